@@ -1,0 +1,1 @@
+//! The async client: connections, producer, consumer, scan and admin.

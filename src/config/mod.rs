@@ -1,0 +1,1 @@
+//! One declaration table of every configuration.

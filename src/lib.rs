@@ -1,0 +1,26 @@
+//! ottla: an event-streaming engine that speaks Apache Kafka's protocol on both sides.
+//!
+//! The layers, from the top; a module imports only from lines below its own (held by
+//! `tests/tidy.rs`):
+//!
+//! ```text
+//! python                                   the extension module, thin
+//! cli                                      the command line, thin
+//! broker                                   async shell: sockets, handlers, partitions, quorum
+//! client                                   async: connections, producer, consumer, scan, admin
+//! machine | columnar | log                 decisions | batches to Arrow | a partition on disk
+//! protocol | record | config | env         wire | record batches | settings | clock and disk
+//! types, error                             the words
+//! ```
+
+pub mod broker;
+pub mod client;
+pub mod columnar;
+pub mod config;
+pub mod env;
+pub mod error;
+pub mod log;
+pub mod machine;
+pub mod protocol;
+pub mod record;
+pub mod types;

@@ -1,0 +1,3 @@
+//! The `ottla` program: the command line without Python.
+
+fn main() {}
