@@ -19,7 +19,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 macro_rules! error_codes {
     ($($name:ident = $number:literal, $text:literal, $retriable:literal, $doc:literal;)*) => {
         /// The error codes of the Kafka protocol.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(i16)]
         pub enum ErrorCode {
             $(
@@ -198,6 +198,13 @@ error_codes! {
     StreamsInvalidTopologyEpoch = 131, "STREAMS_INVALID_TOPOLOGY_EPOCH", false, "the epoch of the streams topology is not valid";
     StreamsTopologyFenced = 132, "STREAMS_TOPOLOGY_FENCED", false, "the streams topology is outdated";
     ShareSessionLimitReached = 133, "SHARE_SESSION_LIMIT_REACHED", true, "the broker has its maximum number of share sessions";
+}
+
+#[expect(clippy::derivable_impls, reason = "the table above has no place for a #[default] mark")]
+impl Default for ErrorCode {
+    fn default() -> Self {
+        Self::None
+    }
 }
 
 impl ErrorCode {

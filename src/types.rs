@@ -267,12 +267,16 @@ mod tests {
     #[test]
     fn a_uuid_is_the_same_after_text_and_back() {
         for seed in 0..200_u8 {
-            let bytes = std::array::from_fn(|index| seed.wrapping_mul(31).wrapping_add(index as u8 * 7));
+            let bytes =
+                std::array::from_fn(|index| seed.wrapping_mul(31).wrapping_add(index as u8 * 7));
             let uuid = Uuid::from_random(bytes);
             assert_eq!(Uuid::parse(&uuid.to_string()), Some(uuid));
         }
         assert_eq!(Uuid::ZERO.to_string(), "AAAAAAAAAAAAAAAAAAAAAA");
-        assert_eq!(Uuid([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]).to_string(), "AAAAAAAAAAAAAAAAAAAAAQ");
+        assert_eq!(
+            Uuid([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]).to_string(),
+            "AAAAAAAAAAAAAAAAAAAAAQ"
+        );
         assert_eq!(Uuid::parse("too short"), None);
     }
 
