@@ -1,1 +1,24 @@
 //! The server: sockets, dispatch, handlers, partitions and the metadata quorum.
+//!
+//! Why: this is the shell around the pure parts. It owns every task, thread, socket and open log
+//! of a broker; decisions are made in [`crate::machine`] and [`crate::log`], and the bytes on the
+//! wire are understood in [`crate::protocol`].
+//!
+//! Invariants:
+//! - `BROKER-1` a broker that was started is stopped by [`Broker::shutdown`], or by being dropped:
+//!   no thread, task or lock file of it outlives that.
+//! - `BROKER-2` nothing here panics on what a client sends: a panic in a handler answers that one
+//!   request with `UNKNOWN_SERVER_ERROR`, and is logged.
+//! - `BROKER-3` every queue between two tasks has a bound, and every wait has an end.
+//!
+//! ```text
+//! listener -> connection -> dispatch -> handlers/* -> partition -> log threads -> log
+//!                 ^                         |             |
+//!                 +------- purgatory <------+<- high watermark advances
+//! ```
+
+mod options;
+mod server;
+
+pub use options::BrokerOptions;
+pub use server::Broker;

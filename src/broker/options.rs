@@ -1,0 +1,42 @@
+//! What a broker is started with.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// What a broker is started with.
+///
+/// The settings are Kafka's, by Kafka's names, as text; [`Broker::start`](super::Broker::start)
+/// checks them against the one table in [`crate::config`] and refuses what it does not know. The
+/// two fields beside them are what an embedding program sets most.
+#[derive(Clone, Debug, Default)]
+pub struct BrokerOptions {
+    /// Where the broker keeps its data; it is made when missing. `None` is a temporary directory
+    /// that is removed when the broker closes, with `durability=os`.
+    pub data_dir: Option<PathBuf>,
+    /// Kafka's `listeners`, for example `PLAINTEXT://localhost:9092`. `None` takes the setting
+    /// `listeners`, and when that is not there either, any free port of the loopback interface.
+    pub listeners: Option<String>,
+    /// Broker settings by Kafka's names (`log.retention.hours`, `auto.create.topics.enable` …),
+    /// as they would be written in a `server.properties` file.
+    pub properties: BTreeMap<String, String>,
+}
+
+impl BrokerOptions {
+    /// A broker in memory, on a free port of the loopback interface.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Self::default()
+    }
+
+    /// A broker on a data directory, on a free port of the loopback interface.
+    pub fn in_directory(data_dir: impl Into<PathBuf>) -> Self {
+        Self { data_dir: Some(data_dir.into()), ..Self::default() }
+    }
+
+    /// These options with the setting `name`.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.properties.insert(name.into(), value.into());
+        self
+    }
+}
