@@ -1,0 +1,29 @@
+//! The manual: documents that are versioned with the code. This module has no code.
+//!
+//! - [`guarantees`]: what is promised to whom.
+//! - [`compatibility`]: APIs and versions served, and what differs from Apache Kafka.
+//! - [`glossary`]: one meaning per word.
+//! - [`decisions`]: why things are as they are, by number.
+
+#[doc = include_str!("guarantees.md")]
+pub mod guarantees {}
+
+#[doc = include_str!("compatibility.md")]
+pub mod compatibility {}
+
+#[doc = include_str!("glossary.md")]
+pub mod glossary {}
+
+/// Decisions with their context and the alternatives weighed; superseded by number, never edited.
+///
+/// - `0001-log-threading.md`
+/// - `0002-own-wire-codec.md`
+/// - `0003-consensus-crate.md`
+/// - `0004-arrow-view-types.md`
+/// - `0005-durability.md`
+/// - `0006-mapped-reads.md`
+/// - `0007-config-table.md`
+/// - `0008-unsafe-code.md`
+/// - `0009-dependencies.md`
+/// - `0010-no-room-before-its-tenant.md`
+pub mod decisions {}

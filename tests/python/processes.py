@@ -1,0 +1,145 @@
+"""The broker as a program, and Apache Kafka's tools, as the tests run them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sysconfig
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+READY_TIMEOUT_S = 30
+
+
+def ottla_program() -> str:
+    """Return the ``ottla`` program: ``OTTLA_BIN``, or the one beside this interpreter."""
+    named = os.environ.get("OTTLA_BIN")
+    return named or str(Path(sysconfig.get_path("scripts")) / "ottla")
+
+
+def missing(what: str, remedy: str) -> None:
+    """Skip the test for want of a tool; fail instead where ``OTTLA_REQUIRE_ALL`` is set."""
+    message = f"{what} is not installed; {remedy}"
+    if os.environ.get("OTTLA_REQUIRE_ALL"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+class BrokerProcess:
+    """``ottla broker start`` as a child process."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *options: str,
+        port: int = 0,
+        preexec: Callable[[], None] | None = None,
+    ) -> None:
+        self.data_dir = data_dir
+        self.log = data_dir.parent / f"{data_dir.name}.stderr"
+        with self.log.open("ab") as stderr:
+            self.process = subprocess.Popen(
+                [
+                    ottla_program(),
+                    "broker",
+                    "start",
+                    "--data-dir",
+                    str(data_dir),
+                    "--listeners",
+                    f"PLAINTEXT://127.0.0.1:{port}",
+                    *options,
+                ],
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                preexec_fn=preexec,  # noqa: PLW1509 (no threads touch the child's state)
+            )
+        watchdog = threading.Timer(READY_TIMEOUT_S, self.process.kill)
+        watchdog.start()
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        watchdog.cancel()
+        if not line.startswith("ready bootstrap="):
+            self.process.kill()
+            self.process.wait()
+            msg = f"no ready line but {line!r}; stderr:\n{self.stderr()}"
+            raise RuntimeError(msg)
+        self.bootstrap = line.split()[1].removeprefix("bootstrap=")
+        self.port = int(self.bootstrap.rsplit(":", 1)[1])
+
+    def stderr(self) -> str:
+        """Return what the broker logged."""
+        return self.log.read_text(errors="replace")[-20_000:]
+
+    def stop(self) -> int:
+        """End the broker as an operator does and return its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        status = self.process.wait(30)
+        self._close()
+        return status
+
+    def kill(self) -> None:
+        """End the broker as a crash does."""
+        self.process.kill()
+        self.process.wait(30)
+        self._close()
+
+    def _close(self) -> None:
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+
+class JavaTools:
+    """Apache Kafka's command-line tools."""
+
+    CLASSES = {
+        "configs": "kafka.admin.ConfigCommand",
+        "console-producer": "org.apache.kafka.tools.ConsoleProducer",
+        "delete-records": "org.apache.kafka.tools.DeleteRecordsCommand",
+        "dump-log": "org.apache.kafka.tools.DumpLogSegments",
+        "features": "org.apache.kafka.tools.FeatureCommand",
+        "get-offsets": "org.apache.kafka.tools.GetOffsetShell",
+        "log-dirs": "org.apache.kafka.tools.LogDirsCommand",
+        "metadata-quorum": "org.apache.kafka.tools.MetadataQuorumCommand",
+        "producer-perf-test": "org.apache.kafka.tools.ProducerPerformance",
+        "topics": "org.apache.kafka.tools.TopicCommand",
+        "verifiable-producer": "org.apache.kafka.tools.VerifiableProducer",
+        "broker-api-versions": "org.apache.kafka.tools.BrokerApiVersionsCommand",
+        "cluster": "org.apache.kafka.tools.ClusterTool",
+        "acls": "org.apache.kafka.tools.AclCommand",
+    }
+
+    def __init__(self, libs: str) -> None:
+        self.libs = libs
+
+    def run(
+        self, tool: str, *arguments: str, stdin: str | None = None, status: int = 0
+    ) -> str:
+        """Run a tool to its end and return what it printed on both streams."""
+        done = subprocess.run(
+            [
+                "java",
+                "-Xmx256M",
+                "-XX:TieredStopAtLevel=1",
+                "-XX:+UseSerialGC",
+                "-cp",
+                f"{self.libs}/*",
+                self.CLASSES[tool],
+                *arguments,
+            ],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        output = done.stdout + done.stderr
+        assert done.returncode == status, f"{tool} {arguments} ended with {done.returncode}:\n{output}"
+        return output
