@@ -1,0 +1,127 @@
+//! Frames: a 32-bit length, a header, a body.
+//!
+//! Pure functions over buffers. The length is checked before anything of that size exists, and
+//! nothing here reserves memory for bytes that did not arrive: a peer that announces 90 MB and
+//! sends 1 KB costs 1 KB.
+
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::error::{Error, ErrorCode, Result};
+use crate::protocol::api::{ApiKey, Request, Response};
+use crate::protocol::header::{RequestHeader, ResponseHeader};
+use crate::protocol::primitives::{Decoder, Encoder};
+
+/// The size of the length in front of every frame.
+pub const PREFIX_BYTES: usize = 4;
+
+/// Reads the length in front of a frame and checks it.
+///
+/// # Errors
+///
+/// When it is negative or above `max_bytes` (`socket.request.max.bytes`).
+pub fn length(prefix: [u8; PREFIX_BYTES], max_bytes: usize) -> Result<usize> {
+    let announced = i32::from_be_bytes(prefix);
+    match usize::try_from(announced) {
+        Ok(length) if length <= max_bytes => Ok(length),
+        _ => Err(Error::malformed(
+            "frame",
+            format!("length {announced} is outside of 0 to {max_bytes}"),
+        )),
+    }
+}
+
+/// Takes the first whole frame, without its prefix, off the front of what was received.
+///
+/// `None` when more bytes are needed. The caller reads more into `buffer` and grows it with what
+/// arrives, not with what was announced.
+///
+/// # Errors
+///
+/// When the announced length is not acceptable; see [`length`].
+pub fn split(buffer: &mut BytesMut, max_bytes: usize) -> Result<Option<Bytes>> {
+    let Some(prefix) = buffer.first_chunk::<PREFIX_BYTES>() else {
+        return Ok(None);
+    };
+    let length = length(*prefix, max_bytes)?;
+    if buffer.len().saturating_sub(PREFIX_BYTES) < length {
+        return Ok(None);
+    }
+    buffer.advance(PREFIX_BYTES);
+    Ok(Some(buffer.split_to(length).freeze()))
+}
+
+/// A request as it was received.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Incoming {
+    /// A request to be served.
+    Request(RequestHeader, Request),
+    /// ApiVersions at a version that we do not know: to be answered, at version 0, by
+    /// [`api_versions_fallback`](crate::protocol::api::api_versions_fallback); never by closing
+    /// the connection (KIP-511).
+    UnknownApiVersions(RequestHeader),
+}
+
+/// Reads a frame that a client sent.
+///
+/// # Errors
+///
+/// When the API is not served, not at this version, or when the bytes do not follow the protocol:
+/// the connection is to be closed.
+pub fn decode_request(frame: Bytes) -> Result<Incoming> {
+    let mut decoder = Decoder::new(frame);
+    let header = RequestHeader::decode(&mut decoder)?;
+    let api = header.api().filter(|api| api.is_served()).ok_or_else(|| {
+        let context = format!("API {} is not served", header.api_key);
+        Error::kafka(ErrorCode::UnsupportedVersion, context)
+    })?;
+    if api == ApiKey::ApiVersions && !api.supports(header.api_version) {
+        return Ok(Incoming::UnknownApiVersions(header));
+    }
+    let request = Request::decode(api, header.api_version, &mut decoder)?;
+    Ok(Incoming::Request(header, request))
+}
+
+/// Makes the frame of a request; record sets are spliced in.
+///
+/// # Errors
+///
+/// When the version cannot carry the request.
+pub fn encode_request(header: &RequestHeader, request: &Request) -> Result<Vec<Bytes>> {
+    let mut encoder = Encoder::for_frame();
+    header.encode(&mut encoder)?;
+    request.encode(header.api_version, &mut encoder)?;
+    encoder.finish_frame()
+}
+
+/// Reads a frame that answers a request to `api` at `version`.
+///
+/// # Errors
+///
+/// When the bytes do not follow the protocol.
+pub fn decode_response(
+    api: ApiKey,
+    version: i16,
+    frame: Bytes,
+) -> Result<(ResponseHeader, Response)> {
+    let mut decoder = Decoder::new(frame);
+    let header = ResponseHeader::decode(api, version, &mut decoder)?;
+    Ok((header, Response::decode(api, version, &mut decoder)?))
+}
+
+/// Makes the frame of a response; record sets are spliced in.
+///
+/// # Errors
+///
+/// When the version cannot carry the response.
+pub fn encode_response(
+    correlation_id: i32,
+    version: i16,
+    response: &Response,
+) -> Result<Vec<Bytes>> {
+    let mut encoder = Encoder::for_frame();
+    ResponseHeader { correlation_id }.encode(response.api(), version, &mut encoder)?;
+    response.encode(version, &mut encoder)?;
+    encoder.finish_frame()
+}

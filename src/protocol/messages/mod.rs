@@ -1,0 +1,31 @@
+//! One table per message, named and typed as in Apache Kafka 4.3.
+//!
+//! The tables hold facts only; `tests/wire` compares each line with Kafka's own definitions. What
+//! is served, and at which versions, is said in [`api`](crate::protocol::api). How a line reads is
+//! explained in `table.rs`.
+
+pub mod alter_configs;
+pub mod api_versions;
+pub mod create_acls;
+pub mod create_partitions;
+pub mod create_topics;
+pub mod delete_acls;
+pub mod delete_records;
+pub mod delete_topics;
+pub mod describe_acls;
+pub mod describe_cluster;
+pub mod describe_configs;
+pub mod describe_log_dirs;
+pub mod describe_producers;
+pub mod describe_quorum;
+pub mod describe_topic_partitions;
+pub mod fetch;
+pub mod find_coordinator;
+pub mod incremental_alter_configs;
+pub mod init_producer_id;
+pub mod list_config_resources;
+pub mod list_offsets;
+pub mod list_partition_reassignments;
+pub mod metadata;
+pub mod offset_for_leader_epoch;
+pub mod produce;
