@@ -1,1 +1,247 @@
 //! The one door to clock, disk and randomness.
+//!
+//! Nothing above this module asks the operating system for the time, a file or a random number:
+//! it is handed an [`Env`]. That is what lets the simulation tests run the log on a disk that
+//! loses power at a chosen system call, and replay the run from its seed.
+//!
+//! - [`real`]: the operating system. The only `unsafe` of the storage path is in
+//!   `real/storage.rs`.
+//! - `sim` (feature `sim`): a seeded disk with a model of unsynced pages and unsynced directory
+//!   entries, a clock that is set by hand, and random streams from one seed.
+//!
+//! # What a disk promises
+//!
+//! The contract that `log` is written against; both implementations keep it.
+//!
+//! - `DISK-1`: bytes written are visible to every later read through any handle and any mapping of
+//!   the same file (one page cache), also to mappings made before the write.
+//! - `DISK-2`: bytes survive a power cut only after [`File::sync_data`]; before it each page is lost,
+//!   kept or torn on its own, and the length is anything between the synced and the current one.
+//! - `DISK-3`: a created, renamed or removed directory entry survives a power cut only after
+//!   [`Disk::sync_dir`] of its directory. A rename within a directory is atomic: afterwards the name
+//!   is the old file or the new one, never neither.
+//! - `DISK-4`: bytes handed out of a [`Mapping`] stay what they are and stay readable for as long as
+//!   they are held, whatever happens to the name of the file, the handle or the directory. In return
+//!   [`File::write_all_at`] and [`File::set_len`] refuse to touch what was handed out.
+
+pub mod real;
+
+use std::any::Any;
+use std::fmt::Debug;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::types::{TimestampMs, Uuid};
+
+/// The surroundings of a component: clock, disk and randomness. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Env {
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Where files are.
+    pub disk: Arc<dyn Disk>,
+    /// Where identifiers come from.
+    pub random: Arc<dyn Random>,
+}
+
+impl Env {
+    /// The operating system's clock, files and random numbers.
+    #[must_use]
+    pub fn real() -> Self {
+        Self {
+            clock: Arc::new(real::RealClock::new()),
+            disk: Arc::new(real::RealDisk::new()),
+            random: Arc::new(real::RealRandom),
+        }
+    }
+}
+
+/// Tells the time.
+pub trait Clock: Send + Sync + Debug {
+    /// The wall clock, which may jump.
+    fn now(&self) -> TimestampMs;
+
+    /// Time since some fixed moment; never goes back.
+    fn monotonic(&self) -> Duration;
+}
+
+/// Gives random bytes; not meant for keys.
+pub trait Random: Send + Sync + Debug {
+    /// Fills `bytes`.
+    fn fill(&self, bytes: &mut [u8]);
+
+    /// A random number.
+    fn u64(&self) -> u64 {
+        let mut bytes = [0; 8];
+        self.fill(&mut bytes);
+        u64::from_le_bytes(bytes)
+    }
+
+    /// A random (version 4) identifier that is not one of Kafka's reserved ones.
+    fn uuid(&self) -> Uuid {
+        loop {
+            let mut bytes = [0; 16];
+            self.fill(&mut bytes);
+            let uuid = Uuid::from_random(bytes);
+            // Kafka never makes an id whose text starts with a dash: tools take it for an option.
+            if !uuid.to_string().starts_with('-') {
+                return uuid;
+            }
+        }
+    }
+}
+
+/// How to open a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// An existing file, for reading.
+    Read,
+    /// An existing file, for reading and writing.
+    ReadWrite,
+    /// Read and write; created when it is missing.
+    Create,
+    /// Read and write; emptied when it exists, by way of a new file, so that mappings of the old one
+    /// are not touched.
+    CreateEmpty,
+}
+
+/// One entry of a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirEntry {
+    /// The last part of the path. Names that are not UTF-8 are left out of listings.
+    pub name: String,
+    /// Whether it is a directory.
+    pub is_dir: bool,
+    /// The length of a file.
+    pub size_bytes: u64,
+    /// When the file was last written, if known.
+    pub modified: TimestampMs,
+}
+
+/// Holds an advisory lock until it is dropped.
+pub trait Lock: Send + Sync + Debug {}
+
+/// Files and directories. All calls block.
+pub trait Disk: Send + Sync + Debug {
+    /// Opens a file.
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>>;
+
+    /// The entries of a directory, by name.
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
+
+    /// Creates a directory and its missing parents, and syncs the parents of those created.
+    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+
+    /// Renames a file or directory, replacing a file of the new name.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes a directory with everything in it.
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes the entries of a directory durable. Does nothing where the platform has no such call.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Whether something of this name exists.
+    fn exists(&self, path: &Path) -> io::Result<bool>;
+
+    /// Takes an exclusive advisory lock on a file, which is created when missing. `None` when
+    /// somebody else holds it.
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>>;
+
+    /// How many bytes may still be written to the file system of `path`.
+    fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+
+    /// Reads a whole file. `None` when there is none of this name.
+    fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        let file = match self.open(path, OpenMode::Read) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let len = usize::try_from(file.len()?).map_err(io::Error::other)?;
+        let mut bytes = vec![0; len];
+        file.read_exact_at(&mut bytes, 0)?;
+        Ok(Some(bytes))
+    }
+
+    /// Replaces the content of a file so that a power cut leaves the old content or the new one:
+    /// writes `NAME.tmp`, syncs it, renames it, syncs the directory.
+    fn write_atomically(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut temporary = path.as_os_str().to_owned();
+        temporary.push(".tmp");
+        let temporary = PathBuf::from(temporary);
+        {
+            let file = self.open(&temporary, OpenMode::CreateEmpty)?;
+            file.write_all_at(&[bytes], 0)?;
+            file.sync_data()?;
+        }
+        self.rename(&temporary, path)?;
+        match path.parent() {
+            Some(parent) => self.sync_dir(parent),
+            None => Ok(()),
+        }
+    }
+}
+
+/// An open file. Positions are explicit, so a handle may be shared between threads.
+pub trait File: Send + Sync + Debug {
+    /// The current length.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether the file is empty.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Reads into `buffer`; returns how many bytes, 0 at the end of the file.
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
+
+    /// Fills `buffer`, or fails with [`io::ErrorKind::UnexpectedEof`].
+    fn read_exact_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {
+        let mut done = 0;
+        while done < buffer.len() {
+            let rest = buffer.get_mut(done..).unwrap_or_default();
+            match self.read_at(rest, position + done as u64) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => done += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all parts, one after the other, in one system call where the platform can. On an error
+    /// any prefix may have been written.
+    fn write_all_at(&self, parts: &[&[u8]], position: u64) -> io::Result<()>;
+
+    /// Makes the content and the length durable.
+    fn sync_data(&self) -> io::Result<()>;
+
+    /// Cuts or extends (with zeros) the file.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Prepares reading the first `limit` bytes without copies. The file may still be shorter; bytes
+    /// become readable as it grows.
+    fn map(&self, limit: u64) -> io::Result<Arc<dyn Mapping>>;
+}
+
+/// A file in memory. See `DISK-4`.
+pub trait Mapping: Send + Sync + Debug + Any {
+    /// The bytes of `range`, without a copy; the result keeps the mapping alive.
+    ///
+    /// The caller must have seen the range written: it is an error to ask beyond the end of the file
+    /// or the mapping's limit.
+    fn slice(self: Arc<Self>, range: Range<u64>) -> io::Result<Bytes>;
+
+    /// Brings the pages of `range` into memory; blocks while they are read from the disk.
+    fn prefault(&self, range: Range<u64>);
+}

@@ -1,0 +1,495 @@
+//! Files of the operating system, and the memory mappings that readers share.
+//!
+//! # Why a mapped read cannot crash the process
+//!
+//! Touching a page of a mapping that lies beyond the end of its file raises SIGBUS, and we live in
+//! the user's process. Three rules, all held in this file, keep it from happening:
+//!
+//! - `MAP-1`: [`Mapping::slice`] hands out a range only when the file was seen to be that long.
+//! - `MAP-2`: every handed-out range raises the file's *fence*; [`File::set_len`] below the fence and
+//!   [`File::write_all_at`] below the fence are refused. So what was handed out is neither cut nor
+//!   changed (`&[u8]` must not change under its holder).
+//! - `MAP-3`: [`OpenMode::CreateEmpty`] and [`Disk::rename`] never empty an existing file in place: a new inode
+//!   takes the name, and the old one lives until its last mapping goes. The same holds for removal.
+//!
+//! What remains outside is another process that truncates the files. The directory's lock keeps other
+//! brokers out; `truncate(1)` by hand is not defended against (Kafka does not either), and neither
+//! is a disk that cannot read a page (that would be an I/O error in a read call).
+//!
+//! The fence is per opened handle. The log opens a segment for writing once and maps it through
+//! that handle, and opens sealed segments only for reading.
+//!
+//! On Unix one mapping of the segment's largest size serves the file as it grows: address space only, no
+//! memory. Elsewhere a mapping cannot be longer than its file, so it is made anew when the file
+//! has grown.
+
+#![allow(unsafe_code, reason = "mappings, pwritev and statvfs have no safe form")]
+
+use std::fs;
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use memmap2::{MmapOptions, MmapRaw};
+
+use super::to_timestamp;
+use crate::env::{DirEntry, Disk, File, Lock, Mapping, OpenMode};
+use crate::types::TimestampMs;
+
+/// The file systems of this machine.
+#[derive(Debug, Default)]
+pub struct RealDisk;
+
+impl RealDisk {
+    /// The file systems of this machine.
+    #[must_use]
+    pub fn new() -> Self {
+        Self
+    }
+}
+
+impl Disk for RealDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        let mut options = fs::OpenOptions::new();
+        options.read(true);
+        match mode {
+            OpenMode::Read => {}
+            OpenMode::ReadWrite => {
+                options.write(true);
+            }
+            OpenMode::Create => {
+                options.write(true).create(true);
+            }
+            OpenMode::CreateEmpty => {
+                // MAP-3: never O_TRUNC, somebody may have the old file mapped.
+                match fs::remove_file(path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+                options.write(true).create_new(true);
+            }
+        }
+        let file = options.open(path)?;
+        Ok(Arc::new(RealFile { file: Arc::new(file), fence: Arc::new(AtomicU64::new(0)) }))
+    }
+
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let metadata = match entry.metadata() {
+                Ok(metadata) => metadata,
+                // Removed between the listing and the look.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            entries.push(DirEntry {
+                name,
+                is_dir: metadata.is_dir(),
+                size_bytes: metadata.len(),
+                modified: metadata.modified().map_or(TimestampMs::NONE, to_timestamp),
+            });
+        }
+        entries.sort_by(|left, right| left.name.cmp(&right.name));
+        Ok(entries)
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        let mut missing = Vec::new();
+        let mut current = Some(path);
+        while let Some(directory) = current {
+            if directory.as_os_str().is_empty() || fs::exists(directory)? {
+                break;
+            }
+            missing.push(directory);
+            current = directory.parent();
+        }
+        fs::create_dir_all(path)?;
+        for directory in missing.iter().rev() {
+            match directory.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() => self.sync_dir(parent)?,
+                _ => self.sync_dir(Path::new("."))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir_all(path)
+    }
+
+    #[cfg(unix)]
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        fs::File::open(path)?.sync_all()
+    }
+
+    #[cfg(not(unix))]
+    fn sync_dir(&self, _path: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        fs::exists(path)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Box::new(RealLock { _file: file }))),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    #[cfg(unix)]
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        use std::os::unix::ffi::OsStrExt;
+        let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
+        let mut answer = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+        // SAFETY: `path` is a NUL-terminated string and `answer` is writable memory of the right type;
+        // both live through the call, which keeps neither pointer.
+        let status = unsafe { libc::statvfs(path.as_ptr(), answer.as_mut_ptr()) };
+        if status != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the call succeeded, so it has filled the struct.
+        let answer = unsafe { answer.assume_init() };
+        #[allow(clippy::useless_conversion, reason = "the fields are narrower on other platforms")]
+        Ok(u64::from(answer.f_bavail).saturating_mul(u64::from(answer.f_frsize)))
+    }
+
+    #[cfg(not(unix))]
+    fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// Released by the operating system when the file closes, also by a crash.
+#[derive(Debug)]
+struct RealLock {
+    _file: fs::File,
+}
+
+impl Lock for RealLock {}
+
+#[derive(Debug)]
+struct RealFile {
+    file: Arc<fs::File>,
+    /// The end of what was handed out of a mapping. See `MAP-2`.
+    fence: Arc<AtomicU64>,
+}
+
+impl RealFile {
+    fn check_fence(&self, position: u64) -> io::Result<()> {
+        let fence = self.fence.load(Ordering::Acquire);
+        if position < fence {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!("byte {position} lies in a range handed to readers, which ends at {fence}"),
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl File for RealFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        #[cfg(unix)]
+        return std::os::unix::fs::FileExt::read_at(&*self.file, buffer, position);
+        #[cfg(windows)]
+        return std::os::windows::fs::FileExt::seek_read(&*self.file, buffer, position);
+    }
+
+    fn write_all_at(&self, parts: &[&[u8]], position: u64) -> io::Result<()> {
+        self.check_fence(position)?;
+        write_vectored(&self.file, parts, position)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.check_fence(len)?;
+        self.file.set_len(len)
+    }
+
+    fn map(&self, limit: u64) -> io::Result<Arc<dyn Mapping>> {
+        let len = self.len()?;
+        let mapping = RealMapping {
+            map: Mutex::new(None),
+            limit,
+            seen: AtomicU64::new(len.min(limit)),
+            fence: Arc::clone(&self.fence),
+            file: (len < limit || cfg!(not(unix))).then(|| Arc::clone(&self.file)),
+        };
+        mapping.map_to(&self.file, if cfg!(unix) { limit } else { len.min(limit) })?;
+        Ok(Arc::new(mapping))
+    }
+}
+
+/// How many buffers one `pwritev` takes at least on every Unix.
+#[cfg(unix)]
+const VECTOR_COUNT_MAX: usize = 1024;
+
+#[cfg(unix)]
+fn write_vectored(file: &fs::File, parts: &[&[u8]], mut position: u64) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let mut slices: Vec<io::IoSlice<'_>> =
+        parts.iter().filter(|part| !part.is_empty()).map(|part| io::IoSlice::new(part)).collect();
+    let mut rest = slices.as_mut_slice();
+    while !rest.is_empty() {
+        let count = rest.len().min(VECTOR_COUNT_MAX);
+        let offset = libc::off_t::try_from(position).map_err(io::Error::other)?;
+        // SAFETY: `IoSlice` has the layout of `iovec` on Unix (std guarantees it); the first `count` of
+        // them are initialised and borrow buffers that outlive the call; the descriptor is open.
+        let written = unsafe {
+            libc::pwritev(
+                file.as_raw_fd(),
+                rest.as_ptr().cast::<libc::iovec>(),
+                libc::c_int::try_from(count).unwrap_or(1),
+                offset,
+            )
+        };
+        match usize::try_from(written) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                position += written as u64;
+                io::IoSlice::advance_slices(&mut rest, written);
+            }
+            Err(_) => {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(windows)]
+fn write_vectored(file: &fs::File, parts: &[&[u8]], mut position: u64) -> io::Result<()> {
+    use std::os::windows::fs::FileExt;
+    for part in parts {
+        let mut rest = *part;
+        while !rest.is_empty() {
+            let written = file.seek_write(rest, position)?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            position += written as u64;
+            rest = rest.get(written..).unwrap_or_default();
+        }
+    }
+    Ok(())
+}
+
+#[derive(Debug)]
+struct RealMapping {
+    /// Made once on Unix; replaced by a longer one elsewhere. Slices hold their own reference.
+    map: Mutex<Option<Arc<MmapRaw>>>,
+    limit: u64,
+    /// The length that the file was seen to have, at most `limit`. See `MAP-1`.
+    seen: AtomicU64,
+    fence: Arc<AtomicU64>,
+    /// The file while it may still grow.
+    file: Option<Arc<fs::File>>,
+}
+
+impl RealMapping {
+    fn map_to(&self, file: &fs::File, len: u64) -> io::Result<Option<Arc<MmapRaw>>> {
+        let len = usize::try_from(len).map_err(io::Error::other)?;
+        if len == 0 {
+            return Ok(None); // an empty mapping is an error on most systems
+        }
+        let map = Arc::new(MmapOptions::new().len(len).map_raw_read_only(file)?);
+        *self.map.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&map));
+        Ok(Some(map))
+    }
+
+    /// The mapping, when it is long enough; else a new one, when the file is.
+    fn covering(&self, end: u64) -> io::Result<Arc<MmapRaw>> {
+        let beyond = || {
+            io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("byte {end} lies beyond the end of the mapped file"),
+            )
+        };
+        if end > self.limit {
+            return Err(beyond());
+        }
+        if end > self.seen.load(Ordering::Acquire) {
+            let len = match &self.file {
+                Some(file) => file.metadata()?.len(),
+                None => return Err(beyond()),
+            };
+            if end > len {
+                return Err(beyond());
+            }
+            self.seen.fetch_max(len.min(self.limit), Ordering::AcqRel);
+        }
+        let current = self.map.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match current {
+            Some(map) if map.len() as u64 >= end => Ok(map),
+            _ => match &self.file {
+                Some(file) => {
+                    self.map_to(file, self.seen.load(Ordering::Acquire))?.ok_or_else(beyond)
+                }
+                None => Err(beyond()),
+            },
+        }
+    }
+}
+
+impl Mapping for RealMapping {
+    fn slice(self: Arc<Self>, range: Range<u64>) -> io::Result<Bytes> {
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let map = self.covering(range.end)?;
+        let bounds = || -> Option<(usize, usize)> {
+            let start = usize::try_from(range.start).ok()?;
+            let end = usize::try_from(range.end).ok()?;
+            (end <= map.len()).then_some((start, end.checked_sub(start)?))
+        };
+        let (start, len) = bounds().ok_or(io::ErrorKind::InvalidInput)?;
+        self.fence.fetch_max(range.end, Ordering::AcqRel);
+        Ok(Bytes::from_owner(MappedRange { map, start, len }))
+    }
+
+    fn prefault(&self, range: Range<u64>) {
+        if range.is_empty() {
+            return;
+        }
+        let Ok(map) = self.covering(range.end) else { return };
+        let (Ok(start), Ok(end)) = (usize::try_from(range.start), usize::try_from(range.end))
+        else {
+            return;
+        };
+        #[cfg(target_os = "linux")]
+        {
+            // Kernels before 5.14 answer EINVAL; the reader then faults the pages in itself.
+            const PAGE: usize = 4096;
+            let start = start / PAGE * PAGE;
+            if map.advise_range(memmap2::Advice::PopulateRead, start, end - start).is_err() {
+                drop(map.advise_range(memmap2::Advice::WillNeed, start, end - start));
+            }
+        }
+        #[cfg(all(unix, not(target_os = "linux")))]
+        drop(map.advise_range(memmap2::Advice::WillNeed, start, end - start));
+        #[cfg(not(unix))]
+        drop((map, start, end));
+    }
+}
+
+/// A range of a mapping, as the owner of a [`Bytes`].
+#[derive(Debug)]
+struct MappedRange {
+    map: Arc<MmapRaw>,
+    start: usize,
+    len: usize,
+}
+
+impl AsRef<[u8]> for MappedRange {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: `slice` checked that the range lies within the mapping, which `self.map` keeps alive.
+        let start = unsafe { self.map.as_ptr().add(self.start) };
+        // SAFETY: the range lies within the mapping and, by MAP-1, within the file, so its pages are
+        // readable; by MAP-2 and MAP-3 the file is not cut below its end and the bytes do not change
+        // while this owner lives.
+        unsafe { std::slice::from_raw_parts(start, self.len) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn temporary() -> (tempfile::TempDir, std::path::PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        (directory, path)
+    }
+
+    #[test]
+    fn a_mapping_made_early_sees_what_is_written_later_and_outlives_the_file() {
+        let (directory, path) = temporary();
+        let disk = RealDisk::new();
+        let file = disk.open(&path, OpenMode::Create).unwrap();
+        let mapping = file.map(1 << 20).unwrap();
+        assert!(Arc::clone(&mapping).slice(0..1).is_err(), "nothing is readable yet");
+        file.write_all_at(&[b"hello ", b"world"], 0).unwrap();
+        let hello = Arc::clone(&mapping).slice(0..5).unwrap();
+        assert_eq!(&hello[..], b"hello");
+        assert!(Arc::clone(&mapping).slice(0..12).is_err(), "one byte too many");
+        let later = vec![7_u8; 300_000];
+        file.write_all_at(&[&later], 11).unwrap();
+        mapping.prefault(0..300_011);
+        let all = mapping.slice(11..300_011).unwrap();
+        drop(file);
+        directory.close().unwrap();
+        assert_eq!(&hello[..], b"hello");
+        assert!(all.iter().all(|&byte| byte == 7));
+    }
+
+    #[test]
+    fn what_was_handed_out_is_neither_cut_nor_overwritten() {
+        let (_directory, path) = temporary();
+        let disk = RealDisk::new();
+        let file = disk.open(&path, OpenMode::Create).unwrap();
+        file.write_all_at(&[b"0123456789"], 0).unwrap();
+        let slice = file.map(4096).unwrap().slice(2..6).unwrap();
+        assert!(file.set_len(5).is_err());
+        assert!(file.write_all_at(&[b"x"], 5).is_err());
+        file.write_all_at(&[b"xyz"], 6).unwrap();
+        file.set_len(6).unwrap();
+        let replaced = disk.open(&path, OpenMode::CreateEmpty).unwrap();
+        assert_eq!(replaced.len().unwrap(), 0);
+        assert_eq!(&slice[..], b"2345");
+    }
+
+    #[test]
+    fn a_lock_is_held_once() {
+        let (_directory, path) = temporary();
+        let disk = RealDisk::new();
+        let held = disk.lock(&path).unwrap();
+        assert!(held.is_some());
+        assert!(disk.lock(&path).unwrap().is_none());
+        drop(held);
+        assert!(disk.lock(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn an_atomic_write_leaves_no_temporary_file() {
+        let (directory, path) = temporary();
+        let disk = RealDisk::new();
+        disk.write_atomically(&path, b"one").unwrap();
+        disk.write_atomically(&path, b"two").unwrap();
+        assert_eq!(disk.read(&path).unwrap().unwrap(), b"two");
+        assert_eq!(disk.read_dir(directory.path()).unwrap().len(), 1);
+        assert!(disk.free_bytes(directory.path()).unwrap() > 0);
+        assert_eq!(disk.read(&directory.path().join("none")).unwrap(), None);
+    }
+}
