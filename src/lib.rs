@@ -22,5 +22,7 @@ pub mod error;
 pub mod log;
 pub mod machine;
 pub mod protocol;
+#[cfg(feature = "python")]
+pub mod python;
 pub mod record;
 pub mod types;

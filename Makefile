@@ -1,0 +1,103 @@
+# The two commands of the README are `make demo` and `make test`; `make help` lists the rest.
+# Needed: Rust, a C compiler, Python 3.10 or newer. Everything else goes into .venv and target.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+CARGO ?= cargo
+export PYO3_PYTHON := $(abspath $(BIN))/python
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Tests of the command line find the program here.
+export OTTLA_BINARY := $(abspath target/debug/ottla)
+
+RUST_SOURCES := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
+PYTHON_SOURCES := pyproject.toml README.md $(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
+
+# The steps of `make test`, in order; cheap ones first.
+STEPS := check-format clippy rust-test wheel check-python python-test readme-test notebook-test
+
+.PHONY: help demo test bench fuzz conformance wheel format $(STEPS)
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## build, install into .venv, and run the main job on real flights
+	$(BIN)/python -m ottla.demo
+
+test: ## everything that must pass: format, lints, Rust and Python tests, README, notebook
+	@total=$$(date +%s); \
+	for step in $(STEPS); do \
+	  echo "=== $$step"; begin=$$(date +%s); \
+	  $(MAKE) --no-print-directory $$step || { echo "=== $$step failed after $$(( $$(date +%s) - begin )) s"; exit 1; }; \
+	  echo "=== $$step took $$(( $$(date +%s) - begin )) s"; \
+	done; \
+	echo "=== all steps passed in $$(( $$(date +%s) - total )) s"
+
+check-format: $(VENV)/.test
+	$(CARGO) fmt --check
+	$(BIN)/ruff format --check python tests/python
+	$(BIN)/ruff check python tests/python
+
+clippy: ## Rust lints; warnings are errors
+	$(CARGO) clippy --all-targets --features sim -- -D warnings
+
+rust-test: ## Rust tests, without Python
+	$(CARGO) test --features sim
+
+wheel: $(VENV)/.wheel ## build the release wheel and install it into .venv
+
+check-python: $(VENV)/.test $(VENV)/.wheel ## types of the Python side, and stubs against the built module
+	$(BIN)/mypy
+	cd $(VENV) && bin/python -m mypy.stubtest ottla._ottla --mypy-config-file $(abspath pyproject.toml)
+
+python-test: $(VENV)/.test $(VENV)/.wheel ## Python tests, with Kafka clients that were not written here
+	$(BIN)/python -m pytest
+
+readme-test: $(VENV)/.test $(VENV)/.wheel ## the examples of README.md and of the docstrings
+	$(BIN)/python tests/python/run_readme.py README.md
+
+notebook-test: $(VENV)/.notebook $(VENV)/.wheel ## execute the notebooks
+	$(BIN)/python tests/python/run_notebooks.py notebooks
+
+bench: $(VENV)/.test $(VENV)/.wheel ## Rust micro-benchmarks and the end-to-end run; prints machine, command, medians
+	$(CARGO) bench
+	$(BIN)/python tests/python/bench.py
+
+fuzz: ## run every fuzz target for a minute; needs a nightly toolchain and cargo-fuzz
+	cd tests/fuzz && for target in $$($(CARGO) +nightly fuzz list); do \
+	  $(CARGO) +nightly fuzz run $$target -- -max_total_time=$${SECONDS_EACH:-60} -rss_limit_mb=1024; done
+
+format: $(VENV)/.test ## format Rust and Python
+	$(CARGO) fmt
+	$(BIN)/ruff format python tests/python
+	$(BIN)/ruff check --fix python tests/python
+
+# --- the local virtual environment; a stamp per set of packages -----------------------------------
+
+$(VENV)/.created:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip 'maturin>=1.9,<2'
+	touch $@
+
+$(VENV)/.wheel: $(VENV)/.created $(RUST_SOURCES) $(PYTHON_SOURCES)
+	rm -rf build/wheel
+	$(BIN)/maturin build --release --locked --out build/wheel
+	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall build/wheel/ottla-*.whl
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.wheel
+	$(BIN)/python -m pip install --quiet "$$(ls build/wheel/ottla-*.whl)[demo]"
+	touch $@
+
+$(VENV)/.test: $(VENV)/.created pyproject.toml
+	$(BIN)/python -m pip install --quiet --group test --group lint
+	touch $@
+
+$(VENV)/.notebook: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --group notebook
+	touch $@

@@ -1,0 +1,182 @@
+"""Batches as dataframes, numpy arrays, text and HTML.
+
+The native classes call these functions; the libraries are imported only when asked for.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ottla._ottla import Column, RecordBatch
+
+#: Rows of a batch that are shown, and characters of a value.
+SHOWN_ROWS = 10
+SHOWN_CHARACTERS = 60
+
+
+def require(library: str, purpose: str) -> Any:
+    """Import an optional library, or say how to get it."""
+    import importlib
+
+    try:
+        return importlib.import_module(library)
+    except ModuleNotFoundError as error:
+        package = library.partition(".")[0]
+        if error.name != package:
+            raise
+        raise ModuleNotFoundError(
+            f"{purpose} needs {package}: pip install {package}", name=package
+        ) from None
+
+
+# --- conversions ---------------------------------------------------------------------------------
+
+
+def pyarrow_batch(batch: RecordBatch, string_view: bool) -> Any:
+    """Turn a batch into a ``pyarrow.RecordBatch``."""
+    pyarrow = require("pyarrow", "to_pyarrow()")
+    return pyarrow.record_batch(batch if string_view else batch.plain())
+
+
+def pyarrow_column(column: Column, string_view: bool) -> Any:
+    """Turn a column into a ``pyarrow.Array``."""
+    pyarrow = require("pyarrow", "to_pyarrow()")
+    return pyarrow.array(column if string_view else column.plain())
+
+
+def pandas_frame(source: Any, **options: Any) -> Any:
+    """Turn anything with a C stream into a ``pandas.DataFrame``."""
+    require("pandas", "to_pandas()")
+    pyarrow = require("pyarrow", "to_pandas()")
+    return pyarrow.table(source).to_pandas(**options)
+
+
+def polars_frame(source: Any) -> Any:
+    """Turn anything with a C stream into a ``polars.DataFrame``."""
+    polars = require("polars", "to_polars()")
+    return polars.DataFrame(source)
+
+
+def numpy_column(column: Column) -> Any:
+    """Turn a column into a ``numpy.ndarray``: a view of its memory where there is such a type."""
+    numpy = require("numpy", "to_numpy()")
+    memory = column._memory()  # noqa: SLF001
+    if memory is not None:
+        return numpy.asarray(memory)
+    values = numpy.empty(len(column), dtype=object)
+    values[:] = column.to_pylist()
+    return values
+
+
+def numpy_columns(batch: RecordBatch) -> dict[str, Any]:
+    """Turn a batch into a dictionary of ``numpy.ndarray``."""
+    return {name: numpy_column(batch[name]) for name in batch.column_names}
+
+
+def numpy_protocol(column: Column, dtype: Any, copy: bool | None) -> Any:
+    """Answer ``numpy.asarray(column)``."""
+    numpy = require("numpy", "numpy.asarray()")
+    array = numpy_column(column)
+    if dtype is not None and array.dtype != dtype:
+        if copy is False:
+            raise ValueError(f"{column.type} to {dtype} needs a copy")
+        return array.astype(dtype)
+    return numpy.array(array) if copy else array
+
+
+# --- pictures ------------------------------------------------------------------------------------
+
+
+def _short(value: object) -> str:
+    if isinstance(value, bytes):
+        try:
+            text = value.decode()
+        except UnicodeDecodeError:
+            text = repr(value)
+    elif value is None:
+        text = "null"
+    elif hasattr(value, "isoformat"):
+        text = value.isoformat(sep=" ") if hasattr(value, "hour") else value.isoformat()
+    else:
+        text = str(value)
+    text = " ".join(text.split())
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
+
+
+def text_table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Lay out a table for a terminal."""
+    cells = [[str(name) for name in names], *([_short(value) for value in row] for row in rows)]
+    widths = [max(len(row[place]) for row in cells) for place in range(len(names))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
+
+
+def html_table(names: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> str:
+    """Lay out a table for a notebook."""
+    head = "".join(f"<th>{html.escape(str(name))}</th>" for name in names)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(_short(value))}</td>" for value in row) + "</tr>"
+        for row in rows
+    )
+    title = f"<caption style='text-align:left'>{html.escape(caption)}</caption>" if caption else ""
+    return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def size(count: int) -> str:
+    """Write a number of bytes for people."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(value) < 1024:  # noqa: PLR2004
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def _first_rows(batch: RecordBatch) -> list[list[object]]:
+    names = batch.column_names
+    return [[row[name] for name in names] for row in batch.head(SHOWN_ROWS).to_pylist()]
+
+
+def _summary(batch: RecordBatch) -> str:
+    spans = ", ".join(
+        f"{topic}-{partition}[{start}, {end})"
+        for topic, partitions in batch.offsets.items()
+        for partition, (start, end) in sorted(partitions.items())
+    )
+    shape = f"{batch.num_rows:,} rows × {batch.num_columns} columns, {size(batch.nbytes)}"
+    return f"RecordBatch: {shape}" + (f", {spans}" if spans else "")
+
+
+def batch_text(batch: RecordBatch) -> str:
+    """Show a batch on a terminal."""
+    lines = [_summary(batch)]
+    if batch.num_columns:
+        lines.append(text_table(batch.column_names, _first_rows(batch)))
+    if batch.num_rows > SHOWN_ROWS:
+        lines.append(f"… {batch.num_rows - SHOWN_ROWS:,} more rows")
+    return "\n".join(lines)
+
+
+def batch_html(batch: RecordBatch) -> str:
+    """Show a batch in a notebook."""
+    names = [f"{name}: {kind}" for name, kind in batch.schema.items()]
+    return html_table(names, _first_rows(batch), _summary(batch))
+
+
+def column_text(column: Column) -> str:
+    """Show a column on a terminal."""
+    shown = ", ".join(_short(column[row]) for row in range(min(len(column), SHOWN_ROWS)))
+    more = ", …" if len(column) > SHOWN_ROWS else ""
+    return f"Column {column.name!r}: {column.type}, {len(column):,} values [{shown}{more}]"
+
+
+def items_table(items: Mapping[str, object]) -> list[list[object]]:
+    """Turn a mapping into rows of two columns."""
+    return [[name, value] for name, value in items.items()]

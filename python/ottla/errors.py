@@ -1,0 +1,132 @@
+"""The exceptions of ottla: one tree under :class:`KafkaError`.
+
+Every exception says what was attempted, on which topic, partition and offset, and what may
+help. ``code`` is the number of the error in the Kafka protocol, ``name`` its name there, and
+``retriable`` whether the same call may succeed when it is made again.
+"""
+
+from __future__ import annotations
+
+import builtins
+
+__all__ = [
+    "AuthorizationError",
+    "ClosedError",
+    "ConfigError",
+    "ConnectionError",
+    "CorruptionError",
+    "DataLossError",
+    "DecodeError",
+    "KafkaError",
+    "MessageTooLargeError",
+    "NotSupportedError",
+    "OffsetOutOfRangeError",
+    "ProtocolError",
+    "StorageError",
+    "TimeoutError",
+    "TopicExistsError",
+    "UnknownTopicError",
+]
+
+
+class KafkaError(Exception):
+    """Something went wrong; the base of all exceptions of ottla.
+
+    Parameters
+    ----------
+    message : str
+        What was attempted, where, and what may help.
+    code : int, default -1
+        The error code of the Kafka protocol; -1 (``UNKNOWN_SERVER_ERROR``) for others.
+    name : str, default "UNKNOWN_SERVER_ERROR"
+        The name of the code in the Kafka protocol.
+    retriable : bool, default False
+        Whether the same call may succeed when it is made again.
+
+    Examples
+    --------
+    >>> import ottla
+    >>> issubclass(ottla.TimeoutError, ottla.KafkaError)
+    True
+    """
+
+    code: int
+    name: str
+    retriable: bool
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        code: int = -1,
+        name: str = "UNKNOWN_SERVER_ERROR",
+        retriable: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.name = name
+        self.retriable = retriable
+
+    def __reduce__(self) -> tuple[object, ...]:
+        state = {"code": self.code, "name": self.name, "retriable": self.retriable}
+        return (type(self), self.args, state)
+
+
+class AuthorizationError(KafkaError):
+    """The cluster refuses this client or this operation."""
+
+
+class ClosedError(KafkaError):
+    """The broker, client, consumer or producer was closed; open a new one."""
+
+
+class ConfigError(KafkaError, ValueError):
+    """An argument, a setting or the name of a topic is not acceptable."""
+
+
+class ConnectionError(KafkaError, builtins.ConnectionError):
+    """A broker could not be reached, or a connection to it broke."""
+
+
+class DataLossError(KafkaError):
+    """Records that a scan or consumer was asked for do not exist any more."""
+
+
+class DecodeError(KafkaError, ValueError):
+    """A record does not have the form that its format asks for."""
+
+
+class MessageTooLargeError(KafkaError):
+    """A record is larger than ``max.message.bytes`` of the topic or ``max.request.size``."""
+
+
+class NotSupportedError(KafkaError, NotImplementedError):
+    """The other side, or this version of ottla, cannot do that."""
+
+
+class OffsetOutOfRangeError(KafkaError):
+    """An offset lies before the first or after the last record of its partition."""
+
+
+class ProtocolError(KafkaError):
+    """The other side does not follow the Kafka protocol."""
+
+
+class StorageError(KafkaError):
+    """A disk failed or is full."""
+
+
+class CorruptionError(StorageError):
+    """Bytes on disk are not what was written; the message names the file and the position."""
+
+
+class TimeoutError(KafkaError, builtins.TimeoutError):
+    """A wait ended before its condition came true."""
+
+
+class TopicExistsError(KafkaError):
+    """A topic of this name exists already; see ``create_topic(exist_ok=True)``."""
+
+
+class UnknownTopicError(KafkaError, LookupError):
+    """There is no such topic or partition."""

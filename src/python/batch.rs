@@ -1,0 +1,363 @@
+//! `RecordBatch` and `Column`: rows in Python hands.
+//!
+//! Both are handles on Arrow arrays. Nothing is copied when they are made, sliced or exported by
+//! the PyCapsule interface; what a method copies is said in its Python documentation.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, UInt64Array};
+use arrow::compute::take;
+use arrow::datatypes::{DataType, FieldRef};
+use arrow::record_batch::{RecordBatch as Rows, RecordBatchIterator, RecordBatchReader};
+use pyo3::exceptions::{PyIndexError, PyKeyError};
+use pyo3::prelude::*;
+use pyo3::types::{PyCapsule, PyDict, PyList, PyTuple};
+
+use super::interop::{self, arrow_error};
+use super::values;
+
+/// The records `[start, end)` of one partition.
+#[derive(Clone, Debug)]
+pub(super) struct Span {
+    pub(super) topic: Arc<str>,
+    pub(super) partition: i32,
+    pub(super) start: i64,
+    pub(super) end: i64,
+}
+
+/// Rows of a topic as Arrow columns.
+#[pyclass(frozen, module = "ottla")]
+#[derive(Debug)]
+pub(super) struct RecordBatch {
+    rows: Rows,
+    spans: Vec<Span>,
+}
+
+impl RecordBatch {
+    pub(super) fn new(rows: Rows, spans: Vec<Span>) -> Self {
+        Self { rows, spans }
+    }
+
+    fn column(&self, name: &str) -> PyResult<Column> {
+        match self.rows.schema_ref().column_with_name(name) {
+            Some((index, field)) => Ok(Column {
+                field: Arc::new(field.clone()),
+                array: ArrayRef::clone(self.rows.column(index)),
+            }),
+            None => Err(PyKeyError::new_err(format!(
+                "no column {name:?}; there are {}",
+                self.names().join(", ")
+            ))),
+        }
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.rows.schema_ref().fields().iter().map(|field| field.name().clone()).collect()
+    }
+
+    fn slice(&self, offset: usize, length: usize) -> Self {
+        Self { rows: self.rows.slice(offset, length), spans: self.spans.clone() }
+    }
+}
+
+#[pymethods]
+impl RecordBatch {
+    #[getter]
+    fn num_rows(&self) -> usize {
+        self.rows.num_rows()
+    }
+
+    #[getter]
+    fn num_columns(&self) -> usize {
+        self.rows.num_columns()
+    }
+
+    #[getter]
+    fn column_names(&self) -> Vec<String> {
+        self.names()
+    }
+
+    #[getter]
+    fn schema<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let types = PyDict::new(py);
+        for field in self.rows.schema_ref().fields() {
+            types.set_item(field.name(), type_name(field.data_type()))?;
+        }
+        Ok(types)
+    }
+
+    #[getter]
+    fn nbytes(&self) -> usize {
+        self.rows.columns().iter().map(|column| column.get_buffer_memory_size()).sum()
+    }
+
+    #[getter]
+    fn offsets<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let offsets = PyDict::new(py);
+        for span in &self.spans {
+            let topic = match offsets.get_item(&*span.topic)? {
+                Some(known) => known.cast_into::<PyDict>()?,
+                None => {
+                    let fresh = PyDict::new(py);
+                    offsets.set_item(&*span.topic, &fresh)?;
+                    fresh
+                }
+            };
+            topic.set_item(span.partition, (span.start, span.end))?;
+        }
+        Ok(offsets)
+    }
+
+    fn __len__(&self) -> usize {
+        self.rows.num_rows()
+    }
+
+    fn __getitem__(&self, name: &str) -> PyResult<Column> {
+        self.column(name)
+    }
+
+    fn __contains__(&self, name: &str) -> bool {
+        self.rows.schema_ref().column_with_name(name).is_some()
+    }
+
+    #[pyo3(signature = (n=5))]
+    fn head(&self, n: usize) -> Self {
+        self.slice(0, n.min(self.rows.num_rows()))
+    }
+
+    #[pyo3(signature = (n=5))]
+    fn tail(&self, n: usize) -> Self {
+        let length = n.min(self.rows.num_rows());
+        self.slice(self.rows.num_rows() - length, length)
+    }
+
+    fn compact(&self, py: Python<'_>) -> PyResult<Self> {
+        let columns: PyResult<Vec<ArrayRef>> = py.detach(|| {
+            self.rows
+                .columns()
+                .iter()
+                .map(|column| compacted(column).map_err(arrow_error))
+                .collect()
+        });
+        let rows = Rows::try_new(self.rows.schema(), columns?).map_err(arrow_error)?;
+        Ok(Self::new(rows, self.spans.clone()))
+    }
+
+    fn to_pylist<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let list = PyList::empty(py);
+        for row in 0..self.rows.num_rows() {
+            let dict = PyDict::new(py);
+            for (field, column) in self.rows.schema_ref().fields().iter().zip(self.rows.columns()) {
+                dict.set_item(field.name(), values::value(py, column, row)?)?;
+            }
+            list.append(dict)?;
+        }
+        Ok(list)
+    }
+
+    fn to_numpy<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        frames(slf.py())?.call_method1("numpy_columns", (slf,))
+    }
+
+    #[pyo3(signature = (*, string_view=false))]
+    fn to_pyarrow<'py>(slf: &Bound<'py, Self>, string_view: bool) -> PyResult<Bound<'py, PyAny>> {
+        frames(slf.py())?.call_method1("pyarrow_batch", (slf, string_view))
+    }
+
+    #[pyo3(signature = (**options))]
+    fn to_pandas<'py>(
+        slf: &Bound<'py, Self>,
+        options: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        frames(slf.py())?.call_method("pandas_frame", (slf,), options)
+    }
+
+    fn to_polars<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        frames(slf.py())?.call_method1("polars_frame", (slf,))
+    }
+
+    fn plain(&self, py: Python<'_>) -> PyResult<Self> {
+        let schema = interop::plain_schema(self.rows.schema_ref());
+        let rows = py.detach(|| interop::cast_batch(&self.rows, &schema))?;
+        Ok(Self::new(rows, self.spans.clone()))
+    }
+
+    fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
+        interop::export_schema(py, self.rows.schema_ref())
+    }
+
+    #[pyo3(signature = (requested_schema=None))]
+    fn __arrow_c_array__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<&Bound<'py, PyCapsule>>,
+    ) -> PyResult<Bound<'py, PyTuple>> {
+        interop::export_batch(py, &self.rows, requested_schema)
+    }
+
+    #[pyo3(signature = (requested_schema=None))]
+    fn __arrow_c_stream__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<&Bound<'py, PyCapsule>>,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
+        let reader: Box<dyn RecordBatchReader + Send> =
+            Box::new(RecordBatchIterator::new([Ok(self.rows.clone())], self.rows.schema()));
+        interop::export_stream(py, reader, requested_schema)
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        frames(slf.py())?.call_method1("batch_text", (slf,))?.extract()
+    }
+
+    fn _repr_html_(slf: &Bound<'_, Self>) -> PyResult<String> {
+        frames(slf.py())?.call_method1("batch_html", (slf,))?.extract()
+    }
+}
+
+/// The Python side of conversions and pictures.
+fn frames(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
+    py.import("ottla._frames")
+}
+
+/// The name of an Arrow type as documentation and `ottla.json` write it.
+pub(super) fn type_name(data_type: &DataType) -> String {
+    match data_type {
+        DataType::Utf8 => "utf8".to_owned(),
+        DataType::LargeUtf8 => "large_utf8".to_owned(),
+        DataType::Utf8View => "string_view".to_owned(),
+        DataType::BinaryView => "binary_view".to_owned(),
+        DataType::Boolean => "bool".to_owned(),
+        DataType::Timestamp(unit, None) => format!("timestamp[{}]", unit_name(*unit)),
+        DataType::Timestamp(unit, Some(zone)) => {
+            format!("timestamp[{}, {zone}]", unit_name(*unit))
+        }
+        DataType::List(item) => format!("list<{}>", type_name(item.data_type())),
+        DataType::Struct(fields) => {
+            let fields: Vec<String> = fields
+                .iter()
+                .map(|field| format!("{}: {}", field.name(), type_name(field.data_type())))
+                .collect();
+            format!("struct<{}>", fields.join(", "))
+        }
+        DataType::Dictionary(_, values) => format!("dictionary<{}>", type_name(values)),
+        other => other.to_string().to_lowercase(),
+    }
+}
+
+fn unit_name(unit: arrow::datatypes::TimeUnit) -> &'static str {
+    use arrow::datatypes::TimeUnit::{Microsecond, Millisecond, Nanosecond, Second};
+    match unit {
+        Second => "s",
+        Millisecond => "ms",
+        Microsecond => "us",
+        Nanosecond => "ns",
+    }
+}
+
+/// A copy of a column in memory of its own size.
+fn compacted(column: &ArrayRef) -> Result<ArrayRef, arrow::error::ArrowError> {
+    match column.data_type() {
+        DataType::Utf8View => Ok(Arc::new(column.as_string_view().gc())),
+        DataType::BinaryView => Ok(Arc::new(column.as_binary_view().gc())),
+        _ => {
+            let all = UInt64Array::from_iter_values(0..column.len() as u64);
+            take(column, &all, None)
+        }
+    }
+}
+
+/// One column of a batch.
+#[pyclass(frozen, module = "ottla")]
+#[derive(Debug)]
+pub(super) struct Column {
+    field: FieldRef,
+    array: ArrayRef,
+}
+
+#[pymethods]
+impl Column {
+    #[getter]
+    fn name(&self) -> &str {
+        self.field.name()
+    }
+
+    #[getter]
+    fn r#type(&self) -> String {
+        type_name(self.field.data_type())
+    }
+
+    #[getter]
+    fn null_count(&self) -> usize {
+        self.array.null_count()
+    }
+
+    #[getter]
+    fn nbytes(&self) -> usize {
+        self.array.get_buffer_memory_size()
+    }
+
+    fn __len__(&self) -> usize {
+        self.array.len()
+    }
+
+    fn __getitem__<'py>(&self, py: Python<'py>, index: isize) -> PyResult<Bound<'py, PyAny>> {
+        let length = self.array.len();
+        let place = if index < 0 { index.checked_add_unsigned(length) } else { Some(index) };
+        match place.and_then(|place| usize::try_from(place).ok()).filter(|place| *place < length) {
+            Some(place) => values::value(py, &self.array, place),
+            None => Err(PyIndexError::new_err(format!("row {index} of {length}"))),
+        }
+    }
+
+    fn to_pylist<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        values::values(py, &self.array)
+    }
+
+    fn to_numpy<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        frames(slf.py())?.call_method1("numpy_column", (slf,))
+    }
+
+    #[pyo3(signature = (*, string_view=false))]
+    fn to_pyarrow<'py>(slf: &Bound<'py, Self>, string_view: bool) -> PyResult<Bound<'py, PyAny>> {
+        frames(slf.py())?.call_method1("pyarrow_column", (slf, string_view))
+    }
+
+    #[pyo3(signature = (dtype=None, copy=None))]
+    fn __array__<'py>(
+        slf: &Bound<'py, Self>,
+        dtype: Option<&Bound<'py, PyAny>>,
+        copy: Option<bool>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        frames(slf.py())?.call_method1("numpy_protocol", (slf, dtype, copy))
+    }
+
+    fn _memory(&self) -> PyResult<Option<values::Memory>> {
+        values::memory(&self.array)
+    }
+
+    fn plain(&self) -> PyResult<Self> {
+        let schema = arrow::datatypes::Schema::new([FieldRef::clone(&self.field)]);
+        let plain = interop::plain_schema(&schema);
+        let field = plain.field(0).clone();
+        let array = arrow::compute::cast(&self.array, field.data_type()).map_err(arrow_error)?;
+        Ok(Self { field: Arc::new(field), array })
+    }
+
+    fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
+        interop::export_field(py, &self.field)
+    }
+
+    #[pyo3(signature = (requested_schema=None))]
+    fn __arrow_c_array__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<&Bound<'py, PyCapsule>>,
+    ) -> PyResult<Bound<'py, PyTuple>> {
+        interop::export_array(py, &self.field, &self.array, requested_schema)
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        frames(slf.py())?.call_method1("column_text", (slf,))?.extract()
+    }
+}

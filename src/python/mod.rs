@@ -1,0 +1,38 @@
+//! The extension module `ottla._ottla`: the engine as seen from Python.
+//!
+//! It is a thin shell. What a Python user touches (argument names, dates, formats, pictures in a
+//! notebook) is written in Python under `python/ottla`; what has to be fast, or has to outlive
+//! the interpreter's moods, is a class here. Everything crosses by value or by the Arrow PyCapsule
+//! interface, so that no Python package is required and none is linked.
+//!
+//! Invariants:
+//! - PY-1: no call that may block holds the GIL; every wait goes through [`runtime::wait`], which
+//!   looks for signals at least every 50 ms.
+//! - PY-2: memory behind an array that was handed out lives as long as the array, whatever
+//!   happens to the broker, the topic or the files.
+//! - PY-3: nothing that belongs to a parent process is dropped, locked or awaited in a child that
+//!   was forked from it ([`runtime`]).
+//! - PY-4: a task of the runtime attaches to the interpreter only by `try_attach`, so that an
+//!   interpreter which is going away is never entered.
+//!
+//! Called by the interpreter; nothing else of the crate imports this module.
+
+mod batch;
+mod errors;
+mod interop;
+mod runtime;
+mod values;
+
+use pyo3::prelude::*;
+
+/// Builds the module; see `python/ottla/_ottla.pyi` for what Python sees.
+#[pymodule(gil_used = false)]
+fn _ottla(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    runtime::remember_main_thread();
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add("debug_build", cfg!(debug_assertions))?;
+    module.add_class::<batch::RecordBatch>()?;
+    module.add_class::<batch::Column>()?;
+    module.add_function(wrap_pyfunction!(runtime::finish, module)?)?;
+    Ok(())
+}

@@ -1,0 +1,236 @@
+//! The tokio runtime inside a Python process, and how a Python thread waits for it.
+//!
+//! One multi-threaded runtime serves the whole process. It is started by the first call that
+//! needs it and remembered together with the id of its process: a child that was made by `fork`
+//! inherits the memory of the runtime but none of its threads, so that anything which waits for
+//! it, even to drop it, would hang for ever. The child therefore leaks the old one and starts its
+//! own (`tests/python/test_process.py` forks with work in flight).
+//!
+//! ```text
+//!   Python thread            wait(): detach from the interpreter
+//!        │   ┌──────────────── block_on(future, at most 50 ms)
+//!        │   │   not done ───► attach, check signals, check the deadline ──┐
+//!        │   └──────────────────────────────────────────────────────────────┘
+//!        ▼   done: attach, return the value or raise
+//! ```
+//!
+//! At the exit of the interpreter [`finish`] makes all waits end within one slice, so that no
+//! thread comes back to an interpreter that is gone.
+
+use std::future::Future;
+use std::mem::ManuallyDrop;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::ThreadId;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use pyo3::prelude::*;
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use crate::error::{Error, Result};
+
+/// The longest time between two looks for signals.
+const SLICE: Duration = Duration::from_millis(50);
+
+/// How long the exit of the interpreter waits for other threads to leave their waits.
+const EXIT_GRACE: Duration = Duration::from_secs(2);
+
+/// A runtime and the process whose threads it has.
+struct Owned {
+    process: u32,
+    /// Never dropped: in a forked child its threads do not exist and dropping would join them.
+    runtime: ManuallyDrop<Runtime>,
+}
+
+static CURRENT: ArcSwapOption<Owned> = ArcSwapOption::const_empty();
+static MAIN_THREAD: OnceLock<ThreadId> = OnceLock::new();
+static EXITING: AtomicBool = AtomicBool::new(false);
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+
+/// The handle of this process's runtime, which is started if need be.
+///
+/// # Errors
+///
+/// When the operating system refuses the threads.
+pub(super) fn handle() -> Result<Handle> {
+    let process = std::process::id();
+    loop {
+        let current = CURRENT.load();
+        if let Some(owned) = current.as_ref()
+            && owned.process == process
+        {
+            return Ok(owned.runtime.handle().clone());
+        }
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(worker_threads())
+            .thread_name("ottla")
+            .enable_all()
+            .build()
+            .map_err(|source| Error::io("start", "the threads of the runtime", source))?;
+        let fresh = Arc::new(Owned { process, runtime: ManuallyDrop::new(runtime) });
+        let previous = CURRENT.compare_and_swap(&current, Some(Arc::clone(&fresh)));
+        if same(previous.as_ref(), current.as_ref()) {
+            if let Some(inherited) = previous.as_ref() {
+                // The parent's runtime: keep it for ever.
+                std::mem::forget(Arc::clone(inherited));
+            }
+            return Ok(fresh.runtime.handle().clone());
+        }
+        // Another thread was faster: this runtime is ours alone and idle, so it may go.
+        if let Ok(owned) = Arc::try_unwrap(fresh) {
+            ManuallyDrop::into_inner(owned.runtime).shutdown_background();
+        }
+    }
+}
+
+fn same(left: Option<&Arc<Owned>>, right: Option<&Arc<Owned>>) -> bool {
+    match (left, right) {
+        (None, None) => true,
+        (Some(left), Some(right)) => Arc::ptr_eq(left, right),
+        _ => false,
+    }
+}
+
+fn worker_threads() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16)
+}
+
+/// Notes the thread that imports the module: signals are delivered to Python code on the main
+/// thread only, which is this one in all but odd programs.
+pub(super) fn remember_main_thread() {
+    let _already = MAIN_THREAD.set(std::thread::current().id());
+}
+
+/// Whether the calling thread is the one that runs Python's signal handlers.
+pub(super) fn on_main_thread() -> bool {
+    MAIN_THREAD.get() == Some(&std::thread::current().id())
+}
+
+/// Counts a thread that waits, for [`finish`].
+struct Waiting;
+
+impl Waiting {
+    fn enter() -> Result<Self> {
+        if EXITING.load(Ordering::SeqCst) {
+            return Err(exiting());
+        }
+        WAITING.fetch_add(1, Ordering::SeqCst);
+        Ok(Self)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        WAITING.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn exiting() -> Error {
+    Error::Closed { what: "the Python interpreter" }
+}
+
+/// Waits for `future` without the GIL; Ctrl-C is seen within 50 ms.
+///
+/// # Errors
+///
+/// The error of the future; whatever a signal handler raises; a timeout that names `what`.
+pub(super) fn wait<F, T>(
+    py: Python<'_>,
+    what: &str,
+    timeout: Option<Duration>,
+    future: F,
+) -> PyResult<T>
+where
+    F: Future<Output = Result<T>> + Send,
+    T: Send,
+{
+    let _waiting = Waiting::enter()?;
+    let handle = handle()?;
+    let mut future = pin!(future);
+    let started = Instant::now();
+    loop {
+        let left = timeout.map_or(SLICE, |timeout| timeout.saturating_sub(started.elapsed()));
+        let slice = left.min(SLICE);
+        let outcome = py.detach(|| {
+            handle.block_on(async { tokio::time::timeout(slice, future.as_mut()).await })
+        });
+        if let Ok(result) = outcome {
+            return Ok(result?);
+        }
+        py.check_signals()?;
+        if EXITING.load(Ordering::SeqCst) {
+            return Err(exiting().into());
+        }
+        if let Some(timeout) = timeout
+            && started.elapsed() >= timeout
+        {
+            return Err(timed_out(what, timeout).into());
+        }
+    }
+}
+
+/// Waits like [`wait`], from inside a callback of a C library that may or may not hold the GIL.
+///
+/// On the main thread signals are looked for; what a handler raised comes back as the `Err` of
+/// the outer result. Other threads never touch the interpreter here, since the thread that holds
+/// the GIL may be waiting for this very call.
+pub(super) fn wait_from_callback<F, T>(what: &str, future: F) -> PyResult<T>
+where
+    F: Future<Output = Result<T>> + Send,
+    T: Send,
+{
+    if on_main_thread() {
+        return Python::try_attach(|py| wait(py, what, None, future))
+            .unwrap_or_else(|| Err(exiting().into()));
+    }
+    let _waiting = Waiting::enter()?;
+    let handle = handle()?;
+    let mut future = pin!(future);
+    loop {
+        let outcome = handle.block_on(async { tokio::time::timeout(SLICE, future.as_mut()).await });
+        if let Ok(result) = outcome {
+            return Ok(result?);
+        }
+        if EXITING.load(Ordering::SeqCst) {
+            return Err(exiting().into());
+        }
+    }
+}
+
+fn timed_out(what: &str, timeout: Duration) -> Error {
+    let after_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+    Error::Timeout { what: what.to_owned(), after_ms }
+}
+
+/// Reads a timeout in seconds, `None` for no limit.
+///
+/// # Errors
+///
+/// When it is negative or not a number.
+pub(super) fn timeout(seconds: Option<f64>) -> Result<Option<Duration>> {
+    let Some(seconds) = seconds else { return Ok(None) };
+    if seconds.is_infinite() && seconds > 0.0 {
+        return Ok(None);
+    }
+    Duration::try_from_secs_f64(seconds).map(Some).map_err(|_out_of_range| {
+        Error::invalid(format!("a timeout of {seconds} s is not possible"))
+    })
+}
+
+/// Makes every wait of another thread end, and waits until they have; called at exit.
+#[pyfunction]
+pub(super) fn finish(py: Python<'_>) {
+    EXITING.store(true, Ordering::SeqCst);
+    let process = std::process::id();
+    if CURRENT.load().as_ref().is_none_or(|owned| owned.process != process) {
+        return;
+    }
+    py.detach(|| {
+        let started = Instant::now();
+        while WAITING.load(Ordering::SeqCst) > 0 && started.elapsed() < EXIT_GRACE {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+}
