@@ -1,0 +1,347 @@
+//! The five codecs, as Kafka's Java client writes and reads them.
+//!
+//! - gzip: one member is written, several are read.
+//! - snappy: written in the framing of `snappy-java` (a magic, two versions, then blocks of 32 KiB
+//!   of raw snappy with their sizes in front); read in that framing and as one raw block.
+//! - lz4: the LZ4 frame format with independent blocks of 64 KiB and no content checksum, which is
+//!   all that Kafka's Java reader accepts.
+//! - zstd: one frame.
+//!
+//! RB-2: a size that the compressed bytes announce is never believed beyond what the format can
+//! expand to; output grows in steps and stops one step behind the limit.
+
+use std::io::{Read, Write};
+
+use crate::error::{Error, ErrorCode, Result};
+
+/// How the records of a batch are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// gzip.
+    Gzip,
+    /// Snappy.
+    Snappy,
+    /// LZ4 frames.
+    Lz4,
+    /// Zstandard.
+    Zstd,
+}
+
+impl Compression {
+    /// Every codec, in the order of the numbers.
+    pub const ALL: [Self; 5] = [Self::None, Self::Gzip, Self::Snappy, Self::Lz4, Self::Zstd];
+
+    /// The codec of a number in the attributes.
+    ///
+    /// # Errors
+    /// `UNSUPPORTED_COMPRESSION_TYPE` for a number without a codec.
+    pub fn from_id(id: i16) -> Result<Self> {
+        match id {
+            0 => Ok(Self::None),
+            1 => Ok(Self::Gzip),
+            2 => Ok(Self::Snappy),
+            3 => Ok(Self::Lz4),
+            4 => Ok(Self::Zstd),
+            other => Err(Error::kafka(
+                ErrorCode::UnsupportedCompressionType,
+                format!("compression type {other} does not exist"),
+            )),
+        }
+    }
+
+    /// The codec of a `compression.type`; `uncompressed` is Kafka's other word for none.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "none" | "uncompressed" => Some(Self::None),
+            "gzip" => Some(Self::Gzip),
+            "snappy" => Some(Self::Snappy),
+            "lz4" => Some(Self::Lz4),
+            "zstd" => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+
+    /// The number in the attributes.
+    #[must_use]
+    pub const fn id(self) -> i16 {
+        match self {
+            Self::None => 0,
+            Self::Gzip => 1,
+            Self::Snappy => 2,
+            Self::Lz4 => 3,
+            Self::Zstd => 4,
+        }
+    }
+
+    /// Kafka's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Snappy => "snappy",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        }
+    }
+
+    /// The levels that Kafka accepts (smallest, largest, default); none for a codec without.
+    #[must_use]
+    pub const fn levels(self) -> Option<(i32, i32, i32)> {
+        match self {
+            Self::None | Self::Snappy => None,
+            Self::Gzip => Some((1, 9, -1)),
+            Self::Lz4 => Some((1, 17, 9)),
+            Self::Zstd => Some((-131_072, 22, 3)),
+        }
+    }
+}
+
+impl std::fmt::Display for Compression {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// Compresses `input` and appends the result to `output`.
+///
+/// `level` is Kafka's `compression.<codec>.level`; none, or the codec's default, for the default.
+///
+/// # Errors
+/// An invalid argument for a level outside of [`Compression::levels`] or for a codec without
+/// levels; `UNKNOWN_SERVER_ERROR` when the codec itself fails, which only lack of memory causes.
+pub fn compress(
+    compression: Compression,
+    level: Option<i32>,
+    input: &[u8],
+    output: &mut Vec<u8>,
+) -> Result<()> {
+    check_level(compression, level)?;
+    Codec::compress(compression, level, input, output).map_err(|detail| {
+        Error::kafka(ErrorCode::UnknownServerError, format!("could not compress: {detail}"))
+    })
+}
+
+/// Decompresses `input` to at most `limit` bytes.
+///
+/// # Errors
+/// `CORRUPT_MESSAGE` when the bytes are not of the codec, are cut off, or hold more than `limit`.
+pub fn decompress(compression: Compression, input: &[u8], limit: usize) -> Result<Vec<u8>> {
+    Codec::decompress(compression, input, limit)
+        .map_err(|detail| Error::kafka(ErrorCode::CorruptMessage, detail))
+}
+
+fn check_level(compression: Compression, level: Option<i32>) -> Result<()> {
+    let Some(level) = level else { return Ok(()) };
+    match compression.levels() {
+        None => Err(Error::invalid(format!("compression type {compression} has no levels"))),
+        Some((min, max, default)) if level != default && !(min..=max).contains(&level) => {
+            Err(Error::invalid(format!(
+                "compression level {level} of {compression} is outside of {min} to {max}"
+            )))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+const XERIAL_MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
+const XERIAL_VERSION: [u8; 4] = 1_u32.to_be_bytes();
+const XERIAL_BLOCK_SIZE: usize = 32 * 1024;
+const XERIAL_HEADER_SIZE: usize = 16;
+
+/// A copy of 64 bytes takes snappy three bytes; nothing expands further.
+const SNAPPY_EXPANSION_MAX: usize = 22;
+/// Up to this many times its input a zstd frame's announced size is reserved at once.
+const ZSTD_EXPANSION_BELIEVED: usize = 32;
+const STEP_MIN: usize = 16 * 1024;
+const STEP_MAX: usize = 4 * 1024 * 1024;
+
+/// The codecs behind the functions of this module, with errors as plain text.
+#[derive(Clone, Copy, Debug)]
+pub struct Codec;
+
+impl Codec {
+    pub(super) fn compress(
+        compression: Compression,
+        level: Option<i32>,
+        input: &[u8],
+        output: &mut Vec<u8>,
+    ) -> Result<(), String> {
+        match compression {
+            Compression::None => {
+                output.extend_from_slice(input);
+                Ok(())
+            }
+            Compression::Gzip => {
+                let level = match level {
+                    None | Some(-1) => flate2::Compression::default(),
+                    Some(level) => flate2::Compression::new(level.unsigned_abs()),
+                };
+                let mut encoder = flate2::write::GzEncoder::new(output, level);
+                encoder.write_all(input).map_err(text)?;
+                encoder.finish().map(drop).map_err(text)
+            }
+            Compression::Snappy => snappy_compress(input, output),
+            Compression::Lz4 => lz4_compress(level, input, output),
+            Compression::Zstd => {
+                let level = level.unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL);
+                let packed = zstd::bulk::compress(input, level).map_err(text)?;
+                output.extend_from_slice(&packed);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn decompress(
+        compression: Compression,
+        input: &[u8],
+        limit: usize,
+    ) -> Result<Vec<u8>, String> {
+        match compression {
+            Compression::None => {
+                if input.len() > limit {
+                    return Err(too_large(limit));
+                }
+                Ok(input.to_vec())
+            }
+            Compression::Gzip => {
+                let mut decoder = flate2::bufread::MultiGzDecoder::new(input);
+                read_bounded(&mut decoder, input.len(), limit)
+            }
+            Compression::Snappy => snappy_decompress(input, limit),
+            Compression::Lz4 => {
+                let mut decoder = lz4::Decoder::new(input).map_err(text)?;
+                let output = read_bounded(&mut decoder, input.len(), limit)?;
+                let (_, complete) = decoder.finish();
+                complete.map_err(|_unfinished| "the lz4 frame is cut off".to_owned())?;
+                Ok(output)
+            }
+            Compression::Zstd => zstd_decompress(input, limit),
+        }
+    }
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+fn too_large(limit: usize) -> String {
+    format!("the uncompressed records are larger than the limit of {limit} bytes")
+}
+
+/// Reads to the end, in steps that grow with what was really there, up to `limit` bytes.
+fn read_bounded(
+    reader: &mut impl Read,
+    input_size: usize,
+    limit: usize,
+) -> Result<Vec<u8>, String> {
+    let first = input_size.saturating_mul(3).clamp(STEP_MIN, STEP_MAX).min(limit.saturating_add(1));
+    let mut output = Vec::with_capacity(first);
+    loop {
+        let step = output.len().clamp(first, STEP_MAX);
+        let left = limit.saturating_add(1).saturating_sub(output.len());
+        let wanted = step.min(left);
+        let read = reader.by_ref().take(wanted as u64).read_to_end(&mut output).map_err(text)?;
+        if output.len() > limit {
+            return Err(too_large(limit));
+        }
+        if read < wanted {
+            return Ok(output);
+        }
+    }
+}
+
+fn snappy_compress(input: &[u8], output: &mut Vec<u8>) -> Result<(), String> {
+    output.extend_from_slice(&XERIAL_MAGIC);
+    output.extend_from_slice(&XERIAL_VERSION);
+    output.extend_from_slice(&XERIAL_VERSION);
+    let mut encoder = snap::raw::Encoder::new();
+    let mut block = vec![0; snap::raw::max_compress_len(XERIAL_BLOCK_SIZE.min(input.len()))];
+    for chunk in input.chunks(XERIAL_BLOCK_SIZE) {
+        let size = encoder.compress(chunk, &mut block).map_err(text)?;
+        let length = u32::try_from(size).map_err(text)?;
+        output.extend_from_slice(&length.to_be_bytes());
+        output.extend_from_slice(block.get(..size).unwrap_or_default());
+    }
+    Ok(())
+}
+
+fn snappy_decompress(input: &[u8], limit: usize) -> Result<Vec<u8>, String> {
+    let mut output = Vec::new();
+    if !input.starts_with(&XERIAL_MAGIC) {
+        snappy_block(input, limit, &mut output)?;
+        return Ok(output);
+    }
+    let mut rest = input.get(XERIAL_HEADER_SIZE..).ok_or("the snappy header is cut off")?;
+    while !rest.is_empty() {
+        // A stream may be several streams behind each other.
+        if rest.starts_with(&XERIAL_MAGIC) {
+            rest = rest.get(XERIAL_HEADER_SIZE..).ok_or("the snappy header is cut off")?;
+            continue;
+        }
+        let (length, behind) = rest.split_first_chunk().ok_or("a snappy block is cut off")?;
+        let length = usize::try_from(u32::from_be_bytes(*length)).map_err(text)?;
+        let block = behind.get(..length).ok_or("a snappy block is cut off")?;
+        snappy_block(block, limit, &mut output)?;
+        rest = behind.get(length..).unwrap_or_default();
+    }
+    Ok(output)
+}
+
+fn snappy_block(block: &[u8], limit: usize, output: &mut Vec<u8>) -> Result<(), String> {
+    let size = snap::raw::decompress_len(block).map_err(text)?;
+    let start = output.len();
+    let end = start.saturating_add(size);
+    if end > limit {
+        return Err(too_large(limit));
+    }
+    if size > block.len().saturating_mul(SNAPPY_EXPANSION_MAX) {
+        return Err("a snappy block announces more than it can hold".to_owned());
+    }
+    output.resize(end, 0);
+    let room = output.get_mut(start..).unwrap_or_default();
+    let written = snap::raw::Decoder::new().decompress(block, room).map_err(text)?;
+    if written == size { Ok(()) } else { Err("a snappy block is cut off".to_owned()) }
+}
+
+fn lz4_compress(level: Option<i32>, input: &[u8], output: &mut Vec<u8>) -> Result<(), String> {
+    // Kafka's default level 9 means the fast compressor; other levels mean lz4's slow one.
+    let level = match level {
+        None | Some(9) => 0,
+        Some(level) => level.unsigned_abs().clamp(3, 12),
+    };
+    let mut encoder = lz4::EncoderBuilder::new()
+        .block_mode(lz4::BlockMode::Independent)
+        .block_size(lz4::BlockSize::Max64KB)
+        .checksum(lz4::ContentChecksum::NoChecksum)
+        .level(level)
+        .build(output)
+        .map_err(text)?;
+    encoder.write_all(input).map_err(text)?;
+    let (_, result) = encoder.finish();
+    result.map_err(text)
+}
+
+fn zstd_decompress(input: &[u8], limit: usize) -> Result<Vec<u8>, String> {
+    let announced = zstd::zstd_safe::get_frame_content_size(input).ok().flatten();
+    let believed = input.len().saturating_mul(ZSTD_EXPANSION_BELIEVED);
+    if let Some(size) = announced.and_then(|size| usize::try_from(size).ok()) {
+        if size > limit {
+            return Err(too_large(limit));
+        }
+        let one_frame = zstd::zstd_safe::find_frame_compressed_size(input)
+            .is_ok_and(|frame| frame == input.len());
+        if size <= believed && one_frame {
+            let mut decompressor = zstd::bulk::Decompressor::new().map_err(text)?;
+            let output = decompressor.decompress(input, size).map_err(text)?;
+            return Ok(output);
+        }
+    }
+    // The window is allocated by the C library, but only its written pages become resident.
+    let mut decoder = zstd::stream::read::Decoder::with_buffer(input).map_err(text)?;
+    read_bounded(&mut decoder, input.len(), limit)
+}

@@ -1,0 +1,265 @@
+//! The one parser of records: a cursor over the uncompressed records of a batch.
+//!
+//! ```text
+//! length │ attributes │ timestamp delta │ offset delta │ key length │ key │ value length │ value │
+//! varint │ i8         │ varlong         │ varint       │ varint     │     │ varint       │       │
+//! header count │ (key length │ key │ value length │ value)*
+//! varint       │  varint     │     │ varint       │
+//! ```
+//!
+//! A [`RawRecord`] holds places, not slices, so that a caller may keep it while the buffer moves,
+//! and so that columns build views from it without pointer arithmetic. Every place was checked to
+//! lie inside of the record. Varints are zigzag; their first two bytes are handled inline, since
+//! nearly all are that short.
+
+/// Why a walk stopped before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WalkError {
+    /// The bytes end inside of a record.
+    Truncated,
+    /// A varint has more bytes than its type.
+    Varint,
+    /// The length of a record, key, value or header cannot be.
+    Length,
+    /// The fields of a record do not fill its length.
+    Unfilled,
+    /// The header count cannot be.
+    HeaderCount,
+}
+
+impl WalkError {
+    /// What is wrong, for a person.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Truncated => "the bytes end inside of a record",
+            Self::Varint => "a variable-length number has too many bytes",
+            Self::Length => "the length of a record or of one of its fields cannot be",
+            Self::Unfilled => "a record's length is not that of its fields",
+            Self::HeaderCount => "the number of record headers cannot be",
+        }
+    }
+}
+
+/// One record as deltas and places in the walked bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawRecord {
+    /// The distance to the base timestamp.
+    pub timestamp_delta: i64,
+    /// The distance to the base offset.
+    pub offset_delta: i32,
+    /// Where the key starts.
+    pub key_at: usize,
+    /// The size of the key; negative for a null key.
+    pub key_size: i32,
+    /// Where the value starts.
+    pub value_at: usize,
+    /// The size of the value; negative for a null value.
+    pub value_size: i32,
+    /// Where the headers start, after their count.
+    pub headers_at: usize,
+    /// The number of headers.
+    pub header_count: i32,
+    /// Where the record ends.
+    pub end: usize,
+}
+
+/// Walks the uncompressed records of one batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Walker<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Walker<'a> {
+    /// Starts at the first record.
+    #[must_use]
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    /// Goes on at a place where an earlier walk stopped.
+    #[must_use]
+    pub const fn resume(bytes: &'a [u8], at: usize) -> Self {
+        Self { bytes, at }
+    }
+
+    /// Where the next record starts.
+    #[must_use]
+    pub const fn position(&self) -> usize {
+        self.at
+    }
+
+    /// Whether all bytes were walked.
+    #[must_use]
+    pub const fn is_at_end(&self) -> bool {
+        self.at >= self.bytes.len()
+    }
+
+    /// The next record. Its headers were counted, not read: see [`check_headers`].
+    ///
+    /// # Errors
+    /// A [`WalkError`] when the bytes are not a record; the walk cannot go on.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the loop around it is the hot loop of every reader")]
+    pub fn next_record(&mut self) -> Result<RawRecord, WalkError> {
+        let bytes = self.bytes;
+        let (length, body) = varint(bytes, self.at)?;
+        let end = field_end(body, length).ok_or(WalkError::Length)?;
+        // One slice to the end of the record: whatever lies inside of it lies inside of `bytes`.
+        let record = bytes.get(..end).ok_or(WalkError::Truncated)?;
+        // One byte of attributes, of which no bit is used.
+        let (timestamp_delta, at) = varlong(record, body.wrapping_add(1))?;
+        let (offset_delta, at) = varint(record, at)?;
+        let (key_size, key_at) = varint(record, at)?;
+        let at = nullable_end(key_at, key_size);
+        let (value_size, value_at) = varint(record, at)?;
+        let at = nullable_end(value_at, value_size);
+        let (header_count, headers_at) = varint(record, at)?;
+        if header_count == 0 {
+            if headers_at != end {
+                return Err(WalkError::Unfilled);
+            }
+        } else if header_count < 0 || header_count as usize > end.wrapping_sub(headers_at) / 2 {
+            return Err(WalkError::HeaderCount);
+        }
+        self.at = end;
+        Ok(RawRecord {
+            timestamp_delta,
+            offset_delta,
+            key_at,
+            key_size,
+            value_at,
+            value_size,
+            headers_at,
+            header_count,
+            end,
+        })
+    }
+}
+
+/// One header as places in the walked bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RawHeader {
+    pub(crate) key_at: usize,
+    pub(crate) key_size: usize,
+    pub(crate) value_at: usize,
+    /// Negative for a null value.
+    pub(crate) value_size: i32,
+    pub(crate) end: usize,
+}
+
+/// The header at `at` of a record that ends at `end`.
+#[inline]
+pub(crate) fn header_at(bytes: &[u8], at: usize, end: usize) -> Result<RawHeader, WalkError> {
+    let record = bytes.get(..end).ok_or(WalkError::Truncated)?;
+    let (key_size, key_at) = varint(record, at)?;
+    let key_size = usize::try_from(key_size).map_err(|_negative| WalkError::Length)?;
+    let key_end = key_at.checked_add(key_size).ok_or(WalkError::Length)?;
+    let (value_size, value_at) = varint(record, key_end)?;
+    let value_end = nullable_end(value_at, value_size);
+    if value_end > end {
+        return Err(WalkError::Length);
+    }
+    Ok(RawHeader { key_at, key_size, value_at, value_size, end: value_end })
+}
+
+/// Walks the headers of a record and checks that they end where the record does.
+///
+/// # Errors
+/// A [`WalkError`] when they do not.
+pub fn check_headers(bytes: &[u8], record: &RawRecord) -> Result<(), WalkError> {
+    let mut at = record.headers_at;
+    for _ in 0..record.header_count {
+        at = header_at(bytes, at, record.end)?.end;
+    }
+    if at == record.end { Ok(()) } else { Err(WalkError::Unfilled) }
+}
+
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "part of the hot loop")]
+fn field_end(at: usize, size: i32) -> Option<usize> {
+    // A negative size becomes more than any buffer holds and fails the bounds check behind.
+    if size < 0 { None } else { Some(at.wrapping_add(size as usize)) }
+}
+
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "part of the hot loop")]
+const fn nullable_end(at: usize, size: i32) -> usize {
+    // An end beyond the record makes the read of the field behind it fail.
+    if size < 0 { at } else { at.wrapping_add(size as usize) }
+}
+
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "part of the hot loop")]
+const fn unzigzag(raw: u64) -> i64 {
+    ((raw >> 1) as i64) ^ ((raw & 1) as i64).wrapping_neg()
+}
+
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "part of the hot loop")]
+fn varlong(bytes: &[u8], at: usize) -> Result<(i64, usize), WalkError> {
+    let Some(&first) = bytes.get(at) else { return Err(WalkError::Truncated) };
+    if first < 0x80 {
+        return Ok((unzigzag(u64::from(first)), at.wrapping_add(1)));
+    }
+    let Some(&second) = bytes.get(at.wrapping_add(1)) else { return Err(WalkError::Truncated) };
+    if second < 0x80 {
+        let raw = u64::from(first & 0x7f) | (u64::from(second) << 7);
+        return Ok((unzigzag(raw), at.wrapping_add(2)));
+    }
+    long_varint(bytes, at, 10).map(|(raw, end)| (unzigzag(raw), end))
+}
+
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "part of the hot loop")]
+fn varint(bytes: &[u8], at: usize) -> Result<(i32, usize), WalkError> {
+    let Some(&first) = bytes.get(at) else { return Err(WalkError::Truncated) };
+    if first < 0x80 {
+        return Ok((unzigzag(u64::from(first)) as i32, at.wrapping_add(1)));
+    }
+    let Some(&second) = bytes.get(at.wrapping_add(1)) else { return Err(WalkError::Truncated) };
+    if second < 0x80 {
+        let raw = u64::from(first & 0x7f) | (u64::from(second) << 7);
+        return Ok((unzigzag(raw) as i32, at.wrapping_add(2)));
+    }
+    let (raw, end) = long_varint(bytes, at, 5)?;
+    // As in Java, bits above the 32nd are dropped.
+    Ok((unzigzag(raw & 0xffff_ffff) as i32, end))
+}
+
+#[inline(never)]
+fn long_varint(bytes: &[u8], at: usize, size_max: usize) -> Result<(u64, usize), WalkError> {
+    let mut raw = 0_u64;
+    let mut shift = 0_u32;
+    for place in 0..size_max {
+        let here = at.wrapping_add(place);
+        let byte = *bytes.get(here).ok_or(WalkError::Truncated)?;
+        raw |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
+        if byte < 0x80 {
+            return Ok((raw, here.wrapping_add(1)));
+        }
+        shift = shift.wrapping_add(7);
+    }
+    Err(WalkError::Varint)
+}
+
+/// Appends a zigzag varint; numbers of 32 and of 64 bits are written alike.
+#[inline]
+pub(crate) fn put_varint(output: &mut Vec<u8>, value: i64) {
+    let mut raw = (value.wrapping_shl(1) ^ (value >> 63)) as u64;
+    while raw >= 0x80 {
+        output.push((raw as u8) | 0x80);
+        raw >>= 7;
+    }
+    output.push(raw as u8);
+}
+
+/// The size of a zigzag varint.
+#[inline]
+pub(crate) const fn varint_size(value: i64) -> usize {
+    let raw = (value.wrapping_shl(1) ^ (value >> 63)) as u64;
+    let bits = 64_u32.wrapping_sub((raw | 1).leading_zeros());
+    // ceil(bits / 7) without a division.
+    (bits.wrapping_mul(9).wrapping_add(64) >> 6) as usize
+}
