@@ -21,6 +21,7 @@ pub mod env;
 pub mod error;
 pub mod log;
 pub mod machine;
+pub mod manual;
 pub mod protocol;
 #[cfg(feature = "python")]
 pub mod python;
