@@ -66,7 +66,7 @@ notebook-test: $(VENV)/.notebook $(VENV)/.wheel ## execute the notebooks
 
 bench: $(VENV)/.test $(VENV)/.wheel ## Rust micro-benchmarks and the end-to-end run; prints machine, command, medians
 	$(CARGO) bench
-	$(BIN)/python tests/python/bench.py
+	$(BIN)/python tests/bench/end_to_end.py
 
 fuzz: ## run every fuzz target for a minute; needs a nightly toolchain and cargo-fuzz
 	cd tests/fuzz && for target in $$($(CARGO) +nightly fuzz list); do \
