@@ -1,0 +1,240 @@
+//! The settings of one broker with their types.
+
+use super::describe::{broker_chain, effective};
+use super::listeners::parse_listeners;
+use super::topic_config::{parse_boolean, unreadable};
+use super::{ConfigError, ConfigMap, Listener, Scope, definition, validate};
+
+/// The settings of one broker that the engine acts on, and the maps that they were resolved from.
+///
+/// Immutable: a change at run time makes a new one with [`BrokerConfig::with_dynamic`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerConfig {
+    /// `listeners`.
+    pub listeners: Vec<Listener>,
+    /// `advertised.listeners`; empty when a client is told the address that it used.
+    pub advertised_listeners: Vec<Listener>,
+    /// `auto.create.topics.enable`.
+    pub auto_create_topics_enable: bool,
+    /// `broker.rack`.
+    pub broker_rack: Option<String>,
+    /// `broker.session.timeout.ms`.
+    pub broker_session_timeout_ms: i32,
+    /// `connections.max.idle.ms`.
+    pub connections_max_idle_ms: i64,
+    /// `default.replication.factor`.
+    pub default_replication_factor: i32,
+    /// `delete.topic.enable`.
+    pub delete_topic_enable: bool,
+    /// `fetch.max.bytes`.
+    pub fetch_max_bytes: i32,
+    /// `log.dirs`.
+    pub log_dir: Option<String>,
+    /// `log.flush.offset.checkpoint.interval.ms`.
+    pub recovery_point_checkpoint_interval_ms: i32,
+    /// `log.flush.start.offset.checkpoint.interval.ms`.
+    pub log_start_checkpoint_interval_ms: i32,
+    /// `log.retention.check.interval.ms`.
+    pub log_retention_check_interval_ms: i64,
+    /// `max.connections`.
+    pub max_connections: i32,
+    /// `max.connections.per.ip`.
+    pub max_connections_per_ip: i32,
+    /// `max.incremental.fetch.session.cache.slots`.
+    pub max_incremental_fetch_session_cache_slots: i32,
+    /// `max.request.partition.size.limit`.
+    pub max_request_partition_size_limit: i32,
+    /// `metadata.log.max.record.bytes.between.snapshots`.
+    pub metadata_log_max_record_bytes_between_snapshots: i64,
+    /// `metadata.log.segment.bytes`.
+    pub metadata_log_segment_bytes: i32,
+    /// `node.id`.
+    pub node_id: i32,
+    /// `num.partitions`.
+    pub num_partitions: i32,
+    /// `producer.id.expiration.ms`.
+    pub producer_id_expiration_ms: i32,
+    /// `queued.max.request.bytes`; `None` is no limit.
+    pub queued_max_request_bytes: Option<u64>,
+    /// `replica.high.watermark.checkpoint.interval.ms`.
+    pub high_watermark_checkpoint_interval_ms: i64,
+    /// `socket.listen.backlog.size`.
+    pub socket_listen_backlog_size: i32,
+    /// `socket.receive.buffer.bytes`; `None` leaves it to the operating system.
+    pub socket_receive_buffer_bytes: Option<u32>,
+    /// `socket.request.max.bytes`.
+    pub socket_request_max_bytes: i32,
+    /// `socket.send.buffer.bytes`; `None` leaves it to the operating system.
+    pub socket_send_buffer_bytes: Option<u32>,
+    /// Settings given at the start.
+    pub(super) fixed: ConfigMap,
+    /// Settings made at run time for all brokers.
+    pub(super) dynamic_default: ConfigMap,
+    /// Settings made at run time for this broker.
+    pub(super) dynamic_broker: ConfigMap,
+}
+
+impl BrokerConfig {
+    /// Resolves the settings that a broker is started with.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] for a name or a value that is not acceptable.
+    pub fn resolve(fixed: &ConfigMap) -> Result<Self, ConfigError> {
+        for (name, value) in fixed {
+            validate(Scope::Broker, name, value)?;
+        }
+        Self::build(fixed.clone(), ConfigMap::new(), ConfigMap::new())
+    }
+
+    /// The same broker after a change at run time: `dynamic_default` for all brokers,
+    /// `dynamic_broker` for this one.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] for a stored value that this version does not accept.
+    pub fn with_dynamic(
+        &self,
+        dynamic_default: &ConfigMap,
+        dynamic_broker: &ConfigMap,
+    ) -> Result<Self, ConfigError> {
+        Self::build(self.fixed.clone(), dynamic_default.clone(), dynamic_broker.clone())
+    }
+
+    /// The settings given at the start.
+    #[must_use]
+    pub fn fixed(&self) -> &ConfigMap {
+        &self.fixed
+    }
+
+    /// The value in force of any broker setting, as text; `None` is null.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] for a name that is not in the table.
+    pub fn value(&self, name: &str) -> Result<Option<String>, ConfigError> {
+        Ok(effective(&broker_chain(definition(Scope::Broker, name)?, self)))
+    }
+
+    /// An otherwise empty value to which [`BrokerConfig::value`] can be asked.
+    fn unresolved(fixed: ConfigMap, dynamic_default: ConfigMap, dynamic_broker: ConfigMap) -> Self {
+        Self {
+            listeners: Vec::new(),
+            advertised_listeners: Vec::new(),
+            auto_create_topics_enable: false,
+            broker_rack: None,
+            broker_session_timeout_ms: 0,
+            connections_max_idle_ms: 0,
+            default_replication_factor: 0,
+            delete_topic_enable: false,
+            fetch_max_bytes: 0,
+            log_dir: None,
+            recovery_point_checkpoint_interval_ms: 0,
+            log_start_checkpoint_interval_ms: 0,
+            log_retention_check_interval_ms: 0,
+            max_connections: 0,
+            max_connections_per_ip: 0,
+            max_incremental_fetch_session_cache_slots: 0,
+            max_request_partition_size_limit: 0,
+            metadata_log_max_record_bytes_between_snapshots: 0,
+            metadata_log_segment_bytes: 0,
+            node_id: 0,
+            num_partitions: 0,
+            producer_id_expiration_ms: 0,
+            queued_max_request_bytes: None,
+            high_watermark_checkpoint_interval_ms: 0,
+            socket_listen_backlog_size: 0,
+            socket_receive_buffer_bytes: None,
+            socket_request_max_bytes: 0,
+            socket_send_buffer_bytes: None,
+            fixed,
+            dynamic_default,
+            dynamic_broker,
+        }
+    }
+
+    fn build(
+        fixed: ConfigMap,
+        dynamic_default: ConfigMap,
+        dynamic_broker: ConfigMap,
+    ) -> Result<Self, ConfigError> {
+        let mut config = Self::unresolved(fixed, dynamic_default, dynamic_broker);
+        config.listeners = config.listener_list("listeners")?;
+        config.advertised_listeners = config.listener_list("advertised.listeners")?;
+        config.auto_create_topics_enable = config.boolean("auto.create.topics.enable")?;
+        config.broker_rack = config.checked("broker.rack")?.filter(|rack| !rack.is_empty());
+        config.broker_session_timeout_ms = config.number("broker.session.timeout.ms")?;
+        config.connections_max_idle_ms = config.number("connections.max.idle.ms")?;
+        config.default_replication_factor = config.number("default.replication.factor")?;
+        config.delete_topic_enable = config.boolean("delete.topic.enable")?;
+        config.fetch_max_bytes = config.number("fetch.max.bytes")?;
+        config.log_dir = config.checked("log.dirs")?;
+        config.recovery_point_checkpoint_interval_ms =
+            config.number("log.flush.offset.checkpoint.interval.ms")?;
+        config.log_start_checkpoint_interval_ms =
+            config.number("log.flush.start.offset.checkpoint.interval.ms")?;
+        config.log_retention_check_interval_ms =
+            config.number("log.retention.check.interval.ms")?;
+        config.max_connections = config.number("max.connections")?;
+        config.max_connections_per_ip = config.number("max.connections.per.ip")?;
+        config.max_incremental_fetch_session_cache_slots =
+            config.number("max.incremental.fetch.session.cache.slots")?;
+        config.max_request_partition_size_limit =
+            config.number("max.request.partition.size.limit")?;
+        config.metadata_log_max_record_bytes_between_snapshots =
+            config.number("metadata.log.max.record.bytes.between.snapshots")?;
+        config.metadata_log_segment_bytes = config.number("metadata.log.segment.bytes")?;
+        config.node_id = config.number("node.id")?;
+        config.num_partitions = config.number("num.partitions")?;
+        config.producer_id_expiration_ms = config.number("producer.id.expiration.ms")?;
+        config.queued_max_request_bytes = config.limit("queued.max.request.bytes")?;
+        config.high_watermark_checkpoint_interval_ms =
+            config.number("replica.high.watermark.checkpoint.interval.ms")?;
+        config.socket_listen_backlog_size = config.number("socket.listen.backlog.size")?;
+        config.socket_receive_buffer_bytes = config.limit("socket.receive.buffer.bytes")?;
+        config.socket_request_max_bytes = config.number("socket.request.max.bytes")?;
+        config.socket_send_buffer_bytes = config.limit("socket.send.buffer.bytes")?;
+        // What topics inherit must be good too, or the first topic would find out.
+        super::TopicConfig::resolve(&ConfigMap::new(), &config)?;
+        Ok(config)
+    }
+
+    fn checked(&self, name: &str) -> Result<Option<String>, ConfigError> {
+        let value = self.value(name)?;
+        if let Some(value) = &value {
+            validate(Scope::Broker, name, value)?;
+        }
+        Ok(value.map(|value| value.trim().to_owned()))
+    }
+
+    fn number<T: std::str::FromStr>(&self, name: &str) -> Result<T, ConfigError> {
+        let text = self.checked(name)?.unwrap_or_default();
+        text.parse().map_err(|_error| unreadable(name, &text))
+    }
+
+    /// A size where -1 is none.
+    fn limit<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, ConfigError> {
+        let text = self.checked(name)?.unwrap_or_default();
+        if text == "-1" {
+            return Ok(None);
+        }
+        text.parse().map(Some).map_err(|_error| unreadable(name, &text))
+    }
+
+    fn boolean(&self, name: &str) -> Result<bool, ConfigError> {
+        let text = self.checked(name)?.unwrap_or_default();
+        parse_boolean(&text).ok_or_else(|| unreadable(name, &text))
+    }
+
+    fn listener_list(&self, name: &str) -> Result<Vec<Listener>, ConfigError> {
+        self.checked(name)?.map_or_else(|| Ok(Vec::new()), |value| parse_listeners(name, &value))
+    }
+}
+
+impl Default for BrokerConfig {
+    /// Every setting at its default.
+    #[expect(clippy::expect_used, reason = "a test resolves the defaults of the table")]
+    fn default() -> Self {
+        Self::resolve(&ConfigMap::new()).expect("the defaults of the table are valid")
+    }
+}

@@ -1,0 +1,955 @@
+//! The settings of a broker, in the order of their names.
+//!
+//! Names, types and limits are Apache Kafka 4.3's. Kafka has more; a name that is not here is
+//! refused. Where a default differs from Kafka's the line above it says why.
+
+use super::definition::ConfigType::{Boolean, Double, Int, List, Long, Short, String};
+use super::definition::UpdateMode::{ClusterWide, ReadOnly};
+use super::definition::Validator::{
+    Any, AtLeast, Between, Check, EachOneOf, Fraction, MinusOneOrBetween, OneOf,
+};
+use super::definition::{Definition, split_list};
+use super::listeners::check_listeners;
+use super::topic_table::{
+    COMPACTION, COMPRESSION_TYPES, DURABILITIES, INTERVAL_FLUSH, LEVELS, PREALLOCATE, TIER,
+};
+
+const GROUPS: &str = "consumer groups";
+const TRANSACTIONS: &str = "transactions";
+const CLUSTER: &str = "a cluster of several nodes";
+const SECURITY: &str = "security";
+const CLEANER: &str = COMPACTION;
+const THREADS: &str = "a thread pool of this name (ottla sizes its own)";
+const RATE: &str = "connection rate limits";
+const TELEMETRY: &str = "client telemetry";
+
+macro_rules! broker {
+    ($name:literal, $kind:ident, null, $validator:expr, $update:ident, $doc:literal) => {
+        Definition::broker($name, $kind, None, $validator, $update, $doc)
+    };
+    ($name:literal, $kind:ident, $default:literal, $validator:expr, $update:ident, $doc:literal) => {
+        Definition::broker($name, $kind, Some($default), $validator, $update, $doc)
+    };
+}
+
+fn one_directory(value: &str) -> Result<(), std::string::String> {
+    match split_list(value).count() {
+        1 => Ok(()),
+        0 => Err("must name a directory".to_owned()),
+        count => Err(format!("names {count} directories; ottla keeps its log in one")),
+    }
+}
+
+fn unlimited_or_positive(value: &str) -> Result<(), std::string::String> {
+    match value.parse::<i64>() {
+        Ok(-1 | 1..) => Ok(()),
+        _ => Err("must be -1 (no limit) or at least 1".to_owned()),
+    }
+}
+
+pub(super) const BROKER: &[Definition] = &[
+    broker!(
+        "advertised.listeners",
+        List,
+        null,
+        Check(check_listeners),
+        ReadOnly,
+        "The addresses that clients are told, by listener name. Unset, a client is told the address that it used."
+    ),
+    broker!(
+        "authorizer.class.name",
+        String,
+        "",
+        Any,
+        ReadOnly,
+        "The class that decides who may do what."
+    )
+    .only(&[], SECURITY),
+    broker!(
+        "auto.create.topics.enable",
+        Boolean,
+        "true",
+        Any,
+        ReadOnly,
+        "Create a topic when a client asks for its metadata and allows it."
+    ),
+    broker!(
+        "auto.leader.rebalance.enable",
+        Boolean,
+        "true",
+        Any,
+        ReadOnly,
+        "Move leadership back to the preferred replica from time to time."
+    )
+    .only(&[], CLUSTER),
+    broker!(
+        "broker.heartbeat.interval.ms",
+        Int,
+        "2000",
+        AtLeast(1),
+        ReadOnly,
+        "How often a broker tells the controller that it lives."
+    )
+    .only(&[], CLUSTER),
+    broker!(
+        "broker.rack",
+        String,
+        null,
+        Any,
+        ReadOnly,
+        "Where the broker stands; replicas of a partition are spread over racks."
+    ),
+    broker!(
+        "broker.session.timeout.ms",
+        Int,
+        "9000",
+        AtLeast(1),
+        ReadOnly,
+        "How long the controller waits for a heartbeat before it fences a broker."
+    )
+    .only(&[], CLUSTER),
+    broker!(
+        "compression.gzip.level",
+        Int,
+        "-1",
+        MinusOneOrBetween(1, 9),
+        ClusterWide,
+        "Default of compression.gzip.level of topics."
+    )
+    .only(&[], LEVELS),
+    broker!(
+        "compression.lz4.level",
+        Int,
+        "9",
+        Between(1, 17),
+        ClusterWide,
+        "Default of compression.lz4.level of topics."
+    )
+    .only(&[], LEVELS),
+    broker!(
+        "compression.type",
+        String,
+        "producer",
+        OneOf(COMPRESSION_TYPES),
+        ClusterWide,
+        "Default of compression.type of topics."
+    ),
+    broker!(
+        "compression.zstd.level",
+        Int,
+        "3",
+        Between(-131_072, 22),
+        ClusterWide,
+        "Default of compression.zstd.level of topics."
+    )
+    .only(&[], LEVELS),
+    broker!(
+        "connections.max.idle.ms",
+        Long,
+        "600000",
+        AtLeast(1),
+        ReadOnly,
+        "A connection on which nothing happens for this long is closed."
+    ),
+    broker!(
+        "controlled.shutdown.enable",
+        Boolean,
+        "true",
+        Any,
+        ReadOnly,
+        "Hand over leadership before the broker stops."
+    )
+    .only(&[], CLUSTER),
+    broker!(
+        "controller.listener.names",
+        List,
+        null,
+        Any,
+        ReadOnly,
+        "The listeners of controllers. Ottla's controllers use the listeners of brokers."
+    )
+    .only(&[], CLUSTER),
+    broker!(
+        "controller.quorum.election.timeout.ms",
+        Int,
+        "1000",
+        AtLeast(0),
+        ReadOnly,
+        "How long a voter waits for a leader before it stands for election."
+    )
+    .only(&[], CLUSTER),
+    broker!(
+        "controller.quorum.voters",
+        List,
+        "",
+        Any,
+        ReadOnly,
+        "The nodes that keep the metadata, as id@host:port."
+    )
+    .only(&[], CLUSTER),
+    broker!(
+        "default.replication.factor",
+        Int,
+        "1",
+        AtLeast(1),
+        ReadOnly,
+        "The replicas of a topic that is created without saying how many."
+    ),
+    broker!("delete.topic.enable", Boolean, "true", Any, ReadOnly, "Let topics be deleted."),
+    broker!(
+        "durability",
+        String,
+        "auto",
+        OneOf(DURABILITIES),
+        ClusterWide,
+        "Default of durability of topics. Ottla's own setting."
+    ),
+    broker!(
+        "fetch.max.bytes",
+        Int,
+        "57671680",
+        AtLeast(1024),
+        ReadOnly,
+        "The largest answer to one fetch request."
+    ),
+    broker!(
+        "group.consumer.assignors",
+        List,
+        "uniform,range",
+        Any,
+        ReadOnly,
+        "The assignors of the consumer protocol."
+    )
+    .only(&[], GROUPS),
+    broker!(
+        "group.consumer.heartbeat.interval.ms",
+        Int,
+        "5000",
+        AtLeast(1),
+        ReadOnly,
+        "How often a member of the consumer protocol reports."
+    )
+    .only(&[], GROUPS),
+    broker!(
+        "group.consumer.session.timeout.ms",
+        Int,
+        "45000",
+        AtLeast(1),
+        ReadOnly,
+        "When a silent member of the consumer protocol is removed."
+    )
+    .only(&[], GROUPS),
+    broker!(
+        "group.initial.rebalance.delay.ms",
+        Int,
+        "3000",
+        AtLeast(0),
+        ReadOnly,
+        "How long a new group waits for more members."
+    )
+    .only(&["0"], GROUPS),
+    broker!(
+        "group.max.session.timeout.ms",
+        Int,
+        "1800000",
+        AtLeast(1),
+        ReadOnly,
+        "The longest session timeout of a classic member."
+    )
+    .only(&[], GROUPS),
+    broker!(
+        "group.max.size",
+        Int,
+        "2147483647",
+        AtLeast(1),
+        ReadOnly,
+        "The largest number of members of a group."
+    )
+    .only(&[], GROUPS),
+    broker!(
+        "group.min.session.timeout.ms",
+        Int,
+        "6000",
+        AtLeast(1),
+        ReadOnly,
+        "The shortest session timeout of a classic member."
+    )
+    .only(&[], GROUPS),
+    broker!(
+        "initial.broker.registration.timeout.ms",
+        Int,
+        "60000",
+        AtLeast(1),
+        ReadOnly,
+        "How long a starting broker tries to register."
+    )
+    .only(&[], CLUSTER),
+    broker!(
+        "inter.broker.listener.name",
+        String,
+        null,
+        Any,
+        ReadOnly,
+        "The listener that brokers use among themselves."
+    )
+    .only(&["PLAINTEXT"], CLUSTER),
+    broker!(
+        "leader.imbalance.check.interval.seconds",
+        Long,
+        "300",
+        AtLeast(1),
+        ReadOnly,
+        "How often the spread of leaders is checked."
+    )
+    .only(&[], CLUSTER),
+    broker!(
+        "listener.security.protocol.map",
+        String,
+        "PLAINTEXT:PLAINTEXT",
+        Any,
+        ReadOnly,
+        "The security protocol of each listener name."
+    )
+    .only(
+        &["PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL"],
+        SECURITY,
+    ),
+    // Kafka listens on every interface; ottla stays on this machine unless told otherwise.
+    broker!(
+        "listeners",
+        List,
+        "PLAINTEXT://localhost:9092",
+        Check(check_listeners),
+        ReadOnly,
+        "The addresses on which the broker listens, as NAME://host:port. Port 0 takes a free one; an empty host is every interface."
+    ),
+    broker!(
+        "log.cleaner.delete.retention.ms",
+        Long,
+        "86400000",
+        AtLeast(0),
+        ClusterWide,
+        "Default of delete.retention.ms of topics."
+    )
+    .only(&[], CLEANER),
+    broker!(
+        "log.cleaner.enable",
+        Boolean,
+        "true",
+        Any,
+        ReadOnly,
+        "Run the cleaner of compacted topics."
+    )
+    .only(&["false"], CLEANER),
+    broker!(
+        "log.cleaner.max.compaction.lag.ms",
+        Long,
+        "9223372036854775807",
+        AtLeast(1),
+        ClusterWide,
+        "Default of max.compaction.lag.ms of topics."
+    )
+    .only(&[], CLEANER),
+    broker!(
+        "log.cleaner.min.cleanable.ratio",
+        Double,
+        "0.5",
+        Fraction(0.0, 1.0),
+        ClusterWide,
+        "Default of min.cleanable.dirty.ratio of topics."
+    )
+    .only(&[], CLEANER),
+    broker!(
+        "log.cleaner.min.compaction.lag.ms",
+        Long,
+        "0",
+        AtLeast(0),
+        ClusterWide,
+        "Default of min.compaction.lag.ms of topics."
+    )
+    .only(&[], CLEANER),
+    broker!(
+        "log.cleanup.policy",
+        List,
+        "delete",
+        EachOneOf(&["compact", "delete"]),
+        ClusterWide,
+        "Default of cleanup.policy of topics."
+    )
+    .only(&["delete"], COMPACTION),
+    broker!(
+        "log.dirs",
+        List,
+        null,
+        Check(one_directory),
+        ReadOnly,
+        "The directory that holds the log."
+    ),
+    broker!(
+        "log.flush.interval.messages",
+        Long,
+        "9223372036854775807",
+        AtLeast(1),
+        ClusterWide,
+        "Default of flush.messages of topics."
+    )
+    .only(&[], INTERVAL_FLUSH),
+    broker!(
+        "log.flush.interval.ms",
+        Long,
+        null,
+        AtLeast(0),
+        ClusterWide,
+        "Default of flush.ms of topics."
+    )
+    .only(&[], INTERVAL_FLUSH),
+    broker!(
+        "log.flush.offset.checkpoint.interval.ms",
+        Int,
+        "60000",
+        AtLeast(1),
+        ReadOnly,
+        "How often the offsets from which recovery would begin are written down."
+    ),
+    broker!(
+        "log.flush.scheduler.interval.ms",
+        Long,
+        "9223372036854775807",
+        AtLeast(0),
+        ReadOnly,
+        "How often the need for a flush is checked."
+    )
+    .only(&[], INTERVAL_FLUSH),
+    broker!(
+        "log.flush.start.offset.checkpoint.interval.ms",
+        Int,
+        "60000",
+        AtLeast(1),
+        ReadOnly,
+        "How often the log start offsets are written down."
+    ),
+    broker!(
+        "log.index.interval.bytes",
+        Int,
+        "4096",
+        AtLeast(0),
+        ClusterWide,
+        "Default of index.interval.bytes of topics."
+    ),
+    broker!(
+        "log.index.size.max.bytes",
+        Int,
+        "10485760",
+        AtLeast(4),
+        ClusterWide,
+        "Default of segment.index.bytes of topics."
+    ),
+    broker!(
+        "log.local.retention.bytes",
+        Long,
+        "-2",
+        AtLeast(-2),
+        ClusterWide,
+        "Default of local.retention.bytes of topics."
+    )
+    .only(&[], TIER),
+    broker!(
+        "log.local.retention.ms",
+        Long,
+        "-2",
+        AtLeast(-2),
+        ClusterWide,
+        "Default of local.retention.ms of topics."
+    )
+    .only(&[], TIER),
+    broker!(
+        "log.message.timestamp.after.max.ms",
+        Long,
+        "3600000",
+        AtLeast(0),
+        ClusterWide,
+        "Default of message.timestamp.after.max.ms of topics."
+    ),
+    broker!(
+        "log.message.timestamp.before.max.ms",
+        Long,
+        "9223372036854775807",
+        AtLeast(0),
+        ClusterWide,
+        "Default of message.timestamp.before.max.ms of topics."
+    ),
+    broker!(
+        "log.message.timestamp.type",
+        String,
+        "CreateTime",
+        OneOf(&["CreateTime", "LogAppendTime"]),
+        ClusterWide,
+        "Default of message.timestamp.type of topics."
+    ),
+    broker!(
+        "log.preallocate",
+        Boolean,
+        "false",
+        Any,
+        ClusterWide,
+        "Default of preallocate of topics."
+    )
+    .only(&[], PREALLOCATE),
+    broker!(
+        "log.retention.bytes",
+        Long,
+        "-1",
+        AtLeast(-1),
+        ClusterWide,
+        "Default of retention.bytes of topics."
+    ),
+    broker!(
+        "log.retention.check.interval.ms",
+        Long,
+        "300000",
+        AtLeast(1),
+        ReadOnly,
+        "How often segments are checked for what retention lets go."
+    ),
+    broker!(
+        "log.retention.hours",
+        Int,
+        "168",
+        AtLeast(-1),
+        ReadOnly,
+        "Default of retention.ms of topics, in hours; log.retention.minutes and log.retention.ms go before it."
+    ),
+    broker!(
+        "log.retention.minutes",
+        Int,
+        null,
+        AtLeast(-1),
+        ReadOnly,
+        "Default of retention.ms of topics, in minutes; log.retention.ms goes before it."
+    ),
+    broker!(
+        "log.retention.ms",
+        Long,
+        null,
+        AtLeast(-1),
+        ClusterWide,
+        "Default of retention.ms of topics."
+    ),
+    broker!(
+        "log.roll.hours",
+        Int,
+        "168",
+        AtLeast(1),
+        ReadOnly,
+        "Default of segment.ms of topics, in hours; log.roll.ms goes before it."
+    ),
+    broker!(
+        "log.roll.jitter.hours",
+        Int,
+        "0",
+        AtLeast(0),
+        ReadOnly,
+        "Default of segment.jitter.ms of topics, in hours; log.roll.jitter.ms goes before it."
+    ),
+    broker!(
+        "log.roll.jitter.ms",
+        Long,
+        null,
+        AtLeast(0),
+        ClusterWide,
+        "Default of segment.jitter.ms of topics."
+    ),
+    broker!("log.roll.ms", Long, null, AtLeast(1), ClusterWide, "Default of segment.ms of topics."),
+    broker!(
+        "log.segment.bytes",
+        Int,
+        "1073741824",
+        AtLeast(1_048_576),
+        ClusterWide,
+        "Default of segment.bytes of topics."
+    ),
+    broker!(
+        "log.segment.delete.delay.ms",
+        Long,
+        "60000",
+        AtLeast(0),
+        ClusterWide,
+        "Default of file.delete.delay.ms of topics."
+    ),
+    broker!(
+        "max.connection.creation.rate",
+        Int,
+        "2147483647",
+        AtLeast(0),
+        ClusterWide,
+        "New connections per second."
+    )
+    .only(&[], RATE),
+    broker!(
+        "max.connections",
+        Int,
+        "2147483647",
+        AtLeast(0),
+        ReadOnly,
+        "Connections open at a time; one more is closed at once."
+    ),
+    broker!(
+        "max.connections.per.ip",
+        Int,
+        "2147483647",
+        AtLeast(0),
+        ReadOnly,
+        "Connections open at a time from one address."
+    ),
+    broker!(
+        "max.incremental.fetch.session.cache.slots",
+        Int,
+        "1000",
+        AtLeast(0),
+        ReadOnly,
+        "Fetch sessions that are remembered; a client beyond them sends full requests."
+    ),
+    broker!(
+        "max.request.partition.size.limit",
+        Int,
+        "2000",
+        AtLeast(1),
+        ReadOnly,
+        "The most partitions that DescribeTopicPartitions answers at once."
+    ),
+    broker!(
+        "message.max.bytes",
+        Int,
+        "1048588",
+        AtLeast(0),
+        ClusterWide,
+        "Default of max.message.bytes of topics."
+    ),
+    broker!(
+        "metadata.log.max.record.bytes.between.snapshots",
+        Long,
+        "20971520",
+        AtLeast(1),
+        ReadOnly,
+        "After this many bytes of metadata records a snapshot is made."
+    ),
+    broker!(
+        "metadata.log.segment.bytes",
+        Int,
+        "1073741824",
+        AtLeast(8_388_608),
+        ReadOnly,
+        "The size at which a segment of the metadata log is closed."
+    ),
+    broker!(
+        "min.insync.replicas",
+        Int,
+        "1",
+        AtLeast(1),
+        ClusterWide,
+        "Default of min.insync.replicas of topics."
+    ),
+    // Kafka asks for it; a lone broker has no need to be told its number.
+    broker!(
+        "node.id",
+        Int,
+        "1",
+        AtLeast(0),
+        ReadOnly,
+        "The number of this node; unique in the cluster and for ever the same on its directory."
+    ),
+    broker!(
+        "num.io.threads",
+        Int,
+        "8",
+        AtLeast(1),
+        ClusterWide,
+        "Threads that serve requests in Kafka."
+    )
+    .only(&[], THREADS),
+    broker!(
+        "num.network.threads",
+        Int,
+        "3",
+        AtLeast(1),
+        ClusterWide,
+        "Threads that serve sockets in Kafka."
+    )
+    .only(&[], THREADS),
+    broker!(
+        "num.partitions",
+        Int,
+        "1",
+        AtLeast(1),
+        ReadOnly,
+        "The partitions of a topic that is created without saying how many."
+    ),
+    broker!(
+        "num.recovery.threads.per.data.dir",
+        Int,
+        "2",
+        AtLeast(1),
+        ReadOnly,
+        "Threads that recover partitions in Kafka."
+    )
+    .only(&["1"], THREADS),
+    broker!("num.replica.fetchers", Int, "1", AtLeast(1), ReadOnly, "Fetchers per source broker.")
+        .only(&[], CLUSTER),
+    broker!(
+        "offsets.retention.minutes",
+        Int,
+        "10080",
+        AtLeast(1),
+        ReadOnly,
+        "How long the offsets of an empty group are kept."
+    )
+    .only(&[], GROUPS),
+    broker!(
+        "offsets.topic.num.partitions",
+        Int,
+        "50",
+        AtLeast(1),
+        ReadOnly,
+        "Partitions of the topic that holds group offsets."
+    )
+    .only(&[], GROUPS),
+    // One copy until there are clusters; Kafka's default is 3.
+    broker!(
+        "offsets.topic.replication.factor",
+        Short,
+        "1",
+        AtLeast(1),
+        ReadOnly,
+        "Replicas of the topic that holds group offsets."
+    )
+    .only(&[], GROUPS),
+    broker!(
+        "offsets.topic.segment.bytes",
+        Int,
+        "104857600",
+        AtLeast(1),
+        ReadOnly,
+        "Segment size of the topic that holds group offsets."
+    )
+    .only(&[], GROUPS),
+    broker!(
+        "process.roles",
+        List,
+        "broker,controller",
+        EachOneOf(&["broker", "controller"]),
+        ReadOnly,
+        "What the node does."
+    )
+    .only(&["controller,broker"], CLUSTER),
+    broker!(
+        "producer.id.expiration.ms",
+        Int,
+        "86400000",
+        AtLeast(1),
+        ClusterWide,
+        "How long a partition remembers an idempotent producer that is silent."
+    ),
+    // Kafka has no limit; ottla's memory is bounded by default.
+    broker!(
+        "queued.max.request.bytes",
+        Long,
+        "268435456",
+        Check(unlimited_or_positive),
+        ReadOnly,
+        "Bytes of requests in flight, over all connections; no more is read beyond it. -1 for no limit."
+    ),
+    broker!(
+        "queued.max.requests",
+        Int,
+        "500",
+        AtLeast(1),
+        ReadOnly,
+        "Requests that wait for a thread in Kafka."
+    )
+    .only(&[], THREADS),
+    broker!(
+        "remote.log.storage.system.enable",
+        Boolean,
+        "false",
+        Any,
+        ReadOnly,
+        "Turn tiered storage on."
+    )
+    .only(&[], TIER),
+    broker!(
+        "replica.fetch.max.bytes",
+        Int,
+        "1048576",
+        AtLeast(0),
+        ReadOnly,
+        "Bytes per partition that a follower asks for."
+    )
+    .only(&[], CLUSTER),
+    broker!(
+        "replica.fetch.min.bytes",
+        Int,
+        "1",
+        AtLeast(1),
+        ReadOnly,
+        "Bytes that an answer to a follower should have at least."
+    )
+    .only(&[], CLUSTER),
+    broker!(
+        "replica.fetch.response.max.bytes",
+        Int,
+        "10485760",
+        AtLeast(0),
+        ReadOnly,
+        "The largest answer that a follower asks for."
+    )
+    .only(&[], CLUSTER),
+    broker!(
+        "replica.fetch.wait.max.ms",
+        Int,
+        "500",
+        AtLeast(0),
+        ReadOnly,
+        "How long a follower's fetch may wait."
+    )
+    .only(&[], CLUSTER),
+    broker!(
+        "replica.high.watermark.checkpoint.interval.ms",
+        Long,
+        "5000",
+        AtLeast(1),
+        ReadOnly,
+        "How often high watermarks are written down."
+    ),
+    broker!(
+        "replica.lag.time.max.ms",
+        Long,
+        "30000",
+        AtLeast(1),
+        ReadOnly,
+        "A follower that has not caught up for this long leaves the ISR."
+    )
+    .only(&[], CLUSTER),
+    broker!(
+        "replica.selector.class",
+        String,
+        null,
+        Any,
+        ReadOnly,
+        "The class that picks a replica for a consumer."
+    )
+    .only(&[], CLUSTER),
+    broker!(
+        "request.timeout.ms",
+        Int,
+        "30000",
+        AtLeast(1),
+        ReadOnly,
+        "How long a request between nodes may take."
+    )
+    .only(&[], CLUSTER),
+    broker!(
+        "security.inter.broker.protocol",
+        String,
+        "PLAINTEXT",
+        OneOf(&["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]),
+        ReadOnly,
+        "The security protocol between brokers."
+    )
+    .only(&[], SECURITY),
+    broker!(
+        "socket.listen.backlog.size",
+        Int,
+        "50",
+        AtLeast(1),
+        ReadOnly,
+        "Connections that may wait to be accepted."
+    ),
+    broker!(
+        "socket.receive.buffer.bytes",
+        Int,
+        "102400",
+        Check(unlimited_or_positive),
+        ReadOnly,
+        "The receive buffer of a socket; -1 leaves it to the operating system."
+    ),
+    broker!(
+        "socket.request.max.bytes",
+        Int,
+        "104857600",
+        AtLeast(1),
+        ReadOnly,
+        "The largest request; a longer one closes its connection before anything is reserved."
+    ),
+    broker!(
+        "socket.send.buffer.bytes",
+        Int,
+        "102400",
+        Check(unlimited_or_positive),
+        ReadOnly,
+        "The send buffer of a socket; -1 leaves it to the operating system."
+    ),
+    broker!(
+        "telemetry.max.bytes",
+        Int,
+        "1048576",
+        AtLeast(1),
+        ReadOnly,
+        "The largest push of client metrics."
+    )
+    .only(&[], TELEMETRY),
+    broker!(
+        "transaction.max.timeout.ms",
+        Int,
+        "900000",
+        AtLeast(1),
+        ReadOnly,
+        "The longest timeout of a transaction."
+    )
+    .only(&[], TRANSACTIONS),
+    // One copy until there are clusters; Kafka's default is 2.
+    broker!(
+        "transaction.state.log.min.isr",
+        Int,
+        "1",
+        AtLeast(1),
+        ReadOnly,
+        "min.insync.replicas of the topic that holds transactions."
+    )
+    .only(&[], TRANSACTIONS),
+    broker!(
+        "transaction.state.log.num.partitions",
+        Int,
+        "50",
+        AtLeast(1),
+        ReadOnly,
+        "Partitions of the topic that holds transactions."
+    )
+    .only(&[], TRANSACTIONS),
+    // One copy until there are clusters; Kafka's default is 3.
+    broker!(
+        "transaction.state.log.replication.factor",
+        Short,
+        "1",
+        AtLeast(1),
+        ReadOnly,
+        "Replicas of the topic that holds transactions."
+    )
+    .only(&[], TRANSACTIONS),
+    broker!(
+        "transactional.id.expiration.ms",
+        Int,
+        "604800000",
+        AtLeast(1),
+        ReadOnly,
+        "How long an unused transactional id is remembered."
+    )
+    .only(&[], TRANSACTIONS),
+    broker!(
+        "unclean.leader.election.enable",
+        Boolean,
+        "false",
+        Any,
+        ClusterWide,
+        "Default of unclean.leader.election.enable of topics."
+    ),
+];
