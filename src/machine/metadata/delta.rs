@@ -1,0 +1,398 @@
+//! Records replayed on an image: what changed, and the next image.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::image::{BrokerImage, MetadataImage, PartitionImage, TopicImage};
+use super::record::{ConfigResource, MetadataRecord};
+use crate::config::ConfigMap;
+use crate::error::{Error, Result};
+use crate::types::{BrokerEpoch, LeaderEpoch, NodeId, Offset, ProducerId, TopicId};
+
+/// The changes since an image. Only what changes is copied.
+#[derive(Clone, Debug)]
+pub struct MetadataDelta {
+    base: MetadataImage,
+    cluster_id: Option<Arc<str>>,
+    features: BTreeMap<Arc<str>, i16>,
+    brokers: BTreeMap<NodeId, Option<BrokerImage>>,
+    last_broker_epoch: BrokerEpoch,
+    topics: BTreeMap<TopicId, TopicImage>,
+    created: BTreeMap<Arc<str>, TopicId>,
+    deleted: BTreeMap<TopicId, Arc<TopicImage>>,
+    partitions: BTreeSet<(TopicId, i32)>,
+    configs: BTreeMap<ConfigResource, ConfigMap>,
+    producer_ids: Option<(NodeId, BrokerEpoch, ProducerId)>,
+}
+
+impl MetadataDelta {
+    /// No change yet.
+    #[must_use]
+    pub fn new(base: MetadataImage) -> Self {
+        Self {
+            cluster_id: base.cluster_id.clone(),
+            last_broker_epoch: base.last_broker_epoch,
+            base,
+            features: BTreeMap::new(),
+            brokers: BTreeMap::new(),
+            topics: BTreeMap::new(),
+            created: BTreeMap::new(),
+            deleted: BTreeMap::new(),
+            partitions: BTreeSet::new(),
+            configs: BTreeMap::new(),
+            producer_ids: None,
+        }
+    }
+
+    /// The image before the change.
+    #[must_use]
+    pub fn base(&self) -> &MetadataImage {
+        &self.base
+    }
+
+    /// Whether nothing was replayed that changes anything.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.cluster_id == self.base.cluster_id
+            && self.last_broker_epoch == self.base.last_broker_epoch
+            && self.features.is_empty()
+            && self.brokers.is_empty()
+            && self.topics.is_empty()
+            && self.deleted.is_empty()
+            && self.configs.is_empty()
+            && self.producer_ids.is_none()
+    }
+
+    /// The topics that are new or have new or changed partitions, as they are after the change.
+    pub fn changed_topics(&self) -> impl Iterator<Item = &TopicImage> {
+        self.topics.values()
+    }
+
+    /// The partitions that are new or changed.
+    #[must_use]
+    pub fn changed_partitions(&self) -> &BTreeSet<(TopicId, i32)> {
+        &self.partitions
+    }
+
+    /// The topics that were deleted, as they were before the change.
+    #[must_use]
+    pub fn deleted_topics(&self) -> &BTreeMap<TopicId, Arc<TopicImage>> {
+        &self.deleted
+    }
+
+    /// The resources whose settings changed.
+    pub fn changed_configs(&self) -> impl Iterator<Item = &ConfigResource> {
+        self.configs.keys()
+    }
+
+    /// The brokers that registered, changed or left.
+    pub fn changed_brokers(&self) -> impl Iterator<Item = NodeId> {
+        self.brokers.keys().copied()
+    }
+
+    /// Whether the finalized features changed.
+    #[must_use]
+    pub fn features_changed(&self) -> bool {
+        !self.features.is_empty()
+    }
+
+    /// Takes one more record.
+    ///
+    /// # Errors
+    ///
+    /// A record that does not fit what is there (META-4); the delta must be dropped then.
+    pub fn replay(&mut self, record: &MetadataRecord) -> Result<()> {
+        match record {
+            MetadataRecord::Cluster { id } => self.replay_cluster(id),
+            MetadataRecord::Feature { name, level } => {
+                self.features.insert(name.clone(), *level);
+                Ok(())
+            }
+            MetadataRecord::RegisterBroker { id, incarnation, epoch, endpoints, rack, fenced } => {
+                self.replay_registration(BrokerImage {
+                    id: *id,
+                    incarnation: *incarnation,
+                    epoch: *epoch,
+                    endpoints: endpoints.clone(),
+                    rack: rack.clone(),
+                    fenced: *fenced,
+                    shutting_down: false,
+                })
+            }
+            MetadataRecord::ChangeBroker { id, epoch, fenced, shutting_down } => {
+                let mut broker = self.registered(*id, *epoch)?;
+                broker.fenced = *fenced;
+                broker.shutting_down = *shutting_down;
+                self.brokers.insert(*id, Some(broker));
+                Ok(())
+            }
+            MetadataRecord::UnregisterBroker { id, epoch } => {
+                self.registered(*id, *epoch)?;
+                self.brokers.insert(*id, None);
+                self.configs.insert(ConfigResource::Broker(*id), ConfigMap::new());
+                Ok(())
+            }
+            MetadataRecord::BrokerEpochs { last } => {
+                self.last_broker_epoch = self.last_broker_epoch.max(*last);
+                Ok(())
+            }
+            MetadataRecord::Topic { name, id } => self.replay_topic(name, *id),
+            MetadataRecord::Partition { .. } => self.replay_partition(record),
+            MetadataRecord::ChangePartition { .. } => self.replay_partition_change(record),
+            MetadataRecord::RemoveTopic { id } => self.replay_removal(*id),
+            MetadataRecord::Config { resource, name, value } => {
+                self.replay_config(resource, name, value.as_deref());
+                Ok(())
+            }
+            MetadataRecord::ProducerIds { broker, broker_epoch, next } => {
+                if *next < self.next_producer_id() {
+                    return Err(misfit(format!("producer ids fall to {next}")));
+                }
+                self.producer_ids = Some((*broker, *broker_epoch, *next));
+                Ok(())
+            }
+        }
+    }
+
+    /// The image after the change; `offset` and `epoch` are those of the last record.
+    #[must_use]
+    pub fn apply(&self, offset: Offset, epoch: LeaderEpoch) -> MetadataImage {
+        let mut image = self.base.clone();
+        image.offset = offset;
+        image.epoch = epoch;
+        image.cluster_id.clone_from(&self.cluster_id);
+        image.last_broker_epoch = self.last_broker_epoch;
+        if let Some(producer_ids) = self.producer_ids {
+            image.producer_ids = producer_ids;
+        }
+        self.apply_topics(&mut image);
+        if !self.features.is_empty() {
+            let features = Arc::make_mut(&mut image.features);
+            for (name, &level) in &self.features {
+                if level == 0 {
+                    features.remove(name);
+                } else {
+                    features.insert(name.clone(), level);
+                }
+            }
+        }
+        if !self.brokers.is_empty() {
+            let brokers = Arc::make_mut(&mut image.brokers);
+            for (&id, broker) in &self.brokers {
+                match broker {
+                    Some(broker) => drop(brokers.insert(id, Arc::new(broker.clone()))),
+                    None => drop(brokers.remove(&id)),
+                }
+            }
+        }
+        if !self.configs.is_empty() {
+            let configs = Arc::make_mut(&mut image.configs);
+            for (resource, settings) in &self.configs {
+                if settings.is_empty() {
+                    configs.remove(resource);
+                } else {
+                    configs.insert(resource.clone(), Arc::new(settings.clone()));
+                }
+            }
+        }
+        image
+    }
+
+    fn apply_topics(&self, image: &mut MetadataImage) {
+        if self.topics.is_empty() && self.deleted.is_empty() {
+            return;
+        }
+        let topics = Arc::make_mut(&mut image.topics);
+        let names = Arc::make_mut(&mut image.topic_names);
+        for (id, topic) in &self.deleted {
+            topics.remove(&topic.name);
+            names.remove(id);
+        }
+        for (id, topic) in &self.topics {
+            topics.insert(topic.name.clone(), Arc::new(topic.clone()));
+            names.insert(*id, topic.name.clone());
+        }
+    }
+
+    fn next_producer_id(&self) -> ProducerId {
+        self.producer_ids.map_or(self.base.producer_ids.2, |(_, _, next)| next)
+    }
+
+    fn replay_cluster(&mut self, id: &Arc<str>) -> Result<()> {
+        match &self.cluster_id {
+            Some(known) if known != id => {
+                Err(misfit(format!("the cluster id changes from {known} to {id}")))
+            }
+            _ => {
+                self.cluster_id = Some(id.clone());
+                Ok(())
+            }
+        }
+    }
+
+    fn registered(&self, id: NodeId, epoch: BrokerEpoch) -> Result<BrokerImage> {
+        let broker = match self.brokers.get(&id) {
+            Some(broker) => broker.clone(),
+            None => self.base.broker(id).map(|broker| BrokerImage::clone(broker)),
+        };
+        match broker {
+            Some(broker) if broker.epoch == epoch => Ok(broker),
+            Some(broker) => Err(misfit(format!(
+                "broker {id} is registered with epoch {}, not {epoch}",
+                broker.epoch
+            ))),
+            None => Err(misfit(format!("broker {id} is not registered"))),
+        }
+    }
+
+    fn replay_registration(&mut self, broker: BrokerImage) -> Result<()> {
+        let known = match self.brokers.get(&broker.id) {
+            Some(changed) => changed.as_ref().map(|known| known.epoch),
+            None => self.base.broker(broker.id).map(|known| known.epoch),
+        };
+        if known.is_some_and(|known| broker.epoch < known) {
+            let text = format!("the epoch of broker {} falls to {}", broker.id, broker.epoch);
+            return Err(misfit(text));
+        }
+        self.last_broker_epoch = self.last_broker_epoch.max(broker.epoch);
+        self.brokers.insert(broker.id, Some(broker));
+        Ok(())
+    }
+
+    fn replay_topic(&mut self, name: &Arc<str>, id: TopicId) -> Result<()> {
+        let taken = match self.base.topic(name) {
+            Some(topic) => !self.deleted.contains_key(&topic.id),
+            None => false,
+        } || self.created.contains_key(name);
+        if taken {
+            return Err(misfit(format!("topic {name} exists already")));
+        }
+        if self.base.topic_names.contains_key(&id) || self.topics.contains_key(&id) {
+            return Err(misfit(format!("topic id {id} is in use already")));
+        }
+        let topic = TopicImage { name: name.clone(), id, partitions: Vec::new() };
+        self.topics.insert(id, topic);
+        self.created.insert(name.clone(), id);
+        Ok(())
+    }
+
+    fn topic_mut(&mut self, id: TopicId) -> Result<&mut TopicImage> {
+        if !self.topics.contains_key(&id)
+            && !self.deleted.contains_key(&id)
+            && let Some(topic) = self.base.topic_by_id(id)
+        {
+            self.topics.insert(id, TopicImage::clone(topic));
+        }
+        self.topics.get_mut(&id).ok_or_else(|| misfit(format!("topic id {id} is not known")))
+    }
+
+    fn replay_partition(&mut self, record: &MetadataRecord) -> Result<()> {
+        let MetadataRecord::Partition {
+            topic_id,
+            partition,
+            replicas,
+            isr,
+            removing,
+            adding,
+            leader,
+            leader_epoch,
+            partition_epoch,
+        } = record
+        else {
+            return Ok(());
+        };
+        let topic = self.topic_mut(*topic_id)?;
+        let name = topic.name.clone();
+        if topic.partition_count() != *partition {
+            let text = format!("partition {name}-{partition} does not follow the last one");
+            return Err(misfit(text));
+        }
+        let state = PartitionImage {
+            replicas: replicas.clone(),
+            isr: isr.clone(),
+            removing: removing.clone(),
+            adding: adding.clone(),
+            leader: *leader,
+            leader_epoch: *leader_epoch,
+            partition_epoch: *partition_epoch,
+        };
+        if !state.is_consistent() {
+            return Err(misfit(format!("partition {name}-{partition} contradicts itself")));
+        }
+        topic.partitions.push(state);
+        self.partitions.insert((*topic_id, *partition));
+        Ok(())
+    }
+
+    fn replay_partition_change(&mut self, record: &MetadataRecord) -> Result<()> {
+        let MetadataRecord::ChangePartition {
+            topic_id,
+            partition,
+            replicas,
+            isr,
+            removing,
+            adding,
+            leader,
+            leader_epoch,
+            partition_epoch,
+        } = record
+        else {
+            return Ok(());
+        };
+        let topic = self.topic_mut(*topic_id)?;
+        let name = topic.name.clone();
+        let place = usize::try_from(*partition).unwrap_or(usize::MAX);
+        let Some(state) = topic.partitions.get_mut(place) else {
+            return Err(misfit(format!("partition {name}-{partition} is not known")));
+        };
+        if *leader_epoch < state.leader_epoch || *partition_epoch <= state.partition_epoch {
+            return Err(misfit(format!("an epoch of partition {name}-{partition} falls")));
+        }
+        let set = |target: &mut Vec<NodeId>, value: &Option<Vec<NodeId>>| {
+            if let Some(value) = value {
+                target.clone_from(value);
+            }
+        };
+        set(&mut state.replicas, replicas);
+        set(&mut state.isr, isr);
+        set(&mut state.removing, removing);
+        set(&mut state.adding, adding);
+        state.leader = leader.unwrap_or(state.leader);
+        state.leader_epoch = *leader_epoch;
+        state.partition_epoch = *partition_epoch;
+        if !state.is_consistent() {
+            return Err(misfit(format!("partition {name}-{partition} contradicts itself")));
+        }
+        self.partitions.insert((*topic_id, *partition));
+        Ok(())
+    }
+
+    fn replay_removal(&mut self, id: TopicId) -> Result<()> {
+        let name = self.topic_mut(id)?.name.clone();
+        self.topics.remove(&id);
+        if self.created.get(&name) == Some(&id) {
+            self.created.remove(&name);
+        }
+        if let Some(topic) = self.base.topic_by_id(id) {
+            self.deleted.insert(id, topic.clone());
+        }
+        self.partitions.retain(|(topic, _)| *topic != id);
+        self.configs.insert(ConfigResource::Topic(name), ConfigMap::new());
+        Ok(())
+    }
+
+    fn replay_config(&mut self, resource: &ConfigResource, name: &str, value: Option<&str>) {
+        let settings = self
+            .configs
+            .entry(resource.clone())
+            .or_insert_with(|| ConfigMap::clone(self.base.config(resource)));
+        match value {
+            Some(value) => drop(settings.insert(name.to_owned(), value.to_owned())),
+            None => drop(settings.remove(name)),
+        }
+    }
+}
+
+fn misfit(detail: String) -> Error {
+    Error::malformed("metadata record", format!("{detail}; the metadata log is damaged"))
+}
