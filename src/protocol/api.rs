@@ -455,3 +455,51 @@ pub fn api_versions_fallback() -> ApiVersionsResponse {
         ..ApiVersionsResponse::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lookup_of_an_api_agrees_with_the_list() {
+        let served = ApiKey::ALL.iter().filter_map(|api| api.entry()).map(|entry| entry.api);
+        assert!(served.eq(SERVED.iter().map(|entry| entry.api)));
+        for &api in ApiKey::ALL {
+            assert_eq!(ApiKey::from_i16(api.to_i16()), Some(api));
+            assert_eq!(api.entry().map_or(api, |entry| entry.api), api);
+        }
+    }
+
+    #[test]
+    fn requests_and_responses_turn_flexible_together() {
+        for entry in SERVED {
+            assert_eq!(entry.request.flexible, entry.response.flexible, "{}", entry.api);
+            assert_eq!(entry.request.versions, entry.response.versions, "{}", entry.api);
+        }
+    }
+
+    #[test]
+    fn produce_is_advertised_from_version_0_but_served_from_3() {
+        assert_eq!(ApiKey::Produce.advertised(), Versions::between(0, 13));
+        assert!(!ApiKey::Produce.supports(2));
+        assert!(ApiKey::Produce.supports(3));
+        let line = advertised().into_iter().find(|line| line.api_key == 0);
+        assert_eq!(line.map(|line| (line.min_version, line.max_version)), Some((0, 13)));
+    }
+
+    #[test]
+    fn the_highest_common_version_is_negotiated() {
+        assert_eq!(ApiKey::Fetch.negotiate(Versions::between(0, 11)), Some(11));
+        assert_eq!(ApiKey::Fetch.negotiate(Versions::between(0, 99)), Some(18));
+        assert_eq!(ApiKey::Fetch.negotiate(Versions::between(0, 3)), None);
+        assert_eq!(ApiKey::Produce.negotiate(Versions::between(0, 2)), None);
+    }
+
+    #[test]
+    fn only_the_response_header_of_api_versions_stays_at_0() {
+        assert_eq!(ApiKey::ApiVersions.response_header_version(3), 0);
+        assert_eq!(ApiKey::ApiVersions.request_header_version(3), 2);
+        assert_eq!(ApiKey::Metadata.response_header_version(9), 1);
+        assert_eq!(ApiKey::Metadata.response_header_version(8), 0);
+    }
+}

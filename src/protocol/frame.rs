@@ -125,3 +125,51 @@ pub fn encode_response(
     response.encode(version, &mut encoder)?;
     encoder.finish_frame()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX_BYTES: usize = 100;
+
+    #[track_caller]
+    fn check_split(received: &[u8], frames: &[&[u8]], left: usize) {
+        let mut buffer = BytesMut::from(received);
+        for &frame in frames {
+            assert_eq!(split(&mut buffer, MAX_BYTES).unwrap().unwrap(), frame);
+        }
+        assert_eq!(split(&mut buffer, MAX_BYTES).unwrap(), None);
+        assert_eq!(buffer.len(), left);
+    }
+
+    #[test]
+    fn frames_are_split_off_as_they_become_whole() {
+        check_split(&[], &[], 0);
+        check_split(&[0, 0, 0], &[], 3);
+        check_split(&[0, 0, 0, 2, 7], &[], 5);
+        check_split(&[0, 0, 0, 2, 7, 8], &[&[7, 8]], 0);
+        check_split(&[0, 0, 0, 1, 7, 0, 0, 0, 0, 0, 0, 0, 9, 1], &[&[7], &[]], 5);
+    }
+
+    #[test]
+    fn an_announced_length_is_checked_before_its_bytes_arrive() {
+        for prefix in [[0xff; 4], [0x80, 0, 0, 0], [0x7f, 0xff, 0xff, 0xff], [0, 0, 0, 101]] {
+            let error = split(&mut BytesMut::from(&prefix[..]), MAX_BYTES).unwrap_err();
+            assert!(error.to_string().contains("outside of 0 to 100"), "{error}");
+        }
+        assert_eq!(length([0, 0, 0, 100], MAX_BYTES).unwrap(), 100);
+    }
+
+    #[test]
+    fn an_unknown_api_or_version_is_refused() {
+        // API 999; OffsetCommit, which is not served; Produce 2, which is advertised but refused.
+        for (api, version) in [(999_i16, 0_i16), (8, 8), (0, 2), (1, 19), (-1, 0)] {
+            let mut frame = BytesMut::new();
+            frame.extend_from_slice(&api.to_be_bytes());
+            frame.extend_from_slice(&version.to_be_bytes());
+            frame.extend_from_slice(&[0; 40]);
+            let error = decode_request(frame.freeze()).unwrap_err();
+            assert_eq!(error.code(), ErrorCode::UnsupportedVersion, "{api} {version}");
+        }
+    }
+}

@@ -20,3 +20,6 @@ pub(crate) use wire::{read_nullable_structure, write_nullable_structure};
 
 /// The longest string, in bytes, of the protocol.
 pub const STRING_MAX_BYTES: usize = i16::MAX as usize;
+
+#[cfg(test)]
+mod tests;

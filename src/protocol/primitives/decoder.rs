@@ -8,8 +8,8 @@ use crate::protocol::schema::VALUE;
 
 /// How many bytes of collections may be made from one byte of a frame.
 ///
-/// The most generous honest message is a list of topics with names of one letter, at about 20; a
-/// list of empty strings, which nobody needs, is refused.
+/// A list of empty strings takes 32, which nobody needs; of what honest messages say, a list of
+/// topics with names of one letter takes the most, at about 20.
 pub const BUDGET_FACTOR: usize = 32;
 
 /// What may be allocated on top of [`BUDGET_FACTOR`], so that tiny frames need no care.
@@ -32,7 +32,7 @@ macro_rules! fixed {
         ///
         /// When too few bytes remain.
         pub fn $name(&mut self) -> Result<$type> {
-            self.bytes.$read().map_err(|_| self.too_short(size_of::<$type>()))
+            self.bytes.$read().map_err(|_cause| self.too_short(size_of::<$type>()))
         }
     };
 }
@@ -105,7 +105,7 @@ impl Decoder {
     /// Reads sixteen bytes.
     pub(crate) fn get_16_bytes(&mut self) -> Result<[u8; 16]> {
         let mut bytes = [0; 16];
-        self.bytes.try_copy_to_slice(&mut bytes).map_err(|_| self.too_short(16))?;
+        self.bytes.try_copy_to_slice(&mut bytes).map_err(|_cause| self.too_short(16))?;
         Ok(bytes)
     }
 
@@ -173,7 +173,7 @@ impl Decoder {
             None => Ok(None),
             Some(length) => {
                 let length = i32::try_from(length)
-                    .map_err(|_| Error::malformed(VALUE, format!("a length of {length}")))?;
+                    .map_err(|_cause| Error::malformed(VALUE, format!("a length of {length}")))?;
                 length_or_null(length)
             }
         }
@@ -243,5 +243,5 @@ fn length_or_null(length: i32) -> Result<Option<usize>> {
         return Ok(None);
     }
     let length = usize::try_from(length);
-    length.map(Some).map_err(|_| Error::malformed(VALUE, "a negative length"))
+    length.map(Some).map_err(|_cause| Error::malformed(VALUE, "a negative length"))
 }

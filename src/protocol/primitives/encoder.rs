@@ -109,7 +109,7 @@ impl Encoder {
     pub(crate) fn put_string_length(&mut self, length: Option<usize>, compact: bool) -> Result<()> {
         let length = match length {
             Some(length) => i16::try_from(length)
-                .map_err(|_| Error::malformed(VALUE, format!("a string of {length} bytes")))?,
+                .map_err(|_cause| Error::malformed(VALUE, format!("a string of {length} bytes")))?,
             None => -1,
         };
         if compact {
@@ -149,10 +149,13 @@ impl Encoder {
         }
         tags.sort_by_key(|(tag, _)| *tag);
         let count = u32::try_from(tags.len());
-        self.put_unsigned_varint(count.map_err(|_| Error::malformed("tagged fields", "too many"))?);
+        self.put_unsigned_varint(
+            count.map_err(|_cause| Error::malformed("tagged fields", "too many"))?,
+        );
         for (tag, field) in tags {
-            let length = u32::try_from(field.len())
-                .map_err(|_| Error::malformed("tagged field", format!("tag {tag} is too long")))?;
+            let length = u32::try_from(field.len()).map_err(|_cause| {
+                Error::malformed("tagged field", format!("tag {tag} is too long"))
+            })?;
             self.put_unsigned_varint(tag);
             self.put_unsigned_varint(length);
             self.append(field);
@@ -206,7 +209,7 @@ impl Encoder {
     pub(crate) fn finish_frame(mut self) -> Result<Vec<Bytes>> {
         let length = self.len().saturating_sub(size_of::<i32>());
         let length = i32::try_from(length)
-            .map_err(|_| Error::malformed("frame", format!("{length} bytes are too many")))?;
+            .map_err(|_cause| Error::malformed("frame", format!("{length} bytes are too many")))?;
         if let Some(prefix) = self.buffer.first_chunk_mut() {
             *prefix = length.to_be_bytes();
         }
