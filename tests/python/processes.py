@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sysconfig
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,6 +99,16 @@ class BrokerProcess:
             self.process.stdout.close()
 
 
+def kafka_libs() -> str:
+    """Return the folder of Apache Kafka's jars, or skip the test."""
+    libs = os.environ.get("OTTLA_KAFKA_LIBS", "")
+    if not libs or not Path(libs).is_dir():
+        missing("Apache Kafka", "set OTTLA_KAFKA_LIBS to the folder of its jars")
+    if shutil.which("java") is None:
+        missing("Java", "apt-get install default-jre-headless")
+    return libs
+
+
 class JavaTools:
     """Apache Kafka's command-line tools."""
 
@@ -143,3 +156,69 @@ class JavaTools:
         output = done.stdout + done.stderr
         assert done.returncode == status, f"{tool} {arguments} ended with {done.returncode}:\n{output}"
         return output
+
+
+class KafkaProcess:
+    """A node of Apache Kafka, broker and controller in one, from its jars."""
+
+    def __init__(self, libs: str, directory: Path) -> None:
+        self.libs = libs
+        self.port, controller = free_ports(2)
+        self.bootstrap = f"127.0.0.1:{self.port}"
+        self.log = directory / "server.log"
+        properties = directory / "server.properties"
+        properties.write_text(
+            "\n".join(
+                [
+                    "process.roles=broker,controller",
+                    "node.id=1",
+                    f"controller.quorum.voters=1@127.0.0.1:{controller}",
+                    f"listeners=PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}",
+                    f"advertised.listeners=PLAINTEXT://127.0.0.1:{self.port}",
+                    "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+                    "inter.broker.listener.name=PLAINTEXT",
+                    "controller.listener.names=CONTROLLER",
+                    f"log.dirs={directory / 'data'}",
+                    "offsets.topic.replication.factor=1",
+                    "transaction.state.log.replication.factor=1",
+                    "transaction.state.log.min.isr=1",
+                ]
+            )
+        )
+        logging = directory / "log4j2.properties"
+        logging.write_text(
+            "appender.out.type = Console\nappender.out.name = out\n"
+            "appender.out.layout.type = PatternLayout\nappender.out.layout.pattern = %p %m%n\n"
+            "rootLogger.level = INFO\nrootLogger.appenderRef.out.ref = out\n"
+        )
+        self.java = ["java", "-Xmx512M", f"-Dlog4j2.configurationFile={logging}", "-cp", f"{libs}/*"]
+        storage = [*self.java, "kafka.tools.StorageTool", "format", "-c", str(properties)]
+        cluster_id = "b3R0bGEtdGVzdC1jbHVzdA"
+        subprocess.run([*storage, "-t", cluster_id], check=True, capture_output=True, timeout=60)
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*self.java, "kafka.Kafka", str(properties)], stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + 60
+        while "Kafka Server started" not in self.log.read_text(errors="replace"):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                msg = f"Apache Kafka did not start:\n{self.log.read_text(errors='replace')[-5000:]}"
+                raise RuntimeError(msg)
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End the node."""
+        self.process.kill()
+        self.process.wait(30)
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens on at the moment."""
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports

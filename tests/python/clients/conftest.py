@@ -9,11 +9,10 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from processes import BrokerProcess, JavaTools, missing
+from processes import BrokerProcess, JavaTools, kafka_libs, missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,10 +64,4 @@ def kcat() -> str:
 @pytest.fixture(scope="session")
 def java() -> JavaTools:
     """Apache Kafka's tools, from the jars in the folder that ``OTTLA_KAFKA_LIBS`` names."""
-    libs = os.environ.get("OTTLA_KAFKA_LIBS", "")
-    if not libs or not Path(libs).is_dir():
-        missing("Apache Kafka", "set OTTLA_KAFKA_LIBS to the folder of its jars")
-    if shutil.which("java") is None:
-        missing("Java", "apt-get install default-jre-headless")
-    return JavaTools(libs)
-
+    return JavaTools(kafka_libs())
