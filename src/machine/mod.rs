@@ -13,6 +13,7 @@
 
 use crate::types::TimestampMs;
 
+pub mod client;
 pub mod fetch_session;
 pub mod metadata;
 pub mod purgatory;
