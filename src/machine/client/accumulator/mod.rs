@@ -17,7 +17,8 @@
 //!   that failed, the epoch is raised and the numbers start again at 0, but only when nothing of the
 //!   partition is in flight and no batch that would get a new number may lie in the log under its
 //!   old one: a batch in doubt is first sent again as it was.
-//! - ACC-3: while a numbered batch waits for its retry, only the oldest unresolved batch is sent.
+//! - ACC-3: while a numbered batch waits for its retry, only the oldest unresolved batch is sent;
+//!   while a batch in doubt is on its way again, nothing else is.
 //! - ACC-4: every appended batch leaves exactly once: acknowledged, or failed with a reason.
 //! - ACC-5: a partition has at most `in_flight_max` batches on their way.
 //!
@@ -241,9 +242,11 @@ impl<P> Queue<P> {
         if heals_first || front.retry_at > now || self.in_flight.len() >= in_flight_max {
             return false;
         }
-        // ACC-3: a retry goes alone and first.
-        front.stamp.is_none()
-            || self.in_flight.keys().next().is_none_or(|&oldest| oldest > front.id)
+        // ACC-3. A leader remembers the last five batches of a producer: would more be appended
+        // behind a batch in doubt, its duplicate could not be told any more.
+        let doubtful = self.in_flight.values().any(|batch| batch.in_doubt);
+        let oldest = self.in_flight.keys().next().is_none_or(|&oldest| oldest > front.id);
+        !doubtful && (front.stamp.is_none() || oldest)
     }
 }
 
