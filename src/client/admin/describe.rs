@@ -1,0 +1,193 @@
+//! Describing the cluster, its quorum, its log directories, producers and features.
+
+use std::collections::BTreeMap;
+
+use super::{Admin, check};
+use crate::client::admin::types::{
+    ActiveProducer, ClusterDescription, Feature, LogDir, QuorumDescription, QuorumReplica,
+};
+use crate::client::cluster::Lane;
+use crate::error::{Error, ErrorCode, Result};
+use crate::protocol::Str;
+use crate::protocol::messages::describe_log_dirs::{DescribeLogDirsRequest, DescribeLogDirsResult};
+use crate::protocol::messages::describe_producers::{DescribeProducersRequest, TopicRequest};
+use crate::protocol::messages::describe_quorum::{
+    DescribeQuorumRequest, PartitionData, ReplicaState, TopicData,
+};
+use crate::types::{
+    LeaderEpoch, NodeId, Offset, ProducerId, Sequence, TimestampMs, TopicPartition,
+};
+
+impl Admin {
+    /// The brokers, the controller and the id of the cluster.
+    ///
+    /// # Errors
+    ///
+    /// No broker answers.
+    pub async fn describe_cluster(&self) -> Result<ClusterDescription> {
+        self.cluster
+            .retry("describing the cluster", async || self.cluster.refresh(Some(&[])).await)
+            .await?;
+        let snapshot = self.cluster.snapshot();
+        Ok(ClusterDescription {
+            cluster_id: snapshot.cluster_id.clone(),
+            controller: snapshot.controller,
+            brokers: snapshot.brokers.values().cloned().collect(),
+        })
+    }
+
+    /// The features that the cluster supports and those in force.
+    ///
+    /// # Errors
+    ///
+    /// No broker answers.
+    pub async fn describe_features(&self) -> Result<Vec<Feature>> {
+        let route = self.cluster.any_route().await?;
+        let answer = route.api_versions();
+        let mut features: BTreeMap<String, Feature> = BTreeMap::new();
+        let named =
+            |name: &str| Feature { name: name.to_owned(), supported: None, finalized: None };
+        for line in &answer.supported_features {
+            let feature =
+                features.entry(line.name.to_string()).or_insert_with(|| named(&line.name));
+            feature.supported = Some((line.min_version, line.max_version));
+        }
+        for line in &answer.finalized_features {
+            let feature =
+                features.entry(line.name.to_string()).or_insert_with(|| named(&line.name));
+            feature.finalized = Some(line.max_version_level);
+        }
+        Ok(features.into_values().collect())
+    }
+
+    /// The log directories of all brokers, with the partitions in them.
+    ///
+    /// # Errors
+    ///
+    /// A broker does not answer.
+    pub async fn describe_log_dirs(&self) -> Result<Vec<LogDir>> {
+        let mut directories = Vec::new();
+        for broker in self.broker_ids().await? {
+            let route = self.cluster.route(broker, Lane::Control).await?;
+            let request = DescribeLogDirsRequest { topics: None };
+            let response = route.call(request, self.timeout()).await?;
+            check(response.error_code, None, || format!("log directories of broker {broker}"))?;
+            directories.extend(response.results.into_iter().map(|result| log_dir(broker, result)));
+        }
+        Ok(directories)
+    }
+
+    /// The producers that have state in a partition.
+    ///
+    /// # Errors
+    ///
+    /// `UNKNOWN_TOPIC_OR_PARTITION`; `UNSUPPORTED_VERSION` before Kafka 2.8.
+    pub async fn describe_producers(
+        &self,
+        partition: &TopicPartition,
+    ) -> Result<Vec<ActiveProducer>> {
+        self.cluster
+            .retry("describing producers", async || {
+                let route = self.leader_route(partition).await?;
+                let request = DescribeProducersRequest {
+                    topics: vec![TopicRequest {
+                        name: Str::from(&*partition.topic),
+                        partition_indexes: vec![partition.partition],
+                    }],
+                };
+                let response = route.call(request, self.timeout()).await?;
+                let answer = response
+                    .topics
+                    .into_iter()
+                    .flat_map(|topic| topic.partitions)
+                    .find(|answer| answer.partition_index == partition.partition)
+                    .ok_or_else(|| {
+                        Error::malformed("response", format!("it says nothing about {partition}"))
+                    })?;
+                check(answer.error_code, answer.error_message.as_ref(), || {
+                    format!("producers of {partition}")
+                })?;
+                let producer =
+                    |state: crate::protocol::messages::describe_producers::ProducerState| {
+                        ActiveProducer {
+                            id: ProducerId(state.producer_id),
+                            epoch: state.producer_epoch,
+                            last_sequence: Sequence(state.last_sequence),
+                            last_timestamp: TimestampMs(state.last_timestamp),
+                            transaction_start: Some(Offset(state.current_txn_start_offset))
+                                .filter(|offset| *offset >= Offset::ZERO),
+                        }
+                    };
+                Ok(answer.active_producers.into_iter().map(producer).collect())
+            })
+            .await
+    }
+
+    /// The metadata quorum.
+    ///
+    /// # Errors
+    ///
+    /// `UNSUPPORTED_VERSION` where the cluster has none (Kafka with ZooKeeper).
+    pub async fn describe_quorum(&self) -> Result<QuorumDescription> {
+        self.cluster
+            .retry("describing the quorum", async || {
+                let route = self.cluster.any_route().await?;
+                let request = DescribeQuorumRequest {
+                    topics: vec![TopicData {
+                        topic_name: Str::from_static("__cluster_metadata"),
+                        partitions: vec![PartitionData { partition_index: 0 }],
+                    }],
+                };
+                let response = route.call(request, self.timeout()).await?;
+                check(
+                    response.error_code,
+                    Some(&response.error_message.unwrap_or_default()),
+                    || "the metadata quorum".to_owned(),
+                )?;
+                let answer = response
+                    .topics
+                    .into_iter()
+                    .flat_map(|topic| topic.partitions)
+                    .next()
+                    .ok_or_else(|| Error::malformed("response", "it holds no quorum"))?;
+                ErrorCode::from_i16(answer.error_code).into_result("the metadata quorum")?;
+                let replicas =
+                    |states: Vec<ReplicaState>| states.into_iter().map(replica).collect();
+                Ok(QuorumDescription {
+                    leader: NodeId(answer.leader_id),
+                    leader_epoch: LeaderEpoch(answer.leader_epoch),
+                    high_watermark: Offset(answer.high_watermark),
+                    voters: replicas(answer.current_voters),
+                    observers: replicas(answer.observers),
+                })
+            })
+            .await
+    }
+}
+
+fn replica(state: ReplicaState) -> QuorumReplica {
+    QuorumReplica {
+        id: NodeId(state.replica_id),
+        log_end_offset: Offset(state.log_end_offset),
+        last_fetch: TimestampMs(state.last_fetch_timestamp),
+        last_caught_up: TimestampMs(state.last_caught_up_timestamp),
+    }
+}
+
+fn log_dir(broker: NodeId, result: DescribeLogDirsResult) -> LogDir {
+    let mut partitions = BTreeMap::new();
+    for topic in result.topics {
+        for partition in topic.partitions {
+            let name = TopicPartition::new(&*topic.name, partition.partition_index);
+            partitions.insert(name, partition.partition_size);
+        }
+    }
+    LogDir {
+        broker,
+        path: result.log_dir.to_string(),
+        error: Some(ErrorCode::from_i16(result.error_code)).filter(|code| !code.is_ok()),
+        total_bytes: Some(result.total_bytes).filter(|&bytes| bytes >= 0),
+        usable_bytes: Some(result.usable_bytes).filter(|&bytes| bytes >= 0),
+        partitions,
+    }
+}

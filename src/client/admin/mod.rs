@@ -1,0 +1,441 @@
+//! Creating, changing and describing topics, settings, offsets and the cluster.
+//!
+//! Calls about several things answer for each of them on its own, in the order of the question;
+//! an error of the call as a whole (no broker, timeout) is the outer result. Retriable errors are
+//! tried again within `default.api.timeout.ms`. Where versions of Kafka differ, the request is made
+//! for the version that the broker knows; what an old broker cannot do is refused by name.
+
+mod describe;
+mod offsets;
+mod types;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use types::{
+    ActiveProducer, ClusterDescription, ConfigChange, ConfigEntry, ConfigSource, CreatedTopic,
+    Feature, ListedOffset, LogDir, NewTopic, OffsetSpec, QuorumDescription, QuorumReplica,
+    Resource, ResourceType, all_or_first_error,
+};
+
+use crate::client::cluster::{Cluster, Lane, TopicInfo};
+use crate::client::route::Route;
+use crate::error::{Error, ErrorCode, Result};
+use crate::protocol::messages::create_partitions::{
+    CreatePartitionsRequest, CreatePartitionsTopic,
+};
+use crate::protocol::messages::create_topics::{
+    CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig, CreatableTopicResult,
+    CreateTopicsRequest,
+};
+use crate::protocol::messages::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
+use crate::protocol::messages::describe_configs::{
+    DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
+};
+use crate::protocol::messages::incremental_alter_configs::{
+    AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
+};
+use crate::protocol::{ApiKey, Str};
+use crate::types::{NodeId, Uuid};
+
+/// The admin client. Cheap to clone; made by [`Client::admin`](crate::client::Client::admin).
+#[derive(Clone, Debug)]
+pub struct Admin {
+    cluster: Arc<Cluster>,
+}
+
+fn millis(duration: Duration) -> i32 {
+    i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
+}
+
+/// `Ok`, or the error of one item with the broker's own message.
+fn check(code: i16, message: Option<&Str>, what: impl FnOnce() -> String) -> Result<()> {
+    let code = ErrorCode::from_i16(code);
+    if code.is_ok() {
+        return Ok(());
+    }
+    let what = what();
+    let context = match message.filter(|message| !message.is_empty()) {
+        Some(message) => format!("{what}: {}", message.as_str()),
+        None => what,
+    };
+    Err(Error::kafka(code, context))
+}
+
+/// Whether the controller is elsewhere, or not there yet, so that the whole request is repeated.
+fn is_about_controller(code: i16) -> bool {
+    matches!(
+        ErrorCode::from_i16(code),
+        ErrorCode::NotController | ErrorCode::CoordinatorLoadInProgress
+    )
+}
+
+/// Finds the answer to an item by name; an answer that leaves it out is an error.
+fn answer_to<T>(answers: &mut BTreeMap<String, Result<T>>, name: &str) -> Result<T> {
+    answers.remove(name).unwrap_or_else(|| {
+        Err(Error::malformed("response", format!("it says nothing about {name}")))
+    })
+}
+
+impl Admin {
+    pub(crate) const fn new(cluster: Arc<Cluster>) -> Self {
+        Self { cluster }
+    }
+
+    fn timeout(&self) -> Duration {
+        self.cluster.config.request_timeout
+    }
+
+    /// Creates topics; with `validate_only`, only says whether that would work.
+    ///
+    /// # Errors
+    ///
+    /// Per topic for example `TOPIC_ALREADY_EXISTS`, `INVALID_PARTITIONS`, `INVALID_CONFIG`.
+    pub async fn create_topics(
+        &self,
+        topics: &[NewTopic],
+        validate_only: bool,
+    ) -> Result<Vec<Result<CreatedTopic>>> {
+        let results = self
+            .cluster
+            .retry("creating topics", async || {
+                let route = self.cluster.controller_route().await?;
+                self.try_create_topics(&route, topics, validate_only).await
+            })
+            .await?;
+        if !validate_only {
+            let names: Vec<&str> = topics.iter().map(|topic| topic.name.as_str()).collect();
+            self.cluster.refresh(Some(&names)).await.ok();
+        }
+        Ok(results)
+    }
+
+    async fn try_create_topics(
+        &self,
+        route: &Route,
+        topics: &[NewTopic],
+        validate_only: bool,
+    ) -> Result<Vec<Result<CreatedTopic>>> {
+        let version = route.version(ApiKey::CreateTopics)?;
+        let request = CreateTopicsRequest {
+            topics: topics.iter().map(|topic| creatable(topic, version)).collect::<Result<_>>()?,
+            timeout_ms: millis(self.timeout()),
+            validate_only,
+        };
+        let response = route.call_at(request, version, self.timeout()).await?;
+        if response.topics.iter().any(|topic| is_about_controller(topic.error_code)) {
+            return Err(Error::kafka(ErrorCode::NotController, "creating topics"));
+        }
+        let mut answers: BTreeMap<String, Result<CreatedTopic>> = response
+            .topics
+            .into_iter()
+            .map(|topic| (topic.name.to_string(), created(topic)))
+            .collect();
+        Ok(topics.iter().map(|topic| answer_to(&mut answers, &topic.name)).collect())
+    }
+
+    /// Deletes topics by name.
+    ///
+    /// # Errors
+    ///
+    /// Per topic for example `UNKNOWN_TOPIC_OR_PARTITION`.
+    pub async fn delete_topics(&self, names: &[&str]) -> Result<Vec<Result<()>>> {
+        let results = self
+            .cluster
+            .retry("deleting topics", async || {
+                let route = self.cluster.controller_route().await?;
+                self.try_delete_topics(&route, names).await
+            })
+            .await?;
+        self.cluster.refresh(Some(names)).await.ok();
+        Ok(results)
+    }
+
+    async fn try_delete_topics(&self, route: &Route, names: &[&str]) -> Result<Vec<Result<()>>> {
+        let version = route.version(ApiKey::DeleteTopics)?;
+        let mut request =
+            DeleteTopicsRequest { timeout_ms: millis(self.timeout()), ..Default::default() };
+        if version >= 6 {
+            let state = |name: &&str| DeleteTopicState {
+                name: Some(Str::from(*name)),
+                topic_id: Uuid::ZERO,
+            };
+            request.topics = names.iter().map(state).collect();
+        } else {
+            request.topic_names = names.iter().map(|name| Str::from(*name)).collect();
+        }
+        let response = route.call_at(request, version, self.timeout()).await?;
+        if response.responses.iter().any(|topic| is_about_controller(topic.error_code)) {
+            return Err(Error::kafka(ErrorCode::NotController, "deleting topics"));
+        }
+        let mut answers: BTreeMap<String, Result<()>> = BTreeMap::new();
+        for topic in response.responses {
+            let name = topic.name.as_deref().unwrap_or_default().to_owned();
+            let result = check(topic.error_code, topic.error_message.as_ref(), || {
+                format!("deleting topic {name}")
+            });
+            answers.insert(name, result);
+        }
+        Ok(names.iter().map(|name| answer_to(&mut answers, name)).collect())
+    }
+
+    /// Raises the number of partitions of a topic to `count`.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_PARTITIONS` when it has that many already.
+    pub async fn create_partitions(
+        &self,
+        topic: &str,
+        count: i32,
+        validate_only: bool,
+    ) -> Result<()> {
+        self.cluster
+            .retry("creating partitions", async || {
+                let route = self.cluster.controller_route().await?;
+                let request = CreatePartitionsRequest {
+                    topics: vec![CreatePartitionsTopic {
+                        name: Str::from(topic),
+                        count,
+                        assignments: None,
+                    }],
+                    timeout_ms: millis(self.timeout()),
+                    validate_only,
+                };
+                let response = route.call(request, self.timeout()).await?;
+                let result = response.results.into_iter().find(|result| &*result.name == topic);
+                let result = result.ok_or_else(|| {
+                    Error::malformed("response", format!("it says nothing about {topic}"))
+                })?;
+                check(result.error_code, result.error_message.as_ref(), || {
+                    format!("raising the partitions of {topic} to {count}")
+                })
+            })
+            .await?;
+        self.cluster.refresh(Some(&[topic])).await.ok();
+        Ok(())
+    }
+
+    /// The names of all topics, in order; without Kafka's own.
+    ///
+    /// # Errors
+    ///
+    /// No broker answers.
+    pub async fn list_topics(&self) -> Result<Vec<Arc<TopicInfo>>> {
+        let topics = self.all_topics().await?;
+        Ok(topics.into_iter().filter(|topic| !topic.is_internal).collect())
+    }
+
+    /// All topics, also Kafka's own.
+    ///
+    /// # Errors
+    ///
+    /// No broker answers.
+    pub async fn all_topics(&self) -> Result<Vec<Arc<TopicInfo>>> {
+        self.cluster.retry("listing topics", async || self.cluster.refresh(None).await).await?;
+        Ok(self.cluster.snapshot().topics.values().cloned().collect())
+    }
+
+    /// Ids, partitions, leaders and replicas of topics, as of now.
+    ///
+    /// # Errors
+    ///
+    /// Per topic `UNKNOWN_TOPIC_OR_PARTITION`.
+    pub async fn describe_topics(&self, names: &[&str]) -> Result<Vec<Result<Arc<TopicInfo>>>> {
+        let failures = self
+            .cluster
+            .retry("describing topics", async || {
+                let failures = self.cluster.refresh_without_creating(names).await?;
+                let transient = failures.iter().find(|(_, code)| {
+                    code.retriable() && *code != ErrorCode::UnknownTopicOrPartition
+                });
+                match transient {
+                    Some((name, code)) => Err(Error::kafka(*code, format!("topic {name}"))),
+                    None => Ok(failures),
+                }
+            })
+            .await?;
+        let failures: BTreeMap<String, ErrorCode> = failures.into_iter().collect();
+        let snapshot = self.cluster.snapshot();
+        let describe = |name: &&str| {
+            if let Some(&code) = failures.get(*name) {
+                return Err(Error::kafka(code, format!("topic {name}")));
+            }
+            snapshot.topics.get(*name).cloned().ok_or_else(|| {
+                Error::kafka(ErrorCode::UnknownTopicOrPartition, format!("topic {name}"))
+            })
+        };
+        Ok(names.iter().map(describe).collect())
+    }
+
+    /// The settings of topics or brokers, with their sources.
+    ///
+    /// # Errors
+    ///
+    /// Per resource for example `UNKNOWN_TOPIC_OR_PARTITION`.
+    pub async fn describe_configs(
+        &self,
+        resources: &[Resource],
+        with_documentation: bool,
+    ) -> Result<Vec<Result<Vec<ConfigEntry>>>> {
+        let mut results = Vec::with_capacity(resources.len());
+        for resource in resources {
+            let result = self
+                .cluster
+                .retry("describing configs", async || {
+                    self.try_describe_configs(resource, with_documentation).await
+                })
+                .await;
+            results.push(outer(result)?);
+        }
+        Ok(results)
+    }
+
+    async fn try_describe_configs(
+        &self,
+        resource: &Resource,
+        with_documentation: bool,
+    ) -> Result<Vec<ConfigEntry>> {
+        let route = self.route_of(resource).await?;
+        let version = route.version(ApiKey::DescribeConfigs)?;
+        let request = DescribeConfigsRequest {
+            resources: vec![DescribeConfigsResource {
+                resource_type: resource.kind as i8,
+                resource_name: Str::from(resource.name.as_str()),
+                configuration_keys: None,
+            }],
+            include_synonyms: false,
+            include_documentation: with_documentation && version >= 3,
+        };
+        let response = route.call_at(request, version, self.timeout()).await?;
+        let result = response.results.into_iter().next().ok_or_else(|| {
+            Error::malformed("response", format!("it says nothing about {resource}"))
+        })?;
+        check(result.error_code, result.error_message.as_ref(), || resource.to_string())?;
+        let mut entries: Vec<ConfigEntry> = result.configs.into_iter().map(config_entry).collect();
+        entries.sort_unstable_by(|left, right| left.name.cmp(&right.name));
+        Ok(entries)
+    }
+
+    /// Changes settings; what is not named stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_CONFIG` for a name or value that the broker does not accept.
+    pub async fn alter_configs(
+        &self,
+        resource: &Resource,
+        changes: &BTreeMap<String, ConfigChange>,
+        validate_only: bool,
+    ) -> Result<()> {
+        self.cluster
+            .retry("altering configs", async || {
+                let route = self.route_of(resource).await?;
+                let change = |(name, change): (&String, &ConfigChange)| AlterableConfig {
+                    name: Str::from(name.as_str()),
+                    config_operation: change.operation(),
+                    value: change.value().map(Str::from),
+                };
+                let request = IncrementalAlterConfigsRequest {
+                    resources: vec![AlterConfigsResource {
+                        resource_type: resource.kind as i8,
+                        resource_name: Str::from(resource.name.as_str()),
+                        configs: changes.iter().map(change).collect(),
+                    }],
+                    validate_only,
+                };
+                let response = route.call(request, self.timeout()).await?;
+                let result = response.responses.into_iter().next().ok_or_else(|| {
+                    Error::malformed("response", format!("it says nothing about {resource}"))
+                })?;
+                check(result.error_code, result.error_message.as_ref(), || resource.to_string())
+            })
+            .await
+    }
+
+    /// Who answers for a resource: the broker itself for its settings, else anyone.
+    async fn route_of(&self, resource: &Resource) -> Result<Arc<Route>> {
+        let is_broker = resource.kind != ResourceType::Topic && !resource.name.is_empty();
+        if !is_broker {
+            return self.cluster.controller_route().await;
+        }
+        let id =
+            resource.name.parse().map(NodeId).map_err(|error| {
+                Error::invalid(format!("broker id {:?}: {error}", resource.name))
+            })?;
+        if self.cluster.snapshot().brokers.is_empty() {
+            self.cluster.refresh(Some(&[])).await?;
+        }
+        self.cluster.route(id, Lane::Control).await
+    }
+
+    /// The ids of all brokers.
+    async fn broker_ids(&self) -> Result<BTreeSet<NodeId>> {
+        self.cluster.refresh(Some(&[])).await?;
+        Ok(self.cluster.snapshot().brokers.keys().copied().collect())
+    }
+}
+
+/// Splits the errors of the item itself from those of the call.
+fn outer<T>(result: Result<T>) -> Result<Result<T>> {
+    match result {
+        Err(error @ (Error::Kafka { .. } | Error::InvalidArgument(_))) => Ok(Err(error)),
+        Err(error) => Err(error),
+        Ok(value) => Ok(Ok(value)),
+    }
+}
+
+fn creatable(topic: &NewTopic, version: i16) -> Result<CreatableTopic> {
+    let is_assigned = !topic.assignments.is_empty();
+    let is_defaulted = topic.partitions.is_none() || topic.replication_factor.is_none();
+    // Before Kafka 2.4 a broker applies no defaults: one replica is what works everywhere.
+    let (partitions, replication_factor) = if is_assigned {
+        (-1, -1)
+    } else if is_defaulted && version < 4 {
+        (topic.partitions.unwrap_or(1), topic.replication_factor.unwrap_or(1))
+    } else {
+        (topic.partitions.unwrap_or(-1), topic.replication_factor.unwrap_or(-1))
+    };
+    if topic.name.is_empty() {
+        return Err(Error::invalid("a topic needs a name"));
+    }
+    let assignment = |(&partition, brokers): (&i32, &Vec<NodeId>)| CreatableReplicaAssignment {
+        partition_index: partition,
+        broker_ids: brokers.iter().map(|broker| broker.0).collect(),
+    };
+    let config = |(name, value): (&String, &String)| CreatableTopicConfig {
+        name: Str::from(name.as_str()),
+        value: Some(Str::from(value.as_str())),
+    };
+    Ok(CreatableTopic {
+        name: Str::from(topic.name.as_str()),
+        num_partitions: partitions,
+        replication_factor,
+        assignments: topic.assignments.iter().map(assignment).collect(),
+        configs: topic.configs.iter().map(config).collect(),
+    })
+}
+
+fn created(topic: CreatableTopicResult) -> Result<CreatedTopic> {
+    check(topic.error_code, topic.error_message.as_ref(), || {
+        format!("creating topic {}", topic.name.as_str())
+    })?;
+    Ok(CreatedTopic {
+        name: topic.name.to_string(),
+        id: topic.topic_id,
+        partitions: Some(topic.num_partitions).filter(|&count| count > 0),
+        replication_factor: Some(topic.replication_factor).filter(|&factor| factor > 0),
+    })
+}
+
+fn config_entry(config: DescribeConfigsResourceResult) -> ConfigEntry {
+    ConfigEntry {
+        name: config.name.to_string(),
+        value: config.value.map(|value| value.to_string()),
+        source: ConfigSource::from_i8(config.config_source),
+        is_read_only: config.read_only,
+        is_sensitive: config.is_sensitive,
+        documentation: config.documentation.map(|text| text.to_string()),
+    }
+}

@@ -1,0 +1,333 @@
+//! What the admin client takes and gives.
+
+use std::collections::BTreeMap;
+
+use crate::client::cluster::BrokerInfo;
+use crate::error::{Error, Result};
+use crate::types::{
+    LeaderEpoch, NodeId, Offset, ProducerId, Sequence, TimestampMs, TopicId, TopicPartition,
+};
+
+/// A topic to be created.
+#[derive(Clone, Debug, Default)]
+pub struct NewTopic {
+    /// Its name.
+    pub name: String,
+    /// The number of partitions; the broker's `num.partitions` when not given.
+    pub partitions: Option<i32>,
+    /// The number of replicas; the broker's `default.replication.factor` when not given.
+    pub replication_factor: Option<i16>,
+    /// The brokers of each partition, instead of the two numbers above.
+    pub assignments: BTreeMap<i32, Vec<NodeId>>,
+    /// Topic settings that differ from the broker's.
+    pub configs: BTreeMap<String, String>,
+}
+
+impl NewTopic {
+    /// A topic with a number of partitions and otherwise the broker's defaults.
+    pub fn new(name: impl Into<String>, partitions: i32) -> Self {
+        Self { name: name.into(), partitions: Some(partitions), ..Self::default() }
+    }
+
+    /// Adds a setting.
+    #[must_use]
+    pub fn config(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.configs.insert(name.into(), value.into());
+        self
+    }
+}
+
+/// A topic that was created, or would have been.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreatedTopic {
+    /// Its name.
+    pub name: String,
+    /// Its id; zero with old brokers and when only validated.
+    pub id: TopicId,
+    /// Its number of partitions, if the broker tells.
+    pub partitions: Option<i32>,
+    /// Its number of replicas, if the broker tells.
+    pub replication_factor: Option<i16>,
+}
+
+/// The kind of thing that has settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(i8)]
+pub enum ResourceType {
+    /// A topic.
+    Topic = 2,
+    /// A broker; the empty name stands for the default of all brokers.
+    Broker = 4,
+    /// The log levels of a broker.
+    BrokerLogger = 8,
+}
+
+/// A thing that has settings.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Resource {
+    /// Its kind.
+    pub kind: ResourceType,
+    /// The topic's name or the broker's id.
+    pub name: String,
+}
+
+impl Resource {
+    /// The settings of a topic.
+    pub fn topic(name: impl Into<String>) -> Self {
+        Self { kind: ResourceType::Topic, name: name.into() }
+    }
+
+    /// The settings of one broker.
+    #[must_use]
+    pub fn broker(id: NodeId) -> Self {
+        Self { kind: ResourceType::Broker, name: id.to_string() }
+    }
+}
+
+impl std::fmt::Display for Resource {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = match self.kind {
+            ResourceType::Topic => "topic",
+            ResourceType::Broker => "broker",
+            ResourceType::BrokerLogger => "broker logger",
+        };
+        write!(formatter, "{kind} {}", self.name)
+    }
+}
+
+/// Where the value of a setting comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConfigSource {
+    /// Not told.
+    Unknown,
+    /// Set on the topic.
+    Topic,
+    /// Set on the broker while it runs.
+    DynamicBroker,
+    /// Set for all brokers while they run.
+    DynamicDefaultBroker,
+    /// From the broker's `server.properties`.
+    StaticBroker,
+    /// The default.
+    Default,
+    /// Another source, by Kafka's number.
+    Other(i8),
+}
+
+impl ConfigSource {
+    pub(crate) const fn from_i8(number: i8) -> Self {
+        match number {
+            -1 | 0 => Self::Unknown,
+            1 => Self::Topic,
+            2 => Self::DynamicBroker,
+            3 => Self::DynamicDefaultBroker,
+            4 => Self::StaticBroker,
+            5 => Self::Default,
+            other => Self::Other(other),
+        }
+    }
+
+    /// Kafka's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "UNKNOWN",
+            Self::Topic => "DYNAMIC_TOPIC_CONFIG",
+            Self::DynamicBroker => "DYNAMIC_BROKER_CONFIG",
+            Self::DynamicDefaultBroker => "DYNAMIC_DEFAULT_BROKER_CONFIG",
+            Self::StaticBroker => "STATIC_BROKER_CONFIG",
+            Self::Default => "DEFAULT_CONFIG",
+            Self::Other(_) => "OTHER",
+        }
+    }
+}
+
+/// One setting and its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigEntry {
+    /// Kafka's name.
+    pub name: String,
+    /// The value; none for a secret.
+    pub value: Option<String>,
+    /// Where it comes from.
+    pub source: ConfigSource,
+    /// Whether it can only be set at start.
+    pub is_read_only: bool,
+    /// Whether the value is a secret.
+    pub is_sensitive: bool,
+    /// What it does, when asked for and told.
+    pub documentation: Option<String>,
+}
+
+/// A change of one setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigChange {
+    /// Sets the value.
+    Set(String),
+    /// Goes back to the default.
+    Delete,
+    /// Adds to a list.
+    Append(String),
+    /// Takes out of a list.
+    Subtract(String),
+}
+
+impl ConfigChange {
+    pub(crate) const fn operation(&self) -> i8 {
+        match self {
+            Self::Set(_) => 0,
+            Self::Delete => 1,
+            Self::Append(_) => 2,
+            Self::Subtract(_) => 3,
+        }
+    }
+
+    pub(crate) fn value(&self) -> Option<&str> {
+        match self {
+            Self::Set(value) | Self::Append(value) | Self::Subtract(value) => Some(value),
+            Self::Delete => None,
+        }
+    }
+}
+
+/// Which offset of a partition to look up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffsetSpec {
+    /// The log start offset.
+    Earliest,
+    /// The high watermark, or the last stable offset for `read_committed`.
+    Latest,
+    /// That of the record with the highest timestamp.
+    MaxTimestamp,
+    /// The first one in the broker's own log rather than in the tier.
+    EarliestLocal,
+    /// The last one in the tier.
+    LatestTiered,
+    /// The first record with this timestamp or a later one.
+    Timestamp(TimestampMs),
+}
+
+impl OffsetSpec {
+    pub(crate) const fn to_i64(self) -> i64 {
+        match self {
+            Self::Latest => -1,
+            Self::Earliest => -2,
+            Self::MaxTimestamp => -3,
+            Self::EarliestLocal => -4,
+            Self::LatestTiered => -5,
+            Self::Timestamp(timestamp) => timestamp.0,
+        }
+    }
+
+    /// The first version of ListOffsets that knows it.
+    pub(crate) const fn version_min(self) -> i16 {
+        match self {
+            Self::Latest | Self::Earliest | Self::Timestamp(_) => 1,
+            Self::MaxTimestamp => 7,
+            Self::EarliestLocal => 8,
+            Self::LatestTiered => 9,
+        }
+    }
+}
+
+/// An offset that was looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListedOffset {
+    /// The offset; none when no record is that late.
+    pub offset: Option<Offset>,
+    /// The timestamp of the record, where a timestamp was looked up.
+    pub timestamp: TimestampMs,
+    /// The leader epoch of the record, or unknown.
+    pub leader_epoch: LeaderEpoch,
+}
+
+/// A log directory of a broker.
+#[derive(Clone, Debug)]
+pub struct LogDir {
+    /// The broker.
+    pub broker: NodeId,
+    /// The path at the broker.
+    pub path: String,
+    /// The error that took it offline.
+    pub error: Option<crate::error::ErrorCode>,
+    /// The size of the volume, if told.
+    pub total_bytes: Option<i64>,
+    /// What is free on it, if told.
+    pub usable_bytes: Option<i64>,
+    /// The partitions in it, with their sizes in bytes.
+    pub partitions: BTreeMap<TopicPartition, i64>,
+}
+
+/// The brokers of a cluster.
+#[derive(Clone, Debug)]
+pub struct ClusterDescription {
+    /// The cluster's id.
+    pub cluster_id: Option<String>,
+    /// The controller, as clients are told.
+    pub controller: Option<NodeId>,
+    /// The brokers, by id.
+    pub brokers: Vec<BrokerInfo>,
+}
+
+/// A producer with state in a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActiveProducer {
+    /// Its id.
+    pub id: ProducerId,
+    /// Its epoch.
+    pub epoch: i32,
+    /// The sequence number of its last record.
+    pub last_sequence: Sequence,
+    /// The timestamp of its last batch.
+    pub last_timestamp: TimestampMs,
+    /// The first offset of its open transaction.
+    pub transaction_start: Option<Offset>,
+}
+
+/// A voter or observer of the metadata quorum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuorumReplica {
+    /// The node.
+    pub id: NodeId,
+    /// The end of its log.
+    pub log_end_offset: Offset,
+    /// When it fetched last.
+    pub last_fetch: TimestampMs,
+    /// When it had all there was.
+    pub last_caught_up: TimestampMs,
+}
+
+/// The metadata quorum.
+#[derive(Clone, Debug)]
+pub struct QuorumDescription {
+    /// Its leader.
+    pub leader: NodeId,
+    /// The leader's epoch.
+    pub leader_epoch: LeaderEpoch,
+    /// What is committed.
+    pub high_watermark: Offset,
+    /// Who votes.
+    pub voters: Vec<QuorumReplica>,
+    /// Who only follows.
+    pub observers: Vec<QuorumReplica>,
+}
+
+/// A feature of the cluster: the levels that brokers support, and the one in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Feature {
+    /// Its name, for example `metadata.version`.
+    pub name: String,
+    /// The lowest and the highest supported level.
+    pub supported: Option<(i16, i16)>,
+    /// The level in force.
+    pub finalized: Option<i16>,
+}
+
+/// Turns a list of per-item results into one: all, or the first error.
+///
+/// # Errors
+///
+/// The first error of the list.
+pub fn all_or_first_error<T>(results: Vec<Result<T>>) -> Result<Vec<T>> {
+    results.into_iter().collect::<Result<Vec<T>, Error>>()
+}

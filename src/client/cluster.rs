@@ -1,0 +1,507 @@
+//! What the client knows of the cluster, and its routes into it.
+//!
+//! Metadata are kept for the topics that were asked for. They are refreshed when a topic is
+//! unknown, when an answer says that a leader moved, and when they are older than
+//! `metadata.max.age.ms`. News never goes back in time: a partition's leader is replaced only by
+//! one with the same or a higher epoch, unless the topic was made anew (KIP-320, KIP-516).
+//!
+//! Routes are per broker and [`Lane`]: a fetch that waits at the broker for new records does not
+//! hold up the requests behind it, because nothing else uses its lane.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use crate::client::config::ClientConfig;
+use crate::client::route::Route;
+use crate::env::Env;
+use crate::error::{Error, ErrorCode, Result};
+use crate::protocol::messages::metadata::{
+    MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseTopic,
+};
+use crate::protocol::{ApiKey, Service, Str};
+use crate::types::{LeaderEpoch, NodeId, TimestampMs, TopicId, TopicPartition, Uuid};
+
+/// A broker as it tells to be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerInfo {
+    /// `node.id`.
+    pub id: NodeId,
+    /// The advertised host.
+    pub host: String,
+    /// The advertised port.
+    pub port: i32,
+    /// `broker.rack`.
+    pub rack: Option<String>,
+}
+
+impl BrokerInfo {
+    /// `host:port`, with brackets around an IPv6 address.
+    #[must_use]
+    pub fn address(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// A partition of a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionInfo {
+    /// Its index.
+    pub partition: i32,
+    /// Its leader, if it has one.
+    pub leader: Option<NodeId>,
+    /// The epoch of the leader, or unknown with brokers before Kafka 2.1.
+    pub leader_epoch: LeaderEpoch,
+    /// The brokers that hold a replica, the preferred leader first.
+    pub replicas: Vec<NodeId>,
+    /// Those that are in sync.
+    pub isr: Vec<NodeId>,
+    /// Those that are offline.
+    pub offline: Vec<NodeId>,
+}
+
+/// A topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicInfo {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its id; zero with brokers before Kafka 2.8.
+    pub id: TopicId,
+    /// Whether it is one of Kafka's own.
+    pub is_internal: bool,
+    /// Its partitions, in order.
+    pub partitions: Vec<PartitionInfo>,
+    fetched_at: TimestampMs,
+}
+
+impl TopicInfo {
+    /// A partition by its index.
+    #[must_use]
+    pub fn partition(&self, index: i32) -> Option<&PartitionInfo> {
+        let place = self.partitions.binary_search_by_key(&index, |info| info.partition).ok()?;
+        self.partitions.get(place)
+    }
+
+    /// The number of partitions.
+    #[must_use]
+    pub fn partition_count(&self) -> i32 {
+        i32::try_from(self.partitions.len()).unwrap_or(i32::MAX)
+    }
+}
+
+/// A snapshot of what is known.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Snapshot {
+    pub(crate) cluster_id: Option<String>,
+    pub(crate) controller: Option<NodeId>,
+    pub(crate) brokers: BTreeMap<NodeId, BrokerInfo>,
+    pub(crate) topics: BTreeMap<Arc<str>, Arc<TopicInfo>>,
+}
+
+impl Snapshot {
+    /// The leader of a partition and its epoch.
+    pub(crate) fn leader(&self, partition: &TopicPartition) -> Option<(NodeId, LeaderEpoch)> {
+        let info = self.topics.get(&partition.topic)?.partition(partition.partition)?;
+        Some((info.leader?, info.leader_epoch))
+    }
+}
+
+/// What a route is used for; each has a connection of its own per broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Lane {
+    /// Requests that are answered at once.
+    Control,
+    /// Produce requests.
+    Produce,
+    /// The fetches of one consumer.
+    Fetch(u64),
+}
+
+/// Where to begin.
+enum Origin {
+    Servers(Vec<String>),
+    Local { service: Arc<dyn Service>, node: Option<NodeId> },
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Servers(servers) => servers.fmt(formatter),
+            Self::Local { node, .. } => write!(formatter, "Local({node:?})"),
+        }
+    }
+}
+
+type Slot = Arc<tokio::sync::Mutex<Option<Arc<Route>>>>;
+
+/// The cluster as one client sees it.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(crate) config: ClientConfig,
+    pub(crate) env: Env,
+    origin: Origin,
+    snapshot: ArcSwap<Snapshot>,
+    refreshing: tokio::sync::Mutex<()>,
+    routes: Mutex<BTreeMap<(NodeId, Lane), Slot>>,
+}
+
+impl Cluster {
+    pub(crate) fn over_tcp(config: ClientConfig) -> Self {
+        let origin = Origin::Servers(config.bootstrap_servers.clone());
+        Self::new(config, origin)
+    }
+
+    pub(crate) fn local(
+        service: Arc<dyn Service>,
+        node: Option<NodeId>,
+        config: ClientConfig,
+    ) -> Self {
+        Self::new(config, Origin::Local { service, node })
+    }
+
+    fn new(config: ClientConfig, origin: Origin) -> Self {
+        Self {
+            config,
+            env: Env::real(),
+            origin,
+            snapshot: ArcSwap::default(),
+            refreshing: tokio::sync::Mutex::new(()),
+            routes: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    /// A clock for machines: it never goes back.
+    pub(crate) fn now(&self) -> TimestampMs {
+        let monotonic = self.env.clock.monotonic().as_millis();
+        TimestampMs(i64::try_from(monotonic).unwrap_or(i64::MAX))
+    }
+
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Whether requests to all brokers stay in this process.
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(self.origin, Origin::Local { .. }) && self.snapshot.load().brokers.len() <= 1
+    }
+
+    /// Closes all routes; they are opened again when they are used.
+    pub(crate) fn disconnect(&self) {
+        self.slots().clear();
+    }
+
+    /// Closes the routes of a lane.
+    pub(crate) fn disconnect_lane(&self, lane: Lane) {
+        self.slots().retain(|&(_, other), _| other != lane);
+    }
+
+    fn slots(&self) -> std::sync::MutexGuard<'_, BTreeMap<(NodeId, Lane), Slot>> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The route to a broker, connected if need be.
+    pub(crate) async fn route(&self, node: NodeId, lane: Lane) -> Result<Arc<Route>> {
+        let slot = Arc::clone(self.slots().entry((node, lane)).or_default());
+        let mut route = slot.lock().await;
+        if let Some(open) = route.as_ref().filter(|open| !open.is_closed()) {
+            return Ok(Arc::clone(open));
+        }
+        *route = None;
+        let opened = Arc::new(self.open(node).await?);
+        *route = Some(Arc::clone(&opened));
+        Ok(opened)
+    }
+
+    async fn open(&self, node: NodeId) -> Result<Route> {
+        let snapshot = self.snapshot();
+        if let Origin::Local { service, node: own } = &self.origin {
+            let is_own = match own {
+                Some(own) => *own == node || node == NodeId::NONE,
+                None => snapshot.brokers.len() <= 1 || node == NodeId::NONE,
+            };
+            if is_own {
+                return Route::local(Arc::clone(service), &self.config).await;
+            }
+        }
+        if let Some(broker) = snapshot.brokers.get(&node) {
+            return Route::tcp(&broker.address(), &self.config).await;
+        }
+        if node != NodeId::NONE {
+            let context = format!("broker {node} is not in the metadata");
+            return Err(Error::kafka(ErrorCode::LeaderNotAvailable, context));
+        }
+        self.bootstrap().await
+    }
+
+    /// Connects to the first bootstrap server that answers.
+    async fn bootstrap(&self) -> Result<Route> {
+        let Origin::Servers(servers) = &self.origin else {
+            return Err(Error::Closed { what: "the broker in this process" });
+        };
+        let first = usize::try_from(self.env.random.u64() % 1024).unwrap_or(0);
+        let mut failure = Error::invalid("bootstrap.servers is empty; give at least one HOST:PORT");
+        for index in 0..servers.len() {
+            let Some(server) = servers.get((first + index) % servers.len()) else { continue };
+            match Route::tcp(server, &self.config).await {
+                Ok(route) => return Ok(route),
+                Err(error) => {
+                    tracing::debug!(server, error = %error.chain(), "bootstrap server failed");
+                    failure = error;
+                }
+            }
+        }
+        Err(failure)
+    }
+
+    /// A route to any broker: a known one, else a bootstrap server (KIP-899).
+    pub(crate) async fn any_route(&self) -> Result<Arc<Route>> {
+        let brokers: Vec<NodeId> = self.snapshot().brokers.keys().copied().collect();
+        let first = usize::try_from(self.env.random.u64() % 1024).unwrap_or(0);
+        for index in 0..brokers.len() {
+            let Some(&node) = brokers.get((first + index) % brokers.len()) else { continue };
+            match self.route(node, Lane::Control).await {
+                Ok(route) => return Ok(route),
+                Err(error) => {
+                    tracing::debug!(%node, error = %error.chain(), "broker cannot be reached");
+                }
+            }
+        }
+        self.route(NodeId::NONE, Lane::Control).await
+    }
+
+    /// A route to the controller, as far as clients know it (any broker forwards since Kafka 3.0).
+    pub(crate) async fn controller_route(&self) -> Result<Arc<Route>> {
+        let snapshot = self.snapshot();
+        match snapshot.controller.filter(|controller| snapshot.brokers.contains_key(controller)) {
+            Some(controller) => self.route(controller, Lane::Control).await,
+            None => self.any_route().await,
+        }
+    }
+
+    /// A topic, from what is known if that is recent.
+    ///
+    /// # Errors
+    ///
+    /// `UNKNOWN_TOPIC_OR_PARTITION` when it does not exist, and what hinders asking.
+    pub(crate) async fn topic(&self, name: &str) -> Result<Arc<TopicInfo>> {
+        let max_age = i64::try_from(self.config.metadata_max_age.as_millis()).unwrap_or(i64::MAX);
+        if let Some(topic) = self.snapshot.load().topics.get(name)
+            && topic.fetched_at.plus(max_age) > self.now()
+        {
+            return Ok(Arc::clone(topic));
+        }
+        self.fresh_topic(name).await
+    }
+
+    /// A topic, asked for now.
+    pub(crate) async fn fresh_topic(&self, name: &str) -> Result<Arc<TopicInfo>> {
+        let failures = self.refresh(Some(&[name])).await?;
+        if let Some((_, code)) = failures.into_iter().find(|(failed, _)| failed == name) {
+            let remedy = if code == ErrorCode::UnknownTopicOrPartition {
+                "; create it first, for example with `ottla topics create`"
+            } else {
+                ""
+            };
+            return Err(Error::kafka(code, format!("topic {name}{remedy}")));
+        }
+        self.snapshot.load().topics.get(name).cloned().ok_or_else(|| {
+            Error::kafka(ErrorCode::UnknownTopicOrPartition, format!("topic {name}"))
+        })
+    }
+
+    /// Asks again for all topics that are known.
+    pub(crate) async fn refresh_known(&self) -> Result<()> {
+        let snapshot = self.snapshot();
+        let names: Vec<&str> = snapshot.topics.keys().map(AsRef::as_ref).collect();
+        self.refresh(Some(&names)).await.map(|_| ())
+    }
+
+    /// Asks for topics (`None`: all) and for the brokers; returns the topics that have an error.
+    pub(crate) async fn refresh(&self, names: Option<&[&str]>) -> Result<Vec<(String, ErrorCode)>> {
+        let before = self.snapshot();
+        let _one_at_a_time = self.refreshing.lock().await;
+        let after = self.snapshot();
+        // Somebody else just asked for the same while we waited for our turn.
+        let is_fresh = |name: &&str| {
+            let fetched = |snapshot: &Snapshot| snapshot.topics.get(*name).map(|t| t.fetched_at);
+            fetched(&after).is_some() && fetched(&after) > fetched(&before)
+        };
+        if names.is_some_and(|names| !names.is_empty() && names.iter().all(is_fresh)) {
+            return Ok(Vec::new());
+        }
+        let route = self.any_route().await?;
+        let response =
+            self.request_metadata(&route, names, self.config.allow_auto_create_topics).await?;
+        Ok(self.accept(response, names))
+    }
+
+    /// Asks for topics without creating those that do not exist.
+    pub(crate) async fn refresh_without_creating(
+        &self,
+        names: &[&str],
+    ) -> Result<Vec<(String, ErrorCode)>> {
+        let _one_at_a_time = self.refreshing.lock().await;
+        let route = self.any_route().await?;
+        let response = self.request_metadata(&route, Some(names), false).await?;
+        Ok(self.accept(response, Some(names)))
+    }
+
+    async fn request_metadata(
+        &self,
+        route: &Route,
+        names: Option<&[&str]>,
+        may_create: bool,
+    ) -> Result<MetadataResponse> {
+        let version = route.version(ApiKey::Metadata)?;
+        let topics = names.map(|names| {
+            let unique: BTreeSet<&str> = names.iter().copied().collect();
+            let topic =
+                |name| MetadataRequestTopic { topic_id: Uuid::ZERO, name: Some(Str::from(name)) };
+            unique.into_iter().map(topic).collect::<Vec<_>>()
+        });
+        // Version 0 knows no null and reads an empty list as all topics.
+        let topics = if version == 0 { Some(topics.unwrap_or_default()) } else { topics };
+        let request = MetadataRequest {
+            topics,
+            // Older versions leave it to the broker.
+            allow_auto_topic_creation: version < 4 || may_create,
+            ..MetadataRequest::default()
+        };
+        let response = route.call_at(request, version, self.config.request_timeout).await?;
+        ErrorCode::from_i16(response.error_code).into_result("Metadata")?;
+        Ok(response)
+    }
+
+    /// Merges an answer into the snapshot.
+    fn accept(
+        &self,
+        response: MetadataResponse,
+        names: Option<&[&str]>,
+    ) -> Vec<(String, ErrorCode)> {
+        let now = self.now();
+        let old = self.snapshot();
+        let mut topics = match names {
+            Some(_) => old.topics.clone(),
+            None => BTreeMap::new(),
+        };
+        let mut failures = Vec::new();
+        for topic in response.topics {
+            let name: Arc<str> = Arc::from(topic.name.as_deref().unwrap_or_default());
+            let code = ErrorCode::from_i16(topic.error_code);
+            if code.is_ok() {
+                let known = old.topics.get(&name);
+                let info = merge_topic(Arc::clone(&name), topic, known.map(AsRef::as_ref), now);
+                topics.insert(name, Arc::new(info));
+            } else {
+                if !code.retriable() || code == ErrorCode::UnknownTopicOrPartition {
+                    topics.remove(&name);
+                }
+                failures.push((name.to_string(), code));
+            }
+        }
+        let brokers = response.brokers.into_iter().map(|broker| {
+            let info = BrokerInfo {
+                id: NodeId(broker.node_id),
+                host: broker.host.to_string(),
+                port: broker.port,
+                rack: broker.rack.map(|rack| rack.to_string()),
+            };
+            (info.id, info)
+        });
+        let snapshot = Snapshot {
+            cluster_id: response.cluster_id.map(|id| id.to_string()),
+            controller: Some(NodeId(response.controller_id)).filter(|&id| id != NodeId::NONE),
+            brokers: brokers.collect(),
+            topics,
+        };
+        self.forget_moved(&old, &snapshot);
+        self.snapshot.store(Arc::new(snapshot));
+        failures
+    }
+
+    /// Drops the routes of brokers that are gone or have another address.
+    fn forget_moved(&self, old: &Snapshot, new: &Snapshot) {
+        self.slots().retain(|(node, _), _| match (old.brokers.get(node), new.brokers.get(node)) {
+            (Some(before), Some(after)) => before.address() == after.address(),
+            (Some(_), None) => false,
+            (None, _) => true,
+        });
+    }
+
+    /// Calls again after retriable errors, with backoff and fresh metadata, within
+    /// `default.api.timeout.ms`.
+    pub(crate) async fn retry<T, F>(&self, what: &str, call: impl Fn() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let timeout = self.config.api_timeout;
+        let deadline = tokio::time::Instant::now() + timeout;
+        let mut failures = 0;
+        loop {
+            let error = match tokio::time::timeout_at(deadline, call()).await {
+                Ok(Ok(value)) => return Ok(value),
+                Ok(Err(error)) if error.retriable() => error,
+                Ok(Err(error)) => return Err(error),
+                Err(_) => return Err(self.timed_out(what)),
+            };
+            failures += 1;
+            let wait_ms = self.config.backoff.delay_ms(failures, self.env.random.u64());
+            let wait = Duration::from_millis(wait_ms);
+            if tokio::time::Instant::now() + wait >= deadline {
+                return Err(error);
+            }
+            tracing::debug!(what, failures, error = %error.chain(), "trying again");
+            tokio::time::sleep(wait).await;
+            tokio::time::timeout_at(deadline, self.refresh_known()).await.ok();
+        }
+    }
+
+    fn timed_out(&self, what: &str) -> Error {
+        let after_ms = u64::try_from(self.config.api_timeout.as_millis()).unwrap_or(u64::MAX);
+        Error::Timeout { what: what.to_owned(), after_ms }
+    }
+}
+
+/// A topic of an answer, with the leaders that we know better.
+fn merge_topic(
+    name: Arc<str>,
+    topic: MetadataResponseTopic,
+    known: Option<&TopicInfo>,
+    now: TimestampMs,
+) -> TopicInfo {
+    let same = known.filter(|known| known.id == topic.topic_id);
+    let mut partitions: Vec<PartitionInfo> = topic
+        .partitions
+        .into_iter()
+        .map(|partition| {
+            let ids = |ids: Vec<i32>| ids.into_iter().map(NodeId).collect();
+            let info = PartitionInfo {
+                partition: partition.partition_index,
+                leader: Some(NodeId(partition.leader_id)).filter(|&id| id != NodeId::NONE),
+                leader_epoch: LeaderEpoch(partition.leader_epoch),
+                replicas: ids(partition.replica_nodes),
+                isr: ids(partition.isr_nodes),
+                offline: ids(partition.offline_replicas),
+            };
+            let better = same
+                .and_then(|known| known.partition(info.partition))
+                .filter(|known| known.leader_epoch > info.leader_epoch);
+            better.cloned().unwrap_or(info)
+        })
+        .collect();
+    partitions.sort_unstable_by_key(|info| info.partition);
+    TopicInfo {
+        name,
+        id: topic.topic_id,
+        is_internal: topic.is_internal,
+        partitions,
+        fetched_at: now,
+    }
+}

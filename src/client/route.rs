@@ -1,0 +1,215 @@
+//! How a request reaches a broker: over TCP, or as a value in the same process.
+//!
+//! Everything above this file is the same for both. In-process no byte is encoded: a produce hands
+//! its record sets over, a fetch returns mapped files.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::client::config::ClientConfig;
+use crate::client::connection::Connection;
+use crate::error::{Error, ErrorCode, Result};
+use crate::protocol::api::Call;
+use crate::protocol::messages::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
+use crate::protocol::schema::Versions;
+use crate::protocol::{ApiKey, ConnectionId, Request, RequestContext, Response, Service, Str};
+
+/// The name that we give our software (KIP-511).
+const SOFTWARE_NAME: &str = "ottla";
+
+/// A way to one broker, with what it understands.
+#[derive(Debug)]
+pub(crate) struct Route {
+    kind: Kind,
+    versions: BTreeMap<ApiKey, Versions>,
+    features: ApiVersionsResponse,
+}
+
+enum Kind {
+    Tcp(Connection),
+    Local { service: Arc<dyn Service>, context: RequestContext },
+}
+
+impl std::fmt::Debug for Kind {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(connection) => connection.fmt(formatter),
+            Self::Local { context, .. } => {
+                formatter.debug_struct("Local").field("connection", &context.connection).finish()
+            }
+        }
+    }
+}
+
+impl Route {
+    /// Connects and asks for the versions.
+    pub(crate) async fn tcp(address: &str, config: &ClientConfig) -> Result<Self> {
+        let connection =
+            Connection::open(address, &config.client_id, config.connect_timeout).await?;
+        Self::greet(Kind::Tcp(connection), config).await
+    }
+
+    /// Opens an in-process connection and asks for the versions.
+    pub(crate) async fn local(service: Arc<dyn Service>, config: &ClientConfig) -> Result<Self> {
+        // Counted from the top, away from those that a listener gives out.
+        static NEXT: AtomicU64 = AtomicU64::new(u64::MAX);
+        let context = RequestContext {
+            connection: ConnectionId(NEXT.fetch_sub(1, Ordering::Relaxed)),
+            client_id: Some(Str::from(config.client_id.as_str())),
+            client_software_name: Some(Str::from_static(SOFTWARE_NAME)),
+            client_software_version: Some(Str::from_static(env!("CARGO_PKG_VERSION"))),
+            ..RequestContext::default()
+        };
+        Self::greet(Kind::Local { service, context }, config).await
+    }
+
+    async fn greet(kind: Kind, config: &ClientConfig) -> Result<Self> {
+        let timeout = config.request_timeout;
+        let request = ApiVersionsRequest {
+            client_software_name: Str::from_static(SOFTWARE_NAME),
+            client_software_version: Str::from_static(env!("CARGO_PKG_VERSION")),
+        };
+        let mut version = ApiKey::ApiVersions.versions().max;
+        // A broker that does not know our version says so in the form of version 0, with the range
+        // that it knows since Kafka 2.4.
+        let response = loop {
+            let request = request.clone();
+            let response = kind.call::<ApiVersionsRequest>(request, version, timeout).await?;
+            let code = ErrorCode::from_i16(response.error_code);
+            if code.is_ok() {
+                break response;
+            }
+            if version == 0 || code != ErrorCode::UnsupportedVersion {
+                return Err(Error::kafka(code, format!("ApiVersions of {kind}")));
+            }
+            let own = ApiKey::ApiVersions.to_i16();
+            let known = response.api_keys.iter().find(|line| line.api_key == own);
+            version = known.map_or(0, |line| line.max_version.clamp(0, version - 1));
+        };
+        let versions = response
+            .api_keys
+            .iter()
+            .filter_map(|line| {
+                let range = Versions::between(line.min_version, line.max_version);
+                Some((ApiKey::from_i16(line.api_key)?, range))
+            })
+            .collect();
+        Ok(Self { kind, versions, features: response })
+    }
+
+    /// The answer of ApiVersions.
+    pub(crate) const fn api_versions(&self) -> &ApiVersionsResponse {
+        &self.features
+    }
+
+    pub(crate) const fn is_local(&self) -> bool {
+        matches!(self.kind, Kind::Local { .. })
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        match &self.kind {
+            Kind::Tcp(connection) => connection.is_closed(),
+            Kind::Local { .. } => false,
+        }
+    }
+
+    /// The newest version of an API that both sides know.
+    pub(crate) fn version(&self, api: ApiKey) -> Result<i16> {
+        let peer = self.versions.get(&api).copied().unwrap_or(Versions::NONE);
+        api.negotiate(peer).ok_or_else(|| {
+            let context = format!(
+                "{} serves {api} at versions {peer}, this client knows {}",
+                self.kind,
+                api.versions()
+            );
+            Error::kafka(ErrorCode::UnsupportedVersion, context)
+        })
+    }
+
+    /// Sends a request at the newest common version and waits for its answer.
+    pub(crate) async fn call<C: Call>(&self, request: C, timeout: Duration) -> Result<C::Response> {
+        let version = self.version(C::API)?;
+        self.kind.call(request, version, timeout).await
+    }
+
+    /// Sends a request at a version of the caller's choice and waits for its answer.
+    pub(crate) async fn call_at<C: Call>(
+        &self,
+        request: C,
+        version: i16,
+        timeout: Duration,
+    ) -> Result<C::Response> {
+        self.kind.call(request, version, timeout).await
+    }
+
+    /// Sends a request that has no answer.
+    pub(crate) async fn send<C: Call>(
+        &self,
+        request: C,
+        version: i16,
+        timeout: Duration,
+    ) -> Result<()> {
+        let request: Request = request.into();
+        match &self.kind {
+            Kind::Tcp(connection) => connection.send(&request, version, timeout).await,
+            Kind::Local { service, context } => {
+                call_local(service, context, request, version, timeout).await.map(|_| ())
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(connection) => write!(formatter, "the broker at {}", connection.address()),
+            Self::Local { .. } => formatter.write_str("the broker in this process"),
+        }
+    }
+}
+
+impl std::fmt::Display for Route {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.kind.fmt(formatter)
+    }
+}
+
+impl Kind {
+    async fn call<C: Call>(
+        &self,
+        request: C,
+        version: i16,
+        timeout: Duration,
+    ) -> Result<C::Response> {
+        let request: Request = request.into();
+        let response = match self {
+            Self::Tcp(connection) => connection.call(&request, version, timeout).await?,
+            Self::Local { service, context } => {
+                call_local(service, context, request, version, timeout)
+                    .await?
+                    .ok_or(Error::Closed { what: "the broker in this process" })?
+            }
+        };
+        C::answer(response).ok_or_else(|| Error::malformed("response", "it answers another API"))
+    }
+}
+
+async fn call_local(
+    service: &Arc<dyn Service>,
+    context: &RequestContext,
+    request: Request,
+    version: i16,
+    timeout: Duration,
+) -> Result<Option<Response>> {
+    let api = request.api();
+    let context = RequestContext { api_version: version, ..context.clone() };
+    let answer = service.call(context, request);
+    tokio::time::timeout(timeout, answer).await.unwrap_or_else(|_| {
+        Err(Error::Timeout {
+            what: format!("{api} request to the broker in this process"),
+            after_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+        })
+    })
+}
