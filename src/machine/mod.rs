@@ -14,6 +14,7 @@
 use crate::types::TimestampMs;
 
 pub mod client;
+pub mod controller;
 pub mod fetch_session;
 pub mod metadata;
 pub mod purgatory;

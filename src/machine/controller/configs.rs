@@ -1,0 +1,163 @@
+//! Changing stored settings of topics and brokers.
+
+use std::sync::Arc;
+
+use super::Controller;
+use super::command::{ConfigAlteration, IncrementalAlteration, Refusal, Reply};
+use super::topics::{duplicate, duplicates, settings_of};
+use crate::config::{
+    BrokerConfig, ConfigMap, Definition, Scope, TopicConfig, apply_changes, describe_topic,
+};
+use crate::error::ErrorCode;
+use crate::machine::metadata::{ConfigResource, MetadataRecord};
+use crate::types::NodeId;
+
+/// The resource that a request means: Kafka's number of the type, and the name.
+///
+/// # Errors
+///
+/// `INVALID_REQUEST` for a resource that has no stored settings here.
+pub fn config_resource(resource_type: i8, name: &str) -> Result<ConfigResource, Refusal> {
+    let refuse = |text: String| Err(Refusal::new(ErrorCode::InvalidRequest, text));
+    match resource_type {
+        2 => Ok(ConfigResource::Topic(Arc::from(name))),
+        4 if name.is_empty() => Ok(ConfigResource::ClusterDefault),
+        4 => match name.parse::<i32>() {
+            Ok(id) => Ok(ConfigResource::Broker(NodeId(id))),
+            Err(_) => refuse(format!("broker '{}' is not a node id", name.escape_debug())),
+        },
+        8 => refuse("levels of broker loggers cannot be changed in this version".to_owned()),
+        16 => refuse("client metrics subscriptions do not exist in this version".to_owned()),
+        32 => refuse("settings of groups do not exist in this version".to_owned()),
+        other => refuse(format!("resource type {other} has no settings")),
+    }
+}
+
+impl Controller {
+    pub(super) fn alter_configs(
+        &self,
+        resources: Vec<ConfigAlteration>,
+        validate_only: bool,
+        records: &mut Vec<MetadataRecord>,
+    ) -> Reply {
+        let twice = duplicates(resources.iter().map(|one| one.resource.clone()));
+        let alter = |one: ConfigAlteration| {
+            if twice.contains(&one.resource) {
+                return Err(duplicate("resource", &resource_name(&one.resource)));
+            }
+            self.check_resource(&one.resource)?;
+            let settings = settings_of(scope(&one.resource), one.settings)?;
+            self.store(&one.resource, &settings, validate_only, records)
+        };
+        Reply::PerResource(resources.into_iter().map(alter).collect())
+    }
+
+    pub(super) fn incremental_alter_configs(
+        &self,
+        resources: Vec<IncrementalAlteration>,
+        validate_only: bool,
+        records: &mut Vec<MetadataRecord>,
+    ) -> Reply {
+        let twice = duplicates(resources.iter().map(|one| one.resource.clone()));
+        let inherited = self.inherited();
+        let alter = |one: IncrementalAlteration| {
+            if twice.contains(&one.resource) {
+                return Err(duplicate("resource", &resource_name(&one.resource)));
+            }
+            self.check_resource(&one.resource)?;
+            let current = self.image.config(&one.resource);
+            let base = |definition: &Definition| inherited_value(&inherited, definition);
+            let settings = apply_changes(scope(&one.resource), current, &one.changes, base)?;
+            self.store(&one.resource, &settings, validate_only, records)
+        };
+        Reply::PerResource(resources.into_iter().map(alter).collect())
+    }
+
+    fn check_resource(&self, resource: &ConfigResource) -> Result<(), Refusal> {
+        match resource {
+            ConfigResource::Topic(name) if self.image.topic(name).is_none() => {
+                let text = format!("there is no topic '{}'", name.escape_debug());
+                Err(Refusal::new(ErrorCode::UnknownTopicOrPartition, text))
+            }
+            ConfigResource::Broker(id) if self.image.broker(*id).is_none() => {
+                let text = format!("broker {id} is not registered");
+                Err(Refusal::new(ErrorCode::BrokerIdNotRegistered, text))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes the stored settings of a resource exactly these.
+    fn store(
+        &self,
+        resource: &ConfigResource,
+        settings: &ConfigMap,
+        validate_only: bool,
+        records: &mut Vec<MetadataRecord>,
+    ) -> Result<(), Refusal> {
+        self.check_whole(resource, settings)?;
+        if validate_only {
+            return Ok(());
+        }
+        let current = self.image.config(resource);
+        let mut push = |name: &String, value: Option<&String>| {
+            records.push(MetadataRecord::Config {
+                resource: resource.clone(),
+                name: name.clone(),
+                value: value.cloned(),
+            });
+        };
+        for name in current.keys().filter(|name| !settings.contains_key(*name)) {
+            push(name, None);
+        }
+        for (name, value) in
+            settings.iter().filter(|(name, value)| current.get(*name) != Some(value))
+        {
+            push(name, Some(value));
+        }
+        Ok(())
+    }
+
+    /// Checks that the settings resolve together.
+    fn check_whole(&self, resource: &ConfigResource, settings: &ConfigMap) -> Result<(), Refusal> {
+        let none = ConfigMap::new();
+        match resource {
+            ConfigResource::Topic(_) => {
+                TopicConfig::resolve(settings, &self.inherited())?;
+            }
+            ConfigResource::ClusterDefault => {
+                self.config.with_dynamic(settings, &none)?;
+            }
+            ConfigResource::Broker(_) => {
+                let cluster = self.image.config(&ConfigResource::ClusterDefault);
+                self.config.with_dynamic(cluster, settings)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn scope(resource: &ConfigResource) -> Scope {
+    match resource {
+        ConfigResource::Topic(_) => Scope::Topic,
+        ConfigResource::Broker(_) | ConfigResource::ClusterDefault => Scope::Broker,
+    }
+}
+
+fn inherited_value(broker: &BrokerConfig, definition: &Definition) -> Option<String> {
+    match definition.scope {
+        Scope::Broker => broker.value(definition.name).ok().flatten(),
+        Scope::Topic => describe_topic(&ConfigMap::new(), broker)
+            .into_iter()
+            .find(|entry| entry.name == definition.name)
+            .and_then(|entry| entry.value),
+    }
+}
+
+fn resource_name(resource: &ConfigResource) -> String {
+    match resource {
+        ConfigResource::Topic(name) => name.to_string(),
+        ConfigResource::Broker(id) => id.to_string(),
+        ConfigResource::ClusterDefault => String::new(),
+    }
+}

@@ -1,0 +1,280 @@
+//! Leaders and in-sync replicas.
+//!
+//! Every change of a partition goes through [`Change`], which raises the partition epoch once, and
+//! the leader epoch when the leader changes.
+
+use std::collections::BTreeSet;
+
+use super::Controller;
+use super::command::{Election, IsrChange, IsrState, Refusal, Reply};
+use crate::config::BrokerConfig;
+use crate::error::ErrorCode;
+use crate::machine::metadata::{MetadataRecord, PartitionImage, TopicImage};
+use crate::types::{BrokerEpoch, NodeId, TopicPartition};
+
+/// What becomes of one partition.
+struct Change {
+    isr: Option<Vec<NodeId>>,
+    leader: Option<NodeId>,
+}
+
+impl Change {
+    fn record(self, topic: &TopicImage, index: i32, state: &PartitionImage) -> MetadataRecord {
+        let leader_epoch =
+            if self.leader.is_some() { state.leader_epoch.next() } else { state.leader_epoch };
+        MetadataRecord::ChangePartition {
+            topic_id: topic.id,
+            partition: index,
+            replicas: None,
+            isr: self.isr,
+            removing: None,
+            adding: None,
+            leader: self.leader,
+            leader_epoch,
+            partition_epoch: state.partition_epoch.next(),
+        }
+    }
+}
+
+impl Controller {
+    /// Visits every partition.
+    fn each_partition(
+        &self,
+        records: &mut Vec<MetadataRecord>,
+        decide: impl Fn(&TopicImage, &PartitionImage) -> Option<Change>,
+    ) {
+        for topic in self.image.topics() {
+            for (index, state) in topic.indexed() {
+                if let Some(change) = decide(topic, state) {
+                    records.push(change.record(topic, index, state));
+                }
+            }
+        }
+    }
+
+    /// A broker that is active in a new process: it leads what it led, in a new term, and what
+    /// waits for it.
+    pub(super) fn lead_anew(&self, id: NodeId, records: &mut Vec<MetadataRecord>) {
+        self.each_partition(records, |_, state| {
+            let waits = state.leader == NodeId::NONE && state.isr.contains(&id);
+            (state.leader == id || waits).then_some(Change { isr: None, leader: Some(id) })
+        });
+    }
+
+    /// A broker became active: it leads what waits for it.
+    pub(super) fn take_leadership(&self, id: NodeId, records: &mut Vec<MetadataRecord>) {
+        let inherited = self.inherited();
+        self.each_partition(records, |topic, state| {
+            if state.leader != NodeId::NONE || !state.replicas.contains(&id) {
+                return None;
+            }
+            if state.isr.contains(&id) {
+                return Some(Change { isr: None, leader: Some(id) });
+            }
+            self.allows_unclean(&topic.name, &inherited)
+                .then(|| Change { isr: Some(vec![id]), leader: Some(id) })
+        });
+    }
+
+    /// A broker is fenced, stops or leaves: it gives up its leaderships, and its place in every
+    /// ISR that has another member. Where nobody can take over, nobody leads.
+    pub(super) fn leave_leadership(&self, id: NodeId, records: &mut Vec<MetadataRecord>) {
+        let inherited = self.inherited();
+        self.each_partition(records, |topic, state| self.without(id, topic, state, &inherited));
+    }
+
+    fn without(
+        &self,
+        id: NodeId,
+        topic: &TopicImage,
+        state: &PartitionImage,
+        inherited: &BrokerConfig,
+    ) -> Option<Change> {
+        let in_isr = state.isr.contains(&id);
+        if !in_isr && state.leader != id {
+            return None;
+        }
+        let others: Vec<NodeId> = state.isr.iter().copied().filter(|one| *one != id).collect();
+        let isr = (in_isr && !others.is_empty()).then(|| others.clone());
+        if state.leader != id {
+            return isr.map(|isr| Change { isr: Some(isr), leader: None });
+        }
+        let can_lead = |node: &NodeId| *node != id && self.is_active(*node);
+        let candidates = state.replicas.iter().copied().filter(can_lead);
+        if let Some(leader) = candidates.clone().find(|node| others.contains(node)) {
+            return Some(Change { isr, leader: Some(leader) });
+        }
+        if self.allows_unclean(&topic.name, inherited)
+            && let Some(leader) = candidates.clone().next()
+        {
+            return Some(Change { isr: Some(vec![leader]), leader: Some(leader) });
+        }
+        Some(Change { isr, leader: Some(NodeId::NONE) })
+    }
+
+    pub(super) fn alter_partition(
+        &self,
+        broker: NodeId,
+        epoch: BrokerEpoch,
+        changes: &[IsrChange],
+        records: &mut Vec<MetadataRecord>,
+    ) -> Reply {
+        if let Err(refusal) = self.checked_broker(broker, epoch) {
+            return Reply::AlteredPartitions(Err(refusal));
+        }
+        let mut seen = BTreeSet::new();
+        let mut alter = |change: &IsrChange| {
+            if !seen.insert((change.topic_id, change.partition)) {
+                let text = "a partition is named twice in the request";
+                return Err(Refusal::new(ErrorCode::InvalidRequest, text));
+            }
+            self.alter_one(broker, change, records)
+        };
+        Reply::AlteredPartitions(Ok(changes.iter().map(&mut alter).collect()))
+    }
+
+    fn alter_one(
+        &self,
+        broker: NodeId,
+        change: &IsrChange,
+        records: &mut Vec<MetadataRecord>,
+    ) -> Result<IsrState, Refusal> {
+        let refuse = |code, text: String| Err(Refusal::new(code, text));
+        let Some(topic) = self.image.topic_by_id(change.topic_id) else {
+            let text = format!("there is no topic with id {}", change.topic_id);
+            return refuse(ErrorCode::UnknownTopicId, text);
+        };
+        let name = format!("{}-{}", topic.name, change.partition);
+        let Some(state) = topic.partition(change.partition) else {
+            return refuse(ErrorCode::UnknownTopicOrPartition, format!("there is no {name}"));
+        };
+        if change.leader_epoch > state.leader_epoch
+            || change.partition_epoch > state.partition_epoch
+        {
+            let text = format!("this controller does not know the epochs of {name} yet");
+            return refuse(ErrorCode::NotController, text);
+        }
+        if change.leader_epoch < state.leader_epoch {
+            let text = format!("{name} has a newer leader");
+            return refuse(ErrorCode::FencedLeaderEpoch, text);
+        }
+        if state.leader != broker {
+            let text = format!("broker {broker} does not lead {name}");
+            return refuse(ErrorCode::InvalidRequest, text);
+        }
+        if change.partition_epoch < state.partition_epoch {
+            let text = format!("{name} changed meanwhile");
+            return refuse(ErrorCode::InvalidUpdateVersion, text);
+        }
+        let isr: Vec<NodeId> = change.isr.iter().map(|(node, _)| *node).collect();
+        let twice =
+            isr.iter().enumerate().any(|(place, node)| isr.iter().take(place).any(|n| n == node));
+        if !isr.contains(&broker) || twice || isr.iter().any(|node| !state.replicas.contains(node))
+        {
+            let text =
+                format!("the ISR of {name} must be some of its replicas, its leader among them");
+            return refuse(ErrorCode::InvalidRequest, text);
+        }
+        for (node, epoch) in &change.isr {
+            let known = self.image.broker(*node);
+            let fits = known.is_some_and(|known| {
+                known.is_active() && (*epoch == BrokerEpoch::UNKNOWN || *epoch == known.epoch)
+            });
+            if !fits && *node != broker {
+                let text = format!("broker {node} may not join the ISR of {name}");
+                return refuse(ErrorCode::IneligibleReplica, text);
+            }
+        }
+        let mut after = IsrState {
+            leader: state.leader,
+            leader_epoch: state.leader_epoch,
+            isr: isr.clone(),
+            partition_epoch: state.partition_epoch,
+        };
+        if isr != state.isr {
+            after.partition_epoch = state.partition_epoch.next();
+            let change_of = Change { isr: Some(isr), leader: None };
+            records.push(change_of.record(topic, change.partition, state));
+        }
+        Ok(after)
+    }
+
+    pub(super) fn elect_leaders(
+        &self,
+        election: Election,
+        partitions: Option<Vec<TopicPartition>>,
+        records: &mut Vec<MetadataRecord>,
+    ) -> Reply {
+        let all = partitions.is_none();
+        let mut wanted = partitions.unwrap_or_else(|| self.all_partitions());
+        wanted.sort();
+        wanted.dedup();
+        let mut results = Vec::new();
+        for partition in wanted {
+            let result = self.elect_one(election, &partition, records);
+            let needless = matches!(&result, Err(why) if why.code == ErrorCode::ElectionNotNeeded);
+            if !(all && needless) {
+                results.push((partition, result));
+            }
+        }
+        Reply::Elected(results)
+    }
+
+    fn all_partitions(&self) -> Vec<TopicPartition> {
+        self.image
+            .topics()
+            .flat_map(|topic| {
+                topic.indexed().map(|(index, _)| TopicPartition::new(topic.name.clone(), index))
+            })
+            .collect()
+    }
+
+    fn elect_one(
+        &self,
+        election: Election,
+        partition: &TopicPartition,
+        records: &mut Vec<MetadataRecord>,
+    ) -> Result<(), Refusal> {
+        let refuse = |code, text: String| Err(Refusal::new(code, text));
+        let topic = self.image.topic(&partition.topic);
+        let state = topic.and_then(|topic| topic.partition(partition.partition));
+        let (Some(topic), Some(state)) = (topic, state) else {
+            let text = format!("there is no partition {partition}");
+            return refuse(ErrorCode::UnknownTopicOrPartition, text);
+        };
+        let change = match election {
+            Election::Preferred => {
+                let preferred = state.preferred_leader();
+                if state.leader == preferred {
+                    let text = format!("{partition} is led by its preferred leader already");
+                    return refuse(ErrorCode::ElectionNotNeeded, text);
+                }
+                if !state.isr.contains(&preferred) || !self.is_active(preferred) {
+                    let text = format!("broker {preferred} cannot lead {partition} now");
+                    return refuse(ErrorCode::PreferredLeaderNotAvailable, text);
+                }
+                Change { isr: None, leader: Some(preferred) }
+            }
+            Election::Unclean => {
+                if state.leader != NodeId::NONE {
+                    let text = format!("{partition} has a leader");
+                    return refuse(ErrorCode::ElectionNotNeeded, text);
+                }
+                let active = state.replicas.iter().copied().filter(|node| self.is_active(*node));
+                let clean = active.clone().find(|node| state.isr.contains(node));
+                match (clean, active.clone().next()) {
+                    (Some(leader), _) => Change { isr: None, leader: Some(leader) },
+                    (None, Some(leader)) => {
+                        Change { isr: Some(vec![leader]), leader: Some(leader) }
+                    }
+                    (None, None) => {
+                        let text = format!("no replica of {partition} lives");
+                        return refuse(ErrorCode::EligibleLeadersNotAvailable, text);
+                    }
+                }
+            }
+        };
+        records.push(change.record(topic, partition.partition, state));
+        Ok(())
+    }
+}

@@ -1,0 +1,498 @@
+use super::*;
+use crate::config::{AlterOp, ConfigChange};
+use crate::error::ErrorCode;
+use crate::types::{BrokerEpoch, LeaderEpoch, PartitionEpoch, TopicPartition, Uuid};
+
+/// A controller that commits at once.
+struct Cluster {
+    controller: Controller,
+    now: i64,
+}
+
+impl Cluster {
+    fn new() -> Self {
+        let image = MetadataImage::empty();
+        let controller = Controller::new(NodeId(1), BrokerConfig::default(), image, [3, 4]);
+        let mut cluster = Self { controller, now: 0 };
+        cluster.ask(Command::Bootstrap { cluster_id: "c".into() });
+        cluster
+    }
+
+    /// Brokers 1 to `count`, active, in the given racks in turn.
+    fn with_brokers(count: i32, racks: &[&str]) -> Self {
+        let mut cluster = Self::new();
+        for id in 1..=count {
+            let rack = racks.get((id as usize - 1) % racks.len().max(1)).copied();
+            let epoch = cluster.register(id, 1, rack).unwrap();
+            cluster.heartbeat(id, epoch, false, false);
+        }
+        cluster
+    }
+
+    fn ask(&mut self, command: Command) -> Reply {
+        let mut out = Vec::new();
+        let event = Event::Command { request: 1, command };
+        self.controller.step(TimestampMs(self.now), event, &mut out);
+        let decision = out.pop().unwrap();
+        self.controller.apply_all(&decision.records).unwrap();
+        decision.reply
+    }
+
+    fn tick(&mut self) {
+        let mut out = Vec::new();
+        self.controller.step(TimestampMs(self.now), Event::Tick, &mut out);
+        for decision in out {
+            self.controller.apply_all(&decision.records).unwrap();
+        }
+    }
+
+    fn register(&mut self, id: i32, process: u8, rack: Option<&str>) -> Result<i64, Refusal> {
+        let reply = self.ask(Command::RegisterBroker(BrokerRegistration {
+            id: NodeId(id),
+            incarnation: Uuid([process; 16]),
+            cluster_id: Some("c".into()),
+            endpoints: vec![],
+            rack: rack.map(Into::into),
+            ready: false,
+        }));
+        let Reply::Registered(result) = reply else { panic!("{reply:?}") };
+        result.map(|epoch| epoch.0)
+    }
+
+    fn heartbeat(
+        &mut self,
+        id: i32,
+        epoch: i64,
+        want_fence: bool,
+        want_shutdown: bool,
+    ) -> HeartbeatState {
+        let reply = self.ask(Command::Heartbeat(BrokerHeartbeat {
+            id: NodeId(id),
+            epoch: BrokerEpoch(epoch),
+            want_fence,
+            want_shutdown,
+        }));
+        let Reply::Heartbeat(result) = reply else { panic!("{reply:?}") };
+        result.unwrap()
+    }
+
+    fn create(&mut self, topic: NewTopic) -> Result<CreatedTopic, Refusal> {
+        let reply = self.ask(Command::CreateTopics { topics: vec![topic], validate_only: false });
+        let Reply::CreatedTopics(mut results) = reply else { panic!("{reply:?}") };
+        results.pop().unwrap()
+    }
+
+    #[track_caller]
+    fn check_refused(&mut self, topic: NewTopic, code: ErrorCode, part: &str) {
+        let before = self.controller.image().clone();
+        let refusal = self.create(topic).unwrap_err();
+        assert_eq!(refusal.code, code, "{}", refusal.message);
+        assert!(refusal.message.contains(part), "{}", refusal.message);
+        assert_eq!(self.controller.image(), &before);
+    }
+
+    fn partition(&self, topic: &str, index: i32) -> (i32, Vec<i32>, i32, i32) {
+        let state = self.controller.image().partition(topic, index).unwrap();
+        let isr = state.isr.iter().map(|node| node.0).collect();
+        (state.leader.0, isr, state.leader_epoch.0, state.partition_epoch.0)
+    }
+
+    fn incremental(
+        &mut self,
+        resource: ConfigResource,
+        name: &str,
+        value: &str,
+    ) -> Result<(), Refusal> {
+        let change =
+            ConfigChange { name: name.into(), op: AlterOp::Set, value: Some(value.to_owned()) };
+        let alteration = IncrementalAlteration { resource, changes: vec![change] };
+        let reply = self.ask(Command::IncrementalAlterConfigs {
+            resources: vec![alteration],
+            validate_only: false,
+        });
+        let Reply::PerResource(mut results) = reply else { panic!("{reply:?}") };
+        results.pop().unwrap()
+    }
+}
+
+fn assigned(name: &str, rows: &[&[i32]]) -> NewTopic {
+    let row = |row: &&[i32]| row.iter().map(|&id| NodeId(id)).collect();
+    let assignments = (0..).zip(rows.iter().map(row)).collect();
+    NewTopic { assignments, ..NewTopic::new(name, -1, -1) }
+}
+
+#[test]
+fn a_topic_gets_the_defaults_of_the_broker() {
+    let mut cluster = Cluster::with_brokers(1, &[]);
+    let created = cluster.create(NewTopic::new("t", -1, -1)).unwrap();
+    assert_eq!((created.partitions, created.replication_factor), (1, 1));
+    assert_ne!(created.id, Uuid::ZERO);
+    assert_eq!(cluster.partition("t", 0), (1, vec![1], 0, 0));
+    assert_eq!(cluster.controller.image().topic("t").unwrap().id, created.id);
+}
+
+#[test]
+fn bad_topics_are_refused_without_a_trace() {
+    use ErrorCode as Code;
+    let mut cluster = Cluster::with_brokers(2, &[]);
+    cluster.create(NewTopic::new("a.b", 1, 1)).unwrap();
+    let topic = |name: &str, partitions, replicas| NewTopic::new(name, partitions, replicas);
+    cluster.check_refused(topic("a.b", 1, 1), Code::TopicAlreadyExists, "already exists");
+    cluster.check_refused(topic("a_b", 1, 1), Code::InvalidTopicException, "collides");
+    cluster.check_refused(topic("", 1, 1), Code::InvalidTopicException, "empty");
+    cluster.check_refused(topic("..", 1, 1), Code::InvalidTopicException, "'..'");
+    cluster.check_refused(topic("../etc", 1, 1), Code::InvalidTopicException, "characters");
+    cluster.check_refused(
+        topic("x".repeat(250).as_str(), 1, 1),
+        Code::InvalidTopicException,
+        "249",
+    );
+    cluster.check_refused(topic("t", 0, 1), Code::InvalidPartitions, "positive");
+    cluster.check_refused(topic("t", 1, 0), Code::InvalidReplicationFactor, "positive");
+    cluster.check_refused(topic("t", 1, 3), Code::InvalidReplicationFactor, "only 2 broker(s)");
+    cluster.check_refused(topic("t", 10_001, 1), Code::PolicyViolation, "10000");
+    let with = |assignment: &[&[i32]]| assigned("t", assignment);
+    cluster.check_refused(with(&[&[1], &[]]), Code::InvalidReplicaAssignment, "empty");
+    cluster.check_refused(with(&[&[1, 1]]), Code::InvalidReplicaAssignment, "more than once");
+    cluster.check_refused(with(&[&[7]]), Code::InvalidReplicaAssignment, "no such broker");
+    cluster.check_refused(
+        with(&[&[1], &[1, 2]]),
+        Code::InvalidReplicaAssignment,
+        "other partitions",
+    );
+    let counted = NewTopic { partitions: 1, ..with(&[&[1]]) };
+    cluster.check_refused(counted, Code::InvalidRequest, "must be -1");
+    let gap = NewTopic { assignments: vec![(1, vec![NodeId(1)])], ..topic("t", -1, -1) };
+    cluster.check_refused(gap, Code::InvalidReplicaAssignment, "0, 1, 2");
+    let config = |name: &str, value: Option<&str>| NewTopic {
+        configs: vec![(name.to_owned(), value.map(str::to_owned))],
+        ..NewTopic::new("t", 1, 1)
+    };
+    cluster.check_refused(config("retention", Some("1")), Code::InvalidConfig, "did you mean");
+    cluster.check_refused(config("retention.ms", None), Code::InvalidConfig, "null");
+    cluster.check_refused(
+        config("cleanup.policy", Some("compact")),
+        Code::InvalidConfig,
+        "compaction",
+    );
+}
+
+#[test]
+fn a_name_twice_in_a_request_is_refused_and_the_others_are_created() {
+    let mut cluster = Cluster::with_brokers(1, &[]);
+    let topics = ["a", "b", "a", "b.c", "b_c"].map(|name| NewTopic::new(name, 1, 1)).to_vec();
+    let Reply::CreatedTopics(results) =
+        cluster.ask(Command::CreateTopics { topics, validate_only: false })
+    else {
+        panic!()
+    };
+    let codes: Vec<_> = results.iter().map(|one| one.as_ref().err().map(|why| why.code)).collect();
+    let twice = Some(ErrorCode::InvalidRequest);
+    assert_eq!(codes, [twice, None, twice, None, Some(ErrorCode::InvalidTopicException)]);
+    assert_eq!(cluster.controller.image().topics().len(), 2);
+}
+
+#[test]
+fn validating_only_changes_nothing() {
+    let mut cluster = Cluster::with_brokers(1, &[]);
+    let before = cluster.controller.image().clone();
+    let topics = vec![NewTopic::new("t", 4, 1)];
+    let Reply::CreatedTopics(results) =
+        cluster.ask(Command::CreateTopics { topics, validate_only: true })
+    else {
+        panic!()
+    };
+    let created = results[0].as_ref().unwrap();
+    assert_eq!((created.partitions, created.id), (4, Uuid::ZERO));
+    assert_eq!(cluster.controller.image(), &before);
+}
+
+#[test]
+fn replicas_are_spread_over_racks_and_leaders_over_brokers() {
+    let mut cluster = Cluster::with_brokers(6, &["x", "y", "z"]);
+    cluster.create(NewTopic::new("t", 12, 3)).unwrap();
+    let image = cluster.controller.image();
+    let mut leaders = BTreeMap::new();
+    for partition in &image.topic("t").unwrap().partitions {
+        let mut racks: Vec<_> =
+            partition.replicas.iter().map(|id| image.broker(*id).unwrap().rack.clone()).collect();
+        racks.sort();
+        racks.dedup();
+        assert_eq!(racks.len(), 3);
+        *leaders.entry(partition.leader).or_insert(0) += 1;
+    }
+    assert!(leaders.values().all(|&count| count == 2), "{leaders:?}");
+}
+
+#[test]
+fn a_fenced_broker_gets_a_replica_last_and_never_leads() {
+    let mut cluster = Cluster::with_brokers(2, &[]);
+    cluster.register(3, 1, None).unwrap();
+    cluster.create(NewTopic::new("two", 6, 2)).unwrap();
+    cluster.create(NewTopic::new("three", 6, 3)).unwrap();
+    let image = cluster.controller.image();
+    for partition in &image.topic("two").unwrap().partitions {
+        assert!(!partition.replicas.contains(&NodeId(3)));
+    }
+    for partition in &image.topic("three").unwrap().partitions {
+        assert_eq!(partition.replicas[2], NodeId(3));
+        assert_eq!(partition.isr.len(), 2);
+    }
+}
+
+#[test]
+fn topics_are_deleted_by_name_and_by_id() {
+    let mut cluster = Cluster::with_brokers(1, &[]);
+    cluster.create(NewTopic::new("a", 2, 1)).unwrap();
+    let id = cluster.create(NewTopic::new("b", 1, 1)).unwrap().id;
+    let topics = vec![
+        TopicRef::Name("a".into()),
+        TopicRef::Id(id),
+        TopicRef::Name("z".into()),
+        TopicRef::Id(Uuid([9; 16])),
+    ];
+    let Reply::DeletedTopics(results) = cluster.ask(Command::DeleteTopics { topics }) else {
+        panic!()
+    };
+    assert_eq!(&*results[1].as_ref().unwrap().name, "b");
+    assert_eq!(results[2].as_ref().unwrap_err().code, ErrorCode::UnknownTopicOrPartition);
+    assert_eq!(results[3].as_ref().unwrap_err().code, ErrorCode::UnknownTopicId);
+    assert_eq!(cluster.controller.image().topics().len(), 0);
+    let again = cluster.create(NewTopic::new("b", 1, 1)).unwrap().id;
+    assert_ne!(again, id);
+}
+
+#[test]
+fn a_topic_named_by_name_and_by_id_at_once_is_refused() {
+    let mut cluster = Cluster::with_brokers(1, &[]);
+    let id = cluster.create(NewTopic::new("a", 1, 1)).unwrap().id;
+    let topics = vec![TopicRef::Name("a".into()), TopicRef::Id(id)];
+    let Reply::DeletedTopics(results) = cluster.ask(Command::DeleteTopics { topics }) else {
+        panic!()
+    };
+    assert!(results.iter().all(|one| one.as_ref().unwrap_err().code == ErrorCode::InvalidRequest));
+}
+
+#[test]
+fn partitions_are_added_and_never_taken_away() {
+    let mut cluster = Cluster::with_brokers(2, &[]);
+    cluster.create(NewTopic::new("t", 2, 1)).unwrap();
+    let mut add = |name: &str, count: i32, rows: Option<&[&[i32]]>| {
+        let assignments = rows.map(|rows| {
+            rows.iter().map(|row| row.iter().map(|&id| NodeId(id)).collect()).collect()
+        });
+        let topics = vec![NewPartitions { name: name.into(), count, assignments }];
+        let reply = cluster.ask(Command::CreatePartitions { topics, validate_only: false });
+        let Reply::PerTopic(mut results) = reply else { panic!() };
+        results.pop().unwrap().map_err(|refusal| refusal.code)
+    };
+    assert_eq!(add("t", 3, None), Ok(()));
+    assert_eq!(add("t", 4, Some(&[&[2]])), Ok(()));
+    assert_eq!(add("t", 4, None), Err(ErrorCode::InvalidPartitions));
+    assert_eq!(add("t", 1, None), Err(ErrorCode::InvalidPartitions));
+    assert_eq!(add("t", -1, None), Err(ErrorCode::InvalidPartitions));
+    assert_eq!(add("z", 4, None), Err(ErrorCode::UnknownTopicOrPartition));
+    assert_eq!(add("t", 6, Some(&[&[2]])), Err(ErrorCode::InvalidReplicaAssignment));
+    assert_eq!(add("t", 5, Some(&[&[1, 2]])), Err(ErrorCode::InvalidReplicaAssignment));
+    assert_eq!(cluster.partition("t", 3), (2, vec![2], 0, 0));
+}
+
+#[test]
+fn settings_are_stored_changed_and_replaced() {
+    let mut cluster = Cluster::with_brokers(1, &[]);
+    cluster.create(NewTopic::new("t", 1, 1)).unwrap();
+    let topic = ConfigResource::Topic("t".into());
+    cluster.incremental(topic.clone(), "retention.ms", "5").unwrap();
+    cluster.incremental(topic.clone(), "segment.bytes", "2000000").unwrap();
+    assert_eq!(cluster.controller.image().topic_config("t").len(), 2);
+    let alteration = ConfigAlteration {
+        resource: topic.clone(),
+        settings: vec![("retention.ms".into(), Some("6".into()))],
+    };
+    cluster.ask(Command::AlterConfigs { resources: vec![alteration], validate_only: false });
+    let stored = cluster.controller.image().topic_config("t");
+    assert_eq!((stored.len(), stored["retention.ms"].as_str()), (1, "6"));
+
+    let code = |result: Result<(), Refusal>| result.unwrap_err().code;
+    let gone = ConfigResource::Topic("z".into());
+    let refused = cluster.incremental(gone, "retention.ms", "5");
+    assert_eq!(code(refused), ErrorCode::UnknownTopicOrPartition);
+    let refused = cluster.incremental(topic, "retention.ms", "x");
+    assert_eq!(code(refused), ErrorCode::InvalidConfig);
+    let refused = cluster.incremental(ConfigResource::ClusterDefault, "num.partitions", "3");
+    assert_eq!(code(refused), ErrorCode::InvalidConfig);
+    let refused = cluster.incremental(ConfigResource::Broker(NodeId(9)), "log.retention.ms", "3");
+    assert_eq!(code(refused), ErrorCode::BrokerIdNotRegistered);
+    cluster.incremental(ConfigResource::ClusterDefault, "message.max.bytes", "77").unwrap();
+    assert_eq!(config_resource(16, "m").unwrap_err().code, ErrorCode::InvalidRequest);
+    assert_eq!(config_resource(4, ""), Ok(ConfigResource::ClusterDefault));
+}
+
+#[test]
+fn a_broker_that_is_not_heard_from_is_fenced_and_the_isr_takes_over() {
+    let mut cluster = Cluster::with_brokers(3, &[]);
+    cluster.create(assigned("t", &[&[2, 3, 1]])).unwrap();
+    cluster.create(assigned("u", &[&[2]])).unwrap();
+    cluster.now = 5_000;
+    cluster.heartbeat(3, 2, false, false);
+    assert_eq!(cluster.controller.next_deadline(), Some(TimestampMs(9_000)));
+    cluster.now = 9_000;
+    cluster.tick();
+    assert!(cluster.controller.image().broker(NodeId(2)).unwrap().fenced);
+    assert_eq!(cluster.partition("t", 0), (3, vec![3, 1], 1, 1));
+    assert_eq!(cluster.partition("u", 0), (-1, vec![2], 1, 1));
+    cluster.heartbeat(2, 1, false, false);
+    assert_eq!(cluster.partition("t", 0), (3, vec![3, 1], 1, 1));
+    assert_eq!(cluster.partition("u", 0), (2, vec![2], 2, 2));
+}
+
+#[test]
+fn the_broker_beside_the_controller_needs_no_heartbeat() {
+    let mut cluster = Cluster::with_brokers(1, &[]);
+    assert_eq!(cluster.controller.next_deadline(), None);
+    cluster.now = 1_000_000;
+    cluster.tick();
+    assert!(!cluster.controller.image().broker(NodeId(1)).unwrap().fenced);
+}
+
+#[test]
+fn a_restarted_broker_leads_again_in_a_new_term() {
+    let mut cluster = Cluster::with_brokers(1, &[]);
+    cluster.create(NewTopic::new("t", 2, 1)).unwrap();
+    let start = |process: u8| {
+        Command::RegisterBroker(BrokerRegistration {
+            id: NodeId(1),
+            incarnation: Uuid([process; 16]),
+            cluster_id: None,
+            endpoints: vec![],
+            rack: None,
+            ready: true,
+        })
+    };
+    assert_eq!(cluster.ask(start(2)), Reply::Registered(Ok(BrokerEpoch(1))));
+    assert_eq!(cluster.partition("t", 1), (1, vec![1], 1, 1));
+    assert_eq!(cluster.ask(start(2)), Reply::Registered(Ok(BrokerEpoch(1))));
+    assert_eq!(cluster.partition("t", 1), (1, vec![1], 1, 1));
+}
+
+#[test]
+fn a_second_process_with_the_same_id_is_refused_while_the_first_lives() {
+    let mut cluster = Cluster::with_brokers(2, &[]);
+    let refusal = cluster.register(2, 9, None).unwrap_err();
+    assert_eq!(refusal.code, ErrorCode::DuplicateBrokerRegistration);
+    cluster.now = 9_000;
+    cluster.tick();
+    cluster.register(2, 9, None).unwrap();
+}
+
+#[test]
+fn a_stopping_broker_hands_over() {
+    let mut cluster = Cluster::with_brokers(2, &[]);
+    cluster.create(assigned("t", &[&[2, 1]])).unwrap();
+    assert!(cluster.heartbeat(2, 1, false, true).may_stop);
+    assert_eq!(cluster.partition("t", 0), (1, vec![1], 1, 1));
+    assert!(cluster.controller.image().broker(NodeId(2)).unwrap().shutting_down);
+}
+
+#[test]
+fn an_unclean_leader_is_elected_only_where_the_topic_allows_it() {
+    for (allowed, leader) in [("false", -1), ("true", 1)] {
+        let mut cluster = Cluster::with_brokers(2, &[]);
+        let configs = vec![("unclean.leader.election.enable".to_owned(), Some(allowed.to_owned()))];
+        cluster.create(NewTopic { configs, ..assigned("t", &[&[2, 1]]) }).unwrap();
+        shrink(&mut cluster, &[2], 0).unwrap();
+        cluster.ask(Command::UnregisterBroker { id: NodeId(2) });
+        assert_eq!(cluster.partition("t", 0).0, leader);
+    }
+}
+
+fn shrink(cluster: &mut Cluster, isr: &[i32], partition_epoch: i32) -> Result<IsrState, Refusal> {
+    let image = cluster.controller.image();
+    let topic = image.topic("t").unwrap();
+    let leader = topic.partitions[0].leader;
+    let change = IsrChange {
+        topic_id: topic.id,
+        partition: 0,
+        leader_epoch: LeaderEpoch(0),
+        partition_epoch: PartitionEpoch(partition_epoch),
+        isr: isr.iter().map(|&id| (NodeId(id), BrokerEpoch::UNKNOWN)).collect(),
+    };
+    let epoch = image.broker(leader).unwrap().epoch;
+    let reply =
+        cluster.ask(Command::AlterPartition { broker: leader, epoch, changes: vec![change] });
+    let Reply::AlteredPartitions(Ok(mut results)) = reply else { panic!("{reply:?}") };
+    results.pop().unwrap()
+}
+
+#[test]
+fn a_leader_changes_its_isr_from_the_state_that_it_knows() {
+    let mut cluster = Cluster::with_brokers(3, &[]);
+    cluster.create(assigned("t", &[&[1, 2]])).unwrap();
+    assert_eq!(shrink(&mut cluster, &[1], 0).unwrap().partition_epoch, PartitionEpoch(1));
+    let code = |result: Result<IsrState, Refusal>| result.unwrap_err().code;
+    assert_eq!(code(shrink(&mut cluster, &[1, 2], 0)), ErrorCode::InvalidUpdateVersion);
+    assert_eq!(code(shrink(&mut cluster, &[1, 2], 2)), ErrorCode::NotController);
+    assert_eq!(code(shrink(&mut cluster, &[2], 1)), ErrorCode::InvalidRequest);
+    assert_eq!(code(shrink(&mut cluster, &[1, 3], 1)), ErrorCode::InvalidRequest);
+    let epoch = cluster.register(2, 1, None).unwrap();
+    cluster.heartbeat(2, epoch, true, false);
+    assert_eq!(code(shrink(&mut cluster, &[1, 2], 1)), ErrorCode::IneligibleReplica);
+    cluster.heartbeat(2, epoch, false, false);
+    assert_eq!(shrink(&mut cluster, &[1, 2], 1).unwrap().isr, [NodeId(1), NodeId(2)]);
+}
+
+#[test]
+fn the_preferred_leader_is_elected_when_it_is_in_sync() {
+    let mut cluster = Cluster::with_brokers(2, &[]);
+    cluster.create(assigned("t", &[&[2, 1]])).unwrap();
+    cluster.heartbeat(2, 1, true, false);
+    assert_eq!(cluster.partition("t", 0), (1, vec![1], 1, 1));
+    let elect = |cluster: &mut Cluster, partitions: Option<Vec<TopicPartition>>| {
+        let command = Command::ElectLeaders { election: Election::Preferred, partitions };
+        let Reply::Elected(results) = cluster.ask(command) else { panic!() };
+        results.into_iter().map(|(_, result)| result.map_err(|why| why.code)).collect::<Vec<_>>()
+    };
+    assert_eq!(elect(&mut cluster, None), [Err(ErrorCode::PreferredLeaderNotAvailable)]);
+    cluster.heartbeat(2, 1, false, false);
+    let topic_id = cluster.controller.image().topic("t").unwrap().id;
+    cluster.ask(Command::AlterPartition {
+        broker: NodeId(1),
+        epoch: BrokerEpoch(0),
+        changes: vec![IsrChange {
+            topic_id,
+            partition: 0,
+            leader_epoch: LeaderEpoch(1),
+            partition_epoch: PartitionEpoch(1),
+            isr: vec![(NodeId(1), BrokerEpoch(0)), (NodeId(2), BrokerEpoch(1))],
+        }],
+    });
+    assert_eq!(elect(&mut cluster, None), [Ok(())]);
+    assert_eq!(cluster.partition("t", 0), (2, vec![1, 2], 2, 3));
+    assert_eq!(elect(&mut cluster, None), []);
+    let named = vec![TopicPartition::new("t", 0), TopicPartition::new("z", 0)];
+    assert_eq!(
+        elect(&mut cluster, Some(named)),
+        [Err(ErrorCode::ElectionNotNeeded), Err(ErrorCode::UnknownTopicOrPartition)]
+    );
+}
+
+#[test]
+fn producer_ids_come_in_blocks_that_never_meet() {
+    let mut cluster = Cluster::with_brokers(1, &[]);
+    let mut block = |epoch: i64| {
+        let command = Command::AllocateProducerIds { broker: NodeId(1), epoch: BrokerEpoch(epoch) };
+        let Reply::ProducerIds(result) = cluster.ask(command) else { panic!() };
+        result.map(|block| (block.first.0, block.count)).map_err(|why| why.code)
+    };
+    assert_eq!(block(0), Ok((0, 1000)));
+    assert_eq!(block(0), Ok((1000, 1000)));
+    assert_eq!(block(5), Err(ErrorCode::StaleBrokerEpoch));
+}
+
+#[test]
+fn a_directory_of_another_cluster_is_refused() {
+    let mut cluster = Cluster::new();
+    let reply = cluster.ask(Command::Bootstrap { cluster_id: "d".into() });
+    let Reply::Done(Err(refusal)) = reply else { panic!() };
+    assert_eq!(refusal.code, ErrorCode::InconsistentClusterId);
+}
