@@ -1,1 +1,101 @@
-//! One partition on disk.
+//! One partition on disk, in Apache Kafka's formats.
+//!
+//! A [`Log`] is a directory of segments: files of record batches with sparse indexes, of which the last
+//! is appended to. Around it lie the producers' state (idempotence), the leader epochs and the
+//! checkpoints of the [`LogDirectory`]. The module is synchronous; it knows no wire format, no thread
+//! and no timer. The names of all files are in [`layout`](self).
+//!
+//! ```text
+//!  one thread                                         any thread
+//!  Log ── append ──▶ pwritev ──▶ publish ──┐          LogReader ── read ──▶ Bytes (mapped)
+//!   │                                      ▼             ▲
+//!   ├── sync_handle ──▶ SyncHandle     View (arc-swap) ──┘
+//!   ├── roll, retention, truncate      end offsets (atomics)
+//!   └── close
+//! ```
+//!
+//! # Invariants
+//!
+//! - `LOG-1` One writer, any number of readers; a read takes no lock that an append holds while it writes.
+//! - `LOG-2` Nothing is published before it is written. A failed write leaves the log as it was.
+//! - `LOG-3` Published bytes do not change and are not cut: batches that were handed out outlive the
+//!   segment, the log and the directory (the argument is in `env/real/storage.rs`).
+//! - `LOG-4` What a finished [`SyncHandle`] covers survives a power cut (`SYN-1`); a failed sync takes the
+//!   directory offline (`SYN-2`).
+//! - `LOG-5` After a crash the log is a prefix of what was appended, at least up to the recovery point (`REC-1`,
+//!   `REC-2`).
+//! - `LOG-6` A batch that rotted on disk is reported with file and position, not served.
+//!
+//! # Why there is no cache of the newest appends
+//!
+//! Readers of the tail read the mapping of the active segment. The bytes that `pwritev` has copied into the
+//! page cache are those that the mapping shows (one coherent page cache on every Unix), so they are served
+//! without another copy, without memory of our own to bound and without a second path to test. A cache of
+//! the appended buffers would pin whole request frames and save only a page fault for each
+//! 64 KiB (the kernel maps around a fault).
+//!
+//! # Example
+//!
+//! ```
+//! use ottla::env::Env;
+//! use ottla::log::{Health, Log, LogConfig, OpenOptions, ReadRequest};
+//! use ottla::record::{BatchBuilder, BatchOptions};
+//! use ottla::types::{LeaderEpoch, Offset, TimestampMs, TopicPartition};
+//!
+//! let directory = tempfile::tempdir().unwrap();
+//! let env = Env::real();
+//! let options = OpenOptions {
+//!     partition: TopicPartition::new("orders", 0),
+//!     topic_id: env.random.uuid(),
+//!     config: LogConfig::default(),
+//!     health: Health::new(directory.path()),
+//!     recovery_point: Offset::ZERO,
+//!     log_start_offset: Offset::ZERO,
+//!     clean_shutdown: false,
+//! };
+//! let mut log = Log::create(&env, &directory.path().join("orders-0"), options).unwrap();
+//! let mut batch = BatchBuilder::new(BatchOptions::default());
+//! batch.append(TimestampMs(1), None, Some(b"hello"), &[]).unwrap();
+//! let info =
+//!     log.append_as_leader(&batch.finish().unwrap(), LeaderEpoch(0), env.clock.now()).unwrap();
+//! assert_eq!(info.base_offset, Offset(0));
+//! assert_eq!(log.sync_handle().run().unwrap(), Offset(1)); // on any thread
+//!
+//! let request =
+//!     ReadRequest { offset: Offset(0), max_bytes: 1 << 20, upper: Offset(1), at_least_one: true };
+//! let read = log.reader().read(request).unwrap();
+//! assert_eq!(read.next_offset, Offset(1));
+//! ```
+
+mod append;
+mod checkpoint;
+mod config;
+mod directory;
+mod epochs;
+mod health;
+mod index;
+mod layout;
+mod producers;
+mod properties;
+mod reader;
+mod recovery;
+mod retention;
+mod scan;
+mod segment;
+mod shared;
+mod snapshot;
+mod sync;
+mod verified;
+mod writer;
+
+pub use config::LogConfig;
+pub use directory::{CheckpointedOffsets, LogDirectory, PartitionDirectory};
+pub use epochs::{EpochCache, EpochEntry};
+pub use health::Health;
+pub use producers::{AbortedTransaction, ProducerBatch, ProducerState};
+pub use properties::MetaProperties;
+pub use reader::{LogReader, ReadRequest, ReadResult};
+pub use recovery::{OpenOptions, RecoveryReport};
+pub use retention::Deleted;
+pub use sync::SyncHandle;
+pub use writer::{AppendInfo, Log};

@@ -1,0 +1,222 @@
+//! What a leader checks and changes in a batch before it is written.
+//!
+//! The bytes of the records are not touched: base offset, leader epoch and, for `LogAppendTime`, the
+//! timestamps lie in the 61 bytes of the header, of which a private copy is patched. Only a
+//! topic that asks for another codec than the producer's has its batches written anew.
+
+use bytes::Bytes;
+
+use super::config::LogConfig;
+use crate::error::{Error, ErrorCode, Result};
+use crate::record::{
+    AppendFacts, AppendRules, Batch, BatchBuilder, BatchHeader, BatchOptions, Batches, Compression,
+    HEADER_SIZE, Header, TimestampType, patch_base_offset_and_epoch, validate_for_append,
+};
+use crate::types::{LeaderEpoch, Offset, TimestampMs};
+
+/// Who appends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A producer: exactly one batch, of data, checked for sequence and size.
+    Client,
+    /// A coordinator or the metadata quorum on this node: any number of batches, also of control.
+    Internal,
+}
+
+/// A batch that is ready to be written.
+#[derive(Clone, Debug)]
+pub(super) struct Prepared {
+    /// The header as it will stand on disk.
+    pub(super) header: BatchHeader,
+    fixed: [u8; HEADER_SIZE],
+    batch: Batch,
+}
+
+const AT_CRC: usize = 17;
+const AT_ATTRIBUTES: usize = 21;
+const AT_MAX_TIMESTAMP: usize = 35;
+
+impl Prepared {
+    /// Takes a batch with its offsets and epoch as they are.
+    pub(super) fn as_is(batch: Batch) -> Result<Self> {
+        let fixed = batch.bytes().first_chunk::<HEADER_SIZE>().copied();
+        let fixed = fixed.ok_or_else(|| Error::malformed("batch", "shorter than its header"))?;
+        Ok(Self { header: *batch.header(), fixed, batch })
+    }
+
+    /// The two parts of the batch on disk.
+    pub(super) fn parts(&self) -> [&[u8]; 2] {
+        [&self.fixed, self.body()]
+    }
+
+    fn body(&self) -> &[u8] {
+        self.batch.bytes().get(HEADER_SIZE..).unwrap_or_default()
+    }
+
+    pub(super) const fn batch(&self) -> &Batch {
+        &self.batch
+    }
+
+    /// Gives the batch its place in the log.
+    pub(super) fn place(&mut self, base_offset: Offset, leader_epoch: LeaderEpoch) -> Result<()> {
+        if base_offset.0.checked_add(i64::from(self.header.last_offset_delta) + 1).is_none() {
+            return Err(Error::invalid(format!("no offset is left behind {base_offset}")));
+        }
+        patch_base_offset_and_epoch(&mut self.fixed, base_offset, leader_epoch)?;
+        self.header.base_offset = base_offset;
+        self.header.leader_epoch = leader_epoch;
+        Ok(())
+    }
+
+    /// Sets timestamp type and largest timestamp and renews the CRC, when they differ.
+    fn stamp(&mut self, timestamp_type: TimestampType, max_timestamp: TimestampMs) {
+        let attributes = self.header.attributes.with_timestamp_type(timestamp_type);
+        if attributes == self.header.attributes && max_timestamp == self.header.max_timestamp {
+            return;
+        }
+        let mut put = |at: usize, bytes: &[u8]| {
+            for (place, byte) in self.fixed.iter_mut().skip(at).zip(bytes) {
+                *place = *byte;
+            }
+        };
+        put(AT_ATTRIBUTES, &attributes.0.to_be_bytes());
+        put(AT_MAX_TIMESTAMP, &max_timestamp.0.to_be_bytes());
+        let head = crc32c::crc32c(self.fixed.get(AT_ATTRIBUTES..).unwrap_or_default());
+        let crc =
+            crc32c::crc32c_append(head, self.batch.bytes().get(HEADER_SIZE..).unwrap_or_default());
+        for (place, byte) in self.fixed.iter_mut().skip(AT_CRC).zip(crc.to_be_bytes()) {
+            *place = byte;
+        }
+        self.header.crc = crc;
+        self.header.attributes = attributes;
+        self.header.max_timestamp = max_timestamp;
+    }
+}
+
+/// Splits, checks and prepares what a leader is asked to append. Offsets are not assigned yet.
+pub(super) fn prepare(
+    records: &Bytes,
+    config: &LogConfig,
+    origin: Origin,
+    now: TimestampMs,
+) -> Result<Vec<Prepared>> {
+    let mut prepared = Vec::with_capacity(1);
+    let mut batches = Batches::new(records.clone());
+    for batch in &mut batches {
+        let batch = batch?;
+        if origin == Origin::Client && !prepared.is_empty() {
+            let detail = "a produce request holds more than one batch for the partition";
+            return Err(Error::kafka(ErrorCode::InvalidRecord, detail));
+        }
+        prepared.push(prepare_batch(batch, config, origin, now)?);
+    }
+    if batches.truncated().is_some() {
+        let detail = "the records end within a batch";
+        return Err(Error::kafka(ErrorCode::CorruptMessage, detail));
+    }
+    if prepared.is_empty() {
+        return Err(Error::kafka(ErrorCode::InvalidRecord, "there is no batch to append"));
+    }
+    Ok(prepared)
+}
+
+fn prepare_batch(
+    batch: Batch,
+    config: &LogConfig,
+    origin: Origin,
+    now: TimestampMs,
+) -> Result<Prepared> {
+    if origin == Origin::Client {
+        check_size(&batch, config)?;
+        if batch.header().timestamp_type() == TimestampType::LogAppendTime {
+            let detail = "a producer must not set the timestamp type LogAppendTime";
+            return Err(Error::kafka(ErrorCode::InvalidTimestamp, detail));
+        }
+    }
+    let rules = AppendRules {
+        control: origin == Origin::Internal,
+        uncompressed_size_max: config.uncompressed_bytes_max,
+    };
+    let facts = validate_for_append(&batch, rules)?;
+    if config.compacted
+        && !batch.header().is_control()
+        && let Some(index) = facts.first_keyless
+    {
+        let detail = format!("record {index} has no key, which a compacted topic needs");
+        return Err(Error::kafka(ErrorCode::InvalidRecord, detail));
+    }
+    let append_time = config.message_timestamp_type == TimestampType::LogAppendTime;
+    if !append_time && origin == Origin::Client {
+        check_timestamps(&facts, config, now)?;
+    }
+    let batch = recompress(batch, config)?;
+    if origin == Origin::Client {
+        check_size(&batch, config)?;
+    }
+    let mut prepared = Prepared::as_is(batch)?;
+    if append_time {
+        prepared.stamp(TimestampType::LogAppendTime, now);
+    } else {
+        let kept = prepared.header.timestamp_type();
+        prepared.stamp(kept, facts.max_timestamp);
+    }
+    Ok(prepared)
+}
+
+fn check_size(batch: &Batch, config: &LogConfig) -> Result<()> {
+    let size = batch.bytes().len();
+    if size > config.max_message_bytes as usize {
+        let max = config.max_message_bytes;
+        let detail = format!("a batch of {size} bytes is larger than max.message.bytes ({max})");
+        return Err(Error::kafka(ErrorCode::MessageTooLarge, detail));
+    }
+    Ok(())
+}
+
+fn check_timestamps(facts: &AppendFacts, config: &LogConfig, now: TimestampMs) -> Result<()> {
+    let before = now.0.saturating_sub(facts.min_timestamp.0);
+    let after = facts.max_timestamp.0.saturating_sub(now.0);
+    let refuse = |timestamp: TimestampMs, name: &str, limit: i64| {
+        let detail = format!(
+            "timestamp {timestamp} is further from the broker's clock ({now}) than \
+             message.timestamp.{name}.max.ms allows ({limit})"
+        );
+        Err(Error::kafka(ErrorCode::InvalidTimestamp, detail))
+    };
+    if facts.min_timestamp != TimestampMs::NONE && before > config.message_timestamp_before_max_ms {
+        return refuse(facts.min_timestamp, "before", config.message_timestamp_before_max_ms);
+    }
+    if facts.max_timestamp != TimestampMs::NONE && after > config.message_timestamp_after_max_ms {
+        return refuse(facts.max_timestamp, "after", config.message_timestamp_after_max_ms);
+    }
+    Ok(())
+}
+
+/// Writes the batch anew with the topic's codec, when the producer chose another.
+fn recompress(batch: Batch, config: &LogConfig) -> Result<Batch> {
+    let header = *batch.header();
+    let Some(target) = config.compression_type else { return Ok(batch) };
+    if target == header.compression || header.is_control() {
+        return Ok(batch);
+    }
+    let mut builder = BatchBuilder::new(BatchOptions {
+        base_offset: header.base_offset,
+        leader_epoch: header.leader_epoch,
+        compression: target,
+        level: if target == Compression::None { None } else { config.compression_level },
+        producer_id: header.producer_id,
+        producer_epoch: header.producer_epoch,
+        base_sequence: header.base_sequence,
+        transactional: header.is_transactional(),
+        ..BatchOptions::default()
+    });
+    let records = batch.records(config.uncompressed_bytes_max)?;
+    let mut headers: Vec<Header<'_>> = Vec::new();
+    for record in &records {
+        let record = record?;
+        headers.clear();
+        headers.extend(record.headers);
+        builder.append_at(record.offset, record.timestamp, record.key, record.value, &headers)?;
+    }
+    Batch::parse(&builder.finish()?)
+}

@@ -1,0 +1,79 @@
+//! What a log is told about its topic.
+
+use crate::record::{Compression, TimestampType};
+
+/// The settings of one partition's log, resolved from broker and topic configuration by the caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Roll before a segment grows beyond this (`segment.bytes`).
+    pub segment_bytes: u32,
+    /// Roll when the first record of the segment is this old (`segment.ms`).
+    pub segment_ms: i64,
+    /// At most this much is taken off `segment_ms`, anew for each segment, so that the segments of
+    /// many partitions do not roll at once (`segment.jitter.ms`).
+    pub segment_jitter_ms: i64,
+    /// Roll when an index of the segment has this size (`segment.index.bytes`).
+    pub segment_index_bytes: u32,
+    /// One index entry for about this many bytes of batches (`index.interval.bytes`).
+    pub index_interval_bytes: u32,
+    /// Delete segments whose newest record is older; -1 for never (`retention.ms`).
+    pub retention_ms: i64,
+    /// Delete the oldest segments while the log is larger; -1 for never (`retention.bytes`).
+    pub retention_bytes: i64,
+    /// The largest batch that is accepted (`max.message.bytes`).
+    pub max_message_bytes: u32,
+    /// Who sets the timestamps (`message.timestamp.type`).
+    pub message_timestamp_type: TimestampType,
+    /// How far a record's timestamp may lie behind the clock (`message.timestamp.before.max.ms`).
+    pub message_timestamp_before_max_ms: i64,
+    /// How far a record's timestamp may lie before the clock (`message.timestamp.after.max.ms`).
+    pub message_timestamp_after_max_ms: i64,
+    /// The codec of stored batches; none keeps the producer's (`compression.type`).
+    pub compression_type: Option<Compression>,
+    /// The level for `compression_type`; none for the codec's default (`compression.*.level`).
+    pub compression_level: Option<i32>,
+    /// Whether the topic is compacted, so that every record needs a key (`cleanup.policy`).
+    pub compacted: bool,
+    /// Whether retention deletes segments (`cleanup.policy` has `delete`).
+    pub delete_old: bool,
+    /// How long a deleted segment's files stay, renamed (`file.delete.delay.ms`).
+    pub file_delete_delay_ms: u64,
+    /// Forget a producer that has been silent for so long (`producer.id.expiration.ms`).
+    pub producer_id_expiration_ms: i64,
+    /// The most bytes that the records of one batch may have uncompressed; refuses bombs.
+    pub uncompressed_bytes_max: usize,
+}
+
+impl Default for LogConfig {
+    /// Apache Kafka's defaults.
+    fn default() -> Self {
+        const HOUR_MS: i64 = 3_600_000;
+        Self {
+            segment_bytes: 1 << 30,
+            segment_ms: 7 * 24 * HOUR_MS,
+            segment_jitter_ms: 0,
+            segment_index_bytes: 10 << 20,
+            index_interval_bytes: 4096,
+            retention_ms: 7 * 24 * HOUR_MS,
+            retention_bytes: -1,
+            max_message_bytes: 1_048_588,
+            message_timestamp_type: TimestampType::CreateTime,
+            message_timestamp_before_max_ms: i64::MAX,
+            message_timestamp_after_max_ms: HOUR_MS,
+            compression_type: None,
+            compression_level: None,
+            compacted: false,
+            delete_old: true,
+            file_delete_delay_ms: 60_000,
+            producer_id_expiration_ms: 24 * HOUR_MS,
+            uncompressed_bytes_max: 1 << 30,
+        }
+    }
+}
+
+impl LogConfig {
+    /// The most entries of an index whose entries have `entry_bytes`.
+    pub(super) fn index_entries_max(&self, entry_bytes: u32) -> usize {
+        (self.segment_index_bytes / entry_bytes) as usize
+    }
+}

@@ -1,0 +1,387 @@
+//! A log directory: the lock, whose it is, its partitions and its checkpoints.
+//!
+//! The checkpoints are three text files about all partitions of the directory. They are hints for the
+//! next start; each is replaced atomically. `DIR-1`: a recovery point in the checkpoint never lies above what
+//! is durable of the partition of that name: it is lowered before a log is truncated, and dropped
+//! before one is deleted.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::checkpoint;
+use super::health::Health;
+use super::layout;
+use super::properties::{self, MetaProperties};
+use crate::env::{Env, Lock};
+use crate::error::{Error, Result};
+use crate::types::{NodeId, Offset, TopicId, TopicPartition};
+
+/// The end of the name of a partition's directory that is about to be removed.
+const DELETE_SUFFIX: &str = "-delete";
+/// The longest name that file systems take.
+const NAME_BYTES_MAX: usize = 255;
+
+/// A partition found in a log directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionDirectory {
+    /// The partition, by the name of the directory.
+    pub partition: TopicPartition,
+    /// The topic's identity; none when it was never written.
+    pub topic_id: Option<TopicId>,
+    /// The path.
+    pub path: PathBuf,
+}
+
+/// A log directory that this process has locked.
+#[derive(Debug)]
+pub struct LogDirectory {
+    env: Env,
+    path: PathBuf,
+    health: Health,
+    meta: MetaProperties,
+    was_clean: bool,
+    checkpoints: Mutex<Checkpoints>,
+    _lock: Box<dyn Lock>,
+}
+
+/// The content of the three checkpoint files.
+#[derive(Debug, Default)]
+struct Checkpoints {
+    recovery_points: BTreeMap<TopicPartition, Offset>,
+    log_start_offsets: BTreeMap<TopicPartition, Offset>,
+    high_watermarks: BTreeMap<TopicPartition, Offset>,
+}
+
+/// What the checkpoints say about a partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CheckpointedOffsets {
+    /// Up to where the log was synced.
+    pub recovery_point: Offset,
+    /// Where the log starts.
+    pub log_start_offset: Offset,
+    /// Up to where the log was committed.
+    pub high_watermark: Offset,
+}
+
+impl LogDirectory {
+    /// Locks a log directory, which is made when it is missing.
+    ///
+    /// `cluster_id` is compared with the one found; a new directory gets it, or a random one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] when another process holds the lock, or the directory belongs to another
+    /// node or cluster, or to a newer release; [`Error::Io`]; [`Error::Corrupt`].
+    pub fn open(env: &Env, path: &Path, node_id: NodeId, cluster_id: Option<&str>) -> Result<Self> {
+        env.disk.create_dir_all(path).map_err(|error| Error::io("create", path, error))?;
+        let lock_path = path.join(layout::LOCK);
+        let lock =
+            env.disk.lock(&lock_path).map_err(|error| Error::io("lock", &lock_path, error))?;
+        let lock = lock.ok_or_else(|| {
+            Error::invalid(format!(
+                "log directory {} is in use by another broker, which holds {}",
+                path.display(),
+                lock_path.display()
+            ))
+        })?;
+        let meta = load_meta(env, path, node_id, cluster_id)?;
+        let read = |name: &str| -> Result<BTreeMap<TopicPartition, Offset>> {
+            let file = path.join(name);
+            let bytes = env.disk.read(&file).map_err(|error| Error::io("read", &file, error))?;
+            match bytes {
+                None => Ok(BTreeMap::new()),
+                Some(bytes) => checkpoint::decode_offsets(&String::from_utf8_lossy(&bytes))
+                    .map_err(|detail| Error::corrupt(&file, 0, detail)),
+            }
+        };
+        let checkpoints = Checkpoints {
+            recovery_points: read(layout::RECOVERY_POINTS)?,
+            log_start_offsets: read(layout::LOG_START_OFFSETS)?,
+            high_watermarks: read(layout::HIGH_WATERMARKS)?,
+        };
+        let was_clean = take_clean_marker(env, path)?;
+        let directory = Self {
+            env: env.clone(),
+            path: path.to_path_buf(),
+            health: Health::new(path),
+            meta,
+            was_clean,
+            checkpoints: Mutex::new(checkpoints),
+            _lock: lock,
+        };
+        directory.remove_deleted()?;
+        Ok(directory)
+    }
+
+    /// The path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the directory may be used; shared with every log in it.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.health.clone()
+    }
+
+    /// Whose directory it is.
+    #[must_use]
+    pub const fn meta(&self) -> &MetaProperties {
+        &self.meta
+    }
+
+    /// Whether the directory was closed in order before it was opened.
+    #[must_use]
+    pub const fn was_clean(&self) -> bool {
+        self.was_clean
+    }
+
+    /// The bytes that may still be written.
+    pub fn free_bytes(&self) -> Result<u64> {
+        self.env
+            .disk
+            .free_bytes(&self.path)
+            .map_err(|error| Error::io("measure", &self.path, error))
+    }
+
+    /// The path of a partition.
+    #[must_use]
+    pub fn partition_path(&self, partition: &TopicPartition) -> PathBuf {
+        self.path.join(partition.to_string())
+    }
+
+    /// The partitions in the directory, by name. Which of them are strays, only the metadata know.
+    pub fn partitions(&self) -> Result<Vec<PartitionDirectory>> {
+        let listed = self.env.disk.read_dir(&self.path);
+        let mut found = Vec::new();
+        for entry in listed.map_err(|error| Error::io("list", &self.path, error))? {
+            if !entry.is_dir {
+                continue;
+            }
+            let Some(partition) = parse_partition(&entry.name) else { continue };
+            let path = self.path.join(&entry.name);
+            let topic_id = properties::read_topic_id(&*self.env.disk, &path)?;
+            found.push(PartitionDirectory { partition, topic_id, path });
+        }
+        Ok(found)
+    }
+
+    /// What the checkpoints say about a partition; zeros for one that they do not name.
+    #[must_use]
+    pub fn checkpointed(&self, partition: &TopicPartition) -> CheckpointedOffsets {
+        let checkpoints = self.checkpoints();
+        let get = |offsets: &BTreeMap<TopicPartition, Offset>| {
+            offsets.get(partition).copied().unwrap_or(Offset::ZERO)
+        };
+        CheckpointedOffsets {
+            recovery_point: get(&checkpoints.recovery_points),
+            log_start_offset: get(&checkpoints.log_start_offsets),
+            high_watermark: get(&checkpoints.high_watermarks),
+        }
+    }
+
+    /// Writes the checkpoints of the given partitions; the entries of others stay. A file whose content would
+    /// not change is not written.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]; another call may succeed.
+    pub fn write_checkpoints(
+        &self,
+        offsets: impl IntoIterator<Item = (TopicPartition, CheckpointedOffsets)>,
+    ) -> Result<()> {
+        self.health.check()?;
+        self.change(|checkpoints| {
+            for (partition, offsets) in offsets {
+                let entries = [
+                    (&mut checkpoints.recovery_points, offsets.recovery_point),
+                    (&mut checkpoints.log_start_offsets, offsets.log_start_offset),
+                    (&mut checkpoints.high_watermarks, offsets.high_watermark),
+                ];
+                for (file, offset) in entries {
+                    file.insert(partition.clone(), offset);
+                }
+            }
+        })
+    }
+
+    /// Lowers the recovery point of a partition, on disk. To be called before
+    /// [`super::Log::truncate_to`] (`DIR-1`).
+    pub fn lower_recovery_point(&self, partition: &TopicPartition, offset: Offset) -> Result<()> {
+        self.change(|checkpoints| {
+            if let Some(entry) = checkpoints.recovery_points.get_mut(partition) {
+                *entry = (*entry).min(offset);
+            }
+        })
+    }
+
+    /// Forgets a partition and renames its directory, which makes room for a new one of the name. The renamed
+    /// directory is returned: to be removed with [`LogDirectory::remove_dir`] when nobody needs to
+    /// wait for it; else the next start removes it. Readers of its logs are not disturbed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn delete_partition(&self, partition: &TopicPartition) -> Result<PathBuf> {
+        self.forget(partition)?;
+        let path = self.partition_path(partition);
+        let unique: String = {
+            let mut bytes = [0; 16];
+            self.env.random.fill(&mut bytes);
+            bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        };
+        let suffix = format!("-{}.{unique}{DELETE_SUFFIX}", partition.partition);
+        let keep = NAME_BYTES_MAX.saturating_sub(suffix.len());
+        let topic: String = partition.topic.chars().take(keep).collect();
+        let renamed = self.path.join(format!("{topic}{suffix}"));
+        self.env.disk.rename(&path, &renamed).map_err(|error| Error::io("rename", &path, error))?;
+        self.sync()?;
+        Ok(renamed)
+    }
+
+    /// Drops what the checkpoints say about a partition (`DIR-1`): to be called before a log of the
+    /// name is created anew.
+    pub fn forget(&self, partition: &TopicPartition) -> Result<()> {
+        self.change(|checkpoints| {
+            checkpoints.recovery_points.remove(partition);
+            checkpoints.log_start_offsets.remove(partition);
+            checkpoints.high_watermarks.remove(partition);
+        })
+    }
+
+    /// Removes a directory that [`LogDirectory::delete_partition`] returned.
+    pub fn remove_dir(&self, path: &Path) -> Result<()> {
+        self.env.disk.remove_dir_all(path).map_err(|error| Error::io("remove", path, error))
+    }
+
+    /// Marks the directory as closed in order: to be called last, when every log was closed without an
+    /// error and the checkpoints are written. The lock is released.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] or [`Error::Offline`]; the logs are then recovered at the next start.
+    pub fn close(self) -> Result<()> {
+        self.health.check()?;
+        let path = self.path.join(layout::CLEAN_SHUTDOWN);
+        self.env
+            .disk
+            .write_atomically(&path, b"{\"version\":0,\"brokerEpoch\":-1}")
+            .map_err(|error| Error::io("write", &path, error))
+    }
+
+    fn checkpoints(&self) -> MutexGuard<'_, Checkpoints> {
+        self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the checkpoints and writes the files that are different then. On an error the change is
+    /// kept in memory and written with the next one.
+    fn change(&self, change: impl FnOnce(&mut Checkpoints)) -> Result<()> {
+        let mut checkpoints = self.checkpoints();
+        let before = checkpoints.texts();
+        change(&mut checkpoints);
+        let after = checkpoints.texts();
+        for ((name, before), (_, after)) in before.iter().zip(&after) {
+            let path = self.path.join(name);
+            if before != after || !self.env.disk.exists(&path).unwrap_or(false) {
+                self.env
+                    .disk
+                    .write_atomically(&path, after.as_bytes())
+                    .map_err(|error| Error::io("write", &path, error))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<()> {
+        if let Err(error) = self.env.disk.sync_dir(&self.path) {
+            self.health.take_offline(format!("could not sync {}: {error}", self.path.display()));
+        }
+        self.health.check()
+    }
+
+    fn remove_deleted(&self) -> Result<()> {
+        let listed = self.env.disk.read_dir(&self.path);
+        for entry in listed.map_err(|error| Error::io("list", &self.path, error))? {
+            if entry.is_dir && entry.name.ends_with(DELETE_SUFFIX) && entry.name.contains('.') {
+                self.remove_dir(&self.path.join(&entry.name))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Checkpoints {
+    fn texts(&self) -> [(&'static str, String); 3] {
+        [
+            (layout::RECOVERY_POINTS, checkpoint::encode_offsets(&self.recovery_points)),
+            (layout::LOG_START_OFFSETS, checkpoint::encode_offsets(&self.log_start_offsets)),
+            (layout::HIGH_WATERMARKS, checkpoint::encode_offsets(&self.high_watermarks)),
+        ]
+    }
+}
+
+fn load_meta(
+    env: &Env,
+    path: &Path,
+    node_id: NodeId,
+    cluster_id: Option<&str>,
+) -> Result<MetaProperties> {
+    let file = path.join(layout::META_PROPERTIES);
+    let bytes = env.disk.read(&file).map_err(|error| Error::io("read", &file, error))?;
+    let Some(bytes) = bytes else {
+        let meta = MetaProperties {
+            cluster_id: cluster_id.map_or_else(|| env.random.uuid().to_string(), str::to_owned),
+            node_id,
+            directory_id: env.random.uuid(),
+        };
+        env.disk
+            .write_atomically(&file, meta.encode().as_bytes())
+            .map_err(|error| Error::io("write", &file, error))?;
+        return Ok(meta);
+    };
+    let meta = MetaProperties::decode(&String::from_utf8_lossy(&bytes))
+        .map_err(|detail| Error::invalid(format!("{}: {detail}", file.display())))?;
+    if meta.node_id != node_id {
+        return Err(Error::invalid(format!(
+            "log directory {} belongs to node {}, this is node {node_id}: set node.id={} or use another \
+             directory",
+            path.display(),
+            meta.node_id,
+            meta.node_id
+        )));
+    }
+    if let Some(expected) = cluster_id
+        && expected != meta.cluster_id
+    {
+        return Err(Error::invalid(format!(
+            "log directory {} belongs to cluster {}, not {expected}",
+            path.display(),
+            meta.cluster_id
+        )));
+    }
+    Ok(meta)
+}
+
+/// Whether there is a mark of a clean shutdown; it is gone, durably, when this returns.
+fn take_clean_marker(env: &Env, path: &Path) -> Result<bool> {
+    let marker = path.join(layout::CLEAN_SHUTDOWN);
+    match env.disk.remove_file(&marker) {
+        Ok(()) => {
+            env.disk.sync_dir(path).map_err(|error| Error::io("sync", path, error))?;
+            Ok(true)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::io("remove", &marker, error)),
+    }
+}
+
+/// The partition of a directory's name; none for other names.
+fn parse_partition(name: &str) -> Option<TopicPartition> {
+    let (topic, number) = name.rsplit_once('-')?;
+    let canonical = number.bytes().all(|byte| byte.is_ascii_digit());
+    let partition: i32 = number.parse().ok()?;
+    (canonical && !topic.is_empty() && partition.to_string() == number)
+        .then(|| TopicPartition::new(topic, partition))
+}

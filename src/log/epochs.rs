@@ -1,0 +1,193 @@
+//! Which leader wrote which offsets (KIP-101, KIP-279, KIP-320).
+//!
+//! A list of (epoch, first offset), ascending in both, kept in `leader-epoch-checkpoint`. Followers
+//! and consumers find with it where their log parts from the leader's.
+
+use crate::types::{LeaderEpoch, Offset};
+
+use super::checkpoint;
+
+/// One leader's term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EpochEntry {
+    /// The epoch.
+    pub epoch: LeaderEpoch,
+    /// The first offset that was written in it.
+    pub start_offset: Offset,
+}
+
+/// The terms of a log, oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EpochCache {
+    entries: Vec<EpochEntry>,
+}
+
+impl EpochCache {
+    /// The terms, oldest first.
+    #[must_use]
+    pub fn entries(&self) -> &[EpochEntry] {
+        &self.entries
+    }
+
+    /// The newest epoch with a record.
+    #[must_use]
+    pub fn latest(&self) -> Option<LeaderEpoch> {
+        self.entries.last().map(|entry| entry.epoch)
+    }
+
+    /// The epoch that the record at `offset` was written in.
+    #[must_use]
+    pub fn epoch_of(&self, offset: Offset) -> Option<LeaderEpoch> {
+        let after = self.entries.partition_point(|entry| entry.start_offset <= offset);
+        Some(self.entries.get(after.checked_sub(1)?)?.epoch)
+    }
+
+    /// Notes that a batch of `epoch` starts at `offset`; says whether that is a new term.
+    ///
+    /// Entries that contradict it (a later epoch, or a later start) are dropped, as Kafka does.
+    pub(super) fn assign(&mut self, epoch: LeaderEpoch, offset: Offset) -> bool {
+        if epoch.0 < 0 || self.latest() == Some(epoch) {
+            return false;
+        }
+        self.entries.retain(|entry| entry.epoch < epoch && entry.start_offset < offset);
+        self.entries.push(EpochEntry { epoch, start_offset: offset });
+        true
+    }
+
+    /// Notes a batch found by recovery: only a newer epoch than the known ones is news.
+    pub(super) fn assign_if_newer(&mut self, epoch: LeaderEpoch, offset: Offset) {
+        if self.latest().is_none_or(|latest| epoch > latest) {
+            self.assign(epoch, offset);
+        }
+    }
+
+    /// Forgets terms that start at `end` or later; says whether there were any.
+    pub(super) fn truncate_end(&mut self, end: Offset) -> bool {
+        let before = self.entries.len();
+        self.entries.retain(|entry| entry.start_offset < end);
+        self.entries.len() != before
+    }
+
+    /// Forgets terms that end at `start` or earlier; the one that holds `start` then begins there.
+    pub(super) fn truncate_start(&mut self, start: Offset) -> bool {
+        let after = self.entries.partition_point(|entry| entry.start_offset <= start);
+        let Some(holder) = after.checked_sub(1) else { return false };
+        let changed =
+            holder > 0 || self.entries.first().is_some_and(|first| first.start_offset != start);
+        self.entries.drain(..holder);
+        if let Some(first) = self.entries.first_mut() {
+            first.start_offset = start;
+        }
+        changed
+    }
+
+    /// The largest epoch that is at most `requested` and the offset where it ends, as Kafka's
+    /// `LeaderEpochFileCache.endOffsetFor`: (-1, -1) when the epoch is unknown or in the future.
+    #[must_use]
+    pub fn end_offset_for(
+        &self,
+        requested: LeaderEpoch,
+        log_end_offset: Offset,
+    ) -> (LeaderEpoch, Offset) {
+        const NONE: (LeaderEpoch, Offset) = (LeaderEpoch::UNKNOWN, Offset::UNKNOWN);
+        if requested.0 < 0 {
+            return NONE;
+        }
+        if self.latest() == Some(requested) {
+            return (requested, log_end_offset);
+        }
+        let above = self.entries.partition_point(|entry| entry.epoch <= requested);
+        let Some(higher) = self.entries.get(above) else { return NONE };
+        match above.checked_sub(1).and_then(|floor| self.entries.get(floor)) {
+            Some(floor) => (floor.epoch, higher.start_offset),
+            None => (requested, higher.start_offset),
+        }
+    }
+
+    /// The text of `leader-epoch-checkpoint`.
+    pub(super) fn encode(&self) -> String {
+        let lines =
+            self.entries.iter().map(|entry| format!("{} {}", entry.epoch, entry.start_offset));
+        checkpoint::encode(lines)
+    }
+
+    /// Reads what [`EpochCache::encode`] writes.
+    ///
+    /// # Errors
+    ///
+    /// The reason in words.
+    pub(super) fn decode(text: &str) -> Result<Self, String> {
+        let mut cache = Self::default();
+        for line in checkpoint::decode(text)? {
+            let entry = line.split_once(' ').and_then(|(epoch, offset)| {
+                Some(EpochEntry {
+                    epoch: LeaderEpoch(epoch.parse().ok()?),
+                    start_offset: Offset(offset.trim().parse().ok()?),
+                })
+            });
+            let entry = entry.ok_or_else(|| format!("not an epoch and an offset: {line:?}"))?;
+            let ascends = cache.entries.last().is_none_or(|last| {
+                last.epoch < entry.epoch && last.start_offset <= entry.start_offset
+            });
+            if !ascends {
+                return Err(format!("epochs do not ascend at {line:?}"));
+            }
+            cache.entries.push(entry);
+        }
+        Ok(cache)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cache(terms: &[(i32, i64)]) -> EpochCache {
+        let mut cache = EpochCache::default();
+        for &(epoch, offset) in terms {
+            assert!(cache.assign(LeaderEpoch(epoch), Offset(offset)));
+        }
+        cache
+    }
+
+    fn check_end(cache: &EpochCache, requested: i32, expected: (i32, i64)) {
+        let (epoch, offset) = cache.end_offset_for(LeaderEpoch(requested), Offset(100));
+        assert_eq!((epoch.0, offset.0), expected, "for epoch {requested}");
+    }
+
+    #[test]
+    fn an_epoch_ends_where_the_next_one_starts() {
+        let cache = cache(&[(2, 10), (4, 20), (7, 50)]);
+        check_end(&cache, 7, (7, 100));
+        check_end(&cache, 4, (4, 50));
+        check_end(&cache, 5, (4, 50));
+        check_end(&cache, 2, (2, 20));
+        check_end(&cache, 1, (1, 10));
+        check_end(&cache, 8, (-1, -1));
+        check_end(&cache, -1, (-1, -1));
+        check_end(&EpochCache::default(), 3, (-1, -1));
+        assert_eq!(cache.epoch_of(Offset(49)), Some(LeaderEpoch(4)));
+        assert_eq!(cache.epoch_of(Offset(9)), None);
+    }
+
+    #[test]
+    fn both_ends_are_cut_as_kafka_does() {
+        let mut terms = cache(&[(2, 10), (4, 20), (7, 50)]);
+        assert!(!terms.truncate_end(Offset(51)));
+        assert!(terms.truncate_end(Offset(50)));
+        assert!(terms.truncate_start(Offset(30)));
+        assert_eq!(terms, cache(&[(4, 30)]));
+        assert!(!terms.truncate_start(Offset(20)));
+        assert!(!terms.truncate_start(Offset(30)));
+    }
+
+    #[test]
+    fn the_file_comes_back() {
+        let terms = cache(&[(0, 0), (4, 20)]);
+        assert_eq!(terms.encode(), "0\n2\n0 0\n4 20\n");
+        assert_eq!(EpochCache::decode(&terms.encode()), Ok(terms));
+        assert!(EpochCache::decode("0\n2\n0 0\n").is_err());
+        assert!(EpochCache::decode("1\n0\n").is_err());
+        assert!(EpochCache::decode("0\n2\n5 0\n4 9\n").is_err());
+    }
+}

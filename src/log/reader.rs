@@ -1,0 +1,287 @@
+//! Reading a log from any thread, without a lock.
+
+use std::io;
+use std::sync::{Arc, PoisonError};
+
+use bytes::Bytes;
+
+use super::epochs::EpochEntry;
+use super::producers::{AbortedTransaction, ProducerState};
+use super::segment::{Chunk, Outcome, Segment, Want};
+use super::shared::Shared;
+use crate::error::{Error, Result};
+use crate::types::{LeaderEpoch, Offset, TimestampMs};
+
+/// What to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadRequest {
+    /// The batch that holds this offset comes first.
+    pub offset: Offset,
+    /// At most so many bytes.
+    pub max_bytes: u64,
+    /// No batch that reaches this offset or beyond: the high watermark, the last stable offset or the
+    /// log end offset.
+    pub upper: Offset,
+    /// Whether the first batch comes also when it alone is larger than `max_bytes` (KIP-74).
+    pub at_least_one: bool,
+}
+
+/// Whole batches, as they lie on disk.
+#[derive(Clone, Debug)]
+pub struct ReadResult {
+    /// The batches; empty when there is nothing to read. They stay valid after the log is closed and
+    /// deleted.
+    pub records: Bytes,
+    /// The base offset of the first batch, which may lie before the requested offset; the requested
+    /// offset when there is none.
+    pub base_offset: Offset,
+    /// The offset to read next.
+    pub next_offset: Offset,
+    /// The log start offset.
+    pub log_start_offset: Offset,
+    /// The log end offset.
+    pub log_end_offset: Offset,
+}
+
+/// Reads a log; cheap to clone, valid for as long as it is held.
+#[derive(Clone, Debug)]
+pub struct LogReader {
+    pub(super) shared: Arc<Shared>,
+}
+
+/// How often a read starts anew because its segment was deleted or rewritten under it.
+const RETRIES_MAX: usize = 3;
+
+impl LogReader {
+    /// The first offset that may be read.
+    #[must_use]
+    pub fn log_start_offset(&self) -> Offset {
+        self.shared.log_start()
+    }
+
+    /// The offset that the next record gets.
+    #[must_use]
+    pub fn log_end_offset(&self) -> Offset {
+        self.shared.log_end()
+    }
+
+    /// Every offset below it survives a power cut.
+    #[must_use]
+    pub fn recovery_point(&self) -> Offset {
+        self.shared.synced().recovery_point
+    }
+
+    /// The size of all segments.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        self.shared.view.load().segments.iter().map(|segment| segment.size()).sum()
+    }
+
+    /// The number of segments.
+    #[must_use]
+    pub fn segment_count(&self) -> usize {
+        self.shared.view.load().segments.len()
+    }
+
+    /// Reads whole batches. May wait for the disk: see [`LogReader::is_cold`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OffsetOutOfRange`] outside of [log start, log end]; [`Error::Corrupt`] when a batch is
+    /// not what was written; [`Error::Offline`].
+    pub fn read(&self, request: ReadRequest) -> Result<ReadResult> {
+        self.shared.health.check()?;
+        self.retrying(|| self.try_read(&request))
+    }
+
+    fn try_read(&self, request: &ReadRequest) -> Result<ReadResult> {
+        let log_end_offset = self.shared.log_end();
+        self.check_range(request.offset, log_end_offset)?;
+        let want = Want {
+            offset: request.offset,
+            max_bytes: request.max_bytes,
+            upper: request.upper.min(log_end_offset),
+            at_least_one: request.at_least_one,
+        };
+        let chunk = if want.offset < want.upper { self.read_view(&want)? } else { None };
+        let chunk = chunk.unwrap_or_else(|| Chunk {
+            records: Bytes::new(),
+            base_offset: request.offset,
+            next_offset: request.offset,
+        });
+        Ok(ReadResult {
+            records: chunk.records,
+            base_offset: chunk.base_offset,
+            next_offset: chunk.next_offset,
+            log_start_offset: self.shared.log_start(),
+            log_end_offset,
+        })
+    }
+
+    fn read_view(&self, want: &Want) -> Result<Option<Chunk>> {
+        let view = self.shared.view.load();
+        let epochs = self.shared.epochs.load();
+        for segment in view.segments.iter().skip(view.index_of(want.offset)) {
+            if segment.base_offset >= want.upper {
+                break;
+            }
+            if segment.next_offset() <= want.offset || segment.size() == 0 {
+                continue;
+            }
+            match segment.read(want, &epochs)? {
+                Outcome::Chunk(chunk) => return Ok(Some(chunk)),
+                Outcome::Stop => return Ok(None),
+                Outcome::Beyond => {}
+            }
+        }
+        Ok(None)
+    }
+
+    fn check_range(&self, offset: Offset, end: Offset) -> Result<()> {
+        let start = self.shared.log_start();
+        if offset < start || offset > end {
+            let partition = self.shared.partition.clone();
+            return Err(Error::OffsetOutOfRange { partition, offset, start, end });
+        }
+        Ok(())
+    }
+
+    /// A segment's file may go between the look at the view and the opening of the file. Then the view
+    /// has changed, too, and another look tells what to answer.
+    fn retrying<T>(&self, attempt: impl Fn() -> Result<T>) -> Result<T> {
+        for _ in 1..RETRIES_MAX {
+            let before = self.shared.view.load_full();
+            match attempt() {
+                Err(Error::Io { source, .. })
+                    if matches!(
+                        source.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof
+                    ) && !Arc::ptr_eq(&before, &self.shared.view.load()) => {}
+                done => return done,
+            }
+        }
+        attempt()
+    }
+
+    /// Whether [`LogReader::read`] would probably wait for the disk, because the range was neither
+    /// appended nor read by this process before: such a read belongs on a blocking thread.
+    #[must_use]
+    pub fn is_cold(&self, request: &ReadRequest) -> bool {
+        let upper = request.upper.min(self.shared.log_end());
+        if request.offset >= upper || request.offset < self.shared.log_start() {
+            return false;
+        }
+        let want = Want {
+            offset: request.offset,
+            max_bytes: request.max_bytes,
+            upper,
+            at_least_one: request.at_least_one,
+        };
+        let view = self.shared.view.load();
+        view.segments.get(view.index_of(want.offset)).is_some_and(|segment| segment.is_cold(&want))
+    }
+
+    /// The first record below `upper` that is at least as late as `timestamp`: its timestamp, offset
+    /// and leader epoch. May wait for the disk.
+    pub fn offset_for_timestamp(
+        &self,
+        timestamp: TimestampMs,
+        upper: Offset,
+    ) -> Result<Option<(TimestampMs, Offset, LeaderEpoch)>> {
+        self.shared.health.check()?;
+        self.retrying(|| {
+            let upper = upper.min(self.shared.log_end());
+            let from = self.shared.log_start();
+            let epochs = self.shared.epochs.load();
+            let view = self.shared.view.load();
+            for segment in view.segments.iter().skip(view.index_of(from)) {
+                if segment.base_offset >= upper || segment.size() == 0 {
+                    continue;
+                }
+                if segment.max_timestamp()? < timestamp {
+                    continue;
+                }
+                let limits = (self.shared.uncompressed_bytes_max, &**epochs);
+                let found = segment.find_timestamp(timestamp, from, upper, limits)?;
+                if found.is_some() {
+                    return Ok(found);
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    /// The first record with the largest timestamp of the log below `upper` (KIP-734). May wait
+    /// for the disk.
+    pub fn max_timestamp(
+        &self,
+        upper: Offset,
+    ) -> Result<Option<(TimestampMs, Offset, LeaderEpoch)>> {
+        self.shared.health.check()?;
+        let segments = self.shared.view.load_full();
+        let mut largest: Option<(TimestampMs, &Arc<Segment>)> = None;
+        for segment in segments.segments.iter().filter(|segment| segment.size() > 0) {
+            let timestamp = segment.max_timestamp()?;
+            if timestamp.0 >= 0 && largest.is_none_or(|(most, _)| timestamp > most) {
+                largest = Some((timestamp, segment));
+            }
+        }
+        match largest {
+            Some((timestamp, _)) => self.offset_for_timestamp(timestamp, upper),
+            None => Ok(None),
+        }
+    }
+
+    /// The largest epoch that is at most `epoch`, and the offset where it ends (KIP-101, KIP-279).
+    #[must_use]
+    pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
+        let end = self.shared.log_end();
+        self.shared.epochs.load().end_offset_for(epoch, end)
+    }
+
+    /// The epoch of the newest record.
+    #[must_use]
+    pub fn latest_epoch(&self) -> Option<LeaderEpoch> {
+        self.shared.epochs.load().latest()
+    }
+
+    /// The epoch that the record at `offset` was written in.
+    #[must_use]
+    pub fn epoch_of(&self, offset: Offset) -> Option<LeaderEpoch> {
+        self.shared.epochs.load().epoch_of(offset)
+    }
+
+    /// The leaders' terms, oldest first.
+    #[must_use]
+    pub fn epochs(&self) -> Vec<EpochEntry> {
+        self.shared.epochs.load().entries().to_vec()
+    }
+
+    /// The idempotent and transactional producers, by id.
+    #[must_use]
+    pub fn producers(&self) -> Vec<ProducerState> {
+        self.shared.producers().states().cloned().collect()
+    }
+
+    /// Where `read_committed` consumers must stop: the start of the first transaction that is open or
+    /// whose end is not below the high watermark yet.
+    #[must_use]
+    pub fn last_stable_offset(&self, high_watermark: Offset) -> Offset {
+        let mut producers = self.shared.producers();
+        producers.on_high_watermark(high_watermark);
+        producers.first_unstable().map_or(high_watermark, |first| first.min(high_watermark))
+    }
+
+    /// The aborted transactions with records in `[start, end)`, by first offset.
+    #[must_use]
+    pub fn aborted_transactions(&self, start: Offset, end: Offset) -> Vec<AbortedTransaction> {
+        let aborted = self.shared.aborted.read().unwrap_or_else(PoisonError::into_inner);
+        let mut found: Vec<_> = aborted
+            .iter()
+            .filter(|entry| entry.last_offset >= start && entry.first_offset < end)
+            .copied()
+            .collect();
+        found.sort_by_key(|entry| entry.first_offset);
+        found
+    }
+}

@@ -1,0 +1,656 @@
+//! Opening a log: what a crash left behind becomes a log again.
+//!
+//! After a clean shutdown only the indexes are looked at. After a crash everything from the recovery
+//! point on is scanned by checksum:
+//!
+//! - `REC-1`: the log is cut at the first batch above the recovery point that is not whole; what lies
+//!   behind it, later segments too, is removed. The result is a prefix of what was appended.
+//! - `REC-2`: below the recovery point every batch was synced, so damage there is not a torn tail but
+//!   corruption: it is reported with file and position, and nothing is removed.
+//! - `REC-3`: segments that end below the recovery point are not read, so the time to start is bounded by
+//!   the unclean tail and one segment.
+//! - `REC-4`: indexes, leader epochs and producers of the scanned part are rebuilt from the batches.
+
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+
+use bytes::Bytes;
+
+use super::config::LogConfig;
+use super::epochs::EpochCache;
+use super::health::Health;
+use super::index::OffsetEntry;
+use super::layout;
+use super::producers::{AbortedTransaction, Producers};
+use super::properties;
+use super::scan::{Damage, Found, Scan, check_crc};
+use super::segment::{Home, Segment};
+use super::shared::{Shared, View};
+use super::snapshot;
+use super::writer::{Active, Log};
+use crate::env::{Env, OpenMode};
+use crate::error::{Error, Result};
+use crate::record::control::read_control_batch;
+use crate::types::{Offset, TimestampMs, TopicId, TopicPartition};
+
+/// How to open a log.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The topic's identity; compared with the one in the directory.
+    pub topic_id: TopicId,
+    /// The settings.
+    pub config: LogConfig,
+    /// The state of the log directory, from [`super::LogDirectory::health`].
+    pub health: Health,
+    /// Up to where the log was synced, from the checkpoint.
+    pub recovery_point: Offset,
+    /// Where the log starts, from the checkpoint; a new log starts there.
+    pub log_start_offset: Offset,
+    /// Whether the log directory was closed in order.
+    pub clean_shutdown: bool,
+}
+
+/// What opening a log found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// The segments that were scanned by checksum.
+    pub scanned_segments: usize,
+    /// The bytes that were scanned.
+    pub scanned_bytes: u64,
+    /// The bytes that were cut from the tail.
+    pub truncated_bytes: u64,
+    /// The segments that were removed behind the cut.
+    pub removed_segments: usize,
+    /// The sealed segments whose indexes were missing and were rebuilt.
+    pub rebuilt_indexes: usize,
+}
+
+/// The files of a partition.
+#[derive(Debug, Default)]
+struct Inventory {
+    /// Base offset → size.
+    segments: BTreeMap<Offset, u64>,
+    modified: BTreeMap<Offset, TimestampMs>,
+    /// Base offset and extension of everything else.
+    others: BTreeSet<(Offset, String)>,
+}
+
+/// A segment after a scan.
+pub(super) struct Scanned {
+    pub(super) active: Active,
+    next_offset: Offset,
+    size: u64,
+    pub(super) damage: Option<Damage>,
+}
+
+impl Log {
+    /// Makes the directory of a new partition and opens its log.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], or [`Error::InvalidArgument`] when the directory holds another topic.
+    pub fn create(env: &Env, directory: &Path, options: OpenOptions) -> Result<Self> {
+        options.health.check()?;
+        env.disk
+            .create_dir_all(directory)
+            .map_err(|error| Error::io("create", directory, error))?;
+        let options = OpenOptions { clean_shutdown: true, ..options };
+        Ok(Self::open(env, directory, options)?.0)
+    }
+
+    /// Opens a log, and recovers it when it was not closed in order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] for damage below the recovery point; [`Error::InvalidArgument`] when the
+    /// directory belongs to another topic; [`Error::Io`].
+    pub fn open(
+        env: &Env,
+        directory: &Path,
+        options: OpenOptions,
+    ) -> Result<(Self, RecoveryReport)> {
+        options.health.check()?;
+        properties::check_topic_id(&*env.disk, directory, options.topic_id, &options.partition)?;
+        let home = Home {
+            disk: Arc::clone(&env.disk),
+            directory: Arc::from(directory),
+            gaps: options.config.compacted,
+        };
+        let max = options.config.uncompressed_bytes_max;
+        let shared = Arc::new(Shared::new(options.partition.clone(), options.health.clone(), max));
+        let inventory = take_inventory(&home)?;
+        let mut opening = Opening { env, home, options, shared, report: RecoveryReport::default() };
+        let log = opening.run(inventory)?;
+        Ok((log, opening.report))
+    }
+}
+
+struct Opening<'a> {
+    env: &'a Env,
+    home: Home,
+    options: OpenOptions,
+    shared: Arc<Shared>,
+    report: RecoveryReport,
+}
+
+/// Lists the directory and removes what an interrupted run left.
+fn take_inventory(home: &Home) -> Result<Inventory> {
+    let directory = &*home.directory;
+    let entries =
+        home.disk.read_dir(directory).map_err(|error| Error::io("list", directory, error))?;
+    let mut inventory = Inventory::default();
+    for entry in entries {
+        let leftover = [layout::DELETED, layout::CLEANED, layout::TEMPORARY]
+            .iter()
+            .any(|suffix| entry.name.ends_with(suffix));
+        if leftover && !entry.is_dir {
+            remove_file(home, &directory.join(&entry.name))?;
+            continue;
+        }
+        match layout::parse(&entry.name) {
+            Some((base, layout::LOG)) => {
+                inventory.segments.insert(base, entry.size_bytes);
+                inventory.modified.insert(base, entry.modified);
+            }
+            Some((base, extension)) => {
+                inventory.others.insert((base, extension.to_owned()));
+            }
+            None => {}
+        }
+    }
+    Ok(inventory)
+}
+
+fn remove_file(home: &Home, path: &Path) -> Result<()> {
+    home.disk.remove_file(path).map_err(|error| Error::io("remove", path, error))
+}
+
+impl Opening<'_> {
+    fn run(&mut self, mut inventory: Inventory) -> Result<Log> {
+        self.load_epochs()?;
+        let (mut sealed, active) = self.open_segments(&mut inventory)?;
+        let first = sealed.first().map(|segment| segment.base_offset);
+        let log_start = self.options.log_start_offset.max(Offset::ZERO);
+        let (active, log_end) = match active {
+            Some(active) => {
+                let end = active.segment.next_offset();
+                (active, end)
+            }
+            None => (self.fresh(log_start)?, log_start),
+        };
+        let mut log = self.assemble(active);
+        let start = log_start.max(first.unwrap_or(log.active.segment.base_offset));
+        let mut active_end = log_end;
+        if log_end < start {
+            // All that the log had lies below its start offset: it begins anew there, as in Kafka.
+            for segment in sealed.drain(..).chain([Arc::clone(&log.active.segment)]) {
+                self.remove_segment(&mut inventory, segment.base_offset)?;
+            }
+            log.active = self.fresh(start)?;
+            active_end = start;
+        }
+        sealed.push(Arc::clone(&log.active.segment));
+        self.shared.view.store(Arc::new(View { segments: sealed }));
+        self.shared.set_log_start(start);
+        self.shared.set_log_end(active_end);
+        self.finish_epochs(start, active_end);
+        self.load_producers(&inventory, start, active_end)?;
+        *self.shared.synced() = super::shared::Synced {
+            generation: 0,
+            recovery_point: if self.options.clean_shutdown {
+                active_end
+            } else {
+                self.options.recovery_point.min(active_end)
+            },
+        };
+        Ok(log)
+    }
+
+    fn assemble(&self, active: Active) -> Log {
+        Log {
+            env: self.env.clone(),
+            home: self.home.clone(),
+            topic_id: self.options.topic_id,
+            config: self.options.config.clone(),
+            shared: Arc::clone(&self.shared),
+            active,
+            doomed: Vec::new(),
+        }
+    }
+
+    fn fresh(&self, base_offset: Offset) -> Result<Active> {
+        super::writer::create_segment(
+            &self.home,
+            &self.shared,
+            &self.options.config,
+            base_offset,
+            self.env,
+        )
+    }
+
+    /// The sealed segments, and the one to be written to; none when there is no segment.
+    fn open_segments(
+        &mut self,
+        inventory: &mut Inventory,
+    ) -> Result<(Vec<Arc<Segment>>, Option<Active>)> {
+        let bases: Vec<(Offset, u64)> =
+            inventory.segments.iter().map(|(&base, &size)| (base, size)).collect();
+        let mut sealed: Vec<Arc<Segment>> = Vec::new();
+        let mut bases = bases.into_iter().peekable();
+        while let Some((base, size)) = bases.next() {
+            let next_base = bases.peek().map(|&(next, _)| next);
+            let trusted =
+                |end: Offset| self.options.clean_shutdown || end <= self.options.recovery_point;
+            if let Some(next_base) = next_base
+                && trusted(next_base)
+            {
+                let segment = Segment::sealed(&self.home, base, next_base, size);
+                self.check_indexes(inventory, &segment)?;
+                sealed.push(Arc::new(segment));
+                continue;
+            }
+            let modified = inventory.modified.get(&base).copied().unwrap_or(TimestampMs::NONE);
+            let scanned = match next_base {
+                None if self.options.clean_shutdown => self.load_active(base, size, modified)?,
+                _ => self.scan(base, size, modified)?,
+            };
+            let follows = next_base.is_none_or(|next| {
+                next == scanned.next_offset || self.home.gaps && next > scanned.next_offset
+            });
+            let active = self.settle(scanned, size)?;
+            if next_base.is_none() || !follows || active.segment.size() < size {
+                self.check_end(&active)?;
+                let behind: Vec<Offset> = bases.map(|(behind, _)| behind).collect();
+                for behind in behind {
+                    self.remove_segment(inventory, behind)?;
+                    self.report.removed_segments += 1;
+                }
+                return Ok((sealed, Some(active)));
+            }
+            active.note_time();
+            self.write_indexes(&active.segment);
+            self.shared.dirty().file(Arc::clone(&active.file));
+            sealed.push(Arc::new(active.segment.seal()));
+        }
+        Ok((sealed, None))
+    }
+
+    /// `REC-2` for a log that ends too early.
+    fn check_end(&self, active: &Active) -> Result<()> {
+        let (end, due) = (active.segment.next_offset(), self.options.recovery_point);
+        if end < due && !self.options.clean_shutdown {
+            let detail = format!("the log ends at offset {end}, but was synced up to {due}");
+            let position = active.segment.size();
+            return Err(active.segment.corrupt(Damage { position, detail }));
+        }
+        Ok(())
+    }
+
+    /// Cuts a scanned segment behind its last whole batch.
+    fn settle(&mut self, scanned: Scanned, size: u64) -> Result<Active> {
+        if let Some(damage) = scanned.damage {
+            if scanned.next_offset < self.options.recovery_point && !self.options.clean_shutdown {
+                return Err(scanned.active.segment.corrupt(damage));
+            }
+            let path = scanned.active.segment.path();
+            tracing::info!(
+                path = %path.display(), position = damage.position, reason = damage.detail,
+                "cutting the torn tail of the log"
+            );
+            self.report.truncated_bytes += size - scanned.size;
+            let cut = scanned.active.file.set_len(scanned.size);
+            cut.map_err(|error| Error::io("write", path, error))?;
+        }
+        Ok(scanned.active)
+    }
+
+    /// Scans a segment by checksum and rebuilds its indexes in memory.
+    fn scan(&mut self, base: Offset, size: u64, modified: TimestampMs) -> Result<Scanned> {
+        let crc_from = self.options.recovery_point;
+        let mut epochs = (**self.shared.epochs.load()).clone();
+        let mut unverified = 0;
+        let scanned = scan_segment(&self.home, &self.options.config, base, size, |scan, found| {
+            if found.header.next_offset() > crc_from {
+                check_crc(found, scan.bytes_of(found).unwrap_or_default())?;
+            } else {
+                unverified = found.end();
+            }
+            epochs.assign_if_newer(found.header.leader_epoch, found.header.base_offset);
+            Ok(())
+        })?;
+        let mut active = scanned.active;
+        active.created =
+            if modified == TimestampMs::NONE { self.env.clock.now() } else { modified };
+        active.segment.verified.set_own(unverified);
+        self.report.scanned_segments += 1;
+        self.report.scanned_bytes += scanned.size;
+        self.shared.epochs.store(Arc::new(epochs));
+        self.write_indexes(&active.segment);
+        active.offset_entries_written = active.segment.offset_index().len();
+        active.time_entries_written = active.segment.time_index().len();
+        Ok(Scanned { active, ..scanned })
+    }
+
+    /// Opens the last segment after a clean shutdown, by its indexes.
+    fn load_active(&mut self, base: Offset, size: u64, modified: TimestampMs) -> Result<Scanned> {
+        let stored = Segment::sealed(&self.home, base, Offset(i64::MAX), size);
+        let loaded = load_indexed(&self.home, &self.options.config, &stored, size)?;
+        match loaded {
+            Some(mut scanned) if scanned.damage.is_none() => {
+                scanned.active.created = modified;
+                Ok(scanned)
+            }
+            _ => {
+                tracing::warn!(
+                    path = %stored.path().display(),
+                    "the indexes do not fit the segment, scanning it"
+                );
+                self.scan(base, size, modified)
+            }
+        }
+    }
+
+    /// Writes the index files of a rebuilt segment. That they cannot be written (a full disk) costs
+    /// scans, but does not keep the log from being served.
+    fn write_indexes(&self, segment: &Segment) {
+        let files = [
+            (layout::OFFSET_INDEX, segment.offset_index().encode(0)),
+            (layout::TIME_INDEX, segment.time_index().encode(0)),
+        ];
+        for (extension, bytes) in files {
+            let path = layout::file(&self.home.directory, segment.base_offset, extension);
+            let write = || -> std::io::Result<()> {
+                let file = self.home.disk.open(&path, OpenMode::CreateEmpty)?;
+                file.write_all_at(&[&bytes], 0)?;
+                self.shared.dirty().file(file);
+                Ok(())
+            };
+            if let Err(error) = write() {
+                tracing::warn!(path = %path.display(), %error, "rebuilt index is not written");
+            }
+        }
+    }
+
+    /// Rebuilds the indexes of a sealed segment when a file is missing.
+    fn check_indexes(&mut self, inventory: &Inventory, segment: &Segment) -> Result<()> {
+        let present = [layout::OFFSET_INDEX, layout::TIME_INDEX].iter().all(|extension| {
+            inventory.others.contains(&(segment.base_offset, (*extension).to_owned()))
+        });
+        if present {
+            return Ok(());
+        }
+        let (base, size) = (segment.base_offset, segment.size());
+        let scanned = scan_segment(&self.home, &self.options.config, base, size, |_, _| Ok(()))?;
+        if let Some(damage) = scanned.damage {
+            return Err(segment.corrupt(damage));
+        }
+        scanned.active.note_time();
+        self.write_indexes(&scanned.active.segment);
+        self.report.rebuilt_indexes += 1;
+        Ok(())
+    }
+
+    fn remove_segment(&self, inventory: &mut Inventory, base: Offset) -> Result<()> {
+        inventory.segments.remove(&base);
+        let others: Vec<String> = inventory
+            .others
+            .iter()
+            .filter(|(other, _)| *other == base)
+            .map(|(_, extension)| extension.clone())
+            .collect();
+        // The batches first: indexes without batches are no segment.
+        remove_file(&self.home, &layout::file(&self.home.directory, base, layout::LOG))?;
+        for extension in others {
+            remove_file(&self.home, &layout::file(&self.home.directory, base, &extension))?;
+            inventory.others.remove(&(base, extension));
+        }
+        self.shared.dirty().directory();
+        Ok(())
+    }
+
+    fn load_epochs(&self) -> Result<()> {
+        let path = self.home.directory.join(layout::LEADER_EPOCHS);
+        let bytes = self.home.disk.read(&path).map_err(|error| Error::io("read", &path, error))?;
+        let Some(bytes) = bytes else { return Ok(()) };
+        match std::str::from_utf8(&bytes)
+            .map_err(|error| error.to_string())
+            .and_then(EpochCache::decode)
+        {
+            Ok(cache) => self.shared.epochs.store(Arc::new(cache)),
+            Err(detail) => return Err(Error::corrupt(&path, 0, detail)),
+        }
+        Ok(())
+    }
+
+    fn finish_epochs(&self, start: Offset, end: Offset) {
+        let mut cache = (**self.shared.epochs.load()).clone();
+        let cut = cache.truncate_end(end);
+        if cache.truncate_start(start) || cut || !self.options.clean_shutdown {
+            self.shared.dirty().epochs();
+        }
+        self.shared.epochs.store(Arc::new(cache));
+    }
+
+    /// The producers: the newest usable snapshot and the batches behind it (`PRD-1`).
+    fn load_producers(&self, inventory: &Inventory, start: Offset, end: Offset) -> Result<()> {
+        let snapshots =
+            inventory.others.iter().filter(|(_, extension)| extension == layout::SNAPSHOT);
+        let mut usable = Vec::new();
+        for (offset, _) in snapshots {
+            if *offset > end {
+                let path = layout::file(&self.home.directory, *offset, layout::SNAPSHOT);
+                remove_file(&self.home, &path)?;
+            } else {
+                usable.push(*offset);
+            }
+        }
+        let (mut producers, from) = newest_snapshot(&self.home, &usable, start)?;
+        let mut aborted = Vec::new();
+        for (base, _) in inventory.others.iter().filter(|(_, kind)| kind == layout::TXN_INDEX) {
+            let path = layout::file(&self.home.directory, *base, layout::TXN_INDEX);
+            let bytes =
+                self.home.disk.read(&path).map_err(|error| Error::io("read", &path, error))?;
+            let entries = snapshot::decode_aborted(&bytes.unwrap_or_default());
+            aborted.extend(entries.into_iter().filter(|entry| entry.last_offset < from));
+        }
+        let walked = walk_producers(&self.shared, &mut producers, from)?;
+        aborted.extend(&walked);
+        aborted.sort_by_key(|entry| entry.last_offset);
+        *self.shared.producers() = producers;
+        *self.shared.aborted.write().unwrap_or_else(PoisonError::into_inner) = aborted;
+        let view = self.shared.view.load_full();
+        let bases: BTreeSet<usize> =
+            walked.iter().map(|entry| view.index_of(entry.last_offset)).collect();
+        for index in bases {
+            if let Some(segment) = view.segments.get(index) {
+                write_aborted(&self.home, &self.shared, segment)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The producers of the newest snapshot that can be read, and its offset.
+pub(super) fn newest_snapshot(
+    home: &Home,
+    snapshots: &[Offset],
+    start: Offset,
+) -> Result<(Producers, Offset)> {
+    for &offset in snapshots.iter().rev() {
+        let path = layout::file(&home.directory, offset, layout::SNAPSHOT);
+        let bytes = home.disk.read(&path).map_err(|error| Error::io("read", &path, error))?;
+        match snapshot::decode(&bytes.unwrap_or_default()) {
+            Ok(producers) => return Ok((producers, offset)),
+            Err(detail) => {
+                tracing::warn!(path = %path.display(), detail, "producer snapshot is not usable");
+                remove_file(home, &path)?;
+            }
+        }
+    }
+    Ok((Producers::default(), start))
+}
+
+/// Applies the batches from `from` on; returns the transactions that they abort.
+pub(super) fn walk_producers(
+    shared: &Shared,
+    producers: &mut Producers,
+    from: Offset,
+) -> Result<Vec<AbortedTransaction>> {
+    let view = shared.view.load();
+    let mut aborted = Vec::new();
+    for segment in view.segments.iter().skip(view.index_of(from)) {
+        if segment.next_offset() <= from {
+            continue;
+        }
+        let (start, expected) = segment.seek(from);
+        let data = segment.slice(start, segment.size())?;
+        let mut scan = Scan::new(&data, start, expected);
+        while let Some(found) = scan.next().map_err(|damage| segment.corrupt(damage))? {
+            let header = &found.header;
+            if header.base_offset < from || !header.has_producer_id() {
+                continue;
+            }
+            let marker = if header.is_control() {
+                let batch = scan.batch_of(&found).map_err(|damage| segment.corrupt(damage))?;
+                read_control_batch(&batch)?.1
+            } else {
+                None
+            };
+            aborted.extend(producers.apply(header, marker, header.max_timestamp));
+        }
+    }
+    Ok(aborted)
+}
+
+/// Writes the `.txnindex` of a segment anew from the list in memory.
+pub(super) fn write_aborted(home: &Home, shared: &Shared, segment: &Segment) -> Result<()> {
+    let aborted = shared.aborted.read().unwrap_or_else(PoisonError::into_inner);
+    let range = segment.base_offset..segment.next_offset();
+    let bytes: Vec<u8> = aborted
+        .iter()
+        .filter(|entry| range.contains(&entry.last_offset))
+        .flat_map(snapshot::encode_aborted)
+        .collect();
+    let path = layout::file(&home.directory, segment.base_offset, layout::TXN_INDEX);
+    let write = || -> std::io::Result<()> {
+        let file = home.disk.open(&path, OpenMode::CreateEmpty)?;
+        file.write_all_at(&[&bytes], 0)?;
+        shared.dirty().file(file);
+        Ok(())
+    };
+    write().map_err(|error| Error::io("write", &path, error))
+}
+
+/// Walks a segment from its start; `check` may refuse a batch. Stops at the first damage.
+///
+/// The walk goes through a mapping of its own, which is gone when this returns: so the file can be
+/// cut through the handle of the new active segment.
+pub(super) fn scan_segment(
+    home: &Home,
+    config: &LogConfig,
+    base: Offset,
+    size: u64,
+    mut check: impl FnMut(&Scan<'_>, &Found) -> std::result::Result<(), Damage>,
+) -> Result<Scanned> {
+    let mut active = open_active(home, config, base, size)?;
+    let data = whole_file(home, base, size)?;
+    let mut scan = Scan::new(&data, 0, active.segment.at_start());
+    let damage = loop {
+        let found = match scan.next() {
+            Ok(Some(found)) => found,
+            Ok(None) => break None,
+            Err(damage) => break Some(damage),
+        };
+        if let Err(damage) = check(&scan, &found) {
+            break Some(damage);
+        }
+        active.index(&found.header, found.position, config.index_interval_bytes);
+        let end = found.end();
+        active.segment.publish(end, found.header.next_offset(), found.header.max_timestamp);
+    };
+    let (next_offset, size) = (active.segment.next_offset(), active.segment.size());
+    Ok(Scanned { active, next_offset, size, damage })
+}
+
+fn open_active(home: &Home, config: &LogConfig, base: Offset, size: u64) -> Result<Active> {
+    let path = layout::file(&home.directory, base, layout::LOG);
+    let file = home
+        .disk
+        .open(&path, OpenMode::ReadWrite)
+        .map_err(|error| Error::io("open", &path, error))?;
+    let limit = u64::from(config.segment_bytes).max(size);
+    let segment = Segment::active(home, base, Arc::clone(&file), limit, 0);
+    Ok(Active::new(Arc::new(segment), file, TimestampMs::NONE, 0))
+}
+
+fn whole_file(home: &Home, base: Offset, size: u64) -> Result<Bytes> {
+    if size == 0 {
+        return Ok(Bytes::new());
+    }
+    let path = layout::file(&home.directory, base, layout::LOG);
+    let mapping = home.disk.open(&path, OpenMode::Read).and_then(|file| file.map(size));
+    let mapping = mapping.map_err(|error| Error::io("map", &path, error))?;
+    mapping.slice(0..size).map_err(|error| Error::io("read", &path, error))
+}
+
+/// Opens a segment by its index files; none when they cannot belong to it.
+fn load_indexed(
+    home: &Home,
+    config: &LogConfig,
+    stored: &Segment,
+    size: u64,
+) -> Result<Option<Scanned>> {
+    let base = stored.base_offset;
+    let mut active = open_active(home, config, base, size)?;
+    let segment = Arc::clone(&active.segment);
+    segment.verified.set_own(size);
+    let (offsets, times) = (stored.offset_index(), stored.time_index());
+    let mut last = None;
+    for entry in (0..offsets.len()).filter_map(|index| offsets.get(index)) {
+        if last.is_some_and(|last: OffsetEntry| {
+            entry.relative <= last.relative || entry.position <= last.position
+        }) {
+            return Ok(None);
+        }
+        segment.offset_index().push(entry);
+        last = Some(entry);
+    }
+    for entry in (0..times.len()).filter_map(|index| times.get(index)) {
+        segment.time_index().push_if_later(entry);
+        active.largest = Some((entry.timestamp, base.plus(i64::from(entry.relative))));
+    }
+    active.offset_entries_written = segment.offset_index().len();
+    active.time_entries_written = segment.time_index().len();
+    let data = whole_file(home, base, size)?;
+    if let Ok(Some(first)) = Scan::new(&data, 0, segment.at_start()).next() {
+        active.first_timestamp = Some(first.header.max_timestamp).filter(|time| time.0 >= 0);
+    }
+    // Without a time entry the largest timestamp is only known from all batches.
+    let (start, expected) = match last {
+        Some(entry) if active.largest.is_some() => segment.indexed(entry),
+        _ => (0, segment.at_start()),
+    };
+    if let Some((timestamp, _)) = active.largest {
+        segment.publish(0, base, timestamp);
+    }
+    let rest = data.slice(usize::try_from(start).unwrap_or(data.len()).min(data.len())..);
+    let mut scan = Scan::new(&rest, start, expected);
+    let damage = loop {
+        match scan.next() {
+            Ok(Some(found)) => {
+                let header = &found.header;
+                active.index(header, found.position, config.index_interval_bytes);
+                segment.publish(found.end(), header.next_offset(), header.max_timestamp);
+            }
+            Ok(None) => break None,
+            Err(damage) => break Some(damage),
+        }
+    };
+    let (next_offset, size) = (segment.next_offset(), segment.size());
+    Ok(Some(Scanned { active, next_offset, size, damage }))
+}

@@ -1,0 +1,140 @@
+//! What the writer of a log publishes to its readers.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use arc_swap::ArcSwap;
+
+use super::epochs::EpochCache;
+use super::health::Health;
+use super::producers::{AbortedTransaction, Producers};
+use super::segment::Segment;
+use crate::env::File;
+use crate::types::{Offset, TopicPartition};
+
+/// The segments of a log, oldest first; never empty, the last is the active one.
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) segments: Vec<Arc<Segment>>,
+}
+
+impl View {
+    /// The index of the segment whose range holds `offset`; the first for earlier offsets.
+    pub(super) fn index_of(&self, offset: Offset) -> usize {
+        self.segments.partition_point(|segment| segment.base_offset <= offset).saturating_sub(1)
+    }
+}
+
+/// How far the log is durable. The generation changes when the log is truncated, so that a sync that
+/// was begun before does not claim offsets that mean other records now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Synced {
+    pub(super) generation: u64,
+    pub(super) recovery_point: Offset,
+}
+
+/// What must be synced besides the active segment's batches. Things stay listed until a sync that
+/// covered them succeeded, so that no later sync can claim more than is durable (`SYN-1`).
+#[derive(Debug, Default)]
+pub(super) struct Dirty {
+    /// Rises with every change.
+    pub(super) mark: u64,
+    /// Sealed segments, indexes and snapshots, each with the mark of its change.
+    pub(super) files: Vec<(u64, Arc<dyn File>)>,
+    /// The mark of the last creation, rename or removal of a file.
+    pub(super) directory: Option<u64>,
+    /// The mark of the last change of the leader epochs.
+    pub(super) epochs: Option<u64>,
+}
+
+impl Dirty {
+    pub(super) fn file(&mut self, file: Arc<dyn File>) {
+        self.mark += 1;
+        self.files.push((self.mark, file));
+        self.directory = Some(self.mark);
+    }
+
+    pub(super) fn directory(&mut self) {
+        self.mark += 1;
+        self.directory = Some(self.mark);
+    }
+
+    pub(super) fn epochs(&mut self) {
+        self.mark += 1;
+        self.epochs = Some(self.mark);
+    }
+
+    /// Notes that everything up to `mark` is durable.
+    pub(super) fn done(&mut self, mark: u64) {
+        self.files.retain(|(changed, _)| *changed > mark);
+        self.directory = self.directory.filter(|&changed| changed > mark);
+        self.epochs = self.epochs.filter(|&changed| changed > mark);
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) partition: TopicPartition,
+    pub(super) view: ArcSwap<View>,
+    pub(super) epochs: ArcSwap<EpochCache>,
+    pub(super) health: Health,
+    pub(super) uncompressed_bytes_max: usize,
+    log_start: AtomicI64,
+    log_end: AtomicI64,
+    synced: Mutex<Synced>,
+    dirty: Mutex<Dirty>,
+    producers: Mutex<Producers>,
+    /// Oldest marker first.
+    pub(super) aborted: RwLock<Vec<AbortedTransaction>>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        partition: TopicPartition,
+        health: Health,
+        uncompressed_bytes_max: usize,
+    ) -> Self {
+        Self {
+            partition,
+            view: ArcSwap::from_pointee(View { segments: Vec::new() }),
+            epochs: ArcSwap::default(),
+            health,
+            uncompressed_bytes_max,
+            log_start: AtomicI64::new(0),
+            log_end: AtomicI64::new(0),
+            synced: Mutex::new(Synced { generation: 0, recovery_point: Offset::ZERO }),
+            dirty: Mutex::default(),
+            producers: Mutex::default(),
+            aborted: RwLock::default(),
+        }
+    }
+
+    pub(super) fn log_start(&self) -> Offset {
+        Offset(self.log_start.load(Ordering::Acquire))
+    }
+
+    pub(super) fn log_end(&self) -> Offset {
+        Offset(self.log_end.load(Ordering::Acquire))
+    }
+
+    pub(super) fn set_log_start(&self, offset: Offset) {
+        self.log_start.store(offset.0, Ordering::Release);
+    }
+
+    /// Publishes the end; the segments must have been published before.
+    pub(super) fn set_log_end(&self, offset: Offset) {
+        self.log_end.store(offset.0, Ordering::Release);
+    }
+
+    pub(super) fn synced(&self) -> MutexGuard<'_, Synced> {
+        self.synced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn dirty(&self) -> MutexGuard<'_, Dirty> {
+        self.dirty.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn producers(&self) -> MutexGuard<'_, Producers> {
+        self.producers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

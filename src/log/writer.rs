@@ -1,0 +1,637 @@
+//! The one writer of a log.
+//!
+//! [`Log`] is used by one thread at a time (its methods take `&mut self`); readers go through
+//! [`LogReader`] and never wait for it. Appending is: check, assign offsets, one vectored write,
+//! update the indexes, publish. Nothing is published before its bytes are written, so a failed
+//! write (a full disk) leaves the log as it was.
+
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::append::{Origin, Prepared, prepare};
+use super::config::LogConfig;
+use super::index::{OFFSET_ENTRY_BYTES, OffsetEntry, TIME_ENTRY_BYTES, TimeEntry};
+use super::layout;
+use super::producers::{Check, ProducerBatch};
+use super::reader::LogReader;
+use super::segment::{Home, Segment};
+use super::shared::{Shared, View};
+use super::snapshot;
+use super::sync::SyncHandle;
+use crate::env::{Env, File, OpenMode};
+use crate::error::{Error, ErrorCode, Result};
+use crate::record::control::read_control_batch;
+use crate::record::{BatchHeader, Batches, TimestampType};
+use crate::types::{LeaderEpoch, Offset, TimestampMs, TopicId, TopicPartition};
+
+/// Index entries are written out when this many have come together (about 1 MiB of batches).
+const INDEX_PENDING_MAX: usize = 256;
+
+/// With more sealed files than this waiting for a sync, rolling syncs them itself.
+const DIRTY_FILES_MAX: usize = 64;
+
+/// What an append did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AppendInfo {
+    /// The offset of the first record.
+    pub base_offset: Offset,
+    /// The offset of the last record.
+    pub last_offset: Offset,
+    /// The number of records.
+    pub record_count: i64,
+    /// The largest timestamp.
+    pub max_timestamp: TimestampMs,
+    /// The broker's time, when the topic has `message.timestamp.type=LogAppendTime`; else -1.
+    pub log_append_time: TimestampMs,
+    /// The log start offset.
+    pub log_start_offset: Offset,
+    /// The bytes written.
+    pub size_bytes: usize,
+    /// Whether nothing was written, because the batch is one of the producer's last five: the offsets
+    /// are those of then.
+    pub duplicate: bool,
+    /// Whether a new segment was begun: a sync should follow soon also under `durability=os`.
+    pub rolled: bool,
+}
+
+/// What only the writer knows of the active segment.
+#[derive(Debug)]
+pub(super) struct Active {
+    pub(super) segment: Arc<Segment>,
+    pub(super) file: Arc<dyn File>,
+    pub(super) created: TimestampMs,
+    /// The timestamp of the first batch, which `segment.ms` counts from.
+    pub(super) first_timestamp: Option<TimestampMs>,
+    pub(super) jitter_ms: i64,
+    pub(super) bytes_since_index: u64,
+    /// The largest timestamp, and the last offset of the batch that has it.
+    pub(super) largest: Option<(TimestampMs, Offset)>,
+    /// How many entries of each index are in the file.
+    pub(super) offset_entries_written: usize,
+    pub(super) time_entries_written: usize,
+    /// Whether bytes of a failed write lie behind the published end.
+    pub(super) tail_dirty: bool,
+}
+
+impl Active {
+    pub(super) fn new(
+        segment: Arc<Segment>,
+        file: Arc<dyn File>,
+        created: TimestampMs,
+        jitter_ms: i64,
+    ) -> Self {
+        Self {
+            segment,
+            file,
+            created,
+            first_timestamp: None,
+            jitter_ms,
+            bytes_since_index: 0,
+            largest: None,
+            offset_entries_written: 0,
+            time_entries_written: 0,
+            tail_dirty: false,
+        }
+    }
+
+    /// Notes a batch in the indexes, as Kafka's `LogSegment.append` does.
+    pub(super) fn index(&mut self, header: &BatchHeader, position: u64, interval: u32) {
+        if self.first_timestamp.is_none() && header.max_timestamp.0 >= 0 {
+            self.first_timestamp = Some(header.max_timestamp);
+        }
+        if self.largest.is_none_or(|(largest, _)| header.max_timestamp > largest) {
+            self.largest = Some((header.max_timestamp, header.last_offset()));
+        }
+        if self.bytes_since_index > u64::from(interval) {
+            let relative = self.relative(header.last_offset());
+            if let (Some(relative), Ok(position)) = (relative, u32::try_from(position)) {
+                self.segment.offset_index().push(OffsetEntry { relative, position });
+                self.note_time();
+            }
+            self.bytes_since_index = 0;
+        }
+        self.bytes_since_index += header.size_bytes as u64;
+    }
+
+    fn relative(&self, offset: Offset) -> Option<u32> {
+        i32::try_from(offset.0 - self.segment.base_offset.0).ok()?.try_into().ok()
+    }
+
+    /// Adds the largest timestamp so far to the time index.
+    pub(super) fn note_time(&self) {
+        if let Some((timestamp, offset)) = self.largest
+            && let Some(relative) = self.relative(offset)
+        {
+            self.segment.time_index().push_if_later(TimeEntry { timestamp, relative });
+        }
+    }
+}
+
+/// One partition's log, to be written by one thread.
+#[derive(Debug)]
+pub struct Log {
+    pub(super) env: Env,
+    pub(super) home: Home,
+    pub(super) topic_id: TopicId,
+    pub(super) config: LogConfig,
+    pub(super) shared: Arc<Shared>,
+    pub(super) active: Active,
+    /// Renamed files, and when (monotonic) they are to be removed.
+    pub(super) doomed: Vec<(std::path::PathBuf, Duration)>,
+}
+
+impl Log {
+    /// The directory of the partition.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.home.directory
+    }
+
+    /// The partition.
+    #[must_use]
+    pub fn partition(&self) -> &TopicPartition {
+        &self.shared.partition
+    }
+
+    /// The topic's identity.
+    #[must_use]
+    pub const fn topic_id(&self) -> TopicId {
+        self.topic_id
+    }
+
+    /// The current settings.
+    #[must_use]
+    pub const fn config(&self) -> &LogConfig {
+        &self.config
+    }
+
+    /// Changes the settings; they hold from the next append on.
+    pub fn update_config(&mut self, config: LogConfig) {
+        self.config = config;
+    }
+
+    /// A reader, for any thread.
+    #[must_use]
+    pub fn reader(&self) -> LogReader {
+        LogReader { shared: Arc::clone(&self.shared) }
+    }
+
+    /// The first offset that may be read.
+    #[must_use]
+    pub fn log_start_offset(&self) -> Offset {
+        self.shared.log_start()
+    }
+
+    /// The offset that the next record gets.
+    #[must_use]
+    pub fn log_end_offset(&self) -> Offset {
+        self.shared.log_end()
+    }
+
+    /// Appends a producer's batch: checks it as Kafka does, assigns offsets, writes it.
+    ///
+    /// # Errors
+    ///
+    /// `CORRUPT_MESSAGE`, `INVALID_RECORD`, `MESSAGE_TOO_LARGE`, `RECORD_LIST_TOO_LARGE`, `INVALID_TIMESTAMP`,
+    /// `OUT_OF_ORDER_SEQUENCE_NUMBER`, `INVALID_PRODUCER_EPOCH`; [`Error::Io`] when the disk is full: nothing is
+    /// appended then, and a later call may succeed; [`Error::Offline`].
+    pub fn append_as_leader(
+        &mut self,
+        records: &Bytes,
+        leader_epoch: LeaderEpoch,
+        now: TimestampMs,
+    ) -> Result<AppendInfo> {
+        self.append(records, leader_epoch, now, Origin::Client)
+    }
+
+    /// Appends batches of this node's own coordinators or metadata quorum, which may be several and
+    /// of control, and of any size that fits into a segment.
+    ///
+    /// # Errors
+    ///
+    /// As [`Log::append_as_leader`].
+    pub fn append_internal(
+        &mut self,
+        records: &Bytes,
+        leader_epoch: LeaderEpoch,
+        now: TimestampMs,
+    ) -> Result<AppendInfo> {
+        self.append(records, leader_epoch, now, Origin::Internal)
+    }
+
+    fn append(
+        &mut self,
+        records: &Bytes,
+        leader_epoch: LeaderEpoch,
+        now: TimestampMs,
+        origin: Origin,
+    ) -> Result<AppendInfo> {
+        self.shared.health.check()?;
+        let mut prepared = prepare(records, &self.config, origin, now)?;
+        if origin == Origin::Client
+            && let [only] = prepared.as_slice()
+            && let Check::Duplicate(batch) = self.shared.producers().check(&only.header)?
+        {
+            return Ok(self.duplicate(&batch));
+        }
+        let mut next = self.log_end_offset();
+        for batch in &mut prepared {
+            batch.place(next, leader_epoch)?;
+            next = batch.header.next_offset();
+        }
+        let mut info = self.write(&prepared, now)?;
+        if self.config.message_timestamp_type == TimestampType::LogAppendTime {
+            info.log_append_time = now;
+        }
+        Ok(info)
+    }
+
+    /// Appends a leader's batches with the offsets and epochs that they have.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Kafka`] with `CORRUPT_MESSAGE` for damaged batches, [`Error::InvalidArgument`] for
+    /// batches that do not continue the log; the others as [`Log::append_as_leader`].
+    pub fn append_as_follower(&mut self, records: &Bytes, now: TimestampMs) -> Result<AppendInfo> {
+        self.shared.health.check()?;
+        let mut prepared = Vec::new();
+        let mut next = self.log_end_offset();
+        let mut batches = Batches::new(records.clone());
+        for batch in &mut batches {
+            let batch = batch?;
+            batch.verify_crc()?;
+            let base = batch.header().base_offset;
+            if base < next || base > next && !self.home.gaps {
+                let name = &self.shared.partition;
+                let detail = format!("a batch at offset {base} does not continue {name} at {next}");
+                return Err(Error::invalid(detail));
+            }
+            next = batch.header().next_offset();
+            prepared.push(Prepared::as_is(batch)?);
+        }
+        if prepared.is_empty() {
+            let detail = "there is no whole batch to append";
+            return Err(Error::kafka(ErrorCode::InvalidRecord, detail));
+        }
+        self.write(&prepared, now)
+    }
+
+    fn duplicate(&self, batch: &ProducerBatch) -> AppendInfo {
+        AppendInfo {
+            base_offset: batch.first_offset(),
+            last_offset: batch.last_offset,
+            record_count: i64::from(batch.offset_delta) + 1,
+            max_timestamp: batch.timestamp,
+            log_append_time: match self.config.message_timestamp_type {
+                TimestampType::CreateTime => TimestampMs::NONE,
+                TimestampType::LogAppendTime => batch.timestamp,
+            },
+            log_start_offset: self.log_start_offset(),
+            size_bytes: 0,
+            duplicate: true,
+            rolled: false,
+        }
+    }
+
+    /// Writes placed batches, in one call, and publishes them.
+    fn write(&mut self, prepared: &[Prepared], now: TimestampMs) -> Result<AppendInfo> {
+        let size: usize = prepared.iter().map(|batch| batch.header.size_bytes).sum();
+        if size > self.config.segment_bytes as usize {
+            let max = self.config.segment_bytes;
+            let detail = format!("{size} bytes of batches are larger than segment.bytes ({max})");
+            return Err(Error::kafka(ErrorCode::RecordListTooLarge, detail));
+        }
+        let (Some(first), Some(last)) = (prepared.first(), prepared.last()) else {
+            return Err(Error::kafka(ErrorCode::InvalidRecord, "there is no batch to append"));
+        };
+        let max_timestamp = prepared.iter().map(|batch| batch.header.max_timestamp).max();
+        let max_timestamp = max_timestamp.unwrap_or(TimestampMs::NONE);
+        let rolled = self.should_roll(size as u64, last.header.last_offset(), max_timestamp, now);
+        if rolled {
+            self.roll_at(first.header.base_offset, now)?;
+        }
+        self.clean_tail()?;
+        let start = self.active.segment.size();
+        let parts: Vec<&[u8]> = prepared.iter().flat_map(Prepared::parts).collect();
+        if let Err(error) = self.active.file.write_all_at(&parts, start) {
+            let path = self.active.segment.path().to_path_buf();
+            self.active.tail_dirty = true;
+            if let Err(error) = self.clean_tail() {
+                tracing::warn!(error = error.chain(), "a failed append is cut later");
+            }
+            return Err(Error::io("write", path, error));
+        }
+        self.note(prepared, start, now);
+        let end = last.header.next_offset();
+        self.active.segment.publish(start + size as u64, end, max_timestamp);
+        self.shared.set_log_end(end);
+        self.flush_indexes_when_due();
+        Ok(AppendInfo {
+            base_offset: first.header.base_offset,
+            last_offset: last.header.last_offset(),
+            record_count: prepared.iter().map(|batch| i64::from(batch.header.record_count)).sum(),
+            max_timestamp,
+            log_append_time: TimestampMs::NONE,
+            log_start_offset: self.log_start_offset(),
+            size_bytes: size,
+            duplicate: false,
+            rolled,
+        })
+    }
+
+    /// Updates what follows from batches that were written at `position`.
+    fn note(&mut self, prepared: &[Prepared], mut position: u64, now: TimestampMs) {
+        for batch in prepared {
+            let header = &batch.header;
+            self.active.index(header, position, self.config.index_interval_bytes);
+            position += header.size_bytes as u64;
+            self.note_epoch(header);
+            if header.has_producer_id() {
+                let marker = match read_marker(batch) {
+                    Ok(marker) => marker,
+                    Err(error) => {
+                        tracing::warn!(error = error.chain(), "control batch is not understood");
+                        None
+                    }
+                };
+                let aborted = self.shared.producers().apply(header, marker, now);
+                if let Some(aborted) = aborted {
+                    self.note_aborted(aborted);
+                }
+            }
+        }
+    }
+
+    pub(super) fn note_epoch(&self, header: &BatchHeader) {
+        let current = self.shared.epochs.load();
+        if header.leader_epoch.0 >= 0 && current.latest() != Some(header.leader_epoch) {
+            let mut changed = (**current).clone();
+            if changed.assign(header.leader_epoch, header.base_offset) {
+                self.shared.epochs.store(Arc::new(changed));
+                self.shared.dirty().epochs();
+            }
+        }
+    }
+
+    fn note_aborted(&self, aborted: super::AbortedTransaction) {
+        let aborted_before = {
+            let mut list = self.shared.aborted.write().unwrap_or_else(PoisonError::into_inner);
+            list.push(aborted);
+            list.iter().filter(|entry| entry.last_offset >= self.active.segment.base_offset).count()
+        };
+        let base = self.active.segment.base_offset;
+        let path = layout::file(&self.home.directory, base, layout::TXN_INDEX);
+        let entry = snapshot::encode_aborted(&aborted);
+        let position = (aborted_before.saturating_sub(1) * entry.len()) as u64;
+        let written = self.home.disk.open(&path, OpenMode::Create).and_then(|file| {
+            file.write_all_at(&[&entry], position)?;
+            Ok(file)
+        });
+        match written {
+            Ok(file) => self.shared.dirty().file(file),
+            // Recovery writes it anew from the batches.
+            Err(error) => tracing::warn!(path = %path.display(), %error, "txnindex is not written"),
+        }
+    }
+
+    /// Cuts what a failed write left behind the published end. Nobody was shown those bytes.
+    fn clean_tail(&mut self) -> Result<()> {
+        if self.active.tail_dirty {
+            let size = self.active.segment.size();
+            let cut = self.active.file.set_len(size);
+            cut.map_err(|error| Error::io("write", self.active.segment.path(), error))?;
+            self.active.tail_dirty = false;
+        }
+        Ok(())
+    }
+
+    /// Kafka's `LogSegment.shouldRoll`.
+    fn should_roll(&self, size: u64, last: Offset, newest: TimestampMs, now: TimestampMs) -> bool {
+        let segment = &self.active.segment;
+        if segment.size() + size > u64::from(self.config.segment_bytes) {
+            return segment.size() > 0;
+        }
+        let relative = i32::try_from(last.0 - segment.base_offset.0);
+        segment.size() > 0
+            && (relative.is_err()
+                || self.is_old(newest, now)
+                || segment.offset_index().len()
+                    >= self.config.index_entries_max(OFFSET_ENTRY_BYTES)
+                || segment.time_index().len() + 1
+                    >= self.config.index_entries_max(TIME_ENTRY_BYTES))
+    }
+
+    /// Whether `segment.ms` has passed: by the records' timestamps where they have some.
+    pub(super) fn is_old(&self, newest: TimestampMs, now: TimestampMs) -> bool {
+        let waited = match self.active.first_timestamp {
+            Some(first) => newest.0.saturating_sub(first.0),
+            None => now.0.saturating_sub(self.active.created.0),
+        };
+        waited > self.config.segment_ms.saturating_sub(self.active.jitter_ms)
+    }
+
+    /// Begins a new segment when the active one has records and is older than `segment.ms`. Says whether it
+    /// did.
+    pub fn maybe_roll(&mut self, now: TimestampMs) -> Result<bool> {
+        self.shared.health.check()?;
+        let due = self.active.segment.size() > 0
+            && now.0.saturating_sub(self.active.created.0)
+                > self.config.segment_ms.saturating_sub(self.active.jitter_ms);
+        if due {
+            self.roll_at(self.log_end_offset(), now)?;
+        }
+        Ok(due)
+    }
+
+    /// Seals the active segment and begins the next one at `base_offset`.
+    pub(super) fn roll_at(&mut self, base_offset: Offset, now: TimestampMs) -> Result<()> {
+        self.clean_tail()?;
+        if self.shared.dirty().files.len() > DIRTY_FILES_MAX {
+            self.sync()?;
+        }
+        self.active.note_time();
+        self.flush_indexes()?;
+        self.write_snapshot(base_offset)?;
+        let mut next =
+            create_segment(&self.home, &self.shared, &self.config, base_offset, &self.env)?;
+        next.created = now;
+        self.indexes_dirty();
+        self.shared.dirty().file(Arc::clone(&self.active.file));
+        let sealed = Arc::new(self.active.segment.seal());
+        let mut segments = self.shared.view.load().segments.clone();
+        segments.pop();
+        // A segment without batches (all of them were truncated) gives its place to the next one.
+        if sealed.size() > 0 {
+            segments.push(sealed);
+        }
+        segments.push(Arc::clone(&next.segment));
+        self.active = next;
+        self.shared.view.store(Arc::new(View { segments }));
+        Ok(())
+    }
+
+    /// Writes the producers as of `offset`, which is the log end offset.
+    pub(super) fn write_snapshot(&self, offset: Offset) -> Result<()> {
+        let bytes = snapshot::encode(&self.shared.producers());
+        let path = layout::file(&self.home.directory, offset, layout::SNAPSHOT);
+        let write = || -> std::io::Result<()> {
+            let file = self.home.disk.open(&path, OpenMode::CreateEmpty)?;
+            file.write_all_at(&[&bytes], 0)?;
+            self.shared.dirty().file(file);
+            Ok(())
+        };
+        write().map_err(|error| Error::io("write", &path, error))
+    }
+
+    fn flush_indexes_when_due(&mut self) {
+        let pending = self.active.segment.offset_index().len() - self.active.offset_entries_written;
+        // A lagging index file is rebuilt by recovery: not worth failing an append that is written.
+        if pending >= INDEX_PENDING_MAX
+            && let Err(error) = self.flush_indexes()
+        {
+            tracing::warn!(error = error.chain(), "index is not written out");
+        }
+    }
+
+    /// Writes the entries that are only in memory to the index files of the active segment.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]; another call may succeed.
+    pub fn flush_indexes(&mut self) -> Result<()> {
+        let segment = Arc::clone(&self.active.segment);
+        let (offsets, times) = (segment.offset_index(), segment.time_index());
+        let entries = offsets.encode(self.active.offset_entries_written);
+        let at = self.active.offset_entries_written as u64 * u64::from(OFFSET_ENTRY_BYTES);
+        self.write_index(layout::OFFSET_INDEX, &entries, at)?;
+        self.active.offset_entries_written = offsets.len();
+        let entries = times.encode(self.active.time_entries_written);
+        let at = self.active.time_entries_written as u64 * u64::from(TIME_ENTRY_BYTES);
+        self.write_index(layout::TIME_INDEX, &entries, at)?;
+        self.active.time_entries_written = times.len();
+        Ok(())
+    }
+
+    fn write_index(&self, extension: &str, entries: &[u8], position: u64) -> Result<()> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let path = layout::file(&self.home.directory, self.active.segment.base_offset, extension);
+        let write = || -> std::io::Result<()> {
+            let file = self.home.disk.open(&path, OpenMode::Create)?;
+            file.write_all_at(&[entries], position)
+        };
+        write().map_err(|error| Error::io("write", &path, error))
+    }
+
+    /// Has the indexes of the active segment synced with the next sync. Only those of a sealed segment are
+    /// trusted after a crash. One that cannot be opened now is found missing then.
+    fn indexes_dirty(&self) {
+        for extension in [layout::OFFSET_INDEX, layout::TIME_INDEX] {
+            let base = self.active.segment.base_offset;
+            let path = layout::file(&self.home.directory, base, extension);
+            match self.home.disk.open(&path, OpenMode::ReadWrite) {
+                Ok(file) => self.shared.dirty().file(file),
+                Err(error) => tracing::warn!(path = %path.display(), %error, "index is not synced"),
+            }
+        }
+    }
+
+    /// What must be synced so that everything appended so far is durable; run it on any thread.
+    #[must_use]
+    pub fn sync_handle(&self) -> SyncHandle {
+        let dirty = self.shared.dirty();
+        let mut files: Vec<Arc<dyn File>> =
+            dirty.files.iter().map(|(_, file)| Arc::clone(file)).collect();
+        if !files.iter().any(|file| Arc::ptr_eq(file, &self.active.file)) {
+            files.push(Arc::clone(&self.active.file));
+        }
+        SyncHandle {
+            generation: self.shared.synced().generation,
+            end: self.log_end_offset(),
+            mark: dirty.mark,
+            files,
+            directory_dirty: dirty.directory.is_some(),
+            epochs: dirty.epochs.map(|_| self.shared.epochs.load().encode()),
+            shared: Arc::clone(&self.shared),
+            disk: Arc::clone(&self.home.disk),
+            directory: Arc::clone(&self.home.directory),
+        }
+    }
+
+    /// Makes everything appended so far durable. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// As [`SyncHandle::run`].
+    pub fn sync(&self) -> Result<Offset> {
+        self.sync_handle().run()
+    }
+
+    /// Every offset below it survives a power cut.
+    #[must_use]
+    pub fn recovery_point(&self) -> Offset {
+        self.shared.synced().recovery_point
+    }
+
+    /// Forgets producers that were silent for `producer.id.expiration.ms`.
+    pub fn expire_producers(&mut self, now: TimestampMs) {
+        self.shared.producers().expire(now, self.config.producer_id_expiration_ms);
+    }
+
+    /// Writes indexes and producers out and syncs everything, so that the next
+    /// [`Log::open`] with `clean_shutdown` reads nothing but the indexes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] or [`Error::Offline`]; the log is then recovered when it is opened.
+    pub fn close(mut self) -> Result<Offset> {
+        self.shared.health.check()?;
+        self.clean_tail()?;
+        self.active.note_time();
+        self.flush_indexes()?;
+        self.indexes_dirty();
+        self.write_snapshot(self.log_end_offset())?;
+        self.remove_doomed(None);
+        self.sync()
+    }
+}
+
+/// Creates the files of an empty segment.
+pub(super) fn create_segment(
+    home: &Home,
+    shared: &Shared,
+    config: &LogConfig,
+    base_offset: Offset,
+    env: &Env,
+) -> Result<Active> {
+    let create = |extension| {
+        let path = layout::file(&home.directory, base_offset, extension);
+        let created = home.disk.open(&path, OpenMode::CreateEmpty);
+        created.map_err(|error| Error::io("create", &path, error))
+    };
+    // The batches last: a segment exists when its `.log` does.
+    create(layout::OFFSET_INDEX)?;
+    create(layout::TIME_INDEX)?;
+    let file = create(layout::LOG)?;
+    shared.dirty().directory();
+    let limit = u64::from(config.segment_bytes);
+    let segment = Segment::active(home, base_offset, Arc::clone(&file), limit, 0);
+    let bound = config.segment_jitter_ms.min(config.segment_ms);
+    let jitter_ms = match u64::try_from(bound) {
+        Ok(bound) if bound > 0 => (env.random.u64() % bound).cast_signed(),
+        _ => 0,
+    };
+    Ok(Active::new(Arc::new(segment), file, env.clock.now(), jitter_ms))
+}
+
+/// The transaction marker in a control batch.
+fn read_marker(batch: &Prepared) -> Result<Option<crate::record::control::TransactionMarker>> {
+    if !batch.header.is_control() {
+        return Ok(None);
+    }
+    Ok(read_control_batch(batch.batch())?.1)
+}
