@@ -16,7 +16,7 @@ use crate::types::{LeaderEpoch, Offset, TimestampMs};
 
 /// Who appends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub(super) enum Origin {
     /// A producer: exactly one batch, of data, checked for sequence and size.
     Client,
     /// A coordinator or the metadata quorum on this node: any number of batches, also of control.
