@@ -118,8 +118,8 @@ impl Snapshot {
 pub(crate) enum Lane {
     /// Requests that are answered at once.
     Control,
-    /// Produce requests.
-    Produce,
+    /// The produce requests of one producer.
+    Produce(u64),
     /// The fetches of one consumer.
     Fetch(u64),
 }

@@ -21,6 +21,7 @@ pub mod admin;
 pub mod cluster;
 pub mod config;
 mod connection;
+pub mod producer;
 mod route;
 
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub use cluster::{BrokerInfo, PartitionInfo, TopicInfo};
 pub use config::{
     Acks, AutoOffsetReset, ClientConfig, ConsumerConfig, IsolationLevel, OnDataLoss, ProducerConfig,
 };
+
+pub use producer::{EncodedBatch, Producer, ProducerRecord, RecordMetadata};
 
 use crate::client::cluster::Cluster;
 use crate::error::{Error, Result};
@@ -81,6 +84,24 @@ impl Client {
     #[must_use]
     pub fn admin(&self) -> Admin {
         Admin::new(Arc::clone(&self.cluster))
+    }
+
+    /// A producer with the client's settings. Its task runs in the current tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// Settings contradict each other.
+    pub fn producer(&self) -> Result<Producer> {
+        Producer::start(Arc::clone(&self.cluster), self.cluster.config.producer.clone())
+    }
+
+    /// A producer with settings of its own. Its task runs in the current tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// Settings contradict each other.
+    pub fn producer_with(&self, config: ProducerConfig) -> Result<Producer> {
+        Producer::start(Arc::clone(&self.cluster), config)
     }
 
     /// A topic with its partitions and leaders; from what is known, if that is recent.
