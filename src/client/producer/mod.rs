@@ -386,7 +386,8 @@ impl Producer {
         }
         let cluster = &self.inner.cluster;
         // A topic that was just asked for may be in the making, where it is created by asking.
-        let lookup = cluster.retry("looking up a topic", async || cluster.topic(name).await);
+        let lookup =
+            cluster.retry("looking up a topic", async || cluster.topic_or_create(name, true).await);
         let block_max = self.inner.config.block_max;
         tokio::time::timeout(block_max, lookup).await.unwrap_or_else(|_| {
             Err(Error::Timeout {
