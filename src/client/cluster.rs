@@ -335,6 +335,14 @@ impl Cluster {
 
     /// Asks for topics (`None`: all) and for the brokers; returns the topics that have an error.
     pub(crate) async fn refresh(&self, names: Option<&[&str]>) -> Result<Vec<(String, ErrorCode)>> {
+        self.refresh_topics(names, false).await
+    }
+
+    async fn refresh_topics(
+        &self,
+        names: Option<&[&str]>,
+        may_create: bool,
+    ) -> Result<Vec<(String, ErrorCode)>> {
         let before = self.snapshot();
         let _one_at_a_time = self.refreshing.lock().await;
         let after = self.snapshot();

@@ -106,10 +106,6 @@ impl Route {
         &self.features
     }
 
-    pub(crate) const fn is_local(&self) -> bool {
-        matches!(self.kind, Kind::Local { .. })
-    }
-
     pub(crate) fn is_closed(&self) -> bool {
         match &self.kind {
             Kind::Tcp(connection) => connection.is_closed(),
