@@ -17,8 +17,22 @@
 //!                 +------- purgatory <------+<- high watermark advances
 //! ```
 
+mod connection;
+mod dispatch;
+mod handlers;
+mod listener;
+mod log_threads;
+mod maintenance;
+mod memory;
+mod metadata_log;
 mod options;
+mod parking;
+mod partition;
+mod partitions;
 mod server;
+mod solo;
+mod state;
+mod storage;
 
 pub use options::BrokerOptions;
 pub use server::Broker;

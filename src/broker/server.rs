@@ -1,11 +1,49 @@
 //! Starting and stopping a broker.
+//!
+//! ```text
+//! start:  settings -> bind -> log directory -> quorum -> register -> image applied -> accept
+//! stop:   no new requests -> open ones answered -> logs closed -> checkpoints -> quorum -> marker
+//! ```
+//!
+//! The sockets are bound before anything else, because the registration names their ports, and
+//! accept last, when everything can be answered.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::BrokerOptions;
-use crate::error::{Error, Result};
-use crate::types::NodeId;
+use super::connection::ConnectionLimits;
+use super::dispatch::{Dispatcher, LocalService};
+use super::listener::{Acceptor, Listeners};
+use super::log_threads::LogThreads;
+use super::maintenance;
+use super::memory::MemoryBudget;
+use super::metadata_log::MetadataLog;
+use super::parking::Parking;
+use super::partition::Surroundings;
+use super::partitions::Partitions;
+use super::state::{BrokerState, Identity, Parts};
+use super::storage::Storage;
+use crate::config::{BrokerConfig, ConfigMap};
+use crate::env::Env;
+use crate::error::{Error, ErrorCode, Result};
+use crate::log::LogDirectory;
+use crate::machine::controller::{BrokerRegistration, Command, Reply};
+use crate::machine::metadata::{Endpoint, MetadataImage};
+use crate::protocol::Service;
+use crate::types::{BrokerEpoch, NodeId};
+
+/// How long open requests may take at a shutdown.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// How long a start waits for the quorum.
+const QUORUM_MAX: Duration = Duration::from_secs(60);
 
 /// A running broker.
 ///
@@ -14,10 +52,26 @@ use crate::types::NodeId;
 /// cleanly.
 #[derive(Debug)]
 pub struct Broker {
-    node_id: NodeId,
-    cluster_id: String,
-    data_dir: std::path::PathBuf,
+    state: Arc<BrokerState>,
+    service: Arc<LocalService>,
+    metadata: Arc<dyn MetadataLog>,
+    storage: Arc<Storage>,
     addresses: Vec<SocketAddr>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    kill: CancellationToken,
+    stopped: AtomicBool,
+    /// Removed when the broker is dropped.
+    temporary: Option<TemporaryDirectory>,
+}
+
+/// What a start has so far.
+struct Ground {
+    env: Env,
+    config: BrokerConfig,
+    listeners: Listeners,
+    directory: Arc<LogDirectory>,
+    volatile: bool,
 }
 
 impl Broker {
@@ -27,16 +81,41 @@ impl Broker {
     ///
     /// A setting that is not known or not valid, an address that cannot be bound, or a data
     /// directory that is in use, was made by a newer version or cannot be read.
-    #[expect(clippy::unused_async, reason = "the parts that it waits for are not joined yet")]
     pub async fn start(options: BrokerOptions) -> Result<Self> {
-        drop(options);
-        Err(Error::Closed { what: "the broker" })
+        let env = Env::real();
+        let (config, given) = resolve(&options)?;
+        let listeners = Listeners::bind(&config.listeners, config.socket_listen_backlog_size)?;
+        let (path, temporary) = if let Some(path) = given {
+            (path, None)
+        } else {
+            let temporary = TemporaryDirectory::create(&env)?;
+            (temporary.path.clone(), Some(temporary))
+        };
+        let volatile = temporary.is_some();
+        let node_id = NodeId(config.node_id);
+        let opened = {
+            let env = env.clone();
+            blocking(move || LogDirectory::open(&env, &path, node_id, None)).await?
+        };
+        let directory = Arc::new(opened);
+        let ground = Ground { env, config, listeners, directory, volatile };
+        ground.start(temporary).await
     }
 
     /// `host:port` of every bound address, separated by commas; what a client is given as
     /// `bootstrap.servers`.
     pub fn bootstrap_servers(&self) -> String {
-        self.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+        let reachable = |address: &SocketAddr| {
+            let mut address = *address;
+            if address.ip().is_unspecified() {
+                address.set_ip(match address {
+                    SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+                    SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+                });
+            }
+            address.to_string()
+        };
+        self.addresses.iter().map(reachable).collect::<Vec<_>>().join(",")
     }
 
     /// The bound addresses.
@@ -44,19 +123,24 @@ impl Broker {
         &self.addresses
     }
 
+    /// The way into the broker from within the process.
+    pub fn service(&self) -> Arc<dyn Service> {
+        Arc::clone(&self.service) as Arc<dyn Service>
+    }
+
     /// The id of this broker in its cluster.
     pub fn node_id(&self) -> NodeId {
-        self.node_id
+        self.state.node_id()
     }
 
     /// The id of the cluster, made at the first start of its first broker.
     pub fn cluster_id(&self) -> &str {
-        &self.cluster_id
+        self.state.cluster_id()
     }
 
     /// Where the broker keeps its data.
     pub fn data_dir(&self) -> &Path {
-        &self.data_dir
+        self.storage.path()
     }
 
     /// Stops the broker cleanly: no new requests, open ones are answered, logs are flushed and the
@@ -65,8 +149,282 @@ impl Broker {
     /// # Errors
     ///
     /// A log that could not be flushed; the broker is stopped nevertheless.
-    #[expect(clippy::unused_async, reason = "the parts that it waits for are not joined yet")]
     pub async fn shutdown(&self) -> Result<()> {
+        if self.stopped.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        tracing::info!(node = %self.node_id(), "stopping");
+        self.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(DRAIN_MAX, self.tasks.wait()).await.is_err() {
+            tracing::warn!("some requests did not end in time");
+            self.kill.cancel();
+            if tokio::time::timeout(DRAIN_MAX, self.tasks.wait()).await.is_err() {
+                tracing::warn!("some tasks did not end in time");
+            }
+        }
+        let state = Arc::clone(&self.state);
+        let closed = blocking(move || close_logs(&state)).await;
+        self.metadata.shutdown().await;
+        let storage = Arc::clone(&self.storage);
+        let in_order = closed.is_ok();
+        let marked = blocking(move || storage.close(in_order)).await;
+        if let Some(temporary) = &self.temporary {
+            temporary.remove();
+        }
+        closed.and(marked)
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.kill.cancel();
+        if !self.stopped.load(Ordering::Acquire) {
+            tracing::debug!("dropped without a shutdown");
+        }
+    }
+}
+
+/// Closes every log and writes the checkpoints. Blocks.
+fn close_logs(state: &Arc<BrokerState>) -> Result<()> {
+    // After this nothing is appended, and what was is synced.
+    state.log_threads().stop();
+    let partitions = state.partitions().all();
+    let mut first_error = None;
+    for partition in &partitions {
+        partition.close(ErrorCode::NotLeaderOrFollower);
+        let Some(log) = partition.take_log() else { continue };
+        if let Err(error) = log.close() {
+            tracing::error!(partition = %partition.name(), error = %error.chain(), "not closed");
+            first_error.get_or_insert(error);
+        }
+    }
+    let written = state.partitions().storage().checkpoint(&partitions);
+    first_error.map_or(written, Err)
+}
+
+/// Checks the settings, and finds the data directory.
+fn resolve(options: &BrokerOptions) -> Result<(BrokerConfig, Option<PathBuf>)> {
+    let mut fixed: ConfigMap = options.properties.clone();
+    let any = || "PLAINTEXT://localhost:0".to_owned();
+    let listeners = options.listeners.clone();
+    let listeners = listeners.or_else(|| fixed.get("listeners").cloned()).unwrap_or_else(any);
+    fixed.insert("listeners".to_owned(), listeners);
+    let config = BrokerConfig::resolve(&fixed)?;
+    let given = match &options.data_dir {
+        Some(path) => Some(path.clone()),
+        None => config.log_dir.as_ref().map(PathBuf::from),
+    };
+    Ok((config, given))
+}
+
+/// Runs something that blocks.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => {
+            let context = format!("a task of the broker failed: {error}");
+            Err(Error::kafka(ErrorCode::UnknownServerError, context))
+        }
+    }
+}
+
+impl Ground {
+    async fn start(self, temporary: Option<TemporaryDirectory>) -> Result<Broker> {
+        let Self { env, config, listeners, directory, volatile } = self;
+        let node_id = NodeId(config.node_id);
+        let metadata = super::solo::start(&env, &config, &directory, volatile).await?;
+        let addresses = listeners.addresses().to_vec();
+        let cluster_id = directory.meta().cluster_id.clone();
+        let broker_epoch = register(&*metadata, &env, &config, (&cluster_id, &addresses)).await?;
+        let storage = Arc::new(Storage::new(&env, directory));
+        let parking = Arc::new(Parking::new());
+        let log_threads = Arc::new(LogThreads::start(&env.clock)?);
+        let around = Surroundings {
+            node_id,
+            health: storage.health().clone(),
+            parking: Arc::clone(&parking),
+            volatile,
+        };
+        let identity = Identity {
+            node_id,
+            cluster_id,
+            broker_epoch,
+            addresses: addresses.clone(),
+            advertised: config.advertised_listeners.first().cloned(),
+        };
+        let state = Arc::new(BrokerState::new(Parts {
+            env,
+            identity,
+            config,
+            metadata: Arc::clone(&metadata),
+            partitions: Partitions::new(around, Arc::clone(&storage)),
+            log_threads,
+            parking,
+        }));
+        let broker = Broker {
+            service: LocalService::new(Arc::clone(&state), CancellationToken::new()),
+            state,
+            metadata,
+            storage,
+            addresses,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            kill: CancellationToken::new(),
+            stopped: AtomicBool::new(false),
+            temporary,
+        };
+        broker.serve(listeners).await?;
+        Ok(broker)
+    }
+}
+
+impl Broker {
+    /// Applies the first image, then lets clients in.
+    async fn serve(&self, listeners: Listeners) -> Result<()> {
+        let mut images = self.metadata.subscribe();
+        let first = images.borrow_and_update().clone();
+        let state = Arc::clone(&self.state);
+        blocking(move || {
+            state.apply(&first);
+            state.partitions().storage().report_strays(|partition, id| {
+                first.topic_by_id(id).is_some_and(|topic| topic.name == partition.topic)
+            });
+            Ok(())
+        })
+        .await?;
+        let (state, stop) = (Arc::clone(&self.state), self.stop.clone());
+        self.tasks.spawn(publish(state, images, stop));
+        maintenance::start(&self.state, &self.tasks, &self.stop);
+        let config = self.state.config();
+        let count = |setting: i32| usize::try_from(setting).unwrap_or(usize::MAX);
+        let limits = ConnectionLimits {
+            request_bytes_max: count(config.socket_request_max_bytes),
+            idle: u64::try_from(config.connections_max_idle_ms).ok().map(Duration::from_millis),
+            memory: MemoryBudget::new(config.queued_max_request_bytes),
+        };
+        let acceptor = Acceptor::new(
+            Dispatcher::new(Arc::clone(&self.state)),
+            limits,
+            (count(config.max_connections), count(config.max_connections_per_ip)),
+            (self.stop.clone(), self.kill.clone()),
+        );
+        listeners.accept(&acceptor, &self.tasks);
+        tracing::info!(node = %self.node_id(), bootstrap = self.bootstrap_servers(), "serving");
         Ok(())
+    }
+}
+
+/// Makes true every image that is committed.
+async fn publish(
+    state: Arc<BrokerState>,
+    mut images: watch::Receiver<Arc<MetadataImage>>,
+    stop: CancellationToken,
+) {
+    loop {
+        let changed = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            changed = images.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
+        let image = images.borrow_and_update().clone();
+        let state = Arc::clone(&state);
+        let applied = blocking(move || {
+            state.apply(&image);
+            Ok(())
+        });
+        if let Err(error) = applied.await {
+            tracing::error!(error = %error.chain(), "a metadata image could not be applied");
+        }
+    }
+}
+
+/// Founds the cluster when it is new, and joins it.
+async fn register(
+    metadata: &dyn MetadataLog,
+    env: &Env,
+    config: &BrokerConfig,
+    (cluster_id, addresses): (&str, &[SocketAddr]),
+) -> Result<BrokerEpoch> {
+    let joined = async {
+        let bootstrap = Command::Bootstrap { cluster_id: cluster_id.into() };
+        match metadata.submit(bootstrap).await? {
+            Reply::Done(result) => result?,
+            _ => return Err(wrong_reply()),
+        }
+        let registration = BrokerRegistration {
+            id: NodeId(config.node_id),
+            incarnation: env.random.uuid(),
+            cluster_id: Some(cluster_id.into()),
+            endpoints: endpoints(config, addresses),
+            rack: config.broker_rack.as_deref().map(Into::into),
+            ready: true,
+        };
+        match metadata.submit(Command::RegisterBroker(registration)).await? {
+            Reply::Registered(result) => Ok(result?),
+            _ => Err(wrong_reply()),
+        }
+    };
+    match tokio::time::timeout(QUORUM_MAX, joined).await {
+        Ok(result) => result,
+        Err(_elapsed) => Err(Error::Timeout {
+            what: "the metadata quorum".to_owned(),
+            after_ms: u64::try_from(QUORUM_MAX.as_millis()).unwrap_or(u64::MAX),
+        }),
+    }
+}
+
+fn wrong_reply() -> Error {
+    Error::kafka(ErrorCode::UnknownServerError, "the controller's answer has another form")
+}
+
+/// Where other brokers, and clients that ask other brokers, reach this one.
+fn endpoints(config: &BrokerConfig, addresses: &[SocketAddr]) -> Vec<Endpoint> {
+    let bound = addresses.first();
+    let port = bound.map_or(0, SocketAddr::port);
+    let (host, port) = if let Some(advertised) = config.advertised_listeners.first() {
+        let advertised_port = if advertised.port == 0 { port } else { advertised.port };
+        (advertised.host.clone().unwrap_or_default(), advertised_port)
+    } else {
+        let named = config.listeners.first().and_then(|listener| listener.host.clone());
+        let bound = || bound.map_or_else(String::new, |address| address.ip().to_string());
+        (named.unwrap_or_else(bound), port)
+    };
+    vec![Endpoint { listener: "PLAINTEXT".into(), host: host.into(), port, security_protocol: 0 }]
+}
+
+/// The data directory of a broker in memory.
+#[derive(Debug)]
+struct TemporaryDirectory {
+    env: Env,
+    path: PathBuf,
+}
+
+impl TemporaryDirectory {
+    fn create(env: &Env) -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("ottla-{}", env.random.uuid()));
+        env.disk.create_dir_all(&path).map_err(|error| Error::io("create", &path, error))?;
+        Ok(Self { env: env.clone(), path })
+    }
+
+    fn remove(&self) {
+        match self.env.disk.remove_dir_all(&self.path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(path = %self.path.display(), %error, "could not remove");
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Drop for TemporaryDirectory {
+    fn drop(&mut self) {
+        self.remove();
     }
 }

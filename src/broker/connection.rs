@@ -1,0 +1,463 @@
+//! One connection: frames in, frames out, in order.
+//!
+//! Why: what a client may do to us through a socket is decided here: how much memory it takes, how
+//! long it may be slow, how far ahead it may run. What its frames mean is the business of a
+//! [`FrameHandler`].
+//!
+//! Invariants:
+//! - `CONN-1` responses leave in the order of their requests. The handler sees one frame at a time, in
+//!   order; only waits that it returns as [`Outcome::Later`] overlap with later frames, so two
+//!   Produce requests of one connection append in order but share an fsync.
+//! - `CONN-2` a length is checked before anything is reserved, and the buffer grows with what comes:
+//!   it is never more than four times of what was received, and a page.
+//! - `CONN-3` at most [`PIPELINE_MAX`] requests are unanswered; then nothing more is read. The next
+//!   response is not asked for until the one before has left.
+//! - `CONN-4` an idle connection holds no buffer.
+//! - `CONN-5` record bytes are written from where they lie: chunks go to `writev` as they are.
+//!
+//! One task per connection. When the peer has gone, frames that came in whole are still carried out
+//! (a producer with `acks=0` may send and leave), and `gone` wakes whoever waits on its behalf.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::memory::{MemoryBudget, MemoryHold};
+use crate::error::{Error, Result};
+
+/// How many requests of one connection may be unanswered.
+const PIPELINE_MAX: usize = 64;
+/// How many chunks go into one `writev`.
+const CHUNKS_PER_WRITE: usize = 64;
+/// How many bytes go into one `writev`; measured best on loopback.
+const BYTES_PER_WRITE: usize = 1 << 20;
+/// The first buffer of a frame that is longer than this.
+const FIRST_BUFFER: usize = 16 << 10;
+/// A frame that was begun must go on within this time.
+const STALL_MAX: Duration = Duration::from_secs(30);
+
+/// A future that owns all it needs.
+pub(super) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What the handler makes of a frame.
+pub(super) enum Outcome {
+    /// The response, as chunks with their length prefix.
+    Reply(Vec<Bytes>),
+    /// The response comes later; the next frame may be handled meanwhile. `None` is no response.
+    Later(BoxFuture<Result<Option<Vec<Bytes>>>>),
+}
+
+/// Gives frames their meaning.
+pub(super) trait FrameHandler: Send + Sync + 'static {
+    /// Handles the frame, without its length. An error closes the connection.
+    fn handle(self: Arc<Self>, peer: Arc<PeerInfo>, frame: Bytes) -> BoxFuture<Result<Outcome>>;
+}
+
+/// Who is at the other end.
+#[derive(Debug)]
+pub(super) struct PeerInfo {
+    /// Names the connection within this process.
+    pub(super) id: u64,
+    /// The address of the client.
+    pub(super) peer: SocketAddr,
+    /// The address that the client connected to.
+    pub(super) local: SocketAddr,
+    /// Cancelled when the peer went away or the broker shuts down: waits on its behalf end.
+    pub(super) gone: CancellationToken,
+    /// Name and version of the client's library, once it said so.
+    pub(super) software: OnceLock<(String, String)>,
+}
+
+/// The limits of a connection.
+#[derive(Clone, Debug)]
+pub(super) struct ConnectionLimits {
+    /// `socket.request.max.bytes`.
+    pub(super) request_bytes_max: usize,
+    /// `connections.max.idle.ms`; `None` for ever.
+    pub(super) idle: Option<Duration>,
+    /// `queued.max.request.bytes`.
+    pub(super) memory: MemoryBudget,
+}
+
+/// A complete frame and what it pays for.
+#[derive(Debug)]
+struct Frame {
+    bytes: Bytes,
+    hold: MemoryHold,
+}
+
+/// A response that is awaited, or is there.
+struct Slot {
+    wait: BoxFuture<Result<Option<Vec<Bytes>>>>,
+    hold: MemoryHold,
+}
+
+/// Collects the bytes of one frame after the other.
+#[derive(Debug, Default)]
+struct FrameReader {
+    prefix: [u8; 4],
+    prefix_len: usize,
+    body: Option<Box<Body>>,
+}
+
+#[derive(Debug)]
+struct Body {
+    length: usize,
+    buffer: BytesMut,
+    hold: MemoryHold,
+}
+
+impl FrameReader {
+    /// Whether a frame was begun.
+    fn is_amid(&self) -> bool {
+        self.prefix_len > 0
+    }
+
+    /// Reads what is there. `Ok(None)`: something came, but no frame is complete.
+    ///
+    /// Cancel-safe: what was read is kept.
+    async fn read(&mut self, stream: &TcpStream, limits: &ConnectionLimits) -> io::Result<Step> {
+        loop {
+            stream.readable().await?;
+            if self.prefix_len < 4 {
+                let space = self.prefix.get_mut(self.prefix_len..).unwrap_or_default();
+                match stream.try_read(space) {
+                    Ok(0) => return Ok(Step::End),
+                    Ok(count) => self.prefix_len += count,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                    Err(error) => return Err(error),
+                }
+                if self.prefix_len < 4 {
+                    return Ok(Step::Progress);
+                }
+                let length = i32::from_be_bytes(self.prefix);
+                let allowed = usize::try_from(length).ok();
+                let allowed = allowed.filter(|&length| length <= limits.request_bytes_max);
+                let Some(length) = allowed else { return Ok(Step::BadLength(length)) };
+                let (buffer, hold) = (BytesMut::new(), MemoryHold::default());
+                self.body = Some(Box::new(Body { length, buffer, hold }));
+            }
+            let Some(body) = &mut self.body else { return Ok(Step::End) };
+            if body.buffer.len() < body.length {
+                body.make_room(&limits.memory).await.map_err(io::Error::other)?;
+                let room = body.length - body.buffer.len();
+                // The buffer may have been given more room than the frame is long.
+                let mut space = bytes::BufMut::limit(&mut body.buffer, room);
+                match stream.try_read_buf(&mut space) {
+                    Ok(0) => return Ok(Step::End),
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                    Err(error) => return Err(error),
+                }
+            }
+            if body.buffer.len() < body.length {
+                return Ok(Step::Progress);
+            }
+            self.prefix_len = 0;
+            let Some(body) = self.body.take() else { return Ok(Step::End) };
+            let Body { buffer, hold, .. } = *body;
+            return Ok(Step::Frame(Frame { bytes: buffer.freeze(), hold }));
+        }
+    }
+}
+
+impl Body {
+    /// Makes sure that there is room to read into, and pays for it.
+    async fn make_room(&mut self, memory: &MemoryBudget) -> Result<()> {
+        let have = self.buffer.capacity();
+        if self.buffer.len() < have {
+            return Ok(());
+        }
+        let want = self.length.min(FIRST_BUFFER.max(have.saturating_mul(4)));
+        memory.pay(&mut self.hold, want - have).await?;
+        self.buffer.reserve(want - self.buffer.len());
+        Ok(())
+    }
+}
+
+/// What reading brought.
+#[derive(Debug)]
+enum Step {
+    Progress,
+    Frame(Frame),
+    /// The peer sends no more.
+    End,
+    /// A length that is negative or above the limit.
+    BadLength(i32),
+}
+
+struct Connection {
+    stream: TcpStream,
+    info: Arc<PeerInfo>,
+    handler: Arc<dyn FrameHandler>,
+    limits: ConnectionLimits,
+    reader: FrameReader,
+    /// Frames that wait for the one in hand.
+    frames: VecDeque<Frame>,
+    /// The frame in hand.
+    current: Option<(BoxFuture<Result<Outcome>>, MemoryHold)>,
+    /// Responses in the order of their requests.
+    slots: VecDeque<Slot>,
+    out: VecDeque<Bytes>,
+    reading: bool,
+    last_activity: Instant,
+}
+
+/// Serves a connection until it is over. `stop`: no new requests, open ones are answered;
+/// `kill`: at once.
+pub(super) async fn serve(
+    stream: TcpStream,
+    info: Arc<PeerInfo>,
+    handler: Arc<dyn FrameHandler>,
+    limits: ConnectionLimits,
+    (stop, kill): (CancellationToken, CancellationToken),
+) {
+    let mut connection = Connection {
+        stream,
+        info: Arc::clone(&info),
+        handler,
+        limits,
+        reader: FrameReader::default(),
+        frames: VecDeque::new(),
+        current: None,
+        slots: VecDeque::new(),
+        out: VecDeque::new(),
+        reading: true,
+        last_activity: Instant::now(),
+    };
+    let _gone = info.gone.clone().drop_guard();
+    tokio::select! {
+        biased;
+        () = kill.cancelled() => {}
+        result = connection.run(&stop) => match result {
+            Ok(()) => tracing::trace!(peer = %info.peer, "connection closed"),
+            Err(error) => tracing::warn!(
+                peer = %info.peer,
+                error = %error.chain(),
+                "connection closed"
+            ),
+        },
+    }
+}
+
+impl Connection {
+    async fn run(&mut self, halt: &CancellationToken) -> Result<()> {
+        let timer = tokio::time::sleep_until(self.deadline());
+        tokio::pin!(timer);
+        loop {
+            self.take_next_frame();
+            if !self.reading && self.nothing_left() {
+                return Ok(());
+            }
+            if timer.deadline() > self.deadline() {
+                timer.as_mut().reset(self.deadline());
+            }
+            let may_read = self.reading && self.unanswered() < PIPELINE_MAX;
+            tokio::select! {
+                biased;
+                result = flush(&self.stream, &mut self.out), if !self.out.is_empty() => {
+                    self.last_activity = Instant::now();
+                    if let Err(error) = result {
+                        return self.peer_is_gone(&error).await;
+                    }
+                }
+                outcome = poll_current(&mut self.current), if self.current.is_some() => {
+                    self.place_outcome(outcome?);
+                }
+                response = poll_front(&mut self.slots),
+                    if self.out.is_empty() && !self.slots.is_empty() =>
+                {
+                    self.slots.pop_front();
+                    self.last_activity = Instant::now();
+                    self.out.extend(response?.unwrap_or_default());
+                }
+                step = self.reader.read(&self.stream, &self.limits), if may_read => {
+                    self.last_activity = Instant::now();
+                    self.take_step(step)?;
+                }
+                () = halt.cancelled(), if self.reading => self.reading = false,
+                () = &mut timer => {
+                    if Instant::now() >= self.deadline() {
+                        return self.timed_out();
+                    }
+                    timer.as_mut().reset(self.deadline());
+                }
+            }
+        }
+    }
+
+    fn unanswered(&self) -> usize {
+        self.frames.len() + usize::from(self.current.is_some()) + self.slots.len()
+    }
+
+    fn nothing_left(&self) -> bool {
+        self.unanswered() == 0 && self.out.is_empty()
+    }
+
+    fn take_next_frame(&mut self) {
+        if self.current.is_none()
+            && let Some(frame) = self.frames.pop_front()
+        {
+            let future = Arc::clone(&self.handler).handle(Arc::clone(&self.info), frame.bytes);
+            self.current = Some((future, frame.hold));
+        }
+    }
+
+    fn place_outcome(&mut self, outcome: Outcome) {
+        let Some((_, hold)) = self.current.take() else { return };
+        match outcome {
+            Outcome::Reply(chunks) if self.slots.is_empty() && self.out.is_empty() => {
+                self.out.extend(chunks);
+            }
+            Outcome::Reply(chunks) => {
+                let wait: BoxFuture<_> = Box::pin(std::future::ready(Ok(Some(chunks))));
+                self.slots.push_back(Slot { wait, hold });
+            }
+            Outcome::Later(wait) => self.slots.push_back(Slot { wait, hold }),
+        }
+    }
+
+    fn take_step(&mut self, step: io::Result<Step>) -> Result<()> {
+        match step {
+            Ok(Step::Progress) => {}
+            Ok(Step::Frame(frame)) => self.frames.push_back(frame),
+            Ok(Step::End) => {
+                self.reading = false;
+                self.info.gone.cancel();
+                if self.reader.is_amid() {
+                    tracing::debug!(peer = %self.info.peer, "peer left amid a request");
+                }
+            }
+            Ok(Step::BadLength(length)) => {
+                let limit = self.limits.request_bytes_max;
+                let detail = format!("length {length} is not within 0 and {limit} bytes");
+                return Err(Error::malformed("request frame", detail));
+            }
+            Err(error) => {
+                self.reading = false;
+                self.info.gone.cancel();
+                tracing::debug!(peer = %self.info.peer, %error, "could not read from peer");
+            }
+        }
+        Ok(())
+    }
+
+    /// The peer does not take our bytes: carries out what came in whole, answers nothing.
+    async fn peer_is_gone(&mut self, error: &io::Error) -> Result<()> {
+        tracing::debug!(peer = %self.info.peer, %error, "could not write to peer");
+        self.info.gone.cancel();
+        loop {
+            self.take_next_frame();
+            let Some((future, _hold)) = self.current.take() else { return Ok(()) };
+            drop(future.await?);
+        }
+    }
+
+    /// When something must have happened.
+    fn deadline(&self) -> Instant {
+        let idle = self.limits.idle.unwrap_or(Duration::from_secs(86_400 * 365));
+        if self.reading && self.reader.is_amid() && self.unanswered() < PIPELINE_MAX {
+            return self.last_activity + idle.min(STALL_MAX);
+        }
+        self.last_activity + idle
+    }
+
+    fn timed_out(&mut self) -> Result<()> {
+        if !self.out.is_empty() {
+            return Err(self.timeout("the client did not take its response"));
+        }
+        if self.reader.is_amid() {
+            return Err(self.timeout("a request was begun and did not go on"));
+        }
+        if self.unanswered() == 0 {
+            tracing::debug!(peer = %self.info.peer, "closing an idle connection");
+            self.reading = false;
+            return Ok(());
+        }
+        self.last_activity = Instant::now();
+        Ok(())
+    }
+
+    fn timeout(&self, what: &str) -> Error {
+        let after_ms = self.last_activity.elapsed().as_millis();
+        Error::Timeout { what: what.to_owned(), after_ms: u64::try_from(after_ms).unwrap_or(0) }
+    }
+}
+
+async fn poll_current(
+    current: &mut Option<(BoxFuture<Result<Outcome>>, MemoryHold)>,
+) -> Result<Outcome> {
+    match current {
+        Some((future, _)) => future.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn poll_front(slots: &mut VecDeque<Slot>) -> Result<Option<Vec<Bytes>>> {
+    match slots.front_mut() {
+        Some(slot) => {
+            let _ = &slot.hold;
+            slot.wait.as_mut().await
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Writes some of `out`. Cancel-safe: what was written is taken off at once.
+async fn flush(stream: &TcpStream, out: &mut VecDeque<Bytes>) -> io::Result<()> {
+    loop {
+        while out.front().is_some_and(Bytes::is_empty) {
+            out.pop_front();
+        }
+        if out.is_empty() {
+            return Ok(());
+        }
+        stream.writable().await?;
+        let mut slices = [IoSlice::new(&[]); CHUNKS_PER_WRITE];
+        let mut left = BYTES_PER_WRITE;
+        let mut count = 0;
+        for (slice, chunk) in slices.iter_mut().zip(out.iter()) {
+            if left == 0 {
+                break;
+            }
+            let part = chunk.get(..chunk.len().min(left)).unwrap_or_default();
+            left -= part.len();
+            *slice = IoSlice::new(part);
+            count += 1;
+        }
+        match stream.try_write_vectored(slices.get(..count).unwrap_or_default()) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                advance(out, written);
+                return Ok(());
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn advance(out: &mut VecDeque<Bytes>, mut written: usize) {
+    while let Some(front) = out.front_mut() {
+        if front.len() > written {
+            front.advance(written);
+            return;
+        }
+        written -= front.len();
+        out.pop_front();
+    }
+}
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

@@ -1,0 +1,188 @@
+use std::sync::Mutex;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use super::*;
+
+/// Echoes frames; the first byte says how: `n`ow, `l`ater, `s`ilent, `x` is an error.
+#[derive(Default)]
+struct Echo {
+    later: Mutex<Vec<oneshot::Sender<()>>>,
+    seen: Mutex<Vec<Bytes>>,
+}
+
+fn framed(body: &[u8]) -> Vec<u8> {
+    let mut bytes = u32::try_from(body.len()).unwrap().to_be_bytes().to_vec();
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+impl FrameHandler for Echo {
+    fn handle(self: Arc<Self>, _peer: Arc<PeerInfo>, frame: Bytes) -> BoxFuture<Result<Outcome>> {
+        Box::pin(async move {
+            self.seen.lock().unwrap().push(frame.clone());
+            let reply = vec![Bytes::from(framed(&frame))];
+            match frame.first() {
+                Some(b'n') => Ok(Outcome::Reply(reply)),
+                Some(b's') => Ok(Outcome::Later(Box::pin(async { Ok(None) }))),
+                Some(b'l') => {
+                    let (sender, receiver) = oneshot::channel();
+                    self.later.lock().unwrap().push(sender);
+                    Ok(Outcome::Later(Box::pin(async move {
+                        receiver.await.ok();
+                        Ok(Some(reply))
+                    })))
+                }
+                _ => Err(Error::malformed("request", "unknown")),
+            }
+        })
+    }
+}
+
+struct World {
+    client: TcpStream,
+    echo: Arc<Echo>,
+    stop: CancellationToken,
+    server: tokio::task::JoinHandle<()>,
+}
+
+async fn world(limits: ConnectionLimits) -> World {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (stream, peer) = listener.accept().await.unwrap();
+    let info = Arc::new(PeerInfo {
+        id: 1,
+        peer,
+        local: stream.local_addr().unwrap(),
+        gone: CancellationToken::new(),
+        software: OnceLock::new(),
+    });
+    let echo = Arc::new(Echo::default());
+    let stop = CancellationToken::new();
+    let tokens = (stop.clone(), CancellationToken::new());
+    let server = tokio::spawn(serve(stream, info, echo.clone(), limits, tokens));
+    World { client, echo, stop, server }
+}
+
+fn limits() -> ConnectionLimits {
+    ConnectionLimits {
+        request_bytes_max: 100_000_000,
+        idle: None,
+        memory: MemoryBudget::new(Some(1 << 20)),
+    }
+}
+
+async fn read_frame(client: &mut TcpStream) -> Vec<u8> {
+    let length = client.read_u32().await.unwrap();
+    let mut body = vec![0; length as usize];
+    client.read_exact(&mut body).await.unwrap();
+    body
+}
+
+#[tokio::test]
+async fn responses_leave_in_the_order_of_the_requests() {
+    let mut world = world(limits()).await;
+    for body in [&b"later 1"[..], b"now 2", b"silent 3", b"later 4", b"now 5"] {
+        world.client.write_all(&framed(body)).await.unwrap();
+    }
+    // All were taken up, though the first is not answered.
+    while world.echo.seen.lock().unwrap().len() < 5 {
+        tokio::task::yield_now().await;
+    }
+    let senders = std::mem::take(&mut *world.echo.later.lock().unwrap());
+    for sender in senders.into_iter().rev() {
+        sender.send(()).unwrap();
+    }
+    for expected in [&b"later 1"[..], b"now 2", b"later 4", b"now 5"] {
+        assert_eq!(read_frame(&mut world.client).await, expected);
+    }
+    drop(world.client);
+    world.server.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_long_frame_in_pieces_comes_back_whole() {
+    let mut world = world(limits()).await;
+    let mut body = vec![b'n'; 3_000_000];
+    for (index, byte) in body.iter_mut().enumerate().skip(1) {
+        *byte = (index % 251) as u8;
+    }
+    let frame = framed(&body);
+    let (mut read, mut write) = world.client.split();
+    let send = async {
+        for piece in frame.chunks(70_001) {
+            write.write_all(piece).await.unwrap();
+        }
+    };
+    let receive = async {
+        let mut answer = vec![0; frame.len()];
+        read.read_exact(&mut answer).await.unwrap();
+        assert!(answer == frame);
+    };
+    tokio::join!(send, receive);
+}
+
+#[tokio::test]
+async fn bad_lengths_and_bad_frames_close_the_connection() {
+    for bytes in [(-1_i32).to_be_bytes().to_vec(), i32::MAX.to_be_bytes().to_vec(), framed(b"x")] {
+        let mut world = world(limits()).await;
+        world.client.write_all(&bytes).await.unwrap();
+        assert_eq!(world.client.read(&mut [0; 8]).await.unwrap_or(0), 0);
+        world.server.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_announced_frame_pays_only_for_what_came() {
+    let limits = limits();
+    let memory = limits.memory.clone();
+    let mut world = world(limits).await;
+    world.client.write_all(&90_000_000_i32.to_be_bytes()).await.unwrap();
+    world.client.write_all(&[7; 1000]).await.unwrap();
+    // The budget is 1 MiB: nearly all of it must still be there.
+    let mut hold = MemoryHold::default();
+    memory.pay(&mut hold, (1 << 20) - 2 * FIRST_BUFFER).await.unwrap();
+    drop(world.client);
+    world.server.await.unwrap();
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_and_so_is_a_slow_sender() {
+    let idle = ConnectionLimits { idle: Some(Duration::from_millis(50)), ..limits() };
+    let mut quiet = world(idle.clone()).await;
+    assert_eq!(quiet.client.read(&mut [0; 8]).await.unwrap_or(0), 0);
+    quiet.server.await.unwrap();
+    let mut slow = world(idle).await;
+    slow.client.write_all(&[0, 0, 1]).await.unwrap();
+    assert_eq!(slow.client.read(&mut [0; 8]).await.unwrap_or(0), 0);
+    slow.server.await.unwrap();
+}
+
+#[tokio::test]
+async fn requests_of_a_peer_that_left_are_still_carried_out() {
+    let mut world = world(limits()).await;
+    for _ in 0..10 {
+        world.client.write_all(&framed(b"silent")).await.unwrap();
+    }
+    drop(world.client);
+    world.server.await.unwrap();
+    assert_eq!(world.echo.seen.lock().unwrap().len(), 10);
+}
+
+#[tokio::test]
+async fn stopping_answers_what_is_open_and_reads_no_more() {
+    let mut world = world(limits()).await;
+    world.client.write_all(&framed(b"later")).await.unwrap();
+    while world.echo.later.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    world.stop.cancel();
+    tokio::task::yield_now().await;
+    let sender = world.echo.later.lock().unwrap().pop().unwrap();
+    sender.send(()).unwrap();
+    assert_eq!(read_frame(&mut world.client).await, b"later");
+    assert_eq!(world.client.read(&mut [0; 8]).await.unwrap(), 0);
+    world.server.await.unwrap();
+}

@@ -1,0 +1,253 @@
+//! From a frame to its handler, and from the answer back to bytes.
+//!
+//! Why: the one place that knows every API. The match is exhaustive: an API that is added to
+//! `protocol/api.rs` does not compile until it has a handler and an error form here.
+//!
+//! Invariants:
+//! - `DISPATCH-1` a malformed frame or an unknown API closes its connection with one line in the log,
+//!   and does nothing else.
+//! - `DISPATCH-2` ApiVersions of an unknown version is answered in v0 with UNSUPPORTED_VERSION and the
+//!   list, never by closing: that is how clients find out what they may ask.
+//! - `DISPATCH-3` an error or a panic of a handler is an answer in the form of its API; a panic is
+//!   UNKNOWN_SERVER_ERROR and is logged.
+//!
+//! Sockets come in through [`FrameHandler`], the in-process client through [`Service`]; both end in
+//! [`BrokerState::answer`].
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use tokio_util::sync::CancellationToken;
+
+use super::connection::{BoxFuture, FrameHandler, Outcome, PeerInfo};
+use super::handlers;
+use super::state::BrokerState;
+use crate::error::{Error, ErrorCode, Result};
+use crate::protocol::frame::{self, Incoming};
+use crate::protocol::{
+    ApiKey, ConnectionId, Request, RequestContext, RequestHeader, Response, Service, ServiceFuture,
+    Str, api,
+};
+
+/// One request in the hands of a handler.
+pub(super) struct Call<'a> {
+    pub(super) state: &'a Arc<BrokerState>,
+    pub(super) context: &'a RequestContext,
+    /// Cancelled when nobody waits for the answer any more.
+    pub(super) gone: &'a CancellationToken,
+    /// The connection; `None` within the process.
+    pub(super) peer: Option<&'a PeerInfo>,
+}
+
+/// What a handler answers.
+pub(super) enum Answer {
+    /// This.
+    Now(Response),
+    /// Something later; the next request of the connection may begin. `None` is no response.
+    Later(BoxFuture<Result<Option<Response>>>),
+}
+
+impl<T: Into<Response>> From<T> for Answer {
+    fn from(response: T) -> Self {
+        Self::Now(response.into())
+    }
+}
+
+impl BrokerState {
+    /// Answers a request, whatever happens.
+    async fn answer(call: &Call<'_>, request: &Request) -> Answer {
+        let version = call.context.api_version;
+        match caught(route(call, request)).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::debug!(api = %request.api(), error = %error.chain(), "request refused");
+                Answer::Now(handlers::errors::response(request, version, &error))
+            }
+        }
+    }
+}
+
+/// Turns a panic into an error.
+async fn caught<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(result) => result,
+        Err(panic) => {
+            let text = panic
+                .downcast_ref::<&str>()
+                .map(|text| (*text).to_owned())
+                .or_else(|| panic.downcast_ref::<String>().cloned())
+                .unwrap_or_default();
+            tracing::error!(panic = text, "a request handler panicked");
+            let context = "the broker failed while it handled the request";
+            Err(Error::kafka(ErrorCode::UnknownServerError, context))
+        }
+    }
+}
+
+/// One arm for each API.
+async fn route(call: &Call<'_>, request: &Request) -> Result<Answer> {
+    use handlers as h;
+    Ok(match request {
+        Request::ApiVersions(body) => h::api_versions::handle(call, body).into(),
+        Request::Metadata(body) => h::metadata::handle(call, body).await?.into(),
+        Request::Produce(body) => h::produce::handle(call, body).await?,
+        Request::Fetch(body) => h::fetch::handle(call, body).await?.into(),
+        Request::ListOffsets(body) => h::list_offsets::handle(call, body).await?.into(),
+        Request::OffsetForLeaderEpoch(body) => {
+            h::offset_for_leader_epoch::handle(call, body).into()
+        }
+        Request::InitProducerId(body) => h::init_producer_id::handle(call, body).await?.into(),
+        Request::FindCoordinator(body) => h::find_coordinator::handle(call, body).into(),
+        Request::CreateTopics(body) => h::create_topics::handle(call, body).await?.into(),
+        Request::DeleteTopics(body) => h::delete_topics::handle(call, body).await?.into(),
+        Request::CreatePartitions(body) => h::create_partitions::handle(call, body).await?.into(),
+        Request::DeleteRecords(body) => h::delete_records::handle(call, body).await.into(),
+        Request::DescribeConfigs(body) => h::describe_configs::handle(call, body).into(),
+        Request::AlterConfigs(body) => h::alter_configs::legacy(call, body).await?.into(),
+        Request::IncrementalAlterConfigs(body) => {
+            h::alter_configs::incremental(call, body).await?.into()
+        }
+        Request::ListConfigResources(body) => h::list_config_resources::handle(call, body).into(),
+        Request::DescribeCluster(body) => h::describe_cluster::handle(call, body).into(),
+        Request::DescribeTopicPartitions(body) => {
+            h::describe_topic_partitions::handle(call, body)?.into()
+        }
+        Request::DescribeLogDirs(body) => h::describe_log_dirs::handle(call, body).into(),
+        Request::DescribeProducers(body) => h::describe_producers::handle(call, body).into(),
+        Request::ListPartitionReassignments(body) => {
+            h::list_partition_reassignments::handle(call, body).into()
+        }
+        Request::DescribeQuorum(body) => h::describe_quorum::handle(call, body).into(),
+        Request::DescribeAcls(_) => h::acls::describe().into(),
+        Request::CreateAcls(body) => h::acls::create(body).into(),
+        Request::DeleteAcls(body) => h::acls::delete(body).into(),
+    })
+}
+
+/// The socket's way in.
+#[derive(Debug)]
+pub(super) struct Dispatcher {
+    state: Arc<BrokerState>,
+}
+
+impl Dispatcher {
+    pub(super) fn new(state: Arc<BrokerState>) -> Arc<Self> {
+        Arc::new(Self { state })
+    }
+}
+
+impl FrameHandler for Dispatcher {
+    fn handle(self: Arc<Self>, peer: Arc<PeerInfo>, frame: Bytes) -> BoxFuture<Result<Outcome>> {
+        Box::pin(async move {
+            match frame::decode_request(frame)? {
+                Incoming::UnknownApiVersions(header) => {
+                    let response = Response::ApiVersions(api::api_versions_fallback());
+                    let chunks = frame::encode_response(header.correlation_id, 0, &response)?;
+                    Ok(Outcome::Reply(chunks))
+                }
+                Incoming::Request(header, request) => {
+                    self.handle_request(&peer, header, request).await
+                }
+            }
+        })
+    }
+}
+
+impl Dispatcher {
+    async fn handle_request(
+        &self,
+        peer: &PeerInfo,
+        header: RequestHeader,
+        request: Request,
+    ) -> Result<Outcome> {
+        let (version, correlation_id) = (header.api_version, header.correlation_id);
+        let context = context_of(peer, header);
+        let call =
+            Call { state: &self.state, context: &context, gone: &peer.gone, peer: Some(peer) };
+        match BrokerState::answer(&call, &request).await {
+            Answer::Now(response) => encode(&request, correlation_id, version, &response),
+            Answer::Later(wait) => Ok(Outcome::Later(Box::pin(async move {
+                match caught(wait).await? {
+                    Some(response) => {
+                        frame::encode_response(correlation_id, version, &response).map(Some)
+                    }
+                    None => Ok(None),
+                }
+            }))),
+        }
+    }
+}
+
+fn context_of(peer: &PeerInfo, header: RequestHeader) -> RequestContext {
+    let software = peer.software.get();
+    RequestContext {
+        connection: ConnectionId(peer.id),
+        api_version: header.api_version,
+        client_id: header.client_id,
+        client_software_name: software.map(|(name, _)| Str::from(name)),
+        client_software_version: software.map(|(_, version)| Str::from(version)),
+        listener: Some(Str::from_static("PLAINTEXT")),
+        local_address: Some(peer.local),
+        peer_address: Some(peer.peer),
+    }
+}
+
+/// A response that cannot be encoded is a defect of ours; the client is told as much.
+fn encode(
+    request: &Request,
+    correlation_id: i32,
+    version: i16,
+    response: &Response,
+) -> Result<Outcome> {
+    let failed = match frame::encode_response(correlation_id, version, response) {
+        Ok(chunks) => return Ok(Outcome::Reply(chunks)),
+        Err(error) => error,
+    };
+    tracing::error!(api = %request.api(), version, error = %failed.chain(), "response not encoded");
+    let unknown = Error::kafka(ErrorCode::UnknownServerError, "the response cannot be encoded");
+    let response = handlers::errors::response(request, version, &unknown);
+    frame::encode_response(correlation_id, version, &response).map(Outcome::Reply)
+}
+
+/// The in-process way in.
+#[derive(Debug)]
+pub(super) struct LocalService {
+    state: Arc<BrokerState>,
+    stop: CancellationToken,
+}
+
+impl LocalService {
+    pub(super) fn new(state: Arc<BrokerState>, stop: CancellationToken) -> Arc<Self> {
+        Arc::new(Self { state, stop })
+    }
+}
+
+impl Service for LocalService {
+    fn call(&self, context: RequestContext, request: Request) -> ServiceFuture {
+        let state = Arc::clone(&self.state);
+        // Dropped with the future: a fetch whose caller gave up is taken out of the purgatory.
+        let gone = self.stop.child_token();
+        Box::pin(async move {
+            if gone.is_cancelled() {
+                return Err(Error::Closed { what: "the broker" });
+            }
+            check_version(request.api(), context.api_version)?;
+            let call = Call { state: &state, context: &context, gone: &gone, peer: None };
+            match BrokerState::answer(&call, &request).await {
+                Answer::Now(response) => Ok(Some(response)),
+                Answer::Later(wait) => caught(wait).await,
+            }
+        })
+    }
+}
+
+fn check_version(api: ApiKey, version: i16) -> Result<()> {
+    if api.supports(version) {
+        return Ok(());
+    }
+    let context = format!("{api} version {version} (known: {})", api.versions());
+    Err(Error::kafka(ErrorCode::UnsupportedVersion, context))
+}

@@ -1,0 +1,131 @@
+//! AlterConfigs: v0-v2.
+//! IncrementalAlterConfigs: v0-v1.
+//!
+//! Behaviour: settings of topics, of this broker, and of all brokers (a broker without a name). The
+//! first replaces all settings of a resource, the second changes single ones: SET, DELETE, and for
+//! lists APPEND and SUBTRACT. When the answer comes they are in force. validate_only checks alone.
+//! Errors: INVALID_CONFIG for a name or value that is not acceptable, or cannot change while the
+//! broker runs; UNKNOWN_TOPIC_OR_PARTITION; INVALID_REQUEST for a resource or setting that is named
+//! twice, an operation or a type of resource that does not exist here (groups, loggers, client metrics).
+
+use super::common;
+use crate::broker::dispatch::Call;
+use crate::config::{AlterOp, ConfigChange};
+use crate::error::{ErrorCode, Result};
+use crate::machine::controller::{
+    Command, ConfigAlteration, IncrementalAlteration, Refusal, Reply, config_resource,
+};
+use crate::protocol::Str;
+use crate::protocol::messages::alter_configs::{
+    AlterConfigsRequest, AlterConfigsResourceResponse, AlterConfigsResponse,
+};
+use crate::protocol::messages::incremental_alter_configs::{
+    self as incremental_messages, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
+};
+
+/// Kafka's requests carry no time-out; this one is its clients' default.
+const TIMEOUT_MS: i32 = 30_000;
+
+/// The refusals that were found before the controller was asked, in between its own.
+fn merge<T>(
+    prepared: &[Result<T, Refusal>],
+    results: Vec<Result<(), Refusal>>,
+) -> Vec<Result<(), Refusal>> {
+    let mut results = results.into_iter();
+    let missing = || Err(Refusal::new(ErrorCode::UnknownServerError, "there is no answer"));
+    prepared
+        .iter()
+        .map(|one| match one {
+            Ok(_) => results.next().unwrap_or_else(missing),
+            Err(refusal) => Err(refusal.clone()),
+        })
+        .collect()
+}
+
+async fn submit(call: &Call<'_>, command: Command) -> Result<Vec<Result<(), Refusal>>> {
+    match call.state.submit(command, TIMEOUT_MS).await? {
+        Reply::PerResource(results) => Ok(results),
+        _ => Err(common::wrong_reply("AlterConfigs")),
+    }
+}
+
+pub(in crate::broker) async fn legacy(
+    call: &Call<'_>,
+    request: &AlterConfigsRequest,
+) -> Result<AlterConfigsResponse> {
+    let prepared: Vec<Result<ConfigAlteration, Refusal>> = request
+        .resources
+        .iter()
+        .map(|resource| {
+            let settings = resource.configs.iter().map(|config| {
+                (String::from(&config.name), config.value.as_ref().map(String::from))
+            });
+            Ok(ConfigAlteration {
+                resource: config_resource(resource.resource_type, &resource.resource_name)?,
+                settings: settings.collect(),
+            })
+        })
+        .collect();
+    let resources = prepared.iter().filter_map(|one| one.as_ref().ok()).cloned().collect();
+    let command = Command::AlterConfigs { resources, validate_only: request.validate_only };
+    let results = merge(&prepared, submit(call, command).await?);
+    let responses = request
+        .resources
+        .iter()
+        .zip(results)
+        .map(|(resource, result)| {
+            let (error_code, error_message) = common::refusal(result);
+            AlterConfigsResourceResponse {
+                error_code,
+                error_message,
+                resource_type: resource.resource_type,
+                resource_name: resource.resource_name.clone(),
+            }
+        })
+        .collect();
+    Ok(AlterConfigsResponse { responses, ..AlterConfigsResponse::default() })
+}
+
+fn change(config: &incremental_messages::AlterableConfig) -> Result<ConfigChange, Refusal> {
+    let op = AlterOp::from_i8(config.config_operation).ok_or_else(|| {
+        let text = format!("operation {} of {} is not known", config.config_operation, config.name);
+        Refusal::new(ErrorCode::InvalidRequest, text)
+    })?;
+    let value = config.value.as_ref().map(String::from);
+    if op != AlterOp::Delete && value.is_none() {
+        let text = format!("{} has no value", config.name);
+        return Err(Refusal::new(ErrorCode::InvalidConfig, text));
+    }
+    Ok(ConfigChange { name: String::from(&config.name), op, value })
+}
+
+pub(in crate::broker) async fn incremental(
+    call: &Call<'_>,
+    request: &IncrementalAlterConfigsRequest,
+) -> Result<IncrementalAlterConfigsResponse> {
+    let prepared: Vec<Result<IncrementalAlteration, Refusal>> = request
+        .resources
+        .iter()
+        .map(|resource| {
+            Ok(IncrementalAlteration {
+                resource: config_resource(resource.resource_type, &resource.resource_name)?,
+                changes: resource.configs.iter().map(change).collect::<Result<_, _>>()?,
+            })
+        })
+        .collect();
+    let resources = prepared.iter().filter_map(|one| one.as_ref().ok()).cloned().collect();
+    let command =
+        Command::IncrementalAlterConfigs { resources, validate_only: request.validate_only };
+    let results = merge(&prepared, submit(call, command).await?);
+    let response = |(resource, result): (&incremental_messages::AlterConfigsResource, _)| {
+        let (error_code, error_message): (i16, Option<Str>) = common::refusal(result);
+        incremental_messages::AlterConfigsResourceResponse {
+            error_code,
+            error_message,
+            resource_type: resource.resource_type,
+            resource_name: resource.resource_name.clone(),
+        }
+    };
+    let responses = request.resources.iter().zip(results).map(response).collect();
+    Ok(IncrementalAlterConfigsResponse { responses, ..Default::default() })
+}

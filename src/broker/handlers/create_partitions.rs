@@ -1,0 +1,53 @@
+//! CreatePartitions: v0-v3.
+//!
+//! Behaviour: adds partitions to topics, each topic on its own; when the answer comes they are in
+//! Metadata and can be written to. validate_only checks alone.
+//! Versions: v2 flexible; v3 quota violations (there are no quotas).
+//! Errors: UNKNOWN_TOPIC_OR_PARTITION, INVALID_PARTITIONS, INVALID_REPLICA_ASSIGNMENT;
+//! INVALID_REQUEST for a topic that is named twice; REQUEST_TIMED_OUT.
+
+use std::collections::BTreeSet;
+
+use super::common;
+use crate::broker::dispatch::Call;
+use crate::error::Result;
+use crate::machine::controller::{Command, NewPartitions, Reply};
+use crate::protocol::messages::create_partitions::{
+    CreatePartitionsAssignment, CreatePartitionsRequest, CreatePartitionsResponse,
+    CreatePartitionsTopic, CreatePartitionsTopicResult,
+};
+use crate::types::NodeId;
+
+pub(in crate::broker) async fn handle(
+    call: &Call<'_>,
+    request: &CreatePartitionsRequest,
+) -> Result<CreatePartitionsResponse> {
+    let topics = request.topics.iter().map(new_partitions).collect();
+    let command = Command::CreatePartitions { topics, validate_only: request.validate_only };
+    let Reply::PerTopic(results) = call.state.submit(command, request.timeout_ms).await? else {
+        return Err(common::wrong_reply("CreatePartitions"));
+    };
+    let mut named = BTreeSet::new();
+    let results = request
+        .topics
+        .iter()
+        .zip(results)
+        .filter(|(topic, _)| named.insert(topic.name.as_str()))
+        .map(|(topic, result)| {
+            let (error_code, error_message) = common::refusal(result);
+            CreatePartitionsTopicResult { name: topic.name.clone(), error_code, error_message }
+        })
+        .collect();
+    Ok(CreatePartitionsResponse { results, ..CreatePartitionsResponse::default() })
+}
+
+fn new_partitions(topic: &CreatePartitionsTopic) -> NewPartitions {
+    let nodes = |assignment: &CreatePartitionsAssignment| {
+        assignment.broker_ids.iter().copied().map(NodeId).collect()
+    };
+    NewPartitions {
+        name: (&topic.name).into(),
+        count: topic.count,
+        assignments: topic.assignments.as_ref().map(|all| all.iter().map(nodes).collect()),
+    }
+}

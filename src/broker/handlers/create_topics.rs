@@ -1,0 +1,125 @@
+//! CreateTopics: v2-v7.
+//!
+//! Behaviour: each topic on its own; when the answer comes the new topics are in Metadata and can be
+//! written to. -1 partitions or replicas are the broker's default. validate_only checks alone.
+//! Versions: v4 defaults by -1; v5 the outcome: partitions, replicas and every setting; v6 quota
+//! violations (there are no quotas); v7 topic ids.
+//! Errors: TOPIC_ALREADY_EXISTS, INVALID_TOPIC_EXCEPTION, INVALID_PARTITIONS,
+//! INVALID_REPLICATION_FACTOR, INVALID_REPLICA_ASSIGNMENT, INVALID_CONFIG; INVALID_REQUEST for a topic
+//! that is named twice; REQUEST_TIMED_OUT.
+
+use std::collections::BTreeSet;
+
+use super::common;
+use crate::broker::dispatch::Call;
+use crate::config::{ConfigEntry, describe_topic};
+use crate::error::Result;
+use crate::machine::controller::{Command, CreatedTopic, NewTopic, Refusal, Reply};
+use crate::protocol::Str;
+use crate::protocol::messages::create_topics::{
+    CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, CreateTopicsRequest,
+    CreateTopicsResponse,
+};
+use crate::types::NodeId;
+
+/// How long an automatic creation may take before the client is told to ask again.
+const AUTOMATIC_TIMEOUT_MS: i32 = 5000;
+
+pub(in crate::broker) async fn handle(
+    call: &Call<'_>,
+    request: &CreateTopicsRequest,
+) -> Result<CreateTopicsResponse> {
+    let topics = request.topics.iter().map(new_topic).collect();
+    let command = Command::CreateTopics { topics, validate_only: request.validate_only };
+    let reply = call.state.submit(command, request.timeout_ms).await?;
+    let Reply::CreatedTopics(results) = reply else {
+        return Err(common::wrong_reply("CreateTopics"));
+    };
+    let mut named = BTreeSet::new();
+    let topics = request
+        .topics
+        .iter()
+        .zip(results)
+        .filter(|(topic, _)| named.insert(topic.name.as_str()))
+        .map(|(topic, result)| outcome(call, &topic.name, result))
+        .collect();
+    Ok(CreateTopicsResponse { topics, ..CreateTopicsResponse::default() })
+}
+
+fn new_topic(topic: &CreatableTopic) -> NewTopic {
+    let nodes = |ids: &[i32]| ids.iter().copied().map(NodeId).collect();
+    NewTopic {
+        name: (&topic.name).into(),
+        partitions: topic.num_partitions,
+        replication_factor: topic.replication_factor,
+        assignments: topic
+            .assignments
+            .iter()
+            .map(|assignment| (assignment.partition_index, nodes(&assignment.broker_ids)))
+            .collect(),
+        configs: topic
+            .configs
+            .iter()
+            .map(|config| (String::from(&config.name), config.value.as_ref().map(String::from)))
+            .collect(),
+    }
+}
+
+fn outcome(
+    call: &Call<'_>,
+    name: &Str,
+    result: Result<CreatedTopic, Refusal>,
+) -> CreatableTopicResult {
+    let name = name.clone();
+    let created = match result {
+        Ok(created) => created,
+        Err(refusal) => {
+            return CreatableTopicResult {
+                name,
+                error_code: refusal.code.to_i16(),
+                error_message: Some(refusal.message.into()),
+                ..CreatableTopicResult::default()
+            };
+        }
+    };
+    let setting = |entry: ConfigEntry| CreatableTopicConfigs {
+        name: Str::from_static(entry.name),
+        value: entry.value.map(Str::from),
+        read_only: entry.read_only,
+        config_source: entry.source.to_i8(),
+        is_sensitive: entry.sensitive,
+    };
+    let config = call.state.config();
+    let configs = describe_topic(&created.configs, &config).into_iter().map(setting).collect();
+    CreatableTopicResult {
+        name,
+        topic_id: created.id,
+        num_partitions: created.partitions,
+        replication_factor: created.replication_factor,
+        configs: Some(configs),
+        ..CreatableTopicResult::default()
+    }
+}
+
+/// Creates topics with default settings because somebody asked for them by name. What cannot be
+/// created is not there afterwards; the client is told so.
+pub(super) async fn create_automatically(call: &Call<'_>, names: &[String]) {
+    let topics = names.iter().map(|name| NewTopic::new(name.as_str(), -1, -1)).collect();
+    let command = Command::CreateTopics { topics, validate_only: false };
+    match call.state.submit(command, AUTOMATIC_TIMEOUT_MS).await {
+        Ok(Reply::CreatedTopics(results)) => {
+            for (name, result) in names.iter().zip(results) {
+                match result {
+                    Ok(_) => tracing::info!(topic = name, "created on first use"),
+                    Err(refusal) => {
+                        tracing::debug!(topic = name, reason = refusal.message, "not created");
+                    }
+                }
+            }
+        }
+        Ok(_) => tracing::error!("the controller answered something else than was asked"),
+        Err(error) => {
+            tracing::warn!(error = %error.chain(), "could not create topics on first use");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! DeleteRecords: v0-v2.
+//!
+//! Behaviour: moves the log start offset forward, to the offset given or, with -1, to the high
+//! watermark; the answer carries the new log start offset. One that is at or before the current start
+//! changes nothing. The new start is remembered before the answer.
+//! Versions: v2 flexible.
+//! Errors: OFFSET_OUT_OF_RANGE beyond the high watermark or below -1; UNKNOWN_TOPIC_OR_PARTITION,
+//! NOT_LEADER_OR_FOLLOWER; POLICY_VIOLATION where the cleanup policy has no delete;
+//! KAFKA_STORAGE_ERROR.
+
+use std::sync::Arc;
+
+use super::common;
+use crate::broker::dispatch::Call;
+use crate::error::{Error, ErrorCode, Result};
+use crate::machine::metadata::MetadataImage;
+use crate::protocol::messages::delete_records::{
+    DeleteRecordsPartition, DeleteRecordsPartitionResult, DeleteRecordsRequest,
+    DeleteRecordsResponse, DeleteRecordsTopicResult,
+};
+use crate::types::Offset;
+
+pub(in crate::broker) async fn handle(
+    call: &Call<'_>,
+    request: &DeleteRecordsRequest,
+) -> DeleteRecordsResponse {
+    let image = call.state.image();
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in &request.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for wanted in &topic.partitions {
+            let (low_watermark, error_code) = match delete(call, &image, &topic.name, wanted).await
+            {
+                Ok(start) => (start.0, 0),
+                Err(error) => {
+                    tracing::debug!(error = %error.chain(), "could not delete records");
+                    (-1, error.code().to_i16())
+                }
+            };
+            let partition_index = wanted.partition_index;
+            partitions.push(DeleteRecordsPartitionResult {
+                partition_index,
+                low_watermark,
+                error_code,
+            });
+        }
+        topics.push(DeleteRecordsTopicResult { name: topic.name.clone(), partitions });
+    }
+    DeleteRecordsResponse { topics, ..DeleteRecordsResponse::default() }
+}
+
+async fn delete(
+    call: &Call<'_>,
+    image: &MetadataImage,
+    topic: &str,
+    wanted: &DeleteRecordsPartition,
+) -> Result<Offset> {
+    let known = common::find_topic(image, topic)?;
+    let partition = call.state.partitions().leader(known, wanted.partition_index)?;
+    let start = partition.delete_records(call.state.log_threads(), Offset(wanted.offset)).await?;
+    let storage = Arc::clone(call.state.partitions().storage());
+    let remembered = tokio::task::spawn_blocking(move || storage.checkpoint([&partition])).await;
+    remembered
+        .map_err(|error| Error::kafka(ErrorCode::UnknownServerError, error.to_string()))??;
+    Ok(start)
+}

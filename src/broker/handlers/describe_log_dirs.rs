@@ -1,0 +1,61 @@
+//! DescribeLogDirs: v1-v5.
+//!
+//! Behaviour: the one log directory, the free space of its file system (its size is not known: -1), and the size of each
+//! partition asked for (null for all). The lag of a current replica is how far its log end is behind
+//! the high watermark, so 0 here.
+//! Versions: v2 flexible; v3 an error of the whole; v4 sizes (KIP-827); v5 cordoned directories
+//! (KIP-1066; never).
+//! Errors: KAFKA_STORAGE_ERROR for the directory when it is offline.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::broker::dispatch::Call;
+use crate::error::ErrorCode;
+use crate::protocol::Str;
+use crate::protocol::messages::describe_log_dirs::{
+    DescribableLogDirTopic, DescribeLogDirsPartition, DescribeLogDirsRequest,
+    DescribeLogDirsResponse, DescribeLogDirsResult, DescribeLogDirsTopic,
+};
+
+pub(in crate::broker) fn handle<'a>(
+    call: &Call<'_>,
+    request: &'a DescribeLogDirsRequest,
+) -> DescribeLogDirsResponse {
+    let storage = call.state.partitions().storage();
+    let mut result = DescribeLogDirsResult {
+        log_dir: storage.path().display().to_string().into(),
+        ..DescribeLogDirsResult::default()
+    };
+    if storage.health().is_offline() {
+        result.error_code = ErrorCode::KafkaStorageError.to_i16();
+        return DescribeLogDirsResponse { results: vec![result], ..Default::default() };
+    }
+    let asked: Option<BTreeSet<(&str, i32)>> = request.topics.as_ref().map(|topics| {
+        let of = |topic: &'a DescribableLogDirTopic| {
+            topic.partitions.iter().map(|&index| (topic.topic.as_str(), index))
+        };
+        topics.iter().flat_map(of).collect()
+    });
+    let mut topics: BTreeMap<String, Vec<DescribeLogDirsPartition>> = BTreeMap::new();
+    for partition in call.state.partitions().all() {
+        let name = partition.name();
+        if asked.as_ref().is_some_and(|asked| !asked.contains(&(&*name.topic, name.partition))) {
+            continue;
+        }
+        topics.entry(name.topic.to_string()).or_default().push(DescribeLogDirsPartition {
+            partition_index: name.partition,
+            partition_size: partition.size_bytes(),
+            offset_lag: 0,
+            is_future_key: false,
+        });
+    }
+    result.topics = topics
+        .into_iter()
+        .map(|(name, mut partitions)| {
+            partitions.sort_by_key(|partition| partition.partition_index);
+            DescribeLogDirsTopic { name: Str::from(name), partitions }
+        })
+        .collect();
+    result.usable_bytes = storage.usable_bytes();
+    DescribeLogDirsResponse { results: vec![result], ..Default::default() }
+}

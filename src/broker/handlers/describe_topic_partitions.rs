@@ -1,0 +1,124 @@
+//! DescribeTopicPartitions: v0.
+//!
+//! Behaviour: topics in the order of their names, all of them when none is named, up to a number of
+//! partitions; then a cursor says where to go on (KIP-966). A cursor leaves out the topics before it.
+//! Errors: UNKNOWN_TOPIC_OR_PARTITION or INVALID_TOPIC_EXCEPTION per named topic; INVALID_REQUEST for
+//! a cursor of a topic that is not among the named ones, or with a negative partition.
+
+use std::collections::BTreeSet;
+
+use super::common::{self, TOPIC_OPERATIONS};
+use crate::broker::dispatch::Call;
+use crate::error::{Error, ErrorCode, Result};
+use crate::machine::metadata::{MetadataImage, PartitionImage, TopicImage};
+use crate::protocol::Str;
+use crate::protocol::messages::describe_topic_partitions::{
+    Cursor, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse,
+    DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
+};
+
+pub(in crate::broker) fn handle(
+    call: &Call<'_>,
+    request: &DescribeTopicPartitionsRequest,
+) -> Result<DescribeTopicPartitionsResponse> {
+    let image = call.state.image();
+    let (first, first_partition) = match &request.cursor {
+        Some(cursor) => (cursor.topic_name.as_str(), cursor.partition_index),
+        None => ("", 0),
+    };
+    let all = request.topics.is_empty();
+    let names: BTreeSet<&str> = if all {
+        image.topics().map(|topic| &*topic.name).filter(|&name| name >= first).collect()
+    } else {
+        request
+            .topics
+            .iter()
+            .map(|topic| topic.name.as_str())
+            .filter(|&name| name >= first)
+            .collect()
+    };
+    check_cursor(request.cursor.as_ref(), all || names.contains(first))?;
+    let limit = call.state.config().max_request_partition_size_limit;
+    let mut left = usize::try_from(request.response_partition_limit.min(limit).max(1)).unwrap_or(1);
+    let mut response = DescribeTopicPartitionsResponse::default();
+    for name in names {
+        if left == 0 {
+            response.next_cursor = Some(Cursor { topic_name: name.into(), partition_index: 0 });
+            break;
+        }
+        let Some(topic) = image.topic(name) else {
+            if !all {
+                response.topics.push(unknown(name));
+            }
+            continue;
+        };
+        let start = if name == first { first_partition } else { 0 };
+        let (described, next) = describe(&image, topic, start, left);
+        left = left.saturating_sub(described.partitions.len());
+        response.topics.push(described);
+        if let Some(partition_index) = next {
+            response.next_cursor = Some(Cursor { topic_name: name.into(), partition_index });
+            break;
+        }
+    }
+    Ok(response)
+}
+
+fn check_cursor(cursor: Option<&Cursor>, is_among_topics: bool) -> Result<()> {
+    let Some(cursor) = cursor else { return Ok(()) };
+    let wrong = |what: String| Err(Error::kafka(ErrorCode::InvalidRequest, what));
+    if !is_among_topics {
+        return wrong(format!(
+            "the topics asked for do not contain the cursor's, {}",
+            cursor.topic_name
+        ));
+    }
+    if cursor.partition_index < 0 {
+        return wrong(format!("the cursor's partition {} is not valid", cursor.partition_index));
+    }
+    Ok(())
+}
+
+fn unknown(name: &str) -> DescribeTopicPartitionsResponseTopic {
+    DescribeTopicPartitionsResponseTopic {
+        error_code: common::unknown_topic(name).to_i16(),
+        name: Some(name.into()),
+        is_internal: common::is_internal(name),
+        topic_authorized_operations: TOPIC_OPERATIONS,
+        ..DescribeTopicPartitionsResponseTopic::default()
+    }
+}
+
+/// At most `count` partitions from `start` on, and where to go on.
+fn describe(
+    image: &MetadataImage,
+    topic: &TopicImage,
+    start: i32,
+    count: usize,
+) -> (DescribeTopicPartitionsResponseTopic, Option<i32>) {
+    let mut rest = topic.indexed().skip(usize::try_from(start).unwrap_or(0));
+    let line = |(index, state): (i32, &PartitionImage)| {
+        let alive = common::is_alive(image, state.leader);
+        DescribeTopicPartitionsResponsePartition {
+            partition_index: index,
+            leader_id: if alive { state.leader.0 } else { -1 },
+            leader_epoch: state.leader_epoch.0,
+            replica_nodes: state.replicas.iter().map(|node| node.0).collect(),
+            isr_nodes: state.isr.iter().map(|node| node.0).collect(),
+            eligible_leader_replicas: Some(Vec::new()),
+            last_known_elr: Some(Vec::new()),
+            offline_replicas: common::offline(image, &state.replicas),
+            ..DescribeTopicPartitionsResponsePartition::default()
+        }
+    };
+    let partitions: Vec<_> = rest.by_ref().take(count).map(line).collect();
+    let described = DescribeTopicPartitionsResponseTopic {
+        name: Some(Str::from(&topic.name)),
+        topic_id: topic.id,
+        is_internal: common::is_internal(&topic.name),
+        partitions,
+        topic_authorized_operations: TOPIC_OPERATIONS,
+        ..DescribeTopicPartitionsResponseTopic::default()
+    };
+    (described, rest.next().map(|(index, _)| index))
+}

@@ -1,0 +1,361 @@
+//! The answer to a request that failed as a whole, in the form of its API.
+//!
+//! Most responses have no error of their own, only one for each thing asked for; then every thing has
+//! it, as with Kafka's clients' `getErrorResponse`.
+
+use crate::error::Error;
+use crate::protocol::messages::{
+    alter_configs, create_acls, create_partitions, create_topics, delete_acls, delete_records,
+    delete_topics, describe_configs, describe_producers, describe_topic_partitions,
+    find_coordinator, incremental_alter_configs, list_offsets, metadata, offset_for_leader_epoch,
+    produce,
+};
+use crate::protocol::messages::{
+    alter_configs::AlterConfigsResponse, api_versions::ApiVersionsResponse,
+    create_acls::CreateAclsResponse, create_partitions::CreatePartitionsResponse,
+    create_topics::CreateTopicsResponse, delete_acls::DeleteAclsResponse,
+    delete_records::DeleteRecordsResponse, delete_topics::DeleteTopicsResponse,
+    describe_acls::DescribeAclsResponse, describe_cluster::DescribeClusterResponse,
+    describe_configs::DescribeConfigsResponse, describe_log_dirs::DescribeLogDirsResponse,
+    describe_producers::DescribeProducersResponse, describe_quorum::DescribeQuorumResponse,
+    describe_topic_partitions::DescribeTopicPartitionsResponse, fetch::FetchResponse,
+    find_coordinator::FindCoordinatorResponse,
+    incremental_alter_configs::IncrementalAlterConfigsResponse,
+    init_producer_id::InitProducerIdResponse, list_config_resources::ListConfigResourcesResponse,
+    list_offsets::ListOffsetsResponse,
+    list_partition_reassignments::ListPartitionReassignmentsResponse, metadata::MetadataResponse,
+    offset_for_leader_epoch::OffsetForLeaderEpochResponse, produce::ProduceResponse,
+};
+use crate::protocol::{Request, Response, Str};
+
+/// The answer of `error` to `request`.
+pub(in crate::broker) fn response(request: &Request, version: i16, error: &Error) -> Response {
+    let failure = Failure { code: error.code().to_i16(), text: Str::from(error.chain()), version };
+    let message = Some(failure.text.clone());
+    let error_code = failure.code;
+    match request {
+        Request::ApiVersions(_) => ApiVersionsResponse { error_code, ..Default::default() }.into(),
+        Request::Fetch(_) => FetchResponse { error_code, ..Default::default() }.into(),
+        Request::InitProducerId(_) => {
+            InitProducerIdResponse { error_code, ..Default::default() }.into()
+        }
+        Request::ListConfigResources(_) => {
+            ListConfigResourcesResponse { error_code, ..Default::default() }.into()
+        }
+        Request::DescribeCluster(_) => {
+            DescribeClusterResponse { error_code, error_message: message, ..Default::default() }
+                .into()
+        }
+        Request::DescribeLogDirs(_) => {
+            DescribeLogDirsResponse { error_code, ..Default::default() }.into()
+        }
+        Request::ListPartitionReassignments(_) => ListPartitionReassignmentsResponse {
+            error_code,
+            error_message: message,
+            ..Default::default()
+        }
+        .into(),
+        Request::DescribeQuorum(_) => {
+            DescribeQuorumResponse { error_code, error_message: message, ..Default::default() }
+                .into()
+        }
+        Request::DescribeAcls(_) => {
+            DescribeAclsResponse { error_code, error_message: message, ..Default::default() }.into()
+        }
+        Request::Metadata(body) => failure.metadata(body).into(),
+        Request::FindCoordinator(body) => failure.find_coordinator(body).into(),
+        Request::Produce(body) => failure.produce(body).into(),
+        Request::ListOffsets(body) => failure.list_offsets(body).into(),
+        Request::OffsetForLeaderEpoch(body) => failure.offset_for_leader_epoch(body).into(),
+        Request::DeleteRecords(body) => failure.delete_records(body).into(),
+        Request::DescribeProducers(body) => failure.describe_producers(body).into(),
+        Request::DescribeTopicPartitions(body) => failure.describe_topic_partitions(body).into(),
+        Request::CreateTopics(body) => failure.create_topics(body).into(),
+        Request::DeleteTopics(body) => failure.delete_topics(body).into(),
+        Request::CreatePartitions(body) => failure.create_partitions(body).into(),
+        Request::DescribeConfigs(body) => failure.describe_configs(body).into(),
+        Request::AlterConfigs(body) => failure.alter_configs(body).into(),
+        Request::IncrementalAlterConfigs(body) => failure.incremental_alter_configs(body).into(),
+        Request::CreateAcls(body) => failure.create_acls(body).into(),
+        Request::DeleteAcls(body) => failure.delete_acls(body).into(),
+    }
+}
+
+struct Failure {
+    code: i16,
+    text: Str,
+    version: i16,
+}
+
+impl Failure {
+    fn metadata(&self, request: &metadata::MetadataRequest) -> MetadataResponse {
+        let topic = |topic: &metadata::MetadataRequestTopic| metadata::MetadataResponseTopic {
+            error_code: self.code,
+            // Before version 12 a topic has a name.
+            name: topic.name.clone().or_else(|| (self.version < 12).then_some(Str::EMPTY)),
+            topic_id: topic.topic_id,
+            ..Default::default()
+        };
+        MetadataResponse {
+            topics: request.topics.iter().flatten().map(topic).collect(),
+            error_code: self.code,
+            ..Default::default()
+        }
+    }
+
+    fn find_coordinator(
+        &self,
+        request: &find_coordinator::FindCoordinatorRequest,
+    ) -> FindCoordinatorResponse {
+        let coordinator = |key: &Str| find_coordinator::Coordinator {
+            key: key.clone(),
+            node_id: -1,
+            port: -1,
+            error_code: self.code,
+            error_message: Some(self.text.clone()),
+            ..Default::default()
+        };
+        if self.version >= 4 {
+            let coordinators = request.coordinator_keys.iter().map(coordinator).collect();
+            return FindCoordinatorResponse { coordinators, ..Default::default() };
+        }
+        FindCoordinatorResponse {
+            error_code: self.code,
+            error_message: Some(self.text.clone()),
+            node_id: -1,
+            port: -1,
+            ..Default::default()
+        }
+    }
+
+    fn produce(&self, request: &produce::ProduceRequest) -> ProduceResponse {
+        let partition = |data: &produce::PartitionProduceData| produce::PartitionProduceResponse {
+            index: data.index,
+            error_code: self.code,
+            base_offset: -1,
+            error_message: Some(self.text.clone()),
+            ..Default::default()
+        };
+        let topic = |topic: &produce::TopicProduceData| produce::TopicProduceResponse {
+            name: topic.name.clone(),
+            topic_id: topic.topic_id,
+            partition_responses: topic.partition_data.iter().map(partition).collect(),
+        };
+        ProduceResponse {
+            responses: request.topic_data.iter().map(topic).collect(),
+            ..Default::default()
+        }
+    }
+
+    fn list_offsets(&self, request: &list_offsets::ListOffsetsRequest) -> ListOffsetsResponse {
+        let partition = |partition: &list_offsets::ListOffsetsPartition| {
+            list_offsets::ListOffsetsPartitionResponse {
+                partition_index: partition.partition_index,
+                error_code: self.code,
+                ..Default::default()
+            }
+        };
+        let topic =
+            |topic: &list_offsets::ListOffsetsTopic| list_offsets::ListOffsetsTopicResponse {
+                name: topic.name.clone(),
+                partitions: topic.partitions.iter().map(partition).collect(),
+            };
+        ListOffsetsResponse {
+            topics: request.topics.iter().map(topic).collect(),
+            ..Default::default()
+        }
+    }
+
+    fn offset_for_leader_epoch(
+        &self,
+        request: &offset_for_leader_epoch::OffsetForLeaderEpochRequest,
+    ) -> OffsetForLeaderEpochResponse {
+        use offset_for_leader_epoch as m;
+        let partition = |partition: &m::OffsetForLeaderPartition| m::EpochEndOffset {
+            partition: partition.partition,
+            error_code: self.code,
+            ..Default::default()
+        };
+        let topic = |topic: &m::OffsetForLeaderTopic| m::OffsetForLeaderTopicResult {
+            topic: topic.topic.clone(),
+            partitions: topic.partitions.iter().map(partition).collect(),
+        };
+        OffsetForLeaderEpochResponse {
+            topics: request.topics.iter().map(topic).collect(),
+            ..Default::default()
+        }
+    }
+
+    fn delete_records(
+        &self,
+        request: &delete_records::DeleteRecordsRequest,
+    ) -> DeleteRecordsResponse {
+        use delete_records as m;
+        let partition = |partition: &m::DeleteRecordsPartition| m::DeleteRecordsPartitionResult {
+            partition_index: partition.partition_index,
+            low_watermark: -1,
+            error_code: self.code,
+        };
+        let topic = |topic: &m::DeleteRecordsTopic| m::DeleteRecordsTopicResult {
+            name: topic.name.clone(),
+            partitions: topic.partitions.iter().map(partition).collect(),
+        };
+        DeleteRecordsResponse {
+            topics: request.topics.iter().map(topic).collect(),
+            ..Default::default()
+        }
+    }
+
+    fn describe_producers(
+        &self,
+        request: &describe_producers::DescribeProducersRequest,
+    ) -> DescribeProducersResponse {
+        use describe_producers as m;
+        let partition = |&partition_index: &i32| m::PartitionResponse {
+            partition_index,
+            error_code: self.code,
+            error_message: Some(self.text.clone()),
+            ..Default::default()
+        };
+        let topic = |topic: &m::TopicRequest| m::TopicResponse {
+            name: topic.name.clone(),
+            partitions: topic.partition_indexes.iter().map(partition).collect(),
+        };
+        DescribeProducersResponse {
+            topics: request.topics.iter().map(topic).collect(),
+            ..Default::default()
+        }
+    }
+
+    fn describe_topic_partitions(
+        &self,
+        request: &describe_topic_partitions::DescribeTopicPartitionsRequest,
+    ) -> DescribeTopicPartitionsResponse {
+        use describe_topic_partitions as m;
+        let topic = |topic: &m::TopicRequest| m::DescribeTopicPartitionsResponseTopic {
+            error_code: self.code,
+            name: Some(topic.name.clone()),
+            ..Default::default()
+        };
+        DescribeTopicPartitionsResponse {
+            topics: request.topics.iter().map(topic).collect(),
+            ..Default::default()
+        }
+    }
+
+    fn create_topics(&self, request: &create_topics::CreateTopicsRequest) -> CreateTopicsResponse {
+        let topic = |topic: &create_topics::CreatableTopic| create_topics::CreatableTopicResult {
+            name: topic.name.clone(),
+            error_code: self.code,
+            error_message: Some(self.text.clone()),
+            ..Default::default()
+        };
+        CreateTopicsResponse {
+            topics: request.topics.iter().map(topic).collect(),
+            ..Default::default()
+        }
+    }
+
+    fn delete_topics(&self, request: &delete_topics::DeleteTopicsRequest) -> DeleteTopicsResponse {
+        let result = |name: Option<Str>, topic_id| delete_topics::DeletableTopicResult {
+            name,
+            topic_id,
+            error_code: self.code,
+            error_message: Some(self.text.clone()),
+        };
+        let named = request
+            .topic_names
+            .iter()
+            .map(|name| result(Some(name.clone()), crate::types::Uuid::ZERO));
+        let states = request.topics.iter().map(|topic| result(topic.name.clone(), topic.topic_id));
+        DeleteTopicsResponse { responses: named.chain(states).collect(), ..Default::default() }
+    }
+
+    fn create_partitions(
+        &self,
+        request: &create_partitions::CreatePartitionsRequest,
+    ) -> CreatePartitionsResponse {
+        use create_partitions as m;
+        let topic = |topic: &m::CreatePartitionsTopic| m::CreatePartitionsTopicResult {
+            name: topic.name.clone(),
+            error_code: self.code,
+            error_message: Some(self.text.clone()),
+        };
+        CreatePartitionsResponse {
+            results: request.topics.iter().map(topic).collect(),
+            ..Default::default()
+        }
+    }
+
+    fn describe_configs(
+        &self,
+        request: &describe_configs::DescribeConfigsRequest,
+    ) -> DescribeConfigsResponse {
+        use describe_configs as m;
+        let resource = |resource: &m::DescribeConfigsResource| m::DescribeConfigsResult {
+            error_code: self.code,
+            error_message: Some(self.text.clone()),
+            resource_type: resource.resource_type,
+            resource_name: resource.resource_name.clone(),
+            ..Default::default()
+        };
+        DescribeConfigsResponse {
+            results: request.resources.iter().map(resource).collect(),
+            ..Default::default()
+        }
+    }
+
+    fn alter_configs(&self, request: &alter_configs::AlterConfigsRequest) -> AlterConfigsResponse {
+        use alter_configs as m;
+        let resource = |resource: &m::AlterConfigsResource| m::AlterConfigsResourceResponse {
+            error_code: self.code,
+            error_message: Some(self.text.clone()),
+            resource_type: resource.resource_type,
+            resource_name: resource.resource_name.clone(),
+        };
+        AlterConfigsResponse {
+            responses: request.resources.iter().map(resource).collect(),
+            ..Default::default()
+        }
+    }
+
+    fn incremental_alter_configs(
+        &self,
+        request: &incremental_alter_configs::IncrementalAlterConfigsRequest,
+    ) -> IncrementalAlterConfigsResponse {
+        use incremental_alter_configs as m;
+        let resource = |resource: &m::AlterConfigsResource| m::AlterConfigsResourceResponse {
+            error_code: self.code,
+            error_message: Some(self.text.clone()),
+            resource_type: resource.resource_type,
+            resource_name: resource.resource_name.clone(),
+        };
+        IncrementalAlterConfigsResponse {
+            responses: request.resources.iter().map(resource).collect(),
+            ..Default::default()
+        }
+    }
+
+    fn create_acls(&self, request: &create_acls::CreateAclsRequest) -> CreateAclsResponse {
+        let result = |_: &create_acls::AclCreation| create_acls::AclCreationResult {
+            error_code: self.code,
+            error_message: Some(self.text.clone()),
+        };
+        CreateAclsResponse {
+            results: request.creations.iter().map(result).collect(),
+            ..Default::default()
+        }
+    }
+
+    fn delete_acls(&self, request: &delete_acls::DeleteAclsRequest) -> DeleteAclsResponse {
+        let result = |_: &delete_acls::DeleteAclsFilter| delete_acls::DeleteAclsFilterResult {
+            error_code: self.code,
+            error_message: Some(self.text.clone()),
+            ..Default::default()
+        };
+        DeleteAclsResponse {
+            filter_results: request.filters.iter().map(result).collect(),
+            ..Default::default()
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! Fetch: v4-v18.
+//!
+//! Behaviour: whole batches, the first of them the one that holds the asked offset; at least one batch
+//! even above every limit (KIP-74); records as they lie in the log, not copied. Waits until `min_bytes`
+//! are there or `max_wait_ms` are over; a move of the high watermark wakes it. Without a session every
+//! partition of the request is in the response, in a session those with something to say (KIP-227).
+//! read_uncommitted reads to the high watermark, read_committed to the last stable offset, with the
+//! aborted transactions of the range, by first offset.
+//! Versions: v4 isolation; v5 log start offset; v7 sessions; v9 leader epochs (KIP-320); v11 rack (no
+//! preferred replica: there is one); v12 last fetched epoch and divergence (KIP-595); v13 topic ids;
+//! v15 replica state; v16 leader endpoints (KIP-951); v17 directory id and v18 high watermark of
+//! followers.
+//! Errors: OFFSET_OUT_OF_RANGE; NOT_LEADER_OR_FOLLOWER, also for a follower that is no replica;
+//! FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH; UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID;
+//! FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH, FETCH_SESSION_TOPIC_ID_ERROR;
+//! UNSUPPORTED_COMPRESSION_TYPE for a zstd topic before v10; KAFKA_STORAGE_ERROR
+//! (NOT_LEADER_OR_FOLLOWER up to v5, which does not know it).
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::common;
+use crate::broker::dispatch::Call;
+use crate::broker::parking::PartitionKey;
+use crate::broker::partition::{FetchRead, Partition};
+use crate::error::{Error, ErrorCode, Result};
+use crate::machine::fetch_session::{
+    FetchContext, FetchInterest, FetchKey, FetchOutcome, FetchTopicKey, SessionRequest,
+};
+use crate::protocol::messages::fetch::{
+    AbortedTransaction, EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse,
+    LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+};
+use crate::protocol::{Records, Str};
+use crate::types::{LeaderEpoch, Offset, Uuid};
+
+/// `replica_id` of a consumer, and of a tool that reads as one.
+const CONSUMER: i32 = -1;
+const DEBUGGER: i32 = -2;
+
+const READ_COMMITTED: i8 = 1;
+
+/// The limits of one request.
+#[derive(Clone, Copy)]
+struct Limits {
+    min_bytes: usize,
+    max_bytes: usize,
+    read_committed: bool,
+    from_follower: bool,
+    version: i16,
+}
+
+/// A partition of the fetch, found or not.
+struct Target {
+    interest: FetchInterest,
+    partition: Result<Arc<Partition>>,
+}
+
+pub(in crate::broker) async fn handle(
+    call: &Call<'_>,
+    request: &FetchRequest,
+) -> Result<FetchResponse> {
+    let version = call.context.api_version;
+    let now = call.state.env().clock.now();
+    let sessions = call.state.fetch_sessions();
+    let opened = {
+        let mut sessions = sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.open(now, session_request(request, version))
+    };
+    let context = match opened {
+        Ok(context) => context,
+        Err(code) => {
+            let error_code = code.to_i16();
+            return Ok(FetchResponse { error_code, ..FetchResponse::default() });
+        }
+    };
+    let limits = limits(call, request, version);
+    let targets: Arc<[Target]> = find_targets(call, &context).into();
+    let max_wait = Duration::from_millis(request.max_wait_ms.max(0).unsigned_abs().into());
+    let reads = read_or_wait(call, &targets, limits, max_wait).await;
+    let partitions: Vec<PartitionData> = context
+        .interests
+        .iter()
+        .zip(&*targets)
+        .zip(reads)
+        .map(|(((key, _), target), read)| partition_data(key, target, read, limits))
+        .collect();
+    let outcomes: Vec<FetchOutcome> = partitions.iter().map(outcome).collect();
+    let now = call.state.env().clock.now();
+    let session = {
+        let mut sessions = sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.close(now, &context, &outcomes)
+    };
+    let mut response = FetchResponse {
+        error_code: session.error.to_i16(),
+        session_id: session.session_id,
+        ..FetchResponse::default()
+    };
+    if session.error.is_ok() {
+        let kept = partitions.into_iter().zip(session.included);
+        let kept = context.interests.into_iter().zip(kept).filter(|(_, (_, included))| *included);
+        fill(&mut response, kept.map(|((key, _), (data, _))| (key, data)));
+        if version >= 16 {
+            name_leaders(call, &mut response);
+        }
+    }
+    Ok(response)
+}
+
+fn session_request(request: &FetchRequest, version: i16) -> SessionRequest {
+    let topic_key = |name: &Str, id: Uuid| {
+        if version >= 13 { FetchTopicKey::Id(id) } else { FetchTopicKey::Name(name.into()) }
+    };
+    let mut interests = Vec::new();
+    for topic in &request.topics {
+        let key = topic_key(&topic.topic, topic.topic_id);
+        for partition in &topic.partitions {
+            let interest = FetchInterest {
+                fetch_offset: Offset(partition.fetch_offset),
+                max_bytes: partition.partition_max_bytes,
+                current_leader_epoch: LeaderEpoch(partition.current_leader_epoch),
+                last_fetched_epoch: LeaderEpoch(partition.last_fetched_epoch),
+            };
+            let key = FetchKey { topic: key.clone(), partition: partition.partition };
+            interests.push((key, interest));
+        }
+    }
+    let mut forgotten = Vec::new();
+    for topic in &request.forgotten_topics_data {
+        let key = topic_key(&topic.topic, topic.topic_id);
+        let keys = topic.partitions.iter();
+        forgotten.extend(keys.map(|&partition| FetchKey { topic: key.clone(), partition }));
+    }
+    // Before version 7 there are no sessions; the fields then have their defaults, which say so.
+    SessionRequest {
+        session_id: request.session_id,
+        epoch: request.session_epoch,
+        uses_topic_ids: version >= 13,
+        privileged: replica_id(request, version) >= 0,
+        interests,
+        forgotten,
+    }
+}
+
+fn replica_id(request: &FetchRequest, version: i16) -> i32 {
+    if version >= 15 { request.replica_state.replica_id } else { request.replica_id }
+}
+
+fn limits(call: &Call<'_>, request: &FetchRequest, version: i16) -> Limits {
+    let fetch_max_bytes = call.state.config().fetch_max_bytes;
+    let max_bytes = usize::try_from(request.max_bytes.min(fetch_max_bytes).max(0)).unwrap_or(0);
+    let min_bytes = usize::try_from(request.min_bytes.max(0)).unwrap_or(0).min(max_bytes);
+    let replica = replica_id(request, version);
+    Limits {
+        min_bytes,
+        max_bytes,
+        read_committed: request.isolation_level == READ_COMMITTED,
+        from_follower: replica != CONSUMER && replica != DEBUGGER,
+        version,
+    }
+}
+
+fn find_targets(call: &Call<'_>, context: &FetchContext) -> Vec<Target> {
+    let image = call.state.image();
+    let find = |key: &FetchKey| {
+        let topic = match &key.topic {
+            FetchTopicKey::Id(id) => image.topic_by_id(*id).ok_or_else(|| {
+                Error::kafka(ErrorCode::UnknownTopicId, format!("topic id {id} is not known"))
+            })?,
+            FetchTopicKey::Name(name) => image.topic(name).ok_or_else(|| {
+                let context = format!("topic {name:?} does not exist");
+                Error::kafka(ErrorCode::UnknownTopicOrPartition, context)
+            })?,
+        };
+        call.state.partitions().leader(topic, key.partition)
+    };
+    context
+        .interests
+        .iter()
+        .map(|(key, interest)| Target { interest: *interest, partition: find(key) })
+        .collect()
+}
+
+/// Reads, and when that is too little waits for a partition to move and reads again.
+async fn read_or_wait(
+    call: &Call<'_>,
+    targets: &Arc<[Target]>,
+    limits: Limits,
+    max_wait: Duration,
+) -> Vec<Result<FetchRead>> {
+    let first = read_warm(targets, limits).await;
+    if max_wait.is_zero() || targets.is_empty() || is_enough(&first, limits) {
+        return first;
+    }
+    let keys: Vec<PartitionKey> = targets
+        .iter()
+        .filter_map(|target| target.partition.as_ref().ok().map(|partition| partition.key()))
+        .collect();
+    let deadline = Instant::now() + max_wait;
+    let Some(parked) = call.state.parking().park(keys) else { return first };
+    drop(first);
+    loop {
+        // Parked first, read afterwards: what moves in between wakes the wait below.
+        let reads = read_warm(targets, limits).await;
+        if is_enough(&reads, limits) {
+            return reads;
+        }
+        let ended = tokio::select! {
+            biased;
+            () = parked.moved() => false,
+            () = call.gone.cancelled() => true,
+            () = tokio::time::sleep_until(deadline) => true,
+        };
+        if ended {
+            return reads;
+        }
+    }
+}
+
+fn is_enough(reads: &[Result<FetchRead>], limits: Limits) -> bool {
+    let mut bytes = 0;
+    for read in reads {
+        match read {
+            Ok(read) if read.diverging.is_none() => bytes += read.records.len(),
+            _ => return true,
+        }
+    }
+    bytes >= limits.min_bytes
+}
+
+/// Reads on a blocking thread when the disk would have to be waited for.
+async fn read_warm(targets: &Arc<[Target]>, limits: Limits) -> Vec<Result<FetchRead>> {
+    let is_cold = |target: &Target| match &target.partition {
+        Ok(partition) => partition.is_cold(&target.interest, limits.max_bytes),
+        Err(_) => false,
+    };
+    if targets.iter().any(is_cold) {
+        let cold = Arc::clone(targets);
+        if let Ok(reads) = tokio::task::spawn_blocking(move || read_all(&cold, limits)).await {
+            return reads;
+        }
+    }
+    read_all(targets, limits)
+}
+
+fn read_all(targets: &[Target], limits: Limits) -> Vec<Result<FetchRead>> {
+    let mut left = limits.max_bytes;
+    let mut at_least_one = true;
+    let mut reads = Vec::with_capacity(targets.len());
+    for target in targets {
+        let read = read_one(target, limits, left, at_least_one);
+        if let Ok(read) = &read {
+            let size = read.records.len();
+            at_least_one &= size == 0;
+            left = left.saturating_sub(size);
+        }
+        reads.push(read);
+    }
+    reads
+}
+
+fn read_one(target: &Target, limits: Limits, left: usize, at_least_one: bool) -> Result<FetchRead> {
+    let partition = match &target.partition {
+        Ok(partition) => partition,
+        Err(error) => return Err(Error::kafka(error.code(), error.to_string())),
+    };
+    if limits.from_follower {
+        let context = format!("the follower is not a replica of {}", partition.name());
+        return Err(Error::kafka(ErrorCode::NotLeaderOrFollower, context));
+    }
+    if limits.version < 10 && partition.compresses_with_zstd() {
+        let context = format!("{} is compressed with zstd", partition.name());
+        return Err(Error::kafka(ErrorCode::UnsupportedCompressionType, context));
+    }
+    let asked = usize::try_from(target.interest.max_bytes.max(0)).unwrap_or(0);
+    let wanted = (asked.min(left), at_least_one);
+    partition.fetch(&target.interest, wanted, limits.read_committed)
+}
+
+fn partition_data(
+    key: &FetchKey,
+    target: &Target,
+    read: Result<FetchRead>,
+    limits: Limits,
+) -> PartitionData {
+    let partition_index = key.partition;
+    let read = match read {
+        Ok(read) => read,
+        Err(error) => {
+            tracing::debug!(
+                partition = partition_index,
+                offset = %target.interest.fetch_offset,
+                error = %error.chain(),
+                "fetch failed"
+            );
+            let code = match error.code() {
+                ErrorCode::KafkaStorageError if limits.version <= 5 => {
+                    ErrorCode::NotLeaderOrFollower
+                }
+                code => code,
+            };
+            return PartitionData {
+                partition_index,
+                error_code: code.to_i16(),
+                high_watermark: -1,
+                records: Some(Records::new()),
+                ..PartitionData::default()
+            };
+        }
+    };
+    let aborted = |(producer_id, first_offset): &(crate::types::ProducerId, Offset)| {
+        AbortedTransaction { producer_id: producer_id.0, first_offset: first_offset.0 }
+    };
+    PartitionData {
+        partition_index,
+        high_watermark: read.high_watermark.0,
+        last_stable_offset: read.last_stable_offset.0,
+        log_start_offset: read.log_start_offset.0,
+        diverging_epoch: read.diverging.map_or_else(EpochEndOffset::default, |(epoch, end)| {
+            EpochEndOffset { epoch: epoch.0, end_offset: end.0 }
+        }),
+        aborted_transactions: limits
+            .read_committed
+            .then(|| read.aborted.iter().map(aborted).collect()),
+        records: Some(read.records),
+        ..PartitionData::default()
+    }
+}
+
+fn outcome(data: &PartitionData) -> FetchOutcome {
+    FetchOutcome {
+        must_respond: data.diverging_epoch.epoch >= 0,
+        has_records: data.records.as_ref().is_some_and(|records| !records.is_empty()),
+        error: ErrorCode::from_i16(data.error_code),
+        high_watermark: Offset(data.high_watermark),
+        log_start_offset: Offset(data.log_start_offset),
+    }
+}
+
+/// Puts partitions into the response, those of one topic that follow each other together.
+fn fill(response: &mut FetchResponse, kept: impl Iterator<Item = (FetchKey, PartitionData)>) {
+    let mut current: Option<FetchTopicKey> = None;
+    for (key, data) in kept {
+        if current.as_ref() != Some(&key.topic) {
+            let mut topic = FetchableTopicResponse::default();
+            match &key.topic {
+                FetchTopicKey::Id(id) => topic.topic_id = *id,
+                FetchTopicKey::Name(name) => topic.topic = Str::from(name),
+            }
+            response.responses.push(topic);
+            current = Some(key.topic);
+        }
+        if let Some(topic) = response.responses.last_mut() {
+            topic.partitions.push(data);
+        }
+    }
+}
+
+/// Tells who leads, where the client asked the wrong broker (KIP-951).
+fn name_leaders(call: &Call<'_>, response: &mut FetchResponse) {
+    let codes = [ErrorCode::NotLeaderOrFollower, ErrorCode::FencedLeaderEpoch];
+    let stale = |data: &PartitionData| codes.contains(&ErrorCode::from_i16(data.error_code));
+    if !response.responses.iter().any(|topic| topic.partitions.iter().any(stale)) {
+        return;
+    }
+    let image = call.state.image();
+    let nodes = common::brokers(call.state, call.context.local_address);
+    for topic in &mut response.responses {
+        let Some(known) = image.topic_by_id(topic.topic_id) else { continue };
+        for data in topic.partitions.iter_mut().filter(|data| stale(data)) {
+            let Some(known) = known.partition(data.partition_index) else { continue };
+            data.current_leader =
+                LeaderIdAndEpoch { leader_id: known.leader.0, leader_epoch: known.leader_epoch.0 };
+            let is_listed = |node: &NodeEndpoint| node.node_id == known.leader.0;
+            if response.node_endpoints.iter().any(is_listed) {
+                continue;
+            }
+            if let Some(node) = nodes.iter().find(|node| node.id == known.leader) {
+                response.node_endpoints.push(NodeEndpoint {
+                    node_id: node.id.0,
+                    host: node.host.clone(),
+                    port: node.port,
+                    rack: node.rack.clone(),
+                });
+            }
+        }
+    }
+}

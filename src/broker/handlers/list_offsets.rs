@@ -1,0 +1,171 @@
+//! ListOffsets: v1-v11.
+//!
+//! Behaviour: latest (-1) is the end that the isolation level may read, with the leader epoch; earliest
+//! (-2) and earliest local (-4) are the log start offset with the epoch of that record; max timestamp
+//! (-3) is the record with the largest timestamp; the latest tiered offset (-5) is -1, as there is no
+//! tier; earliest pending upload (-6) likewise. A timestamp finds the first record that is not older,
+//! by the record, not by its batch; one past the end is offset -1 without an error. A record at or
+//! beyond the readable end is not found either.
+//! Versions: v2 isolation; v4 leader epochs; v7 max timestamp (KIP-734); v8 earliest local (KIP-405);
+//! v9 latest tiered; v10 time-out (nothing here waits for remote storage); v11 earliest pending upload.
+//! Errors: UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER, FENCED_LEADER_EPOCH,
+//! UNKNOWN_LEADER_EPOCH; UNSUPPORTED_VERSION for a special timestamp newer than the request;
+//! INVALID_REQUEST for a partition that is named twice; KAFKA_STORAGE_ERROR.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::common;
+use crate::broker::dispatch::Call;
+use crate::broker::partition::{Isolation, Partition};
+use crate::error::{Error, ErrorCode, Result};
+use crate::machine::metadata::MetadataImage;
+use crate::protocol::messages::list_offsets::{
+    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
+    ListOffsetsTopicResponse,
+};
+use crate::types::{LeaderEpoch, Offset, TimestampMs};
+
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+const EARLIEST_LOCAL: i64 = -4;
+const LATEST_TIERED: i64 = -5;
+const EARLIEST_PENDING_UPLOAD: i64 = -6;
+
+/// The first version that knows a special timestamp; `None` for one that no version knows.
+fn since(timestamp: i64) -> Option<i16> {
+    match timestamp {
+        0.. | LATEST | EARLIEST => Some(1),
+        MAX_TIMESTAMP => Some(7),
+        EARLIEST_LOCAL => Some(8),
+        LATEST_TIERED => Some(9),
+        EARLIEST_PENDING_UPLOAD => Some(11),
+        _ => None,
+    }
+}
+
+/// One partition of the request, found or not.
+struct Lookup {
+    partition: Result<Arc<Partition>>,
+    timestamp: i64,
+}
+
+pub(in crate::broker) async fn handle(
+    call: &Call<'_>,
+    request: &ListOffsetsRequest,
+) -> Result<ListOffsetsResponse> {
+    let isolation = match (request.replica_id, request.isolation_level) {
+        (-1, 1) => Isolation::Committed,
+        (-1, _) => Isolation::Uncommitted,
+        _ => Isolation::Everything,
+    };
+    let lookups = find_all(call, request);
+    let searches = |lookup: &Lookup| lookup.timestamp >= 0 || lookup.timestamp == MAX_TIMESTAMP;
+    let answer = move |lookups: Vec<Lookup>| -> Vec<Result<Found>> {
+        let one = |lookup: Lookup| by_timestamp(&*lookup.partition?, lookup.timestamp, isolation);
+        lookups.into_iter().map(one).collect()
+    };
+    let answers = if lookups.iter().any(searches) {
+        // A search reads indexes and batches, maybe from the disk.
+        let answers = tokio::task::spawn_blocking(move || answer(lookups)).await;
+        answers.map_err(|error| Error::kafka(ErrorCode::UnknownServerError, error.to_string()))?
+    } else {
+        answer(lookups)
+    };
+    let mut answers = answers.into_iter();
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in &request.topics {
+        let partitions = topic.partitions.iter().zip(answers.by_ref());
+        let partitions = partitions
+            .map(|(partition, answer)| respond(call, partition.partition_index, answer))
+            .collect();
+        topics.push(ListOffsetsTopicResponse { name: topic.name.clone(), partitions });
+    }
+    Ok(ListOffsetsResponse { topics, ..ListOffsetsResponse::default() })
+}
+
+fn find_all(call: &Call<'_>, request: &ListOffsetsRequest) -> Vec<Lookup> {
+    let image = call.state.image();
+    let mut seen = BTreeSet::new();
+    let mut twice = BTreeSet::new();
+    let all = || {
+        let topics = request.topics.iter();
+        topics.flat_map(|topic| topic.partitions.iter().map(|one| (topic.name.as_str(), one)))
+    };
+    for (name, partition) in all() {
+        if !seen.insert((name, partition.partition_index)) {
+            twice.insert((name, partition.partition_index));
+        }
+    }
+    let find = |(name, wanted): (&str, &ListOffsetsPartition)| {
+        let index = wanted.partition_index;
+        let partition = if twice.contains(&(name, index)) {
+            let context = format!("{name}-{index} is named twice");
+            Err(Error::kafka(ErrorCode::InvalidRequest, context))
+        } else {
+            find(call, &image, name, wanted)
+        };
+        Lookup { partition, timestamp: wanted.timestamp }
+    };
+    all().map(find).collect()
+}
+
+type Found = Option<(TimestampMs, Offset, LeaderEpoch)>;
+
+fn respond(call: &Call<'_>, index: i32, result: Result<Found>) -> ListOffsetsPartitionResponse {
+    let mut response = ListOffsetsPartitionResponse {
+        partition_index: index,
+        ..ListOffsetsPartitionResponse::default()
+    };
+    match result {
+        Ok(None) => {}
+        Ok(Some((timestamp, offset, epoch))) => {
+            response.timestamp = timestamp.0;
+            response.offset = offset.0;
+            if call.context.api_version >= 4 {
+                response.leader_epoch = epoch.0;
+            }
+        }
+        Err(error) => response.error_code = error.code().to_i16(),
+    }
+    response
+}
+
+fn find(
+    call: &Call<'_>,
+    image: &MetadataImage,
+    topic: &str,
+    wanted: &ListOffsetsPartition,
+) -> Result<Arc<Partition>> {
+    let version = call.context.api_version;
+    if since(wanted.timestamp).is_none_or(|since| version < since) {
+        let context = format!("timestamp {} in version {version}", wanted.timestamp);
+        return Err(Error::kafka(ErrorCode::UnsupportedVersion, context));
+    }
+    let known = common::find_topic(image, topic)?;
+    let partition = call.state.partitions().leader(known, wanted.partition_index)?;
+    partition.check_epoch(LeaderEpoch(wanted.current_leader_epoch))?;
+    Ok(partition)
+}
+
+fn by_timestamp(partition: &Partition, timestamp: i64, isolation: Isolation) -> Result<Found> {
+    let end = partition.end(isolation);
+    let reader = partition.reader();
+    match timestamp {
+        LATEST => Ok(Some((TimestampMs::NONE, end, partition.leader_epoch()))),
+        EARLIEST | EARLIEST_LOCAL => {
+            let start = reader.log_start_offset();
+            let epoch = reader.epoch_of(start).unwrap_or(LeaderEpoch::UNKNOWN);
+            Ok(Some((TimestampMs::NONE, start, epoch)))
+        }
+        MAX_TIMESTAMP => reader.max_timestamp(end),
+        LATEST_TIERED | EARLIEST_PENDING_UPLOAD => {
+            Ok(Some((TimestampMs::NONE, Offset::UNKNOWN, LeaderEpoch::UNKNOWN)))
+        }
+        _ => {
+            let found = reader.offset_for_timestamp(TimestampMs(timestamp), end)?;
+            Ok(found.filter(|&(_, offset, _)| offset < end))
+        }
+    }
+}

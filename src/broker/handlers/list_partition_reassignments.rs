@@ -1,0 +1,49 @@
+//! ListPartitionReassignments: v0.
+//!
+//! Behaviour: the reassignments in progress of the topics asked for, or of all (null). A partition
+//! that is not being moved, or does not exist, is not in the answer.
+//! Errors: none of its own.
+
+use crate::broker::dispatch::Call;
+use crate::machine::metadata::TopicImage;
+use crate::protocol::Str;
+use crate::protocol::messages::list_partition_reassignments::{
+    ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse,
+    OngoingPartitionReassignment, OngoingTopicReassignment,
+};
+use crate::types::NodeId;
+
+pub(in crate::broker) fn handle(
+    call: &Call<'_>,
+    request: &ListPartitionReassignmentsRequest,
+) -> ListPartitionReassignmentsResponse {
+    let image = call.state.image();
+    let mut topics = Vec::new();
+    match &request.topics {
+        None => topics.extend(image.topics().filter_map(|topic| ongoing(topic, None))),
+        Some(wanted) => {
+            for wanted in wanted {
+                let Some(topic) = image.topic(&wanted.name) else { continue };
+                topics.extend(ongoing(topic, Some(&wanted.partition_indexes)));
+            }
+        }
+    }
+    ListPartitionReassignmentsResponse { topics, ..Default::default() }
+}
+
+fn ongoing(topic: &TopicImage, only: Option<&[i32]>) -> Option<OngoingTopicReassignment> {
+    let numbers = |nodes: &[NodeId]| nodes.iter().map(|node| node.0).collect();
+    let partitions: Vec<_> = topic
+        .indexed()
+        .filter(|(index, _)| only.is_none_or(|only| only.contains(index)))
+        .filter(|(_, state)| state.is_reassigning())
+        .map(|(partition_index, state)| OngoingPartitionReassignment {
+            partition_index,
+            replicas: numbers(&state.replicas),
+            adding_replicas: numbers(&state.adding),
+            removing_replicas: numbers(&state.removing),
+        })
+        .collect();
+    (!partitions.is_empty())
+        .then(|| OngoingTopicReassignment { name: Str::from(&topic.name), partitions })
+}

@@ -1,0 +1,30 @@
+//! One file per API: what a client sees, and nothing else.
+//!
+//! A handler turns a wire struct into a question to the partitions, the metadata image or the
+//! controller, and the answer into a wire struct. Quirks of versions end here. Each file opens with
+//! the versions that are served, what a client sees, and every error.
+
+pub(super) mod acls;
+pub(super) mod alter_configs;
+pub(super) mod api_versions;
+mod common;
+pub(super) mod create_partitions;
+pub(super) mod create_topics;
+pub(super) mod delete_records;
+pub(super) mod delete_topics;
+pub(super) mod describe_cluster;
+pub(super) mod describe_configs;
+pub(super) mod describe_log_dirs;
+pub(super) mod describe_producers;
+pub(super) mod describe_quorum;
+pub(super) mod describe_topic_partitions;
+pub(super) mod errors;
+pub(super) mod fetch;
+pub(super) mod find_coordinator;
+pub(super) mod init_producer_id;
+pub(super) mod list_config_resources;
+pub(super) mod list_offsets;
+pub(super) mod list_partition_reassignments;
+pub(super) mod metadata;
+pub(super) mod offset_for_leader_epoch;
+pub(super) mod produce;

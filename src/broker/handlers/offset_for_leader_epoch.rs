@@ -1,0 +1,58 @@
+//! OffsetForLeaderEpoch: v2-v4.
+//!
+//! Behaviour: the end of the largest epoch that is not above the asked one (KIP-101, KIP-279), by
+//! which a client finds out that records it has read were truncated (KIP-320). An epoch that this log
+//! does not reach back to has epoch and end offset -1.
+//! Versions: v3 replica id; v4 flexible.
+//! Errors: UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER, FENCED_LEADER_EPOCH,
+//! UNKNOWN_LEADER_EPOCH, KAFKA_STORAGE_ERROR.
+
+use super::common;
+use crate::broker::dispatch::Call;
+use crate::error::Result;
+use crate::machine::metadata::MetadataImage;
+use crate::protocol::messages::offset_for_leader_epoch::{
+    EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
+    OffsetForLeaderPartition, OffsetForLeaderTopicResult,
+};
+use crate::types::{LeaderEpoch, Offset};
+
+pub(in crate::broker) fn handle(
+    call: &Call<'_>,
+    request: &OffsetForLeaderEpochRequest,
+) -> OffsetForLeaderEpochResponse {
+    let image = call.state.image();
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in &request.topics {
+        let answer = |wanted: &OffsetForLeaderPartition| {
+            let mut response =
+                EpochEndOffset { partition: wanted.partition, ..EpochEndOffset::default() };
+            match look_up(call, &image, &topic.topic, wanted) {
+                Ok(Some((epoch, end))) => {
+                    response.leader_epoch = epoch.0;
+                    response.end_offset = end.0;
+                }
+                Ok(None) => {}
+                Err(error) => response.error_code = error.code().to_i16(),
+            }
+            response
+        };
+        topics.push(OffsetForLeaderTopicResult {
+            topic: topic.topic.clone(),
+            partitions: topic.partitions.iter().map(answer).collect(),
+        });
+    }
+    OffsetForLeaderEpochResponse { topics, ..OffsetForLeaderEpochResponse::default() }
+}
+
+fn look_up(
+    call: &Call<'_>,
+    image: &MetadataImage,
+    topic: &str,
+    wanted: &OffsetForLeaderPartition,
+) -> Result<Option<(LeaderEpoch, Offset)>> {
+    let known = common::find_topic(image, topic)?;
+    let partition = call.state.partitions().leader(known, wanted.partition)?;
+    partition.check_epoch(LeaderEpoch(wanted.current_leader_epoch))?;
+    Ok(partition.end_of_epoch(LeaderEpoch(wanted.leader_epoch)))
+}

@@ -1,0 +1,277 @@
+//! Produce: v3-v13.
+//!
+//! Behaviour: each partition is appended on its own and has its own error. acks=0 is not answered (the
+//! connection is closed when something failed, as the only way to tell); acks=1 is answered when the
+//! records are in the log; acks=-1 when they are below the high watermark, that is replicated, or
+//! synced where this is the only copy (ADR 0001). Appends of one connection keep the order of its
+//! requests; their waits overlap. Idempotent batches are checked and deduplicated by the log.
+//! Versions: v7 zstd; v8 record errors and messages (KIP-467); v10 the current leader (KIP-951); v13
+//! topic ids (KIP-516). Versions 0 to 2 are advertised and refused, see `protocol/api.rs`.
+//! Errors: INVALID_REQUIRED_ACKS; UNKNOWN_TOPIC_OR_PARTITION or UNKNOWN_TOPIC_ID; INVALID_RECORD for
+//! anything but one batch of magic 2 per partition, and for control batches; UNSUPPORTED_COMPRESSION_TYPE
+//! for zstd before v7; CORRUPT_MESSAGE, MESSAGE_TOO_LARGE, INVALID_TIMESTAMP and those of idempotence
+//! from the log; NOT_LEADER_OR_FOLLOWER; NOT_ENOUGH_REPLICAS; REQUEST_TIMED_OUT;
+//! KAFKA_STORAGE_ERROR when the disk is full or failed; INVALID_TOPIC_EXCEPTION for internal topics.
+//! Not served: transactions. A transactional batch is refused with INVALID_TXN_STATE.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::common;
+use crate::broker::dispatch::{Answer, Call};
+use crate::broker::partition::{Acks, AppendAnswer};
+use crate::broker::state::BrokerState;
+use crate::error::{Error, ErrorCode, Result};
+use crate::protocol::messages::produce::{
+    LeaderIdAndEpoch, NodeEndpoint, PartitionProduceData, PartitionProduceResponse, ProduceRequest,
+    ProduceResponse, TopicProduceData, TopicProduceResponse,
+};
+use crate::protocol::{Response, Str};
+use crate::record::{BatchHeader, Compression};
+use crate::types::Uuid;
+
+/// The client id of Kafka's own tools, which may write to internal topics.
+const ADMIN_CLIENT_ID: &str = "__admin_client";
+
+/// One partition: answered, or waited for.
+enum Pending {
+    Done(PartitionProduceResponse),
+    Waiting { index: i32, receiver: oneshot::Receiver<Result<AppendAnswer>> },
+}
+
+struct PendingTopic {
+    name: Str,
+    topic_id: Uuid,
+    partitions: Vec<Pending>,
+}
+
+pub(in crate::broker) async fn handle(call: &Call<'_>, request: &ProduceRequest) -> Result<Answer> {
+    let acks = Acks::from_i16(request.acks);
+    let deadline =
+        Instant::now() + Duration::from_millis(request.timeout_ms.max(0).unsigned_abs().into());
+    let mut topics = Vec::with_capacity(request.topic_data.len());
+    for topic in &request.topic_data {
+        let mut partitions = Vec::with_capacity(topic.partition_data.len());
+        for partition in &topic.partition_data {
+            let pending = match acks {
+                None => Pending::Done(failed(partition.index, &bad_acks(request.acks))),
+                Some(acks) => match begin(call, request, (topic, partition), acks).await {
+                    Ok(receiver) => Pending::Waiting { index: partition.index, receiver },
+                    Err(error) => Pending::Done(failed(partition.index, &error)),
+                },
+            };
+            partitions.push(pending);
+        }
+        topics.push(PendingTopic {
+            name: topic.name.clone(),
+            topic_id: topic.topic_id,
+            partitions,
+        });
+    }
+    let endpoints = Endpoints::of(call);
+    let answered = acks != Some(Acks::None);
+    let version = call.context.api_version;
+    Ok(Answer::Later(Box::pin(async move {
+        let response = finish(topics, deadline, &endpoints, version).await;
+        if answered {
+            return Ok(Some(Response::Produce(response)));
+        }
+        refuse_unanswered(&response).map(|()| None)
+    })))
+}
+
+fn bad_acks(acks: i16) -> Error {
+    Error::kafka(ErrorCode::InvalidRequiredAcks, format!("acks={acks} is not -1, 0 or 1"))
+}
+
+/// With acks=0 the client hears of an error by losing the connection.
+fn refuse_unanswered(response: &ProduceResponse) -> Result<()> {
+    let partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+    let failed = partitions.into_iter().find(|partition| partition.error_code != 0);
+    match failed {
+        None => Ok(()),
+        Some(partition) => {
+            let code = ErrorCode::from_i16(partition.error_code);
+            let message = partition.error_message.as_deref().unwrap_or_default();
+            Err(Error::kafka(code, format!("produce with acks=0 failed: {message}")))
+        }
+    }
+}
+
+/// Checks one partition's records and queues them for its log.
+async fn begin(
+    call: &Call<'_>,
+    request: &ProduceRequest,
+    (topic, data): (&TopicProduceData, &PartitionProduceData),
+    acks: Acks,
+) -> Result<oneshot::Receiver<Result<AppendAnswer>>> {
+    let version = call.context.api_version;
+    let image = call.state.image();
+    let known = if version >= 13 {
+        image.topic_by_id(topic.topic_id).ok_or_else(|| {
+            let context = format!("topic id {} is not known", topic.topic_id);
+            Error::kafka(ErrorCode::UnknownTopicId, context)
+        })?
+    } else {
+        image.topic(&topic.name).ok_or_else(|| {
+            let context = format!("topic {:?} does not exist", topic.name.as_str());
+            Error::kafka(ErrorCode::UnknownTopicOrPartition, context)
+        })?
+    };
+    if common::is_internal(&known.name)
+        && call.context.client_id.as_deref() != Some(ADMIN_CLIENT_ID)
+    {
+        let context = format!("topic {} is internal and may not be written to", known.name);
+        return Err(Error::kafka(ErrorCode::InvalidTopicException, context));
+    }
+    let partition = call.state.partitions().leader(known, data.index)?;
+    let records = data.records.clone().unwrap_or_default().into_bytes();
+    check_batch(&records, version, request.transactional_id.is_some())
+        .map_err(|error| common::at(&known.name, data.index, error))?;
+    partition.append(call.state.log_threads(), records, acks).await
+}
+
+/// What the version of the request demands of its records; the log checks the rest.
+fn check_batch(records: &Bytes, version: i16, transactional: bool) -> Result<()> {
+    let invalid = |context: &str| Error::kafka(ErrorCode::InvalidRecord, context);
+    if records.is_empty() {
+        return Err(invalid("a produce request needs one record batch per partition"));
+    }
+    if records.get(16).is_some_and(|&magic| magic != 2) {
+        return Err(invalid("only record batches of magic 2 are accepted"));
+    }
+    let header = BatchHeader::parse(records)?;
+    if version < 7 && header.compression == Compression::Zstd {
+        let context = format!("zstd needs version 7 of Produce, not {version}");
+        return Err(Error::kafka(ErrorCode::UnsupportedCompressionType, context));
+    }
+    if header.size_bytes < records.len() {
+        return Err(invalid("a produce request has exactly one record batch per partition"));
+    }
+    if header.is_control() {
+        return Err(invalid("clients may not write control records"));
+    }
+    if transactional || header.is_transactional() {
+        let context = "transactions are not served by this version";
+        return Err(Error::kafka(ErrorCode::InvalidTxnState, context));
+    }
+    Ok(())
+}
+
+fn failed(index: i32, error: &Error) -> PartitionProduceResponse {
+    PartitionProduceResponse {
+        index,
+        error_code: error.code().to_i16(),
+        base_offset: -1,
+        error_message: Some(error.chain().into()),
+        ..PartitionProduceResponse::default()
+    }
+}
+
+fn appended(index: i32, answer: &AppendAnswer) -> PartitionProduceResponse {
+    PartitionProduceResponse {
+        index,
+        base_offset: answer.base_offset.0,
+        log_append_time_ms: answer.log_append_time.0,
+        log_start_offset: answer.log_start_offset.0,
+        ..PartitionProduceResponse::default()
+    }
+}
+
+async fn finish(
+    topics: Vec<PendingTopic>,
+    deadline: Instant,
+    endpoints: &Endpoints,
+    version: i16,
+) -> ProduceResponse {
+    let mut response = ProduceResponse::default();
+    for topic in topics {
+        let mut partition_responses = Vec::with_capacity(topic.partitions.len());
+        for pending in topic.partitions {
+            let mut partition = match pending {
+                Pending::Done(response) => response,
+                Pending::Waiting { index, receiver } => wait(index, receiver, deadline).await,
+            };
+            if version >= 10 && partition.error_code == ErrorCode::NotLeaderOrFollower.to_i16() {
+                endpoints.name_leader(
+                    (&topic.name, topic.topic_id),
+                    &mut partition,
+                    &mut response.node_endpoints,
+                );
+            }
+            partition_responses.push(partition);
+        }
+        response.responses.push(TopicProduceResponse {
+            name: topic.name,
+            topic_id: topic.topic_id,
+            partition_responses,
+        });
+    }
+    response
+}
+
+async fn wait(
+    index: i32,
+    receiver: oneshot::Receiver<Result<AppendAnswer>>,
+    deadline: Instant,
+) -> PartitionProduceResponse {
+    match tokio::time::timeout_at(deadline, receiver).await {
+        Ok(Ok(Ok(answer))) => appended(index, &answer),
+        Ok(Ok(Err(error))) => failed(index, &error),
+        Ok(Err(_dropped)) => failed(
+            index,
+            &Error::kafka(
+                ErrorCode::NotLeaderOrFollower,
+                "the partition was closed before the records were committed",
+            ),
+        ),
+        Err(_elapsed) => failed(
+            index,
+            &Error::kafka(
+                ErrorCode::RequestTimedOut,
+                "the records were appended, but not committed in time",
+            ),
+        ),
+    }
+}
+
+/// Who leads, for clients that asked the wrong broker (KIP-951).
+struct Endpoints {
+    state: Arc<BrokerState>,
+    local: Option<SocketAddr>,
+}
+
+impl Endpoints {
+    fn of(call: &Call<'_>) -> Self {
+        Self { state: Arc::clone(call.state), local: call.context.local_address }
+    }
+
+    fn name_leader(
+        &self,
+        topic: (&Str, Uuid),
+        partition: &mut PartitionProduceResponse,
+        endpoints: &mut Vec<NodeEndpoint>,
+    ) {
+        let image = self.state.image();
+        let found = image.topic_by_id(topic.1).or_else(|| image.topic(topic.0));
+        let state = found.and_then(|topic| topic.partition(partition.index));
+        let Some(leader) = state else { return };
+        partition.current_leader =
+            LeaderIdAndEpoch { leader_id: leader.leader.0, leader_epoch: leader.leader_epoch.0 };
+        let known = endpoints.iter().any(|endpoint| endpoint.node_id == leader.leader.0);
+        let nodes = common::brokers(&self.state, self.local);
+        if let Some(node) = nodes.into_iter().find(|node| node.id == leader.leader && !known) {
+            endpoints.push(NodeEndpoint {
+                node_id: node.id.0,
+                host: node.host,
+                port: node.port,
+                rack: node.rack,
+            });
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! The listening sockets: `listeners` and `advertised.listeners`, and who may connect.
+//!
+//! Why: "localhost:9092 does not connect" is the most asked question about Kafka. A name with an IPv4
+//! and an IPv6 address is bound on both, on the same port; and unless told otherwise a client is
+//! sent back to the very address that it used.
+//!
+//! Invariants:
+//! - `LISTEN-1` no more than `max.connections` connections are open; the next ones wait in the
+//!   backlog. No more than `max.connections.per.ip` from one address; the next one is closed.
+//! - `LISTEN-2` nothing but loopback is bound unless a listener says so.
+//!
+//! Only `PLAINTEXT` listeners exist so far; `config` refuses any other protocol by name.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::connection::{self, ConnectionLimits, FrameHandler, PeerInfo};
+use crate::config::Listener;
+use crate::error::{Error, Result};
+
+/// How often a free port is looked for that is free on every address.
+const PORT_ATTEMPTS: usize = 20;
+
+/// The addresses of a listener. A host that is both IPv4 and IPv6 has both.
+fn resolve(listener: &Listener) -> Result<Vec<IpAddr>> {
+    let Some(host) = listener.host.as_deref() else {
+        return Ok(vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()]);
+    };
+    if host.eq_ignore_ascii_case("localhost") {
+        return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+    }
+    let found = (host, listener.port).to_socket_addrs().map_err(|source| Error::Network {
+        action: "resolve",
+        address: host.to_owned(),
+        source,
+    })?;
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for address in found {
+        if !addresses.contains(&address.ip()) {
+            addresses.push(address.ip());
+        }
+    }
+    Ok(addresses)
+}
+
+fn bind_one(address: SocketAddr, backlog: i32) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog)?;
+    Ok(socket.into())
+}
+
+/// Whether an address family is simply not there on this machine.
+fn is_absent(error: &io::Error) -> bool {
+    if error.kind() == io::ErrorKind::AddrNotAvailable {
+        return true;
+    }
+    #[cfg(unix)]
+    return error.raw_os_error() == Some(libc::EAFNOSUPPORT);
+    #[cfg(not(unix))]
+    return false;
+}
+
+/// Binds every address on one port.
+fn bind_all(ips: &[IpAddr], port: u16, backlog: i32) -> io::Result<Vec<std::net::TcpListener>> {
+    let mut bound: Vec<std::net::TcpListener> = Vec::new();
+    let mut port = port;
+    let mut absent = None;
+    for &ip in ips {
+        match bind_one(SocketAddr::new(ip, port), backlog) {
+            Ok(listener) => {
+                port = listener.local_addr()?.port();
+                bound.push(listener);
+            }
+            Err(error) if ips.len() > 1 && is_absent(&error) => absent = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    match absent {
+        Some(error) if bound.is_empty() => Err(error),
+        _ => Ok(bound),
+    }
+}
+
+/// The bound sockets of a broker.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    sockets: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Listeners {
+    /// Binds all endpoints; with port 0, one free port for all addresses if there is one.
+    ///
+    /// # Errors
+    ///
+    /// An address that cannot be resolved or bound, by name.
+    pub(super) fn bind(listeners: &[Listener], backlog: i32) -> Result<Self> {
+        let port = listeners.first().map_or(0, |listener| listener.port);
+        if listeners.iter().any(|listener| listener.port != port) {
+            return Err(Error::invalid(
+                "listeners: each listener must have another name; PLAINTEXT is there with two ports",
+            ));
+        }
+        let mut ips = Vec::new();
+        for listener in listeners {
+            ips.extend(resolve(listener)?);
+        }
+        let mut attempts = 0;
+        let bound = loop {
+            match bind_all(&ips, port, backlog) {
+                Ok(bound) => break bound,
+                Err(error)
+                    if port == 0
+                        && error.kind() == io::ErrorKind::AddrInUse
+                        && attempts < PORT_ATTEMPTS =>
+                {
+                    attempts += 1;
+                }
+                Err(source) => {
+                    let names: Vec<_> =
+                        ips.iter().map(|&ip| SocketAddr::new(ip, port).to_string()).collect();
+                    let address = names.join(" and ");
+                    return Err(Error::Network { action: "bind", address, source });
+                }
+            }
+        };
+        let mut listeners = Self { sockets: Vec::new(), addresses: Vec::new() };
+        for socket in bound {
+            let network = |source| Error::Network {
+                action: "bind",
+                address: "a listener".to_owned(),
+                source,
+            };
+            listeners.addresses.push(socket.local_addr().map_err(network)?);
+            listeners.sockets.push(TcpListener::from_std(socket).map_err(network)?);
+        }
+        Ok(listeners)
+    }
+
+    /// What was bound.
+    pub(super) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Accepts connections until `stop`.
+    pub(super) fn accept(self, acceptor: &Arc<Acceptor>, tasks: &TaskTracker) {
+        for socket in self.sockets {
+            let acceptor = Arc::clone(acceptor);
+            let tasks_of_connections = tasks.clone();
+            tasks.spawn(async move { acceptor.run(socket, &tasks_of_connections).await });
+        }
+    }
+}
+
+/// Admits connections.
+pub(super) struct Acceptor {
+    handler: Arc<dyn FrameHandler>,
+    limits: ConnectionLimits,
+    slots: Arc<Semaphore>,
+    per_ip_max: usize,
+    per_ip: Mutex<BTreeMap<IpAddr, usize>>,
+    next_id: AtomicU64,
+    stop: CancellationToken,
+    kill: CancellationToken,
+}
+
+impl Acceptor {
+    /// Admits at most `max` connections, `per_ip_max` of one address.
+    pub(super) fn new(
+        handler: Arc<dyn FrameHandler>,
+        limits: ConnectionLimits,
+        (max, per_ip_max): (usize, usize),
+        (stop, kill): (CancellationToken, CancellationToken),
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            handler,
+            limits,
+            slots: Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS))),
+            per_ip_max,
+            per_ip: Mutex::default(),
+            next_id: AtomicU64::new(1),
+            stop,
+            kill,
+        })
+    }
+
+    async fn run(self: Arc<Self>, socket: TcpListener, tasks: &TaskTracker) {
+        loop {
+            let slot = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                slot = Arc::clone(&self.slots).acquire_owned() => slot,
+            };
+            let Ok(slot) = slot else { return };
+            let accepted = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                accepted = socket.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    let Some(place) = Self::take_place(&self, peer.ip()) else {
+                        tracing::debug!(%peer, "too many connections of this address");
+                        continue;
+                    };
+                    let acceptor = Arc::clone(&self);
+                    tasks.spawn(async move {
+                        acceptor.serve(stream, peer).await;
+                        drop((place, slot));
+                    });
+                }
+                Err(error) => {
+                    // Out of file descriptors, most likely: those in use must come back first.
+                    tracing::warn!(%error, "could not accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    async fn serve(&self, stream: TcpStream, peer: SocketAddr) {
+        let Ok(local) = stream.local_addr() else { return };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%peer, %error, "could not set TCP_NODELAY");
+        }
+        let info = Arc::new(PeerInfo {
+            id: self.next_id.fetch_add(1, Ordering::Relaxed),
+            peer: unmapped(peer),
+            local: unmapped(local),
+            gone: self.stop.child_token(),
+            software: OnceLock::new(),
+        });
+        let tokens = (self.stop.clone(), self.kill.clone());
+        let handler = Arc::clone(&self.handler);
+        connection::serve(stream, info, handler, self.limits.clone(), tokens).await;
+    }
+
+    fn take_place(self: &Arc<Self>, ip: IpAddr) -> Option<Place> {
+        let mut counts = self.per_ip.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(ip).or_insert(0);
+        if *count >= self.per_ip_max {
+            return None;
+        }
+        *count += 1;
+        Some(Place { acceptor: Arc::clone(self), ip })
+    }
+}
+
+impl std::fmt::Debug for Acceptor {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Acceptor").field("slots", &self.slots).finish_non_exhaustive()
+    }
+}
+
+/// A connection's place among those of its address.
+struct Place {
+    acceptor: Arc<Acceptor>,
+    ip: IpAddr,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.acceptor.per_ip.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.ip) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.ip);
+            }
+        }
+    }
+}
+
+/// An IPv4 address that came through an IPv6 socket, as IPv4.
+fn unmapped(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse_listeners;
+
+    #[tokio::test]
+    async fn a_free_port_is_the_same_on_both_families() {
+        let wanted = parse_listeners("listeners", "PLAINTEXT://localhost:0").unwrap();
+        let listeners = Listeners::bind(&wanted, 128).unwrap();
+        let ports: Vec<_> = listeners.addresses().iter().map(SocketAddr::port).collect();
+        assert!(!ports.is_empty() && ports.iter().all(|&port| port == ports[0] && port != 0));
+        let taken = parse_listeners("listeners", &format!("PLAINTEXT://127.0.0.1:{}", ports[0]));
+        let error = Listeners::bind(&taken.unwrap(), 128).unwrap_err().to_string();
+        assert!(error.contains(&ports[0].to_string()), "{error}");
+    }
+}

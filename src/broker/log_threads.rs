@@ -1,0 +1,239 @@
+//! The threads that write and sync logs (ADR 0001).
+//!
+//! Why: a log has a single writer and blocks. Each partition belongs to one of a few `ottla-log-N`
+//! threads, which take appends from a bounded queue in the order they came in. Where an append must be
+//! synced before it is acknowledged, the partition is handed to the `ottla-sync-N` threads: while one
+//! fsync runs, appends of all partitions go on, and the next fsync covers all that came meanwhile.
+//!
+//! Invariants:
+//! - `LOG-THREAD-1` work on one partition is done in the order in which it was queued.
+//! - `LOG-THREAD-2` a queue holds at most [`QUEUE_MAX`] tasks; whoever has more waits, and with it the
+//!   connection that it came from.
+//! - `LOG-THREAD-3` a partition is at most once in the queue of the sync threads.
+//! - `LOG-THREAD-4` a panic takes its partition offline, never the thread.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+use super::partition::{Acks, AppendAnswer, Partition};
+use crate::env::Clock;
+use crate::error::{Error, ErrorCode, Result};
+use crate::log::Log;
+
+/// How many tasks may wait for one log thread.
+const QUEUE_MAX: usize = 1024;
+/// The most log threads; more do not help, the page cache is the limit.
+const LOG_THREADS_MAX: usize = 4;
+/// How many syncs run side by side: different files of one device share its journal.
+const SYNC_THREADS: usize = 2;
+
+type Reply = (Acks, oneshot::Sender<Result<AppendAnswer>>);
+type Work = Box<dyn FnOnce(&Partition) + Send>;
+
+enum Task {
+    Append { partition: Arc<Partition>, records: Bytes, reply: Reply },
+    Work { partition: Arc<Partition>, work: Work },
+}
+
+/// The threads and their queues.
+pub(super) struct LogThreads {
+    senders: Mutex<Vec<mpsc::Sender<Task>>>,
+    syncer: Arc<Syncer>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl std::fmt::Debug for LogThreads {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("LogThreads").finish_non_exhaustive()
+    }
+}
+
+impl LogThreads {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    ///
+    /// The operating system gives no thread.
+    pub(super) fn start(clock: &Arc<dyn Clock>) -> Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let syncer = Arc::new(Syncer::default());
+        let mut senders = Vec::new();
+        let mut threads = Vec::new();
+        let failed =
+            |source| Error::Network { action: "start", address: "a thread".to_owned(), source };
+        for index in 0..cores.min(LOG_THREADS_MAX) {
+            let (sender, receiver) = mpsc::channel(QUEUE_MAX);
+            senders.push(sender);
+            let (syncer, clock) = (Arc::clone(&syncer), Arc::clone(clock));
+            let thread = std::thread::Builder::new()
+                .name(format!("ottla-log-{index}"))
+                .spawn(move || write_logs(receiver, &syncer, &clock));
+            threads.push(thread.map_err(failed)?);
+        }
+        for index in 0..SYNC_THREADS {
+            let syncer = Arc::clone(&syncer);
+            let thread = std::thread::Builder::new()
+                .name(format!("ottla-sync-{index}"))
+                .spawn(move || syncer.run());
+            threads.push(thread.map_err(failed)?);
+        }
+        Ok(Self { senders: Mutex::new(senders), syncer, threads: Mutex::new(threads) })
+    }
+
+    fn sender(&self, partition: &Partition) -> Result<mpsc::Sender<Task>> {
+        let senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
+        let (id, index) = partition.key();
+        let mixed = id.0.iter().fold(index.unsigned_abs() as usize, |mixed, &byte| {
+            mixed.wrapping_mul(31).wrapping_add(usize::from(byte))
+        });
+        let place = mixed % senders.len().max(1);
+        senders.get(place).cloned().ok_or(Error::Closed { what: "the broker" })
+    }
+
+    async fn send(&self, partition: &Partition, task: Task) -> Result<()> {
+        let sender = self.sender(partition)?;
+        sender.send(task).await.map_err(|_closed| Error::Closed { what: "the broker" })
+    }
+
+    /// Queues an append. Appends to one partition happen in the order of these calls.
+    ///
+    /// # Errors
+    ///
+    /// The threads have ended.
+    pub(super) async fn append(
+        &self,
+        partition: Arc<Partition>,
+        records: Bytes,
+        reply: Reply,
+    ) -> Result<()> {
+        let owner = Arc::clone(&partition);
+        self.send(&owner, Task::Append { partition, records, reply }).await
+    }
+
+    /// Does something with the log of a partition, after what is queued for it.
+    ///
+    /// # Errors
+    ///
+    /// Those of the work; and when the partition is closed.
+    pub(super) async fn run<R: Send + 'static>(
+        &self,
+        partition: &Arc<Partition>,
+        work: impl FnOnce(&mut Log) -> Result<R> + Send + 'static,
+    ) -> Result<R> {
+        self.run_on(partition, move |partition| partition.with_log(work)).await
+    }
+
+    /// Does something with a partition on its log thread, after what is queued for it.
+    ///
+    /// # Errors
+    ///
+    /// Those of the work; and when the threads have ended.
+    pub(super) async fn run_on<R: Send + 'static>(
+        &self,
+        partition: &Arc<Partition>,
+        work: impl FnOnce(&Partition) -> Result<R> + Send + 'static,
+    ) -> Result<R> {
+        let (sender, receiver) = oneshot::channel();
+        let work: Work = Box::new(move |partition| drop(sender.send(work(partition))));
+        let task = Task::Work { partition: Arc::clone(partition), work };
+        self.send(partition, task).await?;
+        receiver.await.map_err(|_dropped| Error::Closed { what: "the partition" })?
+    }
+
+    /// Ends the threads after what is queued, and waits for them. Blocks.
+    pub(super) fn stop(&self) {
+        self.senders.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let threads: Vec<_> =
+            self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect();
+        let is_log = |thread: &JoinHandle<()>| {
+            thread.thread().name().is_some_and(|name| name.starts_with("ottla-log"))
+        };
+        let (logs, syncs): (Vec<_>, Vec<_>) = threads.into_iter().partition(is_log);
+        for thread in logs {
+            drop(thread.join());
+        }
+        // What the log threads queued last is still synced.
+        self.syncer.close();
+        for thread in syncs {
+            drop(thread.join());
+        }
+    }
+}
+
+impl Drop for LogThreads {
+    fn drop(&mut self) {
+        // The threads end by themselves once their queues are closed; nobody waits here.
+        self.senders.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.syncer.close();
+    }
+}
+
+fn write_logs(mut receiver: mpsc::Receiver<Task>, syncer: &Arc<Syncer>, clock: &Arc<dyn Clock>) {
+    while let Some(task) = receiver.blocking_recv() {
+        match task {
+            Task::Append { partition, records, reply } => {
+                let now = clock.now();
+                let append = || partition.append_now(&records, now, reply);
+                let needs_sync = guarded(&partition, append).unwrap_or(false);
+                if needs_sync && partition.queue_sync() {
+                    syncer.push(partition);
+                }
+            }
+            Task::Work { partition, work } => {
+                guarded(&partition, || work(&partition));
+            }
+        }
+    }
+}
+
+/// A panic closes the partition.
+fn guarded<R>(partition: &Partition, work: impl FnOnce() -> R) -> Option<R> {
+    let result = catch_unwind(AssertUnwindSafe(work));
+    if result.is_err() {
+        tracing::error!(partition = %partition.name(), "a panic takes the partition offline");
+        partition.close(ErrorCode::KafkaStorageError);
+    }
+    result.ok()
+}
+
+/// Partitions that wait for a sync.
+#[derive(Default)]
+struct Syncer {
+    queue: Mutex<(VecDeque<Arc<Partition>>, bool)>,
+    ready: Condvar,
+}
+
+impl Syncer {
+    fn push(&self, partition: Arc<Partition>) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.0.push_back(partition);
+        self.ready.notify_one();
+    }
+
+    fn close(&self) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
+        self.ready.notify_all();
+    }
+
+    fn run(&self) {
+        loop {
+            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            let partition = loop {
+                if let Some(partition) = queue.0.pop_front() {
+                    break partition;
+                }
+                if queue.1 {
+                    return;
+                }
+                queue = self.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            };
+            drop(queue);
+            guarded(&partition, || partition.sync_now());
+        }
+    }
+}

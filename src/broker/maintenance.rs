@@ -1,0 +1,107 @@
+//! What happens by the clock: retention, rolling by age, checkpoints.
+//!
+//! Each runs as a task of its own, at the interval of its setting, and ends when the broker stops. Work
+//! on a log is done on its log thread, in between appends; one partition that fails does not keep the
+//! others waiting.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::partition::Partition;
+use super::state::BrokerState;
+use crate::error::Result;
+
+/// No timer is shorter than this.
+const INTERVAL_MIN: Duration = Duration::from_millis(10);
+
+/// How often is looked for files of deleted partitions that are due.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Starts the timers.
+pub(super) fn start(state: &Arc<BrokerState>, tasks: &TaskTracker, stop: &CancellationToken) {
+    let config = state.config();
+    let retention = interval(config.log_retention_check_interval_ms);
+    let checkpoints = interval(
+        i64::from(config.recovery_point_checkpoint_interval_ms)
+            .min(i64::from(config.log_start_checkpoint_interval_ms))
+            .min(config.high_watermark_checkpoint_interval_ms),
+    );
+    let (retained, stopped) = (Arc::clone(state), stop.clone());
+    tasks.spawn(async move {
+        while sleep(retention, &stopped).await {
+            for partition in retained.partitions().all() {
+                clean(&retained, &partition).await;
+            }
+        }
+    });
+    let (swept, stopped) = (Arc::clone(state), stop.clone());
+    tasks.spawn(async move {
+        while sleep(SWEEP_INTERVAL, &stopped).await {
+            if swept.partitions().has_doomed() {
+                let swept = Arc::clone(&swept);
+                let removed =
+                    tokio::task::spawn_blocking(move || swept.partitions().remove_doomed());
+                if let Err(error) = removed.await {
+                    tracing::warn!(%error, "could not remove deleted logs");
+                }
+            }
+        }
+    });
+    let (checkpointed, stopped) = (Arc::clone(state), stop.clone());
+    tasks.spawn(async move {
+        while sleep(checkpoints, &stopped).await {
+            checkpoint(&checkpointed).await;
+        }
+    });
+}
+
+fn interval(ms: i64) -> Duration {
+    Duration::from_millis(u64::try_from(ms).unwrap_or(0)).max(INTERVAL_MIN)
+}
+
+/// Sleeps; false when the broker stops.
+async fn sleep(duration: Duration, stop: &CancellationToken) -> bool {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => false,
+        () = tokio::time::sleep(duration) => true,
+    }
+}
+
+/// Rolls by age, deletes by age and size, forgets silent producers.
+async fn clean(state: &Arc<BrokerState>, partition: &Arc<Partition>) {
+    let now = state.env().clock.now();
+    let high_watermark = partition.high_watermark();
+    let cleaned = state.log_threads().run(partition, move |log| {
+        log.expire_producers(now);
+        log.maybe_roll(now)?;
+        log.apply_retention(now, high_watermark)
+    });
+    match cleaned.await {
+        Ok(deleted) if deleted.segments > 0 => tracing::info!(
+            partition = %partition.name(),
+            segments = deleted.segments,
+            bytes = deleted.bytes,
+            "deleted by retention"
+        ),
+        Ok(_) => {}
+        Err(error) => {
+            tracing::debug!(partition = %partition.name(), error = %error.chain(), "not cleaned");
+        }
+    }
+}
+
+async fn checkpoint(state: &Arc<BrokerState>) {
+    let state = Arc::clone(state);
+    let written: Result<Result<()>, _> = tokio::task::spawn_blocking(move || {
+        let partitions = state.partitions();
+        partitions.storage().checkpoint(&partitions.all())
+    })
+    .await;
+    if let Ok(Err(error)) = written {
+        tracing::warn!(error = %error.chain(), "could not write the checkpoints");
+    }
+}

@@ -1,0 +1,570 @@
+//! One partition that this broker leads: its log, its high watermark, and who waits for it.
+//!
+//! Why: the log is synchronous and has a single writer; clients are many and asynchronous. This is
+//! the seam. Appends go through the queue of one log thread (see [`super::log_threads`]); reads go to
+//! the log's reader on the caller's thread; the high watermark between them comes from
+//! [`crate::machine::replica`].
+//!
+//! Invariants:
+//! - `PART-1` a consumer reads only below the high watermark, an `acks=all` producer is answered only
+//!   when its records are below it (ADR 0001).
+//! - `PART-2` after a partition is closed (deleted, taken offline, broker stopped) nobody waits for it:
+//!   producers are answered with an error, fetches are woken.
+//! - `PART-3` lock order: `log` before `state`; neither is held across an await.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::log_threads::LogThreads;
+use super::parking::{Parking, PartitionKey};
+use crate::config::{CompressionType, Durability, TopicConfig};
+use crate::error::{Error, ErrorCode, Result};
+use crate::log::{AppendInfo, Health, Log, LogReader, ReadRequest};
+use crate::machine::fetch_session::FetchInterest;
+use crate::machine::metadata::PartitionImage;
+use crate::machine::replica::{Leader, LocalDurability};
+use crate::protocol::Records;
+use crate::types::{LeaderEpoch, NodeId, Offset, ProducerId, TimestampMs, TopicPartition};
+
+/// When a produce request is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Acks {
+    /// Never.
+    None,
+    /// When the leader has the records.
+    Leader,
+    /// When they are committed.
+    All,
+}
+
+impl Acks {
+    /// Reads the field of a request; `None` for a number that is not one.
+    pub(super) fn from_i16(acks: i16) -> Option<Self> {
+        match acks {
+            0 => Some(Self::None),
+            1 => Some(Self::Leader),
+            -1 => Some(Self::All),
+            _ => None,
+        }
+    }
+}
+
+/// What a producer is told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AppendAnswer {
+    /// The offset of the first record, also of a duplicate.
+    pub(super) base_offset: Offset,
+    /// The broker's time, when the topic is stamped with it; else -1.
+    pub(super) log_append_time: TimestampMs,
+    /// Where the log starts.
+    pub(super) log_start_offset: Offset,
+}
+
+/// Up to where a reader may see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Isolation {
+    /// To the last stable offset.
+    Committed,
+    /// To the high watermark.
+    Uncommitted,
+    /// To the log end: tools that ask as a replica.
+    Everything,
+}
+
+/// What a fetch found.
+#[derive(Debug)]
+pub(super) struct FetchRead {
+    pub(super) records: Records,
+    pub(super) high_watermark: Offset,
+    pub(super) last_stable_offset: Offset,
+    pub(super) log_start_offset: Offset,
+    /// Aborted transactions of the range, by first offset; filled for read_committed.
+    pub(super) aborted: Vec<(ProducerId, Offset)>,
+    /// Where the fetcher's log parts from this one; then there are no records.
+    pub(super) diverging: Option<(LeaderEpoch, Offset)>,
+}
+
+/// A producer that waits for the high watermark.
+struct Waiting {
+    until: Offset,
+    answer: AppendAnswer,
+    reply: oneshot::Sender<Result<AppendAnswer>>,
+}
+
+struct State {
+    leader: Leader,
+    leader_epoch: LeaderEpoch,
+    is_leader: bool,
+    replicas: usize,
+    isr: usize,
+    config: Arc<TopicConfig>,
+    waiting: VecDeque<Waiting>,
+    closed: Option<ErrorCode>,
+}
+
+/// One partition.
+pub(super) struct Partition {
+    key: PartitionKey,
+    name: TopicPartition,
+    log: Mutex<Option<Log>>,
+    reader: LogReader,
+    state: Mutex<State>,
+    high_watermark: AtomicI64,
+    /// Whether it is in the queue of the sync threads.
+    sync_queued: AtomicBool,
+    health: Health,
+    parking: Arc<Parking>,
+    /// In memory there is nothing to be durable on.
+    volatile: bool,
+}
+
+impl std::fmt::Debug for Partition {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Partition").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// What the partitions of a broker share.
+#[derive(Clone, Debug)]
+pub(super) struct Surroundings {
+    pub(super) node_id: NodeId,
+    pub(super) health: Health,
+    pub(super) parking: Arc<Parking>,
+    pub(super) volatile: bool,
+}
+
+impl Partition {
+    /// Takes over an open log.
+    ///
+    /// # Errors
+    ///
+    /// What was recovered could not be synced.
+    pub(super) fn new(
+        key: PartitionKey,
+        name: TopicPartition,
+        log: Log,
+        (image, config): (&PartitionImage, Arc<TopicConfig>),
+        around: &Surroundings,
+    ) -> Result<Arc<Self>> {
+        let reader = log.reader();
+        let durability = local_durability(&config, image, around.volatile);
+        if durability == LocalDurability::Synced
+            && reader.recovery_point() < reader.log_end_offset()
+        {
+            // What a crash left in the page cache is shown to consumers: it must not vanish later.
+            log.sync_handle().run()?;
+        }
+        let leader = Leader::new(durability, reader.log_end_offset());
+        let high_watermark = AtomicI64::new(leader.high_watermark().0);
+        let state = State {
+            leader,
+            leader_epoch: image.leader_epoch,
+            is_leader: image.leader == around.node_id,
+            replicas: image.replicas.len(),
+            isr: image.isr.len(),
+            config,
+            waiting: VecDeque::new(),
+            closed: None,
+        };
+        Ok(Arc::new(Self {
+            key,
+            name,
+            log: Mutex::new(Some(log)),
+            reader,
+            state: Mutex::new(state),
+            high_watermark,
+            sync_queued: AtomicBool::new(false),
+            health: around.health.clone(),
+            parking: Arc::clone(&around.parking),
+            volatile: around.volatile,
+        }))
+    }
+
+    pub(super) fn key(&self) -> PartitionKey {
+        self.key
+    }
+
+    pub(super) fn name(&self) -> &TopicPartition {
+        &self.name
+    }
+
+    pub(super) fn reader(&self) -> &LogReader {
+        &self.reader
+    }
+
+    pub(super) fn size_bytes(&self) -> i64 {
+        i64::try_from(self.reader.size_bytes()).unwrap_or(i64::MAX)
+    }
+
+    pub(super) fn high_watermark(&self) -> Offset {
+        Offset(self.high_watermark.load(Ordering::Acquire))
+    }
+
+    pub(super) fn leader_epoch(&self) -> LeaderEpoch {
+        self.state().leader_epoch
+    }
+
+    pub(super) fn config(&self) -> Arc<TopicConfig> {
+        Arc::clone(&self.state().config)
+    }
+
+    pub(super) fn compresses_with_zstd(&self) -> bool {
+        self.state().config.compression_type == CompressionType::Zstd
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The end of what a reader may see.
+    pub(super) fn end(&self, isolation: Isolation) -> Offset {
+        match isolation {
+            Isolation::Committed => self.reader.last_stable_offset(self.high_watermark()),
+            Isolation::Uncommitted => self.high_watermark(),
+            Isolation::Everything => self.reader.log_end_offset(),
+        }
+    }
+
+    /// Fails unless this broker leads the partition and is not closed.
+    ///
+    /// # Errors
+    ///
+    /// `NOT_LEADER_OR_FOLLOWER`, or why it was closed.
+    pub(super) fn check_leader(&self) -> Result<()> {
+        self.health.check()?;
+        let state = self.state();
+        if let Some(code) = state.closed {
+            return Err(Error::kafka(code, format!("{} is closed", self.name)));
+        }
+        if state.is_leader {
+            return Ok(());
+        }
+        let context = format!("this broker does not lead {}", self.name);
+        Err(Error::kafka(ErrorCode::NotLeaderOrFollower, context))
+    }
+
+    /// Compares the epoch that a client believes in (KIP-320).
+    ///
+    /// # Errors
+    ///
+    /// `FENCED_LEADER_EPOCH` for an older one, `UNKNOWN_LEADER_EPOCH` for a newer one.
+    pub(super) fn check_epoch(&self, epoch: LeaderEpoch) -> Result<()> {
+        let current = self.leader_epoch();
+        let code = match epoch {
+            LeaderEpoch::UNKNOWN => return Ok(()),
+            epoch if epoch == current => return Ok(()),
+            epoch if epoch < current => ErrorCode::FencedLeaderEpoch,
+            _ => ErrorCode::UnknownLeaderEpoch,
+        };
+        let context = format!("{} is at leader epoch {current}, not {epoch}", self.name);
+        Err(Error::kafka(code, context))
+    }
+
+    /// Where an epoch ends; `None` when the log does not reach back to it.
+    pub(super) fn end_of_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
+        if epoch == LeaderEpoch::UNKNOWN {
+            return None;
+        }
+        let (leader_epoch, end) = if epoch == self.leader_epoch() {
+            // The current epoch ends at the log end, also before its first record.
+            (epoch, self.reader.log_end_offset())
+        } else {
+            self.reader.end_offset_for_epoch(epoch)
+        };
+        (end != Offset::UNKNOWN).then_some((leader_epoch, end))
+    }
+
+    /// Reads for a consumer. May wait for the disk when [`Partition::is_cold`] says so.
+    ///
+    /// # Errors
+    ///
+    /// `OFFSET_OUT_OF_RANGE`, the errors of epochs, and damage on disk.
+    pub(super) fn fetch(
+        &self,
+        interest: &FetchInterest,
+        (max_bytes, at_least_one): (usize, bool),
+        read_committed: bool,
+    ) -> Result<FetchRead> {
+        self.check_leader()?;
+        self.check_epoch(interest.current_leader_epoch)?;
+        let high_watermark = self.high_watermark();
+        let last_stable_offset = self.reader.last_stable_offset(high_watermark);
+        let mut found = FetchRead {
+            records: Records::new(),
+            high_watermark,
+            last_stable_offset,
+            log_start_offset: self.reader.log_start_offset(),
+            aborted: Vec::new(),
+            diverging: self.divergence(interest)?,
+        };
+        if found.diverging.is_some() {
+            return Ok(found);
+        }
+        let request = Self::read_request(
+            interest,
+            (max_bytes, at_least_one),
+            if read_committed { last_stable_offset } else { high_watermark },
+        );
+        let read = self.reader.read(request)?;
+        if read_committed && !read.records.is_empty() {
+            let aborted = self.reader.aborted_transactions(interest.fetch_offset, read.next_offset);
+            found.aborted =
+                aborted.iter().map(|entry| (entry.producer_id, entry.first_offset)).collect();
+        }
+        found.log_start_offset = read.log_start_offset;
+        found.records = Records::from(read.records);
+        Ok(found)
+    }
+
+    fn read_request(
+        interest: &FetchInterest,
+        (max_bytes, at_least_one): (usize, bool),
+        upper: Offset,
+    ) -> ReadRequest {
+        ReadRequest {
+            offset: interest.fetch_offset,
+            max_bytes: max_bytes as u64,
+            upper,
+            at_least_one,
+        }
+    }
+
+    /// Whether a fetch would probably wait for the disk.
+    pub(super) fn is_cold(&self, interest: &FetchInterest, max_bytes: usize) -> bool {
+        let request = Self::read_request(interest, (max_bytes, true), self.high_watermark());
+        self.reader.is_cold(&request)
+    }
+
+    /// Where the log of a fetcher that says what epoch it read last parts from this one (KIP-595).
+    fn divergence(&self, interest: &FetchInterest) -> Result<Option<(LeaderEpoch, Offset)>> {
+        let epoch = interest.last_fetched_epoch;
+        if epoch.0 < 0 {
+            return Ok(None);
+        }
+        let offset = interest.fetch_offset;
+        let out_of_range = || Error::OffsetOutOfRange {
+            partition: self.name.clone(),
+            offset,
+            start: self.reader.log_start_offset(),
+            end: self.reader.log_end_offset(),
+        };
+        let Some((known, end)) = self.end_of_epoch(epoch) else { return Err(out_of_range()) };
+        if known == LeaderEpoch::UNKNOWN || offset < self.reader.log_start_offset() {
+            return Err(out_of_range());
+        }
+        Ok((known < epoch || end < offset).then_some((known, end)))
+    }
+
+    /// Queues records for the log. The receiver is answered when `acks` is reached.
+    ///
+    /// # Errors
+    ///
+    /// This broker does not lead the partition, or too few replicas are in sync.
+    pub(super) async fn append(
+        self: &Arc<Self>,
+        threads: &LogThreads,
+        records: Bytes,
+        acks: Acks,
+    ) -> Result<oneshot::Receiver<Result<AppendAnswer>>> {
+        self.check_leader()?;
+        if acks == Acks::All {
+            self.check_isr()?;
+        }
+        let (reply, receiver) = oneshot::channel();
+        threads.append(Arc::clone(self), records, (acks, reply)).await?;
+        Ok(receiver)
+    }
+
+    /// `min.insync.replicas` above the number of replicas counts as that number.
+    fn check_isr(&self) -> Result<()> {
+        let state = self.state();
+        let wanted = min_isr(&state.config, state.replicas);
+        if state.isr >= wanted {
+            return Ok(());
+        }
+        let context = format!("{} has {} replicas in sync, not {wanted}", self.name, state.isr);
+        Err(Error::kafka(ErrorCode::NotEnoughReplicas, context))
+    }
+
+    /// Appends, on the log thread. Returns whether a sync must follow.
+    pub(super) fn append_now(
+        &self,
+        records: &Bytes,
+        now: TimestampMs,
+        (acks, reply): (Acks, oneshot::Sender<Result<AppendAnswer>>),
+    ) -> bool {
+        let info = match self.append_to_log(records, now) {
+            Ok(info) => info,
+            Err(error) => {
+                // Nobody listens any more when the connection is gone.
+                drop(reply.send(Err(error)));
+                return false;
+            }
+        };
+        let answer = AppendAnswer {
+            base_offset: info.base_offset,
+            log_append_time: info.log_append_time,
+            log_start_offset: info.log_start_offset,
+        };
+        let until = info.last_offset.next();
+        let mut state = self.state();
+        let moved = state.leader.appended(self.reader.log_end_offset());
+        if let Some(high_watermark) = moved {
+            self.publish(&mut state, high_watermark);
+        }
+        if acks == Acks::All && state.leader.high_watermark() < until {
+            state.waiting.push_back(Waiting { until, answer, reply });
+        } else {
+            drop(reply.send(Ok(answer)));
+        }
+        let needs_sync = state.leader.needs_sync();
+        drop(state);
+        if moved.is_some() {
+            self.parking.wake(&self.key);
+        }
+        needs_sync
+    }
+
+    fn append_to_log(&self, records: &Bytes, now: TimestampMs) -> Result<AppendInfo> {
+        self.check_leader()?;
+        let epoch = self.leader_epoch();
+        self.with_log(|log| log.append_as_leader(records, epoch, now))
+    }
+
+    /// Works on the log; on its log thread, or while nobody else knows the partition.
+    pub(super) fn with_log<R>(&self, work: impl FnOnce(&mut Log) -> Result<R>) -> Result<R> {
+        let mut log = self.log.lock().map_err(|_poisoned| {
+            Error::kafka(ErrorCode::KafkaStorageError, format!("{} failed earlier", self.name))
+        })?;
+        match log.as_mut() {
+            Some(log) => work(log),
+            None => Err(Error::kafka(
+                ErrorCode::NotLeaderOrFollower,
+                format!("{} is closed", self.name),
+            )),
+        }
+    }
+
+    /// Takes the log out, to close or delete it.
+    pub(super) fn take_log(&self) -> Option<Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Marks as queued for a sync; false when it is already.
+    pub(super) fn queue_sync(&self) -> bool {
+        !self.sync_queued.swap(true, Ordering::AcqRel)
+    }
+
+    /// Syncs what was appended so far, on a sync thread; appends go on meanwhile.
+    pub(super) fn sync_now(&self) {
+        // Whatever is appended from here on needs another turn.
+        self.sync_queued.store(false, Ordering::Release);
+        let handle = self.with_log(|log| Ok(log.sync_handle()));
+        match handle.and_then(crate::log::SyncHandle::run) {
+            Ok(end) => self.synced(end),
+            Err(error) if self.state().closed.is_some() => {
+                tracing::debug!(partition = %self.name, error = %error.chain(), "not synced");
+            }
+            Err(error) => {
+                tracing::error!(partition = %self.name, error = %error.chain(), "sync failed");
+                self.close(error.code());
+            }
+        }
+    }
+
+    fn synced(&self, end: Offset) {
+        let mut state = self.state();
+        let Some(high_watermark) = state.leader.synced(end) else { return };
+        self.publish(&mut state, high_watermark);
+        drop(state);
+        self.parking.wake(&self.key);
+    }
+
+    /// Moves the high watermark and answers the producers that waited for it.
+    fn publish(&self, state: &mut State, high_watermark: Offset) {
+        self.high_watermark.store(high_watermark.0, Ordering::Release);
+        while state.waiting.front().is_some_and(|waiting| waiting.until <= high_watermark) {
+            if let Some(Waiting { answer, reply, .. }) = state.waiting.pop_front() {
+                drop(reply.send(Ok(answer)));
+            }
+        }
+    }
+
+    /// Moves the log start offset, as DeleteRecords does; -1 is the high watermark.
+    ///
+    /// # Errors
+    ///
+    /// `OFFSET_OUT_OF_RANGE`, `POLICY_VIOLATION`, and those of the log.
+    pub(super) async fn delete_records(
+        self: &Arc<Self>,
+        threads: &LogThreads,
+        offset: Offset,
+    ) -> Result<Offset> {
+        self.check_leader()?;
+        if !self.config().cleanup_policy.delete {
+            let context = format!("the cleanup policy of {} does not delete", self.name);
+            return Err(Error::kafka(ErrorCode::PolicyViolation, context));
+        }
+        let high_watermark = self.high_watermark();
+        let offset = if offset == Offset::UNKNOWN { high_watermark } else { offset };
+        if offset < Offset::ZERO || offset > high_watermark {
+            let partition = self.name.clone();
+            let start = self.reader.log_start_offset();
+            return Err(Error::OffsetOutOfRange { partition, offset, start, end: high_watermark });
+        }
+        let start =
+            threads.run(self, move |log| log.delete_records_before(offset, high_watermark)).await?;
+        self.parking.wake(&self.key);
+        Ok(start)
+    }
+
+    /// Takes over a new state of the metadata image.
+    pub(super) fn update(&self, node_id: NodeId, image: &PartitionImage, config: Arc<TopicConfig>) {
+        let mut state = self.state();
+        state.leader_epoch = image.leader_epoch;
+        state.is_leader = image.leader == node_id;
+        state.replicas = image.replicas.len();
+        state.isr = image.isr.len();
+        let durability = local_durability(&config, image, self.volatile);
+        state.config = config;
+        if let Some(high_watermark) = state.leader.set_durability(durability) {
+            self.publish(&mut state, high_watermark);
+        }
+        drop(state);
+        self.parking.wake(&self.key);
+    }
+
+    /// Ends every wait with `code`; nothing is appended or read any more.
+    pub(super) fn close(&self, code: ErrorCode) {
+        let mut state = self.state();
+        state.closed.get_or_insert(code);
+        for Waiting { reply, .. } in state.waiting.drain(..) {
+            drop(reply.send(Err(Error::kafka(code, format!("{} was closed", self.name)))));
+        }
+        drop(state);
+        self.parking.wake(&self.key);
+    }
+}
+
+fn min_isr(config: &TopicConfig, replicas: usize) -> usize {
+    usize::try_from(config.min_insync_replicas).unwrap_or(1).min(replicas)
+}
+
+/// What the copy on this broker counts for (ADR 0001).
+fn local_durability(
+    config: &TopicConfig,
+    image: &PartitionImage,
+    volatile: bool,
+) -> LocalDurability {
+    let synced = match config.durability {
+        _ if volatile => false,
+        Durability::Os => false,
+        Durability::Fsync => true,
+        Durability::Auto => min_isr(config, image.replicas.len()) <= 1,
+    };
+    if synced { LocalDurability::Synced } else { LocalDurability::Written }
+}

@@ -1,0 +1,254 @@
+//! The partitions of this broker, and what the metadata image makes of them.
+//!
+//! [`Partitions::apply`] is the publisher: it compares the image with what is open and opens, creates,
+//! changes or deletes. It blocks, and is called by one thread at a time.
+//!
+//! Invariants:
+//! - `PARTS-1` after `apply` there is an open log for every replica that the image places here, but for
+//!   those whose log is damaged; these answer KAFKA_STORAGE_ERROR, and the others are served.
+//! - `PARTS-2` a log without a place in the image is closed to everybody before its files are renamed.
+//! - `PARTS-3` no file is deleted on the word of an image of another cluster: the log directory carries
+//!   the cluster's id, checked before this begins.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use super::parking::PartitionKey;
+use super::partition::{Partition, Surroundings};
+use super::storage::{Storage, log_config};
+use crate::config::{BrokerConfig, TopicConfig};
+use crate::error::{Error, ErrorCode, Result};
+use crate::machine::metadata::{MetadataImage, PartitionImage, TopicImage};
+use crate::types::TopicPartition;
+
+/// How many logs are opened side by side.
+const OPEN_THREADS: usize = 4;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Partitions {
+    around: Surroundings,
+    storage: Arc<Storage>,
+    open: RwLock<BTreeMap<PartitionKey, Arc<Partition>>>,
+    /// Those that could not be opened, and why.
+    failed: RwLock<BTreeMap<PartitionKey, String>>,
+    /// Renamed directories of deleted partitions, and when (monotonic) to remove them.
+    doomed: Mutex<Vec<(PathBuf, Duration)>>,
+}
+
+/// A replica that the image places here.
+struct Wanted<'a> {
+    key: PartitionKey,
+    topic: &'a TopicImage,
+    index: i32,
+    state: &'a PartitionImage,
+    config: Arc<TopicConfig>,
+}
+
+impl Partitions {
+    pub(super) fn new(around: Surroundings, storage: Arc<Storage>) -> Self {
+        Self {
+            around,
+            storage,
+            open: RwLock::default(),
+            failed: RwLock::default(),
+            doomed: Mutex::default(),
+        }
+    }
+
+    pub(super) fn storage(&self) -> &Arc<Storage> {
+        &self.storage
+    }
+
+    /// The partition that a client asks for, if this broker leads it.
+    ///
+    /// # Errors
+    ///
+    /// `UNKNOWN_TOPIC_OR_PARTITION`, `NOT_LEADER_OR_FOLLOWER`, `KAFKA_STORAGE_ERROR`.
+    pub(super) fn leader(&self, topic: &TopicImage, index: i32) -> Result<Arc<Partition>> {
+        let name = || format!("{}-{index}", topic.name);
+        if topic.partition(index).is_none() {
+            let context = format!("partition {} does not exist", name());
+            return Err(Error::kafka(ErrorCode::UnknownTopicOrPartition, context));
+        }
+        let key = (topic.id, index);
+        if let Some(partition) = self.get(&key) {
+            partition.check_leader()?;
+            return Ok(partition);
+        }
+        let failed = self.failed.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(why) = failed.get(&key) {
+            let context = format!("{} could not be opened: {why}", name());
+            return Err(Error::kafka(ErrorCode::KafkaStorageError, context));
+        }
+        let context = format!("this broker does not lead {}", name());
+        Err(Error::kafka(ErrorCode::NotLeaderOrFollower, context))
+    }
+
+    fn get(&self, key: &PartitionKey) -> Option<Arc<Partition>> {
+        self.open.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    /// All that are open, in the order of their ids.
+    pub(super) fn all(&self) -> Vec<Arc<Partition>> {
+        self.open.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Makes true what the image says. Blocks.
+    pub(super) fn apply(&self, image: &MetadataImage, broker: &BrokerConfig) {
+        let wanted = self.wanted(image, broker);
+        let keys: BTreeSet<PartitionKey> = wanted.iter().map(|wanted| wanted.key).collect();
+        self.delete_others(&keys);
+        let mut missing = Vec::new();
+        for wanted in wanted {
+            match self.get(&wanted.key) {
+                Some(partition) => self.update(&partition, &wanted, broker),
+                None if self.has_failed(&wanted.key) => {}
+                None => missing.push(wanted),
+            }
+        }
+        self.open_all(&missing, broker);
+    }
+
+    fn wanted<'a>(&self, image: &'a MetadataImage, broker: &BrokerConfig) -> Vec<Wanted<'a>> {
+        let mut wanted = Vec::new();
+        for topic in image.topics() {
+            let config = match TopicConfig::resolve(image.topic_config(&topic.name), broker) {
+                Ok(config) => Arc::new(config),
+                Err(error) => {
+                    tracing::error!(topic = %topic.name, %error, "a stored setting is not acceptable");
+                    continue;
+                }
+            };
+            for (index, state) in topic.indexed() {
+                if state.replicas.contains(&self.around.node_id) {
+                    let (key, config) = ((topic.id, index), Arc::clone(&config));
+                    wanted.push(Wanted { key, topic, index, state, config });
+                }
+            }
+        }
+        wanted
+    }
+
+    fn has_failed(&self, key: &PartitionKey) -> bool {
+        self.failed.read().unwrap_or_else(PoisonError::into_inner).contains_key(key)
+    }
+
+    fn update(&self, partition: &Partition, wanted: &Wanted<'_>, broker: &BrokerConfig) {
+        if *partition.config() != *wanted.config {
+            let config = log_config(&wanted.config, broker);
+            let changed = partition.with_log(|log| {
+                log.update_config(config);
+                Ok(())
+            });
+            if let Err(error) = changed {
+                tracing::debug!(partition = %partition.name(), error = %error.chain(), "not changed");
+            }
+        }
+        partition.update(self.around.node_id, wanted.state, Arc::clone(&wanted.config));
+    }
+
+    /// Opens logs, several at a time: after a crash each is scanned from its recovery point.
+    fn open_all(&self, missing: &[Wanted<'_>], broker: &BrokerConfig) {
+        let next = AtomicUsize::new(0);
+        let opened = Mutex::new(Vec::with_capacity(missing.len()));
+        let work = || {
+            while let Some(wanted) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let result = self.open_one(wanted, broker);
+                opened.lock().unwrap_or_else(PoisonError::into_inner).push((wanted.key, result));
+            }
+        };
+        if missing.len() <= 2 {
+            work();
+        } else {
+            std::thread::scope(|scope| {
+                for _ in 0..OPEN_THREADS.min(missing.len()) {
+                    scope.spawn(work);
+                }
+            });
+        }
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        let mut failed = self.failed.write().unwrap_or_else(PoisonError::into_inner);
+        for (key, result) in opened.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            match result {
+                Ok(partition) => {
+                    open.insert(key, partition);
+                }
+                Err(error) => {
+                    let (id, index) = key;
+                    tracing::error!(
+                        topic_id = %id, partition = index, error = %error.chain(),
+                        "a partition could not be opened and stays offline"
+                    );
+                    failed.insert(key, error.chain());
+                }
+            }
+        }
+    }
+
+    fn open_one(&self, wanted: &Wanted<'_>, broker: &BrokerConfig) -> Result<Arc<Partition>> {
+        let name = TopicPartition::new(Arc::clone(&wanted.topic.name), wanted.index);
+        let config = log_config(&wanted.config, broker);
+        let log = self.storage.open_log(&name, wanted.topic.id, config)?;
+        let image = (wanted.state, Arc::clone(&wanted.config));
+        Partition::new(wanted.key, name, log, image, &self.around)
+    }
+
+    fn doom(&self, path: PathBuf, delay: Duration) {
+        let due = self.storage.monotonic() + delay;
+        self.doomed.lock().unwrap_or_else(PoisonError::into_inner).push((path, due));
+    }
+
+    /// Removes the files of deleted partitions whose delay is over. Blocks.
+    pub(super) fn remove_doomed(&self) {
+        let now = self.storage.monotonic();
+        let mut due = Vec::new();
+        self.doomed.lock().unwrap_or_else(PoisonError::into_inner).retain(|(path, when)| {
+            if *when <= now {
+                due.push(path.clone());
+            }
+            *when > now
+        });
+        for path in &due {
+            self.storage.remove(path);
+        }
+    }
+
+    /// Whether files of deleted partitions are still to be removed.
+    pub(super) fn has_doomed(&self) -> bool {
+        !self.doomed.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    fn delete_others(&self, keys: &BTreeSet<PartitionKey>) {
+        let mut gone = Vec::new();
+        {
+            let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+            open.retain(|key, partition| {
+                let stays = keys.contains(key);
+                if !stays {
+                    gone.push(Arc::clone(partition));
+                }
+                stays
+            });
+        }
+        self.failed
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|key, _| keys.contains(key));
+        for partition in gone {
+            partition.close(ErrorCode::UnknownTopicOrPartition);
+            let Some(log) = partition.take_log() else { continue };
+            let delay = Duration::from_millis(log.config().file_delete_delay_ms);
+            match self.storage.delete_log(log) {
+                Ok(path) => self.doom(path, delay),
+                Err(error) => {
+                    let name = partition.name();
+                    tracing::warn!(partition = %name, error = %error.chain(), "not deleted");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! What every request sees of the broker.
+//!
+//! Why: handlers, connections and timers share one value, instead of passing a dozen. Everything in it
+//! is read without waiting: settings and the metadata image are snapshots behind one pointer.
+//!
+//! Invariants:
+//! - `STATE-1` the image is published after its partitions exist: what Metadata names can be written to.
+//! - `STATE-2` a command's answer is given after its image is published: a topic is in Metadata before
+//!   CreateTopics is answered, and gone from it before DeleteTopics is.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use super::log_threads::LogThreads;
+use super::metadata_log::{MetadataLog, QuorumStatus};
+use super::parking::Parking;
+use super::partitions::Partitions;
+use crate::config::{BrokerConfig, Listener};
+use crate::env::Env;
+use crate::error::{Error, ErrorCode, Result};
+use crate::machine::controller::{Command, ProducerIdBlock, Reply};
+use crate::machine::fetch_session::FetchSessions;
+use crate::machine::metadata::{ConfigResource, MetadataImage};
+use crate::protocol::Str;
+use crate::types::{BrokerEpoch, NodeId, Offset, ProducerId};
+
+/// A fetch session that was not used for so long gives way to another; fixed in Kafka, too.
+const FETCH_SESSION_EVICTION_MS: i64 = 120_000;
+
+/// The longest that anybody waits for the controller.
+const COMMAND_TIMEOUT_MAX: Duration = Duration::from_secs(600);
+
+/// Who the broker is.
+#[derive(Clone, Debug)]
+pub(super) struct Identity {
+    pub(super) node_id: NodeId,
+    pub(super) cluster_id: String,
+    pub(super) broker_epoch: BrokerEpoch,
+    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) advertised: Option<Listener>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct BrokerState {
+    env: Env,
+    identity: Identity,
+    config: ArcSwap<BrokerConfig>,
+    image: ArcSwap<MetadataImage>,
+    published: watch::Sender<Offset>,
+    metadata: Arc<dyn MetadataLog>,
+    partitions: Partitions,
+    log_threads: Arc<LogThreads>,
+    parking: Arc<Parking>,
+    fetch_sessions: Mutex<FetchSessions>,
+    producer_ids: Mutex<Vec<ProducerIdBlock>>,
+}
+
+/// The parts that a state is made of.
+pub(super) struct Parts {
+    pub(super) env: Env,
+    pub(super) identity: Identity,
+    pub(super) config: BrokerConfig,
+    pub(super) metadata: Arc<dyn MetadataLog>,
+    pub(super) partitions: Partitions,
+    pub(super) log_threads: Arc<LogThreads>,
+    pub(super) parking: Arc<Parking>,
+}
+
+impl BrokerState {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { env, identity, config, metadata, partitions, log_threads, parking } = parts;
+        let slots = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
+        let sessions = FetchSessions::new(slots, FETCH_SESSION_EVICTION_MS, env.random.u64());
+        Self {
+            env,
+            identity,
+            config: ArcSwap::from_pointee(config),
+            image: ArcSwap::from_pointee(MetadataImage::empty()),
+            published: watch::Sender::new(Offset::UNKNOWN),
+            metadata,
+            partitions,
+            log_threads,
+            parking,
+            fetch_sessions: Mutex::new(sessions),
+            producer_ids: Mutex::default(),
+        }
+    }
+
+    pub(super) fn env(&self) -> &Env {
+        &self.env
+    }
+
+    pub(super) fn node_id(&self) -> NodeId {
+        self.identity.node_id
+    }
+
+    pub(super) fn cluster_id(&self) -> &str {
+        &self.identity.cluster_id
+    }
+
+    pub(super) fn config(&self) -> Arc<BrokerConfig> {
+        self.config.load_full()
+    }
+
+    pub(super) fn image(&self) -> Arc<MetadataImage> {
+        self.image.load_full()
+    }
+
+    pub(super) fn partitions(&self) -> &Partitions {
+        &self.partitions
+    }
+
+    pub(super) fn log_threads(&self) -> &Arc<LogThreads> {
+        &self.log_threads
+    }
+
+    pub(super) fn parking(&self) -> &Arc<Parking> {
+        &self.parking
+    }
+
+    pub(super) fn fetch_sessions(&self) -> &Mutex<FetchSessions> {
+        &self.fetch_sessions
+    }
+
+    pub(super) fn quorum(&self) -> QuorumStatus {
+        self.metadata.status()
+    }
+
+    /// The address of this broker for a client that connected to `local`.
+    pub(super) fn own_address(&self, local: Option<SocketAddr>) -> (Str, i32) {
+        if let Some(advertised) = &self.identity.advertised {
+            let host = advertised.host.as_deref().unwrap_or_default();
+            let port = match advertised.port {
+                // The port that was found free.
+                0 => self.identity.addresses.first().map_or(0, SocketAddr::port),
+                port => port,
+            };
+            return (host.into(), i32::from(port));
+        }
+        match local.or_else(|| self.identity.addresses.first().copied()) {
+            Some(address) => (address.ip().to_string().into(), i32::from(address.port())),
+            None => (Str::EMPTY, -1),
+        }
+    }
+
+    /// Gives a command to the controller, and waits until its outcome is in force here.
+    ///
+    /// # Errors
+    ///
+    /// `REQUEST_TIMED_OUT`; the command may be carried out all the same. Those of the quorum.
+    pub(super) async fn submit(&self, command: Command, timeout_ms: i32) -> Result<Reply> {
+        let timeout = Duration::from_millis(timeout_ms.max(0).unsigned_abs().into());
+        let work = async {
+            let reply = self.metadata.submit(command).await?;
+            let committed = self.metadata.subscribe().borrow().offset;
+            let mut published = self.published.subscribe();
+            let done = published.wait_for(|offset| *offset >= committed).await;
+            done.map_err(|_closed| Error::Closed { what: "the broker" })?;
+            Ok(reply)
+        };
+        match tokio::time::timeout(timeout.min(COMMAND_TIMEOUT_MAX), work).await {
+            Ok(result) => result,
+            Err(_elapsed) => {
+                let context = format!("the controller did not answer within {timeout_ms} ms");
+                Err(Error::kafka(ErrorCode::RequestTimedOut, context))
+            }
+        }
+    }
+
+    /// A producer id that nobody else has.
+    ///
+    /// # Errors
+    ///
+    /// The controller gives no more ids.
+    pub(super) async fn next_producer_id(&self) -> Result<ProducerId> {
+        loop {
+            if let Some(id) = self.take_producer_id() {
+                return Ok(id);
+            }
+            let command = Command::AllocateProducerIds {
+                broker: self.identity.node_id,
+                epoch: self.identity.broker_epoch,
+            };
+            let reply = self.metadata.submit(command).await?;
+            let Reply::ProducerIds(block) = reply else {
+                let context = "the controller's answer to AllocateProducerIds has another form";
+                return Err(Error::kafka(ErrorCode::UnknownServerError, context));
+            };
+            let mut blocks = self.producer_ids.lock().unwrap_or_else(PoisonError::into_inner);
+            blocks.push(block?);
+        }
+    }
+
+    fn take_producer_id(&self) -> Option<ProducerId> {
+        let mut blocks = self.producer_ids.lock().unwrap_or_else(PoisonError::into_inner);
+        let block = blocks.last_mut()?;
+        let id = block.first;
+        block.first = ProducerId(id.0 + 1);
+        block.count -= 1;
+        if block.count <= 0 {
+            blocks.pop();
+        }
+        Some(id)
+    }
+
+    /// Takes over an image: settings, partitions, and then the image itself. Blocks.
+    pub(super) fn apply(&self, image: &Arc<MetadataImage>) {
+        let config = self.config.load();
+        let defaults = image.config(&ConfigResource::ClusterDefault);
+        let own = image.config(&ConfigResource::Broker(self.identity.node_id));
+        match config.with_dynamic(defaults, own) {
+            Ok(changed) => self.config.store(Arc::new(changed)),
+            Err(error) => tracing::error!(%error, "a stored broker setting is not acceptable"),
+        }
+        self.partitions.apply(image, &self.config.load());
+        self.image.store(Arc::clone(image));
+        self.published.send_replace(image.offset);
+    }
+}

@@ -1,0 +1,214 @@
+//! The log directory of a broker: opening and deleting logs in it, checkpoints, and its end.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use super::partition::Partition;
+use crate::config::{self, BrokerConfig, TopicConfig};
+use crate::env::Env;
+use crate::error::{Error, Result};
+use crate::log::{CheckpointedOffsets, Health, Log, LogConfig, LogDirectory, OpenOptions};
+use crate::record::{Compression, TimestampType};
+use crate::types::{TopicId, TopicPartition};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Storage {
+    env: Env,
+    path: PathBuf,
+    health: Health,
+    was_clean: bool,
+    /// `None` once it was closed.
+    directory: RwLock<Option<Arc<LogDirectory>>>,
+}
+
+impl Storage {
+    pub(super) fn new(env: &Env, directory: Arc<LogDirectory>) -> Self {
+        Self {
+            env: env.clone(),
+            path: directory.path().to_path_buf(),
+            health: directory.health(),
+            was_clean: directory.was_clean(),
+            directory: RwLock::new(Some(directory)),
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn health(&self) -> &Health {
+        &self.health
+    }
+
+    pub(super) fn monotonic(&self) -> Duration {
+        self.env.clock.monotonic()
+    }
+
+    fn directory(&self) -> Result<Arc<LogDirectory>> {
+        let directory = self.directory.read().unwrap_or_else(PoisonError::into_inner);
+        directory.clone().ok_or(Error::Closed { what: "the log directory" })
+    }
+
+    /// How many bytes may still be written; -1 when that is not known.
+    pub(super) fn usable_bytes(&self) -> i64 {
+        let free = self.directory().and_then(|directory| directory.free_bytes());
+        free.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX))
+    }
+
+    /// Opens the log of a partition, or makes it. What lies under its name and belongs to another topic
+    /// is what a deletion left behind when it was interrupted.
+    ///
+    /// # Errors
+    ///
+    /// Damage, and what the operating system refuses.
+    pub(super) fn open_log(
+        &self,
+        partition: &TopicPartition,
+        topic_id: TopicId,
+        config: LogConfig,
+    ) -> Result<Log> {
+        let directory = self.directory()?;
+        let path = directory.partition_path(partition);
+        let failed = |error| Error::io("open", &path, error);
+        let exists = self.env.disk.exists(&path).map_err(failed)?;
+        let found = if exists {
+            let all = directory.partitions()?;
+            all.into_iter().find(|found| found.partition == *partition)
+        } else {
+            None
+        };
+        let foreign = found.as_ref().and_then(|found| found.topic_id).filter(|&id| id != topic_id);
+        if let Some(id) = foreign {
+            tracing::warn!(%partition, topic_id = %id, "removing what is left of a deleted topic");
+            let renamed = directory.delete_partition(partition)?;
+            directory.remove_dir(&renamed)?;
+        }
+        let is_new = found.is_none() || foreign.is_some();
+        if is_new {
+            directory.forget(partition)?;
+        }
+        let offsets = directory.checkpointed(partition);
+        let options = OpenOptions {
+            partition: partition.clone(),
+            topic_id,
+            config,
+            health: self.health.clone(),
+            recovery_point: offsets.recovery_point,
+            log_start_offset: offsets.log_start_offset,
+            clean_shutdown: self.was_clean,
+        };
+        if is_new {
+            return Log::create(&self.env, &path, options);
+        }
+        let (log, report) = Log::open(&self.env, &path, options)?;
+        if report.scanned_bytes > 0 || report.truncated_bytes > 0 {
+            tracing::info!(%partition, ?report, "recovered");
+        }
+        Ok(log)
+    }
+
+    /// Takes the log out of the directory. Its files are removed in the background, by the caller, with
+    /// [`Storage::remove`].
+    ///
+    /// # Errors
+    ///
+    /// What the operating system refuses; the next start finds a stray directory then.
+    pub(super) fn delete_log(&self, log: Log) -> Result<PathBuf> {
+        let partition = log.partition().clone();
+        drop(log);
+        self.directory()?.delete_partition(&partition)
+    }
+
+    /// Removes what [`Storage::delete_log`] renamed.
+    pub(super) fn remove(&self, path: &Path) {
+        let removed = self.directory().and_then(|directory| directory.remove_dir(path));
+        if let Err(error) = removed {
+            tracing::warn!(error = %error.chain(), "a deleted log is removed at the next start");
+        }
+    }
+
+    /// Says which directories belong to no topic. They are left alone: only a person knows whether it
+    /// is the data or the metadata that is wrong.
+    pub(super) fn report_strays(&self, is_known: impl Fn(&TopicPartition, TopicId) -> bool) {
+        let found = self.directory().and_then(|directory| directory.partitions());
+        for found in found.unwrap_or_default() {
+            let Some(id) = found.topic_id else { continue };
+            if !found.partition.topic.starts_with("__cluster_metadata")
+                && !is_known(&found.partition, id)
+            {
+                tracing::warn!(path = %found.path.display(), "a log that belongs to no topic");
+            }
+        }
+    }
+
+    /// Writes the checkpoints of `partitions`.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system refuses; another call may succeed.
+    pub(super) fn checkpoint<'a>(
+        &self,
+        partitions: impl IntoIterator<Item = &'a Arc<Partition>>,
+    ) -> Result<()> {
+        let offsets = partitions.into_iter().map(|partition| {
+            let reader = partition.reader();
+            let offsets = CheckpointedOffsets {
+                recovery_point: reader.recovery_point(),
+                log_start_offset: reader.log_start_offset(),
+                high_watermark: partition.high_watermark(),
+            };
+            (partition.name().clone(), offsets)
+        });
+        self.directory()?.write_checkpoints(offsets)
+    }
+
+    /// Marks the directory as closed in order, and unlocks it.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system refuses, or when somebody still uses the directory; the logs are
+    /// recovered at the next start then.
+    pub(super) fn close(&self, in_order: bool) -> Result<()> {
+        let directory = self.directory.write().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(directory) = directory.and_then(Arc::into_inner) else {
+            return Err(Error::Closed { what: "the log directory" });
+        };
+        if in_order { directory.close() } else { Ok(()) }
+    }
+}
+
+/// The settings of a log.
+pub(super) fn log_config(topic: &TopicConfig, broker: &BrokerConfig) -> LogConfig {
+    let bytes = |value: i32| u32::try_from(value).unwrap_or(0);
+    LogConfig {
+        segment_bytes: bytes(topic.segment_bytes),
+        segment_ms: topic.segment_ms,
+        segment_jitter_ms: topic.segment_jitter_ms,
+        segment_index_bytes: bytes(topic.segment_index_bytes),
+        index_interval_bytes: bytes(topic.index_interval_bytes),
+        retention_ms: topic.retention_ms,
+        retention_bytes: topic.retention_bytes,
+        max_message_bytes: bytes(topic.max_message_bytes),
+        message_timestamp_type: match topic.message_timestamp_type {
+            config::TimestampType::CreateTime => TimestampType::CreateTime,
+            config::TimestampType::LogAppendTime => TimestampType::LogAppendTime,
+        },
+        message_timestamp_before_max_ms: topic.message_timestamp_before_max_ms,
+        message_timestamp_after_max_ms: topic.message_timestamp_after_max_ms,
+        compression_type: match topic.compression_type {
+            config::CompressionType::Producer => None,
+            config::CompressionType::Uncompressed => Some(Compression::None),
+            config::CompressionType::Gzip => Some(Compression::Gzip),
+            config::CompressionType::Snappy => Some(Compression::Snappy),
+            config::CompressionType::Lz4 => Some(Compression::Lz4),
+            config::CompressionType::Zstd => Some(Compression::Zstd),
+        },
+        compacted: topic.cleanup_policy.compact,
+        delete_old: topic.cleanup_policy.delete,
+        file_delete_delay_ms: u64::try_from(topic.file_delete_delay_ms).unwrap_or(0),
+        producer_id_expiration_ms: i64::from(broker.producer_id_expiration_ms),
+        ..LogConfig::default()
+    }
+}
