@@ -118,8 +118,8 @@ impl Snapshot {
 pub(crate) enum Lane {
     /// Requests that are answered at once.
     Control,
-    /// Produce requests.
-    Produce,
+    /// The produce requests of one producer.
+    Produce(u64),
     /// The fetches of one consumer.
     Fetch(u64),
 }
@@ -291,18 +291,28 @@ impl Cluster {
     ///
     /// `UNKNOWN_TOPIC_OR_PARTITION` when it does not exist, and what hinders asking.
     pub(crate) async fn topic(&self, name: &str) -> Result<Arc<TopicInfo>> {
+        self.topic_or_create(name, false).await
+    }
+
+    /// As [`Self::topic`]; with `may_create`, a broker that creates topics on demand does so.
+    pub(crate) async fn topic_or_create(
+        &self,
+        name: &str,
+        may_create: bool,
+    ) -> Result<Arc<TopicInfo>> {
         let max_age = i64::try_from(self.config.metadata_max_age.as_millis()).unwrap_or(i64::MAX);
         if let Some(topic) = self.snapshot.load().topics.get(name)
             && topic.fetched_at.plus(max_age) > self.now()
         {
             return Ok(Arc::clone(topic));
         }
-        self.fresh_topic(name).await
+        self.fresh_topic(name, may_create).await
     }
 
     /// A topic, asked for now.
-    pub(crate) async fn fresh_topic(&self, name: &str) -> Result<Arc<TopicInfo>> {
-        let failures = self.refresh(Some(&[name])).await?;
+    pub(crate) async fn fresh_topic(&self, name: &str, may_create: bool) -> Result<Arc<TopicInfo>> {
+        let may_create = may_create && self.config.allow_auto_create_topics;
+        let failures = self.refresh_topics(Some(&[name]), may_create).await?;
         if let Some((_, code)) = failures.into_iter().find(|(failed, _)| failed == name) {
             let remedy = if code == ErrorCode::UnknownTopicOrPartition {
                 "; create it first, for example with `ottla topics create`"
@@ -325,6 +335,14 @@ impl Cluster {
 
     /// Asks for topics (`None`: all) and for the brokers; returns the topics that have an error.
     pub(crate) async fn refresh(&self, names: Option<&[&str]>) -> Result<Vec<(String, ErrorCode)>> {
+        self.refresh_topics(names, false).await
+    }
+
+    async fn refresh_topics(
+        &self,
+        names: Option<&[&str]>,
+        may_create: bool,
+    ) -> Result<Vec<(String, ErrorCode)>> {
         let before = self.snapshot();
         let _one_at_a_time = self.refreshing.lock().await;
         let after = self.snapshot();
@@ -337,20 +355,8 @@ impl Cluster {
             return Ok(Vec::new());
         }
         let route = self.any_route().await?;
-        let response =
-            self.request_metadata(&route, names, self.config.allow_auto_create_topics).await?;
+        let response = self.request_metadata(&route, names, may_create).await?;
         Ok(self.accept(response, names))
-    }
-
-    /// Asks for topics without creating those that do not exist.
-    pub(crate) async fn refresh_without_creating(
-        &self,
-        names: &[&str],
-    ) -> Result<Vec<(String, ErrorCode)>> {
-        let _one_at_a_time = self.refreshing.lock().await;
-        let route = self.any_route().await?;
-        let response = self.request_metadata(&route, Some(names), false).await?;
-        Ok(self.accept(response, Some(names)))
     }
 
     async fn request_metadata(

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -122,33 +123,57 @@ impl Connection {
         self.shared.closed.load(Ordering::Acquire)
     }
 
-    /// Sends a request and waits for its answer.
-    pub(crate) async fn call(
-        &self,
-        request: &Request,
-        version: i16,
-        timeout: Duration,
-    ) -> Result<Response> {
-        self.exchange(request, version, timeout, true).await?.ok_or_else(|| self.gone())
-    }
-
-    /// Sends a request that has no answer, and waits until it is written.
-    pub(crate) async fn send(
-        &self,
-        request: &Request,
-        version: i16,
-        timeout: Duration,
-    ) -> Result<()> {
-        self.exchange(request, version, timeout, false).await.map(|_| ())
-    }
-
-    async fn exchange(
-        &self,
+    /// Hands a request to the writer and returns the wait for its answer (`None` when it has none,
+    /// once it is written). Requests are written in the order of these calls, unless more than the
+    /// queue holds are started at once.
+    pub(crate) fn start(
+        self: &Arc<Self>,
         request: &Request,
         version: i16,
         timeout: Duration,
         answered: bool,
-    ) -> Result<Option<Response>> {
+    ) -> BoxFuture<'static, Result<Option<Response>>> {
+        let api = request.api();
+        let (outgoing, answered_by) = match self.outgoing(request, version, answered) {
+            Ok(started) => started,
+            Err(error) => return Box::pin(std::future::ready(Err(error))),
+        };
+        let this = Arc::clone(self);
+        let queued = match self.outgoing.try_send(outgoing) {
+            Ok(()) => None,
+            Err(mpsc::error::TrySendError::Full(outgoing)) => Some(outgoing),
+            Err(mpsc::error::TrySendError::Closed(_)) => {
+                return Box::pin(std::future::ready(Err(self.gone())));
+            }
+        };
+        Box::pin(async move {
+            let exchange = async {
+                if let Some(outgoing) = queued {
+                    this.outgoing.send(outgoing).await.map_err(|_| this.gone())?;
+                }
+                match answered_by.await {
+                    Ok(result) => result.map(Some),
+                    Err(_) if answered => Err(this.gone()),
+                    // Dropped without an error: written, and no answer comes.
+                    Err(_) => Ok(None),
+                }
+            };
+            tokio::time::timeout(timeout, exchange).await.unwrap_or_else(|_| {
+                this.shared.close("read from", &std::io::ErrorKind::TimedOut.into());
+                Err(Error::Timeout {
+                    what: format!("{api} request to {}", this.shared.address),
+                    after_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+                })
+            })
+        })
+    }
+
+    fn outgoing(
+        &self,
+        request: &Request,
+        version: i16,
+        answered: bool,
+    ) -> Result<(Outgoing, oneshot::Receiver<Result<Response>>)> {
         if self.is_closed() {
             return Err(self.gone());
         }
@@ -168,26 +193,7 @@ impl Connection {
         } else {
             Outgoing { frames, waiting: None, written: Some(answer) }
         };
-        let exchange = async {
-            self.outgoing.send(outgoing).await.map_err(|_| self.gone())?;
-            match answered_by.await {
-                Ok(result) => result.map(Some),
-                Err(_) if answered => Err(self.gone()),
-                // Dropped without an error: written, and no answer comes.
-                Err(_) => Ok(None),
-            }
-        };
-        match tokio::time::timeout(timeout, exchange).await {
-            Ok(result) => result,
-            Err(_) => {
-                let error = std::io::Error::from(std::io::ErrorKind::TimedOut);
-                self.shared.close("read from", &error);
-                Err(Error::Timeout {
-                    what: format!("{api} request to {}", self.shared.address),
-                    after_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
-                })
-            }
-        }
+        Ok((outgoing, answered_by))
     }
 
     fn gone(&self) -> Error {

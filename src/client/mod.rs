@@ -21,7 +21,10 @@ pub mod admin;
 pub mod cluster;
 pub mod config;
 mod connection;
+pub mod consumer;
+pub mod producer;
 mod route;
+pub mod scan;
 
 use std::sync::Arc;
 
@@ -31,7 +34,13 @@ pub use config::{
     Acks, AutoOffsetReset, ClientConfig, ConsumerConfig, IsolationLevel, OnDataLoss, ProducerConfig,
 };
 
+pub use consumer::{AssignedConsumer, PollOptions, StartAt};
+pub use producer::{EncodedBatch, Producer, ProducerRecord, RecordMetadata};
+
+pub use scan::{Bound, Offsets, Range, Scan, ScanOptions, ScanProgress, ScanReader};
+
 use crate::client::cluster::Cluster;
+use crate::columnar::DecodeOptions;
 use crate::error::{Error, Result};
 use crate::protocol::Service;
 use crate::types::NodeId;
@@ -81,6 +90,66 @@ impl Client {
     #[must_use]
     pub fn admin(&self) -> Admin {
         Admin::new(Arc::clone(&self.cluster))
+    }
+
+    /// A producer with the client's settings. Its task runs in the current tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// Settings contradict each other.
+    pub fn producer(&self) -> Result<Producer> {
+        Producer::start(Arc::clone(&self.cluster), self.cluster.config.producer.clone())
+    }
+
+    /// A producer with settings of its own. Its task runs in the current tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// Settings contradict each other.
+    pub fn producer_with(&self, config: ProducerConfig) -> Result<Producer> {
+        Producer::start(Arc::clone(&self.cluster), config)
+    }
+
+    /// A consumer for partitions that the caller assigns. Its task runs in the current tokio
+    /// runtime.
+    ///
+    /// # Errors
+    ///
+    /// A column does not exist.
+    pub fn consumer(&self, decode: DecodeOptions) -> Result<AssignedConsumer> {
+        self.consumer_with(self.cluster.config.consumer.clone(), decode)
+    }
+
+    /// A consumer with settings of its own. Its task runs in the current tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// A column does not exist.
+    pub fn consumer_with(
+        &self,
+        config: ConsumerConfig,
+        decode: DecodeOptions,
+    ) -> Result<AssignedConsumer> {
+        AssignedConsumer::start(Arc::clone(&self.cluster), config, decode)
+    }
+
+    /// Resolves the bounds of a range of a topic; reading it any number of times gives these rows.
+    ///
+    /// # Errors
+    ///
+    /// The topic does not exist, or an offset that was named lies outside of it
+    /// ([`Error::DataLoss`]).
+    pub async fn scan(&self, topic: &str, options: ScanOptions) -> Result<Scan> {
+        Scan::resolve(Arc::clone(&self.cluster), topic, options).await
+    }
+
+    /// A scan of the very offsets of an earlier one; the bounds in `options` do not count.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DataLoss`] when they do not exist any more, or the topic is another one now.
+    pub async fn scan_again(&self, offsets: &Offsets, options: ScanOptions) -> Result<Scan> {
+        Scan::again(Arc::clone(&self.cluster), offsets, options).await
     }
 
     /// A topic with its partitions and leaders; from what is known, if that is recent.

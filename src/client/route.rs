@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
+
 use crate::client::config::ClientConfig;
 use crate::client::connection::Connection;
 use crate::error::{Error, ErrorCode, Result};
@@ -28,7 +30,7 @@ pub(crate) struct Route {
 }
 
 enum Kind {
-    Tcp(Connection),
+    Tcp(Arc<Connection>),
     Local { service: Arc<dyn Service>, context: RequestContext },
 }
 
@@ -48,7 +50,7 @@ impl Route {
     pub(crate) async fn tcp(address: &str, config: &ClientConfig) -> Result<Self> {
         let connection =
             Connection::open(address, &config.client_id, config.connect_timeout).await?;
-        Self::greet(Kind::Tcp(connection), config).await
+        Self::greet(Kind::Tcp(Arc::new(connection)), config).await
     }
 
     /// Opens an in-process connection and asks for the versions.
@@ -104,10 +106,6 @@ impl Route {
         &self.features
     }
 
-    pub(crate) const fn is_local(&self) -> bool {
-        matches!(self.kind, Kind::Local { .. })
-    }
-
     pub(crate) fn is_closed(&self) -> bool {
         match &self.kind {
             Kind::Tcp(connection) => connection.is_closed(),
@@ -144,21 +142,22 @@ impl Route {
         self.kind.call(request, version, timeout).await
     }
 
-    /// Sends a request that has no answer.
-    pub(crate) async fn send<C: Call>(
+    /// Starts a request and returns the wait for its answer (`None` when it has none). Requests
+    /// reach the broker in the order of these calls.
+    pub(crate) fn start<C: Call>(
         &self,
         request: C,
         version: i16,
         timeout: Duration,
-    ) -> Result<()> {
-        let request: Request = request.into();
-        match &self.kind {
-            Kind::Tcp(connection) => connection.send(&request, version, timeout).await,
-            Kind::Local { service, context } => {
-                call_local(service, context, request, version, timeout).await.map(|_| ())
-            }
-        }
+        answered: bool,
+    ) -> BoxFuture<'static, Result<Option<C::Response>>> {
+        let response = self.kind.start(request.into(), version, timeout, answered);
+        Box::pin(async move { response.await?.map(answer::<C>).transpose() })
     }
+}
+
+fn answer<C: Call>(response: Response) -> Result<C::Response> {
+    C::answer(response).ok_or_else(|| Error::malformed("response", "it answers another API"))
 }
 
 impl std::fmt::Display for Kind {
@@ -183,33 +182,32 @@ impl Kind {
         version: i16,
         timeout: Duration,
     ) -> Result<C::Response> {
-        let request: Request = request.into();
-        let response = match self {
-            Self::Tcp(connection) => connection.call(&request, version, timeout).await?,
-            Self::Local { service, context } => {
-                call_local(service, context, request, version, timeout)
-                    .await?
-                    .ok_or(Error::Closed { what: "the broker in this process" })?
-            }
-        };
-        C::answer(response).ok_or_else(|| Error::malformed("response", "it answers another API"))
+        let response = self.start(request.into(), version, timeout, true).await?;
+        answer::<C>(response.ok_or_else(|| Error::malformed("response", "there is none"))?)
     }
-}
 
-async fn call_local(
-    service: &Arc<dyn Service>,
-    context: &RequestContext,
-    request: Request,
-    version: i16,
-    timeout: Duration,
-) -> Result<Option<Response>> {
-    let api = request.api();
-    let context = RequestContext { api_version: version, ..context.clone() };
-    let answer = service.call(context, request);
-    tokio::time::timeout(timeout, answer).await.unwrap_or_else(|_| {
-        Err(Error::Timeout {
-            what: format!("{api} request to the broker in this process"),
-            after_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
-        })
-    })
+    fn start(
+        &self,
+        request: Request,
+        version: i16,
+        timeout: Duration,
+        answered: bool,
+    ) -> BoxFuture<'static, Result<Option<Response>>> {
+        match self {
+            Self::Tcp(connection) => connection.start(&request, version, timeout, answered),
+            Self::Local { service, context } => {
+                let api = request.api();
+                let context = RequestContext { api_version: version, ..context.clone() };
+                let response = service.call(context, request);
+                Box::pin(async move {
+                    tokio::time::timeout(timeout, response).await.unwrap_or_else(|_| {
+                        Err(Error::Timeout {
+                            what: format!("{api} request to the broker in this process"),
+                            after_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+                        })
+                    })
+                })
+            }
+        }
+    }
 }

@@ -1,1 +1,49 @@
 //! Record batches to Arrow and back.
+//!
+//! Decoding: [`Decoder`] takes [`Chunk`]s (fetched or mapped bytes of a partition, and a range of
+//! offsets) and gives Arrow record batches of about ten thousand rows. Keys and values are views
+//! into the very bytes that were fetched; a column that is not asked for costs nothing. Values can
+//! be decoded to text or to the typed fields of JSON objects. Encoding: [`Encoder`] turns rows of
+//! Arrow columns into record batches per partition, column-wise, without an object per record.
+//!
+//! ```text
+//!            Chunk                     Filled                      Decoded
+//! bytes ──► assemble ──► decode ──► Kafka columns ──► decoder ──► RecordBatch, progress
+//!           (batches)   (records)   (views)           (JSON, text, layout)
+//!
+//! RecordBatch ──► encode ──► (key, value, headers, partition) ──► record::BatchBuilder ──► bytes
+//! ```
+//!
+//! Memory: an array keeps the buffers alive that its views point into, whoever made them; that is
+//! a fetch response, a mapped segment, or the decompressed records of a batch. [`nbytes`] says how
+//! much that is, and [`compact`] copies rows out of it. Pure code: no I/O, no clock, no async.
+
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "columns move between the formats' i32, i64 and memory sizes; sizes are bounded first"
+)]
+
+mod assemble;
+mod bytes_column;
+mod columns;
+mod convert;
+mod decode;
+mod decoder;
+mod encode;
+#[cfg(test)]
+mod encode_tests;
+mod json;
+mod layout;
+
+#[cfg(test)]
+mod tests;
+
+pub use assemble::{AbortedTransaction, Chunk, PartitionProgress};
+pub use columns::{KafkaColumn, Projection};
+pub use convert::{compact, nbytes, plain_type, to_plain};
+pub use decoder::{DecodeOptions, Decoded, Decoder, KeyFormat, OnError, ValueFormat};
+pub use encode::{EncodedBatch, Encoder, PartitionSource, ValueSource, WriteOptions};
+pub use layout::{ERROR_COLUMN, KAFKA_STRUCT, VALUE_RAW_COLUMN};

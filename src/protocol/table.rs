@@ -83,126 +83,132 @@ macro_rules! message {
             )*
         }
 
-        #[allow(non_upper_case_globals, reason = "one constant per field, named after it")]
-        impl $name {
-            $(
-                const $field: $crate::protocol::schema::Field = $crate::protocol::schema::Field {
-                    name: $wire,
-                    kind: <$type as $crate::protocol::schema::Wire>::KIND,
-                    optional: <$type as $crate::protocol::schema::Wire>::OPTIONAL,
-                    versions: versions!($($versions)*),
-                    nullable: versions!($($($nullable)*)?),
-                    tagged: versions!($($($tagged)*)?),
-                    tag: 0 $(+ $tag)?,
-                    ignorable: is_ignorable!($($ignorable)?),
-                    default: stringify!($($default)?),
-                };
-            )*
-            const STRUCTURE: $crate::protocol::schema::Structure =
-                $crate::protocol::schema::Structure {
-                    name: name_of!($name $($renamed)?),
-                    fields: &[$(Self::$field),*],
-                };
-        }
+        // A scope of its own: constants of `$name` would be taken for its fields by rustdoc.
+        const _: () = {
+            struct Fields;
 
-        impl Default for $name {
-            fn default() -> Self {
-                Self { $($field: value_or_default!($($default)?)),* }
-            }
-        }
-
-        impl $crate::protocol::schema::Wire for $name {
-            const KIND: $crate::protocol::schema::Kind =
-                $crate::protocol::schema::Kind::Struct(&Self::STRUCTURE);
-
-            fn write(
-                &self,
-                encoder: &mut $crate::protocol::primitives::Encoder,
-                context: $crate::protocol::schema::Context,
-            ) -> $crate::error::Result<()> {
-                let mut tags = $crate::protocol::schema::Tags::new();
+            #[allow(non_upper_case_globals, reason = "one constant per field, named after it")]
+            impl Fields {
                 $(
-                    $crate::protocol::schema::write_field(
-                        &self.$field,
-                        &Self::$field,
-                        || value_or_default!($($default)?),
-                        (&mut *encoder, &mut tags),
-                        context,
-                    )?;
+                    const $field: $crate::protocol::schema::Field =
+                        $crate::protocol::schema::Field {
+                            name: $wire,
+                            kind: <$type as $crate::protocol::schema::Wire>::KIND,
+                            optional: <$type as $crate::protocol::schema::Wire>::OPTIONAL,
+                            versions: versions!($($versions)*),
+                            nullable: versions!($($($nullable)*)?),
+                            tagged: versions!($($($tagged)*)?),
+                            tag: 0 $(+ $tag)?,
+                            ignorable: is_ignorable!($($ignorable)?),
+                            default: stringify!($($default)?),
+                        };
                 )*
-                encoder.put_tags(tags, context.flexible)
+                const STRUCTURE: $crate::protocol::schema::Structure =
+                    $crate::protocol::schema::Structure {
+                        name: name_of!($name $($renamed)?),
+                        fields: &[$(Fields::$field),*],
+                    };
             }
 
-            fn read(
-                decoder: &mut $crate::protocol::primitives::Decoder,
-                context: $crate::protocol::schema::Context,
-            ) -> $crate::error::Result<Self> {
-                let mut this = Self::default();
-                $(
-                    $crate::protocol::schema::read_field(
-                        &mut this.$field, &Self::$field, decoder, context,
-                    )?;
-                )*
-                if context.flexible {
-                    decoder.tags(&mut |tag, decoder| {
-                        let _ = (tag, &decoder);
-                        $( $(
-                            let _: u32 = $tag;
-                            if $crate::protocol::schema::read_tagged(
-                                &mut this.$field, &Self::$field, tag, decoder, context,
-                            )? {
-                                return Ok(true);
-                            }
-                        )? )*
-                        Ok(false)
-                    })?;
+            impl Default for $name {
+                fn default() -> Self {
+                    Self { $($field: value_or_default!($($default)?)),* }
                 }
-                Ok(this)
-            }
-        }
-
-        impl $crate::protocol::schema::Nullable for $name {
-            fn write_nullable(
-                value: Option<&Self>,
-                encoder: &mut $crate::protocol::primitives::Encoder,
-                context: $crate::protocol::schema::Context,
-            ) -> $crate::error::Result<()> {
-                $crate::protocol::primitives::write_nullable_structure(value, encoder, context)
             }
 
-            fn read_nullable(
-                decoder: &mut $crate::protocol::primitives::Decoder,
-                context: $crate::protocol::schema::Context,
-            ) -> $crate::error::Result<Option<Self>> {
-                $crate::protocol::primitives::read_nullable_structure(decoder, context)
-            }
-        }
+            impl $crate::protocol::schema::Wire for $name {
+                const KIND: $crate::protocol::schema::Kind =
+                    $crate::protocol::schema::Kind::Struct(&Fields::STRUCTURE);
 
-        $(
-            impl $crate::protocol::schema::Message for $name {
-                const SCHEMA: $crate::protocol::schema::Schema = $crate::protocol::schema::Schema {
-                    versions: versions!($($valid)*),
-                    flexible: versions!($($flexible)*),
-                    structure: &Self::STRUCTURE,
-                };
-
-                fn encode(
+                fn write(
                     &self,
                     encoder: &mut $crate::protocol::primitives::Encoder,
-                    version: i16,
+                    context: $crate::protocol::schema::Context,
                 ) -> $crate::error::Result<()> {
-                    let context = Self::SCHEMA.context(version)?;
-                    $crate::protocol::schema::Wire::write(self, encoder, context)
+                    let mut tags = $crate::protocol::schema::Tags::new();
+                    $(
+                        $crate::protocol::schema::write_field(
+                            &self.$field,
+                            &Fields::$field,
+                            || value_or_default!($($default)?),
+                            (&mut *encoder, &mut tags),
+                            context,
+                        )?;
+                    )*
+                    encoder.put_tags(tags, context.flexible)
                 }
 
-                fn decode(
+                fn read(
                     decoder: &mut $crate::protocol::primitives::Decoder,
-                    version: i16,
+                    context: $crate::protocol::schema::Context,
                 ) -> $crate::error::Result<Self> {
-                    let context = Self::SCHEMA.context(version)?;
-                    <Self as $crate::protocol::schema::Wire>::read(decoder, context)
+                    let mut this = Self::default();
+                    $(
+                        $crate::protocol::schema::read_field(
+                            &mut this.$field, &Fields::$field, decoder, context,
+                        )?;
+                    )*
+                    if context.flexible {
+                        decoder.tags(&mut |tag, decoder| {
+                            let _ = (tag, &decoder);
+                            $( $(
+                                let _: u32 = $tag;
+                                if $crate::protocol::schema::read_tagged(
+                                    &mut this.$field, &Fields::$field, tag, decoder, context,
+                                )? {
+                                    return Ok(true);
+                                }
+                            )? )*
+                            Ok(false)
+                        })?;
+                    }
+                    Ok(this)
                 }
             }
-        )?
+
+            impl $crate::protocol::schema::Nullable for $name {
+                fn write_nullable(
+                    value: Option<&Self>,
+                    encoder: &mut $crate::protocol::primitives::Encoder,
+                    context: $crate::protocol::schema::Context,
+                ) -> $crate::error::Result<()> {
+                    $crate::protocol::primitives::write_nullable_structure(value, encoder, context)
+                }
+
+                fn read_nullable(
+                    decoder: &mut $crate::protocol::primitives::Decoder,
+                    context: $crate::protocol::schema::Context,
+                ) -> $crate::error::Result<Option<Self>> {
+                    $crate::protocol::primitives::read_nullable_structure(decoder, context)
+                }
+            }
+
+            $(
+                impl $crate::protocol::schema::Message for $name {
+                    const SCHEMA: $crate::protocol::schema::Schema = $crate::protocol::schema::Schema {
+                        versions: versions!($($valid)*),
+                        flexible: versions!($($flexible)*),
+                        structure: &Fields::STRUCTURE,
+                    };
+
+                    fn encode(
+                        &self,
+                        encoder: &mut $crate::protocol::primitives::Encoder,
+                        version: i16,
+                    ) -> $crate::error::Result<()> {
+                        let context = Self::SCHEMA.context(version)?;
+                        $crate::protocol::schema::Wire::write(self, encoder, context)
+                    }
+
+                    fn decode(
+                        decoder: &mut $crate::protocol::primitives::Decoder,
+                        version: i16,
+                    ) -> $crate::error::Result<Self> {
+                        let context = Self::SCHEMA.context(version)?;
+                        <Self as $crate::protocol::schema::Wire>::read(decoder, context)
+                    }
+                }
+            )?
+        };
     )* };
 }

@@ -4,9 +4,7 @@ use bytes::Bytes;
 
 use crate::error::{Error, Result};
 use crate::record::compression::{Codec, Compression};
-use crate::record::header::{
-    AT_ATTRIBUTES, BatchHeader, HEADER_SIZE, TimestampType, corrupt, invalid, peek_size,
-};
+use crate::record::header::{BatchHeader, HEADER_SIZE, TimestampType, corrupt, invalid, peek_size};
 use crate::record::walk::{RawRecord, WalkError, Walker, check_headers, header_at};
 use crate::types::{Offset, TimestampMs};
 
@@ -62,14 +60,7 @@ impl Batch {
     /// # Errors
     /// `CORRUPT_MESSAGE` when they differ.
     pub fn verify_crc(&self) -> Result<()> {
-        let computed = crc32c::crc32c(self.bytes.get(AT_ATTRIBUTES..).unwrap_or_default());
-        if computed == self.header.crc {
-            return Ok(());
-        }
-        Err(corrupt(
-            self.header.base_offset,
-            format!("the checksum is {computed:#010x}, stored is {:#010x}", self.header.crc),
-        ))
+        self.header.verify_crc(&self.bytes)
     }
 
     /// The records, decompressed where needed to at most `limit` bytes.
@@ -78,7 +69,7 @@ impl Batch {
     /// `CORRUPT_MESSAGE` when they do not decompress or are larger than `limit`.
     pub fn records(&self, limit: usize) -> Result<Records> {
         let data = self.uncompressed(limit)?;
-        self.check_count(data.len())?;
+        self.header.check_count(data.len())?;
         Ok(Records { header: self.header, data })
     }
 
@@ -95,25 +86,7 @@ impl Batch {
             .map(Bytes::from)
             .map_err(|detail| corrupt(self.header.base_offset, detail))
     }
-
-    /// RB-2: refuses a record count that `size` bytes cannot hold, before anybody reserves room.
-    ///
-    /// # Errors
-    /// `INVALID_RECORD` when they cannot.
-    pub fn check_count(&self, size: usize) -> Result<()> {
-        let count = usize::try_from(self.header.record_count).unwrap_or(usize::MAX);
-        if count > size / RECORD_SIZE_MIN {
-            return Err(invalid(
-                self.header.base_offset,
-                format!("{size} bytes cannot hold {count} records"),
-            ));
-        }
-        Ok(())
-    }
 }
-
-/// Length, attributes, two deltas, two field lengths and the header count, one byte each.
-const RECORD_SIZE_MIN: usize = 7;
 
 /// The batch at the end of some bytes that is not there whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,6 +12,8 @@ pub const LENGTH_PREFIX_SIZE: usize = 12;
 /// The value of the batch length field of a batch without records.
 const LENGTH_FIELD_MIN: i32 = 49;
 const CURRENT_MAGIC: i8 = 2;
+/// Length, attributes, two deltas, two field lengths and the header count, one byte each.
+const RECORD_SIZE_MIN: usize = 7;
 
 pub(super) const AT_BASE_OFFSET: usize = 0;
 pub(super) const AT_LENGTH: usize = 8;
@@ -232,6 +234,36 @@ impl BatchHeader {
         Ok(())
     }
 
+    /// Compares the stored CRC-32C with that of the whole batch in `bytes`.
+    ///
+    /// # Errors
+    /// `CORRUPT_MESSAGE` when they differ.
+    pub fn verify_crc(&self, bytes: &[u8]) -> Result<()> {
+        let computed = crc32c::crc32c(bytes.get(AT_ATTRIBUTES..).unwrap_or_default());
+        if computed == self.crc {
+            return Ok(());
+        }
+        Err(corrupt(
+            self.base_offset,
+            format!("the checksum is {computed:#010x}, stored is {:#010x}", self.crc),
+        ))
+    }
+
+    /// RB-2: refuses a record count that `size` bytes cannot hold, before anybody reserves room.
+    ///
+    /// # Errors
+    /// `INVALID_RECORD` when they cannot.
+    pub fn check_count(&self, size: usize) -> Result<()> {
+        let count = usize::try_from(self.record_count).unwrap_or(usize::MAX);
+        if count > size / RECORD_SIZE_MIN {
+            return Err(invalid(
+                self.base_offset,
+                format!("{size} bytes cannot hold {count} records"),
+            ));
+        }
+        Ok(())
+    }
+
     /// The last offset that the batch covers.
     #[must_use]
     pub const fn last_offset(&self) -> Offset {
@@ -367,7 +399,7 @@ pub(super) fn renew_crc(batch: &mut [u8]) -> Result<()> {
 /// # Errors
 /// `CORRUPT_MESSAGE` for a length that no batch has; `UNSUPPORTED_FOR_MESSAGE_FORMAT` for an
 /// older magic.
-pub(super) fn peek_size(bytes: &[u8]) -> Result<Option<usize>> {
+pub fn peek_size(bytes: &[u8]) -> Result<Option<usize>> {
     let Some(prefix) = bytes.first_chunk::<LENGTH_PREFIX_SIZE>() else { return Ok(None) };
     let base_offset = peek_base_offset(bytes);
     if let Some(&magic) = bytes.get(AT_MAGIC) {

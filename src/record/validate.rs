@@ -59,7 +59,7 @@ pub fn validate_for_append(batch: &Batch, rules: AppendRules) -> Result<AppendFa
     let header = batch.header();
     check_header(header, rules)?;
     let data = batch.uncompressed(rules.uncompressed_size_max)?;
-    batch.check_count(data.len())?;
+    header.check_count(data.len())?;
     let facts = walk(header, &data)?;
     if header.timestamp_type() == TimestampType::LogAppendTime {
         return Ok(AppendFacts {

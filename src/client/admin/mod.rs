@@ -19,6 +19,8 @@ pub use types::{
     Resource, ResourceType, all_or_first_error,
 };
 
+pub(crate) use offsets::list_offsets;
+
 use crate::client::cluster::{Cluster, Lane, TopicInfo};
 use crate::client::route::Route;
 use crate::error::{Error, ErrorCode, Result};
@@ -246,7 +248,7 @@ impl Admin {
         let failures = self
             .cluster
             .retry("describing topics", async || {
-                let failures = self.cluster.refresh_without_creating(names).await?;
+                let failures = self.cluster.refresh(Some(names)).await?;
                 let transient = failures.iter().find(|(_, code)| {
                     code.retriable() && *code != ErrorCode::UnknownTopicOrPartition
                 });

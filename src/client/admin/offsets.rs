@@ -97,7 +97,7 @@ pub(crate) async fn leader_of(
     let info = match topic.partition(partition.partition) {
         Some(info) => info.clone(),
         None => {
-            let topic = cluster.fresh_topic(&partition.topic).await?;
+            let topic = cluster.fresh_topic(&partition.topic, false).await?;
             topic.partition(partition.partition).cloned().ok_or_else(|| {
                 let context =
                     format!("partition {partition}; the topic has {}", topic.partition_count());

@@ -19,7 +19,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::backoff::Backoff;
 use crate::types::{LeaderEpoch, NodeId, Offset, TimestampMs, TopicPartition};
@@ -248,12 +248,18 @@ impl Fetching {
         self.partitions.get(partition).map(|assigned| assigned.marks)
     }
 
-    /// Whether all that was fetched of every partition with an end was handed out, up to it.
+    /// Whether every partition has an end and was fetched up to it.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.partitions.values().all(|assigned| {
-            matches!((assigned.end, assigned.consumed), (Some(end), Some(at)) if at.offset >= end)
+            matches!((assigned.end, assigned.fetch), (Some(end), Some(at)) if at.offset >= end)
         })
+    }
+
+    /// The end of a partition, if it has one.
+    #[must_use]
+    pub fn end(&self, partition: &TopicPartition) -> Option<Offset> {
+        self.partitions.get(partition)?.end
     }
 
     /// The bytes that are buffered.
@@ -315,6 +321,31 @@ impl Fetching {
             assigned.failures = 0;
             assigned.validated_under = under;
         }
+    }
+
+    /// Whether a partition could be fetched if there were room for it: such a one must not wait
+    /// behind a long poll for others.
+    #[must_use]
+    pub fn lacks_room(&self) -> bool {
+        let is_full = self.buffered_bytes >= self.settings.memory_bytes;
+        self.partitions.values().any(|assigned| {
+            assigned.fetchable().is_some()
+                && !assigned.requested
+                && (is_full || assigned.buffered_bytes >= self.settings.partition_bytes)
+        })
+    }
+
+    /// The nodes that lead a partition which could be fetched now.
+    pub fn fetchable_leaders(
+        &self,
+        now: TimestampMs,
+        leader: impl Fn(&TopicPartition) -> Option<NodeId>,
+    ) -> BTreeSet<Option<NodeId>> {
+        self.partitions
+            .iter()
+            .filter(|(_, assigned)| assigned.is_free(now) && assigned.fetchable().is_some())
+            .map(|(partition, _)| leader(partition))
+            .collect()
     }
 
     /// The partitions to fetch from a node now, the least recently fetched first. Each is
@@ -394,21 +425,38 @@ impl Fetching {
         }
     }
 
-    /// Notes that buffered bytes were handed out, up to a position. False when they are of an
-    /// older generation and must be dropped.
-    pub fn consumed(
+    /// Notes that buffered bytes were taken out of the buffer. False when they are of an older
+    /// generation and must be dropped.
+    pub fn taken(
         &mut self,
         partition: &TopicPartition,
         generation: Generation,
         bytes: usize,
-        next: Position,
     ) -> bool {
         let Some(assigned) = self.current(partition, generation) else { return false };
         let bytes = bytes.min(assigned.buffered_bytes);
         assigned.buffered_bytes -= bytes;
-        assigned.consumed = Some(next);
         self.buffered_bytes -= bytes;
         true
+    }
+
+    /// Notes that records were handed out, up to a position.
+    pub fn consumed(&mut self, partition: &TopicPartition, next: Position) {
+        if let Some(assigned) = self.partitions.get_mut(partition) {
+            assigned.consumed = Some(next);
+        }
+    }
+
+    /// Goes back to what was handed out: all that was fetched ahead is fetched again.
+    pub fn rewind(&mut self) {
+        let consumed: Vec<(TopicPartition, Position)> = self
+            .partitions
+            .iter()
+            .filter_map(|(partition, assigned)| Some((partition.clone(), assigned.consumed?)))
+            .collect();
+        for (partition, position) in consumed {
+            self.seek(&partition, position);
+        }
     }
 
     /// Whether something of this generation may still be handed out.
@@ -496,7 +544,9 @@ mod tests {
         fetching.released(&targets[2]);
         assert!(take(&mut fetching).is_empty(), "160 of 150 bytes are buffered");
         let generation = targets[0].generation;
-        assert!(fetching.consumed(&partition(0), generation, 50, Position::at(Offset(3))));
+        assert!(fetching.lacks_room());
+        assert!(fetching.taken(&partition(0), generation, 50));
+        fetching.consumed(&partition(0), Position::at(Offset(3)));
         let next = take(&mut fetching);
         assert_eq!(next[0].partition, partition(2), "the least recently fetched comes first");
         assert_eq!(fetching.position(&partition(0)), Some(Position::at(Offset(3))));
@@ -510,9 +560,9 @@ mod tests {
         let target = take(&mut fetching).remove(0);
         assert!(fetching.fetched(&target, Position::at(Offset(12)), 5, marks()));
         assert!(take(&mut fetching).is_empty());
-        assert!(!fetching.is_finished(), "fetched, but not handed out");
-        fetching.consumed(&partition(0), target.generation, 5, Position::at(Offset(12)));
         assert!(fetching.is_finished());
+        fetching.rewind();
+        assert!(!fetching.is_finished(), "nothing was handed out");
     }
 
     #[test]

@@ -60,6 +60,12 @@ pub struct Sticky {
 }
 
 impl Sticky {
+    /// The partition that is stuck to, if any.
+    #[must_use]
+    pub const fn current(&self) -> Option<i32> {
+        self.current
+    }
+
     /// The partition to write to now; chooses one when there is none, or when the current one is
     /// not among the candidates any more. `None` when there are no candidates.
     ///

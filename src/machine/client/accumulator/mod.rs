@@ -354,6 +354,24 @@ impl<P> Accumulator<P> {
         self.buffered_bytes += bytes;
     }
 
+    /// The name that the next batch will get: all batches so far have lower ones.
+    #[must_use]
+    pub const fn next_id(&self) -> BatchId {
+        BatchId(self.next_id)
+    }
+
+    /// The oldest batch that is not settled.
+    #[must_use]
+    pub fn oldest(&self) -> Option<BatchId> {
+        let of_queue = |queue: &Queue<P>| {
+            let open = queue.open.as_ref().map(|batch| batch.id);
+            let sealed = queue.sealed.front().map(|batch| batch.id);
+            let in_flight = queue.in_flight.keys().next().copied();
+            [open, sealed, in_flight].into_iter().flatten().min()
+        };
+        self.queues.values().filter_map(of_queue).min()
+    }
+
     /// Closes all open batches, so that they leave without lingering.
     pub fn seal_all(&mut self) {
         for queue in self.queues.values_mut() {

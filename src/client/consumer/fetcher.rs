@@ -1,0 +1,559 @@
+//! The fetcher task of one consumer or scan: looks up positions, fetches ahead, fills the buffer.
+//!
+//! Requests are sessionless (KIP-227 with epoch -1): every request names its partitions and every
+//! answer lists them, which every broker gets right, and what a session saves are bytes that only
+//! count with hundreds of partitions. At most one fetch is on its way per node, over a connection
+//! of its own.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use tokio::sync::Notify;
+
+use super::request::{self, Answer, FetchAnswers};
+use crate::client::admin::{ListedOffset, OffsetSpec};
+use crate::client::cluster::{Cluster, Lane, Snapshot};
+use crate::client::config::{ConsumerConfig, OnDataLoss};
+use crate::columnar::Chunk;
+use crate::error::{Error, ErrorCode, Result};
+use crate::machine::client::fetching::{Fetching, Generation, Position, Reset, Target};
+use crate::types::{LeaderEpoch, NodeId, Offset, TimestampMs, TopicId, TopicPartition, Uuid};
+
+/// How long a fetch waits at the broker while another partition waits for room in the buffer.
+const SHORT_WAIT: Duration = Duration::from_millis(20);
+
+/// How often in a row a topic must be missing before it counts as deleted.
+const MISSING_MAX: u32 = 5;
+
+/// Something fetched, waiting to be handed out.
+#[derive(Debug)]
+pub(super) struct Buffered {
+    pub(super) chunk: Chunk,
+    pub(super) generation: Generation,
+    pub(super) next: Position,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) machine: Fetching,
+    pub(super) buffer: VecDeque<Buffered>,
+    /// What ended the fetching; handed out once the buffer is empty.
+    pub(super) failure: Option<Error>,
+    /// The identity of each assigned topic, so that one made anew is not taken for the old one.
+    pub(super) topic_ids: BTreeMap<Arc<str>, TopicId>,
+    /// Replicas nearby that a leader sent us to (KIP-392).
+    replicas: BTreeMap<TopicPartition, NodeId>,
+    missing: BTreeMap<Arc<str>, u32>,
+    /// Since when the log of a partition ends before the end that was asked for.
+    short_since: BTreeMap<TopicPartition, TimestampMs>,
+}
+
+/// What the consumer and its fetcher task share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) config: ConsumerConfig,
+    pub(super) lane: Lane,
+    state: Mutex<State>,
+    /// There may be something to fetch.
+    pub(super) work: Notify,
+    /// There is something in the buffer, an end or a failure.
+    pub(super) ready: Notify,
+}
+
+impl Shared {
+    pub(super) fn new(
+        cluster: Arc<Cluster>,
+        config: ConsumerConfig,
+        lane: Lane,
+        machine: Fetching,
+    ) -> Self {
+        let state = State {
+            machine,
+            buffer: VecDeque::new(),
+            failure: None,
+            topic_ids: BTreeMap::new(),
+            replicas: BTreeMap::new(),
+            missing: BTreeMap::new(),
+            short_since: BTreeMap::new(),
+        };
+        Self {
+            cluster,
+            config,
+            lane,
+            state: Mutex::new(state),
+            work: Notify::new(),
+            ready: Notify::new(),
+        }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn random(&self) -> u64 {
+        self.cluster.env.random.u64()
+    }
+}
+
+enum Event {
+    Fetched {
+        node: NodeId,
+        targets: Vec<Target<Position>>,
+        result: Result<FetchAnswers>,
+    },
+    Positioned {
+        targets: Vec<Target<Reset>>,
+        result: Result<BTreeMap<TopicPartition, ListedOffset>>,
+    },
+    Validated {
+        target: Target<Position>,
+        under: LeaderEpoch,
+        result: Result<Option<Offset>>,
+    },
+    Refreshed(Vec<(String, ErrorCode)>),
+}
+
+struct Fetcher {
+    shared: Arc<Shared>,
+    events: FuturesUnordered<BoxFuture<'static, Event>>,
+    busy: BTreeSet<NodeId>,
+    refreshing: bool,
+    wants_refresh: bool,
+    refresh_at: TimestampMs,
+}
+
+/// Runs until it is aborted.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let mut fetcher = Fetcher {
+        shared: Arc::clone(&shared),
+        events: FuturesUnordered::new(),
+        busy: BTreeSet::new(),
+        refreshing: false,
+        wants_refresh: false,
+        refresh_at: TimestampMs::NONE,
+    };
+    loop {
+        fetcher.turn();
+        let now = shared.cluster.now();
+        let deadline = fetcher.next_deadline(now);
+        let wait_ms = deadline.map_or(u64::MAX, |at| u64::try_from(at.0 - now.0).unwrap_or(0));
+        let wait = Duration::from_millis(wait_ms.clamp(1, 60_000));
+        tokio::select! {
+            () = shared.work.notified() => {}
+            Some(event) = fetcher.events.next() => fetcher.handle(event),
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+impl Fetcher {
+    fn next_deadline(&self, now: TimestampMs) -> Option<TimestampMs> {
+        let refresh = self.wants_refresh.then_some(self.refresh_at).filter(|&at| at > now);
+        let machine = self.shared.state().machine.next_deadline(now);
+        refresh.into_iter().chain(machine).min()
+    }
+
+    /// Starts everything that can be started now.
+    fn turn(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let now = shared.cluster.now();
+        let snapshot = shared.cluster.snapshot();
+        {
+            let mut state = shared.state();
+            if state.failure.is_some() {
+                return;
+            }
+            self.start_resets(&mut state, now);
+            self.start_validations(&mut state, now, &snapshot);
+            self.start_fetches(&mut state, now, &snapshot);
+        }
+        self.start_refresh(now);
+    }
+
+    fn start_resets(&mut self, state: &mut State, now: TimestampMs) {
+        let targets = state.machine.take_resets(now);
+        if targets.is_empty() {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        self.events.push(Box::pin(async move {
+            let spec = |reset| match reset {
+                Reset::Earliest => OffsetSpec::Earliest,
+                Reset::Latest => OffsetSpec::Latest,
+                Reset::Timestamp(timestamp) => OffsetSpec::Timestamp(timestamp),
+            };
+            let wanted = targets
+                .iter()
+                .map(|target| (target.partition.clone(), spec(target.what)))
+                .collect();
+            let isolation = shared.config.isolation_level;
+            let result = request::list_offsets_or_end(&shared.cluster, &wanted, isolation).await;
+            Event::Positioned { targets, result }
+        }));
+    }
+
+    fn start_validations(&mut self, state: &mut State, now: TimestampMs, snapshot: &Snapshot) {
+        let epoch_of = |partition: &TopicPartition| {
+            snapshot.leader(partition).map_or(LeaderEpoch::UNKNOWN, |(_, epoch)| epoch)
+        };
+        for target in state.machine.take_validations(now, epoch_of) {
+            let under = epoch_of(&target.partition);
+            let cluster = Arc::clone(&self.shared.cluster);
+            self.events.push(Box::pin(async move {
+                let result = request::end_of_epoch(&cluster, &target, under).await;
+                Event::Validated { target, under, result }
+            }));
+        }
+    }
+
+    fn start_fetches(&mut self, state: &mut State, now: TimestampMs, snapshot: &Snapshot) {
+        let State { machine, replicas, topic_ids, .. } = state;
+        let node_of = |partition: &TopicPartition| {
+            let (leader, epoch) = snapshot.leader(partition)?;
+            let nearby = replicas.get(partition).filter(|node| snapshot.brokers.contains_key(node));
+            Some((nearby.copied().unwrap_or(leader), epoch))
+        };
+        let leaders = machine.fetchable_leaders(now, |partition| Some(node_of(partition)?.0));
+        for leader in leaders {
+            let Some(node) = leader else {
+                self.wants_refresh = true;
+                continue;
+            };
+            if self.busy.contains(&node) {
+                continue;
+            }
+            let targets = machine.take_fetches(now, node, node_of);
+            if targets.is_empty() {
+                continue;
+            }
+            let wait_max = self.shared.config.fetch_wait_max;
+            let wait = if machine.lacks_room() { wait_max.min(SHORT_WAIT) } else { wait_max };
+            let wanted: Vec<_> = targets
+                .iter()
+                .map(|target| request::Wanted {
+                    partition: target.partition.clone(),
+                    topic_id: topic_ids.get(&target.partition.topic).copied().unwrap_or(Uuid::ZERO),
+                    leader_epoch: node_of(&target.partition)
+                        .map_or(LeaderEpoch::UNKNOWN, |(_, epoch)| epoch),
+                    offset: target.what.offset,
+                })
+                .collect();
+            self.busy.insert(node);
+            let shared = Arc::clone(&self.shared);
+            self.events.push(Box::pin(async move {
+                let Shared { cluster, config, lane, .. } = &*shared;
+                let result = request::fetch(cluster, config, *lane, node, &wanted, wait).await;
+                Event::Fetched { node, targets, result }
+            }));
+        }
+    }
+
+    fn start_refresh(&mut self, now: TimestampMs) {
+        if !self.wants_refresh || self.refreshing || self.refresh_at > now {
+            return;
+        }
+        self.wants_refresh = false;
+        self.refreshing = true;
+        let shared = Arc::clone(&self.shared);
+        let pause_ms = shared.cluster.config.backoff.initial_ms;
+        self.refresh_at = now.plus(i64::try_from(pause_ms).unwrap_or(i64::MAX));
+        self.events.push(Box::pin(async move {
+            let topics: Vec<Arc<str>> = shared.state().topic_ids.keys().cloned().collect();
+            let names: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
+            Event::Refreshed(shared.cluster.refresh(Some(&names)).await.unwrap_or_default())
+        }));
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Fetched { node, targets, result } => {
+                self.busy.remove(&node);
+                self.fetched(targets, result);
+            }
+            Event::Positioned { targets, result } => self.positioned(&targets, result),
+            Event::Validated { target, under, result } => self.validated(&target, under, result),
+            Event::Refreshed(failures) => {
+                self.refreshing = false;
+                self.refreshed(&failures);
+            }
+        }
+    }
+
+    fn fetched(&mut self, targets: Vec<Target<Position>>, result: Result<FetchAnswers>) {
+        let shared = Arc::clone(&self.shared);
+        let now = shared.cluster.now();
+        let mut answers = match result {
+            Ok(answers) => answers,
+            Err(error) => {
+                if !error.retriable() {
+                    self.fail(error);
+                    return;
+                }
+                tracing::debug!(error = %error.chain(), "fetch failed");
+                self.wants_refresh = true;
+                let mut state = shared.state();
+                state.replicas.clear();
+                for target in &targets {
+                    state.machine.failed(now, target, shared.random());
+                }
+                return;
+            }
+        };
+        let is_all_empty = answers
+            .values()
+            .all(|answer| matches!(answer, Ok(Answer { bytes, .. }) if bytes.is_empty()));
+        for target in targets {
+            let Some(answer) = answers.remove(&target.partition) else {
+                shared.state().machine.failed(now, &target, shared.random());
+                continue;
+            };
+            match answer {
+                Ok(answer) => self.accept(&target, answer, is_all_empty),
+                Err((code, log_start)) => self.refused(&target, code, log_start, now),
+            }
+        }
+    }
+
+    /// Buffers what was fetched of one partition.
+    fn accept(&mut self, target: &Target<Position>, answer: Answer, is_all_empty: bool) {
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.state();
+        let State { machine, buffer, replicas, missing, short_since, .. } = &mut *state;
+        missing.remove(&target.partition.topic);
+        if let Some(replica) = answer.preferred_replica {
+            replicas.insert(target.partition.clone(), replica);
+            machine.released(target);
+            return;
+        }
+        let end = machine.end(&target.partition);
+        let mut next = answer.next.unwrap_or(target.what);
+        // Nothing lies between the position and what may be read: compaction took the last records.
+        if let Some(end) =
+            end.filter(|&end| is_all_empty && answer.next.is_none() && answer.readable_end >= end)
+        {
+            next = Position { offset: end, ..next };
+        }
+        if let Some(end) = end.filter(|&end| answer.next.is_none() && answer.readable_end < end) {
+            // A new leader's high watermark may lag for a moment; a truncated log stays short.
+            let now = shared.cluster.now();
+            let since = *short_since.entry(target.partition.clone()).or_insert(now);
+            let patience = shared.cluster.config.request_timeout.as_millis();
+            if u128::try_from(now.0 - since.0).unwrap_or(0) > patience {
+                let detail = format!(
+                    "the log ends at offset {} now, before the end {end} that was resolved; it was \
+                     truncated",
+                    answer.readable_end
+                );
+                let partition = target.partition.clone();
+                drop(state);
+                return self.fail(Error::DataLoss { partition, detail });
+            }
+        } else {
+            short_since.remove(&target.partition);
+        }
+        let bytes = answer.bytes.len();
+        if !machine.fetched(target, next, bytes, answer.marks) {
+            return;
+        }
+        if next.offset > target.what.offset {
+            let chunk = Chunk {
+                partition: target.partition.clone(),
+                bytes: answer.bytes,
+                start: target.what.offset,
+                end: end.unwrap_or(Offset(i64::MAX)),
+                aborted: answer.aborted,
+            };
+            buffer.push_back(Buffered { chunk, generation: target.generation, next });
+            drop(state);
+            shared.ready.notify_one();
+        }
+    }
+
+    /// Deals with a partition's error.
+    fn refused(
+        &mut self,
+        target: &Target<Position>,
+        code: ErrorCode,
+        log_start: Offset,
+        now: TimestampMs,
+    ) {
+        let shared = Arc::clone(&self.shared);
+        if code == ErrorCode::OffsetOutOfRange {
+            let nearby = shared.state().replicas.remove(&target.partition);
+            if nearby.is_some() {
+                // A follower may lag behind; the leader knows.
+                shared.state().machine.released(target);
+                return;
+            }
+            self.out_of_range(target, log_start);
+            return;
+        }
+        if !code.retriable() && code != ErrorCode::FetchSessionTopicIdError {
+            let context = format!("fetching {} at offset {}", target.partition, target.what.offset);
+            self.fail(Error::kafka(code, context));
+            return;
+        }
+        tracing::debug!(partition = %target.partition, %code, "fetch refused");
+        self.wants_refresh = true;
+        let mut state = shared.state();
+        state.replicas.remove(&target.partition);
+        state.machine.failed(now, target, shared.random());
+    }
+
+    /// The position does not exist (any more): that is data loss, or a matter of policy.
+    fn out_of_range(&mut self, target: &Target<Position>, log_start: Offset) {
+        let shared = Arc::clone(&self.shared);
+        let offset = target.what.offset;
+        let mut state = shared.state();
+        if !state.machine.is_current(&target.partition, target.generation) {
+            return;
+        }
+        let start = if log_start > Offset::UNKNOWN { log_start } else { Offset::ZERO };
+        let detail = if offset < start {
+            format!(
+                "the records from offset {offset} to {start} were deleted (retention or \
+                 DeleteRecords) before they were read; seek to earliest to go on, or tolerate it with \
+                 on_data_loss=\"warn\""
+            )
+        } else {
+            format!(
+                "offset {offset} is outside of what the partition holds (its log starts at {start}); \
+                 the log was truncated or the topic made anew; seek to earliest to go on, or tolerate \
+                 it with on_data_loss=\"warn\""
+            )
+        };
+        if shared.config.on_data_loss == OnDataLoss::Raise {
+            drop(state);
+            self.fail(Error::DataLoss { partition: target.partition.clone(), detail });
+            return;
+        }
+        tracing::warn!(partition = %target.partition, detail, "data loss");
+        let end = state.machine.end(&target.partition);
+        let jump = match end {
+            // What a scan asked for ends before the log starts.
+            Some(end) if start >= end => Some(end),
+            _ if offset < start => Some(start),
+            // Truncated: nothing more of this range exists.
+            Some(end) => Some(end),
+            None => None,
+        };
+        match jump {
+            Some(offset) => {
+                state.machine.seek(&target.partition, Position::at(offset));
+            }
+            None => {
+                state.machine.reset(&target.partition, Reset::Latest);
+            }
+        }
+        drop(state);
+        shared.ready.notify_one();
+    }
+
+    fn positioned(
+        &mut self,
+        targets: &[Target<Reset>],
+        result: Result<BTreeMap<TopicPartition, ListedOffset>>,
+    ) {
+        let shared = Arc::clone(&self.shared);
+        let listed = match result {
+            Ok(listed) => listed,
+            Err(error) => return self.fail(error),
+        };
+        let mut state = shared.state();
+        for target in targets {
+            match listed.get(&target.partition).and_then(|listed| listed.offset) {
+                // The leader epoch is that of the record at the offset, not of the one before it.
+                Some(offset) => drop(state.machine.positioned(target, Position::at(offset))),
+                None => state.machine.failed(shared.cluster.now(), target, shared.random()),
+            }
+        }
+        drop(state);
+        shared.ready.notify_one();
+    }
+
+    fn validated(
+        &mut self,
+        target: &Target<Position>,
+        under: LeaderEpoch,
+        result: Result<Option<Offset>>,
+    ) {
+        let shared = Arc::clone(&self.shared);
+        match result {
+            Ok(Some(end)) if end < target.what.offset => {
+                let detail = format!(
+                    "the log was truncated to offset {end} by a change of leaders, but offset {} was \
+                     read already",
+                    target.what.offset
+                );
+                if shared.config.on_data_loss == OnDataLoss::Raise {
+                    self.fail(Error::DataLoss { partition: target.partition.clone(), detail });
+                    return;
+                }
+                tracing::warn!(partition = %target.partition, detail, "data loss");
+                shared.state().machine.seek(&target.partition, Position::at(end));
+            }
+            Ok(_) => shared.state().machine.validated(target, under),
+            Err(error) => {
+                tracing::debug!(error = %error.chain(), "validating a position failed");
+                self.wants_refresh = true;
+                let now = shared.cluster.now();
+                shared.state().machine.failed(now, target, shared.random());
+            }
+        }
+    }
+
+    /// Looks whether the assigned topics are still the same ones.
+    fn refreshed(&mut self, failures: &[(String, ErrorCode)]) {
+        let shared = Arc::clone(&self.shared);
+        let snapshot = shared.cluster.snapshot();
+        let mut lost = None;
+        {
+            let mut state = shared.state();
+            let State { topic_ids, missing, .. } = &mut *state;
+            for (name, &id) in &*topic_ids {
+                let now_id = snapshot.topics.get(name).map(|topic| topic.id);
+                if let Some(now_id) = now_id.filter(|&now_id| now_id != id && id != Uuid::ZERO) {
+                    let what = format!(
+                        "topic {name} was deleted and made anew (its id was {id}, \
+                                        now it is {now_id})"
+                    );
+                    lost = Some((Arc::clone(name), what));
+                }
+                let is_missing = failures.iter().any(|(failed, code)| {
+                    **failed == **name && *code == ErrorCode::UnknownTopicOrPartition
+                });
+                if is_missing {
+                    let times = missing.entry(Arc::clone(name)).or_default();
+                    *times += 1;
+                    self.wants_refresh = true;
+                    if *times >= MISSING_MAX {
+                        lost = Some((Arc::clone(name), format!("topic {name} was deleted")));
+                    }
+                }
+            }
+        }
+        if let Some((name, what)) = lost {
+            let partition = shared
+                .state()
+                .machine
+                .assignment()
+                .find(|partition| partition.topic == name)
+                .cloned()
+                .unwrap_or_else(|| TopicPartition::new(name, 0));
+            let detail = format!("{what}; what was not read of it is gone");
+            self.fail(Error::DataLoss { partition, detail });
+        }
+    }
+
+    fn fail(&self, error: Error) {
+        let mut state = self.shared.state();
+        state.failure.get_or_insert(error);
+        drop(state);
+        self.shared.ready.notify_one();
+    }
+}

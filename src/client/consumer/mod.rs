@@ -1,0 +1,409 @@
+//! Consuming assigned partitions: positions, a bounded buffer that is filled ahead, Arrow batches.
+//!
+//! ```text
+//! fetcher task ──► buffer (queued.max.bytes) ──► Decoder ──► poll
+//!      ▲                                                      │ positions
+//!      └──────────── Fetching: seek, pause, resume ◄──────────┘
+//! ```
+//!
+//! The position of a partition is the offset behind what `poll` handed out; what was only fetched
+//! ahead does not count. Rows of several partitions come in the order in which they were fetched:
+//! in order within a partition, in turns between them.
+//!
+//! Memory: the buffer is bounded as fetched; decompressed is only what the next output needs.
+
+mod fetcher;
+mod request;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::client::admin::{OffsetSpec, list_offsets};
+use crate::client::cluster::{Cluster, Lane};
+use crate::client::config::{AutoOffsetReset, ConsumerConfig};
+use crate::client::consumer::fetcher::Shared;
+use crate::columnar::{Chunk, DecodeOptions, Decoded, Decoder};
+use crate::error::{Error, ErrorCode, Result};
+use crate::machine::client::fetching::{Fetching, Marks, Position, Reset, Settings};
+use crate::types::{Offset, TimestampMs, TopicId, TopicPartition, Uuid};
+
+/// Where to start reading a partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StartAt {
+    /// Where `auto.offset.reset` says.
+    #[default]
+    Default,
+    /// At the log start offset.
+    Earliest,
+    /// At the end.
+    Latest,
+    /// At an offset.
+    Offset(Offset),
+    /// At the first record of this time or later.
+    Timestamp(TimestampMs),
+}
+
+/// When [`AssignedConsumer::poll`] returns.
+#[derive(Clone, Copy, Debug)]
+pub struct PollOptions {
+    /// At the latest after this time.
+    pub max_wait: Duration,
+    /// Only with a full output ([`DecodeOptions::max_rows`]), unless the time is over; otherwise
+    /// as soon as there is a row.
+    pub fill: bool,
+}
+
+impl Default for PollOptions {
+    fn default() -> Self {
+        Self { max_wait: Duration::from_secs(1), fill: false }
+    }
+}
+
+/// The prefetching reader behind consumers and scans.
+#[derive(Debug)]
+pub(crate) struct Prefetcher {
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+impl Prefetcher {
+    /// Starts the fetcher task in the current tokio runtime.
+    pub(crate) fn start(cluster: Arc<Cluster>, config: ConsumerConfig) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let settings = Settings {
+            memory_bytes: config.memory_bytes,
+            // Two answers: one that is read, and the next one.
+            partition_bytes: config.partition_bytes_max.saturating_mul(2).min(config.memory_bytes),
+            backoff: cluster.config.backoff,
+        };
+        let lane = Lane::Fetch(NEXT.fetch_add(1, Ordering::Relaxed));
+        let shared = Arc::new(Shared::new(cluster, config, lane, Fetching::new(settings)));
+        let task = tokio::spawn(fetcher::run(Arc::clone(&shared)));
+        Self { shared, task }
+    }
+
+    /// Assigns a partition of a topic with this id, from an offset up to an end.
+    pub(crate) fn assign_range(
+        &self,
+        partition: TopicPartition,
+        topic_id: TopicId,
+        start: Offset,
+        end: Offset,
+    ) {
+        let mut state = self.shared.state();
+        state.topic_ids.insert(Arc::clone(&partition.topic), topic_id);
+        state.machine.assign(partition.clone(), Some(end));
+        state.machine.seek(&partition, Position::at(start));
+        drop(state);
+        self.shared.work.notify_one();
+    }
+
+    /// The next chunk, if one is there; else none, and whether all ends are reached.
+    ///
+    /// # Errors
+    ///
+    /// What ended the fetching, once everything before it was taken.
+    pub(crate) fn try_next(&self) -> Result<(Option<(Chunk, Position)>, bool)> {
+        let mut state = self.shared.state();
+        while let Some(buffered) = state.buffer.pop_front() {
+            let fetcher::Buffered { chunk, generation, next } = buffered;
+            if state.machine.taken(&chunk.partition, generation, chunk.bytes.len()) {
+                drop(state);
+                self.shared.work.notify_one();
+                return Ok((Some((chunk, next)), false));
+            }
+        }
+        if let Some(error) = state.failure.take() {
+            return Err(error);
+        }
+        Ok((None, state.machine.is_finished()))
+    }
+
+    /// Waits until there may be a chunk.
+    pub(crate) async fn wait(&self) {
+        self.shared.ready.notified().await;
+    }
+}
+
+impl Drop for Prefetcher {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.shared.cluster.disconnect_lane(self.shared.lane);
+    }
+}
+
+/// A consumer of partitions that its caller assigned. See the module's documentation.
+#[derive(Debug)]
+pub struct AssignedConsumer {
+    prefetcher: Prefetcher,
+    options: DecodeOptions,
+    decoder: Decoder,
+}
+
+impl AssignedConsumer {
+    pub(crate) fn start(
+        cluster: Arc<Cluster>,
+        config: ConsumerConfig,
+        options: DecodeOptions,
+    ) -> Result<Self> {
+        let decoder = Decoder::new(options.clone())?;
+        Ok(Self { prefetcher: Prefetcher::start(cluster, config), options, decoder })
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.prefetcher.shared
+    }
+
+    /// Replaces the assignment.
+    ///
+    /// # Errors
+    ///
+    /// A topic or partition does not exist; no start is given and `auto.offset.reset` is `none`.
+    pub async fn assign(&mut self, partitions: &[(TopicPartition, StartAt)]) -> Result<()> {
+        let cluster = Arc::clone(&self.shared().cluster);
+        let mut ids: BTreeMap<Arc<str>, TopicId> = BTreeMap::new();
+        for (partition, start) in partitions {
+            let name = &partition.topic;
+            let topic =
+                cluster.retry("looking up a topic", async || cluster.topic(name).await).await?;
+            if topic.partition(partition.partition).is_none() {
+                let context =
+                    format!("partition {partition}; the topic has {}", topic.partition_count());
+                return Err(Error::kafka(ErrorCode::UnknownTopicOrPartition, context));
+            }
+            self.check_start(partition, *start)?;
+            ids.insert(Arc::clone(name), topic.id);
+        }
+        self.decoder = Decoder::new(self.options.clone())?;
+        let mut state = self.shared().state();
+        let old: Vec<TopicPartition> = state.machine.assignment().cloned().collect();
+        for partition in old {
+            state.machine.unassign(&partition);
+        }
+        state.buffer.clear();
+        state.failure = None;
+        state.topic_ids = ids;
+        for (partition, _) in partitions {
+            state.machine.assign(partition.clone(), None);
+        }
+        drop(state);
+        for (partition, start) in partitions {
+            self.place(partition, *start);
+        }
+        self.shared().work.notify_one();
+        Ok(())
+    }
+
+    fn check_start(&self, partition: &TopicPartition, start: StartAt) -> Result<()> {
+        let reset = self.shared().config.auto_offset_reset;
+        if start == StartAt::Default && reset == AutoOffsetReset::Error {
+            return Err(Error::invalid(format!(
+                "{partition} has no position, and auto.offset.reset is none; give a start"
+            )));
+        }
+        Ok(())
+    }
+
+    fn place(&self, partition: &TopicPartition, start: StartAt) {
+        let reset = match (start, self.shared().config.auto_offset_reset) {
+            (StartAt::Offset(offset), _) => {
+                self.shared().state().machine.seek(partition, Position::at(offset));
+                return;
+            }
+            (StartAt::Timestamp(timestamp), _) => Reset::Timestamp(timestamp),
+            (StartAt::Earliest, _) | (StartAt::Default, AutoOffsetReset::Earliest) => {
+                Reset::Earliest
+            }
+            (StartAt::Latest | StartAt::Default, _) => Reset::Latest,
+        };
+        self.shared().state().machine.reset(partition, reset);
+    }
+
+    /// The assigned partitions.
+    #[must_use]
+    pub fn assignment(&self) -> Vec<TopicPartition> {
+        self.shared().state().machine.assignment().cloned().collect()
+    }
+
+    /// Continues elsewhere. Earliest, latest and times are looked up at once, in the background.
+    ///
+    /// # Errors
+    ///
+    /// The partition is not assigned, or the offset is negative.
+    pub fn seek(&mut self, partition: &TopicPartition, to: StartAt) -> Result<()> {
+        self.check_start(partition, to)?;
+        if matches!(to, StartAt::Offset(offset) if offset < Offset::ZERO) {
+            return Err(Error::invalid(format!("offset of {partition} is negative")));
+        }
+        self.check_assigned(partition)?;
+        self.forget_ahead()?;
+        self.place(partition, to);
+        self.shared().work.notify_one();
+        Ok(())
+    }
+
+    /// Drops what is fetched and decoded ahead of the positions.
+    fn forget_ahead(&mut self) -> Result<()> {
+        self.decoder = Decoder::new(self.options.clone())?;
+        let mut state = self.shared().state();
+        state.buffer.clear();
+        state.failure = None;
+        state.machine.rewind();
+        Ok(())
+    }
+
+    fn check_assigned(&self, partition: &TopicPartition) -> Result<()> {
+        if self.shared().state().machine.is_assigned(partition) {
+            return Ok(());
+        }
+        Err(Error::invalid(format!("partition {partition} is not assigned to this consumer")))
+    }
+
+    /// Stops fetching a partition; what is buffered of it is still handed out.
+    ///
+    /// # Errors
+    ///
+    /// The partition is not assigned.
+    pub fn pause(&mut self, partition: &TopicPartition) -> Result<()> {
+        self.check_assigned(partition)?;
+        self.shared().state().machine.set_paused(partition, true);
+        Ok(())
+    }
+
+    /// Fetches a partition again.
+    ///
+    /// # Errors
+    ///
+    /// The partition is not assigned.
+    pub fn resume(&mut self, partition: &TopicPartition) -> Result<()> {
+        self.check_assigned(partition)?;
+        self.shared().state().machine.set_paused(partition, false);
+        self.shared().work.notify_one();
+        Ok(())
+    }
+
+    /// The paused partitions.
+    #[must_use]
+    pub fn paused(&self) -> Vec<TopicPartition> {
+        let state = self.shared().state();
+        let machine = &state.machine;
+        machine.assignment().filter(|partition| machine.is_paused(partition)).cloned().collect()
+    }
+
+    /// The offset behind what was handed out of a partition; waits while it is being looked up.
+    ///
+    /// # Errors
+    ///
+    /// The partition is not assigned, or looking it up failed or took too long.
+    pub async fn position(&mut self, partition: &TopicPartition) -> Result<Offset> {
+        self.check_assigned(partition)?;
+        let timeout = self.shared().cluster.config.api_timeout;
+        let deadline = Instant::now() + timeout;
+        loop {
+            {
+                let mut state = self.shared().state();
+                if let Some(position) = state.machine.position(partition) {
+                    return Ok(position.offset);
+                }
+                if let Some(error) = state.failure.take() {
+                    return Err(error);
+                }
+            }
+            if tokio::time::timeout_at(deadline, self.prefetcher.wait()).await.is_err() {
+                return Err(Error::Timeout {
+                    what: format!("looking up the position of {partition}"),
+                    after_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+                });
+            }
+        }
+    }
+
+    /// Log start, high watermark and last stable offset of a partition as last seen.
+    #[must_use]
+    pub fn marks(&self, partition: &TopicPartition) -> Option<Marks> {
+        self.shared().state().machine.marks(partition)
+    }
+
+    /// The current ends of the assigned partitions (high watermark, or last stable offset).
+    ///
+    /// # Errors
+    ///
+    /// A broker does not answer in time.
+    pub async fn end_offsets(&self) -> Result<BTreeMap<TopicPartition, Offset>> {
+        let shared = self.shared();
+        let wanted = self
+            .assignment()
+            .into_iter()
+            .map(|partition| (partition, OffsetSpec::Latest))
+            .collect();
+        let listed = list_offsets(&shared.cluster, &wanted, shared.config.isolation_level).await?;
+        let known = |(partition, listed): (_, crate::client::admin::ListedOffset)| {
+            Some((partition, listed.offset?))
+        };
+        Ok(listed.into_iter().filter_map(known).collect())
+    }
+
+    /// The next rows, and how far each partition was read with them; none when there are none in
+    /// time. See [`PollOptions`] for when it returns.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DataLoss`], [`Error::Decode`], or what a broker refused. The position stays in
+    /// front of what could not be handed out.
+    pub async fn poll(&mut self, options: PollOptions) -> Result<Option<Decoded>> {
+        let deadline = Instant::now() + options.max_wait;
+        loop {
+            let decoded = self.decoder.next(false);
+            if let Some(decoded) = self.check_decoded(decoded)? {
+                return Ok(Some(decoded));
+            }
+            if let (Some((chunk, _)), _) = self.prefetcher.try_next()? {
+                self.decoder.push(chunk);
+                continue;
+            }
+            let is_late = Instant::now() >= deadline;
+            if is_late || !options.fill {
+                let decoded = self.decoder.next(true);
+                if let Some(decoded) = self.check_decoded(decoded)? {
+                    return Ok(Some(decoded));
+                }
+            }
+            if is_late || tokio::time::timeout_at(deadline, self.prefetcher.wait()).await.is_err() {
+                if !options.fill {
+                    return Ok(None);
+                }
+                let decoded = self.decoder.next(true);
+                return self.check_decoded(decoded);
+            }
+        }
+    }
+
+    /// Moves the positions; an output without rows only does that.
+    fn check_decoded(&mut self, decoded: Result<Option<Decoded>>) -> Result<Option<Decoded>> {
+        let decoded = match decoded {
+            Ok(Some(decoded)) => decoded,
+            Ok(None) => return Ok(None),
+            Err(error) => {
+                self.forget_ahead()?;
+                return Err(error);
+            }
+        };
+        let mut state = self.shared().state();
+        for progress in &decoded.progress {
+            state.machine.consumed(&progress.partition, Position::at(progress.next));
+        }
+        drop(state);
+        Ok((decoded.rows.num_rows() > 0).then_some(decoded))
+    }
+
+    /// The identity of an assigned topic.
+    #[must_use]
+    pub fn topic_id(&self, topic: &str) -> Option<Uuid> {
+        self.shared().state().topic_ids.get(topic).copied()
+    }
+}

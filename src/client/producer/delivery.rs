@@ -1,0 +1,158 @@
+//! The way back of an acknowledgement: from the sender task to whoever waits for a record.
+//!
+//! One channel per batch, shared by all its records; a record knows its place in the batch.
+
+use tokio::sync::watch;
+
+use crate::error::{Error, ErrorCode, Result};
+use crate::types::{Offset, TimestampMs, TopicPartition};
+
+/// Where a record ended up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordMetadata {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The offset; unknown with `acks=0`, and when an old broker only said that it is a duplicate.
+    pub offset: Offset,
+    /// The timestamp: the record's own, or that of the append if the topic says so.
+    pub timestamp: TimestampMs,
+}
+
+/// Where a batch ended up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchAck {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The offset of the first record; unknown as in [`RecordMetadata::offset`].
+    pub base_offset: Offset,
+    /// The number of records.
+    pub records: i32,
+    /// When the broker appended it, if the topic's timestamps are that.
+    pub log_append_time: Option<TimestampMs>,
+    /// The highest timestamp of a batch that was given whole.
+    pub max_timestamp: TimestampMs,
+}
+
+/// Why a batch was not acknowledged, in a form that many can be told.
+#[derive(Clone, Debug)]
+pub(super) enum Reason {
+    /// A broker refused it, or the connection was lost.
+    Kafka(ErrorCode, String),
+    /// It took longer than `delivery.timeout.ms`.
+    Timeout(String, u64),
+    /// It could not be encoded.
+    Invalid(String),
+}
+
+impl Reason {
+    fn error(&self) -> Error {
+        match self {
+            Self::Kafka(code, context) => Error::kafka(*code, context.clone()),
+            Self::Timeout(what, after_ms) => {
+                Error::Timeout { what: what.clone(), after_ms: *after_ms }
+            }
+            Self::Invalid(detail) => Error::invalid(detail.clone()),
+        }
+    }
+}
+
+type Settled = Option<std::result::Result<BatchAck, Reason>>;
+
+/// The end of a batch's channel that the sender task holds.
+#[derive(Debug)]
+pub(super) struct Promise {
+    partition: TopicPartition,
+    records: i32,
+    max_timestamp: TimestampMs,
+    sender: watch::Sender<Settled>,
+}
+
+impl Promise {
+    pub(super) fn new(partition: TopicPartition, records: i32, max_timestamp: TimestampMs) -> Self {
+        Self { partition, records, max_timestamp, sender: watch::Sender::new(None) }
+    }
+
+    pub(super) fn delivery(&self) -> BatchDelivery {
+        BatchDelivery { receiver: self.sender.subscribe() }
+    }
+
+    pub(super) fn acknowledge(self, base_offset: Offset, log_append_time: Option<TimestampMs>) {
+        let ack = BatchAck {
+            partition: self.partition,
+            base_offset,
+            records: self.records,
+            log_append_time,
+            max_timestamp: self.max_timestamp,
+        };
+        self.sender.send_replace(Some(Ok(ack)));
+    }
+
+    pub(super) fn fail(self, reason: Reason) {
+        self.sender.send_replace(Some(Err(reason)));
+    }
+}
+
+/// The wait for a batch to be acknowledged. May be dropped; the batch is sent all the same.
+#[derive(Clone, Debug)]
+pub struct BatchDelivery {
+    receiver: watch::Receiver<Settled>,
+}
+
+impl BatchDelivery {
+    /// Waits.
+    ///
+    /// # Errors
+    ///
+    /// Why the batch was not acknowledged, with topic and partition.
+    pub async fn wait(mut self) -> Result<BatchAck> {
+        let settled = self.receiver.wait_for(Option::is_some).await;
+        let settled = settled.map_err(|_| Error::Closed { what: "the producer" })?;
+        match settled.as_ref() {
+            Some(Ok(ack)) => Ok(ack.clone()),
+            Some(Err(reason)) => Err(reason.error()),
+            None => Err(Error::Closed { what: "the producer" }),
+        }
+    }
+
+    /// Whether it is acknowledged or failed, so that [`Self::wait`] returns at once.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.receiver.borrow().is_some()
+    }
+}
+
+/// The wait for a record to be acknowledged. May be dropped; the record is sent all the same.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    batch: BatchDelivery,
+    index: i32,
+    timestamp: TimestampMs,
+}
+
+impl Delivery {
+    pub(super) const fn new(batch: BatchDelivery, index: i32, timestamp: TimestampMs) -> Self {
+        Self { batch, index, timestamp }
+    }
+
+    /// Waits.
+    ///
+    /// # Errors
+    ///
+    /// Why the record was not acknowledged, with topic and partition.
+    pub async fn wait(self) -> Result<RecordMetadata> {
+        let ack = self.batch.wait().await?;
+        let offset = if ack.base_offset < Offset::ZERO {
+            Offset::UNKNOWN
+        } else {
+            ack.base_offset.plus(i64::from(self.index))
+        };
+        let timestamp = ack.log_append_time.unwrap_or(self.timestamp);
+        Ok(RecordMetadata { partition: ack.partition, offset, timestamp })
+    }
+
+    /// Whether it is acknowledged or failed, so that [`Self::wait`] returns at once.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.batch.is_done()
+    }
+}

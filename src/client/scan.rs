@@ -1,0 +1,365 @@
+//! Scans: exactly the rows between two bounds, as Arrow batches, as often as one likes.
+//!
+//! A [`Scan`] is a value. Its bounds are resolved once, when it is made, to offsets per partition
+//! ([`Scan::offsets`]); reading it twice gives the same rows, or an error: when records of the range
+//! were deleted, the log was truncated, or the topic was made anew (its id tells), that is
+//! [`Error::DataLoss`], never a shorter result. With [`OnDataLoss::Warn`] it is a warning.
+//!
+//! A partition is read when its position reaches the end, not when a number of rows was seen: gaps
+//! left by compaction and transactions are no rows. Rows come in order within a partition; between
+//! partitions they come in turns, by what was fetched first.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+
+use crate::client::admin::{OffsetSpec, list_offsets};
+use crate::client::cluster::{Cluster, TopicInfo};
+use crate::client::config::{ConsumerConfig, IsolationLevel, OnDataLoss};
+use crate::client::consumer::Prefetcher;
+use crate::columnar::{DecodeOptions, Decoded, Decoder};
+use crate::error::{Error, ErrorCode, Result};
+pub use crate::machine::client::bounds::{Bound, Offsets, Range};
+use crate::machine::client::bounds::{Extent, LookedUp, resolve};
+use crate::types::{Offset, TopicPartition, Uuid};
+
+/// What to read of a topic, and as what.
+#[derive(Clone, Debug)]
+pub struct ScanOptions {
+    /// The start of the range, part of it.
+    pub start: Bound,
+    /// The end of the range, not part of it.
+    pub end: Bound,
+    /// The partitions; all when none.
+    pub partitions: Option<Vec<i32>>,
+    /// Which records of transactions are read; the client's setting when none.
+    pub isolation_level: Option<IsolationLevel>,
+    /// What to do when records are gone; the client's setting when none.
+    pub on_data_loss: Option<OnDataLoss>,
+    /// Columns, formats and batch size.
+    pub decode: DecodeOptions,
+}
+
+impl Default for ScanOptions {
+    fn default() -> Self {
+        Self {
+            start: Bound::Earliest,
+            end: Bound::Latest,
+            partitions: None,
+            isolation_level: None,
+            on_data_loss: None,
+            decode: DecodeOptions::default(),
+        }
+    }
+}
+
+/// A range of a topic's records. See the module's documentation.
+#[derive(Clone, Debug)]
+pub struct Scan {
+    cluster: Arc<Cluster>,
+    offsets: Arc<Offsets>,
+    config: ConsumerConfig,
+    decode: DecodeOptions,
+}
+
+impl Scan {
+    /// Resolves the bounds.
+    pub(crate) async fn resolve(
+        cluster: Arc<Cluster>,
+        topic: &str,
+        options: ScanOptions,
+    ) -> Result<Self> {
+        // Says early what is wrong with the columns.
+        Decoder::new(options.decode.clone())?;
+        let config = consumer_config(&cluster, &options);
+        let info = cluster
+            .retry("looking up a topic", async || cluster.fresh_topic(topic, false).await)
+            .await?;
+        let wanted = partitions_of(&info, &options)?;
+        let isolation = config.isolation_level;
+        let tolerate_loss = config.on_data_loss == OnDataLoss::Warn;
+        let extents = extents(&cluster, &wanted, isolation).await?;
+        let now = cluster.env.clock.now();
+        let lookup = async |bound: &Bound| match bound.timestamp(now) {
+            Some(timestamp) => {
+                let spec = OffsetSpec::Timestamp(timestamp);
+                let wanted = wanted.iter().map(|partition| (partition.clone(), spec)).collect();
+                list_offsets(&cluster, &wanted, isolation).await
+            }
+            None => Ok(BTreeMap::new()),
+        };
+        let starts = lookup(&options.start).await?;
+        let ends = lookup(&options.end).await?;
+        let mut ranges = BTreeMap::new();
+        for partition in &wanted {
+            let Some(extent) = extents.get(partition) else { continue };
+            let looked_up = LookedUp {
+                start: starts.get(partition).and_then(|listed| listed.offset),
+                end: ends.get(partition).and_then(|listed| listed.offset),
+            };
+            let bounds = (&options.start, &options.end);
+            let resolved = resolve(partition, bounds, extent, looked_up, tolerate_loss)?;
+            if let Some(detail) = resolved.lost {
+                tracing::warn!(%partition, detail, "data loss");
+            }
+            ranges.insert(partition.partition, resolved.range);
+        }
+        let offsets = Offsets { topic: topic.to_owned(), topic_id: info.id, partitions: ranges };
+        Ok(Self { cluster, offsets: Arc::new(offsets), config, decode: options.decode })
+    }
+
+    /// Takes the offsets of an earlier scan, for the same rows.
+    pub(crate) async fn again(
+        cluster: Arc<Cluster>,
+        offsets: &Offsets,
+        options: ScanOptions,
+    ) -> Result<Self> {
+        let bound = |of: fn(&Range) -> Offset| {
+            let offsets = offsets.partitions.iter();
+            Bound::Offsets(offsets.map(|(&partition, range)| (partition, of(range))).collect())
+        };
+        let options = ScanOptions {
+            start: bound(|range| range.start),
+            end: bound(|range| range.end),
+            ..options
+        };
+        let scan = Self::resolve(cluster, &offsets.topic, options).await?;
+        let (then, now) = (offsets.topic_id, scan.offsets.topic_id);
+        if then != Uuid::ZERO && then != now {
+            let detail = format!(
+                "topic {} was deleted and made anew since the offsets were taken (its id was {then}, \
+                 now it is {now})",
+                offsets.topic
+            );
+            let partition = TopicPartition::new(offsets.topic.as_str(), 0);
+            if scan.config.on_data_loss == OnDataLoss::Raise {
+                return Err(Error::DataLoss { partition, detail });
+            }
+            tracing::warn!(detail, "data loss");
+        }
+        Ok(scan)
+    }
+
+    /// The resolved bounds. They can be kept as JSON and scanned again.
+    #[must_use]
+    pub fn offsets(&self) -> &Offsets {
+        &self.offsets
+    }
+
+    /// How its rows are decoded.
+    #[must_use]
+    pub const fn decode_options(&self) -> &DecodeOptions {
+        &self.decode
+    }
+
+    /// The same rows, decoded otherwise.
+    ///
+    /// # Errors
+    ///
+    /// A column does not exist.
+    pub fn decoded_as(&self, decode: DecodeOptions) -> Result<Self> {
+        Decoder::new(decode.clone())?;
+        Ok(Self { decode, ..self.clone() })
+    }
+
+    /// Starts reading from the start of the range, in the current tokio runtime. May be called any
+    /// number of times.
+    ///
+    /// # Errors
+    ///
+    /// A column does not exist.
+    pub fn read(&self) -> Result<ScanReader> {
+        let decoder = Decoder::new(self.decode.clone())?;
+        let prefetcher = Prefetcher::start(Arc::clone(&self.cluster), self.config.clone());
+        let topic: Arc<str> = Arc::from(self.offsets.topic.as_str());
+        let mut done = 0;
+        for (&index, range) in &self.offsets.partitions {
+            if !range.is_empty() {
+                let partition = TopicPartition::new(Arc::clone(&topic), index);
+                let id = self.offsets.topic_id;
+                prefetcher.assign_range(partition, id, range.start, range.end);
+                done += 1;
+            }
+        }
+        let total = self.offsets.count();
+        let progress = ScanProgress { offsets_total: total, ..ScanProgress::default() };
+        tracing::debug!(topic = %topic, partitions = done, offsets = total, "scan started");
+        Ok(ScanReader {
+            offsets: Arc::clone(&self.offsets),
+            prefetcher,
+            decoder,
+            ahead: None,
+            ended: false,
+            progress,
+        })
+    }
+}
+
+fn consumer_config(cluster: &Cluster, options: &ScanOptions) -> ConsumerConfig {
+    let mut config = cluster.config.consumer.clone();
+    if let Some(isolation_level) = options.isolation_level {
+        config.isolation_level = isolation_level;
+    }
+    if let Some(on_data_loss) = options.on_data_loss {
+        config.on_data_loss = on_data_loss;
+    }
+    if cluster.is_local() {
+        // In-process a fetch hands out mapped files: large ones cost nothing.
+        config.partition_bytes_max = config.partition_bytes_max.max(32 << 20);
+        config.fetch_bytes_max = config.fetch_bytes_max.max(128 << 20);
+        config.memory_bytes = config.memory_bytes.max(128 << 20);
+    }
+    config
+}
+
+fn partitions_of(info: &TopicInfo, options: &ScanOptions) -> Result<Vec<TopicPartition>> {
+    let named = |index: i32| {
+        if info.partition(index).is_some() {
+            return Ok(());
+        }
+        let context = format!(
+            "partition {index} of topic {}, which has {}",
+            info.name,
+            info.partition_count()
+        );
+        Err(Error::kafka(ErrorCode::UnknownTopicOrPartition, context))
+    };
+    for bound in [&options.start, &options.end] {
+        if let Bound::Offsets(offsets) = bound {
+            offsets.keys().try_for_each(|&index| named(index))?;
+        }
+    }
+    if let Some(partitions) = &options.partitions {
+        partitions.iter().try_for_each(|&index| named(index))?;
+    }
+    let is_wanted = |index: i32| {
+        options.start.covers(index)
+            && options.end.covers(index)
+            && options.partitions.as_ref().is_none_or(|partitions| partitions.contains(&index))
+    };
+    Ok(info
+        .partitions
+        .iter()
+        .filter(|partition| is_wanted(partition.partition))
+        .map(|partition| TopicPartition::new(Arc::clone(&info.name), partition.partition))
+        .collect())
+}
+
+async fn extents(
+    cluster: &Cluster,
+    partitions: &[TopicPartition],
+    isolation_level: IsolationLevel,
+) -> Result<BTreeMap<TopicPartition, Extent>> {
+    let all = |spec| partitions.iter().map(|partition| (partition.clone(), spec)).collect();
+    let (starts, ends) = (all(OffsetSpec::Earliest), all(OffsetSpec::Latest));
+    let (starts, ends) = futures::future::try_join(
+        list_offsets(cluster, &starts, isolation_level),
+        list_offsets(cluster, &ends, isolation_level),
+    )
+    .await?;
+    let extent = |partition: &TopicPartition| {
+        let start = starts.get(partition)?.offset?;
+        let end = ends.get(partition)?.offset?;
+        Some((partition.clone(), Extent { start, end }))
+    };
+    Ok(partitions.iter().filter_map(extent).collect())
+}
+
+/// How far a scan was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScanProgress {
+    /// The offsets that are behind.
+    pub offsets_done: i64,
+    /// All offsets of the range.
+    pub offsets_total: i64,
+    /// The rows that were handed out.
+    pub rows: u64,
+    /// The bytes that were fetched for them.
+    pub bytes: u64,
+}
+
+/// One reading of a scan.
+#[derive(Debug)]
+pub struct ScanReader {
+    offsets: Arc<Offsets>,
+    prefetcher: Prefetcher,
+    decoder: Decoder,
+    /// Read ahead to know the schema.
+    ahead: Option<Decoded>,
+    ended: bool,
+    progress: ScanProgress,
+}
+
+impl ScanReader {
+    /// The schema of the batches; reads ahead where the fields of values are inferred.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::next`].
+    pub async fn schema(&mut self) -> Result<SchemaRef> {
+        if let Some(schema) = self.decoder.schema() {
+            return Ok(schema);
+        }
+        if self.ahead.is_none() {
+            self.ahead = self.decode_next().await?;
+        }
+        self.decoder.schema().ok_or_else(|| {
+            let topic = &self.offsets.topic;
+            Error::invalid(format!("no value of topic {topic} to infer a schema from; give one"))
+        })
+    }
+
+    /// The next rows, and how far each partition was read with them; none at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DataLoss`] when rows of the range do not exist any more, [`Error::Decode`] for a
+    /// value that does not decode, or what a broker refused.
+    pub async fn next(&mut self) -> Result<Option<Decoded>> {
+        let decoded = match self.ahead.take() {
+            Some(decoded) => Some(decoded),
+            None => self.decode_next().await?,
+        };
+        let Some(decoded) = decoded else {
+            self.progress.offsets_done = self.progress.offsets_total;
+            return Ok(None);
+        };
+        self.progress.rows += decoded.rows.num_rows() as u64;
+        for progress in &decoded.progress {
+            let range = self.offsets.partitions.get(&progress.partition.partition);
+            let end = range.map_or(progress.next, |range| range.end.min(progress.next));
+            self.progress.offsets_done += end.since(progress.from);
+        }
+        Ok(Some(decoded))
+    }
+
+    async fn decode_next(&mut self) -> Result<Option<Decoded>> {
+        loop {
+            let full = self.decoder.next(self.ended)?;
+            if let Some(decoded) = full {
+                if decoded.rows.num_rows() > 0 {
+                    return Ok(Some(decoded));
+                }
+                continue;
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            match self.prefetcher.try_next()? {
+                (Some((chunk, _)), _) => {
+                    self.progress.bytes += chunk.bytes.len() as u64;
+                    self.decoder.push(chunk);
+                }
+                (None, true) => self.ended = true,
+                (None, false) => self.prefetcher.wait().await,
+            }
+        }
+    }
+
+    /// How far it was read.
+    #[must_use]
+    pub const fn progress(&self) -> ScanProgress {
+        self.progress
+    }
+}

@@ -1,0 +1,569 @@
+//! Filling Arrow columns from the records of a batch: the hot loop of every scan.
+//!
+//! Keys and values become *views*: 16 bytes that hold a short value itself, or its size, its
+//! first four bytes, and where it lies in one of the array's buffers. Those buffers are the very
+//! bytes that were fetched or mapped.
+//!
+//! ```text
+//! size <= 12   │ size u32 │ the bytes, padded with zeros                         │
+//! size  > 12   │ size u32 │ first 4 bytes │ buffer index u32 │ offset in it u32  │
+//! ```
+//!
+//! Invariants:
+//!
+//! - **CD-1** No buffer of an array reaches 2 GiB; offsets in views are i32 to other readers.
+//! - **CD-2** A view names a place that [`Walker`] found inside of the records, relative to the
+//!   start of a buffer that covers them: `Place`.
+//! - **CD-3** All columns have the same number of rows after every record.
+//!
+//! This is the only file of `columnar` with unsafe code: arrays are made from views without
+//! reading all their bytes a second time, and checked UTF-8 is not checked again.
+
+#![allow(unsafe_code, reason = "the module doc says where and why")]
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, BinaryArray, BinaryViewArray, BooleanBufferBuilder, DictionaryArray,
+    Int8Array, Int32Array, Int64Array, ListArray, StringArray, StringViewArray, StructArray,
+    TimestampMillisecondArray,
+};
+use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::datatypes::{Int8Type, Int32Type};
+use arrow::error::ArrowError;
+use bytes::Bytes;
+
+use super::columns::{KafkaColumn, Projection, UTC, header_fields, header_item};
+use crate::error::Result;
+use crate::record::{Headers, RawRecord, TimestampType, WalkError, Walker, check_headers};
+
+/// A null while rows are gathered: no key or value is this long.
+const NULL_VIEW: u128 = u32::MAX as u128;
+const INLINE_MAX: usize = 12;
+/// Small decompressed batches are copied together up to here, so that an array has few buffers.
+const SHARED_BUFFER_MAX: usize = 64 << 20;
+/// Header bytes after which an output is full, far below the i32 offsets of its arrays.
+const HEADER_BYTES_MAX: usize = 512 << 20;
+
+/// Where the next buffer of copied texts is begun.
+const TEXT_BUFFER_MAX: usize = 1 << 30;
+
+type ArrowResult = std::result::Result<ArrayRef, ArrowError>;
+
+/// Where the records of a batch lie in the buffers of the output.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) buffer: u32,
+    /// The offset of the records' first byte in that buffer.
+    pub(super) at: u32,
+}
+
+/// What one batch gives to each of its rows, and which of its records are wanted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    pub(super) base_offset: i64,
+    pub(super) base_timestamp: i64,
+    /// The time of all records, if the broker set it.
+    pub(super) log_append_time: Option<i64>,
+    pub(super) start: i64,
+    pub(super) end: i64,
+}
+
+/// How far a batch was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// How many records are left in the batch.
+    pub(super) left: i32,
+    /// Where the next one starts.
+    pub(super) at: usize,
+    /// Whether a record at or behind the end of the range was met.
+    pub(super) reached_end: bool,
+    /// The offset after the last record that was read or skipped.
+    pub(super) next_offset: i64,
+}
+
+#[derive(Debug)]
+enum Source {
+    Whole(Bytes),
+    Shared(Vec<u8>),
+}
+
+#[derive(Debug)]
+struct Run {
+    partition: usize,
+    rows: usize,
+    timestamp_type: TimestampType,
+}
+
+/// The columns of one output while it is filled.
+#[derive(Debug)]
+pub(super) struct Filler {
+    projection: Projection,
+    max_rows: usize,
+    rows: usize,
+    runs: Vec<Run>,
+    offsets: Vec<i64>,
+    timestamps: Vec<i64>,
+    keys: Vec<u128>,
+    values: Vec<u128>,
+    headers: HeaderColumn,
+    sources: Vec<Source>,
+}
+
+impl Filler {
+    pub(super) fn new(projection: Projection, max_rows: usize) -> Self {
+        Self {
+            projection,
+            max_rows: max_rows.max(1),
+            rows: 0,
+            runs: Vec::new(),
+            offsets: Vec::new(),
+            timestamps: Vec::new(),
+            keys: Vec::new(),
+            values: Vec::new(),
+            headers: HeaderColumn::new(),
+            sources: Vec::new(),
+        }
+    }
+
+    pub(super) const fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.rows >= self.max_rows || self.headers.bytes() > HEADER_BYTES_MAX
+    }
+
+    /// Whether views are made at all, so that buffers are needed.
+    pub(super) const fn wants_views(&self) -> bool {
+        self.projection.has(KafkaColumn::Key) || self.projection.has(KafkaColumn::Value)
+    }
+
+    /// Adds a buffer that `place`s of later batches refer to; the slot is filled by
+    /// [`Filler::set_buffer`] once it is known how much of it is used.
+    pub(super) fn add_buffer(&mut self) -> u32 {
+        self.sources.push(Source::Whole(Bytes::new()));
+        self.last_buffer()
+    }
+
+    pub(super) fn set_buffer(&mut self, buffer: u32, bytes: Bytes) {
+        if let Some(source) = self.sources.get_mut(buffer as usize) {
+            *source = Source::Whole(bytes);
+        }
+    }
+
+    /// Copies a small decompressed batch behind the others.
+    pub(super) fn share(&mut self, data: &[u8]) -> Place {
+        match self.sources.last_mut() {
+            Some(Source::Shared(shared))
+                if shared.len().saturating_add(data.len()) <= SHARED_BUFFER_MAX =>
+            {
+                let at = shared.len() as u32;
+                shared.extend_from_slice(data);
+                Place { buffer: self.last_buffer(), at }
+            }
+            _ => {
+                self.sources.push(Source::Shared(data.to_vec()));
+                Place { buffer: self.last_buffer(), at: 0 }
+            }
+        }
+    }
+
+    fn last_buffer(&self) -> u32 {
+        self.sources.len().saturating_sub(1) as u32
+    }
+
+    /// Appends the records of one batch, from `at` on, until the batch or the output ends.
+    ///
+    /// CD-2: `place` must be where `data` lies in a buffer of this output.
+    pub(super) fn fill(
+        &mut self,
+        data: &[u8],
+        place: Place,
+        span: &Span,
+        (mut progress, partition): (Progress, usize),
+    ) -> Result<Progress, (Progress, WalkError)> {
+        let wants = |column| self.projection.has(column);
+        let want_offset = wants(KafkaColumn::Offset);
+        let want_timestamp = wants(KafkaColumn::Timestamp);
+        let want_key = wants(KafkaColumn::Key);
+        let want_value = wants(KafkaColumn::Value);
+        let want_headers = wants(KafkaColumn::Headers);
+        let room = self.max_rows.saturating_sub(self.rows);
+        self.reserve(room.min(usize::try_from(progress.left).unwrap_or(0)));
+        let before = self.rows;
+        let full = self.rows.saturating_add(room);
+        let mut walker = Walker::resume(data, progress.at);
+        while progress.left > 0 && self.rows < full {
+            let record = match walker.next_record() {
+                Ok(record) => record,
+                Err(error) => return Err((progress, error)),
+            };
+            let offset = span.base_offset.wrapping_add(i64::from(record.offset_delta));
+            if offset >= span.end {
+                progress.reached_end = true;
+                break;
+            }
+            if offset >= span.start {
+                if want_headers {
+                    if let Err(error) = self.headers.push(data, &record) {
+                        return Err((progress, error));
+                    }
+                }
+                if want_offset {
+                    self.offsets.push(offset);
+                }
+                if want_timestamp {
+                    let time = span.base_timestamp.wrapping_add(record.timestamp_delta);
+                    self.timestamps.push(span.log_append_time.unwrap_or(time));
+                }
+                if want_key {
+                    self.keys.push(view(data, place, record.key_at, record.key_size));
+                }
+                if want_value {
+                    self.values.push(view(data, place, record.value_at, record.value_size));
+                }
+                self.rows = self.rows.wrapping_add(1);
+            }
+            progress.left = progress.left.wrapping_sub(1);
+            progress.at = record.end;
+            progress.next_offset = offset.wrapping_add(1);
+            if want_headers && self.headers.bytes() > HEADER_BYTES_MAX {
+                break;
+            }
+        }
+        if progress.left == 0 && !walker.is_at_end() {
+            return Err((progress, WalkError::Unfilled));
+        }
+        let timestamp_type = match span.log_append_time {
+            Some(_) => TimestampType::LogAppendTime,
+            None => TimestampType::CreateTime,
+        };
+        self.add_run(partition, self.rows.wrapping_sub(before), timestamp_type);
+        Ok(progress)
+    }
+
+    fn reserve(&mut self, rows: usize) {
+        // Grow to the whole output at once where it is small, as outputs are.
+        let rows = if self.rows == 0 { self.max_rows.min(1 << 16).max(rows) } else { rows };
+        if self.projection.has(KafkaColumn::Offset) {
+            self.offsets.reserve(rows);
+        }
+        if self.projection.has(KafkaColumn::Timestamp) {
+            self.timestamps.reserve(rows);
+        }
+        if self.projection.has(KafkaColumn::Key) {
+            self.keys.reserve(rows);
+        }
+        if self.projection.has(KafkaColumn::Value) {
+            self.values.reserve(rows);
+        }
+    }
+
+    fn add_run(&mut self, partition: usize, rows: usize, timestamp_type: TimestampType) {
+        if rows == 0 {
+            return;
+        }
+        match self.runs.last_mut() {
+            Some(run) if run.partition == partition && run.timestamp_type == timestamp_type => {
+                run.rows = run.rows.saturating_add(rows);
+            }
+            _ => self.runs.push(Run { partition, rows, timestamp_type }),
+        }
+    }
+
+    /// Ends the output. `partitions` are those that the runs name: topic and index.
+    pub(super) fn finish(
+        self,
+        partitions: &[(Arc<str>, i32)],
+    ) -> std::result::Result<Filled, ArrowError> {
+        let wants = |column| self.projection.has(column);
+        let rows = self.rows;
+        let mut columns: [Option<ArrayRef>; 8] = Default::default();
+        let mut set = |column: KafkaColumn, array: ArrayRef| {
+            if let Some(slot) = columns.get_mut(column as usize) {
+                *slot = Some(array);
+            }
+        };
+        if wants(KafkaColumn::Topic) {
+            set(KafkaColumn::Topic, topic_column(&self.runs, partitions, rows)?);
+        }
+        if wants(KafkaColumn::Partition) {
+            let index = |run: &Run| partitions.get(run.partition).map_or(-1, |known| known.1);
+            let values = repeat(&self.runs, rows, index);
+            set(KafkaColumn::Partition, Arc::new(Int32Array::from(values)));
+        }
+        if wants(KafkaColumn::TimestampType) {
+            set(KafkaColumn::TimestampType, timestamp_type_column(&self.runs, rows)?);
+        }
+        if wants(KafkaColumn::Offset) {
+            set(KafkaColumn::Offset, Arc::new(Int64Array::from(self.offsets)));
+        }
+        if wants(KafkaColumn::Timestamp) {
+            set(KafkaColumn::Timestamp, timestamp_column(self.timestamps));
+        }
+        let buffers: Arc<[Buffer]> = self
+            .sources
+            .into_iter()
+            .map(|source| match source {
+                Source::Whole(bytes) => Buffer::from(bytes),
+                Source::Shared(bytes) => Buffer::from_vec(bytes),
+            })
+            .collect();
+        if wants(KafkaColumn::Key) {
+            set(KafkaColumn::Key, Arc::new(view_column(self.keys, &buffers)));
+        }
+        if wants(KafkaColumn::Value) {
+            set(KafkaColumn::Value, Arc::new(view_column(self.values, &buffers)));
+        }
+        if wants(KafkaColumn::Headers) {
+            set(KafkaColumn::Headers, self.headers.finish()?);
+        }
+        Ok(Filled { rows, columns })
+    }
+}
+
+/// The finished columns of one output; those that were not wanted are none.
+#[derive(Clone, Debug)]
+pub(super) struct Filled {
+    pub(super) rows: usize,
+    columns: [Option<ArrayRef>; 8],
+}
+
+impl Filled {
+    pub(super) fn column(&self, column: KafkaColumn) -> Option<&ArrayRef> {
+        self.columns.get(column as usize).and_then(Option::as_ref)
+    }
+}
+
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "part of the hot loop")]
+fn view(data: &[u8], place: Place, at: usize, size: i32) -> u128 {
+    if size < 0 {
+        return NULL_VIEW;
+    }
+    let size = size as usize;
+    if size <= INLINE_MAX {
+        return inline_view(data, at, size);
+    }
+    // The record was walked, so the bytes are there; a miss cannot happen and would be a null.
+    let Some(prefix) = data.get(at..).and_then(|rest| rest.first_chunk::<4>()) else {
+        return NULL_VIEW;
+    };
+    let prefix = u32::from_le_bytes(*prefix);
+    let offset = place.at.wrapping_add(at as u32);
+    size as u128
+        | (u128::from(prefix) << 32)
+        | (u128::from(place.buffer) << 64)
+        | (u128::from(offset) << 96)
+}
+
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "part of the hot loop")]
+fn inline_view(data: &[u8], at: usize, size: usize) -> u128 {
+    // Mostly more bytes follow: one load and a mask instead of a copy of variable size.
+    if let Some(sixteen) = data.get(at..).and_then(|rest| rest.first_chunk::<16>()) {
+        let kept = (1_u128 << (size as u32).wrapping_mul(8)).wrapping_sub(1);
+        return ((u128::from_le_bytes(*sixteen) & kept) << 32) | size as u128;
+    }
+    let mut bytes = [0; 16];
+    let source = data.get(at..at.wrapping_add(size)).unwrap_or_default();
+    for (target, byte) in bytes.iter_mut().skip(4).zip(source) {
+        *target = *byte;
+    }
+    u128::from_le_bytes(bytes) | size as u128
+}
+
+fn view_column(mut views: Vec<u128>, buffers: &Arc<[Buffer]>) -> BinaryViewArray {
+    let nulls = take_nulls(&mut views, NULL_VIEW, 0);
+    let views = ScalarBuffer::from(views);
+    // SAFETY: `view` made every view: inline with zeros behind its bytes, or (CD-2) with a place
+    // inside of the buffer that it names and the four bytes at that place; nulls are zero views.
+    unsafe { BinaryViewArray::new_unchecked(views, Arc::clone(buffers), nulls) }
+}
+
+/// The null bitmap of values that mark nulls with a sentinel, which is replaced; none without.
+fn take_nulls<T: Copy + PartialEq>(values: &mut [T], null: T, zero: T) -> Option<NullBuffer> {
+    if !values.contains(&null) {
+        return None;
+    }
+    let mut valid = BooleanBufferBuilder::new(values.len());
+    for value in values {
+        let is_null = *value == null;
+        valid.append(!is_null);
+        if is_null {
+            *value = zero;
+        }
+    }
+    Some(NullBuffer::new(valid.finish()))
+}
+
+fn timestamp_column(mut timestamps: Vec<i64>) -> ArrayRef {
+    let nulls = take_nulls(&mut timestamps, -1, 0);
+    let array = TimestampMillisecondArray::new(ScalarBuffer::from(timestamps), nulls);
+    Arc::new(array.with_timezone(UTC))
+}
+
+fn repeat<T: Copy>(runs: &[Run], rows: usize, value: impl Fn(&Run) -> T) -> Vec<T> {
+    let mut values = Vec::with_capacity(rows);
+    for run in runs {
+        values.extend(std::iter::repeat_n(value(run), run.rows));
+    }
+    values
+}
+
+fn topic_column(runs: &[Run], partitions: &[(Arc<str>, i32)], rows: usize) -> ArrowResult {
+    let mut topics: Vec<&str> = Vec::new();
+    let codes: Vec<i32> = partitions
+        .iter()
+        .map(|(topic, _)| {
+            let known = topics.iter().position(|known| *known == &**topic);
+            known.unwrap_or_else(|| {
+                topics.push(topic);
+                topics.len().saturating_sub(1)
+            }) as i32
+        })
+        .collect();
+    let keys = repeat(runs, rows, |run| codes.get(run.partition).copied().unwrap_or(0));
+    let values = Arc::new(StringArray::from(topics));
+    Ok(Arc::new(DictionaryArray::<Int32Type>::try_new(Int32Array::from(keys), values)?))
+}
+
+fn timestamp_type_column(runs: &[Run], rows: usize) -> ArrowResult {
+    let names = [TimestampType::CreateTime, TimestampType::LogAppendTime];
+    let keys = repeat(runs, rows, |run| run.timestamp_type as i8);
+    let values = Arc::new(StringArray::from_iter_values(names.map(TimestampType::name)));
+    Ok(Arc::new(DictionaryArray::<Int8Type>::try_new(Int8Array::from(keys), values)?))
+}
+
+/// The list of headers of each row, copied: headers are few and small.
+#[derive(Debug)]
+struct HeaderColumn {
+    ends: Vec<i32>,
+    keys: Vec<u8>,
+    key_ends: Vec<i32>,
+    values: Vec<u8>,
+    value_ends: Vec<i32>,
+    value_valid: Vec<bool>,
+}
+
+impl HeaderColumn {
+    fn new() -> Self {
+        Self {
+            ends: vec![0],
+            keys: Vec::new(),
+            key_ends: vec![0],
+            values: Vec::new(),
+            value_ends: vec![0],
+            value_valid: Vec::new(),
+        }
+    }
+
+    const fn bytes(&self) -> usize {
+        self.keys.len().saturating_add(self.values.len())
+    }
+
+    fn push(&mut self, data: &[u8], record: &RawRecord) -> Result<(), WalkError> {
+        if record.header_count != 0 {
+            check_headers(data, record)?;
+        }
+        for header in Headers::of_raw(data, record) {
+            self.keys.extend_from_slice(String::from_utf8_lossy(header.key).as_bytes());
+            self.key_ends.push(self.keys.len() as i32);
+            self.values.extend_from_slice(header.value.unwrap_or_default());
+            self.value_ends.push(self.values.len() as i32);
+            self.value_valid.push(header.value.is_some());
+        }
+        self.ends.push(self.value_valid.len() as i32);
+        Ok(())
+    }
+
+    fn finish(self) -> ArrowResult {
+        let offsets = |ends: Vec<i32>| OffsetBuffer::new(ScalarBuffer::from(ends));
+        let count = self.value_valid.len();
+        let value_nulls = NullBuffer::from(self.value_valid);
+        let value_nulls = (value_nulls.null_count() > 0).then_some(value_nulls);
+        let key_bytes = Buffer::from_vec(self.keys);
+        let keys = StringArray::try_new(offsets(self.key_ends), key_bytes, None)?;
+        let value_bytes = Buffer::from_vec(self.values);
+        let values = BinaryArray::try_new(offsets(self.value_ends), value_bytes, value_nulls)?;
+        let children: Vec<ArrayRef> = vec![Arc::new(keys), Arc::new(values)];
+        let entries = StructArray::try_new_with_length(header_fields(), children, None, count)?;
+        let entries = Arc::new(entries);
+        Ok(Arc::new(ListArray::try_new(header_item(), offsets(self.ends), entries, None)?))
+    }
+}
+
+/// Turns bytes into text without copying them; rows that are not UTF-8 become null and are named.
+pub(super) fn text_column(array: &BinaryViewArray) -> (StringViewArray, Vec<usize>) {
+    let is_text = |value: &[u8]| simdutf8::basic::from_utf8(value).is_ok();
+    let rows = array.iter().enumerate();
+    let bad: Vec<usize> = rows
+        .filter(|(_, value)| value.is_some_and(|value| !is_text(value)))
+        .map(|(row, _)| row)
+        .collect();
+    if bad.is_empty() {
+        // SAFETY: every value was just found to be UTF-8, and nulls are zero views.
+        return (unsafe { array.clone().to_string_view_unchecked() }, bad);
+    }
+    let mut views: Vec<u128> = array.views().to_vec();
+    let mut valid: Vec<bool> = (0..array.len()).map(|row| array.is_valid(row)).collect();
+    for &row in &bad {
+        if let (Some(view), Some(valid)) = (views.get_mut(row), valid.get_mut(row)) {
+            *view = 0;
+            *valid = false;
+        }
+    }
+    let buffers = Arc::clone(array.data_buffers());
+    let nulls = Some(NullBuffer::from(valid));
+    // SAFETY: the views of all other rows were valid and name values found to be UTF-8.
+    let text = unsafe { StringViewArray::new_unchecked(ScalarBuffer::from(views), buffers, nulls) };
+    (text, bad)
+}
+
+/// Gathers texts that are copied, for decoded values.
+#[derive(Debug, Default)]
+pub(super) struct TextBuilder {
+    views: Vec<u128>,
+    bytes: Vec<u8>,
+    full: Vec<Buffer>,
+}
+
+impl TextBuilder {
+    pub(super) fn truncate(&mut self, rows: usize) {
+        self.views.truncate(rows);
+    }
+
+    pub(super) fn push_null(&mut self) {
+        self.views.push(NULL_VIEW);
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, text: &str) {
+        let size = text.len();
+        if size <= INLINE_MAX {
+            self.views.push(inline_view(text.as_bytes(), 0, size));
+            return;
+        }
+        if self.bytes.len().saturating_add(size) > TEXT_BUFFER_MAX && !self.bytes.is_empty() {
+            self.full.push(Buffer::from_vec(std::mem::take(&mut self.bytes)));
+        }
+        let at = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(text.as_bytes());
+        let place = Place { buffer: self.full.len() as u32, at };
+        self.views.push(view(text.as_bytes(), place, 0, size as i32));
+    }
+
+    /// The texts that were gathered; the builder is empty again.
+    pub(super) fn finish(&mut self) -> StringViewArray {
+        let mut views = std::mem::take(&mut self.views);
+        let nulls = take_nulls(&mut views, NULL_VIEW, 0);
+        let mut buffers = std::mem::take(&mut self.full);
+        if !self.bytes.is_empty() {
+            buffers.push(Buffer::from_vec(std::mem::take(&mut self.bytes)));
+        }
+        // SAFETY: `push` is the only one that makes views other than nulls, from whole texts,
+        // either inline or with the place that it has just copied the text to.
+        unsafe { StringViewArray::new_unchecked(ScalarBuffer::from(views), buffers.into(), nulls) }
+    }
+}

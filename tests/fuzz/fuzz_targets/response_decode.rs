@@ -1,0 +1,24 @@
+//! A response body of any served API and version: an error, or a message that comes back.
+
+#![no_main]
+
+use bytes::Bytes;
+use libfuzzer_sys::fuzz_target;
+use ottla::protocol::api::SERVED;
+use ottla::protocol::{Decoder, Encoder, Response};
+
+fuzz_target!(|input: (u8, u8, &[u8])| {
+    let (api, version, body) = input;
+    let entry = &SERVED[usize::from(api) % SERVED.len()];
+    let count = entry.versions.max - entry.versions.min + 1;
+    let version = entry.versions.min + i16::from(version) % count;
+    let mut decoder = Decoder::new(Bytes::copy_from_slice(body));
+    if let Ok(response) = Response::decode(entry.api, version, &mut decoder) {
+        let mut encoder = Encoder::new();
+        response.encode(version, &mut encoder).expect("what was read can be written");
+        let mut decoder = Decoder::new(encoder.finish_joined());
+        let back = Response::decode(entry.api, version, &mut decoder).expect("our own bytes");
+        assert_eq!(back, response);
+        assert!(decoder.is_empty());
+    }
+});
