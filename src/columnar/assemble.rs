@@ -265,7 +265,7 @@ impl Assembler {
             return Ok(true);
         }
         header.verify_crc(whole)?;
-        if header.is_control() || is_aborted(cursor, &header)? {
+        if header.is_control() || is_aborted(cursor, &header) {
             if header.is_control() {
                 end_transaction(cursor, &header)?;
             }
@@ -310,13 +310,12 @@ impl Assembler {
             i32::try_from(cursor.at.saturating_sub(window.start)).is_ok()
                 && cursor.open_at >= window.start
         };
-        let mut window = match cursor.window.filter(fits) {
-            Some(window) => window,
-            None => {
-                self.close_window(cursor);
-                let buffer = self.filler.add_buffer();
-                Window { buffer, start: cursor.open_at, end: cursor.at }
-            }
+        let mut window = if let Some(window) = cursor.window.filter(fits) {
+            window
+        } else {
+            self.close_window(cursor);
+            let buffer = self.filler.add_buffer();
+            Window { buffer, start: cursor.open_at, end: cursor.at }
         };
         window.end = window.end.max(cursor.at);
         cursor.window = Some(window);
@@ -384,8 +383,7 @@ impl Assembler {
             self.cursors.push_front(cursor);
         }
         let empty = Filler::new(self.projection, self.max_rows);
-        let filler = std::mem::replace(&mut self.filler, empty);
-        let filled = filler
+        let filled = std::mem::replace(&mut self.filler, empty)
             .finish(&std::mem::take(&mut self.partitions))
             .map_err(|error| Error::malformed("columns", error.to_string()))?;
         Ok(Assembled {
@@ -398,8 +396,8 @@ impl Assembler {
 
 /// Whether the batch belongs to an aborted transaction: Kafka's consumer decides the same way,
 /// from the list of the fetch response and the abort markers on the way.
-fn is_aborted(cursor: &mut Cursor, header: &BatchHeader) -> Result<bool> {
-    let Some(aborted) = &cursor.chunk.aborted else { return Ok(false) };
+fn is_aborted(cursor: &mut Cursor, header: &BatchHeader) -> bool {
+    let Some(aborted) = &cursor.chunk.aborted else { return false };
     while let Some(next) = aborted.get(cursor.aborted_seen) {
         if next.first_offset > header.last_offset() {
             break;
@@ -407,21 +405,21 @@ fn is_aborted(cursor: &mut Cursor, header: &BatchHeader) -> Result<bool> {
         cursor.aborted_now.insert(next.producer_id.0);
         cursor.aborted_seen = cursor.aborted_seen.saturating_add(1);
     }
-    Ok(header.is_transactional()
+    header.is_transactional()
         && header.has_producer_id()
-        && cursor.aborted_now.contains(&header.producer_id.0))
+        && cursor.aborted_now.contains(&header.producer_id.0)
 }
 
 fn end_transaction(cursor: &mut Cursor, header: &BatchHeader) -> Result<()> {
     if cursor.chunk.aborted.is_none() {
         return Ok(());
     }
-    is_aborted(cursor, header)?;
+    is_aborted(cursor, header);
     let batch = Batch::parse(&cursor.chunk.bytes.slice(cursor.open_at..cursor.at))?;
-    if let (_, Some(marker)) = read_control_batch(&batch)? {
-        if !marker.committed {
-            cursor.aborted_now.remove(&header.producer_id.0);
-        }
+    if let (_, Some(marker)) = read_control_batch(&batch)?
+        && !marker.committed
+    {
+        cursor.aborted_now.remove(&header.producer_id.0);
     }
     Ok(())
 }

@@ -72,6 +72,7 @@ fn rebuild(
     RecordBatch::try_new_with_options(Arc::new(schema), columns, &options).map_err(internal)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "handed to `map_err`")]
 fn internal(error: arrow::error::ArrowError) -> Error {
     Error::invalid(format!("could not rebuild the columns: {error}"))
 }
@@ -102,7 +103,7 @@ fn compact_array(array: &ArrayRef) -> Result<ArrayRef> {
 
 fn take_all(array: &ArrayRef) -> Result<ArrayRef> {
     let rows =
-        u32::try_from(array.len()).map_err(|_| Error::invalid("too many rows in a batch"))?;
+        u32::try_from(array.len()).map_err(|_source| Error::invalid("too many rows in a batch"))?;
     let indices: UInt32Array = (0..rows).collect();
     take(array, &indices, None).map_err(internal)
 }
@@ -116,7 +117,7 @@ pub fn nbytes(batch: &RecordBatch) -> usize {
 }
 
 fn data_size(data: &ArrayData, seen: &mut BTreeSet<(usize, usize)>) -> usize {
-    let nulls = data.nulls().map(|nulls| nulls.buffer());
+    let nulls = data.nulls().map(arrow::buffer::NullBuffer::buffer);
     let own: usize = data
         .buffers()
         .iter()

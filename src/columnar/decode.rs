@@ -205,10 +205,8 @@ impl Filler {
                 break;
             }
             if offset >= span.start {
-                if want_headers {
-                    if let Err(error) = self.headers.push(data, &record) {
-                        return Err((progress, error));
-                    }
+                if want_headers && let Err(error) = self.headers.push(data, &record) {
+                    return Err((progress, error));
                 }
                 if want_offset {
                     self.offsets.push(offset);

@@ -371,7 +371,7 @@ fn locate(assembled: &Assembled, row: usize) -> (TopicPartition, Offset) {
     let offset = assembled
         .filled
         .column(KafkaColumn::Offset)
-        .map(|offsets| offsets.as_primitive::<Int64Type>())
+        .map(AsArray::as_primitive::<Int64Type>)
         .filter(|offsets: &&Int64Array| row < offsets.len())
         .map_or(Offset::UNKNOWN, |offsets| Offset(offsets.value(row)));
     (found.unwrap_or_else(|| TopicPartition::new("", -1)), offset)

@@ -491,8 +491,8 @@ impl HeadersColumn {
         Ok(Self {
             offsets,
             nulls: array.nulls().cloned(),
-            keys: BytesColumn::new(name, &keys).map_err(|_| wrong())?,
-            values: BytesColumn::new(name, &values).map_err(|_| wrong())?,
+            keys: BytesColumn::new(name, &keys).map_err(|_source| wrong())?,
+            values: BytesColumn::new(name, &values).map_err(|_source| wrong())?,
         })
     }
 

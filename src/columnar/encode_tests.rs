@@ -1,5 +1,11 @@
 //! Encoding: what is written reads back as the rows that it came from.
 
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::from_iter_instead_of_collect,
+    reason = "small numbers; arrays read better by name"
+)]
+
 use std::sync::Arc;
 
 use arrow::array::{
@@ -67,6 +73,7 @@ fn json_values(rows: &RecordBatch, exclude: &[&str]) -> Vec<String> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of every type")]
 fn every_type_is_written_as_documented() {
     let list = ListArray::from_iter_primitive::<Int32Type, _, _>(vec![
         Some(vec![Some(1), None]),

@@ -41,6 +41,7 @@ impl Origin {
 }
 
 /// How the output depends on the value format.
+#[expect(clippy::struct_excessive_bools, reason = "each says whether one column is there")]
 #[derive(Clone, Debug)]
 pub(super) struct Shape<'a> {
     /// The fields of decoded values; none where `value` is one column.
@@ -169,6 +170,7 @@ impl Layout {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "handed to `map_err`")]
 fn internal(error: arrow::error::ArrowError) -> Error {
     Error::invalid(format!("could not assemble the columns: {error}"))
 }

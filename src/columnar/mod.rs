@@ -33,13 +33,8 @@ mod convert;
 mod decode;
 mod decoder;
 mod encode;
-#[cfg(test)]
-mod encode_tests;
 mod json;
 mod layout;
-
-#[cfg(test)]
-mod tests;
 
 pub use assemble::{AbortedTransaction, Chunk, PartitionProgress};
 pub use columns::{KafkaColumn, Projection};
@@ -47,3 +42,9 @@ pub use convert::{compact, nbytes, plain_type, to_plain};
 pub use decoder::{DecodeOptions, Decoded, Decoder, KeyFormat, OnError, ValueFormat};
 pub use encode::{EncodedBatch, Encoder, PartitionSource, ValueSource, WriteOptions};
 pub use layout::{ERROR_COLUMN, KAFKA_STRUCT, VALUE_RAW_COLUMN};
+
+#[cfg(test)]
+mod encode_tests;
+
+#[cfg(test)]
+mod tests;

@@ -47,8 +47,6 @@ mod builder;
 mod compression;
 pub mod control;
 mod header;
-#[cfg(test)]
-mod tests;
 mod validate;
 mod walk;
 
@@ -61,3 +59,6 @@ pub use header::{
 };
 pub use validate::{AppendFacts, AppendRules, validate_for_append};
 pub use walk::{RawRecord, WalkError, Walker, check_headers};
+
+#[cfg(test)]
+mod tests;

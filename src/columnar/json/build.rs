@@ -432,7 +432,7 @@ fn push_list(
         items.push(nodes, item_at).map_err(|mismatch| mismatch.under(&format!("[{index}]")))?;
         item_at = behind(nodes, item_at);
     }
-    let end = i32::try_from(items.len()).map_err(|_| Mismatch::new("lists are too long"))?;
+    let end = i32::try_from(items.len()).map_err(|_source| Mismatch::new("lists are too long"))?;
     ends.push(end);
     Ok(())
 }
@@ -523,7 +523,7 @@ fn decimal(nodes: &[Node<'_>], at: usize, precision: u8, scale: i8) -> Result<i1
         Some(_) => write::node_text(nodes, at),
     };
     parse_decimal::<Decimal128Type>(&text, precision, scale)
-        .map_err(|_| mismatch(nodes, at, &format!("a decimal({precision}, {scale})")))
+        .map_err(|_source| mismatch(nodes, at, &format!("a decimal({precision}, {scale})")))
 }
 
 /// Fields that may all be null: tombstones and values that could not be decoded are null rows.

@@ -1,0 +1,253 @@
+//! Record batches to Arrow and back: the figures of one core.
+//!
+//! `cargo bench --bench columnar`; divan prints items (records) a second.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a bench may stop at the first surprise"
+)]
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BinaryViewArray, BooleanArray, Float64Array, Int32Array, Int64Array, StringArray,
+    TimestampMillisecondArray,
+};
+use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
+use arrow::record_batch::RecordBatch;
+use bytes::Bytes;
+use divan::counter::{BytesCount, ItemsCount};
+use divan::{Bencher, black_box};
+use ottla::columnar::{
+    Chunk, DecodeOptions, Decoder, Encoder, ValueFormat, ValueSource, WriteOptions,
+};
+use ottla::record::{
+    AppendRules, BatchBuilder, BatchOptions, Batches, Compression, HEADER_SIZE, Walker,
+    validate_for_append,
+};
+use ottla::types::{Offset, TimestampMs, TopicPartition};
+
+const RECORDS: usize = 1_000_000;
+const ROWS: usize = 100_000;
+const LIMIT: usize = 1 << 30;
+
+fn main() {
+    divan::main();
+}
+
+/// Batches of about 16 KiB, as a producer with its default settings fills them.
+fn batches(value_size: usize, records: usize, compression: Compression) -> Bytes {
+    let per_batch = 16_000 / (value_size + 20);
+    let mut bytes = Vec::new();
+    let mut offset = 0;
+    let mut value = vec![b'v'; value_size];
+    while offset < records {
+        let mut builder = BatchBuilder::new(BatchOptions {
+            base_offset: Offset(offset as i64),
+            compression,
+            ..BatchOptions::default()
+        });
+        for _ in 0..per_batch.min(records - offset) {
+            let key = (offset as u64 % 5000).to_le_bytes();
+            value[..8].copy_from_slice(&(offset as u64).to_be_bytes());
+            let time = TimestampMs(1_700_000_000_000 + offset as i64 / 3);
+            builder.append(time, Some(&key), Some(&value), &[]).unwrap();
+            offset += 1;
+        }
+        bytes.extend_from_slice(&builder.finish().unwrap());
+    }
+    Bytes::from(bytes)
+}
+
+fn decode(bytes: &Bytes, options: &DecodeOptions) -> usize {
+    let mut decoder = Decoder::new(options.clone()).unwrap();
+    decoder.push(Chunk::whole(TopicPartition::new("bench", 0), bytes.clone()));
+    let mut rows = 0;
+    while let Some(output) = decoder.next(true).unwrap() {
+        rows += black_box(output).rows.num_rows();
+    }
+    rows
+}
+
+/// 150 bytes of key and value: offset, timestamp, key and value columns.
+#[divan::bench(args = [Compression::None, Compression::Lz4, Compression::Zstd])]
+fn decode_views(bencher: Bencher<'_, '_>, compression: Compression) {
+    let bytes = batches(142, RECORDS, compression);
+    let columns = ["offset", "timestamp", "key", "value"].map(String::from).to_vec();
+    let options = DecodeOptions { columns: Some(columns), ..DecodeOptions::default() };
+    bencher
+        .counter(ItemsCount::new(RECORDS))
+        .counter(BytesCount::new(bytes.len()))
+        .bench_local(|| assert_eq!(decode(&bytes, &options), RECORDS));
+}
+
+#[divan::bench]
+fn decode_all_columns(bencher: Bencher<'_, '_>) {
+    let bytes = batches(142, RECORDS, Compression::None);
+    let options = DecodeOptions::default();
+    bencher
+        .counter(ItemsCount::new(RECORDS))
+        .bench_local(|| assert_eq!(decode(&bytes, &options), RECORDS));
+}
+
+#[divan::bench]
+fn walk_100_byte_records(bencher: Bencher<'_, '_>) {
+    let bytes = batches(92, RECORDS, Compression::None);
+    bencher.counter(ItemsCount::new(RECORDS)).bench_local(|| {
+        let mut sum = 0_usize;
+        for batch in Batches::new(bytes.clone()) {
+            let batch = batch.unwrap();
+            let mut walker = Walker::new(&batch.bytes()[HEADER_SIZE..]);
+            while !walker.is_at_end() {
+                sum += walker.next_record().unwrap().value_size as usize;
+            }
+        }
+        black_box(sum)
+    });
+}
+
+#[divan::bench]
+fn iterate_100_byte_records(bencher: Bencher<'_, '_>) {
+    let bytes = batches(92, RECORDS, Compression::None);
+    bencher.counter(ItemsCount::new(RECORDS)).bench_local(|| {
+        let mut sum = 0_usize;
+        for batch in Batches::new(bytes.clone()) {
+            for record in &batch.unwrap().records(LIMIT).unwrap() {
+                sum += record.unwrap().value.map_or(0, <[u8]>::len);
+            }
+        }
+        black_box(sum)
+    });
+}
+
+/// What a leader does before it appends, with the CRC.
+#[divan::bench(args = [100, 1000])]
+fn validate(bencher: Bencher<'_, '_>, size: usize) {
+    let records = RECORDS / 10;
+    let bytes = batches(size - 8, records, Compression::None);
+    bencher.counter(ItemsCount::new(records)).counter(BytesCount::new(bytes.len())).bench_local(
+        || {
+            for batch in Batches::new(bytes.clone()) {
+                let rules = AppendRules::client(LIMIT);
+                black_box(validate_for_append(&batch.unwrap(), rules).unwrap());
+            }
+        },
+    );
+}
+
+/// Eight columns of events of about 150 bytes as JSON.
+fn events() -> RecordBatch {
+    let rows = ROWS as i64;
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("id", Arc::new(Int64Array::from_iter_values((0..rows).map(|n| n * 7919)))),
+        (
+            "ts",
+            Arc::new(
+                TimestampMillisecondArray::from_iter_values(
+                    (0..rows).map(|n| 1_795_000_000_000 + n),
+                )
+                .with_timezone("UTC"),
+            ),
+        ),
+        (
+            "user",
+            Arc::new(StringArray::from_iter_values(
+                (0..rows).map(|n| format!("user-{}", n % 5000)),
+            )),
+        ),
+        (
+            "page",
+            Arc::new(StringArray::from_iter_values(
+                (0..rows).map(|n| format!("/shop/{}/item", n % 300)),
+            )),
+        ),
+        (
+            "amount",
+            Arc::new(Float64Array::from_iter_values(
+                (0..rows).map(|n| (n % 10_000) as f64 / 100.0),
+            )),
+        ),
+        ("count", Arc::new(Int32Array::from_iter_values((0..rows).map(|n| (n % 13) as i32)))),
+        ("ok", Arc::new((0..rows).map(|n| Some(n % 3 == 0)).collect::<BooleanArray>())),
+        (
+            "country",
+            Arc::new(StringArray::from_iter_values(
+                (0..rows).map(|n| ["CZ", "DE"][n as usize % 2]),
+            )),
+        ),
+    ];
+    RecordBatch::try_from_iter(columns).unwrap()
+}
+
+fn encode(rows: &RecordBatch, options: &WriteOptions) -> Bytes {
+    let mut encoder = Encoder::new(options.clone()).unwrap();
+    encoder.push(rows, TimestampMs(1), |_, row| (row % 4) as i32).unwrap();
+    let batches = encoder.finish().unwrap();
+    Bytes::from(batches.iter().flat_map(|batch| batch.bytes.to_vec()).collect::<Vec<_>>())
+}
+
+fn encode_only(rows: &RecordBatch, options: &WriteOptions) {
+    let mut encoder = Encoder::new(options.clone()).unwrap();
+    encoder.push(rows, TimestampMs(1), |_, row| (row % 4) as i32).unwrap();
+    black_box(encoder.finish().unwrap());
+}
+
+fn event_fields(time: &DataType) -> Fields {
+    Fields::from(vec![
+        Field::new("id", DataType::Int64, true),
+        Field::new("ts", time.clone(), true),
+        Field::new("user", DataType::Utf8View, true),
+        Field::new("page", DataType::Utf8View, true),
+        Field::new("amount", DataType::Float64, true),
+        Field::new("count", DataType::Int32, true),
+        Field::new("ok", DataType::Boolean, true),
+        Field::new("country", DataType::Utf8View, true),
+    ])
+}
+
+/// Eight typed columns; times as text, or read as times.
+#[divan::bench(args = ["text", "timestamp"])]
+fn decode_json(bencher: Bencher<'_, '_>, time: &str) {
+    let options = WriteOptions { partition_count: 4, ..WriteOptions::default() };
+    let bytes = encode(&events(), &options);
+    let time = match time {
+        "text" => DataType::Utf8View,
+        _ => DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())),
+    };
+    let names = event_fields(&time).iter().map(|field| field.name().clone()).collect();
+    let options = DecodeOptions {
+        value: ValueFormat::Json { fields: Some(event_fields(&time)), infer: 1 },
+        columns: Some(names),
+        ..DecodeOptions::default()
+    };
+    bencher
+        .counter(ItemsCount::new(ROWS))
+        .counter(BytesCount::new(bytes.len()))
+        .bench_local(|| assert_eq!(decode(&bytes, &options), ROWS));
+}
+
+#[divan::bench]
+fn encode_json(bencher: Bencher<'_, '_>) {
+    let rows = events();
+    let options =
+        WriteOptions { key: Some("id".into()), partition_count: 4, ..WriteOptions::default() };
+    bencher.counter(ItemsCount::new(ROWS)).bench_local(|| encode_only(&rows, &options));
+}
+
+#[divan::bench]
+fn encode_binary(bencher: Bencher<'_, '_>) {
+    let values: ArrayRef = Arc::new(BinaryViewArray::from_iter_values(
+        (0..ROWS).map(|n| format!("{n:0>142}").into_bytes()),
+    ));
+    let keys: ArrayRef =
+        Arc::new(StringArray::from_iter_values((0..ROWS).map(|n| format!("key-{}", n % 5000))));
+    let rows = RecordBatch::try_from_iter([("key", keys), ("value", values)]).unwrap();
+    let options = WriteOptions {
+        key: Some("key".into()),
+        value: ValueSource::Column("value".into()),
+        partition_count: 4,
+        ..WriteOptions::default()
+    };
+    bencher.counter(ItemsCount::new(ROWS)).bench_local(|| encode_only(&rows, &options));
+}
