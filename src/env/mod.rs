@@ -25,6 +25,8 @@
 //!   [`File::write_all_at`] and [`File::set_len`] refuse to touch what was handed out.
 
 pub mod real;
+#[cfg(feature = "sim")]
+pub mod sim;
 
 use std::any::Any;
 use std::fmt::Debug;

@@ -270,6 +270,10 @@ impl Opening<'_> {
                     self.remove_segment(inventory, behind)?;
                     self.report.removed_segments += 1;
                 }
+                if self.report.removed_segments > 0 {
+                    let directory = &*self.home.directory;
+                    self.synced(self.home.disk.sync_dir(directory), directory)?;
+                }
                 return Ok((sealed, Some(active)));
             }
             active.note_time();
@@ -305,8 +309,18 @@ impl Opening<'_> {
             self.report.truncated_bytes += size - scanned.size;
             let cut = scanned.active.file.set_len(scanned.size);
             cut.map_err(|error| Error::io("write", path, error))?;
+            // Durably, before something is appended behind it: else the torn tail could come back.
+            self.synced(scanned.active.file.sync_data(), path)?;
         }
         Ok(scanned.active)
+    }
+
+    fn synced(&self, result: std::io::Result<()>, path: &Path) -> Result<()> {
+        if let Err(error) = result {
+            let reason = format!("could not sync {}: {error}", path.display());
+            self.options.health.take_offline(reason);
+        }
+        self.options.health.check()
     }
 
     /// Scans a segment by checksum and rebuilds its indexes in memory.

@@ -3,7 +3,7 @@
 //! `RET-1`: a segment's files are renamed to `.deleted` first and removed later; readers that hold a part
 //! of it keep reading the old inode. `RET-2`: bytes that were published are never cut in place; a
 //! truncation writes the part that stays into a new file (the reason is in `env::real`: somebody may
-//! have them mapped).
+//! have them mapped). `RET-3`: segments go from the oldest on, each durably before the next.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -166,9 +166,14 @@ impl Log {
         drop(aborted);
         let mut deleted = Deleted::default();
         for segment in gone {
+            // Oldest first, each durably before the next: a crash leaves no hole, and never less than
+            // the segment that the log now starts with.
+            if self.shared.dirty().directory.is_some() {
+                self.sync_dir()?;
+            }
+            self.doom(segment.base_offset)?;
             deleted.segments += 1;
             deleted.bytes += segment.size();
-            self.doom(segment.base_offset)?;
         }
         Ok(deleted)
     }
@@ -302,7 +307,8 @@ impl Log {
     }
 
     /// Deletes everything and begins anew, empty, at `offset`: what a follower does when its leader's log
-    /// starts behind its own end.
+    /// starts behind its own end. The recovery point must have been lowered to 0 before, see
+    /// [`Log::truncate_to`].
     ///
     /// # Errors
     ///
@@ -326,6 +332,8 @@ impl Log {
             synced.generation += 1;
             synced.recovery_point = synced.recovery_point.min(end);
         }
+        // The cut may fall on a batch that holds the log start offset.
+        self.shared.set_log_start(self.log_start_offset().min(end));
         self.shared.set_log_end(end);
         self.shared.view.store(Arc::new(View { segments }));
         let mut epochs = (**self.shared.epochs.load()).clone();

@@ -266,7 +266,7 @@ impl Segment {
         let (mut end, mut next_offset) = (first.end(), first.header.next_offset());
         self.jump_ahead(&mut scan, limit, want.upper, end);
         while end < limit {
-            let Some(found) = scan.next().map_err(|damage| self.corrupt(damage))? else { break };
+            let Some(found) = self.next(&mut scan)? else { break };
             if found.end() > limit || found.header.next_offset() > want.upper {
                 break;
             }
@@ -294,12 +294,28 @@ impl Segment {
         }
     }
 
+    /// The next batch of a scan, which must not reach beyond the segment.
+    fn next(&self, scan: &mut Scan<'_>) -> Result<Option<Found>> {
+        let found = scan.next().map_err(|damage| self.corrupt(damage))?;
+        // Loaded after the size that bounds the scan, so not too early (`SEG-1`).
+        let end = self.next_offset();
+        match &found {
+            Some(Found { position, header }) if header.next_offset() > end => {
+                let last = header.last_offset();
+                let detail =
+                    format!("the batch reaches offset {last}, its segment ends before {end}");
+                Err(self.corrupt(Damage { position: *position, detail }))
+            }
+            _ => Ok(found),
+        }
+    }
+
     fn find(
         &self,
         scan: &mut Scan<'_>,
         wanted: impl Fn(&crate::record::BatchHeader) -> bool,
     ) -> Result<Option<Found>> {
-        while let Some(found) = scan.next().map_err(|damage| self.corrupt(damage))? {
+        while let Some(found) = self.next(scan)? {
             if wanted(&found.header) {
                 return Ok(Some(found));
             }
@@ -328,7 +344,7 @@ impl Segment {
             expected = self.expected_at(start)?;
         }
         let mut scan = Scan::new(&inner, start, expected);
-        while let Some(found) = scan.next().map_err(|damage| self.corrupt(damage))? {
+        while let Some(found) = self.next(&mut scan)? {
             let bytes = scan.bytes_of(&found).unwrap_or_default();
             check_crc(&found, bytes).map_err(|damage| self.corrupt(damage))?;
             self.check_epoch(&found, epochs)?;
@@ -362,7 +378,7 @@ impl Segment {
         let data = self.slice(start, position)?;
         let mut scan = Scan::new(&data, start, expected);
         let mut epoch = LeaderEpoch::UNKNOWN;
-        while let Some(found) = scan.next().map_err(|damage| self.corrupt(damage))? {
+        while let Some(found) = self.next(&mut scan)? {
             epoch = found.header.leader_epoch;
         }
         Ok(Expected { next: scan.next_offset(), exact: !self.home.gaps, epoch })
@@ -403,7 +419,7 @@ impl Segment {
                 let data = self.slice(0, self.size())?;
                 let mut scan = Scan::new(&data, 0, self.at_start());
                 let mut max = TimestampMs::NONE;
-                while let Some(found) = scan.next().map_err(|damage| self.corrupt(damage))? {
+                while let Some(found) = self.next(&mut scan)? {
                     max = max.max(found.header.max_timestamp);
                 }
                 max
@@ -428,7 +444,7 @@ impl Segment {
         let (start, expected) = self.seek(hint.max(from));
         let data = self.slice(start, self.size())?;
         let mut scan = Scan::new(&data, start, expected);
-        while let Some(found) = scan.next().map_err(|damage| self.corrupt(damage))? {
+        while let Some(found) = self.next(&mut scan)? {
             let header = &found.header;
             if header.base_offset >= upper {
                 break;

@@ -1,0 +1,133 @@
+//! A simulated clock, disk and source of random numbers, all from one seed.
+//!
+//! A run is a function of its seed: a failing seed is replayed by name. Each consumer of randomness
+//! draws from a stream of its own ([`SimRandom::stream`]), so that one draw more in one place does not
+//! change the others.
+
+mod disk;
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::{Clock, Env, Random};
+use crate::types::TimestampMs;
+
+pub use disk::{Fault, SimDisk};
+
+/// A simulated machine.
+#[derive(Clone, Debug)]
+pub struct Simulation {
+    /// The clock, moved by hand.
+    pub clock: Arc<SimClock>,
+    /// The disk.
+    pub disk: Arc<SimDisk>,
+    seed: u64,
+}
+
+impl Simulation {
+    /// A machine whose faults follow from `seed`.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            clock: Arc::new(SimClock::new(TimestampMs(1_700_000_000_000))),
+            disk: Arc::new(SimDisk::new(SimRandom::stream(seed, "disk"))),
+            seed,
+        }
+    }
+
+    /// The machine as components see it.
+    #[must_use]
+    pub fn env(&self) -> Env {
+        Env {
+            clock: Arc::<SimClock>::clone(&self.clock),
+            disk: Arc::<SimDisk>::clone(&self.disk),
+            random: Arc::new(SimRandom::stream(self.seed, "identifiers")),
+        }
+    }
+
+    /// A stream of random numbers for one purpose.
+    #[must_use]
+    pub fn random(&self, purpose: &str) -> SimRandom {
+        SimRandom::stream(self.seed, purpose)
+    }
+}
+
+/// A clock that stands still until it is moved.
+#[derive(Debug)]
+pub struct SimClock {
+    start: i64,
+    now: AtomicI64,
+}
+
+impl SimClock {
+    /// A clock that shows `start`.
+    #[must_use]
+    pub fn new(start: TimestampMs) -> Self {
+        Self { start: start.0, now: AtomicI64::new(start.0) }
+    }
+
+    /// Moves the clock on.
+    pub fn advance(&self, duration_ms: i64) {
+        self.now.fetch_add(duration_ms, Ordering::AcqRel);
+    }
+}
+
+impl Clock for SimClock {
+    fn now(&self) -> TimestampMs {
+        TimestampMs(self.now.load(Ordering::Acquire))
+    }
+
+    fn monotonic(&self) -> Duration {
+        let elapsed = self.now.load(Ordering::Acquire) - self.start;
+        Duration::from_millis(u64::try_from(elapsed).unwrap_or(0))
+    }
+}
+
+/// Random numbers from a seed (SplitMix64).
+#[derive(Debug)]
+pub struct SimRandom {
+    state: Mutex<u64>,
+}
+
+impl SimRandom {
+    /// The numbers of one purpose under one seed.
+    #[must_use]
+    pub fn stream(seed: u64, purpose: &str) -> Self {
+        let mixed = purpose.bytes().fold(seed ^ 0x9e37_79b9_7f4a_7c15, |state, byte| {
+            (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        Self { state: Mutex::new(mixed) }
+    }
+
+    /// The next number.
+    pub fn next(&self) -> u64 {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = *state;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `bound`; 0 when that is 0.
+    pub fn below(&self, bound: u64) -> u64 {
+        self.next().checked_rem(bound).unwrap_or(0)
+    }
+
+    /// True once in `times`.
+    pub fn one_in(&self, times: u64) -> bool {
+        self.below(times) == 0
+    }
+}
+
+impl Random for SimRandom {
+    fn fill(&self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(8) {
+            let word = self.next().to_le_bytes();
+            for (place, byte) in chunk.iter_mut().zip(word) {
+                *place = byte;
+            }
+        }
+    }
+}

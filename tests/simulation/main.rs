@@ -1,0 +1,19 @@
+//! The log on a simulated disk: model, crashes at every call, bit rot, full disk.
+//!
+//! A run is a function of its seed; a failing assertion prints it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "test code"
+)]
+
+#[path = "../support/log.rs"]
+mod support;
+
+mod faults;
+mod model;
+mod power;

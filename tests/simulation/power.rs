@@ -1,0 +1,198 @@
+//! The power goes at every system call of a run, one after the other.
+
+use std::path::Path;
+
+use ottla::env::sim::Simulation;
+use ottla::log::{CheckpointedOffsets, Log, LogConfig, LogDirectory, OpenOptions};
+use ottla::types::{NodeId, Offset, TimestampMs};
+
+use crate::support::{EPOCH, idempotent, options, read_all};
+
+const NOW: TimestampMs = TimestampMs(1_000);
+
+fn config() -> LogConfig {
+    LogConfig {
+        segment_bytes: 700,
+        index_interval_bytes: 100,
+        file_delete_delay_ms: 0,
+        ..LogConfig::default()
+    }
+}
+
+/// What the client of a run knows.
+#[derive(Debug, Default)]
+struct Known {
+    /// Every value that was sent, in order.
+    sent: Vec<String>,
+    /// How many of them a finished sync covers.
+    acknowledged: usize,
+    /// The log start offset that was asked for.
+    deleted_before: i64,
+}
+
+/// Appends, syncs, checkpoints, deletes and closes until the machine stops.
+fn run(simulation: &Simulation, known: &mut Known) -> ottla::error::Result<()> {
+    let env = simulation.env();
+    let directory = LogDirectory::open(&env, Path::new("data"), NodeId(1), None)?;
+    let partition = options(config()).partition;
+    let opening = OpenOptions { health: directory.health(), ..options(config()) };
+    let mut log = Log::create(&env, &directory.partition_path(&partition), opening)?;
+    for step in 0..24_i32 {
+        let value = format!("value {step} {}", "x".repeat(60));
+        known.sent.push(value.clone());
+        log.append_as_leader(&idempotent(4, 0, step, &[&value]), EPOCH, NOW)?;
+        if step % 3 == 2 {
+            known.acknowledged =
+                usize::try_from(log.sync_handle().run()?.0).unwrap().max(known.acknowledged);
+        }
+        if step % 5 == 4 {
+            checkpoint(&directory, &log)?;
+        }
+        if step == 15 {
+            known.deleted_before = 6;
+            log.delete_records_before(Offset(6), log.log_end_offset())?;
+            checkpoint(&directory, &log)?;
+            log.apply_retention(NOW, log.log_end_offset())?;
+        }
+    }
+    let offsets = offsets(&log);
+    known.acknowledged = usize::try_from(log.close()?.0).unwrap();
+    directory.write_checkpoints([(partition, offsets)])?;
+    directory.close()
+}
+
+fn offsets(log: &Log) -> CheckpointedOffsets {
+    CheckpointedOffsets {
+        recovery_point: log.recovery_point(),
+        log_start_offset: log.log_start_offset(),
+        high_watermark: log.log_end_offset(),
+    }
+}
+
+fn checkpoint(directory: &LogDirectory, log: &Log) -> ottla::error::Result<()> {
+    directory.write_checkpoints([(log.partition().clone(), offsets(log))])
+}
+
+/// Opens what the crash left. Nothing acknowledged is lost, nothing is out of order, appending goes on.
+fn check(simulation: &Simulation, known: &Known, what: &str) {
+    let env = simulation.env();
+    let directory = LogDirectory::open(&env, Path::new("data"), NodeId(1), None)
+        .unwrap_or_else(|error| panic!("{what}: {}", error.chain()));
+    let partition = options(config()).partition;
+    let checkpointed = directory.checkpointed(&partition);
+    let path = directory.partition_path(&partition);
+    if !env.disk.exists(&path).unwrap() {
+        assert_eq!(known.acknowledged, 0, "{what}");
+        return;
+    }
+    let opening = OpenOptions {
+        health: directory.health(),
+        recovery_point: checkpointed.recovery_point,
+        log_start_offset: checkpointed.log_start_offset,
+        clean_shutdown: directory.was_clean(),
+        ..options(config())
+    };
+    let (mut log, _) =
+        Log::open(&env, &path, opening).unwrap_or_else(|error| panic!("{what}: {}", error.chain()));
+    let end = usize::try_from(log.log_end_offset().0).unwrap();
+    assert!(end >= known.acknowledged, "{what}: {end} records left of {known:?}");
+    assert!(log.log_start_offset().0 <= known.deleted_before, "{what}");
+    let found = read_all(&log.reader()).unwrap_or_else(|error| panic!("{what}: {}", error.chain()));
+    assert_eq!(found.len() as i64, end as i64 - log.log_start_offset().0, "{what}");
+    for (offset, value) in &found {
+        let sent = known.sent.get(usize::try_from(*offset).unwrap());
+        assert_eq!(Some(value), sent, "{what}: offset {offset}");
+    }
+    // The producers are those of the batches that are left.
+    if end > 0 {
+        let again = idempotent(4, 0, i32::try_from(end).unwrap() - 1, &["x"]);
+        let again = log.append_as_leader(&again, EPOCH, NOW).unwrap();
+        assert!(again.duplicate, "{what}");
+        let gap = idempotent(4, 0, i32::try_from(end).unwrap() + 1, &["x"]);
+        log.append_as_leader(&gap, EPOCH, NOW).expect_err(what);
+    }
+    let next = idempotent(4, 0, i32::try_from(end).unwrap(), &["next"]);
+    let next = log.append_as_leader(&next, EPOCH, NOW).unwrap();
+    assert_eq!(next.base_offset.0, end as i64, "{what}");
+    log.sync().unwrap();
+}
+
+fn calls_of_a_run() -> u64 {
+    let simulation = Simulation::new(0);
+    run(&simulation, &mut Known::default()).unwrap();
+    simulation.disk.calls()
+}
+
+#[test]
+fn a_power_cut_at_every_call_loses_nothing_that_was_synced() {
+    let calls = calls_of_a_run();
+    assert!(calls > 100, "{calls}");
+    for point in 0..=calls {
+        for seed in 0..6 {
+            let simulation = Simulation::new(seed);
+            simulation.disk.crash_after(point);
+            let mut known = Known::default();
+            let finished = run(&simulation, &mut known).is_ok();
+            assert_eq!(finished, point >= calls);
+            simulation.disk.power_cut();
+            let what = format!("power cut at call {point} with seed {seed}");
+            check(&simulation, &known, &what);
+        }
+    }
+}
+
+#[test]
+fn a_kill_at_every_call_loses_nothing_that_was_written() {
+    for point in 0..=calls_of_a_run() {
+        let simulation = Simulation::new(point);
+        simulation.disk.crash_after(point);
+        let mut known = Known::default();
+        drop(run(&simulation, &mut known));
+        simulation.disk.kill();
+        // Every append that returned was written, so all but the last one is there.
+        known.acknowledged = known.acknowledged.max(known.sent.len().saturating_sub(1));
+        check(&simulation, &known, &format!("kill at call {point}"));
+    }
+}
+
+#[test]
+fn a_power_cut_during_recovery_loses_nothing_either() {
+    for seed in 0..40 {
+        let mut point = 0;
+        loop {
+            let simulation = Simulation::new(seed);
+            simulation.disk.crash_after(60 + seed);
+            let mut known = Known::default();
+            run(&simulation, &mut known).expect_err("the machine stops");
+            simulation.disk.power_cut();
+            simulation.disk.crash_after(point);
+            let recovered = recover(&simulation);
+            simulation.disk.power_cut();
+            let what = format!("seed {seed}, second power cut at call {point}");
+            check(&simulation, &known, &what);
+            if recovered.is_ok() {
+                break;
+            }
+            point += 1;
+        }
+    }
+}
+
+fn recover(simulation: &Simulation) -> ottla::error::Result<()> {
+    let env = simulation.env();
+    let directory = LogDirectory::open(&env, Path::new("data"), NodeId(1), None)?;
+    let partition = options(config()).partition;
+    let checkpointed = directory.checkpointed(&partition);
+    let opening = OpenOptions {
+        health: directory.health(),
+        recovery_point: checkpointed.recovery_point,
+        log_start_offset: checkpointed.log_start_offset,
+        clean_shutdown: directory.was_clean(),
+        ..options(config())
+    };
+    let path = directory.partition_path(&partition);
+    let (log, _) = Log::open(&env, &path, opening)?;
+    checkpoint(&directory, &log)?;
+    log.sync()?;
+    checkpoint(&directory, &log)
+}

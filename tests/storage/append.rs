@@ -1,0 +1,241 @@
+//! What a leader accepts, refuses and changes.
+
+use ottla::env::Env;
+use ottla::error::{Error, ErrorCode};
+use ottla::log::{Log, LogConfig};
+use ottla::record::{BatchOptions, Batches, Compression, TimestampType};
+use ottla::types::{LeaderEpoch, Offset, TimestampMs};
+
+use crate::support::{
+    EPOCH, batch, batch_with, create, idempotent, read_all, reopen, request, values_of,
+};
+
+struct Bench {
+    log: Log,
+    _directory: tempfile::TempDir,
+}
+
+fn bench(config: LogConfig) -> Bench {
+    let directory = tempfile::tempdir().unwrap();
+    let log = create(&Env::real(), &directory.path().join("orders-0"), config);
+    Bench { log, _directory: directory }
+}
+
+const NOW: TimestampMs = TimestampMs(1_000_000);
+
+fn refused(log: &mut Log, records: &bytes::Bytes) -> ErrorCode {
+    let end = log.log_end_offset();
+    let error = log.append_as_leader(records, EPOCH, NOW).expect_err("it is refused");
+    assert_eq!(log.log_end_offset(), end);
+    error.code()
+}
+
+#[test]
+fn offsets_epochs_and_values_come_back() {
+    let mut bench = bench(LogConfig::default());
+    for step in 0..50_i64 {
+        let first = format!("a{step}");
+        let info = bench.log.append_as_leader(&batch(step, &[&first, "b"]), EPOCH, NOW).unwrap();
+        assert_eq!((info.base_offset.0, info.last_offset.0), (step * 2, step * 2 + 1));
+        assert_eq!((info.record_count, info.duplicate), (2, false));
+    }
+    let reader = bench.log.reader();
+    let all = read_all(&reader).unwrap();
+    assert_eq!(all.len(), 100);
+    assert_eq!(all.get(42), Some(&(42, "a21".to_owned())));
+    let read = reader.read(request(43)).unwrap();
+    assert_eq!(read.base_offset, Offset(42), "the whole batch that holds the offset");
+    for batch in Batches::new(read.records) {
+        assert_eq!(batch.unwrap().header().leader_epoch, EPOCH);
+    }
+    let one = reader.read(ottla::log::ReadRequest { max_bytes: 1, ..request(10) }).unwrap();
+    assert_eq!((one.base_offset.0, one.next_offset.0), (10, 12));
+    let none = reader
+        .read(ottla::log::ReadRequest { max_bytes: 1, at_least_one: false, ..request(10) })
+        .unwrap();
+    assert!(none.records.is_empty() && none.next_offset == Offset(10));
+    let bounded =
+        reader.read(ottla::log::ReadRequest { upper: Offset(13), ..request(10) }).unwrap();
+    assert_eq!(bounded.next_offset, Offset(12), "no batch that reaches the upper end");
+    assert!(reader.read(request(100)).unwrap().records.is_empty());
+    assert!(matches!(reader.read(request(101)), Err(Error::OffsetOutOfRange { .. })));
+    assert!(matches!(reader.read(request(-1)), Err(Error::OffsetOutOfRange { .. })));
+}
+
+#[test]
+fn bad_batches_are_refused_with_kafkas_codes() {
+    let config = LogConfig {
+        max_message_bytes: 500,
+        segment_bytes: 2000,
+        message_timestamp_before_max_ms: 10_000,
+        message_timestamp_after_max_ms: 10_000,
+        ..LogConfig::default()
+    };
+    let mut bench = bench(LogConfig { compacted: true, ..config.clone() });
+    let log = &mut bench.log;
+    let good = batch(NOW.0, &["v"]);
+    let mut damaged = good.to_vec();
+    *damaged.last_mut().unwrap() ^= 1;
+    assert_eq!(refused(log, &damaged.into()), ErrorCode::CorruptMessage);
+    assert_eq!(refused(log, &good.slice(..good.len() - 1)), ErrorCode::CorruptMessage);
+    assert_eq!(refused(log, &bytes::Bytes::new()), ErrorCode::InvalidRecord);
+    let two: bytes::Bytes = [good.clone(), good.clone()].concat().into();
+    assert_eq!(refused(log, &two), ErrorCode::InvalidRecord);
+    let large = batch(NOW.0, &["x".repeat(500).as_str()]);
+    assert_eq!(refused(log, &large), ErrorCode::MessageTooLarge);
+    assert_eq!(refused(log, &batch(NOW.0 - 20_000, &["v"])), ErrorCode::InvalidTimestamp);
+    assert_eq!(refused(log, &batch(NOW.0 + 20_000, &["v"])), ErrorCode::InvalidTimestamp);
+    let control = BatchOptions { control: true, ..BatchOptions::default() };
+    assert_eq!(refused(log, &batch_with(control, NOW.0, &["v"])), ErrorCode::InvalidRecord);
+    let append_time = BatchOptions { log_append_time: Some(NOW), ..BatchOptions::default() };
+    let code = refused(log, &batch_with(append_time, NOW.0, &["v"]));
+    assert_eq!(code, ErrorCode::InvalidTimestamp);
+    let mut keyless = ottla::record::BatchBuilder::new(BatchOptions::default());
+    keyless.append(NOW, None, Some(b"v"), &[]).unwrap();
+    assert_eq!(refused(log, &keyless.finish().unwrap()), ErrorCode::InvalidRecord);
+    log.update_config(LogConfig { max_message_bytes: 1 << 20, ..config });
+    let huge = batch(NOW.0, &["x".repeat(3000).as_str()]);
+    assert_eq!(refused(log, &huge), ErrorCode::RecordListTooLarge);
+    log.append_as_leader(&good, EPOCH, NOW).unwrap();
+}
+
+#[test]
+fn duplicates_are_answered_with_their_offsets_also_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("orders-0");
+    let env = Env::real();
+    let mut log = create(&env, &path, LogConfig::default());
+    for step in 0..7 {
+        let info = log.append_as_leader(&idempotent(9, 0, step * 2, &["a", "b"]), EPOCH, NOW);
+        assert_eq!(info.unwrap().base_offset.0, i64::from(step) * 2);
+    }
+    for step in 2..7 {
+        let again = log.append_as_leader(&idempotent(9, 0, step * 2, &["a", "b"]), EPOCH, NOW);
+        let again = again.unwrap();
+        assert!(again.duplicate && again.base_offset.0 == i64::from(step) * 2);
+    }
+    let gap = idempotent(9, 0, 99, &["a"]);
+    assert_eq!(refused(&mut log, &gap), ErrorCode::OutOfOrderSequenceNumber);
+    assert_eq!(log.log_end_offset(), Offset(14));
+    for clean in [false, true] {
+        if clean {
+            log.close().unwrap();
+        } else {
+            drop(log);
+        }
+        let opened = ottla::log::OpenOptions {
+            clean_shutdown: clean,
+            ..crate::support::options(LogConfig::default())
+        };
+        log = Log::open(&env, &path, opened).unwrap().0;
+        let again = log.append_as_leader(&idempotent(9, 0, 12, &["a", "b"]), EPOCH, NOW).unwrap();
+        assert!(again.duplicate && again.base_offset == Offset(12));
+        assert_eq!(refused(&mut log, &gap), ErrorCode::OutOfOrderSequenceNumber);
+    }
+    log.append_as_leader(&idempotent(9, 1, 0, &["a"]), EPOCH, NOW).unwrap();
+    let old = idempotent(9, 0, 14, &["a"]);
+    assert_eq!(refused(&mut log, &old), ErrorCode::InvalidProducerEpoch);
+    let state = log.reader().producers();
+    assert_eq!(state.first().map(|state| (state.producer_id.0, state.epoch.0)), Some((9, 1)));
+}
+
+#[test]
+fn the_topics_timestamp_type_and_codec_are_applied() {
+    let mut bench = bench(LogConfig {
+        message_timestamp_type: TimestampType::LogAppendTime,
+        compression_type: Some(Compression::Zstd),
+        ..LogConfig::default()
+    });
+    let values = ["one", "two", "three"];
+    let info = bench.log.append_as_leader(&batch(5, &values), EPOCH, NOW).unwrap();
+    assert_eq!((info.log_append_time, info.max_timestamp), (NOW, NOW));
+    let read = bench.log.reader().read(request(0)).unwrap();
+    let stored = Batches::new(read.records.clone()).next().unwrap().unwrap();
+    stored.verify_crc().unwrap();
+    assert_eq!(stored.header().compression, Compression::Zstd);
+    assert_eq!(stored.header().timestamp_type(), TimestampType::LogAppendTime);
+    for record in &stored.records(1 << 20).unwrap() {
+        assert_eq!(record.unwrap().timestamp, NOW);
+    }
+    assert_eq!(values_of(&read).len(), 3);
+}
+
+#[test]
+fn times_and_epochs_are_found_by_record() {
+    let config =
+        LogConfig { segment_bytes: 600, index_interval_bytes: 100, ..LogConfig::default() };
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("orders-0");
+    let env = Env::real();
+    let mut log = create(&env, &path, config.clone());
+    // Timestamps 0, 10, 20 … in batches of three; every tenth record is out of order.
+    for step in 0..40_i64 {
+        let mut builder = ottla::record::BatchBuilder::new(BatchOptions::default());
+        for index in 0..3 {
+            let offset = step * 3 + index;
+            let time = if offset % 10 == 9 { 1 } else { offset * 10 };
+            builder.append(TimestampMs(time), None, Some(b"v"), &[]).unwrap();
+        }
+        let epoch = LeaderEpoch(i32::try_from(step / 10).unwrap() * 2);
+        log.append_as_leader(&builder.finish().unwrap(), epoch, NOW).unwrap();
+    }
+    for _ in 0..2 {
+        let reader = log.reader();
+        assert!(reader.segment_count() > 5);
+        let upper = reader.log_end_offset();
+        let find = |time: i64| {
+            let found = reader.offset_for_timestamp(TimestampMs(time), upper).unwrap();
+            found.map(|(time, offset, epoch)| (time.0, offset.0, epoch.0))
+        };
+        assert_eq!(find(0), Some((0, 0, 0)));
+        assert_eq!(find(1), Some((10, 1, 0)));
+        assert_eq!(find(335), Some((340, 34, 2)));
+        assert_eq!(find(985), Some((1000, 100, 6)), "record 99 is out of order");
+        assert_eq!(find(1190), None, "record 119 is out of order");
+        assert_eq!(find(1180), Some((1180, 118, 6)));
+        let max = reader.max_timestamp(upper).unwrap().unwrap();
+        assert_eq!((max.0.0, max.1.0), (1180, 118));
+        assert_eq!(reader.end_offset_for_epoch(LeaderEpoch(3)), (LeaderEpoch(2), Offset(60)));
+        assert_eq!(reader.end_offset_for_epoch(LeaderEpoch(6)), (LeaderEpoch(6), Offset(120)));
+        assert_eq!(reader.end_offset_for_epoch(LeaderEpoch(7)).1, Offset(-1));
+        drop(log);
+        log = reopen(&env, &path, config.clone(), Offset(50)).unwrap().0;
+    }
+}
+
+#[test]
+fn a_transaction_holds_back_the_last_stable_offset_and_is_listed_when_aborted() {
+    use ottla::record::control::TransactionMarker;
+    use ottla::types::{ProducerEpoch, ProducerId, Sequence};
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("orders-0");
+    let env = Env::real();
+    let mut log = create(&env, &path, LogConfig::default());
+    log.append_as_leader(&batch(1, &["a"]), EPOCH, NOW).unwrap();
+    let options = BatchOptions {
+        producer_id: ProducerId(5),
+        producer_epoch: ProducerEpoch(0),
+        base_sequence: Sequence(0),
+        transactional: true,
+        ..BatchOptions::default()
+    };
+    log.append_as_leader(&batch_with(options, 2, &["b", "c"]), EPOCH, NOW).unwrap();
+    log.append_as_leader(&batch(3, &["d"]), EPOCH, NOW).unwrap();
+    let reader = log.reader();
+    assert_eq!(reader.last_stable_offset(Offset(4)), Offset(1));
+    let marker = TransactionMarker { committed: false, coordinator_epoch: 2 };
+    let marker = marker.batch(ProducerId(5), ProducerEpoch(0), TimestampMs(4)).unwrap();
+    log.append_internal(&marker, EPOCH, NOW).unwrap();
+    assert_eq!(reader.last_stable_offset(Offset(4)), Offset(1), "the marker is not committed yet");
+    assert_eq!(reader.last_stable_offset(Offset(5)), Offset(5));
+    drop(log);
+    for _ in 0..2 {
+        let (log, _) = reopen(&env, &path, LogConfig::default(), Offset(0)).unwrap();
+        let aborted = log.reader().aborted_transactions(Offset(0), Offset(5));
+        let aborted = aborted.first().copied().unwrap();
+        assert_eq!((aborted.first_offset.0, aborted.last_offset.0), (1, 4));
+        assert_eq!(aborted.last_stable_offset, Offset(5));
+        assert!(log.reader().aborted_transactions(Offset(0), Offset(1)).is_empty());
+        log.close().unwrap();
+    }
+}

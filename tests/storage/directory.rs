@@ -1,0 +1,67 @@
+//! The log directory: lock, identity, checkpoints, deletion.
+
+use ottla::env::Env;
+use ottla::log::{CheckpointedOffsets, LogDirectory};
+use ottla::types::{NodeId, Offset, TopicPartition};
+
+use crate::support::create;
+
+fn open(path: &std::path::Path) -> ottla::error::Result<LogDirectory> {
+    LogDirectory::open(&Env::real(), path, NodeId(1), None)
+}
+
+#[test]
+fn a_directory_is_locked_and_knows_whose_it_is() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = open(root.path()).unwrap();
+    assert!(!directory.was_clean());
+    let error = open(root.path()).unwrap_err();
+    assert!(error.to_string().contains("in use by another broker"), "{error}");
+    let cluster = directory.meta().cluster_id.clone();
+    directory.close().unwrap();
+    let again = open(root.path()).unwrap();
+    assert!(again.was_clean());
+    assert_eq!(again.meta().cluster_id, cluster);
+    drop(again);
+    assert!(!open(root.path()).unwrap().was_clean(), "a second start without a clean stop");
+    let env = Env::real();
+    let error = LogDirectory::open(&env, root.path(), NodeId(2), None).unwrap_err();
+    assert!(error.to_string().contains("belongs to node 1"), "{error}");
+    let error = LogDirectory::open(&env, root.path(), NodeId(1), Some("other")).unwrap_err();
+    assert!(error.to_string().contains("belongs to cluster"), "{error}");
+    let file = root.path().join("meta.properties");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("version=1", "version=2")).unwrap();
+    let error = open(root.path()).unwrap_err();
+    assert!(error.to_string().contains("newer release"), "{error}");
+}
+
+#[test]
+fn checkpoints_and_partitions_come_back_and_deletion_forgets_them() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = open(root.path()).unwrap();
+    let partition = TopicPartition::new("orders", 0);
+    let log = create(&Env::real(), &directory.partition_path(&partition), <_>::default());
+    log.close().unwrap();
+    let offsets = CheckpointedOffsets {
+        recovery_point: Offset(5),
+        log_start_offset: Offset(2),
+        high_watermark: Offset(4),
+    };
+    directory.write_checkpoints([(partition.clone(), offsets)]).unwrap();
+    drop(directory);
+    let directory = open(root.path()).unwrap();
+    assert_eq!(directory.checkpointed(&partition), offsets);
+    let found = directory.partitions().unwrap();
+    assert_eq!(found.iter().map(|found| &found.partition).collect::<Vec<_>>(), [&partition]);
+    assert_eq!(found.first().and_then(|found| found.topic_id), Some(ottla::types::Uuid([7; 16])));
+    let renamed = directory.delete_partition(&partition).unwrap();
+    assert!(renamed.exists() && renamed.to_string_lossy().ends_with("-delete"));
+    assert!(directory.partitions().unwrap().is_empty());
+    assert_eq!(directory.checkpointed(&partition), CheckpointedOffsets::default());
+    drop(directory);
+    let directory = open(root.path()).unwrap();
+    assert!(!renamed.exists(), "the next start removes it");
+    assert_eq!(directory.checkpointed(&partition), CheckpointedOffsets::default());
+    assert!(directory.free_bytes().unwrap() > 0);
+}

@@ -1,0 +1,19 @@
+//! The log on the real file system: what it accepts, what it serves, what it leaves on disk.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "test code"
+)]
+
+#[path = "../support/log.rs"]
+mod support;
+
+mod append;
+mod directory;
+mod dump_log;
+mod mapped;
+mod retention;
