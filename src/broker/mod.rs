@@ -29,6 +29,7 @@ mod options;
 mod parking;
 mod partition;
 mod partitions;
+pub mod quorum;
 mod server;
 mod solo;
 mod state;

@@ -166,6 +166,8 @@ fn check_image(before: &MetadataImage, after: &MetadataImage, ids: &mut BTreeSet
         delta.replay(&MetadataRecord::decode(&bytes).unwrap()).unwrap();
     }
     assert_eq!(&delta.apply(after.offset, after.epoch), after, "META-1");
+    let between = MetadataDelta::between(before.clone(), after);
+    assert_eq!(&between.apply(after.offset, after.epoch), after);
 }
 
 fn run(steps: Vec<Step>) -> MetadataImage {

@@ -44,6 +44,49 @@ impl MetadataDelta {
         }
     }
 
+    /// What makes `target` out of `base`: for an image that came as a whole.
+    #[must_use]
+    pub fn between(base: MetadataImage, target: &MetadataImage) -> Self {
+        let mut delta = Self::new(base);
+        let base = delta.base.clone();
+        delta.cluster_id.clone_from(&target.cluster_id);
+        delta.last_broker_epoch = target.last_broker_epoch;
+        delta.producer_ids = Some(target.producer_ids);
+        for (name, level) in target.features() {
+            if base.feature(name) != level {
+                delta.features.insert(name.clone(), level);
+            }
+        }
+        let gone = base.features().filter(|(name, _)| target.feature(name) == 0);
+        delta.features.extend(gone.map(|(name, _)| (name.clone(), 0)));
+        for broker in target.brokers().filter(|broker| base.broker(broker.id) != Some(broker)) {
+            delta.brokers.insert(broker.id, Some(BrokerImage::clone(broker)));
+        }
+        let gone = base.brokers().filter(|broker| target.broker(broker.id).is_none());
+        delta.brokers.extend(gone.map(|broker| (broker.id, None)));
+        for topic in target.topics() {
+            let before = base.topic_by_id(topic.id);
+            if before == Some(topic) {
+                continue;
+            }
+            let changed = topic.indexed().filter(|(index, state)| {
+                before.and_then(|before| before.partition(*index)) != Some(state)
+            });
+            delta.partitions.extend(changed.map(|(index, _)| (topic.id, index)));
+            delta.topics.insert(topic.id, TopicImage::clone(topic));
+        }
+        let gone = base.topics().filter(|topic| target.topic_by_id(topic.id).is_none());
+        delta.deleted.extend(gone.map(|topic| (topic.id, topic.clone())));
+        for (resource, settings) in target.configs() {
+            if base.config(resource) != settings {
+                delta.configs.insert(resource.clone(), ConfigMap::clone(settings));
+            }
+        }
+        let gone = base.configs().filter(|(resource, _)| target.config(resource).is_empty());
+        delta.configs.extend(gone.map(|(resource, _)| (resource.clone(), ConfigMap::new())));
+        delta
+    }
+
     /// The image before the change.
     #[must_use]
     pub fn base(&self) -> &MetadataImage {

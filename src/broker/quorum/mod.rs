@@ -1,0 +1,351 @@
+//! The metadata log: commands in, committed records out, in one order for the whole cluster.
+//!
+//! [`machine::controller`](crate::machine::controller) decides and
+//! [`machine::metadata`](crate::machine::metadata) adds up; this module is the shell around
+//! both. It keeps the log on disk, replicates it (openraft), feeds committed records into the image
+//! and tells those who must act. One node is a quorum with one voter; nothing else differs.
+//!
+//! ```text
+//! submit ─► Submitter ─step─► Controller ─records─► openraft ─append─► PartitionStore (log/)
+//!   ▲          (one task, batches what waits)          │ committed
+//!   └───────────── reply ◄── after apply ── StateMachine ─► (delta, image) ─► subscribers
+//! ```
+//!
+//! Invariants:
+//!
+//! - QUORUM-1: a reply is given after its records are on disk of a majority and in [`MetadataLog::image`].
+//! - QUORUM-2: the image changes only by applying committed records, in the order of the log.
+//! - QUORUM-3: every subscriber sees every delta after its first image, in that order, none twice.
+//! - QUORUM-4: a vote is on disk before it counts; a log entry is on disk before it counts.
+//! - QUORUM-5: a record that does not fit stops the quorum with an error; it is never skipped.
+//!
+//! On disk, under `__cluster_metadata-0` of the log directory: segments of record batches (an
+//! entry is a batch with one record; its offset is the index, its leader epoch the term),
+//! `quorum-state` (see [`hard_state`](self)) and `<offset>-<epoch>.checkpoint` (see `snapshot`).
+//!
+//! Traffic between voters is not served yet: the network answers *unreachable* for every other
+//! node, so a quorum of several voters never elects a leader, and says so.
+
+mod entry;
+mod hard_state;
+mod network;
+mod snapshot;
+mod state_machine;
+mod store;
+mod submitter;
+mod types;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use openraft::{BasicNode, Raft, SnapshotPolicy};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::BrokerConfig;
+use crate::env::Env;
+use crate::error::{Error, ErrorCode, Result};
+use crate::log::Health;
+use crate::machine::controller::{Command, Controller, Refusal, Reply};
+use crate::machine::metadata::{MetadataDelta, MetadataImage};
+use crate::types::{LeaderEpoch, NodeId, Offset};
+
+use network::NoNetwork;
+use state_machine::{Shared, StateMachine};
+use store::{PartitionStore, Store};
+use submitter::{Submission, Submitter};
+use types::TypeConfig;
+
+/// Commands that may wait; a further one waits for room.
+const COMMANDS_MAX: usize = 1024;
+/// Changes that a subscriber may lag behind before it holds up the metadata.
+const UPDATES_MAX: usize = 1024;
+/// Entries after which a snapshot is made, however small they are.
+const ENTRIES_BETWEEN_SNAPSHOTS: u64 = 20_000;
+/// How long a quorum of one may take to lead: all of it is work on the local disk.
+const LEADER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The directory of the metadata log inside of the log directory.
+pub const METADATA_DIRECTORY: &str = "__cluster_metadata-0";
+/// The name of the metadata log where Kafka's tools show it.
+pub const METADATA_TOPIC: &str = "__cluster_metadata";
+
+/// What a broker needs of the metadata log.
+pub trait MetadataLog: Send + Sync + fmt::Debug {
+    /// Asks the controller, and waits until what it decided is committed and in the image.
+    ///
+    /// The reply may refuse single things; an error means that nothing is known to be done:
+    /// `NOT_CONTROLLER` on a node that does not lead, `KAFKA_STORAGE_ERROR` on a full or failed disk.
+    /// Dropping the future does not take the command back.
+    fn submit(&self, command: Command) -> BoxFuture<'static, Result<Reply>>;
+
+    /// The metadata as of now.
+    fn image(&self) -> Arc<MetadataImage>;
+
+    /// The metadata as of now, and every change from there on.
+    ///
+    /// Whoever subscribes must keep reading: the metadata waits for a subscriber that lags by
+    /// more than 1024 changes. It must not wait for [`MetadataLog::submit`] in between.
+    fn subscribe(&self) -> (Arc<MetadataImage>, mpsc::Receiver<MetadataUpdate>);
+
+    /// How the quorum stands.
+    fn status(&self) -> QuorumStatus;
+}
+
+/// One step of the metadata.
+#[derive(Clone, Debug)]
+pub struct MetadataUpdate {
+    /// What changed.
+    pub delta: Arc<MetadataDelta>,
+    /// The metadata after the change.
+    pub image: Arc<MetadataImage>,
+}
+
+/// How the quorum stands, for `DescribeQuorum`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuorumStatus {
+    /// The leader, or [`NodeId::NONE`].
+    pub leader: NodeId,
+    /// The term.
+    pub leader_epoch: LeaderEpoch,
+    /// Every entry below it is committed and applied here.
+    pub high_watermark: Offset,
+    /// The end of this node's log.
+    pub log_end_offset: Offset,
+    /// The voters.
+    pub voters: Vec<NodeId>,
+    /// Why the quorum stopped for good; `None` while it runs.
+    pub failure: Option<String>,
+}
+
+/// How to open the metadata log.
+#[derive(Clone, Debug)]
+pub struct QuorumOptions {
+    /// Clock, disk and randomness.
+    pub env: Env,
+    /// The log directory; it must be locked by the caller.
+    pub log_dir: PathBuf,
+    /// The state of the log directory.
+    pub health: Health,
+    /// This node.
+    pub node_id: NodeId,
+    /// The cluster that the log directory belongs to.
+    pub cluster_id: Arc<str>,
+    /// The voters with their addresses when the log is new; this node alone when empty.
+    pub voters: BTreeMap<NodeId, String>,
+    /// The settings of this node.
+    pub config: BrokerConfig,
+    /// Whether votes and entries are synced to disk; only data that nobody misses may go without.
+    pub fsync: bool,
+}
+
+/// A node of the metadata quorum.
+pub struct Quorum {
+    raft: Raft<TypeConfig>,
+    shared: Arc<Shared>,
+    store: PartitionStore,
+    commands: mpsc::Sender<Submission>,
+    stopping: CancellationToken,
+    /// The task that asks the controller, and closes everything at the end.
+    submitter: Mutex<Option<JoinHandle<Result<()>>>>,
+}
+
+impl fmt::Debug for Quorum {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Quorum").field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+impl Quorum {
+    /// Opens the metadata log, recovers it, and, as the only voter, leads it: the image is complete
+    /// and the cluster has its id when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] and [`Error::Io`] of the files; `INCONSISTENT_CLUSTER_ID` when the log is
+    /// another cluster's.
+    pub async fn open(options: QuorumOptions) -> Result<Self> {
+        let opened = {
+            let options = options.clone();
+            tokio::task::spawn_blocking(move || Store::open(&options)).await
+        };
+        let (store, snapshot) = opened.map_err(stopped)??;
+        let limit_bytes = options.config.metadata_log_max_record_bytes_between_snapshots;
+        let store = PartitionStore::new(store);
+        let shared = Arc::new(Shared::new(snapshot.as_ref()));
+        let machine = StateMachine::new(shared.clone(), snapshot, store.clone());
+        let raft =
+            Raft::new(options.node_id, Arc::new(raft_config()?), NoNetwork, store.clone(), machine)
+                .await
+                .map_err(|error| fatal(&error))?;
+        let seed = [options.env.random.u64(), options.env.random.u64()];
+        let image = MetadataImage::clone(&shared.image());
+        let controller = Controller::new(options.node_id, options.config.clone(), image, seed);
+        let (commands, waiting) = mpsc::channel(COMMANDS_MAX);
+        let stopping = CancellationToken::new();
+        let submitter = Submitter {
+            stopping: stopping.clone(),
+            node_id: options.node_id,
+            env: options.env.clone(),
+            raft: raft.clone(),
+            shared: shared.clone(),
+            store: store.clone(),
+            controller,
+            waiting,
+            limit_bytes: u64::try_from(limit_bytes).unwrap_or(u64::MAX),
+        };
+        let submitter = Mutex::new(Some(tokio::spawn(submitter.run())));
+        let quorum = Self { raft, shared, store, commands, stopping, submitter };
+        if let Err(error) = quorum.start(&options).await {
+            // The first error is the one to report; closing after it is a courtesy.
+            drop(quorum.shutdown().await);
+            return Err(error);
+        }
+        Ok(quorum)
+    }
+
+    async fn start(&self, options: &QuorumOptions) -> Result<()> {
+        let me = options.node_id;
+        if !self.raft.is_initialized().await.map_err(|error| fatal(&error))? {
+            let nodes: BTreeMap<NodeId, BasicNode> = if options.voters.is_empty() {
+                BTreeMap::from([(me, BasicNode::default())])
+            } else {
+                let nodes = options.voters.iter();
+                nodes.map(|(id, address)| (*id, BasicNode::new(address))).collect()
+            };
+            self.raft
+                .initialize(nodes)
+                .await
+                .map_err(|error| Error::invalid(format!("could not begin the quorum: {error}")))?;
+        }
+        // The metrics may lag behind; the state itself is asked.
+        let (alone, leads) = self
+            .raft
+            .with_raft_state(move |state| {
+                let membership = state.membership_state.effective();
+                (membership.voter_ids().eq([me]), state.server_state.is_leader())
+            })
+            .await
+            .map_err(|error| fatal(&error))?;
+        if !alone {
+            return Ok(());
+        }
+        // The only voter has nobody to wait for.
+        if !leads {
+            self.raft.trigger().elect().await.map_err(|error| fatal(&error))?;
+        }
+        self.raft
+            .wait(Some(LEADER_TIMEOUT))
+            .metrics(
+                |metrics| {
+                    metrics.current_leader == Some(me)
+                        && metrics.last_applied.map(|last| last.index) == metrics.last_log_index
+                },
+                "the only voter leads",
+            )
+            .await
+            .map_err(|error| {
+                Error::kafka(
+                    ErrorCode::CoordinatorNotAvailable,
+                    format!("metadata quorum: {error}"),
+                )
+            })?;
+        let bootstrap = Command::Bootstrap { cluster_id: options.cluster_id.clone() };
+        match self.submit(bootstrap).await? {
+            Reply::Done(result) => result.map_err(Refusal::into),
+            other => Err(Error::invalid(format!("unexpected reply {other:?}"))),
+        }
+    }
+
+    /// Stops: commands that were sent are answered, the log is closed in order. Later calls do
+    /// nothing, later commands are refused as closed.
+    ///
+    /// # Errors
+    ///
+    /// A failed disk; the log is recovered when it is opened again.
+    pub async fn shutdown(&self) -> Result<()> {
+        self.stop();
+        let task = self.submitter.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match task {
+            Some(task) => task.await.map_err(stopped)?,
+            None => Ok(()),
+        }
+    }
+
+    fn stop(&self) {
+        self.store.stop_waiting();
+        self.stopping.cancel();
+    }
+}
+
+impl Drop for Quorum {
+    /// The task closes the log when nobody waits for it.
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl MetadataLog for Quorum {
+    fn submit(&self, command: Command) -> BoxFuture<'static, Result<Reply>> {
+        let commands = self.commands.clone();
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            let submission = Submission { command, reply };
+            let closed = || Error::Closed { what: "the metadata quorum" };
+            commands.send(submission).await.map_err(|_closed| closed())?;
+            answer.await.map_err(|_closed| closed())?
+        })
+    }
+
+    fn image(&self) -> Arc<MetadataImage> {
+        self.shared.image()
+    }
+
+    fn subscribe(&self) -> (Arc<MetadataImage>, mpsc::Receiver<MetadataUpdate>) {
+        self.shared.subscribe(UPDATES_MAX)
+    }
+
+    fn status(&self) -> QuorumStatus {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        let end = |index: Option<u64>| types::offset(index.map_or(0, |index| index + 1));
+        QuorumStatus {
+            leader: metrics.current_leader.unwrap_or(NodeId::NONE),
+            leader_epoch: types::epoch(metrics.current_term),
+            high_watermark: end(metrics.last_applied.map(|last| last.index)),
+            log_end_offset: end(metrics.last_log_index),
+            voters: metrics.membership_config.membership().voter_ids().collect(),
+            failure: metrics.running_state.as_ref().err().map(ToString::to_string),
+        }
+    }
+}
+
+fn raft_config() -> Result<openraft::Config> {
+    openraft::Config {
+        cluster_name: "ottla".to_owned(),
+        heartbeat_interval: 200,
+        election_timeout_min: 1000,
+        election_timeout_max: 2000,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(ENTRIES_BETWEEN_SNAPSHOTS),
+        max_in_snapshot_log_to_keep: 0,
+        ..openraft::Config::default()
+    }
+    .validate()
+    .map_err(|error| Error::invalid(format!("quorum settings: {error}")))
+}
+
+fn fatal(error: &dyn fmt::Display) -> Error {
+    Error::kafka(ErrorCode::KafkaStorageError, format!("the metadata quorum stopped: {error}"))
+}
+
+fn stopped(error: tokio::task::JoinError) -> Error {
+    Error::invalid(format!("a task of the metadata quorum ended: {error}"))
+}
+
+#[cfg(test)]
+mod tests;
