@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ottla::broker::{Broker, BrokerOptions};
 use ottla::client::admin::NewTopic;
 use ottla::client::{Client, ClientConfig};
 
@@ -32,18 +33,31 @@ pub(crate) fn unique(what: &str) -> String {
     format!("{what}-{}-{}", now.as_nanos(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Runs a case against every peer there is.
+/// Runs a case against every peer there is: our broker in the same process, by values and over
+/// TCP, and Apache Kafka.
 pub(crate) fn against_all<F: Future<Output = ()>>(case: impl Fn(Peer) -> F) {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
+        let limited = async |peer: Peer| {
+            let (name, limit) = (peer.name, std::time::Duration::from_secs(60));
+            let run = tokio::time::timeout(limit, case(peer)).await;
+            run.unwrap_or_else(|_| panic!("the case takes too long with {name}"));
+        };
+        let broker = Broker::start(BrokerOptions::in_memory()).await.unwrap();
+        let local =
+            Client::local(broker.service(), Some(broker.node_id()), ClientConfig::default())
+                .unwrap();
+        limited(Peer { name: "ottla in-process", client: local }).await;
+        let config = ClientConfig::for_servers(&broker.bootstrap_servers()).unwrap();
+        let remote = Client::connect(config).unwrap();
+        limited(Peer { name: "ottla over TCP", client: remote }).await;
+        broker.shutdown().await.unwrap();
         match std::env::var("OTTLA_CONFORMANCE_SERVERS") {
             Ok(servers) => {
                 let config = ClientConfig::for_servers(&servers).unwrap();
                 let client = Client::connect(config).unwrap();
-                let limit = std::time::Duration::from_secs(60);
-                let run = case(Peer { name: "Apache Kafka", client });
-                tokio::time::timeout(limit, run).await.expect("the case takes too long");
+                limited(Peer { name: "Apache Kafka", client }).await;
             }
             Err(_) => eprintln!("skipped Apache Kafka: OTTLA_CONFORMANCE_SERVERS is not set"),
         }
