@@ -31,7 +31,6 @@ mod partition;
 mod partitions;
 pub mod quorum;
 mod server;
-mod solo;
 mod state;
 mod storage;
 

@@ -236,7 +236,7 @@ impl Ground {
     async fn start(self, temporary: Option<TemporaryDirectory>) -> Result<Broker> {
         let Self { env, config, listeners, directory, volatile } = self;
         let node_id = NodeId(config.node_id);
-        let metadata = super::solo::start(&env, &config, &directory, volatile).await?;
+        let metadata = super::quorum::start(&env, &config, &directory, volatile).await?;
         let addresses = listeners.addresses().to_vec();
         let cluster_id = directory.meta().cluster_id.clone();
         let broker_epoch = register(&*metadata, &env, &config, (&cluster_id, &addresses)).await?;

@@ -13,7 +13,7 @@
 //!
 //! Invariants:
 //!
-//! - QUORUM-1: a reply is given after its records are on disk of a majority and in [`MetadataLog::image`].
+//! - QUORUM-1: a reply is given after its records are on disk of a majority and in [`Quorum::image`].
 //! - QUORUM-2: the image changes only by applying committed records, in the order of the log.
 //! - QUORUM-3: every subscriber sees every delta after its first image, in that order, none twice.
 //! - QUORUM-4: a vote is on disk before it counts; a log entry is on disk before it counts.
@@ -26,6 +26,7 @@
 //! Traffic between voters is not served yet: the network answers *unreachable* for every other
 //! node, so a quorum of several voters never elects a leader, and says so.
 
+mod bridge;
 mod entry;
 mod hard_state;
 mod network;
@@ -41,9 +42,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
 use openraft::{BasicNode, Raft, SnapshotPolicy};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -54,6 +54,8 @@ use crate::log::Health;
 use crate::machine::controller::{Command, Controller, Refusal, Reply};
 use crate::machine::metadata::{MetadataDelta, MetadataImage};
 use crate::types::{LeaderEpoch, NodeId, Offset};
+
+pub(super) use bridge::start;
 
 use network::NoNetwork;
 use state_machine::{Shared, StateMachine};
@@ -75,28 +77,6 @@ pub const METADATA_DIRECTORY: &str = "__cluster_metadata-0";
 /// The name of the metadata log where Kafka's tools show it.
 pub const METADATA_TOPIC: &str = "__cluster_metadata";
 
-/// What a broker needs of the metadata log.
-pub trait MetadataLog: Send + Sync + fmt::Debug {
-    /// Asks the controller, and waits until what it decided is committed and in the image.
-    ///
-    /// The reply may refuse single things; an error means that nothing is known to be done:
-    /// `NOT_CONTROLLER` on a node that does not lead, `KAFKA_STORAGE_ERROR` on a full or failed disk.
-    /// Dropping the future does not take the command back.
-    fn submit(&self, command: Command) -> BoxFuture<'static, Result<Reply>>;
-
-    /// The metadata as of now.
-    fn image(&self) -> Arc<MetadataImage>;
-
-    /// The metadata as of now, and every change from there on.
-    ///
-    /// Whoever subscribes must keep reading: the metadata waits for a subscriber that lags by
-    /// more than 1024 changes. It must not wait for [`MetadataLog::submit`] in between.
-    fn subscribe(&self) -> (Arc<MetadataImage>, mpsc::Receiver<MetadataUpdate>);
-
-    /// How the quorum stands.
-    fn status(&self) -> QuorumStatus;
-}
-
 /// One step of the metadata.
 #[derive(Clone, Debug)]
 pub struct MetadataUpdate {
@@ -104,23 +84,6 @@ pub struct MetadataUpdate {
     pub delta: Arc<MetadataDelta>,
     /// The metadata after the change.
     pub image: Arc<MetadataImage>,
-}
-
-/// How the quorum stands, for `DescribeQuorum`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QuorumStatus {
-    /// The leader, or [`NodeId::NONE`].
-    pub leader: NodeId,
-    /// The term.
-    pub leader_epoch: LeaderEpoch,
-    /// Every entry below it is committed and applied here.
-    pub high_watermark: Offset,
-    /// The end of this node's log.
-    pub log_end_offset: Offset,
-    /// The voters.
-    pub voters: Vec<NodeId>,
-    /// Why the quorum stopped for good; `None` while it runs.
-    pub failure: Option<String>,
 }
 
 /// How to open the metadata log.
@@ -157,7 +120,7 @@ pub struct Quorum {
 
 impl fmt::Debug for Quorum {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Quorum").field("status", &self.status()).finish_non_exhaustive()
+        formatter.debug_struct("Quorum").field("leader", &self.leader()).finish_non_exhaustive()
     }
 }
 
@@ -268,12 +231,14 @@ impl Quorum {
     /// # Errors
     ///
     /// A failed disk; the log is recovered when it is opened again.
-    pub async fn shutdown(&self) -> Result<()> {
+    pub fn shutdown(&self) -> impl Future<Output = Result<()>> + Send + use<> {
         self.stop();
         let task = self.submitter.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match task {
-            Some(task) => task.await.map_err(stopped)?,
-            None => Ok(()),
+        async move {
+            match task {
+                Some(task) => task.await.map_err(stopped)?,
+                None => Ok(()),
+            }
         }
     }
 
@@ -290,38 +255,77 @@ impl Drop for Quorum {
     }
 }
 
-impl MetadataLog for Quorum {
-    fn submit(&self, command: Command) -> BoxFuture<'static, Result<Reply>> {
+impl Quorum {
+    /// Asks the controller, and waits until what it decided is committed and in the image.
+    ///
+    /// The reply may refuse single things; an error means that nothing is known to be done.
+    /// Dropping the future does not take the command back.
+    ///
+    /// # Errors
+    ///
+    /// `NOT_CONTROLLER` on a node that does not lead, `KAFKA_STORAGE_ERROR` on a full or failed disk,
+    /// [`Error::Closed`] after [`Quorum::shutdown`].
+    pub fn submit(&self, command: Command) -> impl Future<Output = Result<Reply>> + Send + use<> {
         let commands = self.commands.clone();
-        Box::pin(async move {
+        async move {
             let (reply, answer) = oneshot::channel();
             let submission = Submission { command, reply };
             let closed = || Error::Closed { what: "the metadata quorum" };
             commands.send(submission).await.map_err(|_closed| closed())?;
             answer.await.map_err(|_closed| closed())?
-        })
+        }
     }
 
-    fn image(&self) -> Arc<MetadataImage> {
+    /// The metadata as of now.
+    #[must_use]
+    pub fn image(&self) -> Arc<MetadataImage> {
         self.shared.image()
     }
 
-    fn subscribe(&self) -> (Arc<MetadataImage>, mpsc::Receiver<MetadataUpdate>) {
+    /// The metadata, always the newest; for those who do not mind missing one in between.
+    #[must_use]
+    pub fn images(&self) -> watch::Receiver<Arc<MetadataImage>> {
+        self.shared.images()
+    }
+
+    /// The metadata as of now, and every change from there on.
+    ///
+    /// Whoever subscribes must keep reading: the metadata waits for a subscriber that lags by
+    /// more than 1024 changes. It must not wait for [`Quorum::submit`] in between.
+    #[must_use]
+    pub fn subscribe(&self) -> (Arc<MetadataImage>, mpsc::Receiver<MetadataUpdate>) {
         self.shared.subscribe(UPDATES_MAX)
     }
 
-    fn status(&self) -> QuorumStatus {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow();
-        let end = |index: Option<u64>| types::offset(index.map_or(0, |index| index + 1));
-        QuorumStatus {
-            leader: metrics.current_leader.unwrap_or(NodeId::NONE),
-            leader_epoch: types::epoch(metrics.current_term),
-            high_watermark: end(metrics.last_applied.map(|last| last.index)),
-            log_end_offset: end(metrics.last_log_index),
-            voters: metrics.membership_config.membership().voter_ids().collect(),
-            failure: metrics.running_state.as_ref().err().map(ToString::to_string),
-        }
+    /// The leader, or [`NodeId::NONE`].
+    #[must_use]
+    pub fn leader(&self) -> NodeId {
+        self.raft.metrics().borrow().current_leader.unwrap_or(NodeId::NONE)
+    }
+
+    /// The term.
+    #[must_use]
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        types::epoch(self.raft.metrics().borrow().current_term)
+    }
+
+    /// The end of what is committed and applied here.
+    #[must_use]
+    pub fn high_watermark(&self) -> Offset {
+        self.image().offset.next()
+    }
+
+    /// The end of this node's log.
+    #[must_use]
+    pub fn log_end_offset(&self) -> Offset {
+        let last = self.raft.metrics().borrow().last_log_index;
+        types::offset(last.map_or(0, |last| last + 1))
+    }
+
+    /// The voters.
+    #[must_use]
+    pub fn voters(&self) -> Vec<NodeId> {
+        self.raft.metrics().borrow().membership_config.membership().voter_ids().collect()
     }
 }
 

@@ -3,10 +3,9 @@
 use std::io::Cursor;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
 use openraft::storage::{RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{AnyError, EntryPayload, OptionalSend, SnapshotMeta};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::MetadataUpdate;
 use super::snapshot::Checkpoint;
@@ -24,18 +23,22 @@ type Meta = SnapshotMeta<NodeId, openraft::BasicNode>;
 /// The image, for everybody; and the subscribers.
 #[derive(Debug)]
 pub(super) struct Shared {
-    image: ArcSwap<MetadataImage>,
+    image: watch::Sender<Arc<MetadataImage>>,
     subscribers: Mutex<Vec<mpsc::Sender<MetadataUpdate>>>,
 }
 
 impl Shared {
     pub(super) fn new(snapshot: Option<&Checkpoint>) -> Self {
         let image = snapshot.map_or_else(MetadataImage::empty, |snapshot| snapshot.image.clone());
-        Self { image: ArcSwap::from_pointee(image), subscribers: Mutex::default() }
+        Self { image: watch::Sender::new(Arc::new(image)), subscribers: Mutex::default() }
     }
 
     pub(super) fn image(&self) -> Arc<MetadataImage> {
-        self.image.load_full()
+        self.image.borrow().clone()
+    }
+
+    pub(super) fn images(&self) -> watch::Receiver<Arc<MetadataImage>> {
+        self.image.subscribe()
     }
 
     pub(super) fn subscribe(
@@ -55,7 +58,7 @@ impl Shared {
         let subscribers = {
             let mut subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
             subscribers.retain(|subscriber| !subscriber.is_closed());
-            self.image.store(update.image.clone());
+            self.image.send_replace(update.image.clone());
             subscribers.clone()
         };
         for subscriber in subscribers {

@@ -116,7 +116,7 @@ async fn topics_settings_and_ids_survive_a_restart() {
     assert_eq!(image.next_producer_id(), ProducerId(1000));
     assert_eq!(&**image.cluster_id().unwrap(), "test-cluster");
     assert_eq!(image.feature("metadata.version"), 30);
-    assert_eq!(quorum.status().leader, NodeId(1));
+    assert_eq!(quorum.leader(), NodeId(1));
     quorum.shutdown().await.unwrap();
 }
 
@@ -194,11 +194,11 @@ async fn snapshots_bound_the_log_and_hold_everything() {
     let quorum = Quorum::open(options.clone()).await.unwrap();
     register(&quorum, 1).await;
     create(&quorum, "orders").await;
-    let before = quorum.status().log_end_offset;
+    let before = quorum.log_end_offset();
     for ms in 0..600 {
         retain(&quorum, "orders", ms).await;
     }
-    let entries = quorum.status().log_end_offset.since(before);
+    let entries = quorum.log_end_offset().since(before);
     assert_eq!(entries, 600);
     quorum
         .raft
@@ -254,7 +254,7 @@ async fn commands_that_wait_together_share_an_entry() {
     let directory = tempfile::tempdir().unwrap();
     let quorum = open(directory.path()).await;
     register(&quorum, 1).await;
-    let before = quorum.status().log_end_offset;
+    let before = quorum.log_end_offset();
     let waiting: Vec<_> = (0..200)
         .map(|count| {
             let topics = vec![NewTopic::new(format!("topic-{count}"), 1, 1)];
@@ -265,7 +265,7 @@ async fn commands_that_wait_together_share_an_entry() {
         assert!(matches!(reply.unwrap(), Reply::CreatedTopics(results) if results[0].is_ok()));
     }
     assert_eq!(quorum.image().topics().len(), 200);
-    let entries = quorum.status().log_end_offset.since(before);
+    let entries = quorum.log_end_offset().since(before);
     assert!(entries < 100, "{entries} entries for 200 commands");
     quorum.shutdown().await.unwrap();
 }
@@ -294,7 +294,7 @@ async fn a_quorum_of_several_voters_says_that_it_has_no_leader() {
     let quorum = Quorum::open(options).await.unwrap();
     let error = quorum.submit(Command::UnregisterBroker { id: NodeId(2) }).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::NotController);
-    assert_eq!(quorum.status().voters, [NodeId(1), NodeId(2)]);
+    assert_eq!(quorum.voters(), [NodeId(1), NodeId(2)]);
     quorum.shutdown().await.unwrap();
 }
 

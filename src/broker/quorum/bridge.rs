@@ -1,0 +1,98 @@
+//! The quorum as the broker's metadata log.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::{Quorum, QuorumOptions};
+use crate::broker::connection::BoxFuture;
+use crate::broker::metadata_log::{MetadataLog, QuorumStatus, VoterStatus};
+use crate::config::BrokerConfig;
+use crate::env::Env;
+use crate::error::Result;
+use crate::log::LogDirectory;
+use crate::machine::controller::{Command, Reply};
+use crate::machine::metadata::MetadataImage;
+use crate::types::{NodeId, Offset, TimestampMs, Uuid};
+
+/// A quorum with what the broker is asked about it.
+#[derive(Debug)]
+struct Member {
+    quorum: Quorum,
+    env: Env,
+    node_id: NodeId,
+    directory_id: Uuid,
+}
+
+/// Opens the metadata log of a broker. `volatile` data are not synced to disk.
+///
+/// # Errors
+///
+/// As [`Quorum::open`].
+pub(in crate::broker) async fn start(
+    env: &Env,
+    config: &BrokerConfig,
+    directory: &LogDirectory,
+    volatile: bool,
+) -> Result<Arc<dyn MetadataLog>> {
+    let node_id = NodeId(config.node_id);
+    let quorum = Quorum::open(QuorumOptions {
+        env: env.clone(),
+        log_dir: directory.path().to_path_buf(),
+        health: directory.health(),
+        node_id,
+        cluster_id: directory.meta().cluster_id.as_str().into(),
+        voters: BTreeMap::new(),
+        config: config.clone(),
+        fsync: !volatile,
+    })
+    .await?;
+    let directory_id = directory.meta().directory_id;
+    Ok(Arc::new(Member { quorum, env: env.clone(), node_id, directory_id }))
+}
+
+impl MetadataLog for Member {
+    fn submit(&self, command: Command) -> BoxFuture<Result<Reply>> {
+        Box::pin(self.quorum.submit(command))
+    }
+
+    fn subscribe(&self) -> watch::Receiver<Arc<MetadataImage>> {
+        self.quorum.images()
+    }
+
+    fn status(&self) -> QuorumStatus {
+        let voter = |id: NodeId| {
+            if id == self.node_id {
+                VoterStatus {
+                    id,
+                    directory_id: self.directory_id,
+                    log_end_offset: self.quorum.log_end_offset(),
+                    last_caught_up: self.env.clock.now(),
+                }
+            } else {
+                VoterStatus {
+                    id,
+                    directory_id: Uuid::ZERO,
+                    log_end_offset: Offset::UNKNOWN,
+                    last_caught_up: TimestampMs::NONE,
+                }
+            }
+        };
+        QuorumStatus {
+            leader: self.quorum.leader(),
+            epoch: self.quorum.leader_epoch(),
+            high_watermark: self.quorum.high_watermark(),
+            voters: self.quorum.voters().into_iter().map(voter).collect(),
+        }
+    }
+
+    fn shutdown(&self) -> BoxFuture<()> {
+        let closed = self.quorum.shutdown();
+        Box::pin(async move {
+            if let Err(error) = closed.await {
+                tracing::warn!(error = %error.chain(), "could not close the metadata log in order");
+            }
+        })
+    }
+}
