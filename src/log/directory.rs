@@ -227,11 +227,7 @@ impl LogDirectory {
     pub fn delete_partition(&self, partition: &TopicPartition) -> Result<PathBuf> {
         self.forget(partition)?;
         let path = self.partition_path(partition);
-        let unique: String = {
-            let mut bytes = [0; 16];
-            self.env.random.fill(&mut bytes);
-            bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-        };
+        let unique = format!("{:016x}{:016x}", self.env.random.u64(), self.env.random.u64());
         let suffix = format!("-{}.{unique}{DELETE_SUFFIX}", partition.partition);
         let keep = NAME_BYTES_MAX.saturating_sub(suffix.len());
         let topic: String = partition.topic.chars().take(keep).collect();

@@ -81,14 +81,14 @@ pub(super) struct OffsetEntry {
 #[derive(Debug)]
 pub(super) enum OffsetIndex {
     /// Of the active segment.
-    Live(AtomicList),
+    Live(Box<AtomicList>),
     /// Of a sealed segment: the file.
     Stored(Bytes),
 }
 
 impl OffsetIndex {
     pub(super) fn live() -> Self {
-        Self::Live(AtomicList::default())
+        Self::Live(Box::default())
     }
 
     pub(super) fn len(&self) -> usize {
@@ -103,7 +103,11 @@ impl OffsetIndex {
             Self::Live(list) => list.get(index)?,
             Self::Stored(bytes) => u64::from_be_bytes(*bytes.get(index * 8..)?.first_chunk()?),
         };
-        Some(OffsetEntry { relative: (word >> 32) as u32, position: word as u32 })
+        let low = word & u64::from(u32::MAX);
+        Some(OffsetEntry {
+            relative: u32::try_from(word >> 32).ok()?,
+            position: u32::try_from(low).ok()?,
+        })
     }
 
     pub(super) fn last(&self) -> Option<OffsetEntry> {
@@ -155,14 +159,14 @@ pub(super) struct TimeEntry {
 #[derive(Debug)]
 pub(super) enum TimeIndex {
     /// Of the active segment.
-    Live(AtomicList),
+    Live(Box<AtomicList>),
     /// Of a sealed segment: the file.
     Stored(Bytes),
 }
 
 impl TimeIndex {
     pub(super) fn live() -> Self {
-        Self::Live(AtomicList::default())
+        Self::Live(Box::default())
     }
 
     pub(super) fn len(&self) -> usize {
@@ -176,7 +180,7 @@ impl TimeIndex {
         Some(match self {
             Self::Live(list) => TimeEntry {
                 timestamp: TimestampMs(list.get(index * 2)?.cast_signed()),
-                relative: list.get(index * 2 + 1)? as u32,
+                relative: u32::try_from(list.get(index * 2 + 1)?).ok()?,
             },
             Self::Stored(bytes) => {
                 let entry = bytes.get(index * TIME_ENTRY_BYTES as usize..)?;

@@ -67,6 +67,7 @@
 //! assert_eq!(read.next_offset, Offset(1));
 //! ```
 
+mod active;
 mod append;
 mod checkpoint;
 mod config;
@@ -78,6 +79,7 @@ mod layout;
 mod producers;
 mod properties;
 mod reader;
+mod rebuild;
 mod recovery;
 mod retention;
 mod scan;

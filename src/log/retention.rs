@@ -8,11 +8,12 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use super::active::create_segment;
 use super::layout;
-use super::recovery::{newest_snapshot, scan_segment, walk_producers, write_aborted};
+use super::rebuild::{newest_snapshot, scan_segment, walk_producers, write_aborted};
 use super::segment::Segment;
 use super::shared::View;
-use super::writer::{Log, create_segment};
+use super::writer::Log;
 use crate::env::OpenMode;
 use crate::error::{Error, ErrorCode, Result};
 use crate::types::{Offset, TimestampMs};

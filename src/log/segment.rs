@@ -42,7 +42,7 @@ pub(super) struct Segment {
     file: Option<Arc<dyn File>>,
     mapping: Mutex<Option<Arc<dyn Mapping>>>,
     /// How much of the file is mapped at most.
-    limit: u64,
+    limit: AtomicU64,
     size: AtomicU64,
     next_offset: AtomicI64,
     /// Of the active segment; `i64::MIN` when it is to be looked up in the time index.
@@ -92,7 +92,7 @@ impl Segment {
         let segment = Self::sealed(home, base_offset, base_offset, 0);
         let segment = Self {
             file: Some(file),
-            limit,
+            limit: AtomicU64::new(limit),
             max_timestamp: AtomicI64::new(TimestampMs::NONE.0),
             verified: Arc::new(Verified::from(verified_from)),
             ..segment
@@ -110,7 +110,7 @@ impl Segment {
             path: layout::file(&home.directory, base_offset, layout::LOG),
             file: None,
             mapping: Mutex::new(None),
-            limit: size,
+            limit: AtomicU64::new(size),
             size: AtomicU64::new(size),
             next_offset: AtomicI64::new(next_offset.0),
             max_timestamp: AtomicI64::new(i64::MIN),
@@ -187,14 +187,22 @@ impl Segment {
         })
     }
 
+    /// Lets the active segment grow further: the next read maps it anew.
+    pub(super) fn raise_limit(&self, limit: u64) {
+        if self.limit.fetch_max(limit, Ordering::AcqRel) < limit {
+            *self.mapping.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+
     fn mapping(&self) -> Result<Arc<dyn Mapping>> {
         let mut slot = self.mapping.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(mapping) = &*slot {
             return Ok(Arc::clone(mapping));
         }
+        let limit = self.limit.load(Ordering::Acquire);
         let map = || match &self.file {
-            Some(file) => file.map(self.limit),
-            None => self.home.disk.open(&self.path, OpenMode::Read)?.map(self.limit),
+            Some(file) => file.map(limit),
+            None => self.home.disk.open(&self.path, OpenMode::Read)?.map(limit),
         };
         let mapping = map().map_err(|error| Error::io("map", &self.path, error))?;
         *slot = Some(Arc::clone(&mapping));
@@ -413,17 +421,16 @@ impl Segment {
         if known != i64::MIN {
             return Ok(TimestampMs(known));
         }
-        let found = match self.time_index().last() {
-            Some(entry) => entry.timestamp,
-            None => {
-                let data = self.slice(0, self.size())?;
-                let mut scan = Scan::new(&data, 0, self.at_start());
-                let mut max = TimestampMs::NONE;
-                while let Some(found) = self.next(&mut scan)? {
-                    max = max.max(found.header.max_timestamp);
-                }
-                max
+        let found = if let Some(entry) = self.time_index().last() {
+            entry.timestamp
+        } else {
+            let data = self.slice(0, self.size())?;
+            let mut scan = Scan::new(&data, 0, self.at_start());
+            let mut max = TimestampMs::NONE;
+            while let Some(found) = self.next(&mut scan)? {
+                max = max.max(found.header.max_timestamp);
             }
+            max
         };
         self.max_timestamp.fetch_max(found.0, Ordering::AcqRel);
         Ok(found)

@@ -239,3 +239,38 @@ fn a_transaction_holds_back_the_last_stable_offset_and_is_listed_when_aborted() 
         log.close().unwrap();
     }
 }
+
+#[test]
+fn a_larger_segment_size_holds_for_the_segment_that_is_open() {
+    let mut bench = bench(LogConfig { segment_bytes: 500, ..LogConfig::default() });
+    bench.log.append_as_leader(&batch(1, &["a"]), EPOCH, NOW).unwrap();
+    let reader = bench.log.reader();
+    assert_eq!(read_all(&reader).unwrap().len(), 1);
+    bench.log.update_config(LogConfig { segment_bytes: 100_000, ..LogConfig::default() });
+    for _ in 0..500 {
+        bench.log.append_as_leader(&batch(1, &["b"]), EPOCH, NOW).unwrap();
+    }
+    assert_eq!((reader.segment_count(), read_all(&reader).unwrap().len()), (1, 501));
+}
+
+#[test]
+fn a_log_that_exists_is_recovered_also_when_it_is_created_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("orders-0");
+    let env = Env::real();
+    let mut log = create(&env, &path, LogConfig::default());
+    log.append_as_leader(&batch(1, &["a"]), EPOCH, NOW).unwrap();
+    drop(log);
+    let file = path.join("00000000000000000000.log");
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes.extend_from_slice(b"a torn tail");
+    std::fs::write(&file, bytes).unwrap();
+    let log = create(&env, &path, LogConfig::default());
+    assert_eq!(read_all(&log.reader()).unwrap(), [(0, "a".to_owned())]);
+    let other = ottla::log::OpenOptions {
+        topic_id: ottla::types::Uuid([8; 16]),
+        ..crate::support::options(LogConfig::default())
+    };
+    let error = Log::create(&env, &path, other).unwrap_err();
+    assert!(error.to_string().contains("left from another topic"), "{error}");
+}

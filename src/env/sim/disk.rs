@@ -18,17 +18,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
-
 use super::SimRandom;
-use crate::env::{DirEntry, Disk, File, Lock, Mapping, OpenMode};
+use super::file::{SimFile, SimLock};
+use crate::env::{DirEntry, Disk, File, Lock, OpenMode};
 use crate::types::TimestampMs;
 
-const PAGE: usize = 4096;
+pub(super) const PAGE: usize = 4096;
 const ROOT: u64 = 0;
 
 /// An error to be raised by a call.
@@ -57,10 +55,10 @@ enum Node {
 }
 
 #[derive(Debug, Default)]
-struct FileNode {
-    data: Vec<u8>,
-    durable: Vec<u8>,
-    dirty: BTreeSet<usize>,
+pub(super) struct FileNode {
+    pub(super) data: Vec<u8>,
+    pub(super) durable: Vec<u8>,
+    pub(super) dirty: BTreeSet<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -96,17 +94,17 @@ impl Change {
 }
 
 #[derive(Debug)]
-struct State {
+pub(super) struct State {
     nodes: BTreeMap<u64, Node>,
     next_id: u64,
     /// Handles of an older boot are dead.
-    boot: u64,
-    capacity: u64,
+    pub(super) boot: u64,
+    pub(super) capacity: u64,
     calls: u64,
     crash_after: Option<u64>,
     crashed: bool,
     faults: Vec<Fault>,
-    locks: BTreeSet<PathBuf>,
+    pub(super) locks: BTreeSet<PathBuf>,
     random: SimRandom,
 }
 
@@ -265,7 +263,7 @@ fn split(path: &Path) -> io::Result<(&Path, String)> {
 
 impl State {
     /// The sum of the lengths of all files that have a name.
-    fn used(&self) -> u64 {
+    pub(super) fn used(&self) -> u64 {
         let entries = self.nodes.values().filter_map(|node| match node {
             Node::Dir(dir) => Some(dir.entries.values()),
             Node::File(_) => None,
@@ -295,12 +293,12 @@ impl State {
         self.nodes.retain(|id, _| named.contains(id));
     }
 
-    fn alive(&self) -> io::Result<()> {
+    pub(super) fn alive(&self) -> io::Result<()> {
         if self.crashed { Err(io::Error::other("the machine has stopped")) } else { Ok(()) }
     }
 
     /// Counts a changing call, and fails it when it is due to.
-    fn changing(&mut self, call: &'static str, path: &Path) -> io::Result<()> {
+    pub(super) fn changing(&mut self, call: &'static str, path: &Path) -> io::Result<()> {
         self.alive()?;
         if self.crash_after.is_some_and(|last| self.calls >= last) {
             self.crashed = true;
@@ -337,7 +335,7 @@ impl State {
         Ok(id)
     }
 
-    fn file(&mut self, id: u64) -> io::Result<&mut FileNode> {
+    pub(super) fn file(&mut self, id: u64) -> io::Result<&mut FileNode> {
         match self.nodes.get_mut(&id) {
             Some(Node::File(file)) => Ok(file),
             _ => Err(not_found()),
@@ -487,134 +485,4 @@ impl Disk for SimDisk {
         let state = self.state();
         Ok(state.capacity.saturating_sub(state.used()))
     }
-}
-
-#[derive(Debug)]
-struct SimLock {
-    state: Arc<Mutex<State>>,
-    path: PathBuf,
-    boot: u64,
-}
-
-impl Lock for SimLock {}
-
-impl Drop for SimLock {
-    fn drop(&mut self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.boot == self.boot {
-            state.locks.remove(&self.path);
-        }
-    }
-}
-
-#[derive(Debug)]
-struct SimFile {
-    state: Arc<Mutex<State>>,
-    id: u64,
-    boot: u64,
-    path: PathBuf,
-}
-
-impl SimFile {
-    fn state(&self) -> io::Result<MutexGuard<'_, State>> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.boot != self.boot {
-            return Err(io::Error::other("the handle is from before the crash"));
-        }
-        state.alive()?;
-        Ok(state)
-    }
-}
-
-impl File for SimFile {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.state()?.file(self.id)?.data.len() as u64)
-    }
-
-    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        let mut state = self.state()?;
-        let file = state.file(self.id)?;
-        let start = usize::try_from(position).map_err(io::Error::other)?.min(file.data.len());
-        let available = file.data.get(start..).unwrap_or_default();
-        let count = available.len().min(buffer.len());
-        for (place, byte) in buffer.iter_mut().zip(available) {
-            *place = *byte;
-        }
-        Ok(count)
-    }
-
-    fn write_all_at(&self, parts: &[&[u8]], position: u64) -> io::Result<()> {
-        let mut state = self.state()?;
-        state.changing("write", &self.path)?;
-        let bytes = parts.concat();
-        let start = usize::try_from(position).map_err(io::Error::other)?;
-        let room = state.capacity.saturating_sub(state.used());
-        let file = state.file(self.id)?;
-        let growth = (start + bytes.len()).saturating_sub(file.data.len());
-        let missing = usize::try_from((growth as u64).saturating_sub(room)).unwrap_or(usize::MAX);
-        let fits = bytes.len().saturating_sub(missing);
-        let end = start + fits;
-        if end > file.data.len() && fits > 0 {
-            file.data.resize(end, 0);
-        }
-        if let (Some(target), Some(source)) = (file.data.get_mut(start..end), bytes.get(..fits)) {
-            target.copy_from_slice(source);
-        }
-        if fits > 0 {
-            file.dirty.extend(start / PAGE..=(end - 1) / PAGE);
-        }
-        if fits < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        let mut state = self.state()?;
-        state.changing("sync", &self.path)?;
-        let file = state.file(self.id)?;
-        file.durable.clone_from(&file.data);
-        file.dirty.clear();
-        Ok(())
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        let mut state = self.state()?;
-        state.changing("set_len", &self.path)?;
-        let file = state.file(self.id)?;
-        file.data.resize(usize::try_from(len).map_err(io::Error::other)?, 0);
-        Ok(())
-    }
-
-    fn map(&self, limit: u64) -> io::Result<Arc<dyn Mapping>> {
-        drop(self.state()?);
-        Ok(Arc::new(SimMapping {
-            file: Self {
-                state: Arc::clone(&self.state),
-                id: self.id,
-                boot: self.boot,
-                path: self.path.clone(),
-            },
-            limit,
-        }))
-    }
-}
-
-/// Hands out copies: what a real mapping shows of bytes that do not change.
-#[derive(Debug)]
-struct SimMapping {
-    file: SimFile,
-    limit: u64,
-}
-
-impl Mapping for SimMapping {
-    fn slice(self: Arc<Self>, range: Range<u64>) -> io::Result<Bytes> {
-        if range.end > self.limit || range.end > self.file.len()? {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let len =
-            usize::try_from(range.end.saturating_sub(range.start)).map_err(io::Error::other)?;
-        let mut bytes = vec![0; len];
-        self.file.read_exact_at(&mut bytes, range.start)?;
-        Ok(bytes.into())
-    }
-
-    fn prefault(&self, _range: Range<u64>) {}
 }

@@ -5,6 +5,7 @@
 //! change the others.
 
 mod disk;
+mod file;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,0 +1,210 @@
+//! Reads segments on behalf of recovery and truncation, and rebuilds what follows from their batches.
+
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
+use std::sync::{Arc, PoisonError};
+
+use bytes::Bytes;
+
+use super::active::Active;
+use super::config::LogConfig;
+use super::index::OffsetEntry;
+use super::layout;
+use super::producers::{AbortedTransaction, Producers};
+use super::scan::{Damage, Found, Scan};
+use super::segment::{Home, Segment};
+use super::shared::Shared;
+use super::snapshot;
+use crate::env::OpenMode;
+use crate::error::{Error, Result};
+use crate::record::control::read_control_batch;
+use crate::types::{Offset, TimestampMs};
+
+/// A segment after a scan.
+#[derive(Debug)]
+pub(super) struct Scanned {
+    pub(super) active: Active,
+    pub(super) next_offset: Offset,
+    pub(super) size: u64,
+    pub(super) damage: Option<Damage>,
+}
+
+/// The producers of the newest snapshot that can be read, and its offset.
+pub(super) fn newest_snapshot(
+    home: &Home,
+    snapshots: &[Offset],
+    start: Offset,
+) -> Result<(Producers, Offset)> {
+    for &offset in snapshots.iter().rev() {
+        let path = layout::file(&home.directory, offset, layout::SNAPSHOT);
+        let bytes = home.disk.read(&path).map_err(|error| Error::io("read", &path, error))?;
+        match snapshot::decode(&bytes.unwrap_or_default()) {
+            Ok(producers) => return Ok((producers, offset)),
+            Err(detail) => {
+                tracing::warn!(path = %path.display(), detail, "producer snapshot is not usable");
+                home.disk.remove_file(&path).map_err(|error| Error::io("remove", &path, error))?;
+            }
+        }
+    }
+    Ok((Producers::default(), start))
+}
+
+/// Applies the batches from `from` on; returns the transactions that they abort.
+pub(super) fn walk_producers(
+    shared: &Shared,
+    producers: &mut Producers,
+    from: Offset,
+) -> Result<Vec<AbortedTransaction>> {
+    let view = shared.view.load();
+    let mut aborted = Vec::new();
+    for segment in view.segments.iter().skip(view.index_of(from)) {
+        if segment.next_offset() <= from {
+            continue;
+        }
+        let (start, expected) = segment.seek(from);
+        let data = segment.slice(start, segment.size())?;
+        let mut scan = Scan::new(&data, start, expected);
+        while let Some(found) = scan.next().map_err(|damage| segment.corrupt(damage))? {
+            let header = &found.header;
+            if header.base_offset < from || !header.has_producer_id() {
+                continue;
+            }
+            let marker = if header.is_control() {
+                let batch = scan.batch_of(&found).map_err(|damage| segment.corrupt(damage))?;
+                read_control_batch(&batch)?.1
+            } else {
+                None
+            };
+            aborted.extend(producers.apply(header, marker, header.max_timestamp));
+        }
+    }
+    Ok(aborted)
+}
+
+/// Writes the `.txnindex` of a segment anew from the list in memory.
+pub(super) fn write_aborted(home: &Home, shared: &Shared, segment: &Segment) -> Result<()> {
+    let aborted = shared.aborted.read().unwrap_or_else(PoisonError::into_inner);
+    let range = segment.base_offset..segment.next_offset();
+    let bytes: Vec<u8> = aborted
+        .iter()
+        .filter(|entry| range.contains(&entry.last_offset))
+        .flat_map(snapshot::encode_aborted)
+        .collect();
+    let path = layout::file(&home.directory, segment.base_offset, layout::TXN_INDEX);
+    let write = || -> std::io::Result<()> {
+        let file = home.disk.open(&path, OpenMode::CreateEmpty)?;
+        file.write_all_at(&[&bytes], 0)?;
+        shared.dirty().file(file);
+        Ok(())
+    };
+    write().map_err(|error| Error::io("write", &path, error))
+}
+
+/// Walks a segment from its start; `check` may refuse a batch. Stops at the first damage.
+///
+/// The walk goes through a mapping of its own, which is gone when this returns: so the file can be
+/// cut through the handle of the new active segment.
+pub(super) fn scan_segment(
+    home: &Home,
+    config: &LogConfig,
+    base: Offset,
+    size: u64,
+    mut check: impl FnMut(&Scan<'_>, &Found) -> std::result::Result<(), Damage>,
+) -> Result<Scanned> {
+    let mut active = open_active(home, config, base, size)?;
+    let data = whole_file(home, base, size)?;
+    let mut scan = Scan::new(&data, 0, active.segment.at_start());
+    let damage = loop {
+        let found = match scan.next() {
+            Ok(Some(found)) => found,
+            Ok(None) => break None,
+            Err(damage) => break Some(damage),
+        };
+        if let Err(damage) = check(&scan, &found) {
+            break Some(damage);
+        }
+        active.index(&found.header, found.position, config.index_interval_bytes);
+        let end = found.end();
+        active.segment.publish(end, found.header.next_offset(), found.header.max_timestamp);
+    };
+    let (next_offset, size) = (active.segment.next_offset(), active.segment.size());
+    Ok(Scanned { active, next_offset, size, damage })
+}
+
+fn open_active(home: &Home, config: &LogConfig, base: Offset, size: u64) -> Result<Active> {
+    let path = layout::file(&home.directory, base, layout::LOG);
+    let file = home
+        .disk
+        .open(&path, OpenMode::ReadWrite)
+        .map_err(|error| Error::io("open", &path, error))?;
+    let limit = u64::from(config.segment_bytes).max(size);
+    let segment = Segment::active(home, base, Arc::clone(&file), limit, 0);
+    Ok(Active::new(Arc::new(segment), file, TimestampMs::NONE, 0))
+}
+
+fn whole_file(home: &Home, base: Offset, size: u64) -> Result<Bytes> {
+    if size == 0 {
+        return Ok(Bytes::new());
+    }
+    let path = layout::file(&home.directory, base, layout::LOG);
+    let mapping = home.disk.open(&path, OpenMode::Read).and_then(|file| file.map(size));
+    let mapping = mapping.map_err(|error| Error::io("map", &path, error))?;
+    mapping.slice(0..size).map_err(|error| Error::io("read", &path, error))
+}
+
+/// Opens a segment by its index files; none when they cannot belong to it.
+pub(super) fn load_indexed(
+    home: &Home,
+    config: &LogConfig,
+    stored: &Segment,
+    size: u64,
+) -> Result<Option<Scanned>> {
+    let base = stored.base_offset;
+    let mut active = open_active(home, config, base, size)?;
+    let segment = Arc::clone(&active.segment);
+    segment.verified.set_own(size);
+    let (offsets, times) = (stored.offset_index(), stored.time_index());
+    let mut last = None;
+    for entry in (0..offsets.len()).filter_map(|index| offsets.get(index)) {
+        if last.is_some_and(|last: OffsetEntry| {
+            entry.relative <= last.relative || entry.position <= last.position
+        }) {
+            return Ok(None);
+        }
+        segment.offset_index().push(entry);
+        last = Some(entry);
+    }
+    for entry in (0..times.len()).filter_map(|index| times.get(index)) {
+        segment.time_index().push_if_later(entry);
+        active.largest = Some((entry.timestamp, base.plus(i64::from(entry.relative))));
+    }
+    active.offset_entries_written = segment.offset_index().len();
+    active.time_entries_written = segment.time_index().len();
+    let data = whole_file(home, base, size)?;
+    if let Ok(Some(first)) = Scan::new(&data, 0, segment.at_start()).next() {
+        active.first_timestamp = Some(first.header.max_timestamp).filter(|time| time.0 >= 0);
+    }
+    // Without a time entry the largest timestamp is only known from all batches.
+    let (start, expected) = match last {
+        Some(entry) if active.largest.is_some() => segment.indexed(entry),
+        _ => (0, segment.at_start()),
+    };
+    if let Some((timestamp, _)) = active.largest {
+        segment.publish(0, base, timestamp);
+    }
+    let rest = data.slice(usize::try_from(start).unwrap_or(data.len()).min(data.len())..);
+    let mut scan = Scan::new(&rest, start, expected);
+    let damage = loop {
+        match scan.next() {
+            Ok(Some(found)) => {
+                let header = &found.header;
+                active.index(header, found.position, config.index_interval_bytes);
+                segment.publish(found.end(), header.next_offset(), header.max_timestamp);
+            }
+            Ok(None) => break None,
+            Err(damage) => break Some(damage),
+        }
+    };
+    let (next_offset, size) = (segment.next_offset(), segment.size());
+    Ok(Some(Scanned { active, next_offset, size, damage }))
+}
