@@ -8,7 +8,14 @@ from __future__ import annotations
 
 import warnings
 
-from ottla._ottla import Column, RecordBatch, __version__, debug_build
+from ottla._bounds import timestamp, ts
+from ottla._broker import Broker
+from ottla._client import Client, connect
+from ottla._consumer import Consumer
+from ottla._ottla import Column, Pending, RecordBatch, RecordMetadata, __version__, debug_build
+from ottla._producer import Producer
+from ottla._scan import Scan
+from ottla._topic import Topic
 from ottla.errors import (
     AuthorizationError,
     ClosedError,
@@ -27,27 +34,43 @@ from ottla.errors import (
     TopicExistsError,
     UnknownTopicError,
 )
+from ottla.formats import Format, json, raw, text
 
 __all__ = [
     "AuthorizationError",
+    "Broker",
+    "Client",
     "ClosedError",
     "Column",
     "ConfigError",
     "ConnectionError",
+    "Consumer",
     "CorruptionError",
     "DataLossError",
     "DecodeError",
+    "Format",
     "KafkaError",
     "MessageTooLargeError",
     "NotSupportedError",
     "OffsetOutOfRangeError",
+    "Pending",
+    "Producer",
     "ProtocolError",
     "RecordBatch",
+    "RecordMetadata",
+    "Scan",
     "StorageError",
     "TimeoutError",
+    "Topic",
     "TopicExistsError",
     "UnknownTopicError",
     "__version__",
+    "connect",
+    "json",
+    "raw",
+    "text",
+    "timestamp",
+    "ts",
 ]
 
 if debug_build:

@@ -6,10 +6,11 @@ The native classes call these functions; the libraries are imported only when as
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
     from ottla._ottla import Column, RecordBatch
 
 #: Rows of a batch that are shown, and characters of a value.
@@ -150,7 +151,7 @@ def _summary(batch: RecordBatch) -> str:
         for topic, partitions in batch.offsets.items()
         for partition, (start, end) in sorted(partitions.items())
     )
-    shape = f"{batch.num_rows:,} rows × {batch.num_columns} columns, {size(batch.nbytes)}"
+    shape = f"{batch.num_rows:,} rows, {batch.num_columns} columns, {size(batch.nbytes)}"
     return f"RecordBatch: {shape}" + (f", {spans}" if spans else "")
 
 

@@ -25,7 +25,6 @@ pub mod consumer;
 pub mod producer;
 mod route;
 pub mod scan;
-pub mod write;
 
 use std::sync::Arc;
 
@@ -39,7 +38,8 @@ pub use consumer::{AssignedConsumer, PollOptions, StartAt};
 pub use producer::{EncodedBatch, Producer, ProducerRecord, RecordMetadata};
 
 pub use scan::{Bound, Offsets, Range, Scan, ScanOptions, ScanProgress, ScanReader};
-pub use write::{TableWriter, WriteReport, write};
+
+pub use crate::machine::client::partitioner::partition_for_key;
 
 use crate::client::cluster::Cluster;
 use crate::columnar::DecodeOptions;

@@ -5,16 +5,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, UInt64Array};
-use arrow::compute::take;
-use arrow::datatypes::{DataType, FieldRef};
+use arrow::array::{Array, ArrayRef};
+use arrow::datatypes::FieldRef;
 use arrow::record_batch::{RecordBatch as Rows, RecordBatchIterator, RecordBatchReader};
 use pyo3::exceptions::{PyIndexError, PyKeyError};
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyDict, PyList, PyTuple};
 
 use super::interop::{self, arrow_error};
-use super::values;
+use super::{types, values};
+use crate::columnar::{Decoded, PartitionProgress, compact, nbytes, to_plain};
+use crate::types::TopicPartition;
 
 /// The records `[start, end)` of one partition.
 #[derive(Clone, Debug)]
@@ -23,6 +24,35 @@ pub(super) struct Span {
     pub(super) partition: i32,
     pub(super) start: i64,
     pub(super) end: i64,
+}
+
+/// What some outputs of a decoder cover together, by partition.
+pub(super) fn spans<'a>(progress: impl Iterator<Item = &'a PartitionProgress>) -> Vec<Span> {
+    let mut spans: Vec<Span> = Vec::new();
+    for one in progress {
+        let TopicPartition { topic, partition } = &one.partition;
+        let known =
+            spans.iter_mut().find(|span| span.topic == *topic && span.partition == *partition);
+        match known {
+            Some(span) => {
+                span.start = span.start.min(one.from.0);
+                span.end = span.end.max(one.next.0);
+            }
+            None => spans.push(Span {
+                topic: Arc::clone(topic),
+                partition: *partition,
+                start: one.from.0,
+                end: one.next.0,
+            }),
+        }
+    }
+    spans
+}
+
+impl From<Decoded> for RecordBatch {
+    fn from(decoded: Decoded) -> Self {
+        Self::new(decoded.rows, spans(decoded.progress.iter()))
+    }
 }
 
 /// Rows of a topic as Arrow columns.
@@ -81,14 +111,14 @@ impl RecordBatch {
     fn schema<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let types = PyDict::new(py);
         for field in self.rows.schema_ref().fields() {
-            types.set_item(field.name(), type_name(field.data_type()))?;
+            types.set_item(field.name(), types::name(field.data_type()))?;
         }
         Ok(types)
     }
 
     #[getter]
     fn nbytes(&self) -> usize {
-        self.rows.columns().iter().map(|column| column.get_buffer_memory_size()).sum()
+        nbytes(&self.rows)
     }
 
     #[getter]
@@ -132,14 +162,7 @@ impl RecordBatch {
     }
 
     fn compact(&self, py: Python<'_>) -> PyResult<Self> {
-        let columns: PyResult<Vec<ArrayRef>> = py.detach(|| {
-            self.rows
-                .columns()
-                .iter()
-                .map(|column| compacted(column).map_err(arrow_error))
-                .collect()
-        });
-        let rows = Rows::try_new(self.rows.schema(), columns?).map_err(arrow_error)?;
+        let rows = py.detach(|| compact(&self.rows))?;
         Ok(Self::new(rows, self.spans.clone()))
     }
 
@@ -177,8 +200,7 @@ impl RecordBatch {
     }
 
     fn plain(&self, py: Python<'_>) -> PyResult<Self> {
-        let schema = interop::plain_schema(self.rows.schema_ref());
-        let rows = py.detach(|| interop::cast_batch(&self.rows, &schema))?;
+        let rows = py.detach(|| to_plain(&self.rows))?;
         Ok(Self::new(rows, self.spans.clone()))
     }
 
@@ -220,53 +242,6 @@ fn frames(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     py.import("ottla._frames")
 }
 
-/// The name of an Arrow type as documentation and `ottla.json` write it.
-pub(super) fn type_name(data_type: &DataType) -> String {
-    match data_type {
-        DataType::Utf8 => "utf8".to_owned(),
-        DataType::LargeUtf8 => "large_utf8".to_owned(),
-        DataType::Utf8View => "string_view".to_owned(),
-        DataType::BinaryView => "binary_view".to_owned(),
-        DataType::Boolean => "bool".to_owned(),
-        DataType::Timestamp(unit, None) => format!("timestamp[{}]", unit_name(*unit)),
-        DataType::Timestamp(unit, Some(zone)) => {
-            format!("timestamp[{}, {zone}]", unit_name(*unit))
-        }
-        DataType::List(item) => format!("list<{}>", type_name(item.data_type())),
-        DataType::Struct(fields) => {
-            let fields: Vec<String> = fields
-                .iter()
-                .map(|field| format!("{}: {}", field.name(), type_name(field.data_type())))
-                .collect();
-            format!("struct<{}>", fields.join(", "))
-        }
-        DataType::Dictionary(_, values) => format!("dictionary<{}>", type_name(values)),
-        other => other.to_string().to_lowercase(),
-    }
-}
-
-fn unit_name(unit: arrow::datatypes::TimeUnit) -> &'static str {
-    use arrow::datatypes::TimeUnit::{Microsecond, Millisecond, Nanosecond, Second};
-    match unit {
-        Second => "s",
-        Millisecond => "ms",
-        Microsecond => "us",
-        Nanosecond => "ns",
-    }
-}
-
-/// A copy of a column in memory of its own size.
-fn compacted(column: &ArrayRef) -> Result<ArrayRef, arrow::error::ArrowError> {
-    match column.data_type() {
-        DataType::Utf8View => Ok(Arc::new(column.as_string_view().gc())),
-        DataType::BinaryView => Ok(Arc::new(column.as_binary_view().gc())),
-        _ => {
-            let all = UInt64Array::from_iter_values(0..column.len() as u64);
-            take(column, &all, None)
-        }
-    }
-}
-
 /// One column of a batch.
 #[pyclass(frozen, module = "ottla")]
 #[derive(Debug)]
@@ -284,7 +259,7 @@ impl Column {
 
     #[getter]
     fn r#type(&self) -> String {
-        type_name(self.field.data_type())
+        types::name(self.field.data_type())
     }
 
     #[getter]

@@ -26,6 +26,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyTuple};
 
+use crate::columnar::plain_type;
+
 const SCHEMA: &CStr = c"arrow_schema";
 const ARRAY: &CStr = c"arrow_array";
 const STREAM: &CStr = c"arrow_array_stream";
@@ -129,14 +131,6 @@ impl RecordBatchReader for Casting {
     }
 }
 
-/// A reader of batches with other types for the same columns.
-pub(super) fn casting(
-    inner: Box<dyn RecordBatchReader + Send>,
-    schema: SchemaRef,
-) -> Box<dyn RecordBatchReader + Send> {
-    Box::new(Casting { inner, schema })
-}
-
 fn cast_columns(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
     let columns = batch
         .columns()
@@ -179,20 +173,6 @@ pub(super) fn plain_schema(schema: &Schema) -> SchemaRef {
         .map(|field| field.as_ref().clone().with_data_type(plain_type(field.data_type())))
         .collect();
     SchemaRef::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
-}
-
-fn plain_type(data_type: &DataType) -> DataType {
-    let plain = |field: &Field| field.clone().with_data_type(plain_type(field.data_type()));
-    match data_type {
-        DataType::Utf8View => DataType::Utf8,
-        DataType::BinaryView => DataType::Binary,
-        DataType::List(item) => DataType::List(plain(item).into()),
-        DataType::LargeList(item) => DataType::LargeList(plain(item).into()),
-        DataType::Struct(fields) => {
-            DataType::Struct(fields.iter().map(|field| plain(field)).collect())
-        }
-        other => other.clone(),
-    }
 }
 
 /// Reads an `arrow_schema` capsule of a record batch or table; the capsule keeps its schema.

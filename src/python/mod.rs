@@ -17,11 +17,21 @@
 //!
 //! Called by the interpreter; nothing else of the crate imports this module.
 
+mod admin;
 mod batch;
+mod broker;
+mod client;
+mod consumer;
+mod convert;
 mod errors;
 mod interop;
+mod pending;
+mod process;
 mod runtime;
+mod scan;
+mod types;
 mod values;
+mod write;
 
 use pyo3::prelude::*;
 
@@ -33,6 +43,14 @@ fn _ottla(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("debug_build", cfg!(debug_assertions))?;
     module.add_class::<batch::RecordBatch>()?;
     module.add_class::<batch::Column>()?;
+    module.add_class::<broker::Broker>()?;
+    module.add_class::<pending::Pending>()?;
+    module.add_class::<client::Client>()?;
+    module.add_class::<client::RecordMetadata>()?;
+    module.add_class::<admin::Admin>()?;
+    module.add_class::<scan::Scan>()?;
+    module.add_class::<scan::Stream>()?;
+    module.add_class::<consumer::Consumer>()?;
     module.add_function(wrap_pyfunction!(runtime::finish, module)?)?;
     Ok(())
 }

@@ -21,7 +21,7 @@ use std::future::Future;
 use std::mem::ManuallyDrop;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
@@ -37,9 +37,14 @@ const SLICE: Duration = Duration::from_millis(50);
 /// How long the exit of the interpreter waits for other threads to leave their waits.
 const EXIT_GRACE: Duration = Duration::from_secs(2);
 
+/// A Python callable and its one argument.
+pub(super) type Callback = (Py<PyAny>, Py<PyAny>);
+
 /// A runtime and the process whose threads it has.
 struct Owned {
     process: u32,
+    /// To the thread that calls back into Python.
+    callbacks: mpsc::Sender<Callback>,
     /// Never dropped: in a forked child its threads do not exist and dropping would join them.
     runtime: ManuallyDrop<Runtime>,
 }
@@ -55,13 +60,23 @@ static WAITING: AtomicUsize = AtomicUsize::new(0);
 ///
 /// When the operating system refuses the threads.
 pub(super) fn handle() -> Result<Handle> {
+    Ok(owned()?.runtime.handle().clone())
+}
+
+/// Where calls back into Python are queued; each belongs to a call that a program made before,
+/// so that there are never more of them than that.
+pub(super) fn callbacks() -> Result<mpsc::Sender<Callback>> {
+    Ok(owned()?.callbacks.clone())
+}
+
+fn owned() -> Result<Arc<Owned>> {
     let process = std::process::id();
     loop {
         let current = CURRENT.load();
         if let Some(owned) = current.as_ref()
             && owned.process == process
         {
-            return Ok(owned.runtime.handle().clone());
+            return Ok(Arc::clone(owned));
         }
         let runtime = Builder::new_multi_thread()
             .worker_threads(worker_threads())
@@ -69,20 +84,43 @@ pub(super) fn handle() -> Result<Handle> {
             .enable_all()
             .build()
             .map_err(|source| Error::io("start", "the threads of the runtime", source))?;
-        let fresh = Arc::new(Owned { process, runtime: ManuallyDrop::new(runtime) });
+        let callbacks = start_callbacks()?;
+        let runtime = ManuallyDrop::new(runtime);
+        let fresh = Arc::new(Owned { process, callbacks, runtime });
         let previous = CURRENT.compare_and_swap(&current, Some(Arc::clone(&fresh)));
         if same(previous.as_ref(), current.as_ref()) {
             if let Some(inherited) = previous.as_ref() {
                 // The parent's runtime: keep it for ever.
                 std::mem::forget(Arc::clone(inherited));
             }
-            return Ok(fresh.runtime.handle().clone());
+            return Ok(fresh);
         }
         // Another thread was faster: this runtime is ours alone and idle, so it may go.
         if let Ok(owned) = Arc::try_unwrap(fresh) {
             ManuallyDrop::into_inner(owned.runtime).shutdown_background();
         }
     }
+}
+
+/// Starts the thread that calls back into Python.
+fn start_callbacks() -> Result<mpsc::Sender<Callback>> {
+    let (sender, receiver) = mpsc::channel::<Callback>();
+    std::thread::Builder::new()
+        .name("ottla-callbacks".to_owned())
+        .spawn(move || {
+            while let Ok(first) = receiver.recv() {
+                let Ok(_waiting) = Waiting::enter() else { return };
+                let _exiting = Python::try_attach(|py| {
+                    for (callback, argument) in std::iter::once(first).chain(receiver.try_iter()) {
+                        if let Err(error) = callback.call1(py, (argument,)) {
+                            error.write_unraisable(py, Some(callback.bind(py)));
+                        }
+                    }
+                });
+            }
+        })
+        .map_err(|source| Error::io("start", "the thread of callbacks", source))?;
+    Ok(sender)
 }
 
 fn same(left: Option<&Arc<Owned>>, right: Option<&Arc<Owned>>) -> bool {
@@ -219,18 +257,25 @@ pub(super) fn timeout(seconds: Option<f64>) -> Result<Option<Duration>> {
     })
 }
 
-/// Makes every wait of another thread end, and waits until they have; called at exit.
+/// Waits for dropped producers to be flushed, makes every wait of another thread end, and waits
+/// until they have; called at exit. Returns how many producers were given up.
 #[pyfunction]
-pub(super) fn finish(py: Python<'_>) {
-    EXITING.store(true, Ordering::SeqCst);
-    let process = std::process::id();
-    if CURRENT.load().as_ref().is_none_or(|owned| owned.process != process) {
-        return;
+pub(super) fn finish(py: Python<'_>, flush_seconds: f64) -> PyResult<usize> {
+    let flush = timeout(Some(flush_seconds))?.unwrap_or(EXIT_GRACE);
+    if CURRENT.load().as_ref().is_none_or(|owned| owned.process != std::process::id()) {
+        EXITING.store(true, Ordering::SeqCst);
+        return Ok(0);
     }
     py.detach(|| {
-        let started = Instant::now();
-        while WAITING.load(Ordering::SeqCst) > 0 && started.elapsed() < EXIT_GRACE {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        let until = |done: &dyn Fn() -> bool, limit: Duration| {
+            let started = Instant::now();
+            while !done() && started.elapsed() < limit {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        until(&|| super::client::lingering() == 0, flush);
+        EXITING.store(true, Ordering::SeqCst);
+        until(&|| WAITING.load(Ordering::SeqCst) == 0, EXIT_GRACE);
     });
+    Ok(super::client::lingering())
 }

@@ -132,9 +132,7 @@ class JavaTools:
     def __init__(self, libs: str) -> None:
         self.libs = libs
 
-    def run(
-        self, tool: str, *arguments: str, stdin: str | None = None, status: int = 0
-    ) -> str:
+    def run(self, tool: str, *arguments: str, stdin: str | None = None, status: int = 0) -> str:
         """Run a tool to its end and return what it printed on both streams."""
         done = subprocess.run(
             [
@@ -154,7 +152,9 @@ class JavaTools:
             check=False,
         )
         output = done.stdout + done.stderr
-        assert done.returncode == status, f"{tool} {arguments} ended with {done.returncode}:\n{output}"
+        assert done.returncode == status, (
+            f"{tool} {arguments} ended with {done.returncode}:\n{output}"
+        )
         return output
 
 
@@ -191,7 +191,13 @@ class KafkaProcess:
             "appender.out.layout.type = PatternLayout\nappender.out.layout.pattern = %p %m%n\n"
             "rootLogger.level = INFO\nrootLogger.appenderRef.out.ref = out\n"
         )
-        self.java = ["java", "-Xmx512M", f"-Dlog4j2.configurationFile={logging}", "-cp", f"{libs}/*"]
+        self.java = [
+            "java",
+            "-Xmx512M",
+            f"-Dlog4j2.configurationFile={logging}",
+            "-cp",
+            f"{libs}/*",
+        ]
         storage = [*self.java, "kafka.tools.StorageTool", "format", "-c", str(properties)]
         cluster_id = "b3R0bGEtdGVzdC1jbHVzdA"
         subprocess.run([*storage, "-t", cluster_id], check=True, capture_output=True, timeout=60)

@@ -19,7 +19,11 @@ async def produced(bootstrap: str, topic: str, codec: str | None, *, idempotent:
     try:
         for number in range(200):
             await producer.send(
-                topic, b"%d" % number, partition=0, timestamp_ms=1000 + number, headers=[("h", b"1")]
+                topic,
+                b"%d" % number,
+                partition=0,
+                timestamp_ms=1000 + number,
+                headers=[("h", b"1")],
             )
         await producer.flush()
     finally:

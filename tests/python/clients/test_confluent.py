@@ -46,9 +46,7 @@ def consume(bootstrap: str, topic: str, count: int, partitions: range = range(3)
 
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("acks", ["0", "1", "all"])
-def test_what_is_produced_is_consumed(
-    bootstrap: str, topic: str, codec: str, acks: str
-) -> None:
+def test_what_is_produced_is_consumed(bootstrap: str, topic: str, codec: str, acks: str) -> None:
     producer = Producer(
         {
             "bootstrap.servers": bootstrap,
@@ -195,9 +193,7 @@ def test_admin_creates_describes_alters_and_deletes(bootstrap: str, topic_name: 
     assert topic_name not in admin.list_topics(timeout=30).topics
 
 
-def test_a_message_above_the_limit_of_the_topic_is_refused(
-    bootstrap: str, topic_name: str
-) -> None:
+def test_a_message_above_the_limit_of_the_topic_is_refused(bootstrap: str, topic_name: str) -> None:
     admin = AdminClient({"bootstrap.servers": bootstrap})
     new = NewTopic(topic_name, 1, 1, config={"max.message.bytes": "1000"})
     admin.create_topics([new], operation_timeout=30)[topic_name].result(30)

@@ -55,9 +55,7 @@ def test_the_java_producer_writes_in_its_default_settings(
         *("--throughput", "-1", "--bootstrap-server", bootstrap),
     )
     assert "20000 records sent" in out
-    lines = java.run(
-        "get-offsets", "--bootstrap-server", bootstrap, "--topic", topic
-    ).splitlines()
+    lines = java.run("get-offsets", "--bootstrap-server", bootstrap, "--topic", topic).splitlines()
     ends = [int(line.rsplit(":", 1)[1]) for line in lines if line.startswith(f"{topic}:")]
     assert len(ends) == 3
     assert sum(ends) == 20000

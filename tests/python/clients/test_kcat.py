@@ -31,4 +31,9 @@ def test_metadata_and_time_queries_are_answered(bootstrap: str, topic: str, kcat
     assert [entry["topic"] for entry in listing["topics"]] == [topic]
     assert len(listing["topics"][0]["partitions"]) == 3
     run(kcat, "-b", bootstrap, "-P", "-t", topic, "-p", "0", stdin="a\nb\n")
-    assert run(kcat, "-b", bootstrap, "-Q", "-t", f"{topic}:0:0").split() == [topic, "[0]", "offset", "0"]
+    assert run(kcat, "-b", bootstrap, "-Q", "-t", f"{topic}:0:0").split() == [
+        topic,
+        "[0]",
+        "offset",
+        "0",
+    ]

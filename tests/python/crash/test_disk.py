@@ -65,9 +65,7 @@ def produce(
         }
     )
     for number in range(first, first + count):
-        producer.produce(
-            "events", b"x" * 10_000, str(number), partition=0, on_delivery=delivered
-        )
+        producer.produce("events", b"x" * 10_000, str(number), partition=0, on_delivery=delivered)
         producer.poll(0)
     assert producer.flush(60) == 0
     return acknowledged, failed

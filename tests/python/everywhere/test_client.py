@@ -30,9 +30,7 @@ TYPES = {"id": "int64", "name": "string", "amount": "float64", "at": "timestamp[
 
 
 @pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])
-def test_a_table_comes_back_as_it_went_in(
-    client: ottla.Client, topic: str, codec: str
-) -> None:
+def test_a_table_comes_back_as_it_went_in(client: ottla.Client, topic: str, codec: str) -> None:
     rows = table(5_000)
     written = client.write(
         topic, rows, key="id", timestamp="at", value=ottla.json(), compression_type=codec

@@ -1,0 +1,180 @@
+"""The embedded broker."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ottla import _exit
+from ottla._bounds import seconds
+from ottla._client import Client
+from ottla._ottla import Broker as _NativeBroker
+from ottla.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import timedelta
+    from types import TracebackType
+
+__all__ = ["Broker"]
+
+_DURABILITIES = ("auto", "fsync", "os")
+
+
+class Broker:
+    """A Kafka broker inside this process.
+
+    Any Kafka client may connect to :attr:`bootstrap_servers`; :meth:`client` gives one that talks
+    to the broker without a socket. It listens on the loopback interface unless told otherwise,
+    and stops at the end of the ``with`` block, at :meth:`close`, or when the interpreter exits.
+
+    Parameters
+    ----------
+    path : str or os.PathLike, optional
+        The data directory; made when missing, locked while the broker runs. Without one the data
+        lie in a temporary directory that is removed when the broker closes.
+    durability : {"auto", "fsync", "os"}, optional
+        When a record counts as written: "fsync" after it is on the disk, "os" once the operating
+        system has it, "auto" (the default with a path) as ``acks=all`` and the number of replicas
+        ask for. In a temporary directory it is "os".
+    listeners : str, optional
+        Kafka's ``listeners``, for example ``"PLAINTEXT://127.0.0.1:9092"``. The default is a free
+        port of the loopback interface.
+    config : mapping of str to object, optional
+        Settings by Kafka's names, for example ``{"num.partitions": 4}``. An unknown name is
+        refused with a suggestion.
+    timeout : float or datetime.timedelta, default 60
+        How long the start may take, in seconds; ``None`` for no limit.
+
+    Raises
+    ------
+    ConfigError
+        When a setting is not known or not valid.
+    StorageError
+        When the directory is in use by another broker, was made by a newer version, or cannot be
+        read or written.
+
+    Notes
+    -----
+    Blocks until the broker serves, without the GIL. A broker does not cross ``os.fork()``: a child
+    connects to :attr:`bootstrap_servers` instead, which the clients of :meth:`client` do by
+    themselves.
+
+    Examples
+    --------
+    >>> import ottla
+    >>> with ottla.Broker() as broker:
+    ...     kafka = broker.client()
+    ...     kafka.create_topic("greetings")
+    ...     offset = kafka.send("greetings", b"hello").offset
+    >>> offset
+    0
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        durability: str | None = None,
+        listeners: str | None = None,
+        config: Mapping[str, object] | None = None,
+        timeout: float | timedelta | None = 60.0,
+    ) -> None:
+        settings = {name: _text(value) for name, value in (config or {}).items()}
+        if durability is not None:
+            if durability not in _DURABILITIES:
+                raise ConfigError(f"durability={durability!r} is none of {_DURABILITIES}")
+            settings["durability"] = durability
+        directory = None if path is None else os.fspath(path)
+        self._native = _NativeBroker(directory, listeners, settings, seconds(timeout))
+        self._clients: list[Client] = []
+        _exit.register(self)
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """The address of this broker as ``host:port``, for any Kafka client."""
+        return self._native.bootstrap_servers
+
+    @property
+    def cluster_id(self) -> str | None:
+        """The id of the cluster; it stays with the data directory."""
+        return self._native.cluster_id
+
+    @property
+    def data_dir(self) -> Path | None:
+        """The data directory."""
+        directory = self._native.data_dir
+        return None if directory is None else Path(directory)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the broker was closed."""
+        return self._native.closed
+
+    def client(self, **options: Any) -> Client:
+        """Return a client of this broker that uses no socket.
+
+        Parameters
+        ----------
+        **options
+            The keyword arguments of :func:`ottla.connect`.
+
+        Returns
+        -------
+        Client
+            A client. It ends with the broker: what is not sent yet is flushed first.
+        """
+        client = Client._in_process(self._native, options)  # noqa: SLF001
+        self._clients = [known for known in self._clients if not known.closed]
+        self._clients.append(client)
+        return client
+
+    def close(self, timeout: float | timedelta | None = 60.0) -> None:
+        """Flush the clients, answer open requests, write everything to the disk and stop.
+
+        Batches and dataframes that were read from the broker stay valid. A second call does
+        nothing.
+
+        Parameters
+        ----------
+        timeout : float or datetime.timedelta, default 60
+            How long it may take, in seconds; ``None`` for no limit.
+        """
+        clients, self._clients = self._clients, []
+        try:
+            for client in clients:
+                client.close(timeout)
+        finally:
+            self._native.close(seconds(timeout))
+
+    def __enter__(self) -> Broker:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        native = getattr(self, "_native", None)
+        if native is not None and not native.closed and native.here:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else self.bootstrap_servers
+        return f"<ottla.Broker {state} at {self._native.data_dir}>"
+
+
+def _text(value: object) -> str:
+    """Write a setting as it stands in a ``server.properties`` file."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (list, tuple)):
+        return ",".join(_text(item) for item in value)
+    return str(value)

@@ -1,0 +1,905 @@
+"""The client: topics, sending, writing tables, scanning, consuming."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from ottla import _exit, _progress
+from ottla._bounds import Bound, milliseconds, native_bound, seconds
+from ottla._consumer import Consumer
+from ottla._ottla import Broker as _NativeBroker
+from ottla._ottla import Client as _NativeClient
+from ottla._ottla import Consumer as _NativeConsumer
+from ottla._ottla import Pending, RecordMetadata
+from ottla._scan import Scan
+from ottla._topic import Topic
+from ottla.errors import ConfigError, NotSupportedError, TopicExistsError
+from ottla.formats import Format, json, raw, text
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["Client", "connect"]
+
+Headers = Mapping[str, "bytes | str | None"] | Sequence[tuple[str, "bytes | str | None"]] | None
+Timeout = float | timedelta | None
+
+#: The settings that start what a later version will have.
+_LATER = ("group_id", "transactional_id", "schema_registry_url")
+
+
+def connect(
+    bootstrap_servers: str | Sequence[str] | None = None,
+    *,
+    client_id: str | None = None,
+    config: Mapping[str, object] | None = None,
+    **options: object,
+) -> Client:
+    """Return a client of a Kafka cluster: of ottla or Apache Kafka, the code is the same.
+
+    Parameters
+    ----------
+    bootstrap_servers : str or sequence of str, optional
+        One or more addresses ``host:port``, separated by commas. Without any, the client talks to
+        a broker in this process, which lives in memory until the interpreter exits and is shared by
+        all such calls.
+    client_id : str, optional
+        The name that brokers log for this client.
+    config : mapping of str to object, optional
+        Settings by Kafka's names, for example ``{"metadata.max.age.ms": 60_000}``.
+    **options : object
+        The same settings as keyword arguments, named as in kafka-python and aiokafka: ``linger_ms``
+        for ``linger.ms``, ``acks``, ``compression_type``, ``request_timeout_ms`` …
+
+    Returns
+    -------
+    Client
+        A client. It connects when it is first used; errors of the network are raised there.
+
+    Raises
+    ------
+    ConfigError
+        When a setting is not known (with a suggestion) or not valid.
+
+    Examples
+    --------
+    >>> import ottla
+    >>> with ottla.Broker() as broker:
+    ...     kafka = ottla.connect(broker.bootstrap_servers, linger_ms=5)
+    ...     kafka.topics()
+    ...     kafka.close()
+    []
+    """
+    settings = _settings(client_id, config, options)
+    if bootstrap_servers is None and "bootstrap.servers" not in settings:
+        client: Client = _default_broker().client(config=settings)
+        return client
+    if bootstrap_servers is not None:
+        if not isinstance(bootstrap_servers, str):
+            bootstrap_servers = ",".join(bootstrap_servers)
+        settings["bootstrap.servers"] = bootstrap_servers
+    return Client(_NativeClient.connect(settings))
+
+
+def _default_broker() -> Any:
+    from ottla._broker import Broker
+
+    global _default  # noqa: PLW0603
+    if _default is None or _default.closed:
+        _default = Broker()
+    return _default
+
+
+_default: Any = None
+
+
+def _settings(
+    client_id: str | None, config: Mapping[str, object] | None, options: Mapping[str, object]
+) -> dict[str, str]:
+    settings: dict[str, str] = {}
+    for name in _LATER:
+        if options.get(name) is not None:
+            raise NotSupportedError(f"{name} is not supported by this version of ottla")
+    if client_id is not None:
+        settings["client.id"] = client_id
+    for name, value in options.items():
+        if value is not None:
+            settings[name.replace("_", ".")] = _setting(value)
+    for name, value in (config or {}).items():
+        settings[name] = _setting(value)
+    return settings
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, timedelta):
+        return str(value // timedelta(milliseconds=1))
+    return str(value)
+
+
+def _bytes(value: object, what: str) -> bytes | None:
+    if value is None:
+        return None
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)
+    raise TypeError(f"a {what} is bytes, str or None, not {type(value).__name__}")
+
+
+def _headers(headers: Headers) -> list[tuple[str, bytes | None]]:
+    if headers is None:
+        return []
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    return [(str(name), _bytes(value, "header")) for name, value in pairs]
+
+
+def _value_format(value: Format | str | None) -> Format | None:
+    if value is None or isinstance(value, Format):
+        return value
+    known = {"raw": raw(), "text": text(), "json": json()}
+    if value in known:
+        return known[value]
+    raise ConfigError(f"value={value!r}: pass ottla.raw(), ottla.text() or ottla.json()")
+
+
+class Client:
+    """A client of a Kafka cluster; made by :func:`ottla.connect` or ``broker.client()``.
+
+    Thread-safe. Closes at the end of a ``with`` block, at :meth:`close`, or at the exit of the
+    interpreter, after all that was sent has been acknowledged. After ``os.fork()`` the child's
+    copy makes its own connections.
+    """
+
+    def __init__(self, native: _NativeClient) -> None:
+        self._native = native
+        self._admin = native.admin()
+        _exit.register(self)
+
+    @classmethod
+    def _in_process(cls, broker: _NativeBroker, options: dict[str, Any]) -> Client:
+        config = options.pop("config", None)
+        client_id = options.pop("client_id", None)
+        settings = _settings(client_id, config, options)
+        return cls(_NativeClient.in_process(broker, settings))
+
+    # --- topics ---------------------------------------------------------------------------------
+
+    def create_topic(
+        self,
+        topic: str,
+        partitions: int | None = None,
+        replication_factor: int | None = None,
+        *,
+        config: Mapping[str, object] | None = None,
+        assignment: Mapping[int, Sequence[int]] | None = None,
+        exist_ok: bool = False,
+        validate_only: bool = False,
+        timeout: Timeout = 30.0,
+    ) -> Topic:
+        """Create a topic.
+
+        Parameters
+        ----------
+        topic : str
+            The name: letters, digits, ``.``, ``_`` and ``-``, at most 249 of them.
+        partitions : int, optional
+            The number of partitions; the broker's ``num.partitions`` by default.
+        replication_factor : int, optional
+            The number of copies; the broker's ``default.replication.factor`` by default.
+        config : mapping of str to object, optional
+            Topic settings by Kafka's names, for example ``{"retention.ms": -1}``.
+        assignment : mapping of int to sequence of int, optional
+            The brokers of each partition, instead of the two numbers.
+        exist_ok : bool, default False
+            Whether it is fine when the topic exists already (whatever its settings are).
+        validate_only : bool, default False
+            Check, but create nothing.
+        timeout : float or datetime.timedelta, default 30
+            How long to wait, in seconds.
+
+        Returns
+        -------
+        Topic
+            The topic.
+
+        Raises
+        ------
+        TopicExistsError
+            When there is a topic of that name and not ``exist_ok``.
+        ConfigError
+            When the name, a number or a setting is not valid.
+        """
+        settings = {name: _setting(value) for name, value in (config or {}).items()}
+        placement = {
+            int(partition): [int(node) for node in nodes]
+            for partition, nodes in (assignment or {}).items()
+        }
+        try:
+            self._admin.create_topic(
+                topic,
+                partitions,
+                replication_factor,
+                placement,
+                settings,
+                validate_only,
+                seconds(timeout),
+            )
+        except TopicExistsError:
+            if not exist_ok:
+                raise
+        return Topic(self, topic)
+
+    def delete_topic(
+        self, topic: str, *, missing_ok: bool = False, timeout: Timeout = 30.0
+    ) -> None:
+        """Delete a topic and all its records.
+
+        Parameters
+        ----------
+        topic : str
+            The name.
+        missing_ok : bool, default False
+            Whether it is fine when there is no such topic.
+        timeout : float or datetime.timedelta, default 30
+            How long to wait, in seconds.
+
+        Raises
+        ------
+        UnknownTopicError
+            When there is no such topic and not ``missing_ok``.
+        """
+        from ottla.errors import UnknownTopicError
+
+        try:
+            self._admin.delete_topic(topic, seconds(timeout))
+        except UnknownTopicError:
+            if not missing_ok:
+                raise
+
+    def create_partitions(self, topic: str, total: int, *, timeout: Timeout = 30.0) -> None:
+        """Raise the number of partitions of a topic to ``total``.
+
+        Records stay where they are; new records of a key may go to another partition than before.
+
+        Parameters
+        ----------
+        topic : str
+            The name.
+        total : int
+            The number of partitions afterwards, more than there are now.
+        timeout : float or datetime.timedelta, default 30
+            How long to wait, in seconds.
+        """
+        self._admin.create_partitions(topic, total, seconds(timeout))
+
+    def topics(self, *, internal: bool = False, timeout: Timeout = 30.0) -> list[str]:
+        """Return the names of the topics, sorted.
+
+        Parameters
+        ----------
+        internal : bool, default False
+            Whether to include the topics that the cluster keeps for itself.
+        timeout : float or datetime.timedelta, default 30
+            How long to wait, in seconds.
+        """
+        return self._admin.topics(internal, seconds(timeout))
+
+    def __getitem__(self, topic: str) -> Topic:
+        """Return the topic object of a name; nothing is asked of the cluster yet."""
+        if not isinstance(topic, str):
+            raise TypeError(f"a topic is named by a str, not {type(topic).__name__}")
+        return Topic(self, topic)
+
+    def __contains__(self, topic: object) -> bool:
+        return topic in self.topics(internal=True)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.topics())
+
+    def configs(
+        self, topic: str | None = None, *, broker: int | None = None, timeout: Timeout = 30.0
+    ) -> dict[str, dict[str, Any]]:
+        """Return the settings of a topic or of a broker.
+
+        Parameters
+        ----------
+        topic : str, optional
+            The name of a topic.
+        broker : int, optional
+            The id of a broker, instead of a topic.
+        timeout : float or datetime.timedelta, default 30
+            How long to wait, in seconds.
+
+        Returns
+        -------
+        dict of str to dict
+            By the name of the setting: ``value`` (None when it is a secret), ``source`` (for
+            example ``DEFAULT_CONFIG``), ``is_default``, ``read_only``, ``sensitive``, ``type``,
+            ``documentation``.
+        """
+        if (topic is None) == (broker is None):
+            raise ConfigError("name either a topic or a broker")
+        kind, name = ("topic", topic) if topic is not None else ("broker", str(broker))
+        return self._admin.describe_configs(kind, str(name), seconds(timeout))
+
+    def alter_configs(
+        self,
+        topic: str | None = None,
+        changes: Mapping[str, object] | None = None,
+        *,
+        broker: int | None = None,
+        timeout: Timeout = 30.0,
+    ) -> None:
+        """Change settings of a topic or of a broker; the others stay as they are.
+
+        Parameters
+        ----------
+        topic : str, optional
+            The name of a topic.
+        changes : mapping of str to object
+            New values by name; ``None`` takes a setting back to its default.
+        broker : int, optional
+            The id of a broker, instead of a topic.
+        timeout : float or datetime.timedelta, default 30
+            How long to wait, in seconds.
+        """
+        if (topic is None) == (broker is None):
+            raise ConfigError("name either a topic or a broker")
+        kind, name = ("topic", topic) if topic is not None else ("broker", str(broker))
+        values = {
+            setting: None if value is None else _setting(value)
+            for setting, value in (changes or {}).items()
+        }
+        self._admin.alter_configs(kind, str(name), values, seconds(timeout))
+
+    def delete_records(
+        self, topic: str, before: Mapping[int, int] | Bound = "latest", *, timeout: Timeout = 30.0
+    ) -> dict[int, int]:
+        """Delete the records of a topic that lie before some offsets.
+
+        Parameters
+        ----------
+        topic : str
+            The name.
+        before : mapping of int to int, or Bound, default "latest"
+            The first offset to keep, by partition; or a time; "latest" deletes everything.
+        timeout : float or datetime.timedelta, default 30
+            How long to wait, in seconds.
+
+        Returns
+        -------
+        dict of int to int
+            The log start offset of each partition afterwards.
+        """
+        limit = seconds(timeout)
+        kind, detail = native_bound(before, "latest", "end")
+        if kind == "offsets":
+            offsets = detail
+        else:
+            offsets = self._admin.list_offsets(topic, (kind, detail), limit)
+        return self._admin.delete_records(topic, offsets, limit)
+
+    def offsets(
+        self, topic: str, at: Bound = "latest", *, timeout: Timeout = 30.0
+    ) -> dict[int, int]:
+        """Return the offsets of a topic at a time or at one of its ends.
+
+        Parameters
+        ----------
+        topic : str
+            The name.
+        at : Bound, default "latest"
+            "earliest", "latest" (one past the last record), or a time (the first record that is
+            not older; one past the last record when there is none).
+        timeout : float or datetime.timedelta, default 30
+            How long to wait, in seconds.
+
+        Returns
+        -------
+        dict of int to int
+            The offset by partition.
+        """
+        bound = native_bound(at, "latest", "start")
+        return self._admin.list_offsets(topic, bound, seconds(timeout))
+
+    def cluster(self, *, timeout: Timeout = 30.0) -> dict[str, Any]:
+        """Describe the cluster.
+
+        Returns
+        -------
+        dict
+            ``cluster_id``, ``controller_id``, and ``brokers``: a list of dictionaries with
+            ``node_id``, ``host``, ``port`` and ``rack``.
+        """
+        return self._admin.describe_cluster(seconds(timeout))
+
+    # --- writing --------------------------------------------------------------------------------
+
+    def send(
+        self,
+        topic: str,
+        value: bytes | str | None = None,
+        *,
+        key: bytes | str | None = None,
+        partition: int | None = None,
+        timestamp: datetime | str | None = None,
+        headers: Headers = None,
+        timeout: Timeout = 120.0,
+    ) -> RecordMetadata:
+        """Send one record and wait until it is acknowledged.
+
+        Parameters
+        ----------
+        topic : str
+            The name of the topic.
+        value, key : bytes or str, optional
+            The record; a str is sent as UTF-8, ``None`` as null (a tombstone).
+        partition : int, optional
+            The partition; by default the hash of the key decides, as Java clients do it.
+        timestamp : datetime.datetime or str, optional
+            The time of the record, UTC when it has no zone; now by default.
+        headers : mapping or sequence of pairs, optional
+            Names and values; a sequence may have a name twice.
+        timeout : float or datetime.timedelta, default 120
+            How long to wait, in seconds.
+
+        Returns
+        -------
+        RecordMetadata
+            ``topic``, ``partition``, ``offset`` and ``timestamp``.
+
+        Raises
+        ------
+        TimeoutError
+            When the record was not acknowledged in time; it may have been written nevertheless.
+        MessageTooLargeError
+            When it is larger than the topic or the client accepts.
+
+        Examples
+        --------
+        >>> import ottla
+        >>> with ottla.Broker() as broker:
+        ...     sent = broker.client().send("greetings", "hello", key="en", headers={"to": "you"})
+        >>> sent.topic, sent.offset
+        ('greetings', 0)
+        """
+        pending = self._send(topic, value, key, partition, timestamp, headers, hurry=True)
+        result: RecordMetadata = pending.result(seconds(timeout))
+        return result
+
+    def send_async(
+        self,
+        topic: str,
+        value: bytes | str | None = None,
+        *,
+        key: bytes | str | None = None,
+        partition: int | None = None,
+        timestamp: datetime | str | None = None,
+        headers: Headers = None,
+    ) -> Pending:
+        """Send one record without waiting for its acknowledgement.
+
+        Blocks only while ``buffer.memory`` is full. The arguments are those of :meth:`send`.
+
+        Returns
+        -------
+        Pending
+            ``await`` it, or call its ``result(timeout)``, for the :class:`RecordMetadata`.
+        """
+        return self._send(topic, value, key, partition, timestamp, headers, hurry=False)
+
+    def _send(
+        self,
+        topic: str,
+        value: bytes | str | None,
+        key: bytes | str | None,
+        partition: int | None,
+        timestamp: datetime | str | None,
+        headers: Headers,
+        *,
+        hurry: bool,
+    ) -> Pending:
+        moment = None if timestamp is None else milliseconds(timestamp)
+        return self._native.send(
+            topic,
+            _bytes(value, "value"),
+            _bytes(key, "key"),
+            partition,
+            moment,
+            _headers(headers),
+            hurry,
+        )
+
+    def write(
+        self,
+        topic: str,
+        data: Any,
+        *,
+        key: str | None = None,
+        partition: str | int | None = None,
+        timestamp: str | None = None,
+        headers: str | None = None,
+        value: Format | str | None = None,
+        acks: str | int | None = None,
+        compression_type: str | None = None,
+        progress: Any = False,
+        timeout: Timeout = None,
+    ) -> int:
+        """Write a table, one record a row, and wait until all are acknowledged.
+
+        Parameters
+        ----------
+        topic : str
+            The name of the topic.
+        data : object with ``__arrow_c_stream__`` or ``__arrow_c_array__``
+            A polars, pandas (2.2 or newer) or pyarrow table, a DuckDB relation, a scan, a batch …
+        key : str, optional
+            The column of the key. Text is written as UTF-8, binary as it is, integers as their
+            decimal text. Rows with the same key go to the same partition, as with Java clients.
+        partition : str or int, optional
+            The column of the partition, or one partition for all rows.
+        timestamp : str, optional
+            The column of the time of the record, of a timestamp or date type; UTC when it has no
+            zone. Now by default.
+        headers : str, optional
+            The column of the headers, of type list<struct<key: utf8, value: binary>>.
+        value : Format, optional
+            How the value is made: :func:`ottla.json` (an object of the columns),
+            :func:`ottla.text` or :func:`ottla.raw` (one column). By default the column ``value``
+            as it is when there is one, otherwise JSON of all columns but the headers.
+        acks : {"all", 1, 0}, optional
+            Whose acknowledgement counts; the client's setting (all) by default.
+        compression_type : {"none", "gzip", "snappy", "lz4", "zstd"}, optional
+            The codec; the client's setting by default.
+        progress : bool or object, default False
+            ``True`` shows a bar (tqdm where it is installed); or an object with ``update(count)``
+            and ``close()``.
+        timeout : float or datetime.timedelta, optional
+            How long to wait without an acknowledgement, in seconds; ``delivery.timeout.ms`` bounds
+            each batch in any case.
+
+        Returns
+        -------
+        int
+            The number of records.
+
+        Raises
+        ------
+        KafkaError
+            When a batch was refused; records of earlier batches stay written.
+
+        Examples
+        --------
+        >>> import ottla, polars
+        >>> with ottla.Broker() as broker:
+        ...     kafka = broker.client()
+        ...     orders = polars.DataFrame({"id": [1, 2], "amount": [9.5, 3.0]})
+        ...     written = kafka.write("orders", orders, key="id")
+        ...     again = kafka.scan("orders", value=ottla.json()).to_polars()
+        >>> written, again["amount"].sum()
+        (2, 12.5)
+        """
+        shown = _progress.start(progress, _rows(data), f"write {topic}")
+        options = {
+            "key": key,
+            "partition": partition,
+            "timestamp": timestamp,
+            "headers": headers,
+            "value": _value_format(value),
+            "acks": None if acks is None else str(acks),
+            "compression_type": compression_type,
+            "progress": shown.update,
+            "timeout": seconds(timeout),
+        }
+        try:
+            return self._native.write(topic, data, options)
+        finally:
+            shown.close()
+
+    def flush(self, timeout: Timeout = None) -> None:
+        """Wait until all that was sent is acknowledged or has failed.
+
+        Parameters
+        ----------
+        timeout : float or datetime.timedelta, optional
+            How long to wait, in seconds.
+
+        Raises
+        ------
+        TimeoutError
+            When some records are still under way.
+        """
+        self._native.flush(seconds(timeout))
+
+    # --- reading --------------------------------------------------------------------------------
+
+    def scan(
+        self,
+        topic: str,
+        start: Bound = None,
+        end: Bound = None,
+        *,
+        partitions: Iterable[int] | None = None,
+        value: Format | str | None = None,
+        columns: Sequence[str] | None = None,
+        isolation_level: str | None = None,
+        on_error: str = "raise",
+        on_data_loss: str = "raise",
+        max_rows: int | None = None,
+        batch_rows: int = 10_000,
+        string_view: bool = True,
+        timeout: Timeout = 30.0,
+    ) -> Scan:
+        """Return the records of a topic between two places, as a value that can be read again.
+
+        The bounds are resolved to offsets now, once; what is produced later is not seen. Reading
+        returns exactly the rows between them, or raises.
+
+        Parameters
+        ----------
+        topic : str
+            The name of the topic.
+        start, end : Bound, optional
+            "earliest" (the default of start), "latest" (the default of end), a datetime or ISO 8601
+            string (UTC when it has no zone), a negative timedelta (from now), or a mapping of
+            partitions to offsets or pairs of them, such as the ``offsets`` of another scan. The end
+            is exclusive. Integers are refused: they have no unit.
+        partitions : iterable of int, optional
+            The partitions to read; all by default.
+        value : Format, optional
+            How values become columns: :func:`ottla.raw` (the default), :func:`ottla.text`,
+            :func:`ottla.json`.
+        columns : sequence of str, optional
+            The columns to return, in that order; the others cost nothing.
+        isolation_level : {"read_uncommitted", "read_committed"}, optional
+            Whether records of open or aborted transactions are left out.
+        on_error : {"raise", "null", "column"}, default "raise"
+            What to do with a value that cannot be decoded: raise :class:`DecodeError`; make its
+            columns null; or make them null and add a column ``error``.
+        on_data_loss : {"raise", "warn"}, default "raise"
+            Whether records that retention removed between the bounds are an error or a warning in
+            the log.
+        max_rows : int, optional
+            Stop after so many rows.
+        batch_rows : int, default 10000
+            About how many rows go into a batch.
+        string_view : bool, default True
+            ``False`` converts views to plain strings and binaries, which all of pyarrow's
+            functions can handle; it copies.
+        timeout : float or datetime.timedelta, default 30
+            How long to wait for the bounds, in seconds.
+
+        Returns
+        -------
+        Scan
+            Rows ``[topic: dictionary<utf8>, partition: int32, offset: int64, timestamp:
+            timestamp[ms, UTC], timestamp_type, key: binary_view, value: binary_view, headers:
+            list<struct<key: utf8, value: binary>>]`` with the raw format.
+
+        Examples
+        --------
+        >>> import ottla
+        >>> with ottla.Broker() as broker:
+        ...     kafka = broker.client()
+        ...     for word in ("one", "two"):
+        ...         _ = kafka.send("words", word)
+        ...     rows = kafka.scan("words", value=ottla.text(), columns=["offset", "value"])
+        ...     [row for batch in rows for row in batch.to_pylist()]
+        [{'offset': 0, 'value': 'one'}, {'offset': 1, 'value': 'two'}]
+        """
+        options = {
+            "partitions": None if partitions is None else sorted({int(one) for one in partitions}),
+            "value": _value_format(value),
+            "columns": None if columns is None else list(columns),
+            "isolation_level": isolation_level,
+            "on_error": on_error,
+            "on_data_loss": on_data_loss,
+            "max_rows": max_rows,
+            "batch_rows": batch_rows,
+            "string_view": string_view,
+        }
+        native = self._native.scan(
+            topic,
+            native_bound(start, "earliest", "start"),
+            native_bound(end, "latest", "end"),
+            options,
+            seconds(timeout),
+        )
+        return Scan(native)
+
+    def consumer(
+        self,
+        topics: str | Sequence[str] | Mapping[str, Iterable[int]],
+        *,
+        start: Bound = None,
+        partitions: Iterable[int] | None = None,
+        value: Format | str | None = None,
+        columns: Sequence[str] | None = None,
+        until: str | None = None,
+        max_rows: int = 10_000,
+        max_wait: float | timedelta = 0.5,
+        isolation_level: str | None = None,
+        on_error: str = "raise",
+        on_data_loss: str = "raise",
+        string_view: bool = True,
+        group_id: str | None = None,
+        auto_offset_reset: str | None = None,
+        timeout: Timeout = 30.0,
+    ) -> Consumer:
+        """Return an endless, live reader of assigned partitions.
+
+        Parameters
+        ----------
+        topics : str, sequence of str, or mapping of str to iterable of int
+            One topic, several, or the partitions of each.
+        start : Bound, optional
+            Where to start; see :meth:`scan`. "latest" by default.
+        partitions : iterable of int, optional
+            The partitions of the one topic; all by default.
+        value, columns, isolation_level, on_error, on_data_loss, string_view
+            As for :meth:`scan`.
+        until : {"caught_up"}, optional
+            End the loop at the records that were the newest when the consumer was made.
+        max_rows : int, default 10000
+            At most so many rows in a batch.
+        max_wait : float or datetime.timedelta, default 0.5
+            How long a batch may wait for more rows once it has some, in seconds; one poll returns
+            when either the rows or the time are there.
+        group_id : str, optional
+            Groups are not supported yet.
+        auto_offset_reset : {"earliest", "latest"}, optional
+            The same as ``start``, as kafka-python calls it.
+        timeout : float or datetime.timedelta, default 30
+            How long to wait for the assignment, in seconds.
+
+        Returns
+        -------
+        Consumer
+            Iterate over it with ``for`` or ``async for``, or call ``poll``.
+        """
+        return Consumer(
+            topics,
+            self,
+            start=start,
+            partitions=partitions,
+            value=value,
+            columns=columns,
+            until=until,
+            max_rows=max_rows,
+            max_wait=max_wait,
+            isolation_level=isolation_level,
+            on_error=on_error,
+            on_data_loss=on_data_loss,
+            string_view=string_view,
+            group_id=group_id,
+            auto_offset_reset=auto_offset_reset,
+            timeout=timeout,
+        )
+
+    def _consume(
+        self,
+        topics: str | Sequence[str] | Mapping[str, Iterable[int]],
+        *,
+        start: Bound = None,
+        partitions: Iterable[int] | None = None,
+        value: Format | str | None = None,
+        columns: Sequence[str] | None = None,
+        until: str | None = None,
+        max_rows: int = 10_000,
+        max_wait: float | timedelta = 0.5,
+        isolation_level: str | None = None,
+        on_error: str = "raise",
+        on_data_loss: str = "raise",
+        string_view: bool = True,
+        group_id: str | None = None,
+        auto_offset_reset: str | None = None,
+        timeout: Timeout = 30.0,
+    ) -> _NativeConsumer:
+        if group_id is not None:
+            raise NotSupportedError(
+                "consumer groups are not supported by this version of ottla: leave group_id out "
+                "and keep batch.offsets with your results"
+            )
+        if auto_offset_reset is not None:
+            if start is not None:
+                raise ConfigError("pass either start= or auto_offset_reset=")
+            if auto_offset_reset not in ("earliest", "latest"):
+                raise ConfigError(f"auto_offset_reset={auto_offset_reset!r}: earliest or latest")
+            start = auto_offset_reset
+        if until not in (None, "caught_up"):
+            raise ConfigError(f"until={until!r} is neither None nor 'caught_up'")
+        assignment: dict[str, list[int] | None]
+        if isinstance(topics, Mapping):
+            if partitions is not None:
+                raise ConfigError("name the partitions in the mapping of topics")
+            assignment = {topic: [int(one) for one in chosen] for topic, chosen in topics.items()}
+        else:
+            names = [topics] if isinstance(topics, str) else list(topics)
+            if partitions is not None and len(names) != 1:
+                raise ConfigError("partitions= goes with one topic: pass {topic: partitions}")
+            chosen = None if partitions is None else [int(one) for one in partitions]
+            assignment = dict.fromkeys(names, chosen)
+        options = {
+            "value": _value_format(value),
+            "columns": None if columns is None else list(columns),
+            "isolation_level": isolation_level,
+            "on_error": on_error,
+            "on_data_loss": on_data_loss,
+            "max_rows": max_rows,
+            "max_wait": seconds(max_wait),
+            "string_view": string_view,
+            "until_caught_up": until == "caught_up",
+        }
+        return self._native.consumer(
+            assignment, native_bound(start, "latest", "start"), options, seconds(timeout)
+        )
+
+    # --- life -----------------------------------------------------------------------------------
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """The addresses that this client was given."""
+        return self._native.bootstrap_servers
+
+    @property
+    def closed(self) -> bool:
+        """Whether the client was closed."""
+        return self._native.closed
+
+    def close(self, timeout: Timeout = 60.0) -> None:
+        """Flush and close; a second call does nothing.
+
+        Parameters
+        ----------
+        timeout : float or datetime.timedelta, default 60
+            How long to wait for acknowledgements, in seconds.
+        """
+        self._native.close(seconds(timeout))
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        import asyncio
+
+        await asyncio.get_running_loop().run_in_executor(None, self.close)
+
+    def __repr__(self) -> str:
+        state = "closed " if self.closed else ""
+        return f"<ottla.Client {state}{self.bootstrap_servers}>"
+
+
+def _rows(data: Any) -> int | None:
+    """Return the number of rows of a table, when it is known without reading it."""
+    for name in ("num_rows", "height"):
+        count = getattr(data, name, None)
+        if isinstance(count, int):
+            return count
+    if isinstance(data, Scan):
+        return data.max_rows
+    try:
+        return len(data)
+    except TypeError:
+        return None

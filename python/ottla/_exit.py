@@ -1,0 +1,49 @@
+"""The exit of the interpreter: flush what was not sent, stop the brokers, end all waits."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import weakref
+from typing import Any
+
+from ottla._ottla import finish
+
+#: Seconds that the exit waits for records to be acknowledged.
+FLUSH_SECONDS = 30.0
+
+_open: weakref.WeakSet[Any] = weakref.WeakSet()
+_process = os.getpid()
+
+
+def register(closable: Any) -> None:
+    """Close ``closable`` when the interpreter exits, if it is still there."""
+    _open.add(closable)
+
+
+def _forked() -> None:
+    # What the parent opened is the parent's to close.
+    global _process  # noqa: PLW0603
+    _process = os.getpid()
+    _open.clear()
+
+
+def close_all() -> None:
+    """Close everything that is open: clients first, since they flush into brokers."""
+    from ottla._broker import Broker
+
+    closables = [closable for closable in _open if not closable.closed]
+    for closable in sorted(closables, key=lambda closable: isinstance(closable, Broker)):
+        try:
+            closable.close(FLUSH_SECONDS)
+        except Exception as error:  # noqa: BLE001, PERF203 (there is nobody left to handle it)
+            sys.stderr.write(f"ottla: {closable!r} did not close: {error}\n")
+    lost = finish(FLUSH_SECONDS)
+    if lost:
+        sys.stderr.write(f"ottla: {lost} producers were given up with records under way\n")
+
+
+atexit.register(close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

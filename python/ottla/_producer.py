@@ -1,0 +1,95 @@
+"""A producer as a class of its own, for those who look for one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ottla._client import Client, connect
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime, timedelta
+    from types import TracebackType
+
+    from ottla._client import Headers
+    from ottla._ottla import Pending
+
+__all__ = ["Producer"]
+
+
+class Producer:
+    """Sends records to a cluster: the sending half of a :class:`Client`.
+
+    Parameters
+    ----------
+    bootstrap_servers : str, sequence of str, or Client, optional
+        The addresses, or a client to send through; see :func:`ottla.connect`.
+    **options
+        The other arguments of :func:`ottla.connect`: ``acks``, ``linger_ms``,
+        ``compression_type``, ``enable_idempotence`` …
+
+    Examples
+    --------
+    >>> import ottla
+    >>> with ottla.Broker() as broker:
+    ...     with ottla.Producer(broker.bootstrap_servers, linger_ms=0) as producer:
+    ...         pending = producer.send("greetings", "hello", key="en")
+    ...         producer.flush()
+    ...         pending.result().offset
+    0
+    """
+
+    def __init__(
+        self, bootstrap_servers: str | Sequence[str] | Client | None = None, **options: Any
+    ) -> None:
+        self._own = not isinstance(bootstrap_servers, Client)
+        if isinstance(bootstrap_servers, Client):
+            if options:
+                raise TypeError("a producer of a client has the settings of that client")
+            self._client = bootstrap_servers
+        else:
+            self._client = connect(bootstrap_servers, **options)
+
+    def send(
+        self,
+        topic: str,
+        value: bytes | str | None = None,
+        *,
+        key: bytes | str | None = None,
+        partition: int | None = None,
+        timestamp: datetime | str | None = None,
+        headers: Headers = None,
+    ) -> Pending:
+        """Send one record without waiting; see ``client.send_async``."""
+        return self._client.send_async(
+            topic, value, key=key, partition=partition, timestamp=timestamp, headers=headers
+        )
+
+    def write(self, topic: str, data: Any, **options: Any) -> int:
+        """Write a table and wait for it; see ``client.write``."""
+        return self._client.write(topic, data, **options)
+
+    def flush(self, timeout: float | timedelta | None = None) -> None:
+        """Wait until all that was sent is acknowledged or has failed."""
+        self._client.flush(timeout)
+
+    def close(self, timeout: float | timedelta | None = 60.0) -> None:
+        """Flush and close; a client that was handed in stays open."""
+        if self._own:
+            self._client.close(timeout)
+        elif not self._client.closed:
+            self._client.flush(timeout)
+
+    def __enter__(self) -> Producer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<ottla.Producer {self._client.bootstrap_servers}>"

@@ -1,0 +1,103 @@
+"""Progress of long calls: tqdm where it is installed, a plain bar on a terminal otherwise."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, Protocol
+
+#: Seconds between two drawings of the plain bar.
+_INTERVAL = 0.1
+_WIDTH = 30
+
+
+class Progress(Protocol):
+    """What shows progress: the part of tqdm's interface that is used."""
+
+    def update(self, count: int) -> object:
+        """Add to the number of rows that are done."""
+
+    def close(self) -> object:
+        """Say that there will be no more."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    def update(self, count: int) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class Bar:
+    """A bar on standard error; silent when that is not a terminal.
+
+    Parameters
+    ----------
+    total : int or None
+        The number of rows to come; ``None`` when it is not known.
+    label : str
+        What is shown before the bar.
+    """
+
+    def __init__(self, total: int | None, label: str) -> None:
+        self._total = total
+        self._label = label
+        self._done = 0
+        self._started = time.monotonic()
+        self._drawn = 0.0
+        self._shown = sys.stderr.isatty()
+
+    def update(self, count: int) -> None:
+        """Add to the number of rows that are done."""
+        self._done += count
+        now = time.monotonic()
+        if self._shown and now - self._drawn >= _INTERVAL:
+            self._drawn = now
+            self._draw(now)
+
+    def close(self) -> None:
+        """Draw the bar for the last time."""
+        if self._shown:
+            self._draw(time.monotonic())
+            sys.stderr.write("\n")
+            self._shown = False
+
+    def _draw(self, now: float) -> None:
+        rate = self._done / max(now - self._started, 1e-9)
+        if self._total:
+            share = min(self._done / self._total, 1.0)
+            bar = ("█" * round(share * _WIDTH)).ljust(_WIDTH, "░")
+            body = f"{bar} {share:4.0%} {self._done:,} of {self._total:,} rows"
+        else:
+            body = f"{self._done:,} rows"
+        sys.stderr.write(f"\r{self._label} {body}, {rate:,.0f}/s\x1b[K")
+        sys.stderr.flush()
+
+
+def start(progress: Any, total: int | None, label: str) -> Progress:
+    """Start showing progress.
+
+    Parameters
+    ----------
+    progress : bool or object
+        ``True`` for a bar, ``False`` for nothing, or an object with ``update(count)`` and
+        ``close()``, for example a ``tqdm``.
+    total : int or None
+        The number of rows to come.
+    label : str
+        What is shown before the bar.
+    """
+    if progress is False or progress is None:
+        return Silent()
+    if progress is not True:
+        shown: Progress = progress
+        return shown
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        return Bar(total, label)
+    bar: Progress = tqdm(total=total, desc=label, unit=" rows", unit_scale=True)
+    return bar

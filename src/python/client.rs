@@ -1,0 +1,367 @@
+//! The client: its life, and sending single records.
+//!
+//! A client belongs to a process by its [`Session`]. After a fork the child's first call makes a
+//! session of its own, over TCP, and leaves the inherited one alone; so a client of an embedded
+//! broker goes on working in the child, as a client of the parent's broker.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use futures::future::join_all;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::admin::Admin;
+use super::broker::Broker;
+use super::consumer::Consumer;
+use super::convert::Place;
+use super::pending::Pending;
+use super::scan::Scan;
+use super::{process, runtime};
+use crate::client::{
+    Client as Engine, ClientConfig, Producer, ProducerConfig, ProducerRecord,
+    RecordMetadata as Metadata,
+};
+use crate::error::{Error, Result};
+use crate::types::TimestampMs;
+
+/// Producers that were dropped with records under way, and are being flushed.
+static LINGERING: AtomicUsize = AtomicUsize::new(0);
+
+/// How many dropped producers are still being flushed; the exit waits for them.
+pub(super) fn lingering() -> usize {
+    LINGERING.load(Ordering::SeqCst)
+}
+
+/// Producers by what `write` may choose for itself: acks and compression.
+type Producers = BTreeMap<(i16, &'static str), Arc<Producer>>;
+
+/// What a client has in one process.
+#[derive(Debug)]
+struct Session {
+    process: u32,
+    /// There until the drop, which leaks it in a fork.
+    engine: Option<Engine>,
+    producers: Mutex<Producers>,
+}
+
+impl Session {
+    fn new(engine: Engine) -> Self {
+        Self {
+            process: process::current(),
+            engine: Some(engine),
+            producers: Mutex::new(Producers::new()),
+        }
+    }
+
+    fn engine(&self) -> Result<&Engine> {
+        self.engine.as_ref().ok_or(Error::Closed { what: "the client" })
+    }
+
+    fn producers(&self) -> Vec<Arc<Producer>> {
+        let producers = self.producers.lock().unwrap_or_else(PoisonError::into_inner);
+        producers.values().cloned().collect()
+    }
+}
+
+impl Drop for Session {
+    /// Leaves a parent's session alone; flushes what a forgotten client still has, without
+    /// waiting for it here.
+    fn drop(&mut self) {
+        let producers = std::mem::take(
+            self.producers.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner()),
+        );
+        if self.process != process::current() {
+            std::mem::forget((producers, self.engine.take()));
+            return;
+        }
+        let Ok(handle) = runtime::handle() else { return };
+        {
+            let _context = handle.enter();
+            drop(self.engine.take());
+        }
+        for producer in producers.into_values() {
+            if producer.buffered_bytes() > 0 {
+                LINGERING.fetch_add(1, Ordering::SeqCst);
+                let _task = handle.spawn(async move {
+                    producer.flush().await;
+                    LINGERING.fetch_sub(1, Ordering::SeqCst);
+                });
+            } else {
+                let _context = handle.enter();
+                drop(producer);
+            }
+        }
+    }
+}
+
+/// A client of a cluster; see `ottla.Client`.
+#[pyclass(frozen, module = "ottla._ottla")]
+#[derive(Debug)]
+pub(super) struct Client {
+    config: ClientConfig,
+    bootstrap_servers: String,
+    session: ArcSwap<Session>,
+    closed: AtomicBool,
+}
+
+fn configured(settings: &BTreeMap<String, String>) -> Result<ClientConfig> {
+    let mut config = ClientConfig::default();
+    config.set_all(settings.iter().map(|(name, value)| (name.as_str(), value.as_str())))?;
+    Ok(config)
+}
+
+impl Client {
+    fn new(engine: Engine, config: ClientConfig, bootstrap_servers: String) -> Self {
+        Self {
+            config,
+            bootstrap_servers,
+            session: ArcSwap::from_pointee(Session::new(engine)),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// The session of this process.
+    fn session(&self) -> Result<Arc<Session>> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(Error::Closed { what: "the client" });
+        }
+        loop {
+            let current = self.session.load_full();
+            if current.process == process::current() {
+                return Ok(current);
+            }
+            let _context = runtime::handle()?.enter();
+            let mut config = self.config.clone();
+            let servers = self.bootstrap_servers.split(',').map(str::to_owned);
+            config.bootstrap_servers = servers.collect();
+            let fresh = Arc::new(Session::new(Engine::connect(config)?));
+            let previous = self.session.compare_and_swap(&current, fresh);
+            if Arc::ptr_eq(&previous, &current) {
+                // The parent's: for ever.
+                std::mem::forget(current);
+            }
+        }
+    }
+
+    /// The engine's client in this process.
+    pub(super) fn engine(&self) -> Result<Engine> {
+        Ok(self.session()?.engine()?.clone())
+    }
+
+    /// The producer with the client's own settings.
+    fn producer(&self) -> Result<Arc<Producer>> {
+        self.producer_with(self.config.producer.clone())
+    }
+
+    /// The producer with these settings; it lives as long as the client.
+    pub(super) fn producer_with(&self, config: ProducerConfig) -> Result<Arc<Producer>> {
+        let session = self.session()?;
+        let key = (config.acks.to_i16(), config.compression.name());
+        let mut producers = session.producers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = producers.get(&key) {
+            return Ok(Arc::clone(known));
+        }
+        let _context = runtime::handle()?.enter();
+        let producer = Arc::new(session.engine()?.producer_with(config)?);
+        producers.insert(key, Arc::clone(&producer));
+        Ok(producer)
+    }
+
+    pub(super) fn config(&self) -> &ClientConfig {
+        &self.config
+    }
+
+    fn flush_all(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
+        let session = self.session.load_full();
+        if session.process != process::current() {
+            return Ok(());
+        }
+        let producers = session.producers();
+        let timeout = runtime::timeout(timeout)?;
+        runtime::wait(py, "the acknowledgement of all records", timeout, async move {
+            join_all(producers.iter().map(|producer| producer.flush())).await;
+            Ok(())
+        })
+    }
+}
+
+#[pymethods]
+impl Client {
+    #[staticmethod]
+    fn connect(settings: BTreeMap<String, String>) -> PyResult<Self> {
+        let config = configured(&settings)?;
+        let bootstrap_servers = config.bootstrap_servers.join(",");
+        let _context = runtime::handle()?.enter();
+        let engine = Engine::connect(config.clone())?;
+        Ok(Self::new(engine, config, bootstrap_servers))
+    }
+
+    #[staticmethod]
+    fn in_process(
+        broker: &Bound<'_, Broker>,
+        settings: BTreeMap<String, String>,
+    ) -> PyResult<Self> {
+        let broker = broker.get().engine()?;
+        let config = configured(&settings)?;
+        let _context = runtime::handle()?.enter();
+        let engine = Engine::local(broker.service(), Some(broker.node_id()), config.clone())?;
+        Ok(Self::new(engine, config, broker.bootstrap_servers()))
+    }
+
+    #[getter]
+    fn bootstrap_servers(&self) -> &str {
+        &self.bootstrap_servers
+    }
+
+    #[getter]
+    fn closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    fn admin(slf: &Bound<'_, Self>) -> Admin {
+        Admin::new(slf.clone().unbind())
+    }
+
+    fn flush(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
+        let _open = self.session()?;
+        self.flush_all(py, timeout)
+    }
+
+    fn close(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
+        if self.closed.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        let flushed = self.flush_all(py, timeout);
+        let session = self.session.load_full();
+        if session.process == process::current() {
+            let producers = std::mem::take(
+                &mut *session.producers.lock().unwrap_or_else(PoisonError::into_inner),
+            );
+            let _context = runtime::handle()?.enter();
+            drop(producers);
+            session.engine()?.disconnect();
+        }
+        flushed
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the arguments of the Python method")]
+    #[pyo3(signature = (topic, value, key, partition, timestamp, headers, hurry))]
+    fn send(
+        &self,
+        py: Python<'_>,
+        topic: &str,
+        value: Option<&[u8]>,
+        key: Option<&[u8]>,
+        partition: Option<i32>,
+        timestamp: Option<i64>,
+        headers: Vec<(String, Option<Vec<u8>>)>,
+        hurry: bool,
+    ) -> PyResult<Pending> {
+        let record = ProducerRecord {
+            topic: Arc::from(topic),
+            partition,
+            key: key.map(Bytes::copy_from_slice),
+            value: value.map(Bytes::copy_from_slice),
+            timestamp: timestamp.map(TimestampMs),
+            headers: headers
+                .into_iter()
+                .map(|(name, value)| (name, value.map(Bytes::from)))
+                .collect(),
+        };
+        let producer = self.producer()?;
+        let accepting = Arc::clone(&producer);
+        let delivery = runtime::wait(py, "the room for a record", None, async move {
+            accepting.send(record).await
+        })?;
+        if hurry {
+            // Whoever waits for this one record has nothing to gain from `linger.ms`.
+            let _task = runtime::handle()?.spawn(async move { producer.flush().await });
+        }
+        Ok(Pending::new("the acknowledgement of a record", delivery.wait(), |py, sent| {
+            Ok(Py::new(py, RecordMetadata::from(sent))?.into_any())
+        }))
+    }
+
+    #[pyo3(signature = (topic, data, options))]
+    fn write(
+        slf: &Bound<'_, Self>,
+        topic: &str,
+        data: &Bound<'_, PyAny>,
+        options: &Bound<'_, PyDict>,
+    ) -> PyResult<usize> {
+        super::write::write(slf, topic, data, options)
+    }
+
+    fn scan(
+        slf: &Bound<'_, Self>,
+        topic: &str,
+        start: Place,
+        end: Place,
+        options: &Bound<'_, PyDict>,
+        timeout: Option<f64>,
+    ) -> PyResult<Scan> {
+        Scan::resolve(slf, topic, (start.0, end.0), options, timeout)
+    }
+
+    fn consumer(
+        slf: &Bound<'_, Self>,
+        topics: BTreeMap<String, Option<Vec<i32>>>,
+        start: Place,
+        options: &Bound<'_, PyDict>,
+        timeout: Option<f64>,
+    ) -> PyResult<Consumer> {
+        Consumer::start(slf, topics, start.0, options, timeout)
+    }
+}
+
+/// Where a record ended up.
+#[pyclass(frozen, module = "ottla")]
+#[derive(Debug)]
+pub(super) struct RecordMetadata {
+    /// The name of the topic.
+    #[pyo3(get)]
+    topic: String,
+    /// The partition.
+    #[pyo3(get)]
+    partition: i32,
+    /// The offset; None with `acks=0`.
+    #[pyo3(get)]
+    offset: Option<i64>,
+    timestamp: TimestampMs,
+}
+
+impl From<&Metadata> for RecordMetadata {
+    fn from(sent: &Metadata) -> Self {
+        Self {
+            topic: sent.partition.topic.to_string(),
+            partition: sent.partition.partition,
+            offset: (sent.offset.0 >= 0).then_some(sent.offset.0),
+            timestamp: sent.timestamp,
+        }
+    }
+}
+
+#[pymethods]
+impl RecordMetadata {
+    /// The time of the record as an aware `datetime` in UTC.
+    #[getter]
+    fn timestamp<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if self.timestamp == TimestampMs::NONE {
+            return Ok(None);
+        }
+        let bounds = py.import("ottla._bounds")?;
+        Ok(Some(bounds.call_method1("timestamp", (self.timestamp.0, "ms"))?))
+    }
+
+    fn __repr__(&self) -> String {
+        let offset = self.offset.map_or_else(|| "None".to_owned(), |offset| offset.to_string());
+        format!(
+            "RecordMetadata(topic={:?}, partition={}, offset={offset})",
+            self.topic, self.partition
+        )
+    }
+}

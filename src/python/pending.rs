@@ -1,0 +1,119 @@
+//! `Pending`: native work that a Python program waits for, in a thread or in an event loop.
+//!
+//! The same object has `result(timeout)` like a `concurrent.futures.Future` and can be awaited.
+//! The work goes on whether or not anybody waits. Callbacks run on one thread of their own, never
+//! on a thread of the runtime: a runtime whose threads waited for the GIL could not serve the
+//! thread that holds it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+use pyo3::prelude::*;
+
+use super::errors::to_exception;
+use super::runtime;
+use crate::error::{Error, Result};
+
+/// Makes the Python object of a finished result.
+type Make = Arc<dyn Fn(Python<'_>) -> PyResult<Py<PyAny>> + Send + Sync>;
+
+type Outcome = std::result::Result<Make, Arc<Error>>;
+
+/// Work that goes on, and its result once it is there.
+#[pyclass(frozen, module = "ottla")]
+pub(super) struct Pending {
+    future: Shared<BoxFuture<'static, Outcome>>,
+    what: &'static str,
+    process: u32,
+}
+
+impl fmt::Debug for Pending {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Pending").field("what", &self.what).finish_non_exhaustive()
+    }
+}
+
+impl Pending {
+    /// Wraps a future; `make` turns its value into a Python object, once per caller that asks.
+    pub(super) fn new<F, T, M>(what: &'static str, future: F, make: M) -> Self
+    where
+        F: Future<Output = Result<T>> + Send + 'static,
+        T: Send + Sync + 'static,
+        M: Fn(Python<'_>, &T) -> PyResult<Py<PyAny>> + Send + Sync + 'static,
+    {
+        let make = Arc::new(make);
+        let future = future.map(move |result| match result {
+            Ok(value) => Ok(Arc::new(move |py: Python<'_>| make(py, &value)) as Make),
+            Err(error) => Err(Arc::new(error)),
+        });
+        Self { future: future.boxed().shared(), what, process: std::process::id() }
+    }
+
+    fn check_process(&self) -> Result<()> {
+        if self.process == std::process::id() {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "{} was begun in process {}, of which this one is a fork: wait for it there",
+            self.what, self.process
+        )))
+    }
+
+    fn outcome(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Outcome> {
+        self.check_process()?;
+        if let Some(outcome) = self.future.clone().now_or_never() {
+            return Ok(outcome);
+        }
+        let future = self.future.clone();
+        runtime::wait(py, self.what, runtime::timeout(timeout)?, async move { Ok(future.await) })
+    }
+}
+
+#[pymethods]
+impl Pending {
+    #[pyo3(signature = (timeout=None))]
+    fn result(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        match self.outcome(py, timeout)? {
+            Ok(make) => make(py),
+            Err(error) => Err(to_exception(py, &error)),
+        }
+    }
+
+    #[pyo3(signature = (timeout=None))]
+    fn exception(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Py<PyAny>>> {
+        match self.outcome(py, timeout)? {
+            Ok(_value) => Ok(None),
+            Err(error) => Ok(Some(to_exception(py, &error).into_value(py).into_any())),
+        }
+    }
+
+    fn done(&self) -> bool {
+        self.process == std::process::id() && self.future.clone().now_or_never().is_some()
+    }
+
+    fn add_done_callback(slf: &Bound<'_, Self>, callback: Py<PyAny>) -> PyResult<()> {
+        let this = slf.get();
+        this.check_process()?;
+        let future = this.future.clone();
+        let pending = slf.clone().unbind();
+        let callbacks = runtime::callbacks()?;
+        let _task = runtime::handle()?.spawn(async move {
+            let _outcome = future.await;
+            // The thread is gone only when the process is going.
+            let _gone = callbacks.send((callback, pending.into_any()));
+        });
+        Ok(())
+    }
+
+    fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.get().check_process()?;
+        slf.py().import("ottla._aio")?.call_method1("wait", (slf,))
+    }
+
+    fn __repr__(&self) -> String {
+        let state = if self.done() { "done" } else { "pending" };
+        format!("<ottla.Pending {}: {state}>", self.what)
+    }
+}

@@ -1,0 +1,502 @@
+//! Scans: bounded reads as values, as iterators of batches and as Arrow streams.
+//!
+//! The engine's scan resolves the bounds. Added here is what a value needs beyond them:
+//! - the schema of JSON values is inferred once per scan, not once per reading;
+//! - with `max_rows` partitions are read one after the other, so that each reading gives the same
+//!   rows (without it they come in the order in which they were fetched);
+//! - a scan in a forked child reads through the child's own session.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use arrow::array::{ArrayRef, UInt32Array};
+use arrow::compute::{SortColumn, concat_batches, lexsort_to_indices, take};
+use arrow::datatypes::{Fields, SchemaRef};
+use arrow::error::ArrowError;
+use arrow::record_batch::{RecordBatch as Rows, RecordBatchReader};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyCapsule, PyDict};
+
+use super::batch::{RecordBatch, Span, spans};
+use super::client::Client;
+use super::convert::{self, Format};
+use super::interop::{self, arrow_error};
+use super::{process, runtime, types};
+use crate::client::{
+    Bound as Place, Client as Engine, IsolationLevel, OnDataLoss, Scan as Bounds, ScanOptions,
+    ScanReader,
+};
+use crate::columnar::{
+    DecodeOptions, Decoded, ERROR_COLUMN, KAFKA_STRUCT, KafkaColumn, OnError, VALUE_RAW_COLUMN,
+    ValueFormat, to_plain,
+};
+use crate::error::{Error, Result};
+
+/// The keyword arguments of `client.scan`, as `_client.py` passes them.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct Arguments {
+    partitions: Option<Vec<i32>>,
+    value: Option<Format>,
+    columns: Option<Vec<String>>,
+    isolation_level: Option<String>,
+    on_error: String,
+    on_data_loss: String,
+    max_rows: Option<usize>,
+    batch_rows: usize,
+    string_view: bool,
+}
+
+/// Reads `read_committed` or `read_uncommitted`.
+pub(super) fn isolation_level(text: Option<&str>) -> Result<Option<IsolationLevel>> {
+    match text {
+        None => Ok(None),
+        Some("read_uncommitted") => Ok(Some(IsolationLevel::ReadUncommitted)),
+        Some("read_committed") => Ok(Some(IsolationLevel::ReadCommitted)),
+        Some(other) => Err(Error::invalid(format!(
+            "isolation_level={other:?}: use read_uncommitted or read_committed"
+        ))),
+    }
+}
+
+/// A part of a topic; see `ottla.Scan`.
+#[pyclass(frozen, module = "ottla._ottla")]
+#[derive(Debug)]
+pub(super) struct Scan {
+    client: Py<Client>,
+    bounds: Bounds,
+    options: ScanOptions,
+    max_rows: Option<usize>,
+    process: u32,
+    /// How rows are decoded once the fields of JSON values are known.
+    settled: OnceLock<DecodeOptions>,
+}
+
+impl Scan {
+    /// Resolves the bounds.
+    pub(super) fn resolve(
+        client: &Bound<'_, Client>,
+        topic: &str,
+        (start, end): (Place, Place),
+        arguments: &Bound<'_, PyDict>,
+        timeout: Option<f64>,
+    ) -> PyResult<Self> {
+        let arguments: Arguments = arguments.extract()?;
+        let rows = arguments
+            .max_rows
+            .map_or(arguments.batch_rows, |most| arguments.batch_rows.min(most.max(1)));
+        let decode = convert::decode_options(
+            arguments.value.as_ref(),
+            arguments.columns,
+            &arguments.on_error,
+            rows,
+            arguments.string_view,
+        )?;
+        let options = ScanOptions {
+            start,
+            end,
+            partitions: arguments.partitions,
+            isolation_level: isolation_level(arguments.isolation_level.as_deref())?,
+            on_data_loss: Some(OnDataLoss::parse(&arguments.on_data_loss)?),
+            decode,
+        };
+        let engine = client.get().engine()?;
+        let what = format!("the bounds of the scan of {topic}");
+        let timeout = runtime::timeout(timeout)?;
+        let resolving = options.clone();
+        let bounds = runtime::wait(client.py(), &what, timeout, async move {
+            engine.scan(topic, resolving).await
+        })?;
+        Ok(Self {
+            client: client.clone().unbind(),
+            bounds,
+            options,
+            max_rows: arguments.max_rows,
+            process: process::current(),
+            settled: OnceLock::new(),
+        })
+    }
+
+    /// How rows are decoded; infers the fields of JSON values at the first call.
+    fn decode(&self, py: Python<'_>) -> PyResult<DecodeOptions> {
+        if let Some(settled) = self.settled.get() {
+            return Ok(settled.clone());
+        }
+        let mut decode = self.options.decode.clone();
+        if let ValueFormat::Json { fields: None, infer } = decode.value {
+            let sample = DecodeOptions { columns: None, on_error: OnError::Null, ..decode.clone() };
+            let mut reading = self.begin(sample, false)?;
+            let fields = if self.bounds.offsets().count() == 0 {
+                Fields::empty()
+            } else {
+                let what = "the schema of the values";
+                runtime::wait(py, what, None, async move { reading.fields().await })?
+            };
+            decode.value = ValueFormat::Json { fields: Some(fields), infer };
+        }
+        Ok(self.settled.get_or_init(|| decode).clone())
+    }
+
+    /// Begins a reading.
+    fn begin(&self, decode: DecodeOptions, in_order: bool) -> Result<Reading> {
+        let engine = self.client.get().engine()?;
+        let options = ScanOptions { decode: decode.clone(), ..self.options.clone() };
+        let offsets = self.bounds.offsets();
+        let mut parts = VecDeque::new();
+        let mut current = None;
+        if in_order || self.max_rows.is_some() {
+            for (&partition, range) in &offsets.partitions {
+                let mut part = offsets.clone();
+                part.partitions = BTreeMap::from([(partition, *range)]);
+                parts.push_back(part);
+            }
+        } else if self.process == process::current() {
+            let _context = runtime::handle()?.enter();
+            current = Some(self.bounds.decoded_as(decode)?.read()?);
+        } else {
+            parts.push_back(offsets.clone());
+        }
+        Ok(Reading { engine, options, parts, current, left: self.max_rows })
+    }
+
+    /// Begins a reading with the scan's own columns.
+    fn read(&self, py: Python<'_>) -> PyResult<(Reading, SchemaRef)> {
+        let decode = self.decode(py)?;
+        let schema = convert::schema(&decode)?;
+        Ok((self.begin(decode, false)?, schema))
+    }
+
+    /// All rows in the order of the partitions, as one batch.
+    fn collect(
+        &self,
+        py: Python<'_>,
+        mut decode: DecodeOptions,
+        most: Option<usize>,
+    ) -> PyResult<(Rows, Vec<Span>)> {
+        let schema = convert::schema(&decode)?;
+        if let Some(most) = most {
+            decode.max_rows = decode.max_rows.min(most.max(1));
+        }
+        let mut reading = self.begin(decode, true)?;
+        reading.left = most;
+        let read = runtime::wait(py, "the rows of a scan", None, async move {
+            let mut all = Vec::new();
+            while let Some(decoded) = reading.next().await? {
+                all.push(decoded);
+            }
+            Ok(all)
+        })?;
+        let covered = spans(read.iter().flat_map(|decoded| &decoded.progress));
+        let rows: Vec<Rows> = read.into_iter().map(|decoded| decoded.rows).collect();
+        let rows = py.detach(|| concat_batches(&schema, &rows)).map_err(arrow_error)?;
+        Ok((rows, covered))
+    }
+}
+
+/// One reading of a scan: a reader, or readers of one partition after the other.
+struct Reading {
+    engine: Engine,
+    options: ScanOptions,
+    parts: VecDeque<crate::client::Offsets>,
+    current: Option<ScanReader>,
+    /// How many rows may still be handed out.
+    left: Option<usize>,
+}
+
+impl Reading {
+    async fn next(&mut self) -> Result<Option<Decoded>> {
+        loop {
+            if self.left == Some(0) {
+                return Ok(None);
+            }
+            let reader = match &mut self.current {
+                Some(reader) => reader,
+                None => {
+                    let Some(part) = self.parts.pop_front() else { return Ok(None) };
+                    let scan = self.engine.scan_again(&part, self.options.clone()).await?;
+                    self.current.insert(scan.read()?)
+                }
+            };
+            match reader.next().await? {
+                Some(decoded) => return Ok(Some(self.limit(decoded))),
+                None if self.parts.is_empty() => return Ok(None),
+                None => self.current = None,
+            }
+        }
+    }
+
+    /// Cuts off what is beyond the limit.
+    fn limit(&mut self, mut decoded: Decoded) -> Decoded {
+        let Some(left) = &mut self.left else { return decoded };
+        let rows = decoded.rows.num_rows();
+        if rows > *left {
+            decoded.rows = decoded.rows.slice(0, *left);
+            for progress in &mut decoded.progress {
+                progress.next = progress.from.plus(i64::try_from(*left).unwrap_or(i64::MAX));
+            }
+        }
+        *left = left.saturating_sub(rows);
+        decoded
+    }
+
+    /// The fields of JSON values, from the first of them.
+    async fn fields(&mut self) -> Result<Fields> {
+        if self.current.is_none() {
+            let Some(part) = self.parts.pop_front() else { return Ok(Fields::empty()) };
+            let scan = self.engine.scan_again(&part, self.options.clone()).await?;
+            self.current = Some(scan.read()?);
+        }
+        let Some(reader) = &mut self.current else { return Ok(Fields::empty()) };
+        let schema = reader.schema().await?;
+        let nested = schema.field_with_name(KAFKA_STRUCT).is_ok();
+        let is_value = |name: &str| {
+            if nested {
+                return name != KAFKA_STRUCT;
+            }
+            KafkaColumn::from_name(name).is_none()
+                && name != ERROR_COLUMN
+                && name != VALUE_RAW_COLUMN
+        };
+        Ok(schema.fields().iter().filter(|field| is_value(field.name())).cloned().collect())
+    }
+}
+
+#[pymethods]
+impl Scan {
+    #[getter]
+    fn topic(&self) -> &str {
+        &self.bounds.offsets().topic
+    }
+
+    #[getter]
+    fn offsets(&self) -> BTreeMap<i32, (i64, i64)> {
+        let ranges = &self.bounds.offsets().partitions;
+        ranges.iter().map(|(&one, range)| (one, (range.start.0, range.end.0))).collect()
+    }
+
+    #[getter]
+    fn max_rows(&self) -> usize {
+        let offsets = usize::try_from(self.bounds.offsets().count()).unwrap_or(usize::MAX);
+        self.max_rows.map_or(offsets, |most| most.min(offsets))
+    }
+
+    fn schema<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let schema = convert::schema(&self.decode(py)?)?;
+        let described = PyDict::new(py);
+        for field in schema.fields() {
+            described.set_item(field.name(), types::name(field.data_type()))?;
+        }
+        Ok(described)
+    }
+
+    fn count(&self, py: Python<'_>) -> PyResult<usize> {
+        let decode = DecodeOptions {
+            columns: Some(Vec::new()),
+            value: ValueFormat::Raw,
+            ..self.options.decode.clone()
+        };
+        let mut reading = self.begin(decode, false)?;
+        runtime::wait(py, "the number of rows", None, async move {
+            let mut rows = 0;
+            while let Some(decoded) = reading.next().await? {
+                rows += decoded.rows.num_rows();
+            }
+            Ok(rows)
+        })
+    }
+
+    fn batches(&self, py: Python<'_>) -> PyResult<Batches> {
+        let (reading, _schema) = self.read(py)?;
+        Ok(Batches { reading: tokio::sync::Mutex::new(reading) })
+    }
+
+    fn collect_head(&self, py: Python<'_>, n: usize) -> PyResult<RecordBatch> {
+        let most = self.max_rows.map_or(n, |most| most.min(n));
+        let (rows, covered) = self.collect(py, self.decode(py)?, Some(most))?;
+        Ok(RecordBatch::new(rows, covered))
+    }
+
+    /// The newest rows by timestamp: a first reading finds them, a second one decodes.
+    fn collect_tail(&self, py: Python<'_>, n: usize) -> PyResult<RecordBatch> {
+        let names = ["timestamp", "partition", "offset"].map(str::to_owned).to_vec();
+        let decode = self.decode(py)?;
+        let order =
+            DecodeOptions { columns: Some(names), value: ValueFormat::Raw, ..decode.clone() };
+        let (keys, _) = self.collect(py, order, self.max_rows)?;
+        let (rows, covered) = self.collect(py, decode, self.max_rows)?;
+        let by: Vec<SortColumn> = keys
+            .columns()
+            .iter()
+            .map(|column| SortColumn { values: ArrayRef::clone(column), options: None })
+            .collect();
+        let sorted = lexsort_to_indices(&by, None).map_err(arrow_error)?;
+        let skip = sorted.len().saturating_sub(n);
+        let newest: UInt32Array = sorted.values().iter().skip(skip).copied().collect();
+        let columns = rows.columns().iter().map(|column| take(column, &newest, None));
+        let columns = columns.collect::<Result<Vec<_>, _>>().map_err(arrow_error)?;
+        let options =
+            arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(newest.len()));
+        let rows = Rows::try_new_with_options(rows.schema(), columns, &options);
+        Ok(RecordBatch::new(rows.map_err(arrow_error)?, covered))
+    }
+
+    #[pyo3(signature = (plain, progress))]
+    fn stream(slf: &Bound<'_, Self>, plain: bool, progress: Option<Py<PyAny>>) -> Stream {
+        Stream {
+            scan: slf.clone().unbind(),
+            plain,
+            told: Arc::new(Told { progress, rows: AtomicUsize::new(0), error: Mutex::new(None) }),
+        }
+    }
+
+    fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
+        interop::export_schema(py, convert::schema(&self.decode(py)?)?.as_ref())
+    }
+
+    #[pyo3(signature = (requested_schema=None))]
+    fn __arrow_c_stream__<'py>(
+        slf: &Bound<'py, Self>,
+        requested_schema: Option<&Bound<'py, PyCapsule>>,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
+        Self::stream(slf, false, None).__arrow_c_stream__(slf.py(), requested_schema)
+    }
+}
+
+/// An iterator of the batches of a scan.
+#[pyclass(frozen, module = "ottla._ottla")]
+pub(super) struct Batches {
+    reading: tokio::sync::Mutex<Reading>,
+}
+
+#[pymethods]
+impl Batches {
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<RecordBatch>> {
+        let decoded = runtime::wait(py, "the rows of a scan", None, async {
+            self.reading.lock().await.next().await
+        })?;
+        Ok(decoded.map(RecordBatch::from))
+    }
+}
+
+/// What a stream tells while it is read by a library.
+#[derive(Debug)]
+struct Told {
+    /// Called with numbers of rows.
+    progress: Option<Py<PyAny>>,
+    /// The rows that `progress` was not told yet.
+    rows: AtomicUsize,
+    /// Our own error, which the library turned into words of its own.
+    error: Mutex<Option<PyErr>>,
+}
+
+/// A scan as an Arrow stream for one reading, with progress and errors of our own.
+#[pyclass(frozen, module = "ottla._ottla")]
+#[derive(Debug)]
+pub(super) struct Stream {
+    scan: Py<Scan>,
+    plain: bool,
+    told: Arc<Told>,
+}
+
+#[pymethods]
+impl Stream {
+    /// Raises the error that ended the stream, if one did; tells the rest of the progress.
+    fn finish(&self, py: Python<'_>) -> PyResult<()> {
+        let error = self.told.error.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.told.report(py)?;
+        error.map_or(Ok(()), Err)
+    }
+
+    fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
+        self.scan.get().__arrow_c_schema__(py)
+    }
+
+    #[pyo3(signature = (requested_schema=None))]
+    fn __arrow_c_stream__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<&Bound<'py, PyCapsule>>,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
+        let (reading, schema) = self.scan.get().read(py)?;
+        let schema = if self.plain { interop::plain_schema(&schema) } else { schema };
+        let reader = Reader { reading, schema, plain: self.plain, told: Arc::clone(&self.told) };
+        interop::export_stream(py, Box::new(reader), requested_schema)
+    }
+}
+
+impl Told {
+    fn report(&self, py: Python<'_>) -> PyResult<()> {
+        let rows = self.rows.swap(0, Ordering::SeqCst);
+        if let Some(progress) = &self.progress
+            && rows > 0
+        {
+            progress.call1(py, (rows,))?;
+        }
+        Ok(())
+    }
+
+    /// Keeps an error for `finish`, and says it in words to the library.
+    fn fail(&self, error: PyErr) -> ArrowError {
+        let words = error.to_string();
+        let interrupted = Python::try_attach(|py| {
+            let interrupted = error.is_instance_of::<pyo3::exceptions::PyKeyboardInterrupt>(py);
+            if interrupted && let Ok(thread) = py.import(intern!(py, "_thread")) {
+                // The library may swallow the interrupt; Python sees it as soon as it is back.
+                let _raised = thread.call_method0(intern!(py, "interrupt_main"));
+            }
+            interrupted
+        });
+        if interrupted != Some(true) {
+            *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        }
+        ArrowError::ExternalError(words.into())
+    }
+}
+
+/// The reader behind an exported stream; a library calls it from any thread.
+struct Reader {
+    reading: Reading,
+    schema: SchemaRef,
+    plain: bool,
+    told: Arc<Told>,
+}
+
+impl Iterator for Reader {
+    type Item = std::result::Result<Rows, ArrowError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let reading = &mut self.reading;
+        let plain = self.plain;
+        let result = runtime::wait_from_callback("the rows of a scan", async {
+            match reading.next().await? {
+                Some(decoded) if plain => to_plain(&decoded.rows).map(Some),
+                Some(decoded) => Ok(Some(decoded.rows)),
+                None => Ok(None),
+            }
+        });
+        let rows = match result {
+            Ok(rows) => rows?,
+            Err(error) => return Some(Err(self.told.fail(error))),
+        };
+        self.told.rows.fetch_add(rows.num_rows(), Ordering::SeqCst);
+        if self.told.progress.is_some() && runtime::on_main_thread() {
+            let reported = Python::try_attach(|py| self.told.report(py));
+            if let Some(Err(error)) = reported {
+                return Some(Err(self.told.fail(error)));
+            }
+        }
+        Some(Ok(rows))
+    }
+}
+
+impl RecordBatchReader for Reader {
+    fn schema(&self) -> SchemaRef {
+        SchemaRef::clone(&self.schema)
+    }
+}

@@ -1,0 +1,171 @@
+//! The names of Arrow types, as `ottla.json` takes them and `batch.schema` shows them.
+//!
+//! ```text
+//! type = name | name '[' argument {',' argument} ']' | 'list<' type '>' | 'struct<' name ':' type {',' …} '>'
+//! ```
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
+
+use crate::error::{Error, Result};
+
+/// How deep lists and structs may be nested.
+const DEPTH_MAX: usize = 32;
+
+/// Reads the name of a type.
+///
+/// # Errors
+///
+/// When it is not one, with those that there are.
+pub(super) fn parse(text: &str) -> Result<DataType> {
+    let mut parser = Parser { rest: text, depth: 0 };
+    let data_type = parser.data_type().ok_or_else(|| unknown(text))?;
+    if parser.rest.trim().is_empty() { Ok(data_type) } else { Err(unknown(text)) }
+}
+
+fn unknown(text: &str) -> Error {
+    Error::invalid(format!(
+        "{text:?} is not a type: use bool, int8 to int64, uint8 to uint64, float32, float64, utf8, \
+         binary, date32, timestamp[ms] or timestamp[ms, UTC] (s, ms, us, ns), decimal128[p, s], \
+         list<type>, struct<name: type, …>, or an Arrow type object"
+    ))
+}
+
+struct Parser<'a> {
+    rest: &'a str,
+    depth: usize,
+}
+
+impl<'a> Parser<'a> {
+    fn eat(&mut self, expected: char) -> Option<()> {
+        self.rest = self.rest.trim_start().strip_prefix(expected)?;
+        Some(())
+    }
+
+    /// Takes what comes before one of the characters.
+    fn until(&mut self, ends: &[char]) -> &'a str {
+        let end = self.rest.find(ends).unwrap_or(self.rest.len());
+        let (word, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        word.trim()
+    }
+
+    fn data_type(&mut self) -> Option<DataType> {
+        self.depth += 1;
+        if self.depth > DEPTH_MAX {
+            return None;
+        }
+        let name = self.until(&['[', '<', ',', '>', ']']).to_ascii_lowercase();
+        let data_type = match name.as_str() {
+            "list" | "large_list" => {
+                self.eat('<')?;
+                let item = Arc::new(Field::new("item", self.data_type()?, true));
+                self.eat('>')?;
+                if name == "list" { DataType::List(item) } else { DataType::LargeList(item) }
+            }
+            "struct" => DataType::Struct(self.fields()?),
+            "timestamp" => self.timestamp()?,
+            "decimal" | "decimal128" => {
+                self.eat('[')?;
+                let precision = self.until(&[',']).parse().ok()?;
+                self.eat(',')?;
+                let scale = self.until(&[']']).parse().ok()?;
+                self.eat(']')?;
+                DataType::Decimal128(precision, scale)
+            }
+            other => simple(other)?,
+        };
+        self.depth -= 1;
+        Some(data_type)
+    }
+
+    fn fields(&mut self) -> Option<Fields> {
+        self.eat('<')?;
+        let mut fields = Vec::new();
+        loop {
+            let name = self.until(&[':']).to_owned();
+            self.eat(':')?;
+            fields.push(Field::new(name, self.data_type()?, true));
+            if self.eat('>').is_some() {
+                return Some(fields.into());
+            }
+            self.eat(',')?;
+        }
+    }
+
+    fn timestamp(&mut self) -> Option<DataType> {
+        self.eat('[')?;
+        let unit = match self.until(&[',', ']']) {
+            "s" => TimeUnit::Second,
+            "ms" => TimeUnit::Millisecond,
+            "us" => TimeUnit::Microsecond,
+            "ns" => TimeUnit::Nanosecond,
+            _ => return None,
+        };
+        let zone = if self.eat(',').is_some() {
+            let zone = self.until(&[']']);
+            Some(zone.strip_prefix("tz=").unwrap_or(zone).into())
+        } else {
+            None
+        };
+        self.eat(']')?;
+        Some(DataType::Timestamp(unit, zone))
+    }
+}
+
+fn simple(name: &str) -> Option<DataType> {
+    Some(match name {
+        "bool" | "boolean" => DataType::Boolean,
+        "int8" => DataType::Int8,
+        "int16" => DataType::Int16,
+        "int32" | "int" => DataType::Int32,
+        "int64" | "long" => DataType::Int64,
+        "uint8" => DataType::UInt8,
+        "uint16" => DataType::UInt16,
+        "uint32" => DataType::UInt32,
+        "uint64" => DataType::UInt64,
+        "float32" | "float" => DataType::Float32,
+        "float64" | "double" => DataType::Float64,
+        "utf8" | "string" | "str" | "text" => DataType::Utf8,
+        "large_utf8" | "large_string" => DataType::LargeUtf8,
+        "utf8_view" | "string_view" => DataType::Utf8View,
+        "binary" | "bytes" => DataType::Binary,
+        "large_binary" => DataType::LargeBinary,
+        "binary_view" => DataType::BinaryView,
+        "date" | "date32" => DataType::Date32,
+        _ => return None,
+    })
+}
+
+/// The name of a type; [`parse`] reads it.
+pub(super) fn name(data_type: &DataType) -> String {
+    match data_type {
+        DataType::Utf8View => "string_view".to_owned(),
+        DataType::BinaryView => "binary_view".to_owned(),
+        DataType::LargeUtf8 => "large_utf8".to_owned(),
+        DataType::LargeBinary => "large_binary".to_owned(),
+        DataType::Boolean => "bool".to_owned(),
+        DataType::Timestamp(unit, None) => format!("timestamp[{}]", unit_name(*unit)),
+        DataType::Timestamp(unit, Some(zone)) => format!("timestamp[{}, {zone}]", unit_name(*unit)),
+        DataType::Decimal128(precision, scale) => format!("decimal128[{precision}, {scale}]"),
+        DataType::List(item) => format!("list<{}>", name(item.data_type())),
+        DataType::LargeList(item) => format!("large_list<{}>", name(item.data_type())),
+        DataType::Struct(fields) => {
+            let field =
+                |field: &Arc<Field>| format!("{}: {}", field.name(), name(field.data_type()));
+            format!("struct<{}>", fields.iter().map(field).collect::<Vec<_>>().join(", "))
+        }
+        DataType::Dictionary(_, values) => format!("dictionary<{}>", name(values)),
+        other => other.to_string().to_lowercase(),
+    }
+}
+
+const fn unit_name(unit: TimeUnit) -> &'static str {
+    match unit {
+        TimeUnit::Second => "s",
+        TimeUnit::Millisecond => "ms",
+        TimeUnit::Microsecond => "us",
+        TimeUnit::Nanosecond => "ns",
+    }
+}

@@ -1,0 +1,42 @@
+"""Fixtures that all tests share."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import pytest
+
+import ottla
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[ottla.Broker]:
+    """A broker in this process."""
+    with ottla.Broker() as broker:
+        yield broker
+
+
+@pytest.fixture
+def kafka(broker: ottla.Broker) -> Iterator[ottla.Client]:
+    """A client that reaches the broker without a socket."""
+    with broker.client() as client:
+        yield client
+
+
+@pytest.fixture
+def remote(broker: ottla.Broker) -> Iterator[ottla.Client]:
+    """A client that reaches the broker over TCP."""
+    with ottla.connect(broker.bootstrap_servers) as client:
+        yield client
+
+
+@pytest.fixture
+def name() -> str:
+    """Return the name of a topic that no other test uses."""
+    return f"topic-{next(_numbers)}"

@@ -1,0 +1,248 @@
+"""Tables in and out: every dataframe library, every value format."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+import ottla
+
+ROWS = 25_000
+START = datetime(2024, 1, 1, tzinfo=timezone.utc)
+
+
+@pytest.fixture(scope="module")
+def orders() -> pl.DataFrame:
+    """Events with a key, a time and several types."""
+    numbers = np.arange(ROWS)
+    return pl.DataFrame(
+        {
+            "id": numbers,
+            "customer": [f"c{number % 97}" for number in range(ROWS)],
+            "amount": numbers / 4,
+            "paid": numbers % 3 == 0,
+            "note": [None if number % 5 else f"note {number}" for number in range(ROWS)],
+            "at": pl.Series([START + timedelta(seconds=int(n)) for n in numbers]).cast(
+                pl.Datetime("ms", "UTC")
+            ),
+        }
+    )
+
+
+SCHEMA = {
+    "id": "int64",
+    "customer": "utf8",
+    "amount": "float64",
+    "paid": "bool",
+    "note": "utf8",
+    "at": "timestamp[ms, UTC]",
+}
+
+
+@pytest.fixture(scope="module")
+def written(broker: ottla.Broker, orders: pl.DataFrame) -> str:
+    """A topic with the events, in three partitions."""
+    client = broker.client()
+    client.create_topic("orders", partitions=3)
+    assert client.write("orders", orders, key="customer", timestamp="at") == ROWS
+    client.close()
+    return "orders"
+
+
+def same(found: pl.DataFrame, wanted: pl.DataFrame) -> None:
+    names = wanted.columns
+    found = found.select(names).sort("id")
+    assert found.equals(wanted.sort("id")), (found, wanted)
+
+
+@pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])
+def test_json_comes_back_typed(
+    kafka: ottla.Client, name: str, orders: pl.DataFrame, codec: str
+) -> None:
+    kafka.create_topic(name, partitions=2)
+    part = orders.head(3000)
+    kafka.write(name, part, key="customer", timestamp="at", compression_type=codec)
+    same(kafka.scan(name, value=ottla.json(SCHEMA)).to_polars(), part)
+
+
+def test_json_schema_is_inferred(kafka: ottla.Client, written: str, orders: pl.DataFrame) -> None:
+    scan = kafka.scan(written, value=ottla.json())
+    assert scan.schema["id"] == "int64"
+    assert scan.schema["amount"] == "float64"
+    assert scan.schema["paid"] == "bool"
+    found = scan.to_polars()
+    assert found["amount"].sum() == orders["amount"].sum()
+    assert found.filter(pl.col("note").is_null()).height == orders["note"].null_count()
+
+
+def test_a_pyarrow_schema_is_taken(kafka: ottla.Client, written: str) -> None:
+    whole = pa.schema([("id", pa.int32()), ("amount", pa.float32())])
+    assert kafka.scan(written, value=ottla.json(whole)).schema["id"] == "int32"
+    parts = {"id": pa.int16(), "at": ottla.ts("ms")}
+    assert kafka.scan(written, value=ottla.json(parts)).schema["id"] == "int16"
+
+
+def test_keys_and_times_go_with_the_rows(
+    kafka: ottla.Client, written: str, orders: pl.DataFrame
+) -> None:
+    rows = kafka.scan(written, value=ottla.json({"customer": "utf8", "at": SCHEMA["at"]}))
+    found = rows.to_polars()
+    assert (found["key"].cast(pl.String) == found["customer"]).all()
+    assert (found["timestamp"] == found["at"]).all()
+    assert found.group_by("customer").agg(pl.col("partition").n_unique())["partition"].max() == 1
+    assert found["customer"].value_counts().height == orders["customer"].n_unique()
+
+
+@pytest.mark.parametrize("source", ["polars", "pandas", "pyarrow", "reader", "batch", "duckdb"])
+def test_every_library_may_be_written(
+    kafka: ottla.Client, name: str, orders: pl.DataFrame, source: str
+) -> None:
+    part = orders.head(1000)
+    table = part.to_arrow()
+    made: dict[str, Any] = {
+        "polars": part,
+        "pandas": table.to_pandas(),
+        "pyarrow": table,
+        "reader": pa.RecordBatchReader.from_batches(table.schema, table.to_batches(300)),
+        "batch": table.combine_chunks().to_batches()[0],
+        "duckdb": duckdb.from_arrow(table),
+    }
+    assert kafka.write(name, made[source], value=ottla.json()) == 1000
+    found = kafka.scan(name, value=ottla.json(SCHEMA)).to_polars()
+    assert found["amount"].sum() == part["amount"].sum()
+    assert found["note"].null_count() == part["note"].null_count()
+
+
+def test_every_library_may_read(kafka: ottla.Client, written: str, orders: pl.DataFrame) -> None:
+    scan = kafka.scan(written, value=ottla.json(SCHEMA), columns=["id", "amount", "customer"])
+    total = orders["amount"].sum()
+    assert scan.to_polars()["amount"].sum() == total
+    assert scan.to_pandas()["amount"].sum() == total
+    assert isinstance(scan.to_pandas(), pd.DataFrame)
+    assert pa.compute.sum(scan.to_pyarrow()["amount"]).as_py() == total
+    assert pa.table(scan).num_rows == ROWS
+    assert pl.DataFrame(scan).height == ROWS
+    assert scan.to_numpy()["amount"].sum() == total
+    assert scan.to_duckdb().aggregate("sum(amount)").fetchone()[0] == total
+    assert duckdb.sql("select count(*) from scan").fetchone()[0] == ROWS
+
+
+def test_a_scan_written_again_is_the_same_topic(
+    kafka: ottla.Client, remote: ottla.Client, name: str, written: str
+) -> None:
+    kafka.create_topic(name, partitions=3)
+    copied = remote.write(
+        name,
+        kafka.scan(written),
+        key="key",
+        partition="partition",
+        timestamp="timestamp",
+        headers="headers",
+    )
+    assert copied == ROWS
+    columns = ["partition", "offset", "timestamp", "key", "value"]
+    first = kafka.scan(written, columns=columns).to_polars().sort("partition", "offset")
+    second = kafka.scan(name, columns=columns).to_polars().sort("partition", "offset")
+    assert first.equals(second)
+
+
+def test_raw_text_and_chosen_columns(kafka: ottla.Client, name: str) -> None:
+    words = pl.DataFrame({"word": ["eins", "zwei", "drei"], "n": [1, 2, 3]})
+    kafka.write(name, words, key="n", value=ottla.text("word"))
+    found = kafka.scan(name, value=ottla.text("word"), columns=["word", "key"])
+    assert sorted(found.to_polars().rows()) == [("drei", b"3"), ("eins", b"1"), ("zwei", b"2")]
+    assert list(found.schema) == ["word", "key"]
+    with pytest.raises(ottla.ConfigError, match="nothing"):
+        kafka.scan(name, columns=["nothing"])
+
+
+def test_what_is_no_table_is_refused(kafka: ottla.Client, name: str) -> None:
+    with pytest.raises(TypeError, match="__arrow_c_stream__"):
+        kafka.write(name, [1, 2, 3])
+    with pytest.raises(ottla.ConfigError, match="absent"):
+        kafka.write(name, pl.DataFrame({"a": [1]}), key="absent")
+
+
+def test_numbers_are_the_memory_of_the_batch(kafka: ottla.Client, written: str) -> None:
+    batch = next(iter(kafka.scan(written)))
+    offsets = batch["offset"].to_numpy()
+    assert offsets.dtype == np.int64
+    assert not offsets.flags.owndata
+    assert not offsets.flags.writeable
+    assert np.shares_memory(offsets, batch["offset"].to_numpy())
+    assert batch["timestamp"].to_numpy().dtype == np.dtype("datetime64[ms]")
+    assert np.asarray(batch["partition"]).dtype == np.int32
+    assert batch["value"].to_numpy().dtype == object
+
+
+def test_nulls_become_nan_in_numpy(kafka: ottla.Client, name: str) -> None:
+    kafka.write(name, pl.DataFrame({"x": [1, None, 3]}))
+    batch = kafka[name].head(value=ottla.json({"x": "int64"}))
+    assert batch["x"].null_count == 1
+    np.testing.assert_array_equal(batch["x"].to_numpy(), [1, np.nan, 3])
+
+
+def test_a_batch_shows_itself(kafka: ottla.Client, written: str) -> None:
+    batch = kafka[written].head(3, value=ottla.json(SCHEMA))
+    assert len(batch) == batch.num_rows == 3
+    assert "customer" in batch
+    text = repr(batch)
+    assert "3 rows" in text
+    assert "customer" in text
+    assert "<table>" in batch._repr_html_()
+    assert "customer" in repr(batch["customer"])
+    with pytest.raises(KeyError, match="no column"):
+        batch["nothing"]
+    with pytest.raises(IndexError):
+        batch["id"][3]
+    assert batch["id"][-1] == batch["id"].to_pylist()[-1]
+
+
+def test_compact_lets_the_segments_go(kafka: ottla.Client, written: str) -> None:
+    few = next(iter(kafka.scan(written))).head(3)
+    small = few.compact()
+    assert small.to_pylist() == few.to_pylist()
+    assert small.nbytes < few.nbytes
+
+
+def test_bad_json_is_raised_nulled_or_told(kafka: ottla.Client, name: str) -> None:
+    kafka.create_topic(name, partitions=1)
+    for value in ('{"a": 1}', "not json", '{"a": "text"}', None, '{"a": 4}'):
+        kafka.send(name, value)
+    form = ottla.json({"a": "int64"})
+    with pytest.raises(ottla.DecodeError, match=f"{name}-0 at offset 1"):
+        list(kafka.scan(name, value=form))
+    with pytest.raises(ottla.DecodeError):
+        kafka.scan(name, value=form).to_polars()
+    nulled = kafka.scan(name, value=form, on_error="null", columns=["a"]).to_polars()
+    assert nulled["a"].to_list() == [1, None, None, None, 4]
+    told = kafka.scan(name, value=form, on_error="column").to_polars()
+    assert told["error"].is_null().to_list() == [True, False, False, True, True]
+    with pytest.raises(ottla.ConfigError):
+        kafka.scan(name, on_error="shrug")
+
+
+def test_progress_is_told(kafka: ottla.Client, name: str, orders: pl.DataFrame) -> None:
+    class Counter:
+        rows = 0
+        closed = False
+
+        def update(self, count: int) -> None:
+            self.rows += count
+
+        def close(self) -> None:
+            self.closed = True
+
+    counter = Counter()
+    kafka.write(name, orders.head(500), progress=counter)
+    assert (counter.rows, counter.closed) == (500, True)
+    counter = Counter()
+    kafka.scan(name).to_polars(progress=counter)
+    assert (counter.rows, counter.closed) == (500, True)
