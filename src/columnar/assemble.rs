@@ -218,6 +218,7 @@ impl Assembler {
         let header = &open.header;
         let span = Span {
             base_offset: header.base_offset.0,
+            last_offset_delta: header.last_offset_delta.unsigned_abs(),
             base_timestamp: header.base_timestamp.0,
             log_append_time: (header.timestamp_type() == TimestampType::LogAppendTime)
                 .then_some(header.max_timestamp.0),

@@ -62,6 +62,8 @@ pub(super) struct Place {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
     pub(super) base_offset: i64,
+    /// No record lies behind it.
+    pub(super) last_offset_delta: u32,
     pub(super) base_timestamp: i64,
     /// The time of all records, if the broker set it.
     pub(super) log_append_time: Option<i64>,
@@ -183,30 +185,49 @@ impl Filler {
         span: &Span,
         (mut progress, partition): (Progress, usize),
     ) -> Result<Progress, (Progress, WalkError)> {
+        let before = self.rows;
+        let result = self.fill_rows(data, place, span, &mut progress);
+        let timestamp_type = match span.log_append_time {
+            Some(_) => TimestampType::LogAppendTime,
+            None => TimestampType::CreateTime,
+        };
+        // CD-3: rows in front of a broken record count as well.
+        self.add_run(partition, self.rows.wrapping_sub(before), timestamp_type);
+        match result {
+            Ok(()) => Ok(progress),
+            Err(error) => Err((progress, error)),
+        }
+    }
+
+    fn fill_rows(
+        &mut self,
+        data: &[u8],
+        place: Place,
+        span: &Span,
+        progress: &mut Progress,
+    ) -> Result<(), WalkError> {
         let wants = |column| self.projection.has(column);
         let want_offset = wants(KafkaColumn::Offset);
         let want_timestamp = wants(KafkaColumn::Timestamp);
         let want_key = wants(KafkaColumn::Key);
         let want_value = wants(KafkaColumn::Value);
         let want_headers = wants(KafkaColumn::Headers);
-        let room = self.max_rows.saturating_sub(self.rows);
-        self.reserve(room.min(usize::try_from(progress.left).unwrap_or(0)));
-        let before = self.rows;
-        let full = self.rows.saturating_add(room);
+        self.reserve(usize::try_from(progress.left).unwrap_or(0));
         let mut walker = Walker::resume(data, progress.at);
-        while progress.left > 0 && self.rows < full {
-            let record = match walker.next_record() {
-                Ok(record) => record,
-                Err(error) => return Err((progress, error)),
-            };
+        while progress.left > 0 && self.rows < self.max_rows {
+            let record = walker.next_record()?;
+            // A negative delta becomes a large one.
+            if record.offset_delta as u32 > span.last_offset_delta {
+                return Err(WalkError::Offset);
+            }
             let offset = span.base_offset.wrapping_add(i64::from(record.offset_delta));
             if offset >= span.end {
                 progress.reached_end = true;
-                break;
+                return Ok(());
             }
             if offset >= span.start {
-                if want_headers && let Err(error) = self.headers.push(data, &record) {
-                    return Err((progress, error));
+                if want_headers {
+                    self.headers.push(data, &record)?;
                 }
                 if want_offset {
                     self.offsets.push(offset);
@@ -227,23 +248,19 @@ impl Filler {
             progress.at = record.end;
             progress.next_offset = offset.wrapping_add(1);
             if want_headers && self.headers.bytes() > HEADER_BYTES_MAX {
-                break;
+                return Ok(());
             }
         }
         if progress.left == 0 && !walker.is_at_end() {
-            return Err((progress, WalkError::Unfilled));
+            return Err(WalkError::Unfilled);
         }
-        let timestamp_type = match span.log_append_time {
-            Some(_) => TimestampType::LogAppendTime,
-            None => TimestampType::CreateTime,
-        };
-        self.add_run(partition, self.rows.wrapping_sub(before), timestamp_type);
-        Ok(progress)
+        Ok(())
     }
 
     fn reserve(&mut self, rows: usize) {
         // Grow to the whole output at once where it is small, as outputs are.
-        let rows = if self.rows == 0 { self.max_rows.min(1 << 16).max(rows) } else { rows };
+        let room = self.max_rows.saturating_sub(self.rows);
+        let rows = if self.rows == 0 { rows.max(1 << 16).min(room) } else { rows.min(room) };
         if self.projection.has(KafkaColumn::Offset) {
             self.offsets.reserve(rows);
         }

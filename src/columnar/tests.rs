@@ -406,6 +406,27 @@ fn a_flipped_bit_is_an_error_that_names_partition_and_offset() {
 }
 
 #[test]
+fn rows_in_front_of_a_broken_record_are_whole() {
+    for (at, byte) in [(0, None), (7, Some(0xff_u8)), (4, Some(30))] {
+        let mut bytes = batch_of(&[None, Some(&[1; 50])], BatchOptions::default()).to_vec();
+        let second = bytes.len() - 59;
+        match byte {
+            Some(byte) => bytes[second + at] = byte,
+            None => bytes.extend_from_slice(&[0]),
+        }
+        let length = (bytes.len() - 12) as i32;
+        bytes[8..12].copy_from_slice(&length.to_be_bytes());
+        let none = crate::types::Sequence::NONE;
+        crate::record::patch_producer(&mut bytes, ProducerId(-1), ProducerEpoch(-1), none).unwrap();
+        let mut decoder = Decoder::new(DecodeOptions::default()).unwrap();
+        decoder.push(Chunk::whole(tp(0), Bytes::from(bytes)));
+        assert!(decoder.next(true).is_err(), "{at}");
+        let rows = decoder.next(true).unwrap().unwrap().rows;
+        assert_eq!(rows_of(&rows).len(), if byte.is_some() { 1 } else { 2 }, "{at}");
+    }
+}
+
+#[test]
 fn aborted_transactions_and_markers_are_left_out() {
     let mut bytes = Vec::new();
     let mut offset = 0;

@@ -25,6 +25,8 @@ pub enum WalkError {
     Unfilled,
     /// The header count cannot be.
     HeaderCount,
+    /// The offset of a record is not one that its batch covers.
+    Offset,
 }
 
 impl WalkError {
@@ -37,6 +39,7 @@ impl WalkError {
             Self::Length => "the length of a record or of one of its fields cannot be",
             Self::Unfilled => "a record's length is not that of its fields",
             Self::HeaderCount => "the number of record headers cannot be",
+            Self::Offset => "a record has an offset that its batch does not cover",
         }
     }
 }
