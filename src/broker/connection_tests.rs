@@ -1,3 +1,5 @@
+//! Connections against a handler that echoes: order, limits, time-outs, ends.
+
 use std::sync::Mutex;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

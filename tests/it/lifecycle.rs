@@ -1,0 +1,138 @@
+//! Starting, stopping, crashing, and what survives it.
+
+use std::time::{Duration, Instant};
+
+use ottla::broker::BrokerOptions;
+use ottla::protocol::messages::metadata::{MetadataRequest, MetadataResponse};
+use ottla::protocol::{Request, RequestContext, Response};
+
+use crate::support::{Client, World, batch, produce_request};
+
+fn metadata(client: &mut Client) -> MetadataResponse {
+    client.call(12, MetadataRequest { topics: None, ..Default::default() })
+}
+
+#[test]
+fn records_topics_and_ids_survive_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = BrokerOptions::in_directory(directory.path().join("made/on/demand"));
+    let world = World::start(options.clone());
+    let mut client = world.client();
+    client.create_topic("t", 2, &[("retention.ms", "123456789")]);
+    client.produce("t", 0, -1, batch(&[b"a", b"b"]));
+    client.produce("t", 1, 1, batch(&[b"c"]));
+    let before = metadata(&mut client);
+    world.stop();
+    for _ in 0..2 {
+        let world = World::start(options.clone());
+        let mut client = world.client();
+        let after = metadata(&mut client);
+        let identity =
+            |seen: &MetadataResponse| (seen.topics[0].topic_id, seen.topics[0].partitions.len());
+        assert_eq!(identity(&after), identity(&before));
+        assert_eq!(after.cluster_id, before.cluster_id);
+        assert_eq!(client.values("t", 0, 0), [(0, b"a".to_vec()), (1, b"b".to_vec())]);
+        assert_eq!(client.values("t", 1, 0), [(0, b"c".to_vec())]);
+        world.stop();
+    }
+}
+
+#[test]
+fn what_was_acknowledged_survives_a_crash() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = BrokerOptions::in_directory(directory.path());
+    let mut expected = Vec::new();
+    for round in 0..5_i64 {
+        let world = World::start(options.clone());
+        let mut client = world.client();
+        if round == 0 {
+            client.create_topic("t", 1, &[]);
+        }
+        assert_eq!(client.values("t", 0, 0), expected, "round {round}");
+        for step in 0..20 {
+            let value = format!("{round}.{step}").into_bytes();
+            let offset = client.produce("t", 0, -1, batch(&[&value])).base_offset;
+            expected.push((offset, value));
+        }
+        drop(client);
+        world.crash();
+    }
+}
+
+#[test]
+fn a_broker_in_memory_leaves_nothing_behind() {
+    let world = World::in_memory();
+    let path = world.broker().data_dir().to_path_buf();
+    world.client().create_topic("t", 1, &[]);
+    assert!(path.join("t-0").exists());
+    world.stop();
+    assert!(!path.exists());
+    let world = World::in_memory();
+    let path = world.broker().data_dir().to_path_buf();
+    world.crash();
+    assert!(!path.exists(), "also when it is only dropped");
+}
+
+#[test]
+fn a_directory_has_one_broker() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = BrokerOptions::in_directory(directory.path());
+    let world = World::start(options.clone());
+    let error = World::try_start(options.clone()).err().unwrap().to_string();
+    assert!(error.contains("in use"), "{error}");
+    world.stop();
+    World::start(options).stop();
+}
+
+#[test]
+fn wrong_settings_are_refused_by_name() {
+    for (name, value, word) in [
+        ("listeners", "SASL_SSL://:9092", "security"),
+        ("no.such.setting", "1", "no.such.setting"),
+        ("auto.create.topics.enabel", "true", "auto.create.topics.enable"),
+        ("num.partitions", "many", "num.partitions"),
+    ] {
+        let options = BrokerOptions::in_memory().with(name, value);
+        let error = World::try_start(options).err().unwrap().to_string();
+        assert!(error.contains(word), "{name}: {error}");
+    }
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let listeners = Some(format!("PLAINTEXT://127.0.0.1:{port}"));
+    let options = BrokerOptions { listeners, ..BrokerOptions::in_memory() };
+    let error = World::try_start(options).err().unwrap().to_string();
+    assert!(error.contains(&port.to_string()), "{error}");
+}
+
+#[test]
+fn a_stop_answers_what_was_sent_and_is_over_soon() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::start(BrokerOptions::in_directory(directory.path()));
+    let mut client = world.client();
+    client.create_topic("t", 1, &[]);
+    let held: Vec<_> = (0..20).map(|_| world.client()).collect();
+    let started = Instant::now();
+    world.stop();
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    assert!(client.is_closed());
+    drop(held);
+    assert!(directory.path().join(".kafka_cleanshutdown").exists());
+}
+
+#[test]
+fn the_in_process_way_is_the_same_broker() {
+    let world = World::in_memory();
+    world.client().create_topic("t", 1, &[]);
+    let service = world.broker().service();
+    let context = RequestContext { api_version: 9, ..RequestContext::default() };
+    let request = Request::from(produce_request("t", 0, -1, batch(&[b"x"])));
+    let response = world.block_on(service.call(context.clone(), request)).unwrap().unwrap();
+    let Response::Produce(response) = response else { panic!("{response:?}") };
+    assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
+    let silent = Request::from(produce_request("t", 0, 0, batch(&[b"y"])));
+    assert_eq!(world.block_on(service.call(context.clone(), silent)).unwrap(), None);
+    assert_eq!(world.client().values("t", 0, 0).len(), 2);
+    let unknown = RequestContext { api_version: 99, ..context };
+    let request = Request::from(produce_request("t", 0, -1, batch(&[b"x"])));
+    assert!(world.block_on(service.call(unknown, request)).is_err());
+}

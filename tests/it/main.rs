@@ -1,0 +1,23 @@
+//! Black-box tests of a broker over real sockets.
+//!
+//! Each test starts a broker of its own on a free port. `support` has the broker, a small client that
+//! speaks our own codec, and builders of batches; `independent` uses a codec that is not ours.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "a test may stop at the first surprise"
+)]
+
+mod admin;
+mod every_version;
+mod fetching;
+mod hostile;
+mod independent;
+mod lifecycle;
+mod producing;
+mod support;
+mod topics;

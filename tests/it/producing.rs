@@ -1,0 +1,237 @@
+//! Produce: acks, offsets, idempotence, refusals, order.
+
+use std::io::Write;
+
+use ottla::broker::BrokerOptions;
+use ottla::error::ErrorCode;
+use ottla::protocol::messages::init_producer_id::InitProducerIdRequest;
+use ottla::protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic};
+use ottla::protocol::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
+use ottla::protocol::{Records, RequestHeader, frame};
+use ottla::record::{BatchOptions, Compression};
+use ottla::types::{ProducerEpoch, ProducerId, Sequence, Uuid};
+
+use crate::support::{World, batch, batch_with, now, produce_request};
+
+#[track_caller]
+fn check_code(code: i16, expected: ErrorCode) {
+    assert_eq!(ErrorCode::from_i16(code), expected);
+}
+
+#[test]
+fn every_kind_of_acks_appends_in_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::start(BrokerOptions::in_directory(directory.path()));
+    let mut client = world.client();
+    for durability in ["auto", "fsync", "os"] {
+        let topic = format!("t-{durability}");
+        client.create_topic(&topic, 1, &[("durability", durability)]);
+        assert_eq!(client.produce(&topic, 0, -1, batch(&[b"a", b"b"])).base_offset, 0);
+        assert_eq!(client.produce(&topic, 0, 1, batch(&[b"c"])).base_offset, 2);
+        // Not answered: the next answer on this connection is that of the next request.
+        client.send(9, produce_request(&topic, 0, 0, batch(&[b"d"])));
+        assert_eq!(client.produce(&topic, 0, -1, batch(&[b"e"])).base_offset, 4);
+        let values: Vec<_> = client.values(&topic, 0, 0).into_iter().map(|(_, v)| v).collect();
+        assert_eq!(values, [b"a", b"b", b"c", b"d", b"e"], "{durability}");
+    }
+    world.stop();
+}
+
+#[test]
+fn requests_sent_ahead_are_appended_in_order_and_answered_in_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::start(BrokerOptions::in_directory(directory.path()));
+    let mut client = world.client();
+    client.create_topic("t", 3, &[]);
+    let sent: Vec<i32> = (0..200)
+        .map(|index: i32| {
+            let value = index.to_string();
+            client.send(9, produce_request("t", index % 3, -1, batch(&[value.as_bytes()])))
+        })
+        .collect();
+    for (index, correlation_id) in sent.into_iter().enumerate() {
+        let response = client.receive::<ProduceRequest>(9, correlation_id);
+        let partition = &response.responses[0].partition_responses[0];
+        assert_eq!((partition.error_code, partition.base_offset), (0, index as i64 / 3));
+    }
+}
+
+#[test]
+fn a_partition_that_fails_does_not_keep_the_others_from_being_written() {
+    let world = World::in_memory();
+    let mut client = world.client();
+    client.create_topic("t", 2, &[("max.message.bytes", "1000")]);
+    let mut request = produce_request("t", 0, -1, batch(&[b"fits"]));
+    request.topic_data[0].partition_data.push(PartitionProduceData {
+        index: 1,
+        records: Some(Records::from(batch(&[&[7; 2000]]))),
+    });
+    request.topic_data[0]
+        .partition_data
+        .push(PartitionProduceData { index: 2, records: Some(Records::from(batch(&[b"x"]))) });
+    request.topic_data.push(TopicProduceData {
+        name: "missing".into(),
+        partition_data: vec![PartitionProduceData {
+            index: 0,
+            records: Some(Records::from(batch(&[b"x"]))),
+        }],
+        ..TopicProduceData::default()
+    });
+    let response = client.call(9, request);
+    let first = &response.responses[0].partition_responses;
+    assert_eq!((first[0].error_code, first[0].base_offset), (0, 0));
+    check_code(first[1].error_code, ErrorCode::MessageTooLarge);
+    assert!(first[1].error_message.as_deref().unwrap().contains("max.message.bytes"));
+    check_code(first[2].error_code, ErrorCode::UnknownTopicOrPartition);
+    let second = &response.responses[1].partition_responses[0];
+    check_code(second.error_code, ErrorCode::UnknownTopicOrPartition);
+}
+
+#[test]
+fn acks_that_do_not_exist_are_refused_for_each_partition() {
+    let world = World::in_memory();
+    let mut client = world.client();
+    client.create_topic("t", 1, &[]);
+    for acks in [2, -2, i16::MAX] {
+        let response = client.produce("t", 0, acks, batch(&[b"x"]));
+        check_code(response.error_code, ErrorCode::InvalidRequiredAcks);
+        assert_eq!(response.base_offset, -1);
+    }
+    assert_eq!(client.fetch("t", 0, 0).high_watermark, 0);
+}
+
+#[test]
+fn an_error_without_acks_closes_the_connection() {
+    let world = World::in_memory();
+    let mut client = world.client();
+    client.send(9, produce_request("missing", 0, 0, batch(&[b"x"])));
+    assert!(client.is_closed());
+}
+
+fn idempotent(id: i64, epoch: i16, sequence: i32, values: &[&[u8]]) -> bytes::Bytes {
+    let options = BatchOptions {
+        producer_id: ProducerId(id),
+        producer_epoch: ProducerEpoch(epoch),
+        base_sequence: Sequence(sequence),
+        ..BatchOptions::default()
+    };
+    batch_with(options, values)
+}
+
+#[test]
+fn duplicates_of_an_idempotent_producer_get_their_first_offset() {
+    let world = World::in_memory();
+    let mut client = world.client();
+    client.create_topic("t", 1, &[]);
+    let init = InitProducerIdRequest { transactional_id: None, ..Default::default() };
+    let first = client.call(4, init.clone());
+    let second = client.call(0, init);
+    assert_eq!((first.error_code, first.producer_epoch), (0, 0));
+    assert_ne!(first.producer_id, second.producer_id);
+    let id = first.producer_id;
+    assert_eq!(client.produce("t", 0, -1, idempotent(id, 0, 0, &[b"a", b"b"])).base_offset, 0);
+    assert_eq!(client.produce("t", 0, -1, idempotent(id, 0, 2, &[b"c"])).base_offset, 2);
+    let again = client.produce("t", 0, -1, idempotent(id, 0, 0, &[b"a", b"b"]));
+    assert_eq!((again.error_code, again.base_offset), (0, 0));
+    let gap = client.produce("t", 0, -1, idempotent(id, 0, 9, &[b"z"]));
+    check_code(gap.error_code, ErrorCode::OutOfOrderSequenceNumber);
+    assert_eq!(client.produce("t", 0, -1, idempotent(id, 1, 0, &[b"d"])).base_offset, 3);
+    let old = client.produce("t", 0, -1, idempotent(id, 0, 3, &[b"e"]));
+    check_code(old.error_code, ErrorCode::InvalidProducerEpoch);
+    assert_eq!(client.fetch("t", 0, 0).high_watermark, 4);
+}
+
+#[test]
+fn transactions_are_refused_clearly() {
+    let world = World::in_memory();
+    let mut client = world.client();
+    client.create_topic("t", 1, &[]);
+    let init =
+        InitProducerIdRequest { transactional_id: Some("mine".into()), ..Default::default() };
+    check_code(client.call(5, init).error_code, ErrorCode::UnsupportedVersion);
+    let empty = InitProducerIdRequest { transactional_id: Some("".into()), ..Default::default() };
+    check_code(client.call(5, empty).error_code, ErrorCode::InvalidRequest);
+    let options = BatchOptions {
+        producer_id: ProducerId(1),
+        producer_epoch: ProducerEpoch(0),
+        base_sequence: Sequence(0),
+        transactional: true,
+        ..BatchOptions::default()
+    };
+    let response = client.produce("t", 0, -1, batch_with(options, &[b"x"]));
+    check_code(response.error_code, ErrorCode::InvalidTxnState);
+    let control = BatchOptions { control: true, ..options };
+    let response = client.produce("t", 0, -1, batch_with(control, &[b"x"]));
+    check_code(response.error_code, ErrorCode::InvalidRecord);
+}
+
+#[test]
+fn topic_ids_are_understood_and_unknown_ones_refused() {
+    let world = World::in_memory();
+    let mut client = world.client();
+    client.create_topic("t", 1, &[]);
+    let topic = MetadataRequestTopic { name: Some("t".into()), ..Default::default() };
+    let request = MetadataRequest { topics: Some(vec![topic]), ..Default::default() };
+    let id = client.call(12, request).topics[0].topic_id;
+    assert_ne!(id, Uuid::ZERO);
+    let by_id = |topic_id: Uuid| {
+        let mut request = produce_request("", 0, -1, batch(&[b"x"]));
+        request.topic_data[0].topic_id = topic_id;
+        request
+    };
+    let response = client.call(13, by_id(id));
+    assert_eq!(response.responses[0].topic_id, id);
+    assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
+    let other = Uuid([9; 16]);
+    let response = client.call(13, by_id(other));
+    assert_eq!(response.responses[0].topic_id, other);
+    let code = response.responses[0].partition_responses[0].error_code;
+    check_code(code, ErrorCode::UnknownTopicId);
+}
+
+#[test]
+fn zstd_needs_a_client_that_knows_it() {
+    let world = World::in_memory();
+    let mut client = world.client();
+    client.create_topic("t", 1, &[]);
+    let options = BatchOptions { compression: Compression::Zstd, ..BatchOptions::default() };
+    let records = batch_with(options, &[b"x"]);
+    let response = client.call(6, produce_request("t", 0, -1, records.clone()));
+    let code = response.responses[0].partition_responses[0].error_code;
+    check_code(code, ErrorCode::UnsupportedCompressionType);
+    let response = client.call(7, produce_request("t", 0, -1, records));
+    assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
+}
+
+#[test]
+fn log_append_time_is_the_brokers_and_is_told() {
+    let world = World::in_memory();
+    let mut client = world.client();
+    client.create_topic("t", 1, &[("message.timestamp.type", "LogAppendTime")]);
+    let before = now();
+    let response = client.produce("t", 0, -1, batch(&[b"x"]));
+    assert!(response.log_append_time_ms >= before.0 && response.log_append_time_ms <= now().0);
+    client.create_topic("u", 1, &[]);
+    assert_eq!(client.produce("u", 0, -1, batch(&[b"x"])).log_append_time_ms, -1);
+}
+
+#[test]
+fn a_client_that_sends_without_acks_and_leaves_has_written() {
+    let world = World::in_memory();
+    let mut client = world.client();
+    client.create_topic("t", 1, &[]);
+    let mut socket = world.socket();
+    for index in 0..50 {
+        let header =
+            RequestHeader { api_key: 0, api_version: 9, correlation_id: index, client_id: None };
+        let request = produce_request("t", 0, 0, batch(&[b"x"])).into();
+        let bytes = frame::encode_request(&header, &request).unwrap().concat();
+        socket.write_all(&bytes).unwrap();
+    }
+    drop(socket);
+    let mut waiting = crate::support::fetch_request("t", 0, 0);
+    waiting.max_wait_ms = 10_000;
+    waiting.min_bytes = 50 * batch(&[b"x"]).len() as i32;
+    let response = client.call(12, waiting);
+    assert_eq!(response.responses[0].partitions[0].high_watermark, 50);
+}
