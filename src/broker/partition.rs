@@ -459,20 +459,33 @@ impl Partition {
         !self.sync_queued.swap(true, Ordering::AcqRel)
     }
 
-    /// Syncs what was appended so far, on a sync thread; appends go on meanwhile.
+    /// Syncs what was appended so far, on a sync thread; appends go on meanwhile. While this runs the
+    /// partition counts as queued, so no other thread syncs it at the same time.
     pub(super) fn sync_now(&self) {
-        // Whatever is appended from here on needs another turn.
-        self.sync_queued.store(false, Ordering::Release);
-        let handle = self.with_log(|log| Ok(log.sync_handle()));
-        match handle.and_then(crate::log::SyncHandle::run) {
-            Ok(end) => self.synced(end),
-            Err(error) if self.state().closed.is_some() => {
-                tracing::debug!(partition = %self.name, error = %error.chain(), "not synced");
+        loop {
+            let handle = self.with_log(|log| Ok(log.sync_handle()));
+            match handle.and_then(crate::log::SyncHandle::run) {
+                Ok(end) => self.synced(end),
+                Err(error) => self.sync_failed(&error),
             }
-            Err(error) => {
-                tracing::error!(partition = %self.name, error = %error.chain(), "sync failed");
-                self.close(error.code());
+            self.sync_queued.store(false, Ordering::Release);
+            // What was appended since the handle was made did not queue the partition again.
+            let state = self.state();
+            let again = state.closed.is_none() && state.leader.needs_sync();
+            drop(state);
+            if !again || !self.queue_sync() {
+                return;
             }
+        }
+    }
+
+    fn sync_failed(&self, error: &Error) {
+        let code = error.code();
+        if self.state().closed.is_some() {
+            tracing::debug!(partition = %self.name, error = %error.chain(), "not synced");
+        } else {
+            tracing::error!(partition = %self.name, error = %error.chain(), "sync failed");
+            self.close(code);
         }
     }
 
