@@ -25,6 +25,9 @@ use crate::protocol::messages::metadata::{
 use crate::protocol::{ApiKey, Service, Str};
 use crate::types::{LeaderEpoch, NodeId, TimestampMs, TopicId, TopicPartition, Uuid};
 
+/// How often something unknown is asked for again: for most of a second with the default backoff.
+const UNKNOWN_RETRIES: u32 = 3;
+
 /// A broker as it tells to be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerInfo {
@@ -442,8 +445,22 @@ impl Cluster {
     }
 
     /// Calls again after retriable errors, with backoff and fresh metadata, within
-    /// `default.api.timeout.ms`.
+    /// `default.api.timeout.ms`. What is unknown is asked for only a few times: it may be in the
+    /// making, but more likely its name is wrong.
     pub(crate) async fn retry<T, F>(&self, what: &str, call: impl Fn() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        self.retry_unknown(what, UNKNOWN_RETRIES, call).await
+    }
+
+    /// As [`Self::retry`], asking `unknown_retries` times for what is unknown.
+    pub(crate) async fn retry_unknown<T, F>(
+        &self,
+        what: &str,
+        unknown_retries: u32,
+        call: impl Fn() -> F,
+    ) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {
@@ -457,6 +474,10 @@ impl Cluster {
                 Ok(Err(error)) => return Err(error),
                 Err(_) => return Err(self.timed_out(what)),
             };
+            let is_unknown = error.code() == ErrorCode::UnknownTopicOrPartition;
+            if is_unknown && failures >= unknown_retries {
+                return Err(error);
+            }
             failures += 1;
             let wait_ms = self.config.backoff.delay_ms(failures, self.env.random.u64());
             let wait = Duration::from_millis(wait_ms);
@@ -466,6 +487,17 @@ impl Cluster {
             tracing::debug!(what, failures, error = %error.chain(), "trying again");
             tokio::time::sleep(wait).await;
             tokio::time::timeout_at(deadline, self.refresh_known()).await.ok();
+        }
+    }
+
+    /// Asks for topics until the brokers have heard of a change, for a second at most.
+    pub(crate) async fn await_change(&self, names: &[&str], is_seen: impl Fn(&Snapshot) -> bool) {
+        for attempt in 0..10 {
+            let asked = self.refresh(Some(names)).await;
+            if asked.is_ok() && is_seen(&self.snapshot.load()) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20 * attempt)).await;
         }
     }
 

@@ -25,6 +25,7 @@ pub mod consumer;
 pub mod producer;
 mod route;
 pub mod scan;
+pub mod write;
 
 use std::sync::Arc;
 
@@ -38,6 +39,7 @@ pub use consumer::{AssignedConsumer, PollOptions, StartAt};
 pub use producer::{EncodedBatch, Producer, ProducerRecord, RecordMetadata};
 
 pub use scan::{Bound, Offsets, Range, Scan, ScanOptions, ScanProgress, ScanReader};
+pub use write::{TableWriter, WriteReport, write};
 
 pub use crate::machine::client::partitioner::partition_for_key;
 

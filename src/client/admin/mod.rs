@@ -21,7 +21,7 @@ pub use types::{
 
 pub(crate) use offsets::list_offsets;
 
-use crate::client::cluster::{Cluster, Lane, TopicInfo};
+use crate::client::cluster::{Cluster, Lane, Snapshot, TopicInfo};
 use crate::client::route::Route;
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::messages::create_partitions::{
@@ -108,7 +108,21 @@ impl Admin {
             .await?;
         if !validate_only {
             let names: Vec<&str> = topics.iter().map(|topic| topic.name.as_str()).collect();
-            self.cluster.refresh(Some(&names)).await.ok();
+            let made: Vec<&str> = results
+                .iter()
+                .zip(&names)
+                .filter_map(|(result, name)| result.is_ok().then_some(*name))
+                .collect();
+            let has_leaders = |topic: &TopicInfo| {
+                topic.partitions.iter().all(|partition| partition.leader.is_some())
+            };
+            self.cluster
+                .await_change(&made, |snapshot| {
+                    made.iter().all(|name| {
+                        snapshot.topics.get(*name).is_some_and(|topic| has_leaders(topic))
+                    })
+                })
+                .await;
         }
         Ok(results)
     }
@@ -150,7 +164,13 @@ impl Admin {
                 self.try_delete_topics(&route, names).await
             })
             .await?;
-        self.cluster.refresh(Some(names)).await.ok();
+        let is_gone = |snapshot: &Snapshot| {
+            let results = results.iter().zip(names);
+            results
+                .into_iter()
+                .all(|(result, name)| result.is_err() || !snapshot.topics.contains_key(*name))
+        };
+        self.cluster.await_change(names, is_gone).await;
         Ok(results)
     }
 
@@ -215,7 +235,13 @@ impl Admin {
                 })
             })
             .await?;
-        self.cluster.refresh(Some(&[topic])).await.ok();
+        if !validate_only {
+            let is_grown = |snapshot: &Snapshot| {
+                let topic = snapshot.topics.get(topic);
+                topic.is_some_and(|topic| topic.partition_count() >= count)
+            };
+            self.cluster.await_change(&[topic], is_grown).await;
+        }
         Ok(())
     }
 

@@ -110,6 +110,11 @@ enum Event {
         targets: Vec<Target<Reset>>,
         result: Result<BTreeMap<TopicPartition, ListedOffset>>,
     },
+    /// What the partition of a refused position holds.
+    Located {
+        target: Target<Position>,
+        result: Result<(Offset, Offset)>,
+    },
     Validated {
         target: Target<Position>,
         under: LeaderEpoch,
@@ -276,6 +281,7 @@ impl Fetcher {
                 self.fetched(targets, result);
             }
             Event::Positioned { targets, result } => self.positioned(&targets, result),
+            Event::Located { target, result } => self.located(&target, result),
             Event::Validated { target, under, result } => self.validated(&target, under, result),
             Event::Refreshed(failures) => {
                 self.refreshing = false;
@@ -314,7 +320,7 @@ impl Fetcher {
             };
             match answer {
                 Ok(answer) => self.accept(&target, answer, is_all_empty),
-                Err((code, log_start)) => self.refused(&target, code, log_start, now),
+                Err(code) => self.refused(&target, code, now),
             }
         }
     }
@@ -375,13 +381,7 @@ impl Fetcher {
     }
 
     /// Deals with a partition's error.
-    fn refused(
-        &mut self,
-        target: &Target<Position>,
-        code: ErrorCode,
-        log_start: Offset,
-        now: TimestampMs,
-    ) {
+    fn refused(&mut self, target: &Target<Position>, code: ErrorCode, now: TimestampMs) {
         let shared = Arc::clone(&self.shared);
         if code == ErrorCode::OffsetOutOfRange {
             let nearby = shared.state().replicas.remove(&target.partition);
@@ -390,7 +390,12 @@ impl Fetcher {
                 shared.state().machine.released(target);
                 return;
             }
-            self.out_of_range(target, log_start);
+            let (cluster, target) = (Arc::clone(&shared.cluster), target.clone());
+            let isolation = shared.config.isolation_level;
+            self.events.push(Box::pin(async move {
+                let result = request::extent(&cluster, &target.partition, isolation).await;
+                Event::Located { target, result }
+            }));
             return;
         }
         if !code.retriable() && code != ErrorCode::FetchSessionTopicIdError {
@@ -406,25 +411,33 @@ impl Fetcher {
     }
 
     /// The position does not exist (any more): that is data loss, or a matter of policy.
-    fn out_of_range(&mut self, target: &Target<Position>, log_start: Offset) {
+    fn located(&mut self, target: &Target<Position>, result: Result<(Offset, Offset)>) {
         let shared = Arc::clone(&self.shared);
         let offset = target.what.offset;
+        let (start, log_end) = match result {
+            Ok(extent) => extent,
+            Err(error) => return self.fail(error),
+        };
         let mut state = shared.state();
         if !state.machine.is_current(&target.partition, target.generation) {
             return;
         }
-        let start = if log_start > Offset::UNKNOWN { log_start } else { Offset::ZERO };
+        if (start..=log_end).contains(&offset) {
+            // It does exist; the broker that said otherwise was behind.
+            let now = shared.cluster.now();
+            state.machine.failed(now, target, shared.random());
+            return;
+        }
+        let remedy = "seek to earliest to go on, or tolerate it with on_data_loss=\"warn\"";
         let detail = if offset < start {
             format!(
                 "the records from offset {offset} to {start} were deleted (retention or \
-                 DeleteRecords) before they were read; seek to earliest to go on, or tolerate it with \
-                 on_data_loss=\"warn\""
+                 DeleteRecords) before they were read; {remedy}"
             )
         } else {
             format!(
-                "offset {offset} is outside of what the partition holds (its log starts at {start}); \
-                 the log was truncated or the topic made anew; seek to earliest to go on, or tolerate \
-                 it with on_data_loss=\"warn\""
+                "offset {offset} is behind the end of the log, {log_end}; the log was truncated or \
+                 the topic made anew; {remedy}"
             )
         };
         if shared.config.on_data_loss == OnDataLoss::Raise {

@@ -143,6 +143,8 @@ pub struct AssignedConsumer {
     prefetcher: Prefetcher,
     options: DecodeOptions,
     decoder: Decoder,
+    /// Whether the decoder was given something since it was last emptied.
+    has_input: bool,
 }
 
 impl AssignedConsumer {
@@ -152,7 +154,8 @@ impl AssignedConsumer {
         options: DecodeOptions,
     ) -> Result<Self> {
         let decoder = Decoder::new(options.clone())?;
-        Ok(Self { prefetcher: Prefetcher::start(cluster, config), options, decoder })
+        let prefetcher = Prefetcher::start(cluster, config);
+        Ok(Self { prefetcher, options, decoder, has_input: false })
     }
 
     fn shared(&self) -> &Shared {
@@ -180,6 +183,7 @@ impl AssignedConsumer {
             ids.insert(Arc::clone(name), topic.id);
         }
         self.decoder = Decoder::new(self.options.clone())?;
+        self.has_input = false;
         let mut state = self.shared().state();
         let old: Vec<TopicPartition> = state.machine.assignment().cloned().collect();
         for partition in old {
@@ -250,6 +254,7 @@ impl AssignedConsumer {
     /// Drops what is fetched and decoded ahead of the positions.
     fn forget_ahead(&mut self) -> Result<()> {
         self.decoder = Decoder::new(self.options.clone())?;
+        self.has_input = false;
         let mut state = self.shared().state();
         state.buffer.clear();
         state.failure = None;
@@ -358,47 +363,58 @@ impl AssignedConsumer {
     pub async fn poll(&mut self, options: PollOptions) -> Result<Option<Decoded>> {
         let deadline = Instant::now() + options.max_wait;
         loop {
-            let decoded = self.decoder.next(false);
-            if let Some(decoded) = self.check_decoded(decoded)? {
+            if let Some(decoded) = self.decode(false)? {
                 return Ok(Some(decoded));
             }
             if let (Some((chunk, _)), _) = self.prefetcher.try_next()? {
                 self.decoder.push(chunk);
+                self.has_input = true;
                 continue;
             }
             let is_late = Instant::now() >= deadline;
-            if is_late || !options.fill {
-                let decoded = self.decoder.next(true);
-                if let Some(decoded) = self.check_decoded(decoded)? {
-                    return Ok(Some(decoded));
-                }
+            if (is_late || !options.fill)
+                && let Some(decoded) = self.decode(true)?
+            {
+                return Ok(Some(decoded));
             }
-            if is_late || tokio::time::timeout_at(deadline, self.prefetcher.wait()).await.is_err() {
-                if !options.fill {
-                    return Ok(None);
-                }
-                let decoded = self.decoder.next(true);
-                return self.check_decoded(decoded);
+            if is_late {
+                return Ok(None);
             }
+            tokio::time::timeout_at(deadline, self.prefetcher.wait()).await.ok();
         }
     }
 
-    /// Moves the positions; an output without rows only does that.
-    fn check_decoded(&mut self, decoded: Result<Option<Decoded>>) -> Result<Option<Decoded>> {
-        let decoded = match decoded {
-            Ok(Some(decoded)) => decoded,
-            Ok(None) => return Ok(None),
-            Err(error) => {
-                self.forget_ahead()?;
-                return Err(error);
+    /// The next output that has rows, if there is one.
+    fn decode(&mut self, finish: bool) -> Result<Option<Decoded>> {
+        // Finishing without input would settle an inferred schema on nothing.
+        while self.has_input || !finish {
+            let decoded = self.decoder.next(finish);
+            match decoded {
+                Ok(Some(decoded)) => {
+                    if let Some(decoded) = self.advance(decoded) {
+                        return Ok(Some(decoded));
+                    }
+                }
+                Ok(None) => {
+                    self.has_input &= !finish;
+                    return Ok(None);
+                }
+                Err(error) => {
+                    self.forget_ahead()?;
+                    return Err(error);
+                }
             }
-        };
+        }
+        Ok(None)
+    }
+
+    /// Moves the positions; an output without rows only does that.
+    fn advance(&self, decoded: Decoded) -> Option<Decoded> {
         let mut state = self.shared().state();
         for progress in &decoded.progress {
             state.machine.consumed(&progress.partition, Position::at(progress.next));
         }
-        drop(state);
-        Ok((decoded.rows.num_rows() > 0).then_some(decoded))
+        (decoded.rows.num_rows() > 0).then_some(decoded)
     }
 
     /// The identity of an assigned topic.

@@ -47,9 +47,8 @@ pub(super) struct Answer {
     pub(super) preferred_replica: Option<NodeId>,
 }
 
-/// Per partition what came, or the error and the log start offset.
-pub(super) type FetchAnswers =
-    BTreeMap<TopicPartition, std::result::Result<Answer, (ErrorCode, Offset)>>;
+/// Per partition what came, or the error.
+pub(super) type FetchAnswers = BTreeMap<TopicPartition, std::result::Result<Answer, ErrorCode>>;
 
 /// Sends one Fetch request and reads its answer.
 pub(super) async fn fetch(
@@ -140,7 +139,7 @@ fn read(
             let answer = if code.is_ok() {
                 Ok(read_partition(data, asked, isolation_level)?)
             } else {
-                Err((code, Offset(data.log_start_offset)))
+                Err(code)
             };
             answers.insert(asked.partition.clone(), answer);
         }
@@ -205,6 +204,22 @@ pub(super) async fn list_offsets_or_end(
         listed.extend(list_offsets(cluster, &late, isolation_level).await?);
     }
     Ok(listed)
+}
+
+/// The log start offset and the end of what may be read.
+pub(super) async fn extent(
+    cluster: &Cluster,
+    partition: &TopicPartition,
+    isolation_level: IsolationLevel,
+) -> Result<(Offset, Offset)> {
+    let lookup = async |spec| {
+        let wanted = BTreeMap::from([(partition.clone(), spec)]);
+        let listed = list_offsets(cluster, &wanted, isolation_level).await?;
+        listed.get(partition).and_then(|listed| listed.offset).ok_or_else(|| {
+            Error::malformed("response", format!("it has no offset for {partition}"))
+        })
+    };
+    Ok((lookup(OffsetSpec::Earliest).await?, lookup(OffsetSpec::Latest).await?))
 }
 
 /// The end of the leader epoch that a position was read under: beyond it, the log is another one

@@ -380,14 +380,29 @@ impl Producer {
         self.inner.state().accumulator.buffered_bytes()
     }
 
-    async fn topic(&self, name: &str) -> Result<Arc<TopicInfo>> {
+    pub(crate) fn cluster(&self) -> Arc<Cluster> {
+        Arc::clone(&self.inner.cluster)
+    }
+
+    pub(crate) fn random(&self) -> u64 {
+        self.inner.cluster.env.random.u64()
+    }
+
+    pub(crate) fn wall_clock(&self) -> TimestampMs {
+        self.inner.cluster.env.clock.now()
+    }
+
+    /// A topic that is written to; may create it, where brokers create topics on demand.
+    pub(crate) async fn topic(&self, name: &str) -> Result<Arc<TopicInfo>> {
         if let Some(topic) = self.inner.cluster.snapshot().topics.get(name) {
             return Ok(Arc::clone(topic));
         }
         let cluster = &self.inner.cluster;
         // A topic that was just asked for may be in the making, where it is created by asking.
-        let lookup =
-            cluster.retry("looking up a topic", async || cluster.topic_or_create(name, true).await);
+        let retries = if cluster.config.allow_auto_create_topics { 8 } else { 3 };
+        let lookup = cluster.retry_unknown("looking up a topic", retries, async || {
+            cluster.topic_or_create(name, true).await
+        });
         let block_max = self.inner.config.block_max;
         tokio::time::timeout(block_max, lookup).await.unwrap_or_else(|_| {
             Err(Error::Timeout {

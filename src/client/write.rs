@@ -1,0 +1,231 @@
+//! Writing tables: Arrow rows in, acknowledged offsets out.
+//!
+//! Rows are encoded column-wise on a blocking thread while the batches before them are on their
+//! way; the producer's memory bounds how far the encoder may be ahead. [`write`] returns when every
+//! row is acknowledged, or with the first failure.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+
+use crate::client::admin::{Admin, Resource};
+use crate::client::producer::{BatchAck, BatchDelivery, EncodedBatch, Producer};
+use crate::columnar::{self, Encoder, WriteOptions};
+use crate::error::{Error, Result};
+use crate::machine::client::bounds::Range;
+use crate::machine::client::partitioner::partition_for_key;
+use crate::types::{Offset, TimestampMs, TopicPartition};
+
+/// So many rows are encoded at once, and rows without a key change their partition after them.
+const SLICE_ROWS: usize = 16 * 1024;
+
+/// What was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WriteReport {
+    /// The rows that were acknowledged.
+    pub rows: u64,
+    /// The bytes of their batches.
+    pub bytes: u64,
+    /// The number of batches.
+    pub batches: u64,
+    /// The offsets per partition, from the first to behind the last; other producers' records may
+    /// lie between them. Empty with `acks=0`.
+    pub offsets: BTreeMap<i32, Range>,
+}
+
+/// Writes tables to one topic, piece by piece.
+#[derive(Debug)]
+pub struct TableWriter {
+    producer: Arc<Producer>,
+    topic: Arc<str>,
+    partition_count: i32,
+    encoder: Option<Encoder>,
+    /// Which partition rows without a key go to.
+    turn: u64,
+    sealed: Vec<columnar::EncodedBatch>,
+    pending: VecDeque<(BatchDelivery, usize)>,
+    report: WriteReport,
+}
+
+impl TableWriter {
+    /// Prepares writing. Partition count and compression in `options` are replaced by those of the
+    /// topic and the producer, and batches are kept below the topic's `max.message.bytes`.
+    ///
+    /// # Errors
+    ///
+    /// The topic does not exist, or the options do not fit it.
+    pub async fn start(
+        producer: Arc<Producer>,
+        topic: &str,
+        options: WriteOptions,
+    ) -> Result<Self> {
+        let info = producer.topic(topic).await?;
+        let batch_size = match batch_size_max(&producer, topic).await {
+            Some(size) => options.batch_size.min(size),
+            None => options.batch_size,
+        };
+        let options = WriteOptions {
+            partition_count: info.partition_count(),
+            compression: producer.config().compression,
+            compression_level: producer.config().compression_level,
+            batch_size,
+            ..options
+        };
+        Ok(Self {
+            topic: Arc::clone(&info.name),
+            partition_count: info.partition_count(),
+            encoder: Some(Encoder::new(options)?),
+            turn: producer.random(),
+            producer,
+            sealed: Vec::new(),
+            pending: VecDeque::new(),
+            report: WriteReport::default(),
+        })
+    }
+
+    /// Accepts rows; waits for memory, not for acknowledgements.
+    ///
+    /// # Errors
+    ///
+    /// A column does not fit, or a batch before failed. What was written before stays written.
+    pub async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+        for start in (0..rows.num_rows()).step_by(SLICE_ROWS) {
+            let length = SLICE_ROWS.min(rows.num_rows() - start);
+            let slice = rows.slice(start, length);
+            self.write_slice(slice, start).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_slice(&mut self, rows: RecordBatch, first_row: usize) -> Result<()> {
+        let mut encoder = self.encoder.take().ok_or(Error::Closed { what: "the writer" })?;
+        let now = self.producer.wall_clock();
+        let partitions = self.partition_count;
+        self.turn = self.turn.wrapping_add(1);
+        let unkeyed = self.turn.checked_rem(u64::from(partitions.unsigned_abs())).unwrap_or(0);
+        let unkeyed = i32::try_from(unkeyed).unwrap_or(0);
+        let encoding = tokio::task::spawn_blocking(move || {
+            let encoded = encode(&mut encoder, &rows, now, partitions, unkeyed);
+            (encoder, encoded)
+        });
+        // The batches of the slice before are sent in the meantime.
+        let sent = self.send_sealed().await;
+        let (encoder, encoded) = encoding.await.map_err(|error| {
+            Error::invalid(format!("encoding rows from {first_row} on failed: {error}"))
+        })?;
+        self.encoder = Some(encoder);
+        sent?;
+        self.sealed = encoded?;
+        self.collect_done().await
+    }
+
+    async fn send_sealed(&mut self) -> Result<()> {
+        for batch in std::mem::take(&mut self.sealed) {
+            let partition = TopicPartition::new(Arc::clone(&self.topic), batch.partition);
+            let bytes = batch.bytes.len();
+            let batch = EncodedBatch::new(batch.bytes)?;
+            let deliveries = self.producer.send_batches(&partition, vec![batch]).await?;
+            self.pending.extend(deliveries.into_iter().map(|delivery| (delivery, bytes)));
+        }
+        Ok(())
+    }
+
+    /// Takes what is acknowledged already, so that a failure ends the writing early.
+    async fn collect_done(&mut self) -> Result<()> {
+        while self.pending.front().is_some_and(|(delivery, _)| delivery.is_done()) {
+            self.collect_one().await?;
+        }
+        Ok(())
+    }
+
+    async fn collect_one(&mut self) -> Result<()> {
+        let Some((delivery, bytes)) = self.pending.pop_front() else { return Ok(()) };
+        let ack = delivery.wait().await?;
+        self.report.add(&ack, bytes);
+        Ok(())
+    }
+
+    /// The rows that are acknowledged so far.
+    #[must_use]
+    pub const fn report(&self) -> &WriteReport {
+        &self.report
+    }
+
+    /// Sends the rest and waits for all acknowledgements.
+    ///
+    /// # Errors
+    ///
+    /// The first batch that failed, with its partition.
+    pub async fn finish(mut self) -> Result<WriteReport> {
+        self.send_sealed().await?;
+        if let Some(mut encoder) = self.encoder.take() {
+            let encoding = tokio::task::spawn_blocking(move || encoder.finish());
+            let encoded = encoding.await.map_err(|error| {
+                Error::invalid(format!("encoding the last rows failed: {error}"))
+            })?;
+            self.sealed = encoded?;
+        }
+        self.send_sealed().await?;
+        while !self.pending.is_empty() {
+            self.collect_one().await?;
+        }
+        Ok(self.report)
+    }
+}
+
+impl WriteReport {
+    fn add(&mut self, ack: &BatchAck, bytes: usize) {
+        self.rows += u64::from(ack.records.unsigned_abs());
+        self.bytes += bytes as u64;
+        self.batches += 1;
+        if ack.base_offset >= Offset::ZERO {
+            let start = ack.base_offset;
+            let end = start.plus(i64::from(ack.records));
+            let range = self.offsets.entry(ack.partition.partition).or_insert(Range { start, end });
+            range.start = range.start.min(start);
+            range.end = range.end.max(end);
+        }
+    }
+}
+
+fn encode(
+    encoder: &mut Encoder,
+    rows: &RecordBatch,
+    now: TimestampMs,
+    partitions: i32,
+    unkeyed: i32,
+) -> Result<Vec<columnar::EncodedBatch>> {
+    encoder.push(rows, now, |key, _| match key {
+        Some(key) => partition_for_key(key, partitions),
+        None => unkeyed,
+    })?;
+    Ok(encoder.take_sealed())
+}
+
+/// The topic's `max.message.bytes`, if the broker tells.
+async fn batch_size_max(producer: &Producer, topic: &str) -> Option<usize> {
+    let admin = Admin::new(producer.cluster());
+    let described = admin.describe_configs(&[Resource::topic(topic)], false).await.ok()?;
+    let entries = described.into_iter().next()?.ok()?;
+    let entry = entries.into_iter().find(|entry| entry.name == "max.message.bytes")?;
+    entry.value?.parse().ok()
+}
+
+/// Writes a whole table and waits until all of it is acknowledged.
+///
+/// # Errors
+///
+/// A column does not fit, or a batch was not acknowledged.
+pub async fn write(
+    producer: Arc<Producer>,
+    topic: &str,
+    table: impl IntoIterator<Item = Result<RecordBatch>>,
+    options: WriteOptions,
+) -> Result<WriteReport> {
+    let mut writer = TableWriter::start(producer, topic, options).await?;
+    for rows in table {
+        writer.write(&rows?).await?;
+    }
+    writer.finish().await
+}

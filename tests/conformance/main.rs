@@ -1,0 +1,18 @@
+//! The same client cases against our broker and against Apache Kafka: a difference is a bug.
+//!
+//! Peers: our broker, in-process and over TCP, always; Apache Kafka where `OTTLA_CONFORMANCE_SERVERS` names a
+//! running one (`host:port`). Every case makes topics of its own, so cases run side by side.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::large_futures,
+    reason = "a test may stop at the first surprise, and says what it skips"
+)]
+
+mod admin;
+mod peers;
+mod produce;
+mod scan;
