@@ -169,9 +169,7 @@ impl Log {
         for segment in gone {
             // Oldest first, each durably before the next: a crash leaves no hole, and never less than
             // the segment that the log now starts with.
-            if self.shared.dirty().directory.is_some() {
-                self.sync_dir()?;
-            }
+            self.sync_dir()?;
             self.doom(segment.base_offset)?;
             deleted.segments += 1;
             deleted.bytes += segment.size();
@@ -280,6 +278,7 @@ impl Log {
             .disk
             .rename(&temporary, path)
             .map_err(|error| Error::io("rename", path, error))?;
+        self.shared.dirty().directory();
         self.sync_dir()?;
         let base = segment.base_offset;
         let scanned = scan_segment(&self.home, &self.config, base, size, |_, _| Ok(()))?;
@@ -295,16 +294,8 @@ impl Log {
             let emptied = self.home.disk.open(&path, OpenMode::CreateEmpty);
             emptied.map_err(|error| Error::io("create", &path, error))?;
         }
+        self.shared.dirty().directory();
         self.flush_indexes()
-    }
-
-    fn sync_dir(&self) -> Result<()> {
-        let directory = &*self.home.directory;
-        if let Err(error) = self.home.disk.sync_dir(directory) {
-            let reason = format!("could not sync {}: {error}", directory.display());
-            self.shared.health.take_offline(reason);
-        }
-        self.shared.health.check()
     }
 
     /// Deletes everything and begins anew, empty, at `offset`: what a follower does when its leader's log

@@ -381,6 +381,9 @@ impl Log {
         if self.shared.dirty().files.len() > DIRTY_FILES_MAX {
             self.sync()?;
         }
+        // A segment's name is durable before the next one is created: else a power cut could keep the
+        // later and lose the earlier, which leaves no prefix.
+        self.sync_dir()?;
         self.active.note_time();
         self.flush_indexes()?;
         self.write_snapshot(base_offset)?;
@@ -498,6 +501,21 @@ impl Log {
     /// As [`SyncHandle::run`].
     pub fn sync(&self) -> Result<Offset> {
         self.sync_handle().run()
+    }
+
+    /// Makes the names of the files durable, when some changed since the last sync.
+    pub(super) fn sync_dir(&self) -> Result<()> {
+        let changed = self.shared.dirty().directory;
+        let Some(mark) = changed else { return Ok(()) };
+        let directory = &*self.home.directory;
+        if let Err(error) = self.home.disk.sync_dir(directory) {
+            let reason = format!("could not sync {}: {error}", directory.display());
+            self.shared.health.take_offline(reason);
+        }
+        self.shared.health.check()?;
+        let mut dirty = self.shared.dirty();
+        dirty.directory = dirty.directory.filter(|&changed| changed > mark);
+        Ok(())
     }
 
     /// Every offset below it survives a power cut.

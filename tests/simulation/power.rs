@@ -196,3 +196,73 @@ fn recover(simulation: &Simulation) -> ottla::error::Result<()> {
     log.sync()?;
     checkpoint(&directory, &log)
 }
+
+/// Appends ten values in several segments, syncs, lowers the recovery point and truncates to 5.
+fn run_truncation(simulation: &Simulation) -> ottla::error::Result<()> {
+    let env = simulation.env();
+    let directory = LogDirectory::open(&env, Path::new("data"), NodeId(1), None)?;
+    let partition = options(config()).partition;
+    let opening = OpenOptions { health: directory.health(), ..options(config()) };
+    let mut log = Log::create(&env, &directory.partition_path(&partition), opening)?;
+    for step in 0..10_i32 {
+        let value = format!("value {step} {}", "x".repeat(200));
+        log.append_as_leader(&idempotent(4, 0, step, &[&value]), EPOCH, NOW)?;
+    }
+    log.sync()?;
+    checkpoint(&directory, &log)?;
+    directory.lower_recovery_point(&partition, Offset(5))?;
+    simulation.clock.advance(1);
+    log.truncate_to(Offset(5))?;
+    for step in 5..8_i32 {
+        let value = format!("other {step}");
+        log.append_as_leader(&idempotent(4, 0, step, &[&value]), EPOCH, NOW)?;
+    }
+    log.sync()?;
+    checkpoint(&directory, &log)
+}
+
+#[test]
+fn a_power_cut_during_truncation_leaves_the_old_log_or_the_new_one() {
+    let calls = {
+        let simulation = Simulation::new(0);
+        run_truncation(&simulation).unwrap();
+        simulation.disk.calls()
+    };
+    for point in 0..=calls {
+        for seed in 0..6 {
+            let simulation = Simulation::new(seed);
+            simulation.disk.crash_after(point);
+            let finished = run_truncation(&simulation).is_ok();
+            simulation.disk.power_cut();
+            let what = format!("power cut at call {point} of {calls} with seed {seed}");
+            let env = simulation.env();
+            let directory = LogDirectory::open(&env, Path::new("data"), NodeId(1), None).unwrap();
+            let partition = options(config()).partition;
+            let path = directory.partition_path(&partition);
+            if !env.disk.exists(&path).unwrap() {
+                continue;
+            }
+            let checkpointed = directory.checkpointed(&partition);
+            let opening = OpenOptions {
+                health: directory.health(),
+                recovery_point: checkpointed.recovery_point,
+                log_start_offset: checkpointed.log_start_offset,
+                ..options(config())
+            };
+            let (log, _) = Log::open(&env, &path, opening)
+                .unwrap_or_else(|error| panic!("{what}: {}", error.chain()));
+            let found = read_all(&log.reader()).unwrap();
+            assert!(!finished || found.len() == 8, "{what}");
+            let mut new = false;
+            for (place, (offset, value)) in (0..).zip(&found) {
+                assert_eq!(*offset, place, "{what}");
+                new |= value.starts_with("other");
+                assert!(
+                    value.starts_with(&format!("value {offset}")) && !new
+                        || value.starts_with(&format!("other {offset}")) && *offset >= 5,
+                    "{what}"
+                );
+            }
+        }
+    }
+}
