@@ -298,12 +298,10 @@ mod tests {
         assert_eq!(check(&producers, &header(0, 21, 1, 103)), refused);
         assert_eq!(check(&producers, &header(0, 17, 2, 103)), refused);
         assert_eq!(check(&producers, &header(1, 20, 1, 103)), refused, "a new epoch starts with 0");
-        let mut last = 20;
-        for step in 0..6 {
-            let next = header(0, last, 1, 103 + step);
+        for (sequence, offset) in (20..26).zip(103..) {
+            let next = header(0, sequence, 1, offset);
             assert_eq!(check(&producers, &next), Ok(Check::Append));
             producers.apply(&next, None, TimestampMs(5));
-            last += 1;
         }
         // The first batch is no longer among the last five.
         assert_eq!(check(&producers, &first), refused);

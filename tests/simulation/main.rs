@@ -7,6 +7,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stderr,
+    clippy::cast_possible_wrap,
     missing_docs,
     reason = "test code"
 )]

@@ -71,7 +71,7 @@ fn bad_batches_are_refused_with_kafkas_codes() {
         message_timestamp_after_max_ms: 10_000,
         ..LogConfig::default()
     };
-    let mut bench = bench(LogConfig { compacted: true, ..config.clone() });
+    let mut bench = bench(LogConfig { compacted: true, ..config });
     let log = &mut bench.log;
     let good = batch(NOW.0, &["v"]);
     let mut damaged = good.to_vec();
@@ -93,7 +93,8 @@ fn bad_batches_are_refused_with_kafkas_codes() {
     let mut keyless = ottla::record::BatchBuilder::new(BatchOptions::default());
     keyless.append(NOW, None, Some(b"v"), &[]).unwrap();
     assert_eq!(refused(log, &keyless.finish().unwrap()), ErrorCode::InvalidRecord);
-    log.update_config(LogConfig { max_message_bytes: 1 << 20, ..config });
+    let wide = LogConfig { max_message_bytes: 1 << 20, compacted: false, ..log.config().clone() };
+    log.update_config(wide);
     let huge = batch(NOW.0, &["x".repeat(3000).as_str()]);
     assert_eq!(refused(log, &huge), ErrorCode::RecordListTooLarge);
     log.append_as_leader(&good, EPOCH, NOW).unwrap();
