@@ -1,21 +1,28 @@
 //! `quorum-state`: what a voter must not forget, in a small file of its own.
 //!
-//! Two lines: a line of JSON and its CRC-32C as eight hexadecimal digits. Written to a temporary
-//! file, synced, renamed: a crash leaves the old state or the new one. It is written for every
-//! vote, every purge and at the end, which is rare; appends do not touch it.
+//! Two slots of 4 KiB that are written in turn; each is a line of JSON with a number that grows,
+//! the line's CRC-32C as eight hexadecimal digits, and padding. The whole slot with the higher
+//! number counts, so a torn write leaves the state before it. One write and one fdatasync is what
+//! an election costs: a rename would cost three times as much, and an embedded broker starts with
+//! one. The file as such is made by a rename, with two good slots.
+//!
+//! It is written for every vote and every purge, which is rare; appends do not touch it.
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::types::{LogId, Vote, log_id};
-use crate::env::{Disk, OpenMode};
+use crate::env::{Disk, File, OpenMode};
 use crate::error::{Error, Result};
 use crate::types::{NodeId, Offset};
 
 const FILE: &str = "quorum-state";
 const VERSION: u16 = 1;
+const SLOT_BYTES: usize = 4096;
+const SLOTS: u64 = 2;
 
 /// What a voter must not forget.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,19 +35,17 @@ pub(super) struct HardState {
     pub(super) purged: Option<LogId>,
     /// Below this the log was whole and synced.
     pub(super) recovery_point: Offset,
-    /// The log was closed in order.
-    pub(super) clean: bool,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Stored {
     version: u16,
+    sequence: u64,
     vote: Option<StoredVote>,
     committed: Option<StoredLogId>,
     purged: Option<StoredLogId>,
     recovery_point: Offset,
-    clean: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -69,25 +74,98 @@ impl StoredLogId {
     }
 }
 
-impl HardState {
-    /// Reads the file of a directory; the default when there is none.
-    pub(super) fn load(disk: &dyn Disk, directory: &Path) -> Result<Self> {
+/// The file, open.
+#[derive(Debug)]
+pub(super) struct StateFile {
+    file: Arc<dyn File>,
+    path: PathBuf,
+    fsync: bool,
+    /// The number of the newest slot.
+    sequence: u64,
+    state: HardState,
+}
+
+impl StateFile {
+    /// Opens the file of a directory, which is made when it is missing.
+    pub(super) fn open(disk: &dyn Disk, directory: &Path, fsync: bool) -> Result<Self> {
         let path = directory.join(FILE);
         let bytes = disk.read(&path).map_err(|error| Error::io("read", &path, error))?;
-        match bytes {
-            None => Ok(Self::default()),
-            Some(bytes) => Self::decode(&bytes).map_err(|why| Error::corrupt(&path, 0, why)),
+        let (sequence, state) = match bytes {
+            Some(bytes) => newest(&bytes).map_err(|why| Error::corrupt(&path, 0, why))?,
+            None => {
+                let state = HardState::default();
+                let slots = [state.encode(0)?, state.encode(1)?].concat();
+                write_file(disk, &path, &slots, fsync)?;
+                (1, state)
+            }
+        };
+        let file = disk.open(&path, OpenMode::ReadWrite);
+        let file = file.map_err(|error| Error::io("open", &path, error))?;
+        Ok(Self { file, path, fsync, sequence, state })
+    }
+
+    /// The state.
+    pub(super) fn state(&self) -> &HardState {
+        &self.state
+    }
+
+    /// Notes what may be written later.
+    pub(super) fn note_committed(&mut self, committed: Option<LogId>) {
+        self.state.committed = committed;
+    }
+
+    /// Replaces the state; when this returns it is on disk, unless `fsync` is off.
+    pub(super) fn save(&mut self, state: HardState) -> Result<()> {
+        self.write(state)?;
+        if !self.fsync {
+            return Ok(());
+        }
+        self.file.sync_data().map_err(|error| Error::io("sync", &self.path, error))
+    }
+
+    /// Replaces the vote. That a vote was granted by a majority need not be on disk: without it
+    /// the same vote is stood for again.
+    pub(super) fn save_vote(&mut self, vote: Vote) -> Result<()> {
+        let granted = self.state.vote.is_some_and(|known| known.leader_id == vote.leader_id);
+        let state = HardState { vote: Some(vote), ..self.state.clone() };
+        if granted && vote.committed { self.write(state) } else { self.save(state) }
+    }
+
+    fn write(&mut self, state: HardState) -> Result<()> {
+        let sequence = self.sequence + 1;
+        let slot = state.encode(sequence)?;
+        let position = sequence % SLOTS * SLOT_BYTES as u64;
+        self.file
+            .write_all_at(&[&slot], position)
+            .map_err(|error| Error::io("write", &self.path, error))?;
+        self.sequence = sequence;
+        self.state = state;
+        Ok(())
+    }
+}
+
+/// The newest whole slot of a file.
+fn newest(bytes: &[u8]) -> Result<(u64, HardState), String> {
+    let mut best = None;
+    let mut why = "it is empty".to_owned();
+    for slot in bytes.chunks(SLOT_BYTES) {
+        match HardState::decode(slot) {
+            Ok(read) => {
+                if best.as_ref().is_none_or(|(sequence, _)| *sequence < read.0) {
+                    best = Some(read);
+                }
+            }
+            Err(error) => why = error,
         }
     }
+    best.ok_or(why)
+}
 
-    /// Writes the file; when this returns it is on disk, unless `fsync` is off.
-    pub(super) fn save(&self, disk: &dyn Disk, directory: &Path, fsync: bool) -> Result<()> {
-        write_file(disk, &directory.join(FILE), &self.encode()?, fsync)
-    }
-
-    fn encode(&self) -> Result<Vec<u8>> {
+impl HardState {
+    fn encode(&self, sequence: u64) -> Result<Vec<u8>> {
         let stored = Stored {
             version: VERSION,
+            sequence,
             vote: self.vote.as_ref().map(|vote| StoredVote {
                 term: vote.leader_id.term,
                 node: vote.leader_id.node_id,
@@ -96,42 +174,40 @@ impl HardState {
             committed: self.committed.as_ref().map(StoredLogId::of),
             purged: self.purged.as_ref().map(StoredLogId::of),
             recovery_point: self.recovery_point,
-            clean: self.clean,
         };
         let mut bytes = serde_json::to_vec(&stored)
             .map_err(|error| Error::malformed("quorum state", error.to_string()))?;
         let sum = crc32c::crc32c(&bytes);
         bytes.extend(format!("\n{sum:08x}\n").into_bytes());
+        bytes.resize(SLOT_BYTES, b' ');
         Ok(bytes)
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, String> {
-        let body = checked_lines(bytes)?;
+    fn decode(slot: &[u8]) -> Result<(u64, Self), String> {
+        let body = checked_lines(slot.trim_ascii_end())?;
         let stored: Stored = serde_json::from_slice(body).map_err(|error| error.to_string())?;
         if stored.version != VERSION {
-            return Err(format!(
-                "version {} is not known; this build reads {VERSION}",
-                stored.version
-            ));
+            let version = stored.version;
+            return Err(format!("version {version} is not known; this build reads {VERSION}"));
         }
         let vote = stored.vote.map(|vote| {
             let mut read = Vote::new(vote.term, vote.node);
             read.committed = vote.committed;
             read
         });
-        Ok(Self {
+        let state = Self {
             vote,
             committed: stored.committed.map(|id| id.id()),
             purged: stored.purged.map(|id| id.id()),
             recovery_point: stored.recovery_point,
-            clean: stored.clean,
-        })
+        };
+        Ok((stored.sequence, state))
     }
 }
 
 /// The lines before the last one, which is their checksum.
 pub(super) fn checked_lines(bytes: &[u8]) -> Result<&[u8], String> {
-    let text = bytes.strip_suffix(b"\n").ok_or("it does not end with a line")?;
+    let text = bytes.trim_ascii_end();
     let end = text.iter().rposition(|&byte| byte == b'\n').ok_or("it has no checksum")?;
     let (body, sum) = text.split_at(end);
     let sum = sum.get(1..).and_then(|sum| std::str::from_utf8(sum).ok());
@@ -159,22 +235,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_state_is_the_same_after_writing_and_a_flipped_bit_is_found() {
+    fn a_torn_or_rotten_slot_leaves_the_state_before_it() {
         let mut vote = Vote::new(3, NodeId(1));
         vote.committed = true;
-        let state = HardState {
+        let older = HardState { recovery_point: Offset(8), ..HardState::default() };
+        let newer = HardState {
             vote: Some(vote),
             committed: Some(log_id(2, NodeId(1), 7)),
-            purged: None,
-            recovery_point: Offset(8),
-            clean: true,
+            ..older.clone()
         };
-        let bytes = state.encode().unwrap();
-        assert_eq!(HardState::decode(&bytes).unwrap(), state);
-        for place in 0..bytes.len() {
-            let mut damaged = bytes.clone();
-            damaged[place] ^= 0x10;
-            assert_ne!(HardState::decode(&damaged).ok().as_ref(), Some(&state), "byte {place}");
+        let slots = [older.encode(4).unwrap(), newer.encode(5).unwrap()].concat();
+        assert_eq!(newest(&slots), Ok((5, newer)));
+        let text = slots[SLOT_BYTES..].iter().rposition(|&byte| byte == b'\n').unwrap();
+        for place in 0..text {
+            let mut damaged = slots.clone();
+            damaged[SLOT_BYTES + place] ^= 0x10;
+            assert_eq!(newest(&damaged), Ok((4, older.clone())), "byte {place}");
         }
+        assert!(newest(&slots[..50]).is_err());
+        assert!(newest(&[]).is_err());
     }
 }

@@ -351,5 +351,7 @@ fn stopped(error: tokio::task::JoinError) -> Error {
     Error::invalid(format!("a task of the metadata quorum ended: {error}"))
 }
 
+#[cfg(all(test, feature = "sim"))]
+mod crash_tests;
 #[cfg(test)]
 mod tests;

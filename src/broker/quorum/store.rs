@@ -19,7 +19,7 @@ use bytes::{Bytes, BytesMut};
 use openraft::storage::{LogFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::{AnyError, OptionalSend};
 
-use super::hard_state::HardState;
+use super::hard_state::{HardState, StateFile};
 use super::snapshot::Checkpoint;
 use super::types::{
     Entry, LogId, StorageError, StorageIOError, TypeConfig, Vote, epoch, index, offset,
@@ -49,7 +49,7 @@ pub(super) struct Store {
     /// `None` once it is closed.
     log: Option<Log>,
     reader: LogReader,
-    state: HardState,
+    state: StateFile,
     last: Option<LogId>,
     /// Bytes appended since the last snapshot.
     unsaved_bytes: u64,
@@ -63,11 +63,12 @@ impl Store {
         let directory = options.log_dir.join(METADATA_DIRECTORY);
         let disk = &*env.disk;
         disk.create_dir_all(&directory).map_err(|error| Error::io("create", &directory, error))?;
-        let mut state = HardState::load(disk, &directory)?;
+        let state = StateFile::open(disk, &directory, options.fsync)?;
+        let hard = state.state();
         let checkpoint = Checkpoint::load(disk, &directory)?;
-        let start = state.purged.map_or(Offset::ZERO, |purged| offset(purged.index).next());
+        let start = hard.purged.map_or(Offset::ZERO, |purged| offset(purged.index).next());
         let covered = checkpoint.as_ref().and_then(|checkpoint| checkpoint.last);
-        if state.purged > covered {
+        if hard.purged > covered {
             let text = "the log begins after the end of the snapshot";
             return Err(Error::corrupt(&directory, 0, text));
         }
@@ -76,9 +77,11 @@ impl Store {
             topic_id: METADATA_TOPIC_ID,
             config: log_config(options),
             health: options.health.clone(),
-            recovery_point: state.recovery_point,
+            recovery_point: hard.recovery_point,
             log_start_offset: start,
-            clean_shutdown: state.clean,
+            // The segment that is written to is always scanned: it is small, and a marker would
+            // have to be taken back, and synced, before the first append.
+            clean_shutdown: false,
         };
         let (log, report) = Log::open(&env, &directory, open)?;
         if report.truncated_bytes > 0 {
@@ -88,11 +91,6 @@ impl Store {
             );
         }
         let reader = log.reader();
-        if state.clean {
-            // From here on it is not closed in order until it is.
-            state.clean = false;
-            state.save(disk, &directory, options.fsync)?;
-        }
         let mut store = Self {
             env,
             directory,
@@ -115,21 +113,17 @@ impl Store {
 
     #[cfg(test)]
     pub(super) fn term(&self) -> u64 {
-        self.state.vote.map_or(0, |vote| vote.leader_id.term)
+        self.state.state().vote.map_or(0, |vote| vote.leader_id.term)
     }
 
     fn log(&mut self) -> Result<&mut Log> {
         self.log.as_mut().ok_or(Error::Closed { what: "the metadata log" })
     }
 
-    fn save_state(&self) -> Result<()> {
-        self.state.save(&*self.env.disk, &self.directory, self.fsync)
-    }
-
     fn read_last(&self) -> Result<Option<LogId>> {
         let end = index(self.reader.log_end_offset());
         let last = read_entries(&self.reader, end.saturating_sub(1)..end)?.pop();
-        Ok(last.map(|entry| entry.log_id).or(self.state.purged))
+        Ok(last.map(|entry| entry.log_id).or(self.state.state().purged))
     }
 
     /// Appends entries and makes them durable.
@@ -169,10 +163,9 @@ impl Store {
 
     /// Removes the entries from `first` on.
     fn truncate(&mut self, first: u64) -> Result<()> {
-        let point = self.state.recovery_point.min(offset(first));
-        if point != self.state.recovery_point {
-            self.state.recovery_point = point;
-            self.save_state()?;
+        let state = self.state.state().clone();
+        if offset(first) < state.recovery_point {
+            self.state.save(HardState { recovery_point: offset(first), ..state })?;
         }
         self.log()?.truncate_to(offset(first))?;
         self.last = self.read_last()?;
@@ -182,11 +175,12 @@ impl Store {
     /// Removes the entries up to `last`, which the snapshot has.
     fn purge(&mut self, last: LogId) -> Result<()> {
         let end = offset(last.index).next();
-        self.state.purged = Some(last);
-        self.state.recovery_point = self.log()?.recovery_point().max(self.state.recovery_point);
+        let recovery_point = self.log()?.recovery_point();
+        let state = self.state.state().clone();
+        let recovery_point = recovery_point.max(state.recovery_point);
         // First the state: a log that begins before the purged place is trimmed when it is opened,
         // one that begins behind it would have a hole.
-        self.save_state()?;
+        self.state.save(HardState { purged: Some(last), recovery_point, ..state })?;
         let now = self.env.clock.now();
         let config = self.config.clone();
         let log = self.log()?;
@@ -206,11 +200,6 @@ impl Store {
         Ok(())
     }
 
-    fn save_vote(&mut self, vote: Vote) -> Result<()> {
-        self.state.vote = Some(vote);
-        self.save_state()
-    }
-
     pub(super) fn save_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         self.unsaved_bytes = 0;
         checkpoint.save(&*self.env.disk, &self.directory, self.fsync)
@@ -222,9 +211,9 @@ impl Store {
 
     fn close(&mut self) -> Result<()> {
         let Some(log) = self.log.take() else { return Ok(()) };
-        self.state.recovery_point = log.close()?;
-        self.state.clean = true;
-        self.save_state()
+        let recovery_point = log.close()?;
+        let state = self.state.state().clone();
+        self.state.save(HardState { recovery_point, ..state })
     }
 }
 
@@ -269,7 +258,7 @@ fn decode_batches(
         let batch = batch?;
         let records = batch.records(ENTRY_BYTES_MAX)?;
         let term = u64::try_from(records.header().leader_epoch.0).unwrap_or(0);
-        for record in records.iter() {
+        for record in &records {
             let record = record?;
             if range.contains(&record.offset) {
                 let value = record.value.unwrap_or_default();
@@ -390,7 +379,7 @@ impl RaftLogStorage<TypeConfig> for PartitionStore {
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, StorageError> {
         let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(LogState { last_purged_log_id: store.state.purged, last_log_id: store.last })
+        Ok(LogState { last_purged_log_id: store.state.state().purged, last_log_id: store.last })
     }
 
     async fn get_log_reader(&mut self) -> EntryReader {
@@ -399,23 +388,23 @@ impl RaftLogStorage<TypeConfig> for PartitionStore {
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
         let vote = *vote;
-        let saved = self.run(move |store| store.save_vote(vote)).await;
+        let saved = self.run(move |store| store.state.save_vote(vote)).await;
         Ok(saved.map_err(|error| StorageIOError::write_vote(any(&error)))?)
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
-        Ok(self.store.lock().unwrap_or_else(PoisonError::into_inner).state.vote)
+        Ok(self.store.lock().unwrap_or_else(PoisonError::into_inner).state.state().vote)
     }
 
     /// Only noted: it goes to disk with the next vote or purge. It is a lower bound, and what is
     /// lost of it is found again when the leader commits.
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner).state.committed = committed;
+        self.store.lock().unwrap_or_else(PoisonError::into_inner).state.note_committed(committed);
         Ok(())
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
-        Ok(self.store.lock().unwrap_or_else(PoisonError::into_inner).state.committed)
+        Ok(self.store.lock().unwrap_or_else(PoisonError::into_inner).state.state().committed)
     }
 
     async fn append<I>(

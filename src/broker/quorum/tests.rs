@@ -13,8 +13,12 @@ use crate::machine::metadata::{ConfigResource, MetadataRecord};
 use crate::types::{BrokerEpoch, ProducerId, TopicId, Uuid};
 
 fn options(directory: &Path) -> QuorumOptions {
+    options_on(Env::real(), directory)
+}
+
+pub(super) fn options_on(env: Env, directory: &Path) -> QuorumOptions {
     QuorumOptions {
-        env: Env::real(),
+        env,
         log_dir: directory.to_path_buf(),
         health: Health::new(directory),
         node_id: NodeId(1),
@@ -29,7 +33,7 @@ async fn open(directory: &Path) -> Quorum {
     Quorum::open(options(directory)).await.unwrap()
 }
 
-async fn register(quorum: &Quorum, process: u8) {
+pub(super) async fn register(quorum: &Quorum, process: u8) -> Result<BrokerEpoch> {
     let reply = quorum.submit(Command::RegisterBroker(BrokerRegistration {
         id: NodeId(1),
         incarnation: Uuid([process; 16]),
@@ -38,24 +42,25 @@ async fn register(quorum: &Quorum, process: u8) {
         rack: None,
         ready: true,
     }));
-    let Reply::Registered(Ok(_)) = reply.await.unwrap() else { panic!() };
+    let Reply::Registered(result) = reply.await? else { panic!() };
+    result.map_err(Error::from)
 }
 
-async fn create(quorum: &Quorum, name: &str) -> TopicId {
+pub(super) async fn create(quorum: &Quorum, name: &str) -> Result<TopicId> {
     let topics = vec![NewTopic::new(name, 2, 1)];
     let reply = quorum.submit(Command::CreateTopics { topics, validate_only: false });
-    let Reply::CreatedTopics(mut results) = reply.await.unwrap() else { panic!() };
-    results.pop().unwrap().unwrap().id
+    let Reply::CreatedTopics(mut results) = reply.await? else { panic!() };
+    results.pop().unwrap().map(|topic| topic.id).map_err(Error::from)
 }
 
-async fn retain(quorum: &Quorum, topic: &str, ms: i64) {
+pub(super) async fn retain(quorum: &Quorum, topic: &str, ms: i64) -> Result<()> {
     let change =
         ConfigChange { name: "retention.ms".into(), op: AlterOp::Set, value: Some(ms.to_string()) };
     let resource = ConfigResource::Topic(topic.into());
     let resources = vec![IncrementalAlteration { resource, changes: vec![change] }];
     let reply = quorum.submit(Command::IncrementalAlterConfigs { resources, validate_only: false });
-    let Reply::PerResource(results) = reply.await.unwrap() else { panic!() };
-    assert_eq!(results, [Ok(())]);
+    let Reply::PerResource(mut results) = reply.await? else { panic!() };
+    results.pop().unwrap().map_err(Error::from)
 }
 
 /// What a crash would leave: the files as they are while the quorum runs.
@@ -82,7 +87,7 @@ fn segment_files(directory: &Path, extension: &str) -> Vec<PathBuf> {
 }
 
 /// The image without its place in the log.
-fn content(quorum: &Quorum) -> Vec<MetadataRecord> {
+pub(super) fn content(quorum: &Quorum) -> Vec<MetadataRecord> {
     quorum.image().to_records()
 }
 
@@ -90,9 +95,9 @@ fn content(quorum: &Quorum) -> Vec<MetadataRecord> {
 async fn topics_settings_and_ids_survive_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let quorum = open(directory.path()).await;
-    register(&quorum, 1).await;
-    let id = create(&quorum, "orders").await;
-    retain(&quorum, "orders", 77).await;
+    register(&quorum, 1).await.unwrap();
+    let id = create(&quorum, "orders").await.unwrap();
+    retain(&quorum, "orders", 77).await.unwrap();
     let allocate = Command::AllocateProducerIds { broker: NodeId(1), epoch: BrokerEpoch(0) };
     let reply = quorum.submit(allocate).await.unwrap();
     assert_eq!(
@@ -124,17 +129,17 @@ async fn topics_settings_and_ids_survive_a_restart() {
 async fn what_was_answered_survives_a_crash_at_any_command() {
     let directory = tempfile::tempdir().unwrap();
     let quorum = open(directory.path()).await;
-    register(&quorum, 1).await;
+    register(&quorum, 1).await.unwrap();
     let mut copies = Vec::new();
     for count in 0..5 {
-        create(&quorum, &format!("topic-{count}")).await;
+        create(&quorum, &format!("topic-{count}")).await.unwrap();
         copies.push((crash_copy(directory.path()), content(&quorum)));
     }
     quorum.shutdown().await.unwrap();
     for (copy, expected) in copies {
         let quorum = open(copy.path()).await;
         assert_eq!(content(&quorum), expected);
-        register(&quorum, 2).await;
+        register(&quorum, 2).await.unwrap();
         let topic = quorum.image().topic("topic-0").unwrap().clone();
         assert_eq!(topic.partition(0).unwrap().leader_epoch, LeaderEpoch(1));
         quorum.shutdown().await.unwrap();
@@ -166,8 +171,8 @@ async fn an_entry_that_was_appended_and_not_yet_committed_is_committed_after_a_c
 async fn a_torn_append_is_cut_and_the_rest_is_there() {
     let directory = tempfile::tempdir().unwrap();
     let quorum = open(directory.path()).await;
-    register(&quorum, 1).await;
-    create(&quorum, "orders").await;
+    register(&quorum, 1).await.unwrap();
+    create(&quorum, "orders").await.unwrap();
     let copy = crash_copy(directory.path());
     let expected = content(&quorum);
     quorum.shutdown().await.unwrap();
@@ -178,7 +183,7 @@ async fn a_torn_append_is_cut_and_the_rest_is_there() {
     fs::write(&segment, bytes).unwrap();
     let quorum = open(copy.path()).await;
     assert_eq!(content(&quorum), expected);
-    create(&quorum, "more").await;
+    create(&quorum, "more").await.unwrap();
     quorum.shutdown().await.unwrap();
 }
 
@@ -192,11 +197,11 @@ async fn snapshots_bound_the_log_and_hold_everything() {
     )]);
     options.config = BrokerConfig::resolve(&settings).unwrap();
     let quorum = Quorum::open(options.clone()).await.unwrap();
-    register(&quorum, 1).await;
-    create(&quorum, "orders").await;
+    register(&quorum, 1).await.unwrap();
+    create(&quorum, "orders").await.unwrap();
     let before = quorum.log_end_offset();
     for ms in 0..600 {
-        retain(&quorum, "orders", ms).await;
+        retain(&quorum, "orders", ms).await.unwrap();
     }
     let entries = quorum.log_end_offset().since(before);
     assert_eq!(entries, 600);
@@ -218,7 +223,7 @@ async fn snapshots_bound_the_log_and_hold_everything() {
         let quorum = Quorum::open(options).await.unwrap();
         assert_eq!(content(&quorum), expected);
         assert_eq!(segment_files(place, "checkpoint").len(), 1);
-        retain(&quorum, "orders", 1).await;
+        retain(&quorum, "orders", 1).await.unwrap();
         quorum.shutdown().await.unwrap();
     }
 }
@@ -227,12 +232,12 @@ async fn snapshots_bound_the_log_and_hold_everything() {
 async fn a_subscriber_sees_every_change_after_its_first_image() {
     let directory = tempfile::tempdir().unwrap();
     let quorum = open(directory.path()).await;
-    register(&quorum, 1).await;
-    create(&quorum, "early").await;
+    register(&quorum, 1).await.unwrap();
+    create(&quorum, "early").await.unwrap();
     let (mut image, mut updates) = quorum.subscribe();
     assert!(image.topic("early").is_some());
     for name in ["a", "b", "c"] {
-        create(&quorum, name).await;
+        create(&quorum, name).await.unwrap();
     }
     let topics = vec![TopicRef::Name("b".into())];
     quorum.submit(Command::DeleteTopics { topics }).await.unwrap();
@@ -253,7 +258,7 @@ async fn a_subscriber_sees_every_change_after_its_first_image() {
 async fn commands_that_wait_together_share_an_entry() {
     let directory = tempfile::tempdir().unwrap();
     let quorum = open(directory.path()).await;
-    register(&quorum, 1).await;
+    register(&quorum, 1).await.unwrap();
     let before = quorum.log_end_offset();
     let waiting: Vec<_> = (0..200)
         .map(|count| {
@@ -303,8 +308,8 @@ async fn without_fsync_the_same_is_there_after_closing() {
     let directory = tempfile::tempdir().unwrap();
     let options = QuorumOptions { fsync: false, ..options(directory.path()) };
     let quorum = Quorum::open(options.clone()).await.unwrap();
-    register(&quorum, 1).await;
-    create(&quorum, "orders").await;
+    register(&quorum, 1).await.unwrap();
+    create(&quorum, "orders").await.unwrap();
     let before = content(&quorum);
     quorum.shutdown().await.unwrap();
     let quorum = Quorum::open(options).await.unwrap();
@@ -323,18 +328,18 @@ async fn speed_of_opening_and_committing() {
         for what in ["new", "restart"] {
             let start = clock.monotonic();
             let quorum = Quorum::open(options.clone()).await.unwrap();
-            let opened = clock.monotonic() - start;
-            register(&quorum, 1).await;
+            let opened = clock.monotonic().saturating_sub(start);
+            register(&quorum, 1).await.unwrap();
             let start = clock.monotonic();
             for ms in 0..200 {
                 let name = format!("{what}-{ms}");
-                create(&quorum, &name).await;
+                create(&quorum, &name).await.unwrap();
             }
-            let commit = (clock.monotonic() - start) / 200;
+            let commit = (clock.monotonic().saturating_sub(start)) / 200;
             println!("fsync={fsync} {what}: leader after {opened:?}, commit {commit:?}");
             let start = clock.monotonic();
             quorum.shutdown().await.unwrap();
-            println!("  shutdown {:?}", clock.monotonic() - start);
+            println!("  shutdown {:?}", clock.monotonic().saturating_sub(start));
         }
     }
 }
