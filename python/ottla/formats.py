@@ -52,7 +52,7 @@ def raw(column: str = "value") -> Format:
     Parameters
     ----------
     column : str, default "value"
-        The column that holds the bytes: its name in a scan, and the one that is written.
+        The column of bytes that ``write`` takes; that of a scan is always called ``value``.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def text(column: str = "value") -> Format:
     Parameters
     ----------
     column : str, default "value"
-        The column that holds the text: its name in a scan, and the one that is written.
+        The column of text that ``write`` takes; that of a scan is always called ``value``.
 
     Returns
     -------

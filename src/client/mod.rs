@@ -41,8 +41,6 @@ pub use producer::{EncodedBatch, Producer, ProducerRecord, RecordMetadata};
 pub use scan::{Bound, Offsets, Range, Scan, ScanOptions, ScanProgress, ScanReader};
 pub use write::{TableWriter, WriteReport, write};
 
-pub use crate::machine::client::partitioner::partition_for_key;
-
 use crate::client::cluster::Cluster;
 use crate::columnar::DecodeOptions;
 use crate::error::{Error, Result};

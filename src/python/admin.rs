@@ -50,6 +50,11 @@ impl Admin {
     }
 }
 
+/// A topic as of now. Other than for a producer, one that does not exist is an error at once.
+pub(super) async fn existing(engine: &Engine, topic: &str) -> Result<Arc<TopicInfo>> {
+    first(engine.admin().describe_topics(&[topic]).await?, "Metadata")
+}
+
 /// The offsets of the partitions of a topic at a place. `None` of a lookup by time, where no
 /// record is that late, becomes the end.
 pub(super) async fn offsets_at(
@@ -57,7 +62,7 @@ pub(super) async fn offsets_at(
     topic: &str,
     at: OffsetSpec,
 ) -> Result<BTreeMap<i32, i64>> {
-    let info = engine.topic(topic).await?;
+    let info = existing(engine, topic).await?;
     let wanted = |spec: OffsetSpec| -> BTreeMap<TopicPartition, OffsetSpec> {
         let named = |one| TopicPartition::new(Arc::clone(&info.name), one);
         info.partitions.iter().map(|one| (named(one.partition), spec)).collect()
@@ -173,9 +178,8 @@ impl Admin {
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let what = format!("the description of topic {name}");
-        let topic = self.run(py, &what, timeout, |engine| async move {
-            first(engine.admin().describe_topics(&[name]).await?, "Metadata")
-        })?;
+        let topic =
+            self.run(py, &what, timeout, |engine| async move { existing(&engine, name).await })?;
         describe(py, &topic)
     }
 

@@ -171,10 +171,6 @@ impl Client {
         Ok(producer)
     }
 
-    pub(super) fn config(&self) -> &ClientConfig {
-        &self.config
-    }
-
     fn flush_all(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
         let session = self.session.load_full();
         if session.process != process::current() {
@@ -292,7 +288,7 @@ impl Client {
         topic: &str,
         data: &Bound<'_, PyAny>,
         options: &Bound<'_, PyDict>,
-    ) -> PyResult<usize> {
+    ) -> PyResult<u64> {
         super::write::write(slf, topic, data, options)
     }
 

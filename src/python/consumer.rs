@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tokio::sync::Mutex;
 
+use super::admin::existing;
 use super::batch::RecordBatch;
 use super::client::Client;
 use super::convert::{self, Format, Place};
@@ -110,7 +111,7 @@ async fn assigned(
 ) -> Result<Vec<(TopicPartition, StartAt)>> {
     let mut found = Vec::new();
     for (topic, chosen) in topics {
-        let info = engine.topic(&topic).await?;
+        let info = existing(engine, &topic).await?;
         let partitions =
             chosen.unwrap_or_else(|| info.partitions.iter().map(|one| one.partition).collect());
         for partition in partitions.into_iter().filter(|&one| start.covers(one)) {

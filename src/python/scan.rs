@@ -19,6 +19,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyDict};
 
+use super::admin::existing;
 use super::batch::{RecordBatch, Span, spans};
 use super::client::Client;
 use super::convert::{self, Format};
@@ -107,6 +108,7 @@ impl Scan {
         let timeout = runtime::timeout(timeout)?;
         let resolving = options.clone();
         let bounds = runtime::wait(client.py(), &what, timeout, async move {
+            existing(&engine, topic).await?;
             engine.scan(topic, resolving).await
         })?;
         Ok(Self {
