@@ -145,6 +145,12 @@ impl LogThreads {
         receiver.await.map_err(|_dropped| Error::Closed { what: "the partition" })?
     }
 
+    /// Ends the threads after what is queued; nobody waits for them.
+    pub(super) fn release(&self) {
+        self.senders.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.syncer.close();
+    }
+
     /// Ends the threads after what is queued, and waits for them. Blocks.
     pub(super) fn stop(&self) {
         self.senders.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -167,9 +173,7 @@ impl LogThreads {
 
 impl Drop for LogThreads {
     fn drop(&mut self) {
-        // The threads end by themselves once their queues are closed; nobody waits here.
-        self.senders.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.syncer.close();
+        self.release();
     }
 }
 

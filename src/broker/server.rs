@@ -180,9 +180,18 @@ impl Drop for Broker {
     fn drop(&mut self) {
         self.stop.cancel();
         self.kill.cancel();
-        if !self.stopped.load(Ordering::Acquire) {
-            tracing::debug!("dropped without a shutdown");
+        if self.stopped.load(Ordering::Acquire) {
+            return;
         }
+        tracing::debug!("dropped without a shutdown");
+        // Somebody may still hold the service, and with it the state: let go of the logs here, so that
+        // nothing is written any more when the lock of the directory is given back.
+        for partition in self.state.partitions().all() {
+            partition.close(ErrorCode::NotLeaderOrFollower);
+            drop(partition.take_log());
+        }
+        self.state.log_threads().release();
+        drop(self.storage.close(false));
     }
 }
 
@@ -265,14 +274,15 @@ impl Ground {
             log_threads,
             parking,
         }));
+        let stop = CancellationToken::new();
         let broker = Broker {
-            service: LocalService::new(Arc::clone(&state), CancellationToken::new()),
+            service: LocalService::new(Arc::clone(&state), stop.clone()),
             state,
             metadata,
             storage,
             addresses,
             tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
+            stop,
             kill: CancellationToken::new(),
             stopped: AtomicBool::new(false),
             temporary,

@@ -12,6 +12,10 @@ use crate::log::{CheckpointedOffsets, Health, Log, LogConfig, LogDirectory, Open
 use crate::record::{Compression, TimestampType};
 use crate::types::{TopicId, TopicPartition};
 
+/// A compressed batch that would grow beyond this is taken for a bomb, unless `max.message.bytes` is
+/// so large that four times of it is more. Kafka has no such bound.
+const UNCOMPRESSED_BYTES_MAX: usize = 64 << 20;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Storage {
@@ -209,6 +213,10 @@ pub(super) fn log_config(topic: &TopicConfig, broker: &BrokerConfig) -> LogConfi
         delete_old: topic.cleanup_policy.delete,
         file_delete_delay_ms: u64::try_from(topic.file_delete_delay_ms).unwrap_or(0),
         producer_id_expiration_ms: i64::from(broker.producer_id_expiration_ms),
+        uncompressed_bytes_max: usize::try_from(topic.max_message_bytes)
+            .unwrap_or(0)
+            .saturating_mul(4)
+            .max(UNCOMPRESSED_BYTES_MAX),
         ..LogConfig::default()
     }
 }

@@ -11,7 +11,9 @@ use ottla::protocol::messages::api_versions::ApiVersionsRequest;
 use ottla::protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic};
 use ottla::protocol::{ApiKey, Response, frame};
 
-use crate::support::{World, anonymous_memory, batch, is_closed, read_frame};
+use ottla::record::{BatchOptions, Compression};
+
+use crate::support::{World, anonymous_memory, batch, batch_with, is_closed, read_frame};
 
 /// The broker still answers.
 #[track_caller]
@@ -231,6 +233,26 @@ fn damaged_batches_are_refused_and_the_next_good_one_is_taken() {
         assert_eq!(response.base_offset, -1, "{name}");
     }
     assert_eq!(client.produce("t", 0, -1, good).base_offset, 0);
+}
+
+#[test]
+fn a_compression_bomb_is_refused_and_leaves_no_trace() {
+    let world = World::alone(BrokerOptions::in_memory());
+    let mut client = world.client();
+    client.create_topic("t", 1, &[]);
+    let bomb = {
+        let zeros = vec![0; 200 << 20];
+        let options = BatchOptions { compression: Compression::Zstd, ..BatchOptions::default() };
+        batch_with(options, &[&zeros])
+    };
+    assert!(bomb.len() < 1 << 20);
+    let before = anonymous_memory();
+    for _ in 0..10 {
+        let response = client.produce("t", 0, -1, bomb.clone());
+        assert_ne!(response.error_code, 0);
+    }
+    assert!(anonymous_memory() < before + (96 << 20));
+    assert_eq!(client.produce("t", 0, -1, batch(&[b"value"])).base_offset, 0);
 }
 
 #[test]

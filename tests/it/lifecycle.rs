@@ -85,6 +85,24 @@ fn a_directory_has_one_broker() {
 }
 
 #[test]
+fn a_dropped_broker_lets_go_of_its_directory_though_a_client_holds_its_service() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = BrokerOptions::in_directory(directory.path());
+    let world = World::start(options.clone());
+    let mut client = world.client();
+    client.create_topic("t", 1, &[]);
+    client.produce("t", 0, -1, batch(&[b"x"]));
+    let service = world.broker().service();
+    world.crash();
+    let world = World::start(options);
+    assert_eq!(world.client().values("t", 0, 0).len(), 1);
+    let context = RequestContext { api_version: 9, ..RequestContext::default() };
+    let request = Request::from(produce_request("t", 0, -1, batch(&[b"y"])));
+    assert!(world.block_on(service.call(context, request)).is_err());
+    world.stop();
+}
+
+#[test]
 fn wrong_settings_are_refused_by_name() {
     for (name, value, word) in [
         ("listeners", "SASL_SSL://:9092", "security"),
