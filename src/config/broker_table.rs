@@ -3,25 +3,19 @@
 //! Names, types and limits are Apache Kafka 4.3's. Kafka has more; a name that is not here is
 //! refused. Where a default differs from Kafka's the line above it says why.
 
-use super::definition::ConfigType::{Boolean, Double, Int, List, Long, Short, String};
+use super::definition::ConfigType::{Boolean, Int, List, Long, String};
+use super::definition::Definition;
 use super::definition::UpdateMode::{ClusterWide, ReadOnly};
 use super::definition::Validator::{
-    Any, AtLeast, Between, Check, EachOneOf, Fraction, MinusOneOrBetween, OneOf,
+    Any, AtLeast, Between, Check, EachOneOf, MinusOneOrBetween, OneOf,
 };
-use super::definition::{Definition, split_list};
 use super::listeners::check_listeners;
-use super::topic_table::{
-    COMPACTION, COMPRESSION_TYPES, DURABILITIES, INTERVAL_FLUSH, LEVELS, PREALLOCATE, TIER,
-};
+use super::topic_table::{COMPRESSION_TYPES, DURABILITIES, LEVELS, TIER};
 
-const GROUPS: &str = "consumer groups";
-const TRANSACTIONS: &str = "transactions";
 const CLUSTER: &str = "a cluster of several nodes";
 const SECURITY: &str = "security";
-const CLEANER: &str = COMPACTION;
 const THREADS: &str = "a thread pool of this name (ottla sizes its own)";
 const RATE: &str = "connection rate limits";
-const TELEMETRY: &str = "client telemetry";
 
 macro_rules! broker {
     ($name:literal, $kind:ident, null, $validator:expr, $update:ident, $doc:literal) => {
@@ -31,14 +25,7 @@ macro_rules! broker {
         Definition::broker($name, $kind, Some($default), $validator, $update, $doc)
     };
 }
-
-fn one_directory(value: &str) -> Result<(), std::string::String> {
-    match split_list(value).count() {
-        1 => Ok(()),
-        0 => Err("must name a directory".to_owned()),
-        count => Err(format!("names {count} directories; ottla keeps its log in one")),
-    }
-}
+pub(super) use broker;
 
 fn unlimited_or_positive(value: &str) -> Result<(), std::string::String> {
     match value.parse::<i64>() {
@@ -213,69 +200,6 @@ pub(super) const BROKER: &[Definition] = &[
         "The largest answer to one fetch request."
     ),
     broker!(
-        "group.consumer.assignors",
-        List,
-        "uniform,range",
-        Any,
-        ReadOnly,
-        "The assignors of the consumer protocol."
-    )
-    .only(&[], GROUPS),
-    broker!(
-        "group.consumer.heartbeat.interval.ms",
-        Int,
-        "5000",
-        AtLeast(1),
-        ReadOnly,
-        "How often a member of the consumer protocol reports."
-    )
-    .only(&[], GROUPS),
-    broker!(
-        "group.consumer.session.timeout.ms",
-        Int,
-        "45000",
-        AtLeast(1),
-        ReadOnly,
-        "When a silent member of the consumer protocol is removed."
-    )
-    .only(&[], GROUPS),
-    broker!(
-        "group.initial.rebalance.delay.ms",
-        Int,
-        "3000",
-        AtLeast(0),
-        ReadOnly,
-        "How long a new group waits for more members."
-    )
-    .only(&["0"], GROUPS),
-    broker!(
-        "group.max.session.timeout.ms",
-        Int,
-        "1800000",
-        AtLeast(1),
-        ReadOnly,
-        "The longest session timeout of a classic member."
-    )
-    .only(&[], GROUPS),
-    broker!(
-        "group.max.size",
-        Int,
-        "2147483647",
-        AtLeast(1),
-        ReadOnly,
-        "The largest number of members of a group."
-    )
-    .only(&[], GROUPS),
-    broker!(
-        "group.min.session.timeout.ms",
-        Int,
-        "6000",
-        AtLeast(1),
-        ReadOnly,
-        "The shortest session timeout of a classic member."
-    )
-    .only(&[], GROUPS),
-    broker!(
         "initial.broker.registration.timeout.ms",
         Int,
         "60000",
@@ -322,259 +246,6 @@ pub(super) const BROKER: &[Definition] = &[
         Check(check_listeners),
         ReadOnly,
         "The addresses on which the broker listens, as NAME://host:port. Port 0 takes a free one; an empty host is every interface."
-    ),
-    broker!(
-        "log.cleaner.delete.retention.ms",
-        Long,
-        "86400000",
-        AtLeast(0),
-        ClusterWide,
-        "Default of delete.retention.ms of topics."
-    )
-    .only(&[], CLEANER),
-    broker!(
-        "log.cleaner.enable",
-        Boolean,
-        "true",
-        Any,
-        ReadOnly,
-        "Run the cleaner of compacted topics."
-    )
-    .only(&["false"], CLEANER),
-    broker!(
-        "log.cleaner.max.compaction.lag.ms",
-        Long,
-        "9223372036854775807",
-        AtLeast(1),
-        ClusterWide,
-        "Default of max.compaction.lag.ms of topics."
-    )
-    .only(&[], CLEANER),
-    broker!(
-        "log.cleaner.min.cleanable.ratio",
-        Double,
-        "0.5",
-        Fraction(0.0, 1.0),
-        ClusterWide,
-        "Default of min.cleanable.dirty.ratio of topics."
-    )
-    .only(&[], CLEANER),
-    broker!(
-        "log.cleaner.min.compaction.lag.ms",
-        Long,
-        "0",
-        AtLeast(0),
-        ClusterWide,
-        "Default of min.compaction.lag.ms of topics."
-    )
-    .only(&[], CLEANER),
-    broker!(
-        "log.cleanup.policy",
-        List,
-        "delete",
-        EachOneOf(&["compact", "delete"]),
-        ClusterWide,
-        "Default of cleanup.policy of topics."
-    )
-    .only(&["delete"], COMPACTION),
-    broker!(
-        "log.dirs",
-        List,
-        null,
-        Check(one_directory),
-        ReadOnly,
-        "The directory that holds the log."
-    ),
-    broker!(
-        "log.flush.interval.messages",
-        Long,
-        "9223372036854775807",
-        AtLeast(1),
-        ClusterWide,
-        "Default of flush.messages of topics."
-    )
-    .only(&[], INTERVAL_FLUSH),
-    broker!(
-        "log.flush.interval.ms",
-        Long,
-        null,
-        AtLeast(0),
-        ClusterWide,
-        "Default of flush.ms of topics."
-    )
-    .only(&[], INTERVAL_FLUSH),
-    broker!(
-        "log.flush.offset.checkpoint.interval.ms",
-        Int,
-        "60000",
-        AtLeast(1),
-        ReadOnly,
-        "How often the offsets from which recovery would begin are written down."
-    ),
-    broker!(
-        "log.flush.scheduler.interval.ms",
-        Long,
-        "9223372036854775807",
-        AtLeast(0),
-        ReadOnly,
-        "How often the need for a flush is checked."
-    )
-    .only(&[], INTERVAL_FLUSH),
-    broker!(
-        "log.flush.start.offset.checkpoint.interval.ms",
-        Int,
-        "60000",
-        AtLeast(1),
-        ReadOnly,
-        "How often the log start offsets are written down."
-    ),
-    broker!(
-        "log.index.interval.bytes",
-        Int,
-        "4096",
-        AtLeast(0),
-        ClusterWide,
-        "Default of index.interval.bytes of topics."
-    ),
-    broker!(
-        "log.index.size.max.bytes",
-        Int,
-        "10485760",
-        AtLeast(4),
-        ClusterWide,
-        "Default of segment.index.bytes of topics."
-    ),
-    broker!(
-        "log.local.retention.bytes",
-        Long,
-        "-2",
-        AtLeast(-2),
-        ClusterWide,
-        "Default of local.retention.bytes of topics."
-    )
-    .only(&[], TIER),
-    broker!(
-        "log.local.retention.ms",
-        Long,
-        "-2",
-        AtLeast(-2),
-        ClusterWide,
-        "Default of local.retention.ms of topics."
-    )
-    .only(&[], TIER),
-    broker!(
-        "log.message.timestamp.after.max.ms",
-        Long,
-        "3600000",
-        AtLeast(0),
-        ClusterWide,
-        "Default of message.timestamp.after.max.ms of topics."
-    ),
-    broker!(
-        "log.message.timestamp.before.max.ms",
-        Long,
-        "9223372036854775807",
-        AtLeast(0),
-        ClusterWide,
-        "Default of message.timestamp.before.max.ms of topics."
-    ),
-    broker!(
-        "log.message.timestamp.type",
-        String,
-        "CreateTime",
-        OneOf(&["CreateTime", "LogAppendTime"]),
-        ClusterWide,
-        "Default of message.timestamp.type of topics."
-    ),
-    broker!(
-        "log.preallocate",
-        Boolean,
-        "false",
-        Any,
-        ClusterWide,
-        "Default of preallocate of topics."
-    )
-    .only(&[], PREALLOCATE),
-    broker!(
-        "log.retention.bytes",
-        Long,
-        "-1",
-        AtLeast(-1),
-        ClusterWide,
-        "Default of retention.bytes of topics."
-    ),
-    broker!(
-        "log.retention.check.interval.ms",
-        Long,
-        "300000",
-        AtLeast(1),
-        ReadOnly,
-        "How often segments are checked for what retention lets go."
-    ),
-    broker!(
-        "log.retention.hours",
-        Int,
-        "168",
-        AtLeast(-1),
-        ReadOnly,
-        "Default of retention.ms of topics, in hours; log.retention.minutes and log.retention.ms go before it."
-    ),
-    broker!(
-        "log.retention.minutes",
-        Int,
-        null,
-        AtLeast(-1),
-        ReadOnly,
-        "Default of retention.ms of topics, in minutes; log.retention.ms goes before it."
-    ),
-    broker!(
-        "log.retention.ms",
-        Long,
-        null,
-        AtLeast(-1),
-        ClusterWide,
-        "Default of retention.ms of topics."
-    ),
-    broker!(
-        "log.roll.hours",
-        Int,
-        "168",
-        AtLeast(1),
-        ReadOnly,
-        "Default of segment.ms of topics, in hours; log.roll.ms goes before it."
-    ),
-    broker!(
-        "log.roll.jitter.hours",
-        Int,
-        "0",
-        AtLeast(0),
-        ReadOnly,
-        "Default of segment.jitter.ms of topics, in hours; log.roll.jitter.ms goes before it."
-    ),
-    broker!(
-        "log.roll.jitter.ms",
-        Long,
-        null,
-        AtLeast(0),
-        ClusterWide,
-        "Default of segment.jitter.ms of topics."
-    ),
-    broker!("log.roll.ms", Long, null, AtLeast(1), ClusterWide, "Default of segment.ms of topics."),
-    broker!(
-        "log.segment.bytes",
-        Int,
-        "1073741824",
-        AtLeast(1_048_576),
-        ClusterWide,
-        "Default of segment.bytes of topics."
-    ),
-    broker!(
-        "log.segment.delete.delay.ms",
-        Long,
-        "60000",
-        AtLeast(0),
-        ClusterWide,
-        "Default of file.delete.delay.ms of topics."
     ),
     broker!(
         "max.connection.creation.rate",
@@ -695,43 +366,6 @@ pub(super) const BROKER: &[Definition] = &[
     .only(&["1"], THREADS),
     broker!("num.replica.fetchers", Int, "1", AtLeast(1), ReadOnly, "Fetchers per source broker.")
         .only(&[], CLUSTER),
-    broker!(
-        "offsets.retention.minutes",
-        Int,
-        "10080",
-        AtLeast(1),
-        ReadOnly,
-        "How long the offsets of an empty group are kept."
-    )
-    .only(&[], GROUPS),
-    broker!(
-        "offsets.topic.num.partitions",
-        Int,
-        "50",
-        AtLeast(1),
-        ReadOnly,
-        "Partitions of the topic that holds group offsets."
-    )
-    .only(&[], GROUPS),
-    // One copy until there are clusters; Kafka's default is 3.
-    broker!(
-        "offsets.topic.replication.factor",
-        Short,
-        "1",
-        AtLeast(1),
-        ReadOnly,
-        "Replicas of the topic that holds group offsets."
-    )
-    .only(&[], GROUPS),
-    broker!(
-        "offsets.topic.segment.bytes",
-        Int,
-        "104857600",
-        AtLeast(1),
-        ReadOnly,
-        "Segment size of the topic that holds group offsets."
-    )
-    .only(&[], GROUPS),
     broker!(
         "process.roles",
         List,
@@ -888,62 +522,6 @@ pub(super) const BROKER: &[Definition] = &[
         ReadOnly,
         "The send buffer of a socket; -1 leaves it to the operating system."
     ),
-    broker!(
-        "telemetry.max.bytes",
-        Int,
-        "1048576",
-        AtLeast(1),
-        ReadOnly,
-        "The largest push of client metrics."
-    )
-    .only(&[], TELEMETRY),
-    broker!(
-        "transaction.max.timeout.ms",
-        Int,
-        "900000",
-        AtLeast(1),
-        ReadOnly,
-        "The longest timeout of a transaction."
-    )
-    .only(&[], TRANSACTIONS),
-    // One copy until there are clusters; Kafka's default is 2.
-    broker!(
-        "transaction.state.log.min.isr",
-        Int,
-        "1",
-        AtLeast(1),
-        ReadOnly,
-        "min.insync.replicas of the topic that holds transactions."
-    )
-    .only(&[], TRANSACTIONS),
-    broker!(
-        "transaction.state.log.num.partitions",
-        Int,
-        "50",
-        AtLeast(1),
-        ReadOnly,
-        "Partitions of the topic that holds transactions."
-    )
-    .only(&[], TRANSACTIONS),
-    // One copy until there are clusters; Kafka's default is 3.
-    broker!(
-        "transaction.state.log.replication.factor",
-        Short,
-        "1",
-        AtLeast(1),
-        ReadOnly,
-        "Replicas of the topic that holds transactions."
-    )
-    .only(&[], TRANSACTIONS),
-    broker!(
-        "transactional.id.expiration.ms",
-        Int,
-        "604800000",
-        AtLeast(1),
-        ReadOnly,
-        "How long an unused transactional id is remembered."
-    )
-    .only(&[], TRANSACTIONS),
     broker!(
         "unclean.leader.election.enable",
         Boolean,

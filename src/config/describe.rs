@@ -87,7 +87,7 @@ pub(super) fn topic_chain<'a>(
     }
     let mut defaults = Vec::new();
     for synonym in definition.synonyms {
-        let Some(of_broker) = super::broker_table::BROKER.iter().find(|d| d.name == synonym.name)
+        let Some(of_broker) = definitions(Scope::Broker).iter().find(|d| d.name == synonym.name)
         else {
             continue;
         };

@@ -30,15 +30,18 @@
 mod alter;
 mod broker_config;
 mod broker_table;
+mod coordinator_table;
 mod definition;
 mod describe;
 mod listeners;
+mod log_table;
 mod properties;
 mod suggest;
 mod topic_config;
 mod topic_table;
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 pub use alter::{AlterOp, ConfigChange, apply_changes, check_all};
 pub use broker_config::BrokerConfig;
@@ -55,12 +58,20 @@ pub use topic_config::{CleanupPolicy, CompressionType, Durability, TimestampType
 /// Settings by name, as text. An absent name is not set.
 pub type ConfigMap = BTreeMap<String, String>;
 
+/// The parts of the broker's table, merged in the order of the names.
+static BROKER: LazyLock<Vec<Definition>> = LazyLock::new(|| {
+    let parts = [broker_table::BROKER, log_table::LOG, coordinator_table::COORDINATOR];
+    let mut table = parts.concat();
+    table.sort_by_key(|definition| definition.name);
+    table
+});
+
 /// The definitions of a scope, in the order of their names.
 #[must_use]
 pub fn definitions(scope: Scope) -> &'static [Definition] {
     match scope {
         Scope::Topic => topic_table::TOPIC,
-        Scope::Broker => broker_table::BROKER,
+        Scope::Broker => &BROKER,
     }
 }
 
