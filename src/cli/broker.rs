@@ -1,0 +1,127 @@
+//! `ottla broker start`: a broker in the foreground.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::options::{key_value, read_text};
+use super::{Failure, Outcome};
+use crate::broker::{Broker, BrokerOptions};
+use crate::config::parse_properties;
+use crate::error::Error;
+
+/// Where `broker start` listens when nobody says otherwise: Kafka's port, this machine only.
+const DEFAULT_LISTENERS: &str = "PLAINTEXT://localhost:9092";
+
+/// Where `broker start` keeps its data when nobody says otherwise.
+const DEFAULT_DATA_DIR: &str = "ottla-data";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum BrokerCommand {
+    /// Run a broker in the foreground until SIGTERM or Ctrl-C; prints a line `ready
+    /// bootstrap=HOST:PORT node=N` when it serves. Logs go to standard error (`OTTLA_LOG`).
+    Start(StartArguments),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StartArguments {
+    /// Where the data are; made when missing. Default: log.dirs of the settings, else ./ottla-data.
+    #[arg(long, value_name = "DIRECTORY")]
+    data_dir: Option<PathBuf>,
+    /// Keep the data in a temporary directory that is removed at the end.
+    #[arg(long, conflicts_with = "data_dir")]
+    in_memory: bool,
+    /// Kafka's listeners. Default: those of the settings, else PLAINTEXT://localhost:9092.
+    #[arg(long, value_name = "LISTENERS")]
+    listeners: Option<String>,
+    /// A server.properties file.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A broker setting by Kafka's name; comes before the file.
+    #[arg(short = 'o', long = "override", value_name = "KEY=VALUE", value_parser = key_value)]
+    overrides: Vec<(String, String)>,
+    /// The id of the broker (node.id).
+    #[arg(long, value_name = "ID")]
+    node_id: Option<i32>,
+}
+
+pub(super) async fn run(command: BrokerCommand) -> Outcome {
+    let BrokerCommand::Start(arguments) = command;
+    // Waited for from the first moment, so that an early signal is not lost.
+    let mut signals = Signals::listen()?;
+    let options = options(&arguments)?;
+    let broker = tokio::select! {
+        started = Broker::start(options) => started?,
+        () = signals.wait() => return Ok(()),
+    };
+    let ready = format!("ready bootstrap={} node={}", broker.bootstrap_servers(), broker.node_id());
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "{ready}")?;
+    stdout.flush()?;
+    signals.wait().await;
+    broker.shutdown().await?;
+    Ok(())
+}
+
+fn options(arguments: &StartArguments) -> Result<BrokerOptions, Failure> {
+    let mut options = BrokerOptions::default();
+    if let Some(file) = &arguments.config {
+        let settings = parse_properties(&read_text(file)?)
+            .map_err(|error| Error::invalid(format!("{}: {error}", file.display())))?;
+        options.properties.extend(settings);
+    }
+    options.properties.extend(arguments.overrides.iter().cloned());
+    if let Some(id) = arguments.node_id {
+        options.properties.insert("node.id".to_owned(), id.to_string());
+    }
+    let is_set = |name: &str| options.properties.contains_key(name);
+    options.listeners = match &arguments.listeners {
+        Some(listeners) => Some(listeners.clone()),
+        None if is_set("listeners") => None,
+        None => Some(DEFAULT_LISTENERS.to_owned()),
+    };
+    options.data_dir = match &arguments.data_dir {
+        Some(directory) => Some(directory.clone()),
+        None if arguments.in_memory || is_set("log.dirs") || is_set("log.dir") => None,
+        None => Some(PathBuf::from(DEFAULT_DATA_DIR)),
+    };
+    Ok(options)
+}
+
+/// What ends a broker.
+struct Signals {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    #[cfg(unix)]
+    fn listen() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    #[cfg(unix)]
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {})
+    }
+
+    #[cfg(not(unix))]
+    async fn wait(&mut self) {
+        tokio::signal::ctrl_c().await.ok();
+    }
+}

@@ -1,0 +1,224 @@
+//! `ottla doctor`: why can a broker not be reached?
+//!
+//! Follows the way of a client, step by step: the name, the connection, the versions, the addresses
+//! that the brokers advertise (where most surprises are: a client uses the bootstrap address only
+//! once), the leaders. Each step says what it saw; one that failed says what to do.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::options::{Connection, Format};
+use super::output::{write_json, write_line};
+use super::{Failure, Outcome};
+use crate::client::{Client, ClientConfig};
+
+#[derive(Debug, Args)]
+pub(super) struct DoctorArguments {
+    /// The broker; --bootstrap-server does the same.
+    #[arg(value_name = "HOST:PORT")]
+    address: Option<String>,
+    /// How to write the findings.
+    #[arg(long, value_enum, default_value_t)]
+    output: Format,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// What one step found.
+struct Finding {
+    step: &'static str,
+    is_good: bool,
+    detail: String,
+    remedy: Option<String>,
+}
+
+struct Findings {
+    format: Format,
+    list: Vec<Finding>,
+}
+
+impl Findings {
+    fn good(&mut self, step: &'static str, detail: String) -> Outcome {
+        self.add(Finding { step, is_good: true, detail, remedy: None })
+    }
+
+    fn bad(&mut self, step: &'static str, detail: String, remedy: &str) -> Outcome {
+        self.add(Finding { step, is_good: false, detail, remedy: Some(remedy.to_owned()) })
+    }
+
+    /// Keeps a finding, and tells it at once to a person.
+    fn add(&mut self, finding: Finding) -> Outcome {
+        if self.format == Format::Table {
+            let mark = if finding.is_good { "ok  " } else { "FAIL" };
+            write_line(&format!("{mark} {:<10} {}", finding.step, finding.detail))?;
+            if let Some(remedy) = &finding.remedy {
+                write_line(&format!("     {:<10} -> {remedy}", ""))?;
+            }
+        }
+        self.list.push(finding);
+        Ok(())
+    }
+
+    fn end(self) -> Outcome {
+        let is_good = self.list.iter().all(|finding| finding.is_good);
+        if self.format == Format::Json {
+            let one = |finding: &Finding| {
+                json!({
+                    "step": finding.step,
+                    "ok": finding.is_good,
+                    "detail": finding.detail,
+                    "remedy": finding.remedy,
+                })
+            };
+            let findings: Vec<Value> = self.list.iter().map(one).collect();
+            write_json(&json!({"ok": is_good, "findings": findings}))?;
+        }
+        if is_good { Ok(()) } else { Err(Failure::Told) }
+    }
+}
+
+pub(super) async fn run(arguments: DoctorArguments) -> Outcome {
+    let address = arguments.address.as_ref().unwrap_or(&arguments.connection.bootstrap_server);
+    let mut findings = Findings { format: arguments.output, list: Vec::new() };
+    for server in address.split(',').map(str::trim) {
+        examine(server, &arguments, &mut findings).await?;
+    }
+    findings.end()
+}
+
+async fn examine(server: &str, arguments: &DoctorArguments, findings: &mut Findings) -> Outcome {
+    let mut config = arguments.connection.config()?;
+    config.bootstrap_servers = ClientConfig::for_servers(server)?.bootstrap_servers;
+    config.api_timeout = Duration::from_secs(5);
+    config.connect_timeout = Duration::from_secs(5);
+    config.request_timeout = Duration::from_secs(5);
+    if !reach("name", server, findings).await? {
+        return Ok(());
+    }
+    let client = Client::connect(config)?;
+    let admin = client.admin();
+    match admin.describe_features().await {
+        Ok(features) => {
+            let level = features
+                .iter()
+                .find(|feature| feature.name == "metadata.version")
+                .and_then(|feature| feature.finalized);
+            let level =
+                level.map_or_else(String::new, |level| format!(", metadata.version {level}"));
+            findings.good("versions", format!("the broker speaks the Kafka protocol{level}"))?;
+        }
+        Err(error) => {
+            let remedy = "is this port a Kafka listener? A listener with TLS or SASL does not \
+                          understand plain requests; give a PLAINTEXT listener";
+            findings.bad("versions", error.chain(), remedy)?;
+            return Ok(());
+        }
+    }
+    let cluster = match admin.describe_cluster().await {
+        Ok(cluster) => cluster,
+        Err(error) => {
+            findings.bad("metadata", error.chain(), "look into the log of the broker")?;
+            return Ok(());
+        }
+    };
+    let id = cluster.cluster_id.as_deref().unwrap_or("without an id").to_owned();
+    findings.good("metadata", format!("cluster {id}, {} brokers", cluster.brokers.len()))?;
+    for broker in &cluster.brokers {
+        reach("advertised", &broker.address(), findings).await?;
+    }
+    leaders(&client, findings).await
+}
+
+/// Resolves a name and connects to its addresses.
+async fn reach(
+    step: &'static str,
+    address: &str,
+    findings: &mut Findings,
+) -> Result<bool, Failure> {
+    let resolved: Vec<_> = match tokio::net::lookup_host(address).await {
+        Ok(resolved) => resolved.collect(),
+        Err(error) => {
+            let remedy = if step == "advertised" {
+                "the broker advertises a name that this machine cannot resolve: set \
+                 advertised.listeners to one that clients can"
+            } else {
+                "check the name, or use an IP address"
+            };
+            findings.bad(step, format!("{address} does not resolve: {error}"), remedy)?;
+            return Ok(false);
+        }
+    };
+    let mut is_reached = false;
+    let mut failures = Vec::new();
+    for socket in resolved {
+        let start = Instant::now();
+        let limit = Duration::from_secs(5);
+        match tokio::time::timeout(limit, tokio::net::TcpStream::connect(socket)).await {
+            Ok(Ok(_)) => {
+                let ms = start.elapsed().as_millis();
+                findings.good(step, format!("{address}: connected to {socket} in {ms} ms"))?;
+                is_reached = true;
+            }
+            Ok(Err(error)) => failures.push(format!("{socket}: {error}")),
+            Err(_) => failures.push(format!("{socket}: no answer within 5 s")),
+        }
+    }
+    if !is_reached {
+        let remedy = if step == "advertised" {
+            "the bootstrap address works but the advertised one does not, so clients connect and then \
+             hang: set advertised.listeners to an address that clients can reach"
+        } else {
+            "is the broker running, and does it listen on this address? `localhost` may mean ::1 or \
+             127.0.0.1; inside a container use its published port"
+        };
+        findings.bad(step, format!("{address}: {}", failures.join("; ")), remedy)?;
+    }
+    Ok(is_reached)
+}
+
+/// Looks for partitions that nobody can use.
+async fn leaders(client: &Client, findings: &mut Findings) -> Outcome {
+    let topics = match client.admin().all_topics().await {
+        Ok(topics) => topics,
+        Err(error) => {
+            return findings.bad("leaders", error.chain(), "look into the log of the broker");
+        }
+    };
+    let partitions: usize = topics.iter().map(|topic| topic.partitions.len()).sum();
+    let mut leaderless = Vec::new();
+    let mut behind = 0;
+    for topic in &topics {
+        for partition in &topic.partitions {
+            if partition.leader.is_none() {
+                leaderless.push(format!("{}-{}", topic.name, partition.partition));
+            }
+            behind += usize::from(partition.isr.len() < partition.replicas.len());
+        }
+    }
+    if leaderless.is_empty() {
+        let detail = format!(
+            "{} topics, {partitions} partitions, each with a leader; {behind} under-replicated",
+            topics.len()
+        );
+        return findings.good("leaders", detail);
+    }
+    leaderless.truncate(10);
+    let detail = format!("without a leader: {}", leaderless.join(", "));
+    findings.bad("leaders", detail, "start the brokers that hold their replicas")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_step_fails_the_whole() {
+        let mut findings = Findings { format: Format::Json, list: Vec::new() };
+        findings.good("name", "fine".to_owned()).unwrap();
+        assert!(findings.list.iter().all(|finding| finding.is_good));
+        findings.bad("leaders", "none".to_owned(), "start them").unwrap();
+        assert!(matches!(findings.end(), Err(Failure::Told)));
+    }
+}

@@ -1,0 +1,169 @@
+//! The command line: `ottla broker | topics | configs | cluster | produce | consume | scan | doctor
+//! | bench`.
+//!
+//! Thin: it reads arguments, calls the client and the broker, and writes results. Results go to
+//! standard output, everything else to standard error. Exit status: 0 when done, 1 when something
+//! failed (one line says what, and the remedy if there is one), 2 when the arguments are wrong. A
+//! reader that closes the pipe ends the program quietly. The same code is the `ottla` binary and the
+//! console script of the Python package.
+
+mod bench;
+mod broker;
+mod cluster;
+mod configs;
+mod doctor;
+mod input;
+mod options;
+mod output;
+mod produce;
+mod read;
+mod topics;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+
+use clap::{Parser, Subcommand};
+
+use crate::error::Error;
+
+/// An event-streaming engine that speaks Apache Kafka and Arrow.
+#[derive(Debug, Parser)]
+#[command(name = "ottla", version, about, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a broker.
+    #[command(subcommand)]
+    Broker(broker::BrokerCommand),
+    /// Create, list, describe, alter and delete topics.
+    #[command(subcommand)]
+    Topics(topics::TopicsCommand),
+    /// Describe and alter settings of topics and brokers.
+    #[command(subcommand)]
+    Configs(configs::ConfigsCommand),
+    /// Describe the cluster.
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
+    /// Write records from lines, JSON, CSV or Parquet.
+    Produce(produce::ProduceArguments),
+    /// Read records as they come.
+    Consume(read::ConsumeArguments),
+    /// Read the records between two bounds.
+    Scan(read::ScanArguments),
+    /// Find out why a broker cannot be reached.
+    Doctor(doctor::DoctorArguments),
+    /// Measure writing and reading.
+    Bench(bench::BenchArguments),
+}
+
+/// Why a command ended early.
+#[derive(Debug)]
+enum Failure {
+    /// Something failed.
+    Error(Error),
+    /// The arguments do not fit together.
+    Usage(String),
+    /// Standard output or a file could not be written.
+    Output(io::Error),
+    /// Everything was said already.
+    Told,
+}
+
+type Outcome = Result<(), Failure>;
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+/// Runs the program with its arguments, the first being its name; returns the exit status.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> i32 {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no errors and go to standard output.
+            error.print().ok();
+            return error.exit_code();
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(&Failure::Output(error)),
+    };
+    let outcome = runtime.block_on(Box::pin(dispatch(arguments.command)));
+    // Standard input may still be waited for by a blocking thread.
+    runtime.shutdown_background();
+    match outcome.and_then(|()| io::stdout().flush().map_err(Failure::from)) {
+        Ok(()) => 0,
+        Err(failure) => report(&failure),
+    }
+}
+
+async fn dispatch(command: Command) -> Outcome {
+    let default_level = if matches!(command, Command::Broker(_)) { "info" } else { "warn" };
+    start_logging(default_level);
+    match command {
+        Command::Broker(command) => broker::run(command).await,
+        Command::Topics(command) => topics::run(command).await,
+        Command::Configs(command) => configs::run(command).await,
+        Command::Cluster(command) => cluster::run(command).await,
+        Command::Produce(arguments) => produce::run(arguments).await,
+        Command::Consume(arguments) => read::consume(arguments).await,
+        Command::Scan(arguments) => read::scan(arguments).await,
+        Command::Doctor(arguments) => doctor::run(arguments).await,
+        Command::Bench(arguments) => bench::run(arguments).await,
+    }
+}
+
+/// Logs to standard error, at the level of the environment variable `OTTLA_LOG`.
+fn start_logging(default_level: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("OTTLA_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default_level));
+    // Inside Python somebody else may have set one up.
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init().ok();
+}
+
+fn report(failure: &Failure) -> i32 {
+    let (line, status) = match failure {
+        Failure::Error(error) => (error.chain(), 1),
+        Failure::Usage(detail) => (detail.clone(), 2),
+        Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return 0,
+        Failure::Output(error) => (error.to_string(), 1),
+        Failure::Told => return 1,
+    };
+    let line = line.replace('\n', " ");
+    writeln!(io::stderr(), "ottla: {line}").ok();
+    status
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_do_not_contradict_each_other() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_arguments_end_with_status_2() {
+        let run = |line: &str| run(line.split(' ').map(OsString::from));
+        assert_eq!(run("ottla topics create"), 2);
+        assert_eq!(run("ottla frobnicate"), 2);
+        assert_eq!(run("ottla topics alter t"), 2);
+        assert_eq!(run("ottla --version"), 0);
+    }
+}

@@ -1,0 +1,401 @@
+//! Writing results: tables for people, JSON for programs, records in several forms.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, StringArray, StructArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, FieldRef, Schema};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use clap::ValueEnum;
+use comfy_table::{ContentArrangement, Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use super::options::Format;
+use super::{Failure, Outcome};
+use crate::error::Error;
+
+/// Writes rows of text as a table, or as a JSON array of objects.
+pub(super) fn write_rows(format: Format, header: &[&str], rows: &[Vec<Value>]) -> Outcome {
+    match format {
+        Format::Json => {
+            let object = |row: &Vec<Value>| -> Value {
+                header.iter().map(|name| name.replace(' ', "_")).zip(row.iter().cloned()).collect()
+            };
+            write_json(&Value::Array(rows.iter().map(object).collect()))
+        }
+        Format::Table => {
+            let mut table = new_table(header);
+            for row in rows {
+                table.add_row(row.iter().map(plain));
+            }
+            writeln!(io::stdout(), "{table}").map_err(Failure::from)
+        }
+    }
+}
+
+/// Writes a value on one line.
+pub(super) fn write_json(value: &Value) -> Outcome {
+    writeln!(io::stdout(), "{value}").map_err(Failure::from)
+}
+
+/// Writes a line.
+pub(super) fn write_line(line: &str) -> Outcome {
+    writeln!(io::stdout(), "{line}").map_err(Failure::from)
+}
+
+/// Writes a line to standard error, for what is no result.
+pub(super) fn note(line: &str) {
+    writeln!(io::stderr(), "{line}").ok();
+}
+
+fn new_table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    // Piped, lines are as long as they are.
+    if io::stdout().is_terminal() {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+    }
+    table.set_header(header.to_vec());
+    table
+}
+
+/// A value as a person reads it.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
+    }
+}
+
+/// How records are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum RecordFormat {
+    /// The bytes of the value and a line end.
+    Value,
+    /// A table for people, of the first rows.
+    Table,
+    /// A JSON object per line.
+    Json,
+    /// CSV with a header.
+    Csv,
+    /// A Parquet file.
+    Parquet,
+}
+
+/// Writes records batch by batch.
+pub(super) struct RecordWriter {
+    sink: Sink,
+    written: u64,
+}
+
+enum Sink {
+    Value(Box<dyn Write + Send>),
+    Table {
+        batches: Vec<RecordBatch>,
+        limit: usize,
+        out: Box<dyn Write + Send>,
+    },
+    Json(Box<dyn Write + Send>),
+    Csv(Box<arrow::csv::Writer<Box<dyn Write + Send>>>),
+    Parquet {
+        out: Option<Box<dyn Write + Send>>,
+        writer: Option<Box<parquet::arrow::ArrowWriter<Box<dyn Write + Send>>>>,
+    },
+}
+
+fn format_error(error: impl std::fmt::Display) -> Failure {
+    Failure::Error(Error::invalid(error.to_string()))
+}
+
+impl RecordWriter {
+    /// Opens the file, or takes standard output. `limit` is the number of rows of a table.
+    pub(super) fn open(
+        format: RecordFormat,
+        file: Option<&Path>,
+        limit: usize,
+    ) -> Result<Self, Failure> {
+        let out: Box<dyn Write + Send> = match file {
+            Some(path) => {
+                let file = File::options().write(true).create(true).truncate(true).open(path);
+                let file = file.map_err(|error| Error::io("create", path, error))?;
+                Box::new(io::BufWriter::new(file))
+            }
+            None if format == RecordFormat::Parquet && io::stdout().is_terminal() => {
+                let detail = "Parquet is not for a terminal; use --output-file FILE, or a pipe";
+                return Err(Failure::Usage(detail.to_owned()));
+            }
+            None => Box::new(io::BufWriter::new(io::stdout())),
+        };
+        let sink = match format {
+            RecordFormat::Value => Sink::Value(out),
+            RecordFormat::Table => Sink::Table { batches: Vec::new(), limit, out },
+            RecordFormat::Json => Sink::Json(out),
+            RecordFormat::Csv => Sink::Csv(Box::new(arrow::csv::Writer::new(out))),
+            RecordFormat::Parquet => Sink::Parquet { out: Some(out), writer: None },
+        };
+        Ok(Self { sink, written: 0 })
+    }
+
+    pub(super) fn write(&mut self, rows: &RecordBatch) -> Outcome {
+        self.written += rows.num_rows() as u64;
+        match &mut self.sink {
+            Sink::Value(out) => write_values(out, rows),
+            Sink::Table { batches, limit, .. } => {
+                let kept: usize = batches.iter().map(RecordBatch::num_rows).sum();
+                let wanted = limit.saturating_sub(kept).min(rows.num_rows());
+                if wanted > 0 {
+                    batches.push(printable(&rows.slice(0, wanted))?);
+                }
+                Ok(())
+            }
+            Sink::Json(out) => {
+                let rows = printable(rows)?;
+                let builder = arrow::json::WriterBuilder::new().with_explicit_nulls(true);
+                let mut writer = builder.build::<_, arrow::json::writer::LineDelimited>(&mut *out);
+                writer.write(&rows).and_then(|()| writer.finish()).map_err(arrow_failure)
+            }
+            Sink::Csv(writer) => writer.write(&flat(&printable(rows)?)?).map_err(arrow_failure),
+            Sink::Parquet { out, writer } => {
+                if writer.is_none()
+                    && let Some(out) = out.take()
+                {
+                    let compression = parquet::basic::Compression::ZSTD(
+                        parquet::basic::ZstdLevel::try_new(1).map_err(format_error)?,
+                    );
+                    let properties = parquet::file::properties::WriterProperties::builder()
+                        .set_compression(compression)
+                        .build();
+                    let made =
+                        parquet::arrow::ArrowWriter::try_new(out, rows.schema(), Some(properties));
+                    *writer = Some(Box::new(made.map_err(format_error)?));
+                }
+                match writer {
+                    Some(writer) => writer.write(rows).map_err(format_error),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Makes what was written visible.
+    pub(super) fn flush(&mut self) -> Outcome {
+        match &mut self.sink {
+            Sink::Value(out) | Sink::Json(out) => out.flush().map_err(Failure::from),
+            Sink::Table { .. } | Sink::Csv(_) | Sink::Parquet { .. } => Ok(()),
+        }
+    }
+
+    /// Writes what is left. `schema` is for a result without rows.
+    pub(super) fn finish(self, schema: Option<&Schema>) -> Outcome {
+        match self.sink {
+            Sink::Value(mut out) | Sink::Json(mut out) => out.flush().map_err(Failure::from),
+            Sink::Table { batches, mut out, limit } => {
+                write_table(&mut out, &batches, schema)?;
+                let kept = self.written.min(limit as u64);
+                if kept < self.written {
+                    let hidden = self.written - kept;
+                    writeln!(out, "… and {hidden} more rows (--max-rows)")?;
+                }
+                out.flush().map_err(Failure::from)
+            }
+            Sink::Csv(writer) => writer.into_inner().flush().map_err(Failure::from),
+            Sink::Parquet { out, writer } => match (writer, out, schema) {
+                (Some(writer), ..) => {
+                    let mut out = writer.into_inner().map_err(format_error)?;
+                    out.flush().map_err(Failure::from)
+                }
+                (None, Some(out), Some(schema)) => {
+                    let schema = Arc::new(schema.clone());
+                    let writer = parquet::arrow::ArrowWriter::try_new(out, schema, None);
+                    let mut out = writer
+                        .and_then(parquet::arrow::ArrowWriter::into_inner)
+                        .map_err(format_error)?;
+                    out.flush().map_err(Failure::from)
+                }
+                _ => Ok(()),
+            },
+        }
+    }
+}
+
+/// An error of an Arrow writer; that of the pipe below it keeps its kind.
+fn arrow_failure(error: arrow::error::ArrowError) -> Failure {
+    match error {
+        arrow::error::ArrowError::IoError(_, error) => Failure::Output(error),
+        other => format_error(other),
+    }
+}
+
+fn write_values(out: &mut impl Write, rows: &RecordBatch) -> Outcome {
+    let column = rows
+        .column_by_name("value")
+        .ok_or_else(|| Failure::Usage("there is no column value to write".to_owned()))?;
+    let values = cast(column, &DataType::Binary).map_err(format_error)?;
+    for value in values.as_binary::<i32>() {
+        out.write_all(value.unwrap_or_default())?;
+        out.write_all(b"\n")?;
+    }
+    Ok(())
+}
+
+fn write_table(out: &mut impl Write, batches: &[RecordBatch], schema: Option<&Schema>) -> Outcome {
+    let known = batches.first().map(RecordBatch::schema);
+    let Some(schema) = known.as_deref().or(schema) else { return Ok(()) };
+    let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    let mut table = new_table(&names);
+    let options = FormatOptions::default().with_null("");
+    for batch in batches {
+        let formatters: Vec<ArrayFormatter<'_>> = batch
+            .columns()
+            .iter()
+            .map(|column| ArrayFormatter::try_new(column, &options))
+            .collect::<Result<_, _>>()
+            .map_err(format_error)?;
+        for row in 0..batch.num_rows() {
+            table.add_row(formatters.iter().map(|column| column.value(row).to_string()));
+        }
+    }
+    writeln!(out, "{table}").map_err(Failure::from)
+}
+
+/// The rows with bytes as text, or as hexadecimal digits where they are not UTF-8.
+fn printable(rows: &RecordBatch) -> Result<RecordBatch, Failure> {
+    let columns: Vec<ArrayRef> =
+        rows.columns().iter().map(printable_array).collect::<Result<_, _>>()?;
+    let fields: Vec<Field> = rows
+        .schema()
+        .fields()
+        .iter()
+        .zip(&columns)
+        .map(|(field, column)| field.as_ref().clone().with_data_type(column.data_type().clone()))
+        .collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(format_error)
+}
+
+fn printable_array(array: &ArrayRef) -> Result<ArrayRef, Failure> {
+    match array.data_type() {
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => {
+            let bytes = cast(array, &DataType::Binary).map_err(format_error)?;
+            let text = |value: Option<&[u8]>| value.map(printable_bytes);
+            let texts: StringArray = bytes.as_binary::<i32>().iter().map(text).collect();
+            Ok(Arc::new(texts))
+        }
+        DataType::Utf8View => cast(array, &DataType::Utf8).map_err(format_error),
+        DataType::Dictionary(_, value) => cast(array, value).map_err(format_error),
+        DataType::List(field) => {
+            let list = array.as_list::<i32>();
+            let values = printable_array(list.values())?;
+            let field: FieldRef =
+                Arc::new(field.as_ref().clone().with_data_type(values.data_type().clone()));
+            let list =
+                ListArray::try_new(field, list.offsets().clone(), values, list.nulls().cloned());
+            Ok(Arc::new(list.map_err(format_error)?))
+        }
+        DataType::Struct(fields) => {
+            let columns = array.as_struct();
+            let values: Vec<ArrayRef> =
+                columns.columns().iter().map(printable_array).collect::<Result<_, _>>()?;
+            let fields: Vec<Field> = fields
+                .iter()
+                .zip(&values)
+                .map(|(field, values)| {
+                    field.as_ref().clone().with_data_type(values.data_type().clone())
+                })
+                .collect();
+            let made = StructArray::try_new(fields.into(), values, columns.nulls().cloned());
+            Ok(Arc::new(made.map_err(format_error)?))
+        }
+        _ => Ok(Arc::clone(array)),
+    }
+}
+
+fn printable_bytes(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => bytes.iter().fold(String::from("0x"), |mut text, byte| {
+            write!(text, "{byte:02x}").ok();
+            text
+        }),
+    }
+}
+
+/// Nested columns as text, for CSV.
+fn flat(rows: &RecordBatch) -> Result<RecordBatch, Failure> {
+    let options = FormatOptions::default().with_null("");
+    let columns = rows
+        .columns()
+        .iter()
+        .map(|column| {
+            if !column.data_type().is_nested() {
+                return Ok(Arc::clone(column));
+            }
+            let formatter = ArrayFormatter::try_new(column, &options).map_err(format_error)?;
+            let texts = (0..column.len())
+                .map(|row| (!column.is_null(row)).then(|| formatter.value(row).to_string()));
+            Ok(Arc::new(texts.collect::<StringArray>()) as ArrayRef)
+        })
+        .collect::<Result<Vec<_>, Failure>>()?;
+    let fields: Vec<Field> = rows
+        .schema()
+        .fields()
+        .iter()
+        .zip(&columns)
+        .map(|(field, column)| Field::new(field.name(), column.data_type().clone(), true))
+        .collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(format_error)
+}
+
+/// A progress bar on a terminal, nothing elsewhere. `total` of 0 counts without an end.
+pub(super) fn progress_bar(total: u64, unit: &str) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let (bar, template) = if total == 0 {
+        (ProgressBar::new_spinner(), format!("{{spinner}} {{human_pos}} {unit} {{per_sec}}"))
+    } else {
+        let template = format!("{{bar:40}} {{human_pos}}/{{human_len}} {unit} {{per_sec}} {{eta}}");
+        (ProgressBar::new(total), template)
+    };
+    match ProgressStyle::with_template(&template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+/// `1234567.8` as `1,234,568`.
+pub(super) fn thousands(number: f64) -> String {
+    let digits = format!("{number:.0}");
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A list of ids as JSON.
+pub(super) fn ids(ids: &[crate::types::NodeId]) -> Value {
+    json!(ids.iter().map(|id| id.0).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_are_no_text_are_printed_as_digits() {
+        assert_eq!(printable_bytes(b"text"), "text");
+        assert_eq!(printable_bytes(&[0xff, 0x01]), "0xff01");
+        assert_eq!(thousands(1_234_567.8), "1,234,568");
+        assert_eq!(thousands(12.0), "12");
+    }
+}

@@ -1,0 +1,206 @@
+//! `ottla produce`.
+
+use std::collections::VecDeque;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::Args;
+use indicatif::ProgressBar;
+
+use super::input::{self, InputFormat};
+use super::options::{Connection, TopicName};
+use super::output::{note, progress_bar, thousands};
+use super::{Failure, Outcome};
+use crate::client::producer::{Delivery, Producer};
+use crate::client::{ProducerRecord, TableWriter};
+use crate::columnar::{PartitionSource, ValueSource, WriteOptions};
+use crate::error::Error;
+
+#[derive(Debug, Args)]
+pub(super) struct ProduceArguments {
+    #[command(flatten)]
+    topic: TopicName,
+    /// The file to read; standard input when not given, or `-`.
+    #[arg(long, short = 'f', value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// What the file holds; by its name when not given, else lines.
+    #[arg(long, value_enum)]
+    format: Option<InputFormat>,
+    /// The column, or the member of the JSON object, that is the key.
+    #[arg(long, value_name = "NAME")]
+    key: Option<String>,
+    /// With lines: what stands between the key and the value.
+    #[arg(long, value_name = "TEXT", conflicts_with = "key")]
+    key_separator: Option<String>,
+    /// With CSV and Parquet: the column that is the value, instead of a JSON object of all.
+    #[arg(long, value_name = "NAME")]
+    value: Option<String>,
+    /// With CSV and Parquet: the column that is the timestamp.
+    #[arg(long, value_name = "NAME")]
+    timestamp: Option<String>,
+    /// Write everything to this partition.
+    #[arg(long)]
+    partition: Option<i32>,
+    /// none, gzip, snappy, lz4 or zstd.
+    #[arg(long, value_name = "CODEC")]
+    compression_type: Option<String>,
+    /// 0, 1 or all.
+    #[arg(long)]
+    acks: Option<String>,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+pub(super) async fn run(arguments: ProduceArguments) -> Outcome {
+    let topic = arguments.topic.get()?;
+    let file = arguments.file.as_deref().filter(|file| *file != Path::new("-"));
+    let format = arguments.format.unwrap_or_else(|| InputFormat::of(file));
+    let is_table = matches!(format, InputFormat::Csv | InputFormat::Parquet);
+    check(&arguments, format)?;
+    let mut config = arguments.connection.config()?;
+    if let Some(codec) = &arguments.compression_type {
+        config.set("compression.type", codec)?;
+    }
+    if let Some(acks) = &arguments.acks {
+        config.set("acks", acks)?;
+    }
+    let client = crate::client::Client::connect(config)?;
+    let producer = Arc::new(client.producer()?);
+    let bar = if file.is_some() { progress_bar(0, "records") } else { ProgressBar::hidden() };
+    let written = if is_table {
+        write_table(&arguments, &producer, topic, file, format, &bar).await
+    } else {
+        write_lines(&arguments, &producer, topic, file, format, &bar).await
+    };
+    bar.finish_and_clear();
+    let written = written?;
+    if std::io::stderr().is_terminal() {
+        #[expect(clippy::cast_precision_loss, reason = "a number for people")]
+        note(&format!("wrote {} records to {topic}", thousands(written as f64)));
+    }
+    Ok(())
+}
+
+fn check(arguments: &ProduceArguments, format: InputFormat) -> Outcome {
+    let is_table = matches!(format, InputFormat::Csv | InputFormat::Parquet);
+    let misplaced = if is_table && arguments.key_separator.is_some() {
+        Some("--key-separator is for lines; use --key COLUMN")
+    } else if !is_table && arguments.value.is_some() {
+        Some("--value is for CSV and Parquet")
+    } else if !is_table && arguments.timestamp.is_some() {
+        Some("--timestamp is for CSV and Parquet")
+    } else if format == InputFormat::Lines && arguments.key.is_some() {
+        Some("--key names a column; lines have none: use --key-separator TEXT")
+    } else {
+        None
+    };
+    misplaced.map_or(Ok(()), |detail| Err(Failure::Usage(detail.to_owned())))
+}
+
+async fn write_table(
+    arguments: &ProduceArguments,
+    producer: &Arc<Producer>,
+    topic: &str,
+    file: Option<&Path>,
+    format: InputFormat,
+    bar: &ProgressBar,
+) -> Result<u64, Failure> {
+    let mut tables = input::tables(file, format)?;
+    let options = WriteOptions {
+        key: arguments.key.clone(),
+        timestamp: arguments.timestamp.clone(),
+        partition: arguments.partition.map_or(PartitionSource::Partitioner, PartitionSource::Fixed),
+        value: match &arguments.value {
+            Some(column) => ValueSource::Column(column.clone()),
+            None => ValueSource::Json { exclude: Vec::new() },
+        },
+        ..WriteOptions::default()
+    };
+    let mut writer = TableWriter::start(Arc::clone(producer), topic, options).await?;
+    while let Some(rows) = tables.recv().await {
+        let rows = rows?;
+        writer.write(&rows).await?;
+        bar.inc(rows.num_rows() as u64);
+    }
+    Ok(writer.finish().await?.rows)
+}
+
+async fn write_lines(
+    arguments: &ProduceArguments,
+    producer: &Producer,
+    topic: &str,
+    file: Option<&Path>,
+    format: InputFormat,
+    bar: &ProgressBar,
+) -> Result<u64, Failure> {
+    let mut lines = input::lines(file)?;
+    let topic: Arc<str> = Arc::from(topic);
+    let mut pending: VecDeque<Delivery> = VecDeque::new();
+    let mut number = 0;
+    while let Some(some) = lines.recv().await {
+        for line in some? {
+            number += 1;
+            let (key, value) = split(arguments, format, line, number)?;
+            let record = ProducerRecord {
+                topic: Arc::clone(&topic),
+                partition: arguments.partition,
+                key,
+                value: Some(value),
+                ..ProducerRecord::default()
+            };
+            pending.push_back(producer.send(record).await?);
+            bar.inc(1);
+        }
+        while pending.front().is_some_and(Delivery::is_done) {
+            if let Some(delivery) = pending.pop_front() {
+                delivery.wait().await?;
+            }
+        }
+    }
+    tokio::time::timeout(Duration::from_secs(120), producer.flush()).await.ok();
+    for delivery in pending {
+        delivery.wait().await?;
+    }
+    Ok(number)
+}
+
+/// The key and the value of a line.
+fn split(
+    arguments: &ProduceArguments,
+    format: InputFormat,
+    line: Vec<u8>,
+    number: u64,
+) -> Result<(Option<Bytes>, Bytes), Failure> {
+    if format == InputFormat::Json {
+        let object: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&line)
+            .map_err(|error| Error::invalid(format!("line {number} is no JSON object: {error}")))?;
+        let key = match &arguments.key {
+            None => None,
+            Some(name) => match object.get(name) {
+                None => {
+                    let detail = format!("line {number} has no member {name:?} for the key");
+                    return Err(Error::invalid(detail).into());
+                }
+                Some(serde_json::Value::Null) => None,
+                Some(serde_json::Value::String(text)) => Some(Bytes::from(text.clone())),
+                Some(other) => Some(Bytes::from(other.to_string())),
+            },
+        };
+        return Ok((key, Bytes::from(line)));
+    }
+    let Some(separator) = arguments.key_separator.as_deref().filter(|text| !text.is_empty()) else {
+        return Ok((None, Bytes::from(line)));
+    };
+    let line = Bytes::from(line);
+    let place = line.windows(separator.len()).position(|window| window == separator.as_bytes());
+    match place {
+        Some(place) => Ok((Some(line.slice(..place)), line.slice(place + separator.len()..))),
+        None => {
+            let detail = format!("line {number} has no {separator:?} between key and value");
+            Err(Error::invalid(detail).into())
+        }
+    }
+}

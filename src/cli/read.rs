@@ -1,0 +1,273 @@
+//! `ottla scan` and `ottla consume`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use tokio::time::Instant;
+
+use super::options::{Connection, TopicName};
+use super::output::{RecordFormat, RecordWriter, note, progress_bar};
+use super::{Failure, Outcome};
+use crate::client::{Bound, Client, OnDataLoss, PollOptions, ScanOptions, StartAt};
+use crate::columnar::{DecodeOptions, KeyFormat, OnError, ValueFormat};
+use crate::types::TopicPartition;
+
+/// How values are decoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Values {
+    /// Bytes; written as text where they are UTF-8, else as hexadecimal digits.
+    #[default]
+    Raw,
+    /// Text; other bytes are errors.
+    Text,
+    /// JSON objects, as a column per member.
+    Json,
+}
+
+/// What becomes of a value that does not decode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Errors {
+    /// Ends the command.
+    #[default]
+    Raise,
+    /// Becomes nulls.
+    Null,
+    /// Becomes nulls; the columns error and value_raw tell.
+    Column,
+}
+
+#[derive(Debug, Args)]
+struct Reading {
+    #[command(flatten)]
+    topic: TopicName,
+    /// A partition; all when not given. May be given several times.
+    #[arg(long = "partition", value_name = "INDEX")]
+    partitions: Vec<i32>,
+    /// The columns, separated by commas: topic, partition, offset, timestamp, timestamp_type, key,
+    /// value, headers, or members of JSON values.
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    columns: Option<Vec<String>>,
+    /// How values are decoded.
+    #[arg(long, value_enum, default_value_t)]
+    value_format: Values,
+    /// What becomes of a value that does not decode.
+    #[arg(long, value_enum, default_value_t)]
+    on_error: Errors,
+    /// read_uncommitted or read_committed.
+    #[arg(long, value_name = "LEVEL")]
+    isolation_level: Option<String>,
+    /// raise, or warn and go on, when records that were asked for are gone.
+    #[arg(long, value_name = "WHAT")]
+    on_data_loss: Option<String>,
+    /// Stop after so many records.
+    #[arg(long, value_name = "COUNT")]
+    max_messages: Option<u64>,
+    /// The rows of a table.
+    #[arg(long, default_value_t = 20, value_name = "COUNT")]
+    max_rows: usize,
+    /// Write to this file instead of standard output.
+    #[arg(long, value_name = "FILE")]
+    output_file: Option<PathBuf>,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ScanArguments {
+    /// The start: earliest, latest, an offset, last:N, {"partition": offset}, a time such as
+    /// 2026-01-31T12:00:00Z, or a duration ago such as -6h.
+    #[arg(long, default_value = "earliest", value_name = "BOUND", allow_hyphen_values = true)]
+    from: String,
+    /// The end, not included; as --from.
+    #[arg(long, default_value = "latest", value_name = "BOUND", allow_hyphen_values = true)]
+    to: String,
+    /// How to write the records.
+    #[arg(long, value_enum, default_value = "table")]
+    output: RecordFormat,
+    /// Write the resolved offsets as JSON and read nothing.
+    #[arg(long)]
+    offsets: bool,
+    #[command(flatten)]
+    reading: Reading,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ConsumeArguments {
+    /// Start at the first record; by default at what comes from now on.
+    #[arg(long, conflicts_with = "from")]
+    from_beginning: bool,
+    /// The start; as that of scan.
+    #[arg(long, value_name = "BOUND", allow_hyphen_values = true)]
+    from: Option<String>,
+    /// Stop here instead of waiting for more; as --to of scan.
+    #[arg(long, value_name = "BOUND", allow_hyphen_values = true)]
+    to: Option<String>,
+    /// Stop when nothing came for so many milliseconds.
+    #[arg(long, value_name = "MS")]
+    timeout_ms: Option<u64>,
+    /// How to write the records.
+    #[arg(long, value_enum, default_value = "value")]
+    output: RecordFormat,
+    #[command(flatten)]
+    reading: Reading,
+}
+
+impl Reading {
+    fn client(&self) -> Result<Client, Failure> {
+        let mut config = self.connection.config()?;
+        if let Some(level) = &self.isolation_level {
+            config.set("isolation.level", level)?;
+        }
+        if let Some(what) = &self.on_data_loss {
+            config.consumer.on_data_loss = OnDataLoss::parse(what)?;
+        }
+        Ok(Client::connect(config)?)
+    }
+
+    fn decode(&self, output: RecordFormat) -> DecodeOptions {
+        let only = |names: &[&str]| Some(names.iter().map(|&name| name.to_owned()).collect());
+        let columns = match (&self.columns, output, self.value_format) {
+            (Some(columns), ..) => Some(columns.clone()),
+            (None, RecordFormat::Value, Values::Raw | Values::Text) => only(&["value"]),
+            (None, RecordFormat::Table | RecordFormat::Csv, Values::Raw | Values::Text) => {
+                only(&["partition", "offset", "timestamp", "key", "value"])
+            }
+            (None, ..) => None,
+        };
+        DecodeOptions {
+            columns,
+            key: KeyFormat::Raw,
+            value: match self.value_format {
+                Values::Raw => ValueFormat::Raw,
+                Values::Text => ValueFormat::Text,
+                Values::Json => ValueFormat::json_inferred(),
+            },
+            on_error: match self.on_error {
+                Errors::Raise => OnError::Raise,
+                Errors::Null => OnError::Null,
+                Errors::Column => OnError::Column,
+            },
+            views: output != RecordFormat::Parquet,
+            ..DecodeOptions::default()
+        }
+    }
+
+    fn check(&self, output: RecordFormat) -> Outcome {
+        if output == RecordFormat::Value && self.value_format == Values::Json {
+            let detail = "--output value writes the bytes as they are; use --output json with \
+                          --value-format json";
+            return Err(Failure::Usage(detail.to_owned()));
+        }
+        Ok(())
+    }
+
+    fn scan_options(&self, start: Bound, end: Bound, output: RecordFormat) -> ScanOptions {
+        ScanOptions {
+            start,
+            end,
+            partitions: Some(self.partitions.clone()).filter(|chosen| !chosen.is_empty()),
+            decode: self.decode(output),
+            ..ScanOptions::default()
+        }
+    }
+}
+
+pub(super) async fn scan(arguments: ScanArguments) -> Outcome {
+    let (start, end) = (Bound::parse(&arguments.from)?, Bound::parse(&arguments.to)?);
+    read_range(&arguments.reading, start, end, arguments.output, arguments.offsets).await
+}
+
+async fn read_range(
+    reading: &Reading,
+    start: Bound,
+    end: Bound,
+    output: RecordFormat,
+    only_offsets: bool,
+) -> Outcome {
+    reading.check(output)?;
+    let topic = reading.topic.get()?;
+    let client = reading.client()?;
+    let scan = client.scan(topic, reading.scan_options(start, end, output)).await?;
+    if only_offsets {
+        let offsets = serde_json::to_value(scan.offsets()).map_err(std::io::Error::other)?;
+        return super::output::write_json(&offsets);
+    }
+    let mut writer = RecordWriter::open(output, reading.output_file.as_deref(), reading.max_rows)?;
+    let mut reader = scan.read()?;
+    let total = u64::try_from(scan.offsets().count()).unwrap_or(0);
+    let bar = if reading.output_file.is_some() {
+        progress_bar(total, "records")
+    } else {
+        indicatif::ProgressBar::hidden()
+    };
+    let mut left = reading.max_messages.unwrap_or(u64::MAX);
+    while left > 0 {
+        let Some(decoded) = reader.next().await? else { break };
+        let rows = decoded.rows.num_rows().min(usize::try_from(left).unwrap_or(usize::MAX));
+        writer.write(&decoded.rows.slice(0, rows))?;
+        left -= rows as u64;
+        bar.set_position(u64::try_from(reader.progress().offsets_done).unwrap_or(0));
+    }
+    bar.finish_and_clear();
+    // Without any value there is nothing to infer columns from, and nothing to write.
+    let schema = reader.schema().await.ok();
+    writer.finish(schema.as_deref())
+}
+
+pub(super) async fn consume(arguments: ConsumeArguments) -> Outcome {
+    let start = match &arguments.from {
+        Some(from) => Bound::parse(from)?,
+        None if arguments.from_beginning => Bound::Earliest,
+        None => Bound::Latest,
+    };
+    let reading = &arguments.reading;
+    if let Some(to) = &arguments.to {
+        return read_range(reading, start, Bound::parse(to)?, arguments.output, false).await;
+    }
+    reading.check(arguments.output)?;
+    if matches!(arguments.output, RecordFormat::Table | RecordFormat::Parquet)
+        && reading.max_messages.is_none()
+        && arguments.timeout_ms.is_none()
+    {
+        let detail = "this output has an end; give --to, --max-messages or --timeout-ms";
+        return Err(Failure::Usage(detail.to_owned()));
+    }
+    let topic = reading.topic.get()?;
+    let client = reading.client()?;
+    // Bounds are resolved as for a scan that ends now, and reading goes on from its starts.
+    let options = reading.scan_options(start, Bound::Latest, arguments.output);
+    let scan = client.scan(topic, options).await?;
+    let mut consumer = client.consumer(reading.decode(arguments.output))?;
+    let starts: Vec<(TopicPartition, StartAt)> = scan
+        .offsets()
+        .partitions
+        .iter()
+        .map(|(&index, range)| (TopicPartition::new(topic, index), StartAt::Offset(range.start)))
+        .collect();
+    consumer.assign(&starts).await?;
+    let mut writer =
+        RecordWriter::open(arguments.output, reading.output_file.as_deref(), reading.max_rows)?;
+    let mut left = reading.max_messages.unwrap_or(u64::MAX);
+    let patience = arguments.timeout_ms.map(Duration::from_millis);
+    let mut last = Instant::now();
+    let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
+    while left > 0 {
+        let max_wait = patience.unwrap_or(Duration::from_secs(1)).min(Duration::from_secs(1));
+        let polled = tokio::select! {
+            polled = consumer.poll(PollOptions { max_wait, fill: false }) => polled?,
+            _ = &mut interrupted => break,
+        };
+        if let Some(decoded) = polled {
+            let rows = decoded.rows.num_rows().min(usize::try_from(left).unwrap_or(usize::MAX));
+            writer.write(&decoded.rows.slice(0, rows))?;
+            writer.flush()?;
+            left -= rows as u64;
+            last = Instant::now();
+        } else if patience.is_some_and(|patience| last.elapsed() >= patience) {
+            note(&format!("nothing came for {} ms", arguments.timeout_ms.unwrap_or(0)));
+            break;
+        }
+    }
+    writer.finish(None)
+}

@@ -1,0 +1,275 @@
+//! `ottla topics`.
+
+use std::collections::BTreeMap;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::options::{Connection, Format, TopicName, TopicNames, key_value, to_map};
+use super::output::{ids, note, write_json, write_line, write_rows};
+use super::{Failure, Outcome};
+use crate::client::admin::{ConfigChange, ConfigSource, NewTopic, Resource};
+use crate::client::{Client, TopicInfo};
+use crate::error::ErrorCode;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TopicsCommand {
+    /// Create a topic.
+    Create(CreateArguments),
+    /// List the topics.
+    List(ListArguments),
+    /// Show partitions, leaders, replicas and the settings that differ from the defaults.
+    Describe(DescribeArguments),
+    /// Add partitions, or change settings.
+    Alter(AlterArguments),
+    /// Delete topics and all of their records.
+    Delete(DeleteArguments),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CreateArguments {
+    #[command(flatten)]
+    topic: TopicName,
+    /// The number of partitions; the broker's num.partitions when not given.
+    #[arg(long)]
+    partitions: Option<i32>,
+    /// The number of replicas; the broker's default.replication.factor when not given.
+    #[arg(long)]
+    replication_factor: Option<i16>,
+    /// A topic setting, for example --config retention.ms=-1.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    config: Vec<(String, String)>,
+    /// A topic that exists already is no error.
+    #[arg(long)]
+    if_not_exists: bool,
+    /// Only say whether it would work.
+    #[arg(long)]
+    validate_only: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListArguments {
+    /// Also Kafka's own topics.
+    #[arg(long)]
+    all: bool,
+    /// How to write the list.
+    #[arg(long, value_enum, default_value_t)]
+    output: Format,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DescribeArguments {
+    #[command(flatten)]
+    topics: TopicNames,
+    /// How to write the description.
+    #[arg(long, value_enum, default_value_t)]
+    output: Format,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AlterArguments {
+    #[command(flatten)]
+    topic: TopicName,
+    /// The new number of partitions.
+    #[arg(long)]
+    partitions: Option<i32>,
+    /// A setting to set.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    config: Vec<(String, String)>,
+    /// A setting to take back to its default.
+    #[arg(long, value_name = "KEY")]
+    delete_config: Vec<String>,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DeleteArguments {
+    #[command(flatten)]
+    topics: TopicNames,
+    /// A topic that does not exist is no error.
+    #[arg(long)]
+    if_exists: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+pub(super) async fn run(command: TopicsCommand) -> Outcome {
+    match command {
+        TopicsCommand::Create(arguments) => create(&arguments).await,
+        TopicsCommand::List(arguments) => list(&arguments).await,
+        TopicsCommand::Describe(arguments) => describe(&arguments).await,
+        TopicsCommand::Alter(arguments) => alter(&arguments).await,
+        TopicsCommand::Delete(arguments) => delete(&arguments).await,
+    }
+}
+
+async fn create(arguments: &CreateArguments) -> Outcome {
+    let name = arguments.topic.get()?;
+    let topic = NewTopic {
+        name: name.to_owned(),
+        partitions: arguments.partitions,
+        replication_factor: arguments.replication_factor,
+        assignments: BTreeMap::new(),
+        configs: to_map(&arguments.config),
+    };
+    let client = arguments.connection.client()?;
+    let created = client.admin().create_topics(&[topic], arguments.validate_only).await?;
+    match created.into_iter().next() {
+        Some(Err(error))
+            if arguments.if_not_exists && error.code() == ErrorCode::TopicAlreadyExists =>
+        {
+            note(&format!("topic {name} exists already"));
+            Ok(())
+        }
+        Some(Err(error)) => Err(error.into()),
+        Some(Ok(_)) if arguments.validate_only => {
+            write_line(&format!("topic {name} could be created"))
+        }
+        Some(Ok(_)) | None => write_line(&format!("created topic {name}")),
+    }
+}
+
+async fn list(arguments: &ListArguments) -> Outcome {
+    let admin = arguments.connection.client()?.admin();
+    let topics =
+        if arguments.all { admin.all_topics().await? } else { admin.list_topics().await? };
+    let row = |topic: &std::sync::Arc<TopicInfo>| {
+        let replicas = topic.partitions.first().map_or(0, |partition| partition.replicas.len());
+        vec![
+            json!(&*topic.name),
+            json!(topic.partition_count()),
+            json!(replicas),
+            json!(topic.id.to_string()),
+        ]
+    };
+    let rows: Vec<Vec<Value>> = topics.iter().map(row).collect();
+    write_rows(arguments.output, &["topic", "partitions", "replicas", "id"], &rows)
+}
+
+async fn describe(arguments: &DescribeArguments) -> Outcome {
+    let client = arguments.connection.client()?;
+    let admin = client.admin();
+    let named = arguments.topics.get();
+    let topics = if named.is_empty() {
+        admin.list_topics().await?
+    } else {
+        admin.describe_topics(&named).await?.into_iter().collect::<Result<Vec<_>, _>>()?
+    };
+    let mut documents = Vec::new();
+    for topic in topics {
+        let configs = overrides(&client, &topic.name).await?;
+        match arguments.output {
+            Format::Json => documents.push(document(&topic, &configs)),
+            Format::Table => write_topic(&topic, &configs)?,
+        }
+    }
+    if arguments.output == Format::Json { write_json(&Value::Array(documents)) } else { Ok(()) }
+}
+
+/// The settings of the topic that were set on it.
+async fn overrides(client: &Client, topic: &str) -> Result<BTreeMap<String, String>, Failure> {
+    let described = client.admin().describe_configs(&[Resource::topic(topic)], false).await?;
+    let entries = described.into_iter().next().transpose()?.unwrap_or_default();
+    let own = entries.into_iter().filter(|entry| entry.source == ConfigSource::Topic);
+    Ok(own.map(|entry| (entry.name, entry.value.unwrap_or_default())).collect())
+}
+
+fn document(topic: &TopicInfo, configs: &BTreeMap<String, String>) -> Value {
+    let partition = |info: &crate::client::PartitionInfo| {
+        json!({
+            "partition": info.partition,
+            "leader": info.leader.map(|leader| leader.0),
+            "leader_epoch": info.leader_epoch.0,
+            "replicas": ids(&info.replicas),
+            "isr": ids(&info.isr),
+            "offline": ids(&info.offline),
+        })
+    };
+    json!({
+        "topic": &*topic.name,
+        "id": topic.id.to_string(),
+        "is_internal": topic.is_internal,
+        "configs": configs,
+        "partitions": topic.partitions.iter().map(partition).collect::<Vec<_>>(),
+    })
+}
+
+fn write_topic(topic: &TopicInfo, configs: &BTreeMap<String, String>) -> Outcome {
+    let set: Vec<String> = configs.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    write_line(&format!(
+        "{}  id {}  partitions {}  {}",
+        topic.name,
+        topic.id,
+        topic.partition_count(),
+        set.join(" ")
+    ))?;
+    let row = |info: &crate::client::PartitionInfo| {
+        vec![
+            json!(info.partition),
+            info.leader.map_or_else(|| json!("none"), |leader| json!(leader.0)),
+            json!(info.leader_epoch.0),
+            ids(&info.replicas),
+            ids(&info.isr),
+            ids(&info.offline),
+        ]
+    };
+    let rows: Vec<Vec<Value>> = topic.partitions.iter().map(row).collect();
+    let header = ["partition", "leader", "leader epoch", "replicas", "isr", "offline"];
+    write_rows(Format::Table, &header, &rows)
+}
+
+async fn alter(arguments: &AlterArguments) -> Outcome {
+    let name = arguments.topic.get()?;
+    let changes = changes(&arguments.config, &arguments.delete_config);
+    if arguments.partitions.is_none() && changes.is_empty() {
+        return Err(Failure::Usage(
+            "nothing to change; give --partitions, --config or --delete-config".to_owned(),
+        ));
+    }
+    let admin = arguments.connection.client()?.admin();
+    if !changes.is_empty() {
+        admin.alter_configs(&Resource::topic(name), &changes, false).await?;
+    }
+    if let Some(count) = arguments.partitions {
+        admin.create_partitions(name, count, false).await?;
+    }
+    write_line(&format!("altered topic {name}"))
+}
+
+/// Settings to set and to take back, as changes.
+pub(super) fn changes(
+    set: &[(String, String)],
+    delete: &[String],
+) -> BTreeMap<String, ConfigChange> {
+    let set = set.iter().map(|(name, value)| (name.clone(), ConfigChange::Set(value.clone())));
+    set.chain(delete.iter().map(|name| (name.clone(), ConfigChange::Delete))).collect()
+}
+
+async fn delete(arguments: &DeleteArguments) -> Outcome {
+    let names = arguments.topics.get();
+    if names.is_empty() {
+        return Err(Failure::Usage("give the topics to delete".to_owned()));
+    }
+    let admin = arguments.connection.client()?.admin();
+    let results = admin.delete_topics(&names).await?;
+    let mut failure = None;
+    for (name, result) in names.iter().zip(results) {
+        match result {
+            Ok(()) => write_line(&format!("deleted topic {name}"))?,
+            Err(error)
+                if arguments.if_exists && error.code() == ErrorCode::UnknownTopicOrPartition =>
+            {
+                note(&format!("topic {name} does not exist"));
+            }
+            Err(error) => failure = Some(error),
+        }
+    }
+    failure.map_or(Ok(()), |error| Err(error.into()))
+}
