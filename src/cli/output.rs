@@ -288,6 +288,12 @@ fn printable_array(array: &ArrayRef) -> Result<ArrayRef, Failure> {
         }
         DataType::Utf8View => cast(array, &DataType::Utf8).map_err(format_error),
         DataType::Dictionary(_, value) => cast(array, value).map_err(format_error),
+        // The same zone under a name that can be printed without a table of zones.
+        DataType::Timestamp(unit, Some(zone)) if &**zone == "UTC" => {
+            let offset = DataType::Timestamp(*unit, Some("+00:00".into()));
+            let data = array.to_data().into_builder().data_type(offset).build();
+            Ok(arrow::array::make_array(data.map_err(format_error)?))
+        }
         DataType::List(field) => {
             let list = array.as_list::<i32>();
             let values = printable_array(list.values())?;
