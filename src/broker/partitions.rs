@@ -10,7 +10,7 @@
 //! - `PARTS-3` no file is deleted on the word of an image of another cluster: the log directory carries
 //!   the cluster's id, checked before this begins.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -19,10 +19,10 @@ use std::time::Duration;
 use super::parking::PartitionKey;
 use super::partition::{Partition, Surroundings};
 use super::storage::{Storage, log_config};
-use crate::config::{BrokerConfig, TopicConfig};
+use crate::config::{BrokerConfig, ConfigMap, TopicConfig};
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::metadata::{MetadataImage, PartitionImage, TopicImage};
-use crate::types::TopicPartition;
+use crate::types::{TopicId, TopicPartition};
 
 /// How many logs are opened side by side.
 const OPEN_THREADS: usize = 4;
@@ -37,6 +37,14 @@ pub(super) struct Partitions {
     failed: RwLock<BTreeMap<PartitionKey, String>>,
     /// Renamed directories of deleted partitions, and when (monotonic) to remove them.
     doomed: Mutex<Vec<(PathBuf, Duration)>>,
+    applied: Mutex<Applied>,
+}
+
+/// What was applied last, so that a change of one topic costs one topic.
+#[derive(Debug, Default)]
+struct Applied {
+    broker: Option<BrokerConfig>,
+    topics: BTreeMap<TopicId, (Arc<TopicImage>, Arc<ConfigMap>)>,
 }
 
 /// A replica that the image places here.
@@ -56,6 +64,7 @@ impl Partitions {
             open: RwLock::default(),
             failed: RwLock::default(),
             doomed: Mutex::default(),
+            applied: Mutex::default(),
         }
     }
 
@@ -99,11 +108,9 @@ impl Partitions {
 
     /// Makes true what the image says. Blocks.
     pub(super) fn apply(&self, image: &MetadataImage, broker: &BrokerConfig) {
-        let wanted = self.wanted(image, broker);
-        let keys: BTreeSet<PartitionKey> = wanted.iter().map(|wanted| wanted.key).collect();
-        self.delete_others(&keys);
+        self.delete_others(image);
         let mut missing = Vec::new();
-        for wanted in wanted {
+        for wanted in self.wanted(image, broker) {
             match self.get(&wanted.key) {
                 Some(partition) => self.update(&partition, &wanted, broker),
                 None if self.has_failed(&wanted.key) => {}
@@ -113,10 +120,25 @@ impl Partitions {
         self.open_all(&missing, broker);
     }
 
+    /// The replicas here of every topic that differs from when it was applied last.
     fn wanted<'a>(&self, image: &'a MetadataImage, broker: &BrokerConfig) -> Vec<Wanted<'a>> {
+        let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        if applied.broker.as_ref() != Some(broker) {
+            applied.broker = Some(broker.clone());
+            applied.topics.clear();
+        }
+        applied.topics.retain(|id, _| image.topic_by_id(*id).is_some());
         let mut wanted = Vec::new();
         for topic in image.topics() {
-            let config = match TopicConfig::resolve(image.topic_config(&topic.name), broker) {
+            let settings = image.topic_config(&topic.name);
+            let now = (Arc::clone(topic), Arc::clone(settings));
+            let before = applied.topics.insert(topic.id, now);
+            if before.is_some_and(|(image, config)| {
+                Arc::ptr_eq(&image, topic) && Arc::ptr_eq(&config, settings)
+            }) {
+                continue;
+            }
+            let config = match TopicConfig::resolve(settings, broker) {
                 Ok(config) => Arc::new(config),
                 Err(error) => {
                     tracing::error!(topic = %topic.name, %error, "a stored setting is not acceptable");
@@ -222,22 +244,23 @@ impl Partitions {
         !self.doomed.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    fn delete_others(&self, keys: &BTreeSet<PartitionKey>) {
+    fn delete_others(&self, image: &MetadataImage) {
+        let belongs = |&(id, index): &PartitionKey| {
+            let state = image.topic_by_id(id).and_then(|topic| topic.partition(index));
+            state.is_some_and(|state| state.replicas.contains(&self.around.node_id))
+        };
         let mut gone = Vec::new();
         {
             let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
             open.retain(|key, partition| {
-                let stays = keys.contains(key);
+                let stays = belongs(key);
                 if !stays {
                     gone.push(Arc::clone(partition));
                 }
                 stays
             });
         }
-        self.failed
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|key, _| keys.contains(key));
+        self.failed.write().unwrap_or_else(PoisonError::into_inner).retain(|key, _| belongs(key));
         for partition in gone {
             partition.close(ErrorCode::UnknownTopicOrPartition);
             let Some(log) = partition.take_log() else { continue };

@@ -76,21 +76,14 @@ impl Storage {
         let directory = self.directory()?;
         let path = directory.partition_path(partition);
         let failed = |error| Error::io("open", &path, error);
-        let exists = self.env.disk.exists(&path).map_err(failed)?;
-        let found = if exists {
-            let all = directory.partitions()?;
-            all.into_iter().find(|found| found.partition == *partition)
-        } else {
-            None
-        };
-        let foreign = found.as_ref().and_then(|found| found.topic_id).filter(|&id| id != topic_id);
-        if let Some(id) = foreign {
+        let mut is_new = !self.env.disk.exists(&path).map_err(failed)?;
+        if !is_new && let Some(id) = foreign_topic(&directory, partition, topic_id)? {
             tracing::warn!(%partition, topic_id = %id, "removing what is left of a deleted topic");
             let renamed = directory.delete_partition(partition)?;
             directory.remove_dir(&renamed)?;
+            is_new = true;
         }
-        let is_new = found.is_none() || foreign.is_some();
-        if is_new {
+        if is_new && directory.checkpointed(partition) != CheckpointedOffsets::default() {
             directory.forget(partition)?;
         }
         let offsets = directory.checkpointed(partition);
@@ -181,6 +174,15 @@ impl Storage {
         };
         if in_order { directory.close() } else { Ok(()) }
     }
+}
+
+/// The topic that a partition's directory belongs to, when it is another one.
+fn foreign_topic(
+    directory: &LogDirectory,
+    partition: &TopicPartition,
+    topic_id: TopicId,
+) -> Result<Option<TopicId>> {
+    Ok(directory.topic_id_of(partition)?.filter(|&id| id != topic_id))
 }
 
 /// The settings of a log.

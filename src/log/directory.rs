@@ -168,6 +168,11 @@ impl LogDirectory {
         Ok(found)
     }
 
+    /// The topic that the directory of a partition belongs to; none when it does not say, or is missing.
+    pub fn topic_id_of(&self, partition: &TopicPartition) -> Result<Option<TopicId>> {
+        properties::read_topic_id(&*self.env.disk, &self.partition_path(partition))
+    }
+
     /// What the checkpoints say about a partition; zeros for one that they do not name.
     #[must_use]
     pub fn checkpointed(&self, partition: &TopicPartition) -> CheckpointedOffsets {

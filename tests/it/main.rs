@@ -7,6 +7,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::too_many_lines,
+    clippy::default_trait_access,
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
     reason = "a test may stop at the first surprise"
