@@ -52,5 +52,6 @@ fn _ottla(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<scan::Stream>()?;
     module.add_class::<consumer::Consumer>()?;
     module.add_function(wrap_pyfunction!(runtime::finish, module)?)?;
+    module.add_function(wrap_pyfunction!(runtime::settle, module)?)?;
     Ok(())
 }
