@@ -43,8 +43,8 @@ check-format: $(VENV)/.test
 	$(BIN)/ruff format --check python tests/python
 	$(BIN)/ruff check python tests/python
 
-clippy: ## Rust lints; warnings are errors
-	$(CARGO) clippy --all-targets --features sim -- -D warnings
+clippy: $(VENV)/.created ## Rust lints; warnings are errors
+	$(CARGO) clippy --all-targets --features sim,python -- -D warnings
 
 rust-test: ## Rust tests, without Python
 	$(CARGO) test --features sim

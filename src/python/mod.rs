@@ -17,6 +17,12 @@
 //!
 //! Called by the interpreter; nothing else of the crate imports this module.
 
+#![allow(
+    clippy::needless_pass_by_value,
+    clippy::used_underscore_items,
+    reason = "arguments of methods are extracted from Python objects, as values"
+)]
+
 mod admin;
 mod batch;
 mod broker;
