@@ -164,9 +164,7 @@ class Client:
         _exit.register(self)
 
     @classmethod
-    def _in_process(
-        cls, owner: object, broker: _NativeBroker, options: dict[str, Any]
-    ) -> Client:
+    def _in_process(cls, owner: object, broker: _NativeBroker, options: dict[str, Any]) -> Client:
         config = options.pop("config", None)
         client_id = options.pop("client_id", None)
         settings = _settings(client_id, config, options)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, final
 
 from ottla._bounds import NativeBound
-from ottla.formats import Format
 
 __version__: str
 debug_build: bool

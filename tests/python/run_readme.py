@@ -15,9 +15,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import types
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import types
 
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
@@ -25,7 +28,7 @@ BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.DOTALL | re.MULTILINE
 def run_python(code: str, line: int, namespace: dict[str, object]) -> None:
     """Run a block of Python."""
     # Blank lines in front keep the line numbers of the README in tracebacks.
-    exec(compile("\n" * line + code, "README.md", "exec"), namespace)  # noqa: S102
+    exec(compile("\n" * line + code, "README.md", "exec"), namespace)
 
 
 def run_console(text: str) -> None:
@@ -42,8 +45,8 @@ def run_blocks(readme: Path) -> int:
     """Run all blocks; return how many there are."""
     namespace: dict[str, object] = {"__name__": "__readme__"}
     text = readme.read_text()
-    count = 0
-    for count, block in enumerate(BLOCK.finditer(text), 1):
+    blocks = list(BLOCK.finditer(text))
+    for block in blocks:
         line = text.count("\n", 0, block.start()) + 1
         begin = time.monotonic()
         if block.group(1) == "python":
@@ -51,7 +54,7 @@ def run_blocks(readme: Path) -> int:
         else:
             run_console(block.group(2))
         print(f"README.md:{line}: {block.group(1)} {time.monotonic() - begin:.1f} s", flush=True)
-    return count
+    return len(blocks)
 
 
 def modules() -> list[types.ModuleType]:

@@ -10,11 +10,14 @@ import sys
 import textwrap
 import threading
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import ottla
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
 
@@ -60,9 +63,9 @@ def test_what_is_closed_says_so(tmp_path: Path) -> None:
     broker.close()
     for call in (
         lambda: kafka.send("t", "x"),
-        lambda: kafka.topics(),
+        kafka.topics,
         lambda: list(scan),
-        lambda: broker.client(),
+        broker.client,
     ):
         with pytest.raises(ottla.ClosedError):
             call()
