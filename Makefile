@@ -12,8 +12,6 @@ BIN := $(VENV)/bin
 CARGO ?= cargo
 export PYO3_PYTHON := $(abspath $(BIN))/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# Tests of the command line find the program here.
-export OTTLA_BINARY := $(abspath target/debug/ottla)
 
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
 PYTHON_SOURCES := pyproject.toml README.md $(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)

@@ -39,6 +39,8 @@ mod types;
 mod values;
 mod write;
 
+use std::ffi::OsString;
+
 use pyo3::prelude::*;
 
 /// Builds the module; see `python/ottla/_ottla.pyi` for what Python sees.
@@ -57,7 +59,14 @@ fn _ottla(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<scan::Scan>()?;
     module.add_class::<scan::Stream>()?;
     module.add_class::<consumer::Consumer>()?;
+    module.add_function(wrap_pyfunction!(run_cli, module)?)?;
     module.add_function(wrap_pyfunction!(runtime::finish, module)?)?;
     module.add_function(wrap_pyfunction!(runtime::settle, module)?)?;
     Ok(())
+}
+
+/// Runs the command line, the first argument being its name; returns the exit status.
+#[pyfunction]
+fn run_cli(py: Python<'_>, arguments: Vec<OsString>) -> i32 {
+    py.detach(|| crate::cli::run(arguments))
 }
