@@ -10,14 +10,11 @@ import sys
 import textwrap
 import threading
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 import ottla
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
 
@@ -63,9 +60,9 @@ def test_what_is_closed_says_so(tmp_path: Path) -> None:
     broker.close()
     for call in (
         lambda: kafka.send("t", "x"),
-        kafka.topics,
+        lambda: kafka.topics(),
         lambda: list(scan),
-        broker.client,
+        lambda: broker.client(),
     ):
         with pytest.raises(ottla.ClosedError):
             call()
@@ -74,7 +71,7 @@ def test_what_is_closed_says_so(tmp_path: Path) -> None:
 def test_a_data_directory_has_one_broker(tmp_path: Path) -> None:
     with (
         ottla.Broker(tmp_path / "data"),
-        pytest.raises(ottla.KafkaError, match="in use"),
+        pytest.raises(ottla.StorageError, match="data"),
     ):
         ottla.Broker(tmp_path / "data")
 
@@ -251,20 +248,11 @@ def test_records_that_cannot_be_sent_are_reported_at_exit() -> None:
     done = run("""
         import ottla
         ottla._exit.FLUSH_SECONDS = 0.5
-        with ottla.Broker() as broker:
-            kafka = ottla.connect(broker.bootstrap_servers)
-            kafka.send("t", "x")
-        kafka.send_async("t", "y")
+        kafka = ottla.connect("127.0.0.1:9", max_block_ms=200)
+        kafka.send_async("t", "x")
     """)
     assert "did not close" in done.stderr
     assert done.returncode == 0
-
-
-def test_a_forgotten_client_is_flushed(tmp_path: Path) -> None:
-    with ottla.Broker(tmp_path / "data") as broker:
-        broker.client(linger_ms=60_000).send_async("t", "x")
-    with ottla.Broker(tmp_path / "data") as broker:
-        assert broker.client().scan("t").count() == 1
 
 
 def test_nothing_but_the_library_is_needed() -> None:

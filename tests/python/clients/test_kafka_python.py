@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
@@ -24,7 +22,7 @@ def test_what_is_produced_is_consumed(bootstrap: str, topic: str, codec: str | N
     consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=None)
     consumer.assign([partition])
     consumer.seek_to_beginning(partition)
-    records: list[Any] = []
+    records = []
     while len(records) < 300:
         polled = consumer.poll(timeout_ms=10_000)
         assert polled, "nothing came for ten seconds"
