@@ -12,8 +12,6 @@ BIN := $(VENV)/bin
 CARGO ?= cargo
 export PYO3_PYTHON := $(abspath $(BIN))/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# Tests of the command line find the program here.
-export OTTLA_BINARY := $(abspath target/debug/ottla)
 
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
 PYTHON_SOURCES := pyproject.toml README.md $(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
@@ -43,8 +41,8 @@ check-format: $(VENV)/.test
 	$(BIN)/ruff format --check python tests/python
 	$(BIN)/ruff check python tests/python
 
-clippy: ## Rust lints; warnings are errors
-	$(CARGO) clippy --all-targets --features sim -- -D warnings
+clippy: $(VENV)/.created ## Rust lints; warnings are errors
+	$(CARGO) clippy --all-targets --features sim,python -- -D warnings
 
 rust-test: ## Rust tests, without Python
 	$(CARGO) test --features sim

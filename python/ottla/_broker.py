@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from ottla import _exit
 from ottla._bounds import seconds
 from ottla._client import Client
 from ottla._ottla import Broker as _NativeBroker
+from ottla._ottla import settle
 from ottla.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -89,7 +91,7 @@ class Broker:
             settings["durability"] = durability
         directory = None if path is None else os.fspath(path)
         self._native = _NativeBroker(directory, listeners, settings, seconds(timeout))
-        self._clients: list[Client] = []
+        self._clients: weakref.WeakSet[Client] = weakref.WeakSet()
         _exit.register(self)
 
     @property
@@ -124,11 +126,11 @@ class Broker:
         Returns
         -------
         Client
-            A client. It ends with the broker: what is not sent yet is flushed first.
+            A client. It ends with the broker: what is not sent yet is flushed first. It keeps the
+            broker alive.
         """
-        client = Client._in_process(self._native, options)  # noqa: SLF001
-        self._clients = [known for known in self._clients if not known.closed]
-        self._clients.append(client)
+        client = Client._in_process(self, self._native, options)  # noqa: SLF001
+        self._clients.add(client)
         return client
 
     def close(self, timeout: float | timedelta | None = 60.0) -> None:
@@ -142,10 +144,10 @@ class Broker:
         timeout : float or datetime.timedelta, default 60
             How long it may take, in seconds; ``None`` for no limit.
         """
-        clients, self._clients = self._clients, []
         try:
-            for client in clients:
+            for client in list(self._clients):
                 client.close(timeout)
+            settle(seconds(timeout))
         finally:
             self._native.close(seconds(timeout))
 

@@ -159,14 +159,18 @@ class Client:
     def __init__(self, native: _NativeClient) -> None:
         self._native = native
         self._admin = native.admin()
+        #: The embedded broker, which lives as long as its clients.
+        self._owner: object = None
         _exit.register(self)
 
     @classmethod
-    def _in_process(cls, broker: _NativeBroker, options: dict[str, Any]) -> Client:
+    def _in_process(cls, owner: object, broker: _NativeBroker, options: dict[str, Any]) -> Client:
         config = options.pop("config", None)
         client_id = options.pop("client_id", None)
         settings = _settings(client_id, config, options)
-        return cls(_NativeClient.in_process(broker, settings))
+        client = cls(_NativeClient.in_process(broker, settings))
+        client._owner = owner
+        return client
 
     # --- topics ---------------------------------------------------------------------------------
 

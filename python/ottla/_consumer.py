@@ -30,7 +30,8 @@ _READING = frozenset(
         "isolation_level",
         "on_data_loss",
         "string_view",
-        "group_id", "auto_offset_reset",
+        "group_id",
+        "auto_offset_reset",
         "timeout",
     }
 )

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, final
 
 from ottla._bounds import NativeBound
-from ottla.formats import Format
 
 __version__: str
 debug_build: bool
 
 def finish(flush_seconds: float) -> int: ...
+def settle(timeout: float | None) -> None: ...
 def run_cli(arguments: list[str]) -> int: ...
 
 @final

@@ -56,6 +56,10 @@ impl From<Decoded> for RecordBatch {
 }
 
 /// Rows of a topic as Arrow columns.
+///
+/// Made by scans and consumers. Any library with Arrow support takes it as it is, by the PyCapsule
+/// interface (`polars.DataFrame(batch)`, `pyarrow.table(batch)`); `batch["offset"]` is a `Column`.
+/// The memory stays valid after the broker was closed, the topic deleted and the directory removed.
 #[pyclass(frozen, module = "ottla")]
 #[derive(Debug)]
 pub(super) struct RecordBatch {
@@ -92,21 +96,25 @@ impl RecordBatch {
 
 #[pymethods]
 impl RecordBatch {
+    /// The number of rows.
     #[getter]
     fn num_rows(&self) -> usize {
         self.rows.num_rows()
     }
 
+    /// The number of columns.
     #[getter]
     fn num_columns(&self) -> usize {
         self.rows.num_columns()
     }
 
+    /// The names of the columns, in order.
     #[getter]
     fn column_names(&self) -> Vec<String> {
         self.names()
     }
 
+    /// The types of the columns by name.
     #[getter]
     fn schema<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let types = PyDict::new(py);
@@ -116,22 +124,26 @@ impl RecordBatch {
         Ok(types)
     }
 
+    /// The size in bytes of the memory that these rows keep alive: shared buffers count once, and
+    /// whole, however few rows of them are left. See `compact`.
     #[getter]
     fn nbytes(&self) -> usize {
         nbytes(&self.rows)
     }
 
+    /// The records that the rows cover, as `{topic: {partition: (start, end)}}`, the end exclusive.
+    ///
+    /// It may be kept as JSON; the end is where reading goes on.
     #[getter]
     fn offsets<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let offsets = PyDict::new(py);
         for span in &self.spans {
-            let topic = match offsets.get_item(&*span.topic)? {
-                Some(known) => known.cast_into::<PyDict>()?,
-                None => {
-                    let fresh = PyDict::new(py);
-                    offsets.set_item(&*span.topic, &fresh)?;
-                    fresh
-                }
+            let topic = if let Some(known) = offsets.get_item(&*span.topic)? {
+                known.cast_into::<PyDict>()?
+            } else {
+                let fresh = PyDict::new(py);
+                offsets.set_item(&*span.topic, &fresh)?;
+                fresh
             };
             topic.set_item(span.partition, (span.start, span.end))?;
         }
@@ -150,22 +162,38 @@ impl RecordBatch {
         self.rows.schema_ref().column_with_name(name).is_some()
     }
 
+    /// Return the first `n` rows; shares the memory.
+    ///
+    /// Parameters
+    /// ----------
+    /// n : int, default 5
+    ///     How many rows.
     #[pyo3(signature = (n=5))]
     fn head(&self, n: usize) -> Self {
         self.slice(0, n.min(self.rows.num_rows()))
     }
 
+    /// Return the last `n` rows; shares the memory.
+    ///
+    /// Parameters
+    /// ----------
+    /// n : int, default 5
+    ///     How many rows.
     #[pyo3(signature = (n=5))]
     fn tail(&self, n: usize) -> Self {
         let length = n.min(self.rows.num_rows());
         self.slice(self.rows.num_rows() - length, length)
     }
 
+    /// Return the same rows in memory of their own, so that segments or answers can be released.
+    ///
+    /// Copies; releases the GIL.
     fn compact(&self, py: Python<'_>) -> PyResult<Self> {
         let rows = py.detach(|| compact(&self.rows))?;
         Ok(Self::new(rows, self.spans.clone()))
     }
 
+    /// Return the rows as a list of dictionaries; times become `datetime` in UTC. Copies.
     fn to_pylist<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let list = PyList::empty(py);
         for row in 0..self.rows.num_rows() {
@@ -178,15 +206,27 @@ impl RecordBatch {
         Ok(list)
     }
 
+    /// Return a `numpy.ndarray` per column, in a dictionary.
+    ///
+    /// Numbers, booleans and times without nulls are views of the batch's memory, read-only; nulls
+    /// make floats with NaN, or NaT. Text, bytes and lists become objects.
     fn to_numpy<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         frames(slf.py())?.call_method1("numpy_columns", (slf,))
     }
 
+    /// Return a `pyarrow.RecordBatch`.
+    ///
+    /// Parameters
+    /// ----------
+    /// string_view : bool, default False
+    ///     Keep view types, which share the memory of the batch; otherwise text and bytes are
+    ///     copied into plain types.
     #[pyo3(signature = (*, string_view=false))]
     fn to_pyarrow<'py>(slf: &Bound<'py, Self>, string_view: bool) -> PyResult<Bound<'py, PyAny>> {
         frames(slf.py())?.call_method1("pyarrow_batch", (slf, string_view))
     }
 
+    /// Return a `pandas.DataFrame`; `options` are those of `pyarrow.Table.to_pandas`.
     #[pyo3(signature = (**options))]
     fn to_pandas<'py>(
         slf: &Bound<'py, Self>,
@@ -195,10 +235,13 @@ impl RecordBatch {
         frames(slf.py())?.call_method("pandas_frame", (slf,), options)
     }
 
+    /// Return a `polars.DataFrame` that shares the memory.
     fn to_polars<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         frames(slf.py())?.call_method1("polars_frame", (slf,))
     }
 
+    /// Return the same rows with plain utf8 and binary instead of views, which some functions of
+    /// pyarrow need. Copies text and bytes; releases the GIL.
     fn plain(&self, py: Python<'_>) -> PyResult<Self> {
         let rows = py.detach(|| to_plain(&self.rows))?;
         Ok(Self::new(rows, self.spans.clone()))
@@ -242,7 +285,7 @@ fn frames(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     py.import("ottla._frames")
 }
 
-/// One column of a batch.
+/// One column of a batch; `numpy.asarray(column)`, `pyarrow.array(column)`, `column[row]`.
 #[pyclass(frozen, module = "ottla")]
 #[derive(Debug)]
 pub(super) struct Column {
@@ -252,21 +295,25 @@ pub(super) struct Column {
 
 #[pymethods]
 impl Column {
+    /// The name of the column.
     #[getter]
     fn name(&self) -> &str {
         self.field.name()
     }
 
+    /// The Arrow type.
     #[getter]
     fn r#type(&self) -> String {
         types::name(self.field.data_type())
     }
 
+    /// The number of nulls.
     #[getter]
     fn null_count(&self) -> usize {
         self.array.null_count()
     }
 
+    /// The size in bytes of the memory that the column keeps alive.
     #[getter]
     fn nbytes(&self) -> usize {
         self.array.get_buffer_memory_size()
@@ -285,14 +332,18 @@ impl Column {
         }
     }
 
+    /// Return the values as a list. Copies.
     fn to_pylist<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         values::values(py, &self.array)
     }
 
+    /// Return a `numpy.ndarray`: a read-only view of the memory for numbers, booleans and times
+    /// without nulls, a copy for others.
     fn to_numpy<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         frames(slf.py())?.call_method1("numpy_column", (slf,))
     }
 
+    /// Return a `pyarrow.Array`; with `string_view` text and bytes are not copied.
     #[pyo3(signature = (*, string_view=false))]
     fn to_pyarrow<'py>(slf: &Bound<'py, Self>, string_view: bool) -> PyResult<Bound<'py, PyAny>> {
         frames(slf.py())?.call_method1("pyarrow_column", (slf, string_view))
@@ -311,6 +362,7 @@ impl Column {
         values::memory(&self.array)
     }
 
+    /// Return the same values with plain utf8 and binary instead of views. Copies.
     fn plain(&self) -> PyResult<Self> {
         let schema = arrow::datatypes::Schema::new([FieldRef::clone(&self.field)]);
         let plain = interop::plain_schema(&schema);

@@ -17,6 +17,12 @@
 //!
 //! Called by the interpreter; nothing else of the crate imports this module.
 
+#![allow(
+    clippy::needless_pass_by_value,
+    clippy::used_underscore_items,
+    reason = "arguments of methods are extracted from Python objects, as values"
+)]
+
 mod admin;
 mod batch;
 mod broker;
@@ -32,6 +38,8 @@ mod scan;
 mod types;
 mod values;
 mod write;
+
+use std::ffi::OsString;
 
 use pyo3::prelude::*;
 
@@ -51,6 +59,14 @@ fn _ottla(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<scan::Scan>()?;
     module.add_class::<scan::Stream>()?;
     module.add_class::<consumer::Consumer>()?;
+    module.add_function(wrap_pyfunction!(run_cli, module)?)?;
     module.add_function(wrap_pyfunction!(runtime::finish, module)?)?;
+    module.add_function(wrap_pyfunction!(runtime::settle, module)?)?;
     Ok(())
+}
+
+/// Runs the command line, the first argument being its name; returns the exit status.
+#[pyfunction]
+fn run_cli(py: Python<'_>, arguments: Vec<OsString>) -> i32 {
+    py.detach(|| crate::cli::run(arguments))
 }

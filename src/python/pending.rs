@@ -73,6 +73,17 @@ impl Pending {
 
 #[pymethods]
 impl Pending {
+    /// Wait for the result and return it, or raise its error.
+    ///
+    /// Parameters
+    /// ----------
+    /// timeout : float, optional
+    ///     How long to wait, in seconds; for ever by default.
+    ///
+    /// Raises
+    /// ------
+    /// TimeoutError
+    ///     When it is not there in time; the work goes on.
     #[pyo3(signature = (timeout=None))]
     fn result(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         match self.outcome(py, timeout)? {
@@ -81,6 +92,7 @@ impl Pending {
         }
     }
 
+    /// Wait for the end; return the error, or None when there is none.
     #[pyo3(signature = (timeout=None))]
     fn exception(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Py<PyAny>>> {
         match self.outcome(py, timeout)? {
@@ -89,10 +101,12 @@ impl Pending {
         }
     }
 
+    /// Whether there is a result or an error.
     fn done(&self) -> bool {
         self.process == std::process::id() && self.future.clone().now_or_never().is_some()
     }
 
+    /// Call `callback(pending)` once it is done, from a thread of ottla.
     fn add_done_callback(slf: &Bound<'_, Self>, callback: Py<PyAny>) -> PyResult<()> {
         let this = slf.get();
         this.check_process()?;

@@ -257,6 +257,21 @@ pub(super) fn timeout(seconds: Option<f64>) -> Result<Option<Duration>> {
     })
 }
 
+/// Waits until dropped producers are flushed; for a broker that is about to close.
+#[pyfunction]
+pub(super) fn settle(py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
+    let limit = self::timeout(timeout)?;
+    if super::client::lingering() == 0 {
+        return Ok(());
+    }
+    wait(py, "the acknowledgement of forgotten records", limit, async {
+        while super::client::lingering() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
+    })
+}
+
 /// Waits for dropped producers to be flushed, makes every wait of another thread end, and waits
 /// until they have; called at exit. Returns how many producers were given up.
 #[pyfunction]

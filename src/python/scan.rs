@@ -213,13 +213,12 @@ impl Reading {
             if self.left == Some(0) {
                 return Ok(None);
             }
-            let reader = match &mut self.current {
-                Some(reader) => reader,
-                None => {
-                    let Some(part) = self.parts.pop_front() else { return Ok(None) };
-                    let scan = self.engine.scan_again(&part, self.options.clone()).await?;
-                    self.current.insert(scan.read()?)
-                }
+            let reader = if let Some(reader) = &mut self.current {
+                reader
+            } else {
+                let Some(part) = self.parts.pop_front() else { return Ok(None) };
+                let scan = self.engine.scan_again(&part, self.options.clone()).await?;
+                self.current.insert(scan.read()?)
             };
             match reader.next().await? {
                 Some(decoded) => return Ok(Some(self.limit(decoded))),
@@ -324,8 +323,9 @@ impl Scan {
     fn collect_tail(&self, py: Python<'_>, n: usize) -> PyResult<RecordBatch> {
         let names = ["timestamp", "partition", "offset"].map(str::to_owned).to_vec();
         let decode = self.decode(py)?;
-        let order =
-            DecodeOptions { columns: Some(names), value: ValueFormat::Raw, ..decode.clone() };
+        let mut order = decode.clone();
+        order.columns = Some(names);
+        order.value = ValueFormat::Raw;
         let (keys, _) = self.collect(py, order, self.max_rows)?;
         let (rows, covered) = self.collect(py, decode, self.max_rows)?;
         let by: Vec<SortColumn> = keys

@@ -11,7 +11,7 @@ import sysconfig
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
@@ -112,7 +112,7 @@ def kafka_libs() -> str:
 class JavaTools:
     """Apache Kafka's command-line tools."""
 
-    CLASSES = {
+    CLASSES: ClassVar[dict[str, str]] = {
         "configs": "kafka.admin.ConfigCommand",
         "console-producer": "org.apache.kafka.tools.ConsoleProducer",
         "delete-records": "org.apache.kafka.tools.DeleteRecordsCommand",

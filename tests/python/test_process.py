@@ -10,11 +10,14 @@ import sys
 import textwrap
 import threading
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import ottla
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
 
@@ -60,9 +63,9 @@ def test_what_is_closed_says_so(tmp_path: Path) -> None:
     broker.close()
     for call in (
         lambda: kafka.send("t", "x"),
-        lambda: kafka.topics(),
+        kafka.topics,
         lambda: list(scan),
-        lambda: broker.client(),
+        broker.client,
     ):
         with pytest.raises(ottla.ClosedError):
             call()
@@ -71,7 +74,7 @@ def test_what_is_closed_says_so(tmp_path: Path) -> None:
 def test_a_data_directory_has_one_broker(tmp_path: Path) -> None:
     with (
         ottla.Broker(tmp_path / "data"),
-        pytest.raises(ottla.StorageError, match="data"),
+        pytest.raises(ottla.KafkaError, match="in use"),
     ):
         ottla.Broker(tmp_path / "data")
 
@@ -248,11 +251,20 @@ def test_records_that_cannot_be_sent_are_reported_at_exit() -> None:
     done = run("""
         import ottla
         ottla._exit.FLUSH_SECONDS = 0.5
-        kafka = ottla.connect("127.0.0.1:9", max_block_ms=200)
-        kafka.send_async("t", "x")
+        with ottla.Broker() as broker:
+            kafka = ottla.connect(broker.bootstrap_servers)
+            kafka.send("t", "x")
+        kafka.send_async("t", "y")
     """)
     assert "did not close" in done.stderr
     assert done.returncode == 0
+
+
+def test_a_forgotten_client_is_flushed(tmp_path: Path) -> None:
+    with ottla.Broker(tmp_path / "data") as broker:
+        broker.client(linger_ms=60_000).send_async("t", "x")
+    with ottla.Broker(tmp_path / "data") as broker:
+        assert broker.client().scan("t").count() == 1
 
 
 def test_nothing_but_the_library_is_needed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from datetime import datetime, timedelta, timezone
 
@@ -97,7 +98,7 @@ def test_a_batch_knows_its_offsets(kafka: ottla.Client, filled: str) -> None:
     for spans in seen.values():
         assert spans[0][0] == 0
         assert spans[-1][1] == 10
-        assert all(one[1] == next_[0] for one, next_ in zip(spans, spans[1:], strict=False))
+        assert all(one[1] == next_[0] for one, next_ in itertools.pairwise(spans))
 
 
 def test_an_empty_topic_has_columns_and_no_rows(kafka: ottla.Client, name: str) -> None:

@@ -12,6 +12,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+
 from processes import BrokerProcess, JavaTools, kafka_libs, missing
 
 if TYPE_CHECKING:

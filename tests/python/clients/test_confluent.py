@@ -103,7 +103,8 @@ def test_offsets_for_times_are_per_record(bootstrap: str, topic: str) -> None:
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "none"})
 
     def offset_at(time_ms: int) -> int:
-        return consumer.offsets_for_times([TopicPartition(topic, 0, time_ms)], 30)[0].offset
+        (found,) = consumer.offsets_for_times([TopicPartition(topic, 0, time_ms)], 30)
+        return int(found.offset)
 
     assert offset_at(0) == 0
     assert offset_at(1045) == 5
@@ -143,7 +144,7 @@ def test_an_offset_out_of_range_is_reset_or_reported(bootstrap: str, topic: str)
     message = consumer.poll(30)
     assert message is not None
     assert message.error() is not None
-    assert message.error().code() == KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001
+    assert message.error().code() == KafkaError._AUTO_OFFSET_RESET
     consumer.close()
 
 
@@ -178,14 +179,14 @@ def test_admin_creates_describes_alters_and_deletes(bootstrap: str, topic_name: 
     assert entries["max.message.bytes"].value == "2000"
     assert entries["retention.ms"].is_default
 
+    bad = ConfigResource(
+        ResourceType.TOPIC,
+        topic_name,
+        incremental_configs=[
+            ConfigEntry("no.such.key", "1", incremental_operation=AlterConfigOpType.SET)
+        ],
+    )
     with pytest.raises(KafkaException) as caught:
-        bad = ConfigResource(
-            ResourceType.TOPIC,
-            topic_name,
-            incremental_configs=[
-                ConfigEntry("no.such.key", "1", incremental_operation=AlterConfigOpType.SET)
-            ],
-        )
         admin.incremental_alter_configs([bad])[bad].result(30)
     assert caught.value.args[0].code() == KafkaError.INVALID_CONFIG
 
@@ -215,7 +216,7 @@ def test_admin_lists_and_deletes_records(bootstrap: str, topic: str) -> None:
     partition = TopicPartition(topic, 0)
 
     def offset(spec: OffsetSpec) -> int:
-        return admin.list_offsets({partition: spec})[partition].result(30).offset
+        return int(admin.list_offsets({partition: spec})[partition].result(30).offset)
 
     assert offset(OffsetSpec.earliest()) == 0
     assert offset(OffsetSpec.latest()) == 20

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
@@ -22,7 +24,7 @@ def test_what_is_produced_is_consumed(bootstrap: str, topic: str, codec: str | N
     consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=None)
     consumer.assign([partition])
     consumer.seek_to_beginning(partition)
-    records = []
+    records: list[Any] = []
     while len(records) < 300:
         polled = consumer.poll(timeout_ms=10_000)
         assert polled, "nothing came for ten seconds"

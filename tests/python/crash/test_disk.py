@@ -102,12 +102,12 @@ def read(bootstrap: str, wanted: list[tuple[int, int]]) -> list[tuple[int, int]]
         {"bootstrap.servers": bootstrap, "group.id": "none", "enable.partition.eof": True}
     )
     consumer.assign([TopicPartition("events", 0, 0)])
-    found = []
+    found: list[tuple[int, int]] = []
     while True:
         message = consumer.poll(30)
         assert message is not None, "no answer for 30 seconds"
         if message.error() is not None:
-            assert message.error().code() == KafkaError._PARTITION_EOF  # noqa: SLF001
+            assert message.error().code() == KafkaError._PARTITION_EOF
             consumer.close()
             return found
         if message.offset() in offsets:
@@ -148,7 +148,7 @@ def test_a_flipped_bit_is_reported_and_not_served(tmp_path: Path) -> None:
             continue
         if message.error() is None:
             seen.append(message.value())
-        elif message.error().code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+        elif message.error().code() == KafkaError._PARTITION_EOF:
             break
     consumer.close()
     assert all(value.startswith(b"payload ") for value in seen)

@@ -105,7 +105,7 @@ def read_all(bootstrap: str, partition: int) -> list[tuple[int, int]]:
         message = consumer.poll(30)
         assert message is not None, "no answer for 30 seconds"
         if message.error() is not None:
-            assert message.error().code() == KafkaError._PARTITION_EOF  # noqa: SLF001
+            assert message.error().code() == KafkaError._PARTITION_EOF
             consumer.close()
             return found
         found.append((message.offset(), int(message.value())))

@@ -6,9 +6,9 @@ import itertools
 from typing import TYPE_CHECKING
 
 import pytest
-from processes import KafkaProcess, kafka_libs
 
 import ottla
+from processes import KafkaProcess, kafka_libs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -138,7 +138,7 @@ def test_a_consumer_of_assigned_partitions_follows_the_end(
 def test_configurations_are_read_and_altered(client: ottla.Client, topic: str) -> None:
     client.alter_configs(topic, {"retention.ms": "123456"})
     assert client[topic].config["retention.ms"] == "123456"
-    with pytest.raises(ottla.KafkaError, match="no.such.key"):
+    with pytest.raises(ottla.KafkaError, match=r"no\.such\.key"):
         client.alter_configs(topic, {"no.such.key": "1"})
     client.alter_configs(topic, {"retention.ms": None})
     assert client[topic].config["retention.ms"] == "604800000"
