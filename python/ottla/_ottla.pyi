@@ -7,6 +7,24 @@ from typing import Any, final
 
 from ottla._bounds import NativeBound
 
+__all__ = [
+    "Admin",
+    "Broker",
+    "Client",
+    "Column",
+    "Consumer",
+    "Pending",
+    "RecordBatch",
+    "RecordMetadata",
+    "Scan",
+    "Stream",
+    "__version__",
+    "debug_build",
+    "finish",
+    "run_cli",
+    "settle",
+]
+
 __version__: str
 debug_build: bool
 
@@ -151,7 +169,7 @@ class Client:
     ) -> Scan: ...
     def consumer(
         self,
-        assignment: dict[str, list[int] | None],
+        topics: dict[str, list[int] | None],
         start: NativeBound,
         options: dict[str, Any],
         timeout: float | None,
