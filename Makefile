@@ -19,7 +19,7 @@ PYTHON_SOURCES := pyproject.toml README.md $(shell find python -name '*.py' -o -
 # The steps of `make test`, in order; cheap ones first.
 STEPS := check-format clippy rust-test wheel check-python python-test readme-test notebook-test
 
-.PHONY: help demo test bench fuzz conformance wheel format $(STEPS)
+.PHONY: help demo test bench fuzz wheel format $(STEPS)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -284,7 +284,13 @@ impl Consumer {
         let (inner, named) = (self.inner()?, self.named(partitions));
         runtime::wait(py, "the consumer", None, async move {
             let mut engine = inner.engine.lock().await;
-            named.iter().try_for_each(|partition| engine.pause(partition))
+            for (partition, position) in positions(&mut engine, &named).await? {
+                engine.pause(&partition)?;
+                // What was fetched ahead would still be handed out; a pause holds at once, as in
+                // Java. Seeking to where it is forgets it.
+                engine.seek(&partition, StartAt::Offset(Offset(position)))?;
+            }
+            Ok(())
         })
     }
 
