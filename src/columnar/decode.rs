@@ -545,7 +545,20 @@ pub(super) struct TextBuilder {
 }
 
 impl TextBuilder {
+    pub(super) fn reserve(&mut self, rows: usize) {
+        self.views.reserve(rows);
+    }
+
     pub(super) fn truncate(&mut self, rows: usize) {
+        // The bytes of texts that go away lie behind all others of the buffer in work.
+        let in_work = self.full.len() as u32;
+        let copied = self.views.iter().skip(rows).find(|view| {
+            let size = **view as u32;
+            size as usize > INLINE_MAX && size != u32::MAX && (**view >> 64) as u32 == in_work
+        });
+        if let Some(view) = copied {
+            self.bytes.truncate((view >> 96) as usize);
+        }
         self.views.truncate(rows);
     }
 

@@ -383,6 +383,7 @@ fn json_columns(
     errors: &mut RowErrors,
 ) -> Result<Vec<ArrayRef>> {
     let Some(values) = assembled.filled.column(KafkaColumn::Value) else { return Ok(Vec::new()) };
+    decoder.reserve(values.len());
     for (row, value) in values.as_binary_view().iter().enumerate() {
         let Some(value) = value else {
             decoder.push_null();

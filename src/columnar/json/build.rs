@@ -3,6 +3,8 @@
 //! Invariant **JB-1**: whatever a push does, `truncate(n)` brings a builder back to what it was
 //! when it had `n` rows; so a row that fails half-way leaves no trace.
 
+mod direct;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -24,6 +26,7 @@ use chrono::Utc;
 use simd_json::{Node, StaticNode};
 
 use super::super::decode::TextBuilder;
+use super::scan::{self, KeyOrder};
 use super::{base64, behind, write};
 use crate::error::{Error, Result};
 
@@ -59,6 +62,7 @@ impl fmt::Display for Mismatch {
 pub(super) struct ObjectBuilder {
     names: Vec<String>,
     columns: Vec<ColumnBuilder>,
+    order: KeyOrder,
     rows: usize,
 }
 
@@ -67,6 +71,7 @@ impl ObjectBuilder {
         Ok(Self {
             names: fields.iter().map(|field| field.name().clone()).collect(),
             columns: fields.iter().map(ColumnBuilder::new).collect::<Result<_>>()?,
+            order: KeyOrder::default(),
             rows: 0,
         })
     }
@@ -102,9 +107,17 @@ impl ObjectBuilder {
             }
             at = behind(nodes, value_at);
         }
+        self.fill_missing(filled)?;
+        self.rows = row.saturating_add(1);
+        Ok(())
+    }
+
+    /// Nulls for the fields that an object of `filled` others did not have.
+    #[inline]
+    fn fill_missing(&mut self, filled: usize) -> Result<(), Mismatch> {
         if filled < self.columns.len() {
             for (name, column) in self.names.iter().zip(&mut self.columns) {
-                if column.len() == row {
+                if column.len() == self.rows {
                     if !column.field.is_nullable() {
                         return Err(Mismatch::new("is missing and not nullable").under(name));
                     }
@@ -112,7 +125,6 @@ impl ObjectBuilder {
                 }
             }
         }
-        self.rows = row.saturating_add(1);
         Ok(())
     }
 
@@ -497,6 +509,9 @@ fn time(nodes: &[Node<'_>], at: usize, unit: TimeUnit) -> Result<i64, Mismatch> 
     let Some(Node::String(text)) = nodes.get(at) else {
         return whole(nodes, at, "a time: an ISO 8601 string or a whole number in the unit");
     };
+    if let Some(value) = scan::iso_time(text.as_bytes(), unit) {
+        return Ok(value);
+    }
     let parsed = string_to_datetime(&Utc, text).ok().and_then(|time| match unit {
         TimeUnit::Second => Some(time.timestamp()),
         TimeUnit::Millisecond => Some(time.timestamp_millis()),

@@ -1,7 +1,8 @@
 //! JSON values to typed columns and typed columns to JSON values.
 //!
-//! Reading: each value is parsed to a tape by simd-json, and the tape is walked once into column
-//! builders ([`build`]); no tree is made. Fields that the schema does not name are skipped.
+//! Reading: a flat object of simple values is read straight into column builders ([`scan`],
+//! [`build`]). Any other value is parsed to a tape by simd-json, and the tape is walked once into
+//! the same builders; no tree is made. Fields that the schema does not name are skipped.
 //! A schema that is not given is found from a sample ([`infer`]). Writing: [`write`].
 //!
 //! What a field accepts:
@@ -25,6 +26,7 @@
 mod base64;
 mod build;
 mod infer;
+mod scan;
 pub(crate) mod write;
 
 use arrow::array::ArrayRef;
@@ -42,7 +44,15 @@ use crate::error::Result;
 pub(super) struct JsonDecoder {
     root: ObjectBuilder,
     parser: Parser,
+    /// Goes up with rows that were read directly and down with those that were not.
+    trust: u32,
 }
+
+const TRUST_MAX: u32 = 64;
+/// What a row costs that could not be read directly.
+const TRUST_LOST: u32 = 4;
+/// Without trust, so many rows go by until the next try.
+const TRIES_EVERY: usize = 64;
 
 impl JsonDecoder {
     /// A decoder for the fields of an object.
@@ -50,13 +60,30 @@ impl JsonDecoder {
     /// # Errors
     /// An invalid argument for a type that JSON is not decoded to.
     pub(super) fn new(fields: &Fields) -> Result<Self> {
-        Ok(Self { root: ObjectBuilder::new(fields)?, parser: Parser::default() })
+        Ok(Self { root: ObjectBuilder::new(fields)?, parser: Parser::default(), trust: TRUST_MAX })
     }
 
     /// Appends a row. On an error the row is as if it had not been appended.
     pub(super) fn push(&mut self, value: &[u8]) -> Result<(), String> {
+        let row = self.root.len();
+        if self.trust > 0 || row.is_multiple_of(TRIES_EVERY) {
+            if self.root.push_direct(value).is_some() {
+                self.trust = self.trust.saturating_add(1).min(TRUST_MAX);
+                return Ok(());
+            }
+            self.root.truncate(row);
+            self.trust = self.trust.saturating_sub(TRUST_LOST);
+        }
+        self.push_parsed(value, row)
+    }
+
+    /// Makes room for rows that will follow.
+    pub(super) fn reserve(&mut self, rows: usize) {
+        self.root.reserve(rows);
+    }
+
+    fn push_parsed(&mut self, value: &[u8], row: usize) -> Result<(), String> {
         let root = &mut self.root;
-        let row = root.len();
         let result = self.parser.with(value, |nodes| match nodes.first() {
             Some(Node::Object { len, .. }) => {
                 root.push(nodes, 0, *len).map_err(|mismatch| mismatch.to_string())

@@ -405,21 +405,20 @@ fn put_time(output: &mut Vec<u8>, value: i64, unit: TimeUnit) {
     let second_of_day = seconds.rem_euclid(86_400);
     output.push(b'"');
     put_date(output, seconds.div_euclid(86_400));
-    output.push(b'T');
-    put_two(output, second_of_day / 3600);
-    output.push(b':');
-    put_two(output, second_of_day / 60 % 60);
-    output.push(b':');
-    put_two(output, second_of_day % 60);
-    if digits > 0 {
-        output.push(b'.');
-        let start = output.len();
-        output.resize(start + digits, b'0');
-        for place in output[start..].iter_mut().rev() {
-            *place = b'0' + (fraction % 10) as u8;
-            fraction /= 10;
-        }
+    // `T00:00:00.`, and the digits of the fraction.
+    let mut clock = *b"T00:00:00.000000000";
+    let mut set_two = |at: usize, number: i64| {
+        [clock[at], clock[at + 1]] = DIGIT_PAIRS[(number.unsigned_abs() % 100) as usize];
+    };
+    set_two(1, second_of_day / 3600);
+    set_two(4, second_of_day / 60 % 60);
+    set_two(7, second_of_day % 60);
+    for place in clock[10..10 + digits].iter_mut().rev() {
+        *place = b'0' + (fraction % 10) as u8;
+        fraction /= 10;
     }
+    let size = if digits == 0 { 9 } else { 10 + digits };
+    output.extend_from_slice(&clock[..size]);
     output.extend_from_slice(b"Z\"");
 }
 

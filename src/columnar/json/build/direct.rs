@@ -1,0 +1,131 @@
+//! Rows from the bytes of a value, without a tape: see [`super::super::scan`] for the rules.
+
+use super::super::scan::{self, Number};
+use super::{ColumnBuilder, Data, ObjectBuilder};
+
+impl ObjectBuilder {
+    /// Appends the object that `bytes` are, if it is of the simple kind.
+    ///
+    /// None where it is not; then this row may have been appended in part (JF-2).
+    #[inline]
+    pub(in super::super) fn push_direct(&mut self, bytes: &[u8]) -> Option<()> {
+        let row = self.rows;
+        let mut at = scan::one(bytes, scan::blank(bytes, 0), b'{')?;
+        let mut filled = 0_usize;
+        let mut place = 0_usize;
+        loop {
+            at = scan::one(bytes, scan::blank(bytes, at), b'"')?;
+            let names = &self.names;
+            let lookup = |key: &[u8]| names.iter().position(|name| name.as_bytes() == key);
+            let (index, key_end) = self.order.find(bytes, at, place, lookup)?;
+            place = place.wrapping_add(1);
+            at = scan::blank(bytes, key_end.wrapping_add(1));
+            at = scan::blank(bytes, scan::one(bytes, at, b':')?);
+            at = match index.and_then(|index| self.columns.get_mut(index)) {
+                // Of a field that is there twice the last counts: not a simple object.
+                Some(column) if column.len() != row => return None,
+                Some(column) => {
+                    filled = filled.wrapping_add(1);
+                    column.push_direct(bytes, at)?
+                }
+                None => scan::skip(bytes, at)?,
+            };
+            at = scan::blank(bytes, at);
+            match bytes.get(at)? {
+                b',' => at = at.wrapping_add(1),
+                b'}' => break,
+                _ => return None,
+            }
+        }
+        if scan::blank(bytes, at.wrapping_add(1)) != bytes.len() {
+            return None;
+        }
+        self.fill_missing(filled).ok()?;
+        self.rows = row.wrapping_add(1);
+        Some(())
+    }
+
+    /// Makes room for rows that will follow.
+    pub(in super::super) fn reserve(&mut self, rows: usize) {
+        for column in &mut self.columns {
+            column.reserve(rows);
+        }
+    }
+}
+
+impl ColumnBuilder {
+    /// Appends the value at `at`, if it is a simple one that fits, and returns the place behind.
+    #[inline]
+    fn push_direct(&mut self, bytes: &[u8], at: usize) -> Option<usize> {
+        let first = *bytes.get(at)?;
+        if first == b'n' {
+            let behind = scan::literal(bytes, at, b"null")?;
+            if !self.field.is_nullable() {
+                return None;
+            }
+            self.push_null();
+            return Some(behind);
+        }
+        let behind = match &mut self.data {
+            Data::Text(texts) => {
+                let (text, behind) = scan::string(bytes, scan::one(bytes, at, b'"')?)?;
+                texts.push(text);
+                behind
+            }
+            Data::Time(unit, values) if first == b'"' => {
+                let (text, behind) = scan::string(bytes, at.wrapping_add(1))?;
+                values.push(scan::iso_time(text.as_bytes(), *unit)?);
+                behind
+            }
+            Data::Bool(values) => {
+                let value = first == b't';
+                let word: &[u8] = if value { b"true" } else { b"false" };
+                let behind = scan::literal(bytes, at, word)?;
+                values.push(value);
+                behind
+            }
+            data => push_number(data, bytes, at)?,
+        };
+        self.valid.push(true);
+        Some(behind)
+    }
+
+    fn reserve(&mut self, rows: usize) {
+        match &mut self.data {
+            Data::Bool(values) => values.reserve(rows),
+            Data::I32(values) | Data::Date(values) => values.reserve(rows),
+            Data::I64(values) | Data::Time(_, values) => values.reserve(rows),
+            Data::F64(values) => values.reserve(rows),
+            Data::Text(texts) => texts.reserve(rows),
+            Data::Binary(ends, _) | Data::List(ends, _) => ends.reserve(rows),
+            Data::Object(object) => object.reserve(rows),
+            // The rarer ones grow as they go.
+            _ => {}
+        }
+        self.valid.reserve(rows);
+    }
+}
+
+#[inline]
+#[expect(clippy::cast_precision_loss, reason = "JSON has one number type; a float was asked for")]
+fn push_number(data: &mut Data, bytes: &[u8], at: usize) -> Option<usize> {
+    let (number, behind) = scan::number(bytes, at)?;
+    match (data, number) {
+        (Data::I64(values) | Data::Time(_, values), Number::Whole(value)) => values.push(value),
+        (Data::I32(values) | Data::Date(values), Number::Whole(value)) => {
+            values.push(value.try_into().ok()?);
+        }
+        (Data::F64(values), Number::Float(value)) => values.push(value),
+        (Data::F64(values), Number::Whole(value)) => values.push(value as f64),
+        (Data::F32(values), Number::Float(value)) => values.push(value as f32),
+        (Data::F32(values), Number::Whole(value)) => values.push(value as f64 as f32),
+        (Data::I8(values), Number::Whole(value)) => values.push(value.try_into().ok()?),
+        (Data::I16(values), Number::Whole(value)) => values.push(value.try_into().ok()?),
+        (Data::U8(values), Number::Whole(value)) => values.push(value.try_into().ok()?),
+        (Data::U16(values), Number::Whole(value)) => values.push(value.try_into().ok()?),
+        (Data::U32(values), Number::Whole(value)) => values.push(value.try_into().ok()?),
+        (Data::U64(values), Number::Whole(value)) => values.push(value.try_into().ok()?),
+        _ => return None,
+    }
+    Some(behind)
+}
