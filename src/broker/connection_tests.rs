@@ -109,7 +109,7 @@ async fn a_long_frame_in_pieces_comes_back_whole() {
     let mut world = world(limits()).await;
     let mut body = vec![b'n'; 3_000_000];
     for (index, byte) in body.iter_mut().enumerate().skip(1) {
-        *byte = (index % 251) as u8;
+        *byte = u8::try_from(index % 251).unwrap();
     }
     let frame = framed(&body);
     let (mut read, mut write) = world.client.split();

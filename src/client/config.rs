@@ -441,7 +441,7 @@ fn security_protocol(value: &str) -> Result<()> {
 }
 
 fn number<N: std::str::FromStr>(value: &str) -> Result<N> {
-    value.parse().map_err(|_: N::Err| Error::invalid("not a number in the accepted range"))
+    value.parse().map_err(|_error: N::Err| Error::invalid("not a number in the accepted range"))
 }
 
 fn at_least_one(value: &str) -> Result<usize> {
@@ -455,7 +455,7 @@ fn at_least_one(value: &str) -> Result<usize> {
 fn ms(value: &str) -> Result<Duration> {
     let ms: f64 = number(value)?;
     Duration::try_from_secs_f64(ms / 1000.0)
-        .map_err(|_| Error::invalid("not a number of milliseconds"))
+        .map_err(|_error| Error::invalid("not a number of milliseconds"))
 }
 
 fn positive_ms(value: &str) -> Result<Duration> {

@@ -79,7 +79,10 @@ pub(crate) struct Connection {
 
 impl std::fmt::Debug for Connection {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Connection").field("address", &self.shared.address).finish()
+        formatter
+            .debug_struct("Connection")
+            .field("address", &self.shared.address)
+            .finish_non_exhaustive()
     }
 }
 
@@ -90,7 +93,7 @@ impl Connection {
             |action, source| Error::Network { action, address: address.to_owned(), source };
         let stream = tokio::time::timeout(timeout, TcpStream::connect(address))
             .await
-            .map_err(|_| Error::Timeout {
+            .map_err(|_elapsed| Error::Timeout {
                 what: format!("connecting to {address}"),
                 after_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
             })?
@@ -149,7 +152,7 @@ impl Connection {
         Box::pin(async move {
             let exchange = async {
                 if let Some(outgoing) = queued {
-                    this.outgoing.send(outgoing).await.map_err(|_| this.gone())?;
+                    this.outgoing.send(outgoing).await.map_err(|_closed| this.gone())?;
                 }
                 match answered_by.await {
                     Ok(result) => result.map(Some),

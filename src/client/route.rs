@@ -29,6 +29,7 @@ pub(crate) struct Route {
     features: ApiVersionsResponse,
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one for each broker that is talked to")]
 enum Kind {
     Tcp(Arc<Connection>),
     Local { service: Arc<dyn Service>, context: RequestContext },

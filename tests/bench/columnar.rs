@@ -3,6 +3,10 @@
 //! `cargo bench --bench columnar`; divan prints items (records) a second.
 
 #![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
     clippy::unwrap_used,
     clippy::expect_used,
     reason = "a bench may stop at the first surprise"

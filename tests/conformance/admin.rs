@@ -16,9 +16,9 @@ fn topics_are_created_described_grown_and_deleted() {
         let admin = peer.client.admin();
         let name = unique("admin");
         let topic = NewTopic::new(&name, 3).config("retention.ms", "12345");
-        let validated = admin.create_topics(&[topic.clone()], true).await.unwrap();
+        let validated = admin.create_topics(std::slice::from_ref(&topic), true).await.unwrap();
         assert!(validated[0].is_ok(), "{}: {validated:?}", peer.name);
-        let created = admin.create_topics(&[topic.clone()], false).await.unwrap();
+        let created = admin.create_topics(std::slice::from_ref(&topic), false).await.unwrap();
         let created = created.into_iter().next().unwrap().unwrap();
         assert_ne!(created.id, Uuid::ZERO);
         assert_eq!(created.partitions, Some(3));
@@ -55,7 +55,8 @@ fn settings_are_described_and_changed() {
         let name = peer.topic(1).await;
         let resource = Resource::topic(&name);
         let value_of = async |key: &str| {
-            let described = admin.describe_configs(&[resource.clone()], true).await.unwrap();
+            let described =
+                admin.describe_configs(std::slice::from_ref(&resource), true).await.unwrap();
             let entries = described.into_iter().next().unwrap().unwrap();
             assert!(entries.len() > 20);
             let entry = entries.into_iter().find(|entry| entry.name == key).unwrap();

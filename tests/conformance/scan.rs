@@ -177,7 +177,7 @@ fn an_assigned_consumer_polls_seeks_and_pauses() {
         consumer.seek(&second, StartAt::Offset(Offset(19))).unwrap();
         let polled = consumer.poll(wait).await.unwrap().unwrap();
         assert_eq!(polled.progress[0].partition, second);
-        assert_eq!(consumer.paused(), [first.clone()]);
+        assert_eq!(consumer.paused(), std::slice::from_ref(&first));
         let none = PollOptions { max_wait: Duration::from_millis(50), fill: false };
         assert!(consumer.poll(none).await.unwrap().is_none());
         consumer.resume(&first).unwrap();

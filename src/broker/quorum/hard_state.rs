@@ -239,11 +239,8 @@ mod tests {
         let mut vote = Vote::new(3, NodeId(1));
         vote.committed = true;
         let older = HardState { recovery_point: Offset(8), ..HardState::default() };
-        let newer = HardState {
-            vote: Some(vote),
-            committed: Some(log_id(2, NodeId(1), 7)),
-            ..older.clone()
-        };
+        let newer =
+            HardState { vote: Some(vote), committed: Some(log_id(2, NodeId(1), 7)), ..older };
         let slots = [older.encode(4).unwrap(), newer.encode(5).unwrap()].concat();
         assert_eq!(newest(&slots), Ok((5, newer)));
         let text = slots[SLOT_BYTES..].iter().rposition(|&byte| byte == b'\n').unwrap();

@@ -189,7 +189,7 @@ impl Store {
             log.restart_at(end)?;
         } else {
             // Whole segments go; so the one with these entries is closed now, whatever its size.
-            log.update_config(LogConfig { segment_ms: -1, ..config.clone() });
+            log.update_config(LogConfig { segment_ms: -1, ..config });
             let rolled = log.maybe_roll(now);
             log.update_config(config);
             rolled?;

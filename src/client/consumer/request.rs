@@ -101,7 +101,9 @@ fn build(
         }
     }
     if version >= TOPIC_IDS_SINCE {
-        topics.iter_mut().for_each(|topic| topic.topic = Str::EMPTY);
+        for topic in &mut topics {
+            topic.topic = Str::EMPTY;
+        }
     }
     FetchRequest {
         replica_id: -1,
@@ -171,7 +173,7 @@ fn read_partition(
         aborted.sort_unstable_by_key(|transaction| transaction.first_offset);
         aborted
     });
-    let bytes = data.records.map(|records| records.into_bytes()).unwrap_or_default();
+    let bytes = data.records.map(crate::protocol::Records::into_bytes).unwrap_or_default();
     let mut next = None;
     for batch in Batches::new(bytes.clone()) {
         let batch = batch.map_err(|error| {

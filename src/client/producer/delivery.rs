@@ -106,7 +106,7 @@ impl BatchDelivery {
     /// Why the batch was not acknowledged, with topic and partition.
     pub async fn wait(mut self) -> Result<BatchAck> {
         let settled = self.receiver.wait_for(Option::is_some).await;
-        let settled = settled.map_err(|_| Error::Closed { what: "the producer" })?;
+        let settled = settled.map_err(|_closed| Error::Closed { what: "the producer" })?;
         match settled.as_ref() {
             Some(Ok(ack)) => Ok(ack.clone()),
             Some(Err(reason)) => Err(reason.error()),

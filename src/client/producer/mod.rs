@@ -368,7 +368,7 @@ impl Producer {
         let flushed = tokio::time::timeout(timeout, self.flush()).await;
         self.task.abort();
         self.inner.cluster.disconnect_lane(self.inner.lane);
-        flushed.map_err(|_| Error::Timeout {
+        flushed.map_err(|_elapsed| Error::Timeout {
             what: "flushing the producer before closing it".to_owned(),
             after_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
         })

@@ -460,7 +460,10 @@ fn refusal(
         }
         if let Some(first) = answer.record_errors.first() {
             let message = first.batch_index_error_message.as_deref().unwrap_or_default();
-            text.push_str(&format!("; record {} of the batch: {message}", first.batch_index));
+            text.push_str("; record ");
+            text.push_str(&first.batch_index.to_string());
+            text.push_str(" of the batch: ");
+            text.push_str(message);
         }
     }
     if code == ErrorCode::MessageTooLarge {

@@ -123,7 +123,7 @@ impl fmt::Display for Bound {
             Self::Latest => formatter.write_str("latest"),
             Self::Offset(offset) => write!(formatter, "{offset}"),
             Self::Offsets(offsets) => {
-                formatter.write_str(&serde_json::to_string(offsets).map_err(|_| fmt::Error)?)
+                formatter.write_str(&serde_json::to_string(offsets).map_err(|_error| fmt::Error)?)
             }
             Self::Timestamp(timestamp) => match DateTime::from_timestamp_millis(timestamp.0) {
                 Some(time) => {

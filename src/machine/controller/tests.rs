@@ -22,7 +22,7 @@ impl Cluster {
     fn with_brokers(count: i32, racks: &[&str]) -> Self {
         let mut cluster = Self::new();
         for id in 1..=count {
-            let rack = racks.get((id as usize - 1) % racks.len().max(1)).copied();
+            let rack = racks.iter().copied().cycle().nth(usize::try_from(id - 1).unwrap());
             let epoch = cluster.register(id, 1, rack).unwrap();
             cluster.heartbeat(id, epoch, false, false);
         }

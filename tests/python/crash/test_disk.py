@@ -115,10 +115,10 @@ def read(bootstrap: str, wanted: list[tuple[int, int]]) -> list[tuple[int, int]]
 
 
 def test_a_flipped_bit_is_reported_and_not_served(tmp_path: Path) -> None:
-    broker = BrokerProcess(tmp_path / "data", "-o", "log.segment.bytes=100000")
+    broker = BrokerProcess(tmp_path / "data", "-o", "log.segment.bytes=1048576")
     producer = Producer({"bootstrap.servers": broker.bootstrap, "batch.num.messages": 10})
     for number in range(3_000):
-        producer.produce("events", b"payload %d" % number + b"." * 100, partition=0)
+        producer.produce("events", b"payload %d" % number + b"." * 1000, partition=0)
     assert producer.flush(30) == 0
     assert broker.stop() == 0
 
