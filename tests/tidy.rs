@@ -288,7 +288,7 @@ fn decisions_are_numbered_without_gaps_and_listed() {
     let mut names: Vec<String> = fs::read_dir(&directory)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-        .filter(|name| name.ends_with(".md"))
+        .filter(|name| Path::new(name).extension().is_some_and(|found| found == "md"))
         .collect();
     names.sort();
     let index = fs::read_to_string(root().join("src/manual/mod.rs")).unwrap();

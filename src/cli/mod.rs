@@ -20,7 +20,7 @@ mod read;
 mod topics;
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 
 use clap::{Parser, Subcommand};
 
@@ -111,7 +111,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> i32 {
 }
 
 async fn dispatch(command: Command) -> Outcome {
-    let default_level = if matches!(command, Command::Broker(_)) { "info" } else { "warn" };
+    let default_level = if matches!(command, Command::Broker(_)) { BROKER_LOGS } else { "warn" };
     start_logging(default_level);
     match command {
         Command::Broker(command) => broker::run(command).await,
@@ -126,12 +126,20 @@ async fn dispatch(command: Command) -> Outcome {
     }
 }
 
+/// What a broker logs: its own doings; of the consensus only what is wrong.
+const BROKER_LOGS: &str = "info,openraft=error";
+
 /// Logs to standard error, at the level of the environment variable `OTTLA_LOG`.
 fn start_logging(default_level: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("OTTLA_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default_level));
     // Inside Python somebody else may have set one up.
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init().ok();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .try_init()
+        .ok();
 }
 
 fn report(failure: &Failure) -> i32 {

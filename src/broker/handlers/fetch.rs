@@ -289,12 +289,7 @@ fn partition_data(
     let read = match read {
         Ok(read) => read,
         Err(error) => {
-            tracing::debug!(
-                partition = partition_index,
-                offset = %target.interest.fetch_offset,
-                error = %error.chain(),
-                "fetch failed"
-            );
+            report(key, target, &error);
             let code = match error.code() {
                 ErrorCode::KafkaStorageError if limits.version <= 5 => {
                     ErrorCode::NotLeaderOrFollower
@@ -326,6 +321,18 @@ fn partition_data(
             .then(|| read.aborted.iter().map(aborted).collect()),
         records: Some(read.records),
         ..PartitionData::default()
+    }
+}
+
+/// Damage on disk needs a person; what a client got wrong needs nobody.
+fn report(key: &FetchKey, target: &Target, error: &Error) {
+    let (partition, offset) = (key.partition, target.interest.fetch_offset);
+    match (error, &target.partition) {
+        (Error::Corrupt { .. } | Error::Io { .. }, Ok(found)) => {
+            let partition = found.name();
+            tracing::error!(%partition, %offset, error = %error.chain(), "records cannot be read");
+        }
+        _ => tracing::debug!(partition, %offset, error = %error.chain(), "fetch failed"),
     }
 }
 

@@ -99,7 +99,12 @@ def read(bootstrap: str, wanted: list[tuple[int, int]]) -> list[tuple[int, int]]
     """Read the partition to its end; return (offset, number) of those that were asked for."""
     offsets = {offset for offset, _ in wanted}
     consumer = Consumer(
-        {"bootstrap.servers": bootstrap, "group.id": "none", "enable.partition.eof": True}
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "none",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+        }
     )
     consumer.assign([TopicPartition("events", 0, 0)])
     found: list[tuple[int, int]] = []
@@ -134,6 +139,7 @@ def test_a_flipped_bit_is_reported_and_not_served(tmp_path: Path) -> None:
             "bootstrap.servers": broker.bootstrap,
             "group.id": "none",
             "auto.offset.reset": "error",
+            "enable.auto.commit": False,
             "check.crcs": True,
             "enable.partition.eof": True,
         }

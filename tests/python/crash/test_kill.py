@@ -97,7 +97,12 @@ def test_every_acknowledged_record_is_there_once_and_in_order(tmp_path: Path) ->
 def read_all(bootstrap: str, partition: int) -> list[tuple[int, int]]:
     """Read a partition up to its high watermark as (offset, number)."""
     consumer = Consumer(
-        {"bootstrap.servers": bootstrap, "group.id": "none", "enable.partition.eof": True}
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "none",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+        }
     )
     consumer.assign([TopicPartition("events", partition, 0)])
     found: list[tuple[int, int]] = []
