@@ -63,7 +63,6 @@ const SILENT: &[(&str, &[&str], &str)] = &[
 const UNSAFE_FILES: &[&str] = &[
     "src/env/real/storage.rs",
     "src/columnar/decode.rs",
-    "src/python/runtime.rs",
     "src/python/interop.rs",
 ];
 
