@@ -409,6 +409,9 @@ fn endpoints(config: &BrokerConfig, addresses: &[SocketAddr]) -> Vec<Endpoint> {
     vec![Endpoint { listener: "PLAINTEXT".into(), host: host.into(), port, security_protocol: 0 }]
 }
 
+/// How often a temporary directory is emptied before it is left behind with a warning.
+const REMOVE_TRIES_MAX: usize = 100;
+
 /// The data directory of a broker in memory.
 #[derive(Debug)]
 struct TemporaryDirectory {
@@ -423,12 +426,19 @@ impl TemporaryDirectory {
         Ok(Self { env: env.clone(), path })
     }
 
+    /// Removes the directory. After a drop without a shutdown the quorum may still be writing its
+    /// last file, which the directory then gets while it is emptied; so it is emptied again.
     fn remove(&self) {
-        match self.env.disk.remove_dir_all(&self.path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                tracing::warn!(path = %self.path.display(), %error, "could not remove");
+        let mut last_error = None;
+        for _ in 0..REMOVE_TRIES_MAX {
+            match self.env.disk.remove_dir_all(&self.path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+                Err(error) => last_error = Some(error),
+                Ok(()) => return,
             }
-            _ => {}
+        }
+        if let Some(error) = last_error {
+            tracing::warn!(path = %self.path.display(), %error, "could not remove");
         }
     }
 }

@@ -62,7 +62,7 @@ impl Storage {
     }
 
     /// Opens the log of a partition, or makes it. What lies under its name and belongs to another topic
-    /// is what a deletion left behind when it was interrupted.
+    /// is set aside: a deletion that was interrupted leaves such a log, and so does lost metadata.
     ///
     /// # Errors
     ///
@@ -78,9 +78,13 @@ impl Storage {
         let failed = |error| Error::io("open", &path, error);
         let mut is_new = !self.env.disk.exists(&path).map_err(failed)?;
         if !is_new && let Some(id) = foreign_topic(&directory, partition, topic_id)? {
-            tracing::warn!(%partition, topic_id = %id, "removing what is left of a deleted topic");
-            let renamed = directory.delete_partition(partition)?;
-            directory.remove_dir(&renamed)?;
+            let kept = directory.set_stray_aside(partition)?;
+            tracing::warn!(
+                %partition,
+                topic_id = %id,
+                path = %kept.display(),
+                "a log of a topic that is not known is set aside; remove it when nobody misses it"
+            );
             is_new = true;
         }
         if is_new && directory.checkpointed(partition) != CheckpointedOffsets::default() {

@@ -19,6 +19,8 @@ use crate::types::{NodeId, Offset, TopicId, TopicPartition};
 
 /// The end of the name of a partition's directory that is about to be removed.
 const DELETE_SUFFIX: &str = "-delete";
+/// The end of the name of a partition's directory that the metadata do not know.
+const STRAY_SUFFIX: &str = "-stray";
 /// The longest name that file systems take.
 const NAME_BYTES_MAX: usize = 255;
 
@@ -230,10 +232,25 @@ impl LogDirectory {
     ///
     /// [`Error::Io`].
     pub fn delete_partition(&self, partition: &TopicPartition) -> Result<PathBuf> {
+        self.move_aside(partition, DELETE_SUFFIX)
+    }
+
+    /// Forgets a partition that belongs to no known topic and renames its directory, which makes room for a
+    /// new one of the name. Nothing removes the renamed directory but an operator: what the metadata do
+    /// not know may still be somebody's only copy.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn set_stray_aside(&self, partition: &TopicPartition) -> Result<PathBuf> {
+        self.move_aside(partition, STRAY_SUFFIX)
+    }
+
+    fn move_aside(&self, partition: &TopicPartition, end: &str) -> Result<PathBuf> {
         self.forget(partition)?;
         let path = self.partition_path(partition);
         let unique = format!("{:016x}{:016x}", self.env.random.u64(), self.env.random.u64());
-        let suffix = format!("-{}.{unique}{DELETE_SUFFIX}", partition.partition);
+        let suffix = format!("-{}.{unique}{end}", partition.partition);
         let keep = NAME_BYTES_MAX.saturating_sub(suffix.len());
         let topic: String = partition.topic.chars().take(keep).collect();
         let renamed = self.path.join(format!("{topic}{suffix}"));

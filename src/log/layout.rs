@@ -16,7 +16,8 @@
 //! │   ├── 00000000000000000000.timeindex  timestamp → offset
 //! │   ├── 00000000000000000000.txnindex   aborted transactions, when there are any
 //! │   └── 00000000000000000042.snapshot   the producers as of offset 42
-//! └── TOPIC-N.UUID-delete/                a deleted partition
+//! ├── TOPIC-N.UUID-delete/                a deleted partition
+//! └── TOPIC-N.UUID-stray/                 one that the metadata do not know; kept
 //! ```
 
 use std::path::{Path, PathBuf};
