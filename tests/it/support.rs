@@ -142,6 +142,11 @@ impl Client {
         C::answer(response).unwrap()
     }
 
+    /// The next frame; none when the connection ends.
+    pub(crate) fn next_frame(&mut self) -> Option<Bytes> {
+        read_frame(&mut self.stream)
+    }
+
     pub(crate) fn call<C: Call>(&mut self, version: i16, request: C) -> C::Response {
         let correlation_id = self.send(version, request);
         self.receive::<C>(version, correlation_id)
