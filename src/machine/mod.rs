@@ -16,6 +16,7 @@ use crate::types::TimestampMs;
 pub mod client;
 pub mod controller;
 pub mod fetch_session;
+pub mod group;
 pub mod metadata;
 pub mod purgatory;
 pub mod replica;

@@ -1,0 +1,58 @@
+//! The group coordinator of one `__consumer_offsets` partition, without I/O.
+//!
+//! A [`GroupShard`] holds every group whose id maps to the partition: classic groups (members who
+//! join, one of whom assigns), consumer groups (KIP-848: members who report, the coordinator
+//! assigns), and the offsets they committed. Its hard state is what the records of the partition
+//! add up to; its soft state (who waits for an answer, when a session ends) is gone when another
+//! broker takes over.
+//!
+//! ```text
+//! request ──► step ──► Append { records, reply }   to the log; the reply when it is committed
+//!                 └──► Reply                       when all that was appended before is committed
+//! restart:  apply(record)* ──► restored ──► step …
+//! ```
+//!
+//! Invariants, held by the tests beside this module and by `tests/simulation/groups.rs`:
+//!
+//! - GROUP-1: every request is answered exactly once: at once, or when the group gets on, or when
+//!   a deadline passes. A member that asks again while it waits gets the answer of its newest
+//!   request, and the older one an error that makes its sender come back.
+//! - GROUP-2: replaying the records of a shard gives its hard state.
+//! - GROUP-3: an answer never depends on a record that comes after it in the log.
+//! - GROUP-4: a heartbeat, a commit and the next deadline cost O(log n); no request copies a group.
+//!
+//! When an append fails, the shell answers everyone who waits with an error and builds the shard
+//! again from the log.
+//!
+//! Pure; called by `broker::coordinator`. Kafka's counterparts are `GroupMetadataManager` and
+//! `OffsetMetadataManager`.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod config;
+mod consumer;
+mod record;
+mod reply;
+mod request;
+mod shard;
+mod timers;
+mod topics;
+
+pub use config::{GroupConfig, GroupOverrides, MigrationPolicy};
+pub use record::{
+    AssignedPartitions, ClassicGroupValue, ClassicMemberMetadata, ClassicMemberValue,
+    ClassicProtocol, ConsumerGroupValue, ConsumerMemberValue, CurrentAssignmentValue, GroupRecord,
+    OffsetKey, OffsetValue, RegularExpressionValue, TargetAssignmentValue, TopicPartitions,
+};
+pub use reply::{
+    ConsumerHeartbeatReply, DescribedConsumerGroup, DescribedConsumerMember, DescribedGroup,
+    DescribedMember, FetchedPartition, FetchedTopic, GroupError, GroupReply, JoinReply,
+    JoinedMember, LeftMember, ListedGroup, NamedPartitions, PartitionResults, SyncReply,
+};
+pub use request::{
+    CommitOffsetsRequest, CommitPartition, CommitTopic, ConsumerHeartbeatRequest,
+    DeleteOffsetsRequest, Effect, Event, FetchOffsetsRequest, FetchTopic, GroupRequest,
+    HeartbeatRequest, JoinRequest, LeaveRequest, LeavingMember, ListRequest, RequestId,
+    SyncRequest,
+};
+pub use shard::GroupShard;
+pub use topics::{TopicView, TopicsView};
