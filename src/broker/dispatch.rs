@@ -124,6 +124,21 @@ async fn route(call: &Call<'_>, request: &Request) -> Result<Answer> {
         Request::DescribeAcls(_) => h::acls::describe().into(),
         Request::CreateAcls(body) => h::acls::create(body).into(),
         Request::DeleteAcls(body) => h::acls::delete(body).into(),
+        Request::JoinGroup(_)
+        | Request::SyncGroup(_)
+        | Request::Heartbeat(_)
+        | Request::LeaveGroup(_)
+        | Request::OffsetCommit(_)
+        | Request::OffsetFetch(_)
+        | Request::OffsetDelete(_)
+        | Request::DescribeGroups(_)
+        | Request::ListGroups(_)
+        | Request::DeleteGroups(_)
+        | Request::ConsumerGroupHeartbeat(_)
+        | Request::ConsumerGroupDescribe(_) => {
+            let context = format!("{} is not served", request.api());
+            return Err(Error::kafka(ErrorCode::UnsupportedVersion, context));
+        }
     })
 }
 
@@ -245,7 +260,7 @@ impl Service for LocalService {
 }
 
 fn check_version(api: ApiKey, version: i16) -> Result<()> {
-    if api.supports(version) {
+    if api.is_served() && api.supports(version) {
         return Ok(());
     }
     let context = format!("{api} version {version} (known: {})", api.versions());

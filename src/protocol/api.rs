@@ -1,7 +1,8 @@
 //! The table of APIs: Kafka's numbers and names, and what is served at which versions.
 //!
 //! This is the only place that says what is served; routing, ApiVersions and negotiation follow
-//! from it. A version is in the table when it is complete.
+//! from it. A version is in the table when it is complete. An API that is `advertised [none]` is
+//! known to our client and refused by our broker.
 //!
 //! Two lines differ from what the message tables describe:
 //! - Produce is advertised from version 0, though 0 to 2 are refused, because librdkafka before
@@ -15,11 +16,13 @@ use std::fmt;
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::messages::api_versions::{ApiVersion, ApiVersionsResponse};
 use crate::protocol::messages::{
-    alter_configs, api_versions, create_acls, create_partitions, create_topics, delete_acls,
-    delete_records, delete_topics, describe_acls, describe_cluster, describe_configs,
-    describe_log_dirs, describe_producers, describe_quorum, describe_topic_partitions, fetch,
-    find_coordinator, incremental_alter_configs, init_producer_id, list_config_resources,
-    list_offsets, list_partition_reassignments, metadata, offset_for_leader_epoch, produce,
+    alter_configs, api_versions, consumer_group_describe, consumer_group_heartbeat, create_acls,
+    create_partitions, create_topics, delete_acls, delete_groups, delete_records, delete_topics,
+    describe_acls, describe_cluster, describe_configs, describe_groups, describe_log_dirs,
+    describe_producers, describe_quorum, describe_topic_partitions, fetch, find_coordinator,
+    heartbeat, incremental_alter_configs, init_producer_id, join_group, leave_group,
+    list_config_resources, list_groups, list_offsets, list_partition_reassignments, metadata,
+    offset_commit, offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group,
 };
 use crate::protocol::primitives::{Decoder, Encoder};
 use crate::protocol::schema::{Message, Schema, Versions};
@@ -160,10 +163,10 @@ impl ApiKey {
 
     /// Whether requests of this API are answered.
     pub const fn is_served(self) -> bool {
-        self.entry().is_some()
+        !self.advertised().is_empty()
     }
 
-    /// The versions that are answered; none when the API is not served.
+    /// The versions that are known, and answered where the API is served.
     pub const fn versions(self) -> Versions {
         match self.entry() {
             Some(entry) => entry.versions,
@@ -280,8 +283,8 @@ macro_rules! served {
             $name($module::$response),)*
         }
 
-        /// The served APIs, by number.
-        pub const SERVED: &[Entry] = &[$(Entry {
+        /// The APIs that are known, by number; those that have advertised versions are served.
+        pub const KNOWN: &[Entry] = &[$(Entry {
             api: ApiKey::$name,
             versions: versions!($($versions)*),
             advertised: last_range!([$($versions)*] $([$($advertised)*])?),
@@ -409,7 +412,15 @@ served! {
     Fetch: fetch::{FetchRequest, FetchResponse} [4-18];
     ListOffsets: list_offsets::{ListOffsetsRequest, ListOffsetsResponse} [1-11];
     Metadata: metadata::{MetadataRequest, MetadataResponse} [0-13];
+    OffsetCommit: offset_commit::{OffsetCommitRequest, OffsetCommitResponse} [2-10] advertised [none];
+    OffsetFetch: offset_fetch::{OffsetFetchRequest, OffsetFetchResponse} [1-10] advertised [none];
     FindCoordinator: find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse} [0-6];
+    JoinGroup: join_group::{JoinGroupRequest, JoinGroupResponse} [0-9] advertised [none];
+    Heartbeat: heartbeat::{HeartbeatRequest, HeartbeatResponse} [0-4] advertised [none];
+    LeaveGroup: leave_group::{LeaveGroupRequest, LeaveGroupResponse} [0-5] advertised [none];
+    SyncGroup: sync_group::{SyncGroupRequest, SyncGroupResponse} [0-5] advertised [none];
+    DescribeGroups: describe_groups::{DescribeGroupsRequest, DescribeGroupsResponse} [0-6] advertised [none];
+    ListGroups: list_groups::{ListGroupsRequest, ListGroupsResponse} [0-5] advertised [none];
     ApiVersions: api_versions::{ApiVersionsRequest, ApiVersionsResponse} [0-4];
     CreateTopics: create_topics::{CreateTopicsRequest, CreateTopicsResponse} [2-7];
     DeleteTopics: delete_topics::{DeleteTopicsRequest, DeleteTopicsResponse} [1-6];
@@ -423,11 +434,15 @@ served! {
     AlterConfigs: alter_configs::{AlterConfigsRequest, AlterConfigsResponse} [0-2];
     DescribeLogDirs: describe_log_dirs::{DescribeLogDirsRequest, DescribeLogDirsResponse} [1-5];
     CreatePartitions: create_partitions::{CreatePartitionsRequest, CreatePartitionsResponse} [0-3];
+    DeleteGroups: delete_groups::{DeleteGroupsRequest, DeleteGroupsResponse} [0-2] advertised [none];
     IncrementalAlterConfigs: incremental_alter_configs::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse} [0-1];
     ListPartitionReassignments: list_partition_reassignments::{ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse} [0];
+    OffsetDelete: offset_delete::{OffsetDeleteRequest, OffsetDeleteResponse} [0] advertised [none];
     DescribeQuorum: describe_quorum::{DescribeQuorumRequest, DescribeQuorumResponse} [0-2];
     DescribeCluster: describe_cluster::{DescribeClusterRequest, DescribeClusterResponse} [0-2];
     DescribeProducers: describe_producers::{DescribeProducersRequest, DescribeProducersResponse} [0];
+    ConsumerGroupHeartbeat: consumer_group_heartbeat::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse} [0-1] advertised [none];
+    ConsumerGroupDescribe: consumer_group_describe::{ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse} [0-1] advertised [none];
     ListConfigResources: list_config_resources::{ListConfigResourcesRequest, ListConfigResourcesResponse} [0-1];
     DescribeTopicPartitions: describe_topic_partitions::{DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse} [0];
 }
@@ -443,7 +458,7 @@ pub fn advertised() -> Vec<ApiVersion> {
         min_version: entry.advertised.min,
         max_version: entry.advertised.max,
     };
-    SERVED.iter().map(line).collect()
+    KNOWN.iter().filter(|entry| entry.api.is_served()).map(line).collect()
 }
 
 /// What answers ApiVersions at a version that we do not know; to be encoded at version 0, which
@@ -463,7 +478,7 @@ mod tests {
     #[test]
     fn the_lookup_of_an_api_agrees_with_the_list() {
         let served = ApiKey::ALL.iter().filter_map(|api| api.entry()).map(|entry| entry.api);
-        assert!(served.eq(SERVED.iter().map(|entry| entry.api)));
+        assert!(served.eq(KNOWN.iter().map(|entry| entry.api)));
         for &api in ApiKey::ALL {
             assert_eq!(ApiKey::from_i16(api.to_i16()), Some(api));
             assert_eq!(api.entry().map_or(api, |entry| entry.api), api);
@@ -472,7 +487,7 @@ mod tests {
 
     #[test]
     fn requests_and_responses_turn_flexible_together() {
-        for entry in SERVED {
+        for entry in KNOWN {
             assert_eq!(entry.request.flexible, entry.response.flexible, "{}", entry.api);
             assert_eq!(entry.request.versions, entry.response.versions, "{}", entry.api);
         }

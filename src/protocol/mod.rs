@@ -3,7 +3,7 @@
 //! The wire is what other programs see of ottla, so it is described once, as data: `messages`
 //! holds one table per message (field, type, versions, nullability, tags, defaults), from which
 //! `message!` makes the struct, its encoder and its decoder; [`api`] holds the one table of the
-//! APIs, with the versions that are served.
+//! APIs, with the versions that are served; `records` holds what is kept in opaque bytes.
 //!
 //! ```text
 //! socket bytes -> frame::split -> header::RequestHeader -> api::Request -> Service
@@ -31,6 +31,7 @@ pub mod frame;
 pub mod header;
 pub mod messages;
 pub mod primitives;
+pub mod records;
 pub mod schema;
 pub mod service;
 

@@ -152,7 +152,7 @@ fn request(api: ApiKey, version: i16) -> Request {
 fn every_api_answers_at_every_version() {
     let world = World::in_memory();
     world.client().create_topic("t", 1, &[]);
-    for entry in api::SERVED {
+    for entry in api::KNOWN.iter().filter(|entry| entry.api.is_served()) {
         for api_version in entry.versions.min..=entry.versions.max {
             let mut socket = world.socket();
             let header = RequestHeader {

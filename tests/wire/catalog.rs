@@ -1,16 +1,20 @@
-//! Every message, as values that a test can go through.
+//! Every message and every record, as values that a test can go through.
 
 use bytes::Bytes;
 use kafka_protocol::messages as peer;
 use kafka_protocol::protocol::{Decodable, Encodable, Message as _};
 use ottla::error::Result;
 use ottla::protocol::messages as ours;
+use ottla::protocol::records as kept;
 use ottla::protocol::schema::{Message, Schema, Versions};
 use ottla::protocol::{ApiKey, Decoder, Encoder};
 
-/// One request or response body.
+/// One request or response body, or one structure that is kept in opaque bytes.
 pub struct Case {
-    pub api: ApiKey,
+    /// The API of a body.
+    pub api: Option<ApiKey>,
+    /// The number of the API or the type of the record, where it has one.
+    pub number: Option<i16>,
     pub schema: Schema,
     /// Decodes, and says how many bytes were left.
     pub decode: fn(Bytes, i16) -> Result<usize>,
@@ -66,9 +70,10 @@ fn peer_round_trip<M: Decodable + Encodable>(
 
 macro_rules! cases {
     ($($api:ident: $module:ident::{$($message:ident),*};)*) => {
-        pub fn all() -> Vec<Case> {
+        fn messages() -> Vec<Case> {
             vec![$($(Case {
-                api: ApiKey::$api,
+                api: Some(ApiKey::$api),
+                number: Some(ApiKey::$api.to_i16()),
                 schema: <ours::$module::$message as Message>::SCHEMA,
                 decode: decode::<ours::$module::$message>,
                 round_trip: round_trip::<ours::$module::$message>,
@@ -80,6 +85,52 @@ macro_rules! cases {
             },)*)*]
         }
     };
+}
+
+macro_rules! records {
+    ($($module:ident::$record:ident $($number:literal)?;)*) => {
+        fn records() -> Vec<Case> {
+            vec![$(Case {
+                api: None,
+                number: [$($number)?].first().copied(),
+                schema: <kept::$module::$record as Message>::SCHEMA,
+                decode: decode::<kept::$module::$record>,
+                round_trip: round_trip::<kept::$module::$record>,
+                peer_versions: Versions::NONE,
+                peer_round_trip: |_, _| Err("no other implementation".to_owned()),
+            },)*]
+        }
+    };
+}
+
+records! {
+    consumer_protocol::ConsumerProtocolSubscription;
+    consumer_protocol::ConsumerProtocolAssignment;
+    offset_commit::OffsetCommitKey 1;
+    offset_commit::OffsetCommitValue 1;
+    group_metadata::GroupMetadataKey 2;
+    group_metadata::GroupMetadataValue 2;
+    consumer_group::ConsumerGroupMetadataKey 3;
+    consumer_group::ConsumerGroupMetadataValue 3;
+    consumer_group::ConsumerGroupPartitionMetadataKey 4;
+    consumer_group::ConsumerGroupPartitionMetadataValue 4;
+    consumer_group::ConsumerGroupMemberMetadataKey 5;
+    consumer_group::ConsumerGroupMemberMetadataValue 5;
+    consumer_assignment::ConsumerGroupTargetAssignmentMetadataKey 6;
+    consumer_assignment::ConsumerGroupTargetAssignmentMetadataValue 6;
+    consumer_assignment::ConsumerGroupTargetAssignmentMemberKey 7;
+    consumer_assignment::ConsumerGroupTargetAssignmentMemberValue 7;
+    consumer_assignment::ConsumerGroupCurrentMemberAssignmentKey 8;
+    consumer_assignment::ConsumerGroupCurrentMemberAssignmentValue 8;
+    consumer_group::ConsumerGroupRegularExpressionKey 16;
+    consumer_group::ConsumerGroupRegularExpressionValue 16;
+}
+
+/// All of them.
+pub fn all() -> Vec<Case> {
+    let mut all = messages();
+    all.extend(records());
+    all
 }
 
 cases! {
@@ -108,13 +159,25 @@ cases! {
     DescribeProducers: describe_producers::{DescribeProducersRequest, DescribeProducersResponse};
     ListConfigResources: list_config_resources::{ListConfigResourcesRequest, ListConfigResourcesResponse};
     DescribeTopicPartitions: describe_topic_partitions::{DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse};
+    JoinGroup: join_group::{JoinGroupRequest, JoinGroupResponse};
+    SyncGroup: sync_group::{SyncGroupRequest, SyncGroupResponse};
+    Heartbeat: heartbeat::{HeartbeatRequest, HeartbeatResponse};
+    LeaveGroup: leave_group::{LeaveGroupRequest, LeaveGroupResponse};
+    OffsetCommit: offset_commit::{OffsetCommitRequest, OffsetCommitResponse};
+    OffsetFetch: offset_fetch::{OffsetFetchRequest, OffsetFetchResponse};
+    OffsetDelete: offset_delete::{OffsetDeleteRequest, OffsetDeleteResponse};
+    DescribeGroups: describe_groups::{DescribeGroupsRequest, DescribeGroupsResponse};
+    ListGroups: list_groups::{ListGroupsRequest, ListGroupsResponse};
+    DeleteGroups: delete_groups::{DeleteGroupsRequest, DeleteGroupsResponse};
+    ConsumerGroupHeartbeat: consumer_group_heartbeat::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
+    ConsumerGroupDescribe: consumer_group_describe::{ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse};
 }
 
 #[test]
-fn every_served_api_is_in_the_catalog() {
-    let mut catalogued: Vec<_> = all().iter().map(|case| case.api).collect();
+fn every_known_api_is_in_the_catalog() {
+    let mut catalogued: Vec<_> = all().iter().filter_map(|case| case.api).collect();
     catalogued.sort();
-    let served: Vec<_> = ottla::protocol::api::SERVED.iter().map(|entry| entry.api).collect();
-    let twice: Vec<_> = served.iter().flat_map(|&api| [api, api]).collect();
+    let known: Vec<_> = ottla::protocol::api::KNOWN.iter().map(|entry| entry.api).collect();
+    let twice: Vec<_> = known.iter().flat_map(|&api| [api, api]).collect();
     assert_eq!(catalogued, twice);
 }

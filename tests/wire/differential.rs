@@ -40,7 +40,7 @@ fn every_message_of_every_version_comes_back_byte_by_byte() {
 fn compared_versions(case: &Case) -> Vec<i16> {
     let (compared, left_out): (Vec<_>, Vec<_>) =
         case.versions().partition(|&version| case.peer_versions.contains(version));
-    if !left_out.is_empty() {
+    if !left_out.is_empty() && case.api.is_some() {
         println!("not compared, unknown to kafka-protocol: {} {left_out:?}", case.name());
     }
     compared

@@ -19,16 +19,19 @@ use crate::protocol::messages::{
     describe_configs::DescribeConfigsResponse, describe_log_dirs::DescribeLogDirsResponse,
     describe_producers::DescribeProducersResponse, describe_quorum::DescribeQuorumResponse,
     describe_topic_partitions::DescribeTopicPartitionsResponse, fetch::FetchResponse,
-    find_coordinator::FindCoordinatorResponse,
+    find_coordinator::FindCoordinatorResponse, heartbeat::HeartbeatResponse,
     incremental_alter_configs::IncrementalAlterConfigsResponse,
-    init_producer_id::InitProducerIdResponse, list_config_resources::ListConfigResourcesResponse,
+    init_producer_id::InitProducerIdResponse, leave_group::LeaveGroupResponse,
+    list_config_resources::ListConfigResourcesResponse, list_groups::ListGroupsResponse,
     list_offsets::ListOffsetsResponse,
     list_partition_reassignments::ListPartitionReassignmentsResponse, metadata::MetadataResponse,
-    offset_for_leader_epoch::OffsetForLeaderEpochResponse, produce::ProduceResponse,
+    offset_delete::OffsetDeleteResponse, offset_for_leader_epoch::OffsetForLeaderEpochResponse,
+    produce::ProduceResponse, sync_group::SyncGroupResponse,
 };
 use crate::protocol::{Request, Response, Str};
 
 /// The answer of `error` to `request`.
+#[allow(clippy::too_many_lines, reason = "one arm for each API")]
 pub(in crate::broker) fn response(request: &Request, version: i16, error: &Error) -> Response {
     let failure = Failure { code: error.code().to_i16(), text: Str::from(error.chain()), version };
     let message = Some(failure.text.clone());
@@ -78,13 +81,28 @@ pub(in crate::broker) fn response(request: &Request, version: i16, error: &Error
         Request::IncrementalAlterConfigs(body) => failure.incremental_alter_configs(body).into(),
         Request::CreateAcls(body) => failure.create_acls(body).into(),
         Request::DeleteAcls(body) => failure.delete_acls(body).into(),
+        Request::JoinGroup(_) => failure.join_group().into(),
+        Request::SyncGroup(_) => SyncGroupResponse { error_code, ..Default::default() }.into(),
+        Request::Heartbeat(_) => HeartbeatResponse { error_code, ..Default::default() }.into(),
+        Request::LeaveGroup(_) => LeaveGroupResponse { error_code, ..Default::default() }.into(),
+        Request::OffsetDelete(_) => {
+            OffsetDeleteResponse { error_code, ..Default::default() }.into()
+        }
+        Request::ListGroups(_) => ListGroupsResponse { error_code, ..Default::default() }.into(),
+        Request::ConsumerGroupHeartbeat(_) => failure.consumer_group_heartbeat().into(),
+        Request::OffsetCommit(body) => failure.offset_commit(body).into(),
+        Request::OffsetFetch(body) => failure.offset_fetch(body).into(),
+        Request::DescribeGroups(body) => failure.describe_groups(body).into(),
+        Request::DeleteGroups(body) => failure.delete_groups(body).into(),
+        Request::ConsumerGroupDescribe(body) => failure.consumer_group_describe(body).into(),
     }
 }
 
-struct Failure {
-    code: i16,
-    text: Str,
-    version: i16,
+/// What failed, as the forms need it. Those of groups are in `group_errors`.
+pub(super) struct Failure {
+    pub(super) code: i16,
+    pub(super) text: Str,
+    pub(super) version: i16,
 }
 
 impl Failure {

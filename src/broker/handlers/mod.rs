@@ -21,6 +21,7 @@ pub(super) mod describe_topic_partitions;
 pub(super) mod errors;
 pub(super) mod fetch;
 pub(super) mod find_coordinator;
+mod group_errors;
 pub(super) mod init_producer_id;
 pub(super) mod list_config_resources;
 pub(super) mod list_offsets;

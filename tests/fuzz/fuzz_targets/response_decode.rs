@@ -4,12 +4,12 @@
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use ottla::protocol::api::SERVED;
+use ottla::protocol::api::KNOWN;
 use ottla::protocol::{Decoder, Encoder, Response};
 
 fuzz_target!(|input: (u8, u8, &[u8])| {
     let (api, version, body) = input;
-    let entry = &SERVED[usize::from(api) % SERVED.len()];
+    let entry = &KNOWN[usize::from(api) % KNOWN.len()];
     let count = entry.versions.max - entry.versions.min + 1;
     let version = entry.versions.min + i16::from(version) % count;
     let mut decoder = Decoder::new(Bytes::copy_from_slice(body));
