@@ -73,7 +73,11 @@ fn text(value: &Value) -> String {
 
 /// The default that our table must have, in a common notation.
 fn expected_default(field: &Value, kind: &str) -> String {
-    let default = text(&field["default"]);
+    // A bare `null` is a default, an absent one is not.
+    let default = field.get("default").map_or_else(String::new, |default| match default {
+        Value::Null => "null".to_owned(),
+        other => text(other),
+    });
     let nullable = !versions(&field["nullableVersions"]).is_empty();
     match kind {
         "records" => "null".to_owned(),
