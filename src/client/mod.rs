@@ -22,6 +22,7 @@ pub mod cluster;
 pub mod config;
 mod connection;
 pub mod consumer;
+pub mod dead_letters;
 pub mod producer;
 mod route;
 pub mod scan;
@@ -36,6 +37,7 @@ pub use config::{
 };
 
 pub use consumer::{AssignedConsumer, PollOptions, StartAt};
+pub use dead_letters::DeadLetters;
 pub use producer::{EncodedBatch, Producer, ProducerRecord, RecordMetadata};
 
 pub use scan::{Bound, Offsets, Range, Scan, ScanOptions, ScanProgress, ScanReader};

@@ -338,7 +338,7 @@ impl ScanReader {
         loop {
             let full = self.decoder.next(self.ended)?;
             if let Some(decoded) = full {
-                if decoded.rows.num_rows() > 0 {
+                if decoded.has_records() {
                     return Ok(Some(decoded));
                 }
                 continue;

@@ -147,6 +147,12 @@ impl Projection {
         Self(self.0 | column.bit())
     }
 
+    /// This set and another one.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// This set without a column.
     #[must_use]
     pub const fn without(self, column: KafkaColumn) -> Self {

@@ -12,6 +12,7 @@ use super::columns::{KafkaColumn, Projection};
 use super::decode::text_column;
 use super::json::{Inference, JsonDecoder, all_nullable};
 use super::layout::{Layout, Origin, Shape};
+use super::rejected::{REJECTED_COLUMNS, Rejected, Source, set_aside};
 use crate::error::{Error, Result};
 use crate::types::{Offset, TopicPartition};
 
@@ -60,6 +61,8 @@ pub enum OnError {
     Null,
     /// As `Null`, and the column `error` says why while `value_raw` keeps the bytes.
     Column,
+    /// The row is left out; the record comes in [`Decoded::rejected`], complete.
+    SetAside,
 }
 
 /// What a [`Decoder`] makes.
@@ -102,6 +105,16 @@ pub struct Decoded {
     pub rows: RecordBatch,
     /// How far each partition was read by it, in the order of first rows.
     pub progress: Vec<PartitionProgress>,
+    /// The records that did not decode, under [`OnError::SetAside`].
+    pub rejected: Vec<Rejected>,
+}
+
+impl Decoded {
+    /// Whether there is anything for a reader: rows, or records that were set aside.
+    #[must_use]
+    pub fn has_records(&self) -> bool {
+        self.rows.num_rows() > 0 || !self.rejected.is_empty()
+    }
 }
 
 /// Turns chunks of batches into Arrow record batches.
@@ -276,6 +289,9 @@ impl Output {
         if json || self.text_key || self.text_value {
             // Errors name it.
             projection = projection.with(KafkaColumn::Offset);
+            if self.on_error == OnError::SetAside {
+                projection = projection.and(REJECTED_COLUMNS);
+            }
         }
         projection
     }
@@ -302,6 +318,7 @@ impl Output {
             }
         }
         let [key_text, value_text] = texts;
+        let set_aside_rows = errors.take_set_aside();
         let error_column = errors.column(rows);
         let indices = self.json.as_ref().map_or(&[][..], |json| &json.indices);
         let batch = self.layout.assemble(rows, |origin| match origin {
@@ -315,7 +332,16 @@ impl Output {
             Origin::Error => Some(Arc::clone(&error_column)),
             Origin::Raw => raw.clone(),
         })?;
-        Ok(Decoded { rows: batch, progress: assembled.progress })
+        let (batch, rejected) = if set_aside_rows.is_empty() {
+            (batch, Vec::new())
+        } else {
+            let source = Source {
+                column: &|kind| assembled.filled.column(kind),
+                partition: &|row| locate(&assembled, row).0,
+            };
+            set_aside(&batch, set_aside_rows, &source)?
+        };
+        Ok(Decoded { rows: batch, progress: assembled.progress, rejected })
     }
 }
 
@@ -340,6 +366,11 @@ impl RowErrors {
         }
         self.rows.push((row, format!("{what}: {detail}")));
         Ok(())
+    }
+
+    /// The rows to leave out, with their errors.
+    fn take_set_aside(&mut self) -> Vec<(usize, String)> {
+        if self.on_error == OnError::SetAside { std::mem::take(&mut self.rows) } else { Vec::new() }
     }
 
     fn column(mut self, rows: usize) -> ArrayRef {

@@ -35,6 +35,7 @@ mod decoder;
 mod encode;
 mod json;
 mod layout;
+mod rejected;
 
 pub use assemble::{AbortedTransaction, Chunk, PartitionProgress};
 pub use columns::{KafkaColumn, Projection};
@@ -42,6 +43,7 @@ pub use convert::{compact, nbytes, plain_type, to_plain};
 pub use decoder::{DecodeOptions, Decoded, Decoder, KeyFormat, OnError, ValueFormat};
 pub use encode::{EncodedBatch, Encoder, PartitionSource, ValueSource, WriteOptions};
 pub use layout::{ERROR_COLUMN, KAFKA_STRUCT, VALUE_RAW_COLUMN};
+pub use rejected::Rejected;
 
 #[cfg(test)]
 mod encode_tests;

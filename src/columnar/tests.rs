@@ -555,6 +555,46 @@ fn bad_values_are_raised_nulled_or_kept() {
 }
 
 #[test]
+fn bad_values_are_set_aside_whole() {
+    let mut builder = BatchBuilder::new(BatchOptions::default());
+    let header = Header { key: b"trace", value: Some(b"7") };
+    let values: [&[u8]; 4] = [br#"{"a": 1}"#, b"nonsense", br#"{"a": 3}"#, br#"{"a": "x"}"#];
+    for (at, value) in (0_i64..).zip(values) {
+        builder.append(TimestampMs(at), Some(b"k"), Some(value), &[header]).unwrap();
+    }
+    let chunk = Chunk::whole(tp(3), builder.finish().unwrap());
+    for max_rows in [10, 1] {
+        let options = DecodeOptions {
+            columns: Some(vec!["a".to_owned()]),
+            value: ValueFormat::Json {
+                fields: Some(vec![Field::new("a", DataType::Int64, true)].into()),
+                infer: 1,
+            },
+            on_error: OnError::SetAside,
+            max_rows,
+            ..DecodeOptions::default()
+        };
+        let outputs = decode_all(vec![chunk.clone()], options).unwrap();
+        let kept = outputs
+            .iter()
+            .flat_map(|output| output.rows.column(0).as_primitive::<Int64Type>().values().to_vec());
+        assert_eq!(kept.collect::<Vec<_>>(), [1, 3]);
+        assert_eq!(outputs.last().unwrap().progress[0].next, Offset(4));
+        let rejected: Vec<_> = outputs.into_iter().flat_map(|output| output.rejected).collect();
+        assert_eq!(rejected.len(), 2);
+        for (record, offset) in rejected.iter().zip([1, 3]) {
+            assert_eq!((&record.partition, record.offset), (&tp(3), Offset(offset)));
+            assert_eq!(record.timestamp, Some(TimestampMs(offset)));
+            assert_eq!(record.key.as_deref(), Some(&b"k"[..]));
+            assert_eq!(record.value.as_deref(), Some(values[offset as usize]));
+            let headers = [("trace".to_owned(), Some(Bytes::from_static(b"7")))];
+            assert_eq!(record.headers, headers);
+            assert!(record.error.starts_with("value: "), "{}", record.error);
+        }
+    }
+}
+
+#[test]
 fn text_that_is_no_text_is_an_error_of_its_row() {
     let chunk = Chunk::whole(
         tp(0),

@@ -16,13 +16,13 @@ use pyo3::types::PyDict;
 
 use super::admin::Admin;
 use super::broker::Broker;
-use super::consumer::Consumer;
+use super::consumer::{Consumer, Offsets};
 use super::convert::Place;
 use super::pending::Pending;
 use super::scan::Scan;
 use super::{process, runtime};
 use crate::client::{
-    Client as Engine, ClientConfig, Producer, ProducerConfig, ProducerRecord,
+    Acks, Client as Engine, ClientConfig, DeadLetters, Producer, ProducerConfig, ProducerRecord,
     RecordMetadata as Metadata,
 };
 use crate::error::{Error, Result};
@@ -171,6 +171,14 @@ impl Client {
         Ok(producer)
     }
 
+    /// The writer of the dead letter topic that `on_error` names, if it names one.
+    pub(super) fn dead_letters(&self, on_error: &str) -> Result<Option<DeadLetters>> {
+        let Some(topic) = super::convert::dead_letter_topic(on_error) else { return Ok(None) };
+        // Rows are handed out on the strength of this acknowledgement, whatever the client's is.
+        let config = ProducerConfig { acks: Acks::All, ..self.config.producer.clone() };
+        Ok(Some(DeadLetters::new(topic, self.producer_with(config)?)?))
+    }
+
     fn flush_all(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
         let session = self.session.load_full();
         if session.process != process::current() {
@@ -306,11 +314,12 @@ impl Client {
     fn consumer(
         slf: &Bound<'_, Self>,
         topics: BTreeMap<String, Option<Vec<i32>>>,
-        start: Place,
+        start: (Place, Offsets),
         options: &Bound<'_, PyDict>,
         timeout: Option<f64>,
     ) -> PyResult<Consumer> {
-        Consumer::start(slf, topics, start.0, options, timeout)
+        let (start, resume) = start;
+        Consumer::start(slf, topics, (start.0, resume), options, timeout)
     }
 }
 

@@ -21,7 +21,7 @@ use super::process::OfProcess;
 use super::runtime;
 use super::scan::isolation_level;
 use crate::client::{
-    AssignedConsumer, Bound as At, Client as Engine, OnDataLoss, PollOptions, StartAt,
+    AssignedConsumer, Bound as At, Client as Engine, DeadLetters, OnDataLoss, PollOptions, StartAt,
 };
 use crate::columnar::Decoded;
 use crate::error::{Error, Result};
@@ -31,7 +31,7 @@ use crate::types::{Offset, TopicPartition};
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Offsets by topic and partition, as Python sees them.
-type Offsets = BTreeMap<String, BTreeMap<i32, i64>>;
+pub(super) type Offsets = BTreeMap<String, BTreeMap<i32, i64>>;
 
 /// The keyword arguments of `client.consumer`, as `_client.py` passes them.
 #[derive(FromPyObject)]
@@ -48,9 +48,29 @@ struct Arguments {
     until_caught_up: bool,
 }
 
+/// The engine's consumer and what it gave that was not handed out yet.
+#[derive(Debug)]
+struct Reading {
+    engine: AssignedConsumer,
+    /// Rows that wait for the acknowledgement of the dead letters beside them.
+    unsent: Option<Decoded>,
+}
+
+impl Reading {
+    /// Takes back what was not handed out, so that the positions are those of the caller.
+    fn give_back(&mut self) -> Result<()> {
+        for one in self.unsent.take().into_iter().flat_map(|decoded| decoded.progress) {
+            self.engine.seek(&one.partition, StartAt::Offset(one.from))?;
+        }
+        Ok(())
+    }
+}
+
 #[derive(Debug)]
 struct Inner {
-    engine: Mutex<AssignedConsumer>,
+    reading: Mutex<Reading>,
+    /// Where records go that did not decode.
+    letters: Option<DeadLetters>,
     /// How long a batch that is not full waits for more rows.
     fill: Duration,
     /// Where the consumer ends; empty when it does not.
@@ -63,20 +83,23 @@ impl Inner {
     async fn poll(&self, timeout: Option<Duration>) -> Result<Option<Decoded>> {
         let started = Instant::now();
         let left = || timeout.map(|timeout| timeout.saturating_sub(started.elapsed()));
-        let mut engine = self.engine.lock().await;
+        let mut reading = self.reading.lock().await;
         let mut fill = !self.fill.is_zero();
         loop {
             if self.closed.load(Ordering::SeqCst) {
                 return Err(Error::Closed { what: "the consumer" });
             }
-            if !self.ends.is_empty() && self.caught_up(&mut engine).await? {
+            if reading.unsent.is_some() {
+                return self.hand_out(&mut reading).await;
+            }
+            if self.caught_up(&mut reading).await? {
                 return Ok(None);
             }
             let longest = if fill { self.fill } else { LOOK };
             let max_wait = left().map_or(longest, |left| left.min(longest));
-            let polled = engine.poll(PollOptions { max_wait, fill }).await?;
-            if polled.is_some() {
-                return Ok(polled);
+            reading.unsent = reading.engine.poll(PollOptions { max_wait, fill }).await?;
+            if reading.unsent.is_some() {
+                continue;
             }
             fill = false;
             if left().is_some_and(|left| left.is_zero()) {
@@ -85,9 +108,21 @@ impl Inner {
         }
     }
 
-    async fn caught_up(&self, engine: &mut AssignedConsumer) -> Result<bool> {
+    /// The rows that were read, once the dead letters beside them are acknowledged. An error or an
+    /// interrupt leaves them for the next call.
+    async fn hand_out(&self, reading: &mut Reading) -> Result<Option<Decoded>> {
+        if let (Some(letters), Some(decoded)) = (&self.letters, &reading.unsent) {
+            letters.send(&decoded.rejected).await?;
+        }
+        Ok(reading.unsent.take())
+    }
+
+    async fn caught_up(&self, reading: &mut Reading) -> Result<bool> {
+        if self.ends.is_empty() || reading.unsent.is_some() {
+            return Ok(false);
+        }
         for (partition, end) in &self.ends {
-            if engine.position(partition).await? < *end {
+            if reading.engine.position(partition).await? < *end {
                 return Ok(false);
             }
         }
@@ -108,15 +143,23 @@ async fn assigned(
     engine: &Engine,
     topics: BTreeMap<String, Option<Vec<i32>>>,
     start: &At,
+    resume: &Offsets,
 ) -> Result<Vec<(TopicPartition, StartAt)>> {
     let mut found = Vec::new();
     for (topic, chosen) in topics {
         let info = existing(engine, &topic).await?;
         let partitions =
             chosen.unwrap_or_else(|| info.partitions.iter().map(|one| one.partition).collect());
-        for partition in partitions.into_iter().filter(|&one| start.covers(one)) {
-            let partition = TopicPartition::new(Arc::clone(&info.name), partition);
-            found.push((partition.clone(), start_of(&partition, start)?));
+        let known = |one: i32| resume.get(&topic).and_then(|offsets| offsets.get(&one));
+        for one in partitions {
+            let partition = TopicPartition::new(Arc::clone(&info.name), one);
+            match known(one) {
+                Some(offset) => found.push((partition, StartAt::Offset(Offset(*offset)))),
+                None if start.covers(one) => {
+                    found.push((partition.clone(), start_of(&partition, start)?));
+                }
+                None => {}
+            }
         }
     }
     if found.is_empty() {
@@ -142,7 +185,7 @@ impl Consumer {
     pub(super) fn start(
         client: &Bound<'_, Client>,
         topics: BTreeMap<String, Option<Vec<i32>>>,
-        start: At,
+        (start, resume): (At, Offsets),
         arguments: &Bound<'_, PyDict>,
         timeout: Option<f64>,
     ) -> PyResult<Self> {
@@ -154,6 +197,7 @@ impl Consumer {
             arguments.max_rows,
             arguments.string_view,
         )?;
+        let letters = client.get().dead_letters(&arguments.on_error)?;
         let engine = client.get().engine()?;
         let mut config = engine.config().consumer.clone();
         config.on_data_loss = OnDataLoss::parse(&arguments.on_data_loss)?;
@@ -164,14 +208,15 @@ impl Consumer {
         let until = arguments.until_caught_up;
         let timeout = runtime::timeout(timeout)?;
         let inner = runtime::wait(client.py(), "the assignment", timeout, async move {
-            let assignment = assigned(&engine, topics, &start).await?;
+            let assignment = assigned(&engine, topics, &start, &resume).await?;
             let mut consumer = engine.consumer_with(config, decode)?;
             consumer.assign(&assignment).await?;
             let ends = if until { consumer.end_offsets().await? } else { BTreeMap::new() };
-            Ok(Inner { engine: Mutex::new(consumer), fill, ends, closed: AtomicBool::new(false) })
+            let reading = Mutex::new(Reading { engine: consumer, unsent: None });
+            Ok(Inner { reading, letters, fill, ends, closed: AtomicBool::new(false) })
         })?;
         let assignment =
-            inner.engine.try_lock().map_or_else(|_held| Vec::new(), |engine| engine.assignment());
+            inner.reading.try_lock().map_or_else(|_held| Vec::new(), |one| one.engine.assignment());
         Ok(Self { inner: OfProcess::new(inner), assignment })
     }
 
@@ -263,11 +308,13 @@ impl Consumer {
         }
         let timeout = runtime::timeout(timeout)?;
         runtime::wait(py, "the place to seek", timeout, async move {
-            let mut engine = inner.engine.lock().await;
+            let mut reading = inner.reading.lock().await;
+            reading.give_back()?;
+            let engine = &mut reading.engine;
             for partition in &chosen {
                 engine.seek(partition, start_of(partition, &to.0)?)?;
             }
-            positions(&mut engine, &chosen).await.map(|_known| ())
+            positions(engine, &chosen).await.map(|_known| ())
         })
     }
 
@@ -275,7 +322,9 @@ impl Consumer {
         let inner = self.inner()?;
         let assignment = self.assignment.clone();
         let found = runtime::wait(py, "the position", None, async move {
-            positions(&mut *inner.engine.lock().await, &assignment).await
+            let mut reading = inner.reading.lock().await;
+            reading.give_back()?;
+            positions(&mut reading.engine, &assignment).await
         })?;
         Ok(by_topic(found))
     }
@@ -283,8 +332,10 @@ impl Consumer {
     fn pause(&self, py: Python<'_>, partitions: Option<Vec<(String, i32)>>) -> PyResult<()> {
         let (inner, named) = (self.inner()?, self.named(partitions));
         runtime::wait(py, "the consumer", None, async move {
-            let mut engine = inner.engine.lock().await;
-            for (partition, position) in positions(&mut engine, &named).await? {
+            let mut reading = inner.reading.lock().await;
+            reading.give_back()?;
+            let engine = &mut reading.engine;
+            for (partition, position) in positions(engine, &named).await? {
                 engine.pause(&partition)?;
                 // What was fetched ahead would still be handed out; a pause holds at once, as in
                 // Java. Seeking to where it is forgets it.
@@ -297,7 +348,7 @@ impl Consumer {
     fn resume(&self, py: Python<'_>, partitions: Option<Vec<(String, i32)>>) -> PyResult<()> {
         let (inner, named) = (self.inner()?, self.named(partitions));
         runtime::wait(py, "the consumer", None, async move {
-            let mut engine = inner.engine.lock().await;
+            let engine = &mut inner.reading.lock().await.engine;
             named.iter().try_for_each(|partition| engine.resume(partition))
         })
     }
@@ -307,9 +358,11 @@ impl Consumer {
         let assignment = self.assignment.clone();
         let timeout = runtime::timeout(timeout)?;
         let found = runtime::wait(py, "the lag", timeout, async move {
-            let mut engine = inner.engine.lock().await;
+            let mut reading = inner.reading.lock().await;
+            reading.give_back()?;
+            let engine = &mut reading.engine;
             let ends = engine.end_offsets().await?;
-            let mut found = positions(&mut engine, &assignment).await?;
+            let mut found = positions(engine, &assignment).await?;
             for (partition, offset) in &mut found {
                 let end = ends.get(partition).map_or(*offset, |end| end.0);
                 *offset = (end - *offset).max(0);
@@ -325,8 +378,7 @@ impl Consumer {
             return Ok(false);
         }
         runtime::wait(py, "the position", None, async move {
-            let mut engine = inner.engine.lock().await;
-            inner.caught_up(&mut engine).await
+            inner.caught_up(&mut *inner.reading.lock().await).await
         })
     }
 

@@ -124,6 +124,11 @@ impl Format {
     }
 }
 
+/// The topic of `on_error="dlq:TOPIC"`.
+pub(super) fn dead_letter_topic(on_error: &str) -> Option<&str> {
+    on_error.strip_prefix("dlq:")
+}
+
 /// How records become rows, from the keyword arguments of `scan` and `consumer`.
 pub(super) fn decode_options(
     value: Option<&Format>,
@@ -136,8 +141,11 @@ pub(super) fn decode_options(
         "raise" => OnError::Raise,
         "null" => OnError::Null,
         "column" => OnError::Column,
+        other if dead_letter_topic(other).is_some() => OnError::SetAside,
         other => {
-            return Err(Error::invalid(format!("on_error={other:?}: use raise, null or column")));
+            return Err(Error::invalid(format!(
+                "on_error={other:?}: use raise, null, column or dlq:TOPIC"
+            )));
         }
     };
     if max_rows == 0 {

@@ -6,13 +6,13 @@
 //!   rows (without it they come in the order in which they were fetched);
 //! - a scan in a forked child reads through the child's own session.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use arrow::array::{ArrayRef, UInt32Array};
-use arrow::compute::{SortColumn, concat_batches, lexsort_to_indices, take};
-use arrow::datatypes::{Fields, SchemaRef};
+use arrow::array::{ArrayRef, AsArray, UInt32Array};
+use arrow::compute::{SortColumn, concat_batches, filter_record_batch, lexsort_to_indices, take};
+use arrow::datatypes::{Fields, Int32Type, Int64Type, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch as Rows, RecordBatchReader};
 use pyo3::intern;
@@ -26,8 +26,8 @@ use super::convert::{self, Format};
 use super::interop::{self, arrow_error};
 use super::{process, runtime, types};
 use crate::client::{
-    Bound as Place, Client as Engine, IsolationLevel, OnDataLoss, Scan as Bounds, ScanOptions,
-    ScanReader,
+    Bound as Place, Client as Engine, DeadLetters, IsolationLevel, OnDataLoss, Scan as Bounds,
+    ScanOptions, ScanReader,
 };
 use crate::columnar::{
     DecodeOptions, Decoded, ERROR_COLUMN, KAFKA_STRUCT, KafkaColumn, OnError, VALUE_RAW_COLUMN,
@@ -73,6 +73,7 @@ pub(super) struct Scan {
     process: u32,
     /// How rows are decoded once the fields of JSON values are known.
     settled: OnceLock<DecodeOptions>,
+    on_error: String,
 }
 
 impl Scan {
@@ -95,6 +96,8 @@ impl Scan {
             rows,
             arguments.string_view,
         )?;
+        // Says at once when the dead letter topic has no name.
+        let _writer = client.get().dead_letters(&arguments.on_error)?;
         let options = ScanOptions {
             start,
             end,
@@ -118,6 +121,7 @@ impl Scan {
             max_rows: arguments.max_rows,
             process: process::current(),
             settled: OnceLock::new(),
+            on_error: arguments.on_error,
         })
     }
 
@@ -160,23 +164,27 @@ impl Scan {
         } else {
             parts.push_back(offsets.clone());
         }
-        Ok(Reading { engine, options, parts, current, left: self.max_rows })
+        let (letters, unsent) = (None, None);
+        Ok(Reading { engine, options, parts, current, left: self.max_rows, letters, unsent })
     }
 
     /// Begins a reading with the scan's own columns.
     fn read(&self, py: Python<'_>) -> PyResult<(Reading, SchemaRef)> {
         let decode = self.decode(py)?;
         let schema = convert::schema(&decode)?;
-        Ok((self.begin(decode, false)?, schema))
+        let mut reading = self.begin(decode, false)?;
+        reading.letters = self.client.get().dead_letters(&self.on_error)?;
+        Ok((reading, schema))
     }
 
-    /// All rows in the order of the partitions, as one batch.
+    /// All rows in the order of the partitions, as one batch. Only looks: what does not decode is
+    /// left out and not sent to a dead letter topic.
     fn collect(
         &self,
         py: Python<'_>,
         mut decode: DecodeOptions,
         most: Option<usize>,
-    ) -> PyResult<(Rows, Vec<Span>)> {
+    ) -> PyResult<Collected> {
         let schema = convert::schema(&decode)?;
         if let Some(most) = most {
             decode.max_rows = decode.max_rows.min(most.max(1));
@@ -191,10 +199,24 @@ impl Scan {
             Ok(all)
         })?;
         let covered = spans(read.iter().flat_map(|decoded| &decoded.progress));
-        let rows: Vec<Rows> = read.into_iter().map(|decoded| decoded.rows).collect();
+        let mut rejected = BTreeSet::new();
+        let mut rows = Vec::with_capacity(read.len());
+        for decoded in read {
+            let places = decoded.rejected.iter();
+            rejected.extend(places.map(|one| (one.partition.partition, one.offset.0)));
+            rows.push(decoded.rows);
+        }
         let rows = py.detach(|| concat_batches(&schema, &rows)).map_err(arrow_error)?;
-        Ok((rows, covered))
+        Ok(Collected { rows, covered, rejected })
     }
+}
+
+/// Rows that were read to the end.
+struct Collected {
+    rows: Rows,
+    covered: Vec<Span>,
+    /// The partitions and offsets of the records that were set aside.
+    rejected: BTreeSet<(i32, i64)>,
 }
 
 /// One reading of a scan: a reader, or readers of one partition after the other.
@@ -205,10 +227,27 @@ struct Reading {
     current: Option<ScanReader>,
     /// How many rows may still be handed out.
     left: Option<usize>,
+    /// Where records go that did not decode.
+    letters: Option<DeadLetters>,
+    /// What was read, and may not be handed out before its dead letters are acknowledged.
+    unsent: Option<Decoded>,
 }
 
 impl Reading {
+    /// The next rows, once the records beside them that did not decode are acknowledged.
     async fn next(&mut self) -> Result<Option<Decoded>> {
+        let Some(letters) = self.letters.clone() else { return self.read_next().await };
+        if self.unsent.is_none() {
+            self.unsent = self.read_next().await?;
+        }
+        if let Some(decoded) = &self.unsent {
+            // Nothing is taken out before it worked: an interrupt or an error repeats it.
+            letters.send(&decoded.rejected).await?;
+        }
+        Ok(self.unsent.take())
+    }
+
+    async fn read_next(&mut self) -> Result<Option<Decoded>> {
         loop {
             if self.left == Some(0) {
                 return Ok(None);
@@ -234,8 +273,16 @@ impl Reading {
         let rows = decoded.rows.num_rows();
         if rows > *left {
             decoded.rows = decoded.rows.slice(0, *left);
+            let kept = i64::try_from(*left).unwrap_or(i64::MAX);
             for progress in &mut decoded.progress {
-                progress.next = progress.from.plus(i64::try_from(*left).unwrap_or(i64::MAX));
+                // The partitions come one after the other; what was set aside takes offsets too.
+                progress.next = progress.from.plus(kept);
+                for record in &decoded.rejected {
+                    if record.offset < progress.next {
+                        progress.next = progress.next.plus(1);
+                    }
+                }
+                decoded.rejected.retain(|record| record.offset < progress.next);
             }
         }
         *left = left.saturating_sub(rows);
@@ -293,10 +340,15 @@ impl Scan {
     }
 
     fn count(&self, py: Python<'_>) -> PyResult<usize> {
-        let decode = DecodeOptions {
-            columns: Some(Vec::new()),
-            value: ValueFormat::Raw,
-            ..self.options.decode.clone()
+        let decode = if self.options.decode.on_error == OnError::SetAside {
+            // Which rows there are only decoding tells.
+            self.decode(py)?
+        } else {
+            DecodeOptions {
+                columns: Some(Vec::new()),
+                value: ValueFormat::Raw,
+                ..self.options.decode.clone()
+            }
         };
         let mut reading = self.begin(decode, false)?;
         runtime::wait(py, "the number of rows", None, async move {
@@ -315,8 +367,8 @@ impl Scan {
 
     fn collect_head(&self, py: Python<'_>, n: usize) -> PyResult<RecordBatch> {
         let most = self.max_rows.map_or(n, |most| most.min(n));
-        let (rows, covered) = self.collect(py, self.decode(py)?, Some(most))?;
-        Ok(RecordBatch::new(rows, covered))
+        let found = self.collect(py, self.decode(py)?, Some(most))?;
+        Ok(RecordBatch::new(found.rows, found.covered))
     }
 
     /// The newest rows by timestamp: a first reading finds them, a second one decodes.
@@ -326,8 +378,10 @@ impl Scan {
         let mut order = decode.clone();
         order.columns = Some(names);
         order.value = ValueFormat::Raw;
-        let (keys, _) = self.collect(py, order, self.max_rows)?;
-        let (rows, covered) = self.collect(py, decode, self.max_rows)?;
+        let Collected { rows, covered, rejected } = self.collect(py, decode, self.max_rows)?;
+        let most = self.max_rows.map(|most| most.saturating_add(rejected.len()));
+        let keys = self.collect(py, order, most)?.rows;
+        let keys = without(&keys, &rejected, rows.num_rows())?;
         let by: Vec<SortColumn> = keys
             .columns()
             .iter()
@@ -364,6 +418,15 @@ impl Scan {
     ) -> PyResult<Bound<'py, PyCapsule>> {
         Self::stream(slf, false, None).__arrow_c_stream__(slf.py(), requested_schema)
     }
+}
+
+/// The first `count` rows of `[timestamp, partition, offset]` without those that were set aside.
+fn without(keys: &Rows, rejected: &BTreeSet<(i32, i64)>, count: usize) -> PyResult<Rows> {
+    let partitions = keys.column(1).as_primitive::<Int32Type>().values().iter();
+    let offsets = keys.column(2).as_primitive::<Int64Type>().values().iter();
+    let keep = partitions.zip(offsets).map(|(one, at)| Some(!rejected.contains(&(*one, *at))));
+    let kept = filter_record_batch(keys, &keep.collect()).map_err(arrow_error)?;
+    Ok(kept.slice(0, count.min(kept.num_rows())))
 }
 
 /// An iterator of the batches of a scan.

@@ -414,7 +414,7 @@ impl AssignedConsumer {
         for progress in &decoded.progress {
             state.machine.consumed(&progress.partition, Position::at(progress.next));
         }
-        (decoded.rows.num_rows() > 0).then_some(decoded)
+        decoded.has_records().then_some(decoded)
     }
 
     /// The identity of an assigned topic.

@@ -1,0 +1,102 @@
+//! A dead letter topic: where records go that did not decode.
+//!
+//! A record is written as it was (key, value, headers, timestamp), with headers behind its own that
+//! say where it came from and why it is here. Whoever reads with [`OnError::SetAside`] sends what
+//! was set aside, waits, and only then hands out the rows beside it: a crash in between repeats dead
+//! letters, and never loses one.
+//!
+//! [`OnError::SetAside`]: crate::columnar::OnError::SetAside
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::producer::{Producer, ProducerRecord};
+use crate::columnar::Rejected;
+use crate::error::{Error, Result};
+
+/// The header with the topic that a dead letter was read from.
+pub const TOPIC_HEADER: &str = "ottla.dlq.topic";
+/// The header with its partition, in decimal digits.
+pub const PARTITION_HEADER: &str = "ottla.dlq.partition";
+/// The header with its offset, in decimal digits.
+pub const OFFSET_HEADER: &str = "ottla.dlq.offset";
+/// The header that says why it did not decode.
+pub const ERROR_HEADER: &str = "ottla.dlq.error";
+
+/// How many records are under way at once.
+const UNDER_WAY_MAX: usize = 10_000;
+
+/// The writer of a dead letter topic.
+#[derive(Clone, Debug)]
+pub struct DeadLetters {
+    topic: Arc<str>,
+    producer: Arc<Producer>,
+}
+
+impl DeadLetters {
+    /// Writes to `topic` through a producer, whose `acks` decide what acknowledged means.
+    ///
+    /// # Errors
+    ///
+    /// The topic has no name.
+    pub fn new(topic: &str, producer: Arc<Producer>) -> Result<Self> {
+        if topic.is_empty() {
+            return Err(Error::invalid("the dead letter topic has no name: use dlq:TOPIC"));
+        }
+        Ok(Self { topic: Arc::from(topic), producer })
+    }
+
+    /// The topic.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Writes the records and waits until all are acknowledged.
+    ///
+    /// # Errors
+    ///
+    /// A record is of the dead letter topic itself, or could not be written; some may have been.
+    pub async fn send(&self, rejected: &[Rejected]) -> Result<()> {
+        for part in rejected.chunks(UNDER_WAY_MAX) {
+            let mut deliveries = Vec::with_capacity(part.len());
+            for record in part {
+                deliveries.push(self.producer.send(self.letter(record)?).await?);
+            }
+            // Nobody else fills the batch, so that waiting for `linger.ms` would gain nothing.
+            self.producer.flush().await;
+            for delivery in deliveries {
+                delivery.wait().await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn letter(&self, record: &Rejected) -> Result<ProducerRecord> {
+        let Rejected { partition, offset, error, .. } = record;
+        if partition.topic == self.topic {
+            // Else it would read its own letters for ever.
+            return Err(Error::Decode {
+                what: "value",
+                partition: partition.clone(),
+                offset: *offset,
+                detail: format!("{error} (it is in the dead letter topic already)"),
+            });
+        }
+        let mut headers = record.headers.clone();
+        let text = |text: String| Some(Bytes::from(text));
+        headers.push((TOPIC_HEADER.to_owned(), text(partition.topic.to_string())));
+        headers.push((PARTITION_HEADER.to_owned(), text(partition.partition.to_string())));
+        headers.push((OFFSET_HEADER.to_owned(), text(offset.0.to_string())));
+        headers.push((ERROR_HEADER.to_owned(), text(error.clone())));
+        Ok(ProducerRecord {
+            topic: Arc::clone(&self.topic),
+            partition: None,
+            key: record.key.clone(),
+            value: record.value.clone(),
+            timestamp: record.timestamp,
+            headers,
+        })
+    }
+}
