@@ -36,6 +36,11 @@ pub use config::{
     Acks, AutoOffsetReset, ClientConfig, ConsumerConfig, IsolationLevel, OnDataLoss, ProducerConfig,
 };
 
+pub use crate::machine::client::group::assignor::Assignor;
+pub use consumer::group::{
+    GroupConsumer, GroupHandle, GroupMetadata, GroupOptions, GroupProtocol, OffsetAndMetadata,
+    Polled, Subscription,
+};
 pub use consumer::{AssignedConsumer, PollOptions, StartAt};
 pub use dead_letters::DeadLetters;
 pub use producer::{EncodedBatch, Producer, ProducerRecord, RecordMetadata};
@@ -135,6 +140,33 @@ impl Client {
         decode: DecodeOptions,
     ) -> Result<AssignedConsumer> {
         AssignedConsumer::start(Arc::clone(&self.cluster), config, decode)
+    }
+
+    /// A member of a consumer group. Its tasks run in the current tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// Settings contradict each other, or a column does not exist.
+    pub fn group_consumer(
+        &self,
+        options: GroupOptions,
+        decode: DecodeOptions,
+    ) -> Result<GroupConsumer> {
+        self.group_consumer_with(self.cluster.config.consumer.clone(), options, decode)
+    }
+
+    /// A member of a consumer group, with settings of its own for reading.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::group_consumer`].
+    pub fn group_consumer_with(
+        &self,
+        config: ConsumerConfig,
+        options: GroupOptions,
+        decode: DecodeOptions,
+    ) -> Result<GroupConsumer> {
+        GroupConsumer::start(Arc::clone(&self.cluster), config, options, decode)
     }
 
     /// Resolves the bounds of a range of a topic; reading it any number of times gives these rows.

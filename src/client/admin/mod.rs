@@ -6,6 +6,7 @@
 //! for the version that the broker knows; what an old broker cannot do is refused by name.
 
 mod describe;
+mod groups;
 mod offsets;
 mod types;
 
@@ -13,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use groups::{GroupDescription, GroupFilter, GroupListing, GroupMember};
 pub use types::{
     ActiveProducer, ClusterDescription, ConfigChange, ConfigEntry, ConfigSource, CreatedTopic,
     Feature, ListedOffset, LogDir, NewTopic, OffsetSpec, QuorumDescription, QuorumReplica,

@@ -13,6 +13,7 @@
 //! Memory: the buffer is bounded as fetched; decompressed is only what the next output needs.
 
 mod fetcher;
+pub mod group;
 mod request;
 
 use std::collections::BTreeMap;

@@ -9,10 +9,12 @@
 //! - [`accumulator`]: which batch is sent when, in which order, with which sequence number.
 //! - [`fetching`]: positions of assigned partitions, and what to fetch within the memory limit.
 //! - [`bounds`]: the start and the end of a scan, resolved to offsets.
+//! - [`group`]: membership of a consumer group, and the assignors of the classic protocol.
 //! - [`backoff`]: how long to wait before the next attempt.
 
 pub mod accumulator;
 pub mod backoff;
 pub mod bounds;
 pub mod fetching;
+pub mod group;
 pub mod partitioner;
