@@ -28,8 +28,12 @@
 //! `OffsetMetadataManager`.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod admin;
+mod classic;
 mod config;
 mod consumer;
+mod embedded;
+mod offsets;
 mod record;
 mod reply;
 mod request;

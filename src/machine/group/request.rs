@@ -32,7 +32,7 @@ pub enum Event {
     TopicsDeleted(Vec<(TopicId, Arc<str>)>),
     /// The settings are now these.
     Config(Arc<GroupConfig>),
-    /// Time has passed.
+    /// The time of the next deadline has come.
     Tick,
 }
 
@@ -117,8 +117,6 @@ pub struct JoinRequest {
     pub protocol_type: Arc<str>,
     /// The protocols that it supports, best first.
     pub protocols: Vec<ClassicProtocol>,
-    /// Why it joins, in the client's words.
-    pub reason: Option<Arc<str>>,
     /// Whether a dynamic member without an id is sent back with one (KIP-394; version 4 on).
     pub requires_known_member_id: bool,
     /// Whether a leader can be told not to assign (KIP-814; version 9 on).
@@ -173,8 +171,6 @@ pub struct LeavingMember {
     pub member_id: Arc<str>,
     /// Its instance, when it is static.
     pub instance_id: Option<Arc<str>>,
-    /// Why, in the client's words.
-    pub reason: Option<Arc<str>>,
 }
 
 /// Offsets are committed.

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::classic::{self, ClassicGroup};
 use super::consumer::{self, ConsumerGroup};
+use super::offsets::Offsets;
 use super::record::GroupRecord;
-use super::reply::{GroupError, GroupReply, JoinReply, SyncReply};
+use super::reply::{GroupError, GroupReply};
 use super::request::{Effect, Event, GroupRequest, RequestId};
 use super::timers::{GroupTimer, TimerKey, Timers};
-use super::{GroupConfig, TopicsView};
-use crate::error::ErrorCode;
-use crate::machine::{Machine, Replicated};
+use super::{GroupConfig, TopicsView, admin, offsets};
+use crate::machine::Machine;
 use crate::types::{TimestampMs, Uuid};
 
 /// The state of all groups of one `__consumer_offsets` partition.
@@ -20,13 +21,43 @@ pub struct GroupShard {
     pub(super) context: Context,
     /// The groups, by id.
     pub(super) groups: BTreeMap<Arc<str>, Group>,
+    /// What the groups committed.
+    pub(super) offsets: Offsets,
 }
 
 /// A group of either protocol.
 #[derive(Debug)]
 pub(super) enum Group {
+    /// Members join, one of them assigns; or nobody, and there are only offsets.
+    Classic(Box<ClassicGroup>),
     /// KIP-848.
     Consumer(Box<ConsumerGroup>),
+}
+
+impl Group {
+    /// Whether it has no members.
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Self::Classic(group) => group.is_empty(),
+            Self::Consumer(group) => group.is_empty(),
+        }
+    }
+
+    /// Whether a member consumes a topic, or may do.
+    pub(super) fn is_subscribed_to(&self, topic: &str) -> bool {
+        match self {
+            Self::Classic(group) => group.is_subscribed_to(topic),
+            Self::Consumer(group) => group.is_subscribed_to(topic),
+        }
+    }
+
+    /// The records that delete it.
+    pub(super) fn tombstones(&self, id: &Arc<str>, records: &mut Vec<GroupRecord>) {
+        match self {
+            Self::Classic(group) => group.tombstones(records),
+            Self::Consumer(group) => group.tombstones(id, records),
+        }
+    }
 }
 
 /// What every group may use of its shard, and where it leaves what shall be done.
@@ -39,6 +70,8 @@ pub(super) struct Context {
     pub(super) now: TimestampMs,
     random: u64,
     effects: Vec<Effect>,
+    /// One empty string for all who need one.
+    empty: Arc<str>,
 }
 
 impl Context {
@@ -70,6 +103,27 @@ impl Context {
     /// Takes a deadline of a group away.
     pub(super) fn disarm(&mut self, group: &Arc<str>, timer: GroupTimer) {
         self.timers.cancel(&TimerKey::Group(Arc::clone(group), timer));
+    }
+
+    /// The empty string, shared.
+    pub(super) fn empty(&self) -> Arc<str> {
+        Arc::clone(&self.empty)
+    }
+
+    /// An id for a new member, as Kafka makes them: a name, and a UUID in Java's form.
+    pub(super) fn new_member_id(&mut self, prefix: &str) -> Arc<str> {
+        let Uuid(bytes) = self.new_uuid();
+        let mut id = String::with_capacity(prefix.len() + 37);
+        id.push_str(prefix);
+        for (index, byte) in bytes.iter().enumerate() {
+            if matches!(index, 0 | 4 | 6 | 8 | 10) {
+                id.push('-');
+            }
+            for digit in [byte >> 4, byte & 15] {
+                id.extend(char::from_digit(u32::from(digit), 16));
+            }
+        }
+        id.into()
     }
 
     /// An id that nobody has.
@@ -104,16 +158,63 @@ impl GroupShard {
                 now: TimestampMs::NONE,
                 random: seed,
                 effects: Vec::new(),
+                empty: "".into(),
             },
             groups: BTreeMap::new(),
+            offsets: Offsets::default(),
         }
     }
 
-    /// After the last [`Replicated::apply`] of a replay: arms the deadlines, and finishes what
+    /// Takes one record of the log, in its order.
+    ///
+    /// # Errors
+    ///
+    /// The record does not fit the state: the log is damaged, or from a newer version.
+    pub fn apply(&mut self, record: &GroupRecord) -> Result<(), GroupError> {
+        match record {
+            GroupRecord::OffsetCommit { key, value } => {
+                self.offsets.apply(key, value.as_ref());
+                if value.is_some() && !self.groups.contains_key(&key.group) {
+                    let group = ClassicGroup::new(key.group.clone(), TimestampMs::NONE);
+                    self.groups.insert(key.group.clone(), Group::Classic(Box::new(group)));
+                }
+            }
+            GroupRecord::GroupMetadata { group, value } => {
+                if let Some(Group::Classic(before)) = self.groups.get_mut(group) {
+                    before.fail_waiting(&mut self.context);
+                    self.context.timers.cancel_group(group);
+                    self.groups.remove(group);
+                }
+                if let Some(value) = value {
+                    let loaded = ClassicGroup::from_value(group.clone(), value);
+                    self.groups.insert(group.clone(), Group::Classic(Box::new(loaded)));
+                }
+            }
+            record => return consumer::apply(self, record),
+        }
+        Ok(())
+    }
+
+    /// After the last [`GroupShard::apply`] of a replay: arms the deadlines, and finishes what
     /// must be.
     pub fn restored(&mut self, now: TimestampMs, out: &mut Vec<Effect>) {
         self.context.now = now;
+        for group in self.groups.values_mut() {
+            if let Group::Classic(group) = group {
+                group.restored(&mut self.context);
+            }
+        }
+        consumer::restored(self);
+        offsets::arm_expiry(self);
         out.append(&mut self.context.effects);
+    }
+
+    /// Applies records.
+    pub(super) fn apply_all(&mut self, records: &[GroupRecord]) {
+        for record in records {
+            let applied = self.apply(record);
+            debug_assert!(applied.is_ok(), "{record:?} does not fit: {applied:?}");
+        }
     }
 
     /// Applies records and appends them.
@@ -122,35 +223,27 @@ impl GroupShard {
         records: Vec<GroupRecord>,
         reply: Option<(RequestId, GroupReply)>,
     ) {
-        for record in &records {
-            let applied = self.apply(record);
-            debug_assert!(applied.is_ok(), "{record:?} does not fit: {applied:?}");
-        }
+        self.apply_all(&records);
         self.context.append(records, reply);
     }
 
     fn request(&mut self, id: RequestId, request: GroupRequest) {
-        let error = || GroupError::new(ErrorCode::UnsupportedVersion, "classic groups are to come");
         let reply = match request {
+            GroupRequest::Join(request) => return classic::join(self, id, request),
+            GroupRequest::Sync(request) => return classic::sync(self, id, request),
+            GroupRequest::Heartbeat(request) => return classic::heartbeat(self, id, request),
+            GroupRequest::Leave(request) => return classic::leave(self, id, request),
+            GroupRequest::CommitOffsets(request) => return offsets::commit(self, id, request),
+            GroupRequest::DeleteOffsets(request) => return offsets::delete(self, id, request),
+            GroupRequest::Delete { groups } => return admin::delete(self, id, groups),
             GroupRequest::ConsumerHeartbeat(request) => {
                 return consumer::heartbeat(self, id, request);
             }
+            GroupRequest::FetchOffsets(request) => offsets::fetch(self, &request),
+            GroupRequest::Describe { groups } => admin::describe(self, groups),
+            GroupRequest::List(request) => admin::list(self, &request),
             GroupRequest::ConsumerDescribe { groups } => {
                 GroupReply::ConsumerDescribe(consumer::describe(self, &groups))
-            }
-            GroupRequest::Join(request) => {
-                GroupReply::Join(JoinReply::failed(request.member_id, error()))
-            }
-            GroupRequest::Sync(_) => GroupReply::Sync(SyncReply::failed(error())),
-            GroupRequest::Heartbeat(_) => GroupReply::Heartbeat(Err(error())),
-            GroupRequest::Leave(_) => GroupReply::Leave(Err(error())),
-            GroupRequest::CommitOffsets(_) => GroupReply::CommitOffsets(Err(error())),
-            GroupRequest::FetchOffsets(_) => GroupReply::FetchOffsets(Err(error())),
-            GroupRequest::DeleteOffsets(_) => GroupReply::DeleteOffsets(Err(error())),
-            GroupRequest::Describe { .. } => GroupReply::Describe(Vec::new()),
-            GroupRequest::List(_) => GroupReply::List(Vec::new()),
-            GroupRequest::Delete { groups } => {
-                GroupReply::Delete(groups.into_iter().map(|group| (group, Err(error()))).collect())
             }
         };
         self.context.reply(id, reply);
@@ -158,11 +251,11 @@ impl GroupShard {
 
     fn fire(&mut self, key: TimerKey) {
         match key {
-            TimerKey::OffsetExpiry => {}
+            TimerKey::OffsetExpiry => offsets::expire(self),
             TimerKey::Group(group, timer) => match timer {
                 GroupTimer::ClassicJoin
                 | GroupTimer::ClassicSync
-                | GroupTimer::ClassicSession(_) => {}
+                | GroupTimer::ClassicSession(_) => classic::timer_fired(self, &group, &timer),
                 timer => consumer::timer_fired(self, &group, &timer),
             },
         }
@@ -173,57 +266,29 @@ impl Machine for GroupShard {
     type Event = Event;
     type Effect = Effect;
 
+    /// Deadlines pass in [`Event::Tick`] alone. So a process that stood still takes the heartbeats
+    /// that wait for it before it counts who was silent: its shell ticks when the deadline has
+    /// passed and it has taken what had arrived by then.
     fn step(&mut self, now: TimestampMs, event: Event, out: &mut Vec<Effect>) {
         self.context.now = now;
-        while let Some(key) = self.context.timers.pop_due(now) {
-            self.fire(key);
-        }
         match event {
             Event::Request { id, request } => self.request(id, request),
             Event::Metadata(topics) => {
                 self.context.topics = topics;
                 consumer::metadata_changed(self);
             }
-            Event::TopicsDeleted(_) | Event::Tick => {}
+            Event::TopicsDeleted(topics) => offsets::topics_deleted(self, &topics),
             Event::Config(config) => self.context.config = config,
+            Event::Tick => {
+                while let Some(key) = self.context.timers.pop_due(now) {
+                    self.fire(key);
+                }
+            }
         }
         out.append(&mut self.context.effects);
     }
 
     fn next_deadline(&self) -> Option<TimestampMs> {
         self.context.timers.next()
-    }
-}
-
-impl Replicated for GroupShard {
-    type Record = GroupRecord;
-    /// The records that give the hard state.
-    type Snapshot = Vec<GroupRecord>;
-    type Error = GroupError;
-
-    fn apply(&mut self, record: &GroupRecord) -> Result<(), GroupError> {
-        match record {
-            GroupRecord::OffsetCommit { .. } | GroupRecord::GroupMetadata { .. } => Ok(()),
-            record => consumer::apply(self, record),
-        }
-    }
-
-    fn snapshot(&self) -> Vec<GroupRecord> {
-        let mut records = Vec::new();
-        for (id, group) in &self.groups {
-            match group {
-                Group::Consumer(group) => group.snapshot(id, &mut records),
-            }
-        }
-        records
-    }
-
-    fn restore(&mut self, snapshot: Vec<GroupRecord>) {
-        self.groups.clear();
-        self.context.timers.clear();
-        for record in &snapshot {
-            let applied = self.apply(record);
-            debug_assert!(applied.is_ok(), "{record:?} does not fit: {applied:?}");
-        }
     }
 }

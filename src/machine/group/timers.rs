@@ -97,12 +97,6 @@ impl Timers {
         self.deadlines.remove(&key);
         Some(key)
     }
-
-    /// Forgets all.
-    pub(super) fn clear(&mut self) {
-        self.deadlines.clear();
-        self.order.clear();
-    }
 }
 
 #[cfg(test)]
