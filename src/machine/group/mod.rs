@@ -37,6 +37,8 @@ mod offsets;
 mod record;
 mod reply;
 mod request;
+#[cfg(test)]
+mod rig;
 mod shard;
 mod timers;
 mod topics;
