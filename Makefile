@@ -19,7 +19,7 @@ PYTHON_SOURCES := pyproject.toml README.md $(shell find python -name '*.py' -o -
 # The steps of `make test`, in order; cheap ones first.
 STEPS := check-format clippy rust-test wheel check-python python-test readme-test notebook-test
 
-.PHONY: help demo test bench fuzz wheel format $(STEPS)
+.PHONY: help demo test bench versus fuzz wheel format $(STEPS)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ notebook-test: $(VENV)/.notebook $(VENV)/.wheel ## execute the notebooks
 bench: $(VENV)/.test $(VENV)/.wheel ## Rust micro-benchmarks and the end-to-end run; prints machine, command, medians
 	$(CARGO) bench
 	$(BIN)/python tests/bench/end_to_end.py
+
+versus: $(VENV)/.test $(VENV)/.notebook $(VENV)/.wheel ## beside Apache Kafka and its clients, in one run; OTTLA_KAFKA_LIBS names its jars
+	cd tests/bench && PYTHONPATH=.:../python $(abspath $(BIN))/python -m versus $(VERSUS)
 
 fuzz: ## run every fuzz target for a minute; needs a nightly toolchain and cargo-fuzz
 	cd tests/fuzz && for target in $$($(CARGO) +nightly fuzz list); do \

@@ -114,7 +114,10 @@ class JavaTools:
 
     CLASSES: ClassVar[dict[str, str]] = {
         "configs": "kafka.admin.ConfigCommand",
+        "console-consumer": "org.apache.kafka.tools.consumer.ConsoleConsumer",
+        "consumer-perf-test": "org.apache.kafka.tools.ConsumerPerformance",
         "console-producer": "org.apache.kafka.tools.ConsoleProducer",
+        "consumer-groups": "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
         "delete-records": "org.apache.kafka.tools.DeleteRecordsCommand",
         "dump-log": "org.apache.kafka.tools.DumpLogSegments",
         "features": "org.apache.kafka.tools.FeatureCommand",
@@ -123,6 +126,7 @@ class JavaTools:
         "metadata-quorum": "org.apache.kafka.tools.MetadataQuorumCommand",
         "producer-perf-test": "org.apache.kafka.tools.ProducerPerformance",
         "topics": "org.apache.kafka.tools.TopicCommand",
+        "verifiable-consumer": "org.apache.kafka.tools.VerifiableConsumer",
         "verifiable-producer": "org.apache.kafka.tools.VerifiableProducer",
         "broker-api-versions": "org.apache.kafka.tools.BrokerApiVersionsCommand",
         "cluster": "org.apache.kafka.tools.ClusterTool",
@@ -132,19 +136,15 @@ class JavaTools:
     def __init__(self, libs: str) -> None:
         self.libs = libs
 
+    def command(self, tool: str) -> list[str]:
+        """Return the command that runs a tool, to which its arguments are added."""
+        java = ["java", "-Xmx256M", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
+        return [*java, "-cp", f"{self.libs}/*", self.CLASSES[tool]]
+
     def run(self, tool: str, *arguments: str, stdin: str | None = None, status: int = 0) -> str:
         """Run a tool to its end and return what it printed on both streams."""
         done = subprocess.run(
-            [
-                "java",
-                "-Xmx256M",
-                "-XX:TieredStopAtLevel=1",
-                "-XX:+UseSerialGC",
-                "-cp",
-                f"{self.libs}/*",
-                self.CLASSES[tool],
-                *arguments,
-            ],
+            [*self.command(tool), *arguments],
             input=stdin,
             capture_output=True,
             text=True,
@@ -161,60 +161,57 @@ class JavaTools:
 class KafkaProcess:
     """A node of Apache Kafka, broker and controller in one, from its jars."""
 
-    def __init__(self, libs: str, directory: Path) -> None:
-        self.libs = libs
+    def __init__(self, libs: str, directory: Path, *jvm: str, **settings: str) -> None:
         self.port, controller = free_ports(2)
         self.bootstrap = f"127.0.0.1:{self.port}"
         self.log = directory / "server.log"
+        plain = f"PLAINTEXT://127.0.0.1:{self.port}"
+        lines = [
+            "process.roles=broker,controller",
+            "node.id=1",
+            f"controller.quorum.voters=1@127.0.0.1:{controller}",
+            f"listeners={plain},CONTROLLER://127.0.0.1:{controller}",
+            f"advertised.listeners={plain}",
+            "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "inter.broker.listener.name=PLAINTEXT",
+            "controller.listener.names=CONTROLLER",
+            f"log.dirs={directory / 'data'}",
+            "offsets.topic.replication.factor=1",
+            "transaction.state.log.replication.factor=1",
+            "transaction.state.log.min.isr=1",
+            *(f"{name}={value}" for name, value in settings.items()),
+        ]
         properties = directory / "server.properties"
-        properties.write_text(
-            "\n".join(
-                [
-                    "process.roles=broker,controller",
-                    "node.id=1",
-                    f"controller.quorum.voters=1@127.0.0.1:{controller}",
-                    f"listeners=PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}",
-                    f"advertised.listeners=PLAINTEXT://127.0.0.1:{self.port}",
-                    "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-                    "inter.broker.listener.name=PLAINTEXT",
-                    "controller.listener.names=CONTROLLER",
-                    f"log.dirs={directory / 'data'}",
-                    "offsets.topic.replication.factor=1",
-                    "transaction.state.log.replication.factor=1",
-                    "transaction.state.log.min.isr=1",
-                ]
-            )
-        )
+        properties.write_text("\n".join(lines))
         logging = directory / "log4j2.properties"
         logging.write_text(
             "appender.out.type = Console\nappender.out.name = out\n"
             "appender.out.layout.type = PatternLayout\nappender.out.layout.pattern = %p %m%n\n"
             "rootLogger.level = INFO\nrootLogger.appenderRef.out.ref = out\n"
         )
-        self.java = [
-            "java",
-            "-Xmx512M",
-            f"-Dlog4j2.configurationFile={logging}",
-            "-cp",
-            f"{libs}/*",
-        ]
-        storage = [*self.java, "kafka.tools.StorageTool", "format", "-c", str(properties)]
+        java = ["java", *(jvm or ("-Xmx512M",)), f"-Dlog4j2.configurationFile={logging}"]
+        java += ["-cp", f"{libs}/*"]
+        storage = [*java, "kafka.tools.StorageTool", "format", "-c", str(properties)]
         cluster_id = "b3R0bGEtdGVzdC1jbHVzdA"
         subprocess.run([*storage, "-t", cluster_id], check=True, capture_output=True, timeout=60)
+        self.command = [*java, "kafka.Kafka", str(properties)]
+        self.start()
+
+    def start(self) -> float:
+        """Start the node, also again after a kill; return after how many seconds it serves."""
+        begin = time.monotonic()
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [*self.java, "kafka.Kafka", str(properties)], stdout=log, stderr=log
-            )
-        deadline = time.monotonic() + 60
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log)
         while "Kafka Server started" not in self.log.read_text(errors="replace"):
-            if self.process.poll() is not None or time.monotonic() > deadline:
+            if self.process.poll() is not None or time.monotonic() > begin + 60:
                 self.stop()
                 msg = f"Apache Kafka did not start:\n{self.log.read_text(errors='replace')[-5000:]}"
                 raise RuntimeError(msg)
-            time.sleep(0.05)
+            time.sleep(0.01)
+        return time.monotonic() - begin
 
     def stop(self) -> None:
-        """End the node."""
+        """End the node as a crash does."""
         self.process.kill()
         self.process.wait(30)
 

@@ -1,0 +1,70 @@
+"""What the machine can do at most: the figures beside which all others are read."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from versus.measure import Results
+
+MACHINE = "this machine"
+TOTAL = 1 << 30
+
+
+def round_of_limits(results: Results) -> None:
+    """One round of all limits."""
+    source = np.ones(256 << 20, np.uint8)
+    target = np.empty_like(source)
+    target[:] = source  # pages are there now
+    begin = time.perf_counter()
+    target[:] = source
+    results.add("memcpy, GB/s", MACHINE, source.nbytes / 1e9 / (time.perf_counter() - begin))
+    results.add("loopback socket, GB/s", MACHINE, loopback())
+    with tempfile.NamedTemporaryFile() as file:
+        chunk = bytes(1 << 20)
+        begin = time.perf_counter()
+        for _ in range(512):
+            file.write(chunk)
+        file.flush()
+        os.fdatasync(file.fileno())
+        written = 512 * len(chunk) / 1e9
+        results.add(
+            "disk, written and synced, GB/s", MACHINE, written / (time.perf_counter() - begin)
+        )
+        begin = time.perf_counter()
+        for _ in range(50):
+            os.pwrite(file.fileno(), b"x" * 4096, 0)
+            os.fdatasync(file.fileno())
+        results.add("fdatasync of one page, ms", MACHINE, (time.perf_counter() - begin) / 50 * 1e3)
+
+
+def loopback() -> float:
+    """Return how much one socket of this machine carries to another, in GB/s."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def send() -> None:
+        sender, _ = listener.accept()
+        chunk = bytes(1 << 20)
+        with sender:
+            for _ in range(TOTAL // len(chunk)):
+                sender.sendall(chunk)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    buffer = bytearray(1 << 20)
+    with socket.create_connection(listener.getsockname()) as receiver:
+        begin, found = time.perf_counter(), 0
+        while size := receiver.recv_into(buffer):
+            found += size
+        elapsed = time.perf_counter() - begin
+    thread.join()
+    listener.close()
+    assert found == TOTAL
+    return found / 1e9 / elapsed

@@ -1,0 +1,93 @@
+"""The two brokers, with the same durability."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Protocol
+
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from processes import BrokerProcess, KafkaProcess
+
+OTTLA, KAFKA = "ottla", "Apache Kafka"
+
+
+class Server(Protocol):
+    """A broker that can be loaded, killed and started again."""
+
+    name: str
+    bootstrap: str
+
+    @property
+    def pid(self) -> int: ...
+
+    def restart_after_kill(self) -> float:
+        """Kill it and return the seconds until it serves again."""
+
+    def end(self) -> None:
+        """End it and remove its data."""
+
+
+class Ottla:
+    """``ottla broker start`` with Apache Kafka's durability: what is in the page cache counts."""
+
+    name = OTTLA
+
+    def __init__(self, *options: str) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="versus-"))
+        self.options = ["-o", "durability=os", *options]
+        self.broker = BrokerProcess(self.directory / "data", *self.options)
+        self.bootstrap = self.broker.bootstrap
+
+    @property
+    def pid(self) -> int:
+        return self.broker.process.pid
+
+    def restart_after_kill(self) -> float:
+        self.broker.kill()
+        begin = time.perf_counter()
+        self.broker = BrokerProcess(self.directory / "data", *self.options, port=self.broker.port)
+        return time.perf_counter() - begin
+
+    def end(self) -> None:
+        self.broker.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+class Kafka:
+    """Apache Kafka with its default settings and a heap of 1 GiB, as its own script gives it."""
+
+    name = KAFKA
+
+    def __init__(self, libs: str) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="versus-"))
+        self.node = KafkaProcess(libs, self.directory, "-Xmx1G", "-Xms1G")
+        self.bootstrap = self.node.bootstrap
+
+    @property
+    def pid(self) -> int:
+        return self.node.process.pid
+
+    def restart_after_kill(self) -> float:
+        self.node.stop()
+        return self.node.start()
+
+    def end(self) -> None:
+        self.node.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def create_topic(server: Server, name: str, partitions: int) -> None:
+    """Create a topic and wait until it has leaders."""
+    admin = AdminClient({"bootstrap.servers": server.bootstrap})
+    created = admin.create_topics([NewTopic(name, partitions, 1)], operation_timeout=60)
+    created[name].result(120)
+
+
+def delete_topic(server: Server, name: str) -> None:
+    """Delete a topic; its files go later."""
+    admin = AdminClient({"bootstrap.servers": server.bootstrap})
+    admin.delete_topics([name], operation_timeout=60)[name].result(120)
