@@ -50,6 +50,8 @@ pub struct GroupOverrides {
     pub consumer_session_timeout_ms: Option<i32>,
     /// `consumer.heartbeat.interval.ms`.
     pub consumer_heartbeat_interval_ms: Option<i32>,
+    /// `consumer.assignment.interval.ms`.
+    pub consumer_assignment_interval_ms: Option<i32>,
 }
 
 /// The settings of a coordinator, with Kafka's defaults.
@@ -84,6 +86,13 @@ pub struct GroupConfig {
     pub consumer_heartbeat_interval_ms_min: i32,
     /// `group.consumer.max.heartbeat.interval.ms`.
     pub consumer_heartbeat_interval_ms_max: i32,
+    /// `group.consumer.assignment.interval.ms`: the least time between two targets of a group
+    /// (KIP-1263).
+    pub consumer_assignment_interval_ms: i32,
+    /// `group.consumer.min.assignment.interval.ms`.
+    pub consumer_assignment_interval_ms_min: i32,
+    /// `group.consumer.max.assignment.interval.ms`.
+    pub consumer_assignment_interval_ms_max: i32,
     /// `group.consumer.max.size`.
     pub consumer_size_max: usize,
     /// `group.consumer.assignors`; the first is the default.
@@ -113,6 +122,9 @@ impl Default for GroupConfig {
             consumer_heartbeat_interval_ms: 5_000,
             consumer_heartbeat_interval_ms_min: 5_000,
             consumer_heartbeat_interval_ms_max: 15_000,
+            consumer_assignment_interval_ms: 1_000,
+            consumer_assignment_interval_ms_min: 0,
+            consumer_assignment_interval_ms_max: 15_000,
             consumer_size_max: i32::MAX as usize,
             consumer_assignors: vec!["uniform".into(), "range".into()],
             consumer_migration_policy: MigrationPolicy::Bidirectional,
@@ -143,5 +155,16 @@ impl GroupConfig {
             .unwrap_or(self.consumer_heartbeat_interval_ms)
             .min(self.consumer_heartbeat_interval_ms_max)
             .max(self.consumer_heartbeat_interval_ms_min)
+    }
+
+    /// The least time between two targets of a group, within the broker's bounds.
+    #[must_use]
+    pub fn consumer_assignment_interval_ms(&self, group: &str) -> i32 {
+        self.groups
+            .get(group)
+            .and_then(|overrides| overrides.consumer_assignment_interval_ms)
+            .unwrap_or(self.consumer_assignment_interval_ms)
+            .min(self.consumer_assignment_interval_ms_max)
+            .max(self.consumer_assignment_interval_ms_min)
     }
 }

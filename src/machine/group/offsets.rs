@@ -120,8 +120,11 @@ pub(super) fn commit(shard: &mut GroupShard, id: RequestId, request: CommitOffse
     let mut results = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         let mut codes = Vec::with_capacity(topic.partitions.len());
+        let known = shard.context.topics.topic(&topic.name).map(|known| known.id);
+        let topic_id = Some(topic.id).filter(|&id| id != TopicId::ZERO).or(known);
         for partition in &topic.partitions {
-            let code = validate_partition(shard, &request, topic.id, partition);
+            let topic_id = topic_id.unwrap_or(TopicId::ZERO);
+            let code = validate_partition(shard, &request, topic_id, partition);
             codes.push((partition.partition, code));
             if !code.is_ok() {
                 continue;
@@ -192,7 +195,11 @@ fn validate_partition(
 /// Takes an OffsetFetch, for a group of either protocol.
 pub(super) fn fetch(shard: &GroupShard, request: &FetchOffsetsRequest) -> GroupReply {
     if let Some(Group::Consumer(group)) = shard.groups.get(&request.group_id)
-        && let Err(error) = group.validate_fetch(request.member_id.as_deref(), request.member_epoch)
+        && let Err(error) = group.validate_fetch(
+            &request.group_id,
+            request.member_id.as_deref(),
+            request.member_epoch,
+        )
     {
         return GroupReply::FetchOffsets(Err(error));
     }

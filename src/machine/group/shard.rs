@@ -112,11 +112,15 @@ impl Context {
 
     /// An id for a new member, as Kafka makes them: a name, and a UUID in Java's form.
     pub(super) fn new_member_id(&mut self, prefix: &str) -> Arc<str> {
+        format!("{prefix}-{}", self.new_uuid_text()).into()
+    }
+
+    /// A UUID in Java's form.
+    pub(super) fn new_uuid_text(&mut self) -> Arc<str> {
         let Uuid(bytes) = self.new_uuid();
-        let mut id = String::with_capacity(prefix.len() + 37);
-        id.push_str(prefix);
+        let mut id = String::with_capacity(36);
         for (index, byte) in bytes.iter().enumerate() {
-            if matches!(index, 0 | 4 | 6 | 8 | 10) {
+            if matches!(index, 4 | 6 | 8 | 10) {
                 id.push('-');
             }
             for digit in [byte >> 4, byte & 15] {

@@ -31,8 +31,6 @@ pub(super) enum GroupTimer {
     ConsumerJoin(Arc<str>),
     /// A classic member of a consumer group took too long to sync.
     ConsumerSync(Arc<str>),
-    /// What the regular expressions of a consumer group match is looked up again.
-    ConsumerRegex,
 }
 
 /// The deadlines of a shard: set, moved and cancelled in O(log n).
@@ -127,7 +125,7 @@ mod tests {
         timers.set(key("f", "a"), TimestampMs(1));
         timers.set(key("g", "a"), TimestampMs(1));
         timers.set(key("g", "b"), TimestampMs(1));
-        timers.set(TimerKey::Group("g".into(), GroupTimer::ConsumerRegex), TimestampMs(1));
+        timers.set(TimerKey::Group("g".into(), GroupTimer::ClassicSync), TimestampMs(1));
         timers.set(key("h", "a"), TimestampMs(1));
         timers.cancel_group(&"g".into());
         assert_eq!(timers.deadlines.len(), 3);

@@ -257,6 +257,11 @@ impl ClassicGroup {
         self.state == ClassicState::Empty
     }
 
+    /// Whether it waits for its members to join.
+    pub(super) fn is_rebalancing(&self) -> bool {
+        self.state == ClassicState::PreparingRebalance
+    }
+
     /// Its generation.
     pub(super) const fn generation(&self) -> i32 {
         self.generation

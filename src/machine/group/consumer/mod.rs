@@ -1,114 +1,208 @@
-//! Groups of the consumer protocol (KIP-848). Until they are there, every request for one is
-//! refused.
+//! Groups of the consumer protocol (KIP-848): members report, the coordinator divides.
+//!
+//! Why: in the classic protocol every change stops the whole group and one member computes for all.
+//! Here each member is brought to its new partitions by itself, one heartbeat at a time, and only what
+//! moves is given up.
+//!
+//! ```text
+//!  subscriptions, topics ──► group epoch ──► target of that epoch ──► each member's current
+//!  (heartbeats, metadata)    (work)          (assignor)               (reconcile)
+//! ```
+//!
+//! Invariants, held by the tests here and by `tests/simulation/consumer_groups.rs`:
+//! - `CONSUMER-1` no partition is with two members at once; who must give one up has it until it
+//!   says that it has not.
+//! - `CONSUMER-2` when nothing changes any more, every member that keeps reporting is stable in the
+//!   epoch of the group, and each partition that somebody subscribes to has a member.
+//! - `CONSUMER-3` a member's epoch never goes back while it is a member; the group's never does.
+//! - `CONSUMER-4` the state is what the records say: each is applied by the code that replays it.
+//!
+//! | file | what it is about |
+//! |------|------------------|
+//! | `assignor/` | who should own what |
+//! | `reconcile` | the way of one member to it |
+//! | `member`, `state` | what the records add up to |
+//! | `work` | one event: records, applied as they are written |
+//! | `heartbeat` | join, report, leave |
+//! | `patterns` | topics by regular expression |
+//! | `classic` | members that use the classic protocol in such a group |
+//! | `convert` | from a classic group and back to one |
+//! | `offsets` | who may commit and read offsets |
+//!
+//! Called by [`GroupShard`](super::GroupShard) alone.
+
+mod assignor;
+mod classic;
+mod convert;
+mod describe;
+mod heartbeat;
+mod member;
+mod offsets;
+mod patterns;
+mod reconcile;
+mod state;
+mod work;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 use super::record::GroupRecord;
-use super::reply::{DescribedConsumerGroup, GroupError, GroupReply};
-use super::reply::{JoinReply, SyncReply};
-use super::request::{
-    CommitOffsetsRequest, ConsumerHeartbeatRequest, HeartbeatRequest, JoinRequest, LeaveRequest,
-    RequestId, SyncRequest,
-};
-use super::shard::GroupShard;
+use super::reply::{GroupError, GroupReply};
+use super::request::{ConsumerHeartbeatRequest, RequestId};
+use super::shard::{Group, GroupShard};
 use super::timers::GroupTimer;
 use crate::error::ErrorCode;
-use crate::types::TopicId;
+use member::MemberState;
+use work::Work;
 
-/// A group of the consumer protocol.
-#[derive(Debug)]
-pub(super) struct ConsumerGroup {}
+pub(super) use classic::{classic_heartbeat, classic_join, classic_leave, classic_sync};
+pub(super) use describe::describe;
+pub(super) use state::ConsumerGroup;
 
-#[allow(clippy::unused_self, clippy::unnecessary_wraps, reason = "the seam of what is to come")]
-impl ConsumerGroup {
-    /// Whether it has no members.
-    pub(super) fn is_empty(&self) -> bool {
-        true
+/// The consumer group of that id; made when it is not there and `create` is set. A group that was
+/// made for its offsets becomes one.
+fn group_mut<'a>(
+    shard: &'a mut GroupShard,
+    id: &Arc<str>,
+    create: bool,
+) -> Result<Option<&'a mut ConsumerGroup>, GroupError> {
+    let is_free = match shard.groups.get(id) {
+        None => true,
+        Some(Group::Classic(group)) => group.is_empty(),
+        Some(Group::Consumer(_)) => false,
+    };
+    if create && is_free {
+        shard.groups.insert(Arc::clone(id), Group::Consumer(Box::default()));
     }
-
-    /// Kafka's word for its state.
-    pub(super) fn state_name(&self) -> &'static str {
-        "Empty"
-    }
-
-    /// Whether a member consumes a topic.
-    pub(super) fn is_subscribed_to(&self, _topic: &str) -> bool {
-        false
-    }
-
-    /// The records that delete it.
-    pub(super) fn tombstones(&self, _id: &Arc<str>, _records: &mut Vec<GroupRecord>) {}
-
-    /// Whether offsets may be committed in its name.
-    pub(super) fn validate_commit(&self, _: &CommitOffsetsRequest) -> Result<(), GroupError> {
-        Ok(())
-    }
-
-    /// Whether the offset of one partition may be, in a commit that is valid as a whole.
-    pub(super) fn validate_commit_partition(
-        &self,
-        _request: &CommitOffsetsRequest,
-        _topic: TopicId,
-        _partition: i32,
-    ) -> ErrorCode {
-        ErrorCode::None
-    }
-
-    /// Whether offsets may be read in its name.
-    pub(super) fn validate_fetch(&self, _: Option<&str>, _: i32) -> Result<(), GroupError> {
-        Ok(())
+    match shard.groups.get_mut(id) {
+        Some(Group::Consumer(group)) => Ok(Some(group)),
+        Some(Group::Classic(_)) if create => {
+            let message = format!("group {id}: a record of a consumer group, and it is classic");
+            Err(GroupError::new(ErrorCode::UnknownServerError, message))
+        }
+        _ => Ok(None),
     }
 }
 
-fn refusal(group: &str) -> GroupError {
-    let message = format!("group {group}: the consumer protocol is not served yet");
-    GroupError::new(ErrorCode::UnsupportedVersion, message)
-}
-
-/// Takes one record of a consumer group. It must not fail on a tombstone of what is not there.
-pub(super) fn apply(_shard: &mut GroupShard, _record: &GroupRecord) -> Result<(), GroupError> {
+/// Takes one record of a consumer group. A tombstone of what is not there is taken too: a compacted
+/// log has those.
+pub(super) fn apply(shard: &mut GroupShard, record: &GroupRecord) -> Result<(), GroupError> {
+    let id = record.group();
+    match record {
+        GroupRecord::ConsumerGroupMetadata { value: Some(value), .. } => {
+            if let Some(group) = group_mut(shard, id, true)? {
+                group.set_epoch(value);
+            }
+        }
+        GroupRecord::ConsumerGroupMetadata { value: None, .. } => {
+            if group_mut(shard, id, false)?.is_some() {
+                shard.groups.remove(id);
+                shard.context.timers.cancel_group(id);
+            }
+        }
+        GroupRecord::ConsumerGroupPartitionMetadata { tombstone, .. } => {
+            if let Some(group) = group_mut(shard, id, !tombstone)? {
+                group.set_partition_metadata(!tombstone);
+            }
+        }
+        GroupRecord::ConsumerGroupMemberMetadata { member, value, .. } => {
+            if let Some(group) = group_mut(shard, id, value.is_some())? {
+                group.set_said(member, value.as_ref());
+            }
+        }
+        GroupRecord::ConsumerGroupTargetAssignmentMetadata { value, .. } => {
+            if let Some(group) = group_mut(shard, id, value.is_some())? {
+                group.set_target_epoch(*value);
+            }
+        }
+        GroupRecord::ConsumerGroupTargetAssignmentMember { member, value, .. } => {
+            if let Some(group) = group_mut(shard, id, value.is_some())? {
+                group.set_target(member, value.as_deref());
+            }
+        }
+        GroupRecord::ConsumerGroupCurrentMemberAssignment { member, value, .. } => {
+            if let Some(group) = group_mut(shard, id, value.is_some())? {
+                group.set_current(member, value.as_ref());
+            }
+        }
+        GroupRecord::ConsumerGroupRegularExpression { regex, value, .. } => {
+            if let Some(group) = group_mut(shard, id, value.is_some())? {
+                group.set_pattern(regex, value.as_ref());
+            }
+        }
+        GroupRecord::OffsetCommit { .. } | GroupRecord::GroupMetadata { .. } => {
+            let message = format!("group {id}: a record of another kind came to its members");
+            return Err(GroupError::new(ErrorCode::UnknownServerError, message));
+        }
+    }
     Ok(())
+}
+
+/// After a replay: every member has a new session, and who was giving up has its time again.
+pub(super) fn restored(shard: &mut GroupShard) {
+    let mut ids = Vec::new();
+    for (id, group) in &mut shard.groups {
+        if let Group::Consumer(group) = group {
+            group.rebuild();
+            ids.push(Arc::clone(id));
+        }
+    }
+    for id in ids {
+        let mut work = Work::new(shard, &id);
+        let members: Vec<(Arc<str>, bool, i32)> = work
+            .group()
+            .members()
+            .map(|(member, state)| {
+                let gives_up = state.current.state == MemberState::UnrevokedPartitions
+                    && !state.uses_classic_protocol();
+                (Arc::clone(member), gives_up, state.said.rebalance_timeout_ms)
+            })
+            .collect();
+        for (member, gives_up, timeout_ms) in members {
+            work.touch(&member);
+            if gives_up {
+                let timer = GroupTimer::ConsumerRebalance(member);
+                work.shard.context.arm(&id, timer, i64::from(timeout_ms));
+            }
+        }
+    }
 }
 
 /// Takes a ConsumerGroupHeartbeat.
 pub(super) fn heartbeat(shard: &mut GroupShard, id: RequestId, request: ConsumerHeartbeatRequest) {
-    let reply = GroupReply::ConsumerHeartbeat(Err(refusal(&request.group_id)));
-    shard.context.reply(id, reply);
-}
-
-/// Describes consumer groups, one for each id.
-pub(super) fn describe(_shard: &GroupShard, groups: &[Arc<str>]) -> Vec<DescribedConsumerGroup> {
-    let failed = |group: &Arc<str>| DescribedConsumerGroup::failed(group.clone(), refusal(group));
-    groups.iter().map(failed).collect()
+    let mut work = Work::new(shard, &request.group_id);
+    let result = work.heartbeat(&request);
+    work.append(Some((id, GroupReply::ConsumerHeartbeat(result))));
 }
 
 /// A deadline of a consumer group has passed.
-pub(super) fn timer_fired(_shard: &mut GroupShard, _group: &Arc<str>, _timer: &GroupTimer) {}
-
-/// The topics are others now.
-pub(super) fn metadata_changed(_shard: &mut GroupShard) {}
-
-/// After the last record of a replay.
-pub(super) fn restored(_shard: &mut GroupShard) {}
-
-/// Takes a JoinGroup for a consumer group that has members.
-pub(super) fn classic_join(shard: &mut GroupShard, id: RequestId, request: JoinRequest) {
-    let error = refusal(&request.group_id);
-    shard.context.reply(id, GroupReply::Join(JoinReply::failed(request.member_id, error)));
+pub(super) fn timer_fired(shard: &mut GroupShard, group: &Arc<str>, timer: &GroupTimer) {
+    let mut work = Work::new(shard, group);
+    let member = match timer {
+        GroupTimer::ConsumerSession(member)
+        | GroupTimer::ConsumerJoin(member)
+        | GroupTimer::ConsumerSync(member)
+        | GroupTimer::ConsumerRebalance(member) => member,
+        _ => return,
+    };
+    let Some(state) = work.group().member(member).map(|member| member.current.state) else {
+        return;
+    };
+    let gave_up = state != MemberState::UnrevokedPartitions;
+    if gave_up && matches!(timer, GroupTimer::ConsumerRebalance(_)) {
+        return;
+    }
+    work.dismiss(&[Arc::clone(member)]);
+    work.append(None);
 }
 
-/// Takes a SyncGroup for a consumer group that has members.
-pub(super) fn classic_sync(shard: &mut GroupShard, id: RequestId, request: SyncRequest) {
-    let error = refusal(&request.group_id);
-    shard.context.reply(id, GroupReply::Sync(SyncReply::failed(error)));
-}
-
-/// Takes a Heartbeat of the classic protocol for a consumer group.
-pub(super) fn classic_heartbeat(shard: &mut GroupShard, id: RequestId, request: &HeartbeatRequest) {
-    shard.context.reply(id, GroupReply::Heartbeat(Err(refusal(&request.group_id))));
-}
-
-/// Takes a LeaveGroup for a consumer group.
-pub(super) fn classic_leave(shard: &mut GroupShard, id: RequestId, request: LeaveRequest) {
-    shard.context.reply(id, GroupReply::Leave(Err(refusal(&request.group_id))));
+/// The topics are others now: each group looks at them with its next report.
+pub(super) fn metadata_changed(shard: &mut GroupShard) {
+    for group in shard.groups.values_mut() {
+        if let Group::Consumer(group) = group {
+            group.is_stale = true;
+        }
+    }
 }

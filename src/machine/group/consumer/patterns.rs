@@ -1,0 +1,99 @@
+//! Topics by regular expression.
+//!
+//! The syntax is that of the `regex` crate, which is RE2's for all that topic names need, and takes
+//! time linear in the name: no expression can hold the coordinator up. A topic matches when its whole
+//! name does.
+
+use regex::{Regex, RegexBuilder};
+
+use crate::error::ErrorCode;
+use crate::machine::group::record::RegularExpressionValue;
+use crate::machine::group::{GroupError, TopicsView};
+use crate::types::TimestampMs;
+
+/// The longest expression; topic names have at most 249 characters.
+const LENGTH_MAX: usize = 16 * 1024;
+/// The most bytes that a compiled expression may take.
+const COMPILED_BYTES_MAX: usize = 1 << 20;
+
+/// Reads an expression.
+pub(super) fn compile(group: &str, text: &str) -> Result<Regex, GroupError> {
+    let refused = |why: &str| {
+        let message = format!("group {group}: the regular expression {text:?} is not valid: {why}");
+        GroupError::new(ErrorCode::InvalidRegularExpression, message)
+    };
+    if text.len() > LENGTH_MAX {
+        let message = format!(
+            "group {group}: the regular expression has {} bytes; {LENGTH_MAX} are allowed",
+            text.len()
+        );
+        return Err(GroupError::new(ErrorCode::InvalidRegularExpression, message));
+    }
+    let build = |text: &str| {
+        RegexBuilder::new(text)
+            .size_limit(COMPILED_BYTES_MAX)
+            .dfa_size_limit(COMPILED_BYTES_MAX)
+            .build()
+            .map_err(|error| refused(&error.to_string()))
+    };
+    // Alone first: what is not an expression by itself may become one between the brackets.
+    build(text)?;
+    build(&format!(r"\A(?:{text})\z"))
+}
+
+/// The topics that it matches now, in order.
+pub(super) fn resolve(
+    regex: &Regex,
+    view: &TopicsView,
+    now: TimestampMs,
+) -> RegularExpressionValue {
+    RegularExpressionValue {
+        topics: view
+            .iter()
+            .filter(|topic| regex.is_match(&topic.name))
+            .map(|topic| topic.name.clone())
+            .collect(),
+        version: 0,
+        timestamp: now,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::group::TopicView;
+    use crate::types::Uuid;
+
+    fn matches(text: &str) -> Vec<String> {
+        let view = TopicsView::new(["orders", "orders-eu", "payments"].iter().zip(1..).map(
+            |(&name, number)| TopicView {
+                id: Uuid([number; 16]),
+                name: name.into(),
+                racks: Vec::new(),
+            },
+        ));
+        let regex = compile("g", text).unwrap();
+        let value = resolve(&regex, &view, TimestampMs(7));
+        value.topics.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_topic_matches_by_its_whole_name() {
+        assert_eq!(matches("orders"), ["orders"]);
+        assert_eq!(matches("orders.*"), ["orders", "orders-eu"]);
+        assert_eq!(matches("rders"), Vec::<String>::new());
+        assert_eq!(matches("orders|pay.*"), ["orders", "payments"]);
+    }
+
+    #[test]
+    fn what_is_no_expression_is_refused() {
+        for text in ["(", "a)(b", "[z-a]", "a{1000}{1000}{1000}"] {
+            assert_eq!(
+                compile("g", text).unwrap_err().code,
+                ErrorCode::InvalidRegularExpression,
+                "{text}"
+            );
+        }
+        assert!(compile("g", &"a".repeat(LENGTH_MAX + 1)).is_err());
+    }
+}
