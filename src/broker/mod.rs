@@ -17,6 +17,7 @@
 //!                 +------- purgatory <------+<- high watermark advances
 //! ```
 
+mod cleaner;
 mod connection;
 mod dispatch;
 mod handlers;

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::BrokerOptions;
+use super::cleaner;
 use super::connection::ConnectionLimits;
 use super::dispatch::{Dispatcher, LocalService};
 use super::listener::{Acceptor, Listeners};
@@ -309,6 +310,7 @@ impl Broker {
         let (state, stop) = (Arc::clone(&self.state), self.stop.clone());
         self.tasks.spawn(publish(state, images, stop));
         maintenance::start(&self.state, &self.tasks, &self.stop);
+        cleaner::start(&self.state, &self.tasks, &self.stop);
         let config = self.state.config();
         let count = |setting: i32| usize::try_from(setting).unwrap_or(usize::MAX);
         let limits = ConnectionLimits {

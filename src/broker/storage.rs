@@ -10,7 +10,7 @@ use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::log::{CheckpointedOffsets, Health, Log, LogConfig, LogDirectory, OpenOptions};
 use crate::record::{Compression, TimestampType};
-use crate::types::{TopicId, TopicPartition};
+use crate::types::{Offset, TopicId, TopicPartition};
 
 /// A compressed batch that would grow beyond this is taken for a bomb, unless `max.message.bytes` is
 /// so large that four times of it is more. Kafka has no such bound.
@@ -87,7 +87,9 @@ impl Storage {
             );
             is_new = true;
         }
-        if is_new && directory.checkpointed(partition) != CheckpointedOffsets::default() {
+        let known = directory.checkpointed(partition) != CheckpointedOffsets::default()
+            || directory.cleaner_offset(partition).is_some();
+        if is_new && known {
             directory.forget(partition)?;
         }
         let offsets = directory.checkpointed(partition);
@@ -99,6 +101,7 @@ impl Storage {
             recovery_point: offsets.recovery_point,
             log_start_offset: offsets.log_start_offset,
             clean_shutdown: self.was_clean,
+            clean_until: directory.cleaner_offset(partition),
         };
         if is_new {
             return Log::create(&self.env, &path, options);
@@ -165,6 +168,29 @@ impl Storage {
         self.directory()?.write_checkpoints(offsets)
     }
 
+    /// Up to where a log was compacted; none when it never was.
+    ///
+    /// # Errors
+    ///
+    /// The directory is closed.
+    pub(super) fn cleaner_offset(&self, partition: &TopicPartition) -> Result<Option<Offset>> {
+        Ok(self.directory()?.cleaner_offset(partition))
+    }
+
+    /// Notes up to where a log is compacted, and up to where it is synced.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system refuses; another call may succeed.
+    pub(super) fn write_cleaner_offset(
+        &self,
+        partition: &Partition,
+        clean_until: Offset,
+    ) -> Result<()> {
+        let recovery_point = partition.reader().recovery_point();
+        self.directory()?.write_cleaner_offset(partition.name(), clean_until, recovery_point)
+    }
+
     /// Marks the directory as closed in order, and unlocks it.
     ///
     /// # Errors
@@ -194,7 +220,12 @@ pub(super) fn log_config(topic: &TopicConfig, broker: &BrokerConfig) -> LogConfi
     let bytes = |value: i32| u32::try_from(value).unwrap_or(0);
     LogConfig {
         segment_bytes: bytes(topic.segment_bytes),
-        segment_ms: topic.segment_ms,
+        // The active segment is never compacted, so that it must not grow older than that.
+        segment_ms: if topic.cleanup_policy.compact {
+            topic.segment_ms.min(topic.max_compaction_lag_ms)
+        } else {
+            topic.segment_ms
+        },
         segment_jitter_ms: topic.segment_jitter_ms,
         segment_index_bytes: bytes(topic.segment_index_bytes),
         index_interval_bytes: bytes(topic.index_interval_bytes),
@@ -215,7 +246,17 @@ pub(super) fn log_config(topic: &TopicConfig, broker: &BrokerConfig) -> LogConfi
             config::CompressionType::Lz4 => Some(Compression::Lz4),
             config::CompressionType::Zstd => Some(Compression::Zstd),
         },
+        compression_level: match topic.compression_type {
+            config::CompressionType::Gzip => Some(topic.compression_gzip_level),
+            config::CompressionType::Lz4 => Some(topic.compression_lz4_level),
+            config::CompressionType::Zstd => Some(topic.compression_zstd_level),
+            _ => None,
+        },
         compacted: topic.cleanup_policy.compact,
+        delete_retention_ms: topic.delete_retention_ms,
+        min_compaction_lag_ms: topic.min_compaction_lag_ms,
+        max_compaction_lag_ms: topic.max_compaction_lag_ms,
+        min_cleanable_dirty_ratio: topic.min_cleanable_dirty_ratio,
         delete_old: topic.cleanup_policy.delete,
         file_delete_delay_ms: u64::try_from(topic.file_delete_delay_ms).unwrap_or(0),
         producer_id_expiration_ms: i64::from(broker.producer_id_expiration_ms),

@@ -8,7 +8,7 @@ use super::{ConfigError, ConfigMap, Listener, Scope, definition, validate};
 /// The settings of one broker that the engine acts on, and the maps that they were resolved from.
 ///
 /// Immutable: a change at run time makes a new one with [`BrokerConfig::with_dynamic`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct BrokerConfig {
     /// `listeners`.
     pub listeners: Vec<Listener>,
@@ -20,6 +20,8 @@ pub struct BrokerConfig {
     pub broker_rack: Option<String>,
     /// `broker.session.timeout.ms`.
     pub broker_session_timeout_ms: i32,
+    /// `log.cleaner.*`.
+    pub cleaner: CleanerConfig,
     /// `connections.max.idle.ms`.
     pub connections_max_idle_ms: i64,
     /// `default.replication.factor`.
@@ -74,6 +76,25 @@ pub struct BrokerConfig {
     pub(super) dynamic_broker: ConfigMap,
 }
 
+/// The settings of the cleaner of compacted topics.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CleanerConfig {
+    /// `log.cleaner.enable`.
+    pub enable: bool,
+    /// `log.cleaner.threads`.
+    pub threads: u16,
+    /// `log.cleaner.backoff.ms`.
+    pub backoff_ms: i64,
+    /// `log.cleaner.dedupe.buffer.size`.
+    pub dedupe_buffer_size: u64,
+    /// `log.cleaner.io.buffer.load.factor`.
+    pub io_buffer_load_factor: f64,
+    /// `log.cleaner.io.buffer.size`.
+    pub io_buffer_size: u32,
+    /// `log.cleaner.io.max.bytes.per.second`.
+    pub io_max_bytes_per_second: f64,
+}
+
 impl BrokerConfig {
     /// Resolves the settings that a broker is started with.
     ///
@@ -124,6 +145,7 @@ impl BrokerConfig {
             auto_create_topics_enable: false,
             broker_rack: None,
             broker_session_timeout_ms: 0,
+            cleaner: CleanerConfig::default(),
             connections_max_idle_ms: 0,
             default_replication_factor: 0,
             delete_topic_enable: false,
@@ -164,6 +186,15 @@ impl BrokerConfig {
         config.auto_create_topics_enable = config.boolean("auto.create.topics.enable")?;
         config.broker_rack = config.checked("broker.rack")?.filter(|rack| !rack.is_empty());
         config.broker_session_timeout_ms = config.number("broker.session.timeout.ms")?;
+        config.cleaner = CleanerConfig {
+            enable: config.boolean("log.cleaner.enable")?,
+            threads: config.number("log.cleaner.threads")?,
+            backoff_ms: config.number("log.cleaner.backoff.ms")?,
+            dedupe_buffer_size: config.number("log.cleaner.dedupe.buffer.size")?,
+            io_buffer_load_factor: config.number("log.cleaner.io.buffer.load.factor")?,
+            io_buffer_size: config.number("log.cleaner.io.buffer.size")?,
+            io_max_bytes_per_second: config.number("log.cleaner.io.max.bytes.per.second")?,
+        };
         config.connections_max_idle_ms = config.number("connections.max.idle.ms")?;
         config.default_replication_factor = config.number("default.replication.factor")?;
         config.delete_topic_enable = config.boolean("delete.topic.enable")?;

@@ -10,7 +10,7 @@ use super::definition::Validator::{
     Any, AtLeast, Between, Check, EachOneOf, MinusOneOrBetween, OneOf,
 };
 use super::listeners::check_listeners;
-use super::topic_table::{COMPRESSION_TYPES, DURABILITIES, LEVELS, TIER};
+use super::topic_table::{COMPRESSION_TYPES, DURABILITIES, TIER};
 
 const CLUSTER: &str = "a cluster of several nodes";
 const SECURITY: &str = "security";
@@ -102,8 +102,7 @@ pub(super) const BROKER: &[Definition] = &[
         MinusOneOrBetween(1, 9),
         ClusterWide,
         "Default of compression.gzip.level of topics."
-    )
-    .only(&[], LEVELS),
+    ),
     broker!(
         "compression.lz4.level",
         Int,
@@ -111,8 +110,7 @@ pub(super) const BROKER: &[Definition] = &[
         Between(1, 17),
         ClusterWide,
         "Default of compression.lz4.level of topics."
-    )
-    .only(&[], LEVELS),
+    ),
     broker!(
         "compression.type",
         String,
@@ -128,8 +126,7 @@ pub(super) const BROKER: &[Definition] = &[
         Between(-131_072, 22),
         ClusterWide,
         "Default of compression.zstd.level of topics."
-    )
-    .only(&[], LEVELS),
+    ),
     broker!(
         "connections.max.idle.ms",
         Long,

@@ -4,9 +4,9 @@
 use super::broker_table::broker;
 use super::definition::ConfigType::{Boolean, Double, Int, List, Long, String};
 use super::definition::UpdateMode::{ClusterWide, ReadOnly};
-use super::definition::Validator::{Any, AtLeast, Check, EachOneOf, Fraction, OneOf};
+use super::definition::Validator::{Any, AtLeast, Between, Check, EachOneOf, Fraction, OneOf};
 use super::definition::{Definition, split_list};
-use super::topic_table::{COMPACTION, INTERVAL_FLUSH, PREALLOCATE, TIER};
+use super::topic_table::{INTERVAL_FLUSH, PREALLOCATE, TIER};
 
 fn one_directory(value: &str) -> Result<(), std::string::String> {
     match split_list(value).count() {
@@ -18,14 +18,29 @@ fn one_directory(value: &str) -> Result<(), std::string::String> {
 
 pub(super) const LOG: &[Definition] = &[
     broker!(
+        "log.cleaner.backoff.ms",
+        Long,
+        "15000",
+        AtLeast(0),
+        ClusterWide,
+        "How long the cleaner rests when no compacted log is dirty enough."
+    ),
+    broker!(
+        "log.cleaner.dedupe.buffer.size",
+        Long,
+        "134217728",
+        AtLeast(1_048_576),
+        ClusterWide,
+        "The most memory for the keys of the logs that are being cleaned, over all cleaner threads. More of it takes more of a log in one round."
+    ),
+    broker!(
         "log.cleaner.delete.retention.ms",
         Long,
         "86400000",
         AtLeast(0),
         ClusterWide,
         "Default of delete.retention.ms of topics."
-    )
-    .only(&[], COMPACTION),
+    ),
     broker!(
         "log.cleaner.enable",
         Boolean,
@@ -33,8 +48,31 @@ pub(super) const LOG: &[Definition] = &[
         Any,
         ReadOnly,
         "Run the cleaner of compacted topics."
-    )
-    .only(&["false"], COMPACTION),
+    ),
+    broker!(
+        "log.cleaner.io.buffer.load.factor",
+        Double,
+        "0.9",
+        Fraction(0.01, 0.95),
+        ClusterWide,
+        "How full the memory for keys may get. More keys in it take longer to find."
+    ),
+    broker!(
+        "log.cleaner.io.buffer.size",
+        Int,
+        "524288",
+        AtLeast(0),
+        ClusterWide,
+        "How much the cleaner gathers before it writes, over all cleaner threads."
+    ),
+    broker!(
+        "log.cleaner.io.max.bytes.per.second",
+        Double,
+        "1.7976931348623157E308",
+        Fraction(1.0, f64::MAX),
+        ClusterWide,
+        "How much all cleaner threads read and write in a second at most."
+    ),
     broker!(
         "log.cleaner.max.compaction.lag.ms",
         Long,
@@ -42,8 +80,7 @@ pub(super) const LOG: &[Definition] = &[
         AtLeast(1),
         ClusterWide,
         "Default of max.compaction.lag.ms of topics."
-    )
-    .only(&[], COMPACTION),
+    ),
     broker!(
         "log.cleaner.min.cleanable.ratio",
         Double,
@@ -51,8 +88,7 @@ pub(super) const LOG: &[Definition] = &[
         Fraction(0.0, 1.0),
         ClusterWide,
         "Default of min.cleanable.dirty.ratio of topics."
-    )
-    .only(&[], COMPACTION),
+    ),
     broker!(
         "log.cleaner.min.compaction.lag.ms",
         Long,
@@ -60,8 +96,15 @@ pub(super) const LOG: &[Definition] = &[
         AtLeast(0),
         ClusterWide,
         "Default of min.compaction.lag.ms of topics."
-    )
-    .only(&[], COMPACTION),
+    ),
+    broker!(
+        "log.cleaner.threads",
+        Int,
+        "1",
+        Between(1, 64),
+        ClusterWide,
+        "How many logs are cleaned at the same time."
+    ),
     broker!(
         "log.cleanup.policy",
         List,
@@ -69,8 +112,7 @@ pub(super) const LOG: &[Definition] = &[
         EachOneOf(&["compact", "delete"]),
         ClusterWide,
         "Default of cleanup.policy of topics."
-    )
-    .only(&["delete"], COMPACTION),
+    ),
     broker!(
         "log.dirs",
         List,

@@ -71,7 +71,7 @@ words! {
     }
 }
 
-/// `cleanup.policy`. Compaction is refused by this version, so that one policy is left.
+/// `cleanup.policy`; at least one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CleanupPolicy {
     /// Old segments are dropped by age and size.
@@ -81,18 +81,28 @@ pub struct CleanupPolicy {
 }
 
 /// The settings of one topic that the engine acts on, each from the strongest source that has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TopicConfig {
     /// `cleanup.policy`.
     pub cleanup_policy: CleanupPolicy,
+    /// `compression.gzip.level`; -1 is the codec's default.
+    pub compression_gzip_level: i32,
+    /// `compression.lz4.level`.
+    pub compression_lz4_level: i32,
     /// `compression.type`.
     pub compression_type: CompressionType,
+    /// `compression.zstd.level`.
+    pub compression_zstd_level: i32,
+    /// `delete.retention.ms`.
+    pub delete_retention_ms: i64,
     /// `durability`.
     pub durability: Durability,
     /// `file.delete.delay.ms`.
     pub file_delete_delay_ms: i64,
     /// `index.interval.bytes`.
     pub index_interval_bytes: i32,
+    /// `max.compaction.lag.ms`.
+    pub max_compaction_lag_ms: i64,
     /// `max.message.bytes`.
     pub max_message_bytes: i32,
     /// `message.timestamp.after.max.ms`.
@@ -101,6 +111,10 @@ pub struct TopicConfig {
     pub message_timestamp_before_max_ms: i64,
     /// `message.timestamp.type`.
     pub message_timestamp_type: TimestampType,
+    /// `min.cleanable.dirty.ratio`.
+    pub min_cleanable_dirty_ratio: f64,
+    /// `min.compaction.lag.ms`.
+    pub min_compaction_lag_ms: i64,
     /// `min.insync.replicas`.
     pub min_insync_replicas: i32,
     /// `retention.bytes`; -1 is no limit.
@@ -133,6 +147,13 @@ impl TopicConfig {
                 delete: policy.contains("delete"),
                 compact: policy.contains("compact"),
             },
+            compression_gzip_level: get.number("compression.gzip.level")?,
+            compression_lz4_level: get.number("compression.lz4.level")?,
+            compression_zstd_level: get.number("compression.zstd.level")?,
+            delete_retention_ms: get.number("delete.retention.ms")?,
+            max_compaction_lag_ms: get.number("max.compaction.lag.ms")?,
+            min_cleanable_dirty_ratio: get.number("min.cleanable.dirty.ratio")?,
+            min_compaction_lag_ms: get.number("min.compaction.lag.ms")?,
             compression_type: get.word("compression.type", CompressionType::parse)?,
             durability: get.word("durability", Durability::parse)?,
             file_delete_delay_ms: get.number("file.delete.delay.ms")?,

@@ -18,10 +18,8 @@ pub(super) const COMPRESSION_TYPES: &[&str] =
 /// What `durability` accepts.
 pub(super) const DURABILITIES: &[&str] = &["auto", "fsync", "os"];
 
-pub(super) const COMPACTION: &str = "log compaction";
 pub(super) const TIER: &str = "tiered storage";
 pub(super) const THROTTLE: &str = "replication throttling";
-pub(super) const LEVELS: &str = "recompression in the broker at a chosen level";
 pub(super) const INTERVAL_FLUSH: &str = "flushing by interval (use durability=fsync instead)";
 pub(super) const PREALLOCATE: &str = "preallocated segment files";
 
@@ -36,126 +34,290 @@ macro_rules! topic {
 }
 
 pub(super) const TOPIC: &[Definition] = &[
-    topic!("cleanup.policy", List, "delete", EachOneOf(&["compact", "delete"]),
+    topic!(
+        "cleanup.policy",
+        List,
+        "delete",
+        EachOneOf(&["compact", "delete"]),
         [same("log.cleanup.policy")],
-        "What happens to old segments: \"delete\" drops them by age and size, \"compact\" keeps the last record of every key.")
-        .only(&["delete"], COMPACTION),
-    topic!("compression.gzip.level", Int, "-1", MinusOneOrBetween(1, 9),
+        "What happens to old segments: \"delete\" drops them by age and size, \"compact\" keeps the last record of every key."
+    ),
+    topic!(
+        "compression.gzip.level",
+        Int,
+        "-1",
+        MinusOneOrBetween(1, 9),
         [same("compression.gzip.level")],
-        "The effort of gzip when the broker compresses; -1 leaves it to the codec.")
-        .only(&[], LEVELS),
-    topic!("compression.lz4.level", Int, "9", Between(1, 17),
+        "The effort of gzip when the broker compresses; -1 leaves it to the codec."
+    ),
+    topic!(
+        "compression.lz4.level",
+        Int,
+        "9",
+        Between(1, 17),
         [same("compression.lz4.level")],
-        "The effort of lz4 when the broker compresses.")
-        .only(&[], LEVELS),
-    topic!("compression.type", String, "producer", OneOf(COMPRESSION_TYPES),
+        "The effort of lz4 when the broker compresses."
+    ),
+    topic!(
+        "compression.type",
+        String,
+        "producer",
+        OneOf(COMPRESSION_TYPES),
         [same("compression.type")],
-        "The codec in which batches are stored. \"producer\" keeps each batch as it was sent."),
-    topic!("compression.zstd.level", Int, "3", Between(-131_072, 22),
+        "The codec in which batches are stored. \"producer\" keeps each batch as it was sent."
+    ),
+    topic!(
+        "compression.zstd.level",
+        Int,
+        "3",
+        Between(-131_072, 22),
         [same("compression.zstd.level")],
-        "The effort of zstd when the broker compresses.")
-        .only(&[], LEVELS),
-    topic!("delete.retention.ms", Long, "86400000", AtLeast(0),
+        "The effort of zstd when the broker compresses."
+    ),
+    topic!(
+        "delete.retention.ms",
+        Long,
+        "86400000",
+        AtLeast(0),
         [same("log.cleaner.delete.retention.ms")],
-        "How long a compacted topic keeps the marker of a deleted key.")
-        .only(&[], COMPACTION),
-    topic!("durability", String, "auto", OneOf(DURABILITIES),
+        "How long a compacted topic keeps the marker of a deleted key."
+    ),
+    topic!(
+        "durability",
+        String,
+        "auto",
+        OneOf(DURABILITIES),
         [same("durability")],
-        "When an acks=all record counts as safe: \"fsync\" after it was synced to disk, \"os\" once the operating system has it, \"auto\" after a sync where min.insync.replicas is 1 and after replication otherwise. Ottla's own setting."),
-    topic!("file.delete.delay.ms", Long, "60000", AtLeast(0),
+        "When an acks=all record counts as safe: \"fsync\" after it was synced to disk, \"os\" once the operating system has it, \"auto\" after a sync where min.insync.replicas is 1 and after replication otherwise. Ottla's own setting."
+    ),
+    topic!(
+        "file.delete.delay.ms",
+        Long,
+        "60000",
+        AtLeast(0),
         [same("log.segment.delete.delay.ms")],
-        "How long the files of a deleted segment stay before they are removed."),
-    topic!("flush.messages", Long, "9223372036854775807", AtLeast(1),
+        "How long the files of a deleted segment stay before they are removed."
+    ),
+    topic!(
+        "flush.messages",
+        Long,
+        "9223372036854775807",
+        AtLeast(1),
         [same("log.flush.interval.messages")],
-        "Sync the log to disk after this many records.")
-        .only(&[], INTERVAL_FLUSH),
-    topic!("flush.ms", Long, "9223372036854775807", AtLeast(0),
+        "Sync the log to disk after this many records."
+    )
+    .only(&[], INTERVAL_FLUSH),
+    topic!(
+        "flush.ms",
+        Long,
+        "9223372036854775807",
+        AtLeast(0),
         [same("log.flush.interval.ms"), same("log.flush.scheduler.interval.ms")],
-        "Sync the log to disk after this time.")
-        .only(&[], INTERVAL_FLUSH),
-    topic!("follower.replication.throttled.replicas", List, "", Any, [],
-        "Replicas whose fetching is slowed down, as partition:broker pairs or \"*\".")
-        .only(&[], THROTTLE),
-    topic!("index.interval.bytes", Int, "4096", AtLeast(0),
+        "Sync the log to disk after this time."
+    )
+    .only(&[], INTERVAL_FLUSH),
+    topic!(
+        "follower.replication.throttled.replicas",
+        List,
+        "",
+        Any,
+        [],
+        "Replicas whose fetching is slowed down, as partition:broker pairs or \"*\"."
+    )
+    .only(&[], THROTTLE),
+    topic!(
+        "index.interval.bytes",
+        Int,
+        "4096",
+        AtLeast(0),
         [same("log.index.interval.bytes")],
-        "How many bytes of log lie between two entries of the offset index."),
-    topic!("leader.replication.throttled.replicas", List, "", Any, [],
-        "Replicas that are served at a limited rate, as partition:broker pairs or \"*\".")
-        .only(&[], THROTTLE),
-    topic!("local.retention.bytes", Long, "-2", AtLeast(-2),
+        "How many bytes of log lie between two entries of the offset index."
+    ),
+    topic!(
+        "leader.replication.throttled.replicas",
+        List,
+        "",
+        Any,
+        [],
+        "Replicas that are served at a limited rate, as partition:broker pairs or \"*\"."
+    )
+    .only(&[], THROTTLE),
+    topic!(
+        "local.retention.bytes",
+        Long,
+        "-2",
+        AtLeast(-2),
         [same("log.local.retention.bytes")],
-        "How many bytes stay on the local disk after they were tiered; -2 follows retention.bytes.")
-        .only(&[], TIER),
-    topic!("local.retention.ms", Long, "-2", AtLeast(-2),
+        "How many bytes stay on the local disk after they were tiered; -2 follows retention.bytes."
+    )
+    .only(&[], TIER),
+    topic!(
+        "local.retention.ms",
+        Long,
+        "-2",
+        AtLeast(-2),
         [same("log.local.retention.ms")],
-        "How long segments stay on the local disk after they were tiered; -2 follows retention.ms.")
-        .only(&[], TIER),
-    topic!("max.compaction.lag.ms", Long, "9223372036854775807", AtLeast(1),
+        "How long segments stay on the local disk after they were tiered; -2 follows retention.ms."
+    )
+    .only(&[], TIER),
+    topic!(
+        "max.compaction.lag.ms",
+        Long,
+        "9223372036854775807",
+        AtLeast(1),
         [same("log.cleaner.max.compaction.lag.ms")],
-        "The longest time that a record may wait for compaction.")
-        .only(&[], COMPACTION),
-    topic!("max.message.bytes", Int, "1048588", AtLeast(0),
+        "The longest time that a record may wait for compaction."
+    ),
+    topic!(
+        "max.message.bytes",
+        Int,
+        "1048588",
+        AtLeast(0),
         [same("message.max.bytes")],
-        "The largest record batch that the topic accepts, after compression."),
-    topic!("message.timestamp.after.max.ms", Long, "3600000", AtLeast(0),
+        "The largest record batch that the topic accepts, after compression."
+    ),
+    topic!(
+        "message.timestamp.after.max.ms",
+        Long,
+        "3600000",
+        AtLeast(0),
         [same("log.message.timestamp.after.max.ms")],
-        "How far in the future the timestamp of a record may lie; not checked under LogAppendTime."),
-    topic!("message.timestamp.before.max.ms", Long, "9223372036854775807", AtLeast(0),
+        "How far in the future the timestamp of a record may lie; not checked under LogAppendTime."
+    ),
+    topic!(
+        "message.timestamp.before.max.ms",
+        Long,
+        "9223372036854775807",
+        AtLeast(0),
         [same("log.message.timestamp.before.max.ms")],
-        "How far in the past the timestamp of a record may lie; not checked under LogAppendTime."),
-    topic!("message.timestamp.type", String, "CreateTime", OneOf(&["CreateTime", "LogAppendTime"]),
+        "How far in the past the timestamp of a record may lie; not checked under LogAppendTime."
+    ),
+    topic!(
+        "message.timestamp.type",
+        String,
+        "CreateTime",
+        OneOf(&["CreateTime", "LogAppendTime"]),
         [same("log.message.timestamp.type")],
-        "Whether a record keeps the time of its producer or gets the time of its append."),
-    topic!("min.cleanable.dirty.ratio", Double, "0.5", Fraction(0.0, 1.0),
+        "Whether a record keeps the time of its producer or gets the time of its append."
+    ),
+    topic!(
+        "min.cleanable.dirty.ratio",
+        Double,
+        "0.5",
+        Fraction(0.0, 1.0),
         [same("log.cleaner.min.cleanable.ratio")],
-        "The part of a log that must be uncompacted before the cleaner takes it.")
-        .only(&[], COMPACTION),
-    topic!("min.compaction.lag.ms", Long, "0", AtLeast(0),
+        "The part of a log that must be uncompacted before the cleaner takes it."
+    ),
+    topic!(
+        "min.compaction.lag.ms",
+        Long,
+        "0",
+        AtLeast(0),
         [same("log.cleaner.min.compaction.lag.ms")],
-        "How long a record is safe from compaction.")
-        .only(&[], COMPACTION),
-    topic!("min.insync.replicas", Int, "1", AtLeast(1),
+        "How long a record is safe from compaction."
+    ),
+    topic!(
+        "min.insync.replicas",
+        Int,
+        "1",
+        AtLeast(1),
         [same("min.insync.replicas")],
-        "How many replicas must be in sync for an acks=all record to be accepted."),
-    topic!("preallocate", Boolean, "false", Any,
+        "How many replicas must be in sync for an acks=all record to be accepted."
+    ),
+    topic!(
+        "preallocate",
+        Boolean,
+        "false",
+        Any,
         [same("log.preallocate")],
-        "Reserve the whole size of a segment file when it is made.")
-        .only(&[], PREALLOCATE),
-    topic!("remote.log.copy.disable", Boolean, "false", Any, [],
-        "Stop moving segments to the tier; what is there stays readable.")
-        .only(&[], TIER),
-    topic!("remote.log.delete.on.disable", Boolean, "false", Any, [],
-        "Remove what lies in the tier when tiering is turned off for the topic.")
-        .only(&[], TIER),
-    topic!("remote.storage.enable", Boolean, "false", Any, [],
-        "Move sealed segments to object storage.")
-        .only(&[], TIER),
-    topic!("retention.bytes", Long, "-1", AtLeast(-1),
+        "Reserve the whole size of a segment file when it is made."
+    )
+    .only(&[], PREALLOCATE),
+    topic!(
+        "remote.log.copy.disable",
+        Boolean,
+        "false",
+        Any,
+        [],
+        "Stop moving segments to the tier; what is there stays readable."
+    )
+    .only(&[], TIER),
+    topic!(
+        "remote.log.delete.on.disable",
+        Boolean,
+        "false",
+        Any,
+        [],
+        "Remove what lies in the tier when tiering is turned off for the topic."
+    )
+    .only(&[], TIER),
+    topic!(
+        "remote.storage.enable",
+        Boolean,
+        "false",
+        Any,
+        [],
+        "Move sealed segments to object storage."
+    )
+    .only(&[], TIER),
+    topic!(
+        "retention.bytes",
+        Long,
+        "-1",
+        AtLeast(-1),
         [same("log.retention.bytes")],
-        "The size above which a partition drops its oldest segments; -1 for no limit."),
-    topic!("retention.ms", Long, "604800000", AtLeast(-1),
+        "The size above which a partition drops its oldest segments; -1 for no limit."
+    ),
+    topic!(
+        "retention.ms",
+        Long,
+        "604800000",
+        AtLeast(-1),
         [
             same("log.retention.ms"),
             Synonym { name: "log.retention.minutes", factor: MINUTE_MS },
             Synonym { name: "log.retention.hours", factor: HOUR_MS }
         ],
-        "The age after which a partition drops its oldest segments; -1 for no limit."),
-    topic!("segment.bytes", Int, "1073741824", AtLeast(1_048_576),
+        "The age after which a partition drops its oldest segments; -1 for no limit."
+    ),
+    topic!(
+        "segment.bytes",
+        Int,
+        "1073741824",
+        AtLeast(1_048_576),
         [same("log.segment.bytes")],
-        "The size at which a segment is closed and a new one begun."),
-    topic!("segment.index.bytes", Int, "10485760", AtLeast(4),
+        "The size at which a segment is closed and a new one begun."
+    ),
+    topic!(
+        "segment.index.bytes",
+        Int,
+        "10485760",
+        AtLeast(4),
         [same("log.index.size.max.bytes")],
-        "The largest size of a segment's offset index; a full index closes the segment."),
-    topic!("segment.jitter.ms", Long, "0", AtLeast(0),
-        [
-            same("log.roll.jitter.ms"),
-            Synonym { name: "log.roll.jitter.hours", factor: HOUR_MS }
-        ],
-        "At most this much is taken from segment.ms, at random, so that segments do not all close together."),
-    topic!("segment.ms", Long, "604800000", AtLeast(1),
+        "The largest size of a segment's offset index; a full index closes the segment."
+    ),
+    topic!(
+        "segment.jitter.ms",
+        Long,
+        "0",
+        AtLeast(0),
+        [same("log.roll.jitter.ms"), Synonym { name: "log.roll.jitter.hours", factor: HOUR_MS }],
+        "At most this much is taken from segment.ms, at random, so that segments do not all close together."
+    ),
+    topic!(
+        "segment.ms",
+        Long,
+        "604800000",
+        AtLeast(1),
         [same("log.roll.ms"), Synonym { name: "log.roll.hours", factor: HOUR_MS }],
-        "The age at which a segment is closed although it is not full."),
-    topic!("unclean.leader.election.enable", Boolean, "false", Any,
+        "The age at which a segment is closed although it is not full."
+    ),
+    topic!(
+        "unclean.leader.election.enable",
+        Boolean,
+        "false",
+        Any,
         [same("unclean.leader.election.enable")],
-        "Let a replica that is not in sync become leader when no other lives. Acknowledged records may be lost."),
+        "Let a replica that is not in sync become leader when no other lives. Acknowledged records may be lost."
+    ),
 ];

@@ -3,7 +3,7 @@
 use crate::record::{Compression, TimestampType};
 
 /// The settings of one partition's log, resolved from broker and topic configuration by the caller.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LogConfig {
     /// Roll before a segment grows beyond this (`segment.bytes`).
     pub segment_bytes: u32,
@@ -36,6 +36,15 @@ pub struct LogConfig {
     pub compacted: bool,
     /// Whether retention deletes segments (`cleanup.policy` has `delete`).
     pub delete_old: bool,
+    /// How long a tombstone stays after it was first compacted (`delete.retention.ms`).
+    pub delete_retention_ms: i64,
+    /// How long records are safe from compaction (`min.compaction.lag.ms`).
+    pub min_compaction_lag_ms: i64,
+    /// How long a record waits for compaction at most (`max.compaction.lag.ms`).
+    pub max_compaction_lag_ms: i64,
+    /// Compaction is due when more than this part of the log is dirty
+    /// (`min.cleanable.dirty.ratio`).
+    pub min_cleanable_dirty_ratio: f64,
     /// How long a deleted segment's files stay, renamed (`file.delete.delay.ms`).
     pub file_delete_delay_ms: u64,
     /// Forget a producer that has been silent for so long (`producer.id.expiration.ms`).
@@ -64,6 +73,10 @@ impl Default for LogConfig {
             compression_level: None,
             compacted: false,
             delete_old: true,
+            delete_retention_ms: 24 * HOUR_MS,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX,
+            min_cleanable_dirty_ratio: 0.5,
             file_delete_delay_ms: 60_000,
             producer_id_expiration_ms: 24 * HOUR_MS,
             uncompressed_bytes_max: 1 << 30,

@@ -1,9 +1,10 @@
 //! A log directory: the lock, whose it is, its partitions and its checkpoints.
 //!
-//! The checkpoints are three text files about all partitions of the directory. They are hints for the
+//! The checkpoints are text files about all partitions of the directory. They are hints for the
 //! next start; each is replaced atomically. `DIR-1`: a recovery point in the checkpoint never lies above what
 //! is durable of the partition of that name: it is lowered before a log is truncated, and dropped
-//! before one is deleted.
+//! before one is deleted. `DIR-2`: a log with gaps has an entry in the cleaner's checkpoint,
+//! and none of the gaps lies above its recovery point in the checkpoint.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -47,12 +48,15 @@ pub struct LogDirectory {
     _lock: Box<dyn Lock>,
 }
 
-/// The content of the three checkpoint files.
+/// The content of the checkpoint files.
 #[derive(Debug, Default)]
 struct Checkpoints {
     recovery_points: BTreeMap<TopicPartition, Offset>,
     log_start_offsets: BTreeMap<TopicPartition, Offset>,
     high_watermarks: BTreeMap<TopicPartition, Offset>,
+    cleaner_offsets: BTreeMap<TopicPartition, Offset>,
+    /// The text of each file as it was read or written last.
+    on_disk: BTreeMap<&'static str, String>,
 }
 
 /// What the checkpoints say about a partition.
@@ -88,20 +92,25 @@ impl LogDirectory {
             ))
         })?;
         let meta = load_meta(env, path, node_id, cluster_id)?;
-        let read = |name: &str| -> Result<BTreeMap<TopicPartition, Offset>> {
+        let mut on_disk = BTreeMap::new();
+        let mut read = |name: &'static str| -> Result<BTreeMap<TopicPartition, Offset>> {
             let file = path.join(name);
             let bytes = env.disk.read(&file).map_err(|error| Error::io("read", &file, error))?;
-            match bytes {
-                None => Ok(BTreeMap::new()),
-                Some(bytes) => checkpoint::decode_offsets(&String::from_utf8_lossy(&bytes))
-                    .map_err(|detail| Error::corrupt(&file, 0, detail)),
-            }
+            let Some(bytes) = bytes else { return Ok(BTreeMap::new()) };
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            let offsets = checkpoint::decode_offsets(&text)
+                .map_err(|detail| Error::corrupt(&file, 0, detail))?;
+            on_disk.insert(name, text);
+            Ok(offsets)
         };
-        let checkpoints = Checkpoints {
+        let mut checkpoints = Checkpoints {
             recovery_points: read(layout::RECOVERY_POINTS)?,
             log_start_offsets: read(layout::LOG_START_OFFSETS)?,
             high_watermarks: read(layout::HIGH_WATERMARKS)?,
+            cleaner_offsets: read(layout::CLEANER_OFFSETS)?,
+            on_disk: BTreeMap::new(),
         };
+        checkpoints.on_disk = on_disk;
         let was_clean = take_clean_marker(env, path)?;
         let directory = Self {
             env: env.clone(),
@@ -214,11 +223,40 @@ impl LogDirectory {
         })
     }
 
+    /// Up to where a log was compacted; none when it never was.
+    #[must_use]
+    pub fn cleaner_offset(&self, partition: &TopicPartition) -> Option<Offset> {
+        self.checkpoints().cleaner_offsets.get(partition).copied()
+    }
+
+    /// Notes up to where a log is compacted. To be called, with what is clean then, also before the first
+    /// segment is replaced: from then on the log has gaps, whatever its policy becomes, but none above its
+    /// recovery point (`DIR-2`).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]; another call may succeed.
+    pub fn write_cleaner_offset(
+        &self,
+        partition: &TopicPartition,
+        clean_until: Offset,
+        recovery_point: Offset,
+    ) -> Result<()> {
+        self.health.check()?;
+        self.change(|checkpoints| {
+            checkpoints.cleaner_offsets.insert(partition.clone(), clean_until);
+            checkpoints.recovery_points.insert(partition.clone(), recovery_point);
+        })
+    }
+
     /// Lowers the recovery point of a partition, on disk. To be called before
     /// [`super::Log::truncate_to`] (`DIR-1`).
     pub fn lower_recovery_point(&self, partition: &TopicPartition, offset: Offset) -> Result<()> {
         self.change(|checkpoints| {
             if let Some(entry) = checkpoints.recovery_points.get_mut(partition) {
+                *entry = (*entry).min(offset);
+            }
+            if let Some(entry) = checkpoints.cleaner_offsets.get_mut(partition) {
                 *entry = (*entry).min(offset);
             }
         })
@@ -266,6 +304,7 @@ impl LogDirectory {
             checkpoints.recovery_points.remove(partition);
             checkpoints.log_start_offsets.remove(partition);
             checkpoints.high_watermarks.remove(partition);
+            checkpoints.cleaner_offsets.remove(partition);
         })
     }
 
@@ -297,17 +336,23 @@ impl LogDirectory {
     /// kept in memory and written with the next one.
     fn change(&self, change: impl FnOnce(&mut Checkpoints)) -> Result<()> {
         let mut checkpoints = self.checkpoints();
-        let before = checkpoints.texts();
         change(&mut checkpoints);
-        let after = checkpoints.texts();
-        for ((name, before), (_, after)) in before.iter().zip(&after) {
+        for (name, text) in checkpoints.texts() {
             let path = self.path.join(name);
-            if before != after || !self.env.disk.exists(&path).unwrap_or(false) {
-                self.env
-                    .disk
-                    .write_atomically(&path, after.as_bytes())
-                    .map_err(|error| Error::io("write", &path, error))?;
+            let known = checkpoints.on_disk.get(name);
+            let unused = name == layout::CLEANER_OFFSETS
+                && known.is_none()
+                && checkpoints.cleaner_offsets.is_empty();
+            let same = || known == Some(&text) && self.env.disk.exists(&path).unwrap_or(false);
+            if unused || same() {
+                continue;
             }
+            checkpoints.on_disk.remove(name);
+            self.env
+                .disk
+                .write_atomically(&path, text.as_bytes())
+                .map_err(|error| Error::io("write", &path, error))?;
+            checkpoints.on_disk.insert(name, text);
         }
         Ok(())
     }
@@ -331,11 +376,12 @@ impl LogDirectory {
 }
 
 impl Checkpoints {
-    fn texts(&self) -> [(&'static str, String); 3] {
+    fn texts(&self) -> [(&'static str, String); 4] {
         [
             (layout::RECOVERY_POINTS, checkpoint::encode_offsets(&self.recovery_points)),
             (layout::LOG_START_OFFSETS, checkpoint::encode_offsets(&self.log_start_offsets)),
             (layout::HIGH_WATERMARKS, checkpoint::encode_offsets(&self.high_watermarks)),
+            (layout::CLEANER_OFFSETS, checkpoint::encode_offsets(&self.cleaner_offsets)),
         ]
     }
 }

@@ -8,6 +8,7 @@
 //! ├── recovery-point-offset-checkpoint    up to where each log was synced
 //! ├── log-start-offset-checkpoint         where each log starts, when not at a segment
 //! ├── replication-offset-checkpoint       the high watermarks
+//! ├── cleaner-offset-checkpoint           up to where compacted logs are clean
 //! ├── TOPIC-N/                            one partition
 //! │   ├── partition.metadata              the topic id
 //! │   ├── leader-epoch-checkpoint         where each leader's term starts
@@ -31,8 +32,10 @@ pub(super) const TXN_INDEX: &str = "txnindex";
 pub(super) const SNAPSHOT: &str = "snapshot";
 /// Added to the name of a file that is about to be removed.
 pub(super) const DELETED: &str = ".deleted";
-/// Added to the name of a file that is being rewritten; removed at start.
+/// Added to the name of a file that compaction is writing; removed at start.
 pub(super) const CLEANED: &str = ".cleaned";
+/// Added to the name of a file that compaction has written and that takes its place; finished at start.
+pub(super) const SWAP: &str = ".swap";
 /// Added to the name of a file that is being written atomically; removed at start.
 pub(super) const TEMPORARY: &str = ".tmp";
 
@@ -43,6 +46,7 @@ pub(super) const LOCK: &str = ".lock";
 pub(super) const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 pub(super) const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 pub(super) const LOG_START_OFFSETS: &str = "log-start-offset-checkpoint";
+pub(super) const CLEANER_OFFSETS: &str = "cleaner-offset-checkpoint";
 pub(super) const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
 
 /// The path of one of a segment's files.

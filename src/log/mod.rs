@@ -52,6 +52,7 @@
 //!     recovery_point: Offset::ZERO,
 //!     log_start_offset: Offset::ZERO,
 //!     clean_shutdown: false,
+//!     clean_until: None,
 //! };
 //! let mut log = Log::create(&env, &directory.path().join("orders-0"), options).unwrap();
 //! let mut batch = BatchBuilder::new(BatchOptions::default());
@@ -70,6 +71,7 @@
 mod active;
 mod append;
 mod checkpoint;
+mod compaction;
 mod config;
 mod directory;
 mod epochs;
@@ -90,6 +92,7 @@ mod sync;
 mod verified;
 mod writer;
 
+pub use compaction::{Cleaned, Cleaner, CleanerLimits, CleanerSummary, Dirtiness, Progress};
 pub use config::LogConfig;
 pub use directory::{CheckpointedOffsets, LogDirectory, PartitionDirectory};
 pub use epochs::{EpochCache, EpochEntry};

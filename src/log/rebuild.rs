@@ -69,7 +69,8 @@ pub(super) fn walk_producers(
             if header.base_offset < from || !header.has_producer_id() {
                 continue;
             }
-            let marker = if header.is_control() {
+            // A control batch that compaction emptied ends nothing any more.
+            let marker = if header.is_control() && header.record_count > 0 {
                 let batch = scan.batch_of(&found).map_err(|damage| segment.corrupt(damage))?;
                 read_control_batch(&batch)?.1
             } else {

@@ -15,9 +15,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError};
 
 use super::active::{Active, create_segment};
+use super::compaction::swap;
 use super::config::LogConfig;
 use super::epochs::EpochCache;
 use super::health::Health;
@@ -52,6 +54,9 @@ pub struct OpenOptions {
     pub log_start_offset: Offset,
     /// Whether the log directory was closed in order.
     pub clean_shutdown: bool,
+    /// Up to where the log was compacted, from [`super::LogDirectory::cleaner_offset`]; none when it
+    /// never was. Offsets may be missing then, also when it is not compacted any more.
+    pub clean_until: Option<Offset>,
 }
 
 /// What opening a log found.
@@ -109,10 +114,13 @@ impl Log {
         let home = Home {
             disk: Arc::clone(&env.disk),
             directory: Arc::from(directory),
-            gaps: options.config.compacted,
+            gaps: Arc::new(AtomicBool::new(
+                options.config.compacted || options.clean_until.is_some(),
+            )),
         };
         let max = options.config.uncompressed_bytes_max;
         let shared = Arc::new(Shared::new(options.partition.clone(), options.health.clone(), max));
+        swap::finish_interrupted(&home)?;
         let inventory = take_inventory(&home)?;
         let mut opening = Opening { env, home, options, shared, report: RecoveryReport::default() };
         let log = opening.run(inventory)?;
@@ -135,9 +143,8 @@ fn take_inventory(home: &Home) -> Result<Inventory> {
         home.disk.read_dir(directory).map_err(|error| Error::io("list", directory, error))?;
     let mut inventory = Inventory::default();
     for entry in entries {
-        let leftover = [layout::DELETED, layout::CLEANED, layout::TEMPORARY]
-            .iter()
-            .any(|suffix| entry.name.ends_with(suffix));
+        let leftover =
+            [layout::DELETED, layout::TEMPORARY].iter().any(|suffix| entry.name.ends_with(suffix));
         if leftover && !entry.is_dir {
             remove_file(home, &directory.join(&entry.name))?;
             continue;
@@ -224,6 +231,9 @@ impl Opening<'_> {
     ) -> Result<(Vec<Arc<Segment>>, Option<Active>)> {
         let bases: Vec<(Offset, u64)> =
             inventory.segments.iter().map(|(&base, &size)| (base, size)).collect();
+        // Nothing above was ever compacted (`DIR-2`): what is missing there was lost with the power.
+        let compacted = self.options.clean_until.max(Some(self.options.recovery_point));
+        let compacted = compacted.unwrap_or(Offset::ZERO);
         let mut sealed: Vec<Arc<Segment>> = Vec::new();
         let mut bases = bases.into_iter().peekable();
         while let Some((base, size)) = bases.next() {
@@ -244,7 +254,8 @@ impl Opening<'_> {
                 _ => self.scan(base, size, modified)?,
             };
             let follows = next_base.is_none_or(|next| {
-                next == scanned.next_offset || self.home.gaps && next > scanned.next_offset
+                next == scanned.next_offset
+                    || next > scanned.next_offset && self.home.gaps() && next <= compacted
             });
             let active = self.settle(scanned, size)?;
             if next_base.is_none() || !follows || active.segment.size() < size {

@@ -64,6 +64,7 @@ impl Log {
             return Ok((0, false));
         }
         let view = self.shared.view.load();
+        let active = self.active.segment.base_offset;
         let mut count = 0;
         for segment in &view.segments {
             let mut newest = segment.max_timestamp()?;
@@ -71,7 +72,9 @@ impl Log {
                 newest = self.active.created.min(now);
             }
             let old = now.0.saturating_sub(newest.0) > self.config.retention_ms;
-            if segment.size() == 0 || !old || segment.next_offset() > high_watermark {
+            // Compaction may leave a sealed segment without batches.
+            let emptied = segment.size() == 0 && segment.base_offset < active;
+            if !emptied && (segment.size() == 0 || !old) || segment.next_offset() > high_watermark {
                 break;
             }
             count += 1;
@@ -86,10 +89,15 @@ impl Log {
         let view = self.shared.view.load();
         let mut surplus =
             view.segments.iter().map(|segment| segment.size()).sum::<u64>().saturating_sub(keep);
+        let active = self.active.segment.base_offset;
         let mut count = 0;
         for segment in &view.segments {
             let size = segment.size();
-            if size == 0 || surplus < size || segment.next_offset() > high_watermark {
+            let emptied = size == 0 && segment.base_offset < active;
+            if !emptied && (size == 0 || surplus < size)
+                || surplus == 0
+                || segment.next_offset() > high_watermark
+            {
                 break;
             }
             surplus -= size;
@@ -178,7 +186,7 @@ impl Log {
     }
 
     /// Renames the files of a segment and notes when to remove them (`RET-1`).
-    fn doom(&mut self, base_offset: Offset) -> Result<()> {
+    pub(super) fn doom(&mut self, base_offset: Offset) -> Result<()> {
         let delay = Duration::from_millis(self.config.file_delete_delay_ms);
         let due = self.env.clock.monotonic() + delay;
         let kinds = [
@@ -261,7 +269,7 @@ impl Log {
     /// active one from then on.
     fn rewrite(&mut self, segment: &Segment, size: u64) -> Result<()> {
         let path = segment.path();
-        let temporary = layout::with_suffix(path, layout::CLEANED);
+        let temporary = layout::with_suffix(path, layout::TEMPORARY);
         let failed = |error| Error::io("write", &temporary, error);
         let file = self.home.disk.open(&temporary, OpenMode::CreateEmpty).map_err(failed)?;
         let mut position = 0;

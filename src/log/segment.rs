@@ -7,7 +7,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
@@ -29,8 +29,14 @@ const INDEX_READ_MAX: u64 = 16 << 10;
 pub(super) struct Home {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) directory: Arc<Path>,
-    /// Whether offsets may be missing, as compaction leaves them.
-    pub(super) gaps: bool,
+    /// Whether offsets may be missing, as compaction leaves them. Once set it stays.
+    pub(super) gaps: Arc<AtomicBool>,
+}
+
+impl Home {
+    pub(super) fn gaps(&self) -> bool {
+        self.gaps.load(Ordering::Acquire)
+    }
 }
 
 #[derive(Debug)]
@@ -209,6 +215,20 @@ impl Segment {
         Ok(mapping)
     }
 
+    /// Opens everything that a reader of this sealed segment may still want, because its names are about to
+    /// mean other files.
+    pub(super) fn pin(&self) -> Result<()> {
+        self.mapping()?;
+        self.offset_index();
+        self.time_index();
+        Ok(())
+    }
+
+    /// What the segment has in common with the others of its log.
+    pub(super) const fn home(&self) -> &Home {
+        &self.home
+    }
+
     /// The bytes from `start` to `end`, which must be published.
     pub(super) fn slice(&self, start: u64, end: u64) -> Result<Bytes> {
         if start >= end {
@@ -239,8 +259,8 @@ impl Segment {
     }
 
     /// What the first batch must look like.
-    pub(super) const fn at_start(&self) -> Expected {
-        Expected { next: self.base_offset, exact: !self.home.gaps, epoch: LeaderEpoch::UNKNOWN }
+    pub(super) fn at_start(&self) -> Expected {
+        Expected { next: self.base_offset, exact: !self.home.gaps(), epoch: LeaderEpoch::UNKNOWN }
     }
 
     /// Whether a read would probably wait for the disk: its range was neither appended nor read by this
@@ -360,13 +380,13 @@ impl Segment {
         let after = data.slice(inner.len()..);
         if let Ok(header) = crate::record::BatchHeader::parse(&after) {
             let due = scan.next_offset();
-            if header.base_offset < due || !self.home.gaps && header.base_offset != due {
+            if header.base_offset < due || !self.home.gaps() && header.base_offset != due {
                 let detail =
                     format!("the batch has base offset {}, {due} is due", header.base_offset);
                 return Err(self.corrupt(Damage { position: end, detail }));
             }
         } else if scan.next_offset() > self.next_offset()
-            || self.file.is_none() && !self.home.gaps && scan.next_offset() != self.next_offset()
+            || self.file.is_none() && !self.home.gaps() && scan.next_offset() != self.next_offset()
         {
             let (due, end) = (self.next_offset(), scan.next_offset());
             let detail = format!("the last batch ends at offset {end} instead of {due}");
@@ -389,7 +409,7 @@ impl Segment {
         while let Some(found) = self.next(&mut scan)? {
             epoch = found.header.leader_epoch;
         }
-        Ok(Expected { next: scan.next_offset(), exact: !self.home.gaps, epoch })
+        Ok(Expected { next: scan.next_offset(), exact: !self.home.gaps(), epoch })
     }
 
     fn check_epoch(&self, found: &Found, epochs: &EpochCache) -> Result<()> {
@@ -434,6 +454,13 @@ impl Segment {
         };
         self.max_timestamp.fetch_max(found.0, Ordering::AcqRel);
         Ok(found)
+    }
+
+    /// The largest timestamp of the first batch; none when it has none.
+    pub(super) fn first_timestamp(&self) -> Result<Option<TimestampMs>> {
+        let data = self.slice(0, self.size())?;
+        let first = self.next(&mut Scan::new(&data, 0, self.at_start()))?;
+        Ok(first.map(|found| found.header.max_timestamp).filter(|time| time.0 >= 0))
     }
 
     /// The first record from `from` on, below `upper`, that is at least as late as `target`.

@@ -6,6 +6,7 @@
 //! write (a full disk) leaves the log as it was.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -99,6 +100,9 @@ impl Log {
     /// Changes the settings; they hold from the next append on.
     pub fn update_config(&mut self, config: LogConfig) {
         self.active.segment.raise_limit(u64::from(config.segment_bytes));
+        if config.compacted {
+            self.home.gaps.store(true, Ordering::Release);
+        }
         self.config = config;
     }
 
@@ -193,7 +197,7 @@ impl Log {
             let batch = batch?;
             batch.verify_crc()?;
             let base = batch.header().base_offset;
-            if base < next || base > next && !self.home.gaps {
+            if base < next || base > next && !self.home.gaps() {
                 let name = &self.shared.partition;
                 let detail = format!("a batch at offset {base} does not continue {name} at {next}");
                 return Err(Error::invalid(detail));
@@ -549,7 +553,8 @@ impl Log {
 
 /// The transaction marker in a control batch.
 fn read_marker(batch: &Prepared) -> Result<Option<crate::record::control::TransactionMarker>> {
-    if !batch.header.is_control() {
+    // A control batch that compaction emptied ends nothing any more.
+    if !batch.header.is_control() || batch.header.record_count == 0 {
         return Ok(None);
     }
     Ok(read_control_batch(batch.batch())?.1)

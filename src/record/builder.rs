@@ -230,6 +230,11 @@ impl BatchBuilder {
         }
     }
 
+    /// Makes the batch's largest timestamp at least this: compaction keeps that of records that are gone.
+    pub fn raise_max_timestamp(&mut self, timestamp: TimestampMs) {
+        self.max_timestamp = self.max_timestamp.max(timestamp.0);
+    }
+
     /// Seals the batch.
     ///
     /// # Errors

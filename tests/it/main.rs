@@ -15,6 +15,7 @@
 )]
 
 mod admin;
+mod compaction;
 mod every_version;
 mod fetching;
 mod hostile;

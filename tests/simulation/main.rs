@@ -15,6 +15,7 @@
 #[path = "../support/log.rs"]
 mod support;
 
+mod compaction;
 mod faults;
 mod model;
 mod power;

@@ -51,6 +51,7 @@ pub(crate) fn options(config: LogConfig) -> OpenOptions {
         recovery_point: Offset::ZERO,
         log_start_offset: Offset::ZERO,
         clean_shutdown: false,
+        clean_until: None,
     }
 }
 

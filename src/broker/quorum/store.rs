@@ -82,6 +82,7 @@ impl Store {
             // The segment that is written to is always scanned: it is small, and a marker would
             // have to be taken back, and synced, before the first append.
             clean_shutdown: false,
+            clean_until: None,
         };
         let (log, report) = Log::open(&env, &directory, open)?;
         if report.truncated_bytes > 0 {

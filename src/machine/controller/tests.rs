@@ -171,9 +171,9 @@ fn bad_topics_are_refused_without_a_trace() {
     cluster.check_refused(config("retention", Some("1")), Code::InvalidConfig, "did you mean");
     cluster.check_refused(config("retention.ms", None), Code::InvalidConfig, "null");
     cluster.check_refused(
-        config("cleanup.policy", Some("compact")),
+        config("remote.storage.enable", Some("true")),
         Code::InvalidConfig,
-        "compaction",
+        "tiered storage",
     );
 }
 
