@@ -100,7 +100,7 @@ async fn route(call: &Call<'_>, request: &Request) -> Result<Answer> {
             h::offset_for_leader_epoch::handle(call, body).into()
         }
         Request::InitProducerId(body) => h::init_producer_id::handle(call, body).await?.into(),
-        Request::FindCoordinator(body) => h::find_coordinator::handle(call, body).into(),
+        Request::FindCoordinator(body) => h::find_coordinator::handle(call, body).await.into(),
         Request::CreateTopics(body) => h::create_topics::handle(call, body).await?.into(),
         Request::DeleteTopics(body) => h::delete_topics::handle(call, body).await?.into(),
         Request::CreatePartitions(body) => h::create_partitions::handle(call, body).await?.into(),
@@ -124,20 +124,21 @@ async fn route(call: &Call<'_>, request: &Request) -> Result<Answer> {
         Request::DescribeAcls(_) => h::acls::describe().into(),
         Request::CreateAcls(body) => h::acls::create(body).into(),
         Request::DeleteAcls(body) => h::acls::delete(body).into(),
-        Request::JoinGroup(_)
-        | Request::SyncGroup(_)
-        | Request::Heartbeat(_)
-        | Request::LeaveGroup(_)
-        | Request::OffsetCommit(_)
-        | Request::OffsetFetch(_)
-        | Request::OffsetDelete(_)
-        | Request::DescribeGroups(_)
-        | Request::ListGroups(_)
-        | Request::DeleteGroups(_)
-        | Request::ConsumerGroupHeartbeat(_)
-        | Request::ConsumerGroupDescribe(_) => {
-            let context = format!("{} is not served", request.api());
-            return Err(Error::kafka(ErrorCode::UnsupportedVersion, context));
+        Request::JoinGroup(body) => h::join_group::handle(call, body).await?,
+        Request::SyncGroup(body) => h::sync_group::handle(call, body).await?,
+        Request::Heartbeat(body) => h::heartbeat::handle(call, body).await?,
+        Request::LeaveGroup(body) => h::leave_group::handle(call, body).await?,
+        Request::OffsetCommit(body) => h::offset_commit::handle(call, body).await?,
+        Request::OffsetFetch(body) => h::offset_fetch::handle(call, body).await?,
+        Request::OffsetDelete(body) => h::offset_delete::handle(call, body).await?,
+        Request::DescribeGroups(body) => h::describe_groups::handle(call, body).await?,
+        Request::ListGroups(body) => h::list_groups::handle(call, body).await?,
+        Request::DeleteGroups(body) => h::delete_groups::handle(call, body).await?,
+        Request::ConsumerGroupHeartbeat(body) => {
+            h::consumer_group_heartbeat::handle(call, body).await?
+        }
+        Request::ConsumerGroupDescribe(body) => {
+            h::consumer_group_describe::handle(call, body).await?
         }
     })
 }

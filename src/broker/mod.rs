@@ -19,6 +19,7 @@
 
 mod cleaner;
 mod connection;
+mod coordinator;
 mod dispatch;
 mod handlers;
 mod listener;

@@ -19,6 +19,10 @@ pub struct BrokerOptions {
     /// Broker settings by Kafka's names (`log.retention.hours`, `auto.create.topics.enable` …),
     /// as they would be written in a `server.properties` file.
     pub properties: BTreeMap<String, String>,
+    /// Whether the broker is a program of its own, as `ottla broker start` is. Otherwise it lives in
+    /// the process of its user, and `group.initial.rebalance.delay.ms` is 0 where it is not set: a
+    /// notebook or a test is a group's only member most of the time, and is not to wait for others.
+    pub standalone: bool,
 }
 
 impl BrokerOptions {

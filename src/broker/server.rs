@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use super::BrokerOptions;
 use super::cleaner;
 use super::connection::ConnectionLimits;
+use super::coordinator::{self, Coordinators};
 use super::dispatch::{Dispatcher, LocalService};
 use super::listener::{Acceptor, Listeners};
 use super::log_threads::LogThreads;
@@ -221,6 +222,10 @@ fn resolve(options: &BrokerOptions) -> Result<(BrokerConfig, Option<PathBuf>)> {
     let listeners = options.listeners.clone();
     let listeners = listeners.or_else(|| fixed.get("listeners").cloned()).unwrap_or_else(any);
     fixed.insert("listeners".to_owned(), listeners);
+    if !options.standalone {
+        let name = "group.initial.rebalance.delay.ms".to_owned();
+        fixed.entry(name).or_insert_with(|| "0".to_owned());
+    }
     let config = BrokerConfig::resolve(&fixed)?;
     let given = match &options.data_dir {
         Some(path) => Some(path.clone()),
@@ -266,23 +271,30 @@ impl Ground {
             addresses: addresses.clone(),
             advertised: config.advertised_listeners.first().cloned(),
         };
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let coordinators = Coordinators::new(coordinator::Ground {
+            env: env.clone(),
+            log_threads: Arc::clone(&log_threads),
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+        });
         let state = Arc::new(BrokerState::new(Parts {
             env,
             identity,
             config,
             metadata: Arc::clone(&metadata),
             partitions: Partitions::new(around, Arc::clone(&storage)),
+            coordinators,
             log_threads,
             parking,
         }));
-        let stop = CancellationToken::new();
         let broker = Broker {
             service: LocalService::new(Arc::clone(&state), stop.clone()),
             state,
             metadata,
             storage,
             addresses,
-            tasks: TaskTracker::new(),
+            tasks,
             stop,
             kill: CancellationToken::new(),
             stopped: AtomicBool::new(false),

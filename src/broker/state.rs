@@ -15,6 +15,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use super::coordinator::Coordinators;
 use super::log_threads::LogThreads;
 use super::metadata_log::{MetadataLog, QuorumStatus};
 use super::parking::Parking;
@@ -54,6 +55,7 @@ pub(super) struct BrokerState {
     published: watch::Sender<Offset>,
     metadata: Arc<dyn MetadataLog>,
     partitions: Partitions,
+    coordinators: Coordinators,
     log_threads: Arc<LogThreads>,
     parking: Arc<Parking>,
     fetch_sessions: Mutex<FetchSessions>,
@@ -67,13 +69,15 @@ pub(super) struct Parts {
     pub(super) config: BrokerConfig,
     pub(super) metadata: Arc<dyn MetadataLog>,
     pub(super) partitions: Partitions,
+    pub(super) coordinators: Coordinators,
     pub(super) log_threads: Arc<LogThreads>,
     pub(super) parking: Arc<Parking>,
 }
 
 impl BrokerState {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { env, identity, config, metadata, partitions, log_threads, parking } = parts;
+        let Parts { env, identity, config, metadata, partitions, .. } = parts;
+        let Parts { coordinators, log_threads, parking, .. } = parts;
         let slots = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
         let sessions = FetchSessions::new(slots, FETCH_SESSION_EVICTION_MS, env.random.u64());
         Self {
@@ -84,6 +88,7 @@ impl BrokerState {
             published: watch::Sender::new(Offset::UNKNOWN),
             metadata,
             partitions,
+            coordinators,
             log_threads,
             parking,
             fetch_sessions: Mutex::new(sessions),
@@ -113,6 +118,10 @@ impl BrokerState {
 
     pub(super) fn partitions(&self) -> &Partitions {
         &self.partitions
+    }
+
+    pub(super) fn coordinators(&self) -> &Coordinators {
+        &self.coordinators
     }
 
     pub(super) fn log_threads(&self) -> &Arc<LogThreads> {
@@ -208,7 +217,7 @@ impl BrokerState {
         Some(id)
     }
 
-    /// Takes over an image: settings, partitions, and then the image itself. Blocks.
+    /// Takes over an image: settings, partitions, coordinators, and then the image itself. Blocks.
     pub(super) fn apply(&self, image: &Arc<MetadataImage>) {
         let config = self.config.load();
         let defaults = image.config(&ConfigResource::ClusterDefault);
@@ -217,7 +226,9 @@ impl BrokerState {
             Ok(changed) => self.config.store(Arc::new(changed)),
             Err(error) => tracing::error!(%error, "a stored broker setting is not acceptable"),
         }
-        self.partitions.apply(image, &self.config.load());
+        let config = self.config.load();
+        self.partitions.apply(image, &config);
+        self.coordinators.apply(image, &config, &self.partitions);
         self.image.store(Arc::clone(image));
         self.published.send_replace(image.offset);
     }

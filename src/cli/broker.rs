@@ -65,7 +65,7 @@ pub(super) async fn run(command: BrokerCommand) -> Outcome {
 }
 
 fn options(arguments: &StartArguments) -> Result<BrokerOptions, Failure> {
-    let mut options = BrokerOptions::default();
+    let mut options = BrokerOptions { standalone: true, ..BrokerOptions::default() };
     if let Some(file) = &arguments.config {
         let settings = parse_properties(&read_text(file)?)
             .map_err(|error| Error::invalid(format!("{}: {error}", file.display())))?;

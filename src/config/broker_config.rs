@@ -18,6 +18,8 @@ pub struct BrokerConfig {
     pub auto_create_topics_enable: bool,
     /// `broker.rack`.
     pub broker_rack: Option<String>,
+    /// The settings of the group coordinator.
+    pub coordinator: super::CoordinatorConfig,
     /// `broker.session.timeout.ms`.
     pub broker_session_timeout_ms: i32,
     /// `log.cleaner.*`.
@@ -144,6 +146,7 @@ impl BrokerConfig {
             advertised_listeners: Vec::new(),
             auto_create_topics_enable: false,
             broker_rack: None,
+            coordinator: super::CoordinatorConfig::default(),
             broker_session_timeout_ms: 0,
             cleaner: CleanerConfig::default(),
             connections_max_idle_ms: 0,
@@ -195,6 +198,7 @@ impl BrokerConfig {
             io_buffer_size: config.number("log.cleaner.io.buffer.size")?,
             io_max_bytes_per_second: config.number("log.cleaner.io.max.bytes.per.second")?,
         };
+        config.coordinator = super::CoordinatorConfig::read(&config)?;
         config.connections_max_idle_ms = config.number("connections.max.idle.ms")?;
         config.default_replication_factor = config.number("default.replication.factor")?;
         config.delete_topic_enable = config.boolean("delete.topic.enable")?;
@@ -230,7 +234,7 @@ impl BrokerConfig {
         Ok(config)
     }
 
-    fn checked(&self, name: &str) -> Result<Option<String>, ConfigError> {
+    pub(super) fn checked(&self, name: &str) -> Result<Option<String>, ConfigError> {
         let value = self.value(name)?;
         if let Some(value) = &value {
             validate(Scope::Broker, name, value)?;
@@ -238,7 +242,7 @@ impl BrokerConfig {
         Ok(value.map(|value| value.trim().to_owned()))
     }
 
-    fn number<T: std::str::FromStr>(&self, name: &str) -> Result<T, ConfigError> {
+    pub(super) fn number<T: std::str::FromStr>(&self, name: &str) -> Result<T, ConfigError> {
         let text = self.checked(name)?.unwrap_or_default();
         text.parse().map_err(|_error| unreadable(name, &text))
     }

@@ -1,26 +1,35 @@
 //! The settings of a broker about groups, transactions and telemetry, in the order of their names.
-//! All belong to features that are not there yet: they are reported, and stay as they are.
+//! Those of transactions and telemetry belong to features that are not there yet: they are reported,
+//! and stay as they are.
 
 use super::broker_table::broker;
-use super::definition::ConfigType::{Int, List, Short};
+use super::definition::ConfigType::{Int, List, Long, Short, String};
 use super::definition::Definition;
 use super::definition::UpdateMode::ReadOnly;
-use super::definition::Validator::{Any, AtLeast};
+use super::definition::Validator::{AtLeast, Check, EachOneOf};
 
-const GROUPS: &str = "consumer groups";
 const TRANSACTIONS: &str = "transactions";
 const TELEMETRY: &str = "client telemetry";
+
+const MIGRATION_POLICIES: [&str; 4] = ["disabled", "upgrade", "downgrade", "bidirectional"];
+
+/// Kafka takes the word in any case.
+fn check_migration_policy(value: &str) -> Result<(), std::string::String> {
+    if MIGRATION_POLICIES.contains(&value.to_ascii_lowercase().as_str()) {
+        return Ok(());
+    }
+    Err(format!("must be one of {}", MIGRATION_POLICIES.join(", ")))
+}
 
 pub(super) const COORDINATOR: &[Definition] = &[
     broker!(
         "group.consumer.assignors",
         List,
         "uniform,range",
-        Any,
+        EachOneOf(&["uniform", "range"]),
         ReadOnly,
-        "The assignors of the consumer protocol."
-    )
-    .only(&[], GROUPS),
+        "The assignors of the consumer protocol; the first is that of a group that asks for none."
+    ),
     broker!(
         "group.consumer.heartbeat.interval.ms",
         Int,
@@ -28,8 +37,63 @@ pub(super) const COORDINATOR: &[Definition] = &[
         AtLeast(1),
         ReadOnly,
         "How often a member of the consumer protocol reports."
-    )
-    .only(&[], GROUPS),
+    ),
+    broker!(
+        "group.consumer.max.heartbeat.interval.ms",
+        Int,
+        "15000",
+        AtLeast(1),
+        ReadOnly,
+        "The longest interval at which members of a group may be set to report."
+    ),
+    broker!(
+        "group.consumer.max.session.timeout.ms",
+        Int,
+        "60000",
+        AtLeast(1),
+        ReadOnly,
+        "The longest session timeout that may be set for a group."
+    ),
+    broker!(
+        "group.consumer.max.size",
+        Int,
+        "2147483647",
+        AtLeast(1),
+        ReadOnly,
+        "The largest number of members of a group of the consumer protocol."
+    ),
+    broker!(
+        "group.consumer.migration.policy",
+        String,
+        "bidirectional",
+        Check(check_migration_policy),
+        ReadOnly,
+        "Which protocol a group with members may be changed to while it works: \"disabled\", \"upgrade\" to the consumer protocol, \"downgrade\" to the classic one, or \"bidirectional\"."
+    ),
+    broker!(
+        "group.consumer.min.heartbeat.interval.ms",
+        Int,
+        "5000",
+        AtLeast(1),
+        ReadOnly,
+        "The shortest interval at which members of a group may be set to report."
+    ),
+    broker!(
+        "group.consumer.min.session.timeout.ms",
+        Int,
+        "45000",
+        AtLeast(1),
+        ReadOnly,
+        "The shortest session timeout that may be set for a group."
+    ),
+    broker!(
+        "group.consumer.regex.refresh.interval.ms",
+        Int,
+        "600000",
+        AtLeast(10000),
+        ReadOnly,
+        "How often the topics that match the pattern of a member are looked up again."
+    ),
     broker!(
         "group.consumer.session.timeout.ms",
         Int,
@@ -37,17 +101,15 @@ pub(super) const COORDINATOR: &[Definition] = &[
         AtLeast(1),
         ReadOnly,
         "When a silent member of the consumer protocol is removed."
-    )
-    .only(&[], GROUPS),
+    ),
     broker!(
         "group.initial.rebalance.delay.ms",
         Int,
         "3000",
         AtLeast(0),
         ReadOnly,
-        "How long a new group waits for more members."
-    )
-    .only(&["0"], GROUPS),
+        "How long a new group waits for more members. A broker within another process, as ottla.Broker() in Python, has 0 when it is not set."
+    ),
     broker!(
         "group.max.session.timeout.ms",
         Int,
@@ -55,8 +117,7 @@ pub(super) const COORDINATOR: &[Definition] = &[
         AtLeast(1),
         ReadOnly,
         "The longest session timeout of a classic member."
-    )
-    .only(&[], GROUPS),
+    ),
     broker!(
         "group.max.size",
         Int,
@@ -64,8 +125,7 @@ pub(super) const COORDINATOR: &[Definition] = &[
         AtLeast(1),
         ReadOnly,
         "The largest number of members of a group."
-    )
-    .only(&[], GROUPS),
+    ),
     broker!(
         "group.min.session.timeout.ms",
         Int,
@@ -73,8 +133,23 @@ pub(super) const COORDINATOR: &[Definition] = &[
         AtLeast(1),
         ReadOnly,
         "The shortest session timeout of a classic member."
-    )
-    .only(&[], GROUPS),
+    ),
+    broker!(
+        "offset.metadata.max.bytes",
+        Int,
+        "4096",
+        AtLeast(0),
+        ReadOnly,
+        "The longest text that may be kept with a committed offset."
+    ),
+    broker!(
+        "offsets.retention.check.interval.ms",
+        Long,
+        "600000",
+        AtLeast(1),
+        ReadOnly,
+        "How often is looked for committed offsets that have expired."
+    ),
     broker!(
         "offsets.retention.minutes",
         Int,
@@ -82,17 +157,15 @@ pub(super) const COORDINATOR: &[Definition] = &[
         AtLeast(1),
         ReadOnly,
         "How long the offsets of an empty group are kept."
-    )
-    .only(&[], GROUPS),
+    ),
     broker!(
         "offsets.topic.num.partitions",
         Int,
         "50",
         AtLeast(1),
         ReadOnly,
-        "Partitions of the topic that holds group offsets."
-    )
-    .only(&[], GROUPS),
+        "Partitions of the topic that holds group offsets, when it is created."
+    ),
     // One copy until there are clusters; Kafka's default is 3.
     broker!(
         "offsets.topic.replication.factor",
@@ -100,18 +173,16 @@ pub(super) const COORDINATOR: &[Definition] = &[
         "1",
         AtLeast(1),
         ReadOnly,
-        "Replicas of the topic that holds group offsets."
-    )
-    .only(&[], GROUPS),
+        "Replicas of the topic that holds group offsets, when it is created."
+    ),
     broker!(
         "offsets.topic.segment.bytes",
         Int,
         "104857600",
         AtLeast(1),
         ReadOnly,
-        "Segment size of the topic that holds group offsets."
-    )
-    .only(&[], GROUPS),
+        "Segment size of the topic that holds group offsets, when it is created."
+    ),
     broker!(
         "telemetry.max.bytes",
         Int,

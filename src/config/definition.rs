@@ -42,6 +42,8 @@ pub enum ConfigSource {
     StaticBroker = 4,
     /// Nobody set it.
     Default = 5,
+    /// Set on the group.
+    Group = 8,
 }
 
 /// What a setting belongs to.
@@ -51,6 +53,8 @@ pub enum Scope {
     Topic,
     /// A broker, or all of them.
     Broker,
+    /// A group.
+    Group,
 }
 
 /// How a broker setting can be changed while the broker runs.
@@ -155,6 +159,19 @@ impl Definition {
             documentation,
             synonyms,
         }
+    }
+
+    /// A group setting, as [`Definition::topic`].
+    pub(super) const fn group(
+        name: &'static str,
+        kind: ConfigType,
+        default: &'static str,
+        validator: Validator,
+        synonyms: &'static [Synonym],
+        documentation: &'static str,
+    ) -> Self {
+        let topic = Self::topic(name, kind, default, validator, synonyms, documentation);
+        Self { scope: Scope::Group, ..topic }
     }
 
     /// A broker setting.
@@ -335,6 +352,7 @@ impl fmt::Display for ConfigSource {
             Self::DynamicDefaultBroker => "DYNAMIC_DEFAULT_BROKER_CONFIG",
             Self::StaticBroker => "STATIC_BROKER_CONFIG",
             Self::Default => "DEFAULT_CONFIG",
+            Self::Group => "DYNAMIC_GROUP_CONFIG",
         })
     }
 }
@@ -364,6 +382,7 @@ impl ConfigError {
         let what = match scope {
             Scope::Topic => "topic",
             Scope::Broker => "broker",
+            Scope::Group => "group",
         };
         let hint = nearest.map_or_else(String::new, |near| format!("; did you mean {near}?"));
         Self::new(name, format!("unknown {what} config name: {name}{hint}"))

@@ -53,6 +53,18 @@ pub fn describe_topic(topic: &ConfigMap, broker: &BrokerConfig) -> Vec<ConfigEnt
         .collect()
 }
 
+/// Describes the settings of a group, in the order of their names.
+#[must_use]
+pub fn describe_group(group: &ConfigMap, broker: &BrokerConfig) -> Vec<ConfigEntry> {
+    definitions(Scope::Group)
+        .iter()
+        .map(|definition| {
+            let chain = inheriting_chain(definition, (group, ConfigSource::Group), broker);
+            entry(definition, &chain, false)
+        })
+        .collect()
+}
+
 /// Describes the settings of the broker that `broker` is the configuration of.
 #[must_use]
 pub fn describe_broker(broker: &BrokerConfig) -> Vec<ConfigEntry> {
@@ -80,9 +92,17 @@ pub(super) fn topic_chain<'a>(
     topic: &'a ConfigMap,
     broker: &'a BrokerConfig,
 ) -> Vec<Link<'a>> {
+    inheriting_chain(definition, (topic, ConfigSource::Topic), broker)
+}
+
+/// Every place that has a value for a setting with broker synonyms, strongest first.
+fn inheriting_chain<'a>(
+    definition: &'static Definition,
+    (own, source): (&'a ConfigMap, ConfigSource),
+    broker: &'a BrokerConfig,
+) -> Vec<Link<'a>> {
     let mut chain = Vec::new();
-    if let Some(value) = topic.get(definition.name) {
-        let source = ConfigSource::Topic;
+    if let Some(value) = own.get(definition.name) {
         chain.push(Link { name: definition.name, value, source, factor: 1 });
     }
     let mut defaults = Vec::new();

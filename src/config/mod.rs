@@ -30,9 +30,11 @@
 mod alter;
 mod broker_config;
 mod broker_table;
+mod coordinator_config;
 mod coordinator_table;
 mod definition;
 mod describe;
+mod group_table;
 mod listeners;
 mod log_table;
 mod properties;
@@ -45,11 +47,12 @@ use std::sync::LazyLock;
 
 pub use alter::{AlterOp, ConfigChange, apply_changes, check_all};
 pub use broker_config::{BrokerConfig, CleanerConfig};
+pub use coordinator_config::CoordinatorConfig;
 pub use definition::{
     ConfigError, ConfigSource, ConfigType, Definition, Scope, Support, Synonym, UpdateMode,
     Validator,
 };
-pub use describe::{ConfigEntry, ConfigSynonym, describe_broker, describe_topic};
+pub use describe::{ConfigEntry, ConfigSynonym, describe_broker, describe_group, describe_topic};
 pub use listeners::{Listener, SecurityProtocol, parse_listeners};
 pub use properties::parse_properties;
 pub use suggest::nearest;
@@ -72,6 +75,7 @@ pub fn definitions(scope: Scope) -> &'static [Definition] {
     match scope {
         Scope::Topic => topic_table::TOPIC,
         Scope::Broker => &BROKER,
+        Scope::Group => group_table::GROUP,
     }
 }
 

@@ -16,7 +16,7 @@ fn check_refused(scope: Scope, name: &str, value: &str, part: &str) {
 
 #[test]
 fn every_table_is_in_order_documented_and_has_valid_defaults() {
-    for scope in [Scope::Topic, Scope::Broker] {
+    for scope in [Scope::Topic, Scope::Broker, Scope::Group] {
         for pair in definitions(scope).windows(2) {
             assert!(pair[0].name < pair[1].name, "{} {}", pair[0].name, pair[1].name);
         }

@@ -47,7 +47,7 @@ impl Broker {
         properties: BTreeMap<String, String>,
         timeout: Option<f64>,
     ) -> PyResult<Self> {
-        let options = BrokerOptions { data_dir, listeners, properties };
+        let options = BrokerOptions { data_dir, listeners, properties, standalone: false };
         let timeout = runtime::timeout(timeout)?;
         let engine = runtime::wait(py, "the start of the broker", timeout, Engine::start(options))?;
         let bootstrap_servers = engine.bootstrap_servers();

@@ -1,12 +1,12 @@
 //! AlterConfigs: v0-v2.
 //! IncrementalAlterConfigs: v0-v1.
 //!
-//! Behaviour: settings of topics, of this broker, and of all brokers (a broker without a name). The
+//! Behaviour: settings of topics, of groups, of this broker, and of all brokers (a broker without a name). The
 //! first replaces all settings of a resource, the second changes single ones: SET, DELETE, and for
 //! lists APPEND and SUBTRACT. When the answer comes they are in force. validate_only checks alone.
 //! Errors: INVALID_CONFIG for a name or value that is not acceptable, or cannot change while the
 //! broker runs; UNKNOWN_TOPIC_OR_PARTITION; INVALID_REQUEST for a resource or setting that is named
-//! twice, an operation or a type of resource that does not exist here (groups, loggers, client metrics).
+//! twice, an operation or a type of resource that does not exist here (loggers, client metrics).
 
 use super::common;
 use crate::broker::dispatch::Call;

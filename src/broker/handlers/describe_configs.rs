@@ -1,6 +1,6 @@
 //! DescribeConfigs: v1-v4.
 //!
-//! Behaviour: every setting of a topic or of this broker with its value, its source, whether it can be
+//! Behaviour: every setting of a topic, a group or of this broker with its value, its source, whether it can be
 //! changed, and on request its synonyms and documentation; or those that are named. A broker without a
 //! name stands for what was set at run time for all brokers.
 //! Versions: v1 sources and synonyms; v3 types and documentation; v4 flexible.
@@ -9,7 +9,9 @@
 
 use super::common;
 use crate::broker::dispatch::Call;
-use crate::config::{ConfigEntry, ConfigMap, ConfigSource, describe_broker, describe_topic};
+use crate::config::{
+    ConfigEntry, ConfigMap, ConfigSource, describe_broker, describe_group, describe_topic,
+};
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::metadata::ConfigResource;
 use crate::protocol::Str;
@@ -83,8 +85,10 @@ fn entries(call: &Call<'_>, resource: &DescribeConfigsResource) -> Result<Vec<Co
         CLIENT_METRICS | GROUP if name.is_empty() => {
             refuse("the name must not be empty".to_owned())
         }
-        // Neither exists here, and what does not exist has no settings.
-        CLIENT_METRICS | GROUP => Ok(Vec::new()),
+        // There are none here, and what does not exist has no settings.
+        CLIENT_METRICS => Ok(Vec::new()),
+        // A group has settings before it has members.
+        GROUP => Ok(describe_group(image.config(&ConfigResource::Group(name.into())), &config)),
         other => refuse(format!("resource type {other} has no settings")),
     }
 }

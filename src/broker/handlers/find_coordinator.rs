@@ -1,51 +1,95 @@
 //! FindCoordinator: v0-v6.
 //!
-//! Behaviour: there are no groups and no transactions yet. A group's coordinator is "not available",
-//! which a client may ask for again; a transaction's is refused for good, so that a transactional
-//! producer fails at once instead of waiting for its time-out.
+//! Behaviour: the broker that leads the partition of `__consumer_offsets` that a group belongs to. The
+//! topic is created when it is not there. There are no transactions yet: a transactional producer is
+//! refused for good, so that it fails at once instead of waiting for its time-out.
 //! Versions: v1 key type and message; v4 many keys at once (KIP-699).
-//! Errors: COORDINATOR_NOT_AVAILABLE for groups and share groups; UNSUPPORTED_VERSION for
-//! transactions; INVALID_REQUEST for a key type that does not exist.
+//! Errors: COORDINATOR_NOT_AVAILABLE when the topic cannot be created or its partition has no leader;
+//! UNSUPPORTED_VERSION for transactions; INVALID_REQUEST for share groups, which do not exist here, and
+//! for a key type that does not exist.
 
+use super::{common, groups};
+use crate::broker::coordinator::{OFFSETS_TOPIC, partition_of};
 use crate::broker::dispatch::Call;
-use crate::error::ErrorCode;
+use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::Str;
 use crate::protocol::messages::find_coordinator::{
     Coordinator, FindCoordinatorRequest, FindCoordinatorResponse,
 };
 
-const NO_NODE: i32 = -1;
+const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
+const SHARE: i8 = 2;
 
-fn answer(key_type: i8) -> (ErrorCode, &'static str) {
-    match key_type {
-        0 | 2 => (ErrorCode::CoordinatorNotAvailable, "this broker has no group coordinator yet"),
-        1 => (ErrorCode::UnsupportedVersion, "this broker has no transactions yet"),
-        _ => (ErrorCode::InvalidRequest, "the key type is not known"),
-    }
-}
-
-pub(in crate::broker) fn handle(
+pub(in crate::broker) async fn handle(
     call: &Call<'_>,
     request: &FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
-    let (code, message) = answer(request.key_type);
-    if call.context.api_version < 4 {
-        return FindCoordinatorResponse {
-            error_code: code.to_i16(),
-            error_message: Some(Str::from_static(message)),
-            node_id: NO_NODE,
-            port: -1,
-            ..FindCoordinatorResponse::default()
-        };
-    }
-    let coordinator = |key: &Str| Coordinator {
-        key: key.clone(),
-        node_id: NO_NODE,
-        port: -1,
-        error_code: code.to_i16(),
-        error_message: Some(Str::from_static(message)),
-        ..Coordinator::default()
+    let keys = match call.context.api_version {
+        ..4 => std::slice::from_ref(&request.key),
+        _ => request.coordinator_keys.as_slice(),
     };
-    let coordinators = request.coordinator_keys.iter().map(coordinator).collect();
-    FindCoordinatorResponse { coordinators, ..FindCoordinatorResponse::default() }
+    let count = partition_count(call, request.key_type).await;
+    let find = |key: &Str| {
+        let found = match &count {
+            Ok(count) => leader(call, partition_of(key, *count)),
+            Err(error) => Err(Error::kafka(error.code(), error.chain())),
+        };
+        found.map_or_else(
+            |error| refused(key, &error),
+            |found| Coordinator { key: key.clone(), ..found },
+        )
+    };
+    let mut coordinators: Vec<Coordinator> = keys.iter().map(find).collect();
+    if call.context.api_version >= 4 {
+        return FindCoordinatorResponse { coordinators, ..FindCoordinatorResponse::default() };
+    }
+    let found = coordinators.pop().unwrap_or_default();
+    FindCoordinatorResponse {
+        error_code: found.error_code,
+        error_message: found.error_message.filter(|_| found.error_code != 0),
+        node_id: found.node_id,
+        host: found.host,
+        port: found.port,
+        ..FindCoordinatorResponse::default()
+    }
+}
+
+async fn partition_count(call: &Call<'_>, key_type: i8) -> Result<i32> {
+    let refuse = |code, context: &str| Err(Error::kafka(code, context));
+    match key_type {
+        GROUP => groups::partition_count(call).await,
+        TRANSACTION => refuse(ErrorCode::UnsupportedVersion, "this broker has no transactions yet"),
+        SHARE => refuse(ErrorCode::InvalidRequest, "this broker has no share groups"),
+        _ => refuse(ErrorCode::InvalidRequest, "the key type is not known"),
+    }
+}
+
+/// The broker that leads a partition of the offsets topic, and is alive.
+fn leader(call: &Call<'_>, partition: i32) -> Result<Coordinator> {
+    let image = call.state.image();
+    let topic = common::find_topic(&image, OFFSETS_TOPIC)?;
+    let leader = topic.partition(partition).map(|partition| partition.leader);
+    let nodes = common::brokers(call.state, call.context.local_address);
+    let node = nodes.into_iter().find(|node| Some(node.id) == leader).ok_or_else(|| {
+        let context = format!("{OFFSETS_TOPIC}-{partition} has no leader");
+        Error::kafka(ErrorCode::CoordinatorNotAvailable, context)
+    })?;
+    Ok(Coordinator {
+        node_id: node.id.0,
+        host: node.host,
+        port: node.port,
+        ..Coordinator::default()
+    })
+}
+
+fn refused(key: &Str, error: &Error) -> Coordinator {
+    Coordinator {
+        key: key.clone(),
+        node_id: -1,
+        port: -1,
+        error_code: error.code().to_i16(),
+        error_message: Some(error.chain().into()),
+        ..Coordinator::default()
+    }
 }

@@ -1,12 +1,13 @@
 //! ListConfigResources: v0-v1.
 //!
-//! Behaviour: the resources that have settings of a type: topics and brokers that exist; groups and
-//! client metrics subscriptions have none here. v0, once ListClientMetricsResources, lists those
+//! Behaviour: the resources that have settings of a type: topics and brokers that exist, groups for
+//! which something is set; there are no client metrics subscriptions here. v0, once ListClientMetricsResources, lists those
 //! subscriptions only. An empty list of types is all types (KIP-1142).
 //! Errors: UNSUPPORTED_VERSION for a type that cannot be listed.
 
 use crate::broker::dispatch::Call;
 use crate::error::ErrorCode;
+use crate::machine::metadata::ConfigResource as Resource;
 use crate::protocol::Str;
 use crate::protocol::messages::list_config_resources::{
     ConfigResource, ListConfigResourcesRequest, ListConfigResourcesResponse,
@@ -46,6 +47,13 @@ pub(in crate::broker) fn handle(
             config_resources
                 .extend(brokers.map(|broker| resource(kind, Str::from(broker.id.to_string()))));
         }
+    }
+    if wanted(GROUP) {
+        let groups = image.configs().filter_map(|(resource, settings)| match resource {
+            Resource::Group(name) if !settings.is_empty() => Some(Str::from(name)),
+            _ => None,
+        });
+        config_resources.extend(groups.map(|name| resource(GROUP, name)));
     }
     ListConfigResourcesResponse { config_resources, ..Default::default() }
 }

@@ -28,10 +28,15 @@ impl Controller {
             if known != cluster_id {
                 return Reply::Done(Err(other_cluster(cluster_id, known)));
             }
-            return Reply::Done(Ok(()));
+        } else {
+            records.push(MetadataRecord::Cluster { id: cluster_id.clone() });
         }
-        records.push(MetadataRecord::Cluster { id: cluster_id.clone() });
-        records.extend(SUPPORTED_FEATURES.iter().map(|feature| MetadataRecord::Feature {
+        // A cluster that an older version founded gets the features that came since.
+        let known: Vec<&Arc<str>> = self.image.features().map(|(name, _)| name).collect();
+        let missing = SUPPORTED_FEATURES
+            .iter()
+            .filter(|feature| known.iter().all(|name| &***name != feature.name));
+        records.extend(missing.map(|feature| MetadataRecord::Feature {
             name: feature.name.into(),
             level: feature.max_level,
         }));

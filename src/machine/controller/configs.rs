@@ -1,4 +1,4 @@
-//! Changing stored settings of topics and brokers.
+//! Changing stored settings of topics, groups and brokers.
 
 use std::sync::Arc;
 
@@ -6,7 +6,8 @@ use super::Controller;
 use super::command::{ConfigAlteration, IncrementalAlteration, Refusal, Reply};
 use super::topics::{duplicate, duplicates, settings_of};
 use crate::config::{
-    BrokerConfig, ConfigMap, Definition, Scope, TopicConfig, apply_changes, describe_topic,
+    BrokerConfig, ConfigEntry, ConfigMap, Definition, Scope, TopicConfig, apply_changes,
+    describe_group, describe_topic,
 };
 use crate::error::ErrorCode;
 use crate::machine::metadata::{ConfigResource, MetadataRecord};
@@ -28,7 +29,8 @@ pub fn config_resource(resource_type: i8, name: &str) -> Result<ConfigResource, 
         },
         8 => refuse("levels of broker loggers cannot be changed in this version".to_owned()),
         16 => refuse("client metrics subscriptions do not exist in this version".to_owned()),
-        32 => refuse("settings of groups do not exist in this version".to_owned()),
+        32 if name.is_empty() => refuse("the id of a group must not be empty".to_owned()),
+        32 => Ok(ConfigResource::Group(Arc::from(name))),
         other => refuse(format!("resource type {other} has no settings")),
     }
 }
@@ -128,6 +130,7 @@ impl Controller {
             ConfigResource::ClusterDefault => {
                 self.config.with_dynamic(settings, &none)?;
             }
+            ConfigResource::Group(_) => self.inherited().coordinator.check_group(settings)?,
             ConfigResource::Broker(_) => {
                 let cluster = self.image.config(&ConfigResource::ClusterDefault);
                 self.config.with_dynamic(cluster, settings)?;
@@ -140,6 +143,7 @@ impl Controller {
 fn scope(resource: &ConfigResource) -> Scope {
     match resource {
         ConfigResource::Topic(_) => Scope::Topic,
+        ConfigResource::Group(_) => Scope::Group,
         ConfigResource::Broker(_) | ConfigResource::ClusterDefault => Scope::Broker,
     }
 }
@@ -147,16 +151,18 @@ fn scope(resource: &ConfigResource) -> Scope {
 fn inherited_value(broker: &BrokerConfig, definition: &Definition) -> Option<String> {
     match definition.scope {
         Scope::Broker => broker.value(definition.name).ok().flatten(),
-        Scope::Topic => describe_topic(&ConfigMap::new(), broker)
-            .into_iter()
-            .find(|entry| entry.name == definition.name)
-            .and_then(|entry| entry.value),
+        Scope::Topic => value_of(definition, describe_topic(&ConfigMap::new(), broker)),
+        Scope::Group => value_of(definition, describe_group(&ConfigMap::new(), broker)),
     }
+}
+
+fn value_of(definition: &Definition, entries: Vec<ConfigEntry>) -> Option<String> {
+    entries.into_iter().find(|entry| entry.name == definition.name).and_then(|entry| entry.value)
 }
 
 fn resource_name(resource: &ConfigResource) -> String {
     match resource {
-        ConfigResource::Topic(name) => name.to_string(),
+        ConfigResource::Topic(name) | ConfigResource::Group(name) => name.to_string(),
         ConfigResource::Broker(id) => id.to_string(),
         ConfigResource::ClusterDefault => String::new(),
     }

@@ -22,10 +22,13 @@ pub struct SupportedFeature {
     pub max_level: i16,
 }
 
-/// The features of this build. The level of `metadata.version` is Apache Kafka's 4.3-IV0: it tells
-/// clients which requests they may expect; features of groups and transactions come with them.
-pub const SUPPORTED_FEATURES: &[SupportedFeature] =
-    &[SupportedFeature { name: "metadata.version", min_level: 30, max_level: 30 }];
+/// The features of this build, by name. The level of `metadata.version` is Apache Kafka's 4.3-IV0: it
+/// tells clients which requests they may expect; that of `group.version` says that there is the
+/// consumer protocol (KIP-848). The features of transactions come with them.
+pub const SUPPORTED_FEATURES: &[SupportedFeature] = &[
+    SupportedFeature { name: "group.version", min_level: 0, max_level: 1 },
+    SupportedFeature { name: "metadata.version", min_level: 30, max_level: 30 },
+];
 
 /// Where a broker is reached under one listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -31,6 +31,8 @@ pub enum ConfigResource {
     Broker(NodeId),
     /// Every broker that has no setting of its own.
     ClusterDefault,
+    /// One group, by id; it need not exist.
+    Group(Arc<str>),
 }
 
 /// One change of the cluster's metadata.

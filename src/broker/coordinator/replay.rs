@@ -1,0 +1,86 @@
+//! Reading a shard's log back into a shard.
+//!
+//! Blocks; called on a thread that may. Control batches and batches of transactions are passed over:
+//! this version writes neither here.
+
+use bytes::Bytes;
+
+use super::records;
+use crate::broker::partition::{Isolation, Partition};
+use crate::error::{Error, ErrorCode, Result};
+use crate::log::ReadRequest;
+use crate::machine::group::GroupShard;
+use crate::record::{Batch, Batches};
+
+/// How much is read at once.
+const READ_BYTES: u64 = 1 << 20;
+/// What one batch may be when it is decompressed.
+const BATCH_BYTES_MAX: usize = 256 << 20;
+
+/// What a replay went through.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Replayed {
+    pub(super) records: u64,
+    /// Records that the shard refused, or whose type is not known.
+    pub(super) passed_over: u64,
+}
+
+/// Applies every record of the partition to `shard`.
+///
+/// # Errors
+///
+/// The log cannot be read, or holds a record that is not what its type says. Nothing is served then:
+/// a group that forgot its offsets would read everything again.
+pub(super) fn replay(partition: &Partition, shard: &mut GroupShard) -> Result<Replayed> {
+    let reader = partition.reader();
+    let upper = partition.end(Isolation::Everything);
+    let mut offset = reader.log_start_offset();
+    let mut replayed = Replayed::default();
+    while offset < upper {
+        let request = ReadRequest { offset, max_bytes: READ_BYTES, upper, at_least_one: true };
+        let read = reader.read(request)?;
+        if read.records.is_empty() {
+            break;
+        }
+        for batch in Batches::new(read.records) {
+            apply_batch(partition, &batch?, shard, &mut replayed)?;
+        }
+        offset = read.next_offset;
+    }
+    Ok(replayed)
+}
+
+fn apply_batch(
+    partition: &Partition,
+    batch: &Batch,
+    shard: &mut GroupShard,
+    replayed: &mut Replayed,
+) -> Result<()> {
+    if batch.header().is_control() || batch.header().is_transactional() {
+        return Ok(());
+    }
+    for record in &batch.records(BATCH_BYTES_MAX)? {
+        let record = record?;
+        let damaged = |what: String| {
+            let place = format!("{} at offset {}", partition.name(), record.offset);
+            Error::kafka(ErrorCode::CorruptMessage, format!("{place}: {what}"))
+        };
+        let key = record.key.ok_or_else(|| damaged("a record without a key".to_owned()))?;
+        let value = record.value.map(Bytes::copy_from_slice);
+        let decoded = records::decode(Bytes::copy_from_slice(key), value);
+        replayed.records += 1;
+        match decoded.map_err(|error| damaged(error.chain()))? {
+            None => replayed.passed_over += 1,
+            Some(decoded) => {
+                if let Err(error) = shard.apply(&decoded) {
+                    replayed.passed_over += 1;
+                    tracing::warn!(
+                        partition = %partition.name(), offset = %record.offset, %error,
+                        "a record of the coordinator does not fit what came before"
+                    );
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,382 @@
+//! The task of one `__consumer_offsets` partition.
+//!
+//! It takes what waits in its queue, steps the shard through it, appends all records as one batch and
+//! answers when that is committed: while one append is on its way, requests gather for the next one.
+//! It steps the shard only in between, so the state never runs ahead of more than one append.
+//!
+//! ```text
+//! Loading ──read back──► Active ──append failed──► Loading …
+//!    └──── cannot be read ──► Failed ──after a while──► Loading …
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{World, records, replay};
+use crate::broker::log_threads::LogThreads;
+use crate::broker::partition::{Acks, Partition};
+use crate::env::Env;
+use crate::error::{Error, ErrorCode, Result};
+use crate::machine::Machine;
+use crate::machine::group::{Effect, Event, GroupReply, GroupRequest, GroupShard, RequestId};
+use crate::record::{BatchBuilder, BatchOptions};
+use crate::types::{TimestampMs, TopicId};
+
+/// Requests that share an append at most.
+const BATCH_MAX: usize = 512;
+/// What a batch has besides its records, and some room.
+const BATCH_OVERHEAD: usize = 512;
+/// How long a shard that could not be read waits before it is tried again.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// A request and who waits for its answer.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) request: GroupRequest,
+    pub(super) reply: oneshot::Sender<Result<GroupReply>>,
+}
+
+/// How far a shard is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Status {
+    /// Its log is being read.
+    Loading,
+    /// It answers.
+    Active,
+    /// Its log cannot be read, and why.
+    Failed(String),
+}
+
+/// Everything that the task owns.
+pub(super) struct ShardTask {
+    index: i32,
+    partition: Arc<Partition>,
+    env: Env,
+    log_threads: Arc<LogThreads>,
+    queue: mpsc::Receiver<Job>,
+    world: watch::Receiver<World>,
+    /// What the shard was told last.
+    told: World,
+    status: watch::Sender<Status>,
+    stop: CancellationToken,
+    shard: GroupShard,
+    waiting: BTreeMap<RequestId, oneshot::Sender<Result<GroupReply>>>,
+    next_request: u64,
+    effects: Vec<Effect>,
+}
+
+impl ShardTask {
+    pub(super) fn new(
+        (index, partition): (i32, Arc<Partition>),
+        (env, log_threads): (Env, Arc<LogThreads>),
+        queue: mpsc::Receiver<Job>,
+        (mut world, status, stop): (
+            watch::Receiver<World>,
+            watch::Sender<Status>,
+            CancellationToken,
+        ),
+    ) -> Self {
+        let told = world.borrow_and_update().clone();
+        let shard = GroupShard::new((*told.config).clone(), env.random.u64());
+        Self {
+            index,
+            partition,
+            env,
+            log_threads,
+            queue,
+            world,
+            told,
+            status,
+            stop,
+            shard,
+            waiting: BTreeMap::new(),
+            next_request: 0,
+            effects: Vec::new(),
+        }
+    }
+
+    /// Runs until it is told to stop; then answers everyone who waits.
+    pub(super) async fn run(mut self) {
+        if self.load().await {
+            self.serve().await;
+        }
+        self.finish().await;
+    }
+
+    async fn serve(&mut self) {
+        loop {
+            let deadline = self.shard.next_deadline();
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                changed = self.world.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    self.look_around();
+                }
+                job = self.queue.recv() => match job {
+                    None => return,
+                    Some(job) => self.take(job),
+                },
+                () = until(&self.env, deadline) => self.step(Event::Tick),
+            }
+            if let Err(error) = self.carry_out().await
+                && !self.start_over(&error).await
+            {
+                return;
+            }
+        }
+    }
+
+    /// Steps the shard through a request and those that wait behind it.
+    fn take(&mut self, first: Job) {
+        self.request(first);
+        for _ in 1..BATCH_MAX {
+            match self.queue.try_recv() {
+                Ok(job) => self.request(job),
+                Err(_) => break,
+            }
+        }
+    }
+
+    fn request(&mut self, Job { request, reply }: Job) {
+        let id = RequestId(self.next_request);
+        self.next_request += 1;
+        self.waiting.insert(id, reply);
+        self.step(Event::Request { id, request });
+    }
+
+    fn step(&mut self, event: Event) {
+        self.shard.step(self.env.clock.now(), event, &mut self.effects);
+    }
+
+    /// Tells the shard what has changed around it.
+    fn look_around(&mut self) {
+        let now = self.world.borrow_and_update().clone();
+        let before = std::mem::replace(&mut self.told, now.clone());
+        if !Arc::ptr_eq(&before.config, &now.config) {
+            self.step(Event::Config(Arc::clone(&now.config)));
+        }
+        if !Arc::ptr_eq(&before.topics, &now.topics) {
+            self.step(Event::Metadata(Arc::clone(&now.topics)));
+            let gone: Vec<(TopicId, Arc<str>)> = before
+                .topics
+                .iter()
+                .filter(|topic| now.topics.topic_by_id(topic.id).is_none())
+                .map(|topic| (topic.id, Arc::clone(&topic.name)))
+                .collect();
+            if !gone.is_empty() {
+                self.step(Event::TopicsDeleted(gone));
+            }
+        }
+    }
+
+    /// Appends what the shard decided, and gives the answers.
+    async fn carry_out(&mut self) -> Result<()> {
+        let mut batch = Batch::new(self.env.clock.now());
+        let bytes_max = usize::try_from(self.partition.config().max_message_bytes).unwrap_or(0);
+        for effect in std::mem::take(&mut self.effects) {
+            match effect {
+                Effect::Reply { request, reply } => batch.replies.push((request, reply)),
+                Effect::Append { records, reply } => {
+                    let encoded =
+                        records.iter().map(records::encode).collect::<Result<Vec<_>>>()?;
+                    if !batch.has_room(&encoded, bytes_max) {
+                        let full = std::mem::replace(&mut batch, Batch::new(self.env.clock.now()));
+                        self.commit(full).await?;
+                    }
+                    batch.push(&encoded)?;
+                    batch.replies.extend(reply);
+                }
+            }
+        }
+        self.commit(batch).await
+    }
+
+    /// Appends a batch, waits until it is committed, and gives the answers that rest on it.
+    async fn commit(&mut self, batch: Batch) -> Result<()> {
+        let Batch { builder, replies, .. } = batch;
+        if !builder.is_empty() {
+            let records = builder.finish()?;
+            let appended = self.partition.append(&self.log_threads, records, Acks::All).await?;
+            appended.await.map_err(|_dropped| {
+                let context = format!("{} was closed", self.partition.name());
+                Error::kafka(ErrorCode::NotLeaderOrFollower, context)
+            })??;
+        }
+        for (request, reply) in replies {
+            if let Some(waiter) = self.waiting.remove(&request) {
+                // Who asked may have gone.
+                drop(waiter.send(Ok(reply)));
+            }
+        }
+        Ok(())
+    }
+
+    /// After an append that failed: what the shard ran ahead with did not happen. Everyone who waits
+    /// is told, and the state is read back. False when the task is to end.
+    async fn start_over(&mut self, error: &Error) -> bool {
+        let code = to_client(error.code());
+        tracing::warn!(
+            partition = %self.partition.name(), error = %error.chain(),
+            "the coordinator could not write and reads its log again"
+        );
+        self.status.send_replace(Status::Loading);
+        self.effects.clear();
+        self.fail_waiting(code, &error.chain());
+        self.load().await
+    }
+
+    fn fail_waiting(&mut self, code: ErrorCode, text: &str) {
+        for waiter in std::mem::take(&mut self.waiting).into_values() {
+            drop(waiter.send(Err(Error::kafka(code, text))));
+        }
+    }
+
+    /// Reads the log back, again and again until it works. False when the task is to end.
+    async fn load(&mut self) -> bool {
+        let mut pause = RETRY_MIN;
+        loop {
+            let error = match self.try_load().await {
+                Ok(()) => match self.carry_out().await {
+                    Ok(()) => {
+                        self.status.send_replace(Status::Active);
+                        return true;
+                    }
+                    Err(error) => error,
+                },
+                Err(error) => error,
+            };
+            if self.stop.is_cancelled() {
+                return false;
+            }
+            tracing::error!(
+                partition = %self.partition.name(), error = %error.chain(),
+                "the groups of a partition cannot be served"
+            );
+            self.effects.clear();
+            self.status.send_replace(Status::Failed(error.chain()));
+            self.fail_waiting(ErrorCode::CoordinatorNotAvailable, &error.chain());
+            while let Ok(job) = self.queue.try_recv() {
+                let code = ErrorCode::CoordinatorNotAvailable;
+                drop(job.reply.send(Err(Error::kafka(code, error.chain()))));
+            }
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return false,
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = (pause * 2).min(RETRY_MAX);
+        }
+    }
+
+    async fn try_load(&mut self) -> Result<()> {
+        self.told = self.world.borrow_and_update().clone();
+        let mut shard = GroupShard::new((*self.told.config).clone(), self.env.random.u64());
+        let (partition, now) = (Arc::clone(&self.partition), self.env.clock.now());
+        let topics = Arc::clone(&self.told.topics);
+        let started = self.env.clock.monotonic();
+        let work = move || {
+            let mut effects = Vec::new();
+            shard.step(now, Event::Metadata(topics), &mut effects);
+            let replayed = replay::replay(&partition, &mut shard)?;
+            Ok::<_, Error>((shard, replayed))
+        };
+        let joined = tokio::task::spawn_blocking(work).await;
+        let (shard, replayed) = joined.map_err(|error| {
+            let context = format!("reading {} failed: {error}", self.partition.name());
+            Error::kafka(ErrorCode::UnknownServerError, context)
+        })??;
+        self.shard = shard;
+        self.shard.restored(self.env.clock.now(), &mut self.effects);
+        if replayed.records > 0 {
+            tracing::info!(
+                partition = %self.partition.name(), records = replayed.records,
+                passed_over = replayed.passed_over,
+                took_ms = (self.env.clock.monotonic() - started).as_millis(),
+                "groups loaded"
+            );
+        }
+        Ok(())
+    }
+
+    /// Answers what was sent before the end, then everyone who still waits.
+    async fn finish(mut self) {
+        self.queue.close();
+        if *self.status.borrow() == Status::Active {
+            while let Some(job) = self.queue.recv().await {
+                self.take(job);
+            }
+            if let Err(error) = self.carry_out().await {
+                self.fail_waiting(to_client(error.code()), &error.chain());
+            }
+        }
+        while let Some(job) = self.queue.recv().await {
+            drop(job.reply.send(Err(super::stopped())));
+        }
+        self.fail_waiting(ErrorCode::NotCoordinator, "the coordinator of this group stops");
+        tracing::debug!(partition = self.index, "coordinator stopped");
+    }
+}
+
+/// Records that go to the log together, and the answers that come after them.
+struct Batch {
+    builder: BatchBuilder,
+    now: TimestampMs,
+    replies: Vec<(RequestId, GroupReply)>,
+}
+
+impl Batch {
+    fn new(now: TimestampMs) -> Self {
+        Self { builder: BatchBuilder::new(BatchOptions::default()), now, replies: Vec::new() }
+    }
+
+    /// Whether these records fit behind those that are there.
+    fn has_room(&self, encoded: &[records::KeyAndValue], bytes_max: usize) -> bool {
+        let size = |(key, value): &records::KeyAndValue| {
+            key.len() + value.as_ref().map_or(0, bytes::Bytes::len) + RECORD_OVERHEAD
+        };
+        let more: usize = encoded.iter().map(size).sum();
+        self.builder.is_empty() || self.builder.size_bytes() + more + BATCH_OVERHEAD <= bytes_max
+    }
+
+    fn push(&mut self, encoded: &[records::KeyAndValue]) -> Result<()> {
+        for (key, value) in encoded {
+            self.builder.append(self.now, Some(key), value.as_deref(), &[])?;
+        }
+        Ok(())
+    }
+}
+
+/// What a record has at most besides key and value.
+const RECORD_OVERHEAD: usize = 40;
+
+/// What a client is told of an append that failed, so that it does what helps: ask again, or find the
+/// coordinator anew.
+fn to_client(code: ErrorCode) -> ErrorCode {
+    match code {
+        ErrorCode::UnknownTopicOrPartition
+        | ErrorCode::NotEnoughReplicas
+        | ErrorCode::NotEnoughReplicasAfterAppend
+        | ErrorCode::RequestTimedOut => ErrorCode::CoordinatorNotAvailable,
+        ErrorCode::NotLeaderOrFollower | ErrorCode::KafkaStorageError => ErrorCode::NotCoordinator,
+        ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge => ErrorCode::UnknownServerError,
+        code => code,
+    }
+}
+
+async fn until(env: &Env, deadline: Option<TimestampMs>) {
+    match deadline {
+        None => std::future::pending().await,
+        Some(deadline) => {
+            let left = deadline.0.saturating_sub(env.clock.now().0);
+            tokio::time::sleep(Duration::from_millis(u64::try_from(left).unwrap_or(0))).await;
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! OffsetCommit: v2-v10.
+//!
+//! Behaviour: keeps offsets of a group; answered when they are committed to the log. From members of a
+//! classic group with their generation, from members of a consumer group with their epoch, and from
+//! anybody (generation -1, no member) while the group is empty.
+//! Versions: v2-v4 a retention of their own; v6 leader epochs (KIP-320); v7 static members; v9 epochs of
+//! consumer groups and STALE_MEMBER_EPOCH; v10 topic ids.
+//! Errors, per partition: UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID; OFFSET_METADATA_TOO_LARGE;
+//! UNKNOWN_MEMBER_ID; FENCED_INSTANCE_ID; ILLEGAL_GENERATION; STALE_MEMBER_EPOCH; REBALANCE_IN_PROGRESS;
+//! GROUP_ID_NOT_FOUND; NOT_COORDINATOR; COORDINATOR_NOT_AVAILABLE; COORDINATOR_LOAD_IN_PROGRESS.
+
+use super::groups;
+use crate::broker::dispatch::{Answer, Call};
+use crate::error::{ErrorCode, Result};
+use crate::machine::group::{
+    CommitOffsetsRequest, CommitPartition, CommitTopic, GroupError, GroupReply, GroupRequest,
+    PartitionResults,
+};
+use crate::machine::metadata::{MetadataImage, TopicImage};
+use crate::protocol::messages::offset_commit::{
+    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+    OffsetCommitResponse, OffsetCommitResponsePartition, OffsetCommitResponseTopic,
+};
+use crate::types::{LeaderEpoch, Offset};
+
+/// The first version with topic ids instead of names.
+const TOPIC_IDS: i16 = 10;
+
+pub(in crate::broker) async fn handle(
+    call: &Call<'_>,
+    request: &OffsetCommitRequest,
+) -> Result<Answer> {
+    let version = call.context.api_version;
+    let image = call.state.image();
+    let mut response = OffsetCommitResponse::default();
+    let mut topics = Vec::new();
+    for topic in &request.topics {
+        let (shown, wanted) = split(topic, version, &image);
+        response.topics.push(shown);
+        topics.extend(wanted);
+    }
+    if topics.is_empty() {
+        return Ok(response.into());
+    }
+    let commit = CommitOffsetsRequest {
+        group_id: (&request.group_id).into(),
+        generation_or_epoch: request.generation_id_or_member_epoch,
+        member_id: (&request.member_id).into(),
+        instance_id: groups::optional(request.group_instance_id.as_ref()),
+        retention_ms: (request.retention_time_ms >= 0).then_some(request.retention_time_ms),
+        knows_member_epochs: version >= 9,
+        topics,
+    };
+    let request_of_group = GroupRequest::CommitOffsets(commit);
+    let pending = groups::send(call, &request.group_id, request_of_group).await?;
+    Ok(groups::later(call, request.clone(), pending, move |reply| match reply {
+        GroupReply::CommitOffsets(result) => {
+            fill(&mut response, result);
+            Some(response.into())
+        }
+        _ => None,
+    }))
+}
+
+fn find<'a>(
+    topic: &OffsetCommitRequestTopic,
+    version: i16,
+    image: &'a MetadataImage,
+) -> Result<&'a TopicImage, ErrorCode> {
+    if version >= TOPIC_IDS {
+        image.topic_by_id(topic.topic_id).map(|topic| &**topic).ok_or(ErrorCode::UnknownTopicId)
+    } else {
+        let known = image.topic(&topic.name).map(|topic| &**topic);
+        known.ok_or(ErrorCode::UnknownTopicOrPartition)
+    }
+}
+
+/// The answer for a topic as far as it is known, and what the coordinator is to be asked. Partitions
+/// that it is asked about have no error yet.
+fn split(
+    topic: &OffsetCommitRequestTopic,
+    version: i16,
+    image: &MetadataImage,
+) -> (OffsetCommitResponseTopic, Option<CommitTopic>) {
+    let found = find(topic, version, image);
+    let check = |partition: &OffsetCommitRequestPartition| match found {
+        Err(code) => code,
+        Ok(known) if known.partition(partition.partition_index).is_none() => {
+            ErrorCode::UnknownTopicOrPartition
+        }
+        Ok(_) => ErrorCode::None,
+    };
+    let shown = OffsetCommitResponseTopic {
+        name: topic.name.clone(),
+        topic_id: topic.topic_id,
+        partitions: topic
+            .partitions
+            .iter()
+            .map(|partition| OffsetCommitResponsePartition {
+                partition_index: partition.partition_index,
+                error_code: check(partition).to_i16(),
+            })
+            .collect(),
+    };
+    let Ok(known) = found else { return (shown, None) };
+    let partitions: Vec<CommitPartition> = topic
+        .partitions
+        .iter()
+        .filter(|partition| check(partition).is_ok())
+        .map(|partition| CommitPartition {
+            partition: partition.partition_index,
+            offset: Offset(partition.committed_offset),
+            leader_epoch: LeaderEpoch(partition.committed_leader_epoch),
+            metadata: groups::optional(partition.committed_metadata.as_ref()),
+        })
+        .collect();
+    let wanted = CommitTopic { name: known.name.clone(), id: known.id, partitions };
+    (shown, (!wanted.partitions.is_empty()).then_some(wanted))
+}
+
+/// Puts the coordinator's results in the places that have no error yet, which are in the same order.
+fn fill(response: &mut OffsetCommitResponse, result: Result<Vec<PartitionResults>, GroupError>) {
+    let places = response
+        .topics
+        .iter_mut()
+        .flat_map(|topic| &mut topic.partitions)
+        .filter(|partition| partition.error_code == 0);
+    match result {
+        Err(error) => places.for_each(|place| place.error_code = error.code.to_i16()),
+        Ok(topics) => {
+            let codes = topics.into_iter().flat_map(|topic| topic.partitions);
+            places.zip(codes).for_each(|(place, (_, code))| place.error_code = code.to_i16());
+        }
+    }
+}

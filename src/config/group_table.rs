@@ -1,0 +1,30 @@
+//! The settings of a group (resource type GROUP), in the order of their names.
+//!
+//! Those of share groups and streams groups are not here: there are no such groups.
+
+use super::definition::ConfigType::Int;
+use super::definition::Validator::AtLeast;
+use super::definition::{Definition, Synonym};
+
+const fn same(name: &'static str) -> Synonym {
+    Synonym { name, factor: 1 }
+}
+
+pub(super) const GROUP: &[Definition] = &[
+    Definition::group(
+        "consumer.heartbeat.interval.ms",
+        Int,
+        "5000",
+        AtLeast(1),
+        &[same("group.consumer.heartbeat.interval.ms")],
+        "How often a member of the group reports, under the consumer protocol.",
+    ),
+    Definition::group(
+        "consumer.session.timeout.ms",
+        Int,
+        "45000",
+        AtLeast(1),
+        &[same("group.consumer.session.timeout.ms")],
+        "When a silent member of the group is removed, under the consumer protocol.",
+    ),
+];
