@@ -125,6 +125,8 @@ pub(crate) enum Lane {
     Produce(u64),
     /// The fetches of one consumer.
     Fetch(u64),
+    /// The joins, syncs and heartbeats of one member of a group.
+    Group(u64),
 }
 
 /// Where to begin.

@@ -22,6 +22,7 @@ pub mod cluster;
 pub mod config;
 mod connection;
 pub mod consumer;
+mod coordinator;
 pub mod dead_letters;
 pub mod producer;
 mod route;
