@@ -13,6 +13,7 @@
 )]
 
 mod admin;
+mod groups;
 mod peers;
 mod produce;
 mod scan;

@@ -16,7 +16,7 @@ mod fetcher;
 pub mod group;
 mod request;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -146,6 +146,11 @@ pub struct AssignedConsumer {
     decoder: Decoder,
     /// Whether the decoder was given something since it was last emptied.
     has_input: bool,
+    /// What the decoder was given and has not handed out in full, with the position behind it:
+    /// when a part of it must be forgotten, the rest is given to it again.
+    ahead: VecDeque<(Chunk, Position)>,
+    /// A poll does not wait once every partition was read up to its end.
+    stops_at_ends: bool,
 }
 
 impl AssignedConsumer {
@@ -156,7 +161,8 @@ impl AssignedConsumer {
     ) -> Result<Self> {
         let decoder = Decoder::new(options.clone())?;
         let prefetcher = Prefetcher::start(cluster, config);
-        Ok(Self { prefetcher, options, decoder, has_input: false })
+        let ahead = VecDeque::new();
+        Ok(Self { prefetcher, options, decoder, has_input: false, ahead, stops_at_ends: false })
     }
 
     fn shared(&self) -> &Shared {
@@ -183,8 +189,7 @@ impl AssignedConsumer {
             self.check_start(partition, *start)?;
             ids.insert(Arc::clone(name), topic.id);
         }
-        self.decoder = Decoder::new(self.options.clone())?;
-        self.has_input = false;
+        self.empty_decoder()?;
         let mut state = self.shared().state();
         let old: Vec<TopicPartition> = state.machine.assignment().cloned().collect();
         for partition in old {
@@ -252,10 +257,16 @@ impl AssignedConsumer {
         Ok(())
     }
 
-    /// Drops what is fetched and decoded ahead of the positions.
-    fn forget_ahead(&mut self) -> Result<()> {
+    fn empty_decoder(&mut self) -> Result<()> {
         self.decoder = Decoder::new(self.options.clone())?;
         self.has_input = false;
+        self.ahead.clear();
+        Ok(())
+    }
+
+    /// Drops what is fetched and decoded ahead of the positions.
+    fn forget_ahead(&mut self) -> Result<()> {
+        self.empty_decoder()?;
         let mut state = self.shared().state();
         state.buffer.clear();
         state.failure = None;
@@ -362,17 +373,32 @@ impl AssignedConsumer {
     /// [`Error::DataLoss`], [`Error::Decode`], or what a broker refused. The position stays in
     /// front of what could not be handed out.
     pub async fn poll(&mut self, options: PollOptions) -> Result<Option<Decoded>> {
+        self.poll_unless(options, || false).await
+    }
+
+    /// As [`Self::poll`], but returns without rows as soon as it is interrupted; whoever interrupts
+    /// wakes it up.
+    pub(crate) async fn poll_unless(
+        &mut self,
+        options: PollOptions,
+        is_interrupted: impl Fn() -> bool,
+    ) -> Result<Option<Decoded>> {
         let deadline = Instant::now() + options.max_wait;
         loop {
+            if is_interrupted() {
+                return Ok(None);
+            }
             if let Some(decoded) = self.decode(false)? {
                 return Ok(Some(decoded));
             }
-            if let (Some((chunk, _)), _) = self.prefetcher.try_next()? {
+            let (next, is_finished) = self.prefetcher.try_next()?;
+            if let Some((chunk, next)) = next {
+                self.ahead.push_back((chunk.clone(), next));
                 self.decoder.push(chunk);
                 self.has_input = true;
                 continue;
             }
-            let is_late = Instant::now() >= deadline;
+            let is_late = Instant::now() >= deadline || (is_finished && self.stops_at_ends);
             if (is_late || !options.fill)
                 && let Some(decoded) = self.decode(true)?
             {
@@ -397,7 +423,10 @@ impl AssignedConsumer {
                     }
                 }
                 Ok(None) => {
-                    self.has_input &= !finish;
+                    if finish {
+                        self.has_input = false;
+                        self.ahead.clear();
+                    }
                     return Ok(None);
                 }
                 Err(error) => {
@@ -416,6 +445,94 @@ impl AssignedConsumer {
             state.machine.consumed(&progress.partition, Position::at(progress.next));
         }
         decoded.has_records().then_some(decoded)
+    }
+
+    /// What wakes a waiting poll.
+    const fn shared_state(&self) -> &Arc<Shared> {
+        &self.prefetcher.shared
+    }
+
+    /// From now on a poll does not wait once every partition was read up to its end.
+    pub(crate) const fn stop_at_ends(&mut self) {
+        self.stops_at_ends = true;
+    }
+
+    /// Adds a partition to the assignment; the others go on undisturbed.
+    pub(crate) fn add(
+        &mut self,
+        partition: &TopicPartition,
+        topic_id: TopicId,
+        start: std::result::Result<Position, StartAt>,
+        end: Option<Offset>,
+    ) {
+        let mut state = self.shared().state();
+        state.topic_ids.insert(Arc::clone(&partition.topic), topic_id);
+        state.machine.assign(partition.clone(), end);
+        drop(state);
+        match start {
+            Ok(position) => drop(self.shared().state().machine.seek(partition, position)),
+            Err(start) => self.place(partition, start),
+        }
+        self.shared().work.notify_one();
+    }
+
+    /// Takes partitions out of the assignment. Nothing of them is handed out any more; what was
+    /// fetched of the others is kept.
+    pub(crate) fn remove(&mut self, partitions: &BTreeSet<TopicPartition>) -> Result<()> {
+        let mut state = self.prefetcher.shared.state();
+        for partition in partitions {
+            state.machine.unassign(partition);
+        }
+        state.buffer.retain(|buffered| !partitions.contains(&buffered.chunk.partition));
+        let kept: BTreeSet<Arc<str>> =
+            state.machine.assignment().map(|partition| Arc::clone(&partition.topic)).collect();
+        state.topic_ids.retain(|topic, _| kept.contains(topic));
+        let is_theirs = |error: &Error| match error {
+            Error::DataLoss { partition, .. } => partitions.contains(partition),
+            _ => false,
+        };
+        if state.failure.as_ref().is_some_and(is_theirs) {
+            state.failure = None;
+        }
+        let old = std::mem::take(&mut self.ahead);
+        if !old.iter().any(|(chunk, _)| partitions.contains(&chunk.partition)) {
+            self.ahead = old;
+            return Ok(());
+        }
+        self.decoder = Decoder::new(self.options.clone())?;
+        self.has_input = false;
+        for (mut chunk, next) in old {
+            let Some(at) = state.machine.position(&chunk.partition) else { continue };
+            chunk.start = chunk.start.max(at.offset);
+            if chunk.start < next.offset {
+                self.decoder.push(chunk.clone());
+                self.has_input = true;
+                self.ahead.push_back((chunk, next));
+            }
+        }
+        drop(state);
+        self.shared().work.notify_one();
+        Ok(())
+    }
+
+    /// The positions that are known, each with the leader epoch of the record before it.
+    pub(crate) fn known_positions(&self) -> BTreeMap<TopicPartition, Position> {
+        let state = self.shared().state();
+        let machine = &state.machine;
+        let known =
+            machine.assignment().filter_map(|one| Some((one.clone(), machine.position(one)?)));
+        known.collect()
+    }
+
+    /// Whether every partition was read and handed out up to its end.
+    pub(crate) fn is_drained(&self) -> bool {
+        let state = self.shared().state();
+        !self.has_input && state.buffer.is_empty() && state.machine.is_finished()
+    }
+
+    /// Waits until there may be rows, or something else to look at.
+    pub(crate) async fn wait(&self) {
+        self.prefetcher.wait().await;
     }
 
     /// The identity of an assigned topic.

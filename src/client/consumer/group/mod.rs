@@ -1,40 +1,111 @@
 //! Consuming as a member of a group.
+//!
+//! ```text
+//!   coordinator ◄──► membership task ──► hand-over ──► poll ──► the caller
+//!   (Lane::Group)    machine::client::group   ▲           │
+//!                                             └─ consent ─┤ positions, commits
+//!   leaders ◄──► fetcher task ──► buffer ──► decoder ─────┘
+//! ```
+//!
+//! The membership runs in a task of its own: a caller that is busy for an hour keeps its
+//! partitions, unless it set `max.poll.interval.ms`. What the caller has changes only when it
+//! polls:
+//!
+//! - GRC-1: rows of a partition come between [`Polled::Assigned`] and [`Polled::Revoked`] or
+//!   [`Polled::Lost`] of it, never outside; what was fetched ahead is dropped.
+//! - GRC-2: a revoked partition goes to another member only after the caller came back from
+//!   [`Polled::Revoked`], or the rebalance timeout passed.
+//! - GRC-3: partitions that stay keep their positions and what was fetched ahead of them.
+//! - GRC-4: what is committed by itself was handed out, and the caller came back since.
+//!
+//! A call of [`GroupConsumer::poll`] may be dropped at any time; what it found is not lost.
 
+mod handle;
+mod link;
 mod options;
+mod placing;
+mod task;
+pub(crate) mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+pub use handle::GroupHandle;
 pub use options::{
     GroupMetadata, GroupOptions, GroupProtocol, OffsetAndMetadata, Polled, Subscription,
 };
 
+use self::link::Link;
+use self::placing::Placed;
 use super::{AssignedConsumer, PollOptions, StartAt};
-use crate::client::cluster::Cluster;
-use crate::client::config::ConsumerConfig;
+use crate::client::cluster::{Cluster, Lane};
+use crate::client::config::{ConsumerConfig, IsolationLevel};
+use crate::client::coordinator::Coordinator;
 use crate::columnar::DecodeOptions;
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::{Error, Result};
+use crate::machine::client::fetching::Position;
+use crate::machine::client::group::Partitions;
+use crate::machine::client::group::handover::Told;
 use crate::types::{Offset, TopicPartition};
+
+/// How long the commit before a revocation may hold the hand-over up, at most.
+const LAST_COMMIT_MAX: Duration = Duration::from_secs(10);
 
 /// Offsets by partition.
 pub type PartitionOffsets = BTreeMap<TopicPartition, Offset>;
+
+type Commits = BTreeMap<TopicPartition, OffsetAndMetadata>;
+
+/// What must be over before anything else is handed out.
+#[derive(Debug)]
+enum Stage {
+    Placing { partitions: Partitions, task: JoinHandle<Result<Vec<Placed>>> },
+    Committing { revoked: Partitions, task: JoinHandle<()> },
+}
 
 /// A consumer whose partitions its group assigns. See the module's documentation.
 #[derive(Debug)]
 pub struct GroupConsumer {
     reader: AssignedConsumer,
     handle: GroupHandle,
+    config: ConsumerConfig,
+    membership: Option<JoinHandle<()>>,
+    stage: Option<Stage>,
+    /// The positions when the caller last came back; those of a revocation too, until the next
+    /// time.
+    finished: BTreeMap<TopicPartition, Position>,
+    /// The positions as they were committed last.
+    stored: BTreeMap<TopicPartition, Position>,
+    ends: PartitionOffsets,
+    /// The caller heard of its first assignment.
+    has_joined: bool,
+    commit_at: Instant,
+    committing: Option<JoinHandle<()>>,
 }
 
-/// What can be asked of a group consumer from anywhere, also while it is being polled. Cheap to
-/// clone.
-#[derive(Clone, Debug)]
-pub struct GroupHandle {
-    options: Arc<GroupOptions>,
+/// Tells the membership that the caller is there.
+struct Polling<'a> {
+    link: &'a Link,
+    tell: bool,
 }
 
-fn not_yet() -> Error {
-    Error::kafka(ErrorCode::UnsupportedVersion, "consumer groups")
+impl<'a> Polling<'a> {
+    fn begin(link: &'a Link, options: &GroupOptions) -> Self {
+        let tell = options.max_poll_interval.is_some();
+        link.polls(true, tell);
+        Self { link, tell }
+    }
+}
+
+impl Drop for Polling<'_> {
+    fn drop(&mut self) {
+        self.link.polls(false, self.tell);
+    }
 }
 
 impl GroupConsumer {
@@ -44,14 +115,41 @@ impl GroupConsumer {
         options: GroupOptions,
         decode: DecodeOptions,
     ) -> Result<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         options.check()?;
-        let reader = AssignedConsumer::start(cluster, config, decode)?;
-        Ok(Self { reader, handle: GroupHandle { options: Arc::new(options) } })
+        let mut reader = AssignedConsumer::start(Arc::clone(&cluster), config.clone(), decode)?;
+        if options.until_caught_up {
+            reader.stop_at_ends();
+        }
+        let options = Arc::new(options);
+        let coordinator = Arc::new(Coordinator::new(cluster, options.group_id.as_str()));
+        let link = Arc::new(Link::new(Arc::clone(reader.shared_state())));
+        let lane = Lane::Group(NEXT.fetch_add(1, Ordering::Relaxed));
+        let task = task::Task::new(
+            Arc::clone(&coordinator),
+            Arc::clone(&options),
+            Arc::clone(&link),
+            lane,
+        );
+        let stable = config.isolation_level == IsolationLevel::ReadCommitted;
+        Ok(Self {
+            reader,
+            handle: GroupHandle { options, coordinator, link, stable },
+            config,
+            membership: Some(tokio::spawn(task.run())),
+            stage: None,
+            finished: BTreeMap::new(),
+            stored: BTreeMap::new(),
+            ends: PartitionOffsets::new(),
+            has_joined: false,
+            commit_at: Instant::now(),
+            committing: None,
+        })
     }
 
     /// What can be asked from anywhere.
     #[must_use]
-    pub fn handle(&self) -> &GroupHandle {
+    pub const fn handle(&self) -> &GroupHandle {
         &self.handle
     }
 
@@ -64,12 +162,206 @@ impl GroupConsumer {
     /// Those of [`AssignedConsumer::poll`], and what ends the membership: authorization, a member
     /// with the same instance id, no assignor in common.
     pub async fn poll(&mut self, options: PollOptions) -> Result<Option<Polled>> {
-        let _ = options;
-        Err(not_yet())
+        let deadline = Instant::now() + options.max_wait;
+        let link = Arc::clone(&self.handle.link);
+        let _polling = Polling::begin(&link, &Arc::clone(&self.handle.options));
+        self.come_back();
+        loop {
+            if self.stage.is_some() {
+                match self.finish_stage(deadline).await? {
+                    Some(polled) => return Ok(Some(polled)),
+                    None if self.stage.is_some() => return Ok(None),
+                    None => {}
+                }
+            }
+            if let Some(error) = link.take_failure() {
+                return Err(error);
+            }
+            if let Some(told) = link.tell() {
+                if let Some(polled) = self.begin(told)? {
+                    return Ok(Some(polled));
+                }
+                continue;
+            }
+            if link.view.borrow().is_over {
+                return Err(Error::Closed { what: "the group consumer" });
+            }
+            let max_wait = deadline.saturating_duration_since(Instant::now());
+            let polled = self
+                .reader
+                .poll_unless(PollOptions { max_wait, ..options }, || link.has_news())
+                .await?;
+            if let Some(decoded) = polled {
+                return Ok(Some(Polled::Batch(decoded)));
+            }
+            if link.has_news() {
+                continue;
+            }
+            if self.is_caught_up() {
+                return Ok(Some(Polled::CaughtUp));
+            }
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+            tokio::time::timeout_at(deadline, self.reader.wait()).await.ok();
+        }
+    }
+
+    /// Notes that what was handed out is finished, and commits it if it is time.
+    fn come_back(&mut self) {
+        self.handle.link.acknowledge();
+        if self.stage.is_some() {
+            return;
+        }
+        self.finished = self.reader.known_positions();
+        let Some(interval) = self.handle.options.auto_commit else { return };
+        let is_busy = self.committing.as_ref().is_some_and(|task| !task.is_finished());
+        if is_busy || Instant::now() < self.commit_at {
+            return;
+        }
+        self.commit_at = Instant::now() + interval;
+        let commits = self.unstored();
+        if !commits.is_empty() {
+            self.committing = Some(self.spawn_commit(commits));
+        }
+    }
+
+    /// What is finished of some partitions.
+    fn finished_of(&self, of: impl Fn(&TopicPartition) -> bool) -> Commits {
+        let finished = self.finished.iter().filter(|(partition, _)| of(partition));
+        finished.map(|(partition, position)| (partition.clone(), to_commit(*position))).collect()
+    }
+
+    /// What is finished and was not committed yet; taken for committed now.
+    fn unstored(&mut self) -> Commits {
+        let mut commits = Commits::new();
+        for (partition, position) in &self.finished {
+            if self.stored.get(partition) != Some(position) {
+                self.stored.insert(partition.clone(), *position);
+                commits.insert(partition.clone(), to_commit(*position));
+            }
+        }
+        commits
+    }
+
+    fn spawn_commit(&self, commits: Commits) -> JoinHandle<()> {
+        let handle = self.handle.clone();
+        let limit = (self.handle.options.rebalance_timeout / 2).min(LAST_COMMIT_MAX);
+        tokio::spawn(async move {
+            let group = &handle.options.group_id;
+            match tokio::time::timeout(limit, handle.commit(&commits)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(group, error = %error.chain(), "auto-commit failed");
+                }
+                Err(_) => tracing::warn!(group, "auto-commit took too long"),
+            }
+        })
+    }
+
+    /// Begins what the caller must hear; what takes no time is said at once.
+    fn begin(&mut self, told: Told) -> Result<Option<Polled>> {
+        match told {
+            Told::Assigned(partitions) => {
+                self.has_joined = true;
+                let task = self.spawn_placing(partitions.clone());
+                self.stage = Some(Stage::Placing { partitions, task });
+                Ok(None)
+            }
+            Told::Revoked(revoked) => {
+                self.forget(&revoked)?;
+                let commits = match self.handle.options.auto_commit {
+                    Some(_) => self.finished_of(|partition| revoked.contains(partition)),
+                    None => Commits::new(),
+                };
+                for partition in &revoked {
+                    self.stored.remove(partition);
+                }
+                if commits.is_empty() {
+                    return Ok(Some(Polled::Revoked(revoked.into_iter().collect())));
+                }
+                let task = self.spawn_commit(commits);
+                self.stage = Some(Stage::Committing { revoked, task });
+                Ok(None)
+            }
+            Told::Lost { partitions, reason } => {
+                self.forget(&partitions)?;
+                for partition in &partitions {
+                    self.stored.remove(partition);
+                    self.finished.remove(partition);
+                }
+                Ok(Some(Polled::Lost { partitions: partitions.into_iter().collect(), reason }))
+            }
+        }
+    }
+
+    fn forget(&mut self, partitions: &Partitions) -> Result<()> {
+        self.ends.retain(|partition, _| !partitions.contains(partition));
+        self.reader.remove(partitions)
+    }
+
+    fn spawn_placing(&self, partitions: Partitions) -> JoinHandle<Result<Vec<Placed>>> {
+        let coordinator = Arc::clone(&self.handle.coordinator);
+        let until = self.handle.options.until_caught_up;
+        tokio::spawn(placing::place(coordinator, self.config.clone(), partitions, until))
+    }
+
+    /// Waits for the stage; it stays when the time is over.
+    async fn finish_stage(&mut self, deadline: Instant) -> Result<Option<Polled>> {
+        let ended = |_| Error::Closed { what: "the runtime of the group consumer" };
+        match &mut self.stage {
+            None => Ok(None),
+            Some(Stage::Committing { task, .. }) => {
+                if tokio::time::timeout_at(deadline, task).await.is_err() {
+                    return Ok(None);
+                }
+                let Some(Stage::Committing { revoked, .. }) = self.stage.take() else {
+                    return Ok(None);
+                };
+                Ok(Some(Polled::Revoked(revoked.into_iter().collect())))
+            }
+            Some(Stage::Placing { task, .. }) => {
+                let Ok(placed) = tokio::time::timeout_at(deadline, task).await else {
+                    return Ok(None);
+                };
+                let Some(Stage::Placing { partitions, .. }) = self.stage.take() else {
+                    return Ok(None);
+                };
+                let placed = match placed.map_err(ended)? {
+                    Ok(placed) => placed,
+                    Err(error) => {
+                        // The next poll tries again.
+                        let task = self.spawn_placing(partitions.clone());
+                        self.stage = Some(Stage::Placing { partitions, task });
+                        return Err(error);
+                    }
+                };
+                let assigned = placed.iter().map(|placed| placed.partition.clone()).collect();
+                for Placed { partition, topic_id, start, end } in placed {
+                    if let Ok(position) = start {
+                        self.stored.insert(partition.clone(), position);
+                    }
+                    if let Some(end) = end {
+                        self.ends.insert(partition.clone(), end);
+                    }
+                    self.reader.add(&partition, topic_id, start, end);
+                }
+                Ok(Some(Polled::Assigned(assigned)))
+            }
+        }
+    }
+
+    fn is_caught_up(&self) -> bool {
+        self.handle.options.until_caught_up
+            && self.has_joined
+            && self.handle.link.view.borrow().is_stable
+            && self.reader.is_drained()
     }
 
     /// Accepts the revocation that was last handed out, before the next poll.
-    pub fn acknowledge_revocation(&mut self) {}
+    pub fn acknowledge_revocation(&mut self) {
+        self.handle.link.acknowledge();
+    }
 
     /// The partitions that were handed to the caller, and not revoked since.
     #[must_use]
@@ -86,26 +378,38 @@ impl GroupConsumer {
         self.reader.position(partition).await
     }
 
-    /// The positions behind what was handed out and finished: what `commit_finished` commits.
+    /// The positions behind what was handed out and finished: what [`Self::commit_finished`]
+    /// commits.
     #[must_use]
     pub fn finished(&self) -> PartitionOffsets {
-        PartitionOffsets::new()
+        let offset = |(partition, position): (&TopicPartition, &Position)| {
+            (partition.clone(), position.offset)
+        };
+        self.finished.iter().map(offset).collect()
     }
 
-    /// Commits what was handed out and finished: everything before the last poll.
+    /// Commits what was handed out and finished: everything before the last poll, also of
+    /// partitions whose revocation that poll handed out.
     ///
     /// # Errors
     ///
     /// As [`GroupHandle::commit`].
     pub async fn commit_finished(&mut self) -> Result<PartitionOffsets> {
-        Err(not_yet())
+        let commits = self.finished_of(|_| true);
+        self.handle.commit(&commits).await?;
+        for partition in commits.keys() {
+            if let Some(position) = self.finished.get(partition) {
+                self.stored.insert(partition.clone(), *position);
+            }
+        }
+        Ok(self.finished())
     }
 
     /// The ends that were pinned when partitions were assigned, with
     /// [`GroupOptions::until_caught_up`].
     #[must_use]
-    pub fn pinned_ends(&self) -> PartitionOffsets {
-        PartitionOffsets::new()
+    pub const fn pinned_ends(&self) -> &PartitionOffsets {
+        &self.ends
     }
 
     /// The current ends of the assigned partitions.
@@ -123,7 +427,13 @@ impl GroupConsumer {
     ///
     /// A broker does not answer in time.
     pub async fn lag(&mut self) -> Result<BTreeMap<TopicPartition, i64>> {
-        Err(not_yet())
+        let ends = self.reader.end_offsets().await?;
+        let mut lag = BTreeMap::new();
+        for (partition, end) in ends {
+            let position = self.reader.position(&partition).await?;
+            lag.insert(partition, end.since(position));
+        }
+        Ok(lag)
     }
 
     /// Continues elsewhere.
@@ -159,55 +469,50 @@ impl GroupConsumer {
         self.reader.paused()
     }
 
-    /// Commits what is finished if auto-commit is on, and leaves the group, so that the partitions
-    /// go to others at once. (A static member stays, as in Kafka.) Dropping the consumer leaves
-    /// them with it until the session times out.
+    /// Commits what was handed out if auto-commit is on, and leaves the group, so that the
+    /// partitions go to others at once. (A static member stays one, as in Kafka.) A consumer that
+    /// is dropped leaves too, but commits nothing.
     ///
     /// # Errors
     ///
     /// The last auto-commit failed. The member left nevertheless.
-    pub async fn close(self) -> Result<()> {
-        Ok(())
+    pub async fn close(mut self) -> Result<()> {
+        let mut result = Ok(());
+        if self.handle.options.auto_commit.is_some() {
+            if let Some(running) = self.committing.take() {
+                running.await.ok();
+            }
+            self.finished = self.reader.known_positions();
+            let owned = self.handle.link.view.borrow().owned.clone();
+            let commits = self.finished_of(|partition| owned.contains(partition));
+            result = tokio::time::timeout(LAST_COMMIT_MAX, self.handle.commit(&commits))
+                .await
+                .unwrap_or_else(|_| {
+                    Err(Error::Timeout {
+                        what: "the commit before closing".to_owned(),
+                        after_ms: u64::try_from(LAST_COMMIT_MAX.as_millis()).unwrap_or(u64::MAX),
+                    })
+                });
+        }
+        self.handle.link.close();
+        if let Some(membership) = self.membership.take() {
+            membership.await.ok();
+        }
+        result
     }
 }
 
-impl GroupHandle {
-    /// Commits offsets, and waits until the coordinator stored them. Rebalances and moves of the
-    /// coordinator meanwhile are waited for, within `default.api.timeout.ms`.
-    ///
-    /// # Errors
-    ///
-    /// A partition is not this member's any more (`ILLEGAL_GENERATION`, naming group and
-    /// partitions), or the coordinator refused it.
-    pub async fn commit(
-        &self,
-        offsets: &BTreeMap<TopicPartition, OffsetAndMetadata>,
-    ) -> Result<()> {
-        let _ = offsets;
-        Err(not_yet())
+impl Drop for GroupConsumer {
+    fn drop(&mut self) {
+        // The task leaves the group by itself.
+        self.handle.link.close();
     }
+}
 
-    /// What the group committed; partitions without an offset are left out.
-    ///
-    /// # Errors
-    ///
-    /// The coordinator does not answer in time, or refuses.
-    pub async fn committed(
-        &self,
-        partitions: &[TopicPartition],
-    ) -> Result<BTreeMap<TopicPartition, OffsetAndMetadata>> {
-        let _ = partitions;
-        Err(not_yet())
-    }
-
-    /// Who the member is now.
-    #[must_use]
-    pub fn metadata(&self) -> GroupMetadata {
-        GroupMetadata {
-            group_id: self.options.group_id.clone(),
-            member_id: String::new(),
-            generation: -1,
-            instance_id: self.options.instance_id.clone(),
-        }
+const fn to_commit(position: Position) -> OffsetAndMetadata {
+    OffsetAndMetadata {
+        offset: position.offset,
+        leader_epoch: position.epoch,
+        metadata: String::new(),
     }
 }

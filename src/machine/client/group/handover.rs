@@ -89,11 +89,12 @@ impl Handover {
         self.released = false;
     }
 
-    /// The caller comes back: it consents to what it was told last.
-    pub fn acknowledge(&mut self) {
-        if std::mem::take(&mut self.giving_up) {
-            self.released = true;
-        }
+    /// The caller comes back: it consents to what it was told last. Says whether that was a
+    /// revocation.
+    pub fn acknowledge(&mut self) -> bool {
+        let consents = std::mem::take(&mut self.giving_up);
+        self.released |= consents;
+        consents
     }
 
     /// Whether the caller consented since this was last asked.
@@ -227,7 +228,7 @@ mod tests {
                         member.retain(|one| !old.contains(one));
                         ledger.lose(&old, String::new());
                     }
-                    3 => ledger.acknowledge(),
+                    3 => drop(ledger.acknowledge()),
                     _ => match ledger.tell() {
                         Some(Told::Assigned(new)) => {
                             prop_assert!(new.is_disjoint(&caller));

@@ -1,0 +1,173 @@
+//! Commits, and what else can be asked of a member from anywhere.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::link::{Link, View};
+use super::options::{GroupMetadata, GroupOptions, OffsetAndMetadata};
+use crate::client::coordinator::{Committed, Coordinator};
+use crate::error::{Error, ErrorCode, Result};
+use crate::types::TopicPartition;
+
+/// How many partitions an error names.
+const NAMED_MAX: usize = 10;
+
+/// What can be asked of a group consumer from anywhere, also while it is being polled. Cheap to
+/// clone.
+#[derive(Clone, Debug)]
+pub struct GroupHandle {
+    pub(super) options: Arc<GroupOptions>,
+    pub(super) coordinator: Arc<Coordinator>,
+    pub(super) link: Arc<Link>,
+    /// Only committed records are read, so offsets of pending transactions are waited for.
+    pub(super) stable: bool,
+}
+
+/// Codes by which the coordinator says that it knows the member otherwise.
+const fn is_about_membership(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::IllegalGeneration
+            | ErrorCode::UnknownMemberId
+            | ErrorCode::FencedMemberEpoch
+            | ErrorCode::StaleMemberEpoch
+            | ErrorCode::RebalanceInProgress
+    )
+}
+
+fn list<'a>(partitions: impl Iterator<Item = &'a TopicPartition> + Clone) -> String {
+    let names: Vec<String> = partitions.clone().take(NAMED_MAX).map(ToString::to_string).collect();
+    let more = partitions.count().saturating_sub(names.len());
+    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    names.join(", ") + &rest
+}
+
+impl GroupHandle {
+    /// Commits offsets, and waits until the coordinator stored them. Rebalances and moves of the
+    /// coordinator meanwhile are waited for, within `default.api.timeout.ms`.
+    ///
+    /// # Errors
+    ///
+    /// A partition is not this member's any more (`ILLEGAL_GENERATION`, naming group and
+    /// partitions), or the coordinator refused it.
+    pub async fn commit(
+        &self,
+        offsets: &BTreeMap<TopicPartition, OffsetAndMetadata>,
+    ) -> Result<()> {
+        if let Some((partition, value)) = offsets.iter().find(|(_, value)| value.offset.0 < 0) {
+            return Err(Error::invalid(format!(
+                "offset {} of {partition} is negative",
+                value.offset
+            )));
+        }
+        let cluster = &self.coordinator.cluster;
+        let deadline = Instant::now() + cluster.config.api_timeout;
+        let mut view = self.link.view.subscribe();
+        let mut left = offsets.clone();
+        let mut failures = 0;
+        while !left.is_empty() {
+            let now = view.borrow_and_update().clone();
+            self.check_owned(&left, &now)?;
+            let member = self.metadata_of(&now);
+            let call = self.coordinator.commit(Some(&member), &left);
+            let error = match tokio::time::timeout_at(deadline, call).await {
+                Ok(Ok(codes)) => match self.sort_out(&codes, &mut left)? {
+                    Some(error) => error,
+                    None => break,
+                },
+                Ok(Err(error)) if error.retriable() => error,
+                Ok(Err(error)) => return Err(error),
+                Err(_) => {
+                    return Err(Error::Timeout {
+                        what: format!(
+                            "group {}: committing {}",
+                            self.options.group_id,
+                            list(left.keys())
+                        ),
+                        after_ms: u64::try_from(cluster.config.api_timeout.as_millis())
+                            .unwrap_or(u64::MAX),
+                    });
+                }
+            };
+            failures += 1;
+            let wait_ms = cluster.config.backoff.delay_ms(failures, cluster.env.random.u64());
+            let wait = Duration::from_millis(wait_ms);
+            if Instant::now() + wait >= deadline {
+                return Err(error);
+            }
+            tracing::debug!(error = %error.chain(), "committing again");
+            tokio::time::timeout(wait, view.changed()).await.ok();
+        }
+        Ok(())
+    }
+
+    /// Keeps what must be tried again, and says why; the error of what must not.
+    fn sort_out(
+        &self,
+        codes: &BTreeMap<TopicPartition, ErrorCode>,
+        left: &mut Committed,
+    ) -> Result<Option<Error>> {
+        left.retain(|partition, _| codes.get(partition).is_none_or(|code| !code.is_ok()));
+        let of = |partition: &TopicPartition| codes.get(partition).copied().unwrap_or_default();
+        let context = |code| {
+            let refused = left.keys().filter(|one| of(one) == code).collect::<Vec<_>>();
+            format!("group {}: committing {}", self.options.group_id, list(refused.into_iter()))
+        };
+        let for_good =
+            left.keys().map(of).find(|&code| !code.retriable() && !is_about_membership(code));
+        if let Some(code) = for_good {
+            return Err(Error::kafka(code, context(code)));
+        }
+        let first = left.keys().map(of).next();
+        Ok(first.map(|code| Error::kafka(code, context(code))))
+    }
+
+    fn check_owned(&self, offsets: &Committed, now: &View) -> Result<()> {
+        let foreign: Vec<&TopicPartition> =
+            offsets.keys().filter(|partition| !now.owned.contains(*partition)).collect();
+        if foreign.is_empty() {
+            return Ok(());
+        }
+        let why = match now.lost_reason.as_str() {
+            "" => String::new(),
+            reason => format!(" ({reason})"),
+        };
+        let context = format!(
+            "group {}: committing {}: not assigned to this member any more{why}; whoever has them \
+             reads on from the last commit",
+            self.options.group_id,
+            list(foreign.into_iter())
+        );
+        Err(Error::kafka(ErrorCode::IllegalGeneration, context))
+    }
+
+    /// What the group committed; partitions without an offset are left out.
+    ///
+    /// # Errors
+    ///
+    /// The coordinator does not answer in time, or refuses.
+    pub async fn committed(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> Result<BTreeMap<TopicPartition, OffsetAndMetadata>> {
+        self.coordinator.committed(Some(partitions), self.stable).await
+    }
+
+    /// Who the member is now.
+    #[must_use]
+    pub fn metadata(&self) -> GroupMetadata {
+        self.metadata_of(&self.link.view.borrow())
+    }
+
+    fn metadata_of(&self, view: &View) -> GroupMetadata {
+        GroupMetadata {
+            group_id: self.options.group_id.clone(),
+            member_id: view.identity.member_id.clone(),
+            generation: view.identity.generation,
+            instance_id: self.options.instance_id.clone(),
+        }
+    }
+}

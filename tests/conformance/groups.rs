@@ -1,0 +1,361 @@
+//! Consumers that are members of a group, of both protocols and with every assignor.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ottla::client::producer::ProducerRecord;
+use ottla::client::{
+    Assignor, AutoOffsetReset, Client, GroupConsumer, GroupOptions, GroupProtocol, PollOptions,
+    Polled, Subscription,
+};
+use ottla::columnar::{DecodeOptions, Decoded};
+use ottla::error::ErrorCode;
+use ottla::types::{Offset, TopicPartition};
+
+use arrow::array::AsArray;
+use arrow::datatypes::{Int32Type, Int64Type};
+use tokio::sync::watch;
+
+use crate::peers::{Peer, against_coordinators as against_all, unique};
+
+const WAIT: PollOptions = PollOptions { max_wait: Duration::from_secs(20), fill: false };
+const SHORT: PollOptions = PollOptions { max_wait: Duration::from_millis(50), fill: false };
+
+/// Every way to be a member.
+fn kinds() -> Vec<(GroupProtocol, Vec<Assignor>)> {
+    let classic = Assignor::ALL.map(|assignor| (GroupProtocol::Classic, vec![assignor]));
+    let both = vec![Assignor::Range, Assignor::CooperativeSticky];
+    let mut kinds = Vec::from(classic);
+    kinds.push((GroupProtocol::Classic, both));
+    kinds.push((GroupProtocol::Consumer, Vec::new()));
+    kinds
+}
+
+fn options(group: &str, topic: &str, kind: &(GroupProtocol, Vec<Assignor>)) -> GroupOptions {
+    let topics = Subscription::Topics(vec![topic.to_owned()]);
+    GroupOptions {
+        protocol: kind.0,
+        assignors: kind.1.clone(),
+        heartbeat_interval: Duration::from_millis(50),
+        ..GroupOptions::new(group, topics)
+    }
+}
+
+fn member(client: &Client, options: GroupOptions) -> GroupConsumer {
+    let mut config = client.config().consumer.clone();
+    config.auto_offset_reset = AutoOffsetReset::Earliest;
+    config.fetch_wait_max = Duration::from_millis(50);
+    let decode = DecodeOptions { max_rows: 7, ..DecodeOptions::default() };
+    client.group_consumer_with(config, options, decode).unwrap()
+}
+
+async fn fill(client: &Client, topic: &str, partitions: i32, count: i64) {
+    let producer = client.producer().unwrap();
+    for index in 0..count {
+        for partition in 0..partitions {
+            let mut record = ProducerRecord::new(topic, format!("{index}"));
+            record.partition = Some(partition);
+            drop(producer.send(record).await.unwrap());
+        }
+        if index % 10 == 9 {
+            producer.flush().await;
+        }
+    }
+    producer.flush().await;
+}
+
+fn rows(decoded: &Decoded) -> Vec<(i32, i64)> {
+    let partitions = decoded.rows.column_by_name("partition").unwrap().as_primitive::<Int32Type>();
+    let offsets = decoded.rows.column_by_name("offset").unwrap().as_primitive::<Int64Type>();
+    partitions.values().iter().copied().zip(offsets.values().iter().copied()).collect()
+}
+
+/// Polls until rows, an event, or the end come.
+async fn next(consumer: &mut GroupConsumer) -> Polled {
+    consumer.poll(WAIT).await.unwrap().expect("something to happen")
+}
+
+/// Reads to the pinned ends.
+async fn read_out(mut consumer: GroupConsumer) -> Vec<(i32, i64)> {
+    let mut found = Vec::new();
+    loop {
+        match next(&mut consumer).await {
+            Polled::Batch(decoded) => found.extend(rows(&decoded)),
+            Polled::CaughtUp => break,
+            _ => {}
+        }
+    }
+    consumer.poll(SHORT).await.unwrap();
+    consumer.commit_finished().await.unwrap();
+    consumer.close().await.unwrap();
+    found.sort_unstable();
+    found
+}
+
+#[test]
+fn a_group_goes_on_where_it_stopped() {
+    against_all(|peer: Peer| async move {
+        for kind in kinds() {
+            let (topic, group) = (peer.topic(2).await, unique("group"));
+            fill(&peer.client, &topic, 2, 20).await;
+            let until = || GroupOptions { until_caught_up: true, ..options(&group, &topic, &kind) };
+            let found = read_out(member(&peer.client, until())).await;
+            let expected: Vec<(i32, i64)> = (0..2)
+                .flat_map(|partition| (0..20).map(move |offset| (partition, offset)))
+                .collect();
+            assert_eq!(found, expected, "{kind:?}");
+            let found = read_out(member(&peer.client, until())).await;
+            assert_eq!(found, [], "{kind:?}");
+            fill(&peer.client, &topic, 1, 5).await;
+            let found = read_out(member(&peer.client, until())).await;
+            assert_eq!(found, (20..25).map(|offset| (0, offset)).collect::<Vec<_>>(), "{kind:?}");
+        }
+    });
+}
+
+/// What the members of one group saw, all together.
+#[derive(Default)]
+struct Seen {
+    rows: BTreeMap<(i32, i64), usize>,
+    owners: BTreeMap<i32, usize>,
+}
+
+impl Seen {
+    fn has_all(&self, partitions: i32, count: i64) -> bool {
+        let has = |partition| (0..count).all(|offset| self.rows.contains_key(&(partition, offset)));
+        (0..partitions).all(has)
+    }
+
+    fn shares(&self) -> Vec<usize> {
+        let mut shares: BTreeMap<usize, usize> = BTreeMap::new();
+        for owner in self.owners.values() {
+            *shares.entry(*owner).or_default() += 1;
+        }
+        shares.into_values().collect()
+    }
+}
+
+/// Consumes until it is told to stop, committing before every hand-over.
+async fn work(
+    mut consumer: GroupConsumer,
+    me: usize,
+    seen: Arc<Mutex<Seen>>,
+    mut stop: watch::Receiver<bool>,
+) {
+    while !*stop.borrow_and_update() {
+        match consumer.poll(SHORT).await.unwrap() {
+            Some(Polled::Batch(decoded)) => {
+                let mut seen = seen.lock().unwrap();
+                for (partition, offset) in rows(&decoded) {
+                    assert_eq!(seen.owners.get(&partition), Some(&me), "a row of a foreign one");
+                    *seen.rows.entry((partition, offset)).or_default() += 1;
+                }
+            }
+            Some(Polled::Assigned(partitions)) => {
+                let mut seen = seen.lock().unwrap();
+                for one in partitions {
+                    assert_eq!(seen.owners.insert(one.partition, me), None, "{one} has two owners");
+                }
+            }
+            Some(Polled::Revoked(partitions)) => {
+                consumer.commit_finished().await.unwrap();
+                let mut seen = seen.lock().unwrap();
+                for one in partitions {
+                    assert_eq!(seen.owners.remove(&one.partition), Some(me));
+                }
+            }
+            Some(other) => panic!("{other:?}"),
+            None => {}
+        }
+    }
+    // The last poll said that everything before is finished; now that of the last poll is, too.
+    while let Some(polled) =
+        consumer.poll(PollOptions { max_wait: Duration::ZERO, fill: false }).await.unwrap()
+    {
+        match polled {
+            Polled::Batch(decoded) => {
+                let mut seen = seen.lock().unwrap();
+                for row in rows(&decoded) {
+                    *seen.rows.entry(row).or_default() += 1;
+                }
+            }
+            Polled::Revoked(_) => break,
+            _ => {}
+        }
+    }
+    consumer.commit_finished().await.unwrap();
+    let owned: BTreeSet<i32> = {
+        let seen = seen.lock().unwrap();
+        let own = seen.owners.iter().filter(|(_, owner)| **owner == me);
+        own.map(|(partition, _)| *partition).collect()
+    };
+    for partition in owned {
+        seen.lock().unwrap().owners.remove(&partition);
+    }
+    consumer.close().await.unwrap();
+}
+
+async fn until(seen: &Mutex<Seen>, mut what: impl FnMut(&Seen) -> bool) {
+    while !what(&seen.lock().unwrap()) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[test]
+fn partitions_move_between_members_and_no_row_is_lost_or_doubled() {
+    against_all(|peer: Peer| async move {
+        for kind in kinds() {
+            let (topic, group) = (peer.topic(6).await, unique("group"));
+            fill(&peer.client, &topic, 6, 50).await;
+            let seen = Arc::new(Mutex::new(Seen::default()));
+            let start = |me: usize| {
+                let consumer = member(&peer.client, options(&group, &topic, &kind));
+                let (stop, stopped) = watch::channel(false);
+                (stop, tokio::spawn(work(consumer, me, Arc::clone(&seen), stopped)))
+            };
+            let (stop_first, first) = start(1);
+            until(&seen, |seen| seen.shares() == [6]).await;
+            let (stop_second, second) = start(2);
+            until(&seen, |seen| seen.shares() == [3, 3]).await;
+            fill(&peer.client, &topic, 6, 50).await;
+            let (stop_third, third) = start(3);
+            until(&seen, |seen| seen.shares() == [2, 2, 2]).await;
+            stop_first.send(true).unwrap();
+            first.await.unwrap();
+            fill(&peer.client, &topic, 6, 50).await;
+            until(&seen, |seen| seen.shares() == [3, 3]).await;
+            until(&seen, |seen| seen.has_all(6, 150)).await;
+            stop_second.send(true).unwrap();
+            stop_third.send(true).unwrap();
+            second.await.unwrap();
+            third.await.unwrap();
+            let seen = seen.lock().unwrap();
+            let doubled: Vec<_> = seen.rows.iter().filter(|(_, count)| **count > 1).collect();
+            assert_eq!(doubled, [], "{kind:?}");
+            assert_eq!(seen.rows.len(), 900, "{kind:?}");
+        }
+    });
+}
+
+#[test]
+fn who_stays_away_too_long_loses_its_partitions_and_may_come_back() {
+    against_all(|peer: Peer| async move {
+        for protocol in [GroupProtocol::Classic, GroupProtocol::Consumer] {
+            let (topic, group) = (peer.topic(1).await, unique("group"));
+            fill(&peer.client, &topic, 1, 10).await;
+            let kind = (protocol, vec![Assignor::CooperativeSticky]);
+            let mut consumer = member(
+                &peer.client,
+                GroupOptions {
+                    max_poll_interval: Some(Duration::from_millis(400)),
+                    ..options(&group, &topic, &kind)
+                },
+            );
+            assert!(matches!(next(&mut consumer).await, Polled::Assigned(_)));
+            assert!(matches!(next(&mut consumer).await, Polled::Batch(_)));
+            let commit =
+                BTreeMap::from([(TopicPartition::new(topic.as_str(), 0), Offset(7).into())]);
+            let handle = consumer.handle().clone();
+            handle.commit(&commit).await.unwrap();
+            while handle.metadata().generation >= 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            let error = handle.commit(&commit).await.unwrap_err();
+            assert_eq!(error.code(), ErrorCode::IllegalGeneration);
+            let text = error.to_string();
+            assert!(text.contains(&group) && text.contains(&format!("{topic}-0")), "{text}");
+            assert!(text.contains("max.poll.interval.ms"), "{text}");
+            let Polled::Lost { partitions, reason } = next(&mut consumer).await else {
+                panic!("nothing was lost")
+            };
+            assert_eq!(partitions.len(), 1);
+            assert!(reason.contains("max.poll.interval.ms"), "{reason}");
+            assert!(matches!(next(&mut consumer).await, Polled::Assigned(_)));
+            let Polled::Batch(decoded) = next(&mut consumer).await else { panic!("no rows") };
+            assert_eq!(rows(&decoded), [(0, 7), (0, 8), (0, 9)]);
+            consumer.close().await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn what_is_finished_is_committed_by_itself() {
+    against_all(|peer: Peer| async move {
+        for protocol in [GroupProtocol::Classic, GroupProtocol::Consumer] {
+            let (topic, group) = (peer.topic(1).await, unique("group"));
+            fill(&peer.client, &topic, 1, 21).await;
+            let kind = (protocol, vec![Assignor::Range]);
+            let auto = || GroupOptions {
+                auto_commit: Some(Duration::ZERO),
+                ..options(&group, &topic, &kind)
+            };
+            let mut consumer = member(&peer.client, auto());
+            assert!(matches!(next(&mut consumer).await, Polled::Assigned(_)));
+            assert!(matches!(next(&mut consumer).await, Polled::Batch(_)));
+            let partition = TopicPartition::new(topic.as_str(), 0);
+            // The second batch says that the first one is finished.
+            assert!(matches!(next(&mut consumer).await, Polled::Batch(_)));
+            let committed = async |consumer: &GroupConsumer| {
+                let found = consumer.handle().committed(std::slice::from_ref(&partition)).await;
+                found.unwrap().get(&partition).map(|found| found.offset)
+            };
+            while committed(&consumer).await != Some(Offset(7)) {
+                tokio::task::yield_now().await;
+            }
+            consumer.close().await.unwrap();
+            let consumer = member(&peer.client, auto());
+            assert_eq!(committed(&consumer).await, Some(Offset(14)));
+            consumer.close().await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_pattern_finds_the_topics_that_it_matches_whole() {
+    against_all(|peer: Peer| async move {
+        for protocol in [GroupProtocol::Classic, GroupProtocol::Consumer] {
+            let stem = unique("pattern");
+            let mut names = Vec::new();
+            for suffix in ["a", "b", "ab"] {
+                let topic = ottla::client::admin::NewTopic::new(format!("{stem}.{suffix}"), 1);
+                names.push(peer.topic_with(topic).await);
+            }
+            let kind = (protocol, vec![Assignor::Range]);
+            let mut consumer = member(
+                &peer.client,
+                GroupOptions {
+                    subscription: Subscription::Pattern(format!("{stem}\\.[ab]")),
+                    ..options(&unique("group"), "", &kind)
+                },
+            );
+            let mut found = BTreeSet::new();
+            while found.len() < 2 {
+                if let Polled::Assigned(partitions) = next(&mut consumer).await {
+                    found.extend(partitions.into_iter().map(|one| one.topic.to_string()));
+                }
+            }
+            assert_eq!(found, BTreeSet::from([names[0].clone(), names[1].clone()]));
+            consumer.close().await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_member_that_asks_for_nonsense_is_told_so() {
+    against_all(|peer: Peer| async move {
+        let topic = peer.topic(1).await;
+        let kind = (GroupProtocol::Classic, vec![Assignor::Range]);
+        let mut consumer = member(
+            &peer.client,
+            GroupOptions {
+                session_timeout: Duration::from_millis(1),
+                heartbeat_interval: Duration::from_micros(1),
+                ..options(&unique("group"), &topic, &kind)
+            },
+        );
+        let error = consumer.poll(WAIT).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::InvalidSessionTimeout);
+        assert!(consumer.poll(SHORT).await.is_err(), "it is over");
+    });
+}
