@@ -24,7 +24,9 @@ mod connection;
 pub mod consumer;
 mod coordinator;
 pub mod dead_letters;
+mod decoding;
 pub mod producer;
+pub mod registry;
 mod route;
 pub mod scan;
 pub mod write;
@@ -46,6 +48,7 @@ pub use consumer::{AssignedConsumer, PollOptions, StartAt};
 pub use dead_letters::DeadLetters;
 pub use producer::{EncodedBatch, Producer, ProducerRecord, RecordMetadata};
 
+pub use registry::{RegistryAuth, RegistryConfig, SchemaRegistry};
 pub use scan::{Bound, Offsets, Range, Scan, ScanOptions, ScanProgress, ScanReader};
 pub use write::{TableWriter, WriteReport, write};
 

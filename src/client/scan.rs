@@ -18,6 +18,7 @@ use crate::client::admin::{OffsetSpec, list_offsets};
 use crate::client::cluster::{Cluster, TopicInfo};
 use crate::client::config::{ConsumerConfig, IsolationLevel, OnDataLoss};
 use crate::client::consumer::Prefetcher;
+use crate::client::decoding;
 use crate::columnar::{DecodeOptions, Decoded, Decoder};
 use crate::error::{Error, ErrorCode, Result};
 pub use crate::machine::client::bounds::{Bound, Offsets, Range};
@@ -336,7 +337,7 @@ impl ScanReader {
 
     async fn decode_next(&mut self) -> Result<Option<Decoded>> {
         loop {
-            let full = self.decoder.next(self.ended)?;
+            let full = decoding::next(&mut self.decoder, self.ended).await?;
             if let Some(decoded) = full {
                 if decoded.has_records() {
                     return Ok(Some(decoded));

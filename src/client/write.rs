@@ -41,6 +41,8 @@ pub struct TableWriter {
     topic: Arc<str>,
     partition_count: i32,
     encoder: Option<Encoder>,
+    /// Until the schema of the values is settled, with the first rows.
+    options: Option<WriteOptions>,
     /// Which partition rows without a key go to.
     turn: u64,
     sealed: Vec<columnar::EncodedBatch>,
@@ -75,7 +77,8 @@ impl TableWriter {
         Ok(Self {
             topic: Arc::clone(&info.name),
             partition_count: info.partition_count(),
-            encoder: Some(Encoder::new(options)?),
+            encoder: None,
+            options: Some(options),
             turn: producer.random(),
             producer,
             sealed: Vec::new(),
@@ -90,11 +93,29 @@ impl TableWriter {
     ///
     /// A column does not fit, or a batch before failed. What was written before stays written.
     pub async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+        self.settle(rows).await?;
         for start in (0..rows.num_rows()).step_by(SLICE_ROWS) {
             let length = SLICE_ROWS.min(rows.num_rows() - start);
             let slice = rows.slice(start, length);
             self.write_slice(slice, start).await?;
         }
+        Ok(())
+    }
+
+    /// Finds or registers the schema of the values.
+    async fn settle(&mut self, rows: &RecordBatch) -> Result<()> {
+        let Some(mut options) = self.options.take() else { return Ok(()) };
+        if !options.value.is_settled() {
+            let others: Vec<String> = options.other_columns().cloned().collect();
+            let (topic, schema) = (Arc::clone(&self.topic), rows.schema());
+            let value = options.value;
+            let settling =
+                tokio::task::spawn_blocking(move || value.settle(&topic, &schema, &others));
+            options.value = settling.await.map_err(|error| {
+                Error::invalid(format!("settling the schema of the values failed: {error}"))
+            })??;
+        }
+        self.encoder = Some(Encoder::new(options)?);
         Ok(())
     }
 

@@ -24,18 +24,18 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryArray, BinaryViewArray, BooleanBufferBuilder, DictionaryArray,
-    Int8Array, Int32Array, Int64Array, ListArray, StringArray, StringViewArray, StructArray,
-    TimestampMillisecondArray,
+    Array, ArrayRef, BinaryViewArray, BooleanBufferBuilder, DictionaryArray, Int8Array, Int32Array,
+    Int64Array, StringArray, StringViewArray, TimestampMillisecondArray,
 };
-use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
 use arrow::datatypes::{Int8Type, Int32Type};
 use arrow::error::ArrowError;
 use bytes::Bytes;
 
-use super::columns::{KafkaColumn, Projection, UTC, header_fields, header_item};
+use super::columns::{KafkaColumn, Projection, UTC};
+use super::headers::HeaderColumn;
 use crate::error::Result;
-use crate::record::{Headers, RawRecord, TimestampType, WalkError, Walker, check_headers};
+use crate::record::{TimestampType, WalkError, Walker};
 
 /// A null while rows are gathered: no key or value is this long.
 const NULL_VIEW: u128 = u32::MAX as u128;
@@ -451,64 +451,6 @@ fn timestamp_type_column(runs: &[Run], rows: usize) -> ArrowResult {
     Ok(Arc::new(DictionaryArray::<Int8Type>::try_new(Int8Array::from(keys), values)?))
 }
 
-/// The list of headers of each row, copied: headers are few and small.
-#[derive(Debug)]
-struct HeaderColumn {
-    ends: Vec<i32>,
-    keys: Vec<u8>,
-    key_ends: Vec<i32>,
-    values: Vec<u8>,
-    value_ends: Vec<i32>,
-    value_valid: Vec<bool>,
-}
-
-impl HeaderColumn {
-    fn new() -> Self {
-        Self {
-            ends: vec![0],
-            keys: Vec::new(),
-            key_ends: vec![0],
-            values: Vec::new(),
-            value_ends: vec![0],
-            value_valid: Vec::new(),
-        }
-    }
-
-    const fn bytes(&self) -> usize {
-        self.keys.len().saturating_add(self.values.len())
-    }
-
-    fn push(&mut self, data: &[u8], record: &RawRecord) -> Result<(), WalkError> {
-        if record.header_count != 0 {
-            check_headers(data, record)?;
-        }
-        for header in Headers::of_raw(data, record) {
-            self.keys.extend_from_slice(String::from_utf8_lossy(header.key).as_bytes());
-            self.key_ends.push(self.keys.len() as i32);
-            self.values.extend_from_slice(header.value.unwrap_or_default());
-            self.value_ends.push(self.values.len() as i32);
-            self.value_valid.push(header.value.is_some());
-        }
-        self.ends.push(self.value_valid.len() as i32);
-        Ok(())
-    }
-
-    fn finish(self) -> ArrowResult {
-        let offsets = |ends: Vec<i32>| OffsetBuffer::new(ScalarBuffer::from(ends));
-        let count = self.value_valid.len();
-        let value_nulls = NullBuffer::from(self.value_valid);
-        let value_nulls = (value_nulls.null_count() > 0).then_some(value_nulls);
-        let key_bytes = Buffer::from_vec(self.keys);
-        let keys = StringArray::try_new(offsets(self.key_ends), key_bytes, None)?;
-        let value_bytes = Buffer::from_vec(self.values);
-        let values = BinaryArray::try_new(offsets(self.value_ends), value_bytes, value_nulls)?;
-        let children: Vec<ArrayRef> = vec![Arc::new(keys), Arc::new(values)];
-        let entries = StructArray::try_new_with_length(header_fields(), children, None, count)?;
-        let entries = Arc::new(entries);
-        Ok(Arc::new(ListArray::try_new(header_item(), offsets(self.ends), entries, None)?))
-    }
-}
-
 /// Turns bytes into text without copying them; rows that are not UTF-8 become null and are named.
 pub(super) fn text_column(array: &BinaryViewArray) -> (StringViewArray, Vec<usize>) {
     let is_text = |value: &[u8]| simdutf8::basic::from_utf8(value).is_ok();
@@ -539,18 +481,50 @@ pub(super) fn text_column(array: &BinaryViewArray) -> (StringViewArray, Vec<usiz
 /// Gathers texts that are copied, for decoded values.
 #[derive(Debug, Default)]
 pub(super) struct TextBuilder {
+    bytes: BytesBuilder,
+}
+
+impl TextBuilder {
+    pub(super) fn reserve(&mut self, rows: usize) {
+        self.bytes.reserve(rows);
+    }
+
+    pub(super) fn truncate(&mut self, rows: usize) {
+        self.bytes.truncate(rows);
+    }
+
+    pub(super) fn push_null(&mut self) {
+        self.bytes.push_null();
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, text: &str) {
+        self.bytes.push(text.as_bytes());
+    }
+
+    /// The texts that were gathered; the builder is empty again.
+    pub(super) fn finish(&mut self) -> StringViewArray {
+        let bytes = self.bytes.finish();
+        // SAFETY: `push` is the only one that adds values other than nulls, and it takes text.
+        unsafe { bytes.to_string_view_unchecked() }
+    }
+}
+
+/// Gathers bytes that are copied, for decoded values.
+#[derive(Debug, Default)]
+pub(super) struct BytesBuilder {
     views: Vec<u128>,
     bytes: Vec<u8>,
     full: Vec<Buffer>,
 }
 
-impl TextBuilder {
+impl BytesBuilder {
     pub(super) fn reserve(&mut self, rows: usize) {
         self.views.reserve(rows);
     }
 
     pub(super) fn truncate(&mut self, rows: usize) {
-        // The bytes of texts that go away lie behind all others of the buffer in work.
+        // The bytes of values that go away lie behind all others of the buffer in work.
         let in_work = self.full.len() as u32;
         let copied = self.views.iter().skip(rows).find(|view| {
             let size = **view as u32;
@@ -567,31 +541,31 @@ impl TextBuilder {
     }
 
     #[inline]
-    pub(super) fn push(&mut self, text: &str) {
-        let size = text.len();
+    pub(super) fn push(&mut self, value: &[u8]) {
+        let size = value.len();
         if size <= INLINE_MAX {
-            self.views.push(inline_view(text.as_bytes(), 0, size));
+            self.views.push(inline_view(value, 0, size));
             return;
         }
         if self.bytes.len().saturating_add(size) > TEXT_BUFFER_MAX && !self.bytes.is_empty() {
             self.full.push(Buffer::from_vec(std::mem::take(&mut self.bytes)));
         }
         let at = self.bytes.len() as u32;
-        self.bytes.extend_from_slice(text.as_bytes());
+        self.bytes.extend_from_slice(value);
         let place = Place { buffer: self.full.len() as u32, at };
-        self.views.push(view(text.as_bytes(), place, 0, size as i32));
+        self.views.push(view(value, place, 0, size as i32));
     }
 
-    /// The texts that were gathered; the builder is empty again.
-    pub(super) fn finish(&mut self) -> StringViewArray {
+    /// The values that were gathered; the builder is empty again.
+    pub(super) fn finish(&mut self) -> BinaryViewArray {
         let mut views = std::mem::take(&mut self.views);
         let nulls = take_nulls(&mut views, NULL_VIEW, 0);
         let mut buffers = std::mem::take(&mut self.full);
         if !self.bytes.is_empty() {
             buffers.push(Buffer::from_vec(std::mem::take(&mut self.bytes)));
         }
-        // SAFETY: `push` is the only one that makes views other than nulls, from whole texts,
-        // either inline or with the place that it has just copied the text to.
-        unsafe { StringViewArray::new_unchecked(ScalarBuffer::from(views), buffers.into(), nulls) }
+        // SAFETY: `push` is the only one that makes views other than nulls, from whole values,
+        // either inline or with the place that it has just copied the value to.
+        unsafe { BinaryViewArray::new_unchecked(ScalarBuffer::from(views), buffers.into(), nulls) }
     }
 }

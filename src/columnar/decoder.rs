@@ -3,43 +3,23 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, Int64Array, StringViewBuilder};
-use arrow::datatypes::{Fields, Int64Type, SchemaRef};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryViewArray, BooleanArray, Int64Array, StringViewBuilder,
+};
+use arrow::buffer::BooleanBuffer;
+use arrow::datatypes::{Int64Type, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
 use super::assemble::{Assembled, Assembler, Chunk, PartitionProgress};
 use super::columns::{KafkaColumn, Projection};
 use super::decode::text_column;
-use super::json::{Inference, JsonDecoder, all_nullable};
+use super::headers::HeaderField;
 use super::layout::{Layout, Origin, Shape};
+use super::registry::{SchemaRequest, SchemaSource};
 use super::rejected::{REJECTED_COLUMNS, Rejected, Source, set_aside};
+use super::values::{Columns, Look, Probe, Settled, ValueFormat, Values};
 use crate::error::{Error, Result};
 use crate::types::{Offset, TopicPartition};
-
-/// How the bytes of a value become columns.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum ValueFormat {
-    /// One column `value` of bytes, as they are.
-    #[default]
-    Raw,
-    /// One column `value` of text; bytes that are not UTF-8 are errors.
-    Text,
-    /// A column for each field of a JSON object; see [`super::json`].
-    Json {
-        /// The fields; found from the first values when none.
-        fields: Option<Fields>,
-        /// How many values are looked at to find the fields.
-        infer: usize,
-    },
-}
-
-impl ValueFormat {
-    /// JSON whose fields are found from the first 1,000 values.
-    #[must_use]
-    pub const fn json_inferred() -> Self {
-        Self::Json { fields: None, infer: 1000 }
-    }
-}
 
 /// How the bytes of a key become a column.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,6 +50,8 @@ pub enum OnError {
 pub struct DecodeOptions {
     /// The columns by name, in this order; all when none. See [`super::layout`].
     pub columns: Option<Vec<String>>,
+    /// Headers that are columns of their own.
+    pub headers: Vec<HeaderField>,
     /// The rows of an output.
     pub max_rows: usize,
     /// The most bytes that one batch may have uncompressed.
@@ -88,6 +70,7 @@ impl Default for DecodeOptions {
     fn default() -> Self {
         Self {
             columns: None,
+            headers: Vec::new(),
             max_rows: 10_000,
             decompressed_size_max: 256 << 20,
             key: KeyFormat::Raw,
@@ -117,27 +100,38 @@ impl Decoded {
     }
 }
 
+/// What a [`Decoder`] came to.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// An output.
+    Output(Decoded),
+    /// More chunks are needed.
+    Input,
+    /// A schema is needed: let [`Decoder::source`] load it.
+    Schema(SchemaRequest),
+}
+
+/// So many rows may wait for one that tells the columns of values.
+const WAITING_ROWS_MAX: usize = 4_000_000;
+
 /// Turns chunks of batches into Arrow record batches.
 #[derive(Debug)]
 pub struct Decoder {
     options: DecodeOptions,
     assembler: Assembler,
     stage: Stage,
+    waiting: VecDeque<Assembled>,
 }
 
 #[derive(Debug)]
 enum Stage {
-    /// The fields are not known yet; outputs wait until enough values were seen.
-    Inferring {
-        inference: Inference,
-        seen: usize,
-        wanted: usize,
-        waiting: VecDeque<Assembled>,
+    /// The columns of values are not known yet; outputs wait until enough values were seen.
+    Probing {
+        probe: Probe,
+        /// How many of those that wait were looked at.
+        looked_at: usize,
     },
-    Ready {
-        output: Box<Output>,
-        waiting: VecDeque<Assembled>,
-    },
+    Ready(Box<Output>),
 }
 
 impl Decoder {
@@ -146,38 +140,25 @@ impl Decoder {
     /// # Errors
     /// An invalid argument for columns that do not exist or types that are not decoded to.
     pub fn new(options: DecodeOptions) -> Result<Self> {
-        let (stage, projection) = match &options.value {
-            ValueFormat::Json { fields: None, infer } => {
-                let stage = Stage::Inferring {
-                    inference: Inference::default(),
-                    seen: 0,
-                    wanted: (*infer).max(1),
-                    waiting: VecDeque::new(),
-                };
-                // Columns cannot be told from fields yet.
-                (stage, Projection::ALL)
-            }
-            ValueFormat::Json { fields: Some(fields), .. } => {
-                let output = Output::new(&options, Some(&all_nullable(fields)))?;
+        let (stage, projection) = match options.value.settle()? {
+            Ok(settled) => {
+                let output = Output::new(&options, &settled)?;
                 let projection = output.projection();
-                (Stage::Ready { output: Box::new(output), waiting: VecDeque::new() }, projection)
+                (Stage::Ready(Box::new(output)), projection)
             }
-            ValueFormat::Raw | ValueFormat::Text => {
-                let output = Output::new(&options, None)?;
-                let projection = output.projection();
-                (Stage::Ready { output: Box::new(output), waiting: VecDeque::new() }, projection)
-            }
+            // Columns cannot be told from fields yet.
+            Err(probe) => (Stage::Probing { probe, looked_at: 0 }, Projection::ALL),
         };
         let assembler = Assembler::new(projection, options.max_rows, options.decompressed_size_max);
-        Ok(Self { options, assembler, stage })
+        Ok(Self { options, assembler, stage, waiting: VecDeque::new() })
     }
 
-    /// The schema of the outputs; none while the fields of JSON values are being found.
+    /// The schema of the outputs; none while the columns of values are being found.
     #[must_use]
     pub fn schema(&self) -> Option<SchemaRef> {
         match &self.stage {
-            Stage::Inferring { .. } => None,
-            Stage::Ready { output, .. } => Some(Arc::clone(output.layout.schema())),
+            Stage::Probing { .. } => None,
+            Stage::Ready(output) => Some(Arc::clone(output.layout.schema())),
         }
     }
 
@@ -192,48 +173,100 @@ impl Decoder {
         self.assembler.pending_bytes()
     }
 
-    /// The next full output; with `finish`, also one that is not full. None: push more.
+    /// Where the schemas of values come from.
+    #[must_use]
+    pub fn source(&self) -> Option<Arc<dyn SchemaSource>> {
+        self.options.value.source().cloned()
+    }
+
+    /// As [`Self::step`], but a schema that is needed is loaded here, which may block. None: push
+    /// more.
+    ///
+    /// # Errors
+    /// As [`Self::step`], or the schema could not be loaded.
+    pub fn next(&mut self, finish: bool) -> Result<Option<Decoded>> {
+        loop {
+            match self.step(finish)? {
+                Step::Output(decoded) => return Ok(Some(decoded)),
+                Step::Input => return Ok(None),
+                Step::Schema(request) => {
+                    if let Some(source) = self.source() {
+                        source.load(&request)?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The next full output, or what is needed for it; with `finish`, also an output that is not
+    /// full.
     ///
     /// With `finish`, an output may have no rows but progress, where all records were left out.
     ///
     /// # Errors
     /// `CORRUPT_MESSAGE` or `INVALID_RECORD` for damaged batches, naming partition and offset;
     /// [`Error::Decode`] for values that do not decode, under [`OnError::Raise`].
-    pub fn next(&mut self, finish: bool) -> Result<Option<Decoded>> {
-        self.infer(finish)?;
-        let Stage::Ready { output, waiting } = &mut self.stage else { return Ok(None) };
-        let assembled = match waiting.pop_front() {
-            Some(assembled) => Some(assembled),
-            None => self.assembler.next(finish)?,
+    pub fn step(&mut self, finish: bool) -> Result<Step> {
+        if let Some(request) = self.probe(finish)? {
+            return Ok(Step::Schema(request));
+        }
+        let mut unknown = None;
+        let output = match &mut self.stage {
+            Stage::Ready(output) => output.as_mut(),
+            // Nothing but tombstones until now: rows without the columns of values.
+            Stage::Probing { looked_at, .. } if finish && !self.waiting.is_empty() => {
+                *looked_at = looked_at.saturating_sub(1);
+                unknown.insert(Output::new(&self.options, &Settled::Nothing)?)
+            }
+            Stage::Probing { .. } => return Ok(Step::Input),
         };
-        assembled.map(|assembled| output.make(assembled)).transpose()
+        let assembled = match self.waiting.pop_front() {
+            Some(assembled) => assembled,
+            None => match self.assembler.next(finish)? {
+                Some(assembled) => assembled,
+                None => return Ok(Step::Input),
+            },
+        };
+        match output.make(&assembled)? {
+            Made::Output(decoded) => Ok(Step::Output(decoded)),
+            Made::Schema(request) => {
+                self.waiting.push_front(assembled);
+                Ok(Step::Schema(request))
+            }
+        }
     }
 
     /// Looks at values until enough were seen, then settles the schema.
-    fn infer(&mut self, finish: bool) -> Result<()> {
-        let Stage::Inferring { inference, seen, wanted, waiting } = &mut self.stage else {
-            return Ok(());
-        };
-        while *seen < *wanted {
-            let Some(assembled) = self.assembler.next(finish)? else { break };
-            if let Some(values) = assembled.filled.column(KafkaColumn::Value) {
-                let left = wanted.saturating_sub(*seen);
-                for value in values.as_binary_view().iter().flatten().take(left) {
-                    inference.add(value);
-                    *seen = seen.saturating_add(1);
+    fn probe(&mut self, finish: bool) -> Result<Option<SchemaRequest>> {
+        let Stage::Probing { probe, looked_at } = &mut self.stage else { return Ok(None) };
+        let settled = loop {
+            let Some(assembled) = self.waiting.get(*looked_at) else {
+                match self.assembler.next(finish)? {
+                    Some(assembled) => self.waiting.push_back(assembled),
+                    None => break if finish { probe.give_up() } else { None },
                 }
+                continue;
+            };
+            match probe.look(assembled)? {
+                Look::Settled(settled) => break Some(settled),
+                Look::Schema(request) => return Ok(Some(request)),
+                Look::More => *looked_at = looked_at.saturating_add(1),
             }
-            waiting.push_back(assembled);
+            let rows: usize = self.waiting.iter().map(|waiting| waiting.filled.rows).sum();
+            if rows > WAITING_ROWS_MAX {
+                break Some(probe.give_up().ok_or_else(|| {
+                    Error::invalid(format!(
+                        "none of {rows} records has a value that tells its schema; give a schema"
+                    ))
+                })?);
+            }
+        };
+        if let Some(settled) = settled {
+            let output = Output::new(&self.options, &settled)?;
+            self.assembler.set_projection(output.projection());
+            self.stage = Stage::Ready(Box::new(output));
         }
-        if *seen < *wanted && !finish {
-            return Ok(());
-        }
-        let fields = inference.fields();
-        let output = Output::new(&self.options, Some(&fields))?;
-        self.assembler.set_projection(output.projection());
-        let waiting = std::mem::take(waiting);
-        self.stage = Stage::Ready { output: Box::new(output), waiting };
-        Ok(())
+        Ok(None)
     }
 }
 
@@ -241,52 +274,53 @@ impl Decoder {
 #[derive(Debug)]
 struct Output {
     layout: Layout,
-    json: Option<JsonOutput>,
+    headers: Vec<HeaderField>,
+    values: Values,
+    /// The position of each decoded field among all fields.
+    indices: Vec<usize>,
     text_key: bool,
     text_value: bool,
     on_error: OnError,
 }
 
-#[derive(Debug)]
-struct JsonOutput {
-    decoder: JsonDecoder,
-    /// The position of each decoded field among all fields.
-    indices: Vec<usize>,
+enum Made {
+    Output(Decoded),
+    Schema(SchemaRequest),
 }
 
 impl Output {
-    fn new(options: &DecodeOptions, fields: Option<&Fields>) -> Result<Self> {
+    fn new(options: &DecodeOptions, settled: &Settled) -> Result<Self> {
         let text_key = options.key == KeyFormat::Text;
-        let text_value = options.value == ValueFormat::Text;
-        let decodes = fields.is_some() || text_value;
+        let text_value = settled.is_text();
+        let fields = settled.fields()?;
+        let decodes = fields.is_some()
+            || text_value
+            || text_key
+            || options.headers.iter().any(|header| header.text);
         let shape = Shape {
-            fields,
+            fields: fields.as_ref(),
+            headers: &options.headers,
             text_key,
             text_value,
-            error_column: options.on_error == OnError::Column && (decodes || text_key),
+            error_column: options.on_error == OnError::Column && decodes,
             plain: !options.views,
         };
         let layout = Layout::new(&shape, options.columns.as_deref())?;
-        let json = match fields {
-            Some(fields) => {
-                let indices = layout.fields();
-                let wanted: Fields =
-                    indices.iter().filter_map(|&index| fields.get(index).cloned()).collect();
-                Some(JsonOutput { decoder: JsonDecoder::new(&wanted)?, indices })
-            }
-            None => None,
-        };
-        Ok(Self { layout, json, text_key, text_value, on_error: options.on_error })
+        let indices = layout.fields();
+        let values = settled.decoder(&indices)?;
+        let headers = options.headers.clone();
+        let on_error = options.on_error;
+        Ok(Self { layout, headers, values, indices, text_key, text_value, on_error })
     }
 
     /// The Kafka columns that decoding needs, shown or not.
     fn projection(&self) -> Projection {
         let mut projection = self.layout.projection();
-        let json = self.json.as_ref().is_some_and(|json| !json.indices.is_empty());
-        if json {
+        let decodes = !self.indices.is_empty();
+        if decodes {
             projection = projection.with(KafkaColumn::Value);
         }
-        if json || self.text_key || self.text_value {
+        if decodes || self.text_key || self.text_value || self.headers.iter().any(|one| one.text) {
             // Errors name it.
             projection = projection.with(KafkaColumn::Offset);
             if self.on_error == OnError::SetAside {
@@ -296,15 +330,19 @@ impl Output {
         projection
     }
 
-    fn make(&mut self, assembled: Assembled) -> Result<Decoded> {
+    fn make(&mut self, assembled: &Assembled) -> Result<Made> {
         let rows = assembled.filled.rows;
         let mut errors = RowErrors { on_error: self.on_error, rows: Vec::new() };
-        let raw = assembled.filled.column(KafkaColumn::Value).cloned();
-        let fields = match &mut self.json {
-            Some(json) if !json.indices.is_empty() => {
-                json_columns(&mut json.decoder, &assembled, &mut errors)?
+        let raw = assembled.filled.column(KafkaColumn::Value);
+        let fields = match raw.filter(|_| !self.indices.is_empty()) {
+            Some(raw) => {
+                let mut bad = |row, detail| errors.add("value", row, detail, assembled);
+                match self.values.decode(raw.as_binary_view(), &mut bad)? {
+                    Columns::Done(fields) => fields,
+                    Columns::Schema(request) => return Ok(Made::Schema(request)),
+                }
             }
-            _ => Vec::new(),
+            None => Vec::new(),
         };
         let mut texts = [None, None];
         let wanted = [
@@ -314,35 +352,68 @@ impl Output {
         for (slot, (wanted, column, what)) in texts.iter_mut().zip(wanted) {
             if let Some(bytes) = assembled.filled.column(column).filter(|_| wanted) {
                 let bytes = bytes.as_binary_view();
-                *slot = Some(checked_text(bytes, what, &assembled, &mut errors)?);
+                *slot = Some(checked_text(bytes, what, assembled, &mut errors)?);
             }
         }
         let [key_text, value_text] = texts;
+        let headers = self.header_columns(assembled, &mut errors)?;
         let set_aside_rows = errors.take_set_aside();
         let error_column = errors.column(rows);
-        let indices = self.json.as_ref().map_or(&[][..], |json| &json.indices);
         let batch = self.layout.assemble(rows, |origin| match origin {
             Origin::Kafka(KafkaColumn::Key) if self.text_key => key_text.clone(),
             Origin::Kafka(KafkaColumn::Value) if self.text_value => value_text.clone(),
             Origin::Kafka(column) => assembled.filled.column(column).cloned(),
             Origin::Field(index) => {
-                let at = indices.iter().position(|&known| known == index)?;
+                let at = self.indices.iter().position(|&known| known == index)?;
                 fields.get(at).cloned()
             }
+            Origin::Header(index) => headers.get(index).cloned().flatten(),
+            Origin::Tombstone => raw.map(tombstones),
             Origin::Error => Some(Arc::clone(&error_column)),
-            Origin::Raw => raw.clone(),
+            Origin::Raw => raw.cloned(),
         })?;
-        let (batch, rejected) = if set_aside_rows.is_empty() {
+        let (rows, rejected) = if set_aside_rows.is_empty() {
             (batch, Vec::new())
         } else {
             let source = Source {
                 column: &|kind| assembled.filled.column(kind),
-                partition: &|row| locate(&assembled, row).0,
+                partition: &|row| locate(assembled, row).0,
             };
             set_aside(&batch, set_aside_rows, &source)?
         };
-        Ok(Decoded { rows: batch, progress: assembled.progress, rejected })
+        Ok(Made::Output(Decoded { rows, progress: assembled.progress.clone(), rejected }))
     }
+
+    /// The columns of single headers that the output shows.
+    fn header_columns(
+        &self,
+        assembled: &Assembled,
+        errors: &mut RowErrors,
+    ) -> Result<Vec<Option<ArrayRef>>> {
+        let mut columns = Vec::with_capacity(self.headers.len());
+        for (index, header) in self.headers.iter().enumerate() {
+            let lists = assembled.filled.column(KafkaColumn::Headers);
+            let Some(lists) = lists.filter(|_| self.layout.shows(Origin::Header(index))) else {
+                columns.push(None);
+                continue;
+            };
+            let (column, bad) = header.column(lists);
+            for row in bad {
+                let detail = format!("{:?} is not UTF-8", header.key);
+                errors.add("header", row, detail, assembled)?;
+            }
+            columns.push(Some(column));
+        }
+        Ok(columns)
+    }
+}
+
+fn tombstones(values: &ArrayRef) -> ArrayRef {
+    let is_null = match values.nulls() {
+        Some(nulls) => !nulls.inner(),
+        None => BooleanBuffer::new_unset(values.len()),
+    };
+    Arc::new(BooleanArray::new(is_null, None))
 }
 
 /// The rows of an output that did not decode.
@@ -406,29 +477,6 @@ fn locate(assembled: &Assembled, row: usize) -> (TopicPartition, Offset) {
         .filter(|offsets: &&Int64Array| row < offsets.len())
         .map_or(Offset::UNKNOWN, |offsets| Offset(offsets.value(row)));
     (found.unwrap_or_else(|| TopicPartition::new("", -1)), offset)
-}
-
-fn json_columns(
-    decoder: &mut JsonDecoder,
-    assembled: &Assembled,
-    errors: &mut RowErrors,
-) -> Result<Vec<ArrayRef>> {
-    let Some(values) = assembled.filled.column(KafkaColumn::Value) else { return Ok(Vec::new()) };
-    decoder.reserve(values.len());
-    for (row, value) in values.as_binary_view().iter().enumerate() {
-        let Some(value) = value else {
-            decoder.push_null();
-            continue;
-        };
-        if let Err(detail) = decoder.push(value) {
-            if let Err(error) = errors.add("value", row, detail, assembled) {
-                decoder.finish()?;
-                return Err(error);
-            }
-            decoder.push_null();
-        }
-    }
-    decoder.finish()
 }
 
 fn checked_text(

@@ -20,27 +20,15 @@ use arrow::datatypes::{DataType, Int32Type, Int64Type, TimeUnit, TimestampMillis
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 
+use super::avro::AvroWriter;
 use super::bytes_column::BytesColumn;
 use super::json::write::{RowWriter, put_i64, put_u64};
+use super::target::{Framing, ValueSource};
 use crate::error::{Error, Result};
 use crate::record::{
     BatchBuilder, BatchOptions, Compression, HEADER_SIZE, Header, record_size_upper_bound,
 };
 use crate::types::TimestampMs;
-
-/// What the value of a record is made from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ValueSource {
-    /// A JSON object of all columns but these; see [`super::json`] for how types are written.
-    Json {
-        /// The columns that are left out.
-        exclude: Vec<String>,
-    },
-    /// One column of text or bytes, as it is; a null is a null value, a tombstone.
-    Column(String),
-    /// Always null: every record is a tombstone.
-    Null,
-}
 
 /// How the partition of a row is found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,6 +78,19 @@ impl Default for WriteOptions {
             compression: Compression::None,
             compression_level: None,
         }
+    }
+}
+
+impl WriteOptions {
+    /// The columns of keys, timestamps, headers and partitions.
+    pub fn other_columns(&self) -> impl Iterator<Item = &String> {
+        let partition = match &self.partition {
+            PartitionSource::Column(name) => Some(name),
+            PartitionSource::Partitioner | PartitionSource::Fixed(_) => None,
+        };
+        [self.key.as_ref(), self.timestamp.as_ref(), self.headers.as_ref(), partition]
+            .into_iter()
+            .flatten()
     }
 }
 
@@ -145,7 +146,7 @@ impl Encoder {
     ) -> Result<()> {
         let mut sources = Sources::new(rows, &self.options)?;
         for row in 0..rows.num_rows() {
-            sources.read(row);
+            sources.read(row).map_err(|detail| Error::invalid(format!("row {row}: {detail}")))?;
             let key = sources.key.current(row);
             let partition = match &sources.partition {
                 Some(column) => column.get(row).copied().unwrap_or(-1),
@@ -265,6 +266,11 @@ impl Sources {
             ValueSource::Column(name) => {
                 RowValue::Column(BytesColumn::new(name, column(rows, name)?)?)
             }
+            ValueSource::Avro(target) => {
+                let schema = target.schema.as_ref().ok_or_else(unsettled)?;
+                let writer = AvroWriter::new(rows, schema, &target.exclude)?;
+                RowValue::Avro(writer, framing(&target.framing)?, Vec::new())
+            }
             ValueSource::Null => RowValue::Null,
         };
         let partition = match &options.partition {
@@ -284,15 +290,36 @@ impl Sources {
 
     /// Makes the key and the value of a row that are written and not just borrowed.
     #[inline]
-    fn read(&mut self, row: usize) {
+    fn read(&mut self, row: usize) -> Result<(), String> {
         if let KeySource::Int(numbers, scratch) = &mut self.key {
             scratch.clear();
             numbers.put(row, scratch);
         }
-        if let RowValue::Json(writer, scratch) = &mut self.value {
-            scratch.clear();
-            writer.write(row, scratch);
+        match &mut self.value {
+            RowValue::Json(writer, scratch) => {
+                scratch.clear();
+                writer.write(row, scratch);
+            }
+            RowValue::Avro(writer, framing, scratch) => {
+                scratch.clear();
+                framing.put(scratch);
+                writer.write(row, scratch)?;
+            }
+            RowValue::Column(_) | RowValue::Null => {}
         }
+        Ok(())
+    }
+}
+
+#[cold]
+fn unsettled() -> Error {
+    Error::invalid("the schema of the values is not settled; see ValueSource::settle")
+}
+
+fn framing(framing: &Framing) -> Result<Framing> {
+    match framing {
+        Framing::Register { .. } => Err(unsettled()),
+        settled => Ok(settled.clone()),
     }
 }
 
@@ -377,6 +404,7 @@ impl IntColumn {
 
 enum RowValue {
     Json(RowWriter, Vec<u8>),
+    Avro(AvroWriter, Framing, Vec<u8>),
     Column(BytesColumn),
     Null,
 }
@@ -385,7 +413,7 @@ impl RowValue {
     #[inline]
     fn current(&self, row: usize) -> Option<&[u8]> {
         match self {
-            Self::Json(_, scratch) => Some(scratch),
+            Self::Json(_, scratch) | Self::Avro(_, _, scratch) => Some(scratch),
             Self::Column(column) => column.get(row),
             Self::Null => None,
         }

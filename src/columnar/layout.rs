@@ -6,6 +6,8 @@
 //! - Where a field has the name of a Kafka column (or of `error`, `value_raw`), **all** of these
 //!   move into one struct column `_kafka`, and the fields keep their names: a column never
 //!   changes its meaning with the data. They are then asked for as `_kafka` or `_kafka.offset`.
+//! - A header that is a column of its own has the name that it was given, beside the fields.
+//! - `is_tombstone` says whether the value is null; it is there when it is asked for by name.
 //! - With `on_error = column`, `error` (utf8, null where all is well) and `value_raw` follow.
 
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
 use super::columns::{KafkaColumn, Projection, unknown_column};
 use super::convert::{plain_array, plain_type};
+use super::headers::HeaderField;
 use crate::error::{Error, Result};
 
 /// The struct that Kafka columns move into when names collide.
@@ -25,18 +28,24 @@ pub const ERROR_COLUMN: &str = "error";
 /// The column of undecoded values beside decoded ones.
 pub const VALUE_RAW_COLUMN: &str = "value_raw";
 
+/// The column that tells tombstones.
+pub const TOMBSTONE_COLUMN: &str = "is_tombstone";
+
 /// Where one column of the output comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
     Kafka(KafkaColumn),
     Field(usize),
+    Header(usize),
+    Tombstone,
     Error,
     Raw,
 }
 
 impl Origin {
+    /// Whether it is never moved: its name was chosen by the schema or the caller.
     fn is_field(self) -> bool {
-        matches!(self, Self::Field(_))
+        matches!(self, Self::Field(_) | Self::Header(_))
     }
 }
 
@@ -46,6 +55,7 @@ impl Origin {
 pub(super) struct Shape<'a> {
     /// The fields of decoded values; none where `value` is one column.
     pub(super) fields: Option<&'a Fields>,
+    pub(super) headers: &'a [HeaderField],
     pub(super) text_key: bool,
     pub(super) text_value: bool,
     pub(super) error_column: bool,
@@ -66,6 +76,7 @@ pub(super) struct Layout {
 impl Layout {
     pub(super) fn new(shape: &Shape<'_>, wanted: Option<&[String]>) -> Result<Self> {
         let nested = shape.fields.is_some_and(collides);
+        check_headers(shape)?;
         if let Some(fields) = shape.fields.filter(|fields| fields.find(KAFKA_STRUCT).is_some()) {
             return Err(Error::invalid(format!(
                 "the values have a field {KAFKA_STRUCT:?} among their {}, a name that is taken",
@@ -123,9 +134,15 @@ impl Layout {
     pub(super) fn projection(&self) -> Projection {
         self.origins().fold(Projection::NONE, |set, origin| match origin {
             Origin::Kafka(column) => set.with(column),
-            Origin::Raw => set.with(KafkaColumn::Value),
+            Origin::Raw | Origin::Tombstone => set.with(KafkaColumn::Value),
+            Origin::Header(_) => set.with(KafkaColumn::Headers),
             Origin::Field(_) | Origin::Error => set,
         })
+    }
+
+    /// Whether the output has a column of this origin.
+    pub(super) fn shows(&self, origin: Origin) -> bool {
+        self.origins().any(|known| known == origin)
     }
 
     /// The indices of the value fields that the output shows, in the order of the schema.
@@ -185,6 +202,25 @@ fn reserved(name: &str) -> Option<Origin> {
     }
 }
 
+/// The columns of single headers must not be taken for others.
+fn check_headers(shape: &Shape<'_>) -> Result<()> {
+    for (at, header) in shape.headers.iter().enumerate() {
+        let name = &header.column;
+        let taken = KafkaColumn::from_name(name).is_some()
+            || [ERROR_COLUMN, VALUE_RAW_COLUMN, KAFKA_STRUCT, TOMBSTONE_COLUMN]
+                .contains(&name.as_str())
+            || shape.fields.is_some_and(|fields| fields.find(name).is_some())
+            || shape.headers.iter().take(at).any(|other| other.column == *name);
+        if taken {
+            return Err(Error::invalid(format!(
+                "the column of header {:?} would be {name:?}, a name that is taken; give another",
+                header.key
+            )));
+        }
+    }
+    Ok(())
+}
+
 fn collides(fields: &Fields) -> bool {
     fields.iter().any(|field| reserved(field.name()).is_some())
 }
@@ -195,6 +231,7 @@ fn default_origins(shape: &Shape<'_>) -> Vec<Origin> {
         origins.retain(|origin| *origin != Origin::Kafka(KafkaColumn::Value));
         origins.extend((0..fields.len()).map(Origin::Field));
     }
+    origins.extend((0..shape.headers.len()).map(Origin::Header));
     if shape.error_column {
         origins.extend([Origin::Error, Origin::Raw]);
     }
@@ -208,12 +245,18 @@ fn resolve(shape: &Shape<'_>, nested: bool, name: &str, origins: &mut Vec<Origin
         return Ok(());
     }
     let field_index = |name: &str| {
-        shape.fields.and_then(|fields| fields.find(name)).map(|(index, _)| Origin::Field(index))
+        let header = || shape.headers.iter().position(|header| header.column == name);
+        shape
+            .fields
+            .and_then(|fields| fields.find(name))
+            .map(|(index, _)| Origin::Field(index))
+            .or_else(|| header().map(Origin::Header))
     };
     let kafka = |name: &str| match reserved(name) {
         Some(Origin::Error) if !shape.error_column => None,
         // Without decoded values their raw bytes are `value`, unless text replaced them.
         Some(Origin::Raw) if shape.fields.is_none() && !shape.error_column => None,
+        None if name == TOMBSTONE_COLUMN => Some(Origin::Tombstone),
         None if name == "value" && shape.fields.is_none() => {
             Some(Origin::Kafka(KafkaColumn::Value))
         }
@@ -249,6 +292,11 @@ fn field_of(shape: &Shape<'_>, origin: Origin) -> Field {
             Some(field) => Field::clone(field),
             None => Field::new("", DataType::Null, true),
         },
+        Origin::Header(index) => match shape.headers.get(index) {
+            Some(header) => Field::new(&header.column, header.data_type(), true),
+            None => Field::new("", DataType::Null, true),
+        },
+        Origin::Tombstone => Field::new(TOMBSTONE_COLUMN, DataType::Boolean, false),
         Origin::Error => Field::new(ERROR_COLUMN, DataType::Utf8View, true),
         Origin::Raw => Field::new(VALUE_RAW_COLUMN, DataType::BinaryView, true),
     };

@@ -27,23 +27,37 @@
 )]
 
 mod assemble;
+mod avro;
+mod builder;
 mod bytes_column;
+mod cells;
 mod columns;
 mod convert;
 mod decode;
 mod decoder;
 mod encode;
+mod headers;
 mod json;
 mod layout;
+mod registry;
 mod rejected;
+mod target;
+mod values;
 
 pub use assemble::{AbortedTransaction, Chunk, PartitionProgress};
+pub use avro::{AvroFormat, AvroSchema, ReaderSchema};
 pub use columns::{KafkaColumn, Projection};
 pub use convert::{compact, nbytes, plain_type, to_plain};
-pub use decoder::{DecodeOptions, Decoded, Decoder, KeyFormat, OnError, ValueFormat};
-pub use encode::{EncodedBatch, Encoder, PartitionSource, ValueSource, WriteOptions};
-pub use layout::{ERROR_COLUMN, KAFKA_STRUCT, VALUE_RAW_COLUMN};
+pub use decoder::{DecodeOptions, Decoded, Decoder, KeyFormat, OnError, Step};
+pub use encode::{EncodedBatch, Encoder, PartitionSource, WriteOptions};
+pub use headers::HeaderField;
+pub use layout::{ERROR_COLUMN, KAFKA_STRUCT, TOMBSTONE_COLUMN, VALUE_RAW_COLUMN};
+pub use registry::{
+    Registered, SchemaId, SchemaKind, SchemaReference, SchemaRequest, SchemaSource,
+};
 pub use rejected::Rejected;
+pub use target::{AvroTarget, Framing, ValueSource};
+pub use values::ValueFormat;
 
 #[cfg(test)]
 mod encode_tests;

@@ -24,7 +24,8 @@ use bytes::Bytes;
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use ottla::columnar::{
-    Chunk, DecodeOptions, Decoder, Encoder, ValueFormat, ValueSource, WriteOptions,
+    AvroFormat, AvroSchema, AvroTarget, Chunk, DecodeOptions, Decoder, Encoder, Framing,
+    ReaderSchema, ValueFormat, ValueSource, WriteOptions,
 };
 use ottla::record::{
     AppendRules, BatchBuilder, BatchOptions, Batches, Compression, HEADER_SIZE, Walker,
@@ -254,4 +255,97 @@ fn encode_binary(bencher: Bencher<'_, '_>) {
         ..WriteOptions::default()
     };
     bencher.counter(ItemsCount::new(ROWS)).bench_local(|| encode_only(&rows, &options));
+}
+
+const EVENT_SCHEMA: &str = r#"{"type": "record", "name": "Event", "fields": [
+    {"name": "id", "type": "long"},
+    {"name": "ts", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+    {"name": "user", "type": "string"},
+    {"name": "page", "type": "string"},
+    {"name": "amount", "type": "double"},
+    {"name": "count", "type": "int"},
+    {"name": "ok", "type": "boolean"},
+    {"name": "country", "type": "string"}]}"#;
+
+/// The same with every field in a union with null, as most registries hold them.
+fn event_schema(nullable: bool) -> AvroSchema {
+    let text = if nullable {
+        EVENT_SCHEMA
+            .replace("\"long\"}", "[\"null\", \"long\"]}")
+            .replace("\"string\"", "[\"null\", \"string\"]")
+            .replace("\"double\"", "[\"null\", \"double\"]")
+            .replace("\"int\"", "[\"null\", \"int\"]")
+            .replace("\"boolean\"", "[\"null\", \"boolean\"]")
+    } else {
+        EVENT_SCHEMA.to_owned()
+    };
+    AvroSchema::parse(&text).unwrap()
+}
+
+fn avro_options(schema: &AvroSchema) -> WriteOptions {
+    let target =
+        AvroTarget { schema: Some(schema.clone()), exclude: Vec::new(), framing: Framing::Plain };
+    WriteOptions { value: ValueSource::Avro(target), partition_count: 4, ..WriteOptions::default() }
+}
+
+/// Eight typed columns.
+#[divan::bench(args = ["plain", "nullable"])]
+fn decode_avro(bencher: Bencher<'_, '_>, fields: &str) {
+    let schema = event_schema(fields == "nullable");
+    let bytes = encode(&events(), &avro_options(&schema));
+    let names = event_fields(&DataType::Int64).iter().map(|one| one.name().clone()).collect();
+    let format = AvroFormat { schema: ReaderSchema::Given(schema), framed: false, source: None };
+    let options = DecodeOptions {
+        value: ValueFormat::Avro(Arc::new(format)),
+        columns: Some(names),
+        ..DecodeOptions::default()
+    };
+    bencher
+        .counter(ItemsCount::new(ROWS))
+        .counter(BytesCount::new(bytes.len()))
+        .bench_local(|| assert_eq!(decode(&bytes, &options), ROWS));
+}
+
+#[divan::bench]
+fn encode_avro(bencher: Bencher<'_, '_>) {
+    let rows = events();
+    let options = avro_options(&event_schema(false));
+    bencher.counter(ItemsCount::new(ROWS)).bench_local(|| encode_only(&rows, &options));
+}
+
+/// The same values by arrow-avro, each behind the registry's header, without Kafka's batches.
+#[divan::bench]
+fn decode_avro_with_arrow_avro(bencher: Bencher<'_, '_>) {
+    use arrow_avro::reader::ReaderBuilder;
+    use arrow_avro::schema::{
+        AvroSchema as Theirs, Fingerprint, FingerprintAlgorithm, SchemaStore,
+    };
+    let bytes = encode(&events(), &avro_options(&event_schema(false)));
+    let mut messages: Vec<Vec<u8>> = Vec::new();
+    for batch in Batches::new(bytes) {
+        for record in &batch.unwrap().records(LIMIT).unwrap() {
+            let mut message = vec![0, 0, 0, 0, 7];
+            message.extend_from_slice(record.unwrap().value.unwrap());
+            messages.push(message);
+        }
+    }
+    bencher.counter(ItemsCount::new(ROWS)).bench_local(|| {
+        let mut store = SchemaStore::new_with_type(FingerprintAlgorithm::Id);
+        store.set(Fingerprint::Id(7), Theirs::new(EVENT_SCHEMA.to_owned())).unwrap();
+        let mut decoder = ReaderBuilder::new()
+            .with_writer_schema_store(store)
+            .with_utf8_view(true)
+            .with_batch_size(10_000)
+            .build_decoder()
+            .unwrap();
+        let mut rows = 0;
+        for message in &messages {
+            assert_eq!(decoder.decode(message).unwrap(), message.len());
+            if decoder.batch_is_full() {
+                rows += black_box(decoder.flush().unwrap().unwrap()).num_rows();
+            }
+        }
+        rows += decoder.flush().unwrap().map_or(0, |batch| batch.num_rows());
+        assert_eq!(rows, ROWS);
+    });
 }

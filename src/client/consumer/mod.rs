@@ -28,6 +28,7 @@ use crate::client::admin::{OffsetSpec, list_offsets};
 use crate::client::cluster::{Cluster, Lane};
 use crate::client::config::{AutoOffsetReset, ConsumerConfig};
 use crate::client::consumer::fetcher::Shared;
+use crate::client::decoding;
 use crate::columnar::{Chunk, DecodeOptions, Decoded, Decoder};
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::client::fetching::{Fetching, Marks, Position, Reset, Settings};
@@ -388,7 +389,7 @@ impl AssignedConsumer {
             if is_interrupted() {
                 return Ok(None);
             }
-            if let Some(decoded) = self.decode(false)? {
+            if let Some(decoded) = self.decode(false).await? {
                 return Ok(Some(decoded));
             }
             let (next, is_finished) = self.prefetcher.try_next()?;
@@ -400,7 +401,7 @@ impl AssignedConsumer {
             }
             let is_late = Instant::now() >= deadline || (is_finished && self.stops_at_ends);
             if (is_late || !options.fill)
-                && let Some(decoded) = self.decode(true)?
+                && let Some(decoded) = self.decode(true).await?
             {
                 return Ok(Some(decoded));
             }
@@ -412,10 +413,10 @@ impl AssignedConsumer {
     }
 
     /// The next output that has rows, if there is one.
-    fn decode(&mut self, finish: bool) -> Result<Option<Decoded>> {
+    async fn decode(&mut self, finish: bool) -> Result<Option<Decoded>> {
         // Finishing without input would settle an inferred schema on nothing.
         while self.has_input || !finish {
-            let decoded = self.decoder.next(finish);
+            let decoded = decoding::next(&mut self.decoder, finish).await;
             match decoded {
                 Ok(Some(decoded)) => {
                     if let Some(decoded) = self.advance(decoded) {

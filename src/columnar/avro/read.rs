@@ -1,0 +1,365 @@
+//! Carrying out a compiled program on the bytes of a value.
+//!
+//! Bytes are not trusted: every length is checked against what is left before anything is
+//! reserved, and items that take no bytes are limited, so the memory that a value takes is bounded
+//! by its size.
+
+use std::fmt;
+
+use super::resolve::{Default, Op, Program, Record, Skip};
+use crate::columnar::builder::Column;
+
+/// How many items without bytes (nulls) the lists of a value may have.
+const EMPTY_ITEMS_MAX: usize = 1 << 16;
+
+/// What is wrong with a value, and in which field.
+#[derive(Debug)]
+pub(super) struct Fail(Box<(String, String)>);
+
+impl Fail {
+    #[cold]
+    fn new(detail: impl Into<String>) -> Self {
+        Self(Box::new((String::new(), detail.into())))
+    }
+
+    #[cold]
+    pub(super) fn under(mut self, name: &str) -> Self {
+        let path = &mut self.0.0;
+        let joint = if path.is_empty() { "" } else { "." };
+        *path = format!("{name}{joint}{path}");
+        self
+    }
+}
+
+impl fmt::Display for Fail {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (path, detail) = &*self.0;
+        if path.is_empty() {
+            formatter.write_str(detail)
+        } else {
+            write!(formatter, "field {path:?}: {detail}")
+        }
+    }
+}
+
+type Read<T = ()> = Result<T, Fail>;
+
+#[cold]
+fn ends_early() -> Fail {
+    Fail::new("the value ends early")
+}
+
+#[cold]
+fn long_varint() -> Fail {
+    Fail::new("a number has more than 10 bytes")
+}
+
+/// The bytes of a value that were not read yet.
+#[derive(Debug)]
+pub(super) struct Cursor<'a> {
+    rest: &'a [u8],
+    /// How many more items without bytes the value may have.
+    empty_left: usize,
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) const fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes, empty_left: EMPTY_ITEMS_MAX }
+    }
+
+    #[inline]
+    fn varint(&mut self) -> Read<u64> {
+        match self.rest {
+            [one @ 0..=0x7f, rest @ ..] => {
+                self.rest = rest;
+                Ok(u64::from(*one))
+            }
+            [one, two @ 0..=0x7f, rest @ ..] => {
+                self.rest = rest;
+                Ok(u64::from(*one & 0x7f) | (u64::from(*two) << 7))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    #[inline]
+    fn long_varint(&mut self) -> Read<u64> {
+        let mut value = 0_u64;
+        let mut shift = 0_u32;
+        for (at, &byte) in self.rest.iter().take(10).enumerate() {
+            value |= u64::from(byte & 0x7f).wrapping_shl(shift);
+            if byte < 0x80 {
+                if at == 9 && byte > 1 {
+                    return Err(long_varint());
+                }
+                self.rest = self.rest.get(at.wrapping_add(1)..).unwrap_or_default();
+                return Ok(value);
+            }
+            shift = shift.wrapping_add(7);
+        }
+        Err(if self.rest.len() < 10 { ends_early() } else { long_varint() })
+    }
+
+    #[inline]
+    fn long(&mut self) -> Read<i64> {
+        let value = self.varint()?;
+        Ok((value >> 1) as i64 ^ -((value & 1) as i64))
+    }
+
+    #[inline]
+    fn int(&mut self) -> Read<i32> {
+        let value = self.long()?;
+        i32::try_from(value).map_err(|_source| Fail::new(format!("{value} is no 32-bit number")))
+    }
+
+    #[inline]
+    fn take(&mut self, size: usize) -> Read<&'a [u8]> {
+        match self.rest.split_at_checked(size) {
+            Some((taken, rest)) => {
+                self.rest = rest;
+                Ok(taken)
+            }
+            None => Err(ends_early()),
+        }
+    }
+
+    #[inline]
+    fn chunk<const SIZE: usize>(&mut self) -> Read<[u8; SIZE]> {
+        match self.rest.split_first_chunk::<SIZE>() {
+            Some((taken, rest)) => {
+                self.rest = rest;
+                Ok(*taken)
+            }
+            None => Err(ends_early()),
+        }
+    }
+
+    #[inline]
+    fn bytes(&mut self) -> Read<&'a [u8]> {
+        let size = self.long()?;
+        match usize::try_from(size) {
+            Ok(size) => self.take(size),
+            Err(_) => Err(Fail::new(format!("a length is {size}"))),
+        }
+    }
+
+    #[inline]
+    fn text(&mut self) -> Read<&'a str> {
+        let bytes = self.bytes()?;
+        simdutf8::basic::from_utf8(bytes).map_err(|_source| Fail::new("the text is not UTF-8"))
+    }
+
+    #[inline]
+    fn boolean(&mut self) -> Read<bool> {
+        match self.chunk()? {
+            [0] => Ok(false),
+            [1] => Ok(true),
+            [other] => Err(Fail::new(format!("{other} is no boolean"))),
+        }
+    }
+
+    #[inline]
+    fn index(&mut self, count: usize, what: &str) -> Read<usize> {
+        let index = self.long()?;
+        usize::try_from(index)
+            .ok()
+            .filter(|index| *index < count)
+            .ok_or_else(|| Fail::new(format!("{what} {index} of {count} does not exist")))
+    }
+
+    /// Reads the blocks of an array or a map, whose items take at least `size_min` bytes each.
+    fn blocks(&mut self, size_min: usize, mut item: impl FnMut(&mut Self) -> Read) -> Read {
+        loop {
+            let mut count = self.long()?;
+            if count == 0 {
+                return Ok(());
+            }
+            if count < 0 {
+                // The size of the block follows, for those who step over it.
+                self.long()?;
+                count = count.checked_neg().unwrap_or(i64::MAX);
+            }
+            let count = usize::try_from(count).unwrap_or(usize::MAX);
+            let room = match self.rest.len().checked_div(size_min) {
+                Some(room) => room,
+                None => {
+                    let room = self.empty_left;
+                    self.empty_left = room.saturating_sub(count);
+                    room
+                }
+            };
+            if count > room {
+                return Err(Fail::new(format!("{count} items do not fit the value")));
+            }
+            for _ in 0..count {
+                item(self)?;
+            }
+        }
+    }
+
+    fn skip(&mut self, skip: &Skip) -> Read {
+        match skip {
+            Skip::Fixed(size) => self.take(*size).map(drop),
+            Skip::Varint => self.varint().map(drop),
+            Skip::Bytes => self.bytes().map(drop),
+            Skip::Union(branches) => {
+                let index = self.index(branches.len(), "branch")?;
+                branches.get(index).map_or(Ok(()), |branch| self.skip(branch))
+            }
+            Skip::Array(items, size_min) => self.blocks(*size_min, |cursor| cursor.skip(items)),
+            Skip::Map(values) => self.blocks(1, |cursor| {
+                cursor.bytes()?;
+                cursor.skip(values)
+            }),
+            Skip::Record(parts) => parts.iter().try_for_each(|part| self.skip(part)),
+        }
+    }
+}
+
+impl Program {
+    /// Reads a whole value and appends a row; on a failure the columns are left ragged.
+    #[inline]
+    pub(super) fn run(&self, cursor: &mut Cursor<'_>, columns: &mut [Column]) -> Read {
+        record(&self.0, cursor, columns)?;
+        if cursor.rest.is_empty() {
+            return Ok(());
+        }
+        Err(Fail::new(format!(
+            "{} bytes are left behind the record; was it written with another schema?",
+            cursor.rest.len()
+        )))
+    }
+}
+
+#[inline]
+fn record(record: &Record, cursor: &mut Cursor<'_>, columns: &mut [Column]) -> Read {
+    for step in &record.steps {
+        let done = match (&step.op, columns.get_mut(step.column)) {
+            (Op::Skip(skip), _) => cursor.skip(skip),
+            (op, Some(column)) => read(op, cursor, column),
+            (_, None) => Ok(()),
+        };
+        if let Err(fail) = done {
+            return Err(fail.under(&step.name));
+        }
+    }
+    for (index, default) in &record.missing {
+        if let Some(column) = columns.get_mut(*index) {
+            push_default(default, column)?;
+        }
+    }
+    Ok(())
+}
+
+/// Appends the default of a reader's field that the writer does not have.
+fn push_default(default: &Default, column: &mut Column) -> Read {
+    read(&default.op, &mut Cursor::new(&default.bytes), column)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "the specification promotes long to float")]
+#[inline]
+fn read(op: &Op, cursor: &mut Cursor<'_>, column: &mut Column) -> Read {
+    match op {
+        Op::Long => column.push_i64(cursor.long()?),
+        Op::Text => column.push_text(cursor.text()?),
+        Op::Double => column.push_f64(f64::from_le_bytes(cursor.chunk()?)),
+        Op::Int => column.push_i32(cursor.int()?),
+        Op::Boolean => column.push_bool(cursor.boolean()?),
+        Op::Optional { null, op } => {
+            let branch = cursor.varint()?;
+            if branch == *null {
+                column.push_null();
+            } else if branch == 2 - *null {
+                return read(op, cursor, column);
+            } else {
+                return Err(Fail::new("a branch of a union does not exist"));
+            }
+        }
+        Op::Null => column.push_null(),
+        Op::Float => column.push_f32(f32::from_le_bytes(cursor.chunk()?)),
+        Op::Bytes => column.push_bytes(cursor.bytes()?),
+        Op::IntAsLong => column.push_i64(i64::from(cursor.int()?)),
+        Op::IntAsFloat => column.push_f32(cursor.int()? as f32),
+        Op::IntAsDouble => column.push_f64(f64::from(cursor.int()?)),
+        Op::LongAsFloat => column.push_f32(cursor.long()? as f32),
+        Op::LongAsDouble => column.push_f64(cursor.long()? as f64),
+        Op::FloatAsDouble => column.push_f64(f64::from(f32::from_le_bytes(cursor.chunk()?))),
+        Op::Fixed(size) => column.push_fixed(cursor.take(*size)?),
+        _ => return read_rare(op, cursor, column),
+    }
+    Ok(())
+}
+
+fn decimal(bytes: &[u8], column: &mut Column) -> Read {
+    if column.push_decimal(bytes) {
+        return Ok(());
+    }
+    Err(Fail::new("the decimal has more digits than its schema says"))
+}
+
+#[cold]
+fn too_long() -> Fail {
+    Fail::new("the lists of one output have more than 2^31 items")
+}
+
+fn closed(column: &mut Column) -> Read {
+    if column.close() { Ok(()) } else { Err(too_long()) }
+}
+
+fn read_rare(op: &Op, cursor: &mut Cursor<'_>, column: &mut Column) -> Read {
+    match op {
+        Op::DecimalBytes => decimal(cursor.bytes()?, column),
+        Op::DecimalFixed(size) => decimal(cursor.take(*size)?, column),
+        Op::Enum { indices, symbols } => {
+            let index = cursor.index(indices.len(), "symbol")?;
+            match indices.get(index) {
+                Some(Some(symbol)) => {
+                    column.push_symbol(*symbol);
+                    Ok(())
+                }
+                _ => {
+                    let symbol = symbols.get(index).map_or("", String::as_str);
+                    Err(Fail::new(format!("the columns' schema has no symbol {symbol:?}")))
+                }
+            }
+        }
+        Op::Union(branches) => {
+            let index = cursor.index(branches.len(), "branch")?;
+            branches.get(index).map_or(Ok(()), |branch| read(branch, cursor, column))
+        }
+        Op::Member { index, op } => {
+            for (at, member) in column.members().into_iter().flatten().enumerate() {
+                if at == *index {
+                    read(op, cursor, member)?;
+                } else {
+                    member.push_null();
+                }
+            }
+            closed(column)
+        }
+        Op::Array { op, size_min } => {
+            if let Some(items) = column.items() {
+                cursor.blocks(*size_min, |cursor| read(op, cursor, items))?;
+            }
+            closed(column)
+        }
+        Op::Map(op) => {
+            if let Some((keys, values)) = column.entries() {
+                cursor.blocks(1, |cursor| {
+                    keys.push_text(cursor.text()?);
+                    read(op, cursor, values)
+                })?;
+            }
+            closed(column)
+        }
+        Op::Record(inner) => {
+            if let Some(members) = column.members() {
+                record(inner, cursor, members)?;
+            }
+            closed(column)
+        }
+        Op::Fail(detail) => Err(Fail::new(detail.as_str())),
+        Op::Skip(skip) => cursor.skip(skip),
+        other => Err(Fail::new(format!("{other:?} is not read here"))),
+    }
+}

@@ -1,0 +1,265 @@
+//! Arrays as the encoders of binary formats read them: cast once, then row by row.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{
+    ArrowPrimitiveType, DataType, Float32Type, Float64Type, Int32Type, Int64Type, TimeUnit,
+};
+use arrow::record_batch::RecordBatch;
+
+use super::bytes_column::BytesColumn;
+use crate::error::{Error, Result};
+
+/// Casts a column; a value that does not fit is an error, not a null.
+pub(super) fn cast(path: &str, array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    if array.data_type() == to {
+        return Ok(Arc::clone(array));
+    }
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    cast_with_options(array, to, &options)
+        .map_err(|error| Error::invalid(format!("column {path:?}: {error}")))
+}
+
+/// The array behind a dictionary, or the array itself.
+pub(super) fn plain(path: &str, array: &ArrayRef) -> Result<ArrayRef> {
+    match array.data_type() {
+        DataType::Dictionary(_, value) => cast(path, array, value),
+        _ => Ok(Arc::clone(array)),
+    }
+}
+
+fn primitives<T: ArrowPrimitiveType>(
+    path: &str,
+    array: &ArrayRef,
+    to: &DataType,
+) -> Result<ScalarBuffer<T::Native>> {
+    Ok(cast(path, array, to)?.as_primitive::<T>().values().clone())
+}
+
+fn whole_or_refuse(path: &str, array: &ArrayRef) -> Result<()> {
+    match array.data_type() {
+        one if one.is_integer() || *one == DataType::Null => Ok(()),
+        other => Err(unfit(path, other, "whole numbers")),
+    }
+}
+
+#[cold]
+pub(super) fn unfit(path: &str, found: &DataType, wanted: &str) -> Error {
+    Error::invalid(format!("column {path:?} is {found}, but {wanted} are needed; cast it"))
+}
+
+pub(super) fn i32s(path: &str, array: &ArrayRef) -> Result<ScalarBuffer<i32>> {
+    let array = plain(path, array)?;
+    whole_or_refuse(path, &array)?;
+    primitives::<Int32Type>(path, &array, &DataType::Int32)
+}
+
+pub(super) fn i64s(path: &str, array: &ArrayRef) -> Result<ScalarBuffer<i64>> {
+    let array = plain(path, array)?;
+    whole_or_refuse(path, &array)?;
+    primitives::<Int64Type>(path, &array, &DataType::Int64)
+}
+
+fn number_or_refuse(path: &str, array: &ArrayRef) -> Result<()> {
+    match array.data_type() {
+        one if one.is_numeric() || *one == DataType::Null => Ok(()),
+        other => Err(unfit(path, other, "numbers")),
+    }
+}
+
+pub(super) fn f32s(path: &str, array: &ArrayRef) -> Result<ScalarBuffer<f32>> {
+    let array = plain(path, array)?;
+    number_or_refuse(path, &array)?;
+    primitives::<Float32Type>(path, &array, &DataType::Float32)
+}
+
+pub(super) fn f64s(path: &str, array: &ArrayRef) -> Result<ScalarBuffer<f64>> {
+    let array = plain(path, array)?;
+    number_or_refuse(path, &array)?;
+    primitives::<Float64Type>(path, &array, &DataType::Float64)
+}
+
+pub(super) fn bools(path: &str, array: &ArrayRef) -> Result<arrow::buffer::BooleanBuffer> {
+    let array = plain(path, array)?;
+    match array.data_type() {
+        DataType::Boolean | DataType::Null => {
+            Ok(cast(path, &array, &DataType::Boolean)?.as_boolean().values().clone())
+        }
+        other => Err(unfit(path, other, "booleans")),
+    }
+}
+
+/// Days since 1970.
+pub(super) fn days(path: &str, array: &ArrayRef) -> Result<ScalarBuffer<i32>> {
+    match array.data_type() {
+        DataType::Date32 | DataType::Date64 | DataType::Null => {
+            let days = cast(path, array, &DataType::Date32)?;
+            Ok(days.as_primitive::<arrow::datatypes::Date32Type>().values().clone())
+        }
+        other => Err(unfit(path, other, "dates")),
+    }
+}
+
+/// Times of the day in a unit, as 64-bit numbers.
+pub(super) fn times_of_day(
+    path: &str,
+    array: &ArrayRef,
+    unit: TimeUnit,
+) -> Result<ScalarBuffer<i64>> {
+    match array.data_type() {
+        DataType::Time32(from) => {
+            let raw = cast(path, &cast(path, array, &DataType::Int32)?, &DataType::Int64)?;
+            scaled(path, raw.as_primitive::<Int64Type>().values(), *from, unit)
+        }
+        DataType::Time64(from) => {
+            let raw = cast(path, array, &DataType::Int64)?;
+            scaled(path, raw.as_primitive::<Int64Type>().values(), *from, unit)
+        }
+        DataType::Null => Ok(std::iter::repeat_n(0, array.len()).collect()),
+        other => Err(unfit(path, other, "times of the day")),
+    }
+}
+
+/// Instants (or local times) since 1970 in a unit, rounded down.
+pub(super) fn instants(
+    path: &str,
+    array: &ArrayRef,
+    unit: TimeUnit,
+    local: bool,
+) -> Result<ScalarBuffer<i64>> {
+    match array.data_type() {
+        // A cast to a type without a zone gives the time of the zone's clocks.
+        DataType::Timestamp(from, Some(_)) if local => {
+            let array = cast(path, array, &DataType::Timestamp(*from, None))?;
+            instants(path, &array, unit, local)
+        }
+        DataType::Timestamp(from, _) => {
+            let raw = cast(path, array, &DataType::Int64)?;
+            scaled(path, raw.as_primitive::<Int64Type>().values(), *from, unit)
+        }
+        DataType::Date32 | DataType::Date64 => {
+            let array = cast(path, array, &DataType::Timestamp(TimeUnit::Millisecond, None))?;
+            instants(path, &array, unit, local)
+        }
+        DataType::Null => Ok(std::iter::repeat_n(0, array.len()).collect()),
+        other => Err(unfit(path, other, "timestamps")),
+    }
+}
+
+const fn per_second(unit: TimeUnit) -> i64 {
+    match unit {
+        TimeUnit::Second => 1,
+        TimeUnit::Millisecond => 1_000,
+        TimeUnit::Microsecond => 1_000_000,
+        TimeUnit::Nanosecond => 1_000_000_000,
+    }
+}
+
+pub(super) fn scaled(
+    path: &str,
+    values: &ScalarBuffer<i64>,
+    from: TimeUnit,
+    to: TimeUnit,
+) -> Result<ScalarBuffer<i64>> {
+    let (from_rate, to_rate) = (per_second(from), per_second(to));
+    if from_rate == to_rate {
+        return Ok(values.clone());
+    }
+    if from_rate > to_rate {
+        let by = from_rate.checked_div(to_rate).unwrap_or(1);
+        return Ok(values.iter().map(|value| value.div_euclid(by)).collect());
+    }
+    let by = to_rate.checked_div(from_rate).unwrap_or(1);
+    let scaled: Option<Vec<i64>> = values.iter().map(|value| value.checked_mul(by)).collect();
+    let scaled = scaled.ok_or_else(|| {
+        Error::invalid(format!("column {path:?} has times that {to:?}s do not reach"))
+    })?;
+    Ok(scaled.into())
+}
+
+/// Text.
+pub(super) fn texts(path: &str, array: &ArrayRef) -> Result<BytesColumn> {
+    let array = plain(path, array)?;
+    match array.data_type() {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => {
+            BytesColumn::new(path, &array)
+        }
+        other => Err(unfit(path, other, "texts")),
+    }
+}
+
+/// Bytes, or text as its bytes.
+pub(super) fn bytes(path: &str, array: &ArrayRef) -> Result<BytesColumn> {
+    BytesColumn::new(path, array)
+}
+
+/// The offsets and the items of lists.
+pub(super) fn lists(path: &str, array: &ArrayRef) -> Result<(OffsetBuffer<i32>, ArrayRef)> {
+    match array.data_type() {
+        DataType::List(_) => {
+            let lists = array.as_list::<i32>();
+            Ok((lists.offsets().clone(), Arc::clone(lists.values())))
+        }
+        DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            lists(path, &cast(path, array, &DataType::List(Arc::clone(item)))?)
+        }
+        other => Err(unfit(path, other, "lists")),
+    }
+}
+
+/// The offsets, keys and values of maps.
+pub(super) fn maps(
+    path: &str,
+    array: &ArrayRef,
+) -> Result<(OffsetBuffer<i32>, ArrayRef, ArrayRef)> {
+    let wrong = || unfit(path, array.data_type(), "maps");
+    match array.data_type() {
+        DataType::Map(..) => {
+            let map = array.as_map();
+            Ok((map.offsets().clone(), Arc::clone(map.keys()), Arc::clone(map.values())))
+        }
+        // Libraries without maps show them as lists of pairs.
+        DataType::List(item) => match item.data_type() {
+            DataType::Struct(fields) if fields.len() == 2 => {
+                let list = array.as_list::<i32>();
+                let pairs = list.values().as_struct();
+                let (keys, values) = (pairs.column(0), pairs.column(1));
+                Ok((list.offsets().clone(), Arc::clone(keys), Arc::clone(values)))
+            }
+            _ => Err(wrong()),
+        },
+        DataType::LargeList(item) => {
+            maps(path, &cast(path, array, &DataType::List(Arc::clone(item)))?)
+        }
+        _ => Err(wrong()),
+    }
+}
+
+/// The entries of a list or a map in a row.
+#[inline]
+pub(super) fn range(offsets: &OffsetBuffer<i32>, row: usize) -> std::ops::Range<usize> {
+    let bound = |at: usize| offsets.get(at).map_or(0, |&offset| offset.unsigned_abs() as usize);
+    bound(row)..bound(row.wrapping_add(1))
+}
+
+#[inline]
+pub(super) fn is_null(nulls: Option<&NullBuffer>, row: usize) -> bool {
+    nulls.is_some_and(|nulls| nulls.is_null(row))
+}
+
+/// The nulls of an array, also of the values behind a dictionary.
+pub(super) fn nulls(array: &ArrayRef) -> Option<NullBuffer> {
+    array.logical_nulls()
+}
+
+/// The columns of a table by name, without those that are left out.
+pub(super) fn columns<'a>(
+    rows: &'a RecordBatch,
+    exclude: &'a [String],
+) -> impl Iterator<Item = (&'a str, &'a ArrayRef)> {
+    let names = rows.schema_ref().fields().iter().map(|field| field.name().as_str());
+    names.zip(rows.columns()).filter(|(name, _)| !exclude.iter().any(|one| one == name))
+}

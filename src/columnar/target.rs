@@ -1,0 +1,159 @@
+//! What values are written as, and which schema they are written with.
+//!
+//! A schema may have to be asked for, or registered, before the first row is written:
+//! [`ValueSource::settle`] does that, where waiting is allowed.
+
+use std::sync::Arc;
+
+use arrow::datatypes::Schema;
+
+use super::avro::AvroSchema;
+use super::registry::{self, SchemaId, SchemaKind, SchemaRequest, SchemaSource};
+use crate::error::{Error, Result};
+
+/// What the value of a record is made from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ValueSource {
+    /// A JSON object of all columns but these; see [`super::json`] for how types are written.
+    Json {
+        /// The columns that are left out.
+        exclude: Vec<String>,
+    },
+    /// One column of text or bytes, as it is; a null is a null value, a tombstone.
+    Column(String),
+    /// An Avro record of all columns but those left out; see [`super::avro`].
+    Avro(AvroTarget),
+    /// Always null: every record is a tombstone.
+    Null,
+}
+
+impl ValueSource {
+    /// The columns that are left out of values, or the one column that is the value.
+    pub fn named_columns(&self) -> Vec<&String> {
+        match self {
+            Self::Json { exclude } => exclude.iter().collect(),
+            Self::Avro(target) => target.exclude.iter().collect(),
+            Self::Column(name) => vec![name],
+            Self::Null => Vec::new(),
+        }
+    }
+
+    /// Whether [`Self::settle`] has something to do.
+    #[must_use]
+    pub const fn is_settled(&self) -> bool {
+        match self {
+            Self::Json { .. } | Self::Column(_) | Self::Null => true,
+            Self::Avro(target) => {
+                target.schema.is_some() && !matches!(target.framing, Framing::Register { .. })
+            }
+        }
+    }
+
+    /// Finds or registers the schema for the values of a topic and the columns of a table; may
+    /// block. `others` are columns that are not part of values unless the schema has them: those of
+    /// keys, timestamps, headers and partitions.
+    ///
+    /// # Errors
+    /// The registry could not be asked, or does not take the schema.
+    pub fn settle(self, topic: &str, table: &Schema, others: &[String]) -> Result<Self> {
+        match self {
+            Self::Avro(target) => Ok(Self::Avro(target.settle(topic, table, others)?)),
+            other => Ok(other),
+        }
+    }
+}
+
+/// How Avro values are written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AvroTarget {
+    /// The schema; when none, the latest one of the subject where schemas are not registered, and
+    /// else one that is made from the columns.
+    pub schema: Option<AvroSchema>,
+    /// The columns that are left out.
+    pub exclude: Vec<String>,
+    /// What is written in front of the value.
+    pub framing: Framing,
+}
+
+impl AvroTarget {
+    fn settle(self, topic: &str, table: &Schema, others: &[String]) -> Result<Self> {
+        let derive = || {
+            let name = format!("{topic}_value");
+            let mut exclude = self.exclude.clone();
+            exclude.extend(others.iter().cloned());
+            AvroSchema::of_table(table, &name, &exclude)
+        };
+        let (schema, framing) = match (&self.framing, &self.schema) {
+            (Framing::Register { source, subject, auto_register }, given) => {
+                let subject = subject.clone().unwrap_or_else(|| registry::subject_of(topic));
+                let (schema, id) = match given {
+                    None if !auto_register => latest(source.as_ref(), &subject)?,
+                    given => {
+                        let schema = given.clone().map_or_else(derive, Ok)?;
+                        let text = (SchemaKind::Avro, schema.text(), schema.references());
+                        let id = source.register(&subject, text, *auto_register)?;
+                        (schema, id)
+                    }
+                };
+                (schema, Framing::Id(id))
+            }
+            (framing, Some(schema)) => (schema.clone(), framing.clone()),
+            (framing, None) => (derive()?, framing.clone()),
+        };
+        // Columns that only place the record are left out where the schema does not know them.
+        let known = schema.fields()?;
+        let mut exclude = self.exclude;
+        exclude.extend(others.iter().filter(|name| known.find(name).is_none()).cloned());
+        Ok(Self { schema: Some(schema), exclude, framing })
+    }
+}
+
+fn latest(source: &dyn SchemaSource, subject: &str) -> Result<(AvroSchema, SchemaId)> {
+    source.load(&SchemaRequest::Latest(subject.to_owned()))?;
+    let known = source.latest(subject).unwrap_or_else(|| Err("it has no schema".to_owned()));
+    let wrong = |detail| Error::invalid(format!("subject {subject:?}: {detail}"));
+    let registered = known.map_err(wrong)?;
+    let schema = AvroSchema::of_registered(&registered).map_err(wrong)?;
+    Ok((schema, registered.id))
+}
+
+/// What is written in front of a value.
+#[derive(Clone, Debug)]
+pub enum Framing {
+    /// Nothing.
+    Plain,
+    /// The header of a Schema Registry with this id.
+    Id(SchemaId),
+    /// The same, with an id that is asked for first.
+    Register {
+        /// The registry.
+        source: Arc<dyn SchemaSource>,
+        /// The subject; that of the topic's values when none.
+        subject: Option<String>,
+        /// Whether the schema is registered if it is not known; an error otherwise.
+        auto_register: bool,
+    },
+}
+
+impl PartialEq for Framing {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Plain, Self::Plain) => true,
+            (Self::Id(one), Self::Id(other)) => one == other,
+            (
+                Self::Register { source, subject, auto_register },
+                Self::Register { source: source_b, subject: subject_b, auto_register: auto_b },
+            ) => Arc::ptr_eq(source, source_b) && subject == subject_b && auto_register == auto_b,
+            _ => false,
+        }
+    }
+}
+
+impl Framing {
+    /// Puts it in front of a value.
+    pub(super) fn put(&self, output: &mut Vec<u8>) {
+        if let Self::Id(id) = self {
+            registry::put_frame(*id, output);
+        }
+    }
+}
