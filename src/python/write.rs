@@ -121,15 +121,10 @@ fn options(
         Some(Partition::Fixed(partition)) => PartitionSource::Fixed(*partition),
         Some(Partition::Column(name)) => PartitionSource::Column(name.clone()),
     };
-    let columns: Vec<&String> = match (&value, &partition) {
-        (ValueSource::Column(value), PartitionSource::Column(partition)) => vec![value, partition],
-        (ValueSource::Column(value), _) => vec![value],
-        (ValueSource::Json { exclude }, PartitionSource::Column(partition)) => {
-            exclude.iter().chain([partition]).collect()
-        }
-        (ValueSource::Json { exclude }, _) => exclude.iter().collect(),
-        (ValueSource::Null, _) => Vec::new(),
-    };
+    let mut columns = value.named_columns();
+    if let PartitionSource::Column(name) = &partition {
+        columns.push(name);
+    }
     let asked = [&arguments.key, &arguments.timestamp, &arguments.headers];
     for name in asked.into_iter().flatten().chain(columns) {
         check_column(schema, name)?;
