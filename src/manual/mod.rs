@@ -26,4 +26,5 @@ pub mod glossary {}
 /// - `0008-unsafe-code.md`
 /// - `0009-dependencies.md`
 /// - `0010-no-room-before-its-tenant.md`
+/// - `0011-own-avro-decoder.md`
 pub mod decisions {}
