@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import warnings
 
+from ottla import sql_offsets
 from ottla._bounds import timestamp, ts
 from ottla._broker import Broker
 from ottla._client import Client, connect
 from ottla._consumer import Consumer
+from ottla._offsets import delta_offsets
 from ottla._ottla import Column, Pending, RecordBatch, RecordMetadata, __version__, debug_build
 from ottla._producer import Producer
 from ottla._scan import Scan
@@ -24,6 +26,7 @@ from ottla.errors import (
     CorruptionError,
     DataLossError,
     DecodeError,
+    FencedError,
     KafkaError,
     MessageTooLargeError,
     NotSupportedError,
@@ -48,6 +51,7 @@ __all__ = [
     "CorruptionError",
     "DataLossError",
     "DecodeError",
+    "FencedError",
     "Format",
     "KafkaError",
     "MessageTooLargeError",
@@ -66,8 +70,10 @@ __all__ = [
     "UnknownTopicError",
     "__version__",
     "connect",
+    "delta_offsets",
     "json",
     "raw",
+    "sql_offsets",
     "text",
     "timestamp",
     "ts",

@@ -105,7 +105,7 @@ def _parse(text: str) -> datetime:
         ) from None
 
 
-def native_bound(bound: Any, default: str, side: str) -> NativeBound:
+def native_bound(bound: Any, default: str, side: str, topic: str | None = None) -> NativeBound:
     """Turn a bound into what the engine takes.
 
     Parameters
@@ -116,6 +116,8 @@ def native_bound(bound: Any, default: str, side: str) -> NativeBound:
         What ``None`` means.
     side : {"start", "end"}
         Which of a pair of offsets counts, and the word for messages.
+    topic : str, optional
+        The topic whose offsets are taken out of offsets by topic.
     """
     if bound is None:
         return (default, None)
@@ -131,13 +133,21 @@ def native_bound(bound: Any, default: str, side: str) -> NativeBound:
             raise ConfigError(f"{side}={bound!r} lies in the future: pass a negative timedelta")
         return ("time", int(_time.time() * 1000) + bound // timedelta(milliseconds=1))
     if isinstance(bound, Mapping):
-        return ("offsets", {int(key): _offset(value, side) for key, value in bound.items()})
+        return ("offsets", _offsets(bound, side, topic))
     if isinstance(bound, (int, float)):
         raise TypeError(
             f"{side}={bound!r} has no unit: pass a datetime, ottla.timestamp({bound!r}, 'ms'), "
             f"or {{partition: {bound!r}}} for an offset"
         )
     raise TypeError(f"{side} cannot be a {type(bound).__name__}")
+
+
+def _offsets(bound: Mapping[Any, Any], side: str, topic: str | None) -> dict[int, int]:
+    if any(isinstance(value, Mapping) for value in bound.values()):
+        if topic not in bound:
+            raise ConfigError(f"{side}= has offsets of {', '.join(bound)}, not of {topic}")
+        bound = bound[topic]
+    return {int(key): _offset(value, side) for key, value in bound.items()}
 
 
 def _offset(value: Any, side: str) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ottla import _exit, _progress
 from ottla._bounds import Bound, milliseconds, native_bound, seconds
 from ottla._consumer import Consumer
+from ottla._offsets import Resume, of_resume, starts
 from ottla._ottla import Broker as _NativeBroker
 from ottla._ottla import Client as _NativeClient
 from ottla._ottla import Consumer as _NativeConsumer
@@ -652,8 +653,8 @@ class Client:
         start, end : Bound, optional
             "earliest" (the default of start), "latest" (the default of end), a datetime or ISO 8601
             string (UTC when it has no zone), a negative timedelta (from now), or a mapping of
-            partitions to offsets or pairs of them, such as the ``offsets`` of another scan. The end
-            is exclusive. Integers are refused: they have no unit.
+            partitions to offsets or pairs of them, such as the ``offsets`` of another scan or of a
+            batch. The end is exclusive. Integers are refused: they have no unit.
         partitions : iterable of int, optional
             The partitions to read; all by default.
         value : Format, optional
@@ -663,9 +664,13 @@ class Client:
             The columns to return, in that order; the others cost nothing.
         isolation_level : {"read_uncommitted", "read_committed"}, optional
             Whether records of open or aborted transactions are left out.
-        on_error : {"raise", "null", "column"}, default "raise"
+        on_error : {"raise", "null", "column", "dlq:TOPIC"}, default "raise"
             What to do with a value that cannot be decoded: raise :class:`DecodeError`; make its
-            columns null; or make them null and add a column ``error``.
+            columns null; make them null and add a column ``error``; or leave the row out and write
+            the record, as it is, to the topic that is named. The headers ``ottla.dlq.topic``,
+            ``ottla.dlq.partition``, ``ottla.dlq.offset`` and ``ottla.dlq.error`` are added there,
+            and it is acknowledged before the rows around it are handed out. Each reading of a scan
+            writes again; ``head``, ``tail`` and ``count`` only look, and write nothing.
         on_data_loss : {"raise", "warn"}, default "raise"
             Whether records that retention removed between the bounds are an error or a warning in
             the log.
@@ -710,8 +715,8 @@ class Client:
         }
         native = self._native.scan(
             topic,
-            native_bound(start, "earliest", "start"),
-            native_bound(end, "latest", "end"),
+            native_bound(start, "earliest", "start", topic),
+            native_bound(end, "latest", "end", topic),
             options,
             seconds(timeout),
         )
@@ -722,16 +727,20 @@ class Client:
         topics: str | Sequence[str] | Mapping[str, Iterable[int]],
         *,
         start: Bound = None,
+        resume: Resume | None = None,
         partitions: Iterable[int] | None = None,
         value: Format | str | None = None,
         columns: Sequence[str] | None = None,
         until: str | None = None,
         max_rows: int = 10_000,
+        max_bytes: int | None = None,
         max_wait: float | timedelta = 0.5,
+        memory_limit: int | None = None,
         isolation_level: str | None = None,
         on_error: str = "raise",
         on_data_loss: str = "raise",
         string_view: bool = True,
+        progress: Any = False,
         group_id: str | None = None,
         auto_offset_reset: str | None = None,
         timeout: Timeout = 30.0,
@@ -743,7 +752,11 @@ class Client:
         topics : str, sequence of str, or mapping of str to iterable of int
             One topic, several, or the partitions of each.
         start : Bound, optional
-            Where to start; see :meth:`scan`. "latest" by default.
+            Where to start; see :meth:`scan`. "latest" by default, "earliest" with ``resume``.
+        resume : Offsets or callable, optional
+            Where to go on: ``batch.offsets`` or ``position()`` of an earlier consumer (also from
+            JSON), :func:`ottla.sql_offsets.load`, :func:`ottla.delta_offsets`, or any function of
+            a topic and a partition. Partitions that it does not know begin at ``start``.
         partitions : iterable of int, optional
             The partitions of the one topic; all by default.
         value, columns, isolation_level, on_error, on_data_loss, string_view
@@ -752,9 +765,15 @@ class Client:
             End the loop at the records that were the newest when the consumer was made.
         max_rows : int, default 10000
             At most so many rows in a batch.
+        max_bytes : int, optional
+            About so many bytes of records in a batch, before decoding; at least one record.
         max_wait : float or datetime.timedelta, default 0.5
             How long a batch may wait for more rows once it has some, in seconds; one poll returns
-            when either the rows or the time are there.
+            when either the rows, the bytes or the time are there.
+        memory_limit : int, optional
+            How many bytes are fetched ahead of the loop (``queued.max.bytes``).
+        progress : bool or object, default False
+            Show progress; see :meth:`write`.
         group_id : str, optional
             Groups are not supported yet.
         auto_offset_reset : {"earliest", "latest"}, optional
@@ -771,16 +790,20 @@ class Client:
             topics,
             self,
             start=start,
+            resume=resume,
             partitions=partitions,
             value=value,
             columns=columns,
             until=until,
             max_rows=max_rows,
+            max_bytes=max_bytes,
             max_wait=max_wait,
+            memory_limit=memory_limit,
             isolation_level=isolation_level,
             on_error=on_error,
             on_data_loss=on_data_loss,
             string_view=string_view,
+            progress=progress,
             group_id=group_id,
             auto_offset_reset=auto_offset_reset,
             timeout=timeout,
@@ -791,12 +814,15 @@ class Client:
         topics: str | Sequence[str] | Mapping[str, Iterable[int]],
         *,
         start: Bound = None,
+        resume: Resume | None = None,
         partitions: Iterable[int] | None = None,
         value: Format | str | None = None,
         columns: Sequence[str] | None = None,
         until: str | None = None,
         max_rows: int = 10_000,
+        max_bytes: int | None = None,
         max_wait: float | timedelta = 0.5,
+        memory_limit: int | None = None,
         isolation_level: str | None = None,
         on_error: str = "raise",
         on_data_loss: str = "raise",
@@ -818,17 +844,7 @@ class Client:
             start = auto_offset_reset
         if until not in (None, "caught_up"):
             raise ConfigError(f"until={until!r} is neither None nor 'caught_up'")
-        assignment: dict[str, list[int] | None]
-        if isinstance(topics, Mapping):
-            if partitions is not None:
-                raise ConfigError("name the partitions in the mapping of topics")
-            assignment = {topic: [int(one) for one in chosen] for topic, chosen in topics.items()}
-        else:
-            names = [topics] if isinstance(topics, str) else list(topics)
-            if partitions is not None and len(names) != 1:
-                raise ConfigError("partitions= goes with one topic: pass {topic: partitions}")
-            chosen = None if partitions is None else [int(one) for one in partitions]
-            assignment = dict.fromkeys(names, chosen)
+        assignment = _assignment(topics, partitions)
         options = {
             "value": _value_format(value),
             "columns": None if columns is None else list(columns),
@@ -836,13 +852,41 @@ class Client:
             "on_error": on_error,
             "on_data_loss": on_data_loss,
             "max_rows": max_rows,
+            "max_bytes": max_bytes,
             "max_wait": seconds(max_wait),
+            "memory_limit": memory_limit,
             "string_view": string_view,
             "until_caught_up": until == "caught_up",
         }
-        return self._native.consumer(
-            assignment, native_bound(start, "latest", "start"), options, seconds(timeout)
-        )
+        limit = seconds(timeout)
+        known = starts(start) or {}
+        if known:
+            # By topic: exactly these partitions.
+            start = None
+            assignment = {
+                topic: [one for one in known[topic] if chosen is None or one in chosen]
+                for topic, chosen in assignment.items()
+                if topic in known
+            }
+        if resume is not None:
+            start = "earliest" if start is None and not known else start
+            known = known | of_resume(resume, self._partitions_of(assignment, resume, limit))
+        begin = native_bound(start, "latest", "start")
+        return self._native.consumer(assignment, (begin, known), options, limit)
+
+    def _partitions_of(
+        self, assignment: Mapping[str, list[int] | None], resume: Resume, limit: float | None
+    ) -> list[tuple[str, int]]:
+        """Return the partitions that a function of ``resume=`` is asked about."""
+        if not callable(resume):
+            return []
+        found = []
+        for topic, chosen in assignment.items():
+            if chosen is None:
+                described = self._admin.describe_topic(topic, limit)["partitions"]
+                chosen = [partition["partition"] for partition in described]  # noqa: PLW2901
+            found += [(topic, partition) for partition in chosen]
+        return found
 
     # --- life -----------------------------------------------------------------------------------
 
@@ -893,6 +937,21 @@ class Client:
     def __repr__(self) -> str:
         state = "closed " if self.closed else ""
         return f"<ottla.Client {state}{self.bootstrap_servers}>"
+
+
+def _assignment(
+    topics: str | Sequence[str] | Mapping[str, Iterable[int]], partitions: Iterable[int] | None
+) -> dict[str, list[int] | None]:
+    """Return the partitions of each topic; None where all are meant."""
+    if isinstance(topics, Mapping):
+        if partitions is not None:
+            raise ConfigError("name the partitions in the mapping of topics")
+        return {topic: [int(one) for one in chosen] for topic, chosen in topics.items()}
+    names = [topics] if isinstance(topics, str) else list(topics)
+    if partitions is not None and len(names) != 1:
+        raise ConfigError("partitions= goes with one topic: pass {topic: partitions}")
+    chosen = None if partitions is None else [int(one) for one in partitions]
+    return dict.fromkeys(names, chosen)
 
 
 def _rows(data: Any) -> int | None:

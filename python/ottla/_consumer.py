@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ottla._bounds import Bound, native_bound, seconds
+from ottla._progress import start as start_progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from ottla._client import Client
     from ottla._ottla import RecordBatch
+    from ottla._progress import Progress
 
 __all__ = ["Consumer"]
 
@@ -20,16 +22,20 @@ __all__ = ["Consumer"]
 _READING = frozenset(
     {
         "start",
+        "resume",
         "partitions",
         "value",
         "columns",
         "until",
         "max_rows",
+        "max_bytes",
         "max_wait",
+        "memory_limit",
         "on_error",
         "isolation_level",
         "on_data_loss",
         "string_view",
+        "progress",
         "group_id",
         "auto_offset_reset",
         "timeout",
@@ -80,7 +86,21 @@ class Consumer:
             reading = {name: options.pop(name) for name in _READING & options.keys()}
             client = connect(bootstrap_servers, **options)
         self._client = client if own else None
+        progress = reading.pop("progress", False)
         self._native = client._consume(topics, **reading)  # noqa: SLF001
+        self._progress = self._start_progress(progress, reading.get("until"))
+
+    def _start_progress(self, progress: Any, until: str | None) -> Progress:
+        total = None
+        if progress and until is not None:
+            total = sum(sum(lags.values()) for lags in self._native.lag(None).values())
+        names = ", ".join(sorted({topic for topic, _ in self.assignment}))
+        return start_progress(progress, total, f"consume {names}")
+
+    def _show(self, batch: RecordBatch | None) -> RecordBatch | None:
+        if batch is not None:
+            self._progress.update(batch.num_rows)
+        return batch
 
     @property
     def assignment(self) -> list[tuple[str, int]]:
@@ -95,7 +115,7 @@ class Consumer:
         timeout : float or datetime.timedelta, default 1
             How long to wait for the first row, in seconds; ``None`` waits for ever.
         """
-        return self._native.poll(seconds(timeout))
+        return self._show(self._native.poll(seconds(timeout)))
 
     def seek(self, to: Bound, *, topic: str | None = None, timeout: float | None = 30.0) -> None:
         """Go on reading from another place.
@@ -135,6 +155,8 @@ class Consumer:
 
     def close(self) -> None:
         """Stop reading; a second call does nothing."""
+        if not self._native.closed:
+            self._progress.close()
         self._native.close()
         if self._client is not None:
             self._client.close()
@@ -144,7 +166,7 @@ class Consumer:
 
     def __next__(self) -> RecordBatch:
         while not self._native.caught_up():
-            batch = self._native.poll(None)
+            batch = self._show(self._native.poll(None))
             if batch is not None:
                 return batch
         raise StopIteration
@@ -165,10 +187,9 @@ class Consumer:
 
     async def __anext__(self) -> RecordBatch:
         while not self._native.caught_up():
-            batch: Any = await self._native.poll_async()
+            batch = self._show(await self._native.poll_async())
             if batch is not None:
-                found: RecordBatch = batch
-                return found
+                return batch
         raise StopAsyncIteration
 
     async def __aenter__(self) -> Consumer:

@@ -17,6 +17,7 @@ __all__ = [
     "CorruptionError",
     "DataLossError",
     "DecodeError",
+    "FencedError",
     "KafkaError",
     "MessageTooLargeError",
     "NotSupportedError",
@@ -94,6 +95,10 @@ class DataLossError(KafkaError):
 
 class DecodeError(KafkaError, ValueError):
     """A record does not have the form that its format asks for."""
+
+
+class FencedError(KafkaError):
+    """Somebody else has taken over: another member of the group, or another run of the program."""
 
 
 class MessageTooLargeError(KafkaError):

@@ -124,6 +124,7 @@ struct Window {
 pub(super) struct Assembler {
     projection: Projection,
     max_rows: usize,
+    max_bytes: usize,
     decompressed_size_max: usize,
     cursors: VecDeque<Cursor>,
     filler: Filler,
@@ -135,15 +136,16 @@ pub(super) struct Assembler {
 impl Assembler {
     pub(super) fn new(
         projection: Projection,
-        max_rows: usize,
+        (max_rows, max_bytes): (usize, usize),
         decompressed_size_max: usize,
     ) -> Self {
         Self {
             projection,
             max_rows,
+            max_bytes,
             decompressed_size_max,
             cursors: VecDeque::new(),
-            filler: Filler::new(projection, max_rows),
+            filler: Filler::new(projection, max_rows, max_bytes),
             partitions: Vec::new(),
             progress: Vec::new(),
             origins: Vec::new(),
@@ -171,7 +173,7 @@ impl Assembler {
     pub(super) fn set_projection(&mut self, projection: Projection) {
         self.projection = projection;
         if self.filler.rows() == 0 {
-            self.filler = Filler::new(projection, self.max_rows);
+            self.filler = Filler::new(projection, self.max_rows, self.max_bytes);
         }
     }
 
@@ -383,7 +385,7 @@ impl Assembler {
             cursor.index = None;
             self.cursors.push_front(cursor);
         }
-        let empty = Filler::new(self.projection, self.max_rows);
+        let empty = Filler::new(self.projection, self.max_rows, self.max_bytes);
         let filled = std::mem::replace(&mut self.filler, empty)
             .finish(&std::mem::take(&mut self.partitions))
             .map_err(|error| Error::malformed("columns", error.to_string()))?;

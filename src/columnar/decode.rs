@@ -102,7 +102,10 @@ struct Run {
 pub(super) struct Filler {
     projection: Projection,
     max_rows: usize,
+    /// The record bytes, uncompressed, after which the output is full.
+    max_bytes: usize,
     rows: usize,
+    bytes: usize,
     runs: Vec<Run>,
     offsets: Vec<i64>,
     timestamps: Vec<i64>,
@@ -113,11 +116,13 @@ pub(super) struct Filler {
 }
 
 impl Filler {
-    pub(super) fn new(projection: Projection, max_rows: usize) -> Self {
+    pub(super) fn new(projection: Projection, max_rows: usize, max_bytes: usize) -> Self {
         Self {
             projection,
             max_rows: max_rows.max(1),
+            max_bytes: max_bytes.max(1),
             rows: 0,
+            bytes: 0,
             runs: Vec::new(),
             offsets: Vec::new(),
             timestamps: Vec::new(),
@@ -133,7 +138,9 @@ impl Filler {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.rows >= self.max_rows || self.headers.bytes() > HEADER_BYTES_MAX
+        self.rows >= self.max_rows
+            || self.bytes >= self.max_bytes
+            || self.headers.bytes() > HEADER_BYTES_MAX
     }
 
     /// Whether views are made at all, so that buffers are needed.
@@ -185,12 +192,13 @@ impl Filler {
         span: &Span,
         (mut progress, partition): (Progress, usize),
     ) -> Result<Progress, (Progress, WalkError)> {
-        let before = self.rows;
+        let (before, began) = (self.rows, progress.at);
         let result = self.fill_rows(data, place, span, &mut progress);
         let timestamp_type = match span.log_append_time {
             Some(_) => TimestampType::LogAppendTime,
             None => TimestampType::CreateTime,
         };
+        self.bytes = self.bytes.saturating_add(progress.at.saturating_sub(began));
         // CD-3: rows in front of a broken record count as well.
         self.add_run(partition, self.rows.wrapping_sub(before), timestamp_type);
         match result {
@@ -214,7 +222,9 @@ impl Filler {
         let want_headers = wants(KafkaColumn::Headers);
         self.reserve(usize::try_from(progress.left).unwrap_or(0));
         let mut walker = Walker::resume(data, progress.at);
-        while progress.left > 0 && self.rows < self.max_rows {
+        // The record that reaches the limit is the last one.
+        let stop_at = progress.at.saturating_add(self.max_bytes.saturating_sub(self.bytes));
+        while progress.left > 0 && self.rows < self.max_rows && progress.at < stop_at {
             let record = walker.next_record()?;
             // A negative delta becomes a large one.
             if record.offset_delta as u32 > span.last_offset_delta {

@@ -54,6 +54,8 @@ pub struct DecodeOptions {
     pub headers: Vec<HeaderField>,
     /// The rows of an output.
     pub max_rows: usize,
+    /// The bytes of records, uncompressed, after which an output is full; at least one record.
+    pub max_bytes: usize,
     /// The most bytes that one batch may have uncompressed.
     pub decompressed_size_max: usize,
     /// The format of keys.
@@ -72,6 +74,7 @@ impl Default for DecodeOptions {
             columns: None,
             headers: Vec::new(),
             max_rows: 10_000,
+            max_bytes: usize::MAX,
             decompressed_size_max: 256 << 20,
             key: KeyFormat::Raw,
             value: ValueFormat::Raw,
@@ -149,7 +152,8 @@ impl Decoder {
             // Columns cannot be told from fields yet.
             Err(probe) => (Stage::Probing { probe, looked_at: 0 }, Projection::ALL),
         };
-        let assembler = Assembler::new(projection, options.max_rows, options.decompressed_size_max);
+        let limits = (options.max_rows, options.max_bytes);
+        let assembler = Assembler::new(projection, limits, options.decompressed_size_max);
         Ok(Self { options, assembler, stage, waiting: VecDeque::new() })
     }
 

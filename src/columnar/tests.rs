@@ -555,6 +555,21 @@ fn bad_values_are_raised_nulled_or_kept() {
 }
 
 #[test]
+fn an_output_ends_with_the_record_that_reaches_the_bytes() {
+    let values = [Some(&[b'x'; 100][..]); 7];
+    for compression in [Compression::None, Compression::Lz4] {
+        let options = BatchOptions { compression, ..BatchOptions::default() };
+        let chunk = Chunk::whole(tp(0), batch_of(&values, options));
+        for (max_bytes, wanted) in [(1, vec![1; 7]), (250, vec![3, 3, 1]), (usize::MAX, vec![7])] {
+            let options = DecodeOptions { max_bytes, ..DecodeOptions::default() };
+            let outputs = decode_all(vec![chunk.clone()], options).unwrap();
+            let rows: Vec<usize> = outputs.iter().map(|output| output.rows.num_rows()).collect();
+            assert_eq!(rows, wanted);
+        }
+    }
+}
+
+#[test]
 fn bad_values_are_set_aside_whole() {
     let mut builder = BatchBuilder::new(BatchOptions::default());
     let header = Header { key: b"trace", value: Some(b"7") };

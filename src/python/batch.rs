@@ -51,7 +51,8 @@ pub(super) fn spans<'a>(progress: impl Iterator<Item = &'a PartitionProgress>) -
 
 impl From<Decoded> for RecordBatch {
     fn from(decoded: Decoded) -> Self {
-        Self::new(decoded.rows, spans(decoded.progress.iter()))
+        let spans = spans(decoded.progress.iter());
+        Self { rows: decoded.rows, spans, num_rejected: decoded.rejected.len() }
     }
 }
 
@@ -65,11 +66,22 @@ impl From<Decoded> for RecordBatch {
 pub(super) struct RecordBatch {
     rows: Rows,
     spans: Vec<Span>,
+    num_rejected: usize,
 }
 
 impl RecordBatch {
     pub(super) fn new(rows: Rows, spans: Vec<Span>) -> Self {
-        Self { rows, spans }
+        Self { rows, spans, num_rejected: 0 }
+    }
+
+    /// The records that the rows cover.
+    pub(super) fn spans(&self) -> &[Span] {
+        &self.spans
+    }
+
+    /// Other rows that stand for the same records.
+    fn with_rows(&self, rows: Rows) -> Self {
+        Self { rows, spans: self.spans.clone(), num_rejected: self.num_rejected }
     }
 
     fn column(&self, name: &str) -> PyResult<Column> {
@@ -90,7 +102,7 @@ impl RecordBatch {
     }
 
     fn slice(&self, offset: usize, length: usize) -> Self {
-        Self { rows: self.rows.slice(offset, length), spans: self.spans.clone() }
+        self.with_rows(self.rows.slice(offset, length))
     }
 }
 
@@ -133,7 +145,8 @@ impl RecordBatch {
 
     /// The records that the rows cover, as `{topic: {partition: (start, end)}}`, the end exclusive.
     ///
-    /// It may be kept as JSON; the end is where reading goes on.
+    /// It may be kept as JSON, and given back as `resume=` of a consumer, which goes on at the ends,
+    /// or as `start=` and `end=` of a scan, which reads the same records again.
     #[getter]
     fn offsets<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let offsets = PyDict::new(py);
@@ -148,6 +161,36 @@ impl RecordBatch {
             topic.set_item(span.partition, (span.start, span.end))?;
         }
         Ok(offsets)
+    }
+
+    /// How many of these records did not decode and went to the topic of `on_error="dlq:TOPIC"`.
+    #[getter]
+    fn num_rejected(&self) -> usize {
+        self.num_rejected
+    }
+
+    /// Return the `deltalake.CommitProperties` that write these offsets with the rows.
+    ///
+    /// `write_deltalake(table, batch, mode="append", commit_properties=batch.delta_txn("etl"))` adds
+    /// the rows and the offsets in one commit: both are there, or neither. Go on with
+    /// `consumer(topic, resume=ottla.delta_offsets(table, "etl"))`.
+    ///
+    /// Parameters
+    /// ----------
+    /// app : str
+    ///     The name of the program; a table may hold the offsets of several.
+    /// table : deltalake.DeltaTable, optional
+    ///     The table as it was loaded; pass the same object to `write_deltalake`. Raises
+    ///     `FencedError` when the table has these rows already, and `write_deltalake` fails when
+    ///     another program writes them in the meantime.
+    #[pyo3(signature = (app, *, table=None))]
+    fn delta_txn<'py>(
+        slf: &Bound<'py, Self>,
+        app: &str,
+        table: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let offsets = slf.get().offsets(slf.py())?;
+        slf.py().import("ottla._offsets")?.call_method1("delta_txn", (offsets, app, table))
     }
 
     fn __len__(&self) -> usize {
@@ -190,7 +233,7 @@ impl RecordBatch {
     /// Copies; releases the GIL.
     fn compact(&self, py: Python<'_>) -> PyResult<Self> {
         let rows = py.detach(|| compact(&self.rows))?;
-        Ok(Self::new(rows, self.spans.clone()))
+        Ok(self.with_rows(rows))
     }
 
     /// Return the rows as a list of dictionaries; times become `datetime` in UTC. Copies.
@@ -244,7 +287,7 @@ impl RecordBatch {
     /// pyarrow need. Copies text and bytes; releases the GIL.
     fn plain(&self, py: Python<'_>) -> PyResult<Self> {
         let rows = py.detach(|| to_plain(&self.rows))?;
-        Ok(Self::new(rows, self.spans.clone()))
+        Ok(self.with_rows(rows))
     }
 
     fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {

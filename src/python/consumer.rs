@@ -43,7 +43,9 @@ struct Arguments {
     on_error: String,
     on_data_loss: String,
     max_rows: usize,
+    max_bytes: Option<usize>,
     max_wait: f64,
+    memory_limit: Option<usize>,
     string_view: bool,
     until_caught_up: bool,
 }
@@ -190,19 +192,25 @@ impl Consumer {
         timeout: Option<f64>,
     ) -> PyResult<Self> {
         let arguments: Arguments = arguments.extract()?;
-        let decode = convert::decode_options(
+        let mut decode = convert::decode_options(
             arguments.value.as_ref(),
             arguments.columns,
             &arguments.on_error,
             arguments.max_rows,
             arguments.string_view,
         )?;
+        decode.max_bytes = arguments.max_bytes.unwrap_or(usize::MAX);
         let letters = client.get().dead_letters(&arguments.on_error)?;
         let engine = client.get().engine()?;
         let mut config = engine.config().consumer.clone();
         config.on_data_loss = OnDataLoss::parse(&arguments.on_data_loss)?;
         if let Some(level) = isolation_level(arguments.isolation_level.as_deref())? {
             config.isolation_level = level;
+        }
+        if let Some(limit) = arguments.memory_limit {
+            config.memory_bytes = limit.max(1);
+            config.partition_bytes_max = config.partition_bytes_max.min(limit.max(1));
+            config.fetch_bytes_max = config.fetch_bytes_max.min(limit.max(1));
         }
         let fill = runtime::timeout(Some(arguments.max_wait))?.unwrap_or(Duration::MAX);
         let until = arguments.until_caught_up;

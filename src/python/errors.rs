@@ -42,6 +42,14 @@ fn class_of_code(code: ErrorCode) -> &'static str {
         ErrorCode::UnsupportedVersion
         | ErrorCode::UnsupportedForMessageFormat
         | ErrorCode::SecurityDisabled => "NotSupportedError",
+        ErrorCode::FencedInstanceId
+        | ErrorCode::FencedMemberEpoch
+        | ErrorCode::IllegalGeneration
+        | ErrorCode::InvalidProducerEpoch
+        | ErrorCode::ProducerFenced
+        | ErrorCode::StaleMemberEpoch
+        | ErrorCode::UnknownMemberId
+        | ErrorCode::UnreleasedInstanceId => "FencedError",
         ErrorCode::InvalidConfig
         | ErrorCode::InvalidTopicException
         | ErrorCode::InvalidPartitions

@@ -1,0 +1,186 @@
+"""Offsets that are kept with the output: their shapes, and Delta tables that hold them."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Union
+
+from ottla.errors import ConfigError, FencedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["DeltaOffsets", "Offsets", "Resume", "delta_offsets", "delta_txn", "ends", "spans"]
+
+#: Offsets by topic and partition: ``batch.offsets``, ``consumer.position()``, or either from JSON.
+Offsets = Mapping[str, Mapping[Any, Any]]
+
+#: What ``resume=`` takes: offsets, or a function that knows them.
+Resume = Union[Offsets, Callable[[str, int], "int | None"]]  # noqa: UP007 (read by Python 3.10)
+
+Spans = dict[str, dict[int, tuple["int | None", int]]]
+
+_PAIR = 2
+
+
+def _offset(value: Any) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"an offset is an integer, not {value!r}")
+    number = operator.index(value)
+    if number < 0:
+        raise ConfigError(f"offset {number} is negative")
+    return number
+
+
+def spans(offsets: Offsets) -> Spans:
+    """Read offsets by topic and partition as (start, end); the start may not be known."""
+    found: Spans = {}
+    for topic, partitions in offsets.items():
+        if not isinstance(topic, str) or not isinstance(partitions, Mapping):
+            raise ConfigError(
+                f"{topic!r}: {partitions!r} are no offsets of a topic: pass batch.offsets, "
+                "{topic: {partition: offset}}, or {topic: {partition: (start, end)}}"
+            )
+        of_topic = found.setdefault(topic, {})
+        for partition, value in partitions.items():
+            if isinstance(value, (tuple, list)):
+                if len(value) != _PAIR:
+                    raise ConfigError(f"{value!r} is not a pair of offsets")
+                of_topic[int(partition)] = (_offset(value[0]), _offset(value[1]))
+            else:
+                of_topic[int(partition)] = (None, _offset(value))
+    return found
+
+
+def ends(offsets: Offsets) -> dict[str, dict[int, int]]:
+    """Return where reading goes on after these offsets."""
+    return {
+        topic: {partition: end for partition, (_, end) in partitions.items()}
+        for topic, partitions in spans(offsets).items()
+    }
+
+
+def starts(start: Any) -> dict[str, dict[int, int]] | None:
+    """Return where a read of offsets by topic begins; None when ``start`` is something else."""
+    if not isinstance(start, Mapping):
+        return None
+    if not any(isinstance(value, Mapping) for value in start.values()):
+        return None
+    return {
+        topic: {one: end if begin is None else begin for one, (begin, end) in partitions.items()}
+        for topic, partitions in spans(start).items()
+    }
+
+
+def of_resume(
+    resume: Resume, partitions: Iterable[tuple[str, int]] | None = None
+) -> dict[str, dict[int, int]]:
+    """Return the offsets that ``resume=`` knows, of some partitions where it is a function."""
+    if isinstance(resume, Mapping):
+        return ends(resume)
+    if not callable(resume):
+        raise TypeError(
+            f"resume={resume!r}: pass batch.offsets, consumer.position(), what "
+            "ottla.sql_offsets.load returned, or ottla.delta_offsets(…)"
+        )
+    found: dict[str, dict[int, int]] = {}
+    for topic, partition in partitions or ():
+        offset = resume(topic, partition)
+        if offset is not None:
+            found.setdefault(topic, {})[partition] = _offset(offset)
+    return found
+
+
+def _app_id(app: str, topic: str, partition: int) -> str:
+    # Topics have no colons, so that two names never meet in one.
+    return f"{app}:{topic}:{partition}"
+
+
+def _deltalake() -> Any:
+    try:
+        import deltalake
+    except ImportError:
+        raise ImportError(
+            "offsets in Delta tables need the package deltalake: pip install deltalake"
+        ) from None
+    return deltalake
+
+
+def delta_txn(offsets: Offsets, app: str, table: Any = None) -> Any:
+    """Return the commit properties for the offsets of a batch; see ``RecordBatch.delta_txn``."""
+    deltalake = _deltalake()
+    transactions = []
+    for topic, partitions in spans(offsets).items():
+        for partition, (start, end) in partitions.items():
+            app_id = _app_id(app, topic, partition)
+            known = None if table is None else table.transaction_version(app_id)
+            if known is not None and start is not None and known > start:
+                raise FencedError(
+                    f"the table has the rows of {topic}-{partition} up to offset {known} from "
+                    f"{app!r}, and the batch begins at {start}: another run wrote them; make a new "
+                    "consumer with resume=ottla.delta_offsets(…)"
+                )
+            transactions.append(deltalake.Transaction(app_id, end))
+    return deltalake.CommitProperties(app_transactions=transactions)
+
+
+class DeltaOffsets:
+    """The offsets that a Delta table holds; made by :func:`delta_offsets`, for ``resume=``.
+
+    A function of a topic and a partition: where to go on, or None where nothing was written.
+    """
+
+    def __init__(self, table: Any, app: str) -> None:
+        self._table = table
+        self._app = app
+
+    def __call__(self, topic: str, partition: int) -> int | None:
+        """Return the offset after the last row of a partition that is in the table."""
+        if self._table is None:
+            return None
+        version: int | None = self._table.transaction_version(_app_id(self._app, topic, partition))
+        return version
+
+    def __repr__(self) -> str:
+        place = "an empty place" if self._table is None else repr(self._table)
+        return f"<ottla.DeltaOffsets of {self._app!r} in {place}>"
+
+
+def delta_offsets(
+    table: Any, app: str, *, storage_options: Mapping[str, str] | None = None
+) -> DeltaOffsets:
+    """Return the offsets that ``batch.delta_txn(app)`` wrote into a Delta table.
+
+    Parameters
+    ----------
+    table : str, pathlib.Path or deltalake.DeltaTable
+        Where the table is; there need not be one yet. A table that is given as an object is
+        brought up to date.
+    app : str
+        The name of the program, as it was given to ``delta_txn``.
+    storage_options : mapping of str to str, optional
+        What ``deltalake.DeltaTable`` takes.
+
+    Returns
+    -------
+    DeltaOffsets
+        For ``resume=`` of a consumer: the table itself says how far it is, so that nothing is lost
+        or written twice, whenever the program died.
+
+    Examples
+    --------
+    >>> import ottla
+    >>> ottla.delta_offsets("not/there/yet", "etl")("orders", 0) is None
+    True
+    """
+    deltalake = _deltalake()
+    if isinstance(table, (str, Path)):
+        options = None if storage_options is None else dict(storage_options)
+        if not deltalake.DeltaTable.is_deltatable(str(table), options):
+            return DeltaOffsets(None, app)
+        table = deltalake.DeltaTable(str(table), storage_options=options)
+    else:
+        table.update_incremental()
+    return DeltaOffsets(table, app)

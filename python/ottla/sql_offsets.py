@@ -1,0 +1,194 @@
+"""Offsets in a SQL table, written in one transaction with the rows.
+
+The truth about how far a program is lies beside its output: when the transaction is there, both
+are; when it is not, neither is. Whenever the program dies, the next run goes on exactly there, and
+no row is lost or doubled. Any connection of the Python database API will do (``sqlite3``,
+``psycopg``, ``duckdb`` …), or a connection or session of SQLAlchemy.
+
+Examples
+--------
+>>> import ottla, sqlite3
+>>> db = sqlite3.connect(":memory:")
+>>> _ = db.execute("CREATE TABLE words (word TEXT)")
+>>> with ottla.Broker() as broker:
+...     kafka = broker.client()
+...     for word in ("one", "two"):
+...         _ = kafka.send("words", word)
+...     resume = ottla.sql_offsets.load(db, "etl")
+...     with kafka.consumer(
+...         "words", resume=resume, until="caught_up", value=ottla.text()
+...     ) as consumer:
+...         for batch in consumer:
+...             with db:  # one transaction
+...                 rows = [(word,) for word in batch["value"].to_pylist()]
+...                 _ = db.executemany("INSERT INTO words VALUES (?)", rows)
+...                 ottla.sql_offsets.save(db, "etl", batch.offsets)
+>>> ottla.sql_offsets.load(db, "etl")
+{'words': {0: 2}}
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ottla._offsets import spans
+from ottla.errors import ConfigError, FencedError
+
+if TYPE_CHECKING:
+    from ottla._offsets import Offsets
+
+__all__ = ["load", "save"]
+
+#: A table, maybe in a schema; it is written into the statements as it is.
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?")
+
+_CREATE = """
+CREATE TABLE IF NOT EXISTS {table} (
+  app VARCHAR(255) NOT NULL,
+  topic VARCHAR(249) NOT NULL,
+  partition_id INTEGER NOT NULL,
+  next_offset BIGINT NOT NULL,
+  PRIMARY KEY (app, topic, partition_id)
+)"""
+_LOAD = "SELECT topic, partition_id, next_offset FROM {table} WHERE app = :app"
+_KEY = "app = :app AND topic = :topic AND partition_id = :partition"
+_KNOWN = "SELECT next_offset FROM {table} WHERE " + _KEY
+_INSERT = (
+    "INSERT INTO {table} (app, topic, partition_id, next_offset) "
+    "VALUES (:app, :topic, :partition, :next)"
+)
+# The old value in the condition is what keeps a second program from writing the same rows.
+_UPDATE = "UPDATE {table} SET next_offset = :next WHERE " + _KEY + " AND next_offset = :known"
+
+
+def load(connection: Any, app: str, *, table: str = "ottla_offsets") -> dict[str, dict[int, int]]:
+    """Return how far a program is; makes the table of offsets when there is none.
+
+    Parameters
+    ----------
+    connection : DB-API connection, or SQLAlchemy Connection or Session
+        The database. Outside of a transaction of yours: some databases commit when a table is
+        made.
+    app : str
+        The name of the program; a table may hold the offsets of several.
+    table : str, default "ottla_offsets"
+        The table of offsets, maybe with its schema.
+
+    Returns
+    -------
+    dict of str to dict of int to int
+        Where to go on, by topic and partition, for ``resume=`` of a consumer; empty at first.
+    """
+    database = _Database(connection, table)
+    database.run(_CREATE, {})
+    rows = database.run(_LOAD, {"app": app}).fetchall()
+    database.finish()
+    found: dict[str, dict[int, int]] = {}
+    for topic, partition, offset in sorted(tuple(row) for row in rows):
+        found.setdefault(str(topic), {})[int(partition)] = int(offset)
+    return found
+
+
+def save(connection: Any, app: str, offsets: Offsets, *, table: str = "ottla_offsets") -> None:
+    """Write the offsets of a batch, within the transaction that writes its rows.
+
+    Commits nothing: that is yours to do, for the rows and the offsets together.
+
+    Parameters
+    ----------
+    connection : DB-API connection, or SQLAlchemy Connection or Session
+        The database, in the transaction of the rows.
+    app : str
+        The name of the program.
+    offsets : Offsets
+        ``batch.offsets``, or ``{topic: {partition: offset}}``.
+    table : str, default "ottla_offsets"
+        The table of offsets, which :func:`load` made.
+
+    Raises
+    ------
+    FencedError
+        When another run of the program has written these rows already. Roll back.
+    """
+    database = _Database(connection, table)
+    for topic, partitions in spans(offsets).items():
+        for partition, (start, end) in partitions.items():
+            key = {"app": app, "topic": topic, "partition": partition}
+            row = database.run(_KNOWN, key).fetchone()
+            if row is None:
+                # Fails on the primary key when somebody else was faster.
+                database.run(_INSERT, key | {"next": end})
+                continue
+            known = int(row[0])
+            if start is not None and known > start:
+                raise FencedError(
+                    f"{app!r} has written {topic}-{partition} up to offset {known}, and the batch "
+                    f"begins at {start}: another run was faster; roll back, and make a new "
+                    "consumer with resume=ottla.sql_offsets.load(…)"
+                )
+            updated = database.run(_UPDATE, key | {"next": end, "known": known})
+            if updated.rowcount == 0:
+                raise FencedError(
+                    f"another run of {app!r} is writing {topic}-{partition} at the same time: "
+                    "roll back, and make a new consumer with resume=ottla.sql_offsets.load(…)"
+                )
+
+
+class _Database:
+    """A connection of either kind."""
+
+    def __init__(self, connection: Any, table: str) -> None:
+        if not _NAME.fullmatch(table):
+            raise ConfigError(f"table={table!r} is not the name of a table")
+        self._connection = connection
+        self._table = table
+        self._sqlalchemy = type(connection).__module__.partition(".")[0] == "sqlalchemy" or (
+            not hasattr(connection, "cursor") and hasattr(connection, "execute")
+        )
+        begun = getattr(connection, "in_transaction", False)
+        #: Whether a transaction that is open afterwards is none of the caller's.
+        self._idle = not (begun() if callable(begun) else begun)
+
+    def run(self, statement: str, values: dict[str, Any]) -> Any:
+        statement = statement.format(table=self._table)
+        if self._sqlalchemy:
+            from sqlalchemy import text
+
+            return self._connection.execute(text(statement), values)
+        cursor = self._connection.cursor()
+        cursor.execute(*_in_style(statement, values, _style(self._connection)))
+        return cursor
+
+    def finish(self) -> None:
+        """Commit, unless the caller had begun a transaction."""
+        if self._idle:
+            self._connection.commit()
+
+
+def _style(connection: Any) -> str:
+    """Return how the driver of a connection writes parameters."""
+    for kind in type(connection).__mro__:
+        parts = kind.__module__.split(".")
+        for count in range(len(parts), 0, -1):
+            module = sys.modules.get(".".join(parts[:count]).lstrip("_"))
+            style = getattr(module, "paramstyle", None)
+            if isinstance(style, str):
+                return style
+    return "qmark"
+
+
+def _in_style(statement: str, values: dict[str, Any], style: str) -> tuple[str, Any]:
+    """Write a statement with ``:name`` parameters in the style of a driver."""
+    names = re.findall(r":([a-z]+)", statement)
+    if style == "named":
+        return statement, values
+    if style == "pyformat":
+        return re.sub(r":([a-z]+)", r"%(\1)s", statement), values
+    if style == "numeric":
+        for number, name in enumerate(names, start=1):
+            statement = statement.replace(f":{name}", f":{number}", 1)
+    else:
+        statement = re.sub(r":([a-z]+)", "%s" if style == "format" else "?", statement)
+    return statement, [values[name] for name in names]

@@ -1,0 +1,100 @@
+"""Brokers for tests: a fresh one for each test, in milliseconds, for any Kafka client.
+
+With ottla installed, pytest has the fixtures ``ottla_broker`` and ``ottla_client``; nothing is
+imported or configured::
+
+    def test_orders(ottla_broker):
+        producer = confluent_kafka.Producer({"bootstrap.servers": ottla_broker.bootstrap_servers})
+
+    @pytest.mark.ottla(topics={"orders": 3}, config={"log.message.timestamp.type": "LogAppendTime"})
+    def test_log_append_time(ottla_client):
+        sent = ottla_client.send("orders", "{}")
+
+The broker of a test lies in a temporary directory, listens on a free port of the loopback
+interface, and is gone with its records when the test ends. Other test frameworks use
+:func:`broker`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ottla._broker import Broker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ottla._client import Client
+
+__all__ = ["broker", "ottla_broker", "ottla_client"]
+
+#: What makes a broker quick: groups begin at once.
+_CONFIG = {
+    "group.initial.rebalance.delay.ms": 0,
+}
+_MARKER = (
+    "ottla(config={…}, topics={name: partitions}): settings and topics of the broker that "
+    "ottla_broker starts"
+)
+
+
+@contextlib.contextmanager
+def broker(
+    *, config: Mapping[str, object] | None = None, topics: Mapping[str, int] | None = None
+) -> Iterator[Broker]:
+    """Run a broker for the length of a ``with`` block.
+
+    Parameters
+    ----------
+    config : mapping of str to object, optional
+        Settings of the broker by Kafka's names.
+    topics : mapping of str to int, optional
+        Topics to create, and how many partitions they have.
+
+    Yields
+    ------
+    Broker
+        The broker; ``bootstrap_servers`` is its address, ``client()`` a client without a socket.
+
+    Examples
+    --------
+    >>> import ottla.testing
+    >>> with ottla.testing.broker(topics={"orders": 3}) as broker:
+    ...     broker.client()["orders"].num_partitions
+    3
+    """
+    with Broker(config=_CONFIG | dict(config or {})) as started:
+        if topics:
+            with started.client() as client:
+                for topic, partitions in topics.items():
+                    client.create_topic(topic, partitions)
+        yield started
+
+
+@pytest.fixture
+def ottla_broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
+    """Run a fresh broker for one test; ``@pytest.mark.ottla`` gives it settings and topics."""
+    arguments: dict[str, Any] = {}
+    for marker in request.node.iter_markers("ottla"):
+        # The nearest marker comes first.
+        if marker.args or set(marker.kwargs) - {"config", "topics"}:
+            raise pytest.UsageError(f"the marker is {_MARKER}")
+        for name, values in marker.kwargs.items():
+            arguments[name] = dict(values) | arguments.get(name, {})
+    with broker(**arguments) as started:
+        yield started
+
+
+@pytest.fixture
+def ottla_client(ottla_broker: Broker) -> Iterator[Client]:
+    """Return a client of the test's broker that uses no socket."""
+    with ottla_broker.client() as client:
+        yield client
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known to pytest."""
+    config.addinivalue_line("markers", _MARKER)
