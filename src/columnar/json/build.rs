@@ -190,6 +190,8 @@ enum Data {
 pub(super) struct ColumnBuilder {
     field: FieldRef,
     data: Data,
+    rows: usize,
+    /// Which rows are not null; kept from the first null on.
     valid: Vec<bool>,
     any_null: bool,
 }
@@ -230,12 +232,21 @@ impl ColumnBuilder {
                 )));
             }
         };
-        Ok(Self { field: Arc::clone(field), data, valid: Vec::new(), any_null: false })
+        Ok(Self { field: Arc::clone(field), data, rows: 0, valid: Vec::new(), any_null: false })
     }
 
     #[inline]
     const fn len(&self) -> usize {
-        self.valid.len()
+        self.rows
+    }
+
+    /// Counts a row whose value was pushed.
+    #[inline]
+    fn count_valid(&mut self) {
+        self.rows = self.rows.wrapping_add(1);
+        if self.any_null {
+            self.valid.push(true);
+        }
     }
 
     fn push_null(&mut self) {
@@ -259,7 +270,9 @@ impl ColumnBuilder {
             }
             Data::Object(object) => object.push_null(),
         }
+        self.valid.resize(self.rows, true);
         self.valid.push(false);
+        self.rows = self.rows.wrapping_add(1);
         self.any_null = true;
     }
 
@@ -290,6 +303,7 @@ impl ColumnBuilder {
             Data::Object(object) => object.truncate(rows),
         }
         self.valid.truncate(rows);
+        self.rows = self.rows.min(rows);
     }
 
     #[inline]
@@ -349,12 +363,12 @@ impl ColumnBuilder {
                 _ => return Err(mismatch(nodes, at, "an object")),
             },
         }
-        self.valid.push(true);
+        self.count_valid();
         Ok(())
     }
 
     fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
-        let rows = self.valid.len();
+        let rows = std::mem::take(&mut self.rows);
         let valid = std::mem::take(&mut self.valid);
         let any_null = std::mem::take(&mut self.any_null);
         let nulls = any_null.then(|| NullBuffer::new(BooleanBuffer::from(valid)));

@@ -16,31 +16,60 @@ use arrow::datatypes::TimeUnit;
 
 /// More keys, or longer ones, are not remembered.
 const KEYS_MAX: usize = 256;
-const KEY_SIZE_MAX: usize = 128;
+const LEAD_SIZE_MAX: usize = 128;
 
-/// The keys in the order in which the rows before had them, and the columns that they go to.
+/// What stands between the values of an object: a brace or comma, white space, a key and a colon.
+/// Remembered in the order of the row before, with the columns that the keys go to, so that the
+/// next row is compared with it and not read.
 #[derive(Debug, Default)]
 pub(super) struct KeyOrder {
-    keys: Vec<(Vec<u8>, Option<usize>)>,
+    leads: Vec<Lead>,
+}
+
+#[derive(Debug)]
+struct Lead {
+    /// The first sixteen bytes, padded with zeros, and which of them count.
+    word: u128,
+    mask: u128,
+    bytes: Vec<u8>,
+    column: Option<usize>,
+}
+
+impl Lead {
+    fn new(bytes: &[u8], column: Option<usize>) -> Self {
+        let mut first = [0; 16];
+        let mut counts = [0; 16];
+        for ((first, counts), byte) in first.iter_mut().zip(&mut counts).zip(bytes) {
+            (*first, *counts) = (*byte, 0xff);
+        }
+        let (word, mask) = (u128::from_le_bytes(first), u128::from_le_bytes(counts));
+        Self { word, mask, bytes: bytes.to_vec(), column }
+    }
+
+    #[inline]
+    fn is_at(&self, rest: &[u8]) -> bool {
+        let Some(first) = rest.first_chunk::<16>() else { return rest.starts_with(&self.bytes) };
+        u128::from_le_bytes(*first) & self.mask == self.word
+            && (self.bytes.len() <= first.len() || rest.starts_with(&self.bytes))
+    }
 }
 
 impl KeyOrder {
-    /// The column of the key whose text starts at `at`, behind its quote, and where it ends;
-    /// `place` counts the keys of the object. None for a key with escapes.
+    /// The column of the next key and where its value starts; `at` is the start of the object or
+    /// the place behind the value before, and `place` counts the keys. None for what is not of
+    /// the simple kind.
     #[inline]
-    pub(super) fn find(
+    pub(super) fn lead_in(
         &mut self,
         bytes: &[u8],
         at: usize,
         place: usize,
         lookup: impl FnOnce(&[u8]) -> Option<usize>,
     ) -> Option<(Option<usize>, usize)> {
-        if let Some((key, column)) = self.keys.get(place)
-            && let Some(rest) = bytes.get(at..)
-            && rest.starts_with(key)
-            && rest.get(key.len()) == Some(&b'"')
+        if let Some(lead) = self.leads.get(place)
+            && lead.is_at(bytes.get(at..)?)
         {
-            return Some((*column, at.wrapping_add(key.len())));
+            return Some((lead.column, at.wrapping_add(lead.bytes.len())));
         }
         self.learn(bytes, at, place, lookup)
     }
@@ -49,21 +78,27 @@ impl KeyOrder {
     fn learn(
         &mut self,
         bytes: &[u8],
-        at: usize,
+        from: usize,
         place: usize,
         lookup: impl FnOnce(&[u8]) -> Option<usize>,
     ) -> Option<(Option<usize>, usize)> {
-        let (text, behind) = string(bytes, at)?;
-        let column = lookup(text.as_bytes());
-        if text.len() <= KEY_SIZE_MAX {
-            let entry = (text.as_bytes().to_vec(), column);
-            if let Some(known) = self.keys.get_mut(place) {
-                *known = entry;
-            } else if place == self.keys.len() && place < KEYS_MAX {
-                self.keys.push(entry);
+        let opening = if place == 0 { b'{' } else { b',' };
+        let at = one(bytes, blank(bytes, from), opening)?;
+        let key_at = one(bytes, blank(bytes, at), b'"')?;
+        let (key, behind) = string(bytes, key_at)?;
+        let colon_at = blank(bytes, behind);
+        let value_at = blank(bytes, one(bytes, colon_at, b':')?);
+        let column = lookup(key.as_bytes());
+        let lead = bytes.get(from..value_at)?;
+        if lead.len() <= LEAD_SIZE_MAX {
+            let lead = Lead::new(lead, column);
+            if let Some(known) = self.leads.get_mut(place) {
+                *known = lead;
+            } else if place == self.leads.len() && place < KEYS_MAX {
+                self.leads.push(lead);
             }
         }
-        Some((column, behind.wrapping_sub(1)))
+        Some((column, value_at))
     }
 }
 
@@ -95,18 +130,36 @@ const HIGH: u64 = 0x8080_8080_8080_8080;
 #[inline]
 pub(super) fn string(bytes: &[u8], at: usize) -> Option<(&str, usize)> {
     let end = string_end(bytes, at)?;
+    Some((text(bytes, at, end)?, end.wrapping_add(1)))
+}
+
+/// The text of a string from its first byte to its closing quote.
+#[inline]
+pub(super) fn text(bytes: &[u8], at: usize, end: usize) -> Option<&str> {
     let text = bytes.get(at..end)?;
-    let text = if text.is_ascii() {
-        std::str::from_utf8(text).ok()?
+    if text.is_ascii() {
+        std::str::from_utf8(text).ok()
     } else {
-        simdutf8::basic::from_utf8(text).ok()?
+        simdutf8::basic::from_utf8(text).ok()
+    }
+}
+
+/// `true` or `false` at `at`, and the place behind.
+#[inline]
+pub(super) fn boolean(bytes: &[u8], at: usize) -> Option<(bool, usize)> {
+    let rest = bytes.get(at..)?;
+    // A mixed column would mispredict a branch per row, so there is none on the value.
+    let Some(five) = rest.first_chunk::<5>() else {
+        return rest.starts_with(b"true").then(|| (true, at.wrapping_add(4)));
     };
-    Some((text, end.wrapping_add(1)))
+    let is_true = five.first_chunk::<4>() == Some(b"true");
+    let is_false = five == b"false";
+    (is_true | is_false).then(|| (is_true, at.wrapping_add(5).wrapping_sub(usize::from(is_true))))
 }
 
 /// The place of the closing quote; none where an escape or a control character comes before.
 #[inline]
-fn string_end(bytes: &[u8], mut at: usize) -> Option<usize> {
+pub(super) fn string_end(bytes: &[u8], mut at: usize) -> Option<usize> {
     let zero_byte = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
     while let Some(word) = bytes.get(at..)?.first_chunk::<8>() {
         let word = u64::from_le_bytes(*word);
@@ -146,6 +199,8 @@ const POWERS: [f64; 19] = [
     1e17, 1e18,
 ];
 
+const TENS: [u64; 9] = [1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
+
 /// The number at `at` and the place behind it.
 #[inline]
 #[expect(clippy::cast_precision_loss, reason = "EXACT_MAX was checked")]
@@ -184,6 +239,27 @@ pub(super) fn number(bytes: &[u8], at: usize) -> Option<(Number, usize)> {
 /// Appends the digits at `at` to a number, which wraps when there are too many.
 #[inline]
 fn digits(bytes: &[u8], mut at: usize, mut number: u64) -> Option<(u64, usize)> {
+    // Eight at a time: the count of digits varies from row to row, so a loop over them would
+    // mispredict its end each time.
+    while let Some(chunk) = bytes.get(at..)?.first_chunk::<8>() {
+        let digits = u64::from_le_bytes(*chunk) ^ (ONES * 0x30);
+        // A carry can mark a byte behind a marked one, so the first mark is always right.
+        let others = (digits.wrapping_add(ONES * 0x76) | digits) & HIGH;
+        let count = others.trailing_zeros() / 8;
+        if count == 0 {
+            return Some((number, at));
+        }
+        // The digits move to the high end, zeros come before them.
+        let word = digits.wrapping_shl(64_u32.wrapping_sub(count.wrapping_mul(8)));
+        let word = word.wrapping_mul(10).wrapping_add(word >> 8) & 0x00ff_00ff_00ff_00ff;
+        let word = word.wrapping_mul(100).wrapping_add(word >> 16) & 0x0000_ffff_0000_ffff;
+        let word = word.wrapping_mul(10_000).wrapping_add(word >> 32) & 0xffff_ffff;
+        number = number.wrapping_mul(*TENS.get(count as usize)?).wrapping_add(word);
+        at = at.wrapping_add(count as usize);
+        if count < 8 {
+            return Some((number, at));
+        }
+    }
     loop {
         let digit = bytes.get(at)?.wrapping_sub(b'0');
         if digit > 9 {
@@ -318,7 +394,47 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_stands_between_values_is_compared_and_learned_anew_where_it_differs() {
+        let lookup = |key: &[u8]| (key == b"a_rather_long_name").then_some(7);
+        let mut order = KeyOrder::default();
+        for row in ["{\"a_rather_long_name\": 1}", " { \"a_rather_long_name\" : 1}"] {
+            for _ in 0..2 {
+                let place = row.find('1');
+                let found = order.lead_in(row.as_bytes(), 0, 0, lookup);
+                assert_eq!(found, place.map(|place| (Some(7), place)), "{row}");
+            }
+        }
+        assert_eq!(order.lead_in(b",\"b\":2", 0, 1, lookup), Some((None, 5)));
+        assert_eq!(order.lead_in(b",\"b\":2", 0, 1, lookup), Some((None, 5)));
+        assert_eq!(order.lead_in(b",\"bc\":2", 0, 1, lookup), Some((None, 6)));
+        for bad in ["{\"b\":2", ",,\"b\":2", "\"b\":2", ",\"b\"2", ",b:2", ",\"b", ""] {
+            assert_eq!(order.lead_in(bad.as_bytes(), 0, 1, lookup), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn booleans_are_whole_words() {
+        assert_eq!(boolean(b"true", 0), Some((true, 4)));
+        assert_eq!(boolean(b" true}", 1), Some((true, 5)));
+        assert_eq!(boolean(b"false", 0), Some((false, 5)));
+        for bad in ["tru", "fals", "True,", "falsy", ""] {
+            assert_eq!(boolean(bad.as_bytes(), 0), None, "{bad}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn digits_are_read_alike_by_eights_and_one_by_one(
+            text in "[0-9]{0,18}", behind in "[^0-9][ -ÿ]{0,9}", start in 0_u64..1000,
+        ) {
+            let all = format!("{text}{behind}");
+            let number = text.bytes().fold(start, |number, digit| {
+                number.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'))
+            });
+            prop_assert_eq!(digits(all.as_bytes(), 0, start), Some((number, text.len())));
+        }
+
         #[test]
         fn numbers_are_what_serde_json_says(text in "-?[0-9]{1,10}(\\.[0-9]{1,9})?[,}]") {
             let parsed = serde_json::from_str::<serde_json::Value>(&text[..text.len() - 1]);

@@ -10,31 +10,30 @@ impl ObjectBuilder {
     #[inline]
     pub(in super::super) fn push_direct(&mut self, bytes: &[u8]) -> Option<()> {
         let row = self.rows;
-        let mut at = scan::one(bytes, scan::blank(bytes, 0), b'{')?;
+        let mut at = 0;
         let mut filled = 0_usize;
         let mut place = 0_usize;
         loop {
-            at = scan::one(bytes, scan::blank(bytes, at), b'"')?;
             let names = &self.names;
             let lookup = |key: &[u8]| names.iter().position(|name| name.as_bytes() == key);
-            let (index, key_end) = self.order.find(bytes, at, place, lookup)?;
+            let (index, value_at) = self.order.lead_in(bytes, at, place, lookup)?;
             place = place.wrapping_add(1);
-            at = scan::blank(bytes, key_end.wrapping_add(1));
-            at = scan::blank(bytes, scan::one(bytes, at, b':')?);
             at = match index.and_then(|index| self.columns.get_mut(index)) {
                 // Of a field that is there twice the last counts: not a simple object.
                 Some(column) if column.len() != row => return None,
                 Some(column) => {
                     filled = filled.wrapping_add(1);
-                    column.push_direct(bytes, at)?
+                    column.push_direct(bytes, value_at)?
                 }
-                None => scan::skip(bytes, at)?,
+                None => scan::skip(bytes, value_at)?,
             };
-            at = scan::blank(bytes, at);
-            match bytes.get(at)? {
-                b',' => at = at.wrapping_add(1),
-                b'}' => break,
-                _ => return None,
+            if bytes.get(at) != Some(&b',') {
+                at = scan::blank(bytes, at);
+                match bytes.get(at)? {
+                    b'}' => break,
+                    b',' => {}
+                    _ => return None,
+                }
             }
         }
         if scan::blank(bytes, at.wrapping_add(1)) != bytes.len() {
@@ -68,9 +67,12 @@ impl ColumnBuilder {
         }
         let behind = match &mut self.data {
             Data::Text(texts) => {
-                let (text, behind) = scan::string(bytes, scan::one(bytes, at, b'"')?)?;
-                texts.push(text);
-                behind
+                let start = scan::one(bytes, at, b'"')?;
+                let end = scan::string_end(bytes, start)?;
+                if texts.push_short_ascii(bytes, start, end.wrapping_sub(start)).is_none() {
+                    texts.push(scan::text(bytes, start, end)?);
+                }
+                end.wrapping_add(1)
             }
             Data::Time(unit, values) if first == b'"' => {
                 let (text, behind) = scan::string(bytes, at.wrapping_add(1))?;
@@ -78,15 +80,13 @@ impl ColumnBuilder {
                 behind
             }
             Data::Bool(values) => {
-                let value = first == b't';
-                let word: &[u8] = if value { b"true" } else { b"false" };
-                let behind = scan::literal(bytes, at, word)?;
+                let (value, behind) = scan::boolean(bytes, at)?;
                 values.push(value);
                 behind
             }
             data => push_number(data, bytes, at)?,
         };
-        self.valid.push(true);
+        self.count_valid();
         Some(behind)
     }
 
@@ -102,7 +102,9 @@ impl ColumnBuilder {
             // The rarer ones grow as they go.
             _ => {}
         }
-        self.valid.reserve(rows);
+        if self.any_null {
+            self.valid.reserve(rows);
+        }
     }
 }
 
