@@ -20,8 +20,9 @@ pub struct BrokerOptions {
     /// as they would be written in a `server.properties` file.
     pub properties: BTreeMap<String, String>,
     /// Whether the broker is a program of its own, as `ottla broker start` is. Otherwise it lives in
-    /// the process of its user, and `group.initial.rebalance.delay.ms` is 0 where it is not set: a
-    /// notebook or a test is a group's only member most of the time, and is not to wait for others.
+    /// the process of its user, and `group.initial.rebalance.delay.ms` and
+    /// `group.consumer.assignment.interval.ms` are 0 where they are not set: a notebook or a test is a
+    /// group's only member most of the time, and is not to wait for others.
     pub standalone: bool,
 }
 

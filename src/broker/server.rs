@@ -223,8 +223,9 @@ fn resolve(options: &BrokerOptions) -> Result<(BrokerConfig, Option<PathBuf>)> {
     let listeners = listeners.or_else(|| fixed.get("listeners").cloned()).unwrap_or_else(any);
     fixed.insert("listeners".to_owned(), listeners);
     if !options.standalone {
-        let name = "group.initial.rebalance.delay.ms".to_owned();
-        fixed.entry(name).or_insert_with(|| "0".to_owned());
+        for name in ["group.initial.rebalance.delay.ms", "group.consumer.assignment.interval.ms"] {
+            fixed.entry(name.to_owned()).or_insert_with(|| "0".to_owned());
+        }
     }
     let config = BrokerConfig::resolve(&fixed)?;
     let given = match &options.data_dir {

@@ -7,10 +7,14 @@ use super::{BrokerConfig, ConfigError, ConfigMap, Scope, check_all};
 /// The settings that the group coordinator acts on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CoordinatorConfig {
+    /// `group.consumer.assignment.interval.ms`.
+    pub consumer_assignment_interval_ms: i32,
     /// `group.consumer.assignors`.
     pub consumer_assignors: Vec<String>,
     /// `group.consumer.heartbeat.interval.ms`.
     pub consumer_heartbeat_interval_ms: i32,
+    /// `group.consumer.max.assignment.interval.ms`.
+    pub consumer_max_assignment_interval_ms: i32,
     /// `group.consumer.max.heartbeat.interval.ms`.
     pub consumer_max_heartbeat_interval_ms: i32,
     /// `group.consumer.max.session.timeout.ms`.
@@ -19,6 +23,8 @@ pub struct CoordinatorConfig {
     pub consumer_max_size: i32,
     /// `group.consumer.migration.policy`.
     pub consumer_migration_policy: String,
+    /// `group.consumer.min.assignment.interval.ms`.
+    pub consumer_min_assignment_interval_ms: i32,
     /// `group.consumer.min.heartbeat.interval.ms`.
     pub consumer_min_heartbeat_interval_ms: i32,
     /// `group.consumer.min.session.timeout.ms`.
@@ -54,6 +60,12 @@ impl CoordinatorConfig {
     pub(super) fn read(broker: &BrokerConfig) -> Result<Self, ConfigError> {
         let assignors = broker.checked("group.consumer.assignors")?.unwrap_or_default();
         let config = Self {
+            consumer_assignment_interval_ms: broker
+                .number("group.consumer.assignment.interval.ms")?,
+            consumer_max_assignment_interval_ms: broker
+                .number("group.consumer.max.assignment.interval.ms")?,
+            consumer_min_assignment_interval_ms: broker
+                .number("group.consumer.min.assignment.interval.ms")?,
             consumer_assignors: split_list(&assignors).map(str::to_owned).collect(),
             consumer_heartbeat_interval_ms: broker
                 .number("group.consumer.heartbeat.interval.ms")?,
@@ -116,6 +128,15 @@ impl CoordinatorConfig {
             interval,
             ("group.consumer.max.heartbeat.interval.ms", self.consumer_max_heartbeat_interval_ms),
         )?;
+        let pause = ("group.consumer.assignment.interval.ms", self.consumer_assignment_interval_ms);
+        not_above(
+            ("group.consumer.min.assignment.interval.ms", self.consumer_min_assignment_interval_ms),
+            pause,
+        )?;
+        not_above(
+            pause,
+            ("group.consumer.max.assignment.interval.ms", self.consumer_max_assignment_interval_ms),
+        )?;
         not_above((interval.0, interval.1.saturating_add(1)), session)?;
         not_above(
             ("group.min.session.timeout.ms", self.min_session_timeout_ms),
@@ -163,6 +184,15 @@ impl CoordinatorConfig {
                 self.consumer_max_session_timeout_ms,
             ),
             self.consumer_session_timeout_ms,
+        )?;
+        bounded(
+            "consumer.assignment.interval.ms",
+            (
+                "assignment.interval.ms",
+                self.consumer_min_assignment_interval_ms,
+                self.consumer_max_assignment_interval_ms,
+            ),
+            self.consumer_assignment_interval_ms,
         )?;
         if session <= interval {
             let name = "consumer.session.timeout.ms";

@@ -23,6 +23,14 @@ fn check_migration_policy(value: &str) -> Result<(), std::string::String> {
 
 pub(super) const COORDINATOR: &[Definition] = &[
     broker!(
+        "group.consumer.assignment.interval.ms",
+        Int,
+        "1000",
+        AtLeast(0),
+        ReadOnly,
+        "The least time between two assignments of a group of the consumer protocol, so that members that come together are assigned together. A broker within another process, as ottla.Broker() in Python, has 0 when it is not set."
+    ),
+    broker!(
         "group.consumer.assignors",
         List,
         "uniform,range",
@@ -37,6 +45,14 @@ pub(super) const COORDINATOR: &[Definition] = &[
         AtLeast(1),
         ReadOnly,
         "How often a member of the consumer protocol reports."
+    ),
+    broker!(
+        "group.consumer.max.assignment.interval.ms",
+        Int,
+        "15000",
+        AtLeast(0),
+        ReadOnly,
+        "The longest time between two assignments that may be set for a group."
     ),
     broker!(
         "group.consumer.max.heartbeat.interval.ms",
@@ -69,6 +85,14 @@ pub(super) const COORDINATOR: &[Definition] = &[
         Check(check_migration_policy),
         ReadOnly,
         "Which protocol a group with members may be changed to while it works: \"disabled\", \"upgrade\" to the consumer protocol, \"downgrade\" to the classic one, or \"bidirectional\"."
+    ),
+    broker!(
+        "group.consumer.min.assignment.interval.ms",
+        Int,
+        "0",
+        AtLeast(0),
+        ReadOnly,
+        "The shortest time between two assignments that may be set for a group."
     ),
     broker!(
         "group.consumer.min.heartbeat.interval.ms",

@@ -12,6 +12,14 @@ const fn same(name: &'static str) -> Synonym {
 
 pub(super) const GROUP: &[Definition] = &[
     Definition::group(
+        "consumer.assignment.interval.ms",
+        Int,
+        "1000",
+        AtLeast(0),
+        &[same("group.consumer.assignment.interval.ms")],
+        "The least time between two assignments of the group, under the consumer protocol.",
+    ),
+    Definition::group(
         "consumer.heartbeat.interval.ms",
         Int,
         "5000",

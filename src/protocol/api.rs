@@ -441,8 +441,8 @@ served! {
     DescribeQuorum: describe_quorum::{DescribeQuorumRequest, DescribeQuorumResponse} [0-2];
     DescribeCluster: describe_cluster::{DescribeClusterRequest, DescribeClusterResponse} [0-2];
     DescribeProducers: describe_producers::{DescribeProducersRequest, DescribeProducersResponse} [0];
-    ConsumerGroupHeartbeat: consumer_group_heartbeat::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse} [0-1] advertised [none];
-    ConsumerGroupDescribe: consumer_group_describe::{ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse} [0-1] advertised [none];
+    ConsumerGroupHeartbeat: consumer_group_heartbeat::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse} [0-1];
+    ConsumerGroupDescribe: consumer_group_describe::{ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse} [0-1];
     ListConfigResources: list_config_resources::{ListConfigResourcesRequest, ListConfigResourcesResponse} [0-1];
     DescribeTopicPartitions: describe_topic_partitions::{DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse} [0];
 }

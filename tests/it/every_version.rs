@@ -144,6 +144,82 @@ fn request(api: ApiKey, version: i16) -> Request {
         ApiKey::DescribeTopicPartitions => {
             describe_topic_partitions::DescribeTopicPartitionsRequest::default().into()
         }
+        other => group_request(other, version),
+    }
+}
+
+/// The same for the APIs of groups.
+fn group_request(api: ApiKey, version: i16) -> Request {
+    let group_id = || "g".into();
+    match api {
+        ApiKey::JoinGroup => join_group::JoinGroupRequest {
+            group_id: group_id(),
+            session_timeout_ms: 10_000,
+            protocol_type: "consumer".into(),
+            protocols: vec![join_group::JoinGroupRequestProtocol {
+                name: "range".into(),
+                metadata: bytes::Bytes::new(),
+            }],
+            ..Default::default()
+        }
+        .into(),
+        ApiKey::SyncGroup => {
+            sync_group::SyncGroupRequest { group_id: group_id(), ..Default::default() }.into()
+        }
+        ApiKey::Heartbeat => {
+            heartbeat::HeartbeatRequest { group_id: group_id(), ..Default::default() }.into()
+        }
+        ApiKey::LeaveGroup => {
+            leave_group::LeaveGroupRequest { group_id: group_id(), ..Default::default() }.into()
+        }
+        ApiKey::OffsetCommit => offset_commit::OffsetCommitRequest {
+            group_id: group_id(),
+            topics: vec![offset_commit::OffsetCommitRequestTopic {
+                name: "t".into(),
+                partitions: vec![Default::default()],
+                ..Default::default()
+            }],
+            ..Default::default()
+        }
+        .into(),
+        ApiKey::OffsetFetch if version >= 8 => offset_fetch::OffsetFetchRequest {
+            groups: vec![offset_fetch::OffsetFetchRequestGroup {
+                group_id: group_id(),
+                topics: None,
+                ..Default::default()
+            }],
+            ..Default::default()
+        }
+        .into(),
+        ApiKey::OffsetFetch => {
+            offset_fetch::OffsetFetchRequest { group_id: group_id(), ..Default::default() }.into()
+        }
+        ApiKey::OffsetDelete => {
+            offset_delete::OffsetDeleteRequest { group_id: group_id(), ..Default::default() }.into()
+        }
+        ApiKey::DescribeGroups => describe_groups::DescribeGroupsRequest {
+            groups: vec![group_id()],
+            ..Default::default()
+        }
+        .into(),
+        ApiKey::ListGroups => list_groups::ListGroupsRequest::default().into(),
+        ApiKey::DeleteGroups => {
+            delete_groups::DeleteGroupsRequest { groups_names: vec![group_id()] }.into()
+        }
+        ApiKey::ConsumerGroupHeartbeat => consumer_group_heartbeat::ConsumerGroupHeartbeatRequest {
+            group_id: "c".into(),
+            member_id: "m".into(),
+            rebalance_timeout_ms: 10_000,
+            subscribed_topic_names: Some(vec!["t".into()]),
+            topic_partitions: Some(Vec::new()),
+            ..Default::default()
+        }
+        .into(),
+        ApiKey::ConsumerGroupDescribe => consumer_group_describe::ConsumerGroupDescribeRequest {
+            group_ids: vec!["c".into()],
+            ..Default::default()
+        }
+        .into(),
         other => panic!("{other} is served: give it a request here"),
     }
 }

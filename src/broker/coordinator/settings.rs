@@ -1,6 +1,6 @@
 //! The settings of the coordinator, from the configuration of the broker and of groups.
 
-use crate::config::{BrokerConfig, ConfigMap, Scope, validate};
+use crate::config::{BrokerConfig, ConfigMap};
 use crate::machine::controller::NewTopic;
 use crate::machine::group::{GroupConfig, GroupOverrides, MigrationPolicy};
 use crate::machine::metadata::{ConfigResource, MetadataImage};
@@ -31,6 +31,9 @@ pub(super) fn group_config(broker: &BrokerConfig, image: &MetadataImage) -> Grou
         consumer_heartbeat_interval_ms: config.consumer_heartbeat_interval_ms,
         consumer_heartbeat_interval_ms_min: config.consumer_min_heartbeat_interval_ms,
         consumer_heartbeat_interval_ms_max: config.consumer_max_heartbeat_interval_ms,
+        consumer_assignment_interval_ms: config.consumer_assignment_interval_ms,
+        consumer_assignment_interval_ms_min: config.consumer_min_assignment_interval_ms,
+        consumer_assignment_interval_ms_max: config.consumer_max_assignment_interval_ms,
         consumer_size_max: count(config.consumer_max_size),
         consumer_assignors: config
             .consumer_assignors
@@ -52,6 +55,7 @@ fn overrides(settings: &ConfigMap) -> GroupOverrides {
     GroupOverrides {
         consumer_session_timeout_ms: number("consumer.session.timeout.ms"),
         consumer_heartbeat_interval_ms: number("consumer.heartbeat.interval.ms"),
+        consumer_assignment_interval_ms: number("consumer.assignment.interval.ms"),
     }
 }
 
@@ -65,14 +69,9 @@ pub(in crate::broker) fn offsets_topic(broker: &BrokerConfig) -> NewTopic {
         config.offsets_topic_replication_factor,
     );
     topic.configs = vec![
+        set("cleanup.policy", "compact".to_owned()),
         set("compression.type", "producer".to_owned()),
         set("segment.bytes", config.offsets_topic_segment_bytes.to_string()),
     ];
-    if validate(Scope::Topic, "cleanup.policy", "compact").is_ok() {
-        topic.configs.push(set("cleanup.policy", "compact".to_owned()));
-    } else {
-        // Without compaction nothing may be dropped: offsets are not younger because nobody commits.
-        topic.configs.push(set("retention.ms", "-1".to_owned()));
-    }
     topic
 }
