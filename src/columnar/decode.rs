@@ -21,6 +21,8 @@
 
 #![allow(unsafe_code, reason = "the module doc says where and why")]
 
+mod fill;
+
 use std::sync::Arc;
 
 use arrow::array::{
@@ -35,7 +37,7 @@ use bytes::Bytes;
 use super::columns::{KafkaColumn, Projection, UTC};
 use super::headers::HeaderColumn;
 use crate::error::Result;
-use crate::record::{TimestampType, WalkError, Walker};
+use crate::record::{TimestampType, WalkError};
 
 /// A null while rows are gathered: no key or value is this long.
 const NULL_VIEW: u128 = u32::MAX as u128;
@@ -111,6 +113,9 @@ pub(super) struct Filler {
     timestamps: Vec<i64>,
     keys: Vec<u128>,
     values: Vec<u128>,
+    /// Whether a key is null, and whether a value is.
+    null_key: bool,
+    null_value: bool,
     headers: HeaderColumn,
     sources: Vec<Source>,
 }
@@ -128,6 +133,8 @@ impl Filler {
             timestamps: Vec::new(),
             keys: Vec::new(),
             values: Vec::new(),
+            null_key: false,
+            null_value: false,
             headers: HeaderColumn::new(),
             sources: Vec::new(),
         }
@@ -207,66 +214,6 @@ impl Filler {
         }
     }
 
-    fn fill_rows(
-        &mut self,
-        data: &[u8],
-        place: Place,
-        span: &Span,
-        progress: &mut Progress,
-    ) -> Result<(), WalkError> {
-        let wants = |column| self.projection.has(column);
-        let want_offset = wants(KafkaColumn::Offset);
-        let want_timestamp = wants(KafkaColumn::Timestamp);
-        let want_key = wants(KafkaColumn::Key);
-        let want_value = wants(KafkaColumn::Value);
-        let want_headers = wants(KafkaColumn::Headers);
-        self.reserve(usize::try_from(progress.left).unwrap_or(0));
-        let mut walker = Walker::resume(data, progress.at);
-        // The record that reaches the limit is the last one.
-        let stop_at = progress.at.saturating_add(self.max_bytes.saturating_sub(self.bytes));
-        while progress.left > 0 && self.rows < self.max_rows && progress.at < stop_at {
-            let record = walker.next_record()?;
-            // A negative delta becomes a large one.
-            if record.offset_delta as u32 > span.last_offset_delta {
-                return Err(WalkError::Offset);
-            }
-            let offset = span.base_offset.wrapping_add(i64::from(record.offset_delta));
-            if offset >= span.end {
-                progress.reached_end = true;
-                return Ok(());
-            }
-            if offset >= span.start {
-                if want_headers {
-                    self.headers.push(data, &record)?;
-                }
-                if want_offset {
-                    self.offsets.push(offset);
-                }
-                if want_timestamp {
-                    let time = span.base_timestamp.wrapping_add(record.timestamp_delta);
-                    self.timestamps.push(span.log_append_time.unwrap_or(time));
-                }
-                if want_key {
-                    self.keys.push(view(data, place, record.key_at, record.key_size));
-                }
-                if want_value {
-                    self.values.push(view(data, place, record.value_at, record.value_size));
-                }
-                self.rows = self.rows.wrapping_add(1);
-            }
-            progress.left = progress.left.wrapping_sub(1);
-            progress.at = record.end;
-            progress.next_offset = offset.wrapping_add(1);
-            if want_headers && self.headers.bytes() > HEADER_BYTES_MAX {
-                return Ok(());
-            }
-        }
-        if progress.left == 0 && !walker.is_at_end() {
-            return Err(WalkError::Unfilled);
-        }
-        Ok(())
-    }
-
     fn reserve(&mut self, rows: usize) {
         // Grow to the whole output at once where it is small, as outputs are.
         let room = self.max_rows.saturating_sub(self.rows);
@@ -336,10 +283,10 @@ impl Filler {
             })
             .collect();
         if wants(KafkaColumn::Key) {
-            set(KafkaColumn::Key, Arc::new(view_column(self.keys, &buffers)));
+            set(KafkaColumn::Key, Arc::new(view_column(self.keys, self.null_key, &buffers)));
         }
         if wants(KafkaColumn::Value) {
-            set(KafkaColumn::Value, Arc::new(view_column(self.values, &buffers)));
+            set(KafkaColumn::Value, Arc::new(view_column(self.values, self.null_value, &buffers)));
         }
         if wants(KafkaColumn::Headers) {
             set(KafkaColumn::Headers, self.headers.finish()?);
@@ -399,8 +346,8 @@ fn inline_view(data: &[u8], at: usize, size: usize) -> u128 {
     u128::from_le_bytes(bytes) | size as u128
 }
 
-fn view_column(mut views: Vec<u128>, buffers: &Arc<[Buffer]>) -> BinaryViewArray {
-    let nulls = take_nulls(&mut views, NULL_VIEW, 0);
+fn view_column(mut views: Vec<u128>, any_null: bool, buffers: &Arc<[Buffer]>) -> BinaryViewArray {
+    let nulls = if any_null { take_nulls(&mut views, NULL_VIEW, 0) } else { None };
     let views = ScalarBuffer::from(views);
     // SAFETY: `view` made every view: inline with zeros behind its bytes, or (CD-2) with a place
     // inside of the buffer that it names and the four bytes at that place; nulls are zero views.
@@ -512,10 +459,23 @@ impl TextBuilder {
         self.bytes.push(text.as_bytes());
     }
 
+    /// Appends the text of `size` bytes at `at`, if it is short and ASCII; None changes nothing.
+    #[inline]
+    pub(super) fn push_short_ascii(&mut self, around: &[u8], at: usize, size: usize) -> Option<()> {
+        if size > INLINE_MAX {
+            return None;
+        }
+        let text = around.get(at..at.wrapping_add(size))?;
+        let text_view = inline_view(around, at, size);
+        // All bytes of the text, its size (below 0x80) and zeros.
+        let is_ascii = text_view & u128::from_le_bytes([0x80; 16]) == 0;
+        (is_ascii && text.len() == size).then(|| self.bytes.views.push(text_view))
+    }
+
     /// The texts that were gathered; the builder is empty again.
     pub(super) fn finish(&mut self) -> StringViewArray {
         let bytes = self.bytes.finish();
-        // SAFETY: `push` is the only one that adds values other than nulls, and it takes text.
+        // SAFETY: `push` takes text, `push_short_ascii` takes ASCII, and all others are nulls.
         unsafe { bytes.to_string_view_unchecked() }
     }
 }
@@ -574,8 +534,8 @@ impl BytesBuilder {
         if !self.bytes.is_empty() {
             buffers.push(Buffer::from_vec(std::mem::take(&mut self.bytes)));
         }
-        // SAFETY: `push` is the only one that makes views other than nulls, from whole values,
-        // either inline or with the place that it has just copied the value to.
+        // SAFETY: `push` makes views from whole values, either inline or with the place that it has
+        // just copied the value to; `push_short_ascii` makes inline ones; all others are nulls.
         unsafe { BinaryViewArray::new_unchecked(ScalarBuffer::from(views), buffers.into(), nulls) }
     }
 }

@@ -97,6 +97,11 @@ impl HeaderColumn {
         Ok(())
     }
 
+    /// Rows without headers.
+    pub(super) fn push_empty(&mut self, rows: usize) {
+        self.ends.extend(std::iter::repeat_n(self.value_valid.len() as i32, rows));
+    }
+
     pub(super) fn finish(self) -> Result<ArrayRef, ArrowError> {
         let offsets = |ends: Vec<i32>| OffsetBuffer::new(ScalarBuffer::from(ends));
         let count = self.value_valid.len();

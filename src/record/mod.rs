@@ -58,6 +58,7 @@ pub use header::{
     patch_base_offset_and_epoch, patch_max_timestamp, patch_producer, peek_size,
 };
 pub use validate::{AppendFacts, AppendRules, validate_for_append};
+pub(crate) use walk::ShortRecord;
 pub use walk::{RawRecord, WalkError, Walker, check_headers};
 
 #[cfg(test)]

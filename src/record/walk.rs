@@ -11,6 +11,10 @@
 //! and so that columns build views from it without pointer arithmetic. Every place was checked to
 //! lie inside of the record. Varints are zigzag; their first two bytes are handled inline, since
 //! nearly all are that short.
+//!
+//! Nearly all records are alike in more ways: no headers, and small numbers. [`Walker::next_short`]
+//! reads such a record from three words of eight bytes, at half the cost, and leaves every other
+//! one to [`Walker::next_record`], whose judgement is the only one.
 
 /// Why a walk stopped before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +69,19 @@ pub struct RawRecord {
     pub header_count: i32,
     /// Where the record ends.
     pub end: usize,
+}
+
+/// A record without headers whose numbers are small, as deltas and places in the walked bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ShortRecord {
+    pub(crate) timestamp_delta: i32,
+    pub(crate) offset_delta: i32,
+    pub(crate) key_at: u32,
+    /// Negative for a null key.
+    pub(crate) key_size: i32,
+    pub(crate) value_at: u32,
+    /// Negative for a null value.
+    pub(crate) value_size: i32,
 }
 
 /// Walks the uncompressed records of one batch.
@@ -141,6 +158,93 @@ impl<'a> Walker<'a> {
     }
 }
 
+impl Walker<'_> {
+    /// The next record, if it is of the common kind and its offset is not behind
+    /// `last_offset_delta`. None changes nothing: [`Walker::next_record`] reads the record then,
+    /// or says what is wrong with it.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the body of the hot loop of every scan")]
+    pub(crate) fn next_short(&mut self, last_offset_delta: u32) -> Option<ShortRecord> {
+        let bytes = self.bytes;
+        let mut word = Word::at(bytes, self.at)?;
+        let length = word.varint()?;
+        let body = self.at.wrapping_add(word.used);
+        let end = body.wrapping_add((length >> 1) as usize);
+        let mut word = Word::at(bytes, body)?;
+        word.skip_byte();
+        let timestamp_delta = unzigzag_short(word.varint()?);
+        let offset_delta = unzigzag_short(word.varint()?);
+        let key_size = unzigzag_short(word.varint()?);
+        let key_at = body.wrapping_add(word.used);
+        let value_head = nullable_end(key_at, key_size);
+        if word.used > size_of::<u64>() || offset_delta as u32 > last_offset_delta {
+            return None;
+        }
+        let mut word = Word::at(bytes, value_head)?;
+        let value_size = unzigzag_short(word.varint()?);
+        let value_at = value_head.wrapping_add(word.used);
+        let count_at = nullable_end(value_at, value_size);
+        // The header count is the last byte. No field ends before it starts, so all of them lie
+        // inside of the record and of `bytes`. An odd length is a negative one.
+        let fills = count_at.wrapping_add(1) == end && length & 1 == 0;
+        if !fills || bytes.get(count_at) != Some(&0) || u32::try_from(end).is_err() {
+            return None;
+        }
+        self.at = end;
+        Some(ShortRecord {
+            timestamp_delta,
+            offset_delta,
+            key_at: key_at as u32,
+            key_size,
+            value_at: value_at as u32,
+            value_size,
+        })
+    }
+}
+
+/// Eight bytes that are read from their low end on.
+struct Word {
+    bits: u64,
+    /// How many bytes were read; more than eight when zeros behind the word were.
+    used: usize,
+}
+
+impl Word {
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "part of the hot loop")]
+    fn at(bytes: &[u8], at: usize) -> Option<Self> {
+        let chunk = bytes.get(at..)?.first_chunk::<8>()?;
+        Some(Self { bits: u64::from_le_bytes(*chunk), used: 0 })
+    }
+
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "part of the hot loop")]
+    const fn skip_byte(&mut self) {
+        self.bits >>= 8;
+        self.used = self.used.wrapping_add(1);
+    }
+
+    /// A varint of at most three bytes, still zigzag.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "part of the hot loop")]
+    const fn varint(&mut self) -> Option<u32> {
+        let bits = self.bits;
+        let (raw, rest, size) = if bits & 0x80 == 0 {
+            (bits & 0x7f, bits >> 8, 1)
+        } else if bits & 0x8000 == 0 {
+            ((bits & 0x7f) | ((bits >> 1) & 0x3f80), bits >> 16, 2)
+        } else if bits & 0x80_0000 == 0 {
+            let low = (bits & 0x7f) | ((bits >> 1) & 0x3f80);
+            (low | ((bits >> 2) & 0x1f_c000), bits >> 24, 3)
+        } else {
+            return None;
+        };
+        self.bits = rest;
+        self.used = self.used.wrapping_add(size);
+        Some(raw as u32)
+    }
+}
+
 /// One header as places in the walked bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RawHeader {
@@ -197,6 +301,12 @@ const fn nullable_end(at: usize, size: i32) -> usize {
 #[expect(clippy::inline_always, reason = "part of the hot loop")]
 const fn unzigzag(raw: u64) -> i64 {
     ((raw >> 1) as i64) ^ ((raw & 1) as i64).wrapping_neg()
+}
+
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "part of the hot loop")]
+const fn unzigzag_short(raw: u32) -> i32 {
+    (raw >> 1) as i32 ^ ((raw & 1) as i32).wrapping_neg()
 }
 
 #[inline(always)]
@@ -265,4 +375,93 @@ pub(crate) const fn varint_size(value: i64) -> usize {
     let bits = 64_u32.wrapping_sub((raw | 1).leading_zeros());
     // ceil(bits / 7) without a division.
     (bits.wrapping_mul(9).wrapping_add(64) >> 6) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_number() -> impl Strategy<Value = i64> {
+        let edges = [-65, -64, -1, 0, 63, 64, 8191, 8192, (1 << 20) - 1, 1 << 20, 1 << 40];
+        prop_oneof![-3_i64..200, proptest::sample::select(edges.to_vec())]
+    }
+
+    fn record(
+        (time, offset): (i64, i64),
+        (key, value): (i64, i64),
+        headers: i64,
+        wrong: i64,
+    ) -> Vec<u8> {
+        let mut body = vec![0];
+        put_varint(&mut body, time);
+        put_varint(&mut body, offset);
+        for size in [key, value] {
+            put_varint(&mut body, size);
+            body.resize(body.len() + usize::try_from(size.min(300)).unwrap_or(0), b'x');
+        }
+        put_varint(&mut body, headers);
+        let mut bytes = Vec::new();
+        put_varint(&mut bytes, body.len() as i64 + wrong);
+        bytes.extend(body);
+        bytes
+    }
+
+    /// The claim of [`Walker::next_short`].
+    fn agrees(bytes: &[u8], at: usize, last: u32) -> bool {
+        let mut walker = Walker::resume(bytes, at);
+        let Some(short) = walker.next_short(last) else { return walker.position() == at };
+        let mut general = Walker::resume(bytes, at);
+        let record = general.next_record().unwrap();
+        assert_eq!(walker.position(), general.position());
+        assert!(short.offset_delta as u32 <= last && record.header_count == 0);
+        assert!(record.end <= bytes.len());
+        let (key, value) = (short.key_at as usize, short.value_at as usize);
+        i64::from(short.timestamp_delta) == record.timestamp_delta
+            && short.offset_delta == record.offset_delta
+            && (key, short.key_size) == (record.key_at, record.key_size)
+            && (value, short.value_size) == (record.value_at, record.value_size)
+    }
+
+    #[test]
+    fn a_common_record_is_short() {
+        let mut bytes = record((3, 70), (8, 142), 0, 0);
+        bytes.extend([0; 8]);
+        assert!(Walker::new(&bytes).next_short(70).is_some());
+        assert!(Walker::new(&bytes).next_short(69).is_none());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn a_short_record_is_what_the_general_walk_finds(
+            numbers in (any_number(), any_number()),
+            sizes in (any_number(), any_number()),
+            headers in -1_i64..3,
+            wrong in -1_i64..2,
+            flips in proptest::collection::vec((0_usize..400, any::<u8>()), 0..3),
+            cut in 0_usize..20,
+            at in 0_usize..3,
+            last in prop_oneof![0_u32..100, Just(u32::MAX >> 1)],
+        ) {
+            let mut bytes = record(numbers, sizes, headers, wrong);
+            bytes.extend([0; 12]);
+            for (place, bits) in flips {
+                if let Some(byte) = bytes.get_mut(place) {
+                    *byte ^= bits;
+                }
+            }
+            bytes.truncate(bytes.len() - cut.min(bytes.len()));
+            prop_assert!(agrees(&bytes, at, last));
+        }
+
+        #[test]
+        fn any_bytes_are_short_only_where_they_are_a_record(
+            bytes in proptest::collection::vec(prop_oneof![Just(0_u8), 0_u8..40, any::<u8>()], 0..60),
+        ) {
+            prop_assert!(agrees(&bytes, 0, u32::MAX >> 1));
+        }
+    }
 }
