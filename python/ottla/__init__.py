@@ -8,36 +8,40 @@ from __future__ import annotations
 
 import warnings
 
-from ottla import sql_offsets
-from ottla._bounds import timestamp, ts
-from ottla._broker import Broker
-from ottla._client import Client, connect
-from ottla._consumer import Consumer
-from ottla._offsets import delta_offsets
-from ottla._ottla import Column, Pending, RecordBatch, RecordMetadata, __version__, debug_build
-from ottla._producer import Producer
-from ottla._scan import Scan
-from ottla._topic import Topic
-from ottla.errors import (
-    AuthorizationError,
-    ClosedError,
-    ConfigError,
-    ConnectionError,
-    CorruptionError,
-    DataLossError,
-    DecodeError,
-    FencedError,
-    KafkaError,
-    MessageTooLargeError,
-    NotSupportedError,
-    OffsetOutOfRangeError,
-    ProtocolError,
-    StorageError,
-    TimeoutError,
-    TopicExistsError,
-    UnknownTopicError,
-)
-from ottla.formats import Format, json, raw, text
+from ottla._ottla import __version__, debug_build
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ottla import sql_offsets
+    from ottla._bounds import timestamp, ts
+    from ottla._broker import Broker
+    from ottla._client import Client, connect
+    from ottla._consumer import Consumer
+    from ottla._offsets import delta_offsets
+    from ottla._ottla import Column, Pending, RecordBatch, RecordMetadata
+    from ottla._producer import Producer
+    from ottla._scan import Scan
+    from ottla._topic import Topic
+    from ottla.errors import (
+        AuthorizationError,
+        ClosedError,
+        ConfigError,
+        ConnectionError,
+        CorruptionError,
+        DataLossError,
+        DecodeError,
+        FencedError,
+        KafkaError,
+        MessageTooLargeError,
+        NotSupportedError,
+        OffsetOutOfRangeError,
+        ProtocolError,
+        StorageError,
+        TimeoutError,
+        TopicExistsError,
+        UnknownTopicError,
+    )
+    from ottla.formats import Format, json, raw, text
 
 __all__ = [
     "AuthorizationError",
@@ -85,3 +89,56 @@ if debug_build:
         RuntimeWarning,
         stacklevel=2,
     )
+
+# Where each public name lives. It is imported when it is first used, so that the command line,
+# which needs none of them, starts at once and stays small.
+_HOMES = {
+    "_bounds": ("timestamp", "ts"),
+    "_broker": ("Broker",),
+    "_client": ("Client", "connect"),
+    "_consumer": ("Consumer",),
+    "_offsets": ("delta_offsets",),
+    "_ottla": ("Column", "Pending", "RecordBatch", "RecordMetadata"),
+    "_producer": ("Producer",),
+    "_scan": ("Scan",),
+    "_topic": ("Topic",),
+    "errors": (
+        "AuthorizationError",
+        "ClosedError",
+        "ConfigError",
+        "ConnectionError",
+        "CorruptionError",
+        "DataLossError",
+        "DecodeError",
+        "FencedError",
+        "KafkaError",
+        "MessageTooLargeError",
+        "NotSupportedError",
+        "OffsetOutOfRangeError",
+        "ProtocolError",
+        "StorageError",
+        "TimeoutError",
+        "TopicExistsError",
+        "UnknownTopicError",
+    ),
+    "formats": ("Format", "json", "raw", "text"),
+    "sql_offsets": (),
+}
+
+if not TYPE_CHECKING:  # a type checker reads the imports above, and knows what does not exist
+
+    def __getattr__(name: str) -> object:
+        from importlib import import_module
+
+        for home, names in _HOMES.items():
+            if name == home:
+                return import_module(f"ottla.{home}")
+            if name in names:
+                value = getattr(import_module(f"ottla.{home}"), name)
+                globals()[name] = value
+                return value
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
