@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::log::{Cleaner, CleanerLimits, CleanerSummary, Dirtiness, Progress, SyncHandle};
 
 /// No map of keys is larger, as in Kafka.
-const MAP_BYTES_MAX: u64 = i32::MAX as u64;
+const MAP_BYTES_MAX: usize = i32::MAX.unsigned_abs() as usize;
 /// No rest is shorter, however small `log.cleaner.backoff.ms` is.
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
 
@@ -249,7 +249,7 @@ fn limits(config: &CleanerConfig) -> CleanerLimits {
     let threads = u64::from(config.threads).max(1);
     let bytes = |bytes: u64| usize::try_from(bytes / threads).unwrap_or(usize::MAX);
     CleanerLimits {
-        map_bytes: bytes(config.dedupe_buffer_size).min(MAP_BYTES_MAX as usize),
+        map_bytes: bytes(config.dedupe_buffer_size).min(MAP_BYTES_MAX),
         load_factor: config.io_buffer_load_factor,
         buffer_bytes: bytes(u64::from(config.io_buffer_size)),
     }
@@ -275,12 +275,15 @@ struct Throttle {
 
 impl Throttle {
     /// Takes `bytes`; returns how long to wait before the next ones.
+    #[expect(clippy::cast_precision_loss, reason = "a rate needs no 52 bits")]
     fn take(&self, now: Duration, bytes: u64, rate: f64) -> Duration {
         let cost = Duration::try_from_secs_f64(bytes as f64 / rate).unwrap_or_default();
         let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
         *paid = (*paid).max(now) + cost;
         // A millisecond is not worth a timer.
-        Some(*paid - now).filter(|wait| *wait >= Duration::from_millis(1)).unwrap_or_default()
+        Some(paid.saturating_sub(now))
+            .filter(|wait| *wait >= Duration::from_millis(1))
+            .unwrap_or_default()
     }
 }
 

@@ -264,6 +264,5 @@ pub(super) fn log_config(topic: &TopicConfig, broker: &BrokerConfig) -> LogConfi
             .unwrap_or(0)
             .saturating_mul(4)
             .max(UNCOMPRESSED_BYTES_MAX),
-        ..LogConfig::default()
     }
 }

@@ -539,6 +539,6 @@ fn a_log_that_changed_meanwhile_refuses_the_new_segment() {
     run.log().truncate_to(Offset(3)).unwrap();
     assert!(!run.log().replace_segments(cleaned).unwrap());
     let left = env.disk.read_dir(Path::new(PATH)).unwrap();
-    let temporary = |name: &str| name.ends_with(".cleaned") || name.ends_with(".swap");
+    let temporary = |name: &str| [".cleaned", ".swap"].iter().any(|end| name.ends_with(end));
     assert!(!left.iter().any(|entry| temporary(&entry.name)), "{left:?}");
 }

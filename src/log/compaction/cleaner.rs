@@ -76,7 +76,7 @@ pub struct Cleaner {
 #[derive(Debug)]
 enum Stage {
     Map,
-    Copy { groups: VecDeque<Vec<Arc<Segment>>>, output: Option<Output> },
+    Copy { groups: VecDeque<Vec<Arc<Segment>>>, output: Option<Box<Output>> },
     Done,
 }
 
@@ -239,14 +239,15 @@ impl Cleaner {
                 self.summary.bytes_before += source.size();
             }
             let (health, buffer) = (&self.shared.health, self.limits.buffer_bytes);
-            *output = Some(Output::new(&home, health, &self.config, sources, buffer)?);
+            let begun = Output::new(&home, health, &self.config, sources, buffer)?;
+            *output = Some(Box::new(begun));
             self.at = (0, 0);
             return Ok(Progress::More(0));
         };
         let (index, position) = self.at;
         let Some(segment) = writing.sources().get(index).cloned() else {
             return match output.take() {
-                Some(output) => self.complete(output),
+                Some(output) => self.complete(*output),
                 None => Ok(Progress::More(0)),
             };
         };

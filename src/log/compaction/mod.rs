@@ -79,6 +79,7 @@ pub struct Dirtiness {
 
 impl Dirtiness {
     /// The dirty part of what may be compacted; 0 when there is nothing.
+    #[expect(clippy::cast_precision_loss, reason = "a ratio needs no 52 bits")]
     #[must_use]
     pub fn ratio(&self) -> f64 {
         let total = self.clean_bytes.saturating_add(self.dirty_bytes);

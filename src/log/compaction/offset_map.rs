@@ -4,6 +4,13 @@
 //! key's length. The hash is seeded with secret random numbers: two keys that collide would lose one of
 //! their records, and nobody who only writes keys can find such a pair.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "sizes of memory, and a place that is smaller than one of them"
+)]
+
 use std::hash::{DefaultHasher, Hasher};
 
 use crate::env::Random;
