@@ -4,31 +4,41 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use ottla::client::admin::GroupFilter;
 use ottla::client::producer::ProducerRecord;
 use ottla::client::{
-    Assignor, AutoOffsetReset, Client, GroupConsumer, GroupOptions, GroupProtocol, PollOptions,
-    Polled, Subscription,
+    Assignor, AutoOffsetReset, Client, GroupConsumer, GroupOptions, GroupProtocol,
+    OffsetAndMetadata, PollOptions, Polled, Subscription,
 };
 use ottla::columnar::{DecodeOptions, Decoded};
 use ottla::error::ErrorCode;
+use ottla::protocol::ApiKey;
 use ottla::types::{Offset, TopicPartition};
 
 use arrow::array::AsArray;
 use arrow::datatypes::{Int32Type, Int64Type};
 use tokio::sync::watch;
 
-use crate::peers::{Peer, against_coordinators as against_all, unique};
+use crate::peers::{Peer, against_all, unique};
 
 const WAIT: PollOptions = PollOptions { max_wait: Duration::from_secs(20), fill: false };
 const SHORT: PollOptions = PollOptions { max_wait: Duration::from_millis(50), fill: false };
 
+/// The protocols that a peer serves: a build of ours may know the consumer protocol and not serve it.
+fn protocols(peer: &Peer) -> Vec<GroupProtocol> {
+    let serves = peer.name == "Apache Kafka" || ApiKey::ConsumerGroupHeartbeat.is_served();
+    let consumer = serves.then_some(GroupProtocol::Consumer);
+    [GroupProtocol::Classic].into_iter().chain(consumer).collect()
+}
+
 /// Every way to be a member.
-fn kinds() -> Vec<(GroupProtocol, Vec<Assignor>)> {
+fn kinds(peer: &Peer) -> Vec<(GroupProtocol, Vec<Assignor>)> {
     let classic = Assignor::ALL.map(|assignor| (GroupProtocol::Classic, vec![assignor]));
     let both = vec![Assignor::Range, Assignor::CooperativeSticky];
     let mut kinds = Vec::from(classic);
     kinds.push((GroupProtocol::Classic, both));
     kinds.push((GroupProtocol::Consumer, Vec::new()));
+    kinds.retain(|(protocol, _)| protocols(peer).contains(protocol));
     kinds
 }
 
@@ -96,7 +106,7 @@ async fn read_out(mut consumer: GroupConsumer) -> Vec<(i32, i64)> {
 #[test]
 fn a_group_goes_on_where_it_stopped() {
     against_all(|peer: Peer| async move {
-        for kind in kinds() {
+        for kind in kinds(&peer) {
             let (topic, group) = (peer.topic(2).await, unique("group"));
             fill(&peer.client, &topic, 2, 20).await;
             let until = || GroupOptions { until_caught_up: true, ..options(&group, &topic, &kind) };
@@ -205,7 +215,7 @@ async fn until(seen: &Mutex<Seen>, mut what: impl FnMut(&Seen) -> bool) {
 #[test]
 fn partitions_move_between_members_and_no_row_is_lost_or_doubled() {
     against_all(|peer: Peer| async move {
-        for kind in kinds() {
+        for kind in kinds(&peer) {
             let (topic, group) = (peer.topic(6).await, unique("group"));
             fill(&peer.client, &topic, 6, 50).await;
             let seen = Arc::new(Mutex::new(Seen::default()));
@@ -241,7 +251,7 @@ fn partitions_move_between_members_and_no_row_is_lost_or_doubled() {
 #[test]
 fn who_stays_away_too_long_loses_its_partitions_and_may_come_back() {
     against_all(|peer: Peer| async move {
-        for protocol in [GroupProtocol::Classic, GroupProtocol::Consumer] {
+        for protocol in protocols(&peer) {
             let (topic, group) = (peer.topic(1).await, unique("group"));
             fill(&peer.client, &topic, 1, 10).await;
             let kind = (protocol, vec![Assignor::CooperativeSticky]);
@@ -282,7 +292,7 @@ fn who_stays_away_too_long_loses_its_partitions_and_may_come_back() {
 #[test]
 fn what_is_finished_is_committed_by_itself() {
     against_all(|peer: Peer| async move {
-        for protocol in [GroupProtocol::Classic, GroupProtocol::Consumer] {
+        for protocol in protocols(&peer) {
             let (topic, group) = (peer.topic(1).await, unique("group"));
             fill(&peer.client, &topic, 1, 21).await;
             let kind = (protocol, vec![Assignor::Range]);
@@ -314,7 +324,7 @@ fn what_is_finished_is_committed_by_itself() {
 #[test]
 fn a_pattern_finds_the_topics_that_it_matches_whole() {
     against_all(|peer: Peer| async move {
-        for protocol in [GroupProtocol::Classic, GroupProtocol::Consumer] {
+        for protocol in protocols(&peer) {
             let stem = unique("pattern");
             let mut names = Vec::new();
             for suffix in ["a", "b", "ab"] {
@@ -357,5 +367,81 @@ fn a_member_that_asks_for_nonsense_is_told_so() {
         let error = consumer.poll(WAIT).await.unwrap_err();
         assert_eq!(error.code(), ErrorCode::InvalidSessionTimeout);
         assert!(consumer.poll(SHORT).await.is_err(), "it is over");
+    });
+}
+
+#[test]
+fn a_group_is_listed_described_reset_and_deleted() {
+    against_all(|peer: Peer| async move {
+        let admin = peer.client.admin();
+        for protocol in protocols(&peer) {
+            let (topic, group) = (peer.topic(2).await, unique("group"));
+            let name = match protocol {
+                GroupProtocol::Classic => "classic",
+                GroupProtocol::Consumer => "consumer",
+            };
+            let kind = (protocol, vec![Assignor::CooperativeSticky]);
+            let mut consumer = member(&peer.client, options(&group, &topic, &kind));
+            let Polled::Assigned(partitions) = next(&mut consumer).await else {
+                panic!("no start")
+            };
+            assert_eq!(partitions.len(), 2);
+            let partitions: BTreeSet<_> = partitions.into_iter().collect();
+            consumer.poll(SHORT).await.unwrap();
+
+            let ours = async |filter: &GroupFilter| {
+                let listed = admin.list_groups(filter).await.unwrap();
+                listed.into_iter().find(|listed| listed.group_id == group)
+            };
+            let listed = ours(&GroupFilter::default()).await.unwrap();
+            assert_eq!(
+                (listed.protocol_type.as_str(), listed.group_type.as_str()),
+                ("consumer", name)
+            );
+            assert_eq!(listed.state, "Stable");
+            let empty = GroupFilter { states: vec!["Empty".to_owned()], ..Default::default() };
+            assert_eq!(ours(&empty).await, None);
+            let typed = GroupFilter { types: vec![name.to_owned()], ..Default::default() };
+            assert!(ours(&typed).await.is_some());
+
+            let described = admin.describe_groups(&[&group]).await.unwrap().remove(0).unwrap();
+            assert_eq!(described.state, "Stable");
+            assert_eq!(described.group_type, name);
+            assert_eq!(described.members.len(), 1);
+            assert_eq!(described.members[0].assignment, partitions);
+            assert_eq!(described.members[0].topics, BTreeSet::from([topic.clone()]));
+            assert_eq!(described.members[0].member_id, consumer.handle().metadata().member_id);
+
+            let [first, second] = [0, 1].map(|index| TopicPartition::new(topic.as_str(), index));
+            let reset = BTreeMap::from([(first.clone(), Offset(3).into())]);
+            let error = admin.alter_group_offsets(&group, &reset).await.unwrap_err();
+            assert_eq!(error.code(), ErrorCode::NonEmptyGroup, "{error}");
+            let error = admin.delete_groups(&[&group]).await.unwrap().remove(0).unwrap_err();
+            assert_eq!(error.code(), ErrorCode::NonEmptyGroup);
+            let commits = OffsetAndMetadata {
+                metadata: "by hand".to_owned(),
+                ..OffsetAndMetadata::from(Offset(5))
+            };
+            let commits = BTreeMap::from([(second.clone(), commits)]);
+            consumer.handle().commit(&commits).await.unwrap();
+            let refused = admin.delete_group_offsets(&group, &[second.clone()]).await.unwrap();
+            let error = refused[&second].as_ref().unwrap_err();
+            assert_eq!(error.code(), ErrorCode::GroupSubscribedToTopic);
+            consumer.close().await.unwrap();
+
+            let results = admin.alter_group_offsets(&group, &reset).await.unwrap();
+            assert!(results[&first].is_ok());
+            let offsets = admin.group_offsets(&group, None).await.unwrap();
+            assert_eq!(offsets[&first].offset, Offset(3));
+            assert_eq!(offsets[&second], commits[&second]);
+            let deleted = admin.delete_group_offsets(&group, &[second.clone()]).await.unwrap();
+            assert!(deleted[&second].is_ok());
+            let offsets = admin.group_offsets(&group, None).await.unwrap();
+            assert_eq!(offsets.keys().collect::<Vec<_>>(), [&first]);
+            admin.delete_groups(&[&group]).await.unwrap().remove(0).unwrap();
+            let error = admin.describe_groups(&[&group]).await.unwrap().remove(0).unwrap_err();
+            assert_eq!(error.code(), ErrorCode::GroupIdNotFound);
+            assert!(error.to_string().contains(&group), "{error}");
+        }
     });
 }

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ottla::broker::{Broker, BrokerOptions};
 use ottla::client::admin::NewTopic;
 use ottla::client::{Client, ClientConfig};
-use ottla::protocol::ApiKey;
 
 /// A client of one peer.
 pub(crate) struct Peer {
@@ -34,18 +33,9 @@ pub(crate) fn unique(what: &str) -> String {
     format!("{what}-{}-{}", now.as_nanos(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// As [`against_all`], leaving our broker out where this build of it does not coordinate groups.
-pub(crate) fn against_coordinators<F: Future<Output = ()>>(case: impl Fn(Peer) -> F) {
-    against(ApiKey::ConsumerGroupHeartbeat.is_served(), case);
-}
-
 /// Runs a case against every peer there is: our broker in the same process, by values and over
 /// TCP, and Apache Kafka.
 pub(crate) fn against_all<F: Future<Output = ()>>(case: impl Fn(Peer) -> F) {
-    against(true, case);
-}
-
-fn against<F: Future<Output = ()>>(with_own: bool, case: impl Fn(Peer) -> F) {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
@@ -54,17 +44,15 @@ fn against<F: Future<Output = ()>>(with_own: bool, case: impl Fn(Peer) -> F) {
             let run = tokio::time::timeout(limit, case(peer)).await;
             run.unwrap_or_else(|_| panic!("the case takes too long with {name}"));
         };
-        if with_own {
-            let broker = Broker::start(BrokerOptions::in_memory()).await.unwrap();
-            let local =
-                Client::local(broker.service(), Some(broker.node_id()), ClientConfig::default())
-                    .unwrap();
-            limited(Peer { name: "ottla in-process", client: local }).await;
-            let config = ClientConfig::for_servers(&broker.bootstrap_servers()).unwrap();
-            let remote = Client::connect(config).unwrap();
-            limited(Peer { name: "ottla over TCP", client: remote }).await;
-            broker.shutdown().await.unwrap();
-        }
+        let broker = Broker::start(BrokerOptions::in_memory()).await.unwrap();
+        let local =
+            Client::local(broker.service(), Some(broker.node_id()), ClientConfig::default())
+                .unwrap();
+        limited(Peer { name: "ottla in-process", client: local }).await;
+        let config = ClientConfig::for_servers(&broker.bootstrap_servers()).unwrap();
+        let remote = Client::connect(config).unwrap();
+        limited(Peer { name: "ottla over TCP", client: remote }).await;
+        broker.shutdown().await.unwrap();
         match std::env::var("OTTLA_CONFORMANCE_SERVERS") {
             Ok(servers) => {
                 let config = ClientConfig::for_servers(&servers).unwrap();

@@ -19,14 +19,14 @@ pub(super) struct View {
     pub(super) is_stable: bool,
     /// How partitions were lost last.
     pub(super) lost_reason: String,
-    /// The task has ended.
-    pub(super) is_over: bool,
 }
 
 #[derive(Debug, Default)]
 struct Seam {
     handover: Handover,
     failure: Option<Error>,
+    /// The membership has ended.
+    is_over: bool,
     /// The caller is inside of a poll.
     is_polling: bool,
     /// The caller polled since the task last looked.
@@ -59,7 +59,6 @@ impl Link {
             owned: Partitions::new(),
             is_stable: false,
             lost_reason: String::new(),
-            is_over: false,
         };
         Self { seam: Mutex::default(), work: Notify::new(), view: watch::Sender::new(view), reader }
     }
@@ -74,9 +73,17 @@ impl Link {
         self.reader.ready.notify_one();
     }
 
-    pub(super) fn fail(&self, error: Error) {
-        self.seam().failure.get_or_insert(error);
+    /// The membership ended, by an error or because the caller wanted it.
+    pub(super) fn end(&self, error: Option<Error>) {
+        let mut seam = self.seam();
+        seam.is_over = true;
+        seam.failure = seam.failure.take().or(error);
+        drop(seam);
         self.reader.ready.notify_one();
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.seam().is_over
     }
 
     pub(super) fn take_failure(&self) -> Option<Error> {
@@ -130,6 +137,6 @@ impl Link {
     /// Whether the caller must hear something before more rows.
     pub(super) fn has_news(&self) -> bool {
         let seam = self.seam();
-        seam.failure.is_some() || seam.handover.is_waiting()
+        seam.is_over || seam.failure.is_some() || seam.handover.is_waiting()
     }
 }

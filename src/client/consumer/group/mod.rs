@@ -183,7 +183,7 @@ impl GroupConsumer {
                 }
                 continue;
             }
-            if link.view.borrow().is_over {
+            if link.is_over() {
                 return Err(Error::Closed { what: "the group consumer" });
             }
             let max_wait = deadline.saturating_duration_since(Instant::now());

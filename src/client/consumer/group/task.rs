@@ -168,8 +168,8 @@ impl Task {
         link.view.send_modify(|view| {
             view.owned.clear();
             view.is_stable = false;
-            view.is_over = true;
         });
+        link.end(None);
         cluster.disconnect_lane(wire.lane);
     }
 }
@@ -269,7 +269,7 @@ impl Run {
             }
             Effect::Fail(Refusal { code, detail }) => {
                 self.has_failed = true;
-                link.fail(Error::kafka(code, detail));
+                link.end(Some(Error::kafka(code, detail)));
             }
         }
     }
@@ -375,7 +375,7 @@ impl Run {
             }
             Err(error) => {
                 self.has_failed = true;
-                self.task.link.fail(error);
+                self.task.link.end(Some(error));
             }
         }
         if let Some(topics) = watched {

@@ -477,3 +477,6 @@ impl Machine for Classic {
         own.into_iter().chain(self.liveness.deadline().filter(|_| is_in)).min()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -70,6 +70,11 @@ pub struct Consumer {
     beat_at: TimestampMs,
     resolve_at: Option<TimestampMs>,
     interval_ms: i64,
+    /// An answer in this epoch said nothing new: the assignment, even an empty one, is not only
+    /// what there was before the coordinator thought about the member.
+    is_settled: bool,
+    /// The caller's side knows that the member is in the group.
+    has_joined: bool,
     unreleased_since: Option<TimestampMs>,
     failures: u32,
     random: u64,
@@ -100,6 +105,8 @@ impl Consumer {
             beating: false,
             beat_at: TimestampMs::NONE,
             resolve_at: None,
+            is_settled: false,
+            has_joined: false,
             unreleased_since: None,
             failures: 0,
             random: seed,
@@ -123,7 +130,8 @@ impl Consumer {
     /// Whether the member holds what it is to have.
     #[must_use]
     pub fn is_stable(&self) -> bool {
-        self.state == State::Stable && self.held == self.target && !self.says_owned
+        let has_some = !self.target.is_empty() || self.is_settled;
+        self.state == State::Stable && self.held == self.target && !self.says_owned && has_some
     }
 
     fn is_in(&self) -> bool {
@@ -140,6 +148,7 @@ impl Consumer {
         self.target.clear();
         self.held.clear();
         self.resolve_at = None;
+        self.is_settled = false;
         self.in_full = true;
         self.beat_at = now;
     }
@@ -166,6 +175,7 @@ impl Consumer {
     fn beaten(&mut self, now: TimestampMs, beaten: Beaten, out: &mut Vec<Effect>) {
         self.failures = 0;
         self.unreleased_since = None;
+        self.is_settled = self.epoch == beaten.epoch && beaten.assignment.is_none();
         self.epoch = beaten.epoch;
         self.interval_ms = beaten.interval_ms.max(1);
         // What changed while the heartbeat was on its way is said at once.
@@ -180,6 +190,10 @@ impl Consumer {
                 self.says_owned = true;
                 self.reconcile(now, out);
             }
+        }
+        if self.is_settled && !self.has_joined {
+            self.has_joined = true;
+            out.push(Effect::Assign(Partitions::new()));
         }
     }
 
@@ -219,8 +233,11 @@ impl Consumer {
             self.resolve_at = Some(now.plus(RESOLVE_MS));
             out.push(Effect::Resolve(unknown.clone()));
         }
-        self.owned.extend(added.iter().cloned());
-        out.push(Effect::Assign(added));
+        if !added.is_empty() {
+            self.has_joined = true;
+            self.owned.extend(added.iter().cloned());
+            out.push(Effect::Assign(added));
+        }
         if self.says_owned && unknown.is_empty() {
             self.beat_at = now;
         }
@@ -413,3 +430,6 @@ impl Machine for Consumer {
         [releasing, beat, resolve, self.liveness.deadline()].into_iter().flatten().min()
     }
 }
+
+#[cfg(test)]
+mod tests;
