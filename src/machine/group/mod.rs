@@ -34,6 +34,8 @@ mod config;
 mod consumer;
 mod embedded;
 mod offsets;
+#[cfg(test)]
+mod offsets_tests;
 mod record;
 mod reply;
 mod request;
