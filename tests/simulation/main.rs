@@ -1,4 +1,5 @@
-//! The log on a simulated disk: model, crashes at every call, bit rot, full disk.
+//! The log on a simulated disk: model, crashes at every call, bit rot, full disk; and the group
+//! coordinator between clients, network and log.
 //!
 //! A run is a function of its seed; a failing assertion prints it.
 
@@ -7,7 +8,9 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stderr,
+    clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
     missing_docs,
     reason = "test code"
 )]
@@ -17,5 +20,6 @@ mod support;
 
 mod compaction;
 mod faults;
+mod groups;
 mod model;
 mod power;

@@ -36,6 +36,8 @@ mod embedded;
 mod offsets;
 #[cfg(test)]
 mod offsets_tests;
+#[cfg(test)]
+mod properties;
 mod record;
 mod reply;
 mod request;

@@ -1,6 +1,6 @@
 //! A shard with a clock, a log and a book of answers, for tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -50,6 +50,7 @@ pub(super) struct Rig {
     /// Everything that was appended.
     pub(super) log: Vec<GroupRecord>,
     answers: BTreeMap<RequestId, GroupReply>,
+    open: BTreeSet<RequestId>,
     pub(super) asked: u64,
 }
 
@@ -57,7 +58,15 @@ impl Rig {
     pub(super) fn new(config: GroupConfig) -> Self {
         let shard = GroupShard::new(config.clone(), 7);
         let now = TimestampMs(1_000_000);
-        let mut rig = Self { shard, now, config, log: vec![], answers: BTreeMap::new(), asked: 0 };
+        let mut rig = Self {
+            shard,
+            now,
+            config,
+            log: vec![],
+            answers: BTreeMap::new(),
+            open: BTreeSet::new(),
+            asked: 0,
+        };
         rig.restored();
         rig
     }
@@ -79,8 +88,8 @@ impl Rig {
                 Effect::Reply { request, reply } => Some((request, reply)),
             };
             if let Some((request, reply)) = answer {
-                let before = self.answers.insert(request, reply);
-                assert!(before.is_none(), "{request:?} is answered twice");
+                assert!(self.open.remove(&request), "{request:?} is answered twice");
+                self.answers.insert(request, reply);
             }
         }
     }
@@ -95,6 +104,7 @@ impl Rig {
     pub(super) fn ask(&mut self, request: GroupRequest) -> RequestId {
         self.asked += 1;
         let id = RequestId(self.asked);
+        self.open.insert(id);
         self.event(Event::Request { id, request });
         id
     }
@@ -110,9 +120,14 @@ impl Rig {
         self.answers.contains_key(&id)
     }
 
-    /// Which requests are not answered.
+    /// The answer to a request, which stays.
+    pub(super) fn peek(&self, id: RequestId) -> Option<&GroupReply> {
+        self.answers.get(&id)
+    }
+
+    /// Which requests wait for their answer.
     pub(super) fn waiting(&self) -> Vec<RequestId> {
-        (1..=self.asked).map(RequestId).filter(|id| !self.is_answered(*id)).collect()
+        self.open.iter().copied().collect()
     }
 
     /// Lets time pass, deadline by deadline.
@@ -128,6 +143,7 @@ impl Rig {
     /// Another broker takes over: the same state from the log, nobody waits.
     pub(super) fn restart(&mut self) {
         self.shard = GroupShard::new(self.config.clone(), self.asked + 100);
+        self.open.clear();
         for record in &self.log {
             self.shard.apply(record).unwrap();
         }

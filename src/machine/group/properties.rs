@@ -1,0 +1,259 @@
+//! What holds for every sequence of requests: each is answered once, and the log gives the state.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::rig::{GROUP, Rig, commit_request, join_request, subscription};
+use super::shard::Group;
+use super::*;
+use crate::types::TimestampMs;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Join { who: usize, is_static: bool, known: bool, topics: usize, protocols: usize },
+    Sync { who: usize, generation: i32 },
+    Heartbeat { who: usize, generation: i32 },
+    Leave { who: usize, by_instance: bool },
+    Commit { who: usize, generation: i32, topic: usize, offset: i64 },
+    DeleteOffsets { topic: usize },
+    Delete,
+    Pass { duration_ms: i64 },
+    Restart,
+}
+
+fn steps() -> impl Strategy<Value = Step> {
+    let who = 0..4_usize;
+    let generation = -1..2_i32;
+    prop_oneof![
+        6 => (who.clone(), any::<bool>(), any::<bool>(), 0..3_usize, 0..3_usize).prop_map(
+            |(who, is_static, known, topics, protocols)| {
+                Step::Join { who, is_static, known, topics, protocols }
+            }
+        ),
+        4 => (who.clone(), generation.clone())
+            .prop_map(|(who, generation)| Step::Sync { who, generation }),
+        3 => (who.clone(), generation.clone())
+            .prop_map(|(who, generation)| Step::Heartbeat { who, generation }),
+        1 => (who.clone(), any::<bool>())
+            .prop_map(|(who, by_instance)| Step::Leave { who, by_instance }),
+        2 => (who, generation, 0..2_usize, 0..100_i64).prop_map(
+            |(who, generation, topic, offset)| Step::Commit { who, generation, topic, offset }
+        ),
+        1 => (0..2_usize).prop_map(|topic| Step::DeleteOffsets { topic }),
+        1 => Just(Step::Delete),
+        4 => prop_oneof![0..4_000_i64, 3_000..70_000_i64]
+            .prop_map(|duration_ms| Step::Pass { duration_ms }),
+        1 => Just(Step::Restart),
+    ]
+}
+
+const TOPICS: [&str; 2] = ["t", "u"];
+
+/// Drives a rig with steps: members are those that the last joins made known.
+struct Driver {
+    rig: Rig,
+    /// The id that each of four clients has, and whether it is static.
+    ids: [(String, bool); 4],
+    joins: Vec<(usize, RequestId)>,
+}
+
+impl Driver {
+    fn new() -> Self {
+        let config = GroupConfig {
+            classic_size_max: 3,
+            offsets_retention_ms: 200_000,
+            offsets_retention_check_interval_ms: 50_000,
+            ..GroupConfig::default()
+        };
+        Self { rig: Rig::new(config), ids: Default::default(), joins: Vec::new() }
+    }
+
+    /// Reads the ids out of the answers that have come.
+    fn learn(&mut self) {
+        let rig = &self.rig;
+        let (done, waiting): (Vec<_>, Vec<_>) =
+            self.joins.drain(..).partition(|(_, join)| rig.is_answered(*join));
+        self.joins = waiting;
+        for (who, join) in done {
+            let Some(GroupReply::Join(reply)) = self.rig.peek(join) else { continue };
+            let is_lost = reply.error.as_ref().is_some_and(|error| {
+                matches!(
+                    error.code,
+                    crate::error::ErrorCode::UnknownMemberId
+                        | crate::error::ErrorCode::FencedInstanceId
+                )
+            });
+            self.ids[who].0 = if is_lost { String::new() } else { reply.member_id.to_string() };
+        }
+    }
+
+    fn generation(&mut self, relative: i32) -> i32 {
+        let Some(Group::Classic(group)) = self.rig.shard.groups.get(GROUP) else { return relative };
+        group.to_value().generation + relative
+    }
+
+    fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Join { who, is_static, known, topics, protocols } => {
+                let (id, was_static) = self.ids[who].clone();
+                let id = if known { id } else { String::new() };
+                let is_static = if id.is_empty() { is_static } else { was_static };
+                self.ids[who].1 = is_static;
+                let names: &[&str] = [&["range"][..], &["range", "sticky"], &["sticky"]][protocols];
+                let protocols = names.iter().map(|name| ClassicProtocol {
+                    name: (*name).into(),
+                    metadata: subscription(&TOPICS[..topics]),
+                });
+                let request = JoinRequest {
+                    instance_id: is_static.then(|| format!("i{who}").into()),
+                    protocols: protocols.collect(),
+                    requires_known_member_id: who < 3,
+                    supports_skipping_assignment: who < 2,
+                    ..join_request(&id)
+                };
+                let join = self.rig.join(request);
+                self.joins.push((who, join));
+            }
+            Step::Sync { who, generation } => {
+                let generation = self.generation(generation);
+                let ids = self.ids.clone();
+                let give: Vec<_> = ids.iter().map(|(id, _)| (id.as_str(), id.as_str())).collect();
+                self.rig.sync(&ids[who].0, generation, &give);
+            }
+            Step::Heartbeat { who, generation } => {
+                let generation = self.generation(generation);
+                let id = self.ids[who].0.clone();
+                self.rig.heartbeat(&id, generation);
+            }
+            Step::Leave { who, by_instance } => {
+                let (id, _) = self.ids[who].clone();
+                let instance = format!("i{who}");
+                let one = if by_instance { ("", Some(&*instance)) } else { (&*id, None) };
+                self.rig.leave(&[one]);
+            }
+            Step::Commit { who, generation, topic, offset } => {
+                let generation = self.generation(generation);
+                let id = self.ids[who].0.clone();
+                let request = commit_request(&id, generation, TOPICS[topic], offset);
+                self.rig.commit_request(request);
+            }
+            Step::DeleteOffsets { topic } => {
+                let topics = vec![(TOPICS[topic].into(), vec![0])];
+                let request = DeleteOffsetsRequest { group_id: GROUP.into(), topics };
+                self.rig.ask(GroupRequest::DeleteOffsets(request));
+            }
+            Step::Delete => {
+                self.rig.ask(GroupRequest::Delete { groups: vec![GROUP.into()] });
+            }
+            Step::Pass { duration_ms } => self.rig.pass(duration_ms),
+            Step::Restart => self.rig.restart(),
+        }
+        self.learn();
+    }
+}
+
+/// What of a shard's state the log must give: offsets, and groups between rebalances.
+fn quiet_state(shard: &GroupShard) -> (Vec<GroupRecord>, BTreeMap<String, ClassicGroupValue>) {
+    let mut groups = BTreeMap::new();
+    for (id, group) in &shard.groups {
+        let Group::Classic(group) = group else { continue };
+        let quiet = matches!(group.state().name(), "Stable" | "Empty");
+        // A group that only ever had offsets is in the log by them alone.
+        let has_record = group.protocol_type().is_some() || group.to_value() != only_offsets();
+        if quiet && has_record {
+            groups.insert(id.to_string(), group.to_value());
+        }
+    }
+    (shard.offsets.records(), groups)
+}
+
+fn only_offsets() -> ClassicGroupValue {
+    ClassicGroupValue {
+        protocol_type: "".into(),
+        generation: 0,
+        protocol: None,
+        leader: None,
+        current_state_timestamp: TimestampMs::NONE,
+        members: Vec::new(),
+    }
+}
+
+/// The last value of every key, as a compacted log has it.
+fn compacted(log: &[GroupRecord]) -> Vec<GroupRecord> {
+    let mut last: BTreeMap<String, (usize, &GroupRecord)> = BTreeMap::new();
+    for (index, record) in log.iter().enumerate() {
+        let key = match record {
+            GroupRecord::OffsetCommit { key, .. } => format!("{key:?}"),
+            other => format!("group {}", other.group()),
+        };
+        last.insert(key, (index, record));
+    }
+    let mut kept: Vec<_> = last.into_values().collect();
+    kept.sort_by_key(|(index, _)| *index);
+    kept.into_iter().map(|(_, record)| record.clone()).collect()
+}
+
+fn replay(log: &[GroupRecord]) -> GroupShard {
+    let mut shard = GroupShard::new(GroupConfig::default(), 1);
+    for record in log {
+        shard.apply(record).unwrap();
+    }
+    shard
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn every_request_is_answered_once_and_the_log_gives_the_state(
+        steps in proptest::collection::vec(steps(), 1..60)
+    ) {
+        let mut driver = Driver::new();
+        for step in &steps {
+            driver.step(step);
+            let (offsets, groups) = quiet_state(&driver.rig.shard);
+            for log in [driver.rig.log.clone(), compacted(&driver.rig.log)] {
+                let (replayed_offsets, replayed) = quiet_state(&replay(&log));
+                prop_assert_eq!(&replayed_offsets, &offsets);
+                for (id, group) in &groups {
+                    prop_assert_eq!(replayed.get(id), Some(group), "after {:?}", step);
+                }
+                let live = &driver.rig.shard.groups;
+                prop_assert!(replayed.keys().all(|id| live.contains_key(&**id)), "after {:?}", step);
+            }
+        }
+        // The longest that anybody may wait: a new member's patience, and a rebalance after it.
+        driver.rig.pass(1_000_000);
+        prop_assert_eq!(driver.rig.waiting(), vec![]);
+    }
+}
+
+#[test]
+fn what_is_in_the_way_of_a_record_is_nothing() {
+    let value = ClassicGroupValue {
+        protocol_type: "consumer".into(),
+        generation: i32::MAX,
+        protocol: None,
+        leader: Some("not a member".into()),
+        current_state_timestamp: TimestampMs::NONE,
+        members: vec![ClassicMemberValue {
+            member_id: "m".into(),
+            instance_id: None,
+            client_id: "c".into(),
+            client_host: "/h".into(),
+            rebalance_timeout_ms: -1,
+            session_timeout_ms: 1,
+            subscription: Bytes::from_static(b"no subscription"),
+            assignment: Bytes::new(),
+        }],
+    };
+    let record = GroupRecord::GroupMetadata { group: GROUP.into(), value: Some(value) };
+    let mut rig = Rig::new(GroupConfig::default());
+    rig.log.push(record);
+    rig.restart();
+    rig.join(join_request(""));
+    rig.pass(1_000_000);
+    assert_eq!(rig.waiting(), vec![]);
+}
