@@ -35,13 +35,15 @@ enum Happening {
     /// The deadline of the coordinator.
     Tick { life: u64, at: i64 },
     /// The coordinator dies, and another one replays the log.
-    CoordinatorCrash,
+    CoordinatorCrash { again: bool },
     /// The coordinator is there again.
     CoordinatorUp,
     /// Something befalls a client.
     Fate,
-    /// Somebody looks at the offsets.
+    /// Somebody looks at the offsets from time to time.
     Look,
+    /// Somebody looks at what the coordinator found in its log.
+    LookOnce,
 }
 
 /// An answer that waits for the log.
@@ -133,7 +135,7 @@ impl World {
         self.after(2_000, Happening::Fate);
         self.after(2_000, Happening::Look);
         let first = self.below(60_000);
-        self.after(5_000 + first, Happening::CoordinatorCrash);
+        self.after(5_000 + first, Happening::CoordinatorCrash { again: true });
         self.pass_until(self.now + CHAOS_MS);
         self.faults = false;
         if self.shard.is_none() {
@@ -184,10 +186,15 @@ impl World {
                 self.step(Event::Tick);
             }
             Happening::Committed { .. } | Happening::Tick { .. } => {}
-            Happening::CoordinatorCrash => self.coordinator_crash(),
+            Happening::CoordinatorCrash { again } => self.coordinator_crash(again),
             Happening::CoordinatorUp => self.coordinator_up(),
             Happening::Fate => self.fate(),
-            Happening::Look => self.look(),
+            Happening::Look => {
+                let again = 500 + self.below(4_000);
+                self.after(again, Happening::Look);
+                self.look();
+            }
+            Happening::LookOnce => self.look(),
         }
     }
 
@@ -268,18 +275,18 @@ impl World {
         }
     }
 
-    /// Reads all offsets of a group.
+    /// Reads all offsets of the groups.
     fn look(&mut self) {
-        let again = 500 + self.below(4_000);
-        self.after(again, Happening::Look);
-        let request = GroupRequest::FetchOffsets(FetchOffsetsRequest {
-            group_id: GROUPS[(again % 2) as usize].into(),
-            member_id: None,
-            member_epoch: -1,
-            topics: None,
-            require_stable: true,
-        });
-        self.happen(Happening::Request { from: None, request });
+        for group in GROUPS {
+            let request = GroupRequest::FetchOffsets(FetchOffsetsRequest {
+                group_id: group.into(),
+                member_id: None,
+                member_epoch: -1,
+                topics: None,
+                require_stable: true,
+            });
+            self.request(None, request);
+        }
     }
 
     fn check_convergence(&self) {
@@ -304,12 +311,14 @@ impl World {
 
     // --- the coordinator
 
-    fn coordinator_crash(&mut self) {
+    fn coordinator_crash(&mut self, again: bool) {
         if !self.faults {
             return;
         }
-        let next = 10_000 + self.below(60_000);
-        self.after(next, Happening::CoordinatorCrash);
+        if again {
+            let next = 10_000 + self.below(60_000);
+            self.after(next, Happening::CoordinatorCrash { again });
+        }
         if self.shard.take().is_none() {
             return;
         }
@@ -345,6 +354,7 @@ impl World {
         shard.restored(TimestampMs(self.now), &mut effects);
         self.shard = Some(shard);
         self.carry_out(effects);
+        self.after(0, Happening::LookOnce);
     }
 
     fn request(&mut self, from: Option<(usize, u64)>, request: GroupRequest) {
@@ -370,7 +380,13 @@ impl World {
             let answer = match effect {
                 Effect::Append { records, reply } => {
                     self.log.extend(records);
-                    let delay = 1 + self.below(30);
+                    let slow = self.faults && self.below(4) == 0;
+                    let delay = 1 + self.below(if slow { 500 } else { 30 });
+                    if self.faults && self.below(40) == 0 {
+                        // The worst moment: what is appended is not committed yet.
+                        let soon = self.below(40);
+                        self.after(soon, Happening::CoordinatorCrash { again: false });
+                    }
                     let (life, end) = (self.life, self.log.len());
                     self.after(delay, Happening::Committed { life, end });
                     reply
