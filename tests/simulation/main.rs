@@ -19,6 +19,7 @@
 mod support;
 
 mod compaction;
+mod consumer_groups;
 mod faults;
 mod groups;
 mod model;
