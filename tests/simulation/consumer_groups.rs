@@ -30,6 +30,7 @@ const STORM_MS: i64 = 900_000;
 const CALM_MS: i64 = 300_000;
 
 type Partition = (TopicId, i32);
+type Answer = Result<ConsumerHeartbeatReply, GroupError>;
 
 struct Random(u64);
 
@@ -162,8 +163,7 @@ struct World {
     appends: VecDeque<(i64, Effect)>,
     /// Requests and answers on their way, by client.
     requests: BTreeMap<usize, VecDeque<(i64, RequestId, ConsumerHeartbeatRequest)>>,
-    replies:
-        BTreeMap<usize, VecDeque<(i64, RequestId, Result<ConsumerHeartbeatReply, GroupError>)>>,
+    replies: BTreeMap<usize, VecDeque<(i64, RequestId, Answer)>>,
     senders: BTreeMap<RequestId, usize>,
     clients: Vec<Option<Client>>,
     topics: BTreeMap<&'static str, (TopicId, usize)>,
@@ -296,12 +296,7 @@ impl World {
         }
     }
 
-    fn hear(
-        &mut self,
-        slot: usize,
-        id: RequestId,
-        result: Result<ConsumerHeartbeatReply, GroupError>,
-    ) {
+    fn hear(&mut self, slot: usize, id: RequestId, result: Answer) {
         let now = self.now;
         let Some(client) = &mut self.clients[slot] else { return };
         let Some((awaited, sent)) = client.waits else { return };

@@ -46,8 +46,8 @@ pub(super) fn subscription(metadata: &[u8]) -> Option<Subscription> {
     if version >= 2 {
         reader.i32()?;
     }
-    let rack = if version >= 3 { reader.nullable_string()?.map(Arc::from) } else { None };
-    Some(Subscription { topics, owned, rack })
+    let rack = if version >= 3 { reader.string_or("")? } else { "" };
+    Some(Subscription { topics, owned, rack: (!rack.is_empty()).then(|| rack.into()) })
 }
 
 /// Reads an assignment; an empty one is one without partitions.
@@ -108,14 +108,18 @@ impl<'a> Reader<'a> {
         Some(taken)
     }
 
-    fn nullable_string(&mut self) -> Option<Option<&'a str>> {
-        match self.i16()? {
-            -1 => Some(None),
-            count => {
-                let bytes = self.take(usize::try_from(count).ok()?)?;
-                Some(Some(str::from_utf8(bytes).ok()?))
-            }
+    fn string(&mut self) -> Option<&'a str> {
+        let count = self.i16()?;
+        str::from_utf8(self.take(usize::try_from(count).ok()?)?).ok()
+    }
+
+    /// A string, or another where there is null.
+    fn string_or(&mut self, other: &'a str) -> Option<&'a str> {
+        if self.0.starts_with(&[0xff, 0xff]) {
+            self.i16()?;
+            return Some(other);
         }
+        self.string()
     }
 
     fn count(&mut self) -> Option<usize> {
@@ -125,7 +129,7 @@ impl<'a> Reader<'a> {
     fn topics(&mut self) -> Option<Vec<&'a str>> {
         let mut topics = Vec::new();
         for _ in 0..self.count()? {
-            topics.push(self.nullable_string()??);
+            topics.push(self.string()?);
         }
         Some(topics)
     }
@@ -143,7 +147,7 @@ impl<'a> Reader<'a> {
     fn partitions(&mut self) -> Option<Vec<NamedIndexes>> {
         let mut list = Vec::new();
         for _ in 0..self.count()? {
-            let topic = self.nullable_string()??;
+            let topic = self.string()?;
             let mut indexes = Vec::new();
             for _ in 0..self.count()? {
                 indexes.push(self.i32()?);

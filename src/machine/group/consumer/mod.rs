@@ -180,12 +180,12 @@ pub(super) fn heartbeat(shard: &mut GroupShard, id: RequestId, request: Consumer
 /// A deadline of a consumer group has passed.
 pub(super) fn timer_fired(shard: &mut GroupShard, group: &Arc<str>, timer: &GroupTimer) {
     let mut work = Work::new(shard, group);
-    let member = match timer {
-        GroupTimer::ConsumerSession(member)
-        | GroupTimer::ConsumerJoin(member)
-        | GroupTimer::ConsumerSync(member)
-        | GroupTimer::ConsumerRebalance(member) => member,
-        _ => return,
+    let (GroupTimer::ConsumerSession(member)
+    | GroupTimer::ConsumerJoin(member)
+    | GroupTimer::ConsumerSync(member)
+    | GroupTimer::ConsumerRebalance(member)) = timer
+    else {
+        return;
     };
     let Some(state) = work.group().member(member).map(|member| member.current.state) else {
         return;

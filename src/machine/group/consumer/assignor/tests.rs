@@ -1,4 +1,4 @@
-#![allow(clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "test code")]
+#![allow(clippy::indexing_slicing, reason = "test code")]
 
 use proptest::prelude::*;
 
@@ -170,7 +170,7 @@ proptest! {
     ) {
         let given = Assignor::Range.assign(&members, &topics);
         assert_complete(&members, &topics, &given);
-        for (&topic, _) in &topics {
+        for &topic in topics.keys() {
             let sizes: Vec<usize> = (0..members.len())
                 .filter(|&index| members[index].topics.contains(&topic))
                 .map(|index| given[index].get(&topic).map_or(0, BTreeSet::len))
@@ -181,7 +181,7 @@ proptest! {
         for partitions in &given {
             for mine in partitions.values() {
                 let (first, last) = (mine.first().unwrap(), mine.last().unwrap());
-                prop_assert_eq!((last - first + 1) as usize, mine.len(), "RANGE-1");
+                prop_assert_eq!(usize::try_from(last - first).unwrap() + 1, mine.len(), "RANGE-1");
             }
         }
         for (&one, &one_end) in &topics {
@@ -204,7 +204,7 @@ proptest! {
         members in arbitrary_members(false), topics in arbitrary_topics(),
     ) {
         let given = Assignor::Range.assign(&members, &topics);
-        let mut reversed = members.clone();
+        let mut reversed = members;
         reversed.reverse();
         let mut backwards = Assignor::Range.assign(&reversed, &topics);
         backwards.reverse();

@@ -1,4 +1,4 @@
-#![allow(clippy::indexing_slicing, reason = "test code")]
+#![allow(clippy::indexing_slicing, clippy::unnecessary_wraps, reason = "test code")]
 
 mod heartbeat;
 mod migration;
