@@ -1,0 +1,1 @@
+"""Consumer groups, seen from outside: members of every client, killed and moved about."""
