@@ -339,10 +339,14 @@ impl Column {
             Data::Map(ends, _, columns) => {
                 ends.truncate(rows.saturating_add(1));
                 let entries = ends.last().copied().unwrap_or(0).unsigned_abs() as usize;
-                columns.iter_mut().for_each(|column| column.truncate(entries));
+                for column in columns {
+                    column.truncate(entries);
+                }
             }
             Data::Struct(_, columns) => {
-                columns.iter_mut().for_each(|column| column.truncate(rows));
+                for column in columns {
+                    column.truncate(rows);
+                }
             }
         }
         self.valid.truncate(rows);

@@ -260,15 +260,11 @@ impl Probe {
             }
             Self::Avro(format) => {
                 let Some(source) = &format.source else { return Ok(Look::More) };
-                let latest = match &format.schema {
-                    ReaderSchema::Latest(subject) => Some(subject.as_deref()),
-                    _ => None,
-                };
                 let settle = |registered: &Registered| {
                     AvroSchema::of_registered(registered)
                         .map(|schema| Settled::Avro(Arc::clone(format), schema))
                 };
-                ask(source.as_ref(), latest, assembled, values, settle)
+                ask(source.as_ref(), format, assembled, values, settle)
             }
         }
     }
@@ -285,14 +281,14 @@ impl Probe {
 /// Finds the schema of the columns: the latest of a subject, or that of the first value with one.
 fn ask(
     source: &dyn SchemaSource,
-    latest: Option<Option<&str>>,
+    format: &AvroFormat,
     assembled: &Assembled,
     values: &BinaryViewArray,
     settle: impl Fn(&Registered) -> Result<Settled, String>,
 ) -> Result<Look> {
-    if let Some(subject) = latest {
+    if let ReaderSchema::Latest(subject) = &format.schema {
         let topic = assembled.origins.first().map_or("", |(partition, _)| &*partition.topic);
-        let subject = subject.map_or_else(|| registry::subject_of(topic), str::to_owned);
+        let subject = subject.clone().unwrap_or_else(|| registry::subject_of(topic));
         return match source.latest(&subject) {
             None => Ok(Look::Schema(SchemaRequest::Latest(subject))),
             Some(known) => known

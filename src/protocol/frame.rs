@@ -56,7 +56,7 @@ pub fn split(buffer: &mut BytesMut, max_bytes: usize) -> Result<Option<Bytes>> {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Incoming {
     /// A request to be served.
-    Request(RequestHeader, Request),
+    Request(RequestHeader, Box<Request>),
     /// ApiVersions at a version that we do not know: to be answered, at version 0, by
     /// [`api_versions_fallback`](crate::protocol::api::api_versions_fallback); never by closing
     /// the connection (KIP-511).
@@ -80,7 +80,7 @@ pub fn decode_request(frame: Bytes) -> Result<Incoming> {
         return Ok(Incoming::UnknownApiVersions(header));
     }
     let request = Request::decode(api, header.api_version, &mut decoder)?;
-    Ok(Incoming::Request(header, request))
+    Ok(Incoming::Request(header, Box::new(request)))
 }
 
 /// Makes the frame of a request; record sets are spliced in.

@@ -74,11 +74,6 @@ impl RecordBatch {
         Self { rows, spans, num_rejected: 0 }
     }
 
-    /// The records that the rows cover.
-    pub(super) fn spans(&self) -> &[Span] {
-        &self.spans
-    }
-
     /// Other rows that stand for the same records.
     fn with_rows(&self, rows: Rows) -> Self {
         Self { rows, spans: self.spans.clone(), num_rejected: self.num_rejected }

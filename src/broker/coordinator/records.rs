@@ -21,7 +21,7 @@ use crate::protocol::records::group_metadata::{
 };
 use crate::protocol::records::offset_commit::{OffsetCommitKey, OffsetCommitValue};
 use crate::protocol::records::{read_key, read_value, record_type, write_key, write_versioned};
-use crate::protocol::{Message, Str};
+use crate::protocol::{Decoder, Message, Str};
 use crate::types::{LeaderEpoch, Offset, TimestampMs};
 
 /// The record types, by the number that a key begins with.
@@ -265,6 +265,14 @@ pub(super) fn decode(key: Bytes, value: Option<Bytes>) -> Result<Option<GroupRec
             group: read_key::<GroupMetadataKey>(rest)?.group.into(),
             value: read(value, read_classic)?,
         },
+        _ => return decode_consumer(found, rest, value),
+    };
+    Ok(Some(record))
+}
+
+/// Reads a record of a group of the consumer protocol; `None` for a type that is not ours.
+fn decode_consumer(found: i16, rest: Decoder, value: Option<Bytes>) -> Result<Option<GroupRecord>> {
+    let record = match found {
         types::CONSUMER_GROUP_METADATA => GroupRecord::ConsumerGroupMetadata {
             group: read_key::<consumer::ConsumerGroupMetadataKey>(rest)?.group_id.into(),
             value: read(value, |value: consumer::ConsumerGroupMetadataValue| ConsumerGroupValue {
@@ -286,13 +294,17 @@ pub(super) fn decode(key: Bytes, value: Option<Bytes>) -> Result<Option<GroupRec
         }
         types::CONSUMER_GROUP_TARGET_METADATA => {
             let key: assignment::ConsumerGroupTargetAssignmentMetadataKey = read_key(rest)?;
-            type Value = assignment::ConsumerGroupTargetAssignmentMetadataValue;
             GroupRecord::ConsumerGroupTargetAssignmentMetadata {
                 group: key.group_id.into(),
-                value: read(value, |value: Value| TargetAssignmentValue {
-                    epoch: value.assignment_epoch,
-                    timestamp: TimestampMs(value.assignment_timestamp),
-                })?,
+                value: read(
+                    value,
+                    |value: assignment::ConsumerGroupTargetAssignmentMetadataValue| {
+                        TargetAssignmentValue {
+                            epoch: value.assignment_epoch,
+                            timestamp: TimestampMs(value.assignment_timestamp),
+                        }
+                    },
+                )?,
             }
         }
         types::CONSUMER_GROUP_TARGET_MEMBER => {

@@ -299,7 +299,7 @@ impl ShardTask {
             tracing::info!(
                 partition = %self.partition.name(), records = replayed.records,
                 passed_over = replayed.passed_over,
-                took_ms = (self.env.clock.monotonic() - started).as_millis(),
+                took_ms = self.env.clock.monotonic().saturating_sub(started).as_millis(),
                 "groups loaded"
             );
         }

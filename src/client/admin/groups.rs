@@ -399,13 +399,15 @@ fn classic_description(group: DescribedGroup, coordinator: NodeId) -> Result<Gro
 
 fn classic_member(member: DescribedGroupMember, is_consumer: bool) -> Result<GroupMember> {
     let has_words = is_consumer && !member.member_metadata.is_empty();
-    let subscription = match has_words {
-        true => wire::read_subscription(member.member_metadata)?,
-        false => crate::machine::client::group::assignor::MemberSubscription::default(),
+    let subscription = if has_words {
+        wire::read_subscription(member.member_metadata)?
+    } else {
+        crate::machine::client::group::assignor::MemberSubscription::default()
     };
-    let assignment = match is_consumer {
-        true => wire::read_assignment(member.member_assignment)?,
-        false => BTreeSet::new(),
+    let assignment = if is_consumer {
+        wire::read_assignment(member.member_assignment)?
+    } else {
+        BTreeSet::new()
     };
     Ok(GroupMember {
         member_id: member.member_id.to_string(),

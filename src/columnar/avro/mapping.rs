@@ -254,8 +254,11 @@ impl Namer {
         Ok(match data_type {
             DataType::Null => json!("null"),
             DataType::Boolean => json!("boolean"),
-            DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::UInt8 => json!("int"),
-            DataType::UInt16 => json!("int"),
+            DataType::Int8
+            | DataType::Int16
+            | DataType::Int32
+            | DataType::UInt8
+            | DataType::UInt16 => json!("int"),
             DataType::Int64 | DataType::UInt32 => json!("long"),
             DataType::Float16 | DataType::Float32 => json!("float"),
             DataType::Float64 => json!("double"),

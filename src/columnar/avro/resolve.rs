@@ -266,12 +266,11 @@ fn single(writer: &Schema, reader: &Schema) -> Result<Op, String> {
         (Schema::Float, Schema::Double) => Op::FloatAsDouble,
         (Schema::Double, Schema::Double) => Op::Double,
         (Schema::String | Schema::Bytes(_), Schema::String) => Op::Text,
-        (Schema::String | Schema::Bytes(None), Schema::Bytes(None)) => Op::Bytes,
+        (Schema::String | Schema::Bytes(_), Schema::Bytes(None)) => Op::Bytes,
         (Schema::Bytes(one), Schema::Bytes(Some(other))) => {
             same_scale(one.as_ref(), other)?;
             Op::DecimalBytes
         }
-        (Schema::Bytes(Some(_)), Schema::Bytes(None)) => Op::Bytes,
         (Schema::Fixed(one), Schema::Fixed(other)) => {
             if one.size != other.size {
                 return Err(format!("fixed({}) is not read as fixed({})", one.size, other.size));

@@ -47,7 +47,7 @@ fn decode(schema: &AvroSchema, values: &[&[u8]]) -> RecordBatch {
 fn fault(schema: &AvroSchema, value: &[u8]) -> String {
     let mut decoder = decoder_for(&plain(schema), schema);
     let fault = decoder.push(value).unwrap_err();
-    assert!(decoder.finish().unwrap().iter().all(|column| column.is_empty()));
+    assert!(decoder.finish().unwrap().iter().all(Array::is_empty));
     match fault {
         Fault::Bad(detail) => detail,
         Fault::Schema(request) => panic!("{request:?}"),
@@ -466,8 +466,8 @@ impl Dice<'_> {
             Schema::Int(Some(_)) | Schema::Enum(_) => put_long(self.roll(3) as i64, output),
             Schema::Long(None) => put_long(self.number(), output),
             Schema::Long(Some(_)) => put_long(self.number() % 1_000_000_000_000, output),
-            Schema::Float => output.extend((self.number() as f32).to_le_bytes()),
-            Schema::Double => output.extend((self.number() as f64).to_le_bytes()),
+            Schema::Float => output.extend(f32::from(self.number() as i16).to_le_bytes()),
+            Schema::Double => output.extend(f64::from(self.number() as i32).to_le_bytes()),
             Schema::Bytes(Some(_)) => {
                 let number = self.number() as i8;
                 put_bytes(&[number as u8], output);

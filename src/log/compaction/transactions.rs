@@ -100,8 +100,8 @@ mod tests {
         BatchHeader::parse(&builder.finish().unwrap()).unwrap()
     }
 
-    fn marker(committed: bool) -> Option<TransactionMarker> {
-        Some(TransactionMarker { committed, coordinator_epoch: 0 })
+    fn marker(committed: bool) -> TransactionMarker {
+        TransactionMarker { committed, coordinator_epoch: 0 }
     }
 
     #[test]
@@ -117,12 +117,12 @@ mod tests {
         let mut pass = Transactions::new(vec![gone, aborted]);
         assert!(pass.data(&header(1, 0, true)));
         assert!(!pass.data(&header(2, 1, true)));
-        let found = pass.control(&header(1, 2, true), marker(false));
+        let found = pass.control(&header(1, 2, true), Some(marker(false)));
         assert_eq!(found, Marker { needed: true, aborted: Some(aborted) });
-        assert!(pass.control(&header(2, 3, true), marker(true)).needed);
-        let found = pass.control(&header(1, 5, true), marker(false));
+        assert!(pass.control(&header(2, 3, true), Some(marker(true))).needed);
+        let found = pass.control(&header(1, 5, true), Some(marker(false)));
         assert_eq!(found, Marker { needed: false, aborted: None });
-        assert!(!pass.control(&header(2, 6, true), marker(true)).needed);
+        assert!(!pass.control(&header(2, 6, true), Some(marker(true))).needed);
         assert!(!pass.data(&header(1, 7, true)), "its next transaction is not aborted");
         assert!(!pass.data(&header(1, 8, false)));
     }

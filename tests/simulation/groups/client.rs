@@ -181,9 +181,11 @@ impl Client {
         match (&self.phase, reply) {
             (Phase::Joining, GroupReply::Join(reply)) => self.joined(reply),
             (Phase::Syncing(_), GroupReply::Sync(reply)) => self.synced(reply),
-            (Phase::Member, GroupReply::Heartbeat(Err(error))) => self.failed(error.code),
             (Phase::Member, GroupReply::Heartbeat(Ok(()))) => self.beats += 1,
-            (Phase::Member, GroupReply::CommitOffsets(Err(error))) => self.failed(error.code),
+            (
+                Phase::Member,
+                GroupReply::Heartbeat(Err(error)) | GroupReply::CommitOffsets(Err(error)),
+            ) => self.failed(error.code),
             (Phase::Leaving, GroupReply::Leave(_)) => self.crash(),
             _ => {}
         }

@@ -21,6 +21,7 @@ pub(super) struct View {
     pub(super) lost_reason: String,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "facts that hold or not, one by one")]
 #[derive(Debug, Default)]
 struct Seam {
     handover: Handover,

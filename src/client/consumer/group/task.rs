@@ -336,10 +336,11 @@ impl Run {
         let watched = self.task.member.watched().cloned();
         let is_first = self.task.wanted.is_none();
         self.events.push(Box::pin(async move {
-            let wanted = match is_first && matches!(options.subscription, Subscription::Topics(_)) {
+            let wanted = if is_first && matches!(options.subscription, Subscription::Topics(_)) {
                 // They are joined for whether they exist or not: no need to wait for anything.
-                true => Ok(names_of(&options)),
-                false => what_is_wanted(&cluster, &coordinator, &options).await,
+                Ok(names_of(&options))
+            } else {
+                what_is_wanted(&cluster, &coordinator, &options).await
             };
             let watched = match watched {
                 Some(names) => Some(look_up(&cluster, &names).await),

@@ -180,7 +180,7 @@ impl Classic {
         }
         let patience = patience_ms(&self.settings, self.settings.heartbeat_ms);
         self.state = State::Releasing { until: now.plus(patience) };
-        self.releasing = partitions.clone();
+        self.releasing.clone_from(&partitions);
         out.push(Effect::Revoke(partitions));
     }
 
@@ -280,9 +280,8 @@ impl Classic {
             State::Stable => self.rejoin(now, reason, out),
             State::Joining | State::Assigning | State::Syncing => self.rejoin = true,
             // The next join says it.
-            State::Waiting { .. } | State::Releasing { .. } | State::Away => {}
+            State::Waiting { .. } | State::Releasing { .. } | State::Away | State::Closed => {}
             State::Idle => self.join(out),
-            State::Closed => {}
         }
     }
 
@@ -337,8 +336,9 @@ impl Classic {
                 }
             }
             ErrorCode::RebalanceInProgress => match was {
-                State::Stable => self.rejoin(now, "the group rebalances", out),
-                State::Syncing | State::Assigning => self.rejoin(now, "the group rebalances", out),
+                State::Stable | State::Syncing | State::Assigning => {
+                    self.rejoin(now, "the group rebalances", out);
+                }
                 State::Joining => self.back_off(now),
                 _ => self.heartbeat_at = now.plus(self.settings.heartbeat_ms),
             },

@@ -45,6 +45,7 @@ enum State {
 }
 
 /// The membership. See the module's documentation.
+#[expect(clippy::struct_excessive_bools, reason = "facts that hold or not, one by one")]
 #[derive(Debug)]
 pub struct Consumer {
     settings: Settings,
@@ -204,7 +205,7 @@ impl Consumer {
         if !releasing.is_empty() {
             let patience = patience_ms(&self.settings, self.interval_ms);
             self.state = State::Releasing { until: now.plus(patience) };
-            self.releasing = releasing.clone();
+            self.releasing.clone_from(&releasing);
             out.push(Effect::Revoke(releasing));
             return;
         }
@@ -411,8 +412,7 @@ impl Machine for Consumer {
                 self.leave(out);
                 self.state = State::Closed;
             }
-            Event::Tick => {}
-            Event::Answered { .. } | Event::Topics(_) => {}
+            Event::Tick | Event::Answered { .. } | Event::Topics(_) => {}
         }
         self.tick(now, out);
     }

@@ -87,7 +87,7 @@ fn the_assignment_is_in_the_log_before_anybody_is_told() {
     let request = GroupRequest::Sync(SyncRequest {
         group_id: GROUP.into(),
         generation_id: 1,
-        member_id: leader.member_id.clone(),
+        member_id: leader.member_id,
         instance_id: None,
         protocol_type: Some("consumer".into()),
         protocol_name: Some("range".into()),
@@ -443,7 +443,7 @@ fn a_static_member_that_is_late_stays_and_is_removed_by_its_session_alone() {
     let mut rig = rig();
     let [leader, late] = stable_statics(&mut rig);
     let request = || JoinRequest { rebalance_timeout_ms: 4_000, ..static_request("a") };
-    let join = rig.join(JoinRequest { member_id: leader.clone(), ..request() });
+    let join = rig.join(JoinRequest { member_id: leader, ..request() });
     assert!(!rig.is_answered(join));
     rig.pass(10_000);
     // The session of `b` has ended while the leader waited.

@@ -112,7 +112,9 @@ pub(super) fn assign(topics: &Topics, members: &Members) -> Assignment {
     for state in &mut states {
         state.give_ranges(false, &mut assignment);
     }
-    assignment.values_mut().for_each(|partitions| partitions.sort());
+    for partitions in assignment.values_mut() {
+        partitions.sort();
+    }
     assignment
 }
 
