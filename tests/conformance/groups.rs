@@ -424,7 +424,8 @@ fn a_group_is_listed_described_reset_and_deleted() {
             };
             let commits = BTreeMap::from([(second.clone(), commits)]);
             consumer.handle().commit(&commits).await.unwrap();
-            let refused = admin.delete_group_offsets(&group, &[second.clone()]).await.unwrap();
+            let refused =
+                admin.delete_group_offsets(&group, std::slice::from_ref(&second)).await.unwrap();
             let error = refused[&second].as_ref().unwrap_err();
             assert_eq!(error.code(), ErrorCode::GroupSubscribedToTopic);
             consumer.close().await.unwrap();
@@ -434,7 +435,8 @@ fn a_group_is_listed_described_reset_and_deleted() {
             let offsets = admin.group_offsets(&group, None).await.unwrap();
             assert_eq!(offsets[&first].offset, Offset(3));
             assert_eq!(offsets[&second], commits[&second]);
-            let deleted = admin.delete_group_offsets(&group, &[second.clone()]).await.unwrap();
+            let deleted =
+                admin.delete_group_offsets(&group, std::slice::from_ref(&second)).await.unwrap();
             assert!(deleted[&second].is_ok());
             let offsets = admin.group_offsets(&group, None).await.unwrap();
             assert_eq!(offsets.keys().collect::<Vec<_>>(), [&first]);
