@@ -162,8 +162,8 @@ mod tests {
 
     #[test]
     fn an_unknown_api_or_version_is_refused() {
-        // API 999; OffsetCommit, which is not served; Produce 2, which is advertised but refused.
-        for (api, version) in [(999_i16, 0_i16), (8, 8), (0, 2), (1, 19), (-1, 0)] {
+        // API 999; EndTxn, which is not served; Produce 2, which is advertised but refused.
+        for (api, version) in [(999_i16, 0_i16), (26, 3), (0, 2), (1, 19), (-1, 0)] {
             let mut frame = BytesMut::new();
             frame.extend_from_slice(&api.to_be_bytes());
             frame.extend_from_slice(&version.to_be_bytes());

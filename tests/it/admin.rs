@@ -203,15 +203,16 @@ fn what_does_not_exist_yet_says_so() {
     let delete = DeleteAclsRequest { filters: vec![DeleteAclsFilter::default()] };
     let response = client.call(3, delete);
     check_code(response.filter_results[0].error_code, ErrorCode::SecurityDisabled);
-    let group = FindCoordinatorRequest { key: "g".into(), ..Default::default() };
-    check_code(client.call(3, group).error_code, ErrorCode::CoordinatorNotAvailable);
-    let groups = FindCoordinatorRequest {
-        coordinator_keys: vec!["g".into(), "h".into()],
+    let transaction = FindCoordinatorRequest { key: "t".into(), key_type: 1, ..Default::default() };
+    check_code(client.call(3, transaction).error_code, ErrorCode::UnsupportedVersion);
+    let transactions = FindCoordinatorRequest {
+        coordinator_keys: vec!["t".into(), "u".into()],
+        key_type: 1,
         ..Default::default()
     };
-    let response = client.call(4, groups);
+    let response = client.call(4, transactions);
     assert_eq!(response.coordinators.len(), 2);
-    check_code(response.coordinators[1].error_code, ErrorCode::CoordinatorNotAvailable);
+    check_code(response.coordinators[1].error_code, ErrorCode::UnsupportedVersion);
     let resources = client.call(1, ListConfigResourcesRequest { resource_types: vec![2] });
     assert_eq!(resources.config_resources.len(), 1);
     let unknown = ListConfigResourcesRequest { resource_types: vec![3] };

@@ -47,7 +47,7 @@ impl Filler {
                     progress.at = walker.position();
                     progress.next_offset = offset.wrapping_add(1);
                 }
-                if count == most {
+                if count == most || progress.at >= stop_at {
                     continue;
                 }
                 long = if count == 0 { LONG_RUN } else { 1 };

@@ -1,3 +1,5 @@
+//! Heartbeats of members: joins, fencing, reconciliation, leaves.
+
 use super::*;
 
 #[test]

@@ -1,3 +1,5 @@
+//! Groups that go from the classic protocol to the consumer protocol and back.
+
 use bytes::Bytes;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Groups of the consumer protocol, driven request by request.
+
 #![allow(clippy::indexing_slicing, clippy::unnecessary_wraps, reason = "test code")]
 
 mod heartbeat;

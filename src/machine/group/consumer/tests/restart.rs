@@ -1,3 +1,5 @@
+//! Groups that are rebuilt from their records.
+
 use super::*;
 
 #[test]
