@@ -46,7 +46,8 @@ class Broker:
         port of the loopback interface.
     config : mapping of str to object, optional
         Settings by Kafka's names, for example ``{"num.partitions": 4}``. An unknown name is
-        refused with a suggestion.
+        refused with a suggestion. The defaults are Kafka's, but for
+        ``group.initial.rebalance.delay.ms``, which is 0 here: groups begin at once.
     timeout : float or datetime.timedelta, default 60
         How long the start may take, in seconds; ``None`` for no limit.
 
@@ -89,6 +90,8 @@ class Broker:
             if durability not in _DURABILITIES:
                 raise ConfigError(f"durability={durability!r} is none of {_DURABILITIES}")
             settings["durability"] = durability
+        # Who is in one process does not start a whole fleet at once.
+        settings.setdefault("group.initial.rebalance.delay.ms", "0")
         directory = None if path is None else os.fspath(path)
         self._native = _NativeBroker(directory, listeners, settings, seconds(timeout))
         self._clients: weakref.WeakSet[Client] = weakref.WeakSet()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ottla import _exit, _progress
 from ottla._bounds import Bound, milliseconds, native_bound, seconds
 from ottla._consumer import Consumer
+from ottla._membership import group_options, is_pattern, refuse_group_options
 from ottla._offsets import Resume, of_resume, starts
 from ottla._ottla import Broker as _NativeBroker
 from ottla._ottla import Client as _NativeClient
@@ -20,7 +21,10 @@ from ottla.errors import ConfigError, NotSupportedError, TopicExistsError
 from ottla.formats import Format, json, raw, text
 
 if TYPE_CHECKING:
+    import re
     from types import TracebackType
+
+    from ottla._consumer import Listener
 
 __all__ = ["Client", "connect"]
 
@@ -28,7 +32,7 @@ Headers = Mapping[str, "bytes | str | None"] | Sequence[tuple[str, "bytes | str 
 Timeout = float | timedelta | None
 
 #: The settings that start what a later version will have.
-_LATER = ("group_id", "transactional_id", "schema_registry_url")
+_LATER = ("transactional_id", "schema_registry_url")
 
 
 def connect(
@@ -103,6 +107,10 @@ def _settings(
     for name in _LATER:
         if options.get(name) is not None:
             raise NotSupportedError(f"{name} is not supported by this version of ottla")
+    if options.get("group_id") is not None:
+        raise ConfigError(
+            "group_id is an argument of consumer(topics, group_id=…), not of a client"
+        )
     if client_id is not None:
         settings["client.id"] = client_id
     for name, value in options.items():
@@ -724,8 +732,9 @@ class Client:
 
     def consumer(
         self,
-        topics: str | Sequence[str] | Mapping[str, Iterable[int]],
+        topics: str | Sequence[str] | Mapping[str, Iterable[int]] | re.Pattern[str],
         *,
+        group_id: str | None = None,
         start: Bound = None,
         resume: Resume | None = None,
         partitions: Iterable[int] | None = None,
@@ -741,28 +750,52 @@ class Client:
         on_data_loss: str = "raise",
         string_view: bool = True,
         progress: Any = False,
-        group_id: str | None = None,
         auto_offset_reset: str | None = None,
+        auto_commit: bool = False,
+        auto_commit_interval_ms: int | timedelta | None = None,
+        on_assign: Listener | None = None,
+        on_revoke: Listener | None = None,
+        on_lost: Listener | None = None,
+        group_instance_id: str | None = None,
+        group_protocol: str | None = None,
+        group_remote_assignor: str | None = None,
+        partition_assignment_strategy: str | Sequence[str] | None = None,
+        session_timeout_ms: int | timedelta | None = None,
+        heartbeat_interval_ms: int | timedelta | None = None,
+        max_poll_interval_ms: int | timedelta | None = None,
+        rebalance_timeout_ms: int | timedelta | None = None,
         timeout: Timeout = 30.0,
     ) -> Consumer:
-        """Return an endless, live reader of assigned partitions.
+        """Return an endless, live reader: of assigned partitions, or as a member of a group.
+
+        With ``group_id`` the members of the group share the partitions of the topics, and the group
+        keeps the offsets that are committed. The member is alive as long as its process is: how
+        long the loop takes for a batch does not matter, unless ``max_poll_interval_ms`` is set.
 
         Parameters
         ----------
-        topics : str, sequence of str, or mapping of str to iterable of int
-            One topic, several, or the partitions of each.
+        topics : str, sequence of str, mapping of str to iterable of int, or re.Pattern
+            One topic, several, or the partitions of each. With ``group_id`` also a pattern, as a
+            compiled regular expression or a string that begins with ``^``: all topics whose whole
+            name it matches, also those that come later.
+        group_id : str, optional
+            The group to be a member of.
         start : Bound, optional
-            Where to start; see :meth:`scan`. "latest" by default, "earliest" with ``resume``.
+            Where to start; see :meth:`scan`. "latest" by default, "earliest" with ``resume``. In a
+            group its offsets decide, and where it has none ``auto_offset_reset``.
         resume : Offsets or callable, optional
             Where to go on: ``batch.offsets`` or ``position()`` of an earlier consumer (also from
             JSON), :func:`ottla.sql_offsets.load`, :func:`ottla.delta_offsets`, or any function of
-            a topic and a partition. Partitions that it does not know begin at ``start``.
+            a topic and a partition. Partitions that it does not know begin at ``start``. In a group
+            it counts more than what is committed: a function is asked whenever a partition is
+            assigned, so that it finds what another member wrote; offsets count only the first time.
         partitions : iterable of int, optional
-            The partitions of the one topic; all by default.
+            The partitions of the one topic; all by default. Not in a group.
         value, columns, isolation_level, on_error, on_data_loss, string_view
             As for :meth:`scan`.
         until : {"caught_up"}, optional
-            End the loop at the records that were the newest when the consumer was made.
+            End the loop at the records that were the newest when the consumer was made; in a group,
+            when each partition was assigned.
         max_rows : int, default 10000
             At most so many rows in a batch.
         max_bytes : int, optional
@@ -774,90 +807,122 @@ class Client:
             How many bytes are fetched ahead of the loop (``queued.max.bytes``).
         progress : bool or object, default False
             Show progress; see :meth:`write`.
-        group_id : str, optional
-            Groups are not supported yet.
-        auto_offset_reset : {"earliest", "latest"}, optional
-            The same as ``start``, as kafka-python calls it.
+        auto_offset_reset : {"earliest", "latest", "error"}, optional
+            Where a partition begins of which the group has no offset; the client's setting
+            ("latest") by default. Without a group the same as ``start``.
+        auto_commit : bool, default False
+            Commit what the loop has finished, from time to time, before partitions are given up,
+            and when closing. A batch is finished when the loop asks for the next one.
+        auto_commit_interval_ms : int or datetime.timedelta, default 5000
+            How often.
+        on_assign, on_revoke, on_lost : callable, optional
+            Called in the thread that polls, with a list of (topic, partition): when partitions
+            came, before any row of them; when they are to go, before another member gets them (all
+            of them can still be committed); and when they are gone already (``on_revoke`` by
+            default). What they raise comes out of the poll. With ``async for`` they may be async.
+        group_instance_id : str, optional
+            Makes the member static: it keeps its partitions over a restart within the session.
+        group_protocol : {"classic", "consumer"}, default "classic"
+            The members assign, or the coordinator does (KIP-848; Kafka 4 and ottla).
+        group_remote_assignor : {"uniform", "range"}, optional
+            Who assigns with the consumer protocol.
+        partition_assignment_strategy : str or sequence of str, optional
+            The assignors of the classic protocol, the preferred one first: range, roundrobin,
+            sticky, cooperative-sticky. Range, then cooperative-sticky by default.
+        session_timeout_ms, heartbeat_interval_ms : int or datetime.timedelta, optional
+            After how long without a heartbeat the partitions go to others (45 s), and how often one
+            is sent (3 s, at most a third of the session). Classic protocol only.
+        max_poll_interval_ms : int or datetime.timedelta, optional
+            How long the loop may take for a batch before the member leaves. No limit by default.
+        rebalance_timeout_ms : int or datetime.timedelta, default 300000
+            How long a rebalance waits for the loop to come back for ``on_revoke``; then the
+            partitions are lost.
         timeout : float or datetime.timedelta, default 30
-            How long to wait for the assignment, in seconds.
+            How long to wait for the assignment, in seconds; joining a group is not waited for.
 
         Returns
         -------
         Consumer
             Iterate over it with ``for`` or ``async for``, or call ``poll``.
+
+        Raises
+        ------
+        ConfigError
+            When arguments contradict each other.
+
+        Examples
+        --------
+        >>> import ottla
+        >>> with ottla.Broker() as broker:
+        ...     kafka = broker.client()
+        ...     _ = kafka.send("words", "one")
+        ...     with kafka.consumer(
+        ...         "words", group_id="etl", auto_offset_reset="earliest", until="caught_up"
+        ...     ) as consumer:
+        ...         for batch in consumer:
+        ...             rows = batch.to_pylist()  # … keep them …
+        ...             _ = consumer.commit(batch)
+        ...         consumer.committed()
+        {'words': {0: 1}}
         """
-        return Consumer(
-            topics,
-            self,
-            start=start,
-            resume=resume,
-            partitions=partitions,
-            value=value,
-            columns=columns,
-            until=until,
-            max_rows=max_rows,
-            max_bytes=max_bytes,
-            max_wait=max_wait,
-            memory_limit=memory_limit,
-            isolation_level=isolation_level,
-            on_error=on_error,
-            on_data_loss=on_data_loss,
-            string_view=string_view,
-            progress=progress,
-            group_id=group_id,
-            auto_offset_reset=auto_offset_reset,
-            timeout=timeout,
-        )
+        options: dict[str, Any] = {
+            "start": start,
+            "resume": resume,
+            "partitions": partitions,
+            "value": value,
+            "columns": columns,
+            "until": until,
+            "max_rows": max_rows,
+            "max_bytes": max_bytes,
+            "max_wait": max_wait,
+            "memory_limit": memory_limit,
+            "isolation_level": isolation_level,
+            "on_error": on_error,
+            "on_data_loss": on_data_loss,
+            "string_view": string_view,
+            "progress": progress,
+            "auto_offset_reset": auto_offset_reset,
+            "auto_commit": auto_commit,
+            "auto_commit_interval_ms": auto_commit_interval_ms,
+            "on_assign": on_assign,
+            "on_revoke": on_revoke,
+            "on_lost": on_lost,
+            "group_id": group_id,
+            "group_instance_id": group_instance_id,
+            "group_protocol": group_protocol,
+            "group_remote_assignor": group_remote_assignor,
+            "partition_assignment_strategy": partition_assignment_strategy,
+            "session_timeout_ms": session_timeout_ms,
+            "heartbeat_interval_ms": heartbeat_interval_ms,
+            "max_poll_interval_ms": max_poll_interval_ms,
+            "rebalance_timeout_ms": rebalance_timeout_ms,
+            "timeout": timeout,
+        }
+        return Consumer(topics, self, **options)
 
     def _consume(
         self,
-        topics: str | Sequence[str] | Mapping[str, Iterable[int]],
+        topics: Any,
         *,
         start: Bound = None,
         resume: Resume | None = None,
         partitions: Iterable[int] | None = None,
-        value: Format | str | None = None,
-        columns: Sequence[str] | None = None,
-        until: str | None = None,
-        max_rows: int = 10_000,
-        max_bytes: int | None = None,
-        max_wait: float | timedelta = 0.5,
-        memory_limit: int | None = None,
-        isolation_level: str | None = None,
-        on_error: str = "raise",
-        on_data_loss: str = "raise",
-        string_view: bool = True,
-        group_id: str | None = None,
         auto_offset_reset: str | None = None,
         timeout: Timeout = 30.0,
+        **options: Any,
     ) -> _NativeConsumer:
-        if group_id is not None:
-            raise NotSupportedError(
-                "consumer groups are not supported by this version of ottla: leave group_id out "
-                "and keep batch.offsets with your results"
-            )
+        """Read partitions that the program names."""
+        reading = _reading(options)
+        refuse_group_options(options)
+        if is_pattern(topics):
+            raise ConfigError("a pattern of topics needs a group: pass group_id=…")
         if auto_offset_reset is not None:
             if start is not None:
                 raise ConfigError("pass either start= or auto_offset_reset=")
             if auto_offset_reset not in ("earliest", "latest"):
                 raise ConfigError(f"auto_offset_reset={auto_offset_reset!r}: earliest or latest")
             start = auto_offset_reset
-        if until not in (None, "caught_up"):
-            raise ConfigError(f"until={until!r} is neither None nor 'caught_up'")
         assignment = _assignment(topics, partitions)
-        options = {
-            "value": _value_format(value),
-            "columns": None if columns is None else list(columns),
-            "isolation_level": isolation_level,
-            "on_error": on_error,
-            "on_data_loss": on_data_loss,
-            "max_rows": max_rows,
-            "max_bytes": max_bytes,
-            "max_wait": seconds(max_wait),
-            "memory_limit": memory_limit,
-            "string_view": string_view,
-            "until_caught_up": until == "caught_up",
-        }
         limit = seconds(timeout)
         known = starts(start) or {}
         if known:
@@ -872,7 +937,30 @@ class Client:
             start = "earliest" if start is None and not known else start
             known = known | of_resume(resume, self._partitions_of(assignment, resume, limit))
         begin = native_bound(start, "latest", "start")
-        return self._native.consumer(assignment, (begin, known), options, limit)
+        return self._native.consumer(assignment, (begin, known), reading, limit)
+
+    def _join(
+        self,
+        topics: Any,
+        *,
+        start: Bound = None,
+        partitions: Iterable[int] | None = None,
+        timeout: Timeout = 30.0,  # noqa: ARG002 (nothing is waited for)
+        **options: Any,
+    ) -> _NativeConsumer:
+        """Read as a member of a group."""
+        if start is not None:
+            raise ConfigError(
+                "start= does not go with group_id=: the offsets of the group decide. Pass "
+                "auto_offset_reset= for partitions without one, resume= for offsets of yours, or "
+                "seek in on_assign"
+            )
+        if partitions is not None or isinstance(topics, Mapping):
+            raise ConfigError(
+                "partitions cannot be named with group_id=: the group assigns them. Leave group_id "
+                "out, or the partitions"
+            )
+        return self._native.group_consumer(group_options(topics, options), _reading(options))
 
     def _partitions_of(
         self, assignment: Mapping[str, list[int] | None], resume: Resume, limit: float | None
@@ -952,6 +1040,23 @@ def _assignment(
         raise ConfigError("partitions= goes with one topic: pass {topic: partitions}")
     chosen = None if partitions is None else [int(one) for one in partitions]
     return dict.fromkeys(names, chosen)
+
+
+def _reading(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a consumer that are the same with and without a group."""
+    until, columns = options["until"], options["columns"]
+    if until not in (None, "caught_up"):
+        raise ConfigError(f"until={until!r} is neither None nor 'caught_up'")
+    given = ("isolation_level", "on_error", "on_data_loss", "max_rows", "max_bytes")
+    return {
+        "value": _value_format(options["value"]),
+        "columns": None if columns is None else list(columns),
+        **{name: options[name] for name in given},
+        "max_wait": seconds(options["max_wait"]),
+        "memory_limit": options["memory_limit"],
+        "string_view": options["string_view"],
+        "until_caught_up": until == "caught_up",
+    }
 
 
 def _rows(data: Any) -> int | None:

@@ -1,57 +1,86 @@
-"""Consumers of assigned partitions."""
+"""Consumers: of assigned partitions, and of groups."""
 
 from __future__ import annotations
 
+import inspect
+import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ottla import _exit
 from ottla._bounds import Bound, native_bound, seconds
+from ottla._offsets import ends, of_resume
+from ottla._ottla import RecordBatch
 from ottla._progress import start as start_progress
+from ottla.errors import NotSupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    import re
+    from collections.abc import Callable, Iterable, Sequence
     from datetime import timedelta
     from types import TracebackType
 
     from ottla._client import Client
-    from ottla._ottla import RecordBatch
+    from ottla._offsets import Offsets, Resume
+    from ottla._ottla import Pending
     from ottla._progress import Progress
+
+    Listener = Callable[[list[tuple[str, int]]], object]
+    _Change = tuple[str, list[tuple[str, int]], str]
 
 __all__ = ["Consumer"]
 
-#: The arguments of ``client.consumer``; all others are settings of the connection.
-_READING = frozenset(
-    {
-        "start",
-        "resume",
-        "partitions",
-        "value",
-        "columns",
-        "until",
-        "max_rows",
-        "max_bytes",
-        "max_wait",
-        "memory_limit",
-        "on_error",
-        "isolation_level",
-        "on_data_loss",
-        "string_view",
-        "progress",
-        "group_id",
-        "auto_offset_reset",
-        "timeout",
-    }
-)
+#: The arguments of ``client.consumer`` and their defaults; all others are settings of the
+#: connection.
+_READING: dict[str, Any] = {
+    "start": None,
+    "resume": None,
+    "partitions": None,
+    "value": None,
+    "columns": None,
+    "until": None,
+    "max_rows": 10_000,
+    "max_bytes": None,
+    "max_wait": 0.5,
+    "memory_limit": None,
+    "isolation_level": None,
+    "on_error": "raise",
+    "on_data_loss": "raise",
+    "string_view": True,
+    "progress": False,
+    "auto_offset_reset": None,
+    "auto_commit": False,
+    "auto_commit_interval_ms": None,
+    "on_assign": None,
+    "on_revoke": None,
+    "on_lost": None,
+    "group_id": None,
+    "group_instance_id": None,
+    "group_protocol": None,
+    "group_remote_assignor": None,
+    "partition_assignment_strategy": None,
+    "session_timeout_ms": None,
+    "heartbeat_interval_ms": None,
+    "max_poll_interval_ms": None,
+    "rebalance_timeout_ms": None,
+    "timeout": 30.0,
+}
+
+#: Seconds that ``close`` waits for the group at most.
+_CLOSE_SECONDS = 30.0
 
 
 class Consumer:
-    """A live reader of assigned partitions; made by ``client.consumer``, or on its own.
+    """A live reader; made by ``client.consumer``, or on its own.
 
+    It reads partitions that are named, or, with ``group_id``, those that its group assigns to it.
     Iterating waits for records without end, or until it has caught up when made with
-    ``until="caught_up"``. Ctrl-C ends the wait. Not thread-safe: one thread polls.
+    ``until="caught_up"``. Ctrl-C ends the wait. Not thread-safe: one thread polls. Heartbeats do
+    not depend on it: a loop may take an hour for a batch and keeps its partitions.
 
     Parameters
     ----------
-    topics : str, sequence of str, or mapping of str to iterable of int
+    topics : str, sequence of str, mapping of str to iterable of int, or re.Pattern
         What to read; see ``client.consumer``.
     bootstrap_servers : str, sequence of str, or Client, optional
         The addresses, or a client to read through; see :func:`ottla.connect`.
@@ -72,7 +101,7 @@ class Consumer:
 
     def __init__(
         self,
-        topics: str | Sequence[str] | Mapping[str, Iterable[int]],
+        topics: str | Sequence[str] | Mapping[str, Iterable[int]] | re.Pattern[str],
         bootstrap_servers: str | Sequence[str] | Client | None = None,
         **options: Any,
     ) -> None:
@@ -81,41 +110,156 @@ class Consumer:
         own = not isinstance(bootstrap_servers, Client)
         if isinstance(bootstrap_servers, Client):
             client = bootstrap_servers
-            reading = options
+            given = options
         else:
-            reading = {name: options.pop(name) for name in _READING & options.keys()}
+            given = {name: options.pop(name) for name in _READING.keys() & options.keys()}
             client = connect(bootstrap_servers, **options)
         self._client = client if own else None
-        progress = reading.pop("progress", False)
-        self._native = client._consume(topics, **reading)  # noqa: SLF001
-        self._progress = self._start_progress(progress, reading.get("until"))
+        #: A poll of an event loop that nobody waits for any more; the next one takes its result.
+        self._under_way: Pending | None = None
+        if given.keys() - _READING.keys():
+            unknown = ", ".join(sorted(given.keys() - _READING.keys()))
+            raise TypeError(f"a consumer has no argument {unknown}")
+        reading = _READING | given
+        progress = reading.pop("progress")
+        heard = {kind: reading.pop(f"on_{name}") for kind, name in _KINDS.items()}
+        #: The offsets to go on from, by partition, where the group's do not count.
+        self._resume: Resume | None = None
+        self.group_id: str | None = reading["group_id"]
+        if self.group_id is None:
+            for kind, listener in heard.items():
+                if listener is not None:
+                    raise NotSupportedError(f"on_{_KINDS[kind]}= goes with group_id=")
+            self._native = client._consume(topics, **reading)  # noqa: SLF001
+        else:
+            self._resume = reading.pop("resume")
+            if self._resume is not None:
+                of_resume(self._resume)
+            self._native = client._join(topics, **reading)  # noqa: SLF001
+            _exit.register(self)
+        if heard["lost"] is None:
+            heard["lost"] = heard["revoked"]
+        self._listeners: dict[str, Listener | None] = heard
+        self._progress = self._start_progress(progress, reading["until"])
 
     def _start_progress(self, progress: Any, until: str | None) -> Progress:
         total = None
+        if self.group_id is not None:
+            return start_progress(progress, None, f"consume {self.group_id}")
         if progress and until is not None:
             total = sum(sum(lags.values()) for lags in self._native.lag(None).values())
         names = ", ".join(sorted({topic for topic, _ in self.assignment}))
         return start_progress(progress, total, f"consume {names}")
 
-    def _show(self, batch: RecordBatch | None) -> RecordBatch | None:
-        if batch is not None:
-            self._progress.update(batch.num_rows)
-        return batch
+    # --- what comes -----------------------------------------------------------------------------
 
-    @property
-    def assignment(self) -> list[tuple[str, int]]:
-        """The partitions that are read, as (topic, partition)."""
-        return self._native.assignment
+    def _hear(self, kind: str, partitions: list[tuple[str, int]]) -> object:
+        """Tell the program of a change of the assignment; return what its function returned."""
+        if kind == "assigned" and self._resume is not None:
+            self._go_on(self._resume, partitions)
+        listener = self._listeners[kind]
+        return None if listener is None else listener(partitions)
+
+    def _go_on(self, resume: Resume, partitions: list[tuple[str, int]]) -> None:
+        if callable(resume):
+            refresh = getattr(resume, "refresh", None)
+            if refresh is not None:
+                refresh()
+            known = of_resume(resume, partitions)
+        else:
+            # Once: later the group knows better than what was read when the program began.
+            offsets = of_resume(resume)
+            known = {}
+            for topic, partition in partitions:
+                offset = offsets.get(topic, {}).pop(partition, None)
+                if offset is not None:
+                    known.setdefault(topic, {})[partition] = offset
+            self._resume = offsets
+        for topic, of_topic in known.items():
+            self._native.seek(("offsets", of_topic), topic, None)
+
+    def _take(self, timeout: float | None) -> RecordBatch | _Change | None:
+        """Return what comes next; what an event loop began to wait for comes first."""
+        if self._under_way is None:
+            return self._native.poll(timeout)
+        try:
+            polled: RecordBatch | _Change | None = self._under_way.result(timeout)
+        except TimeoutError:
+            if not self._under_way.done():
+                return None
+            self._under_way = None
+            raise
+        except Exception:
+            self._under_way = None
+            raise
+        self._under_way = None
+        return polled
 
     def poll(self, timeout: float | timedelta | None = 1.0) -> RecordBatch | None:
         """Return the next batch, or ``None`` when there is none within the timeout.
+
+        In a group, calling says that the rows of all batches before are finished, and changes of
+        the assignment are told while it waits.
 
         Parameters
         ----------
         timeout : float or datetime.timedelta, default 1
             How long to wait for the first row, in seconds; ``None`` waits for ever.
         """
-        return self._show(self._native.poll(seconds(timeout)))
+        limit = seconds(timeout)
+        started = time.monotonic()
+        while True:
+            left = None if limit is None else max(0.0, limit - (time.monotonic() - started))
+            polled = self._take(left)
+            if not isinstance(polled, tuple):
+                return self._show(polled)
+            kind, partitions, _ = polled
+            try:
+                answer = self._hear(kind, partitions)
+                if inspect.isawaitable(answer):
+                    if inspect.iscoroutine(answer):
+                        answer.close()
+                    raise TypeError(
+                        f"on_{_KINDS[kind]} returned an awaitable: iterate with `async for`, or "
+                        "pass a plain function"
+                    )
+            finally:
+                if kind == "revoked" and not self.closed:
+                    self._native.acknowledge()
+
+    async def _poll_async(self) -> RecordBatch | None:
+        while True:
+            if self._under_way is None:
+                self._under_way = self._native.poll_async()
+            try:
+                # When this is cancelled, the poll goes on, and the next call takes its result.
+                polled: RecordBatch | _Change | None = await self._under_way
+            except Exception:
+                self._under_way = None
+                raise
+            self._under_way = None
+            if not isinstance(polled, tuple):
+                return self._show(polled)
+            kind, partitions, _ = polled
+            try:
+                answer = self._hear(kind, partitions)
+                if inspect.isawaitable(answer):
+                    await answer
+            finally:
+                if kind == "revoked" and not self.closed:
+                    self._native.acknowledge()
+
+    def _show(self, batch: RecordBatch | None) -> RecordBatch | None:
+        if batch is not None:
+            self._progress.update(batch.num_rows)
+        return batch
+
+    # --- places ---------------------------------------------------------------------------------
+
+    @property
+    def assignment(self) -> list[tuple[str, int]]:
+        """The partitions that are read, as (topic, partition); in a group, those it assigned."""
+        return self._native.assignment
 
     def seek(self, to: Bound, *, topic: str | None = None, timeout: float | None = 30.0) -> None:
         """Go on reading from another place.
@@ -148,28 +292,118 @@ class Consumer:
         """Return how many offsets lie between the position and the end, by topic and partition."""
         return self._native.lag(timeout)
 
+    # --- commits --------------------------------------------------------------------------------
+
+    def commit(
+        self,
+        what: RecordBatch | Offsets | None = None,
+        *,
+        timeout: float | timedelta | None = 60.0,
+    ) -> dict[str, dict[int, int]]:
+        """Commit offsets to the group, and wait until it has stored them.
+
+        Parameters
+        ----------
+        what : RecordBatch or Offsets, optional
+            A batch: exactly its rows are done. Offsets by topic and partition: where to go on.
+            Nothing: what the loop has finished, which is the rows of all batches *before* the one
+            that was handed out last; asking for the next batch is what finishes one, and so does
+            the end of the loop. In ``on_revoke`` nothing is left out.
+        timeout : float or datetime.timedelta, default 60
+            How long to wait, in seconds.
+
+        Returns
+        -------
+        dict of str to dict of int to int
+            What was committed, by topic and partition.
+
+        Raises
+        ------
+        FencedError
+            When a partition is not this member's any more: another one has it, and reads on from
+            the commit before. Drop the results of these rows if you can.
+        """
+        return self._native.commit(_commits(what), seconds(timeout))
+
+    def commit_async(self, what: RecordBatch | Offsets | None = None) -> Pending:
+        """Commit as :meth:`commit` does, without waiting.
+
+        Returns
+        -------
+        Pending
+            ``await`` it, or call its ``result(timeout)``, for what was committed.
+        """
+        return self._native.commit_async(_commits(what))
+
+    def committed(
+        self,
+        partitions: Iterable[tuple[str, int]] | None = None,
+        *,
+        timeout: float | timedelta | None = 30.0,
+    ) -> dict[str, dict[int, int]]:
+        """Return the offsets that the group has, of some partitions or of those assigned here.
+
+        Parameters
+        ----------
+        partitions : iterable of (str, int), optional
+            Any partitions; those that are assigned by default.
+        timeout : float or datetime.timedelta, default 30
+            How long to wait, in seconds.
+
+        Returns
+        -------
+        dict of str to dict of int to int
+            By topic and partition; partitions without an offset are left out.
+        """
+        named = None if partitions is None else list(partitions)
+        return self._native.committed(named, seconds(timeout))
+
+    @property
+    def member_id(self) -> str:
+        """What the group calls this member; empty before it has joined."""
+        return self._native.member[1]
+
+    @property
+    def generation(self) -> int:
+        """The generation of the group, or the member epoch; -1 before it has joined."""
+        return self._native.member[2]
+
+    # --- life -----------------------------------------------------------------------------------
+
     @property
     def closed(self) -> bool:
         """Whether the consumer was closed."""
         return self._native.closed
 
-    def close(self) -> None:
-        """Stop reading; a second call does nothing."""
+    def close(self, timeout: float | timedelta | None = _CLOSE_SECONDS) -> None:
+        """Stop reading and leave the group; a second call does nothing.
+
+        What was handed out last is finished by that: with ``auto_commit`` it is committed.
+
+        Parameters
+        ----------
+        timeout : float or datetime.timedelta, default 30
+            How long to wait for the group, in seconds.
+        """
+        self._close(seconds(timeout), failed=False)
+
+    def _close(self, timeout: float | None, *, failed: bool) -> None:
         if not self._native.closed:
             self._progress.close()
-        self._native.close()
-        if self._client is not None:
-            self._client.close()
+        try:
+            self._native.close(failed, timeout)
+        finally:
+            if self._client is not None:
+                self._client.close()
 
     def __iter__(self) -> Consumer:
         return self
 
     def __next__(self) -> RecordBatch:
-        while not self._native.caught_up():
-            batch = self._show(self._native.poll(None))
-            if batch is not None:
-                return batch
-        raise StopIteration
+        batch = self.poll(None)
+        if batch is None:
+            raise StopIteration
+        return batch
 
     def __enter__(self) -> Consumer:
         return self
@@ -180,17 +414,17 @@ class Consumer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        # What failed is not finished: an auto-commit leaves it to whoever reads next.
+        self._close(_CLOSE_SECONDS, failed=kind is not None)
 
     def __aiter__(self) -> Consumer:
         return self
 
     async def __anext__(self) -> RecordBatch:
-        while not self._native.caught_up():
-            batch = self._show(await self._native.poll_async())
-            if batch is not None:
-                return batch
-        raise StopAsyncIteration
+        batch = await self._poll_async()
+        if batch is None:
+            raise StopAsyncIteration
+        return batch
 
     async def __aenter__(self) -> Consumer:
         return self
@@ -201,9 +435,32 @@ class Consumer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        import asyncio
+        from functools import partial
+
+        close = partial(self._close, _CLOSE_SECONDS, failed=kind is not None)
+        await asyncio.get_running_loop().run_in_executor(None, close)
 
     def __repr__(self) -> str:
+        group = "" if self.group_id is None else f" of group {self.group_id!r}"
         parts = ", ".join(f"{topic}-{partition}" for topic, partition in self.assignment[:8])
         more = len(self.assignment) - 8
-        return f"<ottla.Consumer {parts}{f' and {more} more' if more > 0 else ''}>"
+        parts = f"{parts}{f' and {more} more' if more > 0 else ''}"
+        return f"<ottla.Consumer{group}{f' {parts}' if parts else ''}>"
+
+
+#: The kinds of changes of an assignment, and how the arguments call them.
+_KINDS = {"assigned": "assign", "revoked": "revoke", "lost": "lost"}
+
+
+def _commits(what: RecordBatch | Offsets | None) -> dict[str, dict[int, int]] | None:
+    if what is None:
+        return None
+    if isinstance(what, RecordBatch):
+        return ends(what.offsets)
+    if isinstance(what, Mapping):
+        return ends(what)
+    raise TypeError(
+        f"cannot commit a {type(what).__name__}: pass a batch, {{topic: {{partition: offset}}}}, "
+        "or nothing"
+    )

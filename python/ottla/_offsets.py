@@ -132,9 +132,11 @@ class DeltaOffsets:
     A function of a topic and a partition: where to go on, or None where nothing was written.
     """
 
-    def __init__(self, table: Any, app: str) -> None:
+    def __init__(self, table: Any, app: str, opening: Callable[[], Any] | None = None) -> None:
         self._table = table
         self._app = app
+        #: Opens the table again, where it is given by its place.
+        self._open = opening
 
     def __call__(self, topic: str, partition: int) -> int | None:
         """Return the offset after the last row of a partition that is in the table."""
@@ -142,6 +144,13 @@ class DeltaOffsets:
             return None
         version: int | None = self._table.transaction_version(_app_id(self._app, topic, partition))
         return version
+
+    def refresh(self) -> None:
+        """Look at the table again; a group consumer does so when it is assigned partitions."""
+        if self._open is not None:
+            self._table = self._open()
+        elif self._table is not None:
+            self._table.update_incremental()
 
     def __repr__(self) -> str:
         place = "an empty place" if self._table is None else repr(self._table)
@@ -176,11 +185,14 @@ def delta_offsets(
     True
     """
     deltalake = _deltalake()
-    if isinstance(table, (str, Path)):
-        options = None if storage_options is None else dict(storage_options)
-        if not deltalake.DeltaTable.is_deltatable(str(table), options):
-            return DeltaOffsets(None, app)
-        table = deltalake.DeltaTable(str(table), storage_options=options)
-    else:
+    if not isinstance(table, (str, Path)):
         table.update_incremental()
-    return DeltaOffsets(table, app)
+        return DeltaOffsets(table, app)
+    options = None if storage_options is None else dict(storage_options)
+
+    def opening() -> Any:
+        if not deltalake.DeltaTable.is_deltatable(str(table), options):
+            return None
+        return deltalake.DeltaTable(str(table), storage_options=options)
+
+    return DeltaOffsets(opening(), app, opening)

@@ -321,6 +321,14 @@ impl Client {
         let (start, resume) = start;
         Consumer::start(slf, topics, (start.0, resume), options, timeout)
     }
+
+    fn group_consumer(
+        slf: &Bound<'_, Self>,
+        group: super::group::Arguments,
+        options: &Bound<'_, PyDict>,
+    ) -> PyResult<Consumer> {
+        Consumer::join(slf, &group, options)
+    }
 }
 
 /// Where a record ended up.

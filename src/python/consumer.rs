@@ -1,42 +1,36 @@
-//! Consumers of assigned partitions.
-//!
-//! The engine's consumer wants one caller at a time; it sits behind an async lock, so that a poll of
-//! an event loop and a call of a thread wait for each other instead of racing.
+//! Consumers, as Python sees them: of assigned partitions, and of groups.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use tokio::sync::Mutex;
 
 use super::admin::existing;
 use super::batch::RecordBatch;
 use super::client::Client;
 use super::convert::{self, Format, Place};
+use super::group;
 use super::pending::Pending;
 use super::process::OfProcess;
+use super::reading::{Engine as Source, Manner, Reader};
 use super::runtime;
 use super::scan::isolation_level;
 use crate::client::{
-    AssignedConsumer, Bound as At, Client as Engine, DeadLetters, OnDataLoss, PollOptions, StartAt,
+    Bound as At, Client as Engine, ConsumerConfig, GroupMetadata, OnDataLoss, Polled, StartAt,
 };
-use crate::columnar::Decoded;
+use crate::columnar::DecodeOptions;
 use crate::error::{Error, Result};
 use crate::types::{Offset, TopicPartition};
-
-/// How often a waiting poll looks whether the consumer was closed or has caught up.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// Offsets by topic and partition, as Python sees them.
 pub(super) type Offsets = BTreeMap<String, BTreeMap<i32, i64>>;
 
-/// The keyword arguments of `client.consumer`, as `_client.py` passes them.
+/// The keyword arguments of `client.consumer` that concern reading, as `_client.py` passes them.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
-struct Arguments {
+pub(super) struct Arguments {
     value: Option<Format>,
     columns: Option<Vec<String>>,
     isolation_level: Option<String>,
@@ -47,88 +41,39 @@ struct Arguments {
     max_wait: f64,
     memory_limit: Option<usize>,
     string_view: bool,
-    until_caught_up: bool,
+    pub(super) until_caught_up: bool,
 }
 
-/// The engine's consumer and what it gave that was not handed out yet.
-#[derive(Debug)]
-struct Reading {
-    engine: AssignedConsumer,
-    /// Rows that wait for the acknowledgement of the dead letters beside them.
-    unsent: Option<Decoded>,
-}
-
-impl Reading {
-    /// Takes back what was not handed out, so that the positions are those of the caller.
-    fn give_back(&mut self) -> Result<()> {
-        for one in self.unsent.take().into_iter().flat_map(|decoded| decoded.progress) {
-            self.engine.seek(&one.partition, StartAt::Offset(one.from))?;
-        }
-        Ok(())
-    }
-}
-
-#[derive(Debug)]
-struct Inner {
-    reading: Mutex<Reading>,
-    /// Where records go that did not decode.
-    letters: Option<DeadLetters>,
-    /// How long a batch that is not full waits for more rows.
-    fill: Duration,
-    /// Where the consumer ends; empty when it does not.
-    ends: BTreeMap<TopicPartition, Offset>,
-    closed: AtomicBool,
-}
-
-impl Inner {
-    /// The next rows; none when the time is over, or at the end.
-    async fn poll(&self, timeout: Option<Duration>) -> Result<Option<Decoded>> {
-        let started = Instant::now();
-        let left = || timeout.map(|timeout| timeout.saturating_sub(started.elapsed()));
-        let mut reading = self.reading.lock().await;
-        let mut fill = !self.fill.is_zero();
-        loop {
-            if self.closed.load(Ordering::SeqCst) {
-                return Err(Error::Closed { what: "the consumer" });
-            }
-            if reading.unsent.is_some() {
-                return self.hand_out(&mut reading).await;
-            }
-            if self.caught_up(&mut reading).await? {
-                return Ok(None);
-            }
-            let longest = if fill { self.fill } else { LOOK };
-            let max_wait = left().map_or(longest, |left| left.min(longest));
-            reading.unsent = reading.engine.poll(PollOptions { max_wait, fill }).await?;
-            if reading.unsent.is_some() {
-                continue;
-            }
-            fill = false;
-            if left().is_some_and(|left| left.is_zero()) {
-                return Ok(None);
-            }
-        }
+impl Arguments {
+    fn decode(&self) -> PyResult<DecodeOptions> {
+        let mut decode = convert::decode_options(
+            self.value.as_ref(),
+            self.columns.clone(),
+            &self.on_error,
+            self.max_rows,
+            self.string_view,
+        )?;
+        decode.max_bytes = self.max_bytes.unwrap_or(usize::MAX);
+        Ok(decode)
     }
 
-    /// The rows that were read, once the dead letters beside them are acknowledged. An error or an
-    /// interrupt leaves them for the next call.
-    async fn hand_out(&self, reading: &mut Reading) -> Result<Option<Decoded>> {
-        if let (Some(letters), Some(decoded)) = (&self.letters, &reading.unsent) {
-            letters.send(&decoded.rejected).await?;
+    fn config(&self, mut config: ConsumerConfig) -> Result<ConsumerConfig> {
+        config.on_data_loss = OnDataLoss::parse(&self.on_data_loss)?;
+        if let Some(level) = isolation_level(self.isolation_level.as_deref())? {
+            config.isolation_level = level;
         }
-        Ok(reading.unsent.take())
+        if let Some(limit) = self.memory_limit {
+            config.memory_bytes = limit.max(1);
+            config.partition_bytes_max = config.partition_bytes_max.min(limit.max(1));
+            config.fetch_bytes_max = config.fetch_bytes_max.min(limit.max(1));
+        }
+        Ok(config)
     }
 
-    async fn caught_up(&self, reading: &mut Reading) -> Result<bool> {
-        if self.ends.is_empty() || reading.unsent.is_some() {
-            return Ok(false);
-        }
-        for (partition, end) in &self.ends {
-            if reading.engine.position(partition).await? < *end {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+    fn manner(&self, client: &Client) -> Result<Manner> {
+        let letters = client.dead_letters(&self.on_error)?;
+        let fill = runtime::timeout(Some(self.max_wait))?.unwrap_or(Duration::MAX);
+        Ok(Manner { letters, fill })
     }
 }
 
@@ -136,8 +81,7 @@ impl Inner {
 #[pyclass(frozen, module = "ottla._ottla")]
 #[derive(Debug)]
 pub(super) struct Consumer {
-    inner: OfProcess<Inner>,
-    assignment: Vec<TopicPartition>,
+    reader: OfProcess<Reader>,
 }
 
 /// The partitions of an assignment with their starts.
@@ -184,6 +128,7 @@ fn start_of(partition: &TopicPartition, start: &At) -> Result<StartAt> {
 }
 
 impl Consumer {
+    /// Reads partitions that the caller names.
     pub(super) fn start(
         client: &Bound<'_, Client>,
         topics: BTreeMap<String, Option<Vec<i32>>>,
@@ -192,63 +137,55 @@ impl Consumer {
         timeout: Option<f64>,
     ) -> PyResult<Self> {
         let arguments: Arguments = arguments.extract()?;
-        let mut decode = convert::decode_options(
-            arguments.value.as_ref(),
-            arguments.columns,
-            &arguments.on_error,
-            arguments.max_rows,
-            arguments.string_view,
-        )?;
-        decode.max_bytes = arguments.max_bytes.unwrap_or(usize::MAX);
-        let letters = client.get().dead_letters(&arguments.on_error)?;
+        let decode = arguments.decode()?;
+        let manner = arguments.manner(client.get())?;
         let engine = client.get().engine()?;
-        let mut config = engine.config().consumer.clone();
-        config.on_data_loss = OnDataLoss::parse(&arguments.on_data_loss)?;
-        if let Some(level) = isolation_level(arguments.isolation_level.as_deref())? {
-            config.isolation_level = level;
-        }
-        if let Some(limit) = arguments.memory_limit {
-            config.memory_bytes = limit.max(1);
-            config.partition_bytes_max = config.partition_bytes_max.min(limit.max(1));
-            config.fetch_bytes_max = config.fetch_bytes_max.min(limit.max(1));
-        }
-        let fill = runtime::timeout(Some(arguments.max_wait))?.unwrap_or(Duration::MAX);
+        let config = arguments.config(engine.config().consumer.clone())?;
         let until = arguments.until_caught_up;
         let timeout = runtime::timeout(timeout)?;
-        let inner = runtime::wait(client.py(), "the assignment", timeout, async move {
+        let source = runtime::wait(client.py(), "the assignment", timeout, async move {
             let assignment = assigned(&engine, topics, &start, &resume).await?;
             let mut consumer = engine.consumer_with(config, decode)?;
             consumer.assign(&assignment).await?;
-            let ends = if until { consumer.end_offsets().await? } else { BTreeMap::new() };
-            let reading = Mutex::new(Reading { engine: consumer, unsent: None });
-            Ok(Inner { reading, letters, fill, ends, closed: AtomicBool::new(false) })
+            let ends = if until { Some(consumer.end_offsets().await?) } else { None };
+            Ok(Source::Assigned { consumer, ends })
         })?;
-        let assignment =
-            inner.reading.try_lock().map_or_else(|_held| Vec::new(), |one| one.engine.assignment());
-        Ok(Self { inner: OfProcess::new(inner), assignment })
+        Ok(Self { reader: OfProcess::new(Reader::new(source, manner)) })
     }
 
-    fn inner(&self) -> Result<Arc<Inner>> {
-        let inner = self.inner.get("the consumer", "make a new consumer there")?;
-        if inner.closed.load(Ordering::SeqCst) {
-            return Err(Error::Closed { what: "the consumer" });
-        }
-        Ok(Arc::clone(inner))
+    /// Joins a group. Waits for nothing: polls tell what is assigned.
+    pub(super) fn join(
+        client: &Bound<'_, Client>,
+        group: &group::Arguments,
+        arguments: &Bound<'_, PyDict>,
+    ) -> PyResult<Self> {
+        let arguments: Arguments = arguments.extract()?;
+        let decode = arguments.decode()?;
+        let manner = arguments.manner(client.get())?;
+        let engine = client.get().engine()?;
+        let mut config = arguments.config(engine.config().consumer.clone())?;
+        group.reset(engine.config(), &mut config)?;
+        let options = group.options(arguments.until_caught_up)?;
+        let _context = runtime::handle()?.enter();
+        let consumer = engine.group_consumer_with(config, options, decode)?;
+        let source = Source::Group(Box::new(consumer));
+        Ok(Self { reader: OfProcess::new(Reader::new(source, manner)) })
     }
 
-    /// The partitions that are named, or all.
-    fn named(&self, partitions: Option<Vec<(String, i32)>>) -> Vec<TopicPartition> {
-        match partitions {
-            None => self.assignment.clone(),
-            Some(named) => named
-                .into_iter()
-                .map(|(topic, partition)| TopicPartition::new(topic, partition))
-                .collect(),
-        }
+    fn reader(&self) -> Result<Arc<Reader>> {
+        let reader = self.reader.get("the consumer", "make a new consumer there")?;
+        reader.check_open()?;
+        Ok(Arc::clone(reader))
     }
 }
 
-fn by_topic(offsets: impl IntoIterator<Item = (TopicPartition, i64)>) -> Offsets {
+/// The partitions that are named, or all.
+fn named(reader: &Reader, partitions: Option<Vec<(String, i32)>>) -> Vec<TopicPartition> {
+    let Some(named) = partitions else { return reader.assignment() };
+    named.into_iter().map(|(topic, partition)| TopicPartition::new(topic, partition)).collect()
+}
+
+pub(super) fn by_topic(offsets: impl IntoIterator<Item = (TopicPartition, i64)>) -> Offsets {
     let mut topics = Offsets::new();
     for (partition, offset) in offsets {
         let topic = topics.entry(partition.topic.to_string()).or_default();
@@ -257,39 +194,43 @@ fn by_topic(offsets: impl IntoIterator<Item = (TopicPartition, i64)>) -> Offsets
     topics
 }
 
-async fn positions(
-    engine: &mut AssignedConsumer,
-    assignment: &[TopicPartition],
-) -> Result<Vec<(TopicPartition, i64)>> {
-    let mut found = Vec::with_capacity(assignment.len());
-    for partition in assignment {
-        found.push((partition.clone(), engine.position(partition).await?.0));
-    }
-    Ok(found)
+pub(super) fn pairs(partitions: &[TopicPartition]) -> Vec<(String, i32)> {
+    partitions.iter().map(|one| (one.topic.to_string(), one.partition)).collect()
+}
+
+/// A batch; a change of the assignment as `(kind, partitions, reason)`; or None.
+fn to_python(py: Python<'_>, polled: Option<&Polled>) -> PyResult<Py<PyAny>> {
+    let (kind, partitions, reason) = match polled {
+        None | Some(Polled::CaughtUp) => return Ok(py.None()),
+        Some(Polled::Batch(decoded)) => {
+            return Ok(Py::new(py, RecordBatch::from(decoded.clone()))?.into_any());
+        }
+        Some(Polled::Assigned(partitions)) => ("assigned", partitions, ""),
+        Some(Polled::Revoked(partitions)) => ("revoked", partitions, ""),
+        Some(Polled::Lost { partitions, reason }) => ("lost", partitions, reason.as_str()),
+    };
+    Ok((kind, pairs(partitions), reason).into_pyobject(py)?.into_any().unbind())
 }
 
 #[pymethods]
 impl Consumer {
     #[getter]
     fn assignment(&self) -> Vec<(String, i32)> {
-        self.assignment.iter().map(|one| (one.topic.to_string(), one.partition)).collect()
+        self.reader.peek().map_or_else(Vec::new, |reader| pairs(&reader.assignment()))
     }
 
-    fn poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<RecordBatch>> {
-        let inner = self.inner()?;
+    fn poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        let reader = self.reader()?;
         let timeout = runtime::timeout(timeout)?;
         let polled =
-            runtime::wait(py, "the next batch", None, async move { inner.poll(timeout).await })?;
-        Ok(polled.map(RecordBatch::from))
+            runtime::wait(py, "the next batch", None, async move { reader.poll(timeout).await })?;
+        to_python(py, polled.as_ref())
     }
 
     fn poll_async(&self) -> PyResult<Pending> {
-        let inner = self.inner()?;
-        let polling = async move { inner.poll(None).await };
-        Ok(Pending::new("the next batch", polling, |py, polled: &Option<Decoded>| match polled {
-            Some(decoded) => Ok(Py::new(py, RecordBatch::from(decoded.clone()))?.into_any()),
-            None => Ok(py.None()),
-        }))
+        let reader = self.reader()?;
+        let polling = async move { reader.poll(None).await };
+        Ok(Pending::new("the next batch", polling, |py, polled| to_python(py, polled.as_ref())))
     }
 
     fn seek(
@@ -299,14 +240,10 @@ impl Consumer {
         topic: Option<&str>,
         timeout: Option<f64>,
     ) -> PyResult<()> {
-        let inner = self.inner()?;
-        let chosen: Vec<TopicPartition> = self
-            .assignment
-            .iter()
-            .filter(|one| topic.is_none_or(|topic| topic == &*one.topic))
-            .filter(|one| to.0.covers(one.partition))
-            .cloned()
-            .collect();
+        let reader = self.reader()?;
+        let mut chosen = reader.assignment();
+        chosen.retain(|one| topic.is_none_or(|topic| topic == &*one.topic));
+        chosen.retain(|one| to.0.covers(one.partition));
         let topics: std::collections::BTreeSet<_> = chosen.iter().map(|one| &one.topic).collect();
         if topics.len() > 1 && matches!(to.0, At::Offsets(_)) {
             return Err(Error::invalid("name the topic: the consumer has several").into());
@@ -316,34 +253,31 @@ impl Consumer {
         }
         let timeout = runtime::timeout(timeout)?;
         runtime::wait(py, "the place to seek", timeout, async move {
-            let mut reading = inner.reading.lock().await;
-            reading.give_back()?;
-            let engine = &mut reading.engine;
+            let mut reading = reader.lock().await;
+            let engine = reading.engine_of_caller()?;
             for partition in &chosen {
                 engine.seek(partition, start_of(partition, &to.0)?)?;
             }
-            positions(engine, &chosen).await.map(|_known| ())
+            engine.positions(&chosen).await.map(drop)
         })
     }
 
     fn position(&self, py: Python<'_>) -> PyResult<Offsets> {
-        let inner = self.inner()?;
-        let assignment = self.assignment.clone();
+        let reader = self.reader()?;
         let found = runtime::wait(py, "the position", None, async move {
-            let mut reading = inner.reading.lock().await;
-            reading.give_back()?;
-            positions(&mut reading.engine, &assignment).await
+            let assignment = reader.assignment();
+            reader.lock().await.engine_of_caller()?.positions(&assignment).await
         })?;
         Ok(by_topic(found))
     }
 
     fn pause(&self, py: Python<'_>, partitions: Option<Vec<(String, i32)>>) -> PyResult<()> {
-        let (inner, named) = (self.inner()?, self.named(partitions));
+        let reader = self.reader()?;
+        let named = named(&reader, partitions);
         runtime::wait(py, "the consumer", None, async move {
-            let mut reading = inner.reading.lock().await;
-            reading.give_back()?;
-            let engine = &mut reading.engine;
-            for (partition, position) in positions(engine, &named).await? {
+            let mut reading = reader.lock().await;
+            let engine = reading.engine_of_caller()?;
+            for (partition, position) in engine.positions(&named).await? {
                 engine.pause(&partition)?;
                 // What was fetched ahead would still be handed out; a pause holds at once, as in
                 // Java. Seeking to where it is forgets it.
@@ -354,23 +288,24 @@ impl Consumer {
     }
 
     fn resume(&self, py: Python<'_>, partitions: Option<Vec<(String, i32)>>) -> PyResult<()> {
-        let (inner, named) = (self.inner()?, self.named(partitions));
+        let reader = self.reader()?;
+        let named = named(&reader, partitions);
         runtime::wait(py, "the consumer", None, async move {
-            let engine = &mut inner.reading.lock().await.engine;
+            let mut reading = reader.lock().await;
+            let engine = reading.engine()?;
             named.iter().try_for_each(|partition| engine.resume(partition))
         })
     }
 
     fn lag(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Offsets> {
-        let inner = self.inner()?;
-        let assignment = self.assignment.clone();
+        let reader = self.reader()?;
         let timeout = runtime::timeout(timeout)?;
         let found = runtime::wait(py, "the lag", timeout, async move {
-            let mut reading = inner.reading.lock().await;
-            reading.give_back()?;
-            let engine = &mut reading.engine;
+            let assignment = reader.assignment();
+            let mut reading = reader.lock().await;
+            let engine = reading.engine_of_caller()?;
             let ends = engine.end_offsets().await?;
-            let mut found = positions(engine, &assignment).await?;
+            let mut found = engine.positions(&assignment).await?;
             for (partition, offset) in &mut found {
                 let end = ends.get(partition).map_or(*offset, |end| end.0);
                 *offset = (end - *offset).max(0);
@@ -380,25 +315,73 @@ impl Consumer {
         Ok(by_topic(found))
     }
 
-    fn caught_up(&self, py: Python<'_>) -> PyResult<bool> {
-        let inner = self.inner()?;
-        if inner.ends.is_empty() {
-            return Ok(false);
-        }
-        runtime::wait(py, "the position", None, async move {
-            inner.caught_up(&mut *inner.reading.lock().await).await
+    fn commit(
+        &self,
+        py: Python<'_>,
+        offsets: Option<Offsets>,
+        timeout: Option<f64>,
+    ) -> PyResult<Offsets> {
+        let reader = self.reader()?;
+        let _of_group = reader.member()?;
+        let timeout = runtime::timeout(timeout)?;
+        let done = group::commit(reader, offsets);
+        runtime::wait(py, "the commit of offsets", timeout, done)
+    }
+
+    fn commit_async(&self, offsets: Option<Offsets>) -> PyResult<Pending> {
+        let reader = self.reader()?;
+        let _of_group = reader.member()?;
+        Ok(Pending::new("the commit of offsets", group::commit(reader, offsets), |py, done| {
+            Ok(done.clone().into_pyobject(py)?.into_any().unbind())
+        }))
+    }
+
+    fn committed(
+        &self,
+        py: Python<'_>,
+        partitions: Option<Vec<(String, i32)>>,
+        timeout: Option<f64>,
+    ) -> PyResult<Offsets> {
+        let reader = self.reader()?;
+        let member = reader.member()?.clone();
+        let named = named(&reader, partitions);
+        let timeout = runtime::timeout(timeout)?;
+        let found = runtime::wait(py, "the committed offsets", timeout, async move {
+            member.committed(&named).await
+        })?;
+        Ok(by_topic(found.into_iter().map(|(partition, one)| (partition, one.offset.0))))
+    }
+
+    /// Who the consumer is in its group: group, member, generation, instance.
+    #[getter]
+    fn member(&self) -> PyResult<(String, String, i32, Option<String>)> {
+        let GroupMetadata { group_id, member_id, generation, instance_id } =
+            self.reader()?.member()?.metadata();
+        Ok((group_id, member_id, generation, instance_id))
+    }
+
+    /// Lets partitions go whose revocation was told.
+    fn acknowledge(&self, py: Python<'_>) -> PyResult<()> {
+        let reader = self.reader()?;
+        runtime::wait(py, "the consumer", None, async move {
+            group::acknowledge(reader.lock().await.engine()?);
+            Ok(())
         })
     }
 
     #[getter]
     fn closed(&self) -> bool {
-        self.inner.peek().is_none_or(|inner| inner.closed.load(Ordering::SeqCst))
+        self.reader.peek().is_none_or(Reader::is_closed)
     }
 
-    fn close(&self) {
-        if let Some(inner) = self.inner.peek() {
-            // A poll of another thread ends at its next look.
-            inner.closed.store(true, Ordering::SeqCst);
+    fn close(&self, py: Python<'_>, failed: bool, timeout: Option<f64>) -> PyResult<()> {
+        let Some(reader) = self.reader.peek() else { return Ok(()) };
+        if !reader.begin_close() || !self.reader.is_here() {
+            return Ok(());
         }
+        let reader = Arc::clone(self.reader.get("the consumer", "close it there")?);
+        let timeout = runtime::timeout(timeout)?;
+        let closing = async move { reader.close(failed).await };
+        runtime::wait(py, "the end of the consumer", timeout, closing)
     }
 }

@@ -61,9 +61,15 @@ impl Pending {
         )))
     }
 
+    /// The outcome if it is there; the work begins with the first look at the latest.
+    fn peek(&self) -> Result<Option<Outcome>> {
+        let _context = runtime::handle()?.enter();
+        Ok(self.future.clone().now_or_never())
+    }
+
     fn outcome(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Outcome> {
         self.check_process()?;
-        if let Some(outcome) = self.future.clone().now_or_never() {
+        if let Some(outcome) = self.peek()? {
             return Ok(outcome);
         }
         let future = self.future.clone();
@@ -103,7 +109,7 @@ impl Pending {
 
     /// Whether there is a result or an error.
     fn done(&self) -> bool {
-        self.process == std::process::id() && self.future.clone().now_or_never().is_some()
+        self.process == std::process::id() && matches!(self.peek(), Ok(Some(_)))
     }
 
     /// Call `callback(pending)` once it is done, from a thread of ottla.

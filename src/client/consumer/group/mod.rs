@@ -477,12 +477,24 @@ impl GroupConsumer {
     ///
     /// The last auto-commit failed. The member left nevertheless.
     pub async fn close(mut self) -> Result<()> {
+        if self.handle.options.auto_commit.is_some() {
+            self.finished = self.reader.known_positions();
+        }
+        self.close_unfinished().await
+    }
+
+    /// As [`Self::close`], but what was handed out last is not finished: whoever gets the
+    /// partitions reads it again. What was finished before is committed if auto-commit is on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::close`].
+    pub async fn close_unfinished(mut self) -> Result<()> {
         let mut result = Ok(());
         if self.handle.options.auto_commit.is_some() {
             if let Some(running) = self.committing.take() {
                 running.await.ok();
             }
-            self.finished = self.reader.known_positions();
             let owned = self.handle.link.view.borrow().owned.clone();
             let commits = self.finished_of(|partition| owned.contains(partition));
             result = tokio::time::timeout(LAST_COMMIT_MAX, self.handle.commit(&commits))
