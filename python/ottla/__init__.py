@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ottla._offsets import delta_offsets
     from ottla._ottla import Column, Pending, RecordBatch, RecordMetadata
     from ottla._producer import Producer
+    from ottla._registry import SchemaRegistry
     from ottla._scan import Scan
     from ottla._topic import Topic
     from ottla.errors import (
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
         TopicExistsError,
         UnknownTopicError,
     )
-    from ottla.formats import Format, json, raw, text
+    from ottla.formats import Format, Header, avro, header, json, raw, text
 
 __all__ = [
     "AuthorizationError",
@@ -57,6 +58,7 @@ __all__ = [
     "DecodeError",
     "FencedError",
     "Format",
+    "Header",
     "KafkaError",
     "MessageTooLargeError",
     "NotSupportedError",
@@ -67,14 +69,17 @@ __all__ = [
     "RecordBatch",
     "RecordMetadata",
     "Scan",
+    "SchemaRegistry",
     "StorageError",
     "TimeoutError",
     "Topic",
     "TopicExistsError",
     "UnknownTopicError",
     "__version__",
+    "avro",
     "connect",
     "delta_offsets",
+    "header",
     "json",
     "raw",
     "sql_offsets",
@@ -100,6 +105,7 @@ _HOMES = {
     "_offsets": ("delta_offsets",),
     "_ottla": ("Column", "Pending", "RecordBatch", "RecordMetadata"),
     "_producer": ("Producer",),
+    "_registry": ("SchemaRegistry",),
     "_scan": ("Scan",),
     "_topic": ("Topic",),
     "errors": (
@@ -121,7 +127,7 @@ _HOMES = {
         "TopicExistsError",
         "UnknownTopicError",
     ),
-    "formats": ("Format", "json", "raw", "text"),
+    "formats": ("Format", "Header", "avro", "header", "json", "raw", "text"),
     "sql_offsets": (),
 }
 

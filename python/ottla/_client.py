@@ -18,7 +18,7 @@ from ottla._ottla import Pending, RecordMetadata
 from ottla._scan import Scan
 from ottla._topic import Topic
 from ottla.errors import ConfigError, NotSupportedError, TopicExistsError
-from ottla.formats import Format, json, raw, text
+from ottla.formats import Format, Header, json, raw, text
 
 if TYPE_CHECKING:
     import re
@@ -154,7 +154,9 @@ def _value_format(value: Format | str | None) -> Format | None:
     known = {"raw": raw(), "text": text(), "json": json()}
     if value in known:
         return known[value]
-    raise ConfigError(f"value={value!r}: pass ottla.raw(), ottla.text() or ottla.json()")
+    raise ConfigError(
+        f"value={value!r}: pass ottla.raw(), text(), json(), avro() or another of ottla.formats"
+    )
 
 
 class Client:
@@ -640,7 +642,7 @@ class Client:
         *,
         partitions: Iterable[int] | None = None,
         value: Format | str | None = None,
-        columns: Sequence[str] | None = None,
+        columns: Sequence[str | Header] | None = None,
         isolation_level: str | None = None,
         on_error: str = "raise",
         on_data_loss: str = "raise",
@@ -739,7 +741,7 @@ class Client:
         resume: Resume | None = None,
         partitions: Iterable[int] | None = None,
         value: Format | str | None = None,
-        columns: Sequence[str] | None = None,
+        columns: Sequence[str | Header] | None = None,
         until: str | None = None,
         max_rows: int = 10_000,
         max_bytes: int | None = None,

@@ -17,6 +17,7 @@ __all__ = [
     "RecordBatch",
     "RecordMetadata",
     "Scan",
+    "SchemaRegistry",
     "Stream",
     "__version__",
     "debug_build",
@@ -259,3 +260,16 @@ class Consumer:
     @property
     def closed(self) -> bool: ...
     def close(self, failed: bool, timeout: float | None) -> None: ...
+
+@final
+class SchemaRegistry:
+    def __new__(
+        cls,
+        urls: str,
+        user: tuple[str, str] | None,
+        token: str | None,
+        ca_pem: bytes | None,
+        timeout: float,
+    ) -> SchemaRegistry: ...
+    @property
+    def urls(self) -> list[str]: ...

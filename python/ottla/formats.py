@@ -2,31 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json as _json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from ottla._registry import as_registry
 from ottla.errors import ConfigError
 
-__all__ = ["Format", "json", "raw", "text"]
+if TYPE_CHECKING:
+    from ottla._registry import SchemaRegistry
+
+__all__ = ["Format", "Header", "avro", "header", "json", "raw", "text"]
 
 
 @dataclass(frozen=True)
 class Format:
-    """A value format; made by :func:`raw`, :func:`text` or :func:`json`.
+    """A value format; made by :func:`raw`, :func:`text`, :func:`json` or :func:`avro`.
 
     Parameters
     ----------
-    kind : {"raw", "text", "json"}
+    kind : {"raw", "text", "json", "avro"}
         The name of the format.
-    schema : mapping or Arrow schema, optional
-        The columns of a JSON object.
+    schema : optional
+        The columns of a JSON object, or the text of a schema.
     infer : int, default 1000
         How many records are looked at when no schema is given.
     exclude : tuple of str
         Columns that are not written.
     column : str, default "value"
         The column of a raw or text value.
+    registry : SchemaRegistry, optional
+        Where the schemas of values are.
+    framed : bool, default False
+        Whether values have the header of a schema registry.
+    subject : str, optional
+        The subject in the registry.
+    latest : bool, default True
+        Whether columns come from the subject's latest schema, not from that of the first value.
+    register : bool, default True
+        Whether a schema that the registry does not know is registered.
+    references : tuple of (name, subject, version)
+        What the schema refers to in the registry.
     """
 
     kind: str
@@ -34,16 +52,86 @@ class Format:
     infer: int = 1000
     exclude: tuple[str, ...] = ()
     column: str = "value"
+    registry: SchemaRegistry | None = None
+    framed: bool = False
+    subject: str | None = None
+    latest: bool = True
+    register: bool = True
+    references: tuple[tuple[str, str, int], ...] = ()
 
     def __repr__(self) -> str:
-        if self.kind != "json":
+        if self.kind in {"raw", "text"}:
             return f"ottla.{self.kind}({self.column!r})"
         details = []
         if self.schema is not None:
             details.append(f"schema={self.schema!r}")
+        if self.registry is not None:
+            details.append(f"registry={self.registry!r}")
+        elif self.framed:
+            details.append("framed=True")
+        if self.subject is not None:
+            details.append(f"subject={self.subject!r}")
+        if not self.latest:
+            details.append("columns_from='first'")
+        if not self.register:
+            details.append("auto_register=False")
         if self.exclude:
             details.append(f"exclude={list(self.exclude)!r}")
         return f"ottla.{self.kind}({', '.join(details)})"
+
+
+@dataclass(frozen=True)
+class Header:
+    """A header as a column; made by :func:`header`.
+
+    Parameters
+    ----------
+    key : str
+        The key of the header.
+    name : str
+        The name of the column.
+    text : bool
+        Whether the column is text; bytes otherwise.
+    """
+
+    key: str
+    name: str
+    text: bool = True
+
+    def __repr__(self) -> str:
+        named = "" if self.name == self.key else f", name={self.name!r}"
+        return f"ottla.header({self.key!r}{named}{'' if self.text else ', text=False'})"
+
+
+def header(key: str, *, name: str | None = None, text: bool = True) -> Header:
+    """Take one header of the records as a column of its own, in ``columns=``.
+
+    Parameters
+    ----------
+    key : str
+        The key of the header. Of several in one record the last one counts; a record without it
+        has null.
+    name : str, optional
+        The name of the column; by default the key.
+    text : bool, default True
+        Whether the column is text (string_view; what is not UTF-8 is a decode error); otherwise
+        it is bytes (binary_view).
+
+    Returns
+    -------
+    Header
+        For ``columns=`` of ``scan`` and ``consumer``, beside the names of other columns.
+
+    Examples
+    --------
+    >>> import ottla
+    >>> with ottla.Broker() as broker:
+    ...     kafka = broker.client()
+    ...     _ = kafka.send("words", "one", headers={"trace": "a1"})
+    ...     kafka.scan("words", columns=["offset", ottla.header("trace")]).head().to_pylist()
+    [{'offset': 0, 'trace': 'a1'}]
+    """
+    return Header(key, key if name is None else name, text)
 
 
 def raw(column: str = "value") -> Format:
@@ -108,10 +196,118 @@ def json(schema: Any = None, *, infer: int = 1000, exclude: Iterable[str] = ()) 
     >>> ottla.json({"id": "int64", "when": ottla.ts("ms")})
     ottla.json(schema={'id': 'int64', 'when': 'timestamp[ms, UTC]'})
     """
-    if isinstance(exclude, str):
-        raise ConfigError(f"exclude={exclude!r} is one string: pass a list of column names")
     if infer < 1:
         raise ConfigError(f"infer={infer} looks at no record")
     if isinstance(schema, Mapping):
         schema = dict(schema)
-    return Format("json", schema=schema, infer=infer, exclude=tuple(exclude))
+    return Format("json", schema=schema, infer=infer, exclude=_names(exclude))
+
+
+def avro(
+    schema: Any = None,
+    *,
+    registry: SchemaRegistry | Mapping[str, Any] | str | None = None,
+    subject: str | None = None,
+    columns_from: str = "latest",
+    auto_register: bool = True,
+    framed: bool | None = None,
+    exclude: Iterable[str] = (),
+) -> Format:
+    """Take values as Avro records: one column per field.
+
+    With a registry, values have its header in front of them (a zero byte and the id of the schema
+    that they were written with), as Confluent's serializers make them; without one they are the
+    bare datum, written with the schema that is given.
+
+    Parameters
+    ----------
+    schema : str, mapping, sequence, pathlib.Path or Schema, optional
+        The schema: its JSON text, the same as Python values, a file of it, or an object of
+        confluent-kafka with ``schema_str`` (and ``references``). Values that were written with
+        another one are resolved to it: fields by name or alias, defaults, promotions.
+    registry : SchemaRegistry, str or mapping, optional
+        The registry, its URL, or the settings of confluent-kafka's registry client.
+    subject : str, optional
+        The subject in the registry; by default the topic's name with ``-value``.
+    columns_from : {"latest", "first"}, default "latest"
+        Without a schema, where the columns come from when reading: the latest schema of the
+        subject, or the schema of the first value. They stay the same for the whole scan.
+    auto_register : bool, default True
+        When writing: register the schema under the subject if the registry does not know it. If
+        False it must be known, and without a schema the latest one of the subject is taken.
+    framed : bool, optional
+        Whether values have the header; by default with a registry. ``framed=True`` without one
+        skips the header, and reads with the schema that is given.
+    exclude : iterable of str
+        When writing: columns that do not go into the value. Columns that are taken as key,
+        partition, timestamp or headers are in it only if the schema has them.
+
+    Returns
+    -------
+    Format
+        The format, for ``value=`` of ``scan``, ``consumer`` and ``write``. A record becomes
+        columns, a nested record a struct; ``["null", T]`` a nullable T; another union a struct
+        with a member per branch; enum a dictionary; decimals, dates, times and timestamps the
+        Arrow types of that name.
+
+    Raises
+    ------
+    ConfigError
+        When reading has neither a schema nor a registry, or the schema is none.
+
+    Examples
+    --------
+    >>> import ottla
+    >>> import polars as pl
+    >>> point = {
+    ...     "type": "record",
+    ...     "name": "Point",
+    ...     "fields": [{"name": "x", "type": "int"}, {"name": "y", "type": ["null", "double"]}],
+    ... }
+    >>> with ottla.Broker() as broker:
+    ...     kafka = broker.client()
+    ...     rows = pl.DataFrame({"x": [1, 2], "y": [0.5, None]})
+    ...     _ = kafka.write("points", rows, value=ottla.avro(point))
+    ...     kafka.scan("points", value=ottla.avro(point), columns=["x", "y"]).head().to_pylist()
+    [{'x': 1, 'y': 0.5}, {'x': 2, 'y': None}]
+    """
+    known = as_registry(registry)
+    text, references = _schema_text(schema)
+    if references and known is None:
+        raise ConfigError("the schema refers to others in a registry: pass registry=")
+    if columns_from not in {"latest", "first"}:
+        raise ConfigError(f"columns_from={columns_from!r}: use latest or first")
+    return Format(
+        "avro",
+        schema=text,
+        exclude=_names(exclude),
+        registry=known,
+        framed=known is not None if framed is None else framed,
+        subject=subject,
+        latest=columns_from == "latest",
+        register=auto_register,
+        references=references,
+    )
+
+
+def _names(exclude: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(exclude, str):
+        raise ConfigError(f"exclude={exclude!r} is one string: pass a list of column names")
+    return tuple(exclude)
+
+
+def _schema_text(schema: Any) -> tuple[str | None, tuple[tuple[str, str, int], ...]]:
+    """Return the text of a schema and what it refers to."""
+    if schema is None or isinstance(schema, str):
+        return schema, ()
+    if isinstance(schema, Path):
+        return schema.read_text(encoding="utf-8"), ()
+    if isinstance(schema, (Mapping, Sequence)):
+        return _json.dumps(schema), ()
+    text = getattr(schema, "schema_str", None)
+    if not isinstance(text, str):
+        raise TypeError(
+            f"a schema is its text, a mapping, a path or a Schema, not {type(schema).__name__}"
+        )
+    references = getattr(schema, "references", None) or ()
+    return text, tuple((one.name, one.subject, one.version) for one in references)

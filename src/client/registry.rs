@@ -281,9 +281,11 @@ impl SchemaRegistry {
                 let answer = Self::schema_answer(&text, &what)?;
                 self.registered(SchemaAnswer { id: id.0, ..answer })?
             }
-            Err(Refused { status: 404, detail }) => {
-                Err(format!("the schema registry has no schema {id}: {detail}"))
-            }
+            Err(Refused { status: 404, detail }) => Err(format!(
+                "the schema registry {} has no schema {id} ({detail}); was the value written \
+                     with another registry?",
+                self.urls.join(", ")
+            )),
             Err(refused) => return Err(self.refused(&what, &refused)),
         };
         let mut known = self.known();
@@ -309,9 +311,11 @@ impl SchemaRegistry {
         let path = format!("/subjects/{}/versions/latest", encoded(subject));
         let found = match self.call(&path, None, &what)? {
             Ok(text) => self.registered(Self::schema_answer(&text, &what)?)?.map(Arc::new),
-            Err(Refused { status: 404, detail }) => {
-                Err(format!("the schema registry has no such subject: {detail}"))
-            }
+            Err(Refused { status: 404, detail }) => Err(format!(
+                "the schema registry {} does not have it ({detail}); name another with \
+                     subject=, or let the first value decide with columns_from=\"first\"",
+                self.urls.join(", ")
+            )),
             Err(refused) => return Err(self.refused(&what, &refused)),
         };
         let mut known = self.known();
@@ -392,7 +396,13 @@ impl SchemaRegistry {
             _ => ErrorCode::InvalidRequest,
         };
         let urls = self.urls.join(", ");
-        let context = format!("schema registry {urls} refused {what}: HTTP {status}: {detail}");
+        let remedy = match status {
+            401 => "; give the registry a username and password, or a token, that it knows",
+            409 => "; the schema does not fit those before it under the subject's compatibility",
+            _ => "",
+        };
+        let context =
+            format!("schema registry {urls} refused {what}: HTTP {status}: {detail}{remedy}");
         Error::kafka(code, context)
     }
 }
@@ -464,6 +474,7 @@ impl SchemaSource for SchemaRegistry {
         if known.registered.len() >= KEPT_MAX {
             known.registered.pop_first();
         }
+        known.latest.remove(subject);
         known.registered.insert(key, id);
         Ok(id)
     }

@@ -19,7 +19,7 @@ use crate::client::cluster::{Cluster, TopicInfo};
 use crate::client::config::{ConsumerConfig, IsolationLevel, OnDataLoss};
 use crate::client::consumer::Prefetcher;
 use crate::client::decoding;
-use crate::columnar::{DecodeOptions, Decoded, Decoder};
+use crate::columnar::{DecodeOptions, Decoded, Decoder, ValueFormat};
 use crate::error::{Error, ErrorCode, Result};
 pub use crate::machine::client::bounds::{Bound, Offsets, Range};
 use crate::machine::client::bounds::{Extent, LookedUp, resolve};
@@ -309,6 +309,19 @@ impl ScanReader {
             let topic = &self.offsets.topic;
             Error::invalid(format!("no value of topic {topic} to infer a schema from; give one"))
         })
+    }
+
+    /// The format of the values with its columns; reads ahead where they are found from values.
+    /// Without a value that tells them there are none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::next`].
+    pub async fn settled(&mut self) -> Result<ValueFormat> {
+        if self.decoder.settled().is_none() && self.ahead.is_none() {
+            self.ahead = self.decode_next().await?;
+        }
+        Ok(self.decoder.settled().cloned().unwrap_or_else(ValueFormat::without_columns))
     }
 
     /// The next rows, and how far each partition was read with them; none at the end.

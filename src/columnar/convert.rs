@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayData, ArrayRef, AsArray, StructArray, UInt32Array};
+use arrow::array::{Array, ArrayData, ArrayRef, AsArray, MapArray, StructArray, UInt32Array};
 use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
@@ -96,6 +96,13 @@ fn compact_array(array: &ArrayRef) -> Result<ArrayRef> {
             let values = compact_array(&values)?;
             let list = arrow::array::ListArray::try_new(Arc::clone(item), offsets, values, nulls);
             Arc::new(list.map_err(internal)?)
+        }
+        DataType::Map(entries, sorted) => {
+            let taken = take_all(array)?;
+            let (_, offsets, rows, nulls, _) = taken.as_map().clone().into_parts();
+            let rows = compact_array(&(Arc::new(rows) as ArrayRef))?.as_struct().clone();
+            let map = MapArray::try_new(Arc::clone(entries), offsets, rows, nulls, *sorted);
+            Arc::new(map.map_err(internal)?)
         }
         _ => take_all(array)?,
     })

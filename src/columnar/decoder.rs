@@ -166,6 +166,15 @@ impl Decoder {
         }
     }
 
+    /// The format of values with the columns that were found; none while they are.
+    #[must_use]
+    pub fn settled(&self) -> Option<&ValueFormat> {
+        match &self.stage {
+            Stage::Probing { .. } => None,
+            Stage::Ready(output) => Some(&output.format),
+        }
+    }
+
     /// Adds bytes to be decoded, behind those before.
     pub fn push(&mut self, chunk: Chunk) {
         self.assembler.push(chunk);
@@ -278,6 +287,7 @@ impl Decoder {
 #[derive(Debug)]
 struct Output {
     layout: Layout,
+    format: ValueFormat,
     headers: Vec<HeaderField>,
     values: Values,
     /// The position of each decoded field among all fields.
@@ -314,7 +324,8 @@ impl Output {
         let values = settled.decoder(&indices)?;
         let headers = options.headers.clone();
         let on_error = options.on_error;
-        Ok(Self { layout, headers, values, indices, text_key, text_value, on_error })
+        let format = settled.format();
+        Ok(Self { layout, format, headers, values, indices, text_key, text_value, on_error })
     }
 
     /// The Kafka columns that decoding needs, shown or not.

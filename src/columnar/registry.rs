@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The size of the header: a zero byte and the id.
 pub(super) const FRAME_SIZE: usize = 5;
@@ -115,6 +115,24 @@ pub trait SchemaSource: fmt::Debug + Send + Sync {
 /// The subject of a topic's values, by the registry's default strategy.
 pub(super) fn subject_of(topic: &str) -> String {
     format!("{topic}-value")
+}
+
+/// The latest schema of a subject, that of the topic's values when none; may block.
+pub(super) fn latest<T>(
+    source: &dyn SchemaSource,
+    subject: Option<&str>,
+    topic: &str,
+    parse: impl Fn(&Registered) -> Result<T, String>,
+) -> Result<(T, SchemaId)> {
+    let subject = subject.map_or_else(|| subject_of(topic), str::to_owned);
+    // That there is none may have changed since somebody asked.
+    if !matches!(source.latest(&subject), Some(Ok(_))) {
+        source.load(&SchemaRequest::Latest(subject.clone()))?;
+    }
+    let known = source.latest(&subject).unwrap_or_else(|| Err("it has no schema".to_owned()));
+    let wrong = |detail| Error::invalid(format!("subject {subject:?}: {detail}"));
+    let registered = known.map_err(wrong)?;
+    Ok((parse(&registered).map_err(wrong)?, registered.id))
 }
 
 pub(super) fn same_source(

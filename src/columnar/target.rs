@@ -8,8 +8,8 @@ use std::sync::Arc;
 use arrow::datatypes::Schema;
 
 use super::avro::AvroSchema;
-use super::registry::{self, SchemaId, SchemaKind, SchemaRequest, SchemaSource};
-use crate::error::{Error, Result};
+use super::registry::{self, SchemaId, SchemaKind, SchemaSource};
+use crate::error::Result;
 
 /// What the value of a record is made from.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,7 +87,10 @@ impl AvroTarget {
             (Framing::Register { source, subject, auto_register }, given) => {
                 let subject = subject.clone().unwrap_or_else(|| registry::subject_of(topic));
                 let (schema, id) = match given {
-                    None if !auto_register => latest(source.as_ref(), &subject)?,
+                    None if !auto_register => {
+                        let parse = AvroSchema::of_registered;
+                        registry::latest(source.as_ref(), Some(&subject), topic, parse)?
+                    }
                     given => {
                         let schema = given.clone().map_or_else(derive, Ok)?;
                         let text = (SchemaKind::Avro, schema.text(), schema.references());
@@ -106,15 +109,6 @@ impl AvroTarget {
         exclude.extend(others.iter().filter(|name| known.find(name).is_none()).cloned());
         Ok(Self { schema: Some(schema), exclude, framing })
     }
-}
-
-fn latest(source: &dyn SchemaSource, subject: &str) -> Result<(AvroSchema, SchemaId)> {
-    source.load(&SchemaRequest::Latest(subject.to_owned()))?;
-    let known = source.latest(subject).unwrap_or_else(|| Err("it has no schema".to_owned()));
-    let wrong = |detail| Error::invalid(format!("subject {subject:?}: {detail}"));
-    let registered = known.map_err(wrong)?;
-    let schema = AvroSchema::of_registered(&registered).map_err(wrong)?;
-    Ok((schema, registered.id))
 }
 
 /// What is written in front of a value.

@@ -43,6 +43,45 @@ impl ValueFormat {
         Self::Json { fields: None, infer: 1000 }
     }
 
+    /// Values without columns: nothing is known of them, and nothing is shown.
+    #[must_use]
+    pub fn without_columns() -> Self {
+        Self::Json { fields: Some(Fields::empty()), infer: 1 }
+    }
+
+    /// Whether the columns are known without a look at values.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        match self {
+            Self::Raw | Self::Text => true,
+            Self::Json { fields, .. } => fields.is_some(),
+            Self::Avro(format) => matches!(format.schema, ReaderSchema::Given(_)),
+        }
+    }
+
+    /// Asks the registry for the latest schema of a topic's values, where the columns come from
+    /// there; may block. Columns that are found from values stay unknown.
+    ///
+    /// # Errors
+    /// The registry could not be asked, or has no such schema.
+    pub fn settle_for(self, topic: &str) -> Result<Self> {
+        match self {
+            Self::Avro(format) => {
+                let ReaderSchema::Latest(subject) = &format.schema else {
+                    return Ok(Self::Avro(format));
+                };
+                let Some(source) = &format.source else { return Ok(Self::Avro(format)) };
+                let (schema, _) =
+                    registry::latest(source.as_ref(), subject.as_deref(), topic, |registered| {
+                        AvroSchema::of_registered(registered)
+                    })?;
+                let schema = ReaderSchema::Given(schema);
+                Ok(Self::Avro(Arc::new(AvroFormat { schema, ..AvroFormat::clone(&format) })))
+            }
+            other => Ok(other),
+        }
+    }
+
     /// Where the schemas of values come from.
     pub(super) fn source(&self) -> Option<&Arc<dyn SchemaSource>> {
         match self {
@@ -93,6 +132,20 @@ pub(super) enum Settled {
 impl Settled {
     pub(super) const fn is_text(&self) -> bool {
         matches!(self, Self::Whole { text: true })
+    }
+
+    /// The format with these columns.
+    pub(super) fn format(&self) -> ValueFormat {
+        match self {
+            Self::Whole { text: true } => ValueFormat::Text,
+            Self::Whole { text: false } => ValueFormat::Raw,
+            Self::Nothing => ValueFormat::without_columns(),
+            Self::Json(fields) => ValueFormat::Json { fields: Some(fields.clone()), infer: 1 },
+            Self::Avro(format, schema) => ValueFormat::Avro(Arc::new(AvroFormat {
+                schema: ReaderSchema::Given(schema.clone()),
+                ..AvroFormat::clone(format)
+            })),
+        }
     }
 
     /// The columns of decoded values; none where `value` is one column.

@@ -10,7 +10,7 @@ use pyo3::types::PyDict;
 use super::admin::existing;
 use super::batch::RecordBatch;
 use super::client::Client;
-use super::convert::{self, Format, Place};
+use super::convert::{self, Columns, Format, Place};
 use super::group;
 use super::pending::Pending;
 use super::process::OfProcess;
@@ -32,7 +32,7 @@ pub(super) type Offsets = BTreeMap<String, BTreeMap<i32, i64>>;
 #[pyo3(from_item_all)]
 pub(super) struct Arguments {
     value: Option<Format>,
-    columns: Option<Vec<String>>,
+    columns: Option<Columns>,
     isolation_level: Option<String>,
     on_error: String,
     on_data_loss: String,

@@ -4,15 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use arrow::datatypes::{Field, Fields, SchemaRef};
-use pyo3::intern;
+use arrow::datatypes::SchemaRef;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 
-use super::{interop, types};
+pub(super) use super::formats::{Columns, Format};
 use crate::client::Bound;
 use crate::client::admin::OffsetSpec;
-use crate::columnar::{DecodeOptions, Decoder, OnError, ValueFormat, ValueSource};
+use crate::columnar::{DecodeOptions, Decoder, OnError, ValueFormat};
 use crate::error::{Error, Result};
 use crate::types::{Offset, TimestampMs};
 
@@ -50,80 +48,6 @@ impl<'py> FromPyObject<'_, 'py> for Place {
     }
 }
 
-/// An `ottla.formats.Format`.
-#[derive(Clone, Debug)]
-pub(super) struct Format {
-    kind: String,
-    column: String,
-    fields: Option<Fields>,
-    infer: usize,
-    exclude: Vec<String>,
-}
-
-impl<'py> FromPyObject<'_, 'py> for Format {
-    type Error = PyErr;
-
-    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        let py = object.py();
-        let schema = object.getattr(intern!(py, "schema"))?;
-        Ok(Self {
-            kind: object.getattr(intern!(py, "kind"))?.extract()?,
-            column: object.getattr(intern!(py, "column"))?.extract()?,
-            fields: if schema.is_none() { None } else { Some(fields(&schema)?) },
-            infer: object.getattr(intern!(py, "infer"))?.extract()?,
-            exclude: object.getattr(intern!(py, "exclude"))?.extract()?,
-        })
-    }
-}
-
-/// The fields of a mapping of names to types, or of an object with a whole schema.
-fn fields(schema: &pyo3::Bound<'_, PyAny>) -> PyResult<Fields> {
-    let Ok(mapping) = schema.cast::<PyDict>() else {
-        return Ok(interop::import_schema(schema)?.fields);
-    };
-    let mut fields = Vec::with_capacity(mapping.len());
-    for (name, data_type) in mapping {
-        let name: String = name.extract()?;
-        let data_type = match data_type.extract::<String>() {
-            Ok(text) => types::parse(&text)?,
-            Err(_not_text) => interop::import_field(&data_type)?.data_type().clone(),
-        };
-        fields.push(Field::new(name, data_type, true));
-    }
-    Ok(fields.into())
-}
-
-impl Format {
-    /// How values are read.
-    fn reading(&self) -> Result<ValueFormat> {
-        if !self.exclude.is_empty() {
-            return Err(Error::invalid("exclude= is for writing; choose columns= of a scan"));
-        }
-        match self.kind.as_str() {
-            "raw" | "text" if self.column != "value" => Err(Error::invalid(format!(
-                "ottla.{}({:?}) names a column to write; that of a scan is called value",
-                self.kind, self.column
-            ))),
-            "raw" => Ok(ValueFormat::Raw),
-            "text" => Ok(ValueFormat::Text),
-            "json" => Ok(ValueFormat::Json { fields: self.fields.clone(), infer: self.infer }),
-            other => Err(Error::invalid(format!("there is no format {other:?}"))),
-        }
-    }
-
-    /// How values are written.
-    pub(super) fn writing(&self) -> Result<ValueSource> {
-        if self.fields.is_some() {
-            return Err(Error::invalid("a schema is for reading; a table has its own"));
-        }
-        match self.kind.as_str() {
-            "raw" | "text" => Ok(ValueSource::Column(self.column.clone())),
-            "json" => Ok(ValueSource::Json { exclude: self.exclude.clone() }),
-            other => Err(Error::invalid(format!("there is no format {other:?}"))),
-        }
-    }
-}
-
 /// The topic of `on_error="dlq:TOPIC"`.
 pub(super) fn dead_letter_topic(on_error: &str) -> Option<&str> {
     on_error.strip_prefix("dlq:")
@@ -132,7 +56,7 @@ pub(super) fn dead_letter_topic(on_error: &str) -> Option<&str> {
 /// How records become rows, from the keyword arguments of `scan` and `consumer`.
 pub(super) fn decode_options(
     value: Option<&Format>,
-    columns: Option<Vec<String>>,
+    columns: Option<impl Into<Columns>>,
     on_error: &str,
     max_rows: usize,
     views: bool,
@@ -151,8 +75,13 @@ pub(super) fn decode_options(
     if max_rows == 0 {
         return Err(Error::invalid("a batch has at least one row"));
     }
+    let (columns, headers) = match columns.map(Into::into) {
+        Some(Columns { names, headers }) => (Some(names), headers),
+        None => (None, Vec::new()),
+    };
     Ok(DecodeOptions {
         columns,
+        headers,
         max_rows,
         value: value.map_or(Ok(ValueFormat::Raw), Format::reading)?,
         on_error,

@@ -1,7 +1,7 @@
 //! Scans: bounded reads as values, as iterators of batches and as Arrow streams.
 //!
 //! The engine's scan resolves the bounds. Added here is what a value needs beyond them:
-//! - the schema of JSON values is inferred once per scan, not once per reading;
+//! - the columns of values are found out once per scan, not once per reading;
 //! - with `max_rows` partitions are read one after the other, so that each reading gives the same
 //!   rows (without it they come in the order in which they were fetched);
 //! - a scan in a forked child reads through the child's own session.
@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arrow::array::{ArrayRef, AsArray, UInt32Array};
 use arrow::compute::{SortColumn, concat_batches, filter_record_batch, lexsort_to_indices, take};
-use arrow::datatypes::{Fields, Int32Type, Int64Type, SchemaRef};
+use arrow::datatypes::{Int32Type, Int64Type, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch as Rows, RecordBatchReader};
 use pyo3::intern;
@@ -22,17 +22,14 @@ use pyo3::types::{PyCapsule, PyDict};
 use super::admin::existing;
 use super::batch::{RecordBatch, Span, spans};
 use super::client::Client;
-use super::convert::{self, Format};
+use super::convert::{self, Columns, Format};
 use super::interop::{self, arrow_error};
 use super::{process, runtime, types};
 use crate::client::{
     Bound as Place, Client as Engine, DeadLetters, IsolationLevel, OnDataLoss, Scan as Bounds,
     ScanOptions, ScanReader,
 };
-use crate::columnar::{
-    DecodeOptions, Decoded, ERROR_COLUMN, KAFKA_STRUCT, KafkaColumn, OnError, VALUE_RAW_COLUMN,
-    ValueFormat, to_plain,
-};
+use crate::columnar::{DecodeOptions, Decoded, OnError, ValueFormat, to_plain};
 use crate::error::{Error, Result};
 
 /// The keyword arguments of `client.scan`, as `_client.py` passes them.
@@ -41,7 +38,7 @@ use crate::error::{Error, Result};
 struct Arguments {
     partitions: Option<Vec<i32>>,
     value: Option<Format>,
-    columns: Option<Vec<String>>,
+    columns: Option<Columns>,
     isolation_level: Option<String>,
     on_error: String,
     on_data_loss: String,
@@ -71,7 +68,7 @@ pub(super) struct Scan {
     options: ScanOptions,
     max_rows: Option<usize>,
     process: u32,
-    /// How rows are decoded once the fields of JSON values are known.
+    /// How rows are decoded once the columns of values are known.
     settled: OnceLock<DecodeOptions>,
     on_error: String,
 }
@@ -125,24 +122,40 @@ impl Scan {
         })
     }
 
-    /// How rows are decoded; infers the fields of JSON values at the first call.
+    /// How rows are decoded; finds out the columns of the values at the first call.
     fn decode(&self, py: Python<'_>) -> PyResult<DecodeOptions> {
         if let Some(settled) = self.settled.get() {
             return Ok(settled.clone());
         }
         let mut decode = self.options.decode.clone();
-        if let ValueFormat::Json { fields: None, infer } = decode.value {
-            let sample = DecodeOptions { columns: None, on_error: OnError::Null, ..decode.clone() };
-            let mut reading = self.begin(sample, false)?;
-            let fields = if self.bounds.offsets().count() == 0 {
-                Fields::empty()
-            } else {
-                let what = "the schema of the values";
-                runtime::wait(py, what, None, async move { reading.fields().await })?
-            };
-            decode.value = ValueFormat::Json { fields: Some(fields), infer };
+        if !decode.value.is_settled() {
+            decode.value = self.settle(py, &decode)?;
         }
         Ok(self.settled.get_or_init(|| decode).clone())
+    }
+
+    /// The format with its columns, from the registry or from the first values.
+    fn settle(&self, py: Python<'_>, decode: &DecodeOptions) -> PyResult<ValueFormat> {
+        let what = "the schema of the values";
+        let offsets = self.bounds.offsets();
+        let (value, topic) = (decode.value.clone(), offsets.topic.clone());
+        let value = runtime::wait(py, what, None, async move {
+            tokio::task::spawn_blocking(move || value.settle_for(&topic)).await.map_err(
+                |error| {
+                    Error::invalid(format!("asking for the schema of the values failed: {error}"))
+                },
+            )?
+        })?;
+        if value.is_settled() {
+            return Ok(value);
+        }
+        if offsets.count() == 0 {
+            return Ok(ValueFormat::without_columns());
+        }
+        let (columns, headers) = (None, Vec::new());
+        let sample = DecodeOptions { columns, headers, on_error: OnError::Null, ..decode.clone() };
+        let mut reading = self.begin(sample, false)?;
+        runtime::wait(py, what, None, async move { reading.settled().await })
     }
 
     /// Begins a reading.
@@ -289,25 +302,17 @@ impl Reading {
         decoded
     }
 
-    /// The fields of JSON values, from the first of them.
-    async fn fields(&mut self) -> Result<Fields> {
+    /// The format with its columns, from the first values.
+    async fn settled(&mut self) -> Result<ValueFormat> {
         if self.current.is_none() {
-            let Some(part) = self.parts.pop_front() else { return Ok(Fields::empty()) };
+            let Some(part) = self.parts.pop_front() else {
+                return Ok(ValueFormat::without_columns());
+            };
             let scan = self.engine.scan_again(&part, self.options.clone()).await?;
             self.current = Some(scan.read()?);
         }
-        let Some(reader) = &mut self.current else { return Ok(Fields::empty()) };
-        let schema = reader.schema().await?;
-        let nested = schema.field_with_name(KAFKA_STRUCT).is_ok();
-        let is_value = |name: &str| {
-            if nested {
-                return name != KAFKA_STRUCT;
-            }
-            KafkaColumn::from_name(name).is_none()
-                && name != ERROR_COLUMN
-                && name != VALUE_RAW_COLUMN
-        };
-        Ok(schema.fields().iter().filter(|field| is_value(field.name())).cloned().collect())
+        let Some(reader) = &mut self.current else { return Ok(ValueFormat::without_columns()) };
+        reader.settled().await
     }
 }
 
@@ -346,6 +351,7 @@ impl Scan {
         } else {
             DecodeOptions {
                 columns: Some(Vec::new()),
+                headers: Vec::new(),
                 value: ValueFormat::Raw,
                 ..self.options.decode.clone()
             }
@@ -377,6 +383,7 @@ impl Scan {
         let decode = self.decode(py)?;
         let mut order = decode.clone();
         order.columns = Some(names);
+        order.headers = Vec::new();
         order.value = ValueFormat::Raw;
         let Collected { rows, covered, rejected } = self.collect(py, decode, self.max_rows)?;
         let most = self.max_rows.map(|most| most.saturating_add(rejected.len()));

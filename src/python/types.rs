@@ -156,6 +156,18 @@ pub(super) fn name(data_type: &DataType) -> String {
                 |field: &Arc<Field>| format!("{}: {}", field.name(), name(field.data_type()));
             format!("struct<{}>", fields.iter().map(field).collect::<Vec<_>>().join(", "))
         }
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(fields) => {
+                let types: Vec<String> =
+                    fields.iter().map(|field| name(field.data_type())).collect();
+                format!("map<{}>", types.join(", "))
+            }
+            other => format!("map<{}>", name(other)),
+        },
+        DataType::Date32 => "date32".to_owned(),
+        DataType::Time32(unit) => format!("time32[{}]", unit_name(*unit)),
+        DataType::Time64(unit) => format!("time64[{}]", unit_name(*unit)),
+        DataType::FixedSizeBinary(size) => format!("fixed_size_binary[{size}]"),
         DataType::Dictionary(_, values) => format!("dictionary<{}>", name(values)),
         other => other.to_string().to_lowercase(),
     }

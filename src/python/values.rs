@@ -45,6 +45,15 @@ pub(super) fn value<'py>(
             }
             Ok(dict.into_any())
         }
+        DataType::Map(_, _) => {
+            let entries = array.as_map().value(index);
+            let dict = PyDict::new(py);
+            for entry in 0..entries.len() {
+                let key = value(py, entries.column(0), entry)?;
+                dict.set_item(key, value(py, entries.column(1), entry)?)?;
+            }
+            Ok(dict.into_any())
+        }
         DataType::Dictionary(_, _) => {
             let dictionary = array.as_any_dictionary();
             let key = dictionary.normalized_keys().get(index).copied().unwrap_or_default();
@@ -74,6 +83,12 @@ fn scalar<'py>(py: Python<'py>, array: &dyn Array, index: usize) -> PyResult<Bou
         DataType::Timestamp(_, zone) => timestamp(py, &one, zone.is_some()),
         DataType::Date32 | DataType::Date64 => date(py, &one),
         DataType::Time32(_) | DataType::Time64(_) => time(py, &one),
+        DataType::Decimal128(..) | DataType::Decimal256(..) => {
+            let options = FormatOptions::default();
+            let formatter = ArrayFormatter::try_new(&one, &options).map_err(arrow_error)?;
+            let digits = formatter.value(0).to_string();
+            py.import("decimal")?.getattr("Decimal")?.call1((digits,))
+        }
         _ => {
             let options = FormatOptions::default();
             let formatter = ArrayFormatter::try_new(&one, &options).map_err(arrow_error)?;

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import ottla
+from registries import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,3 +41,10 @@ def remote(broker: ottla.Broker) -> Iterator[ottla.Client]:
 def name() -> str:
     """Return the name of a topic that no other test uses."""
     return f"topic-{next(_numbers)}"
+
+
+@pytest.fixture
+def registry() -> Iterator[Registry]:
+    """A schema registry without schemas, that counts what it is asked."""
+    with Registry() as registry:
+        yield registry

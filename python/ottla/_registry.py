@@ -1,0 +1,110 @@
+"""Schema registries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ottla.errors import ConfigError
+
+__all__ = ["SchemaRegistry"]
+
+#: What Confluent's clients call the settings.
+_SETTINGS = {
+    "url": "url",
+    "basic.auth.user.info": "user",
+    "bearer.auth.token": "token",
+    "ssl.ca.location": "ca",
+}
+
+
+class SchemaRegistry:
+    """A schema registry: Confluent's, Karapace, Apicurio, or another with the same interface.
+
+    It connects when it is first asked, and keeps what it was told: a schema never changes under
+    its id, so each is asked for once; the latest schema of a subject is asked for again after a
+    minute. Formats that are given the same object, or the same URL, share that.
+
+    Parameters
+    ----------
+    url : str
+        ``http://…`` or ``https://…``; several of one registry, separated by commas, are tried in
+        turn. A user and a password may be part of it.
+    username, password : str, optional
+        Who asks (HTTP basic authentication): a user, or an API key with its secret.
+    token : str, optional
+        What to show instead (HTTP bearer authentication).
+    ca : str or pathlib.Path, optional
+        A PEM file of the certificates to trust, in place of the public authorities.
+    timeout : float or datetime.timedelta, default 10
+        How long one call may take, in seconds. Calls that get no answer are tried four times.
+
+    Raises
+    ------
+    ConfigError
+        When the URL is none, or the certificates are.
+
+    Examples
+    --------
+    >>> import ottla
+    >>> ottla.SchemaRegistry("https://registry.example", username="key", password="secret")
+    ottla.SchemaRegistry('https://registry.example')
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        username: str | None = None,
+        password: str | None = None,
+        token: str | None = None,
+        ca: str | Path | None = None,
+        timeout: float | timedelta = 10.0,
+    ) -> None:
+        from ottla._ottla import SchemaRegistry as Native
+
+        if (username is None) != (password is None):
+            raise ConfigError("a username and a password of a registry come together")
+        user = None if username is None or password is None else (username, password)
+        pem = None if ca is None else Path(ca).read_bytes()
+        wait = timeout.total_seconds() if isinstance(timeout, timedelta) else float(timeout)
+        self._native = Native(url, user, token, pem, wait)
+
+    @property
+    def urls(self) -> list[str]:
+        """The URLs, without user and password."""
+        return self._native.urls
+
+    def __repr__(self) -> str:
+        return f"ottla.SchemaRegistry({','.join(self.urls)!r})"
+
+
+@lru_cache(maxsize=64)
+def _shared(url: str) -> SchemaRegistry:
+    return SchemaRegistry(url)
+
+
+def as_registry(registry: SchemaRegistry | Mapping[str, Any] | str | None) -> SchemaRegistry | None:
+    """Take a registry, its URL, or the settings of a registry client of confluent-kafka."""
+    if registry is None or isinstance(registry, SchemaRegistry):
+        return registry
+    if isinstance(registry, str):
+        return _shared(registry)
+    if not isinstance(registry, Mapping):
+        raise TypeError(
+            f"registry= is a URL or an ottla.SchemaRegistry, not {type(registry).__name__}"
+        )
+    unknown = sorted(registry.keys() - _SETTINGS.keys())
+    if unknown or "url" not in registry:
+        raise ConfigError(
+            f"registry= has {unknown or 'no url'}; of confluent-kafka's settings "
+            f"{', '.join(_SETTINGS)} are known: make an ottla.SchemaRegistry"
+        )
+    given = {_SETTINGS[name]: value for name, value in registry.items()}
+    user = given.pop("user", None)
+    if user is not None:
+        given["username"], _, given["password"] = str(user).partition(":")
+    return SchemaRegistry(**given)

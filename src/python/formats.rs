@@ -1,0 +1,256 @@
+//! Value formats and header columns, from the objects of `ottla.formats`.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Fields};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
+
+use super::registry::SchemaRegistry;
+use super::{interop, types};
+use crate::columnar::{
+    AvroFormat, AvroSchema, AvroTarget, Framing, HeaderField, ReaderSchema, SchemaReference,
+    SchemaSource, ValueFormat, ValueSource,
+};
+use crate::error::{Error, Result};
+
+/// An `ottla.formats.Format`.
+#[derive(Clone, Debug)]
+pub(super) struct Format {
+    column: String,
+    exclude: Vec<String>,
+    /// Or what is wrong with it, which is told when it is used: an error while arguments are
+    /// taken apart would become a `TypeError` of another text.
+    kind: std::result::Result<Kind, String>,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Raw,
+    Text,
+    Json { fields: Option<Fields>, infer: usize },
+    Avro(Avro),
+}
+
+#[derive(Clone, Debug)]
+struct Avro {
+    schema: Option<String>,
+    references: Vec<SchemaReference>,
+    registry: Registry,
+}
+
+/// What a format says about a schema registry.
+#[derive(Clone, Debug)]
+struct Registry {
+    native: Option<Arc<Py<SchemaRegistry>>>,
+    framed: bool,
+    subject: Option<String>,
+    /// Whether columns come from the latest schema, not from that of the first value.
+    latest: bool,
+    register: bool,
+}
+
+/// A field of a Python object.
+fn field<'py, T>(object: Borrowed<'_, 'py, PyAny>, name: &str) -> PyResult<T>
+where
+    T: for<'a> FromPyObject<'a, 'py, Error = PyErr>,
+{
+    object.getattr(name)?.extract()
+}
+
+impl<'py> FromPyObject<'_, 'py> for Format {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let kind = kind(object).map_err(|error| error.value(object.py()).to_string());
+        Ok(Self { column: field(object, "column")?, exclude: field(object, "exclude")?, kind })
+    }
+}
+
+fn kind(object: Borrowed<'_, '_, PyAny>) -> PyResult<Kind> {
+    let kind: String = field(object, "kind")?;
+    Ok(match kind.as_str() {
+        "raw" => Kind::Raw,
+        "text" => Kind::Text,
+        "json" => {
+            let schema = object.getattr(intern!(object.py(), "schema"))?;
+            let fields = if schema.is_none() { None } else { Some(fields(&schema)?) };
+            Kind::Json { fields, infer: field(object, "infer")? }
+        }
+        "avro" => Kind::Avro(Avro {
+            schema: field(object, "schema")?,
+            references: references(object)?,
+            registry: registry(object)?,
+        }),
+        other => return Err(Error::invalid(format!("there is no format {other:?}")).into()),
+    })
+}
+
+/// The fields of a mapping of names to types, or of an object with a whole schema.
+fn fields(schema: &Bound<'_, PyAny>) -> PyResult<Fields> {
+    let Ok(mapping) = schema.cast::<PyDict>() else {
+        return Ok(interop::import_schema(schema)?.fields);
+    };
+    let mut fields = Vec::with_capacity(mapping.len());
+    for (name, data_type) in mapping {
+        let name: String = name.extract()?;
+        let data_type = match data_type.extract::<String>() {
+            Ok(text) => types::parse(&text)?,
+            Err(_not_text) => interop::import_field(&data_type)?.data_type().clone(),
+        };
+        fields.push(Field::new(name, data_type, true));
+    }
+    Ok(fields.into())
+}
+
+fn registry(object: Borrowed<'_, '_, PyAny>) -> PyResult<Registry> {
+    let registry = object.getattr(intern!(object.py(), "registry"))?;
+    let native = if registry.is_none() {
+        None
+    } else {
+        let native = registry.getattr(intern!(object.py(), "_native"))?;
+        Some(Arc::new(native.cast::<SchemaRegistry>()?.clone().unbind()))
+    };
+    Ok(Registry {
+        native,
+        framed: field(object, "framed")?,
+        subject: field(object, "subject")?,
+        latest: field(object, "latest")?,
+        register: field(object, "register")?,
+    })
+}
+
+/// What the schema refers to in the registry.
+fn references(object: Borrowed<'_, '_, PyAny>) -> PyResult<Vec<SchemaReference>> {
+    let references: Vec<(String, String, i32)> = field(object, "references")?;
+    Ok(references
+        .into_iter()
+        .map(|(name, subject, version)| SchemaReference { name, subject, version })
+        .collect())
+}
+
+impl Avro {
+    /// The schema that was given; asks the registry for what it refers to.
+    fn schema(&self) -> Result<Option<AvroSchema>> {
+        let Some(text) = &self.schema else { return Ok(None) };
+        match &self.registry.native {
+            Some(native) if !self.references.is_empty() => {
+                let texts = Python::attach(|py| native.get().texts(py, &self.references))?;
+                AvroSchema::parse_referring(text, self.references.clone(), &texts).map(Some)
+            }
+            _ => AvroSchema::parse(text).map(Some),
+        }
+    }
+}
+
+impl Registry {
+    fn source(&self) -> Result<Option<Arc<dyn SchemaSource>>> {
+        self.native.as_ref().map(|native| native.get().source()).transpose()
+    }
+
+    /// What is written in front of values.
+    fn framing(&self) -> Result<Framing> {
+        match self.source()? {
+            Some(source) => Ok(Framing::Register {
+                source,
+                subject: self.subject.clone(),
+                auto_register: self.register,
+            }),
+            None if self.framed => Err(Error::invalid(
+                "values with the header of a schema registry need an id: pass registry=",
+            )),
+            None => Ok(Framing::Plain),
+        }
+    }
+}
+
+impl Format {
+    fn kind(&self) -> Result<&Kind> {
+        self.kind.as_ref().map_err(|detail| Error::invalid(detail.clone()))
+    }
+
+    /// How values are read.
+    pub(super) fn reading(&self) -> Result<ValueFormat> {
+        if !self.exclude.is_empty() {
+            return Err(Error::invalid("exclude= is for writing; choose columns= of a scan"));
+        }
+        let column = |kind: &str| match self.column.as_str() {
+            "value" => Ok(()),
+            other => Err(Error::invalid(format!(
+                "ottla.{kind}({other:?}) names a column to write; that of a scan is called value"
+            ))),
+        };
+        Ok(match self.kind()? {
+            Kind::Raw => column("raw").map(|()| ValueFormat::Raw)?,
+            Kind::Text => column("text").map(|()| ValueFormat::Text)?,
+            Kind::Json { fields, infer } => {
+                ValueFormat::Json { fields: fields.clone(), infer: *infer }
+            }
+            Kind::Avro(avro) => ValueFormat::Avro(Arc::new(AvroFormat {
+                schema: match avro.schema()? {
+                    Some(schema) => ReaderSchema::Given(schema),
+                    None if avro.registry.latest => {
+                        ReaderSchema::Latest(avro.registry.subject.clone())
+                    }
+                    None => ReaderSchema::First,
+                },
+                framed: avro.registry.framed,
+                source: avro.registry.source()?,
+            })),
+        })
+    }
+
+    /// How values are written.
+    pub(super) fn writing(&self) -> Result<ValueSource> {
+        let exclude = self.exclude.clone();
+        Ok(match self.kind()? {
+            Kind::Raw | Kind::Text => ValueSource::Column(self.column.clone()),
+            Kind::Json { fields: Some(_), .. } => {
+                return Err(Error::invalid("a schema is for reading; a table has its own"));
+            }
+            Kind::Json { fields: None, .. } => ValueSource::Json { exclude },
+            Kind::Avro(avro) => ValueSource::Avro(AvroTarget {
+                schema: avro.schema()?,
+                exclude,
+                framing: avro.registry.framing()?,
+            }),
+        })
+    }
+}
+
+/// The columns of `scan` and `consumer`: names, and headers that are columns of their own.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Columns {
+    pub(super) names: Vec<String>,
+    pub(super) headers: Vec<HeaderField>,
+}
+
+impl From<Vec<String>> for Columns {
+    fn from(names: Vec<String>) -> Self {
+        Self { names, headers: Vec::new() }
+    }
+}
+
+impl<'py> FromPyObject<'_, 'py> for Columns {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let mut columns = Self::default();
+        for item in object.try_iter()? {
+            let item = item?;
+            if let Ok(name) = item.cast::<PyString>() {
+                columns.names.push(name.extract()?);
+                continue;
+            }
+            let header = HeaderField {
+                key: item.getattr(intern!(item.py(), "key"))?.extract()?,
+                column: item.getattr(intern!(item.py(), "name"))?.extract()?,
+                text: item.getattr(intern!(item.py(), "text"))?.extract()?,
+            };
+            columns.names.push(header.column.clone());
+            columns.headers.push(header);
+        }
+        Ok(columns)
+    }
+}
