@@ -306,6 +306,27 @@ pub enum Error {
         /// The failure that took it offline.
         reason: String,
     },
+    /// A directory may not be used by this process: another one holds it.
+    #[error("log directory {path} is in use: {detail}")]
+    InUse {
+        /// The log directory.
+        path: PathBuf,
+        /// Who holds it if that is known, and the remedy.
+        detail: String,
+    },
+    /// Data on disk were written by a newer release.
+    #[error(
+        "{what} has version {version}, and this release of ottla reads up to {known}: start the newer \
+         release that wrote it, or use another data directory"
+    )]
+    Newer {
+        /// The file or record.
+        what: String,
+        /// Its version.
+        version: u32,
+        /// The highest version that is known.
+        known: u16,
+    },
     /// An argument or a configuration value is not acceptable.
     #[error("{0}")]
     InvalidArgument(String),
@@ -361,6 +382,21 @@ impl Error {
         Self::Malformed { what, detail: detail.into() }
     }
 
+    /// This error, of bytes that were read from a file: what the bytes do not say, the file does.
+    #[must_use]
+    pub fn in_file(self, path: impl AsRef<Path>) -> Self {
+        match self {
+            Self::Newer { what, version, known } => {
+                let what = format!("{what} in {}", path.as_ref().display());
+                Self::Newer { what, version, known }
+            }
+            Self::Malformed { what, detail } => {
+                Self::corrupt(path, 0, format!("malformed {what}: {detail}"))
+            }
+            other => other,
+        }
+    }
+
     /// Damaged bytes on disk.
     pub fn corrupt(path: impl AsRef<Path>, position: u64, detail: impl Into<String>) -> Self {
         Self::Corrupt { path: path.as_ref().to_path_buf(), position, detail: detail.into() }
@@ -378,9 +414,11 @@ impl Error {
             Self::Kafka { code, .. } => *code,
             Self::OffsetOutOfRange { .. } | Self::DataLoss { .. } => ErrorCode::OffsetOutOfRange,
             Self::Malformed { .. } | Self::InvalidArgument(_) => ErrorCode::InvalidRequest,
-            Self::Corrupt { .. } | Self::Io { .. } | Self::Offline { .. } => {
-                ErrorCode::KafkaStorageError
-            }
+            Self::Corrupt { .. }
+            | Self::Io { .. }
+            | Self::Offline { .. }
+            | Self::InUse { .. }
+            | Self::Newer { .. } => ErrorCode::KafkaStorageError,
             Self::Network { .. } | Self::Closed { .. } => ErrorCode::NetworkException,
             Self::Timeout { .. } => ErrorCode::RequestTimedOut,
             Self::Decode { .. } => ErrorCode::InvalidRecord,
@@ -391,7 +429,7 @@ impl Error {
     #[must_use]
     pub fn retriable(&self) -> bool {
         match self {
-            Self::Closed { .. } | Self::Corrupt { .. } => false,
+            Self::Closed { .. } | Self::Corrupt { .. } | Self::Newer { .. } => false,
             other => other.code().retriable(),
         }
     }

@@ -118,7 +118,7 @@ class ProtocolError(KafkaError):
 
 
 class StorageError(KafkaError):
-    """A disk failed or is full."""
+    """A disk failed or is full, or a data directory is in use or of a newer release."""
 
 
 class CorruptionError(StorageError):

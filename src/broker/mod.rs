@@ -28,6 +28,7 @@ mod maintenance;
 mod memory;
 mod metadata_log;
 mod options;
+mod parallel;
 mod parking;
 mod partition;
 mod partitions;

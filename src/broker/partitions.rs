@@ -12,10 +12,10 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use super::parallel;
 use super::parking::PartitionKey;
 use super::partition::{Partition, Surroundings};
 use super::storage::{Storage, log_config};
@@ -23,9 +23,6 @@ use crate::config::{BrokerConfig, ConfigMap, TopicConfig};
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::metadata::{MetadataImage, PartitionImage, TopicImage};
 use crate::types::{TopicId, TopicPartition};
-
-/// How many logs are opened side by side.
-const OPEN_THREADS: usize = 4;
 
 /// See the module.
 #[derive(Debug)]
@@ -175,26 +172,10 @@ impl Partitions {
 
     /// Opens logs, several at a time: after a crash each is scanned from its recovery point.
     fn open_all(&self, missing: &[Wanted<'_>], broker: &BrokerConfig) {
-        let next = AtomicUsize::new(0);
-        let opened = Mutex::new(Vec::with_capacity(missing.len()));
-        let work = || {
-            while let Some(wanted) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let result = self.open_one(wanted, broker);
-                opened.lock().unwrap_or_else(PoisonError::into_inner).push((wanted.key, result));
-            }
-        };
-        if missing.len() <= 2 {
-            work();
-        } else {
-            std::thread::scope(|scope| {
-                for _ in 0..OPEN_THREADS.min(missing.len()) {
-                    scope.spawn(work);
-                }
-            });
-        }
+        let opened = parallel::each(missing, |wanted| self.open_one(wanted, broker));
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         let mut failed = self.failed.write().unwrap_or_else(PoisonError::into_inner);
-        for (key, result) in opened.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        for (key, result) in missing.iter().map(|wanted| wanted.key).zip(opened) {
             match result {
                 Ok(partition) => {
                     open.insert(key, partition);

@@ -28,6 +28,7 @@ use super::log_threads::LogThreads;
 use super::maintenance;
 use super::memory::MemoryBudget;
 use super::metadata_log::MetadataLog;
+use super::parallel;
 use super::parking::Parking;
 use super::partition::Surroundings;
 use super::partitions::Partitions;
@@ -36,11 +37,11 @@ use super::storage::Storage;
 use crate::config::{BrokerConfig, ConfigMap};
 use crate::env::Env;
 use crate::error::{Error, ErrorCode, Result};
-use crate::log::LogDirectory;
+use crate::log::{Log, LogDirectory};
 use crate::machine::controller::{BrokerRegistration, Command, Reply};
 use crate::machine::metadata::{Endpoint, MetadataImage};
 use crate::protocol::Service;
-use crate::types::{BrokerEpoch, NodeId};
+use crate::types::{BrokerEpoch, NodeId, Offset};
 
 /// How long open requests may take at a shutdown.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
@@ -202,15 +203,14 @@ fn close_logs(state: &Arc<BrokerState>) -> Result<()> {
     // After this nothing is appended, and what was is synced.
     state.log_threads().stop();
     let partitions = state.partitions().all();
-    let mut first_error = None;
-    for partition in &partitions {
+    let closed = parallel::each(&partitions, |partition| {
         partition.close(ErrorCode::NotLeaderOrFollower);
-        let Some(log) = partition.take_log() else { continue };
-        if let Err(error) = log.close() {
+        let closed = partition.take_log().map_or(Ok(Offset::ZERO), Log::close);
+        closed.inspect_err(|error| {
             tracing::error!(partition = %partition.name(), error = %error.chain(), "not closed");
-            first_error.get_or_insert(error);
-        }
-    }
+        })
+    });
+    let first_error = closed.into_iter().find_map(Result::err);
     let written = state.partitions().storage().checkpoint(&partitions);
     first_error.map_or(written, Err)
 }

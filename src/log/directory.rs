@@ -77,19 +77,17 @@ impl LogDirectory {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] when another process holds the lock, or the directory belongs to another
-    /// node or cluster, or to a newer release; [`Error::Io`]; [`Error::Corrupt`].
+    /// [`Error::InUse`] when another process holds the lock; [`Error::Newer`];
+    /// [`Error::InvalidArgument`] when the directory belongs to another node or cluster;
+    /// [`Error::Io`]; [`Error::Corrupt`].
     pub fn open(env: &Env, path: &Path, node_id: NodeId, cluster_id: Option<&str>) -> Result<Self> {
         env.disk.create_dir_all(path).map_err(|error| Error::io("create", path, error))?;
         let lock_path = path.join(layout::LOCK);
         let lock =
             env.disk.lock(&lock_path).map_err(|error| Error::io("lock", &lock_path, error))?;
-        let lock = lock.ok_or_else(|| {
-            Error::invalid(format!(
-                "log directory {} is in use by another broker, which holds {}",
-                path.display(),
-                lock_path.display()
-            ))
+        let lock = lock.ok_or_else(|| Error::InUse {
+            path: path.to_path_buf(),
+            detail: holder(env, &lock_path),
         })?;
         let meta = load_meta(env, path, node_id, cluster_id)?;
         let mut on_disk = BTreeMap::new();
@@ -386,6 +384,20 @@ impl Checkpoints {
     }
 }
 
+/// Who holds the lock of a directory, in words, and what to do about it.
+fn holder(env: &Env, lock: &Path) -> String {
+    let note = env.disk.read(lock).ok().flatten().unwrap_or_default();
+    let process = std::str::from_utf8(&note).ok().and_then(|note| note.trim().parse::<u32>().ok());
+    let (who, whose) = match process {
+        Some(id) if id == std::process::id() => {
+            ("another broker of this process".to_owned(), "close it".to_owned())
+        }
+        Some(id) => (format!("the broker of process {id}"), format!("stop process {id}")),
+        None => ("another broker".to_owned(), "stop it".to_owned()),
+    };
+    format!("{who} holds {}; {whose}, or use another data directory", lock.display())
+}
+
 fn load_meta(
     env: &Env,
     path: &Path,
@@ -405,8 +417,7 @@ fn load_meta(
             .map_err(|error| Error::io("write", &file, error))?;
         return Ok(meta);
     };
-    let meta = MetaProperties::decode(&String::from_utf8_lossy(&bytes))
-        .map_err(|detail| Error::invalid(format!("{}: {detail}", file.display())))?;
+    let meta = MetaProperties::decode(&file, &String::from_utf8_lossy(&bytes))?;
     if meta.node_id != node_id {
         return Err(Error::invalid(format!(
             "log directory {} belongs to node {}, this is node {node_id}: set node.id={} or use another \

@@ -27,36 +27,42 @@ impl MetaProperties {
         )
     }
 
+    /// Reads the text of a file.
+    ///
     /// # Errors
     ///
-    /// The reason in words.
-    pub(super) fn decode(text: &str) -> std::result::Result<Self, String> {
+    /// [`Error::Newer`] and [`Error::Corrupt`].
+    pub(super) fn decode(file: &Path, text: &str) -> Result<Self> {
+        let corrupt = |detail: String| Error::corrupt(file, 0, detail);
         let mut entries = BTreeMap::new();
         for line in text.lines().map(str::trim) {
             if line.is_empty() || line.starts_with(['#', '!']) {
                 continue;
             }
-            let (key, value) = line.split_once('=').ok_or_else(|| format!("no '=' in {line:?}"))?;
-            entries.insert(key.trim(), value.trim());
+            let pair =
+                line.split_once('=').ok_or_else(|| corrupt(format!("no '=' in {line:?}")))?;
+            entries.insert(pair.0.trim(), pair.1.trim());
         }
-        let get = |key: &str| entries.get(key).copied().ok_or_else(|| format!("{key} is missing"));
-        let version = get("version")?;
-        if version != "1" {
-            return Err(format!(
-                "version {version} was written by a newer release than this one, which knows version 1; \
-                 upgrade ottla, or use another directory"
-            ));
+        let get = |key: &str| {
+            entries.get(key).copied().ok_or_else(|| corrupt(format!("{key} is missing")))
+        };
+        match get("version")?.parse::<u32>() {
+            Ok(1) => {}
+            Ok(version) if version > 1 => {
+                let what = file.display().to_string();
+                return Err(Error::Newer { what, version, known: 1 });
+            }
+            _ => return Err(corrupt(format!("version {:?} is none", get("version")?))),
         }
-        let node_id = get("node.id")?;
-        let directory_id = get("directory.id")?;
+        let (node_id, directory_id) = (get("node.id")?, get("directory.id")?);
         Ok(Self {
             cluster_id: get("cluster.id")?.to_owned(),
             node_id: node_id
                 .parse()
                 .map(NodeId)
-                .map_err(|_error| format!("node.id {node_id:?} is not a number"))?,
+                .map_err(|_error| corrupt(format!("node.id {node_id:?} is not a number")))?,
             directory_id: Uuid::parse(directory_id)
-                .ok_or_else(|| format!("directory.id {directory_id:?} is not an id"))?,
+                .ok_or_else(|| corrupt(format!("directory.id {directory_id:?} is not an id")))?,
         })
     }
 }

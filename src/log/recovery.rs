@@ -205,6 +205,7 @@ impl Opening<'_> {
                 self.options.recovery_point.min(active_end)
             },
         };
+        log.closed_at = self.options.clean_shutdown.then_some(active_end);
         Ok(log)
     }
 
@@ -216,6 +217,7 @@ impl Opening<'_> {
             config: self.options.config.clone(),
             shared: Arc::clone(&self.shared),
             active,
+            closed_at: None,
             doomed: Vec::new(),
         }
     }

@@ -68,6 +68,8 @@ pub struct Log {
     pub(super) config: LogConfig,
     pub(super) shared: Arc<Shared>,
     pub(super) active: Active,
+    /// Where the log ended when it was opened after a clean shutdown; none after a recovery.
+    pub(super) closed_at: Option<Offset>,
     /// Renamed files, and when (monotonic) they are to be removed.
     pub(super) doomed: Vec<(std::path::PathBuf, Duration)>,
 }
@@ -542,12 +544,28 @@ impl Log {
     pub fn close(mut self) -> Result<Offset> {
         self.shared.health.check()?;
         self.clean_tail()?;
+        if self.is_as_it_was_closed() {
+            self.remove_doomed(None);
+            return Ok(self.log_end_offset());
+        }
         self.active.note_time();
         self.flush_indexes()?;
         self.indexes_dirty();
         self.write_snapshot(self.log_end_offset())?;
         self.remove_doomed(None);
         self.sync()
+    }
+}
+
+impl Log {
+    /// Whether everything on disk is what the last clean shutdown synced: nothing to do at this one.
+    fn is_as_it_was_closed(&self) -> bool {
+        let end = self.log_end_offset();
+        let snapshot = layout::file(&self.home.directory, end, layout::SNAPSHOT);
+        self.closed_at == Some(end)
+            && self.shared.dirty().mark == 0
+            && self.shared.synced().generation == 0
+            && self.home.disk.exists(&snapshot).unwrap_or(false)
     }
 }
 

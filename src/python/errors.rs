@@ -18,7 +18,9 @@ fn class_name(error: &Error) -> &'static str {
         Error::OffsetOutOfRange { .. } => "OffsetOutOfRangeError",
         Error::Malformed { .. } => "ProtocolError",
         Error::Corrupt { .. } => "CorruptionError",
-        Error::Io { .. } | Error::Offline { .. } => "StorageError",
+        Error::Io { .. } | Error::Offline { .. } | Error::InUse { .. } | Error::Newer { .. } => {
+            "StorageError"
+        }
         Error::Network { .. } => "ConnectionError",
         Error::InvalidArgument(_) => "ConfigError",
         Error::Timeout { .. } => "TimeoutError",

@@ -154,3 +154,28 @@ fn the_in_process_way_is_the_same_broker() {
     let request = Request::from(produce_request("t", 0, -1, batch(&[b"x"])));
     assert!(world.block_on(service.call(unknown, request)).is_err());
 }
+
+#[test]
+fn a_thousand_partitions_are_created_and_come_back() {
+    const PARTITIONS: i32 = 1000;
+    let directory = tempfile::tempdir().unwrap();
+    let options = BrokerOptions::in_directory(directory.path());
+    let world = World::start(options.clone());
+    let mut client = world.client();
+    client.create_topic("many", PARTITIONS, &[]);
+    for partition in (0..PARTITIONS).step_by(100) {
+        let produced = client.produce("many", partition, -1, batch(&[b"before"]));
+        assert_eq!(produced.error_code, 0, "{produced:?}");
+    }
+    world.stop();
+    // Once after a clean stop, once after a crash, and once after a stop with nothing changed.
+    for crash in [true, false, false] {
+        let world = World::start(options.clone());
+        let mut client = world.client();
+        for partition in [0, 1, 100, 900, PARTITIONS - 1] {
+            let there = usize::from(partition % 100 == 0);
+            assert_eq!(client.values("many", partition, 0).len(), there, "{partition}");
+        }
+        if crash { world.crash() } else { world.stop() }
+    }
+}

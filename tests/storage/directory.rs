@@ -1,10 +1,10 @@
 //! The log directory: lock, identity, checkpoints, deletion.
 
 use ottla::env::Env;
-use ottla::log::{CheckpointedOffsets, LogDirectory};
-use ottla::types::{NodeId, Offset, TopicPartition};
+use ottla::log::{CheckpointedOffsets, Log, LogConfig, LogDirectory, OpenOptions};
+use ottla::types::{NodeId, Offset, TimestampMs, TopicPartition};
 
-use crate::support::create;
+use crate::support::{EPOCH, batch, create, options, read_all};
 
 fn open(path: &std::path::Path) -> ottla::error::Result<LogDirectory> {
     LogDirectory::open(&Env::real(), path, NodeId(1), None)
@@ -16,7 +16,7 @@ fn a_directory_is_locked_and_knows_whose_it_is() {
     let directory = open(root.path()).unwrap();
     assert!(!directory.was_clean());
     let error = open(root.path()).unwrap_err();
-    assert!(error.to_string().contains("in use by another broker"), "{error}");
+    assert!(error.to_string().contains("another broker of this process holds"), "{error}");
     let cluster = directory.meta().cluster_id.clone();
     directory.close().unwrap();
     let again = open(root.path()).unwrap();
@@ -64,4 +64,35 @@ fn checkpoints_and_partitions_come_back_and_deletion_forgets_them() {
     assert!(!renamed.exists(), "the next start removes it");
     assert_eq!(directory.checkpointed(&partition), CheckpointedOffsets::default());
     assert!(directory.free_bytes().unwrap() > 0);
+}
+
+#[test]
+fn closing_a_log_that_nothing_changed_writes_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = root.path().join("orders-0");
+    let (env, config) = (Env::real(), LogConfig::default());
+    let again = || {
+        let options = OpenOptions { clean_shutdown: true, ..options(config.clone()) };
+        Log::open(&env, &directory, options).unwrap().0
+    };
+    let modified = || {
+        let mut files: Vec<_> = std::fs::read_dir(&directory)
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .map(|entry| (entry.file_name(), entry.metadata().unwrap().modified().unwrap()))
+            .collect();
+        files.sort();
+        files
+    };
+    let mut log = create(&env, &directory, config.clone());
+    log.append_as_leader(&batch(1, &["a"]), EPOCH, TimestampMs(1)).unwrap();
+    log.close().unwrap();
+    let before = modified();
+    assert_eq!(again().close().unwrap(), Offset(1));
+    assert_eq!(modified(), before);
+    let mut log = again();
+    log.append_as_leader(&batch(1, &["b"]), EPOCH, TimestampMs(2)).unwrap();
+    assert_eq!(log.close().unwrap(), Offset(2));
+    assert_ne!(modified(), before);
+    assert_eq!(read_all(&again().reader()).unwrap().len(), 2);
 }

@@ -14,7 +14,7 @@
 use openraft::EntryPayload;
 use serde::{Deserialize, Serialize};
 
-use super::types::{Entry, Members, log_id};
+use super::types::{Entry, Members, VersionOnly, log_id};
 use crate::error::{Error, Result};
 use crate::machine::metadata::MetadataRecord;
 use crate::types::NodeId;
@@ -61,16 +61,12 @@ pub(super) fn encode(entry: &Entry) -> Result<Vec<u8>> {
 
 /// The entry of a value.
 pub(super) fn decode(index: u64, term: u64, value: &[u8]) -> Result<Entry> {
-    #[derive(Deserialize)]
-    struct VersionOnly {
-        version: u16,
-    }
     let mut lines = value.split(|&byte| byte == b'\n');
     let first = lines.next().unwrap_or_default();
     let VersionOnly { version } = serde_json::from_slice(first).map_err(malformed)?;
-    if version != VERSION {
-        let text = format!("version {version} is not known; this build of ottla reads {VERSION}");
-        return Err(Error::malformed("entry of the metadata log", text));
+    if version > VERSION {
+        let what = format!("entry {index} of the metadata log");
+        return Err(Error::Newer { what, version: version.into(), known: VERSION });
     }
     let header: Header = serde_json::from_slice(first).map_err(malformed)?;
     let payload = match header.kind {

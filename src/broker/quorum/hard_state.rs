@@ -14,13 +14,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::types::{LogId, Vote, log_id};
+use super::types::{LogId, VersionOnly, Vote, log_id};
 use crate::env::{Disk, File, OpenMode};
 use crate::error::{Error, Result};
 use crate::types::{NodeId, Offset};
 
 const FILE: &str = "quorum-state";
 const VERSION: u16 = 1;
+const WHAT: &str = "quorum state";
 const SLOT_BYTES: usize = 4096;
 const SLOTS: u64 = 2;
 
@@ -91,7 +92,7 @@ impl StateFile {
         let path = directory.join(FILE);
         let bytes = disk.read(&path).map_err(|error| Error::io("read", &path, error))?;
         let (sequence, state) = match bytes {
-            Some(bytes) => newest(&bytes).map_err(|why| Error::corrupt(&path, 0, why))?,
+            Some(bytes) => newest(&bytes).map_err(|error| error.in_file(&path))?,
             None => {
                 let state = HardState::default();
                 let slots = [state.encode(0)?, state.encode(1)?].concat();
@@ -144,10 +145,10 @@ impl StateFile {
     }
 }
 
-/// The newest whole slot of a file.
-fn newest(bytes: &[u8]) -> Result<(u64, HardState), String> {
+/// The newest whole slot of a file. One of a newer release counts: the older beside it is history.
+fn newest(bytes: &[u8]) -> Result<(u64, HardState)> {
     let mut best = None;
-    let mut why = "it is empty".to_owned();
+    let mut why = Error::malformed(WHAT, "it is empty");
     for slot in bytes.chunks(SLOT_BYTES) {
         match HardState::decode(slot) {
             Ok(read) => {
@@ -155,6 +156,7 @@ fn newest(bytes: &[u8]) -> Result<(u64, HardState), String> {
                     best = Some(read);
                 }
             }
+            Err(error @ Error::Newer { .. }) => return Err(error),
             Err(error) => why = error,
         }
     }
@@ -176,20 +178,23 @@ impl HardState {
             recovery_point: self.recovery_point,
         };
         let mut bytes = serde_json::to_vec(&stored)
-            .map_err(|error| Error::malformed("quorum state", error.to_string()))?;
+            .map_err(|error| Error::malformed(WHAT, error.to_string()))?;
         let sum = crc32c::crc32c(&bytes);
         bytes.extend(format!("\n{sum:08x}\n").into_bytes());
         bytes.resize(SLOT_BYTES, b' ');
         Ok(bytes)
     }
 
-    fn decode(slot: &[u8]) -> Result<(u64, Self), String> {
-        let body = checked_lines(slot.trim_ascii_end())?;
-        let stored: Stored = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-        if stored.version != VERSION {
-            let version = stored.version;
-            return Err(format!("version {version} is not known; this build reads {VERSION}"));
+    fn decode(slot: &[u8]) -> Result<(u64, Self)> {
+        let unread = |error: serde_json::Error| Error::malformed(WHAT, error.to_string());
+        let body = checked_lines(slot.trim_ascii_end());
+        let body = body.map_err(|why| Error::malformed(WHAT, why))?;
+        let VersionOnly { version } = serde_json::from_slice(body).map_err(unread)?;
+        if version > VERSION {
+            let what = WHAT.to_owned();
+            return Err(Error::Newer { what, version: version.into(), known: VERSION });
         }
+        let stored: Stored = serde_json::from_slice(body).map_err(unread)?;
         let vote = stored.vote.map(|vote| {
             let mut read = Vote::new(vote.term, vote.node);
             read.committed = vote.committed;
@@ -242,14 +247,29 @@ mod tests {
         let newer =
             HardState { vote: Some(vote), committed: Some(log_id(2, NodeId(1), 7)), ..older };
         let slots = [older.encode(4).unwrap(), newer.encode(5).unwrap()].concat();
-        assert_eq!(newest(&slots), Ok((5, newer)));
+        assert_eq!(newest(&slots).unwrap(), (5, newer));
         let text = slots[SLOT_BYTES..].iter().rposition(|&byte| byte == b'\n').unwrap();
         for place in 0..text {
             let mut damaged = slots.clone();
             damaged[SLOT_BYTES + place] ^= 0x10;
-            assert_eq!(newest(&damaged), Ok((4, older.clone())), "byte {place}");
+            assert_eq!(newest(&damaged).unwrap(), (4, older.clone()), "byte {place}");
         }
         assert!(newest(&slots[..50]).is_err());
         assert!(newest(&[]).is_err());
+    }
+
+    #[test]
+    fn a_slot_of_a_newer_release_is_not_passed_over_for_an_older_one() {
+        let older = HardState::default().encode(4).unwrap();
+        let text = br#"{"version":2,"sequence":5,"something":"new"}"#;
+        let mut newer = text.to_vec();
+        newer.extend(format!("\n{:08x}\n", crc32c::crc32c(text)).into_bytes());
+        newer.resize(SLOT_BYTES, b' ');
+        let error = newest(&[older, newer].concat()).unwrap_err().in_file("/data/quorum-state");
+        assert_eq!(
+            error.to_string(),
+            "quorum state in /data/quorum-state has version 2, and this release of ottla reads up to \
+             1: start the newer release that wrote it, or use another data directory"
+        );
     }
 }

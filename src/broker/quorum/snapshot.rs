@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::hard_state::{checked_lines, write_file};
-use super::types::{LogId, Members, Membership, epoch, log_id, offset};
+use super::types::{LogId, Members, Membership, VersionOnly, epoch, log_id, offset};
 use crate::env::Disk;
 use crate::error::{Error, Result};
 use crate::machine::metadata::{MetadataDelta, MetadataImage, MetadataRecord};
@@ -94,14 +94,13 @@ impl Checkpoint {
         let body = checked_lines(bytes).map_err(malformed)?;
         let mut lines = body.split(|&byte| byte == b'\n');
         let first = lines.next().unwrap_or_default();
-        let header: Header =
-            serde_json::from_slice(first).map_err(|error| malformed(error.to_string()))?;
-        if header.version != VERSION {
-            let version = header.version;
-            return Err(malformed(format!(
-                "version {version} is not known; this build reads {VERSION}"
-            )));
+        let unread = |error: serde_json::Error| malformed(error.to_string());
+        let VersionOnly { version } = serde_json::from_slice(first).map_err(unread)?;
+        if version > VERSION {
+            let what = "metadata snapshot".to_owned();
+            return Err(Error::Newer { what, version: version.into(), known: VERSION });
         }
+        let header: Header = serde_json::from_slice(first).map_err(unread)?;
         let mut delta = MetadataDelta::new(MetadataImage::empty());
         let mut count = 0;
         for line in lines {
@@ -136,7 +135,7 @@ impl Checkpoint {
         let Some(path) = list(disk, directory)?.pop() else { return Ok(None) };
         let bytes = disk.read(&path).map_err(|error| Error::io("read", &path, error))?;
         let read = Self::decode(&bytes.unwrap_or_default());
-        read.map(Some).map_err(|error| Error::corrupt(&path, 0, error.to_string()))
+        read.map(Some).map_err(|error| error.in_file(&path))
     }
 }
 

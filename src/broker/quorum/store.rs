@@ -103,7 +103,7 @@ impl Store {
             last: None,
             config: log_config(options),
         };
-        store.last = store.read_last()?;
+        store.last = store.read_last().map_err(|error| error.in_file(&store.directory))?;
         Ok((store, checkpoint))
     }
 

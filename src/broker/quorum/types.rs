@@ -75,3 +75,9 @@ impl Members {
         openraft::Membership::new(self.voters, nodes.collect::<BTreeMap<_, _>>())
     }
 }
+
+/// What is read first of everything on disk: a newer version may mean anything by the rest.
+#[derive(Deserialize)]
+pub(super) struct VersionOnly {
+    pub(super) version: u16,
+}

@@ -152,7 +152,14 @@ impl Disk for RealDisk {
             .truncate(false)
             .open(path)?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Box::new(RealLock { _file: file }))),
+            Ok(()) => {
+                // For whoever finds it taken; not worth failing for.
+                let noted = file.set_len(0).and_then(|()| {
+                    write_vectored(&file, &[format!("{}\n", std::process::id()).as_bytes()], 0)
+                });
+                drop(noted);
+                Ok(Some(Box::new(RealLock { _file: file })))
+            }
             Err(fs::TryLockError::WouldBlock) => Ok(None),
             Err(fs::TryLockError::Error(error)) => Err(error),
         }

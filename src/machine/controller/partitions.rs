@@ -9,7 +9,7 @@ use super::Controller;
 use super::command::{Election, IsrChange, IsrState, Refusal, Reply};
 use crate::config::BrokerConfig;
 use crate::error::ErrorCode;
-use crate::machine::metadata::{MetadataRecord, PartitionImage, TopicImage};
+use crate::machine::metadata::{MetadataRecord, PartitionImage, PartitionRecord, TopicImage};
 use crate::types::{BrokerEpoch, NodeId, TopicPartition};
 
 /// What becomes of one partition.
@@ -22,17 +22,13 @@ impl Change {
     fn record(self, topic: &TopicImage, index: i32, state: &PartitionImage) -> MetadataRecord {
         let leader_epoch =
             if self.leader.is_some() { state.leader_epoch.next() } else { state.leader_epoch };
-        MetadataRecord::ChangePartition {
-            topic_id: topic.id,
-            partition: index,
-            replicas: None,
+        let epoch = state.partition_epoch.next();
+        let unchanged = PartitionRecord::change(topic.id, index, leader_epoch, epoch);
+        MetadataRecord::ChangePartition(PartitionRecord {
             isr: self.isr,
-            removing: None,
-            adding: None,
             leader: self.leader,
-            leader_epoch,
-            partition_epoch: state.partition_epoch.next(),
-        }
+            ..unchanged
+        })
     }
 }
 

@@ -11,7 +11,9 @@ use super::placement::{check_assignment, place};
 use super::{Controller, PARTITIONS_PER_COMMAND_MAX};
 use crate::config::{BrokerConfig, ConfigMap, Scope, TopicConfig, check_all};
 use crate::error::ErrorCode;
-use crate::machine::metadata::{ConfigResource, MetadataRecord, TopicImage};
+use crate::machine::metadata::{
+    ConfigResource, MetadataRecord, PartitionImage, PartitionRecord, TopicImage,
+};
 use crate::types::{LeaderEpoch, NodeId, PartitionEpoch, TopicId, Uuid};
 
 /// What the topics of one command share.
@@ -109,9 +111,7 @@ impl Controller {
         let isr: Vec<NodeId> =
             replicas.iter().copied().filter(|replica| self.is_active(*replica)).collect();
         let leader = isr.first().copied().unwrap_or(NodeId::NONE);
-        MetadataRecord::Partition {
-            topic_id,
-            partition,
+        let state = PartitionImage {
             replicas,
             isr,
             removing: Vec::new(),
@@ -119,7 +119,8 @@ impl Controller {
             leader,
             leader_epoch: LeaderEpoch(0),
             partition_epoch: PartitionEpoch(0),
-        }
+        };
+        PartitionRecord::create(topic_id, partition, &state)
     }
 
     fn unused_topic_id(&mut self) -> TopicId {

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::image::{BrokerImage, MetadataImage, PartitionImage, TopicImage};
-use super::record::{ConfigResource, MetadataRecord};
+use super::image::{BrokerImage, MetadataImage, TopicImage};
+use super::record::{ConfigResource, MetadataRecord, PartitionRecord};
 use crate::config::ConfigMap;
 use crate::error::{Error, Result};
 use crate::types::{BrokerEpoch, LeaderEpoch, NodeId, Offset, ProducerId, TopicId};
@@ -180,8 +180,8 @@ impl MetadataDelta {
                 Ok(())
             }
             MetadataRecord::Topic { name, id } => self.replay_topic(name, *id),
-            MetadataRecord::Partition { .. } => self.replay_partition(record),
-            MetadataRecord::ChangePartition { .. } => self.replay_partition_change(record),
+            MetadataRecord::Partition(record) => self.replay_partition(record),
+            MetadataRecord::ChangePartition(record) => self.replay_partition_change(record),
             MetadataRecord::RemoveTopic { id } => self.replay_removal(*id),
             MetadataRecord::Config { resource, name, value } => {
                 self.replay_config(resource, name, value.as_deref());
@@ -329,84 +329,43 @@ impl MetadataDelta {
         self.topics.get_mut(&id).ok_or_else(|| misfit(format!("topic id {id} is not known")))
     }
 
-    fn replay_partition(&mut self, record: &MetadataRecord) -> Result<()> {
-        let MetadataRecord::Partition {
-            topic_id,
-            partition,
-            replicas,
-            isr,
-            removing,
-            adding,
-            leader,
-            leader_epoch,
-            partition_epoch,
-        } = record
-        else {
-            return Ok(());
-        };
-        let topic = self.topic_mut(*topic_id)?;
+    fn replay_partition(&mut self, record: &PartitionRecord) -> Result<()> {
+        let partition = record.partition;
+        let topic = self.topic_mut(record.topic_id)?;
         let name = topic.name.clone();
-        if topic.partition_count() != *partition {
+        if topic.partition_count() != partition {
             let text = format!("partition {name}-{partition} does not follow the last one");
             return Err(misfit(text));
         }
-        let state = PartitionImage {
-            replicas: replicas.clone(),
-            isr: isr.clone(),
-            removing: removing.clone(),
-            adding: adding.clone(),
-            leader: *leader,
-            leader_epoch: *leader_epoch,
-            partition_epoch: *partition_epoch,
-        };
+        let state = record
+            .state()
+            .ok_or_else(|| misfit(format!("partition {name}-{partition} lacks a field")))?;
         if !state.is_consistent() {
             return Err(misfit(format!("partition {name}-{partition} contradicts itself")));
         }
         topic.partitions.push(state);
-        self.partitions.insert((*topic_id, *partition));
+        self.partitions.insert((record.topic_id, partition));
         Ok(())
     }
 
-    fn replay_partition_change(&mut self, record: &MetadataRecord) -> Result<()> {
-        let MetadataRecord::ChangePartition {
-            topic_id,
-            partition,
-            replicas,
-            isr,
-            removing,
-            adding,
-            leader,
-            leader_epoch,
-            partition_epoch,
-        } = record
-        else {
-            return Ok(());
-        };
-        let topic = self.topic_mut(*topic_id)?;
+    fn replay_partition_change(&mut self, record: &PartitionRecord) -> Result<()> {
+        let partition = record.partition;
+        let topic = self.topic_mut(record.topic_id)?;
         let name = topic.name.clone();
-        let place = usize::try_from(*partition).unwrap_or(usize::MAX);
+        let place = usize::try_from(partition).unwrap_or(usize::MAX);
         let Some(state) = topic.partitions.get_mut(place) else {
             return Err(misfit(format!("partition {name}-{partition} is not known")));
         };
-        if *leader_epoch < state.leader_epoch || *partition_epoch <= state.partition_epoch {
+        if record.leader_epoch < state.leader_epoch
+            || record.partition_epoch <= state.partition_epoch
+        {
             return Err(misfit(format!("an epoch of partition {name}-{partition} falls")));
         }
-        let set = |target: &mut Vec<NodeId>, value: &Option<Vec<NodeId>>| {
-            if let Some(value) = value {
-                target.clone_from(value);
-            }
-        };
-        set(&mut state.replicas, replicas);
-        set(&mut state.isr, isr);
-        set(&mut state.removing, removing);
-        set(&mut state.adding, adding);
-        state.leader = leader.unwrap_or(state.leader);
-        state.leader_epoch = *leader_epoch;
-        state.partition_epoch = *partition_epoch;
+        record.change_state(state);
         if !state.is_consistent() {
             return Err(misfit(format!("partition {name}-{partition} contradicts itself")));
         }
-        self.partitions.insert((*topic_id, *partition));
+        self.partitions.insert((record.topic_id, partition));
         Ok(())
     }
 

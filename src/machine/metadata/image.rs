@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{ConfigResource, MetadataRecord};
+use super::record::{ConfigResource, MetadataRecord, PartitionRecord};
 use crate::config::ConfigMap;
 use crate::types::{
     BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionEpoch, ProducerId, TopicId, Uuid,
@@ -340,16 +340,7 @@ impl BrokerImage {
 impl TopicImage {
     fn write_records(&self, records: &mut Vec<MetadataRecord>) {
         records.push(MetadataRecord::Topic { name: self.name.clone(), id: self.id });
-        records.extend(self.indexed().map(|(partition, state)| MetadataRecord::Partition {
-            topic_id: self.id,
-            partition,
-            replicas: state.replicas.clone(),
-            isr: state.isr.clone(),
-            removing: state.removing.clone(),
-            adding: state.adding.clone(),
-            leader: state.leader,
-            leader_epoch: state.leader_epoch,
-            partition_epoch: state.partition_epoch,
-        }));
+        let create = |(index, state)| PartitionRecord::create(self.id, index, state);
+        records.extend(self.indexed().map(create));
     }
 }

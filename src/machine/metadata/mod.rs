@@ -33,7 +33,9 @@ pub use image::{
     BrokerImage, Endpoint, MetadataImage, PartitionImage, SUPPORTED_FEATURES, SupportedFeature,
     TopicImage,
 };
-pub use record::{ConfigResource, MetadataRecord, RECORD_VERSION, is_internal_topic};
+pub use record::{
+    ConfigResource, MetadataRecord, PartitionRecord, RECORD_VERSION, is_internal_topic,
+};
 
 #[cfg(test)]
 mod tests;

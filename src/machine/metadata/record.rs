@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::image::Endpoint;
+use super::image::{Endpoint, PartitionImage};
 use crate::error::{Error, Result};
 use crate::types::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, ProducerId, TopicId, Uuid};
 
@@ -98,55 +98,10 @@ pub enum MetadataRecord {
         #[serde(with = "uuid_text")]
         id: TopicId,
     },
-    /// A partition was created.
-    Partition {
-        /// The topic.
-        #[serde(with = "uuid_text")]
-        topic_id: TopicId,
-        /// The index: the number of partitions that the topic has so far.
-        partition: i32,
-        /// The brokers that hold it, the preferred leader first.
-        replicas: Vec<NodeId>,
-        /// Those that are in sync.
-        isr: Vec<NodeId>,
-        /// Replicas that a reassignment takes away.
-        removing: Vec<NodeId>,
-        /// Replicas that a reassignment adds.
-        adding: Vec<NodeId>,
-        /// The leader, or none.
-        leader: NodeId,
-        /// The term of the leader.
-        leader_epoch: LeaderEpoch,
-        /// The version of the partition's state.
-        partition_epoch: PartitionEpoch,
-    },
+    /// A partition was created; every field is there.
+    Partition(PartitionRecord),
     /// A partition changed; what is absent stays.
-    ChangePartition {
-        /// The topic.
-        #[serde(with = "uuid_text")]
-        topic_id: TopicId,
-        /// The index.
-        partition: i32,
-        /// The new replicas.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        replicas: Option<Vec<NodeId>>,
-        /// The new ISR.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        isr: Option<Vec<NodeId>>,
-        /// The new replicas to be taken away.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        removing: Option<Vec<NodeId>>,
-        /// The new replicas to be added.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        adding: Option<Vec<NodeId>>,
-        /// The new leader, or none.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        leader: Option<NodeId>,
-        /// The term of the leader after the change.
-        leader_epoch: LeaderEpoch,
-        /// The version of the state after the change.
-        partition_epoch: PartitionEpoch,
-    },
+    ChangePartition(PartitionRecord),
     /// A topic was deleted, with its partitions and settings.
     RemoveTopic {
         /// The topic.
@@ -171,6 +126,104 @@ pub enum MetadataRecord {
         /// The first id of the next block.
         next: ProducerId,
     },
+}
+
+/// The state of a partition, or what changes in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartitionRecord {
+    /// The topic.
+    #[serde(with = "uuid_text")]
+    pub topic_id: TopicId,
+    /// The index; of a new partition the number of partitions that the topic has so far.
+    pub partition: i32,
+    /// The brokers that hold it, the preferred leader first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<Vec<NodeId>>,
+    /// Those that are in sync.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isr: Option<Vec<NodeId>>,
+    /// Replicas that a reassignment takes away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removing: Option<Vec<NodeId>>,
+    /// Replicas that a reassignment adds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adding: Option<Vec<NodeId>>,
+    /// The leader, or none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<NodeId>,
+    /// The term of the leader.
+    pub leader_epoch: LeaderEpoch,
+    /// The version of the partition's state.
+    pub partition_epoch: PartitionEpoch,
+}
+
+impl PartitionRecord {
+    /// The record that creates a partition with this state.
+    #[must_use]
+    pub fn create(topic_id: TopicId, partition: i32, state: &PartitionImage) -> MetadataRecord {
+        MetadataRecord::Partition(Self {
+            topic_id,
+            partition,
+            replicas: Some(state.replicas.clone()),
+            isr: Some(state.isr.clone()),
+            removing: Some(state.removing.clone()),
+            adding: Some(state.adding.clone()),
+            leader: Some(state.leader),
+            leader_epoch: state.leader_epoch,
+            partition_epoch: state.partition_epoch,
+        })
+    }
+
+    /// A change of a partition to the given epochs, and of nothing else yet.
+    #[must_use]
+    pub fn change(
+        topic_id: TopicId,
+        partition: i32,
+        leader_epoch: LeaderEpoch,
+        partition_epoch: PartitionEpoch,
+    ) -> Self {
+        Self {
+            topic_id,
+            partition,
+            replicas: None,
+            isr: None,
+            removing: None,
+            adding: None,
+            leader: None,
+            leader_epoch,
+            partition_epoch,
+        }
+    }
+
+    /// The state that it creates; none when a field is missing.
+    pub(super) fn state(&self) -> Option<PartitionImage> {
+        Some(PartitionImage {
+            replicas: self.replicas.clone()?,
+            isr: self.isr.clone()?,
+            removing: self.removing.clone()?,
+            adding: self.adding.clone()?,
+            leader: self.leader?,
+            leader_epoch: self.leader_epoch,
+            partition_epoch: self.partition_epoch,
+        })
+    }
+
+    /// Changes a state.
+    pub(super) fn change_state(&self, state: &mut PartitionImage) {
+        let set = |target: &mut Vec<NodeId>, value: &Option<Vec<NodeId>>| {
+            if let Some(value) = value {
+                target.clone_from(value);
+            }
+        };
+        set(&mut state.replicas, &self.replicas);
+        set(&mut state.isr, &self.isr);
+        set(&mut state.removing, &self.removing);
+        set(&mut state.adding, &self.adding);
+        state.leader = self.leader.unwrap_or(state.leader);
+        state.leader_epoch = self.leader_epoch;
+        state.partition_epoch = self.partition_epoch;
+    }
 }
 
 #[derive(Serialize)]
@@ -213,12 +266,12 @@ impl MetadataRecord {
         let malformed =
             |error: serde_json::Error| Error::malformed("metadata record", error.to_string());
         let VersionOnly { version } = serde_json::from_slice(bytes).map_err(malformed)?;
-        if version == 0 || version > RECORD_VERSION {
-            let detail = format!(
-                "version {version} is not known; this build of ottla reads up to \
-                 {RECORD_VERSION}: start a newer one on this directory"
-            );
-            return Err(Error::malformed("metadata record", detail));
+        if version == 0 {
+            return Err(Error::malformed("metadata record", "there is no version 0"));
+        }
+        if version > RECORD_VERSION {
+            let what = "metadata record".to_owned();
+            return Err(Error::Newer { what, version: version.into(), known: RECORD_VERSION });
         }
         serde_json::from_slice::<Envelope>(bytes).map(|envelope| envelope.record).map_err(malformed)
     }

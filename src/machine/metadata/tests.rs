@@ -6,9 +6,7 @@ fn topic(name: &str, id: u8) -> MetadataRecord {
 }
 
 fn partition(id: u8, partition: i32) -> MetadataRecord {
-    MetadataRecord::Partition {
-        topic_id: Uuid([id; 16]),
-        partition,
+    let state = PartitionImage {
         replicas: vec![NodeId(1), NodeId(2)],
         isr: vec![NodeId(1)],
         removing: vec![],
@@ -16,21 +14,17 @@ fn partition(id: u8, partition: i32) -> MetadataRecord {
         leader: NodeId(1),
         leader_epoch: LeaderEpoch(0),
         partition_epoch: PartitionEpoch(0),
-    }
+    };
+    PartitionRecord::create(Uuid([id; 16]), partition, &state)
 }
 
 fn leader_change(id: u8, leader: i32, leader_epoch: i32, partition_epoch: i32) -> MetadataRecord {
-    MetadataRecord::ChangePartition {
-        topic_id: Uuid([id; 16]),
-        partition: 0,
-        replicas: None,
+    let epochs = (LeaderEpoch(leader_epoch), PartitionEpoch(partition_epoch));
+    MetadataRecord::ChangePartition(PartitionRecord {
         isr: Some(vec![NodeId(1), NodeId(2)]),
-        removing: None,
-        adding: None,
         leader: Some(NodeId(leader)),
-        leader_epoch: LeaderEpoch(leader_epoch),
-        partition_epoch: PartitionEpoch(partition_epoch),
-    }
+        ..PartitionRecord::change(Uuid([id; 16]), 0, epochs.0, epochs.1)
+    })
 }
 
 fn config(resource: ConfigResource, name: &str, value: Option<&str>) -> MetadataRecord {
@@ -106,6 +100,10 @@ fn the_encoding_is_this_text() {
         r#"{"version":1,"record":{"topic":{"name":"a","id":"AQEBAQEBAQEBAQEBAQEBAQ"}}}"#
     );
     assert_eq!(
+        text(partition(1, 2)),
+        r#"{"version":1,"record":{"partition":{"topic_id":"AQEBAQEBAQEBAQEBAQEBAQ","partition":2,"replicas":[1,2],"isr":[1],"removing":[],"adding":[],"leader":1,"leader_epoch":0,"partition_epoch":0}}}"#
+    );
+    assert_eq!(
         text(leader_change(1, 2, 3, 4)),
         r#"{"version":1,"record":{"change_partition":{"topic_id":"AQEBAQEBAQEBAQEBAQEBAQ","partition":0,"isr":[1,2],"leader":2,"leader_epoch":3,"partition_epoch":4}}}"#
     );
@@ -113,6 +111,18 @@ fn the_encoding_is_this_text() {
         text(config(ConfigResource::ClusterDefault, "n", None)),
         r#"{"version":1,"record":{"config":{"resource":"cluster_default","name":"n","value":null}}}"#
     );
+}
+
+#[test]
+fn what_an_earlier_build_stored_is_read() {
+    // Compat: taken from a log that was written when the two kinds had fields of their own.
+    for stored in [
+        r#"{"version":1,"record":{"partition":{"topic_id":"CU7DSyX6TnG9k3-1qTcp8Q","partition":0,"replicas":[1],"isr":[1],"removing":[],"adding":[],"leader":1,"leader_epoch":0,"partition_epoch":0}}}"#,
+        r#"{"version":1,"record":{"change_partition":{"topic_id":"CU7DSyX6TnG9k3-1qTcp8Q","partition":0,"leader":1,"leader_epoch":1,"partition_epoch":1}}}"#,
+    ] {
+        let record = MetadataRecord::decode(stored.as_bytes()).unwrap();
+        assert_eq!(String::from_utf8(record.encode().unwrap()).unwrap(), stored);
+    }
 }
 
 #[test]
@@ -177,6 +187,8 @@ fn a_record_that_does_not_fit_is_refused() {
     assert!(refused(&topic("c", 1)).contains("in use already"));
     assert!(refused(&partition(9, 0)).contains("not known"));
     assert!(refused(&partition(2, 3)).contains("does not follow"));
+    let change = PartitionRecord::change(Uuid([2; 16]), 2, LeaderEpoch(0), PartitionEpoch(0));
+    assert!(refused(&MetadataRecord::Partition(change)).contains("lacks a field"));
     assert!(refused(&leader_change(1, 2, 0, 2)).contains("falls"));
     assert!(refused(&leader_change(1, 2, 1, 1)).contains("falls"));
     assert!(refused(&leader_change(1, 3, 2, 2)).contains("contradicts"));
