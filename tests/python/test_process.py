@@ -252,6 +252,7 @@ def test_the_exit_does_not_wait_for_what_cannot_end() -> None:
 def test_records_that_cannot_be_sent_are_reported_at_exit() -> None:
     done = run("""
         import ottla
+        import ottla._exit
         ottla._exit.FLUSH_SECONDS = 0.5
         with ottla.Broker() as broker:
             kafka = ottla.connect(broker.bootstrap_servers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timedelta, timezone
 
 import pyarrow as pa
@@ -135,13 +136,20 @@ def test_a_consumer_of_assigned_partitions_follows_the_end(
         assert sum(consumer.lag()[topic].values()) == 0
 
 
+def await_retention(client: ottla.Client, topic: str, wanted: str) -> None:
+    # A node of Apache Kafka answers before its brokers have heard of the change.
+    deadline = time.monotonic() + 20
+    while (found := client[topic].config["retention.ms"]) != wanted:
+        assert time.monotonic() < deadline, f"{found} instead of {wanted}"
+
+
 def test_configurations_are_read_and_altered(client: ottla.Client, topic: str) -> None:
     client.alter_configs(topic, {"retention.ms": "123456"})
-    assert client[topic].config["retention.ms"] == "123456"
+    await_retention(client, topic, "123456")
     with pytest.raises(ottla.KafkaError, match=r"no\.such\.key"):
         client.alter_configs(topic, {"no.such.key": "1"})
     client.alter_configs(topic, {"retention.ms": None})
-    assert client[topic].config["retention.ms"] == "604800000"
+    await_retention(client, topic, "604800000")
 
 
 def test_topics_are_created_listed_grown_and_deleted(client: ottla.Client, topic: str) -> None:
