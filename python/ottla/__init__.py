@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ottla._broker import Broker
     from ottla._client import Client, connect
     from ottla._consumer import Consumer
+    from ottla._groups import GroupDescription, Groups
     from ottla._offsets import delta_offsets
     from ottla._ottla import Column, Pending, RecordBatch, RecordMetadata
     from ottla._producer import Producer
@@ -58,6 +59,8 @@ __all__ = [
     "DecodeError",
     "FencedError",
     "Format",
+    "GroupDescription",
+    "Groups",
     "Header",
     "KafkaError",
     "MessageTooLargeError",
@@ -102,6 +105,7 @@ _HOMES = {
     "_broker": ("Broker",),
     "_client": ("Client", "connect"),
     "_consumer": ("Consumer",),
+    "_groups": ("GroupDescription", "Groups"),
     "_offsets": ("delta_offsets",),
     "_ottla": ("Column", "Pending", "RecordBatch", "RecordMetadata"),
     "_producer": ("Producer",),

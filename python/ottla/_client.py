@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ottla import _exit, _progress
 from ottla._bounds import Bound, milliseconds, native_bound, seconds
 from ottla._consumer import Consumer
+from ottla._groups import Groups
 from ottla._membership import group_options, is_pattern, refuse_group_options
 from ottla._offsets import Resume, of_resume, starts
 from ottla._ottla import Broker as _NativeBroker
@@ -433,6 +434,11 @@ class Client:
             ``node_id``, ``host``, ``port`` and ``rack``.
         """
         return self._admin.describe_cluster(seconds(timeout))
+
+    @property
+    def groups(self) -> Groups:
+        """The consumer groups: list, describe (members, offsets, lag), reset, delete."""
+        return Groups(self)
 
     # --- writing --------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """The native half of ottla; what users see of it is exported by the package."""
 
+import builtins
 from collections.abc import Callable, Generator, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ __all__ = [
     "Client",
     "Column",
     "Consumer",
+    "Groups",
     "Pending",
     "RecordBatch",
     "RecordMetadata",
@@ -147,6 +149,7 @@ class Client:
     def close(self, timeout: float | None) -> None: ...
     def flush(self, timeout: float | None) -> None: ...
     def admin(self) -> Admin: ...
+    def groups(self) -> Groups: ...
     def send(
         self,
         topic: str,
@@ -210,6 +213,27 @@ class Admin:
     def delete_records(
         self, topic: str, before: dict[int, int], timeout: float | None
     ) -> dict[int, int]: ...
+
+@final
+class Groups:
+    def list(
+        self, states: builtins.list[str], types: builtins.list[str], timeout: float | None
+    ) -> builtins.list[dict[str, Any]]: ...
+    def describe(self, group: str, timeout: float | None) -> dict[str, Any]: ...
+    def plan(
+        self,
+        group: str,
+        topics: dict[str, set[int] | None],
+        to: tuple[str, Any],
+        timeout: float | None,
+    ) -> builtins.list[tuple[str, int, int | None, int]]: ...
+    def reset(
+        self, group: str, offsets: dict[str, dict[int, int]], timeout: float | None
+    ) -> None: ...
+    def delete(self, group: str, timeout: float | None) -> None: ...
+    def delete_offsets(
+        self, group: str, topic: str, partitions: set[int] | None, timeout: float | None
+    ) -> None: ...
 
 @final
 class Scan:

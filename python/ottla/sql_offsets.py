@@ -39,7 +39,7 @@ from ottla.errors import ConfigError, FencedError
 if TYPE_CHECKING:
     from ottla._offsets import Offsets
 
-__all__ = ["load", "save"]
+__all__ = ["SqlOffsets", "load", "resume", "save"]
 
 #: A table, maybe in a schema; it is written into the statements as it is.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?")
@@ -89,6 +89,54 @@ def load(connection: Any, app: str, *, table: str = "ottla_offsets") -> dict[str
     for topic, partition, offset in sorted(tuple(row) for row in rows):
         found.setdefault(str(topic), {})[int(partition)] = int(offset)
     return found
+
+
+class SqlOffsets:
+    """The offsets that a SQL table holds; made by :func:`resume`.
+
+    A function of a topic and a partition: where to go on, or None where nothing was written.
+    """
+
+    def __init__(self, connection: Any, app: str, table: str) -> None:
+        self._connection = connection
+        self._app = app
+        self._table = table
+        self._offsets: dict[str, dict[int, int]] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the table again; a group consumer does so when it is assigned partitions."""
+        self._offsets = load(self._connection, self._app, table=self._table)
+
+    def __call__(self, topic: str, partition: int) -> int | None:
+        """Return the offset after the last row of a partition that is in the table."""
+        return self._offsets.get(topic, {}).get(partition)
+
+    def __repr__(self) -> str:
+        return f"<ottla.SqlOffsets of {self._app!r} in {self._table}>"
+
+
+def resume(connection: Any, app: str, *, table: str = "ottla_offsets") -> SqlOffsets:
+    """Return how far a program is, for ``resume=`` of a member of a group.
+
+    The table is read whenever partitions are assigned, so that the member goes on after what
+    another one wrote.
+
+    Parameters
+    ----------
+    connection : DB-API connection, or SQLAlchemy Connection or Session
+        The database, not in a transaction.
+    app : str
+        The name of the program; all members of the group have the same.
+    table : str, default "ottla_offsets"
+        The table of offsets, maybe with its schema.
+
+    Returns
+    -------
+    SqlOffsets
+        A function of a topic and a partition.
+    """
+    return SqlOffsets(connection, app, table)
 
 
 def save(connection: Any, app: str, offsets: Offsets, *, table: str = "ottla_offsets") -> None:

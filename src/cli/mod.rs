@@ -1,5 +1,5 @@
-//! The command line: `ottla broker | topics | configs | cluster | produce | consume | scan | doctor
-//! | bench`.
+//! The command line: `ottla broker | topics | groups | configs | cluster | produce | consume | scan
+//! | doctor | bench`.
 //!
 //! Thin: it reads arguments, calls the client and the broker, and writes results. Results go to
 //! standard output, everything else to standard error. Exit status: 0 when done, 1 when something
@@ -12,6 +12,7 @@ mod broker;
 mod cluster;
 mod configs;
 mod doctor;
+mod groups;
 mod input;
 mod options;
 mod output;
@@ -42,6 +43,9 @@ enum Command {
     /// Create, list, describe, alter and delete topics.
     #[command(subcommand)]
     Topics(topics::TopicsCommand),
+    /// List, describe, reset and delete consumer groups.
+    #[command(subcommand)]
+    Groups(groups::GroupsCommand),
     /// Describe and alter settings of topics and brokers.
     #[command(subcommand)]
     Configs(configs::ConfigsCommand),
@@ -116,6 +120,7 @@ async fn dispatch(command: Command) -> Outcome {
     match command {
         Command::Broker(command) => broker::run(command).await,
         Command::Topics(command) => topics::run(command).await,
+        Command::Groups(command) => groups::run(command).await,
         Command::Configs(command) => configs::run(command).await,
         Command::Cluster(command) => cluster::run(command).await,
         Command::Produce(arguments) => produce::run(arguments).await,

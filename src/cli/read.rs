@@ -1,17 +1,27 @@
 //! `ottla scan` and `ottla consume`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use arrow::array::{AsArray as _, RecordBatch};
+use arrow::datatypes::{DataType, Int32Type, Int64Type};
 use clap::{Args, ValueEnum};
 use tokio::time::Instant;
 
 use super::options::{Connection, TopicName};
 use super::output::{RecordFormat, RecordWriter, note, progress_bar};
 use super::{Failure, Outcome};
-use crate::client::{Bound, Client, OnDataLoss, PollOptions, ScanOptions, StartAt};
-use crate::columnar::{DecodeOptions, KeyFormat, OnError, ValueFormat};
-use crate::types::TopicPartition;
+use crate::client::{
+    AutoOffsetReset, Bound, Client, GroupConsumer, GroupOptions, GroupProtocol, OffsetAndMetadata,
+    OnDataLoss, PollOptions, Polled, ScanOptions, StartAt, Subscription,
+};
+use crate::columnar::{DecodeOptions, Decoded, KeyFormat, OnError, ValueFormat};
+use crate::types::{Offset, TopicPartition};
+
+const TOPIC: &str = "topic";
+const PARTITION: &str = "partition";
+const OFFSET: &str = "offset";
 
 /// How values are decoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -103,6 +113,13 @@ pub(super) struct ConsumeArguments {
     /// Stop here instead of waiting for more; as --to of scan.
     #[arg(long, value_name = "BOUND", allow_hyphen_values = true)]
     to: Option<String>,
+    /// Consume as a member of this group: go on where it has committed, and commit what was
+    /// written. --from-beginning tells where partitions begin that it has no offset of.
+    #[arg(long, value_name = "GROUP", conflicts_with_all = ["from", "to"])]
+    group: Option<String>,
+    /// classic or consumer.
+    #[arg(long, value_name = "PROTOCOL", default_value = "classic", requires = "group")]
+    group_protocol: String,
     /// Stop when nothing came for so many milliseconds.
     #[arg(long, value_name = "MS")]
     timeout_ms: Option<u64>,
@@ -233,6 +250,9 @@ pub(super) async fn consume(arguments: ConsumeArguments) -> Outcome {
         let detail = "this output has an end; give --to, --max-messages or --timeout-ms";
         return Err(Failure::Usage(detail.to_owned()));
     }
+    if let Some(group) = &arguments.group {
+        return consume_in_group(&arguments, group).await;
+    }
     let topic = reading.topic.get()?;
     let client = reading.client()?;
     // Bounds are resolved as for a scan that ends now, and reading goes on from its starts.
@@ -270,4 +290,120 @@ pub(super) async fn consume(arguments: ConsumeArguments) -> Outcome {
         }
     }
     writer.finish(None)
+}
+
+async fn consume_in_group(arguments: &ConsumeArguments, group: &str) -> Outcome {
+    let reading = &arguments.reading;
+    if !reading.partitions.is_empty() {
+        let detail = "a group assigns the partitions; leave --partition or --group out";
+        return Err(Failure::Usage(detail.to_owned()));
+    }
+    let client = reading.client()?;
+    let mut config = client.config().consumer.clone();
+    if arguments.from_beginning {
+        config.auto_offset_reset = AutoOffsetReset::Earliest;
+    }
+    let topics = Subscription::Topics(vec![reading.topic.get()?.to_owned()]);
+    let mut options = GroupOptions::new(group, topics);
+    options.protocol = GroupProtocol::parse(&arguments.group_protocol)?;
+    let mut decode = reading.decode(arguments.output);
+    let shown = decode.columns.clone();
+    if let (Some(columns), true) = (&mut decode.columns, reading.max_messages.is_some()) {
+        // For the offsets of a batch that is written in part.
+        for needed in [TOPIC, PARTITION, OFFSET] {
+            if !columns.iter().any(|column| column == needed) {
+                columns.push(needed.to_owned());
+            }
+        }
+    }
+    let mut consumer = client.group_consumer_with(config, options, decode)?;
+    let written = write_members_rows(arguments, &mut consumer, shown.map(|all| all.len())).await;
+    let closed = consumer.close().await;
+    written.and(closed.map_err(Failure::from))
+}
+
+/// Writes what comes, and commits it once it is written. `columns` is how many of them were asked
+/// for; all when none.
+async fn write_members_rows(
+    arguments: &ConsumeArguments,
+    consumer: &mut GroupConsumer,
+    columns: Option<usize>,
+) -> Outcome {
+    let reading = &arguments.reading;
+    let mut writer =
+        RecordWriter::open(arguments.output, reading.output_file.as_deref(), reading.max_rows)?;
+    let mut left = reading.max_messages.unwrap_or(u64::MAX);
+    let patience = arguments.timeout_ms.map(Duration::from_millis);
+    // Others are written when they end.
+    let is_stream = matches!(arguments.output, RecordFormat::Value | RecordFormat::Json);
+    let mut done = BTreeMap::new();
+    let mut last = Instant::now();
+    let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
+    while left > 0 {
+        let max_wait = patience.unwrap_or(Duration::from_secs(1)).min(Duration::from_secs(1));
+        let polled = tokio::select! {
+            polled = consumer.poll(PollOptions { max_wait, fill: false }) => polled?,
+            _ = &mut interrupted => break,
+        };
+        match polled {
+            Some(Polled::Batch(decoded)) => {
+                let count = decoded.rows.num_rows();
+                let taken = count.min(usize::try_from(left).unwrap_or(usize::MAX));
+                let rows = decoded.rows.slice(0, taken);
+                let shown: Vec<usize> = (0..columns.unwrap_or(rows.num_columns())).collect();
+                let shown = rows.project(&shown).map_err(std::io::Error::other)?;
+                writer.write(&shown)?;
+                writer.flush()?;
+                done.extend(if taken < count { ends_of(&rows) } else { ends(&decoded) });
+                if is_stream {
+                    consumer.handle().commit(&std::mem::take(&mut done)).await?;
+                }
+                left -= taken as u64;
+                last = Instant::now();
+            }
+            Some(Polled::Assigned(partitions)) => note(&format!("assigned {}", list(&partitions))),
+            Some(Polled::Revoked(partitions)) => note(&format!("revoked {}", list(&partitions))),
+            Some(Polled::Lost { partitions, reason }) => {
+                note(&format!("lost {}: {reason}", list(&partitions)));
+            }
+            Some(Polled::CaughtUp) => break,
+            None if patience.is_some_and(|patience| last.elapsed() >= patience) => {
+                note(&format!("nothing came for {} ms", arguments.timeout_ms.unwrap_or(0)));
+                break;
+            }
+            None => {}
+        }
+    }
+    writer.finish(None)?;
+    Ok(consumer.handle().commit(&done).await?)
+}
+
+fn list(partitions: &[TopicPartition]) -> String {
+    let names: Vec<String> = partitions.iter().map(ToString::to_string).collect();
+    if names.is_empty() { "no partitions".to_owned() } else { names.join(", ") }
+}
+
+/// Where reading goes on after a batch.
+fn ends(decoded: &Decoded) -> BTreeMap<TopicPartition, OffsetAndMetadata> {
+    let ends = decoded.progress.iter().map(|one| (one.partition.clone(), one.next.into()));
+    ends.collect()
+}
+
+/// Where reading goes on after rows that have the columns of their place.
+fn ends_of(rows: &RecordBatch) -> BTreeMap<TopicPartition, OffsetAndMetadata> {
+    let mut ends = BTreeMap::new();
+    let (Some(topics), Some(partitions), Some(offsets)) =
+        (rows.column_by_name(TOPIC), rows.column_by_name(PARTITION), rows.column_by_name(OFFSET))
+    else {
+        return ends;
+    };
+    let Ok(topics) = arrow::compute::cast(topics, &DataType::Utf8) else { return ends };
+    let topics = topics.as_string::<i32>();
+    let partitions = partitions.as_primitive::<Int32Type>();
+    let offsets = offsets.as_primitive::<Int64Type>();
+    for row in 0..rows.num_rows() {
+        let partition = TopicPartition::new(topics.value(row), partitions.value(row));
+        ends.insert(partition, Offset(offsets.value(row)).next().into());
+    }
+    ends
 }

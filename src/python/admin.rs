@@ -33,7 +33,7 @@ impl Admin {
     }
 
     /// Runs one call of the engine.
-    fn run<F, T>(
+    pub(super) fn run<F, T>(
         &self,
         py: Python<'_>,
         what: &str,

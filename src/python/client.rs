@@ -18,6 +18,7 @@ use super::admin::Admin;
 use super::broker::Broker;
 use super::consumer::{Consumer, Offsets};
 use super::convert::Place;
+use super::groups::Groups;
 use super::pending::Pending;
 use super::scan::Scan;
 use super::{process, runtime};
@@ -228,6 +229,10 @@ impl Client {
 
     fn admin(slf: &Bound<'_, Self>) -> Admin {
         Admin::new(slf.clone().unbind())
+    }
+
+    fn groups(slf: &Bound<'_, Self>) -> Groups {
+        Groups::new(slf.clone().unbind())
     }
 
     fn flush(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {

@@ -32,6 +32,7 @@ mod convert;
 mod errors;
 mod formats;
 mod group;
+mod groups;
 mod interop;
 mod pending;
 mod process;
@@ -60,6 +61,7 @@ fn _ottla(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<client::Client>()?;
     module.add_class::<client::RecordMetadata>()?;
     module.add_class::<admin::Admin>()?;
+    module.add_class::<groups::Groups>()?;
     module.add_class::<scan::Scan>()?;
     module.add_class::<scan::Stream>()?;
     module.add_class::<consumer::Consumer>()?;

@@ -8,6 +8,7 @@
 mod describe;
 mod groups;
 mod offsets;
+mod progress;
 mod types;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use groups::{GroupDescription, GroupFilter, GroupListing, GroupMember};
+pub use progress::{GroupPartition, PlannedOffset, ResetTo, TopicScope};
 pub use types::{
     ActiveProducer, ClusterDescription, ConfigChange, ConfigEntry, ConfigSource, CreatedTopic,
     Feature, ListedOffset, LogDir, NewTopic, OffsetSpec, QuorumDescription, QuorumReplica,

@@ -1,0 +1,382 @@
+"""The groups of a cluster: who is in them, how far they are, and setting them elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from html import escape
+from typing import TYPE_CHECKING, Any, Union
+
+from ottla._bounds import native_bound, seconds
+from ottla.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ottla._client import Client
+
+__all__ = ["Group", "GroupDescription", "GroupMember", "GroupPartition", "Groups"]
+
+#: Which partitions: a topic, several, or the partitions of each.
+Topics = Union[str, Sequence[str], Mapping[str, Iterable[int]]]  # noqa: UP007 (read by Python 3.10)
+
+Timeout = float | timedelta | None
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group in a list.
+
+    Parameters
+    ----------
+    group_id : str
+        The name.
+    state : str
+        In Kafka's words: Stable, Empty, PreparingRebalance …
+    type : str
+        classic or consumer.
+    protocol_type : str
+        ``consumer``; empty for a group that only has offsets.
+    coordinator : int
+        The broker that keeps it.
+    """
+
+    group_id: str
+    state: str
+    type: str
+    protocol_type: str
+    coordinator: int
+
+
+@dataclass(frozen=True)
+class GroupMember:
+    """A member of a group.
+
+    Parameters
+    ----------
+    member_id, client_id, host : str
+        What the coordinator calls it, what it calls itself, and where it is.
+    instance_id : str or None
+        The name of a static member.
+    rack : str or None
+        Where it stands, if it said.
+    epoch : int or None
+        Its epoch, in a group of the consumer protocol.
+    topics : list of str
+        What it asked for.
+    pattern : str or None
+        The pattern that it asked for.
+    assignment : list of (str, int)
+        Its partitions.
+    """
+
+    member_id: str
+    client_id: str
+    host: str
+    instance_id: str | None = None
+    rack: str | None = None
+    epoch: int | None = None
+    topics: list[str] = field(default_factory=list)
+    pattern: str | None = None
+    assignment: list[tuple[str, int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class GroupPartition:
+    """How far a group is in a partition.
+
+    Parameters
+    ----------
+    topic, partition : str, int
+        The partition.
+    committed_offset : int or None
+        The offset that the group has.
+    log_end_offset : int
+        One past the last record.
+    lag : int or None
+        How many offsets are left.
+    member_id, client_id, host : str or None
+        The member that has it.
+    metadata : str or None
+        What was noted with the offset.
+    """
+
+    topic: str
+    partition: int
+    committed_offset: int | None
+    log_end_offset: int
+    lag: int | None
+    member_id: str | None = None
+    client_id: str | None = None
+    host: str | None = None
+    metadata: str | None = None
+
+
+#: ``list`` is a method of :class:`Groups`.
+Listing = list[Group]
+
+_COLUMNS = ("topic", "partition", "committed_offset", "log_end_offset", "lag", "client_id", "host")
+
+
+@dataclass(frozen=True, repr=False)
+class GroupDescription:
+    """A group with its members and partitions; a table in a notebook.
+
+    Parameters
+    ----------
+    group_id, state, type : str
+        As in a :class:`Group`.
+    assignor : str
+        Who assigns; empty when nobody does.
+    epoch : int or None
+        The epoch of a group of the consumer protocol.
+    coordinator : int
+        The broker that keeps it.
+    members : list of GroupMember
+        Who is in it.
+    partitions : list of GroupPartition
+        Those with an offset and those that a member has.
+    """
+
+    group_id: str
+    state: str
+    type: str
+    assignor: str
+    epoch: int | None
+    coordinator: int
+    members: list[GroupMember]
+    partitions: list[GroupPartition]
+
+    @property
+    def lag(self) -> int:
+        """How many offsets are left in all partitions together."""
+        return sum(one.lag or 0 for one in self.partitions)
+
+    def to_pylist(self) -> list[dict[str, Any]]:
+        """Return the partitions as a list of dictionaries."""
+        return [dict(vars(one)) for one in self.partitions]
+
+    def to_pandas(self) -> Any:
+        """Return the partitions as a ``pandas.DataFrame``."""
+        import pandas as pd
+
+        return pd.DataFrame(self.to_pylist(), columns=list(GroupPartition.__dataclass_fields__))
+
+    def _head(self) -> str:
+        parts = [self.group_id, self.state, self.type, self.assignor]
+        count = f"{len(self.members)} member{'' if len(self.members) == 1 else 's'}"
+        return "  ".join([*(part for part in parts if part), count, f"lag {self.lag}"])
+
+    def _table(self) -> list[list[str]]:
+        def cell(value: object) -> str:
+            return "-" if value is None else str(value)
+
+        return [[cell(getattr(one, name)) for name in _COLUMNS] for one in self.partitions]
+
+    def __repr__(self) -> str:
+        rows = [list(_COLUMNS), *self._table()]
+        widths = [max(len(row[index]) for row in rows) for index in range(len(_COLUMNS))]
+        lines = [
+            "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
+        return "\n".join([self._head(), *lines])
+
+    def _repr_html_(self) -> str:
+        def row(cells: Iterable[str], tag: str) -> str:
+            return "<tr>" + "".join(f"<{tag}>{escape(one)}</{tag}>" for one in cells) + "</tr>"
+
+        body = "".join(row(cells, "td") for cells in self._table())
+        return (
+            f"<div><p>{escape(self._head())}</p><table><thead>{row(_COLUMNS, 'th')}</thead>"
+            f"<tbody>{body}</tbody></table></div>"
+        )
+
+
+class Groups:
+    """The groups of a cluster; ``client.groups``.
+
+    Examples
+    --------
+    >>> import ottla
+    >>> with ottla.Broker() as broker:
+    ...     kafka = broker.client()
+    ...     _ = kafka.send("words", "one")
+    ...     kafka.groups.reset("etl", "words", "latest")
+    ...     [group.group_id for group in kafka.groups.list()]
+    ...     kafka.groups["etl"].lag
+    {'words': {0: (None, 1)}}
+    ['etl']
+    0
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._native = client._native.groups()  # noqa: SLF001
+
+    def list(
+        self, *, state: str | None = None, type: str | None = None, timeout: Timeout = 30.0
+    ) -> Listing:
+        """Return the groups, in order of their names.
+
+        Parameters
+        ----------
+        state : str, optional
+            Only groups in this state, for example ``"Empty"``.
+        type : {"classic", "consumer"}, optional
+            Only groups of this type.
+        timeout : float or datetime.timedelta, default 30
+            How long to wait, in seconds.
+        """
+        states = [] if state is None else [state]
+        types = [] if type is None else [type]
+        return [Group(**one) for one in self._native.list(states, types, seconds(timeout))]
+
+    def describe(self, group_id: str, *, timeout: Timeout = 30.0) -> GroupDescription:
+        """Return members, offsets and lag of a group.
+
+        Parameters
+        ----------
+        group_id : str
+            The name.
+        timeout : float or datetime.timedelta, default 30
+            How long to wait, in seconds.
+
+        Raises
+        ------
+        KafkaError
+            When there is no such group (``GROUP_ID_NOT_FOUND``).
+        """
+        described = self._native.describe(group_id, seconds(timeout))
+        members = [GroupMember(**one) for one in described.pop("members")]
+        partitions = [GroupPartition(**one) for one in described.pop("partitions")]
+        return GroupDescription(**described, members=members, partitions=partitions)
+
+    def __getitem__(self, group_id: str) -> GroupDescription:
+        return self.describe(group_id)
+
+    def __iter__(self) -> Iterator[Group]:
+        return iter(self.list())
+
+    def __contains__(self, group_id: object) -> bool:
+        return any(group.group_id == group_id for group in self.list())
+
+    def reset(
+        self,
+        group_id: str,
+        topics: Topics | None = None,
+        to: str | int | datetime | date | timedelta | Mapping[int, int] | None = None,
+        *,
+        shift: int | None = None,
+        dry_run: bool = False,
+        timeout: Timeout = 30.0,
+    ) -> dict[str, dict[int, tuple[int | None, int]]]:
+        """Set the committed offsets of a group that has no members.
+
+        Parameters
+        ----------
+        group_id : str
+            The group; it is made when there is none.
+        topics : str, sequence of str, or mapping of str to iterable of int, optional
+            The topics, or the partitions of each; all of which the group has offsets by default.
+        to : str, int, datetime.datetime, datetime.timedelta or mapping of int to int
+            "earliest", "latest", "current" (the nearest end where the records are gone), an offset,
+            a time (the first record that is not older; UTC when it has no zone), a negative
+            timedelta (from now), or offsets by partition. Offsets outside of a log become its ends.
+        shift : int, optional
+            So many offsets forward, or back when negative; instead of ``to``.
+        dry_run : bool, default False
+            Change nothing.
+        timeout : float or datetime.timedelta, default 30
+            How long to wait, in seconds.
+
+        Returns
+        -------
+        dict of str to dict of int to (int or None, int)
+            The old and the new offset, by topic and partition.
+
+        Raises
+        ------
+        KafkaError
+            While the group has members (``NON_EMPTY_GROUP``): stop them first.
+        """
+        limit = seconds(timeout)
+        plan = self._native.plan(group_id, _scope(topics), _aim(to, shift), limit)
+        changes: dict[str, dict[int, tuple[int | None, int]]] = {}
+        for topic, partition, old, new in plan:
+            changes.setdefault(topic, {})[partition] = (old, new)
+        if not dry_run:
+            wanted = {
+                topic: {one: new for one, (_, new) in offsets.items()}
+                for topic, offsets in changes.items()
+            }
+            self._native.reset(group_id, wanted, limit)
+        return changes
+
+    def delete(self, group_id: str, *, timeout: Timeout = 30.0) -> None:
+        """Delete a group and its offsets.
+
+        Parameters
+        ----------
+        group_id : str
+            The group.
+        timeout : float or datetime.timedelta, default 30
+            How long to wait, in seconds.
+
+        Raises
+        ------
+        KafkaError
+            While it has members (``NON_EMPTY_GROUP``), or when there is none.
+        """
+        self._native.delete(group_id, seconds(timeout))
+
+    def delete_offsets(
+        self,
+        group_id: str,
+        topic: str,
+        partitions: Iterable[int] | None = None,
+        *,
+        timeout: Timeout = 30.0,
+    ) -> None:
+        """Forget offsets of a group.
+
+        Parameters
+        ----------
+        group_id : str
+            The group.
+        topic : str
+            The topic; no member may consume it.
+        partitions : iterable of int, optional
+            The partitions; all by default.
+        timeout : float or datetime.timedelta, default 30
+            How long to wait, in seconds.
+        """
+        chosen = None if partitions is None else {int(one) for one in partitions}
+        self._native.delete_offsets(group_id, topic, chosen, seconds(timeout))
+
+    def __repr__(self) -> str:
+        return f"<ottla.Groups of {self._client.bootstrap_servers}>"
+
+
+def _scope(topics: Topics | None) -> dict[str, set[int] | None]:
+    if topics is None:
+        return {}
+    if isinstance(topics, Mapping):
+        return {topic: {int(one) for one in chosen} for topic, chosen in topics.items()}
+    names = [topics] if isinstance(topics, str) else topics
+    return dict.fromkeys(names)
+
+
+def _aim(to: Any, shift: int | None) -> tuple[str, Any]:
+    if (to is None) == (shift is None):
+        raise ConfigError("pass either to= or shift=")
+    if shift is not None:
+        return ("shift", int(shift))
+    if isinstance(to, bool):
+        raise TypeError("to= cannot be a bool")
+    if hasattr(to, "__index__"):
+        return ("offset", int(to.__index__()))
+    if to == "current":
+        return ("current", None)
+    return native_bound(to, "earliest", "start")
