@@ -17,3 +17,7 @@ mod groups;
 mod peers;
 mod produce;
 mod scan;
+mod transcript;
+mod wire_classic;
+mod wire_consumer;
+mod wire_offsets;

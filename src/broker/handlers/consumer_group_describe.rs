@@ -103,7 +103,10 @@ fn show_member(member: DescribedConsumerMember) -> Member {
         client_id: member.client_id.into(),
         client_host: member.client_host.into(),
         subscribed_topic_names: member.subscribed_topic_names.iter().map(Str::from).collect(),
-        subscribed_topic_regex: member.subscribed_topic_regex.map(Str::from),
+        // Nullable in the schema; Kafka says that there is none by an empty one.
+        subscribed_topic_regex: Some(
+            member.subscribed_topic_regex.map(Str::from).unwrap_or_default(),
+        ),
         assignment: assignment(member.assignment),
         target_assignment: assignment(member.target_assignment),
         member_type: if member.is_classic { CLASSIC_MEMBER } else { CONSUMER_MEMBER },

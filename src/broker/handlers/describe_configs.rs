@@ -44,7 +44,6 @@ pub(in crate::broker) fn handle(
                 };
                 let entries = entries.into_iter().filter(is_wanted);
                 result.configs = entries.map(|entry| show(request, entry)).collect();
-                result.error_message = None;
             }
             Err(error) => {
                 result.error_code = error.code().to_i16();

@@ -47,7 +47,11 @@ pub(in crate::broker) async fn handle(
     let found = coordinators.pop().unwrap_or_default();
     FindCoordinatorResponse {
         error_code: found.error_code,
-        error_message: found.error_message.filter(|_| found.error_code != 0),
+        // Kafka names the absence of an error here.
+        error_message: match found.error_code {
+            0 => Some(Str::from_static("NONE")),
+            _ => found.error_message,
+        },
         node_id: found.node_id,
         host: found.host,
         port: found.port,

@@ -334,14 +334,19 @@ impl Work<'_> {
         })
     }
 
+    /// Who leaves: a member of either protocol, for an administrator removes members of both this
+    /// way (KIP-571).
     fn leaving(&self, leaving: &LeavingMember) -> Result<Arc<str>> {
         let Some(instance) = &leaving.instance_id else {
-            return self.classic_member(&leaving.member_id, None).map(|(id, _)| id);
+            self.member(&leaving.member_id)?;
+            return Ok(Arc::clone(&leaving.member_id));
         };
         let known = self.group().instance(instance);
         let known = known.ok_or_else(|| self.unknown_instance(instance))?;
         // An administrator knows the instance only.
-        let id = if leaving.member_id.is_empty() { known } else { &leaving.member_id };
-        self.classic_member(id, Some(instance)).map(|(id, _)| id)
+        if !leaving.member_id.is_empty() {
+            self.check_instance(known, &leaving.member_id, instance)?;
+        }
+        Ok(Arc::clone(known))
     }
 }

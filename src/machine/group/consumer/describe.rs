@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::member::{Member, target_into, topic_partitions};
+use super::member::{Member, Owned, target_into, topic_partitions};
 use super::work::Work;
 use crate::error::ErrorCode;
 use crate::machine::group::TopicsView;
@@ -65,10 +65,19 @@ fn describe_member(
         client_host: Arc::clone(&said.client_host),
         subscribed_topic_names: said.subscribed_topic_names.clone(),
         subscribed_topic_regex: said.subscribed_topic_regex.clone(),
-        assignment: named(&topic_partitions(&member.current.assigned), topics),
+        assignment: named(&topic_partitions(&held(member)), topics),
         target_assignment: named(target, topics),
         is_classic: member.uses_classic_protocol(),
     }
+}
+
+/// What a member has: also what it is to give up and has not yet.
+fn held(member: &Member) -> Owned {
+    let mut held = member.current.assigned.clone();
+    for (topic, partitions) in &member.current.pending_revocation {
+        held.entry(*topic).or_default().extend(partitions);
+    }
+    held
 }
 
 fn named(partitions: &[TopicPartitions], topics: &TopicsView) -> Vec<NamedPartitions> {

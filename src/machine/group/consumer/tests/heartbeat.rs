@@ -1,6 +1,7 @@
 //! Heartbeats of members: joins, fencing, reconciliation, leaves.
 
 use super::*;
+use crate::machine::group::{DescribedConsumerMember, LeaveRequest, LeavingMember};
 
 #[test]
 fn the_first_member_gets_everything_at_once() {
@@ -289,4 +290,55 @@ fn a_new_target_waits_for_the_assignment_interval() {
     let reply = bench.heartbeat(alive("m2", 1)).unwrap();
     assert_eq!(assigned(&reply), partitions(&[("a", &[1])]));
     assert_eq!(bench.state(), ("Stable", 2, 2));
+}
+
+/// What the members have, as it is described.
+fn held(bench: &mut Bench) -> Vec<Vec<i32>> {
+    let groups = vec!["g".into()];
+    let GroupReply::ConsumerDescribe(list) = bench.ask(GroupRequest::ConsumerDescribe { groups })
+    else {
+        panic!("another reply")
+    };
+    let of = |member: &DescribedConsumerMember| {
+        member.assignment.iter().flat_map(|topic| topic.partitions.clone()).collect()
+    };
+    list[0].members.iter().map(of).collect()
+}
+
+#[test]
+fn what_a_member_is_to_give_up_is_still_described_as_its_own() {
+    let mut bench = Bench::new(&[("a", 4)]);
+    bench.heartbeat(join("m1", &["a"])).unwrap();
+    bench.heartbeat(join("m2", &["a"])).unwrap();
+    let kept = assigned(&bench.heartbeat(alive("m1", 1)).unwrap()).unwrap()["a"].clone();
+    assert_eq!(kept.len(), 2);
+    assert_eq!(held(&mut bench), [vec![0, 1, 2, 3], vec![]]);
+    bench.heartbeat(report("m1", 1, &[("a", &kept)])).unwrap();
+    assert_eq!(held(&mut bench), [kept, vec![]]);
+}
+
+#[test]
+fn an_administrator_removes_members_of_the_consumer_protocol() {
+    let mut bench = Bench::new(&[("a", 2)]);
+    bench.heartbeat(join("m1", &["a"])).unwrap();
+    let fixed = |member: &str| ConsumerHeartbeatRequest {
+        instance_id: Some("i".into()),
+        ..join(member, &["a"])
+    };
+    bench.heartbeat(fixed("m2")).unwrap();
+    let mut remove = |member: &str, instance: Option<&str>| {
+        let leaving =
+            LeavingMember { member_id: member.into(), instance_id: instance.map(Into::into) };
+        let request = LeaveRequest { group_id: "g".into(), members: vec![leaving] };
+        match bench.ask(GroupRequest::Leave(request)) {
+            GroupReply::Leave(Ok(mut left)) => left.remove(0).error.map(|error| error.code),
+            other => panic!("another reply: {other:?}"),
+        }
+    };
+    assert_eq!(remove("stranger", None), Some(ErrorCode::UnknownMemberId));
+    assert_eq!(remove("", Some("j")), Some(ErrorCode::UnknownMemberId));
+    assert_eq!(remove("m1", Some("i")), Some(ErrorCode::FencedInstanceId));
+    assert_eq!(remove("", Some("i")), None);
+    assert_eq!(remove("m1", None), None);
+    assert_eq!(bench.state().0, "Empty");
 }

@@ -267,7 +267,7 @@ fn a_classic_newcomer_gets_an_id_and_then_its_share() {
         group_id: "g".into(),
         members: vec![
             LeavingMember { member_id: id, instance_id: None },
-            LeavingMember { member_id: "m1".into(), instance_id: None },
+            LeavingMember { member_id: "stranger".into(), instance_id: None },
         ],
     };
     let GroupReply::Leave(Ok(left)) = bench.ask(GroupRequest::Leave(leave)) else { panic!() };

@@ -1,0 +1,285 @@
+//! Conversations with a broker, written down: what Apache Kafka answers is kept in `recorded/`, and
+//! our broker must answer the same, byte for byte but for names, ids and the words of messages.
+//!
+//! `OTTLA_UPDATE=1 OTTLA_CONFORMANCE_SERVERS=host:port` writes the files anew, from Apache Kafka. With
+//! `OTTLA_CONFORMANCE_SERVERS` alone they are compared with it.
+
+use std::collections::BTreeMap;
+use std::fmt::{Debug, Write as _};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ottla::broker::{Broker, BrokerOptions};
+use ottla::error::ErrorCode;
+use ottla::protocol::api::Call;
+use ottla::protocol::messages::create_topics::{CreatableTopic, CreateTopicsRequest};
+use ottla::protocol::messages::describe_groups::DescribeGroupsRequest;
+use ottla::protocol::messages::find_coordinator::FindCoordinatorRequest;
+use ottla::protocol::{Request, RequestHeader, Str, frame};
+use ottla::types::Uuid;
+use regex::Regex;
+
+use crate::peers::unique;
+
+/// No answer takes longer than this.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A connection that sends one request at a time, or several before it reads.
+pub(crate) struct Connection {
+    stream: TcpStream,
+    correlation_id: i32,
+}
+
+impl Connection {
+    fn open(address: &str) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream, correlation_id: 0 }
+    }
+
+    /// Sends a request; [`Self::receive`] takes its answer.
+    pub(crate) fn send<C: Call>(&mut self, version: i16, request: C) {
+        self.correlation_id += 1;
+        let header = RequestHeader {
+            api_key: C::API.to_i16(),
+            api_version: version,
+            correlation_id: self.correlation_id,
+            client_id: Some("test".into()),
+        };
+        let request: Request = request.into();
+        let chunks = frame::encode_request(&header, &request).unwrap();
+        self.stream.write_all(&chunks.concat()).unwrap();
+    }
+
+    /// Takes the answer of the request that was sent last.
+    pub(crate) fn receive<C: Call>(&mut self, version: i16) -> C::Response {
+        let mut length = [0; 4];
+        self.stream.read_exact(&mut length).unwrap();
+        let mut body = vec![0; u32::from_be_bytes(length) as usize];
+        self.stream.read_exact(&mut body).unwrap();
+        let (header, response) =
+            frame::decode_response(C::API, version, Bytes::from(body)).unwrap();
+        assert_eq!(header.correlation_id, self.correlation_id);
+        C::answer(response).unwrap()
+    }
+
+    pub(crate) fn call<C: Call>(&mut self, version: i16, request: C) -> C::Response {
+        self.send(version, request);
+        self.receive::<C>(version)
+    }
+}
+
+/// A conversation.
+pub(crate) struct Script {
+    address: String,
+    connection: Connection,
+    /// What makes the names of this run its own.
+    run: String,
+    /// What is shown by another name.
+    masks: Vec<(String, String)>,
+    /// Question, and what was answered at which version.
+    notes: Vec<(String, Vec<(i16, String)>)>,
+    places: BTreeMap<String, usize>,
+    /// Epochs are shown by their distance from this one.
+    epoch: i32,
+}
+
+impl Script {
+    fn new(address: &str) -> Self {
+        Self {
+            address: address.to_owned(),
+            connection: Connection::open(address),
+            // Of one length, for some lengths are shown.
+            run: format!("{:_<40}", unique("run")),
+            masks: Vec::new(),
+            notes: Vec::new(),
+            places: BTreeMap::new(),
+            epoch: 0,
+        }
+    }
+
+    /// One more connection.
+    pub(crate) fn connect(&self) -> Connection {
+        Connection::open(&self.address)
+    }
+
+    /// A name that only this run uses; shown without what makes it so.
+    pub(crate) fn name(&self, what: &str) -> Str {
+        format!("{}-{what}", self.run).into()
+    }
+
+    /// A group of this run whose coordinator answers.
+    pub(crate) fn group(&mut self, what: &str) -> Str {
+        let group = self.name(what);
+        let loads = |code: i16| {
+            matches!(
+                ErrorCode::from_i16(code),
+                ErrorCode::CoordinatorLoadInProgress
+                    | ErrorCode::CoordinatorNotAvailable
+                    | ErrorCode::NotCoordinator
+            )
+        };
+        let find = FindCoordinatorRequest {
+            coordinator_keys: vec![group.clone()],
+            ..FindCoordinatorRequest::default()
+        };
+        while loads(self.connection.call(4, find.clone()).coordinators[0].error_code) {}
+        let describe = DescribeGroupsRequest { groups: vec![group.clone()], ..Default::default() };
+        while loads(self.connection.call(5, describe.clone()).groups[0].error_code) {}
+        group
+    }
+
+    /// A topic of this run, and its id, which is shown as the name in angles.
+    pub(crate) fn topic(&mut self, what: &str, partitions: i32) -> (Str, Uuid) {
+        let name = self.name(what);
+        let topic = CreatableTopic {
+            name: name.clone(),
+            num_partitions: partitions,
+            replication_factor: 1,
+            ..CreatableTopic::default()
+        };
+        let request = CreateTopicsRequest {
+            topics: vec![topic],
+            timeout_ms: 20_000,
+            ..CreateTopicsRequest::default()
+        };
+        let created = self.connection.call(7, request).topics.remove(0);
+        assert_eq!(created.error_code, 0, "{created:?}");
+        self.mask(created.topic_id, what);
+        (name, created.topic_id)
+    }
+
+    /// Shows `what` as `name` in angles from now on.
+    pub(crate) fn mask(&mut self, what: impl ToString, name: &str) {
+        self.masks.push((what.to_string(), format!("<{name}>")));
+    }
+
+    /// Shows epochs by their distance from this one: brokers begin to count them at different numbers,
+    /// and count further when a topic becomes known late.
+    pub(crate) fn epochs_from(&mut self, epoch: i32) {
+        self.epoch = epoch;
+    }
+
+    pub(crate) fn call<C: Call>(&mut self, version: i16, request: C) -> C::Response {
+        self.connection.call(version, request)
+    }
+
+    /// Asks, and writes down what is answered.
+    pub(crate) fn ask<C: Call>(&mut self, label: &str, version: i16, request: C) -> C::Response
+    where
+        C::Response: Debug,
+    {
+        let response = self.connection.call(version, request);
+        self.note(label, version, &response);
+        response
+    }
+
+    /// Writes down an answer. The same under the same label at neighbouring versions is shown once.
+    pub(crate) fn note(&mut self, label: &str, version: i16, answer: &impl Debug) {
+        let text = self.shown(&format!("{answer:?}"));
+        let next = self.notes.len();
+        let place = *self.places.entry(label.to_owned()).or_insert(next);
+        if place == next {
+            self.notes.push((label.to_owned(), Vec::new()));
+        }
+        self.notes[place].1.push((version, text));
+    }
+
+    fn shown(&self, text: &str) -> String {
+        let mut shown = text.to_owned();
+        for (what, name) in self.masks.iter().rev() {
+            shown = shown.replace(what, name);
+        }
+        shown = shown.replace(&self.run, "~").replace("throttle_time_ms: 0, ", "");
+        let message = Regex::new(
+            r#"(error_code: -?[1-9][0-9]*), error_message: (None|Some\("([^"\\]|\\.)*"\))"#,
+        );
+        let uuid = Regex::new("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").unwrap();
+        let epoch = Regex::new("(member|group|assignment)_epoch: ([1-9][0-9]*)").unwrap();
+        let shown = message.unwrap().replace_all(&shown, "$1");
+        let shown = uuid.replace_all(&shown, "<uuid>");
+        let distance = |found: &regex::Captures<'_>| {
+            let distance = found[2].parse::<i32>().unwrap() - self.epoch;
+            format!("{}_epoch: {distance:+}", &found[1])
+        };
+        epoch.replace_all(&shown, distance).into_owned()
+    }
+
+    /// Everything that was written down.
+    fn finish(self) -> String {
+        let mut text = String::new();
+        for (label, answers) in self.notes {
+            writeln!(text, "# {label}").unwrap();
+            for same in answers.chunk_by(|one, next| one.1 == next.1) {
+                let (first, last) = (same[0].0, same[same.len() - 1].0);
+                let versions =
+                    if first == last { format!("v{first}") } else { format!("v{first}-v{last}") };
+                writeln!(text, "{versions}: {}", same[0].1).unwrap();
+            }
+        }
+        text
+    }
+}
+
+/// Has a conversation with our broker, and with Apache Kafka where there is one.
+pub(crate) fn converse(name: &str, script: impl Fn(&mut Script)) {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/conformance/recorded")
+        .join(format!("{name}.txt"));
+    let run = |address: &str| {
+        let mut talk = Script::new(address);
+        script(&mut talk);
+        talk.finish()
+    };
+    let peer = std::env::var("OTTLA_CONFORMANCE_SERVERS").ok();
+    if let Some(answers) = peer.as_deref().map(run) {
+        if std::env::var_os("OTTLA_UPDATE").is_some() {
+            std::fs::write(&file, answers).unwrap();
+        } else {
+            check("Apache Kafka", &std::fs::read_to_string(&file).unwrap(), &answers);
+        }
+    }
+    let recorded = std::fs::read_to_string(&file).unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let broker = runtime.block_on(Broker::start(BrokerOptions::in_memory())).unwrap();
+    let answers = run(&broker.addresses()[0].to_string());
+    runtime.block_on(broker.shutdown()).unwrap();
+    check("ottla", &recorded, &answers);
+}
+
+/// The lines below each label.
+fn by_label(text: &str) -> Vec<(&str, Vec<&str>)> {
+    let mut labels: Vec<(&str, Vec<&str>)> = Vec::new();
+    for line in text.lines() {
+        match (line.strip_prefix("# "), labels.last_mut()) {
+            (Some(label), _) => labels.push((label, Vec::new())),
+            (None, Some((_, lines))) => lines.push(line),
+            (None, None) => {}
+        }
+    }
+    labels
+}
+
+#[track_caller]
+fn check(peer: &str, recorded: &str, answers: &str) {
+    let mut differences = String::new();
+    let mut answered: BTreeMap<_, _> = by_label(answers).into_iter().collect();
+    for (label, lines) in by_label(recorded) {
+        let other = answered.remove(label).unwrap_or_default();
+        if lines != other {
+            writeln!(differences, "# {label}\n  recorded:").unwrap();
+            lines.iter().for_each(|line| writeln!(differences, "    {line}").unwrap());
+            writeln!(differences, "  answered:").unwrap();
+            other.iter().for_each(|line| writeln!(differences, "    {line}").unwrap());
+        }
+    }
+    for label in answered.keys() {
+        writeln!(differences, "# {label}\n  is not recorded").unwrap();
+    }
+    assert!(differences.is_empty(), "{peer} answers otherwise than recorded:\n{differences}");
+}
