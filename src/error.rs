@@ -248,6 +248,16 @@ pub enum Error {
         /// What was attempted, on which topic, partition or resource, and the remedy if known.
         context: String,
     },
+    /// Records of a produced batch were refused, and with them the batch.
+    #[error("{detail}: {} ({code})", code.description())]
+    RecordsRefused {
+        /// The code.
+        code: ErrorCode,
+        /// Why the batch is refused.
+        detail: String,
+        /// The index in the batch of each bad record, and what is wrong with it; of many only the first.
+        records: Vec<(i32, String)>,
+    },
     /// An offset lies outside of what the partition holds.
     #[error("offset {offset} of {partition} is outside of [{start}, {end})")]
     OffsetOutOfRange {
@@ -411,7 +421,7 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::Kafka { code, .. } => *code,
+            Self::Kafka { code, .. } | Self::RecordsRefused { code, .. } => *code,
             Self::OffsetOutOfRange { .. } | Self::DataLoss { .. } => ErrorCode::OffsetOutOfRange,
             Self::Malformed { .. } | Self::InvalidArgument(_) => ErrorCode::InvalidRequest,
             Self::Corrupt { .. }

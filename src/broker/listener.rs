@@ -18,14 +18,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::{self, ConnectionLimits, FrameHandler, PeerInfo};
-use crate::config::Listener;
+use crate::config::{BrokerConfig, Listener};
 use crate::error::{Error, Result};
 
 /// How often a free port is looked for that is free on every address.
@@ -53,7 +53,37 @@ fn resolve(listener: &Listener) -> Result<Vec<IpAddr>> {
     Ok(addresses)
 }
 
-fn bind_one(address: SocketAddr, backlog: i32) -> io::Result<std::net::TcpListener> {
+/// How sockets are made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SocketOptions {
+    /// `socket.listen.backlog.size`.
+    pub(super) backlog: i32,
+    /// `socket.receive.buffer.bytes`; none leaves it to the operating system.
+    pub(super) receive_buffer_bytes: Option<u32>,
+    /// `socket.send.buffer.bytes`; none leaves it to the operating system.
+    pub(super) send_buffer_bytes: Option<u32>,
+}
+
+impl SocketOptions {
+    pub(super) fn of(config: &BrokerConfig) -> Self {
+        Self {
+            backlog: config.socket_listen_backlog_size,
+            receive_buffer_bytes: config.socket_receive_buffer_bytes,
+            send_buffer_bytes: config.socket_send_buffer_bytes,
+        }
+    }
+
+    /// What is set on an accepted socket.
+    fn apply(self, stream: &TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        match self.send_buffer_bytes {
+            Some(bytes) => SockRef::from(stream).set_send_buffer_size(bytes as usize),
+            None => Ok(()),
+        }
+    }
+}
+
+fn bind_one(address: SocketAddr, options: SocketOptions) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -61,8 +91,12 @@ fn bind_one(address: SocketAddr, backlog: i32) -> io::Result<std::net::TcpListen
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    // Before it listens: accepted sockets inherit the size, from which the window is scaled.
+    if let Some(bytes) = options.receive_buffer_bytes {
+        socket.set_recv_buffer_size(bytes as usize)?;
+    }
     socket.bind(&address.into())?;
-    socket.listen(backlog)?;
+    socket.listen(options.backlog)?;
     Ok(socket.into())
 }
 
@@ -78,12 +112,16 @@ fn is_absent(error: &io::Error) -> bool {
 }
 
 /// Binds every address on one port.
-fn bind_all(ips: &[IpAddr], port: u16, backlog: i32) -> io::Result<Vec<std::net::TcpListener>> {
+fn bind_all(
+    ips: &[IpAddr],
+    port: u16,
+    options: SocketOptions,
+) -> io::Result<Vec<std::net::TcpListener>> {
     let mut bound: Vec<std::net::TcpListener> = Vec::new();
     let mut port = port;
     let mut absent = None;
     for &ip in ips {
-        match bind_one(SocketAddr::new(ip, port), backlog) {
+        match bind_one(SocketAddr::new(ip, port), options) {
             Ok(listener) => {
                 port = listener.local_addr()?.port();
                 bound.push(listener);
@@ -103,6 +141,7 @@ fn bind_all(ips: &[IpAddr], port: u16, backlog: i32) -> io::Result<Vec<std::net:
 pub(super) struct Listeners {
     sockets: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
+    options: SocketOptions,
 }
 
 impl Listeners {
@@ -111,7 +150,7 @@ impl Listeners {
     /// # Errors
     ///
     /// An address that cannot be resolved or bound, by name.
-    pub(super) fn bind(listeners: &[Listener], backlog: i32) -> Result<Self> {
+    pub(super) fn bind(listeners: &[Listener], options: SocketOptions) -> Result<Self> {
         let port = listeners.first().map_or(0, |listener| listener.port);
         if listeners.iter().any(|listener| listener.port != port) {
             return Err(Error::invalid(
@@ -124,7 +163,7 @@ impl Listeners {
         }
         let mut attempts = 0;
         let bound = loop {
-            match bind_all(&ips, port, backlog) {
+            match bind_all(&ips, port, options) {
                 Ok(bound) => break bound,
                 Err(error)
                     if port == 0
@@ -141,7 +180,7 @@ impl Listeners {
                 }
             }
         };
-        let mut listeners = Self { sockets: Vec::new(), addresses: Vec::new() };
+        let mut listeners = Self { sockets: Vec::new(), addresses: Vec::new(), options };
         for socket in bound {
             let network = |source| Error::Network {
                 action: "bind",
@@ -164,6 +203,7 @@ impl Listeners {
         for socket in self.sockets {
             let acceptor = Arc::clone(acceptor);
             let tasks_of_connections = tasks.clone();
+            let socket = (socket, self.options);
             tasks.spawn(async move { acceptor.run(socket, &tasks_of_connections).await });
         }
     }
@@ -201,7 +241,11 @@ impl Acceptor {
         })
     }
 
-    async fn run(self: Arc<Self>, socket: TcpListener, tasks: &TaskTracker) {
+    async fn run(
+        self: Arc<Self>,
+        (socket, options): (TcpListener, SocketOptions),
+        tasks: &TaskTracker,
+    ) {
         loop {
             let slot = tokio::select! {
                 biased;
@@ -220,6 +264,9 @@ impl Acceptor {
                         tracing::debug!(%peer, "too many connections of this address");
                         continue;
                     };
+                    if let Err(error) = options.apply(&stream) {
+                        tracing::debug!(%peer, %error, "could not set the options of a socket");
+                    }
                     let acceptor = Arc::clone(&self);
                     tasks.spawn(async move {
                         acceptor.serve(stream, peer).await;
@@ -237,9 +284,6 @@ impl Acceptor {
 
     async fn serve(&self, stream: TcpStream, peer: SocketAddr) {
         let Ok(local) = stream.local_addr() else { return };
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%peer, %error, "could not set TCP_NODELAY");
-        }
         let info = Arc::new(PeerInfo {
             id: self.next_id.fetch_add(1, Ordering::Relaxed),
             peer: unmapped(peer),
@@ -297,14 +341,44 @@ mod tests {
     use super::*;
     use crate::config::parse_listeners;
 
+    const OPTIONS: SocketOptions =
+        SocketOptions { backlog: 128, receive_buffer_bytes: None, send_buffer_bytes: None };
+
+    #[tokio::test]
+    async fn the_buffers_of_a_connection_have_the_configured_sizes() {
+        let wanted = parse_listeners("listeners", "PLAINTEXT://127.0.0.1:0").unwrap();
+        let sizes = |options: SocketOptions| {
+            let listeners = Listeners::bind(&wanted, options).unwrap();
+            async move {
+                let client = TcpStream::connect(listeners.addresses()[0]).await.unwrap();
+                let (stream, _) = listeners.sockets[0].accept().await.unwrap();
+                options.apply(&stream).unwrap();
+                drop(client);
+                let socket = SockRef::from(&stream);
+                (socket.recv_buffer_size().unwrap(), socket.send_buffer_size().unwrap())
+            }
+        };
+        let given = SocketOptions {
+            receive_buffer_bytes: Some(20_000),
+            send_buffer_bytes: Some(30_000),
+            ..OPTIONS
+        };
+        let (receive, send) = sizes(given).await;
+        // Linux doubles what it is asked for.
+        assert!((20_000..=40_000).contains(&receive), "{receive}");
+        assert!((30_000..=60_000).contains(&send), "{send}");
+        let unset = sizes(OPTIONS).await;
+        assert!(unset.0 > receive && unset.1 > send, "{unset:?}");
+    }
+
     #[tokio::test]
     async fn a_free_port_is_the_same_on_both_families() {
         let wanted = parse_listeners("listeners", "PLAINTEXT://localhost:0").unwrap();
-        let listeners = Listeners::bind(&wanted, 128).unwrap();
+        let listeners = Listeners::bind(&wanted, OPTIONS).unwrap();
         let ports: Vec<_> = listeners.addresses().iter().map(SocketAddr::port).collect();
         assert!(!ports.is_empty() && ports.iter().all(|&port| port == ports[0] && port != 0));
         let taken = parse_listeners("listeners", &format!("PLAINTEXT://127.0.0.1:{}", ports[0]));
-        let error = Listeners::bind(&taken.unwrap(), 128).unwrap_err().to_string();
+        let error = Listeners::bind(&taken.unwrap(), OPTIONS).unwrap_err().to_string();
         assert!(error.contains(&ports[0].to_string()), "{error}");
     }
 }

@@ -23,7 +23,7 @@ use super::cleaner;
 use super::connection::ConnectionLimits;
 use super::coordinator::{self, Coordinators};
 use super::dispatch::{Dispatcher, LocalService};
-use super::listener::{Acceptor, Listeners};
+use super::listener::{Acceptor, Listeners, SocketOptions};
 use super::log_threads::LogThreads;
 use super::maintenance;
 use super::memory::MemoryBudget;
@@ -87,7 +87,7 @@ impl Broker {
     pub async fn start(options: BrokerOptions) -> Result<Self> {
         let env = Env::real();
         let (config, given) = resolve(&options)?;
-        let listeners = Listeners::bind(&config.listeners, config.socket_listen_backlog_size)?;
+        let listeners = Listeners::bind(&config.listeners, SocketOptions::of(&config))?;
         let (path, temporary) = if let Some(path) = given {
             (path, None)
         } else {

@@ -61,6 +61,12 @@ impl Storage {
         free.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX))
     }
 
+    /// How large the file system is; -1 when that is not known.
+    pub(super) fn total_bytes(&self) -> i64 {
+        let total = self.directory().and_then(|directory| directory.total_bytes());
+        total.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX))
+    }
+
     /// Opens the log of a partition, or makes it. What lies under its name and belongs to another topic
     /// is set aside: a deletion that was interrupted leaves such a log, and so does lost metadata.
     ///

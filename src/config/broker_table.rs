@@ -498,7 +498,7 @@ pub(super) const BROKER: &[Definition] = &[
     broker!(
         "socket.receive.buffer.bytes",
         Int,
-        "102400",
+        "-1",
         Check(unlimited_or_positive),
         ReadOnly,
         "The receive buffer of a socket; -1 leaves it to the operating system."
@@ -514,7 +514,7 @@ pub(super) const BROKER: &[Definition] = &[
     broker!(
         "socket.send.buffer.bytes",
         Int,
-        "102400",
+        "-1",
         Check(unlimited_or_positive),
         ReadOnly,
         "The send buffer of a socket; -1 leaves it to the operating system."

@@ -161,6 +161,9 @@ pub trait Disk: Send + Sync + Debug {
     /// How many bytes may still be written to the file system of `path`.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
 
+    /// The size of the file system of `path`.
+    fn total_bytes(&self, path: &Path) -> io::Result<u64>;
+
     /// Reads a whole file. `None` when there is none of this name.
     fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
         let file = match self.open(path, OpenMode::Read) {

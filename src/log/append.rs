@@ -32,6 +32,9 @@ pub(super) struct Prepared {
     batch: Batch,
 }
 
+/// How many bad records of a batch are named.
+const REFUSED_RECORDS_MAX: usize = 100;
+
 const AT_CRC: usize = 17;
 const AT_ATTRIBUTES: usize = 21;
 const AT_MAX_TIMESTAMP: usize = 35;
@@ -138,16 +141,14 @@ fn prepare_batch(
         uncompressed_size_max: config.uncompressed_bytes_max,
     };
     let facts = validate_for_append(&batch, rules)?;
-    if config.compacted
-        && !batch.header().is_control()
-        && let Some(index) = facts.first_keyless
-    {
-        let detail = format!("record {index} has no key, which a compacted topic needs");
-        return Err(Error::kafka(ErrorCode::InvalidRecord, detail));
-    }
+    let needs_keys = config.compacted && !batch.header().is_control();
     let append_time = config.message_timestamp_type == TimestampType::LogAppendTime;
-    if !append_time && origin == Origin::Client {
-        check_timestamps(&facts, config, now)?;
+    let checks_time = !append_time && origin == Origin::Client;
+    let times = checks_time.then(|| Times::around(now, config));
+    if needs_keys && facts.first_keyless.is_some()
+        || times.as_ref().is_some_and(|times| times.refuse_any(&facts))
+    {
+        return Err(refused_records(&batch, config, (needs_keys, times.as_ref())));
     }
     let batch = recompress(batch, config)?;
     if origin == Origin::Client {
@@ -173,23 +174,70 @@ fn check_size(batch: &Batch, config: &LogConfig) -> Result<()> {
     Ok(())
 }
 
-fn check_timestamps(facts: &AppendFacts, config: &LogConfig, now: TimestampMs) -> Result<()> {
-    let before = now.0.saturating_sub(facts.min_timestamp.0);
-    let after = facts.max_timestamp.0.saturating_sub(now.0);
-    let refuse = |timestamp: TimestampMs, name: &str, limit: i64| {
-        let detail = format!(
-            "timestamp {timestamp} is further from the broker's clock ({now}) than \
-             message.timestamp.{name}.max.ms allows ({limit})"
-        );
-        Err(Error::kafka(ErrorCode::InvalidTimestamp, detail))
+/// The timestamps that `message.timestamp.before.max.ms` and `.after.max.ms` allow.
+struct Times {
+    now: TimestampMs,
+    before_max: i64,
+    after_max: i64,
+}
+
+impl Times {
+    fn around(now: TimestampMs, config: &LogConfig) -> Self {
+        let before_max = config.message_timestamp_before_max_ms;
+        Self { now, before_max, after_max: config.message_timestamp_after_max_ms }
+    }
+
+    /// Why a timestamp is refused. A record without one has nothing to be compared.
+    fn refuse(&self, timestamp: TimestampMs) -> Option<String> {
+        let after = timestamp.0.saturating_sub(self.now.0);
+        let before = self.now.0.saturating_sub(timestamp.0);
+        let (name, limit) = match () {
+            () if timestamp == TimestampMs::NONE => return None,
+            () if before > self.before_max => ("before", self.before_max),
+            () if after > self.after_max => ("after", self.after_max),
+            () => return None,
+        };
+        Some(format!(
+            "timestamp {timestamp} is further from the broker's clock ({}) than \
+             message.timestamp.{name}.max.ms allows ({limit})",
+            self.now
+        ))
+    }
+
+    fn refuse_any(&self, facts: &AppendFacts) -> bool {
+        let mut ends = [facts.min_timestamp, facts.max_timestamp].into_iter();
+        ends.any(|timestamp| self.refuse(timestamp).is_some())
+    }
+}
+
+/// Names the records that a batch is refused for, as Kafka does (KIP-467). Any wrong timestamp makes it
+/// `INVALID_TIMESTAMP`.
+#[cold]
+fn refused_records(
+    batch: &Batch,
+    config: &LogConfig,
+    (needs_keys, times): (bool, Option<&Times>),
+) -> Error {
+    let records = match batch.records(config.uncompressed_bytes_max) {
+        Ok(records) => records,
+        Err(error) => return error,
     };
-    if facts.min_timestamp != TimestampMs::NONE && before > config.message_timestamp_before_max_ms {
-        return refuse(facts.min_timestamp, "before", config.message_timestamp_before_max_ms);
+    let mut refused = Vec::new();
+    let mut code = ErrorCode::InvalidRecord;
+    for (index, record) in (0_i32..).zip(&records) {
+        let Ok(record) = record else { break };
+        if needs_keys && record.key.is_none() {
+            refused.push((index, "it has no key, which a compacted topic needs".to_owned()));
+        } else if let Some(why) = times.and_then(|times| times.refuse(record.timestamp)) {
+            code = ErrorCode::InvalidTimestamp;
+            refused.push((index, why));
+        }
+        if refused.len() == REFUSED_RECORDS_MAX {
+            break;
+        }
     }
-    if facts.max_timestamp != TimestampMs::NONE && after > config.message_timestamp_after_max_ms {
-        return refuse(facts.max_timestamp, "after", config.message_timestamp_after_max_ms);
-    }
-    Ok(())
+    let first = refused.first().map(|(index, why)| format!("record {index} of the batch: {why}"));
+    Error::RecordsRefused { code, detail: first.unwrap_or_default(), records: refused }
 }
 
 /// Writes the batch anew with the topic's codec, when the producer chose another.

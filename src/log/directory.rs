@@ -155,6 +155,14 @@ impl LogDirectory {
             .map_err(|error| Error::io("measure", &self.path, error))
     }
 
+    /// The bytes of the file system that the directory lies on.
+    pub fn total_bytes(&self) -> Result<u64> {
+        self.env
+            .disk
+            .total_bytes(&self.path)
+            .map_err(|error| Error::io("measure", &self.path, error))
+    }
+
     /// The path of a partition.
     #[must_use]
     pub fn partition_path(&self, partition: &TopicPartition) -> PathBuf {

@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorCode};
 /// The class in `ottla.errors` for an error.
 fn class_name(error: &Error) -> &'static str {
     match error {
-        Error::Kafka { code, .. } => class_of_code(*code),
+        Error::Kafka { code, .. } | Error::RecordsRefused { code, .. } => class_of_code(*code),
         Error::OffsetOutOfRange { .. } => "OffsetOutOfRangeError",
         Error::Malformed { .. } => "ProtocolError",
         Error::Corrupt { .. } => "CorruptionError",

@@ -191,14 +191,13 @@ fn wrong_count(header: &BatchHeader, found: i32) -> Error {
 
 #[cold]
 fn wrong_delta(header: &BatchHeader, index: i32, delta: i32) -> Error {
-    Error::kafka(
-        ErrorCode::InvalidRecord,
-        format!(
-            "record batch at offset {}: record {index} has the offset delta {delta}; the deltas \
-             of a produced batch count up from 0",
-            header.base_offset
-        ),
-    )
+    let detail = format!(
+        "record batch at offset {}: record {index} has the offset delta {delta}; the deltas of a \
+         produced batch count up from 0",
+        header.base_offset
+    );
+    let records = vec![(index, format!("the offset delta {delta} is not {index}"))];
+    Error::RecordsRefused { code: ErrorCode::InvalidRecord, detail, records }
 }
 
 impl AppendFacts {

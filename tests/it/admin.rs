@@ -131,6 +131,7 @@ fn log_directories_are_described_with_sizes() {
     let directory = &all.results[0];
     assert_eq!(directory.log_dir.as_str(), world.broker().data_dir().display().to_string());
     assert!(directory.usable_bytes > 0);
+    assert!(directory.total_bytes >= directory.usable_bytes, "{}", directory.total_bytes);
     let names: Vec<_> = directory.topics.iter().map(|topic| topic.name.as_str()).collect();
     assert_eq!(names, ["a", "b"]);
     assert!(directory.topics[1].partitions[1].partition_size > 1000);

@@ -22,5 +22,6 @@ mod hostile;
 mod independent;
 mod lifecycle;
 mod producing;
+mod settings;
 mod support;
 mod topics;

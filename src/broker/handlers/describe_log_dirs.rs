@@ -1,7 +1,7 @@
 //! DescribeLogDirs: v1-v5.
 //!
-//! Behaviour: the one log directory, the free space of its file system (its size is not known: -1), and the size of each
-//! partition asked for (null for all). The lag of a current replica is how far its log end is behind
+//! Behaviour: the one log directory, the size and the free space of its file system (-1 where the operating
+//! system does not tell), and the size of each partition asked for (null for all). The lag of a current replica is how far its log end is behind
 //! the high watermark, so 0 here.
 //! Versions: v2 flexible; v3 an error of the whole; v4 sizes (KIP-827); v5 cordoned directories
 //! (KIP-1066; never).
@@ -56,6 +56,7 @@ pub(in crate::broker) fn handle<'a>(
             DescribeLogDirsTopic { name: Str::from(name), partitions }
         })
         .collect();
+    result.total_bytes = storage.total_bytes();
     result.usable_bytes = storage.usable_bytes();
     DescribeLogDirsResponse { results: vec![result], ..Default::default() }
 }

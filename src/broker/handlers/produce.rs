@@ -7,6 +7,8 @@
 //! requests; their waits overlap. Idempotent batches are checked and deduplicated by the log.
 //! Versions: v7 zstd; v8 record errors and messages (KIP-467); v10 the current leader (KIP-951); v13
 //! topic ids (KIP-516). Versions 0 to 2 are advertised and refused, see `protocol/api.rs`.
+//! Record errors: the records without a key of a compacted topic, with a timestamp that is out of
+//! bounds, or with a wrong offset delta are named, the first hundred of them.
 //! Errors: INVALID_REQUIRED_ACKS; UNKNOWN_TOPIC_OR_PARTITION or UNKNOWN_TOPIC_ID; INVALID_RECORD for
 //! anything but one batch of magic 2 per partition, and for control batches; UNSUPPORTED_COMPRESSION_TYPE
 //! for zstd before v7; CORRUPT_MESSAGE, MESSAGE_TOO_LARGE, INVALID_TIMESTAMP and those of idempotence
@@ -28,8 +30,9 @@ use crate::broker::partition::{Acks, AppendAnswer};
 use crate::broker::state::BrokerState;
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::messages::produce::{
-    LeaderIdAndEpoch, NodeEndpoint, PartitionProduceData, PartitionProduceResponse, ProduceRequest,
-    ProduceResponse, TopicProduceData, TopicProduceResponse,
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceData,
+    PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData,
+    TopicProduceResponse,
 };
 use crate::protocol::{Response, Str};
 use crate::record::{BatchHeader, Compression};
@@ -164,10 +167,21 @@ fn check_batch(records: &Bytes, version: i16, transactional: bool) -> Result<()>
 }
 
 fn failed(index: i32, error: &Error) -> PartitionProduceResponse {
+    let record_errors = match error {
+        Error::RecordsRefused { records, .. } => records
+            .iter()
+            .map(|(index, why)| BatchIndexAndErrorMessage {
+                batch_index: *index,
+                batch_index_error_message: Some(why.as_str().into()),
+            })
+            .collect(),
+        _ => Vec::new(),
+    };
     PartitionProduceResponse {
         index,
         error_code: error.code().to_i16(),
         base_offset: -1,
+        record_errors,
         error_message: Some(error.chain().into()),
         ..PartitionProduceResponse::default()
     }

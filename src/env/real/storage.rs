@@ -165,27 +165,38 @@ impl Disk for RealDisk {
         }
     }
 
-    #[cfg(unix)]
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
-        use std::os::unix::ffi::OsStrExt;
-        let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
-        let mut answer = std::mem::MaybeUninit::<libc::statvfs>::uninit();
-        // SAFETY: `path` is a NUL-terminated string and `answer` is writable memory of the right type;
-        // both live through the call, which keeps neither pointer.
-        let status = unsafe { libc::statvfs(path.as_ptr(), answer.as_mut_ptr()) };
-        if status != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the call succeeded, so it has filled the struct.
-        let answer = unsafe { answer.assume_init() };
-        #[allow(clippy::useless_conversion, reason = "the fields are narrower on other platforms")]
-        Ok(u64::from(answer.f_bavail).saturating_mul(u64::from(answer.f_frsize)))
+        space(path).map(|(free, _)| free)
     }
 
-    #[cfg(not(unix))]
-    fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
-        Err(io::ErrorKind::Unsupported.into())
+    fn total_bytes(&self, path: &Path) -> io::Result<u64> {
+        space(path).map(|(_, total)| total)
     }
+}
+
+/// The free and all bytes of a file system.
+#[cfg(unix)]
+fn space(path: &Path) -> io::Result<(u64, u64)> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
+    let mut answer = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: `path` is a NUL-terminated string and `answer` is writable memory of the right type;
+    // both live through the call, which keeps neither pointer.
+    let status = unsafe { libc::statvfs(path.as_ptr(), answer.as_mut_ptr()) };
+    if status != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call succeeded, so it has filled the struct.
+    let answer = unsafe { answer.assume_init() };
+    #[allow(clippy::useless_conversion, reason = "the fields are narrower on other platforms")]
+    let [free, total, unit] =
+        [answer.f_bavail, answer.f_blocks, answer.f_frsize].map(|count| u64::from(count));
+    Ok((free.saturating_mul(unit), total.saturating_mul(unit)))
+}
+
+#[cfg(not(unix))]
+fn space(_path: &Path) -> io::Result<(u64, u64)> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Released by the operating system when the file closes, also by a crash.

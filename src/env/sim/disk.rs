@@ -485,4 +485,8 @@ impl Disk for SimDisk {
         let state = self.state();
         Ok(state.capacity.saturating_sub(state.used()))
     }
+
+    fn total_bytes(&self, _path: &Path) -> io::Result<u64> {
+        Ok(self.state().capacity)
+    }
 }
