@@ -1,0 +1,9 @@
+//! libFuzzer's door to `targets/group_records.rs`.
+
+#![no_main]
+
+#[allow(dead_code, reason = "the seeds are for the sample, see `sample/main.rs`")]
+#[path = "../targets/group_records.rs"]
+mod target;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| target::run(input));

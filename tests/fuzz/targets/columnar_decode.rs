@@ -1,0 +1,104 @@
+//! Values of any bytes as JSON, Avro, text and raw: arrays that are valid, or an error, never a
+//! panic; and records of any bytes as columns.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ottla::columnar::{
+    AvroFormat, AvroSchema, Chunk, DecodeOptions, Decoder, OnError, ReaderSchema, ValueFormat,
+};
+use ottla::record::{BatchBuilder, BatchOptions, patch_producer};
+use ottla::types::{ProducerEpoch, ProducerId, Sequence, TimestampMs, TopicPartition};
+
+const SCHEMA: &str = r#"{"type": "record", "name": "r", "fields": [
+    {"name": "a", "type": "long"},
+    {"name": "b", "type": ["null", "string"]},
+    {"name": "c", "type": {"type": "array", "items": "double"}},
+    {"name": "d", "type": {"type": "map", "values": "bytes"}},
+    {"name": "e", "type": {"type": "enum", "name": "e", "symbols": ["X", "Y"]}}
+]}"#;
+
+pub(crate) fn run(input: &[u8]) {
+    let &[choice, count, ref rest @ ..] = input else { return };
+    // The values are pieces of about the same size; the rest are the bytes of further records.
+    let (values, records) = rest.split_at(rest.len() / 2);
+    let values: Vec<&[u8]> =
+        values.chunks((values.len() / (usize::from(count % 8) + 1)).max(1)).collect();
+    let mut builder = BatchBuilder::new(BatchOptions::default());
+    for (index, value) in values.iter().enumerate() {
+        let value = (index % 5 != 4).then_some(*value);
+        builder.append(TimestampMs(1), Some(b"key"), value, &[]).expect("small");
+    }
+    if values.is_empty() {
+        builder.append(TimestampMs(1), None, None, &[]).expect("small");
+    }
+    let good = builder.finish().expect("no compression");
+    let mut bad = good.to_vec();
+    bad.extend_from_slice(records);
+    let length = i32::try_from(bad.len() - 12).expect("small input");
+    bad[8..12].copy_from_slice(&length.to_be_bytes());
+    patch_producer(&mut bad, ProducerId(-1), ProducerEpoch(-1), Sequence(-1)).expect("whole");
+    let options = DecodeOptions {
+        value: format(choice),
+        on_error: OnError::Column,
+        max_rows: 5,
+        views: choice & 0x80 == 0,
+        decompressed_size_max: 1 << 16,
+        ..DecodeOptions::default()
+    };
+    let mut decoder = Decoder::new(options).expect("good options");
+    for bytes in [good, Bytes::from(bad)] {
+        decoder.push(Chunk::whole(TopicPartition::new("fuzz", 0), bytes));
+    }
+    let rows = drain(&mut decoder);
+    assert!(rows.is_none_or(|rows| rows >= values.len()));
+}
+
+fn format(choice: u8) -> ValueFormat {
+    match choice % 5 {
+        0 => ValueFormat::Raw,
+        1 => ValueFormat::Text,
+        2 => ValueFormat::json_inferred(),
+        framed => {
+            let schema = AvroSchema::parse(SCHEMA).expect("a good schema");
+            let schema = ReaderSchema::Given(schema);
+            ValueFormat::Avro(Arc::new(AvroFormat { schema, framed: framed == 4, source: None }))
+        }
+    }
+}
+
+/// The rows that come out; none when errors do not end: an error ends a chunk, not the decoder; a
+/// schema that cannot be stays an error.
+fn drain(decoder: &mut Decoder) -> Option<usize> {
+    let mut rows = 0;
+    let mut errors = 0;
+    while errors < 4 {
+        let output = match decoder.next(true) {
+            Ok(Some(output)) => output,
+            Ok(None) => return Some(rows),
+            Err(_) => {
+                errors += 1;
+                continue;
+            }
+        };
+        rows += output.rows.num_rows();
+        for column in output.rows.columns() {
+            column.to_data().validate_full().expect("a valid array");
+        }
+    }
+    None
+}
+
+pub(crate) fn seeds() -> Vec<Vec<u8>> {
+    let json = br#"{"a": 1, "b": [1.5, null], "c": {"d": "text"}}{"a": -2, "b": [], "c": null}"#;
+    let avro = [4, 2, 2, b'x', 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 2, b'k', 2, b'v', 0, 1];
+    let mut seeds = Vec::new();
+    for choice in 0..5 {
+        for values in [&json[..], &avro, b"plain text"] {
+            for (views, count) in [(0, 0), (0x80, 1), (0, 7)] {
+                seeds.push([&[choice | views, count][..], values, values].concat());
+            }
+        }
+    }
+    seeds
+}
