@@ -19,7 +19,7 @@ PYTHON_SOURCES := pyproject.toml README.md $(shell find python -name '*.py' -o -
 # The steps of `make test`, in order; cheap ones first.
 STEPS := check-format clippy rust-test wheel check-python python-test readme-test notebook-test
 
-.PHONY: help demo test bench versus fuzz wheel format $(STEPS)
+.PHONY: help demo test bench versus fuzz fuzz-sample wheel format $(STEPS)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,7 +54,8 @@ check-python: $(VENV)/.test $(VENV)/.wheel ## types of the Python side, and stub
 	cd $(VENV) && bin/python -m mypy.stubtest ottla._ottla --mypy-config-file $(abspath pyproject.toml)
 
 python-test: $(VENV)/.test $(VENV)/.wheel ## Python tests, with Kafka clients that were not written here
-	$(BIN)/python -m pytest
+	$(CARGO) build --quiet --features sim --bin ottla
+	OTTLA_DEBUG_BIN="$${CARGO_TARGET_DIR:-$(abspath target)}/debug/ottla" $(BIN)/python -m pytest
 
 readme-test: $(VENV)/.test $(VENV)/.wheel ## the examples of README.md and of the docstrings
 	$(BIN)/python tests/python/run_readme.py README.md
@@ -69,9 +70,21 @@ bench: $(VENV)/.test $(VENV)/.wheel ## Rust micro-benchmarks and the end-to-end 
 versus: $(VENV)/.test $(VENV)/.notebook $(VENV)/.wheel ## beside Apache Kafka and its clients, in one run; OTTLA_KAFKA_LIBS names its jars
 	cd tests/bench && PYTHONPATH=.:../python $(abspath $(BIN))/python -m versus $(VERSUS)
 
-fuzz: ## run every fuzz target for a minute; needs a nightly toolchain and cargo-fuzz
-	cd tests/fuzz && for target in $$($(CARGO) +nightly fuzz list); do \
-	  $(CARGO) +nightly fuzz run $$target -- -max_total_time=$${SECONDS_EACH:-60} -rss_limit_mb=1024; done
+# What cargo-fuzz passes without a sanitizer; all of it is known to a stable compiler. libFuzzer needs a C++ compiler.
+FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table
+TARGETS ?= $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
+SECONDS_EACH ?= 60
+
+fuzz: ## let libFuzzer search in every fuzz target for a minute (TARGETS, SECONDS_EACH); needs a C++ compiler
+	cd tests/fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) build $(addprefix --bin ,$(TARGETS)) --target-dir target
+	cd tests/fuzz && for target in $(TARGETS); do \
+	  mkdir -p corpus/$$target artifacts/$$target target/found/$$target; \
+	  ./target/debug/$$target -max_total_time=$(SECONDS_EACH) -rss_limit_mb=1024 -max_len=4096 \
+	    -artifact_prefix=artifacts/$$target/ target/found/$$target corpus/$$target; done
+
+fuzz-sample: ## the fuzz targets on their seeds, the corpus and some thousand mutations; a part of rust-test
+	$(CARGO) test --features sim --test fuzz
 
 format: $(VENV)/.test ## format Rust and Python
 	$(CARGO) fmt

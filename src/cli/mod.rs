@@ -3,7 +3,8 @@
 //!
 //! Thin: it reads arguments, calls the client and the broker, and writes results. Results go to
 //! standard output, everything else to standard error. Exit status: 0 when done, 1 when something
-//! failed (one line says what, and the remedy if there is one), 2 when the arguments are wrong. A
+//! failed (one line says what, and the remedy if there is one), 2 when the arguments are wrong, or a
+//! setting that they give. A
 //! reader that closes the pipe ends the program quietly. The same code is the `ottla` binary and the
 //! console script of the Python package.
 
@@ -149,6 +150,7 @@ fn start_logging(default_level: &str) {
 
 fn report(failure: &Failure) -> i32 {
     let (line, status) = match failure {
+        Failure::Error(error @ Error::InvalidArgument(_)) => (error.chain(), 2),
         Failure::Error(error) => (error.chain(), 1),
         Failure::Usage(detail) => (detail.clone(), 2),
         Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return 0,

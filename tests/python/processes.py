@@ -43,6 +43,7 @@ class BrokerProcess:
         data_dir: Path,
         *options: str,
         port: int = 0,
+        program: str | None = None,
         preexec: Callable[[], None] | None = None,
     ) -> None:
         self.data_dir = data_dir
@@ -50,7 +51,7 @@ class BrokerProcess:
         with self.log.open("ab") as stderr:
             self.process = subprocess.Popen(
                 [
-                    ottla_program(),
+                    program or ottla_program(),
                     "broker",
                     "start",
                     "--data-dir",

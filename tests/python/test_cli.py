@@ -1,0 +1,269 @@
+"""The command line as a program: what it prints, what it writes and how it ends.
+
+Every case runs with the console script of the installed package and, where ``OTTLA_DEBUG_BIN``
+names one, with the plain binary of ``cargo build``: they must not differ.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.parquet
+import pytest
+
+from processes import BrokerProcess, free_ports
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SCRIPT = str(Path(sysconfig.get_path("scripts")) / "ottla")
+_PROGRAMS = {"script": _SCRIPT, "binary": os.environ.get("OTTLA_DEBUG_BIN", "")}
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+
+
+class Program:
+    """The program under test, with a broker to talk to."""
+
+    def __init__(self, path: str, broker: BrokerProcess) -> None:
+        self.path = path
+        self.broker = broker
+        self.environment = {
+            **os.environ,
+            "OTTLA_BOOTSTRAP_SERVER": broker.bootstrap,
+            "PYTHONWARNINGS": "ignore::RuntimeWarning",
+        }
+
+    def run(
+        self, *arguments: str, stdin: str | None = None, status: int = 0
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, which must be this status."""
+        done = subprocess.run(
+            [self.path, *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
+            env=self.environment,
+        )
+        assert done.returncode == status, (arguments, done)
+        return done
+
+    def json(self, *arguments: str) -> Any:
+        """Run a command and read what it prints as JSON."""
+        return json.loads(self.run(*arguments).stdout)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
+    """One broker for all cases, as a program."""
+    process = BrokerProcess(tmp_path_factory.mktemp("cli") / "data")
+    yield process
+    assert process.stop() == 0, process.stderr()
+
+
+@pytest.fixture(params=["script", "binary"])
+def program(request: pytest.FixtureRequest, server: BrokerProcess) -> Program:
+    """Each program in turn."""
+    path = _PROGRAMS[request.param]
+    if not path:
+        pytest.skip("OTTLA_DEBUG_BIN names no binary of cargo build")
+    return Program(path, server)
+
+
+@pytest.fixture
+def topic(program: Program, name: str) -> str:
+    """A topic with two partitions that no other case uses."""
+    unique = f"cli-{name}"
+    program.run("topics", "create", unique, "--partitions", "2")
+    return unique
+
+
+def test_topics_are_altered(program: Program, topic: str) -> None:
+    changes = ["--partitions", "3", "--config", "retention.ms=5000", "--config", "segment.ms=70000"]
+    assert "altered" in program.run("topics", "alter", topic, *changes).stdout
+    program.run("topics", "alter", topic, "--delete-config", "segment.ms")
+    [described] = program.json("topics", "describe", topic, "--output", "json")
+    assert len(described["partitions"]) == 3
+    assert described["configs"] == {"retention.ms": "5000"}
+    fewer = program.run("topics", "alter", topic, "--partitions", "1", status=1)
+    assert topic in fewer.stderr
+    assert "INVALID_PARTITIONS" in fewer.stderr
+
+
+def test_settings_are_described_and_altered(program: Program, topic: str) -> None:
+    entity = ["--topic", topic]
+    program.run("configs", "alter", *entity, "--add-config", "max.message.bytes=4096")
+    [entry] = program.json("configs", "describe", *entity, "--output", "json")
+    assert entry["name"] == "max.message.bytes"
+    assert entry["value"] == "4096"
+    assert entry["source"] == "DYNAMIC_TOPIC_CONFIG"
+    every = program.json("configs", "describe", *entity, "--all", "--output", "json")
+    values = {entry["name"]: entry["value"] for entry in every}
+    assert values["cleanup.policy"] == "delete"
+    assert len(values) > 25
+    table = program.run("configs", "describe", *entity, "--all", "--documentation").stdout
+    assert "cleanup.policy" in table
+    program.run("configs", "alter", *entity, "--delete-config", "max.message.bytes")
+    assert program.json("configs", "describe", *entity, "--output", "json") == []
+    own = program.json("configs", "describe", "--broker", "1", "--all", "--output", "json")
+    assert {"name", "value", "source", "read_only"} <= set(own[0])
+    wrong = ["--add-config", "retention.ms=soon"]
+    refused = program.run("configs", "alter", *entity, *wrong, status=1)
+    assert "retention.ms" in refused.stderr
+    program.run("configs", "alter", *entity, "--validate-only", "--add-config", "segment.ms=70000")
+    assert program.json("configs", "describe", *entity, "--output", "json") == []
+
+
+def test_a_scan_tells_its_offsets(program: Program, topic: str) -> None:
+    lines = "".join(f"{number}\n" for number in range(10))
+    program.run("produce", topic, "--partition", "1", stdin=lines)
+    offsets = program.json("scan", topic, "--offsets")
+    assert offsets["topic"] == topic
+    assert offsets["partitions"] == {
+        "0": {"start": 0, "end": 0},
+        "1": {"start": 0, "end": 10},
+    }
+    bounded = program.json("scan", topic, "--from", "last:3", "--partition", "1", "--offsets")
+    assert bounded["partitions"] == {"1": {"start": 7, "end": 10}}
+    values = program.run(
+        "scan", topic, "--from", "7", "--partition", "1", "--output", "json"
+    ).stdout
+    records = [json.loads(line) for line in values.splitlines()]
+    assert [(record["offset"], record["value"]) for record in records] == [
+        (7, "7"),
+        (8, "8"),
+        (9, "9"),
+    ]
+
+
+def test_parquet_holds_what_was_written(program: Program, topic: str, tmp_path: Path) -> None:
+    rows = [{"id": number, "name": f"name {number}", "on": number % 2 == 0} for number in range(50)]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    program.run("produce", topic, "--partition", "0", stdin=lines)
+    typed = tmp_path / "typed.parquet"
+    to_typed = ["--output", "parquet", "--output-file", str(typed), "--value-format", "json"]
+    program.run("scan", topic, *to_typed)
+    table = pyarrow.parquet.read_table(typed)
+    assert table.select(["id", "name", "on"]).to_pylist() == rows
+    assert table["offset"].to_pylist() == list(range(50))
+    assert set(table["partition"].to_pylist()) == {0}
+    assert str(table.schema.field("timestamp").type) == "timestamp[ms, tz=UTC]"
+    raw = tmp_path / "raw.parquet"
+    program.run("scan", topic, "--output", "parquet", "--output-file", str(raw))
+    values = pyarrow.parquet.read_table(raw)["value"].to_pylist()
+    assert [json.loads(value) for value in values] == rows
+    # And back in.
+    program.run("topics", "create", f"{topic}-copy", "--partitions", "1")
+    program.run("produce", f"{topic}-copy", "--file", str(raw), "--value", "value")
+    copied = program.run("scan", f"{topic}-copy", "--output", "value").stdout.splitlines()
+    assert [json.loads(value) for value in copied] == rows
+
+
+def test_bench_measures_over_tcp(program: Program) -> None:
+    small = ["--records", "2000", "--record-size", "50", "--repeat", "1"]
+    result = program.json("bench", "--tcp", *small, "--output", "json")
+    assert result["route"] == "tcp"
+    assert [run["what"] for run in result["runs"]] == ["write", "scan"]
+    assert all(run["records"] == 2000 and run["records_per_second"] > 0 for run in result["runs"])
+
+
+@posix
+@pytest.mark.parametrize("command", ["scan TOPIC --output value", "consume TOPIC --from-beginning"])
+def test_a_reader_that_leaves_ends_it_quietly(program: Program, topic: str, command: str) -> None:
+    lines = "".join(f"a line that is long enough to fill a pipe {n}\n" for n in range(20_000))
+    program.run("produce", topic, "--partition", "0", stdin=lines)
+    ours = f"{shlex.quote(program.path)} {command.replace('TOPIC', topic)}"
+    done = subprocess.run(
+        ["bash", "-c", f'{ours} | head -1; echo "status ${{PIPESTATUS[0]}}"'],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=True,
+        env=program.environment,
+    )
+    assert done.stdout.splitlines() == ["a line that is long enough to fill a pipe 0", "status 0"]
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["scan", "no-such-topic"], "topics create"),
+        (["topics", "delete", "no-such-topic"], "no-such-topic"),
+        (["topics", "create", "a/b"], "INVALID_TOPIC_EXCEPTION"),
+        (["broker", "start", "--config", "/no/such/file"], "/no/such/file"),
+        (["broker", "start", "--in-memory", "-o", "no.such.setting=1"], "no.such.setting"),
+    ],
+)
+def test_what_fails_ends_with_1_and_one_line(
+    program: Program, arguments: list[str], says: str
+) -> None:
+    failed = program.run(*arguments, status=1)
+    assert failed.stdout == ""
+    [line] = failed.stderr.splitlines()
+    assert line.startswith("ottla: ")
+    assert says in line
+
+
+def test_a_broker_that_is_not_there_is_named(program: Program) -> None:
+    [port] = free_ports(1)
+    failed = program.run("topics", "list", "--bootstrap-server", f"127.0.0.1:{port}", status=1)
+    assert f"127.0.0.1:{port}" in failed.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["frobnicate"],
+        ["topics", "create"],
+        ["topics", "alter", "t"],
+        ["scan", "t", "--output", "xml"],
+        ["scan", "t", "--from", "nonsense"],
+        ["scan", "t", "-X", "no.such.setting=1"],
+        ["configs", "describe"],
+    ],
+)
+def test_wrong_arguments_end_with_2(program: Program, arguments: list[str]) -> None:
+    failed = program.run(*arguments, status=2)
+    assert failed.stdout == ""
+    assert failed.stderr != ""
+
+
+def test_help_and_version_are_no_failures(program: Program) -> None:
+    assert "Usage: ottla" in program.run("--help").stdout
+    assert program.run("--version").stdout.startswith("ottla ")
+    assert "--offsets" in program.run("scan", "--help").stdout
+
+
+def test_a_directory_in_use_is_refused_with_who_has_it(program: Program) -> None:
+    directory = program.broker.data_dir
+    start = [
+        "broker",
+        "start",
+        "--data-dir",
+        str(directory),
+        "--listeners",
+        "PLAINTEXT://127.0.0.1:0",
+    ]
+    failed = program.run(*start, status=1)
+    assert failed.stdout == ""
+    [line] = [line for line in failed.stderr.splitlines() if line.startswith("ottla: ")]
+    assert str(directory) in line
+    assert f"process {program.broker.process.pid}" in line
+    assert "another data directory" in line
+
+
+def test_a_broker_says_ready_and_stops_cleanly(program: Program, tmp_path: Path) -> None:
+    process = BrokerProcess(tmp_path / "data", program=program.path)
+    assert process.bootstrap == f"127.0.0.1:{process.port}"
+    assert process.stop() == 0, process.stderr()
+    assert (tmp_path / "data" / ".kafka_cleanshutdown").exists()
