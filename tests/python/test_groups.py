@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -14,6 +20,7 @@ import ottla
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 PROTOCOLS = ["classic", "consumer"]
 
@@ -431,3 +438,75 @@ def test_a_consumer_of_its_own_connects_by_itself(group_broker: ottla.Broker) ->
         client_id="mine",
     ) as consumer:
         assert [numbers(batch) for batch in consumer] == [[1]]
+
+
+def test_members_go_on_after_what_others_wrote(
+    kafka: ottla.Client, filled: str, tmp_path: Path
+) -> None:
+    place = tmp_path / "rows.db"
+    options: dict[str, Any] = {"group_id": filled, "auto_offset_reset": "earliest", "max_rows": 6}
+
+    def connect() -> sqlite3.Connection:
+        db = sqlite3.connect(place, timeout=30)
+        db.execute("CREATE TABLE IF NOT EXISTS rows (value INTEGER)")
+        return db
+
+    def write(db: sqlite3.Connection, batch: ottla.RecordBatch) -> None:
+        with db:
+            db.executemany("INSERT INTO rows VALUES (?)", [(one,) for one in numbers(batch)])
+            ottla.sql_offsets.save(db, "etl", batch.offsets)
+
+    one, two = connect(), connect()
+    # Neither commits to the group: the table alone says how far they are.
+    with kafka.consumer(filled, resume=ottla.sql_offsets.resume(one, "etl"), **options) as first:
+        batch = None
+        while batch is None:
+            batch = first.poll(30)
+        write(one, batch)
+        with kafka.consumer(
+            filled, resume=ottla.sql_offsets.resume(two, "etl"), **options
+        ) as second:
+            deadline = time.monotonic() + 30
+            while len(second.assignment) < 2 and time.monotonic() < deadline:
+                for db, member in ((one, first), (two, second)):
+                    batch = member.poll(0.05)
+                    if batch is not None:
+                        write(db, batch)
+        while sum(first.lag().get(filled, {0: 1}).values()) > 0:
+            batch = first.poll(0.05)
+            if batch is not None:
+                write(one, batch)
+    assert sorted(value for (value,) in one.execute("SELECT value FROM rows")) == list(range(40))
+    one.close()
+    two.close()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGINT")
+@pytest.mark.parametrize("closes", [True, False])
+def test_an_interrupted_program_leaves_its_group(
+    kafka: ottla.Client, broker: ottla.Broker, filled: str, *, closes: bool
+) -> None:
+    program = f"""
+        import ottla
+        kafka = ottla.connect({broker.bootstrap_servers!r})
+        consumer = kafka.consumer(
+            {filled!r}, group_id={filled!r}, on_assign=lambda _: print("ready", flush=True)
+        )
+        try:
+            consumer.poll(None)
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+        if {closes}:
+            consumer.close()
+    """
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(program)],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "interrupted\n"
+        assert process.wait(30) == 0
+    assert kafka.groups[filled].state == "Empty"

@@ -57,7 +57,9 @@ def to_sql(place: Path) -> tuple[Any, Callable[[ottla.RecordBatch], None]]:
     def write(batch: ottla.RecordBatch) -> None:
         with db:
             step()
-            db.executemany("INSERT INTO rows VALUES (?)", [(v,) for v in batch["value"]])
+            db.executemany(
+                "INSERT INTO rows VALUES (?)", [(v,) for v in batch["value"].to_pylist()]
+            )
             step()  # the rows are there, the offsets are not
             ottla.sql_offsets.save(db, "etl", batch.offsets)
             step()
@@ -70,7 +72,7 @@ def to_file(place: Path) -> tuple[Any, Callable[[ottla.RecordBatch], None]]:
 
     def write(batch: ottla.RecordBatch) -> None:
         with place.open("a") as file:
-            file.write("".join(f"{value}\n" for value in batch["value"]))
+            file.write("".join(f"{value}\n" for value in batch["value"].to_pylist()))
 
     return None, write
 
