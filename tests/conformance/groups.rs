@@ -282,8 +282,12 @@ fn who_stays_away_too_long_loses_its_partitions_and_may_come_back() {
             assert_eq!(partitions.len(), 1);
             assert!(reason.contains("max.poll.interval.ms"), "{reason}");
             assert!(matches!(next(&mut consumer).await, Polled::Assigned(_)));
-            let Polled::Batch(decoded) = next(&mut consumer).await else { panic!("no rows") };
-            assert_eq!(rows(&decoded), [(0, 7), (0, 8), (0, 9)]);
+            let mut found = Vec::new();
+            while found.len() < 3 {
+                let Polled::Batch(decoded) = next(&mut consumer).await else { panic!("no rows") };
+                found.extend(rows(&decoded));
+            }
+            assert_eq!(found, [(0, 7), (0, 8), (0, 9)]);
             consumer.close().await.unwrap();
         }
     });
@@ -302,20 +306,23 @@ fn what_is_finished_is_committed_by_itself() {
             };
             let mut consumer = member(&peer.client, auto());
             assert!(matches!(next(&mut consumer).await, Polled::Assigned(_)));
-            assert!(matches!(next(&mut consumer).await, Polled::Batch(_)));
+            // How many rows come at once depends on how the producer's batches were cut.
+            let Polled::Batch(decoded) = next(&mut consumer).await else { panic!("no rows") };
+            let first = rows(&decoded).last().map(|(_, offset)| Offset(offset + 1));
             let partition = TopicPartition::new(topic.as_str(), 0);
             // The second batch says that the first one is finished.
-            assert!(matches!(next(&mut consumer).await, Polled::Batch(_)));
+            let Polled::Batch(decoded) = next(&mut consumer).await else { panic!("no rows") };
+            let second = rows(&decoded).last().map(|(_, offset)| Offset(offset + 1));
             let committed = async |consumer: &GroupConsumer| {
                 let found = consumer.handle().committed(std::slice::from_ref(&partition)).await;
                 found.unwrap().get(&partition).map(|found| found.offset)
             };
-            while committed(&consumer).await != Some(Offset(7)) {
+            while committed(&consumer).await != first {
                 tokio::task::yield_now().await;
             }
             consumer.close().await.unwrap();
             let consumer = member(&peer.client, auto());
-            assert_eq!(committed(&consumer).await, Some(Offset(14)));
+            assert_eq!(committed(&consumer).await, second);
             consumer.close().await.unwrap();
         }
     });
@@ -382,11 +389,12 @@ fn a_group_is_listed_described_reset_and_deleted() {
             };
             let kind = (protocol, vec![Assignor::CooperativeSticky]);
             let mut consumer = member(&peer.client, options(&group, &topic, &kind));
-            let Polled::Assigned(partitions) = next(&mut consumer).await else {
-                panic!("no start")
-            };
-            assert_eq!(partitions.len(), 2);
-            let partitions: BTreeSet<_> = partitions.into_iter().collect();
+            // Apache Kafka's coordinator may hear of a new topic after the first member has joined.
+            let mut partitions = BTreeSet::new();
+            while partitions.len() < 2 {
+                let Polled::Assigned(found) = next(&mut consumer).await else { panic!("no start") };
+                partitions.extend(found);
+            }
             consumer.poll(SHORT).await.unwrap();
 
             let ours = async |filter: &GroupFilter| {
