@@ -66,6 +66,7 @@ notebook-test: $(VENV)/.notebook $(VENV)/.wheel ## execute the notebooks
 bench: $(VENV)/.test $(VENV)/.wheel ## Rust micro-benchmarks and the end-to-end run; prints machine, command, medians
 	$(CARGO) bench
 	$(BIN)/python tests/bench/end_to_end.py
+	$(BIN)/python tests/bench/groups.py
 
 versus: $(VENV)/.test $(VENV)/.notebook $(VENV)/.wheel ## beside Apache Kafka and its clients, in one run; OTTLA_KAFKA_LIBS names its jars
 	cd tests/bench && PYTHONPATH=.:../python $(abspath $(BIN))/python -m versus $(VERSUS)
