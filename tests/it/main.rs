@@ -18,6 +18,7 @@ mod admin;
 mod compaction;
 mod every_version;
 mod fetching;
+mod groups;
 mod hostile;
 mod independent;
 mod lifecycle;
