@@ -27,4 +27,5 @@ pub mod glossary {}
 /// - `0009-dependencies.md`
 /// - `0010-no-room-before-its-tenant.md`
 /// - `0011-own-avro-decoder.md`
+/// - `0012-group-coordinators.md`
 pub mod decisions {}

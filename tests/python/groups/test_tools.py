@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from groups.harness import Kind
+from groups.harness import BROKER_OPTIONS, Kind
+from processes import BrokerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from groups.harness import Group
     from processes import JavaTools
@@ -123,6 +126,28 @@ def test_the_console_consumer_prints_the_offsets_topic(
     ]
     assert any(data["protocolType"] == "consumer" for data in groups)
     assert any(data["protocol"] == "range" and data["members"] for data in groups)
+
+
+@pytest.mark.timeout(120)
+def test_kafka_dumps_the_log_of_groups_of_both_protocols(
+    java: JavaTools, make_group: Callable[..., Group], tmp_path: Path
+) -> None:
+    options = [word for item in BROKER_OPTIONS.items() for word in ("-o", "=".join(item))]
+    options += ["-o", "offsets.topic.num.partitions=1"]
+    broker = BrokerProcess(tmp_path / "data", *options)
+    for kind in (Kind("confluent", "range"), Kind("confluent", "uniform", "consumer")):
+        group = make_group(partitions=2, address=broker.bootstrap)
+        group.produce(3)
+        member = group.join(kind)
+        group.wait("every record was handed out", group.has_seen_all)
+        member.close()
+    assert broker.stop() == 0, broker.stderr()
+    log = tmp_path / "data" / "__consumer_offsets-0" / "00000000000000000000.log"
+    dump = java.run("dump-log", "--offsets-decoder", "--files", str(log))
+    types = set(re.findall(r'key: \{"type":"(\d+)"', dump))
+    # Offsets and the classic group; of the other one epoch, member, target and assignment.
+    assert types == {"1", "2", "3", "5", "6", "7", "8"}, dump
+    assert '"memberEpoch"' in dump
 
 
 def test_metadata_and_leader_epochs_of_commits_come_back(make_group: Callable[..., Group]) -> None:
