@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -171,6 +172,8 @@ class Client:
     def __init__(self, native: _NativeClient) -> None:
         self._native = native
         self._admin = native.admin()
+        #: Its members of groups, which leave when it closes.
+        self._members: weakref.WeakSet[Consumer] = weakref.WeakSet()
         #: The embedded broker, which lives as long as its clients.
         self._owner: object = None
         _exit.register(self)
@@ -997,14 +1000,20 @@ class Client:
         return self._native.closed
 
     def close(self, timeout: Timeout = 60.0) -> None:
-        """Flush and close; a second call does nothing.
+        """Leave all groups, flush and close; a second call does nothing.
 
         Parameters
         ----------
         timeout : float or datetime.timedelta, default 60
             How long to wait for acknowledgements, in seconds.
         """
-        self._native.close(seconds(timeout))
+        try:
+            while self._members:
+                member = self._members.pop()
+                # Nobody said that what it handed out last is finished.
+                member._close(seconds(timeout), failed=True)  # noqa: SLF001
+        finally:
+            self._native.close(seconds(timeout))
 
     def __enter__(self) -> Client:
         return self

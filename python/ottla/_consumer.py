@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ottla import _exit
 from ottla._bounds import Bound, native_bound, seconds
 from ottla._offsets import ends, of_resume
 from ottla._ottla import RecordBatch
@@ -114,7 +113,9 @@ class Consumer:
         else:
             given = {name: options.pop(name) for name in _READING.keys() & options.keys()}
             client = connect(bootstrap_servers, **options)
-        self._client = client if own else None
+        #: The client lives as long as its consumers, and ends with the one that made it.
+        self._client = client
+        self._owns_client = own
         #: A poll of an event loop that nobody waits for any more; the next one takes its result.
         self._under_way: Pending | None = None
         if given.keys() - _READING.keys():
@@ -136,7 +137,7 @@ class Consumer:
             if self._resume is not None:
                 of_resume(self._resume)
             self._native = client._join(topics, **reading)  # noqa: SLF001
-            _exit.register(self)
+            client._members.add(self)  # noqa: SLF001
         if heard["lost"] is None:
             heard["lost"] = heard["revoked"]
         self._listeners: dict[str, Listener | None] = heard
@@ -393,7 +394,7 @@ class Consumer:
         try:
             self._native.close(failed, timeout)
         finally:
-            if self._client is not None:
+            if self._owns_client:
                 self._client.close()
 
     def __iter__(self) -> Consumer:

@@ -30,21 +30,13 @@ def _forked() -> None:
 
 
 def close_all() -> None:
-    """Close everything that is open: consumers leave, then clients flush, into brokers."""
+    """Close everything that is open: clients first, since they flush into brokers."""
     from ottla._broker import Broker
-    from ottla._consumer import Consumer
-
-    def turn(closable: Any) -> int:
-        return 0 if isinstance(closable, Consumer) else 2 if isinstance(closable, Broker) else 1
 
     closables = [closable for closable in _open if not closable.closed]
-    for closable in sorted(closables, key=turn):
+    for closable in sorted(closables, key=lambda closable: isinstance(closable, Broker)):
         try:
-            if isinstance(closable, Consumer):
-                # Nobody said that what it handed out last is finished.
-                closable._close(FLUSH_SECONDS, failed=True)  # noqa: SLF001
-            else:
-                closable.close(FLUSH_SECONDS)
+            closable.close(FLUSH_SECONDS)
         except Exception as error:  # noqa: BLE001, PERF203 (there is nobody left to handle it)
             sys.stderr.write(f"ottla: {closable!r} did not close: {error}\n")
     lost = finish(FLUSH_SECONDS)

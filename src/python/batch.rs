@@ -10,7 +10,7 @@ use arrow::datatypes::FieldRef;
 use arrow::record_batch::{RecordBatch as Rows, RecordBatchIterator, RecordBatchReader};
 use pyo3::exceptions::{PyIndexError, PyKeyError};
 use pyo3::prelude::*;
-use pyo3::types::{PyCapsule, PyDict, PyList, PyTuple};
+use pyo3::types::{PyCapsule, PyDict, PyIterator, PyList, PyTuple};
 
 use super::interop::{self, arrow_error};
 use super::{types, values};
@@ -368,6 +368,10 @@ impl Column {
             Some(place) => values::value(py, &self.array, place),
             None => Err(PyIndexError::new_err(format!("row {index} of {length}"))),
         }
+    }
+
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
+        values::values(py, &self.array)?.try_iter()
     }
 
     /// Return the values as a list. Copies.

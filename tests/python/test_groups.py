@@ -420,6 +420,23 @@ def test_a_member_leaves_when_it_closes(kafka: ottla.Client, filled: str) -> Non
     assert time.monotonic() - started < 20  # far below the session timeout
 
 
+def test_members_leave_when_their_client_closes(
+    kafka: ottla.Client, broker: ottla.Broker, filled: str
+) -> None:
+    client = ottla.connect(broker.bootstrap_servers)
+    consumer = client.consumer(
+        filled, group_id=filled, auto_offset_reset="earliest", auto_commit=True, max_rows=8
+    )
+    batches = [next(consumer), next(consumer)]
+    client.close()
+    assert consumer.closed
+    group = kafka.groups[filled]
+    assert group.state == "Empty"
+    # Of the second batch nobody said that it is finished.
+    done = sum(one.committed_offset or 0 for one in group.partitions)
+    assert done == batches[0].num_rows
+
+
 @pytest.fixture
 def group_broker() -> Iterator[ottla.Broker]:
     with ottla.Broker(config={"group.initial.rebalance.delay.ms": 50}) as broker:
