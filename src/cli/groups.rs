@@ -1,6 +1,6 @@
 //! `ottla groups`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::{ArgGroup, Args, Subcommand};
 use serde_json::{Value, json};
@@ -76,6 +76,7 @@ pub(super) struct DescribeArguments {
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "they are the switches of a command")]
 #[command(group(ArgGroup::new("to").required(true)))]
 pub(super) struct ResetArguments {
     #[command(flatten)]
@@ -178,7 +179,7 @@ async fn describe(arguments: &DescribeArguments) -> Outcome {
     if arguments.output == Format::Json { write_json(&Value::Array(documents)) } else { Ok(()) }
 }
 
-fn text(partitions: &std::collections::BTreeSet<TopicPartition>) -> String {
+fn text(partitions: &BTreeSet<TopicPartition>) -> String {
     let mut topics: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for one in partitions {
         topics.entry(&one.topic).or_default().push(one.partition.to_string());
@@ -267,9 +268,9 @@ fn scope(topics: &[String]) -> Result<Option<TopicScope>, Failure> {
         let Ok(numbers) = numbers else {
             return Err(Failure::Usage(format!("{topic:?}: use TOPIC or TOPIC:0,1")));
         };
-        match scope.entry(name.to_owned()).or_insert_with(|| Some(std::iter::empty().collect())) {
-            Some(chosen) => chosen.extend(numbers),
-            None => {}
+        let entry = scope.entry(name.to_owned());
+        if let Some(chosen) = entry.or_insert_with(|| Some(BTreeSet::new())) {
+            chosen.extend(numbers);
         }
     }
     Ok(Some(scope).filter(|scope| !scope.is_empty()))

@@ -148,7 +148,7 @@ impl Consumer {
             let mut consumer = engine.consumer_with(config, decode)?;
             consumer.assign(&assignment).await?;
             let ends = if until { Some(consumer.end_offsets().await?) } else { None };
-            Ok(Source::Assigned { consumer, ends })
+            Ok(Source::Assigned { consumer: Box::new(consumer), ends })
         })?;
         Ok(Self { reader: OfProcess::new(Reader::new(source, manner)) })
     }

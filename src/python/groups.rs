@@ -25,6 +25,9 @@ pub(super) struct Groups {
     admin: Admin,
 }
 
+/// Topic, partition, old offset, new offset.
+type PlannedRow = (String, i32, Option<i64>, i64);
+
 /// Where offsets are set, as `_groups.py` passes it: a word and what belongs to it.
 #[derive(Debug)]
 struct Aim(ResetTo);
@@ -125,7 +128,7 @@ impl Groups {
         topics: BTreeMap<String, Option<BTreeSet<i32>>>,
         to: Aim,
         timeout: Option<f64>,
-    ) -> PyResult<Vec<(String, i32, Option<i64>, i64)>> {
+    ) -> PyResult<Vec<PlannedRow>> {
         let scope = scope(topics);
         let what = format!("the offsets of group {group}");
         let plan = self.admin.run(py, &what, timeout, |engine| async move {

@@ -28,7 +28,7 @@ const CLOSED: Error = Error::Closed { what: "the consumer" };
 #[derive(Debug)]
 pub(super) enum Engine {
     /// Partitions that the caller named, and where they end if they do.
-    Assigned { consumer: AssignedConsumer, ends: Option<BTreeMap<TopicPartition, Offset>> },
+    Assigned { consumer: Box<AssignedConsumer>, ends: Option<BTreeMap<TopicPartition, Offset>> },
     /// Those that a group assigns.
     Group(Box<GroupConsumer>),
 }
