@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         TopicExistsError,
         UnknownTopicError,
     )
-    from ottla.formats import Format, Header, avro, header, json, raw, text
+    from ottla.formats import Format, Header, avro, header, json, protobuf, raw, text
 
 __all__ = [
     "AuthorizationError",
@@ -84,6 +84,7 @@ __all__ = [
     "delta_offsets",
     "header",
     "json",
+    "protobuf",
     "raw",
     "sql_offsets",
     "text",
@@ -131,7 +132,7 @@ _HOMES = {
         "TopicExistsError",
         "UnknownTopicError",
     ),
-    "formats": ("Format", "Header", "avro", "header", "json", "raw", "text"),
+    "formats": ("Format", "Header", "avro", "header", "json", "protobuf", "raw", "text"),
     "sql_offsets": (),
 }
 

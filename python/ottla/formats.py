@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as _json
+import re as _re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,19 +15,19 @@ from ottla.errors import ConfigError
 if TYPE_CHECKING:
     from ottla._registry import SchemaRegistry
 
-__all__ = ["Format", "Header", "avro", "header", "json", "raw", "text"]
+__all__ = ["Format", "Header", "avro", "header", "json", "protobuf", "raw", "text"]
 
 
 @dataclass(frozen=True)
 class Format:
-    """A value format; made by :func:`raw`, :func:`text`, :func:`json` or :func:`avro`.
+    """A value format; made by the functions of this module, such as :func:`json`.
 
     Parameters
     ----------
-    kind : {"raw", "text", "json", "avro"}
+    kind : {"raw", "text", "json", "avro", "protobuf"}
         The name of the format.
     schema : optional
-        The columns of a JSON object, or the text of a schema.
+        The columns of a JSON object, the text of a schema, or compiled descriptors.
     infer : int, default 1000
         How many records are looked at when no schema is given.
     exclude : tuple of str
@@ -45,6 +46,10 @@ class Format:
         Whether a schema that the registry does not know is registered.
     references : tuple of (name, subject, version)
         What the schema refers to in the registry.
+    imports : tuple of (name, text)
+        The files that a Protobuf schema imports.
+    message : str, optional
+        The name of a Protobuf message.
     """
 
     kind: str
@@ -58,13 +63,19 @@ class Format:
     latest: bool = True
     register: bool = True
     references: tuple[tuple[str, str, int], ...] = ()
+    imports: tuple[tuple[str, str], ...] = ()
+    message: str | None = None
 
     def __repr__(self) -> str:
         if self.kind in {"raw", "text"}:
             return f"ottla.{self.kind}({self.column!r})"
         details = []
-        if self.schema is not None:
+        if isinstance(self.schema, bytes):
+            details.append("schema=…")
+        elif self.schema is not None:
             details.append(f"schema={self.schema!r}")
+        if self.message is not None:
+            details.append(f"message={self.message!r}")
         if self.registry is not None:
             details.append(f"registry={self.registry!r}")
         elif self.framed:
@@ -288,6 +299,144 @@ def avro(
         register=auto_register,
         references=references,
     )
+
+
+def protobuf(
+    schema: Any = None,
+    *,
+    message: str | None = None,
+    registry: SchemaRegistry | Mapping[str, Any] | str | None = None,
+    subject: str | None = None,
+    columns_from: str = "latest",
+    auto_register: bool = True,
+    framed: bool | None = None,
+    exclude: Iterable[str] = (),
+) -> Format:
+    """Take values as Protobuf messages: one column per field.
+
+    With a registry, values have its header in front of them (a zero byte, the id of the schema,
+    and which of its messages it is), as Confluent's serializers make them; without one they are
+    the bare message. Fields are found by number, so older and newer values are read alike.
+
+    Parameters
+    ----------
+    schema : str, pathlib.Path, bytes, message class or Schema, optional
+        The schema: the text of a ``.proto`` file; a path to one, whose imports are looked for in
+        its folder; a serialized ``FileDescriptorSet`` (or the path of one: ``protoc
+        --include_imports -o``); a message class that protoc made; or an object of
+        confluent-kafka with ``schema_str`` (and ``references``).
+    message : str, optional
+        The name of the message, full or short; not needed when the schema has only one.
+    registry : SchemaRegistry, str or mapping, optional
+        The registry, its URL, or the settings of confluent-kafka's registry client.
+    subject : str, optional
+        The subject in the registry; by default the topic's name with ``-value``.
+    columns_from : {"latest", "first"}, default "latest"
+        Without a schema, where the columns come from when reading: the latest schema of the
+        subject (its first message, unless ``message`` names one), or the first value.
+    auto_register : bool, default True
+        When writing: register the schema under the subject if the registry does not know it.
+        Without a schema the latest one of the subject is taken.
+    framed : bool, optional
+        Whether values have the header; by default with a registry. ``framed=True`` without one
+        skips the header, and reads with the schema that is given.
+    exclude : iterable of str
+        When writing: columns that do not go into the value. Columns that are taken as key,
+        partition, timestamp or headers are in it only if the message has them.
+
+    Returns
+    -------
+    Format
+        The format, for ``value=`` of ``scan``, ``consumer`` and ``write``. A field that is not in
+        a value is null if it is ``optional``, a message or of a ``oneof``, otherwise its default.
+        Messages become structs, enums dictionaries of their names, ``Timestamp`` and ``Duration``
+        the Arrow types in microseconds, wrappers nullable values, and messages that hold
+        themselves binary.
+
+    Raises
+    ------
+    ConfigError
+        When reading has neither a schema nor a registry, or the schema is none.
+
+    Examples
+    --------
+    >>> import ottla
+    >>> import polars as pl
+    >>> point = 'syntax = "proto3"; message Point { int32 x = 1; optional double y = 2; }'
+    >>> with ottla.Broker() as broker:
+    ...     kafka = broker.client()
+    ...     rows = pl.DataFrame({"x": [1, 2], "y": [0.5, None]})
+    ...     _ = kafka.write("points", rows, value=ottla.protobuf(point))
+    ...     scan = kafka.scan("points", value=ottla.protobuf(point), columns=["x", "y"])
+    ...     scan.head().to_pylist()
+    [{'x': 1, 'y': 0.5}, {'x': 2, 'y': None}]
+    """
+    known = as_registry(registry)
+    if columns_from not in {"latest", "first"}:
+        raise ConfigError(f"columns_from={columns_from!r}: use latest or first")
+    imports: tuple[tuple[str, str], ...] = ()
+    references: tuple[tuple[str, str, int], ...] = ()
+    if isinstance(schema, Path):
+        schema, imports = _proto_file(schema)
+    elif hasattr(schema, "DESCRIPTOR") or hasattr(schema, "fields_by_name"):
+        descriptor = getattr(schema, "DESCRIPTOR", schema)
+        message = message or descriptor.full_name
+        schema = _descriptor_set(descriptor.file)
+    elif not isinstance(schema, bytes):
+        schema, references = _schema_text(schema)
+    if references and known is None:
+        raise ConfigError("the schema refers to others in a registry: pass registry=")
+    return Format(
+        "protobuf",
+        schema=schema,
+        exclude=_names(exclude),
+        registry=known,
+        framed=known is not None if framed is None else framed,
+        subject=subject,
+        latest=columns_from == "latest",
+        register=auto_register,
+        references=references,
+        imports=imports,
+        message=message,
+    )
+
+
+_IMPORT = _re.compile(r'\bimport\s+(?:public\s+|weak\s+)?"([^"]+)"')
+
+
+def _proto_file(path: Path) -> tuple[str | bytes, tuple[tuple[str, str], ...]]:
+    """Read a .proto file and what it imports from its folder, or compiled descriptors."""
+    if path.suffix != ".proto":
+        return path.read_bytes(), ()
+    found: dict[str, str] = {}
+    main = path.read_text(encoding="utf-8")
+    texts = [main]
+    while texts:
+        for name in _IMPORT.findall(texts.pop()):
+            file = path.parent / name
+            if name not in found and file.is_file():
+                found[name] = file.read_text(encoding="utf-8")
+                texts.append(found[name])
+    return main, tuple(found.items())
+
+
+def _descriptor_set(file: Any) -> bytes:
+    """Return a serialized FileDescriptorSet of a file and all that it imports, which come first."""
+    from google.protobuf.descriptor_pb2 import FileDescriptorSet
+
+    found = FileDescriptorSet()
+    seen = set()
+
+    def add(one: Any) -> None:
+        if one.name in seen:
+            return
+        seen.add(one.name)
+        for other in one.dependencies:
+            add(other)
+        one.CopyToProto(found.file.add())
+
+    add(file)
+    return found.SerializeToString()
 
 
 def _names(exclude: Iterable[str]) -> tuple[str, ...]:

@@ -43,6 +43,9 @@ enum Data {
     Struct(Fields, Vec<Column>),
 }
 
+/// So many texts a dictionary may have, with those that its schema did not name.
+const SYMBOLS_MAX: usize = 4096;
+
 /// The texts that a dictionary column refers to.
 #[derive(Debug, Default)]
 struct Symbols {
@@ -93,8 +96,11 @@ impl Column {
         let data = match field.data_type() {
             DataType::Null => Data::Null,
             DataType::Boolean => Data::Bool(Vec::new()),
-            DataType::Int32 | DataType::Date32 | DataType::Time32(_) => Data::I32(Vec::new()),
+            DataType::Int32 | DataType::UInt32 | DataType::Date32 | DataType::Time32(_) => {
+                Data::I32(Vec::new())
+            }
             DataType::Int64
+            | DataType::UInt64
             | DataType::Time64(_)
             | DataType::Timestamp(..)
             | DataType::Duration(_) => Data::I64(Vec::new()),
@@ -233,6 +239,26 @@ impl Column {
             }
             _ => self.unfit(),
         }
+    }
+
+    /// Appends a text that may be new to the dictionary; false where it has too many.
+    #[cold]
+    pub(super) fn push_new_symbol(&mut self, text: &str) -> bool {
+        let Data::Symbols(_, symbols) = &mut self.data else {
+            self.unfit();
+            return true;
+        };
+        let at = symbols.known.iter().position(|known| known == text).unwrap_or_else(|| {
+            symbols.known.push(text.to_owned());
+            symbols.finished = None;
+            symbols.known.len().saturating_sub(1)
+        });
+        if at >= SYMBOLS_MAX {
+            symbols.known.truncate(SYMBOLS_MAX);
+            return false;
+        }
+        self.push_symbol(at as i32);
+        true
     }
 
     /// The items of a list, to be appended to before [`Self::close`].

@@ -23,6 +23,7 @@ use bytes::Bytes;
 use super::avro::AvroWriter;
 use super::bytes_column::BytesColumn;
 use super::json::write::{RowWriter, put_i64, put_u64};
+use super::protobuf::ProtobufWriter;
 use super::target::{Framing, ValueSource};
 use crate::error::{Error, Result};
 use crate::record::{
@@ -271,6 +272,16 @@ impl Sources {
                 let writer = AvroWriter::new(rows, schema, &target.exclude)?;
                 RowValue::Avro(writer, framing(&target.framing)?, Vec::new())
             }
+            ValueSource::Protobuf(target) => {
+                let schema = target.schema.as_ref().ok_or_else(unsettled)?;
+                let writer = ProtobufWriter::new(rows, schema, &target.exclude)?;
+                let mut header = Vec::new();
+                if let framed @ Framing::Id(_) = framing(&target.framing)? {
+                    framed.put(&mut header);
+                    schema.put_indexes(&mut header);
+                }
+                RowValue::Protobuf(writer, header, Vec::new())
+            }
             ValueSource::Null => RowValue::Null,
         };
         let partition = match &options.partition {
@@ -303,6 +314,11 @@ impl Sources {
             RowValue::Avro(writer, framing, scratch) => {
                 scratch.clear();
                 framing.put(scratch);
+                writer.write(row, scratch)?;
+            }
+            RowValue::Protobuf(writer, header, scratch) => {
+                scratch.clear();
+                scratch.extend_from_slice(header);
                 writer.write(row, scratch)?;
             }
             RowValue::Column(_) | RowValue::Null => {}
@@ -405,6 +421,7 @@ impl IntColumn {
 enum RowValue {
     Json(RowWriter, Vec<u8>),
     Avro(AvroWriter, Framing, Vec<u8>),
+    Protobuf(ProtobufWriter, Vec<u8>, Vec<u8>),
     Column(BytesColumn),
     Null,
 }
@@ -413,7 +430,9 @@ impl RowValue {
     #[inline]
     fn current(&self, row: usize) -> Option<&[u8]> {
         match self {
-            Self::Json(_, scratch) | Self::Avro(_, _, scratch) => Some(scratch),
+            Self::Json(_, scratch) | Self::Avro(_, _, scratch) | Self::Protobuf(_, _, scratch) => {
+                Some(scratch)
+            }
             Self::Column(column) => column.get(row),
             Self::Null => None,
         }

@@ -33,12 +33,14 @@ mod bytes_column;
 mod cells;
 mod columns;
 mod convert;
+mod debezium;
 mod decode;
 mod decoder;
 mod encode;
 mod headers;
 mod json;
 mod layout;
+mod protobuf;
 mod registry;
 mod rejected;
 mod target;
@@ -48,15 +50,17 @@ pub use assemble::{AbortedTransaction, Chunk, PartitionProgress};
 pub use avro::{AvroFormat, AvroSchema, ReaderSchema};
 pub use columns::{KafkaColumn, Projection};
 pub use convert::{compact, nbytes, plain_type, to_plain};
+pub use debezium::DebeziumFormat;
 pub use decoder::{DecodeOptions, Decoded, Decoder, KeyFormat, OnError, Step};
 pub use encode::{EncodedBatch, Encoder, PartitionSource, WriteOptions};
 pub use headers::HeaderField;
 pub use layout::{ERROR_COLUMN, KAFKA_STRUCT, TOMBSTONE_COLUMN, VALUE_RAW_COLUMN};
+pub use protobuf::{ProtobufFormat, ProtobufReader, ProtobufSchema};
 pub use registry::{
     Registered, SchemaId, SchemaKind, SchemaReference, SchemaRequest, SchemaSource,
 };
 pub use rejected::Rejected;
-pub use target::{AvroTarget, Framing, ValueSource};
+pub use target::{AvroTarget, Framing, ProtobufTarget, ValueSource};
 pub use values::ValueFormat;
 
 #[cfg(test)]

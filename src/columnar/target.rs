@@ -8,8 +8,9 @@ use std::sync::Arc;
 use arrow::datatypes::Schema;
 
 use super::avro::AvroSchema;
+use super::protobuf::ProtobufSchema;
 use super::registry::{self, SchemaId, SchemaKind, SchemaSource};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// What the value of a record is made from.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +24,8 @@ pub enum ValueSource {
     Column(String),
     /// An Avro record of all columns but those left out; see [`super::avro`].
     Avro(AvroTarget),
+    /// A Protobuf message of all columns but those left out; see [`super::protobuf`].
+    Protobuf(ProtobufTarget),
     /// Always null: every record is a tombstone.
     Null,
 }
@@ -33,6 +36,7 @@ impl ValueSource {
         match self {
             Self::Json { exclude } => exclude.iter().collect(),
             Self::Avro(target) => target.exclude.iter().collect(),
+            Self::Protobuf(target) => target.exclude.iter().collect(),
             Self::Column(name) => vec![name],
             Self::Null => Vec::new(),
         }
@@ -46,6 +50,7 @@ impl ValueSource {
             Self::Avro(target) => {
                 target.schema.is_some() && !matches!(target.framing, Framing::Register { .. })
             }
+            Self::Protobuf(target) => target.settled,
         }
     }
 
@@ -58,6 +63,7 @@ impl ValueSource {
     pub fn settle(self, topic: &str, table: &Schema, others: &[String]) -> Result<Self> {
         match self {
             Self::Avro(target) => Ok(Self::Avro(target.settle(topic, table, others)?)),
+            Self::Protobuf(target) => Ok(Self::Protobuf(target.settle(topic, others)?)),
             other => Ok(other),
         }
     }
@@ -108,6 +114,49 @@ impl AvroTarget {
         let mut exclude = self.exclude;
         exclude.extend(others.iter().filter(|name| known.find(name).is_none()).cloned());
         Ok(Self { schema: Some(schema), exclude, framing })
+    }
+}
+
+/// How Protobuf values are written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProtobufTarget {
+    /// The schema; when none, the latest one of the subject.
+    pub schema: Option<ProtobufSchema>,
+    /// The name of the message in the latest schema; its first one when none.
+    pub message: Option<String>,
+    /// The columns that are left out.
+    pub exclude: Vec<String>,
+    /// What is written in front of the value.
+    pub framing: Framing,
+    /// Whether the schema and what is in front are known.
+    pub settled: bool,
+}
+
+impl ProtobufTarget {
+    fn settle(self, topic: &str, others: &[String]) -> Result<Self> {
+        let (schema, framing) = match (&self.framing, &self.schema) {
+            (Framing::Register { source, subject, auto_register }, Some(schema)) => {
+                let subject = subject.clone().unwrap_or_else(|| registry::subject_of(topic));
+                let text = (SchemaKind::Protobuf, schema.text(), schema.references()?);
+                let id = source.register(&subject, text, *auto_register)?;
+                (schema.clone(), Framing::Id(id))
+            }
+            (Framing::Register { source, subject, .. }, None) => {
+                let parse = |registered: &registry::Registered| {
+                    ProtobufSchema::of_registered(registered, self.message.as_deref(), None)
+                };
+                let (schema, id) =
+                    registry::latest(source.as_ref(), subject.as_deref(), topic, parse)?;
+                (schema, Framing::Id(id))
+            }
+            (framing, Some(schema)) => (schema.clone(), framing.clone()),
+            (_, None) => return Err(Error::invalid("Protobuf values are written with a schema")),
+        };
+        // Columns that only place the record are left out where the message does not have them.
+        let known = schema.fields();
+        let mut exclude = self.exclude;
+        exclude.extend(others.iter().filter(|name| known.find(name).is_none()).cloned());
+        Ok(Self { schema: Some(schema), message: self.message, exclude, framing, settled: true })
     }
 }
 

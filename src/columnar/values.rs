@@ -13,7 +13,9 @@ use arrow::datatypes::Fields;
 use super::assemble::Assembled;
 use super::avro::{AvroDecoder, AvroFormat, AvroSchema, ReaderSchema};
 use super::columns::KafkaColumn;
+use super::debezium::{DebeziumFormat, EventDecoder, Events};
 use super::json::{Inference, JsonDecoder, all_nullable};
+use super::protobuf::{ProtobufDecoder, ProtobufFormat, ProtobufReader, ProtobufSchema};
 use super::registry::{self, Fault, Registered, SchemaRequest, SchemaSource};
 use crate::error::{Error, Result};
 
@@ -34,6 +36,10 @@ pub enum ValueFormat {
     },
     /// A column for each field of an Avro record; see [`super::avro`].
     Avro(Arc<AvroFormat>),
+    /// A column for each field of a Protobuf message; see [`super::protobuf`].
+    Protobuf(Arc<ProtobufFormat>),
+    /// The columns of change events; see [`super::debezium`].
+    Debezium(Arc<DebeziumFormat>),
 }
 
 impl ValueFormat {
@@ -56,6 +62,8 @@ impl ValueFormat {
             Self::Raw | Self::Text => true,
             Self::Json { fields, .. } => fields.is_some(),
             Self::Avro(format) => matches!(format.schema, ReaderSchema::Given(_)),
+            Self::Protobuf(format) => matches!(format.schema, ProtobufReader::Given(_)),
+            Self::Debezium(format) => format.inner.is_settled(),
         }
     }
 
@@ -78,6 +86,23 @@ impl ValueFormat {
                 let schema = ReaderSchema::Given(schema);
                 Ok(Self::Avro(Arc::new(AvroFormat { schema, ..AvroFormat::clone(&format) })))
             }
+            Self::Protobuf(format) => {
+                let (ProtobufReader::Latest(subject), Some(source)) =
+                    (&format.schema, &format.source)
+                else {
+                    return Ok(Self::Protobuf(format));
+                };
+                let message = format.message.as_deref();
+                let (schema, _) =
+                    registry::latest(source.as_ref(), subject.as_deref(), topic, |registered| {
+                        ProtobufSchema::of_registered(registered, message, None)
+                    })?;
+                Ok(Settled::Protobuf(format, schema).format())
+            }
+            Self::Debezium(format) => {
+                let inner = format.inner.clone().settle_for(topic)?;
+                Ok(Self::Debezium(Arc::new(DebeziumFormat { inner, unwrap: format.unwrap })))
+            }
             other => Ok(other),
         }
     }
@@ -86,6 +111,8 @@ impl ValueFormat {
     pub(super) fn source(&self) -> Option<&Arc<dyn SchemaSource>> {
         match self {
             Self::Avro(format) => format.source.as_ref(),
+            Self::Protobuf(format) => format.source.as_ref(),
+            Self::Debezium(format) => format.inner.source(),
             Self::Raw | Self::Text | Self::Json { .. } => None,
         }
     }
@@ -112,6 +139,23 @@ impl ValueFormat {
                     Err(Probe::Avro(Arc::clone(format)))
                 }
             },
+            Self::Protobuf(format) => match &format.schema {
+                ProtobufReader::Given(schema) => {
+                    Ok(Settled::Protobuf(Arc::clone(format), schema.clone()))
+                }
+                _ if format.source.is_none() || !format.framed => {
+                    return Err(Error::invalid(
+                        "Protobuf values need a schema, or a schema registry to ask for it",
+                    ));
+                }
+                ProtobufReader::First | ProtobufReader::Latest(_) => {
+                    Err(Probe::Protobuf(Arc::clone(format)))
+                }
+            },
+            Self::Debezium(format) => match format.inner.settle()? {
+                Ok(inner) => Ok(Settled::Debezium(Events::new(inner, format.unwrap)?)),
+                Err(inner) => Err(Probe::Debezium(Box::new(inner), format.unwrap)),
+            },
         })
     }
 }
@@ -127,6 +171,8 @@ pub(super) enum Settled {
     Nothing,
     Json(Fields),
     Avro(Arc<AvroFormat>, AvroSchema),
+    Protobuf(Arc<ProtobufFormat>, ProtobufSchema),
+    Debezium(Events),
 }
 
 impl Settled {
@@ -145,6 +191,11 @@ impl Settled {
                 schema: ReaderSchema::Given(schema.clone()),
                 ..AvroFormat::clone(format)
             })),
+            Self::Protobuf(format, schema) => ValueFormat::Protobuf(Arc::new(ProtobufFormat {
+                schema: ProtobufReader::Given(schema.clone()),
+                ..ProtobufFormat::clone(format)
+            })),
+            Self::Debezium(events) => events.format(),
         }
     }
 
@@ -155,6 +206,8 @@ impl Settled {
             Self::Nothing => Some(Fields::empty()),
             Self::Json(fields) => Some(fields.clone()),
             Self::Avro(_, schema) => Some(schema.fields()?),
+            Self::Protobuf(_, schema) => Some(schema.fields()),
+            Self::Debezium(events) => Some(events.fields()),
         })
     }
 
@@ -170,6 +223,10 @@ impl Settled {
             Self::Avro(format, schema) => {
                 Values::Avro(Box::new(AvroDecoder::new(format, schema, wanted)?))
             }
+            Self::Protobuf(format, schema) => {
+                Values::Protobuf(Box::new(ProtobufDecoder::new(format, schema, wanted)?))
+            }
+            Self::Debezium(events) => Values::Debezium(Box::new(events.decoder(wanted)?)),
         })
     }
 }
@@ -180,6 +237,8 @@ pub(super) enum Values {
     None,
     Json(Box<JsonDecoder>),
     Avro(Box<AvroDecoder>),
+    Protobuf(Box<ProtobufDecoder>),
+    Debezium(Box<EventDecoder>),
 }
 
 /// What one value at a time is decoded with.
@@ -226,6 +285,24 @@ impl RowDecoder for AvroDecoder {
     }
 }
 
+impl RowDecoder for ProtobufDecoder {
+    fn push(&mut self, value: &[u8]) -> Result<(), Fault> {
+        Self::push(self, value)
+    }
+
+    fn push_null(&mut self) {
+        Self::push_null(self);
+    }
+
+    fn reserve(&mut self, rows: usize) {
+        Self::reserve(self, rows);
+    }
+
+    fn finish(&mut self) -> Result<Vec<ArrayRef>> {
+        Self::finish(self)
+    }
+}
+
 /// The columns of an output's values, or what is needed first.
 #[derive(Debug)]
 pub(super) enum Columns {
@@ -244,6 +321,8 @@ impl Values {
             Self::None => Ok(Columns::Done(Vec::new())),
             Self::Json(decoder) => decode_rows(decoder.as_mut(), values, bad),
             Self::Avro(decoder) => decode_rows(decoder.as_mut(), values, bad),
+            Self::Protobuf(decoder) => decode_rows(decoder.as_mut(), values, bad),
+            Self::Debezium(decoder) => decoder.decode(values, bad),
         }
     }
 }
@@ -280,8 +359,15 @@ fn decode_rows(
 /// Looks at the first values to find out which columns they have.
 #[derive(Debug)]
 pub(super) enum Probe {
-    Json { inference: Box<Inference>, seen: usize, wanted: usize },
+    Json {
+        inference: Box<Inference>,
+        seen: usize,
+        wanted: usize,
+    },
     Avro(Arc<AvroFormat>),
+    Protobuf(Arc<ProtobufFormat>),
+    /// The inner format of events, and whether they are unwrapped.
+    Debezium(Box<Probe>, bool),
 }
 
 /// What a look at values told.
@@ -296,11 +382,20 @@ pub(super) enum Look {
 
 impl Probe {
     pub(super) fn look(&mut self, assembled: &Assembled) -> Result<Look> {
+        if let Self::Debezium(inner, unwrap) = self {
+            return Ok(match inner.look(assembled)? {
+                Look::Settled(inner) => {
+                    Look::Settled(Settled::Debezium(Events::new(inner, *unwrap)?))
+                }
+                other => other,
+            });
+        }
         let Some(values) = assembled.filled.column(KafkaColumn::Value) else {
             return Ok(Look::More);
         };
         let values = values.as_binary_view();
         match self {
+            Self::Debezium(..) => Ok(Look::More),
             Self::Json { inference, seen, wanted } => {
                 for value in values.iter().flatten().take(wanted.saturating_sub(*seen)) {
                     inference.add(value);
@@ -313,11 +408,28 @@ impl Probe {
             }
             Self::Avro(format) => {
                 let Some(source) = &format.source else { return Ok(Look::More) };
-                let settle = |registered: &Registered| {
+                let settle = |registered: &Registered, _rest: &[u8]| {
                     AvroSchema::of_registered(registered)
                         .map(|schema| Settled::Avro(Arc::clone(format), schema))
                 };
-                ask(source.as_ref(), format, assembled, values, settle)
+                let wanted = match &format.schema {
+                    ReaderSchema::Latest(subject) => Wanted::Latest(subject.as_deref()),
+                    _ => Wanted::First,
+                };
+                ask(source.as_ref(), wanted, assembled, values, settle)
+            }
+            Self::Protobuf(format) => {
+                let Some(source) = &format.source else { return Ok(Look::More) };
+                let wanted = match &format.schema {
+                    ProtobufReader::Latest(subject) => Wanted::Latest(subject.as_deref()),
+                    _ => Wanted::First,
+                };
+                let settle = |registered: &Registered, rest: &[u8]| {
+                    let message = format.message.as_deref();
+                    ProtobufSchema::of_value(registered, message, rest)
+                        .map(|schema| Settled::Protobuf(Arc::clone(format), schema))
+                };
+                ask(source.as_ref(), wanted, assembled, values, settle)
             }
         }
     }
@@ -325,41 +437,52 @@ impl Probe {
     /// What is known when no more values come; none where that is not enough for columns.
     pub(super) fn give_up(&self) -> Option<Settled> {
         match self {
+            Self::Debezium(inner, unwrap) => inner
+                .give_up()
+                .and_then(|inner| Events::new(inner, *unwrap).ok())
+                .map(Settled::Debezium),
             Self::Json { inference, .. } => Some(Settled::Json(inference.fields())),
-            Self::Avro(_) => None,
+            Self::Avro(_) | Self::Protobuf(_) => None,
         }
     }
+}
+
+/// Which schema of the registry the columns come from.
+enum Wanted<'a> {
+    First,
+    /// With the subject; that of the topic's values when none.
+    Latest(Option<&'a str>),
 }
 
 /// Finds the schema of the columns: the latest of a subject, or that of the first value with one.
 fn ask(
     source: &dyn SchemaSource,
-    format: &AvroFormat,
+    wanted: Wanted<'_>,
     assembled: &Assembled,
     values: &BinaryViewArray,
-    settle: impl Fn(&Registered) -> Result<Settled, String>,
+    settle: impl Fn(&Registered, &[u8]) -> Result<Settled, String>,
 ) -> Result<Look> {
-    if let ReaderSchema::Latest(subject) = &format.schema {
+    if let Wanted::Latest(subject) = wanted {
         let topic = assembled.origins.first().map_or("", |(partition, _)| &*partition.topic);
-        let subject = subject.clone().unwrap_or_else(|| registry::subject_of(topic));
+        let subject = subject.map_or_else(|| registry::subject_of(topic), str::to_owned);
         return match source.latest(&subject) {
             None => Ok(Look::Schema(SchemaRequest::Latest(subject))),
             Some(known) => known
-                .and_then(|registered| settle(&registered))
+                .and_then(|registered| settle(&registered, &[]))
                 .map(Look::Settled)
                 .map_err(|detail| Error::invalid(format!("subject {subject:?}: {detail}"))),
         };
     }
     let mut last = None;
     for value in values.iter().flatten() {
-        let Ok((id, _)) = registry::unframe(value) else { continue };
+        let Ok((id, rest)) = registry::unframe(value) else { continue };
         if last.replace(id) == Some(id) {
             continue;
         }
         match source.known(id) {
             None => return Ok(Look::Schema(SchemaRequest::Id(id))),
             Some(Ok(registered)) => {
-                return settle(&registered).map(Look::Settled).map_err(Error::invalid);
+                return settle(&registered, rest).map(Look::Settled).map_err(Error::invalid);
             }
             // Records without a schema are for `on_error` to decide upon.
             Some(Err(_)) => {}

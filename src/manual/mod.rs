@@ -28,4 +28,5 @@ pub mod glossary {}
 /// - `0010-no-room-before-its-tenant.md`
 /// - `0011-own-avro-decoder.md`
 /// - `0012-group-coordinators.md`
+/// - `0013-own-protobuf-decoder.md`
 pub mod decisions {}

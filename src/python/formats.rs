@@ -10,8 +10,9 @@ use pyo3::types::{PyDict, PyString};
 use super::registry::SchemaRegistry;
 use super::{interop, types};
 use crate::columnar::{
-    AvroFormat, AvroSchema, AvroTarget, Framing, HeaderField, ReaderSchema, SchemaReference,
-    SchemaSource, ValueFormat, ValueSource,
+    AvroFormat, AvroSchema, AvroTarget, Framing, HeaderField, ProtobufFormat, ProtobufReader,
+    ProtobufSchema, ProtobufTarget, ReaderSchema, SchemaReference, SchemaSource, ValueFormat,
+    ValueSource,
 };
 use crate::error::{Error, Result};
 
@@ -31,12 +32,23 @@ enum Kind {
     Text,
     Json { fields: Option<Fields>, infer: usize },
     Avro(Avro),
+    Protobuf(Protobuf),
 }
 
 #[derive(Clone, Debug)]
 struct Avro {
     schema: Option<String>,
     references: Vec<SchemaReference>,
+    registry: Registry,
+}
+
+#[derive(Clone, Debug)]
+struct Protobuf {
+    /// A text, or compiled descriptors.
+    schema: Option<std::result::Result<String, Vec<u8>>>,
+    imports: Vec<(String, String)>,
+    references: Vec<SchemaReference>,
+    message: Option<String>,
     registry: Registry,
 }
 
@@ -83,8 +95,29 @@ fn kind(object: Borrowed<'_, '_, PyAny>) -> PyResult<Kind> {
             references: references(object)?,
             registry: registry(object)?,
         }),
+        "protobuf" => Kind::Protobuf(Protobuf {
+            schema: protobuf_schema(object)?,
+            imports: field(object, "imports")?,
+            references: references(object)?,
+            message: field(object, "message")?,
+            registry: registry(object)?,
+        }),
         other => return Err(Error::invalid(format!("there is no format {other:?}")).into()),
     })
+}
+
+/// A `.proto` text, or the bytes of compiled descriptors.
+fn protobuf_schema(
+    object: Borrowed<'_, '_, PyAny>,
+) -> PyResult<Option<std::result::Result<String, Vec<u8>>>> {
+    let schema = object.getattr(intern!(object.py(), "schema"))?;
+    if schema.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(match schema.cast::<PyString>() {
+        Ok(text) => Ok(text.extract()?),
+        Err(_not_text) => Err(schema.extract()?),
+    }))
 }
 
 /// The fields of a mapping of names to types, or of an object with a whole schema.
@@ -144,6 +177,34 @@ impl Avro {
     }
 }
 
+impl Protobuf {
+    /// The schema that was given; asks the registry for what it refers to.
+    fn schema(&self) -> Result<Option<ProtobufSchema>> {
+        let message = self.message.as_deref();
+        let mut imports = self.imports.clone();
+        if let (Some(native), false) = (&self.registry.native, self.references.is_empty()) {
+            imports.extend(Python::attach(|py| native.get().texts(py, &self.references))?);
+        }
+        let references = self.references.clone();
+        match &self.schema {
+            None => Ok(None),
+            Some(Ok(text)) => ProtobufSchema::parse(text, &imports, references, message).map(Some),
+            Some(Err(descriptors)) => {
+                let schema = ProtobufSchema::from_descriptor_set(descriptors, message)?;
+                Ok(Some(schema.referring(references)))
+            }
+        }
+    }
+
+    fn reader(&self) -> Result<ProtobufReader> {
+        Ok(match self.schema()? {
+            Some(schema) => ProtobufReader::Given(schema),
+            None if self.registry.latest => ProtobufReader::Latest(self.registry.subject.clone()),
+            None => ProtobufReader::First,
+        })
+    }
+}
+
 impl Registry {
     fn source(&self) -> Result<Option<Arc<dyn SchemaSource>>> {
         self.native.as_ref().map(|native| native.get().source()).transpose()
@@ -198,6 +259,12 @@ impl Format {
                 framed: avro.registry.framed,
                 source: avro.registry.source()?,
             })),
+            Kind::Protobuf(protobuf) => ValueFormat::Protobuf(Arc::new(ProtobufFormat {
+                schema: protobuf.reader()?,
+                message: protobuf.message.clone(),
+                framed: protobuf.registry.framed,
+                source: protobuf.registry.source()?,
+            })),
         })
     }
 
@@ -214,6 +281,13 @@ impl Format {
                 schema: avro.schema()?,
                 exclude,
                 framing: avro.registry.framing()?,
+            }),
+            Kind::Protobuf(protobuf) => ValueSource::Protobuf(ProtobufTarget {
+                schema: protobuf.schema()?,
+                message: protobuf.message.clone(),
+                exclude,
+                framing: protobuf.registry.framing()?,
+                settled: false,
             }),
         })
     }

@@ -83,6 +83,12 @@ fn scalar<'py>(py: Python<'py>, array: &dyn Array, index: usize) -> PyResult<Bou
         DataType::Timestamp(_, zone) => timestamp(py, &one, zone.is_some()),
         DataType::Date32 | DataType::Date64 => date(py, &one),
         DataType::Time32(_) | DataType::Time64(_) => time(py, &one),
+        DataType::Duration(_) => {
+            let micros = cast(&one, &DataType::Duration(TimeUnit::Microsecond));
+            let micros = cast(&micros.map_err(arrow_error)?, &DataType::Int64);
+            let micros = micros.map_err(arrow_error)?.as_primitive::<Int64Type>().value(0);
+            py.import("datetime")?.getattr("timedelta")?.call1((0, 0, micros))
+        }
         DataType::Decimal128(..) | DataType::Decimal256(..) => {
             let options = FormatOptions::default();
             let formatter = ArrayFormatter::try_new(&one, &options).map_err(arrow_error)?;

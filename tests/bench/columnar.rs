@@ -25,7 +25,8 @@ use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use ottla::columnar::{
     AvroFormat, AvroSchema, AvroTarget, Chunk, DecodeOptions, Decoder, Encoder, Framing,
-    ReaderSchema, ValueFormat, ValueSource, WriteOptions,
+    ProtobufFormat, ProtobufReader, ProtobufSchema, ProtobufTarget, ReaderSchema, ValueFormat,
+    ValueSource, WriteOptions,
 };
 use ottla::record::{
     AppendRules, BatchBuilder, BatchOptions, Batches, Compression, HEADER_SIZE, Walker,
@@ -348,4 +349,68 @@ fn decode_avro_with_arrow_avro(bencher: Bencher<'_, '_>) {
         rows += decoder.flush().unwrap().map_or(0, |batch| batch.num_rows());
         assert_eq!(rows, ROWS);
     });
+}
+
+/// The same eight columns as a Protobuf message; `optional` has all of them know whether they are set.
+fn event_message(kind: &str) -> ProtobufSchema {
+    let rule = if kind == "optional" { "optional" } else { "" };
+    let text = format!(
+        "syntax = \"proto3\"; message Event {{ {rule} int64 id = 1; {rule} int64 ts = 2; \
+         {rule} string user = 3; {rule} string page = 4; {rule} double amount = 5; \
+         {rule} int32 count = 6; {rule} bool ok = 7; {rule} string country = 8; }}"
+    );
+    ProtobufSchema::parse(&text, &[], Vec::new(), None).unwrap()
+}
+
+fn protobuf_options(schema: &ProtobufSchema) -> WriteOptions {
+    let target = ProtobufTarget {
+        schema: Some(schema.clone()),
+        message: None,
+        exclude: Vec::new(),
+        framing: Framing::Plain,
+        settled: true,
+    };
+    let value = ValueSource::Protobuf(target);
+    WriteOptions { value, partition_count: 4, ..WriteOptions::default() }
+}
+
+/// The events, with times as plain numbers.
+fn numbered_events() -> RecordBatch {
+    let rows = events();
+    let columns = rows.columns().iter().zip(event_fields(&DataType::Int64).iter());
+    let columns = columns
+        .map(|(column, field)| arrow::compute::cast(column, field.data_type()).unwrap())
+        .collect();
+    let schema = arrow::datatypes::Schema::new(event_fields(&DataType::Int64));
+    RecordBatch::try_new(Arc::new(schema), columns).unwrap()
+}
+
+/// Eight typed columns.
+#[divan::bench(args = ["plain", "optional"])]
+fn decode_protobuf(bencher: Bencher<'_, '_>, kind: &str) {
+    let schema = event_message(kind);
+    let bytes = encode(&numbered_events(), &protobuf_options(&schema));
+    let names = event_fields(&DataType::Int64).iter().map(|one| one.name().clone()).collect();
+    let format = ProtobufFormat {
+        schema: ProtobufReader::Given(schema),
+        message: None,
+        framed: false,
+        source: None,
+    };
+    let options = DecodeOptions {
+        value: ValueFormat::Protobuf(Arc::new(format)),
+        columns: Some(names),
+        ..DecodeOptions::default()
+    };
+    bencher
+        .counter(ItemsCount::new(ROWS))
+        .counter(BytesCount::new(bytes.len()))
+        .bench_local(|| assert_eq!(decode(&bytes, &options), ROWS));
+}
+
+#[divan::bench]
+fn encode_protobuf(bencher: Bencher<'_, '_>) {
+    let rows = numbered_events();
+    let options = protobuf_options(&event_message("plain"));
+    bencher.counter(ItemsCount::new(ROWS)).bench_local(|| encode_only(&rows, &options));
 }

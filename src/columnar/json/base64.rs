@@ -16,7 +16,7 @@ const VALUES: [u8; 256] = {
     values
 };
 
-pub(super) fn encode(bytes: &[u8], output: &mut Vec<u8>) {
+pub(in crate::columnar) fn encode(bytes: &[u8], output: &mut Vec<u8>) {
     let digit = |bits: u32| ALPHABET[(bits & 63) as usize];
     for chunk in bytes.chunks(3) {
         let (bits, size) = match *chunk {
@@ -32,7 +32,7 @@ pub(super) fn encode(bytes: &[u8], output: &mut Vec<u8>) {
     }
 }
 
-pub(super) fn decode(text: &str, output: &mut Vec<u8>) -> Option<()> {
+pub(in crate::columnar) fn decode(text: &str, output: &mut Vec<u8>) -> Option<()> {
     let digits = text.trim_end_matches('=').as_bytes();
     if digits.len() % 4 == 1 {
         return None;

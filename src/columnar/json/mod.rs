@@ -23,7 +23,7 @@
 //! `null`, a missing field and a null value are null. Of a field that is there twice, the last
 //! counts.
 
-mod base64;
+pub(super) mod base64;
 mod build;
 mod infer;
 mod scan;

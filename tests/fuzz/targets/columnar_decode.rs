@@ -1,11 +1,13 @@
-//! Values of any bytes as JSON, Avro, text and raw: arrays that are valid, or an error, never a
+//! Values of any bytes as JSON, Avro, Protobuf, events of Debezium, text and raw: arrays that are valid, or an error, never a
 //! panic; and records of any bytes as columns.
 
 use std::sync::Arc;
 
+use arrow::datatypes::{DataType, Field};
 use bytes::Bytes;
 use ottla::columnar::{
-    AvroFormat, AvroSchema, Chunk, DecodeOptions, Decoder, OnError, ReaderSchema, ValueFormat,
+    AvroFormat, AvroSchema, Chunk, DebeziumFormat, DecodeOptions, Decoder, OnError, ProtobufFormat,
+    ProtobufReader, ProtobufSchema, ReaderSchema, ValueFormat,
 };
 use ottla::record::{BatchBuilder, BatchOptions, patch_producer};
 use ottla::types::{ProducerEpoch, ProducerId, Sequence, TimestampMs, TopicPartition};
@@ -17,6 +19,14 @@ const SCHEMA: &str = r#"{"type": "record", "name": "r", "fields": [
     {"name": "d", "type": {"type": "map", "values": "bytes"}},
     {"name": "e", "type": {"type": "enum", "name": "e", "symbols": ["X", "Y"]}}
 ]}"#;
+
+const MESSAGE: &str = r#"syntax = "proto3";
+message R {
+  int64 a = 1; optional string b = 2; repeated double c = 3; map<string, bytes> d = 4;
+  enum E { X = 0; Y = 1; } E e = 5; message I { int32 x = 1; repeated I2 y = 2; } I f = 6;
+  message I2 { sint32 z = 1; I3 u = 2; } message I3 { repeated string v = 1; }
+  oneof o { int32 g = 7; string h = 8; I i = 9; }
+}"#;
 
 pub(crate) fn run(input: &[u8]) {
     let &[choice, count, ref rest @ ..] = input else { return };
@@ -55,10 +65,21 @@ pub(crate) fn run(input: &[u8]) {
 }
 
 fn format(choice: u8) -> ValueFormat {
-    match choice % 5 {
+    match choice % 16 {
         0 => ValueFormat::Raw,
         1 => ValueFormat::Text,
         2 => ValueFormat::json_inferred(),
+        kind @ (5 | 6) => {
+            let schema = ProtobufSchema::parse(MESSAGE, &[], Vec::new(), Some("R"));
+            let schema = ProtobufReader::Given(schema.expect("a good schema"));
+            let (message, framed, source) = (None, kind == 6, None);
+            ValueFormat::Protobuf(Arc::new(ProtobufFormat { schema, message, framed, source }))
+        }
+        kind @ (7 | 8) => {
+            let fields = vec![Field::new("a", DataType::Int64, true)].into();
+            let inner = ValueFormat::Json { fields: Some(fields), infer: 1 };
+            ValueFormat::Debezium(Arc::new(DebeziumFormat { inner, unwrap: kind == 8 }))
+        }
         framed => {
             let schema = AvroSchema::parse(SCHEMA).expect("a good schema");
             let schema = ReaderSchema::Given(schema);
@@ -93,8 +114,14 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let json = br#"{"a": 1, "b": [1.5, null], "c": {"d": "text"}}{"a": -2, "b": [], "c": null}"#;
     let avro = [4, 2, 2, b'x', 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 2, b'k', 2, b'v', 0, 1];
     let mut seeds = Vec::new();
-    for choice in 0..5 {
-        for values in [&json[..], &avro, b"plain text"] {
+    let protobuf = [
+        8, 2, 18, 1, b'x', 26, 8, 0, 0, 0, 0, 0, 0, 0, 0, 34, 4, 10, 0, 18, 0, 40, 1, 50, 6, 8, 1,
+        18, 2, 8, 1, 56, 1, 66, 0, 74, 2, 8, 1, 74, 0,
+    ];
+    let event = br#"{"before": null, "after": {"a": 1}, "op": "c", "ts_ms": 1}
+        {"payload": {"before": {"a": 1}, "after": null, "op": "d"}}"#;
+    for choice in 0..9 {
+        for values in [&json[..], &avro, &protobuf, event, b"plain text"] {
             for (views, count) in [(0, 0), (0x80, 1), (0, 7)] {
                 seeds.push([&[choice | views, count][..], values, values].concat());
             }

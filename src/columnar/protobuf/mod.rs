@@ -1,0 +1,186 @@
+//! Protobuf values to typed columns, and typed columns to Protobuf values.
+//!
+//! A value is one message, alone or behind the header of the Schema Registry: a zero byte, the id of
+//! the schema, and the path to the message among those of its file. Schemas are `.proto` texts or
+//! compiled descriptors. Fields are found by their numbers, so values of older and newer schemas are
+//! read alike, and what nobody asked for is stepped over. Reading: [`read`]; writing: [`write`].
+//!
+//! | Protobuf                                | Arrow                                         |
+//! |-----------------------------------------|-----------------------------------------------|
+//! | bool, float, double                     | bool, float32, float64                        |
+//! | int32, sint32, sfixed32; the 64 ones    | int32; int64                                  |
+//! | uint32, fixed32; uint64, fixed64        | uint32; uint64                                |
+//! | string, bytes                           | utf8_view, binary_view                        |
+//! | enum                                    | dictionary(int32, utf8); unknown: its number  |
+//! | repeated, map                           | list, map                                     |
+//! | message                                 | struct; the columns themselves at the top     |
+//! | Timestamp, Duration                     | timestamp(us, UTC), duration(us)              |
+//! | the wrappers (Int64Value, …)            | the value, nullable                           |
+//! | a message that holds itself             | binary_view: its bytes                        |
+//!
+//! A field that is not in a value is null where Protobuf knows whether it was set (`optional`, a
+//! member of a `oneof`, a message), and else its default.
+
+mod build;
+mod mapping;
+mod read;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod wire;
+mod write;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::Fields;
+
+pub use schema::ProtobufSchema;
+pub(super) use write::ProtobufWriter;
+
+use super::builder::Rows;
+use super::registry::{self, Fault, SchemaId, SchemaRequest, SchemaSource};
+use crate::error::Result;
+use read::{Program, Reader};
+
+/// Which schema the columns come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ProtobufReader {
+    /// This one.
+    Given(ProtobufSchema),
+    /// The one that the first value was written with.
+    First,
+    /// The latest one of the subject; of the topic's values when none.
+    Latest(Option<String>),
+}
+
+/// How Protobuf values are read.
+#[derive(Clone, Debug)]
+pub struct ProtobufFormat {
+    /// Where the columns come from.
+    pub schema: ProtobufReader,
+    /// The name of the message, where the schema is not given; the one that the first value is of
+    /// or the first one of the latest schema when none.
+    pub message: Option<String>,
+    /// Whether values have the header of the Schema Registry.
+    pub framed: bool,
+    /// Where the schemas of values are found by their ids; without it all values are taken for
+    /// the message of the columns.
+    pub source: Option<Arc<dyn SchemaSource>>,
+}
+
+impl PartialEq for ProtobufFormat {
+    fn eq(&self, other: &Self) -> bool {
+        self.schema == other.schema
+            && self.message == other.message
+            && self.framed == other.framed
+            && registry::same_source(self.source.as_ref(), other.source.as_ref())
+    }
+}
+
+/// Decodes values, row by row, into one array per field that is wanted.
+#[derive(Debug)]
+pub(super) struct ProtobufDecoder {
+    name: String,
+    framed: bool,
+    source: Option<Arc<dyn SchemaSource>>,
+    /// Whether the messages of these schemas are that of the columns.
+    known: BTreeMap<(SchemaId, Vec<i32>), std::result::Result<(), String>>,
+    /// The header of the last value that was.
+    current: Vec<u8>,
+    program: Program,
+    reader: Reader,
+    rows: Rows,
+}
+
+/// So many messages of other types are remembered.
+const KNOWN_MAX: usize = 10_000;
+
+impl ProtobufDecoder {
+    /// A decoder for some of the columns of a message.
+    ///
+    /// # Errors
+    /// An invalid argument for types that have no Arrow type.
+    pub(super) fn new(
+        format: &ProtobufFormat,
+        schema: &ProtobufSchema,
+        wanted: &[usize],
+    ) -> Result<Self> {
+        let all = schema.fields();
+        let fields: Fields = wanted.iter().filter_map(|&index| all.get(index).cloned()).collect();
+        let mut rows = Rows::new(&fields)?;
+        for (column, &index) in rows.columns.iter_mut().zip(wanted) {
+            if let Some(field) = schema.root().fields.get(index) {
+                mapping::set_symbols(column, field);
+            }
+        }
+        Ok(Self {
+            name: schema.root().name.clone(),
+            framed: format.framed,
+            source: format.source.clone(),
+            known: BTreeMap::new(),
+            current: Vec::new(),
+            program: Program::new(schema.root(), Some(wanted)),
+            reader: Reader::default(),
+            rows,
+        })
+    }
+
+    /// Appends a row. On a fault the row is as if it had not been appended.
+    pub(super) fn push(&mut self, value: &[u8]) -> std::result::Result<(), Fault> {
+        let body = if self.framed {
+            if self.current.is_empty() || !value.starts_with(&self.current) {
+                self.check(value)?;
+            }
+            value.get(self.current.len()..).unwrap_or_default()
+        } else {
+            value
+        };
+        let read = self.reader.message(&self.program, body, &mut self.rows.columns);
+        self.rows.end_row(read).map_err(|fail| Fault::Bad(fail.to_string()))
+    }
+
+    /// Looks whether a value with this header is of the columns' message.
+    fn check(&mut self, value: &[u8]) -> std::result::Result<(), Fault> {
+        let (id, rest) = registry::unframe(value)?;
+        let (indexes, body) = schema::unframe_indexes(rest)?;
+        if let Some(source) = &self.source {
+            let key = (id, indexes);
+            if !self.known.contains_key(&key) {
+                let Some(found) = source.known(id) else {
+                    return Err(Fault::Schema(SchemaRequest::Id(id)));
+                };
+                let checked = found.and_then(|registered| {
+                    let name = ProtobufSchema::name_in(&registered, &key.1)?;
+                    if name == self.name {
+                        return Ok(());
+                    }
+                    Err(format!("the value is a {name:?}, not a {:?}", self.name))
+                });
+                if self.known.len() >= KNOWN_MAX {
+                    self.known.pop_first();
+                }
+                self.known.insert(key.clone(), checked);
+            }
+            if let Some(Err(detail)) = self.known.get(&key) {
+                return Err(Fault::Bad(detail.clone()));
+            }
+        }
+        let header = value.len().saturating_sub(body.len());
+        self.current = value.get(..header).unwrap_or_default().to_vec();
+        Ok(())
+    }
+
+    pub(super) fn push_null(&mut self) {
+        self.rows.push_null();
+    }
+
+    pub(super) fn reserve(&mut self, rows: usize) {
+        self.rows.reserve(rows);
+    }
+
+    pub(super) fn finish(&mut self) -> Result<Vec<ArrayRef>> {
+        self.rows.finish()
+    }
+}

@@ -1,0 +1,550 @@
+//! Carrying out a compiled message on the bytes of a value.
+//!
+//! Fields come in any order, and may come again: of a field that holds one value the last one
+//! counts, messages are merged, and a member of a oneof takes the others back. Messages inside of a
+//! value are therefore read behind all other fields of theirs, each once, so the work is bounded by
+//! the size of the value times the depth of the schema.
+
+use std::sync::Arc;
+
+use super::schema::{FieldDef, Kind, Message, Shape, Symbols};
+use super::wire::{Cursor, Fail, Raw, Read, unzigzag};
+use crate::columnar::builder::Column;
+
+/// Numbers up to this one are looked up in a table.
+const TABLE_MAX: u32 = 1024;
+const UNKNOWN: u16 = u16::MAX;
+/// So many fields have their marks on the stack.
+const INLINE_WORDS: usize = 4;
+
+/// What to do with the fields of a message.
+#[derive(Debug)]
+pub(super) struct Program {
+    steps: Vec<Step>,
+    /// The step of a field's number, from 0.
+    table: Vec<u16>,
+    /// The same for large numbers, in their order.
+    far: Vec<(u32, u16)>,
+}
+
+#[derive(Debug)]
+struct Step {
+    name: String,
+    column: usize,
+    element: Element,
+    shape: Shape,
+    /// The other members of its oneof.
+    siblings: Vec<u16>,
+}
+
+#[derive(Debug)]
+enum Element {
+    Plain(Kind),
+    Enum(EnumTable),
+    Message(Program),
+    Wrapper(Box<Self>),
+}
+
+/// From the numbers of an enum to the places of its names.
+#[derive(Debug)]
+struct EnumTable {
+    dense: Vec<i32>,
+    symbols: Arc<Symbols>,
+}
+
+impl EnumTable {
+    fn new(symbols: &Arc<Symbols>) -> Self {
+        let mut dense = Vec::new();
+        for (at, (number, _)) in (0_i32..).zip(&symbols.values) {
+            if let Ok(number @ 0..1024) = usize::try_from(*number) {
+                if dense.len() <= number {
+                    dense.resize(number.saturating_add(1), -1);
+                }
+                if let Some(slot) = dense.get_mut(number) {
+                    *slot = at;
+                }
+            }
+        }
+        Self { dense, symbols: Arc::clone(symbols) }
+    }
+
+    fn push(&self, number: i32, column: &mut Column) -> Read {
+        let dense = usize::try_from(number).ok().and_then(|number| self.dense.get(number));
+        let found = match dense {
+            Some(at @ 0..) => Some(*at),
+            _ => (0_i32..)
+                .zip(&self.symbols.values)
+                .find(|(_, one)| one.0 == number)
+                .map(|one| one.0),
+        };
+        if let Some(found) = found {
+            column.push_symbol(found);
+            return Ok(());
+        }
+        // A newer schema may have a name for it.
+        if column.push_new_symbol(&number.to_string()) {
+            return Ok(());
+        }
+        Err(Fail::new(format!("too many numbers that enum {:?} does not have", self.symbols.name)))
+    }
+}
+
+impl Element {
+    fn new(kind: &Kind) -> Self {
+        match kind {
+            Kind::Enum(symbols) => Self::Enum(EnumTable::new(symbols)),
+            Kind::Message(message) => Self::Message(Program::new(message, None)),
+            Kind::Wrapper(inner) => Self::Wrapper(Box::new(Self::new(inner))),
+            other => Self::Plain(other.clone()),
+        }
+    }
+
+    /// Whether it is read behind the other fields, since it can be merged.
+    const fn is_merged(&self) -> bool {
+        match self {
+            Self::Message(_) | Self::Wrapper(_) => true,
+            Self::Plain(kind) => kind.is_message(),
+            Self::Enum(_) => false,
+        }
+    }
+
+    /// Appends the value of a field that was not set.
+    fn push_default(&self, column: &mut Column) {
+        match self {
+            Self::Enum(_) => column.push_symbol(0),
+            Self::Message(_) | Self::Wrapper(_) => column.push_null(),
+            Self::Plain(kind) => match kind {
+                Kind::Double => column.push_f64(0.0),
+                Kind::Float => column.push_f32(0.0),
+                Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 | Kind::Uint32 | Kind::Fixed32 => {
+                    column.push_i32(0);
+                }
+                Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 | Kind::Uint64 | Kind::Fixed64 => {
+                    column.push_i64(0);
+                }
+                Kind::Bool => column.push_bool(false),
+                Kind::Text => column.push_text(""),
+                Kind::Bytes => column.push_bytes(&[]),
+                _ => column.push_null(),
+            },
+        }
+    }
+}
+
+impl Program {
+    /// Compiles a message; of the outermost one only the columns that are wanted.
+    pub(super) fn new(message: &Message, wanted: Option<&[usize]>) -> Self {
+        let all: Vec<usize> = (0..message.fields.len()).collect();
+        let chosen: Vec<(usize, &FieldDef)> = wanted
+            .unwrap_or(&all)
+            .iter()
+            .enumerate()
+            .filter_map(|(column, &index)| Some((column, message.fields.get(index)?)))
+            .collect();
+        let mut program = Self { steps: Vec::new(), table: Vec::new(), far: Vec::new() };
+        for &(column, field) in &chosen {
+            let at = program.steps.len() as u16;
+            let is_sibling =
+                |other: &FieldDef| other.oneof == field.oneof && other.number != field.number;
+            let siblings = (0_u16..)
+                .zip(&chosen)
+                .filter(|(_, (_, other))| field.oneof.is_some() && is_sibling(other))
+                .map(|(at, _)| at)
+                .collect();
+            if field.number <= TABLE_MAX {
+                let number = field.number as usize;
+                if program.table.len() <= number {
+                    program.table.resize(number.saturating_add(1), UNKNOWN);
+                }
+                if let Some(slot) = program.table.get_mut(number) {
+                    *slot = at;
+                }
+            } else {
+                program.far.push((field.number, at));
+            }
+            program.steps.push(Step {
+                name: field.name.clone(),
+                column,
+                element: Element::new(&field.kind),
+                shape: field.shape.clone(),
+                siblings,
+            });
+        }
+        program.far.sort_unstable();
+        program
+    }
+
+    #[inline]
+    fn find(&self, number: u32) -> Option<usize> {
+        if number <= TABLE_MAX {
+            return match self.table.get(number as usize) {
+                Some(&at) if at != UNKNOWN => Some(usize::from(at)),
+                _ => None,
+            };
+        }
+        let found = self.far.binary_search_by_key(&number, |(known, _)| *known).ok()?;
+        self.far.get(found).map(|(_, at)| usize::from(*at))
+    }
+}
+
+/// Which fields of a message were seen.
+struct Seen<'a>(&'a mut [u64]);
+
+impl Seen<'_> {
+    #[inline]
+    fn has(&self, at: usize) -> bool {
+        self.0.get(at / 64).is_some_and(|word| word >> (at % 64) & 1 == 1)
+    }
+
+    #[inline]
+    fn mark(&mut self, at: usize) {
+        if let Some(word) = self.0.get_mut(at / 64) {
+            *word |= 1 << (at % 64);
+        }
+    }
+
+    fn clear(&mut self, at: usize) {
+        if let Some(word) = self.0.get_mut(at / 64) {
+            *word &= !(1 << (at % 64));
+        }
+    }
+}
+
+/// Reads values; keeps the memory that it needs for that.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    /// Messages that wait until the other fields were read: the step, and the place of the bytes
+    /// in the value that holds them.
+    waiting: Vec<(usize, usize, usize)>,
+}
+
+impl Reader {
+    /// Reads a message into the columns of its fields; on a failure they are left ragged.
+    pub(super) fn message(
+        &mut self,
+        program: &Program,
+        value: &[u8],
+        columns: &mut [Column],
+    ) -> Read {
+        let words = program.steps.len().div_ceil(64);
+        let mut inline = [0_u64; INLINE_WORDS];
+        let mut heap = Vec::new();
+        let words = match inline.get_mut(..words) {
+            Some(words) => words,
+            None => {
+                heap.resize(words, 0);
+                &mut heap[..]
+            }
+        };
+        let mut seen = Seen(words);
+        let base = self.waiting.len();
+        self.fields(program, value, columns, &mut seen)?;
+        let merged = self.waiting.len() > base;
+        if merged {
+            let waiting = self.waiting.split_off(base);
+            self.messages(program, value, columns, waiting)?;
+        }
+        finish(program, columns, &seen)
+    }
+
+    #[inline]
+    fn fields(
+        &mut self,
+        program: &Program,
+        value: &[u8],
+        columns: &mut [Column],
+        seen: &mut Seen<'_>,
+    ) -> Read {
+        let base = self.waiting.len();
+        let mut cursor = Cursor::new(value);
+        while !cursor.is_empty() {
+            let (number, raw) = cursor.field()?;
+            let Some(at) = program.find(number) else { continue };
+            let Some(step) = program.steps.get(at) else { continue };
+            let Some(column) = columns.get_mut(step.column) else { continue };
+            let done = match step.shape {
+                Shape::One { .. } if step.element.is_merged() => {
+                    if let Raw::Bytes(bytes) | Raw::Group(bytes) = raw {
+                        let end = value.len().saturating_sub(cursor.rest().len());
+                        let behind = match raw {
+                            Raw::Group(_) => tag_size(number),
+                            _ => 0,
+                        };
+                        let end = end.saturating_sub(behind);
+                        self.waiting.push((at, end.saturating_sub(bytes.len()), end));
+                        seen.mark(at);
+                    }
+                    Ok(())
+                }
+                Shape::One { .. } => {
+                    if seen.has(at) {
+                        column.truncate(column.len().saturating_sub(1));
+                        seen.clear(at);
+                    }
+                    let pushed = push_plain(&step.element, raw, column);
+                    pushed.map(|pushed| {
+                        if pushed {
+                            seen.mark(at);
+                        }
+                    })
+                }
+                Shape::Many { .. } => match column.items() {
+                    Some(items) => self.item(&step.element, raw, items),
+                    None => Ok(()),
+                },
+                Shape::Map(ref key) => match (raw, column.entries()) {
+                    (Raw::Bytes(entry), Some(entries)) => {
+                        self.entry((key, &step.element), entry, entries)
+                    }
+                    _ => Ok(()),
+                },
+            };
+            done.map_err(|fail| fail.under(&step.name))?;
+            if !step.siblings.is_empty() && seen.has(at) {
+                self.take_back(program, (step, base), columns, seen);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back the other members of a oneof.
+    #[cold]
+    fn take_back(
+        &mut self,
+        program: &Program,
+        (step, base): (&Step, usize),
+        columns: &mut [Column],
+        seen: &mut Seen<'_>,
+    ) {
+        for &sibling in &step.siblings {
+            let at = usize::from(sibling);
+            let Some(other) = program.steps.get(at).filter(|_| seen.has(at)) else { continue };
+            seen.clear(at);
+            if other.element.is_merged() {
+                let mut index = 0_usize;
+                self.waiting.retain(|(step, ..)| {
+                    index = index.wrapping_add(1);
+                    index <= base || *step != at
+                });
+            } else if let Some(column) = columns.get_mut(other.column) {
+                column.truncate(column.len().saturating_sub(1));
+            }
+        }
+    }
+
+    /// Reads the messages that waited; several of one field are one, put together.
+    fn messages(
+        &mut self,
+        program: &Program,
+        value: &[u8],
+        columns: &mut [Column],
+        mut waiting: Vec<(usize, usize, usize)>,
+    ) -> Read {
+        waiting.sort_by_key(|(at, ..)| *at);
+        for group in waiting.chunk_by(|one, other| one.0 == other.0) {
+            let Some((at, start, end)) = group.first().copied() else { continue };
+            let Some(step) = program.steps.get(at) else { continue };
+            let Some(column) = columns.get_mut(step.column) else { continue };
+            let whole: Vec<u8>;
+            let bytes = if group.len() == 1 {
+                value.get(start..end).unwrap_or_default()
+            } else {
+                let parts = group.iter().filter_map(|(_, start, end)| value.get(*start..*end));
+                whole = parts.flatten().copied().collect();
+                &whole
+            };
+            self.merged(&step.element, bytes, column).map_err(|fail| fail.under(&step.name))?;
+        }
+        Ok(())
+    }
+
+    /// Appends an element that is a message.
+    fn merged(&mut self, element: &Element, bytes: &[u8], column: &mut Column) -> Read {
+        match element {
+            Element::Message(program) => {
+                if let Some(members) = column.members() {
+                    self.message(program, bytes, members)?;
+                }
+                column.close();
+            }
+            Element::Wrapper(inner) => {
+                let mut found = None;
+                let mut cursor = Cursor::new(bytes);
+                while !cursor.is_empty() {
+                    let (number, raw) = cursor.field()?;
+                    if number == 1 {
+                        found = Some(raw);
+                    }
+                }
+                let pushed = found.map_or(Ok(false), |raw| push_plain(inner, raw, column))?;
+                if !pushed {
+                    inner.push_default(column);
+                }
+            }
+            Element::Plain(Kind::Timestamp | Kind::Duration) => column.push_i64(micros(bytes)?),
+            Element::Plain(_) | Element::Enum(_) => column.push_bytes(bytes),
+        }
+        Ok(())
+    }
+
+    /// Appends one item of a list, or several that are packed.
+    fn item(&mut self, element: &Element, raw: Raw<'_>, items: &mut Column) -> Read {
+        if element.is_merged() {
+            if let Raw::Bytes(bytes) | Raw::Group(bytes) = raw {
+                self.merged(element, bytes, items)?;
+            }
+            return Ok(());
+        }
+        match (element, raw) {
+            (Element::Plain(Kind::Text | Kind::Bytes), _) => {
+                push_plain(element, raw, items).map(drop)
+            }
+            (_, Raw::Bytes(packed)) => {
+                let mut cursor = Cursor::new(packed);
+                while !cursor.is_empty() {
+                    let raw = match element {
+                        Element::Plain(Kind::Double | Kind::Fixed64 | Kind::Sfixed64) => {
+                            Raw::Eight(cursor.chunk()?)
+                        }
+                        Element::Plain(Kind::Float | Kind::Fixed32 | Kind::Sfixed32) => {
+                            Raw::Four(cursor.chunk()?)
+                        }
+                        _ => Raw::Varint(cursor.varint()?),
+                    };
+                    push_plain(element, raw, items)?;
+                }
+                Ok(())
+            }
+            _ => push_plain(element, raw, items).map(drop),
+        }
+    }
+
+    /// Appends an entry of a map: a message of a key and a value, which may be left out.
+    fn entry(
+        &mut self,
+        (key, element): (&Kind, &Element),
+        entry: &[u8],
+        (keys, values): (&mut Column, &mut Column),
+    ) -> Read {
+        let (mut key_raw, mut value_raw) = (None, None);
+        let mut cursor = Cursor::new(entry);
+        while !cursor.is_empty() {
+            match cursor.field()? {
+                (1, raw) => key_raw = Some(raw),
+                (2, raw) => value_raw = Some(raw),
+                _ => {}
+            }
+        }
+        let pushed = match key_raw {
+            Some(raw) => push_kind(key, raw, keys)?,
+            None => false,
+        };
+        if !pushed {
+            Element::Plain(key.clone()).push_default(keys);
+        }
+        match (element.is_merged(), value_raw) {
+            (true, Some(Raw::Bytes(bytes) | Raw::Group(bytes))) => {
+                self.merged(element, bytes, values)
+            }
+            (true, _) => self.merged(element, &[], values),
+            (false, raw) => {
+                let pushed = raw.map_or(Ok(false), |raw| push_plain(element, raw, values))?;
+                if !pushed {
+                    element.push_default(values);
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+const fn tag_size(number: u32) -> usize {
+    let mut size = 1;
+    let mut rest = number >> 4;
+    while rest > 0 {
+        rest >>= 7;
+        size += 1;
+    }
+    size
+}
+
+/// Ends the row of every field, those that were not there included.
+#[inline]
+fn finish(program: &Program, columns: &mut [Column], seen: &Seen<'_>) -> Read {
+    for (at, step) in program.steps.iter().enumerate() {
+        let Some(column) = columns.get_mut(step.column) else { continue };
+        match step.shape {
+            Shape::One { .. } if seen.has(at) => {}
+            Shape::One { required: true, .. } => {
+                return Err(Fail::new("it is required, and not there").under(&step.name));
+            }
+            Shape::One { presence: true, .. } => column.push_null(),
+            Shape::One { .. } => step.element.push_default(column),
+            Shape::Many { .. } | Shape::Map(_) => {
+                if !column.close() {
+                    return Err(Fail::new("the lists of a batch are too long").under(&step.name));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Appends a value that is no message; false if the field is of another wire type, and so is
+/// not this one.
+#[inline]
+fn push_plain(element: &Element, raw: Raw<'_>, column: &mut Column) -> Read<bool> {
+    match element {
+        Element::Plain(kind) => push_kind(kind, raw, column),
+        Element::Enum(table) => match raw {
+            Raw::Varint(number) => table.push(number as i32, column).map(|()| true),
+            _ => Ok(false),
+        },
+        Element::Message(_) | Element::Wrapper(_) => Ok(false),
+    }
+}
+
+#[inline]
+fn push_kind(kind: &Kind, raw: Raw<'_>, column: &mut Column) -> Read<bool> {
+    match (kind, raw) {
+        (Kind::Int64 | Kind::Uint64, Raw::Varint(value)) => column.push_i64(value as i64),
+        (Kind::Int32 | Kind::Uint32, Raw::Varint(value)) => column.push_i32(value as i32),
+        (Kind::Sint64, Raw::Varint(value)) => column.push_i64(unzigzag(value)),
+        (Kind::Sint32, Raw::Varint(value)) => {
+            column.push_i32(unzigzag(value & 0xffff_ffff) as i32);
+        }
+        (Kind::Bool, Raw::Varint(value)) => column.push_bool(value != 0),
+        (Kind::Double, Raw::Eight(bytes)) => column.push_f64(f64::from_le_bytes(bytes)),
+        (Kind::Float, Raw::Four(bytes)) => column.push_f32(f32::from_le_bytes(bytes)),
+        (Kind::Fixed64 | Kind::Sfixed64, Raw::Eight(bytes)) => {
+            column.push_i64(i64::from_le_bytes(bytes));
+        }
+        (Kind::Fixed32 | Kind::Sfixed32, Raw::Four(bytes)) => {
+            column.push_i32(i32::from_le_bytes(bytes));
+        }
+        (Kind::Bytes, Raw::Bytes(bytes)) => column.push_bytes(bytes),
+        (Kind::Text, Raw::Bytes(bytes)) => match simdutf8::basic::from_utf8(bytes) {
+            Ok(text) => column.push_text(text),
+            Err(_) => return Err(Fail::new("the text is not UTF-8")),
+        },
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// The microseconds of a Timestamp or a Duration: seconds in field 1, nanoseconds in field 2.
+fn micros(bytes: &[u8]) -> Read<i64> {
+    let (mut seconds, mut nanos) = (0_i64, 0_i64);
+    let mut cursor = Cursor::new(bytes);
+    while !cursor.is_empty() {
+        match cursor.field()? {
+            (1, Raw::Varint(value)) => seconds = value as i64,
+            (2, Raw::Varint(value)) => nanos = i64::from(value as i32),
+            _ => {}
+        }
+    }
+    seconds
+        .checked_mul(1_000_000)
+        .and_then(|micros| micros.checked_add(nanos.div_euclid(1000)))
+        .ok_or_else(|| Fail::new(format!("{seconds} seconds are beyond the reach of microseconds")))
+}

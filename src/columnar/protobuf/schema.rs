@@ -1,0 +1,443 @@
+//! Protobuf schemas: a message and all that it holds, from texts or compiled descriptors.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::Fields;
+use protox::Compiler;
+use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
+use protox::prost_reflect::{DescriptorPool, FileDescriptor, MessageDescriptor};
+
+use super::build::build;
+use super::mapping;
+use super::wire::Cursor;
+use crate::columnar::json::base64;
+use crate::columnar::registry::{Fault, Registered, SchemaKind, SchemaReference};
+use crate::error::{Error, Result};
+
+/// The name of the file that has the schema itself.
+const MAIN_FILE: &str = "ottla/schema.proto";
+/// Messages nested deeper than this cannot be named by a value.
+const INDEXES_MAX: usize = 64;
+
+/// How one value is put, in a field, a list or a map.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Kind {
+    Double,
+    Float,
+    Int32,
+    Int64,
+    Uint32,
+    Uint64,
+    Sint32,
+    Sint64,
+    Fixed32,
+    Fixed64,
+    Sfixed32,
+    Sfixed64,
+    Bool,
+    Text,
+    Bytes,
+    Enum(Arc<Symbols>),
+    Message(Arc<Message>),
+    Timestamp,
+    Duration,
+    /// One of the wrappers: a message with a value in its field 1.
+    Wrapper(Box<Self>),
+    /// A message that is kept as its bytes, since it holds itself.
+    Opaque,
+}
+
+impl Kind {
+    /// Whether several of it can be packed into one field.
+    pub(super) const fn packs(&self) -> bool {
+        !self.is_delimited()
+    }
+
+    /// Whether it is bytes behind their length.
+    pub(super) const fn is_delimited(&self) -> bool {
+        matches!(self, Self::Text | Self::Bytes) || self.is_message()
+    }
+
+    pub(super) const fn is_message(&self) -> bool {
+        use Kind::{Duration, Message, Opaque, Timestamp, Wrapper};
+        matches!(self, Message(_) | Timestamp | Duration | Wrapper(_) | Opaque)
+    }
+}
+
+/// The names of an enum; the first one is the default.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Symbols {
+    pub(super) name: String,
+    pub(super) values: Vec<(i32, String)>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Shape {
+    /// One value; null where it is not set if that is known.
+    One {
+        presence: bool,
+        required: bool,
+    },
+    Many {
+        packed: bool,
+    },
+    /// With the kind of the keys.
+    Map(Kind),
+}
+
+#[derive(Debug, PartialEq)]
+pub(super) struct FieldDef {
+    pub(super) name: String,
+    pub(super) number: u32,
+    pub(super) kind: Kind,
+    pub(super) shape: Shape,
+    /// Which oneof of the message it is a member of.
+    pub(super) oneof: Option<usize>,
+    /// Whether it is between two tags, and not behind its length.
+    pub(super) group: bool,
+}
+
+/// A message with its fields in the order of the schema.
+#[derive(Debug, PartialEq)]
+pub(super) struct Message {
+    /// The full name.
+    pub(super) name: String,
+    pub(super) fields: Vec<FieldDef>,
+}
+
+/// A Protobuf message and the schema that it is in.
+#[derive(Clone)]
+pub struct ProtobufSchema {
+    text: Arc<str>,
+    references: Vec<SchemaReference>,
+    /// What it imports that every registry knows is not among them.
+    imports: Vec<String>,
+    root: Arc<Message>,
+    indexes: Vec<i32>,
+}
+
+impl PartialEq for ProtobufSchema {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text && self.root == other.root
+    }
+}
+
+impl fmt::Debug for ProtobufSchema {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("ProtobufSchema").field(&self.root.name).finish()
+    }
+}
+
+impl ProtobufSchema {
+    /// Reads a `.proto` text. `imports` are the texts of files that it imports, by name. The
+    /// message is found by its full or short name; without one, it is the only one of the file.
+    ///
+    /// # Errors
+    /// An invalid argument for a text that is no schema, or a message that is not there.
+    pub fn parse(
+        text: &str,
+        imports: &[(String, String)],
+        references: Vec<SchemaReference>,
+        message: Option<&str>,
+    ) -> Result<Self> {
+        let wrong = |detail| Error::invalid(format!("Protobuf schema: {detail}"));
+        let file = compile(text, imports).map_err(wrong)?;
+        let found = find(&file, message).map_err(wrong)?;
+        let schema = Self::of(&found, text.into()).map_err(wrong)?;
+        Ok(Self { references, ..schema })
+    }
+
+    /// Reads a serialized `FileDescriptorSet`, as `protoc --include_imports` makes it.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn from_descriptor_set(bytes: &[u8], message: Option<&str>) -> Result<Self> {
+        let wrong = |detail: String| Error::invalid(format!("Protobuf descriptors: {detail}"));
+        let pool = DescriptorPool::decode(bytes).map_err(|error| {
+            wrong(format!("they are no FileDescriptorSet with all imports: {error}"))
+        })?;
+        let found = match message {
+            Some(name) => {
+                let mut matching = pool.all_messages().filter(|one| is_named(one, name));
+                matching.next().ok_or_else(|| {
+                    let all: Vec<String> =
+                        pool.all_messages().map(|one| one.full_name().to_owned()).collect();
+                    wrong(format!("there is no message {name:?}; there are {}", all.join(", ")))
+                })?
+            }
+            None => {
+                // The file that was compiled comes behind those that it imports.
+                let file =
+                    pool.files().last().ok_or_else(|| wrong("there is no file".to_owned()))?;
+                find(&file, None).map_err(wrong)?
+            }
+        };
+        let mut text = Vec::new();
+        base64::encode(&found.parent_file().encode_to_vec(), &mut text);
+        Self::of(&found, String::from_utf8_lossy(&text).into()).map_err(wrong)
+    }
+
+    /// The same, with what it refers to in the registry.
+    #[must_use]
+    pub fn referring(self, references: Vec<SchemaReference>) -> Self {
+        Self { references, ..self }
+    }
+
+    fn of(message: &MessageDescriptor, text: Arc<str>) -> Result<Self, String> {
+        let file = message.parent_file();
+        let imports = file.dependencies().map(|one| one.name().to_owned());
+        Ok(Self {
+            text,
+            references: Vec::new(),
+            imports: imports.filter(|name| !name.starts_with("google/protobuf/")).collect(),
+            root: build(message)?,
+            indexes: indexes(message),
+        })
+    }
+
+    pub(in crate::columnar) fn of_registered(
+        registered: &Registered,
+        message: Option<&str>,
+        indexes: Option<&[i32]>,
+    ) -> Result<Self, String> {
+        let file = registered_file(registered)?;
+        let wrong = |detail| format!("schema {} of the registry: {detail}", registered.id);
+        let found = match (message, indexes) {
+            (Some(_), _) => find(&file, message).map_err(wrong)?,
+            (None, indexes) => at(&file, indexes.unwrap_or(&[0])).map_err(wrong)?,
+        };
+        Self::of(&found, registered.text.as_str().into()).map_err(wrong)
+    }
+
+    /// The message of a value, whose bytes behind the id are `rest`; the first one of the file
+    /// where there are none.
+    pub(in crate::columnar) fn of_value(
+        registered: &Registered,
+        message: Option<&str>,
+        rest: &[u8],
+    ) -> Result<Self, String> {
+        let indexes = match unframe_indexes(rest) {
+            Ok((indexes, _)) => Some(indexes),
+            Err(_) => None,
+        };
+        Self::of_registered(registered, message, indexes.as_deref())
+    }
+
+    /// The full name of the message at a path in a file of the registry.
+    pub(super) fn name_in(registered: &Registered, indexes: &[i32]) -> Result<String, String> {
+        let file = registered_file(registered)?;
+        let found = at(&file, indexes)
+            .map_err(|detail| format!("schema {} of the registry: {detail}", registered.id))?;
+        Ok(found.full_name().to_owned())
+    }
+
+    /// The columns.
+    #[must_use]
+    pub fn fields(&self) -> Fields {
+        mapping::fields(&self.root)
+    }
+
+    /// The full name of the message.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.root.name
+    }
+
+    pub(super) fn root(&self) -> &Arc<Message> {
+        &self.root
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_indexes(&mut self, indexes: Vec<i32>) {
+        self.indexes = indexes;
+    }
+
+    pub(in crate::columnar) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// What it refers to in the registry.
+    ///
+    /// # Errors
+    /// An invalid argument when it imports files for which nothing was given.
+    pub(in crate::columnar) fn references(&self) -> Result<&[SchemaReference]> {
+        let known = |name: &&String| self.references.iter().any(|one| one.name == **name);
+        match self.imports.iter().find(|name| !known(name)) {
+            None => Ok(&self.references),
+            Some(name) => Err(Error::invalid(format!(
+                "the Protobuf schema imports {name:?}: register that first, and say its subject and \
+                 version with references="
+            ))),
+        }
+    }
+
+    /// Puts the path to the message, as it follows the id.
+    pub(in crate::columnar) fn put_indexes(&self, output: &mut Vec<u8>) {
+        if self.indexes == [0] {
+            output.push(0);
+            return;
+        }
+        super::wire::put_sint(self.indexes.len() as i64, output);
+        for index in &self.indexes {
+            super::wire::put_sint(i64::from(*index), output);
+        }
+    }
+}
+
+/// The path to the message behind the id, and the rest.
+pub(in crate::columnar) fn unframe_indexes(value: &[u8]) -> Result<(Vec<i32>, &[u8]), Fault> {
+    let wrong = || Fault::Bad("the path to the message in the header is damaged".to_owned());
+    let mut cursor = Cursor::new(value);
+    let count = cursor.sint().map_err(|_fail| wrong())?;
+    if count == 0 {
+        return Ok((vec![0], cursor.rest()));
+    }
+    let count = usize::try_from(count).ok().filter(|count| *count <= INDEXES_MAX);
+    let mut indexes = Vec::new();
+    for _ in 0..count.ok_or_else(wrong)? {
+        let index = cursor.sint().map_err(|_fail| wrong())?;
+        indexes.push(i32::try_from(index).map_err(|_source| wrong())?);
+    }
+    Ok((indexes, cursor.rest()))
+}
+
+fn indexes(message: &MessageDescriptor) -> Vec<i32> {
+    // Pairs of what kind of thing it is, and its place among those.
+    message.path().iter().skip(1).step_by(2).copied().collect()
+}
+
+fn registered_file(registered: &Registered) -> Result<FileDescriptor, String> {
+    let id = registered.id;
+    if registered.kind != SchemaKind::Protobuf {
+        let kind = registered.kind.name();
+        return Err(format!("schema {id} of the registry is {kind}, not PROTOBUF"));
+    }
+    compile(&registered.text, &registered.references)
+        .map_err(|detail| format!("schema {id} of the registry: {detail}"))
+}
+
+/// Files in memory, as texts or as descriptors in base64.
+struct Files<'a>(Vec<(&'a str, &'a str)>);
+
+impl FileResolver for Files<'_> {
+    fn open_file(&self, name: &str) -> Result<File, protox::Error> {
+        let found = self.0.iter().find(|(known, _)| *known == name);
+        let Some((_, text)) = found else { return Err(protox::Error::file_not_found(name)) };
+        let Some(bytes) = base64_of(text) else { return File::from_source(name, text) };
+        use protox::prost::Message as _;
+        let mut decoded =
+            protox::prost_reflect::prost_types::FileDescriptorProto::decode(&bytes[..])
+                .map_err(protox::Error::new)?;
+        decoded.name = Some(name.to_owned());
+        Ok(File::from_file_descriptor_proto(decoded))
+    }
+}
+
+/// Some clients register the descriptor of a file in place of its text.
+fn base64_of(text: &str) -> Option<Vec<u8>> {
+    if text.contains(['{', ';', ' ']) {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    base64::decode(text.trim(), &mut bytes).map(|()| bytes)
+}
+
+fn compile(text: &str, imports: &[(String, String)]) -> Result<FileDescriptor, String> {
+    let mut files = vec![(MAIN_FILE, text)];
+    files.extend(imports.iter().map(|(name, text)| (name.as_str(), text.as_str())));
+    let owned: Vec<(String, String)> =
+        files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+    let mut resolver = ChainFileResolver::new();
+    resolver.add(Owned(owned));
+    resolver.add(GoogleFileResolver::new());
+    let mut compiler = Compiler::with_file_resolver(resolver);
+    compiler.include_imports(true);
+    compiler.open_file(MAIN_FILE).map_err(|error| described(&error))?;
+    let pool = compiler.descriptor_pool();
+    pool.get_file_by_name(MAIN_FILE).ok_or_else(|| "the file is empty".to_owned())
+}
+
+/// [`Files`] that outlive their caller.
+struct Owned(Vec<(String, String)>);
+
+impl FileResolver for Owned {
+    fn resolve_path(&self, path: &std::path::Path) -> Option<String> {
+        path.to_str().map(str::to_owned)
+    }
+
+    fn open_file(&self, name: &str) -> Result<File, protox::Error> {
+        Files(self.0.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect())
+            .open_file(name)
+    }
+}
+
+fn described(error: &protox::Error) -> String {
+    use std::error::Error as _;
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let more = cause.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn is_named(message: &MessageDescriptor, name: &str) -> bool {
+    message.full_name() == name || message.name() == name
+}
+
+fn all_of(file: &FileDescriptor) -> Vec<MessageDescriptor> {
+    let mut all = Vec::new();
+    let mut open: Vec<MessageDescriptor> = file.messages().collect();
+    open.reverse();
+    while let Some(message) = open.pop() {
+        if message.is_map_entry() {
+            continue;
+        }
+        let mut children: Vec<MessageDescriptor> = message.child_messages().collect();
+        children.reverse();
+        open.extend(children);
+        all.push(message);
+    }
+    all
+}
+
+fn find(file: &FileDescriptor, name: Option<&str>) -> Result<MessageDescriptor, String> {
+    let all = all_of(file);
+    let names = || all.iter().map(MessageDescriptor::full_name).collect::<Vec<_>>().join(", ");
+    match name {
+        Some(name) => match all.iter().find(|one| is_named(one, name)) {
+            Some(found) => Ok(found.clone()),
+            None => Err(format!("there is no message {name:?}; there are {}", names())),
+        },
+        None => {
+            let mut top = file.messages();
+            match (top.next(), top.next()) {
+                (Some(only), None) => Ok(only),
+                (Some(_), Some(_)) => {
+                    Err(format!("there are several messages, name one: {}", names()))
+                }
+                (None, _) => Err("there is no message".to_owned()),
+            }
+        }
+    }
+}
+
+fn at(file: &FileDescriptor, indexes: &[i32]) -> Result<MessageDescriptor, String> {
+    let mut found: Option<MessageDescriptor> = None;
+    for index in indexes {
+        let index = usize::try_from(*index).unwrap_or(usize::MAX);
+        found = match &found {
+            None => file.messages().nth(index),
+            Some(outer) => outer.child_messages().nth(index),
+        };
+        if found.is_none() {
+            break;
+        }
+    }
+    found.ok_or_else(|| format!("there is no message at {indexes:?}"))
+}

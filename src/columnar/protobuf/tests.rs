@@ -1,0 +1,207 @@
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::{Int64Type, Schema};
+use arrow::record_batch::RecordBatch;
+use proptest::prelude::*;
+use std::sync::Arc;
+
+use super::*;
+use crate::columnar::registry::Fault;
+
+const ALL: &str = r#"
+syntax = "proto3";
+package shop;
+import "google/protobuf/timestamp.proto";
+import "google/protobuf/wrappers.proto";
+enum Colour { RED = 0; GREEN = 1; BLUE = 7; }
+message Inner { int32 x = 1; repeated string names = 2; Inner2 deep = 3; }
+message Inner2 { sint64 y = 1; optional bool z = 2; }
+message All {
+  double a = 1; float b = 2; int32 c = 3; int64 d = 4; uint32 e = 5; uint64 f = 6;
+  sint32 g = 7; sint64 h = 8; fixed32 i = 9; fixed64 j = 10; sfixed32 k = 11; sfixed64 l = 12;
+  bool m = 13; string n = 14; bytes o = 15; Colour p = 16;
+  repeated int64 q = 17; repeated string r = 18; map<string, int64> s = 19;
+  Inner t = 20; repeated Inner u = 21; map<int32, Inner> v = 2000;
+  oneof choice { int64 w1 = 30; string w2 = 31; Inner2 w3 = 32; }
+  google.protobuf.Timestamp x = 33; google.protobuf.Int64Value y = 34;
+  optional int32 z = 35;
+}
+message Tree { string name = 1; Tree left = 2; }
+"#;
+
+fn schema(message: &str) -> ProtobufSchema {
+    ProtobufSchema::parse(ALL, &[], Vec::new(), Some(message)).unwrap()
+}
+
+fn decoder_of(schema: &ProtobufSchema) -> ProtobufDecoder {
+    let format = ProtobufFormat {
+        schema: ProtobufReader::Given(schema.clone()),
+        message: None,
+        framed: false,
+        source: None,
+    };
+    let wanted: Vec<usize> = (0..schema.fields().len()).collect();
+    ProtobufDecoder::new(&format, schema, &wanted).unwrap()
+}
+
+fn decode(schema: &ProtobufSchema, values: &[&[u8]]) -> Vec<ArrayRef> {
+    let mut decoder = decoder_of(schema);
+    for value in values {
+        decoder.push(value).unwrap();
+    }
+    decoder.finish().unwrap()
+}
+
+fn fails(schema: &ProtobufSchema, value: &[u8]) -> String {
+    let mut decoder = decoder_of(schema);
+    match decoder.push(value) {
+        Err(Fault::Bad(detail)) => {
+            // Nothing of it is left.
+            assert!(decoder.finish().unwrap().iter().all(|column| column.is_empty()));
+            detail
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_last_of_a_field_counts_and_messages_are_merged() {
+    let schema = schema("shop.All");
+    let fields = schema.fields();
+    let column =
+        |columns: &[ArrayRef], name: &str| Arc::clone(&columns[fields.find(name).unwrap().0]);
+    // d = 1, d = 2; t { x = 5, names: a }, t { names: b, deep { y = -1 } }
+    let value = [
+        0x20, 1, 0x20, 2, 0xa2, 1, 5, 8, 5, 0x12, 1, b'a', 0xa2, 1, 7, 0x12, 1, b'b', 0x1a, 2, 8, 1,
+    ];
+    let columns = decode(&schema, &[&value]);
+    assert_eq!(column(&columns, "d").as_primitive::<Int64Type>().values(), &[2]);
+    let inner = column(&columns, "t");
+    let inner = inner.as_struct();
+    assert_eq!(inner.column(0).as_primitive::<arrow::datatypes::Int32Type>().value(0), 5);
+    assert_eq!(inner.column(1).as_list::<i32>().value(0).len(), 2);
+    assert_eq!(inner.column(2).as_struct().column(0).as_primitive::<Int64Type>().value(0), -1);
+}
+
+#[test]
+fn members_of_a_oneof_take_each_other_back() {
+    let schema = schema("shop.All");
+    let fields = schema.fields();
+    let at = |name: &str| fields.find(name).unwrap().0;
+    // w1 = 5, then w2 = "x"; w3 {}, then w1 = 6; w2 = "y", then w3 { y = 1 }
+    let values: [&[u8]; 3] = [
+        &[0xf0, 1, 5, 0xfa, 1, 1, b'x'],
+        &[0x82, 2, 0, 0xf0, 1, 6],
+        &[0xfa, 1, 1, b'y', 0x82, 2, 2, 8, 2],
+    ];
+    let columns = decode(&schema, &values);
+    let nulls =
+        |name: &str| -> Vec<bool> { (0..3).map(|row| columns[at(name)].is_null(row)).collect() };
+    assert_eq!(nulls("w1"), [true, false, true]);
+    assert_eq!(nulls("w2"), [false, true, true]);
+    assert_eq!(nulls("w3"), [true, true, false]);
+}
+
+#[test]
+fn damage_is_told_and_leaves_nothing() {
+    let schema = schema("shop.All");
+    assert!(fails(&schema, &[0x20]).contains("ends early"));
+    assert!(fails(&schema, &[0x72, 5, b'a']).contains("ends early"));
+    assert!(fails(&schema, &[0x72, 1, 0xff]).contains("field \"n\": the text is not UTF-8"));
+    assert!(fails(&schema, &[0x20, 1, 0x07]).contains("no field 0"));
+    assert!(fails(&schema, &[0x0f]).contains("wire type 7"));
+    // A list of a billion items that are not there.
+    assert!(fails(&schema, &[0x8a, 1, 0xff, 0xff, 0xff, 0xff, 3, 1]).contains("ends early"));
+    assert!(fails(&schema, &[0xa2, 1, 3, 0x12, 1, 0xff]).contains("field \"t.names\""));
+}
+
+#[test]
+fn messages_that_hold_themselves_are_kept_as_bytes() {
+    let schema = schema("shop.Tree");
+    let columns = decode(&schema, &[&[0x0a, 1, b'a', 0x12, 3, 0x0a, 1, b'b']]);
+    assert_eq!(columns[1].as_binary_view().value(0), &[0x0a, 1, b'b']);
+}
+
+#[test]
+fn numbers_that_an_enum_does_not_have_are_their_digits() {
+    let schema = schema("shop.All");
+    let at = schema.fields().find("p").unwrap().0;
+    let columns = decode(&schema, &[&[0x80, 1, 7], &[], &[0x80, 1, 9]]);
+    let names = arrow::compute::cast(&columns[at], &arrow::datatypes::DataType::Utf8).unwrap();
+    let names: Vec<_> = names.as_string::<i32>().iter().map(Option::unwrap).collect();
+    assert_eq!(names, ["BLUE", "RED", "9"]);
+}
+
+#[test]
+fn paths_to_messages_come_back() {
+    for indexes in [vec![0], vec![1], vec![2, 0, 5]] {
+        let mut schema = schema("shop.All");
+        schema.set_indexes(indexes.clone());
+        let mut bytes = Vec::new();
+        schema.put_indexes(&mut bytes);
+        bytes.push(9);
+        assert_eq!(schema::unframe_indexes(&bytes).unwrap(), (indexes, &[9_u8][..]));
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_rows_or_errors(values in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..20)) {
+        let schema = schema("shop.All");
+        let mut decoder = decoder_of(&schema);
+        for value in &values {
+            if decoder.push(value).is_err() {
+                decoder.push_null();
+            }
+        }
+        for column in decoder.finish().unwrap() {
+            prop_assert_eq!(column.len(), values.len());
+            column.to_data().validate_full().unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_read_is_written_and_read_again(values in prop::collection::vec(prop::collection::vec((0_u8..36, any::<u8>(), any::<[u8; 8]>()), 0..12), 1..8)) {
+        let schema = schema("shop.All");
+        let mut decoder = decoder_of(&schema);
+        for fields in &values {
+            let mut value = Vec::new();
+            for (number, size, bytes) in fields {
+                let wire = match number {
+                    1 | 10 | 12 => 1,
+                    2 | 9 | 11 => 5,
+                    14 | 15 | 18..=21 | 31..=34 => 2,
+                    _ => 0,
+                };
+                wire::put_varint(u64::from((*number).max(1)) << 3 | wire, &mut value);
+                match wire {
+                    1 => value.extend(bytes),
+                    5 => value.extend(&bytes[..4]),
+                    2 => value.push(0),
+                    _ => wire::put_varint(u64::from(*size), &mut value),
+                }
+            }
+            if decoder.push(&value).is_err() {
+                decoder.push_null();
+            }
+        }
+        let columns = decoder.finish().unwrap();
+        let batch = |columns| RecordBatch::try_new(Arc::new(Schema::new(schema.fields())), columns).unwrap();
+        let rows = batch(columns);
+        let writer = ProtobufWriter::new(&rows, &schema, &[]).unwrap();
+        let mut again = decoder_of(&schema);
+        let mut second = Vec::new();
+        for row in 0..rows.num_rows() {
+            let mut output = Vec::new();
+            writer.write(row, &mut output).unwrap();
+            again.push(&output).unwrap();
+            second.push(output);
+        }
+        let rows = batch(again.finish().unwrap());
+        let writer = ProtobufWriter::new(&rows, &schema, &[]).unwrap();
+        for (row, expected) in second.iter().enumerate() {
+            let mut output = Vec::new();
+            writer.write(row, &mut output).unwrap();
+            prop_assert_eq!(&output, expected);
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Protobuf's binary encoding, one field at a time.
+
+use std::fmt;
+
+/// Groups nested deeper than this are refused.
+const GROUP_DEPTH_MAX: usize = 64;
+
+/// What is wrong with a value, and in which field.
+#[derive(Debug)]
+pub(super) struct Fail(Box<(String, String)>);
+
+impl Fail {
+    #[cold]
+    pub(super) fn new(detail: impl Into<String>) -> Self {
+        Self(Box::new((String::new(), detail.into())))
+    }
+
+    #[cold]
+    pub(super) fn under(mut self, name: &str) -> Self {
+        let path = &mut self.0.0;
+        let joint = if path.is_empty() { "" } else { "." };
+        *path = format!("{name}{joint}{path}");
+        self
+    }
+}
+
+impl fmt::Display for Fail {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (path, detail) = &*self.0;
+        if path.is_empty() {
+            formatter.write_str(detail)
+        } else {
+            write!(formatter, "field {path:?}: {detail}")
+        }
+    }
+}
+
+pub(super) type Read<T = ()> = Result<T, Fail>;
+
+#[cold]
+fn ends_early() -> Fail {
+    Fail::new("the value ends early")
+}
+
+/// The payload of a field, by its wire type.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Raw<'a> {
+    Varint(u64),
+    Eight([u8; 8]),
+    Bytes(&'a [u8]),
+    /// What is between the two tags of a group.
+    Group(&'a [u8]),
+    Four([u8; 4]),
+}
+
+/// The bytes of a value that were not read yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cursor<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) const fn new(rest: &'a [u8]) -> Self {
+        Self { rest }
+    }
+
+    pub(super) const fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    #[inline]
+    pub(super) const fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    #[inline]
+    pub(super) fn varint(&mut self) -> Read<u64> {
+        match self.rest {
+            [one @ 0..=0x7f, rest @ ..] => {
+                self.rest = rest;
+                Ok(u64::from(*one))
+            }
+            [one, two @ 0..=0x7f, rest @ ..] => {
+                self.rest = rest;
+                Ok(u64::from(*one & 0x7f) | (u64::from(*two) << 7))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    #[inline]
+    fn long_varint(&mut self) -> Read<u64> {
+        let mut value = 0_u64;
+        let mut shift = 0_u32;
+        for (at, &byte) in self.rest.iter().take(10).enumerate() {
+            // Bits beyond 64 are dropped, as all decoders do.
+            value |= u64::from(byte & 0x7f).wrapping_shl(shift);
+            if byte < 0x80 {
+                self.rest = self.rest.get(at.wrapping_add(1)..).unwrap_or_default();
+                return Ok(value);
+            }
+            shift = shift.wrapping_add(7);
+        }
+        if self.rest.len() < 10 {
+            return Err(ends_early());
+        }
+        Err(Fail::new("a number has more than 10 bytes"))
+    }
+
+    pub(super) fn sint(&mut self) -> Read<i64> {
+        self.varint().map(unzigzag)
+    }
+
+    #[inline]
+    fn take(&mut self, size: usize) -> Read<&'a [u8]> {
+        let (taken, rest) = self.rest.split_at_checked(size).ok_or_else(ends_early)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    #[inline]
+    pub(super) fn chunk<const SIZE: usize>(&mut self) -> Read<[u8; SIZE]> {
+        let (taken, rest) = self.rest.split_first_chunk::<SIZE>().ok_or_else(ends_early)?;
+        self.rest = rest;
+        Ok(*taken)
+    }
+
+    /// The number and the payload of the next field.
+    #[inline]
+    pub(super) fn field(&mut self) -> Read<(u32, Raw<'a>)> {
+        let tag = self.varint()?;
+        let number = (tag >> 3) as u32;
+        if tag >> 3 > 0x1fff_ffff || number == 0 {
+            return Err(Fail::new(format!("there is no field {}; is it this message?", tag >> 3)));
+        }
+        let raw = match tag & 7 {
+            0 => Raw::Varint(self.varint()?),
+            1 => Raw::Eight(self.chunk()?),
+            2 => {
+                let size = self.varint()?;
+                Raw::Bytes(self.take(usize::try_from(size).unwrap_or(usize::MAX))?)
+            }
+            3 => Raw::Group(self.group(number)?),
+            5 => Raw::Four(self.chunk()?),
+            other => return Err(Fail::new(format!("field {number} has wire type {other}"))),
+        };
+        Ok((number, raw))
+    }
+
+    /// What comes before the end of a group.
+    fn group(&mut self, number: u32) -> Read<&'a [u8]> {
+        let start = self.rest;
+        let mut open = vec![number];
+        loop {
+            let before = self.rest.len();
+            let tag = self.varint()?;
+            let number = (tag >> 3) as u32;
+            match tag & 7 {
+                0 => {
+                    self.varint()?;
+                }
+                1 => {
+                    self.take(8)?;
+                }
+                2 => {
+                    let size = self.varint()?;
+                    self.take(usize::try_from(size).unwrap_or(usize::MAX))?;
+                }
+                3 if open.len() < GROUP_DEPTH_MAX => open.push(number),
+                4 if open.last() == Some(&number) => {
+                    open.pop();
+                    if open.is_empty() {
+                        let size = start.len().saturating_sub(before);
+                        return Ok(start.get(..size).unwrap_or_default());
+                    }
+                }
+                5 => {
+                    self.take(4)?;
+                }
+                other => return Err(Fail::new(format!("a group has wire type {other} in it"))),
+            }
+        }
+    }
+}
+
+#[inline]
+pub(super) const fn unzigzag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
+}
+
+#[inline]
+pub(super) fn put_varint(mut rest: u64, output: &mut Vec<u8>) {
+    while rest >= 0x80 {
+        output.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    output.push(rest as u8);
+}
+
+pub(super) fn put_sint(value: i64, output: &mut Vec<u8>) {
+    put_varint((value.wrapping_shl(1) ^ (value >> 63)) as u64, output);
+}
+
+/// Appends what `put` appends, behind its length.
+#[inline]
+pub(super) fn put_delimited<E>(
+    output: &mut Vec<u8>,
+    put: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<(), E> {
+    let at = output.len();
+    output.push(0);
+    put(output)?;
+    let size = output.len().saturating_sub(at).saturating_sub(1);
+    if size < 0x80 {
+        if let Some(slot) = output.get_mut(at) {
+            *slot = size as u8;
+        }
+        return Ok(());
+    }
+    let mut length = Vec::with_capacity(10);
+    put_varint(size as u64, &mut length);
+    output.splice(at..at.saturating_add(1), length);
+    Ok(())
+}
