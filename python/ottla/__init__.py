@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         TopicExistsError,
         UnknownTopicError,
     )
-    from ottla.formats import Format, Header, avro, header, json, protobuf, raw, text
+    from ottla.formats import Format, Header, avro, debezium, header, json, protobuf, raw, text
 
 __all__ = [
     "AuthorizationError",
@@ -81,6 +81,7 @@ __all__ = [
     "__version__",
     "avro",
     "connect",
+    "debezium",
     "delta_offsets",
     "header",
     "json",
@@ -132,7 +133,17 @@ _HOMES = {
         "TopicExistsError",
         "UnknownTopicError",
     ),
-    "formats": ("Format", "Header", "avro", "header", "json", "protobuf", "raw", "text"),
+    "formats": (
+        "Format",
+        "Header",
+        "avro",
+        "debezium",
+        "header",
+        "json",
+        "protobuf",
+        "raw",
+        "text",
+    ),
     "sql_offsets": (),
 }
 

@@ -15,7 +15,7 @@ from ottla.errors import ConfigError
 if TYPE_CHECKING:
     from ottla._registry import SchemaRegistry
 
-__all__ = ["Format", "Header", "avro", "header", "json", "protobuf", "raw", "text"]
+__all__ = ["Format", "Header", "avro", "debezium", "header", "json", "protobuf", "raw", "text"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Format:
 
     Parameters
     ----------
-    kind : {"raw", "text", "json", "avro", "protobuf"}
+    kind : {"raw", "text", "json", "avro", "protobuf", "debezium"}
         The name of the format.
     schema : optional
         The columns of a JSON object, the text of a schema, or compiled descriptors.
@@ -50,6 +50,10 @@ class Format:
         The files that a Protobuf schema imports.
     message : str, optional
         The name of a Protobuf message.
+    inner : Format, optional
+        The format of the events of Debezium.
+    unwrap : bool, default False
+        Whether the columns are those of the row that changed.
     """
 
     kind: str
@@ -65,10 +69,14 @@ class Format:
     references: tuple[tuple[str, str, int], ...] = ()
     imports: tuple[tuple[str, str], ...] = ()
     message: str | None = None
+    inner: Format | None = None
+    unwrap: bool = False
 
-    def __repr__(self) -> str:
+    def __repr__(self) -> str:  # noqa: C901
         if self.kind in {"raw", "text"}:
             return f"ottla.{self.kind}({self.column!r})"
+        if self.kind == "debezium":
+            return f"ottla.debezium({self.inner!r}{', unwrap=True' if self.unwrap else ''})"
         details = []
         if isinstance(self.schema, bytes):
             details.append("schema=…")
@@ -399,6 +407,47 @@ def protobuf(
         imports=imports,
         message=message,
     )
+
+
+def debezium(inner: Format | str | None = None, *, unwrap: bool = False) -> Format:
+    """Take values as change events of Debezium: what a row was before, and is after a change.
+
+    Parameters
+    ----------
+    inner : Format, optional
+        The format of the events: :func:`json` (the default; with or without the ``schema`` and
+        ``payload`` that Kafka Connect's converter adds; its schema is that of the row),
+        :func:`avro` or :func:`protobuf`.
+    unwrap : bool, default False
+        Whether the columns are those of the row: as it is after the change and, for a deletion,
+        as it was before it.
+
+    Returns
+    -------
+    Format
+        The format, for ``value=`` of ``scan`` and ``consumer``. The columns are ``before`` and
+        ``after`` (structs), ``source``, ``op`` (``c`` created, ``u`` updated, ``d`` deleted, ``r``
+        read by a snapshot) and ``ts_ms`` (timestamp[ms, UTC]); with ``unwrap`` those of the row,
+        ``op`` and ``ts_ms`` (``__op`` and ``__ts_ms`` where the row has such a column). The
+        tombstone that follows a deletion is a row of nulls; ``is_tombstone`` tells it. A value
+        without ``op`` does not decode.
+
+    Examples
+    --------
+    >>> import ottla
+    >>> with ottla.Broker() as broker:
+    ...     kafka = broker.client()
+    ...     _ = kafka.send("users", '{"before": null, "after": {"id": 1}, "op": "c"}')
+    ...     _ = kafka.send("users", '{"before": {"id": 1}, "after": null, "op": "d"}')
+    ...     rows = ottla.debezium(ottla.json({"id": "int64"}), unwrap=True)
+    ...     kafka.scan("users", value=rows, columns=["id", "op"]).head().to_pylist()
+    [{'id': 1, 'op': 'c'}, {'id': 1, 'op': 'd'}]
+    """
+    if inner is None or inner == "json":
+        inner = json()
+    if not isinstance(inner, Format) or inner.kind not in {"json", "avro", "protobuf"}:
+        raise ConfigError(f"debezium({inner!r}): events are json(), avro() or protobuf()")
+    return Format("debezium", inner=inner, unwrap=unwrap)
 
 
 _IMPORT = _re.compile(r'\bimport\s+(?:public\s+|weak\s+)?"([^"]+)"')

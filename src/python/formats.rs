@@ -10,9 +10,9 @@ use pyo3::types::{PyDict, PyString};
 use super::registry::SchemaRegistry;
 use super::{interop, types};
 use crate::columnar::{
-    AvroFormat, AvroSchema, AvroTarget, Framing, HeaderField, ProtobufFormat, ProtobufReader,
-    ProtobufSchema, ProtobufTarget, ReaderSchema, SchemaReference, SchemaSource, ValueFormat,
-    ValueSource,
+    AvroFormat, AvroSchema, AvroTarget, DebeziumFormat, Framing, HeaderField, ProtobufFormat,
+    ProtobufReader, ProtobufSchema, ProtobufTarget, ReaderSchema, SchemaReference, SchemaSource,
+    ValueFormat, ValueSource,
 };
 use crate::error::{Error, Result};
 
@@ -30,9 +30,14 @@ pub(super) struct Format {
 enum Kind {
     Raw,
     Text,
-    Json { fields: Option<Fields>, infer: usize },
+    Json {
+        fields: Option<Fields>,
+        infer: usize,
+    },
     Avro(Avro),
     Protobuf(Protobuf),
+    /// Events of this format, and whether they are unwrapped.
+    Debezium(Box<Format>, bool),
 }
 
 #[derive(Clone, Debug)]
@@ -102,6 +107,10 @@ fn kind(object: Borrowed<'_, '_, PyAny>) -> PyResult<Kind> {
             message: field(object, "message")?,
             registry: registry(object)?,
         }),
+        "debezium" => {
+            let inner = object.getattr(intern!(object.py(), "inner"))?;
+            Kind::Debezium(Box::new(inner.extract()?), field(object, "unwrap")?)
+        }
         other => return Err(Error::invalid(format!("there is no format {other:?}")).into()),
     })
 }
@@ -259,6 +268,10 @@ impl Format {
                 framed: avro.registry.framed,
                 source: avro.registry.source()?,
             })),
+            Kind::Debezium(inner, unwrap) => ValueFormat::Debezium(Arc::new(DebeziumFormat {
+                inner: inner.reading()?,
+                unwrap: *unwrap,
+            })),
             Kind::Protobuf(protobuf) => ValueFormat::Protobuf(Arc::new(ProtobufFormat {
                 schema: protobuf.reader()?,
                 message: protobuf.message.clone(),
@@ -282,6 +295,9 @@ impl Format {
                 exclude,
                 framing: avro.registry.framing()?,
             }),
+            Kind::Debezium(..) => {
+                return Err(Error::invalid("events of Debezium are for reading: write its rows"));
+            }
             Kind::Protobuf(protobuf) => ValueSource::Protobuf(ProtobufTarget {
                 schema: protobuf.schema()?,
                 message: protobuf.message.clone(),

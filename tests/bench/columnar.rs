@@ -377,11 +377,12 @@ fn protobuf_options(schema: &ProtobufSchema) -> WriteOptions {
 /// The events, with times as plain numbers.
 fn numbered_events() -> RecordBatch {
     let rows = events();
-    let columns = rows.columns().iter().zip(event_fields(&DataType::Int64).iter());
-    let columns = columns
+    let fields = event_fields(&DataType::Int64);
+    let columns = rows.columns().iter().zip(&fields);
+    let columns: Vec<ArrayRef> = columns
         .map(|(column, field)| arrow::compute::cast(column, field.data_type()).unwrap())
         .collect();
-    let schema = arrow::datatypes::Schema::new(event_fields(&DataType::Int64));
+    let schema = arrow::datatypes::Schema::new(fields);
     RecordBatch::try_new(Arc::new(schema), columns).unwrap()
 }
 

@@ -1,0 +1,180 @@
+"""Change events of Debezium, as its connectors write them with each of their converters."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pytest
+
+import ottla
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from confluent_kafka.schema_registry import SchemaRegistryClient
+    from confluent_kafka.schema_registry.avro import AvroSerializer
+    from confluent_kafka.serialization import MessageField, SerializationContext
+
+if TYPE_CHECKING:
+    from registries import Registry
+
+ANNA = {"id": 1, "name": "Anna"}
+ANNE = {"id": 1, "name": "Anne"}
+BEN = {"id": 2, "name": None}
+SOURCE = {"version": "2.7", "connector": "postgresql", "table": "users", "lsn": 5}
+NOON = datetime(2024, 5, 1, 12, tzinfo=timezone.utc)
+
+
+def event(op: str, before: Any, after: Any, second: int) -> dict[str, Any]:
+    moment = int(NOON.timestamp() * 1000) + second * 1000
+    return {"before": before, "after": after, "source": SOURCE, "op": op, "ts_ms": moment}
+
+
+EVENTS = [
+    event("r", None, ANNA, 0),
+    event("c", None, BEN, 1),
+    event("u", ANNA, ANNE, 2),
+    event("d", ANNE, None, 3),
+]
+#: What the rows are, and the tombstone behind the deletion.
+ROWS = [
+    {**ANNA, "op": "r", "is_tombstone": False},
+    {**BEN, "op": "c", "is_tombstone": False},
+    {**ANNE, "op": "u", "is_tombstone": False},
+    {**ANNE, "op": "d", "is_tombstone": False},
+    {"id": None, "name": None, "op": None, "is_tombstone": True},
+]
+COLUMNS = ["id", "name", "op", "is_tombstone"]
+ROW = {"id": "int64", "name": "utf8"}
+
+
+def send(kafka: ottla.Client, topic: str, *, wrapped: bool) -> None:
+    for one in EVENTS:
+        value = {"schema": {"type": "struct", "fields": []}, "payload": one} if wrapped else one
+        kafka.send(topic, json.dumps(value), partition=0)
+    kafka.send(topic, None, partition=0)
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+@pytest.mark.parametrize("schema", [ROW, None])
+def test_rows_of_json_events(kafka: ottla.Client, name: str, schema: Any, *, wrapped: bool) -> None:
+    send(kafka, name, wrapped=wrapped)
+    value = ottla.debezium(ottla.json(schema), unwrap=True)
+    scan = kafka.scan(name, value=value, columns=COLUMNS)
+    assert scan.head(10).to_pylist() == ROWS
+    assert scan.to_polars()["name"].to_list() == [row["name"] for row in ROWS]
+    with kafka.consumer(
+        name, start="earliest", until="caught_up", value=value, columns=COLUMNS
+    ) as consumer:
+        assert [row for batch in consumer for row in batch.to_pylist()] == ROWS
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_the_parts_of_json_events(kafka: ottla.Client, name: str, *, wrapped: bool) -> None:
+    send(kafka, name, wrapped=wrapped)
+    names = ["before", "after", "source", "op", "ts_ms"]
+    found = kafka.scan(name, value=ottla.debezium(), columns=names).head(10)
+    assert found.schema["ts_ms"] == "timestamp[ms, UTC]"
+    rows = found.to_pylist()
+    assert [row["before"] for row in rows] == [None, None, ANNA, ANNE, None]
+    assert [row["after"] for row in rows] == [ANNA, BEN, ANNE, None, None]
+    assert [row["op"] for row in rows] == ["r", "c", "u", "d", None]
+    assert rows[0]["source"] == SOURCE
+    assert rows[0]["ts_ms"] == NOON
+    typed = kafka.scan(name, value=ottla.debezium(ottla.json(ROW)), columns=["after", "source"])
+    assert typed.head().to_pylist()[0]["after"] == ANNA
+    assert json.loads(typed.head().to_pylist()[0]["source"]) == SOURCE
+
+
+def test_both_converters_in_one_topic(kafka: ottla.Client, name: str) -> None:
+    send(kafka, name, wrapped=True)
+    send(kafka, name, wrapped=False)
+    value = ottla.debezium(ottla.json(ROW), unwrap=True)
+    assert kafka.scan(name, value=value, columns=COLUMNS).head(20).to_pylist() == 2 * ROWS
+
+
+def test_rows_of_avro_events(kafka: ottla.Client, name: str, registry: Registry) -> None:
+    row = {
+        "type": "record",
+        "name": "Value",
+        "fields": [
+            {"name": "id", "type": "long"},
+            {"name": "name", "type": ["null", "string"], "default": None},
+        ],
+    }
+    source = {
+        "type": "record",
+        "name": "Source",
+        "fields": [
+            {"name": "version", "type": "string"},
+            {"name": "connector", "type": "string"},
+            {"name": "table", "type": "string"},
+            {"name": "lsn", "type": ["null", "long"], "default": None},
+        ],
+    }
+    envelope = {
+        "type": "record",
+        "name": "Envelope",
+        "namespace": "db.public.users",
+        "fields": [
+            {"name": "before", "type": ["null", row], "default": None},
+            {"name": "after", "type": ["null", "Value"], "default": None},
+            {"name": "source", "type": source},
+            {"name": "op", "type": "string"},
+            {"name": "ts_ms", "type": ["null", "long"], "default": None},
+        ],
+    }
+    with SchemaRegistryClient({"url": registry.url}) as client:
+        serializer = AvroSerializer(client, json.dumps(envelope))
+        context = SerializationContext(name, MessageField.VALUE)
+        for one in EVENTS:
+            kafka.send(name, serializer(one, context), partition=0)
+    kafka.send(name, None, partition=0)
+    for columns_from in ("latest", "first"):
+        inner = ottla.avro(registry=registry.url, columns_from=columns_from)
+        rows = kafka.scan(name, value=ottla.debezium(inner, unwrap=True), columns=COLUMNS)
+        assert rows.head(10).to_pylist() == ROWS
+        parts = kafka.scan(name, value=ottla.debezium(inner), columns=["before", "op", "ts_ms"])
+        assert parts.head(10).to_pylist()[3] == {
+            "before": ANNE,
+            "op": "d",
+            "ts_ms": NOON.replace(second=3),
+        }
+
+
+def test_a_row_with_the_names_of_the_envelope(kafka: ottla.Client, name: str) -> None:
+    kafka.send(name, '{"before": null, "after": {"op": 5, "id": 1}, "op": "c", "ts_ms": 0}')
+    value = ottla.debezium(unwrap=True)
+    (row,) = kafka.scan(name, value=value, columns=["id", "op", "__op", "ts_ms"]).head().to_pylist()
+    assert (row["id"], row["op"], row["__op"]) == (1, 5, "c")
+    assert row["ts_ms"] == datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+def test_what_is_no_event_does_not_decode(kafka: ottla.Client, name: str) -> None:
+    send(kafka, name, wrapped=False)
+    kafka.send(name, '{"id": 3}', partition=0)
+    kafka.send(name, "nonsense", partition=0)
+    value = ottla.debezium(ottla.json(ROW), unwrap=True)
+    with pytest.raises(ottla.DecodeError, match=r"5.*no event of Debezium"):
+        list(kafka.scan(name, value=value))
+    found = kafka.scan(name, value=value, columns=["id", "error"], on_error="column")
+    assert [row["error"] is None for row in found.head(10).to_pylist()] == [True] * 5 + [False] * 2
+    kept = kafka.scan(name, value=value, columns=COLUMNS, on_error=f"dlq:{name}.dlq")
+    assert [row for batch in kept for row in batch.to_pylist()] == ROWS
+    assert kafka.scan(f"{name}.dlq").count() == 2
+    other = f"{name}.other"
+    kafka.send(other, '{"id": 3}')
+    with pytest.raises(ottla.ConfigError, match="no events of Debezium"):
+        kafka.scan(other, value=ottla.debezium()).head()
+
+
+def test_mistakes_are_told(kafka: ottla.Client, name: str) -> None:
+    with pytest.raises(ottla.ConfigError, match=r"json\(\), avro\(\)"):
+        ottla.debezium(ottla.raw())
+    kafka.create_topic(name)
+    with pytest.raises(ottla.ConfigError, match="for reading"):
+        kafka.write(name, pa.table({"id": [1]}), value=ottla.debezium())
+    assert repr(ottla.debezium(unwrap=True)) == "ottla.debezium(ottla.json(), unwrap=True)"
