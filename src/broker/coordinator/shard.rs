@@ -34,6 +34,10 @@ const BATCH_OVERHEAD: usize = 512;
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
+/// From when on a difference between the clocks means that one was set, and not that it drifts. A
+/// machine that sleeps sets the wall clock when it wakes up.
+const CLOCK_SET_MS_MIN: i64 = 1000;
+
 /// A request and who waits for its answer.
 #[derive(Debug)]
 pub(super) struct Job {
@@ -65,6 +69,8 @@ pub(super) struct ShardTask {
     status: watch::Sender<Status>,
     stop: CancellationToken,
     shard: GroupShard,
+    /// The wall clock and the steady one when the shard was stepped last.
+    clocks: (TimestampMs, Duration),
     waiting: BTreeMap<RequestId, oneshot::Sender<Result<GroupReply>>>,
     next_request: u64,
     effects: Vec<Effect>,
@@ -83,6 +89,7 @@ impl ShardTask {
     ) -> Self {
         let told = world.borrow_and_update().clone();
         let shard = GroupShard::new((*told.config).clone(), env.random.u64());
+        let clocks = (env.clock.now(), env.clock.monotonic());
         Self {
             index,
             partition,
@@ -94,6 +101,7 @@ impl ShardTask {
             status,
             stop,
             shard,
+            clocks,
             waiting: BTreeMap::new(),
             next_request: 0,
             effects: Vec::new(),
@@ -153,7 +161,13 @@ impl ShardTask {
     }
 
     fn step(&mut self, event: Event) {
-        self.shard.step(self.env.clock.now(), event, &mut self.effects);
+        let clocks = (self.env.clock.now(), self.env.clock.monotonic());
+        let by_ms = set_by_ms(std::mem::replace(&mut self.clocks, clocks), clocks);
+        if by_ms.abs() >= CLOCK_SET_MS_MIN {
+            tracing::warn!(by_ms, "the clock was set; the deadlines of groups move along");
+            self.shard.step(clocks.0, Event::ClockSet { by_ms }, &mut self.effects);
+        }
+        self.shard.step(clocks.0, event, &mut self.effects);
     }
 
     /// Tells the shard what has changed around it.
@@ -294,7 +308,8 @@ impl ShardTask {
             Error::kafka(ErrorCode::UnknownServerError, context)
         })??;
         self.shard = shard;
-        self.shard.restored(self.env.clock.now(), &mut self.effects);
+        self.clocks = (self.env.clock.now(), self.env.clock.monotonic());
+        self.shard.restored(self.clocks.0, &mut self.effects);
         if replayed.records > 0 {
             tracing::info!(
                 partition = %self.partition.name(), records = replayed.records,
@@ -323,6 +338,13 @@ impl ShardTask {
         self.fail_waiting(ErrorCode::NotCoordinator, "the coordinator of this group stops");
         tracing::debug!(partition = self.index, "coordinator stopped");
     }
+}
+
+/// How much further the wall clock has come than the steady one.
+fn set_by_ms(before: (TimestampMs, Duration), now: (TimestampMs, Duration)) -> i64 {
+    let steady = now.1.saturating_sub(before.1);
+    let steady_ms = i64::try_from(steady.as_millis()).unwrap_or(i64::MAX);
+    now.0.0.saturating_sub(before.0.0).saturating_sub(steady_ms)
 }
 
 /// Records that go to the log together, and the answers that come after them.
@@ -378,5 +400,18 @@ async fn until(env: &Env, deadline: Option<TimestampMs>) {
             let left = deadline.0.saturating_sub(env.clock.now().0);
             tokio::time::sleep(Duration::from_millis(u64::try_from(left).unwrap_or(0))).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_set_when_it_leaves_the_steady_one() {
+        let at = |wall, steady| (TimestampMs(wall), Duration::from_millis(steady));
+        assert_eq!(set_by_ms(at(5_000, 100), at(65_000, 60_100)), 0, "a process that stood still");
+        assert_eq!(set_by_ms(at(5_000, 100), at(65_000, 110)), 59_990, "a machine that slept");
+        assert_eq!(set_by_ms(at(65_000, 100), at(5_000, 110)), -60_010);
     }
 }

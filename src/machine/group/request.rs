@@ -32,6 +32,12 @@ pub enum Event {
     TopicsDeleted(Vec<(TopicId, Arc<str>)>),
     /// The settings are now these.
     Config(Arc<GroupConfig>),
+    /// The clock was set: the time of this event is that much ahead of where the time before it would
+    /// have come to, or behind it. Deadlines are durations, and move along.
+    ClockSet {
+        /// How far; negative when it was set back.
+        by_ms: i64,
+    },
     /// The time of the next deadline has come.
     Tick,
 }

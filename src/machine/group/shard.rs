@@ -283,6 +283,7 @@ impl Machine for GroupShard {
             }
             Event::TopicsDeleted(topics) => offsets::topics_deleted(self, &topics),
             Event::Config(config) => self.context.config = config,
+            Event::ClockSet { by_ms } => self.context.timers.shift(by_ms),
             Event::Tick => {
                 while let Some(key) = self.context.timers.pop_due(now) {
                     self.fire(key);

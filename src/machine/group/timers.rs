@@ -76,6 +76,15 @@ impl Timers {
         }
     }
 
+    /// Moves every deadline.
+    pub(super) fn shift(&mut self, by_ms: i64) {
+        for deadline in self.deadlines.values_mut() {
+            *deadline = deadline.plus(by_ms);
+        }
+        let moved = std::mem::take(&mut self.order).into_iter();
+        self.order = moved.map(|(deadline, key)| (deadline.plus(by_ms), key)).collect();
+    }
+
     /// The deadline of `key`.
     pub(super) fn get(&self, key: &TimerKey) -> Option<TimestampMs> {
         self.deadlines.get(key).copied()
@@ -116,6 +125,20 @@ mod tests {
         assert_eq!(timers.pop_due(TimestampMs(20)), Some(key("g", "a")));
         assert_eq!(timers.pop_due(TimestampMs(20)), Some(key("g", "b")));
         assert_eq!(timers.pop_due(TimestampMs(20)), None);
+    }
+
+    #[test]
+    fn deadlines_move_with_a_clock_that_is_set() {
+        let mut timers = Timers::default();
+        timers.set(key("g", "a"), TimestampMs(10));
+        timers.set(key("g", "b"), TimestampMs(5));
+        timers.shift(-4);
+        assert_eq!(timers.next(), Some(TimestampMs(1)));
+        timers.shift(100);
+        assert_eq!(timers.get(&key("g", "a")), Some(TimestampMs(106)));
+        timers.set(key("g", "b"), TimestampMs(200));
+        assert_eq!(timers.pop_due(TimestampMs(106)), Some(key("g", "a")));
+        assert_eq!(timers.next(), Some(TimestampMs(200)));
     }
 
     #[test]

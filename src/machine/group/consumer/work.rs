@@ -167,7 +167,9 @@ impl<'a> Work<'a> {
         let context = &self.shard.context;
         let interval = i64::from(context.config.consumer_assignment_interval_ms(&self.id));
         let last = group.target_timestamp;
-        if last.0 > 0 && interval > 0 && context.now < last.plus(interval) {
+        // A time that is still to come was written before the clock was set back.
+        let is_young = last <= context.now && context.now < last.plus(interval);
+        if last.0 > 0 && is_young {
             return;
         }
         let epoch = group.epoch;

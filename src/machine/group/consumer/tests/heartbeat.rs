@@ -342,3 +342,24 @@ fn an_administrator_removes_members_of_the_consumer_protocol() {
     assert_eq!(remove("m1", None), None);
     assert_eq!(bench.state().0, "Empty");
 }
+
+#[test]
+fn a_clock_that_is_set_ends_no_session_and_delays_no_assignment() {
+    const HOUR_MS: i64 = 3_600_000;
+    let mut bench = Bench::with(&[("a", 2)], GroupConfig::default());
+    bench.wait(2 * HOUR_MS);
+    let set = |bench: &mut Bench, by_ms: i64| {
+        bench.now = bench.now.plus(by_ms);
+        bench.step(Event::ClockSet { by_ms });
+        bench.step(Event::Tick);
+    };
+    bench.heartbeat(join("m1", &["a"])).unwrap();
+    set(&mut bench, HOUR_MS);
+    bench.heartbeat(alive("m1", 1)).unwrap();
+    set(&mut bench, -HOUR_MS);
+    set(&mut bench, -HOUR_MS);
+    let reply = bench.heartbeat(join("m2", &["a"])).unwrap();
+    assert_eq!(reply.member_epoch, 2, "the target of an hour ahead does not hold it up");
+    bench.wait(45_000);
+    assert_eq!(bench.state().0, "Empty", "who is silent from then on is out in time");
+}
