@@ -78,10 +78,10 @@ TARGETS ?= $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
 SECONDS_EACH ?= 60
 
 fuzz: ## let libFuzzer search in every fuzz target for a minute (TARGETS, SECONDS_EACH); needs a C++ compiler
-	cd tests/fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) build $(addprefix --bin ,$(TARGETS)) --target-dir target
+	cd tests/fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) build --target-dir target --target "$$(rustc -vV | sed -n 's/^host: //p')" $(addprefix --bin ,$(TARGETS)) # a target, so that build scripts go without
 	cd tests/fuzz && for target in $(TARGETS); do \
 	  mkdir -p corpus/$$target artifacts/$$target target/found/$$target; \
-	  ./target/debug/$$target -max_total_time=$(SECONDS_EACH) -rss_limit_mb=1024 -max_len=4096 \
+	  ./target/*/debug/$$target -max_total_time=$(SECONDS_EACH) -rss_limit_mb=1024 -max_len=4096 \
 	    -artifact_prefix=artifacts/$$target/ target/found/$$target corpus/$$target; done
 
 fuzz-sample: ## the fuzz targets on their seeds, the corpus and some thousand mutations; a part of rust-test

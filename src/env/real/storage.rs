@@ -189,8 +189,7 @@ fn space(path: &Path) -> io::Result<(u64, u64)> {
     // SAFETY: the call succeeded, so it has filled the struct.
     let answer = unsafe { answer.assume_init() };
     #[allow(clippy::useless_conversion, reason = "the fields are narrower on other platforms")]
-    let [free, total, unit] =
-        [answer.f_bavail, answer.f_blocks, answer.f_frsize].map(|count| u64::from(count));
+    let [free, total, unit] = [answer.f_bavail, answer.f_blocks, answer.f_frsize].map(u64::from);
     Ok((free.saturating_mul(unit), total.saturating_mul(unit)))
 }
 

@@ -96,7 +96,7 @@ fn sample(name: &str, run: fn(&[u8]), seeds: &[Vec<u8>]) {
 
 fn try_input(name: &str, run: fn(&[u8]), input: &[u8], origin: &str) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(input))) {
-        let hex: String = input.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = input.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
         eprintln!(
             "{name} fails on {origin}; put the input into tests/fuzz/corpus/{name}/ with\n\
              echo {hex} | xxd -r -p > tests/fuzz/corpus/{name}/$(date +%s)\n\
