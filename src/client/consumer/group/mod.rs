@@ -24,6 +24,7 @@ mod handle;
 mod link;
 mod options;
 mod placing;
+mod settled;
 mod task;
 pub(crate) mod wire;
 
@@ -56,6 +57,9 @@ use crate::types::{Offset, TopicPartition};
 /// How long the commit before a revocation may hold the hand-over up, at most.
 const LAST_COMMIT_MAX: Duration = Duration::from_secs(10);
 
+/// How often a member that has read everything asks whether more partitions are coming.
+const SETTLE_PERIOD: Duration = Duration::from_millis(100);
+
 /// Offsets by partition.
 pub type PartitionOffsets = BTreeMap<TopicPartition, Offset>;
 
@@ -86,6 +90,8 @@ pub struct GroupConsumer {
     has_joined: bool,
     commit_at: Instant,
     committing: Option<JoinHandle<()>>,
+    /// The question whether more partitions are coming.
+    settling: Option<JoinHandle<Result<bool>>>,
 }
 
 /// Tells the membership that the caller is there.
@@ -144,6 +150,7 @@ impl GroupConsumer {
             has_joined: false,
             commit_at: Instant::now(),
             committing: None,
+            settling: None,
         })
     }
 
@@ -197,13 +204,17 @@ impl GroupConsumer {
             if link.has_news() {
                 continue;
             }
+            let mut wake_at = deadline;
             if self.is_caught_up() {
-                return Ok(Some(Polled::CaughtUp));
+                if self.is_settled(deadline).await? && !link.has_news() {
+                    return Ok(Some(Polled::CaughtUp));
+                }
+                wake_at = deadline.min(Instant::now() + SETTLE_PERIOD);
             }
             if Instant::now() >= deadline {
                 return Ok(None);
             }
-            tokio::time::timeout_at(deadline, self.reader.wait()).await.ok();
+            tokio::time::timeout_at(wake_at, self.reader.wait()).await.ok();
         }
     }
 
@@ -261,6 +272,7 @@ impl GroupConsumer {
 
     /// Begins what the caller must hear; what takes no time is said at once.
     fn begin(&mut self, told: Told) -> Result<Option<Polled>> {
+        self.settling = None;
         match told {
             Told::Assigned(partitions) => {
                 self.has_joined = true;
@@ -356,6 +368,24 @@ impl GroupConsumer {
             && self.has_joined
             && self.handle.link.view.borrow().is_stable
             && self.reader.is_drained()
+    }
+
+    /// Whether the group has nothing more for this member; asks the coordinator until the deadline.
+    async fn is_settled(&mut self, deadline: Instant) -> Result<bool> {
+        let task = match &mut self.settling {
+            Some(task) => task,
+            none => {
+                let coordinator = &self.handle.coordinator;
+                let member = self.handle.metadata().member_id;
+                let cluster = Arc::clone(&coordinator.cluster);
+                let group = coordinator.group_id.clone();
+                none.insert(tokio::spawn(settled::is_settled(cluster, group, member)))
+            }
+        };
+        let Ok(settled) = tokio::time::timeout_at(deadline, task).await else { return Ok(false) };
+        self.settling = None;
+        let ended = |_| Error::Closed { what: "the runtime of the group consumer" };
+        settled.map_err(ended)?
     }
 
     /// Accepts the revocation that was last handed out, before the next poll.
