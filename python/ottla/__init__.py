@@ -43,7 +43,18 @@ if TYPE_CHECKING:
         TopicExistsError,
         UnknownTopicError,
     )
-    from ottla.formats import Format, Header, avro, debezium, header, json, protobuf, raw, text
+    from ottla.formats import (
+        Format,
+        Header,
+        arrow_ipc,
+        avro,
+        debezium,
+        header,
+        json,
+        protobuf,
+        raw,
+        text,
+    )
 
 __all__ = [
     "AuthorizationError",
@@ -79,6 +90,7 @@ __all__ = [
     "TopicExistsError",
     "UnknownTopicError",
     "__version__",
+    "arrow_ipc",
     "avro",
     "connect",
     "debezium",
@@ -136,6 +148,7 @@ _HOMES = {
     "formats": (
         "Format",
         "Header",
+        "arrow_ipc",
         "avro",
         "debezium",
         "header",

@@ -15,7 +15,18 @@ from ottla.errors import ConfigError
 if TYPE_CHECKING:
     from ottla._registry import SchemaRegistry
 
-__all__ = ["Format", "Header", "avro", "debezium", "header", "json", "protobuf", "raw", "text"]
+__all__ = [
+    "Format",
+    "Header",
+    "arrow_ipc",
+    "avro",
+    "debezium",
+    "header",
+    "json",
+    "protobuf",
+    "raw",
+    "text",
+]
 
 
 @dataclass(frozen=True)
@@ -24,7 +35,7 @@ class Format:
 
     Parameters
     ----------
-    kind : {"raw", "text", "json", "avro", "protobuf", "debezium"}
+    kind : {"raw", "text", "json", "avro", "protobuf", "debezium", "arrow_ipc"}
         The name of the format.
     schema : optional
         The columns of a JSON object, the text of a schema, or compiled descriptors.
@@ -448,6 +459,43 @@ def debezium(inner: Format | str | None = None, *, unwrap: bool = False) -> Form
     if not isinstance(inner, Format) or inner.kind not in {"json", "avro", "protobuf"}:
         raise ConfigError(f"debezium({inner!r}): events are json(), avro() or protobuf()")
     return Format("debezium", inner=inner, unwrap=unwrap)
+
+
+def arrow_ipc(schema: Any = None) -> Format:
+    """Take values as Arrow IPC streams: a record gives the rows of its record batches.
+
+    Parameters
+    ----------
+    schema : mapping or Arrow schema, optional
+        The columns to read and their types, as for :func:`json`; by default those of the first
+        value. They are found by name: what a value lacks is null, another type is cast.
+
+    Returns
+    -------
+    Format
+        The format, for ``value=`` of ``scan`` and ``consumer``. Each row has the offset, the key
+        and so on of its record; a record without rows gives none, and a tombstone one of nulls.
+        ``max_rows`` of a scan may end inside of a record; the ``offsets`` of that last batch then
+        end before the records that it was cut from. Compressed streams do not decode.
+
+    Examples
+    --------
+    >>> import ottla
+    >>> import pyarrow as pa
+    >>> rows = pa.record_batch({"x": [1, 2]})
+    >>> sink = pa.BufferOutputStream()
+    >>> with pa.ipc.new_stream(sink, rows.schema) as writer:
+    ...     writer.write_batch(rows)
+    >>> with ottla.Broker() as broker:
+    ...     kafka = broker.client()
+    ...     _ = kafka.send("points", sink.getvalue().to_pybytes())
+    ...     scan = kafka.scan("points", value=ottla.arrow_ipc(), columns=["offset", "x"])
+    ...     scan.head().to_pylist()
+    [{'offset': 0, 'x': 1}, {'offset': 0, 'x': 2}]
+    """
+    if isinstance(schema, Mapping):
+        schema = dict(schema)
+    return Format("arrow_ipc", schema=schema)
 
 
 _IMPORT = _re.compile(r'\bimport\s+(?:public\s+|weak\s+)?"([^"]+)"')

@@ -18,6 +18,8 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use arrow::array::UInt32Array;
+
 use bytes::Bytes;
 
 use super::columns::Projection;
@@ -82,6 +84,25 @@ pub(super) struct Assembled {
     pub(super) progress: Vec<PartitionProgress>,
     /// The rows of each partition in order, for errors that name one.
     pub(super) origins: Vec<(TopicPartition, usize)>,
+}
+
+impl Assembled {
+    /// The same with the records of these rows, which go up.
+    pub(super) fn taken(&self, records: &[u32]) -> Result<Self> {
+        let rows = UInt32Array::from(records.to_vec());
+        let filled = self.filled.taken(&rows).map_err(|error| {
+            Error::invalid(format!("could not repeat the columns of records: {error}"))
+        })?;
+        let mut origins = Vec::with_capacity(self.origins.len());
+        let (mut end, mut done) = (0_usize, 0_usize);
+        for (partition, count) in &self.origins {
+            end = end.saturating_add(*count);
+            let until = records.partition_point(|record| (*record as usize) < end);
+            origins.push((partition.clone(), until.saturating_sub(done)));
+            done = until;
+        }
+        Ok(Self { filled, progress: self.progress.clone(), origins })
+    }
 }
 
 /// The batch that is being read.

@@ -209,6 +209,8 @@ impl EventDecoder {
         };
         let arrays = match self.values.decode(values, &mut note)? {
             Columns::Done(arrays) => arrays,
+            // No such format is taken for events.
+            Columns::Many(arrays, _) => arrays,
             needed => return Ok(needed),
         };
         let event = Event::new(&self.names, &arrays, values.len());

@@ -27,9 +27,10 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, BinaryViewArray, BooleanBufferBuilder, DictionaryArray, Int8Array, Int32Array,
-    Int64Array, StringArray, StringViewArray, TimestampMillisecondArray,
+    Int64Array, StringArray, StringViewArray, TimestampMillisecondArray, UInt32Array,
 };
 use arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
+use arrow::compute::take;
 use arrow::datatypes::{Int8Type, Int32Type};
 use arrow::error::ArrowError;
 use bytes::Bytes;
@@ -303,6 +304,15 @@ pub(super) struct Filled {
 }
 
 impl Filled {
+    /// The same columns with other rows, taken by their indices.
+    pub(super) fn taken(&self, rows: &UInt32Array) -> Result<Self, ArrowError> {
+        let mut columns = self.columns.clone();
+        for column in columns.iter_mut().flatten() {
+            *column = take(column, rows, None)?;
+        }
+        Ok(Self { rows: rows.len(), columns })
+    }
+
     pub(super) fn column(&self, column: KafkaColumn) -> Option<&ArrayRef> {
         self.columns.get(column as usize).and_then(Option::as_ref)
     }

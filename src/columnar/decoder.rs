@@ -331,7 +331,7 @@ impl Output {
     /// The Kafka columns that decoding needs, shown or not.
     fn projection(&self) -> Projection {
         let mut projection = self.layout.projection();
-        let decodes = !self.indices.is_empty();
+        let decodes = !self.indices.is_empty() || self.values.is_many_rows();
         if decodes {
             projection = projection.with(KafkaColumn::Value);
         }
@@ -346,19 +346,29 @@ impl Output {
     }
 
     fn make(&mut self, assembled: &Assembled) -> Result<Made> {
-        let rows = assembled.filled.rows;
         let mut errors = RowErrors { on_error: self.on_error, rows: Vec::new() };
         let raw = assembled.filled.column(KafkaColumn::Value);
-        let fields = match raw.filter(|_| !self.indices.is_empty()) {
+        let decodes = !self.indices.is_empty() || self.values.is_many_rows();
+        let repeated;
+        let mut assembled = assembled;
+        let fields = match raw.filter(|_| decodes) {
             Some(raw) => {
                 let mut bad = |row, detail| errors.add("value", row, detail, assembled);
                 match self.values.decode(raw.as_binary_view(), &mut bad)? {
                     Columns::Done(fields) => fields,
+                    Columns::Many(fields, records) => {
+                        errors.move_to(&records);
+                        repeated = assembled.taken(&records)?;
+                        assembled = &repeated;
+                        fields
+                    }
                     Columns::Schema(request) => return Ok(Made::Schema(request)),
                 }
             }
             None => Vec::new(),
         };
+        let raw = assembled.filled.column(KafkaColumn::Value);
+        let rows = assembled.filled.rows;
         let mut texts = [None, None];
         let wanted = [
             (self.text_key, KafkaColumn::Key, "key"),
@@ -452,6 +462,13 @@ impl RowErrors {
         }
         self.rows.push((row, format!("{what}: {detail}")));
         Ok(())
+    }
+
+    /// Names the rows of records, where those that did not decode have one each.
+    fn move_to(&mut self, records: &[u32]) {
+        for (row, _) in &mut self.rows {
+            *row = records.partition_point(|record| (*record as usize) < *row);
+        }
     }
 
     /// The rows to leave out, with their errors.

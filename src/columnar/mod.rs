@@ -38,6 +38,7 @@ mod decode;
 mod decoder;
 mod encode;
 mod headers;
+mod ipc;
 mod json;
 mod layout;
 mod protobuf;

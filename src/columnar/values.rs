@@ -14,6 +14,7 @@ use super::assemble::Assembled;
 use super::avro::{AvroDecoder, AvroFormat, AvroSchema, ReaderSchema};
 use super::columns::KafkaColumn;
 use super::debezium::{DebeziumFormat, EventDecoder, Events};
+use super::ipc::{IpcDecoder, fields_of};
 use super::json::{Inference, JsonDecoder, all_nullable};
 use super::protobuf::{ProtobufDecoder, ProtobufFormat, ProtobufReader, ProtobufSchema};
 use super::registry::{self, Fault, Registered, SchemaRequest, SchemaSource};
@@ -40,6 +41,9 @@ pub enum ValueFormat {
     Protobuf(Arc<ProtobufFormat>),
     /// The columns of change events; see [`super::debezium`].
     Debezium(Arc<DebeziumFormat>),
+    /// The columns of Arrow IPC streams, of which each gives any number of rows; those of the first
+    /// value when none. See [`super::ipc`].
+    ArrowIpc(Option<Fields>),
 }
 
 impl ValueFormat {
@@ -64,7 +68,14 @@ impl ValueFormat {
             Self::Avro(format) => matches!(format.schema, ReaderSchema::Given(_)),
             Self::Protobuf(format) => matches!(format.schema, ProtobufReader::Given(_)),
             Self::Debezium(format) => format.inner.is_settled(),
+            Self::ArrowIpc(fields) => fields.is_some(),
         }
+    }
+
+    /// Whether a record may give more rows than one, or none.
+    #[must_use]
+    pub const fn is_many_rows(&self) -> bool {
+        matches!(self, Self::ArrowIpc(_))
     }
 
     /// Asks the registry for the latest schema of a topic's values, where the columns come from
@@ -113,7 +124,7 @@ impl ValueFormat {
             Self::Avro(format) => format.source.as_ref(),
             Self::Protobuf(format) => format.source.as_ref(),
             Self::Debezium(format) => format.inner.source(),
-            Self::Raw | Self::Text | Self::Json { .. } => None,
+            Self::Raw | Self::Text | Self::Json { .. } | Self::ArrowIpc(_) => None,
         }
     }
 
@@ -152,6 +163,8 @@ impl ValueFormat {
                     Err(Probe::Protobuf(Arc::clone(format)))
                 }
             },
+            Self::ArrowIpc(Some(fields)) => Ok(Settled::ArrowIpc(fields.clone())),
+            Self::ArrowIpc(None) => Err(Probe::ArrowIpc),
             Self::Debezium(format) => match format.inner.settle()? {
                 Ok(inner) => Ok(Settled::Debezium(Events::new(inner, format.unwrap)?)),
                 Err(inner) => Err(Probe::Debezium(Box::new(inner), format.unwrap)),
@@ -173,6 +186,7 @@ pub(super) enum Settled {
     Avro(Arc<AvroFormat>, AvroSchema),
     Protobuf(Arc<ProtobufFormat>, ProtobufSchema),
     Debezium(Events),
+    ArrowIpc(Fields),
 }
 
 impl Settled {
@@ -196,6 +210,7 @@ impl Settled {
                 ..ProtobufFormat::clone(format)
             })),
             Self::Debezium(events) => events.format(),
+            Self::ArrowIpc(fields) => ValueFormat::ArrowIpc(Some(fields.clone())),
         }
     }
 
@@ -208,6 +223,7 @@ impl Settled {
             Self::Avro(_, schema) => Some(schema.fields()?),
             Self::Protobuf(_, schema) => Some(schema.fields()),
             Self::Debezium(events) => Some(events.fields()),
+            Self::ArrowIpc(fields) => Some(all_nullable(fields)),
         })
     }
 
@@ -227,6 +243,10 @@ impl Settled {
                 Values::Protobuf(Box::new(ProtobufDecoder::new(format, schema, wanted)?))
             }
             Self::Debezium(events) => Values::Debezium(Box::new(events.decoder(wanted)?)),
+            Self::ArrowIpc(fields) => {
+                let fields = wanted.iter().filter_map(|&index| fields.get(index).cloned());
+                Values::ArrowIpc(IpcDecoder::new(all_nullable(&fields.collect())))
+            }
         })
     }
 }
@@ -239,6 +259,7 @@ pub(super) enum Values {
     Avro(Box<AvroDecoder>),
     Protobuf(Box<ProtobufDecoder>),
     Debezium(Box<EventDecoder>),
+    ArrowIpc(IpcDecoder),
 }
 
 /// What one value at a time is decoded with.
@@ -307,10 +328,17 @@ impl RowDecoder for ProtobufDecoder {
 #[derive(Debug)]
 pub(super) enum Columns {
     Done(Vec<ArrayRef>),
+    /// With the record of each row, where they are not one to one.
+    Many(Vec<ArrayRef>, Vec<u32>),
     Schema(SchemaRequest),
 }
 
 impl Values {
+    /// Whether a record may give more rows than one, or none.
+    pub(super) const fn is_many_rows(&self) -> bool {
+        matches!(self, Self::ArrowIpc(_))
+    }
+
     /// Decodes all values. `bad` is told of those that do not decode, and may end it.
     pub(super) fn decode(
         &mut self,
@@ -323,6 +351,7 @@ impl Values {
             Self::Avro(decoder) => decode_rows(decoder.as_mut(), values, bad),
             Self::Protobuf(decoder) => decode_rows(decoder.as_mut(), values, bad),
             Self::Debezium(decoder) => decoder.decode(values, bad),
+            Self::ArrowIpc(decoder) => decoder.decode(values, bad),
         }
     }
 }
@@ -368,6 +397,7 @@ pub(super) enum Probe {
     Protobuf(Arc<ProtobufFormat>),
     /// The inner format of events, and whether they are unwrapped.
     Debezium(Box<Probe>, bool),
+    ArrowIpc,
 }
 
 /// What a look at values told.
@@ -396,6 +426,11 @@ impl Probe {
         let values = values.as_binary_view();
         match self {
             Self::Debezium(..) => Ok(Look::More),
+            Self::ArrowIpc => {
+                // Values that are none are for `on_error` to decide upon.
+                let mut found = values.iter().flatten().filter_map(|value| fields_of(value).ok());
+                Ok(found.next().map_or(Look::More, |one| Look::Settled(Settled::ArrowIpc(one))))
+            }
             Self::Json { inference, seen, wanted } => {
                 for value in values.iter().flatten().take(wanted.saturating_sub(*seen)) {
                     inference.add(value);
@@ -442,7 +477,7 @@ impl Probe {
                 .and_then(|inner| Events::new(inner, *unwrap).ok())
                 .map(Settled::Debezium),
             Self::Json { inference, .. } => Some(Settled::Json(inference.fields())),
-            Self::Avro(_) | Self::Protobuf(_) => None,
+            Self::Avro(_) | Self::Protobuf(_) | Self::ArrowIpc => None,
         }
     }
 }

@@ -38,6 +38,7 @@ enum Kind {
     Protobuf(Protobuf),
     /// Events of this format, and whether they are unwrapped.
     Debezium(Box<Format>, bool),
+    ArrowIpc(Option<Fields>),
 }
 
 #[derive(Clone, Debug)]
@@ -107,6 +108,10 @@ fn kind(object: Borrowed<'_, '_, PyAny>) -> PyResult<Kind> {
             message: field(object, "message")?,
             registry: registry(object)?,
         }),
+        "arrow_ipc" => {
+            let schema = object.getattr(intern!(object.py(), "schema"))?;
+            Kind::ArrowIpc(if schema.is_none() { None } else { Some(fields(&schema)?) })
+        }
         "debezium" => {
             let inner = object.getattr(intern!(object.py(), "inner"))?;
             Kind::Debezium(Box::new(inner.extract()?), field(object, "unwrap")?)
@@ -268,6 +273,7 @@ impl Format {
                 framed: avro.registry.framed,
                 source: avro.registry.source()?,
             })),
+            Kind::ArrowIpc(fields) => ValueFormat::ArrowIpc(fields.clone()),
             Kind::Debezium(inner, unwrap) => ValueFormat::Debezium(Arc::new(DebeziumFormat {
                 inner: inner.reading()?,
                 unwrap: *unwrap,
@@ -295,6 +301,12 @@ impl Format {
                 exclude,
                 framing: avro.registry.framing()?,
             }),
+            Kind::ArrowIpc(_) => {
+                return Err(Error::invalid(
+                    "Arrow IPC streams are for reading: write columns of your own as JSON, Avro \
+                     or Protobuf, or streams of bytes with ottla.raw()",
+                ));
+            }
             Kind::Debezium(..) => {
                 return Err(Error::invalid("events of Debezium are for reading: write its rows"));
             }

@@ -287,9 +287,14 @@ impl Reading {
         if rows > *left {
             decoded.rows = decoded.rows.slice(0, *left);
             let kept = i64::try_from(*left).unwrap_or(i64::MAX);
+            let many = self.options.decode.value.is_many_rows();
             for progress in &mut decoded.progress {
                 // The partitions come one after the other; what was set aside takes offsets too.
                 progress.next = progress.from.plus(kept);
+                if many {
+                    // Which records were handed out whole is not known: none, to be safe.
+                    progress.next = progress.from;
+                }
                 for record in &decoded.rejected {
                     if record.offset < progress.next {
                         progress.next = progress.next.plus(1);
@@ -345,7 +350,8 @@ impl Scan {
     }
 
     fn count(&self, py: Python<'_>) -> PyResult<usize> {
-        let decode = if self.options.decode.on_error == OnError::SetAside {
+        let many = self.options.decode.value.is_many_rows();
+        let decode = if many || self.options.decode.on_error == OnError::SetAside {
             // Which rows there are only decoding tells.
             self.decode(py)?
         } else {
@@ -386,6 +392,12 @@ impl Scan {
         order.headers = Vec::new();
         order.value = ValueFormat::Raw;
         let Collected { rows, covered, rejected } = self.collect(py, decode, self.max_rows)?;
+        if self.options.decode.value.is_many_rows() {
+            // Rows are no records there: the last ones in the order of partitions.
+            let count = rows.num_rows().min(n);
+            let from = rows.num_rows().saturating_sub(count);
+            return Ok(RecordBatch::new(rows.slice(from, count), covered));
+        }
         let most = self.max_rows.map(|most| most.saturating_add(rejected.len()));
         let keys = self.collect(py, order, most)?.rows;
         let keys = without(&keys, &rejected, rows.num_rows())?;

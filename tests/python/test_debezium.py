@@ -156,10 +156,10 @@ def test_a_row_with_the_names_of_the_envelope(kafka: ottla.Client, name: str) ->
 def test_what_is_no_event_does_not_decode(kafka: ottla.Client, name: str) -> None:
     send(kafka, name, wrapped=False)
     kafka.send(name, '{"id": 3}', partition=0)
-    kafka.send(name, "nonsense", partition=0)
     value = ottla.debezium(ottla.json(ROW), unwrap=True)
     with pytest.raises(ottla.DecodeError, match=r"5.*no event of Debezium"):
         list(kafka.scan(name, value=value))
+    kafka.send(name, "nonsense", partition=0)
     found = kafka.scan(name, value=value, columns=["id", "error"], on_error="column")
     assert [row["error"] is None for row in found.head(10).to_pylist()] == [True] * 5 + [False] * 2
     kept = kafka.scan(name, value=value, columns=COLUMNS, on_error=f"dlq:{name}.dlq")

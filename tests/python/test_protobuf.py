@@ -109,7 +109,7 @@ def everything(descriptors: bytes) -> Any:
     return message_class(descriptors, "shop.Everything")
 
 
-def fill(message: Any, source: random.Random) -> Any:
+def fill(message: Any, source: random.Random) -> Any:  # noqa: C901, PLR0912
     """Set some fields of a message of any type."""
     for field in message.DESCRIPTOR.fields:
         if source.random() < 0.35:
@@ -144,7 +144,7 @@ def fill(message: Any, source: random.Random) -> Any:
     return message
 
 
-def some(field: Any, source: random.Random) -> Any:
+def some(field: Any, source: random.Random) -> Any:  # noqa: PLR0911
     kinds = type(field)
     bits = source.randrange(1, 31)
     match field.type:
@@ -255,7 +255,8 @@ def test_the_schema_may_come_in_many_ways(
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "shop.proto").write_text(SHOP)
     (tmp_path / "main.proto").write_text(
-        'syntax = "proto3"; import public "sub/shop.proto";\nmessage Box { shop.Everything it = 1; }'
+        'syntax = "proto3"; import public "sub/shop.proto";\n'
+        "message Box { shop.Everything it = 1; }"
     )
     expected = [one.d for one in messages]
     for schema, message in [
@@ -365,12 +366,16 @@ class TestRegistry:
         deserializer = ProtobufDeserializer(kind, {"use.deprecated.format": False}, confluent)
         for schema in (plain[0], kind):
             topic = f"{name}.{'text' if isinstance(schema, str) else 'class'}"
-            value = ottla.protobuf(schema, message=which.rsplit(".", maxsplit=1)[-1], registry=registry.url)
+            value = ottla.protobuf(
+                schema, message=which.rsplit(".", maxsplit=1)[-1], registry=registry.url
+            )
             kafka.write(topic, rows, value=value, partition=0)
             found = kafka.scan(topic, columns=["value"]).head(100)["value"].to_pylist()
             assert [deserializer(one, self.context(topic)) for one in found] == messages
         again = ottla.protobuf(
-            message=which.rsplit(".", maxsplit=1)[-1], registry=registry.url, subject=f"{name}.text-value"
+            message=which.rsplit(".", maxsplit=1)[-1],
+            registry=registry.url,
+            subject=f"{name}.text-value",
         )
         kafka.write(f"{name}.latest", rows, value=again, partition=0)
         assert kafka.scan(f"{name}.latest", value=again).count() == 20
