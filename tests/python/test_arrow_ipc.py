@@ -24,9 +24,11 @@ def points(start: int, count: int) -> pa.RecordBatch:
     return pa.record_batch(
         {
             "x": pa.array(numbers, pa.int64()),
-            "name": pa.array([f"a name of some length {n}" for n in numbers]),
-            "tags": pa.array([[str(n)] * (n % 3) for n in numbers]),
-            "kind": pa.array(["even" if n % 2 == 0 else None for n in numbers]).dictionary_encode(),
+            "name": pa.array([f"a name of some length {n}" for n in numbers], pa.string()),
+            "tags": pa.array([[str(n)] * (n % 3) for n in numbers], pa.list_(pa.string())),
+            "kind": pa.array(
+                ["even" if n % 2 == 0 else None for n in numbers], pa.string()
+            ).dictionary_encode(),
         }
     )
 

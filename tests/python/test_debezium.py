@@ -167,7 +167,7 @@ def test_what_is_no_event_does_not_decode(kafka: ottla.Client, name: str) -> Non
     assert kafka.scan(f"{name}.dlq").count() == 2
     other = f"{name}.other"
     kafka.send(other, '{"id": 3}')
-    with pytest.raises(ottla.ConfigError, match="no events of Debezium"):
+    with pytest.raises(ottla.DecodeError, match="no event of Debezium"):
         kafka.scan(other, value=ottla.debezium()).head()
 
 
