@@ -9,6 +9,7 @@
     clippy::panic,
     clippy::print_stderr,
     clippy::large_futures,
+    clippy::too_many_lines,
     reason = "a test may stop at the first surprise, and says what it skips"
 )]
 

@@ -149,12 +149,12 @@ impl Script {
         };
         let created = self.connection.call(7, request).topics.remove(0);
         assert_eq!(created.error_code, 0, "{created:?}");
-        self.mask(created.topic_id, what);
+        self.mask(&created.topic_id, what);
         (name, created.topic_id)
     }
 
     /// Shows `what` as `name` in angles from now on.
-    pub(crate) fn mask(&mut self, what: impl ToString, name: &str) {
+    pub(crate) fn mask(&mut self, what: &impl ToString, name: &str) {
         self.masks.push((what.to_string(), format!("<{name}>")));
     }
 
@@ -273,9 +273,13 @@ fn check(peer: &str, recorded: &str, answers: &str) {
         let other = answered.remove(label).unwrap_or_default();
         if lines != other {
             writeln!(differences, "# {label}\n  recorded:").unwrap();
-            lines.iter().for_each(|line| writeln!(differences, "    {line}").unwrap());
+            for line in lines {
+                writeln!(differences, "    {line}").unwrap();
+            }
             writeln!(differences, "  answered:").unwrap();
-            other.iter().for_each(|line| writeln!(differences, "    {line}").unwrap());
+            for line in other {
+                writeln!(differences, "    {line}").unwrap();
+            }
         }
     }
     for label in answered.keys() {

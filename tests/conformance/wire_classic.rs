@@ -166,7 +166,6 @@ fn a_classic_group_lives_and_ends_at_every_version() {
     });
 }
 
-#[expect(clippy::too_many_lines, reason = "a life is told from its beginning to its end")]
 fn live(talk: &mut Script, version: i16) {
     let group = talk.group(&format!("life{version}"));
     talk.mask(&group, "group");
@@ -374,7 +373,7 @@ fn stay(talk: &mut Script, version: i16) {
     talk.mask(&group, "group");
     let first =
         talk.ask("join: an instance", version, instance("i", join(&group, &"".into(), version)));
-    let old = first.member_id.clone();
+    let old = first.member_id;
     talk.mask(&old, "old");
     talk.call(3, sync(&group, 1, &old, &[&old]));
     let fenced =
@@ -383,7 +382,7 @@ fn stay(talk: &mut Script, version: i16) {
     talk.ask("join: another instance, some id", version, instance("j", fenced));
     let back =
         talk.ask("join: it is back", version, instance("i", join(&group, &"".into(), version)));
-    let new = back.member_id.clone();
+    let new = back.member_id;
     talk.mask(&new, "new");
     describe(talk, "describe: it is back", 5, &group);
     for member in [&old, &new] {

@@ -48,8 +48,8 @@ fn next(group: &Str, member: &Str, epoch: i32) -> Beat {
     }
 }
 
-fn owned(topic: Uuid, partitions: &[i32]) -> Option<Vec<OwnedTopicPartitions>> {
-    Some(vec![OwnedTopicPartitions { topic_id: topic, partitions: partitions.to_vec() }])
+fn owned(topic: Uuid, partitions: &[i32]) -> Vec<OwnedTopicPartitions> {
+    vec![OwnedTopicPartitions { topic_id: topic, partitions: partitions.to_vec() }]
 }
 
 fn sorted(mut response: ConsumerGroupHeartbeatResponse) -> ConsumerGroupHeartbeatResponse {
@@ -135,7 +135,10 @@ fn what_no_consumer_group_takes_is_refused() {
                 ("an unknown assignor", Beat { server_assignor: text("magic"), ..joins() }),
                 ("no rebalance timeout", Beat { rebalance_timeout_ms: -1, ..joins() }),
                 ("no partitions", Beat { topic_partitions: None, ..joins() }),
-                ("joins with partitions", Beat { topic_partitions: owned(id, &[0]), ..joins() }),
+                (
+                    "joins with partitions",
+                    Beat { topic_partitions: Some(owned(id, &[0])), ..joins() },
+                ),
                 ("no topics", Beat { subscribed_topic_names: None, ..joins() }),
                 ("epoch -3", next(&group, &member, -3)),
                 ("epoch -2 without an instance", next(&group, &member, -2)),
@@ -164,7 +167,6 @@ fn what_no_consumer_group_takes_is_refused() {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "a life is told from its beginning to its end")]
 fn a_consumer_group_lives_and_ends() {
     converse("consumer_life", |talk| {
         let (topic, id) = known_topic(talk, 4);
@@ -175,7 +177,7 @@ fn a_consumer_group_lives_and_ends() {
         let base = until_assigned(talk, &mut line, "one joins", (&group, &one, 4), response);
         ask(talk, "it reports", 1, next(&group, &one, base));
         let report =
-            Beat { topic_partitions: owned(id, &[0, 1, 2, 3]), ..next(&group, &one, base) };
+            Beat { topic_partitions: Some(owned(id, &[0, 1, 2, 3])), ..next(&group, &one, base) };
         ask(talk, "it says what it owns", 1, report.clone());
         let full = Beat { member_epoch: base, ..first(&group, &one, &topic) };
         ask(talk, "it says everything", 1, full);
@@ -250,7 +252,7 @@ fn a_consumer_group_lives_and_ends() {
         list(talk, "list: one gives up", 5, &group, (&[], &[]));
         ask(talk, "it has not given up", 1, report);
         let kept = answer.assignment.unwrap().topic_partitions.remove(0).partitions;
-        let gave = Beat { topic_partitions: owned(id, &kept), ..next(&group, &one, base) };
+        let gave = Beat { topic_partitions: Some(owned(id, &kept)), ..next(&group, &one, base) };
         ask(talk, "it gave up", 1, gave.clone());
         ask(talk, "its answer was lost", 1, gave);
         let of_two = until_assigned(talk, &mut other, "two gets them", (&group, &two, 2), joined);

@@ -49,14 +49,13 @@ pub(crate) fn commit(
     }
 }
 
-/// Asks for partitions of a topic, or for everything.
-pub(crate) fn fetch(
-    group: &Str,
-    topics: Option<&[(&(Str, Uuid), &[i32])]>,
-    version: i16,
-) -> OffsetFetchRequest {
+/// Partitions of a topic.
+type Place<'a> = (&'a (Str, Uuid), &'a [i32]);
+
+/// Asks for partitions of topics, or for everything.
+pub(crate) fn fetch(group: &Str, topics: Option<&[Place<'_>]>, version: i16) -> OffsetFetchRequest {
     if version < FETCH_MANY {
-        let topic = |&(topic, partitions): &(&(Str, Uuid), &[i32])| OffsetFetchRequestTopic {
+        let topic = |&(topic, partitions): &Place<'_>| OffsetFetchRequestTopic {
             name: topic.0.clone(),
             partition_indexes: partitions.to_vec(),
         };
@@ -67,7 +66,7 @@ pub(crate) fn fetch(
         };
     }
     let by_id = version >= FETCH_BY_ID;
-    let topic = |&(topic, partitions): &(&(Str, Uuid), &[i32])| OffsetFetchRequestTopics {
+    let topic = |&(topic, partitions): &Place<'_>| OffsetFetchRequestTopics {
         name: if by_id { Str::EMPTY } else { topic.0.clone() },
         topic_id: if by_id { topic.1 } else { Uuid::ZERO },
         partition_indexes: partitions.to_vec(),
@@ -111,8 +110,8 @@ fn offsets_are_committed_and_fetched_at_every_version() {
     converse("offsets", |talk| {
         let topic = talk.topic("topic", 3);
         let missing = (talk.name("missing"), Uuid([7; 16]));
-        talk.mask(missing.1, "missing");
-        talk.mask("é".repeat(2100), "long");
+        talk.mask(&missing.1, "missing");
+        talk.mask(&"é".repeat(2100), "long");
         for version in 1..=10 {
             offsets(talk, &topic, &missing, version);
         }
@@ -172,7 +171,7 @@ fn offsets(talk: &mut Script, topic: &(Str, Uuid), missing: &(Str, Uuid), versio
         by_nobody(&[partition(0, 1), partition(0, 2)]),
     );
     ask_commit(talk, "commit: below nothing", write, by_nobody(&[partition(0, -7)]));
-    let both: &[(&(Str, Uuid), &[i32])] = &[(topic, &[2, 1, 0, 9]), (missing, &[0])];
+    let both: &[Place<'_>] = &[(topic, &[2, 1, 0, 9]), (missing, &[0])];
     ask_fetch(talk, "fetch: by name", version, fetch(&group, Some(both), version));
     ask_fetch(talk, "fetch: nothing", version, fetch(&group, Some(&[]), version));
     if version >= 2 {
@@ -219,7 +218,7 @@ fn of_members(talk: &mut Script, topic: &(Str, Uuid), version: i16) {
     let group = talk.group(&format!("members{version}"));
     talk.mask(&group, "group");
     let joined = enter(talk, join(&group, &"".into(), 9), 9);
-    let member = joined.member_id.clone();
+    let member = joined.member_id;
     let from = |generation: i32, member: &Str, offset: i64| OffsetCommitRequest {
         generation_id_or_member_epoch: generation,
         member_id: member.clone(),
