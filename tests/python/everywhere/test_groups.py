@@ -65,7 +65,7 @@ def test_two_members_share_a_topic(client: ottla.Client, filled: str, protocol: 
         ) as first,
         client.consumer(filled, auto_offset_reset="earliest", **options) as second,
     ):
-        found = []
+        found: list[int] = []
         while len(first.assignment + second.assignment) != 3 or len(set(found)) < 30:
             for member in (first, second):
                 batch = member.poll(0.05)

@@ -221,20 +221,24 @@ impl Run {
         let now = self.task.cluster.now();
         let mut effects = Vec::new();
         self.task.member.step(now, event, &mut effects);
+        // Who hears of its partitions may commit them at once.
+        self.publish(true);
         for effect in effects {
             self.carry_out(effect);
         }
-        self.publish();
+        self.publish(false);
         // A revocation of what the caller never heard of needs no consent.
         if !self.is_closing && self.task.link.take_release() {
             self.step(Event::Released);
         }
     }
 
-    /// Tells commits who the member is and what it has.
-    fn publish(&self) {
+    /// Tells commits who the member is and what it has. Before the effects are carried out it is not
+    /// stable: the caller has not heard of its partitions.
+    fn publish(&self, before: bool) {
         let (identity, owned, is_stable) = self.task.member.state();
         let changed = self.task.link.view.send_if_modified(|view| {
+            let is_stable = is_stable && (view.is_stable || !before);
             let is_same =
                 view.identity == identity && view.owned == *owned && view.is_stable == is_stable;
             if !is_same {
