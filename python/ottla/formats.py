@@ -533,7 +533,8 @@ def _descriptor_set(file: Any) -> bytes:
         one.CopyToProto(found.file.add())
 
     add(file)
-    return found.SerializeToString()
+    serialized: bytes = found.SerializeToString()
+    return serialized
 
 
 def _names(exclude: Iterable[str]) -> tuple[str, ...]:

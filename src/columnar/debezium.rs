@@ -208,10 +208,9 @@ impl EventDecoder {
             bad(row, detail)
         };
         let arrays = match self.values.decode(values, &mut note)? {
-            Columns::Done(arrays) => arrays,
-            // No such format is taken for events.
-            Columns::Many(arrays, _) => arrays,
-            needed => return Ok(needed),
+            // No format with many rows in a record is taken for events.
+            Columns::Done(arrays) | Columns::Many(arrays, _) => arrays,
+            needed @ Columns::Schema(_) => return Ok(needed),
         };
         let event = Event::new(&self.names, &arrays, values.len());
         let op = event.part("op", &self.events.envelope).map_err(internal)?;

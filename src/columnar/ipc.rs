@@ -16,7 +16,7 @@ use arrow::compute::{CastOptions, cast_with_options, concat};
 use arrow::datatypes::{Field, Fields};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
-use arrow::ipc::{RecordBatch as Batch, root_as_message};
+use arrow::ipc::{FieldNode, RecordBatch as Batch, root_as_message};
 
 use super::values::Columns;
 use crate::error::{Error, Result};
@@ -183,7 +183,7 @@ fn check_batch(batch: &Batch<'_>, body: usize, size: usize) -> Result<(), String
         return Err("the Arrow IPC stream is compressed: let Kafka compress, not Arrow".to_owned());
     }
     let most = size.saturating_mul(ROWS_PER_BYTE) as i64;
-    let lengths = batch.nodes().into_iter().flatten().map(|node| node.length());
+    let lengths = batch.nodes().into_iter().flatten().map(FieldNode::length);
     if lengths.chain([batch.length()]).any(|length| !(0..=most).contains(&length)) {
         return Err(format!("an Arrow IPC stream of {size} bytes claims {} rows", batch.length()));
     }

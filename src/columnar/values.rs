@@ -64,11 +64,10 @@ impl ValueFormat {
     pub fn is_settled(&self) -> bool {
         match self {
             Self::Raw | Self::Text => true,
-            Self::Json { fields, .. } => fields.is_some(),
+            Self::Json { fields, .. } | Self::ArrowIpc(fields) => fields.is_some(),
             Self::Avro(format) => matches!(format.schema, ReaderSchema::Given(_)),
             Self::Protobuf(format) => matches!(format.schema, ProtobufReader::Given(_)),
             Self::Debezium(format) => format.inner.is_settled(),
-            Self::ArrowIpc(fields) => fields.is_some(),
         }
     }
 

@@ -40,7 +40,7 @@ EVENTS = [
     event("d", ANNE, None, 3),
 ]
 #: What the rows are, and the tombstone behind the deletion.
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {**ANNA, "op": "r", "is_tombstone": False},
     {**BEN, "op": "c", "is_tombstone": False},
     {**ANNE, "op": "u", "is_tombstone": False},

@@ -322,10 +322,11 @@ struct Files<'a>(Vec<(&'a str, &'a str)>);
 
 impl FileResolver for Files<'_> {
     fn open_file(&self, name: &str) -> Result<File, protox::Error> {
+        use protox::prost::Message as _;
+
         let found = self.0.iter().find(|(known, _)| *known == name);
         let Some((_, text)) = found else { return Err(protox::Error::file_not_found(name)) };
         let Some(bytes) = base64_of(text) else { return File::from_source(name, text) };
-        use protox::prost::Message as _;
         let mut decoded =
             protox::prost_reflect::prost_types::FileDescriptorProto::decode(&bytes[..])
                 .map_err(protox::Error::new)?;

@@ -56,7 +56,7 @@ fn fails(schema: &ProtobufSchema, value: &[u8]) -> String {
     match decoder.push(value) {
         Err(Fault::Bad(detail)) => {
             // Nothing of it is left.
-            assert!(decoder.finish().unwrap().iter().all(|column| column.is_empty()));
+            assert!(decoder.finish().unwrap().iter().all(Array::is_empty));
             detail
         }
         other => panic!("{other:?}"),

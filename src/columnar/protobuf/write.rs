@@ -217,9 +217,12 @@ impl Cell {
                 Ok(())
             };
         }
-        self.put(row, output).map_err(|detail| match detail.starts_with("column") {
-            true => detail,
-            false => format!("column {:?}: {detail}", self.path),
+        self.put(row, output).map_err(|detail| {
+            if detail.starts_with("column") {
+                detail
+            } else {
+                format!("column {:?}: {detail}", self.path)
+            }
         })
     }
 
@@ -391,10 +394,10 @@ impl Value {
                 }
             }
             Self::Float(values) => {
-                output.extend(values.get(row).copied().unwrap_or(0.0).to_le_bytes())
+                output.extend(values.get(row).copied().unwrap_or(0.0).to_le_bytes());
             }
             Self::Double(values) => {
-                output.extend(values.get(row).copied().unwrap_or(0.0).to_le_bytes())
+                output.extend(values.get(row).copied().unwrap_or(0.0).to_le_bytes());
             }
             Self::Bool(values) => output.push(u8::from(values.value(row))),
             Self::Bytes(values) | Self::Opaque(values) => {
@@ -410,13 +413,19 @@ impl Value {
             Self::Time(values, rate) => {
                 let value = values.get(row).copied().unwrap_or(0);
                 let (seconds, nanos) = (value.div_euclid(*rate), value.rem_euclid(*rate));
-                put_delimited(output, |output| put_time(seconds, nanos, *rate, output))?;
+                put_delimited(output, |output| {
+                    put_time(seconds, nanos, *rate, output);
+                    Ok::<(), String>(())
+                })?;
             }
             Self::Span(values, rate) => {
                 // Both parts have the sign of the whole.
                 let value = values.get(row).copied().unwrap_or(0);
                 let (seconds, nanos) = (value / rate, value % rate);
-                put_delimited(output, |output| put_time(seconds, nanos, *rate, output))?;
+                put_delimited(output, |output| {
+                    put_time(seconds, nanos, *rate, output);
+                    Ok::<(), String>(())
+                })?;
             }
             Self::Wrapper(inner) => put_delimited(output, |output| {
                 if inner.is_default(row) { Ok(()) } else { inner.field(1, row, output) }
@@ -442,7 +451,7 @@ fn enum_number(
 }
 
 /// Seconds, and parts of one.
-fn put_time(seconds: i64, parts: i64, rate: i64, output: &mut Vec<u8>) -> Result<(), String> {
+fn put_time(seconds: i64, parts: i64, rate: i64, output: &mut Vec<u8>) {
     let nanos = parts.saturating_mul(1_000_000_000_i64.checked_div(rate).unwrap_or(1));
     if seconds != 0 {
         put_tag(1, 0, output);
@@ -452,7 +461,6 @@ fn put_time(seconds: i64, parts: i64, rate: i64, output: &mut Vec<u8>) -> Result
         put_tag(2, 0, output);
         put_varint(nanos as u64, output);
     }
-    Ok(())
 }
 
 /// The unit that times are read in, and how many there are in a second.
