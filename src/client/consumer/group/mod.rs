@@ -20,6 +20,7 @@
 //!
 //! A call of [`GroupConsumer::poll`] may be dropped at any time; what it found is not lost.
 
+mod committing;
 mod handle;
 mod link;
 mod options;
@@ -41,6 +42,7 @@ pub use options::{
     GroupMetadata, GroupOptions, GroupProtocol, OffsetAndMetadata, Polled, Subscription,
 };
 
+use self::committing::Committing;
 use self::link::Link;
 use self::placing::Placed;
 use super::{AssignedConsumer, PollOptions, StartAt};
@@ -89,7 +91,7 @@ pub struct GroupConsumer {
     /// The caller heard of its first assignment.
     has_joined: bool,
     commit_at: Instant,
-    committing: Option<JoinHandle<()>>,
+    committing: Committing,
     /// The question whether more partitions are coming.
     settling: Option<JoinHandle<Result<bool>>>,
 }
@@ -149,7 +151,7 @@ impl GroupConsumer {
             ends: PartitionOffsets::new(),
             has_joined: false,
             commit_at: Instant::now(),
-            committing: None,
+            committing: Committing::default(),
             settling: None,
         })
     }
@@ -226,15 +228,12 @@ impl GroupConsumer {
         }
         self.finished = self.reader.known_positions();
         let Some(interval) = self.handle.options.auto_commit else { return };
-        let is_busy = self.committing.as_ref().is_some_and(|task| !task.is_finished());
-        if is_busy || Instant::now() < self.commit_at {
+        if Instant::now() < self.commit_at {
             return;
         }
         self.commit_at = Instant::now() + interval;
         let commits = self.unstored();
-        if !commits.is_empty() {
-            self.committing = Some(self.spawn_commit(commits));
-        }
+        self.committing.add(&self.handle, commits);
     }
 
     /// What is finished of some partitions.
@@ -257,17 +256,7 @@ impl GroupConsumer {
 
     fn spawn_commit(&self, commits: Commits) -> JoinHandle<()> {
         let handle = self.handle.clone();
-        let limit = (self.handle.options.rebalance_timeout / 2).min(LAST_COMMIT_MAX);
-        tokio::spawn(async move {
-            let group = &handle.options.group_id;
-            match tokio::time::timeout(limit, handle.commit(&commits)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    tracing::warn!(group, error = %error.chain(), "auto-commit failed");
-                }
-                Err(_) => tracing::warn!(group, "auto-commit took too long"),
-            }
-        })
+        tokio::spawn(async move { committing::commit(&handle, &commits).await })
     }
 
     /// Begins what the caller must hear; what takes no time is said at once.
@@ -309,6 +298,7 @@ impl GroupConsumer {
 
     fn forget(&mut self, partitions: &Partitions) -> Result<()> {
         self.ends.retain(|partition, _| !partitions.contains(partition));
+        self.committing.forget(partitions);
         self.reader.remove(partitions)
     }
 
@@ -522,9 +512,7 @@ impl GroupConsumer {
     pub async fn close_unfinished(mut self) -> Result<()> {
         let mut result = Ok(());
         if self.handle.options.auto_commit.is_some() {
-            if let Some(running) = self.committing.take() {
-                running.await.ok();
-            }
+            self.committing.settle().await;
             let owned = self.handle.link.view.borrow().owned.clone();
             let commits = self.finished_of(|partition| owned.contains(partition));
             result = tokio::time::timeout(LAST_COMMIT_MAX, self.handle.commit(&commits))
