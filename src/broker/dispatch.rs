@@ -165,7 +165,7 @@ impl FrameHandler for Dispatcher {
                     Ok(Outcome::Reply(chunks))
                 }
                 Incoming::Request(header, request) => {
-                    self.handle_request(&peer, header, *request).await
+                    self.handle_request(&peer, header, request).await
                 }
             }
         })

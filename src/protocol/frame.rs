@@ -53,10 +53,14 @@ pub fn split(buffer: &mut BytesMut, max_bytes: usize) -> Result<Option<Bytes>> {
 }
 
 /// A request as it was received.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "taken apart at once; a box would cost an allocation"
+)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Incoming {
     /// A request to be served.
-    Request(RequestHeader, Box<Request>),
+    Request(RequestHeader, Request),
     /// ApiVersions at a version that we do not know: to be answered, at version 0, by
     /// [`api_versions_fallback`](crate::protocol::api::api_versions_fallback); never by closing
     /// the connection (KIP-511).
@@ -80,7 +84,7 @@ pub fn decode_request(frame: Bytes) -> Result<Incoming> {
         return Ok(Incoming::UnknownApiVersions(header));
     }
     let request = Request::decode(api, header.api_version, &mut decoder)?;
-    Ok(Incoming::Request(header, Box::new(request)))
+    Ok(Incoming::Request(header, request))
 }
 
 /// Makes the frame of a request; record sets are spliced in.

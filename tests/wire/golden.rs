@@ -22,10 +22,7 @@ fn check_request(header: &RequestHeader, request: impl Into<Request>, expected: 
     let frame = frame::encode_request(header, &request).unwrap().concat();
     assert_eq!(frame, bytes_of(expected));
     let body = Bytes::from(frame).slice(frame::PREFIX_BYTES..);
-    assert_eq!(
-        frame::decode_request(body).unwrap(),
-        Incoming::Request(header.clone(), Box::new(request))
-    );
+    assert_eq!(frame::decode_request(body).unwrap(), Incoming::Request(header.clone(), request));
 }
 
 #[track_caller]
