@@ -233,6 +233,29 @@ def json(schema: Any = None, *, infer: int = 1000, exclude: Iterable[str] = ()) 
     return Format("json", schema=schema, infer=infer, exclude=_names(exclude))
 
 
+def _registered(
+    kind: str,
+    *,
+    registry: SchemaRegistry | Mapping[str, Any] | str | None,
+    columns_from: str,
+    framed: bool | None,
+    **options: Any,
+) -> Format:
+    """Return a format whose schemas may be in a registry."""
+    known = as_registry(registry)
+    if options["references"] and known is None:
+        raise ConfigError("the schema refers to others in a registry: pass registry=")
+    if columns_from not in {"latest", "first"}:
+        raise ConfigError(f"columns_from={columns_from!r}: use latest or first")
+    return Format(
+        kind,
+        registry=known,
+        framed=known is not None if framed is None else framed,
+        latest=columns_from == "latest",
+        **options,
+    )
+
+
 def avro(
     schema: Any = None,
     *,
@@ -301,20 +324,15 @@ def avro(
     ...     kafka.scan("points", value=ottla.avro(point), columns=["x", "y"]).head().to_pylist()
     [{'x': 1, 'y': 0.5}, {'x': 2, 'y': None}]
     """
-    known = as_registry(registry)
     text, references = _schema_text(schema)
-    if references and known is None:
-        raise ConfigError("the schema refers to others in a registry: pass registry=")
-    if columns_from not in {"latest", "first"}:
-        raise ConfigError(f"columns_from={columns_from!r}: use latest or first")
-    return Format(
+    return _registered(
         "avro",
+        registry=registry,
+        columns_from=columns_from,
+        framed=framed,
         schema=text,
         exclude=_names(exclude),
-        registry=known,
-        framed=known is not None if framed is None else framed,
         subject=subject,
-        latest=columns_from == "latest",
         register=auto_register,
         references=references,
     )
@@ -390,9 +408,6 @@ def protobuf(
     ...     scan.head().to_pylist()
     [{'x': 1, 'y': 0.5}, {'x': 2, 'y': None}]
     """
-    known = as_registry(registry)
-    if columns_from not in {"latest", "first"}:
-        raise ConfigError(f"columns_from={columns_from!r}: use latest or first")
     imports: tuple[tuple[str, str], ...] = ()
     references: tuple[tuple[str, str, int], ...] = ()
     if isinstance(schema, Path):
@@ -403,16 +418,14 @@ def protobuf(
         schema = _descriptor_set(descriptor.file)
     elif not isinstance(schema, bytes):
         schema, references = _schema_text(schema)
-    if references and known is None:
-        raise ConfigError("the schema refers to others in a registry: pass registry=")
-    return Format(
+    return _registered(
         "protobuf",
+        registry=registry,
+        columns_from=columns_from,
+        framed=framed,
         schema=schema,
         exclude=_names(exclude),
-        registry=known,
-        framed=known is not None if framed is None else framed,
         subject=subject,
-        latest=columns_from == "latest",
         register=auto_register,
         references=references,
         imports=imports,
