@@ -85,6 +85,8 @@ pub enum Validator {
     OneOf(&'static [&'static str]),
     /// A list of some of these words, at least one, none twice.
     EachOneOf(&'static [&'static str]),
+    /// A list of some of these words or of none, none twice.
+    AnyOf(&'static [&'static str]),
     /// A check of its own.
     Check(fn(&str) -> Result<(), String>),
 }
@@ -287,13 +289,14 @@ impl Definition {
                 let fits = words.contains(&value);
                 if fits { Ok(()) } else { Err(format!("must be one of {}", words.join(", "))) }
             }
-            Validator::EachOneOf(words) => check_words(value, words),
+            Validator::EachOneOf(words) => check_words(value, words, 1),
+            Validator::AnyOf(words) => check_words(value, words, 0),
             Validator::Check(check) => check(value),
         }
     }
 }
 
-fn check_words(value: &str, words: &[&str]) -> Result<(), String> {
+fn check_words(value: &str, words: &[&str], least: usize) -> Result<(), String> {
     let mut seen = Vec::new();
     for word in split_list(value) {
         if !words.contains(&word) {
@@ -304,7 +307,10 @@ fn check_words(value: &str, words: &[&str]) -> Result<(), String> {
         }
         seen.push(word);
     }
-    if seen.is_empty() { Err(format!("must name one of {}", words.join(", "))) } else { Ok(()) }
+    if seen.len() < least {
+        return Err(format!("must name one of {}", words.join(", ")));
+    }
+    Ok(())
 }
 
 /// The elements of a LIST value.

@@ -4,7 +4,7 @@
 use super::broker_table::broker;
 use super::definition::ConfigType::{Boolean, Double, Int, List, Long, String};
 use super::definition::UpdateMode::{ClusterWide, ReadOnly};
-use super::definition::Validator::{Any, AtLeast, Between, Check, EachOneOf, Fraction, OneOf};
+use super::definition::Validator::{Any, AnyOf, AtLeast, Between, Check, Fraction, OneOf};
 use super::definition::{Definition, split_list};
 use super::topic_table::{INTERVAL_FLUSH, PREALLOCATE, TIER};
 
@@ -109,7 +109,7 @@ pub(super) const LOG: &[Definition] = &[
         "log.cleanup.policy",
         List,
         "delete",
-        EachOneOf(&["compact", "delete"]),
+        AnyOf(&["compact", "delete"]),
         ClusterWide,
         "Default of cleanup.policy of topics."
     ),

@@ -5,7 +5,7 @@
 
 use super::definition::ConfigType::{Boolean, Double, Int, List, Long, String};
 use super::definition::Validator::{
-    Any, AtLeast, Between, EachOneOf, Fraction, MinusOneOrBetween, OneOf,
+    Any, AnyOf, AtLeast, Between, Fraction, MinusOneOrBetween, OneOf,
 };
 use super::definition::{Definition, Synonym};
 
@@ -38,9 +38,9 @@ pub(super) const TOPIC: &[Definition] = &[
         "cleanup.policy",
         List,
         "delete",
-        EachOneOf(&["compact", "delete"]),
+        AnyOf(&["compact", "delete"]),
         [same("log.cleanup.policy")],
-        "What happens to old segments: \"delete\" drops them by age and size, \"compact\" keeps the last record of every key."
+        "What happens to old segments: \"delete\" drops them by age and size, \"compact\" keeps the last record of every key; without either nothing is dropped."
     ),
     topic!(
         "compression.gzip.level",

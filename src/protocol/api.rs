@@ -453,20 +453,23 @@ fn not_served(api: ApiKey) -> Error {
 
 /// The list that answers ApiVersions.
 pub fn advertised() -> Vec<ApiVersion> {
-    let line = |entry: &Entry| ApiVersion {
+    KNOWN.iter().filter(|entry| entry.api.is_served()).map(advertised_line).collect()
+}
+
+fn advertised_line(entry: &Entry) -> ApiVersion {
+    ApiVersion {
         api_key: entry.api.to_i16(),
         min_version: entry.advertised.min,
         max_version: entry.advertised.max,
-    };
-    KNOWN.iter().filter(|entry| entry.api.is_served()).map(line).collect()
+    }
 }
 
 /// What answers ApiVersions at a version that we do not know; to be encoded at version 0, which
-/// every client reads, so that it may ask again (KIP-511).
+/// every client reads, so that it may ask again. It names ApiVersions alone (KIP-511).
 pub fn api_versions_fallback() -> ApiVersionsResponse {
     ApiVersionsResponse {
         error_code: ErrorCode::UnsupportedVersion.to_i16(),
-        api_keys: advertised(),
+        api_keys: ApiKey::ApiVersions.entry().map(advertised_line).into_iter().collect(),
         ..ApiVersionsResponse::default()
     }
 }

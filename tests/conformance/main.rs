@@ -14,6 +14,8 @@
 )]
 
 mod admin;
+mod compare;
+mod differences;
 mod groups;
 mod peers;
 mod produce;
@@ -21,4 +23,6 @@ mod scan;
 mod transcript;
 mod wire_classic;
 mod wire_consumer;
+mod wire_metadata;
 mod wire_offsets;
+mod wire_topics;

@@ -1,27 +1,33 @@
 //! Conversations with a broker, written down: what Apache Kafka answers is kept in `recorded/`, and
-//! our broker must answer the same, byte for byte but for names, ids and the words of messages.
+//! our broker must answer the same, byte for byte but for names, ids, the words of messages, and what
+//! the table of [`crate::differences`] lists.
 //!
 //! `OTTLA_UPDATE=1 OTTLA_CONFORMANCE_SERVERS=host:port` writes the files anew, from Apache Kafka. With
 //! `OTTLA_CONFORMANCE_SERVERS` alone they are compared with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Write as _};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use ottla::broker::{Broker, BrokerOptions};
 use ottla::error::ErrorCode;
-use ottla::protocol::api::Call;
-use ottla::protocol::messages::create_topics::{CreatableTopic, CreateTopicsRequest};
+use ottla::protocol::api::{ApiKey, Call};
+use ottla::protocol::messages::create_topics::{
+    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
+};
 use ottla::protocol::messages::describe_groups::DescribeGroupsRequest;
 use ottla::protocol::messages::find_coordinator::FindCoordinatorRequest;
+use ottla::protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic};
 use ottla::protocol::{Request, RequestHeader, Str, frame};
 use ottla::types::Uuid;
 use regex::Regex;
 
+use crate::compare::{API_LABEL, check, check_with_differences};
 use crate::peers::unique;
 
 /// No answer takes longer than this.
@@ -31,14 +37,41 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Connection {
     stream: TcpStream,
     correlation_id: i32,
+    answered: Answered,
 }
 
+/// What was answered last on any connection of a script.
+type Answered = Arc<Mutex<Option<(ApiKey, i16)>>>;
+
 impl Connection {
-    fn open(address: &str) -> Self {
+    fn open(address: &str, answered: Answered) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, correlation_id: 0 }
+        Self { stream, correlation_id: 0, answered }
+    }
+
+    /// Sends a request that no schema describes: `body` behind a header without a client id.
+    pub(crate) fn send_raw(&mut self, api_key: i16, version: i16, body: &[u8]) {
+        self.correlation_id += 1;
+        let mut frame = Vec::new();
+        frame.extend(api_key.to_be_bytes());
+        frame.extend(version.to_be_bytes());
+        frame.extend(self.correlation_id.to_be_bytes());
+        frame.extend((-1_i16).to_be_bytes());
+        frame.extend(body);
+        self.stream.write_all(&(frame.len() as u32).to_be_bytes()).unwrap();
+        self.stream.write_all(&frame).unwrap();
+    }
+
+    /// The next answer behind its correlation id; `None` when the peer hangs up instead.
+    pub(crate) fn receive_raw(&mut self) -> Option<Bytes> {
+        let mut length = [0; 4];
+        self.stream.read_exact(&mut length).ok()?;
+        let mut body = vec![0; u32::from_be_bytes(length) as usize];
+        self.stream.read_exact(&mut body).unwrap();
+        assert_eq!(body[..4], self.correlation_id.to_be_bytes());
+        Some(Bytes::from(body).slice(4..))
     }
 
     /// Sends a request; [`Self::receive`] takes its answer.
@@ -64,6 +97,7 @@ impl Connection {
         let (header, response) =
             frame::decode_response(C::API, version, Bytes::from(body)).unwrap();
         assert_eq!(header.correlation_id, self.correlation_id);
+        *self.answered.lock().unwrap() = Some((C::API, version));
         C::answer(response).unwrap()
     }
 
@@ -84,27 +118,34 @@ pub(crate) struct Script {
     /// Question, and what was answered at which version.
     notes: Vec<(String, Vec<(i16, String)>)>,
     places: BTreeMap<String, usize>,
+    answered: Answered,
+    /// Of which APIs answers were noted, at which versions.
+    noted: BTreeSet<(ApiKey, i16)>,
     /// Epochs are shown by their distance from this one.
     epoch: i32,
 }
 
 impl Script {
     fn new(address: &str) -> Self {
+        let answered = Answered::default();
+        let port = address.rsplit(':').next().unwrap();
         Self {
             address: address.to_owned(),
-            connection: Connection::open(address),
+            connection: Connection::open(address, Arc::clone(&answered)),
             // Of one length, for some lengths are shown.
             run: format!("{:_<40}", unique("run")),
-            masks: Vec::new(),
+            masks: vec![(format!("port: {port}"), "port: <port>".to_owned())],
             notes: Vec::new(),
             places: BTreeMap::new(),
+            answered,
+            noted: BTreeSet::new(),
             epoch: 0,
         }
     }
 
     /// One more connection.
     pub(crate) fn connect(&self) -> Connection {
-        Connection::open(&self.address)
+        Connection::open(&self.address, Arc::clone(&self.answered))
     }
 
     /// A name that only this run uses; shown without what makes it so.
@@ -135,11 +176,26 @@ impl Script {
 
     /// A topic of this run, and its id, which is shown as the name in angles.
     pub(crate) fn topic(&mut self, what: &str, partitions: i32) -> (Str, Uuid) {
+        self.topic_with(what, partitions, &[])
+    }
+
+    /// The same, with settings.
+    pub(crate) fn topic_with(
+        &mut self,
+        what: &str,
+        partitions: i32,
+        settings: &[(&str, &str)],
+    ) -> (Str, Uuid) {
         let name = self.name(what);
+        let setting = |&(name, value): &(&str, &str)| CreatableTopicConfig {
+            name: name.into(),
+            value: Some(value.into()),
+        };
         let topic = CreatableTopic {
             name: name.clone(),
             num_partitions: partitions,
             replication_factor: 1,
+            configs: settings.iter().map(setting).collect(),
             ..CreatableTopic::default()
         };
         let request = CreateTopicsRequest {
@@ -150,12 +206,42 @@ impl Script {
         let created = self.connection.call(7, request).topics.remove(0);
         assert_eq!(created.error_code, 0, "{created:?}");
         self.mask(&created.topic_id, what);
+        self.wait_for(&name, true);
         (name, created.topic_id)
+    }
+
+    /// Asks until the broker knows a topic, or knows it no longer: Apache Kafka's answer comes earlier.
+    pub(crate) fn wait_for(&mut self, name: &Str, known: bool) {
+        let topic = MetadataRequestTopic { name: Some(name.clone()), ..Default::default() };
+        let request = MetadataRequest {
+            topics: Some(vec![topic]),
+            allow_auto_topic_creation: false,
+            ..MetadataRequest::default()
+        };
+        while (self.connection.call(12, request.clone()).topics[0].error_code == 0) != known {}
+    }
+
+    /// A name of this run for each version, shown by what it is.
+    pub(crate) fn name_at(&mut self, what: &str, version: i16) -> Str {
+        let name = self.name(&format!("{}-v{version:02}", what.replace(' ', "-")));
+        self.mask(&name, what);
+        name
+    }
+
+    /// A topic for each version, shown by what it is.
+    pub(crate) fn topic_at(&mut self, what: &str, version: i16, partitions: i32) -> (Str, Uuid) {
+        let (name, id) = self.topic(&format!("{what}-v{version:02}"), partitions);
+        self.mask(&name, what);
+        self.mask(&id, &format!("id of {what}"));
+        (name, id)
     }
 
     /// Shows `what` as `name` in angles from now on.
     pub(crate) fn mask(&mut self, what: &impl ToString, name: &str) {
-        self.masks.push((what.to_string(), format!("<{name}>")));
+        let what = what.to_string();
+        if what != Uuid::ZERO.to_string() {
+            self.masks.push((what, format!("<{name}>")));
+        }
     }
 
     /// Shows epochs by their distance from this one: brokers begin to count them at different numbers,
@@ -181,6 +267,8 @@ impl Script {
     /// Writes down an answer. The same under the same label at neighbouring versions is shown once.
     pub(crate) fn note(&mut self, label: &str, version: i16, answer: &impl Debug) {
         let text = self.shown(&format!("{answer:?}"));
+        let answered = *self.answered.lock().unwrap();
+        self.noted.extend(answered.filter(|answered| answered.1 == version));
         let next = self.notes.len();
         let place = *self.places.entry(label.to_owned()).or_insert(next);
         if place == next {
@@ -210,11 +298,16 @@ impl Script {
     }
 
     /// Everything that was written down.
-    fn finish(self) -> String {
+    fn finish(mut self) -> String {
+        let noted = self.noted.iter().map(|(api, version)| (*version, format!("{api:?}")));
+        self.notes.push((API_LABEL.to_owned(), noted.collect()));
         let mut text = String::new();
         for (label, answers) in self.notes {
             writeln!(text, "# {label}").unwrap();
-            for same in answers.chunk_by(|one, next| one.1 == next.1) {
+            let follows = |one: &(i16, String), next: &(i16, String)| {
+                one.1 == next.1 && (one.0 == next.0 || one.0 + 1 == next.0)
+            };
+            for same in answers.chunk_by(follows) {
                 let (first, last) = (same[0].0, same[same.len() - 1].0);
                 let versions =
                     if first == last { format!("v{first}") } else { format!("v{first}-v{last}") };
@@ -244,46 +337,11 @@ pub(crate) fn converse(name: &str, script: impl Fn(&mut Script)) {
         }
     }
     let recorded = std::fs::read_to_string(&file).unwrap();
+    let options = BrokerOptions::in_memory().with("node.id", "1");
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let broker = runtime.block_on(Broker::start(BrokerOptions::in_memory())).unwrap();
+    let broker = runtime.block_on(Broker::start(options)).unwrap();
     let answers = run(&broker.addresses()[0].to_string());
     runtime.block_on(broker.shutdown()).unwrap();
-    check("ottla", &recorded, &answers);
-}
-
-/// The lines below each label.
-fn by_label(text: &str) -> Vec<(&str, Vec<&str>)> {
-    let mut labels: Vec<(&str, Vec<&str>)> = Vec::new();
-    for line in text.lines() {
-        match (line.strip_prefix("# "), labels.last_mut()) {
-            (Some(label), _) => labels.push((label, Vec::new())),
-            (None, Some((_, lines))) => lines.push(line),
-            (None, None) => {}
-        }
-    }
-    labels
-}
-
-#[track_caller]
-fn check(peer: &str, recorded: &str, answers: &str) {
-    let mut differences = String::new();
-    let mut answered: BTreeMap<_, _> = by_label(answers).into_iter().collect();
-    for (label, lines) in by_label(recorded) {
-        let other = answered.remove(label).unwrap_or_default();
-        if lines != other {
-            writeln!(differences, "# {label}\n  recorded:").unwrap();
-            for line in lines {
-                writeln!(differences, "    {line}").unwrap();
-            }
-            writeln!(differences, "  answered:").unwrap();
-            for line in other {
-                writeln!(differences, "    {line}").unwrap();
-            }
-        }
-    }
-    for label in answered.keys() {
-        writeln!(differences, "# {label}\n  is not recorded").unwrap();
-    }
-    assert!(differences.is_empty(), "{peer} answers otherwise than recorded:\n{differences}");
+    check_with_differences(name, &recorded, &answers);
 }

@@ -4,7 +4,7 @@
 //! name and version of the client's library for the log.
 //! Versions: v1 throttle time; v3 client software, features (tagged, so that an old client reads on);
 //! v4 minimum versions of features may be 0. An unknown version never comes here: it is answered in
-//! the form of v0 with UNSUPPORTED_VERSION and the list, by the dispatcher.
+//! the form of v0 with UNSUPPORTED_VERSION and the versions of ApiVersions, by the dispatcher.
 //! Errors: INVALID_REQUEST when name or version of the software are not names (KIP-511).
 
 use std::sync::Arc;

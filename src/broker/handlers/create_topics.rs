@@ -6,7 +6,7 @@
 //! violations (there are no quotas); v7 topic ids.
 //! Errors: TOPIC_ALREADY_EXISTS, INVALID_TOPIC_EXCEPTION, INVALID_PARTITIONS,
 //! INVALID_REPLICATION_FACTOR, INVALID_REPLICA_ASSIGNMENT, INVALID_CONFIG; INVALID_REQUEST for a topic
-//! that is named twice; REQUEST_TIMED_OUT.
+//! that is named twice, and for the metadata's own; REQUEST_TIMED_OUT.
 
 use std::collections::BTreeSet;
 
@@ -94,6 +94,7 @@ fn outcome(
     CreatableTopicResult {
         name,
         topic_id: created.id,
+        error_message: None,
         num_partitions: created.partitions,
         replication_factor: created.replication_factor,
         configs: Some(configs),

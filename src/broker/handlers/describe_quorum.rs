@@ -8,13 +8,12 @@
 use super::common;
 use crate::broker::dispatch::Call;
 use crate::error::ErrorCode;
+use crate::machine::controller::METADATA_TOPIC;
 use crate::protocol::Str;
 use crate::protocol::messages::describe_quorum::{
     DescribeQuorumRequest, DescribeQuorumResponse, Listener, Node, PartitionQuorum, ReplicaState,
     TopicData, TopicQuorum,
 };
-
-const TOPIC: &str = "__cluster_metadata";
 
 pub(in crate::broker) fn handle(
     call: &Call<'_>,
@@ -33,7 +32,7 @@ pub(in crate::broker) fn handle(
         }
     };
     let partition = |topic: &str, index: i32| {
-        if topic != TOPIC || index != 0 {
+        if topic != METADATA_TOPIC || index != 0 {
             return PartitionQuorum {
                 partition_index: index,
                 error_code: ErrorCode::UnknownTopicOrPartition.to_i16(),

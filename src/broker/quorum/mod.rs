@@ -75,7 +75,7 @@ const LEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The directory of the metadata log inside of the log directory.
 pub const METADATA_DIRECTORY: &str = "__cluster_metadata-0";
 /// The name of the metadata log where Kafka's tools show it.
-pub const METADATA_TOPIC: &str = "__cluster_metadata";
+pub use crate::machine::controller::METADATA_TOPIC;
 
 /// One step of the metadata.
 #[derive(Clone, Debug)]

@@ -47,7 +47,7 @@ pub use command::{
     ProducerIdBlock, Refusal, Reply, TopicRef,
 };
 pub use configs::config_resource;
-pub use names::check_topic_name;
+pub use names::{METADATA_TOPIC, check_topic_name};
 
 use random::Draw;
 

@@ -9,6 +9,9 @@ use crate::error::ErrorCode;
 /// The longest name: a directory on disk is named after the topic.
 const LENGTH_MAX: usize = 249;
 
+/// The log of the metadata has a directory beside those of topics; no topic may have its name.
+pub const METADATA_TOPIC: &str = "__cluster_metadata";
+
 /// Checks the name of a topic: 1 to 249 of the characters `a-z A-Z 0-9 . _ -`, not `.` or `..`.
 ///
 /// # Errors

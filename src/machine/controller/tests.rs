@@ -141,6 +141,7 @@ fn bad_topics_are_refused_without_a_trace() {
     cluster.check_refused(topic("a_b", 1, 1), Code::InvalidTopicException, "collides");
     cluster.check_refused(topic("", 1, 1), Code::InvalidTopicException, "empty");
     cluster.check_refused(topic("..", 1, 1), Code::InvalidTopicException, "'..'");
+    cluster.check_refused(topic("__cluster_metadata", 1, 1), Code::InvalidRequest, "own log");
     cluster.check_refused(topic("../etc", 1, 1), Code::InvalidTopicException, "characters");
     cluster.check_refused(
         topic("x".repeat(250).as_str(), 1, 1),

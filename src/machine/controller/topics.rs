@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::command::{
     CreatedTopic, DeletedTopic, NewPartitions, NewTopic, Refusal, Reply, TopicRef,
 };
-use super::names::{Collisions, check_topic_name};
+use super::names::{Collisions, METADATA_TOPIC, check_topic_name};
 use super::placement::{check_assignment, place};
 use super::{Controller, PARTITIONS_PER_COMMAND_MAX};
 use crate::config::{BrokerConfig, ConfigMap, Scope, TopicConfig, check_all};
@@ -56,6 +56,10 @@ impl Controller {
     ) -> Result<CreatedTopic, Refusal> {
         let name = topic.name.clone();
         check_topic_name(&name)?;
+        if &*name == METADATA_TOPIC {
+            let text = format!("'{name}' is the cluster's own log and is not created");
+            return Err(Refusal::new(ErrorCode::InvalidRequest, text));
+        }
         if self.image.topic(&name).is_some() {
             let text = format!("topic '{name}' already exists");
             return Err(Refusal::new(ErrorCode::TopicAlreadyExists, text));
