@@ -19,7 +19,7 @@ PYTHON_SOURCES := pyproject.toml README.md $(shell find python -name '*.py' -o -
 # The steps of `make test`, in order; cheap ones first.
 STEPS := check-format clippy rust-test wheel check-python python-test readme-test notebook-test
 
-.PHONY: help demo test bench versus fuzz fuzz-sample wheel format $(STEPS)
+.PHONY: help demo test bench versus bench-guard bench-compare fuzz fuzz-sample wheel format $(STEPS)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,10 +36,10 @@ test: ## everything that must pass: format, lints, Rust and Python tests, README
 	done; \
 	echo "=== all steps passed in $$(( $$(date +%s) - total )) s"
 
-check-format: $(VENV)/.test
+check-format: $(VENV)/.test ## format and lints of Python, format of Rust
 	$(CARGO) fmt --check
-	$(BIN)/ruff format --check python tests/python
-	$(BIN)/ruff check python tests/python
+	$(BIN)/ruff format --check python tests/python tests/bench
+	$(BIN)/ruff check python tests/python tests/bench
 
 clippy: $(VENV)/.created ## Rust lints; warnings are errors
 	$(CARGO) clippy --all-targets --features sim,python -- -D warnings
@@ -68,8 +68,17 @@ bench: $(VENV)/.test $(VENV)/.wheel ## Rust micro-benchmarks and the end-to-end 
 	$(BIN)/python tests/bench/end_to_end.py
 	$(BIN)/python tests/bench/groups.py
 
-versus: $(VENV)/.test $(VENV)/.notebook $(VENV)/.wheel ## beside Apache Kafka and its clients, in one run; OTTLA_KAFKA_LIBS names its jars
-	cd tests/bench && PYTHONPATH=.:../python $(abspath $(BIN))/python -m versus $(VERSUS)
+VERSUS_COMMAND := PYTHONPATH=tests/bench:tests/python OTTLA_QUIX_PYTHON=$(abspath $(VENV))/quix/bin/python $(BIN)/python -m versus
+RUN ?= $(shell git describe --always --dirty 2>/dev/null || echo tree)
+
+versus: $(VENV)/.notebook $(VENV)/.quix $(VENV)/.wheel ## beside Apache Kafka and its clients, 25 minutes; OTTLA_KAFKA_LIBS: its jars; VERSUS: options
+	$(VERSUS_COMMAND) --json build/bench/versus-$(RUN).json --picture build/bench/versus-$(RUN).png $(VERSUS)
+
+bench-guard: $(VENV)/.test $(VENV)/.wheel ## the few ratios that must not fall, without Apache Kafka, into build/bench/RUN.json
+	$(VERSUS_COMMAND) --ours --part throughput --part frames --json build/bench/$(RUN).json $(VERSUS)
+
+bench-compare: $(VENV)/.test ## compare the ratios of two runs: BEFORE=main.json AFTER=branch.json [THRESHOLD=0.1]; fails on a loss
+	$(VERSUS_COMMAND) compare $(BEFORE) $(AFTER) --threshold $(or $(THRESHOLD),0.1)
 
 # What cargo-fuzz passes without a sanitizer; all of it is known to a stable compiler. libFuzzer needs a C++ compiler.
 FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -89,8 +98,8 @@ fuzz-sample: ## the fuzz targets on their seeds, the corpus and some thousand mu
 
 format: $(VENV)/.test ## format Rust and Python
 	$(CARGO) fmt
-	$(BIN)/ruff format python tests/python
-	$(BIN)/ruff check --fix python tests/python
+	$(BIN)/ruff format python tests/python tests/bench
+	$(BIN)/ruff check --fix python tests/python tests/bench
 
 # --- the local virtual environment; a stamp per set of packages -----------------------------------
 
@@ -115,4 +124,10 @@ $(VENV)/.test: $(VENV)/.created pyproject.toml
 
 $(VENV)/.notebook: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --group notebook
+	touch $@
+
+# Quix Streams wants another confluent-kafka than the tests; without it its rows say that it is missing.
+$(VENV)/.quix: $(VENV)/.created pyproject.toml
+	$(PYTHON) -m venv $(VENV)/quix
+	$(VENV)/quix/bin/python -m pip install --quiet --group quix || echo "Quix Streams is not there; its rows will say so"
 	touch $@

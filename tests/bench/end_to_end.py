@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -95,12 +95,12 @@ def embedded(rounds: int, rows: int) -> dict[str, float]:
         client = broker.client()
         names = iter(range(10_000))
 
-        def write(table: pa.Table, **options: object) -> float:
+        def write(table: pa.Table, **options: Any) -> float:
             topic = f"write-{next(names)}"
             client.create_topic(topic, partitions=1)
             start = time.perf_counter()
             client.write(topic, table, **options)
-            rate = table.num_rows / (time.perf_counter() - start)
+            rate = float(table.num_rows / (time.perf_counter() - start))
             client.delete_topic(topic)
             return rate
 
@@ -115,7 +115,7 @@ def embedded(rounds: int, rows: int) -> dict[str, float]:
         client.create_topic("events", partitions=1)
         client.write("events", events, value=ottla.json())
 
-        def scan(source: ottla.Client, topic: str, **options: object) -> float:
+        def scan(source: ottla.Client, topic: str, **options: Any) -> float:
             start = time.perf_counter()
             found = sum(batch.num_rows for batch in source.scan(topic, **options))
             elapsed = time.perf_counter() - start

@@ -24,9 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from end_to_end import Program, binary_table, machine, median, status_kib
-
 import ottla
+from end_to_end import Program, binary_table, machine, median, status_kib
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -196,7 +196,7 @@ class KafkaProcess:
         cluster_id = "b3R0bGEtdGVzdC1jbHVzdA"
         subprocess.run([*storage, "-t", cluster_id], check=True, capture_output=True, timeout=60)
         self.command = [*java, "kafka.Kafka", str(properties)]
-        self.start()
+        self.ready_seconds = self.start()
 
     def start(self) -> float:
         """Start the node, also again after a kill; return after how many seconds it serves."""
@@ -204,7 +204,7 @@ class KafkaProcess:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(self.command, stdout=log, stderr=log)
         while "Kafka Server started" not in self.log.read_text(errors="replace"):
-            if self.process.poll() is not None or time.monotonic() > begin + 60:
+            if self.process.poll() is not None or time.monotonic() > begin + 120:
                 self.stop()
                 msg = f"Apache Kafka did not start:\n{self.log.read_text(errors='replace')[-5000:]}"
                 raise RuntimeError(msg)

@@ -1,84 +1,192 @@
-"""Run the comparison: ``python -m versus [--rounds N] [--part PART]...``."""
+"""Run the comparison, or compare two runs: ``python -m versus compare BEFORE.json AFTER.json``."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from processes import JavaTools, kafka_libs
-from versus import frames, latency, limits, report, scale, throughput
-from versus.measure import Results
-from versus.servers import Kafka, Ottla, Server
+from versus import compare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from versus.measure import Results
+    from versus.servers import Server
 
 PARTS = ["limits", "starts", "throughput", "java", "latency", "frames", "memory", "scale"]
 
 
-def options() -> argparse.Namespace:
+@dataclass(frozen=True)
+class Sizes:
+    """How much work a measurement is."""
+
+    records: int = 1_000_000
+    seconds: float = 5
+    memory_bytes: int = 2 << 30
+    load: int = 200_000
+    connections: int = 1_000
+    java_step: int = 1
+    """Every n-th shape: starting virtual machines is most of a smoke run."""
+    partitions: tuple[int, ...] = (1_000,)
+    most_partitions: tuple[int, ...] = (10_000,)
+    """In the first round only: it takes as long as all the rest."""
+
+
+QUICK = Sizes(50_000, 1, 64 << 20, 20_000, 100, 3, (100,), (1_000,))
+
+
+def options(arguments: list[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="versus", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default 5)")
+    parser.add_argument("--rounds", type=int, help="interleaved rounds (default 5; quick: 1)")
     parser.add_argument("--part", action="append", choices=PARTS, help="only this; may repeat")
-    parser.add_argument("--records", type=int, default=1_000_000, help="records of a measurement")
-    parser.add_argument("--full", action="store_true", help="every size, codec, acks, partitions")
-    parser.add_argument("--seconds", type=float, default=5, help="of a latency measurement")
+    parser.add_argument("--quick", action="store_true", help="a smoke run; figures mean nothing")
+    parser.add_argument("--records", type=int, help="records of a measurement")
+    parser.add_argument("--full", action="store_true", help="the product of sizes, codecs, acks…")
+    parser.add_argument("--ours", action="store_true", help="without Apache Kafka and the peers")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--picture", type=Path, help="draw the ratios into this file (.png, .svg)")
-    parser.add_argument("--before", type=Path, help="compare with the --json of an earlier run")
-    parser.add_argument("--tolerance", type=float, default=0.2, help="of --before (default 0.2)")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
-def one_round(
-    results: Results, servers: list[Server], arguments: argparse.Namespace, java: JavaTools
-) -> None:
-    """Measure every part once."""
-    parts, records = arguments.part or PARTS, arguments.records
-    if "limits" in parts:
-        limits.round_of_limits(results)
-    if "starts" in parts:
-        scale.starts(results, java.libs)
-    if "throughput" in parts:
-        shapes = throughput.FULL if arguments.full else throughput.SAMPLE
-        throughput.confluent(results, servers, shapes, records)
-    if "java" in parts:
-        throughput.java(results, servers, java, records)
-    if "latency" in parts:
-        latency.produce_to_consume(results, servers, arguments.seconds)
-    if "frames" in parts:
-        frames.round_of_reads(results, servers, records)
-    if "memory" in parts:
-        throughput.memory_after(results, servers, 2 << 30)
-    if "scale" in parts:
-        scale.connections(results, servers)
-        scale.partitions(results, servers, [1000, 10_000] if arguments.full else [1000])
+class Run:
+    """Rounds of the parts that were asked for."""
+
+    def __init__(self, arguments: argparse.Namespace, results: Results, libs: str | None) -> None:
+        from versus.servers import Kafka, Ottla
+
+        self.results, self.libs = results, libs
+        self.sizes = QUICK if arguments.quick else Sizes()
+        self.parts = [part for part in PARTS if part in (arguments.part or PARTS)]
+        if libs is None and "java" in self.parts:
+            self.parts.remove("java")
+        self.records = arguments.records or self.sizes.records
+        self.full = arguments.full
+        self.makers: list[Callable[[], Server]] = [Ottla]
+        if libs is not None:
+            self.makers.append(partial(Kafka, libs))
+        self.servers: list[Server] = []
+
+    def rounds(self, count: int) -> None:
+        """Measure; the brokers that most parts share are there for the whole run."""
+        with ExitStack() as stack:
+            if {"throughput", "java", "latency", "frames"} & set(self.parts):
+                for make in self.makers:
+                    server = make()
+                    stack.callback(server.end)
+                    self.servers.append(server)
+                    warm_up(server, self.sizes.load)
+            for number in range(count):
+                self._round(number, count)
+                self.servers.reverse()  # who comes first finds a colder machine
+                self.makers.reverse()
+
+    def _round(self, number: int, count: int) -> None:
+        from versus import limits
+
+        limits.copies(self.results)
+        for part in self.parts:
+            begin = time.monotonic()
+            if part in {"starts", "memory", "scale"}:
+                self._fresh(part, first=number == 0)
+            else:
+                self._shared(part)
+            took = time.monotonic() - begin
+            print(f"round {number + 1} of {count}: {part} took {took:.0f} s", file=sys.stderr)
+
+    def _shared(self, part: str) -> None:
+        from versus import frames, java, latency, limits, throughput
+
+        results, servers = self.results, self.servers
+        if part == "limits":
+            limits.disk(results)
+        elif part == "throughput":
+            shapes = throughput.FULL if self.full else throughput.AXES
+            throughput.confluent(results, servers, shapes, self.records)
+        elif part == "java":
+            assert self.libs is not None
+            shapes = throughput.FULL if self.full else java.AXES[:: self.sizes.java_step]
+            java.perf_tools(results, servers, self.libs, shapes, self.records)
+        elif part == "latency":
+            latency.produce_to_consume(results, servers, self.sizes.seconds)
+        elif part == "frames":
+            others = self.libs is not None
+            frames.round_of_frames(results, servers, self.records, others=others)
+
+    def _fresh(self, part: str, *, first: bool) -> None:
+        """Measure brokers that have done nothing before."""
+        from versus import scale, throughput
+        from versus.servers import fresh
+
+        for make in self.makers:
+            with fresh(make) as server:
+                if part == "starts":
+                    scale.starts(self.results, server, self.sizes.load)
+                elif part == "memory":
+                    throughput.memory_after(self.results, server, self.sizes.memory_bytes)
+                else:
+                    scale.connections(self.results, server, self.sizes.connections)
+                    counts = self.sizes.partitions
+                    for partitions in counts + self.sizes.most_partitions * first:
+                        scale.partitions(self.results, server, partitions)
 
 
-def main() -> int:
-    """Run it; 1 when ``--before`` shows that something fell behind."""
-    arguments = options()
-    java, results = JavaTools(kafka_libs()), Results()
-    servers: list[Server] = [Ottla(), Kafka(java.libs)]
-    try:
-        for number in range(arguments.rounds):
-            print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr)
-            one_round(results, servers, arguments, java)
-            servers.reverse()  # who comes first finds a colder machine
-    finally:
-        for server in servers:
-            server.end()
+def warm_up(server: Server, records: int) -> None:
+    """Let a virtual machine compile what it will run: a broker that serves is not a cold one."""
+    from versus import throughput
+    from versus.servers import create_topic, delete_topic
+
+    shape = throughput.Shape(100)
+    create_topic(server, "warm", shape.partitions)
+    throughput.produce(server, "warm", shape, records)
+    throughput.consume(server, "warm", shape.partitions, records).close()
+    delete_topic(server, "warm")
+
+
+def kafka_libs() -> str | None:
+    """Return the folder of Apache Kafka's jars."""
+    libs = os.environ.get("OTTLA_KAFKA_LIBS", "")
+    if not Path(libs).is_dir() or not libs or shutil.which("java") is None:
+        return None
+    return libs
+
+
+def main(arguments: list[str]) -> int:
+    """Run it."""
+    if arguments[:1] == ["compare"]:
+        return compare.main(arguments[1:])
+    chosen = options(arguments)
+    libs = None if chosen.ours else kafka_libs()
+    if libs is None and not chosen.ours:
+        print(
+            "Apache Kafka is missing: OTTLA_KAFKA_LIBS must name the folder of its jars, and java "
+            "must be on the path; or leave the peers out with --ours",
+            file=sys.stderr,
+        )
+        return 2
+    from versus import report
+    from versus.measure import Results
+
+    results, begin = Results(), time.monotonic()
+    Run(chosen, results, libs).rounds(chosen.rounds or (1 if chosen.quick else 5))
     print(report.as_text(results))
-    if arguments.json:
-        arguments.json.write_text(report.as_json(results))
-    if arguments.picture:
-        report.draw(results, arguments.picture)
-    if arguments.before:
-        behind = report.guard(results, arguments.before, arguments.tolerance)
-        for line in behind:
-            print(f"fell behind: {line}", file=sys.stderr)
-        return 1 if behind else 0
+    print(f"\nthe run took {(time.monotonic() - begin) / 60:.1f} minutes")
+    if chosen.json:
+        chosen.json.parent.mkdir(parents=True, exist_ok=True)
+        chosen.json.write_text(report.as_json(results))
+    if chosen.picture:
+        chosen.picture.parent.mkdir(parents=True, exist_ok=True)
+        report.draw(results, chosen.picture)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

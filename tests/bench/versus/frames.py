@@ -1,19 +1,31 @@
-"""Topics to Arrow tables and back: ours, and every way that a Python user has today."""
+"""Topics to Arrow tables and back: ours beside the peers."""
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.json
-from confluent_kafka import Consumer, Producer, TopicPartition
-
 import ottla
-from versus.servers import KAFKA, create_topic, delete_topic
+from versus import peers
+from versus.measure import (
+    DEFAULT,
+    EMBEDDED,
+    FROM_ARROW,
+    FROM_JSON,
+    KAFKA,
+    ON_KAFKA,
+    PRODUCE_BATCH,
+    PRODUCE_TABLE,
+    TCP,
+    TO_ARROW,
+    TO_AVRO,
+    TO_JSON,
+    TUNED,
+)
+from versus.servers import create_topic, delete_topic
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from end_to_end import EVENT_TYPES, binary_table, event_table
@@ -21,21 +33,23 @@ from end_to_end import EVENT_TYPES, binary_table, event_table
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import pyarrow as pa
+
     from versus.measure import Results
     from versus.servers import Server
 
-EMBEDDED, TCP = "ottla, embedded", "ottla, TCP"
-CONFLUENT, TUNED = "confluent-kafka", "confluent-kafka, fetch.queue.backoff.ms=5"
-TO_ARROW = "topic to Arrow table, 150 B records: rows/s"
-TO_JSON = "topic to 8 typed columns, JSON: rows/s"
-FROM_ARROW = "dataframe to topic, 150 B records: rows/s"
-FROM_JSON = "dataframe to topic, JSON of 8 columns: rows/s"
 SLOW_PART = 10
 """Routes that would take minutes read one record out of so many."""
+AVRO_TYPES = {"int64": "long", "float64": "double", "bool": "boolean", "string": "string"}
+AVRO = {
+    "type": "record",
+    "name": "Event",
+    "fields": [{"name": name, "type": AVRO_TYPES[kind]} for name, kind in EVENT_TYPES.items()],
+}
 
 
 def rate(rows: int, read: Callable[[], int]) -> float:
-    """Return rows per second of something that reads them all."""
+    """Return rows per second of something that reads or writes them all."""
     begin = time.perf_counter()
     found = read()
     elapsed = time.perf_counter() - begin
@@ -43,153 +57,85 @@ def rate(rows: int, read: Callable[[], int]) -> float:
     return rows / elapsed
 
 
-def confluent_values(bootstrap: str, topic: str, rows: int, **settings: Any) -> list[Any]:
-    """Read all messages of a partition."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "frames", **settings})
-    consumer.assign([TopicPartition(topic, 0, 0)])
-    messages: list[Any] = []
-    while len(messages) < rows:
-        messages += consumer.consume(min(10_000, rows - len(messages)), 10)
-    consumer.close()
-    return messages
-
-
-def confluent_table(bootstrap: str, topic: str, rows: int, **settings: Any) -> int:
-    """Read with confluent-kafka into a pyarrow table."""
-    messages = confluent_values(bootstrap, topic, rows, **settings)
-    table = pa.table(
-        {
-            "offset": pa.array([message.offset() for message in messages], pa.int64()),
-            "timestamp": pa.array([message.timestamp()[1] for message in messages], pa.int64()),
-            "key": pa.array([message.key() for message in messages], pa.binary()),
-            "value": pa.array([message.value() for message in messages], pa.binary()),
-        }
-    )
-    return int(table.num_rows)
-
-
-def confluent_json(bootstrap: str, topic: str, rows: int) -> int:
-    """Read with confluent-kafka and parse with pyarrow, the fastest route of today."""
-    settings = {"fetch.queue.backoff.ms": 5}
-    messages = confluent_values(bootstrap, topic, rows, **settings)
-    lines = b"\n".join([message.value() for message in messages])
-    return int(pyarrow.json.read_json(pa.BufferReader(lines)).num_rows)
-
-
-def kafka_python_table(bootstrap: str, topic: str, rows: int) -> int:
-    """Read with kafka-python."""
-    import kafka
-
-    consumer = kafka.KafkaConsumer(bootstrap_servers=bootstrap)
-    part = kafka.TopicPartition(topic, 0)
-    consumer.assign([part])
-    consumer.seek(part, 0)
-    found: list[Any] = []
-    while len(found) < rows:
-        for records in consumer.poll(timeout_ms=1000, max_records=10_000).values():
-            found += records
-    consumer.close()
-    return int(pa.table({"value": [record.value for record in found]}).num_rows)
-
-
-def aiokafka_table(bootstrap: str, topic: str, rows: int) -> int:
-    """Read with aiokafka."""
-    import aiokafka
-
-    async def read() -> int:
-        consumer = aiokafka.AIOKafkaConsumer(bootstrap_servers=bootstrap)
-        await consumer.start()
-        part = aiokafka.TopicPartition(topic, 0)
-        consumer.assign([part])
-        consumer.seek(part, 0)
-        found: list[Any] = []
-        while len(found) < rows:
-            for records in (await consumer.getmany(timeout_ms=1000, max_records=10_000)).values():
-                found += records
-        await consumer.stop()
-        return int(pa.table({"value": [record.value for record in found]}).num_rows)
-
-    return asyncio.run(read())
-
-
-def produce_batch(bootstrap: str, topic: str, table: pa.Table) -> int:
-    """Write a table with ``produce_batch`` of confluent-kafka."""
-    producer = Producer(
-        {
-            "bootstrap.servers": bootstrap,
-            "linger.ms": 5,
-            "queue.buffering.max.messages": 1_000_000,
-            "acks": "all",
-        }
-    )
-    for batch in table.to_batches(max_chunksize=50_000):
-        left = batch.to_pylist()
-        while left:
-            queued = producer.produce_batch(topic, left)
-            left = left[queued:]
-            producer.poll(0.01 if left else 0)
-    assert producer.flush(120) == 0
-    return int(table.num_rows)
-
-
 def scan(client: ottla.Client, topic: str, **options: Any) -> int:
     """Read with ours."""
     return sum(batch.num_rows for batch in client.scan(topic, **options))
 
 
-def round_of_reads(results: Results, servers: list[Server], rows: int) -> None:
-    """One round of all routes from a topic to a table, and back."""
+def round_of_frames(results: Results, servers: list[Server], rows: int, *, others: bool) -> None:
+    """One round of all routes from a topic to a table, and back; ``others``: of peers, too."""
     binary, events = binary_table(rows), event_table(rows)
     with ottla.Broker(durability="os") as broker, broker.client() as client:
-        _round(results, EMBEDDED, client, binary, events)
+        ours(results, EMBEDDED, client, binary, events)
     for server in servers:
         with ottla.connect(server.bootstrap) as client:
-            who = TCP if server.name != KAFKA else "ottla's client, Apache Kafka"
-            _round(results, who, client, binary, events)
-        if server.name == KAFKA:
-            _round_of_others(results, server, binary, events)
+            who = TCP if server.name != KAFKA else ON_KAFKA
+            ours(results, who, client, binary, events)
+        if server.name == KAFKA and others:
+            theirs(results, server, binary, events)
 
 
-def _round_of_others(results: Results, server: Server, binary: pa.Table, events: pa.Table) -> None:
-    """What users do today, against Apache Kafka."""
-    address, rows = server.bootstrap, binary.num_rows
-    for topic in ("frames", "frames-json", "frames-write"):
-        create_topic(server, topic, 1)
-    with ottla.connect(address) as client:
-        client.write("frames", binary, key="key", value=ottla.raw("value"))
-        client.write("frames-json", events, value=ottla.json())
-    written = rate(rows, lambda: produce_batch(address, "frames-write", binary))
-    results.add(FROM_ARROW, CONFLUENT, written, wanted=4)
-    tuned = {"fetch.queue.backoff.ms": 5}
-    read = rate(rows, lambda: confluent_table(address, "frames", rows, **tuned))
-    results.add(TO_ARROW, TUNED, read, wanted=30)
-    read = rate(rows, lambda: confluent_json(address, "frames-json", rows))
-    results.add(TO_JSON, TUNED, read, wanted=6)
-    slow = {
-        CONFLUENT: confluent_table,
-        "aiokafka": aiokafka_table,
-        "kafka-python": kafka_python_table,
-    }
-    for who, route in slow.items():
-        begin = time.perf_counter()
-        found = route(address, "frames", rows // SLOW_PART)
-        results.add(TO_ARROW, who, found / (time.perf_counter() - begin))
-    for topic in ("frames", "frames-json", "frames-write"):
-        delete_topic(server, topic)
-
-
-def _round(
+def ours(
     results: Results, who: str, client: ottla.Client, binary: pa.Table, events: pa.Table
 ) -> None:
-    rows = binary.num_rows
-    client.create_topic("ours", partitions=1)
-    client.create_topic("ours-json", partitions=1)
+    """Measure this client, in this process or over TCP."""
+    rows, typed, avro = binary.num_rows, ottla.json(EVENT_TYPES), ottla.avro(AVRO)
+    for topic in ("ours", "ours-json", "ours-avro"):
+        client.create_topic(topic, partitions=1)
     written = rate(rows, lambda: client.write("ours", binary, key="key", value=ottla.raw("value")))
     results.add(FROM_ARROW, who, written)
     written = rate(rows, lambda: client.write("ours-json", events, value=ottla.json()))
     results.add(FROM_JSON, who, written)
+    client.write("ours-avro", events, value=avro)
     results.add(TO_ARROW, who, rate(rows, lambda: scan(client, "ours")))
-    typed = ottla.json(EVENT_TYPES)
     results.add(TO_JSON, who, rate(rows, lambda: scan(client, "ours-json", value=typed)))
-    client.delete_topic("ours")
-    client.delete_topic("ours-json")
+    results.add(TO_AVRO, who, rate(rows, lambda: scan(client, "ours-avro", value=avro)))
+    for topic in ("ours", "ours-json", "ours-avro"):
+        client.delete_topic(topic)
+
+
+def theirs(results: Results, server: Server, binary: pa.Table, events: pa.Table) -> None:
+    """Measure what users do today, against Apache Kafka."""
+    address, rows = server.bootstrap, binary.num_rows
+    topics = ("frames", "frames-json", "frames-avro", "written", "written-too", "written-json")
+    for topic in topics:
+        create_topic(server, topic, 1)
+    with ottla.connect(address) as client:
+        client.write("frames", binary, key="key", value=ottla.raw("value"))
+        client.write("frames-json", events, value=ottla.json())
+        client.write("frames-avro", events, value=ottla.avro(AVRO))
+    made = list(peers.binary_dicts(binary))
+    write = peers.produce_batches
+    written = rate(rows, partial(write, address, "written", made))
+    results.add(FROM_ARROW, PRODUCE_BATCH, written)
+    del made
+    written = rate(rows, lambda: write(address, "written-too", peers.binary_dicts(binary)))
+    results.add(FROM_ARROW, PRODUCE_TABLE, written)
+    written = rate(rows, lambda: write(address, "written-json", peers.json_dicts(events)))
+    results.add(FROM_JSON, PRODUCE_TABLE, written)
+    # With its defaults the client waits a second whenever its queue is full: it must read all.
+    for who, settings in ((TUNED, peers.TUNING), (DEFAULT, {})):
+        binary_route = partial(peers.confluent_table, address, "frames", rows, **settings)
+        results.add(TO_ARROW, who, rate(rows, binary_route))
+        json_route = partial(peers.confluent_json, address, "frames-json", rows, **settings)
+        results.add(TO_JSON, who, rate(rows, json_route))
+    slow_ones(results, address, rows // SLOW_PART)
+    for topic in topics:
+        delete_topic(server, topic)
+
+
+def slow_ones(results: Results, address: str, rows: int) -> None:
+    """Measure clients that make an object of each message or value in Python."""
+    avro_route = partial(peers.confluent_avro, address, "frames-avro", rows, AVRO, **peers.TUNING)
+    results.add(TO_AVRO, f"{TUNED}, fastavro", rate(rows, avro_route))
+    results.add(
+        TO_ARROW, "aiokafka", rate(rows, partial(peers.aiokafka_table, address, "frames", rows))
+    )
+    kafka_python = partial(peers.kafka_python_table, address, "frames", rows)
+    results.add(TO_ARROW, "kafka-python", rate(rows, kafka_python))
+    for what, topic, kind in ((TO_ARROW, "frames", "bytes"), (TO_JSON, "frames-json", "json")):
+        found, why = peers.quix_rate(address, topic, rows, kind)
+        if found is None:
+            results.missing[what]["Quix Streams"] = why
+        else:
+            results.add(what, "Quix Streams", found)

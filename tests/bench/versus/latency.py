@@ -44,12 +44,14 @@ def one_run(server: Server, rate: int, seconds: float) -> list[float]:
     for number in range(count):
         due = begin + number / rate
         while (left := due - time.perf_counter()) > 0:
-            producer.poll(min(left, 0.001))
+            time.sleep(left)
+        producer.poll(0)
         producer.produce(topic, struct.pack("<q", time.perf_counter_ns()) + padding)
     producer.flush(30)
     receiver.join(60)
     consumer.close()
     delete_topic(server, topic)
+    assert len(latencies) == count, f"{len(latencies)} of {count} messages came back"
     return sorted(latencies[rate // 2 :])
 
 
@@ -58,11 +60,7 @@ def produce_to_consume(results: Results, servers: list[Server], seconds: float) 
     for rate in (500, 5000):
         for server in servers:
             found = one_run(server, rate, seconds)
-            for name, share, wanted in (
-                ("p50", 0.5, None),
-                ("p99", 0.99, 2.0),
-                ("p99.9", 0.999, None),
-            ):
+            for name, share in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)):
                 value = found[min(int(len(found) * share), len(found) - 1)]
                 what = f"produce to consume, {rate}/s, acks=all: {name}, ms"
-                results.add(what, server.name, value, wanted=wanted, lower=True)
+                results.add(what, server.name, value, lower=True)

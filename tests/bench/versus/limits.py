@@ -11,22 +11,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from versus.measure import LOOPBACK, MACHINE, MEMCPY
+
 if TYPE_CHECKING:
     from versus.measure import Results
 
-MACHINE = "this machine"
 TOTAL = 1 << 30
+SYNCS = 50
 
 
-def round_of_limits(results: Results) -> None:
-    """One round of all limits."""
+def copies(results: Results) -> None:
+    """One round of memory and loopback, which the ratios are made with."""
     source = np.ones(256 << 20, np.uint8)
     target = np.empty_like(source)
     target[:] = source  # pages are there now
     begin = time.perf_counter()
     target[:] = source
-    results.add("memcpy, GB/s", MACHINE, source.nbytes / 1e9 / (time.perf_counter() - begin))
-    results.add("loopback socket, GB/s", MACHINE, loopback())
+    results.add(MEMCPY, MACHINE, source.nbytes / 1e9 / (time.perf_counter() - begin))
+    results.add(LOOPBACK, MACHINE, loopback())
+
+
+def disk(results: Results) -> None:
+    """One round of the disk on which brokers of this bench have their data."""
     with tempfile.NamedTemporaryFile() as file:
         chunk = bytes(1 << 20)
         begin = time.perf_counter()
@@ -34,15 +40,14 @@ def round_of_limits(results: Results) -> None:
             file.write(chunk)
         file.flush()
         os.fdatasync(file.fileno())
-        written = 512 * len(chunk) / 1e9
-        results.add(
-            "disk, written and synced, GB/s", MACHINE, written / (time.perf_counter() - begin)
-        )
+        rate = 512 * len(chunk) / 1e9 / (time.perf_counter() - begin)
+        results.add("disk, written and synced, GB/s", MACHINE, rate)
         begin = time.perf_counter()
-        for _ in range(50):
+        for _ in range(SYNCS):
             os.pwrite(file.fileno(), b"x" * 4096, 0)
             os.fdatasync(file.fileno())
-        results.add("fdatasync of one page, ms", MACHINE, (time.perf_counter() - begin) / 50 * 1e3)
+        took = (time.perf_counter() - begin) / SYNCS * 1e3
+        results.add("fdatasync of one page, ms", MACHINE, took, lower=True)
 
 
 def loopback() -> float:

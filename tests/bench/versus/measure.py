@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import statistics
@@ -15,13 +16,29 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+# Who is measured.
+OTTLA, KAFKA, MACHINE = "ottla", "Apache Kafka", "this machine"
+EMBEDDED, TCP = "ottla, embedded", "ottla, TCP"
+ON_KAFKA = "ottla's client, Apache Kafka"
+DEFAULT = "confluent-kafka, default settings"
+TUNED = "confluent-kafka, fetch.queue.backoff.ms=5"
+PRODUCE_BATCH = "produce_batch() of confluent-kafka, dicts made before"
+PRODUCE_TABLE = "produce_batch() of confluent-kafka, from the dataframe"
+
+# What is measured, where more than one module speaks of it.
+MEMCPY, LOOPBACK = "memcpy, GB/s", "loopback socket, GB/s"
+TO_ARROW = "topic to Arrow table, 150 B records: rows/s"
+TO_JSON = "topic to 8 typed columns, JSON: rows/s"
+TO_AVRO = "topic to 8 typed columns, Avro: rows/s"
+FROM_ARROW = "dataframe to topic, 150 B records: rows/s"
+FROM_JSON = "dataframe to topic, JSON of 8 columns: rows/s"
+BROKER_CPU = "CPU s of the broker per GiB"
+CLIENT_LIMIT = "busy share of the client's busiest thread"
 
 
 def cpu_seconds(pid: int) -> float:
     """Return the CPU time that a process has used, in the kernel and outside of it."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
+    return time.clock_gettime((~pid << 3) | 2)  # the clock id of a process, see clock_getres(2)
 
 
 def own_cpu_seconds() -> float:
@@ -31,6 +48,15 @@ def own_cpu_seconds() -> float:
         usage = resource.getrusage(who)
         total += usage.ru_utime + usage.ru_stime
     return total
+
+
+def thread_seconds(pid: int) -> dict[str, float]:
+    """Return the CPU time of each thread of a process that lives."""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            found[task.name] = int((task / "schedstat").read_text().split()[0]) / 1e9
+    return found
 
 
 def memory_mib(pid: int, field_name: str) -> float:
@@ -48,18 +74,22 @@ class Span:
     seconds: float = 0.0
     server_cpu: float = 0.0
     client_cpu: float = 0.0
+    busiest_thread: float = 0.0
+    """CPU time of the thread of the client that used most, of those that still live."""
 
 
 @contextmanager
-def measured(pid: int | None) -> Iterator[Span]:
+def measured(pid: int) -> Iterator[Span]:
     """Measure a piece of work: wall time, CPU of the server ``pid``, CPU of this process."""
     span = Span()
-    server = cpu_seconds(pid) if pid else 0.0
+    server, threads = cpu_seconds(pid), thread_seconds(os.getpid())
     client, begin = own_cpu_seconds(), time.perf_counter()
     yield span
     span.seconds = time.perf_counter() - begin
     span.client_cpu = own_cpu_seconds() - client
-    span.server_cpu = cpu_seconds(pid) - server if pid else 0.0
+    span.server_cpu = cpu_seconds(pid) - server
+    after = thread_seconds(os.getpid())
+    span.busiest_thread = max(after[name] - threads.get(name, 0.0) for name in after)
 
 
 @dataclass
@@ -69,28 +99,26 @@ class Results:
     values: dict[str, dict[str, list[float]]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(list))
     )
-    wanted: dict[str, float] = field(default_factory=dict)
     lower_is_better: set[str] = field(default_factory=set)
+    beside: set[str] = field(default_factory=set)
+    """Figures that explain others and are not better or worse."""
+    missing: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
+    """Why there is no figure of somebody."""
 
-    def add(
-        self,
-        what: str,
-        who: str,
-        value: float,
-        *,
-        wanted: float | None = None,
-        lower: bool = False,
-    ) -> None:
-        """Note one figure. ``wanted`` is how many times better than the peer ottla should be."""
+    def add(self, what: str, who: str, value: float, *, lower: bool = False) -> None:
+        """Note one figure; ``lower`` if less of it is better."""
         self.values[what][who].append(value)
-        if wanted is not None:
-            self.wanted[what] = wanted
         if lower:
             self.lower_is_better.add(what)
 
+    def explain(self, what: str, who: str, value: float) -> None:
+        """Note a figure that is not compared, only shown beside others."""
+        self.values[what][who].append(value)
+        self.beside.add(what)
+
     def median(self, what: str, who: str) -> float | None:
         """Return the median of the rounds."""
-        rounds = self.values[what].get(who)
+        rounds = self.values[what].get(who) if what in self.values else None
         return statistics.median(rounds) if rounds else None
 
     def times_better(self, what: str, ours: str, theirs: str) -> float | None:

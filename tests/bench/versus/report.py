@@ -9,15 +9,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from versus.frames import CONFLUENT, EMBEDDED, TCP, TUNED
-from versus.servers import KAFKA, OTTLA
+from versus.compare import against_machine, against_peers
+from versus.targets import judged
 
 if TYPE_CHECKING:
     from versus.measure import Results
-
-# Ours and the peer that it is compared with; the first pair of which both were measured counts.
-PAIRS = [(OTTLA, KAFKA), (EMBEDDED, TUNED), (EMBEDDED, CONFLUENT)]
-TCP_WANTED = {"topic to Arrow table, 150 B records: rows/s": 10.0}
+    from versus.targets import Verdict
 
 
 def machine() -> str:
@@ -37,91 +34,106 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def ratios(results: Results) -> dict[str, tuple[float, float | None]]:
-    """Return how many times better ours is, and how many times were wanted."""
-    found: dict[str, tuple[float, float | None]] = {}
-    for what in results.values:
-        for ours, theirs in PAIRS:
-            better = results.times_better(what, ours, theirs)
-            if better is not None:
-                found[what] = (better, results.wanted.get(what))
-                break
-        over_tcp = results.times_better(what, TCP, TUNED)
-        if over_tcp is not None:
-            found[f"{what} (TCP)"] = (over_tcp, TCP_WANTED.get(what))
-    return found
-
-
 def as_text(results: Results) -> str:
-    """Return the table."""
-    lines = [f"machine: {machine()}", f"command: {' '.join(sys.argv)}", ""]
-    compared = ratios(results)
+    """Return all medians, the ratios, and the targets."""
+    lines = [f"machine: {machine()}", f"command: {command()}", "", "MEDIANS", ""]
+    peers = against_peers(results)
     for what, values in results.values.items():
         lines.append(what)
         for who in values:
             value, rounds = results.median(what, who), len(values[who])
             assert value is not None
-            lines.append(f"    {who:<45} {number(value):>14}   median of {rounds}")
-        names = (name for name in (what, f"{what} (TCP)") if name in compared)
-        lines.extend(f"    {verdict(name, *compared[name])}" for name in names)
+            lines.append(f"    {who:<55} {number(value):>12}   median of {rounds}")
+        lines.extend(f"    {who:<55} {why}" for who, why in results.missing[what].items())
+        for name, better in peers.items():
+            figure, pair = name.split(" | ")
+            if figure == what:
+                lines.append(f"    {pair:<79} {number(better):>9} times as good")
+    lines += ["", "AGAINST THE MACHINE (1 is as fast as memory or the loopback is copied)", ""]
+    lines.extend(f"{value:>8.3f}  {name}" for name, value in against_machine(results).items())
+    lines += ["", "TARGETS (the worst case of each)", ""]
+    lines.extend(verdict_line(verdict) for verdict in judged(results))
     return "\n".join(lines)
 
 
-def verdict(name: str, better: float, wanted: float | None) -> str:
-    """Say how a comparison ends."""
-    said = f"ours is {number(better)} times as good{' over TCP' if name.endswith('(TCP)') else ''}"
-    if wanted is None:
-        return said
-    return f"{said}; {number(wanted)} wanted: {'reached' if better >= wanted else 'NOT reached'}"
+def command() -> str:
+    """Return what reproduces the run."""
+    return " ".join(["python -m versus", *sys.argv[1:]])
+
+
+def verdict_line(verdict: Verdict) -> str:
+    """Say whether a target holds."""
+    target = verdict.target
+    if not verdict.cases:
+        return f"not measured  {target.label}"
+    said = "holds       " if verdict.holds else "DOES NOT    "
+    worst = f"{number(verdict.cases[verdict.worst])}, wanted {number(target.wanted)}"
+    if len(verdict.cases) == 1:
+        return f"{said}  {target.label}: {worst}"
+    short = f"{verdict.failing} of {len(verdict.cases)} cases fall short; " * bool(verdict.failing)
+    return f"{said}  {target.label}: {short}{worst} in [{verdict.worst}]"
 
 
 def as_json(results: Results) -> str:
     """Return everything, each round included."""
     content = {
         "machine": machine(),
-        "command": " ".join(sys.argv),
+        "command": command(),
         "rounds": results.values,
+        "missing": results.missing,
         "medians": {
             what: {who: results.median(what, who) for who in values}
             for what, values in results.values.items()
         },
-        "times better": {what: better for what, (better, _) in ratios(results).items()},
+        "ratios": {**against_peers(results), **against_machine(results)},
+        "targets": [
+            {
+                "target": verdict.target.label,
+                "wanted": verdict.target.wanted,
+                "holds": verdict.holds,
+                "cases": verdict.cases,
+            }
+            for verdict in judged(results)
+        ],
     }
     return json.dumps(content, indent=2)
 
 
 def draw(results: Results, path: Path) -> None:
-    """Draw how many times better ours is, one bar for each comparison."""
+    """Draw the targets, and how many times as good as the peer ours is in each case."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    compared = ratios(results)
-    names = list(compared)
-    figure, axes = plt.subplots(figsize=(11, 0.32 * len(names) + 1.5), layout="constrained")
-    values = [compared[name][0] for name in names]
-    axes.barh(names, values, color=["#2a7f62" if value >= 1 else "#b5443c" for value in values])
-    for index, name in enumerate(names):
-        wanted = compared[name][1]
-        if wanted is not None:
-            axes.plot([wanted, wanted], [index - 0.4, index + 0.4], color="black")
+    verdicts = [each for each in judged(results) if each.cases and each.target.theirs]
+    rest = _rates(results)
+    rows = len(verdicts) + len(rest)
+    if not rows:
+        print("nothing to draw: no figure has a peer", file=sys.stderr)
+        return
+    figure, axes = plt.subplots(figsize=(11, 0.32 * rows + 1.6), layout="constrained")
+    good, bad = "#2a7f62", "#b5443c"
+    for index, verdict in enumerate(verdicts):
+        values, wanted = sorted(verdict.cases.values()), verdict.target.wanted
+        axes.barh(index, values[0], color=good if verdict.holds else bad)
+        axes.plot(values, [index] * len(values), "|", color="black", markersize=6)
+        axes.plot([wanted, wanted], [index - 0.45, index + 0.45], color="black", linewidth=2)
+    for index, value in enumerate(rest.values(), len(verdicts)):
+        axes.barh(index, value, color="#7fa8c9" if value >= 1 else "#d8a39d")
+    axes.set_yticks(range(rows), [each.target.label for each in verdicts] + list(rest), fontsize=8)
     axes.set_xscale("log")
     axes.axvline(1, color="grey", linewidth=1)
     axes.invert_yaxis()
-    axes.set_xlabel("times as good as the peer (black: wanted)")
+    axes.set_xlabel("times as good as the peer; thick lines: wanted; thin lines: single cases")
     axes.set_title(f"ottla beside Apache Kafka 4.3 and its Python clients\n{machine()}", fontsize=9)
     figure.savefig(path, dpi=110)
 
 
-def guard(results: Results, before: Path, tolerance: float) -> list[str]:
-    """Compare the ratios with those of an earlier run; return what fell behind."""
-    earlier = json.loads(before.read_text())["times better"]
-    behind = []
-    for what, (better, _) in ratios(results).items():
-        then = earlier.get(what)
-        if then is not None and better < then * (1 - tolerance):
-            behind.append(
-                f"{what}: {number(better)} times as good as the peer, {number(then)} before"
-            )
-    return behind
+def _rates(results: Results) -> dict[str, float]:
+    """Return the comparisons of throughput that no target speaks of."""
+    return {
+        name.split(" | ")[0]: better
+        for name, better in against_peers(results).items()
+        if name.split(" | ")[0].startswith(("produce, ", "consume, ")) and "records/s" in name
+    }

@@ -5,14 +5,27 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from processes import BrokerProcess, KafkaProcess
+from versus.measure import KAFKA, OTTLA
 
-OTTLA, KAFKA = "ottla", "Apache Kafka"
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+# What Apache Kafka's own start script gives the virtual machine.
+KAFKA_JVM: tuple[str, ...] = (
+    "-Xmx1G",
+    "-Xms1G",
+    "-server",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+)
+KAFKA_JVM += ("-XX:InitiatingHeapOccupancyPercent=35", "-XX:+ExplicitGCInvokesConcurrent")
 
 
 class Server(Protocol):
@@ -20,6 +33,7 @@ class Server(Protocol):
 
     name: str
     bootstrap: str
+    ready_seconds: float
 
     @property
     def pid(self) -> int: ...
@@ -39,7 +53,9 @@ class Ottla:
     def __init__(self, *options: str) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="versus-"))
         self.options = ["-o", "durability=os", *options]
+        begin = time.perf_counter()
         self.broker = BrokerProcess(self.directory / "data", *self.options)
+        self.ready_seconds = time.perf_counter() - begin
         self.bootstrap = self.broker.bootstrap
 
     @property
@@ -58,13 +74,14 @@ class Ottla:
 
 
 class Kafka:
-    """Apache Kafka with its default settings and a heap of 1 GiB, as its own script gives it."""
+    """Apache Kafka with its default settings, and the heap and collector of its own script."""
 
     name = KAFKA
 
     def __init__(self, libs: str) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="versus-"))
-        self.node = KafkaProcess(libs, self.directory, "-Xmx1G", "-Xms1G")
+        self.node = KafkaProcess(libs, self.directory, *KAFKA_JVM)
+        self.ready_seconds = self.node.ready_seconds
         self.bootstrap = self.node.bootstrap
 
     @property
@@ -78,6 +95,16 @@ class Kafka:
     def end(self) -> None:
         self.node.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+@contextmanager
+def fresh(make: Callable[[], Server]) -> Iterator[Server]:
+    """Start a broker for one measurement, and remove it."""
+    server = make()
+    try:
+        yield server
+    finally:
+        server.end()
 
 
 def create_topic(server: Server, name: str, partitions: int) -> None:
