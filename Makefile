@@ -88,10 +88,11 @@ SECONDS_EACH ?= 60
 
 fuzz: ## let libFuzzer search in every fuzz target for a minute (TARGETS, SECONDS_EACH); needs a C++ compiler
 	cd tests/fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) build --target-dir target --target "$$(rustc -vV | sed -n 's/^host: //p')" $(addprefix --bin ,$(TARGETS)) # a target, so that build scripts go without
-	cd tests/fuzz && for target in $(TARGETS); do \
+	cd tests/fuzz && failed=; for target in $(TARGETS); do \
 	  mkdir -p corpus/$$target artifacts/$$target target/found/$$target; \
 	  ./target/*/debug/$$target -max_total_time=$(SECONDS_EACH) -rss_limit_mb=1024 -max_len=4096 \
-	    -artifact_prefix=artifacts/$$target/ target/found/$$target corpus/$$target; done
+	    -artifact_prefix=artifacts/$$target/ target/found/$$target corpus/$$target || failed="$$failed $$target"; \
+	done; [ -z "$$failed" ] || { echo "found something:$$failed; the inputs are in tests/fuzz/artifacts"; exit 1; }
 
 fuzz-sample: ## the fuzz targets on their seeds, the corpus and some thousand mutations; a part of rust-test
 	$(CARGO) test --features sim --test fuzz

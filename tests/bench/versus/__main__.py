@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 import time
+import traceback
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -40,7 +42,7 @@ class Sizes:
     """In the first round only: it takes as long as all the rest."""
 
 
-QUICK = Sizes(50_000, 1, 64 << 20, 20_000, 100, 3, (100,), (1_000,))
+QUICK = Sizes(50_000, 1, 64 << 20, 20_000, 100, 6, (100,), (1_000,))
 
 
 def options(arguments: list[str]) -> argparse.Namespace:
@@ -74,6 +76,7 @@ class Run:
         if libs is not None:
             self.makers.append(partial(Kafka, libs))
         self.servers: list[Server] = []
+        self.failed: list[str] = []
 
     def rounds(self, count: int) -> None:
         """Measure; the brokers that most parts share are there for the whole run."""
@@ -95,10 +98,14 @@ class Run:
         limits.copies(self.results)
         for part in self.parts:
             begin = time.monotonic()
-            if part in {"starts", "memory", "scale"}:
-                self._fresh(part, first=number == 0)
-            else:
-                self._shared(part)
+            try:
+                if part in {"starts", "memory", "scale"}:
+                    self._fresh(part, first=number == 0)
+                else:
+                    self._shared(part)
+            except Exception:  # noqa: BLE001 (the other parts still have something to say)
+                self.failed.append(f"round {number + 1}: {part}")
+                traceback.print_exc()
             took = time.monotonic() - begin
             print(f"round {number + 1} of {count}: {part} took {took:.0f} s", file=sys.stderr)
 
@@ -175,9 +182,16 @@ def main(arguments: list[str]) -> int:
     from versus import report
     from versus.measure import Results
 
+    # An end by `timeout` or by a service manager ends the brokers, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     results, begin = Results(), time.monotonic()
-    Run(chosen, results, libs).rounds(chosen.rounds or (1 if chosen.quick else 5))
+    run = Run(chosen, results, libs)
+    try:
+        run.rounds(chosen.rounds or (1 if chosen.quick else 5))
+    except KeyboardInterrupt:
+        run.failed.append("interrupted; what was measured until then follows")
     print(report.as_text(results))
+    print("".join(f"\nFAILED  {part}" for part in run.failed))
     print(f"\nthe run took {(time.monotonic() - begin) / 60:.1f} minutes")
     if chosen.json:
         chosen.json.parent.mkdir(parents=True, exist_ok=True)
@@ -185,7 +199,7 @@ def main(arguments: list[str]) -> int:
     if chosen.picture:
         chosen.picture.parent.mkdir(parents=True, exist_ok=True)
         report.draw(results, chosen.picture)
-    return 0
+    return 1 if run.failed else 0
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 TOTAL = 1 << 30
 SYNCS = 50
+COPIES = 5
 
 
 def copies(results: Results) -> None:
@@ -25,9 +26,12 @@ def copies(results: Results) -> None:
     source = np.ones(256 << 20, np.uint8)
     target = np.empty_like(source)
     target[:] = source  # pages are there now
-    begin = time.perf_counter()
-    target[:] = source
-    results.add(MEMCPY, MACHINE, source.nbytes / 1e9 / (time.perf_counter() - begin))
+    fastest = float("inf")
+    for _ in range(COPIES):
+        begin = time.perf_counter()
+        target[:] = source
+        fastest = min(fastest, time.perf_counter() - begin)
+    results.add(MEMCPY, MACHINE, source.nbytes / 1e9 / fastest)
     results.add(LOOPBACK, MACHINE, loopback())
 
 

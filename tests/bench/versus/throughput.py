@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from dataclasses import dataclass
+from random import Random
 from typing import TYPE_CHECKING
 
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from versus.servers import Server
 
 GIB = 1 << 30
+BATCH, DIFFERENT = 10_000, 1_000
 _numbers = itertools.count()
 
 
@@ -63,6 +65,13 @@ def note(
     results.explain(f"{what}: {CLIENT_LIMIT}", server.name, busiest)
 
 
+def some_values(size: int) -> list[bytes]:
+    """Return values that differ, half of which is the same: a codec has work, and saves."""
+    random = Random(7)
+    same = bytes(range(256)) * (size // 512 + 1)
+    return [random.randbytes(size - size // 2) + same[: size // 2] for _ in range(DIFFERENT)]
+
+
 def produce(server: Server, topic: str, shape: Shape, records: int) -> Producer:
     """Produce with ``produce_batch`` of confluent-kafka, the fastest way that it has.
 
@@ -78,10 +87,9 @@ def produce(server: Server, topic: str, shape: Shape, records: int) -> Producer:
             "batch.size": 1_000_000,
         }
     )
-    # Half of it repeats, so that a codec has something to do and something to save.
-    value = bytes(range(256)) * 4
+    values = some_values(shape.size)
     batches = [
-        [{"value": value[: shape.size], "partition": partition}] * 10_000
+        [{"value": value, "partition": partition} for value in values] * (BATCH // len(values))
         for partition in range(shape.partitions)
     ]
     sent = 0
