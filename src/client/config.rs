@@ -167,6 +167,9 @@ pub struct ConsumerConfig {
     pub memory_bytes: usize,
     /// What to do about positions below the log start; see [`OnDataLoss`].
     pub on_data_loss: OnDataLoss,
+    /// `check.crcs`. When none, the checksums of what came over a network are compared; what an
+    /// embedded broker hands out was compared by its log, once per process, in the same memory.
+    pub check_crcs: Option<bool>,
 }
 
 impl Default for ClientConfig {
@@ -217,6 +220,7 @@ impl Default for ConsumerConfig {
             auto_offset_reset: AutoOffsetReset::Latest,
             memory_bytes: 64 * 1024 * 1024,
             on_data_loss: OnDataLoss::Raise,
+            check_crcs: None,
         }
     }
 }
@@ -357,6 +361,8 @@ options! {
             };
             Ok(())
         };
+    ["check.crcs"] "whether checksums are compared; without it, all but those of an embedded broker, whose log did it",
+        |config, value| { config.consumer.check_crcs = Some(boolean(value)?); Ok(()) };
     ["auto.offset.reset"] "earliest, latest or none",
         |config, value| {
             config.consumer.auto_offset_reset = match value {

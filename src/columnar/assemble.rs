@@ -12,7 +12,8 @@
 //! Invariants:
 //!
 //! - **CA-1** A record is in exactly one output, and outputs are in the order of the chunks.
-//! - **CA-2** The CRC of a batch is checked before any of its records is read.
+//! - **CA-2** The CRC of a batch is checked before any of its records is read, here or before its chunk
+//!   was pushed ([`Chunk::checked`]).
 //! - **CA-3** Memory is bounded by the chunks that were pushed and `decompressed_size_max`.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -23,7 +24,7 @@ use arrow::array::UInt32Array;
 use bytes::Bytes;
 
 use super::columns::Projection;
-use super::decode::{Filled, Filler, Place, Progress, Span};
+use super::decode::{Constants, Filled, Filler, Place, Progress, Span};
 use crate::error::{Error, ErrorCode, Result};
 use crate::record::control::read_control_batch;
 use crate::record::{
@@ -56,13 +57,16 @@ pub struct Chunk {
     pub end: Offset,
     /// The aborted transactions of these bytes, for `read_committed`; none to read all.
     pub aborted: Option<Vec<AbortedTransaction>>,
+    /// Whether the checksums of these bytes were compared already where they lie in memory.
+    pub checked: bool,
 }
 
 impl Chunk {
     /// All records of some bytes, `read_uncommitted`.
     #[must_use]
-    pub fn whole(partition: TopicPartition, bytes: Bytes) -> Self {
-        Self { partition, bytes, start: Offset::ZERO, end: Offset(i64::MAX), aborted: None }
+    pub const fn whole(partition: TopicPartition, bytes: Bytes) -> Self {
+        let (start, end) = (Offset::ZERO, Offset(i64::MAX));
+        Self { partition, bytes, start, end, aborted: None, checked: false }
     }
 }
 
@@ -149,6 +153,7 @@ pub(super) struct Assembler {
     decompressed_size_max: usize,
     cursors: VecDeque<Cursor>,
     filler: Filler,
+    constants: Option<Constants>,
     partitions: Vec<(Arc<str>, i32)>,
     progress: Vec<PartitionProgress>,
     origins: Vec<(TopicPartition, usize)>,
@@ -167,6 +172,7 @@ impl Assembler {
             decompressed_size_max,
             cursors: VecDeque::new(),
             filler: Filler::new(projection, max_rows, max_bytes),
+            constants: None,
             partitions: Vec::new(),
             progress: Vec::new(),
             origins: Vec::new(),
@@ -288,7 +294,9 @@ impl Assembler {
         if in_front && !(header.is_control() && cursor.chunk.aborted.is_some()) {
             return Ok(true);
         }
-        header.verify_crc(whole)?;
+        if !cursor.chunk.checked {
+            header.verify_crc(whole)?;
+        }
         if header.is_control() || is_aborted(cursor, &header) {
             if header.is_control() {
                 end_transaction(cursor, &header)?;
@@ -408,7 +416,7 @@ impl Assembler {
         }
         let empty = Filler::new(self.projection, self.max_rows, self.max_bytes);
         let filled = std::mem::replace(&mut self.filler, empty)
-            .finish(&std::mem::take(&mut self.partitions))
+            .finish(&std::mem::take(&mut self.partitions), &mut self.constants)
             .map_err(|error| Error::malformed("columns", error.to_string()))?;
         Ok(Assembled {
             filled,

@@ -172,8 +172,21 @@ impl Column {
     push_value!(push_i64, I64, i64);
     push_value!(push_f32, F32, f32);
     push_value!(push_f64, F64, f64);
-    push_value!(push_text, Text, &str);
     push_value!(push_bytes, Bytes, &[u8]);
+
+    /// Appends bytes as text; false where they are not UTF-8.
+    #[inline]
+    pub(super) fn push_utf8(&mut self, text: &[u8]) -> bool {
+        let Data::Text(values) = &mut self.data else {
+            self.unfit();
+            return true;
+        };
+        let is_text = values.push_utf8(text);
+        if is_text {
+            self.grown();
+        }
+        is_text
+    }
 
     /// Appends the two's complement of a decimal, most significant byte first; false where it has
     /// more digits than the type.

@@ -17,23 +17,27 @@
 //! - **CD-3** All columns have the same number of rows after every record.
 //!
 //! This is the only file of `columnar` with unsafe code: arrays are made from views without
-//! reading all their bytes a second time, and checked UTF-8 is not checked again.
+//! reading all their bytes a second time, checked UTF-8 is not checked again, and the processor is
+//! asked for the lines in front of the walk.
 
 #![allow(unsafe_code, reason = "the module doc says where and why")]
 
+mod constants;
 mod fill;
 
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryViewArray, BooleanBufferBuilder, DictionaryArray, Int8Array, Int32Array,
-    Int64Array, StringArray, StringViewArray, TimestampMillisecondArray, UInt32Array,
+    Array, ArrayRef, BinaryViewArray, BooleanBufferBuilder, Int64Array, StringViewArray,
+    TimestampMillisecondArray, UInt32Array,
 };
 use arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
 use arrow::compute::take;
-use arrow::datatypes::{Int8Type, Int32Type};
 use arrow::error::ArrowError;
 use bytes::Bytes;
+
+use constants::CONSTANT_COLUMNS;
+pub(super) use constants::Constants;
 
 use super::columns::{KafkaColumn, Projection, UTC};
 use super::headers::HeaderColumn;
@@ -50,8 +54,6 @@ const HEADER_BYTES_MAX: usize = 512 << 20;
 
 /// Where the next buffer of copied texts is begun.
 const TEXT_BUFFER_MAX: usize = 1 << 30;
-
-type ArrowResult = std::result::Result<ArrayRef, ArrowError>;
 
 /// Where the records of a batch lie in the buffers of the output.
 #[derive(Clone, Copy, Debug)]
@@ -231,6 +233,9 @@ impl Filler {
         if self.projection.has(KafkaColumn::Value) {
             self.values.reserve(rows);
         }
+        if self.projection.has(KafkaColumn::Headers) {
+            self.headers.reserve(rows);
+        }
     }
 
     fn add_run(&mut self, partition: usize, rows: usize, timestamp_type: TimestampType) {
@@ -249,6 +254,7 @@ impl Filler {
     pub(super) fn finish(
         self,
         partitions: &[(Arc<str>, i32)],
+        last: &mut Option<Constants>,
     ) -> std::result::Result<Filled, ArrowError> {
         let wants = |column| self.projection.has(column);
         let rows = self.rows;
@@ -258,16 +264,13 @@ impl Filler {
                 *slot = Some(array);
             }
         };
-        if wants(KafkaColumn::Topic) {
-            set(KafkaColumn::Topic, topic_column(&self.runs, partitions, rows)?);
-        }
-        if wants(KafkaColumn::Partition) {
-            let index = |run: &Run| partitions.get(run.partition).map_or(-1, |known| known.1);
-            let values = repeat(&self.runs, rows, index);
-            set(KafkaColumn::Partition, Arc::new(Int32Array::from(values)));
-        }
-        if wants(KafkaColumn::TimestampType) {
-            set(KafkaColumn::TimestampType, timestamp_type_column(&self.runs, rows)?);
+        if CONSTANT_COLUMNS.into_iter().any(wants) {
+            let constants = Constants::reused(last, &self.runs, partitions, rows)?;
+            for (column, array) in CONSTANT_COLUMNS.into_iter().zip(constants) {
+                if wants(column) {
+                    set(column, array);
+                }
+            }
         }
         if wants(KafkaColumn::Offset) {
             set(KafkaColumn::Offset, Arc::new(Int64Array::from(self.offsets)));
@@ -318,6 +321,19 @@ impl Filled {
     }
 }
 
+/// Asks for the cache lines of a short record that lies about there.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "part of the hot loop")]
+fn prefetch(data: &[u8], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for line in 0..3_usize {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let address = data.as_ptr().wrapping_add(at.wrapping_add(line * 64));
+        // SAFETY: a hint about an address; it reads nothing, whatever lies there.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+    }
+}
+
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "part of the hot loop")]
 fn view(data: &[u8], place: Place, at: usize, size: i32) -> u128 {
@@ -348,12 +364,34 @@ fn inline_view(data: &[u8], at: usize, size: usize) -> u128 {
         let kept = (1_u128 << (size as u32).wrapping_mul(8)).wrapping_sub(1);
         return ((u128::from_le_bytes(*sixteen) & kept) << 32) | size as u128;
     }
-    let mut bytes = [0; 16];
-    let source = data.get(at..at.wrapping_add(size)).unwrap_or_default();
-    for (target, byte) in bytes.iter_mut().skip(4).zip(source) {
-        *target = *byte;
+    let value = data.get(at..at.wrapping_add(size)).unwrap_or_default();
+    (short_bytes(value) << 32) | size as u128
+}
+
+/// Up to twelve bytes, from the low end on: two loads that may overlap, or none.
+#[inline]
+fn short_bytes(value: &[u8]) -> u128 {
+    let size = value.len() as u32;
+    if let (Some(low), Some(high)) = (value.first_chunk::<8>(), value.last_chunk::<8>()) {
+        let high = u128::from(u64::from_le_bytes(*high));
+        return u128::from(u64::from_le_bytes(*low)) | (high << (size.wrapping_sub(8) * 8));
     }
-    u128::from_le_bytes(bytes) | size as u128
+    if let (Some(low), Some(high)) = (value.first_chunk::<4>(), value.last_chunk::<4>()) {
+        let high = u128::from(u32::from_le_bytes(*high));
+        return u128::from(u32::from_le_bytes(*low)) | (high << (size.wrapping_sub(4) * 8));
+    }
+    match *value {
+        [one] => u128::from(one),
+        [one, two] => u128::from(u16::from_le_bytes([one, two])),
+        [one, two, three] => u128::from(u32::from_le_bytes([one, two, three, 0])),
+        _ => 0,
+    }
+}
+
+/// Whether a view that holds its text holds ASCII: its size is below 0x80, and zeros are behind.
+#[inline]
+const fn is_ascii(text_view: u128) -> bool {
+    text_view & u128::from_le_bytes([0x80; 16]) == 0
 }
 
 fn view_column(mut views: Vec<u128>, any_null: bool, buffers: &Arc<[Buffer]>) -> BinaryViewArray {
@@ -384,38 +422,6 @@ fn timestamp_column(mut timestamps: Vec<i64>) -> ArrayRef {
     let nulls = take_nulls(&mut timestamps, -1, 0);
     let array = TimestampMillisecondArray::new(ScalarBuffer::from(timestamps), nulls);
     Arc::new(array.with_timezone(UTC))
-}
-
-fn repeat<T: Copy>(runs: &[Run], rows: usize, value: impl Fn(&Run) -> T) -> Vec<T> {
-    let mut values = Vec::with_capacity(rows);
-    for run in runs {
-        values.extend(std::iter::repeat_n(value(run), run.rows));
-    }
-    values
-}
-
-fn topic_column(runs: &[Run], partitions: &[(Arc<str>, i32)], rows: usize) -> ArrowResult {
-    let mut topics: Vec<&str> = Vec::new();
-    let codes: Vec<i32> = partitions
-        .iter()
-        .map(|(topic, _)| {
-            let known = topics.iter().position(|known| *known == &**topic);
-            known.unwrap_or_else(|| {
-                topics.push(topic);
-                topics.len().saturating_sub(1)
-            }) as i32
-        })
-        .collect();
-    let keys = repeat(runs, rows, |run| codes.get(run.partition).copied().unwrap_or(0));
-    let values = Arc::new(StringArray::from(topics));
-    Ok(Arc::new(DictionaryArray::<Int32Type>::try_new(Int32Array::from(keys), values)?))
-}
-
-fn timestamp_type_column(runs: &[Run], rows: usize) -> ArrowResult {
-    let names = [TimestampType::CreateTime, TimestampType::LogAppendTime];
-    let keys = repeat(runs, rows, |run| run.timestamp_type as i8);
-    let values = Arc::new(StringArray::from_iter_values(names.map(TimestampType::name)));
-    Ok(Arc::new(DictionaryArray::<Int8Type>::try_new(Int8Array::from(keys), values)?))
 }
 
 /// Turns bytes into text without copying them; rows that are not UTF-8 become null and are named.
@@ -469,6 +475,24 @@ impl TextBuilder {
         self.bytes.push(text.as_bytes());
     }
 
+    /// Appends bytes if they are UTF-8; false changes nothing.
+    #[inline]
+    pub(super) fn push_utf8(&mut self, text: &[u8]) -> bool {
+        if text.len() <= INLINE_MAX {
+            let text_view = inline_view(text, 0, text.len());
+            let is_text = is_ascii(text_view) || simdutf8::basic::from_utf8(text).is_ok();
+            if is_text {
+                self.bytes.views.push(text_view);
+            }
+            return is_text;
+        }
+        let is_text = text.is_ascii() || simdutf8::basic::from_utf8(text).is_ok();
+        if is_text {
+            self.bytes.push(text);
+        }
+        is_text
+    }
+
     /// Appends the text of `size` bytes at `at`, if it is short and ASCII; None changes nothing.
     #[inline]
     pub(super) fn push_short_ascii(&mut self, around: &[u8], at: usize, size: usize) -> Option<()> {
@@ -477,15 +501,14 @@ impl TextBuilder {
         }
         let text = around.get(at..at.wrapping_add(size))?;
         let text_view = inline_view(around, at, size);
-        // All bytes of the text, its size (below 0x80) and zeros.
-        let is_ascii = text_view & u128::from_le_bytes([0x80; 16]) == 0;
-        (is_ascii && text.len() == size).then(|| self.bytes.views.push(text_view))
+        (is_ascii(text_view) && text.len() == size).then(|| self.bytes.views.push(text_view))
     }
 
     /// The texts that were gathered; the builder is empty again.
     pub(super) fn finish(&mut self) -> StringViewArray {
         let bytes = self.bytes.finish();
-        // SAFETY: `push` takes text, `push_short_ascii` takes ASCII, and all others are nulls.
+        // SAFETY: `push` takes text, `push_utf8` checks that it is, `push_short_ascii` takes ASCII, and
+        // all others are nulls.
         unsafe { bytes.to_string_view_unchecked() }
     }
 }
@@ -545,7 +568,7 @@ impl BytesBuilder {
             buffers.push(Buffer::from_vec(std::mem::take(&mut self.bytes)));
         }
         // SAFETY: `push` makes views from whole values, either inline or with the place that it has
-        // just copied the value to; `push_short_ascii` makes inline ones; all others are nulls.
+        // just copied the value to; those of a `TextBuilder` make inline ones; all others are nulls.
         unsafe { BinaryViewArray::new_unchecked(ScalarBuffer::from(views), buffers.into(), nulls) }
     }
 }

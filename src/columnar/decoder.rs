@@ -383,7 +383,7 @@ impl Output {
         let [key_text, value_text] = texts;
         let headers = self.header_columns(assembled, &mut errors)?;
         let set_aside_rows = errors.take_set_aside();
-        let error_column = errors.column(rows);
+        let error_column = self.layout.shows(Origin::Error).then(|| errors.column(rows));
         let batch = self.layout.assemble(rows, |origin| match origin {
             Origin::Kafka(KafkaColumn::Key) if self.text_key => key_text.clone(),
             Origin::Kafka(KafkaColumn::Value) if self.text_value => value_text.clone(),
@@ -394,7 +394,7 @@ impl Output {
             }
             Origin::Header(index) => headers.get(index).cloned().flatten(),
             Origin::Tombstone => raw.map(tombstones),
-            Origin::Error => Some(Arc::clone(&error_column)),
+            Origin::Error => error_column.clone(),
             Origin::Raw => raw.cloned(),
         })?;
         let (rows, rejected) = if set_aside_rows.is_empty() {

@@ -97,6 +97,10 @@ impl HeaderColumn {
         Ok(())
     }
 
+    pub(super) fn reserve(&mut self, rows: usize) {
+        self.ends.reserve(rows);
+    }
+
     /// Rows without headers.
     pub(super) fn push_empty(&mut self, rows: usize) {
         self.ends.extend(std::iter::repeat_n(self.value_valid.len() as i32, rows));

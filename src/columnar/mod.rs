@@ -46,6 +46,7 @@ mod registry;
 mod rejected;
 mod target;
 mod values;
+mod varint;
 
 pub use assemble::{AbortedTransaction, Chunk, PartitionProgress};
 pub use avro::{AvroFormat, AvroSchema, ReaderSchema};

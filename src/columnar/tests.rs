@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::error::{Error, ErrorCode};
 use crate::record::control::TransactionMarker;
-use crate::record::{BatchBuilder, BatchOptions, Batches, Compression, Header};
+use crate::record::{BatchBuilder, BatchOptions, Batches, Compression, HEADER_SIZE, Header};
 use crate::types::{Offset, ProducerEpoch, ProducerId, TimestampMs, TopicPartition};
 
 const LIMIT: usize = 1 << 24;
@@ -216,6 +216,7 @@ proptest! {
                     start: Offset(start),
                     end: Offset(start + size),
                     aborted: None,
+                    checked: false,
                 }
             })
             .collect();
@@ -403,6 +404,23 @@ fn a_flipped_bit_is_an_error_that_names_partition_and_offset() {
     // The rows in front of it are still there.
     assert_eq!(decoder.next(true).unwrap().unwrap().rows.num_rows(), 1);
     assert!(decoder.next(true).unwrap().is_none());
+}
+
+#[test]
+fn what_was_checked_before_is_not_compared_again_but_still_walked() {
+    let mut bytes = batch_of(&[Some(&[1; 50])], BatchOptions::default()).to_vec();
+    let end = bytes.len();
+    let mut decode = |at: usize, bits: u8| {
+        bytes[at] ^= bits;
+        let whole = Chunk::whole(tp(3), Bytes::from(bytes.clone()));
+        bytes[at] ^= bits;
+        decode_all(vec![Chunk { checked: true, ..whole }], DecodeOptions::default())
+    };
+    let outputs = decode(end - 3, 4).unwrap();
+    let values = outputs[0].rows.column_by_name("value").unwrap().as_binary_view().clone();
+    assert_eq!(values.value(0)[48..], [5, 1]);
+    // The length of the record.
+    assert_eq!(decode(HEADER_SIZE, 2).unwrap_err().code(), ErrorCode::CorruptMessage);
 }
 
 #[test]

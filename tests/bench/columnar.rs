@@ -67,8 +67,12 @@ fn batches(value_size: usize, records: usize, compression: Compression) -> Bytes
 }
 
 fn decode(bytes: &Bytes, options: &DecodeOptions) -> usize {
+    decode_chunk(Chunk::whole(TopicPartition::new("bench", 0), bytes.clone()), options)
+}
+
+fn decode_chunk(chunk: Chunk, options: &DecodeOptions) -> usize {
     let mut decoder = Decoder::new(options.clone()).unwrap();
-    decoder.push(Chunk::whole(TopicPartition::new("bench", 0), bytes.clone()));
+    decoder.push(chunk);
     let mut rows = 0;
     while let Some(output) = decoder.next(true).unwrap() {
         rows += black_box(output).rows.num_rows();
@@ -88,13 +92,16 @@ fn decode_views(bencher: Bencher<'_, '_>, compression: Compression) {
         .bench_local(|| assert_eq!(decode(&bytes, &options), RECORDS));
 }
 
-#[divan::bench]
-fn decode_all_columns(bencher: Bencher<'_, '_>) {
+/// As they come over a network, and as an embedded broker hands them out.
+#[divan::bench(args = [false, true])]
+fn decode_all_columns(bencher: Bencher<'_, '_>, checked: bool) {
     let bytes = batches(142, RECORDS, Compression::None);
     let options = DecodeOptions::default();
+    let whole = Chunk::whole(TopicPartition::new("bench", 0), bytes);
+    let chunk = Chunk { checked, ..whole };
     bencher
         .counter(ItemsCount::new(RECORDS))
-        .bench_local(|| assert_eq!(decode(&bytes, &options), RECORDS));
+        .bench_local(|| assert_eq!(decode_chunk(chunk.clone(), &options), RECORDS));
 }
 
 #[divan::bench]

@@ -367,12 +367,14 @@ impl Fetcher {
             return;
         }
         if next.offset > target.what.offset {
+            let checks = shared.config.check_crcs.unwrap_or(!shared.cluster.is_local());
             let chunk = Chunk {
                 partition: target.partition.clone(),
                 bytes: answer.bytes,
                 start: target.what.offset,
                 end: end.unwrap_or(Offset(i64::MAX)),
                 aborted: answer.aborted,
+                checked: !checks,
             };
             buffer.push_back(Buffered { chunk, generation: target.generation, next });
             drop(state);

@@ -8,6 +8,7 @@ use std::fmt;
 
 use super::resolve::{Default, Op, Program, Record, Skip};
 use crate::columnar::builder::Column;
+use crate::columnar::varint::{self, VarintError};
 
 /// How many items without bytes (nulls) the lists of a value may have.
 const EMPTY_ITEMS_MAX: usize = 1 << 16;
@@ -50,7 +51,7 @@ fn ends_early() -> Fail {
 }
 
 #[cold]
-fn long_varint() -> Fail {
+fn too_long_varint() -> Fail {
     Fail::new("a number has more than 10 bytes")
 }
 
@@ -69,35 +70,26 @@ impl<'a> Cursor<'a> {
 
     #[inline]
     fn varint(&mut self) -> Read<u64> {
-        match self.rest {
-            [one @ 0..=0x7f, rest @ ..] => {
-                self.rest = rest;
-                Ok(u64::from(*one))
-            }
-            [one, two @ 0..=0x7f, rest @ ..] => {
-                self.rest = rest;
-                Ok(u64::from(*one & 0x7f) | (u64::from(*two) << 7))
-            }
-            _ => self.long_varint(),
+        if let [one @ 0..=0x7f, rest @ ..] = self.rest {
+            self.rest = rest;
+            return Ok(u64::from(*one));
         }
+        self.long_varint()
     }
 
-    #[inline]
     fn long_varint(&mut self) -> Read<u64> {
-        let mut value = 0_u64;
-        let mut shift = 0_u32;
-        for (at, &byte) in self.rest.iter().take(10).enumerate() {
-            value |= u64::from(byte & 0x7f).wrapping_shl(shift);
-            if byte < 0x80 {
-                if at == 9 && byte > 1 {
-                    return Err(long_varint());
-                }
-                self.rest = self.rest.get(at.wrapping_add(1)..).unwrap_or_default();
-                return Ok(value);
+        match varint::read(self.rest) {
+            // The tenth byte has room for one bit.
+            Ok((_, varint::SIZE_MAX)) if self.rest.get(varint::SIZE_MAX - 1) > Some(&1) => {
+                Err(too_long_varint())
             }
-            shift = shift.wrapping_add(7);
+            Ok((value, size)) => {
+                self.rest = self.rest.get(size..).unwrap_or_default();
+                Ok(value)
+            }
+            Err(VarintError::Truncated) => Err(ends_early()),
+            Err(VarintError::TooLong) => Err(too_long_varint()),
         }
-        Err(if self.rest.len() < 10 { ends_early() } else { long_varint() })
     }
 
     #[inline]
@@ -143,10 +135,14 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// Appends a text to a column.
     #[inline]
-    fn text(&mut self) -> Read<&'a str> {
-        let bytes = self.bytes()?;
-        simdutf8::basic::from_utf8(bytes).map_err(|_source| Fail::new("the text is not UTF-8"))
+    fn text(&mut self, column: &mut Column) -> Read {
+        if column.push_utf8(self.bytes()?) {
+            Ok(())
+        } else {
+            Err(Fail::new("the text is not UTF-8"))
+        }
     }
 
     #[inline]
@@ -261,7 +257,7 @@ fn push_default(default: &Default, column: &mut Column) -> Read {
 fn read(op: &Op, cursor: &mut Cursor<'_>, column: &mut Column) -> Read {
     match op {
         Op::Long => column.push_i64(cursor.long()?),
-        Op::Text => column.push_text(cursor.text()?),
+        Op::Text => cursor.text(column)?,
         Op::Double => column.push_f64(f64::from_le_bytes(cursor.chunk()?)),
         Op::Int => column.push_i32(cursor.int()?),
         Op::Boolean => column.push_bool(cursor.boolean()?),
@@ -346,7 +342,7 @@ fn read_rare(op: &Op, cursor: &mut Cursor<'_>, column: &mut Column) -> Read {
         Op::Map(op) => {
             if let Some((keys, values)) = column.entries() {
                 cursor.blocks(1, |cursor| {
-                    keys.push_text(cursor.text()?);
+                    cursor.text(keys)?;
                     read(op, cursor, values)
                 })?;
             }

@@ -8,13 +8,15 @@
 //!
 //! Invariant **CD-4**: both ways give the same rows; `columnar::tests` compares them with a model.
 
-use super::{Filler, HEADER_BYTES_MAX, Place, Progress, Span, view};
+use super::{Filler, HEADER_BYTES_MAX, Place, Progress, Span, prefetch, view};
 use crate::columnar::columns::KafkaColumn;
 use crate::error::Result;
 use crate::record::{ShortRecord, WalkError, Walker};
 
 /// The records of a block: they and what they point to stay in the first cache.
 const BLOCK: usize = 64;
+/// How far in front of the walk the bytes are asked for.
+const AHEAD: usize = 2048;
 /// Where no record of a block is short, so many go by before the next try.
 const LONG_RUN: usize = 32;
 
@@ -38,7 +40,8 @@ impl Filler {
             if is_inside && long == 0 {
                 let room = self.max_rows.wrapping_sub(self.rows).min(BLOCK);
                 let most = room.min(progress.left.unsigned_abs() as usize);
-                let count = walk_short(&mut walker, span, stop_at, block.iter_mut().take(most));
+                let count =
+                    walk_short(&mut walker, data, span, stop_at, block.iter_mut().take(most));
                 let records = block.get(..count).unwrap_or_default();
                 self.push_short(data, place, span, records);
                 if let Some(last) = records.last() {
@@ -153,15 +156,18 @@ impl Filler {
 #[inline]
 fn walk_short<'a>(
     walker: &mut Walker<'_>,
+    data: &[u8],
     span: &Span,
     stop_at: usize,
     places: impl Iterator<Item = &'a mut ShortRecord>,
 ) -> usize {
     let mut count = 0_usize;
     for place in places {
-        if walker.position() >= stop_at {
+        let at = walker.position();
+        if at >= stop_at {
             break;
         }
+        prefetch(data, at.wrapping_add(AHEAD));
         let Some(record) = walker.next_short(span.last_offset_delta) else { break };
         *place = record;
         count = count.wrapping_add(1);

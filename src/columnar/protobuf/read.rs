@@ -14,6 +14,9 @@ use crate::columnar::builder::Column;
 /// Numbers up to this one are looked up in a table.
 const TABLE_MAX: u32 = 1024;
 const UNKNOWN: u16 = u16::MAX;
+/// Tags below this one take one byte.
+const QUICK_TAGS: usize = 0x80;
+const SLOW: u8 = u8::MAX;
 /// So many fields have their marks on the stack.
 const INLINE_WORDS: usize = 4;
 
@@ -25,6 +28,12 @@ pub(super) struct Program {
     table: Vec<u16>,
     /// The same for large numbers, in their order.
     far: Vec<(u32, u16)>,
+    /// The step of a tag of one byte, where the field is a single number or text of the tag's wire
+    /// type and no member of a oneof: nearly all fields are.
+    quick: [u8; QUICK_TAGS],
+    /// The marks of a message that has all its fields, where each holds one value and one word
+    /// has room for their marks.
+    complete: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -123,7 +132,9 @@ impl Element {
                     column.push_i64(0);
                 }
                 Kind::Bool => column.push_bool(false),
-                Kind::Text => column.push_text(""),
+                Kind::Text => {
+                    column.push_utf8(&[]);
+                }
                 Kind::Bytes => column.push_bytes(&[]),
                 _ => column.push_null(),
             },
@@ -141,12 +152,18 @@ impl Program {
             .enumerate()
             .filter_map(|(column, &index)| Some((column, message.fields.get(index)?)))
             .collect();
-        let mut program = Self { steps: Vec::new(), table: Vec::new(), far: Vec::new() };
+        let mut program = Self {
+            steps: Vec::new(),
+            table: Vec::new(),
+            far: Vec::new(),
+            quick: [SLOW; QUICK_TAGS],
+            complete: None,
+        };
         for &(column, field) in &chosen {
             let at = program.steps.len() as u16;
             let is_sibling =
                 |other: &FieldDef| other.oneof == field.oneof && other.number != field.number;
-            let siblings = (0_u16..)
+            let siblings: Vec<u16> = (0_u16..)
                 .zip(&chosen)
                 .filter(|(_, (_, other))| field.oneof.is_some() && is_sibling(other))
                 .map(|(at, _)| at)
@@ -162,6 +179,12 @@ impl Program {
             } else {
                 program.far.push((field.number, at));
             }
+            let tag = field.kind.wire_type().map(|kind| (field.number << 3 | kind) as usize);
+            if let (Some(tag), Shape::One { .. }, []) = (tag, &field.shape, &*siblings)
+                && let (Some(slot), Ok(at)) = (program.quick.get_mut(tag), u8::try_from(at))
+            {
+                *slot = at;
+            }
             program.steps.push(Step {
                 name: field.name.clone(),
                 column,
@@ -171,7 +194,18 @@ impl Program {
             });
         }
         program.far.sort_unstable();
+        let is_one = |step: &Step| matches!(step.shape, Shape::One { .. });
+        let unused = 64_u32.checked_sub(program.steps.len() as u32);
+        if program.steps.iter().all(is_one) {
+            program.complete = unused.and_then(|unused| u64::MAX.checked_shr(unused));
+        }
         program
+    }
+
+    /// The step of a field that can be read at once, by its tag.
+    #[inline]
+    fn find_quick(&self, tag: u8) -> Option<usize> {
+        self.quick.get(usize::from(tag)).filter(|at| **at != SLOW).map(|at| usize::from(*at))
     }
 
     #[inline]
@@ -257,7 +291,16 @@ impl Reader {
     ) -> Read {
         let base = self.waiting.len();
         let mut cursor = Cursor::new(value);
-        while !cursor.is_empty() {
+        while let Some(tag) = cursor.first() {
+            if let Some(at) = program.find_quick(tag).filter(|at| !seen.has(*at))
+                && let Some(step) = program.steps.get(at)
+                && let Some(column) = columns.get_mut(step.column)
+                && let Element::Plain(kind) = &step.element
+            {
+                read_plain(kind, &mut cursor, column).map_err(|fail| fail.under(&step.name))?;
+                seen.mark(at);
+                continue;
+            }
             let (number, raw) = cursor.field()?;
             let Some(at) = program.find(number) else { continue };
             let Some(step) = program.steps.get(at) else { continue };
@@ -471,6 +514,9 @@ const fn tag_size(number: u32) -> usize {
 /// Ends the row of every field, those that were not there included.
 #[inline]
 fn finish(program: &Program, columns: &mut [Column], seen: &Seen<'_>) -> Read {
+    if program.complete.is_some() && program.complete == seen.0.first().copied() {
+        return Ok(());
+    }
     for (at, step) in program.steps.iter().enumerate() {
         let Some(column) = columns.get_mut(step.column) else { continue };
         match step.shape {
@@ -504,7 +550,21 @@ fn push_plain(element: &Element, raw: Raw<'_>, column: &mut Column) -> Read<bool
     }
 }
 
+/// Appends the value behind a tag of one byte that is of the kind's wire type.
 #[inline]
+fn read_plain(kind: &Kind, cursor: &mut Cursor<'_>, column: &mut Column) -> Read {
+    cursor.skip_byte();
+    let raw = match kind {
+        Kind::Double | Kind::Fixed64 | Kind::Sfixed64 => Raw::Eight(cursor.chunk()?),
+        Kind::Float | Kind::Fixed32 | Kind::Sfixed32 => Raw::Four(cursor.chunk()?),
+        Kind::Text | Kind::Bytes => Raw::Bytes(cursor.bytes()?),
+        _ => Raw::Varint(cursor.varint()?),
+    };
+    push_kind(kind, raw, column).map(drop)
+}
+
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "one dispatch on the kind instead of two")]
 fn push_kind(kind: &Kind, raw: Raw<'_>, column: &mut Column) -> Read<bool> {
     match (kind, raw) {
         (Kind::Int64 | Kind::Uint64, Raw::Varint(value)) => column.push_i64(value as i64),
@@ -523,10 +583,11 @@ fn push_kind(kind: &Kind, raw: Raw<'_>, column: &mut Column) -> Read<bool> {
             column.push_i32(i32::from_le_bytes(bytes));
         }
         (Kind::Bytes, Raw::Bytes(bytes)) => column.push_bytes(bytes),
-        (Kind::Text, Raw::Bytes(bytes)) => match simdutf8::basic::from_utf8(bytes) {
-            Ok(text) => column.push_text(text),
-            Err(_) => return Err(Fail::new("the text is not UTF-8")),
-        },
+        (Kind::Text, Raw::Bytes(bytes)) => {
+            if !column.push_utf8(bytes) {
+                return Err(Fail::new("the text is not UTF-8"));
+            }
+        }
         _ => return Ok(false),
     }
     Ok(true)

@@ -49,6 +49,23 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// The wire type of a number, a text or bytes; none of what needs more than its payload.
+    pub(super) const fn wire_type(&self) -> Option<u32> {
+        match self {
+            Self::Int32
+            | Self::Int64
+            | Self::Uint32
+            | Self::Uint64
+            | Self::Sint32
+            | Self::Sint64
+            | Self::Bool => Some(0),
+            Self::Double | Self::Fixed64 | Self::Sfixed64 => Some(1),
+            Self::Text | Self::Bytes => Some(2),
+            Self::Float | Self::Fixed32 | Self::Sfixed32 => Some(5),
+            _ => None,
+        }
+    }
+
     /// Whether several of it can be packed into one field.
     pub(super) const fn packs(&self) -> bool {
         !self.is_delimited()

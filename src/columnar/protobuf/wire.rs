@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::columnar::varint::{self, VarintError};
+
 /// Groups nested deeper than this are refused.
 const GROUP_DEPTH_MAX: usize = 64;
 
@@ -75,36 +77,23 @@ impl<'a> Cursor<'a> {
 
     #[inline]
     pub(super) fn varint(&mut self) -> Read<u64> {
-        match self.rest {
-            [one @ 0..=0x7f, rest @ ..] => {
-                self.rest = rest;
-                Ok(u64::from(*one))
-            }
-            [one, two @ 0..=0x7f, rest @ ..] => {
-                self.rest = rest;
-                Ok(u64::from(*one & 0x7f) | (u64::from(*two) << 7))
-            }
-            _ => self.long_varint(),
+        if let [one @ 0..=0x7f, rest @ ..] = self.rest {
+            self.rest = rest;
+            return Ok(u64::from(*one));
         }
+        self.long_varint()
     }
 
-    #[inline]
     fn long_varint(&mut self) -> Read<u64> {
-        let mut value = 0_u64;
-        let mut shift = 0_u32;
-        for (at, &byte) in self.rest.iter().take(10).enumerate() {
-            // Bits beyond 64 are dropped, as all decoders do.
-            value |= u64::from(byte & 0x7f).wrapping_shl(shift);
-            if byte < 0x80 {
-                self.rest = self.rest.get(at.wrapping_add(1)..).unwrap_or_default();
-                return Ok(value);
+        match varint::read(self.rest) {
+            // Bits beyond 64 were dropped, as all decoders do.
+            Ok((value, size)) => {
+                self.rest = self.rest.get(size..).unwrap_or_default();
+                Ok(value)
             }
-            shift = shift.wrapping_add(7);
+            Err(VarintError::Truncated) => Err(ends_early()),
+            Err(VarintError::TooLong) => Err(Fail::new("a number has more than 10 bytes")),
         }
-        if self.rest.len() < 10 {
-            return Err(ends_early());
-        }
-        Err(Fail::new("a number has more than 10 bytes"))
     }
 
     pub(super) fn sint(&mut self) -> Read<i64> {
@@ -125,6 +114,24 @@ impl<'a> Cursor<'a> {
         Ok(*taken)
     }
 
+    /// The first byte; that of a tag at a field's start.
+    #[inline]
+    pub(super) fn first(&self) -> Option<u8> {
+        self.rest.first().copied()
+    }
+
+    #[inline]
+    pub(super) fn skip_byte(&mut self) {
+        self.rest = self.rest.get(1..).unwrap_or_default();
+    }
+
+    /// Bytes behind their size.
+    #[inline]
+    pub(super) fn bytes(&mut self) -> Read<&'a [u8]> {
+        let size = self.varint()?;
+        self.take(usize::try_from(size).unwrap_or(usize::MAX))
+    }
+
     /// The number and the payload of the next field.
     #[inline]
     pub(super) fn field(&mut self) -> Read<(u32, Raw<'a>)> {
@@ -136,10 +143,7 @@ impl<'a> Cursor<'a> {
         let raw = match tag & 7 {
             0 => Raw::Varint(self.varint()?),
             1 => Raw::Eight(self.chunk()?),
-            2 => {
-                let size = self.varint()?;
-                Raw::Bytes(self.take(usize::try_from(size).unwrap_or(usize::MAX))?)
-            }
+            2 => Raw::Bytes(self.bytes()?),
             3 => Raw::Group(self.group(number)?),
             5 => Raw::Four(self.chunk()?),
             other => return Err(Fail::new(format!("field {number} has wire type {other}"))),
