@@ -2,4 +2,5 @@
 
 ``python -m versus --help``, or ``make versus``. Apache Kafka is started from the jars in the folder
 that ``OTTLA_KAFKA_LIBS`` names. Every figure is the median of interleaved rounds on one machine.
+``OTTLA_BIN`` names another ``ottla`` program than the one of the wheel, which a Python starts.
 """

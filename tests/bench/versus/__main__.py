@@ -183,7 +183,7 @@ def main(arguments: list[str]) -> int:
     from versus.measure import Results
 
     # An end by `timeout` or by a service manager ends the brokers, too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     results, begin = Results(), time.monotonic()
     run = Run(chosen, results, libs)
     try:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 1, -1)
 """A request of version 0 without a client id, its length in front."""
+PATIENCE_S = 300
+"""A broker that opens thousands of files at once answers late."""
 _numbers = itertools.count()
 
 
@@ -56,10 +58,18 @@ def partitions(results: Results, server: Server, count: int) -> None:
 
 def produce_to_each(server: Server, topic: str, count: int) -> None:
     """Write one record to every partition."""
-    producer = Producer({"bootstrap.servers": server.bootstrap, "acks": "all"})
+    producer = Producer(
+        {
+            "bootstrap.servers": server.bootstrap,
+            "acks": "all",
+            "request.timeout.ms": PATIENCE_S * 1000,
+            "socket.timeout.ms": PATIENCE_S * 1000,
+            "message.timeout.ms": PATIENCE_S * 1000,
+        }
+    )
     for partition in range(count):
         producer.produce(topic, b"value", partition=partition)
-    assert producer.flush(120) == 0
+    assert producer.flush(PATIENCE_S) == 0
 
 
 def connections(results: Results, server: Server, count: int) -> None:
