@@ -243,6 +243,8 @@ def _registered(
 ) -> Format:
     """Return a format whose schemas may be in a registry."""
     known = as_registry(registry)
+    if options["references"] and options["schema"] is None:
+        raise ConfigError("references= goes with a schema, which refers to them")
     if options["references"] and known is None:
         raise ConfigError("the schema refers to others in a registry: pass registry=")
     if columns_from not in {"latest", "first"}:
@@ -263,6 +265,7 @@ def avro(
     subject: str | None = None,
     columns_from: str = "latest",
     auto_register: bool = True,
+    references: Iterable[Any] = (),
     framed: bool | None = None,
     exclude: Iterable[str] = (),
 ) -> Format:
@@ -288,6 +291,10 @@ def avro(
     auto_register : bool, default True
         When writing: register the schema under the subject if the registry does not know it. If
         False it must be known, and without a schema the latest one of the subject is taken.
+    references : iterable of (name, subject, version), optional
+        Where the registry has what the schema refers to: the name of a type, its subject and the
+        version there; or objects of confluent-kafka with these three. They are added to the
+        ``references`` of a schema that is such an object itself.
     framed : bool, optional
         Whether values have the header; by default with a registry. ``framed=True`` without one
         skips the header, and reads with the schema that is given.
@@ -324,7 +331,7 @@ def avro(
     ...     kafka.scan("points", value=ottla.avro(point), columns=["x", "y"]).head().to_pylist()
     [{'x': 1, 'y': 0.5}, {'x': 2, 'y': None}]
     """
-    text, references = _schema_text(schema)
+    text, known = _schema_text(schema)
     return _registered(
         "avro",
         registry=registry,
@@ -334,7 +341,7 @@ def avro(
         exclude=_names(exclude),
         subject=subject,
         register=auto_register,
-        references=references,
+        references=(*known, *_references(references)),
     )
 
 
@@ -346,6 +353,7 @@ def protobuf(
     subject: str | None = None,
     columns_from: str = "latest",
     auto_register: bool = True,
+    references: Iterable[Any] = (),
     framed: bool | None = None,
     exclude: Iterable[str] = (),
 ) -> Format:
@@ -363,7 +371,8 @@ def protobuf(
         --include_imports -o``); a message class that protoc made; or an object of
         confluent-kafka with ``schema_str`` (and ``references``).
     message : str, optional
-        The name of the message, full or short; not needed when the schema has only one.
+        The name of the message, full or short; not needed when the schema has only one. When
+        the schema is made from columns, its name in it.
     registry : SchemaRegistry, str or mapping, optional
         The registry, its URL, or the settings of confluent-kafka's registry client.
     subject : str, optional
@@ -372,8 +381,14 @@ def protobuf(
         Without a schema, where the columns come from when reading: the latest schema of the
         subject (its first message, unless ``message`` names one), or the first value.
     auto_register : bool, default True
-        When writing: register the schema under the subject if the registry does not know it.
-        Without a schema the latest one of the subject is taken.
+        When writing: register the schema under the subject if the registry does not know it, and
+        the files that it imports before it, each under its name, as Confluent's serializers do
+        (those of ``google/protobuf/`` are known everywhere). Without a schema the latest one of
+        the subject is taken; only where there is none, one is made from the columns.
+    references : iterable of (name, subject, version), optional
+        Where the registry has what the schema refers to: a file that it imports, its subject and
+        the version there; or objects of confluent-kafka with these three. They are added to the
+        ``references`` of a schema that is such an object itself.
     framed : bool, optional
         Whether values have the header; by default with a registry. ``framed=True`` without one
         skips the header, and reads with the schema that is given.
@@ -393,7 +408,19 @@ def protobuf(
     Raises
     ------
     ConfigError
-        When reading has neither a schema nor a registry, or the schema is none.
+        When reading has neither a schema nor a registry, or the schema is none. When writing
+        without a schema has a column for which there is no Protobuf field.
+
+    Notes
+    -----
+    A schema that is made from columns has one message, called after the topic (``OrdersValue``)
+    or ``message``, in which fields have the numbers of their columns, from 1 on: int64, uint64,
+    int32 and uint32 (also for narrower integers), double, float, bool, string, bytes,
+    ``google.protobuf.Timestamp`` and ``Duration``, lists as ``repeated``, maps, and structs as
+    messages inside. What may be null is ``optional``; a list or map that is null is read as an
+    empty one, and a timestamp without a zone as UTC. Dates, times of the day, decimals, lists of
+    lists and columns of nothing but nulls have no such field: cast them or leave them out. Since
+    fields are known by their numbers, give a schema, or use a registry, where tables change.
 
     Examples
     --------
@@ -409,7 +436,7 @@ def protobuf(
     [{'x': 1, 'y': 0.5}, {'x': 2, 'y': None}]
     """
     imports: tuple[tuple[str, str], ...] = ()
-    references: tuple[tuple[str, str, int], ...] = ()
+    known: tuple[tuple[str, str, int], ...] = ()
     if isinstance(schema, Path):
         schema, imports = _proto_file(schema)
     elif hasattr(schema, "DESCRIPTOR") or hasattr(schema, "fields_by_name"):
@@ -417,7 +444,7 @@ def protobuf(
         message = message or descriptor.full_name
         schema = _descriptor_set(descriptor.file)
     elif not isinstance(schema, bytes):
-        schema, references = _schema_text(schema)
+        schema, known = _schema_text(schema)
     return _registered(
         "protobuf",
         registry=registry,
@@ -427,7 +454,7 @@ def protobuf(
         exclude=_names(exclude),
         subject=subject,
         register=auto_register,
-        references=references,
+        references=(*known, *_references(references)),
         imports=imports,
         message=message,
     )
@@ -556,6 +583,24 @@ def _names(exclude: Iterable[str]) -> tuple[str, ...]:
     return tuple(exclude)
 
 
+def _references(references: Iterable[Any]) -> tuple[tuple[str, str, int], ...]:
+    """Return what a schema refers to, as name, subject and version."""
+    found = []
+    for one in references:
+        if isinstance(one, Mapping):
+            parts = [one.get(name) for name in ("name", "subject", "version")]
+        elif hasattr(one, "subject"):
+            parts = [one.name, one.subject, one.version]
+        else:
+            parts = [] if isinstance(one, str) else list(one)
+        match parts:
+            case [str(name), str(subject), int(version)]:
+                found.append((name, subject, version))
+            case _:
+                raise TypeError(f"references= has {one!r}, not (name, subject, version)")
+    return tuple(found)
+
+
 def _schema_text(schema: Any) -> tuple[str | None, tuple[tuple[str, str, int], ...]]:
     """Return the text of a schema and what it refers to."""
     if schema is None or isinstance(schema, str):
@@ -570,4 +615,4 @@ def _schema_text(schema: Any) -> tuple[str | None, tuple[tuple[str, str, int], .
             f"a schema is its text, a mapping, a path or a Schema, not {type(schema).__name__}"
         )
     references = getattr(schema, "references", None) or ()
-    return text, tuple((one.name, one.subject, one.version) for one in references)
+    return text, _references(references)

@@ -32,6 +32,8 @@ const TRIES: u32 = 4;
 const BACKOFF: Duration = Duration::from_millis(100);
 /// References of references deeper than this are refused.
 const DEPTH_MAX: usize = 32;
+/// So many schemas one may refer to, with those that they refer to.
+const REFERENCES_MAX: usize = 1_000;
 /// So many schemas, and so many missing ids, are kept.
 const KEPT_MAX: usize = 100_000;
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
@@ -129,8 +131,9 @@ struct Known {
     schemas: BTreeMap<SchemaId, Arc<Registered>>,
     missing: BTreeMap<SchemaId, (Instant, String)>,
     latest: BTreeMap<String, (Instant, Found)>,
-    /// The ids of texts that were registered under a subject.
+    /// The ids of schemas that were registered under a subject, by what was asked.
     registered: BTreeMap<(String, String), SchemaId>,
+    versions: BTreeMap<(String, String), i32>,
     /// The URL that answered last.
     url: usize,
 }
@@ -156,6 +159,11 @@ struct Reference {
 #[derive(Deserialize)]
 struct IdAnswer {
     id: u32,
+}
+
+#[derive(Deserialize)]
+struct VersionAnswer {
+    version: i32,
 }
 
 /// What an answer that is no success said.
@@ -223,6 +231,7 @@ impl SchemaRegistry {
                 std::thread::sleep(wait);
                 wait = wait.saturating_mul(2);
             }
+            let mut is_worth_a_try = false;
             for _ in 0..self.urls.len() {
                 let at = self.known().url;
                 let Some(url) = self.urls.get(at).or_else(|| self.urls.first()) else { break };
@@ -235,12 +244,22 @@ impl SchemaRegistry {
                     Ok((status, text)) if status < 500 && status != 429 => {
                         return Ok(Err(Refused { status, detail: message(&text) }));
                     }
-                    Ok((status, text)) => format!("{url}: HTTP {status}: {}", message(&text)),
-                    Err(error) => format!("{url}: {error}"),
+                    Ok((status, text)) => {
+                        is_worth_a_try = true;
+                        format!("{url}: HTTP {status}: {}", message(&text))
+                    }
+                    Err(error) => {
+                        let distrust = distrust(&error);
+                        is_worth_a_try |= distrust.is_none();
+                        format!("{url}: {error}{}", distrust.unwrap_or_default())
+                    }
                 };
                 tracing::debug!(failure, "schema registry did not answer");
                 let mut known = self.known();
                 known.url = known.url.wrapping_add(1).checked_rem(self.urls.len()).unwrap_or(0);
+            }
+            if !is_worth_a_try {
+                break;
             }
         }
         let detail = format!("schema registry did not answer when asked for {what}: {failure}");
@@ -337,8 +356,8 @@ impl SchemaRegistry {
                 None => return Ok(Err(format!("schema {id} is of unknown type {name:?}"))),
             },
         };
-        let mut references = Vec::new();
-        self.load_references(&answer.references, &mut references, 0)?;
+        let (mut references, mut left) = (Vec::new(), REFERENCES_MAX);
+        self.load_references(&answer.references, &mut references, 0, &mut left)?;
         Ok(Ok(Registered { id, kind, text: answer.schema, references }))
     }
 
@@ -347,6 +366,7 @@ impl SchemaRegistry {
         wanted: &[Reference],
         found: &mut Vec<(String, String)>,
         depth: usize,
+        left: &mut usize,
     ) -> Result<()> {
         for Reference { name, subject, version } in wanted {
             if found.iter().any(|(known, _)| known == name) {
@@ -356,11 +376,15 @@ impl SchemaRegistry {
             if depth >= DEPTH_MAX {
                 return Err(Error::invalid(format!("{what}, is nested too deeply")));
             }
+            *left = left.checked_sub(1).ok_or_else(|| {
+                Error::invalid(format!("{what}, is one of more than {REFERENCES_MAX}"))
+            })?;
             let path = format!("/subjects/{}/versions/{version}", encoded(subject));
             match self.call(&path, None, &what)? {
                 Ok(text) => {
                     let answer = Self::schema_answer(&text, &what)?;
-                    self.load_references(&answer.references, found, depth.saturating_add(1))?;
+                    let deeper = depth.saturating_add(1);
+                    self.load_references(&answer.references, found, deeper, left)?;
                     found.push((name.clone(), answer.schema));
                 }
                 Err(refused) => return Err(self.refused(&what, &refused)),
@@ -383,8 +407,8 @@ impl SchemaRegistry {
                 version: one.version,
             })
             .collect();
-        let mut found = Vec::new();
-        self.load_references(&wanted, &mut found, 0)?;
+        let (mut found, mut left) = (Vec::new(), REFERENCES_MAX);
+        self.load_references(&wanted, &mut found, 0, &mut left)?;
         Ok(found)
     }
 
@@ -436,21 +460,10 @@ impl SchemaSource for SchemaRegistry {
         schema: (SchemaKind, &str, &[SchemaReference]),
         create: bool,
     ) -> Result<SchemaId> {
-        let (kind, text, references) = schema;
-        let key = (subject.to_owned(), text.to_owned());
+        let body = request(schema);
+        let key = (subject.to_owned(), body.to_string());
         if let Some(id) = self.known().registered.get(&key) {
             return Ok(*id);
-        }
-        let references: Vec<Value> = references
-            .iter()
-            .map(|one| json!({"name": one.name, "subject": one.subject, "version": one.version}))
-            .collect();
-        let mut body = json!({ "schema": text });
-        if kind != SchemaKind::Avro {
-            body["schemaType"] = json!(kind.name());
-        }
-        if !references.is_empty() {
-            body["references"] = json!(references);
         }
         let subject_path = format!("/subjects/{}", encoded(subject));
         let path = if create { format!("{subject_path}/versions") } else { subject_path };
@@ -478,6 +491,69 @@ impl SchemaSource for SchemaRegistry {
         known.registered.insert(key, id);
         Ok(id)
     }
+
+    fn version(
+        &self,
+        subject: &str,
+        schema: (SchemaKind, &str, &[SchemaReference]),
+    ) -> Result<i32> {
+        let body = request(schema);
+        let key = (subject.to_owned(), body.to_string());
+        if let Some(version) = self.known().versions.get(&key) {
+            return Ok(*version);
+        }
+        let what = format!("the version of a schema under subject {subject:?}");
+        let text =
+            match self.call(&format!("/subjects/{}", encoded(subject)), Some(&body), &what)? {
+                Ok(text) => text,
+                Err(refused) => return Err(self.refused(&what, &refused)),
+            };
+        let answer: VersionAnswer = serde_json::from_str(&text).map_err(|error| {
+            Error::malformed("answer of the schema registry", format!("for {what}: {error}"))
+        })?;
+        let mut known = self.known();
+        if known.versions.len() >= KEPT_MAX {
+            known.versions.pop_first();
+        }
+        known.versions.insert(key, answer.version);
+        Ok(answer.version)
+    }
+}
+
+/// What a registry is asked with for a schema.
+fn request((kind, text, references): (SchemaKind, &str, &[SchemaReference])) -> Value {
+    let references: Vec<Value> = references
+        .iter()
+        .map(|one| json!({"name": one.name, "subject": one.subject, "version": one.version}))
+        .collect();
+    let mut body = json!({ "schema": text });
+    if kind != SchemaKind::Avro {
+        body["schemaType"] = json!(kind.name());
+    }
+    if !references.is_empty() {
+        body["references"] = json!(references);
+    }
+    body
+}
+
+/// What to do about a server that was reached and is not trusted; asking again does not help.
+fn distrust(error: &ureq::Error) -> Option<&'static str> {
+    let is_tls = match error {
+        ureq::Error::Tls(_) | ureq::Error::Rustls(_) => true,
+        ureq::Error::Io(error) => error.kind() == std::io::ErrorKind::InvalidData,
+        _ => false,
+    };
+    let text = if is_tls { error.to_string() } else { return None };
+    Some(if text.contains("UnknownIssuer") || text.contains("CaUsedAsEndEntity") {
+        "; its certificate is of no authority that is trusted: give that of its authority, a PEM \
+         file, as ca="
+    } else if text.contains("not valid for name") || text.contains("NotValidForName") {
+        "; its certificate is for other names: use one of them in the URL"
+    } else if text.contains("corrupt message") {
+        "; what answers does not speak TLS: is it an http:// registry?"
+    } else {
+        ""
+    })
 }
 
 /// The message in the body of an answer that is no success.

@@ -110,6 +110,13 @@ pub trait SchemaSource: fmt::Debug + Send + Sync {
         schema: (SchemaKind, &str, &[SchemaReference]),
         create: bool,
     ) -> Result<SchemaId>;
+
+    /// The version of a schema under a subject that has it; it may block.
+    ///
+    /// # Errors
+    /// The source could not be asked, or does not know it.
+    fn version(&self, subject: &str, schema: (SchemaKind, &str, &[SchemaReference]))
+    -> Result<i32>;
 }
 
 /// The subject of a topic's values, by the registry's default strategy.
@@ -125,14 +132,21 @@ pub(super) fn latest<T>(
     parse: impl Fn(&Registered) -> Result<T, String>,
 ) -> Result<(T, SchemaId)> {
     let subject = subject.map_or_else(|| subject_of(topic), str::to_owned);
-    // That there is none may have changed since somebody asked.
-    if !matches!(source.latest(&subject), Some(Ok(_))) {
-        source.load(&SchemaRequest::Latest(subject.clone()))?;
-    }
-    let known = source.latest(&subject).unwrap_or_else(|| Err("it has no schema".to_owned()));
     let wrong = |detail| Error::invalid(format!("subject {subject:?}: {detail}"));
-    let registered = known.map_err(wrong)?;
+    let registered = find_latest(source, &subject)?.map_err(wrong)?;
     Ok((parse(&registered).map_err(wrong)?, registered.id))
+}
+
+/// The latest schema of a subject, or why there is none; may block.
+pub(super) fn find_latest(
+    source: &dyn SchemaSource,
+    subject: &str,
+) -> Result<Result<Arc<Registered>, String>> {
+    // That there is none may have changed since somebody asked.
+    if !matches!(source.latest(subject), Some(Ok(_))) {
+        source.load(&SchemaRequest::Latest(subject.to_owned()))?;
+    }
+    Ok(source.latest(subject).unwrap_or_else(|| Err("it has no schema".to_owned())))
 }
 
 pub(super) fn same_source(

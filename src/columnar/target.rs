@@ -10,7 +10,7 @@ use arrow::datatypes::Schema;
 use super::avro::AvroSchema;
 use super::protobuf::ProtobufSchema;
 use super::registry::{self, SchemaId, SchemaKind, SchemaSource};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// What the value of a record is made from.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,7 +63,7 @@ impl ValueSource {
     pub fn settle(self, topic: &str, table: &Schema, others: &[String]) -> Result<Self> {
         match self {
             Self::Avro(target) => Ok(Self::Avro(target.settle(topic, table, others)?)),
-            Self::Protobuf(target) => Ok(Self::Protobuf(target.settle(topic, others)?)),
+            Self::Protobuf(target) => Ok(Self::Protobuf(target.settle(topic, table, others)?)),
             other => Ok(other),
         }
     }
@@ -120,9 +120,11 @@ impl AvroTarget {
 /// How Protobuf values are written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProtobufTarget {
-    /// The schema; when none, the latest one of the subject.
+    /// The schema; when none, the latest one of the subject. Where there is neither, one is made
+    /// from the columns.
     pub schema: Option<ProtobufSchema>,
-    /// The name of the message in the latest schema; its first one when none.
+    /// The name of the message in the latest schema; its first one when none. Or that of the
+    /// message that is made.
     pub message: Option<String>,
     /// The columns that are left out.
     pub exclude: Vec<String>,
@@ -133,24 +135,39 @@ pub struct ProtobufTarget {
 }
 
 impl ProtobufTarget {
-    fn settle(self, topic: &str, others: &[String]) -> Result<Self> {
+    fn settle(self, topic: &str, table: &Schema, others: &[String]) -> Result<Self> {
+        let derive = || {
+            let name = self.message.clone().unwrap_or_else(|| ProtobufSchema::message_of(topic));
+            let mut exclude = self.exclude.clone();
+            exclude.extend(others.iter().cloned());
+            ProtobufSchema::of_table(table, &name, &exclude)
+        };
         let (schema, framing) = match (&self.framing, &self.schema) {
-            (Framing::Register { source, subject, auto_register }, Some(schema)) => {
+            (Framing::Register { source, subject, auto_register }, given) => {
+                let source = source.as_ref();
                 let subject = subject.clone().unwrap_or_else(|| registry::subject_of(topic));
-                let text = (SchemaKind::Protobuf, schema.text(), schema.references()?);
-                let id = source.register(&subject, text, *auto_register)?;
-                (schema.clone(), Framing::Id(id))
-            }
-            (Framing::Register { source, subject, .. }, None) => {
-                let parse = |registered: &registry::Registered| {
-                    ProtobufSchema::of_registered(registered, self.message.as_deref(), None)
+                let latest = || {
+                    let parse = |registered: &registry::Registered| {
+                        ProtobufSchema::of_registered(registered, self.message.as_deref(), None)
+                    };
+                    registry::latest(source, Some(&subject), topic, parse)
                 };
-                let (schema, id) =
-                    registry::latest(source.as_ref(), subject.as_deref(), topic, parse)?;
+                let (schema, id) = match given {
+                    Some(schema) => {
+                        (schema.clone(), schema.register(source, &subject, *auto_register)?)
+                    }
+                    // Numbers are what fields are known by: those that are in use come first.
+                    None if *auto_register && registry::find_latest(source, &subject)?.is_err() => {
+                        let schema = derive()?;
+                        let id = schema.register(source, &subject, true)?;
+                        (schema, id)
+                    }
+                    None => latest()?,
+                };
                 (schema, Framing::Id(id))
             }
             (framing, Some(schema)) => (schema.clone(), framing.clone()),
-            (_, None) => return Err(Error::invalid("Protobuf values are written with a schema")),
+            (framing, None) => (derive()?, framing.clone()),
         };
         // Columns that only place the record are left out where the message does not have them.
         let known = schema.fields();

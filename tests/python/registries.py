@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 if TYPE_CHECKING:
+    import ssl
     from types import TracebackType
 
 Schema = dict[str, Any]
@@ -18,15 +19,23 @@ Schema = dict[str, Any]
 class Registry:
     """Schemas under subjects; ``requests`` are those that came, in order.
 
-    Ids are given from ``first_id`` on, so that those of two registries differ.
+    Ids are given from ``first_id`` on, so that those of two registries differ. With ``tls`` it
+    speaks https.
     """
 
     def __init__(
-        self, *, user: tuple[str, str] | None = None, token: str | None = None, first_id: int = 1
+        self,
+        *,
+        user: tuple[str, str] | None = None,
+        token: str | None = None,
+        first_id: int = 1,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.schemas: dict[int, Schema] = {}
         self.subjects: dict[str, list[int]] = {}
         self.requests: list[str] = []
+        #: Why connections did not come about.
+        self.refused: list[str] = []
         #: How many of the next answers are an error of the server.
         self.failures = 0
         self._next_id = first_id
@@ -60,13 +69,26 @@ class Registry:
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(ThreadingHTTPServer):
+            def finish_request(self, request: Any, client_address: Any) -> None:
+                # The handshake is in the thread of the connection; a client may break it off.
+                if tls is None:
+                    super().finish_request(request, client_address)
+                    return
+                try:
+                    with tls.wrap_socket(request, server_side=True) as secured:
+                        super().finish_request(secured, client_address)
+                except OSError as error:
+                    registry.refused.append(str(error))
+
+        self._scheme = "http" if tls is None else "https"
+        self._server = Server(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> Registry:
         self._thread.start()

@@ -466,5 +466,3 @@ def test_mistakes_are_told(kafka: ottla.Client, name: str) -> None:
         kafka.write(name, table, value=ottla.protobuf(two))
     with pytest.raises(ottla.ConfigError, match=r'"c" is no field'):
         kafka.write(name, pa.table({"c": [1]}), value=ottla.protobuf(two))
-    with pytest.raises(ottla.ConfigError, match="schema"):
-        kafka.write(name, table, value=ottla.protobuf())

@@ -270,6 +270,14 @@ impl SchemaSource for Shelf {
     ) -> Result<SchemaId> {
         Ok(SchemaId(1))
     }
+
+    fn version(
+        &self,
+        _: &str,
+        _: (SchemaKind, &str, &[crate::columnar::SchemaReference]),
+    ) -> Result<i32> {
+        Ok(1)
+    }
 }
 
 /// Values of a writer's schema in the columns of a reader's.

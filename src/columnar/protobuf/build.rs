@@ -10,7 +10,7 @@ use super::schema::{FieldDef, Kind, Message, Shape, Symbols};
 /// So many fields a message may have, with those of the messages that it holds.
 const FIELDS_MAX: usize = 100_000;
 /// Messages nested deeper than this are kept as bytes.
-const DEPTH_MAX: usize = 32;
+pub(super) const DEPTH_MAX: usize = 32;
 
 /// Builds a message.
 ///

@@ -9,6 +9,7 @@ use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 use protox::prost_reflect::{DescriptorPool, FileDescriptor, MessageDescriptor};
 
 use super::build::build;
+use super::imports::{self, Import};
 use super::mapping;
 use super::wire::Cursor;
 use crate::columnar::json::base64;
@@ -127,9 +128,12 @@ pub(super) struct Message {
 #[derive(Clone)]
 pub struct ProtobufSchema {
     text: Arc<str>,
-    references: Vec<SchemaReference>,
-    /// What it imports that every registry knows is not among them.
-    imports: Vec<String>,
+    /// What it was said to refer to in the registry.
+    pub(super) references: Vec<SchemaReference>,
+    /// What it imports; files that every registry knows are not among them.
+    pub(super) imports: Vec<String>,
+    /// All files that are imported, those first that others need.
+    pub(super) files: Arc<[Import]>,
     root: Arc<Message>,
     indexes: Vec<i32>,
 }
@@ -161,7 +165,7 @@ impl ProtobufSchema {
         let wrong = |detail| Error::invalid(format!("Protobuf schema: {detail}"));
         let file = compile(text, imports).map_err(wrong)?;
         let found = find(&file, message).map_err(wrong)?;
-        let schema = Self::of(&found, text.into()).map_err(wrong)?;
+        let schema = Self::of(&found, text.into(), imports).map_err(wrong)?;
         Ok(Self { references, ..schema })
     }
 
@@ -190,9 +194,8 @@ impl ProtobufSchema {
                 find(&file, None).map_err(wrong)?
             }
         };
-        let mut text = Vec::new();
-        base64::encode(&found.parent_file().encode_to_vec(), &mut text);
-        Self::of(&found, String::from_utf8_lossy(&text).into()).map_err(wrong)
+        let text = encoded(&found.parent_file());
+        Self::of(&found, text.into(), &[]).map_err(wrong)
     }
 
     /// The same, with what it refers to in the registry.
@@ -201,13 +204,17 @@ impl ProtobufSchema {
         Self { references, ..self }
     }
 
-    fn of(message: &MessageDescriptor, text: Arc<str>) -> Result<Self, String> {
+    fn of(
+        message: &MessageDescriptor,
+        text: Arc<str>,
+        imports: &[(String, String)],
+    ) -> Result<Self, String> {
         let file = message.parent_file();
-        let imports = file.dependencies().map(|one| one.name().to_owned());
         Ok(Self {
             text,
             references: Vec::new(),
-            imports: imports.filter(|name| !name.starts_with("google/protobuf/")).collect(),
+            imports: imports::direct(&file),
+            files: imports::all(&file, imports)?.into(),
             root: build(message)?,
             indexes: indexes(message),
         })
@@ -224,7 +231,7 @@ impl ProtobufSchema {
             (Some(_), _) => find(&file, message).map_err(wrong)?,
             (None, indexes) => at(&file, indexes.unwrap_or(&[0])).map_err(wrong)?,
         };
-        Self::of(&found, registered.text.as_str().into()).map_err(wrong)
+        Self::of(&found, registered.text.as_str().into(), &registered.references).map_err(wrong)
     }
 
     /// The message of a value, whose bytes behind the id are `rest`; the first one of the file
@@ -272,21 +279,6 @@ impl ProtobufSchema {
 
     pub(in crate::columnar) fn text(&self) -> &str {
         &self.text
-    }
-
-    /// What it refers to in the registry.
-    ///
-    /// # Errors
-    /// An invalid argument when it imports files for which nothing was given.
-    pub(in crate::columnar) fn references(&self) -> Result<&[SchemaReference]> {
-        let known = |name: &&String| self.references.iter().any(|one| one.name == **name);
-        match self.imports.iter().find(|name| !known(name)) {
-            None => Ok(&self.references),
-            Some(name) => Err(Error::invalid(format!(
-                "the Protobuf schema imports {name:?}: register that first, and say its subject and \
-                 version with references="
-            ))),
-        }
     }
 
     /// Puts the path to the message, as it follows the id.
@@ -371,9 +363,24 @@ fn compile(text: &str, imports: &[(String, String)]) -> Result<FileDescriptor, S
     resolver.add(GoogleFileResolver::new());
     let mut compiler = Compiler::with_file_resolver(resolver);
     compiler.include_imports(true);
-    compiler.open_file(MAIN_FILE).map_err(|error| described(&error))?;
+    compiler.open_file(MAIN_FILE).map_err(|error| {
+        let remedy = if error.is_file_not_found() {
+            "; give the schema as the path of a file in whose folder its imports are, or say \
+             where the registry has them with references="
+        } else {
+            ""
+        };
+        format!("{}{remedy}", described(&error))
+    })?;
     let pool = compiler.descriptor_pool();
     pool.get_file_by_name(MAIN_FILE).ok_or_else(|| "the file is empty".to_owned())
+}
+
+/// A compiled file as the text that registries take: its descriptor, in base64.
+pub(super) fn encoded(file: &FileDescriptor) -> String {
+    let mut text = Vec::new();
+    base64::encode(&file.encode_to_vec(), &mut text);
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// [`Files`] that outlive their caller.
