@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import warnings
 import weakref
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ottla import _exit
 from ottla._bounds import seconds
 from ottla._client import Client
+from ottla._embedded import Embedded
 from ottla._ottla import Broker as _NativeBroker
 from ottla._ottla import settle
 from ottla.errors import ConfigError
@@ -95,6 +97,7 @@ class Broker:
         directory = None if path is None else os.fspath(path)
         self._native = _NativeBroker(directory, listeners, settings, seconds(timeout))
         self._clients: weakref.WeakSet[Client] = weakref.WeakSet()
+        self._embedded = Embedded(self.bootstrap_servers)
         _exit.register(self)
 
     @property
@@ -148,10 +151,12 @@ class Broker:
             How long it may take, in seconds; ``None`` for no limit.
         """
         try:
-            for client in list(self._clients):
-                client.close(timeout)
+            with ExitStack() as clients:
+                for client in list(self._clients):
+                    clients.callback(client.close, timeout)
             settle(seconds(timeout))
         finally:
+            self._embedded.end()
             self._native.close(seconds(timeout))
 
     def __enter__(self) -> Broker:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ottla import _exit, _progress
 from ottla._bounds import Bound, milliseconds, native_bound, seconds
 from ottla._consumer import Consumer
+from ottla._embedded import hosts
 from ottla._groups import Groups
 from ottla._membership import group_options, is_pattern, refuse_group_options
 from ottla._offsets import Resume, of_resume, starts
@@ -176,6 +179,8 @@ class Client:
         self._members: weakref.WeakSet[Consumer] = weakref.WeakSet()
         #: The embedded broker, which lives as long as its clients.
         self._owner: object = None
+        #: The brokers of this process that it reaches by their addresses, if there are no others.
+        self._hosts = hosts(native.bootstrap_servers)
         _exit.register(self)
 
     @classmethod
@@ -817,7 +822,9 @@ class Client:
         memory_limit : int, optional
             How many bytes are fetched ahead of the loop (``queued.max.bytes``).
         progress : bool or object, default False
-            Show progress; see :meth:`write`.
+            Show progress; see :meth:`write`. With ``until="caught_up"`` there is a total: the
+            offsets up to the ends that were pinned. In a group it follows the partitions that
+            come and go; it is told to an object that has a ``total`` of None, such as a tqdm.
         auto_offset_reset : {"earliest", "latest", "error"}, optional
             Where a partition begins of which the group has no offset; the client's setting
             ("latest") by default. Without a group the same as ``start``.
@@ -1005,15 +1012,33 @@ class Client:
         Parameters
         ----------
         timeout : float or datetime.timedelta, default 60
-            How long to wait for acknowledgements, in seconds.
+            How long to wait for the groups and for acknowledgements, in seconds; never longer
+            than ``delivery.timeout.ms`` for a record, and not at all for an embedded broker that
+            was closed.
+
+        Raises
+        ------
+        ConnectionError, TimeoutError or KafkaError
+            When records were not acknowledged, with their topics and number: those that were under
+            way, and those that failed before and whose :class:`Pending` nobody kept. The client
+            is closed nevertheless.
         """
+        limit = seconds(timeout)
+        started = time.monotonic()
+
+        def left() -> float | None:
+            return None if limit is None else max(0.0, limit - (time.monotonic() - started))
+
         try:
-            while self._members:
-                member = self._members.pop()
-                # Nobody said that what it handed out last is finished.
-                member._close(seconds(timeout), failed=True)  # noqa: SLF001
+            with ExitStack() as members:
+                while self._members:
+                    # Nobody said that what it handed out last is finished.
+                    close = self._members.pop()._close  # noqa: SLF001
+                    members.callback(lambda close=close: close(left(), failed=True))
         finally:
-            self._native.close(seconds(timeout))
+            gone = bool(self._hosts) and all(host.is_gone for host in self._hosts)
+            why = f"the broker at {self.bootstrap_servers} was closed" if gone else None
+            self._native.close(left(), why)
 
     def __enter__(self) -> Client:
         return self

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ottla._bounds import Bound, native_bound, seconds
 from ottla._offsets import ends, of_resume
 from ottla._ottla import RecordBatch
+from ottla._progress import is_open_ended, set_total
 from ottla._progress import start as start_progress
 from ottla.errors import NotSupportedError
 
@@ -145,8 +146,15 @@ class Consumer:
 
     def _start_progress(self, progress: Any, until: str | None) -> Progress:
         total = None
+        #: The rows that were shown, where the end is known and a total may be told.
+        self._shown: int | None = None
+        #: Whether the total is that of the partitions that are assigned now.
+        self._total_holds = False
         if self.group_id is not None:
-            return start_progress(progress, None, f"consume {self.group_id}")
+            shown = start_progress(progress, None, f"consume {self.group_id}")
+            if until is not None and is_open_ended(shown):
+                self._shown = 0
+            return shown
         if progress and until is not None:
             total = sum(sum(lags.values()) for lags in self._native.lag(None).values())
         names = ", ".join(sorted({topic for topic, _ in self.assignment}))
@@ -156,6 +164,7 @@ class Consumer:
 
     def _hear(self, kind: str, partitions: list[tuple[str, int]]) -> object:
         """Tell the program of a change of the assignment; return what its function returned."""
+        self._total_holds = False
         if kind == "assigned" and self._resume is not None:
             self._go_on(self._resume, partitions)
         listener = self._listeners[kind]
@@ -251,6 +260,14 @@ class Consumer:
                     self._native.acknowledge()
 
     def _show(self, batch: RecordBatch | None) -> RecordBatch | None:
+        if self._shown is not None:
+            self._shown += 0 if batch is None else batch.num_rows
+            if not self._total_holds and not self.closed:
+                # The ends are pinned, and what lies before them comes and goes with partitions.
+                left = self._native.remaining()
+                self._total_holds = left is not None
+                if left is not None:
+                    set_total(self._progress, self._shown + left)
         if batch is not None:
             self._progress.update(batch.num_rows)
         return batch
@@ -275,6 +292,7 @@ class Consumer:
         timeout : float, default 30
             How long to wait for the offsets, in seconds.
         """
+        self._total_holds = False
         self._native.seek(native_bound(to, "earliest", "start"), topic, timeout)
 
     def position(self) -> dict[str, dict[int, int]]:

@@ -43,7 +43,7 @@ class Bar:
     """
 
     def __init__(self, total: int | None, label: str) -> None:
-        self._total = total
+        self.total = total
         self._label = label
         self._done = 0
         self._started = time.monotonic()
@@ -67,14 +67,28 @@ class Bar:
 
     def _draw(self, now: float) -> None:
         rate = self._done / max(now - self._started, 1e-9)
-        if self._total:
-            share = min(self._done / self._total, 1.0)
+        if self.total:
+            share = min(self._done / self.total, 1.0)
             bar = ("█" * round(share * _WIDTH)).ljust(_WIDTH, "░")
-            body = f"{bar} {share:4.0%} {self._done:,} of {self._total:,} rows"
+            body = f"{bar} {share:4.0%} {self._done:,} of {self.total:,} rows"
         else:
             body = f"{self._done:,} rows"
         sys.stderr.write(f"\r{self._label} {body}, {rate:,.0f}/s\x1b[K")
         sys.stderr.flush()
+
+
+def is_open_ended(progress: Any) -> bool:
+    """Say whether a progress may be told its total: it takes one and was made without."""
+    return hasattr(progress, "total") and progress.total is None
+
+
+def set_total(progress: Any, total: int) -> None:
+    """Tell a progress, such as a tqdm, what will be all."""
+    if progress.total != total:
+        progress.total = total
+        refresh = getattr(progress, "refresh", None)
+        if refresh is not None:
+            refresh()
 
 
 def start(progress: Any, total: int | None, label: str) -> Progress:
@@ -94,6 +108,8 @@ def start(progress: Any, total: int | None, label: str) -> Progress:
         return Silent()
     if progress is not True:
         shown: Progress = progress
+        if total is not None and is_open_ended(shown):
+            set_total(shown, total)
         return shown
     try:
         from tqdm.auto import tqdm

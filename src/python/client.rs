@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -240,13 +241,21 @@ impl Client {
         self.flush_all(py, timeout)
     }
 
-    fn close(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
+    /// Ends the client. `gone` says why its broker will never answer, if that is so.
+    fn close(&self, py: Python<'_>, timeout: Option<f64>, gone: Option<String>) -> PyResult<()> {
         if self.closed.swap(true, Ordering::SeqCst) {
             return Ok(());
         }
-        let flushed = self.flush_all(py, timeout);
         let session = self.session.load_full();
+        let mut drained = Ok(());
         if session.process == process::current() {
+            let producers = session.producers();
+            let timeout = runtime::timeout(timeout)?.unwrap_or(Duration::MAX);
+            drained = runtime::wait(py, "the acknowledgement of all records", None, async move {
+                let gone = gone.as_deref();
+                let drains = producers.iter().map(|producer| producer.drain(timeout, gone));
+                join_all(drains).await.into_iter().collect()
+            });
             let producers = std::mem::take(
                 &mut *session.producers.lock().unwrap_or_else(PoisonError::into_inner),
             );
@@ -254,7 +263,7 @@ impl Client {
             drop(producers);
             session.engine()?.disconnect();
         }
-        flushed
+        drained
     }
 
     #[expect(clippy::too_many_arguments, reason = "the arguments of the Python method")]

@@ -315,6 +315,15 @@ impl Consumer {
         Ok(by_topic(found))
     }
 
+    /// The offsets between the positions of a member and the ends that were pinned; None while a
+    /// position is not known.
+    fn remaining(&self, py: Python<'_>) -> PyResult<Option<u64>> {
+        let reader = self.reader()?;
+        runtime::wait(py, "the consumer", None, async move {
+            Ok(reader.lock().await.engine()?.remaining())
+        })
+    }
+
     fn commit(
         &self,
         py: Python<'_>,

@@ -91,6 +91,14 @@ impl Engine {
         }
     }
 
+    /// The offsets up to the pinned ends of a member; none while that is not known.
+    pub(super) fn remaining(&self) -> Option<u64> {
+        match self {
+            Self::Group(consumer) => consumer.remaining(),
+            Self::Assigned { .. } => None,
+        }
+    }
+
     pub(super) async fn end_offsets(&self) -> Result<BTreeMap<TopicPartition, Offset>> {
         match self {
             Self::Group(consumer) => consumer.end_offsets().await,

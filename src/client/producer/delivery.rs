@@ -2,6 +2,8 @@
 //!
 //! One channel per batch, shared by all its records; a record knows its place in the batch.
 
+use std::sync::Arc;
+
 use tokio::sync::watch;
 
 use crate::error::{Error, ErrorCode, Result};
@@ -45,6 +47,17 @@ pub(super) enum Reason {
 }
 
 impl Reason {
+    /// The error of many batches, of which one failed for this reason.
+    pub(super) fn within(self, what: &str) -> Error {
+        match self {
+            Self::Kafka(code, context) => Error::kafka(code, format!("{what}: {context}")),
+            Self::Timeout(context, after_ms) => {
+                Error::Timeout { what: format!("{what}: {context}"), after_ms }
+            }
+            Self::Invalid(detail) => Error::invalid(format!("{what}: {detail}")),
+        }
+    }
+
     fn error(&self) -> Error {
         match self {
             Self::Kafka(code, context) => Error::kafka(*code, context.clone()),
@@ -70,6 +83,24 @@ pub(super) struct Promise {
 impl Promise {
     pub(super) fn new(partition: TopicPartition, records: i32, max_timestamp: TimestampMs) -> Self {
         Self { partition, records, max_timestamp, sender: watch::Sender::new(None) }
+    }
+
+    /// Counts a record of a batch that is being filled.
+    pub(super) fn add_record(&mut self) {
+        self.records = self.records.saturating_add(1);
+    }
+
+    pub(super) const fn records(&self) -> i32 {
+        self.records
+    }
+
+    pub(super) const fn topic(&self) -> &Arc<str> {
+        &self.partition.topic
+    }
+
+    /// Whether anybody kept a delivery of the batch.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.sender.receiver_count() > 0
     }
 
     pub(super) fn delivery(&self) -> BatchDelivery {

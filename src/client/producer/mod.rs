@@ -11,6 +11,7 @@
 //! of: acknowledged with its offset, failed with a reason. Dropping the producer without
 //! [`Producer::close`] fails what was not acknowledged yet.
 
+mod closing;
 mod delivery;
 mod sender;
 
@@ -27,6 +28,7 @@ pub use delivery::{BatchAck, BatchDelivery, Delivery, RecordMetadata};
 
 use crate::client::cluster::{Cluster, Lane, TopicInfo};
 use crate::client::config::{Acks, ProducerConfig};
+use crate::client::producer::closing::Lost;
 use crate::client::producer::delivery::Promise;
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::client::accumulator::{Accumulator, Settings, Stamp};
@@ -157,6 +159,9 @@ struct State {
     accumulator: Accumulator<Payload>,
     sticky: BTreeMap<Arc<str>, Sticky>,
     closed: bool,
+    lost: Lost,
+    /// Why the broker that was tried last cannot be reached.
+    trouble: Option<String>,
 }
 
 /// What the handle and the sender task share.
@@ -206,6 +211,8 @@ impl Producer {
             accumulator: Accumulator::new(settings),
             sticky: BTreeMap::new(),
             closed: false,
+            lost: Lost::default(),
+            trouble: None,
         };
         let inner = Arc::new(Inner {
             cluster,
@@ -280,6 +287,7 @@ impl Producer {
         };
         let index = builder.record_count();
         builder.append(timestamp, key, value, &headers)?;
+        payload.promise.add_record();
         let delivery = Delivery::new(payload.promise.delivery(), index, timestamp);
         if record.partition.is_none() && record.key.is_none() {
             let sticky = state.sticky.entry(Arc::clone(&topic.name)).or_default();
@@ -358,20 +366,17 @@ impl Producer {
         }
     }
 
-    /// Refuses new records, flushes for at most `timeout`, then stops.
+    /// As [`Self::drain`], then stops: what is not acknowledged by then is given up, and its
+    /// deliveries fail.
     ///
     /// # Errors
     ///
-    /// [`Error::Timeout`] when records were given up; their deliveries fail.
+    /// As [`Self::drain`].
     pub async fn close(self, timeout: Duration) -> Result<()> {
-        self.inner.state().closed = true;
-        let flushed = tokio::time::timeout(timeout, self.flush()).await;
+        let drained = self.drain(timeout, None).await;
         self.task.abort();
         self.inner.cluster.disconnect_lane(self.inner.lane);
-        flushed.map_err(|_elapsed| Error::Timeout {
-            what: "flushing the producer before closing it".to_owned(),
-            after_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
-        })
+        drained
     }
 
     /// The bytes that wait or are on their way.

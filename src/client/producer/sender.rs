@@ -225,6 +225,7 @@ impl Sender {
         let now = self.inner.cluster.now();
         match event {
             Event::Connected(node, Ok(route)) => {
+                self.inner.state().trouble = None;
                 self.nodes.entry(node).or_default().route = Some(NodeRoute::Ready(route));
             }
             Event::Connected(node, Err(error)) => self.connect_failed(node, &error, now),
@@ -239,6 +240,7 @@ impl Sender {
                 self.refreshing = false;
                 if let Err(error) = result {
                     tracing::debug!(error = %error.chain(), "metadata refresh failed");
+                    self.note_trouble(&error);
                     self.wants_refresh = true;
                 }
             }
@@ -247,6 +249,7 @@ impl Sender {
 
     fn connect_failed(&mut self, node: NodeId, error: &Error, now: TimestampMs) {
         tracing::debug!(%node, error = %error.chain(), "cannot connect to produce");
+        self.note_trouble(error);
         let state = self.nodes.entry(node).or_default();
         let failures = match state.route {
             Some(NodeRoute::Failed { failures, .. }) => failures + 1,
@@ -276,6 +279,7 @@ impl Sender {
                 for batch in batches {
                     self.settle(batch, Outcome::Lost, None, None);
                 }
+                self.note_trouble(&error);
                 return;
             }
         };
@@ -335,11 +339,7 @@ impl Sender {
             }
             Settled::Retrying => {}
             Settled::Failed(payload, failure) => match reason {
-                Some(reason) => {
-                    self.inner.memory.add_permits(payload.charged);
-                    payload.promise.fail(reason);
-                    self.inner.progress.notify_waiters();
-                }
+                Some(reason) => self.inner.give_up(payload, reason),
                 None => self.fail(&partition, payload, failure, answer),
             },
         }
@@ -359,19 +359,27 @@ impl Sender {
                 format!("producing to {partition}; the records may have been written"),
             ),
             Failure::Expired(last) => {
-                let why = last.map_or_else(
-                    || "no broker took the batch".to_owned(),
-                    |code| format!("last answer: {code}"),
-                );
+                let why = match (last, self.inner.state().trouble.clone()) {
+                    (Some(code), _) => format!("last answer: {code}"),
+                    (None, Some(trouble)) => format!("no broker took the batch: {trouble}"),
+                    (None, None) => "no broker took the batch".to_owned(),
+                };
                 let timeout = self.inner.config.delivery_timeout;
                 let after_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
                 let what = format!("producing to {partition} (delivery.timeout.ms); {why}");
                 Reason::Timeout(what, after_ms)
             }
         };
-        self.inner.memory.add_permits(payload.charged);
-        payload.promise.fail(reason);
-        self.inner.progress.notify_waiters();
+        self.inner.give_up(payload, reason);
+    }
+
+    /// Remembers why a broker cannot be reached. The only one in this process does not come back
+    /// when it was closed: then nothing waits for it.
+    fn note_trouble(&self, error: &Error) {
+        self.inner.state().trouble = Some(error.chain());
+        if matches!(error, Error::Closed { .. }) && self.inner.cluster.is_local() {
+            self.inner.abandon(&error.to_string());
+        }
     }
 
     fn ask_producer_id(&mut self, now: TimestampMs) {
@@ -424,11 +432,9 @@ impl Sender {
                 // Nothing can be sent without it, and asking again does not help.
                 let waiting = self.inner.state().accumulator.abandon(|_| true);
                 for (_, payload) in waiting {
-                    self.inner.memory.add_permits(payload.charged);
                     let context = format!("asking for a producer id: {error}");
-                    payload.promise.fail(Reason::Kafka(error.code(), context));
+                    self.inner.give_up(payload, Reason::Kafka(error.code(), context));
                 }
-                self.inner.progress.notify_waiters();
             }
         }
     }

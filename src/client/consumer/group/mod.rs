@@ -432,6 +432,18 @@ impl GroupConsumer {
         &self.ends
     }
 
+    /// How many offsets lie between the positions and the pinned ends; none as long as a position
+    /// is not known.
+    #[must_use]
+    pub fn remaining(&self) -> Option<u64> {
+        let positions = self.reader.known_positions();
+        let left = self.ends.iter().map(|(partition, end)| {
+            let position = positions.get(partition)?;
+            Some(end.since(position.offset).max(0).unsigned_abs())
+        });
+        left.sum()
+    }
+
     /// The current ends of the assigned partitions.
     ///
     /// # Errors

@@ -34,6 +34,8 @@ use super::backoff::Backoff;
 use crate::error::ErrorCode;
 use crate::types::{NodeId, ProducerEpoch, ProducerId, Sequence, TimestampMs, TopicPartition};
 
+mod unsettled;
+
 #[cfg(test)]
 mod tests;
 
