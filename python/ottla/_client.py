@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -151,6 +151,11 @@ def _headers(headers: Headers) -> list[tuple[str, bytes | None]]:
         return []
     pairs = headers.items() if isinstance(headers, Mapping) else headers
     return [(str(name), _bytes(value, "header")) for name, value in pairs]
+
+
+def _leave(member: Consumer, left: Callable[[], float | None]) -> None:
+    # Nobody said that what it handed out last is finished.
+    member._close(left(), failed=True)  # noqa: SLF001
 
 
 def _value_format(value: Format | str | None) -> Format | None:
@@ -1032,9 +1037,7 @@ class Client:
         try:
             with ExitStack() as members:
                 while self._members:
-                    # Nobody said that what it handed out last is finished.
-                    close = self._members.pop()._close  # noqa: SLF001
-                    members.callback(lambda close=close: close(left(), failed=True))
+                    members.callback(_leave, self._members.pop(), left)
         finally:
             gone = bool(self._hosts) and all(host.is_gone for host in self._hosts)
             why = f"the broker at {self.bootstrap_servers} was closed" if gone else None

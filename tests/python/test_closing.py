@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: A client that sends nothing before it is told to.
-LINGERING = {"linger_ms": 60_000, "delivery_timeout_ms": 120_000}
+LINGERING: dict[str, Any] = {"linger_ms": 60_000, "delivery_timeout_ms": 120_000}
 
 
 @contextmanager

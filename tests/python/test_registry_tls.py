@@ -14,7 +14,7 @@ import ottla
 from registries import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 ROWS = [{"id": 1, "name": "a"}, {"id": 2, "name": None}]
@@ -55,7 +55,11 @@ def read(kafka: ottla.Client, topic: str, value: ottla.Format) -> list[dict[str,
 
 @pytest.mark.parametrize("format_", [ottla.avro, ottla.protobuf])
 def test_a_registry_with_a_certificate_of_a_given_authority(
-    kafka: ottla.Client, name: str, secured: Registry, pem: Path, format_: type[ottla.Format]
+    kafka: ottla.Client,
+    name: str,
+    secured: Registry,
+    pem: Path,
+    format_: Callable[..., ottla.Format],
 ) -> None:
     known = ottla.SchemaRegistry(secured.url, ca=pem)
     write(kafka, name, format_(registry=known))
