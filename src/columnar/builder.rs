@@ -174,14 +174,14 @@ impl Column {
     push_value!(push_f64, F64, f64);
     push_value!(push_bytes, Bytes, &[u8]);
 
-    /// Appends bytes as text; false where they are not UTF-8.
+    /// Appends the first `size` bytes as text; false where they are not UTF-8.
     #[inline]
-    pub(super) fn push_utf8(&mut self, text: &[u8]) -> bool {
+    pub(super) fn push_utf8(&mut self, bytes: &[u8], size: usize) -> bool {
         let Data::Text(values) = &mut self.data else {
             self.unfit();
             return true;
         };
-        let is_text = values.push_utf8(text);
+        let is_text = values.push_utf8(bytes, size);
         if is_text {
             self.grown();
         }

@@ -369,7 +369,8 @@ fn inline_view(data: &[u8], at: usize, size: usize) -> u128 {
 }
 
 /// Up to twelve bytes, from the low end on: two loads that may overlap, or none.
-#[inline]
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "part of the hot loop")]
 fn short_bytes(value: &[u8]) -> u128 {
     let size = value.len() as u32;
     if let (Some(low), Some(high)) = (value.first_chunk::<8>(), value.last_chunk::<8>()) {
@@ -475,11 +476,13 @@ impl TextBuilder {
         self.bytes.push(text.as_bytes());
     }
 
-    /// Appends bytes if they are UTF-8; false changes nothing.
+    /// Appends the first `size` bytes if they are UTF-8; false changes nothing. Bytes behind them
+    /// make a short text cheaper.
     #[inline]
-    pub(super) fn push_utf8(&mut self, text: &[u8]) -> bool {
-        if text.len() <= INLINE_MAX {
-            let text_view = inline_view(text, 0, text.len());
+    pub(super) fn push_utf8(&mut self, bytes: &[u8], size: usize) -> bool {
+        let Some(text) = bytes.get(..size) else { return false };
+        if size <= INLINE_MAX {
+            let text_view = inline_view(bytes, 0, size);
             let is_text = is_ascii(text_view) || simdutf8::basic::from_utf8(text).is_ok();
             if is_text {
                 self.bytes.views.push(text_view);
@@ -517,6 +520,8 @@ impl TextBuilder {
 #[derive(Debug, Default)]
 pub(super) struct BytesBuilder {
     views: Vec<u128>,
+    /// Whether a null was appended since the last array.
+    any_null: bool,
     bytes: Vec<u8>,
     full: Vec<Buffer>,
 }
@@ -540,6 +545,7 @@ impl BytesBuilder {
     }
 
     pub(super) fn push_null(&mut self) {
+        self.any_null = true;
         self.views.push(NULL_VIEW);
     }
 
@@ -562,7 +568,8 @@ impl BytesBuilder {
     /// The values that were gathered; the builder is empty again.
     pub(super) fn finish(&mut self) -> BinaryViewArray {
         let mut views = std::mem::take(&mut self.views);
-        let nulls = take_nulls(&mut views, NULL_VIEW, 0);
+        let any_null = std::mem::take(&mut self.any_null);
+        let nulls = if any_null { take_nulls(&mut views, NULL_VIEW, 0) } else { None };
         let mut buffers = std::mem::take(&mut self.full);
         if !self.bytes.is_empty() {
             buffers.push(Buffer::from_vec(std::mem::take(&mut self.bytes)));

@@ -55,6 +55,11 @@ fn too_long_varint() -> Fail {
     Fail::new("a number has more than 10 bytes")
 }
 
+#[inline]
+const fn unzigzag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
+}
+
 /// The bytes of a value that were not read yet.
 #[derive(Debug)]
 pub(super) struct Cursor<'a> {
@@ -94,8 +99,15 @@ impl<'a> Cursor<'a> {
 
     #[inline]
     fn long(&mut self) -> Read<i64> {
-        let value = self.varint()?;
-        Ok((value >> 1) as i64 ^ -((value & 1) as i64))
+        // Numbers are mostly longer than the lengths and counts that `varint` expects.
+        let value = match varint::read(self.rest) {
+            Ok((value, size @ 0..varint::SIZE_MAX)) => {
+                self.rest = self.rest.get(size..).unwrap_or_default();
+                value
+            }
+            _ => self.long_varint()?,
+        };
+        Ok(unzigzag(value))
     }
 
     #[inline]
@@ -127,22 +139,24 @@ impl<'a> Cursor<'a> {
     }
 
     #[inline]
+    fn size(&mut self) -> Read<usize> {
+        let size = unzigzag(self.varint()?);
+        usize::try_from(size).map_err(|_source| Fail::new(format!("a length is {size}")))
+    }
+
+    #[inline]
     fn bytes(&mut self) -> Read<&'a [u8]> {
-        let size = self.long()?;
-        match usize::try_from(size) {
-            Ok(size) => self.take(size),
-            Err(_) => Err(Fail::new(format!("a length is {size}"))),
-        }
+        let size = self.size()?;
+        self.take(size)
     }
 
     /// Appends a text to a column.
     #[inline]
     fn text(&mut self, column: &mut Column) -> Read {
-        if column.push_utf8(self.bytes()?) {
-            Ok(())
-        } else {
-            Err(Fail::new("the text is not UTF-8"))
-        }
+        let size = self.size()?;
+        let bytes = self.rest;
+        self.take(size)?;
+        if column.push_utf8(bytes, size) { Ok(()) } else { Err(Fail::new("the text is not UTF-8")) }
     }
 
     #[inline]

@@ -133,7 +133,7 @@ impl Element {
                 }
                 Kind::Bool => column.push_bool(false),
                 Kind::Text => {
-                    column.push_utf8(&[]);
+                    column.push_utf8(&[], 0);
                 }
                 Kind::Bytes => column.push_bytes(&[]),
                 _ => column.push_null(),
@@ -584,7 +584,7 @@ fn push_kind(kind: &Kind, raw: Raw<'_>, column: &mut Column) -> Read<bool> {
         }
         (Kind::Bytes, Raw::Bytes(bytes)) => column.push_bytes(bytes),
         (Kind::Text, Raw::Bytes(bytes)) => {
-            if !column.push_utf8(bytes) {
+            if !column.push_utf8(bytes, bytes.len()) {
                 return Err(Fail::new("the text is not UTF-8"));
             }
         }
