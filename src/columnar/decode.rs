@@ -496,22 +496,10 @@ impl TextBuilder {
         is_text
     }
 
-    /// Appends the text of `size` bytes at `at`, if it is short and ASCII; None changes nothing.
-    #[inline]
-    pub(super) fn push_short_ascii(&mut self, around: &[u8], at: usize, size: usize) -> Option<()> {
-        if size > INLINE_MAX {
-            return None;
-        }
-        let text = around.get(at..at.wrapping_add(size))?;
-        let text_view = inline_view(around, at, size);
-        (is_ascii(text_view) && text.len() == size).then(|| self.bytes.views.push(text_view))
-    }
-
     /// The texts that were gathered; the builder is empty again.
     pub(super) fn finish(&mut self) -> StringViewArray {
         let bytes = self.bytes.finish();
-        // SAFETY: `push` takes text, `push_utf8` checks that it is, `push_short_ascii` takes ASCII, and
-        // all others are nulls.
+        // SAFETY: `push` takes text, `push_utf8` checks that it is, and all others are nulls.
         unsafe { bytes.to_string_view_unchecked() }
     }
 }

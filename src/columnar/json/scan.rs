@@ -130,18 +130,8 @@ const HIGH: u64 = 0x8080_8080_8080_8080;
 #[inline]
 pub(super) fn string(bytes: &[u8], at: usize) -> Option<(&str, usize)> {
     let end = string_end(bytes, at)?;
-    Some((text(bytes, at, end)?, end.wrapping_add(1)))
-}
-
-/// The text of a string from its first byte to its closing quote.
-#[inline]
-pub(super) fn text(bytes: &[u8], at: usize, end: usize) -> Option<&str> {
-    let text = bytes.get(at..end)?;
-    if text.is_ascii() {
-        std::str::from_utf8(text).ok()
-    } else {
-        simdutf8::basic::from_utf8(text).ok()
-    }
+    let text = simdutf8::basic::from_utf8(bytes.get(at..end)?).ok()?;
+    Some((text, end.wrapping_add(1)))
 }
 
 /// `true` or `false` at `at`, and the place behind.

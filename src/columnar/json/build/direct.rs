@@ -69,15 +69,16 @@ impl ColumnBuilder {
             Data::Text(texts) => {
                 let start = scan::one(bytes, at, b'"')?;
                 let end = scan::string_end(bytes, start)?;
-                if texts.push_short_ascii(bytes, start, end.wrapping_sub(start)).is_none() {
-                    texts.push(scan::text(bytes, start, end)?);
+                if !texts.push_utf8(bytes.get(start..)?, end.wrapping_sub(start)) {
+                    return None;
                 }
                 end.wrapping_add(1)
             }
             Data::Time(unit, values) if first == b'"' => {
-                let (text, behind) = scan::string(bytes, at.wrapping_add(1))?;
-                values.push(scan::iso_time(text.as_bytes(), *unit)?);
-                behind
+                let start = at.wrapping_add(1);
+                let end = scan::string_end(bytes, start)?;
+                values.push(scan::iso_time(bytes.get(start..end)?, *unit)?);
+                end.wrapping_add(1)
             }
             Data::Bool(values) => {
                 let (value, behind) = scan::boolean(bytes, at)?;
