@@ -58,7 +58,7 @@ def test_an_embedded_broker_that_was_closed_is_not_waited_for(mortal: ottla.Brok
         r'3 records were not acknowledged \(topic "orders": 2, topic "users": 1\): .*'
         r"the broker at 127.0.0.1:.* was closed"
     )
-    with within(5), pytest.raises(ottla.ConnectionError, match=expected):
+    with within(20), pytest.raises(ottla.ConnectionError, match=expected):
         client.close()
     assert client.closed
     with pytest.raises(ottla.ConnectionError, match="orders-0"):
@@ -88,7 +88,7 @@ def test_the_broker_in_the_process_is_not_waited_for_either(mortal: ottla.Broker
     client.send_async("users", "3")
     killed(mortal)
     expected = r'3 records were not acknowledged \(topic "orders": 2, topic "users": 1\).*closed'
-    with within(5), pytest.raises(ottla.ConnectionError, match=expected):
+    with within(20), pytest.raises(ottla.ConnectionError, match=expected):
         client.close()
 
 
@@ -96,10 +96,10 @@ def test_what_failed_before_and_nobody_was_told_is_told_at_the_end(mortal: ottla
     client = prepared(mortal.client(linger_ms=0))
     killed(mortal)
     client.send_async("orders", "nobody keeps this")
-    with within(10), pytest.raises(ottla.ConnectionError, match="users-0"):
+    with within(20), pytest.raises(ottla.ConnectionError, match="users-0"):
         client.send("users", "but this")
     expected = r'1 record was not acknowledged \(topic "orders": 1\)'
-    with within(10), pytest.raises(ottla.ConnectionError, match=expected):
+    with within(20), pytest.raises(ottla.ConnectionError, match=expected):
         client.close()
 
 
@@ -121,7 +121,7 @@ def test_the_timeout_bounds_the_wait_for_a_broker_that_refuses_connections(
     client.send_async("users", "2")
     mortal.close()
     expected = r'2 records .*\(topic "orders": 1, topic "users": 1\): .*could not connect'
-    with within(15), pytest.raises(ottla.TimeoutError, match=expected):
+    with within(20), pytest.raises(ottla.TimeoutError, match=expected):
         client.close(timeout=1)
 
 
@@ -137,7 +137,7 @@ def test_no_record_is_waited_for_longer_than_the_delivery_timeout(mortal: ottla.
     client._hosts = []  # as if it were in another process
     mortal.close()
     client.send_async("orders", "1")
-    with within(15), pytest.raises(ottla.TimeoutError, match=r'\(topic "orders": 1\)'):
+    with within(20), pytest.raises(ottla.TimeoutError, match=r'\(topic "orders": 1\)'):
         client.close(timeout=60)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-import time
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -76,14 +75,13 @@ def test_an_authority_that_nobody_knows_is_refused_at_once(
     trustme.CA().cert_pem.write_to_path(str(stranger))
     kafka.create_topic(name)
     for given in (secured.url, ottla.SchemaRegistry(secured.url, ca=stranger)):
-        started = time.monotonic()
         with pytest.raises(
             ottla.ConnectionError, match=rf"{name}-value.*{secured.url}.*no authority.*ca="
         ):
             kafka.scan(name, value=ottla.avro(registry=given)).head()
-        # It is not asked four times.
-        assert time.monotonic() - started < 5
     assert secured.requests == []
+    # It is not asked four times.
+    assert len(secured.refused) <= 2
 
 
 def test_a_certificate_of_another_name_is_refused(

@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::delivery::{Promise, Reason};
 use super::{Inner, Payload, Producer};
 use crate::error::{Error, ErrorCode, Result};
+use crate::types::TopicPartition;
 
 /// So many topics are named.
 const TOPICS_SHOWN: usize = 10;
@@ -54,7 +55,7 @@ impl Producer {
             state.lost.is_closing = true;
         }
         if let Some(why) = gone {
-            self.inner.abandon(why);
+            self.inner.abandon_broker(why);
         }
         let longest = self.inner.config.delivery_timeout;
         let timeout = if gone.is_some() { Duration::ZERO } else { timeout.min(longest) };
@@ -92,21 +93,37 @@ impl Producer {
 }
 
 impl Inner {
-    /// The end of a batch that failed.
+    /// The end of a batch that failed. Who waits for progress is woken by the caller, when all
+    /// failures of one moment are counted.
     pub(super) fn give_up(&self, payload: Payload, reason: Reason) {
-        self.memory.add_permits(payload.charged);
         self.state().lost.note(&payload.promise, &reason);
+        self.memory.add_permits(payload.charged);
         payload.promise.fail(reason);
+    }
+
+    /// Gives up all that waits.
+    pub(super) fn abandon(&self, reason_of: impl Fn(&TopicPartition) -> Reason) {
+        let failed: Vec<(Payload, Reason)> = {
+            let mut state = self.state();
+            let waiting = state.accumulator.abandon(|_| true).into_iter();
+            let failed = waiting.map(|(partition, payload)| (payload, reason_of(&partition)));
+            let failed: Vec<_> = failed.collect();
+            failed.iter().for_each(|(payload, reason)| state.lost.note(&payload.promise, reason));
+            failed
+        };
+        for (payload, reason) in failed {
+            self.memory.add_permits(payload.charged);
+            payload.promise.fail(reason);
+        }
         self.progress.notify_waiters();
     }
 
     /// Gives up all that waits for a broker that does not come back.
-    pub(super) fn abandon(&self, why: &str) {
-        let waiting = self.state().accumulator.abandon(|_| true);
-        for (partition, payload) in waiting {
+    pub(super) fn abandon_broker(&self, why: &str) {
+        self.abandon(|partition| {
             let context = format!("producing to {partition}: {why}");
-            self.give_up(payload, Reason::Kafka(ErrorCode::NetworkException, context));
-        }
+            Reason::Kafka(ErrorCode::NetworkException, context)
+        });
     }
 }
 

@@ -110,8 +110,11 @@ impl Sender {
             state.accumulator.seal_lingered(now);
             state.accumulator.expire(now)
         };
-        for (partition, payload, failure) in expired {
-            self.fail(&partition, payload, failure, None);
+        if !expired.is_empty() {
+            for (partition, payload, failure) in expired {
+                self.fail(&partition, payload, failure, None);
+            }
+            inner.progress.notify_waiters();
         }
         self.ask_producer_id(now);
         let snapshot = inner.cluster.snapshot();
@@ -338,10 +341,13 @@ impl Sender {
                 self.inner.progress.notify_waiters();
             }
             Settled::Retrying => {}
-            Settled::Failed(payload, failure) => match reason {
-                Some(reason) => self.inner.give_up(payload, reason),
-                None => self.fail(&partition, payload, failure, answer),
-            },
+            Settled::Failed(payload, failure) => {
+                match reason {
+                    Some(reason) => self.inner.give_up(payload, reason),
+                    None => self.fail(&partition, payload, failure, answer),
+                }
+                self.inner.progress.notify_waiters();
+            }
         }
     }
 
@@ -378,7 +384,7 @@ impl Sender {
     fn note_trouble(&self, error: &Error) {
         self.inner.state().trouble = Some(error.chain());
         if matches!(error, Error::Closed { .. }) && self.inner.cluster.is_local() {
-            self.inner.abandon(&error.to_string());
+            self.inner.abandon_broker(&error.to_string());
         }
     }
 
@@ -430,11 +436,9 @@ impl Sender {
             }
             Err(error) => {
                 // Nothing can be sent without it, and asking again does not help.
-                let waiting = self.inner.state().accumulator.abandon(|_| true);
-                for (_, payload) in waiting {
-                    let context = format!("asking for a producer id: {error}");
-                    self.inner.give_up(payload, Reason::Kafka(error.code(), context));
-                }
+                self.inner.abandon(|_| {
+                    Reason::Kafka(error.code(), format!("asking for a producer id: {error}"))
+                });
             }
         }
     }
