@@ -518,8 +518,9 @@ impl Partition {
         offset: Offset,
     ) -> Result<Offset> {
         self.check_leader()?;
-        if !self.config().cleanup_policy.delete {
-            let context = format!("the cleanup policy of {} does not delete", self.name);
+        let policy = self.config().cleanup_policy;
+        if policy.compact && !policy.delete {
+            let context = format!("the cleanup policy of {} only compacts", self.name);
             return Err(Error::kafka(ErrorCode::PolicyViolation, context));
         }
         let high_watermark = self.high_watermark();

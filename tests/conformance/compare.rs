@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use crate::differences::{DIFFERENCES, Difference};
+use crate::difference_table::DIFFERENCES;
+use crate::differences::Difference;
 
 /// The label under which a transcript lists the APIs whose answers it has.
 pub(crate) const API_LABEL: &str = "answers of";

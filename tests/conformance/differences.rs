@@ -1,13 +1,17 @@
-//! Where our broker answers otherwise than Apache Kafka, on purpose: each difference once, with the
-//! conversations that show it. A difference that is not listed fails its conversation, and so does one
-//! that is listed and gone.
+//! What a difference from Apache Kafka is, the page that lists them, and that every API has its
+//! conversation.
 //!
-//! `OTTLA_UPDATE=1` writes them into `src/manual/compatibility.md`.
+//! `OTTLA_UPDATE=1` writes the differences into `src/manual/compatibility.md`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use ottla::protocol::api::ApiKey;
+
+use crate::compare::{API_LABEL, answers_of};
+use crate::difference_table::DIFFERENCES;
 
 /// One difference.
 pub(crate) struct Difference {
@@ -24,201 +28,6 @@ pub(crate) struct Difference {
     /// What to replace in what is recorded to have what we answer.
     pub(crate) wire: &'static [(&'static str, &'static str)],
 }
-
-/// All of them, by API.
-pub(crate) const DIFFERENCES: &[Difference] = &[
-    Difference {
-        api: "ApiVersions",
-        what: "APIs",
-        kafka: "also those of transactions, share groups, SASL, quotas, delegation tokens, \
-                telemetry, reassignment, the quorum",
-        ottla: "those that are served",
-        places: &[("api_versions", "other APIs")],
-        wire: &[(
-            "[17, 24, 25, 26, 27, 28, 34, 36, 38, 39, 40, 41, 43, 45, 48, 49, 50, 51, 57, 64, 65, \
-             66, 76, 77, 78, 79, 80, 81, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92]",
-            "[]",
-        )],
-    },
-    Difference {
-        api: "ApiVersions",
-        what: "features",
-        kafka: "`metadata.version` 7 to 30, and features of ELR, KRaft, share groups, streams \
-                groups and transactions",
-        ottla: "`metadata.version` 30 and `group.version`",
-        places: &[("api_versions", "features")],
-        wire: &[
-            (
-                "SupportedFeatureKey { name: \"eligible.leader.replicas.version\", min_version: 0, \
-                 max_version: 1 }, ",
-                "",
-            ),
-            (
-                "SupportedFeatureKey { name: \"kraft.version\", min_version: 0, max_version: 1 }, ",
-                "",
-            ),
-            ("\"metadata.version\", min_version: 7", "\"metadata.version\", min_version: 30"),
-            (
-                ", SupportedFeatureKey { name: \"share.version\", min_version: 0, max_version: 1 }, \
-                 SupportedFeatureKey { name: \"streams.version\", min_version: 0, max_version: 1 }, \
-                 SupportedFeatureKey { name: \"transaction.version\", min_version: 0, \
-                 max_version: 2 }",
-                "",
-            ),
-            (
-                "FinalizedFeatureKey { name: \"eligible.leader.replicas.version\", \
-                 max_version_level: 1, min_version_level: 1 }, ",
-                "",
-            ),
-            (
-                ", FinalizedFeatureKey { name: \"share.version\", max_version_level: 1, \
-                 min_version_level: 1 }, FinalizedFeatureKey { name: \"streams.version\", \
-                 max_version_level: 1, min_version_level: 1 }, FinalizedFeatureKey { name: \
-                 \"transaction.version\", max_version_level: 2, min_version_level: 2 }",
-                "",
-            ),
-        ],
-    },
-    Difference {
-        api: "Metadata",
-        what: "a topic that the request creates",
-        kafka: "UNKNOWN_TOPIC_OR_PARTITION, until the client asks again",
-        ottla: "the topic",
-        places: &[("metadata", "a topic that is made")],
-        wire: &[("(Some(\"<absent>\"), 3, 0)", "(Some(\"<absent>\"), 0, 1)")],
-    },
-    Difference {
-        api: "Metadata",
-        what: "a topic with neither a name nor an id",
-        kafka: "UNKNOWN_SERVER_ERROR for the whole request",
-        ottla: "no topic",
-        places: &[("metadata", "by neither")],
-        wire: &[
-            (
-                "brokers: [], cluster_id: None, controller_id: -1, topics: [MetadataResponseTopic { \
-                 error_code: -1, name: Some(\"\"), topic_id: AAAAAAAAAAAAAAAAAAAAAA, is_internal: \
-                 false, partitions: [], topic_authorized_operations: -2147483648 }]",
-                "brokers: [MetadataResponseBroker { node_id: 1, host: \"127.0.0.1\", port: <port>, \
-                 rack: None }], cluster_id: Some(\"<cluster>\"), controller_id: 1, topics: []",
-            ),
-            ("error_code: -1 }", "error_code: 0 }"),
-        ],
-    },
-    Difference {
-        api: "CreateTopics",
-        what: "a negative timeout",
-        kafka: "REQUEST_TIMED_OUT",
-        ottla: "the outcome",
-        places: &[("create_topics", "again, with a negative timeout")],
-        wire: &[("error_code: 7,", "error_code: 36,")],
-    },
-    Difference {
-        api: "CreateTopics",
-        what: "the settings of a new topic",
-        kafka: "`min.insync.replicas` is a dynamic default of the cluster",
-        ottla: "`min.insync.replicas` is the default; there is `durability`",
-        places: &[
-            ("create_topics", "plain: min.insync.replicas"),
-            ("create_topics", "plain: durability"),
-        ],
-        wire: &[
-            ("config_source: 3", "config_source: 5"),
-            (
-                "",
-                "CreatableTopicConfigs { name: \"durability\", value: Some(\"auto\"), read_only: \
-                 false, config_source: 5, is_sensitive: false }",
-            ),
-        ],
-    },
-    Difference {
-        api: "CreateTopics",
-        what: "a setting that is given twice",
-        kafka: "the last counts",
-        ottla: "INVALID_REQUEST",
-        places: &[("create_topics", "a setting twice")],
-        wire: &[
-            (
-                "topic_id: <new id>, error_code: 0, error_message: None",
-                "topic_id: AAAAAAAAAAAAAAAAAAAAAA, error_code: 42",
-            ),
-            ("error_code: 0, error_message: None", "error_code: 42"),
-            (
-                "num_partitions: 1, replication_factor: 1, configs: Some([CreatableTopicConfigs { \
-                 name: \"retention.ms\", value: Some(\"2\"), read_only: false, config_source: 1, \
-                 is_sensitive: false }])",
-                "num_partitions: -1, replication_factor: -1, configs: Some([])",
-            ),
-        ],
-    },
-    Difference {
-        api: "CreateTopics",
-        what: "a setting of the tier, which is not there yet",
-        kafka: "taken, without an effect",
-        ottla: "INVALID_CONFIG",
-        places: &[("create_topics", "local above total retention")],
-        wire: &[
-            (
-                "topic_id: <new id>, error_code: 0, error_message: None",
-                "topic_id: AAAAAAAAAAAAAAAAAAAAAA, error_code: 40",
-            ),
-            ("error_code: 0, error_message: None", "error_code: 40"),
-            (
-                "num_partitions: 1, replication_factor: 1, configs: Some([CreatableTopicConfigs { \
-                 name: \"local.retention.ms\", value: Some(\"999999999999\"), read_only: false, \
-                 config_source: 1, is_sensitive: false }])",
-                "num_partitions: -1, replication_factor: -1, configs: Some([])",
-            ),
-        ],
-    },
-    Difference {
-        api: "CreateTopics",
-        what: "spaces around a value",
-        kafka: "kept",
-        ottla: "dropped",
-        places: &[("create_topics", "spaces around a number")],
-        wire: &[("Some(\" 1 \")", "Some(\"1\")")],
-    },
-    Difference {
-        api: "CreateTopics",
-        what: "the id of a topic that is only validated",
-        kafka: "an id that no topic gets",
-        ottla: "none",
-        places: &[("create_topics", "validated"), ("create_topics", "validated again")],
-        wire: &[("<new id>", "AAAAAAAAAAAAAAAAAAAAAA")],
-    },
-    Difference {
-        api: "DeleteTopics",
-        what: "a topic by name and again by id",
-        kafka: "INVALID_REQUEST, once",
-        ottla: "INVALID_REQUEST, for both",
-        places: &[("delete_topics", "by name, and by id")],
-        wire: &[(
-            "DeletableTopicResult { name: Some(\"~-by-id-d\"), topic_id: <by-id-d>, error_code: 42 }",
-            "DeletableTopicResult { name: None, topic_id: <by-id-d>, error_code: 42 }, \
-             DeletableTopicResult { name: Some(\"~-by-id-d\"), topic_id: AAAAAAAAAAAAAAAAAAAAAA, \
-             error_code: 42 }",
-        )],
-    },
-    Difference {
-        api: "CreatePartitions",
-        what: "more partitions than one request may create",
-        kafka: "UNKNOWN_SERVER_ERROR",
-        ottla: "POLICY_VIOLATION",
-        places: &[("create_partitions", "too many")],
-        wire: &[("error_code: -1", "error_code: 44")],
-    },
-    Difference {
-        api: "DescribeTopicPartitions",
-        what: "an empty name",
-        kafka: "UNKNOWN_SERVER_ERROR for the whole request",
-        ottla: "INVALID_TOPIC_EXCEPTION for the topic",
-        places: &[("describe_topic_partitions", "the name \"\"")],
-        wire: &[
-            ("error_code: -1", "error_code: 17"),
-            ("topic_authorized_operations: -2147483648", "topic_authorized_operations: 3576"),
-        ],
-    },
-];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -251,6 +60,25 @@ fn recorded() -> BTreeMap<String, String> {
     let paths: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
     let name = |path: &Path| path.file_stem().unwrap().to_str().unwrap().to_owned();
     paths.iter().map(|path| (name(path), fs::read_to_string(path).unwrap())).collect()
+}
+
+#[test]
+fn every_version_of_every_api_is_in_a_conversation() {
+    let mut heard = BTreeSet::new();
+    for text in recorded().values() {
+        for (version, apis) in answers_of(text).remove(API_LABEL).unwrap_or_default() {
+            heard.extend(apis.into_iter().map(|api| (api, version)));
+        }
+    }
+    let served = ApiKey::ALL.iter().filter(|api| api.is_served());
+    let missing: Vec<_> = served
+        .flat_map(|api| {
+            let versions = api.versions();
+            (versions.min..=versions.max).map(move |version| (format!("{api:?}"), version))
+        })
+        .filter(|pair| !heard.contains(pair))
+        .collect();
+    assert!(missing.is_empty(), "served, and in no recorded conversation: {missing:?}");
 }
 
 #[test]

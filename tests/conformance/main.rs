@@ -14,7 +14,9 @@
 )]
 
 mod admin;
+mod batches;
 mod compare;
+mod difference_table;
 mod differences;
 mod groups;
 mod peers;
@@ -22,7 +24,12 @@ mod produce;
 mod scan;
 mod transcript;
 mod wire_classic;
+mod wire_cluster;
+mod wire_configs;
 mod wire_consumer;
+mod wire_fetch;
+mod wire_logs;
 mod wire_metadata;
 mod wire_offsets;
+mod wire_produce;
 mod wire_topics;

@@ -1,6 +1,6 @@
 //! Conversations with a broker, written down: what Apache Kafka answers is kept in `recorded/`, and
 //! our broker must answer the same, byte for byte but for names, ids, the words of messages, and what
-//! the table of [`crate::differences`] lists.
+//! the table of [`crate::difference_table`] lists.
 //!
 //! `OTTLA_UPDATE=1 OTTLA_CONFORMANCE_SERVERS=host:port` writes the files anew, from Apache Kafka. With
 //! `OTTLA_CONFORMANCE_SERVERS` alone they are compared with it.
@@ -22,6 +22,9 @@ use ottla::protocol::messages::create_topics::{
 };
 use ottla::protocol::messages::describe_groups::DescribeGroupsRequest;
 use ottla::protocol::messages::find_coordinator::FindCoordinatorRequest;
+use ottla::protocol::messages::list_offsets::{
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, ListOffsetsTopicResponse,
+};
 use ottla::protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic};
 use ottla::protocol::{Request, RequestHeader, Str, frame};
 use ottla::types::Uuid;
@@ -176,7 +179,8 @@ impl Script {
 
     /// A topic of this run, and its id, which is shown as the name in angles.
     pub(crate) fn topic(&mut self, what: &str, partitions: i32) -> (Str, Uuid) {
-        self.topic_with(what, partitions, &[])
+        // The records of conversations have times of long ago.
+        self.topic_with(what, partitions, &[("retention.ms", "-1")])
     }
 
     /// The same, with settings.
@@ -207,6 +211,23 @@ impl Script {
         assert_eq!(created.error_code, 0, "{created:?}");
         self.mask(&created.topic_id, what);
         self.wait_for(&name, true);
+        let of_partition = |partition_index| ListOffsetsPartition {
+            partition_index,
+            timestamp: -1,
+            ..ListOffsetsPartition::default()
+        };
+        let ends = ListOffsetsRequest {
+            replica_id: -1,
+            topics: vec![ListOffsetsTopic {
+                name: name.clone(),
+                partitions: (0..partitions).map(of_partition).collect(),
+            }],
+            ..ListOffsetsRequest::default()
+        };
+        let led = |topic: &ListOffsetsTopicResponse| {
+            topic.partitions.iter().all(|partition| partition.error_code == 0)
+        };
+        while !self.connection.call(2, ends.clone()).topics.iter().all(led) {}
         (name, created.topic_id)
     }
 
@@ -230,7 +251,8 @@ impl Script {
 
     /// A topic for each version, shown by what it is.
     pub(crate) fn topic_at(&mut self, what: &str, version: i16, partitions: i32) -> (Str, Uuid) {
-        let (name, id) = self.topic(&format!("{what}-v{version:02}"), partitions);
+        let plain = what.replace([' ', ','], "-");
+        let (name, id) = self.topic(&format!("{plain}-v{version:02}"), partitions);
         self.mask(&name, what);
         self.mask(&id, &format!("id of {what}"));
         (name, id)
@@ -266,7 +288,12 @@ impl Script {
 
     /// Writes down an answer. The same under the same label at neighbouring versions is shown once.
     pub(crate) fn note(&mut self, label: &str, version: i16, answer: &impl Debug) {
-        let text = self.shown(&format!("{answer:?}"));
+        self.note_text(label, version, &format!("{answer:?}"));
+    }
+
+    /// The same, of an answer that is text already.
+    pub(crate) fn note_text(&mut self, label: &str, version: i16, text: &str) {
+        let text = self.shown(text);
         let answered = *self.answered.lock().unwrap();
         self.noted.extend(answered.filter(|answered| answered.1 == version));
         let next = self.notes.len();

@@ -14,18 +14,21 @@ use crate::protocol::messages::describe_quorum::{
     DescribeQuorumRequest, DescribeQuorumResponse, Listener, Node, PartitionQuorum, ReplicaState,
     TopicData, TopicQuorum,
 };
+use crate::types::Uuid;
 
 pub(in crate::broker) fn handle(
     call: &Call<'_>,
     request: &DescribeQuorumRequest,
 ) -> DescribeQuorumResponse {
     let status = call.state.quorum();
+    let version = call.context.api_version;
     let now = call.state.env().clock.now();
     let voter = |voter: &crate::broker::metadata_log::VoterStatus| {
         let leads = voter.id == status.leader;
         ReplicaState {
             replica_id: voter.id.0,
-            replica_directory_id: voter.directory_id,
+            // Version 2 brought ids of directories, and nodes.
+            replica_directory_id: if version >= 2 { voter.directory_id } else { Uuid::ZERO },
             log_end_offset: voter.log_end_offset.0,
             last_fetch_timestamp: if leads { now.0 } else { -1 },
             last_caught_up_timestamp: if leads { now.0 } else { voter.last_caught_up.0 },
@@ -42,7 +45,6 @@ pub(in crate::broker) fn handle(
         }
         PartitionQuorum {
             partition_index: index,
-            error_message: None,
             leader_id: status.leader.0,
             leader_epoch: status.epoch.0,
             high_watermark: status.high_watermark.0,
@@ -70,9 +72,8 @@ pub(in crate::broker) fn handle(
         })
         .collect();
     DescribeQuorumResponse {
-        error_message: None,
         topics: request.topics.iter().map(topic).collect(),
-        nodes,
+        nodes: if version >= 2 { nodes } else { Vec::new() },
         ..DescribeQuorumResponse::default()
     }
 }

@@ -40,7 +40,7 @@ pub(in crate::broker) fn response(request: &Request, version: i16, error: &Error
         Request::ApiVersions(_) => ApiVersionsResponse { error_code, ..Default::default() }.into(),
         Request::Fetch(_) => FetchResponse { error_code, ..Default::default() }.into(),
         Request::InitProducerId(_) => {
-            InitProducerIdResponse { error_code, ..Default::default() }.into()
+            InitProducerIdResponse { error_code, producer_epoch: -1, ..Default::default() }.into()
         }
         Request::ListConfigResources(_) => {
             ListConfigResourcesResponse { error_code, ..Default::default() }.into()

@@ -156,7 +156,11 @@ fn by_timestamp(partition: &Partition, timestamp: i64, isolation: Isolation) -> 
         LATEST => Ok(Some((TimestampMs::NONE, end, partition.leader_epoch()))),
         EARLIEST | EARLIEST_LOCAL => {
             let start = reader.log_start_offset();
-            let epoch = reader.epoch_of(start).unwrap_or(LeaderEpoch::UNKNOWN);
+            let epoch = reader.epoch_of(start);
+            // The next record will have the leader's epoch, as Kafka says of an empty log.
+            let empty = start == reader.log_end_offset();
+            let next = if empty { partition.leader_epoch() } else { LeaderEpoch::UNKNOWN };
+            let epoch = epoch.unwrap_or(next);
             Ok(Some((TimestampMs::NONE, start, epoch)))
         }
         MAX_TIMESTAMP => reader.max_timestamp(end),

@@ -28,7 +28,7 @@ pub(in crate::broker) fn handle(
             }
         }
     }
-    ListPartitionReassignmentsResponse { topics, ..Default::default() }
+    ListPartitionReassignmentsResponse { topics, error_message: None, ..Default::default() }
 }
 
 fn ongoing(topic: &TopicImage, only: Option<&[i32]>) -> Option<OngoingTopicReassignment> {

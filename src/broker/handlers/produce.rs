@@ -36,7 +36,7 @@ use crate::protocol::messages::produce::{
 };
 use crate::protocol::{Response, Str};
 use crate::record::{BatchHeader, Compression};
-use crate::types::Uuid;
+use crate::types::{Offset, Uuid};
 
 /// The client id of Kafka's own tools, which may write to internal topics.
 const ADMIN_CLIENT_ID: &str = "__admin_client";
@@ -155,6 +155,9 @@ fn check_batch(records: &Bytes, version: i16, transactional: bool) -> Result<()>
     }
     if header.size_bytes < records.len() {
         return Err(invalid("a produce request has exactly one record batch per partition"));
+    }
+    if header.base_offset != Offset::ZERO {
+        return Err(invalid("the base offset of a batch that is produced is 0"));
     }
     if header.is_control() {
         return Err(invalid("clients may not write control records"));

@@ -1,0 +1,536 @@
+//! Where our broker answers otherwise than Apache Kafka, on purpose: each difference once, with the
+//! conversations that show it. A difference that is not listed fails its conversation, and so does one
+//! that is listed and gone.
+
+use crate::differences::Difference;
+
+/// All of them, by API.
+pub(crate) const DIFFERENCES: &[Difference] = &[
+    Difference {
+        api: "ApiVersions",
+        what: "APIs",
+        kafka: "also those of transactions, share groups, SASL, quotas, delegation tokens, \
+                telemetry, reassignment, the quorum",
+        ottla: "those that are served",
+        places: &[("api_versions", "other APIs")],
+        wire: &[(
+            "[17, 24, 25, 26, 27, 28, 34, 36, 38, 39, 40, 41, 43, 45, 48, 49, 50, 51, 57, 64, 65, \
+             66, 76, 77, 78, 79, 80, 81, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92]",
+            "[]",
+        )],
+    },
+    Difference {
+        api: "ApiVersions",
+        what: "features",
+        kafka: "`metadata.version` 7 to 30, and features of ELR, KRaft, share groups, streams \
+                groups and transactions",
+        ottla: "`metadata.version` 30 and `group.version`",
+        places: &[("api_versions", "features")],
+        wire: &[
+            (
+                "SupportedFeatureKey { name: \"eligible.leader.replicas.version\", min_version: 0, \
+                 max_version: 1 }, ",
+                "",
+            ),
+            (
+                "SupportedFeatureKey { name: \"kraft.version\", min_version: 0, max_version: 1 }, ",
+                "",
+            ),
+            ("\"metadata.version\", min_version: 7", "\"metadata.version\", min_version: 30"),
+            (
+                ", SupportedFeatureKey { name: \"share.version\", min_version: 0, max_version: 1 }, \
+                 SupportedFeatureKey { name: \"streams.version\", min_version: 0, max_version: 1 }, \
+                 SupportedFeatureKey { name: \"transaction.version\", min_version: 0, \
+                 max_version: 2 }",
+                "",
+            ),
+            (
+                "FinalizedFeatureKey { name: \"eligible.leader.replicas.version\", \
+                 max_version_level: 1, min_version_level: 1 }, ",
+                "",
+            ),
+            (
+                ", FinalizedFeatureKey { name: \"share.version\", max_version_level: 1, \
+                 min_version_level: 1 }, FinalizedFeatureKey { name: \"streams.version\", \
+                 max_version_level: 1, min_version_level: 1 }, FinalizedFeatureKey { name: \
+                 \"transaction.version\", max_version_level: 2, min_version_level: 2 }",
+                "",
+            ),
+        ],
+    },
+    Difference {
+        api: "Produce",
+        what: "the log start offset of a partition that refuses the records",
+        kafka: "as it is",
+        ottla: "-1",
+        places: &[
+            ("produce_idempotent", "a gap"),
+            ("produce_idempotent", "a new epoch inside"),
+            ("produce_idempotent", "a sequence below 0"),
+            ("produce_idempotent", "a step back"),
+            ("produce_idempotent", "an epoch below 0"),
+            ("produce_idempotent", "an overlap"),
+            ("produce_idempotent", "the new epoch again"),
+            ("produce_idempotent", "the old epoch"),
+            ("produce", "a codec to come"),
+            ("produce", "a control batch"),
+            ("produce", "another base offset"),
+            ("produce", "another last offset"),
+            ("produce", "fewer records counted"),
+            ("produce", "more records counted"),
+            ("produce", "no records counted"),
+            ("produce_settings", "keys that are missing"),
+            ("produce_settings", "times that are too early"),
+            ("produce_settings", "times that are too late"),
+        ],
+        wire: &[("log_start_offset: 0", "log_start_offset: -1")],
+    },
+    Difference {
+        api: "Produce",
+        what: "the append time of a batch that is there already",
+        kafka: "the batch's last timestamp",
+        ottla: "-1",
+        places: &[
+            ("produce_idempotent", "the first again"),
+            ("produce_idempotent", "the second again"),
+            ("produce_idempotent", "the third again"),
+        ],
+        wire: &[("log_append_time_ms: 0", "log_append_time_ms: -1")],
+    },
+    Difference {
+        api: "Produce",
+        what: "a producer's epoch below 0",
+        kafka: "INVALID_PRODUCER_EPOCH",
+        ottla: "INVALID_RECORD",
+        places: &[("produce_idempotent", "an epoch below 0")],
+        wire: &[("error_code: 47", "error_code: 87")],
+    },
+    Difference {
+        api: "Produce",
+        what: "a batch that is cut off",
+        kafka: "INVALID_RECORD",
+        ottla: "CORRUPT_MESSAGE",
+        places: &[("produce", "a batch that is cut off"), ("produce", "a header that is cut off")],
+        wire: &[("error_code: 87", "error_code: 2")],
+    },
+    Difference {
+        api: "Produce",
+        what: "a format of batches that does not exist",
+        kafka: "CORRUPT_MESSAGE",
+        ottla: "INVALID_RECORD",
+        places: &[("produce", "a format to come")],
+        wire: &[("error_code: 2,", "error_code: 87,")],
+    },
+    Difference {
+        api: "Produce",
+        what: "a compression that does not exist",
+        kafka: "UNKNOWN_SERVER_ERROR",
+        ottla: "CORRUPT_MESSAGE",
+        places: &[("produce", "a codec to come")],
+        wire: &[("error_code: -1", "error_code: 2")],
+    },
+    Difference {
+        api: "Produce",
+        what: "a topic without partitions",
+        kafka: "is left out",
+        ottla: "is answered",
+        places: &[("produce", "no partitions")],
+        wire: &[("0", "1")],
+    },
+    Difference {
+        api: "Fetch",
+        what: "a batch that does not fit any more",
+        kafka: "its first bytes, unless it is the first",
+        ottla: "whole batches only",
+        places: &[
+            ("fetch", "100 bytes"),
+            ("fetch", "250 bytes"),
+            ("fetch", "150 bytes of each partition"),
+        ],
+        wire: &[
+            ("[8 bytes of a batch]", ""),
+            ("[58 bytes of a batch]", ""),
+            ("[66 bytes of a batch]", ""),
+        ],
+    },
+    Difference {
+        api: "Fetch",
+        what: "a negative limit of bytes",
+        kafka: "UNKNOWN_SERVER_ERROR",
+        ottla: "as 0",
+        places: &[
+            ("fetch", "fewer than no bytes"),
+            ("fetch", "fewer than no bytes of each partition"),
+        ],
+        wire: &[("(0, -1)", "(0, 0)"), ("(1, -1)", "(1, 0)")],
+    },
+    Difference {
+        api: "Fetch",
+        what: "an isolation level that does not exist",
+        kafka: "UNKNOWN_SERVER_ERROR",
+        ottla: "as read committed",
+        places: &[("fetch", "isolation level 2")],
+        wire: &[
+            ("(-1, [])", "(0, [(0, 0)])"),
+            ("(-1, [(0, -1)])", "(0, [(0, 0)])"),
+            ("(0, [(0, -1)])", "(0, [(0, 0)])"),
+        ],
+    },
+    Difference {
+        api: "Fetch",
+        what: "a leader epoch below -1",
+        kafka: "as none",
+        ottla: "FENCED_LEADER_EPOCH",
+        places: &[("fetch", "leader epoch -2")],
+        wire: &[("(0, 0)", "(0, 74)")],
+    },
+    Difference {
+        api: "ListOffsets",
+        what: "a partition that is named twice",
+        kafka: "INVALID_REQUEST, once",
+        ottla: "INVALID_REQUEST, each time",
+        places: &[
+            ("list_offsets", "the same partition twice"),
+            ("list_offsets", "the same partition thrice, and another"),
+        ],
+        wire: &[(
+            "partitions: [ListOffsetsPartitionResponse { partition_index: 0, error_code: 42, \
+             timestamp: -1, offset: -1, leader_epoch: -1 }",
+            "partitions: [ListOffsetsPartitionResponse { partition_index: 0, error_code: 42, \
+             timestamp: -1, offset: -1, leader_epoch: -1 }, ListOffsetsPartitionResponse { \
+             partition_index: 0, error_code: 42, timestamp: -1, offset: -1, leader_epoch: -1 }",
+        )],
+    },
+    Difference {
+        api: "ListOffsets",
+        what: "a topic without partitions",
+        kafka: "is left out",
+        ottla: "is answered",
+        places: &[("list_offsets", "no partitions")],
+        wire: &[(
+            "topics: []",
+            "topics: [ListOffsetsTopicResponse { name: \"~-topic\", partitions: [] }]",
+        )],
+    },
+    Difference {
+        api: "ListOffsets",
+        what: "an isolation level that does not exist",
+        kafka: "UNKNOWN_SERVER_ERROR",
+        ottla: "as read committed",
+        places: &[("list_offsets", "isolation level 2")],
+        wire: &[("-1", "0")],
+    },
+    Difference {
+        api: "InitProducerId",
+        what: "a transactional id",
+        kafka: "a producer id",
+        ottla: "UNSUPPORTED_VERSION: there are no transactions yet",
+        places: &[("init_producer_id", "transactional")],
+        wire: &[(
+            "error_code: 0, producer_id: 0, producer_epoch: 0",
+            "error_code: 35, producer_id: -1, producer_epoch: -1",
+        )],
+    },
+    Difference {
+        api: "OffsetForLeaderEpoch",
+        what: "an epoch below -1",
+        kafka: "that epoch, and the start of the log",
+        ottla: "no epoch",
+        places: &[
+            ("offset_for_leader_epoch", "an epoch below -1, as -1"),
+            ("offset_for_leader_epoch", "an epoch below -1, as -2"),
+            ("offset_for_leader_epoch", "an epoch below -1, as 5"),
+        ],
+        wire: &[("leader_epoch: -2, end_offset: 0", "leader_epoch: -1, end_offset: -1")],
+    },
+    Difference {
+        api: "Metadata",
+        what: "a topic that the request creates",
+        kafka: "UNKNOWN_TOPIC_OR_PARTITION, until the client asks again",
+        ottla: "the topic",
+        places: &[("metadata", "a topic that is made")],
+        wire: &[("(Some(\"<absent>\"), 3, 0)", "(Some(\"<absent>\"), 0, 1)")],
+    },
+    Difference {
+        api: "Metadata",
+        what: "a topic with neither a name nor an id",
+        kafka: "UNKNOWN_SERVER_ERROR for the whole request",
+        ottla: "no topic",
+        places: &[("metadata", "by neither")],
+        wire: &[
+            (
+                "brokers: [], cluster_id: None, controller_id: -1, topics: [MetadataResponseTopic { \
+                 error_code: -1, name: Some(\"\"), topic_id: AAAAAAAAAAAAAAAAAAAAAA, is_internal: \
+                 false, partitions: [], topic_authorized_operations: -2147483648 }]",
+                "brokers: [MetadataResponseBroker { node_id: 1, host: \"127.0.0.1\", port: <port>, \
+                 rack: None }], cluster_id: Some(\"<cluster>\"), controller_id: 1, topics: []",
+            ),
+            ("error_code: -1 }", "error_code: 0 }"),
+        ],
+    },
+    Difference {
+        api: "CreateTopics",
+        what: "a negative timeout",
+        kafka: "REQUEST_TIMED_OUT",
+        ottla: "the outcome",
+        places: &[("create_topics", "again, with a negative timeout")],
+        wire: &[("error_code: 7,", "error_code: 36,")],
+    },
+    Difference {
+        api: "CreateTopics",
+        what: "the settings of a new topic",
+        kafka: "`min.insync.replicas` is a dynamic default of the cluster",
+        ottla: "`min.insync.replicas` is the default; there is `durability`",
+        places: &[
+            ("create_topics", "plain: min.insync.replicas"),
+            ("create_topics", "plain: durability"),
+        ],
+        wire: &[
+            ("config_source: 3", "config_source: 5"),
+            (
+                "",
+                "CreatableTopicConfigs { name: \"durability\", value: Some(\"auto\"), read_only: \
+                 false, config_source: 5, is_sensitive: false }",
+            ),
+        ],
+    },
+    Difference {
+        api: "CreateTopics",
+        what: "a setting that is given twice",
+        kafka: "the last counts",
+        ottla: "INVALID_REQUEST",
+        places: &[("create_topics", "a setting twice")],
+        wire: &[
+            (
+                "topic_id: <new id>, error_code: 0, error_message: None",
+                "topic_id: AAAAAAAAAAAAAAAAAAAAAA, error_code: 42",
+            ),
+            ("error_code: 0, error_message: None", "error_code: 42"),
+            (
+                "num_partitions: 1, replication_factor: 1, configs: Some([CreatableTopicConfigs { \
+                 name: \"retention.ms\", value: Some(\"2\"), read_only: false, config_source: 1, \
+                 is_sensitive: false }])",
+                "num_partitions: -1, replication_factor: -1, configs: Some([])",
+            ),
+        ],
+    },
+    Difference {
+        api: "CreateTopics",
+        what: "a setting of the tier, which is not there yet",
+        kafka: "taken, without an effect",
+        ottla: "INVALID_CONFIG",
+        places: &[("create_topics", "local above total retention")],
+        wire: &[
+            (
+                "topic_id: <new id>, error_code: 0, error_message: None",
+                "topic_id: AAAAAAAAAAAAAAAAAAAAAA, error_code: 40",
+            ),
+            ("error_code: 0, error_message: None", "error_code: 40"),
+            (
+                "num_partitions: 1, replication_factor: 1, configs: Some([CreatableTopicConfigs { \
+                 name: \"local.retention.ms\", value: Some(\"999999999999\"), read_only: false, \
+                 config_source: 1, is_sensitive: false }])",
+                "num_partitions: -1, replication_factor: -1, configs: Some([])",
+            ),
+        ],
+    },
+    Difference {
+        api: "CreateTopics",
+        what: "spaces around a value",
+        kafka: "kept",
+        ottla: "dropped",
+        places: &[("create_topics", "spaces around a number")],
+        wire: &[("Some(\" 1 \")", "Some(\"1\")")],
+    },
+    Difference {
+        api: "CreateTopics",
+        what: "the id of a topic that is only validated",
+        kafka: "an id that no topic gets",
+        ottla: "none",
+        places: &[("create_topics", "validated"), ("create_topics", "validated again")],
+        wire: &[("<new id>", "AAAAAAAAAAAAAAAAAAAAAA")],
+    },
+    Difference {
+        api: "DescribeConfigs",
+        what: "`min.insync.replicas` of a topic",
+        kafka: "a dynamic default of the cluster",
+        ottla: "the default",
+        places: &[
+            ("describe_configs", "min.insync.replicas"),
+            ("describe_configs", "with synonyms, min.insync.replicas"),
+            ("describe_configs", "with texts, min.insync.replicas"),
+        ],
+        wire: &[("; min.insync.replicas Some(\"1\") source 3", ""), ("source 3", "source 5")],
+    },
+    Difference {
+        api: "DeleteTopics",
+        what: "a topic by name and again by id",
+        kafka: "INVALID_REQUEST, once",
+        ottla: "INVALID_REQUEST, for both",
+        places: &[("delete_topics", "by name, and by id")],
+        wire: &[(
+            "DeletableTopicResult { name: Some(\"~-by-id-d\"), topic_id: <by-id-d>, error_code: 42 }",
+            "DeletableTopicResult { name: None, topic_id: <by-id-d>, error_code: 42 }, \
+             DeletableTopicResult { name: Some(\"~-by-id-d\"), topic_id: AAAAAAAAAAAAAAAAAAAAAA, \
+             error_code: 42 }",
+        )],
+    },
+    Difference {
+        api: "CreatePartitions",
+        what: "more partitions than one request may create",
+        kafka: "UNKNOWN_SERVER_ERROR",
+        ottla: "POLICY_VIOLATION",
+        places: &[("create_partitions", "too many")],
+        wire: &[("error_code: -1", "error_code: 44")],
+    },
+    Difference {
+        api: "AlterConfigs, IncrementalAlterConfigs",
+        what: "a setting without a value",
+        kafka: "INVALID_REQUEST",
+        ottla: "INVALID_CONFIG",
+        places: &[
+            ("incremental_alter_configs", "without a value"),
+            ("incremental_alter_configs", "without a value, validated"),
+            ("incremental_alter_configs", "appended without a value"),
+            ("incremental_alter_configs", "appended without a value, validated"),
+            ("alter_configs", "without a value"),
+            ("alter_configs", "without a value, validated"),
+        ],
+        wire: &[("error_code: 42", "error_code: 40")],
+    },
+    Difference {
+        api: "AlterConfigs, IncrementalAlterConfigs",
+        what: "a setting of a feature that is not there yet",
+        kafka: "taken",
+        ottla: "INVALID_CONFIG, unless it is the default",
+        places: &[
+            ("alter_configs", "two"),
+            ("alter_configs", "two, validated"),
+            ("alter_configs", "two: set"),
+        ],
+        wire: &[
+            ("error_code: 0, error_message: None", "error_code: 40"),
+            (
+                "[(\"flush.ms\", Some(\"70\")), (\"retention.ms\", Some(\"5\"))]",
+                "[(\"retention.ms\", Some(\"-1\"))]",
+            ),
+        ],
+    },
+    Difference {
+        api: "AlterConfigs, IncrementalAlterConfigs",
+        what: "a topic without a name",
+        kafka: "INVALID_REQUEST",
+        ottla: "UNKNOWN_TOPIC_OR_PARTITION",
+        places: &[
+            ("incremental_alter_configs", "no topic"),
+            ("incremental_alter_configs", "no topic, validated"),
+            ("alter_configs", "no topic"),
+            ("alter_configs", "no topic, validated"),
+        ],
+        wire: &[("error_code: 42", "error_code: 3")],
+    },
+    Difference {
+        api: "AlterConfigs, IncrementalAlterConfigs",
+        what: "a broker that does not exist",
+        kafka: "INVALID_REQUEST",
+        ottla: "BROKER_ID_NOT_REGISTERED",
+        places: &[
+            ("incremental_alter_configs", "an unknown broker"),
+            ("incremental_alter_configs", "an unknown broker, validated"),
+            ("alter_configs", "a broker"),
+            ("alter_configs", "a broker, validated"),
+        ],
+        wire: &[("error_code: 42", "error_code: 102")],
+    },
+    Difference {
+        api: "IncrementalAlterConfigs",
+        what: "one setting twice",
+        kafka: "INVALID_REQUEST",
+        ottla: "INVALID_CONFIG",
+        places: &[
+            ("incremental_alter_configs", "one setting twice"),
+            ("incremental_alter_configs", "one setting twice, validated"),
+        ],
+        wire: &[("error_code: 42", "error_code: 40")],
+    },
+    Difference {
+        api: "IncrementalAlterConfigs",
+        what: "a setting of the broker that is no number, or that needs a restart",
+        kafka: "INVALID_REQUEST",
+        ottla: "INVALID_CONFIG",
+        places: &[
+            ("incremental_alter_configs", "a number for the broker"),
+            ("incremental_alter_configs", "a number for the broker, validated"),
+            ("incremental_alter_configs", "a number for all brokers"),
+            ("incremental_alter_configs", "a number for all brokers, validated"),
+            ("incremental_alter_configs", "what needs a restart"),
+            ("incremental_alter_configs", "what needs a restart, validated"),
+        ],
+        wire: &[("error_code: 42", "error_code: 40")],
+    },
+    Difference {
+        api: "IncrementalAlterConfigs",
+        what: "a topic that no topic can be named",
+        kafka: "INVALID_TOPIC_EXCEPTION",
+        ottla: "UNKNOWN_TOPIC_OR_PARTITION",
+        places: &[
+            ("incremental_alter_configs", "an illegal topic"),
+            ("incremental_alter_configs", "an illegal topic, validated"),
+        ],
+        wire: &[("error_code: 17", "error_code: 3")],
+    },
+    Difference {
+        api: "IncrementalAlterConfigs",
+        what: "an operation that does not exist",
+        kafka: "UNKNOWN_SERVER_ERROR",
+        ottla: "INVALID_REQUEST",
+        places: &[
+            ("incremental_alter_configs", "an operation to come"),
+            ("incremental_alter_configs", "an operation to come, validated"),
+        ],
+        wire: &[("error_code: -1", "error_code: 42")],
+    },
+    Difference {
+        api: "IncrementalAlterConfigs",
+        what: "an unknown setting that is deleted",
+        kafka: "taken, without an effect",
+        ottla: "INVALID_CONFIG",
+        places: &[
+            ("incremental_alter_configs", "an unknown setting deleted"),
+            ("incremental_alter_configs", "an unknown setting deleted, validated"),
+        ],
+        wire: &[("error_code: 0, error_message: None", "error_code: 40")],
+    },
+    Difference {
+        api: "IncrementalAlterConfigs",
+        what: "nothing that is appended to a list",
+        kafka: "INVALID_CONFIG",
+        ottla: "taken, without an effect",
+        places: &[("incremental_alter_configs", "nothing appended")],
+        wire: &[("error_code: 40", "error_code: 0, error_message: None")],
+    },
+    Difference {
+        api: "IncrementalAlterConfigs",
+        what: "levels of loggers",
+        kafka: "an unknown logger or level is INVALID_CONFIG",
+        ottla: "INVALID_REQUEST: levels are set by the process",
+        places: &[
+            ("incremental_alter_configs", "an unknown logger"),
+            ("incremental_alter_configs", "an unknown logger, validated"),
+            ("incremental_alter_configs", "an unknown level"),
+            ("incremental_alter_configs", "an unknown level, validated"),
+        ],
+        wire: &[("error_code: 40", "error_code: 42")],
+    },
+    Difference {
+        api: "DescribeTopicPartitions",
+        what: "an empty name",
+        kafka: "UNKNOWN_SERVER_ERROR for the whole request",
+        ottla: "INVALID_TOPIC_EXCEPTION for the topic",
+        places: &[("describe_topic_partitions", "the name \"\"")],
+        wire: &[
+            ("error_code: -1", "error_code: 17"),
+            ("topic_authorized_operations: -2147483648", "topic_authorized_operations: 3576"),
+        ],
+    },
+];
