@@ -1,6 +1,6 @@
 //! The decoder that scans and consumers use: chunks of batches in, Arrow record batches out.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::{
@@ -66,6 +66,8 @@ pub struct DecodeOptions {
     pub on_error: OnError,
     /// Whether text and bytes are view types; plain utf8 and binary otherwise, at a copy.
     pub views: bool,
+    /// Whether [`Decoded::offsets`] is filled.
+    pub offsets: bool,
 }
 
 impl Default for DecodeOptions {
@@ -80,6 +82,7 @@ impl Default for DecodeOptions {
             value: ValueFormat::Raw,
             on_error: OnError::Raise,
             views: true,
+            offsets: false,
         }
     }
 }
@@ -93,6 +96,9 @@ pub struct Decoded {
     pub progress: Vec<PartitionProgress>,
     /// The records that did not decode, under [`OnError::SetAside`].
     pub rejected: Vec<Rejected>,
+    /// The offset of each row, where the options ask for it: whoever cuts rows off finds the
+    /// record to go on with there, since offsets may have gaps.
+    pub offsets: Option<Int64Array>,
 }
 
 impl Decoded {
@@ -295,6 +301,7 @@ struct Output {
     text_key: bool,
     text_value: bool,
     on_error: OnError,
+    offsets: bool,
 }
 
 enum Made {
@@ -322,15 +329,25 @@ impl Output {
         let layout = Layout::new(&shape, options.columns.as_deref())?;
         let indices = layout.fields();
         let values = settled.decoder(&indices)?;
-        let headers = options.headers.clone();
-        let on_error = options.on_error;
-        let format = settled.format();
-        Ok(Self { layout, format, headers, values, indices, text_key, text_value, on_error })
+        Ok(Self {
+            layout,
+            format: settled.format(),
+            headers: options.headers.clone(),
+            values,
+            indices,
+            text_key,
+            text_value,
+            on_error: options.on_error,
+            offsets: options.offsets,
+        })
     }
 
     /// The Kafka columns that decoding needs, shown or not.
     fn projection(&self) -> Projection {
         let mut projection = self.layout.projection();
+        if self.offsets {
+            projection = projection.with(KafkaColumn::Offset);
+        }
         let decodes = !self.indices.is_empty() || self.values.is_many_rows();
         if decodes {
             projection = projection.with(KafkaColumn::Value);
@@ -397,6 +414,7 @@ impl Output {
             Origin::Error => error_column.clone(),
             Origin::Raw => raw.cloned(),
         })?;
+        let offsets = self.offsets.then(|| offsets(assembled, &set_aside_rows));
         let (rows, rejected) = if set_aside_rows.is_empty() {
             (batch, Vec::new())
         } else {
@@ -406,7 +424,8 @@ impl Output {
             };
             set_aside(&batch, set_aside_rows, &source)?
         };
-        Ok(Made::Output(Decoded { rows, progress: assembled.progress.clone(), rejected }))
+        let progress = assembled.progress.clone();
+        Ok(Made::Output(Decoded { rows, progress, rejected, offsets }))
     }
 
     /// The columns of single headers that the output shows.
@@ -489,6 +508,20 @@ impl RowErrors {
         }
         Arc::new(builder.finish())
     }
+}
+
+/// The offsets of the rows that are not set aside.
+fn offsets(assembled: &Assembled, set_aside: &[(usize, String)]) -> Int64Array {
+    let Some(column) = assembled.filled.column(KafkaColumn::Offset) else {
+        return Int64Array::from(Vec::<i64>::new());
+    };
+    let all: &Int64Array = column.as_primitive::<Int64Type>();
+    if set_aside.is_empty() {
+        return all.clone();
+    }
+    let bad: BTreeSet<usize> = set_aside.iter().map(|(row, _)| *row).collect();
+    let kept = all.values().iter().enumerate().filter(|(row, _)| !bad.contains(row));
+    kept.map(|(_, offset)| *offset).collect()
 }
 
 /// The partition and offset of a row.

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use arrow::array::{ArrayRef, AsArray, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, Int64Array, UInt32Array};
 use arrow::compute::{SortColumn, concat_batches, filter_record_batch, lexsort_to_indices, take};
 use arrow::datatypes::{Int32Type, Int64Type, SchemaRef};
 use arrow::error::ArrowError;
@@ -31,6 +31,7 @@ use crate::client::{
 };
 use crate::columnar::{DecodeOptions, Decoded, OnError, ValueFormat, to_plain};
 use crate::error::{Error, Result};
+use crate::types::Offset;
 
 /// The keyword arguments of `client.scan`, as `_client.py` passes them.
 #[derive(FromPyObject)]
@@ -159,13 +160,16 @@ impl Scan {
     }
 
     /// Begins a reading.
-    fn begin(&self, decode: DecodeOptions, in_order: bool) -> Result<Reading> {
+    fn begin(&self, mut decode: DecodeOptions, in_order: bool) -> Result<Reading> {
         let engine = self.client.get().engine()?;
+        let in_order = in_order || self.max_rows.is_some();
+        // Where rows are cut off, their offsets tell how far it was read.
+        decode.offsets = in_order;
         let options = ScanOptions { decode: decode.clone(), ..self.options.clone() };
         let offsets = self.bounds.offsets();
         let mut parts = VecDeque::new();
         let mut current = None;
-        if in_order || self.max_rows.is_some() {
+        if in_order {
             for (&partition, range) in &offsets.partitions {
                 let mut part = offsets.clone();
                 part.partitions = BTreeMap::from([(partition, *range)]);
@@ -286,22 +290,13 @@ impl Reading {
         let rows = decoded.rows.num_rows();
         if rows > *left {
             decoded.rows = decoded.rows.slice(0, *left);
-            let kept = i64::try_from(*left).unwrap_or(i64::MAX);
-            let many = self.options.decode.value.is_many_rows();
+            // The partitions come one after the other.
             for progress in &mut decoded.progress {
-                // The partitions come one after the other; what was set aside takes offsets too.
-                progress.next = progress.from.plus(kept);
-                if many {
-                    // Which records were handed out whole is not known: none, to be safe.
-                    progress.next = progress.from;
-                }
-                for record in &decoded.rejected {
-                    if record.offset < progress.next {
-                        progress.next = progress.next.plus(1);
-                    }
-                }
+                progress.next =
+                    next_offset(decoded.offsets.as_ref(), *left).unwrap_or(progress.from);
                 decoded.rejected.retain(|record| record.offset < progress.next);
             }
+            decoded.offsets = decoded.offsets.map(|offsets| offsets.slice(0, *left));
         }
         *left = left.saturating_sub(rows);
         decoded
@@ -319,6 +314,15 @@ impl Reading {
         let Some(reader) = &mut self.current else { return Ok(ValueFormat::without_columns()) };
         reader.settled().await
     }
+}
+
+/// The offset to go on with behind the first `kept` of some more rows: that of the record behind
+/// the last one, or of that record itself where rows of it were cut off.
+fn next_offset(offsets: Option<&Int64Array>, kept: usize) -> Option<Offset> {
+    let offsets = offsets?.values();
+    let last = *offsets.get(kept.checked_sub(1)?)?;
+    let cut = offsets.get(kept).is_some_and(|following| *following == last);
+    Some(if cut { Offset(last) } else { Offset(last).next() })
 }
 
 #[pymethods]

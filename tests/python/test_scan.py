@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from datetime import datetime, timedelta, timezone
 
+import polars as pl
 import pytest
 
 import ottla
@@ -134,3 +136,50 @@ def test_plain_types_for_pyarrow(kafka: ottla.Client, filled: str) -> None:
     (batch,) = scan
     assert pa.record_batch(batch).num_rows == 20
     assert batch.to_pyarrow().schema.field("key").type == pa.binary()
+
+
+def test_rows_that_are_cut_off_are_gone_on_with_behind_gaps(name: str) -> None:
+    with (
+        ottla.Broker(config={"log.cleaner.backoff.ms": 1}) as broker,
+        broker.client() as kafka,
+    ):
+        settings = {
+            "cleanup.policy": "compact",
+            "segment.bytes": 1 << 20,
+            "min.cleanable.dirty.ratio": 0,
+        }
+        kafka.create_topic(name, partitions=1, config=settings)
+        # Every other record is superseded by the next one of its kind, in the same batch.
+        keys = ["same" if row % 2 else f"own {row}" for row in range(4000)]
+        values = [f'{{"row":{row},"text":"{"x" * 500}"}}' for row in range(4000)]
+        kafka.write(name, pl.DataFrame({"key": keys, "value": values}), key="key")
+        deadline = time.monotonic() + 30
+        while next(iter(kafka.scan(name, max_rows=2, columns=["offset"])))["offset"][1] == 1:
+            assert time.monotonic() < deadline
+        for columns in (["row"], ["offset", "row"]):
+            scan = kafka.scan(name, value=ottla.json({"row": "int64"}), columns=columns, max_rows=5)
+            (cut,) = scan
+            assert cut["row"].to_pylist() == [0, 2, 4, 6, 8]
+            assert cut.offsets == {name: {0: (0, 9)}}
+            assert scan.head().offsets == cut.offsets
+            with kafka.consumer(
+                name,
+                resume=cut.offsets,
+                until="caught_up",
+                value=ottla.json({"row": "int64"}),
+                columns=columns,
+            ) as consumer:
+                batch = consumer.poll(30)
+            assert batch is not None
+            assert batch["row"][0] == 10
+        # The same beside records that are set aside.
+        scan = kafka.scan(
+            name,
+            value=ottla.json({"row": "bool"}),
+            columns=["row"],
+            on_error=f"dlq:{name}.dlq",
+            max_rows=5,
+            end={0: 100},
+        )
+        assert [batch.num_rows for batch in scan if batch.num_rows] == []
+        assert scan.head(3).num_rows == 0
