@@ -17,6 +17,7 @@ use arrow::compute::{cast, is_not_null, is_null, nullif};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
 use arrow::error::ArrowError;
 
+use super::bytes_column::BytesColumn;
 use super::columns::UTC;
 use super::values::{Columns, Settled, ValueFormat, Values};
 use crate::error::{Error, Result};
@@ -214,8 +215,14 @@ impl EventDecoder {
         };
         let event = Event::new(&self.names, &arrays, values.len());
         let op = event.part("op", &self.events.envelope).map_err(internal)?;
+        // Protobuf does not tell text that is empty from text that is not there.
+        let text = BytesColumn::new("op", &op).ok();
+        let is_blank = |row| match &text {
+            Some(text) => text.get(row).is_none_or(<[u8]>::is_empty),
+            None => op.is_null(row),
+        };
         for row in 0..values.len() {
-            if values.is_valid(row) && op.is_null(row) && !failed.contains(&row) {
+            if values.is_valid(row) && is_blank(row) && !failed.contains(&row) {
                 bad(row, "the value is no event of Debezium: it has no op".to_owned())?;
             }
         }

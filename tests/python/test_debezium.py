@@ -178,3 +178,61 @@ def test_mistakes_are_told(kafka: ottla.Client, name: str) -> None:
     with pytest.raises(ottla.ConfigError, match="for reading"):
         kafka.write(name, pa.table({"id": [1]}), value=ottla.debezium())
     assert repr(ottla.debezium(unwrap=True)) == "ottla.debezium(ottla.json(), unwrap=True)"
+
+
+PROTO = """syntax = "proto3";
+package db;
+message Envelope {
+  optional Value before = 1;
+  optional Value after = 2;
+  Source source = 3;
+  string op = 4;
+  optional int64 ts_ms = 5;
+}
+message Value { int64 id = 1; optional string name = 2; }
+message Source { string version = 1; string connector = 2; string table = 3; int64 lsn = 4; }
+"""
+
+
+def test_rows_of_protobuf_events(kafka: ottla.Client, name: str, registry: Registry) -> None:
+    known = ottla.SchemaRegistry(registry.url)
+    for one in EVENTS:
+        value = ottla.protobuf(PROTO, message="db.Envelope", registry=known)
+        kafka.send(name, one, value_format=value, partition=0)
+    kafka.send(name, None, partition=0)
+    formats = [
+        ottla.protobuf(PROTO, message="db.Envelope", framed=True),
+        ottla.protobuf(registry=known),
+        ottla.protobuf(registry=known, columns_from="first"),
+    ]
+    for inner in formats:
+        rows = kafka.scan(name, value=ottla.debezium(inner, unwrap=True), columns=COLUMNS)
+        assert rows.head(10).to_pylist() == ROWS
+        parts = kafka.scan(
+            name, value=ottla.debezium(inner), columns=["before", "source", "op", "ts_ms"]
+        )
+        assert parts.head(10).to_pylist()[3] == {
+            "before": ANNE,
+            "source": SOURCE,
+            "op": "d",
+            "ts_ms": NOON.replace(second=3),
+        }
+    with kafka.consumer(
+        name,
+        group_id=name,
+        auto_offset_reset="earliest",
+        until="caught_up",
+        value=ottla.debezium(formats[1], unwrap=True),
+        columns=COLUMNS,
+    ) as consumer:
+        assert [row for batch in consumer for row in batch.to_pylist()] == ROWS
+
+
+def test_protobuf_values_that_are_no_events(kafka: ottla.Client, name: str) -> None:
+    value = ottla.protobuf(PROTO, message="db.Envelope")
+    kafka.send(name, {"ts_ms": 5}, value_format=value)
+    with pytest.raises(ottla.DecodeError, match="no event of Debezium"):
+        kafka.scan(name, value=ottla.debezium(value)).head()
+    row = ottla.protobuf(PROTO, message="db.Value")
+    with pytest.raises(ottla.ConfigError, match="no events of Debezium"):
+        kafka.scan(name, value=ottla.debezium(row)).head()
