@@ -527,3 +527,43 @@ def test_an_interrupted_program_leaves_its_group(
         assert process.stdout.readline() == "interrupted\n"
         assert process.wait(30) == 0
     assert kafka.groups[filled].state == "Empty"
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_headers_are_columns_of_a_member_too(kafka: ottla.Client, name: str, protocol: str) -> None:
+    kafka.create_topic(name, partitions=2)
+    for number in range(20):
+        headers = {"trace": f"t{number}"} if number % 3 else None
+        kafka.send_async(name, str(number), partition=number % 2, headers=headers)
+    kafka.send_async(name, "bad", partition=0, headers={"trace": b"\xff"})
+    kafka.flush(30)
+    columns: list[str | ottla.Header] = [
+        "offset",
+        "value",
+        ottla.header("trace"),
+        ottla.header("trace", name="bytes", text=False),
+    ]
+    options: dict[str, Any] = {
+        "group_protocol": protocol,
+        "auto_offset_reset": "earliest",
+        "columns": columns,
+        "until": "caught_up",
+        "max_rows": 7,
+    }
+    found: dict[int, Any] = {}
+    with kafka.consumer(name, group_id=name, on_error=f"dlq:{name}.dlq", **options) as consumer:
+        for batch in consumer:
+            found |= {int(row["value"]): row for row in batch.to_pylist()}
+            consumer.commit(batch)
+        assert consumer.committed() == {name: {0: 11, 1: 10}}
+    assert sorted(found) == list(range(20))
+    for number, row in found.items():
+        trace = f"t{number}" if number % 3 else None
+        assert row["trace"] == trace
+        assert row["bytes"] == (None if trace is None else trace.encode())
+    assert kafka.scan(f"{name}.dlq").count() == 1
+    with (
+        kafka.consumer(name, group_id=f"{name}.other", **options) as consumer,
+        pytest.raises(ottla.DecodeError, match=r"header.*UTF-8"),
+    ):
+        list(consumer)
