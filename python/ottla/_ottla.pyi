@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, final
 
 from ottla._bounds import NativeBound
+from ottla.formats import Format
 
 __all__ = [
     "Admin",
@@ -161,6 +162,7 @@ class Client:
         headers: list[tuple[str, bytes | None]],
         hurry: bool,
     ) -> Pending: ...
+    def value_encoder(self, topic: str, format: Format, timeout: float | None) -> ValueEncoder: ...
     def write(
         self,
         topic: str,
@@ -183,6 +185,10 @@ class Client:
         timeout: float | None,
     ) -> Consumer: ...
     def group_consumer(self, group: dict[str, Any], options: dict[str, Any]) -> Consumer: ...
+
+@final
+class ValueEncoder:
+    def encode(self, value: object) -> bytes | None: ...
 
 @final
 class Admin:

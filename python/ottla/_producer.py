@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from ottla._client import Headers
     from ottla._ottla import Pending
+    from ottla.formats import Format
 
 __all__ = ["Producer"]
 
@@ -53,16 +54,23 @@ class Producer:
     def send(
         self,
         topic: str,
-        value: bytes | str | None = None,
+        value: Any = None,
         *,
-        key: bytes | str | None = None,
+        key: bytes | str | int | None = None,
         partition: int | None = None,
         timestamp: datetime | str | None = None,
         headers: Headers = None,
+        value_format: Format | str | None = None,
     ) -> Pending:
         """Send one record without waiting; see ``client.send_async``."""
         return self._client.send_async(
-            topic, value, key=key, partition=partition, timestamp=timestamp, headers=headers
+            topic,
+            value,
+            key=key,
+            partition=partition,
+            timestamp=timestamp,
+            headers=headers,
+            value_format=value_format,
         )
 
     def write(self, topic: str, data: Any, **options: Any) -> int:

@@ -65,6 +65,10 @@ class Format:
         The format of the events of Debezium.
     unwrap : bool, default False
         Whether the columns are those of the row that changed.
+    max_rows : int, default 10000
+        The rows of a record that is an Arrow IPC stream.
+    compression : {"lz4", "zstd"}, optional
+        How the buffers of such a stream are compressed.
     """
 
     kind: str
@@ -82,8 +86,10 @@ class Format:
     message: str | None = None
     inner: Format | None = None
     unwrap: bool = False
+    max_rows: int = 10_000
+    compression: str | None = None
 
-    def __repr__(self) -> str:  # noqa: C901
+    def __repr__(self) -> str:  # noqa: C901, PLR0912
         if self.kind in {"raw", "text"}:
             return f"ottla.{self.kind}({self.column!r})"
         if self.kind == "debezium":
@@ -105,6 +111,10 @@ class Format:
             details.append("columns_from='first'")
         if not self.register:
             details.append("auto_register=False")
+        if self.max_rows != Format.max_rows:
+            details.append(f"max_rows={self.max_rows}")
+        if self.compression is not None:
+            details.append(f"compression={self.compression!r}")
         if self.exclude:
             details.append(f"exclude={list(self.exclude)!r}")
         return f"ottla.{self.kind}({', '.join(details)})"
@@ -134,7 +144,7 @@ class Header:
 
 
 def header(key: str, *, name: str | None = None, text: bool = True) -> Header:
-    """Take one header of the records as a column of its own, in ``columns=``.
+    """Take one header of the records as a column of its own; or write a column as a header.
 
     Parameters
     ----------
@@ -150,7 +160,8 @@ def header(key: str, *, name: str | None = None, text: bool = True) -> Header:
     Returns
     -------
     Header
-        For ``columns=`` of ``scan`` and ``consumer``, beside the names of other columns.
+        For ``columns=`` of ``scan`` and ``consumer``, beside the names of other columns; and for
+        ``headers=`` of ``write``, which takes text, bytes and integers whatever ``text`` says.
 
     Examples
     --------
@@ -501,41 +512,66 @@ def debezium(inner: Format | str | None = None, *, unwrap: bool = False) -> Form
     return Format("debezium", inner=inner, unwrap=unwrap)
 
 
-def arrow_ipc(schema: Any = None) -> Format:
+def arrow_ipc(
+    schema: Any = None,
+    *,
+    max_rows: int = 10_000,
+    compression: str | None = None,
+    exclude: Iterable[str] = (),
+) -> Format:
     """Take values as Arrow IPC streams: a record gives the rows of its record batches.
 
     Parameters
     ----------
     schema : mapping or Arrow schema, optional
-        The columns to read and their types, as for :func:`json`; by default those of the first
-        value. They are found by name: what a value lacks is null, another type is cast.
+        When reading: the columns and their types, as for :func:`json`; by default those of the
+        first value. They are found by name: what a value lacks is null, another type is cast.
+    max_rows : int, default 10000
+        When writing: the rows of a record, at most. A record also stays within the size of a
+        batch (the topic's ``max.message.bytes``, at most about a megabyte).
+    compression : {"lz4", "zstd"}, optional
+        When writing: how the buffers inside of a stream are compressed. ``compression_type`` of
+        ``write`` compresses whole batches instead, which every reader of the topic undoes.
+    exclude : iterable of str
+        When writing: columns that do not go into the stream.
 
     Returns
     -------
     Format
-        The format, for ``value=`` of ``scan`` and ``consumer``. Each row has the offset, the key
-        and so on of its record; a record without rows gives none, and a tombstone one of nulls.
-        ``max_rows`` of a scan may end inside of a record; the ``offsets`` of that last batch then
-        end before the records that it was cut from. Compressed streams do not decode.
+        The format, for ``value=`` of ``scan``, ``consumer`` and ``write``. Each row that is read
+        has the offset, the key and so on of its record; a record without rows gives none, and a
+        tombstone one of nulls. ``max_rows`` of a scan may end inside of a record; the ``offsets``
+        of that last batch then end before it, and going on from there gives its first rows again.
+        ``batch_rows`` counts records. Compressed streams decode up to 256 MiB each.
+
+        ``write`` puts rows together into records in their order; with a column of keys or of
+        partitions, rows of the same ones. A timestamp or headers per row are refused. Text and
+        bytes are written in Arrow's plain layouts.
 
     Examples
     --------
     >>> import ottla
     >>> import pyarrow as pa
-    >>> rows = pa.record_batch({"x": [1, 2]})
-    >>> sink = pa.BufferOutputStream()
-    >>> with pa.ipc.new_stream(sink, rows.schema) as writer:
-    ...     writer.write_batch(rows)
     >>> with ottla.Broker() as broker:
     ...     kafka = broker.client()
-    ...     _ = kafka.send("points", sink.getvalue().to_pybytes())
+    ...     records = kafka.write("points", pa.table({"x": [1, 2]}), value=ottla.arrow_ipc())
     ...     scan = kafka.scan("points", value=ottla.arrow_ipc(), columns=["offset", "x"])
-    ...     scan.head().to_pylist()
-    [{'offset': 0, 'x': 1}, {'offset': 0, 'x': 2}]
+    ...     records, scan.head().to_pylist()
+    (1, [{'offset': 0, 'x': 1}, {'offset': 0, 'x': 2}])
     """
     if isinstance(schema, Mapping):
         schema = dict(schema)
-    return Format("arrow_ipc", schema=schema)
+    if max_rows < 1:
+        raise ConfigError(f"max_rows={max_rows}: a record has at least one row")
+    if compression not in {None, "lz4", "zstd"}:
+        raise ConfigError(f"compression={compression!r}: use lz4 or zstd")
+    return Format(
+        "arrow_ipc",
+        schema=schema,
+        max_rows=max_rows,
+        compression=compression,
+        exclude=_names(exclude),
+    )
 
 
 _IMPORT = _re.compile(r'\bimport\s+(?:public\s+|weak\s+)?"([^"]+)"')

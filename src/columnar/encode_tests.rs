@@ -249,7 +249,7 @@ fn keys_partitions_timestamps_and_headers_come_from_columns() {
         value: ValueSource::Column("v".into()),
         partition: PartitionSource::Column("p".into()),
         timestamp: Some("ts".into()),
-        headers: Some("h".into()),
+        headers: HeaderSource::Column("h".into()),
         partition_count: 3,
         ..WriteOptions::default()
     };

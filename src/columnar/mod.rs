@@ -44,6 +44,8 @@ mod layout;
 mod protobuf;
 mod registry;
 mod rejected;
+mod single;
+mod sources;
 mod target;
 mod values;
 mod varint;
@@ -54,14 +56,16 @@ pub use columns::{KafkaColumn, Projection};
 pub use convert::{compact, nbytes, plain_type, to_plain};
 pub use debezium::DebeziumFormat;
 pub use decoder::{DecodeOptions, Decoded, Decoder, KeyFormat, OnError, Step};
-pub use encode::{EncodedBatch, Encoder, PartitionSource, WriteOptions};
+pub use encode::{EncodedBatch, Encoder, HeaderSource, PartitionSource, WriteOptions};
 pub use headers::HeaderField;
+pub use ipc::{IpcCompression, IpcTarget};
 pub use layout::{ERROR_COLUMN, KAFKA_STRUCT, TOMBSTONE_COLUMN, VALUE_RAW_COLUMN};
 pub use protobuf::{ProtobufFormat, ProtobufReader, ProtobufSchema};
 pub use registry::{
     Registered, SchemaId, SchemaKind, SchemaReference, SchemaRequest, SchemaSource,
 };
 pub use rejected::Rejected;
+pub use single::encode_value;
 pub use target::{AvroTarget, Framing, ProtobufTarget, ValueSource};
 pub use values::ValueFormat;
 

@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::Schema;
+use arrow::datatypes::{Fields, Schema};
 
 use super::avro::AvroSchema;
+use super::ipc::IpcTarget;
 use super::protobuf::ProtobufSchema;
 use super::registry::{self, SchemaId, SchemaKind, SchemaSource};
 use crate::error::Result;
@@ -26,6 +27,8 @@ pub enum ValueSource {
     Avro(AvroTarget),
     /// A Protobuf message of all columns but those left out; see [`super::protobuf`].
     Protobuf(ProtobufTarget),
+    /// An Arrow IPC stream of many rows; see [`super::ipc`].
+    ArrowIpc(IpcTarget),
     /// Always null: every record is a tombstone.
     Null,
 }
@@ -37,8 +40,21 @@ impl ValueSource {
             Self::Json { exclude } => exclude.iter().collect(),
             Self::Avro(target) => target.exclude.iter().collect(),
             Self::Protobuf(target) => target.exclude.iter().collect(),
+            Self::ArrowIpc(target) => target.exclude.iter().collect(),
             Self::Column(name) => vec![name],
             Self::Null => Vec::new(),
+        }
+    }
+
+    /// The columns that a schema wants; none where values take any, or the schema is not settled.
+    ///
+    /// # Errors
+    /// An invalid argument for types that have no Arrow type.
+    pub fn fields(&self) -> Result<Option<Fields>> {
+        match self {
+            Self::Avro(target) => target.schema.as_ref().map(AvroSchema::fields).transpose(),
+            Self::Protobuf(target) => Ok(target.schema.as_ref().map(ProtobufSchema::fields)),
+            Self::Json { .. } | Self::Column(_) | Self::ArrowIpc(_) | Self::Null => Ok(None),
         }
     }
 
@@ -46,7 +62,7 @@ impl ValueSource {
     #[must_use]
     pub const fn is_settled(&self) -> bool {
         match self {
-            Self::Json { .. } | Self::Column(_) | Self::Null => true,
+            Self::Json { .. } | Self::Column(_) | Self::ArrowIpc(_) | Self::Null => true,
             Self::Avro(target) => {
                 target.schema.is_some() && !matches!(target.framing, Framing::Register { .. })
             }

@@ -18,7 +18,8 @@ use pyo3::types::PyDict;
 use super::admin::Admin;
 use super::broker::Broker;
 use super::consumer::{Consumer, Offsets};
-use super::convert::Place;
+use super::convert::{Format, Place};
+use super::encoding::ValueEncoder;
 use super::groups::Groups;
 use super::pending::Pending;
 use super::scan::Scan;
@@ -302,6 +303,17 @@ impl Client {
         Ok(Pending::new("the acknowledgement of a record", delivery.wait(), |py, sent| {
             Ok(Py::new(py, RecordMetadata::from(sent))?.into_any())
         }))
+    }
+
+    fn value_encoder(
+        &self,
+        py: Python<'_>,
+        topic: &str,
+        format: Format,
+        timeout: Option<f64>,
+    ) -> PyResult<ValueEncoder> {
+        let _open = self.session()?;
+        ValueEncoder::settle(py, topic, &format, timeout)
     }
 
     #[pyo3(signature = (topic, data, options))]

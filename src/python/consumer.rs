@@ -53,7 +53,9 @@ impl Arguments {
             self.max_rows,
             self.string_view,
         )?;
-        decode.max_bytes = self.max_bytes.unwrap_or(usize::MAX);
+        if let Some(most) = self.max_bytes {
+            decode.max_bytes = most;
+        }
         Ok(decode)
     }
 

@@ -48,6 +48,10 @@ impl<'py> FromPyObject<'_, 'py> for Place {
     }
 }
 
+/// The bytes of records of many rows that are put into one batch, unless the caller says more: their
+/// number says little about its size.
+const MANY_ROWS_BYTES: usize = 16 << 20;
+
 /// The topic of `on_error="dlq:TOPIC"`.
 pub(super) fn dead_letter_topic(on_error: &str) -> Option<&str> {
     on_error.strip_prefix("dlq:")
@@ -79,11 +83,14 @@ pub(super) fn decode_options(
         Some(Columns { names, headers }) => (Some(names), headers),
         None => (None, Vec::new()),
     };
+    let value = value.map_or(Ok(ValueFormat::Raw), Format::reading)?;
+    let many = value.is_many_rows();
     Ok(DecodeOptions {
         columns,
         headers,
         max_rows,
-        value: value.map_or(Ok(ValueFormat::Raw), Format::reading)?,
+        max_bytes: if many { MANY_ROWS_BYTES } else { usize::MAX },
+        value,
         on_error,
         views,
         ..DecodeOptions::default()

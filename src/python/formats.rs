@@ -10,9 +10,9 @@ use pyo3::types::{PyDict, PyString};
 use super::registry::SchemaRegistry;
 use super::{interop, types};
 use crate::columnar::{
-    AvroFormat, AvroSchema, AvroTarget, DebeziumFormat, Framing, HeaderField, ProtobufFormat,
-    ProtobufReader, ProtobufSchema, ProtobufTarget, ReaderSchema, SchemaReference, SchemaSource,
-    ValueFormat, ValueSource,
+    AvroFormat, AvroSchema, AvroTarget, DebeziumFormat, Framing, HeaderField, IpcCompression,
+    IpcTarget, ProtobufFormat, ProtobufReader, ProtobufSchema, ProtobufTarget, ReaderSchema,
+    SchemaReference, SchemaSource, ValueFormat, ValueSource,
 };
 use crate::error::{Error, Result};
 
@@ -38,7 +38,14 @@ enum Kind {
     Protobuf(Protobuf),
     /// Events of this format, and whether they are unwrapped.
     Debezium(Box<Format>, bool),
-    ArrowIpc(Option<Fields>),
+    ArrowIpc(ArrowIpc),
+}
+
+#[derive(Clone, Debug)]
+struct ArrowIpc {
+    fields: Option<Fields>,
+    max_rows: usize,
+    compression: Option<IpcCompression>,
 }
 
 #[derive(Clone, Debug)]
@@ -110,7 +117,12 @@ fn kind(object: Borrowed<'_, '_, PyAny>) -> PyResult<Kind> {
         }),
         "arrow_ipc" => {
             let schema = object.getattr(intern!(object.py(), "schema"))?;
-            Kind::ArrowIpc(if schema.is_none() { None } else { Some(fields(&schema)?) })
+            let compression: Option<String> = field(object, "compression")?;
+            Kind::ArrowIpc(ArrowIpc {
+                fields: if schema.is_none() { None } else { Some(fields(&schema)?) },
+                max_rows: field(object, "max_rows")?,
+                compression: compression.as_deref().map(ipc_compression).transpose()?,
+            })
         }
         "debezium" => {
             let inner = object.getattr(intern!(object.py(), "inner"))?;
@@ -118,6 +130,14 @@ fn kind(object: Borrowed<'_, '_, PyAny>) -> PyResult<Kind> {
         }
         other => return Err(Error::invalid(format!("there is no format {other:?}")).into()),
     })
+}
+
+fn ipc_compression(name: &str) -> Result<IpcCompression> {
+    match name {
+        "lz4" => Ok(IpcCompression::Lz4),
+        "zstd" => Ok(IpcCompression::Zstd),
+        other => Err(Error::invalid(format!("compression={other:?}: use lz4 or zstd"))),
+    }
 }
 
 /// A `.proto` text, or the bytes of compiled descriptors.
@@ -273,7 +293,7 @@ impl Format {
                 framed: avro.registry.framed,
                 source: avro.registry.source()?,
             })),
-            Kind::ArrowIpc(fields) => ValueFormat::ArrowIpc(fields.clone()),
+            Kind::ArrowIpc(ipc) => ValueFormat::ArrowIpc(ipc.fields.clone()),
             Kind::Debezium(inner, unwrap) => ValueFormat::Debezium(Arc::new(DebeziumFormat {
                 inner: inner.reading()?,
                 unwrap: *unwrap,
@@ -287,12 +307,28 @@ impl Format {
         })
     }
 
+    /// How one value is written, which does not tell a schema: without a given one the latest of
+    /// the subject is taken.
+    pub(super) fn writing_one(&self) -> Result<ValueSource> {
+        let mut value = self.writing()?;
+        if let ValueSource::Avro(target) = &mut value
+            && target.schema.is_none()
+        {
+            let Framing::Register { auto_register, .. } = &mut target.framing else {
+                return Err(Error::invalid("one Avro value tells no schema: pass schema="));
+            };
+            *auto_register = false;
+        }
+        Ok(value)
+    }
+
     /// How values are written.
     pub(super) fn writing(&self) -> Result<ValueSource> {
         let exclude = self.exclude.clone();
         Ok(match self.kind()? {
             Kind::Raw | Kind::Text => ValueSource::Column(self.column.clone()),
-            Kind::Json { fields: Some(_), .. } => {
+            Kind::Json { fields: Some(_), .. }
+            | Kind::ArrowIpc(ArrowIpc { fields: Some(_), .. }) => {
                 return Err(Error::invalid("a schema is for reading; a table has its own"));
             }
             Kind::Json { fields: None, .. } => ValueSource::Json { exclude },
@@ -301,12 +337,11 @@ impl Format {
                 exclude,
                 framing: avro.registry.framing()?,
             }),
-            Kind::ArrowIpc(_) => {
-                return Err(Error::invalid(
-                    "Arrow IPC streams are for reading: write columns of your own as JSON, Avro \
-                     or Protobuf, or streams of bytes with ottla.raw()",
-                ));
-            }
+            Kind::ArrowIpc(ipc) => ValueSource::ArrowIpc(IpcTarget {
+                exclude,
+                max_rows: ipc.max_rows,
+                compression: ipc.compression,
+            }),
             Kind::Debezium(..) => {
                 return Err(Error::invalid("events of Debezium are for reading: write its rows"));
             }

@@ -15,7 +15,7 @@ use super::convert::Format;
 use super::interop::{self, arrow_error};
 use super::runtime;
 use crate::client::{Acks, Client as Engine, ProducerConfig, TableWriter};
-use crate::columnar::{PartitionSource, ValueSource, WriteOptions};
+use crate::columnar::{HeaderSource, PartitionSource, ValueSource, WriteOptions};
 use crate::error::{Error, Result};
 use crate::record::Compression;
 
@@ -29,12 +29,18 @@ struct Arguments<'py> {
     key: Option<String>,
     partition: Option<Partition>,
     timestamp: Option<String>,
-    headers: Option<String>,
+    headers: Option<Headers>,
     value: Option<Format>,
     acks: Option<String>,
     compression_type: Option<String>,
     progress: Bound<'py, PyAny>,
     timeout: Option<f64>,
+}
+
+#[derive(FromPyObject)]
+enum Headers {
+    Column(String),
+    Single(Vec<(String, String)>),
 }
 
 #[derive(FromPyObject)]
@@ -109,12 +115,17 @@ fn options(
     schema: &SchemaRef,
     config: &ProducerConfig,
 ) -> Result<WriteOptions> {
+    let headers = match &arguments.headers {
+        None => HeaderSource::None,
+        Some(Headers::Column(name)) => HeaderSource::Column(name.clone()),
+        Some(Headers::Single(headers)) => HeaderSource::Single(headers.clone()),
+    };
     let value = match &arguments.value {
         Some(format) => format.writing()?,
         None if schema.column_with_name("value").is_some() => {
             ValueSource::Column("value".to_owned())
         }
-        None => ValueSource::Json { exclude: arguments.headers.iter().cloned().collect() },
+        None => ValueSource::Json { exclude: headers.columns().cloned().collect() },
     };
     let partition = match &arguments.partition {
         None => PartitionSource::Partitioner,
@@ -125,7 +136,8 @@ fn options(
     if let PartitionSource::Column(name) = &partition {
         columns.push(name);
     }
-    let asked = [&arguments.key, &arguments.timestamp, &arguments.headers];
+    columns.extend(headers.columns());
+    let asked = [&arguments.key, &arguments.timestamp];
     for name in asked.into_iter().flatten().chain(columns) {
         check_column(schema, name)?;
     }
@@ -134,7 +146,7 @@ fn options(
         value,
         partition,
         timestamp: arguments.timestamp.clone(),
-        headers: arguments.headers.clone(),
+        headers: headers.clone(),
         batch_size: BATCH_BYTES.max(config.batch_bytes).min(config.request_bytes_max),
         ..WriteOptions::default()
     })

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import polars as pl
 import pyarrow as pa
 import pytest
 
@@ -72,7 +74,10 @@ def test_a_consumer_and_its_offsets(
     assert batches[-1].offsets == {name: {0: (0, 3)}}
     (cut,) = kafka.scan(name, value=ottla.arrow_ipc(), max_rows=5)
     assert cut["x"].to_pylist() == [0, 1, 2, 3, 4]
-    assert cut.offsets == {name: {0: (0, 0)}}
+    # The third record was cut: who goes on from here gets all of it.
+    assert cut.offsets == {name: {0: (0, 2)}}
+    (whole,) = kafka.scan(name, value=ottla.arrow_ipc(), max_rows=3)
+    assert whole.offsets == {name: {0: (0, 1)}}
 
 
 def test_columns_are_those_of_the_schema(
@@ -94,8 +99,8 @@ def test_what_does_not_decode(kafka: ottla.Client, name: str) -> None:
     (kafka.send(name, good, partition=0), kafka.send(name, "nonsense", partition=0))
     kafka.send(name, good[: len(good) // 2], partition=0)
     kafka.send(name, b"\xff\xff\xff\xff\xff\xff\xff\x7f", partition=0)
-    packed = stream(points(0, 2), options=pa.ipc.IpcWriteOptions(compression="lz4"))
-    kafka.send(name, packed, partition=0)
+    packed = stream(points(0, 200), options=pa.ipc.IpcWriteOptions(compression="lz4"))
+    kafka.send(name, packed.replace(b"\x04\x22\x4d\x18", b"LZ4?"), partition=0)
     kafka.send(name, good, partition=0)
     value = ottla.arrow_ipc()
     with pytest.raises(ottla.DecodeError, match=r"1.*no Arrow IPC stream"):
@@ -105,7 +110,7 @@ def test_what_does_not_decode(kafka: ottla.Client, name: str) -> None:
     assert [row["offset"] for row in found] == [0, 0, 1, 2, 3, 4, 5, 5]
     assert [row["x"] for row in found] == [0, 1, None, None, None, None, 0, 1]
     assert [row["error"] is None for row in found] == [True] * 2 + [False] * 4 + [True] * 2
-    assert "compressed" in found[5]["error"]
+    assert "damaged" in found[5]["error"]
     kept = kafka.scan(name, value=value, columns=["x"], on_error=f"dlq:{name}.dlq")
     assert [x for batch in kept for x in batch["x"].to_pylist()] == [0, 1, 0, 1]
     letters = kafka.scan(f"{name}.dlq", columns=["value"]).head(9)["value"].to_pylist()
@@ -113,7 +118,162 @@ def test_what_does_not_decode(kafka: ottla.Client, name: str) -> None:
     assert len(letters) == 4
 
 
-def test_writing_is_refused(kafka: ottla.Client, name: str) -> None:
+def test_what_is_written_is_read_back(kafka: ottla.Client, remote: ottla.Client, name: str) -> None:
+    table = pa.Table.from_batches([points(0, 700), points(700, 1), points(701, 2299)])
+    assert remote.write(name, table, value=ottla.arrow_ipc(max_rows=1000), partition=0) == 3
+    scan = kafka.scan(name, value=ottla.arrow_ipc(), columns=["offset", *NAMES])
+    found = scan.to_pyarrow()
+    assert found.select(NAMES).to_pylist() == table.to_pylist()
+    assert found["offset"].to_pylist() == [row // 1000 for row in range(3000)]
+    # Any reader of Arrow reads a value.
+    (first, *_rest) = kafka.scan(name, columns=["key", "value"]).head(9).to_pylist()
+    assert first["key"] is None
+    read = pa.ipc.open_stream(first["value"]).read_all()
+    assert read.to_pylist() == table.slice(0, 1000).to_pylist()
+
+
+def test_polars_and_its_views_take_their_own_room(kafka: ottla.Client, name: str) -> None:
+    texts = [f"{n:08} a text that is longer than a view" for n in range(5000)]
+    frame = pl.DataFrame({"n": range(5000), "text": texts})
+    assert kafka.write(name, frame, value=ottla.arrow_ipc(max_rows=500)) == 10
+    scan = kafka.scan(name, columns=["value"])
+    assert max(len(value) for value in scan.head(99)["value"].to_pylist()) < 50_000
+    back = kafka.scan(name, value=ottla.arrow_ipc(), columns=["n", "text"]).to_polars()
+    assert back.equals(frame)
+    again = f"{name}.again"
+    rows = kafka.scan(name, value=ottla.arrow_ipc(), columns=["n", "text"])
+    assert kafka.write(again, rows, value=ottla.arrow_ipc()) == 1
+    assert kafka.scan(again, value=ottla.arrow_ipc(), columns=["n"]).to_polars().height == 5000
+
+
+def test_records_stay_within_a_batch(kafka: ottla.Client, name: str) -> None:
+    kafka.create_topic(name, partitions=1, config={"max.message.bytes": 20_000})
+    texts = [str(n) * 2000 for n in range(10, 60)]
+    table = pa.table({"text": texts})
+    records = kafka.write(name, table, value=ottla.arrow_ipc())
+    assert records > 10
+    values = kafka.scan(name, columns=["value"]).head(99)["value"].to_pylist()
+    assert max(len(value) for value in values) < 20_000
+    back = kafka.scan(name, value=ottla.arrow_ipc(), columns=["text"]).head(99)
+    assert back["text"].to_pylist() == texts
+    with pytest.raises(ottla.MessageTooLargeError):
+        kafka.write(name, pa.table({"text": ["x" * 30_000]}), value=ottla.arrow_ipc())
+
+
+def test_rows_of_a_key_or_a_partition_go_together(kafka: ottla.Client, name: str) -> None:
+    kafka.create_topic(name, partitions=3)
+    numbers = list(range(90))
+    table = pa.table(
+        {"n": numbers, "key": [n % 4 for n in numbers], "to": [n % 3 for n in numbers]}
+    )
+    assert kafka.write(name, table, key="key", value=ottla.arrow_ipc(exclude=["to"])) == 4
+    rows = kafka.scan(name, value=ottla.arrow_ipc(), columns=["_kafka", "n", "key"]).head(99)
+    for row in rows.to_pylist():
+        assert row["_kafka"]["key"] == str(row["n"] % 4).encode()
+        assert row["key"] == row["n"] % 4
+    assert sorted(rows["n"].to_pylist()) == numbers
+    keyed = kafka.send(name, "x", key=3).partition
+    kept = [row for row in rows.to_pylist() if row["key"] == 3]
+    assert {row["_kafka"]["partition"] for row in kept} == {keyed}
+    assert [row["n"] for row in kept] == list(range(3, 90, 4))
+    other = f"{name}.other"
+    kafka.create_topic(other, partitions=3)
+    assert kafka.write(other, table, partition="to", value=ottla.arrow_ipc(max_rows=20)) == 6
+    scan = kafka.scan(other, value=ottla.arrow_ipc(), columns=["_kafka.partition", "to"])
+    for row in scan.head(99).to_pylist():
+        assert row["_kafka"]["partition"] == row["to"]
+
+
+@pytest.mark.parametrize("compression", ["lz4", "zstd"])
+def test_compressed_streams(kafka: ottla.Client, name: str, compression: str) -> None:
+    packed = stream(points(0, 300), options=pa.ipc.IpcWriteOptions(compression=compression))
+    kafka.send(name, packed, partition=0)
+    value = ottla.arrow_ipc(compression=compression)
+    kafka.write(name, points(300, 300), value=value, partition=0)
+    scan = kafka.scan(name, value=ottla.arrow_ipc(), columns=NAMES)
+    assert scan.to_pyarrow().to_pylist() == points(0, 600).to_pylist()
+    values = kafka.scan(name, columns=["value"]).head(2)["value"].to_pylist()
+    assert len(values[1]) < len(stream(points(300, 300))) / 2
+    assert pa.ipc.open_stream(values[1]).read_all().to_pylist() == points(300, 300).to_pylist()
+
+
+@pytest.mark.parametrize("compression", ["lz4", "zstd"])
+def test_a_bomb_is_refused(kafka: ottla.Client, name: str, compression: str) -> None:
+    zeros = pa.record_batch({"x": pa.array(np.zeros(40_000_000))})
+    bomb = stream(zeros, options=pa.ipc.IpcWriteOptions(compression=compression))
+    assert len(bomb) < 2_000_000
+    kafka.create_topic(name, config={"max.message.bytes": 4_000_000})
+    with ottla.connect(kafka.bootstrap_servers, max_request_size=4_000_000) as large:
+        large.send(name, bomb)
+    with pytest.raises(ottla.DecodeError, match="claims 320000000 uncompressed"):
+        kafka.scan(name, value=ottla.arrow_ipc({"x": "float64"})).head()
+    # What it claims is not believed either: the buffer has 2,400 bytes.
+    small = stream(points(0, 300), options=pa.ipc.IpcWriteOptions(compression=compression))
+    assert small.count((2400).to_bytes(8, "little")) == 1
+    lies = f"{name}.lies"
+    for claimed in (2408, 1 << 62, -5):
+        wrong = claimed.to_bytes(8, "little", signed=True)
+        kafka.send(lies, small.replace((2400).to_bytes(8, "little"), wrong))
+    scan = kafka.scan(
+        lies, value=ottla.arrow_ipc({"x": "int64"}), columns=["error"], on_error="column"
+    )
+    errors = scan.head()["error"].to_pylist()
+    assert len(errors) == 3
+    assert None not in errors
+
+
+def test_columns_of_nothing_but_nulls(kafka: ottla.Client, name: str) -> None:
+    table = pa.table({"nothing": pa.nulls(10_000), "same": pa.array([True] * 10_000)})
+    for value in (ottla.arrow_ipc(), ottla.arrow_ipc(compression="zstd")):
+        kafka.write(name, table.select(["nothing"]), value=value)
+        kafka.write(name, table, value=value)
+    scan = kafka.scan(name, value=ottla.arrow_ipc({"same": "bool"}), columns=["same"])
+    found = scan.to_polars()["same"]
+    assert found.len() == 40_000
+    assert found.null_count() == 20_000
+
+
+def test_a_large_dictionary_is_written_as_far_as_it_is_used(kafka: ottla.Client, name: str) -> None:
+    kinds = pa.DictionaryArray.from_arrays(
+        pa.array(range(2000), pa.int32()), pa.array([f"kind {n}" * 20 for n in range(2000)])
+    )
+    kafka.write(name, pa.table({"kind": kinds}), value=ottla.arrow_ipc(max_rows=100))
+    values = kafka.scan(name, columns=["value"]).head(99)["value"].to_pylist()
+    assert len(values) == 20
+    assert max(len(value) for value in values) < 30_000
+    back = kafka.scan(name, value=ottla.arrow_ipc(), columns=["kind"]).to_pyarrow()
+    assert back["kind"].to_pylist() == kinds.to_pylist()
+
+
+def test_what_has_no_sense_for_many_rows_is_refused(kafka: ottla.Client, name: str) -> None:
     kafka.create_topic(name)
+    table = pa.table({"x": [1], "when": pa.array([0], pa.timestamp("ms")), "trace": ["a"]})
+    value = ottla.arrow_ipc()
+    with pytest.raises(ottla.ConfigError, match=r"when.*many rows"):
+        kafka.write(name, table, timestamp="when", value=value)
+    with pytest.raises(ottla.ConfigError, match=r"trace.*many rows"):
+        kafka.write(name, table, headers={"trace": "trace"}, value=value)
+    with pytest.raises(ottla.ConfigError, match="no column to write"):
+        kafka.write(name, table, value=ottla.arrow_ipc(exclude=table.column_names))
     with pytest.raises(ottla.ConfigError, match="for reading"):
-        kafka.write(name, pa.table({"x": [1]}), value=ottla.arrow_ipc())
+        kafka.write(name, table, value=ottla.arrow_ipc({"x": "int64"}))
+    with pytest.raises(ottla.ConfigError, match="partition 9"):
+        kafka.write(name, table.append_column("to", pa.array([9])), partition="to", value=value)
+    with pytest.raises(ottla.ConfigError, match="at least one row"):
+        ottla.arrow_ipc(max_rows=0)
+    with pytest.raises(ottla.ConfigError, match="lz4 or zstd"):
+        ottla.arrow_ipc(compression="gzip")
+    assert kafka.scan(name).count() == 0
+    shown = repr(ottla.arrow_ipc(max_rows=5, compression="lz4"))
+    assert shown == "ottla.arrow_ipc(max_rows=5, compression='lz4')"
+
+
+def test_a_whole_table_is_sent_as_one_value(kafka: ottla.Client, name: str) -> None:
+    table = pa.Table.from_batches([points(0, 3), points(3, 2)])
+    kafka.send(name, table, value_format=ottla.arrow_ipc(), headers={"run": "7"})
+    columns: list[str | ottla.Header] = ["offset", ottla.header("run"), *NAMES]
+    rows = kafka.scan(name, value=ottla.arrow_ipc(), columns=columns).head(9).to_pylist()
+    assert [{one: row[one] for one in NAMES} for row in rows] == table.to_pylist()
+    assert {(row["offset"], row["run"]) for row in rows} == {(0, "7")}
+    with pytest.raises(TypeError, match="no Arrow data"):
+        kafka.send(name, 5, value_format=ottla.arrow_ipc())

@@ -248,3 +248,45 @@ def test_progress_is_told(kafka: ottla.Client, name: str, orders: pl.DataFrame) 
     counter = Counter()
     kafka.scan(name).to_polars(progress=counter)
     assert (counter.rows, counter.closed) == (500, True)
+
+
+def test_columns_become_headers(kafka: ottla.Client, name: str) -> None:
+    rows = pl.DataFrame(
+        {
+            "id": [1, 2, 3],
+            "trace": ["a", None, "c"],
+            "raw": [b"\x00", b"\xff", None],
+            "tries": [0, 7, -1],
+        }
+    )
+    headers = {"trace-id": "trace", "raw": "raw", "tries": "tries"}
+    kafka.create_topic(name, partitions=1)
+    kafka.write(name, rows, headers=headers)
+    scan = kafka.scan(name, value=ottla.text(), columns=["value", "headers"])
+    assert scan.head().to_pylist() == [
+        {
+            "value": f'{{"id":{number}}}',
+            "headers": [{"key": key, "value": value} for key, value in pairs],
+        }
+        for number, pairs in (
+            (1, [("trace-id", b"a"), ("raw", b"\x00"), ("tries", b"0")]),
+            (2, [("raw", b"\xff"), ("tries", b"7")]),
+            (3, [("trace-id", b"c"), ("tries", b"-1")]),
+        )
+    ]
+    # As they are read, they can be written.
+    columns = [ottla.header("trace-id", name="trace"), ottla.header("raw", text=False)]
+    read = kafka.scan(name, columns=["value", *columns])
+    again = f"{name}.again"
+    kafka.create_topic(again, partitions=1)
+    kafka.write(again, read, headers=columns)
+    assert kafka.scan(again, columns=["value", *columns]).head().to_pylist() == (
+        read.head().to_pylist()
+    )
+    with pytest.raises(ottla.ConfigError, match='no column "other"'):
+        kafka.write(name, rows, headers={"a": "other"})
+    with pytest.raises(ottla.ConfigError, match=r"header column .*share.* Float64"):
+        kafka.write(name, pl.DataFrame({"share": [0.5]}), headers={"a": "share"})
+    with pytest.raises(TypeError, match=r"ottla\.header"):
+        kafka.write(name, rows, headers=["trace"])  # type: ignore[list-item]
+    assert kafka.scan(name).count() == 3

@@ -1,0 +1,333 @@
+//! Rows into streams.
+//!
+//! ```text
+//! tables ──► push: by partition and key ──► waiting rows ──► max_rows are there ──► one stream,
+//!                                                   └──► finish: what is left ──┘   cut to size
+//! ```
+//!
+//! Text and bytes are written in the plain layouts, which every reader of Arrow knows, and a
+//! dictionary that has more entries than rows with those in use only.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
+use arrow::compute::{cast, concat_batches, take_record_batch};
+use arrow::datatypes::DataType;
+use arrow::error::ArrowError;
+use arrow::ipc::CompressionType;
+use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+
+use super::read::check;
+use crate::columnar::convert::to_plain;
+use crate::columnar::encode::{HeaderSource, PartitionSource, WriteOptions, check_partition};
+use crate::columnar::sources::{key_source, partition_source};
+use crate::columnar::target::ValueSource;
+use crate::error::{Error, Result};
+use crate::record::HEADER_SIZE;
+use crate::types::TimestampMs;
+
+/// The bytes of a record around its key and value.
+const RECORD_OVERHEAD: usize = 64;
+/// When so many times `max_rows` rows wait for more of their key, all are written.
+const WAITING_MAX: usize = 16;
+/// Rows that are copied at once, at most: more are cut before they are looked at.
+const COPIED_BYTES_MAX: usize = 256 << 20;
+
+/// How the buffers of streams are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IpcCompression {
+    /// LZ4 frames.
+    Lz4,
+    /// Zstandard.
+    Zstd,
+}
+
+/// How streams are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IpcTarget {
+    /// The columns that are left out.
+    pub exclude: Vec<String>,
+    /// The rows of a record, at most.
+    pub max_rows: usize,
+    /// How buffers are compressed.
+    pub compression: Option<IpcCompression>,
+}
+
+/// A record that is complete.
+#[derive(Debug)]
+pub(in crate::columnar) struct StreamRecord {
+    pub(in crate::columnar) partition: i32,
+    pub(in crate::columnar) timestamp: TimestampMs,
+    pub(in crate::columnar) key: Option<Vec<u8>>,
+    pub(in crate::columnar) value: Vec<u8>,
+}
+
+/// What the rows of a record have in common: the partition of their column, and the key.
+type Group = (Option<i32>, Option<Vec<u8>>);
+
+/// Rows that wait for more of their group.
+#[derive(Debug)]
+struct Waiting {
+    partition: i32,
+    timestamp: TimestampMs,
+    parts: Vec<RecordBatch>,
+    rows: usize,
+}
+
+/// Puts rows together into records.
+#[derive(Debug)]
+pub(in crate::columnar) struct Streams {
+    target: IpcTarget,
+    /// The size of a record, at most.
+    bytes_max: usize,
+    waiting: BTreeMap<Group, Waiting>,
+    waiting_rows: usize,
+    ready: Vec<StreamRecord>,
+}
+
+impl Streams {
+    /// None for values of another format.
+    ///
+    /// # Errors
+    /// An invalid argument for what a record of many rows cannot have.
+    pub(in crate::columnar) fn new(options: &WriteOptions) -> Result<Option<Self>> {
+        let ValueSource::ArrowIpc(target) = &options.value else { return Ok(None) };
+        if target.max_rows == 0 {
+            return Err(Error::invalid("a record has at least one row"));
+        }
+        let refused = match (&options.timestamp, &options.headers) {
+            (Some(name), _) => Some((name, "timestamp, the time of writing")),
+            (None, HeaderSource::None) => None,
+            (None, headers) => headers.columns().next().map(|name| (name, "list of headers, none")),
+        };
+        if let Some((name, what)) = refused {
+            return Err(Error::invalid(format!(
+                "column {name:?} has a value per row, but an Arrow IPC stream holds many rows in \
+                 one record, which has one {what}: leave the argument out, the column is part of \
+                 the stream"
+            )));
+        }
+        Ok(Some(Self {
+            target: target.clone(),
+            bytes_max: options.batch_size.saturating_sub(HEADER_SIZE + RECORD_OVERHEAD),
+            waiting: BTreeMap::new(),
+            waiting_rows: 0,
+            ready: Vec::new(),
+        }))
+    }
+
+    /// Accepts rows; `partitioner` is asked once for each key of them.
+    pub(in crate::columnar) fn push(
+        &mut self,
+        rows: &RecordBatch,
+        options: &WriteOptions,
+        now: TimestampMs,
+        mut partitioner: impl FnMut(Option<&[u8]>, usize) -> i32,
+    ) -> Result<()> {
+        let values = without(rows, &self.target.exclude)?;
+        for (group, (first, chosen)) in groups(rows, options)? {
+            let part = match chosen {
+                Some(chosen) => {
+                    take_record_batch(&values, &UInt32Array::from(chosen)).map_err(unwritten)?
+                }
+                None => values.clone(),
+            };
+            let partition = match (group.0, &options.partition) {
+                (Some(partition), _) | (None, &PartitionSource::Fixed(partition)) => partition,
+                (None, _) => partitioner(group.1.as_deref(), first),
+            };
+            check_partition(partition, options.partition_count)
+                .map_err(|error| Error::invalid(format!("row {first}: {error}")))?;
+            let waiting = self.waiting.entry(group.clone()).or_insert_with(|| Waiting {
+                partition,
+                timestamp: now,
+                parts: Vec::new(),
+                rows: 0,
+            });
+            waiting.rows = waiting.rows.saturating_add(part.num_rows());
+            self.waiting_rows = self.waiting_rows.saturating_add(part.num_rows());
+            waiting.parts.push(part);
+            if waiting.rows >= self.target.max_rows {
+                self.complete(group, false)?;
+            }
+        }
+        if self.waiting_rows > self.target.max_rows.saturating_mul(WAITING_MAX) {
+            self.finish()?;
+        }
+        Ok(())
+    }
+
+    /// Completes what waits.
+    pub(in crate::columnar) fn finish(&mut self) -> Result<()> {
+        let groups: Vec<Group> = self.waiting.keys().cloned().collect();
+        groups.into_iter().try_for_each(|group| self.complete(group, true))
+    }
+
+    /// The records that are complete.
+    pub(in crate::columnar) fn take(&mut self) -> Vec<StreamRecord> {
+        std::mem::take(&mut self.ready)
+    }
+
+    /// Writes the rows of a group as records of `max_rows`, and with `all` the rest as well.
+    fn complete(&mut self, group: Group, all: bool) -> Result<()> {
+        let Some(mut waiting) = self.waiting.remove(&group) else { return Ok(()) };
+        self.waiting_rows = self.waiting_rows.saturating_sub(waiting.rows);
+        let Some(first) = waiting.parts.first() else { return Ok(()) };
+        let rows = match waiting.parts.as_slice() {
+            [one] => one.clone(),
+            parts => concat_batches(&first.schema(), parts).map_err(unwritten)?,
+        };
+        let most = self.target.max_rows;
+        let mut from = 0;
+        while from < rows.num_rows() && (all || rows.num_rows().saturating_sub(from) >= most) {
+            let count = most.min(rows.num_rows().saturating_sub(from));
+            self.write(&rows.slice(from, count), &waiting, group.1.as_deref())?;
+            from = from.saturating_add(count);
+        }
+        let left = rows.num_rows().saturating_sub(from);
+        if left > 0 {
+            waiting.parts = vec![rows.slice(from, left)];
+            waiting.rows = left;
+            self.waiting_rows = self.waiting_rows.saturating_add(left);
+            self.waiting.insert(group, waiting);
+        }
+        Ok(())
+    }
+
+    /// Writes rows as one record, or as several where it would be too large.
+    fn write(&mut self, rows: &RecordBatch, of: &Waiting, key: Option<&[u8]>) -> Result<()> {
+        let bytes_max = self.bytes_max.saturating_sub(key.map_or(0, <[u8]>::len)).max(1);
+        let count = rows.num_rows();
+        let stream = if count > 1 && slice_bytes(rows) > COPIED_BYTES_MAX {
+            Err(Error::invalid("the rows are too large"))
+        } else {
+            stream(rows, self.target.compression)
+        };
+        let pieces = match stream {
+            Ok(value) => {
+                let fits = value.len() <= bytes_max && check(&value).is_ok();
+                if fits || count == 1 {
+                    self.ready.push(StreamRecord {
+                        partition: of.partition,
+                        timestamp: of.timestamp,
+                        key: key.map(<[u8]>::to_vec),
+                        value,
+                    });
+                    return Ok(());
+                }
+                // Rows differ, so a little more room than on average.
+                value.len().div_ceil(bytes_max).saturating_mul(9).div_ceil(8).max(2)
+            }
+            Err(error) if count == 1 => return Err(error),
+            // Perhaps only too large for the plain layouts.
+            Err(_error) => 2,
+        };
+        let step = count.div_ceil(pieces).max(1);
+        (0..count)
+            .step_by(step)
+            .try_for_each(|from| self.write(&rows.slice(from, step.min(count - from)), of, key))
+    }
+}
+
+/// All rows of a table as the value of one record, whatever its size.
+pub(in crate::columnar) fn one_stream(rows: &RecordBatch, target: &IpcTarget) -> Result<Vec<u8>> {
+    let value = stream(&without(rows, &target.exclude)?, target.compression)?;
+    check(&value).map_err(Error::invalid)?;
+    Ok(value)
+}
+
+/// The groups of rows, with their first row and, where there are several, all their rows.
+fn groups(
+    rows: &RecordBatch,
+    options: &WriteOptions,
+) -> Result<BTreeMap<Group, (usize, Option<Vec<u32>>)>> {
+    let mut groups = BTreeMap::new();
+    if rows.num_rows() == 0 {
+        return Ok(groups);
+    }
+    let mut keys = key_source(rows, options)?;
+    let partitions = partition_source(rows, options)?;
+    if options.key.is_none() && partitions.is_none() {
+        groups.insert((None, None), (0, None));
+        return Ok(groups);
+    }
+    for row in 0..rows.num_rows() {
+        keys.read(row);
+        let partition = partitions.as_ref().and_then(|column| column.get(row).copied());
+        let group = (partition, keys.current(row).map(<[u8]>::to_vec));
+        let (_, chosen) = groups.entry(group).or_insert_with(|| (row, Some(Vec::new())));
+        if let Some(chosen) = chosen {
+            chosen.push(row as u32);
+        }
+    }
+    Ok(groups)
+}
+
+/// The columns of the values.
+fn without(rows: &RecordBatch, exclude: &[String]) -> Result<RecordBatch> {
+    let fields = rows.schema_ref().fields();
+    let kept: Vec<usize> = fields
+        .iter()
+        .enumerate()
+        .filter(|(_, field)| !exclude.contains(field.name()))
+        .map(|(index, _)| index)
+        .collect();
+    if kept.is_empty() {
+        return Err(Error::invalid("there is no column to write"));
+    }
+    rows.project(&kept).map_err(unwritten)
+}
+
+fn stream(rows: &RecordBatch, compression: Option<IpcCompression>) -> Result<Vec<u8>> {
+    let rows = in_use(&to_plain(rows)?)?;
+    let compression = compression.map(|compression| match compression {
+        IpcCompression::Lz4 => CompressionType::LZ4_FRAME,
+        IpcCompression::Zstd => CompressionType::ZSTD,
+    });
+    let write = || {
+        let options = IpcWriteOptions::default().try_with_compression(compression)?;
+        let mut writer =
+            StreamWriter::try_new_with_options(Vec::new(), rows.schema_ref(), options)?;
+        writer.write(&rows)?;
+        writer.into_inner()
+    };
+    write().map_err(unwritten)
+}
+
+/// The same rows with dictionaries of what they use, where that is less.
+fn in_use(rows: &RecordBatch) -> Result<RecordBatch> {
+    let column = |array: &ArrayRef| match array.data_type() {
+        DataType::Dictionary(_, value)
+            if array.as_any_dictionary().values().len() > array.len() =>
+        {
+            cast(&cast(array, value)?, array.data_type())
+        }
+        _ => Ok(Arc::clone(array)),
+    };
+    let columns = rows.columns().iter().map(column).collect::<Result<Vec<_>, ArrowError>>();
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    columns
+        .and_then(|columns| RecordBatch::try_new_with_options(rows.schema(), columns, &options))
+        .map_err(unwritten)
+}
+
+/// About the bytes of the rows themselves.
+fn slice_bytes(rows: &RecordBatch) -> usize {
+    let column = |array: &ArrayRef| match array.data_type() {
+        DataType::Utf8View => view_bytes(array.as_string_view().lengths()),
+        DataType::BinaryView => view_bytes(array.as_binary_view().lengths()),
+        _ => array.to_data().get_slice_memory_size().unwrap_or(usize::MAX),
+    };
+    rows.columns().iter().map(column).fold(0, usize::saturating_add)
+}
+
+fn view_bytes(lengths: impl Iterator<Item = u32>) -> usize {
+    lengths.fold(0, |sum, length| sum.saturating_add(length as usize))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "handed to `map_err`")]
+fn unwritten(error: ArrowError) -> Error {
+    Error::invalid(format!("could not write an Arrow IPC stream: {error}"))
+}

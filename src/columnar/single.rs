@@ -1,0 +1,25 @@
+//! One value, made by the writers of tables.
+
+use arrow::record_batch::RecordBatch;
+
+use super::ipc::one_stream;
+use super::sources::RowValue;
+use super::target::ValueSource;
+use crate::error::{Error, Result};
+
+/// The value of the only row of a table; of an Arrow IPC stream, that of all its rows.
+///
+/// # Errors
+/// An invalid argument for a table of another number of rows, a format that is not settled, or
+/// columns that do not fit it.
+pub fn encode_value(rows: &RecordBatch, source: &ValueSource) -> Result<Option<Vec<u8>>> {
+    if let ValueSource::ArrowIpc(target) = source {
+        return one_stream(rows, target).map(Some);
+    }
+    if rows.num_rows() != 1 {
+        return Err(Error::invalid(format!("one value is one row, not {}", rows.num_rows())));
+    }
+    let mut value = RowValue::new(rows, source)?;
+    value.read(0).map_err(Error::invalid)?;
+    Ok(value.current(0).map(<[u8]>::to_vec))
+}

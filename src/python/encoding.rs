@@ -1,0 +1,92 @@
+//! Single values: a Python object as the bytes of a record, by the format of its value.
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::datatypes::{Fields, Schema};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyMapping};
+
+use super::convert::Format;
+use super::interop::{self, arrow_error};
+use super::{rows, runtime};
+use crate::columnar::{ValueSource, encode_value};
+use crate::error::{Error, Result};
+
+/// A format whose schema is known, for single values of one topic.
+#[pyclass(frozen, module = "ottla._ottla")]
+#[derive(Debug)]
+pub(super) struct ValueEncoder {
+    source: ValueSource,
+    /// The columns that the schema wants.
+    fields: Option<Fields>,
+}
+
+impl ValueEncoder {
+    /// Finds or registers the schema.
+    pub(super) fn settle(
+        py: Python<'_>,
+        topic: &str,
+        format: &Format,
+        timeout: Option<f64>,
+    ) -> PyResult<Self> {
+        let mut source = format.writing_one()?;
+        if !source.is_settled() {
+            let topic = topic.to_owned();
+            let timeout = runtime::timeout(timeout)?;
+            source = runtime::wait(py, "the schema of a value", timeout, async move {
+                let settling = tokio::task::spawn_blocking(move || {
+                    source.settle(&topic, &Schema::empty(), &[])
+                });
+                settling.await.map_err(|error| {
+                    Error::invalid(format!("settling the schema of a value failed: {error}"))
+                })?
+            })?;
+        }
+        let fields = source.fields()?;
+        Ok(Self { source, fields })
+    }
+}
+
+#[pymethods]
+impl ValueEncoder {
+    /// The bytes of a value.
+    fn encode<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let py = value.py();
+        let encoded = if let Ok(mapping) = value.cast::<PyMapping>() {
+            let rows = rows::one_row(mapping, self.fields.as_ref())?;
+            encode_value(&rows, &self.source)?
+        } else if matches!(self.source, ValueSource::ArrowIpc(_)) {
+            let rows = table(value)?;
+            py.detach(|| encode_value(&rows, &self.source))?
+        } else {
+            let (ValueSource::Avro(_), Some([field])) = (&self.source, self.fields.as_deref())
+            else {
+                return Err(unfit(value)?);
+            };
+            // A schema that is no record takes a bare value.
+            let rows = rows::one_value(field, value)?;
+            encode_value(&rows, &self.source)?
+        };
+        Ok(encoded.map(|bytes| PyBytes::new(py, &bytes)))
+    }
+}
+
+#[cold]
+fn unfit(value: &Bound<'_, PyAny>) -> PyResult<PyErr> {
+    Ok(PyTypeError::new_err(format!(
+        "a value of this format is made from a mapping of names to values, not from {}; bytes and \
+         text that are encoded already are sent without value_format=",
+        value.get_type().qualname()?
+    )))
+}
+
+/// All rows of any Arrow data.
+fn table(value: &Bound<'_, PyAny>) -> PyResult<RecordBatch> {
+    let reader = interop::import_reader(value)?;
+    let schema = reader.schema();
+    let read = || -> Result<RecordBatch, arrow::error::ArrowError> {
+        concat_batches(&schema, &reader.collect::<Result<Vec<_>, _>>()?)
+    };
+    value.py().detach(read).map_err(arrow_error)
+}

@@ -1,0 +1,420 @@
+//! Python values as rows of Arrow columns, without a library for it.
+//!
+//! Types follow from the values: the columns of a schema only say which mappings are maps and not
+//! structs. The writers of formats cast and check against their schema, as for tables.
+//!
+//! | Python | Arrow |
+//! |---|---|
+//! | `bool`, `int`, `float`, `str`, `bytes` | boolean, int64 or uint64, float64, utf8, binary |
+//! | `datetime` (UTC when naive), `date`, `time` | timestamp[us, UTC], date32, time64[us] |
+//! | `timedelta`, `Decimal`, `UUID` | duration[us], decimal128, utf8 |
+//! | list or tuple, mapping, `None` | list, struct (or map), null |
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, DurationMicrosecondArray,
+    Float64Array, Int64Array, ListArray, MapArray, NullArray, RecordBatch, RecordBatchOptions,
+    StringArray, StructArray, Time64MicrosecondArray, TimestampMicrosecondArray, UInt64Array,
+};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Field, Fields, Schema};
+use arrow::error::ArrowError;
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{
+    PyBool, PyByteArray, PyBytes, PyDate, PyDateTime, PyDelta, PyFloat, PyInt, PyList, PyMapping,
+    PyMemoryView, PyString, PyTime, PyTuple, PyType,
+};
+
+use super::interop::arrow_error;
+
+/// Values deeper than this are refused: they may hold themselves.
+const DEPTH_MAX: usize = 64;
+const DAY_US: i64 = 86_400_000_000;
+
+/// A table of one row, with a column for each item of a mapping.
+pub(super) fn one_row(
+    mapping: &Bound<'_, PyMapping>,
+    known: Option<&Fields>,
+) -> PyResult<RecordBatch> {
+    let rows = [Some(mapping.as_any().clone())];
+    let (fields, columns) = members(&rows, known, &Path { name: "", depth: 0 })?;
+    let options = RecordBatchOptions::new().with_row_count(Some(1));
+    let schema = Arc::new(Schema::new(fields));
+    RecordBatch::try_new_with_options(schema, columns, &options).map_err(arrow_error)
+}
+
+/// A table of one row and one column.
+pub(super) fn one_value(field: &Field, value: &Bound<'_, PyAny>) -> PyResult<RecordBatch> {
+    let path = Path { name: field.name(), depth: 0 };
+    let values = [(!value.is_none()).then(|| value.clone())];
+    let column = column(&values, Some(field.data_type()), &path)?;
+    let field = Field::new(field.name(), column.data_type().clone(), true);
+    RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![column]).map_err(arrow_error)
+}
+
+/// Where a value lies, for errors.
+#[derive(Clone, Copy)]
+struct Path<'a> {
+    name: &'a str,
+    depth: usize,
+}
+
+impl Path<'_> {
+    fn inside<T>(self, name: &str, then: impl FnOnce(Path<'_>) -> PyResult<T>) -> PyResult<T> {
+        if self.depth >= DEPTH_MAX {
+            return Err(PyValueError::new_err(format!(
+                "{}: values lie more than {DEPTH_MAX} deep in each other",
+                self.name
+            )));
+        }
+        let depth = self.depth.saturating_add(1);
+        if self.name.is_empty() {
+            return then(Path { name, depth });
+        }
+        then(Path { name: &format!("{}.{name}", self.name), depth })
+    }
+}
+
+type Value<'py> = Option<Bound<'py, PyAny>>;
+
+/// What kind of column values make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Bool,
+    Int,
+    Float,
+    Text,
+    Bytes,
+    DateTime,
+    Date,
+    Time,
+    Duration,
+    Decimal,
+    Uuid,
+    List,
+    Mapping,
+}
+
+fn kind(value: &Bound<'_, PyAny>, path: Path<'_>) -> PyResult<Kind> {
+    let py = value.py();
+    Ok(if value.is_instance_of::<PyBool>() {
+        Kind::Bool
+    } else if value.is_instance_of::<PyInt>() {
+        Kind::Int
+    } else if value.is_instance_of::<PyFloat>() {
+        Kind::Float
+    } else if value.is_instance_of::<PyString>() {
+        Kind::Text
+    } else if value.is_instance_of::<PyBytes>()
+        || value.is_instance_of::<PyByteArray>()
+        || value.is_instance_of::<PyMemoryView>()
+    {
+        Kind::Bytes
+    } else if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
+        Kind::List
+    } else if value.cast::<PyMapping>().is_ok() {
+        Kind::Mapping
+    } else if value.is_instance_of::<PyDateTime>() {
+        Kind::DateTime
+    } else if value.is_instance_of::<PyDate>() {
+        Kind::Date
+    } else if value.is_instance_of::<PyTime>() {
+        Kind::Time
+    } else if value.is_instance_of::<PyDelta>() {
+        Kind::Duration
+    } else if value.is_instance(decimal(py)?)? {
+        Kind::Decimal
+    } else if value.is_instance(uuid(py)?)? {
+        Kind::Uuid
+    } else if value.hasattr(intern!(py, "__index__"))? {
+        // Integers of numpy.
+        Kind::Int
+    } else {
+        return Err(PyTypeError::new_err(format!(
+            "{}: values of {} cannot be written",
+            path.name,
+            value.get_type().qualname()?
+        )));
+    })
+}
+
+fn decimal(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    CLASS.import(py, "decimal", "Decimal")
+}
+
+fn uuid(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    CLASS.import(py, "uuid", "UUID")
+}
+
+/// The kind that all values are of; none where all are null.
+fn common(values: &[Value<'_>], path: Path<'_>) -> PyResult<Option<Kind>> {
+    let mut found = None;
+    for value in values.iter().flatten() {
+        let next = kind(value, path)?;
+        found = Some(match (found, next) {
+            (None, next) => next,
+            (Some(known), next) if known == next => known,
+            (Some(Kind::Int | Kind::Float), Kind::Int | Kind::Float) => Kind::Float,
+            (Some(known), next) => {
+                return Err(PyTypeError::new_err(format!(
+                    "{}: the items of a list are {known:?} and {next:?}; one type is needed",
+                    path.name
+                )));
+            }
+        });
+    }
+    Ok(found)
+}
+
+/// A column of values, which a schema may know.
+fn column(values: &[Value<'_>], known: Option<&DataType>, path: &Path<'_>) -> PyResult<ArrayRef> {
+    let path = *path;
+    let Some(kind) = common(values, path)? else {
+        return Ok(Arc::new(NullArray::new(values.len())));
+    };
+    Ok(match kind {
+        Kind::Bool => Arc::new(each(values, |one| one.extract())?.collect::<BooleanArray>()),
+        Kind::Int => integers(values, path)?,
+        Kind::Float => Arc::new(each(values, |one| one.extract())?.collect::<Float64Array>()),
+        Kind::Text => {
+            Arc::new(each(values, |one| one.extract::<String>())?.collect::<StringArray>())
+        }
+        Kind::Bytes => Arc::new(each(values, bytes)?.collect::<BinaryArray>()),
+        Kind::Uuid => {
+            Arc::new(each(values, |one| Ok(one.str()?.to_string()))?.collect::<StringArray>())
+        }
+        Kind::DateTime => {
+            let times = each(values, |one| since_epoch(one))?;
+            Arc::new(times.collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
+        }
+        Kind::Date => Arc::new(each(values, days)?.collect::<Date32Array>()),
+        Kind::Time => Arc::new(each(values, time_of_day)?.collect::<Time64MicrosecondArray>()),
+        Kind::Duration => {
+            Arc::new(each(values, microseconds)?.collect::<DurationMicrosecondArray>())
+        }
+        Kind::Decimal => decimals(values, path)?,
+        Kind::List => lists(values, known, path)?,
+        Kind::Mapping => match known {
+            Some(DataType::Map(entries, sorted)) => maps(values, entries, *sorted, path)?,
+            _ => structs(values, known, path)?,
+        },
+    })
+}
+
+/// The values by a function, nulls as they are.
+fn each<'py, T>(
+    values: &[Value<'py>],
+    make: impl Fn(&Bound<'py, PyAny>) -> PyResult<T>,
+) -> PyResult<std::vec::IntoIter<Option<T>>> {
+    let made = values.iter().map(|value| value.as_ref().map(&make).transpose());
+    Ok(made.collect::<PyResult<Vec<_>>>()?.into_iter())
+}
+
+fn bytes(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    if value.is_instance_of::<PyMemoryView>() {
+        return value.call_method0(intern!(value.py(), "tobytes"))?.extract();
+    }
+    value.extract()
+}
+
+fn integers(values: &[Value<'_>], path: Path<'_>) -> PyResult<ArrayRef> {
+    if let Ok(signed) = each(values, |one| one.extract::<i64>()) {
+        return Ok(Arc::new(signed.collect::<Int64Array>()));
+    }
+    match each(values, |one| one.extract::<u64>()) {
+        Ok(unsigned) => Ok(Arc::new(unsigned.collect::<UInt64Array>())),
+        Err(_too_large) => Err(PyOverflowError::new_err(format!(
+            "{}: the integer does not fit 64 bits",
+            path.name
+        ))),
+    }
+}
+
+fn nulls(values: &[Value<'_>]) -> Option<NullBuffer> {
+    let nulls: NullBuffer = values.iter().map(Option::is_some).collect::<Vec<bool>>().into();
+    (nulls.null_count() > 0).then_some(nulls)
+}
+
+fn lists(values: &[Value<'_>], known: Option<&DataType>, path: Path<'_>) -> PyResult<ArrayRef> {
+    let item = match known {
+        Some(
+            DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _),
+        ) => Some(item.data_type()),
+        _ => None,
+    };
+    let mut items: Vec<Value<'_>> = Vec::new();
+    let mut lengths = Vec::with_capacity(values.len());
+    for value in values {
+        let before = items.len();
+        if let Some(value) = value {
+            for one in value.try_iter()? {
+                let one = one?;
+                items.push((!one.is_none()).then_some(one));
+            }
+        }
+        lengths.push(items.len().saturating_sub(before));
+    }
+    let items = path.inside("[]", |path| column(&items, item, &path))?;
+    let field = Arc::new(Field::new_list_field(items.data_type().clone(), true));
+    let offsets = OffsetBuffer::from_lengths(lengths);
+    let list = ListArray::try_new(field, offsets, items, nulls(values));
+    Ok(Arc::new(list.map_err(arrow_error)?))
+}
+
+/// The columns of mappings, by their keys in the order in which they come.
+fn members(
+    values: &[Value<'_>],
+    known: Option<&Fields>,
+    path: &Path<'_>,
+) -> PyResult<(Fields, Vec<ArrayRef>)> {
+    let mut names: Vec<String> = Vec::new();
+    let mut columns: Vec<Vec<Value<'_>>> = Vec::new();
+    for (row, value) in values.iter().enumerate() {
+        let Some(value) = value else { continue };
+        for item in value.cast::<PyMapping>()?.items()?.iter() {
+            let (name, value) = item.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
+            let name = text_key(&name, *path)?;
+            let at = names.iter().position(|known| *known == name).unwrap_or_else(|| {
+                names.push(name);
+                columns.push(vec![None; values.len()]);
+                names.len().saturating_sub(1)
+            });
+            let slot = columns.get_mut(at).and_then(|column| column.get_mut(row));
+            if let Some(slot) = slot {
+                *slot = (!value.is_none()).then_some(value);
+            }
+        }
+    }
+    let mut arrays = Vec::with_capacity(columns.len());
+    let mut fields = Vec::with_capacity(columns.len());
+    for (name, values) in names.iter().zip(&columns) {
+        let known = known.and_then(|fields| fields.find(name)).map(|(_, field)| field.data_type());
+        let array = path.inside(name, |path| column(values, known, &path))?;
+        fields.push(Field::new(name, array.data_type().clone(), true));
+        arrays.push(array);
+    }
+    Ok((fields.into(), arrays))
+}
+
+fn text_key(name: &Bound<'_, PyAny>, path: Path<'_>) -> PyResult<String> {
+    match name.cast::<PyString>() {
+        Ok(name) => name.extract(),
+        Err(_not_text) => Err(PyTypeError::new_err(format!(
+            "{}: the keys of a mapping are str, not {}",
+            path.name,
+            name.get_type().qualname()?
+        ))),
+    }
+}
+
+fn structs(values: &[Value<'_>], known: Option<&DataType>, path: Path<'_>) -> PyResult<ArrayRef> {
+    let known = match known {
+        Some(DataType::Struct(fields)) => Some(fields),
+        _ => None,
+    };
+    let (fields, columns) = members(values, known, &path)?;
+    let made = StructArray::try_new_with_length(fields, columns, nulls(values), values.len());
+    Ok(Arc::new(made.map_err(arrow_error)?))
+}
+
+fn maps(values: &[Value<'_>], entries: &Field, sorted: bool, path: Path<'_>) -> PyResult<ArrayRef> {
+    let DataType::Struct(parts) = entries.data_type() else {
+        return structs(values, None, path);
+    };
+    let [key, item] = parts.as_ref() else { return structs(values, None, path) };
+    let (mut keys, mut items) = (Vec::new(), Vec::new());
+    let mut lengths = Vec::with_capacity(values.len());
+    for value in values {
+        let before = keys.len();
+        if let Some(value) = value {
+            for pair in value.cast::<PyMapping>()?.items()?.iter() {
+                let (name, value) = pair.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
+                keys.push(Some(name));
+                items.push((!value.is_none()).then_some(value));
+            }
+        }
+        lengths.push(keys.len().saturating_sub(before));
+    }
+    let keys = path.inside("[keys]", |path| column(&keys, Some(key.data_type()), &path))?;
+    let items = path.inside("[]", |path| column(&items, Some(item.data_type()), &path))?;
+    let fields = Fields::from(vec![
+        Field::new(key.name(), keys.data_type().clone(), false),
+        Field::new(item.name(), items.data_type().clone(), true),
+    ]);
+    let build = || -> Result<ArrayRef, ArrowError> {
+        let rows = StructArray::try_new(fields.clone(), vec![keys, items], None)?;
+        let field = Arc::new(Field::new(entries.name(), DataType::Struct(fields), false));
+        let offsets = OffsetBuffer::from_lengths(lengths);
+        Ok(Arc::new(MapArray::try_new(field, offsets, rows, nulls(values), sorted)?))
+    };
+    build().map_err(arrow_error)
+}
+
+/// The microseconds of a `timedelta`.
+fn microseconds(value: &Bound<'_, PyAny>) -> PyResult<i64> {
+    let py = value.py();
+    let days: i64 = value.getattr(intern!(py, "days"))?.extract()?;
+    let seconds: i64 = value.getattr(intern!(py, "seconds"))?.extract()?;
+    let rest: i64 = value.getattr(intern!(py, "microseconds"))?.extract()?;
+    days.checked_mul(DAY_US)
+        .and_then(|sum| sum.checked_add(seconds.checked_mul(1_000_000)?)?.checked_add(rest))
+        .ok_or_else(|| PyOverflowError::new_err("the duration does not fit 64 bits"))
+}
+
+/// The microseconds of a `datetime` since 1970; a naive one is UTC.
+fn since_epoch(value: &Bound<'_, PyAny>) -> PyResult<i64> {
+    let py = value.py();
+    let offset = value.call_method0(intern!(py, "utcoffset"))?;
+    let offset = if offset.is_none() { 0 } else { microseconds(&offset)? };
+    let date = value.call_method0(intern!(py, "date"))?;
+    let time = value.call_method0(intern!(py, "time"))?;
+    let local = i64::from(days(&date)?).saturating_mul(DAY_US);
+    Ok(local.saturating_add(time_of_day(&time)?).saturating_sub(offset))
+}
+
+/// The days of a `date` since 1970.
+fn days(value: &Bound<'_, PyAny>) -> PyResult<i32> {
+    /// The ordinal of 1970-01-01.
+    const EPOCH: i32 = 719_163;
+    let ordinal: i32 = value.call_method0(intern!(value.py(), "toordinal"))?.extract()?;
+    Ok(ordinal.saturating_sub(EPOCH))
+}
+
+/// The microseconds of a `time` since midnight.
+fn time_of_day(value: &Bound<'_, PyAny>) -> PyResult<i64> {
+    let py = value.py();
+    let part = |name| value.getattr(name)?.extract::<i64>();
+    let minutes = part(intern!(py, "hour"))? * 60 + part(intern!(py, "minute"))?;
+    let seconds = minutes * 60 + part(intern!(py, "second"))?;
+    Ok(seconds * 1_000_000 + part(intern!(py, "microsecond"))?)
+}
+
+fn decimals(values: &[Value<'_>], path: Path<'_>) -> PyResult<ArrayRef> {
+    let texts = each(values, |one| {
+        Ok(one.call_method1(intern!(one.py(), "__format__"), ("f",))?.extract::<String>()?)
+    })?;
+    let texts: Vec<Option<String>> = texts.collect();
+    let fraction = |text: &str| text.split_once('.').map_or(0, |(_, rest)| rest.len());
+    let scale = texts.iter().flatten().map(|text| fraction(text)).max().unwrap_or(0);
+    let number = |text: &String| {
+        let zeros = scale.saturating_sub(fraction(text));
+        let digits: String = text.chars().filter(|one| *one != '.').collect();
+        format!("{digits}{}", "0".repeat(zeros)).parse::<i128>().map_err(|error| {
+            PyValueError::new_err(format!("{}: the decimal {text}: {error}", path.name))
+        })
+    };
+    let numbers = texts
+        .iter()
+        .map(|text| text.as_ref().map(number).transpose())
+        .collect::<PyResult<Vec<_>>>()?;
+    let array: Decimal128Array = numbers.into_iter().collect();
+    let scale = i8::try_from(scale).unwrap_or(i8::MAX);
+    let array = array.with_precision_and_scale(DECIMAL128_MAX_PRECISION, scale);
+    Ok(Arc::new(array.map_err(arrow_error)?))
+}

@@ -1,0 +1,216 @@
+"""Single records whose values are made by a format."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import ottla
+
+if TYPE_CHECKING:
+    from registries import Registry
+
+NOON = datetime(2024, 5, 1, 12, 0, 0, 250_000, tzinfo=timezone.utc)
+
+
+def texts(kafka: ottla.Client, topic: str) -> list[str]:
+    found = kafka.scan(topic, value=ottla.text(), columns=["value"]).head(99)
+    values: list[str] = found["value"].to_pylist()
+    return values
+
+
+def test_a_mapping_is_json(kafka: ottla.Client, remote: ottla.Client, name: str) -> None:
+    kafka.create_topic(name, partitions=1)
+    kafka.send(name, {"id": 1, "tags": ["a", None], "to": {"x": 1.5, "y": True}, "no": None})
+    remote.send(name, MappingProxyType({"id": 2}), value_format="json", key=42)
+    kafka.send(name, {"big": 2**64 - 1, "many": [1, 2.5], "rows": [{"a": 1}, {"b": 2}]})
+    kafka.send(name, {"n": np.int64(5), "id": uuid.UUID(int=1), "empty": [], "none": {}})
+    kafka.send(name, {})
+    assert texts(kafka, name) == [
+        '{"id":1,"tags":["a",null],"to":{"x":1.5,"y":true},"no":null}',
+        '{"id":2}',
+        '{"big":18446744073709551615,"many":[1.0,2.5],"rows":[{"a":1,"b":null},{"a":null,"b":2}]}',
+        '{"n":5,"id":"00000000-0000-0000-0000-000000000001","empty":[],"none":{}}',
+        "{}",
+    ]
+    assert kafka.scan(name, columns=["key"]).head()["key"].to_pylist()[1] == b"42"
+
+
+def test_the_bytes_are_those_of_write(kafka: ottla.Client, name: str) -> None:
+    import polars as pl
+
+    row = {"id": 7, "when": NOON, "day": date(2024, 5, 1), "name": "Anna", "share": 0.5}
+    kafka.create_topic(name, partitions=1)
+    kafka.send(name, row)
+    kafka.write(name, pl.DataFrame([row]), value=ottla.json())
+    sent, written = texts(kafka, name)
+    assert sent == written
+
+
+def test_times_and_decimals(kafka: ottla.Client, name: str) -> None:
+    naive = datetime(2024, 5, 1, 12)  # noqa: DTZ001 (naive is UTC)
+    zone = timezone(timedelta(hours=2))
+    kafka.send(
+        name,
+        {
+            "naive": naive,
+            "zone": naive.replace(tzinfo=zone),
+            "old": datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=timezone.utc),
+            "time": time(1, 2, 3, 4),
+            "prices": [Decimal("1.5"), Decimal("-20.25"), Decimal(3)],
+        },
+    )
+    schema = {"naive": "timestamp[us, UTC]", "zone": "timestamp[us, UTC]"}
+    (row,) = kafka.scan(name, value=ottla.json(schema), columns=list(schema)).head().to_pylist()
+    assert row["naive"] == naive.replace(tzinfo=timezone.utc)
+    assert row["zone"] == naive.replace(tzinfo=zone)
+    (text,) = texts(kafka, name)
+    assert "1969-12-31T23:59:59.999999" in text
+    assert "01:02:03.000004" in text
+    assert "-20.25" in text
+
+
+def test_text_bytes_and_nulls(kafka: ottla.Client, name: str) -> None:
+    kafka.create_topic(name, partitions=1)
+    kafka.send(name, "x", value_format="text")
+    kafka.send(name, b"\x00", value_format=ottla.raw())
+    kafka.send(name, None, key="gone", value_format=ottla.json())
+    assert kafka.scan(name, columns=["value"]).head()["value"].to_pylist() == [b"x", b"\x00", None]
+
+
+POINT = {
+    "type": "record",
+    "name": "Point",
+    "fields": [
+        {"name": "x", "type": "int"},
+        {"name": "y", "type": ["null", "double"], "default": None},
+        {"name": "label", "type": "string", "default": "none"},
+        {"name": "when", "type": ["null", {"type": "long", "logicalType": "timestamp-millis"}],
+         "default": None},
+        {"name": "counts", "type": {"type": "map", "values": "long"}, "default": {}},
+        {"name": "price", "type": ["null", {"type": "bytes", "logicalType": "decimal",
+         "precision": 9, "scale": 2}], "default": None},
+        {"name": "kind", "type": {"type": "enum", "name": "Kind", "symbols": ["A", "B"]},
+         "default": "A"},
+    ],
+}  # fmt: skip
+
+
+def test_avro_with_a_schema(kafka: ottla.Client, name: str) -> None:
+    value = ottla.avro(POINT)
+    kafka.create_topic(name, partitions=1)
+    kafka.send(name, {"x": 1}, value_format=value)
+    full = {
+        "x": 2,
+        "y": 0.5,
+        "label": "b",
+        "when": NOON,
+        "counts": {"a": 1, "b": 2},
+        "price": Decimal("9.75"),
+        "kind": "B",
+    }
+    kafka.send(name, full, value_format=value)
+    columns = [field["name"] for field in POINT["fields"]]  # type: ignore[index]
+    rows = kafka.scan(name, value=value, columns=columns).head().to_pylist()
+    assert {**rows[0], "counts": dict(rows[0]["counts"])} == {
+        "x": 1,
+        "y": None,
+        "label": "none",
+        "when": None,
+        "counts": {},
+        "price": None,
+        "kind": "A",
+    }
+    assert {**rows[1], "counts": dict(rows[1]["counts"])} == full
+    with pytest.raises(ottla.ConfigError, match="without a default"):
+        kafka.send(name, {"y": 1.0}, value_format=value)
+    with pytest.raises(ottla.ConfigError, match="not in the Avro schema"):
+        kafka.send(name, {"x": 1, "z": 1}, value_format=value)
+    with pytest.raises(ottla.ConfigError, match="x"):
+        kafka.send(name, {"x": 2**40}, value_format=value)
+    with pytest.raises(ottla.ConfigError, match="tells no schema"):
+        kafka.send(name, {"x": 1}, value_format=ottla.avro())
+    with pytest.raises(TypeError, match="mapping"):
+        kafka.send(name, "x", value_format=value)
+    assert kafka.scan(name).count() == 2
+
+
+def test_a_schema_that_is_no_record_takes_bare_values(kafka: ottla.Client, name: str) -> None:
+    kafka.send(name, "text", value_format=ottla.avro("string"))
+    kafka.send(name, 5, value_format=ottla.avro("long"))
+    found = kafka.scan(name, columns=["value"]).head()["value"].to_pylist()
+    assert sorted(found) == [b"\x08text", b"\x0a"]
+
+
+def test_protobuf_with_a_schema(kafka: ottla.Client, name: str) -> None:
+    text = """syntax = "proto3";
+    message Order { int64 id = 1; repeated string tags = 2; map<string, int32> counts = 3;
+                    Address to = 4; optional double share = 5; }
+    message Address { string city = 1; }"""
+    value = ottla.protobuf(text, message="Order")
+    order = {"id": 7, "tags": ["a", "b"], "counts": {"x": 1}, "to": {"city": "Prag"}}
+    kafka.send(name, order, value_format=value)
+    columns = ["id", "tags", "counts", "to", "share"]
+    (row,) = kafka.scan(name, value=value, columns=columns).head().to_pylist()
+    assert {**row, "counts": dict(row["counts"])} == {**order, "share": None}
+    with pytest.raises(ottla.ConfigError, match="no field"):
+        kafka.send(name, {"other": 1}, value_format=value)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_schemas_of_a_registry(
+    kafka: ottla.Client, name: str, registry: Registry, *, given: bool
+) -> None:
+    known = ottla.SchemaRegistry(registry.url)
+    if given:
+        value = ottla.avro(POINT, registry=known)
+    else:
+        value = ottla.avro(registry=known)
+        with pytest.raises(ottla.KafkaError, match=f"{name}-value"):
+            kafka.send(name, {"x": 1}, value_format=value)
+        kafka.send(name, {"x": 0}, value_format=ottla.avro(POINT, registry=known))
+    for number in range(5):
+        kafka.send_async(name, {"x": number, "y": 1}, value_format=value)
+    kafka.flush(30)
+    scan = kafka.scan(name, value=ottla.avro(registry=registry.url), columns=["x"])
+    assert sorted(scan.to_polars()["x"].to_list())[-5:] == [0, 1, 2, 3, 4]
+
+
+def test_producers_and_event_loops_make_values_too(broker: ottla.Broker, name: str) -> None:
+    with ottla.Producer(broker.bootstrap_servers) as producer:
+        producer.send(name, {"id": 1}, value_format="json").result(30)
+
+    async def send() -> Any:
+        async with broker.client() as kafka:
+            return await kafka.send_async(name, {"id": 2}, key=5)
+
+    assert asyncio.run(send()).topic == name
+    with broker.client() as kafka:
+        assert sorted(texts(kafka, name)) == ['{"id":1}', '{"id":2}']
+
+
+def test_what_cannot_be_written_is_named(kafka: ottla.Client, name: str) -> None:
+    inside: dict[str, Any] = {}
+    inside["self"] = inside
+    for value, words in (
+        ({"a": {"b": object()}}, r"a\.b.*object"),
+        ({"a": [1, "x"]}, r"a\.\[\].*Int and Text"),
+        ({"a": {1: 2}}, r"a.*keys.*int"),
+        ({"a": 2**70}, r"a.*64 bits"),
+        (inside, "deep"),
+    ):
+        with pytest.raises((TypeError, ValueError, OverflowError), match=words):
+            kafka.send(name, value)
+    with pytest.raises(TypeError, match="mapping"):
+        kafka.send(name, [1], value_format="json")
+    with pytest.raises(ottla.ConfigError, match="value_format='xml'"):
+        kafka.send(name, {}, value_format="xml")
+    with pytest.raises(ottla.ConfigError, match="for reading"):
+        kafka.send(name, {"a": 1}, value_format=ottla.debezium())
