@@ -46,7 +46,9 @@ impl Sources {
     pub(super) fn read(&mut self, row: usize) -> Result<(), String> {
         self.key.read(row);
         if let HeaderColumns::Single(columns) = &mut self.headers {
-            columns.iter_mut().for_each(|(_, column)| column.read(row));
+            for (_, column) in columns {
+                column.read(row);
+            }
         }
         self.value.read(row)
     }
@@ -308,7 +310,7 @@ impl TimeColumn {
 /// The headers of rows.
 pub(super) enum HeaderColumns {
     None,
-    Lists(ListColumn),
+    Lists(Box<ListColumn>),
     Single(Vec<(String, TextSource)>),
 }
 
@@ -316,7 +318,9 @@ impl HeaderColumns {
     fn new(rows: &RecordBatch, source: &HeaderSource) -> Result<Self> {
         Ok(match source {
             HeaderSource::None => Self::None,
-            HeaderSource::Column(name) => Self::Lists(ListColumn::new(name, column(rows, name)?)?),
+            HeaderSource::Column(name) => {
+                Self::Lists(Box::new(ListColumn::new(name, column(rows, name)?)?))
+            }
             HeaderSource::Single(headers) => {
                 let mut columns = Vec::with_capacity(headers.len());
                 for (key, name) in headers {

@@ -60,11 +60,11 @@ impl ValueEncoder {
             let rows = table(value)?;
             py.detach(|| encode_value(&rows, &self.source))?
         } else {
-            let (ValueSource::Avro(_), Some([field])) = (&self.source, self.fields.as_deref())
-            else {
-                return Err(unfit(value)?);
+            let field = match (&self.source, self.fields.as_deref()) {
+                // A schema that is no record takes a bare value.
+                (ValueSource::Avro(_), Some([field])) if field.name() == "value" => field,
+                _ => return Err(unfit(value)?),
             };
-            // A schema that is no record takes a bare value.
             let rows = rows::one_value(field, value)?;
             encode_value(&rows, &self.source)?
         };

@@ -190,7 +190,7 @@ fn column(values: &[Value<'_>], known: Option<&DataType>, path: &Path<'_>) -> Py
             Arc::new(each(values, |one| Ok(one.str()?.to_string()))?.collect::<StringArray>())
         }
         Kind::DateTime => {
-            let times = each(values, |one| since_epoch(one))?;
+            let times = each(values, since_epoch)?;
             Arc::new(times.collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
         }
         Kind::Date => Arc::new(each(values, days)?.collect::<Date32Array>()),
@@ -397,7 +397,7 @@ fn time_of_day(value: &Bound<'_, PyAny>) -> PyResult<i64> {
 
 fn decimals(values: &[Value<'_>], path: Path<'_>) -> PyResult<ArrayRef> {
     let texts = each(values, |one| {
-        Ok(one.call_method1(intern!(one.py(), "__format__"), ("f",))?.extract::<String>()?)
+        one.call_method1(intern!(one.py(), "__format__"), ("f",))?.extract::<String>()
     })?;
     let texts: Vec<Option<String>> = texts.collect();
     let fraction = |text: &str| text.split_once('.').map_or(0, |(_, rest)| rest.len());

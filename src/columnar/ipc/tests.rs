@@ -15,9 +15,9 @@ use crate::types::{TimestampMs, TopicPartition};
 
 fn rows(from: i64, count: i64) -> RecordBatch {
     let numbers = Int64Array::from_iter_values(from..from + count);
-    let texts = StringViewArray::from_iter(
-        (from..from + count).map(|n| (n % 5 != 0).then(|| format!("a text of some length {n}"))),
-    );
+    let texts: StringViewArray = (from..from + count)
+        .map(|n| (n % 5 != 0).then(|| format!("a text of some length {n}")))
+        .collect();
     RecordBatch::try_from_iter_with_nullable([
         ("n", Arc::new(numbers) as ArrayRef, true),
         ("text", Arc::new(texts), true),

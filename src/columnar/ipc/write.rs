@@ -67,6 +67,9 @@ pub(in crate::columnar) struct StreamRecord {
 /// What the rows of a record have in common: the partition of their column, and the key.
 type Group = (Option<i32>, Option<Vec<u8>>);
 
+/// The first row of a group, and all its rows where there are others.
+type Chosen = (usize, Option<Vec<u32>>);
+
 /// Rows that wait for more of their group.
 #[derive(Debug)]
 struct Waiting {
@@ -238,11 +241,8 @@ pub(in crate::columnar) fn one_stream(rows: &RecordBatch, target: &IpcTarget) ->
     Ok(value)
 }
 
-/// The groups of rows, with their first row and, where there are several, all their rows.
-fn groups(
-    rows: &RecordBatch,
-    options: &WriteOptions,
-) -> Result<BTreeMap<Group, (usize, Option<Vec<u32>>)>> {
+/// The groups of rows.
+fn groups(rows: &RecordBatch, options: &WriteOptions) -> Result<BTreeMap<Group, Chosen>> {
     let mut groups = BTreeMap::new();
     if rows.num_rows() == 0 {
         return Ok(groups);
