@@ -311,14 +311,15 @@ impl Format {
     /// the subject is taken.
     pub(super) fn writing_one(&self) -> Result<ValueSource> {
         let mut value = self.writing()?;
-        if let ValueSource::Avro(target) = &mut value
-            && target.schema.is_none()
-        {
-            let Framing::Register { auto_register, .. } = &mut target.framing else {
-                return Err(Error::invalid("one Avro value tells no schema: pass schema="));
-            };
-            *auto_register = false;
-        }
+        let framing = match &mut value {
+            ValueSource::Avro(target) if target.schema.is_none() => &mut target.framing,
+            ValueSource::Protobuf(target) if target.schema.is_none() => &mut target.framing,
+            _ => return Ok(value),
+        };
+        let Framing::Register { auto_register, .. } = framing else {
+            return Err(Error::invalid("one value tells no schema: pass schema="));
+        };
+        *auto_register = false;
         Ok(value)
     }
 

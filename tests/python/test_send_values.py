@@ -162,6 +162,8 @@ def test_protobuf_with_a_schema(kafka: ottla.Client, name: str) -> None:
     assert {**row, "counts": dict(row["counts"])} == {**order, "share": None}
     with pytest.raises(ottla.ConfigError, match="no field"):
         kafka.send(name, {"other": 1}, value_format=value)
+    with pytest.raises(ottla.ConfigError, match="tells no schema"):
+        kafka.send(name, {"id": 1}, value_format=ottla.protobuf())
 
 
 @pytest.mark.parametrize("given", [True, False])
