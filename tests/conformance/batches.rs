@@ -17,8 +17,8 @@ pub(crate) fn batch(count: usize) -> Bytes {
 
 pub(crate) fn batch_with(options: BatchOptions, time: i64, count: usize) -> Bytes {
     let mut builder = BatchBuilder::new(options);
-    for number in 0..count {
-        let timestamp = TimestampMs(time + 1000 * number as i64);
+    for number in 0..i64::try_from(count).unwrap() {
+        let timestamp = TimestampMs(time + 1000 * number);
         builder.append(timestamp, Some(b"key"), Some(b"value"), &[]).unwrap();
     }
     builder.finish().unwrap()
@@ -60,7 +60,7 @@ pub(crate) fn old_message(magic: u8) -> Bytes {
     let mut crc = flate2::Crc::new();
     crc.update(&body);
     let mut message = vec![0; 8];
-    message.extend((body.len() as u32 + 4).to_be_bytes());
+    message.extend((u32::try_from(body.len()).unwrap() + 4).to_be_bytes());
     message.extend(crc.sum().to_be_bytes());
     message.extend(body);
     message.into()

@@ -513,7 +513,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         api: "IncrementalAlterConfigs",
         what: "levels of loggers",
         kafka: "an unknown logger or level is INVALID_CONFIG",
-        ottla: "INVALID_REQUEST: levels are set by the process",
+        ottla: "INVALID_REQUEST: loggers have no settings",
         places: &[
             ("incremental_alter_configs", "an unknown logger"),
             ("incremental_alter_configs", "an unknown logger, validated"),

@@ -63,7 +63,7 @@ impl Connection {
         frame.extend(self.correlation_id.to_be_bytes());
         frame.extend((-1_i16).to_be_bytes());
         frame.extend(body);
-        self.stream.write_all(&(frame.len() as u32).to_be_bytes()).unwrap();
+        self.stream.write_all(&u32::try_from(frame.len()).unwrap().to_be_bytes()).unwrap();
         self.stream.write_all(&frame).unwrap();
     }
 

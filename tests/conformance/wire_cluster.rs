@@ -134,7 +134,9 @@ fn the_quorum_is_described_at_every_version() {
                     }
                 }
                 // The controller has a listener of its own in Apache Kafka, and is not told with errors.
-                answer.nodes.iter_mut().for_each(|node| node.listeners.clear());
+                for node in &mut answer.nodes {
+                    node.listeners.clear();
+                }
                 if label != "the metadata" {
                     answer.nodes.clear();
                 }
