@@ -108,7 +108,9 @@ impl Inner {
             let waiting = state.accumulator.abandon(|_| true).into_iter();
             let failed = waiting.map(|(partition, payload)| (payload, reason_of(&partition)));
             let failed: Vec<_> = failed.collect();
-            failed.iter().for_each(|(payload, reason)| state.lost.note(&payload.promise, reason));
+            for (payload, reason) in &failed {
+                state.lost.note(&payload.promise, reason);
+            }
             failed
         };
         for (payload, reason) in failed {
