@@ -22,6 +22,7 @@ __all__ = [
     "Scan",
     "SchemaRegistry",
     "Stream",
+    "ValueEncoder",
     "__version__",
     "debug_build",
     "finish",
