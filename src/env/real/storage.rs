@@ -158,7 +158,7 @@ impl Disk for RealDisk {
                     write_vectored(&file, &[format!("{}\n", std::process::id()).as_bytes()], 0)
                 });
                 drop(noted);
-                Ok(Some(Box::new(RealLock { _file: file })))
+                Ok(Some(Box::new(RealLock { file, process: std::process::id() })))
             }
             Err(fs::TryLockError::WouldBlock) => Ok(None),
             Err(fs::TryLockError::Error(error)) => Err(error),
@@ -201,7 +201,18 @@ fn space(_path: &Path) -> io::Result<(u64, u64)> {
 /// Released by the operating system when the file closes, also by a crash.
 #[derive(Debug)]
 struct RealLock {
-    _file: fs::File,
+    file: fs::File,
+    process: u32,
+}
+
+impl Drop for RealLock {
+    /// A process that is being started right now holds the file a moment longer than we do, so closing
+    /// it does not yet release the lock. A forked child must leave the lock to its parent.
+    fn drop(&mut self) {
+        if self.process == std::process::id() {
+            self.file.unlock().ok();
+        }
+    }
 }
 
 impl Lock for RealLock {}
