@@ -80,10 +80,10 @@ class Change:
     after: float | None
 
     def lost(self, threshold: float) -> bool:
-        """Whether more than the threshold of it is gone; what was not measured is not lost."""
-        if self.before is None or self.after is None:
+        """Whether more than the threshold of it is gone, or it was not measured any more."""
+        if self.before is None:
             return False
-        return self.after < self.before * (1 - threshold)
+        return self.after is None or self.after < self.before * (1 - threshold)
 
 
 def changes(before: dict[str, float], after: dict[str, float]) -> list[Change]:
