@@ -148,7 +148,8 @@ def test_without_a_group_the_total_is_known_at_once(kafka: ottla.Client, filled:
 
 
 def test_tqdm_itself(remote: ottla.Client, filled: str) -> None:
-    tqdm = pytest.importorskip("tqdm")
+    import tqdm
+
     bar = tqdm.tqdm(disable=False)
     with remote.consumer(filled, group_id=filled, progress=bar, **GROUP) as consumer:
         assert sum(batch.num_rows for batch in consumer) == 40
