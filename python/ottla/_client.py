@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ottla import _exit, _progress
 from ottla._bounds import Bound, milliseconds, native_bound, seconds
 from ottla._consumer import Consumer
-from ottla._embedded import hosts
+from ottla._embedded import hosts, refuse
 from ottla._groups import Groups
 from ottla._membership import group_options, is_pattern, refuse_group_options
 from ottla._offsets import Resume, of_resume, starts
@@ -1097,7 +1097,7 @@ class Client:
         timeout : float or datetime.timedelta, default 60
             How long to wait for the groups and for acknowledgements, in seconds; never longer
             than ``delivery.timeout.ms`` for a record, and not at all for an embedded broker that
-            was closed.
+            was closed and whose address no other has.
 
         Raises
         ------
@@ -1117,9 +1117,15 @@ class Client:
                 while self._members:
                     members.callback(_leave, self._members.pop(), left)
         finally:
-            gone = bool(self._hosts) and all(host.is_gone for host in self._hosts)
-            why = f"the broker at {self.bootstrap_servers} was closed" if gone else None
+            why = f"the broker at {self.bootstrap_servers} was closed" if self._is_alone() else None
             self._native.close(left(), why)
+
+    def _is_alone(self) -> bool:
+        """Whether its brokers were closed in this process, and no others have their addresses."""
+        if self.closed or not self._hosts or not all(host.is_gone for host in self._hosts):
+            return False
+        # Without a socket there is only the one that it was made by.
+        return self._owner is not None or refuse(self.bootstrap_servers)
 
     def __enter__(self) -> Client:
         return self

@@ -1,14 +1,19 @@
 """The brokers of this process, as clients see them that reach them by their addresses.
 
 A client need not wait for a broker that was closed where it lives itself: it does not come back.
-Addresses alone do not tell, since another broker may have them later.
+Addresses alone do not tell, since another broker may have them later, of this process or of another
+one.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 
-__all__ = ["Embedded", "hosts"]
+__all__ = ["Embedded", "hosts", "refuse"]
+
+#: So long a connection is waited for, in seconds; one that nobody takes is refused at once.
+_CONNECT_TIMEOUT = 1.0
 
 #: The open brokers by address.
 _open: dict[str, Embedded] = {}
@@ -46,7 +51,7 @@ class Embedded:
 
     @property
     def is_gone(self) -> bool:
-        """Whether it was closed in this process, and nothing else came to its addresses."""
+        """Whether it was closed in this process, which has no other one at its addresses."""
         if self._process != os.getpid() or self._is_open:
             return False
         return not any(address in _open for address in self._addresses)
@@ -57,3 +62,20 @@ def hosts(servers: str) -> list[Embedded]:
     found = [_open.get(address) for address in _addresses(servers)]
     known = [one for one in found if one is not None]
     return known if len(known) == len(found) else []
+
+
+def refuse(servers: str) -> bool:
+    """Whether connections to all addresses are refused, so that nobody has them now."""
+    return all(_refuses(address) for address in _addresses(servers))
+
+
+def _refuses(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_TIMEOUT).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        # Whoever is slow may still answer.
+        return False
+    return False

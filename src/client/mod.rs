@@ -46,7 +46,7 @@ pub use consumer::group::{
 };
 pub use consumer::{AssignedConsumer, PollOptions, StartAt};
 pub use dead_letters::DeadLetters;
-pub use producer::{EncodedBatch, Producer, ProducerRecord, RecordMetadata};
+pub use producer::{EncodedBatch, Producer, ProducerRecord, RecordMetadata, Unacknowledged};
 
 pub use registry::{RegistryAuth, RegistryConfig, SchemaRegistry};
 pub use scan::{Bound, Offsets, Range, Scan, ScanOptions, ScanProgress, ScanReader};

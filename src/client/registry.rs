@@ -249,7 +249,7 @@ impl SchemaRegistry {
                         format!("{url}: HTTP {status}: {}", message(&text))
                     }
                     Err(error) => {
-                        let distrust = distrust(&error);
+                        let distrust = distrust(&url, &error);
                         is_worth_a_try |= distrust.is_none();
                         format!("{url}: {error}{}", distrust.unwrap_or_default())
                     }
@@ -537,10 +537,13 @@ fn request((kind, text, references): (SchemaKind, &str, &[SchemaReference])) -> 
 }
 
 /// What to do about a server that was reached and is not trusted; asking again does not help.
-fn distrust(error: &ureq::Error) -> Option<&'static str> {
+fn distrust(url: &str, error: &ureq::Error) -> Option<&'static str> {
     let is_tls = match error {
         ureq::Error::Tls(_) | ureq::Error::Rustls(_) => true,
-        ureq::Error::Io(error) => error.kind() == std::io::ErrorKind::InvalidData,
+        // What rustls says of the other side; without TLS it is only a bad answer.
+        ureq::Error::Io(error) => {
+            url.starts_with("https:") && error.kind() == std::io::ErrorKind::InvalidData
+        }
         _ => false,
     };
     let text = if is_tls { error.to_string() } else { return None };
@@ -589,6 +592,15 @@ mod tests {
         assert!(!format!("{config:?}").contains("p@ss"), "secrets are not shown");
         assert!(RegistryConfig::new("one:8081").is_err());
         assert!(RegistryConfig::new(" ,").is_err());
+    }
+
+    #[test]
+    fn only_a_server_of_https_is_not_trusted() {
+        let bad = || std::io::Error::new(std::io::ErrorKind::InvalidData, "UnknownIssuer");
+        assert!(distrust("https://one", &bad().into()).is_some_and(|text| text.contains("ca=")));
+        assert_eq!(distrust("http://one", &bad().into()), None);
+        let cut = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+        assert_eq!(distrust("https://one", &cut.into()), None);
     }
 
     #[test]

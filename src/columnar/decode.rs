@@ -322,10 +322,10 @@ impl Filled {
 }
 
 /// Asks for the cache lines of a short record that lies about there.
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "part of the hot loop")]
 fn prefetch(data: &[u8], at: usize) {
-    #[cfg(target_arch = "x86_64")]
     for line in 0..3_usize {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         let address = data.as_ptr().wrapping_add(at.wrapping_add(line * 64));
@@ -333,6 +333,10 @@ fn prefetch(data: &[u8], at: usize) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
     }
 }
+
+/// Does nothing: elsewhere the standard library has no such hint.
+#[cfg(not(target_arch = "x86_64"))]
+const fn prefetch(_data: &[u8], _at: usize) {}
 
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "part of the hot loop")]

@@ -26,7 +26,7 @@ use super::scan::Scan;
 use super::{process, runtime};
 use crate::client::{
     Acks, Client as Engine, ClientConfig, DeadLetters, Producer, ProducerConfig, ProducerRecord,
-    RecordMetadata as Metadata,
+    RecordMetadata as Metadata, Unacknowledged,
 };
 use crate::error::{Error, Result};
 use crate::types::TimestampMs;
@@ -255,7 +255,8 @@ impl Client {
             drained = runtime::wait(py, "the acknowledgement of all records", None, async move {
                 let gone = gone.as_deref();
                 let drains = producers.iter().map(|producer| producer.drain(timeout, gone));
-                join_all(drains).await.into_iter().collect()
+                let all = join_all(drains).await;
+                all.into_iter().fold(Unacknowledged::default(), Unacknowledged::and).into_result()
             });
             let producers = std::mem::take(
                 &mut *session.producers.lock().unwrap_or_else(PoisonError::into_inner),

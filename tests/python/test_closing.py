@@ -6,9 +6,11 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pytest
 
 import ottla
+from processes import BrokerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,6 +83,23 @@ def test_a_broker_that_came_back_is_waited_for(tmp_path: Path) -> None:
             assert again.scan("orders").count() == 2
 
 
+def test_a_broker_of_another_process_at_the_same_address_is_waited_for(tmp_path: Path) -> None:
+    with ottla.Broker(tmp_path / "data") as broker:
+        with broker.client() as first:
+            first.create_topic("orders", partitions=1)
+            first.create_topic("users", partitions=1)
+        client = prepared(ottla.connect(broker.bootstrap_servers, **LINGERING))
+        client.send_async("orders", "1")
+        port = int(broker.bootstrap_servers.rpartition(":")[2])
+    other = BrokerProcess(tmp_path / "data", port=port)
+    try:
+        client.close()
+        with ottla.connect(other.bootstrap) as again:
+            assert again.scan("orders").count() == 2
+    finally:
+        other.stop()
+
+
 def test_the_broker_in_the_process_is_not_waited_for_either(mortal: ottla.Broker) -> None:
     client = prepared(mortal.client(**LINGERING))
     client.send_async("orders", "1")
@@ -101,6 +120,41 @@ def test_what_failed_before_and_nobody_was_told_is_told_at_the_end(mortal: ottla
     expected = r'1 record was not acknowledged \(topic "orders": 1\)'
     with within(20), pytest.raises(ottla.ConnectionError, match=expected):
         client.close()
+
+
+def test_a_pending_that_is_kept_speaks_for_its_own_record_only(mortal: ottla.Broker) -> None:
+    client = prepared(mortal.client(**LINGERING))
+    kept = client.send_async("orders", "1")
+    client.send_async("orders", "nobody keeps this")
+    client.send_async("orders", "nor this")
+    killed(mortal)
+    with within(20):
+        client.flush(30)
+    with pytest.raises(ottla.ConnectionError, match="orders-0"):
+        kept.result(10)
+    expected = r'2 records were not acknowledged \(topic "orders": 2\)'
+    with within(20), pytest.raises(ottla.ConnectionError, match=expected):
+        client.close()
+
+
+def test_what_all_producers_lost_is_told(mortal: ottla.Broker) -> None:
+    client = prepared(ottla.connect(mortal.bootstrap_servers, **LINGERING))
+    client._hosts = []  # as if it were in another process
+    rows = pa.record_batch({"value": [b"2", b"3"]})
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        killed(mortal)
+        yield rows
+
+    client.send_async("orders", "1")
+    with pytest.raises(ottla.TimeoutError):
+        # By a producer of its own, since it has other acks.
+        client.write(
+            "users", pa.RecordBatchReader.from_batches(rows.schema, batches()), acks=1, timeout=1
+        )
+    expected = r'3 records were not acknowledged \(topic "orders": 1, topic "users": 2\)'
+    with within(20), pytest.raises(ottla.TimeoutError, match=expected):
+        client.close(timeout=1)
 
 
 def test_what_was_told_is_not_told_again(mortal: ottla.Broker) -> None:

@@ -4,6 +4,9 @@
 //! records while the producer closes, so that closing says what was lost. How long it waits is
 //! bounded by the caller and by `delivery.timeout.ms`; it does not wait for a broker in this process
 //! that was closed, since that never comes back.
+//!
+//! - **CLO-1** A batch that fails is counted under the lock that takes it out of the accumulator:
+//!   closing finds it in one of the two.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,7 +15,7 @@ use std::time::Duration;
 
 use super::delivery::{Promise, Reason};
 use super::{Inner, Payload, Producer};
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::{ErrorCode, Result};
 use crate::types::TopicPartition;
 
 /// So many topics are named.
@@ -29,26 +32,59 @@ pub(super) struct Lost {
 }
 
 impl Lost {
-    /// Counts a batch that failed, if nobody else hears of it.
+    /// Counts the records of a batch that failed of which nobody else hears (CLO-1).
     pub(super) fn note(&mut self, promise: &Promise, reason: &Reason) {
-        if !self.is_closing && promise.is_awaited() {
+        let records = if self.is_closing { promise.records() } else { promise.unheard() };
+        if records == 0 {
             return;
         }
         let count = self.records.entry(Arc::clone(promise.topic())).or_default();
-        *count = count.saturating_add(u64::from(promise.records().unsigned_abs()));
+        *count = count.saturating_add(records);
         self.reason.get_or_insert_with(|| reason.clone());
+    }
+}
+
+/// Records that were not acknowledged when their producers closed.
+#[derive(Debug, Default)]
+#[must_use = "somebody has to be told"]
+pub struct Unacknowledged {
+    records: BTreeMap<Arc<str>, u64>,
+    /// Why, of the first of them; there if there are any.
+    reason: Option<Reason>,
+}
+
+impl Unacknowledged {
+    /// The records of both.
+    pub fn and(mut self, other: Self) -> Self {
+        self.add(other.records);
+        self.reason = self.reason.or(other.reason);
+        self
+    }
+
+    /// One error for all of them.
+    ///
+    /// # Errors
+    ///
+    /// There are any; the error has their topics and number.
+    pub fn into_result(self) -> Result<()> {
+        let Some(reason) = self.reason else { return Ok(()) };
+        Err(reason.within(&described(&self.records)))
+    }
+
+    fn add(&mut self, records: BTreeMap<Arc<str>, u64>) {
+        for (topic, count) in records {
+            let known = self.records.entry(topic).or_default();
+            *known = known.saturating_add(count);
+        }
     }
 }
 
 impl Producer {
     /// Refuses new records, and waits until all are acknowledged or have failed: for at most
     /// `timeout`, and never longer than `delivery.timeout.ms`. Where the caller knows that the
-    /// broker is `gone`, and how, it waits for nothing.
-    ///
-    /// # Errors
-    ///
-    /// Records were not acknowledged: now, or before without anybody being told.
-    pub async fn drain(&self, timeout: Duration, gone: Option<&str>) -> Result<()> {
+    /// broker is `gone`, and how, it waits for nothing. The result is what was not acknowledged:
+    /// now, or before without anybody being told.
+    pub async fn drain(&self, timeout: Duration, gone: Option<&str>) -> Unacknowledged {
         {
             let mut state = self.inner.state();
             state.closed = true;
@@ -60,43 +96,36 @@ impl Producer {
         let longest = self.inner.config.delivery_timeout;
         let timeout = if gone.is_some() { Duration::ZERO } else { timeout.min(longest) };
         let in_time = tokio::time::timeout(timeout, self.flush()).await.is_ok();
-        let (unsettled, lost, trouble) = {
-            let mut state = self.inner.state();
-            let unsettled = if in_time { BTreeMap::new() } else { state.accumulator.unsettled() };
-            let lost = Lost { is_closing: true, ..Lost::default() };
-            (unsettled, std::mem::replace(&mut state.lost, lost), state.trouble.clone())
-        };
-        let mut topics = lost.records;
-        for (topic, count) in unsettled {
-            let known = topics.entry(topic).or_default();
-            *known = known.saturating_add(count);
-        }
-        if topics.is_empty() {
-            return Ok(());
-        }
-        let mut what = described(&topics);
-        Err(match (lost.reason, gone) {
-            (Some(reason), _) => reason.within(&what),
-            (None, Some(why)) => {
-                Error::kafka(ErrorCode::NetworkException, format!("{what}: {why}"))
+        let mut state = self.inner.state();
+        // Also in time, since a sender that ended leaves them behind.
+        let unsettled = state.accumulator.unsettled();
+        let lost = Lost { is_closing: true, ..Lost::default() };
+        let lost = std::mem::replace(&mut state.lost, lost);
+        let why = || match gone {
+            Some(why) => Reason::Kafka(ErrorCode::NetworkException, why.to_owned()),
+            None if in_time => {
+                let why = "the task that sends them has ended".to_owned();
+                Reason::Kafka(ErrorCode::UnknownServerError, why)
             }
-            (None, None) => {
-                if let Some(trouble) = trouble {
-                    what.push_str(": ");
-                    what.push_str(&trouble);
-                }
+            None => {
+                let snapshot = self.inner.cluster.snapshot();
+                let mut waiting = state.accumulator.waiting_partitions();
+                let trouble = waiting.find_map(|partition| state.troubles.of(partition, &snapshot));
                 let after_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-                Error::Timeout { what, after_ms }
+                Reason::Timeout(trouble.unwrap_or("no answer came").to_owned(), after_ms)
             }
-        })
+        };
+        let reason = lost.reason.or_else(|| (!unsettled.is_empty()).then(why));
+        let mut unacknowledged = Unacknowledged { records: lost.records, reason };
+        unacknowledged.add(unsettled);
+        unacknowledged
     }
 }
 
 impl Inner {
-    /// The end of a batch that failed. Who waits for progress is woken by the caller, when all
-    /// failures of one moment are counted.
+    /// The end of a batch that failed and is counted (CLO-1). Who waits for progress is woken by
+    /// the caller, once for all failures of one moment.
     pub(super) fn give_up(&self, payload: Payload, reason: Reason) {
-        self.state().lost.note(&payload.promise, &reason);
         self.memory.add_permits(payload.charged);
         payload.promise.fail(reason);
     }
@@ -114,8 +143,7 @@ impl Inner {
             failed
         };
         for (payload, reason) in failed {
-            self.memory.add_permits(payload.charged);
-            payload.promise.fail(reason);
+            self.give_up(payload, reason);
         }
         self.progress.notify_waiters();
     }
@@ -144,4 +172,59 @@ fn described(topics: &BTreeMap<Arc<str>, u64>) -> String {
     }
     text.push(')');
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Content;
+    use super::*;
+    use crate::client::ClientConfig;
+    use crate::client::cluster::Cluster;
+    use crate::types::TimestampMs;
+    use bytes::Bytes;
+
+    fn producer() -> Producer {
+        let cluster = Arc::new(Cluster::over_tcp(ClientConfig::default()));
+        Producer::start(cluster, ClientConfig::default().producer).unwrap()
+    }
+
+    /// Accepts a batch of records that nobody keeps a delivery of.
+    fn accept(producer: &Producer, topic: &str, records: i32) {
+        let partition = TopicPartition::new(topic, 0);
+        let promise = Promise::new(partition.clone(), records, TimestampMs::NONE);
+        let content = Content::Sealed { bytes: Bytes::new(), stamp: None };
+        let payload = Payload { content, promise, charged: 0 };
+        let now = producer.inner.cluster.now();
+        producer.inner.state().accumulator.append_batch(now, &partition, 1, records, payload);
+    }
+
+    fn told(unacknowledged: Unacknowledged) -> String {
+        unacknowledged.into_result().unwrap_err().to_string()
+    }
+
+    #[tokio::test]
+    async fn a_sender_that_ended_leaves_its_records_unacknowledged() {
+        let mut producer = producer();
+        producer.task.abort();
+        assert!((&mut producer.task).await.is_err());
+        accept(&producer, "orders", 3);
+        let told = told(producer.drain(Duration::MAX, None).await);
+        assert!(told.contains("3 records") && told.contains("has ended"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn what_several_producers_lost_is_one_error() {
+        let mut all = Unacknowledged::default();
+        for (topic, records) in [("orders", 2), ("users", 1), ("orders", 5)] {
+            let producer = producer();
+            accept(&producer, topic, records);
+            all = all.and(producer.drain(Duration::MAX, Some("it burned")).await);
+            // It is told once.
+            producer.drain(Duration::ZERO, None).await.into_result().unwrap();
+        }
+        all = all.and(producer().drain(Duration::MAX, None).await);
+        let expected = r#"8 records were not acknowledged (topic "orders": 7, topic "users": 1)"#;
+        let told = told(all);
+        assert!(told.contains(expected) && told.contains("it burned"), "{told}");
+    }
 }

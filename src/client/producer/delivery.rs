@@ -76,13 +76,17 @@ type Settled = Option<std::result::Result<BatchAck, Reason>>;
 pub(super) struct Promise {
     partition: TopicPartition,
     records: i32,
+    /// Whether the batch was given whole: then it has one delivery, not one per record.
+    is_whole: bool,
     max_timestamp: TimestampMs,
     sender: watch::Sender<Settled>,
 }
 
 impl Promise {
+    /// The promise of a batch that is given whole, or of one of no records, which are added.
     pub(super) fn new(partition: TopicPartition, records: i32, max_timestamp: TimestampMs) -> Self {
-        Self { partition, records, max_timestamp, sender: watch::Sender::new(None) }
+        let is_whole = records > 0;
+        Self { partition, records, is_whole, max_timestamp, sender: watch::Sender::new(None) }
     }
 
     /// Counts a record of a batch that is being filled.
@@ -90,17 +94,21 @@ impl Promise {
         self.records = self.records.saturating_add(1);
     }
 
-    pub(super) const fn records(&self) -> i32 {
-        self.records
+    pub(super) fn records(&self) -> u64 {
+        u64::from(self.records.unsigned_abs())
     }
 
     pub(super) const fn topic(&self) -> &Arc<str> {
         &self.partition.topic
     }
 
-    /// Whether anybody kept a delivery of the batch.
-    pub(super) fn is_awaited(&self) -> bool {
-        self.sender.receiver_count() > 0
+    /// The records whose delivery nobody kept.
+    pub(super) fn unheard(&self) -> u64 {
+        match self.sender.receiver_count() {
+            0 => self.records(),
+            _ if self.is_whole => 0,
+            kept => self.records().saturating_sub(kept as u64),
+        }
     }
 
     pub(super) fn delivery(&self) -> BatchDelivery {
@@ -185,5 +193,29 @@ impl Delivery {
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.batch.is_done()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_unheard_whose_delivery_nobody_kept() {
+        let partition = TopicPartition::new("orders", 0);
+        let mut single = Promise::new(partition.clone(), 0, TimestampMs::NONE);
+        (0..3).for_each(|_| single.add_record());
+        let (first, second) = (single.delivery(), single.delivery());
+        assert_eq!(single.unheard(), 1);
+        drop(first);
+        assert_eq!(single.unheard(), 2);
+        drop(second);
+        assert_eq!(single.unheard(), 3);
+
+        let whole = Promise::new(partition, 3, TimestampMs::NONE);
+        let kept = whole.delivery();
+        assert_eq!(whole.unheard(), 0);
+        drop(kept);
+        assert_eq!(whole.unheard(), 3);
     }
 }

@@ -14,6 +14,7 @@
 mod closing;
 mod delivery;
 mod sender;
+mod trouble;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,12 +25,14 @@ use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
+pub use closing::Unacknowledged;
 pub use delivery::{BatchAck, BatchDelivery, Delivery, RecordMetadata};
 
 use crate::client::cluster::{Cluster, Lane, TopicInfo};
 use crate::client::config::{Acks, ProducerConfig};
 use crate::client::producer::closing::Lost;
 use crate::client::producer::delivery::Promise;
+use crate::client::producer::trouble::Troubles;
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::client::accumulator::{Accumulator, Settings, Stamp};
 use crate::machine::client::partitioner::{Candidate, Sticky, partition_for_key};
@@ -160,8 +163,7 @@ struct State {
     sticky: BTreeMap<Arc<str>, Sticky>,
     closed: bool,
     lost: Lost,
-    /// Why the broker that was tried last cannot be reached.
-    trouble: Option<String>,
+    troubles: Troubles,
 }
 
 /// What the handle and the sender task share.
@@ -212,7 +214,7 @@ impl Producer {
             sticky: BTreeMap::new(),
             closed: false,
             lost: Lost::default(),
-            trouble: None,
+            troubles: Troubles::default(),
         };
         let inner = Arc::new(Inner {
             cluster,
@@ -371,12 +373,12 @@ impl Producer {
     ///
     /// # Errors
     ///
-    /// As [`Self::drain`].
+    /// Records were not acknowledged: now, or before without anybody being told.
     pub async fn close(self, timeout: Duration) -> Result<()> {
-        let drained = self.drain(timeout, None).await;
+        let unacknowledged = self.drain(timeout, None).await;
         self.task.abort();
         self.inner.cluster.disconnect_lane(self.inner.lane);
-        drained
+        unacknowledged.into_result()
     }
 
     /// The bytes that wait or are on their way.

@@ -14,6 +14,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 
 use super::delivery::Reason;
+use super::trouble::Troubles;
 use super::{Inner, Payload};
 use crate::client::cluster::Snapshot;
 use crate::client::config::Acks;
@@ -105,17 +106,7 @@ impl Sender {
     fn turn(&mut self) {
         let inner = Arc::clone(&self.inner);
         let now = inner.cluster.now();
-        let expired = {
-            let mut state = inner.state();
-            state.accumulator.seal_lingered(now);
-            state.accumulator.expire(now)
-        };
-        if !expired.is_empty() {
-            for (partition, payload, failure) in expired {
-                self.fail(&partition, payload, failure, None);
-            }
-            inner.progress.notify_waiters();
-        }
+        self.expire(now);
         self.ask_producer_id(now);
         let snapshot = inner.cluster.snapshot();
         let mut leaders = BTreeSet::new();
@@ -136,6 +127,29 @@ impl Sender {
         for leader in leaders {
             self.send_to(leader, now, &snapshot);
         }
+    }
+
+    /// Fails the batches that waited for too long.
+    fn expire(&self, now: TimestampMs) {
+        let expired: Vec<(Payload, Reason)> = {
+            let mut state = self.inner.state();
+            let state = &mut *state;
+            state.accumulator.seal_lingered(now);
+            let expired = state.accumulator.expire(now).into_iter();
+            let counted = expired.map(|(partition, payload, failure)| {
+                let reason = self.reason(&state.troubles, &partition, failure, None);
+                state.lost.note(&payload.promise, &reason);
+                (payload, reason)
+            });
+            counted.collect()
+        };
+        if expired.is_empty() {
+            return;
+        }
+        for (payload, reason) in expired {
+            self.inner.give_up(payload, reason);
+        }
+        self.inner.progress.notify_waiters();
     }
 
     fn next_deadline(&self, now: TimestampMs) -> Option<TimestampMs> {
@@ -228,7 +242,7 @@ impl Sender {
         let now = self.inner.cluster.now();
         match event {
             Event::Connected(node, Ok(route)) => {
-                self.inner.state().trouble = None;
+                self.inner.state().troubles.end(Some(node));
                 self.nodes.entry(node).or_default().route = Some(NodeRoute::Ready(route));
             }
             Event::Connected(node, Err(error)) => self.connect_failed(node, &error, now),
@@ -236,15 +250,18 @@ impl Sender {
                 if let Some(state) = self.nodes.get_mut(&node) {
                     state.in_flight = state.in_flight.saturating_sub(1);
                 }
-                self.answered(batches, by_id, result);
+                self.answered(node, batches, by_id, result);
             }
             Event::GotProducerId(result) => self.got_producer_id(result, now),
             Event::Refreshed(result) => {
                 self.refreshing = false;
-                if let Err(error) = result {
-                    tracing::debug!(error = %error.chain(), "metadata refresh failed");
-                    self.note_trouble(&error);
-                    self.wants_refresh = true;
+                match result {
+                    Ok(()) => self.inner.state().troubles.end(None),
+                    Err(error) => {
+                        tracing::debug!(error = %error.chain(), "metadata refresh failed");
+                        self.note_trouble(None, &error);
+                        self.wants_refresh = true;
+                    }
                 }
             }
         }
@@ -252,7 +269,7 @@ impl Sender {
 
     fn connect_failed(&mut self, node: NodeId, error: &Error, now: TimestampMs) {
         tracing::debug!(%node, error = %error.chain(), "cannot connect to produce");
-        self.note_trouble(error);
+        self.note_trouble(Some(node), error);
         let state = self.nodes.entry(node).or_default();
         let failures = match state.route {
             Some(NodeRoute::Failed { failures, .. }) => failures + 1,
@@ -265,7 +282,16 @@ impl Sender {
         self.wants_refresh = true;
     }
 
-    fn answered(&mut self, batches: Batches, by_id: bool, result: Result<Option<ProduceResponse>>) {
+    fn answered(
+        &mut self,
+        node: NodeId,
+        batches: Batches,
+        by_id: bool,
+        result: Result<Option<ProduceResponse>>,
+    ) {
+        if result.is_ok() {
+            self.inner.state().troubles.end(Some(node));
+        }
         let response = match result {
             Ok(Some(response)) => response,
             // acks=0: written is all that is ever known.
@@ -282,7 +308,7 @@ impl Sender {
                 for batch in batches {
                     self.settle(batch, Outcome::Lost, None, None);
                 }
-                self.note_trouble(&error);
+                self.note_trouble(Some(node), &error);
                 return;
             }
         };
@@ -329,9 +355,10 @@ impl Sender {
         let partition = batch.partition.clone();
         let now = self.inner.cluster.now();
         let random = self.inner.cluster.env.random.u64();
-        let settled = self.inner.state().accumulator.settle(now, batch, outcome, random);
-        match settled {
+        let mut state = self.inner.state();
+        match state.accumulator.settle(now, batch, outcome, random) {
             Settled::Acknowledged(payload) => {
+                drop(state);
                 let base_offset =
                     answer.map_or(Offset::UNKNOWN, |answer| Offset(answer.base_offset));
                 let append_time = answer.map(|answer| TimestampMs(answer.log_append_time_ms));
@@ -342,47 +369,49 @@ impl Sender {
             }
             Settled::Retrying => {}
             Settled::Failed(payload, failure) => {
-                match reason {
-                    Some(reason) => self.inner.give_up(payload, reason),
-                    None => self.fail(&partition, payload, failure, answer),
-                }
+                let known = || self.reason(&state.troubles, &partition, failure, answer);
+                let reason = reason.unwrap_or_else(known);
+                state.lost.note(&payload.promise, &reason);
+                drop(state);
+                self.inner.give_up(payload, reason);
                 self.inner.progress.notify_waiters();
             }
         }
     }
 
-    fn fail(
+    fn reason(
         &self,
+        troubles: &Troubles,
         partition: &TopicPartition,
-        payload: Payload,
         failure: Failure,
         answer: Option<&PartitionProduceResponse>,
-    ) {
-        let reason = match failure {
+    ) -> Reason {
+        match failure {
             Failure::Refused(code) => Reason::Kafka(code, refusal(partition, code, answer)),
             Failure::Lost => Reason::Kafka(
                 ErrorCode::NetworkException,
                 format!("producing to {partition}; the records may have been written"),
             ),
             Failure::Expired(last) => {
-                let why = match (last, self.inner.state().trouble.clone()) {
-                    (Some(code), _) => format!("last answer: {code}"),
-                    (None, Some(trouble)) => format!("no broker took the batch: {trouble}"),
-                    (None, None) => "no broker took the batch".to_owned(),
+                let why = if let Some(code) = last {
+                    format!("last answer: {code}")
+                } else {
+                    let trouble = troubles.of(partition, &self.inner.cluster.snapshot());
+                    let trouble = trouble.map_or_else(String::new, |why| format!(": {why}"));
+                    format!("no broker took the batch{trouble}")
                 };
                 let timeout = self.inner.config.delivery_timeout;
                 let after_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
                 let what = format!("producing to {partition} (delivery.timeout.ms); {why}");
                 Reason::Timeout(what, after_ms)
             }
-        };
-        self.inner.give_up(payload, reason);
+        }
     }
 
     /// Remembers why a broker cannot be reached. The only one in this process does not come back
     /// when it was closed: then nothing waits for it.
-    fn note_trouble(&self, error: &Error) {
-        self.inner.state().trouble = Some(error.chain());
+    fn note_trouble(&self, with: Option<NodeId>, error: &Error) {
+        self.inner.state().troubles.note(with, error.chain());
         if matches!(error, Error::Closed { .. }) && self.inner.cluster.is_local() {
             self.inner.abandon_broker(&error.to_string());
         }

@@ -24,6 +24,7 @@
 
 mod build;
 mod derive;
+mod element;
 mod enums;
 mod imports;
 mod mapping;

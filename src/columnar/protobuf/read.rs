@@ -5,9 +5,9 @@
 //! value are therefore read behind all other fields of theirs, each once, so the work is bounded by
 //! the size of the value times the depth of the schema.
 
-use super::enums::EnumTable;
+use super::element::{Element, micros, push_kind, push_plain, read_plain};
 use super::schema::{FieldDef, Kind, Message, Shape};
-use super::wire::{Cursor, Fail, Raw, Read, unzigzag};
+use super::wire::{Cursor, Fail, Raw, Read};
 use crate::columnar::builder::Column;
 
 /// Numbers up to this one are looked up in a table.
@@ -28,7 +28,7 @@ pub(super) struct Program {
     /// The same for large numbers, in their order.
     far: Vec<(u32, u16)>,
     /// The step of a tag of one byte, where the field is a single number or text of the tag's wire
-    /// type and no member of a oneof: nearly all fields are.
+    /// type and takes no other back: nearly all fields are.
     quick: [u8; QUICK_TAGS],
     /// The marks of a message that has all its fields, where each holds one value and one word
     /// has room for their marks.
@@ -41,61 +41,13 @@ struct Step {
     column: usize,
     element: Element,
     shape: Shape,
-    /// The other members of its oneof.
+    /// The other members of its oneof, of those that have columns.
     siblings: Vec<u16>,
 }
 
-#[derive(Debug)]
-enum Element {
-    Plain(Kind),
-    Enum(EnumTable),
-    Message(Program),
-    Wrapper(Box<Self>),
-}
-
-impl Element {
-    fn new(kind: &Kind) -> Self {
-        match kind {
-            Kind::Enum(symbols) => Self::Enum(EnumTable::new(symbols)),
-            Kind::Message(message) => Self::Message(Program::new(message, None)),
-            Kind::Wrapper(inner) => Self::Wrapper(Box::new(Self::new(inner))),
-            other => Self::Plain(other.clone()),
-        }
-    }
-
-    /// Whether it is read behind the other fields, since it can be merged.
-    const fn is_merged(&self) -> bool {
-        match self {
-            Self::Message(_) | Self::Wrapper(_) => true,
-            Self::Plain(kind) => kind.is_message(),
-            Self::Enum(_) => false,
-        }
-    }
-
-    /// Appends the value of a field that was not set.
-    fn push_default(&self, column: &mut Column) {
-        match self {
-            Self::Enum(_) => column.push_symbol(0),
-            Self::Message(_) | Self::Wrapper(_) => column.push_null(),
-            Self::Plain(kind) => match kind {
-                Kind::Double => column.push_f64(0.0),
-                Kind::Float => column.push_f32(0.0),
-                Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 | Kind::Uint32 | Kind::Fixed32 => {
-                    column.push_i32(0);
-                }
-                Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 | Kind::Uint64 | Kind::Fixed64 => {
-                    column.push_i64(0);
-                }
-                Kind::Bool => column.push_bool(false),
-                Kind::Text => {
-                    column.push_utf8(&[], 0);
-                }
-                Kind::Bytes => column.push_bytes(&[]),
-                _ => column.push_null(),
-            },
-        }
-    }
-}
+/// The column of a member of a oneof that nobody asked for: it takes those back that have columns,
+/// and is never marked as seen.
+const NOWHERE: usize = usize::MAX;
 
 impl Program {
     /// Compiles a message; of the outermost one only the columns that are wanted.
@@ -114,8 +66,13 @@ impl Program {
             quick: [SLOW; QUICK_TAGS],
             complete: None,
         };
-        for &(column, field) in &chosen {
-            let at = program.steps.len() as u16;
+        let is_chosen = |field: &FieldDef| chosen.iter().any(|(_, one)| one.number == field.number);
+        let is_rival = |field: &FieldDef| {
+            field.oneof.is_some() && chosen.iter().any(|(_, one)| one.oneof == field.oneof)
+        };
+        let rivals = message.fields.iter().filter(|field| is_rival(field) && !is_chosen(field));
+        let rivals = rivals.map(|field| (NOWHERE, field));
+        for (column, field) in chosen.iter().copied().chain(rivals) {
             let is_sibling =
                 |other: &FieldDef| other.oneof == field.oneof && other.number != field.number;
             let siblings: Vec<u16> = (0_u16..)
@@ -123,38 +80,44 @@ impl Program {
                 .filter(|(_, (_, other))| field.oneof.is_some() && is_sibling(other))
                 .map(|(at, _)| at)
                 .collect();
-            if field.number <= TABLE_MAX {
-                let number = field.number as usize;
-                if program.table.len() <= number {
-                    program.table.resize(number.saturating_add(1), UNKNOWN);
-                }
-                if let Some(slot) = program.table.get_mut(number) {
-                    *slot = at;
-                }
-            } else {
-                program.far.push((field.number, at));
-            }
-            let tag = field.kind.wire_type().map(|kind| (field.number << 3 | kind) as usize);
-            if let (Some(tag), Shape::One { .. }, []) = (tag, &field.shape, &*siblings)
-                && let (Some(slot), Ok(at)) = (program.quick.get_mut(tag), u8::try_from(at))
-            {
-                *slot = at;
-            }
-            program.steps.push(Step {
-                name: field.name.clone(),
-                column,
-                element: Element::new(&field.kind),
-                shape: field.shape.clone(),
-                siblings,
-            });
+            program.step(column, field, siblings);
         }
         program.far.sort_unstable();
-        let is_one = |step: &Step| matches!(step.shape, Shape::One { .. });
-        let unused = 64_u32.checked_sub(program.steps.len() as u32);
-        if program.steps.iter().all(is_one) {
+        let is_one = |(_, field): &(usize, &FieldDef)| matches!(field.shape, Shape::One { .. });
+        let unused = 64_u32.checked_sub(chosen.len() as u32);
+        if chosen.iter().all(is_one) {
             program.complete = unused.and_then(|unused| u64::MAX.checked_shr(unused));
         }
         program
+    }
+
+    /// Adds the step of a field.
+    fn step(&mut self, column: usize, field: &FieldDef, siblings: Vec<u16>) {
+        let at = self.steps.len() as u16;
+        if field.number <= TABLE_MAX {
+            let number = field.number as usize;
+            if self.table.len() <= number {
+                self.table.resize(number.saturating_add(1), UNKNOWN);
+            }
+            if let Some(slot) = self.table.get_mut(number) {
+                *slot = at;
+            }
+        } else {
+            self.far.push((field.number, at));
+        }
+        let tag = field.kind.wire_type().map(|kind| (field.number << 3 | kind) as usize);
+        if let (Some(tag), Shape::One { .. }, []) = (tag, &field.shape, &*siblings)
+            && let (Some(slot), Ok(at)) = (self.quick.get_mut(tag), u8::try_from(at))
+        {
+            *slot = at;
+        }
+        let element = match &field.kind {
+            // Its kind is all that is looked at.
+            Kind::Message(_) if column == NOWHERE => Element::Plain(Kind::Opaque),
+            kind => Element::new(kind),
+        };
+        let (name, shape) = (field.name.clone(), field.shape.clone());
+        self.steps.push(Step { name, column, element, shape, siblings });
     }
 
     /// The step of a field that can be read at once, by its tag.
@@ -227,7 +190,10 @@ impl Reader {
         };
         let mut seen = Seen(words);
         let base = self.waiting.len();
-        self.fields(program, value, columns, &mut seen)?;
+        if let Err(fail) = self.fields(program, value, columns, &mut seen) {
+            self.waiting.truncate(base);
+            return Err(fail);
+        }
         let merged = self.waiting.len() > base;
         if merged {
             let waiting = self.waiting.split_off(base);
@@ -259,7 +225,12 @@ impl Reader {
             let (number, raw) = cursor.field()?;
             let Some(at) = program.find(number) else { continue };
             let Some(step) = program.steps.get(at) else { continue };
-            let Some(column) = columns.get_mut(step.column) else { continue };
+            let Some(column) = columns.get_mut(step.column) else {
+                if step.element.takes(raw) {
+                    self.take_back(program, (step, base), columns, seen);
+                }
+                continue;
+            };
             let done = match step.shape {
                 Shape::One { .. } if step.element.is_merged() => {
                     if let Raw::Bytes(bytes) | Raw::Group(bytes) = raw {
@@ -275,7 +246,7 @@ impl Reader {
                     Ok(())
                 }
                 Shape::One { .. } => {
-                    if seen.has(at) {
+                    if seen.has(at) && step.element.takes(raw) {
                         column.truncate(column.len().saturating_sub(1));
                         seen.clear(at);
                     }
@@ -305,7 +276,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Takes back the other members of a oneof.
+    /// Takes back the other members of a oneof that have columns.
     #[cold]
     fn take_back(
         &mut self,
@@ -491,76 +462,27 @@ fn finish(program: &Program, columns: &mut [Column], seen: &Seen<'_>) -> Read {
     Ok(())
 }
 
-/// Appends a value that is no message; false if the field is of another wire type, and so is
-/// not this one.
-#[inline]
-fn push_plain(element: &Element, raw: Raw<'_>, column: &mut Column) -> Read<bool> {
-    match element {
-        Element::Plain(kind) => push_kind(kind, raw, column),
-        Element::Enum(table) => match raw {
-            Raw::Varint(number) => table.push(number as i32, column).map(|()| true),
-            _ => Ok(false),
-        },
-        Element::Message(_) | Element::Wrapper(_) => Ok(false),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::super::ProtobufSchema;
+    use super::*;
+    use crate::columnar::builder::Rows;
 
-/// Appends the value behind a tag of one byte that is of the kind's wire type.
-#[inline]
-fn read_plain(kind: &Kind, cursor: &mut Cursor<'_>, column: &mut Column) -> Read {
-    cursor.skip_byte();
-    let raw = match kind {
-        Kind::Double | Kind::Fixed64 | Kind::Sfixed64 => Raw::Eight(cursor.chunk()?),
-        Kind::Float | Kind::Fixed32 | Kind::Sfixed32 => Raw::Four(cursor.chunk()?),
-        Kind::Text | Kind::Bytes => Raw::Bytes(cursor.bytes()?),
-        _ => Raw::Varint(cursor.varint()?),
-    };
-    push_kind(kind, raw, column).map(drop)
-}
-
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "one dispatch on the kind instead of two")]
-fn push_kind(kind: &Kind, raw: Raw<'_>, column: &mut Column) -> Read<bool> {
-    match (kind, raw) {
-        (Kind::Int64 | Kind::Uint64, Raw::Varint(value)) => column.push_i64(value as i64),
-        (Kind::Int32 | Kind::Uint32, Raw::Varint(value)) => column.push_i32(value as i32),
-        (Kind::Sint64, Raw::Varint(value)) => column.push_i64(unzigzag(value)),
-        (Kind::Sint32, Raw::Varint(value)) => {
-            column.push_i32(unzigzag(value & 0xffff_ffff) as i32);
-        }
-        (Kind::Bool, Raw::Varint(value)) => column.push_bool(value != 0),
-        (Kind::Double, Raw::Eight(bytes)) => column.push_f64(f64::from_le_bytes(bytes)),
-        (Kind::Float, Raw::Four(bytes)) => column.push_f32(f32::from_le_bytes(bytes)),
-        (Kind::Fixed64 | Kind::Sfixed64, Raw::Eight(bytes)) => {
-            column.push_i64(i64::from_le_bytes(bytes));
-        }
-        (Kind::Fixed32 | Kind::Sfixed32, Raw::Four(bytes)) => {
-            column.push_i32(i32::from_le_bytes(bytes));
-        }
-        (Kind::Bytes, Raw::Bytes(bytes)) => column.push_bytes(bytes),
-        (Kind::Text, Raw::Bytes(bytes)) => {
-            if !column.push_utf8(bytes, bytes.len()) {
-                return Err(Fail::new("the text is not UTF-8"));
-            }
-        }
-        _ => return Ok(false),
-    }
-    Ok(true)
-}
-
-/// The microseconds of a Timestamp or a Duration: seconds in field 1, nanoseconds in field 2.
-fn micros(bytes: &[u8]) -> Read<i64> {
-    let (mut seconds, mut nanos) = (0_i64, 0_i64);
-    let mut cursor = Cursor::new(bytes);
-    while !cursor.is_empty() {
-        match cursor.field()? {
-            (1, Raw::Varint(value)) => seconds = value as i64,
-            (2, Raw::Varint(value)) => nanos = i64::from(value as i32),
-            _ => {}
+    #[test]
+    fn nothing_waits_after_a_bad_value() {
+        let text = "syntax = \"proto3\"; message M { M2 a = 1; int64 c = 2; repeated M2 b = 3; } \
+                    message M2 { M3 x = 1; int64 y = 2; } message M3 { int64 z = 1; }";
+        let schema = ProtobufSchema::parse(text, &[], Vec::new(), Some("M")).unwrap();
+        let program = Program::new(schema.root(), None);
+        let mut rows = Rows::new(&schema.fields()).unwrap();
+        let mut reader = Reader::default();
+        // The field c ends early behind a; y ends early behind x, inside of a and of b.
+        let in_a = [0x0a, 3, 0x0a, 0, 0x10, 0x0a, 0];
+        let in_b = [0x0a, 0, 0x1a, 3, 0x0a, 0, 0x10];
+        for bad in [&[0x0a, 0, 0x10][..], &in_a, &in_b] {
+            let read = reader.message(&program, bad, &mut rows.columns);
+            assert!(rows.end_row(read).is_err());
+            assert_eq!((reader.waiting.len(), rows.columns[0].len()), (0, 0));
         }
     }
-    seconds
-        .checked_mul(1_000_000)
-        .and_then(|micros| micros.checked_add(nanos.div_euclid(1000)))
-        .ok_or_else(|| Fail::new(format!("{seconds} seconds are beyond the reach of microseconds")))
 }

@@ -33,14 +33,18 @@ fn schema(message: &str) -> ProtobufSchema {
 }
 
 fn decoder_of(schema: &ProtobufSchema) -> ProtobufDecoder {
+    decoder_of_columns(schema, None)
+}
+
+fn decoder_of_columns(schema: &ProtobufSchema, wanted: Option<&[usize]>) -> ProtobufDecoder {
     let format = ProtobufFormat {
         schema: ProtobufReader::Given(schema.clone()),
         message: None,
         framed: false,
         source: None,
     };
-    let wanted: Vec<usize> = (0..schema.fields().len()).collect();
-    ProtobufDecoder::new(&format, schema, &wanted).unwrap()
+    let all: Vec<usize> = (0..schema.fields().len()).collect();
+    ProtobufDecoder::new(&format, schema, wanted.unwrap_or(&all)).unwrap()
 }
 
 fn decode(schema: &ProtobufSchema, values: &[&[u8]]) -> Vec<ArrayRef> {
@@ -69,9 +73,10 @@ fn the_last_of_a_field_counts_and_messages_are_merged() {
     let fields = schema.fields();
     let column =
         |columns: &[ArrayRef], name: &str| Arc::clone(&columns[fields.find(name).unwrap().0]);
-    // d = 1, d = 2; t { x = 5, names: a }, t { names: b, deep { y = -1 } }
+    // d = 1, d = 2, then 3 in four bytes, which is no d; t { x = 5, names: a }, t { names: b, deep { y = -1 } }
     let value = [
-        0x20, 1, 0x20, 2, 0xa2, 1, 5, 8, 5, 0x12, 1, b'a', 0xa2, 1, 7, 0x12, 1, b'b', 0x1a, 2, 8, 1,
+        0x20, 1, 0x20, 2, 0x25, 3, 0, 0, 0, 0xa2, 1, 5, 8, 5, 0x12, 1, b'a', 0xa2, 1, 7, 0x12, 1,
+        b'b', 0x1a, 2, 8, 1,
     ];
     let columns = decode(&schema, &[&value]);
     assert_eq!(column(&columns, "d").as_primitive::<Int64Type>().values(), &[2]);
@@ -99,6 +104,36 @@ fn members_of_a_oneof_take_each_other_back() {
     assert_eq!(nulls("w1"), [true, false, true]);
     assert_eq!(nulls("w2"), [false, true, true]);
     assert_eq!(nulls("w3"), [true, true, false]);
+}
+
+#[test]
+fn members_that_nobody_asked_for_take_others_back_too() {
+    let schema = schema("shop.All");
+    let at = |name: &str| schema.fields().find(name).unwrap().0;
+    let rows = |name: &str, values: &[&[u8]]| -> Vec<bool> {
+        // With one other column: the order of columns is not that of the schema.
+        let mut decoder = decoder_of_columns(&schema, Some(&[at(name), at("d")]));
+        for value in values {
+            decoder.push(value).unwrap();
+        }
+        let columns = decoder.finish().unwrap();
+        (0..values.len()).map(|row| columns[0].is_valid(row)).collect()
+    };
+    // w1 = 5; then w2 = "x"; before it; then w3 {}; then w2 as a number, which is no w2;
+    // w2 = "x" between two
+    let values: [&[u8]; 6] = [
+        &[0x20, 1, 0xf0, 1, 5],
+        &[0xf0, 1, 5, 0xfa, 1, 1, b'x'],
+        &[0xfa, 1, 1, b'x', 0xf0, 1, 5, 0x20, 1],
+        &[0xf0, 1, 5, 0x82, 2, 0],
+        &[0xf0, 1, 5, 0xf8, 1, 1],
+        &[0xf0, 1, 5, 0xfa, 1, 1, b'x', 0xf0, 1, 6],
+    ];
+    assert_eq!(rows("w1", &values), [true, false, true, false, true, true]);
+    // w3 {}; then w1 = 5; between two
+    let values: [&[u8]; 3] =
+        [&[0x82, 2, 0], &[0x82, 2, 0, 0xf0, 1, 5], &[0x82, 2, 0, 0xf0, 1, 5, 0x82, 2, 2, 8, 2]];
+    assert_eq!(rows("w3", &values), [true, false, true]);
 }
 
 #[test]
