@@ -17,7 +17,8 @@ use crate::machine::client::bounds::Range;
 use crate::machine::client::partitioner::partition_for_key;
 use crate::types::{Offset, TimestampMs, TopicPartition};
 
-/// So many rows are encoded at once, and rows without a key change their partition after them.
+/// So many rows are encoded at once, and rows without a key change their partition after them;
+/// where records have many rows, each of them changes it.
 const SLICE_ROWS: usize = 16 * 1024;
 
 /// What was written.
@@ -122,20 +123,17 @@ impl TableWriter {
     async fn write_slice(&mut self, rows: RecordBatch, first_row: usize) -> Result<()> {
         let mut encoder = self.encoder.take().ok_or(Error::Closed { what: "the writer" })?;
         let now = self.producer.wall_clock();
-        let partitions = self.partition_count;
-        self.turn = self.turn.wrapping_add(1);
-        let unkeyed = self.turn.checked_rem(u64::from(partitions.unsigned_abs())).unwrap_or(0);
-        let unkeyed = i32::try_from(unkeyed).unwrap_or(0);
+        let (partitions, mut turn) = (self.partition_count, self.turn);
         let encoding = tokio::task::spawn_blocking(move || {
-            let encoded = encode(&mut encoder, &rows, now, partitions, unkeyed);
-            (encoder, encoded)
+            let encoded = encode(&mut encoder, &rows, now, partitions, &mut turn);
+            (encoder, turn, encoded)
         });
         // The batches of the slice before are sent in the meantime.
         let sent = self.send_sealed().await;
-        let (encoder, encoded) = encoding.await.map_err(|error| {
+        let (encoder, turn, encoded) = encoding.await.map_err(|error| {
             Error::invalid(format!("encoding rows from {first_row} on failed: {error}"))
         })?;
-        self.encoder = Some(encoder);
+        (self.encoder, self.turn) = (Some(encoder), turn);
         sent?;
         self.sealed = encoded?;
         self.collect_done().await
@@ -215,11 +213,21 @@ fn encode(
     rows: &RecordBatch,
     now: TimestampMs,
     partitions: i32,
-    unkeyed: i32,
+    turn: &mut u64,
 ) -> Result<Vec<columnar::EncodedBatch>> {
+    let each_record = encoder.has_many_rows();
+    if !each_record {
+        *turn = turn.wrapping_add(1);
+    }
     encoder.push(rows, now, |key, _| match key {
         Some(key) => partition_for_key(key, partitions),
-        None => unkeyed,
+        None => {
+            if each_record {
+                *turn = turn.wrapping_add(1);
+            }
+            let unkeyed = turn.checked_rem(u64::from(partitions.unsigned_abs())).unwrap_or(0);
+            i32::try_from(unkeyed).unwrap_or(0)
+        }
     })?;
     Ok(encoder.take_sealed())
 }

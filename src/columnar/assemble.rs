@@ -16,14 +16,14 @@
 //!   was pushed ([`Chunk::checked`]).
 //! - **CA-3** Memory is bounded by the chunks that were pushed and `decompressed_size_max`.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use arrow::array::UInt32Array;
+use arrow::array::{AsArray, Int64Array, UInt32Array};
 
 use bytes::Bytes;
 
-use super::columns::Projection;
+use super::columns::{KafkaColumn, Projection};
 use super::decode::{Constants, Filled, Filler, Place, Progress, Span};
 use crate::error::{Error, ErrorCode, Result};
 use crate::record::control::read_control_batch;
@@ -106,6 +106,48 @@ impl Assembled {
             done = until;
         }
         Ok(Self { filled, progress: self.progress.clone(), origins })
+    }
+
+    /// How far partitions are read with the records before one of them, and the rest from it on.
+    pub(super) fn split(&self, at: usize) -> Result<(Vec<PartitionProgress>, Self)> {
+        let behind: Vec<u32> = (at..self.filled.rows).map(|row| row as u32).collect();
+        let mut rest = self.taken(&behind)?;
+        let mut before: BTreeSet<&TopicPartition> = BTreeSet::new();
+        let mut firsts: BTreeMap<&TopicPartition, usize> = BTreeMap::new();
+        let mut row = 0_usize;
+        for (partition, count) in &self.origins {
+            let end = row.saturating_add(*count);
+            if row < at.min(end) {
+                before.insert(partition);
+            }
+            if at < end {
+                firsts.entry(partition).or_insert_with(|| row.max(at));
+            }
+            row = end;
+        }
+        let offsets = self.filled.column(KafkaColumn::Offset).map(AsArray::as_primitive);
+        let offset = |row| {
+            let offsets: Option<&Int64Array> = offsets;
+            let offset = offsets.and_then(|offsets| offsets.values().get(row).copied());
+            offset.map(Offset).ok_or_else(|| {
+                Error::invalid("the records of an output cannot be split without their offsets")
+            })
+        };
+        let mut progress = Vec::with_capacity(self.progress.len());
+        rest.progress.clear();
+        for known in &self.progress {
+            let Some(&first) = firsts.get(&known.partition) else {
+                progress.push(known.clone());
+                continue;
+            };
+            let mut behind = known.clone();
+            if before.contains(&known.partition) {
+                behind.from = offset(first)?;
+                progress.push(PartitionProgress { next: behind.from, ..known.clone() });
+            }
+            rest.progress.push(behind);
+        }
+        Ok((progress, rest))
     }
 }
 

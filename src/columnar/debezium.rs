@@ -210,7 +210,7 @@ impl EventDecoder {
         };
         let arrays = match self.values.decode(values, &mut note)? {
             // No format with many rows in a record is taken for events.
-            Columns::Done(arrays) | Columns::Many(arrays, _) => arrays,
+            Columns::Done(arrays) | Columns::Many { columns: arrays, .. } => arrays,
             needed @ Columns::Schema(_) => return Ok(needed),
         };
         let event = Event::new(&self.names, &arrays, values.len());

@@ -163,6 +163,16 @@ impl Decoder {
         Ok(Self { options, assembler, stage, waiting: VecDeque::new() })
     }
 
+    /// Outputs of Arrow IPC streams with less room.
+    #[cfg(test)]
+    pub(super) fn set_room(&mut self, room: super::ipc::Room) {
+        if let Stage::Ready(output) = &mut self.stage
+            && let Values::ArrowIpc(decoder) = &mut output.values
+        {
+            decoder.room = room;
+        }
+    }
+
     /// The schema of the outputs; none while the columns of values are being found.
     #[must_use]
     pub fn schema(&self) -> Option<SchemaRef> {
@@ -233,9 +243,9 @@ impl Decoder {
         let output = match &mut self.stage {
             Stage::Ready(output) => output.as_mut(),
             // Nothing but tombstones until now: rows without the columns of values.
-            Stage::Probing { looked_at, .. } if finish && !self.waiting.is_empty() => {
+            Stage::Probing { probe, looked_at } if finish && !self.waiting.is_empty() => {
                 *looked_at = looked_at.saturating_sub(1);
-                unknown.insert(Output::new(&self.options, &Settled::Nothing)?)
+                unknown.insert(Output::new(&self.options, &probe.unsettled())?)
             }
             Stage::Probing { .. } => return Ok(Step::Input),
         };
@@ -247,7 +257,15 @@ impl Decoder {
             },
         };
         match output.make(&assembled)? {
-            Made::Output(decoded) => Ok(Step::Output(decoded)),
+            Made::Output(decoded, rest) => {
+                if let Some(rest) = rest {
+                    self.waiting.push_front(rest);
+                    if let Stage::Probing { looked_at, .. } = &mut self.stage {
+                        *looked_at = looked_at.saturating_add(1);
+                    }
+                }
+                Ok(Step::Output(decoded))
+            }
             Made::Schema(request) => {
                 self.waiting.push_front(assembled);
                 Ok(Step::Schema(request))
@@ -305,7 +323,8 @@ struct Output {
 }
 
 enum Made {
-    Output(Decoded),
+    /// With the records that it had no room for.
+    Output(Decoded, Option<Assembled>),
     Schema(SchemaRequest),
 }
 
@@ -366,18 +385,23 @@ impl Output {
         let mut errors = RowErrors { on_error: self.on_error, rows: Vec::new() };
         let raw = assembled.filled.column(KafkaColumn::Value);
         let decodes = !self.indices.is_empty() || self.values.is_many_rows();
-        let repeated;
+        let (mut repeated, mut rest) = (None, None);
         let mut assembled = assembled;
         let fields = match raw.filter(|_| decodes) {
             Some(raw) => {
                 let mut bad = |row, detail| errors.add("value", row, detail, assembled);
                 match self.values.decode(raw.as_binary_view(), &mut bad)? {
                     Columns::Done(fields) => fields,
-                    Columns::Many(fields, records) => {
+                    Columns::Many { columns, records, done } => {
                         errors.move_to(&records);
-                        repeated = assembled.taken(&records)?;
-                        assembled = &repeated;
-                        fields
+                        let mut taken = assembled.taken(&records)?;
+                        if done < assembled.filled.rows {
+                            let behind;
+                            (taken.progress, behind) = assembled.split(done)?;
+                            rest = Some(behind);
+                        }
+                        assembled = repeated.insert(taken);
+                        columns
                     }
                     Columns::Schema(request) => return Ok(Made::Schema(request)),
                 }
@@ -425,7 +449,7 @@ impl Output {
             set_aside(&batch, set_aside_rows, &source)?
         };
         let progress = assembled.progress.clone();
-        Ok(Made::Output(Decoded { rows, progress, rejected, offsets }))
+        Ok(Made::Output(Decoded { rows, progress, rejected, offsets }, rest))
     }
 
     /// The columns of single headers that the output shows.

@@ -157,8 +157,15 @@ impl Encoder {
         Ok(Self { options, open, sealed: Vec::new(), streams })
     }
 
+    /// Whether rows are put together into records of many.
+    #[must_use]
+    pub const fn has_many_rows(&self) -> bool {
+        self.streams.is_some()
+    }
+
     /// Encodes all rows of a batch. `now` is the timestamp of rows without one; `partitioner`
-    /// is asked with the key (none for a null key) and the row, if partitions are not given.
+    /// is asked with the key (none for a null key) and the row, if partitions are not given; for
+    /// records of many rows once when each begins.
     ///
     /// # Errors
     /// An invalid argument for columns that are not there, have a type that does not fit, or name

@@ -327,8 +327,14 @@ impl RowDecoder for ProtobufDecoder {
 #[derive(Debug)]
 pub(super) enum Columns {
     Done(Vec<ArrayRef>),
-    /// With the record of each row, where they are not one to one.
-    Many(Vec<ArrayRef>, Vec<u32>),
+    /// Where rows and records are not one to one.
+    Many {
+        columns: Vec<ArrayRef>,
+        /// The record of each row.
+        records: Vec<u32>,
+        /// The records that were decoded; the others are for outputs of their own.
+        done: usize,
+    },
     Schema(SchemaRequest),
 }
 
@@ -465,6 +471,15 @@ impl Probe {
                 };
                 ask(source.as_ref(), wanted, assembled, values, settle)
             }
+        }
+    }
+
+    /// The format of records while none tells the columns of values.
+    pub(super) fn unsettled(&self) -> Settled {
+        match self {
+            // Finds out which values are none.
+            Self::ArrowIpc => Settled::ArrowIpc(Fields::empty()),
+            _ => Settled::Nothing,
         }
     }
 

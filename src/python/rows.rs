@@ -130,12 +130,17 @@ fn kind(value: &Bound<'_, PyAny>, path: Path<'_>) -> PyResult<Kind> {
         Kind::Decimal
     } else if value.is_instance(uuid(py)?)? {
         Kind::Uuid
-    } else if value.hasattr(intern!(py, "__index__"))? {
-        // Integers of numpy.
+    } else if value.call_method0(intern!(py, "__index__")).is_ok() {
+        // Integers of numpy; its arrays have the method too.
         Kind::Int
     } else {
+        let remedy = if value.hasattr(intern!(py, "tolist"))? {
+            "; what its tolist() gives can"
+        } else {
+            ""
+        };
         return Err(PyTypeError::new_err(format!(
-            "{}: values of {} cannot be written",
+            "{}: values of type {} cannot be written{remedy}",
             path.name,
             value.get_type().qualname()?
         )));
@@ -227,12 +232,17 @@ fn integers(values: &[Value<'_>], path: Path<'_>) -> PyResult<ArrayRef> {
     if let Ok(signed) = each(values, |one| one.extract::<i64>()) {
         return Ok(Arc::new(signed.collect::<Int64Array>()));
     }
+    let is_overflow = |error: &PyErr| {
+        let value = values.iter().flatten().next();
+        value.is_some_and(|value| error.is_instance_of::<PyOverflowError>(value.py()))
+    };
     match each(values, |one| one.extract::<u64>()) {
         Ok(unsigned) => Ok(Arc::new(unsigned.collect::<UInt64Array>())),
-        Err(_too_large) => Err(PyOverflowError::new_err(format!(
+        Err(error) if is_overflow(&error) => Err(PyOverflowError::new_err(format!(
             "{}: the integer does not fit 64 bits",
             path.name
         ))),
+        Err(error) => Err(error),
     }
 }
 

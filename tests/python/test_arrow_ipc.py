@@ -184,6 +184,18 @@ def test_rows_of_a_key_or_a_partition_go_together(kafka: ottla.Client, name: str
         assert row["_kafka"]["partition"] == row["to"]
 
 
+@pytest.mark.parametrize("max_rows", [1000, 16 * 1024, 64 * 1024])
+def test_rows_without_a_key_are_spread(kafka: ottla.Client, name: str, max_rows: int) -> None:
+    kafka.create_topic(name, partitions=4)
+    count = 8 * max_rows
+    table = pa.table({"n": np.arange(count)})
+    assert kafka.write(name, table, value=ottla.arrow_ipc(max_rows=max_rows)) == 8
+    scan = kafka.scan(name, value=ottla.arrow_ipc(), columns=["partition", "n"])
+    found = scan.to_polars()
+    assert found["partition"].value_counts()["count"].to_list() == [2 * max_rows] * 4
+    assert found["n"].sort().to_list() == list(range(count))
+
+
 @pytest.mark.parametrize("compression", ["lz4", "zstd"])
 def test_compressed_streams(kafka: ottla.Client, name: str, compression: str) -> None:
     packed = stream(points(0, 300), options=pa.ipc.IpcWriteOptions(compression=compression))
@@ -220,6 +232,19 @@ def test_a_bomb_is_refused(kafka: ottla.Client, name: str, compression: str) -> 
     errors = scan.head()["error"].to_pylist()
     assert len(errors) == 3
     assert None not in errors
+
+
+def test_nothing_but_values_that_do_not_decode(kafka: ottla.Client, name: str) -> None:
+    kafka.send(name, None, partition=0)
+    assert kafka.scan(name, value=ottla.arrow_ipc()).head().num_rows == 1
+    sink = pa.BufferOutputStream()
+    # A null of this type would take 8 GiB.
+    pa.ipc.new_stream(sink, pa.schema({"x": pa.list_(pa.float32(), 2**31 - 1)})).close()
+    kafka.send(name, sink.getvalue().to_pybytes(), partition=0)
+    with pytest.raises(ottla.DecodeError, match=r"1.*types of a fixed size"):
+        kafka.scan(name, value=ottla.arrow_ipc()).head()
+    scan = kafka.scan(name, value=ottla.arrow_ipc(), columns=["error"], on_error="column")
+    assert [error is None for error in scan.head()["error"].to_pylist()] == [True, False]
 
 
 def test_columns_of_nothing_but_nulls(kafka: ottla.Client, name: str) -> None:

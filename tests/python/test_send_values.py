@@ -210,6 +210,14 @@ def test_what_cannot_be_written_is_named(kafka: ottla.Client, name: str) -> None
     ):
         with pytest.raises((TypeError, ValueError, OverflowError), match=words):
             kafka.send(name, value)
+    # Arrays have the method of integers.
+    for array in (np.array([1.0, 2.0]), np.array([1, 2]), np.array(1.5)):
+        with pytest.raises(TypeError, match=r"v: values of type ndarray cannot be .*tolist"):
+            kafka.send(name, {"v": array})
+    with pytest.raises(OverflowError, match=r"v.*64 bits"):
+        kafka.send(name, {"v": 2**64})
+    kafka.send(name, {"v": np.array(5), "w": np.array([1.0, 2.0]).tolist()})
+    assert texts(kafka, name) == ['{"v":5,"w":[1.0,2.0]}']
     with pytest.raises(TypeError, match="mapping"):
         kafka.send(name, [1], value_format="json")
     with pytest.raises(ottla.ConfigError, match="value_format='xml'"):

@@ -15,6 +15,8 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(super) use read::Room;
 pub(super) use read::{IpcDecoder, fields_of};
 pub use write::{IpcCompression, IpcTarget};
 pub(super) use write::{Streams, one_stream};

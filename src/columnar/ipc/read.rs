@@ -3,17 +3,20 @@
 //! Rows of a value come one after the other, each beside the offset, the key and so on of its
 //! record; a value without rows gives none. Columns are those of the first value, found by name in
 //! the others: what a value lacks is null there, and a type that differs is cast.
+//!
+//! An output ends before the value that it has no room for ([`Room`]), so that what becomes of a
+//! record never depends on its neighbours.
 
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BinaryViewArray, new_empty_array, new_null_array};
+use arrow::array::{Array, ArrayData, ArrayRef, BinaryViewArray, new_empty_array, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options, concat};
-use arrow::datatypes::{Field, Fields};
+use arrow::datatypes::{DataType, Field, Fields};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
-use arrow::ipc::{FieldNode, RecordBatch as Batch, root_as_message};
+use arrow::ipc::{FieldNode, MessageHeader, RecordBatch as Batch, root_as_message};
 
 use crate::columnar::values::Columns;
 use crate::error::{Error, Result};
@@ -22,14 +25,35 @@ use crate::error::{Error, Result};
 const CONTINUATION: u32 = u32::MAX;
 /// Rows beyond this many of a record are refused; a batch of Arrow has at most as many bits.
 const ROWS_PER_BYTE: usize = 8;
-/// So many rows an output may have.
-const OUTPUT_ROWS_MAX: usize = 1 << 27;
 /// The bytes that the compressed buffers of a value may have uncompressed.
 const UNCOMPRESSED_BYTES_MAX: usize = 256 << 20;
-/// The same for all values of an output.
-const OUTPUT_BYTES_MAX: usize = 1 << 30;
+/// The bytes that a null in every column may take: types of a fixed size take it for nulls too.
+const NULL_BYTES_MAX: usize = 64 << 20;
+/// About the bytes that a null of a type without a fixed size takes.
+const VARIABLE_NULL_BYTES: usize = 16;
 /// What comes before a compressed buffer: its length uncompressed.
 const PREFIX: usize = 8;
+
+/// What an output has room for.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::columnar) struct Room {
+    pub(super) rows: usize,
+    /// The bytes of the values, of their compressed buffers uncompressed, and of the nulls in
+    /// columns that they lack.
+    pub(super) bytes: usize,
+}
+
+impl Room {
+    const OUTPUT: Self = Self { rows: 1 << 27, bytes: 1 << 30 };
+
+    const fn holds(self, rows: usize, bytes: usize) -> bool {
+        rows <= self.rows && bytes <= self.bytes
+    }
+
+    const fn less(self, rows: usize, bytes: usize) -> Self {
+        Self { rows: self.rows.saturating_sub(rows), bytes: self.bytes.saturating_sub(bytes) }
+    }
+}
 
 /// The columns of a value.
 ///
@@ -37,24 +61,97 @@ const PREFIX: usize = 8;
 /// What is wrong with it.
 pub(in crate::columnar) fn fields_of(value: &[u8]) -> Result<Fields, String> {
     check(value)?;
-    guarded(|| {
+    let fields = guarded(|| {
         let reader = StreamReader::try_new(Cursor::new(value), None)?;
-        let fields = reader.schema().fields().clone();
-        Ok(fields.iter().map(|field| Arc::new(Field::clone(field).with_nullable(true))).collect())
-    })
+        Ok(reader.schema().fields().clone())
+    })?;
+    check_fields(&fields)?;
+    Ok(fields.iter().map(|field| Arc::new(Field::clone(field).with_nullable(true))).collect())
+}
+
+/// Refuses columns of which a single null takes a lot of memory.
+fn check_fields(fields: &Fields) -> Result<(), String> {
+    let sizes = fields.iter().map(|field| null_bytes(field.data_type(), true));
+    let bytes = sizes.fold(0, usize::saturating_add);
+    if bytes <= NULL_BYTES_MAX {
+        return Ok(());
+    }
+    Err(format!(
+        "the columns of the Arrow IPC stream have types of a fixed size that take {bytes} bytes a \
+         row; at most {NULL_BYTES_MAX} are taken"
+    ))
+}
+
+/// The bytes that a null takes; with `items` also those of an item of each list in it.
+fn null_bytes(of: &DataType, items: bool) -> usize {
+    // A size below zero is none.
+    let count = |size: i32| usize::try_from(size).unwrap_or(usize::MAX);
+    match of {
+        DataType::FixedSizeBinary(size) => count(*size),
+        DataType::FixedSizeList(item, size) => {
+            count(*size).saturating_mul(null_bytes(item.data_type(), items).max(1))
+        }
+        DataType::Struct(fields) => fields
+            .iter()
+            .map(|field| null_bytes(field.data_type(), items))
+            .fold(1, usize::saturating_add),
+        DataType::Union(fields, _) => fields
+            .iter()
+            .map(|(_, field)| null_bytes(field.data_type(), items))
+            .fold(VARIABLE_NULL_BYTES, usize::saturating_add),
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::LargeListView(item)
+        | DataType::Map(item, _)
+        | DataType::RunEndEncoded(_, item)
+            if items =>
+        {
+            VARIABLE_NULL_BYTES.saturating_add(null_bytes(item.data_type(), items))
+        }
+        DataType::Dictionary(_, value) if items => {
+            VARIABLE_NULL_BYTES.saturating_add(null_bytes(value, items))
+        }
+        DataType::Null => 0,
+        DataType::Boolean => 1,
+        other => other.primitive_width().unwrap_or(VARIABLE_NULL_BYTES),
+    }
+}
+
+/// The values without a type in an array; a cast makes nulls of them.
+fn untyped(data: &ArrayData) -> usize {
+    if *data.data_type() == DataType::Null {
+        return data.len();
+    }
+    data.child_data().iter().map(untyped).fold(0, usize::saturating_add)
+}
+
+/// The rows of a value.
+struct Part {
+    /// The arrays of each column.
+    columns: Vec<Vec<ArrayRef>>,
+    rows: usize,
+    /// The bytes that they take beside the value's own.
+    bytes: usize,
 }
 
 /// Decodes values into some of the columns.
 #[derive(Debug)]
 pub(in crate::columnar) struct IpcDecoder {
     fields: Fields,
+    /// The bytes of a row of nulls.
+    null_row: usize,
+    pub(in crate::columnar) room: Room,
 }
 
 impl IpcDecoder {
-    pub(in crate::columnar) const fn new(fields: Fields) -> Self {
-        Self { fields }
+    pub(in crate::columnar) fn new(fields: Fields) -> Self {
+        let sizes = fields.iter().map(|field| null_bytes(field.data_type(), false));
+        let null_row = sizes.fold(0, usize::saturating_add);
+        Self { fields, null_row, room: Room::OUTPUT }
     }
 
+    /// Decodes values up to the first one that there is no room for beside those before.
     pub(in crate::columnar) fn decode(
         &self,
         values: &BinaryViewArray,
@@ -62,31 +159,26 @@ impl IpcDecoder {
     ) -> Result<Columns> {
         let mut parts: Vec<Vec<ArrayRef>> = vec![Vec::new(); self.fields.len()];
         let mut records: Vec<u32> = Vec::with_capacity(values.len());
-        let mut bytes_left = OUTPUT_BYTES_MAX;
+        let mut room = self.room;
+        let mut done = 0;
         for (row, value) in values.iter().enumerate() {
-            let read = match value.map(|value| self.read(value, &mut bytes_left)) {
-                None => None,
-                Some(Ok(read)) if records.len().saturating_add(read.1) <= OUTPUT_ROWS_MAX => {
-                    Some(read)
-                }
-                Some(Ok(_)) => {
-                    bad(row, "the batch has too many rows; lower max_rows".to_owned())?;
-                    None
-                }
+            let size = value.map_or(0, <[u8]>::len);
+            if row > 0 && !room.holds(1, size.saturating_add(self.null_row)) {
+                break;
+            }
+            let part = match value.map(|value| self.read(value, room)) {
+                None => self.nulls(),
+                Some(Ok(Some(part))) => part,
+                Some(Ok(None)) => break,
                 Some(Err(detail)) => {
                     bad(row, detail)?;
-                    None
+                    self.nulls()
                 }
             };
-            let Some((columns, rows)) = read else {
-                records.push(row as u32);
-                for (part, field) in parts.iter_mut().zip(&self.fields) {
-                    part.push(new_null_array(field.data_type(), 1));
-                }
-                continue;
-            };
-            records.extend(std::iter::repeat_n(row as u32, rows));
-            parts.iter_mut().zip(columns).for_each(|(part, column)| part.extend(column));
+            room = room.less(part.rows, size.saturating_add(part.bytes));
+            records.extend(std::iter::repeat_n(row as u32, part.rows));
+            parts.iter_mut().zip(part.columns).for_each(|(all, column)| all.extend(column));
+            done = row.saturating_add(1);
         }
         let columns = parts.iter().zip(&self.fields).map(|(part, field)| {
             let arrays: Vec<&dyn Array> = part.iter().map(AsRef::as_ref).collect();
@@ -98,40 +190,82 @@ impl IpcDecoder {
         let columns = columns.collect::<Result<Vec<_>, ArrowError>>().map_err(|error| {
             Error::invalid(format!("could not put the batches of values together: {error}"))
         })?;
-        Ok(Columns::Many(columns, records))
+        Ok(Columns::Many { columns, records, done })
     }
 
-    /// The parts of each column in a value, and the number of its rows.
-    fn read(
-        &self,
-        value: &[u8],
-        bytes_left: &mut usize,
-    ) -> Result<(Vec<Vec<ArrayRef>>, usize), String> {
-        let unpacked = check(value)?;
-        *bytes_left = bytes_left.checked_sub(unpacked).ok_or_else(|| {
-            format!(
-                "the Arrow IPC streams of the batch have more than {OUTPUT_BYTES_MAX} bytes \
-                 uncompressed; lower max_bytes or max_rows"
-            )
-        })?;
+    /// The row of a record without a value that decodes.
+    fn nulls(&self) -> Part {
+        let null = |field: &Arc<Field>| vec![new_null_array(field.data_type(), 1)];
+        Part { columns: self.fields.iter().map(null).collect(), rows: 1, bytes: self.null_row }
+    }
+
+    /// The rows of a value; none where there is no room left for them.
+    fn read(&self, value: &[u8], left: Room) -> Result<Option<Part>, String> {
+        let columns = vec![Vec::new(); self.fields.len()];
+        let mut part = Part { columns, rows: 0, bytes: check(value)? };
+        if !self.fits(&part, left)? {
+            return Ok(None);
+        }
         guarded(|| {
-            let mut columns: Vec<Vec<ArrayRef>> = vec![Vec::new(); self.fields.len()];
-            let mut rows = 0_usize;
-            for batch in StreamReader::try_new(Cursor::new(value), None)? {
+            let reader = StreamReader::try_new(Cursor::new(value), None)?;
+            if let Err(detail) = check_fields(reader.schema().fields()) {
+                return Ok(Err(detail));
+            }
+            for batch in reader {
                 let batch = batch?;
-                rows = rows.saturating_add(batch.num_rows());
-                for (column, field) in columns.iter_mut().zip(&self.fields) {
-                    column.push(match batch.column_by_name(field.name()) {
+                let rows = batch.num_rows();
+                part.rows = part.rows.saturating_add(rows);
+                let found: Vec<Option<&ArrayRef>> =
+                    self.fields.iter().map(|field| batch.column_by_name(field.name())).collect();
+                for (array, field) in found.iter().zip(&self.fields) {
+                    part.bytes = part.bytes.saturating_add(made_bytes(*array, rows, field));
+                }
+                match self.fits(&part, left) {
+                    Ok(true) => {}
+                    Ok(false) => return Ok(Ok(None)),
+                    Err(detail) => return Ok(Err(detail)),
+                }
+                for ((column, array), field) in part.columns.iter_mut().zip(found).zip(&self.fields)
+                {
+                    column.push(match array {
                         Some(array) => {
                             let options = CastOptions { safe: false, ..CastOptions::default() };
                             cast_with_options(array, field.data_type(), &options)?
                         }
-                        None => new_null_array(field.data_type(), batch.num_rows()),
+                        None => new_null_array(field.data_type(), rows),
                     });
                 }
             }
-            Ok((columns, rows))
-        })
+            Ok(Ok(Some(part)))
+        })?
+    }
+
+    /// Whether there is room left.
+    ///
+    /// # Errors
+    /// A whole output has no room for the value.
+    fn fits(&self, part: &Part, left: Room) -> Result<bool, String> {
+        if self.room.holds(part.rows, part.bytes) {
+            return Ok(left.holds(part.rows, part.bytes));
+        }
+        Err(format!(
+            "the Arrow IPC stream has {} rows or more, and {} bytes beside those of the value; at \
+             most {} and {} are taken",
+            part.rows, part.bytes, self.room.rows, self.room.bytes
+        ))
+    }
+}
+
+/// The bytes that a column of its own takes, where the array of a batch is not the column.
+fn made_bytes(array: Option<&ArrayRef>, rows: usize, field: &Field) -> usize {
+    let nulls = rows.saturating_mul(null_bytes(field.data_type(), false));
+    match array {
+        None => nulls,
+        Some(array) if array.data_type() == field.data_type() => 0,
+        Some(array) => {
+            let items = untyped(&array.to_data());
+            nulls.saturating_add(items.saturating_mul(null_bytes(field.data_type(), true)))
+        }
     }
 }
 
@@ -148,37 +282,51 @@ fn guarded<T>(read: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, String>
 pub(super) fn check(value: &[u8]) -> Result<usize, String> {
     let cut = || "the Arrow IPC stream ends early".to_owned();
     let none = || "the value is no Arrow IPC stream".to_owned();
+    let behind = || "the Arrow IPC stream has bytes behind its end".to_owned();
     let mut rest = value;
-    let mut next = |size: usize| {
-        let (taken, behind) = rest.split_at_checked(size)?;
-        rest = behind;
-        Some(taken)
-    };
     let word =
         |bytes: &[u8]| bytes.first_chunk::<4>().map_or(0, |bytes| u32::from_le_bytes(*bytes));
     let mut messages = 0_usize;
     let mut unpacked = 0_usize;
     loop {
         // The end may be left out.
-        let mut size = next(4).map_or(0, word);
+        let mut size = next(&mut rest, 4).map_or(0, word);
         if size == CONTINUATION {
-            size = word(next(4).ok_or_else(cut)?);
+            size = word(next(&mut rest, 4).ok_or_else(cut)?);
+        }
+        if size == 0 && messages == 0 {
+            return Err(none());
         }
         if size == 0 {
-            return if messages > 0 { Ok(unpacked) } else { Err(none()) };
+            // Arrow's reader does not look behind the end; rows would be lost.
+            let is_more = rest.iter().any(|byte| *byte != 0);
+            return if is_more { Err(behind()) } else { Ok(unpacked) };
         }
-        let metadata =
-            next(size as usize).ok_or_else(|| if messages == 0 { none() } else { cut() })?;
+        let metadata = next(&mut rest, size as usize)
+            .ok_or_else(|| if messages == 0 { none() } else { cut() })?;
         let message = root_as_message(metadata)
             .map_err(|error| format!("the value is no Arrow IPC stream: {error}"))?;
         let body = usize::try_from(message.bodyLength()).map_err(|_source| cut())?;
-        let body = next(body).ok_or_else(cut)?;
+        let body = next(&mut rest, body).ok_or_else(cut)?;
+        // Arrow's reader takes a message of no kind for the end.
+        if !matches!(
+            message.header_type(),
+            MessageHeader::Schema | MessageHeader::DictionaryBatch | MessageHeader::RecordBatch
+        ) {
+            return Err("a message of the Arrow IPC stream is of no known kind".to_owned());
+        }
         let dictionary = message.header_as_dictionary_batch().and_then(|batch| batch.data());
         for batch in message.header_as_record_batch().into_iter().chain(dictionary) {
             check_batch(&batch, body, value.len(), &mut unpacked)?;
         }
         messages = messages.saturating_add(1);
     }
+}
+
+fn next<'a>(rest: &mut &'a [u8], size: usize) -> Option<&'a [u8]> {
+    let (taken, behind) = rest.split_at_checked(size)?;
+    *rest = behind;
+    Some(taken)
 }
 
 fn check_batch(

@@ -5,10 +5,14 @@
 //!                                                   └──► finish: what is left ──┘   cut to size
 //! ```
 //!
+//! A record without a key goes where the partitioner says when it begins, so that a large table is
+//! spread over the partitions whatever the sizes of its slices are.
+//!
 //! Text and bytes are written in the plain layouts, which every reader of Arrow knows, and a
 //! dictionary that has more entries than rows with those in use only.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
@@ -32,6 +36,8 @@ use crate::types::TimestampMs;
 const RECORD_OVERHEAD: usize = 64;
 /// When so many times `max_rows` rows wait for more of their key, all are written.
 const WAITING_MAX: usize = 16;
+/// The same for the bytes of rows that wait.
+const WAITING_BYTES_MAX: usize = 64 << 20;
 /// Rows that are copied at once, at most: more are cut before they are looked at.
 const COPIED_BYTES_MAX: usize = 256 << 20;
 
@@ -77,6 +83,23 @@ struct Waiting {
     timestamp: TimestampMs,
     parts: Vec<RecordBatch>,
     rows: usize,
+    /// About the bytes of the parts.
+    bytes: usize,
+}
+
+impl Waiting {
+    const fn new(partition: i32, timestamp: TimestampMs) -> Self {
+        Self { partition, timestamp, parts: Vec::new(), rows: 0, bytes: 0 }
+    }
+
+    /// All rows that wait.
+    fn rows(&self) -> Result<RecordBatch> {
+        match self.parts.as_slice() {
+            [] => Err(Error::invalid("a record has at least one row")),
+            [one] => Ok(one.clone()),
+            [first, ..] => concat_batches(&first.schema(), &self.parts).map_err(unwritten),
+        }
+    }
 }
 
 /// Puts rows together into records.
@@ -87,6 +110,7 @@ pub(in crate::columnar) struct Streams {
     bytes_max: usize,
     waiting: BTreeMap<Group, Waiting>,
     waiting_rows: usize,
+    waiting_bytes: usize,
     ready: Vec<StreamRecord>,
 }
 
@@ -117,11 +141,12 @@ impl Streams {
             bytes_max: options.batch_size.saturating_sub(HEADER_SIZE + RECORD_OVERHEAD),
             waiting: BTreeMap::new(),
             waiting_rows: 0,
+            waiting_bytes: 0,
             ready: Vec::new(),
         }))
     }
 
-    /// Accepts rows; `partitioner` is asked once for each key of them.
+    /// Accepts rows; `partitioner` is asked once for each record that begins with them.
     pub(in crate::columnar) fn push(
         &mut self,
         rows: &RecordBatch,
@@ -137,26 +162,32 @@ impl Streams {
                 }
                 None => values.clone(),
             };
-            let partition = match (group.0, &options.partition) {
-                (Some(partition), _) | (None, &PartitionSource::Fixed(partition)) => partition,
-                (None, _) => partitioner(group.1.as_deref(), first),
+            let mut partition = || -> Result<i32> {
+                let partition = match (group.0, &options.partition) {
+                    (Some(partition), _) | (None, &PartitionSource::Fixed(partition)) => partition,
+                    (None, _) => partitioner(group.1.as_deref(), first),
+                };
+                check_partition(partition, options.partition_count)
+                    .map_err(|error| Error::invalid(format!("row {first}: {error}")))?;
+                Ok(partition)
             };
-            check_partition(partition, options.partition_count)
-                .map_err(|error| Error::invalid(format!("row {first}: {error}")))?;
-            let waiting = self.waiting.entry(group.clone()).or_insert_with(|| Waiting {
-                partition,
-                timestamp: now,
-                parts: Vec::new(),
-                rows: 0,
-            });
-            waiting.rows = waiting.rows.saturating_add(part.num_rows());
-            self.waiting_rows = self.waiting_rows.saturating_add(part.num_rows());
+            let (count, bytes) = (part.num_rows(), slice_bytes(&part));
+            self.waiting_rows = self.waiting_rows.saturating_add(count);
+            self.waiting_bytes = self.waiting_bytes.saturating_add(bytes);
+            let waiting = match self.waiting.entry(group.clone()) {
+                Entry::Occupied(waiting) => waiting.into_mut(),
+                Entry::Vacant(none) => none.insert(Waiting::new(partition()?, now)),
+            };
+            waiting.rows = waiting.rows.saturating_add(count);
+            waiting.bytes = waiting.bytes.saturating_add(bytes);
             waiting.parts.push(part);
             if waiting.rows >= self.target.max_rows {
-                self.complete(group, false)?;
+                self.complete(&group, now, partition)?;
             }
         }
-        if self.waiting_rows > self.target.max_rows.saturating_mul(WAITING_MAX) {
+        if self.waiting_rows > self.target.max_rows.saturating_mul(WAITING_MAX)
+            || self.waiting_bytes > WAITING_BYTES_MAX
+        {
             self.finish()?;
         }
         Ok(())
@@ -164,8 +195,11 @@ impl Streams {
 
     /// Completes what waits.
     pub(in crate::columnar) fn finish(&mut self) -> Result<()> {
-        let groups: Vec<Group> = self.waiting.keys().cloned().collect();
-        groups.into_iter().try_for_each(|group| self.complete(group, true))
+        (self.waiting_rows, self.waiting_bytes) = (0, 0);
+        let waiting = std::mem::take(&mut self.waiting);
+        waiting.into_iter().try_for_each(|((_, key), waiting)| {
+            self.write(&waiting.rows()?, &waiting, key.as_deref())
+        })
     }
 
     /// The records that are complete.
@@ -173,29 +207,36 @@ impl Streams {
         std::mem::take(&mut self.ready)
     }
 
-    /// Writes the rows of a group as records of `max_rows`, and with `all` the rest as well.
-    fn complete(&mut self, group: Group, all: bool) -> Result<()> {
-        let Some(mut waiting) = self.waiting.remove(&group) else { return Ok(()) };
+    /// Writes the rows of a group as records of `max_rows`; the rest begins another one, for which
+    /// `partition` is asked.
+    fn complete(
+        &mut self,
+        group: &Group,
+        now: TimestampMs,
+        mut partition: impl FnMut() -> Result<i32>,
+    ) -> Result<()> {
+        let Some(mut waiting) = self.waiting.remove(group) else { return Ok(()) };
         self.waiting_rows = self.waiting_rows.saturating_sub(waiting.rows);
-        let Some(first) = waiting.parts.first() else { return Ok(()) };
-        let rows = match waiting.parts.as_slice() {
-            [one] => one.clone(),
-            parts => concat_batches(&first.schema(), parts).map_err(unwritten)?,
-        };
+        self.waiting_bytes = self.waiting_bytes.saturating_sub(waiting.bytes);
+        let mut rows = waiting.rows()?;
         let most = self.target.max_rows;
-        let mut from = 0;
-        while from < rows.num_rows() && (all || rows.num_rows().saturating_sub(from) >= most) {
-            let count = most.min(rows.num_rows().saturating_sub(from));
-            self.write(&rows.slice(from, count), &waiting, group.1.as_deref())?;
-            from = from.saturating_add(count);
+        loop {
+            let left = rows.num_rows().saturating_sub(most);
+            self.write(&rows.slice(0, most), &waiting, group.1.as_deref())?;
+            if left == 0 {
+                return Ok(());
+            }
+            rows = rows.slice(most, left);
+            waiting = Waiting::new(partition()?, now);
+            if left < most {
+                break;
+            }
         }
-        let left = rows.num_rows().saturating_sub(from);
-        if left > 0 {
-            waiting.parts = vec![rows.slice(from, left)];
-            waiting.rows = left;
-            self.waiting_rows = self.waiting_rows.saturating_add(left);
-            self.waiting.insert(group, waiting);
-        }
+        (waiting.rows, waiting.bytes) = (rows.num_rows(), slice_bytes(&rows));
+        self.waiting_rows = self.waiting_rows.saturating_add(waiting.rows);
+        self.waiting_bytes = self.waiting_bytes.saturating_add(waiting.bytes);
+        waiting.parts.push(rows);
+        self.waiting.insert(group.clone(), waiting);
         Ok(())
     }
 
@@ -313,14 +354,55 @@ fn in_use(rows: &RecordBatch) -> Result<RecordBatch> {
         .map_err(unwritten)
 }
 
-/// About the bytes of the rows themselves.
-fn slice_bytes(rows: &RecordBatch) -> usize {
-    let column = |array: &ArrayRef| match array.data_type() {
+/// About the bytes of the rows themselves; of what they share with others only their part.
+pub(super) fn slice_bytes(rows: &RecordBatch) -> usize {
+    rows.columns().iter().map(|column| array_bytes(column)).fold(0, usize::saturating_add)
+}
+
+fn array_bytes(array: &dyn Array) -> usize {
+    let items = |values: &ArrayRef, first: usize, end: usize| {
+        array_bytes(&values.slice(first, end.saturating_sub(first)))
+    };
+    let inside = match array.data_type() {
         DataType::Utf8View => view_bytes(array.as_string_view().lengths()),
         DataType::BinaryView => view_bytes(array.as_binary_view().lengths()),
-        _ => array.to_data().get_slice_memory_size().unwrap_or(usize::MAX),
+        DataType::List(_) => {
+            let list = array.as_list::<i32>();
+            let offsets = list.value_offsets();
+            items(list.values(), bound(offsets.first()), bound(offsets.last()))
+        }
+        DataType::LargeList(_) => {
+            let list = array.as_list::<i64>();
+            let offsets = list.value_offsets();
+            items(list.values(), bound(offsets.first()), bound(offsets.last()))
+        }
+        DataType::Map(..) => {
+            let map = array.as_map();
+            let offsets = map.value_offsets();
+            let (first, end) = (bound(offsets.first()), bound(offsets.last()));
+            array_bytes(&map.entries().slice(first, end.saturating_sub(first)))
+        }
+        DataType::FixedSizeList(..) => array_bytes(array.as_fixed_size_list().values()),
+        DataType::Struct(_) => {
+            let columns = array.as_struct().columns().iter();
+            columns.map(|column| array_bytes(column)).fold(0, usize::saturating_add)
+        }
+        DataType::Dictionary(..) => {
+            let dictionary = array.as_any_dictionary();
+            // The entries are written as far as they are used.
+            let values = dictionary.values();
+            let entries = values.len().min(array.len());
+            let each = array_bytes(values).div_ceil(values.len().max(1));
+            array_bytes(dictionary.keys()).saturating_add(each.saturating_mul(entries))
+        }
+        _ => return array.to_data().get_slice_memory_size().unwrap_or(usize::MAX),
     };
-    rows.columns().iter().map(column).fold(0, usize::saturating_add)
+    // The offsets of lists and the bits of nulls.
+    inside.saturating_add(array.len().saturating_mul(size_of::<u32>()))
+}
+
+fn bound<T: Copy + TryInto<usize>>(offset: Option<&T>) -> usize {
+    offset.and_then(|offset| (*offset).try_into().ok()).unwrap_or(0)
 }
 
 fn view_bytes(lengths: impl Iterator<Item = u32>) -> usize {
