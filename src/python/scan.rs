@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, UInt32Array};
 use arrow::compute::{SortColumn, concat_batches, filter_record_batch, lexsort_to_indices, take};
-use arrow::datatypes::{Int32Type, Int64Type, SchemaRef};
+use arrow::datatypes::{Fields, Int32Type, Int64Type, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch as Rows, RecordBatchReader};
 use pyo3::intern;
@@ -156,7 +156,12 @@ impl Scan {
         let (columns, headers) = (None, Vec::new());
         let sample = DecodeOptions { columns, headers, on_error: OnError::Null, ..decode.clone() };
         let mut reading = self.begin(sample, false)?;
-        runtime::wait(py, what, None, async move { reading.settled().await })
+        let found = runtime::wait(py, what, None, async move { reading.settled().await })?;
+        if decode.value.is_many_rows() && !found.is_many_rows() {
+            // No value tells columns; what is no stream is still an error.
+            return Ok(ValueFormat::ArrowIpc(Some(Fields::empty())));
+        }
+        Ok(found)
     }
 
     /// Begins a reading.
