@@ -257,7 +257,8 @@ impl Decoder {
             },
         };
         match output.make(&assembled)? {
-            Made::Output(decoded, rest) => {
+            Made::Output(made) => {
+                let (decoded, rest) = *made;
                 if let Some(rest) = rest {
                     self.waiting.push_front(rest);
                     if let Stage::Probing { looked_at, .. } = &mut self.stage {
@@ -324,7 +325,7 @@ struct Output {
 
 enum Made {
     /// With the records that it had no room for.
-    Output(Decoded, Option<Assembled>),
+    Output(Box<(Decoded, Option<Assembled>)>),
     Schema(SchemaRequest),
 }
 
@@ -449,7 +450,7 @@ impl Output {
             set_aside(&batch, set_aside_rows, &source)?
         };
         let progress = assembled.progress.clone();
-        Ok(Made::Output(Decoded { rows, progress, rejected, offsets }, rest))
+        Ok(Made::Output(Box::new((Decoded { rows, progress, rejected, offsets }, rest))))
     }
 
     /// The columns of single headers that the output shows.
