@@ -61,6 +61,12 @@ fn read_any(bytes: &[u8]) -> Result<(u64, usize), VarintError> {
     Err(if bytes.len() < SIZE_MAX { VarintError::Truncated } else { VarintError::TooLong })
 }
 
+/// The signed number that a zigzag one stands for.
+#[inline]
+pub(super) const fn unzigzag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -12,6 +12,7 @@ use ottla::protocol::api::ApiKey;
 
 use crate::compare::{API_LABEL, answers_of};
 use crate::difference_table::DIFFERENCES;
+use crate::page::check_section;
 
 /// One difference.
 pub(crate) struct Difference {
@@ -36,22 +37,12 @@ fn root() -> &'static Path {
 /// The table of `src/manual/compatibility.md` is made from the one above.
 #[test]
 fn the_compatibility_page_lists_the_differences() {
-    const BEGIN: &str = "<!-- differences: begin -->\n";
-    const END: &str = "<!-- differences: end -->";
-    let path = root().join("src/manual/compatibility.md");
-    let page = fs::read_to_string(&path).unwrap();
     let mut table = String::from("| API | what | Apache Kafka 4.3 | ottla |\n|---|---|---|---|\n");
     for Difference { api, what, kafka, ottla, .. } in DIFFERENCES {
         writeln!(table, "| {api} | {what} | {kafka} | {ottla} |").unwrap();
     }
-    let (before, rest) = page.split_once(BEGIN).unwrap();
-    let (_, after) = rest.split_once(END).unwrap();
-    let wanted = format!("{before}{BEGIN}{table}{END}{after}");
-    if std::env::var_os("OTTLA_UPDATE").is_some() {
-        fs::write(&path, &wanted).unwrap();
-    }
-    let current = fs::read_to_string(&path).unwrap();
-    assert!(current == wanted, "run: OTTLA_UPDATE=1 cargo test --test conformance differences");
+    let page = root().join("src/manual/compatibility.md");
+    check_section(&page, "differences", &table, "cargo test --test conformance differences");
 }
 
 /// The recorded conversations: name and text.

@@ -19,6 +19,8 @@ mod compare;
 mod difference_table;
 mod differences;
 mod groups;
+#[path = "../support/page.rs"]
+mod page;
 mod peers;
 mod produce;
 mod scan;

@@ -44,6 +44,16 @@ def name() -> str:
 
 
 @pytest.fixture
+def filled(kafka: ottla.Client, name: str) -> str:
+    """A topic with ten records in each of four partitions."""
+    kafka.create_topic(name, partitions=4)
+    for number in range(40):
+        kafka.send_async(name, str(number), partition=number % 4)
+    kafka.flush(30)
+    return name
+
+
+@pytest.fixture
 def registry() -> Iterator[Registry]:
     """A schema registry without schemas, that counts what it is asked."""
     with Registry() as registry:

@@ -25,16 +25,6 @@ if TYPE_CHECKING:
 PROTOCOLS = ["classic", "consumer"]
 
 
-@pytest.fixture
-def filled(kafka: ottla.Client, name: str) -> str:
-    """A topic with ten records in each of four partitions."""
-    kafka.create_topic(name, partitions=4)
-    for number in range(40):
-        kafka.send_async(name, str(number), partition=number % 4)
-    kafka.flush(30)
-    return name
-
-
 def numbers(batch: ottla.RecordBatch | None) -> list[int]:
     return [] if batch is None else [int(value) for value in batch["value"].to_pylist()]
 

@@ -31,16 +31,6 @@ class Shown:
         self.is_closed = True
 
 
-@pytest.fixture
-def filled(kafka: ottla.Client, name: str) -> str:
-    """A topic with ten records in each of four partitions."""
-    kafka.create_topic(name, partitions=4)
-    for number in range(40):
-        kafka.send_async(name, str(number), partition=number % 4)
-    kafka.flush(30)
-    return name
-
-
 GROUP: dict[str, Any] = {"auto_offset_reset": "earliest", "until": "caught_up", "max_rows": 7}
 
 

@@ -8,7 +8,7 @@ use std::fmt;
 
 use super::resolve::{Default, Op, Program, Record, Skip};
 use crate::columnar::builder::Column;
-use crate::columnar::varint::{self, VarintError};
+use crate::columnar::varint::{self, VarintError, unzigzag};
 
 /// How many items without bytes (nulls) the lists of a value may have.
 const EMPTY_ITEMS_MAX: usize = 1 << 16;
@@ -53,11 +53,6 @@ fn ends_early() -> Fail {
 #[cold]
 fn too_long_varint() -> Fail {
     Fail::new("a number has more than 10 bytes")
-}
-
-#[inline]
-const fn unzigzag(value: u64) -> i64 {
-    (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
 /// The bytes of a value that were not read yet.

@@ -3,8 +3,9 @@
 use super::enums::EnumTable;
 use super::read::Program;
 use super::schema::Kind;
-use super::wire::{Cursor, Fail, Raw, Read, unzigzag};
+use super::wire::{Cursor, Fail, Raw, Read};
 use crate::columnar::builder::Column;
+use crate::columnar::varint::unzigzag;
 
 /// What one value of a field is.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::columnar::varint::{self, VarintError};
+use crate::columnar::varint::{self, VarintError, unzigzag};
 
 /// Groups nested deeper than this are refused.
 const GROUP_DEPTH_MAX: usize = 64;
@@ -185,11 +185,6 @@ impl<'a> Cursor<'a> {
             }
         }
     }
-}
-
-#[inline]
-pub(super) const fn unzigzag(value: u64) -> i64 {
-    (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
 #[inline]
