@@ -10,6 +10,8 @@
 //! - **CB-2** A null of a column that cannot hold one is a placeholder: it is masked by the null
 //!   of a parent.
 
+mod extend;
+
 use std::sync::Arc;
 
 use arrow::array::{
@@ -484,6 +486,15 @@ impl Rows {
     pub(super) fn end_row<E>(&mut self, read: Result<(), E>) -> Result<(), E> {
         match read {
             Ok(()) => self.rows = self.rows.wrapping_add(1),
+            Err(_) => self.truncate(),
+        }
+        read
+    }
+
+    /// Ends some rows: keeps all if all were read well, else takes all away.
+    pub(super) fn end_rows<E>(&mut self, count: usize, read: Result<(), E>) -> Result<(), E> {
+        match read {
+            Ok(()) => self.rows = self.rows.saturating_add(count),
             Err(_) => self.truncate(),
         }
         read

@@ -485,17 +485,21 @@ impl TextBuilder {
     #[inline]
     pub(super) fn push_utf8(&mut self, bytes: &[u8], size: usize) -> bool {
         let Some(text) = bytes.get(..size) else { return false };
-        if size <= INLINE_MAX {
-            let text_view = inline_view(bytes, 0, size);
-            let is_text = is_ascii(text_view) || simdutf8::basic::from_utf8(text).is_ok();
-            if is_text {
-                self.bytes.views.push(text_view);
-            }
-            return is_text;
+        if size > INLINE_MAX {
+            return self.push_long(text);
         }
-        let is_text = text.is_ascii() || simdutf8::basic::from_utf8(text).is_ok();
+        let text_view = inline_view(bytes, 0, size);
+        let is_text = is_ascii(text_view) || simdutf8::basic::from_utf8(text).is_ok();
         if is_text {
-            self.bytes.push(text);
+            self.bytes.views.push(text_view);
+        }
+        is_text
+    }
+
+    fn push_long(&mut self, bytes: &[u8]) -> bool {
+        let is_text = bytes.is_ascii() || simdutf8::basic::from_utf8(bytes).is_ok();
+        if is_text {
+            self.bytes.push(bytes);
         }
         is_text
     }

@@ -44,6 +44,7 @@ mod layout;
 mod protobuf;
 mod registry;
 mod rejected;
+mod rows;
 mod single;
 mod sources;
 mod target;

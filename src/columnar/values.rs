@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray};
+use arrow::array::{ArrayRef, AsArray, BinaryViewArray};
 use arrow::datatypes::Fields;
 
 use super::assemble::Assembled;
@@ -17,7 +17,8 @@ use super::debezium::{DebeziumFormat, EventDecoder, Events};
 use super::ipc::{IpcDecoder, fields_of};
 use super::json::{Inference, JsonDecoder, all_nullable};
 use super::protobuf::{ProtobufDecoder, ProtobufFormat, ProtobufReader, ProtobufSchema};
-use super::registry::{self, Fault, Registered, SchemaRequest, SchemaSource};
+use super::registry::{self, Registered, SchemaRequest, SchemaSource};
+use super::rows::decode_rows;
 use crate::error::{Error, Result};
 
 /// How the bytes of a value become columns.
@@ -261,68 +262,6 @@ pub(super) enum Values {
     ArrowIpc(IpcDecoder),
 }
 
-/// What one value at a time is decoded with.
-trait RowDecoder {
-    fn push(&mut self, value: &[u8]) -> Result<(), Fault>;
-    fn push_null(&mut self);
-    fn reserve(&mut self, rows: usize);
-    fn finish(&mut self) -> Result<Vec<ArrayRef>>;
-}
-
-impl RowDecoder for JsonDecoder {
-    fn push(&mut self, value: &[u8]) -> Result<(), Fault> {
-        Self::push(self, value).map_err(Fault::Bad)
-    }
-
-    fn push_null(&mut self) {
-        Self::push_null(self);
-    }
-
-    fn reserve(&mut self, rows: usize) {
-        Self::reserve(self, rows);
-    }
-
-    fn finish(&mut self) -> Result<Vec<ArrayRef>> {
-        Self::finish(self)
-    }
-}
-
-impl RowDecoder for AvroDecoder {
-    fn push(&mut self, value: &[u8]) -> Result<(), Fault> {
-        Self::push(self, value)
-    }
-
-    fn push_null(&mut self) {
-        Self::push_null(self);
-    }
-
-    fn reserve(&mut self, rows: usize) {
-        Self::reserve(self, rows);
-    }
-
-    fn finish(&mut self) -> Result<Vec<ArrayRef>> {
-        Self::finish(self)
-    }
-}
-
-impl RowDecoder for ProtobufDecoder {
-    fn push(&mut self, value: &[u8]) -> Result<(), Fault> {
-        Self::push(self, value)
-    }
-
-    fn push_null(&mut self) {
-        Self::push_null(self);
-    }
-
-    fn reserve(&mut self, rows: usize) {
-        Self::reserve(self, rows);
-    }
-
-    fn finish(&mut self) -> Result<Vec<ArrayRef>> {
-        Self::finish(self)
-    }
-}
-
 /// The columns of an output's values, or what is needed first.
 #[derive(Debug)]
 pub(super) enum Columns {
@@ -359,35 +298,6 @@ impl Values {
             Self::ArrowIpc(decoder) => decoder.decode(values, bad),
         }
     }
-}
-
-fn decode_rows(
-    decoder: &mut impl RowDecoder,
-    values: &BinaryViewArray,
-    bad: &mut dyn FnMut(usize, String) -> Result<()>,
-) -> Result<Columns> {
-    decoder.reserve(values.len());
-    for (row, value) in values.iter().enumerate() {
-        let Some(value) = value else {
-            decoder.push_null();
-            continue;
-        };
-        match decoder.push(value) {
-            Ok(()) => {}
-            Err(Fault::Schema(request)) => {
-                decoder.finish()?;
-                return Ok(Columns::Schema(request));
-            }
-            Err(Fault::Bad(detail)) => {
-                if let Err(error) = bad(row, detail) {
-                    decoder.finish()?;
-                    return Err(error);
-                }
-                decoder.push_null();
-            }
-        }
-    }
-    decoder.finish().map(Columns::Done)
 }
 
 /// Looks at the first values to find out which columns they have.

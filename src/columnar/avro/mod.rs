@@ -42,8 +42,9 @@ use arrow::datatypes::Fields;
 pub use schema::AvroSchema;
 pub(super) use write::AvroWriter;
 
-use super::builder::{Column, Rows};
+use super::builder::Rows;
 use super::registry::{self, Fault, SchemaId, SchemaRequest, SchemaSource};
+use super::rows::{BLOCK_ROWS, RowDecoder};
 use crate::error::Result;
 use read::Cursor;
 use resolve::{Program, compile};
@@ -79,7 +80,7 @@ impl PartialEq for AvroFormat {
     }
 }
 
-/// Decodes values, row by row, into one array per field that is wanted.
+/// Decodes values into one array per field that is wanted.
 #[derive(Debug)]
 pub(super) struct AvroDecoder {
     reader: AvroSchema,
@@ -121,23 +122,6 @@ impl AvroDecoder {
         })
     }
 
-    /// Appends a row. On a fault the row is as if it had not been appended.
-    pub(super) fn push(&mut self, value: &[u8]) -> std::result::Result<(), Fault> {
-        let body = if self.framed {
-            let (id, body) = registry::unframe(value)?;
-            if self.source.is_some() && self.current != Some(id) {
-                self.switch(id)?;
-            }
-            body
-        } else {
-            value
-        };
-        let mut cursor = Cursor::new(body);
-        let columns: &mut [Column] = &mut self.rows.columns;
-        let read = self.program.run(&mut cursor, columns);
-        self.rows.end_row(read).map_err(|fail| Fault::Bad(fail.to_string()))
-    }
-
     /// Takes the program for values of a writer's schema.
     fn switch(&mut self, id: SchemaId) -> std::result::Result<(), Fault> {
         if !self.programs.contains_key(&id) {
@@ -162,16 +146,50 @@ impl AvroDecoder {
             None => Err(Fault::Schema(SchemaRequest::Id(id))),
         }
     }
+}
 
-    pub(super) fn push_null(&mut self) {
+impl RowDecoder for AvroDecoder {
+    fn push(&mut self, value: &[u8]) -> std::result::Result<(), Fault> {
+        let body = if self.framed {
+            let (id, body) = registry::unframe(value)?;
+            if self.source.is_some() && self.current != Some(id) {
+                self.switch(id)?;
+            }
+            body
+        } else {
+            value
+        };
+        let read = self.program.run(&mut Cursor::new(body), &mut self.rows.columns);
+        self.rows.end_row(read).map_err(|fail| Fault::Bad(fail.to_string()))
+    }
+
+    fn push_block(&mut self, values: &[&[u8]]) -> bool {
+        let mut cursors = [Cursor::new(&[]); BLOCK_ROWS];
+        let Some(cursors) = cursors.get_mut(..values.len()) else { return false };
+        for (cursor, &value) in cursors.iter_mut().zip(values) {
+            let body = if self.framed {
+                match registry::unframe(value) {
+                    Ok((id, body)) if self.source.is_none() || self.current == Some(id) => body,
+                    _ => return false,
+                }
+            } else {
+                value
+            };
+            *cursor = Cursor::new(body);
+        }
+        let read = self.program.run_block(cursors, &mut self.rows.columns);
+        self.rows.end_rows(values.len(), read).is_ok()
+    }
+
+    fn push_null(&mut self) {
         self.rows.push_null();
     }
 
-    pub(super) fn reserve(&mut self, rows: usize) {
+    fn reserve(&mut self, rows: usize) {
         self.rows.reserve(rows);
     }
 
-    pub(super) fn finish(&mut self) -> Result<Vec<ArrayRef>> {
+    fn finish(&mut self) -> Result<Vec<ArrayRef>> {
         self.rows.finish()
     }
 }

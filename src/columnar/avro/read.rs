@@ -4,6 +4,8 @@
 //! reserved, and items that take no bytes are limited, so the memory that a value takes is bounded
 //! by its size.
 
+mod block;
+
 use std::fmt;
 
 use super::resolve::{Default, Op, Program, Record, Skip};
@@ -56,7 +58,7 @@ fn too_long_varint() -> Fail {
 }
 
 /// The bytes of a value that were not read yet.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Cursor<'a> {
     rest: &'a [u8],
     /// How many more items without bytes the value may have.
@@ -92,7 +94,8 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "part of a hot loop")]
     fn long(&mut self) -> Read<i64> {
         // Numbers are mostly longer than the lengths and counts that `varint` expects.
         let value = match varint::read(self.rest) {
@@ -145,13 +148,13 @@ impl<'a> Cursor<'a> {
         self.take(size)
     }
 
-    /// Appends a text to a column.
+    /// Appends a text where `push` does, which is given the text's size and the bytes it begins.
     #[inline]
-    fn text(&mut self, column: &mut Column) -> Read {
+    fn text(&mut self, push: impl FnOnce(&[u8], usize) -> bool) -> Read {
         let size = self.size()?;
         let bytes = self.rest;
         self.take(size)?;
-        if column.push_utf8(bytes, size) { Ok(()) } else { Err(Fail::new("the text is not UTF-8")) }
+        if push(bytes, size) { Ok(()) } else { Err(Fail::new("the text is not UTF-8")) }
     }
 
     #[inline]
@@ -202,6 +205,17 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    #[inline]
+    fn end(&self) -> Read {
+        if self.rest.is_empty() {
+            return Ok(());
+        }
+        Err(Fail::new(format!(
+            "{} bytes are left behind the record; was it written with another schema?",
+            self.rest.len()
+        )))
+    }
+
     fn skip(&mut self, skip: &Skip) -> Read {
         match skip {
             Skip::Fixed(size) => self.take(*size).map(drop),
@@ -226,13 +240,7 @@ impl Program {
     #[inline]
     pub(super) fn run(&self, cursor: &mut Cursor<'_>, columns: &mut [Column]) -> Read {
         record(&self.0, cursor, columns)?;
-        if cursor.rest.is_empty() {
-            return Ok(());
-        }
-        Err(Fail::new(format!(
-            "{} bytes are left behind the record; was it written with another schema?",
-            cursor.rest.len()
-        )))
+        cursor.end()
     }
 }
 
@@ -266,7 +274,7 @@ fn push_default(default: &Default, column: &mut Column) -> Read {
 fn read(op: &Op, cursor: &mut Cursor<'_>, column: &mut Column) -> Read {
     match op {
         Op::Long => column.push_i64(cursor.long()?),
-        Op::Text => cursor.text(column)?,
+        Op::Text => cursor.text(|bytes, size| column.push_utf8(bytes, size))?,
         Op::Double => column.push_f64(f64::from_le_bytes(cursor.chunk()?)),
         Op::Int => column.push_i32(cursor.int()?),
         Op::Boolean => column.push_bool(cursor.boolean()?),
@@ -351,7 +359,7 @@ fn read_rare(op: &Op, cursor: &mut Cursor<'_>, column: &mut Column) -> Read {
         Op::Map(op) => {
             if let Some((keys, values)) = column.entries() {
                 cursor.blocks(1, |cursor| {
-                    cursor.text(keys)?;
+                    cursor.text(|bytes, size| keys.push_utf8(bytes, size))?;
                     read(op, cursor, values)
                 })?;
             }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::write::{put_bytes, put_long};
 use super::*;
 use crate::columnar::registry::{Registered, SchemaKind};
+use crate::columnar::rows::testing::assert_blocks_are_rows;
 use crate::error::Error;
 
 fn schema(json: &Value) -> AvroSchema {
@@ -575,6 +576,45 @@ proptest! {
         for column in decoder.finish().unwrap() {
             prop_assert_eq!(column.len(), rows);
             column.to_data().validate_full().unwrap();
+        }
+    }
+
+    #[test]
+    fn blocks_are_read_as_rows_are(
+        bytes in prop::collection::vec(any::<u8>(), 0..400),
+        unwanted in any::<prop::sample::Index>(),
+        damage in prop::collection::vec(any::<(prop::sample::Index, prop::sample::Index, u8)>(), 0..3),
+        nulls in prop::collection::vec(any::<prop::sample::Index>(), 0..3),
+    ) {
+        let mut dice = Dice { bytes: &bytes, names: 0 };
+        let schema = schema(&dice.record(0));
+        let wanted: Vec<usize> = (0..schema.fields().unwrap().len()).collect();
+        let wanted: Vec<usize> = match wanted.len() {
+            // All of the columns, or all but one.
+            0..2 => wanted,
+            columns => {
+                let left_out = unwanted.index(columns + 1);
+                wanted.into_iter().filter(|at| *at != left_out).collect()
+            }
+        };
+        let some: Vec<Vec<u8>> = (0..5).map(|_| {
+            let mut value = Vec::new();
+            dice.value(&schema.root, &mut value);
+            value
+        }).collect();
+        let mut values: Vec<Option<Vec<u8>>> = (0..150).map(|at| Some(some[at % 5].clone())).collect();
+        for (value, at, byte) in &damage {
+            let value = value.get_mut(&mut values).as_mut().unwrap();
+            if !value.is_empty() {
+                let at = at.index(value.len());
+                value[at] = *byte;
+            }
+        }
+        nulls.iter().for_each(|at| values[at.index(150)] = None);
+        let decoder = || AvroDecoder::new(&plain(&schema), &schema, &wanted).unwrap();
+        let blocks = assert_blocks_are_rows(decoder, &values);
+        if damage.is_empty() && nulls.is_empty() {
+            prop_assert_eq!(blocks, 3);
         }
     }
 }

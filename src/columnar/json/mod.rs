@@ -37,6 +37,8 @@ use build::ObjectBuilder;
 pub(crate) use build::all_nullable;
 pub(super) use infer::Inference;
 
+use super::registry::Fault;
+use super::rows::RowDecoder;
 use crate::error::Result;
 
 /// Decodes values, row by row, into one array per field.
@@ -64,7 +66,7 @@ impl JsonDecoder {
     }
 
     /// Appends a row. On an error the row is as if it had not been appended.
-    pub(super) fn push(&mut self, value: &[u8]) -> Result<(), String> {
+    fn push_object(&mut self, value: &[u8]) -> Result<(), String> {
         let row = self.root.len();
         if self.trust > 0 || row.is_multiple_of(TRIES_EVERY) {
             if self.root.push_direct(value).is_some() {
@@ -75,11 +77,6 @@ impl JsonDecoder {
             self.trust = self.trust.saturating_sub(TRUST_LOST);
         }
         self.push_parsed(value, row)
-    }
-
-    /// Makes room for rows that will follow.
-    pub(super) fn reserve(&mut self, rows: usize) {
-        self.root.reserve(rows);
     }
 
     fn push_parsed(&mut self, value: &[u8], row: usize) -> Result<(), String> {
@@ -95,14 +92,22 @@ impl JsonDecoder {
         }
         result
     }
+}
 
-    /// Appends a row of nulls.
-    pub(super) fn push_null(&mut self) {
+impl RowDecoder for JsonDecoder {
+    fn push(&mut self, value: &[u8]) -> Result<(), Fault> {
+        self.push_object(value).map_err(Fault::Bad)
+    }
+
+    fn push_null(&mut self) {
         self.root.push_null();
     }
 
-    /// The columns of the rows since the last call.
-    pub(super) fn finish(&mut self) -> Result<Vec<ArrayRef>> {
+    fn reserve(&mut self, rows: usize) {
+        self.root.reserve(rows);
+    }
+
+    fn finish(&mut self) -> Result<Vec<ArrayRef>> {
         self.root.finish()
     }
 }

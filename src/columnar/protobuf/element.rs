@@ -3,7 +3,7 @@
 use super::enums::EnumTable;
 use super::read::Program;
 use super::schema::Kind;
-use super::wire::{Cursor, Fail, Raw, Read};
+use super::wire::{Cursor, Fail, Raw, Read, not_utf8};
 use crate::columnar::builder::Column;
 use crate::columnar::varint::unzigzag;
 
@@ -125,7 +125,7 @@ pub(super) fn push_kind(kind: &Kind, raw: Raw<'_>, column: &mut Column) -> Read<
         (Kind::Bytes, Raw::Bytes(bytes)) => column.push_bytes(bytes),
         (Kind::Text, Raw::Bytes(bytes)) => {
             if !column.push_utf8(bytes, bytes.len()) {
-                return Err(Fail::new("the text is not UTF-8"));
+                return Err(not_utf8());
             }
         }
         _ => return Ok(false),

@@ -46,8 +46,10 @@ pub(super) use write::ProtobufWriter;
 
 use super::builder::Rows;
 use super::registry::{self, Fault, SchemaId, SchemaRequest, SchemaSource};
+use super::rows::{BLOCK_ROWS, RowDecoder};
 use crate::error::Result;
 use read::{Program, Reader};
+use wire::Cursor;
 
 /// Which schema the columns come from.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,7 +86,7 @@ impl PartialEq for ProtobufFormat {
     }
 }
 
-/// Decodes values, row by row, into one array per field that is wanted.
+/// Decodes values into one array per field that is wanted.
 #[derive(Debug)]
 pub(super) struct ProtobufDecoder {
     name: String,
@@ -92,7 +94,7 @@ pub(super) struct ProtobufDecoder {
     source: Option<Arc<dyn SchemaSource>>,
     /// Whether the messages of these schemas are that of the columns.
     known: BTreeMap<(SchemaId, Vec<i32>), std::result::Result<(), String>>,
-    /// The header of the last value that was.
+    /// The header of the last value that was; empty without.
     current: Vec<u8>,
     program: Program,
     reader: Reader,
@@ -132,20 +134,6 @@ impl ProtobufDecoder {
         })
     }
 
-    /// Appends a row. On a fault the row is as if it had not been appended.
-    pub(super) fn push(&mut self, value: &[u8]) -> std::result::Result<(), Fault> {
-        let body = if self.framed {
-            if self.current.is_empty() || !value.starts_with(&self.current) {
-                self.check(value)?;
-            }
-            value.get(self.current.len()..).unwrap_or_default()
-        } else {
-            value
-        };
-        let read = self.reader.message(&self.program, body, &mut self.rows.columns);
-        self.rows.end_row(read).map_err(|fail| Fault::Bad(fail.to_string()))
-    }
-
     /// Looks whether a value with this header is of the columns' message.
     fn check(&mut self, value: &[u8]) -> std::result::Result<(), Fault> {
         let (id, rest) = registry::unframe(value)?;
@@ -176,16 +164,45 @@ impl ProtobufDecoder {
         self.current = value.get(..header).unwrap_or_default().to_vec();
         Ok(())
     }
+}
 
-    pub(super) fn push_null(&mut self) {
+impl RowDecoder for ProtobufDecoder {
+    fn push(&mut self, value: &[u8]) -> std::result::Result<(), Fault> {
+        let body = if self.framed {
+            if self.current.is_empty() || !value.starts_with(&self.current) {
+                self.check(value)?;
+            }
+            value.get(self.current.len()..).unwrap_or_default()
+        } else {
+            value
+        };
+        let read = self.reader.message(&self.program, body, &mut self.rows.columns);
+        self.rows.end_row(read).map_err(|fail| Fault::Bad(fail.to_string()))
+    }
+
+    fn push_block(&mut self, values: &[&[u8]]) -> bool {
+        if self.framed && self.current.is_empty() {
+            return false;
+        }
+        let mut cursors = [Cursor::new(&[]); BLOCK_ROWS];
+        let Some(cursors) = cursors.get_mut(..values.len()) else { return false };
+        for (cursor, value) in cursors.iter_mut().zip(values) {
+            let Some(body) = value.strip_prefix(&*self.current) else { return false };
+            *cursor = Cursor::new(body);
+        }
+        let read = self.reader.block(&self.program, cursors, &mut self.rows.columns);
+        self.rows.end_rows(values.len(), read).is_ok()
+    }
+
+    fn push_null(&mut self) {
         self.rows.push_null();
     }
 
-    pub(super) fn reserve(&mut self, rows: usize) {
+    fn reserve(&mut self, rows: usize) {
         self.rows.reserve(rows);
     }
 
-    pub(super) fn finish(&mut self) -> Result<Vec<ArrayRef>> {
+    fn finish(&mut self) -> Result<Vec<ArrayRef>> {
         self.rows.finish()
     }
 }

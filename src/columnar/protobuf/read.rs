@@ -5,6 +5,8 @@
 //! value are therefore read behind all other fields of theirs, each once, so the work is bounded by
 //! the size of the value times the depth of the schema.
 
+mod block;
+
 use super::element::{Element, micros, push_kind, push_plain, read_plain};
 use super::schema::{FieldDef, Kind, Message, Shape};
 use super::wire::{Cursor, Fail, Raw, Read};
@@ -33,11 +35,17 @@ pub(super) struct Program {
     /// The marks of a message that has all its fields, where each holds one value and one word
     /// has room for their marks.
     complete: Option<u64>,
+    /// The steps in the order of the fields' numbers, in which nearly all writers put them; none
+    /// where one may take another back.
+    in_order: Option<Vec<u16>>,
 }
 
 #[derive(Debug)]
 struct Step {
     name: String,
+    number: u32,
+    /// The tag, where it is in the table of quick ones.
+    tag: Option<u8>,
     column: usize,
     element: Element,
     shape: Shape,
@@ -65,6 +73,7 @@ impl Program {
             far: Vec::new(),
             quick: [SLOW; QUICK_TAGS],
             complete: None,
+            in_order: None,
         };
         let is_chosen = |field: &FieldDef| chosen.iter().any(|(_, one)| one.number == field.number);
         let is_rival = |field: &FieldDef| {
@@ -88,6 +97,12 @@ impl Program {
         if chosen.iter().all(is_one) {
             program.complete = unused.and_then(|unused| u64::MAX.checked_shr(unused));
         }
+        if program.steps.iter().all(|step| step.siblings.is_empty() && step.column != NOWHERE) {
+            let mut in_order: Vec<(u32, u16)> =
+                program.steps.iter().map(|step| step.number).zip(0..).collect();
+            in_order.sort_unstable();
+            program.in_order = Some(in_order.into_iter().map(|(_, at)| at).collect());
+        }
         program
     }
 
@@ -105,11 +120,14 @@ impl Program {
         } else {
             self.far.push((field.number, at));
         }
-        let tag = field.kind.wire_type().map(|kind| (field.number << 3 | kind) as usize);
+        let tag =
+            field.kind.wire_type().and_then(|kind| u8::try_from(field.number << 3 | kind).ok());
+        let mut quick_tag = None;
         if let (Some(tag), Shape::One { .. }, []) = (tag, &field.shape, &*siblings)
-            && let (Some(slot), Ok(at)) = (self.quick.get_mut(tag), u8::try_from(at))
+            && let (Some(slot), Ok(at)) = (self.quick.get_mut(usize::from(tag)), u8::try_from(at))
         {
             *slot = at;
+            quick_tag = Some(tag);
         }
         let element = match &field.kind {
             // Its kind is all that is looked at.
@@ -117,7 +135,8 @@ impl Program {
             kind => Element::new(kind),
         };
         let (name, shape) = (field.name.clone(), field.shape.clone());
-        self.steps.push(Step { name, column, element, shape, siblings });
+        let (number, tag) = (field.number, quick_tag);
+        self.steps.push(Step { name, number, tag, column, element, shape, siblings });
     }
 
     /// The step of a field that can be read at once, by its tag.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::columnar::registry::Fault;
+use crate::columnar::rows::testing::assert_blocks_are_rows;
 
 const ALL: &str = r#"
 syntax = "proto3";
@@ -24,6 +25,12 @@ message All {
   oneof choice { int64 w1 = 30; string w2 = 31; Inner2 w3 = 32; }
   google.protobuf.Timestamp x = 33; google.protobuf.Int64Value y = 34;
   optional int32 z = 35;
+}
+message Event {
+  double a = 1; float b = 2; int32 c = 3; int64 d = 4; sint32 e = 5; sint64 f = 6; fixed32 g = 7;
+  sfixed64 h = 8; bool i = 9; string j = 10; bytes k = 11; Colour l = 12; optional int64 m = 13;
+  optional string n = 14; repeated int64 o = 15; Inner2 p = 16; map<string, int64> q = 17;
+  google.protobuf.Timestamp r = 18; uint32 s = 500;
 }
 message Tree { string name = 1; Tree left = 2; }
 "#;
@@ -136,6 +143,45 @@ fn members_that_nobody_asked_for_take_others_back_too() {
     assert_eq!(rows("w3", &values), [true, false, true]);
 }
 
+/// An event with some of its fields, one bit each; bytes are what its values are made from.
+fn event(fields: u32, bytes: [u8; 8], in_order: bool) -> Vec<u8> {
+    let mut parts = Vec::new();
+    for number in (1..=18).chain([500]).filter(|number| fields >> (number % 32) & 1 == 1) {
+        let mut part = Vec::new();
+        let wire = match number {
+            1 | 8 => 1,
+            2 | 7 => 5,
+            10 | 11 | 14 | 16..=18 => 2,
+            _ => 0,
+        };
+        wire::put_varint(number << 3 | wire, &mut part);
+        match (number, wire) {
+            (_, 1) => part.extend(bytes),
+            (_, 5) => part.extend(&bytes[..4]),
+            (10 | 14, _) => {
+                let text: String = bytes
+                    .iter()
+                    .cycle()
+                    .take(usize::from(bytes[1] % 20))
+                    .map(|byte| char::from(byte & 0x7f))
+                    .collect();
+                part.extend([text.len() as u8]);
+                part.extend(text.as_bytes());
+            }
+            (11, _) => part.extend([3, 0xff, bytes[2], 0]),
+            (16 | 18, _) => part.extend([2, 0x08, bytes[3] & 0x7f]),
+            (17, _) => part.extend([5, 0x0a, 1, b'k', 0x10, bytes[4] & 0x7f]),
+            _ => wire::put_varint(u64::from_le_bytes(bytes) >> (bytes[5] % 64), &mut part),
+        }
+        parts.push(part);
+    }
+    if !in_order && !parts.is_empty() {
+        let middle = usize::from(bytes[6]) % parts.len();
+        parts.rotate_left(middle);
+    }
+    parts.concat()
+}
+
 #[test]
 fn damage_is_told_and_leaves_nothing() {
     let schema = schema("shop.All");
@@ -192,6 +238,48 @@ proptest! {
             prop_assert_eq!(column.len(), values.len());
             column.to_data().validate_full().unwrap();
         }
+    }
+
+    #[test]
+    fn blocks_are_read_as_rows_are(
+        values in prop::collection::vec(
+            prop::option::weighted(0.98, (
+                any::<u32>(),
+                any::<[u8; 8]>(),
+                prop::option::weighted(0.02, any::<(prop::sample::Index, u8)>()),
+            )),
+            0..150,
+        ),
+        usual in any::<u32>(),
+        unwanted in any::<prop::sample::Index>(),
+        in_order: bool,
+    ) {
+        let schema = schema("shop.Event");
+        let columns = schema.fields().len();
+        let left_out = unwanted.index(columns + 1);
+        let wanted: Vec<usize> = (0..columns).filter(|at| *at != left_out).collect();
+        let values: Vec<Option<Vec<u8>>> = values.iter().map(|value| {
+            let (fields, bytes, damage) = value.as_ref()?;
+            // Most values have the same fields.
+            let mut value = event(if bytes[0] % 8 > 0 { usual } else { *fields }, *bytes, in_order);
+            if let Some((at, byte)) = damage && !value.is_empty() {
+                let at = at.index(value.len());
+                value[at] = *byte;
+            }
+            Some(value)
+        }).collect();
+        assert_blocks_are_rows(|| decoder_of_columns(&schema, Some(&wanted)), &values);
+    }
+
+    #[test]
+    fn good_events_in_order_are_read_in_blocks(
+        values in prop::collection::vec(any::<(u32, [u8; 8])>(), 1..150),
+    ) {
+        let schema = schema("shop.Event");
+        let values: Vec<_> =
+            values.iter().map(|(fields, bytes)| Some(event(*fields, *bytes, true))).collect();
+        let blocks = assert_blocks_are_rows(|| decoder_of(&schema), &values);
+        prop_assert_eq!(blocks, values.len().div_ceil(BLOCK_ROWS));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::columnar::decode::TextBuilder;
 use crate::columnar::varint::{self, VarintError, unzigzag};
 
 /// Groups nested deeper than this are refused.
@@ -42,6 +43,11 @@ pub(super) type Read<T = ()> = Result<T, Fail>;
 #[cold]
 fn ends_early() -> Fail {
     Fail::new("the value ends early")
+}
+
+#[cold]
+pub(super) fn not_utf8() -> Fail {
+    Fail::new("the text is not UTF-8")
 }
 
 /// The payload of a field, by its wire type.
@@ -123,6 +129,41 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub(super) fn skip_byte(&mut self) {
         self.rest = self.rest.get(1..).unwrap_or_default();
+    }
+
+    /// A number that is mostly longer than the sizes that [`Self::varint`] expects.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "part of a hot loop")]
+    pub(super) fn number(&mut self) -> Read<u64> {
+        match varint::read(self.rest) {
+            Ok((value, size)) => {
+                self.rest = self.rest.get(size..).unwrap_or_default();
+                Ok(value)
+            }
+            Err(_) => self.long_varint(),
+        }
+    }
+
+    /// The number of the next field; none at the end.
+    #[inline]
+    pub(super) fn next_number(&self) -> Read<Option<u32>> {
+        match self.rest.first() {
+            None => Ok(None),
+            Some(tag @ 0..=0x7f) => Ok(Some(u32::from(tag >> 3))),
+            Some(_) => {
+                let tag = Self::new(self.rest).varint()?;
+                Ok(Some(u32::try_from(tag >> 3).unwrap_or(u32::MAX)))
+            }
+        }
+    }
+
+    /// Appends a text behind its size.
+    #[inline]
+    pub(super) fn text(&mut self, texts: &mut TextBuilder) -> Read {
+        let size = usize::try_from(self.varint()?).unwrap_or(usize::MAX);
+        let bytes = self.rest;
+        self.take(size)?;
+        if texts.push_utf8(bytes, size) { Ok(()) } else { Err(not_utf8()) }
     }
 
     /// Bytes behind their size.

@@ -1,0 +1,196 @@
+//! Decoding values row by row, or many rows a column at a time.
+
+use arrow::array::{Array, ArrayRef, BinaryViewArray};
+
+use super::registry::Fault;
+use super::values::Columns;
+use crate::error::Result;
+
+/// So many values are decoded at a time, one column after the other: enough to choose only once what
+/// a column takes, and few enough for all of them to stay in the nearest cache.
+pub(super) const BLOCK_ROWS: usize = 64;
+
+/// At most so many blocks are read row by row behind one that could not be read as a whole.
+const PAUSE_MAX: u32 = 63;
+
+/// What values of one row each are decoded with.
+pub(super) trait RowDecoder {
+    /// Appends a row. On a fault the row is as if it had not been appended.
+    fn push(&mut self, value: &[u8]) -> Result<(), Fault>;
+
+    /// Appends a row for each of at most [`BLOCK_ROWS`] values, a column at a time. False where it
+    /// cannot, since one of them is bad or unusual, and appends nothing; [`Self::push`] tells more.
+    fn push_block(&mut self, _values: &[&[u8]]) -> bool {
+        false
+    }
+
+    /// Appends a row of nulls.
+    fn push_null(&mut self);
+
+    /// Makes room for rows that will follow.
+    fn reserve(&mut self, rows: usize);
+
+    /// The columns of the rows since the last call.
+    fn finish(&mut self) -> Result<Vec<ArrayRef>>;
+}
+
+/// Decodes all values. `bad` is told of those that do not decode, and may end it.
+pub(super) fn decode_rows(
+    decoder: &mut impl RowDecoder,
+    values: &BinaryViewArray,
+    bad: &mut dyn FnMut(usize, String) -> Result<()>,
+) -> Result<Columns> {
+    let rows = values.len();
+    decoder.reserve(rows);
+    let mut blocks = Blocks::default();
+    let mut block = Vec::with_capacity(BLOCK_ROWS);
+    let mut row = 0_usize;
+    while row < rows {
+        block.clear();
+        let end = row.saturating_add(BLOCK_ROWS).min(rows);
+        let value_of = |row| values.is_valid(row).then(|| values.value(row));
+        block.extend((row..end).map_while(value_of));
+        if block.is_empty() {
+            decoder.push_null();
+            row = row.saturating_add(1);
+            continue;
+        }
+        if blocks.are_worth_it() {
+            let done = decoder.push_block(&block);
+            blocks.tried(done);
+            if done {
+                row = row.saturating_add(block.len());
+                continue;
+            }
+        }
+        for value in &block {
+            match decoder.push(value) {
+                Ok(()) => {}
+                Err(Fault::Schema(request)) => {
+                    decoder.finish()?;
+                    return Ok(Columns::Schema(request));
+                }
+                Err(Fault::Bad(detail)) => {
+                    if let Err(error) = bad(row, detail) {
+                        decoder.finish()?;
+                        return Err(error);
+                    }
+                    decoder.push_null();
+                }
+            }
+            row = row.saturating_add(1);
+        }
+    }
+    decoder.finish().map(Columns::Done)
+}
+
+/// Whether to try the next block as a whole: the more failed in a row, the rarer.
+#[derive(Debug, Default)]
+struct Blocks {
+    /// So many are left out behind the next one that fails.
+    pause: u32,
+    /// So many are still left out.
+    left: u32,
+}
+
+impl Blocks {
+    const fn are_worth_it(&mut self) -> bool {
+        let worth = self.left == 0;
+        self.left = self.left.saturating_sub(1);
+        worth
+    }
+
+    fn tried(&mut self, done: bool) {
+        self.left = self.pause;
+        self.pause = self.pause.saturating_mul(2).saturating_add(1).min(PAUSE_MAX);
+        if done {
+            (self.pause, self.left) = (0, 0);
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+
+    /// What a decoder makes of values: its columns, the values that it refused, and how many blocks
+    /// it took as a whole.
+    type Outcome = (Vec<ArrayRef>, Vec<(usize, String)>, usize);
+
+    /// A decoder that may be kept from reading blocks.
+    struct Watched<D> {
+        decoder: D,
+        may_take_blocks: bool,
+        blocks: usize,
+    }
+
+    impl<D: RowDecoder> RowDecoder for Watched<D> {
+        fn push(&mut self, value: &[u8]) -> Result<(), Fault> {
+            self.decoder.push(value)
+        }
+
+        fn push_block(&mut self, values: &[&[u8]]) -> bool {
+            let done = self.may_take_blocks && self.decoder.push_block(values);
+            self.blocks += usize::from(done);
+            done
+        }
+
+        fn push_null(&mut self) {
+            self.decoder.push_null();
+        }
+
+        fn reserve(&mut self, rows: usize) {
+            self.decoder.reserve(rows);
+        }
+
+        fn finish(&mut self) -> Result<Vec<ArrayRef>> {
+            self.decoder.finish()
+        }
+    }
+
+    fn outcome(decoder: impl RowDecoder, values: &BinaryViewArray, blocks: bool) -> Outcome {
+        let mut decoder = Watched { decoder, may_take_blocks: blocks, blocks: 0 };
+        let mut refused = Vec::new();
+        let columns = decode_rows(&mut decoder, values, &mut |row, detail| {
+            refused.push((row, detail));
+            Ok(())
+        });
+        let Ok(Columns::Done(columns)) = columns else { panic!("{columns:?}") };
+        (columns, refused, decoder.blocks)
+    }
+
+    /// Asserts that blocks give what rows one by one give; how many blocks were taken as a whole.
+    pub(in crate::columnar) fn assert_blocks_are_rows<D: RowDecoder>(
+        decoder: impl Fn() -> D,
+        values: &[Option<Vec<u8>>],
+    ) -> usize {
+        let values = BinaryViewArray::from_iter(values.iter().map(Option::as_deref));
+        let (columns, refused, blocks) = outcome(decoder(), &values, true);
+        let (expected, expected_refused, _) = outcome(decoder(), &values, false);
+        assert_eq!(refused, expected_refused);
+        for (column, expected) in columns.iter().zip(&expected) {
+            column.to_data().validate_full().unwrap();
+            // Dictionaries may have their texts in another order, and are equal then.
+            assert_eq!(column, expected);
+        }
+        blocks
+    }
+
+    #[test]
+    fn blocks_that_fail_are_tried_ever_more_rarely() {
+        let mut blocks = Blocks::default();
+        let mut tried = |fails: bool| {
+            (0..1000)
+                .filter(|_| {
+                    let worth = blocks.are_worth_it();
+                    if worth {
+                        blocks.tried(!fails);
+                    }
+                    worth
+                })
+                .count()
+        };
+        assert!((20..40).contains(&tried(true)));
+        assert!(tried(false) > 960);
+    }
+}
