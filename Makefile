@@ -14,6 +14,7 @@ export PYO3_PYTHON := $(abspath $(BIN))/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
+PROGRAM := $(abspath $(or $(CARGO_TARGET_DIR),target))/release/ottla
 PYTHON_SOURCES := pyproject.toml README.md $(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
 
 # The steps of `make test`, in order; cheap ones first.
@@ -63,16 +64,16 @@ readme-test: $(VENV)/.test $(VENV)/.wheel ## the examples of README.md and of th
 notebook-test: $(VENV)/.notebook $(VENV)/.wheel ## execute the notebooks
 	$(BIN)/python tests/python/run_notebooks.py notebooks
 
-bench: $(VENV)/.test $(VENV)/.wheel ## Rust micro-benchmarks and the end-to-end run; prints machine, command, medians
+bench: $(VENV)/.test $(VENV)/.wheel $(PROGRAM) ## Rust micro-benchmarks and the end-to-end run; prints machine, command, medians
 	$(CARGO) bench
-	$(BIN)/python tests/bench/end_to_end.py
+	OTTLA_BIN=$(PROGRAM) $(BIN)/python tests/bench/end_to_end.py
 	$(BIN)/python tests/bench/groups.py
 
 VERSUS_COMMAND := PYTHONPATH=tests/bench:tests/python OTTLA_QUIX_PYTHON=$(abspath $(VENV))/quix/bin/python $(BIN)/python -m versus
 RUN ?= $(shell git describe --always --dirty 2>/dev/null || echo tree)
 
-versus: $(VENV)/.notebook $(VENV)/.quix $(VENV)/.wheel ## beside Apache Kafka and its clients, 25 minutes; OTTLA_KAFKA_LIBS: its jars; VERSUS: options
-	$(VERSUS_COMMAND) --json build/bench/versus-$(RUN).json --picture build/bench/versus-$(RUN).png $(VERSUS)
+versus: $(VENV)/.notebook $(VENV)/.quix $(VENV)/.wheel $(PROGRAM) ## beside Apache Kafka and its clients, 25 minutes; OTTLA_KAFKA_LIBS: its jars; VERSUS: options
+	OTTLA_BIN=$(PROGRAM) $(VERSUS_COMMAND) --json build/bench/versus-$(RUN).json --picture build/bench/versus-$(RUN).png $(VERSUS)
 
 bench-guard: $(VENV)/.test $(VENV)/.wheel ## the few ratios that must not fall, without Apache Kafka, into build/bench/RUN.json
 	$(VERSUS_COMMAND) --ours --part throughput --part frames --json build/bench/$(RUN).json $(VERSUS)
@@ -101,6 +102,9 @@ format: $(VENV)/.test ## format Rust and Python
 	$(CARGO) fmt
 	$(BIN)/ruff format python tests/python tests/bench
 	$(BIN)/ruff check --fix python tests/python tests/bench
+
+$(PROGRAM): $(RUST_SOURCES)
+	$(CARGO) build --release --locked --bin ottla
 
 # --- the local virtual environment; a stamp per set of packages -----------------------------------
 

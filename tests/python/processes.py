@@ -23,8 +23,12 @@ READY_TIMEOUT_S = 30
 
 def ottla_program() -> str:
     """Return the ``ottla`` program: ``OTTLA_BIN``, or the one beside this interpreter."""
-    named = os.environ.get("OTTLA_BIN")
-    return named or str(Path(sysconfig.get_path("scripts")) / "ottla")
+    return os.environ.get("OTTLA_BIN") or installed_program()
+
+
+def installed_program() -> str:
+    """Return the ``ottla`` program beside this interpreter, which the wheel brought."""
+    return str(Path(sysconfig.get_path("scripts")) / "ottla")
 
 
 def missing(what: str, remedy: str) -> None:

@@ -3,8 +3,9 @@
 //! A value is one datum in Avro's binary encoding, alone or behind the header of the Schema
 //! Registry (a zero byte and the id of the schema it was written with). The schemas are compiled
 //! once: the writer's and the reader's to a program of reads ([`resolve`]) that [`read`] carries out
-//! for each value, straight into column builders; fields that nobody asked for are stepped over.
-//! A value that is not consumed whole is an error. Writing: [`write`].
+//! straight into column builders, for a block of values column by column, or for each value where one
+//! of them is bad; fields that nobody asked for are stepped over. A value that is not consumed whole
+//! is an error. Writing: [`write`].
 //!
 //! | Avro                                 | Arrow                                              |
 //! |--------------------------------------|----------------------------------------------------|

@@ -3,8 +3,9 @@
 //! A value is one message, alone or behind the header of the Schema Registry: a zero byte, the id of
 //! the schema, and the path to the message among those of its file. Schemas are `.proto` texts or
 //! compiled descriptors. Fields are found by their numbers, so values of older and newer schemas are
-//! read alike, and what nobody asked for is stepped over. Reading: [`read`]; writing: [`write`], with
-//! the schema of the columns ([`derive`]) where there is no other.
+//! read alike, and what nobody asked for is stepped over. Reading: [`read`], a block of values column
+//! by column where all have their fields in order; writing: [`write`], with the schema of the columns
+//! ([`derive`]) where there is no other.
 //!
 //! | Protobuf                                | Arrow                                         |
 //! |-----------------------------------------|-----------------------------------------------|

@@ -131,9 +131,12 @@ class Run:
     def _fresh(self, part: str, *, first: bool) -> None:
         """Measure brokers that have done nothing before."""
         from versus import scale, throughput
-        from versus.servers import fresh
+        from versus.servers import FromWheel, fresh
 
-        for make in self.makers:
+        makers = list(self.makers)
+        if part == "starts" and os.environ.get("OTTLA_BIN"):
+            makers.append(FromWheel)
+        for make in makers:
             with fresh(make) as server:
                 if part == "starts":
                     scale.starts(self.results, server, self.sizes.load)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # Who is measured.
 OTTLA, KAFKA, MACHINE = "ottla", "Apache Kafka", "this machine"
+WHEEL = "ottla, from the wheel"
 EMBEDDED, TCP = "ottla, embedded", "ottla, TCP"
 ON_KAFKA = "ottla's client, Apache Kafka"
 DEFAULT = "confluent-kafka, default settings"

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from processes import BrokerProcess, KafkaProcess
-from versus.measure import KAFKA, OTTLA
+from processes import BrokerProcess, KafkaProcess, installed_program
+from versus.measure import KAFKA, OTTLA, WHEEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,12 +49,13 @@ class Ottla:
     """``ottla broker start`` with Apache Kafka's durability: what is in the page cache counts."""
 
     name = OTTLA
+    program: str | None = None
 
     def __init__(self, *options: str) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="versus-"))
         self.options = ["-o", "durability=os", *options]
         begin = time.perf_counter()
-        self.broker = BrokerProcess(self.directory / "data", *self.options)
+        self.broker = self._start()
         self.ready_seconds = time.perf_counter() - begin
         self.bootstrap = self.broker.bootstrap
 
@@ -65,12 +66,26 @@ class Ottla:
     def restart_after_kill(self) -> float:
         self.broker.kill()
         begin = time.perf_counter()
-        self.broker = BrokerProcess(self.directory / "data", *self.options, port=self.broker.port)
+        self.broker = self._start(self.broker.port)
         return time.perf_counter() - begin
 
     def end(self) -> None:
         self.broker.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _start(self, port: int = 0) -> BrokerProcess:
+        data = self.directory / "data"
+        return BrokerProcess(data, *self.options, port=port, program=self.program)
+
+
+class FromWheel(Ottla):
+    """The same, started by the Python that the wheel is installed in."""
+
+    name = WHEEL
+
+    def __init__(self, *options: str) -> None:
+        self.program = installed_program()
+        super().__init__(*options)
 
 
 class Kafka:
