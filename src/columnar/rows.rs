@@ -164,7 +164,7 @@ pub(super) mod testing {
         decoder: impl Fn() -> D,
         values: &[Option<Vec<u8>>],
     ) -> usize {
-        let values = BinaryViewArray::from_iter(values.iter().map(Option::as_deref));
+        let values: BinaryViewArray = values.iter().map(Option::as_deref).collect();
         let (columns, refused, blocks) = outcome(decoder(), &values, true);
         let (expected, expected_refused, _) = outcome(decoder(), &values, false);
         assert_eq!(refused, expected_refused);

@@ -610,7 +610,9 @@ proptest! {
                 value[at] = *byte;
             }
         }
-        nulls.iter().for_each(|at| values[at.index(150)] = None);
+        for at in &nulls {
+            values[at.index(150)] = None;
+        }
         let decoder = || AvroDecoder::new(&plain(&schema), &schema, &wanted).unwrap();
         let blocks = assert_blocks_are_rows(decoder, &values);
         if damage.is_empty() && nulls.is_empty() {

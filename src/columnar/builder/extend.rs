@@ -13,7 +13,7 @@ macro_rules! extend_values {
             mut read: impl FnMut(&mut S) -> Result<$type, E>,
         ) -> Result<(), E> {
             let Data::$kind(values) = &mut self.data else {
-                sources.iter().for_each(|_| self.unfit());
+                self.unfit_for(sources.len());
                 return Ok(());
             };
             let begin = values.len();
@@ -44,12 +44,19 @@ impl Column {
         mut push: impl FnMut(&mut S, &mut TextBuilder) -> Result<(), E>,
     ) -> Result<(), E> {
         let Data::Text(texts) = &mut self.data else {
-            sources.iter().for_each(|_| self.unfit());
+            self.unfit_for(sources.len());
             return Ok(());
         };
         sources.iter_mut().try_for_each(|source| push(source, texts))?;
         self.grown_by(sources.len());
         Ok(())
+    }
+
+    #[cold]
+    fn unfit_for(&mut self, rows: usize) {
+        for _ in 0..rows {
+            self.unfit();
+        }
     }
 
     fn grown_by(&mut self, count: usize) {

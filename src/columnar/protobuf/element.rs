@@ -12,7 +12,7 @@ use crate::columnar::varint::unzigzag;
 pub(super) enum Element {
     Plain(Kind),
     Enum(EnumTable),
-    Message(Program),
+    Message(Box<Program>),
     Wrapper(Box<Self>),
 }
 
@@ -20,7 +20,7 @@ impl Element {
     pub(super) fn new(kind: &Kind) -> Self {
         match kind {
             Kind::Enum(symbols) => Self::Enum(EnumTable::new(symbols)),
-            Kind::Message(message) => Self::Message(Program::new(message, None)),
+            Kind::Message(message) => Self::Message(Box::new(Program::new(message, None))),
             Kind::Wrapper(inner) => Self::Wrapper(Box::new(Self::new(inner))),
             other => Self::Plain(other.clone()),
         }
