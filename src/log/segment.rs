@@ -295,6 +295,10 @@ impl Segment {
         self.jump_ahead(&mut scan, limit, want.upper, end);
         while end < limit {
             let Some(found) = self.next(&mut scan)? else { break };
+            // What a jump has spared lies within the limits, whether this batch does or not.
+            if found.position > end {
+                (end, next_offset) = (found.position, found.header.base_offset);
+            }
             if found.end() > limit || found.header.next_offset() > want.upper {
                 break;
             }

@@ -63,6 +63,33 @@ fn offsets_epochs_and_values_come_back() {
 }
 
 #[test]
+fn a_read_takes_all_batches_that_fit() {
+    // Each batch has an entry in the index, or every other one.
+    for index_interval_bytes in [4096, 12_000] {
+        let mut bench = bench(LogConfig { index_interval_bytes, ..LogConfig::default() });
+        let value = "x".repeat(8000);
+        let mut size = 0;
+        for step in 0..40 {
+            let one = batch(step, &[&value]);
+            size = one.len() as u64;
+            bench.log.append_as_leader(&one, EPOCH, NOW).unwrap();
+        }
+        let reader = bench.log.reader();
+        for max_bytes in [1, size, size * 2 - 1, size * 2, 50_000, 100_000, size * 40 + 1] {
+            let read = ottla::log::ReadRequest { max_bytes, ..request(3) };
+            let read = reader.read(read).unwrap();
+            let batches = (max_bytes / size).clamp(1, 37);
+            assert_eq!(read.records.len() as u64, batches * size, "of {max_bytes} bytes");
+            assert_eq!(read.next_offset, Offset(3 + batches as i64));
+            let upper = Offset(20);
+            let bounded = ottla::log::ReadRequest { max_bytes, upper, ..request(3) };
+            let bounded = reader.read(bounded).unwrap();
+            assert_eq!(bounded.next_offset.0, (3 + batches as i64).min(20));
+        }
+    }
+}
+
+#[test]
 fn bad_batches_are_refused_with_kafkas_codes() {
     let config = LogConfig {
         max_message_bytes: 500,
