@@ -1,9 +1,11 @@
 //! A borrowed view of batches: splitting bytes into batches and batches into records.
 
+use std::cell::RefCell;
+
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
-use crate::record::compression::{Codec, Compression};
+use crate::record::compression::{Codec, Compression, Scratch};
 use crate::record::header::{BatchHeader, HEADER_SIZE, TimestampType, corrupt, invalid, peek_size};
 use crate::record::walk::{RawRecord, WalkError, Walker, check_headers, header_at};
 use crate::types::{Offset, TimestampMs};
@@ -85,6 +87,30 @@ impl Batch {
         Codec::decompress(self.header.compression, &stored, limit)
             .map(Bytes::from)
             .map_err(|detail| corrupt(self.header.base_offset, detail))
+    }
+
+    /// Shows the records' bytes, decompressed where needed into memory that the thread keeps.
+    ///
+    /// # Errors
+    /// As [`Batch::records`], and those of `look`.
+    pub(super) fn look_at_uncompressed<T>(
+        &self,
+        limit: usize,
+        look: impl FnOnce(&[u8]) -> Result<T>,
+    ) -> Result<T> {
+        thread_local! {
+            static SCRATCH: RefCell<Scratch> = RefCell::default();
+        }
+        let stored = self.stored_records();
+        if self.header.compression == Compression::None {
+            return look(&stored);
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            let data = scratch
+                .decompress(self.header.compression, &stored, limit)
+                .map_err(|detail| corrupt(self.header.base_offset, detail))?;
+            look(data)
+        })
     }
 }
 

@@ -12,6 +12,8 @@
 
 use std::io::{Read, Write};
 
+use zstd::zstd_safe;
+
 use crate::error::{Error, ErrorCode, Result};
 
 /// How the records of a batch are compressed.
@@ -159,6 +161,8 @@ const SNAPPY_EXPANSION_MAX: usize = 22;
 const ZSTD_EXPANSION_BELIEVED: usize = 32;
 const STEP_MIN: usize = 16 * 1024;
 const STEP_MAX: usize = 4 * 1024 * 1024;
+/// What a [`Scratch`] keeps of each kind of memory.
+const SCRATCH_KEPT: usize = 4 * 1024 * 1024;
 
 /// The codecs behind the functions of this module, with errors as plain text.
 #[derive(Clone, Copy, Debug)]
@@ -201,26 +205,73 @@ impl Codec {
         input: &[u8],
         limit: usize,
     ) -> Result<Vec<u8>, String> {
-        match compression {
-            Compression::None => {
-                if input.len() > limit {
-                    return Err(too_large(limit));
-                }
-                Ok(input.to_vec())
+        let mut output = Vec::new();
+        let size = decompress_into(compression, input, limit, (&mut output, &mut None))?;
+        output.truncate(size);
+        Ok(output)
+    }
+}
+
+/// Memory to decompress into again and again.
+#[derive(Default)]
+pub(super) struct Scratch {
+    output: Vec<u8>,
+    zstd: Option<zstd_safe::DCtx<'static>>,
+}
+
+impl Scratch {
+    /// Decompresses `input` to at most `limit` bytes.
+    pub(super) fn decompress(
+        &mut self,
+        compression: Compression,
+        input: &[u8],
+        limit: usize,
+    ) -> Result<&[u8], String> {
+        // What a large batch needed is not kept.
+        if self.output.len() > SCRATCH_KEPT {
+            self.output = Vec::new();
+        }
+        if self.zstd.as_ref().is_some_and(|context| context.sizeof() > SCRATCH_KEPT) {
+            self.zstd = None;
+        }
+        let memory = (&mut self.output, &mut self.zstd);
+        let size = decompress_into(compression, input, limit, memory)?;
+        Ok(self.output.get(..size).unwrap_or_default())
+    }
+}
+
+/// Decompresses to the front of `output`, whose bytes are overwritten and which grows; how many
+/// they are.
+fn decompress_into(
+    compression: Compression,
+    input: &[u8],
+    limit: usize,
+    (output, zstd): (&mut Vec<u8>, &mut Option<zstd_safe::DCtx<'static>>),
+) -> Result<usize, String> {
+    match compression {
+        Compression::None => {
+            if input.len() > limit {
+                return Err(too_large(limit));
             }
-            Compression::Gzip => {
-                let mut decoder = flate2::bufread::MultiGzDecoder::new(input);
-                read_bounded(&mut decoder, input.len(), limit)
-            }
-            Compression::Snappy => snappy_decompress(input, limit),
-            Compression::Lz4 => {
-                let mut decoder = lz4::Decoder::new(input).map_err(text)?;
-                let output = read_bounded(&mut decoder, input.len(), limit)?;
-                let (_, complete) = decoder.finish();
-                complete.map_err(|_unfinished| "the lz4 frame is cut off".to_owned())?;
-                Ok(output)
-            }
-            Compression::Zstd => zstd_decompress(input, limit),
+            output.clear();
+            output.extend_from_slice(input);
+            Ok(input.len())
+        }
+        Compression::Gzip => {
+            let mut decoder = flate2::bufread::MultiGzDecoder::new(input);
+            read_bounded(&mut decoder, input.len(), limit, output)
+        }
+        Compression::Snappy => snappy_decompress(input, limit, output),
+        Compression::Lz4 => {
+            let mut decoder = lz4::Decoder::new(input).map_err(text)?;
+            let size = read_bounded(&mut decoder, input.len(), limit, output)?;
+            let (_, complete) = decoder.finish();
+            complete.map_err(|_unfinished| "the lz4 frame is cut off".to_owned())?;
+            Ok(size)
+        }
+        Compression::Zstd => {
+            let context = zstd.get_or_insert_with(zstd_safe::DCtx::create);
+            zstd_decompress(context, input, limit, output)
         }
     }
 }
@@ -233,24 +284,34 @@ fn too_large(limit: usize) -> String {
     format!("the uncompressed records are larger than the limit of {limit} bytes")
 }
 
-/// Reads to the end, in steps that grow with what was really there, up to `limit` bytes.
+/// Room behind what is filled: what is there already, or a step that grows with what was really
+/// there; to one byte beyond the limit, so that too much is noticed.
+fn room(output: &mut Vec<u8>, filled: usize, input_size: usize, limit: usize) -> &mut [u8] {
+    let end = limit.saturating_add(1);
+    if output.len() <= filled {
+        let first = input_size.saturating_mul(3).clamp(STEP_MIN, STEP_MAX);
+        let step = filled.clamp(first, STEP_MAX);
+        output.resize(filled.saturating_add(step).min(end), 0);
+    }
+    let end = output.len().min(end);
+    output.get_mut(filled..end).unwrap_or_default()
+}
+
+/// Reads to the end, up to `limit` bytes; how many there are.
 fn read_bounded(
     reader: &mut impl Read,
     input_size: usize,
     limit: usize,
-) -> Result<Vec<u8>, String> {
-    let first = input_size.saturating_mul(3).clamp(STEP_MIN, STEP_MAX).min(limit.saturating_add(1));
-    let mut output = Vec::with_capacity(first);
+    output: &mut Vec<u8>,
+) -> Result<usize, String> {
+    let mut filled = 0_usize;
     loop {
-        let step = output.len().clamp(first, STEP_MAX);
-        let left = limit.saturating_add(1).saturating_sub(output.len());
-        let wanted = step.min(left);
-        let read = reader.by_ref().take(wanted as u64).read_to_end(&mut output).map_err(text)?;
-        if output.len() > limit {
-            return Err(too_large(limit));
+        match reader.read(room(output, filled, input_size, limit)).map_err(text)? {
+            0 => return Ok(filled),
+            read => filled = filled.saturating_add(read),
         }
-        if read < wanted {
-            return Ok(output);
+        if filled > limit {
+            return Err(too_large(limit));
         }
     }
 }
@@ -270,12 +331,11 @@ fn snappy_compress(input: &[u8], output: &mut Vec<u8>) -> Result<(), String> {
     Ok(())
 }
 
-fn snappy_decompress(input: &[u8], limit: usize) -> Result<Vec<u8>, String> {
-    let mut output = Vec::new();
+fn snappy_decompress(input: &[u8], limit: usize, output: &mut Vec<u8>) -> Result<usize, String> {
     if !input.starts_with(&XERIAL_MAGIC) {
-        snappy_block(input, limit, &mut output)?;
-        return Ok(output);
+        return snappy_block(input, limit, (output, 0));
     }
+    let mut filled = 0;
     let mut rest = input.get(XERIAL_HEADER_SIZE..).ok_or("the snappy header is cut off")?;
     while !rest.is_empty() {
         // A stream may be several streams behind each other.
@@ -286,26 +346,32 @@ fn snappy_decompress(input: &[u8], limit: usize) -> Result<Vec<u8>, String> {
         let (length, behind) = rest.split_first_chunk().ok_or("a snappy block is cut off")?;
         let length = usize::try_from(u32::from_be_bytes(*length)).map_err(text)?;
         let block = behind.get(..length).ok_or("a snappy block is cut off")?;
-        snappy_block(block, limit, &mut output)?;
+        filled = snappy_block(block, limit, (output, filled))?;
         rest = behind.get(length..).unwrap_or_default();
     }
-    Ok(output)
+    Ok(filled)
 }
 
-fn snappy_block(block: &[u8], limit: usize, output: &mut Vec<u8>) -> Result<(), String> {
+/// Decompresses a block behind what is filled; how much is filled then.
+fn snappy_block(
+    block: &[u8],
+    limit: usize,
+    (output, filled): (&mut Vec<u8>, usize),
+) -> Result<usize, String> {
     let size = snap::raw::decompress_len(block).map_err(text)?;
-    let start = output.len();
-    let end = start.saturating_add(size);
+    let end = filled.saturating_add(size);
     if end > limit {
         return Err(too_large(limit));
     }
     if size > block.len().saturating_mul(SNAPPY_EXPANSION_MAX) {
         return Err("a snappy block announces more than it can hold".to_owned());
     }
-    output.resize(end, 0);
-    let room = output.get_mut(start..).unwrap_or_default();
+    if output.len() < end {
+        output.resize(end, 0);
+    }
+    let room = output.get_mut(filled..end).unwrap_or_default();
     let written = snap::raw::Decoder::new().decompress(block, room).map_err(text)?;
-    if written == size { Ok(()) } else { Err("a snappy block is cut off".to_owned()) }
+    if written == size { Ok(end) } else { Err("a snappy block is cut off".to_owned()) }
 }
 
 fn lz4_compress(level: Option<i32>, input: &[u8], output: &mut Vec<u8>) -> Result<(), String> {
@@ -326,22 +392,50 @@ fn lz4_compress(level: Option<i32>, input: &[u8], output: &mut Vec<u8>) -> Resul
     result.map_err(text)
 }
 
-fn zstd_decompress(input: &[u8], limit: usize) -> Result<Vec<u8>, String> {
-    let announced = zstd::zstd_safe::get_frame_content_size(input).ok().flatten();
+fn zstd_decompress(
+    context: &mut zstd_safe::DCtx<'static>,
+    input: &[u8],
+    limit: usize,
+    output: &mut Vec<u8>,
+) -> Result<usize, String> {
+    let fails = |code| zstd_safe::get_error_name(code).to_owned();
+    context.reset(zstd_safe::ResetDirective::SessionOnly).map_err(fails)?;
+    let announced = zstd_safe::get_frame_content_size(input).ok().flatten();
     let believed = input.len().saturating_mul(ZSTD_EXPANSION_BELIEVED);
     if let Some(size) = announced.and_then(|size| usize::try_from(size).ok()) {
         if size > limit {
             return Err(too_large(limit));
         }
-        let one_frame = zstd::zstd_safe::find_frame_compressed_size(input)
-            .is_ok_and(|frame| frame == input.len());
+        let one_frame =
+            zstd_safe::find_frame_compressed_size(input).is_ok_and(|frame| frame == input.len());
         if size <= believed && one_frame {
-            let mut decompressor = zstd::bulk::Decompressor::new().map_err(text)?;
-            let output = decompressor.decompress(input, size).map_err(text)?;
-            return Ok(output);
+            output.clear();
+            output.reserve(size);
+            return context.decompress(output, input).map_err(fails);
         }
     }
+    if input.is_empty() {
+        return Ok(0);
+    }
     // The window is allocated by the C library, but only its written pages become resident.
-    let mut decoder = zstd::stream::read::Decoder::with_buffer(input).map_err(text)?;
-    read_bounded(&mut decoder, input.len(), limit)
+    let mut stored = zstd_safe::InBuffer::around(input);
+    let mut filled = 0_usize;
+    loop {
+        let room = room(output, filled, input.len(), limit);
+        let mut space = zstd_safe::OutBuffer::around(room);
+        let due = context.decompress_stream(&mut space, &mut stored).map_err(fails)?;
+        let written = space.pos();
+        filled = filled.saturating_add(written);
+        if filled > limit {
+            return Err(too_large(limit));
+        }
+        if stored.pos() == input.len() {
+            match (due, written) {
+                // The frame is complete, and no other one follows.
+                (0, _) => return Ok(filled),
+                (_, 0) => return Err("the zstd frame is cut off".to_owned()),
+                _ => {}
+            }
+        }
+    }
 }

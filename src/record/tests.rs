@@ -3,6 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
+use super::compression::Scratch;
 use super::control::{ControlType, TransactionMarker, read_control_batch};
 use super::*;
 use crate::error::ErrorCode;
@@ -379,6 +380,41 @@ fn cut_off_streams_are_errors() {
         assert_eq!(decompress(*codec, &packed, text.len()).unwrap(), text);
         for cut in [1, 5, 11, packed.len() / 2, packed.len() - 3] {
             assert!(decompress(*codec, &packed[..cut], text.len()).is_err(), "{codec} at {cut}");
+        }
+    }
+}
+
+#[test]
+fn memory_that_was_used_before_makes_no_difference() {
+    const ENOUGH: usize = 16 << 20;
+    let noise: Vec<u8> = (0..6_000_000_u32).map(|n| (n.wrapping_mul(n) >> 7) as u8).collect();
+    let texts = [&noise[..300_000], b"", &noise[..70], &noise[..], &noise[9..40_000], b"short"];
+    let mut scratch = Scratch::default();
+    for (round, text) in texts.into_iter().enumerate() {
+        for codec in Compression::ALL {
+            let mut packed = Vec::new();
+            compress(codec, None, text, &mut packed).unwrap();
+            assert_eq!(
+                scratch.decompress(codec, &packed, ENOUGH).unwrap(),
+                text,
+                "{codec} {round}"
+            );
+            let limited = scratch.decompress(codec, &packed, text.len().saturating_sub(1));
+            assert_eq!(limited.is_err(), !text.is_empty(), "{codec} {round}");
+            let cut = packed.len() / 2;
+            let alone = decompress(codec, &packed[..cut], ENOUGH);
+            let again = scratch.decompress(codec, &packed[..cut], ENOUGH);
+            assert_eq!(again.ok(), alone.ok().as_deref(), "{codec} {round}");
+            assert_eq!(scratch.decompress(codec, &packed, text.len()).unwrap(), text);
+            // A frame of zstd that does not say its size, as some clients write them.
+            let streamed = zstd::stream::encode_all(text, 3).unwrap();
+            let twice = [&streamed[..], &streamed].concat();
+            let expected = [text, text].concat();
+            assert_eq!(
+                scratch.decompress(Compression::Zstd, &twice, ENOUGH).unwrap(),
+                expected,
+                "{round}"
+            );
         }
     }
 }

@@ -58,9 +58,10 @@ pub fn validate_for_append(batch: &Batch, rules: AppendRules) -> Result<AppendFa
     batch.verify_crc()?;
     let header = batch.header();
     check_header(header, rules)?;
-    let data = batch.uncompressed(rules.uncompressed_size_max)?;
-    header.check_count(data.len())?;
-    let facts = walk(header, &data)?;
+    let facts = batch.look_at_uncompressed(rules.uncompressed_size_max, |data| {
+        header.check_count(data.len())?;
+        walk(header, data)
+    })?;
     if header.timestamp_type() == TimestampType::LogAppendTime {
         return Ok(AppendFacts {
             max_timestamp: header.max_timestamp,

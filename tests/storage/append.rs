@@ -79,12 +79,13 @@ fn a_read_takes_all_batches_that_fit() {
             let read = ottla::log::ReadRequest { max_bytes, ..request(3) };
             let read = reader.read(read).unwrap();
             let batches = (max_bytes / size).clamp(1, 37);
+            let next = 3 + i64::try_from(batches).unwrap();
             assert_eq!(read.records.len() as u64, batches * size, "of {max_bytes} bytes");
-            assert_eq!(read.next_offset, Offset(3 + batches as i64));
+            assert_eq!(read.next_offset, Offset(next));
             let upper = Offset(20);
             let bounded = ottla::log::ReadRequest { max_bytes, upper, ..request(3) };
             let bounded = reader.read(bounded).unwrap();
-            assert_eq!(bounded.next_offset.0, (3 + batches as i64).min(20));
+            assert_eq!(bounded.next_offset.0, next.min(20));
         }
     }
 }
