@@ -51,6 +51,7 @@ pub(super) async fn run(command: BrokerCommand) -> Outcome {
     // Waited for from the first moment, so that an early signal is not lost.
     let mut signals = Signals::listen()?;
     let options = options(&arguments)?;
+    allow_many_files();
     let broker = tokio::select! {
         started = Broker::start(options) => started?,
         () = signals.wait() => return Ok(()),
@@ -62,6 +63,15 @@ pub(super) async fn run(command: BrokerCommand) -> Outcome {
     signals.wait().await;
     broker.shutdown().await?;
     Ok(())
+}
+
+/// Takes as many open files as the system lets the process have, as the Java virtual machine does
+/// for Apache Kafka: each partition has one open, each connection another.
+fn allow_many_files() {
+    #[cfg(unix)]
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 fn options(arguments: &StartArguments) -> Result<BrokerOptions, Failure> {

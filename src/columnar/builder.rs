@@ -52,11 +52,22 @@ const SYMBOLS_MAX: usize = 4096;
 #[derive(Debug, Default)]
 struct Symbols {
     known: Vec<String>,
+    /// The rows that brought the last of them, since the last array.
+    brought: Vec<usize>,
     finished: Option<ArrayRef>,
 }
 
 impl Symbols {
+    /// Takes away what rows from this one on have brought.
+    fn truncate(&mut self, rows: usize) {
+        while self.brought.pop_if(|row| *row >= rows).is_some() {
+            self.known.pop();
+            self.finished = None;
+        }
+    }
+
     fn array(&mut self) -> ArrayRef {
+        self.brought.clear();
         let known = &self.known;
         let make = || Arc::new(StringArray::from_iter_values(known)) as ArrayRef;
         Arc::clone(self.finished.get_or_insert_with(make))
@@ -259,18 +270,19 @@ impl Column {
     /// Appends a text that may be new to the dictionary; false where it has too many.
     #[cold]
     pub(super) fn push_new_symbol(&mut self, text: &str) -> bool {
-        let Data::Symbols(_, symbols) = &mut self.data else {
+        let Data::Symbols(indices, symbols) = &mut self.data else {
             self.unfit();
             return true;
         };
-        let at = symbols.known.iter().position(|known| known == text).unwrap_or_else(|| {
+        let found = symbols.known.iter().position(|known| known == text);
+        let at = found.unwrap_or(symbols.known.len());
+        if found.is_none() {
+            if at >= SYMBOLS_MAX {
+                return false;
+            }
             symbols.known.push(text.to_owned());
+            symbols.brought.push(indices.len());
             symbols.finished = None;
-            symbols.known.len().saturating_sub(1)
-        });
-        if at >= SYMBOLS_MAX {
-            symbols.known.truncate(SYMBOLS_MAX);
-            return false;
         }
         self.push_symbol(at as i32);
         true
@@ -364,7 +376,11 @@ impl Column {
         match &mut self.data {
             Data::Null => {}
             Data::Bool(values) => values.truncate(rows),
-            Data::I32(values) | Data::Symbols(values, _) => values.truncate(rows),
+            Data::I32(values) => values.truncate(rows),
+            Data::Symbols(values, symbols) => {
+                values.truncate(rows);
+                symbols.truncate(rows);
+            }
             Data::I64(values) => values.truncate(rows),
             Data::F32(values) => values.truncate(rows),
             Data::F64(values) => values.truncate(rows),

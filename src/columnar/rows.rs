@@ -168,6 +168,7 @@ pub(super) mod testing {
         let (columns, refused, blocks) = outcome(decoder(), &values, true);
         let (expected, expected_refused, _) = outcome(decoder(), &values, false);
         assert_eq!(refused, expected_refused);
+        assert_eq!(columns.len(), expected.len());
         for (column, expected) in columns.iter().zip(&expected) {
             column.to_data().validate_full().unwrap();
             // Dictionaries may have their texts in another order, and are equal then.

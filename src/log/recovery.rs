@@ -33,7 +33,7 @@ use super::segment::{Home, Segment};
 use super::shared::{Shared, View};
 use super::snapshot;
 use super::writer::Log;
-use crate::env::{Env, OpenMode};
+use crate::env::{Env, File, OpenMode};
 use crate::error::{Error, Result};
 use crate::types::{Offset, TimestampMs, TopicId, TopicPartition};
 
@@ -274,7 +274,7 @@ impl Opening<'_> {
                 return Ok((sealed, Some(active)));
             }
             active.note_time();
-            self.write_indexes(&active.segment);
+            self.write_durable_indexes(&active.segment);
             self.shared.dirty().file(Arc::clone(&active.file));
             sealed.push(Arc::new(active.segment.seal()));
         }
@@ -341,6 +341,8 @@ impl Opening<'_> {
         self.report.scanned_segments += 1;
         self.report.scanned_bytes += scanned.size;
         self.shared.epochs.store(Arc::new(epochs));
+        // Those of the active segment are synced when it is sealed; until then they are not trusted
+        // after a crash, and cost no open file.
         self.write_indexes(&active.segment);
         active.offset_entries_written = active.segment.offset_index().len();
         active.time_entries_written = active.segment.time_index().len();
@@ -366,25 +368,36 @@ impl Opening<'_> {
         }
     }
 
+    /// Writes the index files of a rebuilt segment that is sealed, and has them synced.
+    fn write_durable_indexes(&self, segment: &Segment) {
+        for file in self.write_indexes(segment) {
+            self.shared.dirty().file(file);
+        }
+    }
+
     /// Writes the index files of a rebuilt segment. That they cannot be written (a full disk) costs
     /// scans, but does not keep the log from being served.
-    fn write_indexes(&self, segment: &Segment) {
+    fn write_indexes(&self, segment: &Segment) -> Vec<Arc<dyn File>> {
+        let mut written = Vec::new();
         let files = [
             (layout::OFFSET_INDEX, segment.offset_index().encode(0)),
             (layout::TIME_INDEX, segment.time_index().encode(0)),
         ];
         for (extension, bytes) in files {
             let path = layout::file(&self.home.directory, segment.base_offset, extension);
-            let write = || -> std::io::Result<()> {
+            let write = || -> std::io::Result<Arc<dyn File>> {
                 let file = self.home.disk.open(&path, OpenMode::CreateEmpty)?;
                 file.write_all_at(&[&bytes], 0)?;
-                self.shared.dirty().file(file);
-                Ok(())
+                Ok(file)
             };
-            if let Err(error) = write() {
-                tracing::warn!(path = %path.display(), %error, "rebuilt index is not written");
+            match write() {
+                Ok(file) => written.push(file),
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "rebuilt index is not written");
+                }
             }
         }
+        written
     }
 
     /// Rebuilds the indexes of a sealed segment when a file is missing.
@@ -401,7 +414,7 @@ impl Opening<'_> {
             return Err(segment.corrupt(damage));
         }
         scanned.active.note_time();
-        self.write_indexes(&scanned.active.segment);
+        self.write_durable_indexes(&scanned.active.segment);
         self.report.rebuilt_indexes += 1;
         Ok(())
     }

@@ -105,11 +105,11 @@ impl Batch {
         if self.header.compression == Compression::None {
             return look(&stored);
         }
+        let packed = (self.header.compression, &*stored);
         SCRATCH.with_borrow_mut(|scratch| {
-            let data = scratch
-                .decompress(self.header.compression, &stored, limit)
-                .map_err(|detail| corrupt(self.header.base_offset, detail))?;
-            look(data)
+            scratch.with(packed, limit, |data| {
+                look(data.map_err(|detail| corrupt(self.header.base_offset, detail))?)
+            })
         })
     }
 }

@@ -220,23 +220,30 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// Decompresses `input` to at most `limit` bytes.
-    pub(super) fn decompress(
+    /// Decompresses `input` to at most `limit` bytes, and lets `look` see them.
+    pub(super) fn with<T>(
         &mut self,
-        compression: Compression,
-        input: &[u8],
+        (compression, input): (Compression, &[u8]),
         limit: usize,
-    ) -> Result<&[u8], String> {
-        // What a large batch needed is not kept.
-        if self.output.len() > SCRATCH_KEPT {
+        look: impl FnOnce(Result<&[u8], String>) -> T,
+    ) -> T {
+        let memory = (&mut self.output, &mut self.zstd);
+        let size = decompress_into(compression, input, limit, memory);
+        let looked = look(size.map(|size| self.output.get(..size).unwrap_or_default()));
+        // What one large batch needed is not kept.
+        if self.output.capacity() > SCRATCH_KEPT {
             self.output = Vec::new();
         }
         if self.zstd.as_ref().is_some_and(|context| context.sizeof() > SCRATCH_KEPT) {
             self.zstd = None;
         }
-        let memory = (&mut self.output, &mut self.zstd);
-        let size = decompress_into(compression, input, limit, memory)?;
-        Ok(self.output.get(..size).unwrap_or_default())
+        looked
+    }
+
+    /// The memory that is kept, of each kind.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> [usize; 2] {
+        [self.output.capacity(), self.zstd.as_ref().map_or(0, zstd_safe::DCtx::sizeof)]
     }
 }
 
@@ -399,6 +406,10 @@ fn zstd_decompress(
     output: &mut Vec<u8>,
 ) -> Result<usize, String> {
     let fails = |code| zstd_safe::get_error_name(code).to_owned();
+    if input.is_empty() {
+        return Ok(0);
+    }
+    check_zstd_frame(input)?;
     context.reset(zstd_safe::ResetDirective::SessionOnly).map_err(fails)?;
     let announced = zstd_safe::get_frame_content_size(input).ok().flatten();
     let believed = input.len().saturating_mul(ZSTD_EXPANSION_BELIEVED);
@@ -413,9 +424,6 @@ fn zstd_decompress(
             output.reserve(size);
             return context.decompress(output, input).map_err(fails);
         }
-    }
-    if input.is_empty() {
-        return Ok(0);
     }
     // The window is allocated by the C library, but only its written pages become resident.
     let mut stored = zstd_safe::InBuffer::around(input);
@@ -436,6 +444,18 @@ fn zstd_decompress(
                 (_, 0) => return Err("the zstd frame is cut off".to_owned()),
                 _ => {}
             }
+        } else if due == 0 {
+            check_zstd_frame(input.get(stored.pos()..).unwrap_or_default())?;
         }
+    }
+}
+
+/// Refuses what is no frame of today's format: the library reads those before version 0.8, too,
+/// with memory that it neither bounds nor counts.
+fn check_zstd_frame(input: &[u8]) -> Result<(), String> {
+    match input {
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Ok(()),
+        [_, _, _, _, ..] => Err("the bytes are no zstd frame".to_owned()),
+        _ => Err("the zstd frame is cut off".to_owned()),
     }
 }

@@ -384,39 +384,91 @@ fn cut_off_streams_are_errors() {
     }
 }
 
+/// What memory that was used before gives; it must be what fresh memory gives.
+fn unpack(
+    scratch: &mut Scratch,
+    codec: Compression,
+    packed: &[u8],
+    limit: usize,
+) -> Option<Vec<u8>> {
+    let found = scratch.with((codec, packed), limit, |data| data.map(<[u8]>::to_vec));
+    let fresh = decompress(codec, packed, limit);
+    assert_eq!(found.as_ref().ok(), fresh.as_ref().ok());
+    found.ok()
+}
+
 #[test]
 fn memory_that_was_used_before_makes_no_difference() {
     const ENOUGH: usize = 16 << 20;
     let noise: Vec<u8> = (0..6_000_000_u32).map(|n| (n.wrapping_mul(n) >> 7) as u8).collect();
     let texts = [&noise[..300_000], b"", &noise[..70], &noise[..], &noise[9..40_000], b"short"];
     let mut scratch = Scratch::default();
-    for (round, text) in texts.into_iter().enumerate() {
+    for text in texts {
         for codec in Compression::ALL {
             let mut packed = Vec::new();
             compress(codec, None, text, &mut packed).unwrap();
-            assert_eq!(
-                scratch.decompress(codec, &packed, ENOUGH).unwrap(),
-                text,
-                "{codec} {round}"
-            );
-            let limited = scratch.decompress(codec, &packed, text.len().saturating_sub(1));
-            assert_eq!(limited.is_err(), !text.is_empty(), "{codec} {round}");
-            let cut = packed.len() / 2;
-            let alone = decompress(codec, &packed[..cut], ENOUGH);
-            let again = scratch.decompress(codec, &packed[..cut], ENOUGH);
-            assert_eq!(again.ok(), alone.ok().as_deref(), "{codec} {round}");
-            assert_eq!(scratch.decompress(codec, &packed, text.len()).unwrap(), text);
-            // A frame of zstd that does not say its size, as some clients write them.
-            let streamed = zstd::stream::encode_all(text, 3).unwrap();
-            let twice = [&streamed[..], &streamed].concat();
-            let expected = [text, text].concat();
-            assert_eq!(
-                scratch.decompress(Compression::Zstd, &twice, ENOUGH).unwrap(),
-                expected,
-                "{round}"
-            );
+            assert_eq!(unpack(&mut scratch, codec, &packed, ENOUGH).as_deref(), Some(text));
+            let limited = unpack(&mut scratch, codec, &packed, text.len().saturating_sub(1));
+            assert_eq!(limited.is_none(), !text.is_empty(), "{codec}");
+            unpack(&mut scratch, codec, &packed[..packed.len() / 2], ENOUGH);
+            assert_eq!(unpack(&mut scratch, codec, &packed, text.len()).as_deref(), Some(text));
         }
     }
+}
+
+#[test]
+fn zstd_frames_that_do_not_say_their_size_are_read_to_their_end() {
+    let mut scratch = Scratch::default();
+    let mut zstd = |packed: &[u8], limit| unpack(&mut scratch, Compression::Zstd, packed, limit);
+    let skippable = [0x53, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 9, 9];
+    for size in [0, 1, 16_383, 16_384, 16_385, 40_000, LIMIT - 1, LIMIT] {
+        let text: Vec<u8> = (0..size).map(|n| (n / 3) as u8).collect();
+        let frame = zstd::stream::encode_all(&*text, 3).unwrap();
+        assert_eq!(zstd(&frame, LIMIT).as_ref(), Some(&text), "{size}");
+        assert_eq!(zstd(&frame, size).as_ref(), Some(&text));
+        assert_eq!(zstd(&frame, size.saturating_sub(1)).is_some(), size == 0);
+        let twice = [&frame[..], &skippable, &frame].concat();
+        assert_eq!(zstd(&twice, 2 * size), Some([&*text, &*text].concat()));
+        assert_eq!(zstd(&[&skippable, &frame[..]].concat(), size).as_ref(), Some(&text));
+        assert_eq!(zstd(&[&frame[..], &skippable].concat(), size).as_ref(), Some(&text));
+        for behind in [&b"x"[..], b"xyz", b"no frame", &skippable[..7], &frame[..5]] {
+            assert_eq!(zstd(&[&frame[..], behind].concat(), LIMIT), None, "{size} {behind:?}");
+        }
+        for cut in 1..frame.len().min(20) {
+            assert_eq!(zstd(&frame[..frame.len() - cut], LIMIT), None, "{size} cut by {cut}");
+        }
+    }
+    assert_eq!(zstd(&skippable, 10), Some(Vec::new()));
+    // A frame of version 0.7, and one of a dictionary that is not there.
+    assert_eq!(zstd(&[0x27, 0xb5, 0x2f, 0xfd, 0, 0, 0, 0], LIMIT), None);
+    assert_eq!(zstd(&[0x28, 0xb5, 0x2f, 0xfd, 0x21, 7, 1, 9, 0, 0, b'x'], LIMIT), None);
+    assert_eq!(
+        zstd(&zstd::stream::encode_all(&b"good"[..], 3).unwrap(), LIMIT),
+        Some(b"good".to_vec())
+    );
+}
+
+#[test]
+fn a_thread_keeps_little_of_what_a_bomb_took() {
+    const KEPT_MAX: usize = 5 << 20;
+    let mut scratch = Scratch::default();
+    let zeros = vec![0_u8; 64 << 20];
+    for codec in &Compression::ALL[1..] {
+        let mut packed = Vec::new();
+        compress(*codec, None, &zeros, &mut packed).unwrap();
+        for limit in [32 << 20, 64 << 20] {
+            let is_ok = scratch.with((*codec, &packed), limit, |data| data.is_ok());
+            assert_eq!(is_ok, limit == zeros.len());
+            assert!(scratch.kept().iter().all(|kept| *kept < KEPT_MAX), "{:?}", scratch.kept());
+        }
+    }
+    // A window of 64 MiB, in a frame that does not say its size.
+    let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.window_log(26).unwrap();
+    std::io::copy(&mut &zeros[..], &mut encoder).unwrap();
+    let packed = encoder.finish().unwrap();
+    assert!(scratch.with((Compression::Zstd, &packed), zeros.len(), |data| data.is_ok()));
+    assert!(scratch.kept().iter().all(|kept| *kept < KEPT_MAX), "{:?}", scratch.kept());
 }
 
 #[test]

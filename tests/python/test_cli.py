@@ -10,20 +10,20 @@ import json
 import os
 import shlex
 import subprocess
-import sysconfig
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet
 import pytest
 
-from processes import BrokerProcess, free_ports
+import ottla
+from processes import BrokerProcess, free_ports, installed_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-_SCRIPT = str(Path(sysconfig.get_path("scripts")) / "ottla")
-_PROGRAMS = {"script": _SCRIPT, "binary": os.environ.get("OTTLA_DEBUG_BIN", "")}
+_PROGRAMS = {"script": installed_program(), "binary": os.environ.get("OTTLA_DEBUG_BIN", "")}
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
 
@@ -267,3 +267,23 @@ def test_a_broker_says_ready_and_stops_cleanly(program: Program, tmp_path: Path)
     assert process.bootstrap == f"127.0.0.1:{process.port}"
     assert process.stop() == 0, process.stderr()
     assert (tmp_path / "data" / ".kafka_cleanshutdown").exists()
+
+
+@posix
+def test_a_broker_opens_as_many_files_as_the_system_allows(
+    program: Program, tmp_path: Path
+) -> None:
+    import resource
+
+    soft, partitions = 64, 200
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = partial(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+    process = BrokerProcess(tmp_path / "data", program=program.path, preexec=few)
+    kafka = ottla.connect(process.bootstrap)
+    kafka.create_topic("wide", partitions=partitions)
+    for partition in range(partitions):
+        kafka.send_async("wide", "x", partition=partition)
+    kafka.flush()
+    assert kafka.scan("wide").count() == partitions
+    kafka.close()
+    assert process.stop() == 0, process.stderr()

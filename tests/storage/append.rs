@@ -303,3 +303,28 @@ fn a_log_that_exists_is_recovered_also_when_it_is_created_again() {
     let error = Log::create(&env, &path, other).unwrap_err();
     assert!(error.to_string().contains("left from another topic"), "{error}");
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_log_has_one_file_open_also_after_a_crash() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("orders-0");
+    let open_files = || {
+        std::fs::read_dir("/proc/self/fd")
+            .unwrap()
+            .filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
+            .filter(|file| file.starts_with(directory.path()))
+            .count()
+    };
+    let env = Env::real();
+    let mut log = create(&env, &path, LogConfig::default());
+    let value = "x".repeat(5000);
+    for step in 0..20 {
+        log.append_as_leader(&batch(step, &[&value]), EPOCH, NOW).unwrap();
+    }
+    assert_eq!(open_files(), 1);
+    drop(log);
+    let (log, report) = reopen(&env, &path, LogConfig::default(), Offset(0)).unwrap();
+    assert_eq!((report.scanned_segments, log.log_end_offset()), (1, Offset(20)));
+    assert_eq!(open_files(), 1);
+}

@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 use super::write::{put_bytes, put_long};
 use super::*;
 use crate::columnar::registry::{Registered, SchemaKind};
+use crate::columnar::rows::decode_rows;
 use crate::columnar::rows::testing::assert_blocks_are_rows;
+use crate::columnar::values::Columns;
 use crate::error::Error;
 
 fn schema(json: &Value) -> AvroSchema {
@@ -327,6 +329,55 @@ fn values_of_an_older_schema_fit_the_columns_of_a_newer_one() {
     assert_eq!(shown("added"), "null");
     assert_eq!(shown("more"), "[1, 2]");
     assert_eq!(shown("maybe"), "1.5");
+}
+
+#[test]
+fn blocks_of_values_of_several_schemas_are_read_as_rows_are() {
+    let writer = record(&json!([
+        {"name": "gone", "type": "string"},
+        {"name": "id", "type": "int"},
+        {"name": "maybe", "type": ["null", "float"]},
+    ]));
+    let reader = record(&json!([
+        {"name": "id", "type": "long"},
+        {"name": "added", "type": ["null", "int"], "default": null},
+        {"name": "more", "type": {"type": "array", "items": "int"}, "default": [1, 2]},
+        {"name": "maybe", "type": ["null", "double"]},
+    ]));
+    let source: Arc<dyn SchemaSource> = Shelf::of(&[(5, &writer), (6, &reader)]);
+    let format = AvroFormat {
+        schema: ReaderSchema::Given(reader.clone()),
+        framed: true,
+        source: Some(source),
+    };
+    let old = [&[0, 0, 0, 0, 5, 2, b'x', 6, 2][..], &1.5_f32.to_le_bytes()].concat();
+    let new = [0, 0, 0, 0, 6, 6, 2, 4, 0, 0].to_vec();
+    let mut values = vec![Some(old.clone()); 900];
+    let blocks = |values: &[_]| assert_blocks_are_rows(|| decoder_for(&format, &reader), values);
+    // The first block finds out which schema it is.
+    assert_eq!(blocks(&values), 14);
+    values[100] = Some(new.clone());
+    values[150] = Some(b"not framed".to_vec());
+    values[170] = None;
+    assert!(blocks(&values) > 0);
+    values.iter_mut().skip(200).for_each(|value| *value = Some(new.clone()));
+    assert!(blocks(&values) > 0);
+}
+
+#[test]
+fn a_decoder_goes_on_after_a_value_that_ended_the_output() {
+    let schema = record(&json!([{"name": "a", "type": "int"}]));
+    let mut decoder = decoder_for(&plain(&schema), &schema);
+    let values = |bad: usize| -> arrow::array::BinaryViewArray {
+        (0..200).map(|at| Some(if at == bad { &[][..] } else { &[2][..] })).collect()
+    };
+    let ended = decode_rows(&mut decoder, &values(70), &mut |row, detail| {
+        Err(Error::invalid(format!("{row}: {detail}")))
+    });
+    assert!(ended.unwrap_err().to_string().contains("70: field \"a\""));
+    let columns = decode_rows(&mut decoder, &values(200), &mut |_, _| Ok(()));
+    let Ok(Columns::Done(columns)) = columns else { panic!("{columns:?}") };
+    assert_eq!(columns[0].as_primitive::<Int32Type>().values(), &[1; 200]);
 }
 
 #[test]

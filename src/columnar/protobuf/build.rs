@@ -8,7 +8,7 @@ use protox::prost_reflect::{Cardinality, EnumDescriptor, FieldDescriptor, Messag
 use super::schema::{FieldDef, Kind, Message, Shape, Symbols};
 
 /// So many fields a message may have, with those of the messages that it holds.
-const FIELDS_MAX: usize = 100_000;
+const FIELDS_MAX: usize = 60_000;
 /// Messages nested deeper than this are kept as bytes.
 pub(super) const DEPTH_MAX: usize = 32;
 

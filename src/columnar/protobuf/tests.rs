@@ -35,8 +35,25 @@ message Event {
 message Tree { string name = 1; Tree left = 2; }
 "#;
 
+/// Like `shop.Event`, with what only proto2 has.
+const OLD: &str = r#"
+syntax = "proto2";
+package old;
+enum Colour { RED = 0; GREEN = 1; }
+message Inner { optional int64 y = 1; optional string z = 2; repeated int32 w = 3; }
+message Old {
+  optional double a = 1; optional float b = 2; required int32 c = 3; optional int64 d = 4;
+  optional sint32 e = 5; repeated sint64 f = 6 [packed = true]; repeated fixed32 g = 7;
+  optional sfixed64 h = 8; optional bool i = 9; optional string j = 10; repeated bytes k = 11;
+  optional Colour l = 12; repeated Colour m = 13; optional string n = 14; repeated int64 o = 15;
+  optional Inner p = 16; map<string, int64> q = 17; repeated Inner r = 18;
+  optional group S = 19 { optional int64 y = 1; } optional uint32 t = 500;
+}
+"#;
+
 fn schema(message: &str) -> ProtobufSchema {
-    ProtobufSchema::parse(ALL, &[], Vec::new(), Some(message)).unwrap()
+    let text = if message.starts_with("old.") { OLD } else { ALL };
+    ProtobufSchema::parse(text, &[], Vec::new(), Some(message)).unwrap()
 }
 
 fn decoder_of(schema: &ProtobufSchema) -> ProtobufDecoder {
@@ -143,43 +160,104 @@ fn members_that_nobody_asked_for_take_others_back_too() {
     assert_eq!(rows("w3", &values), [true, false, true]);
 }
 
-/// An event with some of its fields, one bit each; bytes are what its values are made from.
-fn event(fields: u32, bytes: [u8; 8], in_order: bool) -> Vec<u8> {
-    let mut parts = Vec::new();
-    for number in (1..=18).chain([500]).filter(|number| fields >> (number % 32) & 1 == 1) {
-        let mut part = Vec::new();
-        let wire = match number {
-            1 | 8 => 1,
-            2 | 7 => 5,
-            10 | 11 | 14 | 16..=18 => 2,
-            _ => 0,
-        };
-        wire::put_varint(number << 3 | wire, &mut part);
-        match (number, wire) {
-            (_, 1) => part.extend(bytes),
-            (_, 5) => part.extend(&bytes[..4]),
-            (10 | 14, _) => {
-                let text: String = bytes
-                    .iter()
-                    .cycle()
-                    .take(usize::from(bytes[1] % 20))
-                    .map(|byte| char::from(byte & 0x7f))
-                    .collect();
-                part.extend([text.len() as u8]);
-                part.extend(text.as_bytes());
-            }
-            (11, _) => part.extend([3, 0xff, bytes[2], 0]),
-            (16 | 18, _) => part.extend([2, 0x08, bytes[3] & 0x7f]),
-            (17, _) => part.extend([5, 0x0a, 1, b'k', 0x10, bytes[4] & 0x7f]),
-            _ => wire::put_varint(u64::from_le_bytes(bytes) >> (bytes[5] % 64), &mut part),
+/// A field, mostly of the wire type and with a content that fit it in `shop.Event` and `old.Old`;
+/// the bytes are what its value is made from.
+fn part(number: u64, roll: u8, bytes: [u8; 8]) -> Vec<u8> {
+    const USUAL: u8 = 240;
+    let natural = match number {
+        1 | 8 => 1,
+        2 | 7 => 5,
+        10 | 11 | 14 | 16..=18 => 2,
+        _ => 0,
+    };
+    let wire = if roll < USUAL { natural } else { u64::from(roll % 6) };
+    let mut part = Vec::new();
+    wire::put_varint(number << 3 | wire, &mut part);
+    if roll == USUAL - 1 {
+        // A tag that is longer than it must be.
+        *part.last_mut().unwrap() |= 0x80;
+        part.push(0);
+    }
+    let content = if roll < USUAL { number } else { u64::from(bytes[0] % 20) };
+    match (wire, content) {
+        (0, _) => wire::put_varint(u64::from_le_bytes(bytes) >> (bytes[5] % 64), &mut part),
+        (1, _) => part.extend(bytes),
+        (2, 10 | 14) => {
+            part.push(bytes[1] % 20);
+            let text = bytes.iter().cycle().take(usize::from(bytes[1] % 20));
+            part.extend(text.map(|byte| byte & 0x7f));
         }
-        parts.push(part);
+        (2, 11) => part.extend([3, 0xff, bytes[2], 0]),
+        (2, 16 | 18) => part.extend([2, 0x08, bytes[3] & 0x7f]),
+        (2, 17) => part.extend([5, 0x0a, 1, b'k', 0x10, bytes[4] & 0x7f]),
+        (2, _) => part.extend([3, bytes[2] & 0x7f, bytes[3] & 0x7f, bytes[4] & 0x7f]),
+        (3, _) => {
+            part.extend([0x08, bytes[3] & 0x7f]);
+            wire::put_varint(number << 3 | 4, &mut part);
+        }
+        (5, _) => part.extend(&bytes[..4]),
+        _ => {}
     }
-    if !in_order && !parts.is_empty() {
-        let middle = usize::from(bytes[6]) % parts.len();
-        parts.rotate_left(middle);
+    part
+}
+
+/// An event with some of its fields, one bit each.
+fn event(fields: u32, bytes: [u8; 8]) -> Vec<u8> {
+    let numbers = (1..=18).chain([500]).filter(|number| fields >> (number % 32) & 1 == 1);
+    numbers.flat_map(|number| part(number, 0, bytes)).collect()
+}
+
+#[test]
+fn a_value_that_is_unusual_costs_its_block_only() {
+    const ALL: u32 = u32::MAX;
+    let schema = schema("shop.Event");
+    let good = event(ALL, [7; 8]);
+    let with = |more: &[u8]| [&good[..], more].concat();
+    let unusual: [(&str, Vec<u8>); 8] = [
+        ("a field again", with(&part(500, 0, [1; 8]))),
+        ("a field too late", with(&part(3, 0, [1; 8]))),
+        ("a message again", with(&part(16, 0, [1; 8]))),
+        ("another wire type", [part(1, 240, [2; 8]), event(ALL & !2, [7; 8])].concat()),
+        ("a number that is cut off", with(&[0xa0, 0x1f])),
+        ("field 0", with(&[0])),
+        ("text that is none", with(&[0x52, 1, 0xff])),
+        ("the end of a group", with(&[0x0c])),
+    ];
+    for (what, value) in unusual {
+        for at in [63, 64] {
+            let mut values = vec![Some(good.clone()); 130];
+            values[at] = Some(value.clone());
+            let blocks = assert_blocks_are_rows(|| decoder_of(&schema), &values);
+            assert_eq!(blocks, 2, "{what}");
+        }
     }
-    parts.concat()
+    // What is only unknown costs nothing.
+    let unknown: Vec<u8> =
+        [3, 200, 501].into_iter().flat_map(|number| part(number, 0, [9; 8])).collect();
+    let values = vec![Some([unknown, event(0, [0; 8])].concat()); 130];
+    let columns: Vec<usize> = (0..schema.fields().len()).filter(|at| *at != 2).collect();
+    let blocks = assert_blocks_are_rows(|| decoder_of_columns(&schema, Some(&columns)), &values);
+    assert_eq!(blocks, 3);
+}
+
+#[test]
+fn a_block_that_failed_leaves_no_text_of_an_enum() {
+    let text = "syntax = \"proto3\"; enum E { A = 0; } message S { E e = 1; } \
+                message M { S s = 1; E f = 2; int64 x = 3; }";
+    let schema = ProtobufSchema::parse(text, &[], Vec::new(), Some("M")).unwrap();
+    let mut decoder = decoder_of(&schema);
+    // The enum of s is 999, and x is cut off.
+    let bad = [0x0a, 3, 0x08, 0xe7, 7, 0x10, 9, 0x18];
+    assert!(!decoder.push_block(&[&[], &bad]));
+    assert!(decoder.push(&bad).is_err());
+    assert!(decoder.push_block(&[&[], &[0x10, 8], &[0x10, 8]]));
+    let columns = decoder.finish().unwrap();
+    let texts = |column: &ArrayRef| {
+        let dictionary = column.as_dictionary::<arrow::datatypes::Int32Type>();
+        dictionary.values().as_string::<i32>().iter().flatten().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(texts(columns[0].as_struct().column(0)), "A");
+    assert_eq!(texts(&columns[1]), "A 8");
 }
 
 #[test]
@@ -242,26 +320,37 @@ proptest! {
 
     #[test]
     fn blocks_are_read_as_rows_are(
+        message in prop::sample::select(vec!["shop.Event", "shop.All", "old.Old"]),
+        base in prop::collection::vec(any::<(prop::sample::Index, u8, [u8; 8])>(), 0..12),
         values in prop::collection::vec(
-            prop::option::weighted(0.98, (
-                any::<u32>(),
+            prop::option::weighted(0.99, (
                 any::<[u8; 8]>(),
+                prop::option::weighted(0.03, any::<(prop::sample::Index, u8, [u8; 8])>()),
                 prop::option::weighted(0.02, any::<(prop::sample::Index, u8)>()),
             )),
             0..150,
         ),
-        usual in any::<u32>(),
         unwanted in any::<prop::sample::Index>(),
         in_order: bool,
     ) {
-        let schema = schema("shop.Event");
+        let schema = schema(message);
         let columns = schema.fields().len();
         let left_out = unwanted.index(columns + 1);
         let wanted: Vec<usize> = (0..columns).filter(|at| *at != left_out).collect();
+        let numbers: Vec<u64> = (1..=35).chain([500]).collect();
         let values: Vec<Option<Vec<u8>>> = values.iter().map(|value| {
-            let (fields, bytes, damage) = value.as_ref()?;
+            let (mixed, more, damage) = value.as_ref()?;
             // Most values have the same fields.
-            let mut value = event(if bytes[0] % 8 > 0 { usual } else { *fields }, *bytes, in_order);
+            let mut parts: Vec<(u64, Vec<u8>)> = base.iter().chain(more).map(|(at, roll, bytes)| {
+                let number = numbers[at.index(numbers.len())];
+                let mut bytes = *bytes;
+                bytes.iter_mut().zip(mixed).for_each(|(byte, mixed)| *byte ^= mixed);
+                (number, part(number, *roll, bytes))
+            }).collect();
+            if in_order {
+                parts.sort_by_key(|(number, _)| *number);
+            }
+            let mut value: Vec<u8> = parts.into_iter().flat_map(|(_, part)| part).collect();
             if let Some((at, byte)) = damage && !value.is_empty() {
                 let at = at.index(value.len());
                 value[at] = *byte;
@@ -277,7 +366,7 @@ proptest! {
     ) {
         let schema = schema("shop.Event");
         let values: Vec<_> =
-            values.iter().map(|(fields, bytes)| Some(event(*fields, *bytes, true))).collect();
+            values.iter().map(|(fields, bytes)| Some(event(*fields, *bytes))).collect();
         let blocks = assert_blocks_are_rows(|| decoder_of(&schema), &values);
         prop_assert_eq!(blocks, values.len().div_ceil(BLOCK_ROWS));
     }
