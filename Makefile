@@ -72,7 +72,7 @@ bench: $(VENV)/.test $(VENV)/.wheel $(PROGRAM) ## Rust micro-benchmarks and the 
 VERSUS_COMMAND := PYTHONPATH=tests/bench:tests/python OTTLA_QUIX_PYTHON=$(abspath $(VENV))/quix/bin/python $(BIN)/python -m versus
 RUN ?= $(shell git describe --always --dirty 2>/dev/null || echo tree)
 
-versus: $(VENV)/.notebook $(VENV)/.quix $(VENV)/.wheel $(PROGRAM) ## beside Apache Kafka and its clients, 25 minutes; OTTLA_KAFKA_LIBS: its jars; VERSUS: options
+versus: $(VENV)/.notebook $(VENV)/.quix $(VENV)/.wheel $(PROGRAM) ## beside Apache Kafka and its clients, 40 minutes; OTTLA_KAFKA_LIBS: its jars; VERSUS: options
 	OTTLA_BIN=$(PROGRAM) $(VERSUS_COMMAND) --json build/bench/versus-$(RUN).json --picture build/bench/versus-$(RUN).png $(VERSUS)
 
 bench-guard: $(VENV)/.test $(VENV)/.wheel $(PROGRAM) ## the few ratios that must not fall, without Apache Kafka, into build/bench/RUN.json
