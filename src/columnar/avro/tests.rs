@@ -352,7 +352,7 @@ fn blocks_of_values_of_several_schemas_are_read_as_rows_are() {
     };
     let old = [&[0, 0, 0, 0, 5, 2, b'x', 6, 2][..], &1.5_f32.to_le_bytes()].concat();
     let new = [0, 0, 0, 0, 6, 6, 2, 4, 0, 0].to_vec();
-    let mut values = vec![Some(old.clone()); 900];
+    let mut values = vec![Some(old); 900];
     let blocks = |values: &[_]| assert_blocks_are_rows(|| decoder_for(&format, &reader), values);
     // The first block finds out which schema it is.
     assert_eq!(blocks(&values), 14);
