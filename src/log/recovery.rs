@@ -341,9 +341,10 @@ impl Opening<'_> {
         self.report.scanned_segments += 1;
         self.report.scanned_bytes += scanned.size;
         self.shared.epochs.store(Arc::new(epochs));
-        // Those of the active segment are synced when it is sealed; until then they are not trusted
-        // after a crash, and cost no open file.
+        // Those of the active segment are synced when it is sealed or closed; until then they are not
+        // trusted after a crash, and cost no open file.
         self.write_indexes(&active.segment);
+        self.shared.dirty().directory();
         active.offset_entries_written = active.segment.offset_index().len();
         active.time_entries_written = active.segment.time_index().len();
         Ok(Scanned { active, ..scanned })

@@ -2,6 +2,7 @@
 //!
 //! - [`guarantees`]: what is promised to whom.
 //! - [`compatibility`]: APIs and versions served, and what differs from Apache Kafka.
+//! - [`performance`]: what is aimed at, what was measured, and why where the two differ.
 //! - [`glossary`]: one meaning per word.
 //! - [`decisions`]: why things are as they are, by number.
 
@@ -10,6 +11,9 @@ pub mod guarantees {}
 
 #[doc = include_str!("compatibility.md")]
 pub mod compatibility {}
+
+#[doc = include_str!("performance.md")]
+pub mod performance {}
 
 #[doc = include_str!("glossary.md")]
 pub mod glossary {}
