@@ -500,17 +500,14 @@ impl Rows {
     /// Ends a row: keeps what was appended if it was read well, else takes it away.
     #[inline]
     pub(super) fn end_row<E>(&mut self, read: Result<(), E>) -> Result<(), E> {
-        match read {
-            Ok(()) => self.rows = self.rows.wrapping_add(1),
-            Err(_) => self.truncate(),
-        }
-        read
+        self.end_rows(1, read)
     }
 
     /// Ends some rows: keeps all if all were read well, else takes all away.
+    #[inline]
     pub(super) fn end_rows<E>(&mut self, count: usize, read: Result<(), E>) -> Result<(), E> {
         match read {
-            Ok(()) => self.rows = self.rows.saturating_add(count),
+            Ok(()) => self.rows = self.rows.wrapping_add(count),
             Err(_) => self.truncate(),
         }
         read

@@ -37,6 +37,7 @@ mod debezium;
 mod decode;
 mod decoder;
 mod encode;
+mod fail;
 mod headers;
 mod ipc;
 mod json;

@@ -44,11 +44,17 @@ def name() -> str:
 
 
 @pytest.fixture
-def filled(kafka: ottla.Client, name: str) -> str:
-    """A topic with ten records in each of four partitions."""
-    kafka.create_topic(name, partitions=4)
-    for number in range(40):
-        kafka.send_async(name, str(number), partition=number % 4)
+def partition_count() -> int:
+    """How many partitions the filled topic has; a module may have another number."""
+    return 4
+
+
+@pytest.fixture
+def filled(kafka: ottla.Client, name: str, partition_count: int) -> str:
+    """A topic with ten numbers in each partition."""
+    kafka.create_topic(name, partitions=partition_count)
+    for number in range(10 * partition_count):
+        kafka.send_async(name, str(number), partition=number % partition_count)
     kafka.flush(30)
     return name
 

@@ -279,11 +279,13 @@ def test_a_broker_opens_as_many_files_as_the_system_allows(
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     few = partial(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
     process = BrokerProcess(tmp_path / "data", program=program.path, preexec=few)
-    kafka = ottla.connect(process.bootstrap)
-    kafka.create_topic("wide", partitions=partitions)
-    for partition in range(partitions):
-        kafka.send_async("wide", "x", partition=partition)
-    kafka.flush()
-    assert kafka.scan("wide").count() == partitions
-    kafka.close()
-    assert process.stop() == 0, process.stderr()
+    try:
+        with ottla.connect(process.bootstrap) as kafka:
+            kafka.create_topic("wide", partitions=partitions)
+            for partition in range(partitions):
+                kafka.send_async("wide", "x", partition=partition)
+            kafka.flush()
+            assert kafka.scan("wide").count() == partitions
+        assert process.stop() == 0, process.stderr()
+    finally:
+        process.kill()

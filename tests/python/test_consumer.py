@@ -16,13 +16,8 @@ def numbers(batch: ottla.RecordBatch | None) -> list[int]:
 
 
 @pytest.fixture
-def filled(kafka: ottla.Client, name: str) -> str:
-    """A topic with ten records in each of two partitions."""
-    kafka.create_topic(name, partitions=2)
-    for number in range(20):
-        kafka.send_async(name, str(number), partition=number % 2)
-    kafka.flush(30)
-    return name
+def partition_count() -> int:
+    return 2
 
 
 def test_it_reads_until_it_has_caught_up(remote: ottla.Client, filled: str) -> None:

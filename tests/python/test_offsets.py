@@ -17,13 +17,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def filled(kafka: ottla.Client, name: str) -> str:
-    """A topic with ten numbers in each of two partitions."""
-    kafka.create_topic(name, partitions=2)
-    for number in range(20):
-        kafka.send_async(name, str(number), partition=number % 2)
-    kafka.flush(30)
-    return name
+def partition_count() -> int:
+    return 2
 
 
 def numbers(batch: ottla.RecordBatch | None) -> list[int]:

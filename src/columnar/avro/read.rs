@@ -6,51 +6,13 @@
 
 mod block;
 
-use std::fmt;
-
 use super::resolve::{Default, Op, Program, Record, Skip};
 use crate::columnar::builder::Column;
+use crate::columnar::fail::{Fail, Read, ends_early, not_utf8};
 use crate::columnar::varint::{self, VarintError, unzigzag};
 
 /// How many items without bytes (nulls) the lists of a value may have.
 const EMPTY_ITEMS_MAX: usize = 1 << 16;
-
-/// What is wrong with a value, and in which field.
-#[derive(Debug)]
-pub(super) struct Fail(Box<(String, String)>);
-
-impl Fail {
-    #[cold]
-    fn new(detail: impl Into<String>) -> Self {
-        Self(Box::new((String::new(), detail.into())))
-    }
-
-    #[cold]
-    pub(super) fn under(mut self, name: &str) -> Self {
-        let path = &mut self.0.0;
-        let joint = if path.is_empty() { "" } else { "." };
-        *path = format!("{name}{joint}{path}");
-        self
-    }
-}
-
-impl fmt::Display for Fail {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (path, detail) = &*self.0;
-        if path.is_empty() {
-            formatter.write_str(detail)
-        } else {
-            write!(formatter, "field {path:?}: {detail}")
-        }
-    }
-}
-
-type Read<T = ()> = Result<T, Fail>;
-
-#[cold]
-fn ends_early() -> Fail {
-    Fail::new("the value ends early")
-}
 
 #[cold]
 fn too_long_varint() -> Fail {
@@ -154,7 +116,7 @@ impl<'a> Cursor<'a> {
         let size = self.size()?;
         let bytes = self.rest;
         self.take(size)?;
-        if push(bytes, size) { Ok(()) } else { Err(Fail::new("the text is not UTF-8")) }
+        if push(bytes, size) { Ok(()) } else { Err(not_utf8()) }
     }
 
     #[inline]

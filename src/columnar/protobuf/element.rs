@@ -3,8 +3,9 @@
 use super::enums::EnumTable;
 use super::read::Program;
 use super::schema::Kind;
-use super::wire::{Cursor, Fail, Raw, Read, not_utf8};
+use super::wire::{Cursor, Raw};
 use crate::columnar::builder::Column;
+use crate::columnar::fail::{Fail, Read, not_utf8};
 use crate::columnar::varint::unzigzag;
 
 /// What one value of a field is.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::schema::Symbols;
-use super::wire::{Fail, Read};
 use crate::columnar::builder::Column;
+use crate::columnar::fail::{Fail, Read};
 
 /// From the numbers of an enum to the places of its names.
 #[derive(Debug)]

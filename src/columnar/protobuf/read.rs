@@ -9,8 +9,9 @@ mod block;
 
 use super::element::{Element, micros, push_kind, push_plain, read_plain};
 use super::schema::{FieldDef, Kind, Message, Shape};
-use super::wire::{Cursor, Fail, Raw, Read};
+use super::wire::{Cursor, Raw};
 use crate::columnar::builder::Column;
+use crate::columnar::fail::{Fail, Read};
 
 /// Numbers up to this one are looked up in a table.
 const TABLE_MAX: u32 = 1024;

@@ -1,54 +1,11 @@
 //! Protobuf's binary encoding, one field at a time.
 
-use std::fmt;
-
 use crate::columnar::decode::TextBuilder;
+use crate::columnar::fail::{Fail, Read, ends_early, not_utf8};
 use crate::columnar::varint::{self, VarintError, unzigzag};
 
 /// Groups nested deeper than this are refused.
 const GROUP_DEPTH_MAX: usize = 64;
-
-/// What is wrong with a value, and in which field.
-#[derive(Debug)]
-pub(super) struct Fail(Box<(String, String)>);
-
-impl Fail {
-    #[cold]
-    pub(super) fn new(detail: impl Into<String>) -> Self {
-        Self(Box::new((String::new(), detail.into())))
-    }
-
-    #[cold]
-    pub(super) fn under(mut self, name: &str) -> Self {
-        let path = &mut self.0.0;
-        let joint = if path.is_empty() { "" } else { "." };
-        *path = format!("{name}{joint}{path}");
-        self
-    }
-}
-
-impl fmt::Display for Fail {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (path, detail) = &*self.0;
-        if path.is_empty() {
-            formatter.write_str(detail)
-        } else {
-            write!(formatter, "field {path:?}: {detail}")
-        }
-    }
-}
-
-pub(super) type Read<T = ()> = Result<T, Fail>;
-
-#[cold]
-fn ends_early() -> Fail {
-    Fail::new("the value ends early")
-}
-
-#[cold]
-pub(super) fn not_utf8() -> Fail {
-    Fail::new("the text is not UTF-8")
-}
 
 /// The payload of a field, by its wire type.
 #[derive(Clone, Copy, Debug)]
@@ -91,15 +48,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn long_varint(&mut self) -> Read<u64> {
-        match varint::read(self.rest) {
-            // Bits beyond 64 were dropped, as all decoders do.
-            Ok((value, size)) => {
-                self.rest = self.rest.get(size..).unwrap_or_default();
-                Ok(value)
-            }
-            Err(VarintError::Truncated) => Err(ends_early()),
-            Err(VarintError::TooLong) => Err(Fail::new("a number has more than 10 bytes")),
-        }
+        self.number()
     }
 
     pub(super) fn sint(&mut self) -> Read<i64> {
@@ -136,11 +85,13 @@ impl<'a> Cursor<'a> {
     #[expect(clippy::inline_always, reason = "part of a hot loop")]
     pub(super) fn number(&mut self) -> Read<u64> {
         match varint::read(self.rest) {
+            // Bits beyond 64 were dropped, as all decoders do.
             Ok((value, size)) => {
                 self.rest = self.rest.get(size..).unwrap_or_default();
                 Ok(value)
             }
-            Err(_) => self.long_varint(),
+            Err(VarintError::Truncated) => Err(ends_early()),
+            Err(VarintError::TooLong) => Err(Fail::new("a number has more than 10 bytes")),
         }
     }
 

@@ -7,9 +7,10 @@
 
 use super::super::element::{push_plain, read_plain};
 use super::super::schema::{Kind, Shape};
-use super::super::wire::{Cursor, Fail, Raw, Read};
+use super::super::wire::{Cursor, Raw};
 use super::{Element, Program, Reader, Step};
 use crate::columnar::builder::Column;
+use crate::columnar::fail::{Fail, Read};
 use crate::columnar::varint::unzigzag;
 
 /// A value is bad or unusual.
@@ -140,13 +141,16 @@ fn skip_to(number: u32, program: &Program, cursor: &mut Cursor<'_>) -> Block<boo
 /// Steps over what is in front of a field and over its tag of one byte; false where it is not there.
 #[inline]
 fn skip_tag(step: &Step, tag: u8, program: &Program, cursor: &mut Cursor<'_>) -> Block<bool> {
-    let is_there = cursor.first() == Some(tag)
-        || (skip_to(step.number, program, cursor)?
-            && (cursor.first() == Some(tag)).then_some(true).ok_or(Unusual)?);
-    if is_there {
-        cursor.skip_byte();
+    if cursor.first() != Some(tag) {
+        if !skip_to(step.number, program, cursor)? {
+            return Ok(false);
+        }
+        if cursor.first() != Some(tag) {
+            return Err(Unusual);
+        }
     }
-    Ok(is_there)
+    cursor.skip_byte();
+    Ok(true)
 }
 
 /// Reads what is behind a tag, where `is_there` has stepped over one; else appends the default.

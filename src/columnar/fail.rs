@@ -1,0 +1,46 @@
+//! Why a value of a binary format is not read.
+
+use std::fmt;
+
+/// What is wrong with a value, and in which field.
+#[derive(Debug)]
+pub(super) struct Fail(Box<(String, String)>);
+
+impl Fail {
+    #[cold]
+    pub(super) fn new(detail: impl Into<String>) -> Self {
+        Self(Box::new((String::new(), detail.into())))
+    }
+
+    #[cold]
+    pub(super) fn under(mut self, name: &str) -> Self {
+        let path = &mut self.0.0;
+        let joint = if path.is_empty() { "" } else { "." };
+        *path = format!("{name}{joint}{path}");
+        self
+    }
+}
+
+impl fmt::Display for Fail {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (path, detail) = &*self.0;
+        if path.is_empty() {
+            formatter.write_str(detail)
+        } else {
+            write!(formatter, "field {path:?}: {detail}")
+        }
+    }
+}
+
+/// What reading a part of a value gives.
+pub(super) type Read<T = ()> = Result<T, Fail>;
+
+#[cold]
+pub(super) fn ends_early() -> Fail {
+    Fail::new("the value ends early")
+}
+
+#[cold]
+pub(super) fn not_utf8() -> Fail {
+    Fail::new("the text is not UTF-8")
+}
