@@ -100,7 +100,10 @@ def kafka_python(options: dict[str, Any]) -> None:
     )
     consumer.subscribe([options["topic"]], listener=Listener())
     while not closing.is_set():
-        polled = consumer.poll(timeout_ms=100, max_records=500)
+        # kafka-python 3.0.12 forgets a rebalance that it began for new metadata when a poll ends
+        # between the leader's assignment and its SyncGroup: it then neither joins nor sends
+        # heartbeats again. So a poll outlasts a rebalance.
+        polled = consumer.poll(timeout_ms=2000, max_records=500)
         records = [[part.partition, one.offset] for part, all_ in polled.items() for one in all_]
         if records:
             say(records=records)
