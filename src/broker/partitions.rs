@@ -242,16 +242,31 @@ impl Partitions {
             });
         }
         self.failed.write().unwrap_or_else(PoisonError::into_inner).retain(|key, _| belongs(key));
+        if !gone.is_empty() {
+            self.delete(&gone);
+        }
+    }
+
+    fn delete(&self, gone: &[Arc<Partition>]) {
+        let mut delays = Vec::with_capacity(gone.len());
+        let mut logs = Vec::with_capacity(gone.len());
         for partition in gone {
             partition.close(ErrorCode::UnknownTopicOrPartition);
-            let Some(log) = partition.take_log() else { continue };
-            let delay = Duration::from_millis(log.config().file_delete_delay_ms);
-            match self.storage.delete_log(log) {
+            if let Some(log) = partition.take_log() {
+                delays.push(Duration::from_millis(log.config().file_delete_delay_ms));
+                logs.push(log);
+            }
+        }
+        let renamed = match self.storage.delete_logs(logs) {
+            Ok(renamed) => renamed,
+            Err(error) => {
+                return tracing::warn!(logs = delays.len(), error = %error.chain(), "not deleted");
+            }
+        };
+        for (path, delay) in renamed.into_iter().zip(delays) {
+            match path {
                 Ok(path) => self.doom(path, delay),
-                Err(error) => {
-                    let name = partition.name();
-                    tracing::warn!(partition = %name, error = %error.chain(), "not deleted");
-                }
+                Err(error) => tracing::warn!(error = %error.chain(), "a log is not deleted"),
             }
         }
     }

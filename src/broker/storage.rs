@@ -96,7 +96,7 @@ impl Storage {
         let known = directory.checkpointed(partition) != CheckpointedOffsets::default()
             || directory.cleaner_offset(partition).is_some();
         if is_new && known {
-            directory.forget(partition)?;
+            directory.forget([partition])?;
         }
         let offsets = directory.checkpointed(partition);
         let options = OpenOptions {
@@ -119,19 +119,19 @@ impl Storage {
         Ok(log)
     }
 
-    /// Takes the log out of the directory. Its files are removed in the background, by the caller, with
+    /// Takes logs out of the directory. Their files are removed in the background, by the caller, with
     /// [`Storage::remove`].
     ///
     /// # Errors
     ///
-    /// What the operating system refuses; the next start finds a stray directory then.
-    pub(super) fn delete_log(&self, log: Log) -> Result<PathBuf> {
-        let partition = log.partition().clone();
-        drop(log);
-        self.directory()?.delete_partition(&partition)
+    /// What the operating system refuses, for all or for one; the next start finds stray directories then.
+    pub(super) fn delete_logs(&self, logs: Vec<Log>) -> Result<Vec<Result<PathBuf>>> {
+        let partitions: Vec<TopicPartition> =
+            logs.into_iter().map(|log| log.partition().clone()).collect();
+        self.directory()?.delete_partitions(&partitions)
     }
 
-    /// Removes what [`Storage::delete_log`] renamed.
+    /// Removes what [`Storage::delete_logs`] renamed.
     pub(super) fn remove(&self, path: &Path) {
         let removed = self.directory().and_then(|directory| directory.remove_dir(path));
         if let Err(error) = removed {

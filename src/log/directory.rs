@@ -268,15 +268,21 @@ impl LogDirectory {
         })
     }
 
-    /// Forgets a partition and renames its directory, which makes room for a new one of the name. The renamed
-    /// directory is returned: to be removed with [`LogDirectory::remove_dir`] when nobody needs to
-    /// wait for it; else the next start removes it. Readers of its logs are not disturbed.
+    /// Forgets partitions and renames their directories, which makes room for new ones of the names. The
+    /// renamed directories are returned, in the order of `partitions`: to be removed with
+    /// [`LogDirectory::remove_dir`] when nobody needs to wait for it; else the next start removes them.
+    /// Readers of the logs are not disturbed. The checkpoints are written and the directory is synced once,
+    /// however many partitions go.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`].
-    pub fn delete_partition(&self, partition: &TopicPartition) -> Result<PathBuf> {
-        self.move_aside(partition, DELETE_SUFFIX)
+    /// [`Error::Io`] or [`Error::Offline`] when none is certain to be deleted; within, [`Error::Io`] for
+    /// each that could not be renamed.
+    pub fn delete_partitions(&self, partitions: &[TopicPartition]) -> Result<Vec<Result<PathBuf>>> {
+        self.forget(partitions)?;
+        let renamed = partitions.iter().map(|one| self.rename_aside(one, DELETE_SUFFIX)).collect();
+        self.sync()?;
+        Ok(renamed)
     }
 
     /// Forgets a partition that belongs to no known topic and renames its directory, which makes room for a
@@ -287,11 +293,13 @@ impl LogDirectory {
     ///
     /// [`Error::Io`].
     pub fn set_stray_aside(&self, partition: &TopicPartition) -> Result<PathBuf> {
-        self.move_aside(partition, STRAY_SUFFIX)
+        self.forget([partition])?;
+        let renamed = self.rename_aside(partition, STRAY_SUFFIX)?;
+        self.sync()?;
+        Ok(renamed)
     }
 
-    fn move_aside(&self, partition: &TopicPartition, end: &str) -> Result<PathBuf> {
-        self.forget(partition)?;
+    fn rename_aside(&self, partition: &TopicPartition, end: &str) -> Result<PathBuf> {
         let path = self.partition_path(partition);
         let unique = format!("{:016x}{:016x}", self.env.random.u64(), self.env.random.u64());
         let suffix = format!("-{}.{unique}{end}", partition.partition);
@@ -299,22 +307,26 @@ impl LogDirectory {
         let topic: String = partition.topic.chars().take(keep).collect();
         let renamed = self.path.join(format!("{topic}{suffix}"));
         self.env.disk.rename(&path, &renamed).map_err(|error| Error::io("rename", &path, error))?;
-        self.sync()?;
         Ok(renamed)
     }
 
-    /// Drops what the checkpoints say about a partition (`DIR-1`): to be called before a log of the
+    /// Drops what the checkpoints say about partitions (`DIR-1`): to be called before a log of a
     /// name is created anew.
-    pub fn forget(&self, partition: &TopicPartition) -> Result<()> {
+    pub fn forget<'a>(
+        &self,
+        partitions: impl IntoIterator<Item = &'a TopicPartition>,
+    ) -> Result<()> {
         self.change(|checkpoints| {
-            checkpoints.recovery_points.remove(partition);
-            checkpoints.log_start_offsets.remove(partition);
-            checkpoints.high_watermarks.remove(partition);
-            checkpoints.cleaner_offsets.remove(partition);
+            for partition in partitions {
+                checkpoints.recovery_points.remove(partition);
+                checkpoints.log_start_offsets.remove(partition);
+                checkpoints.high_watermarks.remove(partition);
+                checkpoints.cleaner_offsets.remove(partition);
+            }
         })
     }
 
-    /// Removes a directory that [`LogDirectory::delete_partition`] returned.
+    /// Removes a directory that [`LogDirectory::delete_partitions`] returned.
     pub fn remove_dir(&self, path: &Path) -> Result<()> {
         self.env.disk.remove_dir_all(path).map_err(|error| Error::io("remove", path, error))
     }

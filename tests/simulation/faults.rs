@@ -5,8 +5,8 @@ use std::path::Path;
 
 use ottla::env::sim::{Fault, Simulation};
 use ottla::error::{Error, ErrorCode};
-use ottla::log::{Log, LogConfig, OpenOptions};
-use ottla::types::{Offset, TimestampMs};
+use ottla::log::{CheckpointedOffsets, Log, LogConfig, LogDirectory, OpenOptions};
+use ottla::types::{NodeId, Offset, TimestampMs, TopicPartition};
 
 use crate::support::{EPOCH, batch, create, options, read_all, reopen, request, values_of};
 
@@ -212,4 +212,36 @@ fn a_sync_that_was_overtaken_claims_no_more_than_is_durable() {
     simulation.disk.power_cut();
     let (log, _) = reopen(&env, Path::new(PATH), config(), Offset(5)).unwrap();
     assert_eq!(log.log_end_offset(), Offset(5));
+}
+
+#[test]
+fn many_partitions_are_deleted_at_the_price_of_their_renames_and_one_failure_is_its_own() {
+    const PARTITIONS: i32 = 50;
+    let simulation = Simulation::new(1);
+    let (env, path) = (simulation.env(), Path::new("data"));
+    let directory = LogDirectory::open(&env, path, NodeId(1), None).unwrap();
+    let partitions: Vec<TopicPartition> =
+        (0..PARTITIONS).map(|index| TopicPartition::new("orders", index)).collect();
+    for partition in &partitions {
+        create(&env, &directory.partition_path(partition), LogConfig::default()).close().unwrap();
+    }
+    let offsets = partitions.iter().map(|one| (one.clone(), CheckpointedOffsets::default()));
+    directory.write_checkpoints(offsets).unwrap();
+
+    simulation.disk.inject(Fault {
+        call: "rename",
+        path_suffix: "orders-7".to_owned(),
+        skip: 0,
+        kind: io::ErrorKind::PermissionDenied,
+    });
+    let before = simulation.disk.calls();
+    let renamed = directory.delete_partitions(&partitions).unwrap();
+    let calls = simulation.disk.calls() - before;
+
+    let failed: Vec<usize> = (0..renamed.len()).filter(|&one| renamed[one].is_err()).collect();
+    assert_eq!(failed, [7]);
+    let left = directory.partitions().unwrap();
+    assert_eq!(left.iter().map(|found| found.partition.partition).collect::<Vec<_>>(), [7]);
+    // The rest: three checkpoints, each replaced with a few calls, and the sync of the directory.
+    assert!(calls < PARTITIONS as u64 + 20, "{calls}");
 }

@@ -55,7 +55,9 @@ fn checkpoints_and_partitions_come_back_and_deletion_forgets_them() {
     let found = directory.partitions().unwrap();
     assert_eq!(found.iter().map(|found| &found.partition).collect::<Vec<_>>(), [&partition]);
     assert_eq!(found.first().and_then(|found| found.topic_id), Some(ottla::types::Uuid([7; 16])));
-    let renamed = directory.delete_partition(&partition).unwrap();
+    let missing = TopicPartition::new("orders", 1);
+    let mut renamed = directory.delete_partitions(&[missing, partition.clone()]).unwrap();
+    let renamed = renamed.pop().unwrap().unwrap();
     assert!(renamed.exists() && renamed.to_string_lossy().ends_with("-delete"));
     assert!(directory.partitions().unwrap().is_empty());
     assert_eq!(directory.checkpointed(&partition), CheckpointedOffsets::default());
