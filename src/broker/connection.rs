@@ -8,8 +8,8 @@
 //! - `CONN-1` responses leave in the order of their requests. The handler sees one frame at a time, in
 //!   order; only waits that it returns as [`Outcome::Later`] overlap with later frames, so two
 //!   Produce requests of one connection append in order but share an fsync.
-//! - `CONN-2` a length is checked before anything is reserved, and the buffer grows with what comes:
-//!   it is never more than four times of what was received, and a page.
+//! - `CONN-2` a frame takes memory as it comes, and pays for it until it is answered: see
+//!   [`frame_reader`](super::frame_reader).
 //! - `CONN-3` at most [`PIPELINE_MAX`] requests are unanswered; then nothing more is read. The next
 //!   response is not asked for until the one before has left.
 //! - `CONN-4` an idle connection holds no buffer.
@@ -27,12 +27,13 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::memory::{MemoryBudget, MemoryHold};
+use super::frame_reader::{Frame, FrameLimits, FrameReader, Step};
+use super::memory::MemoryHold;
 use crate::error::{Error, Result};
 
 /// How many requests of one connection may be unanswered.
@@ -41,8 +42,6 @@ const PIPELINE_MAX: usize = 64;
 const CHUNKS_PER_WRITE: usize = 64;
 /// How many bytes go into one `writev`; measured best on loopback.
 const BYTES_PER_WRITE: usize = 1 << 20;
-/// The first buffer of a frame that is longer than this.
-const FIRST_BUFFER: usize = 16 << 10;
 /// A frame that was begun must go on within this time.
 const STALL_MAX: Duration = Duration::from_secs(30);
 
@@ -81,119 +80,16 @@ pub(super) struct PeerInfo {
 /// The limits of a connection.
 #[derive(Clone, Debug)]
 pub(super) struct ConnectionLimits {
-    /// `socket.request.max.bytes`.
-    pub(super) request_bytes_max: usize,
+    /// What its frames may take.
+    pub(super) frames: FrameLimits,
     /// `connections.max.idle.ms`; `None` for ever.
     pub(super) idle: Option<Duration>,
-    /// `queued.max.request.bytes`.
-    pub(super) memory: MemoryBudget,
-}
-
-/// A complete frame and what it pays for.
-#[derive(Debug)]
-struct Frame {
-    bytes: Bytes,
-    hold: MemoryHold,
 }
 
 /// A response that is awaited, or is there.
 struct Slot {
     wait: BoxFuture<Result<Option<Vec<Bytes>>>>,
     hold: MemoryHold,
-}
-
-/// Collects the bytes of one frame after the other.
-#[derive(Debug, Default)]
-struct FrameReader {
-    prefix: [u8; 4],
-    prefix_len: usize,
-    body: Option<Box<Body>>,
-}
-
-#[derive(Debug)]
-struct Body {
-    length: usize,
-    buffer: BytesMut,
-    hold: MemoryHold,
-}
-
-impl FrameReader {
-    /// Whether a frame was begun.
-    fn is_amid(&self) -> bool {
-        self.prefix_len > 0
-    }
-
-    /// Reads what is there. `Ok(None)`: something came, but no frame is complete.
-    ///
-    /// Cancel-safe: what was read is kept.
-    async fn read(&mut self, stream: &TcpStream, limits: &ConnectionLimits) -> io::Result<Step> {
-        loop {
-            stream.readable().await?;
-            if self.prefix_len < 4 {
-                let space = self.prefix.get_mut(self.prefix_len..).unwrap_or_default();
-                match stream.try_read(space) {
-                    Ok(0) => return Ok(Step::End),
-                    Ok(count) => self.prefix_len += count,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                    Err(error) => return Err(error),
-                }
-                if self.prefix_len < 4 {
-                    return Ok(Step::Progress);
-                }
-                let length = i32::from_be_bytes(self.prefix);
-                let allowed = usize::try_from(length).ok();
-                let allowed = allowed.filter(|&length| length <= limits.request_bytes_max);
-                let Some(length) = allowed else { return Ok(Step::BadLength(length)) };
-                let (buffer, hold) = (BytesMut::new(), MemoryHold::default());
-                self.body = Some(Box::new(Body { length, buffer, hold }));
-            }
-            let Some(body) = &mut self.body else { return Ok(Step::End) };
-            if body.buffer.len() < body.length {
-                body.make_room(&limits.memory).await.map_err(io::Error::other)?;
-                let room = body.length - body.buffer.len();
-                // The buffer may have been given more room than the frame is long.
-                let mut space = bytes::BufMut::limit(&mut body.buffer, room);
-                match stream.try_read_buf(&mut space) {
-                    Ok(0) => return Ok(Step::End),
-                    Ok(_) => {}
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                    Err(error) => return Err(error),
-                }
-            }
-            if body.buffer.len() < body.length {
-                return Ok(Step::Progress);
-            }
-            self.prefix_len = 0;
-            let Some(body) = self.body.take() else { return Ok(Step::End) };
-            let Body { buffer, hold, .. } = *body;
-            return Ok(Step::Frame(Frame { bytes: buffer.freeze(), hold }));
-        }
-    }
-}
-
-impl Body {
-    /// Makes sure that there is room to read into, and pays for it.
-    async fn make_room(&mut self, memory: &MemoryBudget) -> Result<()> {
-        let have = self.buffer.capacity();
-        if self.buffer.len() < have {
-            return Ok(());
-        }
-        let want = self.length.min(FIRST_BUFFER.max(have.saturating_mul(4)));
-        memory.pay(&mut self.hold, want - have).await?;
-        self.buffer.reserve(want - self.buffer.len());
-        Ok(())
-    }
-}
-
-/// What reading brought.
-#[derive(Debug)]
-enum Step {
-    Progress,
-    Frame(Frame),
-    /// The peer sends no more.
-    End,
-    /// A length that is negative or above the limit.
-    BadLength(i32),
 }
 
 struct Connection {
@@ -281,7 +177,7 @@ impl Connection {
                     self.last_activity = Instant::now();
                     self.out.extend(response?.unwrap_or_default());
                 }
-                step = self.reader.read(&self.stream, &self.limits), if may_read => {
+                step = self.reader.read(&self.stream, &self.limits.frames), if may_read => {
                     self.last_activity = Instant::now();
                     self.take_step(step)?;
                 }
@@ -339,7 +235,7 @@ impl Connection {
                 }
             }
             Ok(Step::BadLength(length)) => {
-                let limit = self.limits.request_bytes_max;
+                let limit = self.limits.frames.bytes_max;
                 let detail = format!("length {length} is not within 0 and {limit} bytes");
                 return Err(Error::malformed("request frame", detail));
             }

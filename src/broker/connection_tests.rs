@@ -7,6 +7,8 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::broker::memory::MemoryBudget;
+use crate::broker::receive_buffers::{ReceiveBuffers, SMALL};
 
 /// Echoes frames; the first byte says how: `n`ow, `l`ater, `s`ilent, `x` is an error.
 #[derive(Default)]
@@ -70,9 +72,12 @@ async fn world(limits: ConnectionLimits) -> World {
 
 fn limits() -> ConnectionLimits {
     ConnectionLimits {
-        request_bytes_max: 100_000_000,
+        frames: FrameLimits {
+            bytes_max: 100_000_000,
+            memory: MemoryBudget::new(Some(1 << 20)),
+            buffers: ReceiveBuffers::default(),
+        },
         idle: None,
-        memory: MemoryBudget::new(Some(1 << 20)),
     }
 }
 
@@ -139,13 +144,13 @@ async fn bad_lengths_and_bad_frames_close_the_connection() {
 #[tokio::test]
 async fn an_announced_frame_pays_only_for_what_came() {
     let limits = limits();
-    let memory = limits.memory.clone();
+    let memory = limits.frames.memory.clone();
     let mut world = world(limits).await;
     world.client.write_all(&90_000_000_i32.to_be_bytes()).await.unwrap();
     world.client.write_all(&[7; 1000]).await.unwrap();
     // The budget is 1 MiB: nearly all of it must still be there.
     let mut hold = MemoryHold::default();
-    memory.pay(&mut hold, (1 << 20) - 2 * FIRST_BUFFER).await.unwrap();
+    memory.pay(&mut hold, (1 << 20) - 2 * SMALL).await.unwrap();
     drop(world.client);
     world.server.await.unwrap();
 }

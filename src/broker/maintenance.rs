@@ -1,4 +1,4 @@
-//! What happens by the clock: retention, rolling by age, checkpoints.
+//! What happens by the clock: retention, rolling by age, checkpoints, memory without a use.
 //!
 //! Each runs as a task of its own, at the interval of its setting, and ends when the broker stops. Work
 //! on a log is done on its log thread, in between appends; one partition that fails does not keep the
@@ -11,17 +11,23 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::partition::Partition;
+use super::receive_buffers::ReceiveBuffers;
 use super::state::BrokerState;
 use crate::error::Result;
 
 /// No timer is shorter than this.
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
 
-/// How often is looked for files of deleted partitions that are due.
+/// How often is looked for files of deleted partitions that are due, and for buffers without a use.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Starts the timers.
-pub(super) fn start(state: &Arc<BrokerState>, tasks: &TaskTracker, stop: &CancellationToken) {
+pub(super) fn start(
+    state: &Arc<BrokerState>,
+    buffers: &ReceiveBuffers,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
     let config = state.config();
     let retention = interval(config.log_retention_check_interval_ms);
     let checkpoints = interval(
@@ -37,9 +43,10 @@ pub(super) fn start(state: &Arc<BrokerState>, tasks: &TaskTracker, stop: &Cancel
             }
         }
     });
-    let (swept, stopped) = (Arc::clone(state), stop.clone());
+    let (swept, buffers, stopped) = (Arc::clone(state), buffers.clone(), stop.clone());
     tasks.spawn(async move {
         while sleep(SWEEP_INTERVAL, &stopped).await {
+            buffers.sweep();
             if swept.partitions().has_doomed() {
                 let swept = Arc::clone(&swept);
                 let removed =

@@ -23,6 +23,7 @@ use super::cleaner;
 use super::connection::ConnectionLimits;
 use super::coordinator::{self, Coordinators};
 use super::dispatch::{Dispatcher, LocalService};
+use super::frame_reader::FrameLimits;
 use super::listener::{Acceptor, Listeners, SocketOptions};
 use super::log_threads::LogThreads;
 use super::maintenance;
@@ -32,6 +33,7 @@ use super::parallel;
 use super::parking::Parking;
 use super::partition::Surroundings;
 use super::partitions::Partitions;
+use super::receive_buffers::ReceiveBuffers;
 use super::state::{BrokerState, Identity, Parts};
 use super::storage::Storage;
 use crate::config::{BrokerConfig, ConfigMap};
@@ -322,14 +324,18 @@ impl Broker {
         .await?;
         let (state, stop) = (Arc::clone(&self.state), self.stop.clone());
         self.tasks.spawn(publish(state, images, stop));
-        maintenance::start(&self.state, &self.tasks, &self.stop);
+        let buffers = ReceiveBuffers::default();
+        maintenance::start(&self.state, &buffers, &self.tasks, &self.stop);
         cleaner::start(&self.state, &self.tasks, &self.stop);
         let config = self.state.config();
         let count = |setting: i32| usize::try_from(setting).unwrap_or(usize::MAX);
         let limits = ConnectionLimits {
-            request_bytes_max: count(config.socket_request_max_bytes),
+            frames: FrameLimits {
+                bytes_max: count(config.socket_request_max_bytes),
+                memory: MemoryBudget::new(config.queued_max_request_bytes),
+                buffers,
+            },
             idle: u64::try_from(config.connections_max_idle_ms).ok().map(Duration::from_millis),
-            memory: MemoryBudget::new(config.queued_max_request_bytes),
         };
         let acceptor = Acceptor::new(
             Dispatcher::new(Arc::clone(&self.state)),
