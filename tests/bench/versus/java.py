@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 import subprocess
 import tempfile
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from processes import JavaTools
-from versus.measure import (
-    BROKER_CPU,
-    CLIENT_LIMIT,
-    Span,
-    cpu_seconds,
-    own_cpu_seconds,
-    thread_seconds,
-)
+from versus.measure import BROKER_CPU, CLIENT_LIMIT, Span, cpu_seconds, thread_seconds
 from versus.servers import create_topic, delete_topic
 from versus.throughput import GIB, Shape
 
@@ -34,17 +29,34 @@ AXES = [Shape(100), Shape(1024), Shape(1024, "lz4"), Shape(1024, "zstd"), Shape(
 AXES += [Shape(100, partitions=10), Shape(100, partitions=100)]
 
 
-def run(libs: str, server: Server, tool: str, *arguments: str) -> tuple[str, Span]:
-    """Run a tool to its end; return what it printed and what it took, its start included."""
+@dataclass(frozen=True)
+class Look:
+    """CPU time used up to some moment."""
+
+    at: float
+    server: float
+    client: float
+    threads: dict[str, float]
+    """Of each thread of the client."""
+
+
+def look(server: Server, client: int) -> Look:
+    """Look at both processes."""
+    used = cpu_seconds(server.pid), cpu_seconds(client)
+    return Look(time.perf_counter(), *used, thread_seconds(client))
+
+
+def run(libs: str, server: Server, tool: str, *arguments: str) -> tuple[str, list[Look]]:
+    """Run a tool to its end; return what it printed, and what was seen of it on the way."""
     command = ["java", HEAP, "-cp", f"{libs}/*", JavaTools.CLASSES[tool], *arguments]
-    span, threads = Span(), {}
-    before, own, begin = cpu_seconds(server.pid), own_cpu_seconds(), time.perf_counter()
+    looks: list[Look] = []
+    begin = time.perf_counter()
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
         try:
             while process.poll() is None and time.perf_counter() < begin + TIMEOUT_S:
-                # Threads are gone with the process: what they had used when last seen counts.
-                threads.update(thread_seconds(process.pid))
+                with contextlib.suppress(OSError):  # it ended between the two lines
+                    looks.append(look(server, process.pid))
                 time.sleep(LOOK_EVERY_S)
         finally:
             process.kill()
@@ -52,27 +64,49 @@ def run(libs: str, server: Server, tool: str, *arguments: str) -> tuple[str, Spa
         output.seek(0)
         printed = output.read()
     assert process.returncode == 0, f"{command}:\n{printed}"
-    span.seconds = time.perf_counter() - begin
-    span.server_cpu = cpu_seconds(server.pid) - before
-    span.client_cpu = own_cpu_seconds() - own
-    span.busiest_thread = max(threads.values(), default=0.0)
-    return printed, span
+    return printed, looks
 
 
-def note(results: Results, what: str, server: Server, span: Span, rate: float, gib: float) -> None:
-    """Write down the tool's own rate, and CPU of both sides."""
+def during_the_last(seconds: float, looks: list[Look]) -> Span:
+    """What was used in the end, when the tool did what it measures itself by."""
+    last = looks[-1]
+    looks = [one for one in looks if one.at >= last.at - seconds]
+    first, threads = looks[0], {}
+    for one in looks:
+        threads.update(one.threads)  # of one that ended, what it had used when last seen
+    return Span(
+        seconds=last.at - first.at,
+        server_cpu=last.server - first.server,
+        client_cpu=last.client - first.client,
+        busiest_thread=max(used - first.threads.get(name, 0.0) for name, used in threads.items()),
+    )
+
+
+def note(
+    results: Results,
+    what: str,
+    server: Server,
+    looks: list[Look],
+    rate: float,
+    shape: Shape,
+    count: int,
+) -> None:
+    """Write down the tool's own rate, CPU of the broker in all, and of both while it counted."""
     results.add(f"{what}: records/s", server.name, rate)
-    results.add(f"{what}: {BROKER_CPU}", server.name, span.server_cpu / gib, lower=True)
+    broker = cpu_seconds(server.pid) - looks[0].server
+    gib = count * shape.size / GIB
+    results.add(f"{what}: {BROKER_CPU}", server.name, broker / gib, lower=True)
+    span = during_the_last(count / rate, looks)
     cores = span.client_cpu / span.seconds
     results.explain(f"{what}: cores that the client uses", server.name, cores)
-    results.explain(f"{what}: {CLIENT_LIMIT}", server.name, span.busiest_thread / span.seconds)
+    results.explain(f"{what}: {CLIENT_LIMIT}", server.name, span.at_limit)
 
 
 def produce(
     results: Results, server: Server, libs: str, topic: str, shape: Shape, count: int
 ) -> None:
     """Fill a topic with the producer's tool."""
-    printed, span = run(
+    printed, looks = run(
         libs,
         server,
         "producer-perf-test",
@@ -82,14 +116,14 @@ def produce(
     )
     rate = float(re.findall(r"([\d.]+) records/sec", printed)[-1])
     what = f"produce, Java perf test, {shape}"
-    note(results, what, server, span, rate, count * shape.size / GIB)
+    note(results, what, server, looks, rate, shape, count)
 
 
 def consume(
     results: Results, server: Server, libs: str, topic: str, shape: Shape, count: int
 ) -> None:
     """Read a topic with the consumer's tool."""
-    printed, span = run(
+    printed, looks = run(
         libs,
         server,
         "consumer-perf-test",
@@ -99,7 +133,7 @@ def consume(
     # The last cell is records/s while it fetched, after the rebalance.
     rows = [line.split(",") for line in printed.splitlines() if line.count(",") >= 9]
     what = f"consume, Java perf test, {shape}"
-    note(results, what, server, span, float(rows[-1][-1]), count * shape.size / GIB)
+    note(results, what, server, looks, float(rows[-1][-1]), shape, count)
 
 
 def perf_tools(

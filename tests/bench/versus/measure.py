@@ -34,7 +34,9 @@ TO_AVRO = "topic to 8 typed columns, Avro: rows/s"
 FROM_ARROW = "dataframe to topic, 150 B records: rows/s"
 FROM_JSON = "dataframe to topic, JSON of 8 columns: rows/s"
 BROKER_CPU = "CPU s of the broker per GiB"
-CLIENT_LIMIT = "busy share of the client's busiest thread"
+CLIENT_LIMIT = "busy share of the client's busiest thread, or of all cores"
+
+CORES = len(os.sched_getaffinity(0))
 
 
 def cpu_seconds(pid: int) -> float:
@@ -77,6 +79,12 @@ class Span:
     client_cpu: float = 0.0
     busiest_thread: float = 0.0
     """CPU time of the thread of the client that used most, of those that still live."""
+
+    @property
+    def at_limit(self) -> float:
+        """How near to its limit the client was: 1 if a thread of it, or all cores, had no pause."""
+        cores = (self.client_cpu + self.server_cpu) / CORES
+        return max(self.busiest_thread, cores) / self.seconds
 
 
 @contextmanager

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from versus.measure import Results
 
 AT_ITS_LIMIT = 0.9
-"""A client whose busiest thread is busy for that share of the time could not do more."""
+"""A client whose busiest thread, or every core, is busy for that share could not do more."""
 
 
 @dataclass(frozen=True)

@@ -61,8 +61,7 @@ def note(
     results.add(f"{what}: {BROKER_CPU}", server.name, span.server_cpu / gib, lower=True)
     cores = span.client_cpu / span.seconds
     results.explain(f"{what}: cores that the client uses", server.name, cores)
-    busiest = span.busiest_thread / span.seconds
-    results.explain(f"{what}: {CLIENT_LIMIT}", server.name, busiest)
+    results.explain(f"{what}: {CLIENT_LIMIT}", server.name, span.at_limit)
 
 
 def some_values(size: int) -> list[bytes]:
