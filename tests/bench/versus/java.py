@@ -69,9 +69,8 @@ def run(libs: str, server: Server, tool: str, *arguments: str) -> tuple[str, lis
 
 def during_the_last(seconds: float, looks: list[Look]) -> Span:
     """What was used in the end, when the tool did what it measures itself by."""
-    last = looks[-1]
-    looks = [one for one in looks if one.at >= last.at - seconds]
-    first, threads = looks[0], {}
+    last, threads = looks[-1], {}
+    first = next((one for one in reversed(looks) if one.at <= last.at - seconds), looks[0])
     for one in looks:
         threads.update(one.threads)  # of one that ended, what it had used when last seen
     return Span(
