@@ -18,9 +18,9 @@ PROGRAM := $(abspath $(or $(CARGO_TARGET_DIR),target))/release/ottla
 PYTHON_SOURCES := pyproject.toml README.md $(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
 
 # The steps of `make test`, in order; cheap ones first.
-STEPS := check-format clippy rust-test wheel check-python python-test readme-test notebook-test
+STEPS := check-format rust-and-wheel check-python python-test readme-test notebook-test
 
-.PHONY: help demo test bench versus bench-guard bench-compare fuzz fuzz-sample wheel format $(STEPS)
+.PHONY: help demo test clippy rust-test rust wheel bench versus bench-guard bench-compare fuzz fuzz-sample format $(STEPS)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,11 +42,20 @@ check-format: $(VENV)/.test ## format and lints of Python, format of Rust
 	$(BIN)/ruff format --check python tests/python tests/bench
 	$(BIN)/ruff check python tests/python tests/bench
 
+# Neither the lints and tests nor the build of the wheel keep two cores busy all the time. A `+` lets cargo
+# take part in make's count of what runs at a time.
+rust-and-wheel: $(VENV)/.created ## clippy and rust-test, and beside them wheel
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target rust wheel
+
+rust:
+	$(MAKE) --no-print-directory clippy
+	$(MAKE) --no-print-directory rust-test
+
 clippy: $(VENV)/.created ## Rust lints; warnings are errors
-	$(CARGO) clippy --all-targets --features sim,python -- -D warnings
+	+$(CARGO) clippy --all-targets --features sim,python -- -D warnings
 
 rust-test: ## Rust tests, without Python
-	$(CARGO) test --features sim
+	+$(CARGO) test --features sim
 
 wheel: $(VENV)/.wheel ## build the release wheel and install it into .venv
 
@@ -56,7 +65,7 @@ check-python: $(VENV)/.test $(VENV)/.wheel ## types of the Python side, and stub
 
 python-test: $(VENV)/.test $(VENV)/.wheel ## Python tests, with Kafka clients that were not written here
 	$(CARGO) build --quiet --features sim --bin ottla
-	OTTLA_DEBUG_BIN="$${CARGO_TARGET_DIR:-$(abspath target)}/debug/ottla" $(BIN)/python -m pytest
+	OTTLA_DEBUG_BIN="$${CARGO_TARGET_DIR:-$(abspath target)}/debug/ottla" $(BIN)/python -m pytest -n 2 --dist loadfile
 
 readme-test: $(VENV)/.test $(VENV)/.wheel ## the examples of README.md and of the docstrings
 	$(BIN)/python tests/python/run_readme.py README.md
@@ -119,7 +128,7 @@ $(VENV)/.created:
 
 $(VENV)/.wheel: $(VENV)/.created $(RUST_SOURCES) $(PYTHON_SOURCES)
 	rm -rf build/wheel
-	$(BIN)/maturin build --release --locked --out build/wheel
+	+$(BIN)/maturin build --release --locked --out build/wheel
 	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall build/wheel/ottla-*.whl
 	touch $@
 
