@@ -1,9 +1,10 @@
 //! From the bytes of a socket to whole frames.
 //!
 //! Invariants:
-//! - `FRAME-1` a length is checked before anything is reserved, and the buffer grows with what comes:
-//!   fresh memory is never more than four times of what was received, and a page.
-//! - `FRAME-2` what lies in memory for a frame was paid for, from the first byte until its request is
+//! - `FRAME-1` a length is checked before anything is reserved, and the buffer grows with what comes: it is
+//!   never more than four times of what was received, and 16 KiB, but for what [`ReceiveBuffers`] lends
+//!   to all frames together.
+//! - `FRAME-2` nothing is read into a buffer before it was paid for, which counts until the request is
 //!   answered.
 
 use std::io;

@@ -43,18 +43,16 @@ pub(super) fn start(
             }
         }
     });
-    let (swept, buffers, stopped) = (Arc::clone(state), buffers.clone(), stop.clone());
+    let (swept, stopped) = (Arc::clone(state), stop.clone());
+    tasks.spawn(async move {
+        while sleep(SWEEP_INTERVAL, &stopped).await {
+            remove_doomed(&swept, &stopped).await;
+        }
+    });
+    let (buffers, stopped) = (buffers.clone(), stop.clone());
     tasks.spawn(async move {
         while sleep(SWEEP_INTERVAL, &stopped).await {
             buffers.sweep();
-            if swept.partitions().has_doomed() {
-                let swept = Arc::clone(&swept);
-                let removed =
-                    tokio::task::spawn_blocking(move || swept.partitions().remove_doomed());
-                if let Err(error) = removed.await {
-                    tracing::warn!(%error, "could not remove deleted logs");
-                }
-            }
         }
     });
     let (checkpointed, stopped) = (Arc::clone(state), stop.clone());
@@ -97,6 +95,19 @@ async fn clean(state: &Arc<BrokerState>, partition: &Arc<Partition>) {
         Ok(_) => {}
         Err(error) => {
             tracing::debug!(partition = %partition.name(), error = %error.chain(), "not cleaned");
+        }
+    }
+}
+
+/// Removes the files of deleted partitions that are due, until the broker stops.
+async fn remove_doomed(state: &Arc<BrokerState>, stop: &CancellationToken) {
+    while state.partitions().has_doomed() && !stop.is_cancelled() {
+        let swept = Arc::clone(state);
+        let removed = tokio::task::spawn_blocking(move || swept.partitions().remove_some_doomed());
+        match removed.await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => return tracing::warn!(%error, "could not remove deleted logs"),
         }
     }
 }

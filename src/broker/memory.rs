@@ -6,7 +6,7 @@
 //!
 //! Invariants:
 //! - `MEMORY-1` the buffers of all partly received and unanswered requests stay below the limit,
-//!   plus one request.
+//!   plus one request and what [`super::receive_buffers`] lends.
 //! - `MEMORY-2` somebody always gets on: when the budget is used up by half received frames, one
 //!   connection at a time may finish its frame above the limit.
 

@@ -24,6 +24,9 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::machine::metadata::{MetadataImage, PartitionImage, TopicImage};
 use crate::types::{TopicId, TopicPartition};
 
+/// How many directories of deleted partitions are removed in one go.
+const REMOVED_AT_ONCE: usize = 64;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Partitions {
@@ -205,19 +208,21 @@ impl Partitions {
         self.doomed.lock().unwrap_or_else(PoisonError::into_inner).push((path, due));
     }
 
-    /// Removes the files of deleted partitions whose delay is over. Blocks.
-    pub(super) fn remove_doomed(&self) {
+    /// Removes the files of some deleted partitions whose delay is over. Returns whether there may be
+    /// more. Blocks, but not for long.
+    pub(super) fn remove_some_doomed(&self) -> bool {
         let now = self.storage.monotonic();
-        let mut due = Vec::new();
-        self.doomed.lock().unwrap_or_else(PoisonError::into_inner).retain(|(path, when)| {
-            if *when <= now {
-                due.push(path.clone());
-            }
-            *when > now
-        });
-        for path in &due {
+        let due: Vec<_> = self
+            .doomed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extract_if(.., |(_, when)| *when <= now)
+            .take(REMOVED_AT_ONCE)
+            .collect();
+        for (path, _) in &due {
             self.storage.remove(path);
         }
+        due.len() == REMOVED_AT_ONCE
     }
 
     /// Whether files of deleted partitions are still to be removed.
@@ -260,7 +265,11 @@ impl Partitions {
         let renamed = match self.storage.delete_logs(logs) {
             Ok(renamed) => renamed,
             Err(error) => {
-                return tracing::warn!(logs = delays.len(), error = %error.chain(), "not deleted");
+                return tracing::warn!(
+                    logs = delays.len(),
+                    error = %error.chain(),
+                    "deleted logs are removed at the next start"
+                );
             }
         };
         for (path, delay) in renamed.into_iter().zip(delays) {

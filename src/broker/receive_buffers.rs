@@ -2,13 +2,15 @@
 //!
 //! Why: a fresh buffer of a megabyte costs a page fault for every four kilobytes that the socket puts into
 //! it, more than all that is done with a large Produce afterwards. One that was used before costs
-//! nothing, for whoever announces whatever: it is there already.
+//! nothing.
 //!
 //! Invariants:
 //! - `BUFFERS-1` what waits here to be used again is at most [`KEPT_BYTES_MAX`], and what was not needed
 //!   between two calls of [`ReceiveBuffers::sweep`] is freed.
 //! - `BUFFERS-2` a buffer is here or in one [`ReceiveBuffer`], which brings it back when the last slice of
 //!   the request is dropped.
+//! - `BUFFERS-3` what is lent to requests that were announced and did not come whole yet is at most
+//!   [`KEPT_BYTES_MAX`] as well: four bytes of many clients do not take a buffer each.
 
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +23,7 @@ pub(super) const SMALL: usize = 16 << 10;
 const KEPT_MIN: usize = 2 * SMALL;
 /// How many sizes are kept: up to 4 MiB.
 const CLASSES: usize = 8;
-/// How many bytes wait at most to be used again.
+/// How many bytes wait at most to be used again, and how many are lent at most.
 const KEPT_BYTES_MAX: usize = 8 << 20;
 
 /// See the module. Clones share the buffers.
@@ -33,7 +35,10 @@ pub(super) struct ReceiveBuffers {
 #[derive(Debug, Default)]
 struct Shelf {
     classes: [Class; CLASSES],
+    /// How many bytes wait here.
     bytes: usize,
+    /// How many bytes are lent to requests that are not whole.
+    lent: usize,
 }
 
 /// The buffers of one size.
@@ -48,17 +53,20 @@ struct Class {
 #[derive(Debug)]
 pub(super) struct ReceiveBuffer {
     bytes: Vec<u8>,
+    /// How many bytes count as lent to it.
+    lent: usize,
     home: ReceiveBuffers,
 }
 
 impl ReceiveBuffers {
-    /// A buffer for a request of `length` bytes: one that was used before, or one without capacity.
+    /// A buffer for a request of `length` bytes that is announced: one that was used before, or one
+    /// without capacity.
     pub(super) fn take(&self, length: usize) -> ReceiveBuffer {
         let bytes = match class_of(size_for(length)) {
-            Some(class) => self.shelf().take(class),
+            Some(class) => self.shelf().lend(class),
             None => Vec::new(),
         };
-        ReceiveBuffer { bytes, home: self.clone() }
+        ReceiveBuffer { lent: bytes.capacity(), bytes, home: self.clone() }
     }
 
     /// Frees what was not needed since the call before.
@@ -73,11 +81,16 @@ impl ReceiveBuffers {
 }
 
 impl Shelf {
-    fn take(&mut self, class: usize) -> Vec<u8> {
+    fn lend(&mut self, class: usize) -> Vec<u8> {
+        let size = KEPT_MIN << class;
         let Some(class) = self.classes.get_mut(class) else { return Vec::new() };
+        if self.lent + size > KEPT_BYTES_MAX {
+            return Vec::new();
+        }
         let bytes = class.free.pop().unwrap_or_default();
         class.unneeded = class.unneeded.min(class.free.len());
         self.bytes -= bytes.capacity();
+        self.lent += bytes.capacity();
         bytes
     }
 
@@ -126,10 +139,17 @@ impl ReceiveBuffer {
 
     /// The request, whole.
     pub(super) fn freeze(mut self) -> Bytes {
+        self.is_no_longer_lent();
         if class_of(self.capacity()).is_some() {
             Bytes::from_owner(self)
         } else {
             Bytes::from(mem::take(&mut self.bytes))
+        }
+    }
+
+    fn is_no_longer_lent(&mut self) {
+        if self.lent > 0 {
+            self.home.shelf().lent -= mem::take(&mut self.lent);
         }
     }
 }
@@ -142,6 +162,7 @@ impl AsRef<[u8]> for ReceiveBuffer {
 
 impl Drop for ReceiveBuffer {
     fn drop(&mut self) {
+        self.is_no_longer_lent();
         let bytes = mem::take(&mut self.bytes);
         if class_of(bytes.capacity()).is_some() {
             self.home.shelf().give_back(bytes);
@@ -210,5 +231,23 @@ mod tests {
         assert_eq!(kept(&buffers), 1 << 20, "one of them was needed");
         buffers.sweep();
         assert_eq!(kept(&buffers), 0);
+    }
+
+    #[test]
+    fn what_is_lent_to_requests_that_do_not_come_is_bounded() {
+        let buffers = ReceiveBuffers::default();
+        let announced: Vec<ReceiveBuffer> = (0..100)
+            .map(|_| {
+                drop(received(&buffers, 1 << 20));
+                buffers.take(1 << 20)
+            })
+            .collect();
+        let lent: usize = announced.iter().map(ReceiveBuffer::capacity).sum();
+        assert_eq!(lent, KEPT_BYTES_MAX);
+        drop(announced);
+        let whole = buffers.take(1 << 20).freeze();
+        assert_eq!(kept(&buffers), KEPT_BYTES_MAX - (1 << 20));
+        assert_eq!(buffers.shelf().lent, 0);
+        drop(whole);
     }
 }

@@ -93,9 +93,7 @@ impl Storage {
             );
             is_new = true;
         }
-        let known = directory.checkpointed(partition) != CheckpointedOffsets::default()
-            || directory.cleaner_offset(partition).is_some();
-        if is_new && known {
+        if is_new && directory.may_know(partition) {
             directory.forget([partition])?;
         }
         let offsets = directory.checkpointed(partition);
@@ -124,7 +122,8 @@ impl Storage {
     ///
     /// # Errors
     ///
-    /// What the operating system refuses, for all or for one; the next start finds stray directories then.
+    /// The directory is offline or closed; within, what the operating system refuses for one, of which the
+    /// next start finds a stray directory then.
     pub(super) fn delete_logs(&self, logs: Vec<Log>) -> Result<Vec<Result<PathBuf>>> {
         let partitions: Vec<TopicPartition> =
             logs.into_iter().map(|log| log.partition().clone()).collect();

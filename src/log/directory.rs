@@ -3,7 +3,7 @@
 //! The checkpoints are text files about all partitions of the directory. They are hints for the
 //! next start; each is replaced atomically. `DIR-1`: a recovery point in the checkpoint never lies above what
 //! is durable of the partition of that name: it is lowered before a log is truncated, and dropped
-//! before one is deleted. `DIR-2`: a log with gaps has an entry in the cleaner's checkpoint,
+//! before one of the name is created. `DIR-2`: a log with gaps has an entry in the cleaner's checkpoint,
 //! and none of the gaps lies above its recovery point in the checkpoint.
 
 use std::collections::BTreeMap;
@@ -57,6 +57,8 @@ struct Checkpoints {
     cleaner_offsets: BTreeMap<TopicPartition, Offset>,
     /// The text of each file as it was read or written last.
     on_disk: BTreeMap<&'static str, String>,
+    /// Whether every change is in the files.
+    is_on_disk: bool,
 }
 
 /// What the checkpoints say about a partition.
@@ -107,6 +109,7 @@ impl LogDirectory {
             high_watermarks: read(layout::HIGH_WATERMARKS)?,
             cleaner_offsets: read(layout::CLEANER_OFFSETS)?,
             on_disk: BTreeMap::new(),
+            is_on_disk: true,
         };
         checkpoints.on_disk = on_disk;
         let was_clean = take_clean_marker(env, path)?;
@@ -272,14 +275,17 @@ impl LogDirectory {
     /// renamed directories are returned, in the order of `partitions`: to be removed with
     /// [`LogDirectory::remove_dir`] when nobody needs to wait for it; else the next start removes them.
     /// Readers of the logs are not disturbed. The checkpoints are written and the directory is synced once,
-    /// however many partitions go.
+    /// however many partitions go. A full disk, which may be why they go, is no obstacle: what the
+    /// checkpoints say about them is dropped in memory then, and in the files before a log is created.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] or [`Error::Offline`] when none is certain to be deleted; within, [`Error::Io`] for
+    /// [`Error::Offline`] when what was renamed is not certain to be durable; within, [`Error::Io`] for
     /// each that could not be renamed.
     pub fn delete_partitions(&self, partitions: &[TopicPartition]) -> Result<Vec<Result<PathBuf>>> {
-        self.forget(partitions)?;
+        if let Err(error) = self.forget(partitions) {
+            tracing::warn!(error = %error.chain(), "the checkpoints are written later");
+        }
         let renamed = partitions.iter().map(|one| self.rename_aside(one, DELETE_SUFFIX)).collect();
         self.sync()?;
         Ok(renamed)
@@ -308,6 +314,18 @@ impl LogDirectory {
         let renamed = self.path.join(format!("{topic}{suffix}"));
         self.env.disk.rename(&path, &renamed).map_err(|error| Error::io("rename", &path, error))?;
         Ok(renamed)
+    }
+
+    /// Whether the files of the checkpoints may still speak of a partition that has no log: one is to be
+    /// forgotten before a log of its name is created.
+    #[must_use]
+    pub fn may_know(&self, partition: &TopicPartition) -> bool {
+        let checkpoints = self.checkpoints();
+        !checkpoints.is_on_disk
+            || checkpoints.recovery_points.contains_key(partition)
+            || checkpoints.log_start_offsets.contains_key(partition)
+            || checkpoints.high_watermarks.contains_key(partition)
+            || checkpoints.cleaner_offsets.contains_key(partition)
     }
 
     /// Drops what the checkpoints say about partitions (`DIR-1`): to be called before a log of a
@@ -355,6 +373,7 @@ impl LogDirectory {
     fn change(&self, change: impl FnOnce(&mut Checkpoints)) -> Result<()> {
         let mut checkpoints = self.checkpoints();
         change(&mut checkpoints);
+        checkpoints.is_on_disk = false;
         for (name, text) in checkpoints.texts() {
             let path = self.path.join(name);
             let known = checkpoints.on_disk.get(name);
@@ -372,6 +391,7 @@ impl LogDirectory {
                 .map_err(|error| Error::io("write", &path, error))?;
             checkpoints.on_disk.insert(name, text);
         }
+        checkpoints.is_on_disk = true;
         Ok(())
     }
 

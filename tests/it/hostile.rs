@@ -165,6 +165,35 @@ fn announced_bytes_that_do_not_come_take_no_memory() {
 }
 
 #[test]
+fn announced_bytes_that_do_not_come_keep_no_buffers_from_others() {
+    const SIZE: usize = 4 << 20;
+    let world = World::alone(BrokerOptions::in_memory());
+    let garbage = framed(&vec![0xff; SIZE]);
+    let send_garbage = || {
+        let mut socket = world.socket();
+        socket.write_all(&garbage).unwrap();
+        assert!(is_closed(&mut socket));
+    };
+    send_garbage();
+    let before = anonymous_memory();
+    let sockets: Vec<_> = (0..50)
+        .map(|_| {
+            // Its buffer is used again, by nobody who only says that something comes.
+            send_garbage();
+            let mut socket = world.socket();
+            socket.write_all(&(SIZE as i32).to_be_bytes()).unwrap();
+            socket.write_all(&[7]).unwrap();
+            check_serving(&world);
+            socket
+        })
+        .collect();
+    let grown = anonymous_memory().saturating_sub(before);
+    assert!(grown < 48 << 20, "{grown} bytes for 250");
+    drop(sockets);
+    world.stop();
+}
+
+#[test]
 fn idle_connections_are_cheap_and_one_more_is_served() {
     let options = BrokerOptions::in_memory().with("socket.listen.backlog.size", "4096");
     let world = World::alone(options);

@@ -245,3 +245,28 @@ fn many_partitions_are_deleted_at_the_price_of_their_renames_and_one_failure_is_
     // The rest: three checkpoints, each replaced with a few calls, and the sync of the directory.
     assert!(calls < PARTITIONS as u64 + 20, "{calls}");
 }
+
+#[test]
+fn a_disk_that_is_full_can_be_emptied_and_a_new_log_does_not_trust_the_old_ones_checkpoint() {
+    let simulation = Simulation::new(1);
+    let (env, path) = (simulation.env(), Path::new("data"));
+    let partition = TopicPartition::new("orders", 0);
+    let directory = LogDirectory::open(&env, path, NodeId(1), None).unwrap();
+    create(&env, &directory.partition_path(&partition), LogConfig::default()).close().unwrap();
+    let recovery_point = Offset(5);
+    let offsets = CheckpointedOffsets { recovery_point, ..CheckpointedOffsets::default() };
+    directory.write_checkpoints([(partition.clone(), offsets)]).unwrap();
+    assert!(directory.may_know(&partition) && !directory.may_know(&TopicPartition::new("new", 0)));
+
+    simulation.disk.set_capacity(0);
+    let renamed = directory.delete_partitions(&[partition.clone()]).unwrap();
+    directory.remove_dir(renamed[0].as_ref().unwrap()).unwrap();
+    assert!(directory.may_know(&partition), "the file still says 5");
+    assert!(directory.forget([&partition]).is_err());
+    simulation.disk.set_capacity(u64::MAX);
+    directory.forget([&partition]).unwrap();
+    assert!(!directory.may_know(&partition));
+    drop(directory);
+    let directory = LogDirectory::open(&env, path, NodeId(1), None).unwrap();
+    assert_eq!(directory.checkpointed(&partition), CheckpointedOffsets::default());
+}
