@@ -9,7 +9,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-CARGO ?= cargo
+# How many compilers run at a time is for cargo to say, also where make runs two goals at a time.
+APART := env -u MAKEFLAGS -u MFLAGS
+CARGO := $(APART) cargo
 export PYO3_PYTHON := $(abspath $(BIN))/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -42,8 +44,7 @@ check-format: $(VENV)/.test ## format and lints of Python, format of Rust
 	$(BIN)/ruff format --check python tests/python tests/bench
 	$(BIN)/ruff check python tests/python tests/bench
 
-# Neither the lints and tests nor the build of the wheel keep two cores busy all the time. A `+` lets cargo
-# take part in make's count of what runs at a time.
+# Neither the lints and tests nor the build of the wheel keep the cores busy all the time.
 rust-and-wheel: $(VENV)/.created ## clippy and rust-test, and beside them wheel
 	$(MAKE) --no-print-directory --jobs=2 --output-sync=target rust wheel
 
@@ -52,10 +53,10 @@ rust:
 	$(MAKE) --no-print-directory rust-test
 
 clippy: $(VENV)/.created ## Rust lints; warnings are errors
-	+$(CARGO) clippy --all-targets --features sim,python -- -D warnings
+	$(CARGO) clippy --all-targets --features sim,python -- -D warnings
 
 rust-test: ## Rust tests, without Python
-	+$(CARGO) test --features sim
+	$(CARGO) test --features sim
 
 wheel: $(VENV)/.wheel ## build the release wheel and install it into .venv
 
@@ -128,7 +129,7 @@ $(VENV)/.created:
 
 $(VENV)/.wheel: $(VENV)/.created $(RUST_SOURCES) $(PYTHON_SOURCES)
 	rm -rf build/wheel
-	+$(BIN)/maturin build --release --locked --out build/wheel
+	$(APART) $(BIN)/maturin build --release --locked --out build/wheel
 	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall build/wheel/ottla-*.whl
 	touch $@
 

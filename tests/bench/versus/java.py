@@ -67,17 +67,23 @@ def run(libs: str, server: Server, tool: str, *arguments: str) -> tuple[str, lis
     return printed, looks
 
 
-def during_the_last(seconds: float, looks: list[Look]) -> Span:
-    """What was used in the end, when the tool did what it measures itself by."""
-    last, threads = looks[-1], {}
-    first = next((one for one in reversed(looks) if one.at <= last.at - seconds), looks[0])
-    for one in looks:
+def while_the_broker_worked(looks: list[Look]) -> Span:
+    """What was used between the first and the last hundredth of the broker's work.
+
+    So neither the start of the virtual machine nor its end counts.
+    """
+    begin, work = looks[0].server, looks[-1].server - looks[0].server
+    first = max(index for index, one in enumerate(looks) if one.server <= begin + work / 100)
+    last = min(index for index, one in enumerate(looks) if one.server >= begin + work * 99 / 100)
+    threads: dict[str, float] = {}
+    for one in looks[first : last + 1]:
         threads.update(one.threads)  # of one that ended, what it had used when last seen
+    before, after = looks[first], looks[last]
     return Span(
-        seconds=last.at - first.at,
-        server_cpu=last.server - first.server,
-        client_cpu=last.client - first.client,
-        busiest_thread=max(used - first.threads.get(name, 0.0) for name, used in threads.items()),
+        seconds=after.at - before.at,
+        server_cpu=after.server - before.server,
+        client_cpu=after.client - before.client,
+        busiest_thread=max(used - before.threads.get(name, 0.0) for name, used in threads.items()),
     )
 
 
@@ -95,7 +101,7 @@ def note(
     broker = cpu_seconds(server.pid) - looks[0].server
     gib = count * shape.size / GIB
     results.add(f"{what}: {BROKER_CPU}", server.name, broker / gib, lower=True)
-    span = during_the_last(count / rate, looks)
+    span = while_the_broker_worked(looks)
     cores = span.client_cpu / span.seconds
     results.explain(f"{what}: cores that the client uses", server.name, cores)
     results.explain(f"{what}: {CLIENT_LIMIT}", server.name, span.at_limit)

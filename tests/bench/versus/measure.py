@@ -82,9 +82,13 @@ class Span:
 
     @property
     def at_limit(self) -> float:
-        """How near to its limit the client was: 1 if a thread of it, or all cores, had no pause."""
+        """How near to its limit the client was: 1 if a thread of it, or every core, had no pause.
+
+        The cores count where the client, and not the broker, has most of them.
+        """
         cores = (self.client_cpu + self.server_cpu) / CORES
-        return max(self.busiest_thread, cores) / self.seconds
+        has_most = self.client_cpu >= self.server_cpu
+        return max(self.busiest_thread, cores if has_most else 0.0) / self.seconds
 
 
 @contextmanager

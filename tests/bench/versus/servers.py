@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from processes import BrokerProcess, KafkaProcess, installed_program
 from versus.measure import KAFKA, OTTLA, WHEEL
@@ -122,11 +122,18 @@ def fresh(make: Callable[[], Server]) -> Iterator[Server]:
         server.end()
 
 
+PARTITIONS_AT_ONCE = 5_000
+"""Apache Kafka's controller refuses a request that makes more than 10,000 records."""
+
+
 def create_topic(server: Server, name: str, partitions: int) -> None:
     """Create a topic and wait until it has leaders."""
     admin = AdminClient({"bootstrap.servers": server.bootstrap})
-    created = admin.create_topics([NewTopic(name, partitions, 1)], operation_timeout=60)
-    created[name].result(120)
+    first = NewTopic(name, min(partitions, PARTITIONS_AT_ONCE), 1)
+    admin.create_topics([first], operation_timeout=60)[name].result(120)
+    for count in range(2 * PARTITIONS_AT_ONCE, partitions + 1, PARTITIONS_AT_ONCE):
+        more = NewPartitions(name, count)
+        admin.create_partitions([more], operation_timeout=60)[name].result(120)
 
 
 def delete_topic(server: Server, name: str) -> None:
