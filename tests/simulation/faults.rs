@@ -259,7 +259,7 @@ fn a_disk_that_is_full_can_be_emptied_and_a_new_log_does_not_trust_the_old_ones_
     assert!(directory.may_know(&partition) && !directory.may_know(&TopicPartition::new("new", 0)));
 
     simulation.disk.set_capacity(0);
-    let renamed = directory.delete_partitions(&[partition.clone()]).unwrap();
+    let renamed = directory.delete_partitions(std::slice::from_ref(&partition)).unwrap();
     directory.remove_dir(renamed[0].as_ref().unwrap()).unwrap();
     assert!(directory.may_know(&partition), "the file still says 5");
     assert!(directory.forget([&partition]).is_err());
