@@ -68,12 +68,13 @@ def run(libs: str, server: Server, tool: str, *arguments: str) -> tuple[str, lis
 
 
 def while_the_broker_worked(looks: list[Look]) -> Span:
-    """What was used between the first and the last hundredth of the broker's work.
+    """What was used during the second half of the broker's work.
 
-    So neither the start of the virtual machine nor its end counts.
+    So neither the start of the virtual machine counts, nor the wait of a group for others, nor
+    the end.
     """
     begin, work = looks[0].server, looks[-1].server - looks[0].server
-    first = max(index for index, one in enumerate(looks) if one.server <= begin + work / 100)
+    first = max(index for index, one in enumerate(looks) if one.server <= begin + work / 2)
     last = min(index for index, one in enumerate(looks) if one.server >= begin + work * 99 / 100)
     threads: dict[str, float] = {}
     for one in looks[first : last + 1]:
