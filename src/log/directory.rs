@@ -320,12 +320,10 @@ impl LogDirectory {
     /// forgotten before a log of its name is created.
     #[must_use]
     pub fn may_know(&self, partition: &TopicPartition) -> bool {
-        let checkpoints = self.checkpoints();
-        !checkpoints.is_on_disk
-            || checkpoints.recovery_points.contains_key(partition)
-            || checkpoints.log_start_offsets.contains_key(partition)
-            || checkpoints.high_watermarks.contains_key(partition)
-            || checkpoints.cleaner_offsets.contains_key(partition)
+        let is_on_disk = self.checkpoints().is_on_disk;
+        !is_on_disk
+            || self.checkpointed(partition) != CheckpointedOffsets::default()
+            || self.cleaner_offset(partition).is_some()
     }
 
     /// Drops what the checkpoints say about partitions (`DIR-1`): to be called before a log of a
