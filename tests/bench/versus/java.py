@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from processes import JavaTools
-from versus.measure import BROKER_CPU, CLIENT_LIMIT, Span, cpu_seconds, thread_seconds
+from versus.measure import Span, cpu_seconds, thread_seconds
 from versus.servers import create_topic, delete_topic
-from versus.throughput import GIB, Shape
+from versus.throughput import Shape, note
 
 if TYPE_CHECKING:
     from versus.measure import Results
@@ -46,8 +46,8 @@ def look(server: Server, client: int) -> Look:
     return Look(time.perf_counter(), *used, thread_seconds(client))
 
 
-def run(libs: str, server: Server, tool: str, *arguments: str) -> tuple[str, list[Look]]:
-    """Run a tool to its end; return what it printed, and what was seen of it on the way."""
+def run(libs: str, server: Server, tool: str, *arguments: str) -> tuple[str, float, Span]:
+    """Run a tool to its end; return what it printed, and CPU: of the broker in all, and a span."""
     command = ["java", HEAP, "-cp", f"{libs}/*", JavaTools.CLASSES[tool], *arguments]
     looks: list[Look] = []
     begin = time.perf_counter()
@@ -64,10 +64,10 @@ def run(libs: str, server: Server, tool: str, *arguments: str) -> tuple[str, lis
         output.seek(0)
         printed = output.read()
     assert process.returncode == 0, f"{command}:\n{printed}"
-    return printed, looks
+    return printed, cpu_seconds(server.pid) - looks[0].server, second_half(looks)
 
 
-def while_the_broker_worked(looks: list[Look]) -> Span:
+def second_half(looks: list[Look]) -> Span:
     """What was used during the second half of the broker's work.
 
     So neither the start of the virtual machine counts, nor the wait of a group for others, nor
@@ -88,31 +88,11 @@ def while_the_broker_worked(looks: list[Look]) -> Span:
     )
 
 
-def note(
-    results: Results,
-    what: str,
-    server: Server,
-    looks: list[Look],
-    rate: float,
-    shape: Shape,
-    count: int,
-) -> None:
-    """Write down the tool's own rate, CPU of the broker in all, and of both while it counted."""
-    results.add(f"{what}: records/s", server.name, rate)
-    broker = cpu_seconds(server.pid) - looks[0].server
-    gib = count * shape.size / GIB
-    results.add(f"{what}: {BROKER_CPU}", server.name, broker / gib, lower=True)
-    span = while_the_broker_worked(looks)
-    cores = span.client_cpu / span.seconds
-    results.explain(f"{what}: cores that the client uses", server.name, cores)
-    results.explain(f"{what}: {CLIENT_LIMIT}", server.name, span.at_limit)
-
-
 def produce(
     results: Results, server: Server, libs: str, topic: str, shape: Shape, count: int
 ) -> None:
     """Fill a topic with the producer's tool."""
-    printed, looks = run(
+    printed, cpu, span = run(
         libs,
         server,
         "producer-perf-test",
@@ -121,15 +101,14 @@ def produce(
         *("--command-property", f"acks={shape.acks}", f"compression.type={shape.codec}"),
     )
     rate = float(re.findall(r"([\d.]+) records/sec", printed)[-1])
-    what = f"produce, Java perf test, {shape}"
-    note(results, what, server, looks, rate, shape, count)
+    note(results, f"produce, Java perf test, {shape}", server, rate, cpu / shape.gib(count), span)
 
 
 def consume(
     results: Results, server: Server, libs: str, topic: str, shape: Shape, count: int
 ) -> None:
     """Read a topic with the consumer's tool."""
-    printed, looks = run(
+    printed, cpu, span = run(
         libs,
         server,
         "consumer-perf-test",
@@ -138,8 +117,8 @@ def consume(
     )
     # The last cell is records/s while it fetched, after the rebalance.
     rows = [line.split(",") for line in printed.splitlines() if line.count(",") >= 9]
-    what = f"consume, Java perf test, {shape}"
-    note(results, what, server, looks, float(rows[-1][-1]), shape, count)
+    rate = float(rows[-1][-1])
+    note(results, f"consume, Java perf test, {shape}", server, rate, cpu / shape.gib(count), span)
 
 
 def perf_tools(

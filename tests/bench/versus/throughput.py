@@ -39,6 +39,10 @@ class Shape:
         """Return how many of them are as much work as so many small ones."""
         return records if self.size < 1000 else records // 4
 
+    def gib(self, count: int) -> float:
+        """Return how much so many values are."""
+        return count * self.size / GIB
+
 
 # Both sizes, and from there each of the other choices once.
 AXES = [Shape(size, codec) for size in (100, 1024) for codec in ("none", "lz4", "zstd")]
@@ -53,12 +57,11 @@ FULL = [
 
 
 def note(
-    results: Results, what: str, server: Server, span: Span, shape: Shape, records: int
+    results: Results, what: str, server: Server, rate: float, broker_cpu: float, span: Span
 ) -> None:
-    """Write down rate, and CPU of both sides."""
-    results.add(f"{what}: records/s", server.name, records / span.seconds)
-    gib = records * shape.size / GIB
-    results.add(f"{what}: {BROKER_CPU}", server.name, span.server_cpu / gib, lower=True)
+    """Write down rate, CPU of the broker per GiB, and how busy the client was in a span of it."""
+    results.add(f"{what}: records/s", server.name, rate)
+    results.add(f"{what}: {BROKER_CPU}", server.name, broker_cpu, lower=True)
     cores = span.client_cpu / span.seconds
     results.explain(f"{what}: cores that the client uses", server.name, cores)
     results.explain(f"{what}: {CLIENT_LIMIT}", server.name, span.at_limit)
@@ -131,11 +134,15 @@ def confluent(results: Results, servers: list[Server], shapes: list[Shape], reco
             create_topic(server, topic, shape.partitions)
             with measured(server.pid) as span:
                 producer = produce(server, topic, shape, count)
-            note(results, f"produce, confluent-kafka, {shape}", server, span, shape, count)
+            what = f"produce, confluent-kafka, {shape}"
+            cpu = span.server_cpu / shape.gib(count)
+            note(results, what, server, count / span.seconds, cpu, span)
             del producer
             with measured(server.pid) as span:
                 consumer = consume(server, topic, shape.partitions, count)
-            note(results, f"consume, confluent-kafka, {shape}", server, span, shape, count)
+            what = f"consume, confluent-kafka, {shape}"
+            cpu = span.server_cpu / shape.gib(count)
+            note(results, what, server, count / span.seconds, cpu, span)
             consumer.close()
             delete_topic(server, topic)
 
