@@ -47,6 +47,7 @@ impl<'a> Cursor<'a> {
         self.long_varint()
     }
 
+    /// [`Self::number`], not made part of the loop that it is rare in.
     fn long_varint(&mut self) -> Read<u64> {
         self.number()
     }
