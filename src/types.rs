@@ -6,8 +6,12 @@
 //!
 //! Everybody imports this module; it imports nothing of the crate.
 
+mod chunk;
+
 use std::fmt;
 use std::sync::Arc;
+
+pub use chunk::{Chunk, Stored};
 
 /// Declares a newtype over an integer with the derives that every identifier here has.
 macro_rules! number {

@@ -13,7 +13,7 @@
 //! - `CONN-3` at most [`PIPELINE_MAX`] requests are unanswered; then nothing more is read. The next
 //!   response is not asked for until the one before has left.
 //! - `CONN-4` an idle connection holds no buffer.
-//! - `CONN-5` record bytes are written from where they lie: chunks go to `writev` as they are.
+//! - `CONN-5` record bytes are written from where they lie: see [`frame_writer`](super::frame_writer).
 //!
 //! One task per connection. When the peer has gone, frames that came in whole are still carried out
 //! (a producer with `acks=0` may send and leave), and `gone` wakes whoever waits on its behalf.
@@ -21,27 +21,24 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
-use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::frame_reader::{Frame, FrameLimits, FrameReader, Step};
+use super::frame_writer::write_some;
 use super::memory::MemoryHold;
 use crate::error::{Error, Result};
+use crate::types::Chunk;
 
 /// How many requests of one connection may be unanswered.
 const PIPELINE_MAX: usize = 64;
-/// How many chunks go into one `writev`.
-const CHUNKS_PER_WRITE: usize = 64;
-/// How many bytes go into one `writev`; measured best on loopback.
-const BYTES_PER_WRITE: usize = 1 << 20;
 /// A frame that was begun must go on within this time.
 const STALL_MAX: Duration = Duration::from_secs(30);
 
@@ -51,9 +48,9 @@ pub(super) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// What the handler makes of a frame.
 pub(super) enum Outcome {
     /// The response, as chunks with their length prefix.
-    Reply(Vec<Bytes>),
+    Reply(Vec<Chunk>),
     /// The response comes later; the next frame may be handled meanwhile. `None` is no response.
-    Later(BoxFuture<Result<Option<Vec<Bytes>>>>),
+    Later(BoxFuture<Result<Option<Vec<Chunk>>>>),
 }
 
 /// Gives frames their meaning.
@@ -88,7 +85,7 @@ pub(super) struct ConnectionLimits {
 
 /// A response that is awaited, or is there.
 struct Slot {
-    wait: BoxFuture<Result<Option<Vec<Bytes>>>>,
+    wait: BoxFuture<Result<Option<Vec<Chunk>>>>,
     hold: MemoryHold,
 }
 
@@ -104,7 +101,7 @@ struct Connection {
     current: Option<(BoxFuture<Result<Outcome>>, MemoryHold)>,
     /// Responses in the order of their requests.
     slots: VecDeque<Slot>,
-    out: VecDeque<Bytes>,
+    out: VecDeque<Chunk>,
     reading: bool,
     last_activity: Instant,
 }
@@ -149,7 +146,8 @@ pub(super) async fn serve(
 impl Connection {
     async fn run(&mut self, halt: &CancellationToken) -> Result<()> {
         let timer = tokio::time::sleep_until(self.deadline());
-        tokio::pin!(timer);
+        let halted = halt.cancelled();
+        tokio::pin!(timer, halted);
         loop {
             self.take_next_frame();
             if !self.reading && self.nothing_left() {
@@ -161,7 +159,7 @@ impl Connection {
             let may_read = self.reading && self.unanswered() < PIPELINE_MAX;
             tokio::select! {
                 biased;
-                result = flush(&self.stream, &mut self.out), if !self.out.is_empty() => {
+                result = write_some(&self.stream, &mut self.out), if !self.out.is_empty() => {
                     self.last_activity = Instant::now();
                     if let Err(error) = result {
                         return self.peer_is_gone(&error).await;
@@ -181,7 +179,7 @@ impl Connection {
                     self.last_activity = Instant::now();
                     self.take_step(step)?;
                 }
-                () = halt.cancelled(), if self.reading => self.reading = false,
+                () = &mut halted, if self.reading => self.reading = false,
                 () = &mut timer => {
                     if Instant::now() >= self.deadline() {
                         return self.timed_out();
@@ -299,58 +297,13 @@ async fn poll_current(
     }
 }
 
-async fn poll_front(slots: &mut VecDeque<Slot>) -> Result<Option<Vec<Bytes>>> {
+async fn poll_front(slots: &mut VecDeque<Slot>) -> Result<Option<Vec<Chunk>>> {
     match slots.front_mut() {
         Some(slot) => {
             let _ = &slot.hold;
             slot.wait.as_mut().await
         }
         None => std::future::pending().await,
-    }
-}
-
-/// Writes some of `out`. Cancel-safe: what was written is taken off at once.
-async fn flush(stream: &TcpStream, out: &mut VecDeque<Bytes>) -> io::Result<()> {
-    loop {
-        while out.front().is_some_and(Bytes::is_empty) {
-            out.pop_front();
-        }
-        if out.is_empty() {
-            return Ok(());
-        }
-        stream.writable().await?;
-        let mut slices = [IoSlice::new(&[]); CHUNKS_PER_WRITE];
-        let mut left = BYTES_PER_WRITE;
-        let mut count = 0;
-        for (slice, chunk) in slices.iter_mut().zip(out.iter()) {
-            if left == 0 {
-                break;
-            }
-            let part = chunk.get(..chunk.len().min(left)).unwrap_or_default();
-            left -= part.len();
-            *slice = IoSlice::new(part);
-            count += 1;
-        }
-        match stream.try_write_vectored(slices.get(..count).unwrap_or_default()) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => {
-                advance(out, written);
-                return Ok(());
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-fn advance(out: &mut VecDeque<Bytes>, mut written: usize) {
-    while let Some(front) = out.front_mut() {
-        if front.len() > written {
-            front.advance(written);
-            return;
-        }
-        written -= front.len();
-        out.pop_front();
     }
 }
 

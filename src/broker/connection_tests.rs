@@ -28,7 +28,7 @@ impl FrameHandler for Echo {
     fn handle(self: Arc<Self>, _peer: Arc<PeerInfo>, frame: Bytes) -> BoxFuture<Result<Outcome>> {
         Box::pin(async move {
             *self.seen.lock().unwrap() += 1;
-            let reply = vec![Bytes::from(framed(&frame))];
+            let reply = vec![Bytes::from(framed(&frame)).into()];
             match frame.first() {
                 Some(b'n') => Ok(Outcome::Reply(reply)),
                 Some(b's') => Ok(Outcome::Later(Box::pin(async { Ok(None) }))),

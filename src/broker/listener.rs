@@ -106,7 +106,7 @@ fn is_absent(error: &io::Error) -> bool {
         return true;
     }
     #[cfg(unix)]
-    return error.raw_os_error() == Some(libc::EAFNOSUPPORT);
+    return error.raw_os_error() == Some(nix::libc::EAFNOSUPPORT);
     #[cfg(not(unix))]
     return false;
 }

@@ -22,6 +22,7 @@ mod connection;
 mod coordinator;
 mod dispatch;
 mod frame_reader;
+mod frame_writer;
 mod handlers;
 mod listener;
 mod log_threads;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 
 use crate::error::{Error, Result};
 use crate::protocol::{ApiKey, Request, RequestHeader, Response, ResponseHeader, Str, frame};
+use crate::types::Chunk;
 
 /// How many requests may wait for the writer of one connection.
 const QUEUE_REQUESTS_MAX: usize = 64;
@@ -40,7 +41,7 @@ struct Waiting {
 }
 
 struct Outgoing {
-    frames: Vec<Bytes>,
+    frames: Vec<Chunk>,
     waiting: Option<Waiting>,
     /// Told once the bytes are with the operating system, where no answer comes.
     written: Option<oneshot::Sender<Result<Response>>>,
@@ -235,9 +236,9 @@ async fn write_requests(
 }
 
 /// Writes chunks without joining them.
-async fn write_all(writing: &mut OwnedWriteHalf, frames: Vec<Bytes>) -> std::io::Result<()> {
+async fn write_all(writing: &mut OwnedWriteHalf, frames: Vec<Chunk>) -> std::io::Result<()> {
     const SLICES_MAX: usize = 64;
-    let mut left: VecDeque<Bytes> = frames.into_iter().filter(|chunk| !chunk.is_empty()).collect();
+    let mut left: VecDeque<Chunk> = frames.into_iter().filter(|chunk| !chunk.is_empty()).collect();
     while !left.is_empty() {
         let slices: Vec<IoSlice<'_>> =
             left.iter().take(SLICES_MAX).map(|chunk| IoSlice::new(chunk)).collect();

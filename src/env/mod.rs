@@ -38,7 +38,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::types::{TimestampMs, Uuid};
+use crate::types::{Stored, TimestampMs, Uuid};
 
 /// The surroundings of a component: clock, disk and randomness. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -246,6 +246,10 @@ pub trait Mapping: Send + Sync + Debug + Any {
     /// The caller must have seen the range written: it is an error to ask beyond the end of the file
     /// or the mapping's limit.
     fn slice(self: Arc<Self>, range: Range<u64>) -> io::Result<Bytes>;
+
+    /// The place of `position` for a socket that takes bytes from files by itself; `None` where there is
+    /// no such thing, or too many files are open. Good for bytes that were handed out.
+    fn stored(&self, position: u64) -> Option<Stored>;
 
     /// Brings the pages of `range` into memory; blocks while they are read from the disk.
     fn prefault(&self, range: Range<u64>);

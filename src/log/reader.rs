@@ -10,7 +10,7 @@ use super::producers::{AbortedTransaction, ProducerState};
 use super::segment::{Chunk, Outcome, Segment, Want};
 use super::shared::Shared;
 use crate::error::{Error, Result};
-use crate::types::{LeaderEpoch, Offset, TimestampMs};
+use crate::types::{LeaderEpoch, Offset, Stored, TimestampMs};
 
 /// What to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct ReadResult {
     /// The batches; empty when there is nothing to read. They stay valid after the log is closed and
     /// deleted.
     pub records: Bytes,
+    /// Where they lie, for sockets that take bytes from files by themselves.
+    pub stored: Option<Stored>,
     /// The base offset of the first batch, which may lie before the requested offset; the requested
     /// offset when there is none.
     pub base_offset: Offset,
@@ -106,11 +108,13 @@ impl LogReader {
         let chunk = if want.offset < want.upper { self.read_view(&want)? } else { None };
         let chunk = chunk.unwrap_or_else(|| Chunk {
             records: Bytes::new(),
+            stored: None,
             base_offset: request.offset,
             next_offset: request.offset,
         });
         Ok(ReadResult {
             records: chunk.records,
+            stored: chunk.stored,
             base_offset: chunk.base_offset,
             next_offset: chunk.next_offset,
             log_start_offset: self.shared.log_start(),

@@ -3,7 +3,7 @@
 //! A segment is a `.log` file of batches and its indexes. The active one grows: its size and its end
 //! offset are published by the writer after the bytes are written (`SEG-1`: a reader that has loaded
 //! a size may read every byte below it). A sealed one never changes; its files are opened and mapped
-//! when they are first read, and its descriptor is closed again.
+//! when they are first read.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use super::scan::{Damage, Expected, Found, Scan, check_crc};
 use super::verified::Verified;
 use crate::env::{Disk, File, Mapping, OpenMode};
 use crate::error::{Error, Result};
-use crate::types::{LeaderEpoch, Offset, TimestampMs};
+use crate::types::{LeaderEpoch, Offset, Stored, TimestampMs};
 
 /// Index files up to this size are read into memory; larger ones are mapped.
 const INDEX_READ_MAX: u64 = 16 << 10;
@@ -82,6 +82,7 @@ pub(super) enum Outcome {
 #[derive(Clone, Debug)]
 pub(super) struct Chunk {
     pub(super) records: Bytes,
+    pub(super) stored: Option<Stored>,
     pub(super) base_offset: Offset,
     pub(super) next_offset: Offset,
 }
@@ -308,6 +309,7 @@ impl Segment {
         let slice = |position: u64| usize::try_from(position - start).unwrap_or(usize::MAX);
         Ok(Outcome::Chunk(Chunk {
             records: data.slice(slice(first.position)..slice(end)),
+            stored: self.mapping()?.stored(first.position),
             base_offset: first.header.base_offset,
             next_offset,
         }))

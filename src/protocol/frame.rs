@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::api::{ApiKey, Request, Response};
 use crate::protocol::header::{RequestHeader, ResponseHeader};
 use crate::protocol::primitives::{Decoder, Encoder};
+use crate::types::Chunk;
 
 /// The size of the length in front of every frame.
 pub const PREFIX_BYTES: usize = 4;
@@ -92,7 +93,7 @@ pub fn decode_request(frame: Bytes) -> Result<Incoming> {
 /// # Errors
 ///
 /// When the version cannot carry the request.
-pub fn encode_request(header: &RequestHeader, request: &Request) -> Result<Vec<Bytes>> {
+pub fn encode_request(header: &RequestHeader, request: &Request) -> Result<Vec<Chunk>> {
     let mut encoder = Encoder::for_frame();
     header.encode(&mut encoder)?;
     request.encode(header.api_version, &mut encoder)?;
@@ -123,7 +124,7 @@ pub fn encode_response(
     correlation_id: i32,
     version: i16,
     response: &Response,
-) -> Result<Vec<Bytes>> {
+) -> Result<Vec<Chunk>> {
     let mut encoder = Encoder::for_frame();
     ResponseHeader { correlation_id }.encode(response.api(), version, &mut encoder)?;
     response.encode(version, &mut encoder)?;

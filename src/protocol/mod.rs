@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! socket bytes -> frame::split -> header::RequestHeader -> api::Request -> Service
-//! socket bytes <- Vec<Bytes>   <- header::ResponseHeader <- api::Response <-'
+//! socket bytes <- Vec<Chunk>   <- header::ResponseHeader <- api::Response <-'
 //! ```
 //!
 //! Invariants:

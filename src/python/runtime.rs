@@ -81,6 +81,7 @@ fn owned() -> Result<Arc<Owned>> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(worker_threads())
             .thread_name("ottla")
+            .on_thread_start(stay_after_broken_pipes)
             .enable_all()
             .build()
             .map_err(|source| Error::io("start", "the threads of the runtime", source))?;
@@ -99,6 +100,16 @@ fn owned() -> Result<Arc<Owned>> {
         if let Ok(owned) = Arc::try_unwrap(fresh) {
             ManuallyDrop::into_inner(owned.runtime).shutdown_background();
         }
+    }
+}
+
+/// A peer that leaves while it is written to is an error of that write. Programs that have given SIGPIPE
+/// its default back, as Python's documentation has filters do, must not end of it.
+fn stay_after_broken_pipes() {
+    #[cfg(unix)]
+    {
+        use nix::sys::signal::{SigSet, Signal};
+        SigSet::from(Signal::SIGPIPE).thread_block().ok();
     }
 }
 

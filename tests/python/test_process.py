@@ -54,6 +54,37 @@ def test_batches_outlive_broker_topic_and_directory(tmp_path: Path) -> None:
     assert batches[-1]["value"][-1] == b"1999" * 500
 
 
+@posix
+def test_peers_that_leave_amid_a_response_do_not_end_a_program_with_default_signals() -> None:
+    ended = run(
+        """
+        import signal, socket, struct
+        import ottla
+
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        text = lambda value: struct.pack(">h", len(value)) + value
+        # Fetch v4 of one partition, from its start, up to 50 MB.
+        fetch = struct.pack(">hhi", 1, 4, 7) + text(b"raw")
+        fetch += struct.pack(">iiiibi", -1, 100, 1, 50_000_000, 0, 1) + text(b"t")
+        fetch += struct.pack(">iiqi", 1, 0, 0, 50_000_000)
+        fetch = struct.pack(">i", len(fetch)) + fetch
+        with ottla.Broker() as broker, broker.client() as client:
+            client.create_topic("t")
+            for _ in range(8):
+                client.send("t", bytes(900_000))
+            host, port = broker.bootstrap_servers.split(",")[0].rsplit(":", 1)
+            for _ in range(20):
+                with socket.create_connection((host, int(port))) as peer:
+                    peer.sendall(16 * fetch)
+                    peer.shutdown(socket.SHUT_WR)
+                    assert peer.recv(1)
+                    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            print(client.scan("t").to_pyarrow().num_rows)
+        """
+    )
+    assert (ended.returncode, ended.stdout) == (0, "8\n"), ended.stderr
+
+
 def test_what_is_closed_says_so(tmp_path: Path) -> None:
     with ottla.Broker(tmp_path / "data") as broker:
         kafka = broker.client()

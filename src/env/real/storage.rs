@@ -8,7 +8,8 @@
 //! - `MAP-1`: [`Mapping::slice`] hands out a range only when the file was seen to be that long.
 //! - `MAP-2`: every handed-out range raises the file's *fence*; [`File::set_len`] below the fence and
 //!   [`File::write_all_at`] below the fence are refused. So what was handed out is neither cut nor
-//!   changed (`&[u8]` must not change under its holder).
+//!   changed (`&[u8]` must not change under its holder). A fence stays, because a socket that was given
+//!   bytes by reference ([`Mapping::stored`]) may have them longer than their holder.
 //! - `MAP-3`: [`OpenMode::CreateEmpty`] and [`Disk::rename`] never empty an existing file in place: a new inode
 //!   takes the name, and the old one lives until its last mapping goes. The same holds for removal.
 //!
@@ -23,13 +24,13 @@
 //! memory. Elsewhere a mapping cannot be longer than its file, so it is made anew when the file
 //! has grown.
 
-#![allow(unsafe_code, reason = "mappings, pwritev and statvfs have no safe form")]
+#![allow(unsafe_code, reason = "a mapping is memory that somebody else could cut")]
 
 use std::fs;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -37,7 +38,7 @@ use memmap2::{MmapOptions, MmapRaw};
 
 use super::to_timestamp;
 use crate::env::{DirEntry, Disk, File, Lock, Mapping, OpenMode};
-use crate::types::TimestampMs;
+use crate::types::{Stored, TimestampMs};
 
 /// The file systems of this machine.
 #[derive(Debug, Default)]
@@ -177,19 +178,10 @@ impl Disk for RealDisk {
 /// The free and all bytes of a file system.
 #[cfg(unix)]
 fn space(path: &Path) -> io::Result<(u64, u64)> {
-    use std::os::unix::ffi::OsStrExt;
-    let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
-    let mut answer = std::mem::MaybeUninit::<libc::statvfs>::uninit();
-    // SAFETY: `path` is a NUL-terminated string and `answer` is writable memory of the right type;
-    // both live through the call, which keeps neither pointer.
-    let status = unsafe { libc::statvfs(path.as_ptr(), answer.as_mut_ptr()) };
-    if status != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the call succeeded, so it has filled the struct.
-    let answer = unsafe { answer.assume_init() };
+    let answer = nix::sys::statvfs::statvfs(path)?;
+    let unit = answer.fragment_size();
     #[allow(clippy::useless_conversion, reason = "the fields are narrower on other platforms")]
-    let [free, total, unit] = [answer.f_bavail, answer.f_blocks, answer.f_frsize].map(u64::from);
+    let [free, total, unit] = [answer.blocks_available(), answer.blocks(), unit].map(u64::from);
     Ok((free.saturating_mul(unit), total.saturating_mul(unit)))
 }
 
@@ -271,6 +263,7 @@ impl File for RealFile {
             seen: AtomicU64::new(len.min(limit)),
             fence: Arc::clone(&self.fence),
             file: (len < limit || cfg!(not(unix))).then(|| Arc::clone(&self.file)),
+            kept: if len < limit { None } else { KeptOpen::keep(&self.file) },
         };
         mapping.map_to(&self.file, if cfg!(unix) { limit } else { len.min(limit) })?;
         Ok(Arc::new(mapping))
@@ -283,35 +276,20 @@ const VECTOR_COUNT_MAX: usize = 1024;
 
 #[cfg(unix)]
 fn write_vectored(file: &fs::File, parts: &[&[u8]], mut position: u64) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
     let mut slices: Vec<io::IoSlice<'_>> =
         parts.iter().filter(|part| !part.is_empty()).map(|part| io::IoSlice::new(part)).collect();
     let mut rest = slices.as_mut_slice();
     while !rest.is_empty() {
         let count = rest.len().min(VECTOR_COUNT_MAX);
-        let offset = libc::off_t::try_from(position).map_err(io::Error::other)?;
-        // SAFETY: `IoSlice` has the layout of `iovec` on Unix (std guarantees it); the first `count` of
-        // them are initialised and borrow buffers that outlive the call; the descriptor is open.
-        let written = unsafe {
-            libc::pwritev(
-                file.as_raw_fd(),
-                rest.as_ptr().cast::<libc::iovec>(),
-                libc::c_int::try_from(count).unwrap_or(1),
-                offset,
-            )
-        };
-        match usize::try_from(written) {
+        let offset = position.try_into().map_err(io::Error::other)?;
+        match nix::sys::uio::pwritev(file, rest.get(..count).unwrap_or_default(), offset) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => {
                 position += written as u64;
                 io::IoSlice::advance_slices(&mut rest, written);
             }
-            Err(_) => {
-                let error = io::Error::last_os_error();
-                if error.kind() != io::ErrorKind::Interrupted {
-                    return Err(error);
-                }
-            }
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(())
@@ -344,6 +322,37 @@ struct RealMapping {
     fence: Arc<AtomicU64>,
     /// The file while it may still grow.
     file: Option<Arc<fs::File>>,
+    /// The file that does not grow any more, open only for sockets.
+    kept: Option<KeptOpen>,
+}
+
+/// How many files are open only for sockets, in this process.
+static KEPT_OPEN: AtomicUsize = AtomicUsize::new(0);
+
+/// Such a file. Beyond a quarter of what the process may open there are no more of them, and their bytes go
+/// out as a copy.
+#[derive(Debug)]
+struct KeptOpen(Arc<fs::File>);
+
+impl KeptOpen {
+    #[cfg(target_os = "linux")]
+    fn keep(file: &Arc<fs::File>) -> Option<Self> {
+        let limit = rlimit::Resource::NOFILE.get_soft().ok()? / 4;
+        let kept = KEPT_OPEN.fetch_add(1, Ordering::Relaxed);
+        // Counts itself off again when it is one too many.
+        Some(Self(Arc::clone(file))).filter(|_| (kept as u64) < limit)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn keep(_file: &Arc<fs::File>) -> Option<Self> {
+        None
+    }
+}
+
+impl Drop for KeptOpen {
+    fn drop(&mut self) {
+        KEPT_OPEN.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl RealMapping {
@@ -405,6 +414,14 @@ impl Mapping for RealMapping {
         let (start, len) = bounds().ok_or(io::ErrorKind::InvalidInput)?;
         self.fence.fetch_max(range.end, Ordering::AcqRel);
         Ok(Bytes::from_owner(MappedRange { map, start, len }))
+    }
+
+    fn stored(&self, position: u64) -> Option<Stored> {
+        if cfg!(not(target_os = "linux")) {
+            return None;
+        }
+        let file = self.file.as_ref().or(self.kept.as_ref().map(|kept| &kept.0))?;
+        Some(Stored { file: Arc::clone(file), position })
     }
 
     fn prefault(&self, range: Range<u64>) {
@@ -496,6 +513,25 @@ mod tests {
         let replaced = disk.open(&path, OpenMode::CreateEmpty).unwrap();
         assert_eq!(replaced.len().unwrap(), 0);
         assert_eq!(&slice[..], b"2345");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_socket_finds_the_bytes_of_a_mapping_in_its_file() {
+        use std::os::unix::fs::FileExt;
+        let (_directory, path) = temporary();
+        let disk = RealDisk::new();
+        let file = disk.open(&path, OpenMode::Create).unwrap();
+        let growing = file.map(1 << 20).unwrap();
+        file.write_all_at(&[b"0123456789"], 0).unwrap();
+        let sealed = disk.open(&path, OpenMode::Read).unwrap().map(10).unwrap();
+        disk.remove_file(&path).unwrap();
+        for mapping in [growing, sealed] {
+            let stored = mapping.stored(4).unwrap();
+            let mut found = [0; 3];
+            stored.file.read_exact_at(&mut found, stored.position).unwrap();
+            assert_eq!(found[..], mapping.slice(4..7).unwrap()[..]);
+        }
     }
 
     #[test]

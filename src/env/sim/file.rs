@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::disk::{PAGE, State};
 use crate::env::{File, Lock, Mapping};
+use crate::types::Stored;
 
 #[derive(Debug)]
 pub(super) struct SimLock {
@@ -135,6 +136,10 @@ impl Mapping for SimMapping {
         let mut bytes = vec![0; len];
         self.file.read_exact_at(&mut bytes, range.start)?;
         Ok(bytes.into())
+    }
+
+    fn stored(&self, _position: u64) -> Option<Stored> {
+        None
     }
 
     fn prefault(&self, _range: Range<u64>) {}

@@ -4,6 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::error::{Error, Result};
 use crate::protocol::schema::{Tags, VALUE};
+use crate::types::Chunk;
 
 /// Byte strings from this length on are spliced; copying shorter ones costs less than another
 /// piece to write.
@@ -14,7 +15,7 @@ pub const SPLICE_MIN_BYTES: usize = 1024;
 pub struct Encoder {
     buffer: BytesMut,
     /// Byte strings, each with the position in `buffer` before which it belongs; ascending.
-    splices: Vec<(usize, Bytes)>,
+    splices: Vec<(usize, Chunk)>,
     spliced_bytes: usize,
 }
 
@@ -91,9 +92,22 @@ impl Encoder {
         if bytes.len() < SPLICE_MIN_BYTES {
             self.buffer.put_slice(bytes);
         } else {
-            self.splices.push((self.buffer.len(), bytes.clone()));
-            self.spliced_bytes = self.spliced_bytes.saturating_add(bytes.len());
+            self.splice(bytes.clone().into());
         }
+    }
+
+    /// Writes bytes as they are; when there are many, without a copy and with their place in a file.
+    pub(crate) fn put_chunk(&mut self, chunk: &Chunk) {
+        if chunk.len() < SPLICE_MIN_BYTES {
+            self.buffer.put_slice(chunk);
+        } else {
+            self.splice(chunk.clone());
+        }
+    }
+
+    fn splice(&mut self, chunk: Chunk) {
+        self.spliced_bytes = self.spliced_bytes.saturating_add(chunk.len());
+        self.splices.push((self.buffer.len(), chunk));
     }
 
     /// Writes an unsigned integer in groups of seven bits, least significant first.
@@ -172,10 +186,10 @@ impl Encoder {
     }
 
     /// The message as pieces that follow one another.
-    pub fn finish(self) -> Vec<Bytes> {
+    pub fn finish(self) -> Vec<Chunk> {
         let mut buffer = self.buffer.freeze();
         if self.splices.is_empty() {
-            return vec![buffer];
+            return vec![buffer.into()];
         }
         let mut pieces = Vec::with_capacity(self.splices.len().saturating_mul(2).saturating_add(1));
         let mut taken = 0_usize;
@@ -183,12 +197,12 @@ impl Encoder {
             let between = buffer.split_to(place.saturating_sub(taken).min(buffer.len()));
             taken = place;
             if !between.is_empty() {
-                pieces.push(between);
+                pieces.push(between.into());
             }
             pieces.push(bytes);
         }
         if !buffer.is_empty() {
-            pieces.push(buffer);
+            pieces.push(buffer.into());
         }
         pieces
     }
@@ -206,7 +220,7 @@ impl Encoder {
     }
 
     /// Fills in the length at the start and returns the pieces of the frame.
-    pub(crate) fn finish_frame(mut self) -> Result<Vec<Bytes>> {
+    pub(crate) fn finish_frame(mut self) -> Result<Vec<Chunk>> {
         let length = self.len().saturating_sub(size_of::<i32>());
         let length = i32::try_from(length)
             .map_err(|_cause| Error::malformed("frame", format!("{length} bytes are too many")))?;

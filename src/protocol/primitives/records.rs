@@ -2,24 +2,27 @@
 
 use bytes::{Bytes, BytesMut};
 
+use crate::types::Chunk;
+
 /// A rope of record batches: chunks that follow one another, never copied to be joined.
 ///
 /// A fetch that reads from two segments makes two chunks. Empty chunks are left out.
 #[derive(Clone, Debug, Default)]
 pub struct Records {
     // Nearly always there is one chunk, so that the vector stays unallocated.
-    first: Bytes,
-    rest: Vec<Bytes>,
+    first: Chunk,
+    rest: Vec<Chunk>,
 }
 
 impl Records {
     /// No records.
     pub const fn new() -> Self {
-        Self { first: Bytes::new(), rest: Vec::new() }
+        Self { first: Chunk::empty(), rest: Vec::new() }
     }
 
     /// Adds a chunk at the end.
-    pub fn push(&mut self, chunk: Bytes) {
+    pub fn push(&mut self, chunk: impl Into<Chunk>) {
+        let chunk = chunk.into();
         if chunk.is_empty() {
         } else if self.first.is_empty() {
             self.first = chunk;
@@ -29,7 +32,7 @@ impl Records {
     }
 
     /// The chunks, in order.
-    pub fn chunks(&self) -> impl Iterator<Item = &Bytes> {
+    pub fn chunks(&self) -> impl Iterator<Item = &Chunk> {
         std::iter::once(&self.first).filter(|chunk| !chunk.is_empty()).chain(&self.rest)
     }
 
@@ -46,7 +49,7 @@ impl Records {
     /// The bytes in one piece; copies only when there are several chunks.
     pub fn into_bytes(self) -> Bytes {
         if self.rest.is_empty() {
-            return self.first;
+            return self.first.into_bytes();
         }
         let mut joined = BytesMut::with_capacity(self.len());
         for chunk in self.chunks() {
@@ -56,9 +59,15 @@ impl Records {
     }
 }
 
-impl From<Bytes> for Records {
-    fn from(chunk: Bytes) -> Self {
+impl From<Chunk> for Records {
+    fn from(chunk: Chunk) -> Self {
         Self { first: chunk, rest: Vec::new() }
+    }
+}
+
+impl From<Bytes> for Records {
+    fn from(bytes: Bytes) -> Self {
+        Self::from(Chunk::from(bytes))
     }
 }
 
@@ -87,7 +96,9 @@ impl From<Vec<Bytes>> for Records {
 impl PartialEq for Records {
     /// Equal bytes, however they are cut.
     fn eq(&self, other: &Self) -> bool {
-        self.len() == other.len() && self.chunks().flatten().eq(other.chunks().flatten())
+        let (ours, theirs) = (self.chunks(), other.chunks());
+        self.len() == other.len()
+            && ours.flat_map(|chunk| chunk.iter()).eq(theirs.flat_map(|chunk| chunk.iter()))
     }
 }
 

@@ -134,7 +134,7 @@ fn large_pieces_are_spliced_and_small_ones_copied() {
     encoder.put_bytes(&Bytes::from_static(b"small"));
     assert_eq!(encoder.len(), 4 + 2 * SPLICE_MIN_BYTES + 5);
     let pieces = encoder.finish();
-    assert_eq!(pieces.iter().map(Bytes::len).collect::<Vec<_>>(), [4, 1024, 1024, 5]);
+    assert_eq!(pieces.iter().map(|piece| piece.len()).collect::<Vec<_>>(), [4, 1024, 1024, 5]);
     assert_eq!(pieces[1].as_ptr(), large.as_ptr());
 }
 

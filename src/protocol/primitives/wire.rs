@@ -114,7 +114,7 @@ impl Nullable for Records {
     fn write_nullable(value: Option<&Self>, encoder: &mut Encoder, context: Context) -> Result<()> {
         encoder.put_length(value.map(Self::len), context.flexible)?;
         for chunk in value.into_iter().flat_map(Self::chunks) {
-            encoder.put_bytes(chunk);
+            encoder.put_chunk(chunk);
         }
         Ok(())
     }

@@ -1,0 +1,195 @@
+//! From the chunks of responses to the socket, without a copy of ours.
+//!
+//! Invariants:
+//! - `WRITE-1` what was handed over is taken off at once, so a write may be given up and taken up again.
+//! - `WRITE-2` one call hands over at most [`BYTES_PER_CALL`]; then others have their turn.
+//!
+//! Bytes that lie in a file go by `sendfile`: the socket takes the pages of the page cache, where a write
+//! would copy them. That they neither change nor are cut off is the promise of [`Stored`]. Few bytes cost
+//! less as a copy than as a system call of their own, so they go by `writev` with their neighbours.
+
+use std::collections::VecDeque;
+use std::io;
+use std::io::IoSlice;
+
+use socket2::SockRef;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+use crate::types::{Chunk, Stored};
+
+/// How many chunks go into one `writev`.
+const CHUNKS_PER_WRITE: usize = 64;
+/// How many bytes go to the socket in one call; measured best on loopback.
+const BYTES_PER_CALL: usize = 1 << 20;
+/// From this length on `sendfile` costs less than a copy; half of it costs the same. Measured on loopback.
+const SEND_FILE_MIN_BYTES: usize = 16 << 10;
+
+/// Writes some of `out`, at least one byte of it if there is one. Cancel-safe (`WRITE-1`).
+pub(super) async fn write_some(stream: &TcpStream, out: &mut VecDeque<Chunk>) -> io::Result<()> {
+    let mut left = BYTES_PER_CALL;
+    loop {
+        while out.front().is_some_and(|chunk| chunk.is_empty()) {
+            out.pop_front();
+        }
+        if out.is_empty() || left == 0 {
+            return Ok(());
+        }
+        if left == BYTES_PER_CALL {
+            stream.writable().await?;
+        }
+        let written = stream.try_io(Interest::WRITABLE, || hand_over(stream, out, left));
+        match written {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                left = left.saturating_sub(written);
+                advance(out, written);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if left < BYTES_PER_CALL {
+                    return Ok(());
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// One system call: the first chunk by `sendfile`, or all up to such a one by `writev`.
+fn hand_over(stream: &TcpStream, out: &VecDeque<Chunk>, left: usize) -> io::Result<usize> {
+    if let Some((stored, length)) = out.front().and_then(by_file) {
+        return send_file(stream, stored, length.min(left));
+    }
+    let mut slices = [IoSlice::new(&[]); CHUNKS_PER_WRITE];
+    let (mut count, mut left) = (0, left);
+    let mut more = false;
+    for (slice, chunk) in slices.iter_mut().zip(out) {
+        more = by_file(chunk).is_some();
+        if more || left == 0 {
+            break;
+        }
+        let part = chunk.get(..chunk.len().min(left)).unwrap_or_default();
+        left -= part.len();
+        *slice = IoSlice::new(part);
+        count += 1;
+    }
+    let flags = if more { MORE_COMES } else { 0 };
+    let slices = slices.get(..count).unwrap_or_default();
+    SockRef::from(stream).send_vectored_with_flags(slices, flags)
+}
+
+/// Where a chunk lies that is worth a system call, and its length.
+fn by_file(chunk: &Chunk) -> Option<(&Stored, usize)> {
+    let length = chunk.len();
+    chunk.stored().filter(|_| length >= SEND_FILE_MIN_BYTES).map(|stored| (stored, length))
+}
+
+/// Has the few bytes in front of a file wait for those of the file, instead of a packet of their own.
+#[cfg(target_os = "linux")]
+const MORE_COMES: i32 = nix::libc::MSG_MORE;
+#[cfg(not(target_os = "linux"))]
+const MORE_COMES: i32 = 0;
+
+#[cfg(target_os = "linux")]
+fn send_file(stream: &TcpStream, stored: &Stored, length: usize) -> io::Result<usize> {
+    let mut position = stored.position.try_into().map_err(io::Error::other)?;
+    Ok(nix::sys::sendfile::sendfile64(stream, &*stored.file, Some(&mut position), length)?)
+}
+
+/// Without a call that tells where bytes lie this is not reached; see `Mapping::stored`.
+#[cfg(not(target_os = "linux"))]
+fn send_file(_stream: &TcpStream, _stored: &Stored, _length: usize) -> io::Result<usize> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+fn advance(out: &mut VecDeque<Chunk>, mut written: usize) {
+    while let Some(front) = out.front_mut() {
+        if front.len() > written {
+            front.advance(written);
+            return;
+        }
+        written -= front.len();
+        out.pop_front();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Writes all chunks to a socket; returns what came out at the other end.
+    async fn through_a_socket(chunks: Vec<Chunk>) -> Vec<u8> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut reading = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (writing, _) = listener.accept().await.unwrap();
+        let writer = tokio::spawn(async move {
+            let mut out = VecDeque::from(chunks);
+            while !out.is_empty() {
+                write_some(&writing, &mut out).await.unwrap();
+            }
+        });
+        let mut received = Vec::new();
+        reading.read_to_end(&mut received).await.unwrap();
+        writer.await.unwrap();
+        received
+    }
+
+    #[tokio::test]
+    async fn chunks_of_files_and_of_memory_arrive_in_order() {
+        let pattern: Vec<u8> = (0..5_000_000_u32).map(|at| (at % 251) as u8).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&pattern).unwrap();
+        let file = Arc::new(file);
+        let mut expected = Vec::new();
+        let mut chunks = Vec::new();
+        // Lengths on both sides of the limit, of a page and of one call; odd positions.
+        for (position, length) in
+            [(3, 16_383), (4095, 16_384), (1, 0), (12_345, 2_500_000), (4_983_616, 16_384)]
+        {
+            let bytes = &pattern[position..position + length];
+            let stored = Stored { file: Arc::clone(&file), position: position as u64 };
+            chunks.push(Bytes::from(format!("before {length}:")).into());
+            chunks.push(Chunk::new(Bytes::copy_from_slice(bytes), Some(stored)));
+            expected.extend_from_slice(format!("before {length}:").as_bytes());
+            expected.extend_from_slice(bytes);
+        }
+        chunks.push(Bytes::from_static(b"end").into());
+        expected.extend_from_slice(b"end");
+        assert!(through_a_socket(chunks).await == expected);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn what_lies_in_a_file_is_sent_from_there() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&vec![7; 2 * SEND_FILE_MIN_BYTES]).unwrap();
+        let stored = Stored { file: Arc::new(file), position: 5 };
+        let zeros = |length| Chunk::new(Bytes::from(vec![0; length]), Some(stored.clone()));
+        let received =
+            through_a_socket(vec![zeros(SEND_FILE_MIN_BYTES), zeros(SEND_FILE_MIN_BYTES - 1)]);
+        let received = received.await;
+        let (from_file, copied) = received.split_at(SEND_FILE_MIN_BYTES);
+        assert!(from_file.iter().all(|&byte| byte == 7), "by sendfile");
+        assert!(copied.iter().all(|&byte| byte == 0), "too few: by a copy");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_file_that_was_cut_is_an_error() {
+        let stored = Stored { file: Arc::new(tempfile::tempfile().unwrap()), position: 0 };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _reading = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (writing, _) = listener.accept().await.unwrap();
+        let chunk = Chunk::new(Bytes::from(vec![0; SEND_FILE_MIN_BYTES]), Some(stored));
+        let error = write_some(&writing, &mut VecDeque::from([chunk])).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WriteZero);
+    }
+}
