@@ -1,7 +1,9 @@
 //! The threads that write and sync logs (ADR 0001).
 //!
 //! Why: a log has a single writer and blocks. Each partition belongs to one of a few `ottla-log-N`
-//! threads, which take appends from a bounded queue in the order they came in. Where an append must be
+//! threads, which take appends from a bounded queue in the order they came in. What is appended quickly, into
+//! the page cache, is not worth waking another thread: whoever brings it appends it, unless something is queued
+//! for the partition or the disk keeps writers waiting. Where an append must be
 //! synced before it is acknowledged, the partition is handed to the `ottla-sync-N` threads: while one
 //! fsync runs, appends of all partitions go on, and the next fsync covers all that came meanwhile.
 //!
@@ -14,8 +16,10 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -24,6 +28,7 @@ use super::partition::{Acks, AppendAnswer, Partition};
 use crate::env::Clock;
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::Log;
+use crate::record::{BatchHeader, Compression};
 
 /// How many tasks may wait for one log thread.
 const QUEUE_MAX: usize = 1024;
@@ -31,8 +36,16 @@ const QUEUE_MAX: usize = 1024;
 const LOG_THREADS_MAX: usize = 4;
 /// How many syncs run side by side: different files of one device share its journal.
 const SYNC_THREADS: usize = 2;
+/// Records that are appended by who brings them have at most this size: about a third of a millisecond.
+const HERE_BYTES_MAX: usize = 1 << 20;
+/// And compressed ones this, since they are decompressed to be checked.
+const HERE_COMPRESSED_BYTES_MAX: usize = 64 << 10;
+/// When an append takes longer than this, the disk is busy, and others wait for the caller's thread: ...
+const HERE_TIME_MAX: Duration = Duration::from_millis(20);
+/// ... then all are queued for so long.
+const QUEUED_TIME: Duration = Duration::from_secs(1);
 
-type Reply = (Acks, oneshot::Sender<Result<AppendAnswer>>);
+pub(super) type Reply = (Acks, oneshot::Sender<Result<AppendAnswer>>);
 type Work = Box<dyn FnOnce(&Partition) + Send>;
 
 enum Task {
@@ -45,6 +58,9 @@ pub(super) struct LogThreads {
     senders: Mutex<Vec<mpsc::Sender<Task>>>,
     syncer: Arc<Syncer>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    clock: Arc<dyn Clock>,
+    /// Until when all appends are queued because one took long; microseconds of the monotonic clock.
+    queued_until: AtomicU64,
 }
 
 impl std::fmt::Debug for LogThreads {
@@ -82,7 +98,13 @@ impl LogThreads {
                 .spawn(move || syncer.run());
             threads.push(thread.map_err(failed)?);
         }
-        Ok(Self { senders: Mutex::new(senders), syncer, threads: Mutex::new(threads) })
+        Ok(Self {
+            senders: Mutex::new(senders),
+            syncer,
+            threads: Mutex::new(threads),
+            clock: Arc::clone(clock),
+            queued_until: AtomicU64::new(0),
+        })
     }
 
     fn sender(&self, partition: &Partition) -> Result<mpsc::Sender<Task>> {
@@ -95,24 +117,57 @@ impl LogThreads {
         senders.get(place).cloned().ok_or(Error::Closed { what: "the broker" })
     }
 
-    async fn send(&self, partition: &Partition, task: Task) -> Result<()> {
-        let sender = self.sender(partition)?;
-        sender.send(task).await.map_err(|_closed| Error::Closed { what: "the broker" })
+    async fn send(
+        &self,
+        sender: mpsc::Sender<Task>,
+        partition: &Partition,
+        task: Task,
+    ) -> Result<()> {
+        let closed = |_closed| Error::Closed { what: "the broker" };
+        let permit = sender.reserve().await.map_err(closed)?;
+        partition.task_queued();
+        permit.send(task);
+        Ok(())
     }
 
-    /// Queues an append. Appends to one partition happen in the order of these calls.
+    /// Appends, or queues an append. Appends to one partition happen in the order of these calls.
     ///
     /// # Errors
     ///
     /// The threads have ended.
     pub(super) async fn append(
         &self,
-        partition: Arc<Partition>,
+        partition: &Arc<Partition>,
         records: Bytes,
         reply: Reply,
     ) -> Result<()> {
-        let owner = Arc::clone(&partition);
-        self.send(&owner, Task::Append { partition, records, reply }).await
+        let sender = self.sender(partition)?;
+        let mut reply = Some(reply);
+        self.append_here(partition, &records, &mut reply);
+        let Some(reply) = reply else { return Ok(()) };
+        let task = Task::Append { partition: Arc::clone(partition), records, reply };
+        self.send(sender, partition, task).await
+    }
+
+    /// Appends on the caller's thread, and takes the reply, where that is quick: two threads need not be woken
+    /// then, and the records are still in this core's cache (ADR 0001).
+    fn append_here(&self, partition: &Arc<Partition>, records: &Bytes, reply: &mut Option<Reply>) {
+        let start = self.clock.monotonic();
+        let queued_until = Duration::from_micros(self.queued_until.load(Ordering::Relaxed));
+        if start < queued_until || !is_quick(records) {
+            return;
+        }
+        let now = self.clock.now();
+        let append = || partition.try_append(records, now, reply);
+        let needs_sync = guarded(partition, append).unwrap_or(false);
+        if needs_sync && partition.queue_sync() {
+            self.syncer.push(Arc::clone(partition));
+        }
+        let end = self.clock.monotonic();
+        if end.saturating_sub(start) > HERE_TIME_MAX {
+            let until = u64::try_from((end + QUEUED_TIME).as_micros()).unwrap_or(u64::MAX);
+            self.queued_until.store(until, Ordering::Relaxed);
+        }
     }
 
     /// Does something with the log of a partition, after what is queued for it.
@@ -141,7 +196,7 @@ impl LogThreads {
         let (sender, receiver) = oneshot::channel();
         let work: Work = Box::new(move |partition| drop(sender.send(work(partition))));
         let task = Task::Work { partition: Arc::clone(partition), work };
-        self.send(partition, task).await?;
+        self.send(self.sender(partition)?, partition, task).await?;
         receiver.await.map_err(|_dropped| Error::Closed { what: "the partition" })?
     }
 
@@ -177,6 +232,15 @@ impl Drop for LogThreads {
     }
 }
 
+/// Whether records are few enough for whoever brings them.
+fn is_quick(records: &Bytes) -> bool {
+    let max = match BatchHeader::parse(records) {
+        Ok(header) if header.compression == Compression::None => HERE_BYTES_MAX,
+        _ => HERE_COMPRESSED_BYTES_MAX,
+    };
+    records.len() <= max
+}
+
 fn write_logs(mut receiver: mpsc::Receiver<Task>, syncer: &Arc<Syncer>, clock: &Arc<dyn Clock>) {
     while let Some(task) = receiver.blocking_recv() {
         match task {
@@ -185,11 +249,13 @@ fn write_logs(mut receiver: mpsc::Receiver<Task>, syncer: &Arc<Syncer>, clock: &
                 let append = || partition.append_now(&records, now, reply);
                 let needs_sync = guarded(&partition, append).unwrap_or(false);
                 if needs_sync && partition.queue_sync() {
-                    syncer.push(partition);
+                    syncer.push(Arc::clone(&partition));
                 }
+                partition.task_done();
             }
             Task::Work { partition, work } => {
                 guarded(&partition, || work(&partition));
+                partition.task_done();
             }
         }
     }

@@ -1,9 +1,8 @@
 //! One partition that this broker leads: its log, its high watermark, and who waits for it.
 //!
 //! Why: the log is synchronous and has a single writer; clients are many and asynchronous. This is
-//! the seam. Appends go through the queue of one log thread (see [`super::log_threads`]); reads go to
-//! the log's reader on the caller's thread; the high watermark between them comes from
-//! [`crate::machine::replica`].
+//! the seam. What is appended is in [`append`]; reads go to the log's reader on the caller's thread; the
+//! high watermark between them comes from [`crate::machine::replica`].
 //!
 //! Invariants:
 //! - `PART-1` a consumer reads only below the high watermark, an `acks=all` producer is answered only
@@ -12,57 +11,26 @@
 //!   producers are answered with an error, fetches are woken.
 //! - `PART-3` lock order: `log` before `state`; neither is held across an await.
 
+mod append;
+
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::log_threads::LogThreads;
 use super::parking::{Parking, PartitionKey};
 use crate::config::{CompressionType, Durability, TopicConfig};
 use crate::error::{Error, ErrorCode, Result};
-use crate::log::{AppendInfo, Health, Log, LogReader, ReadRequest};
+use crate::log::{Health, Log, LogReader, ReadRequest};
 use crate::machine::fetch_session::FetchInterest;
 use crate::machine::metadata::PartitionImage;
 use crate::machine::replica::{Leader, LocalDurability};
 use crate::protocol::Records;
-use crate::types::{LeaderEpoch, NodeId, Offset, ProducerId, TimestampMs, TopicPartition};
+use crate::types::{Chunk, LeaderEpoch, NodeId, Offset, ProducerId, TopicPartition};
 
-/// When a produce request is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Acks {
-    /// Never.
-    None,
-    /// When the leader has the records.
-    Leader,
-    /// When they are committed.
-    All,
-}
-
-impl Acks {
-    /// Reads the field of a request; `None` for a number that is not one.
-    pub(super) fn from_i16(acks: i16) -> Option<Self> {
-        match acks {
-            0 => Some(Self::None),
-            1 => Some(Self::Leader),
-            -1 => Some(Self::All),
-            _ => None,
-        }
-    }
-}
-
-/// What a producer is told.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct AppendAnswer {
-    /// The offset of the first record, also of a duplicate.
-    pub(super) base_offset: Offset,
-    /// The broker's time, when the topic is stamped with it; else -1.
-    pub(super) log_append_time: TimestampMs,
-    /// Where the log starts.
-    pub(super) log_start_offset: Offset,
-}
+pub(super) use append::{Acks, AppendAnswer};
 
 /// Up to where a reader may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +82,8 @@ pub(super) struct Partition {
     reader: LogReader,
     state: Mutex<State>,
     high_watermark: AtomicI64,
+    /// How many tasks of its log thread are for it.
+    queued: AtomicUsize,
     /// Whether it is in the queue of the sync threads.
     sync_queued: AtomicBool,
     health: Health,
@@ -177,6 +147,7 @@ impl Partition {
             reader,
             state: Mutex::new(state),
             high_watermark,
+            queued: AtomicUsize::new(0),
             sync_queued: AtomicBool::new(false),
             health: around.health.clone(),
             parking: Arc::clone(&around.parking),
@@ -316,7 +287,7 @@ impl Partition {
                 aborted.iter().map(|entry| (entry.producer_id, entry.first_offset)).collect();
         }
         found.log_start_offset = read.log_start_offset;
-        found.records = Records::from(read.records);
+        found.records = Chunk::new(read.records, read.stored).into();
         Ok(found)
     }
 
@@ -359,83 +330,7 @@ impl Partition {
         Ok((known < epoch || end < offset).then_some((known, end)))
     }
 
-    /// Queues records for the log. The receiver is answered when `acks` is reached.
-    ///
-    /// # Errors
-    ///
-    /// This broker does not lead the partition, or too few replicas are in sync.
-    pub(super) async fn append(
-        self: &Arc<Self>,
-        threads: &LogThreads,
-        records: Bytes,
-        acks: Acks,
-    ) -> Result<oneshot::Receiver<Result<AppendAnswer>>> {
-        self.check_leader()?;
-        if acks == Acks::All {
-            self.check_isr()?;
-        }
-        let (reply, receiver) = oneshot::channel();
-        threads.append(Arc::clone(self), records, (acks, reply)).await?;
-        Ok(receiver)
-    }
-
-    /// `min.insync.replicas` above the number of replicas counts as that number.
-    fn check_isr(&self) -> Result<()> {
-        let state = self.state();
-        let wanted = min_isr(&state.config, state.replicas);
-        if state.isr >= wanted {
-            return Ok(());
-        }
-        let context = format!("{} has {} replicas in sync, not {wanted}", self.name, state.isr);
-        Err(Error::kafka(ErrorCode::NotEnoughReplicas, context))
-    }
-
-    /// Appends, on the log thread. Returns whether a sync must follow.
-    pub(super) fn append_now(
-        &self,
-        records: &Bytes,
-        now: TimestampMs,
-        (acks, reply): (Acks, oneshot::Sender<Result<AppendAnswer>>),
-    ) -> bool {
-        let info = match self.append_to_log(records, now) {
-            Ok(info) => info,
-            Err(error) => {
-                // Nobody listens any more when the connection is gone.
-                drop(reply.send(Err(error)));
-                return false;
-            }
-        };
-        let answer = AppendAnswer {
-            base_offset: info.base_offset,
-            log_append_time: info.log_append_time,
-            log_start_offset: info.log_start_offset,
-        };
-        let until = info.last_offset.next();
-        let mut state = self.state();
-        let moved = state.leader.appended(self.reader.log_end_offset());
-        if let Some(high_watermark) = moved {
-            self.publish(&mut state, high_watermark);
-        }
-        if acks == Acks::All && state.leader.high_watermark() < until {
-            state.waiting.push_back(Waiting { until, answer, reply });
-        } else {
-            drop(reply.send(Ok(answer)));
-        }
-        let needs_sync = state.leader.needs_sync();
-        drop(state);
-        if moved.is_some() {
-            self.parking.wake(&self.key);
-        }
-        needs_sync
-    }
-
-    fn append_to_log(&self, records: &Bytes, now: TimestampMs) -> Result<AppendInfo> {
-        self.check_leader()?;
-        let epoch = self.leader_epoch();
-        self.with_log(|log| log.append_as_leader(records, epoch, now))
-    }
-
-    /// Works on the log; on its log thread, or while nobody else knows the partition.
+    /// Works on the log, which nobody else does meanwhile.
     pub(super) fn with_log<R>(&self, work: impl FnOnce(&mut Log) -> Result<R>) -> Result<R> {
         let mut log = self.log.lock().map_err(|_poisoned| {
             Error::kafka(ErrorCode::KafkaStorageError, format!("{} failed earlier", self.name))

@@ -142,6 +142,12 @@ impl Log {
         self.append(records, leader_epoch, now, Origin::Client)
     }
 
+    /// Whether so many bytes can be appended without a new segment, as far as sizes tell.
+    #[must_use]
+    pub fn has_room_for(&self, bytes: usize) -> bool {
+        self.active.segment.size() + bytes as u64 <= u64::from(self.config.segment_bytes)
+    }
+
     /// Appends batches of this node's own coordinators or metadata quorum, which may be several and
     /// of control, and of any size that fits into a segment.
     ///

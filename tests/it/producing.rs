@@ -56,6 +56,37 @@ fn requests_sent_ahead_are_appended_in_order_and_answered_in_order() {
     }
 }
 
+/// Compressed batches of this size go by the queue of a log thread, small ones do not. There are more
+/// partitions than log threads, so that something waits in the queues.
+#[test]
+fn a_small_batch_does_not_overtake_a_large_one() {
+    const PARTITIONS: i32 = 8;
+    let world = World::in_memory();
+    let mut client = world.client();
+    client.create_topic("t", PARTITIONS, &[]);
+    let mut noise = 0_u64;
+    let large: Vec<u8> = std::iter::repeat_with(|| {
+        noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (noise >> 56) as u8
+    })
+    .take(500_000)
+    .collect();
+    let lz4 = BatchOptions { compression: Compression::Lz4, ..BatchOptions::default() };
+    let batches = [batch_with(lz4, &[&large]), batch(&[b"small"])];
+    let mut sent = Vec::new();
+    for offset in 0..6 {
+        for partition in 0..PARTITIONS {
+            let request = produce_request("t", partition, -1, batches[offset % 2].clone());
+            sent.push((offset as i64, client.send(9, request)));
+        }
+    }
+    for (offset, correlation_id) in sent {
+        let response = client.receive::<ProduceRequest>(9, correlation_id);
+        let partition = &response.responses[0].partition_responses[0];
+        assert_eq!((partition.error_code, partition.base_offset), (0, offset));
+    }
+}
+
 #[test]
 fn a_partition_that_fails_does_not_keep_the_others_from_being_written() {
     let world = World::in_memory();

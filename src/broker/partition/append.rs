@@ -1,0 +1,176 @@
+//! Appending to a partition: by the log thread that it belongs to, or by who brings the records.
+//!
+//! Invariants:
+//! - `APPEND-1` records that are brought one after the other are appended in that order: nobody appends by
+//!   himself while the log thread has something to do for the partition.
+//! - `APPEND-2` the log is held until the high watermark knows of the append, so that those who wait for it
+//!   wait in the order of their offsets.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::{Partition, Waiting, min_isr};
+use crate::broker::log_threads::{LogThreads, Reply};
+use crate::error::{Error, ErrorCode, Result};
+use crate::log::Log;
+use crate::types::{Offset, TimestampMs};
+
+/// When a produce request is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::broker) enum Acks {
+    /// Never.
+    None,
+    /// When the leader has the records.
+    Leader,
+    /// When they are committed.
+    All,
+}
+
+impl Acks {
+    /// Reads the field of a request; `None` for a number that is not one.
+    pub(in crate::broker) fn from_i16(acks: i16) -> Option<Self> {
+        match acks {
+            0 => Some(Self::None),
+            1 => Some(Self::Leader),
+            -1 => Some(Self::All),
+            _ => None,
+        }
+    }
+}
+
+/// What a producer is told.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::broker) struct AppendAnswer {
+    /// The offset of the first record, also of a duplicate.
+    pub(in crate::broker) base_offset: Offset,
+    /// The broker's time, when the topic is stamped with it; else -1.
+    pub(in crate::broker) log_append_time: TimestampMs,
+    /// Where the log starts.
+    pub(in crate::broker) log_start_offset: Offset,
+}
+
+impl Partition {
+    /// Appends records, now or by way of the log thread. The receiver is answered when `acks` is reached.
+    ///
+    /// # Errors
+    ///
+    /// This broker does not lead the partition, or too few replicas are in sync.
+    pub(in crate::broker) async fn append(
+        self: &Arc<Self>,
+        threads: &LogThreads,
+        records: Bytes,
+        acks: Acks,
+    ) -> Result<oneshot::Receiver<Result<AppendAnswer>>> {
+        self.check_leader()?;
+        if acks == Acks::All {
+            self.check_isr()?;
+        }
+        let (reply, receiver) = oneshot::channel();
+        threads.append(self, records, (acks, reply)).await?;
+        Ok(receiver)
+    }
+
+    /// `min.insync.replicas` above the number of replicas counts as that number.
+    fn check_isr(&self) -> Result<()> {
+        let state = self.state();
+        let wanted = min_isr(&state.config, state.replicas);
+        if state.isr >= wanted {
+            return Ok(());
+        }
+        let context = format!("{} has {} replicas in sync, not {wanted}", self.name, state.isr);
+        Err(Error::kafka(ErrorCode::NotEnoughReplicas, context))
+    }
+
+    /// Appends, on the log thread. Returns whether a sync must follow.
+    pub(in crate::broker) fn append_now(
+        &self,
+        records: &Bytes,
+        now: TimestampMs,
+        reply: Reply,
+    ) -> bool {
+        let mut reply = Some(reply);
+        let appended = self.with_log(|log| Ok(self.append_to(log, records, now, &mut reply)));
+        match (appended, reply) {
+            (Err(error), Some((_, reply))) => {
+                // Nobody listens any more when the connection is gone.
+                drop(reply.send(Err(error)));
+                false
+            }
+            (appended, _) => appended.unwrap_or(false),
+        }
+    }
+
+    /// Appends and takes the reply, unless the log thread has something to do for this partition, somebody works on
+    /// its log, or a new segment is due. Returns whether a sync must follow.
+    pub(in crate::broker) fn try_append(
+        &self,
+        records: &Bytes,
+        now: TimestampMs,
+        reply: &mut Option<Reply>,
+    ) -> bool {
+        if self.queued.load(Ordering::Acquire) > 0 {
+            return false;
+        }
+        let Ok(mut log) = self.log.try_lock() else { return false };
+        match log.as_mut() {
+            Some(log) if log.has_room_for(records.len()) => {
+                self.append_to(log, records, now, reply)
+            }
+            _ => false,
+        }
+    }
+
+    /// Counts a task that the log thread is given for this partition, until [`Partition::task_done`].
+    pub(in crate::broker) fn task_queued(&self) {
+        self.queued.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(in crate::broker) fn task_done(&self) {
+        self.queued.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Appends, and answers who asked or has them wait. Returns whether a sync must follow.
+    fn append_to(
+        &self,
+        log: &mut Log,
+        records: &Bytes,
+        now: TimestampMs,
+        reply: &mut Option<Reply>,
+    ) -> bool {
+        let Some((acks, reply)) = reply.take() else { return false };
+        let epoch = self.leader_epoch();
+        let appended = self.check_leader().and_then(|()| log.append_as_leader(records, epoch, now));
+        let info = match appended {
+            Ok(info) => info,
+            Err(error) => {
+                drop(reply.send(Err(error)));
+                return false;
+            }
+        };
+        let answer = AppendAnswer {
+            base_offset: info.base_offset,
+            log_append_time: info.log_append_time,
+            log_start_offset: info.log_start_offset,
+        };
+        let until = info.last_offset.next();
+        let mut state = self.state();
+        let moved = state.leader.appended(self.reader.log_end_offset());
+        if let Some(high_watermark) = moved {
+            self.publish(&mut state, high_watermark);
+        }
+        if acks == Acks::All && state.leader.high_watermark() < until {
+            state.waiting.push_back(Waiting { until, answer, reply });
+        } else {
+            drop(reply.send(Ok(answer)));
+        }
+        let needs_sync = state.leader.needs_sync();
+        drop(state);
+        if moved.is_some() {
+            self.parking.wake(&self.key);
+        }
+        needs_sync
+    }
+}
