@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - `WRITE-1` what was handed over is taken off at once, so a write may be given up and taken up again.
-//! - `WRITE-2` one call hands over at most [`BYTES_PER_CALL`]; then others have their turn.
+//! - `WRITE-2` one call hands over at most [`BYTES_PER_CALL`], so that a slow peer is seen to make progress.
 //!
 //! Bytes that lie in a file go by `sendfile`: the socket takes the pages of the page cache, where a write
 //! would copy them. That they neither change nor are cut off is the promise of [`Stored`]. Few bytes cost
@@ -51,6 +51,9 @@ pub(super) async fn write_some(stream: &TcpStream, out: &mut VecDeque<Chunk>) ->
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if is_no_send_file(&error) && out.front().is_some_and(is_by_file) => {
+                out.front_mut().map(Chunk::forget_place);
+            }
             Err(error) => return Err(error),
         }
     }
@@ -65,7 +68,7 @@ fn hand_over(stream: &TcpStream, out: &VecDeque<Chunk>, left: usize) -> io::Resu
     let (mut count, mut left) = (0, left);
     let mut more = false;
     for (slice, chunk) in slices.iter_mut().zip(out) {
-        more = by_file(chunk).is_some();
+        more = is_by_file(chunk);
         if more || left == 0 {
             break;
         }
@@ -83,6 +86,22 @@ fn hand_over(stream: &TcpStream, out: &VecDeque<Chunk>, left: usize) -> io::Resu
 fn by_file(chunk: &Chunk) -> Option<(&Stored, usize)> {
     let length = chunk.len();
     chunk.stored().filter(|_| length >= SEND_FILE_MIN_BYTES).map(|stored| (stored, length))
+}
+
+fn is_by_file(chunk: &Chunk) -> bool {
+    by_file(chunk).is_some()
+}
+
+/// Whether the file system or a sandbox does not let a socket take bytes from a file.
+#[cfg(target_os = "linux")]
+fn is_no_send_file(error: &io::Error) -> bool {
+    use nix::libc::{EINVAL, ENOSYS, EOPNOTSUPP, EPERM};
+    error.raw_os_error().is_some_and(|code| [EINVAL, ENOSYS, EOPNOTSUPP, EPERM].contains(&code))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_no_send_file(_error: &io::Error) -> bool {
+    false
 }
 
 /// Has the few bytes in front of a file wait for those of the file, instead of a packet of their own.
@@ -179,6 +198,17 @@ mod tests {
         let (from_file, copied) = received.split_at(SEND_FILE_MIN_BYTES);
         assert!(from_file.iter().all(|&byte| byte == 7), "by sendfile");
         assert!(copied.iter().all(|&byte| byte == 0), "too few: by a copy");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn what_no_socket_can_take_from_its_file_is_copied() {
+        // `sendfile` refuses a directory as it does a file of a file system without splices.
+        let file = std::fs::File::open(std::env::temp_dir()).unwrap();
+        let stored = Stored { file: Arc::new(file), position: 0 };
+        let bytes = Bytes::from(vec![9; 3 * SEND_FILE_MIN_BYTES]);
+        let received = through_a_socket(vec![Chunk::new(bytes.clone(), Some(stored))]).await;
+        assert!(received == bytes);
     }
 
     #[cfg(target_os = "linux")]

@@ -22,9 +22,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::coop::consume_budget;
 
-use super::partition::{Acks, AppendAnswer, Partition};
+use super::partition::{Acks, AppendAnswer, Partition, Queued};
 use crate::env::Clock;
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::Log;
@@ -36,11 +37,12 @@ const QUEUE_MAX: usize = 1024;
 const LOG_THREADS_MAX: usize = 4;
 /// How many syncs run side by side: different files of one device share its journal.
 const SYNC_THREADS: usize = 2;
-/// Records that are appended by who brings them have at most this size: about a third of a millisecond.
+/// Plain records that are appended by who brings them have at most this size: about a third of a millisecond.
 const HERE_BYTES_MAX: usize = 1 << 20;
 /// And compressed ones this, since they are decompressed to be checked.
 const HERE_COMPRESSED_BYTES_MAX: usize = 64 << 10;
-/// When an append takes longer than this, the disk is busy, and others wait for the caller's thread: ...
+/// When an append takes longer than this, the disk is busy most likely, and others wait for the caller's
+/// thread: ...
 const HERE_TIME_MAX: Duration = Duration::from_millis(20);
 /// ... then all are queued for so long.
 const QUEUED_TIME: Duration = Duration::from_secs(1);
@@ -49,8 +51,8 @@ pub(super) type Reply = (Acks, oneshot::Sender<Result<AppendAnswer>>);
 type Work = Box<dyn FnOnce(&Partition) + Send>;
 
 enum Task {
-    Append { partition: Arc<Partition>, records: Bytes, reply: Reply },
-    Work { partition: Arc<Partition>, work: Work },
+    Append { partition: Queued, records: Bytes, reply: Reply },
+    Work { partition: Queued, work: Work },
 }
 
 /// The threads and their queues.
@@ -59,6 +61,9 @@ pub(super) struct LogThreads {
     syncer: Arc<Syncer>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     clock: Arc<dyn Clock>,
+    /// How many appends may be made by those who bring them at one time: half of the cores, so that a disk that
+    /// stands still never has all threads of the runtime.
+    here: Semaphore,
     /// Until when all appends are queued because one took long; microseconds of the monotonic clock.
     queued_until: AtomicU64,
 }
@@ -103,6 +108,7 @@ impl LogThreads {
             syncer,
             threads: Mutex::new(threads),
             clock: Arc::clone(clock),
+            here: Semaphore::new((cores / 2).max(1)),
             queued_until: AtomicU64::new(0),
         })
     }
@@ -117,17 +123,8 @@ impl LogThreads {
         senders.get(place).cloned().ok_or(Error::Closed { what: "the broker" })
     }
 
-    async fn send(
-        &self,
-        sender: mpsc::Sender<Task>,
-        partition: &Partition,
-        task: Task,
-    ) -> Result<()> {
-        let closed = |_closed| Error::Closed { what: "the broker" };
-        let permit = sender.reserve().await.map_err(closed)?;
-        partition.task_queued();
-        permit.send(task);
-        Ok(())
+    async fn send(sender: &mpsc::Sender<Task>, task: Task) -> Result<()> {
+        sender.send(task).await.map_err(|_closed| Error::Closed { what: "the broker" })
     }
 
     /// Appends, or queues an append. Appends to one partition happen in the order of these calls.
@@ -141,24 +138,31 @@ impl LogThreads {
         records: Bytes,
         reply: Reply,
     ) -> Result<()> {
+        // Held to the end: the threads, and with them the logs, do not end while there is a sender.
         let sender = self.sender(partition)?;
         let mut reply = Some(reply);
         self.append_here(partition, &records, &mut reply);
-        let Some(reply) = reply else { return Ok(()) };
-        let task = Task::Append { partition: Arc::clone(partition), records, reply };
-        self.send(sender, partition, task).await
+        let Some(reply) = reply else {
+            // Many appends, one after the other, are a long time for whoever waits for this thread.
+            consume_budget().await;
+            return Ok(());
+        };
+        // Counted before there is room in the queue, so that no later append overtakes it.
+        let task = Task::Append { partition: Queued::new(partition), records, reply };
+        Self::send(&sender, task).await
     }
 
     /// Appends on the caller's thread, and takes the reply, where that is quick: two threads need not be woken
     /// then, and the records are still in this core's cache (ADR 0001).
     fn append_here(&self, partition: &Arc<Partition>, records: &Bytes, reply: &mut Option<Reply>) {
         let start = self.clock.monotonic();
-        let queued_until = Duration::from_micros(self.queued_until.load(Ordering::Relaxed));
-        if start < queued_until || !is_quick(records) {
+        let Some(header) = quick(records) else { return };
+        if start < Duration::from_micros(self.queued_until.load(Ordering::Relaxed)) {
             return;
         }
+        let Ok(_place) = self.here.try_acquire() else { return };
         let now = self.clock.now();
-        let append = || partition.try_append(records, now, reply);
+        let append = || partition.try_append((records, &header), now, reply);
         let needs_sync = guarded(partition, append).unwrap_or(false);
         if needs_sync && partition.queue_sync() {
             self.syncer.push(Arc::clone(partition));
@@ -195,8 +199,8 @@ impl LogThreads {
     ) -> Result<R> {
         let (sender, receiver) = oneshot::channel();
         let work: Work = Box::new(move |partition| drop(sender.send(work(partition))));
-        let task = Task::Work { partition: Arc::clone(partition), work };
-        self.send(self.sender(partition)?, partition, task).await?;
+        let task = Task::Work { partition: Queued::new(partition), work };
+        Self::send(&self.sender(partition)?, task).await?;
         receiver.await.map_err(|_dropped| Error::Closed { what: "the partition" })?
     }
 
@@ -232,30 +236,31 @@ impl Drop for LogThreads {
     }
 }
 
-/// Whether records are few enough for whoever brings them.
-fn is_quick(records: &Bytes) -> bool {
-    let max = match BatchHeader::parse(records) {
-        Ok(header) if header.compression == Compression::None => HERE_BYTES_MAX,
+/// The header of records that are few enough for whoever brings them.
+fn quick(records: &Bytes) -> Option<BatchHeader> {
+    let header = BatchHeader::parse(records).ok()?;
+    let max = match header.compression {
+        Compression::None => HERE_BYTES_MAX,
         _ => HERE_COMPRESSED_BYTES_MAX,
     };
-    records.len() <= max
+    (records.len() <= max).then_some(header)
 }
 
 fn write_logs(mut receiver: mpsc::Receiver<Task>, syncer: &Arc<Syncer>, clock: &Arc<dyn Clock>) {
     while let Some(task) = receiver.blocking_recv() {
         match task {
-            Task::Append { partition, records, reply } => {
+            Task::Append { partition: queued, records, reply } => {
+                let partition = queued.partition();
                 let now = clock.now();
                 let append = || partition.append_now(&records, now, reply);
-                let needs_sync = guarded(&partition, append).unwrap_or(false);
+                let needs_sync = guarded(partition, append).unwrap_or(false);
                 if needs_sync && partition.queue_sync() {
-                    syncer.push(Arc::clone(&partition));
+                    syncer.push(Arc::clone(partition));
                 }
-                partition.task_done();
             }
-            Task::Work { partition, work } => {
-                guarded(&partition, || work(&partition));
-                partition.task_done();
+            Task::Work { partition: queued, work } => {
+                let partition = queued.partition();
+                guarded(partition, || work(partition));
             }
         }
     }

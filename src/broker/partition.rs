@@ -30,7 +30,7 @@ use crate::machine::replica::{Leader, LocalDurability};
 use crate::protocol::Records;
 use crate::types::{Chunk, LeaderEpoch, NodeId, Offset, ProducerId, TopicPartition};
 
-pub(super) use append::{Acks, AppendAnswer};
+pub(super) use append::{Acks, AppendAnswer, Queued};
 
 /// Up to where a reader may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +82,7 @@ pub(super) struct Partition {
     reader: LogReader,
     state: Mutex<State>,
     high_watermark: AtomicI64,
-    /// How many tasks of its log thread are for it.
+    /// How many tasks of its log thread are for it; see [`Queued`].
     queued: AtomicUsize,
     /// Whether it is in the queue of the sync threads.
     sync_queued: AtomicBool,

@@ -240,11 +240,17 @@ fn refused_records(
     Error::RecordsRefused { code, detail: first.unwrap_or_default(), records: refused }
 }
 
+/// Whether the producer chose another codec than the topic has.
+pub(super) fn recompresses(header: &BatchHeader, config: &LogConfig) -> bool {
+    config.compression_type.is_some_and(|target| target != header.compression)
+        && !header.is_control()
+}
+
 /// Writes the batch anew with the topic's codec, when the producer chose another.
 fn recompress(batch: Batch, config: &LogConfig) -> Result<Batch> {
     let header = *batch.header();
     let Some(target) = config.compression_type else { return Ok(batch) };
-    if target == header.compression || header.is_control() {
+    if !recompresses(&header, config) {
         return Ok(batch);
     }
     let mut builder = BatchBuilder::new(BatchOptions {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::active::{Active, create_segment};
-use super::append::{Origin, Prepared, prepare};
+use super::append::{Origin, Prepared, prepare, recompresses};
 use super::config::LogConfig;
 use super::index::{OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
 use super::layout;
@@ -142,10 +142,12 @@ impl Log {
         self.append(records, leader_epoch, now, Origin::Client)
     }
 
-    /// Whether so many bytes can be appended without a new segment, as far as sizes tell.
+    /// Whether a batch would be appended by a mere write: no new segment is due, and it is not compressed anew.
     #[must_use]
-    pub fn has_room_for(&self, bytes: usize) -> bool {
-        self.active.segment.size() + bytes as u64 <= u64::from(self.config.segment_bytes)
+    pub fn appends_by_a_write(&self, header: &BatchHeader, now: TimestampMs) -> bool {
+        let last = Offset(self.log_end_offset().0 + i64::from(header.last_offset_delta.max(0)));
+        !recompresses(header, &self.config)
+            && !self.should_roll(header.size_bytes as u64, last, header.max_timestamp, now)
     }
 
     /// Appends batches of this node's own coordinators or metadata quorum, which may be several and

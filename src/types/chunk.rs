@@ -44,6 +44,11 @@ impl Chunk {
         self.stored.as_ref()
     }
 
+    /// Has the bytes read from memory.
+    pub fn forget_place(&mut self) {
+        self.stored = None;
+    }
+
     /// The bytes alone.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {

@@ -16,6 +16,7 @@ use super::{Partition, Waiting, min_isr};
 use crate::broker::log_threads::{LogThreads, Reply};
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::Log;
+use crate::record::BatchHeader;
 use crate::types::{Offset, TimestampMs};
 
 /// When a produce request is answered.
@@ -50,6 +51,26 @@ pub(in crate::broker) struct AppendAnswer {
     pub(in crate::broker) log_append_time: TimestampMs,
     /// Where the log starts.
     pub(in crate::broker) log_start_offset: Offset,
+}
+
+/// A partition for which a log thread has something to do, or will have when there is room in its queue.
+pub(in crate::broker) struct Queued(Arc<Partition>);
+
+impl Queued {
+    pub(in crate::broker) fn new(partition: &Arc<Partition>) -> Self {
+        partition.queued.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(partition))
+    }
+
+    pub(in crate::broker) const fn partition(&self) -> &Arc<Partition> {
+        &self.0
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.0.queued.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Partition {
@@ -92,22 +113,24 @@ impl Partition {
         reply: Reply,
     ) -> bool {
         let mut reply = Some(reply);
-        let appended = self.with_log(|log| Ok(self.append_to(log, records, now, &mut reply)));
-        match (appended, reply) {
-            (Err(error), Some((_, reply))) => {
-                // Nobody listens any more when the connection is gone.
-                drop(reply.send(Err(error)));
-                false
-            }
-            (appended, _) => appended.unwrap_or(false),
+        let append = |log: &mut Log| Ok(self.append_to(log, records, now, &mut reply));
+        let appended = self.check_leader().and_then(|()| self.with_log(append));
+        let error = match appended {
+            Ok(needs_sync) => return needs_sync,
+            Err(error) => error,
+        };
+        if let Some((_, reply)) = reply {
+            // Nobody listens any more when the connection is gone.
+            drop(reply.send(Err(error)));
         }
+        false
     }
 
     /// Appends and takes the reply, unless the log thread has something to do for this partition, somebody works on
-    /// its log, or a new segment is due. Returns whether a sync must follow.
+    /// its log, or more than a write is due. Returns whether a sync must follow.
     pub(in crate::broker) fn try_append(
         &self,
-        records: &Bytes,
+        (records, header): (&Bytes, &BatchHeader),
         now: TimestampMs,
         reply: &mut Option<Reply>,
     ) -> bool {
@@ -116,20 +139,11 @@ impl Partition {
         }
         let Ok(mut log) = self.log.try_lock() else { return false };
         match log.as_mut() {
-            Some(log) if log.has_room_for(records.len()) => {
+            Some(log) if log.appends_by_a_write(header, now) => {
                 self.append_to(log, records, now, reply)
             }
             _ => false,
         }
-    }
-
-    /// Counts a task that the log thread is given for this partition, until [`Partition::task_done`].
-    pub(in crate::broker) fn task_queued(&self) {
-        self.queued.fetch_add(1, Ordering::AcqRel);
-    }
-
-    pub(in crate::broker) fn task_done(&self) {
-        self.queued.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Appends, and answers who asked or has them wait. Returns whether a sync must follow.
@@ -161,10 +175,13 @@ impl Partition {
         if let Some(high_watermark) = moved {
             self.publish(&mut state, high_watermark);
         }
-        if acks == Acks::All && state.leader.high_watermark() < until {
-            state.waiting.push_back(Waiting { until, answer, reply });
-        } else {
+        if acks != Acks::All || state.leader.high_watermark() >= until {
             drop(reply.send(Ok(answer)));
+        } else if let Some(code) = state.closed {
+            // Whoever closed it has answered those who waited.
+            drop(reply.send(Err(Error::kafka(code, format!("{} was closed", self.name)))));
+        } else {
+            state.waiting.push_back(Waiting { until, answer, reply });
         }
         let needs_sync = state.leader.needs_sync();
         drop(state);

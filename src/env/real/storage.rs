@@ -30,7 +30,7 @@ use std::fs;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -179,10 +179,9 @@ impl Disk for RealDisk {
 #[cfg(unix)]
 fn space(path: &Path) -> io::Result<(u64, u64)> {
     let answer = nix::sys::statvfs::statvfs(path)?;
-    let unit = answer.fragment_size();
     #[allow(clippy::useless_conversion, reason = "the fields are narrower on other platforms")]
-    let [free, total, unit] = [answer.blocks_available(), answer.blocks(), unit].map(u64::from);
-    Ok((free.saturating_mul(unit), total.saturating_mul(unit)))
+    let bytes = |blocks| u64::from(blocks).saturating_mul(u64::from(answer.fragment_size()));
+    Ok((bytes(answer.blocks_available()), bytes(answer.blocks())))
 }
 
 #[cfg(not(unix))]
@@ -262,8 +261,8 @@ impl File for RealFile {
             limit,
             seen: AtomicU64::new(len.min(limit)),
             fence: Arc::clone(&self.fence),
-            file: (len < limit || cfg!(not(unix))).then(|| Arc::clone(&self.file)),
-            kept: if len < limit { None } else { KeptOpen::keep(&self.file) },
+            file: (len < limit || cfg!(not(unix)) || may_stay_open(&self.file))
+                .then(|| Arc::clone(&self.file)),
         };
         mapping.map_to(&self.file, if cfg!(unix) { limit } else { len.min(limit) })?;
         Ok(Arc::new(mapping))
@@ -320,39 +319,22 @@ struct RealMapping {
     /// The length that the file was seen to have, at most `limit`. See `MAP-1`.
     seen: AtomicU64,
     fence: Arc<AtomicU64>,
-    /// The file while it may still grow.
+    /// The file while it may still grow, and afterwards for sockets.
     file: Option<Arc<fs::File>>,
-    /// The file that does not grow any more, open only for sockets.
-    kept: Option<KeptOpen>,
 }
 
-/// How many files are open only for sockets, in this process.
-static KEPT_OPEN: AtomicUsize = AtomicUsize::new(0);
-
-/// Such a file. Beyond a quarter of what the process may open there are no more of them, and their bytes go
-/// out as a copy.
-#[derive(Debug)]
-struct KeptOpen(Arc<fs::File>);
-
-impl KeptOpen {
-    #[cfg(target_os = "linux")]
-    fn keep(file: &Arc<fs::File>) -> Option<Self> {
-        let limit = rlimit::Resource::NOFILE.get_soft().ok()? / 4;
-        let kept = KEPT_OPEN.fetch_add(1, Ordering::Relaxed);
-        // Counts itself off again when it is one too many.
-        Some(Self(Arc::clone(file))).filter(|_| (kept as u64) < limit)
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn keep(_file: &Arc<fs::File>) -> Option<Self> {
-        None
-    }
+/// Whether a file may stay open only for sockets. Its number tells how many are open, since the lowest free one
+/// is given: beyond half of what the process may open, bytes go to sockets as a copy.
+#[cfg(target_os = "linux")]
+fn may_stay_open(file: &fs::File) -> bool {
+    use std::os::fd::AsRawFd;
+    let limit = rlimit::Resource::NOFILE.get_soft().unwrap_or(0);
+    u64::try_from(file.as_raw_fd()).is_ok_and(|number| number < limit / 2)
 }
 
-impl Drop for KeptOpen {
-    fn drop(&mut self) {
-        KEPT_OPEN.fetch_sub(1, Ordering::Relaxed);
-    }
+#[cfg(not(target_os = "linux"))]
+fn may_stay_open(_file: &fs::File) -> bool {
+    false
 }
 
 impl RealMapping {
@@ -420,8 +402,8 @@ impl Mapping for RealMapping {
         if cfg!(not(target_os = "linux")) {
             return None;
         }
-        let file = self.file.as_ref().or(self.kept.as_ref().map(|kept| &kept.0))?;
-        Some(Stored { file: Arc::clone(file), position })
+        let file = Arc::clone(self.file.as_ref()?);
+        Some(Stored { file, position })
     }
 
     fn prefault(&self, range: Range<u64>) {
