@@ -43,7 +43,7 @@ pub(super) async fn write_some(stream: &TcpStream, out: &mut VecDeque<Chunk>) ->
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => {
                 left = left.saturating_sub(written);
-                advance(out, written);
+                Chunk::take_off(out, written);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 if left < BYTES_PER_CALL {
@@ -61,8 +61,10 @@ pub(super) async fn write_some(stream: &TcpStream, out: &mut VecDeque<Chunk>) ->
 
 /// One system call: the first chunk by `sendfile`, or all up to such a one by `writev`.
 fn hand_over(stream: &TcpStream, out: &VecDeque<Chunk>, left: usize) -> io::Result<usize> {
-    if let Some((stored, length)) = out.front().and_then(by_file) {
-        return send_file(stream, stored, length.min(left));
+    if let Some(chunk) = out.front()
+        && let Some(stored) = by_file(chunk)
+    {
+        return send_file(stream, stored, chunk.len().min(left));
     }
     let mut slices = [IoSlice::new(&[]); CHUNKS_PER_WRITE];
     let (mut count, mut left) = (0, left);
@@ -82,10 +84,9 @@ fn hand_over(stream: &TcpStream, out: &VecDeque<Chunk>, left: usize) -> io::Resu
     SockRef::from(stream).send_vectored_with_flags(slices, flags)
 }
 
-/// Where a chunk lies that is worth a system call, and its length.
-fn by_file(chunk: &Chunk) -> Option<(&Stored, usize)> {
-    let length = chunk.len();
-    chunk.stored().filter(|_| length >= SEND_FILE_MIN_BYTES).map(|stored| (stored, length))
+/// Where a chunk lies that is worth a system call.
+fn by_file(chunk: &Chunk) -> Option<&Stored> {
+    chunk.stored().filter(|_| chunk.len() >= SEND_FILE_MIN_BYTES)
 }
 
 fn is_by_file(chunk: &Chunk) -> bool {
@@ -120,17 +121,6 @@ fn send_file(stream: &TcpStream, stored: &Stored, length: usize) -> io::Result<u
 #[cfg(not(target_os = "linux"))]
 fn send_file(_stream: &TcpStream, _stored: &Stored, _length: usize) -> io::Result<usize> {
     Err(io::ErrorKind::Unsupported.into())
-}
-
-fn advance(out: &mut VecDeque<Chunk>, mut written: usize) {
-    while let Some(front) = out.front_mut() {
-        if front.len() > written {
-            front.advance(written);
-            return;
-        }
-        written -= front.len();
-        out.pop_front();
-    }
 }
 
 #[cfg(test)]

@@ -242,18 +242,11 @@ async fn write_all(writing: &mut OwnedWriteHalf, frames: Vec<Chunk>) -> std::io:
     while !left.is_empty() {
         let slices: Vec<IoSlice<'_>> =
             left.iter().take(SLICES_MAX).map(|chunk| IoSlice::new(chunk)).collect();
-        let mut written = writing.write_vectored(&slices).await?;
+        let written = writing.write_vectored(&slices).await?;
         if written == 0 {
             return Err(std::io::ErrorKind::WriteZero.into());
         }
-        while let Some(front) = left.front_mut() {
-            if written < front.len() {
-                front.advance(written);
-                break;
-            }
-            written -= front.len();
-            left.pop_front();
-        }
+        Chunk::take_off(&mut left, written);
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! [`Chunk`]: bytes of an outgoing message, and where they lie in a file.
 
 use std::borrow::Borrow;
+use std::collections::VecDeque;
 use std::fs::File;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -61,6 +62,18 @@ impl Chunk {
         self.bytes.advance(count);
         if let Some(stored) = &mut self.stored {
             stored.position += count as u64;
+        }
+    }
+
+    /// Takes what was written off the front of chunks that are written one after the other.
+    pub fn take_off(chunks: &mut VecDeque<Self>, mut written: usize) {
+        while let Some(front) = chunks.front_mut() {
+            if front.len() > written {
+                front.advance(written);
+                return;
+            }
+            written -= front.len();
+            chunks.pop_front();
         }
     }
 }
