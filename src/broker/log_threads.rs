@@ -162,11 +162,7 @@ impl LogThreads {
         }
         let Ok(_place) = self.here.try_acquire() else { return };
         let now = self.clock.now();
-        let append = || partition.try_append((records, &header), now, reply);
-        let needs_sync = guarded(partition, append).unwrap_or(false);
-        if needs_sync && partition.queue_sync() {
-            self.syncer.push(Arc::clone(partition));
-        }
+        self.syncer.after(partition, || partition.try_append((records, &header), now, reply));
         let end = self.clock.monotonic();
         if end.saturating_sub(start) > HERE_TIME_MAX {
             let until = u64::try_from((end + QUEUED_TIME).as_micros()).unwrap_or(u64::MAX);
@@ -252,11 +248,7 @@ fn write_logs(mut receiver: mpsc::Receiver<Task>, syncer: &Arc<Syncer>, clock: &
             Task::Append { partition: queued, records, reply } => {
                 let partition = queued.partition();
                 let now = clock.now();
-                let append = || partition.append_now(&records, now, reply);
-                let needs_sync = guarded(partition, append).unwrap_or(false);
-                if needs_sync && partition.queue_sync() {
-                    syncer.push(Arc::clone(partition));
-                }
+                syncer.after(partition, || partition.append_now(&records, now, reply));
             }
             Task::Work { partition: queued, work } => {
                 let partition = queued.partition();
@@ -284,6 +276,13 @@ struct Syncer {
 }
 
 impl Syncer {
+    /// Does an append, and queues the partition when the append says that a sync must follow.
+    fn after(&self, partition: &Arc<Partition>, append: impl FnOnce() -> bool) {
+        if guarded(partition, append).unwrap_or(false) && partition.queue_sync() {
+            self.push(Arc::clone(partition));
+        }
+    }
+
     fn push(&self, partition: Arc<Partition>) {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         queue.0.push_back(partition);
