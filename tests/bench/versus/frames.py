@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import sys
-import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,19 +11,28 @@ from typing import TYPE_CHECKING, Any
 import ottla
 from versus import peers
 from versus.measure import (
+    CLIENT_LIMIT,
+    CORES,
+    CORES_USED,
     DEFAULT,
     EMBEDDED,
     FROM_ARROW,
     FROM_JSON,
     KAFKA,
     ON_KAFKA,
+    ONE_THREAD,
+    POLARS,
     PRODUCE_BATCH,
     PRODUCE_TABLE,
+    SCALING,
     TCP,
     TO_ARROW,
+    TO_ARROW_ZSTD,
     TO_AVRO,
     TO_JSON,
+    TO_SOME_JSON,
     TUNED,
+    measured,
 )
 from versus.servers import create_topic, delete_topic
 
@@ -48,13 +57,18 @@ AVRO = {
 }
 
 
-def rate(rows: int, read: Callable[[], int]) -> float:
-    """Return rows per second of something that reads or writes them all."""
-    begin = time.perf_counter()
-    found = read()
-    elapsed = time.perf_counter() - begin
+def note(results: Results, what: str, who: str, rows: int, read: Callable[[], int]) -> None:
+    """Note how fast something reads or writes all rows, and how many cores this process used.
+
+    An embedded broker works in this process, a broker of its own does not.
+    """
+    with measured(os.getpid()) as span:
+        found = read()
     assert found == rows, f"{found} of {rows} rows"
-    return rows / elapsed
+    results.add(what, who, rows / span.seconds)
+    case = what.removesuffix(": rows/s")
+    results.explain(f"{case}: {CORES_USED}", who, span.client_cpu / span.seconds)
+    results.explain(f"{case}: {CLIENT_LIMIT}", who, span.busiest_thread / span.seconds)
 
 
 def scan(client: ottla.Client, topic: str, **options: Any) -> int:
@@ -80,45 +94,65 @@ def ours(
 ) -> None:
     """Measure this client, in this process or over TCP."""
     rows, typed, avro = binary.num_rows, ottla.json(EVENT_TYPES), ottla.avro(AVRO)
-    for topic in ("ours", "ours-json", "ours-avro"):
+    topics = ("ours", "ours-zstd", "ours-json", "ours-avro")
+    for topic in topics:
         client.create_topic(topic, partitions=1)
-    written = rate(rows, lambda: client.write("ours", binary, key="key", value=ottla.raw("value")))
-    results.add(FROM_ARROW, who, written)
-    written = rate(rows, lambda: client.write("ours-json", events, value=ottla.json()))
-    results.add(FROM_JSON, who, written)
+    raw: dict[str, Any] = {"key": "key", "value": ottla.raw("value")}
+    write = partial(client.write, "ours", binary, **raw)
+    note(results, FROM_ARROW, who, rows, write)
+    write = partial(client.write, "ours-json", events, value=ottla.json())
+    note(results, FROM_JSON, who, rows, write)
+    client.write("ours-zstd", binary, compression_type="zstd", **raw)
     client.write("ours-avro", events, value=avro)
-    results.add(TO_ARROW, who, rate(rows, lambda: scan(client, "ours")))
-    results.add(TO_JSON, who, rate(rows, lambda: scan(client, "ours-json", value=typed)))
-    results.add(TO_AVRO, who, rate(rows, lambda: scan(client, "ours-avro", value=avro)))
-    for topic in ("ours", "ours-json", "ours-avro"):
+    routes: list[tuple[str, str, dict[str, Any]]] = [
+        (TO_ARROW, "ours", {}),
+        (TO_ARROW_ZSTD, "ours-zstd", {}),
+        (TO_JSON, "ours-json", {"value": typed}),
+        (TO_SOME_JSON, "ours-json", {"value": typed, "columns": ["customer", "amount"]}),
+        (TO_AVRO, "ours-avro", {"value": avro}),
+    ]
+    for what, topic, options in routes:
+        note(results, what, who, rows, partial(scan, client, topic, **options))
+        if who == EMBEDDED:
+            one = partial(scan, client, topic, threads=1, **options)
+            note(results, what, ONE_THREAD, rows, one)
+            faster = results.values[what][EMBEDDED][-1] / results.values[what][ONE_THREAD][-1]
+            results.explain(f"{what.removesuffix(': rows/s')}: {SCALING}", who, faster / CORES)
+    for topic in topics:
         client.delete_topic(topic)
 
 
 def theirs(results: Results, server: Server, binary: pa.Table, events: pa.Table) -> None:
     """Measure what users do today, against Apache Kafka."""
     address, rows = server.bootstrap, binary.num_rows
-    topics = ("frames", "frames-json", "frames-avro", "written", "written-too", "written-json")
+    read = ("frames", "frames-zstd", "frames-json", "frames-avro")
+    topics = (*read, "written", "written-too", "written-json")
     for topic in topics:
         create_topic(server, topic, 1)
+    raw: dict[str, Any] = {"key": "key", "value": ottla.raw("value")}
     with ottla.connect(address) as client:
-        client.write("frames", binary, key="key", value=ottla.raw("value"))
+        client.write("frames", binary, **raw)
+        client.write("frames-zstd", binary, compression_type="zstd", **raw)
         client.write("frames-json", events, value=ottla.json())
         client.write("frames-avro", events, value=ottla.avro(AVRO))
     made = list(peers.binary_dicts(binary))
     write = peers.produce_batches
-    written = rate(rows, partial(write, address, "written", made))
-    results.add(FROM_ARROW, PRODUCE_BATCH, written)
+    note(results, FROM_ARROW, PRODUCE_BATCH, rows, partial(write, address, "written", made))
     del made
-    written = rate(rows, lambda: write(address, "written-too", peers.binary_dicts(binary)))
-    results.add(FROM_ARROW, PRODUCE_TABLE, written)
-    written = rate(rows, lambda: write(address, "written-json", peers.json_dicts(events)))
-    results.add(FROM_JSON, PRODUCE_TABLE, written)
+    # Generators: the work is done while it is measured.
+    from_table = partial(write, address, "written-too", peers.binary_dicts(binary))
+    note(results, FROM_ARROW, PRODUCE_TABLE, rows, from_table)
+    from_events = partial(write, address, "written-json", peers.json_dicts(events))
+    note(results, FROM_JSON, PRODUCE_TABLE, rows, from_events)
     # With its defaults the client waits a second whenever its queue is full: it must read all.
     for who, settings in ((TUNED, peers.TUNING), (DEFAULT, {})):
-        binary_route = partial(peers.confluent_table, address, "frames", rows, **settings)
-        results.add(TO_ARROW, who, rate(rows, binary_route))
+        for what, topic in ((TO_ARROW, "frames"), (TO_ARROW_ZSTD, "frames-zstd")):
+            table = partial(peers.confluent_table, address, topic, rows, **settings)
+            note(results, what, who, rows, table)
         json_route = partial(peers.confluent_json, address, "frames-json", rows, **settings)
-        results.add(TO_JSON, who, rate(rows, json_route))
+        note(results, TO_JSON, who, rows, json_route)
+    lines = peers.polars_lines(events)
+    note(results, TO_JSON, POLARS, rows, partial(peers.polars_json, lines))
     slow_ones(results, address, rows // SLOW_PART)
     for topic in topics:
         delete_topic(server, topic)
@@ -127,12 +161,11 @@ def theirs(results: Results, server: Server, binary: pa.Table, events: pa.Table)
 def slow_ones(results: Results, address: str, rows: int) -> None:
     """Measure clients that make an object of each message or value in Python."""
     avro_route = partial(peers.confluent_avro, address, "frames-avro", rows, AVRO, **peers.TUNING)
-    results.add(TO_AVRO, f"{TUNED}, fastavro", rate(rows, avro_route))
-    results.add(
-        TO_ARROW, "aiokafka", rate(rows, partial(peers.aiokafka_table, address, "frames", rows))
-    )
+    note(results, TO_AVRO, f"{TUNED}, fastavro", rows, avro_route)
+    aiokafka = partial(peers.aiokafka_table, address, "frames", rows)
+    note(results, TO_ARROW, "aiokafka", rows, aiokafka)
     kafka_python = partial(peers.kafka_python_table, address, "frames", rows)
-    results.add(TO_ARROW, "kafka-python", rate(rows, kafka_python))
+    note(results, TO_ARROW, "kafka-python", rows, kafka_python)
     for what, topic, kind in ((TO_ARROW, "frames", "bytes"), (TO_JSON, "frames-json", "json")):
         found, why = peers.quix_rate(address, topic, rows, kind)
         if found is None:

@@ -20,20 +20,26 @@ if TYPE_CHECKING:
 OTTLA, KAFKA, MACHINE = "ottla", "Apache Kafka", "this machine"
 WHEEL = "ottla, from the wheel"
 EMBEDDED, TCP = "ottla, embedded", "ottla, TCP"
+ONE_THREAD = "ottla, embedded, threads=1"
 ON_KAFKA = "ottla's client, Apache Kafka"
 DEFAULT = "confluent-kafka, default settings"
 TUNED = "confluent-kafka, fetch.queue.backoff.ms=5"
 PRODUCE_BATCH = "produce_batch() of confluent-kafka, dicts made before"
 PRODUCE_TABLE = "produce_batch() of confluent-kafka, from the dataframe"
+POLARS = "polars read_ndjson, the same bytes in memory"
 
 # What is measured, where more than one module speaks of it.
 MEMCPY, LOOPBACK = "memcpy, GB/s", "loopback socket, GB/s"
 TO_ARROW = "topic to Arrow table, 150 B records: rows/s"
+TO_ARROW_ZSTD = "topic to Arrow table, 150 B records, zstd: rows/s"
 TO_JSON = "topic to 8 typed columns, JSON: rows/s"
+TO_SOME_JSON = "topic to 2 of 8 typed columns, JSON: rows/s"
 TO_AVRO = "topic to 8 typed columns, Avro: rows/s"
 FROM_ARROW = "dataframe to topic, 150 B records: rows/s"
 FROM_JSON = "dataframe to topic, JSON of 8 columns: rows/s"
 BROKER_CPU = "CPU s of the broker per GiB"
+CORES_USED = "cores that its process uses"
+SCALING = "all threads against one, per core"
 CLIENT_LIMIT = "busy share of the client's busiest thread, or of all cores"
 
 CORES = len(os.sched_getaffinity(0))

@@ -56,6 +56,18 @@ def confluent_json(bootstrap: str, topic: str, rows: int, **settings: Any) -> in
     return int(pyarrow.json.read_json(pa.BufferReader(lines)).num_rows)
 
 
+def polars_lines(events: pa.Table) -> bytes:
+    """Return the rows as lines of JSON, as they lie in the values of a topic."""
+    frame = pl.from_arrow(events)
+    assert isinstance(frame, pl.DataFrame)
+    return bytes(frame.write_ndjson().encode())
+
+
+def polars_json(lines: bytes) -> int:
+    """Parse lines of JSON that are in memory already: no broker, no client."""
+    return int(pl.read_ndjson(io.BytesIO(lines)).height)
+
+
 def confluent_avro(
     bootstrap: str, topic: str, rows: int, schema: dict[str, Any], **settings: Any
 ) -> int:
