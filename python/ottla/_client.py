@@ -4,46 +4,37 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from ottla import _exit, _progress
-from ottla._bounds import Bound, milliseconds, native_bound, seconds
+from ottla import _exit
+from ottla._admin import Administration
+from ottla._bounds import Bound, native_bound, seconds
 from ottla._consumer import Consumer
 from ottla._embedded import hosts, refuse
-from ottla._groups import Groups
 from ottla._membership import group_options, is_pattern, refuse_group_options
 from ottla._offsets import Resume, of_resume, starts
 from ottla._ottla import Broker as _NativeBroker
 from ottla._ottla import Client as _NativeClient
 from ottla._ottla import Consumer as _NativeConsumer
-from ottla._ottla import Pending, RecordMetadata, ValueEncoder
 from ottla._scan import Scan
-from ottla._topic import Topic
-from ottla.errors import ConfigError, NotSupportedError, TopicExistsError
-from ottla.formats import Format, Header, json, raw, text
+from ottla._settings import client_settings
+from ottla._writing import Writing, as_format
+from ottla.errors import ConfigError
 
 if TYPE_CHECKING:
     import re
     from types import TracebackType
 
     from ottla._consumer import Listener
+    from ottla._ottla import ValueEncoder
+    from ottla.formats import Format, Header
 
 __all__ = ["Client", "connect"]
 
-Headers = Mapping[str, "bytes | str | None"] | Sequence[tuple[str, "bytes | str | None"]] | None
 Timeout = float | timedelta | None
-
-#: What else parts of a record may be.
-_MORE = {"value": ", a mapping", "key": ", int"}
-
-#: So many formats of single values are kept ready.
-_ENCODERS_MAX = 64
-
-#: The settings that start what a later version will have.
-_LATER = ("transactional_id", "schema_registry_url")
 
 
 def connect(
@@ -88,7 +79,7 @@ def connect(
     ...     kafka.close()
     []
     """
-    settings = _settings(client_id, config, options)
+    settings = client_settings(client_id, config, options)
     if bootstrap_servers is None and "bootstrap.servers" not in settings:
         client: Client = _default_broker().client(config=settings)
         return client
@@ -111,90 +102,12 @@ def _default_broker() -> Any:
 _default: Any = None
 
 
-def _settings(
-    client_id: str | None, config: Mapping[str, object] | None, options: Mapping[str, object]
-) -> dict[str, str]:
-    settings: dict[str, str] = {}
-    for name in _LATER:
-        if options.get(name) is not None:
-            raise NotSupportedError(f"{name} is not supported by this version of ottla")
-    if options.get("group_id") is not None:
-        raise ConfigError(
-            "group_id is an argument of consumer(topics, group_id=…), not of a client"
-        )
-    if client_id is not None:
-        settings["client.id"] = client_id
-    for name, value in options.items():
-        if value is not None:
-            settings[name.replace("_", ".")] = _setting(value)
-    for name, value in (config or {}).items():
-        settings[name] = _setting(value)
-    return settings
-
-
-def _setting(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, timedelta):
-        return str(value // timedelta(milliseconds=1))
-    return str(value)
-
-
-def _bytes(value: object, what: str) -> bytes | None:
-    if value is None:
-        return None
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, str):
-        return value.encode()
-    if isinstance(value, (bytearray, memoryview)):
-        return bytes(value)
-    more = _MORE.get(what, "")
-    raise TypeError(f"a {what} is bytes, str{more} or None, not {type(value).__name__}")
-
-
-def _headers(headers: Headers) -> list[tuple[str, bytes | None]]:
-    if headers is None:
-        return []
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
-    return [(str(name), _bytes(value, "header")) for name, value in pairs]
-
-
 def _leave(member: Consumer, left: Callable[[], float | None]) -> None:
     # Nobody said that what it handed out last is finished.
     member._close(left(), failed=True)  # noqa: SLF001
 
 
-def _header_columns(
-    headers: str | Mapping[str, str] | Iterable[Header] | None,
-) -> str | list[tuple[str, str]] | None:
-    if headers is None or isinstance(headers, str):
-        return headers
-    if isinstance(headers, Mapping):
-        return [(str(key), str(name)) for key, name in headers.items()]
-    single = list(headers)
-    for one in single:
-        if not isinstance(one, Header):
-            raise TypeError(
-                "headers= is the column of all headers, a mapping of keys to columns, or a list of "
-                f"ottla.header(…), not of {type(one).__name__}"
-            )
-    return [(one.key, one.name) for one in single]
-
-
-def _value_format(value: Format | str | None, argument: str = "value") -> Format | None:
-    if value is None or isinstance(value, Format):
-        return value
-    known = {"raw": raw(), "text": text(), "json": json()}
-    if value in known:
-        return known[value]
-    raise ConfigError(
-        f"{argument}={value!r}: pass ottla.raw(), text(), json(), avro() or another of "
-        "ottla.formats"
-    )
-
-
-class Client:
+class Client(Administration, Writing):
     """A client of a Kafka cluster; made by :func:`ottla.connect` or ``broker.client()``.
 
     Thread-safe. Closes at the end of a ``with`` block, at :meth:`close`, or at the exit of the
@@ -219,515 +132,10 @@ class Client:
     def _in_process(cls, owner: object, broker: _NativeBroker, options: dict[str, Any]) -> Client:
         config = options.pop("config", None)
         client_id = options.pop("client_id", None)
-        settings = _settings(client_id, config, options)
+        settings = client_settings(client_id, config, options)
         client = cls(_NativeClient.in_process(broker, settings))
         client._owner = owner
         return client
-
-    # --- topics ---------------------------------------------------------------------------------
-
-    def create_topic(
-        self,
-        topic: str,
-        partitions: int | None = None,
-        replication_factor: int | None = None,
-        *,
-        config: Mapping[str, object] | None = None,
-        assignment: Mapping[int, Sequence[int]] | None = None,
-        exist_ok: bool = False,
-        validate_only: bool = False,
-        timeout: Timeout = 30.0,
-    ) -> Topic:
-        """Create a topic.
-
-        Parameters
-        ----------
-        topic : str
-            The name: letters, digits, ``.``, ``_`` and ``-``, at most 249 of them.
-        partitions : int, optional
-            The number of partitions; the broker's ``num.partitions`` by default.
-        replication_factor : int, optional
-            The number of copies; the broker's ``default.replication.factor`` by default.
-        config : mapping of str to object, optional
-            Topic settings by Kafka's names, for example ``{"retention.ms": -1}``.
-        assignment : mapping of int to sequence of int, optional
-            The brokers of each partition, instead of the two numbers.
-        exist_ok : bool, default False
-            Whether it is fine when the topic exists already (whatever its settings are).
-        validate_only : bool, default False
-            Check, but create nothing.
-        timeout : float or datetime.timedelta, default 30
-            How long to wait, in seconds.
-
-        Returns
-        -------
-        Topic
-            The topic.
-
-        Raises
-        ------
-        TopicExistsError
-            When there is a topic of that name and not ``exist_ok``.
-        ConfigError
-            When the name, a number or a setting is not valid.
-        """
-        settings = {name: _setting(value) for name, value in (config or {}).items()}
-        placement = {
-            int(partition): [int(node) for node in nodes]
-            for partition, nodes in (assignment or {}).items()
-        }
-        try:
-            self._admin.create_topic(
-                topic,
-                partitions,
-                replication_factor,
-                placement,
-                settings,
-                validate_only,
-                seconds(timeout),
-            )
-        except TopicExistsError:
-            if not exist_ok:
-                raise
-        return Topic(self, topic)
-
-    def delete_topic(
-        self, topic: str, *, missing_ok: bool = False, timeout: Timeout = 30.0
-    ) -> None:
-        """Delete a topic and all its records.
-
-        Parameters
-        ----------
-        topic : str
-            The name.
-        missing_ok : bool, default False
-            Whether it is fine when there is no such topic.
-        timeout : float or datetime.timedelta, default 30
-            How long to wait, in seconds.
-
-        Raises
-        ------
-        UnknownTopicError
-            When there is no such topic and not ``missing_ok``.
-        """
-        from ottla.errors import UnknownTopicError
-
-        try:
-            self._admin.delete_topic(topic, seconds(timeout))
-        except UnknownTopicError:
-            if not missing_ok:
-                raise
-
-    def create_partitions(self, topic: str, total: int, *, timeout: Timeout = 30.0) -> None:
-        """Raise the number of partitions of a topic to ``total``.
-
-        Records stay where they are; new records of a key may go to another partition than before.
-
-        Parameters
-        ----------
-        topic : str
-            The name.
-        total : int
-            The number of partitions afterwards, more than there are now.
-        timeout : float or datetime.timedelta, default 30
-            How long to wait, in seconds.
-        """
-        self._admin.create_partitions(topic, total, seconds(timeout))
-
-    def topics(self, *, internal: bool = False, timeout: Timeout = 30.0) -> list[str]:
-        """Return the names of the topics, sorted.
-
-        Parameters
-        ----------
-        internal : bool, default False
-            Whether to include the topics that the cluster keeps for itself.
-        timeout : float or datetime.timedelta, default 30
-            How long to wait, in seconds.
-        """
-        return self._admin.topics(internal, seconds(timeout))
-
-    def __getitem__(self, topic: str) -> Topic:
-        """Return the topic object of a name; nothing is asked of the cluster yet."""
-        if not isinstance(topic, str):
-            raise TypeError(f"a topic is named by a str, not {type(topic).__name__}")
-        return Topic(self, topic)
-
-    def __contains__(self, topic: object) -> bool:
-        return topic in self.topics(internal=True)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.topics())
-
-    def configs(
-        self, topic: str | None = None, *, broker: int | None = None, timeout: Timeout = 30.0
-    ) -> dict[str, dict[str, Any]]:
-        """Return the settings of a topic or of a broker.
-
-        Parameters
-        ----------
-        topic : str, optional
-            The name of a topic.
-        broker : int, optional
-            The id of a broker, instead of a topic.
-        timeout : float or datetime.timedelta, default 30
-            How long to wait, in seconds.
-
-        Returns
-        -------
-        dict of str to dict
-            By the name of the setting: ``value`` (None when it is a secret), ``source`` (for
-            example ``DEFAULT_CONFIG``), ``is_default``, ``read_only``, ``sensitive``, ``type``,
-            ``documentation``.
-        """
-        if (topic is None) == (broker is None):
-            raise ConfigError("name either a topic or a broker")
-        kind, name = ("topic", topic) if topic is not None else ("broker", str(broker))
-        return self._admin.describe_configs(kind, str(name), seconds(timeout))
-
-    def alter_configs(
-        self,
-        topic: str | None = None,
-        changes: Mapping[str, object] | None = None,
-        *,
-        broker: int | None = None,
-        timeout: Timeout = 30.0,
-    ) -> None:
-        """Change settings of a topic or of a broker; the others stay as they are.
-
-        Parameters
-        ----------
-        topic : str, optional
-            The name of a topic.
-        changes : mapping of str to object
-            New values by name; ``None`` takes a setting back to its default.
-        broker : int, optional
-            The id of a broker, instead of a topic.
-        timeout : float or datetime.timedelta, default 30
-            How long to wait, in seconds.
-        """
-        if (topic is None) == (broker is None):
-            raise ConfigError("name either a topic or a broker")
-        kind, name = ("topic", topic) if topic is not None else ("broker", str(broker))
-        values = {
-            setting: None if value is None else _setting(value)
-            for setting, value in (changes or {}).items()
-        }
-        self._admin.alter_configs(kind, str(name), values, seconds(timeout))
-
-    def delete_records(
-        self, topic: str, before: Mapping[int, int] | Bound = "latest", *, timeout: Timeout = 30.0
-    ) -> dict[int, int]:
-        """Delete the records of a topic that lie before some offsets.
-
-        Parameters
-        ----------
-        topic : str
-            The name.
-        before : mapping of int to int, or Bound, default "latest"
-            The first offset to keep, by partition; or a time; "latest" deletes everything.
-        timeout : float or datetime.timedelta, default 30
-            How long to wait, in seconds.
-
-        Returns
-        -------
-        dict of int to int
-            The log start offset of each partition afterwards.
-        """
-        limit = seconds(timeout)
-        kind, detail = native_bound(before, "latest", "end")
-        if kind == "offsets":
-            offsets = detail
-        else:
-            offsets = self._admin.list_offsets(topic, (kind, detail), limit)
-        return self._admin.delete_records(topic, offsets, limit)
-
-    def offsets(
-        self, topic: str, at: Bound = "latest", *, timeout: Timeout = 30.0
-    ) -> dict[int, int]:
-        """Return the offsets of a topic at a time or at one of its ends.
-
-        Parameters
-        ----------
-        topic : str
-            The name.
-        at : Bound, default "latest"
-            "earliest", "latest" (one past the last record), or a time (the first record that is
-            not older; one past the last record when there is none).
-        timeout : float or datetime.timedelta, default 30
-            How long to wait, in seconds.
-
-        Returns
-        -------
-        dict of int to int
-            The offset by partition.
-        """
-        bound = native_bound(at, "latest", "start")
-        return self._admin.list_offsets(topic, bound, seconds(timeout))
-
-    def cluster(self, *, timeout: Timeout = 30.0) -> dict[str, Any]:
-        """Describe the cluster.
-
-        Returns
-        -------
-        dict
-            ``cluster_id``, ``controller_id``, and ``brokers``: a list of dictionaries with
-            ``node_id``, ``host``, ``port`` and ``rack``.
-        """
-        return self._admin.describe_cluster(seconds(timeout))
-
-    @property
-    def groups(self) -> Groups:
-        """The consumer groups: list, describe (members, offsets, lag), reset, delete."""
-        return Groups(self)
-
-    # --- writing --------------------------------------------------------------------------------
-
-    def send(
-        self,
-        topic: str,
-        value: Any = None,
-        *,
-        key: bytes | str | int | None = None,
-        partition: int | None = None,
-        timestamp: datetime | str | None = None,
-        headers: Headers = None,
-        value_format: Format | str | None = None,
-        timeout: Timeout = 120.0,
-    ) -> RecordMetadata:
-        """Send one record and wait until it is acknowledged.
-
-        Parameters
-        ----------
-        topic : str
-            The name of the topic.
-        value : bytes, str or mapping, optional
-            What the record holds; a str is sent as UTF-8, ``None`` as null (a tombstone). A mapping
-            of names to values is made into the bytes of ``value_format``.
-        key : bytes, str or int, optional
-            The key; a str is sent as UTF-8, an int as its decimal text, as ``write`` does it.
-        partition : int, optional
-            The partition; by default the hash of the key decides, as Java clients do it.
-        timestamp : datetime.datetime or str, optional
-            The time of the record, UTC when it has no zone; now by default.
-        headers : mapping or sequence of pairs, optional
-            Names and values; a sequence may have a name twice.
-        value_format : Format, optional
-            How a mapping becomes the value: :func:`ottla.json` (the default for mappings),
-            :func:`ottla.avro` or :func:`ottla.protobuf` with a schema or the latest one of a
-            registry; :func:`ottla.arrow_ipc` makes one value of a whole table. The value is made
-            as ``write`` makes it of a row. The first one of a schema may ask the registry.
-        timeout : float or datetime.timedelta, default 120
-            How long to wait, in seconds.
-
-        Returns
-        -------
-        RecordMetadata
-            ``topic``, ``partition``, ``offset`` and ``timestamp``.
-
-        Raises
-        ------
-        TimeoutError
-            When the record was not acknowledged in time; it may have been written nevertheless.
-        MessageTooLargeError
-            When it is larger than the topic or the client accepts.
-        TypeError
-            When the value or a part of it has a type that cannot be written.
-
-        Examples
-        --------
-        >>> import ottla
-        >>> with ottla.Broker() as broker:
-        ...     kafka = broker.client()
-        ...     sent = kafka.send("greetings", "hello", key="en", headers={"to": "you"})
-        ...     again = kafka.send("greetings", {"text": "hello", "to": ["you"]})
-        ...     kafka.scan("greetings", value=ottla.text(), columns=["value"]).head().to_pylist()
-        [{'value': 'hello'}, {'value': '{"text":"hello","to":["you"]}'}]
-        >>> sent.topic, sent.offset
-        ('greetings', 0)
-        """
-        limit = seconds(timeout)
-        value = self._value(topic, value, value_format, limit)
-        pending = self._send(topic, value, key, partition, timestamp, headers, hurry=True)
-        result: RecordMetadata = pending.result(limit)
-        return result
-
-    def send_async(
-        self,
-        topic: str,
-        value: Any = None,
-        *,
-        key: bytes | str | int | None = None,
-        partition: int | None = None,
-        timestamp: datetime | str | None = None,
-        headers: Headers = None,
-        value_format: Format | str | None = None,
-    ) -> Pending:
-        """Send one record without waiting for its acknowledgement.
-
-        Blocks only while ``buffer.memory`` is full, or a schema registry is asked for the first
-        value of a schema. The arguments are those of :meth:`send`.
-
-        Returns
-        -------
-        Pending
-            ``await`` it, or call its ``result(timeout)``, for the :class:`RecordMetadata`.
-        """
-        value = self._value(topic, value, value_format, seconds(120.0))
-        return self._send(topic, value, key, partition, timestamp, headers, hurry=False)
-
-    def _value(
-        self, topic: str, value: Any, value_format: Format | str | None, timeout: float | None
-    ) -> bytes | None:
-        """Return the bytes of one value."""
-        chosen = _value_format(value_format, "value_format")
-        if chosen is None and isinstance(value, Mapping):
-            chosen = json()
-        if value is None or chosen is None or chosen.kind in {"raw", "text"}:
-            return _bytes(value, "value")
-        name = (topic, chosen)
-        try:
-            encoder = self._encoders.get(name)
-        except TypeError:  # A schema may be a mapping, which has no hash.
-            encoder = None
-        if encoder is None:
-            encoder = self._native.value_encoder(topic, chosen, timeout)
-            # The latest schema of a registry changes; a schema that was given does not.
-            if chosen.schema is not None or chosen.registry is None:
-                while len(self._encoders) >= _ENCODERS_MAX:
-                    self._encoders.pop(next(iter(self._encoders)), None)
-                self._encoders[name] = encoder
-        return encoder.encode(value)
-
-    def _send(
-        self,
-        topic: str,
-        value: bytes | None,
-        key: bytes | str | int | None,
-        partition: int | None,
-        timestamp: datetime | str | None,
-        headers: Headers,
-        *,
-        hurry: bool,
-    ) -> Pending:
-        if isinstance(key, int) and not isinstance(key, bool):
-            key = str(key)
-        moment = None if timestamp is None else milliseconds(timestamp)
-        return self._native.send(
-            topic,
-            value,
-            _bytes(key, "key"),
-            partition,
-            moment,
-            _headers(headers),
-            hurry,
-        )
-
-    def write(
-        self,
-        topic: str,
-        data: Any,
-        *,
-        key: str | None = None,
-        partition: str | int | None = None,
-        timestamp: str | None = None,
-        headers: str | Mapping[str, str] | Iterable[Header] | None = None,
-        value: Format | str | None = None,
-        acks: str | int | None = None,
-        compression_type: str | None = None,
-        progress: Any = False,
-        timeout: Timeout = None,
-    ) -> int:
-        """Write a table, one record a row, and wait until all are acknowledged.
-
-        With :func:`ottla.arrow_ipc` a record has many rows.
-
-        Parameters
-        ----------
-        topic : str
-            The name of the topic.
-        data : object with ``__arrow_c_stream__`` or ``__arrow_c_array__``
-            A polars, pandas (2.2 or newer) or pyarrow table, a DuckDB relation, a scan, a batch …
-        key : str, optional
-            The column of the key. Text is written as UTF-8, binary as it is, integers as their
-            decimal text. Rows with the same key go to the same partition, as with Java clients.
-        partition : str or int, optional
-            The column of the partition, or one partition for all rows.
-        timestamp : str, optional
-            The column of the time of the record, of a timestamp or date type; UTC when it has no
-            zone. Now by default.
-        headers : str, mapping of str to str, or iterable of Header, optional
-            The column of the headers, of type list<struct<key: utf8, value: binary>>; or the
-            columns of single headers, by the key of the header: ``{"trace": "trace_column"}`` or
-            ``[ottla.header("trace", name="trace_column")]``. They are text, bytes or integers
-            (decimal text); a null is no header.
-        value : Format, optional
-            How the value is made: :func:`ottla.json` (an object of the columns),
-            :func:`ottla.text` or :func:`ottla.raw` (one column), :func:`ottla.avro`,
-            :func:`ottla.protobuf` or :func:`ottla.arrow_ipc`. By default the column ``value``
-            as it is when there is one, otherwise JSON of all columns but the headers.
-        acks : {"all", 1, 0}, optional
-            Whose acknowledgement counts; the client's setting (all) by default.
-        compression_type : {"none", "gzip", "snappy", "lz4", "zstd"}, optional
-            The codec; the client's setting by default.
-        progress : bool or object, default False
-            ``True`` shows a bar (tqdm where it is installed); or an object with ``update(count)``
-            and ``close()``.
-        timeout : float or datetime.timedelta, optional
-            How long to wait without an acknowledgement, in seconds; ``delivery.timeout.ms`` bounds
-            each batch in any case.
-
-        Returns
-        -------
-        int
-            The number of records.
-
-        Raises
-        ------
-        KafkaError
-            When a batch was refused; records of earlier batches stay written.
-
-        Examples
-        --------
-        >>> import ottla, polars
-        >>> with ottla.Broker() as broker:
-        ...     kafka = broker.client()
-        ...     orders = polars.DataFrame({"id": [1, 2], "amount": [9.5, 3.0]})
-        ...     written = kafka.write("orders", orders, key="id")
-        ...     again = kafka.scan("orders", value=ottla.json()).to_polars()
-        >>> written, again["amount"].sum()
-        (2, 12.5)
-        """
-        shown = _progress.start(progress, _rows(data), f"write {topic}")
-        options = {
-            "key": key,
-            "partition": partition,
-            "timestamp": timestamp,
-            "headers": _header_columns(headers),
-            "value": _value_format(value),
-            "acks": None if acks is None else str(acks),
-            "compression_type": compression_type,
-            "progress": shown.update,
-            "timeout": seconds(timeout),
-        }
-        try:
-            return self._native.write(topic, data, options)
-        finally:
-            shown.close()
-
-    def flush(self, timeout: Timeout = None) -> None:
-        """Wait until all that was sent is acknowledged or has failed.
-
-        Parameters
-        ----------
-        timeout : float or datetime.timedelta, optional
-            How long to wait, in seconds.
-
-        Raises
-        ------
-        TimeoutError
-            When some records are still under way.
-        """
-        self._native.flush(seconds(timeout))
 
     # --- reading --------------------------------------------------------------------------------
 
@@ -811,7 +219,7 @@ class Client:
         """
         options = {
             "partitions": None if partitions is None else sorted({int(one) for one in partitions}),
-            "value": _value_format(value),
+            "value": as_format(value),
             "columns": None if columns is None else list(columns),
             "isolation_level": isolation_level,
             "on_error": on_error,
@@ -1178,7 +586,7 @@ def _reading(options: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"until={until!r} is neither None nor 'caught_up'")
     given = ("isolation_level", "on_error", "on_data_loss", "max_rows", "max_bytes")
     return {
-        "value": _value_format(options["value"]),
+        "value": as_format(options["value"]),
         "columns": None if columns is None else list(columns),
         **{name: options[name] for name in given},
         "max_wait": seconds(options["max_wait"]),
@@ -1186,17 +594,3 @@ def _reading(options: Mapping[str, Any]) -> dict[str, Any]:
         "string_view": options["string_view"],
         "until_caught_up": until == "caught_up",
     }
-
-
-def _rows(data: Any) -> int | None:
-    """Return the number of rows of a table, when it is known without reading it."""
-    for name in ("num_rows", "height"):
-        count = getattr(data, name, None)
-        if isinstance(count, int):
-            return count
-    if isinstance(data, Scan):
-        return data.max_rows
-    try:
-        return len(data)
-    except TypeError:
-        return None

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from types import TracebackType
 
-    from ottla._client import Headers
     from ottla._ottla import Pending
+    from ottla._writing import Headers
     from ottla.formats import Format
 
 __all__ = ["Producer"]

@@ -1,6 +1,6 @@
 //! Creating, changing and describing topics, from Python.
 //!
-//! Names, lists and dictionaries of plain values cross here; `python/ottla/_client.py` and
+//! Names, lists and dictionaries of plain values cross here; `python/ottla/_admin.py` and
 //! `_topic.py` give them their form.
 
 use std::collections::BTreeMap;

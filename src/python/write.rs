@@ -22,7 +22,7 @@ use crate::record::Compression;
 /// The size of a record batch when neither the topic nor the client wants a smaller one.
 const BATCH_BYTES: usize = 1_000_000;
 
-/// The keyword arguments of `client.write`, as `_client.py` passes them.
+/// The keyword arguments of `client.write`, as `_writing.py` passes them.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 struct Arguments<'py> {

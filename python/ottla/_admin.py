@@ -1,0 +1,282 @@
+"""Topics, settings and offsets: what a client can ask of the cluster beside rows."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+from ottla._bounds import Bound, native_bound, seconds
+from ottla._groups import Groups
+from ottla._settings import setting_text
+from ottla._topic import Topic
+from ottla.errors import ConfigError, TopicExistsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ottla._client import Client
+    from ottla._ottla import Admin
+
+__all__ = ["Administration"]
+
+Timeout = float | timedelta | None
+
+
+class Administration:
+    """The half of a :class:`Client` that creates, changes and describes."""
+
+    _admin: Admin
+
+    def create_topic(
+        self,
+        topic: str,
+        partitions: int | None = None,
+        replication_factor: int | None = None,
+        *,
+        config: Mapping[str, object] | None = None,
+        assignment: Mapping[int, Sequence[int]] | None = None,
+        exist_ok: bool = False,
+        validate_only: bool = False,
+        timeout: Timeout = 30.0,
+    ) -> Topic:
+        """Create a topic.
+
+        Parameters
+        ----------
+        topic : str
+            The name: letters, digits, ``.``, ``_`` and ``-``, at most 249 of them.
+        partitions : int, optional
+            The number of partitions; the broker's ``num.partitions`` by default.
+        replication_factor : int, optional
+            The number of copies; the broker's ``default.replication.factor`` by default.
+        config : mapping of str to object, optional
+            Topic settings by Kafka's names, for example ``{"retention.ms": -1}``.
+        assignment : mapping of int to sequence of int, optional
+            The brokers of each partition, instead of the two numbers.
+        exist_ok : bool, default False
+            Whether it is fine when the topic exists already (whatever its settings are).
+        validate_only : bool, default False
+            Check, but create nothing.
+        timeout : float or datetime.timedelta, default 30
+            How long to wait, in seconds.
+
+        Returns
+        -------
+        Topic
+            The topic.
+
+        Raises
+        ------
+        TopicExistsError
+            When there is a topic of that name and not ``exist_ok``.
+        ConfigError
+            When the name, a number or a setting is not valid.
+        """
+        settings = {name: setting_text(value) for name, value in (config or {}).items()}
+        placement = {
+            int(partition): [int(node) for node in nodes]
+            for partition, nodes in (assignment or {}).items()
+        }
+        try:
+            self._admin.create_topic(
+                topic,
+                partitions,
+                replication_factor,
+                placement,
+                settings,
+                validate_only,
+                seconds(timeout),
+            )
+        except TopicExistsError:
+            if not exist_ok:
+                raise
+        return Topic(cast("Client", self), topic)
+
+    def delete_topic(
+        self, topic: str, *, missing_ok: bool = False, timeout: Timeout = 30.0
+    ) -> None:
+        """Delete a topic and all its records.
+
+        Parameters
+        ----------
+        topic : str
+            The name.
+        missing_ok : bool, default False
+            Whether it is fine when there is no such topic.
+        timeout : float or datetime.timedelta, default 30
+            How long to wait, in seconds.
+
+        Raises
+        ------
+        UnknownTopicError
+            When there is no such topic and not ``missing_ok``.
+        """
+        from ottla.errors import UnknownTopicError
+
+        try:
+            self._admin.delete_topic(topic, seconds(timeout))
+        except UnknownTopicError:
+            if not missing_ok:
+                raise
+
+    def create_partitions(self, topic: str, total: int, *, timeout: Timeout = 30.0) -> None:
+        """Raise the number of partitions of a topic to ``total``.
+
+        Records stay where they are; new records of a key may go to another partition than before.
+
+        Parameters
+        ----------
+        topic : str
+            The name.
+        total : int
+            The number of partitions afterwards, more than there are now.
+        timeout : float or datetime.timedelta, default 30
+            How long to wait, in seconds.
+        """
+        self._admin.create_partitions(topic, total, seconds(timeout))
+
+    def topics(self, *, internal: bool = False, timeout: Timeout = 30.0) -> list[str]:
+        """Return the names of the topics, sorted.
+
+        Parameters
+        ----------
+        internal : bool, default False
+            Whether to include the topics that the cluster keeps for itself.
+        timeout : float or datetime.timedelta, default 30
+            How long to wait, in seconds.
+        """
+        return self._admin.topics(internal, seconds(timeout))
+
+    def __getitem__(self, topic: str) -> Topic:
+        """Return the topic object of a name; nothing is asked of the cluster yet."""
+        if not isinstance(topic, str):
+            raise TypeError(f"a topic is named by a str, not {type(topic).__name__}")
+        return Topic(cast("Client", self), topic)
+
+    def __contains__(self, topic: object) -> bool:
+        return topic in self.topics(internal=True)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.topics())
+
+    def configs(
+        self, topic: str | None = None, *, broker: int | None = None, timeout: Timeout = 30.0
+    ) -> dict[str, dict[str, Any]]:
+        """Return the settings of a topic or of a broker.
+
+        Parameters
+        ----------
+        topic : str, optional
+            The name of a topic.
+        broker : int, optional
+            The id of a broker, instead of a topic.
+        timeout : float or datetime.timedelta, default 30
+            How long to wait, in seconds.
+
+        Returns
+        -------
+        dict of str to dict
+            By the name of the setting: ``value`` (None when it is a secret), ``source`` (for
+            example ``DEFAULT_CONFIG``), ``is_default``, ``read_only``, ``sensitive``, ``type``,
+            ``documentation``.
+        """
+        if (topic is None) == (broker is None):
+            raise ConfigError("name either a topic or a broker")
+        kind, name = ("topic", topic) if topic is not None else ("broker", str(broker))
+        return self._admin.describe_configs(kind, str(name), seconds(timeout))
+
+    def alter_configs(
+        self,
+        topic: str | None = None,
+        changes: Mapping[str, object] | None = None,
+        *,
+        broker: int | None = None,
+        timeout: Timeout = 30.0,
+    ) -> None:
+        """Change settings of a topic or of a broker; the others stay as they are.
+
+        Parameters
+        ----------
+        topic : str, optional
+            The name of a topic.
+        changes : mapping of str to object
+            New values by name; ``None`` takes a setting back to its default.
+        broker : int, optional
+            The id of a broker, instead of a topic.
+        timeout : float or datetime.timedelta, default 30
+            How long to wait, in seconds.
+        """
+        if (topic is None) == (broker is None):
+            raise ConfigError("name either a topic or a broker")
+        kind, name = ("topic", topic) if topic is not None else ("broker", str(broker))
+        values = {
+            setting: None if value is None else setting_text(value)
+            for setting, value in (changes or {}).items()
+        }
+        self._admin.alter_configs(kind, str(name), values, seconds(timeout))
+
+    def delete_records(
+        self, topic: str, before: Mapping[int, int] | Bound = "latest", *, timeout: Timeout = 30.0
+    ) -> dict[int, int]:
+        """Delete the records of a topic that lie before some offsets.
+
+        Parameters
+        ----------
+        topic : str
+            The name.
+        before : mapping of int to int, or Bound, default "latest"
+            The first offset to keep, by partition; or a time; "latest" deletes everything.
+        timeout : float or datetime.timedelta, default 30
+            How long to wait, in seconds.
+
+        Returns
+        -------
+        dict of int to int
+            The log start offset of each partition afterwards.
+        """
+        limit = seconds(timeout)
+        kind, detail = native_bound(before, "latest", "end")
+        if kind == "offsets":
+            offsets = detail
+        else:
+            offsets = self._admin.list_offsets(topic, (kind, detail), limit)
+        return self._admin.delete_records(topic, offsets, limit)
+
+    def offsets(
+        self, topic: str, at: Bound = "latest", *, timeout: Timeout = 30.0
+    ) -> dict[int, int]:
+        """Return the offsets of a topic at a time or at one of its ends.
+
+        Parameters
+        ----------
+        topic : str
+            The name.
+        at : Bound, default "latest"
+            "earliest", "latest" (one past the last record), or a time (the first record that is
+            not older; one past the last record when there is none).
+        timeout : float or datetime.timedelta, default 30
+            How long to wait, in seconds.
+
+        Returns
+        -------
+        dict of int to int
+            The offset by partition.
+        """
+        bound = native_bound(at, "latest", "start")
+        return self._admin.list_offsets(topic, bound, seconds(timeout))
+
+    def cluster(self, *, timeout: Timeout = 30.0) -> dict[str, Any]:
+        """Describe the cluster.
+
+        Returns
+        -------
+        dict
+            ``cluster_id``, ``controller_id``, and ``brokers``: a list of dictionaries with
+            ``node_id``, ``host``, ``port`` and ``rack``.
+        """
+        return self._admin.describe_cluster(seconds(timeout))
+
+    @property
+    def groups(self) -> Groups:
+        """The consumer groups: list, describe (members, offsets, lag), reset, delete."""
+        return Groups(cast("Client", self))

@@ -1,0 +1,349 @@
+"""Sending single records and writing tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from ottla import _progress
+from ottla._bounds import milliseconds, seconds
+from ottla._scan import Scan
+from ottla.errors import ConfigError
+from ottla.formats import Format, Header, json, raw, text
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from ottla._ottla import Client as _NativeClient
+    from ottla._ottla import Pending, RecordMetadata, ValueEncoder
+
+__all__ = ["Headers", "Writing", "as_format"]
+
+Headers = Mapping[str, "bytes | str | None"] | Sequence[tuple[str, "bytes | str | None"]] | None
+Timeout = float | timedelta | None
+
+#: What else parts of a record may be.
+_MORE = {"value": ", a mapping", "key": ", int"}
+
+#: So many formats of single values are kept ready.
+_ENCODERS_MAX = 64
+
+
+def _bytes(value: object, what: str) -> bytes | None:
+    if value is None:
+        return None
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)
+    more = _MORE.get(what, "")
+    raise TypeError(f"a {what} is bytes, str{more} or None, not {type(value).__name__}")
+
+
+def _headers(headers: Headers) -> list[tuple[str, bytes | None]]:
+    if headers is None:
+        return []
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    return [(str(name), _bytes(value, "header")) for name, value in pairs]
+
+
+def _header_columns(
+    headers: str | Mapping[str, str] | Iterable[Header] | None,
+) -> str | list[tuple[str, str]] | None:
+    if headers is None or isinstance(headers, str):
+        return headers
+    if isinstance(headers, Mapping):
+        return [(str(key), str(name)) for key, name in headers.items()]
+    single = list(headers)
+    for one in single:
+        if not isinstance(one, Header):
+            raise TypeError(
+                "headers= is the column of all headers, a mapping of keys to columns, or a list of "
+                f"ottla.header(…), not of {type(one).__name__}"
+            )
+    return [(one.key, one.name) for one in single]
+
+
+def as_format(value: Format | str | None, argument: str = "value") -> Format | None:
+    """Return the format that is meant by a format or the name of one."""
+    if value is None or isinstance(value, Format):
+        return value
+    known = {"raw": raw(), "text": text(), "json": json()}
+    if value in known:
+        return known[value]
+    raise ConfigError(
+        f"{argument}={value!r}: pass ottla.raw(), text(), json(), avro() or another of "
+        "ottla.formats"
+    )
+
+
+def _rows(data: Any) -> int | None:
+    """Return the number of rows of a table, when it is known without reading it."""
+    for name in ("num_rows", "height"):
+        count = getattr(data, name, None)
+        if isinstance(count, int):
+            return count
+    if isinstance(data, Scan):
+        return data.max_rows
+    try:
+        return len(data)
+    except TypeError:
+        return None
+
+
+class Writing:
+    """The half of a :class:`Client` that writes."""
+
+    _native: _NativeClient
+    #: How single values are made, by topic and format.
+    _encoders: dict[tuple[str, Format], ValueEncoder]
+
+    def send(
+        self,
+        topic: str,
+        value: Any = None,
+        *,
+        key: bytes | str | int | None = None,
+        partition: int | None = None,
+        timestamp: datetime | str | None = None,
+        headers: Headers = None,
+        value_format: Format | str | None = None,
+        timeout: Timeout = 120.0,
+    ) -> RecordMetadata:
+        """Send one record and wait until it is acknowledged.
+
+        Parameters
+        ----------
+        topic : str
+            The name of the topic.
+        value : bytes, str or mapping, optional
+            What the record holds; a str is sent as UTF-8, ``None`` as null (a tombstone). A mapping
+            of names to values is made into the bytes of ``value_format``.
+        key : bytes, str or int, optional
+            The key; a str is sent as UTF-8, an int as its decimal text, as ``write`` does it.
+        partition : int, optional
+            The partition; by default the hash of the key decides, as Java clients do it.
+        timestamp : datetime.datetime or str, optional
+            The time of the record, UTC when it has no zone; now by default.
+        headers : mapping or sequence of pairs, optional
+            Names and values; a sequence may have a name twice.
+        value_format : Format, optional
+            How a mapping becomes the value: :func:`ottla.json` (the default for mappings),
+            :func:`ottla.avro` or :func:`ottla.protobuf` with a schema or the latest one of a
+            registry; :func:`ottla.arrow_ipc` makes one value of a whole table. The value is made
+            as ``write`` makes it of a row. The first one of a schema may ask the registry.
+        timeout : float or datetime.timedelta, default 120
+            How long to wait, in seconds.
+
+        Returns
+        -------
+        RecordMetadata
+            ``topic``, ``partition``, ``offset`` and ``timestamp``.
+
+        Raises
+        ------
+        TimeoutError
+            When the record was not acknowledged in time; it may have been written nevertheless.
+        MessageTooLargeError
+            When it is larger than the topic or the client accepts.
+        TypeError
+            When the value or a part of it has a type that cannot be written.
+
+        Examples
+        --------
+        >>> import ottla
+        >>> with ottla.Broker() as broker:
+        ...     kafka = broker.client()
+        ...     sent = kafka.send("greetings", "hello", key="en", headers={"to": "you"})
+        ...     again = kafka.send("greetings", {"text": "hello", "to": ["you"]})
+        ...     kafka.scan("greetings", value=ottla.text(), columns=["value"]).head().to_pylist()
+        [{'value': 'hello'}, {'value': '{"text":"hello","to":["you"]}'}]
+        >>> sent.topic, sent.offset
+        ('greetings', 0)
+        """
+        limit = seconds(timeout)
+        value = self._value(topic, value, value_format, limit)
+        pending = self._send(topic, value, key, partition, timestamp, headers, hurry=True)
+        result: RecordMetadata = pending.result(limit)
+        return result
+
+    def send_async(
+        self,
+        topic: str,
+        value: Any = None,
+        *,
+        key: bytes | str | int | None = None,
+        partition: int | None = None,
+        timestamp: datetime | str | None = None,
+        headers: Headers = None,
+        value_format: Format | str | None = None,
+    ) -> Pending:
+        """Send one record without waiting for its acknowledgement.
+
+        Blocks only while ``buffer.memory`` is full, or a schema registry is asked for the first
+        value of a schema. The arguments are those of :meth:`send`.
+
+        Returns
+        -------
+        Pending
+            ``await`` it, or call its ``result(timeout)``, for the :class:`RecordMetadata`.
+        """
+        value = self._value(topic, value, value_format, seconds(120.0))
+        return self._send(topic, value, key, partition, timestamp, headers, hurry=False)
+
+    def _value(
+        self, topic: str, value: Any, value_format: Format | str | None, timeout: float | None
+    ) -> bytes | None:
+        """Return the bytes of one value."""
+        chosen = as_format(value_format, "value_format")
+        if chosen is None and isinstance(value, Mapping):
+            chosen = json()
+        if value is None or chosen is None or chosen.kind in {"raw", "text"}:
+            return _bytes(value, "value")
+        name = (topic, chosen)
+        try:
+            encoder = self._encoders.get(name)
+        except TypeError:  # A schema may be a mapping, which has no hash.
+            encoder = None
+        if encoder is None:
+            encoder = self._native.value_encoder(topic, chosen, timeout)
+            # The latest schema of a registry changes; a schema that was given does not.
+            if chosen.schema is not None or chosen.registry is None:
+                while len(self._encoders) >= _ENCODERS_MAX:
+                    self._encoders.pop(next(iter(self._encoders)), None)
+                self._encoders[name] = encoder
+        return encoder.encode(value)
+
+    def _send(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | str | int | None,
+        partition: int | None,
+        timestamp: datetime | str | None,
+        headers: Headers,
+        *,
+        hurry: bool,
+    ) -> Pending:
+        if isinstance(key, int) and not isinstance(key, bool):
+            key = str(key)
+        moment = None if timestamp is None else milliseconds(timestamp)
+        return self._native.send(
+            topic,
+            value,
+            _bytes(key, "key"),
+            partition,
+            moment,
+            _headers(headers),
+            hurry,
+        )
+
+    def write(
+        self,
+        topic: str,
+        data: Any,
+        *,
+        key: str | None = None,
+        partition: str | int | None = None,
+        timestamp: str | None = None,
+        headers: str | Mapping[str, str] | Iterable[Header] | None = None,
+        value: Format | str | None = None,
+        acks: str | int | None = None,
+        compression_type: str | None = None,
+        progress: Any = False,
+        timeout: Timeout = None,
+    ) -> int:
+        """Write a table, one record a row, and wait until all are acknowledged.
+
+        With :func:`ottla.arrow_ipc` a record has many rows.
+
+        Parameters
+        ----------
+        topic : str
+            The name of the topic.
+        data : object with ``__arrow_c_stream__`` or ``__arrow_c_array__``
+            A polars, pandas (2.2 or newer) or pyarrow table, a DuckDB relation, a scan, a batch …
+        key : str, optional
+            The column of the key. Text is written as UTF-8, binary as it is, integers as their
+            decimal text. Rows with the same key go to the same partition, as with Java clients.
+        partition : str or int, optional
+            The column of the partition, or one partition for all rows.
+        timestamp : str, optional
+            The column of the time of the record, of a timestamp or date type; UTC when it has no
+            zone. Now by default.
+        headers : str, mapping of str to str, or iterable of Header, optional
+            The column of the headers, of type list<struct<key: utf8, value: binary>>; or the
+            columns of single headers, by the key of the header: ``{"trace": "trace_column"}`` or
+            ``[ottla.header("trace", name="trace_column")]``. They are text, bytes or integers
+            (decimal text); a null is no header.
+        value : Format, optional
+            How the value is made: :func:`ottla.json` (an object of the columns),
+            :func:`ottla.text` or :func:`ottla.raw` (one column), :func:`ottla.avro`,
+            :func:`ottla.protobuf` or :func:`ottla.arrow_ipc`. By default the column ``value``
+            as it is when there is one, otherwise JSON of all columns but the headers.
+        acks : {"all", 1, 0}, optional
+            Whose acknowledgement counts; the client's setting (all) by default.
+        compression_type : {"none", "gzip", "snappy", "lz4", "zstd"}, optional
+            The codec; the client's setting by default.
+        progress : bool or object, default False
+            ``True`` shows a bar (tqdm where it is installed); or an object with ``update(count)``
+            and ``close()``.
+        timeout : float or datetime.timedelta, optional
+            How long to wait without an acknowledgement, in seconds; ``delivery.timeout.ms`` bounds
+            each batch in any case.
+
+        Returns
+        -------
+        int
+            The number of records.
+
+        Raises
+        ------
+        KafkaError
+            When a batch was refused; records of earlier batches stay written.
+
+        Examples
+        --------
+        >>> import ottla, polars
+        >>> with ottla.Broker() as broker:
+        ...     kafka = broker.client()
+        ...     orders = polars.DataFrame({"id": [1, 2], "amount": [9.5, 3.0]})
+        ...     written = kafka.write("orders", orders, key="id")
+        ...     again = kafka.scan("orders", value=ottla.json()).to_polars()
+        >>> written, again["amount"].sum()
+        (2, 12.5)
+        """
+        shown = _progress.start(progress, _rows(data), f"write {topic}")
+        options = {
+            "key": key,
+            "partition": partition,
+            "timestamp": timestamp,
+            "headers": _header_columns(headers),
+            "value": as_format(value),
+            "acks": None if acks is None else str(acks),
+            "compression_type": compression_type,
+            "progress": shown.update,
+            "timeout": seconds(timeout),
+        }
+        try:
+            return self._native.write(topic, data, options)
+        finally:
+            shown.close()
+
+    def flush(self, timeout: Timeout = None) -> None:
+        """Wait until all that was sent is acknowledged or has failed.
+
+        Parameters
+        ----------
+        timeout : float or datetime.timedelta, optional
+            How long to wait, in seconds.
+
+        Raises
+        ------
+        TimeoutError
+            When some records are still under way.
+        """
+        self._native.flush(seconds(timeout))
