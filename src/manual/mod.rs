@@ -3,6 +3,7 @@
 //! - [`guarantees`]: what is promised to whom.
 //! - [`compatibility`]: APIs and versions served, and what differs from Apache Kafka.
 //! - [`performance`]: what is aimed at, what was measured, and why where the two differ.
+//! - [`types`]: which Arrow types each value format carries, and what comes back.
 //! - [`glossary`]: one meaning per word.
 //! - [`decisions`]: why things are as they are, by number.
 
@@ -14,6 +15,9 @@ pub mod compatibility {}
 
 #[doc = include_str!("performance.md")]
 pub mod performance {}
+
+#[doc = include_str!("types.md")]
+pub mod types {}
 
 #[doc = include_str!("glossary.md")]
 pub mod glossary {}
