@@ -1,0 +1,153 @@
+//! The rules: pure functions of files, which return their violations as lines `path:line: what to
+//! do`. `samples.rs` shows each of them a file that breaks it.
+
+use std::collections::BTreeSet;
+
+use crate::source::File;
+
+/// Each room of `src/`, with the rooms that it may import. Imports only go down.
+pub(crate) const LAYERS: &[(&str, &[&str])] = &[
+    ("types", &[]),
+    ("error", &["types"]),
+    ("env", &["types"]),
+    ("config", &["error"]),
+    ("record", &["types", "error"]),
+    ("protocol", &["types", "error"]),
+    ("log", &["record", "env", "types", "error"]),
+    ("columnar", &["record", "types", "error"]),
+    ("machine", &["config", "types", "error"]),
+    ("client", &["machine", "columnar", "protocol", "record", "env", "types", "error"]),
+    ("broker", &["machine", "log", "protocol", "record", "config", "env", "types", "error"]),
+    ("cli", &["broker", "client", "columnar", "config", "types", "error"]),
+    ("python", &["cli", "broker", "client", "columnar", "record", "types", "error"]),
+    ("manual", &[]),
+];
+
+/// Words that a room never says outside of its comments, with the reason.
+const SILENT: &[(&str, &[&str], &str)] = &[
+    (
+        "machine",
+        &["tokio", "async ", "Instant", "SystemTime"],
+        "decisions know no I/O and no clock",
+    ),
+    ("log", &["tokio", "async "], "one partition on disk is synchronous"),
+    ("protocol", &["tokio", "TcpStream"], "the wire is without I/O"),
+    ("record", &["tokio", "std::fs"], "record batches are bytes"),
+    ("columnar", &["tokio", "std::fs"], "batches to Arrow are bytes to bytes"),
+];
+
+/// The only files that may contain `unsafe`; each has its reason in the ADR on unsafe code.
+const UNSAFE_FILES: &[&str] =
+    &["src/env/real/storage.rs", "src/columnar/decode.rs", "src/python/interop.rs"];
+
+pub(crate) const FILE_LINES_MAX: usize = 600;
+
+/// Imports only go down the ladder.
+pub(crate) fn imports_that_go_up(files: &[File]) -> Vec<String> {
+    let mut violations = Vec::new();
+    for file in files {
+        let (path, here) = (&file.path, file.room());
+        if matches!(here, "lib" | "main") {
+            continue;
+        }
+        let Some((_, allowed)) = LAYERS.iter().find(|(name, _)| *name == here) else {
+            violations.push(format!("{path}:1: room `{here}` is not in the table of layers"));
+            continue;
+        };
+        for (number, target) in file.imports() {
+            if is_room(&target) && target != here && !allowed.contains(&target.as_str()) {
+                violations.push(format!("{path}:{number}: `{here}` must not import `{target}`"));
+            }
+        }
+    }
+    violations
+}
+
+/// What the table allows and nobody needs is an open door.
+pub(crate) fn layers_that_nobody_uses(files: &[File]) -> Vec<String> {
+    let mut used = BTreeSet::new();
+    for file in files {
+        used.extend(file.imports().into_iter().map(|(_, target)| (file.room(), target)));
+    }
+    let mut violations = Vec::new();
+    for (here, allowed) in LAYERS {
+        for target in allowed.iter().filter(|target| !used.contains(&(*here, (**target).into()))) {
+            violations.push(format!("tests/tidy/rules.rs: `{here}` does not import `{target}`"));
+        }
+    }
+    violations
+}
+
+fn is_room(name: &str) -> bool {
+    LAYERS.iter().any(|(room, _)| *room == name)
+}
+
+/// A room keeps silent about what it must not know.
+pub(crate) fn words_out_of_place(files: &[File]) -> Vec<String> {
+    let mut violations = Vec::new();
+    for file in files {
+        let path = &file.path;
+        for (room, words, reason) in SILENT.iter().filter(|(room, ..)| *room == file.room()) {
+            for (number, line) in file.code() {
+                for word in words.iter().filter(|word| line.contains(**word)) {
+                    violations.push(format!("{path}:{number}: `{room}` says `{word}`: {reason}"));
+                }
+            }
+        }
+    }
+    violations
+}
+
+/// Unsafe code stays in its few files.
+pub(crate) fn unsafe_code_elsewhere(files: &[File]) -> Vec<String> {
+    let mut violations = Vec::new();
+    for file in files {
+        let path = &file.path;
+        if UNSAFE_FILES.contains(&path.as_str()) {
+            continue;
+        }
+        for (number, line) in file.code() {
+            if ["unsafe {", "unsafe fn", "unsafe impl"].iter().any(|word| line.contains(word)) {
+                violations
+                    .push(format!("{path}:{number}: unsafe code outside of {UNSAFE_FILES:?}"));
+            }
+        }
+    }
+    violations
+}
+
+/// A file opens with why it exists, and fits into a head.
+pub(crate) fn files_without_a_reason_or_too_long(files: &[File]) -> Vec<String> {
+    let mut violations = Vec::new();
+    for file in files {
+        let path = &file.path;
+        if path.ends_with("/tests.rs") || file.is_generated() {
+            continue;
+        }
+        if !file.text.starts_with("//!") {
+            violations.push(format!("{path}:1: open the file with a `//!` line that says why"));
+        }
+        let lines = file.text.lines().take_while(|line| *line != "#[cfg(test)]").count();
+        if lines > FILE_LINES_MAX {
+            violations.push(format!(
+                "{path}:1: {lines} lines without tests; split by meaning at {FILE_LINES_MAX}"
+            ));
+        }
+    }
+    violations
+}
+
+/// Nothing is left for later in silence.
+pub(crate) fn marks_of_unfinished_work(files: &[File]) -> Vec<String> {
+    let marks = [["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["X", "XX"].concat()];
+    let mut violations = Vec::new();
+    for file in files {
+        for (index, line) in file.text.lines().enumerate() {
+            if marks.iter().any(|mark| line.contains(mark.as_str())) {
+                let place = format!("{}:{}", file.path, index + 1);
+                violations.push(format!("{place}: finish it, or refuse it clearly"));
+            }
+        }
+    }
+    violations
+}
