@@ -318,9 +318,10 @@ impl HeaderColumns {
     fn new(rows: &RecordBatch, source: &HeaderSource) -> Result<Self> {
         Ok(match source {
             HeaderSource::None => Self::None,
-            HeaderSource::Column(name) => {
-                Self::Lists(Box::new(ListColumn::new(name, column(rows, name)?)?))
-            }
+            HeaderSource::Column(name) => match column(rows, name)? {
+                nulls if *nulls.data_type() == DataType::Null => Self::None,
+                lists => Self::Lists(Box::new(ListColumn::new(name, lists)?)),
+            },
             HeaderSource::Single(headers) => {
                 let mut columns = Vec::with_capacity(headers.len());
                 for (key, name) in headers {

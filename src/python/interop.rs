@@ -10,14 +10,14 @@
 
 #![allow(unsafe_code, reason = "the Arrow C data interface passes structures by pointer")]
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_void};
 
 use arrow::array::{Array, ArrayData, ArrayRef, StructArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use arrow::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi};
-use arrow::ffi_stream::{FFI_ArrowArrayStream, RecordBatchStreamReader};
+use arrow::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi_and_data_type};
+use arrow::ffi_stream::FFI_ArrowArrayStream;
 use arrow::record_batch::{
     RecordBatch, RecordBatchIterator, RecordBatchOptions, RecordBatchReader,
 };
@@ -230,25 +230,175 @@ fn import_stream(capsule: &Bound<'_, PyCapsule>) -> PyResult<Box<dyn RecordBatch
     let pointer = capsule.pointer_checked(Some(STREAM))?.cast::<FFI_ArrowArrayStream>();
     // SAFETY: the name was checked; the stream is moved out, which leaves a released one behind
     // for the destructor of the capsule.
-    let reader = unsafe { RecordBatchStreamReader::from_raw(pointer.as_ptr()) };
-    Ok(Box::new(reader.map_err(arrow_error)?))
+    let stream = unsafe { FFI_ArrowArrayStream::from_raw(pointer.as_ptr()) };
+    Ok(Box::new(ImportedStream::new(stream)?))
+}
+
+/// A reader of a stream from elsewhere. Unlike that of `arrow`, it takes columns without a type as
+/// polars exports them ([`drop_untyped_buffers`]), and no row that is null as a whole.
+struct ImportedStream {
+    stream: FFI_ArrowArrayStream,
+    schema: SchemaRef,
+}
+
+impl ImportedStream {
+    fn new(mut stream: FFI_ArrowArrayStream) -> PyResult<Self> {
+        let released = || PyValueError::new_err("the stream of Arrow data was read before");
+        if stream.release().is_none() {
+            return Err(released());
+        }
+        let get_schema = stream.get_schema().ok_or_else(released)?;
+        let mut schema = FFI_ArrowSchema::empty();
+        // SAFETY: the callback is that of this stream, which was not released.
+        let code = unsafe { get_schema(&raw mut stream, &raw mut schema) };
+        if code != 0 {
+            return Err(PyValueError::new_err(stream_error(&mut stream, code)));
+        }
+        let field = Field::try_from(&schema).map_err(arrow_error)?;
+        let DataType::Struct(fields) = field.data_type() else {
+            return Err(no_columns(field.data_type()));
+        };
+        let schema = Schema::new_with_metadata(fields.clone(), field.metadata().clone());
+        Ok(Self { stream, schema: SchemaRef::new(schema) })
+    }
+}
+
+impl Iterator for ImportedStream {
+    type Item = Result<RecordBatch, ArrowError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let get_next = self.stream.get_next()?;
+        let mut array = FFI_ArrowArray::empty();
+        // SAFETY: the callback is that of this stream, which was not released.
+        let code = unsafe { get_next(&raw mut self.stream, &raw mut array) };
+        if code != 0 {
+            let text = stream_error(&mut self.stream, code);
+            return Some(Err(ArrowError::CDataInterface(text)));
+        }
+        if array.is_released() {
+            return None;
+        }
+        // SAFETY: arrays of a stream have the type of its schema.
+        Some(unsafe { batch_of(array, &self.schema) })
+    }
+}
+
+impl RecordBatchReader for ImportedStream {
+    fn schema(&self) -> SchemaRef {
+        SchemaRef::clone(&self.schema)
+    }
+}
+
+/// What the producer of a stream says about its failure.
+fn stream_error(stream: &mut FFI_ArrowArrayStream, code: i32) -> String {
+    let text = match stream.get_last_error() {
+        // SAFETY: the last call of a callback of this stream failed.
+        Some(get_last_error) => unsafe { get_last_error(&raw mut *stream) },
+        None => std::ptr::null(),
+    };
+    if text.is_null() {
+        return format!("the producer of the Arrow data failed with code {code}");
+    }
+    // SAFETY: a text that ends with a zero, and lives until the next call.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}
+
+fn no_columns(data_type: &DataType) -> PyErr {
+    PyTypeError::new_err(format!(
+        "an array of {data_type} has no columns: pass a record batch or a table"
+    ))
 }
 
 fn import_batch(pair: &Bound<'_, PyTuple>) -> PyResult<RecordBatch> {
     let (schema, array) = pair.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
     let schema = schema.cast::<PyCapsule>()?.pointer_checked(Some(SCHEMA))?;
     let array = array.cast::<PyCapsule>()?.pointer_checked(Some(ARRAY))?;
-    // SAFETY: the name was checked; the array is moved out of its capsule.
-    let array = unsafe { FFI_ArrowArray::from_raw(array.cast::<FFI_ArrowArray>().as_ptr()) };
     // SAFETY: the name was checked, and the capsule outlives this function.
     let schema = unsafe { schema.cast::<FFI_ArrowSchema>().as_ref() };
+    let field = Field::try_from(schema).map_err(arrow_error)?;
+    let DataType::Struct(fields) = field.data_type() else {
+        return Err(no_columns(field.data_type()));
+    };
+    let schema = Schema::new_with_metadata(fields.clone(), field.metadata().clone());
+    // SAFETY: the name was checked; the array is moved out of its capsule.
+    let array = unsafe { FFI_ArrowArray::from_raw(array.cast::<FFI_ArrowArray>().as_ptr()) };
     // SAFETY: both came in one tuple of `__arrow_c_array__`, so the schema describes the array.
-    let data = unsafe { from_ffi(array, schema) }.map_err(arrow_error)?;
-    if !matches!(data.data_type(), DataType::Struct(_)) {
-        return Err(PyTypeError::new_err(format!(
-            "an array of {} has no columns: pass a record batch or a table",
-            data.data_type()
+    unsafe { batch_of(array, &SchemaRef::new(schema)) }.map_err(arrow_error)
+}
+
+/// The rows of an array of structs.
+///
+/// # Safety
+/// The array has the columns of the schema.
+unsafe fn batch_of(
+    mut array: FFI_ArrowArray,
+    schema: &SchemaRef,
+) -> Result<RecordBatch, ArrowError> {
+    let data_type = DataType::Struct(schema.fields().clone());
+    let structure = (&raw mut array).cast::<CArray>();
+    // SAFETY: the array was moved here with all that it holds, and is of this type.
+    unsafe { drop_untyped_buffers(structure, &data_type) };
+    // SAFETY: the caller says so.
+    let data = unsafe { from_ffi_and_data_type(array, data_type) }?;
+    if data.null_count() > 0 {
+        return Err(ArrowError::InvalidArgumentError(format!(
+            "{} rows are null as a whole, which rows of a table cannot be",
+            data.null_count()
         )));
     }
-    Ok(RecordBatch::from(StructArray::from(data)))
+    let options = RecordBatchOptions::new().with_row_count(Some(data.len()));
+    let columns = StructArray::from(data).into_parts().1;
+    RecordBatch::try_new_with_options(SchemaRef::clone(schema), columns, &options)
+}
+
+/// The C structure of an array, whose fields cannot be set in that of `arrow`.
+#[repr(C)]
+struct CArray {
+    length: i64,
+    null_count: i64,
+    offset: i64,
+    n_buffers: i64,
+    n_children: i64,
+    buffers: *mut *const c_void,
+    children: *mut *mut Self,
+    dictionary: *mut Self,
+}
+
+/// Takes their buffers from arrays of the type null, which have none by the specification; polars
+/// gives them one, of bits that are not there. What the producer releases is its own, and stays.
+///
+/// # Safety
+/// The array is of this type, was not released, and nobody else has it.
+unsafe fn drop_untyped_buffers(array: *mut CArray, data_type: &DataType) {
+    // SAFETY: the caller says that there is one.
+    let Some(array) = (unsafe { array.as_mut() }) else { return };
+    let child = |index: usize, field: &Field| {
+        if index < usize::try_from(array.n_children).unwrap_or(0) {
+            // SAFETY: there are so many children.
+            let child = unsafe { *array.children.add(index) };
+            // SAFETY: a child has the type of its field.
+            unsafe { drop_untyped_buffers(child, field.data_type()) };
+        }
+    };
+    match data_type {
+        DataType::Null => array.n_buffers = 0,
+        DataType::Struct(fields) => {
+            fields.iter().enumerate().for_each(|(index, field)| child(index, field));
+        }
+        DataType::Union(fields, _) => {
+            fields.iter().enumerate().for_each(|(index, (_, field))| child(index, field));
+        }
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::LargeListView(item)
+        | DataType::FixedSizeList(item, _)
+        | DataType::Map(item, _) => child(0, item),
+        DataType::RunEndEncoded(_, values) => child(1, values),
+        // SAFETY: a dictionary has the type of its values.
+        DataType::Dictionary(_, values) => unsafe {
+            drop_untyped_buffers(array.dictionary, values)
+        },
+        _ => {}
+    }
 }
