@@ -1,4 +1,4 @@
-//! Where our broker answers otherwise than Apache Kafka, on purpose: each difference once, with the
+//! The intentional differences from Apache Kafka in what our broker answers: each one once, with the
 //! conversations that show it. A difference that is not listed fails its conversation, and so does one
 //! that is listed and gone.
 
@@ -22,7 +22,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference {
         api: "ApiVersions",
         what: "features",
-        kafka: "`metadata.version` 7 to 30, and features of ELR, KRaft, share groups, streams \
+        kafka: "`metadata.version` 7 to 30, and the features of ELR, KRaft, share groups, streams \
                 groups and transactions",
         ottla: "`metadata.version` 30 and `group.version`",
         places: &[("api_versions", "features")],
@@ -61,7 +61,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference {
         api: "Produce",
         what: "the log start offset of a partition that refuses the records",
-        kafka: "as it is",
+        kafka: "the actual offset",
         ottla: "-1",
         places: &[
             ("produce_idempotent", "a gap"),
@@ -87,7 +87,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         api: "Produce",
-        what: "the append time of a batch that is there already",
+        what: "the append time of a batch that is already in the log",
         kafka: "the batch's last timestamp",
         ottla: "-1",
         places: &[
@@ -107,7 +107,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         api: "Produce",
-        what: "a batch that is cut off",
+        what: "a truncated batch",
         kafka: "INVALID_RECORD",
         ottla: "CORRUPT_MESSAGE",
         places: &[("produce", "a batch that is cut off"), ("produce", "a header that is cut off")],
@@ -115,7 +115,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         api: "Produce",
-        what: "a format of batches that does not exist",
+        what: "a batch format that does not exist",
         kafka: "CORRUPT_MESSAGE",
         ottla: "INVALID_RECORD",
         places: &[("produce", "a format to come")],
@@ -123,7 +123,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         api: "Produce",
-        what: "a compression that does not exist",
+        what: "a compression codec that does not exist",
         kafka: "UNKNOWN_SERVER_ERROR",
         ottla: "CORRUPT_MESSAGE",
         places: &[("produce", "a codec to come")],
@@ -139,7 +139,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         api: "Fetch",
-        what: "a batch that does not fit any more",
+        what: "a batch that no longer fits",
         kafka: "its first bytes, unless it is the first",
         ottla: "whole batches only",
         places: &[
@@ -155,9 +155,9 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         api: "Fetch",
-        what: "a negative limit of bytes",
+        what: "a negative byte limit",
         kafka: "UNKNOWN_SERVER_ERROR",
-        ottla: "as 0",
+        ottla: "treated as 0",
         places: &[
             ("fetch", "fewer than no bytes"),
             ("fetch", "fewer than no bytes of each partition"),
@@ -179,14 +179,14 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference {
         api: "Fetch",
         what: "a leader epoch below -1",
-        kafka: "as none",
+        kafka: "treated as none",
         ottla: "FENCED_LEADER_EPOCH",
         places: &[("fetch", "leader epoch -2")],
         wire: &[("(0, 0)", "(0, 74)")],
     },
     Difference {
         api: "ListOffsets",
-        what: "a partition that is named twice",
+        what: "a partition that is listed twice",
         kafka: "INVALID_REQUEST, once",
         ottla: "INVALID_REQUEST, each time",
         places: &[
@@ -224,7 +224,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         api: "InitProducerId",
         what: "a transactional id",
         kafka: "a producer id",
-        ottla: "UNSUPPORTED_VERSION: there are no transactions yet",
+        ottla: "UNSUPPORTED_VERSION: transactions are not supported yet",
         places: &[("init_producer_id", "transactional")],
         wire: &[(
             "error_code: 0, producer_id: 0, producer_epoch: 0",
@@ -280,7 +280,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         api: "CreateTopics",
         what: "the settings of a new topic",
         kafka: "`min.insync.replicas` is a dynamic default of the cluster",
-        ottla: "`min.insync.replicas` is the default; there is `durability`",
+        ottla: "`min.insync.replicas` is the default; `durability` is included",
         places: &[
             ("create_topics", "plain: min.insync.replicas"),
             ("create_topics", "plain: durability"),
@@ -297,7 +297,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference {
         api: "CreateTopics",
         what: "a setting that is given twice",
-        kafka: "the last counts",
+        kafka: "the last one counts",
         ottla: "INVALID_REQUEST",
         places: &[("create_topics", "a setting twice")],
         wire: &[
@@ -316,8 +316,8 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         api: "CreateTopics",
-        what: "a setting of the tier, which is not there yet",
-        kafka: "taken, without an effect",
+        what: "a tiered storage setting, which is not supported yet",
+        kafka: "accepted, without effect",
         ottla: "INVALID_CONFIG",
         places: &[("create_topics", "local above total retention")],
         wire: &[
@@ -338,14 +338,14 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         api: "CreateTopics",
         what: "spaces around a value",
         kafka: "kept",
-        ottla: "dropped",
+        ottla: "trimmed",
         places: &[("create_topics", "spaces around a number")],
         wire: &[("Some(\" 1 \")", "Some(\"1\")")],
     },
     Difference {
         api: "CreateTopics",
         what: "the id of a topic that is only validated",
-        kafka: "an id that no topic gets",
+        kafka: "an id that no topic ever gets",
         ottla: "none",
         places: &[("create_topics", "validated"), ("create_topics", "validated again")],
         wire: &[("<new id>", "AAAAAAAAAAAAAAAAAAAAAA")],
@@ -400,7 +400,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         api: "AlterConfigs, IncrementalAlterConfigs",
-        what: "a setting of a feature that is not there yet",
+        what: "a setting of a feature that does not exist yet",
         kafka: "taken",
         ottla: "INVALID_CONFIG, unless it is the default",
         places: &[
@@ -444,7 +444,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         api: "IncrementalAlterConfigs",
-        what: "one setting twice",
+        what: "the same setting twice",
         kafka: "INVALID_REQUEST",
         ottla: "INVALID_CONFIG",
         places: &[
@@ -455,7 +455,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         api: "IncrementalAlterConfigs",
-        what: "a setting of the broker that is no number, or that needs a restart",
+        what: "a broker setting that is not a number, or that needs a restart",
         kafka: "INVALID_REQUEST",
         ottla: "INVALID_CONFIG",
         places: &[
@@ -470,7 +470,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         api: "IncrementalAlterConfigs",
-        what: "a topic that no topic can be named",
+        what: "a name that no topic can have",
         kafka: "INVALID_TOPIC_EXCEPTION",
         ottla: "UNKNOWN_TOPIC_OR_PARTITION",
         places: &[
@@ -492,8 +492,8 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         api: "IncrementalAlterConfigs",
-        what: "an unknown setting that is deleted",
-        kafka: "taken, without an effect",
+        what: "deleting an unknown setting",
+        kafka: "accepted, without effect",
         ottla: "INVALID_CONFIG",
         places: &[
             ("incremental_alter_configs", "an unknown setting deleted"),
@@ -503,16 +503,16 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         api: "IncrementalAlterConfigs",
-        what: "nothing that is appended to a list",
+        what: "appending nothing to a list",
         kafka: "INVALID_CONFIG",
-        ottla: "taken, without an effect",
+        ottla: "accepted, without effect",
         places: &[("incremental_alter_configs", "nothing appended")],
         wire: &[("error_code: 40", "error_code: 0, error_message: None")],
     },
     Difference {
         api: "IncrementalAlterConfigs",
-        what: "levels of loggers",
-        kafka: "an unknown logger or level is INVALID_CONFIG",
+        what: "logger levels",
+        kafka: "INVALID_CONFIG for an unknown logger or level",
         ottla: "INVALID_REQUEST: loggers have no settings",
         places: &[
             ("incremental_alter_configs", "an unknown logger"),
