@@ -1,8 +1,8 @@
 //! Every decision, without I/O.
 //!
 //! A machine is a value that is told what happened and what time it is, and answers with what
-//! should be done. It reads no clock, no disk and no socket, and draws no randomness that it was
-//! not seeded with, so that a run can be repeated exactly: tests drive it directly, and a simulator
+//! should be done. It reads no clock, no disk and no socket, and uses no randomness other than
+//! its seed, so that a run can be repeated exactly: tests drive it directly, and a simulator
 //! drives many of them for millions of steps.
 //!
 //! Invariants of everything below this module:
@@ -31,15 +31,15 @@ pub trait Machine {
     /// Takes one event. `out` gets the effects in the order in which they must be carried out.
     fn step(&mut self, now: TimestampMs, event: Self::Event, out: &mut Vec<Self::Effect>);
 
-    /// When it must be stepped again at the latest; `None` when it waits for an event alone.
+    /// When it must be stepped again at the latest; `None` when it only waits for an event.
     fn next_deadline(&self) -> Option<TimestampMs>;
 }
 
-/// A machine whose hard state is what a log of records adds up to.
+/// A machine whose hard state is the sum of a log of records.
 ///
 /// `step` proposes records as an effect; the shell appends them, and calls `apply` with each in
-/// the order of the log. Soft state (who waits, when a session ends) may change in `step` and is
-/// gone with the leadership.
+/// the order of the log. Soft state (who waits, when a session ends) may change in `step` and
+/// disappears with the leadership.
 pub trait Replicated: Machine {
     /// One record of the log.
     type Record;

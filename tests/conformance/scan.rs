@@ -142,10 +142,10 @@ fn a_topic_made_anew_is_not_taken_for_the_old_one() {
         fill(&producer, &name, 0, 10).await;
         let error = scan.read().unwrap().next().await.unwrap_err();
         assert!(matches!(error, Error::DataLoss { .. }), "{error}");
-        assert!(error.to_string().contains("made anew"), "{error}");
+        assert!(error.to_string().contains("re-created"), "{error}");
         let error =
             peer.client.scan_again(scan.offsets(), ScanOptions::default()).await.unwrap_err();
-        assert!(error.to_string().contains("made anew"), "{error}");
+        assert!(error.to_string().contains("re-created"), "{error}");
     });
 }
 

@@ -1,12 +1,12 @@
-//! The bounds of a scan: what a person asks for, and the offsets that come of it.
+//! The bounds of a scan: what a person asks for, and the offsets they resolve to.
 //!
 //! A [`Bound`] is resolved once, per partition, against what the partition holds at that moment
 //! ([`Extent`]); the result is plain offsets `[start, end)` that mean the same rows forever.
 //!
-//! Times and words are clamped to what there is: yesterday's records of a topic made today are an
+//! Times and words are clamped to what exists: yesterday's records of a topic created today are an
 //! empty range. Offsets are not: someone who names an offset expects the row to exist, so an offset
-//! outside of the partition is an error (the topic was truncated, trimmed or made anew), never a
-//! silently shorter result.
+//! outside of the partition is an error (the topic was truncated, trimmed or re-created), never
+//! a silently shorter result.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::types::{Offset, TimestampMs, TopicPartition, Uuid};
 
-/// One end of a scan, as asked for.
+/// One end of a scan, as requested.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bound {
     /// The first record that the partition still holds.
@@ -32,15 +32,15 @@ pub enum Bound {
     Offsets(BTreeMap<i32, Offset>),
     /// The first record with this timestamp or a later one.
     Timestamp(TimestampMs),
-    /// So many milliseconds before the moment at which the bound is resolved.
+    /// This many milliseconds before the moment at which the bound is resolved.
     Ago(u64),
-    /// So many offsets before the end of each partition.
+    /// This many offsets before the end of each partition.
     Last(u64),
 }
 
 impl Bound {
-    /// Reads what the command line accepts: `earliest`, `latest`, an offset (`1200`), the last so
-    /// many of each partition (`last:100`), offsets (`{"0": 17, "1": 0}`), a time (RFC 3339, or a
+    /// Reads what the command line accepts: `earliest`, `latest`, an offset (`1200`), the last N
+    /// of each partition (`last:100`), offsets (`{"0": 17, "1": 0}`), a time (RFC 3339, or a
     /// date with or without a time, taken as UTC), a duration ago (`-6h`, `-15min`).
     ///
     /// # Errors
@@ -75,12 +75,13 @@ impl Bound {
             return Ok(Self::Timestamp(TimestampMs(time.timestamp_millis())));
         }
         Err(Error::invalid(format!(
-            "bound {text:?} is not understood; use earliest, latest, an offset, last:N, \
-             {{\"partition\": offset}}, a time such as 2026-01-31T12:00:00Z, or a duration such as -6h"
+            "cannot parse bound {text:?}; use earliest, latest, an offset, last:N, \
+             {{\"partition\": offset}}, a time such as 2026-01-31T12:00:00Z, or a duration such \
+             as -6h"
         )))
     }
 
-    /// The time to look up, for those bounds that need one; `now` for durations.
+    /// The time to look up, for bounds that need one; `now` for durations.
     #[must_use]
     pub fn timestamp(&self, now: TimestampMs) -> Option<TimestampMs> {
         match self {
@@ -203,7 +204,7 @@ impl Offsets {
         self.partitions.values().map(|range| range.end.since(range.start)).sum()
     }
 
-    /// The ends, as the start of a scan of what came after.
+    /// The ends, as the start of a scan of whatever came after.
     #[must_use]
     pub fn ends(&self) -> Bound {
         Bound::Offsets(self.partitions.iter().map(|(&index, range)| (index, range.end)).collect())
@@ -225,7 +226,7 @@ mod uuid_text {
     }
 }
 
-/// What to look up of a partition before it is resolved: the offsets of the bounds' timestamps.
+/// What to look up in a partition before it is resolved: the offsets of the bounds' timestamps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LookedUp {
     /// The offset of the start's timestamp; `None` when no record is that late.
@@ -262,9 +263,9 @@ pub fn resolve(
         let inside = Offset(offset.0.clamp(extent.start.0, extent.end.0.max(extent.start.0)));
         if named && inside != offset {
             let detail = format!(
-                "the {which} offset {offset} is outside of what the partition holds, [{}, {}); it \
-                 was trimmed, truncated or made anew; scan from earliest, or tolerate the loss with \
-                 on_data_loss=\"warn\"",
+                "the {which} offset {offset} is outside the range that the partition holds, [{}, \
+                 {}); it was trimmed, truncated or re-created; scan from earliest, or tolerate \
+                 the loss with on_data_loss=\"warn\"",
                 extent.start, extent.end
             );
             if !tolerate_loss {

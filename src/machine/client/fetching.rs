@@ -8,14 +8,15 @@
 //!
 //! Invariants:
 //! - FET-1: a partition is in at most one request (fetch, reset or validation) at a time.
-//! - FET-2: what was asked before a seek, a reset or an unassignment is dropped when it comes in:
-//!   each of them makes a new [`Generation`].
+//! - FET-2: the answer to a request made before a seek, a reset or an unassignment is dropped on
+//!   arrival: each of them starts a new [`Generation`].
 //! - FET-3: no fetch is planned while `memory_bytes` are buffered, or `partition_bytes` of the
-//!   partition are, so the buffer holds at most that plus one answer.
+//!   partition are, so the buffer holds at most that plus one response.
 //! - FET-4: a partition with an end is never fetched at or after it, and is finished by its
-//!   position, not by a count: gaps of compaction and transactions are no rows but progress.
+//!   position, not by a count: gaps left by compaction and transactions have no rows but count as
+//!   progress.
 //!
-//! Offsets move forward only by what was fetched (`fetch` position) and handed out (`consumed`).
+//! Offsets advance only by what was fetched (`fetch` position) and handed out (`consumed`).
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -24,22 +25,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::backoff::Backoff;
 use crate::types::{LeaderEpoch, NodeId, Offset, TimestampMs, TopicPartition};
 
-/// The consumer's settings that decide about fetching.
+/// The consumer's settings that affect fetching.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// How much may be buffered over all partitions before nothing more is fetched.
     pub memory_bytes: usize,
-    /// How much may be buffered of one partition before it is not fetched.
+    /// How much of one partition may be buffered before its fetching pauses.
     pub partition_bytes: usize,
     /// How long to wait after a failure.
     pub backoff: Backoff,
 }
 
-/// Rises with every seek; tells answers of before from answers of after.
+/// Rises with every seek; tells responses from before it from those after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Generation(u64);
 
-/// Where to read on.
+/// Where to continue reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
     /// The offset of the next record.
@@ -49,7 +50,7 @@ pub struct Position {
 }
 
 impl Position {
-    /// A position of which only the offset is known.
+    /// A position with only the offset known.
     #[must_use]
     pub const fn at(offset: Offset) -> Self {
         Self { offset, epoch: LeaderEpoch::UNKNOWN }
@@ -72,13 +73,13 @@ pub enum Reset {
 pub struct Target<What> {
     /// The partition.
     pub partition: TopicPartition,
-    /// To be given back with the answer.
+    /// To be passed back with the response.
     pub generation: Generation,
     /// The position, reset or epoch to ask for.
     pub what: What,
 }
 
-/// What an answer says about the partition.
+/// What a response says about the partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Marks {
     /// The log start offset, or unknown.
@@ -150,7 +151,7 @@ impl Fetching {
         Generation(self.generations)
     }
 
-    /// Adds a partition, or starts it anew; it has no position until [`Self::seek`] or
+    /// Adds a partition, or restarts it; it has no position until [`Self::seek`] or
     /// [`Self::reset`]. `end` is where reading stops.
     pub fn assign(&mut self, partition: TopicPartition, end: Option<Offset>) {
         self.unassign(&partition);
@@ -176,7 +177,7 @@ impl Fetching {
         self.partitions.insert(partition, assigned);
     }
 
-    /// Removes a partition and forgets what is buffered of it.
+    /// Removes a partition and forgets what is buffered for it.
     pub fn unassign(&mut self, partition: &TopicPartition) {
         if let Some(removed) = self.partitions.remove(partition) {
             self.buffered_bytes -= removed.buffered_bytes;
@@ -282,7 +283,7 @@ impl Fetching {
         targets
     }
 
-    /// Takes the answer to a reset. False when it is not wanted any more.
+    /// Takes the answer to a reset. False when it is no longer wanted.
     pub fn positioned(&mut self, target: &Target<Reset>, position: Position) -> bool {
         let Some(assigned) = self.current(&target.partition, target.generation) else {
             return false;
@@ -323,8 +324,8 @@ impl Fetching {
         }
     }
 
-    /// Whether a partition could be fetched if there were room for it: such a one must not wait
-    /// behind a long poll for others.
+    /// Whether a partition could be fetched if there were room for it: such a partition must not
+    /// wait behind a long poll for others.
     #[must_use]
     pub fn lacks_room(&self) -> bool {
         let is_full = self.buffered_bytes >= self.settings.memory_bytes;
@@ -383,8 +384,8 @@ impl Fetching {
         targets
     }
 
-    /// Takes what was fetched: the position after it, and its size. False when it is not wanted
-    /// any more and must be dropped.
+    /// Takes what was fetched: the position after it, and its size. False when it is no longer
+    /// wanted and must be dropped.
     pub fn fetched(
         &mut self,
         target: &Target<Position>,
@@ -407,7 +408,8 @@ impl Fetching {
         true
     }
 
-    /// Gives a requested partition back unasked, for example because the request did not hold it.
+    /// Gives a requested partition back without an answer, for example because it did not fit into
+    /// the request.
     pub fn released<What>(&mut self, target: &Target<What>) {
         if let Some(assigned) = self.current(&target.partition, target.generation) {
             assigned.requested = false;
@@ -425,8 +427,8 @@ impl Fetching {
         }
     }
 
-    /// Notes that buffered bytes were taken out of the buffer. False when they are of an older
-    /// generation and must be dropped.
+    /// Notes that buffered bytes were taken out of the buffer. False when they belong to an
+    /// older generation and must be dropped.
     pub fn taken(
         &mut self,
         partition: &TopicPartition,
@@ -447,7 +449,7 @@ impl Fetching {
         }
     }
 
-    /// Goes back to what was handed out: all that was fetched ahead is fetched again.
+    /// Goes back to what was handed out: everything fetched ahead is fetched again.
     pub fn rewind(&mut self) {
         let consumed: Vec<(TopicPartition, Position)> = self
             .partitions

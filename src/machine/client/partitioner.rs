@@ -1,9 +1,9 @@
-//! To which partition a record goes.
+//! Which partition a record goes to.
 //!
 //! A record with a key goes to `murmur2(key) mod partitions`, bit for bit as the Java client
 //! computes it, so that producers of every language agree on where a key lives. A record without a
-//! key sticks to one partition until about a batch was written there, then moves on (KIP-480,
-//! KIP-794): batches get full, and partitions with short queues get more of them.
+//! key sticks to one partition until about a batch has been written there, then moves on (KIP-480,
+//! KIP-794): batches fill up, and partitions with short queues get more of them.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -37,7 +37,7 @@ pub fn murmur2(data: &[u8]) -> i32 {
 
 /// The partition of a key among `partitions`, as the Java client's default partitioner chooses it.
 ///
-/// `partitions` is the count of the topic, also of those without a leader; 0 gives 0.
+/// `partitions` is the topic's count, including those without a leader; 0 gives 0.
 #[must_use]
 pub fn partition_for_key(key: &[u8], partitions: i32) -> i32 {
     if partitions <= 0 { 0 } else { (murmur2(key) & i32::MAX) % partitions }
@@ -60,14 +60,14 @@ pub struct Sticky {
 }
 
 impl Sticky {
-    /// The partition that is stuck to, if any.
+    /// The current sticky partition, if any.
     #[must_use]
     pub const fn current(&self) -> Option<i32> {
         self.current
     }
 
     /// The partition to write to now; chooses one when there is none, or when the current one is
-    /// not among the candidates any more. `None` when there are no candidates.
+    /// no longer a candidate. `None` when there are no candidates.
     ///
     /// Partitions with shorter queues are more likely, in proportion to how much shorter.
     pub fn partition(&mut self, candidates: &[Candidate], random: u64) -> Option<i32> {
@@ -82,8 +82,8 @@ impl Sticky {
         chosen
     }
 
-    /// Notes what was written to the current partition, and leaves it when about `batch_bytes`
-    /// were: at the end of a batch if possible, after twice as much in any case.
+    /// Notes what was written to the current partition, and leaves it after about `batch_bytes`:
+    /// at the end of a batch if possible, after twice as much in any case.
     pub fn written(&mut self, bytes: usize, batch_bytes: usize, batch_ended: bool) {
         self.written_bytes = self.written_bytes.saturating_add(bytes);
         let enough = self.written_bytes >= batch_bytes;

@@ -31,7 +31,7 @@ impl Controller {
         } else {
             records.push(MetadataRecord::Cluster { id: cluster_id.clone() });
         }
-        // A cluster that an older version founded gets the features that came since.
+        // A cluster founded by an older version gets the features added since.
         let known: Vec<&Arc<str>> = self.image.features().map(|(name, _)| name).collect();
         let missing = SUPPORTED_FEATURES
             .iter()
@@ -72,7 +72,8 @@ impl Controller {
             }
             if self.heard.contains_key(&id) && !known.shutting_down {
                 let text = format!(
-                    "broker {id} is alive as another process; give this one another node.id"
+                    "broker {id} is already running as another process; give this one a different \
+                     node.id"
                 );
                 return Err(Refusal::new(ErrorCode::DuplicateBrokerRegistration, text));
             }
@@ -88,8 +89,8 @@ impl Controller {
         });
         self.heard.remove(&id);
         if registration.ready {
-            // A new process leads anew: followers and clients must see a higher term, because what
-            // the old one had not synced may be gone.
+            // A new process starts a new term: followers and clients must see a higher one, because
+            // what the old process had not synced may be gone.
             self.lead_anew(id, records);
         } else {
             self.leave_leadership(id, records);
@@ -232,6 +233,6 @@ impl Controller {
 }
 
 fn other_cluster(theirs: &str, ours: &str) -> Refusal {
-    let text = format!("the data belong to cluster {theirs}, this is cluster {ours}");
+    let text = format!("the data belong to cluster {theirs}, but this is cluster {ours}");
     Refusal::new(ErrorCode::InconsistentClusterId, text)
 }

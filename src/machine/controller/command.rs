@@ -9,7 +9,7 @@ use crate::types::{
     BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, ProducerId, TopicId, TopicPartition, Uuid,
 };
 
-/// Why one thing was refused: Kafka's code and a sentence that names the thing and the remedy.
+/// Why something was refused: Kafka's code and a sentence that names the item and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The code that the client is told.
@@ -47,7 +47,7 @@ pub enum Command {
     },
     /// A broker starts. [`Reply::Registered`].
     RegisterBroker(BrokerRegistration),
-    /// A broker lives. [`Reply::Heartbeat`].
+    /// A broker is alive. [`Reply::Heartbeat`].
     Heartbeat(BrokerHeartbeat),
     /// A broker will not come back. [`Reply::Done`].
     UnregisterBroker {
@@ -58,7 +58,7 @@ pub enum Command {
     CreateTopics {
         /// The topics.
         topics: Vec<NewTopic>,
-        /// Only check.
+        /// Validate only.
         validate_only: bool,
     },
     /// Delete topics. [`Reply::DeletedTopics`].
@@ -70,21 +70,21 @@ pub enum Command {
     CreatePartitions {
         /// The topics.
         topics: Vec<NewPartitions>,
-        /// Only check.
+        /// Validate only.
         validate_only: bool,
     },
     /// Replace all settings of resources. [`Reply::PerResource`].
     AlterConfigs {
-        /// The resources with the settings that they shall have.
+        /// The resources with the settings they are to have.
         resources: Vec<ConfigAlteration>,
-        /// Only check.
+        /// Validate only.
         validate_only: bool,
     },
     /// Change single settings of resources. [`Reply::PerResource`].
     IncrementalAlterConfigs {
         /// The resources with their changes.
         resources: Vec<IncrementalAlteration>,
-        /// Only check.
+        /// Validate only.
         validate_only: bool,
     },
     /// A leader changes the ISR of its partitions. [`Reply::AlteredPartitions`].
@@ -100,7 +100,7 @@ pub enum Command {
     ElectLeaders {
         /// Which leader.
         election: Election,
-        /// Of which partitions; `None` for all that need it.
+        /// For which partitions; `None` for all that need one.
         partitions: Option<Vec<TopicPartition>>,
     },
     /// Give a broker a block of producer ids. [`Reply::ProducerIds`].
@@ -125,18 +125,19 @@ pub struct BrokerRegistration {
     pub endpoints: Vec<Endpoint>,
     /// Where it stands.
     pub rack: Option<Arc<str>>,
-    /// It can serve at once and need not be fenced first: the broker in the controller's process.
+    /// Whether it can serve at once and need not be fenced first: the broker in the controller's
+    /// process.
     pub ready: bool,
 }
 
-/// A broker that lives.
+/// A broker that is alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BrokerHeartbeat {
     /// The broker.
     pub id: NodeId,
     /// Its registration.
     pub epoch: BrokerEpoch,
-    /// Whether it wants not to lead, or cannot yet.
+    /// Whether it does not want to lead, or cannot yet.
     pub want_fence: bool,
     /// Whether it wants to stop.
     pub want_shutdown: bool,
@@ -200,7 +201,7 @@ pub struct DeletedTopic {
 pub struct NewPartitions {
     /// The topic.
     pub name: Arc<str>,
-    /// How many partitions it shall have in all.
+    /// How many partitions it is to have in total.
     pub count: i32,
     /// The replicas of each new partition; `None` leaves the placement to the controller.
     pub assignments: Option<Vec<Vec<NodeId>>>,
@@ -257,7 +258,7 @@ pub struct IsrState {
 pub enum Election {
     /// The first of the replicas, when it is in sync.
     Preferred,
-    /// Any replica that lives, for partitions without a leader; records may be lost.
+    /// Any live replica, for partitions without a leader; records may be lost.
     Unclean,
 }
 
@@ -301,6 +302,6 @@ pub enum Reply {
 pub struct HeartbeatState {
     /// It may not lead.
     pub fenced: bool,
-    /// It leads nothing any more and may stop.
+    /// It no longer leads anything and may stop.
     pub may_stop: bool,
 }

@@ -1,8 +1,8 @@
-//! The controller: what the cluster should be asked to become.
+//! The controller: it decides what the cluster should become.
 //!
 //! A [`Command`] comes in, a [`Decision`] goes out: the records that carry it out and the reply to
-//! give once they are committed. The controller reads its image of the metadata, never changes it
-//! itself: the shell appends the records and feeds them back through [`Replicated::apply`].
+//! give once they are committed. The controller reads its image of the metadata and never changes
+//! it itself: the shell appends the records and feeds them back through [`Replicated::apply`].
 //!
 //! ```text
 //! handler ──Command──► step ──Decision{records, reply}──► append ──► apply(record)*
@@ -17,7 +17,7 @@
 //!
 //! - CTRL-1: a refused item has no record; a reply without a refusal has its records.
 //! - CTRL-2: META-1 to META-4 hold after every decision.
-//! - CTRL-3: a leader is an unfenced broker that is not shutting down, out of the ISR, unless the
+//! - CTRL-3: a leader is an unfenced broker that is not shutting down, from the ISR, unless the
 //!   topic allows an unclean election.
 //! - CTRL-4: the same seed, settings and commands give the same records.
 //!
@@ -56,20 +56,20 @@ pub const PARTITIONS_PER_COMMAND_MAX: usize = 10_000;
 /// How many producer ids a broker gets at a time.
 pub const PRODUCER_ID_BLOCK_SIZE: i32 = 1000;
 
-/// Names a command until its reply.
+/// Identifies a command until its reply.
 pub type RequestId = u64;
 
 /// What can happen to the controller.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// Somebody asks for something.
+    /// A caller asks for something.
     Command {
         /// Who waits for the reply.
         request: RequestId,
         /// What is asked.
         command: Command,
     },
-    /// The deadline came.
+    /// The deadline has passed.
     Tick,
 }
 
@@ -93,16 +93,16 @@ pub struct Controller {
     config: BrokerConfig,
     /// The metadata, committed or about to be.
     image: MetadataImage,
-    /// Where ids and starting points of placements come from.
+    /// The source of ids and of starting points for placements.
     draw: Draw,
-    /// When each other broker was last heard from. Soft: it begins anew with every leadership.
+    /// When each other broker was last heard from. Soft: it is reset with every leadership.
     heard: BTreeMap<NodeId, TimestampMs>,
     /// Whether the brokers that were active before this leadership have been given their time.
     primed: bool,
 }
 
 impl Controller {
-    /// A controller that begins with `image`. The seed must differ from start to start.
+    /// A controller that starts from `image`. The seed must differ from start to start.
     #[must_use]
     pub fn new(local: NodeId, config: BrokerConfig, image: MetadataImage, seed: [u64; 2]) -> Self {
         Self { local, config, image, draw: Draw::new(seed), heard: BTreeMap::new(), primed: false }
@@ -117,11 +117,11 @@ impl Controller {
     /// The settings that topics inherit: this node's, and those made at run time for all.
     fn inherited(&self) -> BrokerConfig {
         let cluster = self.image.config(&ConfigResource::ClusterDefault);
-        // What is stored was checked; should it not resolve, the static settings stand.
+        // Stored settings have been checked; if they do not resolve, the static settings apply.
         self.config.with_dynamic(cluster, &ConfigMap::new()).unwrap_or_else(|_| self.config.clone())
     }
 
-    /// Whether a topic's leader may be elected outside of its ISR.
+    /// Whether a topic's leader may be elected outside its ISR.
     fn allows_unclean(&self, topic: &str, inherited: &BrokerConfig) -> bool {
         TopicConfig::resolve(self.image.topic_config(topic), inherited)
             .is_ok_and(|config| config.unclean_leader_election_enable)
@@ -194,7 +194,7 @@ impl Replicated for Controller {
     type Snapshot = MetadataImage;
     type Error = Error;
 
-    /// Takes one record. Use [`Controller::apply_all`] for many: every call makes an image.
+    /// Takes one record. Use [`Controller::apply_all`] for many: every call creates an image.
     fn apply(&mut self, record: &MetadataRecord) -> Result<()> {
         self.apply_all(std::slice::from_ref(record))
     }
@@ -215,7 +215,7 @@ impl Controller {
     ///
     /// # Errors
     ///
-    /// A record that does not fit; the image is as before then.
+    /// A record that does not fit; the image is then unchanged.
     pub fn apply_all(&mut self, records: &[MetadataRecord]) -> Result<()> {
         if records.is_empty() {
             return Ok(());

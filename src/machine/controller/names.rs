@@ -30,7 +30,7 @@ pub fn check_topic_name(name: &str) -> Result<(), Refusal> {
     } else {
         return Ok(());
     };
-    // A hostile name is not repeated at length.
+    // A hostile name is not repeated in full.
     let shown: String = name.chars().take(LENGTH_MAX).collect();
     let message = format!("topic name '{}' is not valid: {why}", shown.escape_debug());
     Err(Refusal::new(ErrorCode::InvalidTopicException, message))
@@ -52,7 +52,7 @@ pub(super) struct Collisions {
 }
 
 impl Collisions {
-    /// Takes the names that exist.
+    /// Takes the existing names.
     pub(super) fn of<'a>(names: impl Iterator<Item = &'a Arc<str>>) -> Self {
         let mut collisions = Self::default();
         for name in names {

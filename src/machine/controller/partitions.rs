@@ -48,8 +48,8 @@ impl Controller {
         }
     }
 
-    /// A broker that is active in a new process: it leads what it led, in a new term, and what
-    /// waits for it.
+    /// A broker that is active in a new process: it leads what it led before, in a new term,
+    /// and whatever waits for it.
     pub(super) fn lead_anew(&self, id: NodeId, records: &mut Vec<MetadataRecord>) {
         self.each_partition(records, |_, state| {
             let waits = state.leader == NodeId::NONE && state.isr.contains(&id);
@@ -57,7 +57,7 @@ impl Controller {
         });
     }
 
-    /// A broker became active: it leads what waits for it.
+    /// A broker became active: it leads the partitions that wait for it.
     pub(super) fn take_leadership(&self, id: NodeId, records: &mut Vec<MetadataRecord>) {
         let inherited = self.inherited();
         self.each_partition(records, |topic, state| {
@@ -121,7 +121,7 @@ impl Controller {
         let mut seen = BTreeSet::new();
         let mut alter = |change: &IsrChange| {
             if !seen.insert((change.topic_id, change.partition)) {
-                let text = "a partition is named twice in the request";
+                let text = "a partition is listed twice in the request";
                 return Err(Refusal::new(ErrorCode::InvalidRequest, text));
             }
             self.alter_one(broker, change, records)
@@ -159,7 +159,7 @@ impl Controller {
             return refuse(ErrorCode::InvalidRequest, text);
         }
         if change.partition_epoch < state.partition_epoch {
-            let text = format!("{name} changed meanwhile");
+            let text = format!("{name} has changed in the meantime");
             return refuse(ErrorCode::InvalidUpdateVersion, text);
         }
         let isr: Vec<NodeId> = change.isr.iter().map(|(node, _)| *node).collect();
@@ -167,8 +167,10 @@ impl Controller {
             isr.iter().enumerate().any(|(place, node)| isr.iter().take(place).any(|n| n == node));
         if !isr.contains(&broker) || twice || isr.iter().any(|node| !state.replicas.contains(node))
         {
-            let text =
-                format!("the ISR of {name} must be some of its replicas, its leader among them");
+            let text = format!(
+                "the ISR of {name} must be a subset of its replicas that includes its \
+                 leader"
+            );
             return refuse(ErrorCode::InvalidRequest, text);
         }
         for (node, epoch) in &change.isr {
@@ -242,7 +244,7 @@ impl Controller {
             Election::Preferred => {
                 let preferred = state.preferred_leader();
                 if state.leader == preferred {
-                    let text = format!("{partition} is led by its preferred leader already");
+                    let text = format!("{partition} is already led by its preferred leader");
                     return refuse(ErrorCode::ElectionNotNeeded, text);
                 }
                 if !state.isr.contains(&preferred) || !self.is_active(preferred) {
@@ -264,7 +266,7 @@ impl Controller {
                         Change { isr: Some(vec![leader]), leader: Some(leader) }
                     }
                     (None, None) => {
-                        let text = format!("no replica of {partition} lives");
+                        let text = format!("no replica of {partition} is alive");
                         return refuse(ErrorCode::EligibleLeadersNotAvailable, text);
                     }
                 }

@@ -2,9 +2,9 @@
 //!
 //! Brokers are grouped by rack. For each partition the racks are visited in a ring that begins one
 //! further on every time, and each visit takes the next broker of that rack: replicas of a
-//! partition lie in different racks while there are enough, leaders go round the racks, and
-//! every broker of a rack gets its turn. Brokers that are fenced or stopping come last: they get a
-//! replica only when there is nobody else, and never the leadership.
+//! partition lie in different racks while there are enough, leaders rotate through the racks,
+//! and every broker of a rack gets its turn. Brokers that are fenced or stopping come last: they
+//! get a replica only when there is no other broker, and never the leadership.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::error::ErrorCode;
 use crate::machine::metadata::BrokerImage;
 use crate::types::NodeId;
 
-/// Places `partitions` partitions with `replicas` replicas each, beginning anywhere.
+/// Places `partitions` partitions with `replicas` replicas each, starting anywhere.
 ///
 /// # Errors
 ///

@@ -136,7 +136,7 @@ fn isr_change(image: &MetadataImage, topic: &str, partition: i32, keep: u8) -> O
 fn check_image(before: &MetadataImage, after: &MetadataImage, ids: &mut BTreeSet<TopicId>) {
     for topic in after.topics() {
         if before.topic_by_id(topic.id).is_none() {
-            assert!(ids.insert(topic.id), "META-3: id used again");
+            assert!(ids.insert(topic.id), "META-3: an id was reused");
         }
         assert_eq!(after.topic_by_id(topic.id).unwrap().name, topic.name);
         assert!(!topic.partitions.is_empty());

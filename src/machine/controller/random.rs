@@ -1,8 +1,8 @@
-//! Randomness that a seed decides.
+//! Randomness determined by a seed.
 
 use crate::types::Uuid;
 
-/// Two SplitMix64 streams side by side: one is too short for ids that must never meet again.
+/// Two SplitMix64 streams side by side: one is too short for ids that must never repeat.
 #[derive(Clone, Debug)]
 pub(super) struct Draw {
     state: [u64; 2],

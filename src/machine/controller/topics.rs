@@ -57,7 +57,10 @@ impl Controller {
         let name = topic.name.clone();
         check_topic_name(&name)?;
         if &*name == METADATA_TOPIC {
-            let text = format!("'{name}' is the cluster's own log and is not created");
+            let text = format!(
+                "'{name}' is the cluster's own log and cannot be created as a \
+                 topic"
+            );
             return Err(Refusal::new(ErrorCode::InvalidRequest, text));
         }
         if self.image.topic(&name).is_some() {
@@ -65,8 +68,10 @@ impl Controller {
             return Err(Refusal::new(ErrorCode::TopicAlreadyExists, text));
         }
         if let Some(other) = batch.collisions.find(&name) {
-            let text =
-                format!("topic '{name}' collides with topic '{other}': '.' and '_' count as one");
+            let text = format!(
+                "topic '{name}' collides with topic '{other}': '.' and '_' are treated as \
+                 the same character"
+            );
             return Err(Refusal::new(ErrorCode::InvalidTopicException, text));
         }
         let configs = checked_settings(topic.configs.clone())?;
@@ -297,7 +302,7 @@ pub(super) fn checked_settings(
     settings_of(Scope::Topic, settings)
 }
 
-/// Settings as a list may name one twice or have none; as a map they cannot.
+/// Settings given as a list may name one twice; given as a map they cannot.
 pub(super) fn settings_of(
     scope: Scope,
     settings: Vec<(String, Option<String>)>,
@@ -321,7 +326,8 @@ fn check_room(partitions: usize, room: usize) -> Result<(), Refusal> {
         return Ok(());
     }
     let text = format!(
-        "one request may create at most {PARTITIONS_PER_COMMAND_MAX} partitions; ask in several"
+        "one request may create at most {PARTITIONS_PER_COMMAND_MAX} partitions; split it into \
+         several requests"
     );
     Err(Refusal::new(ErrorCode::PolicyViolation, text))
 }
@@ -339,11 +345,11 @@ fn unknown(topic: &TopicRef) -> Refusal {
 }
 
 pub(super) fn duplicate(what: &str, name: &str) -> Refusal {
-    let text = format!("{what} '{}' is named twice in the request", name.escape_debug());
+    let text = format!("{what} '{}' is listed twice in the request", name.escape_debug());
     Refusal::new(ErrorCode::InvalidRequest, text)
 }
 
-/// Those that are there more than once.
+/// Those that are listed more than once.
 pub(super) fn duplicates<T: Ord>(all: impl Iterator<Item = T>) -> BTreeSet<T> {
     let mut seen = BTreeSet::new();
     all.filter_map(|one| seen.replace(one)).collect()

@@ -1,6 +1,7 @@
-//! Fetch sessions (KIP-227): what a client fetches, remembered, so that it need only say changes.
+//! Fetch sessions (KIP-227): the broker remembers what a client fetches, so that the client need
+//! only send changes.
 //!
-//! Why: a consumer of a thousand partitions would otherwise name all of them in each request, and
+//! Why: a consumer of a thousand partitions would otherwise list all of them in each request, and
 //! be told about all of them in each response. In a session the request carries what changed, and
 //! the response the partitions that have something to say.
 //!
@@ -10,13 +11,14 @@
 //!   offset than the client was last told.
 //! - `SESSION-2` the epoch grows by one per request of a session, and wraps from `i32::MAX` to 1;
 //!   any other epoch is refused, so that no request is answered twice with different changes.
-//! - `SESSION-3` there are never more sessions than slots. A new one takes the place of one that was
-//!   not used for the eviction time; else of a smaller one that is older than it; else there is none.
+//! - `SESSION-3` there are never more sessions than slots. A new one replaces one that has not been
+//!   used for the eviction time, failing that a smaller one that is older than that, failing that
+//!   there is no session.
 //! - `SESSION-4` a session either names topics or uses topic ids (KIP-516); a request that does the
-//!   other is refused with `FETCH_SESSION_TOPIC_ID_ERROR`.
+//!   opposite is refused with `FETCH_SESSION_TOPIC_ID_ERROR`.
 //!
-//! A partition that was answered with records moves to the end of its session, so that under a
-//! `max_bytes` that is always reached each gets its turn.
+//! A partition that was answered with records moves to the end of its session, so that each gets
+//! its turn even when `max_bytes` is always reached.
 //!
 //! Pure: [`FetchSessions::open`] when a request comes, [`FetchSessions::close`] when its answer is
 //! ready. Kafka's counterpart is `FetchSession.scala`.
@@ -55,12 +57,12 @@ pub struct FetchKey {
     pub partition: i32,
 }
 
-/// What a client wants of a partition.
+/// What a client wants from a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FetchInterest {
     /// The offset to read from.
     pub fetch_offset: Offset,
-    /// The most bytes to return of this partition.
+    /// The most bytes to return for this partition.
     pub max_bytes: i32,
     /// The leader epoch that the client believes in; -1 when it does not say.
     pub current_leader_epoch: LeaderEpoch,
@@ -73,7 +75,7 @@ pub struct FetchInterest {
 pub struct SessionRequest {
     /// The session that it belongs to, or [`NO_SESSION`].
     pub session_id: i32,
-    /// Its place in the session, [`INITIAL_EPOCH`] or [`FINAL_EPOCH`].
+    /// Its position in the session, [`INITIAL_EPOCH`] or [`FINAL_EPOCH`].
     pub epoch: i32,
     /// Whether it names topics by id.
     pub uses_topic_ids: bool,
@@ -100,7 +102,7 @@ enum ContextKind {
     Incremental { session_id: i32, epoch: i32 },
 }
 
-/// What a response is about to say of a partition; one for each interest, in the same order.
+/// What a response is about to say about a partition; one for each interest, in the same order.
 #[derive(Clone, Copy, Debug)]
 pub struct FetchOutcome {
     /// Whether it has records, or another reason to be in the response (a diverging epoch, a
@@ -121,9 +123,9 @@ pub struct FetchOutcome {
 pub struct SessionResponse {
     /// The error of the whole response.
     pub error: ErrorCode,
-    /// The session to go on with, or [`NO_SESSION`].
+    /// The session to continue with, or [`NO_SESSION`].
     pub session_id: i32,
-    /// For each interest whether it is in the response. Empty when there is an error.
+    /// For each interest, whether it is in the response. Empty when there is an error.
     pub included: Vec<bool>,
 }
 
@@ -174,7 +176,7 @@ impl Session {
         self.order.values().filter_map(entry).collect()
     }
 
-    /// Whether the client must be told, and remembers what it is told.
+    /// Whether the client must be told; remembers what it is told.
     fn tell(&mut self, key: &FetchKey, outcome: &FetchOutcome) -> bool {
         let Some(cached) = self.partitions.get_mut(key) else { return true };
         let failed = !outcome.error.is_ok();
@@ -183,7 +185,7 @@ impl Session {
             || failed
             || cached.high_watermark != outcome.high_watermark
             || cached.log_start_offset != outcome.log_start_offset;
-        // After an error the partition is told again even if nothing else changed.
+        // After an error the partition is reported again even if nothing else changed.
         cached.high_watermark = if failed { Offset::UNKNOWN } else { outcome.high_watermark };
         cached.log_start_offset = outcome.log_start_offset;
         if outcome.has_records {
@@ -213,15 +215,15 @@ pub struct FetchSessions {
     random: u64,
     sessions: BTreeMap<i32, Session>,
     last_used: BTreeSet<(TimestampMs, i32)>,
-    /// Sessions that anybody may evict, smallest first: those older than the eviction time.
+    /// Sessions that anyone may evict, smallest first: those older than the eviction time.
     evictable_by_all: BTreeSet<(bool, usize, i32)>,
-    /// Sessions that a follower may evict: those, and all of clients.
+    /// Sessions that a follower may evict: those, and all client sessions.
     evictable_by_privileged: BTreeSet<(bool, usize, i32)>,
 }
 
 impl FetchSessions {
-    /// Room for `slots` sessions (`max.incremental.fetch.session.cache.slots`); one that was not
-    /// used for `eviction_ms` gives way to any other. Ids are drawn from `seed`.
+    /// Room for `slots` sessions (`max.incremental.fetch.session.cache.slots`); one that has not
+    /// been used for `eviction_ms` gives way to any other. Ids are drawn from `seed`.
     pub fn new(slots: usize, eviction_ms: i64, seed: u64) -> Self {
         Self {
             slots,
@@ -294,7 +296,7 @@ impl FetchSessions {
         Ok(FetchContext { kind, interests })
     }
 
-    /// Decides what of a finished read goes into the response. `outcomes` are those of
+    /// Decides which parts of a finished read go into the response. `outcomes` are those of
     /// `context.interests`, in the same order.
     pub fn close(
         &mut self,
@@ -412,7 +414,7 @@ impl FetchSessions {
     }
 }
 
-/// The interests in order, each partition once; the last word on it counts.
+/// The interests in order, each partition once; the last mention counts.
 fn unique(interests: Vec<(FetchKey, FetchInterest)>) -> Vec<(FetchKey, FetchInterest)> {
     let mut places: BTreeMap<FetchKey, usize> = BTreeMap::new();
     let mut kept: Vec<(FetchKey, FetchInterest)> = Vec::with_capacity(interests.len());

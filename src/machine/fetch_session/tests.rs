@@ -61,7 +61,7 @@ fn an_incremental_response_names_only_what_changed() {
     let response = sessions.close(NOW, &context, &[quiet(10), with_records(12), quiet(10)]);
     assert_eq!(response.included, [false, true, false]);
     assert_eq!(response.session_id, id);
-    // The one with records went to the end of the line.
+    // The one with records moved to the end of the queue.
     let context = sessions.open(NOW, request(id, 2, &[("a", 1, 12)])).unwrap();
     let keys: Vec<_> = context.interests.iter().map(|(key, _)| key.clone()).collect();
     assert_eq!(keys, [key("a", 0), key("b", 0), key("a", 1)]);
@@ -69,7 +69,7 @@ fn an_incremental_response_names_only_what_changed() {
     let failed = FetchOutcome { error: ErrorCode::KafkaStorageError, ..quiet(10) };
     let response = sessions.close(NOW, &context, &[quiet(11), failed, quiet(12)]);
     assert_eq!(response.included, [true, true, false]);
-    // The error is over, nothing else changed: told again.
+    // The error is over and nothing else changed: it is reported again.
     let context = sessions.open(NOW, request(id, 3, &[])).unwrap();
     let response = sessions.close(NOW, &context, &[quiet(11), quiet(10), quiet(12)]);
     assert_eq!(response.included, [false, true, false]);

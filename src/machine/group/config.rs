@@ -18,7 +18,7 @@ pub enum MigrationPolicy {
 }
 
 impl MigrationPolicy {
-    /// Reads Kafka's word for it, in any case.
+    /// Parses Kafka's name for it, ignoring case.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         match text.to_ascii_lowercase().as_str() {
@@ -70,7 +70,7 @@ pub struct GroupConfig {
     /// `group.initial.rebalance.delay.ms`.
     pub classic_initial_rebalance_delay_ms: i64,
     /// How long a member that waits for its first generation may take; Kafka has no setting for
-    /// it. Clients of before Kafka 2.3 vanish without a trace while they wait.
+    /// it. Clients from before Kafka 2.3 vanish without a trace while they wait.
     pub classic_new_member_join_timeout_ms: i64,
     /// `group.max.size`.
     pub classic_size_max: usize,

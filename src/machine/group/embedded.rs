@@ -1,4 +1,4 @@
-//! What consumers say inside of the classic protocol, as far as the coordinator must read it, and
+//! What consumers say inside the classic protocol, as far as the coordinator must read it, and
 //! the assignments that it writes for them in a consumer group.
 //!
 //! ```text
@@ -7,7 +7,8 @@
 //! assignment    version i16 │ partitions [topic, [i32]] │ user data bytes
 //! ```
 //!
-//! The bytes come from clients: nothing is believed, and nothing is reserved that is not there.
+//! The bytes come from clients: nothing is trusted, and nothing is allocated before its bytes are
+//! there.
 
 use std::sync::Arc;
 
@@ -23,13 +24,13 @@ pub(super) type NamedIndexes = (Arc<str>, Vec<i32>);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Subscription {
     pub(super) topics: Vec<Arc<str>>,
-    /// What it owns; nothing when the version cannot say.
+    /// What it owns; empty when the version cannot say.
     pub(super) owned: Vec<NamedIndexes>,
     pub(super) rack: Option<Arc<str>>,
 }
 
 /// The topics of an encoded subscription (any version of `ConsumerProtocolSubscription`: version,
-/// topics, and more behind). `None` when it is something else.
+/// topics, and more after them). `None` when it is something else.
 pub(super) fn subscribed_topics(metadata: &[u8]) -> Option<Vec<&str>> {
     let mut reader = Reader(metadata);
     reader.version()?;
@@ -50,7 +51,7 @@ pub(super) fn subscription(metadata: &[u8]) -> Option<Subscription> {
     Some(Subscription { topics, owned, rack: (!rack.is_empty()).then(|| rack.into()) })
 }
 
-/// Reads an assignment; an empty one is one without partitions.
+/// Reads an assignment; empty bytes mean no partitions.
 pub(super) fn assignment(bytes: &[u8]) -> Option<Vec<NamedIndexes>> {
     if bytes.is_empty() {
         return Some(Vec::new());
@@ -60,7 +61,7 @@ pub(super) fn assignment(bytes: &[u8]) -> Option<Vec<NamedIndexes>> {
     reader.partitions()
 }
 
-/// Writes an assignment for one who sent that subscription, in the version that it used.
+/// Writes an assignment for a member that sent that subscription, in the version that it used.
 pub(super) fn write_assignment(partitions: &[NamedIndexes], subscription: &[u8]) -> Bytes {
     let version = Reader(subscription).version().unwrap_or(0).min(VERSION_MAX);
     let mut bytes = BytesMut::new();
@@ -113,7 +114,7 @@ impl<'a> Reader<'a> {
         str::from_utf8(self.take(usize::try_from(count).ok()?)?).ok()
     }
 
-    /// A string, or another where there is null.
+    /// A string, or a default in place of null.
     fn string_or(&mut self, other: &'a str) -> Option<&'a str> {
         if self.0.starts_with(&[0xff, 0xff]) {
             self.i16()?;

@@ -1,10 +1,9 @@
 //! The group coordinator of one `__consumer_offsets` partition, without I/O.
 //!
-//! A [`GroupShard`] holds every group whose id maps to the partition: classic groups (members who
-//! join, one of whom assigns), consumer groups (KIP-848: members who report, the coordinator
-//! assigns), and the offsets they committed. Its hard state is what the records of the partition
-//! add up to; its soft state (who waits for an answer, when a session ends) is gone when another
-//! broker takes over.
+//! A [`GroupShard`] holds every group whose id maps to the partition: classic groups (members join,
+//! one of them assigns), consumer groups (KIP-848: members report, the coordinator assigns), and
+//! the offsets they committed. Its hard state is the sum of the partition's records; its soft state
+//! (who waits for an answer, when a session ends) is gone when another broker takes over.
 //!
 //! ```text
 //! request ──► step ──► Append { records, reply }   to the log; the reply when it is committed
@@ -14,15 +13,15 @@
 //!
 //! Invariants, held by the tests beside this module and by `tests/simulation/groups.rs`:
 //!
-//! - GROUP-1: every request is answered exactly once: at once, or when the group gets on, or when
-//!   a deadline passes. A member that asks again while it waits gets the answer of its newest
-//!   request, and the older one an error that makes its sender come back.
-//! - GROUP-2: replaying the records of a shard gives its hard state.
+//! - GROUP-1: every request is answered exactly once: immediately, when the group progresses, or
+//!   when a deadline passes. A member that asks again while it waits gets its answer on the newest
+//!   request; the older one gets an error that makes its sender come back.
+//! - GROUP-2: replaying the records of a shard yields its hard state.
 //! - GROUP-3: an answer never depends on a record that comes after it in the log.
 //! - GROUP-4: a heartbeat, a commit and the next deadline cost O(log n); no request copies a group.
 //!
-//! When an append fails, the shell answers everyone who waits with an error and builds the shard
-//! again from the log.
+//! When an append fails, the shell answers everyone who is waiting with an error and builds the
+//! shard again from the log.
 //!
 //! Pure; called by `broker::coordinator`. Kafka's counterparts are `GroupMetadataManager` and
 //! `OffsetMetadataManager`.

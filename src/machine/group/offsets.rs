@@ -2,11 +2,11 @@
 //!
 //! Invariants:
 //!
-//! - OFFSETS-1: an offset changes by a record alone; what a fetch shows is the last record of its
+//! - OFFSETS-1: an offset changes by a record alone; a fetch shows the last record of each
 //!   key.
 //! - OFFSETS-2: an offset of a topic that its group consumes does not expire, and is not deleted on
 //!   request.
-//! - OFFSETS-3: a group that exists only for its offsets goes with the last of them.
+//! - OFFSETS-3: a group that exists only for its offsets disappears with the last of them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -154,7 +154,7 @@ fn validate_commit(shard: &GroupShard, request: &CommitOffsetsRequest) -> Result
     match shard.groups.get(&request.group_id) {
         Some(Group::Classic(group)) => group.validate_commit(request),
         Some(Group::Consumer(group)) => group.validate_commit(request),
-        // A consumer that assigns itself its partitions makes a group of its own by committing.
+        // A consumer that assigns its own partitions creates a group by committing.
         None if request.generation_or_epoch < 0 => Ok(()),
         None => {
             let code = if request.knows_member_epochs {
@@ -178,7 +178,7 @@ fn validate_partition(
     partition: &CommitPartition,
 ) -> ErrorCode {
     let size_max = shard.context.config.offset_metadata_bytes_max;
-    // Kafka counts what Java calls the length of a string.
+    // Kafka counts the length as Java does.
     let is_too_large =
         |text: &Arc<str>| text.len() > size_max && text.encode_utf16().count() > size_max;
     if partition.metadata.as_ref().is_some_and(is_too_large) {
@@ -247,7 +247,10 @@ pub(super) fn delete(shard: &mut GroupShard, id: RequestId, request: DeleteOffse
     let group_id = &request.group_id;
     let refused = match shard.groups.get(group_id) {
         Some(Group::Classic(group)) if !group.is_empty() && !group.is_of_consumers() => {
-            let message = format!("group {group_id} has members, and does not say what they read");
+            let message = format!(
+                "group {group_id} has members but does not say which topics \
+                 they read"
+            );
             Some(GroupError::new(ErrorCode::NonEmptyGroup, message))
         }
         Some(_) => None,
@@ -277,8 +280,8 @@ pub(super) fn no_group(group: &str) -> GroupError {
     GroupError::new(ErrorCode::GroupIdNotFound, format!("there is no group {group}"))
 }
 
-/// Topics are gone: so are their offsets, unless they were committed for a later topic of the
-/// same name.
+/// Topics are deleted, and so are their offsets, unless they were committed for a later topic of
+/// the same name.
 pub(super) fn topics_deleted(shard: &mut GroupShard, topics: &[(TopicId, Arc<str>)]) {
     let mut records = Vec::new();
     for (group, offsets) in &shard.offsets.groups {
@@ -312,7 +315,7 @@ pub(super) fn expire(shard: &mut GroupShard) {
     }
 }
 
-/// When to look for expired offsets for the next time.
+/// When to look for expired offsets next.
 pub(super) fn arm_expiry(shard: &mut GroupShard) {
     let interval_ms = shard.context.config.offsets_retention_check_interval_ms;
     let deadline = shard.context.now.plus(interval_ms);

@@ -1,4 +1,4 @@
-//! What holds for every sequence of requests: each is answered once, and the log gives the state.
+//! What holds for every sequence of requests: each is answered once, and the log yields the state.
 
 use std::collections::BTreeMap;
 
@@ -51,7 +51,7 @@ fn steps() -> impl Strategy<Value = Step> {
 
 const TOPICS: [&str; 2] = ["t", "u"];
 
-/// Drives a rig with steps: members are those that the last joins made known.
+/// Drives a rig with steps: members are those known from the last joins.
 struct Driver {
     rig: Rig,
     /// The id that each of four clients has, and whether it is static.
@@ -70,7 +70,7 @@ impl Driver {
         Self { rig: Rig::new(config), ids: Default::default(), joins: Vec::new() }
     }
 
-    /// Reads the ids out of the answers that have come.
+    /// Reads the ids from the answers received.
     fn learn(&mut self) {
         let rig = &self.rig;
         let (done, waiting): (Vec<_>, Vec<_>) =
@@ -154,13 +154,13 @@ impl Driver {
     }
 }
 
-/// What of a shard's state the log must give: offsets, and groups between rebalances.
+/// The part of a shard's state that the log must yield: offsets, and groups between rebalances.
 fn quiet_state(shard: &GroupShard) -> (Vec<GroupRecord>, BTreeMap<String, ClassicGroupValue>) {
     let mut groups = BTreeMap::new();
     for (id, group) in &shard.groups {
         let Group::Classic(group) = group else { continue };
         let quiet = matches!(group.state().name(), "Stable" | "Empty");
-        // A group that only ever had offsets is in the log by them alone.
+        // A group that only ever had offsets is in the log only through them.
         let has_record = group.protocol_type().is_some() || group.to_value() != only_offsets();
         if quiet && has_record {
             groups.insert(id.to_string(), group.to_value());
@@ -224,7 +224,7 @@ proptest! {
                 prop_assert!(replayed.keys().all(|id| live.contains_key(&**id)), "after {:?}", step);
             }
         }
-        // The longest that anybody may wait: a new member's patience, and a rebalance after it.
+        // The longest that anyone may wait: a new member's patience, then a rebalance.
         driver.rig.pass(1_000_000);
         prop_assert_eq!(driver.rig.waiting(), vec![]);
     }

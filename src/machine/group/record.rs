@@ -1,7 +1,7 @@
 //! The records of `__consumer_offsets`: what a restart rebuilds the groups from.
 //!
 //! One variant per kind of key that Kafka's coordinator writes, with the fields of its newest
-//! schema. A value of `None` is a tombstone. How they look as bytes is the shell's business.
+//! schema. A value of `None` is a tombstone. Their encoding is the shell's business.
 
 use std::sync::Arc;
 
@@ -33,8 +33,8 @@ pub enum GroupRecord {
         /// Its epoch; `None` deletes the group.
         value: Option<ConsumerGroupValue>,
     },
-    /// What brokers before 4.1 wrote of subscribed topics (key type 4). Never written any more
-    /// but as a tombstone over one that was loaded.
+    /// What brokers before 4.1 wrote about subscribed topics (key type 4). No longer written,
+    /// except as a tombstone over one that was loaded.
     ConsumerGroupPartitionMetadata {
         /// The group.
         group: Arc<str>,
@@ -47,7 +47,7 @@ pub enum GroupRecord {
         group: Arc<str>,
         /// The member.
         member: Arc<str>,
-        /// What it said of itself; `None` removes it.
+        /// What it said about itself; `None` removes it.
         value: Option<ConsumerMemberValue>,
     },
     /// The epoch of a target assignment (key type 6).
@@ -57,7 +57,7 @@ pub enum GroupRecord {
         /// The epoch; `None` deletes it.
         value: Option<TargetAssignmentValue>,
     },
-    /// What one member shall have (key type 7).
+    /// What one member is to have (key type 7).
     ConsumerGroupTargetAssignmentMember {
         /// The group.
         group: Arc<str>,
@@ -122,11 +122,11 @@ pub struct OffsetValue {
     pub offset: Offset,
     /// The leader epoch of the last record that was read; -1 when not known.
     pub leader_epoch: LeaderEpoch,
-    /// What the client wants to keep with it.
+    /// Metadata that the client keeps with it.
     pub metadata: Arc<str>,
     /// When it was committed.
     pub commit_timestamp: TimestampMs,
-    /// When it expires, where the client asked for a retention of its own; [`TimestampMs::NONE`]
+    /// When it expires, if the client asked for its own retention; [`TimestampMs::NONE`]
     /// otherwise (version 1 of the value).
     pub expire_timestamp: TimestampMs,
     /// The id of the topic; zero when not known.
@@ -144,7 +144,7 @@ pub struct ClassicGroupValue {
     pub protocol: Option<Arc<str>>,
     /// The leader.
     pub leader: Option<Arc<str>>,
-    /// When the group came into its state; [`TimestampMs::NONE`] when not known.
+    /// When the group entered its state; [`TimestampMs::NONE`] when not known.
     pub current_state_timestamp: TimestampMs,
     /// The members.
     pub members: Vec<ClassicMemberValue>,
@@ -165,9 +165,9 @@ pub struct ClassicMemberValue {
     pub rebalance_timeout_ms: i32,
     /// The session timeout.
     pub session_timeout_ms: i32,
-    /// What it gave for the protocol that was voted for.
+    /// Its metadata for the protocol that was voted for.
     pub subscription: Bytes,
-    /// What the leader gave it.
+    /// What the leader assigned to it.
     pub assignment: Bytes,
 }
 
@@ -180,7 +180,7 @@ pub struct ConsumerGroupValue {
     pub metadata_hash: i64,
 }
 
-/// What a member of a consumer group said of itself.
+/// What a member of a consumer group said about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsumerMemberValue {
     /// Its instance, when it is static.
@@ -199,11 +199,11 @@ pub struct ConsumerMemberValue {
     pub rebalance_timeout_ms: i32,
     /// The assignor it asked for.
     pub server_assignor: Option<Arc<str>>,
-    /// What it said in the classic protocol, when it uses that.
+    /// What it said in the classic protocol, if it uses that.
     pub classic: Option<ClassicMemberMetadata>,
 }
 
-/// What a consumer group keeps of a member that uses the classic protocol.
+/// What a consumer group keeps about a member that uses the classic protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClassicMemberMetadata {
     /// The session timeout.
@@ -255,7 +255,7 @@ pub struct AssignedPartitions {
 pub struct CurrentAssignmentValue {
     /// The epoch that the member is expected to report.
     pub member_epoch: i32,
-    /// The epoch before, which it reports when an answer was lost.
+    /// The previous epoch, which it reports when an answer was lost.
     pub previous_member_epoch: i32,
     /// Kafka's number of the state: 0 stable, 1 unrevoked partitions, 2 unreleased partitions,
     /// 127 unknown.

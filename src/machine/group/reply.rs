@@ -14,7 +14,7 @@ use crate::types::{LeaderEpoch, Offset, TopicId};
 pub struct GroupError {
     /// What the client is told.
     pub code: ErrorCode,
-    /// The same for a person, with the names of what it is about.
+    /// The same for a person, with the names involved.
     pub message: String,
 }
 
@@ -31,7 +31,7 @@ impl fmt::Display for GroupError {
     }
 }
 
-/// The answer to a request; which one belongs to which is said at [`super::GroupRequest`].
+/// The answer to a request; [`super::GroupRequest`] says which belongs to which.
 #[derive(Clone, Debug, PartialEq)]
 pub enum GroupReply {
     /// To a join.
@@ -42,7 +42,7 @@ pub enum GroupReply {
     Heartbeat(Result<(), GroupError>),
     /// To a leave: one result for each member that leaves, in the order of the request.
     Leave(Result<Vec<LeftMember>, GroupError>),
-    /// To a commit. An error of the whole stands for each of its partitions.
+    /// To a commit. An error for the whole request applies to each of its partitions.
     CommitOffsets(Result<Vec<PartitionResults>, GroupError>),
     /// To a fetch of offsets.
     FetchOffsets(Result<Vec<FetchedTopic>, GroupError>),
@@ -73,7 +73,7 @@ pub struct JoinReply {
     pub protocol_name: Option<Arc<str>>,
     /// The leader; empty when there is none.
     pub leader: Arc<str>,
-    /// Whether the leader shall not assign (KIP-814).
+    /// Whether the leader must not assign (KIP-814).
     pub skip_assignment: bool,
     /// The id of the member; with `MEMBER_ID_REQUIRED` the one to come back with.
     pub member_id: Arc<str>,
@@ -98,7 +98,7 @@ impl JoinReply {
     }
 }
 
-/// A member as its leader is told about it.
+/// A member as described to its leader.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JoinedMember {
     /// The member.
@@ -135,14 +135,14 @@ impl SyncReply {
     }
 }
 
-/// What became of a member that wanted to leave.
+/// The outcome for a member that wanted to leave.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LeftMember {
     /// The member, as the request named it.
     pub member_id: Arc<str>,
     /// Its instance, as the request named it.
     pub instance_id: Option<Arc<str>>,
-    /// Why it did not.
+    /// Why it could not.
     pub error: Option<GroupError>,
 }
 
@@ -177,7 +177,7 @@ pub struct FetchedPartition {
     pub offset: Offset,
     /// The leader epoch; -1 when not known.
     pub leader_epoch: LeaderEpoch,
-    /// What the client kept with it.
+    /// The client's metadata.
     pub metadata: Arc<str>,
     /// `None`, or `UnstableOffsetCommit`.
     pub error: ErrorCode,
@@ -226,7 +226,7 @@ pub struct ListedGroup {
     pub protocol_type: Arc<str>,
     /// Kafka's word for the state.
     pub state: &'static str,
-    /// Kafka's word for the type: `classic` or `consumer`.
+    /// Kafka's name for the type: `classic` or `consumer`.
     pub group_type: &'static str,
 }
 
@@ -237,9 +237,9 @@ pub struct ConsumerHeartbeatReply {
     pub member_id: Arc<str>,
     /// Its epoch.
     pub member_epoch: i32,
-    /// When it shall report again.
+    /// When it is to report again.
     pub heartbeat_interval_ms: i32,
-    /// What it shall own now; `None` when that has not changed.
+    /// What it is to own now; `None` when that has not changed.
     pub assignment: Option<Vec<TopicPartitions>>,
 }
 
@@ -250,7 +250,7 @@ pub struct DescribedConsumerGroup {
     pub error: Option<GroupError>,
     /// The group.
     pub group_id: Arc<str>,
-    /// Kafka's word for the state; empty with an error.
+    /// Kafka's name for the state; empty with an error.
     pub state: &'static str,
     /// The group epoch.
     pub group_epoch: i32,
@@ -297,9 +297,9 @@ pub struct DescribedConsumerMember {
     pub subscribed_topic_names: Vec<Arc<str>>,
     /// The expression it subscribed with.
     pub subscribed_topic_regex: Option<Arc<str>>,
-    /// What it has; names of topics that are gone are left out.
+    /// What it has; deleted topics are left out.
     pub assignment: Vec<NamedPartitions>,
-    /// What it shall have.
+    /// What it is to have.
     pub target_assignment: Vec<NamedPartitions>,
     /// Whether it uses the classic protocol (member type 0; otherwise 1).
     pub is_classic: bool,

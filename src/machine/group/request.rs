@@ -1,7 +1,7 @@
-//! What a coordinator can be asked: the requests of clients without their wire forms.
+//! What a coordinator can be asked: the requests of clients without their wire format.
 //!
-//! A handler fills in what differs from version to version as a plain value, so that the machine
-//! never sees a version number.
+//! A handler turns whatever differs between versions into plain values, so that the machine never
+//! sees a version number.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::topics::TopicsView;
 use super::{GroupConfig, GroupReply};
 use crate::types::{LeaderEpoch, Offset, TopicId};
 
-/// The name under which a request is answered; unique in its shard as long as the request waits.
+/// The token by which a request is answered; unique in its shard while the request waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
@@ -21,21 +21,21 @@ pub struct RequestId(pub u64);
 pub enum Event {
     /// A client asks.
     Request {
-        /// The name of the answer.
+        /// The token for the answer.
         id: RequestId,
         /// What it asks.
         request: GroupRequest,
     },
     /// The topics of the cluster are now these.
     Metadata(Arc<TopicsView>),
-    /// Topics are gone for good, and their committed offsets with them.
+    /// Topics are permanently gone, and their committed offsets with them.
     TopicsDeleted(Vec<(TopicId, Arc<str>)>),
     /// The settings are now these.
     Config(Arc<GroupConfig>),
-    /// The clock was set: the time of this event is that much ahead of where the time before it would
-    /// have come to, or behind it. Deadlines are durations, and move along.
+    /// The clock was set: the time of this event is this far ahead of, or behind, where it would
+    /// otherwise have been. Deadlines are durations and move along.
     ClockSet {
-        /// How far; negative when it was set back.
+        /// By how much; negative when it was set back.
         by_ms: i64,
     },
     /// The time of the next deadline has come.
@@ -51,11 +51,11 @@ pub enum Effect {
     Append {
         /// What is appended.
         records: Vec<super::GroupRecord>,
-        /// Who is answered then.
+        /// Who is then answered.
         reply: Option<(RequestId, GroupReply)>,
     },
     /// Answer when everything that was appended before is committed, so that nobody reads what
-    /// may yet be lost.
+    /// may still be lost.
     Reply {
         /// Which request.
         request: RequestId,
@@ -170,7 +170,7 @@ pub struct LeaveRequest {
     pub members: Vec<LeavingMember>,
 }
 
-/// One who leaves.
+/// A member that leaves.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LeavingMember {
     /// The member; empty when only the instance is known.
@@ -184,8 +184,8 @@ pub struct LeavingMember {
 pub struct CommitOffsetsRequest {
     /// The group.
     pub group_id: Arc<str>,
-    /// The generation of a classic member, the epoch of a consumer member, or -1 from one who is
-    /// in no group.
+    /// The generation of a classic member, the epoch of a consumer member, or -1 from a client
+    /// that is not in a group.
     pub generation_or_epoch: i32,
     /// The member; empty when there is none.
     pub member_id: Arc<str>,
@@ -219,7 +219,7 @@ pub struct CommitPartition {
     pub offset: Offset,
     /// The leader epoch of the last record that was read; -1 when not known.
     pub leader_epoch: LeaderEpoch,
-    /// What the client wants to keep with it.
+    /// Metadata that the client keeps with it.
     pub metadata: Option<Arc<str>>,
 }
 
@@ -230,11 +230,11 @@ pub struct FetchOffsetsRequest {
     pub group_id: Arc<str>,
     /// The member, where the version says it (9 on).
     pub member_id: Option<Arc<str>>,
-    /// The epoch of the member; -1 when it is in no consumer group.
+    /// The epoch of the member; -1 when it is not in a consumer group.
     pub member_epoch: i32,
     /// Which; `None` for all.
     pub topics: Option<Vec<FetchTopic>>,
-    /// Whether an offset that a transaction may yet change is an error (KIP-447).
+    /// Whether an offset that a transaction may still change is an error (KIP-447).
     pub require_stable: bool,
 }
 
@@ -243,7 +243,7 @@ pub struct FetchOffsetsRequest {
 pub struct FetchTopic {
     /// The topic.
     pub name: Arc<str>,
-    /// Its id, given back as it is.
+    /// Its id, returned unchanged.
     pub id: TopicId,
     /// The partitions.
     pub partitions: Vec<i32>,
@@ -261,9 +261,9 @@ pub struct DeleteOffsetsRequest {
 /// Which groups are listed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ListRequest {
-    /// The states, in Kafka's words and any case; empty for all.
+    /// The states, by Kafka's names, ignoring case; empty for all.
     pub states: Vec<Arc<str>>,
-    /// The types, in Kafka's words and any case; empty for all.
+    /// The types, by Kafka's names, ignoring case; empty for all.
     pub types: Vec<Arc<str>>,
 }
 

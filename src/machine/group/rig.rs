@@ -1,4 +1,4 @@
-//! A shard with a clock, a log and a book of answers, for tests.
+//! A shard with a clock, a log and a record of answers, for tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::types::{LeaderEpoch, Offset, TimestampMs, Uuid};
 /// The group of tests that need only one.
 pub(super) const GROUP: &str = "g";
 
-/// The bytes in which a consumer says its topics.
+/// The bytes in which a consumer states its topics.
 pub(super) fn subscription(topics: &[&str]) -> Bytes {
     let mut bytes = vec![0, 1];
     bytes.extend(u32::try_from(topics.len()).unwrap().to_be_bytes());
@@ -100,7 +100,7 @@ impl Rig {
         self.carry_out(out);
     }
 
-    /// Asks, and gives the name of the answer.
+    /// Asks, and returns the token of the answer.
     pub(super) fn ask(&mut self, request: GroupRequest) -> RequestId {
         self.asked += 1;
         let id = RequestId(self.asked);
@@ -109,7 +109,7 @@ impl Rig {
         id
     }
 
-    /// Asks what is answered at once.
+    /// Asks something that is answered at once.
     pub(super) fn tell(&mut self, request: GroupRequest) -> GroupReply {
         let id = self.ask(request);
         self.answers.remove(&id).expect("answered at once")
@@ -157,7 +157,7 @@ impl Rig {
     pub(super) fn joined(&mut self, id: RequestId) -> JoinReply {
         match self.answers.remove(&id) {
             Some(GroupReply::Join(reply)) => reply,
-            other => panic!("{id:?} is no join that is answered: {other:?}"),
+            other => panic!("{id:?} is not an answered join: {other:?}"),
         }
     }
 
@@ -192,7 +192,7 @@ impl Rig {
         match self.answers.remove(&id) {
             Some(GroupReply::Sync(SyncReply { error: None, assignment, .. })) => Ok(assignment),
             Some(GroupReply::Sync(SyncReply { error: Some(error), .. })) => Err(error.code),
-            other => panic!("{id:?} is no sync that is answered: {other:?}"),
+            other => panic!("{id:?} is not an answered sync: {other:?}"),
         }
     }
 
@@ -240,8 +240,8 @@ impl Rig {
         }
     }
 
-    /// A stable group of so many dynamic members, the first of which leads. Gives their ids, in
-    /// the order of the ids, and the generation.
+    /// A stable group of this many dynamic members, the first of which leads. Returns their ids,
+    /// in sorted order, and the generation.
     pub(super) fn stable(&mut self, count: usize) -> (Vec<Arc<str>>, i32) {
         let joins: Vec<_> = (0..count).map(|_| self.join(join_request(""))).collect();
         self.pass(self.config.classic_initial_rebalance_delay_ms * 2);
@@ -260,7 +260,8 @@ impl Rig {
         (ids, generation)
     }
 
-    /// Commits one offset of [`GROUP`]; the error is that of the whole, or of the partition.
+    /// Commits one offset of [`GROUP`]; the error is that of the whole request, or of the
+    /// partition.
     pub(super) fn commit(&mut self, by: (&str, i32), topic: &str, offset: i64) -> ErrorCode {
         let (member, generation) = by;
         let request = commit_request(member, generation, topic, offset);

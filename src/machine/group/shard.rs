@@ -28,7 +28,7 @@ pub struct GroupShard {
 /// A group of either protocol.
 #[derive(Debug)]
 pub(super) enum Group {
-    /// Members join, one of them assigns; or nobody, and there are only offsets.
+    /// Members join and one of them assigns; or there are no members, only offsets.
     Classic(Box<ClassicGroup>),
     /// KIP-848.
     Consumer(Box<ConsumerGroup>),
@@ -60,7 +60,7 @@ impl Group {
     }
 }
 
-/// What every group may use of its shard, and where it leaves what shall be done.
+/// What every group may use of its shard, and where it leaves what is to be done.
 #[derive(Debug)]
 pub(super) struct Context {
     pub(super) config: Arc<GroupConfig>,
@@ -70,7 +70,7 @@ pub(super) struct Context {
     pub(super) now: TimestampMs,
     random: u64,
     effects: Vec<Effect>,
-    /// One empty string for all who need one.
+    /// One shared empty string.
     empty: Arc<str>,
 }
 
@@ -80,8 +80,8 @@ impl Context {
         self.effects.push(Effect::Reply { request, reply });
     }
 
-    /// Appends records which the state already contains; see [`GroupShard::commit`] for those
-    /// that are yet to be applied.
+    /// Appends records that the state already contains; see [`GroupShard::commit`] for those
+    /// that are still to be applied.
     pub(super) fn append(
         &mut self,
         records: Vec<GroupRecord>,
@@ -100,7 +100,7 @@ impl Context {
         self.timers.set(TimerKey::Group(Arc::clone(group), timer), deadline);
     }
 
-    /// Takes a deadline of a group away.
+    /// Removes a deadline of a group.
     pub(super) fn disarm(&mut self, group: &Arc<str>, timer: GroupTimer) {
         self.timers.cancel(&TimerKey::Group(Arc::clone(group), timer));
     }
@@ -110,12 +110,12 @@ impl Context {
         Arc::clone(&self.empty)
     }
 
-    /// An id for a new member, as Kafka makes them: a name, and a UUID in Java's form.
+    /// An id for a new member, in Kafka's form: a name, and a UUID as Java prints it.
     pub(super) fn new_member_id(&mut self, prefix: &str) -> Arc<str> {
         format!("{prefix}-{}", self.new_uuid_text()).into()
     }
 
-    /// A UUID in Java's form.
+    /// A UUID as Java prints it.
     pub(super) fn new_uuid_text(&mut self) -> Arc<str> {
         let Uuid(bytes) = self.new_uuid();
         let mut id = String::with_capacity(36);
@@ -200,7 +200,7 @@ impl GroupShard {
     }
 
     /// After the last [`GroupShard::apply`] of a replay: arms the deadlines, and finishes what
-    /// must be.
+    /// must be finished.
     pub fn restored(&mut self, now: TimestampMs, out: &mut Vec<Effect>) {
         self.context.now = now;
         for group in self.groups.values_mut() {
@@ -270,9 +270,9 @@ impl Machine for GroupShard {
     type Event = Event;
     type Effect = Effect;
 
-    /// Deadlines pass in [`Event::Tick`] alone. So a process that stood still takes the heartbeats
-    /// that wait for it before it counts who was silent: its shell ticks when the deadline has
-    /// passed and it has taken what had arrived by then.
+    /// Deadlines pass in [`Event::Tick`] alone. So a process that was suspended handles the
+    /// heartbeats waiting for it before it decides who was silent: its shell ticks once the
+    /// deadline has passed and it has handled everything that had arrived by then.
     fn step(&mut self, now: TimestampMs, event: Event, out: &mut Vec<Effect>) {
         self.context.now = now;
         match event {

@@ -10,7 +10,7 @@ use crate::types::TimestampMs;
 pub(super) enum TimerKey {
     /// Look for offsets that have expired.
     OffsetExpiry,
-    /// Something of one group.
+    /// A deadline of one group.
     Group(Arc<str>, GroupTimer),
 }
 
@@ -55,14 +55,14 @@ impl Timers {
         }
     }
 
-    /// Takes the deadline of `key` away.
+    /// Removes the deadline of `key`.
     pub(super) fn cancel(&mut self, key: &TimerKey) {
         if let Some((key, deadline)) = self.deadlines.remove_entry(key) {
             self.order.remove(&(deadline, key));
         }
     }
 
-    /// Takes away every deadline of a group.
+    /// Removes every deadline of a group.
     pub(super) fn cancel_group(&mut self, group: &Arc<str>) {
         let first = TimerKey::Group(Arc::clone(group), GroupTimer::ClassicJoin);
         let of_group = |key: &TimerKey| matches!(key, TimerKey::Group(name, _) if name == group);
@@ -95,7 +95,7 @@ impl Timers {
         self.order.first().map(|(deadline, _)| *deadline)
     }
 
-    /// Takes the earliest of the deadlines that are reached.
+    /// Takes the earliest deadline that has been reached.
     pub(super) fn pop_due(&mut self, now: TimestampMs) -> Option<TimerKey> {
         if self.next()? > now {
             return None;

@@ -1,4 +1,4 @@
-//! What the coordinator may know of topics.
+//! What the coordinator knows about topics.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ pub struct TopicView {
     pub id: TopicId,
     /// The name.
     pub name: Arc<str>,
-    /// For each partition the racks of its replicas, sorted, without repeats; the place is the
-    /// index of the partition.
+    /// For each partition the racks of its replicas, sorted, without repeats; the position is
+    /// the index of the partition.
     pub racks: Vec<Vec<Arc<str>>>,
 }
 

@@ -44,7 +44,7 @@ impl MetadataDelta {
         }
     }
 
-    /// What makes `target` out of `base`: for an image that came as a whole.
+    /// What turns `base` into `target`: for an image that arrived as a whole.
     #[must_use]
     pub fn between(base: MetadataImage, target: &MetadataImage) -> Self {
         let mut delta = Self::new(base);
@@ -93,7 +93,7 @@ impl MetadataDelta {
         &self.base
     }
 
-    /// Whether nothing was replayed that changes anything.
+    /// Whether nothing that was replayed changes anything.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.cluster_id == self.base.cluster_id
@@ -143,7 +143,7 @@ impl MetadataDelta {
     ///
     /// # Errors
     ///
-    /// A record that does not fit what is there (META-4); the delta must be dropped then.
+    /// A record that does not fit the existing state (META-4); the delta must then be dropped.
     pub fn replay(&mut self, record: &MetadataRecord) -> Result<()> {
         match record {
             MetadataRecord::Cluster { id } => self.replay_cluster(id),
@@ -308,7 +308,7 @@ impl MetadataDelta {
             None => false,
         } || self.created.contains_key(name);
         if taken {
-            return Err(misfit(format!("topic {name} exists already")));
+            return Err(misfit(format!("topic {name} already exists")));
         }
         if self.base.topic_names.contains_key(&id) || self.topics.contains_key(&id) {
             return Err(misfit(format!("topic id {id} is in use already")));

@@ -23,14 +23,14 @@ pub struct SupportedFeature {
 }
 
 /// The features of this build, by name. The level of `metadata.version` is Apache Kafka's 4.3-IV0: it
-/// tells clients which requests they may expect; that of `group.version` says that there is the
-/// consumer protocol (KIP-848). The features of transactions come with them.
+/// tells clients which requests they may expect; that of `group.version` says that the consumer
+/// protocol (KIP-848) is available. The features of transactions come with them.
 pub const SUPPORTED_FEATURES: &[SupportedFeature] = &[
     SupportedFeature { name: "group.version", min_level: 0, max_level: 1 },
     SupportedFeature { name: "metadata.version", min_level: 30, max_level: 30 },
 ];
 
-/// Where a broker is reached under one listener.
+/// Where a broker can be reached through one listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Endpoint {
@@ -53,7 +53,7 @@ pub struct BrokerImage {
     pub incarnation: Uuid,
     /// The number of the registration.
     pub epoch: BrokerEpoch,
-    /// Where it is reached.
+    /// Where it can be reached.
     pub endpoints: Vec<Endpoint>,
     /// Where it stands.
     pub rack: Option<Arc<str>>,
@@ -64,7 +64,7 @@ pub struct BrokerImage {
 }
 
 impl BrokerImage {
-    /// The address under one listener.
+    /// The address for one listener.
     #[must_use]
     pub fn endpoint(&self, listener: &str) -> Option<&Endpoint> {
         self.endpoints.iter().find(|endpoint| &*endpoint.listener == listener)
@@ -124,7 +124,7 @@ pub struct TopicImage {
     pub name: Arc<str>,
     /// The id.
     pub id: TopicId,
-    /// The partitions; the place is the index.
+    /// The partitions; the position is the index.
     pub partitions: Vec<PartitionImage>,
 }
 
@@ -150,7 +150,7 @@ impl TopicImage {
 /// One moment of the cluster's metadata. Cloning is cheap: the parts are shared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetadataImage {
-    /// The place in the metadata log of the last record in this image; -1 when it is empty.
+    /// The position in the metadata log of the last record in this image; -1 when it is empty.
     pub offset: Offset,
     /// The term in which that record was written.
     pub epoch: LeaderEpoch,
@@ -213,7 +213,7 @@ impl MetadataImage {
         self.topics.values()
     }
 
-    /// The topics whose name is not below `name`, in the order of the names.
+    /// The topics from `name` on, in the order of the names.
     pub fn topics_from(&self, name: &str) -> impl Iterator<Item = &Arc<TopicImage>> {
         let from = std::ops::Bound::Included(name);
         self.topics.range::<str, _>((from, std::ops::Bound::Unbounded)).map(|(_, topic)| topic)
@@ -241,7 +241,7 @@ impl MetadataImage {
         self.brokers().filter(|broker| !broker.fenced)
     }
 
-    /// The highest broker epoch that was ever given.
+    /// The highest broker epoch ever given out.
     #[must_use]
     pub fn last_broker_epoch(&self) -> BrokerEpoch {
         self.last_broker_epoch
@@ -275,13 +275,13 @@ impl MetadataImage {
         self.configs.iter()
     }
 
-    /// The first producer id that belongs to no broker yet.
+    /// The first producer id that does not belong to any broker yet.
     #[must_use]
     pub fn next_producer_id(&self) -> ProducerId {
         self.producer_ids.2
     }
 
-    /// The records that make this image out of an empty one (META-1).
+    /// The records that build this image from an empty one (META-1).
     #[must_use]
     pub fn to_records(&self) -> Vec<MetadataRecord> {
         let mut records = Vec::new();

@@ -2,8 +2,8 @@
 //!
 //! Everything that the cluster agrees on (topics, partitions and their leaders, settings, brokers,
 //! features, producer-id blocks) is a log of [`MetadataRecord`]s. Replaying records on an image
-//! gives a [`MetadataDelta`]; applying the delta gives the next [`MetadataImage`]. An image never
-//! changes: whoever holds one sees one moment of the cluster, and cloning it is a few counters.
+//! yields a [`MetadataDelta`]; applying the delta yields the next [`MetadataImage`]. An image never
+//! changes: its holder sees one moment of the cluster, and cloning it only bumps a few counters.
 //!
 //! ```text
 //! image N ──► MetadataDelta::new ──replay(record)*──► apply(offset, epoch) ──► image N+1
@@ -13,12 +13,12 @@
 //!
 //! Invariants, held by `replay` and by the property tests of the controller:
 //!
-//! - META-1: replaying `image.to_records()` on an empty image gives the same image.
-//! - META-2: a partition's leader is none or in its ISR, its ISR is part of its replicas, and
-//!   neither of its epochs ever falls.
+//! - META-1: replaying `image.to_records()` on an empty image yields the same image.
+//! - META-2: a partition has no leader or one in its ISR, its ISR is a subset of its replicas,
+//!   and neither of its epochs ever decreases.
 //! - META-3: partitions of a topic are numbered from 0 without a gap; a topic id is never reused.
-//! - META-4: a record that does not fit the image (unknown topic, falling epoch) is an error, not
-//!   a guess: the log is damaged or was written by a newer version.
+//! - META-4: a record that does not fit the image (unknown topic, decreasing epoch) is an error,
+//!   not a guess: the log is damaged or was written by a newer version.
 //!
 //! Pure; called by the controller (to decide), by `broker::quorum` (to apply what is committed)
 //! and by every handler (to read).

@@ -6,7 +6,7 @@
 //!
 //! - [`RECORD_VERSION`] is raised when an existing kind of record changes; a record of a higher
 //!   version is refused with both numbers, never guessed at.
-//! - A kind or a field that is not known is refused too: leaving out what a newer version meant
+//! - A kind or a field that is not known is refused too: ignoring what a newer version meant
 //!   would make two nodes disagree.
 //! - A kind is never renamed or reused. Ids are Kafka's 22-character text.
 
@@ -21,7 +21,7 @@ use crate::types::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, ProducerId,
 /// The version of the encoding that this build writes, and the highest that it reads.
 pub const RECORD_VERSION: u16 = 1;
 
-/// What a setting is stored for.
+/// The resource a setting is stored for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConfigResource {
@@ -29,7 +29,7 @@ pub enum ConfigResource {
     Topic(Arc<str>),
     /// One broker.
     Broker(NodeId),
-    /// Every broker that has no setting of its own.
+    /// Every broker without its own setting.
     ClusterDefault,
     /// One group, by id; it need not exist.
     Group(Arc<str>),
@@ -44,7 +44,7 @@ pub enum MetadataRecord {
         /// The cluster id.
         id: Arc<str>,
     },
-    /// A feature is finalized at a level; level 0 takes it away.
+    /// A feature is finalized at a level; level 0 removes it.
     Feature {
         /// The feature, for example `metadata.version`.
         name: Arc<str>,
@@ -60,7 +60,7 @@ pub enum MetadataRecord {
         incarnation: Uuid,
         /// The number of this registration; higher than every earlier one.
         epoch: BrokerEpoch,
-        /// Where clients reach it.
+        /// Where clients can reach it.
         endpoints: Vec<Endpoint>,
         /// Where it stands.
         rack: Option<Arc<str>>,
@@ -78,7 +78,7 @@ pub enum MetadataRecord {
         /// Whether it is handing over before it stops.
         shutting_down: bool,
     },
-    /// A broker left for ever.
+    /// A broker left permanently.
     UnregisterBroker {
         /// The broker.
         id: NodeId,
@@ -87,7 +87,7 @@ pub enum MetadataRecord {
     },
     /// The highest broker epoch so far; only in snapshots, for brokers that left.
     BrokerEpochs {
-        /// The highest epoch that was given.
+        /// The highest epoch given out.
         last: BrokerEpoch,
     },
     /// A topic was created; its partitions follow.
@@ -100,7 +100,7 @@ pub enum MetadataRecord {
     },
     /// A partition was created; every field is there.
     Partition(PartitionRecord),
-    /// A partition changed; what is absent stays.
+    /// A partition changed; absent fields stay the same.
     ChangePartition(PartitionRecord),
     /// A topic was deleted, with its partitions and settings.
     RemoveTopic {
@@ -110,7 +110,7 @@ pub enum MetadataRecord {
     },
     /// A setting was stored or, without a value, removed.
     Config {
-        /// What it is for.
+        /// The resource it belongs to.
         resource: ConfigResource,
         /// The setting.
         name: String,
@@ -135,7 +135,7 @@ pub struct PartitionRecord {
     /// The topic.
     #[serde(with = "uuid_text")]
     pub topic_id: TopicId,
-    /// The index; of a new partition the number of partitions that the topic has so far.
+    /// The index; for a new partition, the number of partitions that the topic has so far.
     pub partition: i32,
     /// The brokers that hold it, the preferred leader first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -175,7 +175,7 @@ impl PartitionRecord {
         })
     }
 
-    /// A change of a partition to the given epochs, and of nothing else yet.
+    /// A change of a partition to the given epochs, with no other change yet.
     #[must_use]
     pub fn change(
         topic_id: TopicId,

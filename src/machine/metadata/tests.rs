@@ -93,7 +93,7 @@ fn every_record_is_the_same_after_encoding() {
 
 #[test]
 fn the_encoding_is_this_text() {
-    // Compat: these bytes are on disk; a change of them needs a new version that still reads them.
+    // Compat: these bytes are on disk; changing them needs a new version that still reads them.
     let text = |record: MetadataRecord| String::from_utf8(record.encode().unwrap()).unwrap();
     assert_eq!(
         text(topic("a", 1)),
@@ -115,7 +115,7 @@ fn the_encoding_is_this_text() {
 
 #[test]
 fn what_an_earlier_build_stored_is_read() {
-    // Compat: taken from a log that was written when the two kinds had fields of their own.
+    // Compat: taken from a log that was written when the two kinds had their own fields.
     for stored in [
         r#"{"version":1,"record":{"partition":{"topic_id":"CU7DSyX6TnG9k3-1qTcp8Q","partition":0,"replicas":[1],"isr":[1],"removing":[],"adding":[],"leader":1,"leader_epoch":0,"partition_epoch":0}}}"#,
         r#"{"version":1,"record":{"change_partition":{"topic_id":"CU7DSyX6TnG9k3-1qTcp8Q","partition":0,"leader":1,"leader_epoch":1,"partition_epoch":1}}}"#,
@@ -183,7 +183,7 @@ fn a_record_that_does_not_fit_is_refused() {
     let refused = |record: &MetadataRecord| {
         MetadataDelta::new(image.clone()).replay(record).unwrap_err().to_string()
     };
-    assert!(refused(&topic("a", 9)).contains("exists already"));
+    assert!(refused(&topic("a", 9)).contains("already exists"));
     assert!(refused(&topic("c", 1)).contains("in use already"));
     assert!(refused(&partition(9, 0)).contains("not known"));
     assert!(refused(&partition(2, 3)).contains("does not follow"));

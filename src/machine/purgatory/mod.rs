@@ -1,22 +1,23 @@
-//! Who waits for which partition: the requests that are parked until there is enough to answer.
+//! Who waits for which partition: the requests that are parked until there is enough to answer
+//! with.
 //!
 //! Why: a Fetch that finds less than `min_bytes` waits for the high watermark of any of its
 //! partitions to move. Polling would cost a wake-up per client and interval; here a move wakes
-//! exactly those who watch that partition, and nobody else.
+//! exactly those who watch that partition and nobody else.
 //!
 //! Invariants:
 //! - `PARK-1` a waiter is found under each of its keys for as long as it is parked, and under none
 //!   after it was released.
 //! - `PARK-2` there are never more waiters than the capacity: one more is refused, and is then
-//!   answered with what there is.
+//!   answered with what is available.
 //!
-//! The shell parks first and looks at the partition afterwards; a move between the two then finds
+//! The shell parks first and looks at the partition afterwards, so a move between the two finds
 //! the waiter. Deadlines belong to the shell: it releases a waiter whose time has come. Generic
 //! over the key, and over the token by which the shell wakes a waiter.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Names a parked waiter; never used twice.
+/// Identifies a parked waiter; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WaiterId(u64);
 
@@ -55,7 +56,7 @@ impl<K: Ord + Clone, T> Purgatory<K, T> {
         Some(id)
     }
 
-    /// Takes a waiter out; without effect when it is gone already.
+    /// Removes a waiter; no effect when it is already gone.
     pub fn release(&mut self, id: WaiterId) {
         let Some(waiter) = self.waiters.remove(&id) else { return };
         for key in &waiter.keys {

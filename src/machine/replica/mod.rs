@@ -1,7 +1,7 @@
 //! The high watermark of a partition, as its leader computes it.
 //!
-//! Why: a consumer may only see records that no single failure takes back, and an `acks=all`
-//! reply may only be sent for such. Both are the same line, the high watermark.
+//! Why: a consumer may only see records that no single failure can take back, and an `acks=all`
+//! reply may only be sent for such records. Both are the same line, the high watermark.
 //!
 //! Invariants:
 //! - `HW-1` the high watermark never moves back while the leader epoch lasts.

@@ -1,5 +1,5 @@
-//! The producer's batches: which are open, which wait, which are on their way, in which order and
-//! under which sequence number.
+//! The producer's batches: which are open, waiting or in flight, in which order and under which
+//! sequence number.
 //!
 //! The accumulator owns batches of a payload `P` that it never looks into: the shell puts record
 //! builders or encoded bytes there. Per partition:
@@ -14,13 +14,13 @@
 //! - ACC-1: batches of a partition are first sent in the order in which they were appended.
 //! - ACC-2 (KIP-98): with idempotence, the sequence numbers of a partition's batches follow each
 //!   other without a gap under one epoch; a batch keeps its number over all retries. After a batch
-//!   that failed, the epoch is raised and the numbers start again at 0, but only when nothing of the
-//!   partition is in flight and no batch that would get a new number may lie in the log under its
-//!   old one: a batch in doubt is first sent again as it was.
+//!   has failed, the epoch is raised and the numbers restart at 0, but only when nothing of the
+//!   partition is in flight and no batch that would get a new number may already be in the log
+//!   under its old one: a batch in doubt is first resent unchanged.
 //! - ACC-3: while a numbered batch waits for its retry, only the oldest unresolved batch is sent;
-//!   while a batch in doubt is on its way again, nothing else is.
+//!   while a batch in doubt is being resent, nothing else is.
 //! - ACC-4: every appended batch leaves exactly once: acknowledged, or failed with a reason.
-//! - ACC-5: a partition has at most `in_flight_max` batches on their way.
+//! - ACC-5: a partition has at most `in_flight_max` batches in flight.
 //!
 //! The epoch is kept per partition: a broker checks sequences per partition, so a gap in one does
 //! not disturb the others. Memory is bounded by the shell, which reserves `buffer.memory` before it
@@ -39,14 +39,14 @@ mod unsettled;
 #[cfg(test)]
 mod tests;
 
-/// The producer's settings that decide about batches.
+/// The producer's settings that affect batches.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// `linger.ms`: how long an open batch waits for more records.
     pub linger_ms: i64,
     /// `batch.size`: an open batch is closed when it would exceed this.
     pub batch_bytes: usize,
-    /// `max.request.size`: no drain gives more to one node than this, but at least one batch.
+    /// `max.request.size`: no drain gives one node more than this, but at least one batch.
     pub request_bytes_max: usize,
     /// `max.in.flight.requests.per.connection`.
     pub in_flight_max: usize,
@@ -79,7 +79,7 @@ impl Default for Settings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BatchId(pub u64);
 
-/// What stamps the records of an idempotent producer (all `NONE` without idempotence).
+/// The stamp on the records of an idempotent producer (all `NONE` without idempotence).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     /// The producer.
@@ -112,7 +112,7 @@ pub struct Drained<P> {
     pub payload: P,
 }
 
-/// What became of a batch that was sent.
+/// The outcome of a batch that was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The broker has it.
@@ -123,10 +123,10 @@ pub enum Outcome {
     Lost,
 }
 
-/// Why a batch is given up.
+/// Why a batch is abandoned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// The broker refused it for good, or once more after the last retry.
+    /// The broker refused it permanently, or again after the last retry.
     Refused(ErrorCode),
     /// The answer was lost on the last attempt.
     Lost,
@@ -159,7 +159,7 @@ struct Pending<P> {
     payload: P,
 }
 
-/// What stays behind of a batch while its payload is with the shell.
+/// What is kept of a batch while the shell has its payload.
 #[derive(Debug)]
 struct InFlight {
     created_at: TimestampMs,
@@ -179,7 +179,7 @@ struct Queue<P> {
     next_sequence: Sequence,
     epochs_raised: i16,
     /// The oldest batch whose number was used and will not reach the log: from there on the
-    /// numbers start again at 0 under a higher epoch, as soon as [`Queue::heal`] can.
+    /// numbers restart at 0 under a higher epoch, as soon as [`Queue::heal`] can do it.
     gap: Option<BatchId>,
 }
 
@@ -219,7 +219,7 @@ impl<P> Queue<P> {
         self.gap = Some(self.gap.map_or(id, |gap| gap.min(id)));
     }
 
-    /// Raises the epoch and starts the numbers again, when there is a gap and it is safe (ACC-2).
+    /// Raises the epoch and restarts the numbers, when there is a gap and it is safe (ACC-2).
     ///
     /// The front batch decides: if it is older than the gap, or may lie in the log, it is sent
     /// again under its own number first. If it does not lie in the log, no later one does.
@@ -244,8 +244,8 @@ impl<P> Queue<P> {
         if heals_first || front.retry_at > now || self.in_flight.len() >= in_flight_max {
             return false;
         }
-        // ACC-3. A leader remembers the last five batches of a producer: would more be appended
-        // behind a batch in doubt, its duplicate could not be told any more.
+        // ACC-3. A leader remembers the last five batches of a producer: if more were appended
+        // after a batch in doubt, its duplicate could no longer be recognised.
         let doubtful = self.in_flight.values().any(|batch| batch.in_doubt);
         let oldest = self.in_flight.keys().next().is_none_or(|&oldest| oldest > front.id);
         !doubtful && (front.stamp.is_none() || oldest)
@@ -309,8 +309,8 @@ impl<P> Accumulator<P> {
         })
     }
 
-    /// Adds a record of `bytes` to the partition's open batch, which `open` makes when there is
-    /// none or no room in it. Returns the payload to write the record into, and whether an older
+    /// Adds a record of `bytes` to the partition's open batch, which `open` creates when there
+    /// is none or no room in it. Returns the payload to write the record into, and whether an older
     /// batch was closed by this.
     pub fn append(
         &mut self,
@@ -406,7 +406,7 @@ impl<P> Accumulator<P> {
             let lingered = |batch: &Pending<P>| {
                 batch.created_at.plus(linger_ms) <= now || batch.bytes >= batch_bytes
             };
-            // What waits behind other batches would not leave earlier by being closed.
+            // Closing a batch that waits behind others would not make it leave earlier.
             if queue.sealed.is_empty() && queue.open.as_ref().is_some_and(lingered) {
                 queue.seal();
             }
@@ -484,7 +484,7 @@ impl<P> Accumulator<P> {
         let settings = self.settings;
         let queue = queue_of(&mut self.queues, &batch.partition);
         let Some(rest) = queue.in_flight.remove(&batch.id) else {
-            // Given back twice: the first answer stands. Cannot happen with an honest shell.
+            // Given back twice: the first answer stands. Cannot happen with a correct shell.
             return Settled::Failed(batch.payload, Failure::Lost);
         };
         let settled = match outcome {
@@ -667,7 +667,7 @@ const fn doubt(outcome: Outcome) -> Option<bool> {
         Outcome::Refused(ErrorCode::OutOfOrderSequenceNumber | ErrorCode::UnknownProducerId) => {
             Some(false)
         }
-        // These are said before anything is appended.
+        // These are returned before anything is appended.
         Outcome::Refused(
             ErrorCode::NotLeaderOrFollower
             | ErrorCode::LeaderNotAvailable

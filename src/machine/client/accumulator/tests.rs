@@ -245,7 +245,7 @@ impl World {
 
 proptest! {
     /// ACC-1, ACC-2 and ACC-4: whatever the wire does, each record ends acknowledged or failed;
-    /// what was acknowledged lies in the log once, in the order of appending.
+    /// what was acknowledged is in the log once, in the order of appending.
     #[test]
     fn acknowledged_records_lie_in_the_log_once_and_in_order(
         steps in proptest::collection::vec(step(), 1..120)
@@ -280,12 +280,12 @@ proptest! {
             let mut once = log.clone();
             once.sort_unstable();
             once.dedup();
-            prop_assert_eq!(once.len(), log.len(), "a record lies twice in the log");
+            prop_assert_eq!(once.len(), log.len(), "a record is in the log twice");
             prop_assert!(acknowledged.iter().all(|value| log.contains(value)));
             let told = acknowledged.len()
                 + world.failed.iter().filter(|value| appended.contains(value)).count();
             prop_assert_eq!(told, appended.len());
-            prop_assert!(log.is_sorted(), "records changed places: {:?}", log);
+            prop_assert!(log.is_sorted(), "records are out of order: {:?}", log);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What an accumulator still holds: for whoever gives up waiting, and has to say for what.
+//! What an accumulator still holds: for a caller that stops waiting and has to say what it was
+//! waiting for.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -9,11 +9,11 @@
 //!            └── Away ◄── the caller stays away for too long (from anywhere)
 //! ```
 //!
-//! Eager members give everything up before they join again; cooperative ones join with what they
-//! hold, and give up what the assignment takes from them afterwards, to join once more.
+//! Eager members give everything up before they rejoin; cooperative ones join with what they hold,
+//! then give up what the assignment takes from them, and join once more.
 //!
-//! Heartbeats go on while the caller is waited for (Releasing); not while a join or sync is at the
-//! coordinator, which counts that as a sign of life itself.
+//! Heartbeats continue while the caller is being waited for (Releasing), but not while a join or
+//! sync is at the coordinator, which counts that as a sign of life in itself.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -124,13 +124,13 @@ impl Classic {
         Identity { member_id: self.member_id.clone(), generation: self.generation }
     }
 
-    /// What the member holds, also what it is about to give up.
+    /// What the member holds, including what it is about to give up.
     #[must_use]
     pub const fn owned(&self) -> &Partitions {
         &self.owned
     }
 
-    /// Whether the member has an assignment, and no rebalance is known to it.
+    /// Whether the member has an assignment, and knows of no rebalance.
     #[must_use]
     pub fn is_stable(&self) -> bool {
         self.state == State::Stable
@@ -303,7 +303,7 @@ impl Classic {
         }
     }
 
-    /// The coordinator does not know the member (any more): what it held is gone.
+    /// The coordinator does not (or no longer) know the member: what it held is gone.
     fn reset(&mut self, with_member_id: bool, why: &str, out: &mut Vec<Effect>) {
         self.lose_all(why.to_owned(), out);
         self.generation = NO_GENERATION;
@@ -326,10 +326,14 @@ impl Classic {
         match code {
             ErrorCode::UnknownMemberId | ErrorCode::IllegalGeneration => {
                 let with_member_id = code == ErrorCode::UnknownMemberId && !self.is_static();
-                self.reset(with_member_id, "the coordinator put the member out of the group", out);
-                self.reason = "the member was put out of the group";
+                self.reset(
+                    with_member_id,
+                    "the coordinator removed the member from the group",
+                    out,
+                );
+                self.reason = "the member was removed from the group";
                 if was == State::Joining {
-                    // Once more at once; but not in a circle.
+                    // Once more, immediately, but not in a loop.
                     self.back_off(now);
                 } else {
                     self.join(out);

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! The coordinator sends the partitions that the member is to have; it names new ones only once
-//! their former owners gave them up. The member gives up what is missing, takes what is new, and
-//! says what it holds in the next heartbeat, which it sends at once.
+//! their former owners have given them up. The member gives up what is missing, takes what is new,
+//! and says what it holds in the next heartbeat, which it sends at once.
 //!
 //! After anything but a plain answer the next heartbeat carries every field, since it is not known
 //! what the coordinator heard.
@@ -31,7 +31,7 @@ const LEAVE_FOR_A_WHILE: i32 = -2;
 /// How long a static member waits for its predecessor's session to end.
 const UNRELEASED_MS: i64 = 60_000;
 
-/// How often names that are not known yet are asked for.
+/// How often unknown names are asked for.
 const RESOLVE_MS: i64 = 500;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,8 +71,8 @@ pub struct Consumer {
     beat_at: TimestampMs,
     resolve_at: Option<TimestampMs>,
     interval_ms: i64,
-    /// An answer in this epoch said nothing new: the assignment, even an empty one, is not only
-    /// what there was before the coordinator thought about the member.
+    /// An answer in this epoch said nothing new: the assignment, even an empty one, is no longer
+    /// merely what there was before the coordinator considered the member.
     is_settled: bool,
     /// The caller's side knows that the member is in the group.
     has_joined: bool,
@@ -179,7 +179,7 @@ impl Consumer {
         self.is_settled = self.epoch == beaten.epoch && beaten.assignment.is_none();
         self.epoch = beaten.epoch;
         self.interval_ms = beaten.interval_ms.max(1);
-        // What changed while the heartbeat was on its way is said at once.
+        // Whatever changed while the heartbeat was in flight is reported at once.
         let is_due = self.says_owned || self.says_wanted;
         self.beat_at = if is_due { now } else { now.plus(self.interval_ms) };
         if self.state == State::Joining {
@@ -198,7 +198,7 @@ impl Consumer {
         }
     }
 
-    /// Brings what is held nearer to what it is to be.
+    /// Brings the holdings closer to the target.
     fn reconcile(&mut self, now: TimestampMs, out: &mut Vec<Effect>) {
         let removed: PartitionIds = self.held.difference(&self.target).copied().collect();
         let releasing: Partitions = removed.iter().filter_map(|one| self.named(one)).collect();

@@ -14,9 +14,11 @@
 //! Invariants of both machines:
 //! - MEM-1: the answer of at most one request is waited for; that of a leave never is.
 //! - MEM-2: a partition is given up towards the coordinator only after [`Event::Released`], or
-//!   after it was declared lost: the caller may still finish and commit what it has of it.
-//! - MEM-3: an answer to a request that is not waited for any more changes nothing.
-//! - MEM-4: nothing depends on the caller's polls, unless the caller set a limit to their distance.
+//!   after it was declared lost: until then the caller may still finish and commit what it has read
+//!   from it.
+//! - MEM-3: an answer to a request that nobody is waiting for any more changes nothing.
+//! - MEM-4: nothing depends on the caller's polls, unless the caller set a limit to the time
+//!   between them.
 //!
 //! The shell is `crate::client::consumer::group`: it finds the coordinator, encodes the requests
 //! and reports every answer, a broken connection included, as a plain value.
@@ -53,7 +55,8 @@ pub struct Settings {
     pub assignors: Vec<Assignor>,
     /// `group.remote.assignor`.
     pub remote_assignor: Option<String>,
-    /// `heartbeat.interval.ms` of the classic protocol; the other one is told by the coordinator.
+    /// `heartbeat.interval.ms` of the classic protocol; for the other one the coordinator decides
+    /// it.
     pub heartbeat_ms: i64,
     /// How long the coordinator waits for members in a rebalance.
     pub rebalance_ms: i64,
@@ -63,7 +66,7 @@ pub struct Settings {
     pub backoff: Backoff,
 }
 
-/// Tells the request whose answer is waited for from older ones.
+/// Distinguishes the current request from older ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attempt(u64);
 
@@ -87,13 +90,13 @@ pub enum Wanted {
 /// What happens to a member.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// What to consume, at first or from now on.
+    /// What to consume, initially or from now on.
     Wanted(Wanted),
     /// A request was answered, or failed.
     Answered {
         /// The request.
         attempt: Attempt,
-        /// What came.
+        /// The outcome.
         answer: Result<Answer, Refusal>,
     },
     /// The topics that were asked for by [`Effect::LookUp`], or again because they changed.
@@ -102,9 +105,9 @@ pub enum Event {
     Names(BTreeMap<TopicId, Arc<str>>),
     /// The caller gave up what was to be revoked.
     Released,
-    /// The caller was there.
+    /// The caller polled.
     Seen,
-    /// The caller goes.
+    /// The caller is leaving.
     Close,
     /// Time passed.
     Tick,
@@ -115,7 +118,7 @@ pub enum Event {
 pub struct Refusal {
     /// The coordinator's code, or that of a broken connection.
     pub code: ErrorCode,
-    /// In words.
+    /// The description.
     pub detail: String,
 }
 
@@ -128,9 +131,9 @@ pub enum Answer {
     MemberIdRequired(String),
     /// The member's part of the assignment.
     Synced(Partitions),
-    /// A heartbeat of the classic protocol was heard.
+    /// A heartbeat of the classic protocol was accepted.
     Heard,
-    /// A heartbeat of the consumer protocol was heard.
+    /// A heartbeat of the consumer protocol was accepted.
     Beaten(Beaten),
 }
 
@@ -145,7 +148,7 @@ pub struct Joined {
     pub assignor: String,
     /// All members, for the leader.
     pub members: Option<Members>,
-    /// The leader keeps the assignment that there is (KIP-814).
+    /// The leader keeps the existing assignment (KIP-814).
     pub skip_assignment: bool,
 }
 
@@ -156,7 +159,7 @@ pub struct Beaten {
     pub epoch: i32,
     /// When the next heartbeat is due.
     pub interval_ms: i64,
-    /// The assignment, if it is news.
+    /// The assignment, if it is new.
     pub assignment: Option<PartitionIds>,
 }
 
@@ -176,13 +179,13 @@ pub enum Effect {
     Resolve(BTreeSet<TopicId>),
     /// These partitions are the caller's from now on.
     Assign(Partitions),
-    /// The caller must give these up; [`Event::Released`] says when.
+    /// The caller must give these up; [`Event::Released`] says that it has.
     Revoke(Partitions),
-    /// These are gone, whatever the caller does with them.
+    /// These are lost, whatever the caller does with them.
     Lose {
         /// The partitions.
         partitions: Partitions,
-        /// How that came about.
+        /// The reason.
         reason: String,
     },
     /// The membership ends with an error.
@@ -254,7 +257,7 @@ pub struct Identity {
     pub generation: i32,
 }
 
-/// When the caller was there last, against the limit that it set.
+/// When the caller last polled, for the limit that it set.
 #[derive(Clone, Copy, Debug)]
 struct Liveness {
     seen_at: TimestampMs,
@@ -280,7 +283,7 @@ impl Liveness {
     }
 }
 
-/// How long the caller may take to give partitions up, so that the coordinator still hears of it
+/// How long the caller may take to give partitions up so that the coordinator still hears of it
 /// in time.
 fn patience_ms(settings: &Settings, heartbeat_ms: i64) -> i64 {
     (settings.rebalance_ms - heartbeat_ms).max(settings.rebalance_ms / 2)

@@ -60,7 +60,7 @@ fn create(shard: &mut GroupShard, group: ClassicGroup) {
     shard.context.append(records, None);
 }
 
-/// A protocol that is named twice counts once.
+/// A protocol that is listed twice counts once.
 fn unique_names(request: &mut JoinRequest) {
     let mut kept = Vec::with_capacity(request.protocols.len());
     for protocol in request.protocols.drain(..) {
@@ -83,7 +83,7 @@ fn session_timeout_is_allowed(context: &Context, request: &JoinRequest) -> bool 
 
 fn session_timeout_refused(context: &Context, request: &JoinRequest) -> GroupError {
     let message = format!(
-        "group {}: session.timeout.ms={} is outside of group.min.session.timeout.ms={} and \
+        "group {}: session.timeout.ms={} is outside group.min.session.timeout.ms={} and \
          group.max.session.timeout.ms={}",
         request.group_id,
         request.session_timeout_ms,
@@ -120,8 +120,9 @@ impl ClassicGroup {
         self.join_known(context, id, request);
     }
 
-    /// Whether there is room for this member. While joins are parked, who has joined counts and
-    /// not who is a member: so the last to come back are turned away from a group over its size.
+    /// Whether there is room for this member. While joins are parked, those who have joined count,
+    /// not those who are members, so the last to come back are turned away from a group over its
+    /// size.
     fn has_room(&self, context: &Context, member: &Arc<str>) -> bool {
         let size_max = context.config.classic_size_max;
         match self.state {
@@ -138,11 +139,12 @@ impl ClassicGroup {
 
     fn full(&self, context: &Context) -> GroupError {
         let size_max = context.config.classic_size_max;
-        let message = format!("group {} has group.max.size={size_max} members", self.id);
+        let message =
+            format!("group {} is full: it has group.max.size={size_max} members", self.id);
         GroupError::new(ErrorCode::GroupMaxSizeReached, message)
     }
 
-    /// One who has no member id yet.
+    /// A client that has no member id yet.
     fn join_unknown(&mut self, context: &mut Context, id: RequestId, request: JoinRequest) {
         if let Some(instance) = request.instance_id.clone() {
             let new = context.new_member_id(&instance);
@@ -163,7 +165,7 @@ impl ClassicGroup {
         context.reply(id, GroupReply::Join(JoinReply::failed(new, error)));
     }
 
-    /// One who is a member.
+    /// An existing member.
     fn join_known(&mut self, context: &mut Context, id: RequestId, request: JoinRequest) {
         let member = request.member_id.clone();
         let same = self.members.get(&member).is_some_and(|now| now.protocols == request.protocols);
@@ -173,9 +175,9 @@ impl ClassicGroup {
                 return context.reply(id, GroupReply::Join(reply));
             }
             ClassicState::PreparingRebalance => false,
-            // It may not have got the answer to its join.
+            // It may not have received the answer to its join.
             ClassicState::CompletingRebalance => same,
-            // A leader that joins again wants to assign again, for its topics have changed.
+            // A leader that rejoins wants to assign again, because its topics have changed.
             ClassicState::Stable => same && !self.is_leader(&member),
         };
         if current {
@@ -213,14 +215,14 @@ impl ClassicGroup {
             is_new: true,
         };
         self.insert(member.clone(), new);
-        // It cannot send heartbeats before it knows its id, and a client that is gone would come
-        // again under a new id with every retry.
+        // It cannot send heartbeats before it knows its id, and a vanished client would come back
+        // under a new id with every retry.
         let patience_ms = context.config.classic_new_member_join_timeout_ms;
         context.arm(&self.id, GroupTimer::ClassicSession(member), patience_ms);
         self.rebalance_or_complete_join(context);
     }
 
-    /// Takes what a member says of itself, and parks its join.
+    /// Records what a member says about itself, and parks its join.
     fn update(
         &mut self,
         context: &mut Context,
@@ -269,7 +271,7 @@ impl ClassicGroup {
         if skips {
             reply.skip_assignment = is_leader;
         } else {
-            // A client that cannot skip must not take itself for the leader.
+            // A client that cannot skip the assignment must not believe that it is the leader.
             reply.leader = leader_before.unwrap_or_else(|| "".into());
         }
         if let Some(member) = self.members.get_mut(&new)
@@ -282,8 +284,10 @@ impl ClassicGroup {
 
     /// Gives a static member another id.
     fn rename(&mut self, context: &mut Context, old: &Arc<str>, new: &Arc<str>) {
-        let message =
-            format!("group {}: another process has the instance of member {old}", self.id);
+        let message = format!(
+            "group {}: another process has taken over the instance of member {old}",
+            self.id
+        );
         let fenced = GroupError::new(ErrorCode::FencedInstanceId, message);
         self.answer_join(context, old, Err((fenced.clone(), old.clone())));
         self.answer_sync(context, old, Err(fenced));

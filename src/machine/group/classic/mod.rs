@@ -13,15 +13,16 @@
 //! ```
 //!
 //! - `Preparing`: joins are parked until every member has joined (or the longest rebalance timeout
-//!   of the members has passed; who has not joined then is out, unless it is static). The first
-//!   rebalance of a group waits for a fixed delay instead, and longer while members keep coming.
+//!   of the members has passed; a member that has not joined by then is removed, unless it is
+//!   static). The first rebalance of a group waits for a fixed delay instead, and longer while
+//!   members keep coming.
 //! - `Completing`: everyone has the new generation; syncs are parked until the leader's.
 //!
 //! Invariants:
 //!
 //! - CLASSIC-1: a member has at most one parked join and one parked sync; joins are parked only in
-//!   `Preparing`, syncs only in `Completing`. Whoever is removed is answered.
-//! - CLASSIC-2: the generation is written to the log before anybody learns its assignment, and an
+//!   `Preparing`, syncs only in `Completing`. Every removed member is answered.
+//! - CLASSIC-2: the generation is written to the log before anyone learns its assignment, and an
 //!   empty generation when the last member is gone.
 //! - CLASSIC-3: every member and every pending member has a session deadline, `Preparing` has a
 //!   join deadline and a generation with missing syncs has a sync deadline: nothing waits forever.
@@ -56,10 +57,10 @@ pub(super) use sync::{heartbeat, sync};
 #[cfg(test)]
 mod tests;
 
-/// The type of protocol of groups that consume.
+/// The protocol type of consumer groups.
 pub(super) const CONSUMER_PROTOCOL: &str = "consumer";
 
-/// Where a classic group is; see the picture of the module.
+/// The state of a classic group; see the diagram in the module documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClassicState {
     Empty,
@@ -69,7 +70,7 @@ pub(super) enum ClassicState {
 }
 
 impl ClassicState {
-    /// Kafka's word for it.
+    /// Kafka's name for it.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Empty => "Empty",
@@ -90,7 +91,7 @@ pub(super) struct ClassicMember {
     pub(super) session_timeout_ms: i32,
     /// What it supports, best first, each name once.
     pub(super) protocols: Vec<ClassicProtocol>,
-    /// What it has in the current generation.
+    /// Its assignment in the current generation.
     pub(super) assignment: Bytes,
     awaiting_join: Option<RequestId>,
     awaiting_sync: Option<RequestId>,
@@ -113,16 +114,16 @@ struct InitialDelay {
     delay_ms: i64,
     /// How much longer it may wait after that.
     remaining_ms: i64,
-    /// Whether somebody came while it waited.
+    /// Whether anyone joined while it waited.
     member_added: bool,
 }
 
-/// Since when the retention of an offset counts.
+/// From when the retention of an offset counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ExpiryBase {
-    /// Since then.
+    /// From that time.
     Since(TimestampMs),
-    /// Since it was committed.
+    /// From its commit.
     Commit,
     /// It does not expire.
     Never,
@@ -141,7 +142,7 @@ pub(super) struct ClassicGroup {
     members: BTreeMap<Arc<str>, ClassicMember>,
     /// Static members: instance to member.
     statics: BTreeMap<Arc<str>, Arc<str>>,
-    /// Ids that were given out (KIP-394) and have not come back yet.
+    /// Ids that were given out (KIP-394) and have not been used yet.
     pending_joins: BTreeSet<Arc<str>>,
     /// Members of the generation that have not synced.
     pending_syncs: BTreeSet<Arc<str>>,
@@ -149,7 +150,7 @@ pub(super) struct ClassicGroup {
     joins_parked: usize,
     /// How many members support a protocol.
     supported: BTreeMap<Arc<str>, usize>,
-    /// The topics that the members consume; `None` when they do not say it in the usual form.
+    /// The topics that the members consume; `None` when they do not say so in the usual form.
     subscribed: Option<BTreeSet<Arc<str>>>,
     /// In `Preparing`: whether it is the first rebalance, and how that waits.
     initial: Option<InitialDelay>,
@@ -215,7 +216,7 @@ impl ClassicGroup {
         group
     }
 
-    /// The group as the log shall have it.
+    /// The group as the log is to have it.
     pub(super) fn to_value(&self) -> ClassicGroupValue {
         let protocol = self.protocol.as_deref().unwrap_or_default();
         let members = self.members.iter().map(|(id, member)| ClassicMemberValue {
@@ -247,12 +248,12 @@ impl ClassicGroup {
         records.push(GroupRecord::GroupMetadata { group: self.id.clone(), value: None });
     }
 
-    /// Where it is.
+    /// Its state.
     pub(super) const fn state(&self) -> ClassicState {
         self.state
     }
 
-    /// Whether it has no member, nor is about to have one.
+    /// Whether it has no member and is not about to have one.
     pub(super) fn is_empty(&self) -> bool {
         self.state == ClassicState::Empty
     }
@@ -282,7 +283,7 @@ impl ClassicGroup {
         &self.members
     }
 
-    /// Whether its members consume, and say so in the usual form.
+    /// Whether its members are consumers and say so in the usual form.
     pub(super) fn is_of_consumers(&self) -> bool {
         self.protocol_type.as_deref() == Some(CONSUMER_PROTOCOL)
     }
@@ -295,7 +296,7 @@ impl ClassicGroup {
         }
     }
 
-    /// Since when the retention of its offsets counts.
+    /// From when the retention of its offsets counts.
     pub(super) fn expiry_base(&self) -> ExpiryBase {
         match self.state {
             _ if self.protocol_type.is_none() => ExpiryBase::Commit,
@@ -315,8 +316,10 @@ impl ClassicGroup {
             return Ok(());
         }
         if generation < 0 && request.member_id.is_empty() && request.instance_id.is_none() {
-            let message =
-                format!("group {}: offsets of a group with members are theirs to commit", self.id);
+            let message = format!(
+                "group {}: while a group has members, only they may commit its offsets",
+                self.id
+            );
             return Err(GroupError::new(ErrorCode::UnknownMemberId, message));
         }
         self.validate_member(&request.member_id, request.instance_id.as_deref())?;
@@ -328,14 +331,14 @@ impl ClassicGroup {
         Ok(())
     }
 
-    /// Whether this is a member, and not one whose place another has taken.
+    /// Whether this is a member whose place no other has taken.
     fn validate_member(&self, member: &str, instance: Option<&str>) -> Result<(), GroupError> {
         if let Some(instance) = instance {
             match self.statics.get(instance) {
                 None => return Err(self.unknown_instance(instance)),
                 Some(current) if &**current != member => {
                     let message = format!(
-                        "group {}: instance {instance} is member {current} by now, not {member}",
+                        "group {}: instance {instance} is now member {current}, not {member}",
                         self.id
                     );
                     return Err(GroupError::new(ErrorCode::FencedInstanceId, message));
@@ -370,7 +373,7 @@ impl ClassicGroup {
         GroupError::new(ErrorCode::RebalanceInProgress, message)
     }
 
-    /// Whether one who supports these protocols can be in the group with the others.
+    /// Whether a member that supports these protocols can be in the group with the others.
     fn supports(&self, protocol_type: &str, protocols: &[ClassicProtocol]) -> bool {
         if self.is_empty() {
             return !protocol_type.is_empty() && !protocols.is_empty();
@@ -408,7 +411,7 @@ impl ClassicGroup {
         }
     }
 
-    /// Adds a member whose id is not in the group.
+    /// Adds a member whose id is not in the group yet.
     fn insert(&mut self, id: Arc<str>, member: ClassicMember) {
         self.pending_joins.remove(&id);
         self.count_protocols(&member.protocols);
@@ -422,7 +425,8 @@ impl ClassicGroup {
         self.members.insert(id, member);
     }
 
-    /// Removes a member or a pending one, answers what it waits for, and elects another leader.
+    /// Removes a member or a pending one, answers the requests it is waiting on, and elects another
+    /// leader.
     fn remove(&mut self, context: &mut Context, id: &Arc<str>) {
         context.disarm(&self.id, GroupTimer::ClassicSession(id.clone()));
         self.pending_joins.remove(id);
@@ -478,7 +482,7 @@ impl ClassicGroup {
         }
     }
 
-    /// Answers everyone who waits with an error: the group is about to be another.
+    /// Answers everyone who is waiting with an error: the group is about to be replaced.
     pub(super) fn fail_waiting(&mut self, context: &mut Context) {
         let ids: Vec<Arc<str>> = self.members.keys().cloned().collect();
         for id in ids {
@@ -487,7 +491,7 @@ impl ClassicGroup {
         }
     }
 
-    /// The current generation, as one member is told it.
+    /// The current generation, as told to one member.
     fn generation_for(&self, id: &Arc<str>, members: Vec<JoinedMember>) -> JoinReply {
         JoinReply {
             error: None,
@@ -501,7 +505,7 @@ impl ClassicGroup {
         }
     }
 
-    /// All members, as the leader is told about them.
+    /// All members, as told to the leader.
     fn joined_members(&self) -> Vec<JoinedMember> {
         let protocol = self.protocol.as_deref().unwrap_or_default();
         let joined = |(id, member): (&Arc<str>, &ClassicMember)| JoinedMember {
@@ -529,7 +533,7 @@ impl ClassicGroup {
             .unwrap_or(0)
     }
 
-    /// The protocol that most members like best among those that all support.
+    /// The protocol that most members prefer among those that all support.
     fn vote(&self) -> Option<Arc<str>> {
         let mut votes: BTreeMap<&Arc<str>, usize> = BTreeMap::new();
         for member in self.members.values() {
@@ -571,7 +575,7 @@ impl ClassicGroup {
         }
     }
 
-    /// Gives a member its session anew.
+    /// Restarts a member's session.
     pub(super) fn touch(&self, context: &mut Context, id: &Arc<str>) {
         if let Some((id, member)) = self.members.get_key_value(id) {
             let timer = GroupTimer::ClassicSession(id.clone());
@@ -580,7 +584,7 @@ impl ClassicGroup {
     }
 
     /// After a replay or a conversion: gives every member a session, and rebalances a group that
-    /// is over its size so that members are turned away in the open.
+    /// is over its size so that members are turned away with an answer.
     pub(super) fn restored(&mut self, context: &mut Context) {
         let ids: Vec<Arc<str>> = self.members.keys().cloned().collect();
         for id in &ids {

@@ -21,7 +21,7 @@ pub(in super::super) fn timer_fired(shard: &mut GroupShard, id: &Arc<str>, timer
 }
 
 impl ClassicGroup {
-    /// Starts a rebalance, or goes on with the one under way.
+    /// Starts a rebalance, or continues the one under way.
     pub(super) fn rebalance_or_complete_join(&mut self, context: &mut Context) {
         if self.state == ClassicState::PreparingRebalance {
             self.maybe_complete_join(context);
@@ -86,7 +86,7 @@ impl ClassicGroup {
         self.complete_join(context);
     }
 
-    /// Ends the join phase: who has not joined is out, unless it is static.
+    /// Ends the join phase: a member that has not joined is removed, unless it is static.
     fn complete_join(&mut self, context: &mut Context) {
         context.disarm(&self.id, GroupTimer::ClassicJoin);
         let late: Vec<Arc<str>> = self
@@ -99,7 +99,7 @@ impl ClassicGroup {
             self.remove(context, id);
         }
         if !self.elect_joined_leader() && !self.members.is_empty() {
-            // Only static members are left, and none is back: until their sessions end.
+            // Only static members are left and none is back: wait until their sessions expire.
             return context.arm(&self.id, GroupTimer::ClassicJoin, self.rebalance_timeout_ms());
         }
         self.generation = self.generation.checked_add(1).unwrap_or(0);
@@ -114,7 +114,7 @@ impl ClassicGroup {
         self.announce_generation(context);
     }
 
-    /// A leader must be there to assign.
+    /// A leader must be present to assign.
     fn elect_joined_leader(&mut self) -> bool {
         let has_joined = |id: &Arc<str>| {
             self.members.get(id).is_some_and(|member| member.awaiting_join.is_some())
@@ -147,7 +147,7 @@ impl ClassicGroup {
         context.arm(&self.id, GroupTimer::ClassicSync, self.rebalance_timeout_ms());
     }
 
-    /// Those who did not sync in time are out.
+    /// Members that did not sync in time are removed.
     fn sync_deadline(&mut self, context: &mut Context) {
         let is_due = matches!(self.state, ClassicState::CompletingRebalance | ClassicState::Stable);
         if !is_due || self.pending_syncs.is_empty() {
@@ -159,8 +159,8 @@ impl ClassicGroup {
         self.prepare_rebalance(context);
     }
 
-    /// A member was silent for too long. One that waits for an answer is not silent, unless it
-    /// waits for its first generation.
+    /// A member was silent for too long. A member waiting for an answer is not silent, unless
+    /// it waits for its first generation.
     fn session_deadline(&mut self, context: &mut Context, id: &Arc<str>) {
         match self.members.get(id) {
             None if !self.pending_joins.contains(id) => return,
@@ -175,7 +175,7 @@ impl ClassicGroup {
         self.member_gone(context, id);
     }
 
-    /// Removes a member or a pending one, and goes on without it.
+    /// Removes a member or a pending one, and continues without it.
     pub(super) fn member_gone(&mut self, context: &mut Context, id: &Arc<str>) {
         let was_member = self.members.contains_key(id);
         self.remove(context, id);

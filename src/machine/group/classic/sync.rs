@@ -128,7 +128,8 @@ impl ClassicGroup {
         }
     }
 
-    /// The leader has assigned: the generation goes to the log, and then to everyone who waits.
+    /// The leader has assigned: the generation goes to the log, and then to everyone who is
+    /// waiting.
     fn assign(&mut self, context: &mut Context, assignments: Vec<(Arc<str>, Bytes)>) {
         let mut assignments: BTreeMap<Arc<str>, Bytes> = assignments.into_iter().collect();
         for (id, member) in &mut self.members {

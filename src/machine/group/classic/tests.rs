@@ -38,7 +38,7 @@ fn members_who_keep_coming_extend_the_initial_delay_up_to_the_rebalance_timeout(
         assert!(joins.iter().all(|&join| !rig.is_answered(join)));
         joins.push(rig.join(request()));
     }
-    // 9.6 s: the delay would go on to 12 s, and the timeout of 10 s cuts it.
+    // 9.6 s: the delay would extend to 12 s, but the timeout of 10 s cuts it short.
     rig.pass(400);
     let generations: Vec<_> =
         joins.into_iter().map(|join| rig.joined(join).generation_id).collect();
@@ -119,7 +119,7 @@ fn members_are_told_to_join_again_and_who_does_not_is_out() {
     let back: Vec<_> = ids[1..].iter().map(|id| rig.join(join_request(id))).collect();
     for _ in 0..12 {
         rig.pass(5_000);
-        // It is alive, and yet does not join.
+        // It is alive, yet does not join.
         rig.heartbeat(&ids[0], generation);
     }
     let reply = rig.joined(newcomer);
@@ -411,7 +411,7 @@ fn a_static_leader_that_comes_back_is_told_not_to_assign() {
     let join = rig.join(static_request("a"));
     let reply = rig.joined(join);
     assert!(reply.skip_assignment && reply.leader == reply.member_id && reply.members.len() == 2);
-    // A client of before KIP-814 is not told that it leads.
+    // A client from before KIP-814 is not told that it leads.
     let older = JoinRequest { supports_skipping_assignment: false, ..static_request("a") };
     let join = rig.join(older);
     let second = rig.joined(join);
@@ -446,7 +446,7 @@ fn a_static_member_that_is_late_stays_and_is_removed_by_its_session_alone() {
     let join = rig.join(JoinRequest { member_id: leader, ..request() });
     assert!(!rig.is_answered(join));
     rig.pass(10_000);
-    // The session of `b` has ended while the leader waited.
+    // The session of `b` expired while the leader waited.
     assert_eq!(rig.joined(join).members.len(), 1);
     assert_eq!(rig.static_heartbeat(&late, 1, Some("b")), ErrorCode::UnknownMemberId);
 }

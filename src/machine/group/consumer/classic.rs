@@ -1,8 +1,8 @@
 //! Members that use the classic protocol in a consumer group.
 //!
-//! They take part while a group moves from one protocol to the other. A join is what a heartbeat is
-//! to the others: it says what the member owns, and brings it on towards its target; a sync fetches
-//! what it was given. Nobody leads: the coordinator divides for all.
+//! They take part while a group moves from one protocol to the other. A join does what a heartbeat
+//! does for the others: it says what the member owns, and brings it closer to its target; a sync
+//! fetches what it was given. There is no leader: the coordinator divides for everyone.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::machine::group::timers::{GroupTimer, TimerKey};
 
 type Result<T> = std::result::Result<T, GroupError>;
 
-/// What becomes of a join.
+/// The outcome of a join.
 enum Joined {
     /// It is answered.
     Reply(JoinReply),
@@ -152,7 +152,7 @@ impl Work<'_> {
             GroupError::new(ErrorCode::InconsistentGroupProtocol, message)
         };
         if *request.protocol_type != *CONSUMER_PROTOCOL {
-            return Err(refused("is no consumer, and the others are"));
+            return Err(refused("is not a consumer, but the others are"));
         }
         let others: Vec<&ClassicMemberMetadata> =
             self.group().members().filter_map(|(_, member)| member.said.classic.as_ref()).collect();
@@ -166,10 +166,10 @@ impl Work<'_> {
             .protocols
             .first()
             .and_then(|protocol| embedded::subscription(&protocol.metadata))
-            .ok_or_else(|| refused("sends a subscription that cannot be read"))
+            .ok_or_else(|| refused("sent a subscription that cannot be read"))
     }
 
-    /// Lets a static member take its place again, or refuses one whose place another has.
+    /// Lets a static member take its place back, or refuses one whose place another has taken.
     fn admit_classic(
         &mut self,
         id: &Arc<str>,
@@ -188,7 +188,7 @@ impl Work<'_> {
         }
     }
 
-    /// Takes what the member says; tells whether it subscribes to something else.
+    /// Records what the member says; returns whether its subscription changed.
     fn say_classic(
         &mut self,
         id: &Arc<str>,
@@ -224,7 +224,7 @@ impl Work<'_> {
             .collect()
     }
 
-    /// Finds the member that a classic request is from.
+    /// Finds the member that a classic request comes from.
     fn classic_member(&self, id: &str, instance: Option<&Arc<str>>) -> Result<(Arc<str>, &Member)> {
         if let Some(instance) = instance {
             let known = self.group().instance(instance);
@@ -294,7 +294,7 @@ impl Work<'_> {
         })
     }
 
-    /// Owned partitions by name; those of topics that are gone are left out.
+    /// Owned partitions by name; those of deleted topics are left out.
     fn named(&self, owned: &Owned) -> Vec<NamedIndexes> {
         owned
             .iter()
@@ -310,7 +310,7 @@ impl Work<'_> {
         self.check_generation(&id, member, request.generation_id)?;
         let timeout_ms = member.said.rebalance_timeout_ms;
         self.touch(&id);
-        // No member of the other protocol may be there to do it.
+        // There may be no member of the other protocol to do it.
         self.bring_up_to_date(false, false);
         let target_epoch = self.group().target_epoch;
         let current = &self.member(&id)?.current;
@@ -323,8 +323,8 @@ impl Work<'_> {
         if must_join { Err(self.rejoin(&id, timeout_ms)) } else { Ok(()) }
     }
 
-    /// Whether nobody has any more what the member waits for. One that waits for several partitions
-    /// comes when all of them are free.
+    /// Whether what the member waits for has become free. A member that waits for several
+    /// partitions comes when all of them are free.
     fn has_something_to_get(&self, id: &Arc<str>) -> bool {
         let group = self.group();
         let Some(target) = group.target(id) else { return true };
@@ -334,7 +334,7 @@ impl Work<'_> {
         })
     }
 
-    /// Who leaves: a member of either protocol, for an administrator removes members of both this
+    /// Who leaves: a member of either protocol, since an administrator removes members of both this
     /// way (KIP-571).
     fn leaving(&self, leaving: &LeavingMember) -> Result<Arc<str>> {
         let Some(instance) = &leaving.instance_id else {

@@ -34,7 +34,7 @@ struct Convert {
 }
 
 impl Work<'_> {
-    /// Makes sure that there is a consumer group to work on, or may be one.
+    /// Makes sure that there is, or may be, a consumer group to work on.
     pub(super) fn enter(&mut self, joins: bool) -> Result<()> {
         match self.shard.groups.get(&self.id) {
             Some(Group::Consumer(_)) => Ok(()),
@@ -68,7 +68,7 @@ impl Work<'_> {
             return Err(self.not_found(why));
         }
         if !group.is_of_consumers() {
-            return Err(self.not_found("has members that are no consumers"));
+            return Err(self.not_found("has members that are not consumers"));
         }
         if group.members().len() > config.consumer_size_max {
             return Err(self.not_found("has more members than group.consumer.max.size"));
@@ -110,7 +110,8 @@ impl Work<'_> {
         Ok(members)
     }
 
-    /// What an assignment gives, without what another member was given before: a leader may err.
+    /// What an assignment gives, without what another member was given before: a leader may make
+    /// mistakes.
     fn owned_once(&self, assignment: &[NamedIndexes], epoch: i32, taken: &mut Partitions) -> Owned {
         let mut owned = Owned::new();
         for (name, indexes) in assignment {
@@ -144,7 +145,7 @@ impl Work<'_> {
         }
         self.write(GroupRecord::ConsumerGroupTargetAssignmentMetadata {
             group: Arc::clone(&id),
-            // Not known: the one who joins is to have its part at once.
+            // Not known: the joining member is to get its share at once.
             value: Some(TargetAssignmentValue { epoch, timestamp: crate::types::TimestampMs(0) }),
         });
         for member in &members {
@@ -154,7 +155,7 @@ impl Work<'_> {
     }
 
     /// Removes members that left or were silent for too long; if only classic ones are left, the
-    /// group is theirs.
+    /// group becomes classic.
     pub(super) fn dismiss(&mut self, members: &[Arc<str>]) {
         if !members.is_empty() && self.is_ready_to_downgrade(members) {
             self.downgrade(members);
@@ -163,7 +164,7 @@ impl Work<'_> {
         }
     }
 
-    /// Whether the group shall be classic when these are gone.
+    /// Whether the group is to become classic when these are gone.
     pub(super) fn is_ready_to_downgrade(&self, leaving: &[Arc<str>]) -> bool {
         let config = &self.shard.context.config;
         let mut count = 0;
@@ -239,7 +240,7 @@ impl Work<'_> {
     }
 }
 
-/// The protocol that most like best among those that all support.
+/// The protocol that most members prefer among those that all support.
 fn vote<'a>(members: impl Iterator<Item = &'a ClassicMemberMetadata>) -> Option<Arc<str>> {
     let members: Vec<&ClassicMemberMetadata> = members.collect();
     let names = |member: &ClassicMemberMetadata| -> BTreeSet<Arc<str>> {

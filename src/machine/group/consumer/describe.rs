@@ -71,7 +71,7 @@ fn describe_member(
     }
 }
 
-/// What a member has: also what it is to give up and has not yet.
+/// What a member has, including what it is to give up and has not yet.
 fn held(member: &Member) -> Owned {
     let mut held = member.current.assigned.clone();
     for (topic, partitions) in &member.current.pending_revocation {

@@ -1,12 +1,12 @@
 //! ConsumerGroupHeartbeat: join, report, leave.
 //!
-//! An answer can be lost, and a request can come twice. Therefore:
+//! An answer can be lost, and a request can arrive twice. Therefore:
 //! - `REPORT-1` a member that reports the epoch before its own, and owns nothing but what it was
 //!   assigned, has missed an answer; it is answered again. Any other epoch is fenced.
 //! - `REPORT-2` the assignment is in the answer when it has changed, when the member joins, and when
 //!   the request is a full one, which a client sends after each error.
-//! - `REPORT-3` a join with the id of a member that has come further is fenced: its partitions may
-//!   be in use, and only their session's end frees them.
+//! - `REPORT-3` a join with the id of a member that has progressed further is fenced: its
+//!   partitions may be in use, and only the end of its session frees them.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ use crate::machine::group::timers::GroupTimer;
 
 type Result<T> = std::result::Result<T, GroupError>;
 
-/// Refuses what no group could take.
+/// Refuses what no group could accept.
 fn validate(request: &ConsumerHeartbeatRequest, config: &GroupConfig) -> Result<()> {
     let invalid = |what: &str| {
         let message =
@@ -65,7 +65,12 @@ fn validate(request: &ConsumerHeartbeatRequest, config: &GroupConfig) -> Result<
                 return invalid("a joining member must give topic names or a regular expression");
             }
         }
-        epoch if epoch < 0 => return invalid("the member epoch is none of 0, -1, -2 or above"),
+        epoch if epoch < 0 => {
+            return invalid(
+                "the member epoch must be 0, -1, -2 or a positive \
+                 number",
+            );
+        }
         _ => {}
     }
     if let Some(name) = &request.server_assignor {
@@ -73,7 +78,7 @@ fn validate(request: &ConsumerHeartbeatRequest, config: &GroupConfig) -> Result<
             && config.consumer_assignors.iter().any(|allowed| allowed == name);
         if !known {
             let message = format!(
-                "group {}: the assignor {name:?} is not supported; these are: {}",
+                "group {}: the assignor {name:?} is not supported; supported assignors: {}",
                 request.group_id,
                 config.consumer_assignors.join(", ")
             );
@@ -83,7 +88,7 @@ fn validate(request: &ConsumerHeartbeatRequest, config: &GroupConfig) -> Result<
     Ok(())
 }
 
-/// Refuses a member that is not where it believes to be.
+/// Refuses a member that is not where it believes it is.
 fn check_epoch(
     group: &str,
     id: &str,
@@ -98,14 +103,14 @@ fn check_epoch(
         return Ok(());
     }
     let message = format!(
-        "group {group}: member {id} reports epoch {epoch}, and is in epoch {}; it must give up all \
+        "group {group}: member {id} reports epoch {epoch}, but is in epoch {}; it must give up all \
          its partitions and rejoin",
         current.epoch
     );
     Err(GroupError::new(ErrorCode::FencedMemberEpoch, message))
 }
 
-/// What the member says from now on; `None` when it says nothing new.
+/// What the member now says; `None` when it says nothing new.
 fn said_now(
     before: &ConsumerMemberValue,
     request: &ConsumerHeartbeatRequest,
@@ -173,17 +178,18 @@ impl Work<'_> {
         self.report(&member_id, request)
     }
 
-    /// Refuses a member that would be one too many.
+    /// Refuses a member that would exceed the limit.
     pub(super) fn check_size(&self, member_id: &str, size_max: usize) -> Result<()> {
         let group = self.group();
         if group.members().len() < size_max || group.member(member_id).is_some() {
             return Ok(());
         }
-        let message = format!("group {}: it has its maximum of {size_max} members", self.id);
+        let message =
+            format!("group {} is full: it has its maximum of {size_max} members", self.id);
         Err(GroupError::new(ErrorCode::GroupMaxSizeReached, message))
     }
 
-    /// Finds out under which state the member reports, and lets a static one take its place again.
+    /// Finds out which state the member reports under, and lets a static one take its place back.
     fn admit(&mut self, id: &Arc<str>, request: &ConsumerHeartbeatRequest) -> Result<()> {
         let joins = request.member_epoch == JOIN_EPOCH;
         let reported = request.topic_partitions.as_deref();
@@ -242,7 +248,7 @@ impl Work<'_> {
     }
 
     /// Puts a static member that comes back under a new id into the place of the old one: it keeps
-    /// target and partitions, and begins at epoch 0.
+    /// target and partitions, and starts at epoch 0.
     pub(super) fn replace(&mut self, old: &Arc<str>, new: &Arc<str>) {
         let Some(member) = self.group().member(old) else { return };
         let said = member.said.clone();
@@ -302,7 +308,7 @@ impl Work<'_> {
         })
     }
 
-    /// After members have changed: expressions, group epoch, target.
+    /// After members have changed: update expressions, group epoch and target.
     pub(super) fn bring_up_to_date(&mut self, subscription_changed: bool, regex_changed: bool) {
         if regex_changed || self.patterns_are_due() {
             self.refresh_patterns();

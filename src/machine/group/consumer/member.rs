@@ -16,15 +16,15 @@ pub(super) type Owned = BTreeMap<TopicId, BTreeMap<i32, i32>>;
 pub(super) const JOIN_EPOCH: i32 = 0;
 /// The epoch of a member that leaves.
 pub(super) const LEAVE_EPOCH: i32 = -1;
-/// The epoch of a static member that leaves and means to come back.
+/// The epoch of a static member that leaves and intends to come back.
 pub(super) const LEAVE_FOR_A_WHILE_EPOCH: i32 = -2;
 
 /// How far a member has come on its way to its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MemberState {
-    /// It has what it was to have in its epoch.
+    /// It has everything it was to have in its epoch.
     Stable,
-    /// It must give up partitions before it may go on.
+    /// It must give up partitions before it may continue.
     UnrevokedPartitions,
     /// It is in the target's epoch, and waits for partitions that others still have.
     UnreleasedPartitions,
@@ -61,7 +61,7 @@ pub(super) struct Current {
     /// The epoch that it may report when the answer that raised it was lost.
     pub(super) previous_epoch: i32,
     pub(super) state: MemberState,
-    /// What it may work on.
+    /// What it may process.
     pub(super) assigned: Owned,
     /// What it must give up; nobody else gets it until it has.
     pub(super) pending_revocation: Owned,
@@ -85,7 +85,7 @@ impl Current {
         self.state == MemberState::Stable && self.epoch == target_epoch
     }
 
-    /// Everything that nobody else may have.
+    /// Everything that no other member may have.
     pub(super) fn held(&self) -> impl Iterator<Item = (TopicId, i32)> + '_ {
         [&self.assigned, &self.pending_revocation].into_iter().flat_map(|owned| {
             owned.iter().flat_map(|(&topic, list)| list.keys().map(move |&index| (topic, index)))
@@ -113,7 +113,7 @@ impl Current {
     }
 }
 
-/// Without assignment epochs the member's own is the best known.
+/// Without assignment epochs, the member's own is the best guess.
 fn owned_from(list: &[AssignedPartitions], epoch: i32) -> Owned {
     let mut owned = Owned::new();
     for entry in list.iter().filter(|entry| !entry.partitions.is_empty()) {
@@ -159,7 +159,7 @@ pub(super) fn target_into(target: &Partitions) -> Vec<TopicPartitions> {
         .collect()
 }
 
-/// A target out of the log.
+/// A target read from the log.
 pub(super) fn target_from(list: &[TopicPartitions]) -> Partitions {
     let mut target = Partitions::new();
     for entry in list.iter().filter(|entry| !entry.partitions.is_empty()) {
@@ -171,7 +171,7 @@ pub(super) fn target_from(list: &[TopicPartitions]) -> Partitions {
 /// A member of a consumer group.
 #[derive(Clone, Debug)]
 pub(super) struct Member {
-    /// What it said of itself.
+    /// What it said about itself.
     pub(super) said: ConsumerMemberValue,
     /// What it has.
     pub(super) current: Current,
@@ -206,7 +206,7 @@ impl Member {
     }
 }
 
-/// Names in order and once, as they are kept and shown.
+/// Names sorted and without duplicates, as they are kept and shown.
 pub(super) fn sorted_names(names: Vec<Arc<str>>) -> Vec<Arc<str>> {
     let names: BTreeSet<Arc<str>> = names.into_iter().collect();
     names.into_iter().collect()

@@ -1,8 +1,8 @@
 //! Groups of the consumer protocol (KIP-848): members report, the coordinator divides.
 //!
 //! Why: in the classic protocol every change stops the whole group and one member computes for all.
-//! Here each member is brought to its new partitions by itself, one heartbeat at a time, and only what
-//! moves is given up.
+//! Here each member is brought to its new partitions individually, one heartbeat at a time, and
+//! only partitions that move are given up.
 //!
 //! ```text
 //!  subscriptions, topics ──► group epoch ──► target of that epoch ──► each member's current
@@ -10,23 +10,23 @@
 //! ```
 //!
 //! Invariants, held by the tests here and by `tests/simulation/consumer_groups.rs`:
-//! - `CONSUMER-1` no partition is with two members at once; who must give one up has it until it
-//!   says that it has not.
-//! - `CONSUMER-2` when nothing changes any more, every member that keeps reporting is stable in the
+//! - `CONSUMER-1` no partition is with two members at once; a member that must give one up has it
+//!   until it reports without it.
+//! - `CONSUMER-2` once nothing changes any more, every member that keeps reporting is stable in the
 //!   epoch of the group, and each partition that somebody subscribes to has a member.
 //! - `CONSUMER-3` a member's epoch never goes back while it is a member; the group's never does.
 //! - `CONSUMER-4` the state is what the records say: each is applied by the code that replays it.
 //!
-//! | file | what it is about |
+//! | file | what it covers |
 //! |------|------------------|
 //! | `assignor/` | who should own what |
-//! | `reconcile` | the way of one member to it |
+//! | `reconcile` | one member's way there |
 //! | `member`, `state` | what the records add up to |
 //! | `work` | one event: records, applied as they are written |
 //! | `heartbeat` | join, report, leave |
 //! | `patterns` | topics by regular expression |
 //! | `classic` | members that use the classic protocol in such a group |
-//! | `convert` | from a classic group and back to one |
+//! | `convert` | from a classic group and back |
 //! | `offsets` | who may commit and read offsets |
 //!
 //! Called by [`GroupShard`](super::GroupShard) alone.
@@ -61,8 +61,8 @@ pub(super) use classic::{classic_heartbeat, classic_join, classic_leave, classic
 pub(super) use describe::describe;
 pub(super) use state::ConsumerGroup;
 
-/// The consumer group of that id; made when it is not there and `create` is set. A group that was
-/// made for its offsets becomes one.
+/// The consumer group of that id; created when it does not exist and `create` is set. A group that
+/// was created for its offsets becomes one.
 fn group_mut<'a>(
     shard: &'a mut GroupShard,
     id: &Arc<str>,
@@ -79,15 +79,18 @@ fn group_mut<'a>(
     match shard.groups.get_mut(id) {
         Some(Group::Consumer(group)) => Ok(Some(group)),
         Some(Group::Classic(_)) if create => {
-            let message = format!("group {id}: a record of a consumer group, and it is classic");
+            let message = format!(
+                "group {id}: a record of a consumer group, but the group is \
+                 classic"
+            );
             Err(GroupError::new(ErrorCode::UnknownServerError, message))
         }
         _ => Ok(None),
     }
 }
 
-/// Takes one record of a consumer group. A tombstone of what is not there is taken too: a compacted
-/// log has those.
+/// Applies one record of a consumer group. A tombstone for something that does not exist is
+/// accepted too: a compacted log has those.
 pub(super) fn apply(shard: &mut GroupShard, record: &GroupRecord) -> Result<(), GroupError> {
     let id = record.group();
     match record {
@@ -133,14 +136,18 @@ pub(super) fn apply(shard: &mut GroupShard, record: &GroupRecord) -> Result<(), 
             }
         }
         GroupRecord::OffsetCommit { .. } | GroupRecord::GroupMetadata { .. } => {
-            let message = format!("group {id}: a record of another kind came to its members");
+            let message = format!(
+                "group {id}: a record of another kind was applied to its \
+                 members"
+            );
             return Err(GroupError::new(ErrorCode::UnknownServerError, message));
         }
     }
     Ok(())
 }
 
-/// After a replay: every member has a new session, and who was giving up has its time again.
+/// After a replay: every member gets a new session, and those that were giving partitions up get
+/// their full time again.
 pub(super) fn restored(shard: &mut GroupShard) {
     let mut ids = Vec::new();
     for (id, group) in &mut shard.groups {
@@ -198,7 +205,7 @@ pub(super) fn timer_fired(shard: &mut GroupShard, group: &Arc<str>, timer: &Grou
     work.append(None);
 }
 
-/// The topics are others now: each group looks at them with its next report.
+/// The topics have changed: each group looks at them with its next report.
 pub(super) fn metadata_changed(shard: &mut GroupShard) {
     for group in shard.groups.values_mut() {
         if let Group::Consumer(group) = group {

@@ -1,7 +1,7 @@
 //! Who may commit and read offsets of a consumer group.
 //!
-//! A member that reports an older epoch than its own may still commit what it has had since then: the
-//! answer that raised its epoch may be under way while it commits (KIP-1251).
+//! A member that reports an older epoch than its own may still commit what it has owned since then:
+//! the answer that raised its epoch may be in transit while it commits (KIP-1251).
 
 use super::member::{Member, Owned};
 use super::state::ConsumerGroup;
@@ -32,7 +32,7 @@ impl ConsumerGroup {
         let member = self.expect_member(&request.group_id, &request.member_id)?;
         if !member.uses_classic_protocol() && !request.knows_member_epochs {
             let message = format!(
-                "group {}: a member of the consumer protocol commits with version 9 or above",
+                "group {}: a member of the consumer protocol must commit with version 9 or above",
                 request.group_id
             );
             return Err(GroupError::new(ErrorCode::UnsupportedVersion, message));
@@ -41,13 +41,13 @@ impl ConsumerGroup {
             return Ok(());
         }
         let message = format!(
-            "group {}: member {} commits in epoch {epoch}, and is in epoch {}",
+            "group {}: member {} commits in epoch {epoch}, but is in epoch {}",
             request.group_id, request.member_id, member.current.epoch
         );
         Err(GroupError::new(stale(member), message))
     }
 
-    /// Whether the offset of one partition may be, in a commit that is valid as a whole.
+    /// Whether the offset of one partition may be committed, in a commit that is valid as a whole.
     pub(in crate::machine::group) fn validate_commit_partition(
         &self,
         request: &CommitOffsetsRequest,
@@ -87,7 +87,7 @@ impl ConsumerGroup {
             return Ok(());
         }
         let message = format!(
-            "group {group}: member {id} reads offsets in epoch {epoch}, and is in epoch {}",
+            "group {group}: member {id} reads offsets in epoch {epoch}, but is in epoch {}",
             member.current.epoch
         );
         Err(GroupError::new(stale(member), message))

@@ -1,8 +1,8 @@
 //! Topics by regular expression.
 //!
-//! The syntax is that of the `regex` crate, which is RE2's for all that topic names need, and takes
-//! time linear in the name: no expression can hold the coordinator up. A topic matches when its whole
-//! name does.
+//! The syntax is that of the `regex` crate, which is RE2's for everything topic names need.
+//! Matching takes time linear in the name: no expression can hold up the coordinator. A topic
+//! matches when its whole name does.
 
 use regex::{Regex, RegexBuilder};
 
@@ -16,7 +16,7 @@ const LENGTH_MAX: usize = 16 * 1024;
 /// The most bytes that a compiled expression may take.
 const COMPILED_BYTES_MAX: usize = 1 << 20;
 
-/// Reads an expression.
+/// Parses an expression.
 pub(super) fn compile(group: &str, text: &str) -> Result<Regex, GroupError> {
     let refused = |why: &str| {
         let message = format!("group {group}: the regular expression {text:?} is not valid: {why}");
@@ -24,7 +24,7 @@ pub(super) fn compile(group: &str, text: &str) -> Result<Regex, GroupError> {
     };
     if text.len() > LENGTH_MAX {
         let message = format!(
-            "group {group}: the regular expression has {} bytes; {LENGTH_MAX} are allowed",
+            "group {group}: the regular expression has {} bytes; at most {LENGTH_MAX} are allowed",
             text.len()
         );
         return Err(GroupError::new(ErrorCode::InvalidRegularExpression, message));
@@ -36,12 +36,13 @@ pub(super) fn compile(group: &str, text: &str) -> Result<Regex, GroupError> {
             .build()
             .map_err(|error| refused(&error.to_string()))
     };
-    // Alone first: what is not an expression by itself may become one between the brackets.
+    // On its own first: text that is not an expression by itself may become one inside the
+    // brackets.
     build(text)?;
     build(&format!(r"\A(?:{text})\z"))
 }
 
-/// The topics that it matches now, in order.
+/// The topics that it currently matches, in order.
 pub(super) fn resolve(
     regex: &Regex,
     view: &TopicsView,

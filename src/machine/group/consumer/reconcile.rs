@@ -1,4 +1,4 @@
-//! One member's way from what it has to what it shall have.
+//! One member's way from what it has to what it is to have.
 //!
 //! ```text
 //!             target moved, something to give up
@@ -14,9 +14,9 @@
 //! ```
 //!
 //! Invariants:
-//! - `RECONCILE-1` a partition is added to a member only when nobody else has it, be it assigned or
+//! - `RECONCILE-1` a partition is added to a member only when no other has it, whether assigned or
 //!   still to be given up.
-//! - `RECONCILE-2` a partition that a member must give up stays its own until the member reports
+//! - `RECONCILE-2` a partition that a member must give up remains its own until the member reports
 //!   without it, or is removed.
 //! - `RECONCILE-3` the epoch only becomes the target's when nothing is left to give up.
 
@@ -27,7 +27,7 @@ use super::member::{Current, MemberState, Owned};
 use crate::machine::group::record::TopicPartitions;
 use crate::types::TopicId;
 
-/// What is known when a member is brought on.
+/// What is known when a member is moved on.
 pub(super) struct Reconciliation<'a> {
     pub(super) current: &'a Current,
     pub(super) target_epoch: i32,
@@ -36,19 +36,19 @@ pub(super) struct Reconciliation<'a> {
     pub(super) subscribed: &'a BTreeSet<TopicId>,
     /// Whether it has just changed what it subscribes to.
     pub(super) subscription_changed: bool,
-    /// What it says that it owns; `None` when it did not say.
+    /// What it says it owns; `None` when it did not say.
     pub(super) reported: Option<&'a [TopicPartitions]>,
-    /// Whether somebody else has that partition.
+    /// Whether another member has that partition.
     pub(super) taken: &'a dyn Fn(TopicId, i32) -> bool,
 }
 
 /// The member is in a state that this version does not know, and still owns something: it must
-/// rejoin without.
+/// rejoin without it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct UnknownState;
 
 impl Reconciliation<'_> {
-    /// What the member has from now on; `None` when that is what it had.
+    /// What the member has from now on; `None` when nothing changed.
     pub(super) fn next(&self) -> Result<Option<Current>, UnknownState> {
         let current = self.current;
         if current.is_reconciled_to(self.target_epoch) && !self.subscription_changed {

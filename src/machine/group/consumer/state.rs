@@ -1,4 +1,4 @@
-//! The hard state of a consumer group: what its records add up to.
+//! The hard state of a consumer group: the sum of its records.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,7 +17,8 @@ use crate::types::{TimestampMs, TopicId};
 pub(in crate::machine::group) struct ConsumerGroup {
     /// Raised whenever the target must be computed again.
     pub(super) epoch: i32,
-    /// Over the topics that the members subscribe to, as they were when the epoch was raised.
+    /// A hash over the topics that the members subscribe to, as they were when the epoch was
+    /// raised.
     pub(super) metadata_hash: i64,
     /// The epoch that the target was computed for.
     pub(super) target_epoch: i32,
@@ -32,10 +33,10 @@ pub(in crate::machine::group) struct ConsumerGroup {
 
     /// Static members by instance id. From `members`.
     instances: BTreeMap<Arc<str>, Arc<str>>,
-    /// Who has which partition, assigned or still to be given up. From `members`.
+    /// Which member has which partition, assigned or still to be given up. From `members`.
     holders: BTreeMap<TopicId, BTreeMap<i32, Arc<str>>>,
 
-    /// Whether the topics of the cluster have changed since they were looked at. Soft.
+    /// Whether the topics of the cluster have changed since they were last looked at. Soft.
     pub(super) is_stale: bool,
     /// When the regular expressions were last matched. Soft.
     pub(super) patterns_checked: TimestampMs,
@@ -56,7 +57,7 @@ impl ConsumerGroup {
         self.members.iter()
     }
 
-    /// The id under which that instance is a member.
+    /// The member id of that instance.
     pub(super) fn instance(&self, instance_id: &str) -> Option<&Arc<str>> {
         self.instances.get(instance_id)
     }
@@ -78,7 +79,7 @@ impl ConsumerGroup {
         self.holders.get(&topic)?.get(&partition)
     }
 
-    /// Kafka's word for the state.
+    /// Kafka's name for the state.
     pub(in crate::machine::group) fn state_name(&self) -> &'static str {
         if self.members.is_empty() {
             "Empty"
@@ -95,7 +96,7 @@ impl ConsumerGroup {
         }
     }
 
-    /// Whether nobody is in it.
+    /// Whether it has no members.
     pub(in crate::machine::group) fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
@@ -135,7 +136,7 @@ impl ConsumerGroup {
             .collect()
     }
 
-    /// The records that give this group.
+    /// The records that produce this group.
     #[cfg(test)]
     pub(super) fn snapshot(&self, id: &Arc<str>, records: &mut Vec<GroupRecord>) {
         for (member, state) in &self.members {
@@ -250,7 +251,7 @@ impl ConsumerGroup {
         }
     }
 
-    /// Finds the holders anew. A compacted log may lack the record in which a member gave a
+    /// Recomputes the holders. A compacted log may lack the record in which a member gave a
     /// partition up before another got it.
     pub(super) fn rebuild(&mut self) {
         self.holders.clear();
@@ -301,7 +302,7 @@ pub(super) fn member_record(
     }
 }
 
-/// What a member shall have, or that it is gone.
+/// What a member is to have, or that it is gone.
 pub(super) fn target_record(
     group: &Arc<str>,
     member: &Arc<str>,

@@ -1,7 +1,7 @@
 //! What one event does to one consumer group: records that are applied as they are written.
 //!
 //! Everything that can be refused is refused before the first record. From then on each step sees
-//! the state that the records before it gave, which is what a replay will see.
+//! the state produced by the records before it, which is what a replay will see.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub(super) struct Work<'a> {
     pub(super) shard: &'a mut GroupShard,
     pub(super) id: Arc<str>,
     records: Vec<GroupRecord>,
-    /// Stands for a group that is not there yet.
+    /// Stands for a group that does not exist yet.
     absent: ConsumerGroup,
 }
 
@@ -39,7 +39,7 @@ impl<'a> Work<'a> {
         Self { shard, id, records: Vec::new(), absent: ConsumerGroup::default() }
     }
 
-    /// The group; an empty one when it is not there, or is a classic group.
+    /// The group; an empty one when it does not exist, or is a classic group.
     pub(super) fn group(&self) -> &ConsumerGroup {
         match self.shard.groups.get(&self.id) {
             Some(Group::Consumer(group)) => group,
@@ -54,7 +54,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// A member that must be there.
+    /// A member that must exist.
     pub(super) fn member(&self, id: &str) -> Result<&Member, GroupError> {
         self.group().member(id).ok_or_else(|| {
             let message = format!("group {}: {id:?} is not a member", self.id);
@@ -62,7 +62,7 @@ impl<'a> Work<'a> {
         })
     }
 
-    /// Applies a record and takes it along.
+    /// Applies a record and collects it.
     pub(super) fn write(&mut self, record: GroupRecord) {
         let applied = self.shard.apply(&record);
         debug_assert!(applied.is_ok(), "{record:?} does not fit: {applied:?}");
@@ -74,7 +74,7 @@ impl<'a> Work<'a> {
         self.shard.context.append(self.records, reply);
     }
 
-    /// Takes what a member says now; tells whether it subscribes to something else.
+    /// Records what a member now says; returns whether its subscription changed.
     pub(super) fn write_said(&mut self, id: &Arc<str>, said: ConsumerMemberValue) -> bool {
         let before = self.group().member(id).map(|member| &member.said);
         if before == Some(&said) {
@@ -91,7 +91,7 @@ impl<'a> Work<'a> {
         changed
     }
 
-    /// Matches every expression that a member uses, and forgets those that none does.
+    /// Matches every expression that a member uses, and forgets those that no member uses.
     pub(super) fn refresh_patterns(&mut self) {
         let group = self.group();
         let used: BTreeSet<Arc<str>> =
@@ -103,7 +103,7 @@ impl<'a> Work<'a> {
         let mut records: Vec<GroupRecord> =
             unused.iter().map(|regex| pattern_record(&self.id, regex, None)).collect();
         for regex in &used {
-            // One that an earlier version took and this one does not matches nothing.
+            // An expression that an earlier version accepted and this one does not matches nothing.
             let Ok(compiled) = patterns::compile(&self.id, regex) else { continue };
             let value = patterns::resolve(&compiled, &context.topics, now);
             if self.group().pattern(regex).is_none_or(|known| known.topics != value.topics) {
@@ -116,7 +116,7 @@ impl<'a> Work<'a> {
         self.group_mut().patterns_checked = now;
     }
 
-    /// Whether the topics may match other expressions than when they were last looked at.
+    /// Whether the expressions may match other topics than when they were last evaluated.
     pub(super) fn patterns_are_due(&self) -> bool {
         let group = self.group();
         let interval = self.shard.context.config.consumer_regex_refresh_interval_ms;
@@ -167,7 +167,7 @@ impl<'a> Work<'a> {
         let context = &self.shard.context;
         let interval = i64::from(context.config.consumer_assignment_interval_ms(&self.id));
         let last = group.target_timestamp;
-        // A time that is still to come was written before the clock was set back.
+        // A time in the future was written before the clock was set back.
         let is_young = last <= context.now && context.now < last.plus(interval);
         if last.0 > 0 && is_young {
             return;
@@ -213,8 +213,8 @@ impl<'a> Work<'a> {
         specs.into_iter().map(|spec| spec.id).zip(targets).collect()
     }
 
-    /// The assignor that most members ask for, of those that are allowed; the first of these when
-    /// nobody asks.
+    /// The allowed assignor that most members ask for; the first allowed one when nobody
+    /// asks.
     pub(super) fn assignor_of(group: &ConsumerGroup, config: &GroupConfig) -> Assignor {
         let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
         for (_, member) in group.members() {
@@ -233,7 +233,7 @@ impl<'a> Work<'a> {
         chosen.map_or(Assignor::Uniform, |(_, assignor)| assignor)
     }
 
-    /// Brings a member on towards its target; tells whether what it may work on has changed.
+    /// Brings a member closer to its target; returns whether what it may process has changed.
     pub(super) fn reconcile(
         &mut self,
         id: &Arc<str>,
@@ -288,7 +288,7 @@ impl<'a> Work<'a> {
         Ok(changed)
     }
 
-    /// Removes members, and takes care that the others get what they had.
+    /// Removes members, and makes sure that the others get what they had.
     pub(super) fn remove(&mut self, members: &[Arc<str>]) {
         if members.is_empty() {
             return;
@@ -300,7 +300,7 @@ impl<'a> Work<'a> {
         self.refresh_epoch(true);
     }
 
-    /// Takes a member out, without a new epoch.
+    /// Removes a member, without a new epoch.
     pub(super) fn erase(&mut self, member: &Arc<str>) {
         let id = Arc::clone(&self.id);
         self.write(current_record(&id, member, None));
@@ -309,7 +309,7 @@ impl<'a> Work<'a> {
         self.disarm_all(member);
     }
 
-    /// Takes the deadlines of a member away.
+    /// Removes a member's deadlines.
     pub(super) fn disarm_all(&mut self, member: &Arc<str>) {
         for timer in [
             GroupTimer::ConsumerSession(Arc::clone(member)),

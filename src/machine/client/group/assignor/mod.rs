@@ -2,17 +2,18 @@
 //!
 //! Members of other clients take part in the same group, so what the assignors exchange is Kafka's:
 //! the names, the user data of `sticky` and `cooperative-sticky`, the owned partitions and the
-//! generation that a subscription carries. Which of several equally good assignments comes out is
-//! the leader's own business, and need not be Java's.
+//! generation that a subscription carries. Which of several equally good assignments results is up
+//! to the leader, and need not be Java's.
 //!
 //! Invariants, whatever the subscriptions are:
 //! - ASG-1: every partition of a subscribed topic is given to exactly one member that subscribed to
 //!   its topic, and nothing else is given.
-//! - ASG-2: `roundrobin`, `sticky` and `cooperative-sticky` leave no two members of which one has
+//! - ASG-2: `roundrobin`, `sticky` and `cooperative-sticky` leave no pair of members where one has
 //!   two more than the other and could give it one. (`range` is balanced per topic only.)
 //! - ASG-3: when nothing changed, `sticky` and `cooperative-sticky` move nothing.
 //! - ASG-4: with `cooperative-sticky`, a partition that another member still holds is withheld
-//!   (the one exception to ASG-1) until that member has given it up and the group rebalances again.
+//!   (the only exception to ASG-1) until that member has given it up and the group rebalances
+//!   again.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -33,7 +34,7 @@ mod tests;
 /// A strategy, by Kafka's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Assignor {
-    /// `range`: partitions of one number of all topics go to the same member.
+    /// `range`: partitions with the same number in all topics go to the same member.
     Range,
     /// `roundrobin`: one after the other.
     RoundRobin,

@@ -1,9 +1,9 @@
-//! `range`: of each topic a run of neighbouring partitions to each member, so that partitions of
-//! the same number of topics with equal counts meet at one member.
+//! `range`: each member gets a run of neighbouring partitions of each topic, so that partitions
+//! with the same number, in topics with equal counts, end up with one member.
 //!
 //! With racks (KIP-881), partitions go first to members in a rack of one of their replicas, as far
-//! as the balance of the topic allows it; topics that have the same members and counts are treated
-//! together, so that they still meet.
+//! as the balance of the topic allows; topics with the same members and counts are treated
+//! together, so that they still line up.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,11 +17,11 @@ struct State<'a> {
     racks: &'a [BTreeSet<String>],
     /// The members that subscribed to it, in order, with their racks.
     members: Vec<(&'a String, Option<&'a str>)>,
-    /// What is not given yet.
+    /// What has not been given out yet.
     free: BTreeSet<usize>,
-    /// How many each member was given.
+    /// How many each member has been given.
     given: Vec<usize>,
-    /// What each member gets at least.
+    /// The minimum for each member.
     share: usize,
     /// How many members may still get one more.
     extra: usize,

@@ -1,10 +1,10 @@
-//! `sticky` and `cooperative-sticky`: balanced, and as little is moved as that allows.
+//! `sticky` and `cooperative-sticky`: balanced, with as few moves as that allows.
 //!
-//! 1. Members keep what they held, where two do not claim the same ([`settle`]).
-//! 2. What nobody holds goes to the member with the least that may have it, one in a rack of its
-//!    replicas if there is one; the partitions with the fewest takers first.
+//! 1. Members keep what they held, unless two claim the same partition ([`settle`]).
+//! 2. Unheld partitions go to the eligible member with the fewest, in a rack of the replicas if
+//!    there is one; the partitions with the fewest takers first.
 //! 3. Partitions move from members with more to members with less, as long as the difference is
-//!    two or more: what was only given in step 2 before what was held.
+//!    two or more: those given out in step 2 before those that were held.
 //!
 //! Every move of step 3 lowers the sum of the squares of the counts, so it ends.
 
@@ -223,7 +223,7 @@ impl<'a> Builder<'a> {
     fn balance(&mut self, held: &BTreeMap<TopicPartition, usize>) {
         let mut rich: BTreeSet<(usize, usize)> =
             (0..self.order.len()).map(|member| (self.count(member), member)).collect();
-        // The richest first; who cannot give anything is done until it gets something.
+        // The richest first; a member that cannot give anything is done until it gets something.
         while let Some((count, member)) = rich.pop_last() {
             if count != self.count(member) {
                 continue;
@@ -231,7 +231,7 @@ impl<'a> Builder<'a> {
             let Some((partition, taker)) = self.best_move(member, held) else { continue };
             self.take(member, &partition);
             self.give(taker, partition);
-            // Whoever could give to neither of the two before may do so now.
+            // Members that could give to neither of the two before may do so now.
             rich.extend((0..self.order.len()).map(|member| (self.count(member), member)));
         }
     }

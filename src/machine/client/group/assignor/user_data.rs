@@ -18,7 +18,7 @@ use crate::types::TopicPartition;
 /// The generation of a member that never was in one.
 pub(super) const NO_GENERATION: i32 = -1;
 
-/// Partitions that a member says to hold, with the generation in which it got them.
+/// Partitions that a member says it holds, with the generation in which it got them.
 pub(super) type Held = (Vec<TopicPartition>, i32);
 
 pub(super) fn cooperative(generation: i32) -> Vec<u8> {

@@ -1,8 +1,8 @@
 //! `uniform` when members subscribe to different topics: keep, fill, then level topic by topic.
 //!
-//! A partition can only go to a subscriber of its topic, so equal counts are often impossible. What
-//! is reached is an assignment that no single move makes more even. Each move of the levelling takes
-//! at least two from the sum of the squared counts, so it ends.
+//! A partition can only go to a subscriber of its topic, so equal counts are often impossible. The
+//! result is an assignment that no single move makes more even. Each levelling move lowers the sum
+//! of the squared counts by at least two, so it ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ pub(super) fn assign(members: &[MemberSpec], topics: &BTreeMap<TopicId, i32>) ->
         }
     }
     let mut order: Vec<TopicId> = subscribers.keys().copied().collect();
-    // Those that few can take come first: the others can make up for them.
+    // Partitions that few members can take come first: the others can make up for them.
     order.sort_by_key(|topic| (subscribers.get(topic).map_or(0, Vec::len), *topic));
 
     let mut claims = Claims::of(members, topics);
@@ -50,7 +50,7 @@ fn by_count<'a>(
         .collect()
 }
 
-/// Gives each partition that nobody has to the subscriber with the fewest.
+/// Gives each unassigned partition to the subscriber with the fewest.
 fn fill(claims: &mut Claims, able: &[usize], topic: TopicId, count: i32) {
     let mut ranked = by_count(&claims.counts, able);
     for partition in 0..count {
@@ -95,8 +95,8 @@ fn level(claims: &mut Claims, members: &[MemberSpec], able: &[usize], topic: Top
     moved
 }
 
-/// Which partition to move: one that the receiver had before, else one that the giver had not, else
-/// its last.
+/// Which partition to move: one that the receiver had before, failing that one that the giver did
+/// not have, failing that its last.
 fn choose(
     claims: &Claims,
     members: &[MemberSpec],

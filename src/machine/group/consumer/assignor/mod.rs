@@ -1,20 +1,20 @@
 //! Who should own which partition: the server-side assignors `uniform` and `range`.
 //!
-//! Why: with KIP-848 the coordinator, not a member, divides the partitions. An assignor is a function
-//! of who is there, what each wants and what each was promised before; what it gives is the target
-//! that the members are brought to one heartbeat at a time.
+//! Why: with KIP-848 the coordinator, not a member, divides the partitions. An assignor is a
+//! function of who is there, what each wants and what each was promised before; its result is the
+//! target that the members are brought to, one heartbeat at a time.
 //!
 //! Invariants, of both:
 //! - `ASSIGN-1` every partition that somebody subscribes to has exactly one member, and that member
 //!   subscribes to its topic; a partition without a subscriber has none.
-//! - `ASSIGN-2` the same input gives the same output; the order of the members does not matter but
-//!   for ties.
+//! - `ASSIGN-2` the same input gives the same output; the order of the members only matters for
+//!   ties.
 //!
 //! Of `uniform`:
 //! - `UNIFORM-1` no single partition can go from a member to another that subscribes to its topic and
 //!   has at least two fewer. When all subscribe to the same topics, the counts differ by at most one.
-//! - `UNIFORM-2` a balanced assignment of the same members and topics is left as it is, and a change
-//!   moves no more partitions than the new balance asks for.
+//! - `UNIFORM-2` a balanced assignment of the same members and topics is left as it is, and a
+//!   change moves no more partitions than the new balance requires.
 //!
 //! Of `range`:
 //! - `RANGE-1` a member has one contiguous range of each topic; the ranges of topics with the same
@@ -22,7 +22,7 @@
 //! - `RANGE-2` of each topic the counts of its subscribers differ by at most one. Static members
 //!   come first, in the order of their instance ids, so that a restart does not move ranges.
 //!
-//! As in Kafka 4.3, neither looks at racks: a rack only makes the group compute again.
+//! As in Kafka 4.3, neither considers racks: a change of rack only makes the group recompute.
 
 mod mixed;
 mod range;
@@ -39,7 +39,7 @@ mod tests;
 /// Partitions by topic. A topic without a partition has no entry.
 pub(super) type Partitions = BTreeMap<TopicId, BTreeSet<i32>>;
 
-/// A way to divide partitions, by the name that members ask for it.
+/// A way to divide partitions, by the name that members ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Assignor {
     /// Equal counts, and as few moves as possible.
@@ -49,7 +49,7 @@ pub(super) enum Assignor {
 }
 
 impl Assignor {
-    /// All that there are, in the order of Kafka's default `group.consumer.assignors`.
+    /// All of them, in the order of Kafka's default `group.consumer.assignors`.
     pub(super) const ALL: &'static [Self] = &[Self::Uniform, Self::Range];
 
     /// The name on the wire.
@@ -92,7 +92,7 @@ pub(super) struct MemberSpec {
     pub(super) instance_id: Option<Arc<str>>,
     /// What it subscribes to.
     pub(super) topics: Arc<BTreeSet<TopicId>>,
-    /// What it was to have until now.
+    /// Its target until now.
     pub(super) owned: Partitions,
 }
 
@@ -102,8 +102,8 @@ fn all_want_the_same(members: &[MemberSpec]) -> bool {
         .all(|member| Arc::ptr_eq(&member.topics, &first.topics) || member.topics == first.topics)
 }
 
-/// What members keep a claim to: partitions that exist, of topics that they subscribe to, each
-/// claimed by the first that lists it.
+/// What members keep a claim to: existing partitions of topics that they subscribe to, each
+/// claimed by the first member that lists it.
 struct Claims {
     /// By member.
     kept: Vec<Partitions>,

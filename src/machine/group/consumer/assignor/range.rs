@@ -1,4 +1,4 @@
-//! `range`: of each topic a contiguous stretch to each of its subscribers, in their fixed order.
+//! `range`: each subscriber gets a contiguous stretch of each topic, in a fixed order.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +41,7 @@ pub(super) fn assign(members: &[MemberSpec], topics: &BTreeMap<TopicId, i32>) ->
     assignment
 }
 
-/// The share of the next of those who are left, rounded up: the first ones have the odd ones.
+/// The share of the next remaining subscriber, rounded up: the first ones get the extras.
 fn share(rest: &Rest) -> i32 {
     let left = rest.end - rest.next;
     let whole = left.checked_div(rest.members).unwrap_or(0);

@@ -31,7 +31,7 @@ fn counts(assignment: &[Partitions]) -> Vec<usize> {
     assignment.iter().map(count).collect()
 }
 
-/// How many partitions go to a member that did not have them, though somebody did.
+/// How many partitions go to a member that did not have them although another one did.
 fn moves(members: &[MemberSpec], assignment: &[Partitions]) -> usize {
     let mut moved = 0;
     for (index, partitions) in assignment.iter().enumerate() {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::{Claims, MemberSpec, Partitions};
 use crate::types::TopicId;
 
-/// Everybody gets the same number, but for a remainder of one each. The remainder goes first to
-/// those who have it already, so that nothing moves that need not.
+/// Everyone gets the same number, apart from a remainder of one each. The remainder goes first
+/// to those who already have it, so that nothing moves unnecessarily.
 pub(super) fn assign(members: &[MemberSpec], topics: &BTreeMap<TopicId, i32>) -> Vec<Partitions> {
     let Some(first) = members.first() else { return Vec::new() };
     let counts: Vec<(TopicId, i32)> = first
@@ -56,7 +56,7 @@ fn unclaimed(claims: &Claims, counts: &[(TopicId, i32)]) -> Vec<(TopicId, i32)> 
     open
 }
 
-/// Takes the last partition of the topic of which the member has most.
+/// Takes the last partition of the topic of which the member has the most.
 fn release(kept: &mut Partitions) -> Option<(TopicId, i32)> {
     let topic =
         kept.iter().max_by_key(|(_, partitions)| partitions.len()).map(|(topic, _)| *topic)?;

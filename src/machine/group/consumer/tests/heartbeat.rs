@@ -26,7 +26,7 @@ fn a_second_member_waits_until_the_first_has_given_up() {
     let reply = bench.heartbeat(alive("m1", 1)).unwrap();
     let kept = assigned(&reply);
     assert_eq!((reply.member_epoch, kept.clone().unwrap()["a"].len()), (1, 2), "RECONCILE-3");
-    // It has not given up yet.
+    // It has not given anything up yet.
     let reply = bench.heartbeat(report("m1", 1, &[("a", &[0, 1, 2, 3])])).unwrap();
     assert_eq!((reply.member_epoch, reply.assignment), (1, None));
     assert_eq!(bench.heartbeat(alive("m2", 2)).unwrap().assignment, None, "RECONCILE-2");
@@ -175,7 +175,7 @@ fn a_static_member_comes_back_to_its_partitions() {
     bench.heartbeat(fixed(alive("m1", -2))).unwrap();
     let epoch = bench.state().1;
 
-    // m2 gets nothing of it meanwhile, and no new target is computed.
+    // m2 gets none of it meanwhile, and no new target is computed.
     assert_eq!(bench.heartbeat(alive("m2", 2)).unwrap().assignment, None);
     let reply = bench.heartbeat(fixed(join("m3", &["a"]))).unwrap();
     assert_eq!((reply.member_epoch, bench.state().1), (epoch, epoch));
@@ -226,7 +226,7 @@ fn new_partitions_and_topics_are_divided_when_they_appear() {
     assert_eq!(assigned(&reply), partitions(&[("a", &[0, 1]), ("later", &[0])]));
     bench.set_topics(&[("a", 2), ("later", 1), ("other", 5)]);
     assert_eq!(bench.heartbeat(alive("m1", 2)).unwrap().assignment, None);
-    assert_eq!(bench.state().1, 2, "a topic of nobody raises no epoch");
+    assert_eq!(bench.state().1, 2, "a topic that nobody subscribes to raises no epoch");
 
     bench.set_topics(&[("later", 1)]);
     let reply = bench.heartbeat(alive("m1", 2)).unwrap();
@@ -359,7 +359,7 @@ fn a_clock_that_is_set_ends_no_session_and_delays_no_assignment() {
     set(&mut bench, -HOUR_MS);
     set(&mut bench, -HOUR_MS);
     let reply = bench.heartbeat(join("m2", &["a"])).unwrap();
-    assert_eq!(reply.member_epoch, 2, "the target of an hour ahead does not hold it up");
+    assert_eq!(reply.member_epoch, 2, "a target from an hour ahead does not hold it up");
     bench.wait(45_000);
-    assert_eq!(bench.state().0, "Empty", "who is silent from then on is out in time");
+    assert_eq!(bench.state().0, "Empty", "a member that is silent from then on is removed in time");
 }

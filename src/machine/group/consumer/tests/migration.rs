@@ -249,7 +249,7 @@ fn a_classic_newcomer_gets_an_id_and_then_its_share() {
     let reply = bench.join_classic(classic(&id, &["a"], &[]));
     assert_eq!((reply.error, reply.generation_id), (None, 2));
     assert_eq!(given(&bench.sync_classic(&id, 2, &[])), []);
-    assert_eq!(bench.beat_classic(&id, 2), ErrorCode::None, "m1 has it yet");
+    assert_eq!(bench.beat_classic(&id, 2), ErrorCode::None, "m1 still has it");
     bench.heartbeat(alive("m1", 1)).unwrap();
     bench.heartbeat(report("m1", 1, &[("a", &[0])])).unwrap();
     assert_eq!(bench.beat_classic(&id, 2), ErrorCode::RebalanceInProgress);
@@ -295,7 +295,7 @@ fn a_commit_is_checked_against_the_epochs_of_the_member() {
     bench.heartbeat(join("m1", &["a"])).unwrap();
     bench.heartbeat(join("m2", &["a"])).unwrap();
     bench.heartbeat(alive("m1", 1)).unwrap();
-    assert_eq!(bench.commit("m1", 1, 1, true), ErrorCode::None, "it gives 1 up, and has it yet");
+    assert_eq!(bench.commit("m1", 1, 1, true), ErrorCode::None, "it gives 1 up, but still has it");
     bench.heartbeat(report("m1", 1, &[("a", &[0])])).unwrap();
     assert_eq!(bench.commit("m1", 2, 0, true), ErrorCode::None);
     assert_eq!(bench.commit("m1", 1, 0, true), ErrorCode::None, "KIP-1251");

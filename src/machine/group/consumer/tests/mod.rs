@@ -68,7 +68,7 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new(topics: &[(&str, usize)]) -> Self {
-        // Each change is divided at once; the interval has a test of its own.
+        // Each change is assigned at once; the interval has its own test.
         let config = GroupConfig { consumer_assignment_interval_ms: 0, ..GroupConfig::default() };
         Self::with(topics, config)
     }
@@ -104,7 +104,7 @@ impl Bench {
         replies
     }
 
-    /// CONSUMER-4: the log gives the state.
+    /// CONSUMER-4: the log yields the state.
     pub(super) fn assert_replayable(&self) {
         let mut copy = GroupShard::new(self.config.clone(), 1);
         for record in &self.log {
@@ -170,7 +170,7 @@ impl Bench {
     }
 }
 
-/// A heartbeat that says nothing but that the member is alive.
+/// A heartbeat that only says that the member is alive.
 pub(super) fn alive(member: &str, epoch: i32) -> ConsumerHeartbeatRequest {
     ConsumerHeartbeatRequest {
         group_id: "g".into(),
@@ -206,7 +206,7 @@ pub(super) fn report(
     ConsumerHeartbeatRequest { topic_partitions: Some(owned(partitions)), ..alive(member, epoch) }
 }
 
-/// The assignment of an answer, by the names of these tests.
+/// The assignment in an answer, by the names used in these tests.
 pub(super) fn assigned(reply: &ConsumerHeartbeatReply) -> Option<BTreeMap<String, Vec<i32>>> {
     let list = reply.assignment.as_ref()?;
     Some(

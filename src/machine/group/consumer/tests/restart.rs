@@ -67,7 +67,7 @@ fn the_tombstones_of_a_group_leave_nothing() {
 
 #[test]
 fn a_compacted_log_may_give_a_partition_to_two_members_for_a_while() {
-    // The record in which m1 gave up partition 1 was compacted away by a later one of its own.
+    // The record in which m1 gave up partition 1 was compacted away by a later one of m1's.
     let mut bench = Bench::new(&[("a", 2)]);
     bench.heartbeat(join("m1", &["a"])).unwrap();
     bench.heartbeat(join("m2", &["a"])).unwrap();
