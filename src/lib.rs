@@ -1,7 +1,7 @@
 //! ottla: an event-streaming engine that speaks Apache Kafka's protocol on both sides.
 //!
-//! The layers, from the top; a module imports only from lines below its own (held by
-//! `tests/tidy`):
+//! The layers, from the top; a module imports only from lines below its own (enforced
+//! by `tests/tidy`):
 //!
 //! ```text
 //! python                                   the extension module, thin

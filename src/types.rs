@@ -1,10 +1,10 @@
-//! The words of the engine as types: identifiers, offsets, epochs and times.
+//! The vocabulary of the engine as types: identifiers, offsets, epochs and times.
 //!
 //! A bare `i64` never crosses a function boundary when it means an offset, an epoch or an
 //! identifier; each has its own newtype here, so that two of them cannot be swapped by accident.
 //! The numbers and their sentinels are Kafka's.
 //!
-//! Everybody imports this module; it imports nothing of the crate.
+//! Every module imports this one; it imports nothing from the crate.
 
 mod chunk;
 
@@ -74,7 +74,7 @@ number! {
     ProducerEpoch(i16)
 }
 number! {
-    /// The place of a record in the stream of one producer to one partition; -1 for none. Wraps
+    /// The position of a record in the stream of one producer to one partition; -1 for none. Wraps
     /// from `i32::MAX` to 0.
     Sequence(i32)
 }
@@ -91,7 +91,7 @@ impl NodeId {
 impl Offset {
     /// The first offset of every log.
     pub const ZERO: Self = Self(0);
-    /// The answer of a lookup that found nothing.
+    /// The answer to a lookup that found nothing.
     pub const UNKNOWN: Self = Self(-1);
 
     /// The offset after this one.
@@ -100,13 +100,13 @@ impl Offset {
         Self(self.0 + 1)
     }
 
-    /// The offset `count` places further on.
+    /// The offset `count` positions further on.
     #[must_use]
     pub const fn plus(self, count: i64) -> Self {
         Self(self.0 + count)
     }
 
-    /// How many offsets lie from `start` (inclusive) to this one (exclusive); never negative.
+    /// How many offsets there are from `start` (inclusive) to this one (exclusive); never negative.
     #[must_use]
     pub const fn since(self, start: Self) -> i64 {
         let distance = self.0 - start.0;
@@ -179,7 +179,7 @@ impl TimestampMs {
 )]
 pub struct Uuid(pub [u8; 16]);
 
-/// The identity of a topic: a new one for every creation, also under an old name (KIP-516).
+/// The identity of a topic: a new one for every creation, even under an old name (KIP-516).
 pub type TopicId = Uuid;
 
 const BASE64_URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -188,7 +188,7 @@ impl Uuid {
     /// No identifier: sixteen zero bytes.
     pub const ZERO: Self = Self([0; 16]);
 
-    /// Makes a version 4 identifier from random bytes.
+    /// Builds a version 4 identifier from random bytes.
     #[must_use]
     pub const fn from_random(mut bytes: [u8; 16]) -> Self {
         bytes[6] = (bytes[6] & 0x0f) | 0x40;

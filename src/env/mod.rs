@@ -1,7 +1,7 @@
-//! The one door to clock, disk and randomness.
+//! The only way to the clock, the disk and randomness.
 //!
 //! Nothing above this module asks the operating system for the time, a file or a random number:
-//! it is handed an [`Env`]. That is what lets the simulation tests run the log on a disk that
+//! it is handed an [`Env`]. This lets the simulation tests run the log on a disk that
 //! loses power at a chosen system call, and replay the run from its seed.
 //!
 //! - [`real`]: the operating system. The only `unsafe` of the storage path is in
@@ -11,17 +11,18 @@
 //!
 //! # What a disk promises
 //!
-//! The contract that `log` is written against; both implementations keep it.
+//! The contract that `log` is written against; both implementations honour it.
 //!
 //! - `DISK-1`: bytes written are visible to every later read through any handle and any mapping of
-//!   the same file (one page cache), also to mappings made before the write.
-//! - `DISK-2`: bytes survive a power cut only after [`File::sync_data`]; before it each page is lost,
-//!   kept or torn on its own, and the length is anything between the synced and the current one.
+//!   the same file (one page cache), including mappings created before the write.
+//! - `DISK-2`: bytes survive a power cut only after [`File::sync_data`]; before that, each page is
+//!   lost, kept or torn independently, and the length is anything between the synced and the
+//!   current one.
 //! - `DISK-3`: a created, renamed or removed directory entry survives a power cut only after
-//!   [`Disk::sync_dir`] of its directory. A rename within a directory is atomic: afterwards the name
-//!   is the old file or the new one, never neither.
-//! - `DISK-4`: bytes handed out of a [`Mapping`] stay what they are and stay readable for as long as
-//!   they are held, whatever happens to the name of the file, the handle or the directory. In return
+//!   [`Disk::sync_dir`] of its directory. A rename within a directory is atomic: afterwards the
+//!   name refers to the old file or the new one, never to neither.
+//! - `DISK-4`: bytes handed out from a [`Mapping`] stay unchanged and readable for as long as they
+//!   are held, whatever happens to the name of the file, the handle or the directory. In return
 //!   [`File::write_all_at`] and [`File::set_len`] refuse to touch what was handed out.
 
 pub mod real;
@@ -43,11 +44,11 @@ use crate::types::{Stored, TimestampMs, Uuid};
 /// The surroundings of a component: clock, disk and randomness. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Env {
-    /// What time it is.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Where files are.
+    /// The disk.
     pub disk: Arc<dyn Disk>,
-    /// Where identifiers come from.
+    /// The source of identifiers.
     pub random: Arc<dyn Random>,
 }
 
@@ -68,11 +69,11 @@ pub trait Clock: Send + Sync + Debug {
     /// The wall clock, which may jump.
     fn now(&self) -> TimestampMs;
 
-    /// Time since some fixed moment; never goes back.
+    /// Time since some fixed moment; never goes backwards.
     fn monotonic(&self) -> Duration;
 }
 
-/// Gives random bytes; not meant for keys.
+/// A source of random bytes; not meant for keys.
 pub trait Random: Send + Sync + Debug {
     /// Fills `bytes`.
     fn fill(&self, bytes: &mut [u8]);
@@ -90,7 +91,7 @@ pub trait Random: Send + Sync + Debug {
             let mut bytes = [0; 16];
             self.fill(&mut bytes);
             let uuid = Uuid::from_random(bytes);
-            // Kafka never makes an id whose text starts with a dash: tools take it for an option.
+            // Kafka never creates an id whose text starts with a dash: tools take it for an option.
             if !uuid.to_string().starts_with('-') {
                 return uuid;
             }
@@ -107,8 +108,8 @@ pub enum OpenMode {
     ReadWrite,
     /// Read and write; created when it is missing.
     Create,
-    /// Read and write; emptied when it exists, by way of a new file, so that mappings of the old one
-    /// are not touched.
+    /// Read and write; emptied when it exists, by creating a new file, so that mappings of the old
+    /// one are not affected.
     CreateEmpty,
 }
 
@@ -139,7 +140,7 @@ pub trait Disk: Send + Sync + Debug {
     /// Creates a directory and its missing parents, and syncs the parents of those created.
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
 
-    /// Renames a file or directory, replacing a file of the new name.
+    /// Renames a file or directory, replacing any file with the new name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Removes a file.
@@ -151,11 +152,11 @@ pub trait Disk: Send + Sync + Debug {
     /// Makes the entries of a directory durable. Does nothing where the platform has no such call.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
 
-    /// Whether something of this name exists.
+    /// Whether something with this name exists.
     fn exists(&self, path: &Path) -> io::Result<bool>;
 
     /// Takes an exclusive advisory lock on a file, which is created when missing. `None` when
-    /// somebody else holds it.
+    /// someone else holds it.
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>>;
 
     /// How many bytes may still be written to the file system of `path`.
@@ -164,7 +165,7 @@ pub trait Disk: Send + Sync + Debug {
     /// The size of the file system of `path`.
     fn total_bytes(&self, path: &Path) -> io::Result<u64>;
 
-    /// Reads a whole file. `None` when there is none of this name.
+    /// Reads a whole file. `None` when no file has this name.
     fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
         let file = match self.open(path, OpenMode::Read) {
             Ok(file) => file,
@@ -231,11 +232,11 @@ pub trait File: Send + Sync + Debug {
     /// Makes the content and the length durable.
     fn sync_data(&self) -> io::Result<()>;
 
-    /// Cuts or extends (with zeros) the file.
+    /// Truncates or extends (with zeros) the file.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
-    /// Prepares reading the first `limit` bytes without copies. The file may still be shorter; bytes
-    /// become readable as it grows.
+    /// Prepares to read the first `limit` bytes without copies. The file may still be shorter;
+    /// bytes become readable as it grows.
     fn map(&self, limit: u64) -> io::Result<Arc<dyn Mapping>>;
 }
 
@@ -243,12 +244,12 @@ pub trait File: Send + Sync + Debug {
 pub trait Mapping: Send + Sync + Debug + Any {
     /// The bytes of `range`, without a copy; the result keeps the mapping alive.
     ///
-    /// The caller must have seen the range written: it is an error to ask beyond the end of the file
-    /// or the mapping's limit.
+    /// The caller must know that the range was written: asking beyond the end of the file or the
+    /// mapping's limit is an error.
     fn slice(self: Arc<Self>, range: Range<u64>) -> io::Result<Bytes>;
 
-    /// The place of `position` for a socket that takes bytes from files by itself; `None` where there is
-    /// no such thing, or too many files are open. Good for bytes that were handed out.
+    /// The location of `position` for a socket that takes bytes from files directly; `None` where
+    /// that is not available, or too many files are open. Valid for bytes that were handed out.
     fn stored(&self, position: u64) -> Option<Stored>;
 
     /// Brings the pages of `range` into memory; blocks while they are read from the disk.

@@ -1,12 +1,12 @@
 //! The table of APIs: Kafka's numbers and names, and what is served at which versions.
 //!
 //! This is the only place that says what is served; routing, ApiVersions and negotiation follow
-//! from it. A version is in the table when it is complete. An API that is `advertised [none]` is
-//! known to our client and refused by our broker.
+//! from it. A version is in the table only once it is complete. An API that is `advertised [none]`
+//! is known to our client and refused by our broker.
 //!
 //! Two lines differ from what the message tables describe:
 //! - Produce is advertised from version 0, though 0 to 2 are refused, because librdkafka before
-//!   2.8 else believes that it must not compress (KAFKA-18659).
+//!   2.8 otherwise believes that it must not compress (KAFKA-18659).
 //! - InitProducerId ends before its last version, which Kafka 4.3 marks as not stable.
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
@@ -174,7 +174,7 @@ impl ApiKey {
         }
     }
 
-    /// The versions that ApiVersions tells; see the head of this module for where they differ.
+    /// The versions that ApiVersions reports; see the module documentation for where they differ.
     pub const fn advertised(self) -> Versions {
         match self.entry() {
             Some(entry) => entry.advertised,
@@ -188,7 +188,7 @@ impl ApiKey {
     }
 
     /// Whether requests and responses at `version` have compact lengths and tagged fields. True
-    /// for versions that are yet to come, false for an API that is not served.
+    /// for future versions, false for an API that is not served.
     pub const fn is_flexible(self, version: i16) -> bool {
         match self.entry() {
             Some(entry) => entry.request.flexible.contains(version),
@@ -234,7 +234,7 @@ pub struct Entry {
     pub api: ApiKey,
     /// The versions that are answered.
     pub versions: Versions,
-    /// The versions that ApiVersions tells.
+    /// The versions that ApiVersions reports.
     pub advertised: Versions,
     /// The table of the request.
     pub request: Schema,
@@ -242,14 +242,14 @@ pub struct Entry {
     pub response: Schema,
 }
 
-/// A request body that knows its API and what answers it.
+/// A request body that knows its API and its response type.
 pub trait Call: Message + Into<Request> + Send + 'static {
     /// The API.
     const API: ApiKey;
-    /// What answers it.
+    /// Its response type.
     type Response: Message + Into<Response> + Send + 'static;
 
-    /// The body inside `response`; `None` when that answers another API.
+    /// The body inside `response`; `None` when that is a response of another API.
     fn answer(response: Response) -> Option<Self::Response>;
 }
 
@@ -464,8 +464,8 @@ fn advertised_line(entry: &Entry) -> ApiVersion {
     }
 }
 
-/// What answers ApiVersions at a version that we do not know; to be encoded at version 0, which
-/// every client reads, so that it may ask again. It names ApiVersions alone (KIP-511).
+/// The answer to ApiVersions at a version that we do not know; to be encoded at version 0, which
+/// every client reads, so that it can ask again. It names ApiVersions alone (KIP-511).
 pub fn api_versions_fallback() -> ApiVersionsResponse {
     ApiVersionsResponse {
         error_code: ErrorCode::UnsupportedVersion.to_i16(),

@@ -1,8 +1,8 @@
 //! Frames: a 32-bit length, a header, a body.
 //!
-//! Pure functions over buffers. The length is checked before anything of that size exists, and
-//! nothing here reserves memory for bytes that did not arrive: a peer that announces 90 MB and
-//! sends 1 KB costs 1 KB.
+//! Pure functions over buffers. The length is checked before anything of that size is allocated,
+//! and nothing here reserves memory for bytes that have not arrived: a peer that announces 90 MB
+//! and sends 1 KB costs 1 KB.
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -17,7 +17,7 @@ use crate::types::Chunk;
 /// The size of the length in front of every frame.
 pub const PREFIX_BYTES: usize = 4;
 
-/// Reads the length in front of a frame and checks it.
+/// Reads and checks the length in front of a frame.
 ///
 /// # Errors
 ///
@@ -28,15 +28,15 @@ pub fn length(prefix: [u8; PREFIX_BYTES], max_bytes: usize) -> Result<usize> {
         Ok(length) if length <= max_bytes => Ok(length),
         _ => Err(Error::malformed(
             "frame",
-            format!("length {announced} is outside of 0 to {max_bytes}"),
+            format!("length {announced} is outside the range 0 to {max_bytes}"),
         )),
     }
 }
 
-/// Takes the first whole frame, without its prefix, off the front of what was received.
+/// Takes the first complete frame, without its prefix, off the front of the received bytes.
 ///
-/// `None` when more bytes are needed. The caller reads more into `buffer` and grows it with what
-/// arrives, not with what was announced.
+/// `None` when more bytes are needed. The caller reads more into `buffer` and grows it with the
+/// bytes that arrive, not with the announced length.
 ///
 /// # Errors
 ///
@@ -56,7 +56,7 @@ pub fn split(buffer: &mut BytesMut, max_bytes: usize) -> Result<Option<Bytes>> {
 /// A request as it was received.
 #[expect(
     clippy::large_enum_variant,
-    reason = "taken apart at once; a box would cost an allocation"
+    reason = "destructured at once; a box would cost an allocation"
 )]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Incoming {
@@ -88,7 +88,7 @@ pub fn decode_request(frame: Bytes) -> Result<Incoming> {
     Ok(Incoming::Request(header, request))
 }
 
-/// Makes the frame of a request; record sets are spliced in.
+/// Builds the frame of a request; record sets are spliced in.
 ///
 /// # Errors
 ///
@@ -115,7 +115,7 @@ pub fn decode_response(
     Ok((header, Response::decode(api, version, &mut decoder)?))
 }
 
-/// Makes the frame of a response; record sets are spliced in.
+/// Builds the frame of a response; record sets are spliced in.
 ///
 /// # Errors
 ///
@@ -160,7 +160,7 @@ mod tests {
     fn an_announced_length_is_checked_before_its_bytes_arrive() {
         for prefix in [[0xff; 4], [0x80, 0, 0, 0], [0x7f, 0xff, 0xff, 0xff], [0, 0, 0, 101]] {
             let error = split(&mut BytesMut::from(&prefix[..]), MAX_BYTES).unwrap_err();
-            assert!(error.to_string().contains("outside of 0 to 100"), "{error}");
+            assert!(error.to_string().contains("outside the range 0 to 100"), "{error}");
         }
         assert_eq!(length([0, 0, 0, 100], MAX_BYTES).unwrap(), 100);
     }

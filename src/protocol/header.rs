@@ -1,9 +1,9 @@
 //! The headers that precede every request and response.
 //!
-//! Request headers exist as v1 (a client id) and v2 (and tagged fields), response headers as v0
-//! and v1; v0 of the former went with ControlledShutdown v0. A request of a flexible version has
-//! v2 and its response v1, but for ApiVersions, whose response always has v0: the client does not
-//! know yet what the server understands (KIP-511).
+//! Request headers exist as v1 (with a client id) and v2 (with tagged fields as well), response
+//! headers as v0 and v1; v0 of the former disappeared with ControlledShutdown v0. A request of a
+//! flexible version has v2 and its response v1, except for ApiVersions, whose response always has
+//! v0: the client does not know yet what the server understands (KIP-511).
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::protocol::api::ApiKey;
 use crate::protocol::primitives::{Decoder, Encoder, Str};
 
-/// What a request says about itself.
+/// The header of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestHeader {
     /// The number of the API; see [`RequestHeader::api`].
@@ -39,7 +39,7 @@ impl RequestHeader {
         self.api().is_some_and(|api| api.is_flexible(self.api_version))
     }
 
-    /// Reads a header; also that of an API or version that is not known.
+    /// Reads a header, even that of an unknown API or version.
     ///
     /// # Errors
     ///
@@ -75,7 +75,7 @@ impl RequestHeader {
     }
 }
 
-/// What a response says about itself.
+/// The header of a response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ResponseHeader {
     /// The number of the request that is answered.

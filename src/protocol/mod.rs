@@ -2,8 +2,8 @@
 //!
 //! The wire is what other programs see of ottla, so it is described once, as data: `messages`
 //! holds one table per message (field, type, versions, nullability, tags, defaults), from which
-//! `message!` makes the struct, its encoder and its decoder; [`api`] holds the one table of the
-//! APIs, with the versions that are served; `records` holds what is kept in opaque bytes.
+//! `message!` generates the struct, its encoder and its decoder; [`api`] holds the single table of
+//! APIs, with the versions that are served; `records` holds the structures kept in opaque bytes.
 //!
 //! ```text
 //! socket bytes -> frame::split -> header::RequestHeader -> api::Request -> Service
@@ -21,7 +21,7 @@
 //! - WIRE-4: whatever the bytes are, decoding ends with a message or an
 //!   [`Error`](crate::error::Error), never with a panic.
 //!
-//! It knows no clock, no socket and no broker. What a field means is the business of the handlers.
+//! It knows no clock, no socket and no broker. The meaning of a field is the handlers' business.
 
 #[macro_use]
 mod table;

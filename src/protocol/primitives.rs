@@ -1,4 +1,4 @@
-//! The primitive types of the wire, and the two cursors that everything is read and written with.
+//! The primitive types of the wire, and the two cursors that read and write everything.
 //!
 //! [`Decoder`] hands out slices of the received frame and never trusts a length; [`Encoder`] writes
 //! small values into one buffer and remembers where large ones are to be spliced in.

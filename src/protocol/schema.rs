@@ -1,7 +1,7 @@
-//! What a message looks like, as a value: the reflection of the tables in `messages`.
+//! The structure of a message, as a value: the tables in `messages`, reflected.
 //!
-//! The same [`Field`] drives encoding, decoding and the conformance test, so that what is tested
-//! against Kafka's own definitions is what is written on the wire.
+//! The same [`Field`] drives encoding, decoding and the conformance test, so that the wire format
+//! is exactly what is tested against Kafka's own definitions.
 
 use std::fmt;
 
@@ -99,7 +99,7 @@ pub enum Kind {
 }
 
 impl fmt::Display for Kind {
-    /// Writes the type as Kafka's definitions do.
+    /// Formats the type as Kafka's definitions do.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bool => formatter.write_str("bool"),
@@ -146,7 +146,7 @@ pub struct Field {
     pub tagged: Versions,
     /// The tag; 0 when there are no tagged versions.
     pub tag: u32,
-    /// Whether a value is dropped in silence by versions that do not carry the field.
+    /// Whether versions that do not carry the field silently drop the value.
     pub ignorable: bool,
     /// The default, as a Rust expression; empty for that of the type.
     pub default: &'static str,
@@ -165,7 +165,7 @@ pub struct Schema {
 
 /// A request or response body.
 pub trait Message: Sized + Clone + fmt::Debug + Default + PartialEq {
-    /// The table that the message was made from.
+    /// The table that the message was generated from.
     const SCHEMA: Schema;
 
     /// Appends the message.
@@ -200,7 +200,7 @@ impl Schema {
     }
 }
 
-/// What decides the form of a value on the wire.
+/// What determines the encoding of a value.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Context {
     /// The version of the message.
@@ -218,7 +218,7 @@ impl Context {
     }
 }
 
-/// A value that has a form on the wire.
+/// A value that can be encoded.
 pub(crate) trait Wire: Sized {
     /// The type in the tables.
     const KIND: Kind;
@@ -231,7 +231,7 @@ pub(crate) trait Wire: Sized {
     fn read(decoder: &mut Decoder, context: Context) -> Result<Self>;
 }
 
-/// A value whose place may hold a null.
+/// A value that may be null.
 pub(crate) trait Nullable: Wire {
     fn write_nullable(value: Option<&Self>, encoder: &mut Encoder, context: Context) -> Result<()>;
     fn read_nullable(decoder: &mut Decoder, context: Context) -> Result<Option<Self>>;
@@ -264,7 +264,7 @@ impl<T: Nullable> Wire for Option<T> {
 /// The tagged fields of one structure while they are collected for writing.
 pub(crate) type Tags = Vec<(u32, Encoder)>;
 
-/// Writes one field, or collects it into `tags`, or drops it, as the version asks.
+/// Writes one field, or collects it into `tags`, or drops it, as the version requires.
 pub(crate) fn write_field<T: Wire + PartialEq>(
     value: &T,
     field: &Field,
@@ -308,7 +308,7 @@ fn within(error: Error, field: &'static str) -> Error {
 /// What primitives call the thing they read, until the field is known.
 pub(crate) const VALUE: &str = "value";
 
-/// Reads one field unless the version lacks it or has it among the tagged ones.
+/// Reads one field unless the version lacks it or has it as a tagged field.
 pub(crate) fn read_field<T: Wire>(
     slot: &mut T,
     field: &Field,

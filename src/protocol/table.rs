@@ -7,9 +7,10 @@
 //! ```
 //!
 //! where the default, `nullable`, `tag` and `ignorable` are left out when Kafka's definition has
-//! none. Versions are in Kafka's notation: `[3]`, `[0-12]`, `[9+]`. The Rust type decides the form
-//! on the wire (see `schema::Wire`). `struct Ours as "Theirs"` tells two structures of one API apart
-//! that Kafka gives the same name. A struct with `versions` and `flexible` is a [`Message`].
+//! none. Versions are in Kafka's notation: `[3]`, `[0-12]`, `[9+]`. The Rust type determines the
+//! encoding (see `schema::Wire`). `struct Ours as "Theirs"` distinguishes two structures of one
+//! API to which Kafka gives the same name. A struct with `versions` and `flexible` is a
+//! [`Message`].
 //!
 //! [`Message`]: crate::protocol::schema::Message
 
@@ -52,7 +53,7 @@ macro_rules! name_of {
     };
 }
 
-/// Whether the word `ignorable` stands there.
+/// Whether the word `ignorable` is present.
 macro_rules! is_ignorable {
     () => {
         false
@@ -83,7 +84,7 @@ macro_rules! message {
             )*
         }
 
-        // A scope of its own: constants of `$name` would be taken for its fields by rustdoc.
+        // A separate scope: rustdoc would take constants of `$name` for its fields.
         const _: () = {
             struct Fields;
 

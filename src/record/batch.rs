@@ -18,16 +18,16 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Takes the batch at the start of `bytes`; what follows it is cut off without a copy.
+    /// Takes the batch at the start of `bytes`; anything after it is cut off without a copy.
     ///
     /// # Errors
-    /// As [`BatchHeader::parse`], and `CORRUPT_MESSAGE` when the batch is not there whole.
+    /// As [`BatchHeader::parse`], and `CORRUPT_MESSAGE` when the batch is incomplete.
     pub fn parse(bytes: &Bytes) -> Result<Self> {
         let header = BatchHeader::parse(bytes)?;
         if header.size_bytes > bytes.len() {
             return Err(corrupt(
                 header.base_offset,
-                format!("only {} of its {} bytes are there", bytes.len(), header.size_bytes),
+                format!("only {} of its {} bytes are present", bytes.len(), header.size_bytes),
             ));
         }
         Ok(Self { header, bytes: bytes.slice(..header.size_bytes) })
@@ -75,7 +75,7 @@ impl Batch {
         Ok(Records { header: self.header, data })
     }
 
-    /// The records' bytes, decompressed where needed; without a copy where not.
+    /// The records' bytes, decompressed where needed; otherwise without a copy.
     ///
     /// # Errors
     /// As [`Batch::records`].
@@ -89,7 +89,7 @@ impl Batch {
             .map_err(|detail| corrupt(self.header.base_offset, detail))
     }
 
-    /// Shows the records' bytes, decompressed where needed into memory that the thread keeps.
+    /// Passes on the records' bytes, decompressed where needed into memory that the thread keeps.
     ///
     /// # Errors
     /// As [`Batch::records`], and those of `look`.
@@ -114,22 +114,22 @@ impl Batch {
     }
 }
 
-/// The batch at the end of some bytes that is not there whole.
+/// An incomplete batch at the end of some bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Truncated {
     /// Where it starts.
     pub position: usize,
-    /// How many of its bytes are there.
+    /// How many of its bytes are present.
     pub present: usize,
-    /// Its size, where as much as its length is there.
+    /// Its size, if at least its length field is present.
     pub size_bytes: Option<usize>,
 }
 
 /// Splits bytes into batches without a copy.
 ///
 /// A fetch response may end in a part of a batch, and so may a segment after a crash: the
-/// iteration ends in front of it and [`Batches::truncated`] tells. A batch that cannot be one
-/// is an error, after which the iteration is over.
+/// iteration ends before it and [`Batches::truncated`] reports it. An impossible batch is an error,
+/// after which the iteration is over.
 #[derive(Clone, Debug)]
 pub struct Batches {
     bytes: Bytes,
@@ -145,13 +145,13 @@ impl Batches {
         Self { bytes, position: 0, truncated: None, failed: false }
     }
 
-    /// Where the next batch starts: the end of the last one that was given out.
+    /// Where the next batch starts: the end of the last one that was returned.
     #[must_use]
     pub const fn position(&self) -> usize {
         self.position
     }
 
-    /// What is left behind the last whole batch, once the iteration has ended.
+    /// What is left after the last complete batch, once the iteration has ended.
     #[must_use]
     pub const fn truncated(&self) -> Option<Truncated> {
         self.truncated
@@ -205,7 +205,7 @@ impl Records {
         &self.header
     }
 
-    /// The uncompressed bytes that the records lie in.
+    /// The uncompressed bytes that contain the records.
     #[must_use]
     pub const fn data(&self) -> &Bytes {
         &self.data
@@ -301,7 +301,7 @@ pub struct RecordView<'a> {
     pub key: Option<&'a [u8]>,
     /// The value; none for a null value, a tombstone.
     pub value: Option<&'a [u8]>,
-    /// The headers in order, with duplicates.
+    /// The headers in order, including duplicates.
     pub headers: Headers<'a>,
 }
 
@@ -348,8 +348,8 @@ impl std::fmt::Debug for Headers<'_> {
 }
 
 impl<'a> Headers<'a> {
-    /// The headers of a raw record of `data`; they end early where they are malformed, so call
-    /// [`super::check_headers`] first.
+    /// The headers of a raw record of `data`; the iteration ends early where they are malformed, so
+    /// call [`super::check_headers`] first.
     #[must_use]
     pub fn of_raw(data: &'a [u8], raw: &RawRecord) -> Self {
         let left = usize::try_from(raw.header_count).unwrap_or(0);
@@ -371,7 +371,7 @@ impl<'a> Iterator for Headers<'a> {
         if self.left == 0 {
             return None;
         }
-        // The record's headers were walked before the record was given out.
+        // The record's headers were walked before the record was returned.
         let raw = header_at(self.data, self.at, self.end).ok()?;
         self.left = self.left.saturating_sub(1);
         self.at = raw.end;

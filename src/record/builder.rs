@@ -1,6 +1,6 @@
 //! Writing batches: records are appended, then the batch is sealed once.
 //!
-//! The header's place is kept free in front of the records, so an uncompressed batch is sealed
+//! Space for the header is reserved in front of the records, so an uncompressed batch is sealed
 //! without a copy.
 
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use crate::record::header::{Attributes, BatchHeader, HEADER_SIZE, TimestampType,
 use crate::record::walk::{put_varint, varint_size};
 use crate::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
 
-/// What a batch is written with, besides its records.
+/// What goes into a batch besides its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchOptions {
     /// The offset of the first record; producers write 0 and the leader replaces it.
@@ -61,7 +61,7 @@ impl Default for BatchOptions {
 #[derive(Clone, Debug)]
 pub struct BatchBuilder {
     options: BatchOptions,
-    /// A free header, then the uncompressed records.
+    /// An empty header, then the uncompressed records.
     buffer: Vec<u8>,
     record_count: i32,
     last_offset_delta: i32,
@@ -94,7 +94,8 @@ impl BatchBuilder {
     /// Appends a record at the next offset.
     ///
     /// # Errors
-    /// `MESSAGE_TOO_LARGE` when the record, or the batch with it, is larger than an i32 can say.
+    /// `MESSAGE_TOO_LARGE` when the record, or the batch with it, is larger than an i32 can
+    /// express.
     #[inline]
     pub fn append(
         &mut self,
@@ -107,10 +108,10 @@ impl BatchBuilder {
         self.append_delta(delta, timestamp, key, value, headers)
     }
 
-    /// Appends a record at an offset behind the last one, as compaction does.
+    /// Appends a record at an offset after the last one, as compaction does.
     ///
     /// # Errors
-    /// As [`BatchBuilder::append`], and an invalid argument for an offset that is not behind the
+    /// As [`BatchBuilder::append`], and an invalid argument for an offset that is not after the
     /// last one.
     pub fn append_at(
         &mut self,
@@ -127,7 +128,7 @@ impl BatchBuilder {
                 self.append_delta(delta, timestamp, key, value, headers)
             }
             _ => Err(Error::invalid(format!(
-                "offset {offset} does not fit behind the last one of a batch from {}",
+                "offset {offset} does not fit after the last one of a batch from {}",
                 self.options.base_offset
             ))),
         }
@@ -198,7 +199,7 @@ impl BatchBuilder {
     }
 
     /// The size that the batch will have if it compresses to `ratio` of its records; producers
-    /// learn the ratio from the batches before.
+    /// learn the ratio from earlier batches.
     #[must_use]
     pub fn estimated_size_bytes(&self, ratio: f32) -> usize {
         if self.options.compression == Compression::None {
@@ -218,7 +219,7 @@ impl BatchBuilder {
     /// Keeps offsets up to `last` in the batch although their records are gone (compaction).
     ///
     /// # Errors
-    /// An invalid argument when `last` lies before the last record or does not fit the batch.
+    /// An invalid argument when `last` is before the last record or does not fit the batch.
     pub fn extend_to(&mut self, last: Offset) -> Result<()> {
         let delta = last.0.checked_sub(self.options.base_offset.0);
         match delta.and_then(|delta| i32::try_from(delta).ok()) {
@@ -230,7 +231,8 @@ impl BatchBuilder {
         }
     }
 
-    /// Makes the batch's largest timestamp at least this: compaction keeps that of records that are gone.
+    /// Raises the batch's largest timestamp to at least this: compaction keeps that of removed
+    /// records.
     pub fn raise_max_timestamp(&mut self, timestamp: TimestampMs) {
         self.max_timestamp = self.max_timestamp.max(timestamp.0);
     }
@@ -287,7 +289,7 @@ impl BatchBuilder {
     }
 }
 
-/// The most that a record of these sizes can take in a batch, for a producer that must decide
+/// The most that a record of these sizes can occupy in a batch, for a producer that must decide
 /// before it appends. `headers` is the sum of the sizes of all header keys and values.
 #[must_use]
 pub const fn record_size_upper_bound(

@@ -2,13 +2,13 @@
 //!
 //! - gzip: one member is written, several are read.
 //! - snappy: written in the framing of `snappy-java` (a magic, two versions, then blocks of 32 KiB
-//!   of raw snappy with their sizes in front); read in that framing and as one raw block.
+//!   of raw snappy, each preceded by its size); read in that framing and as one raw block.
 //! - lz4: the LZ4 frame format with independent blocks of 64 KiB and no content checksum, which is
 //!   all that Kafka's Java reader accepts.
 //! - zstd: one frame.
 //!
-//! RB-2: a size that the compressed bytes announce is never believed beyond what the format can
-//! expand to; output grows in steps and stops one step behind the limit.
+//! RB-2: a size that the compressed bytes announce is never trusted beyond what the format can
+//! expand to; output grows in steps and stops one step past the limit.
 
 use std::io::{Read, Write};
 
@@ -36,7 +36,7 @@ impl Compression {
     /// Every codec, in the order of the numbers.
     pub const ALL: [Self; 5] = [Self::None, Self::Gzip, Self::Snappy, Self::Lz4, Self::Zstd];
 
-    /// The codec of a number in the attributes.
+    /// The codec for a number in the attributes.
     ///
     /// # Errors
     /// `UNSUPPORTED_COMPRESSION_TYPE` for a number without a codec.
@@ -54,7 +54,7 @@ impl Compression {
         }
     }
 
-    /// The codec of a `compression.type`; `uncompressed` is Kafka's other word for none.
+    /// The codec of a `compression.type`; `uncompressed` is Kafka's other name for none.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         match name {
@@ -114,7 +114,7 @@ impl std::fmt::Display for Compression {
 /// `level` is Kafka's `compression.<codec>.level`; none, or the codec's default, for the default.
 ///
 /// # Errors
-/// An invalid argument for a level outside of [`Compression::levels`] or for a codec without
+/// An invalid argument for a level outside [`Compression::levels`] or for a codec without
 /// levels; `UNKNOWN_SERVER_ERROR` when the codec itself fails, which only lack of memory causes.
 pub fn compress(
     compression: Compression,
@@ -131,7 +131,8 @@ pub fn compress(
 /// Decompresses `input` to at most `limit` bytes.
 ///
 /// # Errors
-/// `CORRUPT_MESSAGE` when the bytes are not of the codec, are cut off, or hold more than `limit`.
+/// `CORRUPT_MESSAGE` when the bytes are not in the codec's format, are truncated, or hold more than
+/// `limit`.
 pub fn decompress(compression: Compression, input: &[u8], limit: usize) -> Result<Vec<u8>> {
     Codec::decompress(compression, input, limit)
         .map_err(|detail| Error::kafka(ErrorCode::CorruptMessage, detail))
@@ -143,7 +144,7 @@ fn check_level(compression: Compression, level: Option<i32>) -> Result<()> {
         None => Err(Error::invalid(format!("compression type {compression} has no levels"))),
         Some((min, max, default)) if level != default && !(min..=max).contains(&level) => {
             Err(Error::invalid(format!(
-                "compression level {level} of {compression} is outside of {min} to {max}"
+                "compression level {level} of {compression} is outside the range {min} to {max}"
             )))
         }
         Some(_) => Ok(()),
@@ -212,7 +213,7 @@ impl Codec {
     }
 }
 
-/// Memory to decompress into again and again.
+/// Reusable memory to decompress into.
 #[derive(Default)]
 pub(super) struct Scratch {
     output: Vec<u8>,
@@ -230,7 +231,7 @@ impl Scratch {
         let memory = (&mut self.output, &mut self.zstd);
         let size = decompress_into(compression, input, limit, memory);
         let looked = look(size.map(|size| self.output.get(..size).unwrap_or_default()));
-        // What one large batch needed is not kept.
+        // Memory that a single large batch needed is not kept.
         if self.output.capacity() > SCRATCH_KEPT {
             self.output = Vec::new();
         }
@@ -247,8 +248,8 @@ impl Scratch {
     }
 }
 
-/// Decompresses to the front of `output`, whose bytes are overwritten and which grows; how many
-/// they are.
+/// Decompresses to the front of `output`, which is overwritten and grows; returns how many bytes
+/// there are.
 fn decompress_into(
     compression: Compression,
     input: &[u8],
@@ -273,7 +274,7 @@ fn decompress_into(
             let mut decoder = lz4::Decoder::new(input).map_err(text)?;
             let size = read_bounded(&mut decoder, input.len(), limit, output)?;
             let (_, complete) = decoder.finish();
-            complete.map_err(|_unfinished| "the lz4 frame is cut off".to_owned())?;
+            complete.map_err(|_unfinished| "the lz4 frame is truncated".to_owned())?;
             Ok(size)
         }
         Compression::Zstd => {
@@ -291,8 +292,8 @@ fn too_large(limit: usize) -> String {
     format!("the uncompressed records are larger than the limit of {limit} bytes")
 }
 
-/// Room behind what is filled: what is there already, or a step that grows with what was really
-/// there; to one byte beyond the limit, so that too much is noticed.
+/// Room after the filled part: existing room, or a step that grows with the data seen so far; up
+/// to one byte beyond the limit, so that an excess is noticed.
 fn room(output: &mut Vec<u8>, filled: usize, input_size: usize, limit: usize) -> &mut [u8] {
     let end = limit.saturating_add(1);
     if output.len() <= filled {
@@ -304,7 +305,7 @@ fn room(output: &mut Vec<u8>, filled: usize, input_size: usize, limit: usize) ->
     output.get_mut(filled..end).unwrap_or_default()
 }
 
-/// Reads to the end, up to `limit` bytes; how many there are.
+/// Reads to the end, up to `limit` bytes; returns how many there are.
 fn read_bounded(
     reader: &mut impl Read,
     input_size: usize,
@@ -343,23 +344,23 @@ fn snappy_decompress(input: &[u8], limit: usize, output: &mut Vec<u8>) -> Result
         return snappy_block(input, limit, (output, 0));
     }
     let mut filled = 0;
-    let mut rest = input.get(XERIAL_HEADER_SIZE..).ok_or("the snappy header is cut off")?;
+    let mut rest = input.get(XERIAL_HEADER_SIZE..).ok_or("the snappy header is truncated")?;
     while !rest.is_empty() {
-        // A stream may be several streams behind each other.
+        // A stream may be several streams in a row.
         if rest.starts_with(&XERIAL_MAGIC) {
-            rest = rest.get(XERIAL_HEADER_SIZE..).ok_or("the snappy header is cut off")?;
+            rest = rest.get(XERIAL_HEADER_SIZE..).ok_or("the snappy header is truncated")?;
             continue;
         }
-        let (length, behind) = rest.split_first_chunk().ok_or("a snappy block is cut off")?;
+        let (length, behind) = rest.split_first_chunk().ok_or("a snappy block is truncated")?;
         let length = usize::try_from(u32::from_be_bytes(*length)).map_err(text)?;
-        let block = behind.get(..length).ok_or("a snappy block is cut off")?;
+        let block = behind.get(..length).ok_or("a snappy block is truncated")?;
         filled = snappy_block(block, limit, (output, filled))?;
         rest = behind.get(length..).unwrap_or_default();
     }
     Ok(filled)
 }
 
-/// Decompresses a block behind what is filled; how much is filled then.
+/// Decompresses a block after the filled part; returns how much is then filled.
 fn snappy_block(
     block: &[u8],
     limit: usize,
@@ -378,7 +379,7 @@ fn snappy_block(
     }
     let room = output.get_mut(filled..end).unwrap_or_default();
     let written = snap::raw::Decoder::new().decompress(block, room).map_err(text)?;
-    if written == size { Ok(end) } else { Err("a snappy block is cut off".to_owned()) }
+    if written == size { Ok(end) } else { Err("a snappy block is truncated".to_owned()) }
 }
 
 fn lz4_compress(level: Option<i32>, input: &[u8], output: &mut Vec<u8>) -> Result<(), String> {
@@ -439,9 +440,9 @@ fn zstd_decompress(
         }
         if stored.pos() == input.len() {
             match (due, written) {
-                // The frame is complete, and no other one follows.
+                // The frame is complete, and no other follows.
                 (0, _) => return Ok(filled),
-                (_, 0) => return Err("the zstd frame is cut off".to_owned()),
+                (_, 0) => return Err("the zstd frame is truncated".to_owned()),
                 _ => {}
             }
         } else if due == 0 {
@@ -450,12 +451,12 @@ fn zstd_decompress(
     }
 }
 
-/// Refuses what is no frame of today's format: the library reads those before version 0.8, too,
-/// with memory that it neither bounds nor counts.
+/// Refuses anything that is not a frame of today's format: the library also reads those before
+/// version 0.8, with memory that it neither bounds nor counts.
 fn check_zstd_frame(input: &[u8]) -> Result<(), String> {
     match input {
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Ok(()),
-        [_, _, _, _, ..] => Err("the bytes are no zstd frame".to_owned()),
-        _ => Err("the zstd frame is cut off".to_owned()),
+        [_, _, _, _, ..] => Err("the bytes are not a zstd frame".to_owned()),
+        _ => Err("the zstd frame is truncated".to_owned()),
     }
 }

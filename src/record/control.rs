@@ -1,8 +1,8 @@
 //! Control records: the markers that end a transaction, and those of KRaft's own log.
 //!
-//! A control record's key says its version and type; the value of a transaction marker says the
-//! epoch of the transaction coordinator that wrote it (KIP-98). A control batch holds exactly one
-//! record, and no consumer is shown it.
+//! A control record's key gives its version and type; the value of a transaction marker gives
+//! the epoch of the transaction coordinator that wrote it (KIP-98). A control batch holds exactly
+//! one record, which no consumer gets to see.
 
 use bytes::Bytes;
 
@@ -17,7 +17,7 @@ const MARKER_VERSION: i16 = 0;
 /// The records of a control batch are small; more is a bomb.
 const CONTROL_BATCH_SIZE_MAX: usize = 64 * 1024;
 
-/// What a control record says.
+/// What a control record means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ControlType {
     /// The producer's transaction is aborted.
@@ -39,7 +39,7 @@ pub enum ControlType {
 }
 
 impl ControlType {
-    /// The type of a number.
+    /// The type for a number.
     #[must_use]
     pub const fn from_id(id: i16) -> Self {
         match id {

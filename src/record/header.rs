@@ -1,4 +1,4 @@
-//! The fixed 61 bytes at the head of a batch: parsing, writing and patching.
+//! The fixed 61 bytes at the start of a batch: parsing, writing and patching.
 
 use crate::error::{Error, ErrorCode, Result};
 use crate::record::compression::Compression;
@@ -6,7 +6,7 @@ use crate::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Tim
 
 /// The size of a batch header.
 pub const HEADER_SIZE: usize = 61;
-/// Base offset and length: what must be there to know where a batch ends.
+/// Base offset and length: what is needed to know where a batch ends.
 pub const LENGTH_PREFIX_SIZE: usize = 12;
 
 /// The value of the batch length field of a batch without records.
@@ -143,8 +143,8 @@ impl Attributes {
 /// The parsed header of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchHeader {
-    /// The offset of the first record that the batch was written with (compaction may have
-    /// removed the record since).
+    /// The offset of the first record the batch was written with (compaction may have removed
+    /// that record since).
     pub base_offset: Offset,
     /// The size of the whole batch with its header.
     pub size_bytes: usize,
@@ -176,7 +176,7 @@ impl BatchHeader {
     /// Reads the header at the start of `bytes`, which need not hold the records.
     ///
     /// # Errors
-    /// `CORRUPT_MESSAGE` for lengths, counts or a codec that cannot be, or fewer than
+    /// `CORRUPT_MESSAGE` for impossible lengths, counts or a codec, or fewer than
     /// [`HEADER_SIZE`] bytes; `UNSUPPORTED_FOR_MESSAGE_FORMAT` for magic 0 and 1.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let base_offset = peek_base_offset(bytes);
@@ -228,7 +228,10 @@ impl BatchHeader {
         if self.base_offset.0.checked_add(i64::from(self.last_offset_delta)).is_none() {
             return Err(corrupt(
                 self.base_offset,
-                format!("last offset delta {} ends beyond all offsets", self.last_offset_delta),
+                format!(
+                    "last offset delta {} goes beyond the largest offset",
+                    self.last_offset_delta
+                ),
             ));
         }
         Ok(())
@@ -245,11 +248,11 @@ impl BatchHeader {
         }
         Err(corrupt(
             self.base_offset,
-            format!("the checksum is {computed:#010x}, stored is {:#010x}", self.crc),
+            format!("the checksum is {computed:#010x}, but {:#010x} is stored", self.crc),
         ))
     }
 
-    /// RB-2: refuses a record count that `size` bytes cannot hold, before anybody reserves room.
+    /// RB-2: refuses a record count that `size` bytes cannot hold, before anyone allocates memory.
     ///
     /// # Errors
     /// `INVALID_RECORD` when they cannot.
@@ -336,7 +339,7 @@ impl BatchHeader {
     }
 }
 
-/// Sets the base offset and the leader epoch of a batch; both lie outside of the CRC (RB-1).
+/// Sets the base offset and the leader epoch of a batch; neither is covered by the CRC (RB-1).
 ///
 /// # Errors
 /// `CORRUPT_MESSAGE` when `batch` is shorter than a header.
@@ -371,7 +374,7 @@ pub fn patch_max_timestamp(
 }
 
 /// Sets the producer id, epoch and base sequence of a whole batch and renews its CRC: what a
-/// producer does when its id changed while the batch waited to be sent again.
+/// producer does when its id changed while the batch waited to be resent.
 ///
 /// # Errors
 /// `CORRUPT_MESSAGE` when `batch` is shorter than a header.
@@ -397,7 +400,7 @@ pub(super) fn renew_crc(batch: &mut [u8]) -> Result<()> {
 /// The size of the batch that starts at `bytes`, if its length can be read.
 ///
 /// # Errors
-/// `CORRUPT_MESSAGE` for a length that no batch has; `UNSUPPORTED_FOR_MESSAGE_FORMAT` for an
+/// `CORRUPT_MESSAGE` for a length that no batch can have; `UNSUPPORTED_FOR_MESSAGE_FORMAT` for an
 /// older magic.
 pub fn peek_size(bytes: &[u8]) -> Result<Option<usize>> {
     let Some(prefix) = bytes.first_chunk::<LENGTH_PREFIX_SIZE>() else { return Ok(None) };
@@ -440,7 +443,7 @@ fn whole_size(length: i32, base_offset: Offset) -> Result<usize> {
     let size = usize::try_from(length).unwrap_or(0).saturating_add(LENGTH_PREFIX_SIZE);
     // A batch must itself be addressable with an i32, as Kafka's own buffers are.
     if length < LENGTH_FIELD_MIN || i32::try_from(size).is_err() {
-        return Err(corrupt(base_offset, format!("batch length {length} cannot be")));
+        return Err(corrupt(base_offset, format!("batch length {length} is impossible")));
     }
     Ok(size)
 }
@@ -460,8 +463,8 @@ fn fixed_mut(batch: &mut [u8]) -> Result<&mut [u8; HEADER_SIZE]> {
         .ok_or_else(|| corrupt(base_offset, "the batch is shorter than its header"))
 }
 
-/// The field at a constant place inside of a header; zeros for a place outside, which no caller
-/// names.
+/// The field at a constant position inside a header; zeros for a position outside, which no caller
+/// uses.
 fn field<const N: usize, const SIZE: usize>(fixed: &[u8; N], at: usize) -> [u8; SIZE] {
     fixed.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; SIZE])
 }

@@ -1,4 +1,5 @@
-//! Record batches (magic 2) as bytes: the one form in which records travel, rest and are read.
+//! Record batches (magic 2) as bytes: the one form in which records travel, are stored and are
+//! read.
 //!
 //! A batch is the same bytes in a produce request, in a segment, in the page cache and in a fetch
 //! response. This module reads and writes those bytes; it never does I/O, knows no clock and
@@ -22,11 +23,12 @@
 //!
 //! - **RB-1** The CRC covers everything from the attributes on. Base offset and leader epoch lie
 //!   outside, so a broker assigns both without another pass over the data.
-//! - **RB-2** Nothing is allocated on the word of the input alone: every length and count is
-//!   compared with the bytes that are there, and decompression grows step by step to its limit.
+//! - **RB-2** Nothing is allocated on the strength of the input alone: every length and count
+//!   is compared with the bytes that are present, and decompression grows step by step to its
+//!   limit.
 //! - **RB-3** Reading hostile bytes ends in an error, never in a panic or an endless loop. Errors
 //!   carry Kafka's code: `CORRUPT_MESSAGE` for damaged bytes, `INVALID_RECORD` for a batch that is
-//!   whole but not acceptable, `UNSUPPORTED_FOR_MESSAGE_FORMAT` for magic 0 and 1.
+//!   intact but not acceptable, `UNSUPPORTED_FOR_MESSAGE_FORMAT` for magic 0 and 1.
 //!
 //! Called by `log` (append, recovery, compaction), `client` (producer, consumer), `columnar` and
 //! the record-level parts of `machine`.

@@ -1,4 +1,4 @@
-//! Round trips, other people's codecs, golden bytes and hostile input.
+//! Round trips, third-party codecs, golden bytes and hostile input.
 
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
@@ -135,7 +135,7 @@ proptest! {
         for batch in Batches::new(whole).flatten() {
             let outside_of_the_crc = at < 8 || (12..16).contains(&at);
             prop_assert_eq!(batch.verify_crc().is_ok(), outside_of_the_crc);
-            // Also without the CRC nothing panics.
+            // Nothing panics without the CRC check either.
             if let Ok(records) = batch.records(LIMIT) {
                 records.iter().for_each(drop);
             }
@@ -384,7 +384,7 @@ fn cut_off_streams_are_errors() {
     }
 }
 
-/// What memory that was used before gives; it must be what fresh memory gives.
+/// The result with reused memory; it must equal the result with fresh memory.
 fn unpack(
     scratch: &mut Scratch,
     codec: Compression,
@@ -439,7 +439,7 @@ fn zstd_frames_that_do_not_say_their_size_are_read_to_their_end() {
         }
     }
     assert_eq!(zstd(&skippable, 10), Some(Vec::new()));
-    // A frame of version 0.7, and one of a dictionary that is not there.
+    // A frame of version 0.7, and one that needs a missing dictionary.
     assert_eq!(zstd(&[0x27, 0xb5, 0x2f, 0xfd, 0, 0, 0, 0], LIMIT), None);
     assert_eq!(zstd(&[0x28, 0xb5, 0x2f, 0xfd, 0x21, 7, 1, 9, 0, 0, b'x'], LIMIT), None);
     assert_eq!(

@@ -1,7 +1,7 @@
 //! What a leader checks before it appends a batch, in one pass.
 //!
-//! The pass gathers facts; what to refuse by configuration (timestamps too old, keys missing in a
-//! compacted topic, sizes) is the caller's to decide from them. For uncompressed batches the pass
+//! The pass gathers facts; from them the caller decides what the configuration forbids (timestamps
+//! too old, keys missing in a compacted topic, sizes). For uncompressed batches the pass
 //! touches only the head of each record.
 
 use crate::error::{Error, ErrorCode, Result};
@@ -29,12 +29,12 @@ impl AppendRules {
     }
 }
 
-/// What was found in a batch that may be appended.
+/// Facts about a batch that may be appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AppendFacts {
     /// The number of records, at least one.
     pub record_count: i32,
-    /// The largest timestamp of the records; the header's may differ and is then to be patched.
+    /// The largest timestamp of the records; the header's may differ and must then be patched.
     pub max_timestamp: TimestampMs,
     /// The distance from the base offset to the first record with that timestamp (KIP-734).
     pub max_timestamp_offset_delta: i32,
@@ -48,11 +48,11 @@ pub struct AppendFacts {
 
 /// Checks a whole batch as the leader of a partition does.
 ///
-/// That is: the CRC, the header's counts and sequences, and of every record the lengths, headers,
-/// and that the offset deltas are 0, 1, 2 and so on.
+/// It checks the CRC, the header's counts and sequences, and the lengths and headers of every
+/// record, and that the offset deltas are 0, 1, 2 and so on.
 ///
 /// # Errors
-/// `CORRUPT_MESSAGE` for damaged bytes or a bomb, `INVALID_RECORD` for a batch that is whole but
+/// `CORRUPT_MESSAGE` for damaged bytes or a bomb, `INVALID_RECORD` for a batch that is intact but
 /// not acceptable.
 pub fn validate_for_append(batch: &Batch, rules: AppendRules) -> Result<AppendFacts> {
     batch.verify_crc()?;
@@ -94,7 +94,7 @@ fn check_header(header: &BatchHeader, rules: AppendRules) -> Result<()> {
         return Err(invalid(
             base_offset,
             format!(
-                "producer {} sent the sequence {}, which cannot be",
+                "producer {} sent the impossible sequence {}",
                 header.producer_id, header.base_sequence
             ),
         ));
@@ -103,7 +103,7 @@ fn check_header(header: &BatchHeader, rules: AppendRules) -> Result<()> {
         return Err(invalid(
             base_offset,
             format!(
-                "producer {} sent the epoch {}, which cannot be",
+                "producer {} sent the impossible epoch {}",
                 header.producer_id, header.producer_epoch
             ),
         ));
@@ -117,7 +117,8 @@ fn check_header(header: &BatchHeader, rules: AppendRules) -> Result<()> {
     Ok(())
 }
 
-/// The smallest and the largest, by delta; a record without a timestamp (-1) is no smallest.
+/// The smallest and the largest, by delta; a record without a timestamp (-1) does not count as the
+/// smallest.
 struct Times {
     base: i64,
     max: i64,
@@ -176,7 +177,7 @@ fn wrong_count(header: &BatchHeader, found: i32) -> Error {
         invalid(
             header.base_offset,
             format!(
-                "the header counts {} records, the bytes hold {} of them",
+                "the header counts {} records, but the bytes hold {}",
                 header.record_count,
                 if found > header.record_count {
                     "more than".to_owned()

@@ -1,4 +1,4 @@
-//! The one parser of records: a cursor over the uncompressed records of a batch.
+//! The only parser of records: a cursor over the uncompressed records of a batch.
 //!
 //! ```text
 //! length │ attributes │ timestamp delta │ offset delta │ key length │ key │ value length │ value │
@@ -7,53 +7,53 @@
 //! varint       │  varint     │     │ varint       │
 //! ```
 //!
-//! A [`RawRecord`] holds places, not slices, so that a caller may keep it while the buffer moves,
-//! and so that columns build views from it without pointer arithmetic. Every place was checked to
-//! lie inside of the record. Varints are zigzag; their first two bytes are handled inline, since
-//! nearly all are that short.
+//! A [`RawRecord`] holds positions, not slices, so that a caller may keep it while the buffer
+//! moves, and so that columns build views from it without pointer arithmetic. Every position
+//! was checked to be inside the record. Varints are zigzag; their first two bytes are handled
+//! inline, since nearly all are that short.
 //!
-//! Nearly all records are alike in more ways: no headers, and small numbers. [`Walker::next_short`]
-//! reads such a record from three words of eight bytes, at half the cost, and leaves every other
-//! one to [`Walker::next_record`], whose judgement is the only one.
+//! Nearly all records have more in common: no headers, and small numbers. [`Walker::next_short`]
+//! reads such a record from three words of eight bytes, at half the cost, and leaves all others
+//! to [`Walker::next_record`], which alone decides whether a record is valid.
 
 /// Why a walk stopped before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WalkError {
-    /// The bytes end inside of a record.
+    /// The bytes end inside a record.
     Truncated,
-    /// A varint has more bytes than its type.
+    /// A varint has more bytes than its type allows.
     Varint,
-    /// The length of a record, key, value or header cannot be.
+    /// The length of a record, key, value or header is impossible.
     Length,
     /// The fields of a record do not fill its length.
     Unfilled,
-    /// The header count cannot be.
+    /// The header count is impossible.
     HeaderCount,
     /// The offset of a record is not one that its batch covers.
     Offset,
 }
 
 impl WalkError {
-    /// What is wrong, for a person.
+    /// What is wrong, in words.
     #[must_use]
     pub const fn text(self) -> &'static str {
         match self {
-            Self::Truncated => "the bytes end inside of a record",
+            Self::Truncated => "the bytes end inside a record",
             Self::Varint => "a variable-length number has too many bytes",
-            Self::Length => "the length of a record or of one of its fields cannot be",
-            Self::Unfilled => "a record's length is not that of its fields",
-            Self::HeaderCount => "the number of record headers cannot be",
+            Self::Length => "the length of a record or of one of its fields is impossible",
+            Self::Unfilled => "a record's length does not match its fields",
+            Self::HeaderCount => "the number of record headers is impossible",
             Self::Offset => "a record has an offset that its batch does not cover",
         }
     }
 }
 
-/// One record as deltas and places in the walked bytes.
+/// One record as deltas and positions in the walked bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RawRecord {
-    /// The distance to the base timestamp.
+    /// The distance from the base timestamp.
     pub timestamp_delta: i64,
-    /// The distance to the base offset.
+    /// The distance from the base offset.
     pub offset_delta: i32,
     /// Where the key starts.
     pub key_at: usize,
@@ -71,7 +71,7 @@ pub struct RawRecord {
     pub end: usize,
 }
 
-/// A record without headers whose numbers are small, as deltas and places in the walked bytes.
+/// A record without headers whose numbers are small, as deltas and positions in the walked bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ShortRecord {
     pub(crate) timestamp_delta: i32,
@@ -98,7 +98,7 @@ impl<'a> Walker<'a> {
         Self { bytes, at: 0 }
     }
 
-    /// Goes on at a place where an earlier walk stopped.
+    /// Continues at a position where an earlier walk stopped.
     #[must_use]
     pub const fn resume(bytes: &'a [u8], at: usize) -> Self {
         Self { bytes, at }
@@ -110,7 +110,7 @@ impl<'a> Walker<'a> {
         self.at
     }
 
-    /// Whether all bytes were walked.
+    /// Whether all bytes have been walked.
     #[must_use]
     pub const fn is_at_end(&self) -> bool {
         self.at >= self.bytes.len()
@@ -119,16 +119,16 @@ impl<'a> Walker<'a> {
     /// The next record. Its headers were counted, not read: see [`check_headers`].
     ///
     /// # Errors
-    /// A [`WalkError`] when the bytes are not a record; the walk cannot go on.
+    /// A [`WalkError`] when the bytes are not a record; the walk cannot continue.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "the loop around it is the hot loop of every reader")]
     pub fn next_record(&mut self) -> Result<RawRecord, WalkError> {
         let bytes = self.bytes;
         let (length, body) = varint(bytes, self.at)?;
         let end = field_end(body, length).ok_or(WalkError::Length)?;
-        // One slice to the end of the record: whatever lies inside of it lies inside of `bytes`.
+        // One slice to the end of the record: whatever is inside it is inside `bytes`.
         let record = bytes.get(..end).ok_or(WalkError::Truncated)?;
-        // One byte of attributes, of which no bit is used.
+        // One byte of attributes; no bit is used.
         let (timestamp_delta, at) = varlong(record, body.wrapping_add(1))?;
         let (offset_delta, at) = varint(record, at)?;
         let (key_size, key_at) = varint(record, at)?;
@@ -159,8 +159,8 @@ impl<'a> Walker<'a> {
 }
 
 impl Walker<'_> {
-    /// The next record, if it is of the common kind and its offset is not behind
-    /// `last_offset_delta`. None changes nothing: [`Walker::next_record`] reads the record then,
+    /// The next record, if it is of the common kind and its offset is not past
+    /// `last_offset_delta`. `None` changes nothing: [`Walker::next_record`] then reads the record,
     /// or says what is wrong with it.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "the body of the hot loop of every scan")]
@@ -184,8 +184,8 @@ impl Walker<'_> {
         let value_size = unzigzag_short(word.varint()?);
         let value_at = value_head.wrapping_add(word.used);
         let count_at = nullable_end(value_at, value_size);
-        // The header count is the last byte. No field ends before it starts, so all of them lie
-        // inside of the record and of `bytes`. An odd length is a negative one.
+        // The header count is the last byte. No field ends before it starts, so all of them are
+        // inside the record and inside `bytes`. An odd length is a negative one.
         let fills = count_at.wrapping_add(1) == end && length & 1 == 0;
         if !fills || bytes.get(count_at) != Some(&0) || u32::try_from(end).is_err() {
             return None;
@@ -202,10 +202,10 @@ impl Walker<'_> {
     }
 }
 
-/// Eight bytes that are read from their low end on.
+/// Eight bytes, read from the low end.
 struct Word {
     bits: u64,
-    /// How many bytes were read; more than eight when zeros behind the word were.
+    /// How many bytes were read; more than eight when zeros after the word were read too.
     used: usize,
 }
 
@@ -245,7 +245,7 @@ impl Word {
     }
 }
 
-/// One header as places in the walked bytes.
+/// One header as positions in the walked bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RawHeader {
     pub(crate) key_at: usize,
@@ -286,14 +286,14 @@ pub fn check_headers(bytes: &[u8], record: &RawRecord) -> Result<(), WalkError> 
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "part of the hot loop")]
 fn field_end(at: usize, size: i32) -> Option<usize> {
-    // A negative size becomes more than any buffer holds and fails the bounds check behind.
+    // A negative size becomes larger than any buffer and fails the bounds check that follows.
     if size < 0 { None } else { Some(at.wrapping_add(size as usize)) }
 }
 
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "part of the hot loop")]
 const fn nullable_end(at: usize, size: i32) -> usize {
-    // An end beyond the record makes the read of the field behind it fail.
+    // An end beyond the record makes the read of the next field fail.
     if size < 0 { at } else { at.wrapping_add(size as usize) }
 }
 
@@ -357,7 +357,7 @@ fn long_varint(bytes: &[u8], at: usize, size_max: usize) -> Result<(u64, usize),
     Err(WalkError::Varint)
 }
 
-/// Appends a zigzag varint; numbers of 32 and of 64 bits are written alike.
+/// Appends a zigzag varint; 32-bit and 64-bit numbers are written the same way.
 #[inline]
 pub(crate) fn put_varint(output: &mut Vec<u8>, value: i64) {
     let mut raw = (value.wrapping_shl(1) ^ (value >> 63)) as u64;

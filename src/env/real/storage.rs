@@ -3,28 +3,30 @@
 //! # Why a mapped read cannot crash the process
 //!
 //! Touching a page of a mapping that lies beyond the end of its file raises SIGBUS, and we live in
-//! the user's process. Three rules, all held in this file, keep it from happening:
+//! the user's process. Three rules, all enforced in this file, prevent it:
 //!
-//! - `MAP-1`: [`Mapping::slice`] hands out a range only when the file was seen to be that long.
+//! - `MAP-1`: [`Mapping::slice`] hands out a range only when the file is known to be that long.
 //! - `MAP-2`: every handed-out range raises the file's *fence*; [`File::set_len`] below the fence and
-//!   [`File::write_all_at`] below the fence are refused. So what was handed out is neither cut nor
-//!   changed (`&[u8]` must not change under its holder). A fence stays, because a socket that was given
-//!   bytes by reference ([`Mapping::stored`]) may have them longer than their holder.
+//!   [`File::write_all_at`] below the fence are refused. So bytes that were handed out are neither
+//!   truncated nor changed (`&[u8]` must not change under its holder). A fence stays, because a
+//!   socket that was given bytes by reference ([`Mapping::stored`]) may need them longer than their
+//!   holder.
 //! - `MAP-3`: [`OpenMode::CreateEmpty`] and [`Disk::rename`] never empty an existing file in place: a new inode
-//!   takes the name, and the old one lives until its last mapping goes. The same holds for removal.
+//!   takes the name, and the old one lives until its last mapping is gone. The same applies to
+//!   removal.
 //!
-//! What remains outside is another process that truncates the files. The directory's lock keeps other
-//! brokers out; `truncate(1)` by hand is not defended against (Kafka does not either), and neither
-//! is a disk that cannot read a page (that would be an I/O error in a read call).
+//! What remains outside is another process that truncates the files. The directory's lock keeps
+//! other brokers out. There is no defence against `truncate(1)` by hand (Kafka has none either),
+//! nor against a disk that cannot read a page (which would be an I/O error in a read call).
 //!
-//! The fence is per opened handle. The log opens a segment for writing once and maps it through
+//! The fence is per open handle. The log opens a segment for writing once and maps it through
 //! that handle, and opens sealed segments only for reading.
 //!
 //! On Unix one mapping of the segment's largest size serves the file as it grows: address space only, no
-//! memory. Elsewhere a mapping cannot be longer than its file, so it is made anew when the file
+//! memory. Elsewhere a mapping cannot be longer than its file, so it is re-created when the file
 //! has grown.
 
-#![allow(unsafe_code, reason = "a mapping is memory that somebody else could cut")]
+#![allow(unsafe_code, reason = "a mapping is memory that someone else could truncate")]
 
 use std::fs;
 use std::io;
@@ -65,7 +67,7 @@ impl Disk for RealDisk {
                 options.write(true).create(true);
             }
             OpenMode::CreateEmpty => {
-                // MAP-3: never O_TRUNC, somebody may have the old file mapped.
+                // MAP-3: never O_TRUNC, since someone may have the old file mapped.
                 match fs::remove_file(path) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                     _ => {}
@@ -84,7 +86,7 @@ impl Disk for RealDisk {
             let Ok(name) = entry.file_name().into_string() else { continue };
             let metadata = match entry.metadata() {
                 Ok(metadata) => metadata,
-                // Removed between the listing and the look.
+                // Removed between the listing and the check.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             };
@@ -154,7 +156,7 @@ impl Disk for RealDisk {
             .open(path)?;
         match file.try_lock() {
             Ok(()) => {
-                // For whoever finds it taken; not worth failing for.
+                // For whoever finds the lock taken; not worth failing over.
                 let noted = file.set_len(0).and_then(|()| {
                     write_vectored(&file, &[format!("{}\n", std::process::id()).as_bytes()], 0)
                 });
@@ -175,7 +177,7 @@ impl Disk for RealDisk {
     }
 }
 
-/// The free and all bytes of a file system.
+/// The free and the total bytes of a file system.
 #[cfg(unix)]
 fn space(path: &Path) -> io::Result<(u64, u64)> {
     let answer = nix::sys::statvfs::statvfs(path)?;
@@ -189,7 +191,7 @@ fn space(_path: &Path) -> io::Result<(u64, u64)> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Released by the operating system when the file closes, also by a crash.
+/// Released by the operating system when the file closes, even after a crash.
 #[derive(Debug)]
 struct RealLock {
     file: fs::File,
@@ -221,7 +223,10 @@ impl RealFile {
         if position < fence {
             return Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
-                format!("byte {position} lies in a range handed to readers, which ends at {fence}"),
+                format!(
+                    "byte {position} is in a range that was handed to readers, which ends at \
+                     {fence}"
+                ),
             ));
         }
         Ok(())
@@ -313,18 +318,19 @@ fn write_vectored(file: &fs::File, parts: &[&[u8]], mut position: u64) -> io::Re
 
 #[derive(Debug)]
 struct RealMapping {
-    /// Made once on Unix; replaced by a longer one elsewhere. Slices hold their own reference.
+    /// Created once on Unix; replaced by a longer one elsewhere. Slices hold their own reference.
     map: Mutex<Option<Arc<MmapRaw>>>,
     limit: u64,
-    /// The length that the file was seen to have, at most `limit`. See `MAP-1`.
+    /// The length that the file is known to have, at most `limit`. See `MAP-1`.
     seen: AtomicU64,
     fence: Arc<AtomicU64>,
     /// The file while it may still grow, and afterwards for sockets.
     file: Option<Arc<fs::File>>,
 }
 
-/// Whether a file may stay open only for sockets. Its number tells how many are open, since the lowest free one
-/// is given: beyond half of what the process may open, bytes go to sockets as a copy.
+/// Whether a file may stay open only for sockets. Its descriptor tells how many are open, since the
+/// lowest free number is assigned: beyond half of what the process may open, bytes go to sockets as
+/// a copy.
 #[cfg(target_os = "linux")]
 fn may_stay_open(file: &fs::File) -> bool {
     use std::os::fd::AsRawFd;
@@ -348,7 +354,7 @@ impl RealMapping {
         Ok(Some(map))
     }
 
-    /// The mapping, when it is long enough; else a new one, when the file is.
+    /// The mapping, when it is long enough; otherwise a new one, when the file is.
     fn covering(&self, end: u64) -> io::Result<Arc<MmapRaw>> {
         let beyond = || {
             io::Error::new(

@@ -2,19 +2,21 @@
 //!
 //! # The fault model
 //!
-//! What the log must survive, by [`SimDisk::power_cut`]:
+//! What the log must survive, through [`SimDisk::power_cut`]:
 //!
-//! - every page that was written since the file's last sync is, on its own, lost, kept or torn (a part of
-//!   it is new, the rest old);
+//! - every page that was written since the file's last sync is independently lost, kept or torn
+//!   (part of it is new, the rest old);
 //! - the length of a file is anything between the synced and the current one; bytes between that
 //!   never reached the disk read as zeros;
-//! - directory entries that were created, renamed or removed since the directory's last sync are there or
-//!   not: by the seed either a prefix of the changes happened (a journal), or each on its own.
-//!   A rename is one change: never is the name neither the old file nor the new one.
+//! - directory entries that were created, renamed or removed since the directory's last sync are
+//!   there or not: depending on the seed, either a prefix of the changes happened (a journal), or
+//!   each independently. A rename is one change: the name always refers to the old file or the new
+//!   one.
 //!
 //! Besides: [`SimDisk::set_capacity`] (a write that does not fit is cut short and fails),
-//! [`SimDisk::inject`] (an I/O error at a chosen call), [`SimDisk::crash_after`] (the machine stops at the n-th
-//! changing call: from then on every call fails until the power cut), [`SimDisk::flip_bit`].
+//! [`SimDisk::inject`] (an I/O error at a chosen call), [`SimDisk::crash_after`] (the machine stops
+//! at the n-th modifying call: from then on every call fails until the power cut),
+//! [`SimDisk::flip_bit`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -29,14 +31,14 @@ use crate::types::TimestampMs;
 pub(super) const PAGE: usize = 4096;
 const ROOT: u64 = 0;
 
-/// An error to be raised by a call.
+/// An error for a call to raise.
 #[derive(Clone, Debug)]
 pub struct Fault {
     /// The call: `write`, `sync`, `open`, `rename`, `remove`, `create`, `set_len` or `sync_dir`.
     pub call: &'static str,
-    /// Only for paths that end so.
+    /// Only for paths that end like this.
     pub path_suffix: String,
-    /// How many such calls succeed before.
+    /// How many such calls succeed first.
     pub skip: u64,
     /// The error.
     pub kind: io::ErrorKind,
@@ -97,7 +99,7 @@ impl Change {
 pub(super) struct State {
     nodes: BTreeMap<u64, Node>,
     next_id: u64,
-    /// Handles of an older boot are dead.
+    /// Handles from an earlier boot are dead.
     pub(super) boot: u64,
     pub(super) capacity: u64,
     calls: u64,
@@ -131,13 +133,13 @@ impl SimDisk {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many changing calls were made: the number of points where a crash can be put.
+    /// How many modifying calls were made: the number of points where a crash can be placed.
     #[must_use]
     pub fn calls(&self) -> u64 {
         self.state().calls
     }
 
-    /// Stops the machine after so many more changing calls: every later call fails.
+    /// Stops the machine after this many more modifying calls: every later call fails.
     pub fn crash_after(&self, calls: u64) {
         let mut state = self.state();
         state.crash_after = Some(state.calls + calls);
@@ -149,7 +151,7 @@ impl SimDisk {
         self.state().crashed
     }
 
-    /// Bounds the sum of all files' lengths.
+    /// Limits the sum of all files' lengths.
     pub fn set_capacity(&self, bytes: u64) {
         self.state().capacity = bytes;
     }
@@ -182,7 +184,7 @@ impl SimDisk {
         Ok(())
     }
 
-    /// Ends the processes of the machine, as `kill -9` does: what was written stays, handles and locks
+    /// Ends the processes of the machine, as `kill -9` does: written bytes stay, handles and locks
     /// are gone.
     pub fn kill(&self) {
         self.state().reboot();
@@ -282,7 +284,7 @@ impl State {
         self.locks.clear();
     }
 
-    /// Drops files that no durable and no current entry names.
+    /// Drops files that neither a durable nor a current entry names.
     fn collect(&mut self) {
         let mut named = BTreeSet::from([ROOT]);
         for node in self.nodes.values() {
@@ -297,7 +299,7 @@ impl State {
         if self.crashed { Err(io::Error::other("the machine has stopped")) } else { Ok(()) }
     }
 
-    /// Counts a changing call, and fails it when it is due to.
+    /// Counts a modifying call, and fails it when it is due to.
     pub(super) fn changing(&mut self, call: &'static str, path: &Path) -> io::Result<()> {
         self.alive()?;
         if self.crash_after.is_some_and(|last| self.calls >= last) {

@@ -119,7 +119,7 @@ impl File for SimFile {
     }
 }
 
-/// Hands out copies: what a real mapping shows of bytes that do not change.
+/// Hands out copies, which is what a real mapping shows of bytes that do not change.
 #[derive(Debug)]
 struct SimMapping {
     file: SimFile,

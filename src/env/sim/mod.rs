@@ -1,7 +1,7 @@
 //! A simulated clock, disk and source of random numbers, all from one seed.
 //!
 //! A run is a function of its seed: a failing seed is replayed by name. Each consumer of randomness
-//! draws from a stream of its own ([`SimRandom::stream`]), so that one draw more in one place does not
+//! draws from its own stream ([`SimRandom::stream`]), so that an extra draw in one place does not
 //! change the others.
 
 mod disk;
@@ -62,13 +62,13 @@ pub struct SimClock {
 }
 
 impl SimClock {
-    /// A clock that shows `start`.
+    /// A clock set to `start`.
     #[must_use]
     pub fn new(start: TimestampMs) -> Self {
         Self { start: start.0, now: AtomicI64::new(start.0) }
     }
 
-    /// Moves the clock on.
+    /// Advances the clock.
     pub fn advance(&self, duration_ms: i64) {
         self.now.fetch_add(duration_ms, Ordering::AcqRel);
     }
@@ -92,7 +92,7 @@ pub struct SimRandom {
 }
 
 impl SimRandom {
-    /// The numbers of one purpose under one seed.
+    /// The numbers for one purpose under one seed.
     #[must_use]
     pub fn stream(seed: u64, purpose: &str) -> Self {
         let mixed = purpose.bytes().fold(seed ^ 0x9e37_79b9_7f4a_7c15, |state, byte| {
@@ -116,7 +116,7 @@ impl SimRandom {
         self.next().checked_rem(bound).unwrap_or(0)
     }
 
-    /// True once in `times`.
+    /// True once in `times` calls on average.
     pub fn one_in(&self, times: u64) -> bool {
         self.below(times) == 0
     }

@@ -1,8 +1,8 @@
 //! One table per message, named and typed as in Apache Kafka 4.3.
 //!
-//! The tables hold facts only; `tests/wire` compares each line with Kafka's own definitions. What
-//! is served, and at which versions, is said in [`api`](crate::protocol::api). How a line reads is
-//! explained in `table.rs`.
+//! The tables hold facts only; `tests/wire` compares each line with Kafka's own definitions.
+//! [`api`](crate::protocol::api) says what is served, and at which versions. `table.rs` explains
+//! how to read a line.
 
 pub mod alter_configs;
 pub mod api_versions;

@@ -6,13 +6,14 @@ use crate::error::{Error, Result};
 use crate::protocol::primitives::{STRING_MAX_BYTES, Str};
 use crate::protocol::schema::VALUE;
 
-/// How many bytes of collections may be made from one byte of a frame.
+/// How many bytes of collections may be allocated per byte of a frame.
 ///
-/// A list of empty strings takes 32, which nobody needs; of what honest messages say, a list of
-/// topics with names of one letter takes the most, at about 20.
+/// A list of empty strings takes 32, which nobody needs; among honest messages, a list of topics
+/// with one-letter names takes the most, at about 20.
 pub const BUDGET_FACTOR: usize = 32;
 
-/// What may be allocated on top of [`BUDGET_FACTOR`], so that tiny frames need no care.
+/// What may be allocated on top of [`BUDGET_FACTOR`], so that tiny frames need no special
+/// treatment.
 pub const BUDGET_BASE_BYTES: usize = 16 * 1024;
 
 /// Reads values from the front of a byte string.
@@ -23,7 +24,7 @@ pub struct Decoder {
     budget_bytes: usize,
 }
 
-/// Declares a reader of a number of fixed size.
+/// Declares a reader for a fixed-size number.
 macro_rules! fixed {
     ($(#[$doc:meta])* $name:ident, $read:ident, $type:ty) => {
         $(#[$doc])*
@@ -142,7 +143,7 @@ impl Decoder {
         Ok(self.bytes.split_to(length))
     }
 
-    /// Reads a string behind its 16-bit or compact length; `None` is null.
+    /// Reads a string preceded by its 16-bit or compact length; `None` is null.
     ///
     /// # Errors
     ///
@@ -179,7 +180,7 @@ impl Decoder {
         }
     }
 
-    /// Reads bytes behind their length; `None` is null.
+    /// Reads bytes preceded by their length; `None` is null.
     pub(crate) fn get_bytes(&mut self, compact: bool) -> Result<Option<Bytes>> {
         match self.get_length(compact)? {
             None => Ok(None),
@@ -210,8 +211,8 @@ impl Decoder {
         Ok(Some(count))
     }
 
-    /// Reads the tagged fields that end a structure; `known` reads those that it knows and says
-    /// so, the others are skipped.
+    /// Reads the tagged fields that end a structure; `known` reads the ones it knows and says
+    /// so; the others are skipped.
     pub(crate) fn tags(
         &mut self,
         known: &mut dyn FnMut(u32, &mut Self) -> Result<bool>,

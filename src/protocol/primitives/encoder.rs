@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 use crate::protocol::schema::{Tags, VALUE};
 use crate::types::Chunk;
 
-/// Byte strings from this length on are spliced; copying shorter ones costs less than another
-/// piece to write.
+/// Byte strings from this length on are spliced; copying shorter ones costs less than writing
+/// another piece.
 pub const SPLICE_MIN_BYTES: usize = 1024;
 
 /// Collects an outgoing message as pieces for a vectored write.
@@ -37,7 +37,7 @@ impl Encoder {
         self.buffer.len().saturating_add(self.spliced_bytes)
     }
 
-    /// Whether nothing was written yet.
+    /// Whether nothing has been written yet.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -96,7 +96,8 @@ impl Encoder {
         }
     }
 
-    /// Writes bytes as they are; when there are many, without a copy and with their place in a file.
+    /// Writes bytes as they are; when there are many, without a copy and with their location in a
+    /// file.
     pub(crate) fn put_chunk(&mut self, chunk: &Chunk) {
         if chunk.len() < SPLICE_MIN_BYTES {
             self.buffer.put_slice(chunk);
@@ -185,7 +186,7 @@ impl Encoder {
         self.spliced_bytes = self.spliced_bytes.saturating_add(other.spliced_bytes);
     }
 
-    /// The message as pieces that follow one another.
+    /// The message as consecutive pieces.
     pub fn finish(self) -> Vec<Chunk> {
         let mut buffer = self.buffer.freeze();
         if self.splices.is_empty() {

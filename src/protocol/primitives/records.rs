@@ -1,15 +1,15 @@
-//! [`Records`]: record batches as the bytes they are, in one piece or several.
+//! [`Records`]: record batches as raw bytes, in one piece or several.
 
 use bytes::{Bytes, BytesMut};
 
 use crate::types::Chunk;
 
-/// A rope of record batches: chunks that follow one another, never copied to be joined.
+/// A rope of record batches: consecutive chunks, never copied to be joined.
 ///
 /// A fetch that reads from two segments makes two chunks. Empty chunks are left out.
 #[derive(Clone, Debug, Default)]
 pub struct Records {
-    // Nearly always there is one chunk, so that the vector stays unallocated.
+    // There is nearly always one chunk, so the vector stays unallocated.
     first: Chunk,
     rest: Vec<Chunk>,
 }
@@ -94,7 +94,7 @@ impl From<Vec<Bytes>> for Records {
 }
 
 impl PartialEq for Records {
-    /// Equal bytes, however they are cut.
+    /// Equal bytes, however they are split.
     fn eq(&self, other: &Self) -> bool {
         let (ours, theirs) = (self.chunks(), other.chunks());
         self.len() == other.len()

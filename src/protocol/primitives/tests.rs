@@ -63,8 +63,13 @@ fn impossible_lengths_are_refused() {
     check_refused::<MetadataRequest>(1, &[0xff, 0xff, 0xff, 0xfe], "negative length");
     check_refused::<MetadataRequest>(1, &[0x80, 0, 0, 0], "negative length");
     check_refused::<MetadataRequest>(1, &[0x7f, 0xff, 0xff, 0xff], "2147483647 elements announced");
-    check_refused::<MetadataRequest>(0, &[0xff; 4], "null where a value must be");
-    check_refused::<MetadataRequest>(1, &[0, 0, 0, 1, 0xff, 0xff], "null where a value must be");
+    check_refused::<MetadataRequest>(0, &[0xff; 4], "null where a value is required");
+    check_refused::<MetadataRequest>(
+        1,
+        &[0, 0, 0, 1, 0xff, 0xff],
+        "null where a value is \
+         required",
+    );
     check_refused::<MetadataRequest>(1, &[0, 0, 0, 1, 0x80, 0], "negative length");
     check_refused::<MetadataRequest>(1, &[0, 0, 0, 1, 0, 9, b'a'], "9 bytes wanted, 1 left");
     check_refused::<MetadataRequest>(1, &[0, 0, 0, 1, 0, 1, 0xff], "not UTF-8");
@@ -78,10 +83,11 @@ fn impossible_lengths_are_refused() {
 fn a_count_out_of_proportion_is_refused_though_its_bytes_are_there() {
     let mut bytes = 100_000_i32.to_be_bytes().to_vec();
     bytes.resize(4 + 200_000, 0);
-    // Names of no letters: two bytes each on the wire, several times that in memory.
+    // Empty names: two bytes each on the wire, several times that in memory.
     let within = decode::<MetadataRequest>(1, &bytes).unwrap();
     assert_eq!(within.topics.unwrap().len(), 100_000);
-    // As many topics as bytes are left: each needs at least three, which only the budget knows.
+    // As many topics as there are bytes left: each needs at least three, which only the budget
+    // knows.
     let mut bytes = vec![0x81, 0x80, 0x08];
     bytes.resize(3 + 131_072, 1);
     check_refused::<MetadataRequest>(9, &bytes, "131072 elements out of proportion");

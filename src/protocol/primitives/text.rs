@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 /// Immutable UTF-8 text, cheap to clone.
 ///
-/// One that was decoded shares the memory of its frame; call [`Str::detached`] before keeping it
+/// Decoded text shares the memory of its frame; call [`Str::detached`] before keeping it
 /// for long.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Str(Bytes);
@@ -31,7 +31,7 @@ impl Str {
 
     /// The text.
     pub fn as_str(&self) -> &str {
-        // Checked when it was made; checking again is cheaper than the `unsafe` is worth.
+        // Checked at construction; checking again costs less than an `unsafe` block would.
         simdutf8::basic::from_utf8(&self.0).unwrap_or_default()
     }
 
@@ -40,7 +40,7 @@ impl Str {
         &self.0
     }
 
-    /// A copy that holds on to nothing but its own bytes.
+    /// A copy that keeps only its own bytes alive.
     #[must_use]
     pub fn detached(&self) -> Self {
         Self(Bytes::copy_from_slice(&self.0))
@@ -67,7 +67,7 @@ impl Borrow<str> for Str {
     }
 }
 
-// As `str` does, so that maps may be searched by `&str`.
+// The same as for `str`, so that maps can be searched by `&str`.
 impl Hash for Str {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.as_str().hash(state);

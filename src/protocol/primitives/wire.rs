@@ -1,4 +1,4 @@
-//! The form of each type on the wire.
+//! The encoding of each type on the wire.
 
 use bytes::Bytes;
 
@@ -7,7 +7,7 @@ use crate::protocol::primitives::{Decoder, Encoder, Records, Str};
 use crate::protocol::schema::{Context, Kind, Nullable, VALUE, Wire};
 use crate::types::Uuid;
 
-/// Declares the form of a number.
+/// Declares the encoding of a number.
 macro_rules! number {
     ($type:ty, $kind:ident, $put:ident, $get:ident) => {
         impl Wire for $type {
@@ -58,7 +58,7 @@ macro_rules! never_null {
 
         fn read(decoder: &mut Decoder, context: Context) -> Result<Self> {
             Self::read_nullable(decoder, context)?
-                .ok_or_else(|| Error::malformed(VALUE, "null where a value must be"))
+                .ok_or_else(|| Error::malformed(VALUE, "null where a value is required"))
         }
     };
 }
@@ -143,7 +143,7 @@ impl<T: Wire> Nullable for Vec<T> {
         let Some(count) = decoder.get_count(context.flexible, T::MIN_BYTES, size_of::<T>())? else {
             return Ok(None);
         };
-        // Paid for from the budget of the decoder.
+        // Charged to the decoder's budget.
         let mut elements = Self::with_capacity(count);
         for _ in 0..count {
             elements.push(T::read(decoder, context.element())?);
@@ -152,7 +152,7 @@ impl<T: Wire> Nullable for Vec<T> {
     }
 }
 
-/// Writes a structure that may be null: a byte that tells, then the structure.
+/// Writes a structure that may be null: a byte that says whether it is null, then the structure.
 pub(crate) fn write_nullable_structure<T: Wire>(
     value: Option<&T>,
     encoder: &mut Encoder,

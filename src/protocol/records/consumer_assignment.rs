@@ -1,4 +1,4 @@
-//! The assignments of a group of the consumer protocol: what should be, and what is.
+//! The assignments of a group of the consumer protocol: the target, and the current state.
 
 use crate::protocol::primitives::Str;
 use crate::types::Uuid;

@@ -1,8 +1,10 @@
-//! Structures that travel, or are kept, inside of opaque bytes: one table each, as in Apache Kafka 4.3.
+//! Structures that travel or are stored inside opaque bytes: one table each, as in Apache Kafka
+//! 4.3.
 //!
 //! Two kinds: what consumers put into JoinGroup and SyncGroup, and the keys and values of the
-//! records of `__consumer_offsets`. They are apart from `messages` because no API carries them; the
-//! tables, the encoder and the decoder are the same, and `tests/wire` compares them with Kafka's.
+//! records of `__consumer_offsets`. They are separate from `messages` because no API carries them;
+//! the tables, the encoder and the decoder are the same, and `tests/wire` compares them with
+//! Kafka's.
 //!
 //! ```text
 //! consumer protocol    int16 version ‖ structure at that version
@@ -11,7 +13,8 @@
 //! ```
 //!
 //! Invariants: those of [`protocol`](crate::protocol); unknown versions of values are errors, later
-//! versions of the consumer protocol are read by the fields that are known, as Kafka's clients do.
+//! versions of the consumer protocol are read as far as their fields are known, as Kafka's clients
+//! do.
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -41,7 +44,7 @@ fn write_prefixed<M: Message>(prefix: i16, message: &M, version: i16) -> Result<
 ///
 /// # Errors
 ///
-/// When a field does not fit its form on the wire.
+/// When a field does not fit its encoding.
 pub fn write_key<M: Message>(record_type: i16, key: &M) -> Result<Bytes> {
     write_prefixed(record_type, key, KEY_VERSION)
 }
@@ -50,7 +53,7 @@ pub fn write_key<M: Message>(record_type: i16, key: &M) -> Result<Bytes> {
 ///
 /// # Errors
 ///
-/// [`Error::Malformed`] when the key has not even a type.
+/// [`Error::Malformed`] when the key does not even have a type.
 pub fn record_type(key: Bytes) -> Result<(i16, Decoder)> {
     let mut decoder = Decoder::new(key);
     let record_type = decoder.get_i16()?;
@@ -81,8 +84,8 @@ pub fn write_versioned<M: Message>(message: &M, version: i16) -> Result<Bytes> {
 ///
 /// # Errors
 ///
-/// [`Error::Malformed`] when the bytes are not such a value, an unsupported version when its version
-/// is not known.
+/// [`Error::Malformed`] when the bytes are not such a value, an unsupported version when its
+/// version is unknown.
 pub fn read_value<M: Message>(value: Bytes) -> Result<M> {
     let mut decoder = Decoder::new(value);
     let version = decoder.get_i16()?;
@@ -91,8 +94,8 @@ pub fn read_value<M: Message>(value: Bytes) -> Result<M> {
     Ok(value)
 }
 
-/// Reads a structure of the consumer protocol and its version. A version that is not known yet is
-/// read as the last known one: later ones only add fields behind, so the rest is skipped.
+/// Reads a structure of the consumer protocol and its version. An unknown version is read as the
+/// last known one: later versions only append fields, so the rest is skipped.
 ///
 /// # Errors
 ///
