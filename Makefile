@@ -1,5 +1,5 @@
 # The two commands of the README are `make demo` and `make test`; `make help` lists the rest.
-# Needed: Rust, a C compiler, Python 3.10 or newer. Everything else goes into .venv and target.
+# Needs Rust, a C compiler and Python 3.10 or newer. Everything else goes into .venv and target.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -9,7 +9,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# How many compilers run at a time is for cargo to say, also where make runs two goals at a time.
+# cargo decides how many compilers run at a time, even when make runs two goals at a time.
 APART := env -u MAKEFLAGS -u MFLAGS
 CARGO := $(APART) cargo
 export PYO3_PYTHON := $(abspath $(BIN))/python
@@ -44,7 +44,7 @@ check-format: $(VENV)/.test ## format and lints of Python, format of Rust
 	$(BIN)/ruff format --check python tests/python tests/bench
 	$(BIN)/ruff check python tests/python tests/bench
 
-# Neither the lints and tests nor the build of the wheel keep the cores busy all the time.
+# Neither the lints and tests nor the wheel build keep all cores busy all the time.
 rust-and-wheel: $(VENV)/.created ## clippy and rust-test, and beside them wheel
 	$(MAKE) --no-print-directory --jobs=2 --output-sync=target rust wheel
 
@@ -91,15 +91,17 @@ bench-guard: $(VENV)/.test $(VENV)/.wheel $(PROGRAM) ## the few ratios that must
 bench-compare: $(VENV)/.test ## compare the ratios of two runs: BEFORE=main.json AFTER=branch.json [THRESHOLD=0.1]; fails on a loss
 	$(VERSUS_COMMAND) compare $(BEFORE) $(AFTER) --threshold $(or $(THRESHOLD),0.1)
 
-# What cargo-fuzz passes without a sanitizer; all of it is known to a stable compiler. libFuzzer needs a C++ compiler.
+# The flags that cargo-fuzz passes without a sanitizer; a stable compiler knows all of them.
+# libFuzzer needs a C++ compiler.
 FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table
 TARGETS ?= $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
 SECONDS_EACH ?= 60
 
 fuzz: ## let libFuzzer search in every fuzz target for a minute (TARGETS, SECONDS_EACH); needs a C++ compiler
-	cd tests/fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) build --target-dir target --target "$$(rustc -vV | sed -n 's/^host: //p')" $(addprefix --bin ,$(TARGETS)) # a target, so that build scripts go without
-	cd tests/fuzz && failed=; for target in $(TARGETS); do \
+	cd tests/fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) build --target-dir target --target "$$(rustc
+	-vV | sed -n 's/^host: //p')" $(addprefix --bin ,$(TARGETS)) # with a target, so that build scripts
+	are built without them cd tests/fuzz && failed=; for target in $(TARGETS); do \
 	  mkdir -p corpus/$$target artifacts/$$target target/found/$$target; \
 	  ./target/*/debug/$$target -max_total_time=$(SECONDS_EACH) -rss_limit_mb=1024 -max_len=4096 \
 	    -artifact_prefix=artifacts/$$target/ target/found/$$target corpus/$$target || failed="$$failed $$target"; \
@@ -113,7 +115,7 @@ format: $(VENV)/.test ## format Rust and Python
 	$(BIN)/ruff format python tests/python tests/bench
 	$(BIN)/ruff check --fix python tests/python tests/bench
 
-# Whether it is up to date is for cargo to say: the folder may be shared with other trees.
+# cargo decides whether it is up to date: the folder may be shared with other trees.
 $(PROGRAM): always
 	$(CARGO) build --release --locked --bin ottla
 
@@ -145,8 +147,9 @@ $(VENV)/.notebook: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --group notebook
 	touch $@
 
-# Quix Streams wants another confluent-kafka than the tests; without it its rows say that it is missing.
+# Quix Streams needs a different confluent-kafka version than the tests; without it, its rows say
+# that it is missing.
 $(VENV)/.quix: $(VENV)/.created pyproject.toml
 	$(PYTHON) -m venv $(VENV)/quix
-	$(VENV)/quix/bin/python -m pip install --quiet --group quix || echo "Quix Streams is not there; its rows will say so"
-	touch $@
+	$(VENV)/quix/bin/python -m pip install --quiet --group quix || echo "Quix Streams could not be
+	installed; its rows will say so" touch $@

@@ -1,11 +1,11 @@
 //! The manual: documents that are versioned with the code. This module has no code.
 //!
-//! - [`guarantees`]: what is promised to whom.
+//! - [`guarantees`]: what is promised, and under which conditions.
 //! - [`compatibility`]: APIs and versions served, and what differs from Apache Kafka.
-//! - [`performance`]: what is aimed at, what was measured, and why where the two differ.
+//! - [`performance`]: the aims, the measurements, and why they differ where they do.
 //! - [`types`]: which Arrow types each value format carries, and what comes back.
 //! - [`glossary`]: one meaning per word.
-//! - [`decisions`]: why things are as they are, by number.
+//! - [`decisions`]: why things are as they are, as numbered records.
 
 #[doc = include_str!("guarantees.md")]
 pub mod guarantees {}
