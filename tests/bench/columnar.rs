@@ -1,6 +1,6 @@
-//! Record batches to Arrow and back: the figures of one core.
+//! Record batches to Arrow and back: single-core figures.
 //!
-//! `cargo bench --bench columnar`; divan prints items (records) a second.
+//! `cargo bench --bench columnar`; divan prints items (records) per second.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -134,7 +134,7 @@ fn iterate_100_byte_records(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// What a leader does before it appends, with the CRC.
+/// What a leader does before it appends, including the CRC.
 #[divan::bench(args = [100, 1000])]
 fn validate(bencher: Bencher<'_, '_>, size: usize) {
     let records = RECORDS / 10;
@@ -358,7 +358,8 @@ fn decode_avro_with_arrow_avro(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// The same eight columns as a Protobuf message; `optional` has all of them know whether they are set.
+/// The same eight columns as a Protobuf message; `optional` makes all of them track whether they
+/// are set.
 fn event_message(kind: &str) -> ProtobufSchema {
     let rule = if kind == "optional" { "optional" } else { "" };
     let text = format!(

@@ -213,7 +213,7 @@ def program(rounds: int) -> dict[str, float]:
             again.append(broker.ready_ms)
             broker.kill()
             worker.join(30)
-            # What it still holds is for a broker that was killed.
+            # What it still holds is left for a broker that was killed.
             with contextlib.suppress(ottla.TimeoutError):
                 client.close(timeout=1)
     figures["ottla broker start ready, ms"] = statistics.median(ready)

@@ -377,7 +377,7 @@ async def serve_many(program: Program, count: int, size: int, seconds: float) ->
                 await connection.report(member)
 
     groups = list(groups_of(count, size))
-    # Some groups at a time, so that none waits for all others.
+    # A few groups at a time, so that none waits for all the others.
     for start in range(0, len(groups), len(connections)):
         batch = list(zip(connections, groups[start : start + len(connections)], strict=False))
         await asyncio.gather(*(settle(*each) for each in batch))
@@ -400,7 +400,7 @@ def many(count: int, size: int, seconds: float) -> dict[str, float]:
         program = broker(stack)
         client = stack.enter_context(ottla.connect(program.bootstrap))
         client.create_topic("shared", partitions=size)
-        # The first group makes the topic of groups.
+        # The first group creates the groups topic.
         with client.consumer("shared", group_id="first", until="caught_up") as consumer:
             for _ in consumer:
                 pass

@@ -66,7 +66,7 @@ fn settings_are_described_and_changed() {
         let set = |value: &str| ConfigChange::Set(value.to_owned());
         let changes = BTreeMap::from([("retention.ms".to_owned(), set("777"))]);
         admin.alter_configs(&resource, &changes, false).await.unwrap();
-        // Brokers hear of a change a moment after the controller said yes.
+        // Brokers hear of a change a moment after the controller has accepted it.
         while value_of("retention.ms").await != ("777".to_owned(), ConfigSource::Topic) {
             tokio::task::yield_now().await;
         }

@@ -7,10 +7,10 @@ use ottla::protocol::Records;
 use ottla::record::{BatchBuilder, BatchHeader, BatchOptions};
 use ottla::types::{ProducerEpoch, ProducerId, Sequence, TimestampMs};
 
-/// The time of the first record of every batch; the next are a second apart.
+/// The time of the first record of every batch; the following ones are a second apart.
 pub(crate) const TIME: i64 = 1_600_000_000_000;
 
-/// A batch of so many records with keys.
+/// A batch of this many records with keys.
 pub(crate) fn batch(count: usize) -> Bytes {
     batch_with(BatchOptions::default(), TIME, count)
 }
@@ -35,7 +35,7 @@ pub(crate) fn sequenced(id: i64, epoch: i16, sequence: i32, count: usize) -> Byt
     batch_with(options, TIME, count)
 }
 
-/// A batch with other bytes at a place, and the right checksum where `sealed`.
+/// A batch with other bytes at a position, and the right checksum if `sealed`.
 pub(crate) fn patched(batch: &Bytes, at: usize, bytes: &[u8], sealed: bool) -> Bytes {
     const CRC: usize = 17;
     const CHECKED: usize = 21;
@@ -48,7 +48,7 @@ pub(crate) fn patched(batch: &Bytes, at: usize, bytes: &[u8], sealed: bool) -> B
     patched.into()
 }
 
-/// One message of a format that is no longer taken.
+/// One message in a format that is no longer accepted.
 pub(crate) fn old_message(magic: u8) -> Bytes {
     let mut body = vec![magic, 0];
     if magic == 1 {
@@ -66,7 +66,7 @@ pub(crate) fn old_message(magic: u8) -> Bytes {
     message.into()
 }
 
-/// Offsets, epochs and sizes of fetched batches, and the bytes of one that was cut off.
+/// Offsets, epochs and sizes of fetched batches, and the bytes of one that was truncated.
 pub(crate) fn shape(records: Option<&Records>) -> String {
     let Some(records) = records else { return "null".to_owned() };
     let bytes = records.clone().into_bytes();

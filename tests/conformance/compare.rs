@@ -1,4 +1,4 @@
-//! Compares what was answered with what is recorded, label by label and version by version.
+//! Compares the answers with the recording, label by label and version by version.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -9,10 +9,10 @@ use crate::differences::Difference;
 /// The label under which a transcript lists the APIs whose answers it has.
 pub(crate) const API_LABEL: &str = "answers of";
 
-/// What was answered below each label, by version.
+/// The answers under each label, by version.
 pub(crate) type Answers = BTreeMap<String, BTreeMap<i16, Vec<String>>>;
 
-/// Takes a transcript apart.
+/// Parses a transcript.
 pub(crate) fn answers_of(text: &str) -> Answers {
     let mut answers = Answers::new();
     let mut label = String::new();
@@ -41,14 +41,14 @@ pub(crate) fn check(peer: &str, recorded: &str, answered: &str) {
     assert!(report.is_empty(), "{peer} answers otherwise than recorded:\n{report}");
 }
 
-/// Fails unless our broker answered as recorded but for exactly the listed differences.
+/// Fails unless our broker answered as recorded, apart from exactly the listed differences.
 #[track_caller]
 pub(crate) fn check_with_differences(conversation: &str, recorded: &str, answered: &str) {
     let report = compare_with(DIFFERENCES, conversation, recorded, answered);
     assert!(report.is_empty(), "ottla answers otherwise than recorded and listed:\n{report}");
 }
 
-/// What is neither the same nor listed, and what is listed and the same.
+/// Differences that are not listed, and listed ones that do not occur.
 fn compare_with(
     listed: &[Difference],
     conversation: &str,

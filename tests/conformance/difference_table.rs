@@ -1,6 +1,6 @@
 //! The intentional differences from Apache Kafka in what our broker answers: each one once, with the
-//! conversations that show it. A difference that is not listed fails its conversation, and so does one
-//! that is listed and gone.
+//! conversations that show it. A difference that is not listed fails its conversation, and so does
+//! a listed one that no longer exists.
 
 use crate::differences::Difference;
 
@@ -38,9 +38,9 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
             ),
             ("\"metadata.version\", min_version: 7", "\"metadata.version\", min_version: 30"),
             (
-                ", SupportedFeatureKey { name: \"share.version\", min_version: 0, max_version: 1 }, \
-                 SupportedFeatureKey { name: \"streams.version\", min_version: 0, max_version: 1 }, \
-                 SupportedFeatureKey { name: \"transaction.version\", min_version: 0, \
+                ", SupportedFeatureKey { name: \"share.version\", min_version: 0, max_version: 1 \
+                 }, SupportedFeatureKey { name: \"streams.version\", min_version: 0, max_version: \
+                 1 }, SupportedFeatureKey { name: \"transaction.version\", min_version: 0, \
                  max_version: 2 }",
                 "",
             ),
@@ -259,9 +259,9 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         places: &[("metadata", "by neither")],
         wire: &[
             (
-                "brokers: [], cluster_id: None, controller_id: -1, topics: [MetadataResponseTopic { \
-                 error_code: -1, name: Some(\"\"), topic_id: AAAAAAAAAAAAAAAAAAAAAA, is_internal: \
-                 false, partitions: [], topic_authorized_operations: -2147483648 }]",
+                "brokers: [], cluster_id: None, controller_id: -1, topics: [MetadataResponseTopic \
+                 { error_code: -1, name: Some(\"\"), topic_id: AAAAAAAAAAAAAAAAAAAAAA, \
+                 is_internal: false, partitions: [], topic_authorized_operations: -2147483648 }]",
                 "brokers: [MetadataResponseBroker { node_id: 1, host: \"127.0.0.1\", port: <port>, \
                  rack: None }], cluster_id: Some(\"<cluster>\"), controller_id: 1, topics: []",
             ),
@@ -369,7 +369,8 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         ottla: "INVALID_REQUEST, for both",
         places: &[("delete_topics", "by name, and by id")],
         wire: &[(
-            "DeletableTopicResult { name: Some(\"~-by-id-d\"), topic_id: <by-id-d>, error_code: 42 }",
+            "DeletableTopicResult { name: Some(\"~-by-id-d\"), topic_id: <by-id-d>, error_code: \
+             42 }",
             "DeletableTopicResult { name: None, topic_id: <by-id-d>, error_code: 42 }, \
              DeletableTopicResult { name: Some(\"~-by-id-d\"), topic_id: AAAAAAAAAAAAAAAAAAAAAA, \
              error_code: 42 }",

@@ -1,5 +1,5 @@
-//! What a difference from Apache Kafka is, the page that lists them, and that every API has its
-//! conversation.
+//! Defines a difference from Apache Kafka, keeps the page that lists them, and checks that every
+//! API has its conversation.
 //!
 //! `OTTLA_UPDATE=1` writes the differences into `src/manual/compatibility.md`.
 
@@ -18,7 +18,7 @@ use crate::page::check_section;
 pub(crate) struct Difference {
     /// The API, or several.
     pub(crate) api: &'static str,
-    /// When it shows.
+    /// When it occurs.
     pub(crate) what: &'static str,
     /// What Apache Kafka does, in words.
     pub(crate) kafka: &'static str,
@@ -26,7 +26,7 @@ pub(crate) struct Difference {
     pub(crate) ottla: &'static str,
     /// The conversations and labels that show it.
     pub(crate) places: &'static [(&'static str, &'static str)],
-    /// What to replace in what is recorded to have what we answer.
+    /// What to replace in the recording to get our answer.
     pub(crate) wire: &'static [(&'static str, &'static str)],
 }
 

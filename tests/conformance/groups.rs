@@ -1,4 +1,4 @@
-//! Consumers that are members of a group, of both protocols and with every assignor.
+//! Consumers in groups, with both protocols and every assignor.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -24,7 +24,8 @@ use crate::peers::{Peer, against_all, unique};
 const WAIT: PollOptions = PollOptions { max_wait: Duration::from_secs(20), fill: false };
 const SHORT: PollOptions = PollOptions { max_wait: Duration::from_millis(50), fill: false };
 
-/// The protocols that a peer serves: a build of ours may know the consumer protocol and not serve it.
+/// The protocols that a peer serves: a build of ours may know the consumer protocol without serving
+/// it.
 fn protocols(peer: &Peer) -> Vec<GroupProtocol> {
     let serves = peer.name == "Apache Kafka" || ApiKey::ConsumerGroupHeartbeat.is_served();
     let consumer = serves.then_some(GroupProtocol::Consumer);
@@ -124,7 +125,7 @@ fn a_group_goes_on_where_it_stopped() {
     });
 }
 
-/// What the members of one group saw, all together.
+/// What the members of one group saw, taken together.
 #[derive(Default)]
 struct Seen {
     rows: BTreeMap<(i32, i64), usize>,
@@ -179,7 +180,8 @@ async fn work(
             None => {}
         }
     }
-    // The last poll said that everything before is finished; now that of the last poll is, too.
+    // The last poll said that everything before it is finished; now the batch of the last poll is
+    // finished too.
     while let Some(polled) =
         consumer.poll(PollOptions { max_wait: Duration::ZERO, fill: false }).await.unwrap()
     {
@@ -306,7 +308,7 @@ fn what_is_finished_is_committed_by_itself() {
             };
             let mut consumer = member(&peer.client, auto());
             assert!(matches!(next(&mut consumer).await, Polled::Assigned(_)));
-            // How many rows come at once depends on how the producer's batches were cut.
+            // How many rows come at once depends on where the producer's batches were split.
             let Polled::Batch(decoded) = next(&mut consumer).await else { panic!("no rows") };
             let first = rows(&decoded).last().map(|(_, offset)| Offset(offset + 1));
             let partition = TopicPartition::new(topic.as_str(), 0);

@@ -1,7 +1,7 @@
 //! The same client cases against our broker and against Apache Kafka: a difference is a bug.
 //!
 //! Peers: our broker, in-process and over TCP, always; Apache Kafka where `OTTLA_CONFORMANCE_SERVERS` names a
-//! running one (`host:port`). Every case makes topics of its own, so cases run side by side.
+//! running one (`host:port`). Every case creates its own topics, so cases can run side by side.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! Who the cases run against.
+//! The peers that the cases run against.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -33,7 +33,7 @@ pub(crate) fn unique(what: &str) -> String {
     format!("{what}-{}-{}", now.as_nanos(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Runs a case against every peer there is: our broker in the same process, by values and over
+/// Runs a case against every available peer: our broker in the same process, in process and over
 /// TCP, and Apache Kafka.
 pub(crate) fn against_all<F: Future<Output = ()>>(case: impl Fn(Peer) -> F) {
     let runtime =

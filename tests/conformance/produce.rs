@@ -75,7 +75,7 @@ fn acks_decide_what_is_known_of_a_record() {
             let record = ProducerRecord::new(name.as_str(), "x");
             let metadata = producer.send_and_wait(record).await.unwrap();
             assert_eq!(metadata.offset, offset, "{acks:?} with {}", peer.name);
-            // What came by another connection is in front once it is visible.
+            // What came over another connection is ahead once it is visible.
             let scan = peer.client.scan(&name, ScanOptions::default()).await.unwrap();
             assert!(scan.offsets().count() <= 3);
         }
@@ -93,7 +93,7 @@ fn a_record_that_is_too_large_is_refused_with_the_remedy() {
         let error = producer.send_and_wait(record).await.unwrap_err();
         assert_eq!(error.code(), ErrorCode::MessageTooLarge);
         assert!(error.to_string().contains("max.message.bytes"), "{error}");
-        // The producer goes on, under a new epoch.
+        // The producer continues, under a new epoch.
         let record = ProducerRecord::new(name.as_str(), "small");
         assert_eq!(producer.send_and_wait(record).await.unwrap().offset, Offset(0));
         let record = ProducerRecord::new(name.as_str(), vec![7; 50_000_000]);

@@ -183,7 +183,7 @@ fn an_assigned_consumer_polls_seeks_and_pauses() {
         consumer.resume(&first).unwrap();
         assert_eq!(consumer.poll(wait).await.unwrap().unwrap().rows.num_rows(), 3);
 
-        // What comes later is handed out when it comes.
+        // Whatever arrives later is handed out when it arrives.
         fill(&producer, &name, 1, 1).await;
         assert_eq!(consumer.poll(wait).await.unwrap().unwrap().rows.num_rows(), 1);
         assert_eq!(consumer.end_offsets().await.unwrap()[&second], Offset(21));

@@ -1,8 +1,8 @@
-//! Conversations with a broker, written down: what Apache Kafka answers is kept in `recorded/`, and
-//! our broker must answer the same, byte for byte but for names, ids, the words of messages, and what
-//! the table of [`crate::difference_table`] lists.
+//! Transcripts of conversations with a broker: Apache Kafka's answers are kept in `recorded/`, and
+//! our broker must answer the same, byte for byte, except for names, ids, the wording of messages,
+//! and what the table of [`crate::difference_table`] lists.
 //!
-//! `OTTLA_UPDATE=1 OTTLA_CONFORMANCE_SERVERS=host:port` writes the files anew, from Apache Kafka. With
+//! `OTTLA_UPDATE=1 OTTLA_CONFORMANCE_SERVERS=host:port` rewrites the files from Apache Kafka. With
 //! `OTTLA_CONFORMANCE_SERVERS` alone they are compared with it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,7 +43,7 @@ pub(crate) struct Connection {
     answered: Answered,
 }
 
-/// What was answered last on any connection of a script.
+/// The last answer on any connection of a script.
 type Answered = Arc<Mutex<Option<(ApiKey, i16)>>>;
 
 impl Connection {
@@ -67,7 +67,7 @@ impl Connection {
         self.stream.write_all(&frame).unwrap();
     }
 
-    /// The next answer behind its correlation id; `None` when the peer hangs up instead.
+    /// The next answer after its correlation id; `None` when the peer hangs up instead.
     pub(crate) fn receive_raw(&mut self) -> Option<Bytes> {
         let mut length = [0; 4];
         self.stream.read_exact(&mut length).ok()?;
@@ -91,7 +91,7 @@ impl Connection {
         self.stream.write_all(&chunks.concat()).unwrap();
     }
 
-    /// Takes the answer of the request that was sent last.
+    /// Takes the answer to the request that was sent last.
     pub(crate) fn receive<C: Call>(&mut self, version: i16) -> C::Response {
         let mut length = [0; 4];
         self.stream.read_exact(&mut length).unwrap();
@@ -114,15 +114,15 @@ impl Connection {
 pub(crate) struct Script {
     address: String,
     connection: Connection,
-    /// What makes the names of this run its own.
+    /// What makes the names of this run unique.
     run: String,
-    /// What is shown by another name.
+    /// Text that is shown under another name.
     masks: Vec<(String, String)>,
-    /// Question, and what was answered at which version.
+    /// The question, and which versions got which answer.
     notes: Vec<(String, Vec<(i16, String)>)>,
     places: BTreeMap<String, usize>,
     answered: Answered,
-    /// Of which APIs answers were noted, at which versions.
+    /// The APIs and versions whose answers were recorded.
     noted: BTreeSet<(ApiKey, i16)>,
     /// Epochs are shown by their distance from this one.
     epoch: i32,
@@ -135,7 +135,7 @@ impl Script {
         Self {
             address: address.to_owned(),
             connection: Connection::open(address, Arc::clone(&answered)),
-            // Of one length, for some lengths are shown.
+            // Always of the same length, because some lengths are shown.
             run: format!("{:_<40}", unique("run")),
             masks: vec![(format!("port: {port}"), "port: <port>".to_owned())],
             notes: Vec::new(),
@@ -151,7 +151,7 @@ impl Script {
         Connection::open(&self.address, Arc::clone(&self.answered))
     }
 
-    /// A name that only this run uses; shown without what makes it so.
+    /// A name that only this run uses; shown without the part that makes it unique.
     pub(crate) fn name(&self, what: &str) -> Str {
         format!("{}-{what}", self.run).into()
     }
@@ -177,9 +177,9 @@ impl Script {
         group
     }
 
-    /// A topic of this run, and its id, which is shown as the name in angles.
+    /// A topic of this run, and its id, which is shown as the name in angle brackets.
     pub(crate) fn topic(&mut self, what: &str, partitions: i32) -> (Str, Uuid) {
-        // The records of conversations have times of long ago.
+        // The records of conversations have old timestamps.
         self.topic_with(what, partitions, &[("retention.ms", "-1")])
     }
 
@@ -231,7 +231,8 @@ impl Script {
         (name, created.topic_id)
     }
 
-    /// Asks until the broker knows a topic, or knows it no longer: Apache Kafka's answer comes earlier.
+    /// Asks until the broker knows a topic, or no longer knows it: Apache Kafka answers before
+    /// that.
     pub(crate) fn wait_for(&mut self, name: &Str, known: bool) {
         let topic = MetadataRequestTopic { name: Some(name.clone()), ..Default::default() };
         let request = MetadataRequest {
@@ -242,14 +243,14 @@ impl Script {
         while (self.connection.call(12, request.clone()).topics[0].error_code == 0) != known {}
     }
 
-    /// A name of this run for each version, shown by what it is.
+    /// A name of this run for each version, shown by its purpose.
     pub(crate) fn name_at(&mut self, what: &str, version: i16) -> Str {
         let name = self.name(&format!("{}-v{version:02}", what.replace(' ', "-")));
         self.mask(&name, what);
         name
     }
 
-    /// A topic for each version, shown by what it is.
+    /// A topic for each version, shown by its purpose.
     pub(crate) fn topic_at(&mut self, what: &str, version: i16, partitions: i32) -> (Str, Uuid) {
         let plain = what.replace([' ', ','], "-");
         let (name, id) = self.topic(&format!("{plain}-v{version:02}"), partitions);
@@ -258,7 +259,7 @@ impl Script {
         (name, id)
     }
 
-    /// Shows `what` as `name` in angles from now on.
+    /// Shows `what` as `name` in angle brackets from now on.
     pub(crate) fn mask(&mut self, what: &impl ToString, name: &str) {
         let what = what.to_string();
         if what != Uuid::ZERO.to_string() {
@@ -266,8 +267,8 @@ impl Script {
         }
     }
 
-    /// Shows epochs by their distance from this one: brokers begin to count them at different numbers,
-    /// and count further when a topic becomes known late.
+    /// Shows epochs by their distance from this one: brokers start counting them at different
+    /// numbers, and count further when a topic becomes known late.
     pub(crate) fn epochs_from(&mut self, epoch: i32) {
         self.epoch = epoch;
     }
@@ -276,7 +277,7 @@ impl Script {
         self.connection.call(version, request)
     }
 
-    /// Asks, and writes down what is answered.
+    /// Asks, and records the answer.
     pub(crate) fn ask<C: Call>(&mut self, label: &str, version: i16, request: C) -> C::Response
     where
         C::Response: Debug,
@@ -286,12 +287,13 @@ impl Script {
         response
     }
 
-    /// Writes down an answer. The same under the same label at neighbouring versions is shown once.
+    /// Records an answer. Identical answers under the same label at neighbouring versions are shown
+    /// once.
     pub(crate) fn note(&mut self, label: &str, version: i16, answer: &impl Debug) {
         self.note_text(label, version, &format!("{answer:?}"));
     }
 
-    /// The same, of an answer that is text already.
+    /// The same, for an answer that is already text.
     pub(crate) fn note_text(&mut self, label: &str, version: i16, text: &str) {
         let text = self.shown(text);
         let answered = *self.answered.lock().unwrap();
@@ -324,7 +326,7 @@ impl Script {
         epoch.replace_all(&shown, distance).into_owned()
     }
 
-    /// Everything that was written down.
+    /// Everything that was recorded.
     fn finish(mut self) -> String {
         let noted = self.noted.iter().map(|(api, version)| (*version, format!("{api:?}")));
         self.notes.push((API_LABEL.to_owned(), noted.collect()));

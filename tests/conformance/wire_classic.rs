@@ -87,7 +87,7 @@ pub(crate) fn describe(talk: &mut Script, label: &str, version: i16, group: &Str
     talk.note(label, version, &response);
 }
 
-/// Of what is listed, this group.
+/// The part of the listing about this group.
 pub(crate) fn list(
     talk: &mut Script,
     label: &str,
@@ -108,7 +108,7 @@ pub(crate) fn delete(talk: &mut Script, label: &str, version: i16, group: &Str) 
     talk.ask(label, version, request);
 }
 
-/// Joins, the second time with the id of the first answer where there was none.
+/// Joins; the second time with the id from the first answer if there was none.
 pub(crate) fn enter(
     talk: &mut Script,
     request: JoinGroupRequest,
@@ -133,7 +133,7 @@ fn the_coordinator_is_found_at_every_version() {
                 coordinator_keys: if many { vec![key.clone()] } else { Vec::new() },
             };
             let mut found = talk.call(version, request(&group, 0));
-            // Which broker it is differs.
+            // The broker differs.
             assert!(found.host.is_empty() == many);
             (found.node_id, found.port, found.host) = (0, 0, Str::EMPTY);
             for one in &mut found.coordinators {
@@ -315,7 +315,7 @@ fn rebalance(talk: &mut Script, version: i16) {
         second.send(version, asked);
         Str::EMPTY
     };
-    // The second member waits until the first one comes.
+    // The second member waits until the first one joins.
     let told = |talk: &mut Script, generation| {
         talk.call(3, heartbeat(&group, generation, &one)).error_code
     };
@@ -336,7 +336,7 @@ fn rebalance(talk: &mut Script, version: i16) {
     talk.ask("sync: the leader forgets one", 3, sync(&group, 2, &one, &[&one]));
     let answer = second.receive::<SyncGroupRequest>(3);
     talk.note("sync: the forgotten one", 3, &answer);
-    // A follower that joins again with what it said before learns the generation, no more.
+    // A follower that rejoins with unchanged data learns the generation and nothing more.
     let answer = second.call(version, join(&group, &two, version));
     talk.note("join: the follower again", version, &answer);
     let other = JoinGroupRequest {

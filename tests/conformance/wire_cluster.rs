@@ -69,7 +69,7 @@ fn log_directories_are_described_at_every_version() {
                 let mut answer = talk.call(version, DescribeLogDirsRequest { topics });
                 for result in &mut answer.results {
                     result.log_dir = "<directory>".into();
-                    // 1: it is told.
+                    // 1: it is reported.
                     result.total_bytes = result.total_bytes.min(1);
                     result.usable_bytes = result.usable_bytes.min(1);
                     result.topics.retain(|found| found.name == topic.0 || found.name == missing);
@@ -122,18 +122,19 @@ fn the_quorum_is_described_at_every_version() {
                 let topics = vec![TopicData { topic_name: topic.into(), partitions }];
                 let mut answer = talk.call(version, DescribeQuorumRequest { topics });
                 for partition in answer.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
-                    // 1: it is told; both count on.
+                    // 1: it is reported; both count on.
                     partition.leader_epoch = partition.leader_epoch.min(1);
                     partition.high_watermark = partition.high_watermark.min(1);
                     for voter in &mut partition.current_voters {
                         voter.log_end_offset = voter.log_end_offset.min(1);
                         voter.last_fetch_timestamp = voter.last_fetch_timestamp.min(1);
                         voter.last_caught_up_timestamp = voter.last_caught_up_timestamp.min(1);
-                        // Apache Kafka tells it of voters that were added later.
+                        // Apache Kafka reports it for voters that were added later.
                         voter.replica_directory_id = Uuid::ZERO;
                     }
                 }
-                // The controller has a listener of its own in Apache Kafka, and is not told with errors.
+                // In Apache Kafka the controller has its own listener, which is not reported with
+                // errors.
                 for node in &mut answer.nodes {
                     node.listeners.clear();
                 }

@@ -36,14 +36,14 @@ fn describe(kind: i8, name: &Str, keys: Option<&[&str]>) -> DescribeConfigsReque
     DescribeConfigsRequest { resources: vec![resource], ..DescribeConfigsRequest::default() }
 }
 
-/// Whether a text is there, for the texts themselves differ.
+/// Whether a text is present, since the texts themselves differ.
 fn without_documentation(results: &mut [DescribeConfigsResult]) {
     for result in results {
         // A setting of ours.
         result.configs.retain(|config| &*config.name != "durability");
         result.configs.sort_by(|one, other| one.name.cmp(&other.name));
         for config in &mut result.configs {
-            // Of defaults Apache Kafka leaves some out that have another name.
+            // Apache Kafka leaves out some defaults that have another name.
             config.synonyms.retain(|synonym| synonym.source != 5);
             config.documentation = config.documentation.as_ref().map(|_| "…".into());
         }
@@ -87,7 +87,7 @@ fn every_setting(talk: &mut Script, version: i16, topic: &Str) {
         without_documentation(&mut answer.results);
         for config in std::mem::take(&mut answer.results[0].configs) {
             let label = format!("{how}{}", config.name);
-            // Short, for there are many.
+            // Short, since there are many.
             let mut text = format!(
                 "{:?} read_only {} source {} sensitive {} type {} documentation {:?}",
                 config.value,
@@ -155,7 +155,7 @@ fn change(kind: i8, name: &Str, changes: &[(&str, i8, Option<&str>)]) -> Changed
     }
 }
 
-/// Notes an answer, and what is set afterwards.
+/// Records an answer, and the settings afterwards.
 fn ask_change(
     talk: &mut Script,
     (label, version): (&str, i16),
@@ -168,9 +168,9 @@ fn ask_change(
     note_set(talk, label, version, topic);
 }
 
-/// The settings of a topic itself, when a change before is seen.
+/// The settings of the topic itself, once an earlier change is visible.
 fn note_set(talk: &mut Script, label: &str, version: i16, topic: &Str) {
-    // Apache Kafka answers before its broker has heard of the change; by this one it has.
+    // Apache Kafka answers before its broker has heard of the change; by now it has.
     let (name, _) = talk.topic_at(&format!("after {label}"), version, 1);
     drop(name);
     let mut answer = talk.call(4, describe(TOPIC, topic, None)).results.remove(0);

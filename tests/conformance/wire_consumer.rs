@@ -65,7 +65,7 @@ fn ask(talk: &mut Script, label: &str, version: i16, request: Beat) -> i32 {
     response.member_epoch
 }
 
-/// Reports until the coordinator has assigned this many partitions; notes what it said then.
+/// Reports until the coordinator has assigned this many partitions; records its answer.
 fn until_assigned(
     talk: &mut Script,
     connection: &mut Connection,
@@ -87,7 +87,7 @@ fn until_assigned(
     }
 }
 
-/// A topic that the coordinators have heard of: Apache Kafka answers the creation earlier.
+/// A topic that the coordinators have heard of: Apache Kafka answers the creation before that.
 fn known_topic(talk: &mut Script, partitions: i32) -> (Str, Uuid) {
     let topic = talk.topic("topic", partitions);
     let (group, member) = (talk.group("scout"), Str::from("scout"));
@@ -239,7 +239,7 @@ fn a_consumer_group_lives_and_ends() {
         talk.ask("a classic heartbeat", 4, heartbeat(&group, 1, &one));
         talk.ask("a classic sync", 4, sync(&group, 1, &one, &[]));
 
-        // The second member waits for what the first one gives up.
+        // The second member waits for the partitions that the first one gives up.
         let mut other = talk.connect();
         let joined = other.call(1, first(&group, &two, &topic));
         let mut answer = line.call(1, next(&group, &one, base));

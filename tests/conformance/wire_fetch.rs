@@ -44,13 +44,13 @@ fn fetch(topic: &Topic, parts: &[FetchPartition], version: i16) -> FetchRequest 
     }
 }
 
-/// Notes an answer, with the shapes of the batches instead of the bytes.
+/// Records an answer, with the shapes of the batches instead of the bytes.
 fn ask(talk: &mut Script, label: &str, version: i16, request: FetchRequest) {
     let answer = talk.call(version, request);
     note(talk, label, version, &answer);
 }
 
-/// Notes the codes alone, of the answer and of each partition.
+/// Records only the codes, of the answer and of each partition.
 fn ask_codes(talk: &mut Script, label: &str, version: i16, request: FetchRequest) {
     let answer = talk.call(version, request);
     let partitions = answer.responses.iter().flat_map(|topic| &topic.partitions);
@@ -68,13 +68,13 @@ fn note(talk: &mut Script, label: &str, version: i16, answer: &FetchResponse) {
         topic.partitions.sort_by_key(|partition| partition.partition_index);
         for partition in &mut topic.partitions {
             if partition.error_code != 0 {
-                // None or no list, as the error was found here or there.
+                // None or no list, depending on where the error was found.
                 partition.aborted_transactions = None;
             }
             shapes.push(shape(partition.records.take().as_ref()));
         }
     }
-    // What no version says is left out, for there are many answers.
+    // Fields that no version carries are left out, since there are many answers.
     let text = format!("{shown:?}, {shapes:?}")
         .replace("diverging_epoch: EpochEndOffset { epoch: -1, end_offset: -1 }, ", "")
         .replace("current_leader: LeaderIdAndEpoch { leader_id: -1, leader_epoch: -1 }, ", "")

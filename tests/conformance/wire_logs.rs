@@ -49,7 +49,7 @@ fn list(name: &Str, parts: &[(i32, i64)]) -> ListOffsetsRequest {
 fn offsets_are_listed_at_every_version() {
     converse("list_offsets", |talk| {
         let topic = talk.topic_with("topic", 2, &[("retention.ms", "-1")]);
-        // Times go back once: the largest is not that of the last record.
+        // Timestamps go back once: the largest is not that of the last record.
         write(talk, &topic, batch(3));
         write(talk, &topic, batch_with(BatchOptions::default(), TIME + 60_000, 2));
         write(talk, &topic, batch_with(BatchOptions::default(), TIME + 30_000, 2));
@@ -218,7 +218,7 @@ fn producers_are_described() {
             let mut answer = talk.call(0, DescribeProducersRequest { topics });
             let found = answer.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
             for producer in found.flat_map(|partition| &mut partition.active_producers) {
-                // 1: it is told; of the record in Apache Kafka, of the append with us.
+                // 1: it is told; for the record in Apache Kafka, for the append here.
                 producer.last_timestamp = producer.last_timestamp.min(1);
             }
             talk.note(label, 0, &answer);

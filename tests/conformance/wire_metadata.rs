@@ -31,7 +31,7 @@ fn the_versions_of_the_apis_are_those_of_apache_kafka() {
             others.retain(|api| !served(api.api_key));
             all.supported_features.sort_by(|one, other| one.name.cmp(&other.name));
             all.finalized_features.sort_by(|one, other| one.name.cmp(&other.name));
-            // It counts what was written into the metadata.
+            // It counts writes to the metadata.
             all.finalized_features_epoch = all.finalized_features_epoch.min(0);
             let features = (
                 std::mem::take(&mut all.supported_features),
@@ -101,7 +101,7 @@ fn by_id(ids: &[Uuid]) -> MetadataRequest {
     MetadataRequest { topics: Some(ids.iter().map(topic).collect()), ..by_name(&[]) }
 }
 
-/// What a broker tells of topics, in an order of its own.
+/// What a broker says about topics, in its own order.
 fn sorted(mut answer: MetadataResponse) -> MetadataResponse {
     answer
         .topics
@@ -135,7 +135,7 @@ fn metadata_at_every_version() {
 }
 
 fn metadata(talk: &mut Script, version: i16, one: &(Str, Uuid), two: &(Str, Uuid), missing: &Str) {
-    // Before version 4 one cannot ask without making the topic.
+    // Before version 4, asking always creates the topic.
     let asked = |names: &[&Str]| MetadataRequest {
         allow_auto_topic_creation: version < 4,
         ..by_name(names)

@@ -30,7 +30,7 @@ pub(crate) fn partition(partition_index: i32, offset: i64) -> OffsetCommitReques
     }
 }
 
-/// A commit by nobody.
+/// A commit by no member.
 pub(crate) fn commit(
     group: &Str,
     topic: &(Str, Uuid),
@@ -79,7 +79,7 @@ pub(crate) fn fetch(group: &Str, topics: Option<&[Place<'_>]>, version: i16) -> 
     OffsetFetchRequest { groups: vec![group], ..OffsetFetchRequest::default() }
 }
 
-/// Notes what is fetched, in an order of its own.
+/// Records what is fetched, in a fixed order.
 fn ask_fetch(talk: &mut Script, label: &str, version: i16, request: OffsetFetchRequest) {
     let mut response: OffsetFetchResponse = talk.call(version, request);
     response.topics.sort_by(|one, other| one.name.cmp(&other.name));
@@ -95,7 +95,7 @@ fn ask_fetch(talk: &mut Script, label: &str, version: i16, request: OffsetFetchR
     talk.note(label, version, &response);
 }
 
-/// Notes what becomes of a commit, in the order of the partitions, without topics that have none.
+/// Records the outcome of a commit, in the order of the partitions, without topics that have none.
 fn ask_commit(talk: &mut Script, label: &str, version: i16, request: OffsetCommitRequest) {
     let mut response = talk.call(version, request);
     response.topics.retain(|topic| !topic.partitions.is_empty());
@@ -245,7 +245,7 @@ fn of_members(talk: &mut Script, topic: &(Str, Uuid), version: i16) {
     ask_fetch(talk, "fetch: afterwards", version, fetch(&group, Some(&[(topic, &[0])]), version));
 }
 
-/// Notes what becomes of a deletion, in the order of the partitions.
+/// Records the outcome of a deletion, in the order of the partitions.
 fn ask_delete(talk: &mut Script, label: &str, request: OffsetDeleteRequest) {
     let mut response = talk.call(0, request);
     for topic in &mut response.topics {

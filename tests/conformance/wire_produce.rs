@@ -44,8 +44,8 @@ pub(crate) fn produce(
     }
 }
 
-/// Notes an answer without messages and without the time of an append. We have a message for every
-/// error, Apache Kafka has one only for records that are refused.
+/// Records an answer without messages and without the append time. We have a message for every
+/// error, Apache Kafka has one only for refused records.
 fn ask(talk: &mut Script, label: &str, version: i16, request: ProduceRequest) {
     let mut answer = talk.call(version, request);
     for topic in &mut answer.responses {
@@ -92,7 +92,7 @@ fn accepted(talk: &mut Script, version: i16, topic: &Topic) {
         |acks| ProduceRequest { acks, ..produce(topic, &[(0, Some(batch(2)))], version) };
     ask(talk, "acks 1", version, with_acks(1));
     ask(talk, "acks all", version, with_acks(-1));
-    // It is not answered: the next request is.
+    // It is not answered, but the next request is.
     let mut line = talk.connect();
     line.send(version, with_acks(0));
     line.send_raw(18, 0, &[]);
@@ -262,7 +262,7 @@ fn producer_ids_are_given() {
                 InitProducerIdRequest { transactional_id: Some(Str::EMPTY), ..null.clone() };
             ask_id(talk, "an empty transactional id", version, &nameless);
             let name = talk.name_at("transactional", version);
-            // Apache Kafka makes the coordinator's topic when it is asked for the coordinator.
+            // Apache Kafka creates the coordinator's topic when it is asked for the coordinator.
             let find = FindCoordinatorRequest {
                 key_type: 1,
                 coordinator_keys: vec![name.clone()],
@@ -287,7 +287,7 @@ fn producer_ids_are_given() {
     });
 }
 
-/// Notes what is answered when the coordinator of transactions is there.
+/// Records the answer once the transaction coordinator is available.
 fn ask_id(talk: &mut Script, label: &str, version: i16, request: &InitProducerIdRequest) {
     let mut answer = talk.call(version, request.clone());
     while matches!(

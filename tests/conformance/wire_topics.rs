@@ -1,4 +1,4 @@
-//! Topics made, grown and deleted, word for word at every version.
+//! Topics created, extended and deleted, word for word at every version.
 
 use ottla::protocol::Str;
 use ottla::protocol::messages::create_partitions::{
@@ -51,7 +51,7 @@ fn with_assignments(name: &Str, assignments: &[(i32, &[i32])]) -> CreatableTopic
     }
 }
 
-/// Asks, and notes the answer by name, without the settings that every topic has.
+/// Asks, and records the answer by name, without the settings that every topic has.
 fn ask_create(talk: &mut Script, label: &str, version: i16, request: CreateTopicsRequest) {
     let mut answer = talk.call(version, request);
     answer.topics.sort_by(|one, other| one.name.cmp(&other.name));

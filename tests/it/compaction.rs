@@ -15,7 +15,7 @@ use crate::support::{Client, PATIENCE, World, now};
 
 const KEYS: u32 = 20;
 
-/// The values say which key and which round they are of.
+/// The values say which key and round they belong to.
 fn changes(round: u32, codec: Compression) -> Bytes {
     let options = BatchOptions { compression: codec, ..BatchOptions::default() };
     let mut builder = BatchBuilder::new(options);
@@ -102,7 +102,7 @@ fn a_policy_that_is_altered_compacts_and_the_state_survives_a_crash() {
     fill(&mut client, "t", 60..100);
     let expected: BTreeMap<u32, u32> = (0..KEYS).map(|key| (key, 99)).collect();
     assert_eq!(await_fewer(&mut client, "t", 8 * KEYS as usize), expected);
-    // What was compacted stays readable when the topic is no longer compacted.
+    // Compacted data stays readable when the topic is no longer compacted.
     alter(&mut client, "t", &[("cleanup.policy", "delete")]);
     world.crash();
 
@@ -129,7 +129,7 @@ fn thousands_of_changes_of_a_few_keys_leave_a_small_log_and_a_short_restart() {
         ("compression.zstd.level", "1"),
     ];
     client.create_topic("commits", 1, &settings);
-    // Numbers do not compress like one letter does.
+    // Numbers do not compress as well as a single letter does.
     let mut seed = 1_u64;
     for _ in 0..4_000_u32 {
         let mut builder = BatchBuilder::new(BatchOptions::default());

@@ -143,7 +143,7 @@ fn a_parked_fetch_ends_when_the_topic_is_deleted_or_the_broker_stops() {
     client.send(12, request);
     let started = Instant::now();
     world.stop();
-    // Parked, it was answered; still on its way to the broker, it ends with the connection.
+    // If parked, it was answered; if still on its way to the broker, it ends with the connection.
     drop(client.next_frame());
     assert!(started.elapsed() < Duration::from_secs(60), "it waited for its own deadline");
 }

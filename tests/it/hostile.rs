@@ -1,4 +1,5 @@
-//! Bad input over raw sockets: an error or a closed connection, memory flat, the broker serving on.
+//! Bad input over raw sockets: an error or a closed connection, memory stays flat and the broker
+//! keeps serving.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -25,7 +26,7 @@ fn check_serving(world: &World) {
     assert_eq!(world.client().call(4, request).error_code, 0);
 }
 
-/// Random bytes that are the same at every run.
+/// Random bytes that are the same in every run.
 struct Noise(u64);
 
 impl Noise {
@@ -56,7 +57,7 @@ fn random_bytes_close_the_connection_and_nothing_else() {
         let size = (noise.next() % 300) as usize;
         let mut bytes = noise.bytes(size);
         if round % 2 == 0 {
-            // A frame of the right length, with an API that exists and noise behind it.
+            // A frame of the right length, with an existing API followed by noise.
             let api = (noise.next() % 80) as i16;
             let version = (noise.next() % 15) as i16;
             let mut body = api.to_be_bytes().to_vec();
@@ -128,7 +129,7 @@ fn counts_beyond_the_frame_cost_nothing() {
     check_serving(&world);
     let before = anonymous_memory();
     for count in [i32::MAX, 0x1000_0000, 1_000_000] {
-        // Metadata v1: so many topics follow, but none does.
+        // Metadata v1: it announces topics, but none follows.
         let mut body = 3_i16.to_be_bytes().to_vec();
         body.extend(1_i16.to_be_bytes());
         body.extend([0, 0, 0, 1, 0xff, 0xff]);
@@ -178,7 +179,7 @@ fn announced_bytes_that_do_not_come_keep_no_buffers_from_others() {
     let before = anonymous_memory();
     let sockets: Vec<_> = (0..50)
         .map(|_| {
-            // Its buffer is used again, by nobody who only says that something comes.
+            // Its buffer is reused, but not by a connection that merely announces something.
             send_garbage();
             let mut socket = world.socket();
             socket.write_all(&(SIZE as i32).to_be_bytes()).unwrap();

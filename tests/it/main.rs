@@ -1,6 +1,6 @@
 //! Black-box tests of a broker over real sockets.
 //!
-//! Each test starts a broker of its own on a free port. `support` has the broker, a small client that
+//! Each test starts its own broker on a free port. `support` has the broker, a small client that
 //! speaks our own codec, and builders of batches; `independent` uses a codec that is not ours.
 
 #![allow(

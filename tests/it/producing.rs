@@ -28,7 +28,7 @@ fn every_kind_of_acks_appends_in_order() {
         client.create_topic(&topic, 1, &[("durability", durability)]);
         assert_eq!(client.produce(&topic, 0, -1, batch(&[b"a", b"b"])).base_offset, 0);
         assert_eq!(client.produce(&topic, 0, 1, batch(&[b"c"])).base_offset, 2);
-        // Not answered: the next answer on this connection is that of the next request.
+        // Not answered: the next answer on this connection is the one to the next request.
         client.send(9, produce_request(&topic, 0, 0, batch(&[b"d"])));
         assert_eq!(client.produce(&topic, 0, -1, batch(&[b"e"])).base_offset, 4);
         let values: Vec<_> = client.values(&topic, 0, 0).into_iter().map(|(_, v)| v).collect();
@@ -56,8 +56,8 @@ fn requests_sent_ahead_are_appended_in_order_and_answered_in_order() {
     }
 }
 
-/// Compressed batches of this size go by the queue of a log thread, small ones do not. There are more
-/// partitions than log threads, so that something waits in the queues.
+/// Compressed batches of this size go through the queue of a log thread, small ones do not. There
+/// are more partitions than log threads, so that something waits in the queues.
 #[test]
 fn a_small_batch_does_not_overtake_a_large_one() {
     const PARTITIONS: i32 = 8;

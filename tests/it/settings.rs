@@ -27,7 +27,7 @@ fn set_for_all_brokers(client: &mut Client, name: &str, value: &str) {
     assert_eq!(response.error_code, 0, "{response:?}");
 }
 
-/// Batches whose compression has something to do.
+/// Batches that compress well.
 fn compressible() -> bytes::Bytes {
     let mut builder = BatchBuilder::new(BatchOptions::default());
     for number in 0..2000_u64 {

@@ -30,7 +30,7 @@ pub(crate) struct World {
     _gate: Gate,
 }
 
-/// Tests that measure the memory of the process run while no other broker does.
+/// Tests that measure the memory of the process run while no other broker is running.
 static GATE: RwLock<()> = RwLock::new(());
 
 enum Gate {
@@ -48,7 +48,7 @@ impl World {
         Self::try_start(options).unwrap()
     }
 
-    /// A broker while no other one runs in this process.
+    /// A broker while no other one is running in this process.
     pub(crate) fn alone(options: BrokerOptions) -> Self {
         let guard = GATE.write().unwrap_or_else(PoisonError::into_inner);
         Self::start_behind(options, Gate::Alone { _guard: guard }).unwrap()
@@ -134,7 +134,7 @@ impl Client {
         self.correlation_id
     }
 
-    /// Takes the answer of the request with this number.
+    /// Takes the answer to the request with this number.
     pub(crate) fn receive<C: Call>(&mut self, version: i16, correlation_id: i32) -> C::Response {
         let body = read_frame(&mut self.stream).expect("an answer");
         let (header, response) = frame::decode_response(C::API, version, body).unwrap();
@@ -152,7 +152,7 @@ impl Client {
         self.receive::<C>(version, correlation_id)
     }
 
-    /// Whether the broker closes the connection without another byte.
+    /// Whether the broker closes the connection without sending another byte.
     pub(crate) fn is_closed(&mut self) -> bool {
         is_closed(&mut self.stream)
     }
@@ -220,7 +220,7 @@ pub(crate) fn read_frame(stream: &mut TcpStream) -> Option<Bytes> {
     Some(Bytes::from(body))
 }
 
-/// Whether the broker closes the connection without another byte.
+/// Whether the broker closes the connection without sending another byte.
 pub(crate) fn is_closed(stream: &mut TcpStream) -> bool {
     let mut byte = [0];
     match stream.read(&mut byte) {

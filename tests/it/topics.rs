@@ -35,7 +35,7 @@ fn metadata(client: &mut Client, version: i16, names: Option<&[&str]>) -> Metada
     let topic =
         |name: &&str| MetadataRequestTopic { name: Some((*name).into()), ..Default::default() };
     let topics = names.map(|names| names.iter().map(topic).collect());
-    // Version 4 brought the choice.
+    // Version 4 introduced the choice.
     let allow_auto_topic_creation = version < 4;
     let request = MetadataRequest { topics, allow_auto_topic_creation, ..Default::default() };
     client.call(version, request)

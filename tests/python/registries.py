@@ -34,7 +34,7 @@ class Registry:
         self.schemas: dict[int, Schema] = {}
         self.subjects: dict[str, list[int]] = {}
         self.requests: list[str] = []
-        #: Why connections did not come about.
+        #: Why connections failed.
         self.refused: list[str] = []
         #: How many of the next answers are an error of the server.
         self.failures = 0

@@ -2,10 +2,10 @@
 
 ``python tests/python/run_notebooks.py notebooks`` runs each notebook of the directories and files
 that it is given, in a temporary directory, with the interpreter that runs this script. The executed
-copies lie under ``build/notebooks``. ``--in-place`` writes them back over the notebooks instead:
-that is how their pictures are made. Outputs are not compared: they hold times and ports.
+copies are under ``build/notebooks``. ``--in-place`` writes them back over the notebooks instead:
+this is how their pictures are made. Outputs are not compared: they contain times and ports.
 
-A notebook that is committed has outputs, is small, and names no path of the machine it ran on.
+A committed notebook has outputs, is small, and contains no path of the machine it ran on.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from nbformat.validator import normalize
 
 #: Seconds that one cell may take.
 PATIENCE = 120
-#: What a committed notebook may weigh, in bytes.
+#: The maximum size of a committed notebook, in bytes.
 SIZE_MAX = 500_000
 #: Paths of a machine, in outputs.
 MACHINE_PATH = re.compile(r"(?:/tmp|/home|/root|/work|/Users|/var/folders|[A-Z]:\\Users)[/\\]\S*")
@@ -107,7 +107,7 @@ def main() -> int:
     parser.add_argument("notebooks", nargs="+", type=Path)
     parser.add_argument("--in-place", action="store_true", help="write the notebooks themselves")
     arguments = parser.parse_args()
-    # A build without optimisations says so; the notebook is not about that.
+    # A build without optimisations says so, which is not the notebook's subject.
     os.environ.setdefault(
         "PYTHONWARNINGS", "ignore:ottla was built without optimisations:RuntimeWarning"
     )

@@ -4,14 +4,14 @@
 
 - ```` ```python ```` blocks, all in one namespace;
 - ```` ```console ```` blocks: lines after ``$`` are commands of one shell per block, the others are
-  their output. A command that ends in ``&`` goes on to the end of the block; the next command
-  waits for its first line of output;
+  their output. A command that ends in ``&`` keeps running to the end of the block; the next
+  command waits for its first line of output;
 - the ``>>>`` examples in the docstrings of the package, each docstring on its own.
 
-A ```` ```text ```` block right after a Python block is what that block prints. Shown output is
-compared with what came, where ``...`` stands for anything and white space does not count. Blocks of
+A ```` ```text ```` block right after a Python block is what that block prints. It is compared
+with the actual output; ``...`` stands for anything, and white space does not count. Blocks of
 other languages (``sh``) are not run. ``127.0.0.1:9092``, where commands look for a broker, stands
-for a port that is free.
+for a free port.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def run_python(block: Block, path: str, names: dict[str, Any]) -> tuple[str, str
     """Execute a block of Python; return what it printed, and the traceback if it failed."""
     printed = io.StringIO()
     try:
-        # The empty lines make line numbers of a traceback those of the page.
+        # The empty lines make the line numbers of a traceback match the page.
         tree = ast.parse("\n" * (block.line - 1) + block.text, path)
         with contextlib.redirect_stdout(printed):
             exec(compile(tree, path, "exec"), names)

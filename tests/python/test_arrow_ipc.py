@@ -74,7 +74,7 @@ def test_a_consumer_and_its_offsets(
     assert batches[-1].offsets == {name: {0: (0, 3)}}
     (cut,) = kafka.scan(name, value=ottla.arrow_ipc(), max_rows=5)
     assert cut["x"].to_pylist() == [0, 1, 2, 3, 4]
-    # The third record was cut: who goes on from here gets all of it.
+    # The third record was cut: continuing from here returns all of it.
     assert cut.offsets == {name: {0: (0, 2)}}
     (whole,) = kafka.scan(name, value=ottla.arrow_ipc(), max_rows=3)
     assert whole.offsets == {name: {0: (0, 1)}}
@@ -125,7 +125,7 @@ def test_what_is_written_is_read_back(kafka: ottla.Client, remote: ottla.Client,
     found = scan.to_pyarrow()
     assert found.select(NAMES).to_pylist() == table.to_pylist()
     assert found["offset"].to_pylist() == [row // 1000 for row in range(3000)]
-    # Any reader of Arrow reads a value.
+    # Any Arrow reader can read a value.
     (first, *_rest) = kafka.scan(name, columns=["key", "value"]).head(9).to_pylist()
     assert first["key"] is None
     read = pa.ipc.open_stream(first["value"]).read_all()
@@ -219,7 +219,7 @@ def test_a_bomb_is_refused(kafka: ottla.Client, name: str, compression: str) -> 
         large.send(name, bomb)
     with pytest.raises(ottla.DecodeError, match="claims 320000000 uncompressed"):
         kafka.scan(name, value=ottla.arrow_ipc({"x": "float64"})).head()
-    # What it claims is not believed either: the buffer has 2,400 bytes.
+    # Its claim is not trusted either: the buffer has 2,400 bytes.
     small = stream(points(0, 300), options=pa.ipc.IpcWriteOptions(compression=compression))
     assert small.count((2400).to_bytes(8, "little")) == 1
     lies = f"{name}.lies"

@@ -344,7 +344,7 @@ class TestWhatDoesNotDecode:
     @pytest.fixture
     def topic(self, kafka: ottla.Client, name: str) -> str:
         good = encode(self.SCHEMA, {"id": 1, "name": "one"})
-        # Cut, with bytes behind it, and with a text of a billion bytes.
+        # Truncated, with extra bytes, and with a text of a billion bytes.
         bad = [good[:-1], good + b"\0", b"\x02\xfe\xff\xff\xff\x0f"]
         send_all(kafka, name, [good, *bad, good])
         return name

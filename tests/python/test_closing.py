@@ -148,7 +148,7 @@ def test_what_all_producers_lost_is_told(mortal: ottla.Broker) -> None:
 
     client.send_async("orders", "1")
     with pytest.raises(ottla.TimeoutError):
-        # By a producer of its own, since it has other acks.
+        # By a separate producer, since it has other acks.
         client.write(
             "users", pa.RecordBatchReader.from_batches(rows.schema, batches()), acks=1, timeout=1
         )

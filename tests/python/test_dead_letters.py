@@ -105,7 +105,7 @@ def test_rows_wait_until_the_dead_letters_are_acknowledged(
     kafka: ottla.Client, orders: str
 ) -> None:
     dlq = f"{orders}.dlq"
-    # Letters are too large for this topic, until somebody changes it.
+    # Letters are too large for this topic until its settings change.
     kafka.create_topic(dlq, config={"max.message.bytes": 60})
     with kafka.consumer(
         orders, start="earliest", until="caught_up", value=ORDERS, on_error=f"dlq:{dlq}"

@@ -39,7 +39,7 @@ EVENTS = [
     event("u", ANNA, ANNE, 2),
     event("d", ANNE, None, 3),
 ]
-#: What the rows are, and the tombstone behind the deletion.
+#: The rows, and the tombstone after the deletion.
 ROWS: list[dict[str, Any]] = [
     {**ANNA, "op": "r", "is_tombstone": False},
     {**BEN, "op": "c", "is_tombstone": False},

@@ -163,7 +163,7 @@ def test_members_share_and_hear_of_it_before(
             assert sorted(first.assignment + second.assignment) == [
                 (filled, one) for one in range(4)
             ]
-        # It has left: everything comes back, from where it was committed.
+        # It has left: everything comes back, from the committed position.
         assert until(first, lambda: len(first.assignment) == 4) == []
         assert first.poll(0.2) is None
     assert threads == {threading.get_ident()}
@@ -243,7 +243,7 @@ def test_an_event_loop_reads_and_can_give_up_waiting(kafka: ottla.Client, filled
                 await asyncio.wait_for(anext(consumer), 0.05)
             consumer.pause()
             consumer.resume()
-            # The poll that was given up goes on, and loses nothing.
+            # The abandoned poll continues, and loses nothing.
             kafka.send(filled, "40")
             found += numbers(await anext(consumer))
             with pytest.raises((asyncio.TimeoutError, TimeoutError)):
@@ -422,7 +422,7 @@ def test_members_leave_when_their_client_closes(
     assert consumer.closed
     group = kafka.groups[filled]
     assert group.state == "Empty"
-    # Of the second batch nobody said that it is finished.
+    # Nothing said that the second batch is finished.
     done = sum(one.committed_offset or 0 for one in group.partitions)
     assert done == batches[0].num_rows
 

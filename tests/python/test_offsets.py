@@ -141,7 +141,7 @@ def test_a_second_run_of_the_same_rows_is_fenced() -> None:
     ottla.sql_offsets.save(db, "etl", {"a": {0: (0, 5)}}, table="main.places")
     with pytest.raises(ottla.FencedError, match="a-0 up to offset 5"):
         ottla.sql_offsets.save(db, "etl", {"a": {0: (0, 5)}}, table="main.places")
-    # A gap is none: compaction leaves them.
+    # A gap is not an error: compaction leaves gaps.
     ottla.sql_offsets.save(db, "etl", {"a": {0: (8, 9)}}, table="main.places")
     with pytest.raises(ottla.ConfigError, match="name of a table"):
         ottla.sql_offsets.load(db, "etl", table="a; DROP TABLE b")

@@ -165,7 +165,7 @@ def test_ctrl_c_ends_a_wait(waiting: str) -> None:
     )
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
-    time.sleep(0.3)  # it has to be inside of the wait
+    time.sleep(0.3)  # it has to be inside the wait
     begin = time.monotonic()
     child.send_signal(signal.SIGINT)
     assert child.stdout.readline() == "interrupted\n"

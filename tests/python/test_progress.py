@@ -48,7 +48,7 @@ def test_a_member_that_catches_up_has_a_total(
             read += batch.num_rows
             consumer.commit(batch)
         assert first.total == 40
-        # What comes later is not of it.
+        # What comes later does not count.
         remote.send(filled, "late", partition=0)
     assert (first.n, first.is_closed) == (read, True)
     second = Shown()
@@ -104,7 +104,7 @@ def test_the_total_follows_the_partitions(remote: ottla.Client, filled: str) -> 
             finally:
                 stop.set()
                 polling.join()
-    # What the other one has is not waited for.
+    # It does not wait for the other one's partitions.
     assert shown.total == shown.n < 40
     assert shown.totals[0] == 40
 

@@ -424,7 +424,7 @@ class TestWhatDoesNotDecode:
     @pytest.fixture
     def topic(self, kafka: ottla.Client, name: str) -> str:
         good = b"\x08\x01\x12\x03one"
-        # Cut, not UTF-8, and a text of four billion bytes.
+        # Truncated, not UTF-8, and a text of four billion bytes.
         bad = [good[:-1], b"\x12\x01\xff", b"\x12\xff\xff\xff\xff\x0f"]
         send_all(kafka, name, [good, *bad, None, good])
         return name

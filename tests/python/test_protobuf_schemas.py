@@ -154,7 +154,7 @@ class TestFromColumns:
         kafka.write(topic, self.TABLE, value=ottla.protobuf(registry=registry.url), partition=0)
         registered = confluent.get_latest_version(f"{topic}-value").schema
         assert registered.schema_type == "PROTOBUF"
-        # Google's compiler takes the text, and gives the same fields.
+        # Google's compiler accepts the text and produces the same fields.
         (tmp_path / "derived.proto").write_text(registered.schema_str)
         (tmp_path / "expected.proto").write_text(self.text("Expected"))
         derived = classes(tmp_path, "derived.proto")["OpenOrdersEuValue"]
@@ -175,7 +175,7 @@ class TestFromColumns:
     def test_a_schema_that_is_there_comes_first(
         self, kafka: ottla.Client, name: str, registry: Registry
     ) -> None:
-        # The numbers of its fields are what readers know.
+        # Readers know the field numbers.
         text = 'syntax = "proto3"; message Old { int64 id = 7; string name = 3; }'
         registry.register(f"{name}-value", text, "PROTOBUF")
         value = ottla.protobuf(registry=registry.url)
@@ -373,7 +373,7 @@ class TestImports:
             value,
         ):
             assert kafka.scan(name, value=given, columns=NAMES).head().to_pylist() == ROWS
-        # What is known is not registered again.
+        # Known schemas are not registered again.
         before = len(registry.requests)
         kafka.write(name, table, value=value)
         assert registry.requests[before:] == []
@@ -466,7 +466,7 @@ class TestImports:
     def test_references_without_end_are_refused(
         self, kafka: ottla.Client, name: str, registry: Registry
     ) -> None:
-        # Each refers to two of the next: followed without a bound that would never end.
+        # Each refers to two of the next: following them without a bound would never end.
         for at in range(1, 60):
             text = f'syntax = "proto3"; message M{at} {{}}'
             references = [

@@ -46,7 +46,7 @@ def test_a_broker_is_there_in_milliseconds() -> None:
         start = time.perf_counter()
         with ottla.testing.broker():
             took.append(time.perf_counter() - start)
-    # A build without optimisations on a busy machine is given more than the 4 ms it takes.
+    # A build without optimisations on a busy machine gets more time than the 4 ms it takes.
     assert min(took) < 0.5
 
 

@@ -1,5 +1,5 @@
-//! Compaction against a model: whatever is appended, compacted and cut off from power, a consumer that
-//! starts anywhere ends with the state that the whole log would give.
+//! Compaction against a model: whatever is appended, compacted and interrupted by a power cut, a
+//! consumer that starts anywhere ends with the state that the whole log would give.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -68,7 +68,7 @@ impl Model {
         record.transaction.is_none_or(|index| self.fates[index] == Fate::Committed)
     }
 
-    /// What a consumer that starts at `from` and reads to `end` knows in the end.
+    /// What a consumer that starts at `from` and reads to `end` knows at the end.
     fn state(&self, from: i64, end: i64) -> BTreeMap<String, String> {
         let seen = self.records.iter().filter(|record| (from..end).contains(&record.offset));
         fold(seen.filter(|record| self.is_visible(record)).cloned())
@@ -167,7 +167,7 @@ impl Run {
         if !dirtiness.is_due {
             return Ok(None);
         }
-        // As the checkpoint, which is written before.
+        // Like the checkpoint, which is written first.
         self.model.clean_until = Some(dirtiness.first_dirty);
         let mut cleaner = Cleaner::new(&env, &reader, &config(), limits, &dirtiness, now);
         loop {
@@ -207,7 +207,7 @@ impl Run {
         self.model.end = end;
     }
 
-    /// All records that are there, and those that a consumer of committed ones is shown.
+    /// All existing records, and those that a read-committed consumer is shown.
     fn read(&mut self) -> (Vec<Written>, Vec<Written>) {
         let end = Offset(self.model.end);
         let reader = self.log().reader();
@@ -287,7 +287,7 @@ impl Run {
         }
     }
 
-    /// The producers are known, also when they were read back from a compacted log.
+    /// The producers are known, even when they were read back from a compacted log.
     fn check_producers(&mut self) {
         let known: Vec<_> = self.model.last.clone().into_iter().collect();
         for (producer, (sequence, first, count)) in known {
@@ -424,7 +424,7 @@ fn prepared(seed: u64) -> Run {
     run
 }
 
-/// Two rounds, the second after the horizon of what the first met.
+/// Two rounds, the second past the delete horizon set by the first.
 fn compact_twice(run: &mut Run) -> Result<()> {
     run.compact(1 << 20)?;
     run.simulation.clock.advance(RETENTION_MS + 1);
@@ -480,7 +480,7 @@ fn a_crash_at_every_call_of_a_compaction_loses_nothing() {
             recover(&mut run, seed);
             run.check(None);
             run.check_producers();
-            // What the crash left can be compacted.
+            // Whatever the crash left can be compacted.
             let summary = run.compact(1 << 20).unwrap();
             run.check(summary.map(|summary| summary.end));
         }

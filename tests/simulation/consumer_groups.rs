@@ -1,13 +1,13 @@
 //! A consumer group (KIP-848) under faults: members that come, go, crash and change their minds, a
 //! network that loses and repeats, a coordinator that restarts and loses what it had not committed.
 //!
-//! The network is what a connection gives: the requests of one client arrive in order, each perhaps
-//! twice in a row; when something is lost, so is all that the client has in flight. A client that
-//! had no answer for a whole session gives up its partitions by itself.
+//! The network behaves like a connection: the requests of one client arrive in order, each perhaps
+//! twice in a row; when something is lost, so is everything that the client has in flight. A client
+//! that gets no answer for a whole session gives up its partitions on its own.
 //!
-//! Held at every moment: `CONSUMER-1` (no partition with two clients, nor with two members),
-//! `CONSUMER-3` (epochs only grow), GROUP-1 (each request has one answer). Held when the faults have
-//! stopped: `CONSUMER-2`.
+//! Checked at every moment: `CONSUMER-1` (no partition with two clients, nor with two members),
+//! `CONSUMER-3` (epochs only grow), GROUP-1 (each request has one answer). Checked when the faults
+//! have stopped: `CONSUMER-2`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -90,13 +90,13 @@ struct Client {
     interest: Interest,
     epoch: i32,
     owned: BTreeSet<Partition>,
-    /// What it shall own; what is missing there is given up at `revoke_at`.
+    /// What it is to own; whatever is not in it is given up at `revoke_at`.
     wanted: BTreeSet<Partition>,
     revoke_at: i64,
-    /// The request that waits for its answer, and since when.
+    /// The request that is waiting for its answer, and since when.
     waits: Option<(RequestId, i64)>,
     next_heartbeat: i64,
-    /// The next request says everything.
+    /// The next request carries every field.
     full: bool,
     /// When it last sent a request that was answered well.
     heard: i64,
@@ -159,7 +159,7 @@ struct World {
     config: GroupConfig,
     /// What is committed.
     log: Vec<GroupRecord>,
-    /// What is not committed yet, each with the time when it will be.
+    /// What is not committed yet, with the time when it will be.
     appends: VecDeque<(i64, Effect)>,
     /// Requests and answers on their way, by client.
     requests: BTreeMap<usize, VecDeque<(i64, RequestId, ConsumerHeartbeatRequest)>>,
@@ -234,7 +234,7 @@ impl World {
         self.step(Event::Metadata(Arc::new(view)));
     }
 
-    /// The coordinator is gone with all that it had not committed; another reads the log.
+    /// The coordinator is gone with everything it had not committed; another one reads the log.
     fn crash_coordinator(&mut self) {
         self.appends.clear();
         self.requests.clear();
@@ -266,7 +266,7 @@ impl World {
         }
     }
 
-    /// The connection of a client is lost with what is on it.
+    /// The connection of a client is lost, with everything in transit.
     fn cut(&mut self, slot: usize) {
         self.requests.remove(&slot);
         self.replies.remove(&slot);
@@ -511,7 +511,7 @@ impl World {
         self.check();
     }
 
-    /// CONSUMER-2: who is there has everything that is wanted.
+    /// CONSUMER-2: the members present have every partition that anyone wants.
     fn assert_converged(&mut self) {
         let seed = self.seed;
         let alive: Vec<&Client> = self.clients.iter().flatten().collect();
@@ -552,7 +552,7 @@ impl World {
             while world.now < end {
                 world.tick(true);
             }
-            // Who is leaving does so; the others stay.
+            // Clients that are leaving do so; the others stay.
             let end = world.now + CALM_MS;
             while world.now < end {
                 world.tick(false);

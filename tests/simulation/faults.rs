@@ -61,12 +61,12 @@ fn every_flipped_bit_of_a_sealed_segment_is_found_and_never_served() {
                 match reader.read(request(offset)) {
                     Err(Error::Corrupt { path, position, .. }) => {
                         assert!(path.ends_with(name), "{}", path.display());
-                        // A broken length is seen where the next batch should be.
+                        // A broken length shows where the next batch should be.
                         assert!(position < size as u64, "{position} {byte}");
                     }
                     Err(error) => panic!("byte {byte} bit {bit}: {}", error.chain()),
                     Ok(read) => {
-                        // Whole batches that are not the damaged one may be served.
+                        // Intact batches other than the damaged one may be served.
                         for (offset, value) in values_of(&read) {
                             let expected = if offset % 2 == 0 { "some value" } else { "another" };
                             assert_eq!(value, expected, "byte {byte} bit {bit} offset {offset}");
@@ -82,7 +82,7 @@ fn every_flipped_bit_of_a_sealed_segment_is_found_and_never_served() {
 
 #[test]
 fn rot_below_the_recovery_point_is_reported_and_above_it_is_a_torn_tail() {
-    // The recovery point lies at the end: header damage in the last segment is corruption.
+    // The recovery point is at the end: header damage in the last segment is corruption.
     let simulation = Simulation::new(2);
     let env = simulation.env();
     let mut log = create(&env, Path::new(PATH), LogConfig::default());
@@ -134,7 +134,7 @@ fn a_full_disk_refuses_appends_and_takes_them_again_later() {
         }
         assert!(refused > 0);
         drop(log.sync());
-        // Also a restart on the full disk serves what is there.
+        // A restart on the full disk serves the existing data, too.
         drop(log);
         let (mut log, _) = reopen(&env, Path::new(PATH), config(), Offset(0)).unwrap();
         assert_eq!(log.log_end_offset().0, appended);

@@ -1,5 +1,5 @@
 //! The log on a simulated disk: model, crashes at every call, bit rot, full disk; and the group
-//! coordinator between clients, network and log.
+//! coordinator with clients, network and log.
 //!
 //! A run is a function of its seed; a failing assertion prints it.
 

@@ -1,4 +1,4 @@
-//! The log against a list: whatever is done to it, it holds what a `Vec` would hold.
+//! The log against a list: whatever happens to it, it holds what a `Vec` would hold.
 
 use std::path::Path;
 
@@ -176,7 +176,7 @@ impl Pair {
         self.values.retain(|(offset, _)| *offset >= start);
     }
 
-    /// What was synced is there, and the rest is a prefix of what was written.
+    /// Everything synced is there, and the rest is a prefix of what was written.
     fn power_cut(&mut self) {
         self.log = None;
         self.simulation.disk.power_cut();

@@ -26,7 +26,7 @@ struct Known {
     sent: Vec<String>,
     /// How many of them a finished sync covers.
     acknowledged: usize,
-    /// The log start offset that was asked for.
+    /// The requested log start offset.
     deleted_before: i64,
 }
 
@@ -73,7 +73,8 @@ fn checkpoint(directory: &LogDirectory, log: &Log) -> ottla::error::Result<()> {
     directory.write_checkpoints([(log.partition().clone(), offsets(log))])
 }
 
-/// Opens what the crash left. Nothing acknowledged is lost, nothing is out of order, appending goes on.
+/// Opens what the crash left. Nothing acknowledged is lost, nothing is out of order, and appending
+/// continues.
 fn check(simulation: &Simulation, known: &Known, what: &str) {
     let env = simulation.env();
     let directory = LogDirectory::open(&env, Path::new("data"), NodeId(1), None)
@@ -103,7 +104,7 @@ fn check(simulation: &Simulation, known: &Known, what: &str) {
         let sent = known.sent.get(usize::try_from(*offset).unwrap());
         assert_eq!(Some(value), sent, "{what}: offset {offset}");
     }
-    // The producers are those of the batches that are left.
+    // The producers are those of the remaining batches.
     if end > 0 {
         let again = idempotent(4, 0, i32::try_from(end).unwrap() - 1, &["x"]);
         let again = log.append_as_leader(&again, EPOCH, NOW).unwrap();
@@ -149,7 +150,7 @@ fn a_kill_at_every_call_loses_nothing_that_was_written() {
         let mut known = Known::default();
         drop(run(&simulation, &mut known));
         simulation.disk.kill();
-        // Every append that returned was written, so all but the last one is there.
+        // Every append that returned was written, so all but the last are there.
         known.acknowledged = known.acknowledged.max(known.sent.len().saturating_sub(1));
         check(&simulation, &known, &format!("kill at call {point}"));
     }

@@ -138,7 +138,7 @@ fn compact(log: &mut Log, config: &LogConfig, now: TimestampMs) {
     }
 }
 
-/// A table of a hundred keys that was changed many times, by transactions too, and compacted.
+/// A table of a hundred keys that was changed many times, also by transactions, and compacted.
 fn write_compacted(path: &Path) -> Vec<PathBuf> {
     let config = LogConfig {
         segment_bytes: 30_000,

@@ -1,4 +1,4 @@
-//! Batches that were handed out stay what they are.
+//! Batches that were handed out do not change.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -37,7 +37,7 @@ fn old_segments_go_up_to_the_high_watermark() {
     let start = log.log_start_offset();
     assert!(start > Offset(30) && start <= Offset(50), "{start}");
     assert_eq!(read_all(&log.reader()).unwrap().first().map(|first| first.0), Some(start.0));
-    // All of it is old: the active segment goes, too, and the offsets go on.
+    // All of it is old: the active segment goes too, and the offsets continue.
     log.apply_retention(TimestampMs(10_000), Offset(100)).unwrap();
     assert_eq!((log.log_start_offset(), log.log_end_offset()), (Offset(100), Offset(100)));
     assert!(read_all(&log.reader()).unwrap().is_empty());
@@ -78,7 +78,7 @@ fn records_are_deleted_up_to_the_high_watermark_only() {
     assert_eq!(log.delete_records_before(Offset(20), Offset(50)).unwrap(), Offset(50));
     assert_eq!(read_all(&log.reader()).unwrap().first().map(|first| first.0), Some(50));
     assert_eq!(log.reader().epochs().first().map(|entry| entry.start_offset), Some(Offset(50)));
-    // The log start offset is the checkpoint's to keep.
+    // Keeping the log start offset is the checkpoint's job.
     let path = log.directory().to_path_buf();
     drop(log);
     let options =

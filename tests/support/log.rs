@@ -1,4 +1,4 @@
-//! What the tests of the log have in common: batches, and a log in a directory.
+//! Shared by the tests of the log: batches, and a log in a directory.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 

@@ -1,10 +1,10 @@
-//! Pages of the manual with a table that is made from the code.
+//! Manual pages with a table that is generated from the code.
 
 use std::fs;
 use std::path::Path;
 
-/// Checks that the table between the marks of a section is the one given; `OTTLA_UPDATE=1` writes it.
-/// `command` is what a person runs for that.
+/// Checks that the table between the marks of a section is the given one; `OTTLA_UPDATE=1` writes
+/// it. `command` is what a person runs to do so.
 pub(crate) fn check_section(page: &Path, section: &str, table: &str, command: &str) {
     let (begin, end) = (format!("<!-- {section}: begin -->\n"), format!("<!-- {section}: end -->"));
     let text = fs::read_to_string(page).unwrap();

@@ -1,4 +1,4 @@
-//! The rules of the house that no compiler checks: layers, sizes, the list of unsafe files, and
+//! The house rules that no compiler checks: layers, sizes, the list of unsafe files, and
 //! documents that must agree with the code.
 //!
 //! Think hard before changing the table of layers in `rules.rs`: it is the architecture.

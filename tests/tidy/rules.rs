@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::source::File;
 
-/// Each room of `src/`, with the rooms that it may import. Imports only go down.
+/// Each module of `src/`, with the modules that it may import. Imports only go down.
 pub(crate) const LAYERS: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("error", &["types"]),
@@ -23,7 +23,7 @@ pub(crate) const LAYERS: &[(&str, &[&str])] = &[
     ("manual", &[]),
 ];
 
-/// Words that a room never says outside of its comments, with the reason.
+/// Words that a module must not contain outside its comments, with the reason.
 const SILENT: &[(&str, &[&str], &str)] = &[
     (
         "machine",
@@ -42,7 +42,7 @@ const UNSAFE_FILES: &[&str] =
 
 pub(crate) const FILE_LINES_MAX: usize = 600;
 
-/// Imports only go down the ladder.
+/// Imports only go down the list.
 pub(crate) fn imports_that_go_up(files: &[File]) -> Vec<String> {
     let mut violations = Vec::new();
     for file in files {
@@ -63,7 +63,7 @@ pub(crate) fn imports_that_go_up(files: &[File]) -> Vec<String> {
     violations
 }
 
-/// What the table allows and nobody needs is an open door.
+/// The table must not allow an import that nobody needs.
 pub(crate) fn layers_that_nobody_uses(files: &[File]) -> Vec<String> {
     let mut used = BTreeSet::new();
     for file in files {
@@ -82,7 +82,7 @@ fn is_room(name: &str) -> bool {
     LAYERS.iter().any(|(room, _)| *room == name)
 }
 
-/// A room keeps silent about what it must not know.
+/// A module does not mention what it must not know.
 pub(crate) fn words_out_of_place(files: &[File]) -> Vec<String> {
     let mut violations = Vec::new();
     for file in files {
@@ -116,7 +116,7 @@ pub(crate) fn unsafe_code_elsewhere(files: &[File]) -> Vec<String> {
     violations
 }
 
-/// A file opens with why it exists, and fits into a head.
+/// A file opens with why it exists, and is short enough to understand.
 pub(crate) fn files_without_a_reason_or_too_long(files: &[File]) -> Vec<String> {
     let mut violations = Vec::new();
     for file in files {
@@ -137,7 +137,7 @@ pub(crate) fn files_without_a_reason_or_too_long(files: &[File]) -> Vec<String> 
     violations
 }
 
-/// Nothing is left for later in silence.
+/// Nothing is silently left for later.
 pub(crate) fn marks_of_unfinished_work(files: &[File]) -> Vec<String> {
     let marks = [["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["X", "XX"].concat()];
     let mut violations = Vec::new();

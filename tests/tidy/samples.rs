@@ -1,9 +1,9 @@
-//! Files that break a rule: what does not find them does not hold the house together.
+//! Files that break a rule: a rule that does not find them is worthless.
 
 use crate::rules;
 use crate::source::File;
 
-/// What a rule says about one file, each violation without the path in front.
+/// What a rule says about one file: each violation, without the path in front.
 fn said(rule: fn(&[File]) -> Vec<String>, path: &str, text: &str) -> Vec<String> {
     let found = rule(&[File { path: path.to_owned(), text: text.to_owned() }]);
     let place = format!("{path}:");

@@ -1,5 +1,5 @@
 //! A source file as the rules see it: its code without comments and without test modules, and the
-//! rooms that it imports.
+//! modules that it imports.
 
 /// A file of the tree: the path from the root, and the text.
 #[derive(Debug)]
@@ -9,7 +9,7 @@ pub(crate) struct File {
 }
 
 impl File {
-    /// The room of the file: `src/log/segment.rs` and `src/log.rs` are both in `log`.
+    /// The module of the file: `src/log/segment.rs` and `src/log.rs` are both in `log`.
     pub(crate) fn room(&self) -> &str {
         let inner = self.path.strip_prefix("src/").unwrap_or(&self.path);
         let first = inner.split('/').next().unwrap_or(inner);
@@ -21,7 +21,7 @@ impl File {
         self.text.lines().next().is_some_and(|line| line.contains("@generated"))
     }
 
-    /// The lines of code, numbered from 1: without comments and without test modules. Code behind a
+    /// The lines of code, numbered from 1: without comments and without test modules. Code after a
     /// test module is still code.
     pub(crate) fn code(&self) -> Vec<(usize, &str)> {
         let mut lines = self.text.lines().enumerate().map(|(index, line)| (index + 1, line));
@@ -38,7 +38,7 @@ impl File {
                 };
                 let Some((number, item)) = item else { break };
                 if !is_module(item) {
-                    // A helper for tests: it is code of this file, as its room is.
+                    // A helper for tests: it is code of this file, like its module.
                     code.extend(held);
                     code.push((number, item));
                 } else if item.ends_with('{') {
@@ -54,7 +54,7 @@ impl File {
         code
     }
 
-    /// The names behind `crate::`, also those of a list in braces, with their lines.
+    /// The names after `crate::`, including those of a list in braces, with their lines.
     pub(crate) fn imports(&self) -> Vec<(usize, String)> {
         let code = self.code();
         let mut found = Vec::new();
@@ -91,7 +91,7 @@ fn identifier(text: &str) -> String {
     text.chars().take_while(|one| one.is_alphanumeric() || *one == '_').collect()
 }
 
-/// The first names in `{a::b, c::{d, e}}`, which may go on over the lines of `rest`.
+/// The first names in `{a::b, c::{d, e}}`, which may continue over the lines of `rest`.
 fn listed(first: &str, number: usize, rest: &[(usize, &str)]) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let (mut depth, mut begins) = (0_usize, false);

@@ -13,7 +13,7 @@ use proptest::test_runner::TestRunner;
 use crate::catalog;
 use crate::random::{self, Choices};
 
-/// Counts what the current thread holds, and the most that it held.
+/// Counts what the current thread holds, and its peak.
 #[derive(Debug)]
 struct Counting;
 
@@ -30,7 +30,7 @@ fn count(bytes: i64) {
     });
 }
 
-// SAFETY: every call goes on to `System` unchanged.
+// SAFETY: every call is passed to `System` unchanged.
 #[allow(unsafe_code, reason = "an allocator cannot be written otherwise")]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -49,7 +49,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The most that the thread held above what it held before.
+/// The most that the thread held beyond what it held before.
 fn peak_of<T>(work: impl FnOnce() -> T) -> (T, i64) {
     let before = HELD.get();
     PEAK.set(before);
@@ -57,7 +57,7 @@ fn peak_of<T>(work: impl FnOnce() -> T) -> (T, i64) {
     (result, PEAK.get() - before)
 }
 
-/// What decoding `length` bytes may allocate; errors and small change are in the constant.
+/// What decoding `length` bytes may allocate; the constant covers errors and small allocations.
 fn bound(length: usize) -> i64 {
     i64::try_from(BUDGET_FACTOR * length + BUDGET_BASE_BYTES + 4096).unwrap()
 }
@@ -67,7 +67,7 @@ fn runner(cases: u32) -> TestRunner {
     TestRunner::new(config)
 }
 
-/// Bytes that look like lengths and counts more often than chance has it.
+/// Bytes that look like lengths and counts more often than by chance.
 fn hostile() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         Just(vec![0xff, 0xff, 0xff, 0xff]),
@@ -143,7 +143,7 @@ fn a_frame_of_empty_elements_is_refused_or_in_proportion() {
     for case in catalog::all() {
         for version in case.versions() {
             for fill in [0_u8, 1, 2, 0x7f] {
-                // A count in each notation, wherever the message begins with one.
+                // A count in each encoding, wherever the message starts with one.
                 for head in [&[0, 0, 0x80, 0][..], &[0x80, 0x80, 0x02], &[]] {
                     let mut bytes = head.to_vec();
                     bytes.resize(1 << 16, fill);

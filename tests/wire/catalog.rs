@@ -16,7 +16,7 @@ pub struct Case {
     /// The number of the API or the type of the record, where it has one.
     pub number: Option<i16>,
     pub schema: Schema,
-    /// Decodes, and says how many bytes were left.
+    /// Decodes, and returns how many bytes were left.
     pub decode: fn(Bytes, i16) -> Result<usize>,
     /// Decodes, encodes, decodes again and compares; returns the encoded bytes.
     pub round_trip: fn(Bytes, i16) -> Result<Bytes>,

@@ -1,4 +1,4 @@
-//! A few messages as the bytes they must be, written out by hand from the protocol's rules.
+//! A few messages as the bytes they must be, written by hand from the protocol's rules.
 
 use bytes::Bytes;
 use ottla::protocol::frame::{self, Incoming};

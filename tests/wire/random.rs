@@ -1,11 +1,12 @@
-//! Valid bytes of any message at any version, made from its table but not by the code under test.
+//! Valid bytes of any message at any version, generated from its table but not by the code under
+//! test.
 //!
-//! The bytes are canonical: tagged fields ascend and none has its default, so that whoever decodes
-//! and encodes them must end with the same bytes.
+//! The bytes are canonical: tagged fields ascend and none has its default, so decoding and encoding
+//! them must give the same bytes.
 
 use ottla::protocol::schema::{Field, Kind, Schema, Structure};
 
-/// A stream of decisions; zeros when it has run out, so that messages end.
+/// A stream of decisions; zeros when it runs out, so that messages end.
 #[derive(Debug)]
 pub struct Choices<'a> {
     bytes: &'a [u8],
@@ -106,7 +107,7 @@ impl Writer<'_, '_> {
             Kind::Int16 | Kind::Uint16 => self.number::<2>(special),
             Kind::Int32 | Kind::Uint32 => self.number::<4>(special),
             Kind::Int64 => self.number::<8>(special),
-            // Of few bytes, so that it is a number and equal to itself.
+            // Made of few bytes, so that it is a number and equal to itself.
             Kind::Float64 => {
                 let number = f64::from(self.choices.next()) + 0.5;
                 self.out.extend(number.to_be_bytes());

@@ -89,7 +89,7 @@ class Run:
                     warm_up(server, self.sizes.load)
             for number in range(count):
                 self._round(number, count)
-                self.servers.reverse()  # who comes first finds a colder machine
+                self.servers.reverse()  # the first one finds a colder machine
                 self.makers.reverse()
 
     def _round(self, number: int, count: int) -> None:
@@ -185,7 +185,7 @@ def main(arguments: list[str]) -> int:
     from versus import report
     from versus.measure import Results
 
-    # An end by `timeout` or by a service manager ends the brokers, too.
+    # Being stopped by `timeout` or a service manager stops the brokers, too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     results, begin = Results(), time.monotonic()
     run = Run(chosen, results, libs)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from versus.measure import Results
     from versus.servers import Server
 
-HEAP = "-Xmx512M"  # what Apache Kafka's scripts give these tools
+HEAP = "-Xmx512M"  # what Apache Kafka's scripts pass to these tools
 LOOK_EVERY_S = 0.05
 TIMEOUT_S = 120
 _numbers = itertools.count()
@@ -55,7 +55,7 @@ def run(libs: str, server: Server, tool: str, *arguments: str) -> tuple[str, flo
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
         try:
             while process.poll() is None and time.perf_counter() < begin + TIMEOUT_S:
-                with contextlib.suppress(OSError):  # it ended between the two lines
+                with contextlib.suppress(OSError):  # it exited between the two lines
                     looks.append(look(server, process.pid))
                 time.sleep(LOOK_EVERY_S)
         finally:
@@ -78,7 +78,7 @@ def second_half(looks: list[Look]) -> Span:
     last = min(index for index, one in enumerate(looks) if one.server >= begin + work * 99 / 100)
     threads: dict[str, float] = {}
     for one in looks[first : last + 1]:
-        threads.update(one.threads)  # of one that ended, what it had used when last seen
+        threads.update(one.threads)  # for an exited one, what it had used when last seen
     before, after = looks[first], looks[last]
     return Span(
         seconds=after.at - before.at,

@@ -25,7 +25,7 @@ def copies(results: Results) -> None:
     """One round of memory and loopback, which the ratios are made with."""
     source = np.ones(256 << 20, np.uint8)
     target = np.empty_like(source)
-    target[:] = source  # pages are there now
+    target[:] = source  # the pages exist now
     fastest = float("inf")
     for _ in range(COPIES):
         begin = time.perf_counter()

@@ -63,7 +63,7 @@ def thread_seconds(pid: int) -> dict[str, float]:
     """Return the CPU time of each thread of a process that lives."""
     found = {}
     for task in Path(f"/proc/{pid}/task").glob("*"):
-        with contextlib.suppress(OSError):  # it ended meanwhile
+        with contextlib.suppress(OSError):  # it exited meanwhile
             found[task.name] = int((task / "schedstat").read_text().split()[0]) / 1e9
     return found
 

@@ -29,7 +29,7 @@ _numbers = itertools.count()
 def starts(results: Results, server: Server, records: int) -> None:
     """From nothing to ready, idle memory, and back after a kill with data."""
     results.add("ready, s", server.name, server.ready_seconds, lower=True)
-    time.sleep(2)  # a virtual machine goes on loading after it is ready
+    time.sleep(2)  # a virtual machine keeps loading after it is ready
     idle = memory_mib(server.pid, "VmRSS")
     results.add("resident memory idle, MiB", server.name, idle, lower=True)
     create_topic(server, "load", 4)

@@ -17,7 +17,7 @@ from versus.measure import KAFKA, OTTLA, WHEEL
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# What Apache Kafka's own start script gives the virtual machine.
+# What Apache Kafka's own start script passes to the virtual machine.
 KAFKA_JVM: tuple[str, ...] = (
     "-Xmx1G",
     "-Xms1G",

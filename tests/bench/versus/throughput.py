@@ -44,7 +44,7 @@ class Shape:
         return count * self.size / GIB
 
 
-# Both sizes, and from there each of the other choices once.
+# Both sizes, then each of the other choices once.
 AXES = [Shape(size, codec) for size in (100, 1024) for codec in ("none", "lz4", "zstd")]
 AXES += [Shape(100, acks="1"), Shape(100, partitions=10), Shape(100, partitions=100)]
 FULL = [
@@ -152,6 +152,6 @@ def memory_after(results: Results, server: Server, total_bytes: int) -> None:
     shape = Shape(1024, partitions=4)
     create_topic(server, "memory", shape.partitions)
     produce(server, "memory", shape, total_bytes // shape.size)
-    time.sleep(1)  # what was sent is still being let go
+    time.sleep(1)  # what was sent is still being released
     what = f"anonymous memory after {total_bytes / GIB:.2g} GiB produced, MiB"
     results.add(what, server.name, memory_mib(server.pid, "RssAnon"), lower=True)

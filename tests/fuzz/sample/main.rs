@@ -1,9 +1,10 @@
 //! A fair sample of fuzzing within the tests: every target on its seeds, on the corpus, and on some
 //! thousand mutations of them.
 //!
-//! The mutations follow from a seed, so that a failure comes again. It says the input, and how to run
-//! it alone. `OTTLA_FUZZ_SEED` and `OTTLA_FUZZ_ROUNDS` look elsewhere and longer; `make fuzz` lets
-//! libFuzzer search by coverage. An input that once failed belongs into `tests/fuzz/corpus/TARGET/`.
+//! The mutations follow from a seed, so that a failure can be reproduced; it names the input and
+//! how to run it alone. `OTTLA_FUZZ_SEED` and `OTTLA_FUZZ_ROUNDS` look elsewhere and longer; `make
+//! fuzz` lets libFuzzer search by coverage. An input that once failed belongs in
+//! `tests/fuzz/corpus/TARGET/`.
 
 #![allow(
     missing_docs,
@@ -33,7 +34,7 @@ mod response_decode;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-/// Inputs are not larger than this: what a decoder does wrong it does on small ones.
+/// Inputs are no larger than this: a decoder's mistakes show on small ones.
 const INPUT_BYTES_MAX: usize = 4096;
 const ROUNDS: u64 = 4000;
 const SEED: u64 = 20_261_121;
@@ -135,7 +136,7 @@ impl Random {
     }
 }
 
-/// Numbers that lengths and counts go wrong at.
+/// Numbers at which lengths and counts go wrong.
 const EDGES: &[&[u8]] = &[
     &[0],
     &[1],

@@ -1,4 +1,4 @@
-//! Batches of any bytes: an error, or records that come back; also behind a checksum that fits.
+//! Batches of any bytes: an error, or records that come back; with a matching checksum, too.
 
 use bytes::Bytes;
 use ottla::record::{
@@ -48,7 +48,7 @@ fn check(batch: &Batch) {
     assert_eq!(facts_again.first_keyless, facts.first_keyless);
 }
 
-/// A batch of every codec, as it is and to have its checksum mended.
+/// A batch of every codec, as it is and with its checksum to be fixed.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for compression in Compression::ALL {

@@ -88,8 +88,8 @@ fn format(choice: u8) -> ValueFormat {
     }
 }
 
-/// The rows that come out; none when errors do not end: an error ends a chunk, not the decoder; a
-/// schema that cannot be stays an error.
+/// The rows that come out; none when errors do not end: an error ends a chunk, not the decoder; an
+/// impossible schema stays an error.
 fn drain(decoder: &mut Decoder) -> Option<usize> {
     let mut rows = 0;
     let mut errors = 0;

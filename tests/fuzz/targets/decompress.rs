@@ -1,4 +1,5 @@
-//! Any bytes as any codec: an error, or no more than the limit; and what we compress comes back.
+//! Any bytes as any codec: an error, or no more than the limit; and whatever we compress comes
+//! back.
 
 use ottla::record::{Compression, compress, decompress};
 

@@ -1,4 +1,4 @@
-//! Whatever is received, frames are split off within bounds and requests read or refused.
+//! Whatever is received, frames are split off within bounds, and requests are read or refused.
 
 use bytes::BytesMut;
 use ottla::protocol::frame::{self, Incoming};

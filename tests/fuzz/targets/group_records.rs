@@ -1,4 +1,5 @@
-//! What groups keep in `__consumer_offsets` and put into JoinGroup: an error, or a value that comes back.
+//! What groups store in `__consumer_offsets` and put into JoinGroup: an error, or a value that
+//! comes back.
 
 use bytes::Bytes;
 use ottla::protocol::Message;

@@ -82,8 +82,8 @@ def test_a_loop_may_be_killed_at_every_step(
     assert sorted(counts, key=int) == [str(number) for number in range(ROWS)]
     doubled = sum(counts.values()) - ROWS
     if sink == "file":
-        # At least once: the batches between their write and their commit, of which each death is
-        # one at most.
+        # At least once: batches between their write and their commit may repeat, at most one per
+        # kill.
         assert 0 < doubled <= BATCH * deaths
         assert kafka.groups[f"etl-{sink}"].lag == 0
     else:

@@ -62,7 +62,7 @@ def confluent(options: dict[str, Any]) -> None:
             try:
                 consumer.commit(asynchronous=False)
                 say(committed=len(good))
-            except Exception as error:  # noqa: BLE001 (a commit may come too late; that is told)
+            except Exception as error:  # noqa: BLE001 (a commit may come too late: reported)
                 say(commit_failed=str(error))
     consumer.close()
 

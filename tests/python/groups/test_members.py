@@ -51,7 +51,7 @@ MIXED = [
     (Kind("ottla", "sticky"), Kind("aiokafka", "sticky")),
     (Kind("ottla", "cooperative-sticky"), Kind("confluent", "cooperative-sticky")),
     (Kind("ottla", "uniform", "consumer"), Kind("confluent", "uniform", "consumer")),
-    # A group moves from one protocol to the other while it runs.
+    # A group switches from one protocol to the other while it runs.
     (Kind("ottla", "range"), Kind("confluent", "uniform", "consumer")),
     (Kind("confluent", "range"), Kind("ottla", "uniform", "consumer")),
 ]
@@ -77,7 +77,7 @@ def share_and_survive(group: Group, first: Kind, second: Kind) -> None:
     group.wait("every record was handed out after the kill", group.has_seen_all)
     assert len(stays.assigned) == group.partitions
     stays.close()
-    # Only what the killed member had not committed may come again, or what moved in a rebalance.
+    # Only what the killed member had not committed, or what moved in a rebalance, may come again.
     assert group.duplicates() <= 2 * RECORDS * group.partitions
 
 

@@ -145,7 +145,7 @@ def test_kafka_dumps_the_log_of_groups_of_both_protocols(
     log = tmp_path / "data" / "__consumer_offsets-0" / "00000000000000000000.log"
     dump = java.run("dump-log", "--offsets-decoder", "--files", str(log))
     types = set(re.findall(r'key: \{"type":"(\d+)"', dump))
-    # Offsets and the classic group; of the other one epoch, member, target and assignment.
+    # Offsets and the classic group; for the other one epoch, member, target and assignment.
     assert types == {"1", "2", "3", "5", "6", "7", "8"}, dump
     assert '"memberEpoch"' in dump
 

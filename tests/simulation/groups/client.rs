@@ -1,4 +1,4 @@
-//! A consumer of the classic protocol, eager, as simple as it can be.
+//! A consumer of the classic protocol, eager, as simple as possible.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,18 +16,18 @@ pub(super) const PARTITIONS: u8 = 6;
 const SESSION_MS: i32 = 10_000;
 const REBALANCE_MS: i32 = 20_000;
 
-/// Where a client is.
+/// The state of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// It does not run.
+    /// It is not running.
     Down,
     /// It wants to be in the next generation.
     Joining,
-    /// It wants its assignment, and gives everyone's when it leads.
+    /// It wants its assignment, and sends everyone's when it leads.
     Syncing(Vec<(Arc<str>, Bytes)>),
     /// It has one.
     Member,
-    /// It says good-bye.
+    /// It is leaving.
     Leaving,
 }
 
@@ -36,15 +36,15 @@ pub(super) enum Phase {
 pub(super) struct Client {
     pub(super) group: Arc<str>,
     pub(super) instance: Option<Arc<str>>,
-    /// Whether it is of before KIP-394 and KIP-814.
+    /// Whether it is older than KIP-394 and KIP-814.
     old: bool,
     pub(super) phase: Phase,
     pub(super) member_id: Arc<str>,
     pub(super) generation: i32,
     pub(super) owned: BTreeSet<u8>,
-    /// The request whose answer it waits for; answers to others are for nobody.
+    /// The request whose answer it is waiting for; answers to others are ignored.
     pub(super) waits_for: Option<u64>,
-    /// How often it was a member without a fault since it last joined.
+    /// How many times it was confirmed as a member since it last joined.
     pub(super) beats: u32,
 }
 
@@ -63,7 +63,7 @@ impl Client {
         }
     }
 
-    /// Who it is where a static member is the same through all its processes.
+    /// Its identity: a static member is the same through all its processes.
     pub(super) fn identity(&self) -> Arc<str> {
         self.instance.clone().unwrap_or_else(|| self.member_id.clone())
     }
@@ -73,7 +73,7 @@ impl Client {
         self.phase = Phase::Joining;
     }
 
-    /// Without a word.
+    /// Without leaving.
     pub(super) fn crash(&mut self) {
         self.forget();
         self.phase = Phase::Down;
@@ -100,7 +100,7 @@ impl Client {
         }
     }
 
-    /// What it asks next. `offset` is one that no other commit has.
+    /// What it asks next. No other commit has this `offset`.
     pub(super) fn next_request(&self, commits: bool, offset: i64) -> Option<GroupRequest> {
         let request = match &self.phase {
             Phase::Down => return None,
@@ -228,7 +228,7 @@ impl Client {
         match code {
             ErrorCode::RebalanceInProgress => self.rejoin(),
             ErrorCode::UnknownMemberId | ErrorCode::IllegalGeneration => self.forget(),
-            // Another process has its instance.
+            // Another process has taken its instance.
             ErrorCode::FencedInstanceId => self.crash(),
             other => panic!("{self:?} did not expect {other:?}"),
         }

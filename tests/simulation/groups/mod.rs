@@ -1,13 +1,13 @@
-//! The group coordinator between clients that come, go, crash and repeat themselves, on a network
-//! that delays, drops, doubles and reorders, above a log that loses what was not committed.
+//! The group coordinator with clients that come, go, crash and repeat themselves, on a network that
+//! delays, drops, duplicates and reorders, over a log that loses what was not committed.
 //!
 //! Invariants, checked while it runs and when it has come to rest:
 //!
 //! - SIM-GROUP-1: no partition is given to two members in one generation of a group.
-//! - SIM-GROUP-2: what a fetch shows was committed no earlier than what was acknowledged before.
-//! - SIM-GROUP-3: when the faults end, every live member comes to an assignment, and every
+//! - SIM-GROUP-2: a fetch shows a commit no older than those acknowledged before it.
+//! - SIM-GROUP-3: when the faults end, every live member gets an assignment, and every
 //!   partition has one owner.
-//! - SIM-GROUP-4: a coordinator that lives answers each of its requests once.
+//! - SIM-GROUP-4: a live coordinator answers each of its requests once.
 //!
 //! `GROUPS_SEED=n cargo test --features sim --test simulation groups` runs one seed.
 

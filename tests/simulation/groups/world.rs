@@ -16,13 +16,13 @@ use super::client::{Client, PARTITIONS, Phase};
 const GROUPS: [&str; 2] = ["g", "h"];
 const CLIENTS: usize = 8;
 const CHAOS_MS: i64 = 180_000;
-/// Long enough for every timeout one after the other.
+/// Long enough for all timeouts, one after another.
 const REST_MS: i64 = 400_000;
 
-/// What happens at a time.
+/// An event at a point in time.
 #[derive(Debug)]
 enum Happening {
-    /// A client looks what it should do.
+    /// A client checks what to do.
     Wake(usize),
     /// A client has waited long enough for an answer.
     GiveUp(usize, u64),
@@ -36,13 +36,13 @@ enum Happening {
     Tick { life: u64, at: i64 },
     /// The coordinator dies, and another one replays the log.
     CoordinatorCrash { again: bool },
-    /// The coordinator is there again.
+    /// The coordinator is back.
     CoordinatorUp,
-    /// Something befalls a client.
+    /// A fault hits a client.
     Fate,
-    /// Somebody looks at the offsets from time to time.
+    /// The offsets are checked from time to time.
     Look,
-    /// Somebody looks at what the coordinator found in its log.
+    /// The state that the coordinator found in its log is checked.
     LookOnce,
 }
 
@@ -75,7 +75,7 @@ pub(super) struct World {
     next_request: u64,
     // What is known from outside.
     owners: BTreeMap<(Arc<str>, i32, u8), Arc<str>>,
-    /// When the coordinator took which commit, by group, partition and offset.
+    /// When the coordinator accepted which commit, by group, partition and offset.
     taken: BTreeMap<(Arc<str>, i32, i64), u64>,
     /// The newest commit that was acknowledged, by group and partition.
     acknowledged: BTreeMap<(Arc<str>, i32), u64>,
@@ -247,7 +247,8 @@ impl World {
             assert_eq!(
                 *owner,
                 client.identity(),
-                "seed {}: SIM-GROUP-1: partition {partition} of group {} in generation {generation}",
+                "seed {}: SIM-GROUP-1: partition {partition} of group {} in generation \
+                 {generation}",
                 self.seed,
                 client.group
             );
@@ -324,7 +325,7 @@ impl World {
         }
         self.life += 1;
         self.tick_at = None;
-        // What was on its way to the log may be there or not, in order.
+        // Whatever was on its way to the log may be there or not, in order.
         let lost = self.below((self.log.len() - self.committed + 1) as i64) as usize;
         self.log.truncate(self.log.len() - lost);
         self.committed = self.log.len();
@@ -399,7 +400,7 @@ impl World {
         }
         self.commit_log(self.committed);
         if let Some(deadline) = self.shard.as_ref().and_then(Machine::next_deadline) {
-            // A shell is late at times.
+            // A shell is sometimes late.
             let delay = (deadline.0 - self.now).max(0) + self.below(20);
             let at = self.now + delay;
             if self.tick_at.is_none_or(|planned| at < planned) {
@@ -409,7 +410,7 @@ impl World {
         }
     }
 
-    /// Remembers in which order commits were taken.
+    /// Remembers the order in which commits were accepted.
     fn take_commit(&mut self, request: RequestId, reply: &GroupReply) {
         let GroupReply::CommitOffsets(Ok(_)) = reply else { return };
         let GroupRequest::CommitOffsets(commit) = &self.requests[&request] else { return };
@@ -419,7 +420,7 @@ impl World {
         }
     }
 
-    /// Gives the answers that need no more of the log.
+    /// Gives the answers that need nothing more from the log.
     fn commit_log(&mut self, end: usize) {
         self.committed = self.committed.max(end);
         let (ready, held) =
@@ -464,8 +465,8 @@ impl World {
                         .and_then(|&offset| self.taken.get(&(key.0.clone(), partition, offset)));
                     assert!(
                         taken.is_some_and(|&taken| taken >= newest),
-                        "seed {}: SIM-GROUP-2: {key:?} shows {:?} of request {taken:?} after request \
-                         {newest} was acknowledged",
+                        "seed {}: SIM-GROUP-2: {key:?} shows {:?} of request {taken:?} after \
+                         request {newest} was acknowledged",
                         self.seed,
                         shown.get(&partition)
                     );
@@ -482,7 +483,7 @@ impl World {
         self.happenings.insert((self.now + delay_ms, self.sequence), happening);
     }
 
-    /// How long a message is on its way.
+    /// How long a message is in transit.
     fn delay(&mut self) -> i64 {
         if self.faults && self.below(30) == 0 { self.below(8_000) } else { 1 + self.below(200) }
     }
