@@ -288,8 +288,9 @@ class Client(Administration, Writing):
         group_id : str, optional
             The group to be a member of.
         start : Bound, optional
-            Where to start; see :meth:`scan`. "latest" by default, "earliest" with ``resume``. In a
-            group its offsets decide, and where it has none ``auto_offset_reset``.
+            Where to start; see :meth:`scan`. "latest" by default, "earliest" with ``resume`` or
+            ``until="caught_up"``. In a group its offsets decide, and where it has none
+            ``auto_offset_reset``.
         resume : Offsets or callable, optional
             Where to go on: ``batch.offsets`` or ``position()`` of an earlier consumer (also from
             JSON), :func:`ottla.sql_offsets.load`, :func:`ottla.delta_offsets`, or any function of
@@ -302,7 +303,8 @@ class Client(Administration, Writing):
             As for :meth:`scan`.
         until : {"caught_up"}, optional
             End the loop at the records that were the newest when the consumer was made; in a group,
-            when each partition was assigned.
+            when each partition was assigned. Reading begins at "earliest" then, unless you say
+            otherwise. When none of a group's topics exists, it raises :class:`UnknownTopicError`.
         max_rows : int, default 10000
             At most so many rows in a batch.
         max_bytes : int, optional
@@ -317,8 +319,11 @@ class Client(Administration, Writing):
             offsets up to the ends that were pinned. In a group it follows the partitions that
             come and go; it is told to an object that has a ``total`` of None, such as a tqdm.
         auto_offset_reset : {"earliest", "latest", "error"}, optional
-            Where a partition begins of which the group has no offset; the client's setting
-            ("latest") by default. Without a group the same as ``start``.
+            Where a partition begins of which the group has no offset; the client's setting by
+            default, or "latest", or "earliest" with ``until="caught_up"``. With
+            ``on_data_loss="warn"`` also where it goes on when its offset lies behind the end of the
+            log, as after a truncation; otherwise that is a :class:`DataLossError`. Without a group
+            the same as ``start``.
         auto_commit : bool, default False
             Commit what the loop has finished, from time to time, before partitions are given up,
             and when closing. A batch is finished when the loop asks for the next one.
@@ -445,7 +450,9 @@ class Client(Administration, Writing):
         if resume is not None:
             start = "earliest" if start is None and not known else start
             known = known | of_resume(resume, self._partitions_of(assignment, resume, limit))
-        begin = native_bound(start, "latest", "start")
+        # From the end, nothing would come before it has caught up.
+        default = "earliest" if reading["until_caught_up"] else "latest"
+        begin = native_bound(start, default, "start")
         return self._native.consumer(assignment, (begin, known), reading, limit)
 
     def _join(

@@ -12,7 +12,7 @@ from ottla._offsets import ends, of_resume
 from ottla._ottla import RecordBatch
 from ottla._progress import is_open_ended, set_total
 from ottla._progress import start as start_progress
-from ottla.errors import NotSupportedError
+from ottla.errors import DataLossError, DecodeError, NotSupportedError
 
 if TYPE_CHECKING:
     import re
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     Listener = Callable[[list[tuple[str, int]]], object]
     _Change = tuple[str, list[tuple[str, int]], str]
+    _Polled = tuple[int, RecordBatch | _Change | None]
 
 __all__ = ["Consumer"]
 
@@ -164,11 +165,14 @@ class Consumer:
 
     def _hear(self, kind: str, partitions: list[tuple[str, int]]) -> object:
         """Tell the program of a change of the assignment; return what its function returned."""
+        listener = self._listeners[kind]
+        return None if listener is None else listener(partitions)
+
+    def _place(self, kind: str, partitions: list[tuple[str, int]]) -> None:
+        """Set the places of partitions that came."""
         self._total_holds = False
         if kind == "assigned" and self._resume is not None:
             self._go_on(self._resume, partitions)
-        listener = self._listeners[kind]
-        return None if listener is None else listener(partitions)
 
     def _go_on(self, resume: Resume, partitions: list[tuple[str, int]]) -> None:
         if callable(resume):
@@ -181,19 +185,23 @@ class Consumer:
             offsets = of_resume(resume)
             known = {}
             for topic, partition in partitions:
-                offset = offsets.get(topic, {}).pop(partition, None)
+                offset = offsets.get(topic, {}).get(partition)
                 if offset is not None:
                     known.setdefault(topic, {})[partition] = offset
-            self._resume = offsets
         for topic, of_topic in known.items():
             self._native.seek(("offsets", of_topic), topic, None)
+        if not callable(resume):
+            self._resume = {
+                topic: {one: at for one, at in of_topic.items() if one not in known.get(topic, ())}
+                for topic, of_topic in offsets.items()
+            }
 
-    def _take(self, timeout: float | None) -> RecordBatch | _Change | None:
+    def _take(self, timeout: float | None) -> _Polled | None:
         """Return what comes next; what an event loop began to wait for comes first."""
         if self._under_way is None:
             return self._native.poll(timeout)
         try:
-            polled: RecordBatch | _Change | None = self._under_way.result(timeout)
+            polled: _Polled | None = self._under_way.result(timeout)
         except TimeoutError:
             if not self._under_way.done():
                 return None
@@ -220,44 +228,85 @@ class Consumer:
         started = time.monotonic()
         while True:
             left = None if limit is None else max(0.0, limit - (time.monotonic() - started))
-            polled = self._take(left)
+            taken = self._take(left)
+            if taken is None:
+                return None
+            number, polled = taken
+            if not self._is_ready(number):
+                continue
             if not isinstance(polled, tuple):
-                return self._show(polled)
+                self._show(polled)
+                # Last, and without a call behind it: what is interrupted before comes again.
+                self._native.handed = number
+                return polled
             kind, partitions, _ = polled
+            self._place(kind, partitions)
             try:
                 answer = self._hear(kind, partitions)
-                if inspect.isawaitable(answer):
-                    if inspect.iscoroutine(answer):
-                        answer.close()
-                    raise TypeError(
-                        f"on_{_KINDS[kind]} returned an awaitable: iterate with `async for`, or "
-                        "pass a plain function"
-                    )
+                _refuse_awaitable(kind, answer)
+                self._native.handed = number
+            except Exception:
+                self._native.handed = number
+                raise
             finally:
-                if kind == "revoked" and not self.closed:
-                    self._native.acknowledge()
+                self._accept(kind, number)
 
     async def _poll_async(self) -> RecordBatch | None:
         while True:
             if self._under_way is None:
                 self._under_way = self._native.poll_async()
             try:
-                # When this is cancelled, the poll goes on, and the next call takes its result.
-                polled: RecordBatch | _Change | None = await self._under_way
+                # When this is cancelled, the poll goes on; what it finds is not handed out, so
+                # that whatever asks for a position, or changes it, gives it back.
+                taken: _Polled | None = await self._under_way
             except Exception:
                 self._under_way = None
                 raise
             self._under_way = None
+            if taken is None:
+                continue
+            number, polled = taken
+            if not self._is_ready(number):
+                continue
             if not isinstance(polled, tuple):
-                return self._show(polled)
+                self._show(polled)
+                self._native.handed = number
+                return polled
             kind, partitions, _ = polled
+            self._place(kind, partitions)
             try:
                 answer = self._hear(kind, partitions)
                 if inspect.isawaitable(answer):
                     await answer
+                self._native.handed = number
+            except Exception:
+                self._native.handed = number
+                raise
             finally:
-                if kind == "revoked" and not self.closed:
-                    self._native.acknowledge()
+                self._accept(kind, number)
+
+    def _is_ready(self, number: int) -> bool:
+        """Say whether what a poll found was not given back since."""
+        return self._native.is_ready(number)
+
+    def _accept(self, kind: str, number: int) -> None:
+        """Let partitions go that were told to go, whatever the program's function said to it.
+
+        An assignment is told again when its function was interrupted or cancelled: it may not have
+        set the places.
+        """
+        if kind != "assigned":
+            self._native.handed = number
+        if kind == "revoked" and not self.closed:
+            self._native.acknowledge()
+
+    def _moved(self) -> None:
+        """Forget what was found out at the place that is left."""
+        self._total_holds = False
+        if self._under_way is None or not self._under_way.done():
+            return
+        if isinstance(self._under_way.exception(0), (type(None), DataLossError, DecodeError)):
+            self._under_way = None
 
     def _show(self, batch: RecordBatch | None) -> RecordBatch | None:
         if self._shown is not None:
@@ -292,7 +341,7 @@ class Consumer:
         timeout : float, default 30
             How long to wait for the offsets, in seconds.
         """
-        self._total_holds = False
+        self._moved()
         self._native.seek(native_bound(to, "earliest", "start"), topic, timeout)
 
     def position(self) -> dict[str, dict[int, int]]:
@@ -470,6 +519,17 @@ class Consumer:
 
 #: The kinds of changes of an assignment, and how the arguments call them.
 _KINDS = {"assigned": "assign", "revoked": "revoke", "lost": "lost"}
+
+
+def _refuse_awaitable(kind: str, answer: object) -> None:
+    if not inspect.isawaitable(answer):
+        return
+    if inspect.iscoroutine(answer):
+        answer.close()
+    raise TypeError(
+        f"on_{_KINDS[kind]} returned an awaitable: iterate with `async for`, or pass a plain "
+        "function"
+    )
 
 
 def _commits(what: RecordBatch | Offsets | None) -> dict[str, dict[int, int]] | None:

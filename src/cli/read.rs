@@ -301,7 +301,7 @@ async fn consume_in_group(arguments: &ConsumeArguments, group: &str) -> Outcome 
     let client = reading.client()?;
     let mut config = client.config().consumer.clone();
     if arguments.from_beginning {
-        config.auto_offset_reset = AutoOffsetReset::Earliest;
+        config.auto_offset_reset = Some(AutoOffsetReset::Earliest);
     }
     let topics = Subscription::Topics(vec![reading.topic.get()?.to_owned()]);
     let mut options = GroupOptions::new(group, topics);

@@ -161,8 +161,9 @@ pub struct ConsumerConfig {
     pub fetch_wait_max: Duration,
     /// `isolation.level`.
     pub isolation_level: IsolationLevel,
-    /// `auto.offset.reset`.
-    pub auto_offset_reset: AutoOffsetReset,
+    /// `auto.offset.reset`. When none, the end; the beginning for a member that stops where it has
+    /// caught up, which would never read anything otherwise.
+    pub auto_offset_reset: Option<AutoOffsetReset>,
     /// `queued.max.bytes` (ours): how much a consumer fetches ahead before it waits for its caller.
     pub memory_bytes: usize,
     /// What to do about positions below the log start; see [`OnDataLoss`].
@@ -217,7 +218,7 @@ impl Default for ConsumerConfig {
             partition_bytes_max: 8 * 1024 * 1024,
             fetch_wait_max: Duration::from_millis(500),
             isolation_level: IsolationLevel::ReadUncommitted,
-            auto_offset_reset: AutoOffsetReset::Latest,
+            auto_offset_reset: None,
             memory_bytes: 64 * 1024 * 1024,
             on_data_loss: OnDataLoss::Raise,
             check_crcs: None,
@@ -365,12 +366,12 @@ options! {
         |config, value| { config.consumer.check_crcs = Some(boolean(value)?); Ok(()) };
     ["auto.offset.reset"] "earliest, latest or none",
         |config, value| {
-            config.consumer.auto_offset_reset = match value {
+            config.consumer.auto_offset_reset = Some(match value {
                 "earliest" | "smallest" | "beginning" => AutoOffsetReset::Earliest,
                 "latest" | "largest" | "end" => AutoOffsetReset::Latest,
                 "error" | "none" => AutoOffsetReset::Error,
                 _ => return Err(Error::invalid("use earliest, latest or none")),
-            };
+            });
             Ok(())
         };
     ["queued.max.bytes"] "how many bytes a consumer fetches ahead",

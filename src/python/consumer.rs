@@ -200,16 +200,22 @@ pub(super) fn pairs(partitions: &[TopicPartition]) -> Vec<(String, i32)> {
     partitions.iter().map(|one| (one.topic.to_string(), one.partition)).collect()
 }
 
-/// A batch; a change of the assignment as `(kind, partitions, reason)`; or None.
-fn to_python(py: Python<'_>, polled: Option<&Polled>) -> PyResult<Py<PyAny>> {
+/// What is ready and its number; None when nothing came in time.
+fn numbered(py: Python<'_>, polled: Option<&(u64, Polled)>) -> PyResult<Py<PyAny>> {
+    let Some((number, polled)) = polled else { return Ok(py.None()) };
+    Ok((*number, to_python(py, polled)?).into_pyobject(py)?.into_any().unbind())
+}
+
+/// A batch; a change of the assignment as `(kind, partitions, reason)`; or None at the end.
+fn to_python(py: Python<'_>, polled: &Polled) -> PyResult<Py<PyAny>> {
     let (kind, partitions, reason) = match polled {
-        None | Some(Polled::CaughtUp) => return Ok(py.None()),
-        Some(Polled::Batch(decoded)) => {
+        Polled::CaughtUp => return Ok(py.None()),
+        Polled::Batch(decoded) => {
             return Ok(Py::new(py, RecordBatch::from(decoded.clone()))?.into_any());
         }
-        Some(Polled::Assigned(partitions)) => ("assigned", partitions, ""),
-        Some(Polled::Revoked(partitions)) => ("revoked", partitions, ""),
-        Some(Polled::Lost { partitions, reason }) => ("lost", partitions, reason.as_str()),
+        Polled::Assigned(partitions) => ("assigned", partitions, ""),
+        Polled::Revoked(partitions) => ("revoked", partitions, ""),
+        Polled::Lost { partitions, reason } => ("lost", partitions, reason.as_str()),
     };
     Ok((kind, pairs(partitions), reason).into_pyobject(py)?.into_any().unbind())
 }
@@ -226,13 +232,29 @@ impl Consumer {
         let timeout = runtime::timeout(timeout)?;
         let polled =
             runtime::wait(py, "the next batch", None, async move { reader.poll(timeout).await })?;
-        to_python(py, polled.as_ref())
+        numbered(py, polled.as_ref())
     }
 
     fn poll_async(&self) -> PyResult<Pending> {
         let reader = self.reader()?;
         let polling = async move { reader.poll(None).await };
-        Ok(Pending::new("the next batch", polling, |py, polled| to_python(py, polled.as_ref())))
+        Ok(Pending::new("the next batch", polling, |py, polled| numbered(py, polled.as_ref())))
+    }
+
+    /// Whether what became ready under a number was not given back since.
+    fn is_ready(&self, py: Python<'_>, number: u64) -> PyResult<bool> {
+        let reader = self.reader()?;
+        runtime::wait(py, "the consumer", None, async move { Ok(reader.is_ready(number).await) })
+    }
+
+    /// The number of what the caller has. An attribute, since Python looks for signals after it
+    /// called a function, but not after it set an attribute: between this and the return of the
+    /// caller nothing is raised.
+    #[setter]
+    fn set_handed(&self, number: u64) {
+        if let Some(reader) = self.reader.peek() {
+            reader.set_handed(number);
+        }
     }
 
     fn seek(

@@ -4,9 +4,20 @@
 //! interrupted call exist once. The engine wants one caller at a time; it sits behind an async lock,
 //! so that a poll of an event loop and a call of a thread wait for each other instead of racing. A
 //! long poll gives the lock away from time to time.
+//!
+//! ```text
+//!   engine ──poll──► ready (a number, rows or a change) ──► the caller says that it has the number
+//!      ▲                │ seek, pause, position, lag, close
+//!      └─── given back ─┘
+//! ```
+//!
+//! What a poll gives stays ready until the caller says that it has it ([`Reader::set_handed`]): the
+//! next poll gives the same again after an interrupt, a cancelled `await` or an exception in a
+//! callback, and what was not handed out was never read: whatever asks for a position, or changes
+//! it, gives it back first.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex as Guarded, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,7 +26,6 @@ use tokio::sync::{Mutex, MutexGuard};
 use crate::client::{
     AssignedConsumer, DeadLetters, GroupConsumer, GroupHandle, PollOptions, Polled, StartAt,
 };
-use crate::columnar::Decoded;
 use crate::error::{Error, Result};
 use crate::types::{Offset, TopicPartition};
 
@@ -112,11 +122,27 @@ async fn is_behind(
     ends: &BTreeMap<TopicPartition, Offset>,
 ) -> Result<bool> {
     for (partition, end) in ends {
-        if consumer.position(partition).await? < *end {
+        let position = consumer.position(partition).await?;
+        // A position beyond the end may be that of a record that does not exist.
+        let exists = || {
+            let marks = consumer.marks(partition);
+            position == *end || marks.is_some_and(|marks| marks.high_watermark >= position)
+        };
+        if position < *end || !exists() {
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+/// What the engine gave, and the caller may not have yet.
+#[derive(Debug)]
+struct Ready {
+    /// Rises with everything that becomes ready.
+    number: u64,
+    polled: Polled,
+    /// The dead letters beside the rows are acknowledged.
+    is_sent: bool,
 }
 
 /// The engine and what it gave that was not handed out yet.
@@ -124,8 +150,8 @@ async fn is_behind(
 pub(super) struct Reading {
     /// There until the consumer is closed.
     engine: Option<Engine>,
-    /// Rows that wait for the acknowledgement of the dead letters beside them.
-    unsent: Option<Decoded>,
+    ready: Option<Ready>,
+    last_number: u64,
 }
 
 impl Reading {
@@ -133,13 +159,27 @@ impl Reading {
         self.engine.as_mut().ok_or(CLOSED)
     }
 
-    /// The engine at the positions of the caller: what was not handed out is given back.
+    /// The engine at the positions of the caller: rows that were not handed out are given back. A
+    /// change of the assignment that it was not told stays ready.
     pub(super) fn engine_of_caller(&mut self) -> Result<&mut Engine> {
         let engine = self.engine.as_mut().ok_or(CLOSED)?;
-        for one in self.unsent.take().into_iter().flat_map(|decoded| decoded.progress) {
-            engine.seek(&one.partition, StartAt::Offset(one.from))?;
+        match self.ready.as_ref().map(|ready| &ready.polled) {
+            Some(Polled::Batch(decoded)) => {
+                for one in &decoded.progress {
+                    engine.seek(&one.partition, StartAt::Offset(one.from))?;
+                }
+                self.ready = None;
+            }
+            Some(Polled::CaughtUp) => self.ready = None,
+            _ => {}
         }
         Ok(engine)
+    }
+
+    /// Keeps what the engine gave until the caller has it.
+    fn keep(&mut self, polled: Polled) {
+        self.last_number += 1;
+        self.ready = Some(Ready { number: self.last_number, polled, is_sent: false });
     }
 }
 
@@ -161,6 +201,8 @@ pub(super) struct Reader {
     assignment: Guarded<Vec<TopicPartition>>,
     /// The membership, if there is one.
     member: Option<GroupHandle>,
+    /// The number of what the caller has.
+    handed: AtomicU64,
     closed: AtomicBool,
 }
 
@@ -173,8 +215,9 @@ impl Reader {
         Self {
             assignment: Guarded::new(engine.assignment()),
             member,
-            reading: Mutex::new(Reading { engine: Some(engine), unsent: None }),
+            reading: Mutex::new(Reading { engine: Some(engine), ready: None, last_number: 0 }),
             manner,
+            handed: AtomicU64::new(0),
             closed: AtomicBool::new(false),
         }
     }
@@ -211,35 +254,48 @@ impl Reader {
     }
 
     pub(super) async fn lock(&self) -> MutexGuard<'_, Reading> {
-        self.reading.lock().await
+        let mut reading = self.reading.lock().await;
+        let handed = self.handed.load(Ordering::SeqCst);
+        if reading.ready.as_ref().is_some_and(|ready| ready.number <= handed) {
+            reading.ready = None;
+        }
+        reading
     }
 
-    /// The next rows or the next change of the assignment; none when the time is over, or at the
-    /// end.
-    pub(super) async fn poll(&self, timeout: Option<Duration>) -> Result<Option<Polled>> {
+    /// The caller has what was ready under this number.
+    pub(super) fn set_handed(&self, number: u64) {
+        self.handed.fetch_max(number, Ordering::SeqCst);
+    }
+
+    /// Whether what became ready under this number still is: it was not given back.
+    pub(super) async fn is_ready(&self, number: u64) -> bool {
+        self.lock().await.ready.as_ref().is_some_and(|ready| ready.number == number)
+    }
+
+    /// The next rows, the next change of the assignment, or the end, with the number that tells
+    /// that the caller has it; none when the time is over.
+    pub(super) async fn poll(&self, timeout: Option<Duration>) -> Result<Option<(u64, Polled)>> {
         let started = Instant::now();
         let left = || timeout.map(|timeout| timeout.saturating_sub(started.elapsed()));
         let mut fill = !self.manner.fill.is_zero();
         loop {
             self.check_open()?;
-            let mut reading = self.reading.lock().await;
-            if reading.unsent.is_none() {
+            let mut reading = self.lock().await;
+            if reading.ready.is_none() {
                 let longest = if fill { self.manner.fill } else { LOOK };
                 let max_wait = left().map_or(longest, |left| left.min(longest));
                 let options = PollOptions { max_wait, fill };
                 match reading.engine()?.poll(options).await? {
-                    Some(Polled::Batch(decoded)) => reading.unsent = Some(decoded),
-                    Some(Polled::CaughtUp) => return Ok(None),
-                    Some(change) => {
+                    Some(polled) => {
+                        reading.keep(polled);
                         let now = reading.engine()?.assignment();
                         *self.assignment.lock().unwrap_or_else(PoisonError::into_inner) = now;
-                        return Ok(Some(change));
                     }
                     None => fill = false,
                 }
             }
-            if reading.unsent.is_some() {
-                return self.hand_out(&mut reading).await;
+            if let Some(ready) = &mut reading.ready {
+                return self.hand_out(ready).await.map(Some);
             }
             drop(reading);
             if left().is_some_and(|left| left.is_zero()) {
@@ -248,13 +304,16 @@ impl Reader {
         }
     }
 
-    /// The rows that were read, once the dead letters beside them are acknowledged. An error or an
-    /// interrupt leaves them for the next call.
-    async fn hand_out(&self, reading: &mut Reading) -> Result<Option<Polled>> {
-        if let (Some(letters), Some(decoded)) = (&self.manner.letters, &reading.unsent) {
+    /// What is ready, once the dead letters beside it are acknowledged. An error or an interrupt
+    /// leaves it for the next call.
+    async fn hand_out(&self, ready: &mut Ready) -> Result<(u64, Polled)> {
+        if let (Some(letters), Polled::Batch(decoded), false) =
+            (&self.manner.letters, &ready.polled, ready.is_sent)
+        {
             letters.send(&decoded.rejected).await?;
+            ready.is_sent = true;
         }
-        Ok(reading.unsent.take().map(Polled::Batch))
+        Ok((ready.number, ready.polled.clone()))
     }
 
     /// Makes every poll end at its next look; whether the consumer was open.
@@ -265,7 +324,7 @@ impl Reader {
     /// Ends the reading, and leaves the group. What was handed out last is finished, unless the
     /// caller failed.
     pub(super) async fn close(&self, failed: bool) -> Result<()> {
-        let mut reading = self.reading.lock().await;
+        let mut reading = self.lock().await;
         let given_back = reading.engine_of_caller().map(drop);
         let engine = reading.engine.take();
         drop(reading);

@@ -55,7 +55,7 @@ fn options(group: &str, topic: &str, kind: &(GroupProtocol, Vec<Assignor>)) -> G
 
 fn member(client: &Client, options: GroupOptions) -> GroupConsumer {
     let mut config = client.config().consumer.clone();
-    config.auto_offset_reset = AutoOffsetReset::Earliest;
+    config.auto_offset_reset = Some(AutoOffsetReset::Earliest);
     config.fetch_wait_max = Duration::from_millis(50);
     let decode = DecodeOptions { max_rows: 7, ..DecodeOptions::default() };
     client.group_consumer_with(config, options, decode).unwrap()

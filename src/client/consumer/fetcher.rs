@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use super::request::{self, Answer, FetchAnswers};
 use crate::client::admin::{ListedOffset, OffsetSpec};
 use crate::client::cluster::{Cluster, Lane, Snapshot};
-use crate::client::config::{ConsumerConfig, OnDataLoss};
+use crate::client::config::{AutoOffsetReset, ConsumerConfig, OnDataLoss};
 use crate::columnar::Chunk;
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::client::fetching::{Fetching, Generation, Position, Reset, Target};
@@ -297,7 +297,7 @@ impl Fetcher {
             Ok(answers) => answers,
             Err(error) => {
                 if !error.retriable() {
-                    self.fail(error);
+                    self.fail_at(&targets, error);
                     return;
                 }
                 tracing::debug!(error = %error.chain(), "fetch failed");
@@ -357,7 +357,7 @@ impl Fetcher {
                 );
                 let partition = target.partition.clone();
                 drop(state);
-                return self.fail(Error::DataLoss { partition, detail });
+                return self.fail_at(&[target.clone()], Error::DataLoss { partition, detail });
             }
         } else {
             short_since.remove(&target.partition);
@@ -402,7 +402,7 @@ impl Fetcher {
         }
         if !code.retriable() && code != ErrorCode::FetchSessionTopicIdError {
             let context = format!("fetching {} at offset {}", target.partition, target.what.offset);
-            self.fail(Error::kafka(code, context));
+            self.fail_at(&[target.clone()], Error::kafka(code, context));
             return;
         }
         tracing::debug!(partition = %target.partition, %code, "fetch refused");
@@ -418,7 +418,7 @@ impl Fetcher {
         let offset = target.what.offset;
         let (start, log_end) = match result {
             Ok(extent) => extent,
-            Err(error) => return self.fail(error),
+            Err(error) => return self.fail_at(&[target.clone()], error),
         };
         let mut state = shared.state();
         if !state.machine.is_current(&target.partition, target.generation) {
@@ -430,6 +430,7 @@ impl Fetcher {
             state.machine.failed(now, target, shared.random());
             return;
         }
+        let reset = shared.config.auto_offset_reset.unwrap_or_default();
         let remedy = "seek to earliest to go on, or tolerate it with on_data_loss=\"warn\"";
         let detail = if offset < start {
             format!(
@@ -442,29 +443,31 @@ impl Fetcher {
                  the topic made anew; {remedy}"
             )
         };
-        if shared.config.on_data_loss == OnDataLoss::Raise {
-            drop(state);
-            self.fail(Error::DataLoss { partition: target.partition.clone(), detail });
-            return;
-        }
-        tracing::warn!(partition = %target.partition, detail, "data loss");
         let end = state.machine.end(&target.partition);
         let jump = match end {
             // What a scan asked for ends before the log starts.
-            Some(end) if start >= end => Some(end),
+            Some(end) if start >= end && offset <= end => Some(end),
             _ if offset < start => Some(start),
             // Truncated: nothing more of this range exists.
-            Some(end) => Some(end),
-            None => None,
+            Some(end) if offset <= end => Some(end),
+            // Beyond all that there was: as for a partition without an offset.
+            _ => None,
         };
-        match jump {
-            Some(offset) => {
-                state.machine.seek(&target.partition, Position::at(offset));
-            }
-            None => {
-                state.machine.reset(&target.partition, Reset::Latest);
-            }
+        let has_place = jump.is_some() || reset != AutoOffsetReset::Error;
+        if shared.config.on_data_loss == OnDataLoss::Raise || !has_place {
+            drop(state);
+            let partition = target.partition.clone();
+            self.fail_at(&[target.clone()], Error::DataLoss { partition, detail });
+            return;
         }
+        tracing::warn!(partition = %target.partition, detail, "data loss");
+        match jump {
+            Some(offset) => state.machine.seek(&target.partition, Position::at(offset)),
+            None if reset == AutoOffsetReset::Earliest => {
+                state.machine.reset(&target.partition, Reset::Earliest)
+            }
+            None => state.machine.reset(&target.partition, Reset::Latest),
+        };
         drop(state);
         shared.ready.notify_one();
     }
@@ -477,7 +480,7 @@ impl Fetcher {
         let shared = Arc::clone(&self.shared);
         let listed = match result {
             Ok(listed) => listed,
-            Err(error) => return self.fail(error),
+            Err(error) => return self.fail_at(targets, error),
         };
         let mut state = shared.state();
         for target in targets {
@@ -506,7 +509,8 @@ impl Fetcher {
                     target.what.offset
                 );
                 if shared.config.on_data_loss == OnDataLoss::Raise {
-                    self.fail(Error::DataLoss { partition: target.partition.clone(), detail });
+                    let partition = target.partition.clone();
+                    self.fail_at(&[target.clone()], Error::DataLoss { partition, detail });
                     return;
                 }
                 tracing::warn!(partition = %target.partition, detail, "data loss");
@@ -563,6 +567,18 @@ impl Fetcher {
             let detail = format!("{what}; what was not read of it is gone");
             self.fail(Error::DataLoss { partition, detail });
         }
+    }
+
+    /// Fails, and asks for these again when the caller comes back nevertheless: it hears of it
+    /// again instead of nothing.
+    fn fail_at<What>(&self, targets: &[Target<What>], error: Error) {
+        let now = self.shared.cluster.now();
+        let mut state = self.shared.state();
+        for target in targets {
+            state.machine.failed(now, target, self.shared.random());
+        }
+        drop(state);
+        self.fail(error);
     }
 
     fn fail(&self, error: Error) {

@@ -211,7 +211,7 @@ impl AssignedConsumer {
     }
 
     fn check_start(&self, partition: &TopicPartition, start: StartAt) -> Result<()> {
-        let reset = self.shared().config.auto_offset_reset;
+        let reset = self.shared().config.auto_offset_reset.unwrap_or_default();
         if start == StartAt::Default && reset == AutoOffsetReset::Error {
             return Err(Error::invalid(format!(
                 "{partition} has no position, and auto.offset.reset is none; give a start"
@@ -221,7 +221,7 @@ impl AssignedConsumer {
     }
 
     fn place(&self, partition: &TopicPartition, start: StartAt) {
-        let reset = match (start, self.shared().config.auto_offset_reset) {
+        let reset = match (start, self.shared().config.auto_offset_reset.unwrap_or_default()) {
             (StartAt::Offset(offset), _) => {
                 self.shared().state().machine.seek(partition, Position::at(offset));
                 return;

@@ -15,6 +15,8 @@
 //! - FET-4: a partition with an end is never fetched at or after it, and is finished by its
 //!   position, not by a count: gaps left by compaction and transactions have no rows but count as
 //!   progress.
+//! - FET-5: a position beyond the end that nothing was fetched for, such as a stored offset of a log
+//!   that was truncated, is fetched once: the broker says whether it exists.
 //!
 //! Offsets advance only by what was fetched (`fetch` position) and handed out (`consumed`).
 
@@ -96,6 +98,8 @@ struct Assigned {
     fetch: Option<Position>,
     consumed: Option<Position>,
     end: Option<Offset>,
+    /// The position was given, lies beyond the end, and no broker has answered for it.
+    unproven: bool,
     reset: Option<Reset>,
     paused: bool,
     requested: bool,
@@ -113,7 +117,8 @@ impl Assigned {
 
     fn fetchable(&self) -> Option<Position> {
         let position = self.fetch.filter(|_| self.reset.is_none() && !self.paused)?;
-        self.end.is_none_or(|end| position.offset < end).then_some(position)
+        let is_wanted = self.unproven || self.end.is_none_or(|end| position.offset < end);
+        is_wanted.then_some(position)
     }
 
     fn validation(&self, leader_epoch: LeaderEpoch) -> Option<Position> {
@@ -161,6 +166,7 @@ impl Fetching {
             fetch: None,
             consumed: None,
             end,
+            unproven: false,
             reset: None,
             paused: false,
             requested: false,
@@ -221,6 +227,8 @@ impl Fetching {
         assigned.retry_at = TimestampMs::NONE;
         assigned.fetch = position;
         assigned.consumed = position;
+        let given = position.zip(assigned.end);
+        assigned.unproven = given.is_some_and(|(position, end)| position.offset > end);
         assigned.reset = reset;
         assigned.validated_under = LeaderEpoch::UNKNOWN;
         true
@@ -253,7 +261,9 @@ impl Fetching {
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.partitions.values().all(|assigned| {
-            matches!((assigned.end, assigned.fetch), (Some(end), Some(at)) if at.offset >= end)
+            let is_there =
+                matches!((assigned.end, assigned.fetch), (Some(end), Some(at)) if at.offset >= end);
+            is_there && !assigned.unproven
         })
     }
 
@@ -398,6 +408,7 @@ impl Fetching {
         };
         assigned.requested = false;
         assigned.failures = 0;
+        assigned.unproven = false;
         assigned.marks = marks;
         if next.offset > target.what.offset {
             assigned.fetch = Some(next);
@@ -565,6 +576,20 @@ mod tests {
         assert!(fetching.is_finished());
         fetching.rewind();
         assert!(!fetching.is_finished(), "nothing was handed out");
+    }
+
+    #[test]
+    fn a_position_beyond_the_end_is_asked_for_once() {
+        let mut fetching = fetching(1_000);
+        fetching.assign(partition(0), Some(Offset(10)));
+        fetching.seek(&partition(0), Position::at(Offset(500)));
+        assert!(!fetching.is_finished(), "the offset may not exist");
+        let target = take(&mut fetching).remove(0);
+        assert!(fetching.fetched(&target, target.what, 0, marks()));
+        assert!(fetching.is_finished(), "it does");
+        assert!(take(&mut fetching).is_empty());
+        fetching.seek(&partition(0), Position::at(Offset(10)));
+        assert!(fetching.is_finished(), "the end itself needs no proof");
     }
 
     #[test]

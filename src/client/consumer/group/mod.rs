@@ -47,7 +47,7 @@ use self::link::Link;
 use self::placing::Placed;
 use super::{AssignedConsumer, PollOptions, StartAt};
 use crate::client::cluster::{Cluster, Lane};
-use crate::client::config::{ConsumerConfig, IsolationLevel};
+use crate::client::config::{AutoOffsetReset, ConsumerConfig, IsolationLevel};
 use crate::client::coordinator::Coordinator;
 use crate::columnar::DecodeOptions;
 use crate::error::{Error, Result};
@@ -119,12 +119,15 @@ impl Drop for Polling<'_> {
 impl GroupConsumer {
     pub(crate) fn start(
         cluster: Arc<Cluster>,
-        config: ConsumerConfig,
+        mut config: ConsumerConfig,
         options: GroupOptions,
         decode: DecodeOptions,
     ) -> Result<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         options.check()?;
+        if options.until_caught_up {
+            config.auto_offset_reset.get_or_insert(AutoOffsetReset::Earliest);
+        }
         let mut reader = AssignedConsumer::start(Arc::clone(&cluster), config.clone(), decode)?;
         if options.until_caught_up {
             reader.stop_at_ends();
@@ -369,7 +372,14 @@ impl GroupConsumer {
                 let member = self.handle.metadata().member_id;
                 let cluster = Arc::clone(&coordinator.cluster);
                 let group = coordinator.group_id.clone();
-                none.insert(tokio::spawn(settled::is_settled(cluster, group, member)))
+                let topics = Arc::clone(&self.handle.options);
+                none.insert(tokio::spawn(async move {
+                    let settled = settled::is_settled(&cluster, &group, &member).await?;
+                    if settled {
+                        settled::check_topics(&cluster, &topics).await?;
+                    }
+                    Ok(settled)
+                }))
             }
         };
         let Ok(settled) = tokio::time::timeout_at(deadline, task).await else { return Ok(false) };

@@ -50,7 +50,7 @@ pub(super) async fn place(
     let known: Vec<TopicPartition> = partitions.iter().filter(exists).cloned().collect();
     let stable = config.isolation_level == IsolationLevel::ReadCommitted;
     let committed = coordinator.committed(Some(&known), stable).await?;
-    if config.auto_offset_reset == AutoOffsetReset::Error
+    if config.auto_offset_reset == Some(AutoOffsetReset::Error)
         && let Some(partition) = known.iter().find(|one| !committed.contains_key(*one))
     {
         return Err(Error::invalid(format!(

@@ -133,6 +133,8 @@ struct Run {
     events: FuturesUnordered<BoxFuture<'static, Done>>,
     refreshing: bool,
     refresh_at: TimestampMs,
+    /// The topics that do not exist, as it was said in the log.
+    missing: BTreeSet<Arc<str>>,
     /// Closing began; leaving is what remains.
     is_closing: bool,
     leaving: usize,
@@ -159,6 +161,7 @@ impl Task {
             events: FuturesUnordered::new(),
             refreshing: false,
             refresh_at: TimestampMs::NONE,
+            missing: BTreeSet::new(),
             is_closing: false,
             leaving: 0,
             has_failed: false,
@@ -361,13 +364,7 @@ impl Run {
             |period: Duration| now.plus(i64::try_from(period.as_millis()).unwrap_or(i64::MAX));
         match wanted {
             Ok(wanted) => {
-                let snapshot = self.task.cluster.snapshot();
-                let is_missing = match &wanted {
-                    Wanted::Topics(names) => {
-                        names.iter().any(|name| !snapshot.topics.contains_key(name))
-                    }
-                    Wanted::Pattern(_) => false,
-                };
+                let is_missing = self.note_missing(&wanted);
                 let period = self.task.cluster.config.metadata_max_age;
                 let period = if is_missing { period.min(MISSING_PERIOD) } else { period };
                 self.refresh_at = later(period);
@@ -386,6 +383,24 @@ impl Run {
         if let Some(topics) = watched {
             self.step(Event::Topics(topics));
         }
+    }
+
+    /// Whether topics are wanted that do not exist; says so in the log, once for each.
+    fn note_missing(&mut self, wanted: &Wanted) -> bool {
+        let Wanted::Topics(names) = wanted else { return false };
+        let snapshot = self.task.cluster.snapshot();
+        let missing = names.iter().filter(|name| !snapshot.topics.contains_key(*name));
+        let missing: BTreeSet<Arc<str>> = missing.map(Arc::clone).collect();
+        // The first time nothing was asked yet.
+        let asked = self.task.wanted.is_some();
+        for topic in missing.difference(&self.missing).filter(|_| asked) {
+            let group = &self.task.options.group_id;
+            tracing::warn!(group, %topic, "the topic does not exist; waiting until it is created");
+        }
+        if asked {
+            self.missing.clone_from(&missing);
+        }
+        !missing.is_empty()
     }
 
     fn resolve(&mut self, ids: BTreeSet<TopicId>) {

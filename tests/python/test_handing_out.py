@@ -1,0 +1,244 @@
+"""What consumers hand out, where they begin and end, and what they do not hide."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import ottla
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+#: Without a group, and with one of either protocol.
+KINDS = [None, "classic", "consumer"]
+
+
+def numbers(batch: ottla.RecordBatch | None) -> list[int]:
+    return [] if batch is None else [int(value) for value in batch["value"].to_pylist()]
+
+
+def of(kind: str | None, name: str, **options: Any) -> dict[str, Any]:
+    """The arguments of a consumer that begins at the beginning."""
+    if kind is None:
+        return {"start": "earliest", **options}
+    group = {"group_id": name, "group_protocol": kind, "auto_offset_reset": "earliest"}
+    return {**group, **options}
+
+
+@pytest.fixture
+def partition_count() -> int:
+    return 1
+
+
+@pytest.fixture(params=["embedded", "tcp"])
+def client(
+    request: pytest.FixtureRequest, kafka: ottla.Client, remote: ottla.Client
+) -> ottla.Client:
+    """A client of either transport."""
+    return kafka if request.param == "embedded" else remote
+
+
+async def cancelled(consumer: ottla.Consumer) -> None:
+    """Ask for the next batch and give up; what was found in the background is not handed out."""
+    task = asyncio.ensure_future(consumer.__anext__())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    pending = consumer._under_way
+    assert pending is not None
+    assert pending.exception(30) is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_cancelled_anext_found_was_never_read(
+    client: ottla.Client, filled: str, kind: str | None
+) -> None:
+    async def run() -> None:
+        async with client.consumer(filled, **of(kind, filled, max_rows=3, max_wait=0)) as consumer:
+            first = await anext(consumer)
+            assert numbers(first) == [0, 1, 2]
+            for use in ("seek", "position", "pause", "lag", "nothing"):
+                await cancelled(consumer)
+                if use == "seek":
+                    consumer.seek({0: 3})
+                elif use == "pause":
+                    consumer.pause()
+                    assert consumer.poll(0.05) is None
+                    consumer.resume()
+                elif use == "lag":
+                    assert consumer.lag() == {filled: {0: 7}}
+                elif use == "position":
+                    assert consumer.position() == {filled: {0: 3}}
+            assert numbers(await anext(consumer)) == [3, 4, 5]
+
+    asyncio.run(run())
+
+
+def test_a_seek_after_a_cancelled_anext_counts(client: ottla.Client, name: str) -> None:
+    client.create_topic(name)
+
+    async def run() -> list[int]:
+        async with client.consumer(name, start="latest", max_wait=0) as consumer:
+            assert consumer.position() == {name: {0: 0}}
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(anext(consumer), 0.1)
+            for number in range(5):
+                client.send(name, str(number))
+            pending = consumer._under_way
+            assert pending is not None
+            assert pending.exception(30) is None
+            consumer.seek({0: 3})
+            return numbers(await anext(consumer))
+
+    assert asyncio.run(run()) == [3, 4]
+
+
+class Interrupted(BaseException):
+    """Raised by a signal handler."""
+
+
+@pytest.fixture
+def interrupt() -> Iterator[Callable[[], object]]:
+    """A function that makes `Interrupted` come out of what the main thread does."""
+
+    def handler(*_: object) -> None:
+        raise Interrupted
+
+    old = signal.signal(signal.SIGUSR1, handler)
+    yield lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+    signal.signal(signal.SIGUSR1, old)
+
+
+class Progress:
+    """A progress that is interrupted, or fails, at its first update."""
+
+    def __init__(self, fail: Callable[[], object]) -> None:
+        self._fail: Callable[[], object] | None = fail
+
+    def update(self, count: int) -> None:
+        assert count
+        fail, self._fail = self._fail, None
+        if fail is not None:
+            fail()
+
+    def close(self) -> None:
+        pass
+
+
+def failing() -> None:
+    raise LookupError
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_come_again_that_did_not_arrive(
+    kafka: ottla.Client, filled: str, kind: str | None, interrupt: Callable[[], object]
+) -> None:
+    for fail, error in ((interrupt, Interrupted), (failing, LookupError)):
+        name = f"{filled}-{error.__name__}"
+        options = of(kind, name, max_rows=4, max_wait=0, until="caught_up", progress=Progress(fail))
+        with kafka.consumer(filled, **options) as consumer:
+            with pytest.raises(error):
+                consumer.poll(30)
+            assert consumer.position() == {filled: {0: 0}}
+            if kind is not None:
+                assert consumer.commit().get(filled, {0: 0}) == {0: 0}
+            assert [numbers(batch) for batch in consumer] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_an_assignment_is_told_again_after_an_interrupt(
+    kafka: ottla.Client, filled: str, kind: str, interrupt: Callable[[], object]
+) -> None:
+    told: list[int] = []
+
+    def place(_: object) -> None:
+        told.append(1)
+        if len(told) == 1:
+            interrupt()
+            while True:
+                pass
+        consumer.seek({0: 8})
+
+    options = of(kind, filled, on_assign=place, until="caught_up", resume={filled: {0: 9}})
+    with kafka.consumer(filled, **options) as consumer:
+        with pytest.raises(Interrupted):
+            consumer.poll(30)
+        assert [numbers(batch) for batch in consumer] == [[8, 9]]
+    assert len(told) == 2
+
+
+# --- where they begin and end ---------------------------------------------------------------------
+
+
+STORED = [(None, "start"), (None, "resume")] + [
+    (kind, stored) for kind in KINDS[1:] for stored in ("resume", "committed")
+]
+
+
+@pytest.mark.parametrize(("kind", "stored"), STORED)
+@pytest.mark.parametrize("until", [None, "caught_up"])
+def test_a_stored_offset_beyond_the_end_is_not_hidden(
+    client: ottla.Client, filled: str, kind: str | None, until: str | None, stored: str
+) -> None:
+    options: dict[str, Any] = {"until": until}
+    if kind is not None:
+        options |= {"group_id": filled, "group_protocol": kind}
+    if stored == "committed":
+        with client.consumer(filled, group_id=filled, group_protocol=kind) as consumer:
+            while not consumer.assignment:
+                consumer.poll(0.1)
+            consumer.commit({filled: {0: 500}})
+    else:
+        options[stored] = {filled: {0: 500}}
+    for reset in ("earliest", "error") if stored == "committed" else (None,):
+        with (
+            client.consumer(filled, **options, auto_offset_reset=reset) as consumer,
+            pytest.raises(ottla.DataLossError, match=r"offset 500 is behind the end.* 10"),
+        ):
+            next(consumer)  # An end in order would be a StopIteration.
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+@pytest.mark.parametrize(("reset", "found"), [("earliest", list(range(10))), ("latest", [])])
+def test_a_tolerated_loss_resets_a_group_as_configured(
+    kafka: ottla.Client, filled: str, kind: str, reset: str, found: list[int]
+) -> None:
+    options = of(kind, filled, auto_offset_reset=reset, on_data_loss="warn", until="caught_up")
+    with kafka.consumer(filled, **options, resume={filled: {0: 500}}) as consumer:
+        assert [number for batch in consumer for number in numbers(batch)] == found
+        assert consumer.position() == {filled: {0: 10}}
+
+
+def test_a_loss_is_told_as_often_as_it_is_asked(kafka: ottla.Client, filled: str) -> None:
+    with kafka.consumer(filled, start={0: 500}) as consumer:
+        for _ in range(2):
+            with pytest.raises(ottla.DataLossError):
+                consumer.poll(30)
+        consumer.seek("earliest")
+        assert len(numbers(consumer.poll(30))) == 10
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_catches_up_begins_at_the_beginning(
+    client: ottla.Client, filled: str, kind: str | None
+) -> None:
+    options: dict[str, Any] = {} if kind is None else {"group_id": filled, "group_protocol": kind}
+    with client.consumer(filled, until="caught_up", **options) as consumer:
+        assert [number for batch in consumer for number in numbers(batch)] == list(range(10))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_topic_that_does_not_exist_is_named(
+    client: ottla.Client, name: str, kind: str | None
+) -> None:
+    with (
+        pytest.raises(ottla.UnknownTopicError, match=name),
+        client.consumer(name, **of(kind, name, until="caught_up")) as consumer,
+    ):
+        next(consumer)
