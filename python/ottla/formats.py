@@ -61,6 +61,8 @@ class Format:
         The files that a Protobuf schema imports.
     message : str, optional
         The name of a Protobuf message.
+    time_unit : {"ns", "us"}, default "ns"
+        The unit of Protobuf's times and durations.
     inner : Format, optional
         The format of the events of Debezium.
     unwrap : bool, default False
@@ -84,6 +86,7 @@ class Format:
     references: tuple[tuple[str, str, int], ...] = ()
     imports: tuple[tuple[str, str], ...] = ()
     message: str | None = None
+    time_unit: str = "ns"
     inner: Format | None = None
     unwrap: bool = False
     max_rows: int = 10_000
@@ -101,6 +104,8 @@ class Format:
             details.append(f"schema={self.schema!r}")
         if self.message is not None:
             details.append(f"message={self.message!r}")
+        if self.time_unit != Format.time_unit:
+            details.append(f"time_unit={self.time_unit!r}")
         if self.registry is not None:
             details.append(f"registry={self.registry!r}")
         elif self.framed:
@@ -366,6 +371,7 @@ def protobuf(
     auto_register: bool = True,
     references: Iterable[Any] = (),
     framed: bool | None = None,
+    time_unit: str = "ns",
     exclude: Iterable[str] = (),
 ) -> Format:
     """Take values as Protobuf messages: one column per field.
@@ -403,6 +409,10 @@ def protobuf(
     framed : bool, optional
         Whether values have the header; by default with a registry. ``framed=True`` without one
         skips the header, and reads with the schema that is given.
+    time_unit : {"ns", "us"}, default "ns"
+        When reading: the unit of ``Timestamp`` and ``Duration``. Nanoseconds are what they hold,
+        but reach from 1677 to 2262 only; microseconds reach all years. A value that the unit does
+        not hold exactly is a decode error.
     exclude : iterable of str
         When writing: columns that do not go into the value. Columns that are taken as key,
         partition, timestamp or headers are in it only if the message has them.
@@ -413,7 +423,7 @@ def protobuf(
         The format, for ``value=`` of ``scan``, ``consumer`` and ``write``. A field that is not in
         a value is null if it is ``optional``, a message or of a ``oneof``, otherwise its default.
         Messages become structs, enums dictionaries of their names, ``Timestamp`` and ``Duration``
-        the Arrow types in microseconds, wrappers nullable values, and messages that hold
+        the Arrow types in ``time_unit``, wrappers nullable values, and messages that hold
         themselves binary.
 
     Raises
@@ -428,10 +438,11 @@ def protobuf(
     or ``message``, in which fields have the numbers of their columns, from 1 on: int64, uint64,
     int32 and uint32 (also for narrower integers), double, float, bool, string, bytes,
     ``google.protobuf.Timestamp`` and ``Duration``, lists as ``repeated``, maps, and structs as
-    messages inside. What may be null is ``optional``; a list or map that is null is read as an
-    empty one, and a timestamp without a zone as UTC. Dates, times of the day, decimals, lists of
-    lists and columns of nothing but nulls have no such field: cast them or leave them out. Since
-    fields are known by their numbers, give a schema, or use a registry, where tables change.
+    messages inside. What may be null is ``optional``; a list or map that is null is refused, since
+    it would be read as an empty one, and a timestamp without a zone is UTC. Dates, times of the
+    day, decimals, lists of lists and columns of nothing but nulls have no such field: cast them or
+    leave them out. Since fields are known by their numbers, give a schema, or use a registry, where
+    tables change.
 
     Examples
     --------
@@ -456,6 +467,8 @@ def protobuf(
         schema = _descriptor_set(descriptor.file)
     elif not isinstance(schema, bytes):
         schema, known = _schema_text(schema)
+    if time_unit not in {"ns", "us"}:
+        raise ConfigError(f"time_unit={time_unit!r}: use ns or us")
     return _registered(
         "protobuf",
         registry=registry,
@@ -468,6 +481,7 @@ def protobuf(
         references=(*known, *_references(references)),
         imports=imports,
         message=message,
+        time_unit=time_unit,
     )
 
 

@@ -2,16 +2,42 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Float32Type, Float64Type, Int32Type, Int64Type, TimeUnit,
 };
 use arrow::record_batch::RecordBatch;
+use arrow::util::display::array_value_to_string;
 
 use super::bytes_column::BytesColumn;
 use crate::error::{Error, Result};
+
+/// Casts a column; a value that does not fit, or would not be the same, is an error.
+pub(super) fn cast_exactly(path: &str, array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    let done = cast(path, array, to)?;
+    if array.data_type() == to || *array.data_type() == DataType::Null {
+        return Ok(done);
+    }
+    // What overflows on the way back is another value as well.
+    let back = cast_with_options(&done, array.data_type(), &CastOptions::default())
+        .map_err(|error| Error::invalid(format!("column {path:?}: {error}")))?;
+    let differs = |row: &usize| back.slice(*row, 1).to_data() != array.slice(*row, 1).to_data();
+    if back.to_data() == array.to_data() {
+        return Ok(done);
+    }
+    match (0..array.len()).find(differs) {
+        Some(row) => {
+            let value = array_value_to_string(array, row).unwrap_or_default();
+            Err(Error::invalid(format!(
+                "column {path:?}, row {row}: {value} would not be the same as {to}; round or cast \
+                 it before"
+            )))
+        }
+        None => Ok(done),
+    }
+}
 
 /// Casts a column; a value that does not fit is an error, not a null.
 pub(super) fn cast(path: &str, array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
@@ -36,7 +62,7 @@ fn primitives<T: ArrowPrimitiveType>(
     array: &ArrayRef,
     to: &DataType,
 ) -> Result<ScalarBuffer<T::Native>> {
-    Ok(cast(path, array, to)?.as_primitive::<T>().values().clone())
+    Ok(cast_exactly(path, array, to)?.as_primitive::<T>().values().clone())
 }
 
 fn whole_or_refuse(path: &str, array: &ArrayRef) -> Result<()> {
@@ -73,7 +99,22 @@ fn number_or_refuse(path: &str, array: &ArrayRef) -> Result<()> {
 pub(super) fn f32s(path: &str, array: &ArrayRef) -> Result<ScalarBuffer<f32>> {
     let array = plain(path, array)?;
     number_or_refuse(path, &array)?;
-    primitives::<Float32Type>(path, &array, &DataType::Float32)
+    if *array.data_type() != DataType::Float64 {
+        return primitives::<Float32Type>(path, &array, &DataType::Float32);
+    }
+    // Who gives a schema with fewer digits asks for them, but not for other magnitudes.
+    let wide = array.as_primitive::<Float64Type>();
+    let narrow = wide.unary::<_, Float32Type>(|value| value as f32);
+    let overflows = |row: &usize| {
+        wide.is_valid(*row) && wide.value(*row).is_finite() && !narrow.value(*row).is_finite()
+    };
+    match (0..wide.len()).find(overflows) {
+        Some(row) => Err(Error::invalid(format!(
+            "column {path:?}, row {row}: {} is beyond 32-bit floats",
+            wide.value(row)
+        ))),
+        None => Ok(narrow.values().clone()),
+    }
 }
 
 pub(super) fn f64s(path: &str, array: &ArrayRef) -> Result<ScalarBuffer<f64>> {
@@ -96,7 +137,7 @@ pub(super) fn bools(path: &str, array: &ArrayRef) -> Result<arrow::buffer::Boole
 pub(super) fn days(path: &str, array: &ArrayRef) -> Result<ScalarBuffer<i32>> {
     match array.data_type() {
         DataType::Date32 | DataType::Date64 | DataType::Null => {
-            let days = cast(path, array, &DataType::Date32)?;
+            let days = cast_exactly(path, array, &DataType::Date32)?;
             Ok(days.as_primitive::<arrow::datatypes::Date32Type>().values().clone())
         }
         other => Err(unfit(path, other, "dates")),
@@ -112,18 +153,18 @@ pub(super) fn times_of_day(
     match array.data_type() {
         DataType::Time32(from) => {
             let raw = cast(path, &cast(path, array, &DataType::Int32)?, &DataType::Int64)?;
-            scaled(path, raw.as_primitive::<Int64Type>().values(), *from, unit)
+            scaled(path, raw.as_primitive::<Int64Type>(), *from, unit)
         }
         DataType::Time64(from) => {
             let raw = cast(path, array, &DataType::Int64)?;
-            scaled(path, raw.as_primitive::<Int64Type>().values(), *from, unit)
+            scaled(path, raw.as_primitive::<Int64Type>(), *from, unit)
         }
         DataType::Null => Ok(std::iter::repeat_n(0, array.len()).collect()),
         other => Err(unfit(path, other, "times of the day")),
     }
 }
 
-/// Instants (or local times) since 1970 in a unit, rounded down.
+/// Instants (or local times) since 1970 in a unit.
 pub(super) fn instants(
     path: &str,
     array: &ArrayRef,
@@ -138,7 +179,7 @@ pub(super) fn instants(
         }
         DataType::Timestamp(from, _) => {
             let raw = cast(path, array, &DataType::Int64)?;
-            scaled(path, raw.as_primitive::<Int64Type>().values(), *from, unit)
+            scaled(path, raw.as_primitive::<Int64Type>(), *from, unit)
         }
         DataType::Date32 | DataType::Date64 => {
             let array = cast(path, array, &DataType::Timestamp(TimeUnit::Millisecond, None))?;
@@ -158,25 +199,36 @@ const fn per_second(unit: TimeUnit) -> i64 {
     }
 }
 
-pub(super) fn scaled(
+/// Times in another unit; those that it does not hold exactly are refused.
+fn scaled(
     path: &str,
-    values: &ScalarBuffer<i64>,
+    times: &Int64Array,
     from: TimeUnit,
     to: TimeUnit,
 ) -> Result<ScalarBuffer<i64>> {
     let (from_rate, to_rate) = (per_second(from), per_second(to));
     if from_rate == to_rate {
-        return Ok(values.clone());
+        return Ok(times.values().clone());
     }
-    if from_rate > to_rate {
-        let by = from_rate.checked_div(to_rate).unwrap_or(1);
-        return Ok(values.iter().map(|value| value.div_euclid(by)).collect());
+    let (up, down) = (to_rate / from_rate.min(to_rate), from_rate / from_rate.min(to_rate));
+    let mut scaled = Vec::with_capacity(times.len());
+    for (row, &time) in times.values().iter().enumerate() {
+        let exact = if time.checked_rem(down) == Some(0) {
+            time.checked_div(down).and_then(|time| time.checked_mul(up))
+        } else {
+            None
+        };
+        // What lies under a null is nobody's.
+        match exact.or_else(|| times.is_null(row).then_some(0)) {
+            Some(time) => scaled.push(time),
+            None => {
+                return Err(Error::invalid(format!(
+                    "column {path:?}, row {row}: {time} {from:?}s since the beginning are no whole \
+                     64-bit number of {to:?}s; round or cast it before"
+                )));
+            }
+        }
     }
-    let by = to_rate.checked_div(from_rate).unwrap_or(1);
-    let scaled: Option<Vec<i64>> = values.iter().map(|value| value.checked_mul(by)).collect();
-    let scaled = scaled.ok_or_else(|| {
-        Error::invalid(format!("column {path:?} has times that {to:?}s do not reach"))
-    })?;
     Ok(scaled.into())
 }
 

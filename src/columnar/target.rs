@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Fields, Schema};
+use arrow::datatypes::{Fields, Schema, TimeUnit};
 
 use super::avro::AvroSchema;
 use super::ipc::IpcTarget;
@@ -53,7 +53,10 @@ impl ValueSource {
     pub fn fields(&self) -> Result<Option<Fields>> {
         match self {
             Self::Avro(target) => target.schema.as_ref().map(AvroSchema::fields).transpose(),
-            Self::Protobuf(target) => Ok(target.schema.as_ref().map(ProtobufSchema::fields)),
+            Self::Protobuf(target) => {
+                let of = |schema: &ProtobufSchema| schema.fields(TimeUnit::Microsecond);
+                Ok(target.schema.as_ref().map(of))
+            }
             Self::Json { .. } | Self::Column(_) | Self::ArrowIpc(_) | Self::Null => Ok(None),
         }
     }
@@ -186,7 +189,7 @@ impl ProtobufTarget {
             (framing, None) => (derive()?, framing.clone()),
         };
         // Columns that only place the record are left out where the message does not have them.
-        let known = schema.fields();
+        let known = schema.fields(TimeUnit::Microsecond);
         let mut exclude = self.exclude;
         exclude.extend(others.iter().filter(|name| known.find(name).is_none()).cloned());
         Ok(Self { schema: Some(schema), message: self.message, exclude, framing, settled: true })

@@ -221,7 +221,7 @@ impl Settled {
             Self::Nothing => Some(Fields::empty()),
             Self::Json(fields) => Some(fields.clone()),
             Self::Avro(_, schema) => Some(schema.fields()?),
-            Self::Protobuf(_, schema) => Some(schema.fields()),
+            Self::Protobuf(format, schema) => Some(schema.fields(format.time_unit)),
             Self::Debezium(events) => Some(events.fields()),
             Self::ArrowIpc(fields) => Some(all_nullable(fields)),
         })

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Fields};
+use arrow::datatypes::{Field, Fields, TimeUnit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
@@ -62,6 +62,7 @@ struct Protobuf {
     imports: Vec<(String, String)>,
     references: Vec<SchemaReference>,
     message: Option<String>,
+    time_unit: TimeUnit,
     registry: Registry,
 }
 
@@ -113,6 +114,10 @@ fn kind(object: Borrowed<'_, '_, PyAny>) -> PyResult<Kind> {
             imports: field(object, "imports")?,
             references: references(object)?,
             message: field(object, "message")?,
+            time_unit: match field::<String>(object, "time_unit")?.as_str() {
+                "us" => TimeUnit::Microsecond,
+                _ => TimeUnit::Nanosecond,
+            },
             registry: registry(object)?,
         }),
         "arrow_ipc" => {
@@ -301,6 +306,7 @@ impl Format {
             Kind::Protobuf(protobuf) => ValueFormat::Protobuf(Arc::new(ProtobufFormat {
                 schema: protobuf.reader()?,
                 message: protobuf.message.clone(),
+                time_unit: protobuf.time_unit,
                 framed: protobuf.registry.framed,
                 source: protobuf.registry.source()?,
             })),

@@ -380,12 +380,23 @@ fn microseconds(value: &Bound<'_, PyAny>) -> PyResult<i64> {
 /// The microseconds of a `datetime` since 1970; a naive one is UTC.
 fn since_epoch(value: &Bound<'_, PyAny>) -> PyResult<i64> {
     let py = value.py();
+    refuse_nanoseconds(value, intern!(py, "nanosecond"))?;
     let offset = value.call_method0(intern!(py, "utcoffset"))?;
     let offset = if offset.is_none() { 0 } else { microseconds(&offset)? };
     let date = value.call_method0(intern!(py, "date"))?;
     let time = value.call_method0(intern!(py, "time"))?;
     let local = i64::from(days(&date)?).saturating_mul(DAY_US);
     Ok(local.saturating_add(time_of_day(&time)?).saturating_sub(offset))
+}
+
+/// Refuses times of pandas, which may have nanoseconds beside what Python's have.
+fn refuse_nanoseconds(value: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> PyResult<()> {
+    match value.getattr_opt(name)?.map(|more| more.extract::<i64>()).transpose()? {
+        None | Some(0) => Ok(()),
+        Some(more) => Err(PyValueError::new_err(format!(
+            "{value} has {more} nanoseconds beside its microseconds; round it, or write a table"
+        ))),
+    }
 }
 
 /// The days of a `date` since 1970.

@@ -80,34 +80,61 @@ fn scalar<'py>(py: Python<'py>, array: &dyn Array, index: usize) -> PyResult<Bou
             let one = cast(&one, &DataType::Float64).map_err(arrow_error)?;
             one.as_primitive::<Float64Type>().value(0).into_bound_py_any(py)
         }
-        DataType::Timestamp(_, zone) => timestamp(py, &one, zone.is_some()),
+        DataType::Timestamp(unit, zone) => timestamp(py, &one, *unit, zone.is_some()),
         DataType::Date32 | DataType::Date64 => date(py, &one),
-        DataType::Time32(_) | DataType::Time64(_) => time(py, &one),
-        DataType::Duration(_) => {
-            let micros = cast(&one, &DataType::Duration(TimeUnit::Microsecond));
-            let micros = cast(&micros.map_err(arrow_error)?, &DataType::Int64);
-            let micros = micros.map_err(arrow_error)?.as_primitive::<Int64Type>().value(0);
-            py.import("datetime")?.getattr("timedelta")?.call1((0, 0, micros))
-        }
+        DataType::Time32(unit) | DataType::Time64(unit) => time(py, &one, *unit),
+        DataType::Duration(unit) => match micros(&one, *unit)? {
+            Some(micros) => py.import("datetime")?.getattr("timedelta")?.call1((0, 0, micros)),
+            None => shown(py, &one),
+        },
         DataType::Decimal128(..) | DataType::Decimal256(..) => {
             let options = FormatOptions::default();
             let formatter = ArrayFormatter::try_new(&one, &options).map_err(arrow_error)?;
             let digits = formatter.value(0).to_string();
             py.import("decimal")?.getattr("Decimal")?.call1((digits,))
         }
-        _ => {
-            let options = FormatOptions::default();
-            let formatter = ArrayFormatter::try_new(&one, &options).map_err(arrow_error)?;
-            text(py, &formatter.value(0).to_string())
-        }
+        _ => shown(py, &one),
     }
 }
 
+/// A value as text.
+fn shown<'py>(py: Python<'py>, one: &ArrayRef) -> PyResult<Bound<'py, PyAny>> {
+    let options = FormatOptions::default();
+    let formatter = ArrayFormatter::try_new(one, &options).map_err(arrow_error)?;
+    text(py, &formatter.value(0).to_string())
+}
+
+/// The microseconds of a time; none where that is no whole number of 64 bits. What Python has for
+/// times knows no nanoseconds, so such a value becomes a text, of all digits.
+fn micros(one: &ArrayRef, unit: TimeUnit) -> PyResult<Option<i64>> {
+    let raw = match one.data_type() {
+        DataType::Time32(_) => cast(one, &DataType::Int32).map_err(arrow_error)?,
+        _ => ArrayRef::clone(one),
+    };
+    let raw = cast(&raw, &DataType::Int64).map_err(arrow_error)?;
+    let raw = raw.as_primitive::<Int64Type>().value(0);
+    Ok(match unit {
+        TimeUnit::Second => raw.checked_mul(1_000_000),
+        TimeUnit::Millisecond => raw.checked_mul(1000),
+        TimeUnit::Microsecond => Some(raw),
+        TimeUnit::Nanosecond => (raw % 1000 == 0).then_some(raw / 1000),
+    })
+}
+
 /// A timestamp as `datetime.datetime`; aware (UTC) when the type has a time zone.
-fn timestamp<'py>(py: Python<'py>, one: &ArrayRef, aware: bool) -> PyResult<Bound<'py, PyAny>> {
+fn timestamp<'py>(
+    py: Python<'py>,
+    one: &ArrayRef,
+    unit: TimeUnit,
+    aware: bool,
+) -> PyResult<Bound<'py, PyAny>> {
     use arrow::datatypes::TimestampMicrosecondType as Micros;
-    let micros = cast(one, &DataType::Timestamp(TimeUnit::Microsecond, None));
-    let micros = micros.map_err(arrow_error)?.as_primitive::<Micros>().value(0);
+    let Some(micros) = micros(one, unit)? else {
+        // The number is UTC, whatever the zone; names of zones are not known here.
+        let utc = cast(one, &DataType::Int64)
+            .and_then(|raw| cast(&raw, &DataType::Timestamp(unit, aware.then(|| "+00:00".into()))));
+        return shown(py, &utc.map_err(arrow_error)?);
+    };
     let Some(moment) = as_datetime::<Micros>(micros) else {
         // Beyond the year 9999: Python has no datetime for it.
         return micros.into_bound_py_any(py);
@@ -138,10 +165,9 @@ fn date<'py>(py: Python<'py>, one: &ArrayRef) -> PyResult<Bound<'py, PyAny>> {
     }
 }
 
-fn time<'py>(py: Python<'py>, one: &ArrayRef) -> PyResult<Bound<'py, PyAny>> {
+fn time<'py>(py: Python<'py>, one: &ArrayRef, unit: TimeUnit) -> PyResult<Bound<'py, PyAny>> {
     use arrow::datatypes::Time64MicrosecondType as Micros;
-    let micros = cast(one, &DataType::Time64(TimeUnit::Microsecond)).map_err(arrow_error)?;
-    let micros = micros.as_primitive::<Micros>().value(0);
+    let Some(micros) = micros(one, unit)? else { return shown(py, one) };
     match as_time::<Micros>(micros) {
         Some(moment) => py
             .import("datetime")?

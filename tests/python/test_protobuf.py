@@ -285,7 +285,7 @@ def test_the_columns_have_the_types_of_the_message(
     assert schema["q"] == "list<int64>"
     assert schema["s"] == "map<string_view, int64>"
     assert schema["t"].startswith("struct<x: int32, names: list<string_view>, deep: struct<")
-    assert schema["x"] == "timestamp[us, UTC]"
+    assert schema["x"] == "timestamp[ns, UTC]"
     assert schema["y"] == "int64"
     table = kafka.scan(name, value=value, columns=NAMES).to_pyarrow()
     assert table["f"].to_pylist() == [one.f for one in messages]

@@ -221,7 +221,7 @@ class TestFromColumns:
                 "n": pl.Series([1, 2], dtype=pl.UInt16),
                 "naive": [datetime(2026, 1, 1), None],  # noqa: DTZ001
                 "cat": pl.Series(["a", "b"], dtype=pl.Categorical),
-                "list": [[1.5], None],
+                "list": [[1.5], []],
                 "row": [{"a": "x"}, {"a": None}],
             }
         )

@@ -201,7 +201,17 @@ impl Program {
     /// Reads a whole value and appends a row; on a failure the columns are left ragged.
     #[inline]
     pub(super) fn run(&self, cursor: &mut Cursor<'_>, columns: &mut [Column]) -> Read {
-        record(&self.0, cursor, columns)?;
+        match self {
+            Self::Plain(plain) => record(plain, cursor, columns)?,
+            Self::Union(branches) => {
+                let index = cursor.index(branches.len(), "branch")?;
+                match branches.get(index) {
+                    Some(Ok(branch)) => record(branch, cursor, columns)?,
+                    Some(Err(detail)) => return Err(Fail::new(detail.as_str())),
+                    None => {}
+                }
+            }
+        }
         cursor.end()
     }
 }

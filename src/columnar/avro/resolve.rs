@@ -7,7 +7,8 @@
 //! Names of records are not compared, since registries rename them freely.
 //!
 //! A part that does not fit is an error at once, but for branches of unions and symbols of enums,
-//! which are errors of the values that have them.
+//! which are errors of the values that have them. A union at the top of which one branch is the
+//! reader's record is resolved as well; its null is no value, and an error of its record.
 
 use std::sync::Arc;
 
@@ -99,7 +100,11 @@ pub(super) struct Record {
 
 /// A compiled pair of schemas.
 #[derive(Clone, Debug)]
-pub(super) struct Program(pub(super) Arc<Record>);
+pub(super) enum Program {
+    Plain(Arc<Record>),
+    /// A union of the writer around the record: what its branches are, or why they are not.
+    Union(Arc<[Result<Record, String>]>),
+}
 
 /// Compiles the reading of values of `writer` into the `wanted` columns of `reader`.
 pub(super) fn compile(
@@ -110,15 +115,26 @@ pub(super) fn compile(
     let target = |index: usize| wanted.iter().position(|&known| known == index);
     let record = match (&writer.root, &reader.root) {
         (Schema::Record(writer), Schema::Record(reader)) => record(writer, reader, target)?,
-        // A union at the top holds one record, mostly.
-        (Schema::Union(branches), Schema::Record(_)) if branches.len() == 1 => {
-            return Err("the writer's schema is a union and the columns' is a record".to_owned());
+        (Schema::Union(branches), Schema::Record(reader)) => {
+            let branches: Vec<_> = branches
+                .iter()
+                .map(|branch| match branch {
+                    Schema::Record(writer) => record(writer, reader, target),
+                    Schema::Null => Err("the value is null".to_owned()),
+                    other => Err(format!("the value is {}, not a record", other.name())),
+                })
+                .collect();
+            if branches.iter().all(Result::is_err) {
+                let why: Vec<_> = branches.into_iter().filter_map(Result::err).collect();
+                return Err(format!("no branch of the writer's union fits: {}", why.join("; ")));
+            }
+            return Ok(Program::Union(branches.into()));
         }
-        (Schema::Record(_), _) | (_, Schema::Record(_)) => {
+        (writer, Schema::Record(reader)) => {
             return Err(format!(
                 "the writer's schema is {}, the columns' is {}",
-                writer.root.name(),
-                reader.root.name()
+                writer.name(),
+                reader.named.name
             ));
         }
         (writer, reader) => {
@@ -132,7 +148,7 @@ pub(super) fn compile(
             }
         }
     };
-    Ok(Program(Arc::new(record)))
+    Ok(Program::Plain(Arc::new(record)))
 }
 
 fn record(

@@ -13,6 +13,8 @@ use crate::error::{Error, Result};
 const DEPTH_MAX: usize = 64;
 /// So many types a schema may have, with named types counted wherever they are used.
 const TYPES_MAX: usize = 100_000;
+/// The digits of the largest decimal of Arrow.
+const DIGITS_MAX: u8 = 76;
 
 /// An Avro schema.
 #[derive(Clone)]
@@ -312,7 +314,7 @@ impl Names {
                 let size = object.get("size").and_then(Value::as_u64).unwrap_or(0);
                 let size = usize::try_from(size).ok().filter(|size| (1..=1 << 24).contains(size));
                 let size = size.ok_or_else(|| format!("fixed {:?} has no size", named.name))?;
-                let decimal = decimal(object)?;
+                let decimal = decimal(object).filter(|one| one.precision <= digits_of(size));
                 let name = named.name.clone();
                 Ok(self.define(name, Schema::Fixed(Arc::new(FixedSchema { named, size, decimal }))))
             }
@@ -329,7 +331,7 @@ impl Names {
                 Ok(match schema {
                     Schema::Int(None) => Schema::Int(logical(object).filter(|one| of_int(*one))),
                     Schema::Long(None) => Schema::Long(logical(object).filter(|one| !of_int(*one))),
-                    Schema::Bytes(None) => Schema::Bytes(decimal(object)?),
+                    Schema::Bytes(None) => Schema::Bytes(decimal(object)),
                     other => other,
                 })
             }
@@ -439,17 +441,26 @@ fn logical(object: &Map<String, Value>) -> Option<Logical> {
     })
 }
 
-fn decimal(object: &Map<String, Value>) -> Result<Option<Decimal>, String> {
+/// A decimal that breaks the rules of the specification (no precision, a scale above it or below
+/// zero), or that has more digits than an Arrow type holds, is the type that it is made of.
+fn decimal(object: &Map<String, Value>) -> Option<Decimal> {
     if text(object, "logicalType") != Some("decimal") {
-        return Ok(None);
+        return None;
     }
-    let number = |key| object.get(key).and_then(Value::as_u64);
-    let precision = number("precision").and_then(|digits| u8::try_from(digits).ok());
-    let scale = number("scale").map_or(Some(0), |digits| i8::try_from(digits).ok());
-    match (precision, scale) {
-        (Some(precision @ 1..=76), Some(scale)) if scale.unsigned_abs() <= precision => {
-            Ok(Some(Decimal { precision, scale }))
-        }
-        _ => Err("a decimal has 1 to 76 digits, and no more of them behind the point".to_owned()),
-    }
+    let precision =
+        object.get("precision")?.as_u64().and_then(|digits| u8::try_from(digits).ok())?;
+    let scale = match object.get("scale") {
+        None => 0,
+        Some(scale) => scale.as_u64().and_then(|digits| i8::try_from(digits).ok())?,
+    };
+    let is_one = (1..=DIGITS_MAX).contains(&precision) && scale.unsigned_abs() <= precision;
+    is_one.then_some(Decimal { precision, scale })
+}
+
+/// How many digits any number of so many bytes has, at most.
+fn digits_of(size: usize) -> u8 {
+    // floor(log10(2^(8 * size - 1) - 1)), as the specification has it.
+    let bits = size.saturating_mul(8).saturating_sub(1) as u64;
+    let digits = bits.saturating_mul(30_103) / 100_000;
+    u8::try_from(digits).unwrap_or(u8::MAX)
 }

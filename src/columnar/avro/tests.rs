@@ -671,3 +671,48 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_decimal_that_breaks_the_rules_is_what_it_is_made_of() {
+    let decimal = |base: Value, more: &[(&str, i64)]| {
+        let mut json = base;
+        json["logicalType"] = json!("decimal");
+        for (key, value) in more {
+            json[*key] = json!(value);
+        }
+        let schema = record(&json!([{"name": "d", "type": json}]));
+        schema.fields().unwrap()[0].data_type().clone()
+    };
+    let bytes = || json!({"type": "bytes"});
+    let fixed = |size: usize| json!({"type": "fixed", "name": "F", "size": size});
+    assert_eq!(decimal(bytes(), &[]), DataType::BinaryView);
+    assert_eq!(decimal(bytes(), &[("precision", 2), ("scale", 3)]), DataType::BinaryView);
+    assert_eq!(decimal(bytes(), &[("precision", 2), ("scale", -1)]), DataType::BinaryView);
+    assert_eq!(decimal(bytes(), &[("precision", 0)]), DataType::BinaryView);
+    assert_eq!(decimal(bytes(), &[("precision", 77)]), DataType::BinaryView);
+    assert_eq!(decimal(bytes(), &[("precision", 2), ("scale", 2)]), DataType::Decimal128(2, 2));
+    assert_eq!(decimal(fixed(4), &[]), DataType::FixedSizeBinary(4));
+    assert_eq!(decimal(fixed(4), &[("precision", 10)]), DataType::FixedSizeBinary(4));
+    assert_eq!(decimal(fixed(4), &[("precision", 9)]), DataType::Decimal128(9, 0));
+    assert_eq!(decimal(fixed(16), &[("precision", 38)]), DataType::Decimal128(38, 0));
+}
+
+#[test]
+fn a_union_at_the_top_is_resolved_by_the_branch_of_the_value() {
+    let inner = json!({"type": "record", "name": "R", "fields": [{"name": "a", "type": "int"}]});
+    let reader = record(&json!([{"name": "a", "type": "long"}]));
+    let optional = schema(&json!(["null", inner]));
+    let rows = evolved(&optional, &reader, &[2, 6]).unwrap();
+    assert_eq!(cell(&rows, "a", 0), "3");
+    let refused = evolved(&optional, &reader, &[0]).unwrap_err();
+    assert!(refused.contains("the value is null"), "{refused}");
+    let refused = evolved(&optional, &reader, &[4, 6]).unwrap_err();
+    assert!(refused.contains("branch 2 of 2 does not exist"), "{refused}");
+    // The other way around: the record is a branch of the columns' union.
+    let both = schema(&json!(["null", inner]));
+    let rows = evolved(&schema(&inner), &both, &[6]).unwrap();
+    assert_eq!(cell(&rows, "value", 0), "{a: 3}");
+    let texts = schema(&json!(["null", "string"]));
+    let refused = evolved(&texts, &reader, &[0]).unwrap_err();
+    assert!(refused.contains("the value is string, not a record"), "{refused}");
+}

@@ -355,7 +355,8 @@ fn decimals(path: &str, array: &ArrayRef, decimal: &Decimal) -> Result<ScalarBuf
         return Err(cells::unfit(path, array.data_type(), "decimals"));
     }
     let to = DataType::Decimal256(decimal.precision, decimal.scale);
-    Ok(cells::cast(path, array, &to)?.as_primitive::<Decimal256Type>().values().clone())
+    let array = cells::plain(path, array)?;
+    Ok(cells::cast_exactly(path, &array, &to)?.as_primitive::<Decimal256Type>().values().clone())
 }
 
 /// The shortest two's complement, or that of a fixed size.

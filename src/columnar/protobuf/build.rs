@@ -148,14 +148,25 @@ fn holds_itself(message: &MessageDescriptor) -> bool {
     false
 }
 
+/// The names in the order of the file, which the library sorts by number: of several for one
+/// number the first one counts for reading, and each can be written.
 fn symbols(described: &EnumDescriptor) -> Arc<Symbols> {
-    let mut values: Vec<(i32, String)> = Vec::new();
-    let default = described.default_value();
-    values.push((default.number(), default.name().to_owned()));
-    for value in described.values() {
-        if !values.iter().any(|(number, _)| *number == value.number()) {
-            values.push((value.number(), value.name().to_owned()));
+    let mut declared: Vec<(i32, String)> = described
+        .enum_descriptor_proto()
+        .value
+        .iter()
+        .map(|value| (value.number(), value.name().to_owned()))
+        .collect();
+    let default = described.default_value().number();
+    declared.sort_by_key(|(number, _)| *number != default);
+    let mut values: Vec<(i32, String)> = Vec::with_capacity(declared.len());
+    let mut aliases = Vec::new();
+    for (number, name) in declared {
+        if values.iter().any(|(known, _)| *known == number) {
+            aliases.push((number, name));
+        } else {
+            values.push((number, name));
         }
     }
-    Arc::new(Symbols { name: described.full_name().to_owned(), values })
+    Arc::new(Symbols { name: described.full_name().to_owned(), values, aliases })
 }

@@ -1,5 +1,7 @@
 //! One value of a field: what it is compiled to, and its way into a column.
 
+use arrow::datatypes::TimeUnit;
+
 use super::enums::EnumTable;
 use super::read::Program;
 use super::schema::Kind;
@@ -134,8 +136,9 @@ pub(super) fn push_kind(kind: &Kind, raw: Raw<'_>, column: &mut Column) -> Read<
     Ok(true)
 }
 
-/// The microseconds of a Timestamp or a Duration: seconds in field 1, nanoseconds in field 2.
-pub(super) fn micros(bytes: &[u8]) -> Read<i64> {
+/// A Timestamp or a Duration in nanoseconds or microseconds: seconds in field 1, nanoseconds in
+/// field 2. What the unit does not hold exactly is refused.
+pub(super) fn time(bytes: &[u8], unit: TimeUnit) -> Read<i64> {
     let (mut seconds, mut nanos) = (0_i64, 0_i64);
     let mut cursor = Cursor::new(bytes);
     while !cursor.is_empty() {
@@ -145,8 +148,17 @@ pub(super) fn micros(bytes: &[u8]) -> Read<i64> {
             _ => {}
         }
     }
-    seconds
-        .checked_mul(1_000_000)
-        .and_then(|micros| micros.checked_add(nanos.div_euclid(1000)))
-        .ok_or_else(|| Fail::new(format!("{seconds} seconds are beyond the reach of microseconds")))
+    let nanoseconds = i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+    let time = match unit {
+        TimeUnit::Microsecond if nanoseconds % 1000 == 0 => i64::try_from(nanoseconds / 1000).ok(),
+        TimeUnit::Nanosecond => i64::try_from(nanoseconds).ok(),
+        _ => None,
+    };
+    time.ok_or_else(|| {
+        let other = if unit == TimeUnit::Nanosecond { "us" } else { "ns" };
+        Fail::new(format!(
+            "{seconds} s and {nanos} ns are no whole 64-bit number of {unit:?}s; \
+             time_unit={other:?} of the format may hold it"
+        ))
+    })
 }

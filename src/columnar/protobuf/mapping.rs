@@ -9,12 +9,12 @@ use crate::columnar::builder::Column;
 use crate::columnar::columns::UTC;
 
 /// The columns of a message; all may be null, as tombstones are.
-pub(super) fn fields(message: &Message) -> Fields {
-    message.fields.iter().map(|field| arrow(field).with_nullable(true)).collect()
+pub(super) fn fields(message: &Message, time_unit: TimeUnit) -> Fields {
+    message.fields.iter().map(|field| arrow(field, time_unit).with_nullable(true)).collect()
 }
 
-fn arrow(field: &FieldDef) -> Field {
-    let value = data_type(&field.kind);
+fn arrow(field: &FieldDef, time_unit: TimeUnit) -> Field {
+    let value = data_type(&field.kind, time_unit);
     match &field.shape {
         Shape::One { presence, required } => {
             Field::new(&field.name, value, *presence && !*required || field.kind.is_message())
@@ -25,7 +25,7 @@ fn arrow(field: &FieldDef) -> Field {
         }
         Shape::Map(key) => {
             let entries = Fields::from(vec![
-                Field::new("key", data_type(key), false),
+                Field::new("key", data_type(key, time_unit), false),
                 Field::new("value", value, is_wrapper(&field.kind)),
             ]);
             let entries = Field::new("entries", DataType::Struct(entries), false);
@@ -38,7 +38,7 @@ const fn is_wrapper(kind: &Kind) -> bool {
     matches!(kind, Kind::Wrapper(_))
 }
 
-fn data_type(kind: &Kind) -> DataType {
+fn data_type(kind: &Kind, time_unit: TimeUnit) -> DataType {
     match kind {
         Kind::Double => DataType::Float64,
         Kind::Float => DataType::Float32,
@@ -50,10 +50,12 @@ fn data_type(kind: &Kind) -> DataType {
         Kind::Text => DataType::Utf8View,
         Kind::Bytes | Kind::Opaque => DataType::BinaryView,
         Kind::Enum(_) => DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)),
-        Kind::Message(message) => DataType::Struct(message.fields.iter().map(arrow).collect()),
-        Kind::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into())),
-        Kind::Duration => DataType::Duration(TimeUnit::Microsecond),
-        Kind::Wrapper(inner) => data_type(inner),
+        Kind::Message(message) => {
+            DataType::Struct(message.fields.iter().map(|field| arrow(field, time_unit)).collect())
+        }
+        Kind::Timestamp => DataType::Timestamp(time_unit, Some(UTC.into())),
+        Kind::Duration => DataType::Duration(time_unit),
+        Kind::Wrapper(inner) => data_type(inner, time_unit),
     }
 }
 

@@ -16,7 +16,7 @@
 //! | enum                                    | dictionary(int32, utf8); unknown: its number  |
 //! | repeated, map                           | list, map                                     |
 //! | message                                 | struct; the columns themselves at the top     |
-//! | Timestamp, Duration                     | timestamp(us, UTC), duration(us)              |
+//! | Timestamp, Duration                     | timestamp(ns, UTC), duration(ns); or us       |
 //! | the wrappers (Int64Value, …)            | the value, nullable                           |
 //! | a message that holds itself             | binary_view: its bytes                        |
 //!
@@ -40,7 +40,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use arrow::datatypes::Fields;
+use arrow::datatypes::{Fields, TimeUnit};
 
 pub use schema::ProtobufSchema;
 pub(super) use write::ProtobufWriter;
@@ -71,6 +71,9 @@ pub struct ProtobufFormat {
     /// The name of the message, where the schema is not given; the one that the first value is of
     /// or the first one of the latest schema when none.
     pub message: Option<String>,
+    /// The unit of times and durations, nanoseconds or microseconds; a value that it does not hold
+    /// exactly does not decode.
+    pub time_unit: TimeUnit,
     /// Whether values have the header of the Schema Registry.
     pub framed: bool,
     /// Where the schemas of values are found by their ids; without it all values are taken for
@@ -82,6 +85,7 @@ impl PartialEq for ProtobufFormat {
     fn eq(&self, other: &Self) -> bool {
         self.schema == other.schema
             && self.message == other.message
+            && self.time_unit == other.time_unit
             && self.framed == other.framed
             && registry::same_source(self.source.as_ref(), other.source.as_ref())
     }
@@ -115,7 +119,7 @@ impl ProtobufDecoder {
         schema: &ProtobufSchema,
         wanted: &[usize],
     ) -> Result<Self> {
-        let all = schema.fields();
+        let all = schema.fields(format.time_unit);
         let fields: Fields = wanted.iter().filter_map(|&index| all.get(index).cloned()).collect();
         let mut rows = Rows::new(&fields)?;
         for (column, &index) in rows.columns.iter_mut().zip(wanted) {
@@ -130,7 +134,7 @@ impl ProtobufDecoder {
             known: BTreeMap::new(),
             current: Vec::new(),
             program: Program::new(schema.root(), Some(wanted)),
-            reader: Reader::default(),
+            reader: Reader::new(format.time_unit),
             rows,
         })
     }

@@ -7,7 +7,9 @@
 
 mod block;
 
-use super::element::{Element, micros, push_kind, push_plain, read_plain};
+use arrow::datatypes::TimeUnit;
+
+use super::element::{Element, push_kind, push_plain, read_plain, time};
 use super::schema::{FieldDef, Kind, Message, Shape};
 use super::wire::{Cursor, Raw};
 use crate::columnar::builder::Column;
@@ -183,14 +185,20 @@ impl Seen<'_> {
 }
 
 /// Reads values; keeps the memory that it needs for that.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Reader {
+    /// That of the columns of times.
+    time_unit: TimeUnit,
     /// Messages that wait until the other fields were read: the step, and the place of the bytes
     /// in the value that holds them.
     waiting: Vec<(usize, usize, usize)>,
 }
 
 impl Reader {
+    pub(super) const fn new(time_unit: TimeUnit) -> Self {
+        Self { time_unit, waiting: Vec::new() }
+    }
+
     /// Reads a message into the columns of its fields; on a failure they are left ragged.
     pub(super) fn message(
         &mut self,
@@ -370,7 +378,9 @@ impl Reader {
                     inner.push_default(column);
                 }
             }
-            Element::Plain(Kind::Timestamp | Kind::Duration) => column.push_i64(micros(bytes)?),
+            Element::Plain(Kind::Timestamp | Kind::Duration) => {
+                column.push_i64(time(bytes, self.time_unit)?);
+            }
             Element::Plain(_) | Element::Enum(_) => column.push_bytes(bytes),
         }
         Ok(())
@@ -494,8 +504,8 @@ mod tests {
                     message M2 { M3 x = 1; int64 y = 2; } message M3 { int64 z = 1; }";
         let schema = ProtobufSchema::parse(text, &[], Vec::new(), Some("M")).unwrap();
         let program = Program::new(schema.root(), None);
-        let mut rows = Rows::new(&schema.fields()).unwrap();
-        let mut reader = Reader::default();
+        let mut rows = Rows::new(&schema.fields(TimeUnit::Nanosecond)).unwrap();
+        let mut reader = Reader::new(TimeUnit::Nanosecond);
         // The field c ends early behind a; y ends early behind x, inside of a and of b.
         let in_a = [0x0a, 3, 0x0a, 0, 0x10, 0x0a, 0];
         let in_b = [0x0a, 0, 0x1a, 3, 0x0a, 0, 0x10];

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::Fields;
+use arrow::datatypes::{Fields, TimeUnit};
 use protox::Compiler;
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 use protox::prost_reflect::{DescriptorPool, FileDescriptor, MessageDescriptor};
@@ -88,6 +88,8 @@ impl Kind {
 pub(super) struct Symbols {
     pub(super) name: String,
     pub(super) values: Vec<(i32, String)>,
+    /// Other names of the same numbers.
+    pub(super) aliases: Vec<(i32, String)>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -256,10 +258,10 @@ impl ProtobufSchema {
         Ok(found.full_name().to_owned())
     }
 
-    /// The columns.
+    /// The columns, with times in a unit.
     #[must_use]
-    pub fn fields(&self) -> Fields {
-        mapping::fields(&self.root)
+    pub fn fields(&self, time_unit: TimeUnit) -> Fields {
+        mapping::fields(&self.root, time_unit)
     }
 
     /// The full name of the message.

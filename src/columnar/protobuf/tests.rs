@@ -62,12 +62,13 @@ fn decoder_of(schema: &ProtobufSchema) -> ProtobufDecoder {
 
 fn decoder_of_columns(schema: &ProtobufSchema, wanted: Option<&[usize]>) -> ProtobufDecoder {
     let format = ProtobufFormat {
+        time_unit: TimeUnit::Nanosecond,
         schema: ProtobufReader::Given(schema.clone()),
         message: None,
         framed: false,
         source: None,
     };
-    let all: Vec<usize> = (0..schema.fields().len()).collect();
+    let all: Vec<usize> = (0..schema.fields(TimeUnit::Nanosecond).len()).collect();
     ProtobufDecoder::new(&format, schema, wanted.unwrap_or(&all)).unwrap()
 }
 
@@ -94,7 +95,7 @@ fn fails(schema: &ProtobufSchema, value: &[u8]) -> String {
 #[test]
 fn the_last_of_a_field_counts_and_messages_are_merged() {
     let schema = schema("shop.All");
-    let fields = schema.fields();
+    let fields = schema.fields(TimeUnit::Nanosecond);
     let column =
         |columns: &[ArrayRef], name: &str| Arc::clone(&columns[fields.find(name).unwrap().0]);
     // d = 1, d = 2, then 3 in four bytes, which is no d; t { x = 5, names: a }, t { names: b, deep { y = -1 } }
@@ -114,7 +115,7 @@ fn the_last_of_a_field_counts_and_messages_are_merged() {
 #[test]
 fn members_of_a_oneof_take_each_other_back() {
     let schema = schema("shop.All");
-    let fields = schema.fields();
+    let fields = schema.fields(TimeUnit::Nanosecond);
     let at = |name: &str| fields.find(name).unwrap().0;
     // w1 = 5, then w2 = "x"; w3 {}, then w1 = 6; w2 = "y", then w3 { y = 1 }
     let values: [&[u8]; 3] = [
@@ -133,7 +134,7 @@ fn members_of_a_oneof_take_each_other_back() {
 #[test]
 fn members_that_nobody_asked_for_take_others_back_too() {
     let schema = schema("shop.All");
-    let at = |name: &str| schema.fields().find(name).unwrap().0;
+    let at = |name: &str| schema.fields(TimeUnit::Nanosecond).find(name).unwrap().0;
     let rows = |name: &str, values: &[&[u8]]| -> Vec<bool> {
         // With one other column: the order of columns is not that of the schema.
         let mut decoder = decoder_of_columns(&schema, Some(&[at(name), at("d")]));
@@ -235,7 +236,8 @@ fn a_value_that_is_unusual_costs_its_block_only() {
     let unknown: Vec<u8> =
         [3, 200, 501].into_iter().flat_map(|number| part(number, 0, [9; 8])).collect();
     let values = vec![Some([unknown, event(0, [0; 8])].concat()); 130];
-    let columns: Vec<usize> = (0..schema.fields().len()).filter(|at| *at != 2).collect();
+    let columns: Vec<usize> =
+        (0..schema.fields(TimeUnit::Nanosecond).len()).filter(|at| *at != 2).collect();
     let blocks = assert_blocks_are_rows(|| decoder_of_columns(&schema, Some(&columns)), &values);
     assert_eq!(blocks, 3);
 }
@@ -283,7 +285,7 @@ fn messages_that_hold_themselves_are_kept_as_bytes() {
 #[test]
 fn numbers_that_an_enum_does_not_have_are_their_digits() {
     let schema = schema("shop.All");
-    let at = schema.fields().find("p").unwrap().0;
+    let at = schema.fields(TimeUnit::Nanosecond).find("p").unwrap().0;
     let columns = decode(&schema, &[&[0x80, 1, 7], &[], &[0x80, 1, 9]]);
     let names = arrow::compute::cast(&columns[at], &arrow::datatypes::DataType::Utf8).unwrap();
     let names: Vec<_> = names.as_string::<i32>().iter().map(Option::unwrap).collect();
@@ -334,7 +336,7 @@ proptest! {
         in_order: bool,
     ) {
         let schema = schema(message);
-        let columns = schema.fields().len();
+        let columns = schema.fields(TimeUnit::Nanosecond).len();
         let left_out = unwanted.index(columns + 1);
         let wanted: Vec<usize> = (0..columns).filter(|at| *at != left_out).collect();
         let numbers: Vec<u64> = (1..=35).chain([500]).collect();
@@ -397,7 +399,7 @@ proptest! {
             }
         }
         let columns = decoder.finish().unwrap();
-        let batch = |columns| RecordBatch::try_new(Arc::new(Schema::new(schema.fields())), columns).unwrap();
+        let batch = |columns| RecordBatch::try_new(Arc::new(Schema::new(schema.fields(TimeUnit::Nanosecond))), columns).unwrap();
         let rows = batch(columns);
         let writer = ProtobufWriter::new(&rows, &schema, &[]).unwrap();
         let mut again = decoder_of(&schema);

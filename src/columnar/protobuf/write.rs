@@ -2,7 +2,8 @@
 //!
 //! Fields are written in the order of their numbers, and those that hold their default are left out
 //! where Protobuf does not know whether they are set: the bytes are those of other writers. Nulls
-//! are fields that are not set.
+//! are fields that are not set; where a reader would find a default or an empty list in their
+//! place, they are refused.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -64,7 +65,8 @@ struct Cell {
     path: String,
     number: u32,
     oneof: Option<usize>,
-    required: bool,
+    /// Why it must not be null.
+    required: Option<&'static str>,
     nulls: Option<NullBuffer>,
     put: Put,
 }
@@ -173,11 +175,18 @@ impl Members {
 
 impl Cell {
     fn new(path: &str, array: &ArrayRef, field: &FieldDef) -> Result<Self> {
-        let mut required = false;
+        let mut required = None;
         let put = match &field.shape {
             Shape::One { presence, required: is_required } => {
-                required = *is_required;
                 let implicit = !*presence && !field.kind.is_message();
+                if *is_required {
+                    required = Some("required");
+                } else if implicit {
+                    required = Some(
+                        "would be read as its default, since the field is not optional; make it \
+                         optional, or fill the nulls",
+                    );
+                }
                 Put::One {
                     value: Value::new(path, array, &field.kind)?,
                     implicit,
@@ -185,12 +194,14 @@ impl Cell {
                 }
             }
             Shape::Many { packed } => {
+                required = Some("would be read as an empty list; fill the nulls");
                 let (offsets, items) = cells::lists(path, array)?;
                 let nulls = cells::nulls(&items);
                 let items = Value::new(&format!("{path}[]"), &items, &field.kind)?;
                 Put::Many { offsets, nulls, items, packed: *packed && field.kind.packs() }
             }
             Shape::Map(key) => {
+                required = Some("would be read as an empty map; fill the nulls");
                 let (offsets, keys, values) = cells::maps(path, array)?;
                 let nulls = cells::nulls(&values);
                 let keys = Value::new(&format!("{path}{{}}"), &keys, key)?;
@@ -211,10 +222,9 @@ impl Cell {
     #[inline]
     fn write(&self, row: usize, output: &mut Vec<u8>) -> Result<(), String> {
         if cells::is_null(self.nulls.as_ref(), row) {
-            return if self.required {
-                Err(format!("column {:?} is null, and required", self.path))
-            } else {
-                Ok(())
+            return match self.required {
+                Some(why) => Err(format!("column {:?} is null, and {why}", self.path)),
+                None => Ok(()),
             };
         }
         self.put(row, output).map_err(|detail| {
@@ -310,7 +320,7 @@ impl Value {
                     return Err(cells::unfit(path, array.data_type(), "durations"));
                 }
                 let (unit, rate) = unit_of(array.data_type());
-                let array = cells::cast(path, array, &DataType::Duration(unit))?;
+                let array = cells::cast_exactly(path, array, &DataType::Duration(unit))?;
                 let numbers = cells::cast(path, &array, &DataType::Int64)?;
                 Self::Span(numbers.as_primitive::<Int64Type>().values().clone(), rate)
             }
@@ -332,8 +342,8 @@ impl Value {
             cells::i32s(path, &plain)?;
             return Ok(Self::Int(Kind::Int32, cells::i64s(path, &plain)?));
         }
-        let known =
-            symbols.values.iter().map(|(number, name)| (name.clone().into_bytes(), *number));
+        let known = symbols.values.iter().chain(&symbols.aliases);
+        let known = known.map(|(number, name)| (name.clone().into_bytes(), *number));
         Ok(Self::Enum(cells::texts(path, array)?, known.collect(), Arc::clone(symbols)))
     }
 

@@ -10,13 +10,16 @@ use crate::columnar::rows::BLOCK_ROWS;
 
 impl Program {
     /// Reads whole values, at most [`BLOCK_ROWS`], and appends a row for each; on a failure the
-    /// columns are left ragged.
+    /// columns are left ragged. Those in a union are read one by one.
     pub(in crate::columnar::avro) fn run_block(
         &self,
         cursors: &mut [Cursor<'_>],
         columns: &mut [Column],
     ) -> Read {
-        for step in &self.0.steps {
+        let Self::Plain(plain) = self else {
+            return cursors.iter_mut().try_for_each(|cursor| self.run(cursor, columns));
+        };
+        for step in &plain.steps {
             match (&step.op, columns.get_mut(step.column)) {
                 (Op::Skip(skip), _) => {
                     cursors.iter_mut().try_for_each(|cursor| cursor.skip(skip))?;
@@ -25,7 +28,7 @@ impl Program {
                 (_, None) => {}
             }
         }
-        for (index, default) in &self.0.missing {
+        for (index, default) in &plain.missing {
             if let Some(column) = columns.get_mut(*index) {
                 cursors.iter().try_for_each(|_| push_default(default, column))?;
             }
