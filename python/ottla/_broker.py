@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 import weakref
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,16 +16,31 @@ from ottla._client import Client
 from ottla._embedded import Embedded
 from ottla._ottla import Broker as _NativeBroker
 from ottla._ottla import settle
-from ottla.errors import ConfigError
+from ottla.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import timedelta
     from types import TracebackType
 
 __all__ = ["Broker"]
 
 _DURABILITIES = ("auto", "fsync", "os")
+
+
+#: The brokers of this process by their directories.
+_by_directory: weakref.WeakValueDictionary[str, Broker] = weakref.WeakValueDictionary()
+
+
+def _real(path: str | os.PathLike[str]) -> str:
+    return os.path.realpath(os.fspath(path))
+
+
+def _running(path: str | os.PathLike[str]) -> Broker | None:
+    """Return the broker of this process that has a directory open."""
+    known = _by_directory.get(_real(path))
+    if known is None or known.closed or not known._native.here:  # noqa: SLF001
+        return None
+    return known
 
 
 class Broker:
@@ -52,11 +68,15 @@ class Broker:
         ``group.initial.rebalance.delay.ms``, which is 0 here: groups begin at once.
     timeout : float or datetime.timedelta, default 60
         How long the start may take, in seconds; ``None`` for no limit.
+    reuse : bool, default False
+        Return the broker of this process that has the directory open, if there is one, instead of
+        starting another: a notebook's cell may then run again. It is the same object, so that
+        closing it closes it for all.
 
     Raises
     ------
     ConfigError
-        When a setting is not known or not valid.
+        When a setting is not known or not valid, or not that of the broker to reuse.
     StorageError
         When the directory is in use by another broker, was made by a newer version, or cannot be
         read or written.
@@ -78,6 +98,22 @@ class Broker:
     0
     """
 
+    _native: _NativeBroker
+
+    def __new__(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        reuse: bool = False,
+        **_options: Any,
+    ) -> Broker:
+        """Return a broker that is to be started, or the one that is to be reused."""
+        if not reuse:
+            return super().__new__(cls)
+        if path is None:
+            raise ConfigError("reuse=True goes with a path: without one each broker has its own")
+        return _running(path) or super().__new__(cls)
+
     def __init__(
         self,
         path: str | os.PathLike[str] | None = None,
@@ -86,19 +122,54 @@ class Broker:
         listeners: str | None = None,
         config: Mapping[str, object] | None = None,
         timeout: float | timedelta | None = 60.0,
+        reuse: bool = False,
     ) -> None:
+        if config is not None and not isinstance(config, Mapping):
+            raise TypeError(f"config= is a mapping of names to values, not {config!r}")
         settings = {name: _text(value) for name, value in (config or {}).items()}
         if durability is not None:
             if durability not in _DURABILITIES:
                 raise ConfigError(f"durability={durability!r} is none of {_DURABILITIES}")
             settings["durability"] = durability
+        if reuse and hasattr(self, "_native"):
+            self._compare(settings, listeners)
+            return
+        self._given = (dict(settings), listeners)
         # Who is in one process does not start a whole fleet at once.
         settings.setdefault("group.initial.rebalance.delay.ms", "0")
         directory = None if path is None else os.fspath(path)
-        self._native = _NativeBroker(directory, listeners, settings, seconds(timeout))
+        try:
+            self._native = _NativeBroker(directory, listeners, settings, seconds(timeout))
+        except StorageError as error:
+            running = None if path is None else _running(path)
+            if running is None:
+                raise
+            raise StorageError(
+                f"{directory} is open in this process already, by the broker at "
+                f"{running.bootstrap_servers}: pass reuse=True to get that one, or close it first"
+            ) from error
+        if path is not None:
+            _by_directory[_real(path)] = self
         self._clients: weakref.WeakSet[Client] = weakref.WeakSet()
         self._embedded = Embedded(self.bootstrap_servers)
         _exit.register(self)
+
+    def _compare(self, settings: Mapping[str, str], listeners: str | None) -> None:
+        """Refuse to be reused with other settings than those that it was started with."""
+        known, known_listeners = self._given
+        for name, value in settings.items():
+            if known.get(name) != value:
+                was = known.get(name, "the default")
+                raise ConfigError(
+                    f"the broker to reuse was started with {name}={was}, not {value}: close it "
+                    "first"
+                )
+        if listeners is not None and listeners != known_listeners:
+            was = known_listeners or "the default"
+            raise ConfigError(
+                f"the broker to reuse was started with listeners={was}, not {listeners}: close it "
+                "first"
+            )
 
     @property
     def bootstrap_servers(self) -> str:
