@@ -241,12 +241,14 @@ impl fmt::Display for ErrorCode {
 #[non_exhaustive]
 pub enum Error {
     /// A request was refused with one of Kafka's codes, by a broker or by our own logic.
-    #[error("{context}: {} ({code})", code.description())]
+    #[error("{context}{} ({code})", meaning(*code, *is_told))]
     Kafka {
         /// The code.
         code: ErrorCode,
         /// What was attempted, on which topic, partition or resource, and the remedy if known.
         context: String,
+        /// Whether the context says what the code means.
+        is_told: bool,
     },
     /// Records of a produced batch were refused, and with them the batch.
     #[error("{detail}: {} ({code})", code.description())]
@@ -379,7 +381,12 @@ pub enum Error {
 impl Error {
     /// An error with one of Kafka's codes.
     pub fn kafka(code: ErrorCode, context: impl Into<String>) -> Self {
-        Self::Kafka { code, context: context.into() }
+        Self::Kafka { code, context: context.into(), is_told: false }
+    }
+
+    /// An error with one of Kafka's codes whose meaning the text tells, so that it is not told twice.
+    pub fn told(code: ErrorCode, text: impl Into<String>) -> Self {
+        Self::Kafka { code, context: text.into(), is_told: true }
     }
 
     /// A failed file operation.
@@ -456,6 +463,10 @@ impl Error {
         }
         text
     }
+}
+
+fn meaning(code: ErrorCode, is_told: bool) -> String {
+    if is_told { String::new() } else { format!(": {}", code.description()) }
 }
 
 #[cfg(test)]

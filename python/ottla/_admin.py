@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ottla._bounds import Bound, native_bound, seconds
 from ottla._groups import Groups
-from ottla._settings import setting_text
+from ottla._settings import config_items, setting_text, topic_settings
 from ottla._topic import Topic
 from ottla.errors import ConfigError, TopicExistsError
 
@@ -26,6 +26,7 @@ class Administration:
     """The half of a :class:`Client` that creates, changes and describes."""
 
     _admin: Admin
+    _retentions: dict[str, int | None]
 
     def create_topic(
         self,
@@ -50,7 +51,9 @@ class Administration:
         replication_factor : int, optional
             The number of copies; the broker's ``default.replication.factor`` by default.
         config : mapping of str to object, optional
-            Topic settings by Kafka's names, for example ``{"retention.ms": -1}``.
+            Topic settings by Kafka's names, for example ``{"retention.ms": -1}``, which may also be
+            written ``retention_ms``. By default a topic deletes records whose timestamps are older
+            than 7 days: for older data set ``retention.ms`` to -1.
         assignment : mapping of int to sequence of int, optional
             The brokers of each partition, instead of the two numbers.
         exist_ok : bool, default False
@@ -72,7 +75,7 @@ class Administration:
         ConfigError
             When the name, a number or a setting is not valid.
         """
-        settings = {name: setting_text(value) for name, value in (config or {}).items()}
+        settings = {name: setting_text(value) for name, value in topic_settings(config).items()}
         placement = {
             int(partition): [int(node) for node in nodes]
             for partition, nodes in (assignment or {}).items()
@@ -200,7 +203,8 @@ class Administration:
         topic : str, optional
             The name of a topic.
         changes : mapping of str to object
-            New values by name; ``None`` takes a setting back to its default.
+            New values by name (of a topic also ``retention_ms`` for ``retention.ms``); ``None``
+            takes a setting back to its default.
         broker : int, optional
             The id of a broker, instead of a topic.
         timeout : float or datetime.timedelta, default 30
@@ -209,11 +213,13 @@ class Administration:
         if (topic is None) == (broker is None):
             raise ConfigError("name either a topic or a broker")
         kind, name = ("topic", topic) if topic is not None else ("broker", str(broker))
+        named = dict(config_items(changes)) if topic is None else topic_settings(changes)
         values = {
             setting: None if value is None else setting_text(value)
-            for setting, value in (changes or {}).items()
+            for setting, value in named.items()
         }
         self._admin.alter_configs(kind, str(name), values, seconds(timeout))
+        self._retentions.clear()
 
     def delete_records(
         self, topic: str, before: Mapping[int, int] | Bound = "latest", *, timeout: Timeout = 30.0

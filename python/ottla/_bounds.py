@@ -77,17 +77,23 @@ def timestamp(value: float, unit: str) -> datetime:
     return epoch + timedelta(microseconds=value * 1_000_000 / _UNITS[unit])
 
 
-def milliseconds(moment: datetime | date | str) -> int:
+def milliseconds(moment: Any) -> int:
     """Turn a time into milliseconds since 1970; a naive time is UTC."""
     if isinstance(moment, str):
         moment = _parse(moment)
+    if not isinstance(moment, date):
+        if isinstance(moment, (int, float)) and not isinstance(moment, bool):
+            raise TypeError(
+                f"{moment!r} has no unit: pass a datetime, or ottla.timestamp({moment!r}, 'ms')"
+            )
+        raise TypeError(f"a time is a datetime, a date or ISO 8601 text, not {moment!r}")
     if not isinstance(moment, datetime):
         moment = datetime(moment.year, moment.month, moment.day, tzinfo=timezone.utc)
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.utc)
     epoch = datetime(1970, 1, 1, tzinfo=timezone.utc)
     # Rounded down, so that a start never skips a record of its own millisecond.
-    return (moment - epoch) // timedelta(milliseconds=1)
+    return int((moment - epoch) // timedelta(milliseconds=1))
 
 
 def _parse(text: str) -> datetime:

@@ -20,7 +20,7 @@ from ottla._ottla import Broker as _NativeBroker
 from ottla._ottla import Client as _NativeClient
 from ottla._ottla import Consumer as _NativeConsumer
 from ottla._scan import Scan
-from ottla._settings import client_settings
+from ottla._settings import client_settings, servers_text
 from ottla._writing import Writing, as_format
 from ottla.errors import ConfigError
 
@@ -84,9 +84,7 @@ def connect(
         client: Client = _default_broker().client(config=settings)
         return client
     if bootstrap_servers is not None:
-        if not isinstance(bootstrap_servers, str):
-            bootstrap_servers = ",".join(bootstrap_servers)
-        settings["bootstrap.servers"] = bootstrap_servers
+        settings["bootstrap.servers"] = servers_text(bootstrap_servers)
     return Client(_NativeClient.connect(settings))
 
 
@@ -122,6 +120,8 @@ class Client(Administration, Writing):
         self._members: weakref.WeakSet[Consumer] = weakref.WeakSet()
         #: How single values are made, by topic and format.
         self._encoders: dict[tuple[str, Format], ValueEncoder] = {}
+        #: For how many milliseconds topics keep records.
+        self._retentions: dict[str, int | None] = {}
         #: The embedded broker, which lives as long as its clients.
         self._owner: object = None
         #: The brokers of this process that it reaches by their addresses, if there are no others.
@@ -220,7 +220,7 @@ class Client(Administration, Writing):
         options = {
             "partitions": None if partitions is None else sorted({int(one) for one in partitions}),
             "value": as_format(value),
-            "columns": None if columns is None else list(columns),
+            "columns": _columns(columns),
             "isolation_level": isolation_level,
             "on_error": on_error,
             "on_data_loss": on_data_loss,
@@ -586,6 +586,15 @@ def _assignment(
     return dict.fromkeys(names, chosen)
 
 
+def _columns(columns: Any) -> list[Any] | None:
+    """Return the columns to read."""
+    if columns is None:
+        return None
+    if isinstance(columns, (str, bytes)) or not isinstance(columns, Iterable):
+        raise TypeError(f"columns= takes a list of names, for example [{columns!r}]")
+    return list(columns)
+
+
 def _reading(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of a consumer that are the same with and without a group."""
     until, columns = options["until"], options["columns"]
@@ -594,7 +603,7 @@ def _reading(options: Mapping[str, Any]) -> dict[str, Any]:
     given = ("isolation_level", "on_error", "on_data_loss", "max_rows", "max_bytes")
     return {
         "value": as_format(options["value"]),
-        "columns": None if columns is None else list(columns),
+        "columns": _columns(columns),
         **{name: options[name] for name in given},
         "max_wait": seconds(options["max_wait"]),
         "memory_limit": options["memory_limit"],

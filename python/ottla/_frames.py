@@ -148,7 +148,7 @@ def _first_rows(batch: RecordBatch) -> list[list[object]]:
 def _summary(batch: RecordBatch) -> str:
     spans = ", ".join(
         f"{topic}-{partition}[{start}, {end})"
-        for topic, partitions in batch.offsets.items()
+        for topic, partitions in batch._spans().items()  # noqa: SLF001
         for partition, (start, end) in sorted(partitions.items())
     )
     shape = f"{batch.num_rows:,} rows, {batch.num_columns} columns, {size(batch.nbytes)}"

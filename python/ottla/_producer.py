@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ottla._ottla import Pending
-    from ottla._writing import Headers
+    from ottla._records import Headers, Key
     from ottla.formats import Format
 
 __all__ = ["Producer"]
@@ -56,7 +56,7 @@ class Producer:
         topic: str,
         value: Any = None,
         *,
-        key: bytes | str | int | None = None,
+        key: Key = None,
         partition: int | None = None,
         timestamp: datetime | str | None = None,
         headers: Headers = None,

@@ -107,6 +107,13 @@ def start(progress: Any, total: int | None, label: str) -> Progress:
     if progress is False or progress is None:
         return Silent()
     if progress is not True:
+        if not callable(getattr(progress, "update", None)) or not callable(
+            getattr(progress, "close", None)
+        ):
+            raise TypeError(
+                f"progress= takes True, False, or an object with update(count) and close(), not "
+                f"{progress!r}"
+            )
         shown: Progress = progress
         if total is not None and is_open_ended(shown):
             set_total(shown, total)

@@ -139,6 +139,12 @@ class Scan:
             for name in batches[0].column_names
         }
 
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        raise TypeError(
+            "a scan is no array: to_pandas() reads it into a pandas.DataFrame, to_numpy() into an "
+            "array of each column"
+        )
+
     def __arrow_c_schema__(self) -> object:
         return self._native.__arrow_c_schema__()
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 from ottla.errors import ConfigError, NotSupportedError
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-__all__ = ["client_settings", "setting_text"]
+__all__ = ["client_settings", "config_items", "servers_text", "setting_text", "topic_settings"]
 
 #: The settings that start what a later version will have.
-_LATER = ("transactional_id", "schema_registry_url")
+_LATER = ("transactional.id", "schema.registry.url")
+_LATER_PREFIXES = ("sasl.", "ssl.")
 
 
 def client_settings(
@@ -21,9 +19,6 @@ def client_settings(
 ) -> dict[str, str]:
     """Return the settings of a client by Kafka's names, as texts."""
     settings: dict[str, str] = {}
-    for name in _LATER:
-        if options.get(name) is not None:
-            raise NotSupportedError(f"{name} is not supported by this version of ottla")
     if options.get("group_id") is not None:
         raise ConfigError(
             "group_id is an argument of consumer(topics, group_id=…), not of a client"
@@ -33,9 +28,37 @@ def client_settings(
     for name, value in options.items():
         if value is not None:
             settings[name.replace("_", ".")] = setting_text(value)
-    for name, value in (config or {}).items():
+    for name, value in config_items(config):
         settings[name] = setting_text(value)
+    for name in settings:
+        if name in _LATER or name.startswith(_LATER_PREFIXES):
+            more = ": TLS and SASL come later" if name.startswith(_LATER_PREFIXES) else ""
+            raise NotSupportedError(f"{name} is not supported yet{more}")
     return settings
+
+
+def config_items(config: Mapping[str, object] | None) -> list[tuple[str, object]]:
+    """Return the names and values of settings."""
+    if config is None:
+        return []
+    if not isinstance(config, Mapping):
+        raise TypeError(f"config= is a mapping of names to values, not {type(config).__name__}")
+    return list(config.items())
+
+
+def topic_settings(config: Mapping[str, object] | None) -> dict[str, object]:
+    """Return the settings of a topic; ``retention_ms`` is ``retention.ms``, whoever takes it."""
+    return {name.replace("_", "."): value for name, value in config_items(config)}
+
+
+def servers_text(servers: str | Sequence[str]) -> str:
+    """Write addresses as Kafka does."""
+    listed = [servers] if isinstance(servers, str) else servers
+    if not isinstance(listed, Iterable) or not all(isinstance(one, str) for one in listed):
+        raise TypeError(
+            f"bootstrap_servers is 'host:port', or a sequence of such texts, not {servers!r}"
+        )
+    return ",".join(listed)
 
 
 def setting_text(value: object) -> str:

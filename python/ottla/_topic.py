@@ -70,9 +70,7 @@ class Topic:
 
     def alter_config(self, **changes: object) -> None:
         """Change settings: ``topic.alter_config(retention_ms=60_000)``; ``None`` resets one."""
-        self._client.alter_configs(
-            self.name, {name.replace("_", "."): value for name, value in changes.items()}
-        )
+        self._client.alter_configs(self.name, changes)
 
     @property
     def num_partitions(self) -> int:

@@ -2,52 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+import warnings
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from ottla import _progress
 from ottla._bounds import milliseconds, seconds
+from ottla._ottla import RecordBatch
+from ottla._records import Headers, Key, header_pairs, key_bytes, part_bytes
 from ottla._scan import Scan
-from ottla.errors import ConfigError
+from ottla._tables import rows_of, writable
+from ottla.errors import ConfigError, KafkaError, RetentionWarning
 from ottla.formats import Format, Header, json, raw, text
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from ottla._ottla import Admin, Pending, RecordMetadata, ValueEncoder
     from ottla._ottla import Client as _NativeClient
-    from ottla._ottla import Pending, RecordMetadata, ValueEncoder
 
 __all__ = ["Headers", "Writing", "as_format"]
 
-Headers = Mapping[str, "bytes | str | None"] | Sequence[tuple[str, "bytes | str | None"]] | None
 Timeout = float | timedelta | None
-
-#: What else parts of a record may be.
-_MORE = {"value": ", a mapping", "key": ", int"}
 
 #: So many formats of single values are kept ready.
 _ENCODERS_MAX = 64
 
-
-def _bytes(value: object, what: str) -> bytes | None:
-    if value is None:
-        return None
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, str):
-        return value.encode()
-    if isinstance(value, (bytearray, memoryview)):
-        return bytes(value)
-    more = _MORE.get(what, "")
-    raise TypeError(f"a {what} is bytes, str{more} or None, not {type(value).__name__}")
-
-
-def _headers(headers: Headers) -> list[tuple[str, bytes | None]]:
-    if headers is None:
-        return []
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
-    return [(str(name), _bytes(value, "header")) for name, value in pairs]
+#: Younger records are not looked at: no topic deletes them so soon.
+_OLD_MS = 60_000
 
 
 def _header_columns(
@@ -80,24 +64,13 @@ def as_format(value: Format | str | None, argument: str = "value") -> Format | N
     )
 
 
-def _rows(data: Any) -> int | None:
-    """Return the number of rows of a table, when it is known without reading it."""
-    for name in ("num_rows", "height"):
-        count = getattr(data, name, None)
-        if isinstance(count, int):
-            return count
-    if isinstance(data, Scan):
-        return data.max_rows
-    try:
-        return len(data)
-    except TypeError:
-        return None
-
-
 class Writing:
     """The half of a :class:`Client` that writes."""
 
     _native: _NativeClient
+    _admin: Admin
+    #: For how many milliseconds topics keep records, as far as they were asked for it.
+    _retentions: dict[str, int | None]
     #: How single values are made, by topic and format.
     _encoders: dict[tuple[str, Format], ValueEncoder]
 
@@ -106,7 +79,7 @@ class Writing:
         topic: str,
         value: Any = None,
         *,
-        key: bytes | str | int | None = None,
+        key: Key = None,
         partition: int | None = None,
         timestamp: datetime | str | None = None,
         headers: Headers = None,
@@ -122,14 +95,15 @@ class Writing:
         value : bytes, str or mapping, optional
             What the record holds; a str is sent as UTF-8, ``None`` as null (a tombstone). A mapping
             of names to values is made into the bytes of ``value_format``.
-        key : bytes, str or int, optional
-            The key; a str is sent as UTF-8, an int as its decimal text, as ``write`` does it.
+        key : bytes, str, int, bool, Decimal, UUID, date, time or datetime, optional
+            The key; a str is sent as UTF-8, an int as its decimal text, others as the text that
+            ``write`` makes of them.
         partition : int, optional
             The partition; by default the hash of the key decides, as Java clients do it.
         timestamp : datetime.datetime or str, optional
             The time of the record, UTC when it has no zone; now by default.
         headers : mapping or sequence of pairs, optional
-            Names and values; a sequence may have a name twice.
+            Names and values, of str or bytes that are UTF-8; a sequence may have a name twice.
         value_format : Format, optional
             How a mapping becomes the value: :func:`ottla.json` (the default for mappings),
             :func:`ottla.avro` or :func:`ottla.protobuf` with a schema or the latest one of a
@@ -151,6 +125,11 @@ class Writing:
             When it is larger than the topic or the client accepts.
         TypeError
             When the value or a part of it has a type that cannot be written.
+
+        Warns
+        -----
+        RetentionWarning
+            When the timestamp is older than the topic keeps records (``retention.ms``).
 
         Examples
         --------
@@ -175,7 +154,7 @@ class Writing:
         topic: str,
         value: Any = None,
         *,
-        key: bytes | str | int | None = None,
+        key: Key = None,
         partition: int | None = None,
         timestamp: datetime | str | None = None,
         headers: Headers = None,
@@ -202,7 +181,7 @@ class Writing:
         if chosen is None and isinstance(value, Mapping):
             chosen = json()
         if value is None or chosen is None or chosen.kind in {"raw", "text"}:
-            return _bytes(value, "value")
+            return part_bytes(value, "value")
         name = (topic, chosen)
         try:
             encoder = self._encoders.get(name)
@@ -215,31 +194,62 @@ class Writing:
                 while len(self._encoders) >= _ENCODERS_MAX:
                     self._encoders.pop(next(iter(self._encoders)), None)
                 self._encoders[name] = encoder
-        return encoder.encode(value)
+        return encoder.encode(writable(value))
 
     def _send(
         self,
         topic: str,
         value: bytes | None,
-        key: bytes | str | int | None,
+        key: Key,
         partition: int | None,
         timestamp: datetime | str | None,
         headers: Headers,
         *,
         hurry: bool,
     ) -> Pending:
-        if isinstance(key, int) and not isinstance(key, bool):
-            key = str(key)
         moment = None if timestamp is None else milliseconds(timestamp)
+        if moment is not None:
+            self._warn_of_retention(topic, moment)
         return self._native.send(
             topic,
             value,
-            _bytes(key, "key"),
+            key_bytes(key),
             partition,
             moment,
-            _headers(headers),
+            header_pairs(headers),
             hurry,
         )
+
+    def _warn_of_retention(self, topic: str, moment: int) -> None:
+        """Warn of a record that is older than its topic keeps records."""
+        age = time.time() * 1000 - moment
+        if age < _OLD_MS:
+            return
+        try:
+            kept = self._retentions[topic]
+        except KeyError:
+            try:
+                kept = self._retentions[topic] = self._retention(topic)
+            except KafkaError:  # A topic that is not there yet; the sending will tell.
+                return
+        if kept is not None and age > kept:
+            message = (
+                f"topic {topic} deletes records older than retention.ms={kept}, counted from their "
+                f"timestamps, and this one is {timedelta(milliseconds=age - age % 1)} old: expect "
+                'it to be deleted. To keep old records, pass config={"retention.ms": -1} to '
+                "create_topic, or change it with alter_configs"
+            )
+            warnings.warn(message, RetentionWarning, stacklevel=4)
+
+    def _retention(self, topic: str) -> int | None:
+        """Return for how many milliseconds a topic keeps records by their own time."""
+        found = self._admin.describe_configs("topic", topic, 30.0)
+        value = {name: str(setting["value"]) for name, setting in found.items()}
+        policies = value.get("cleanup.policy", "").split(",")
+        if "delete" not in policies or value.get("message.timestamp.type") == "LogAppendTime":
+            return None
+        kept = int(value.get("retention.ms", "-1"))
+        return kept if kept >= 0 else None
 
     def write(
         self,
@@ -266,14 +276,18 @@ class Writing:
             The name of the topic.
         data : object with ``__arrow_c_stream__`` or ``__arrow_c_array__``
             A polars, pandas (2.2 or newer) or pyarrow table, a DuckDB relation, a scan, a batch …
+            Of a pandas index each level with a name is a column; integers without a name number
+            the rows and are left out; any other index without a name is refused.
         key : str, optional
             The column of the key. Text is written as UTF-8, binary as it is, integers as their
-            decimal text. Rows with the same key go to the same partition, as with Java clients.
+            decimal text; booleans, decimals, UUIDs, dates and times (in UTC) as ``true``, ``1.50``,
+            ``2026-11-21``, ``2026-11-21T09:30:00Z`` … Rows with the same key go to the same
+            partition, as with Java clients.
         partition : str or int, optional
             The column of the partition, or one partition for all rows.
         timestamp : str, optional
-            The column of the time of the record, of a timestamp or date type; UTC when it has no
-            zone. Now by default.
+            The column of the time of the record, of a timestamp or date type without nulls; UTC
+            when it has no zone. Now by default.
         headers : str, mapping of str to str, or iterable of Header, optional
             The column of the headers, of type list<struct<key: utf8, value: binary>>; or the
             columns of single headers, by the key of the header: ``{"trace": "trace_column"}`` or
@@ -282,8 +296,12 @@ class Writing:
         value : Format, optional
             How the value is made: :func:`ottla.json` (an object of the columns),
             :func:`ottla.text` or :func:`ottla.raw` (one column), :func:`ottla.avro`,
-            :func:`ottla.protobuf` or :func:`ottla.arrow_ipc`. By default the column ``value``
-            as it is when there is one, otherwise JSON of all columns but the headers.
+            :func:`ottla.protobuf` or :func:`ottla.arrow_ipc`. By default JSON of all columns but
+            the headers; or, as it is, a column ``value`` of text or bytes when all other columns
+            are named for other parts. Where it stands beside others it must be said what is meant.
+            A scan or a batch of one is written as the records that it came from: key, time and
+            headers are theirs again unless others are named, and topic, partition, offset and
+            timestamp type are left out.
         acks : {"all", 1, 0}, optional
             Whose acknowledgement counts; the client's setting (all) by default.
         compression_type : {"none", "gzip", "snappy", "lz4", "zstd"}, optional
@@ -303,7 +321,17 @@ class Writing:
         Raises
         ------
         KafkaError
-            When a batch was refused; records of earlier batches stay written.
+            When a batch was refused; records of earlier batches stay written. What was acknowledged
+            is in ``error.written``, a number of rows, and ``error.offsets``, the first offset and
+            the one after the last of each partition. After a :class:`TimeoutError` or
+            :class:`ConnectionError` more may be written than that.
+        ConfigError
+            When columns do not fit, or something of the table would be lost.
+
+        Warns
+        -----
+        RetentionWarning
+            When rows are older than the topic keeps records (``retention.ms``, 7 days by default).
 
         Examples
         --------
@@ -316,7 +344,7 @@ class Writing:
         >>> written, again["amount"].sum()
         (2, 12.5)
         """
-        shown = _progress.start(progress, _rows(data), f"write {topic}")
+        shown = _progress.start(progress, rows_of(data), f"write {topic}")
         options = {
             "key": key,
             "partition": partition,
@@ -325,13 +353,17 @@ class Writing:
             "value": as_format(value),
             "acks": None if acks is None else str(acks),
             "compression_type": compression_type,
+            "are_records": isinstance(data, (Scan, RecordBatch)),
             "progress": shown.update,
             "timeout": seconds(timeout),
         }
         try:
-            return self._native.write(topic, data, options)
+            written, warning = self._native.write(topic, writable(data), options)
         finally:
             shown.close()
+        if warning is not None:
+            warnings.warn(warning, RetentionWarning, stacklevel=2)
+        return written
 
     def flush(self, timeout: Timeout = None) -> None:
         """Wait until all that was sent is acknowledged or has failed.

@@ -23,6 +23,7 @@ __all__ = [
     "NotSupportedError",
     "OffsetOutOfRangeError",
     "ProtocolError",
+    "RetentionWarning",
     "StorageError",
     "TimeoutError",
     "TopicExistsError",
@@ -54,6 +55,10 @@ class KafkaError(Exception):
     code: int
     name: str
     retriable: bool
+    #: After a failed ``client.write``: how many rows were acknowledged, …
+    written: int | None = None
+    #: … and their offsets by partition, the end exclusive; records of others may lie between them.
+    offsets: dict[int, tuple[int, int]] | None = None
 
     def __init__(
         self,
@@ -69,8 +74,7 @@ class KafkaError(Exception):
         self.retriable = retriable
 
     def __reduce__(self) -> tuple[object, ...]:
-        state = {"code": self.code, "name": self.name, "retriable": self.retriable}
-        return (type(self), self.args, state)
+        return (type(self), self.args, dict(vars(self)))
 
 
 class AuthorizationError(KafkaError):
@@ -135,3 +139,18 @@ class TopicExistsError(KafkaError):
 
 class UnknownTopicError(KafkaError, LookupError):
     """There is no such topic or partition."""
+
+
+class RetentionWarning(UserWarning):
+    """Records are older than their topic keeps records: they will be deleted soon."""
+
+
+def say_written(error: BaseException, rows: int, offsets: dict[int, tuple[int, int]]) -> None:
+    """Tell an exception of ``client.write`` what was acknowledged before it."""
+    error.written = rows  # type: ignore[attr-defined]
+    error.offsets = offsets  # type: ignore[attr-defined]
+    if isinstance(error, KafkaError) and rows:
+        spans = ", ".join(f"{one}: [{start}, {end})" for one, (start, end) in offsets.items())
+        where = f" (partition and offsets: {spans})" if spans else ""
+        count = f"{rows:,} row was" if rows == 1 else f"{rows:,} rows were"
+        error.args = (f"{error}; {count} acknowledged before{where}",)

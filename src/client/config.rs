@@ -401,7 +401,10 @@ impl ClientConfig {
     pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
         let known = OPTIONS.iter().find(|option| option.names.contains(&name));
         let Some(option) = known else {
-            let nearest = nearest(name, OPTIONS.iter().flat_map(|option| option.names))
+            if name.starts_with("sasl.") || name.starts_with("ssl.") {
+                return Err(Error::invalid(format!("{name}: {NO_SECURITY}")));
+            }
+            let nearest = nearest(name, OPTIONS.iter().flat_map(|option| option.names).copied())
                 .map_or_else(String::new, |nearest| format!("; did you mean {nearest}?"));
             return Err(Error::invalid(format!("unknown client option {name:?}{nearest}")));
         };
@@ -422,6 +425,9 @@ impl ClientConfig {
     }
 }
 
+const NO_SECURITY: &str =
+    "TLS and SASL are not supported yet; this version connects with security.protocol=PLAINTEXT";
+
 /// Splits and checks a list of `host:port`.
 fn servers(list: &str) -> Result<Vec<String>> {
     let servers: Vec<String> = list
@@ -429,9 +435,20 @@ fn servers(list: &str) -> Result<Vec<String>> {
         .map(str::trim)
         .filter(|server| !server.is_empty())
         .map(|server| {
-            let port = server.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-            port.map(|_| server.to_owned())
-                .ok_or_else(|| Error::invalid(format!("server {server:?} is not HOST:PORT")))
+            if let Some((scheme, address)) = server.split_once("://") {
+                return Err(Error::invalid(format!(
+                    "server {server:?} is a URL; brokers are named without {scheme}://, for \
+                     example {address}"
+                )));
+            }
+            let (host, port) = server.rsplit_once(':').unwrap_or((server, ""));
+            if host.is_empty()
+                || host.contains(['/', '@', '?', ' '])
+                || port.parse::<u16>().is_err()
+            {
+                return Err(Error::invalid(format!("server {server:?} is not HOST:PORT")));
+            }
+            Ok(server.to_owned())
         })
         .collect::<Result<_>>()?;
     if servers.is_empty() {
@@ -444,7 +461,7 @@ fn security_protocol(value: &str) -> Result<()> {
     if value.eq_ignore_ascii_case("PLAINTEXT") {
         return Ok(());
     }
-    Err(Error::invalid("only PLAINTEXT is supported by this version; TLS and SASL are not yet"))
+    Err(Error::invalid(NO_SECURITY))
 }
 
 fn number<N: std::str::FromStr>(value: &str) -> Result<N> {
@@ -481,14 +498,11 @@ fn boolean(value: &str) -> Result<bool> {
 }
 
 /// The known name with the fewest edits, if they are few.
-pub fn nearest<'a>(
-    name: &str,
-    known: impl IntoIterator<Item = &'a &'static str>,
-) -> Option<&'static str> {
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = name.len() / 3 + 1;
     known
         .into_iter()
-        .map(|known| (edits(name, known), *known))
+        .map(|known| (edits(name, known), known))
         .filter(|&(edits, _)| edits <= limit)
         .min()
         .map(|(_, known)| known)

@@ -50,7 +50,7 @@ pub use producer::{EncodedBatch, Producer, ProducerRecord, RecordMetadata, Unack
 
 pub use registry::{RegistryAuth, RegistryConfig, SchemaRegistry};
 pub use scan::{Bound, Offsets, Range, Scan, ScanOptions, ScanProgress, ScanReader};
-pub use write::{TableWriter, WriteReport, write};
+pub use write::{Expired, TableWriter, WriteReport, write};
 
 use crate::client::cluster::Cluster;
 use crate::columnar::DecodeOptions;

@@ -2,12 +2,14 @@
 //!
 //! Rows are encoded column-wise on a blocking thread while the batches before them are on their
 //! way; the producer's memory bounds how far the encoder may be ahead. [`write`] returns when every
-//! row is acknowledged, or with the first failure.
+//! row is acknowledged, or with the first failure. After a failure nothing more is sent, and
+//! [`TableWriter::abandon`] says what was acknowledged.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
 
 use crate::client::admin::{Admin, Resource};
 use crate::client::producer::{BatchAck, BatchDelivery, EncodedBatch, Producer};
@@ -33,6 +35,34 @@ pub struct WriteReport {
     /// The offsets per partition, from the first to behind the last; other producers' records may
     /// lie between them. Empty with `acks=0`.
     pub offsets: BTreeMap<i32, Range>,
+    /// That rows are older than the topic keeps them.
+    pub expired: Option<Expired>,
+}
+
+/// Rows that are older than their topic keeps rows: they are deleted soon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expired {
+    /// The time of the oldest row.
+    pub oldest: TimestampMs,
+    /// The topic's `retention.ms`.
+    pub retention_ms: i64,
+}
+
+impl Expired {
+    /// What a user should know; `remedy` is how to keep the records, in the words of the interface.
+    #[must_use]
+    pub fn text(&self, topic: &str, remedy: &str) -> String {
+        let oldest = chrono::DateTime::from_timestamp_millis(self.oldest.0).map_or_else(
+            || format!("{} ms", self.oldest.0),
+            |time| time.format("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        );
+        format!(
+            "topic {topic} deletes records older than retention.ms={} ({}), counted from their \
+             timestamps, and the oldest record written has {oldest}: {remedy}",
+            self.retention_ms,
+            duration(self.retention_ms)
+        )
+    }
 }
 
 /// Writes tables to one topic, piece by piece.
@@ -49,6 +79,8 @@ pub struct TableWriter {
     sealed: Vec<columnar::EncodedBatch>,
     pending: VecDeque<(BatchDelivery, usize)>,
     report: WriteReport,
+    /// How long the topic keeps records, if it deletes any by their time.
+    retention_ms: Option<i64>,
 }
 
 impl TableWriter {
@@ -64,10 +96,20 @@ impl TableWriter {
         options: WriteOptions,
     ) -> Result<Self> {
         let info = producer.topic(topic).await?;
-        let batch_size = match batch_size_max(&producer, topic).await {
+        let settings = topic_settings(&producer, topic).await;
+        let number = |name: &str| settings.get(name).and_then(|value| value.parse::<i64>().ok());
+        let batch_size = match number("max.message.bytes").and_then(|size| size.try_into().ok()) {
             Some(size) => options.batch_size.min(size),
             None => options.batch_size,
         };
+        let is = |name: &str, word: &str| {
+            settings.get(name).is_some_and(|value| value.split(',').any(|one| one.trim() == word))
+        };
+        let retention_ms = number("retention.ms").filter(|&ms| {
+            ms >= 0
+                && is("cleanup.policy", "delete")
+                && !is("message.timestamp.type", "LogAppendTime")
+        });
         let options = WriteOptions {
             partition_count: info.partition_count(),
             compression: producer.config().compression,
@@ -85,6 +127,7 @@ impl TableWriter {
             sealed: Vec::new(),
             pending: VecDeque::new(),
             report: WriteReport::default(),
+            retention_ms,
         })
     }
 
@@ -106,6 +149,7 @@ impl TableWriter {
     /// Finds or registers the schema of the values.
     async fn settle(&mut self, rows: &RecordBatch) -> Result<()> {
         let Some(mut options) = self.options.take() else { return Ok(()) };
+        distinct(&rows.schema())?;
         if !options.value.is_settled() {
             let others: Vec<String> = options.other_columns().cloned().collect();
             let (topic, schema) = (Arc::clone(&self.topic), rows.schema());
@@ -159,9 +203,11 @@ impl TableWriter {
     }
 
     async fn collect_one(&mut self) -> Result<()> {
-        let Some((delivery, bytes)) = self.pending.pop_front() else { return Ok(()) };
-        let ack = delivery.wait().await?;
-        self.report.add(&ack, bytes);
+        // Taken out once it is settled: a wait that is given up may be begun again.
+        let Some((delivery, bytes)) = self.pending.front().cloned() else { return Ok(()) };
+        let settled = delivery.wait().await;
+        self.pending.pop_front();
+        self.report.add(&settled?, bytes);
         Ok(())
     }
 
@@ -176,20 +222,41 @@ impl TableWriter {
     /// # Errors
     ///
     /// The first batch that failed, with its partition.
-    pub async fn finish(mut self) -> Result<WriteReport> {
+    pub async fn finish(&mut self) -> Result<WriteReport> {
         self.send_sealed().await?;
         if let Some(mut encoder) = self.encoder.take() {
+            let oldest = encoder.oldest();
             let encoding = tokio::task::spawn_blocking(move || encoder.finish());
             let encoded = encoding.await.map_err(|error| {
                 Error::invalid(format!("encoding the last rows failed: {error}"))
             })?;
             self.sealed = encoded?;
+            self.report.expired = self.expired(oldest);
         }
         self.send_sealed().await?;
         while !self.pending.is_empty() {
             self.collect_one().await?;
         }
-        Ok(self.report)
+        Ok(self.report.clone())
+    }
+
+    /// After a failure: sends no more, waits for what is on its way, and returns what was
+    /// acknowledged. More may be written than that where a batch failed without an answer.
+    ///
+    /// With `is_patient` false it does not wait, and counts what is acknowledged by now.
+    pub async fn abandon(&mut self, is_patient: bool) -> WriteReport {
+        self.encoder = None;
+        self.sealed.clear();
+        while self.pending.front().is_some_and(|(delivery, _)| is_patient || delivery.is_done()) {
+            self.collect_one().await.ok();
+        }
+        self.report.clone()
+    }
+
+    fn expired(&self, oldest: Option<TimestampMs>) -> Option<Expired> {
+        let (oldest, retention_ms) = (oldest?, self.retention_ms?);
+        let age = self.producer.wall_clock().0.saturating_sub(oldest.0);
+        (age > retention_ms).then_some(Expired { oldest, retention_ms })
     }
 }
 
@@ -232,13 +299,36 @@ fn encode(
     Ok(encoder.take_sealed())
 }
 
-/// The topic's `max.message.bytes`, if the broker tells.
-async fn batch_size_max(producer: &Producer, topic: &str) -> Option<usize> {
+/// The topic's settings, if the broker tells.
+async fn topic_settings(producer: &Producer, topic: &str) -> BTreeMap<String, String> {
     let admin = Admin::new(producer.cluster());
-    let described = admin.describe_configs(&[Resource::topic(topic)], false).await.ok()?;
-    let entries = described.into_iter().next()?.ok()?;
-    let entry = entries.into_iter().find(|entry| entry.name == "max.message.bytes")?;
-    entry.value?.parse().ok()
+    let described = admin.describe_configs(&[Resource::topic(topic)], false).await;
+    let entries = described.ok().and_then(|all| all.into_iter().next()?.ok()).unwrap_or_default();
+    entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect()
+}
+
+/// Refuses columns that share a name: a reader would find one of them.
+fn distinct(schema: &Schema) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    match schema.fields().iter().find(|field| !seen.insert(field.name())) {
+        Some(field) => {
+            Err(Error::invalid(format!("the table has two columns {:?}; rename one", field.name())))
+        }
+        None => Ok(()),
+    }
+}
+
+/// A time in words: whole days where they are.
+fn duration(ms: i64) -> String {
+    const DAY: i64 = 86_400_000;
+    match (ms / DAY, ms % DAY) {
+        (1, 0) => "1 day".to_owned(),
+        (days, 0) if days > 0 => format!("{days} days"),
+        _ => {
+            let exact = std::time::Duration::from_millis(ms.unsigned_abs());
+            humantime::format_duration(exact).to_string()
+        }
+    }
 }
 
 /// Writes a whole table and waits until all of it is acknowledged.

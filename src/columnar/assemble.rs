@@ -511,7 +511,7 @@ fn broken(header: &BatchHeader, position: usize, error: WalkError) -> Error {
 
 fn at_batch(header: &BatchHeader, error: Error) -> Error {
     match error {
-        Error::Kafka { code, context } => {
+        Error::Kafka { code, context, .. } => {
             Error::kafka(code, format!("record batch at offset {}: {context}", header.base_offset))
         }
         other => other,
@@ -520,7 +520,7 @@ fn at_batch(header: &BatchHeader, error: Error) -> Error {
 
 fn name_partition(partition: &TopicPartition, error: Error) -> Error {
     match error {
-        Error::Kafka { code, context } => Error::kafka(code, format!("{partition}: {context}")),
+        Error::Kafka { code, context, .. } => Error::kafka(code, format!("{partition}: {context}")),
         other => other,
     }
 }

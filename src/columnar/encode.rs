@@ -5,10 +5,11 @@
 //! when the next record would not fit `batch_size`; a single record may be larger, and whether the
 //! broker takes it is for the broker to say.
 //!
-//! - **Keys**: text and bytes as they are, integers as decimal text (`42`), a null as a null key.
+//! - **Keys**: text and bytes as they are, integers as decimal text (`42`), booleans, decimals,
+//!   dates, times and UUIDs as [`super::shown`] says, a null as a null key.
 //! - **Timestamps**: any timestamp type (without a zone it counts as UTC) or date, to
-//!   milliseconds, rounding down; a null takes the time that the caller gives. Kafka has no
-//!   times before 1970, so they are refused.
+//!   milliseconds, rounding down. Nulls are refused, and so are times before 1970, which Kafka
+//!   does not have.
 //! - **Headers**: list(struct(key, value)) or map(key, value) of text or bytes, null for none; or
 //!   single columns like those of keys, each a header of its row unless it is null.
 //! - **Partition**: a fixed one, an integer column, or what the caller's function says from key
@@ -73,7 +74,7 @@ pub struct WriteOptions {
     pub value: ValueSource,
     /// How partitions are found.
     pub partition: PartitionSource,
-    /// The column of timestamps; the time that is given with the rows without one.
+    /// The column of timestamps, without nulls; the time that is given with the rows without one.
     pub timestamp: Option<String>,
     /// How headers are found.
     pub headers: HeaderSource,
@@ -134,6 +135,9 @@ pub struct Encoder {
     sealed: Vec<EncodedBatch>,
     /// The rows of records that have many.
     streams: Option<Streams>,
+    /// The rows that were pushed before, for errors.
+    rows_before: usize,
+    oldest: Option<TimestampMs>,
 }
 
 impl Encoder {
@@ -154,13 +158,19 @@ impl Encoder {
         }
         let streams = Streams::new(&options)?;
         let open = (0..count).map(|_| None).collect();
-        Ok(Self { options, open, sealed: Vec::new(), streams })
+        Ok(Self { options, open, sealed: Vec::new(), streams, rows_before: 0, oldest: None })
     }
 
     /// Whether rows are put together into records of many.
     #[must_use]
     pub const fn has_many_rows(&self) -> bool {
         self.streams.is_some()
+    }
+
+    /// The oldest time in the column of timestamps.
+    #[must_use]
+    pub const fn oldest(&self) -> Option<TimestampMs> {
+        self.oldest
     }
 
     /// Encodes all rows of a batch. `now` is the timestamp of rows without one; `partitioner`
@@ -181,8 +191,12 @@ impl Encoder {
             return self.append_streams();
         }
         let mut sources = Sources::new(rows, &self.options)?;
+        let first = self.rows_before;
+        self.rows_before = first.saturating_add(rows.num_rows());
+        let at = |row: usize| format!("row {}", first.saturating_add(row));
+        self.check_times(&sources, at)?;
         for row in 0..rows.num_rows() {
-            sources.read(row).map_err(|detail| Error::invalid(format!("row {row}: {detail}")))?;
+            sources.read(row).map_err(|detail| Error::invalid(format!("{}: {detail}", at(row))))?;
             let key = sources.key.current(row);
             let partition = match &sources.partition {
                 Some(column) => column.get(row).copied().unwrap_or(-1),
@@ -201,15 +215,31 @@ impl Encoder {
             };
             if timestamp < TimestampMs(0) {
                 return Err(Error::invalid(format!(
-                    "row {row}: timestamp {timestamp} ms is before 1970, which Kafka cannot hold"
+                    "{}: timestamp {timestamp} ms is before 1970, which Kafka cannot hold",
+                    at(row)
                 )));
             }
             if !(0..self.options.partition_count).contains(&partition) {
                 check_partition(partition, self.options.partition_count)
-                    .map_err(|error| Error::invalid(format!("row {row}: {error}")))?;
+                    .map_err(|error| Error::invalid(format!("{}: {error}", at(row))))?;
             }
             self.append(&record)?;
         }
+        Ok(())
+    }
+
+    /// Refuses rows without a time, and keeps the oldest one.
+    fn check_times(&mut self, sources: &Sources, at: impl Fn(usize) -> String) -> Result<()> {
+        let Some(times) = &sources.timestamp else { return Ok(()) };
+        if let Some(row) = times.first_null() {
+            let name = self.options.timestamp.as_deref().unwrap_or_default();
+            return Err(Error::invalid(format!(
+                "{}: the timestamp column {name:?} is null; fill it, or write these rows on their \
+                 own without a timestamp column",
+                at(row)
+            )));
+        }
+        self.oldest = self.oldest.into_iter().chain(times.oldest()).min();
         Ok(())
     }
 

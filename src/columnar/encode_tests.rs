@@ -237,7 +237,7 @@ fn keys_partitions_timestamps_and_headers_come_from_columns() {
             Arc::new(TimestampMicrosecondArray::from(vec![
                 Some(1500),
                 Some(999),
-                None,
+                Some(3000),
                 Some(2000),
             ])),
         ),
@@ -263,7 +263,7 @@ fn keys_partitions_timestamps_and_headers_come_from_columns() {
     assert_eq!(values.iter().collect::<Vec<_>>(), [Some(&b"b"[..]), Some(b"a"), None, Some(b"")]);
     let times =
         back.column_by_name("timestamp").unwrap().as_primitive::<TimestampMillisecondType>();
-    assert_eq!(times.iter().collect::<Vec<_>>(), [Some(0), Some(1), Some(NOW.0), Some(2)]);
+    assert_eq!(times.iter().collect::<Vec<_>>(), [Some(0), Some(1), Some(3), Some(2)]);
     let offsets = back.column_by_name("offset").unwrap().as_primitive::<Int64Type>();
     assert_eq!(offsets.values(), &[0, 0, 1, 0]);
     let headers = back.column_by_name("headers").unwrap().as_list::<i32>();
@@ -279,8 +279,6 @@ fn keys_partitions_timestamps_and_headers_come_from_columns() {
     let early = table(vec![("ts", early)]);
     let wrong = WriteOptions { timestamp: Some("ts".into()), ..WriteOptions::default() };
     assert!(encode(&early, wrong).unwrap_err().to_string().contains("row 1"));
-    let wrong = WriteOptions { key: Some("ts".into()), ..options.clone() };
-    assert!(encode(&rows, wrong).unwrap_err().to_string().contains("cast"));
     let wrong = WriteOptions { key: Some("nope".into()), ..options };
     assert!(encode(&rows, wrong).unwrap_err().to_string().contains("there are id, p"));
 }
@@ -290,6 +288,25 @@ fn header_fields_of_strings() -> Fields {
         Field::new("key", arrow::datatypes::DataType::Utf8, false),
         Field::new("value", arrow::datatypes::DataType::Binary, true),
     ])
+}
+
+#[test]
+fn a_key_of_floats_is_to_be_cast() {
+    let floats = table(vec![("f", Arc::new(Float64Array::from(vec![0.5])) as ArrayRef)]);
+    let options = WriteOptions { key: Some("f".into()), ..WriteOptions::default() };
+    assert!(encode(&floats, options).unwrap_err().to_string().contains("cast"));
+}
+
+#[test]
+fn a_row_without_a_time_is_refused_and_not_given_one() {
+    let times = TimestampMillisecondArray::from(vec![Some(7), Some(5), None]);
+    let rows = table(vec![("ts", Arc::new(times) as ArrayRef)]);
+    let options = WriteOptions { timestamp: Some("ts".into()), ..WriteOptions::default() };
+    let mut encoder = Encoder::new(options).unwrap();
+    encoder.push(&rows.slice(0, 2), NOW, |_, _| 0).unwrap();
+    assert_eq!(encoder.oldest(), Some(TimestampMs(5)));
+    let error = encoder.push(&rows.slice(2, 1), NOW, |_, _| 0).unwrap_err().to_string();
+    assert!(error.contains("row 2") && error.contains("\"ts\" is null"), "{error}");
 }
 
 #[test]

@@ -46,6 +46,7 @@ mod protobuf;
 mod registry;
 mod rejected;
 mod rows;
+mod shown;
 mod single;
 mod sources;
 mod target;

@@ -6,7 +6,7 @@
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int32Type, Int64Type, TimeUnit, TimestampMillisecondType};
+use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, TimeUnit, TimestampMillisecondType};
 use arrow::record_batch::RecordBatch;
 
 use super::avro::AvroWriter;
@@ -14,6 +14,7 @@ use super::bytes_column::BytesColumn;
 use super::encode::{HeaderSource, PartitionSource, WriteOptions};
 use super::json::write::{RowWriter, put_i64, put_u64};
 use super::protobuf::ProtobufWriter;
+use super::shown;
 use super::target::{Framing, ValueSource};
 use crate::error::{Error, Result};
 use crate::record::Header;
@@ -57,7 +58,7 @@ impl Sources {
 /// The keys of rows; nulls without a column.
 pub(super) fn key_source(rows: &RecordBatch, options: &WriteOptions) -> Result<TextSource> {
     match &options.key {
-        Some(name) => TextSource::new("key", name, column(rows, name)?),
+        Some(name) => TextSource::new("key", &field(rows, name)?, column(rows, name)?),
         None => Ok(TextSource::Null),
     }
 }
@@ -93,7 +94,15 @@ fn column<'a>(rows: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
     })
 }
 
-/// Text and bytes as they are, integers as decimal text.
+fn field(rows: &RecordBatch, name: &str) -> Result<Field> {
+    column(rows, name)?;
+    rows.schema_ref()
+        .field_with_name(name)
+        .cloned()
+        .map_err(|error| Error::invalid(format!("column {name:?}: {error}")))
+}
+
+/// Text and bytes as they are, integers as decimal text, others as [`shown`] says.
 pub(super) enum TextSource {
     Null,
     Bytes(BytesColumn),
@@ -101,7 +110,8 @@ pub(super) enum TextSource {
 }
 
 impl TextSource {
-    fn new(what: &str, name: &str, array: &ArrayRef) -> Result<Self> {
+    fn new(what: &str, field: &Field, array: &ArrayRef) -> Result<Self> {
+        let name = field.name();
         let of_dictionary = match array.data_type() {
             DataType::Dictionary(_, values) => values.is_integer(),
             _ => false,
@@ -109,10 +119,14 @@ impl TextSource {
         if array.data_type().is_integer() || of_dictionary {
             return Ok(Self::Int(IntColumn::new(name, array)?, Vec::new()));
         }
+        if let Some(texts) = shown::as_text(field, array)? {
+            return Ok(Self::Bytes(BytesColumn::new(name, &texts)?));
+        }
         match BytesColumn::new(name, array) {
             Ok(column) => Ok(Self::Bytes(column)),
             Err(_) => Err(Error::invalid(format!(
-                "{what} column {name:?} is {}; {what}s are text, bytes or integers, so cast it",
+                "{what} column {name:?} is {}; {what}s are text, bytes, integers, booleans, \
+                 decimals, dates or times, so cast it",
                 array.data_type()
             ))),
         }
@@ -268,6 +282,7 @@ fn partition_column(name: &str, array: &ArrayRef) -> Result<ScalarBuffer<i32>> {
     Ok(array.as_primitive::<Int32Type>().values().clone())
 }
 
+/// The times of rows.
 pub(super) struct TimeColumn {
     values: ScalarBuffer<i64>,
     nulls: Option<NullBuffer>,
@@ -300,10 +315,18 @@ impl TimeColumn {
 
     #[inline]
     pub(super) fn get(&self, row: usize, now: TimestampMs) -> TimestampMs {
-        if self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
-            return now;
-        }
         self.values.get(row).map_or(now, |&time| TimestampMs(time))
+    }
+
+    /// The first row without a time.
+    pub(super) fn first_null(&self) -> Option<usize> {
+        let nulls = self.nulls.as_ref().filter(|nulls| nulls.null_count() > 0)?;
+        (0..nulls.len()).find(|&row| nulls.is_null(row))
+    }
+
+    /// The oldest of the times.
+    pub(super) fn oldest(&self) -> Option<TimestampMs> {
+        self.values.iter().min().map(|&time| TimestampMs(time))
     }
 }
 
@@ -325,7 +348,8 @@ impl HeaderColumns {
             HeaderSource::Single(headers) => {
                 let mut columns = Vec::with_capacity(headers.len());
                 for (key, name) in headers {
-                    let source = TextSource::new("header", name, column(rows, name)?)?;
+                    let source =
+                        TextSource::new("header", &field(rows, name)?, column(rows, name)?)?;
                     columns.push((key.clone(), source));
                 }
                 Self::Single(columns)

@@ -52,7 +52,16 @@ impl Admin {
 
 /// A topic as of now. Other than for a producer, one that does not exist is an error at once.
 pub(super) async fn existing(engine: &Engine, topic: &str) -> Result<Arc<TopicInfo>> {
-    first(engine.admin().describe_topics(&[topic]).await?, "Metadata")
+    let admin = engine.admin();
+    named(engine, topic, first(admin.describe_topics(&[topic]).await?, "Metadata")).await
+}
+
+/// Names the topic that is most like one that does not exist.
+pub(super) async fn named<T>(engine: &Engine, topic: &str, result: Result<T>) -> Result<T> {
+    match result {
+        Err(error) => Err(engine.admin().with_nearest(topic, error).await),
+        Ok(value) => Ok(value),
+    }
 }
 
 /// The offsets of the partitions of a topic at a place. `None` of a lookup by time, where no
@@ -138,7 +147,8 @@ impl Admin {
     fn delete_topic(&self, py: Python<'_>, name: &str, timeout: Option<f64>) -> PyResult<()> {
         let what = format!("the deletion of topic {name}");
         self.run(py, &what, timeout, |engine| async move {
-            first(engine.admin().delete_topics(&[name]).await?, "DeleteTopics")
+            let deleted = first(engine.admin().delete_topics(&[name]).await?, "DeleteTopics");
+            named(&engine, name, deleted).await
         })
     }
 
@@ -151,7 +161,8 @@ impl Admin {
     ) -> PyResult<()> {
         let what = format!("the creation of partitions of topic {name}");
         self.run(py, &what, timeout, |engine| async move {
-            engine.admin().create_partitions(name, total, false).await
+            let created = engine.admin().create_partitions(name, total, false).await;
+            named(&engine, name, created).await
         })
     }
 
@@ -193,7 +204,8 @@ impl Admin {
         let resource = resource(kind, name)?;
         let what = format!("the settings of {resource}");
         let entries = self.run(py, &what, timeout, |engine| async move {
-            first(engine.admin().describe_configs(&[resource], true).await?, "DescribeConfigs")
+            let described = engine.admin().describe_configs(&[resource], true).await?;
+            named(&engine, name, first(described, "DescribeConfigs")).await
         })?;
         let settings = PyDict::new(py);
         for entry in entries {
@@ -224,7 +236,8 @@ impl Admin {
             .map(|(name, value)| (name, value.map_or(ConfigChange::Delete, ConfigChange::Set)))
             .collect();
         self.run(py, &what, timeout, |engine| async move {
-            engine.admin().alter_configs(&resource, &changes, false).await
+            let altered = engine.admin().alter_configs(&resource, &changes, false).await;
+            named(&engine, name, altered).await
         })
     }
 
@@ -299,7 +312,8 @@ impl Admin {
             .collect();
         let what = format!("the deletion of records of topic {topic}");
         let starts = self.run(py, &what, timeout, |engine| async move {
-            engine.admin().delete_records(&before).await
+            let deleted = engine.admin().delete_records(&before).await;
+            named(&engine, topic, deleted).await
         })?;
         Ok(starts.into_iter().map(|(one, offset)| (one.partition, offset.0)).collect())
     }

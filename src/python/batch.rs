@@ -5,16 +5,19 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef};
+use arrow::array::{Array, ArrayRef, UInt64Array};
+use arrow::compute::take_record_batch;
 use arrow::datatypes::FieldRef;
 use arrow::record_batch::{RecordBatch as Rows, RecordBatchIterator, RecordBatchReader};
-use pyo3::exceptions::{PyIndexError, PyKeyError};
+use pyo3::IntoPyObjectExt;
+use pyo3::exceptions::{PyIndexError, PyKeyError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyCapsule, PyDict, PyIterator, PyList, PyTuple};
+use pyo3::types::{PyCapsule, PyDict, PyIterator, PyList, PySlice, PyString, PyTuple};
 
 use super::interop::{self, arrow_error};
 use super::{types, values};
 use crate::columnar::{Decoded, PartitionProgress, compact, nbytes, to_plain};
+use crate::error::Error;
 use crate::types::TopicPartition;
 
 /// The records `[start, end)` of one partition.
@@ -52,14 +55,15 @@ pub(super) fn spans<'a>(progress: impl Iterator<Item = &'a PartitionProgress>) -
 impl From<Decoded> for RecordBatch {
     fn from(decoded: Decoded) -> Self {
         let spans = spans(decoded.progress.iter());
-        Self { rows: decoded.rows, spans, num_rejected: decoded.rejected.len() }
+        Self { rows: decoded.rows, spans, num_rejected: decoded.rejected.len(), is_part: false }
     }
 }
 
 /// Rows of a topic as Arrow columns.
 ///
 /// Made by scans and consumers. Any library with Arrow support takes it as it is, by the PyCapsule
-/// interface (`polars.DataFrame(batch)`, `pyarrow.table(batch)`); `batch["offset"]` is a `Column`.
+/// interface (`polars.DataFrame(batch)`, `pyarrow.table(batch)`); `batch["offset"]` is a `Column`,
+/// `batch[0]` a row as a dictionary, `batch[2:5]` some rows, and iterating gives the rows.
 /// The memory stays valid after the broker was closed, the topic deleted and the directory removed.
 #[pyclass(frozen, module = "ottla")]
 #[derive(Debug)]
@@ -67,16 +71,23 @@ pub(super) struct RecordBatch {
     rows: Rows,
     spans: Vec<Span>,
     num_rejected: usize,
+    /// Whether rows were cut off, so that the spans are not those of these rows.
+    is_part: bool,
 }
 
 impl RecordBatch {
     pub(super) fn new(rows: Rows, spans: Vec<Span>) -> Self {
-        Self { rows, spans, num_rejected: 0 }
+        Self { rows, spans, num_rejected: 0, is_part: false }
     }
 
     /// Other rows that stand for the same records.
     fn with_rows(&self, rows: Rows) -> Self {
-        Self { rows, spans: self.spans.clone(), num_rejected: self.num_rejected }
+        Self {
+            rows,
+            spans: self.spans.clone(),
+            num_rejected: self.num_rejected,
+            is_part: self.is_part,
+        }
     }
 
     fn column(&self, name: &str) -> PyResult<Column> {
@@ -97,7 +108,33 @@ impl RecordBatch {
     }
 
     fn slice(&self, offset: usize, length: usize) -> Self {
-        self.with_rows(self.rows.slice(offset, length))
+        let is_part = self.is_part || length < self.rows.num_rows();
+        Self { is_part, ..self.with_rows(self.rows.slice(offset, length)) }
+    }
+
+    /// The rows of a slice of Python's.
+    fn taken(&self, start: isize, step: isize, count: usize) -> PyResult<Self> {
+        let first = usize::try_from(start).unwrap_or(0);
+        if step == 1 || count <= 1 {
+            return Ok(self.slice(first.min(self.rows.num_rows()), count));
+        }
+        let place = |nth: usize| {
+            let way = isize::try_from(nth).unwrap_or(isize::MAX).saturating_mul(step);
+            u64::try_from(start.saturating_add(way)).unwrap_or(0)
+        };
+        let places = UInt64Array::from_iter_values((0..count).map(place));
+        let rows = take_record_batch(&self.rows, &places).map_err(arrow_error)?;
+        let is_part = self.is_part || count < self.rows.num_rows();
+        Ok(Self { is_part, ..self.with_rows(rows) })
+    }
+
+    /// A row as a dictionary.
+    fn row<'py>(&self, py: Python<'py>, row: usize) -> PyResult<Bound<'py, PyDict>> {
+        let dict = PyDict::new(py);
+        for (field, column) in self.rows.schema_ref().fields().iter().zip(self.rows.columns()) {
+            dict.set_item(field.name(), values::value(py, column, row)?)?;
+        }
+        Ok(dict)
     }
 }
 
@@ -141,9 +178,21 @@ impl RecordBatch {
     /// The records that the rows cover, as `{topic: {partition: (start, end)}}`, the end exclusive.
     ///
     /// It may be kept as JSON, and given back as `resume=` of a consumer, which goes on at the ends,
-    /// or as `start=` and `end=` of a scan, which reads the same records again.
+    /// or as `start=` and `end=` of a scan, which reads the same records again. Some rows of a batch
+    /// (`batch[2:5]`, `batch.head()`) have none: those of the batch are of all its rows.
     #[getter]
     fn offsets<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        if self.is_part {
+            return Err(Error::invalid(
+                "these are some rows of a batch, whose offsets are of all its rows: ask the batch \
+                 itself for them, or look at the columns partition and offset",
+            )
+            .into());
+        }
+        self._spans(py)
+    }
+
+    fn _spans<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let offsets = PyDict::new(py);
         for span in &self.spans {
             let topic = if let Some(known) = offsets.get_item(&*span.topic)? {
@@ -192,8 +241,49 @@ impl RecordBatch {
         self.rows.num_rows()
     }
 
-    fn __getitem__(&self, name: &str) -> PyResult<Column> {
-        self.column(name)
+    /// A column by its name, a row as a dictionary by its number, or the rows of a slice.
+    fn __getitem__<'py>(
+        &self,
+        py: Python<'py>,
+        item: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let length = self.rows.num_rows();
+        if let Ok(name) = item.cast::<PyString>() {
+            return self.column(&name.to_cow()?)?.into_bound_py_any(py);
+        }
+        if let Ok(slice) = item.cast::<PySlice>() {
+            let range = slice.indices(isize::try_from(length).unwrap_or(isize::MAX))?;
+            return self.taken(range.start, range.step, range.slicelength)?.into_bound_py_any(py);
+        }
+        let Ok(index) = item.extract::<isize>() else {
+            return Err(PyTypeError::new_err(format!(
+                "batch[…] takes the name of a column, the number of a row or a slice of rows, not {}",
+                item.get_type().qualname()?
+            )));
+        };
+        let place = if index < 0 { index.checked_add_unsigned(length) } else { Some(index) };
+        match place.and_then(|place| usize::try_from(place).ok()).filter(|place| *place < length) {
+            Some(place) => Ok(self.row(py, place)?.into_any()),
+            None => Err(PyIndexError::new_err(format!("row {index} of {length}"))),
+        }
+    }
+
+    /// The rows as dictionaries, as `to_pylist` makes them.
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
+        self.to_pylist(py)?.try_iter()
+    }
+
+    #[pyo3(signature = (dtype=None, copy=None))]
+    #[expect(unused_variables, clippy::unused_self, reason = "the protocol of numpy")]
+    fn __array__(
+        &self,
+        dtype: Option<&Bound<'_, PyAny>>,
+        copy: Option<bool>,
+    ) -> PyResult<Py<PyAny>> {
+        Err(PyTypeError::new_err(
+            "a batch is no array: to_pandas() makes a pandas.DataFrame of it, to_numpy() an array \
+             of each column",
+        ))
     }
 
     fn __contains__(&self, name: &str) -> bool {
@@ -235,11 +325,7 @@ impl RecordBatch {
     fn to_pylist<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let list = PyList::empty(py);
         for row in 0..self.rows.num_rows() {
-            let dict = PyDict::new(py);
-            for (field, column) in self.rows.schema_ref().fields().iter().zip(self.rows.columns()) {
-                dict.set_item(field.name(), values::value(py, column, row)?)?;
-            }
-            list.append(dict)?;
+            list.append(self.row(py, row)?)?;
         }
         Ok(list)
     }

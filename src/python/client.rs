@@ -15,7 +15,7 @@ use futures::future::join_all;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::admin::Admin;
+use super::admin::{Admin, named};
 use super::broker::Broker;
 use super::consumer::{Consumer, Offsets};
 use super::convert::{Format, Place};
@@ -294,8 +294,9 @@ impl Client {
         };
         let producer = self.producer()?;
         let accepting = Arc::clone(&producer);
+        let engine = self.engine()?;
         let delivery = runtime::wait(py, "the room for a record", None, async move {
-            accepting.send(record).await
+            named(&engine, topic, accepting.send(record).await).await
         })?;
         if hurry {
             // Whoever waits for this one record has nothing to gain from `linger.ms`.
@@ -323,7 +324,7 @@ impl Client {
         topic: &str,
         data: &Bound<'_, PyAny>,
         options: &Bound<'_, PyDict>,
-    ) -> PyResult<u64> {
+    ) -> PyResult<(u64, Option<String>)> {
         super::write::write(slf, topic, data, options)
     }
 

@@ -138,7 +138,7 @@ impl Consumer {
         arguments: &Bound<'_, PyDict>,
         timeout: Option<f64>,
     ) -> PyResult<Self> {
-        let arguments: Arguments = arguments.extract()?;
+        let arguments: Arguments = convert::arguments(arguments)?;
         let decode = arguments.decode()?;
         let manner = arguments.manner(client.get())?;
         let engine = client.get().engine()?;
@@ -161,7 +161,7 @@ impl Consumer {
         group: &group::Arguments,
         arguments: &Bound<'_, PyDict>,
     ) -> PyResult<Self> {
-        let arguments: Arguments = arguments.extract()?;
+        let arguments: Arguments = convert::arguments(arguments)?;
         let decode = arguments.decode()?;
         let manner = arguments.manner(client.get())?;
         let engine = client.get().engine()?;

@@ -5,14 +5,46 @@
 use std::collections::BTreeMap;
 
 use arrow::datatypes::SchemaRef;
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 pub(super) use super::formats::{Columns, Format};
-use crate::client::Bound;
 use crate::client::admin::OffsetSpec;
+use crate::client::{Bound, Offsets, ScanOptions};
 use crate::columnar::{DecodeOptions, Decoder, OnError, ValueFormat};
 use crate::error::{Error, Result};
 use crate::types::{Offset, TimestampMs};
+
+/// Reads keyword arguments; one of a wrong type is told by its name and what it takes.
+pub(super) fn arguments<'a, 'py, T>(arguments: &'a pyo3::Bound<'py, PyDict>) -> PyResult<T>
+where
+    T: FromPyObject<'a, 'py, Error = PyErr>,
+{
+    arguments.extract().map_err(|error: PyErr| {
+        let py = arguments.py();
+        let text = error.value(py).to_string();
+        let name = text.split_once("Arguments.").map(|(_, name)| name.trim().to_owned());
+        let found = name.and_then(|name| Some((arguments.get_item(&name).ok()??, name)));
+        let Some((value, name)) = found else { return error };
+        let class = value.get_type().qualname().map_or_else(|_| String::new(), |it| it.to_string());
+        PyTypeError::new_err(format!("{name}= takes {}, not {class}: {value:?}", takes(&name)))
+    })
+}
+
+/// What an argument may be, in words.
+fn takes(name: &str) -> &'static str {
+    match name {
+        "key" | "timestamp" => "the name of a column",
+        "partition" => "a partition or the name of a column",
+        "headers" => "the name of a column, or a mapping of keys to names of columns",
+        "partitions" => "a list of partitions",
+        "columns" => "a list of names",
+        "batch_rows" | "max_rows" | "max_bytes" | "memory_limit" => "a whole number",
+        "string_view" => "True or False",
+        _ => "a str",
+    }
+}
 
 /// A place in a topic, as `_bounds.py` passes it.
 #[derive(Clone, Debug)]
@@ -101,4 +133,22 @@ pub(super) fn decode_options(
 pub(super) fn schema(decode: &DecodeOptions) -> Result<SchemaRef> {
     let decoder = Decoder::new(decode.clone())?;
     decoder.schema().ok_or_else(|| Error::invalid("the fields of the values are not known yet"))
+}
+
+/// The columns of the rows of a scan. Where there are no rows, they do not tell the columns of
+/// their values.
+pub(super) fn schema_of(
+    decode: &DecodeOptions,
+    asked: &ScanOptions,
+    offsets: &Offsets,
+) -> Result<SchemaRef> {
+    let is_unknown = !asked.decode.value.is_settled() && offsets.count() == 0;
+    schema(decode).map_err(|error| match error {
+        Error::InvalidArgument(text) if is_unknown => Error::invalid(format!(
+            "{text}; the scan of topic {} has no records, which would tell the columns of their \
+             values: name them with a schema",
+            offsets.topic
+        )),
+        other => other,
+    })
 }

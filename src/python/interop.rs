@@ -305,7 +305,8 @@ fn stream_error(stream: &mut FFI_ArrowArrayStream, code: i32) -> String {
 
 fn no_columns(data_type: &DataType) -> PyErr {
     PyTypeError::new_err(format!(
-        "an array of {data_type} has no columns: pass a record batch or a table"
+        "this is one column of {data_type} without a name, not a table: pass a dataframe, a table or \
+         a record batch"
     ))
 }
 

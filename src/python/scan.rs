@@ -83,7 +83,7 @@ impl Scan {
         arguments: &Bound<'_, PyDict>,
         timeout: Option<f64>,
     ) -> PyResult<Self> {
-        let arguments: Arguments = arguments.extract()?;
+        let arguments: Arguments = convert::arguments(arguments)?;
         let rows = arguments
             .max_rows
             .map_or(arguments.batch_rows, |most| arguments.batch_rows.min(most.max(1)));
@@ -193,7 +193,7 @@ impl Scan {
     /// Begins a reading with the scan's own columns.
     fn read(&self, py: Python<'_>) -> PyResult<(Reading, SchemaRef)> {
         let decode = self.decode(py)?;
-        let schema = convert::schema(&decode)?;
+        let schema = convert::schema_of(&decode, &self.options, self.bounds.offsets())?;
         let mut reading = self.begin(decode, false)?;
         reading.letters = self.client.get().dead_letters(&self.on_error)?;
         Ok((reading, schema))
@@ -207,7 +207,7 @@ impl Scan {
         mut decode: DecodeOptions,
         most: Option<usize>,
     ) -> PyResult<Collected> {
-        let schema = convert::schema(&decode)?;
+        let schema = convert::schema_of(&decode, &self.options, self.bounds.offsets())?;
         if let Some(most) = most {
             decode.max_rows = decode.max_rows.min(most.max(1));
         }

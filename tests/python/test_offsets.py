@@ -37,7 +37,9 @@ def test_offsets_of_a_batch_survive_json_and_resume_a_consumer(
         first = consumer.poll(30)
         assert first is not None
         assert first.offsets == {filled: {1: (0, 4)}}
-        assert first.head(1).offsets == first.offsets
+        # Some of its rows are not what it covers: who stores their offsets would lose the others.
+        with pytest.raises(ottla.ConfigError, match="some rows of a batch"):
+            _ = first.head(1).offsets
     stored = json.loads(json.dumps(first.offsets))
     resumed = drain(kafka.consumer(filled, resume=stored, until="caught_up"))
     assert resumed == sorted(set(range(20)) - set(numbers(first)))

@@ -46,13 +46,18 @@ def test_a_bad_name_is_refused(kafka: ottla.Client, bad: str) -> None:
 
 def test_settings_change_and_go_back(kafka: ottla.Client, name: str) -> None:
     topic = kafka.create_topic(name)
-    before = kafka.configs(name)["retention.ms"]
+    before = kafka.configs(name)["segment.ms"]
     assert before["is_default"]
     assert before["documentation"]
-    topic.alter_config(retention_ms=60_000)
-    assert kafka.configs(name)["retention.ms"]["value"] == "60000"
-    kafka.alter_configs(name, {"retention.ms": None})
-    assert kafka.configs(name)["retention.ms"] == before
+    topic.alter_config(segment_ms=60_000)
+    assert kafka.configs(name)["segment.ms"]["value"] == "60000"
+    kafka.alter_configs(name, {"segment.ms": None})
+    assert kafka.configs(name)["segment.ms"] == before
+    # Written as a keyword everywhere.
+    kafka.alter_configs(name, {"segment_ms": 61_000})
+    kafka.create_topic(f"{name}.too", config={"segment_ms": 61_000})
+    for one in (name, f"{name}.too"):
+        assert kafka.configs(one)["segment.ms"]["value"] == "61000"
     with pytest.raises(ottla.ConfigError):
         topic.alter_config(no_such_setting=1)
 

@@ -58,7 +58,7 @@ pub(super) fn find_topic<'a>(image: &'a MetadataImage, name: &str) -> Result<&'a
 /// Adds the partition to an error of its records.
 pub(super) fn at(topic: &str, partition: i32, error: Error) -> Error {
     match error {
-        Error::Kafka { code, context } => {
+        Error::Kafka { code, context, .. } => {
             Error::kafka(code, format!("{topic}-{partition}: {context}"))
         }
         other => other,

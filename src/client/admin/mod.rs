@@ -26,6 +26,7 @@ pub use types::{
 pub(crate) use offsets::list_offsets;
 
 use crate::client::cluster::{Cluster, Lane, Snapshot, TopicInfo};
+use crate::client::config::nearest;
 use crate::client::route::Route;
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::messages::create_partitions::{
@@ -62,11 +63,10 @@ fn check(code: i16, message: Option<&Str>, what: impl FnOnce() -> String) -> Res
         return Ok(());
     }
     let what = what();
-    let context = match message.filter(|message| !message.is_empty()) {
-        Some(message) => format!("{what}: {}", message.as_str()),
-        None => what,
-    };
-    Err(Error::kafka(code, context))
+    Err(match message.filter(|message| !message.is_empty()) {
+        Some(message) => Error::told(code, format!("{what}: {}", message.as_str())),
+        None => Error::kafka(code, what),
+    })
 }
 
 /// Whether the controller is elsewhere, or not there yet, so that the whole request is repeated.
@@ -406,6 +406,24 @@ impl Admin {
     async fn broker_ids(&self) -> Result<BTreeSet<NodeId>> {
         self.cluster.refresh(Some(&[])).await?;
         Ok(self.cluster.snapshot().brokers.keys().copied().collect())
+    }
+
+    /// Names the topic that is most like one that does not exist; other errors stay as they are.
+    pub async fn with_nearest(&self, topic: &str, error: Error) -> Error {
+        if error.code() != ErrorCode::UnknownTopicOrPartition {
+            return error;
+        }
+        let topics = self.list_topics().await.unwrap_or_default();
+        if topics.iter().any(|known| &*known.name == topic) {
+            // It is there; what is missing is one of its partitions.
+            return error;
+        }
+        let near = nearest(topic, topics.iter().map(|known| &*known.name));
+        let remedy = near.map_or_else(
+            || "create it first".to_owned(),
+            |near| format!("did you mean {near}? Otherwise create it first"),
+        );
+        Error::told(error.code(), format!("there is no topic {topic}; {remedy}"))
     }
 }
 

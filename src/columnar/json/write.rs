@@ -17,6 +17,7 @@
 //! A null is written as `null`, so that every object has every field. Writers are made once for
 //! a batch; a row costs no allocation.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -69,8 +70,14 @@ impl RowWriter {
     }
 
     fn of<'a>(columns: impl Iterator<Item = (&'a str, &'a ArrayRef)>) -> Result<Self> {
-        let mut fields = Vec::new();
+        let mut fields: Vec<FieldWriter> = Vec::new();
+        let mut seen = BTreeSet::new();
         for (name, array) in columns {
+            if !seen.insert(name) {
+                return Err(Error::invalid(format!(
+                    "there are two columns {name:?}, of which a JSON object would show one"
+                )));
+            }
             let mut label = vec![if fields.is_empty() { b'{' } else { b',' }];
             put_string(&mut label, name);
             label.push(b':');

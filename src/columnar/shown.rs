@@ -1,0 +1,174 @@
+//! Keys and headers of types that are neither text nor numbers, as one text for each value.
+//!
+//! | type                   | text                                                                 |
+//! |------------------------|----------------------------------------------------------------------|
+//! | bool                   | `true`                                                               |
+//! | date                   | `2026-11-21`                                                         |
+//! | timestamp              | `2026-11-21T09:30:00Z`, in UTC; without a zone it counts as UTC      |
+//! | time                   | `09:30:00`                                                           |
+//! | decimal                | `12.50`, all digits of its scale                                     |
+//! | arrow.uuid             | `1b4e28ba-2fa1-11d2-883f-0016d3cca427`                               |
+//!
+//! Times have 3, 6 or 9 digits of a fraction, as many as they need, so that equal instants have
+//! equal keys whatever the unit of the column is. Python's `send` writes the same.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, StringArray, StringBuilder};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Int64Type, TimeUnit};
+use chrono::{DateTime, NaiveTime, SecondsFormat};
+
+use super::cells;
+use crate::error::{Error, Result};
+
+/// The name of an extension type in the metadata of its field, and that of UUIDs.
+const EXTENSION: &str = "ARROW:extension:name";
+const UUID: &str = "arrow.uuid";
+
+/// The values as text; none for types that have no text that everybody would write.
+pub(super) fn as_text(field: &Field, array: &ArrayRef) -> Result<Option<ArrayRef>> {
+    let name = field.name();
+    let array = cells::plain(name, array)?;
+    Ok(match array.data_type() {
+        DataType::Boolean
+        | DataType::Date32
+        | DataType::Decimal32(..)
+        | DataType::Decimal64(..)
+        | DataType::Decimal128(..)
+        | DataType::Decimal256(..) => Some(cells::cast(name, &array, &DataType::Utf8)?),
+        DataType::Date64 => {
+            let days = cells::cast(name, &array, &DataType::Date32)?;
+            Some(cells::cast(name, &days, &DataType::Utf8)?)
+        }
+        DataType::Timestamp(unit, _) => Some(texts(name, &array, *unit, instant)?),
+        DataType::Time32(unit) | DataType::Time64(unit) => {
+            Some(texts(name, &array, *unit, time_of_day)?)
+        }
+        DataType::FixedSizeBinary(16) if is_uuid(field) => Some(uuids(&array)),
+        _ => None,
+    })
+}
+
+fn is_uuid(field: &Field) -> bool {
+    field.metadata().get(EXTENSION).is_some_and(|name| name == UUID)
+}
+
+/// Seconds and nanoseconds of times in a unit, each as a text.
+fn texts(
+    name: &str,
+    array: &ArrayRef,
+    unit: TimeUnit,
+    text: fn(i64, u32) -> Option<String>,
+) -> Result<ArrayRef> {
+    let (rate, nanos) = match unit {
+        TimeUnit::Second => (1, 1_000_000_000),
+        TimeUnit::Millisecond => (1_000, 1_000_000),
+        TimeUnit::Microsecond => (1_000_000, 1_000),
+        TimeUnit::Nanosecond => (1_000_000_000, 1),
+    };
+    let numbers = match array.data_type() {
+        DataType::Time32(_) => cells::cast(name, array, &DataType::Int32)?,
+        _ => Arc::clone(array),
+    };
+    let numbers = cast(&numbers, &DataType::Int64)
+        .map_err(|error| Error::invalid(format!("column {name:?}: {error}")))?;
+    let one = |value: i64| {
+        let fraction = u32::try_from(value.rem_euclid(rate).saturating_mul(nanos)).ok()?;
+        text(value.div_euclid(rate), fraction)
+    };
+    let texts: StringArray = numbers
+        .as_primitive::<Int64Type>()
+        .iter()
+        .map(|value| {
+            value.map(|value| one(value).ok_or_else(|| unreachable_time(name, value))).transpose()
+        })
+        .collect::<Result<_>>()?;
+    Ok(Arc::new(texts))
+}
+
+#[cold]
+fn unreachable_time(name: &str, value: i64) -> Error {
+    Error::invalid(format!("column {name:?}: {value} is a time beyond all calendars"))
+}
+
+fn instant(seconds: i64, nanos: u32) -> Option<String> {
+    let time = DateTime::from_timestamp(seconds, nanos)?;
+    Some(time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
+}
+
+fn time_of_day(seconds: i64, nanos: u32) -> Option<String> {
+    let seconds = u32::try_from(seconds).ok()?;
+    Some(NaiveTime::from_num_seconds_from_midnight_opt(seconds, nanos)?.to_string())
+}
+
+fn uuids(array: &ArrayRef) -> ArrayRef {
+    let array = array.as_fixed_size_binary();
+    let mut texts = StringBuilder::new();
+    for value in array {
+        let Some(value) = value else {
+            texts.append_null();
+            continue;
+        };
+        let mut text = String::with_capacity(36);
+        for (place, byte) in value.iter().enumerate() {
+            if matches!(place, 4 | 6 | 8 | 10) {
+                text.push('-');
+            }
+            write!(text, "{byte:02x}").ok();
+        }
+        texts.append_value(text);
+    }
+    Arc::new(texts.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{
+        BooleanArray, Date32Array, Decimal128Array, FixedSizeBinaryArray, Float64Array,
+        Time32SecondArray, Time64MicrosecondArray, TimestampMillisecondArray,
+        TimestampNanosecondArray, TimestampSecondArray,
+    };
+
+    use super::*;
+
+    fn texts(array: impl Array + 'static) -> Vec<Option<String>> {
+        let array: ArrayRef = Arc::new(array);
+        let mut field = Field::new("k", array.data_type().clone(), true);
+        field.metadata_mut().insert(EXTENSION.to_owned(), UUID.to_owned());
+        let shown = as_text(&field, &array).unwrap().unwrap();
+        shown.as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect()
+    }
+
+    #[test]
+    fn equal_values_have_equal_texts_whatever_their_unit() {
+        let check = |array, wanted: &str| assert_eq!(array, [Some(wanted.to_owned()), None]);
+        check(texts(BooleanArray::from(vec![Some(true), None])), "true");
+        check(texts(Date32Array::from(vec![Some(-1), None])), "1969-12-31");
+        let decimal = Decimal128Array::from(vec![Some(-1250), None]);
+        check(texts(decimal.with_precision_and_scale(9, 2).unwrap()), "-12.50");
+        let noon = "2001-09-09T01:46:40Z";
+        check(texts(TimestampSecondArray::from(vec![Some(1_000_000_000), None])), noon);
+        check(texts(TimestampMillisecondArray::from(vec![Some(1_000_000_000_000), None])), noon);
+        let paris = TimestampNanosecondArray::from(vec![Some(1_000_000_000_000_000_000), None]);
+        check(texts(paris.with_timezone("Europe/Paris")), noon);
+        check(
+            texts(TimestampNanosecondArray::from(vec![Some(-1_000_000), None])),
+            "1969-12-31T23:59:59.999Z",
+        );
+        check(texts(Time32SecondArray::from(vec![Some(34_200), None])), "09:30:00");
+        check(texts(Time64MicrosecondArray::from(vec![Some(1), None])), "00:00:00.000001");
+        let bytes: Vec<Option<&[u8]>> =
+            vec![Some(b"\x1b\x4e\x28\xba/\xa1\x11\xd2\x88?\0\x16\xd3\xcc\xa4'"), None];
+        let uuid = FixedSizeBinaryArray::try_from_sparse_iter_with_size(bytes.into_iter(), 16);
+        check(texts(uuid.unwrap()), "1b4e28ba-2fa1-11d2-883f-0016d3cca427");
+    }
+
+    #[test]
+    fn floats_have_no_text_that_everybody_would_write() {
+        let array: ArrayRef = Arc::new(Float64Array::from(vec![0.5]));
+        let field = Field::new("k", DataType::Float64, true);
+        assert!(as_text(&field, &array).unwrap().is_none());
+    }
+}

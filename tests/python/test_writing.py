@@ -1,0 +1,426 @@
+"""Nothing of a table is lost when it is written: columns, indexes, keys, times, failures."""
+
+from __future__ import annotations
+
+import warnings
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+import ottla
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+UTC = timezone.utc
+
+
+def values(kafka: ottla.Client, name: str) -> list[str | None]:
+    return [row["value"] for batch in kafka.scan(name, value=ottla.text()) for row in batch]
+
+
+# --- a column that is called value ----------------------------------------------------------------
+
+
+def test_a_column_called_value_never_drops_the_others(kafka: ottla.Client, name: str) -> None:
+    rows = pl.DataFrame({"sensor": ["s"], "unit": ["C"], "value": ["1.5"]})
+    with pytest.raises(ottla.ConfigError, match=r"sensor, unit would be lost.*ottla\.json\(\)"):
+        kafka.write(name, rows)
+    kafka.create_topic(name, partitions=1)
+    kafka.write(name, rows, value=ottla.json())
+    kafka.write(name, rows, value=ottla.raw("value"))
+    kafka.write(name, rows.select("value"))
+    # Named for other parts, they are not lost.
+    kafka.write(name, rows, key="sensor", headers={"unit": "unit"})
+    # A number is no value as it is, so that nothing is in doubt.
+    kafka.write(name, rows.with_columns(value=pl.lit(1.5)))
+    whole = '{"sensor":"s","unit":"C","value":"1.5"}'
+    number = '{"sensor":"s","unit":"C","value":1.5}'
+    assert values(kafka, name) == [whole, "1.5", "1.5", "1.5", number]
+
+
+@pytest.mark.parametrize("part", ["key", "timestamp", "headers", "partition", "topic", "offset"])
+def test_columns_named_like_parts_are_not_dropped(
+    kafka: ottla.Client, name: str, part: str
+) -> None:
+    rows = pl.DataFrame({part: ["a"], "value": ["x"]})
+    with pytest.raises(ottla.ConfigError, match=f"{part} would be lost"):
+        kafka.write(name, rows)
+    kafka.write(name, rows.drop("value"))
+    assert values(kafka, name) == [f'{{"{part}":"a"}}']
+
+
+def test_a_key_that_is_called_value_leaves_the_others(kafka: ottla.Client, name: str) -> None:
+    kafka.write(name, pl.DataFrame({"value": ["x"], "n": [1]}), key="value")
+    assert values(kafka, name) == ['{"value":"x","n":1}']
+
+
+@pytest.mark.parametrize("value", [ottla.raw(), ottla.text(), ottla.json()])
+@pytest.mark.parametrize("as_batches", [False, True])
+def test_what_a_scan_returns_is_written_as_the_records_that_it_was(
+    kafka: ottla.Client, remote: ottla.Client, name: str, value: ottla.Format, as_batches: bool
+) -> None:
+    moment = datetime(2024, 5, 6, 7, 8, 9, 123_000, tzinfo=UTC)
+    kafka.create_topic(name, partitions=1)
+    for number in range(3):
+        kafka.send(
+            name, {"n": number}, key=number or None, timestamp=moment, headers=[("h", b"\xff")]
+        )
+    copy = f"{name}.copy"
+    kafka.create_topic(copy, partitions=1)
+    scan = kafka.scan(name, value=value)
+    for table in scan if as_batches else [scan]:
+        remote.write(copy, table)
+    columns = ["offset", "timestamp", "key", "value", "headers"]
+    wanted = kafka.scan(name, columns=columns).head().to_pylist()
+    assert kafka.scan(copy, columns=columns).head().to_pylist() == wanted
+    assert wanted[1]["key"] == b"1"
+
+
+def test_a_scan_with_more_beside_its_bytes_is_refused(kafka: ottla.Client, name: str) -> None:
+    kafka.send(name, "x", headers={"trace": "t"})
+    scan = kafka.scan(name, columns=["value", ottla.header("trace")])
+    with pytest.raises(ottla.ConfigError, match="trace would be lost"):
+        kafka.write(name, scan)
+    with pytest.raises(ottla.ConfigError, match="no column is left"):
+        kafka.write(name, kafka.scan(name, columns=["key"]))
+
+
+def test_two_columns_of_one_name_are_refused(kafka: ottla.Client, name: str) -> None:
+    table = pa.table([pa.array([1]), pa.array([2])], names=["a", "a"])
+    with pytest.raises(ottla.ConfigError, match='two columns "a"'):
+        kafka.write(name, table)
+
+
+# --- pandas ---------------------------------------------------------------------------------------
+
+FRAME = pd.DataFrame({"order_id": [1, 2, 3], "day": ["a", "b", "c"], "n": [7, 8, 9]})
+TIMES = pd.date_range("2024-01-01", periods=3, tz="UTC")
+
+
+class Subclass(pd.DataFrame):  # type: ignore[misc]
+    """A frame of a library that builds on pandas."""
+
+    @property
+    def _constructor(self) -> Any:
+        return Subclass
+
+
+@pytest.mark.parametrize(
+    ("frame", "columns"),
+    [
+        (FRAME, ["order_id", "day", "n"]),
+        (FRAME.set_index("order_id"), ["order_id", "day", "n"]),
+        (FRAME.set_index("order_id").sample(frac=1, random_state=1), ["order_id", "day", "n"]),
+        (FRAME.set_index(pd.RangeIndex(3, name="row")), ["row", "order_id", "day", "n"]),
+        (FRAME.set_index(["order_id", "day"]), ["order_id", "day", "n"]),
+        (FRAME.set_index(TIMES.rename("at")), ["at", "order_id", "day", "n"]),
+        (FRAME[FRAME["n"] > 7], ["order_id", "day", "n"]),
+        (FRAME.sort_values("n", ascending=False), ["order_id", "day", "n"]),
+        (FRAME.set_index(pd.Index([7, 7, 9], dtype="uint8")), ["order_id", "day", "n"]),
+        (pd.DataFrame({"a": []}, index=pd.Index([], dtype=object)), ["a"]),
+        (Subclass(FRAME).set_index("order_id"), ["order_id", "day", "n"]),
+    ],
+)
+def test_a_named_index_is_a_column_and_positions_are_not(
+    kafka: ottla.Client, name: str, frame: pd.DataFrame, columns: list[str]
+) -> None:
+    before = frame.copy()
+    kafka.create_topic(name, partitions=1)
+    written = kafka.write(name, frame)
+    pd.testing.assert_frame_equal(frame, before)
+    assert written == len(frame)
+    if written:
+        found = kafka.scan(name, value=ottla.json()).to_polars()
+        names = [one for one in found.columns if one in columns or "index" in one]
+        assert names == columns
+        wanted = frame.reset_index() if frame.index.names[0] else frame
+        assert found["n"].to_list() == wanted["n"].to_list()
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        TIMES,
+        pd.Index(["x", "y", "z"]),
+        pd.Index([0.0, 1.0, 2.0]),
+        pd.Index([True, False, True]),
+        pd.MultiIndex.from_tuples([(1, "a"), (2, "b"), (3, "c")]),
+        pd.MultiIndex.from_tuples([(1, "a"), (2, "b"), (3, "c")], names=["one", None]),
+        pd.Index([1, 2, 3], name="n"),
+    ],
+)
+def test_any_other_index_is_refused_and_not_lost(
+    kafka: ottla.Client, name: str, index: pd.Index
+) -> None:
+    frame = FRAME.set_index(index)
+    with pytest.raises(ottla.ConfigError, match=r"has no name|of an index and of a column"):
+        kafka.write(name, frame)
+    with pytest.raises(ottla.ConfigError, match=r"reset_index\(drop=True\)"):
+        kafka.send(name, frame, value_format=ottla.arrow_ipc())
+
+
+def test_an_index_is_a_field_of_a_schema(kafka: ottla.Client, name: str) -> None:
+    schema = (
+        '{"type": "record", "name": "Order", "fields": ['
+        '{"name": "order_id", "type": "long"}, {"name": "n", "type": "long"}]}'
+    )
+    frame = FRAME.drop(columns="day").set_index("order_id")
+    kafka.create_topic(name, partitions=1)
+    kafka.write(name, frame, value=ottla.avro(schema))
+    kafka.write(name, frame.reset_index()[lambda rows: rows["n"] > 7], value=ottla.avro(schema))
+    found = kafka.scan(name, value=ottla.avro(schema), columns=["order_id", "n"]).to_polars()
+    assert found.rows() == [(1, 7), (2, 8), (3, 9), (2, 8), (3, 9)]
+    kafka.create_topic(f"{name}.ipc", partitions=1)
+    kafka.send(f"{name}.ipc", frame, value_format=ottla.arrow_ipc())
+    scan = kafka.scan(f"{name}.ipc", value=ottla.arrow_ipc(), columns=["order_id", "n"])
+    assert scan.to_polars().rows() == [(1, 7), (2, 8), (3, 9)]
+
+
+# --- keys, times and headers ----------------------------------------------------------------------
+
+NOON = datetime(2024, 1, 2, 12, 0, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        (date(2024, 1, 2), b"2024-01-02"),
+        (NOON, b"2024-01-02T12:00:00Z"),
+        (NOON.replace(tzinfo=None), b"2024-01-02T12:00:00Z"),
+        (NOON.astimezone(timezone(timedelta(hours=2))), b"2024-01-02T12:00:00Z"),
+        (NOON + timedelta(milliseconds=5), b"2024-01-02T12:00:00.005Z"),
+        (NOON + timedelta(microseconds=5), b"2024-01-02T12:00:00.000005Z"),
+        (time(9, 30), b"09:30:00"),
+        (time(9, 30, 0, 1000), b"09:30:00.001"),
+        (Decimal("1.50"), b"1.50"),
+        (Decimal("1E+3"), b"1000"),
+        (True, b"true"),
+        (UUID(int=1), b"00000000-0000-0000-0000-000000000001"),
+        (42, b"42"),
+    ],
+)
+def test_a_key_is_the_text_that_everybody_would_write(
+    kafka: ottla.Client, name: str, key: Any, text: bytes
+) -> None:
+    kafka.create_topic(name, partitions=4)
+    sent = kafka.send(name, "sent", key=key)
+    column = pa.array([key.bytes], pa.uuid()) if isinstance(key, UUID) else pa.array([key])
+    table = pa.table({"k": column, "n": [1]})
+    kafka.write(name, table, key="k", headers={"k": "k"})
+    rows = kafka.scan(name, columns=["partition", "key", "headers"]).head().to_pylist()
+    assert [(row["partition"], row["key"]) for row in rows] == [(sent.partition, text)] * 2
+    assert rows[1]["headers"] == [{"key": "k", "value": text}]
+
+
+def test_a_null_time_is_not_the_time_of_writing(kafka: ottla.Client, name: str) -> None:
+    rows = pl.DataFrame({"at": [NOON, None], "n": [1, 2]})
+    with pytest.raises(ottla.ConfigError, match='row 1: the timestamp column "at" is null'):
+        kafka.write(name, rows, timestamp="at")
+    assert kafka.scan(name).count() == 0
+
+
+def test_names_of_headers_are_text(kafka: ottla.Client, name: str) -> None:
+    kafka.send(name, "x", headers=[(b"trace", b"1"), ("ü", None)])  # type: ignore[list-item]
+    (row,) = kafka[name].head().to_pylist()
+    assert row["headers"] == [{"key": "trace", "value": b"1"}, {"key": "ü", "value": None}]
+    for wrong in ([(None, b"2")], [(5, b"2")], [("a", "b", "c")], "ab", [("a", 5)]):
+        with pytest.raises(TypeError, match="header"):
+            kafka.send(name, "x", headers=wrong)  # type: ignore[arg-type]
+    with pytest.raises(ottla.ConfigError, match="UTF-8"):
+        kafka.send(name, "x", headers=[(b"\xff", b"2")])  # type: ignore[list-item]
+    assert kafka.scan(name).count() == 1
+
+
+# --- old records ----------------------------------------------------------------------------------
+
+
+def test_records_that_are_too_old_for_their_topic_are_warned_of(
+    kafka: ottla.Client, name: str
+) -> None:
+    rows = pl.DataFrame({"at": [NOON, datetime.now(UTC)], "n": [1, 2]})
+    week = {"retention_ms": 7 * 86_400_000}
+    kafka.create_topic(name, partitions=1, config=week)
+    told = r"topic .* retention\.ms=604800000.*\"retention\.ms\": -1"
+    with pytest.warns(ottla.RetentionWarning, match=r"\(7 days\).*2024-01-02 12:00:00 UTC"):
+        assert kafka.write(name, rows, timestamp="at") == 2
+    with pytest.warns(ottla.RetentionWarning, match=told):
+        kafka.send(name, "x", timestamp=NOON)
+    for harmless in (
+        {"retention.ms": -1},
+        {**week, "cleanup.policy": "compact"},
+        {**week, "message.timestamp.type": "LogAppendTime"},
+    ):
+        other = f"{name}.{len(kafka.topics())}"
+        kafka.create_topic(other, config=harmless)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            kafka.write(other, rows, timestamp="at", key="n")
+            kafka.write(other, rows, key="n")
+            kafka.send(other, "x", timestamp=NOON, key="k")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kafka.write(name, rows.tail(1), timestamp="at")
+        kafka.alter_configs(name, {"retention_ms": -1})
+        kafka.send(name, "x", timestamp=NOON)
+
+
+# --- failures -------------------------------------------------------------------------------------
+
+
+def test_a_write_that_fails_says_what_was_acknowledged(kafka: ottla.Client, name: str) -> None:
+    kafka.create_topic(name, partitions=1, config={"max.message.bytes": 2000})
+    texts = ["x" * 1500] * 5 + ["y" * 3000] + ["x" * 1500] * 5
+    with pytest.raises(ottla.MessageTooLargeError) as caught:
+        kafka.write(name, pl.DataFrame({"value": texts}))
+    count = kafka.scan(name).count()
+    assert caught.value.written == count
+    assert caught.value.offsets == ({0: (0, count)} if count else {})
+    if count:
+        assert f"{count} rows were acknowledged before" in str(caught.value)
+
+
+def test_what_breaks_a_table_says_what_was_acknowledged(kafka: ottla.Client, name: str) -> None:
+    kafka.create_topic(name, partitions=1)
+    schema = pa.schema([("n", pa.int64())])
+
+    def batches() -> Any:
+        yield pa.record_batch([pa.array(range(100_000))], schema=schema)
+        raise OSError("the source broke")
+
+    with pytest.raises(ValueError, match="the source broke") as caught:
+        kafka.write(name, pa.RecordBatchReader.from_batches(schema, batches()))
+    error: Any = caught.value
+    assert error.written == kafka.scan(name).count()
+
+    class Broken:
+        def update(self, count: int) -> None:
+            raise ZeroDivisionError(count)
+
+        def close(self) -> None:
+            pass
+
+    with pytest.raises(ZeroDivisionError) as progress:
+        kafka.write(name, pl.DataFrame({"n": [1]}), progress=Broken())
+    other: Any = progress.value
+    assert (other.written, other.offsets) == (0, {})
+
+
+# --- batches as sequences -------------------------------------------------------------------------
+
+
+def test_a_batch_is_a_sequence_of_rows(kafka: ottla.Client, name: str) -> None:
+    kafka.create_topic(name, partitions=1)
+    kafka.write(name, pl.DataFrame({"n": range(10)}))
+    (batch,) = kafka.scan(name, value=ottla.json(), columns=["n", "offset"])
+    rows = [{"n": n, "offset": n} for n in range(10)]
+    assert list(batch) == batch.to_pylist() == rows
+    assert (batch[0], batch[-1]) == (rows[0], rows[-1])
+    for part in (slice(2, 5), slice(None), slice(5, 2), slice(None, None, -1), slice(-3, None, 2)):
+        assert batch[part].to_pylist() == rows[part]
+    assert batch["n"].to_pylist() == list(range(10))
+    for place in (10, -11):
+        with pytest.raises(IndexError):
+            batch[place]
+    with pytest.raises(TypeError, match="float"):
+        batch[1.5]  # type: ignore[call-overload]
+    # The offsets are of all rows: some of them have none to commit by mistake.
+    assert batch[:].offsets == batch.offsets == {name: {0: (0, 10)}}
+    for some in (batch[2:5], batch.head(3), batch.tail(3), batch[2:5][:]):
+        assert "3 rows" in repr(some)
+        with pytest.raises(ottla.ConfigError, match="some rows of a batch"):
+            _ = some.offsets
+
+
+def test_constructors_take_a_scan_as_it_is_or_refuse(kafka: ottla.Client, name: str) -> None:
+    kafka.write(name, pl.DataFrame({"n": range(10)}))
+    scan = kafka.scan(name, value=ottla.json(), columns=["n"])
+    batch = scan.head(10)
+    numbers = list(range(10))
+    for source in (scan, batch):
+        assert pl.DataFrame(source)["n"].to_list() == numbers
+        # As of every Arrow stream, polars makes one series of structs.
+        assert pl.from_arrow(source).struct.unnest()["n"].to_list() == numbers
+        assert pa.table(source)["n"].to_pylist() == numbers
+        with pytest.raises(TypeError, match=r"to_pandas\(\)"):
+            pd.DataFrame(source)
+    assert pd.DataFrame(list(batch))["n"].to_list() == numbers
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+TABLE = pl.DataFrame({"a": [1]})
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda k, t: k.write(t, TABLE, key=5), TypeError, "key= takes the name of a column"),
+        (lambda k, t: k.write(t, TABLE, partition=1.5), TypeError, "partition= takes"),
+        (lambda k, t: k.write(t, TABLE["a"]), TypeError, "one column"),
+        (lambda k, t: k.write(t, TABLE, progress="x"), TypeError, "progress= takes"),
+        (lambda k, t: k.send(t, "x", timestamp=5), TypeError, r"ottla\.timestamp\(5, 'ms'\)"),
+        (lambda k, t: k.scan(t, columns="value"), TypeError, r"\['value'\]"),
+        (lambda k, t: k.consumer(t, columns="value"), TypeError, r"\['value'\]"),
+        (lambda k, t: k.scan(t, batch_rows="5"), TypeError, "batch_rows= takes a whole number"),
+        (lambda k, t: k.scan(f"{t[:-1]}_"), ottla.UnknownTopicError, "no topic .*did you mean"),
+        (lambda k, t: k.configs(f"{t}_"), ottla.UnknownTopicError, "no topic .*did you mean"),
+        (lambda k, t: k.delete_topic(f"{t}_"), ottla.UnknownTopicError, "no topic .*did you mean"),
+        (lambda k, _t: k.offsets("zzz"), ottla.UnknownTopicError, "no topic zzz; create it first"),
+        (lambda _k, _t: ottla.connect(5), TypeError, "host:port"),  # type: ignore[arg-type]
+        (lambda _k, _t: ottla.connect("http://h:9092"), ottla.ConfigError, "example h:9092"),
+        (
+            lambda _k, _t: ottla.connect("h:1", sasl_mechanism="PLAIN"),
+            ottla.NotSupportedError,
+            "not supported yet",
+        ),
+        (lambda k, t: k.create_topic(f"{t}x", config=["a"]), TypeError, "mapping"),
+    ],
+)
+def test_errors_speak_of_what_was_written(
+    kafka: ottla.Client, name: str, call: Any, error: type[Exception], words: str
+) -> None:
+    kafka.create_topic(name)
+    with pytest.raises(error, match=words):
+        call(kafka, name)
+
+
+def test_no_error_says_the_same_twice(kafka: ottla.Client, name: str) -> None:
+    kafka.create_topic(name)
+    with pytest.raises(ottla.TopicExistsError) as exists:
+        kafka.create_topic(name)
+    assert str(exists.value).count("exists") == 1
+    with pytest.raises(ottla.UnknownTopicError) as unknown:
+        kafka.configs("nothing")
+    assert str(unknown.value).count("UNKNOWN_TOPIC") == 1
+
+
+def test_an_empty_topic_says_so_when_columns_are_named(kafka: ottla.Client, name: str) -> None:
+    kafka.create_topic(name)
+    with pytest.raises(ottla.ConfigError, match=f"{name}.* no records"):
+        kafka.scan(name, value=ottla.json(), columns=["a"]).to_polars()
+
+
+# --- brokers --------------------------------------------------------------------------------------
+
+
+def test_a_cell_that_starts_a_broker_runs_twice(tmp_path: Path) -> None:
+    events = tmp_path / "events"
+    with ottla.Broker(events) as broker:
+        with pytest.raises(ottla.StorageError, match="reuse=True"):
+            ottla.Broker(events)
+        assert ottla.Broker(tmp_path / "." / "events", reuse=True) is broker
+        assert ottla.Broker(events, reuse=True, durability=None) is broker
+        with pytest.raises(ottla.ConfigError, match=r"num\.partitions=the default, not 3"):
+            ottla.Broker(events, reuse=True, config={"num.partitions": 3})
+        assert not broker.closed
+    with ottla.Broker(events, reuse=True) as again:
+        assert again is not broker
+    with pytest.raises(ottla.ConfigError, match="path"):
+        ottla.Broker(reuse=True)
