@@ -1,4 +1,8 @@
 //! Reading records from files and standard input, on a thread of their own.
+//!
+//! What is compressed with gzip or zstd is told by its first bytes and decompressed; other
+//! compressions are refused, so that no record is made of compressed bytes. A byte order mark is no
+//! part of the first line.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
@@ -6,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, TimeUnit};
 use clap::ValueEnum;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tokio::sync::mpsc;
@@ -20,7 +25,8 @@ pub(super) enum InputFormat {
     Lines,
     /// A JSON object per line, as it is.
     Json,
-    /// CSV with a header; a record's value is a JSON object of the row.
+    /// CSV with a header; a record's value is a JSON object of the row, of texts (an empty field is
+    /// null) unless --infer or --schema say otherwise.
     Csv,
     /// Parquet; a record's value is a JSON object of the row.
     Parquet,
@@ -29,7 +35,11 @@ pub(super) enum InputFormat {
 impl InputFormat {
     /// What the name of the file says, else lines.
     pub(super) fn of(file: Option<&Path>) -> Self {
-        let extension = file.and_then(|file| file.extension()?.to_str());
+        let named = file.map(|file| match file.extension().and_then(|end| end.to_str()) {
+            Some("gz" | "zst" | "zstd") => file.with_extension(""),
+            _ => file.to_path_buf(),
+        });
+        let extension = named.as_deref().and_then(|file| file.extension()?.to_str());
         match extension {
             Some("json" | "jsonl" | "ndjson") => Self::Json,
             Some("csv") => Self::Csv,
@@ -51,13 +61,63 @@ const AHEAD: usize = 4;
 /// Some lines without their ends, or the error that ended the reading.
 pub(super) type Lines = Result<Vec<Vec<u8>>>;
 
-fn open(file: Option<&Path>) -> Result<Box<dyn Read + Send>> {
-    match file {
+fn open(file: Option<&Path>) -> Result<Source> {
+    let raw: Box<dyn Read + Send> = match file {
         Some(path) => {
             let file = File::options().read(true).open(path);
-            Ok(Box::new(file.map_err(|error| Error::io("open", path, error))?))
+            Box::new(file.map_err(|error| Error::io("open", path, error))?)
         }
-        None => Ok(Box::new(io::stdin())),
+        None => Box::new(io::stdin()),
+    };
+    Ok(Source::Fresh(Some(BufReader::with_capacity(1 << 16, raw))))
+}
+
+/// What is read, decompressed; which it needs is found out by the first read.
+enum Source {
+    Fresh(Option<BufReader<Box<dyn Read + Send>>>),
+    Known(Box<dyn Read + Send>),
+}
+
+impl Source {
+    fn recognise(mut raw: BufReader<Box<dyn Read + Send>>) -> io::Result<Box<dyn Read + Send>> {
+        const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+        let start = raw.fill_buf()?;
+        let refused: Option<&str> = match start {
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some("compressed with xz"),
+            [b'B', b'Z', b'h', b'1'..=b'9', b'1', b'A', b'Y', ..] => Some("compressed with bzip2"),
+            [4, 0x22, 0x4d, 0x18, ..] => Some("compressed with lz4"),
+            [b'P', b'K', 3, 4, ..] => Some("a zip archive"),
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16"),
+            _ => None,
+        };
+        if let Some(what) = refused {
+            let detail = format!("it is {what}, which is not read: convert it first");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, detail));
+        }
+        if start.starts_with(&[0x1f, 0x8b]) {
+            return Ok(Box::new(flate2::bufread::MultiGzDecoder::new(raw)));
+        }
+        if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+            return Ok(Box::new(zstd::stream::read::Decoder::with_buffer(raw)?));
+        }
+        if start.starts_with(BYTE_ORDER_MARK) {
+            raw.consume(BYTE_ORDER_MARK.len());
+        }
+        Ok(Box::new(raw))
+    }
+}
+
+impl Read for Source {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self {
+                Self::Known(source) => return source.read(buffer),
+                Self::Fresh(raw) => {
+                    let Some(raw) = raw.take() else { return Ok(0) };
+                    *self = Self::Known(Self::recognise(raw)?);
+                }
+            }
+        }
     }
 }
 
@@ -110,9 +170,10 @@ type Tables = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
 pub(super) fn tables(
     file: Option<&Path>,
     format: InputFormat,
+    types: &CsvTypes,
 ) -> std::result::Result<mpsc::Receiver<Result<RecordBatch>>, Failure> {
     let tables = match format {
-        InputFormat::Csv => csv(file)?,
+        InputFormat::Csv => csv(file, types)?,
         InputFormat::Parquet => parquet(file)?,
         InputFormat::Lines | InputFormat::Json => {
             return Err(Failure::Usage("lines are not rows".to_owned()));
@@ -130,7 +191,60 @@ pub(super) fn tables(
     Ok(receiver)
 }
 
-fn csv(file: Option<&Path>) -> Result<Tables> {
+/// What the columns of a CSV file are; text, where nothing is said.
+#[derive(Debug, Default)]
+pub(super) struct CsvTypes {
+    /// Whether the first rows decide.
+    pub(super) is_inferred: bool,
+    /// Names of columns and of their types.
+    pub(super) named: Vec<(String, String)>,
+}
+
+impl CsvTypes {
+    fn apply(&self, inferred: &Schema) -> Result<Schema> {
+        let columns: Vec<&str> = inferred.fields().iter().map(|it| it.name().as_str()).collect();
+        for (name, _) in &self.named {
+            if !columns.contains(&name.as_str()) {
+                let known = columns.join(", ");
+                return Err(Error::invalid(format!(
+                    "--schema: there is no column {name:?}; there are {known}"
+                )));
+            }
+        }
+        let field = |field: &FieldRef| -> Result<Field> {
+            let named = self.named.iter().find(|(name, _)| name == field.name());
+            let data_type = match named {
+                Some((_, data_type)) => csv_type(data_type)?,
+                None if self.is_inferred && !field.data_type().is_null() => {
+                    field.data_type().clone()
+                }
+                None => DataType::Utf8,
+            };
+            Ok(Field::new(field.name(), data_type, true))
+        };
+        Ok(Schema::new(inferred.fields().iter().map(field).collect::<Result<Vec<_>>>()?))
+    }
+}
+
+fn csv_type(name: &str) -> Result<DataType> {
+    Ok(match name {
+        "utf8" | "string" | "str" | "text" => DataType::Utf8,
+        "int64" | "int" | "long" => DataType::Int64,
+        "uint64" => DataType::UInt64,
+        "float64" | "float" | "double" => DataType::Float64,
+        "bool" | "boolean" => DataType::Boolean,
+        "date" | "date32" => DataType::Date32,
+        "timestamp" => DataType::Timestamp(TimeUnit::Microsecond, None),
+        other => {
+            return Err(Error::invalid(format!(
+                "--schema: {other:?} is not a type of a CSV column: use text, int64, uint64, \
+                 float64, bool, date or timestamp (ISO 8601, UTC)"
+            )));
+        }
+    })
+}
+
+fn csv(file: Option<&Path>, types: &CsvTypes) -> Result<Tables> {
     let path = name(file).to_path_buf();
     let broken = move |error: arrow::error::ArrowError| {
         Error::invalid(format!("{}: {error}", path.display()))
@@ -148,9 +262,9 @@ fn csv(file: Option<&Path>) -> Result<Tables> {
         _ => &head,
     };
     let format = arrow::csv::reader::Format::default().with_header(true);
-    let (schema, _) =
+    let (inferred, _) =
         format.infer_schema(Cursor::new(whole), Some(INFER_ROWS)).map_err(broken.clone())?;
-    let reader = arrow::csv::ReaderBuilder::new(Arc::new(schema))
+    let reader = arrow::csv::ReaderBuilder::new(Arc::new(types.apply(&inferred)?))
         .with_format(format)
         .with_batch_size(ROWS)
         .build(Cursor::new(head).chain(reader))
@@ -163,21 +277,107 @@ fn parquet(file: Option<&Path>) -> Result<Tables> {
     let broken = |path: &Path, error: &dyn std::fmt::Display| {
         Error::invalid(format!("{}: {error}", path.display()))
     };
+    // The description of a Parquet file is at its end: what cannot be sought in is read whole.
     let reader = match file {
-        Some(file) => {
+        Some(file) if is_parquet(file)? => {
             let opened = File::options().read(true).open(file);
             let opened = opened.map_err(|error| Error::io("open", file, error))?;
             ParquetRecordBatchReaderBuilder::try_new(opened)
                 .and_then(|builder| builder.with_batch_size(ROWS).build())
         }
-        None => {
-            // The description of a Parquet file is at its end.
+        file => {
             let mut bytes = Vec::new();
-            io::stdin().read_to_end(&mut bytes).map_err(|error| Error::io("read", &path, error))?;
+            let read = open(file)?.read_to_end(&mut bytes);
+            read.map_err(|error| Error::io("read", &path, error))?;
             ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes))
                 .and_then(|builder| builder.with_batch_size(ROWS).build())
         }
     };
     let reader = reader.map_err(|error| broken(&path, &error))?;
     Ok(Box::new(reader.map(move |rows| rows.map_err(|error| broken(&path, &error)))))
+}
+
+fn is_parquet(file: &Path) -> Result<bool> {
+    let mut start = [0; 4];
+    let opened = File::options().read(true).open(file);
+    let mut opened = opened.map_err(|error| Error::io("open", file, error))?;
+    Ok(opened.read_exact(&mut start).is_ok() && start == *b"PAR1")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn written(name: &str, bytes: &[u8]) -> (tempfile::TempDir, std::path::PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(name);
+        File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&path)
+            .unwrap()
+            .write_all(bytes)
+            .unwrap();
+        (directory, path)
+    }
+
+    fn text(bytes: &[u8]) -> io::Result<String> {
+        let (_directory, path) = written("x", bytes);
+        let mut text = String::new();
+        open(Some(&path)).unwrap().read_to_string(&mut text).map(|_| text)
+    }
+
+    #[test]
+    fn compressed_files_are_told_by_their_first_bytes() {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(b"a\nb\n").unwrap();
+        let gzip = gzip.finish().unwrap();
+        assert_eq!(text(&gzip).unwrap(), "a\nb\n");
+        assert_eq!(text(&[gzip.clone(), gzip.clone()].concat()).unwrap(), "a\nb\na\nb\n");
+        assert!(text(&gzip[..gzip.len() - 3]).is_err(), "a part of a file is no file");
+        let zstd = zstd::encode_all(&b"c\n"[..], 1).unwrap();
+        assert_eq!(text(&zstd).unwrap(), "c\n");
+        assert_eq!(text(b"\xef\xbb\xbfid\n").unwrap(), "id\n");
+        for refused in [&b"\xfd7zXZ\0.."[..], b"PK\x03\x04..", b"BZh91AY&SY", b"\xff\xfei\0"] {
+            assert!(text(refused).unwrap_err().to_string().contains("convert it first"));
+        }
+        for plain in ["", "x", "BZhello", "PKW\n"] {
+            assert_eq!(text(plain.as_bytes()).unwrap(), plain);
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_compressed_file_says_what_is_in_it() {
+        let of = |name: &str| InputFormat::of(Some(Path::new(name)));
+        assert_eq!(of("a.csv.gz"), InputFormat::Csv);
+        assert_eq!(of("a.jsonl.zst"), InputFormat::Json);
+        assert_eq!(of("a.parquet"), InputFormat::Parquet);
+        assert_eq!(of("a.gz"), InputFormat::Lines);
+    }
+
+    fn row(types: &CsvTypes) -> Result<Vec<String>> {
+        let (_directory, path) = written("x.csv", b"zip,phone,n\n01234,+1555,7\n");
+        let rows = csv(Some(&path), types)?.next().unwrap()?;
+        let shown = |column: &arrow::array::ArrayRef| {
+            let value = arrow::util::display::array_value_to_string(column, 0).unwrap();
+            format!("{value}: {}", column.data_type())
+        };
+        Ok(rows.columns().iter().map(shown).collect())
+    }
+
+    #[test]
+    fn columns_of_csv_are_text_unless_asked() {
+        let named = |name: &str, kind: &str| vec![(name.to_owned(), kind.to_owned())];
+        assert_eq!(row(&CsvTypes::default()).unwrap(), ["01234: Utf8", "+1555: Utf8", "7: Utf8"]);
+        let inferred = CsvTypes { is_inferred: true, named: named("zip", "text") };
+        assert_eq!(row(&inferred).unwrap(), ["01234: Utf8", "1555: Int64", "7: Int64"]);
+        let typed = CsvTypes { is_inferred: false, named: named("n", "int64") };
+        assert_eq!(row(&typed).unwrap(), ["01234: Utf8", "+1555: Utf8", "7: Int64"]);
+        for wrong in [named("m", "int64"), named("n", "integer128"), named("phone", "bool")] {
+            row(&CsvTypes { is_inferred: false, named: wrong }).unwrap_err();
+        }
+    }
 }

@@ -10,12 +10,12 @@ use bytes::Bytes;
 use clap::Args;
 use indicatif::ProgressBar;
 
-use super::input::{self, InputFormat};
-use super::options::{Connection, TopicName};
+use super::input::{self, CsvTypes, InputFormat};
+use super::options::{Connection, TopicName, key_value};
 use super::output::{note, progress_bar, thousands};
 use super::{Failure, Outcome};
 use crate::client::producer::{Delivery, Producer};
-use crate::client::{ProducerRecord, TableWriter};
+use crate::client::{ProducerRecord, TableWriter, WriteReport};
 use crate::columnar::{PartitionSource, ValueSource, WriteOptions};
 use crate::error::Error;
 
@@ -23,7 +23,7 @@ use crate::error::Error;
 pub(super) struct ProduceArguments {
     #[command(flatten)]
     topic: TopicName,
-    /// The file to read; standard input when not given, or `-`.
+    /// The file to read, also compressed with gzip or zstd; standard input when not given, or `-`.
     #[arg(long, short = 'f', value_name = "FILE")]
     file: Option<PathBuf>,
     /// What the file holds; by its name when not given, else lines.
@@ -41,6 +41,14 @@ pub(super) struct ProduceArguments {
     /// With CSV and Parquet: the column that is the timestamp.
     #[arg(long, value_name = "NAME")]
     timestamp: Option<String>,
+    /// With CSV: let the first rows decide which columns are numbers, booleans or times; a number
+    /// loses what is no part of it, such as leading zeros. All are text when not given.
+    #[arg(long)]
+    infer: bool,
+    /// With CSV: the types of columns, for example id=int64,amount=float64 (text, int64, uint64,
+    /// float64, bool, date, timestamp).
+    #[arg(long, value_name = "NAME=TYPE,…", value_delimiter = ',', value_parser = key_value)]
+    schema: Vec<(String, String)>,
     /// Write everything to this partition.
     #[arg(long)]
     partition: Option<i32>,
@@ -92,6 +100,8 @@ fn check(arguments: &ProduceArguments, format: InputFormat) -> Outcome {
         Some("--value is for CSV and Parquet")
     } else if !is_table && arguments.timestamp.is_some() {
         Some("--timestamp is for CSV and Parquet")
+    } else if format != InputFormat::Csv && (arguments.infer || !arguments.schema.is_empty()) {
+        Some("--infer and --schema are for CSV")
     } else if format == InputFormat::Lines && arguments.key.is_some() {
         Some("--key names a column; lines have none: use --key-separator TEXT")
     } else {
@@ -108,7 +118,8 @@ async fn write_table(
     format: InputFormat,
     bar: &ProgressBar,
 ) -> Result<u64, Failure> {
-    let mut tables = input::tables(file, format)?;
+    let types = CsvTypes { is_inferred: arguments.infer, named: arguments.schema.clone() };
+    let mut tables = input::tables(file, format, &types)?;
     let options = WriteOptions {
         key: arguments.key.clone(),
         timestamp: arguments.timestamp.clone(),
@@ -120,12 +131,42 @@ async fn write_table(
         ..WriteOptions::default()
     };
     let mut writer = TableWriter::start(Arc::clone(producer), topic, options).await?;
-    while let Some(rows) = tables.recv().await {
-        let rows = rows?;
-        writer.write(&rows).await?;
-        bar.inc(rows.num_rows() as u64);
+    let written = async {
+        while let Some(rows) = tables.recv().await {
+            let rows = rows?;
+            writer.write(&rows).await?;
+            bar.inc(rows.num_rows() as u64);
+        }
+        writer.finish().await
+    };
+    let report = match written.await {
+        Ok(report) => report,
+        Err(error) => {
+            bar.finish_and_clear();
+            tell_acknowledged(&writer.abandon(true).await);
+            return Err(error.into());
+        }
+    };
+    if let Some(expired) = &report.expired {
+        bar.finish_and_clear();
+        let remedy = "expect it to be deleted. To keep old records, set --config retention.ms=-1 \
+                      with ottla topics create or alter";
+        note(&format!("ottla: warning: {}", expired.text(topic, remedy)));
     }
-    Ok(writer.finish().await?.rows)
+    Ok(report.rows)
+}
+
+/// Says what is in the topic of a file that did not get there whole.
+fn tell_acknowledged(report: &WriteReport) {
+    let spans: Vec<String> = report
+        .offsets
+        .iter()
+        .map(|(partition, range)| {
+            format!("partition {partition}: [{}, {})", range.start, range.end)
+        })
+        .collect();
+    let offsets = if spans.is_empty() { String::new() } else { format!(" ({})", spans.join(", ")) };
+    note(&format!("{} records were acknowledged before{offsets}", report.rows));
 }
 
 async fn write_lines(
@@ -186,7 +227,17 @@ fn split(
                 }
                 Some(serde_json::Value::Null) => None,
                 Some(serde_json::Value::String(text)) => Some(Bytes::from(text.clone())),
-                Some(other) => Some(Bytes::from(other.to_string())),
+                Some(serde_json::Value::Bool(value)) => Some(Bytes::from(value.to_string())),
+                Some(serde_json::Value::Number(value)) if !value.is_f64() => {
+                    Some(Bytes::from(value.to_string()))
+                }
+                Some(other) => {
+                    let detail = format!(
+                        "line {number}: the key {other} is no text, integer of 64 bits, boolean or \
+                         null, and has no text that is the same in every line"
+                    );
+                    return Err(Error::invalid(detail).into());
+                }
             },
         };
         return Ok((key, Bytes::from(line)));

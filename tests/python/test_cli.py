@@ -6,10 +6,13 @@ names one, with the plain binary of ``cargo build``: they must not differ.
 
 from __future__ import annotations
 
+import gzip
 import json
+import lzma
 import os
 import shlex
 import subprocess
+from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -165,6 +168,36 @@ def test_parquet_holds_what_was_written(program: Program, topic: str, tmp_path: 
     program.run("produce", f"{topic}-copy", "--file", str(raw), "--value", "value")
     copied = program.run("scan", f"{topic}-copy", "--output", "value").stdout.splitlines()
     assert [json.loads(value) for value in copied] == rows
+
+
+def test_files_are_written_as_they_are_or_refused(
+    program: Program, topic: str, tmp_path: Path
+) -> None:
+    def produced(name: str, data: bytes, *options: str) -> list[str]:
+        path = tmp_path / name
+        path.write_bytes(data)
+        before = len(program.run("scan", topic, "--output", "value").stdout.splitlines())
+        program.run("produce", topic, "--partition", "0", "--file", str(path), *options)
+        return program.run("scan", topic, "--output", "value").stdout.splitlines()[before:]
+
+    rows = b"zip,phone,n\n01234,+1555,7\n"
+    text = '{"zip":"01234","phone":"+1555","n":"7"}'
+    assert produced("a.csv", rows) == [text]
+    assert produced("a.csv.gz", gzip.compress(rows)) == [text]
+    assert produced("b.csv", rows, "--schema", "n=int64") == [text.replace('"7"', "7")]
+    assert produced("a.jsonl.gz", gzip.compress(b'{"a": 1}\n')) == ['{"a": 1}']
+    assert produced("lines.gz", gzip.compress(b"one\ntwo\n")) == ["one", "two"]
+    xz = tmp_path / "a.csv.xz"
+    xz.write_bytes(lzma.compress(rows))
+    refused = program.run("produce", topic, "--file", str(xz), status=1)
+    assert "compressed with xz" in refused.stderr
+    table = pyarrow.table({"at": [datetime(2013, 1, 1, tzinfo=timezone.utc)]})
+    pyarrow.parquet.write_table(table, tmp_path / "old.parquet")
+    old = program.run(
+        "produce", topic, "--file", str(tmp_path / "old.parquet"), "--timestamp", "at"
+    )
+    assert "retention.ms=604800000 (7 days)" in old.stderr
+    assert "--config retention.ms=-1" in old.stderr
 
 
 def test_bench_measures_over_tcp(program: Program) -> None:
