@@ -51,13 +51,16 @@ def _header_columns(
     return [(one.key, one.name) for one in single]
 
 
-def as_format(value: Format | str | None, argument: str = "value") -> Format | None:
-    """Return the format that is meant by a format or the name of one."""
+def as_format(value: Any, argument: str = "value") -> Format | None:
+    """Return the format that is meant by a format, the name of one or the columns of JSON."""
     if value is None or isinstance(value, Format):
         return value
     known = {"raw": raw(), "text": text(), "json": json()}
-    if value in known:
+    if isinstance(value, str) and value in known:
         return known[value]
+    if isinstance(value, Mapping) or hasattr(value, "__arrow_c_schema__"):
+        # The columns of JSON values, which need no other word.
+        return json(value)
     raise ConfigError(
         f"{argument}={value!r}: pass ottla.raw(), text(), json(), avro() or another of "
         "ottla.formats"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ottla._registry import as_registry
+from ottla._types import columns
 from ottla.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -71,6 +72,10 @@ class Format:
         The rows of a record that is an Arrow IPC stream.
     compression : {"lz4", "zstd"}, optional
         How the buffers of such a stream are compressed.
+    extra : {"error", "ignore"}, optional
+        What becomes of members of a JSON object that are not among the columns.
+    nan : {"error", "null", "text"}, default "error"
+        What becomes of NaN and the infinities in JSON.
     """
 
     kind: str
@@ -91,6 +96,8 @@ class Format:
     unwrap: bool = False
     max_rows: int = 10_000
     compression: str | None = None
+    extra: str | None = None
+    nan: str = "error"
 
     def __repr__(self) -> str:  # noqa: C901, PLR0912
         if self.kind in {"raw", "text"}:
@@ -120,6 +127,10 @@ class Format:
             details.append(f"max_rows={self.max_rows}")
         if self.compression is not None:
             details.append(f"compression={self.compression!r}")
+        if self.extra is not None:
+            details.append(f"extra={self.extra!r}")
+        if self.nan != Format.nan:
+            details.append(f"nan={self.nan!r}")
         if self.exclude:
             details.append(f"exclude={list(self.exclude)!r}")
         return f"ottla.{self.kind}({', '.join(details)})"
@@ -213,20 +224,42 @@ def text(column: str = "value") -> Format:
     return Format("text", column=column)
 
 
-def json(schema: Any = None, *, infer: int = 1000, exclude: Iterable[str] = ()) -> Format:
+def json(
+    schema: Any = None,
+    *,
+    infer: int = 1000,
+    extra: str | None = None,
+    framed: bool = False,
+    nan: str = "error",
+    exclude: Iterable[str] = (),
+) -> Format:
     """Take values as JSON objects: one column per member.
+
+    Which types are written and read, and how, is in the manual: ``src/manual/types.md``.
 
     Parameters
     ----------
-    schema : mapping or Arrow schema, optional
+    schema : mapping, schema or dtypes, optional
         The members to read and their types: a mapping of names to types, where a type is a string
         such as ``"int64"``, ``"float64"``, ``"utf8"``, ``"bool"``, ``"timestamp[ms, UTC]"``,
-        ``"list<int64>"``, ``"struct<a: int64>"``, or any object with ``__arrow_c_schema__``
-        (``pyarrow.int64()``); or a whole schema with ``__arrow_c_schema__`` (``pyarrow.schema``).
-        Members that are not in the schema are not read; missing ones are null.
+        ``"list<int64>"``, ``"struct<a: int64>"``, a Python type (``int``, ``list[str]``,
+        ``datetime``), or an Arrow type (``pyarrow.int64()``); or a whole schema of pyarrow or
+        polars, or the dtypes of a pandas dataframe. Members that are not in the schema are not
+        read; missing ones are null. ``value={"id": "int64"}`` is short for
+        ``value=ottla.json({"id": "int64"})``.
     infer : int, default 1000
-        Without a schema: the number of records from the start of the scan that decide it. The
-        schema is decided once per scan.
+        Without a schema: the number of objects from the start of the scan, or of what a consumer
+        has fetched when it begins, whose members become the columns.
+    extra : {"error", "ignore"}, optional
+        What becomes of a member that is not among the columns: it makes the row one that does not
+        decode (the default where the columns were inferred: its other members are decoded all the
+        same), or it is not read (the default with a schema).
+    framed : bool, default False
+        When reading: whether values have the header of a schema registry in front of them, as
+        Confluent's JSON Schema serializers write it. It is skipped.
+    nan : {"error", "null", "text"}, default "error"
+        When writing: NaN and the infinities, for which JSON has no number, are an error, null, or
+        the strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``, which a float column reads back.
     exclude : iterable of str
         When writing: columns that do not go into the value (the columns that are taken as key,
         partition, timestamp or headers stay in the value unless they are named here).
@@ -239,14 +272,26 @@ def json(schema: Any = None, *, infer: int = 1000, exclude: Iterable[str] = ()) 
     Examples
     --------
     >>> import ottla
-    >>> ottla.json({"id": "int64", "when": ottla.ts("ms")})
+    >>> ottla.json({"id": int, "when": ottla.ts("ms")})
     ottla.json(schema={'id': 'int64', 'when': 'timestamp[ms, UTC]'})
     """
     if infer < 1:
         raise ConfigError(f"infer={infer} looks at no record")
-    if isinstance(schema, Mapping):
-        schema = dict(schema)
-    return Format("json", schema=schema, infer=infer, exclude=_names(exclude))
+    if extra not in {None, "error", "ignore"}:
+        raise ConfigError(f"extra={extra!r}: use error or ignore")
+    if nan not in {"error", "null", "text"}:
+        raise ConfigError(f"nan={nan!r}: use error, null or text")
+    if schema is not None:
+        schema = columns(schema)
+    return Format(
+        "json",
+        schema=schema,
+        infer=infer,
+        extra=extra,
+        framed=framed,
+        nan=nan,
+        exclude=_names(exclude),
+    )
 
 
 def _registered(
@@ -573,8 +618,8 @@ def arrow_ipc(
     ...     records, scan.head().to_pylist()
     (1, [{'offset': 0, 'x': 1}, {'offset': 0, 'x': 2}])
     """
-    if isinstance(schema, Mapping):
-        schema = dict(schema)
+    if schema is not None:
+        schema = columns(schema)
     if max_rows < 1:
         raise ConfigError(f"max_rows={max_rows}: a record has at least one row")
     if compression not in {None, "lz4", "zstd"}:

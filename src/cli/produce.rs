@@ -126,7 +126,7 @@ async fn write_table(
         partition: arguments.partition.map_or(PartitionSource::Partitioner, PartitionSource::Fixed),
         value: match &arguments.value {
             Some(column) => ValueSource::Column(column.clone()),
-            None => ValueSource::Json { exclude: Vec::new() },
+            None => ValueSource::json(Vec::new()),
         },
         ..WriteOptions::default()
     };

@@ -311,17 +311,22 @@ impl ScanReader {
         })
     }
 
-    /// The format of the values with its columns; reads ahead where they are found from values.
-    /// Without a value that tells them there are none.
+    /// The format of the values with its columns; reads ahead where they are found from values, and
+    /// decodes no row. Without a value that tells them there are none.
     ///
     /// # Errors
     ///
     /// As [`Self::next`].
     pub async fn settled(&mut self) -> Result<ValueFormat> {
-        if self.decoder.settled().is_none() && self.ahead.is_none() {
-            self.ahead = self.decode_next().await?;
+        loop {
+            if let Some(format) = decoding::look(&mut self.decoder, self.ended).await? {
+                return Ok(format);
+            }
+            if self.ended {
+                return Ok(ValueFormat::without_columns());
+            }
+            self.fetch().await?;
         }
-        Ok(self.decoder.settled().cloned().unwrap_or_else(ValueFormat::without_columns))
     }
 
     /// The next rows, and how far each partition was read with them; none at the end.
@@ -360,15 +365,21 @@ impl ScanReader {
             if self.ended {
                 return Ok(None);
             }
-            match self.prefetcher.try_next()? {
-                (Some((chunk, _)), _) => {
-                    self.progress.bytes += chunk.bytes.len() as u64;
-                    self.decoder.push(chunk);
-                }
-                (None, true) => self.ended = true,
-                (None, false) => self.prefetcher.wait().await,
-            }
+            self.fetch().await?;
         }
+    }
+
+    /// Gives the decoder what is fetched next.
+    async fn fetch(&mut self) -> Result<()> {
+        match self.prefetcher.try_next()? {
+            (Some((chunk, _)), _) => {
+                self.progress.bytes += chunk.bytes.len() as u64;
+                self.decoder.push(chunk);
+            }
+            (None, true) => self.ended = true,
+            (None, false) => self.prefetcher.wait().await,
+        }
+        Ok(())
     }
 
     /// How far it was read.

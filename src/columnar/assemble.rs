@@ -19,7 +19,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use arrow::array::{AsArray, Int64Array, UInt32Array};
+use arrow::array::{AsArray, BinaryViewArray, Int64Array, UInt32Array};
 
 use bytes::Bytes;
 
@@ -91,6 +91,15 @@ pub(super) struct Assembled {
 }
 
 impl Assembled {
+    /// The bytes of all values.
+    pub(super) fn value_bytes(&self) -> usize {
+        let values =
+            self.filled.column(KafkaColumn::Value).and_then(|one| one.as_binary_view_opt());
+        let views = values.into_iter().flat_map(|values: &BinaryViewArray| values.views().iter());
+        // The size is in the lower half of a view's lower half.
+        views.map(|view| *view as u32 as usize).sum()
+    }
+
     /// The same with the records of these rows, which go up.
     pub(super) fn taken(&self, records: &[u32]) -> Result<Self> {
         let rows = UInt32Array::from(records.to_vec());

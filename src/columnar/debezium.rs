@@ -19,6 +19,7 @@ use arrow::error::ArrowError;
 
 use super::bytes_column::BytesColumn;
 use super::columns::UTC;
+use super::json::JsonFormat;
 use super::values::{Columns, Settled, ValueFormat, Values};
 use crate::error::{Error, Result};
 
@@ -51,7 +52,10 @@ pub(super) struct Events {
 impl Events {
     pub(super) fn new(inner: Settled, unwrap: bool) -> Result<Self> {
         let inner = match inner {
-            Settled::Json(fields) => Settled::Json(json_event(&fields)),
+            Settled::Json(format) => {
+                let fields = format.fields.as_ref().map(json_event);
+                Settled::Json(JsonFormat { fields, ..format })
+            }
             other => other,
         };
         let Some(fields) = inner.fields()? else {

@@ -3,11 +3,9 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryViewArray, BooleanArray, Int64Array, StringViewBuilder,
-};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, BooleanArray, Int64Array};
 use arrow::buffer::BooleanBuffer;
-use arrow::datatypes::{Int64Type, SchemaRef};
+use arrow::datatypes::{DataType, Field, Fields, Int64Type, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
 use super::assemble::{Assembled, Assembler, Chunk, PartitionProgress};
@@ -17,9 +15,9 @@ use super::headers::HeaderField;
 use super::layout::{Layout, Origin, Shape};
 use super::registry::{SchemaRequest, SchemaSource};
 use super::rejected::{REJECTED_COLUMNS, Rejected, Source, set_aside};
+use super::row_errors::{RowErrors, locate};
 use super::values::{Columns, Look, Probe, Settled, ValueFormat, Values};
-use crate::error::{Error, Result};
-use crate::types::{Offset, TopicPartition};
+use crate::error::Result;
 
 /// How the bytes of a key become a column.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -122,6 +120,8 @@ pub enum Step {
 
 /// So many rows may wait for one that tells the columns of values.
 const WAITING_ROWS_MAX: usize = 4_000_000;
+/// And so many bytes of values.
+const WAITING_BYTES_MAX: usize = 256 << 20;
 
 /// Turns chunks of batches into Arrow record batches.
 #[derive(Debug)]
@@ -139,6 +139,8 @@ enum Stage {
         probe: Probe,
         /// How many of those that wait were looked at.
         looked_at: usize,
+        /// The bytes of the values that were looked at.
+        bytes: usize,
     },
     Ready(Box<Output>),
 }
@@ -156,7 +158,10 @@ impl Decoder {
                 (Stage::Ready(Box::new(output)), projection)
             }
             // Columns cannot be told from fields yet.
-            Err(probe) => (Stage::Probing { probe, looked_at: 0 }, Projection::ALL),
+            Err(mut probe) => {
+                probe.expect(options.on_error);
+                (Stage::Probing { probe, looked_at: 0, bytes: 0 }, Projection::ALL)
+            }
         };
         let limits = (options.max_rows, options.max_bytes);
         let assembler = Assembler::new(projection, limits, options.decompressed_size_max);
@@ -236,18 +241,29 @@ impl Decoder {
     /// `CORRUPT_MESSAGE` or `INVALID_RECORD` for damaged batches, naming partition and offset;
     /// [`Error::Decode`] for values that do not decode, under [`OnError::Raise`].
     pub fn step(&mut self, finish: bool) -> Result<Step> {
-        if let Some(request) = self.probe(finish)? {
-            return Ok(Step::Schema(request));
-        }
         let mut unknown = None;
-        let output = match &mut self.stage {
-            Stage::Ready(output) => output.as_mut(),
-            // Nothing but tombstones until now: rows without the columns of values.
-            Stage::Probing { probe, looked_at } if finish && !self.waiting.is_empty() => {
+        match self.probe(finish)? {
+            Probed::Ready => {}
+            Probed::Input => return Ok(Step::Input),
+            Probed::Schema(request) => return Ok(Step::Schema(request)),
+            // Rows without the columns of values; those that are no tombstones are errors.
+            Probed::Nothing => {
+                let Stage::Probing { probe, looked_at, bytes } = &mut self.stage else {
+                    return Ok(Step::Input);
+                };
+                if self.waiting.is_empty() {
+                    return Ok(Step::Input);
+                }
                 *looked_at = looked_at.saturating_sub(1);
-                unknown.insert(Output::new(&self.options, &probe.unsettled())?)
+                *bytes = 0;
+                let settled = probe.unsettled(named_fields(&self.options));
+                unknown = Some(Output::new(&self.options, &settled)?);
             }
-            Stage::Probing { .. } => return Ok(Step::Input),
+        }
+        let output = match (&mut self.stage, &mut unknown) {
+            (Stage::Ready(output), _) => output.as_mut(),
+            (Stage::Probing { .. }, Some(output)) => output,
+            (Stage::Probing { .. }, None) => return Ok(Step::Input),
         };
         let assembled = match self.waiting.pop_front() {
             Some(assembled) => assembled,
@@ -274,38 +290,90 @@ impl Decoder {
         }
     }
 
+    /// Finds the columns of values without making an output. None: push more, or a schema is needed.
+    ///
+    /// # Errors
+    /// `CORRUPT_MESSAGE` or `INVALID_RECORD` for damaged batches, naming partition and offset.
+    pub fn look(&mut self, finish: bool) -> Result<Looked> {
+        Ok(match self.probe(finish)? {
+            Probed::Input => Looked::Input,
+            Probed::Schema(request) => Looked::Schema(request),
+            Probed::Ready | Probed::Nothing => Looked::Done(match &self.stage {
+                Stage::Ready(output) => output.format.clone(),
+                Stage::Probing { probe, .. } => {
+                    probe.unsettled(named_fields(&self.options)).format()
+                }
+            }),
+        })
+    }
+
     /// Looks at values until enough were seen, then settles the schema.
-    fn probe(&mut self, finish: bool) -> Result<Option<SchemaRequest>> {
-        let Stage::Probing { probe, looked_at } = &mut self.stage else { return Ok(None) };
+    fn probe(&mut self, finish: bool) -> Result<Probed> {
+        let Stage::Probing { probe, looked_at, bytes } = &mut self.stage else {
+            return Ok(Probed::Ready);
+        };
         let settled = loop {
             let Some(assembled) = self.waiting.get(*looked_at) else {
                 match self.assembler.next(finish)? {
                     Some(assembled) => self.waiting.push_back(assembled),
-                    None => break if finish { probe.give_up() } else { None },
+                    None if finish => break probe.give_up(),
+                    None => return Ok(Probed::Input),
                 }
                 continue;
             };
-            match probe.look(assembled)? {
+            let look = probe.look(assembled)?;
+            match look {
                 Look::Settled(settled) => break Some(settled),
-                Look::Schema(request) => return Ok(Some(request)),
-                Look::More => *looked_at = looked_at.saturating_add(1),
+                Look::Schema(request) => return Ok(Probed::Schema(request)),
+                Look::More | Look::Nothing => {
+                    *looked_at = looked_at.saturating_add(1);
+                    *bytes = bytes.saturating_add(assembled.value_bytes());
+                }
+            }
+            if matches!(look, Look::Nothing) {
+                break None;
             }
             let rows: usize = self.waiting.iter().map(|waiting| waiting.filled.rows).sum();
-            if rows > WAITING_ROWS_MAX {
-                break Some(probe.give_up().ok_or_else(|| {
-                    Error::invalid(format!(
-                        "none of {rows} records has a value that tells its schema; give a schema"
-                    ))
-                })?);
+            if rows > WAITING_ROWS_MAX || *bytes > WAITING_BYTES_MAX {
+                break probe.give_up();
             }
         };
-        if let Some(settled) = settled {
-            let output = Output::new(&self.options, &settled)?;
-            self.assembler.set_projection(output.projection());
-            self.stage = Stage::Ready(Box::new(output));
-        }
-        Ok(None)
+        let Some(settled) = settled else { return Ok(Probed::Nothing) };
+        let output = Output::new(&self.options, &settled)?;
+        self.assembler.set_projection(output.projection());
+        self.stage = Stage::Ready(Box::new(output));
+        Ok(Probed::Ready)
     }
+}
+
+/// What [`Decoder::look`] came to.
+#[derive(Clone, Debug)]
+pub enum Looked {
+    /// The format of values with its columns.
+    Done(ValueFormat),
+    /// More chunks are needed.
+    Input,
+    /// A schema is needed: let [`Decoder::source`] load it.
+    Schema(SchemaRequest),
+}
+
+/// How far the columns of values are known.
+enum Probed {
+    Ready,
+    /// More chunks are needed.
+    Input,
+    Schema(SchemaRequest),
+    /// Nothing tells them, and rows must not wait any longer.
+    Nothing,
+}
+
+/// The columns that are asked for by a name that may be one of a field, while fields are not known.
+fn named_fields(options: &DecodeOptions) -> Fields {
+    let is_other = |name: &str| {
+        super::layout::is_reserved(name) || options.headers.iter().any(|one| one.column == name)
+    };
+    let names = options.columns.iter().flatten().filter(|name| !is_other(name));
+    names.map(|name| Field::new(name, DataType::Utf8View, true)).collect()
 }
 
 /// From filled Kafka columns to an output.
@@ -317,6 +385,8 @@ struct Output {
     values: Values,
     /// The position of each decoded field among all fields.
     indices: Vec<usize>,
+    /// Whether values are decoded.
+    decodes: bool,
     text_key: bool,
     text_value: bool,
     on_error: OnError,
@@ -334,7 +404,7 @@ impl Output {
         let text_key = options.key == KeyFormat::Text;
         let text_value = settled.is_text();
         let fields = settled.fields()?;
-        let decodes = fields.is_some()
+        let may_fail = fields.is_some()
             || text_value
             || text_key
             || options.headers.iter().any(|header| header.text);
@@ -343,18 +413,26 @@ impl Output {
             headers: &options.headers,
             text_key,
             text_value,
-            error_column: options.on_error == OnError::Column && decodes,
+            error_column: options.on_error == OnError::Column && may_fail,
             plain: !options.views,
         };
         let layout = Layout::new(&shape, options.columns.as_deref())?;
-        let indices = layout.fields();
+        let mut indices = layout.fields();
+        let shows_errors = layout.shows(Origin::Error);
+        if shows_errors && indices.is_empty() {
+            // Errors of no column in particular are those of all.
+            indices = (0..fields.as_ref().map_or(0, |fields| fields.len())).collect();
+        }
         let values = settled.decoder(&indices)?;
+        let judges = settled.is_unknown() && (options.columns.is_none() || shows_errors);
+        let decodes = !indices.is_empty() || values.is_many_rows() || judges;
         Ok(Self {
             layout,
             format: settled.format(),
             headers: options.headers.clone(),
             values,
             indices,
+            decodes,
             text_key,
             text_value,
             on_error: options.on_error,
@@ -368,7 +446,7 @@ impl Output {
         if self.offsets {
             projection = projection.with(KafkaColumn::Offset);
         }
-        let decodes = !self.indices.is_empty() || self.values.is_many_rows();
+        let decodes = self.decodes;
         if decodes {
             projection = projection.with(KafkaColumn::Value);
         }
@@ -383,9 +461,9 @@ impl Output {
     }
 
     fn make(&mut self, assembled: &Assembled) -> Result<Made> {
-        let mut errors = RowErrors { on_error: self.on_error, rows: Vec::new() };
+        let mut errors = RowErrors::new(self.on_error);
         let raw = assembled.filled.column(KafkaColumn::Value);
-        let decodes = !self.indices.is_empty() || self.values.is_many_rows();
+        let decodes = self.decodes;
         let (mut repeated, mut rest) = (None, None);
         let mut assembled = assembled;
         let fields = match raw.filter(|_| decodes) {
@@ -485,56 +563,6 @@ fn tombstones(values: &ArrayRef) -> ArrayRef {
     Arc::new(BooleanArray::new(is_null, None))
 }
 
-/// The rows of an output that did not decode.
-struct RowErrors {
-    on_error: OnError,
-    rows: Vec<(usize, String)>,
-}
-
-impl RowErrors {
-    #[cold]
-    fn add(
-        &mut self,
-        what: &'static str,
-        row: usize,
-        detail: String,
-        assembled: &Assembled,
-    ) -> Result<()> {
-        if self.on_error == OnError::Raise {
-            let (partition, offset) = locate(assembled, row);
-            return Err(Error::Decode { what, partition, offset, detail });
-        }
-        self.rows.push((row, format!("{what}: {detail}")));
-        Ok(())
-    }
-
-    /// Names the rows of records, where those that did not decode have one each.
-    fn move_to(&mut self, records: &[u32]) {
-        for (row, _) in &mut self.rows {
-            *row = records.partition_point(|record| (*record as usize) < *row);
-        }
-    }
-
-    /// The rows to leave out, with their errors.
-    fn take_set_aside(&mut self) -> Vec<(usize, String)> {
-        if self.on_error == OnError::SetAside { std::mem::take(&mut self.rows) } else { Vec::new() }
-    }
-
-    fn column(mut self, rows: usize) -> ArrayRef {
-        self.rows.sort_by_key(|(row, _)| *row);
-        let mut builder = StringViewBuilder::with_capacity(rows);
-        let mut errors = self.rows.into_iter().peekable();
-        for row in 0..rows {
-            let mut text: Option<String> = None;
-            while let Some((_, more)) = errors.next_if(|(at, _)| *at == row) {
-                text = Some(text.map_or_else(|| more.clone(), |text| format!("{text}; {more}")));
-            }
-            builder.append_option(text);
-        }
-        Arc::new(builder.finish())
-    }
-}
-
 /// The offsets of the rows that are not set aside.
 fn offsets(assembled: &Assembled, set_aside: &[(usize, String)]) -> Int64Array {
     let Some(column) = assembled.filled.column(KafkaColumn::Offset) else {
@@ -547,26 +575,6 @@ fn offsets(assembled: &Assembled, set_aside: &[(usize, String)]) -> Int64Array {
     let bad: BTreeSet<usize> = set_aside.iter().map(|(row, _)| *row).collect();
     let kept = all.values().iter().enumerate().filter(|(row, _)| !bad.contains(row));
     kept.map(|(_, offset)| *offset).collect()
-}
-
-/// The partition and offset of a row.
-fn locate(assembled: &Assembled, row: usize) -> (TopicPartition, Offset) {
-    let mut left = row;
-    let mut found = None;
-    for (partition, rows) in &assembled.origins {
-        if left < *rows {
-            found = Some(partition.clone());
-            break;
-        }
-        left = left.saturating_sub(*rows);
-    }
-    let offset = assembled
-        .filled
-        .column(KafkaColumn::Offset)
-        .map(AsArray::as_primitive::<Int64Type>)
-        .filter(|offsets: &&Int64Array| row < offsets.len())
-        .map_or(Offset::UNKNOWN, |offsets| Offset(offsets.value(row)));
-    (found.unwrap_or_else(|| TopicPartition::new("", -1)), offset)
 }
 
 fn checked_text(

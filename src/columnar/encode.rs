@@ -92,7 +92,7 @@ impl Default for WriteOptions {
     fn default() -> Self {
         Self {
             key: None,
-            value: ValueSource::Json { exclude: Vec::new() },
+            value: ValueSource::json(Vec::new()),
             partition: PartitionSource::Partitioner,
             timestamp: None,
             headers: HeaderSource::None,

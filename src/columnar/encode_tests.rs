@@ -68,7 +68,7 @@ fn values(batches: &[EncodedBatch]) -> Vec<Option<String>> {
 
 fn json_values(rows: &RecordBatch, exclude: &[&str]) -> Vec<String> {
     let exclude = exclude.iter().map(ToString::to_string).collect();
-    let options = WriteOptions { value: ValueSource::Json { exclude }, ..WriteOptions::default() };
+    let options = WriteOptions { value: ValueSource::json(exclude), ..WriteOptions::default() };
     values(&encode(rows, options).unwrap()).into_iter().flatten().collect()
 }
 
@@ -200,7 +200,7 @@ fn json_rows_come_back_as_the_table_they_were() {
         let batches = encode(&rows, options).unwrap();
         assert!(batches.len() > 1);
         let fields = rows.schema().fields().clone();
-        let back = decode(&batches, ValueFormat::Json { fields: Some(fields), infer: 1 });
+        let back = decode(&batches, ValueFormat::json(fields));
         for name in ["a", "b", "c"] {
             assert_eq!(back.column_by_name(name), rows.column_by_name(name), "{name}");
         }

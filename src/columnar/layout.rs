@@ -6,6 +6,7 @@
 //! - Where a field has the name of a Kafka column (or of `error`, `value_raw`), **all** of these
 //!   move into one struct column `_kafka`, and the fields keep their names: a column never
 //!   changes its meaning with the data. They are then asked for as `_kafka` or `_kafka.offset`.
+//!   Where a field is called `_kafka` too, the struct has one more underscore in front.
 //! - A header that is a column of its own has the name that it was given, beside the fields.
 //! - `is_tombstone` says whether the value is null; it is there when it is asked for by name.
 //! - With `on_error = column`, `error` (utf8, null where all is well) and `value_raw` follow.
@@ -75,14 +76,9 @@ pub(super) struct Layout {
 
 impl Layout {
     pub(super) fn new(shape: &Shape<'_>, wanted: Option<&[String]>) -> Result<Self> {
-        let nested = shape.fields.is_some_and(collides);
+        let nested = shape.fields.filter(|fields| collides(fields)).map(struct_name);
+        let nested = nested.as_deref();
         check_headers(shape)?;
-        if let Some(fields) = shape.fields.filter(|fields| fields.find(KAFKA_STRUCT).is_some()) {
-            return Err(Error::invalid(format!(
-                "the values have a field {KAFKA_STRUCT:?} among their {}, a name that is taken",
-                fields.len()
-            )));
-        }
         let origins = match wanted {
             Some(names) => {
                 let mut origins = Vec::with_capacity(names.len());
@@ -96,13 +92,13 @@ impl Layout {
         Ok(Self::of(shape, nested, origins))
     }
 
-    fn of(shape: &Shape<'_>, nested: bool, mut origins: Vec<Origin>) -> Self {
-        if !nested {
+    fn of(shape: &Shape<'_>, nested: Option<&str>, mut origins: Vec<Origin>) -> Self {
+        let Some(struct_name) = nested else {
             let fields: Vec<FieldRef> =
                 origins.iter().map(|&origin| Arc::new(field_of(shape, origin))).collect();
             let schema = Arc::new(Schema::new(fields));
             return Self { schema, columns: origins, kafka: None, plain: shape.plain };
-        }
+        };
         let kafka: Vec<Origin> =
             origins.iter().copied().filter(|origin| !origin.is_field()).collect();
         let at = origins.iter().position(|origin| !origin.is_field());
@@ -113,7 +109,7 @@ impl Layout {
             let at = at.min(fields.len());
             let children: Fields =
                 kafka.iter().map(|&origin| Arc::new(field_of(shape, origin))).collect();
-            let field = Field::new(KAFKA_STRUCT, DataType::Struct(children), false);
+            let field = Field::new(struct_name, DataType::Struct(children), false);
             fields.insert(at, Arc::new(field));
             (at, kafka)
         });
@@ -192,6 +188,12 @@ fn internal(error: arrow::error::ArrowError) -> Error {
     Error::invalid(format!("could not assemble the columns: {error}"))
 }
 
+/// Whether a name is asked for as a column that every output may have.
+pub(super) fn is_reserved(name: &str) -> bool {
+    let inside = name.strip_prefix(KAFKA_STRUCT).is_some_and(|rest| rest.starts_with('.'));
+    reserved(name).is_some() || inside || [KAFKA_STRUCT, TOMBSTONE_COLUMN].contains(&name)
+}
+
 fn reserved(name: &str) -> Option<Origin> {
     match name {
         ERROR_COLUMN => Some(Origin::Error),
@@ -221,6 +223,15 @@ fn check_headers(shape: &Shape<'_>) -> Result<()> {
     Ok(())
 }
 
+/// A name for the struct that no field has.
+fn struct_name(fields: &Fields) -> String {
+    let mut name = KAFKA_STRUCT.to_owned();
+    while fields.find(&name).is_some() {
+        name.insert(0, '_');
+    }
+    name
+}
+
 fn collides(fields: &Fields) -> bool {
     fields.iter().any(|field| reserved(field.name()).is_some())
 }
@@ -238,8 +249,13 @@ fn default_origins(shape: &Shape<'_>) -> Vec<Origin> {
     origins
 }
 
-fn resolve(shape: &Shape<'_>, nested: bool, name: &str, origins: &mut Vec<Origin>) -> Result<()> {
-    if nested && name == KAFKA_STRUCT {
+fn resolve(
+    shape: &Shape<'_>,
+    nested: Option<&str>,
+    name: &str,
+    origins: &mut Vec<Origin>,
+) -> Result<()> {
+    if nested == Some(name) {
         let all = default_origins(shape).into_iter().filter(|origin| !origin.is_field());
         origins.extend(all);
         return Ok(());
@@ -262,10 +278,11 @@ fn resolve(shape: &Shape<'_>, nested: bool, name: &str, origins: &mut Vec<Origin
         }
         other => other,
     };
-    let inside = name.strip_prefix(KAFKA_STRUCT).and_then(|rest| rest.strip_prefix('.'));
+    let inside =
+        nested.and_then(|nested| name.strip_prefix(nested)).and_then(|rest| rest.strip_prefix('.'));
     let found = match inside {
-        Some(child) if nested => kafka(child),
-        _ if nested => field_index(name),
+        Some(child) => kafka(child),
+        None if nested.is_some() => field_index(name),
         _ => field_index(name).or_else(|| kafka(name)),
     };
     let names = shape.fields.into_iter().flatten().map(|field| field.name().as_str());

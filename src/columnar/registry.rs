@@ -165,6 +165,8 @@ pub(super) fn same_source(
 pub(super) enum Fault {
     /// It is not what the format says.
     Bad(String),
+    /// It became one, but for a part that no column takes.
+    Partly(String),
     /// A schema is needed first.
     Schema(SchemaRequest),
 }

@@ -15,7 +15,8 @@ const PAUSE_MAX: u32 = 63;
 
 /// What values of one row each are decoded with.
 pub(super) trait RowDecoder {
-    /// Appends a row. On a fault the row is as if it had not been appended.
+    /// Appends a row. On a fault the row is as if it had not been appended, but for
+    /// [`Fault::Partly`].
     fn push(&mut self, value: &[u8]) -> Result<(), Fault>;
 
     /// Appends a row for each of at most [`BLOCK_ROWS`] values, a column at a time. False where it
@@ -76,6 +77,12 @@ pub(super) fn decode_rows(
                         return Err(error);
                     }
                     decoder.push_null();
+                }
+                Err(Fault::Partly(detail)) => {
+                    if let Err(error) = bad(row, detail) {
+                        decoder.finish()?;
+                        return Err(error);
+                    }
                 }
             }
             row = row.saturating_add(1);

@@ -201,7 +201,9 @@ pub(super) enum RowValue {
 impl RowValue {
     pub(super) fn new(rows: &RecordBatch, source: &ValueSource) -> Result<Self> {
         Ok(match source {
-            ValueSource::Json { exclude } => Self::Json(RowWriter::new(rows, exclude)?, Vec::new()),
+            ValueSource::Json { exclude, non_finite } => {
+                Self::Json(RowWriter::new(rows, exclude, *non_finite)?, Vec::new())
+            }
             ValueSource::Column(name) => Self::Column(BytesColumn::new(name, column(rows, name)?)?),
             ValueSource::Avro(target) => {
                 let schema = target.schema.as_ref().ok_or_else(unsettled)?;
@@ -231,7 +233,7 @@ impl RowValue {
         match self {
             Self::Json(writer, scratch) => {
                 scratch.clear();
-                writer.write(row, scratch);
+                writer.write(row, scratch).map_err(|fail| fail.to_string())?;
             }
             Self::Avro(writer, framing, scratch) => {
                 scratch.clear();

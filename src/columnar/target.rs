@@ -9,6 +9,7 @@ use arrow::datatypes::{Fields, Schema, TimeUnit};
 
 use super::avro::AvroSchema;
 use super::ipc::IpcTarget;
+use super::json::write::NonFinite;
 use super::protobuf::ProtobufSchema;
 use super::registry::{self, SchemaId, SchemaKind, SchemaSource};
 use crate::error::Result;
@@ -20,6 +21,8 @@ pub enum ValueSource {
     Json {
         /// The columns that are left out.
         exclude: Vec<String>,
+        /// What becomes of NaN and the infinities.
+        non_finite: NonFinite,
     },
     /// One column of text or bytes, as it is; a null is a null value, a tombstone.
     Column(String),
@@ -34,10 +37,16 @@ pub enum ValueSource {
 }
 
 impl ValueSource {
+    /// JSON objects of all columns but these; NaN and the infinities are refused.
+    #[must_use]
+    pub const fn json(exclude: Vec<String>) -> Self {
+        Self::Json { exclude, non_finite: NonFinite::Refuse }
+    }
+
     /// The columns that are left out of values, or the one column that is the value.
     pub fn named_columns(&self) -> Vec<&String> {
         match self {
-            Self::Json { exclude } => exclude.iter().collect(),
+            Self::Json { exclude, .. } => exclude.iter().collect(),
             Self::Avro(target) => target.exclude.iter().collect(),
             Self::Protobuf(target) => target.exclude.iter().collect(),
             Self::ArrowIpc(target) => target.exclude.iter().collect(),

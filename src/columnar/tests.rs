@@ -269,7 +269,7 @@ proptest! {
             objects.iter().map(|object| serde_json::to_string(object).unwrap()).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let options = DecodeOptions {
-            value: ValueFormat::Json { fields: Some(typed_fields()), infer: 1 },
+            value: ValueFormat::json(typed_fields()),
             columns: Some(["i", "f", "s", "b", "l", "o"].map(String::from).into()),
             ..DecodeOptions::default()
         };
@@ -543,13 +543,79 @@ fn a_schema_is_inferred_from_the_first_values() {
 }
 
 #[test]
+fn values_of_which_none_is_an_object_are_errors_until_one_comes() {
+    let options = |on_error| DecodeOptions {
+        value: ValueFormat::json_inferred(),
+        on_error,
+        ..DecodeOptions::default()
+    };
+    let bad = || Chunk::whole(tp(0), batch_of(&[None, Some(b"ping")], BatchOptions::default()));
+    let error = decode_all(vec![bad()], options(OnError::Raise)).unwrap_err();
+    let Error::Decode { offset, detail, .. } = &error else { panic!("{error}") };
+    assert_eq!(*offset, Offset(1));
+    assert!(detail.starts_with("the value is not JSON, see position 0: ping"), "{detail}");
+
+    let mut decoder = Decoder::new(options(OnError::Column)).unwrap();
+    decoder.push(bad());
+    let rows = decoder.next(true).unwrap().unwrap().rows;
+    let errors = rows.column_by_name("error").unwrap();
+    assert_eq!((errors.is_valid(0), errors.is_valid(1)), (false, true));
+    assert!(decoder.settled().is_none());
+    decoder.push(json_chunk(&[r#"{"a": 1}"#]));
+    let rows = decoder.next(true).unwrap().unwrap().rows;
+    assert_eq!(rows.column_by_name("a").unwrap().as_primitive::<Int64Type>().value(0), 1);
+}
+
+#[test]
+fn members_without_a_column_are_errors_where_columns_were_inferred() {
+    let chunk =
+        || json_chunk(&[r#"{"a": 1}"#, r#"{"a": 2, "b": {"c": 3}}"#, r#"{"b": 1, "a": 3}"#]);
+    let format = |extra| {
+        let format = JsonFormat { extra, ..JsonFormat::inferred(1) };
+        DecodeOptions {
+            value: ValueFormat::Json(format),
+            on_error: OnError::Column,
+            ..DecodeOptions::default()
+        }
+    };
+    for (extra, wanted) in [(Extra::Error, [false, true, true]), (Extra::Ignore, [false; 3])] {
+        let rows = &decode_all(vec![chunk()], format(extra)).unwrap()[0].rows;
+        let errors = rows.column_by_name("error").unwrap();
+        assert_eq!([0, 1, 2].map(|row| errors.is_valid(row)), wanted);
+        let numbers = rows.column_by_name("a").unwrap().as_primitive::<Int64Type>();
+        assert_eq!(numbers.values(), &[1, 2, 3]);
+    }
+}
+
+#[test]
+fn whole_numbers_are_inferred_as_a_type_that_holds_them_all() {
+    let kind_of = |numbers: &[&str]| {
+        let values: Vec<String> = numbers.iter().map(|one| format!(r#"{{"n": {one}}}"#)).collect();
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        let options =
+            DecodeOptions { value: ValueFormat::json_inferred(), ..DecodeOptions::default() };
+        let rows = decode_all(vec![json_chunk(&values)], options).unwrap().remove(0).rows;
+        rows.column_by_name("n").unwrap().data_type().clone()
+    };
+    let (big, huge) = ("18446744073709551615", "18446744073709551616");
+    assert_eq!(kind_of(&["1", "-1"]), DataType::Int64);
+    assert_eq!(kind_of(&["1", big]), DataType::UInt64);
+    assert_eq!(kind_of(&["-1", big]), DataType::Decimal128(38, 0));
+    assert_eq!(kind_of(&["1", huge]), DataType::Decimal128(38, 0));
+    assert_eq!(kind_of(&["1", &"9".repeat(39)]), DataType::Utf8View);
+    assert_eq!(kind_of(&["1", "1.5", "9007199254740992"]), DataType::Float64);
+    assert_eq!(kind_of(&["1.5", "9007199254740993"]), DataType::Utf8View);
+    assert_eq!(kind_of(&["1e400"]), DataType::Utf8View);
+}
+
+#[test]
 fn bad_values_are_raised_nulled_or_kept() {
     let values: Vec<Option<&[u8]>> =
         vec![Some(br#"{"a": 1}"#), Some(b"{"), None, Some(br#"{"a": "x"}"#), Some(b"[1]")];
     let chunk = Chunk::whole(tp(2), batch_of(&values, BatchOptions::default()));
     let fields = Fields::from(vec![Field::new("a", DataType::Int64, true)]);
     let options = |on_error| DecodeOptions {
-        value: ValueFormat::Json { fields: Some(fields.clone()), infer: 1 },
+        value: ValueFormat::json(fields.clone()),
         on_error,
         ..DecodeOptions::default()
     };
@@ -599,10 +665,7 @@ fn bad_values_are_set_aside_whole() {
     for max_rows in [10, 1] {
         let options = DecodeOptions {
             columns: Some(vec!["a".to_owned()]),
-            value: ValueFormat::Json {
-                fields: Some(vec![Field::new("a", DataType::Int64, true)].into()),
-                infer: 1,
-            },
+            value: ValueFormat::json(vec![Field::new("a", DataType::Int64, true)].into()),
             on_error: OnError::SetAside,
             max_rows,
             ..DecodeOptions::default()
@@ -670,6 +733,16 @@ fn kafka_columns_move_aside_for_fields_of_their_names() {
     assert_eq!(names, ["a", "_kafka", "offset"]);
     assert!(decode_all(vec![chunk.clone()], options(Some(&["partition"]))).is_err());
     assert!(decode_all(vec![chunk], options(Some(&["a", "a"]))).is_err());
+
+    // Where that name is taken too, it gets one more underscore.
+    let chunk = json_chunk(&[r#"{"offset": "mine", "_kafka": {"offset": 7}}"#]);
+    let rows = &decode_all(vec![chunk.clone()], options(None)).unwrap()[0].rows;
+    let names: Vec<_> = rows.schema().fields().iter().map(|field| field.name().clone()).collect();
+    assert_eq!(names, ["__kafka", "offset", "_kafka"]);
+    let one = options(Some(&["_kafka", "__kafka.offset"]));
+    let rows = &decode_all(vec![chunk], one).unwrap()[0].rows;
+    let inner = rows.column_by_name("_kafka").unwrap().as_struct();
+    assert_eq!(inner.column(0).as_primitive::<Int64Type>().value(0), 7);
 }
 
 #[test]
@@ -684,13 +757,11 @@ fn times_dates_decimals_and_bytes_are_read_from_json() {
         Field::new("t", DataType::LargeUtf8, true),
     ]);
     let chunk = json_chunk(&[
-        r#"{"ms": "2026-11-21T10:00:00.5+01:00", "s": 17, "d": "1970-01-03", "n": "12.345", "b": "AQI=", "u": 255, "t": "x"}"#,
+        r#"{"ms": "2026-11-21T10:00:00.5+01:00", "s": 17, "d": "1970-01-03", "n": "12.340", "b": "AQI=", "u": 255, "t": "x"}"#,
         r#"{"ms": 1500, "s": "1970-01-01 00:01:00", "d": 4, "n": 7.5, "b": "", "u": 3.0, "t": 1.5}"#,
     ]);
-    let options = DecodeOptions {
-        value: ValueFormat::Json { fields: Some(fields.clone()), infer: 1 },
-        ..DecodeOptions::default()
-    };
+    let options =
+        DecodeOptions { value: ValueFormat::json(fields.clone()), ..DecodeOptions::default() };
     let rows = &decode_all(vec![chunk], options.clone()).unwrap()[0].rows;
     for field in &fields {
         assert_eq!(rows.column_by_name(field.name()).unwrap().data_type(), field.data_type());
@@ -711,11 +782,12 @@ fn times_dates_decimals_and_bytes_are_read_from_json() {
     {
         assert!(decode_all(vec![json_chunk(&[bad])], options.clone()).is_err(), "{bad}");
     }
-    let fields = Fields::from(vec![Field::new("x", DataType::Duration(TimeUnit::Second), true)]);
-    let options = DecodeOptions {
-        value: ValueFormat::Json { fields: Some(fields), infer: 1 },
-        ..DecodeOptions::default()
-    };
+    for bad in [r#"{"n": "12.345"}"#, r#"{"n": 123456789.5}"#, r#"{"s": "1970-01-01T25:00"}"#] {
+        assert!(decode_all(vec![json_chunk(&[bad])], options.clone()).is_err(), "{bad}");
+    }
+    let interval = DataType::Interval(arrow::datatypes::IntervalUnit::DayTime);
+    let fields = Fields::from(vec![Field::new("x", interval, true)]);
+    let options = DecodeOptions { value: ValueFormat::json(fields), ..DecodeOptions::default() };
     assert!(Decoder::new(options).unwrap_err().to_string().contains("\"x\""));
 }
 

@@ -7,17 +7,18 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BinaryViewArray};
-use arrow::datatypes::Fields;
+use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, new_null_array};
+use arrow::datatypes::{FieldRef, Fields};
 
 use super::assemble::Assembled;
 use super::avro::{AvroDecoder, AvroFormat, AvroSchema, ReaderSchema};
 use super::columns::KafkaColumn;
 use super::debezium::{DebeziumFormat, EventDecoder, Events};
+use super::decoder::OnError;
 use super::ipc::{IpcDecoder, fields_of};
-use super::json::{Inference, JsonDecoder, all_nullable};
+use super::json::{Extra, Inference, JsonDecoder, JsonFormat, all_nullable};
 use super::protobuf::{ProtobufDecoder, ProtobufFormat, ProtobufReader, ProtobufSchema};
-use super::registry::{self, Registered, SchemaRequest, SchemaSource};
+use super::registry::{self, Fault, Registered, SchemaRequest, SchemaSource};
 use super::rows::decode_rows;
 use crate::error::{Error, Result};
 
@@ -30,12 +31,7 @@ pub enum ValueFormat {
     /// One column `value` of text; bytes that are not UTF-8 are errors.
     Text,
     /// A column for each field of a JSON object; see [`super::json`].
-    Json {
-        /// The fields; found from the first values when none.
-        fields: Option<Fields>,
-        /// How many values are looked at to find the fields.
-        infer: usize,
-    },
+    Json(JsonFormat),
     /// A column for each field of an Avro record; see [`super::avro`].
     Avro(Arc<AvroFormat>),
     /// A column for each field of a Protobuf message; see [`super::protobuf`].
@@ -45,27 +41,36 @@ pub enum ValueFormat {
     /// The columns of Arrow IPC streams, of which each gives any number of rows; those of the first
     /// value when none. See [`super::ipc`].
     ArrowIpc(Option<Fields>),
+    /// Values of a registry of which none told its schema: each is an error, and these columns are
+    /// null.
+    Nothing(Fields),
 }
 
 impl ValueFormat {
     /// JSON whose fields are found from the first 1,000 values.
     #[must_use]
     pub const fn json_inferred() -> Self {
-        Self::Json { fields: None, infer: 1000 }
+        Self::Json(JsonFormat::inferred(1000))
     }
 
     /// Values without columns: nothing is known of them, and nothing is shown.
     #[must_use]
     pub fn without_columns() -> Self {
-        Self::Json { fields: Some(Fields::empty()), infer: 1 }
+        Self::json(Fields::empty())
+    }
+
+    /// JSON with these fields; others are not read.
+    #[must_use]
+    pub const fn json(fields: Fields) -> Self {
+        Self::Json(JsonFormat::given(fields))
     }
 
     /// Whether the columns are known without a look at values.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         match self {
-            Self::Raw | Self::Text => true,
-            Self::Json { fields, .. } | Self::ArrowIpc(fields) => fields.is_some(),
+            Self::Raw | Self::Text | Self::Nothing(_) => true,
+            Self::Json(JsonFormat { fields, .. }) | Self::ArrowIpc(fields) => fields.is_some(),
             Self::Avro(format) => matches!(format.schema, ReaderSchema::Given(_)),
             Self::Protobuf(format) => matches!(format.schema, ProtobufReader::Given(_)),
             Self::Debezium(format) => format.inner.is_settled(),
@@ -124,7 +129,7 @@ impl ValueFormat {
             Self::Avro(format) => format.source.as_ref(),
             Self::Protobuf(format) => format.source.as_ref(),
             Self::Debezium(format) => format.inner.source(),
-            Self::Raw | Self::Text | Self::Json { .. } | Self::ArrowIpc(_) => None,
+            Self::Raw | Self::Text | Self::Json(_) | Self::ArrowIpc(_) | Self::Nothing(_) => None,
         }
     }
 
@@ -133,10 +138,14 @@ impl ValueFormat {
         Ok(match self {
             Self::Raw => Ok(Settled::Whole { text: false }),
             Self::Text => Ok(Settled::Whole { text: true }),
-            Self::Json { fields: Some(fields), .. } => Ok(Settled::Json(all_nullable(fields))),
-            Self::Json { fields: None, infer } => {
-                Err(Probe::Json { inference: Box::default(), seen: 0, wanted: (*infer).max(1) })
-            }
+            Self::Nothing(fields) => Ok(Settled::Nothing(fields.clone())),
+            Self::Json(format) => match &format.fields {
+                Some(fields) => {
+                    let fields = Some(all_nullable(fields));
+                    Ok(Settled::Json(JsonFormat { fields, ..format.clone() }))
+                }
+                None => Err(Probe::Json(Box::new(JsonProbe::new(format)))),
+            },
             Self::Avro(format) => match &format.schema {
                 ReaderSchema::Given(schema) => {
                     Ok(Settled::Avro(Arc::clone(format), schema.clone()))
@@ -180,9 +189,9 @@ pub(super) enum Settled {
     Whole {
         text: bool,
     },
-    /// No value was there to find columns from.
-    Nothing,
-    Json(Fields),
+    /// No value told its columns; these were asked for.
+    Nothing(Fields),
+    Json(JsonFormat),
     Avro(Arc<AvroFormat>, AvroSchema),
     Protobuf(Arc<ProtobufFormat>, ProtobufSchema),
     Debezium(Events),
@@ -199,8 +208,8 @@ impl Settled {
         match self {
             Self::Whole { text: true } => ValueFormat::Text,
             Self::Whole { text: false } => ValueFormat::Raw,
-            Self::Nothing => ValueFormat::without_columns(),
-            Self::Json(fields) => ValueFormat::Json { fields: Some(fields.clone()), infer: 1 },
+            Self::Nothing(fields) => ValueFormat::Nothing(fields.clone()),
+            Self::Json(format) => ValueFormat::Json(format.clone()),
             Self::Avro(format, schema) => ValueFormat::Avro(Arc::new(AvroFormat {
                 schema: ReaderSchema::Given(schema.clone()),
                 ..AvroFormat::clone(format)
@@ -218,8 +227,8 @@ impl Settled {
     pub(super) fn fields(&self) -> Result<Option<Fields>> {
         Ok(match self {
             Self::Whole { .. } => None,
-            Self::Nothing => Some(Fields::empty()),
-            Self::Json(fields) => Some(fields.clone()),
+            Self::Nothing(fields) => Some(fields.clone()),
+            Self::Json(format) => format.fields.clone(),
             Self::Avro(_, schema) => Some(schema.fields()?),
             Self::Protobuf(format, schema) => Some(schema.fields(format.time_unit)),
             Self::Debezium(events) => Some(events.fields()),
@@ -227,15 +236,28 @@ impl Settled {
         })
     }
 
+    /// Whether values without a column are judged all the same: nothing is known of what they should
+    /// have, so a column cannot tell that they do not decode.
+    pub(super) fn is_unknown(&self) -> bool {
+        match self {
+            Self::Nothing(fields) => fields.is_empty(),
+            Self::Json(format) => {
+                format.extra == Extra::Error
+                    && format.fields.as_ref().is_none_or(|fields| fields.is_empty())
+            }
+            _ => false,
+        }
+    }
+
     /// A decoder for some of the columns.
     pub(super) fn decoder(&self, wanted: &[usize]) -> Result<Values> {
         Ok(match self {
-            Self::Whole { .. } | Self::Nothing => Values::None,
-            Self::Json(fields) => {
-                let fields: Fields =
-                    wanted.iter().filter_map(|&index| fields.get(index).cloned()).collect();
-                Values::Json(Box::new(JsonDecoder::new(&fields)?))
+            Self::Whole { .. } => Values::None,
+            Self::Nothing(fields) => {
+                let fields = wanted.iter().filter_map(|&index| fields.get(index).cloned());
+                Values::Nothing(fields.collect())
             }
+            Self::Json(format) => Values::Json(Box::new(JsonDecoder::new(format, wanted)?)),
             Self::Avro(format, schema) => {
                 Values::Avro(Box::new(AvroDecoder::new(format, schema, wanted)?))
             }
@@ -255,6 +277,8 @@ impl Settled {
 #[derive(Debug)]
 pub(super) enum Values {
     None,
+    /// Columns of nulls; every value is an error.
+    Nothing(Fields),
     Json(Box<JsonDecoder>),
     Avro(Box<AvroDecoder>),
     Protobuf(Box<ProtobufDecoder>),
@@ -291,6 +315,18 @@ impl Values {
     ) -> Result<Columns> {
         match self {
             Self::None => Ok(Columns::Done(Vec::new())),
+            Self::Nothing(fields) => {
+                for (row, value) in values.iter().enumerate() {
+                    let Some(value) = value else { continue };
+                    let detail = match registry::unframe(value) {
+                        Err(Fault::Bad(detail)) => detail,
+                        _ => "no value tells a schema that the registry knows".to_owned(),
+                    };
+                    bad(row, detail)?;
+                }
+                let column = |field: &FieldRef| new_null_array(field.data_type(), values.len());
+                Ok(Columns::Done(fields.iter().map(column).collect()))
+            }
             Self::Json(decoder) => decode_rows(decoder.as_mut(), values, bad),
             Self::Avro(decoder) => decode_rows(decoder.as_mut(), values, bad),
             Self::Protobuf(decoder) => decode_rows(decoder.as_mut(), values, bad),
@@ -303,11 +339,7 @@ impl Values {
 /// Looks at the first values to find out which columns they have.
 #[derive(Debug)]
 pub(super) enum Probe {
-    Json {
-        inference: Box<Inference>,
-        seen: usize,
-        wanted: usize,
-    },
+    Json(Box<JsonProbe>),
     Avro(Arc<AvroFormat>),
     Protobuf(Arc<ProtobufFormat>),
     /// The inner format of events, and whether they are unwrapped.
@@ -315,11 +347,64 @@ pub(super) enum Probe {
     ArrowIpc,
 }
 
+/// Finds the fields of JSON objects.
+#[derive(Debug)]
+pub(super) struct JsonProbe {
+    format: JsonFormat,
+    inference: Inference,
+    /// The objects that were seen, and the other values.
+    objects: usize,
+    others: usize,
+    /// Whether no value behind one that is no object will be handed out.
+    raises: bool,
+}
+
+impl JsonProbe {
+    fn new(format: &JsonFormat) -> Self {
+        let inference = Inference::default();
+        Self { format: format.clone(), inference, objects: 0, others: 0, raises: false }
+    }
+
+    fn look(&mut self, values: &BinaryViewArray) -> Look {
+        let wanted = self.format.infer.max(1);
+        for value in values.iter().flatten() {
+            if self.objects >= wanted || (self.raises && self.seen() >= wanted) {
+                break;
+            }
+            match self.add(value) {
+                Ok(()) => self.objects = self.objects.saturating_add(1),
+                Err(_no_object) => self.others = self.others.saturating_add(1),
+            }
+        }
+        if self.objects >= wanted || (self.raises && self.seen() >= wanted) {
+            return self.found().map_or(Look::Nothing, Look::Settled);
+        }
+        Look::More
+    }
+
+    const fn seen(&self) -> usize {
+        self.objects.saturating_add(self.others)
+    }
+
+    fn add(&mut self, value: &[u8]) -> Result<(), Fault> {
+        let value = if self.format.framed { registry::unframe(value)?.1 } else { value };
+        Ok(self.inference.add(value)?)
+    }
+
+    /// The format with its fields; none before an object was seen.
+    fn found(&self) -> Option<Settled> {
+        let found = || Settled::Json(self.format.with_found(self.inference.fields()));
+        (self.objects > 0).then(found)
+    }
+}
+
 /// What a look at values told.
 #[derive(Debug)]
 pub(super) enum Look {
     /// Not enough yet.
     More,
+    /// There were enough, and none has columns.
+    Nothing,
     Settled(Settled),
     /// A schema is needed first; then look again.
     Schema(SchemaRequest),
@@ -346,16 +431,7 @@ impl Probe {
                 let mut found = values.iter().flatten().filter_map(|value| fields_of(value).ok());
                 Ok(found.next().map_or(Look::More, |one| Look::Settled(Settled::ArrowIpc(one))))
             }
-            Self::Json { inference, seen, wanted } => {
-                for value in values.iter().flatten().take(wanted.saturating_sub(*seen)) {
-                    inference.add(value);
-                    *seen = seen.saturating_add(1);
-                }
-                if *seen < *wanted {
-                    return Ok(Look::More);
-                }
-                Ok(Look::Settled(Settled::Json(inference.fields())))
-            }
+            Self::Json(probe) => Ok(probe.look(values)),
             Self::Avro(format) => {
                 let Some(source) = &format.source else { return Ok(Look::More) };
                 let settle = |registered: &Registered, _rest: &[u8]| {
@@ -384,12 +460,24 @@ impl Probe {
         }
     }
 
-    /// The format of records while none tells the columns of values.
-    pub(super) fn unsettled(&self) -> Settled {
+    /// Says what becomes of values that do not decode.
+    pub(super) fn expect(&mut self, on_error: OnError) {
+        match self {
+            Self::Json(probe) => probe.raises = on_error == OnError::Raise,
+            Self::Debezium(inner, _) => inner.expect(on_error),
+            Self::Avro(_) | Self::Protobuf(_) | Self::ArrowIpc => {}
+        }
+    }
+
+    /// The format of records while none tells the columns of values; those that are asked for are
+    /// null then.
+    pub(super) fn unsettled(&self, named: Fields) -> Settled {
         match self {
             // Finds out which values are none.
             Self::ArrowIpc => Settled::ArrowIpc(Fields::empty()),
-            _ => Settled::Nothing,
+            Self::Json(probe) => Settled::Json(probe.format.with_found(named)),
+            Self::Debezium(inner, _) => inner.unsettled(named),
+            Self::Avro(_) | Self::Protobuf(_) => Settled::Nothing(named),
         }
     }
 
@@ -400,7 +488,7 @@ impl Probe {
                 .give_up()
                 .and_then(|inner| Events::new(inner, *unwrap).ok())
                 .map(Settled::Debezium),
-            Self::Json { inference, .. } => Some(Settled::Json(inference.fields())),
+            Self::Json(probe) => probe.found(),
             Self::Avro(_) | Self::Protobuf(_) | Self::ArrowIpc => None,
         }
     }

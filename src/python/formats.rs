@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Fields, TimeUnit};
+use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
@@ -10,9 +10,10 @@ use pyo3::types::{PyDict, PyString};
 use super::registry::SchemaRegistry;
 use super::{interop, types};
 use crate::columnar::{
-    AvroFormat, AvroSchema, AvroTarget, DebeziumFormat, Framing, HeaderField, IpcCompression,
-    IpcTarget, ProtobufFormat, ProtobufReader, ProtobufSchema, ProtobufTarget, ReaderSchema,
-    SchemaReference, SchemaSource, ValueFormat, ValueSource,
+    AvroFormat, AvroSchema, AvroTarget, DebeziumFormat, Extra, Framing, HeaderField,
+    IpcCompression, IpcTarget, JsonFormat, NonFinite, ProtobufFormat, ProtobufReader,
+    ProtobufSchema, ProtobufTarget, ReaderSchema, SchemaReference, SchemaSource, ValueFormat,
+    ValueSource,
 };
 use crate::error::{Error, Result};
 
@@ -30,15 +31,18 @@ pub(super) struct Format {
 enum Kind {
     Raw,
     Text,
-    Json {
-        fields: Option<Fields>,
-        infer: usize,
-    },
+    Json(Json),
     Avro(Avro),
     Protobuf(Protobuf),
     /// Events of this format, and whether they are unwrapped.
     Debezium(Box<Format>, bool),
     ArrowIpc(ArrowIpc),
+}
+
+#[derive(Clone, Debug)]
+struct Json {
+    reading: JsonFormat,
+    non_finite: NonFinite,
 }
 
 #[derive(Clone, Debug)]
@@ -101,8 +105,24 @@ fn kind(object: Borrowed<'_, '_, PyAny>) -> PyResult<Kind> {
         "text" => Kind::Text,
         "json" => {
             let schema = object.getattr(intern!(object.py(), "schema"))?;
-            let fields = if schema.is_none() { None } else { Some(fields(&schema)?) };
-            Kind::Json { fields, infer: field(object, "infer")? }
+            let mut reading = JsonFormat::inferred(field(object, "infer")?);
+            if !schema.is_none() {
+                reading.fields = Some(fields(&schema)?);
+                reading.extra = Extra::Ignore;
+            }
+            let extra: Option<String> = field(object, "extra")?;
+            reading.extra = match extra.as_deref() {
+                None => reading.extra,
+                Some("ignore") => Extra::Ignore,
+                Some("error") => Extra::Error,
+                Some(other) => {
+                    let detail = format!("extra={other:?}: use error or ignore");
+                    return Err(Error::invalid(detail).into());
+                }
+            };
+            reading.framed = field(object, "framed")?;
+            let nan: String = field(object, "nan")?;
+            Kind::Json(Json { reading, non_finite: non_finite(&nan)? })
         }
         "avro" => Kind::Avro(Avro {
             schema: field(object, "schema")?,
@@ -137,6 +157,15 @@ fn kind(object: Borrowed<'_, '_, PyAny>) -> PyResult<Kind> {
     })
 }
 
+fn non_finite(nan: &str) -> Result<NonFinite> {
+    match nan {
+        "error" => Ok(NonFinite::Refuse),
+        "null" => Ok(NonFinite::Null),
+        "text" => Ok(NonFinite::Text),
+        other => Err(Error::invalid(format!("nan={other:?}: use error, null or text"))),
+    }
+}
+
 fn ipc_compression(name: &str) -> Result<IpcCompression> {
     match name {
         "lz4" => Ok(IpcCompression::Lz4),
@@ -162,18 +191,26 @@ fn protobuf_schema(
 /// The fields of a mapping of names to types, or of an object with a whole schema.
 fn fields(schema: &Bound<'_, PyAny>) -> PyResult<Fields> {
     let Ok(mapping) = schema.cast::<PyDict>() else {
-        return Ok(interop::import_schema(schema)?.fields);
+        return Ok(interop::import_any_schema(schema)?.fields);
     };
     let mut fields = Vec::with_capacity(mapping.len());
     for (name, data_type) in mapping {
         let name: String = name.extract()?;
-        let data_type = match data_type.extract::<String>() {
-            Ok(text) => types::parse(&text)?,
-            Err(_not_text) => interop::import_field(&data_type)?.data_type().clone(),
-        };
-        fields.push(Field::new(name, data_type, true));
+        fields.push(typed_field(&name, &data_type)?);
     }
     Ok(fields.into())
+}
+
+/// A field of the name of a type, of a mapping (a struct) or of an object with `__arrow_c_schema__`.
+fn typed_field(name: &str, data_type: &Bound<'_, PyAny>) -> PyResult<Field> {
+    if let Ok(text) = data_type.extract::<String>() {
+        return Ok(types::parse_field(name, &text)?);
+    }
+    if data_type.is_instance_of::<PyDict>() {
+        return Ok(Field::new(name, DataType::Struct(fields(data_type)?), true));
+    }
+    let field = interop::import_field(data_type)?;
+    Ok(field.with_name(name).with_nullable(true))
 }
 
 fn registry(object: Borrowed<'_, '_, PyAny>) -> PyResult<Registry> {
@@ -284,9 +321,7 @@ impl Format {
         Ok(match self.kind()? {
             Kind::Raw => column("raw").map(|()| ValueFormat::Raw)?,
             Kind::Text => column("text").map(|()| ValueFormat::Text)?,
-            Kind::Json { fields, infer } => {
-                ValueFormat::Json { fields: fields.clone(), infer: *infer }
-            }
+            Kind::Json(json) => ValueFormat::Json(json.reading.clone()),
             Kind::Avro(avro) => ValueFormat::Avro(Arc::new(AvroFormat {
                 schema: match avro.schema()? {
                     Some(schema) => ReaderSchema::Given(schema),
@@ -334,11 +369,14 @@ impl Format {
         let exclude = self.exclude.clone();
         Ok(match self.kind()? {
             Kind::Raw | Kind::Text => ValueSource::Column(self.column.clone()),
-            Kind::Json { fields: Some(_), .. }
+            Kind::Json(Json { reading: JsonFormat { fields: Some(_), .. }, .. })
             | Kind::ArrowIpc(ArrowIpc { fields: Some(_), .. }) => {
                 return Err(Error::invalid("a schema is for reading; a table has its own"));
             }
-            Kind::Json { fields: None, .. } => ValueSource::Json { exclude },
+            Kind::Json(Json { reading: JsonFormat { framed: true, .. }, .. }) => {
+                return Err(Error::invalid("framed= is for reading: JSON is written as it is"));
+            }
+            Kind::Json(json) => ValueSource::Json { exclude, non_finite: json.non_finite },
             Kind::Avro(avro) => ValueSource::Avro(AvroTarget {
                 schema: avro.schema()?,
                 exclude,

@@ -195,6 +195,14 @@ pub(super) fn import_schema(object: &Bound<'_, PyAny>) -> PyResult<Schema> {
     schema_of(object.call_method0(intern!(object.py(), "__arrow_c_schema__"))?.cast()?)
 }
 
+/// The schema of any object with `__arrow_c_schema__`, or with rows.
+pub(super) fn import_any_schema(object: &Bound<'_, PyAny>) -> PyResult<Schema> {
+    if object.hasattr(intern!(object.py(), "__arrow_c_schema__"))? {
+        return import_schema(object);
+    }
+    Ok(Schema::clone(&import_reader(object)?.schema()))
+}
+
 /// The type of any object with `__arrow_c_schema__`, for example a `pyarrow.DataType`.
 pub(super) fn import_field(object: &Bound<'_, PyAny>) -> PyResult<Field> {
     field_of(object.call_method0(intern!(object.py(), "__arrow_c_schema__"))?.cast()?)

@@ -153,9 +153,7 @@ impl Scan {
         if offsets.count() == 0 {
             return Ok(ValueFormat::without_columns());
         }
-        let (columns, headers) = (None, Vec::new());
-        let sample = DecodeOptions { columns, headers, on_error: OnError::Null, ..decode.clone() };
-        let mut reading = self.begin(sample, false)?;
+        let mut reading = self.begin(decode.clone(), false)?;
         let found = runtime::wait(py, what, None, async move { reading.settled().await })?;
         if decode.value.is_many_rows() && !found.is_many_rows() {
             // No value tells columns; what is no stream is still an error.

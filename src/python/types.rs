@@ -1,12 +1,16 @@
 //! The names of Arrow types, as `ottla.json` takes them and `batch.schema` shows them.
 //!
 //! ```text
-//! type = name | name '[' argument {',' argument} ']' | 'list<' type '>' | 'struct<' name ':' type {',' …} '>'
+//! type = name | name '[' argument {',' argument} ']' | 'list<' type '>' | 'map<' type ',' type '>'
+//!      | 'struct<' name ':' type {',' …} '>'
 //! ```
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
+use arrow::datatypes::{
+    DECIMAL32_MAX_PRECISION, DECIMAL64_MAX_PRECISION, DECIMAL128_MAX_PRECISION,
+    DECIMAL256_MAX_PRECISION, DataType, Field, Fields, TimeUnit,
+};
 
 use crate::error::{Error, Result};
 
@@ -27,9 +31,24 @@ pub(super) fn parse(text: &str) -> Result<DataType> {
 fn unknown(text: &str) -> Error {
     Error::invalid(format!(
         "{text:?} is not a type: use bool, int8 to int64, uint8 to uint64, float32, float64, utf8, \
-         binary, date32, timestamp[ms] or timestamp[ms, UTC] (s, ms, us, ns), decimal128[p, s], \
-         list<type>, struct<name: type, …>, or an Arrow type object"
+         binary, date32, timestamp[ms] or timestamp[ms, UTC] (s, ms, us, ns), time64[us], \
+         duration[us], decimal128[p, s], uuid, list<type>, map<utf8, type>, \
+         struct<name: type, …>, a Python type such as int or datetime, or an Arrow type object"
     ))
+}
+
+/// A field of the type of a name; that of a UUID says what its bytes are.
+///
+/// # Errors
+///
+/// As [`parse`].
+pub(super) fn parse_field(name: &str, text: &str) -> Result<Field> {
+    let field = Field::new(name, parse(text)?, true);
+    if text.trim().eq_ignore_ascii_case("uuid") {
+        let metadata = [("ARROW:extension:name".to_owned(), "arrow.uuid".to_owned())];
+        return Ok(field.with_metadata(metadata));
+    }
+    Ok(field)
 }
 
 struct Parser<'a> {
@@ -64,15 +83,35 @@ impl<'a> Parser<'a> {
                 self.eat('>')?;
                 if name == "list" { DataType::List(item) } else { DataType::LargeList(item) }
             }
+            "fixed_size_list" => {
+                self.eat('<')?;
+                let item = Arc::new(Field::new("item", self.data_type()?, true));
+                self.eat('>')?;
+                DataType::FixedSizeList(item, self.size()?)
+            }
+            "map" => {
+                self.eat('<')?;
+                let key = Field::new("key", self.data_type()?, false);
+                self.eat(',')?;
+                let value = Field::new("value", self.data_type()?, true);
+                self.eat('>')?;
+                let entries = DataType::Struct(vec![key, value].into());
+                DataType::Map(Arc::new(Field::new("entries", entries, false)), false)
+            }
+            "dictionary" => {
+                self.eat('<')?;
+                let values = self.data_type()?;
+                self.eat('>')?;
+                DataType::Dictionary(Box::new(DataType::Int32), Box::new(values))
+            }
             "struct" => DataType::Struct(self.fields()?),
             "timestamp" => self.timestamp()?,
-            "decimal" | "decimal128" => {
-                self.eat('[')?;
-                let precision = self.until(&[',']).parse().ok()?;
-                self.eat(',')?;
-                let scale = self.until(&[']']).parse().ok()?;
-                self.eat(']')?;
-                DataType::Decimal128(precision, scale)
+            "time32" => DataType::Time32(self.unit()?),
+            "time64" => DataType::Time64(self.unit()?),
+            "duration" => DataType::Duration(self.unit()?),
+            "fixed_size_binary" => DataType::FixedSizeBinary(self.size()?),
+            "decimal" | "decimal32" | "decimal64" | "decimal128" | "decimal256" => {
+                self.decimal(&name)?
             }
             other => simple(other)?,
         };
@@ -94,15 +133,38 @@ impl<'a> Parser<'a> {
         }
     }
 
+    fn decimal(&mut self, name: &str) -> Option<DataType> {
+        self.eat('[')?;
+        let precision = self.until(&[',']).parse().ok()?;
+        self.eat(',')?;
+        let scale = self.until(&[']']).parse().ok()?;
+        self.eat(']')?;
+        let (most, made) = match name {
+            "decimal32" => (DECIMAL32_MAX_PRECISION, DataType::Decimal32(precision, scale)),
+            "decimal64" => (DECIMAL64_MAX_PRECISION, DataType::Decimal64(precision, scale)),
+            "decimal256" => (DECIMAL256_MAX_PRECISION, DataType::Decimal256(precision, scale)),
+            _ => (DECIMAL128_MAX_PRECISION, DataType::Decimal128(precision, scale)),
+        };
+        (1..=most).contains(&precision).then_some(made)
+    }
+
+    fn size(&mut self) -> Option<i32> {
+        self.eat('[')?;
+        let size = self.until(&[']']).parse().ok()?;
+        self.eat(']')?;
+        (size >= 0).then_some(size)
+    }
+
+    fn unit(&mut self) -> Option<TimeUnit> {
+        self.eat('[')?;
+        let unit = unit_of(self.until(&[']']))?;
+        self.eat(']')?;
+        Some(unit)
+    }
+
     fn timestamp(&mut self) -> Option<DataType> {
         self.eat('[')?;
-        let unit = match self.until(&[',', ']']) {
-            "s" => TimeUnit::Second,
-            "ms" => TimeUnit::Millisecond,
-            "us" => TimeUnit::Microsecond,
-            "ns" => TimeUnit::Nanosecond,
-            _ => return None,
-        };
+        let unit = unit_of(self.until(&[',', ']']))?;
         let zone = if self.eat(',').is_some() {
             let zone = self.until(&[']']);
             Some(zone.strip_prefix("tz=").unwrap_or(zone).into())
@@ -114,9 +176,23 @@ impl<'a> Parser<'a> {
     }
 }
 
+fn unit_of(name: &str) -> Option<TimeUnit> {
+    Some(match name {
+        "s" => TimeUnit::Second,
+        "ms" => TimeUnit::Millisecond,
+        "us" => TimeUnit::Microsecond,
+        "ns" => TimeUnit::Nanosecond,
+        _ => return None,
+    })
+}
+
 fn simple(name: &str) -> Option<DataType> {
     Some(match name {
+        "null" => DataType::Null,
         "bool" | "boolean" => DataType::Boolean,
+        "float16" => DataType::Float16,
+        "date64" => DataType::Date64,
+        "uuid" => DataType::FixedSizeBinary(16),
         "int8" => DataType::Int8,
         "int16" => DataType::Int16,
         "int32" | "int" => DataType::Int32,
@@ -148,7 +224,14 @@ pub(super) fn name(data_type: &DataType) -> String {
         DataType::Boolean => "bool".to_owned(),
         DataType::Timestamp(unit, None) => format!("timestamp[{}]", unit_name(*unit)),
         DataType::Timestamp(unit, Some(zone)) => format!("timestamp[{}, {zone}]", unit_name(*unit)),
+        DataType::Decimal32(precision, scale) => format!("decimal32[{precision}, {scale}]"),
+        DataType::Decimal64(precision, scale) => format!("decimal64[{precision}, {scale}]"),
         DataType::Decimal128(precision, scale) => format!("decimal128[{precision}, {scale}]"),
+        DataType::Decimal256(precision, scale) => format!("decimal256[{precision}, {scale}]"),
+        DataType::Duration(unit) => format!("duration[{}]", unit_name(*unit)),
+        DataType::FixedSizeList(item, size) => {
+            format!("fixed_size_list<{}>[{size}]", name(item.data_type()))
+        }
         DataType::List(item) => format!("list<{}>", name(item.data_type())),
         DataType::LargeList(item) => format!("large_list<{}>", name(item.data_type())),
         DataType::Struct(fields) => {

@@ -189,7 +189,7 @@ fn value_of_table(schema: &Schema, options: &WriteOptions) -> Result<ValueSource
     let is_whole = schema.fields().iter().any(|field| is_plain(field))
         && !used.iter().any(|name| *name == "value");
     if !is_whole {
-        return Ok(ValueSource::Json { exclude: options.headers.columns().cloned().collect() });
+        return Ok(ValueSource::json(options.headers.columns().cloned().collect()));
     }
     let lost: Vec<&str> = names()
         .filter(|name| *name != "value" && !used.contains(name))
@@ -249,7 +249,7 @@ fn value_of_records(schema: &Schema, options: &mut WriteOptions) -> Result<Value
             let lost = rest.iter().map(String::as_str).filter(|name| *name != "value");
             Err(ambiguous(&lost.collect::<Vec<_>>()))
         }
-        _ => Ok(ValueSource::Json { exclude }),
+        _ => Ok(ValueSource::json(exclude)),
     }
 }
 

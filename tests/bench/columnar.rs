@@ -230,7 +230,7 @@ fn decode_json(bencher: Bencher<'_, '_>, time: &str) {
     };
     let names = event_fields(&time).iter().map(|field| field.name().clone()).collect();
     let options = DecodeOptions {
-        value: ValueFormat::Json { fields: Some(event_fields(&time)), infer: 1 },
+        value: ValueFormat::json(event_fields(&time)),
         columns: Some(names),
         ..DecodeOptions::default()
     };

@@ -53,7 +53,7 @@ fn fault(schema: &AvroSchema, value: &[u8]) -> String {
     assert!(decoder.finish().unwrap().iter().all(Array::is_empty));
     match fault {
         Fault::Bad(detail) => detail,
-        Fault::Schema(request) => panic!("{request:?}"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -297,7 +297,7 @@ fn evolved(writer: &AvroSchema, reader: &AvroSchema, value: &[u8]) -> Result<Rec
     match decoder.push(&framed) {
         Ok(()) => Ok(table(reader, decoder.finish().unwrap())),
         Err(Fault::Bad(detail)) => Err(detail),
-        Err(Fault::Schema(request)) => panic!("{request:?}"),
+        Err(other) => panic!("{other:?}"),
     }
 }
 

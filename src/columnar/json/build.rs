@@ -4,31 +4,28 @@
 //! when it had `n` rows; so a row that fails half-way leaves no trace.
 
 mod direct;
+mod finish;
+mod scalar;
+mod text;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, Decimal128Array, ListArray, NullArray,
-    PrimitiveArray, StructArray,
-};
-use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow::compute::cast;
-use arrow::compute::kernels::cast_utils::{Parser, parse_decimal, string_to_datetime};
-use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Field, FieldRef, Fields, Float32Type,
-    Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType,
-    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type,
-    UInt32Type, UInt64Type,
-};
-use arrow::error::ArrowError;
-use chrono::Utc;
+use arrow::array::ArrayRef;
+use arrow::compute::can_cast_types;
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit, i256};
 use simd_json::{Node, StaticNode};
 
 use super::super::decode::TextBuilder;
-use super::scan::{self, KeyOrder};
-use super::{base64, behind, write};
+use super::scan::KeyOrder;
+use super::{Doc, base64};
 use crate::error::{Error, Result};
+pub(super) use scalar::is_wide;
+use scalar::{
+    date, decimal, decimal256, duration, float, float32, mismatch, time, time_of_day, uuid, whole,
+};
+use text::node_text;
 
 /// A JSON value that does not fit its field.
 #[derive(Debug)]
@@ -53,7 +50,7 @@ impl Mismatch {
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "field {:?}: {}", self.path, self.detail)
+        write!(formatter, "column {:?}: {}", self.path, self.detail)
     }
 }
 
@@ -62,15 +59,40 @@ impl fmt::Display for Mismatch {
 pub(super) struct ObjectBuilder {
     names: Vec<String>,
     columns: Vec<ColumnBuilder>,
+    /// Where members without a column are errors: those that are known and not wanted, and what is
+    /// in front of a name in the error.
+    others: Option<(HashSet<String>, String)>,
     order: KeyOrder,
     rows: usize,
 }
 
 impl ObjectBuilder {
-    pub(super) fn new(fields: &Fields) -> Result<Self> {
+    /// A builder; `others` are the members without a column, where any that is not among them is an
+    /// error; `exact` forbids to round whole numbers to floats.
+    pub(super) fn new(
+        fields: &Fields,
+        others: Option<HashSet<String>>,
+        exact: bool,
+    ) -> Result<Self> {
+        Self::inside(fields, others.map(|names| (names, String::new())), exact)
+    }
+
+    fn inside(
+        fields: &Fields,
+        others: Option<(HashSet<String>, String)>,
+        exact: bool,
+    ) -> Result<Self> {
+        let path = others.as_ref().map(|(_, path)| path.as_str());
         Ok(Self {
             names: fields.iter().map(|field| field.name().clone()).collect(),
-            columns: fields.iter().map(ColumnBuilder::new).collect::<Result<_>>()?,
+            columns: fields
+                .iter()
+                .map(|field| {
+                    let path = path.map(|path| format!("{path}{}", field.name()));
+                    ColumnBuilder::new(field, path, exact)
+                })
+                .collect::<Result<_>>()?,
+            others,
             order: KeyOrder::default(),
             rows: 0,
         })
@@ -81,18 +103,13 @@ impl ObjectBuilder {
     }
 
     /// Appends the object of `len` fields at `at`.
-    pub(super) fn push(
-        &mut self,
-        nodes: &[Node<'_>],
-        at: usize,
-        len: usize,
-    ) -> Result<(), Mismatch> {
+    pub(super) fn push(&mut self, doc: &Doc<'_>, at: usize, len: usize) -> Result<(), Mismatch> {
         let row = self.rows;
         let mut filled = 0_usize;
         let mut expected = 0_usize;
         let mut at = at.saturating_add(1);
         for _ in 0..len {
-            let Some(Node::String(name)) = nodes.get(at) else { break };
+            let Some(Node::String(name)) = doc.get(at) else { break };
             let value_at = at.saturating_add(1);
             if let Some(index) = self.find(name, expected) {
                 if let Some(column) = self.columns.get_mut(index) {
@@ -101,11 +118,15 @@ impl ObjectBuilder {
                     } else {
                         filled = filled.saturating_add(1);
                     }
-                    column.push(nodes, value_at).map_err(|mismatch| mismatch.under(name))?;
+                    column.push(doc, value_at).map_err(|mismatch| mismatch.under(name))?;
                 }
                 expected = index.saturating_add(1);
+            } else if let Some((known, path)) = &self.others
+                && !known.contains(*name)
+            {
+                doc.note_extra(path, name);
             }
-            at = behind(nodes, value_at);
+            at = doc.behind(value_at);
         }
         self.fill_missing(filled)?;
         self.rows = row.saturating_add(1);
@@ -178,11 +199,96 @@ enum Data {
     F64(Vec<f64>),
     Time(TimeUnit, Vec<i64>),
     Date(Vec<i32>),
+    TimeOfDay(TimeUnit, Vec<i64>),
+    Duration(TimeUnit, Vec<i64>),
     Decimal(u8, i8, Vec<i128>),
+    Decimal256(u8, i8, Vec<i256>),
     Text(TextBuilder),
     Binary(Vec<i32>, Vec<u8>),
+    /// Bytes of one size.
+    Fixed(usize, Vec<u8>),
     List(Vec<i32>, Box<ColumnBuilder>),
+    /// Lists of one size.
+    FixedList(usize, Box<ColumnBuilder>),
+    /// Ends, keys and values.
+    Map(Vec<i32>, Box<[ColumnBuilder; 2]>),
     Object(ObjectBuilder),
+}
+
+impl Data {
+    fn new(field: &Field, data_type: &DataType, path: Option<String>, exact: bool) -> Result<Self> {
+        let items = |item: &FieldRef, path: Option<String>| {
+            ColumnBuilder::new(item, path.map(|path| format!("{path}[]")), exact).map(Box::new)
+        };
+        Ok(match data_type {
+            DataType::Null => Self::Null,
+            DataType::Boolean => Self::Bool(Vec::new()),
+            DataType::Int8 => Self::I8(Vec::new()),
+            DataType::Int16 => Self::I16(Vec::new()),
+            DataType::Int32 => Self::I32(Vec::new()),
+            DataType::Int64 => Self::I64(Vec::new()),
+            DataType::UInt8 => Self::U8(Vec::new()),
+            DataType::UInt16 => Self::U16(Vec::new()),
+            DataType::UInt32 => Self::U32(Vec::new()),
+            DataType::UInt64 => Self::U64(Vec::new()),
+            DataType::Float16 | DataType::Float32 => Self::F32(Vec::new()),
+            DataType::Float64 => Self::F64(Vec::new()),
+            DataType::Timestamp(unit, _) => Self::Time(*unit, Vec::new()),
+            DataType::Date32 | DataType::Date64 => Self::Date(Vec::new()),
+            DataType::Time32(unit) | DataType::Time64(unit) => Self::TimeOfDay(*unit, Vec::new()),
+            DataType::Duration(unit) => Self::Duration(*unit, Vec::new()),
+            DataType::Decimal32(precision, scale)
+            | DataType::Decimal64(precision, scale)
+            | DataType::Decimal128(precision, scale) => {
+                Self::Decimal(*precision, *scale, Vec::new())
+            }
+            DataType::Decimal256(precision, scale) => {
+                Self::Decimal256(*precision, *scale, Vec::new())
+            }
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
+                Self::Text(TextBuilder::default())
+            }
+            DataType::Binary | DataType::LargeBinary | DataType::BinaryView => {
+                Self::Binary(vec![0], Vec::new())
+            }
+            DataType::FixedSizeBinary(size) => {
+                Self::Fixed(usize::try_from(*size).unwrap_or(0), Vec::new())
+            }
+            DataType::List(item) | DataType::LargeList(item) => {
+                Self::List(vec![0], items(item, path)?)
+            }
+            DataType::FixedSizeList(item, size) => {
+                Self::FixedList(usize::try_from(*size).unwrap_or(0), items(item, path)?)
+            }
+            DataType::Map(entries, _) => match entries.data_type() {
+                DataType::Struct(parts) if parts.len() == 2 => {
+                    let mut parts = parts.iter().map(|part| items(part, path.clone()));
+                    match (parts.next(), parts.next()) {
+                        (Some(key), Some(value)) => Self::Map(vec![0], Box::new([*key?, *value?])),
+                        _ => return Err(undecoded(field)),
+                    }
+                }
+                _ => return Err(undecoded(field)),
+            },
+            DataType::Struct(fields) => {
+                let others = path.map(|path| (HashSet::new(), format!("{path}.")));
+                Self::Object(ObjectBuilder::inside(fields, others, exact)?)
+            }
+            DataType::Dictionary(_, values) if can_cast_types(values, data_type) => {
+                Self::new(field, values, path, exact)?
+            }
+            _ => return Err(undecoded(field)),
+        })
+    }
+}
+
+#[cold]
+fn undecoded(field: &Field) -> Error {
+    Error::invalid(format!(
+        "column {:?}: JSON is not decoded to {}; the manual's page on types has those it is",
+        field.name(),
+        field.data_type()
+    ))
 }
 
 /// One column while it is built.
@@ -191,48 +297,19 @@ pub(super) struct ColumnBuilder {
     field: FieldRef,
     data: Data,
     rows: usize,
+    /// Whether whole numbers may not be rounded: nobody asked for floats.
+    exact: bool,
     /// Which rows are not null; kept from the first null on.
     valid: Vec<bool>,
     any_null: bool,
 }
 
 impl ColumnBuilder {
-    fn new(field: &FieldRef) -> Result<Self> {
-        let data = match field.data_type() {
-            DataType::Null => Data::Null,
-            DataType::Boolean => Data::Bool(Vec::new()),
-            DataType::Int8 => Data::I8(Vec::new()),
-            DataType::Int16 => Data::I16(Vec::new()),
-            DataType::Int32 => Data::I32(Vec::new()),
-            DataType::Int64 => Data::I64(Vec::new()),
-            DataType::UInt8 => Data::U8(Vec::new()),
-            DataType::UInt16 => Data::U16(Vec::new()),
-            DataType::UInt32 => Data::U32(Vec::new()),
-            DataType::UInt64 => Data::U64(Vec::new()),
-            DataType::Float32 => Data::F32(Vec::new()),
-            DataType::Float64 => Data::F64(Vec::new()),
-            DataType::Timestamp(unit, _) => Data::Time(*unit, Vec::new()),
-            DataType::Date32 => Data::Date(Vec::new()),
-            DataType::Decimal128(precision, scale) => Data::Decimal(*precision, *scale, Vec::new()),
-            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
-                Data::Text(TextBuilder::default())
-            }
-            DataType::Binary | DataType::LargeBinary | DataType::BinaryView => {
-                Data::Binary(vec![0], Vec::new())
-            }
-            DataType::List(item) | DataType::LargeList(item) => {
-                Data::List(vec![0], Box::new(Self::new(item)?))
-            }
-            DataType::Struct(fields) => Data::Object(ObjectBuilder::new(fields)?),
-            other => {
-                return Err(Error::invalid(format!(
-                    "field {:?}: JSON is not decoded to {other}; use bool, an integer, a float, \
-                     utf8, binary, timestamp, date32, decimal128, a list or a struct",
-                    field.name()
-                )));
-            }
-        };
-        Ok(Self { field: Arc::clone(field), data, rows: 0, valid: Vec::new(), any_null: false })
+    /// A column; `path` is its name in errors where members without a column are errors.
+    fn new(field: &FieldRef, path: Option<String>, exact: bool) -> Result<Self> {
+        let data = Data::new(field, field.data_type(), path, exact)?;
+        let field = Arc::clone(field);
+        Ok(Self { field, data, rows: 0, exact, valid: Vec::new(), any_null: false })
     }
 
     #[inline]
@@ -256,7 +333,10 @@ impl ColumnBuilder {
             Data::I8(values) => values.push(0),
             Data::I16(values) => values.push(0),
             Data::I32(values) | Data::Date(values) => values.push(0),
-            Data::I64(values) | Data::Time(_, values) => values.push(0),
+            Data::I64(values)
+            | Data::Time(_, values)
+            | Data::TimeOfDay(_, values)
+            | Data::Duration(_, values) => values.push(0),
             Data::U8(values) => values.push(0),
             Data::U16(values) => values.push(0),
             Data::U32(values) => values.push(0),
@@ -264,10 +344,13 @@ impl ColumnBuilder {
             Data::F32(values) => values.push(0.0),
             Data::F64(values) => values.push(0.0),
             Data::Decimal(_, _, values) => values.push(0),
+            Data::Decimal256(_, _, values) => values.push(i256::ZERO),
             Data::Text(texts) => texts.push_null(),
-            Data::Binary(ends, _) | Data::List(ends, _) => {
+            Data::Binary(ends, _) | Data::List(ends, _) | Data::Map(ends, _) => {
                 ends.push(ends.last().copied().unwrap_or(0));
             }
+            Data::Fixed(size, bytes) => bytes.resize(bytes.len().saturating_add(*size), 0),
+            Data::FixedList(size, items) => (0..*size).for_each(|_| items.push_null()),
             Data::Object(object) => object.push_null(),
         }
         self.valid.resize(self.rows, true);
@@ -283,7 +366,10 @@ impl ColumnBuilder {
             Data::I8(values) => values.truncate(rows),
             Data::I16(values) => values.truncate(rows),
             Data::I32(values) | Data::Date(values) => values.truncate(rows),
-            Data::I64(values) | Data::Time(_, values) => values.truncate(rows),
+            Data::I64(values)
+            | Data::Time(_, values)
+            | Data::TimeOfDay(_, values)
+            | Data::Duration(_, values) => values.truncate(rows),
             Data::U8(values) => values.truncate(rows),
             Data::U16(values) => values.truncate(rows),
             Data::U32(values) => values.truncate(rows),
@@ -291,6 +377,7 @@ impl ColumnBuilder {
             Data::F32(values) => values.truncate(rows),
             Data::F64(values) => values.truncate(rows),
             Data::Decimal(_, _, values) => values.truncate(rows),
+            Data::Decimal256(_, _, values) => values.truncate(rows),
             Data::Text(texts) => texts.truncate(rows),
             Data::Binary(ends, bytes) => {
                 ends.truncate(rows.saturating_add(1));
@@ -300,6 +387,13 @@ impl ColumnBuilder {
                 ends.truncate(rows.saturating_add(1));
                 items.truncate(ends.last().copied().unwrap_or(0).unsigned_abs() as usize);
             }
+            Data::Fixed(size, bytes) => bytes.truncate(rows.saturating_mul(*size)),
+            Data::FixedList(size, items) => items.truncate(rows.saturating_mul(*size)),
+            Data::Map(ends, parts) => {
+                ends.truncate(rows.saturating_add(1));
+                let entries = ends.last().copied().unwrap_or(0).unsigned_abs() as usize;
+                parts.iter_mut().for_each(|part| part.truncate(entries));
+            }
             Data::Object(object) => object.truncate(rows),
         }
         self.valid.truncate(rows);
@@ -307,8 +401,8 @@ impl ColumnBuilder {
     }
 
     #[inline]
-    fn push(&mut self, nodes: &[Node<'_>], at: usize) -> Result<(), Mismatch> {
-        let Some(node) = nodes.get(at) else { return Err(Mismatch::new("has no value")) };
+    fn push(&mut self, doc: &Doc<'_>, at: usize) -> Result<(), Mismatch> {
+        let Some(node) = doc.get(at) else { return Err(Mismatch::new("has no value")) };
         if matches!(node, Node::Static(StaticNode::Null)) {
             if !self.field.is_nullable() {
                 return Err(Mismatch::new("is null and not nullable"));
@@ -317,32 +411,37 @@ impl ColumnBuilder {
             return Ok(());
         }
         match &mut self.data {
-            Data::Null => return Err(mismatch(nodes, at, "null")),
+            Data::Null => return Err(mismatch(doc, at, "null")),
             Data::Bool(values) => match node {
                 Node::Static(StaticNode::Bool(value)) => values.push(*value),
-                _ => return Err(mismatch(nodes, at, "a bool")),
+                _ => return Err(mismatch(doc, at, "a bool")),
             },
-            Data::I8(values) => values.push(whole(nodes, at, "an int8")?),
-            Data::I16(values) => values.push(whole(nodes, at, "an int16")?),
-            Data::I32(values) => values.push(whole(nodes, at, "an int32")?),
+            Data::I8(values) => values.push(whole(doc, at, "an int8")?),
+            Data::I16(values) => values.push(whole(doc, at, "an int16")?),
+            Data::I32(values) => values.push(whole(doc, at, "an int32")?),
             Data::I64(values) => match node {
                 Node::Static(StaticNode::I64(value)) => values.push(*value),
-                _ => values.push(whole(nodes, at, "an int64")?),
+                _ => values.push(whole(doc, at, "an int64")?),
             },
-            Data::U8(values) => values.push(whole(nodes, at, "a uint8")?),
-            Data::U16(values) => values.push(whole(nodes, at, "a uint16")?),
-            Data::U32(values) => values.push(whole(nodes, at, "a uint32")?),
-            Data::U64(values) => values.push(whole(nodes, at, "a uint64")?),
-            Data::F32(values) => values.push(float(nodes, at)? as f32),
-            Data::F64(values) => values.push(float(nodes, at)?),
-            Data::Time(unit, values) => values.push(time(nodes, at, *unit)?),
-            Data::Date(values) => values.push(date(nodes, at)?),
+            Data::U8(values) => values.push(whole(doc, at, "a uint8")?),
+            Data::U16(values) => values.push(whole(doc, at, "a uint16")?),
+            Data::U32(values) => values.push(whole(doc, at, "a uint32")?),
+            Data::U64(values) => values.push(whole(doc, at, "a uint64")?),
+            Data::F32(values) => values.push(float32(doc, at)?),
+            Data::F64(values) => values.push(float(doc, at, self.exact)?),
+            Data::Time(unit, values) => values.push(time(doc, at, *unit)?),
+            Data::Date(values) => values.push(date(doc, at)?),
+            Data::TimeOfDay(unit, values) => values.push(time_of_day(doc, at, *unit)?),
+            Data::Duration(unit, values) => values.push(duration(doc, at, *unit)?),
             Data::Decimal(precision, scale, values) => {
-                values.push(decimal(nodes, at, *precision, *scale)?);
+                values.push(decimal(doc, at, *precision, *scale)?);
+            }
+            Data::Decimal256(precision, scale, values) => {
+                values.push(decimal256(doc, at, *precision, *scale)?);
             }
             Data::Text(texts) => match node {
                 Node::String(text) => texts.push(text),
-                _ => texts.push(&write::node_text(nodes, at)),
+                _ => texts.push(&node_text(doc, at)),
             },
             Data::Binary(ends, bytes) => {
                 let before = bytes.len();
@@ -353,206 +452,94 @@ impl ColumnBuilder {
                 let end = i32::try_from(bytes.len()).ok();
                 let (Some(()), Some(end)) = (decoded, end) else {
                     bytes.truncate(before);
-                    return Err(mismatch(nodes, at, "base64 text"));
+                    return Err(mismatch(doc, at, "base64 text"));
                 };
                 ends.push(end);
             }
-            Data::List(ends, items) => push_list(ends, items, nodes, at)?,
+            Data::Fixed(size, bytes) => push_fixed(*size, bytes, doc, at)?,
+            Data::List(ends, items) => push_list(ends, items, doc, at)?,
+            Data::FixedList(size, items) => {
+                let wanted =
+                    |node: &Node<'_>| matches!(node, Node::Array { len, .. } if len == size);
+                if !wanted(node) {
+                    return Err(mismatch(doc, at, &format!("an array of {size}")));
+                }
+                push_items(items, doc, at)?;
+            }
+            Data::Map(ends, parts) => push_map(ends, parts, doc, at)?,
             Data::Object(object) => match node {
-                Node::Object { len, .. } => object.push(nodes, at, *len)?,
-                _ => return Err(mismatch(nodes, at, "an object")),
+                Node::Object { len, .. } => object.push(doc, at, *len)?,
+                _ => return Err(mismatch(doc, at, "an object")),
             },
         }
         self.count_valid();
         Ok(())
-    }
-
-    fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
-        let rows = std::mem::take(&mut self.rows);
-        let valid = std::mem::take(&mut self.valid);
-        let any_null = std::mem::take(&mut self.any_null);
-        let nulls = any_null.then(|| NullBuffer::new(BooleanBuffer::from(valid)));
-        let array: ArrayRef = match &mut self.data {
-            Data::Null => Arc::new(NullArray::new(rows)),
-            Data::Bool(values) => {
-                let values = BooleanBuffer::from(std::mem::take(values));
-                Arc::new(BooleanArray::new(values, nulls))
-            }
-            Data::I8(values) => primitive::<Int8Type>(values, nulls),
-            Data::I16(values) => primitive::<Int16Type>(values, nulls),
-            Data::I32(values) => primitive::<Int32Type>(values, nulls),
-            Data::I64(values) => primitive::<Int64Type>(values, nulls),
-            Data::U8(values) => primitive::<UInt8Type>(values, nulls),
-            Data::U16(values) => primitive::<UInt16Type>(values, nulls),
-            Data::U32(values) => primitive::<UInt32Type>(values, nulls),
-            Data::U64(values) => primitive::<UInt64Type>(values, nulls),
-            Data::F32(values) => primitive::<Float32Type>(values, nulls),
-            Data::F64(values) => primitive::<Float64Type>(values, nulls),
-            Data::Date(values) => primitive::<Date32Type>(values, nulls),
-            Data::Time(TimeUnit::Second, values) => primitive::<TimestampSecondType>(values, nulls),
-            Data::Time(TimeUnit::Millisecond, values) => {
-                primitive::<TimestampMillisecondType>(values, nulls)
-            }
-            Data::Time(TimeUnit::Microsecond, values) => {
-                primitive::<TimestampMicrosecondType>(values, nulls)
-            }
-            Data::Time(TimeUnit::Nanosecond, values) => {
-                primitive::<TimestampNanosecondType>(values, nulls)
-            }
-            Data::Decimal(precision, scale, values) => {
-                let values = ScalarBuffer::from(std::mem::take(values));
-                let array = Decimal128Array::try_new(values, nulls)?;
-                Arc::new(array.with_precision_and_scale(*precision, *scale)?)
-            }
-            Data::Text(texts) => Arc::new(texts.finish()),
-            Data::Binary(ends, bytes) => {
-                let offsets = take_offsets(ends);
-                let bytes = Buffer::from_vec(std::mem::take(bytes));
-                Arc::new(BinaryArray::try_new(offsets, bytes, nulls)?)
-            }
-            Data::List(ends, items) => {
-                let offsets = take_offsets(ends);
-                let item = Arc::clone(&items.field);
-                Arc::new(ListArray::try_new(item, offsets, items.finish()?, nulls)?)
-            }
-            Data::Object(object) => {
-                object.rows = 0;
-                let children = object.columns.iter_mut().map(Self::finish);
-                let children = children.collect::<Result<Vec<_>, _>>()?;
-                let DataType::Struct(fields) = self.field.data_type() else {
-                    return Err(ArrowError::SchemaError("a struct was expected".to_owned()));
-                };
-                let fields = fields.clone();
-                Arc::new(StructArray::try_new_with_length(fields, children, nulls, rows)?)
-            }
-        };
-        // The layouts of text, bytes, lists and zones that are not built directly.
-        let wanted = self.field.data_type();
-        if array.data_type() == wanted { Ok(array) } else { relabel(&array, wanted) }
-    }
-}
-
-/// The same values in another layout or with a time zone.
-fn relabel(array: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, ArrowError> {
-    match wanted {
-        // A cast would take the values for local times of the zone.
-        DataType::Timestamp(..) => {
-            let data = array.to_data().into_builder().data_type(wanted.clone()).build()?;
-            Ok(arrow::array::make_array(data))
-        }
-        _ => cast(array, wanted),
     }
 }
 
 fn push_list(
     ends: &mut Vec<i32>,
     items: &mut ColumnBuilder,
-    nodes: &[Node<'_>],
+    doc: &Doc<'_>,
     at: usize,
 ) -> Result<(), Mismatch> {
-    let Some(Node::Array { len, .. }) = nodes.get(at) else {
-        return Err(mismatch(nodes, at, "an array"));
-    };
-    let mut item_at = at.saturating_add(1);
-    for index in 0..*len {
-        items.push(nodes, item_at).map_err(|mismatch| mismatch.under(&format!("[{index}]")))?;
-        item_at = behind(nodes, item_at);
-    }
-    let end = i32::try_from(items.len()).map_err(|_source| Mismatch::new("lists are too long"))?;
-    ends.push(end);
+    push_items(items, doc, at)?;
+    ends.push(end_of(items)?);
     Ok(())
 }
 
-fn primitive<T: ArrowPrimitiveType>(
-    values: &mut Vec<T::Native>,
-    nulls: Option<NullBuffer>,
-) -> ArrayRef {
-    Arc::new(PrimitiveArray::<T>::new(ScalarBuffer::from(std::mem::take(values)), nulls))
+fn push_items(items: &mut ColumnBuilder, doc: &Doc<'_>, at: usize) -> Result<(), Mismatch> {
+    let Some(Node::Array { len, .. }) = doc.get(at) else {
+        return Err(mismatch(doc, at, "an array"));
+    };
+    let mut item_at = at.saturating_add(1);
+    for index in 0..*len {
+        items.push(doc, item_at).map_err(|mismatch| mismatch.under(&format!("[{index}]")))?;
+        item_at = doc.behind(item_at);
+    }
+    Ok(())
 }
 
-fn take_offsets(ends: &mut Vec<i32>) -> OffsetBuffer<i32> {
-    OffsetBuffer::new(ScalarBuffer::from(std::mem::replace(ends, vec![0])))
+fn end_of(items: &ColumnBuilder) -> Result<i32, Mismatch> {
+    i32::try_from(items.len()).map_err(|_source| Mismatch::new("lists are too long"))
 }
 
-#[cold]
-fn mismatch(nodes: &[Node<'_>], at: usize, wanted: &str) -> Mismatch {
-    const SHOWN_MAX: usize = 60;
-    let text = write::node_text(nodes, at);
-    let shown: String = text.chars().take(SHOWN_MAX).collect();
-    let more = if shown.len() < text.len() { "…" } else { "" };
-    Mismatch::new(format!("{shown}{more} is not {wanted}"))
-}
-
-/// The largest whole number that a float holds without doubt.
-const FLOAT_WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
-
-#[inline]
-fn whole<T: TryFrom<i64> + TryFrom<u64> + std::str::FromStr>(
-    nodes: &[Node<'_>],
+fn push_map(
+    ends: &mut Vec<i32>,
+    [keys, values]: &mut [ColumnBuilder; 2],
+    doc: &Doc<'_>,
     at: usize,
-    wanted: &str,
-) -> Result<T, Mismatch> {
-    let value = match nodes.get(at) {
-        Some(Node::Static(StaticNode::I64(value))) => T::try_from(*value).ok(),
-        Some(Node::Static(StaticNode::U64(value))) => T::try_from(*value).ok(),
-        Some(Node::Static(StaticNode::F64(value)))
-            if value.fract() == 0.0 && value.abs() <= FLOAT_WHOLE_MAX =>
-        {
-            T::try_from(*value as i64).ok()
-        }
-        Some(Node::String(text)) => text.parse().ok(),
-        _ => None,
+) -> Result<(), Mismatch> {
+    let Some(Node::Object { len, .. }) = doc.get(at) else {
+        return Err(mismatch(doc, at, "an object"));
     };
-    value.ok_or_else(|| mismatch(nodes, at, wanted))
-}
-
-#[inline]
-#[expect(clippy::cast_precision_loss, reason = "JSON has one number type; a float was asked for")]
-fn float(nodes: &[Node<'_>], at: usize) -> Result<f64, Mismatch> {
-    let value = match nodes.get(at) {
-        Some(Node::Static(StaticNode::F64(value))) => Some(*value),
-        Some(Node::Static(StaticNode::I64(value))) => Some(*value as f64),
-        Some(Node::Static(StaticNode::U64(value))) => Some(*value as f64),
-        Some(Node::String(text)) => text.parse().ok(),
-        _ => None,
-    };
-    value.ok_or_else(|| mismatch(nodes, at, "a number"))
-}
-
-fn time(nodes: &[Node<'_>], at: usize, unit: TimeUnit) -> Result<i64, Mismatch> {
-    let Some(Node::String(text)) = nodes.get(at) else {
-        return whole(nodes, at, "a time: an ISO 8601 string or a whole number in the unit");
-    };
-    if let Some(value) = scan::iso_time(text.as_bytes(), unit) {
-        return Ok(value);
+    let mut name_at = at.saturating_add(1);
+    for _ in 0..*len {
+        let Some(Node::String(name)) = doc.get(name_at) else { break };
+        keys.push(doc, name_at).map_err(|mismatch| mismatch.under("[key]"))?;
+        let value_at = name_at.saturating_add(1);
+        values.push(doc, value_at).map_err(|mismatch| mismatch.under(name))?;
+        name_at = doc.behind(value_at);
     }
-    let parsed = string_to_datetime(&Utc, text).ok().and_then(|time| match unit {
-        TimeUnit::Second => Some(time.timestamp()),
-        TimeUnit::Millisecond => Some(time.timestamp_millis()),
-        TimeUnit::Microsecond => Some(time.timestamp_micros()),
-        TimeUnit::Nanosecond => time.timestamp_nanos_opt(),
-    });
-    parsed.ok_or_else(|| mismatch(nodes, at, "an ISO 8601 time"))
+    ends.push(end_of(keys)?);
+    Ok(())
 }
 
-fn date(nodes: &[Node<'_>], at: usize) -> Result<i32, Mismatch> {
-    match nodes.get(at) {
-        Some(Node::String(text)) => {
-            Date32Type::parse(text).ok_or_else(|| mismatch(nodes, at, "a date YYYY-MM-DD"))
+/// Appends bytes of one size, from base64 or from the text of a UUID.
+fn push_fixed(size: usize, bytes: &mut Vec<u8>, doc: &Doc<'_>, at: usize) -> Result<(), Mismatch> {
+    let before = bytes.len();
+    if let Some(Node::String(text)) = doc.get(at) {
+        if let Some(id) = uuid(text).filter(|id| id.len() == size) {
+            bytes.extend_from_slice(&id);
+            return Ok(());
         }
-        _ => whole(nodes, at, "a date YYYY-MM-DD"),
+        let decoded = base64::decode(text, bytes);
+        if decoded.is_some() && bytes.len() == before.saturating_add(size) {
+            return Ok(());
+        }
+        bytes.truncate(before);
     }
-}
-
-fn decimal(nodes: &[Node<'_>], at: usize, precision: u8, scale: i8) -> Result<i128, Mismatch> {
-    let text = match nodes.get(at) {
-        Some(Node::String(text)) => (*text).to_owned(),
-        Some(Node::Static(StaticNode::Bool(_))) | None => String::new(),
-        // The shortest text of a float is the one that was written, up to 15 digits.
-        Some(_) => write::node_text(nodes, at),
-    };
-    parse_decimal::<Decimal128Type>(&text, precision, scale)
-        .map_err(|_source| mismatch(nodes, at, &format!("a decimal({precision}, {scale})")))
+    Err(mismatch(doc, at, &format!("base64 text of {size} bytes")))
 }
 
 /// Fields that may all be null: tombstones and values that could not be decoded are null rows.

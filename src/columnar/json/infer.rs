@@ -1,33 +1,83 @@
 //! A schema from a sample of values.
 //!
-//! Rules: bool, whole number (int64; uint64 for those above), float, text, list and object are
-//! told apart. Whole numbers and floats become float64. Anything else that disagrees becomes
-//! text, in which a value that is no string is shown as its JSON. Fields are the union of those
-//! seen, in the order in which they came; all are nullable. A field that was only ever null is
-//! text. Strings are not guessed to be times: give a schema for that.
+//! Rules: bool, whole number, float, text, list and object are told apart. Whole numbers are int64;
+//! uint64 or decimal128(38, 0) where one of them needs it, and text where none has room for it.
+//! Whole numbers and floats become float64, unless a whole number is too large for a float to hold
+//! it: then they are text. Anything else that disagrees becomes text, in which a value that is no
+//! string is shown as its JSON. Fields are the union of those seen, in the order in which they
+//! came; all are nullable. A field that was only ever null is text. Strings are not guessed to be
+//! times: give a schema for that.
 
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields};
 use simd_json::{Node, StaticNode};
 
-use super::{Parser, behind};
+use super::build::is_wide;
+use super::{Doc, Parser, explain, number};
 
 /// Objects and lists nested deeper than this are text.
 const DEPTH_MAX: usize = 32;
-/// Fields of one object beyond this number are left out: such objects are maps, not records.
+/// An object of more fields is text: it is a map, not a record. The value itself keeps so many.
 const FIELDS_MAX: usize = 2048;
 
 #[derive(Clone, Debug, PartialEq)]
 enum Shape {
     Null,
     Bool,
-    Int,
-    BigInt,
+    Whole(Whole),
     Float,
     Text,
     List(Box<Shape>),
     Object(Vec<(String, Shape)>),
+}
+
+/// What whole numbers were seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Whole {
+    negative: bool,
+    /// Not one that every float holds.
+    wide: bool,
+    size: Size,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Size {
+    #[default]
+    Int64,
+    UInt64,
+    Digits38,
+    More,
+}
+
+impl Whole {
+    fn of_signed(value: i64) -> Self {
+        Self { negative: value < 0, wide: is_wide(value), size: Size::Int64 }
+    }
+
+    fn of_digits(digits: &str) -> Self {
+        let negative = digits.starts_with('-');
+        let size =
+            if digits.len() > 38 + usize::from(negative) { Size::More } else { Size::Digits38 };
+        Self { negative, wide: true, size }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            negative: self.negative || other.negative,
+            wide: self.wide || other.wide,
+            size: self.size.max(other.size),
+        }
+    }
+
+    const fn data_type(self) -> DataType {
+        match self.size {
+            Size::Int64 => DataType::Int64,
+            Size::UInt64 if !self.negative => DataType::UInt64,
+            Size::UInt64 | Size::Digits38 => DataType::Decimal128(38, 0),
+            Size::More => DataType::Utf8View,
+        }
+    }
 }
 
 /// Gathers the shape of values.
@@ -38,18 +88,16 @@ pub(in crate::columnar) struct Inference {
 }
 
 impl Inference {
-    /// Looks at one value. What is no JSON object says nothing about the schema.
-    pub(in crate::columnar) fn add(&mut self, value: &[u8]) {
+    /// Looks at one value; an error says why it has no fields.
+    pub(in crate::columnar) fn add(&mut self, value: &[u8]) -> Result<(), String> {
         let fields = &mut self.fields;
-        self.parser
-            .with(value, |nodes| match shape(nodes, 0, 0) {
-                Shape::Object(more) => {
-                    merge_fields(fields, more);
-                    Ok(())
-                }
-                _ => Err("not an object".to_owned()),
-            })
-            .ok();
+        self.parser.with(value, |doc| match shape(doc, 0, 0) {
+            Shape::Object(more) => {
+                merge_fields(fields, more);
+                Ok(())
+            }
+            _ => Err(explain::not_object(doc.kind(), value)),
+        })
     }
 
     /// The fields of all objects that were seen.
@@ -58,18 +106,20 @@ impl Inference {
     }
 }
 
-fn shape(nodes: &[Node<'_>], at: usize, depth: usize) -> Shape {
+fn shape(doc: &Doc<'_>, at: usize, depth: usize) -> Shape {
     let deeper = depth.saturating_add(1);
-    match nodes.get(at) {
+    match doc.get(at) {
         None | Some(Node::Static(StaticNode::Null)) => Shape::Null,
         Some(Node::Static(StaticNode::Bool(_))) => Shape::Bool,
-        Some(Node::Static(StaticNode::I64(_))) => Shape::Int,
+        Some(Node::Static(StaticNode::I64(value))) => Shape::Whole(Whole::of_signed(*value)),
         Some(Node::Static(StaticNode::U64(value))) => {
-            if i64::try_from(*value).is_ok() {
-                Shape::Int
-            } else {
-                Shape::BigInt
-            }
+            Shape::Whole(i64::try_from(*value).map_or(
+                Whole { negative: false, wide: true, size: Size::UInt64 },
+                Whole::of_signed,
+            ))
+        }
+        Some(Node::Static(StaticNode::F64(value))) if value.is_nan() => {
+            outsize(doc.number_text(at))
         }
         Some(Node::Static(StaticNode::F64(_))) => Shape::Float,
         Some(Node::String(_)) => Shape::Text,
@@ -78,8 +128,8 @@ fn shape(nodes: &[Node<'_>], at: usize, depth: usize) -> Shape {
             let mut item = Shape::Null;
             let mut item_at = at.saturating_add(1);
             for _ in 0..*len {
-                item = merge(item, shape(nodes, item_at, deeper));
-                item_at = behind(nodes, item_at);
+                item = merge(item, shape(doc, item_at, deeper));
+                item_at = doc.behind(item_at);
             }
             Shape::List(Box::new(item))
         }
@@ -87,33 +137,53 @@ fn shape(nodes: &[Node<'_>], at: usize, depth: usize) -> Shape {
             let mut fields = Vec::with_capacity((*len).min(64));
             let mut name_at = at.saturating_add(1);
             for _ in 0..*len {
-                let Some(Node::String(name)) = nodes.get(name_at) else { break };
+                let Some(Node::String(name)) = doc.get(name_at) else { break };
                 let value_at = name_at.saturating_add(1);
-                let value = shape(nodes, value_at, deeper);
-                merge_fields(&mut fields, vec![((*name).to_owned(), value)]);
-                name_at = behind(nodes, value_at);
+                let value = shape(doc, value_at, deeper);
+                if depth == 0 {
+                    merge_fields(&mut fields, vec![((*name).to_owned(), value)]);
+                } else if !merge_fields(&mut fields, vec![((*name).to_owned(), value)]) {
+                    return Shape::Text;
+                }
+                name_at = doc.behind(value_at);
             }
             Shape::Object(fields)
         }
     }
 }
 
+/// The shape of a number that the parser does not hold.
+fn outsize(text: &str) -> Shape {
+    let is_whole = !text.bytes().any(|byte| matches!(byte, b'.' | b'e' | b'E'));
+    match number::scaled(text, 0) {
+        Some(digits) if is_whole => Shape::Whole(Whole::of_digits(&digits)),
+        _ if text.parse::<f64>().is_ok_and(f64::is_finite) => Shape::Float,
+        _ => Shape::Text,
+    }
+}
+
 fn merge(one: Shape, other: Shape) -> Shape {
-    use Shape::{BigInt, Float, Int, List, Null, Object, Text};
+    use Shape::{Float, List, Null, Object, Text};
     match (one, other) {
         (Null, shape) | (shape, Null) => shape,
         (one, other) if one == other => one,
-        (Int | BigInt | Float, Int | BigInt | Float) => Float,
+        (Shape::Whole(one), Shape::Whole(other)) => Shape::Whole(one.and(other)),
+        (Shape::Whole(one), Float) | (Float, Shape::Whole(one)) if !one.wide => Float,
         (List(one), List(other)) => List(Box::new(merge(*one, *other))),
         (Object(mut fields), Object(more)) => {
-            merge_fields(&mut fields, more);
-            Object(fields)
+            if merge_fields(&mut fields, more) {
+                Object(fields)
+            } else {
+                Text
+            }
         }
         _ => Text,
     }
 }
 
-fn merge_fields(fields: &mut Vec<(String, Shape)>, more: Vec<(String, Shape)>) {
+/// Adds fields; false where there are too many of them, and some are left out.
+fn merge_fields(fields: &mut Vec<(String, Shape)>, more: Vec<(String, Shape)>) -> bool {
+    let mut all = true;
     for (place, (name, shape)) in more.into_iter().enumerate() {
         // Most objects have the fields of the ones before at the same places.
         let here = fields.get(place).is_some_and(|(known, _)| *known == name);
@@ -127,9 +197,10 @@ fn merge_fields(fields: &mut Vec<(String, Shape)>, more: Vec<(String, Shape)>) {
                 }
             }
             None if fields.len() < FIELDS_MAX => fields.push((name, shape)),
-            None => {}
+            None => all = false,
         }
     }
+    all
 }
 
 fn field(name: &str, shape: &Shape) -> Field {
@@ -139,8 +210,7 @@ fn field(name: &str, shape: &Shape) -> Field {
 fn data_type(shape: &Shape) -> DataType {
     match shape {
         Shape::Bool => DataType::Boolean,
-        Shape::Int => DataType::Int64,
-        Shape::BigInt => DataType::UInt64,
+        Shape::Whole(whole) => whole.data_type(),
         Shape::Float => DataType::Float64,
         Shape::Null | Shape::Text => DataType::Utf8View,
         Shape::List(item) => DataType::List(Arc::new(field("item", item))),

@@ -2,7 +2,8 @@
 //!
 //! Reading: a flat object of simple values is read straight into column builders ([`scan`],
 //! [`build`]). Any other value is parsed to a tape by simd-json, and the tape is walked once into
-//! the same builders; no tree is made. Fields that the schema does not name are skipped.
+//! the same builders; no tree is made. Members that the schema does not name are skipped, or are
+//! an error of their row where the schema was found from values ([`Extra`]).
 //! A schema that is not given is found from a sample ([`infer`]). Writing: [`write`].
 //!
 //! What a field accepts:
@@ -11,35 +12,90 @@
 //! |-------------------------|-----------------------------------------------------------------|
 //! | bool                    | `true`, `false`                                                 |
 //! | int8…int64, uint8…uint64| whole numbers in range (also `3.0`), or such numbers as strings |
-//! | float32, float64        | numbers, numbers as strings, and the strings NaN, Infinity, -Infinity |
+//! | float16, 32, 64         | numbers, numbers as strings, and the strings NaN, Infinity, -Infinity |
 //! | utf8 (any layout)       | strings; anything else as its JSON text                         |
 //! | timestamp(unit, zone)   | ISO 8601 strings (without a zone: UTC), whole numbers in the unit |
-//! | date32                  | `YYYY-MM-DD`, whole numbers of days since 1970-01-01            |
-//! | decimal128              | numbers, numbers as strings                                     |
-//! | binary (any layout)     | base64 strings                                                  |
-//! | list, large_list        | arrays                                                          |
+//! | date32, date64          | `YYYY-MM-DD`, whole numbers of days since 1970-01-01            |
+//! | time32, time64          | `HH:MM:SS.fff`, whole numbers in the unit since midnight        |
+//! | duration                | ISO 8601 (`PT1.5S`), whole numbers in the unit                  |
+//! | decimal (any width)     | numbers, numbers as strings, if the type has room for every digit |
+//! | binary (any layout)     | base64 strings; 16 bytes also as the text of a UUID             |
+//! | list, fixed-size list   | arrays                                                          |
 //! | struct                  | objects                                                         |
+//! | map                     | objects                                                         |
+//! | dictionary              | as its values                                                   |
 //!
 //! `null`, a missing field and a null value are null. Of a field that is there twice, the last
 //! counts.
 
 pub(super) mod base64;
 mod build;
+mod clock;
+mod explain;
 mod infer;
+mod number;
 mod scan;
 pub(crate) mod write;
 
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashSet;
+use std::ops::Range;
+
 use arrow::array::ArrayRef;
 use arrow::datatypes::Fields;
-use simd_json::{Buffers, INPUT_PADDING, Node, Tape};
+use simd_json::{Buffers, INPUT_PADDING, Node, StaticNode, Tape};
 
 use build::ObjectBuilder;
 pub(crate) use build::all_nullable;
 pub(super) use infer::Inference;
 
-use super::registry::Fault;
+use super::registry::{self, Fault};
 use super::rows::RowDecoder;
 use crate::error::Result;
+
+/// How JSON values are read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JsonFormat {
+    /// The fields; found from the first values when none.
+    pub fields: Option<Fields>,
+    /// How many values are looked at to find the fields.
+    pub infer: usize,
+    /// Whether the fields were found from values.
+    pub found: bool,
+    /// What becomes of members that the fields do not name.
+    pub extra: Extra,
+    /// Whether values have the header of a schema registry, which is skipped.
+    pub framed: bool,
+}
+
+/// What becomes of a member of an object that no field names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extra {
+    /// It is not read: the fields say what is wanted.
+    Ignore,
+    /// It is an error of its row, whose fields are decoded all the same.
+    Error,
+}
+
+impl JsonFormat {
+    /// Values with these fields; others are not read.
+    #[must_use]
+    pub const fn given(fields: Fields) -> Self {
+        let extra = Extra::Ignore;
+        Self { fields: Some(fields), infer: 1, found: false, extra, framed: false }
+    }
+
+    /// Values whose fields are found from the first so many; others are errors.
+    #[must_use]
+    pub const fn inferred(infer: usize) -> Self {
+        Self { fields: None, infer, found: false, extra: Extra::Error, framed: false }
+    }
+
+    /// The same with the fields that were found.
+    pub(super) fn with_found(&self, fields: Fields) -> Self {
+        Self { fields: Some(fields), found: true, ..self.clone() }
+    }
+}
 
 /// Decodes values, row by row, into one array per field.
 #[derive(Debug)]
@@ -48,6 +104,9 @@ pub(super) struct JsonDecoder {
     parser: Parser,
     /// Goes up with rows that were read directly and down with those that were not.
     trust: u32,
+    /// Whether the fields were found from values.
+    found: bool,
+    framed: bool,
 }
 
 const TRUST_MAX: u32 = 64;
@@ -57,16 +116,32 @@ const TRUST_LOST: u32 = 4;
 const TRIES_EVERY: usize = 64;
 
 impl JsonDecoder {
-    /// A decoder for the fields of an object.
+    /// A decoder for some of the fields of a format.
     ///
     /// # Errors
     /// An invalid argument for a type that JSON is not decoded to.
-    pub(super) fn new(fields: &Fields) -> Result<Self> {
-        Ok(Self { root: ObjectBuilder::new(fields)?, parser: Parser::default(), trust: TRUST_MAX })
+    pub(super) fn new(format: &JsonFormat, wanted: &[usize]) -> Result<Self> {
+        let all = format.fields.clone().unwrap_or_else(Fields::empty);
+        let fields: Fields = wanted.iter().filter_map(|&index| all.get(index).cloned()).collect();
+        let others = match format.extra {
+            Extra::Ignore => None,
+            Extra::Error => {
+                let names = all.iter().map(|field| field.name().clone());
+                Some(names.filter(|name| fields.find(name).is_none()).collect::<HashSet<_>>())
+            }
+        };
+        Ok(Self {
+            root: ObjectBuilder::new(&fields, others, format.found)?,
+            parser: Parser::default(),
+            trust: TRUST_MAX,
+            found: format.found,
+            framed: format.framed,
+        })
     }
 
-    /// Appends a row. On an error the row is as if it had not been appended.
-    fn push_object(&mut self, value: &[u8]) -> Result<(), String> {
+    /// Appends a row. On an error the row is as if it had not been appended, unless only a part of
+    /// it is not in it.
+    fn push_object(&mut self, value: &[u8]) -> Result<(), Fault> {
         let row = self.root.len();
         if self.trust > 0 || row.is_multiple_of(TRIES_EVERY) {
             if self.root.push_direct(value).is_some() {
@@ -79,24 +154,47 @@ impl JsonDecoder {
         self.push_parsed(value, row)
     }
 
-    fn push_parsed(&mut self, value: &[u8], row: usize) -> Result<(), String> {
+    fn push_parsed(&mut self, value: &[u8], row: usize) -> Result<(), Fault> {
         let root = &mut self.root;
-        let result = self.parser.with(value, |nodes| match nodes.first() {
-            Some(Node::Object { len, .. }) => {
-                root.push(nodes, 0, *len).map_err(|mismatch| mismatch.to_string())
-            }
-            _ => Err("the value is not a JSON object".to_owned()),
+        let result = self.parser.with(value, |doc| {
+            let Some(Node::Object { len, .. }) = doc.nodes.first() else {
+                return Err(explain::not_object(doc.kind(), value));
+            };
+            let pushed = root.push(doc, 0, *len).map_err(|mismatch| mismatch.to_string());
+            pushed.map(|()| doc.extra.take())
         });
-        if result.is_err() {
-            self.root.truncate(row);
+        match result {
+            Ok(None) => Ok(()),
+            Ok(Some(name)) => Err(Fault::Partly(extra_member(&name, self.found))),
+            Err(detail) => {
+                self.root.truncate(row);
+                Err(Fault::Bad(if self.found { format!("{detail}{FOUND}") } else { detail }))
+            }
         }
-        result
     }
+}
+
+/// Behind the errors of values that do not fit what was found from others.
+const FOUND: &str =
+    " (the columns were inferred from the first values: give json() a schema, or a larger infer=)";
+
+#[cold]
+fn extra_member(name: &str, found: bool) -> String {
+    let where_from =
+        if found { "which were inferred from the first values" } else { "of the schema" };
+    format!(
+        "member {name:?} is not among the columns, {where_from}: give json() a schema with it, a \
+         larger infer=, or extra=\"ignore\" to leave such members out"
+    )
 }
 
 impl RowDecoder for JsonDecoder {
     fn push(&mut self, value: &[u8]) -> Result<(), Fault> {
-        self.push_object(value).map_err(Fault::Bad)
+        if self.framed {
+            let (_, value) = registry::unframe(value)?;
+            return self.push_object(value);
+        }
+        self.push_object(value)
     }
 
     fn push_null(&mut self) {
@@ -110,6 +208,73 @@ impl RowDecoder for JsonDecoder {
     fn finish(&mut self) -> Result<Vec<ArrayRef>> {
         self.root.finish()
     }
+}
+
+/// A parsed value, and what its tape does not hold.
+pub(super) struct Doc<'a> {
+    nodes: &'a [Node<'a>],
+    value: &'a [u8],
+    /// The node and the place of each number, once one was asked for.
+    numbers: OnceCell<Vec<(usize, Range<usize>)>>,
+    /// The first member that no field names, where that matters.
+    extra: RefCell<Option<String>>,
+}
+
+impl<'a> Doc<'a> {
+    const fn new(nodes: &'a [Node<'a>], value: &'a [u8]) -> Self {
+        Self { nodes, value, numbers: OnceCell::new(), extra: RefCell::new(None) }
+    }
+
+    #[inline]
+    fn get(&self, at: usize) -> Option<&Node<'a>> {
+        self.nodes.get(at)
+    }
+
+    /// The node behind the one at `at` and all that it holds.
+    #[inline]
+    fn behind(&self, at: usize) -> usize {
+        match self.nodes.get(at) {
+            Some(Node::Object { count, .. } | Node::Array { count, .. }) => {
+                at.saturating_add(*count).saturating_add(1)
+            }
+            _ => at.saturating_add(1),
+        }
+    }
+
+    /// The text of the number at `at` as it is in the value.
+    #[cold]
+    fn number_text(&self, at: usize) -> &'a str {
+        let numbers = self.numbers.get_or_init(|| {
+            let nodes = self.nodes.iter().enumerate().filter(|(_, node)| is_number(node));
+            nodes.map(|(at, _)| at).zip(number::places(self.value)).collect()
+        });
+        let found = numbers.binary_search_by_key(&at, |(node, _)| *node).ok();
+        let place = found.and_then(|index| numbers.get(index)).map(|(_, place)| place.clone());
+        let bytes = place.and_then(|place| self.value.get(place)).unwrap_or_default();
+        std::str::from_utf8(bytes).unwrap_or_default()
+    }
+
+    /// What the value is, in words.
+    #[cold]
+    fn kind(&self) -> &'static str {
+        match self.nodes.first() {
+            Some(Node::Array { .. }) => "a JSON array",
+            Some(Node::Object { .. }) => "a JSON object",
+            Some(Node::String(_)) => "a JSON string",
+            Some(Node::Static(StaticNode::Bool(_))) => "a JSON boolean",
+            Some(Node::Static(StaticNode::Null)) | None => "a JSON null",
+            Some(Node::Static(_)) => "a JSON number",
+        }
+    }
+
+    #[cold]
+    fn note_extra(&self, path: &str, name: &str) {
+        self.extra.borrow_mut().get_or_insert_with(|| format!("{path}{name}"));
+    }
+}
+
+const fn is_number(node: &Node<'_>) -> bool {
+    matches!(node, Node::Static(StaticNode::I64(_) | StaticNode::U64(_) | StaticNode::F64(_)))
 }
 
 /// A JSON parser that keeps its buffers from value to value.
@@ -127,38 +292,66 @@ impl std::fmt::Debug for Parser {
 }
 
 impl Parser {
+    /// Parses a value and reads what it is. A number that does not fit 64 bits is a NaN on the tape,
+    /// which JSON does not have, and its text tells the rest.
     pub(super) fn with<T>(
         &mut self,
         value: &[u8],
-        read: impl FnOnce(&[Node<'_>]) -> Result<T, String>,
+        read: impl FnOnce(&Doc<'_>) -> Result<T, String>,
     ) -> Result<T, String> {
-        // The parser unescapes strings in place, so it gets a copy; it is small and hot.
-        self.scratch.clear();
-        self.scratch.extend_from_slice(value);
-        self.scratch.resize(value.len().saturating_add(INPUT_PADDING), 0);
+        self.load(value);
         let mut tape = self.tape.take().unwrap_or_else(Tape::null).reset();
-        let parsed = simd_json::fill_tape_padded(
-            &mut self.scratch,
-            value.len(),
-            &mut self.buffers,
-            &mut tape,
-        );
-        let result = match parsed {
-            Ok(()) => read(&tape.0),
-            Err(error) => Err(format!("the value is not JSON: {error}")),
-        };
+        let (scratch, buffers) = (&mut self.scratch, &mut self.buffers);
+        if simd_json::fill_tape_padded(scratch, value.len(), buffers, &mut tape).is_err() {
+            self.tape = Some(tape.reset());
+            return self.with_outsize_numbers(value, read);
+        }
+        let result = read(&Doc::new(&tape.0, value));
         self.tape = Some(tape.reset());
         result
     }
-}
 
-/// The node behind the one at `at` and all that it holds.
-#[inline]
-fn behind(nodes: &[Node<'_>], at: usize) -> usize {
-    match nodes.get(at) {
-        Some(Node::Object { count, .. } | Node::Array { count, .. }) => {
-            at.saturating_add(*count).saturating_add(1)
+    #[cold]
+    fn with_outsize_numbers<T>(
+        &mut self,
+        value: &[u8],
+        read: impl FnOnce(&Doc<'_>) -> Result<T, String>,
+    ) -> Result<T, String> {
+        let places = number::places(value);
+        let is_outsize =
+            |place: &Range<usize>| value.get(place.clone()).is_some_and(number::is_outsize);
+        if !places.iter().any(is_outsize) {
+            return Err(explain::not_json(value));
         }
-        _ => at.saturating_add(1),
+        self.load(value);
+        for place in places.iter().filter(|place| is_outsize(place)) {
+            let Some(number) = self.scratch.get_mut(place.clone()) else { continue };
+            number.fill(b' ');
+            if let Some(first) = number.first_mut() {
+                *first = b'0';
+            }
+        }
+        let mut tape = self.tape.take().unwrap_or_else(Tape::null).reset();
+        let (scratch, buffers) = (&mut self.scratch, &mut self.buffers);
+        if simd_json::fill_tape_padded(scratch, value.len(), buffers, &mut tape).is_err() {
+            self.tape = Some(tape.reset());
+            return Err(explain::not_json(value));
+        }
+        let numbers = tape.0.iter_mut().filter(|node| is_number(node));
+        for (node, place) in numbers.zip(&places) {
+            if is_outsize(place) {
+                *node = Node::Static(StaticNode::F64(f64::NAN));
+            }
+        }
+        let result = read(&Doc::new(&tape.0, value));
+        self.tape = Some(tape.reset());
+        result
+    }
+
+    /// The parser unescapes strings in place, so it gets a copy; it is small and hot.
+    fn load(&mut self, value: &[u8]) {
+        self.scratch.clear();
+        self.scratch.extend_from_slice(value);
+        self.scratch.resize(value.len().saturating_add(INPUT_PADDING), 0);
     }
 }

@@ -57,14 +57,14 @@ impl Lead {
 impl KeyOrder {
     /// The column of the next key and where its value starts; `at` is the start of the object or
     /// the place behind the value before, and `place` counts the keys. None for what is not of
-    /// the simple kind.
+    /// the simple kind, also by `lookup`.
     #[inline]
     pub(super) fn lead_in(
         &mut self,
         bytes: &[u8],
         at: usize,
         place: usize,
-        lookup: impl FnOnce(&[u8]) -> Option<usize>,
+        lookup: impl FnOnce(&[u8]) -> Option<Option<usize>>,
     ) -> Option<(Option<usize>, usize)> {
         if let Some(lead) = self.leads.get(place)
             && lead.is_at(bytes.get(at..)?)
@@ -80,7 +80,7 @@ impl KeyOrder {
         bytes: &[u8],
         from: usize,
         place: usize,
-        lookup: impl FnOnce(&[u8]) -> Option<usize>,
+        lookup: impl FnOnce(&[u8]) -> Option<Option<usize>>,
     ) -> Option<(Option<usize>, usize)> {
         let opening = if place == 0 { b'{' } else { b',' };
         let at = one(bytes, blank(bytes, from), opening)?;
@@ -88,7 +88,7 @@ impl KeyOrder {
         let (key, behind) = string(bytes, key_at)?;
         let colon_at = blank(bytes, behind);
         let value_at = blank(bytes, one(bytes, colon_at, b':')?);
-        let column = lookup(key.as_bytes());
+        let column = lookup(key.as_bytes())?;
         let lead = bytes.get(from..value_at)?;
         if lead.len() <= LEAD_SIZE_MAX {
             let lead = Lead::new(lead, column);
@@ -386,7 +386,7 @@ mod tests {
 
     #[test]
     fn what_stands_between_values_is_compared_and_learned_anew_where_it_differs() {
-        let lookup = |key: &[u8]| (key == b"a_rather_long_name").then_some(7);
+        let lookup = |key: &[u8]| Some((key == b"a_rather_long_name").then_some(7));
         let mut order = KeyOrder::default();
         for row in ["{\"a_rather_long_name\": 1}", " { \"a_rather_long_name\" : 1}"] {
             for _ in 0..2 {

@@ -3,13 +3,14 @@
 //! | type                         | JSON                                                        |
 //! |------------------------------|-------------------------------------------------------------|
 //! | bool, integers               | `true`, `42`                                                |
-//! | floats                       | shortest text that reads back the same; NaN and ±Infinity are `null` |
+//! | floats                       | shortest text that reads back the same; NaN and ±Infinity by [`NonFinite`] |
 //! | utf8 (any layout)            | string                                                      |
-//! | binary (any layout)          | base64 string                                               |
+//! | binary (any layout)          | base64 string; the text of a UUID where the column is `arrow.uuid` |
 //! | timestamp                    | ISO 8601 string in UTC with the unit's digits, `2026-11-21T09:30:00.123Z`; without a zone it counts as UTC |
 //! | date32, date64               | `"2026-11-21"`                                              |
+//! | time32, time64               | `"09:30:00.123"` with the unit's digits                     |
+//! | duration                     | ISO 8601 string, `"PT90.5S"`                                |
 //! | decimal                      | string, so that no digit is lost                            |
-//! | time, duration, interval     | string                                                      |
 //! | list, struct                 | array, object                                               |
 //! | map                          | object; keys must be text or integers                       |
 //! | dictionary                   | as its values                                               |
@@ -28,17 +29,27 @@ use arrow::array::{
 use arrow::array::{AsArray, FixedSizeListArray};
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::cast;
-use arrow::datatypes::{
-    DataType, Date32Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
-    TimestampNanosecondType, TimestampSecondType,
-};
+use arrow::datatypes::{DataType, Date32Type, Date64Type, Field, FieldRef, Int64Type, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use simd_json::{Node, StaticNode};
 
 use super::super::bytes_column::BytesColumn;
-use super::{base64, behind};
+use super::super::fail::Fail;
+use super::base64;
+use super::clock::per_second;
 use crate::error::{Error, Result};
+
+/// What becomes of NaN and the infinities, for which JSON has no number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NonFinite {
+    /// The row is refused.
+    #[default]
+    Refuse,
+    /// They are null, as a value that is missing.
+    Null,
+    /// They are the strings NaN, Infinity and -Infinity.
+    Text,
+}
 
 /// Writes rows as JSON objects.
 #[derive(Debug)]
@@ -48,6 +59,7 @@ pub(crate) struct RowWriter {
 
 #[derive(Debug)]
 struct FieldWriter {
+    name: String,
     /// `"name":`, with the brace or comma in front of it.
     label: Vec<u8>,
     value: ValueWriter,
@@ -58,7 +70,11 @@ impl RowWriter {
     ///
     /// # Errors
     /// An invalid argument for a column that is not there or whose type has no JSON.
-    pub(crate) fn new(batch: &RecordBatch, exclude: &[String]) -> Result<Self> {
+    pub(crate) fn new(
+        batch: &RecordBatch,
+        exclude: &[String],
+        non_finite: NonFinite,
+    ) -> Result<Self> {
         for name in exclude {
             if batch.schema_ref().index_of(name).is_err() {
                 return Err(Error::invalid(format!("there is no column {name:?} to exclude")));
@@ -66,13 +82,17 @@ impl RowWriter {
         }
         let columns = batch.schema_ref().fields().iter().zip(batch.columns());
         let kept = columns.filter(|(field, _)| !exclude.contains(field.name()));
-        Self::of(kept.map(|(field, array)| (field.name().as_str(), array)))
+        Self::of(kept, non_finite)
     }
 
-    fn of<'a>(columns: impl Iterator<Item = (&'a str, &'a ArrayRef)>) -> Result<Self> {
+    fn of<'a>(
+        columns: impl Iterator<Item = (&'a FieldRef, &'a ArrayRef)>,
+        non_finite: NonFinite,
+    ) -> Result<Self> {
         let mut fields: Vec<FieldWriter> = Vec::new();
         let mut seen = BTreeSet::new();
-        for (name, array) in columns {
+        for (field, array) in columns {
+            let name = field.name();
             if !seen.insert(name) {
                 return Err(Error::invalid(format!(
                     "there are two columns {name:?}, of which a JSON object would show one"
@@ -81,22 +101,27 @@ impl RowWriter {
             let mut label = vec![if fields.is_empty() { b'{' } else { b',' }];
             put_string(&mut label, name);
             label.push(b':');
-            fields.push(FieldWriter { label, value: ValueWriter::new(name, array)? });
+            let value = ValueWriter::new(field, array, non_finite)?;
+            fields.push(FieldWriter { name: name.clone(), label, value });
         }
         Ok(Self { fields })
     }
 
     /// Appends the object of a row.
-    pub(crate) fn write(&self, row: usize, output: &mut Vec<u8>) {
+    ///
+    /// # Errors
+    /// A value that has no JSON, with its column.
+    pub(crate) fn write(&self, row: usize, output: &mut Vec<u8>) -> Result<(), Fail> {
         if self.fields.is_empty() {
             output.extend_from_slice(b"{}");
-            return;
+            return Ok(());
         }
         for field in &self.fields {
             output.extend_from_slice(&field.label);
-            field.value.write(row, output);
+            field.value.write(row, output).map_err(|fail| fail.under(&field.name))?;
         }
         output.push(b'}');
+        Ok(())
     }
 }
 
@@ -118,12 +143,15 @@ enum Kind {
     U16(UInt16Array),
     U32(UInt32Array),
     U64(UInt64Array),
-    F32(Float32Array),
-    F64(Float64Array),
+    F32(Float32Array, NonFinite),
+    F64(Float64Array, NonFinite),
     Text(BytesColumn),
     Bytes(BytesColumn),
+    Uuid(BytesColumn),
     Time(TimeUnit, ScalarBuffer<i64>),
     Date(ScalarBuffer<i32>),
+    TimeOfDay(TimeUnit, ScalarBuffer<i64>),
+    Duration(TimeUnit, ScalarBuffer<i64>),
     /// Rare types by arrow's own formatter, as strings.
     Shown(ArrayRef),
     List(OffsetBuffer<i32>, Box<ValueWriter>),
@@ -134,7 +162,9 @@ enum Kind {
 }
 
 impl ValueWriter {
-    fn new(name: &str, array: &ArrayRef) -> Result<Self> {
+    fn new(field: &Field, array: &ArrayRef, non_finite: NonFinite) -> Result<Self> {
+        let name = field.name();
+        let again = |array: &ArrayRef| Self::new(field, array, non_finite);
         let kind = match array.data_type() {
             DataType::Null => Kind::Null,
             DataType::Boolean => Kind::Bool(array.as_boolean().clone()),
@@ -146,50 +176,61 @@ impl ValueWriter {
             DataType::UInt16 => Kind::U16(array.as_primitive().clone()),
             DataType::UInt32 => Kind::U32(array.as_primitive().clone()),
             DataType::UInt64 => Kind::U64(array.as_primitive().clone()),
-            DataType::Float32 => Kind::F32(array.as_primitive().clone()),
-            DataType::Float64 => Kind::F64(array.as_primitive().clone()),
-            DataType::Float16 => return Self::new(name, &recast(name, array, &DataType::Float32)?),
+            DataType::Float32 => Kind::F32(array.as_primitive().clone(), non_finite),
+            DataType::Float64 => Kind::F64(array.as_primitive().clone(), non_finite),
+            DataType::Float16 => return again(&recast(name, array, &DataType::Float32)?),
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
                 Kind::Text(BytesColumn::new(name, array)?)
+            }
+            DataType::FixedSizeBinary(16) if field.extension_type_name() == Some("arrow.uuid") => {
+                Kind::Uuid(BytesColumn::new(name, array)?)
             }
             DataType::Binary
             | DataType::LargeBinary
             | DataType::BinaryView
             | DataType::FixedSizeBinary(_) => Kind::Bytes(BytesColumn::new(name, array)?),
-            DataType::Timestamp(unit, _) => Kind::Time(*unit, time_values(array, *unit)),
+            DataType::Timestamp(unit, _) => Kind::Time(*unit, numbers(name, array)?),
+            DataType::Time64(unit) => Kind::TimeOfDay(*unit, numbers(name, array)?),
+            DataType::Time32(unit) => {
+                let array = recast(name, array, &DataType::Int32)?;
+                Kind::TimeOfDay(*unit, numbers(name, &array)?)
+            }
+            DataType::Duration(unit) => Kind::Duration(*unit, numbers(name, array)?),
             DataType::Date32 => Kind::Date(array.as_primitive::<Date32Type>().values().clone()),
-            DataType::Date64 => return Self::new(name, &recast(name, array, &DataType::Date32)?),
+            DataType::Date64 => {
+                whole_days(name, array)?;
+                return again(&recast(name, array, &DataType::Date32)?);
+            }
             DataType::Decimal32(..)
             | DataType::Decimal64(..)
             | DataType::Decimal128(..)
-            | DataType::Decimal256(..)
-            | DataType::Time32(_)
-            | DataType::Time64(_)
-            | DataType::Duration(_)
-            | DataType::Interval(_) => Kind::Shown(Arc::clone(array)),
-            DataType::List(_) => {
+            | DataType::Decimal256(..) => Kind::Shown(Arc::clone(array)),
+            DataType::List(item) => {
                 let list: &ListArray = array.as_list();
-                let items = Self::new(name, list.values())?;
+                let items =
+                    Self::new(&item.as_ref().clone().with_name(name), list.values(), non_finite)?;
                 Kind::List(list.offsets().clone(), Box::new(items))
             }
-            DataType::LargeList(_) => {
+            DataType::LargeList(item) => {
                 let list: &LargeListArray = array.as_list();
-                let items = Self::new(name, list.values())?;
+                let items =
+                    Self::new(&item.as_ref().clone().with_name(name), list.values(), non_finite)?;
                 Kind::LargeList(list.offsets().clone(), Box::new(items))
             }
-            DataType::FixedSizeList(_, size) => {
+            DataType::FixedSizeList(item, size) => {
                 let list: &FixedSizeListArray = array.as_fixed_size_list();
-                let items = Self::new(name, list.values())?;
+                let items =
+                    Self::new(&item.as_ref().clone().with_name(name), list.values(), non_finite)?;
                 Kind::FixedList(usize::try_from(*size).unwrap_or(0), Box::new(items))
             }
-            DataType::Map(..) => Self::map(name, array.as_map())?,
+            DataType::Map(..) => Self::map(name, array.as_map(), non_finite)?,
             DataType::Struct(fields) => {
                 let object: &StructArray = array.as_struct();
-                let names = fields.iter().map(|field| field.name().as_str());
-                Kind::Object(RowWriter::of(names.zip(object.columns()))?)
+                let columns = fields.iter().zip(object.columns());
+                Kind::Object(RowWriter::of(columns, non_finite)?)
             }
             DataType::Dictionary(_, values) => {
-                return Self::new(name, &recast(name, array, values)?);
+                return again(&recast(name, array, values)?);
             }
             other => {
                 return Err(Error::invalid(format!(
@@ -200,7 +241,7 @@ impl ValueWriter {
         Ok(Self { nulls: array.logical_nulls(), kind })
     }
 
-    fn map(name: &str, map: &MapArray) -> Result<Kind> {
+    fn map(name: &str, map: &MapArray, non_finite: NonFinite) -> Result<Kind> {
         let keys = match map.keys().data_type() {
             integer if integer.is_integer() => recast(name, map.keys(), &DataType::Utf8)?,
             _ => Arc::clone(map.keys()),
@@ -210,15 +251,16 @@ impl ValueWriter {
                 "column {name:?}: the keys of a map must be text or integers to be JSON"
             )));
         }
-        let values = Self::new(name, map.values())?;
+        let (_, values) = map.entries_fields();
+        let values = Self::new(&values.clone().with_name(name), map.values(), non_finite)?;
         Ok(Kind::Map(map.offsets().clone(), BytesColumn::new(name, &keys)?, Box::new(values)))
     }
 
     #[inline]
-    fn write(&self, row: usize, output: &mut Vec<u8>) {
+    fn write(&self, row: usize, output: &mut Vec<u8>) -> Result<(), Fail> {
         if self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
             output.extend_from_slice(b"null");
-            return;
+            return Ok(());
         }
         match &self.kind {
             Kind::Null => output.extend_from_slice(b"null"),
@@ -233,8 +275,20 @@ impl ValueWriter {
             Kind::U16(array) => put_u64(output, u64::from(array.value(row))),
             Kind::U32(array) => put_u64(output, u64::from(array.value(row))),
             Kind::U64(array) => put_u64(output, array.value(row)),
-            Kind::F32(array) => put_number(output, &array.value(row)),
-            Kind::F64(array) => put_number(output, &array.value(row)),
+            Kind::F32(array, non_finite) => {
+                let value = array.value(row);
+                if !value.is_finite() {
+                    return put_non_finite(output, f64::from(value), *non_finite);
+                }
+                put_number(output, &value);
+            }
+            Kind::F64(array, non_finite) => {
+                let value = array.value(row);
+                if !value.is_finite() {
+                    return put_non_finite(output, value, *non_finite);
+                }
+                put_number(output, &value);
+            }
             Kind::Text(column) => put_text(output, column.get(row).unwrap_or_default()),
             Kind::Bytes(column) => {
                 output.push(b'"');
@@ -249,23 +303,25 @@ impl ValueWriter {
                 put_date(output, i64::from(values.get(row).copied().unwrap_or(0)));
                 output.push(b'"');
             }
-            _ => self.write_nested(row, output),
+            _ => return self.write_nested(row, output),
         }
+        Ok(())
     }
 
-    fn write_nested(&self, row: usize, output: &mut Vec<u8>) {
+    fn write_nested(&self, row: usize, output: &mut Vec<u8>) -> Result<(), Fail> {
         let next = row.saturating_add(1);
         match &self.kind {
             Kind::List(offsets, items) => {
                 let range = bound(offsets, row)..bound(offsets, next);
-                items.write_items(range, output);
+                return items.write_items(range, output);
             }
             Kind::LargeList(offsets, items) => {
                 let range = bound(offsets, row)..bound(offsets, next);
-                items.write_items(range, output);
+                return items.write_items(range, output);
             }
             Kind::FixedList(size, items) => {
-                items.write_items(row.saturating_mul(*size)..next.saturating_mul(*size), output);
+                let range = row.saturating_mul(*size)..next.saturating_mul(*size);
+                return items.write_items(range, output);
             }
             Kind::Map(offsets, keys, values) => {
                 output.push(b'{');
@@ -276,32 +332,39 @@ impl ValueWriter {
                     }
                     put_text(output, keys.get(entry).unwrap_or_default());
                     output.push(b':');
-                    values.write(entry, output);
+                    values.write(entry, output)?;
                 }
                 output.push(b'}');
             }
-            Kind::Object(object) => object.write(row, output),
+            Kind::Object(object) => return object.write(row, output),
+            Kind::Uuid(column) => put_uuid(output, column.get(row).unwrap_or_default()),
+            Kind::TimeOfDay(unit, values) => {
+                return put_time_of_day(output, values.get(row).copied().unwrap_or(0), *unit);
+            }
+            Kind::Duration(unit, values) => {
+                put_duration(output, values.get(row).copied().unwrap_or(0), *unit);
+            }
             Kind::Shown(array) => {
                 let text = ArrayFormatter::try_new(array, &FormatOptions::default())
-                    .and_then(|formatter| formatter.value(row).try_to_string());
-                match text {
-                    Ok(text) => put_string(output, &text),
-                    Err(_) => output.extend_from_slice(b"null"),
-                }
+                    .and_then(|formatter| formatter.value(row).try_to_string())
+                    .map_err(|error| Fail::new(error.to_string()))?;
+                put_string(output, &text);
             }
             _ => {}
         }
+        Ok(())
     }
 
-    fn write_items(&self, range: std::ops::Range<usize>, output: &mut Vec<u8>) {
+    fn write_items(&self, range: std::ops::Range<usize>, output: &mut Vec<u8>) -> Result<(), Fail> {
         output.push(b'[');
         for (count, item) in range.enumerate() {
             if count > 0 {
                 output.push(b',');
             }
-            self.write(item, output);
+            self.write(item, output)?;
         }
         output.push(b']');
+        Ok(())
     }
 }
 
@@ -313,12 +376,20 @@ fn recast(name: &str, array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     cast(array, to).map_err(|error| Error::invalid(format!("column {name:?}: {error}")))
 }
 
-fn time_values(array: &ArrayRef, unit: TimeUnit) -> ScalarBuffer<i64> {
-    match unit {
-        TimeUnit::Second => array.as_primitive::<TimestampSecondType>().values().clone(),
-        TimeUnit::Millisecond => array.as_primitive::<TimestampMillisecondType>().values().clone(),
-        TimeUnit::Microsecond => array.as_primitive::<TimestampMicrosecondType>().values().clone(),
-        TimeUnit::Nanosecond => array.as_primitive::<TimestampNanosecondType>().values().clone(),
+/// The numbers behind times.
+fn numbers(name: &str, array: &ArrayRef) -> Result<ScalarBuffer<i64>> {
+    Ok(recast(name, array, &DataType::Int64)?.as_primitive::<Int64Type>().values().clone())
+}
+
+/// A date of milliseconds may have a time of the day, which JSON would lose.
+fn whole_days(name: &str, array: &ArrayRef) -> Result<()> {
+    const DAY_MS: i64 = 86_400_000;
+    let mut dates = array.as_primitive::<Date64Type>().iter().flatten();
+    match dates.find(|date| date % DAY_MS != 0) {
+        None => Ok(()),
+        Some(date) => Err(Error::invalid(format!(
+            "column {name:?} is date64, and {date} ms is not midnight; cast it to a timestamp"
+        ))),
     }
 }
 
@@ -361,13 +432,92 @@ pub(crate) fn put_i64(output: &mut Vec<u8>, number: i64) {
     put_u64(output, number.unsigned_abs());
 }
 
-/// Appends a number; NaN and the infinities become null.
+/// Appends a number that is finite.
 fn put_number<T: serde::Serialize>(output: &mut Vec<u8>, number: &T) {
-    let before = output.len();
-    if serde_json::to_writer(&mut *output, number).is_err() {
-        output.truncate(before);
-        output.extend_from_slice(b"null");
+    // Writing to memory does not fail.
+    serde_json::to_writer(&mut *output, number).ok();
+}
+
+#[cold]
+fn put_non_finite(output: &mut Vec<u8>, number: f64, how: NonFinite) -> Result<(), Fail> {
+    let name = if number.is_nan() {
+        "NaN"
+    } else if number > 0.0 {
+        "Infinity"
+    } else {
+        "-Infinity"
+    };
+    match how {
+        NonFinite::Refuse => {
+            return Err(Fail::new(format!(
+                "JSON has no {name}; json(nan=\"null\") writes null for it, json(nan=\"text\") \
+                 the string \"{name}\""
+            )));
+        }
+        NonFinite::Null => output.extend_from_slice(b"null"),
+        NonFinite::Text => put_string(output, name),
     }
+    Ok(())
+}
+
+fn put_uuid(output: &mut Vec<u8>, bytes: &[u8]) {
+    output.push(b'"');
+    for (at, byte) in bytes.iter().enumerate() {
+        if matches!(at, 4 | 6 | 8 | 10) {
+            output.push(b'-');
+        }
+        put_hex(output, *byte);
+    }
+    output.push(b'"');
+}
+
+fn put_hex(output: &mut Vec<u8>, byte: u8) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    output.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+}
+
+/// Appends the digits of a fraction, all that the unit has.
+fn put_fraction(output: &mut Vec<u8>, fraction: i64, unit: TimeUnit) {
+    let mut place = per_second(unit) / 10;
+    if place > 0 {
+        output.push(b'.');
+    }
+    while place > 0 {
+        output.push(b'0'.wrapping_add((fraction / place % 10) as u8));
+        place /= 10;
+    }
+}
+
+fn put_time_of_day(output: &mut Vec<u8>, value: i64, unit: TimeUnit) -> Result<(), Fail> {
+    let rate = per_second(unit);
+    let seconds = value.div_euclid(rate);
+    if !(0..86_400).contains(&seconds) {
+        return Err(Fail::new(format!("{value} {unit:?}s since midnight are no time of the day")));
+    }
+    output.push(b'"');
+    put_two(output, seconds / 3600);
+    output.push(b':');
+    put_two(output, seconds / 60 % 60);
+    output.push(b':');
+    put_two(output, seconds % 60);
+    put_fraction(output, value.rem_euclid(rate), unit);
+    output.push(b'"');
+    Ok(())
+}
+
+fn put_duration(output: &mut Vec<u8>, value: i64, unit: TimeUnit) {
+    let rate = per_second(unit).unsigned_abs();
+    let size = value.unsigned_abs();
+    output.extend_from_slice(if value < 0 { b"\"-PT" } else { b"\"PT" });
+    put_u64(output, size / rate);
+    let fraction = size % rate;
+    if fraction > 0 {
+        put_fraction(output, fraction as i64, unit);
+        while output.last() == Some(&b'0') {
+            output.pop();
+        }
+    }
+    output.extend_from_slice(b"S\"");
 }
 
 fn put_two(output: &mut Vec<u8>, number: i64) {
@@ -465,7 +615,6 @@ fn has_escape(text: &[u8]) -> bool {
 
 #[cold]
 fn put_escaped(output: &mut Vec<u8>, text: &[u8]) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
     for &byte in text {
         let short = match byte {
             b'"' | b'\\' => byte,
@@ -476,8 +625,7 @@ fn put_escaped(output: &mut Vec<u8>, text: &[u8]) {
             0x0c => b'f',
             0..0x20 => {
                 output.extend_from_slice(b"\\u00");
-                output.push(HEX[usize::from(byte >> 4)]);
-                output.push(HEX[usize::from(byte & 15)]);
+                put_hex(output, byte);
                 continue;
             }
             _ => {
@@ -486,52 +634,5 @@ fn put_escaped(output: &mut Vec<u8>, text: &[u8]) {
             }
         };
         output.extend_from_slice(&[b'\\', short]);
-    }
-}
-
-/// The JSON text of a parsed value; of a string, with its quotes.
-pub(super) fn node_text(nodes: &[Node<'_>], at: usize) -> String {
-    let mut output = Vec::new();
-    put_node(&mut output, nodes, at);
-    String::from_utf8_lossy(&output).into_owned()
-}
-
-fn put_node(output: &mut Vec<u8>, nodes: &[Node<'_>], at: usize) {
-    match nodes.get(at) {
-        None | Some(Node::Static(StaticNode::Null)) => output.extend_from_slice(b"null"),
-        Some(Node::Static(StaticNode::Bool(value))) => {
-            output.extend_from_slice(if *value { b"true" } else { b"false" });
-        }
-        Some(Node::Static(StaticNode::I64(value))) => put_i64(output, *value),
-        Some(Node::Static(StaticNode::U64(value))) => put_u64(output, *value),
-        Some(Node::Static(StaticNode::F64(value))) => put_number(output, value),
-        Some(Node::String(text)) => put_string(output, text),
-        Some(Node::Array { len, .. }) => {
-            output.push(b'[');
-            let mut item_at = at.saturating_add(1);
-            for index in 0..*len {
-                if index > 0 {
-                    output.push(b',');
-                }
-                put_node(output, nodes, item_at);
-                item_at = behind(nodes, item_at);
-            }
-            output.push(b']');
-        }
-        Some(Node::Object { len, .. }) => {
-            output.push(b'{');
-            let mut name_at = at.saturating_add(1);
-            for index in 0..*len {
-                if index > 0 {
-                    output.push(b',');
-                }
-                put_node(output, nodes, name_at);
-                output.push(b':');
-                let value_at = name_at.saturating_add(1);
-                put_node(output, nodes, value_at);
-                name_at = behind(nodes, value_at);
-            }
-            output.push(b'}');
-        }
     }
 }

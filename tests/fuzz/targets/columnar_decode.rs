@@ -77,7 +77,7 @@ fn format(choice: u8) -> ValueFormat {
         }
         kind @ (7 | 8) => {
             let fields = vec![Field::new("a", DataType::Int64, true)].into();
-            let inner = ValueFormat::Json { fields: Some(fields), infer: 1 };
+            let inner = ValueFormat::json(fields);
             ValueFormat::Debezium(Arc::new(DebeziumFormat { inner, unwrap: kind == 8 }))
         }
         framed => {

@@ -1,7 +1,20 @@
 //! Rows from the bytes of a value, without a tape: see [`super::super::scan`] for the rules.
 
+use std::collections::HashSet;
+
 use super::super::scan::{self, Number};
+use super::scalar::is_wide;
 use super::{ColumnBuilder, Data, ObjectBuilder};
+
+/// Below this every number is a float of 32 bits, rounded.
+const F32_SURE: f64 = 1e38;
+
+/// Whether a member that has no column is an error.
+#[cold]
+fn is_extra(others: Option<&(HashSet<String>, String)>, key: &[u8]) -> bool {
+    let Some((known, _)) = others else { return false };
+    !std::str::from_utf8(key).is_ok_and(|name| known.contains(name))
+}
 
 impl ObjectBuilder {
     /// Appends the object that `bytes` are, if it is of the simple kind.
@@ -14,8 +27,11 @@ impl ObjectBuilder {
         let mut filled = 0_usize;
         let mut place = 0_usize;
         loop {
-            let names = &self.names;
-            let lookup = |key: &[u8]| names.iter().position(|name| name.as_bytes() == key);
+            let (names, others) = (&self.names, &self.others);
+            let lookup = |key: &[u8]| match names.iter().position(|name| name.as_bytes() == key) {
+                None if is_extra(others.as_ref(), key) => None,
+                found => Some(found),
+            };
             let (index, value_at) = self.order.lead_in(bytes, at, place, lookup)?;
             place = place.wrapping_add(1);
             at = match index.and_then(|index| self.columns.get_mut(index)) {
@@ -119,8 +135,11 @@ fn push_number(data: &mut Data, bytes: &[u8], at: usize) -> Option<usize> {
             values.push(value.try_into().ok()?);
         }
         (Data::F64(values), Number::Float(value)) => values.push(value),
-        (Data::F64(values), Number::Whole(value)) => values.push(value as f64),
-        (Data::F32(values), Number::Float(value)) => values.push(value as f32),
+        // What a float does not hold is for the general parser to judge.
+        (Data::F64(values), Number::Whole(value)) if !is_wide(value) => values.push(value as f64),
+        (Data::F32(values), Number::Float(value)) if value.abs() < F32_SURE => {
+            values.push(value as f32);
+        }
         (Data::F32(values), Number::Whole(value)) => values.push(value as f64 as f32),
         (Data::I8(values), Number::Whole(value)) => values.push(value.try_into().ok()?),
         (Data::I16(values), Number::Whole(value)) => values.push(value.try_into().ok()?),

@@ -1,0 +1,154 @@
+//! Arrays of the values that builders gathered.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Decimal256Array,
+    FixedSizeBinaryArray, FixedSizeListArray, ListArray, MapArray, NullArray, PrimitiveArray,
+    StructArray,
+};
+use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::compute::cast;
+use arrow::datatypes::{
+    ArrowPrimitiveType, DataType, Date32Type, DurationMicrosecondType, DurationMillisecondType,
+    DurationNanosecondType, DurationSecondType, Float32Type, Float64Type, Int8Type, Int16Type,
+    Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
+use arrow::error::ArrowError;
+
+use super::{ColumnBuilder, Data};
+
+impl ColumnBuilder {
+    pub(super) fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
+        let rows = std::mem::take(&mut self.rows);
+        let valid = std::mem::take(&mut self.valid);
+        let any_null = std::mem::take(&mut self.any_null);
+        let nulls = any_null.then(|| NullBuffer::new(BooleanBuffer::from(valid)));
+        let array: ArrayRef = match &mut self.data {
+            Data::Null => Arc::new(NullArray::new(rows)),
+            Data::Bool(values) => {
+                let values = BooleanBuffer::from(std::mem::take(values));
+                Arc::new(BooleanArray::new(values, nulls))
+            }
+            Data::I8(values) => primitive::<Int8Type>(values, nulls),
+            Data::I16(values) => primitive::<Int16Type>(values, nulls),
+            Data::I32(values) => primitive::<Int32Type>(values, nulls),
+            Data::I64(values) => primitive::<Int64Type>(values, nulls),
+            Data::U8(values) => primitive::<UInt8Type>(values, nulls),
+            Data::U16(values) => primitive::<UInt16Type>(values, nulls),
+            Data::U32(values) => primitive::<UInt32Type>(values, nulls),
+            Data::U64(values) => primitive::<UInt64Type>(values, nulls),
+            Data::F32(values) => primitive::<Float32Type>(values, nulls),
+            Data::F64(values) => primitive::<Float64Type>(values, nulls),
+            Data::Date(values) => primitive::<Date32Type>(values, nulls),
+            Data::Time(TimeUnit::Second, values) => primitive::<TimestampSecondType>(values, nulls),
+            Data::Time(TimeUnit::Millisecond, values) => {
+                primitive::<TimestampMillisecondType>(values, nulls)
+            }
+            Data::Time(TimeUnit::Microsecond, values) => {
+                primitive::<TimestampMicrosecondType>(values, nulls)
+            }
+            Data::Time(TimeUnit::Nanosecond, values) => {
+                primitive::<TimestampNanosecondType>(values, nulls)
+            }
+            Data::Decimal(precision, scale, values) => {
+                let values = ScalarBuffer::from(std::mem::take(values));
+                let array = Decimal128Array::try_new(values, nulls)?;
+                Arc::new(array.with_precision_and_scale(*precision, *scale)?)
+            }
+            Data::Decimal256(precision, scale, values) => {
+                let values = ScalarBuffer::from(std::mem::take(values));
+                let array = Decimal256Array::try_new(values, nulls)?;
+                Arc::new(array.with_precision_and_scale(*precision, *scale)?)
+            }
+            // Numbers until the end, where they get the type of the column.
+            Data::TimeOfDay(_, values) => primitive::<Int64Type>(values, nulls),
+            Data::Duration(TimeUnit::Second, values) => {
+                primitive::<DurationSecondType>(values, nulls)
+            }
+            Data::Duration(TimeUnit::Millisecond, values) => {
+                primitive::<DurationMillisecondType>(values, nulls)
+            }
+            Data::Duration(TimeUnit::Microsecond, values) => {
+                primitive::<DurationMicrosecondType>(values, nulls)
+            }
+            Data::Duration(TimeUnit::Nanosecond, values) => {
+                primitive::<DurationNanosecondType>(values, nulls)
+            }
+            Data::Text(texts) => Arc::new(texts.finish()),
+            Data::Fixed(size, bytes) => {
+                let size = i32::try_from(*size).unwrap_or(i32::MAX);
+                let bytes = Buffer::from_vec(std::mem::take(bytes));
+                Arc::new(FixedSizeBinaryArray::try_new(size, bytes, nulls)?)
+            }
+            Data::FixedList(size, items) => {
+                let size = i32::try_from(*size).unwrap_or(i32::MAX);
+                let item = Arc::clone(&items.field);
+                Arc::new(FixedSizeListArray::try_new(item, size, items.finish()?, nulls)?)
+            }
+            Data::Map(ends, parts) => {
+                let DataType::Map(entries, sorted) = self.field.data_type() else {
+                    return Err(ArrowError::SchemaError("a map was expected".to_owned()));
+                };
+                let DataType::Struct(fields) = entries.data_type() else {
+                    return Err(ArrowError::SchemaError("entries were expected".to_owned()));
+                };
+                let columns = parts.iter_mut().map(Self::finish).collect::<Result<Vec<_>, _>>()?;
+                let rows = StructArray::try_new(fields.clone(), columns, None)?;
+                let (entries, offsets) = (Arc::clone(entries), take_offsets(ends));
+                Arc::new(MapArray::try_new(entries, offsets, rows, nulls, *sorted)?)
+            }
+            Data::Binary(ends, bytes) => {
+                let offsets = take_offsets(ends);
+                let bytes = Buffer::from_vec(std::mem::take(bytes));
+                Arc::new(BinaryArray::try_new(offsets, bytes, nulls)?)
+            }
+            Data::List(ends, items) => {
+                let offsets = take_offsets(ends);
+                let item = Arc::clone(&items.field);
+                Arc::new(ListArray::try_new(item, offsets, items.finish()?, nulls)?)
+            }
+            Data::Object(object) => {
+                object.rows = 0;
+                let children = object.columns.iter_mut().map(Self::finish);
+                let children = children.collect::<Result<Vec<_>, _>>()?;
+                let DataType::Struct(fields) = self.field.data_type() else {
+                    return Err(ArrowError::SchemaError("a struct was expected".to_owned()));
+                };
+                let fields = fields.clone();
+                Arc::new(StructArray::try_new_with_length(fields, children, nulls, rows)?)
+            }
+        };
+        // The layouts of text, bytes, lists and zones that are not built directly.
+        let wanted = self.field.data_type();
+        if array.data_type() == wanted { Ok(array) } else { relabel(&array, wanted) }
+    }
+}
+
+/// The same values in another layout or with a time zone.
+fn relabel(array: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, ArrowError> {
+    match wanted {
+        // A cast would take the values for local times of the zone.
+        DataType::Timestamp(..) => {
+            let data = array.to_data().into_builder().data_type(wanted.clone()).build()?;
+            Ok(arrow::array::make_array(data))
+        }
+        DataType::Time32(_) => cast(&cast(array, &DataType::Int32)?, wanted),
+        DataType::Dictionary(_, values) if array.data_type() != &**values => {
+            cast(&relabel(array, values)?, wanted)
+        }
+        _ => cast(array, wanted),
+    }
+}
+
+fn primitive<T: ArrowPrimitiveType>(
+    values: &mut Vec<T::Native>,
+    nulls: Option<NullBuffer>,
+) -> ArrayRef {
+    Arc::new(PrimitiveArray::<T>::new(ScalarBuffer::from(std::mem::take(values)), nulls))
+}
+
+fn take_offsets(ends: &mut Vec<i32>) -> OffsetBuffer<i32> {
+    OffsetBuffer::new(ScalarBuffer::from(std::mem::replace(ends, vec![0])))
+}

@@ -1,0 +1,87 @@
+//! The rows of an output that did not decode, and where they lie.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringViewBuilder};
+use arrow::datatypes::Int64Type;
+
+use super::assemble::Assembled;
+use super::columns::KafkaColumn;
+use super::decoder::OnError;
+use crate::error::{Error, Result};
+use crate::types::{Offset, TopicPartition};
+
+/// The rows of an output that did not decode.
+pub(super) struct RowErrors {
+    on_error: OnError,
+    rows: Vec<(usize, String)>,
+}
+
+impl RowErrors {
+    pub(super) const fn new(on_error: OnError) -> Self {
+        Self { on_error, rows: Vec::new() }
+    }
+
+    #[cold]
+    pub(super) fn add(
+        &mut self,
+        what: &'static str,
+        row: usize,
+        detail: String,
+        assembled: &Assembled,
+    ) -> Result<()> {
+        if self.on_error == OnError::Raise {
+            let (partition, offset) = locate(assembled, row);
+            let detail = format!("{detail}; on_error= says what else becomes of such records");
+            return Err(Error::Decode { what, partition, offset, detail });
+        }
+        self.rows.push((row, format!("{what}: {detail}")));
+        Ok(())
+    }
+
+    /// Names the rows of records, where those that did not decode have one each.
+    pub(super) fn move_to(&mut self, records: &[u32]) {
+        for (row, _) in &mut self.rows {
+            *row = records.partition_point(|record| (*record as usize) < *row);
+        }
+    }
+
+    /// The rows to leave out, with their errors.
+    pub(super) fn take_set_aside(&mut self) -> Vec<(usize, String)> {
+        if self.on_error == OnError::SetAside { std::mem::take(&mut self.rows) } else { Vec::new() }
+    }
+
+    pub(super) fn column(mut self, rows: usize) -> ArrayRef {
+        self.rows.sort_by_key(|(row, _)| *row);
+        let mut builder = StringViewBuilder::with_capacity(rows);
+        let mut errors = self.rows.into_iter().peekable();
+        for row in 0..rows {
+            let mut text: Option<String> = None;
+            while let Some((_, more)) = errors.next_if(|(at, _)| *at == row) {
+                text = Some(text.map_or_else(|| more.clone(), |text| format!("{text}; {more}")));
+            }
+            builder.append_option(text);
+        }
+        Arc::new(builder.finish())
+    }
+}
+
+/// The partition and offset of a row.
+pub(super) fn locate(assembled: &Assembled, row: usize) -> (TopicPartition, Offset) {
+    let mut left = row;
+    let mut found = None;
+    for (partition, rows) in &assembled.origins {
+        if left < *rows {
+            found = Some(partition.clone());
+            break;
+        }
+        left = left.saturating_sub(*rows);
+    }
+    let offset = assembled
+        .filled
+        .column(KafkaColumn::Offset)
+        .map(AsArray::as_primitive::<Int64Type>)
+        .filter(|offsets: &&Int64Array| row < offsets.len())
+        .map_or(Offset::UNKNOWN, |offsets| Offset(offsets.value(row)));
+    (found.unwrap_or_else(|| TopicPartition::new("", -1)), offset)
+}

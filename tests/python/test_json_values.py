@@ -1,0 +1,344 @@
+"""JSON values: what is not JSON is told, what is comes back exactly, and what has no column is named."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+import ottla
+
+FRAMED = b"\0\0\0\0\7"
+NO_JSON = {
+    "framed": FRAMED + b'{"id": 1}',
+    "text": b"hello",
+    "array": b"[1, 2]",
+    "latin-1": b"gr\xfc\xdfe",
+    "empty": b"",
+    "number": b"7",
+}
+
+
+def sent(kafka: ottla.Client, name: str, *values: bytes | str | None) -> str:
+    """Send values in order to one partition."""
+    for value in values:
+        kafka.send_async(name, value, partition=0)
+    kafka.flush(30)
+    return name
+
+
+def column(kafka: ottla.Client, name: str, value: Any, column: str, **options: Any) -> list[Any]:
+    """Scan one column."""
+    rows: list[Any] = kafka.scan(name, value=value, **options).to_pyarrow()[column].to_pylist()
+    return rows
+
+
+# --- nothing decodes -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", NO_JSON)
+def test_values_of_which_none_is_a_json_object_are_errors(
+    kafka: ottla.Client, name: str, kind: str
+) -> None:
+    bad = NO_JSON[kind]
+    sent(kafka, name, None, *[bad] * 3)
+    for columns in (None, ["id"]):
+        scan = kafka.scan(name, value=ottla.json(), columns=columns)
+        with pytest.raises(ottla.DecodeError, match=rf"{name}-0 at offset 1") as raised:
+            scan.to_pyarrow()
+        assert "on_error=" in str(raised.value)
+    with pytest.raises(ottla.DecodeError):
+        kafka[name].head(value=ottla.json())
+    with pytest.raises(ottla.DecodeError):
+        kafka[name].tail(2, value=ottla.json())
+    rows = kafka.scan(name, value=ottla.json(), on_error="column").to_pyarrow()
+    assert [error is None for error in rows["error"].to_pylist()] == [True] + [False] * 3
+    assert rows["value_raw"].to_pylist() == [None] + [bad] * 3
+    only = kafka.scan(name, value=ottla.json(), on_error="column", columns=["offset", "error"])
+    assert only.to_pyarrow()["error"].null_count == 1
+    assert kafka.scan(name, value=ottla.json(), on_error="null").to_pyarrow().num_rows == 4
+    letters = f"{name}-letters"
+    kept = kafka.scan(name, value=ottla.json(), on_error=f"dlq:{letters}").to_pyarrow()
+    assert kept.num_rows == 1
+    assert kafka.scan(letters).to_pyarrow()["value"].to_pylist() == [bad] * 3
+
+
+def test_messages_show_the_value_and_the_remedy(kafka: ottla.Client, name: str) -> None:
+    shown = {
+        "framed": r"schema registry, with schema id 7; json\(framed=True\)",
+        "text": "not JSON, see position 0: hello",
+        "array": r"a JSON array, .* \[1, 2\]",
+        "latin-1": "byte 2 is not UTF-8",
+        "empty": "the value is empty",
+    }
+    for number, (kind, words) in enumerate(shown.items()):
+        topic = sent(kafka, f"{name}-{number}", NO_JSON[kind])
+        with pytest.raises(ottla.DecodeError, match=words):
+            kafka.scan(topic, value=ottla.json({"id": int})).to_pyarrow()
+    sent(kafka, name, '{"id": "x"}')
+    with pytest.raises(ottla.DecodeError, match='column "id": "x" is not an int64'):
+        kafka.scan(name, value=ottla.json({"id": int})).to_pyarrow()
+    assert column(kafka, sent(kafka, f"{name}-f", NO_JSON["framed"]), ottla.json(framed=True), "id")
+
+
+def test_columns_come_from_objects_behind_any_number_of_other_values(
+    kafka: ottla.Client, name: str
+) -> None:
+    sent(kafka, name, *["ping"] * 1000, *['{"id": 1}'] * 3)
+    for on_error in ("null", "column"):
+        scan = kafka.scan(name, value=ottla.json(), on_error=on_error)
+        assert scan.schema["id"] == "int64"
+        assert scan.to_pyarrow()["id"].to_pylist() == [None] * 1000 + [1] * 3
+    letters = f"{name}-letters"
+    assert column(kafka, name, ottla.json(), "id", on_error=f"dlq:{letters}") == [1] * 3
+    assert kafka.scan(letters).count() == 1000
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_a_consumer_finds_columns_when_objects_come(
+    kafka: ottla.Client, name: str, grouped: bool
+) -> None:
+    kafka.create_topic(name)
+    group: dict[str, Any] = (
+        {"group_id": name, "auto_offset_reset": "earliest"} if grouped else {"start": "earliest"}
+    )
+    with kafka.consumer(name, value=ottla.json(), on_error="column", **group) as consumer:
+        for value, wanted in [("ping", None), ("pong", None), ('{"id": 5}', 5)]:
+            kafka.send(name, value)
+            batch = next(consumer)
+            [row] = batch.to_pylist()
+            assert row.get("id") == wanted
+            assert (row["error"] is None) == (wanted is not None)
+            if wanted is None:
+                assert row["value_raw"] == value.encode()
+
+
+def test_a_consumer_raises_what_is_no_json(kafka: ottla.Client, name: str) -> None:
+    sent(kafka, name, "ping")
+    with (
+        kafka.consumer(name, start="earliest", value=ottla.json()) as consumer,
+        pytest.raises(ottla.DecodeError, match="at offset 0"),
+    ):
+        next(consumer)
+
+
+# --- numbers -------------------------------------------------------------------------------------
+
+
+def test_numbers_beyond_64_bits_are_exact_or_errors_of_their_column(
+    kafka: ottla.Client, name: str
+) -> None:
+    sent(kafka, name, '{"hash": "0xab", "wei": 100000000000000000001, "x": [1e400, {"y": -1E+2}]}')
+    wei = 100_000_000_000_000_000_001
+    assert column(kafka, name, {"hash": "utf8"}, "hash") == ["0xab"]
+    assert column(kafka, name, {"wei": "decimal128[38, 0]"}, "wei") == [Decimal(wei)]
+    assert column(kafka, name, {"wei": "decimal256[76, 1]"}, "wei") == [Decimal(wei)]
+    assert column(kafka, name, {"wei": float}, "wei") == [float(wei)]
+    assert column(kafka, name, {"wei": str}, "wei") == [str(wei)]
+    assert column(kafka, name, {"x": "utf8"}, "x") == ['[1e400,{"y":-1E+2}]']
+    assert column(kafka, name, ottla.json(), "wei") == [Decimal(wei)]
+    for kind in ("int64", "uint64", "decimal128[20, 0]"):
+        with pytest.raises(ottla.DecodeError, match=f'column "wei": {wei} is not'):
+            column(kafka, name, {"wei": kind}, "wei")
+
+
+def test_a_uint64_that_was_written_is_inferred_exactly(kafka: ottla.Client, name: str) -> None:
+    numbers = [12_297_829_382_473_034_411, 1, 0, 2**64 - 1]
+    kafka.write(name, pl.DataFrame({"n": pl.Series(numbers, dtype=pl.UInt64)}))
+    scan = kafka.scan(name, value=ottla.json())
+    assert scan.schema["n"] == "uint64"
+    assert sorted(scan.to_pyarrow()["n"].to_pylist()) == sorted(numbers)
+
+
+def test_whole_numbers_that_a_float_would_round_are_text(kafka: ottla.Client, name: str) -> None:
+    sent(kafka, name, '{"n": 12345678901234567, "m": 1}', '{"n": 1.50, "m": 1.5}')
+    assert column(kafka, name, ottla.json(), "n") == ["12345678901234567", "1.50"]
+    assert column(kafka, name, ottla.json(), "m") == [1.0, 1.5]
+    late = sent(kafka, f"{name}-late", '{"n": 1.5}', '{"n": 12345678901234567}')
+    with pytest.raises(ottla.DecodeError, match=r"12345678901234567 .* inferred"):
+        column(kafka, late, ottla.json(infer=1), "n")
+
+
+def test_decimals_have_every_digit_or_are_refused(kafka: ottla.Client, name: str) -> None:
+    texts = ["12345678901234567890.123456789012345678", "0.1", "1e3", "-7"]
+    sent(kafka, name, *[f'{{"n": {text}}}' for text in texts])
+    found = column(kafka, name, {"n": "decimal128[38, 18]"}, "n")
+    assert found == [Decimal(text) for text in texts]
+    for kind in ("decimal128[38, 17]", "decimal128[37, 18]"):
+        with pytest.raises(ottla.DecodeError, match="every digit"):
+            column(kafka, name, {"n": kind}, "n")
+
+
+def test_nan_is_written_only_as_it_was_asked_for(kafka: ottla.Client, name: str) -> None:
+    rows = pl.DataFrame({"id": [1, 2, 3], "x": [0.5, float("nan"), float("-inf")]})
+    with pytest.raises(ottla.ConfigError, match=r'row 1: .*"x".*NaN.*json\(nan="null"\)'):
+        kafka.write(name, rows)
+    with pytest.raises(ottla.ConfigError, match="Infinity"):
+        kafka.send(name, {"x": {"y": [float("inf")]}})
+    kafka.write(f"{name}-null", rows, value=ottla.json(nan="null"))
+    assert column(kafka, f"{name}-null", {"x": float}, "x") == [0.5, None, None]
+    kafka.write(f"{name}-text", rows, value=ottla.json(nan="text"))
+    found = column(kafka, f"{name}-text", {"x": float}, "x")
+    assert found[0] == 0.5 and np.isnan(found[1]) and found[2] == float("-inf")
+
+
+# --- members without a column --------------------------------------------------------------------
+
+
+def test_a_member_that_first_appears_behind_the_sample_is_named(
+    kafka: ottla.Client, name: str
+) -> None:
+    sent(kafka, name, '{"a": 1, "o": {"x": 1}}', '{"a": 2, "b": 3}', '{"o": {"x": 1, "z": [2]}}')
+    form = ottla.json(infer=1)
+    with pytest.raises(ottla.DecodeError, match=r'offset 1: .*"b".*infer=.*extra="ignore"'):
+        kafka.scan(name, value=form).to_pyarrow()
+    rows = kafka.scan(name, value=form, on_error="column").to_pyarrow()
+    assert rows["a"].to_pylist() == [1, 2, None]
+    assert [error and error.split('"')[1] for error in rows["error"].to_pylist()] == [
+        None,
+        "b",
+        "o.z",
+    ]
+    # A part of the columns is still judged by all that are known.
+    only = kafka.scan(name, value=form, on_error="column", columns=["a", "error"]).to_pyarrow()
+    assert [error is None for error in only["error"].to_pylist()] == [True, False, True]
+    assert column(kafka, name, ottla.json(infer=1, extra="ignore"), "a") == [1, 2, None]
+    assert column(kafka, name, ottla.json({"a": int}), "a") == [1, 2, None]
+    with pytest.raises(ottla.DecodeError, match='"o"'):
+        column(kafka, name, ottla.json({"a": int}, extra="error"), "a")
+
+
+def test_members_with_the_names_of_record_columns_move_those_aside(
+    kafka: ottla.Client, name: str
+) -> None:
+    sent(kafka, name, '{"offset": "mine", "timestamp": 5, "_kafka": 1, "__kafka": 2}')
+    scan = kafka.scan(name, value=ottla.json())
+    assert list(scan.schema) == ["___kafka", "offset", "timestamp", "_kafka", "__kafka"]
+    [row] = scan.head().to_pylist()
+    assert (row["offset"], row["_kafka"], row["___kafka"]["offset"]) == ("mine", 1, 0)
+    part = kafka.scan(name, value=ottla.json(), columns=["___kafka.partition", "offset"])
+    assert part.head().to_pylist() == [{"___kafka": {"partition": 0}, "offset": "mine"}]
+    # What was read can be written, and read again.
+    again = f"{name}-again"
+    kafka.write(
+        again, kafka.scan(name, value=ottla.json(), columns=["_kafka", "offset"]).to_polars()
+    )
+    assert column(kafka, again, ottla.json(), "_kafka") == [1]
+
+
+# --- schemas -------------------------------------------------------------------------------------
+
+
+def test_columns_are_named_by_types_of_python_polars_pandas_and_pyarrow(
+    kafka: ottla.Client, name: str
+) -> None:
+    moment = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.timezone.utc)
+    kafka.send(
+        name,
+        {
+            "i": 1,
+            "f": 0.5,
+            "s": "x",
+            "b": True,
+            "raw": b"ab",
+            "at": moment,
+            "d": dt.date(2026, 1, 2),
+            "l": [1, 2],
+            "m": {"k": 1.5},
+            "t": dt.time(1, 2),
+            "td": dt.timedelta(seconds=1.5),
+            "u": uuid.UUID(int=7),
+        },
+    )
+    python = {
+        "i": int,
+        "f": float,
+        "s": str,
+        "b": bool,
+        "raw": bytes,
+        "at": dt.datetime,
+        "d": dt.date,
+        "l": list[int],
+        "m": dict[str, float],
+        "t": dt.time,
+        "td": dt.timedelta,
+        "u": uuid.UUID,
+    }
+    rows = kafka.scan(name, value=python).to_pyarrow()
+    [row] = rows.select([*python]).to_pylist()
+    assert row["m"] == [("k", 1.5)] and row["l"] == [1, 2] and row["at"] == moment
+    assert row["t"] == dt.time(1, 2) and row["td"] == dt.timedelta(seconds=1.5)
+    assert row["u"] == uuid.UUID(int=7) and row["raw"] == b"ab"
+    frame = pl.DataFrame({"i": [1], "f": [0.5], "s": ["x"], "d": [dt.date(2026, 1, 2)]})
+    for schema in (
+        frame.schema,
+        dict(frame.schema),
+        frame,
+        frame.to_arrow().schema,
+        {"i": pl.Int64, "f": pl.Float64(), "s": pl.String, "d": pl.Date},
+    ):
+        found = kafka.scan(name, value=ottla.json(schema), columns=["i", "f", "s", "d"]).to_polars()
+        assert found.equals(frame), schema
+    dtypes = pd.DataFrame({"i": [1], "f": [0.5], "b": [True]}).astype({"i": "int16"}).dtypes
+    scan = kafka.scan(name, value=ottla.json(dtypes))
+    assert scan.schema["i"] == "int16" and scan.schema["b"] == "bool"
+    nested = kafka.scan(name, value={"m": {"k": float}}, columns=["m"])
+    assert nested.head().to_pylist() == [{"m": {"k": 1.5}}]
+    with kafka.consumer(name, start="earliest", value={"i": "int8"}) as consumer:
+        assert next(consumer).schema["i"] == "int8"
+    assert kafka[name].head(value={"i": "int8"}).schema["i"] == "int8"
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        ({"a": Decimal}, "how many digits"),
+        ({"a": object()}, "is not a type"),
+        ({"a": "integer"}, "is not a type"),
+        ({1: "int64"}, "names are str"),
+        ("int64", "a mapping"),
+        (pd.DataFrame({"a": ["x"]}, dtype=object).dtypes, "name the type"),
+    ],
+)
+def test_a_schema_that_is_none_says_what_one_is(
+    kafka: ottla.Client, filled: str, schema: Any, words: str
+) -> None:
+    with pytest.raises(ottla.ConfigError, match=words):
+        kafka.scan(filled, value=ottla.json(schema))
+
+
+def test_times_without_seconds_and_with_zones_are_read(kafka: ottla.Client, name: str) -> None:
+    texts = [
+        "2024-01-01T10:00",
+        "2024-01-01T10:00Z",
+        "2024-01-01T11:00+01:00",
+        "2024-01-01T11:00+01:00[Europe/Prague]",
+        "2024-01-01 10:00:00.000",
+    ]
+    sent(kafka, name, *[f'{{"at": "{text}"}}' for text in texts])
+    moment = dt.datetime(2024, 1, 1, 10, tzinfo=dt.timezone.utc)
+    assert column(kafka, name, {"at": ottla.ts("ms")}, "at") == [moment] * len(texts)
+
+
+def test_what_json_does_not_carry_is_refused(kafka: ottla.Client, name: str) -> None:
+    twice = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
+    interval = pa.array([(1, 2, 3)], pa.month_day_nano_interval())
+    for table, words in [
+        (twice, 'two columns "a"'),
+        (pa.table({"i": interval}), '"i".*cannot be written as JSON'),
+        (
+            pa.table({"d": pa.array([1], pa.date64()).view(pa.int64()).view(pa.date64())}),
+            "midnight",
+        ),
+    ]:
+        with pytest.raises(ottla.ConfigError, match=words):
+            kafka.write(name, table, value=ottla.json())
+    with pytest.raises(ottla.ConfigError, match='column "i": JSON is not decoded'):
+        kafka.scan(name, value={"i": pa.month_day_nano_interval()}).to_pyarrow()
