@@ -146,7 +146,7 @@ class Client(Administration, Writing):
         end: Bound = None,
         *,
         partitions: Iterable[int] | None = None,
-        value: Format | str | None = None,
+        value: Format | str | Mapping[str, Any] | None = None,
         columns: Sequence[str | Header] | None = None,
         isolation_level: str | None = None,
         on_error: str = "raise",
@@ -172,11 +172,13 @@ class Client(Administration, Writing):
             batch. The end is exclusive. Integers are refused: they have no unit.
         partitions : iterable of int, optional
             The partitions to read; all by default.
-        value : Format, optional
+        value : Format, str or mapping, optional
             How values become columns: :func:`ottla.raw` (the default), :func:`ottla.text`,
-            :func:`ottla.json`.
+            :func:`ottla.json` and the others, or a mapping of names to types for JSON.
         columns : sequence of str, optional
-            The columns to return, in that order; the others cost nothing.
+            The columns to return, in that order; the others cost nothing. Where a member of the
+            values has the name of one of the record's columns, all of those are in the struct
+            ``_kafka`` (``"_kafka.offset"``), or ``__kafka`` where that name is taken, too.
         isolation_level : {"read_uncommitted", "read_committed"}, optional
             Whether records of open or aborted transactions are left out.
         on_error : {"raise", "null", "column", "dlq:TOPIC"}, default "raise"
@@ -245,7 +247,7 @@ class Client(Administration, Writing):
         start: Bound = None,
         resume: Resume | None = None,
         partitions: Iterable[int] | None = None,
-        value: Format | str | None = None,
+        value: Format | str | Mapping[str, Any] | None = None,
         columns: Sequence[str | Header] | None = None,
         until: str | None = None,
         max_rows: int = 10_000,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from ottla import _frames
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ottla._client import Client
     from ottla._ottla import RecordBatch
     from ottla._scan import Scan
@@ -78,28 +80,32 @@ class Topic:
         native = self._client._admin  # noqa: SLF001
         return len(native.describe_topic(self.name, 30.0)["partitions"])
 
-    def head(self, n: int = 5, *, value: Format | str | None = None, **options: Any) -> RecordBatch:
+    def head(
+        self, n: int = 5, *, value: Format | str | Mapping[str, Any] | None = None, **options: Any
+    ) -> RecordBatch:
         """Return the first ``n`` records, in the order of the partitions.
 
         Parameters
         ----------
         n : int, default 5
             How many rows.
-        value : Format, optional
+        value : Format, str or mapping, optional
             How values become columns.
         **options
             The other keyword arguments of ``client.scan``.
         """
         return self.scan(value=value, **options).head(n)
 
-    def tail(self, n: int = 5, *, value: Format | str | None = None, **options: Any) -> RecordBatch:
+    def tail(
+        self, n: int = 5, *, value: Format | str | Mapping[str, Any] | None = None, **options: Any
+    ) -> RecordBatch:
         """Return the newest ``n`` records by timestamp, the newest last.
 
         Parameters
         ----------
         n : int, default 5
             How many rows. Up to ``n`` records of each partition are read.
-        value : Format, optional
+        value : Format, str or mapping, optional
             How values become columns.
         **options
             The other keyword arguments of ``client.scan``.

@@ -6,7 +6,7 @@ mappings of the same for structs; or it is an object that exports a whole Arrow 
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import decimal
 import re
 import types
@@ -25,10 +25,10 @@ _PYTHON: dict[object, str] = {
     float: "float64",
     str: "utf8",
     bytes: "binary",
-    datetime.datetime: "timestamp[us, UTC]",
-    datetime.date: "date32",
-    datetime.time: "time64[us]",
-    datetime.timedelta: "duration[us]",
+    dt.datetime: "timestamp[us, UTC]",
+    dt.date: "date32",
+    dt.time: "time64[us]",
+    dt.timedelta: "duration[us]",
     uuid.UUID: "uuid",
     type(None): "null",
 }
@@ -75,15 +75,15 @@ def _name(name: object) -> str:
 
 def _polars(schema: Mapping[str, Any]) -> Any:
     """Let polars turn its types into Arrow's, by a frame without rows."""
-    import polars
+    import polars as pl
 
     def is_theirs(one: object) -> bool:
-        return isinstance(one, (polars.DataType, type)) and (
-            isinstance(one, polars.DataType) or issubclass(one, polars.DataType)
+        return isinstance(one, (pl.DataType, type)) and (
+            isinstance(one, pl.DataType) or issubclass(one, pl.DataType)
         )
 
     if all(is_theirs(one) for one in schema.values()):
-        return polars.DataFrame(schema=dict(schema))
+        return pl.DataFrame(schema=dict(schema))
     return {
         _name(name): _PolarsType(one) if is_theirs(one) else _type(f"column {name!r}", one)
         for name, one in schema.items()
@@ -97,9 +97,9 @@ class _PolarsType:
         self._dtype = dtype
 
     def __arrow_c_schema__(self) -> Any:
-        import polars
+        import polars as pl
 
-        return polars.Series(dtype=self._dtype).to_arrow().type.__arrow_c_schema__()
+        return pl.Series(dtype=self._dtype).to_arrow().type.__arrow_c_schema__()
 
     def __repr__(self) -> str:
         return repr(self._dtype)

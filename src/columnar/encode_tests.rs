@@ -73,6 +73,23 @@ fn json_values(rows: &RecordBatch, exclude: &[&str]) -> Vec<String> {
 }
 
 #[test]
+fn what_json_has_no_number_for_is_refused_or_written_as_asked() {
+    let floats = Arc::new(Float64Array::from(vec![1.5, f64::NAN, f64::NEG_INFINITY])) as ArrayRef;
+    let rows = table(vec![("f", floats)]);
+    let write = |non_finite| {
+        let value = ValueSource::Json { exclude: Vec::new(), non_finite };
+        encode(&rows, WriteOptions { value, ..WriteOptions::default() })
+    };
+    let error = write(NonFinite::Refuse).unwrap_err().to_string();
+    assert!(error.contains("row 1: column \"f\": JSON has no NaN"), "{error}");
+    let texts = |non_finite| -> Vec<_> {
+        values(&write(non_finite).unwrap()).into_iter().flatten().collect()
+    };
+    assert_eq!(texts(NonFinite::Null), [r#"{"f":1.5}"#, r#"{"f":null}"#, r#"{"f":null}"#]);
+    assert_eq!(texts(NonFinite::Text), [r#"{"f":1.5}"#, r#"{"f":"NaN"}"#, r#"{"f":"-Infinity"}"#]);
+}
+
+#[test]
 #[expect(clippy::too_many_lines, reason = "one table of every type")]
 fn every_type_is_written_as_documented() {
     let list = ListArray::from_iter_primitive::<Int32Type, _, _>(vec![
@@ -96,7 +113,7 @@ fn every_type_is_written_as_documented() {
     let rows = table(vec![
         ("i", Arc::new(Int64Array::from(vec![Some(i64::MIN), Some(0), None])) as ArrayRef),
         ("u", Arc::new(UInt64Array::from(vec![u64::MAX, 10, 99]))),
-        ("f", Arc::new(Float64Array::from(vec![1.5, f64::NAN, 1e21]))),
+        ("f", Arc::new(Float64Array::from(vec![Some(1.5), None, Some(1e21)]))),
         ("b", Arc::new(BooleanArray::from(vec![Some(true), Some(false), None]))),
         ("s", Arc::new(StringArray::from(vec!["plain text that is long", "q\"\\\n\u{1}ü", ""]))),
         (

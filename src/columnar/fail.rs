@@ -21,6 +21,15 @@ impl Fail {
     }
 }
 
+impl Fail {
+    /// The same of a value that is written, whose field is a column.
+    #[cold]
+    pub(super) fn in_column(&self) -> String {
+        let (path, detail) = &*self.0;
+        format!("column {path:?}: {detail}")
+    }
+}
+
 impl fmt::Display for Fail {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (path, detail) = &*self.0;

@@ -233,7 +233,7 @@ impl RowValue {
         match self {
             Self::Json(writer, scratch) => {
                 scratch.clear();
-                writer.write(row, scratch).map_err(|fail| fail.to_string())?;
+                writer.write(row, scratch).map_err(|fail| fail.in_column())?;
             }
             Self::Avro(writer, framing, scratch) => {
                 scratch.clear();

@@ -476,7 +476,18 @@ impl Probe {
             // Finds out which values are none.
             Self::ArrowIpc => Settled::ArrowIpc(Fields::empty()),
             Self::Json(probe) => Settled::Json(probe.format.with_found(named)),
-            Self::Debezium(inner, _) => inner.unsettled(named),
+            // What has no `op` is no event, which needs no row to tell.
+            Self::Debezium(inner, unwrap) => match inner.unsettled(named) {
+                Settled::Json(format) => {
+                    let fields = format.fields.unwrap_or_else(Fields::empty);
+                    let event = Settled::Json(JsonFormat::given(fields));
+                    Events::new(event, *unwrap).map_or_else(
+                        |_no_event| Settled::Nothing(Fields::empty()),
+                        Settled::Debezium,
+                    )
+                }
+                other => other,
+            },
             Self::Avro(_) | Self::Protobuf(_) => Settled::Nothing(named),
         }
     }

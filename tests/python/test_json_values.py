@@ -1,4 +1,4 @@
-"""JSON values: what is not JSON is told, what is comes back exactly, and what has no column is named."""
+"""JSON values: what is not JSON is told, what is comes back exactly, nothing vanishes."""
 
 from __future__ import annotations
 
@@ -186,7 +186,9 @@ def test_nan_is_written_only_as_it_was_asked_for(kafka: ottla.Client, name: str)
     assert column(kafka, f"{name}-null", {"x": float}, "x") == [0.5, None, None]
     kafka.write(f"{name}-text", rows, value=ottla.json(nan="text"))
     found = column(kafka, f"{name}-text", {"x": float}, "x")
-    assert found[0] == 0.5 and np.isnan(found[1]) and found[2] == float("-inf")
+    assert found[0] == 0.5
+    assert np.isnan(found[1])
+    assert found[2] == float("-inf")
 
 
 # --- members without a column --------------------------------------------------------------------
@@ -273,9 +275,13 @@ def test_columns_are_named_by_types_of_python_polars_pandas_and_pyarrow(
     }
     rows = kafka.scan(name, value=python).to_pyarrow()
     [row] = rows.select([*python]).to_pylist()
-    assert row["m"] == [("k", 1.5)] and row["l"] == [1, 2] and row["at"] == moment
-    assert row["t"] == dt.time(1, 2) and row["td"] == dt.timedelta(seconds=1.5)
-    assert row["u"] == uuid.UUID(int=7) and row["raw"] == b"ab"
+    assert row["m"] == [("k", 1.5)]
+    assert row["l"] == [1, 2]
+    assert row["at"] == moment
+    assert row["t"] == dt.time(1, 2)
+    assert row["td"] == dt.timedelta(seconds=1.5)
+    assert row["u"] == uuid.UUID(int=7)
+    assert row["raw"] == b"ab"
     frame = pl.DataFrame({"i": [1], "f": [0.5], "s": ["x"], "d": [dt.date(2026, 1, 2)]})
     for schema in (
         frame.schema,
@@ -288,7 +294,8 @@ def test_columns_are_named_by_types_of_python_polars_pandas_and_pyarrow(
         assert found.equals(frame), schema
     dtypes = pd.DataFrame({"i": [1], "f": [0.5], "b": [True]}).astype({"i": "int16"}).dtypes
     scan = kafka.scan(name, value=ottla.json(dtypes))
-    assert scan.schema["i"] == "int16" and scan.schema["b"] == "bool"
+    assert scan.schema["i"] == "int16"
+    assert scan.schema["b"] == "bool"
     nested = kafka.scan(name, value={"m": {"k": float}}, columns=["m"])
     assert nested.head().to_pylist() == [{"m": {"k": 1.5}}]
     with kafka.consumer(name, start="earliest", value={"i": "int8"}) as consumer:

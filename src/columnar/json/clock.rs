@@ -180,13 +180,16 @@ pub(super) fn duration(text: &str, unit: TimeUnit) -> Option<i64> {
     let mut nanos = 0_i128;
     let mut parts = 0;
     let mut units: &[(u8, i64)] = &[(b'W', 604_800), (b'D', 86_400)];
+    let mut has_clock = false;
     loop {
-        if units.len() < 3 && rest.eat(b'T') {
+        if !has_clock && rest.eat(b'T') {
+            has_clock = true;
             units = &[(b'H', 3600), (b'M', 60), (b'S', 1)];
         }
         if rest.0.is_empty() {
             break;
         }
+        parts += 1;
         let minus = rest.eat(b'-');
         let whole = rest.wide(1..=20)?;
         let fraction = rest.fraction()?;
@@ -200,10 +203,6 @@ pub(super) fn duration(text: &str, unit: TimeUnit) -> Option<i64> {
         units = units.get(place.saturating_add(1)..)?;
         let part = whole * i128::from(*seconds) * i128::from(NANOS) + i128::from(fraction);
         nanos += if minus { -part } else { part };
-        parts += 1;
-        if units.is_empty() && !rest.0.is_empty() {
-            return None;
-        }
     }
     if parts == 0 {
         return None;

@@ -155,20 +155,23 @@ impl JsonDecoder {
     }
 
     fn push_parsed(&mut self, value: &[u8], row: usize) -> Result<(), Fault> {
-        let root = &mut self.root;
+        let (root, found) = (&mut self.root, self.found);
         let result = self.parser.with(value, |doc| {
             let Some(Node::Object { len, .. }) = doc.nodes.first() else {
                 return Err(explain::not_object(doc.kind(), value));
             };
-            let pushed = root.push(doc, 0, *len).map_err(|mismatch| mismatch.to_string());
-            pushed.map(|()| doc.extra.take())
+            match root.push(doc, 0, *len) {
+                Ok(()) => Ok(doc.extra.take()),
+                Err(mismatch) if found => Err(format!("{mismatch}{FOUND}")),
+                Err(mismatch) => Err(mismatch.to_string()),
+            }
         });
         match result {
             Ok(None) => Ok(()),
             Ok(Some(name)) => Err(Fault::Partly(extra_member(&name, self.found))),
             Err(detail) => {
                 self.root.truncate(row);
-                Err(Fault::Bad(if self.found { format!("{detail}{FOUND}") } else { detail }))
+                Err(Fault::Bad(detail))
             }
         }
     }
