@@ -53,6 +53,11 @@ impl Events {
     pub(super) fn new(inner: Settled, unwrap: bool) -> Result<Self> {
         let inner = match inner {
             Settled::Json(format) => {
+                // Fields that were found are those of events, and not of a row.
+                let found = format.fields.as_ref().filter(|_| format.found);
+                if let Some(fields) = found.filter(|fields| envelope(fields).find("op").is_none()) {
+                    return Err(no_event(fields));
+                }
                 let fields = format.fields.as_ref().map(json_event);
                 Settled::Json(JsonFormat { fields, ..format })
             }
@@ -63,10 +68,7 @@ impl Events {
         };
         let envelope = envelope(&fields);
         if envelope.find("op").is_none() {
-            return Err(Error::invalid(format!(
-                "the values are no events of Debezium: among their fields {} is no op",
-                fields.iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ")
-            )));
+            return Err(no_event(&fields));
         }
         let (columns, row_columns) = if unwrap {
             row_and_op(&envelope)?
@@ -104,6 +106,14 @@ impl Events {
             wanted: wanted.to_vec(),
         })
     }
+}
+
+#[cold]
+fn no_event(fields: &Fields) -> Error {
+    Error::invalid(format!(
+        "the values are no events of Debezium: among their fields {} is no op",
+        fields.iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ")
+    ))
 }
 
 /// A part of an event as a column.

@@ -412,11 +412,14 @@ pub(super) enum Look {
 
 impl Probe {
     pub(super) fn look(&mut self, assembled: &Assembled) -> Result<Look> {
-        if let Self::Debezium(inner, unwrap) = self {
-            return Ok(match inner.look(assembled)? {
-                Look::Settled(inner) => {
-                    Look::Settled(Settled::Debezium(Events::new(inner, *unwrap)?))
-                }
+        if let Self::Debezium(inner_probe, unwrap) = self {
+            return Ok(match inner_probe.look(assembled)? {
+                Look::Settled(inner) => match Events::new(inner, *unwrap) {
+                    Ok(events) => Look::Settled(Settled::Debezium(events)),
+                    // Each of those values is an error.
+                    Err(_no_event) if matches!(**inner_probe, Self::Json(_)) => Look::Nothing,
+                    Err(no_event) => return Err(no_event),
+                },
                 other => other,
             });
         }

@@ -262,8 +262,10 @@ def test_an_empty_topic_has_the_columns_of_the_latest_schema(
     assert "id" not in first.to_polars().columns
     kafka.send(name, None)
     kafka.send(name, b"none of it")
-    first = kafka.scan(name, value=ottla.avro(registry=registry.url, columns_from="first"))
-    assert first.to_polars().height == 2
+    value = ottla.avro(registry=registry.url, columns_from="first")
+    with pytest.raises(ottla.DecodeError, match=r"at offset 1: .*not with the 0 of a schema"):
+        kafka.scan(name, value=value).to_polars()
+    assert kafka.scan(name, value=value, on_error="null").to_polars().height == 2
 
 
 def test_mistakes_are_told() -> None:
