@@ -145,7 +145,7 @@ def nested(inner: pa.DataType, values: Any, rows: int) -> st.SearchStrategy[pa.A
         elif shape == "fixed":
             one = pa.FixedSizeListArray.from_arrays(items, 2)
         elif shape == "map":
-            keys = pa.array([f"k{number}" for number in range(total)])
+            keys = pa.array([f"k{number}" for number in range(total)], pa.string())
             kind = pa.map_(pa.string(), inner)
             one = pa.MapArray.from_arrays(pa.array(ends, pa.int32()), keys, items, type=kind)
         else:
