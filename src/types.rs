@@ -165,6 +165,20 @@ impl TimestampMs {
     /// No timestamp.
     pub const NONE: Self = Self(-1);
 
+    /// Why no record may have this time, if it may not: Kafka's times begin in 1970, and those below
+    /// are words of its protocol.
+    #[must_use]
+    pub fn refusal(self) -> Option<String> {
+        if self.0 >= 0 {
+            return None;
+        }
+        let time = chrono::DateTime::from_timestamp_millis(self.0).map_or_else(
+            || format!("{self} ms"),
+            |time| time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+        );
+        Some(format!("the timestamp {time} is before 1970, which Kafka cannot hold"))
+    }
+
     /// The time `duration_ms` later; saturates at the end of time.
     #[must_use]
     pub const fn plus(self, duration_ms: i64) -> Self {

@@ -241,7 +241,7 @@ class Administration:
             The log start offset of each partition afterwards.
         """
         limit = seconds(timeout)
-        kind, detail = native_bound(before, "latest", "end")
+        kind, detail = native_bound(before, "latest", "end", topic)
         if kind == "offsets":
             offsets = detail
         else:

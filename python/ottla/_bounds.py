@@ -139,7 +139,7 @@ def native_bound(bound: Any, default: str, side: str, topic: str | None = None) 
             raise ConfigError(f"{side}={bound!r} lies in the future: pass a negative timedelta")
         return ("time", int(_time.time() * 1000) + bound // timedelta(milliseconds=1))
     if isinstance(bound, Mapping):
-        return ("offsets", _offsets(bound, side, topic))
+        return _offsets(bound, side, topic)
     if isinstance(bound, (int, float)):
         raise TypeError(
             f"{side}={bound!r} has no unit: pass a datetime, ottla.timestamp({bound!r}, 'ms'), "
@@ -148,19 +148,77 @@ def native_bound(bound: Any, default: str, side: str, topic: str | None = None) 
     raise TypeError(f"{side} cannot be a {type(bound).__name__}")
 
 
-def _offsets(bound: Mapping[Any, Any], side: str, topic: str | None) -> dict[int, int]:
-    if any(isinstance(value, Mapping) for value in bound.values()):
-        if topic not in bound:
-            raise ConfigError(f"{side}= has offsets of {', '.join(bound)}, not of {topic}")
-        bound = bound[topic]
-    return {int(key): _offset(value, side) for key, value in bound.items()}
+def native_bounds(start: Any, end: Any, topic: str) -> tuple[NativeBound, NativeBound]:
+    """Turn the bounds of a scan into what the engine takes.
+
+    Ranges, such as the offsets of a batch, are taken for both or for the end: as a start alone
+    they would repeat what was read.
+    """
+    if isinstance(start, Mapping) and isinstance(end, Mapping):
+        ranges = _of_topic(start, "start", topic)
+        if has_ranges(start) and ranges == _of_topic(end, "end", topic):
+            pairs = {int(key): _pair(value) for key, value in ranges.items()}
+            return (
+                ("offsets", {key: first for key, (first, _) in pairs.items()}),
+                ("offsets", {key: last for key, (_, last) in pairs.items()}),
+            )
+    return native_bound(start, "earliest", "start", topic), native_bound(
+        end, "latest", "end", topic
+    )
 
 
-def _offset(value: Any, side: str) -> int:
+def is_by_topic(offsets: Mapping[Any, Any]) -> bool:
+    """Say whether offsets are named by topic and partition, as a checkpoint is."""
+    return any(isinstance(value, Mapping) for value in offsets.values())
+
+
+def has_ranges(offsets: Mapping[Any, Any]) -> bool:
+    """Say whether offsets, by partition or by topic and partition, are pairs."""
+    return any(
+        has_ranges(value) if isinstance(value, Mapping) else isinstance(value, (tuple, list))
+        for value in offsets.values()
+    )
+
+
+def _of_topic(bound: Mapping[Any, Any], side: str, topic: str | None) -> Mapping[Any, Any]:
+    if not is_by_topic(bound):
+        return bound
+    if topic not in bound:
+        raise ConfigError(f"{side}= has offsets of {', '.join(map(str, bound))}, not of {topic}")
+    found: Mapping[Any, Any] = bound[topic]
+    return found
+
+
+def _offsets(bound: Mapping[Any, Any], side: str, topic: str | None) -> NativeBound:
+    of_topic = _of_topic(bound, side, topic)
+    if side == "start" and has_ranges(of_topic):
+        raise refusal_of_ranges(side)
+    if side == "end" and not of_topic:
+        raise ConfigError(f"end={bound!r} names no partition")
+    offsets = {int(key): _offset(value) for key, value in of_topic.items()}
+    if side == "start" and (is_by_topic(bound) or not bound) and topic is not None:
+        return ("checkpoint", {topic: offsets})
+    return ("offsets", offsets)
+
+
+def refusal_of_ranges(argument: str) -> ConfigError:
+    """Return the error for ranges where one offset is meant."""
+    return ConfigError(
+        f"{argument}= has ranges of offsets, which were read already. To go on behind them, pass "
+        "scan.end or consumer.position() to start=, or batch.offsets to resume= of a consumer; to "
+        "scan the same records again, pass the ranges to start= and end="
+    )
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    if not isinstance(value, (tuple, list)) or len(value) != 2:  # noqa: PLR2004
+        raise ConfigError(f"{value!r} is not a pair of offsets")
+    return _offset(value[0]), _offset(value[1])
+
+
+def _offset(value: Any) -> int:
     if isinstance(value, (tuple, list)):
-        if len(value) != 2:  # noqa: PLR2004
-            raise ConfigError(f"{value!r} is not a pair of offsets")
-        value = value[0 if side == "start" else 1]
+        value = _pair(value)[1]
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"an offset is an integer, not {value!r}")
     number = int(value.__index__())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ottla import _exit
 from ottla._admin import Administration
-from ottla._bounds import Bound, native_bound, seconds
+from ottla._bounds import Bound, native_bound, native_bounds, seconds
 from ottla._consumer import Consumer
 from ottla._embedded import hosts, refuse
 from ottla._membership import group_options, is_pattern, refuse_group_options
@@ -167,9 +167,13 @@ class Client(Administration, Writing):
             The name of the topic.
         start, end : Bound, optional
             "earliest" (the default of start), "latest" (the default of end), a datetime or ISO 8601
-            string (UTC when it has no zone), a negative timedelta (from now), or a mapping of
-            partitions to offsets or pairs of them, such as the ``offsets`` of another scan or of a
-            batch. The end is exclusive. Integers are refused: they have no unit.
+            string (UTC when it has no zone), a negative timedelta (from now), a mapping of
+            partitions to offsets, which reads these partitions only, or a checkpoint: the ``end``
+            of an earlier scan or the ``position()`` of a consumer, also from JSON. Partitions that
+            a checkpoint does not name were added since, and are read from their beginning. The
+            end is exclusive. The ``offsets`` of a scan or a batch, given to both, name the same
+            records again; as a start alone they are refused, and so are integers, which have no
+            unit.
         partitions : iterable of int, optional
             The partitions to read; all by default.
         value : Format, str or mapping, optional
@@ -232,8 +236,7 @@ class Client(Administration, Writing):
         }
         native = self._native.scan(
             topic,
-            native_bound(start, "earliest", "start", topic),
-            native_bound(end, "latest", "end", topic),
+            *native_bounds(start, end, topic),
             options,
             seconds(timeout),
         )
@@ -440,17 +443,12 @@ class Client(Administration, Writing):
             start = auto_offset_reset
         assignment = _assignment(topics, partitions)
         limit = seconds(timeout)
-        known = starts(start) or {}
-        if known:
-            # By topic: exactly these partitions.
-            start = None
-            assignment = {
-                topic: [one for one in known[topic] if chosen is None or one in chosen]
-                for topic, chosen in assignment.items()
-                if topic in known
-            }
+        known = starts(start)
+        if known is not None or (start is None and resume is not None):
+            # What a checkpoint does not name was added since.
+            start = "earliest"
+        known = known or {}
         if resume is not None:
-            start = "earliest" if start is None and not known else start
             known = known | of_resume(resume, self._partitions_of(assignment, resume, limit))
         # From the end, nothing would come before it has caught up.
         default = "earliest" if reading["until_caught_up"] else "latest"

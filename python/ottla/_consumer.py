@@ -7,7 +7,14 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ottla._bounds import Bound, native_bound, seconds
+from ottla._bounds import (
+    Bound,
+    has_ranges,
+    is_by_topic,
+    native_bound,
+    refusal_of_ranges,
+    seconds,
+)
 from ottla._offsets import ends, of_resume
 from ottla._ottla import RecordBatch
 from ottla._progress import is_open_ended, set_total
@@ -138,7 +145,7 @@ class Consumer:
             self._resume = reading.pop("resume")
             if self._resume is not None:
                 of_resume(self._resume)
-            self._native = client._join(topics, **reading)  # noqa: SLF001
+            self._native = client._join(topics, resumes=self._resume is not None, **reading)  # noqa: SLF001
             client._members.add(self)  # noqa: SLF001
         if heard["lost"] is None:
             heard["lost"] = heard["revoked"]
@@ -334,14 +341,22 @@ class Consumer:
         Parameters
         ----------
         to : Bound
-            "earliest", "latest", a time, or offsets by partition; see ``client.scan``. Partitions
-            that a mapping does not name stay where they are.
+            "earliest", "latest", a time, offsets by partition, or a checkpoint such as an earlier
+            ``position()``; see ``client.scan``. Partitions that a mapping does not name stay where
+            they are.
         topic : str, optional
             The topic; may be left out when there is only one.
         timeout : float, default 30
             How long to wait for the offsets, in seconds.
         """
         self._moved()
+        if isinstance(to, Mapping) and is_by_topic(to):
+            if has_ranges(to):
+                raise refusal_of_ranges("to")
+            checkpoint: Any = to
+            for one, offsets in ends(checkpoint).items():
+                self._native.seek(("offsets", offsets), one, timeout)
+            return
         self._native.seek(native_bound(to, "earliest", "start"), topic, timeout)
 
     def position(self) -> dict[str, dict[int, int]]:

@@ -8,7 +8,8 @@ from datetime import date, datetime, timedelta
 from html import escape
 from typing import TYPE_CHECKING, Any, Union
 
-from ottla._bounds import native_bound, seconds
+from ottla._bounds import has_ranges, is_by_topic, native_bound, refusal_of_ranges, seconds
+from ottla._offsets import ends
 from ottla.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -283,7 +284,9 @@ class Groups:
         to : str, int, datetime.datetime, datetime.timedelta or mapping of int to int
             "earliest", "latest", "current" (the nearest end where the records are gone), an offset,
             a time (the first record that is not older; UTC when it has no zone), a negative
-            timedelta (from now), or offsets by partition. Offsets outside of a log become its ends.
+            timedelta (from now), offsets by partition, or a checkpoint: offsets by topic and
+            partition. The other partitions of its topics were added since and are set to their
+            beginning. Offsets outside of a log become its ends.
         shift : int, optional
             So many offsets forward, or back when negative; instead of ``to``.
         dry_run : bool, default False
@@ -302,7 +305,9 @@ class Groups:
             While the group has members (``NON_EMPTY_GROUP``): stop them first.
         """
         limit = seconds(timeout)
-        plan = self._native.plan(group_id, _scope(topics), _aim(to, shift), limit)
+        plan = []
+        for scope, aim in _plans(_scope(topics), to, shift):
+            plan += self._native.plan(group_id, scope, aim, limit)
         changes: dict[str, dict[int, tuple[int | None, int]]] = {}
         for topic, partition, old, new in plan:
             changes.setdefault(topic, {})[partition] = (old, new)
@@ -366,6 +371,26 @@ def _scope(topics: Topics | None) -> dict[str, set[int] | None]:
         return {topic: {int(one) for one in chosen} for topic, chosen in topics.items()}
     names = [topics] if isinstance(topics, str) else topics
     return dict.fromkeys(names)
+
+
+def _plans(
+    scope: dict[str, set[int] | None], to: Any, shift: int | None
+) -> list[tuple[dict[str, set[int] | None], tuple[str, Any]]]:
+    """Return what to set where; by topic, as far as it is in the scope."""
+    if not isinstance(to, Mapping) or not is_by_topic(to):
+        return [(scope, _aim(to, shift))]
+    if has_ranges(to):
+        raise refusal_of_ranges("to")
+    found: list[tuple[dict[str, set[int] | None], tuple[str, Any]]] = []
+    for topic, offsets in ends(to).items():
+        within = scope.get(topic) if scope else None
+        if scope and topic not in scope:
+            continue
+        named = {one: at for one, at in offsets.items() if within is None or one in within}
+        # The others were added since; what comes behind counts more.
+        found.append(({topic: within}, ("earliest", None)))
+        found.append(({topic: set(named)}, _aim(named, shift)))
+    return found
 
 
 def _aim(to: Any, shift: int | None) -> tuple[str, Any]:

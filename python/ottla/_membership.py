@@ -102,6 +102,7 @@ def group_options(topics: Any, options: Mapping[str, Any]) -> dict[str, Any]:
         "group_protocol": "classic" if protocol is None else str(protocol).lower(),
         "partition_assignment_strategy": None if assignors is None else list(assignors),
         "auto_offset_reset": options["auto_offset_reset"],
+        "resumes": options["resumes"],
         "auto_commit_interval_ms": (interval or _AUTO_COMMIT_MS)
         if options["auto_commit"]
         else None,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
+from ottla._bounds import has_ranges, is_by_topic, refusal_of_ranges
 from ottla.errors import ConfigError, FencedError
 
 if TYPE_CHECKING:
@@ -64,14 +65,11 @@ def ends(offsets: Offsets) -> dict[str, dict[int, int]]:
 
 def starts(start: Any) -> dict[str, dict[int, int]] | None:
     """Return where a read of offsets by topic begins; None when ``start`` is something else."""
-    if not isinstance(start, Mapping):
+    if not isinstance(start, Mapping) or (start and not is_by_topic(start)):
         return None
-    if not any(isinstance(value, Mapping) for value in start.values()):
-        return None
-    return {
-        topic: {one: end if begin is None else begin for one, (begin, end) in partitions.items()}
-        for topic, partitions in spans(start).items()
-    }
+    if has_ranges(start):
+        raise refusal_of_ranges("start")
+    return ends(start)
 
 
 def of_resume(

@@ -44,19 +44,36 @@ class Scan:
     def offsets(self) -> dict[int, tuple[int, int]]:
         """The bounds by partition, the end exclusive; may be stored as JSON.
 
-        Given as ``start=`` and ``end=`` of another scan they name the same records.
+        Given as ``start=`` and ``end=`` of another scan they name the same records. To go on where
+        this scan stopped, keep :attr:`end` instead.
         """
         return self._native.offsets
 
     @property
-    def start(self) -> dict[int, int]:
-        """The first offset of each partition."""
-        return {partition: start for partition, (start, _) in self.offsets.items()}
+    def start(self) -> dict[str, dict[int, int]]:
+        """The first offset of each partition, by topic and partition."""
+        return {self.topic: {partition: start for partition, (start, _) in self.offsets.items()}}
 
     @property
-    def end(self) -> dict[int, int]:
-        """The offset after the last one of each partition: where the next scan starts."""
-        return {partition: end for partition, (_, end) in self.offsets.items()}
+    def end(self) -> dict[str, dict[int, int]]:
+        """The checkpoint: the offset after the last one, by topic and partition.
+
+        Keep it as JSON, and give it back as ``start=`` of the next scan or consumer, which reads
+        what came since, also in partitions that did not exist yet. If ``partitions=`` chose some,
+        choose them again: a checkpoint says how far, not which.
+
+        Examples
+        --------
+        >>> import json, ottla
+        >>> with ottla.Broker() as broker:
+        ...     kafka = broker.client()
+        ...     _ = kafka.send("words", "one")
+        ...     stored = json.dumps(kafka.scan("words").end)
+        ...     _ = kafka.send("words", "two")
+        ...     stored, kafka.scan("words", start=json.loads(stored)).count()
+        ('{"words": {"0": 1}}', 1)
+        """
+        return {self.topic: {partition: end for partition, (_, end) in self.offsets.items()}}
 
     @property
     def max_rows(self) -> int:

@@ -85,8 +85,9 @@ struct Reading {
 
 #[derive(Debug, Args)]
 pub(super) struct ScanArguments {
-    /// The start: earliest, latest, an offset, last:N, {"partition": offset}, a time such as
-    /// 2026-01-31T12:00:00Z, or a duration ago such as -6h.
+    /// The start: earliest, latest, an offset, last:N, {"partition": offset} for these partitions
+    /// only, a checkpoint {"topic": {"partition": offset}} that also reads partitions which were
+    /// added since, a time such as 2026-01-31T12:00:00Z, or a duration ago such as -6h.
     #[arg(long, default_value = "earliest", value_name = "BOUND", allow_hyphen_values = true)]
     from: String,
     /// The end, not included; as --from.
@@ -95,7 +96,8 @@ pub(super) struct ScanArguments {
     /// How to write the records.
     #[arg(long, value_enum, default_value = "table")]
     output: RecordFormat,
-    /// Write the resolved offsets as JSON and read nothing.
+    /// Write the resolved offsets as JSON and read nothing. Its `checkpoint` is the --from of the
+    /// next scan.
     #[arg(long)]
     offsets: bool,
     #[command(flatten)]
@@ -207,7 +209,13 @@ async fn read_range(
     let client = reading.client()?;
     let scan = client.scan(topic, reading.scan_options(start, end, output)).await?;
     if only_offsets {
-        let offsets = serde_json::to_value(scan.offsets()).map_err(std::io::Error::other)?;
+        let mut offsets = serde_json::to_value(scan.offsets()).map_err(std::io::Error::other)?;
+        if let (Some(all), Bound::Checkpoint(ends)) =
+            (offsets.as_object_mut(), scan.offsets().checkpoint())
+        {
+            let ends = serde_json::to_value(ends).map_err(std::io::Error::other)?;
+            all.insert("checkpoint".to_owned(), ends);
+        }
         return super::output::write_json(&offsets);
     }
     let mut writer = RecordWriter::open(output, reading.output_file.as_deref(), reading.max_rows)?;

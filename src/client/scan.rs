@@ -69,8 +69,10 @@ impl Scan {
     pub(crate) async fn resolve(
         cluster: Arc<Cluster>,
         topic: &str,
-        options: ScanOptions,
+        mut options: ScanOptions,
     ) -> Result<Self> {
+        options.start = options.start.start_in(topic)?;
+        options.end = options.end.end_in(topic)?;
         // Says early what is wrong with the columns.
         Decoder::new(options.decode.clone())?;
         let config = consumer_config(&cluster, &options);
@@ -227,7 +229,7 @@ fn partitions_of(info: &TopicInfo, options: &ScanOptions) -> Result<Vec<TopicPar
         Err(Error::kafka(ErrorCode::UnknownTopicOrPartition, context))
     };
     for bound in [&options.start, &options.end] {
-        if let Bound::Offsets(offsets) = bound {
+        if let Bound::Offsets(offsets) | Bound::Since(offsets) = bound {
             offsets.keys().try_for_each(|&index| named(index))?;
         }
     }

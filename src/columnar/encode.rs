@@ -213,11 +213,8 @@ impl Encoder {
                 value: sources.value.current(row),
                 headers: &sources.headers.of(row),
             };
-            if timestamp < TimestampMs(0) {
-                return Err(Error::invalid(format!(
-                    "{}: timestamp {timestamp} ms is before 1970, which Kafka cannot hold",
-                    at(row)
-                )));
+            if let Some(refusal) = timestamp.refusal() {
+                return Err(Error::invalid(format!("{}: {refusal}", at(row))));
             }
             if !(0..self.options.partition_count).contains(&partition) {
                 check_partition(partition, self.options.partition_count)

@@ -71,6 +71,13 @@ impl<'py> FromPyObject<'_, 'py> for Place {
             "earliest" => Bound::Earliest,
             "latest" => Bound::Latest,
             "time" => Bound::Timestamp(TimestampMs(detail.extract()?)),
+            "checkpoint" => {
+                let all: BTreeMap<String, BTreeMap<i32, i64>> = detail.extract()?;
+                let typed = |of: BTreeMap<i32, i64>| {
+                    of.into_iter().map(|(one, at)| (one, Offset(at))).collect()
+                };
+                Bound::Checkpoint(all.into_iter().map(|(one, of)| (one, typed(of))).collect())
+            }
             "offsets" => {
                 let offsets: BTreeMap<i32, i64> = detail.extract()?;
                 Bound::Offsets(offsets.into_iter().map(|(one, at)| (one, Offset(at))).collect())

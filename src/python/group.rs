@@ -9,8 +9,8 @@ use pyo3::prelude::*;
 use super::consumer::{Offsets, by_topic};
 use super::reading::{Engine, Reader};
 use crate::client::{
-    Assignor, ClientConfig, ConsumerConfig, GroupOptions, GroupProtocol, OffsetAndMetadata,
-    Subscription,
+    Assignor, AutoOffsetReset, ClientConfig, ConsumerConfig, GroupOptions, GroupProtocol,
+    OffsetAndMetadata, Subscription,
 };
 use crate::error::{Error, Result};
 use crate::types::{Offset, TopicPartition};
@@ -31,6 +31,8 @@ pub(super) struct Arguments {
     max_poll_interval_ms: Option<u64>,
     rebalance_timeout_ms: Option<u64>,
     auto_offset_reset: Option<String>,
+    /// The caller has offsets of its own.
+    resumes: bool,
     auto_commit_interval_ms: Option<u64>,
 }
 
@@ -41,6 +43,10 @@ impl Arguments {
             let mut parsed = client.clone();
             parsed.set_all([("auto.offset.reset", reset.as_str())])?;
             config.auto_offset_reset = parsed.consumer.auto_offset_reset;
+        }
+        if self.resumes {
+            // What its offsets do not name was added since.
+            config.auto_offset_reset.get_or_insert(AutoOffsetReset::Earliest);
         }
         Ok(())
     }

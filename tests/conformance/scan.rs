@@ -93,7 +93,7 @@ fn a_scan_is_the_same_rows_while_the_topic_grows() {
         let again = peer.client.scan_again(&kept, ScanOptions::default()).await.unwrap();
         assert_eq!(again.offsets(), scan.offsets());
         assert_eq!(offsets_of(&again).await.len(), 60);
-        let news = ScanOptions { start: scan.offsets().ends(), ..ScanOptions::default() };
+        let news = ScanOptions { start: scan.offsets().checkpoint(), ..ScanOptions::default() };
         let news = peer.client.scan(&name, news).await.unwrap();
         assert_eq!(offsets_of(&news).await, (20..40).collect::<Vec<_>>());
     });

@@ -134,6 +134,12 @@ def test_a_scan_tells_its_offsets(program: Program, topic: str) -> None:
         "0": {"start": 0, "end": 0},
         "1": {"start": 0, "end": 10},
     }
+    assert offsets["checkpoint"] == {topic: {"0": 0, "1": 10}}
+    checkpoint = json.dumps({topic: {"1": 8}})
+    news = program.json("scan", topic, "--from", checkpoint, "--offsets")
+    assert news["partitions"] == {"0": {"start": 0, "end": 0}, "1": {"start": 8, "end": 10}}
+    everything = program.json("scan", topic, "--from", "1969-12-31T23:59:59.999Z", "--offsets")
+    assert everything["partitions"] == offsets["partitions"]
     bounded = program.json("scan", topic, "--from", "last:3", "--partition", "1", "--offsets")
     assert bounded["partitions"] == {"1": {"start": 7, "end": 10}}
     values = program.run(

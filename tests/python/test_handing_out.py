@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import threading
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pytest
 
 import ottla
@@ -242,3 +245,105 @@ def test_a_topic_that_does_not_exist_is_named(
         client.consumer(name, **of(kind, name, until="caught_up")) as consumer,
     ):
         next(consumer)
+
+
+# --- checkpoints ----------------------------------------------------------------------------------
+
+
+def read(scan: ottla.Scan) -> list[int]:
+    return sorted(number for batch in scan for number in numbers(batch))
+
+
+def drained(consumer: ottla.Consumer) -> list[int]:
+    with consumer:
+        return sorted(number for batch in consumer for number in numbers(batch))
+
+
+@pytest.mark.parametrize("stored", [lambda it: it, lambda it: json.loads(json.dumps(it))])
+def test_a_checkpoint_reads_partitions_that_were_added_since(
+    client: ottla.Client, filled: str, stored: Callable[[Any], Any]
+) -> None:
+    first = client.scan(filled)
+    with client.consumer(filled, start="earliest") as consumer:
+        batch = consumer.poll(30)
+        assert batch is not None
+        position = consumer.position()
+    assert read(first) == numbers(batch)
+    client.create_partitions(filled, 2)
+    client.send(filled, "10", partition=0)
+    client.send(filled, "11", partition=1)
+    assert first.end == position == {filled: {0: 10}}
+    end, until = stored(first.end), "caught_up"
+    assert read(client.scan(filled, start=end)) == [10, 11]
+    assert read(client.scan(filled, start=end, partitions=[0])) == [10]
+    assert read(client.scan(filled, start=stored(first.start), end=end)) == list(range(10))
+    assert drained(client.consumer(filled, start=end, until=until)) == [10, 11]
+    for resume in (end, stored(batch.offsets), position):
+        assert drained(client.consumer(filled, resume=resume, until=until)) == [10, 11]
+    for kind in KINDS[1:]:
+        # Not one that ends: its default is another.
+        options = {"group_id": f"{filled}-{kind}", "group_protocol": kind, "resume": end}
+        with client.consumer(filled, **options, max_wait=0) as member:
+            found = numbers(next(member))
+            while len(found) < 2:
+                found += numbers(next(member))
+        assert sorted(found) == [10, 11]
+    # What names partitions on purpose selects them.
+    assert read(client.scan(filled, start={0: 10})) == [10]
+    assert drained(client.consumer(filled, start={1: 0}, until=until)) == [11]
+    assert len(read(client.scan(filled, start={}))) == 12, "the checkpoint of nothing"
+    client.groups.reset(f"{filled}-classic", to=end)
+    assert client.groups[f"{filled}-classic"].lag == 2, "one in each partition"
+    assert client.delete_records(filled, end) == {0: 10}
+
+
+def test_ranges_as_a_start_would_repeat_what_was_read(kafka: ottla.Client, filled: str) -> None:
+    scan = kafka.scan(filled)
+    (batch,) = scan
+    for ranges in (scan.offsets, json.loads(json.dumps(scan.offsets)), batch.offsets):
+        with pytest.raises(ottla.ConfigError, match=r"scan\.end"):
+            kafka.scan(filled, start=ranges)
+        with pytest.raises(ottla.ConfigError, match=r"scan\.end"):
+            kafka.consumer(filled, start=ranges)
+        with (
+            kafka.consumer(filled) as consumer,
+            pytest.raises(ottla.ConfigError, match=r"scan\.end"),
+        ):
+            consumer.seek(ranges)
+        assert read(kafka.scan(filled, start=ranges, end=ranges)) == list(range(10))
+    with kafka.consumer(filled, start="earliest", max_rows=4) as consumer:
+        begun = consumer.position()
+        assert len(numbers(consumer.poll(30))) == 4
+        consumer.seek(json.loads(json.dumps(begun)))
+        assert numbers(consumer.poll(30)) == [0, 1, 2, 3]
+
+
+# --- times ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ms", [-1, -2, -3, -6, -(10**12)])
+def test_all_records_are_later_than_1970(client: ottla.Client, filled: str, ms: int) -> None:
+    moment = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(milliseconds=ms)
+    assert read(client.scan(filled, start=moment)) == list(range(10))
+    assert read(client.scan(filled, start=moment.isoformat())) == list(range(10))
+    assert read(client.scan(filled, end=moment)) == []
+    assert client.offsets(filled, moment) == {0: 0}
+    assert client.delete_records(filled, moment) == {0: 0}
+    assert client.groups.reset(filled, filled, moment)[filled][0][1] == 0
+    assert drained(client.consumer(filled, start=moment, until="caught_up")) == list(range(10))
+    with client.consumer(filled) as consumer:
+        consumer.seek(moment)
+        assert consumer.position() == {filled: {0: 0}}
+    rows = pa.table({"value": ["x"], "at": pa.array([ms], pa.timestamp("ms", "UTC"))})
+    refusals = []
+    for write in (
+        lambda: client.send(filled, "x", timestamp=moment),
+        lambda: client.send_async(filled, "x", timestamp=moment).result(30),
+        lambda: client.write(filled, rows, timestamp="at"),
+    ):
+        with pytest.raises(ottla.ConfigError) as refused:
+            write()
+        refusals.append(str(refused.value).removeprefix("row 0: "))
+    assert len(set(refusals)) == 1
+    assert "before 1970" in refusals[0]
+    assert client.offsets(filled) == {0: 10}

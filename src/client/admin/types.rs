@@ -215,6 +215,8 @@ impl OffsetSpec {
             Self::MaxTimestamp => -3,
             Self::EarliestLocal => -4,
             Self::LatestTiered => -5,
+            // Below 0 are words such as those above: everything is later than 1970.
+            Self::Timestamp(timestamp) if timestamp.0 < 0 => Self::Earliest.to_i64(),
             Self::Timestamp(timestamp) => timestamp.0,
         }
     }

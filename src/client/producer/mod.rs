@@ -260,6 +260,9 @@ impl Producer {
             headers.len(),
         );
         self.check_size(&record.topic, bytes)?;
+        if let Some(refusal) = record.timestamp.and_then(TimestampMs::refusal) {
+            return Err(Error::invalid(refusal));
+        }
         let charged = self.reserve(bytes).await?;
         let timestamp = record.timestamp.unwrap_or_else(|| self.inner.cluster.env.clock.now());
         let now = self.inner.cluster.now();

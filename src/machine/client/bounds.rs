@@ -30,6 +30,11 @@ pub enum Bound {
     Offset(Offset),
     /// An offset for each partition; partitions that are not named are left out of the scan.
     Offsets(BTreeMap<i32, Offset>),
+    /// Where an earlier read stopped, by topic and partition. As a start, partitions that are not
+    /// named were added since and are read from their beginning; as an end, they are left out.
+    Checkpoint(BTreeMap<String, BTreeMap<i32, Offset>>),
+    /// The part of a checkpoint that concerns one topic, as a start.
+    Since(BTreeMap<i32, Offset>),
     /// The first record with this timestamp or a later one.
     Timestamp(TimestampMs),
     /// This many milliseconds before the moment at which the bound is resolved.
@@ -40,8 +45,9 @@ pub enum Bound {
 
 impl Bound {
     /// Reads what the command line accepts: `earliest`, `latest`, an offset (`1200`), the last N
-    /// of each partition (`last:100`), offsets (`{"0": 17, "1": 0}`), a time (RFC 3339, or a
-    /// date with or without a time, taken as UTC), a duration ago (`-6h`, `-15min`).
+    /// of each partition (`last:100`), offsets (`{"0": 17, "1": 0}`), a checkpoint (`{"orders":
+    /// {"0": 17}}`), a time (RFC 3339, or a date with or without a time, taken as UTC), a duration
+    /// ago (`-6h`, `-15min`).
     ///
     /// # Errors
     ///
@@ -62,8 +68,14 @@ impl Bound {
             return Ok(Self::Last(count));
         }
         if text.starts_with('{') {
+            if let Ok(checkpoint) = serde_json::from_str(text) {
+                return Ok(Self::Checkpoint(checkpoint));
+            }
             return serde_json::from_str(text).map(Self::Offsets).map_err(|error| {
-                Error::invalid(format!("offsets {text}: {error}; example: {{\"0\": 17}}"))
+                Error::invalid(format!(
+                    "offsets {text}: {error}; pass offsets such as {{\"0\": 17}}, or a checkpoint such \
+                     as {{\"orders\": {{\"0\": 17}}}}, which also reads partitions that were added since"
+                ))
             });
         }
         if let Some(ago) = text.strip_prefix('-')
@@ -76,9 +88,33 @@ impl Bound {
         }
         Err(Error::invalid(format!(
             "cannot parse bound {text:?}; use earliest, latest, an offset, last:N, \
-             {{\"partition\": offset}}, a time such as 2026-01-31T12:00:00Z, or a duration such \
+             {{\"partition\": offset}}, a checkpoint, a time such as 2026-01-31T12:00:00Z, or a duration such \
              as -6h"
         )))
+    }
+
+    /// This bound as the start of a scan of a topic.
+    ///
+    /// # Errors
+    ///
+    /// A checkpoint that does not name the topic.
+    pub fn start_in(self, topic: &str) -> Result<Self> {
+        match self {
+            Self::Checkpoint(all) => in_topic(all, topic).map(Self::Since),
+            other => Ok(other),
+        }
+    }
+
+    /// This bound as the end of a scan of a topic.
+    ///
+    /// # Errors
+    ///
+    /// A checkpoint that does not name the topic.
+    pub fn end_in(self, topic: &str) -> Result<Self> {
+        match self {
+            Self::Checkpoint(all) => in_topic(all, topic).map(Self::Offsets),
+            other => Ok(other),
+        }
     }
 
     /// The time to look up, for bounds that need one; `now` for durations.
@@ -87,9 +123,13 @@ impl Bound {
         match self {
             Self::Timestamp(timestamp) => Some(*timestamp),
             Self::Ago(ms) => Some(TimestampMs(now.0.saturating_sub_unsigned(*ms).max(0))),
-            Self::Earliest | Self::Latest | Self::Offset(_) | Self::Offsets(_) | Self::Last(_) => {
-                None
-            }
+            Self::Earliest
+            | Self::Latest
+            | Self::Offset(_)
+            | Self::Offsets(_)
+            | Self::Checkpoint(_)
+            | Self::Since(_)
+            | Self::Last(_) => None,
         }
     }
 
@@ -102,10 +142,10 @@ impl Bound {
     /// The offset of this bound in one partition, and whether it was named as an offset.
     fn locate(&self, partition: i32, extent: &Extent, looked_up: Option<Offset>) -> (Offset, bool) {
         match self {
-            Self::Earliest => (extent.start, false),
+            Self::Earliest | Self::Checkpoint(_) => (extent.start, false),
             Self::Latest => (extent.end, false),
             Self::Offset(offset) => (*offset, true),
-            Self::Offsets(offsets) => match offsets.get(&partition) {
+            Self::Offsets(offsets) | Self::Since(offsets) => match offsets.get(&partition) {
                 Some(offset) => (*offset, true),
                 None => (extent.start, false),
             },
@@ -123,8 +163,11 @@ impl fmt::Display for Bound {
             Self::Earliest => formatter.write_str("earliest"),
             Self::Latest => formatter.write_str("latest"),
             Self::Offset(offset) => write!(formatter, "{offset}"),
-            Self::Offsets(offsets) => {
+            Self::Offsets(offsets) | Self::Since(offsets) => {
                 formatter.write_str(&serde_json::to_string(offsets).map_err(|_error| fmt::Error)?)
+            }
+            Self::Checkpoint(all) => {
+                formatter.write_str(&serde_json::to_string(all).map_err(|_error| fmt::Error)?)
             }
             Self::Timestamp(timestamp) => match DateTime::from_timestamp_millis(timestamp.0) {
                 Some(time) => {
@@ -144,6 +187,16 @@ impl fmt::Display for Bound {
             Self::Last(count) => write!(formatter, "last:{count}"),
         }
     }
+}
+
+fn in_topic<T>(mut all: BTreeMap<String, T>, topic: &str) -> Result<T> {
+    all.remove(topic).ok_or_else(|| {
+        let named: Vec<String> = all.into_keys().collect();
+        Error::invalid(format!(
+            "the checkpoint has offsets of {}, not of {topic}",
+            named.join(", ")
+        ))
+    })
 }
 
 fn parse_time(text: &str) -> Option<DateTime<Utc>> {
@@ -206,8 +259,9 @@ impl Offsets {
 
     /// The ends, as the start of a scan of whatever came after.
     #[must_use]
-    pub fn ends(&self) -> Bound {
-        Bound::Offsets(self.partitions.iter().map(|(&index, range)| (index, range.end)).collect())
+    pub fn checkpoint(&self) -> Bound {
+        let ends = self.partitions.iter().map(|(&index, range)| (index, range.end)).collect();
+        Bound::Checkpoint(BTreeMap::from([(self.topic.clone(), ends)]))
     }
 }
 
@@ -314,6 +368,29 @@ mod tests {
         assert_eq!(check("51", "latest", (None, None)), None);
         assert_eq!(check("earliest", "51", (None, None)), None);
         assert_eq!(check(r#"{"0": 12}"#, "latest", (None, None)), Some((12, 50)));
+    }
+
+    #[test]
+    fn a_checkpoint_reads_the_partitions_that_were_added_since() {
+        let text = r#"{"orders":{"0":20}}"#;
+        let checkpoint = Bound::parse(text).unwrap();
+        assert_eq!(checkpoint.to_string(), text);
+        let range = |index, start: &Bound| {
+            let partition = TopicPartition::new("orders", index);
+            let bounds = (start, &Bound::Latest);
+            let resolved = resolve(&partition, bounds, &EXTENT, LookedUp::default(), false);
+            let range = resolved.unwrap().range;
+            (range.start.0, range.end.0)
+        };
+        let start = checkpoint.clone().start_in("orders").unwrap();
+        assert!(start.covers(0) && start.covers(1));
+        assert_eq!((range(0, &start), range(1, &start)), ((20, 50), (10, 50)));
+        let end = checkpoint.clone().end_in("orders").unwrap();
+        assert!(end.covers(0) && !end.covers(1), "nothing of it lay before the end");
+        let error = checkpoint.start_in("bills").unwrap_err().to_string();
+        assert!(error.contains("orders, not of bills"), "{error}");
+        let ranges = Bound::parse(r#"{"0": [0, 20]}"#).unwrap_err().to_string();
+        assert!(ranges.contains("checkpoint"), "{ranges}");
     }
 
     #[test]
