@@ -378,6 +378,7 @@ fn named_fields(options: &DecodeOptions) -> Fields {
 
 /// From filled Kafka columns to an output.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each says what is done with one column")]
 struct Output {
     layout: Layout,
     format: ValueFormat,

@@ -153,6 +153,16 @@ def test_a_scan_tells_its_offsets(program: Program, topic: str) -> None:
     ]
 
 
+def test_values_that_are_no_json_objects_are_told(program: Program, topic: str) -> None:
+    program.run("produce", topic, "--partition", "0", stdin="hello\n[1]\n")
+    scan = ("scan", topic, "--value-format", "json", "--output", "json")
+    failed = program.run(*scan, status=1)
+    assert f"{topic}-0 at offset 0: the value is not JSON, see position 0: hello" in failed.stderr
+    told = program.run(*scan, "--on-error", "column").stdout.splitlines()
+    errors = [json.loads(line)["error"] for line in told]
+    assert ["not JSON" in errors[0], "a JSON array" in errors[1]] == [True, True]
+
+
 def test_parquet_holds_what_was_written(program: Program, topic: str, tmp_path: Path) -> None:
     rows = [{"id": number, "name": f"name {number}", "on": number % 2 == 0} for number in range(50)]
     lines = "".join(json.dumps(row) + "\n" for row in rows)

@@ -443,19 +443,7 @@ impl ColumnBuilder {
                 Node::String(text) => texts.push(text),
                 _ => texts.push(&node_text(doc, at)),
             },
-            Data::Binary(ends, bytes) => {
-                let before = bytes.len();
-                let decoded = match node {
-                    Node::String(text) => base64::decode(text, bytes),
-                    _ => None,
-                };
-                let end = i32::try_from(bytes.len()).ok();
-                let (Some(()), Some(end)) = (decoded, end) else {
-                    bytes.truncate(before);
-                    return Err(mismatch(doc, at, "base64 text"));
-                };
-                ends.push(end);
-            }
+            Data::Binary(ends, bytes) => push_bytes(ends, bytes, doc, at)?,
             Data::Fixed(size, bytes) => push_fixed(*size, bytes, doc, at)?,
             Data::List(ends, items) => push_list(ends, items, doc, at)?,
             Data::FixedList(size, items) => {
@@ -522,6 +510,27 @@ fn push_map(
         name_at = doc.behind(value_at);
     }
     ends.push(end_of(keys)?);
+    Ok(())
+}
+
+/// Appends bytes from base64.
+fn push_bytes(
+    ends: &mut Vec<i32>,
+    bytes: &mut Vec<u8>,
+    doc: &Doc<'_>,
+    at: usize,
+) -> Result<(), Mismatch> {
+    let before = bytes.len();
+    let decoded = match doc.get(at) {
+        Some(Node::String(text)) => base64::decode(text, bytes),
+        _ => None,
+    };
+    let end = i32::try_from(bytes.len()).ok();
+    let (Some(()), Some(end)) = (decoded, end) else {
+        bytes.truncate(before);
+        return Err(mismatch(doc, at, "base64 text"));
+    };
+    ends.push(end);
     Ok(())
 }
 

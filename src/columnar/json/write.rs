@@ -171,6 +171,9 @@ impl ValueWriter {
     fn new(field: &Field, array: &ArrayRef, non_finite: NonFinite) -> Result<Self> {
         let name = field.name();
         let again = |array: &ArrayRef| Self::new(field, array, non_finite);
+        let inside = |item: &FieldRef, items: &ArrayRef| {
+            Self::new(&item.as_ref().clone().with_name(name), items, non_finite)
+        };
         let kind = match array.data_type() {
             DataType::Null => Kind::Null,
             DataType::Boolean => Kind::Bool(array.as_boolean().clone()),
@@ -188,13 +191,10 @@ impl ValueWriter {
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
                 Kind::Text(BytesColumn::new(name, array)?)
             }
-            DataType::FixedSizeBinary(16) if field.extension_type_name() == Some("arrow.uuid") => {
-                Kind::Uuid(BytesColumn::new(name, array)?)
-            }
             DataType::Binary
             | DataType::LargeBinary
             | DataType::BinaryView
-            | DataType::FixedSizeBinary(_) => Kind::Bytes(BytesColumn::new(name, array)?),
+            | DataType::FixedSizeBinary(_) => bytes_kind(field, BytesColumn::new(name, array)?),
             DataType::Timestamp(unit, _) => Kind::Time(*unit, numbers(name, array)?),
             DataType::Time64(unit) => Kind::TimeOfDay(*unit, numbers(name, array)?),
             DataType::Time32(unit) => {
@@ -213,20 +213,15 @@ impl ValueWriter {
             | DataType::Decimal256(..) => Kind::Shown(Arc::clone(array)),
             DataType::List(item) => {
                 let list: &ListArray = array.as_list();
-                let items =
-                    Self::new(&item.as_ref().clone().with_name(name), list.values(), non_finite)?;
-                Kind::List(list.offsets().clone(), Box::new(items))
+                Kind::List(list.offsets().clone(), Box::new(inside(item, list.values())?))
             }
             DataType::LargeList(item) => {
                 let list: &LargeListArray = array.as_list();
-                let items =
-                    Self::new(&item.as_ref().clone().with_name(name), list.values(), non_finite)?;
-                Kind::LargeList(list.offsets().clone(), Box::new(items))
+                Kind::LargeList(list.offsets().clone(), Box::new(inside(item, list.values())?))
             }
             DataType::FixedSizeList(item, size) => {
                 let list: &FixedSizeListArray = array.as_fixed_size_list();
-                let items =
-                    Self::new(&item.as_ref().clone().with_name(name), list.values(), non_finite)?;
+                let items = inside(item, list.values())?;
                 Kind::FixedList(usize::try_from(*size).unwrap_or(0), Box::new(items))
             }
             DataType::Map(..) => Self::map(name, array.as_map(), non_finite)?,
@@ -235,9 +230,7 @@ impl ValueWriter {
                 let columns = fields.iter().zip(object.columns());
                 Kind::Object(RowWriter::of(columns, non_finite)?)
             }
-            DataType::Dictionary(_, values) => {
-                return again(&recast(name, array, values)?);
-            }
+            DataType::Dictionary(_, values) => return again(&recast(name, array, values)?),
             other => {
                 return Err(Error::invalid(format!(
                     "column {name:?}: {other} cannot be written as JSON; cast or exclude it"
@@ -380,6 +373,14 @@ fn bound<T: Copy + TryInto<usize>>(offsets: &[T], index: usize) -> usize {
 
 fn recast(name: &str, array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     cast(array, to).map_err(|error| Error::invalid(format!("column {name:?}: {error}")))
+}
+
+/// Bytes as base64, or as the UUIDs that they are.
+fn bytes_kind(field: &Field, column: BytesColumn) -> Kind {
+    match (field.data_type(), field.extension_type_name()) {
+        (DataType::FixedSizeBinary(16), Some("arrow.uuid")) => Kind::Uuid(column),
+        _ => Kind::Bytes(column),
+    }
 }
 
 /// The numbers behind times.

@@ -34,7 +34,8 @@ impl ColumnBuilder {
             Data::I8(values) => primitive::<Int8Type>(values, nulls),
             Data::I16(values) => primitive::<Int16Type>(values, nulls),
             Data::I32(values) => primitive::<Int32Type>(values, nulls),
-            Data::I64(values) => primitive::<Int64Type>(values, nulls),
+            // A time of the day gets its type at the end.
+            Data::I64(values) | Data::TimeOfDay(_, values) => primitive::<Int64Type>(values, nulls),
             Data::U8(values) => primitive::<UInt8Type>(values, nulls),
             Data::U16(values) => primitive::<UInt16Type>(values, nulls),
             Data::U32(values) => primitive::<UInt32Type>(values, nulls),
@@ -42,16 +43,7 @@ impl ColumnBuilder {
             Data::F32(values) => primitive::<Float32Type>(values, nulls),
             Data::F64(values) => primitive::<Float64Type>(values, nulls),
             Data::Date(values) => primitive::<Date32Type>(values, nulls),
-            Data::Time(TimeUnit::Second, values) => primitive::<TimestampSecondType>(values, nulls),
-            Data::Time(TimeUnit::Millisecond, values) => {
-                primitive::<TimestampMillisecondType>(values, nulls)
-            }
-            Data::Time(TimeUnit::Microsecond, values) => {
-                primitive::<TimestampMicrosecondType>(values, nulls)
-            }
-            Data::Time(TimeUnit::Nanosecond, values) => {
-                primitive::<TimestampNanosecondType>(values, nulls)
-            }
+            Data::Time(unit, values) => times(*unit, values, nulls),
             Data::Decimal(precision, scale, values) => {
                 let values = ScalarBuffer::from(std::mem::take(values));
                 let array = Decimal128Array::try_new(values, nulls)?;
@@ -62,26 +54,32 @@ impl ColumnBuilder {
                 let array = Decimal256Array::try_new(values, nulls)?;
                 Arc::new(array.with_precision_and_scale(*precision, *scale)?)
             }
-            // Numbers until the end, where they get the type of the column.
-            Data::TimeOfDay(_, values) => primitive::<Int64Type>(values, nulls),
-            Data::Duration(TimeUnit::Second, values) => {
-                primitive::<DurationSecondType>(values, nulls)
-            }
-            Data::Duration(TimeUnit::Millisecond, values) => {
-                primitive::<DurationMillisecondType>(values, nulls)
-            }
-            Data::Duration(TimeUnit::Microsecond, values) => {
-                primitive::<DurationMicrosecondType>(values, nulls)
-            }
-            Data::Duration(TimeUnit::Nanosecond, values) => {
-                primitive::<DurationNanosecondType>(values, nulls)
-            }
+            Data::Duration(unit, values) => durations(*unit, values, nulls),
             Data::Text(texts) => Arc::new(texts.finish()),
             Data::Fixed(size, bytes) => {
                 let size = i32::try_from(*size).unwrap_or(i32::MAX);
                 let bytes = Buffer::from_vec(std::mem::take(bytes));
                 Arc::new(FixedSizeBinaryArray::try_new(size, bytes, nulls)?)
             }
+            Data::Binary(ends, bytes) => {
+                let offsets = take_offsets(ends);
+                let bytes = Buffer::from_vec(std::mem::take(bytes));
+                Arc::new(BinaryArray::try_new(offsets, bytes, nulls)?)
+            }
+            _ => self.finish_nested(rows, nulls)?,
+        };
+        // The layouts of text, bytes, lists and zones that are not built directly.
+        let wanted = self.field.data_type();
+        if array.data_type() == wanted { Ok(array) } else { relabel(&array, wanted) }
+    }
+    /// Lists, maps and structs.
+    fn finish_nested(
+        &mut self,
+        rows: usize,
+        nulls: Option<NullBuffer>,
+    ) -> Result<ArrayRef, ArrowError> {
+        let unexpected = || ArrowError::SchemaError("the type of the column differs".to_owned());
+        Ok(match &mut self.data {
             Data::FixedList(size, items) => {
                 let size = i32::try_from(*size).unwrap_or(i32::MAX);
                 let item = Arc::clone(&items.field);
@@ -89,20 +87,15 @@ impl ColumnBuilder {
             }
             Data::Map(ends, parts) => {
                 let DataType::Map(entries, sorted) = self.field.data_type() else {
-                    return Err(ArrowError::SchemaError("a map was expected".to_owned()));
+                    return Err(unexpected());
                 };
                 let DataType::Struct(fields) = entries.data_type() else {
-                    return Err(ArrowError::SchemaError("entries were expected".to_owned()));
+                    return Err(unexpected());
                 };
                 let columns = parts.iter_mut().map(Self::finish).collect::<Result<Vec<_>, _>>()?;
                 let rows = StructArray::try_new(fields.clone(), columns, None)?;
                 let (entries, offsets) = (Arc::clone(entries), take_offsets(ends));
                 Arc::new(MapArray::try_new(entries, offsets, rows, nulls, *sorted)?)
-            }
-            Data::Binary(ends, bytes) => {
-                let offsets = take_offsets(ends);
-                let bytes = Buffer::from_vec(std::mem::take(bytes));
-                Arc::new(BinaryArray::try_new(offsets, bytes, nulls)?)
             }
             Data::List(ends, items) => {
                 let offsets = take_offsets(ends);
@@ -114,15 +107,31 @@ impl ColumnBuilder {
                 let children = object.columns.iter_mut().map(Self::finish);
                 let children = children.collect::<Result<Vec<_>, _>>()?;
                 let DataType::Struct(fields) = self.field.data_type() else {
-                    return Err(ArrowError::SchemaError("a struct was expected".to_owned()));
+                    return Err(unexpected());
                 };
                 let fields = fields.clone();
                 Arc::new(StructArray::try_new_with_length(fields, children, nulls, rows)?)
             }
-        };
-        // The layouts of text, bytes, lists and zones that are not built directly.
-        let wanted = self.field.data_type();
-        if array.data_type() == wanted { Ok(array) } else { relabel(&array, wanted) }
+            _ => return Err(unexpected()),
+        })
+    }
+}
+
+fn times(unit: TimeUnit, values: &mut Vec<i64>, nulls: Option<NullBuffer>) -> ArrayRef {
+    match unit {
+        TimeUnit::Second => primitive::<TimestampSecondType>(values, nulls),
+        TimeUnit::Millisecond => primitive::<TimestampMillisecondType>(values, nulls),
+        TimeUnit::Microsecond => primitive::<TimestampMicrosecondType>(values, nulls),
+        TimeUnit::Nanosecond => primitive::<TimestampNanosecondType>(values, nulls),
+    }
+}
+
+fn durations(unit: TimeUnit, values: &mut Vec<i64>, nulls: Option<NullBuffer>) -> ArrayRef {
+    match unit {
+        TimeUnit::Second => primitive::<DurationSecondType>(values, nulls),
+        TimeUnit::Millisecond => primitive::<DurationMillisecondType>(values, nulls),
+        TimeUnit::Microsecond => primitive::<DurationMicrosecondType>(values, nulls),
+        TimeUnit::Nanosecond => primitive::<DurationNanosecondType>(values, nulls),
     }
 }
 

@@ -63,7 +63,7 @@ pub(super) fn float(doc: &Doc<'_>, at: usize, exact: bool) -> Result<f64, Mismat
         Some(Node::Static(StaticNode::U64(value))) if !(exact && *value > FLOAT_WHOLE_MAX) => {
             Some(*value as f64)
         }
-        Some(Node::String(text)) => finite(text).or_else(|| match *text {
+        Some(Node::String(text)) => finite(text).or(match *text {
             "NaN" | "nan" => Some(f64::NAN),
             "Infinity" | "inf" | "+Infinity" | "+inf" => Some(f64::INFINITY),
             "-Infinity" | "-inf" => Some(f64::NEG_INFINITY),
