@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, TimeUnit};
 use bytes::Bytes;
 use ottla::columnar::{
     AvroFormat, AvroSchema, Chunk, DebeziumFormat, DecodeOptions, Decoder, OnError, ProtobufFormat,
@@ -72,8 +72,14 @@ fn format(choice: u8) -> ValueFormat {
         kind @ (5 | 6) => {
             let schema = ProtobufSchema::parse(MESSAGE, &[], Vec::new(), Some("R"));
             let schema = ProtobufReader::Given(schema.expect("a good schema"));
-            let (message, framed, source) = (None, kind == 6, None);
-            ValueFormat::Protobuf(Arc::new(ProtobufFormat { schema, message, framed, source }))
+            let format = ProtobufFormat {
+                schema,
+                message: None,
+                time_unit: TimeUnit::Nanosecond,
+                framed: kind == 6,
+                source: None,
+            };
+            ValueFormat::Protobuf(Arc::new(format))
         }
         kind @ (7 | 8) => {
             let fields = vec![Field::new("a", DataType::Int64, true)].into();
