@@ -403,6 +403,7 @@ fn decode_protobuf(bencher: Bencher<'_, '_>, kind: &str) {
     let format = ProtobufFormat {
         schema: ProtobufReader::Given(schema),
         message: None,
+        time_unit: TimeUnit::Nanosecond,
         framed: false,
         source: None,
     };
