@@ -99,9 +99,8 @@ TARGETS ?= $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
 SECONDS_EACH ?= 60
 
 fuzz: ## let libFuzzer search in every fuzz target for a minute (TARGETS, SECONDS_EACH); needs a C++ compiler
-	cd tests/fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) build --target-dir target --target "$$(rustc
-	-vV | sed -n 's/^host: //p')" $(addprefix --bin ,$(TARGETS)) # with a target, so that build scripts
-	are built without them cd tests/fuzz && failed=; for target in $(TARGETS); do \
+	cd tests/fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) build --target-dir target --target "$$(rustc -vV | sed -n 's/^host: //p')" $(addprefix --bin ,$(TARGETS)) # with a target, so that build scripts are built without them
+	cd tests/fuzz && failed=; for target in $(TARGETS); do \
 	  mkdir -p corpus/$$target artifacts/$$target target/found/$$target; \
 	  ./target/*/debug/$$target -max_total_time=$(SECONDS_EACH) -rss_limit_mb=1024 -max_len=4096 \
 	    -artifact_prefix=artifacts/$$target/ target/found/$$target corpus/$$target || failed="$$failed $$target"; \
@@ -151,5 +150,5 @@ $(VENV)/.notebook: $(VENV)/.test
 # that it is missing.
 $(VENV)/.quix: $(VENV)/.created pyproject.toml
 	$(PYTHON) -m venv $(VENV)/quix
-	$(VENV)/quix/bin/python -m pip install --quiet --group quix || echo "Quix Streams could not be
-	installed; its rows will say so" touch $@
+	$(VENV)/quix/bin/python -m pip install --quiet --group quix || echo "Quix Streams could not be installed; its rows will say so"
+	touch $@

@@ -406,7 +406,7 @@ unsafe fn drop_untyped_buffers(array: *mut CArray, data_type: &DataType) {
         DataType::RunEndEncoded(_, values) => child(1, values),
         // SAFETY: a dictionary has the type of its values.
         DataType::Dictionary(_, values) => unsafe {
-            drop_untyped_buffers(array.dictionary, values)
+            drop_untyped_buffers(array.dictionary, values);
         },
         _ => {}
     }

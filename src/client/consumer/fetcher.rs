@@ -6,6 +6,7 @@
 //! of its own.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::slice;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -357,7 +358,8 @@ impl Fetcher {
                 );
                 let partition = target.partition.clone();
                 drop(state);
-                return self.fail_at(&[target.clone()], Error::DataLoss { partition, detail });
+                return self
+                    .fail_at(slice::from_ref(target), Error::DataLoss { partition, detail });
             }
         } else {
             short_since.remove(&target.partition);
@@ -402,7 +404,7 @@ impl Fetcher {
         }
         if !code.retriable() && code != ErrorCode::FetchSessionTopicIdError {
             let context = format!("fetching {} at offset {}", target.partition, target.what.offset);
-            self.fail_at(&[target.clone()], Error::kafka(code, context));
+            self.fail_at(slice::from_ref(target), Error::kafka(code, context));
             return;
         }
         tracing::debug!(partition = %target.partition, %code, "fetch refused");
@@ -418,7 +420,7 @@ impl Fetcher {
         let offset = target.what.offset;
         let (start, log_end) = match result {
             Ok(extent) => extent,
-            Err(error) => return self.fail_at(&[target.clone()], error),
+            Err(error) => return self.fail_at(slice::from_ref(target), error),
         };
         let mut state = shared.state();
         if !state.machine.is_current(&target.partition, target.generation) {
@@ -457,7 +459,7 @@ impl Fetcher {
         if shared.config.on_data_loss == OnDataLoss::Raise || !has_place {
             drop(state);
             let partition = target.partition.clone();
-            self.fail_at(&[target.clone()], Error::DataLoss { partition, detail });
+            self.fail_at(slice::from_ref(target), Error::DataLoss { partition, detail });
             return;
         }
         tracing::warn!(partition = %target.partition, detail, "data loss");
@@ -510,7 +512,7 @@ impl Fetcher {
                 );
                 if shared.config.on_data_loss == OnDataLoss::Raise {
                     let partition = target.partition.clone();
-                    self.fail_at(&[target.clone()], Error::DataLoss { partition, detail });
+                    self.fail_at(slice::from_ref(target), Error::DataLoss { partition, detail });
                     return;
                 }
                 tracing::warn!(partition = %target.partition, detail, "data loss");
