@@ -1,4 +1,4 @@
-//! `ottla bench`: how fast are writing and scanning, here and now?
+//! `ottla bench`: measures how fast writing and scanning are on this machine.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,7 +33,7 @@ pub(super) struct BenchArguments {
     /// The number of partitions.
     #[arg(long, default_value_t = 1)]
     partitions: i32,
-    /// How often to scan; the fastest counts.
+    /// How many times to scan; the fastest counts.
     #[arg(long, default_value_t = 3)]
     repeat: u32,
     /// none, gzip, snappy, lz4 or zstd.
@@ -80,7 +80,7 @@ pub(super) async fn run(arguments: BenchArguments) -> Outcome {
         client.admin().create_topics(&[NewTopic::new(&topic, arguments.partitions)], false).await?;
     created.into_iter().collect::<Result<Vec<_>, _>>()?;
     let measured = measure(&arguments, &client, &topic).await;
-    // Also after a failure: nobody else knows the topic.
+    // Even after a failure: nobody else knows the topic.
     client.admin().delete_topics(&[&topic]).await.ok();
     if let Some(broker) = broker {
         broker.shutdown().await?;
@@ -141,7 +141,7 @@ async fn measure(
     Ok([Some(written), fastest].into_iter().flatten().collect())
 }
 
-/// Rows with values that compress about as well as events do.
+/// Rows with values that compress about as well as real events.
 fn table(rows: usize, size: usize) -> Result<RecordBatch, Failure> {
     let words: Vec<u8> = (0..8_192_u32)
         .flat_map(|word| format!("{:05}", (word * 7_919) % 10_007).into_bytes())

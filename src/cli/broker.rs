@@ -11,34 +11,36 @@ use crate::broker::{Broker, BrokerOptions};
 use crate::config::parse_properties;
 use crate::error::Error;
 
-/// Where `broker start` listens when nobody says otherwise: Kafka's port, this machine only.
+/// Where `broker start` listens by default: Kafka's port, this machine only.
 const DEFAULT_LISTENERS: &str = "PLAINTEXT://localhost:9092";
 
-/// Where `broker start` keeps its data when nobody says otherwise.
+/// Where `broker start` keeps its data by default.
 const DEFAULT_DATA_DIR: &str = "ottla-data";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum BrokerCommand {
     /// Run a broker in the foreground until SIGTERM or Ctrl-C; prints a line `ready
-    /// bootstrap=HOST:PORT node=N` when it serves. Logs go to standard error (`OTTLA_LOG`).
+    /// bootstrap=HOST:PORT node=N` once it accepts connections. Logs go to standard error
+    /// (`OTTLA_LOG`).
     Start(StartArguments),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct StartArguments {
-    /// Where the data are; made when missing. Default: log.dirs of the settings, else ./ottla-data.
+    /// The data directory; created when missing. Default: log.dirs of the settings, or
+    /// ./ottla-data.
     #[arg(long, value_name = "DIRECTORY")]
     data_dir: Option<PathBuf>,
-    /// Keep the data in a temporary directory that is removed at the end.
+    /// Keep the data in a temporary directory that is removed when the broker stops.
     #[arg(long, conflicts_with = "data_dir")]
     in_memory: bool,
-    /// Kafka's listeners. Default: those of the settings, else PLAINTEXT://localhost:9092.
+    /// Kafka's listeners. Default: those of the settings, or PLAINTEXT://localhost:9092.
     #[arg(long, value_name = "LISTENERS")]
     listeners: Option<String>,
     /// A server.properties file.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// A broker setting by Kafka's name; comes before the file.
+    /// A broker setting by Kafka's name; overrides the file.
     #[arg(short = 'o', long = "override", value_name = "KEY=VALUE", value_parser = key_value)]
     overrides: Vec<(String, String)>,
     /// The id of the broker (node.id).
@@ -48,7 +50,7 @@ pub(super) struct StartArguments {
 
 pub(super) async fn run(command: BrokerCommand) -> Outcome {
     let BrokerCommand::Start(arguments) = command;
-    // Waited for from the first moment, so that an early signal is not lost.
+    // Installed first, so that an early signal is not lost.
     let mut signals = Signals::listen()?;
     let options = options(&arguments)?;
     allow_many_files();
@@ -65,12 +67,12 @@ pub(super) async fn run(command: BrokerCommand) -> Outcome {
     Ok(())
 }
 
-/// Takes as many open files as the system lets the process have, as the Java virtual machine does
-/// for Apache Kafka: each partition has one open, each connection another.
+/// Raises the limit of open files as far as the system allows, as the Java virtual machine does for
+/// Apache Kafka: each partition has one open, each connection another.
 fn allow_many_files() {
     #[cfg(unix)]
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
-        tracing::warn!(%error, "the limit of open files stays as it is");
+        tracing::warn!(%error, "could not raise the limit of open files");
     }
 }
 
@@ -99,7 +101,7 @@ fn options(arguments: &StartArguments) -> Result<BrokerOptions, Failure> {
     Ok(options)
 }
 
-/// What ends a broker.
+/// The signals that stop a broker.
 struct Signals {
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,

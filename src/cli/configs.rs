@@ -12,7 +12,7 @@ use crate::types::NodeId;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigsCommand {
-    /// Show settings: those that were set, or all of them.
+    /// Show the settings that were changed, or all of them.
     Describe(DescribeArguments),
     /// Change settings.
     Alter(AlterArguments),
@@ -34,7 +34,7 @@ impl Entity {
         match (&self.topic, self.broker) {
             (Some(topic), _) => Ok(Resource::topic(topic)),
             (None, Some(id)) => Ok(Resource::broker(NodeId(id))),
-            (None, None) => Err(Failure::Usage("give --topic or --broker".to_owned())),
+            (None, None) => Err(Failure::Usage("name a --topic or a --broker".to_owned())),
         }
     }
 }
@@ -43,13 +43,13 @@ impl Entity {
 pub(super) struct DescribeArguments {
     #[command(flatten)]
     entity: Entity,
-    /// Also settings that have their default.
+    /// Include settings that have their default.
     #[arg(long)]
     all: bool,
-    /// Also what each setting does.
+    /// Include what each setting does.
     #[arg(long)]
     documentation: bool,
-    /// How to write them.
+    /// How to write the settings.
     #[arg(long, value_enum, default_value_t)]
     output: Format,
     #[command(flatten)]
@@ -64,10 +64,10 @@ pub(super) struct AlterArguments {
     #[arg(long = "add-config", visible_alias = "config", value_name = "KEY=VALUE",
           value_parser = key_value)]
     config: Vec<(String, String)>,
-    /// A setting to take back to its default.
+    /// A setting to reset to its default.
     #[arg(long, value_name = "KEY")]
     delete_config: Vec<String>,
-    /// Only say whether it would work.
+    /// Only check whether the change would be accepted.
     #[arg(long)]
     validate_only: bool,
     #[command(flatten)]
@@ -115,7 +115,7 @@ async fn alter(arguments: &AlterArguments) -> Outcome {
     let changes = changes(&arguments.config, &arguments.delete_config);
     if changes.is_empty() {
         return Err(Failure::Usage(
-            "nothing to change; give --add-config or --delete-config".to_owned(),
+            "nothing to change; use --add-config or --delete-config".to_owned(),
         ));
     }
     let admin = arguments.connection.client()?.admin();

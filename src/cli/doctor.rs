@@ -1,8 +1,8 @@
 //! `ottla doctor`: why can a broker not be reached?
 //!
-//! Follows the way of a client, step by step: the name, the connection, the versions, the addresses
-//! that the brokers advertise (where most surprises are: a client uses the bootstrap address only
-//! once), the leaders. Each step says what it saw; one that failed says what to do.
+//! Follows a client's path step by step: the name, the connection, the versions, the addresses that
+//! the brokers advertise (where most surprises are: a client uses the bootstrap address only once),
+//! the leaders. Each step reports what it found; a failed one says what to do.
 
 use std::time::{Duration, Instant};
 
@@ -48,7 +48,7 @@ impl Findings {
         self.add(Finding { step, is_good: false, detail, remedy: Some(remedy.to_owned()) })
     }
 
-    /// Keeps a finding, and tells it at once to a person.
+    /// Keeps a finding, and prints it at once in the format for people.
     fn add(&mut self, finding: Finding) -> Outcome {
         if self.format == Format::Table {
             let mark = if finding.is_good { "ok  " } else { "FAIL" };
@@ -110,8 +110,8 @@ async fn examine(server: &str, arguments: &DoctorArguments, findings: &mut Findi
             findings.good("versions", format!("the broker speaks the Kafka protocol{level}"))?;
         }
         Err(error) => {
-            let remedy = "is this port a Kafka listener? A listener with TLS or SASL does not \
-                          understand plain requests; give a PLAINTEXT listener";
+            let remedy = "check that this port is a Kafka listener. One with TLS or SASL does not \
+                          understand plaintext requests; use a PLAINTEXT listener";
             findings.bad("versions", error.chain(), remedy)?;
             return Ok(());
         }
@@ -119,7 +119,7 @@ async fn examine(server: &str, arguments: &DoctorArguments, findings: &mut Findi
     let cluster = match admin.describe_cluster().await {
         Ok(cluster) => cluster,
         Err(error) => {
-            findings.bad("metadata", error.chain(), "look into the log of the broker")?;
+            findings.bad("metadata", error.chain(), "check the broker's log")?;
             return Ok(());
         }
     };
@@ -170,7 +170,7 @@ async fn reach(
             "the bootstrap address works but the advertised one does not, so clients connect and then \
              hang: set advertised.listeners to an address that clients can reach"
         } else {
-            "is the broker running, and does it listen on this address? `localhost` may mean ::1 or \
+            "check that the broker runs and listens on this address. `localhost` may mean ::1 or \
              127.0.0.1; inside a container use its published port"
         };
         findings.bad(step, format!("{address}: {}", failures.join("; ")), remedy)?;
@@ -178,12 +178,12 @@ async fn reach(
     Ok(is_reached)
 }
 
-/// Looks for partitions that nobody can use.
+/// Looks for partitions that cannot be used.
 async fn leaders(client: &Client, findings: &mut Findings) -> Outcome {
     let topics = match client.admin().all_topics().await {
         Ok(topics) => topics,
         Err(error) => {
-            return findings.bad("leaders", error.chain(), "look into the log of the broker");
+            return findings.bad("leaders", error.chain(), "check the broker's log");
         }
     };
     let partitions: usize = topics.iter().map(|topic| topic.partitions.len()).sum();

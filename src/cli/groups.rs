@@ -22,8 +22,8 @@ pub(super) enum GroupsCommand {
     List(ListArguments),
     /// Show offsets, lag and members.
     Describe(DescribeArguments),
-    /// Set the committed offsets of a group without members; shows what it would do, and does it
-    /// with --execute.
+    /// Set the committed offsets of a group without members; only shows what would change unless
+    /// --execute is given.
     Reset(ResetArguments),
     /// Delete groups without members, or their offsets of a topic.
     Delete(DeleteArguments),
@@ -44,7 +44,7 @@ pub(super) struct ListArguments {
     connection: Connection,
 }
 
-/// Groups, given as Kafka's `--group` or just so.
+/// Groups, given with Kafka's `--group` or as plain arguments.
 #[derive(Debug, Args)]
 struct GroupNames {
     /// The groups.
@@ -65,7 +65,7 @@ impl GroupNames {
 pub(super) struct DescribeArguments {
     #[command(flatten)]
     groups: GroupNames,
-    /// The members with their partitions, instead of offsets and lag.
+    /// Show the members with their partitions instead of offsets and lag.
     #[arg(long)]
     members: bool,
     /// How to write the description.
@@ -81,38 +81,38 @@ pub(super) struct DescribeArguments {
 pub(super) struct ResetArguments {
     #[command(flatten)]
     groups: GroupNames,
-    /// A topic, or some partitions of it as topic:0,1. May be given several times; all topics of
-    /// which the group has offsets when not given.
+    /// A topic, or some of its partitions as topic:0,1. May be given several times. Default: all
+    /// topics for which the group has offsets.
     #[arg(long, value_name = "TOPIC[:PARTITIONS]")]
     topic: Vec<String>,
-    /// To the first records there are.
+    /// To the first available record of each partition.
     #[arg(long, group = "to")]
     to_earliest: bool,
-    /// Behind the last records.
+    /// To the end of each partition, after the last record.
     #[arg(long, group = "to")]
     to_latest: bool,
-    /// Where they are, or to the nearest end where those records are gone.
+    /// Keep the current offsets, moved to the nearest available record where theirs is gone.
     #[arg(long, group = "to")]
     to_current: bool,
-    /// To an offset.
+    /// To this offset.
     #[arg(long, group = "to", value_name = "OFFSET")]
     to_offset: Option<i64>,
-    /// To the first record of a time or later, such as 2026-01-31T12:00:00Z.
+    /// To the first record at or after a time, such as 2026-01-31T12:00:00Z.
     #[arg(long, group = "to", value_name = "TIME")]
     to_datetime: Option<String>,
-    /// To the first record that is no older than this, such as 6h or PT6H.
+    /// To the first record that is not older than this, such as 6h or PT6H.
     #[arg(long, group = "to", value_name = "DURATION")]
     by_duration: Option<String>,
-    /// So many offsets forward, or back when negative.
+    /// By this many offsets: forward, or back when negative.
     #[arg(long, group = "to", value_name = "COUNT", allow_hyphen_values = true)]
     shift_by: Option<i64>,
-    /// Do it.
+    /// Make the change.
     #[arg(long)]
     execute: bool,
-    /// Only show what would be done, which is the default.
+    /// Only show what would change, which is the default.
     #[arg(long, conflicts_with = "execute")]
     dry_run: bool,
-    /// How to write what changes.
+    /// How to write the changes.
     #[arg(long, value_enum, default_value_t)]
     output: Format,
     #[command(flatten)]
@@ -123,7 +123,7 @@ pub(super) struct ResetArguments {
 pub(super) struct DeleteArguments {
     #[command(flatten)]
     groups: GroupNames,
-    /// Only the offsets of this topic, or of some partitions of it as topic:0,1.
+    /// Delete only the offsets of this topic, or of some of its partitions as topic:0,1.
     #[arg(long, value_name = "TOPIC[:PARTITIONS]")]
     topic: Vec<String>,
     #[command(flatten)]
@@ -301,7 +301,7 @@ impl ResetArguments {
     }
 }
 
-/// A duration ago: as everywhere here (`6h`), or as Kafka's tool has it (`P1DT6H`).
+/// A duration ago: as in the other commands (`6h`), or as in Kafka's tool (`P1DT6H`).
 fn ago(duration: &str) -> Result<ResetTo, Failure> {
     let usage = || Failure::Usage(format!("--by-duration {duration:?}: use 6h, 15min or PT6H"));
     let total_ms = if duration.starts_with(['P', 'p']) {
@@ -352,7 +352,7 @@ fn iso_duration_ms(text: &str) -> Option<i64> {
 async fn reset(arguments: &ResetArguments) -> Outcome {
     let groups = arguments.groups.get();
     if groups.is_empty() {
-        return Err(Failure::Usage("give the group to reset".to_owned()));
+        return Err(Failure::Usage("name the group to reset".to_owned()));
     }
     let (scope, to) = (scope(&arguments.topic)?, arguments.to()?);
     let admin = arguments.connection.client()?.admin();
@@ -367,7 +367,7 @@ async fn reset(arguments: &ResetArguments) -> Outcome {
     let header = ["group", "topic", "partition", "old offset", "new offset"];
     write_rows(arguments.output, &header, &rows)?;
     if !arguments.execute {
-        note("nothing was changed; do it with --execute");
+        note("nothing was changed; add --execute to make the change");
     }
     Ok(())
 }
@@ -385,7 +385,7 @@ fn planned_row(group: &str, partition: &TopicPartition, planned: &PlannedOffset)
 async fn delete(arguments: &DeleteArguments) -> Outcome {
     let groups = arguments.groups.get();
     if groups.is_empty() {
-        return Err(Failure::Usage("give the groups to delete".to_owned()));
+        return Err(Failure::Usage("name the groups to delete".to_owned()));
     }
     let scope = scope(&arguments.topic)?;
     let admin = arguments.connection.client()?.admin();

@@ -1,8 +1,8 @@
 //! Reading records from files and standard input, on a thread of their own.
 //!
-//! What is compressed with gzip or zstd is told by its first bytes and decompressed; other
-//! compressions are refused, so that no record is made of compressed bytes. A byte order mark is no
-//! part of the first line.
+//! Input compressed with gzip or zstd is recognised by its first bytes and decompressed; other
+//! compression formats are refused, so that no record is made from compressed bytes. A byte order
+//! mark does not count as part of the first line.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
@@ -18,22 +18,22 @@ use tokio::sync::mpsc;
 use super::Failure;
 use crate::error::{Error, Result};
 
-/// What a file holds.
+/// What a file contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum InputFormat {
-    /// A record per line, as it is.
+    /// One record per line, unchanged.
     Lines,
-    /// A JSON object per line, as it is.
+    /// One JSON object per line, unchanged.
     Json,
-    /// CSV with a header; a record's value is a JSON object of the row, of texts (an empty field is
-    /// null) unless --infer or --schema say otherwise.
+    /// CSV with a header; a record's value is the row as a JSON object. Its members are texts (an
+    /// empty field is null) unless --infer or --schema says otherwise.
     Csv,
-    /// Parquet; a record's value is a JSON object of the row.
+    /// Parquet; a record's value is the row as a JSON object.
     Parquet,
 }
 
 impl InputFormat {
-    /// What the name of the file says, else lines.
+    /// The format that the file's name suggests, or lines.
     pub(super) fn of(file: Option<&Path>) -> Self {
         let named = file.map(|file| match file.extension().and_then(|end| end.to_str()) {
             Some("gz" | "zst" | "zstd") => file.with_extension(""),
@@ -49,9 +49,9 @@ impl InputFormat {
     }
 }
 
-/// How many rows of a CSV file are looked at to find the types of its columns.
+/// How many rows of a CSV file are read to infer the types of its columns.
 const INFER_ROWS: usize = 1_000;
-/// How much of a CSV stream is kept for that.
+/// How much of a CSV stream is buffered for that.
 const INFER_BYTES: u64 = 1 << 20;
 const ROWS: usize = 16 * 1024;
 const LINES_MAX: usize = 1_000;
@@ -72,7 +72,7 @@ fn open(file: Option<&Path>) -> Result<Source> {
     Ok(Source::Fresh(Some(BufReader::with_capacity(1 << 16, raw))))
 }
 
-/// What is read, decompressed; which it needs is found out by the first read.
+/// The input, decompressed; the first read finds out how.
 enum Source {
     Fresh(Option<BufReader<Box<dyn Read + Send>>>),
     Known(Box<dyn Read + Send>),
@@ -91,7 +91,7 @@ impl Source {
             _ => None,
         };
         if let Some(what) = refused {
-            let detail = format!("it is {what}, which is not read: convert it first");
+            let detail = format!("it is {what}, which ottla cannot read: convert it first");
             return Err(io::Error::new(io::ErrorKind::InvalidData, detail));
         }
         if start.starts_with(&[0x1f, 0x8b]) {
@@ -125,7 +125,7 @@ fn name(file: Option<&Path>) -> &Path {
     file.unwrap_or_else(|| Path::new("standard input"))
 }
 
-/// Reads lines; those that are there at once come together.
+/// Reads lines; those available at once are handed over together.
 pub(super) fn lines(file: Option<&Path>) -> Result<mpsc::Receiver<Lines>> {
     let mut reader = BufReader::with_capacity(1 << 16, open(file)?);
     let path = name(file).to_path_buf();
@@ -191,10 +191,10 @@ pub(super) fn tables(
     Ok(receiver)
 }
 
-/// What the columns of a CSV file are; text, where nothing is said.
+/// The types of a CSV file's columns; text by default.
 #[derive(Debug, Default)]
 pub(super) struct CsvTypes {
-    /// Whether the first rows decide.
+    /// Whether types are inferred from the first rows.
     pub(super) is_inferred: bool,
     /// Names of columns and of their types.
     pub(super) named: Vec<(String, String)>,
@@ -237,7 +237,7 @@ fn csv_type(name: &str) -> Result<DataType> {
         "timestamp" => DataType::Timestamp(TimeUnit::Microsecond, None),
         other => {
             return Err(Error::invalid(format!(
-                "--schema: {other:?} is not a type of a CSV column: use text, int64, uint64, \
+                "--schema: {other:?} is not a type for a CSV column: use text, int64, uint64, \
                  float64, bool, date or timestamp (ISO 8601, UTC)"
             )));
         }
@@ -256,7 +256,7 @@ fn csv(file: Option<&Path>, types: &CsvTypes) -> Result<Tables> {
         .take(INFER_BYTES)
         .read_to_end(&mut head)
         .map_err(|error| Error::io("read", name(file), error))?;
-    // A line that was cut in two must not decide about types.
+    // A line that was cut in two must not influence the types.
     let whole = match head.iter().rposition(|&byte| byte == b'\n') {
         Some(last) if head.len() as u64 == INFER_BYTES => head.get(..=last).unwrap_or(&head),
         _ => &head,
@@ -277,7 +277,7 @@ fn parquet(file: Option<&Path>) -> Result<Tables> {
     let broken = |path: &Path, error: &dyn std::fmt::Display| {
         Error::invalid(format!("{}: {error}", path.display()))
     };
-    // The description of a Parquet file is at its end: what cannot be sought in is read whole.
+    // The metadata of a Parquet file is at its end: input that cannot seek is read whole.
     let reader = match file {
         Some(file) if is_parquet(file)? => {
             let opened = File::options().read(true).open(file);
@@ -337,7 +337,7 @@ mod tests {
         let gzip = gzip.finish().unwrap();
         assert_eq!(text(&gzip).unwrap(), "a\nb\n");
         assert_eq!(text(&[gzip.clone(), gzip.clone()].concat()).unwrap(), "a\nb\na\nb\n");
-        assert!(text(&gzip[..gzip.len() - 3]).is_err(), "a part of a file is no file");
+        assert!(text(&gzip[..gzip.len() - 3]).is_err(), "a truncated file is an error");
         let zstd = zstd::encode_all(&b"c\n"[..], 1).unwrap();
         assert_eq!(text(&zstd).unwrap(), "c\n");
         assert_eq!(text(b"\xef\xbb\xbfid\n").unwrap(), "id\n");

@@ -2,11 +2,10 @@
 //! | doctor | bench`.
 //!
 //! Thin: it reads arguments, calls the client and the broker, and writes results. Results go to
-//! standard output, everything else to standard error. Exit status: 0 when done, 1 when something
-//! failed (one line says what, and the remedy if there is one), 2 when the arguments are wrong, or a
-//! setting that they give. A
-//! reader that closes the pipe ends the program quietly. The same code is the `ottla` binary and the
-//! console script of the Python package.
+//! standard output, everything else to standard error. Exit status: 0 on success, 1 when something
+//! failed (one line says what, and the remedy if there is one), 2 when the arguments, or a setting
+//! given in them, are wrong. A reader that closes the pipe ends the program quietly. The same code
+//! is the `ottla` binary and the console script of the Python package.
 
 mod bench;
 mod broker;
@@ -55,13 +54,13 @@ enum Command {
     Cluster(cluster::ClusterCommand),
     /// Write records from lines, JSON, CSV or Parquet.
     Produce(produce::ProduceArguments),
-    /// Read records as they come.
+    /// Read records as they arrive.
     Consume(read::ConsumeArguments),
     /// Read the records between two bounds.
     Scan(read::ScanArguments),
     /// Find out why a broker cannot be reached.
     Doctor(doctor::DoctorArguments),
-    /// Measure writing and reading.
+    /// Measure the speed of writing and reading.
     Bench(bench::BenchArguments),
 }
 
@@ -70,11 +69,11 @@ enum Command {
 enum Failure {
     /// Something failed.
     Error(Error),
-    /// The arguments do not fit together.
+    /// The arguments are wrong or contradict each other.
     Usage(String),
     /// Standard output or a file could not be written.
     Output(io::Error),
-    /// Everything was said already.
+    /// The error has already been reported.
     Told,
 }
 
@@ -92,12 +91,12 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Runs the program with its arguments, the first being its name; returns the exit status.
+/// Runs the program with its arguments, of which the first is its name; returns the exit status.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> i32 {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Help and version are no errors and go to standard output.
+            // Help and version are not errors and go to standard output.
             error.print().ok();
             return error.exit_code();
         }
@@ -107,7 +106,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> i32 {
         Err(error) => return report(&Failure::Output(error)),
     };
     let outcome = runtime.block_on(Box::pin(dispatch(arguments.command)));
-    // Standard input may still be waited for by a blocking thread.
+    // A blocking thread may still be waiting for standard input.
     runtime.shutdown_background();
     match outcome.and_then(|()| io::stdout().flush().map_err(Failure::from)) {
         Ok(()) => 0,
@@ -132,14 +131,14 @@ async fn dispatch(command: Command) -> Outcome {
     }
 }
 
-/// What a broker logs: its own doings; of the consensus only what is wrong.
+/// What a broker logs: its own activity, and only errors of the consensus library.
 const BROKER_LOGS: &str = "info,openraft=error";
 
 /// Logs to standard error, at the level of the environment variable `OTTLA_LOG`.
 fn start_logging(default_level: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("OTTLA_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default_level));
-    // Inside Python somebody else may have set one up.
+    // Inside Python, another subscriber may already be installed.
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(io::stderr().is_terminal())

@@ -10,7 +10,7 @@ use crate::client::{Client, ClientConfig};
 use crate::config::parse_properties;
 use crate::error::{Error, Result};
 
-/// Where the cluster is.
+/// How to reach the cluster.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Connection {
     /// host:port of some brokers, separated by commas.
@@ -35,7 +35,7 @@ impl Connection {
     pub(super) fn config(&self) -> Result<ClientConfig> {
         let mut config = ClientConfig::for_servers(&self.bootstrap_server)?;
         "ottla-cli".clone_into(&mut config.client_id);
-        // A program that is waited for says what is wrong rather sooner.
+        // Somebody is waiting for the command, so it reports an error sooner than a service would.
         config.api_timeout = std::time::Duration::from_secs(15);
         if let Some(file) = &self.settings_file {
             let text = read_text(file)?;
@@ -61,7 +61,7 @@ pub(super) fn read_text(file: &std::path::Path) -> Result<String> {
     std::fs::read_to_string(file).map_err(|error| Error::io("read", file, error))
 }
 
-/// How results are written that are no records.
+/// How results other than records are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
     /// For people.
@@ -81,7 +81,7 @@ pub(super) fn key_value(text: &str) -> std::result::Result<(String, String), Str
     }
 }
 
-/// A topic, given as Kafka's `--topic` or just so.
+/// A topic, given with Kafka's `--topic` or as a plain argument.
 #[derive(Clone, Debug, Args)]
 pub(super) struct TopicName {
     /// The topic.
@@ -95,7 +95,7 @@ pub(super) struct TopicName {
 impl TopicName {
     pub(super) fn get(&self) -> std::result::Result<&str, Failure> {
         let given = self.topic.as_deref().or(self.positional.as_deref());
-        given.ok_or_else(|| Failure::Usage("give a topic".to_owned()))
+        given.ok_or_else(|| Failure::Usage("name a topic".to_owned()))
     }
 }
 
@@ -116,7 +116,7 @@ impl TopicNames {
     }
 }
 
-/// Pairs as a map; the last one of a name counts.
+/// Pairs as a map; the last value of a name counts.
 pub(super) fn to_map(pairs: &[(String, String)]) -> BTreeMap<String, String> {
     pairs.iter().cloned().collect()
 }

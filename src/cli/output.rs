@@ -47,7 +47,7 @@ pub(super) fn write_line(line: &str) -> Outcome {
     writeln!(io::stdout(), "{line}").map_err(Failure::from)
 }
 
-/// Writes a line to standard error, for what is no result.
+/// Writes a line to standard error, for anything that is not a result.
 pub(super) fn note(line: &str) {
     writeln!(io::stderr(), "{line}").ok();
 }
@@ -55,7 +55,7 @@ pub(super) fn note(line: &str) {
 fn new_table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-    // Piped, lines are as long as they are.
+    // Lines are not cut when piped.
     if io::stdout().is_terminal() {
         table.set_content_arrangement(ContentArrangement::Dynamic);
     }
@@ -63,7 +63,7 @@ fn new_table(header: &[&str]) -> Table {
     table
 }
 
-/// A value as a person reads it.
+/// A value in the format for people.
 fn plain(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
@@ -78,7 +78,7 @@ fn plain(value: &Value) -> String {
 pub(super) enum RecordFormat {
     /// The bytes of the value and a line end.
     Value,
-    /// A table for people, of the first rows.
+    /// A table of the first rows, for people.
     Table,
     /// A JSON object per line.
     Json,
@@ -114,7 +114,7 @@ fn format_error(error: impl std::fmt::Display) -> Failure {
 }
 
 impl RecordWriter {
-    /// Opens the file, or takes standard output. `limit` is the number of rows of a table.
+    /// Opens the file, or uses standard output. `limit` is the number of rows of a table.
     pub(super) fn open(
         format: RecordFormat,
         file: Option<&Path>,
@@ -127,7 +127,8 @@ impl RecordWriter {
                 Box::new(io::BufWriter::new(file))
             }
             None if format == RecordFormat::Parquet && io::stdout().is_terminal() => {
-                let detail = "Parquet is not for a terminal; use --output-file FILE, or a pipe";
+                let detail =
+                    "Parquet cannot be written to a terminal; use --output-file FILE, or a pipe";
                 return Err(Failure::Usage(detail.to_owned()));
             }
             None => Box::new(io::BufWriter::new(io::stdout())),
@@ -191,7 +192,7 @@ impl RecordWriter {
         }
     }
 
-    /// Writes what is left. `schema` is for a result without rows.
+    /// Writes what is left. `schema` is used for a result without rows.
     pub(super) fn finish(self, schema: Option<&Schema>) -> Outcome {
         match self.sink {
             Sink::Value(mut out) | Sink::Json(mut out) => out.flush().map_err(Failure::from),
@@ -224,7 +225,7 @@ impl RecordWriter {
     }
 }
 
-/// An error of an Arrow writer; that of the pipe below it keeps its kind.
+/// An error of an Arrow writer; an error of the underlying pipe keeps its kind.
 fn arrow_failure(error: arrow::error::ArrowError) -> Failure {
     match error {
         arrow::error::ArrowError::IoError(_, error) => Failure::Output(error),
@@ -235,7 +236,7 @@ fn arrow_failure(error: arrow::error::ArrowError) -> Failure {
 fn write_values(out: &mut impl Write, rows: &RecordBatch) -> Outcome {
     let column = rows
         .column_by_name("value")
-        .ok_or_else(|| Failure::Usage("there is no column value to write".to_owned()))?;
+        .ok_or_else(|| Failure::Usage("there is no column named value to write".to_owned()))?;
     let values = cast(column, &DataType::Binary).map_err(format_error)?;
     for value in values.as_binary::<i32>() {
         out.write_all(value.unwrap_or_default())?;
@@ -264,7 +265,7 @@ fn write_table(out: &mut impl Write, batches: &[RecordBatch], schema: Option<&Sc
     writeln!(out, "{table}").map_err(Failure::from)
 }
 
-/// The rows with bytes as text, or as hexadecimal digits where they are not UTF-8.
+/// The rows, with bytes as text, or as hexadecimal digits where they are not UTF-8.
 fn printable(rows: &RecordBatch) -> Result<RecordBatch, Failure> {
     let columns: Vec<ArrayRef> =
         rows.columns().iter().map(printable_array).collect::<Result<_, _>>()?;

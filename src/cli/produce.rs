@@ -23,26 +23,27 @@ use crate::error::Error;
 pub(super) struct ProduceArguments {
     #[command(flatten)]
     topic: TopicName,
-    /// The file to read, also compressed with gzip or zstd; standard input when not given, or `-`.
+    /// The file to read, which may be compressed with gzip or zstd. Default, and for `-`: standard
+    /// input.
     #[arg(long, short = 'f', value_name = "FILE")]
     file: Option<PathBuf>,
-    /// What the file holds; by its name when not given, else lines.
+    /// What the file contains. Default: as its name suggests, or lines.
     #[arg(long, value_enum)]
     format: Option<InputFormat>,
     /// The column, or the member of the JSON object, that is the key.
     #[arg(long, value_name = "NAME")]
     key: Option<String>,
-    /// With lines: what stands between the key and the value.
+    /// With lines: the text between the key and the value.
     #[arg(long, value_name = "TEXT", conflicts_with = "key")]
     key_separator: Option<String>,
-    /// With CSV and Parquet: the column that is the value, instead of a JSON object of all.
+    /// With CSV and Parquet: the column that is the value, instead of a JSON object of all columns.
     #[arg(long, value_name = "NAME")]
     value: Option<String>,
     /// With CSV and Parquet: the column that is the timestamp.
     #[arg(long, value_name = "NAME")]
     timestamp: Option<String>,
-    /// With CSV: let the first rows decide which columns are numbers, booleans or times; a number
-    /// loses what is no part of it, such as leading zeros. All are text when not given.
+    /// With CSV: infer from the first rows which columns are numbers, booleans or times; a number
+    /// loses what is not part of it, such as leading zeros. Without it, all columns are text.
     #[arg(long)]
     infer: bool,
     /// With CSV: the types of columns, for example id=int64,amount=float64 (text, int64, uint64,
@@ -95,13 +96,13 @@ pub(super) async fn run(arguments: ProduceArguments) -> Outcome {
 fn check(arguments: &ProduceArguments, format: InputFormat) -> Outcome {
     let is_table = matches!(format, InputFormat::Csv | InputFormat::Parquet);
     let misplaced = if is_table && arguments.key_separator.is_some() {
-        Some("--key-separator is for lines; use --key COLUMN")
+        Some("--key-separator applies to lines only; use --key COLUMN")
     } else if !is_table && arguments.value.is_some() {
-        Some("--value is for CSV and Parquet")
+        Some("--value applies to CSV and Parquet only")
     } else if !is_table && arguments.timestamp.is_some() {
-        Some("--timestamp is for CSV and Parquet")
+        Some("--timestamp applies to CSV and Parquet only")
     } else if format != InputFormat::Csv && (arguments.infer || !arguments.schema.is_empty()) {
-        Some("--infer and --schema are for CSV")
+        Some("--infer and --schema apply to CSV only")
     } else if format == InputFormat::Lines && arguments.key.is_some() {
         Some("--key names a column; lines have none: use --key-separator TEXT")
     } else {
@@ -156,7 +157,7 @@ async fn write_table(
     Ok(report.rows)
 }
 
-/// Says what is in the topic of a file that did not get there whole.
+/// Reports which part of a file is in the topic after an error.
 fn tell_acknowledged(report: &WriteReport) {
     let spans: Vec<String> = report
         .offsets
@@ -166,7 +167,7 @@ fn tell_acknowledged(report: &WriteReport) {
         })
         .collect();
     let offsets = if spans.is_empty() { String::new() } else { format!(" ({})", spans.join(", ")) };
-    note(&format!("{} records were acknowledged before{offsets}", report.rows));
+    note(&format!("{} records were acknowledged before the error{offsets}", report.rows));
 }
 
 async fn write_lines(
@@ -217,7 +218,9 @@ fn split(
 ) -> Result<(Option<Bytes>, Bytes), Failure> {
     if format == InputFormat::Json {
         let object: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&line)
-            .map_err(|error| Error::invalid(format!("line {number} is no JSON object: {error}")))?;
+            .map_err(|error| {
+                Error::invalid(format!("line {number} is not a JSON object: {error}"))
+            })?;
         let key = match &arguments.key {
             None => None,
             Some(name) => match object.get(name) {
@@ -233,8 +236,8 @@ fn split(
                 }
                 Some(other) => {
                     let detail = format!(
-                        "line {number}: the key {other} is no text, integer of 64 bits, boolean or \
-                         null, and has no text that is the same in every line"
+                        "line {number}: the key {other} is not a string, 64-bit integer, boolean or \
+                         null, so it cannot be written in the same way in every line"
                     );
                     return Err(Error::invalid(detail).into());
                 }

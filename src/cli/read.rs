@@ -26,24 +26,24 @@ const OFFSET: &str = "offset";
 /// How values are decoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum Values {
-    /// Bytes; written as text where they are UTF-8, else as hexadecimal digits.
+    /// Bytes; written as text where they are UTF-8, otherwise as hexadecimal digits.
     #[default]
     Raw,
-    /// Text; other bytes are errors.
+    /// Text; bytes that are not UTF-8 are errors.
     Text,
-    /// JSON objects, as a column per member.
+    /// JSON objects, one column per member.
     Json,
 }
 
-/// What becomes of a value that does not decode.
+/// What to do with a value that cannot be decoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum Errors {
-    /// Ends the command.
+    /// End the command with an error.
     #[default]
     Raise,
-    /// Becomes nulls.
+    /// Write nulls.
     Null,
-    /// Becomes nulls; the columns error and value_raw tell.
+    /// Write nulls, with the reason and the bytes in the columns error and value_raw.
     Column,
 }
 
@@ -51,7 +51,7 @@ enum Errors {
 struct Reading {
     #[command(flatten)]
     topic: TopicName,
-    /// A partition; all when not given. May be given several times.
+    /// A partition. May be given several times. Default: all.
     #[arg(long = "partition", value_name = "INDEX")]
     partitions: Vec<i32>,
     /// The columns, separated by commas: topic, partition, offset, timestamp, timestamp_type, key,
@@ -61,19 +61,19 @@ struct Reading {
     /// How values are decoded.
     #[arg(long, value_enum, default_value_t)]
     value_format: Values,
-    /// What becomes of a value that does not decode.
+    /// What to do with a value that cannot be decoded.
     #[arg(long, value_enum, default_value_t)]
     on_error: Errors,
     /// read_uncommitted or read_committed.
     #[arg(long, value_name = "LEVEL")]
     isolation_level: Option<String>,
-    /// raise, or warn and go on, when records that were asked for are gone.
+    /// raise, or warn and go on, when requested records are gone.
     #[arg(long, value_name = "WHAT")]
     on_data_loss: Option<String>,
-    /// Stop after so many records.
+    /// Stop after this many records.
     #[arg(long, value_name = "COUNT")]
     max_messages: Option<u64>,
-    /// The rows of a table.
+    /// The most rows in a table.
     #[arg(long, default_value_t = 20, value_name = "COUNT")]
     max_rows: usize,
     /// Write to this file instead of standard output.
@@ -86,11 +86,11 @@ struct Reading {
 #[derive(Debug, Args)]
 pub(super) struct ScanArguments {
     /// The start: earliest, latest, an offset, last:N, {"partition": offset} for these partitions
-    /// only, a checkpoint {"topic": {"partition": offset}} that also reads partitions which were
-    /// added since, a time such as 2026-01-31T12:00:00Z, or a duration ago such as -6h.
+    /// only, a checkpoint {"topic": {"partition": offset}}, which also reads partitions added
+    /// since, a time such as 2026-01-31T12:00:00Z, or a duration ago such as -6h.
     #[arg(long, default_value = "earliest", value_name = "BOUND", allow_hyphen_values = true)]
     from: String,
-    /// The end, not included; as --from.
+    /// The end, exclusive; same values as --from.
     #[arg(long, default_value = "latest", value_name = "BOUND", allow_hyphen_values = true)]
     to: String,
     /// How to write the records.
@@ -106,23 +106,23 @@ pub(super) struct ScanArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct ConsumeArguments {
-    /// Start at the first record; by default at what comes from now on.
+    /// Start at the first record instead of at the records that arrive from now on.
     #[arg(long, conflicts_with = "from")]
     from_beginning: bool,
-    /// The start; as that of scan.
+    /// The start; same values as in scan.
     #[arg(long, value_name = "BOUND", allow_hyphen_values = true)]
     from: Option<String>,
-    /// Stop here instead of waiting for more; as --to of scan.
+    /// Stop here instead of waiting for more; same values as --to in scan.
     #[arg(long, value_name = "BOUND", allow_hyphen_values = true)]
     to: Option<String>,
-    /// Consume as a member of this group: go on where it has committed, and commit what was
-    /// written. --from-beginning tells where partitions begin that it has no offset of.
+    /// Consume as a member of this group: continue from its committed offsets, and commit what was
+    /// written. --from-beginning applies to partitions for which it has no offset.
     #[arg(long, value_name = "GROUP", conflicts_with_all = ["from", "to"])]
     group: Option<String>,
     /// classic or consumer.
     #[arg(long, value_name = "PROTOCOL", default_value = "classic", requires = "group")]
     group_protocol: String,
-    /// Stop when nothing came for so many milliseconds.
+    /// Stop when no record arrived for this many milliseconds.
     #[arg(long, value_name = "MS")]
     timeout_ms: Option<u64>,
     /// How to write the records.
@@ -174,7 +174,7 @@ impl Reading {
 
     fn check(&self, output: RecordFormat) -> Outcome {
         if output == RecordFormat::Value && self.value_format == Values::Json {
-            let detail = "--output value writes the bytes as they are; use --output json with \
+            let detail = "--output value writes the bytes unchanged; use --output json with \
                           --value-format json";
             return Err(Failure::Usage(detail.to_owned()));
         }
@@ -255,7 +255,7 @@ pub(super) async fn consume(arguments: ConsumeArguments) -> Outcome {
         && reading.max_messages.is_none()
         && arguments.timeout_ms.is_none()
     {
-        let detail = "this output has an end; give --to, --max-messages or --timeout-ms";
+        let detail = "this output format needs an end; add --to, --max-messages or --timeout-ms";
         return Err(Failure::Usage(detail.to_owned()));
     }
     if let Some(group) = &arguments.group {
@@ -263,7 +263,7 @@ pub(super) async fn consume(arguments: ConsumeArguments) -> Outcome {
     }
     let topic = reading.topic.get()?;
     let client = reading.client()?;
-    // Bounds are resolved as for a scan that ends now, and reading goes on from its starts.
+    // Bounds are resolved as for a scan that ends now, and reading starts where it would.
     let options = reading.scan_options(start, Bound::Latest, arguments.output);
     let scan = client.scan(topic, options).await?;
     let mut consumer = client.consumer(reading.decode(arguments.output))?;
@@ -293,7 +293,7 @@ pub(super) async fn consume(arguments: ConsumeArguments) -> Outcome {
             left -= rows as u64;
             last = Instant::now();
         } else if patience.is_some_and(|patience| last.elapsed() >= patience) {
-            note(&format!("nothing came for {} ms", arguments.timeout_ms.unwrap_or(0)));
+            note(&format!("no record arrived for {} ms", arguments.timeout_ms.unwrap_or(0)));
             break;
         }
     }
@@ -303,7 +303,7 @@ pub(super) async fn consume(arguments: ConsumeArguments) -> Outcome {
 async fn consume_in_group(arguments: &ConsumeArguments, group: &str) -> Outcome {
     let reading = &arguments.reading;
     if !reading.partitions.is_empty() {
-        let detail = "a group assigns the partitions; leave --partition or --group out";
+        let detail = "a group assigns the partitions itself; omit either --partition or --group";
         return Err(Failure::Usage(detail.to_owned()));
     }
     let client = reading.client()?;
@@ -317,7 +317,7 @@ async fn consume_in_group(arguments: &ConsumeArguments, group: &str) -> Outcome 
     let mut decode = reading.decode(arguments.output);
     let shown = decode.columns.clone();
     if let (Some(columns), true) = (&mut decode.columns, reading.max_messages.is_some()) {
-        // For the offsets of a batch that is written in part.
+        // For the offsets of a batch that is only written in part.
         for needed in [TOPIC, PARTITION, OFFSET] {
             if !columns.iter().any(|column| column == needed) {
                 columns.push(needed.to_owned());
@@ -330,8 +330,8 @@ async fn consume_in_group(arguments: &ConsumeArguments, group: &str) -> Outcome 
     written.and(closed.map_err(Failure::from))
 }
 
-/// Writes what comes, and commits it once it is written. `columns` is how many of them were asked
-/// for; all when none.
+/// Writes what arrives, and commits it once it is written. `columns` is how many were asked for;
+/// none means all.
 async fn write_members_rows(
     arguments: &ConsumeArguments,
     consumer: &mut GroupConsumer,
@@ -342,7 +342,7 @@ async fn write_members_rows(
         RecordWriter::open(arguments.output, reading.output_file.as_deref(), reading.max_rows)?;
     let mut left = reading.max_messages.unwrap_or(u64::MAX);
     let patience = arguments.timeout_ms.map(Duration::from_millis);
-    // Others are written when they end.
+    // Other formats are written at the end.
     let is_stream = matches!(arguments.output, RecordFormat::Value | RecordFormat::Json);
     let mut done = BTreeMap::new();
     let mut last = Instant::now();
@@ -376,7 +376,7 @@ async fn write_members_rows(
             }
             Some(Polled::CaughtUp) => break,
             None if patience.is_some_and(|patience| last.elapsed() >= patience) => {
-                note(&format!("nothing came for {} ms", arguments.timeout_ms.unwrap_or(0)));
+                note(&format!("no record arrived for {} ms", arguments.timeout_ms.unwrap_or(0)));
                 break;
             }
             None => {}
@@ -391,13 +391,13 @@ fn list(partitions: &[TopicPartition]) -> String {
     if names.is_empty() { "no partitions".to_owned() } else { names.join(", ") }
 }
 
-/// Where reading goes on after a batch.
+/// Where reading continues after a batch.
 fn ends(decoded: &Decoded) -> BTreeMap<TopicPartition, OffsetAndMetadata> {
     let ends = decoded.progress.iter().map(|one| (one.partition.clone(), one.next.into()));
     ends.collect()
 }
 
-/// Where reading goes on after rows that have the columns of their place.
+/// Where reading continues after rows that have the topic, partition and offset columns.
 fn ends_of(rows: &RecordBatch) -> BTreeMap<TopicPartition, OffsetAndMetadata> {
     let mut ends = BTreeMap::new();
     let (Some(topics), Some(partitions), Some(offsets)) =

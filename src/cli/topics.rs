@@ -39,10 +39,10 @@ pub(super) struct CreateArguments {
     /// A topic setting, for example --config retention.ms=-1.
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     config: Vec<(String, String)>,
-    /// A topic that exists already is no error.
+    /// Succeed when the topic already exists.
     #[arg(long)]
     if_not_exists: bool,
-    /// Only say whether it would work.
+    /// Only check whether the topic could be created.
     #[arg(long)]
     validate_only: bool,
     #[command(flatten)]
@@ -51,7 +51,7 @@ pub(super) struct CreateArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct ListArguments {
-    /// Also Kafka's own topics.
+    /// Include Kafka's internal topics.
     #[arg(long)]
     all: bool,
     /// How to write the list.
@@ -82,7 +82,7 @@ pub(super) struct AlterArguments {
     /// A setting to set.
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     config: Vec<(String, String)>,
-    /// A setting to take back to its default.
+    /// A setting to reset to its default.
     #[arg(long, value_name = "KEY")]
     delete_config: Vec<String>,
     #[command(flatten)]
@@ -93,7 +93,7 @@ pub(super) struct AlterArguments {
 pub(super) struct DeleteArguments {
     #[command(flatten)]
     topics: TopicNames,
-    /// A topic that does not exist is no error.
+    /// Succeed when a topic does not exist.
     #[arg(long)]
     if_exists: bool,
     #[command(flatten)]
@@ -125,7 +125,7 @@ async fn create(arguments: &CreateArguments) -> Outcome {
         Some(Err(error))
             if arguments.if_not_exists && error.code() == ErrorCode::TopicAlreadyExists =>
         {
-            note(&format!("topic {name} exists already"));
+            note(&format!("topic {name} already exists"));
             Ok(())
         }
         Some(Err(error)) => Err(error.into()),
@@ -230,7 +230,7 @@ async fn alter(arguments: &AlterArguments) -> Outcome {
     let changes = changes(&arguments.config, &arguments.delete_config);
     if arguments.partitions.is_none() && changes.is_empty() {
         return Err(Failure::Usage(
-            "nothing to change; give --partitions, --config or --delete-config".to_owned(),
+            "nothing to change; add --partitions, --config or --delete-config".to_owned(),
         ));
     }
     let admin = arguments.connection.client()?.admin();
@@ -243,7 +243,7 @@ async fn alter(arguments: &AlterArguments) -> Outcome {
     write_line(&format!("altered topic {name}"))
 }
 
-/// Settings to set and to take back, as changes.
+/// Settings to set and to reset, as changes.
 pub(super) fn changes(
     set: &[(String, String)],
     delete: &[String],
@@ -255,7 +255,7 @@ pub(super) fn changes(
 async fn delete(arguments: &DeleteArguments) -> Outcome {
     let names = arguments.topics.get();
     if names.is_empty() {
-        return Err(Failure::Usage("give the topics to delete".to_owned()));
+        return Err(Failure::Usage("name the topics to delete".to_owned()));
     }
     let admin = arguments.connection.client()?.admin();
     let results = admin.delete_topics(&names).await?;

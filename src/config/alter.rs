@@ -15,12 +15,12 @@ pub enum AlterOp {
     Delete = 1,
     /// Add elements to a list.
     Append = 2,
-    /// Take elements out of a list.
+    /// Remove elements from a list.
     Subtract = 3,
 }
 
 impl AlterOp {
-    /// The operation of a number on the wire.
+    /// The operation that a number on the wire stands for.
     #[must_use]
     pub const fn from_i8(number: i8) -> Option<Self> {
         match number {
@@ -44,14 +44,14 @@ pub struct ConfigChange {
     pub value: Option<String>,
 }
 
-/// The settings after `changes`, every one of them checked.
+/// The settings after `changes`, all of them checked.
 ///
-/// `inherited` gives the value that a list has while it is not set here: APPEND and SUBTRACT
-/// begin with it.
+/// `inherited` gives the value that a list has while it is not set here: APPEND and SUBTRACT start
+/// from it.
 ///
 /// # Errors
 ///
-/// The first change that cannot be made; nothing is changed then.
+/// The first change that cannot be made; in that case nothing is changed.
 pub fn apply_changes(
     scope: Scope,
     current: &ConfigMap,
@@ -68,7 +68,7 @@ pub fn apply_changes(
         seen.push(&change.name);
         let definition = match definition(scope, &change.name) {
             Ok(definition) => definition,
-            // What an older version stored and this one does not know can still be removed.
+            // A setting stored by an older version and unknown to this one can still be removed.
             Err(_) if change.op == AlterOp::Delete && settings.contains_key(&change.name) => {
                 settings.remove(&change.name);
                 continue;
@@ -96,7 +96,7 @@ pub fn apply_changes(
     Ok(settings)
 }
 
-/// Checks a whole set of settings, as `CreateTopics` and the legacy `AlterConfigs` give it.
+/// Checks a complete set of settings, as sent by `CreateTopics` and the legacy `AlterConfigs`.
 ///
 /// # Errors
 ///

@@ -1,18 +1,18 @@
-//! The settings of one broker with their types.
+//! The settings of one broker, typed.
 
 use super::describe::{broker_chain, effective};
 use super::listeners::parse_listeners;
 use super::topic_config::{parse_boolean, unreadable};
 use super::{ConfigError, ConfigMap, Listener, Scope, definition, validate};
 
-/// The settings of one broker that the engine acts on, and the maps that they were resolved from.
+/// The settings of one broker that the engine acts on, and the maps from which they were resolved.
 ///
-/// Immutable: a change at run time makes a new one with [`BrokerConfig::with_dynamic`].
+/// Immutable: a change at run time creates a new one with [`BrokerConfig::with_dynamic`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct BrokerConfig {
     /// `listeners`.
     pub listeners: Vec<Listener>,
-    /// `advertised.listeners`; empty when a client is told the address that it used.
+    /// `advertised.listeners`; when empty, a client is told the address that it used.
     pub advertised_listeners: Vec<Listener>,
     /// `auto.create.topics.enable`.
     pub auto_create_topics_enable: bool,
@@ -70,7 +70,7 @@ pub struct BrokerConfig {
     pub socket_request_max_bytes: i32,
     /// `socket.send.buffer.bytes`; `None` leaves it to the operating system.
     pub socket_send_buffer_bytes: Option<u32>,
-    /// Settings given at the start.
+    /// Settings given at startup.
     pub(super) fixed: ConfigMap,
     /// Settings made at run time for all brokers.
     pub(super) dynamic_default: ConfigMap,
@@ -124,13 +124,13 @@ impl BrokerConfig {
         Self::build(self.fixed.clone(), dynamic_default.clone(), dynamic_broker.clone())
     }
 
-    /// The settings given at the start.
+    /// The settings given at startup.
     #[must_use]
     pub fn fixed(&self) -> &ConfigMap {
         &self.fixed
     }
 
-    /// The value in force of any broker setting, as text; `None` is null.
+    /// The effective value of any broker setting, as text; `None` is null.
     ///
     /// # Errors
     ///
@@ -139,7 +139,7 @@ impl BrokerConfig {
         Ok(effective(&broker_chain(definition(Scope::Broker, name)?, self)))
     }
 
-    /// An otherwise empty value to which [`BrokerConfig::value`] can be asked.
+    /// An otherwise empty configuration, on which [`BrokerConfig::value`] can be called.
     fn unresolved(fixed: ConfigMap, dynamic_default: ConfigMap, dynamic_broker: ConfigMap) -> Self {
         Self {
             listeners: Vec::new(),
@@ -229,7 +229,7 @@ impl BrokerConfig {
         config.socket_receive_buffer_bytes = config.limit("socket.receive.buffer.bytes")?;
         config.socket_request_max_bytes = config.number("socket.request.max.bytes")?;
         config.socket_send_buffer_bytes = config.limit("socket.send.buffer.bytes")?;
-        // What topics inherit must be good too, or the first topic would find out.
+        // What topics inherit must be valid too, or creating the first topic would fail.
         super::TopicConfig::resolve(&ConfigMap::new(), &config)?;
         Ok(config)
     }
@@ -247,7 +247,7 @@ impl BrokerConfig {
         text.parse().map_err(|_error| unreadable(name, &text))
     }
 
-    /// A size where -1 is none.
+    /// A size; -1 means no limit.
     fn limit<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, ConfigError> {
         let text = self.checked(name)?.unwrap_or_default();
         if text == "-1" {

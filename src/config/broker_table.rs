@@ -1,7 +1,7 @@
 //! The settings of a broker, in the order of their names.
 //!
 //! Names, types and limits are Apache Kafka 4.3's. Kafka has more; a name that is not here is
-//! refused. Where a default differs from Kafka's the line above it says why.
+//! refused. Where a default differs from Kafka's, the line above it says why.
 
 use super::definition::ConfigType::{Boolean, Int, List, Long, String};
 use super::definition::Definition;
@@ -41,7 +41,7 @@ pub(super) const BROKER: &[Definition] = &[
         null,
         Check(check_listeners),
         ReadOnly,
-        "The addresses that clients are told, by listener name. Unset, a client is told the address that it used."
+        "The addresses given to clients, by listener name. When unset, a client is given the address that it connected to."
     ),
     broker!(
         "authorizer.class.name",
@@ -58,7 +58,7 @@ pub(super) const BROKER: &[Definition] = &[
         "true",
         Any,
         ReadOnly,
-        "Create a topic when a client asks for its metadata and allows it."
+        "Create a missing topic when a client asks for its metadata and allows it to be created."
     ),
     broker!(
         "auto.leader.rebalance.enable",
@@ -75,7 +75,7 @@ pub(super) const BROKER: &[Definition] = &[
         "2000",
         AtLeast(1),
         ReadOnly,
-        "How often a broker tells the controller that it lives."
+        "How often a broker tells the controller that it is alive."
     )
     .only(&[], CLUSTER),
     broker!(
@@ -84,7 +84,7 @@ pub(super) const BROKER: &[Definition] = &[
         null,
         Any,
         ReadOnly,
-        "Where the broker stands; replicas of a partition are spread over racks."
+        "The rack of the broker; replicas of a partition are spread over racks."
     ),
     broker!(
         "broker.session.timeout.ms",
@@ -133,7 +133,7 @@ pub(super) const BROKER: &[Definition] = &[
         "600000",
         AtLeast(1),
         ReadOnly,
-        "A connection on which nothing happens for this long is closed."
+        "A connection that is idle for this long is closed."
     ),
     broker!(
         "controlled.shutdown.enable",
@@ -168,7 +168,7 @@ pub(super) const BROKER: &[Definition] = &[
         "",
         Any,
         ReadOnly,
-        "The nodes that keep the metadata, as id@host:port."
+        "The nodes that store the metadata, as id@host:port."
     )
     .only(&[], CLUSTER),
     broker!(
@@ -177,9 +177,9 @@ pub(super) const BROKER: &[Definition] = &[
         "1",
         AtLeast(1),
         ReadOnly,
-        "The replicas of a topic that is created without saying how many."
+        "The number of replicas of a topic that is created without specifying it."
     ),
-    broker!("delete.topic.enable", Boolean, "true", Any, ReadOnly, "Let topics be deleted."),
+    broker!("delete.topic.enable", Boolean, "true", Any, ReadOnly, "Allow topics to be deleted."),
     broker!(
         "durability",
         String,
@@ -194,7 +194,7 @@ pub(super) const BROKER: &[Definition] = &[
         "57671680",
         AtLeast(1024),
         ReadOnly,
-        "The largest answer to one fetch request."
+        "The largest response to one fetch request."
     ),
     broker!(
         "initial.broker.registration.timeout.ms",
@@ -202,7 +202,7 @@ pub(super) const BROKER: &[Definition] = &[
         "60000",
         AtLeast(1),
         ReadOnly,
-        "How long a starting broker tries to register."
+        "How long a starting broker keeps trying to register."
     )
     .only(&[], CLUSTER),
     broker!(
@@ -211,7 +211,7 @@ pub(super) const BROKER: &[Definition] = &[
         null,
         Any,
         ReadOnly,
-        "The listener that brokers use among themselves."
+        "The listener that brokers use to talk to each other."
     )
     .only(&["PLAINTEXT"], CLUSTER),
     broker!(
@@ -220,7 +220,7 @@ pub(super) const BROKER: &[Definition] = &[
         "300",
         AtLeast(1),
         ReadOnly,
-        "How often the spread of leaders is checked."
+        "How often the distribution of leaders is checked."
     )
     .only(&[], CLUSTER),
     broker!(
@@ -242,7 +242,7 @@ pub(super) const BROKER: &[Definition] = &[
         "PLAINTEXT://localhost:9092",
         Check(check_listeners),
         ReadOnly,
-        "The addresses on which the broker listens, as NAME://host:port. Port 0 takes a free one; an empty host is every interface."
+        "The addresses on which the broker listens, as NAME://host:port. Port 0 picks a free port; an empty host means every interface."
     ),
     broker!(
         "max.connection.creation.rate",
@@ -250,7 +250,7 @@ pub(super) const BROKER: &[Definition] = &[
         "2147483647",
         AtLeast(0),
         ClusterWide,
-        "New connections per second."
+        "The most new connections per second."
     )
     .only(&[], RATE),
     broker!(
@@ -259,7 +259,7 @@ pub(super) const BROKER: &[Definition] = &[
         "2147483647",
         AtLeast(0),
         ReadOnly,
-        "Connections open at a time; one more is closed at once."
+        "The most connections open at a time; any further one is closed at once."
     ),
     broker!(
         "max.connections.per.ip",
@@ -267,7 +267,7 @@ pub(super) const BROKER: &[Definition] = &[
         "2147483647",
         AtLeast(0),
         ReadOnly,
-        "Connections open at a time from one address."
+        "The most connections open at a time from one address."
     ),
     broker!(
         "max.incremental.fetch.session.cache.slots",
@@ -275,7 +275,7 @@ pub(super) const BROKER: &[Definition] = &[
         "1000",
         AtLeast(0),
         ReadOnly,
-        "Fetch sessions that are remembered; a client beyond them sends full requests."
+        "The number of fetch sessions kept; further clients have to send full requests."
     ),
     broker!(
         "max.request.partition.size.limit",
@@ -283,7 +283,7 @@ pub(super) const BROKER: &[Definition] = &[
         "2000",
         AtLeast(1),
         ReadOnly,
-        "The most partitions that DescribeTopicPartitions answers at once."
+        "The most partitions in one response to DescribeTopicPartitions."
     ),
     broker!(
         "message.max.bytes",
@@ -299,7 +299,7 @@ pub(super) const BROKER: &[Definition] = &[
         "20971520",
         AtLeast(1),
         ReadOnly,
-        "After this many bytes of metadata records a snapshot is made."
+        "A snapshot is taken after this many bytes of metadata records."
     ),
     broker!(
         "metadata.log.segment.bytes",
@@ -317,14 +317,14 @@ pub(super) const BROKER: &[Definition] = &[
         ClusterWide,
         "Default of min.insync.replicas of topics."
     ),
-    // Kafka asks for it; a lone broker has no need to be told its number.
+    // Kafka requires it; a single broker does not need to be told its id.
     broker!(
         "node.id",
         Int,
         "1",
         AtLeast(0),
         ReadOnly,
-        "The number of this node; unique in the cluster and for ever the same on its directory."
+        "The id of this node: unique in the cluster, and never to be changed for a data directory."
     ),
     broker!(
         "num.io.threads",
@@ -350,7 +350,7 @@ pub(super) const BROKER: &[Definition] = &[
         "1",
         AtLeast(1),
         ReadOnly,
-        "The partitions of a topic that is created without saying how many."
+        "The number of partitions of a topic that is created without specifying it."
     ),
     broker!(
         "num.recovery.threads.per.data.dir",
@@ -369,7 +369,7 @@ pub(super) const BROKER: &[Definition] = &[
         "broker,controller",
         EachOneOf(&["broker", "controller"]),
         ReadOnly,
-        "What the node does."
+        "The roles of the node."
     )
     .only(&["controller,broker"], CLUSTER),
     broker!(
@@ -378,16 +378,16 @@ pub(super) const BROKER: &[Definition] = &[
         "86400000",
         AtLeast(1),
         ClusterWide,
-        "How long a partition remembers an idempotent producer that is silent."
+        "How long a partition remembers an idempotent producer that sends nothing."
     ),
-    // Kafka has no limit; ottla's memory is bounded by default.
+    // Kafka sets no limit; ottla's memory is bounded by default.
     broker!(
         "queued.max.request.bytes",
         Long,
         "268435456",
         Check(unlimited_or_positive),
         ReadOnly,
-        "Bytes of requests in flight, over all connections; no more is read beyond it. -1 for no limit."
+        "The most bytes of requests in progress, over all connections; at the limit, reading pauses. -1 for no limit."
     ),
     broker!(
         "queued.max.requests",
@@ -395,7 +395,7 @@ pub(super) const BROKER: &[Definition] = &[
         "500",
         AtLeast(1),
         ReadOnly,
-        "Requests that wait for a thread in Kafka."
+        "The most requests that wait for a thread in Kafka."
     )
     .only(&[], THREADS),
     broker!(
@@ -422,7 +422,7 @@ pub(super) const BROKER: &[Definition] = &[
         "1",
         AtLeast(1),
         ReadOnly,
-        "Bytes that an answer to a follower should have at least."
+        "The fewest bytes that a response to a follower should have."
     )
     .only(&[], CLUSTER),
     broker!(
@@ -431,7 +431,7 @@ pub(super) const BROKER: &[Definition] = &[
         "10485760",
         AtLeast(0),
         ReadOnly,
-        "The largest answer that a follower asks for."
+        "The largest response that a follower asks for."
     )
     .only(&[], CLUSTER),
     broker!(
@@ -440,7 +440,7 @@ pub(super) const BROKER: &[Definition] = &[
         "500",
         AtLeast(0),
         ReadOnly,
-        "How long a follower's fetch may wait."
+        "The longest time that a follower's fetch may wait."
     )
     .only(&[], CLUSTER),
     broker!(
@@ -449,7 +449,7 @@ pub(super) const BROKER: &[Definition] = &[
         "5000",
         AtLeast(1),
         ReadOnly,
-        "How often high watermarks are written down."
+        "How often high watermarks are saved to disk."
     ),
     broker!(
         "replica.lag.time.max.ms",
@@ -466,7 +466,7 @@ pub(super) const BROKER: &[Definition] = &[
         null,
         Any,
         ReadOnly,
-        "The class that picks a replica for a consumer."
+        "The class that picks the replica from which a consumer reads."
     )
     .only(&[], CLUSTER),
     broker!(
@@ -484,7 +484,7 @@ pub(super) const BROKER: &[Definition] = &[
         "PLAINTEXT",
         OneOf(&["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]),
         ReadOnly,
-        "The security protocol between brokers."
+        "The security protocol used between brokers."
     )
     .only(&[], SECURITY),
     broker!(
@@ -493,7 +493,7 @@ pub(super) const BROKER: &[Definition] = &[
         "50",
         AtLeast(1),
         ReadOnly,
-        "Connections that may wait to be accepted."
+        "The most connections that may wait to be accepted."
     ),
     broker!(
         "socket.receive.buffer.bytes",
@@ -509,7 +509,7 @@ pub(super) const BROKER: &[Definition] = &[
         "104857600",
         AtLeast(1),
         ReadOnly,
-        "The largest request; a longer one closes its connection before anything is reserved."
+        "The largest request; on a larger one the connection is closed before any memory is reserved."
     ),
     broker!(
         "socket.send.buffer.bytes",

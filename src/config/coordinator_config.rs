@@ -1,4 +1,4 @@
-//! The settings of the group coordinator with their types.
+//! The settings of the group coordinator, typed.
 
 use super::definition::split_list;
 use super::topic_config::unreadable;
@@ -144,7 +144,7 @@ impl CoordinatorConfig {
         )
     }
 
-    /// Checks the settings of a group: each by itself, within the broker's bounds, and together.
+    /// Checks the settings of a group: each one, against the broker's bounds, and all together.
     ///
     /// # Errors
     ///

@@ -1,6 +1,6 @@
-//! The settings of a broker about groups, transactions and telemetry, in the order of their names.
-//! Those of transactions and telemetry belong to features that are not there yet: they are reported,
-//! and stay as they are.
+//! The settings of a broker for groups, transactions and telemetry, in the order of their names.
+//! Those for transactions and telemetry belong to features that do not exist yet: they are reported,
+//! and cannot be changed.
 
 use super::broker_table::broker;
 use super::definition::ConfigType::{Int, List, Long, Short, String};
@@ -13,7 +13,7 @@ const TELEMETRY: &str = "client telemetry";
 
 const MIGRATION_POLICIES: [&str; 4] = ["disabled", "upgrade", "downgrade", "bidirectional"];
 
-/// Kafka takes the word in any case.
+/// Kafka accepts the word in upper or lower case.
 fn check_migration_policy(value: &str) -> Result<(), std::string::String> {
     if MIGRATION_POLICIES.contains(&value.to_ascii_lowercase().as_str()) {
         return Ok(());
@@ -28,7 +28,7 @@ pub(super) const COORDINATOR: &[Definition] = &[
         "1000",
         AtLeast(0),
         ReadOnly,
-        "The least time between two assignments of a group of the consumer protocol, so that members that come together are assigned together. A broker within another process, as ottla.Broker() in Python, has 0 when it is not set."
+        "The shortest time between two assignments of a group of the consumer protocol, so that members that join together are assigned together. An embedded broker, such as ottla.Broker() in Python, uses 0 unless it is set."
     ),
     broker!(
         "group.consumer.assignors",
@@ -36,7 +36,7 @@ pub(super) const COORDINATOR: &[Definition] = &[
         "uniform,range",
         EachOneOf(&["uniform", "range"]),
         ReadOnly,
-        "The assignors of the consumer protocol; the first is that of a group that asks for none."
+        "The assignors of the consumer protocol; a group that asks for none gets the first."
     ),
     broker!(
         "group.consumer.heartbeat.interval.ms",
@@ -44,7 +44,7 @@ pub(super) const COORDINATOR: &[Definition] = &[
         "5000",
         AtLeast(1),
         ReadOnly,
-        "How often a member of the consumer protocol reports."
+        "How often a member of the consumer protocol sends a heartbeat."
     ),
     broker!(
         "group.consumer.max.assignment.interval.ms",
@@ -52,7 +52,7 @@ pub(super) const COORDINATOR: &[Definition] = &[
         "15000",
         AtLeast(0),
         ReadOnly,
-        "The longest time between two assignments that may be set for a group."
+        "The longest assignment interval that may be set for a group."
     ),
     broker!(
         "group.consumer.max.heartbeat.interval.ms",
@@ -60,7 +60,7 @@ pub(super) const COORDINATOR: &[Definition] = &[
         "15000",
         AtLeast(1),
         ReadOnly,
-        "The longest interval at which members of a group may be set to report."
+        "The longest heartbeat interval that may be set for a group."
     ),
     broker!(
         "group.consumer.max.session.timeout.ms",
@@ -84,7 +84,7 @@ pub(super) const COORDINATOR: &[Definition] = &[
         "bidirectional",
         Check(check_migration_policy),
         ReadOnly,
-        "Which protocol a group with members may be changed to while it works: \"disabled\", \"upgrade\" to the consumer protocol, \"downgrade\" to the classic one, or \"bidirectional\"."
+        "Which protocol a group may be converted to while it has members: \"disabled\", \"upgrade\" to the consumer protocol, \"downgrade\" to the classic one, or \"bidirectional\"."
     ),
     broker!(
         "group.consumer.min.assignment.interval.ms",
@@ -92,7 +92,7 @@ pub(super) const COORDINATOR: &[Definition] = &[
         "0",
         AtLeast(0),
         ReadOnly,
-        "The shortest time between two assignments that may be set for a group."
+        "The shortest assignment interval that may be set for a group."
     ),
     broker!(
         "group.consumer.min.heartbeat.interval.ms",
@@ -100,7 +100,7 @@ pub(super) const COORDINATOR: &[Definition] = &[
         "5000",
         AtLeast(1),
         ReadOnly,
-        "The shortest interval at which members of a group may be set to report."
+        "The shortest heartbeat interval that may be set for a group."
     ),
     broker!(
         "group.consumer.min.session.timeout.ms",
@@ -124,7 +124,7 @@ pub(super) const COORDINATOR: &[Definition] = &[
         "45000",
         AtLeast(1),
         ReadOnly,
-        "When a silent member of the consumer protocol is removed."
+        "A member of the consumer protocol that sends no heartbeat for this long is removed."
     ),
     broker!(
         "group.initial.rebalance.delay.ms",
@@ -132,7 +132,7 @@ pub(super) const COORDINATOR: &[Definition] = &[
         "3000",
         AtLeast(0),
         ReadOnly,
-        "How long a new group waits for more members. A broker within another process, as ottla.Broker() in Python, has 0 when it is not set."
+        "How long a new group waits for more members. An embedded broker, such as ottla.Broker() in Python, uses 0 unless it is set."
     ),
     broker!(
         "group.max.session.timeout.ms",
@@ -164,7 +164,7 @@ pub(super) const COORDINATOR: &[Definition] = &[
         "4096",
         AtLeast(0),
         ReadOnly,
-        "The longest text that may be kept with a committed offset."
+        "The longest metadata text that may be stored with a committed offset."
     ),
     broker!(
         "offsets.retention.check.interval.ms",
@@ -172,7 +172,7 @@ pub(super) const COORDINATOR: &[Definition] = &[
         "600000",
         AtLeast(1),
         ReadOnly,
-        "How often is looked for committed offsets that have expired."
+        "How often committed offsets are checked for expiry."
     ),
     broker!(
         "offsets.retention.minutes",
@@ -188,7 +188,7 @@ pub(super) const COORDINATOR: &[Definition] = &[
         "50",
         AtLeast(1),
         ReadOnly,
-        "Partitions of the topic that holds group offsets, when it is created."
+        "The number of partitions with which the topic that holds group offsets is created."
     ),
     // One copy until there are clusters; Kafka's default is 3.
     broker!(
@@ -197,7 +197,7 @@ pub(super) const COORDINATOR: &[Definition] = &[
         "1",
         AtLeast(1),
         ReadOnly,
-        "Replicas of the topic that holds group offsets, when it is created."
+        "The number of replicas with which the topic that holds group offsets is created."
     ),
     broker!(
         "offsets.topic.segment.bytes",
@@ -205,7 +205,7 @@ pub(super) const COORDINATOR: &[Definition] = &[
         "104857600",
         AtLeast(1),
         ReadOnly,
-        "Segment size of the topic that holds group offsets, when it is created."
+        "The segment size with which the topic that holds group offsets is created."
     ),
     broker!(
         "telemetry.max.bytes",
@@ -222,7 +222,7 @@ pub(super) const COORDINATOR: &[Definition] = &[
         "900000",
         AtLeast(1),
         ReadOnly,
-        "The longest timeout of a transaction."
+        "The longest timeout that a transaction may have."
     )
     .only(&[], TRANSACTIONS),
     // One copy until there are clusters; Kafka's default is 2.
@@ -241,7 +241,7 @@ pub(super) const COORDINATOR: &[Definition] = &[
         "50",
         AtLeast(1),
         ReadOnly,
-        "Partitions of the topic that holds transactions."
+        "The number of partitions of the topic that holds transactions."
     )
     .only(&[], TRANSACTIONS),
     // One copy until there are clusters; Kafka's default is 3.
@@ -251,7 +251,7 @@ pub(super) const COORDINATOR: &[Definition] = &[
         "1",
         AtLeast(1),
         ReadOnly,
-        "Replicas of the topic that holds transactions."
+        "The number of replicas of the topic that holds transactions."
     )
     .only(&[], TRANSACTIONS),
     broker!(

@@ -1,4 +1,4 @@
-//! What one declared setting is: [`Definition`], its type, its check and its support.
+//! One declared setting: [`Definition`], with its type, its validation and its support.
 
 use std::fmt;
 
@@ -12,13 +12,13 @@ pub enum ConfigType {
     Boolean = 1,
     /// Text.
     String = 2,
-    /// A number of 32 bits.
+    /// A 32-bit integer.
     Int = 3,
-    /// A number of 16 bits.
+    /// A 16-bit integer.
     Short = 4,
-    /// A number of 64 bits.
+    /// A 64-bit integer.
     Long = 5,
-    /// A number with a fraction.
+    /// A floating-point number.
     Double = 6,
     /// Values separated by commas.
     List = 7,
@@ -40,7 +40,7 @@ pub enum ConfigSource {
     DynamicDefaultBroker = 3,
     /// Given when the broker was started.
     StaticBroker = 4,
-    /// Nobody set it.
+    /// Not set anywhere.
     Default = 5,
     /// Set on the group.
     Group = 8,
@@ -60,11 +60,11 @@ pub enum Scope {
 /// How a broker setting can be changed while the broker runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpdateMode {
-    /// Only by a restart.
+    /// Only with a restart.
     ReadOnly,
     /// For one broker, or for all.
     PerBroker,
-    /// For all brokers, or for one as a trial.
+    /// For all brokers, or for a single one to try it out.
     ClusterWide,
 }
 
@@ -83,24 +83,24 @@ pub enum Validator {
     Fraction(f64, f64),
     /// One of these words.
     OneOf(&'static [&'static str]),
-    /// A list of some of these words, at least one, none twice.
+    /// A list of these words: at least one, no duplicates.
     EachOneOf(&'static [&'static str]),
-    /// A list of some of these words or of none, none twice.
+    /// A list of these words: possibly empty, no duplicates.
     AnyOf(&'static [&'static str]),
-    /// A check of its own.
+    /// A custom check.
     Check(fn(&str) -> Result<(), String>),
 }
 
 /// Whether this version of ottla acts on a setting.
 #[derive(Clone, Copy, Debug)]
 pub enum Support {
-    /// Every valid value has its effect.
+    /// Every valid value takes effect.
     Full,
-    /// Only these values are accepted, because others ask for a feature that is not there.
+    /// Only these values are accepted, because others ask for a feature that does not exist yet.
     Only {
         /// The accepted values.
         values: &'static [&'static str],
-        /// What the other values would need, as the object of "needs".
+        /// What the other values would need, as the object of the verb "needs".
         feature: &'static str,
     },
 }
@@ -110,7 +110,7 @@ pub enum Support {
 pub struct Synonym {
     /// The broker setting.
     pub name: &'static str,
-    /// What one of its units is in units of the topic setting (hours to milliseconds: 3,600,000).
+    /// One of its units, in units of the topic setting (hours to milliseconds: 3,600,000).
     pub factor: i64,
 }
 
@@ -121,13 +121,13 @@ pub struct Definition {
     pub name: &'static str,
     /// The type of its value.
     pub kind: ConfigType,
-    /// The value when nobody set it; `None` is Kafka's null.
+    /// The value when it is not set; `None` is Kafka's null.
     pub default: Option<&'static str>,
     /// The values that it accepts.
     pub validator: Validator,
     /// What it belongs to.
     pub scope: Scope,
-    /// How it changes at run time (topic settings always can).
+    /// How it can be changed at run time (topic settings always can).
     pub update: UpdateMode,
     /// Whether its value must not be shown.
     pub sensitive: bool,
@@ -140,7 +140,7 @@ pub struct Definition {
 }
 
 impl Definition {
-    /// A topic setting whose default comes from `synonyms`, else from `default`.
+    /// A topic setting whose default comes from `synonyms`, otherwise from `default`.
     pub(super) const fn topic(
         name: &'static str,
         kind: ConfigType,
@@ -199,7 +199,7 @@ impl Definition {
         }
     }
 
-    /// The same setting, accepting only `values` until `feature` is there.
+    /// The same setting, accepting only `values` until `feature` exists.
     pub(super) const fn only(
         mut self,
         values: &'static [&'static str],
@@ -303,7 +303,7 @@ fn check_words(value: &str, words: &[&str], least: usize) -> Result<(), String> 
             return Err(format!("\"{word}\" is not one of {}", words.join(", ")));
         }
         if seen.contains(&word) {
-            return Err(format!("\"{word}\" is there twice"));
+            return Err(format!("\"{word}\" is listed twice"));
         }
         seen.push(word);
     }

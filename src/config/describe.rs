@@ -3,18 +3,18 @@
 //! The chain of a topic setting: the topic, then each broker synonym (strongest name first) from
 //! each source (dynamic broker, dynamic default, static), then the first default. Apache Kafka
 //! leaves synonyms with other units (`log.retention.hours` for `retention.ms`) out of the chain;
-//! here they are in it, because they decide.
+//! here they are included, because they determine the value.
 
 use super::{
     BrokerConfig, ConfigMap, ConfigSource, ConfigType, Definition, Scope, UpdateMode, definitions,
 };
 
-/// One setting with its value and how it came by it.
+/// One setting, with its value and where the value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigEntry {
     /// The setting.
     pub name: &'static str,
-    /// The value in force; `None` is null, or hidden because it is sensitive.
+    /// The effective value; `None` is null, or hidden because it is sensitive.
     pub value: Option<String>,
     /// Where the value comes from.
     pub source: ConfigSource,
@@ -65,7 +65,7 @@ pub fn describe_group(group: &ConfigMap, broker: &BrokerConfig) -> Vec<ConfigEnt
         .collect()
 }
 
-/// Describes the settings of the broker that `broker` is the configuration of.
+/// Describes the settings of the broker whose configuration is `broker`.
 #[must_use]
 pub fn describe_broker(broker: &BrokerConfig) -> Vec<ConfigEntry> {
     definitions(Scope::Broker)
@@ -77,7 +77,7 @@ pub fn describe_broker(broker: &BrokerConfig) -> Vec<ConfigEntry> {
         .collect()
 }
 
-/// A value on the way: the name and source that have it, and the factor to the described unit.
+/// A value in the chain: the name and source that have it, and the factor to the described unit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Link<'a> {
     name: &'static str,
@@ -145,7 +145,7 @@ pub(super) fn broker_chain<'a>(
         .collect()
 }
 
-/// The value in force, in the unit of the described setting.
+/// The effective value, in the unit of the described setting.
 pub(super) fn effective(chain: &[Link<'_>]) -> Option<String> {
     let link = chain.first()?;
     match link.value.parse::<i64>() {

@@ -1,6 +1,6 @@
 //! The settings of a group (resource type GROUP), in the order of their names.
 //!
-//! Those of share groups and streams groups are not here: there are no such groups.
+//! Those of share groups and streams groups are missing: ottla has no such groups.
 
 use super::definition::ConfigType::Int;
 use super::definition::Validator::AtLeast;
@@ -17,7 +17,7 @@ pub(super) const GROUP: &[Definition] = &[
         "1000",
         AtLeast(0),
         &[same("group.consumer.assignment.interval.ms")],
-        "The least time between two assignments of the group, under the consumer protocol.",
+        "The shortest time between two assignments of the group, under the consumer protocol.",
     ),
     Definition::group(
         "consumer.heartbeat.interval.ms",
@@ -25,7 +25,7 @@ pub(super) const GROUP: &[Definition] = &[
         "5000",
         AtLeast(1),
         &[same("group.consumer.heartbeat.interval.ms")],
-        "How often a member of the group reports, under the consumer protocol.",
+        "How often a member of the group sends a heartbeat, under the consumer protocol.",
     ),
     Definition::group(
         "consumer.session.timeout.ms",
@@ -33,6 +33,6 @@ pub(super) const GROUP: &[Definition] = &[
         "45000",
         AtLeast(1),
         &[same("group.consumer.session.timeout.ms")],
-        "When a silent member of the group is removed, under the consumer protocol.",
+        "A member of the group that sends no heartbeat for this long is removed, under the consumer protocol.",
     ),
 ];

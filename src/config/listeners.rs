@@ -5,7 +5,7 @@ use std::fmt;
 use super::ConfigError;
 use super::definition::split_list;
 
-/// How a listener talks; the numbers are Kafka's.
+/// The security protocol of a listener; the numbers are Kafka's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i16)]
 pub enum SecurityProtocol {
@@ -13,16 +13,16 @@ pub enum SecurityProtocol {
     Plaintext = 0,
 }
 
-/// One address on which a broker listens, or which it tells its clients.
+/// An address on which a broker listens, or which it gives to its clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// The name before `://`.
     pub name: String,
-    /// How it talks.
+    /// Its security protocol.
     pub protocol: SecurityProtocol,
-    /// The host or address, without the brackets of IPv6; `None` is every interface.
+    /// The host or address, without the brackets of IPv6; `None` means every interface.
     pub host: Option<String>,
-    /// The port; 0 takes a free one.
+    /// The port; 0 picks a free one.
     pub port: u16,
 }
 
@@ -41,7 +41,7 @@ impl fmt::Display for Listener {
 ///
 /// # Errors
 ///
-/// [`ConfigError`] for other syntax, and for security protocols that this version does not have.
+/// [`ConfigError`] for invalid syntax, and for security protocols that this version does not have.
 pub fn parse_listeners(setting: &str, value: &str) -> Result<Vec<Listener>, ConfigError> {
     parse(value).map_err(|why| {
         ConfigError::new(
@@ -51,7 +51,7 @@ pub fn parse_listeners(setting: &str, value: &str) -> Result<Vec<Listener>, Conf
     })
 }
 
-/// The check of the table.
+/// The check that the table refers to.
 pub(super) fn check_listeners(value: &str) -> Result<(), String> {
     parse(value).map(|_| ())
 }

@@ -1,4 +1,4 @@
-//! The settings of a broker about its log, in the order of their names: mostly the defaults that
+//! The settings of a broker for its log, in the order of their names: mostly the defaults that
 //! topics inherit.
 
 use super::broker_table::broker;
@@ -23,7 +23,7 @@ pub(super) const LOG: &[Definition] = &[
         "15000",
         AtLeast(0),
         ClusterWide,
-        "How long the cleaner rests when no compacted log is dirty enough."
+        "How long the cleaner sleeps when no compacted log is dirty enough."
     ),
     broker!(
         "log.cleaner.dedupe.buffer.size",
@@ -31,7 +31,7 @@ pub(super) const LOG: &[Definition] = &[
         "134217728",
         AtLeast(1_048_576),
         ClusterWide,
-        "The most memory for the keys of the logs that are being cleaned, over all cleaner threads. More of it takes more of a log in one round."
+        "The most memory for the keys of the logs that are being cleaned, over all cleaner threads. With more memory, one round can clean more of a log."
     ),
     broker!(
         "log.cleaner.delete.retention.ms",
@@ -55,7 +55,7 @@ pub(super) const LOG: &[Definition] = &[
         "0.9",
         Fraction(0.01, 0.95),
         ClusterWide,
-        "How full the memory for keys may get. More keys in it take longer to find."
+        "How full the memory for keys may get. The fuller it is, the longer a lookup takes."
     ),
     broker!(
         "log.cleaner.io.buffer.size",
@@ -63,7 +63,7 @@ pub(super) const LOG: &[Definition] = &[
         "524288",
         AtLeast(0),
         ClusterWide,
-        "How much the cleaner gathers before it writes, over all cleaner threads."
+        "How much the cleaner buffers before it writes, over all cleaner threads."
     ),
     broker!(
         "log.cleaner.io.max.bytes.per.second",
@@ -71,7 +71,7 @@ pub(super) const LOG: &[Definition] = &[
         "1.7976931348623157E308",
         Fraction(1.0, f64::MAX),
         ClusterWide,
-        "How much all cleaner threads read and write in a second at most."
+        "The most bytes per second that all cleaner threads together read and write."
     ),
     broker!(
         "log.cleaner.max.compaction.lag.ms",
@@ -103,7 +103,7 @@ pub(super) const LOG: &[Definition] = &[
         "1",
         Between(1, 64),
         ClusterWide,
-        "How many logs are cleaned at the same time."
+        "The number of logs that are cleaned at the same time."
     ),
     broker!(
         "log.cleanup.policy",
@@ -145,7 +145,7 @@ pub(super) const LOG: &[Definition] = &[
         "60000",
         AtLeast(1),
         ReadOnly,
-        "How often the offsets from which recovery would begin are written down."
+        "How often the offsets from which recovery would start are saved to disk."
     ),
     broker!(
         "log.flush.scheduler.interval.ms",
@@ -153,7 +153,7 @@ pub(super) const LOG: &[Definition] = &[
         "9223372036854775807",
         AtLeast(0),
         ReadOnly,
-        "How often the need for a flush is checked."
+        "How often it is checked whether a flush is due."
     )
     .only(&[], INTERVAL_FLUSH),
     broker!(
@@ -162,7 +162,7 @@ pub(super) const LOG: &[Definition] = &[
         "60000",
         AtLeast(1),
         ReadOnly,
-        "How often the log start offsets are written down."
+        "How often the log start offsets are saved to disk."
     ),
     broker!(
         "log.index.interval.bytes",
@@ -245,7 +245,7 @@ pub(super) const LOG: &[Definition] = &[
         "300000",
         AtLeast(1),
         ReadOnly,
-        "How often segments are checked for what retention lets go."
+        "How often segments are checked against retention."
     ),
     broker!(
         "log.retention.hours",
@@ -253,7 +253,7 @@ pub(super) const LOG: &[Definition] = &[
         "168",
         AtLeast(-1),
         ReadOnly,
-        "Default of retention.ms of topics, in hours; log.retention.minutes and log.retention.ms go before it."
+        "Default of retention.ms of topics, in hours; log.retention.minutes and log.retention.ms override it."
     ),
     broker!(
         "log.retention.minutes",
@@ -261,7 +261,7 @@ pub(super) const LOG: &[Definition] = &[
         null,
         AtLeast(-1),
         ReadOnly,
-        "Default of retention.ms of topics, in minutes; log.retention.ms goes before it."
+        "Default of retention.ms of topics, in minutes; log.retention.ms overrides it."
     ),
     broker!(
         "log.retention.ms",
@@ -277,7 +277,7 @@ pub(super) const LOG: &[Definition] = &[
         "168",
         AtLeast(1),
         ReadOnly,
-        "Default of segment.ms of topics, in hours; log.roll.ms goes before it."
+        "Default of segment.ms of topics, in hours; log.roll.ms overrides it."
     ),
     broker!(
         "log.roll.jitter.hours",
@@ -285,7 +285,7 @@ pub(super) const LOG: &[Definition] = &[
         "0",
         AtLeast(0),
         ReadOnly,
-        "Default of segment.jitter.ms of topics, in hours; log.roll.jitter.ms goes before it."
+        "Default of segment.jitter.ms of topics, in hours; log.roll.jitter.ms overrides it."
     ),
     broker!(
         "log.roll.jitter.ms",

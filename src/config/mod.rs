@@ -1,11 +1,11 @@
 //! Every configuration of the engine, declared once.
 //!
 //! A setting has a name, a type, a default, a check, a scope, a way to change it and a sentence
-//! about what it does. All of that stands in one table ([`topic_table`] and [`broker_table`]), and
+//! about what it does. All of that is in one table ([`topic_table`] and [`broker_table`]), and
 //! everything else derives from it: what `DescribeConfigs` answers, what `server.properties` may
-//! say, what `AlterConfigs` accepts, and the typed [`TopicConfig`] and [`BrokerConfig`] that the
-//! rest of the crate reads. Names, types, defaults and limits are Apache Kafka's, so that its
-//! tools and its documentation apply; the words are ours.
+//! contain, what `AlterConfigs` accepts, and the typed [`TopicConfig`] and [`BrokerConfig`] that
+//! the rest of the crate reads. Names, types, defaults and limits are Apache Kafka's, so that its
+//! tools and its documentation apply; the descriptions are our own.
 //!
 //! Invariants:
 //!
@@ -13,8 +13,8 @@
 //!   not exist yet is declared and reported with its default, and any other value is refused with
 //!   the name of that feature ([`Support::Only`]).
 //! - CONFIG-2: a name that is not in the table is refused, with the nearest name that is.
-//! - CONFIG-3: a stored value has passed [`Definition::validate`]; resolving cannot meet a bad one
-//!   unless the table became stricter, and then it says which.
+//! - CONFIG-3: a stored value has passed [`Definition::validate`]; resolving cannot encounter an
+//!   invalid one unless the table became stricter, and then it names it.
 //!
 //! ```text
 //! dynamic topic ─┐                              strongest first; the chain that DescribeConfigs
@@ -24,7 +24,7 @@
 //! default ───────┘
 //! ```
 //!
-//! Pure: it reads no file (the caller hands in the text of `server.properties`).
+//! Pure: it reads no file (the caller passes in the text of `server.properties`).
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod alter;

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use super::{ConfigError, ConfigMap};
 
-/// Reads Java properties: `key=value`, `key: value`, comments, continued lines, escapes. A key
-/// that is there twice has its last value, as in Java.
+/// Reads Java properties: `key=value`, `key: value`, comments, continued lines, escapes. If a key
+/// occurs twice, the last value wins, as in Java.
 ///
 /// The names are not checked here: [`super::BrokerConfig::resolve`] does.
 ///
@@ -22,8 +22,8 @@ pub fn parse_properties(text: &str) -> Result<ConfigMap, ConfigError> {
     Ok(settings)
 }
 
-/// The same properties in ASCII: the reader takes Latin-1 unless told by a type of another crate,
-/// and the format has an escape for everything else.
+/// The same properties in ASCII: the reader assumes Latin-1 unless told otherwise through a type of
+/// another crate, and the format has an escape for everything else.
 fn ascii(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {

@@ -1,8 +1,8 @@
-//! The nearest known name to one that is not known.
+//! The known name nearest to an unknown one.
 
-/// The name most like `given`, when it is near enough to be what was meant.
+/// The name most similar to `given`, when it is near enough to be what was meant.
 ///
-/// Near is an edit distance of at most a quarter of the name (at least two), or one name holding
+/// Near is an edit distance of at most a quarter of the name (at least two), or one name containing
 /// the other (`retention` for `retention.ms`).
 pub fn nearest<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let plain = given.to_ascii_lowercase().replace(['_', '-'], ".");

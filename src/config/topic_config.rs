@@ -1,4 +1,4 @@
-//! The settings of one topic with their types.
+//! The settings of one topic, typed.
 
 use super::describe::{effective, topic_chain};
 use super::{BrokerConfig, ConfigError, ConfigMap, Scope, definition};
@@ -13,7 +13,7 @@ macro_rules! words {
         }
 
         impl $name {
-            /// The value of Kafka's word for it.
+            /// The value that Kafka's word stands for.
             #[must_use]
             pub fn parse(word: &str) -> Option<Self> {
                 match word {
@@ -34,7 +34,7 @@ macro_rules! words {
 words! {
     /// `compression.type`.
     CompressionType {
-        /// Each batch as its producer sent it.
+        /// Each batch keeps its producer's codec.
         Producer = "producer",
         /// Not compressed.
         Uncompressed = "uncompressed",
@@ -62,16 +62,16 @@ words! {
 words! {
     /// `durability`.
     Durability {
-        /// A sync where `min.insync.replicas` is 1, replication otherwise.
+        /// Synced where `min.insync.replicas` is 1, replicated otherwise.
         Auto = "auto",
-        /// A sync before every acknowledgement of `acks=all`.
+        /// Synced before every acknowledgement of `acks=all`.
         Fsync = "fsync",
-        /// Whenever the operating system writes.
+        /// Written to disk whenever the operating system chooses.
         Os = "os",
     }
 }
 
-/// `cleanup.policy`; at least one of them.
+/// `cleanup.policy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CleanupPolicy {
     /// Old segments are dropped by age and size.
@@ -80,12 +80,12 @@ pub struct CleanupPolicy {
     pub compact: bool,
 }
 
-/// The settings of one topic that the engine acts on, each from the strongest source that has it.
+/// The settings of one topic that the engine acts on, each from the strongest source that sets it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TopicConfig {
     /// `cleanup.policy`.
     pub cleanup_policy: CleanupPolicy,
-    /// `compression.gzip.level`; -1 is the codec's default.
+    /// `compression.gzip.level`; -1 means the codec's default.
     pub compression_gzip_level: i32,
     /// `compression.lz4.level`.
     pub compression_lz4_level: i32,
@@ -117,9 +117,9 @@ pub struct TopicConfig {
     pub min_compaction_lag_ms: i64,
     /// `min.insync.replicas`.
     pub min_insync_replicas: i32,
-    /// `retention.bytes`; -1 is no limit.
+    /// `retention.bytes`; -1 means no limit.
     pub retention_bytes: i64,
-    /// `retention.ms`; -1 is no limit.
+    /// `retention.ms`; -1 means no limit.
     pub retention_ms: i64,
     /// `segment.bytes`.
     pub segment_bytes: i32,

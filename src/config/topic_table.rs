@@ -40,7 +40,7 @@ pub(super) const TOPIC: &[Definition] = &[
         "delete",
         AnyOf(&["compact", "delete"]),
         [same("log.cleanup.policy")],
-        "What happens to old segments: \"delete\" drops them by age and size, \"compact\" keeps the last record of every key; without either nothing is dropped."
+        "What happens to old segments: \"delete\" drops them by age and size, \"compact\" keeps the last record of every key; if neither is set, nothing is dropped."
     ),
     topic!(
         "compression.gzip.level",
@@ -48,7 +48,7 @@ pub(super) const TOPIC: &[Definition] = &[
         "-1",
         MinusOneOrBetween(1, 9),
         [same("compression.gzip.level")],
-        "The effort of gzip when the broker compresses; -1 leaves it to the codec."
+        "The compression level when the broker compresses with gzip; -1 for the codec's default."
     ),
     topic!(
         "compression.lz4.level",
@@ -56,7 +56,7 @@ pub(super) const TOPIC: &[Definition] = &[
         "9",
         Between(1, 17),
         [same("compression.lz4.level")],
-        "The effort of lz4 when the broker compresses."
+        "The compression level when the broker compresses with lz4."
     ),
     topic!(
         "compression.type",
@@ -72,7 +72,7 @@ pub(super) const TOPIC: &[Definition] = &[
         "3",
         Between(-131_072, 22),
         [same("compression.zstd.level")],
-        "The effort of zstd when the broker compresses."
+        "The compression level when the broker compresses with zstd."
     ),
     topic!(
         "delete.retention.ms",
@@ -80,7 +80,7 @@ pub(super) const TOPIC: &[Definition] = &[
         "86400000",
         AtLeast(0),
         [same("log.cleaner.delete.retention.ms")],
-        "How long a compacted topic keeps the marker of a deleted key."
+        "How long a compacted topic keeps the tombstone of a deleted key."
     ),
     topic!(
         "durability",
@@ -88,7 +88,7 @@ pub(super) const TOPIC: &[Definition] = &[
         "auto",
         OneOf(DURABILITIES),
         [same("durability")],
-        "When an acks=all record counts as safe: \"fsync\" after it was synced to disk, \"os\" once the operating system has it, \"auto\" after a sync where min.insync.replicas is 1 and after replication otherwise. Ottla's own setting."
+        "When an acks=all record counts as stored: \"fsync\" once it is synced to disk, \"os\" once the operating system has it, \"auto\" once it is synced where min.insync.replicas is 1, and once it is replicated otherwise. Ottla's own setting."
     ),
     topic!(
         "file.delete.delay.ms",
@@ -96,7 +96,7 @@ pub(super) const TOPIC: &[Definition] = &[
         "60000",
         AtLeast(0),
         [same("log.segment.delete.delay.ms")],
-        "How long the files of a deleted segment stay before they are removed."
+        "How long the files of a deleted segment are kept before they are removed."
     ),
     topic!(
         "flush.messages",
@@ -122,7 +122,7 @@ pub(super) const TOPIC: &[Definition] = &[
         "",
         Any,
         [],
-        "Replicas whose fetching is slowed down, as partition:broker pairs or \"*\"."
+        "Replicas that fetch at a limited rate, as partition:broker pairs or \"*\"."
     )
     .only(&[], THROTTLE),
     topic!(
@@ -131,7 +131,7 @@ pub(super) const TOPIC: &[Definition] = &[
         "4096",
         AtLeast(0),
         [same("log.index.interval.bytes")],
-        "How many bytes of log lie between two entries of the offset index."
+        "How many bytes of log there are between two entries of the offset index."
     ),
     topic!(
         "leader.replication.throttled.replicas",
@@ -148,7 +148,7 @@ pub(super) const TOPIC: &[Definition] = &[
         "-2",
         AtLeast(-2),
         [same("log.local.retention.bytes")],
-        "How many bytes stay on the local disk after they were tiered; -2 follows retention.bytes."
+        "How many bytes are kept on the local disk after they were tiered; -2 follows retention.bytes."
     )
     .only(&[], TIER),
     topic!(
@@ -157,7 +157,7 @@ pub(super) const TOPIC: &[Definition] = &[
         "-2",
         AtLeast(-2),
         [same("log.local.retention.ms")],
-        "How long segments stay on the local disk after they were tiered; -2 follows retention.ms."
+        "How long segments are kept on the local disk after they were tiered; -2 follows retention.ms."
     )
     .only(&[], TIER),
     topic!(
@@ -182,7 +182,7 @@ pub(super) const TOPIC: &[Definition] = &[
         "3600000",
         AtLeast(0),
         [same("log.message.timestamp.after.max.ms")],
-        "How far in the future the timestamp of a record may lie; not checked under LogAppendTime."
+        "How far in the future the timestamp of a record may be; not checked with LogAppendTime."
     ),
     topic!(
         "message.timestamp.before.max.ms",
@@ -190,7 +190,7 @@ pub(super) const TOPIC: &[Definition] = &[
         "9223372036854775807",
         AtLeast(0),
         [same("log.message.timestamp.before.max.ms")],
-        "How far in the past the timestamp of a record may lie; not checked under LogAppendTime."
+        "How far in the past the timestamp of a record may be; not checked with LogAppendTime."
     ),
     topic!(
         "message.timestamp.type",
@@ -198,7 +198,7 @@ pub(super) const TOPIC: &[Definition] = &[
         "CreateTime",
         OneOf(&["CreateTime", "LogAppendTime"]),
         [same("log.message.timestamp.type")],
-        "Whether a record keeps the time of its producer or gets the time of its append."
+        "Whether a record keeps its producer's timestamp or gets the time at which it is appended."
     ),
     topic!(
         "min.cleanable.dirty.ratio",
@@ -206,7 +206,7 @@ pub(super) const TOPIC: &[Definition] = &[
         "0.5",
         Fraction(0.0, 1.0),
         [same("log.cleaner.min.cleanable.ratio")],
-        "The part of a log that must be uncompacted before the cleaner takes it."
+        "The fraction of a log that must be uncompacted before the cleaner compacts it."
     ),
     topic!(
         "min.compaction.lag.ms",
@@ -214,7 +214,7 @@ pub(super) const TOPIC: &[Definition] = &[
         "0",
         AtLeast(0),
         [same("log.cleaner.min.compaction.lag.ms")],
-        "How long a record is safe from compaction."
+        "The shortest time that a record is protected from compaction."
     ),
     topic!(
         "min.insync.replicas",
@@ -230,7 +230,7 @@ pub(super) const TOPIC: &[Definition] = &[
         "false",
         Any,
         [same("log.preallocate")],
-        "Reserve the whole size of a segment file when it is made."
+        "Reserve the full size of a segment file when it is created."
     )
     .only(&[], PREALLOCATE),
     topic!(
@@ -239,7 +239,7 @@ pub(super) const TOPIC: &[Definition] = &[
         "false",
         Any,
         [],
-        "Stop moving segments to the tier; what is there stays readable."
+        "Stop moving segments to the tier; what is already there stays readable."
     )
     .only(&[], TIER),
     topic!(
@@ -248,7 +248,7 @@ pub(super) const TOPIC: &[Definition] = &[
         "false",
         Any,
         [],
-        "Remove what lies in the tier when tiering is turned off for the topic."
+        "Remove the data in the tier when tiering is turned off for the topic."
     )
     .only(&[], TIER),
     topic!(
@@ -302,7 +302,7 @@ pub(super) const TOPIC: &[Definition] = &[
         "0",
         AtLeast(0),
         [same("log.roll.jitter.ms"), Synonym { name: "log.roll.jitter.hours", factor: HOUR_MS }],
-        "At most this much is taken from segment.ms, at random, so that segments do not all close together."
+        "The most by which segment.ms is randomly shortened, so that segments do not all close at the same time."
     ),
     topic!(
         "segment.ms",
@@ -310,7 +310,7 @@ pub(super) const TOPIC: &[Definition] = &[
         "604800000",
         AtLeast(1),
         [same("log.roll.ms"), Synonym { name: "log.roll.hours", factor: HOUR_MS }],
-        "The age at which a segment is closed although it is not full."
+        "The age at which a segment is closed even if it is not full."
     ),
     topic!(
         "unclean.leader.election.enable",
@@ -318,6 +318,6 @@ pub(super) const TOPIC: &[Definition] = &[
         "false",
         Any,
         [same("unclean.leader.election.enable")],
-        "Let a replica that is not in sync become leader when no other lives. Acknowledged records may be lost."
+        "Let a replica that is not in sync become leader when no other is alive. Acknowledged records may be lost."
     ),
 ];

@@ -1,4 +1,4 @@
-//! The segment that is written to, with what only its writer knows.
+//! The active segment, the one being written to, with the state that only its writer has.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::record::BatchHeader;
 use crate::types::{Offset, TimestampMs};
 
-/// What only the writer knows of the active segment.
+/// What only the writer knows about the active segment.
 #[derive(Debug)]
 pub(super) struct Active {
     pub(super) segment: Arc<Segment>,
@@ -27,7 +27,7 @@ pub(super) struct Active {
     /// How many entries of each index are in the file.
     pub(super) offset_entries_written: usize,
     pub(super) time_entries_written: usize,
-    /// Whether bytes of a failed write lie behind the published end.
+    /// Whether a failed write left bytes beyond the published end.
     pub(super) tail_dirty: bool,
 }
 
@@ -52,7 +52,7 @@ impl Active {
         }
     }
 
-    /// Notes a batch in the indexes, as Kafka's `LogSegment.append` does.
+    /// Adds a batch to the indexes, as Kafka's `LogSegment.append` does.
     pub(super) fn index(&mut self, header: &BatchHeader, position: u64, interval: u32) {
         if self.first_timestamp.is_none() && header.max_timestamp.0 >= 0 {
             self.first_timestamp = Some(header.max_timestamp);
@@ -98,7 +98,7 @@ pub(super) fn create_segment(
         let created = home.disk.open(&path, OpenMode::CreateEmpty);
         created.map_err(|error| Error::io("create", &path, error))
     };
-    // The batches last: a segment exists when its `.log` does.
+    // The batches come last: a segment exists once its `.log` does.
     create(layout::OFFSET_INDEX)?;
     create(layout::TIME_INDEX)?;
     let file = create(layout::LOG)?;

@@ -1,8 +1,8 @@
 //! What a leader checks and changes in a batch before it is written.
 //!
 //! The bytes of the records are not touched: base offset, leader epoch and, for `LogAppendTime`, the
-//! timestamps lie in the 61 bytes of the header, of which a private copy is patched. Only a
-//! topic that asks for another codec than the producer's has its batches written anew.
+//! timestamps lie in the 61 bytes of the header, of which a private copy is patched. Batches are
+//! rewritten only when the topic asks for a codec other than the producer's.
 
 use bytes::Bytes;
 
@@ -17,22 +17,23 @@ use crate::types::{LeaderEpoch, Offset, TimestampMs};
 /// Who appends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// A producer: exactly one batch, of data, checked for sequence and size.
+    /// A producer: exactly one data batch, checked for sequence and size.
     Client,
-    /// A coordinator or the metadata quorum on this node: any number of batches, also of control.
+    /// A coordinator or the metadata quorum on this node: any number of batches, including control
+    /// batches.
     Internal,
 }
 
-/// A batch that is ready to be written.
+/// A batch ready to be written.
 #[derive(Clone, Debug)]
 pub(super) struct Prepared {
-    /// The header as it will stand on disk.
+    /// The header as it will be on disk.
     pub(super) header: BatchHeader,
     fixed: [u8; HEADER_SIZE],
     batch: Batch,
 }
 
-/// How many bad records of a batch are named.
+/// How many bad records of a batch are named in the answer.
 const REFUSED_RECORDS_MAX: usize = 100;
 
 const AT_CRC: usize = 17;
@@ -60,10 +61,10 @@ impl Prepared {
         &self.batch
     }
 
-    /// Gives the batch its place in the log.
+    /// Assigns the batch its place in the log.
     pub(super) fn place(&mut self, base_offset: Offset, leader_epoch: LeaderEpoch) -> Result<()> {
         if base_offset.0.checked_add(i64::from(self.header.last_offset_delta) + 1).is_none() {
-            return Err(Error::invalid(format!("no offset is left behind {base_offset}")));
+            return Err(Error::invalid(format!("no offset is left after {base_offset}")));
         }
         patch_base_offset_and_epoch(&mut self.fixed, base_offset, leader_epoch)?;
         self.header.base_offset = base_offset;
@@ -96,7 +97,8 @@ impl Prepared {
     }
 }
 
-/// Splits, checks and prepares what a leader is asked to append. Offsets are not assigned yet.
+/// Splits, checks and prepares the batches that a leader is asked to append. Offsets are not
+/// assigned yet.
 pub(super) fn prepare(
     records: &Bytes,
     config: &LogConfig,
@@ -114,7 +116,7 @@ pub(super) fn prepare(
         prepared.push(prepare_batch(batch, config, origin, now)?);
     }
     if batches.truncated().is_some() {
-        let detail = "the records end within a batch";
+        let detail = "the records end in the middle of a batch";
         return Err(Error::kafka(ErrorCode::CorruptMessage, detail));
     }
     if prepared.is_empty() {
@@ -187,7 +189,7 @@ impl Times {
         Self { now, before_max, after_max: config.message_timestamp_after_max_ms }
     }
 
-    /// Why a timestamp is refused. A record without one has nothing to be compared.
+    /// Why a timestamp is refused. A record without one is never refused.
     fn refuse(&self, timestamp: TimestampMs) -> Option<String> {
         let after = timestamp.0.saturating_sub(self.now.0);
         let before = self.now.0.saturating_sub(timestamp.0);
@@ -210,8 +212,8 @@ impl Times {
     }
 }
 
-/// Names the records that a batch is refused for, as Kafka does (KIP-467). Any wrong timestamp makes it
-/// `INVALID_TIMESTAMP`.
+/// Names the records for which a batch is refused, as Kafka does (KIP-467). Any wrong timestamp makes
+/// the error `INVALID_TIMESTAMP`.
 #[cold]
 fn refused_records(
     batch: &Batch,
@@ -240,13 +242,13 @@ fn refused_records(
     Error::RecordsRefused { code, detail: first.unwrap_or_default(), records: refused }
 }
 
-/// Whether the producer chose another codec than the topic has.
+/// Whether the producer chose a codec other than the topic's.
 pub(super) fn recompresses(header: &BatchHeader, config: &LogConfig) -> bool {
     config.compression_type.is_some_and(|target| target != header.compression)
         && !header.is_control()
 }
 
-/// Writes the batch anew with the topic's codec, when the producer chose another.
+/// Recompresses the batch with the topic's codec when the producer chose another.
 fn recompress(batch: Batch, config: &LogConfig) -> Result<Batch> {
     let header = *batch.header();
     let Some(target) = config.compression_type else { return Ok(batch) };

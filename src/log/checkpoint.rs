@@ -1,4 +1,4 @@
-//! Kafka's checkpoint text: a version line (0), a count line, then one line an entry.
+//! Kafka's checkpoint text: a version line (0), a count line, then one line per entry.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ pub(super) fn encode(lines: impl Iterator<Item = String>) -> String {
 ///
 /// # Errors
 ///
-/// The reason in words.
+/// The reason, as text.
 pub(super) fn decode(text: &str) -> Result<Vec<&str>, String> {
     let mut lines = text.lines();
     match lines.next().map(str::trim) {
@@ -34,7 +34,10 @@ pub(super) fn decode(text: &str) -> Result<Vec<&str>, String> {
     let count = count.ok_or("the second line is not a count")?;
     let entries: Vec<&str> = lines.filter(|line| !line.trim().is_empty()).collect();
     if entries.len() != count {
-        return Err(format!("{count} entries are announced, {} are there", entries.len()));
+        return Err(format!(
+            "the header announces {count} entries, but there are {}",
+            entries.len()
+        ));
     }
     Ok(entries)
 }

@@ -9,8 +9,8 @@ pub struct LogConfig {
     pub segment_bytes: u32,
     /// Roll when the first record of the segment is this old (`segment.ms`).
     pub segment_ms: i64,
-    /// At most this much is taken off `segment_ms`, anew for each segment, so that the segments of
-    /// many partitions do not roll at once (`segment.jitter.ms`).
+    /// A random amount up to this is subtracted from `segment_ms` for each segment, so that the
+    /// segments of many partitions do not roll at once (`segment.jitter.ms`).
     pub segment_jitter_ms: i64,
     /// Roll when an index of the segment has this size (`segment.index.bytes`).
     pub segment_index_bytes: u32,
@@ -24,9 +24,9 @@ pub struct LogConfig {
     pub max_message_bytes: u32,
     /// Who sets the timestamps (`message.timestamp.type`).
     pub message_timestamp_type: TimestampType,
-    /// How far a record's timestamp may lie behind the clock (`message.timestamp.before.max.ms`).
+    /// How far a record's timestamp may be in the past (`message.timestamp.before.max.ms`).
     pub message_timestamp_before_max_ms: i64,
-    /// How far a record's timestamp may lie before the clock (`message.timestamp.after.max.ms`).
+    /// How far a record's timestamp may be in the future (`message.timestamp.after.max.ms`).
     pub message_timestamp_after_max_ms: i64,
     /// The codec of stored batches; none keeps the producer's (`compression.type`).
     pub compression_type: Option<Compression>,
@@ -36,20 +36,21 @@ pub struct LogConfig {
     pub compacted: bool,
     /// Whether retention deletes segments (`cleanup.policy` has `delete`).
     pub delete_old: bool,
-    /// How long a tombstone stays after it was first compacted (`delete.retention.ms`).
+    /// How long a tombstone is kept after it was first compacted (`delete.retention.ms`).
     pub delete_retention_ms: i64,
-    /// How long records are safe from compaction (`min.compaction.lag.ms`).
+    /// How long records are protected from compaction (`min.compaction.lag.ms`).
     pub min_compaction_lag_ms: i64,
-    /// How long a record waits for compaction at most (`max.compaction.lag.ms`).
+    /// How long a record may wait for compaction at most (`max.compaction.lag.ms`).
     pub max_compaction_lag_ms: i64,
     /// Compaction is due when more than this part of the log is dirty
     /// (`min.cleanable.dirty.ratio`).
     pub min_cleanable_dirty_ratio: f64,
-    /// How long a deleted segment's files stay, renamed (`file.delete.delay.ms`).
+    /// How long the files of a deleted segment are kept under another name
+    /// (`file.delete.delay.ms`).
     pub file_delete_delay_ms: u64,
-    /// Forget a producer that has been silent for so long (`producer.id.expiration.ms`).
+    /// Forget a producer that has been silent for this long (`producer.id.expiration.ms`).
     pub producer_id_expiration_ms: i64,
-    /// The most bytes that the records of one batch may have uncompressed; refuses bombs.
+    /// The largest uncompressed size of one batch's records; protects against decompression bombs.
     pub uncompressed_bytes_max: usize,
 }
 
@@ -85,7 +86,7 @@ impl Default for LogConfig {
 }
 
 impl LogConfig {
-    /// The most entries of an index whose entries have `entry_bytes`.
+    /// The largest number of entries in an index whose entries have `entry_bytes`.
     pub(super) fn index_entries_max(&self, entry_bytes: u32) -> usize {
         (self.segment_index_bytes / entry_bytes) as usize
     }

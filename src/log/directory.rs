@@ -1,10 +1,10 @@
-//! A log directory: the lock, whose it is, its partitions and its checkpoints.
+//! A log directory: its lock, its owner, its partitions and its checkpoints.
 //!
-//! The checkpoints are text files about all partitions of the directory. They are hints for the
-//! next start; each is replaced atomically. `DIR-1`: a recovery point in the checkpoint never lies above what
-//! is durable of the partition of that name: it is lowered before a log is truncated, and dropped
-//! before one of the name is created. `DIR-2`: a log with gaps has an entry in the cleaner's checkpoint,
-//! and none of the gaps lies above its recovery point in the checkpoint.
+//! The checkpoints are text files that cover all partitions of the directory. They are hints for the next
+//! start; each is replaced atomically. `DIR-1`: a recovery point in the checkpoint is never above what is
+//! durable in the partition of that name: it is lowered before a log is truncated, and dropped before a log
+//! of that name is created. `DIR-2`: a log with gaps has an entry in the cleaner's checkpoint, and none of
+//! the gaps is above its recovery point in the checkpoint.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,19 +18,19 @@ use crate::env::{Env, Lock};
 use crate::error::{Error, Result};
 use crate::types::{NodeId, Offset, TopicId, TopicPartition};
 
-/// The end of the name of a partition's directory that is about to be removed.
+/// The suffix of a partition's directory that is about to be removed.
 const DELETE_SUFFIX: &str = "-delete";
-/// The end of the name of a partition's directory that the metadata do not know.
+/// The suffix of a partition's directory that the metadata does not know.
 const STRAY_SUFFIX: &str = "-stray";
-/// The longest name that file systems take.
+/// The longest name that file systems allow.
 const NAME_BYTES_MAX: usize = 255;
 
 /// A partition found in a log directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionDirectory {
-    /// The partition, by the name of the directory.
+    /// The partition, from the directory's name.
     pub partition: TopicPartition,
-    /// The topic's identity; none when it was never written.
+    /// The topic's id; none when it was never written.
     pub topic_id: Option<TopicId>,
     /// The path.
     pub path: PathBuf,
@@ -55,7 +55,7 @@ struct Checkpoints {
     log_start_offsets: BTreeMap<TopicPartition, Offset>,
     high_watermarks: BTreeMap<TopicPartition, Offset>,
     cleaner_offsets: BTreeMap<TopicPartition, Offset>,
-    /// The text of each file as it was read or written last.
+    /// The text of each file as last read or written.
     on_disk: BTreeMap<&'static str, String>,
     /// Whether every change is in the files.
     is_on_disk: bool,
@@ -64,16 +64,16 @@ struct Checkpoints {
 /// What the checkpoints say about a partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CheckpointedOffsets {
-    /// Up to where the log was synced.
+    /// The offset up to which the log was synced.
     pub recovery_point: Offset,
     /// Where the log starts.
     pub log_start_offset: Offset,
-    /// Up to where the log was committed.
+    /// The offset up to which the log was committed.
     pub high_watermark: Offset,
 }
 
 impl LogDirectory {
-    /// Locks a log directory, which is made when it is missing.
+    /// Locks a log directory, creating it when it is missing.
     ///
     /// `cluster_id` is compared with the one found; a new directory gets it, or a random one.
     ///
@@ -138,19 +138,19 @@ impl LogDirectory {
         self.health.clone()
     }
 
-    /// Whose directory it is.
+    /// The cluster and the node that the directory belongs to.
     #[must_use]
     pub const fn meta(&self) -> &MetaProperties {
         &self.meta
     }
 
-    /// Whether the directory was closed in order before it was opened.
+    /// Whether the directory was shut down cleanly before it was opened.
     #[must_use]
     pub const fn was_clean(&self) -> bool {
         self.was_clean
     }
 
-    /// The bytes that may still be written.
+    /// The number of bytes that can still be written.
     pub fn free_bytes(&self) -> Result<u64> {
         self.env
             .disk
@@ -158,7 +158,7 @@ impl LogDirectory {
             .map_err(|error| Error::io("measure", &self.path, error))
     }
 
-    /// The bytes of the file system that the directory lies on.
+    /// The size in bytes of the file system that holds the directory.
     pub fn total_bytes(&self) -> Result<u64> {
         self.env
             .disk
@@ -172,7 +172,8 @@ impl LogDirectory {
         self.path.join(partition.to_string())
     }
 
-    /// The partitions in the directory, by name. Which of them are strays, only the metadata know.
+    /// The partitions in the directory, by name. Only the metadata can tell which of them are
+    /// strays.
     pub fn partitions(&self) -> Result<Vec<PartitionDirectory>> {
         let listed = self.env.disk.read_dir(&self.path);
         let mut found = Vec::new();
@@ -207,8 +208,8 @@ impl LogDirectory {
         }
     }
 
-    /// Writes the checkpoints of the given partitions; the entries of others stay. A file whose content would
-    /// not change is not written.
+    /// Writes the checkpoints of the given partitions; the entries of others are kept. A file whose
+    /// content would not change is not written.
     ///
     /// # Errors
     ///
@@ -232,15 +233,15 @@ impl LogDirectory {
         })
     }
 
-    /// Up to where a log was compacted; none when it never was.
+    /// The offset up to which a log was compacted; none when it never was.
     #[must_use]
     pub fn cleaner_offset(&self, partition: &TopicPartition) -> Option<Offset> {
         self.checkpoints().cleaner_offsets.get(partition).copied()
     }
 
-    /// Notes up to where a log is compacted. To be called, with what is clean then, also before the first
-    /// segment is replaced: from then on the log has gaps, whatever its policy becomes, but none above its
-    /// recovery point (`DIR-2`).
+    /// Records the offset up to which a log is compacted. Must also be called, with the clean offset of
+    /// that moment, before the first segment is replaced: from then on the log has gaps, whatever its
+    /// policy becomes, but none above its recovery point (`DIR-2`).
     ///
     /// # Errors
     ///
@@ -258,7 +259,7 @@ impl LogDirectory {
         })
     }
 
-    /// Lowers the recovery point of a partition, on disk. To be called before
+    /// Lowers the recovery point of a partition, on disk. Must be called before
     /// [`super::Log::truncate_to`] (`DIR-1`).
     pub fn lower_recovery_point(&self, partition: &TopicPartition, offset: Offset) -> Result<()> {
         self.change(|checkpoints| {
@@ -271,20 +272,20 @@ impl LogDirectory {
         })
     }
 
-    /// Forgets partitions and renames their directories, which makes room for new ones of the names. The
-    /// renamed directories are returned, in the order of `partitions`: to be removed with
-    /// [`LogDirectory::remove_dir`] when nobody needs to wait for it; else the next start removes them.
-    /// Readers of the logs are not disturbed. The checkpoints are written and the directory is synced once,
-    /// however many partitions go. A full disk, which may be why they go, is no obstacle: what the
-    /// checkpoints say about them is dropped in memory then, and in the files before a log is created.
+    /// Forgets partitions and renames their directories, which makes room for new ones of the same names.
+    /// The renamed directories are returned, in the order of `partitions`; remove them with
+    /// [`LogDirectory::remove_dir`] when nobody has to wait for it, or the next start does. Readers of the
+    /// logs are not disturbed. The checkpoints are written and the directory is synced once, however many
+    /// partitions are deleted. A full disk, which may be the reason for deleting them, is no obstacle:
+    /// their checkpoint entries are then dropped in memory, and in the files before a log is created.
     ///
     /// # Errors
     ///
-    /// [`Error::Offline`] when what was renamed is not certain to be durable; within, [`Error::Io`] for
-    /// each that could not be renamed.
+    /// [`Error::Offline`] when it is not certain that the renames are durable; within,
+    /// [`Error::Io`] for each that could not be renamed.
     pub fn delete_partitions(&self, partitions: &[TopicPartition]) -> Result<Vec<Result<PathBuf>>> {
         if let Err(error) = self.forget(partitions) {
-            tracing::warn!(error = %error.chain(), "the checkpoints are written later");
+            tracing::warn!(error = %error.chain(), "checkpoints not written yet");
         }
         let renamed = partitions.iter().map(|one| self.rename_aside(one, DELETE_SUFFIX)).collect();
         self.sync()?;
@@ -292,8 +293,8 @@ impl LogDirectory {
     }
 
     /// Forgets a partition that belongs to no known topic and renames its directory, which makes room for a
-    /// new one of the name. Nothing removes the renamed directory but an operator: what the metadata do
-    /// not know may still be somebody's only copy.
+    /// new one of the same name. Only an operator removes the renamed directory: data that the metadata
+    /// does not know may still be somebody's only copy.
     ///
     /// # Errors
     ///
@@ -316,8 +317,8 @@ impl LogDirectory {
         Ok(renamed)
     }
 
-    /// Whether the files of the checkpoints may still speak of a partition that has no log: one is to be
-    /// forgotten before a log of its name is created.
+    /// Whether the checkpoint files may still mention a partition that has no log: it must be forgotten
+    /// before a log of its name is created.
     #[must_use]
     pub fn may_know(&self, partition: &TopicPartition) -> bool {
         let is_on_disk = self.checkpoints().is_on_disk;
@@ -326,8 +327,8 @@ impl LogDirectory {
             || self.cleaner_offset(partition).is_some()
     }
 
-    /// Drops what the checkpoints say about partitions (`DIR-1`): to be called before a log of a
-    /// name is created anew.
+    /// Drops what the checkpoints say about partitions (`DIR-1`): must be called before a log of
+    /// the same name is created again.
     pub fn forget<'a>(
         &self,
         partitions: impl IntoIterator<Item = &'a TopicPartition>,
@@ -347,8 +348,8 @@ impl LogDirectory {
         self.env.disk.remove_dir_all(path).map_err(|error| Error::io("remove", path, error))
     }
 
-    /// Marks the directory as closed in order: to be called last, when every log was closed without an
-    /// error and the checkpoints are written. The lock is released.
+    /// Marks the directory as cleanly shut down: must be called last, when every log was closed
+    /// without an error and the checkpoints are written. Releases the lock.
     ///
     /// # Errors
     ///
@@ -366,8 +367,8 @@ impl LogDirectory {
         self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the checkpoints and writes the files that are different then. On an error the change is
-    /// kept in memory and written with the next one.
+    /// Changes the checkpoints and writes the files whose content differs then. On an error the
+    /// change is kept in memory and written with the next one.
     fn change(&self, change: impl FnOnce(&mut Checkpoints)) -> Result<()> {
         let mut checkpoints = self.checkpoints();
         change(&mut checkpoints);
@@ -422,7 +423,7 @@ impl Checkpoints {
     }
 }
 
-/// Who holds the lock of a directory, in words, and what to do about it.
+/// Who holds the lock of a directory, and what to do about it, as text.
 fn holder(env: &Env, lock: &Path) -> String {
     let note = env.disk.read(lock).ok().flatten().unwrap_or_default();
     let process = std::str::from_utf8(&note).ok().and_then(|note| note.trim().parse::<u32>().ok());
@@ -458,7 +459,7 @@ fn load_meta(
     let meta = MetaProperties::decode(&file, &String::from_utf8_lossy(&bytes))?;
     if meta.node_id != node_id {
         return Err(Error::invalid(format!(
-            "log directory {} belongs to node {}, this is node {node_id}: set node.id={} or use another \
+            "log directory {} belongs to node {}, not {node_id}: set node.id={} or use another \
              directory",
             path.display(),
             meta.node_id,
@@ -477,7 +478,7 @@ fn load_meta(
     Ok(meta)
 }
 
-/// Whether there is a mark of a clean shutdown; it is gone, durably, when this returns.
+/// Whether the marker of a clean shutdown exists; when this returns, it is durably removed.
 fn take_clean_marker(env: &Env, path: &Path) -> Result<bool> {
     let marker = path.join(layout::CLEAN_SHUTDOWN);
     match env.disk.remove_file(&marker) {
@@ -490,7 +491,7 @@ fn take_clean_marker(env: &Env, path: &Path) -> Result<bool> {
     }
 }
 
-/// The partition of a directory's name; none for other names.
+/// The partition that a directory's name stands for; none for other names.
 fn parse_partition(name: &str) -> Option<TopicPartition> {
     let (topic, number) = name.rsplit_once('-')?;
     let canonical = number.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,7 +1,7 @@
 //! Which leader wrote which offsets (KIP-101, KIP-279, KIP-320).
 //!
 //! A list of (epoch, first offset), ascending in both, kept in `leader-epoch-checkpoint`. Followers
-//! and consumers find with it where their log parts from the leader's.
+//! and consumers use it to find where their log diverges from the leader's.
 
 use crate::types::{LeaderEpoch, Offset};
 
@@ -42,7 +42,7 @@ impl EpochCache {
         Some(self.entries.get(after.checked_sub(1)?)?.epoch)
     }
 
-    /// Notes that a batch of `epoch` starts at `offset`; says whether that is a new term.
+    /// Records that a batch of `epoch` starts at `offset`; returns whether that is a new term.
     ///
     /// Entries that contradict it (a later epoch, or a later start) are dropped, as Kafka does.
     pub(super) fn assign(&mut self, epoch: LeaderEpoch, offset: Offset) -> bool {
@@ -54,21 +54,22 @@ impl EpochCache {
         true
     }
 
-    /// Notes a batch found by recovery: only a newer epoch than the known ones is news.
+    /// Records a batch found by recovery: only an epoch newer than the known ones matters.
     pub(super) fn assign_if_newer(&mut self, epoch: LeaderEpoch, offset: Offset) {
         if self.latest().is_none_or(|latest| epoch > latest) {
             self.assign(epoch, offset);
         }
     }
 
-    /// Forgets terms that start at `end` or later; says whether there were any.
+    /// Forgets terms that start at `end` or later; returns whether there were any.
     pub(super) fn truncate_end(&mut self, end: Offset) -> bool {
         let before = self.entries.len();
         self.entries.retain(|entry| entry.start_offset < end);
         self.entries.len() != before
     }
 
-    /// Forgets terms that end at `start` or earlier; the one that holds `start` then begins there.
+    /// Forgets terms that end at `start` or earlier; the term that contains `start` then begins
+    /// there.
     pub(super) fn truncate_start(&mut self, start: Offset) -> bool {
         let after = self.entries.partition_point(|entry| entry.start_offset <= start);
         let Some(holder) = after.checked_sub(1) else { return false };
@@ -115,7 +116,7 @@ impl EpochCache {
     ///
     /// # Errors
     ///
-    /// The reason in words.
+    /// The reason, as text.
     pub(super) fn decode(text: &str) -> Result<Self, String> {
         let mut cache = Self::default();
         for line in checkpoint::decode(text)? {

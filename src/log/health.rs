@@ -1,8 +1,8 @@
 //! Whether a log directory may still be used.
 //!
 //! A failed `fsync` means that the kernel may have dropped the dirty pages: a second call would
-//! succeed without the data being on disk. So the first failure takes the whole directory
-//! offline, for good, and every log in it answers [`Error::Offline`]. A full disk is no such failure.
+//! succeed without the data being on disk. So the first failure takes the whole directory offline
+//! permanently, and every log in it answers [`Error::Offline`]. A full disk is not such a failure.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -48,7 +48,7 @@ impl Health {
         self.inner.reason.get().is_some()
     }
 
-    /// Takes the directory offline. The first reason stays.
+    /// Takes the directory offline. The first reason is kept.
     pub fn take_offline(&self, reason: impl Into<String>) {
         let reason = reason.into();
         if self.inner.reason.set(reason.clone()).is_ok() {

@@ -5,14 +5,15 @@
 //! .timeindex  timestamp i64       │ relative offset u32         12 bytes an entry
 //! ```
 //!
-//! Both are sparse: one entry for about `index.interval.bytes` of batches, big-endian, ascending. An
-//! offset entry names the *last* offset of a batch and the position where that batch starts; a time
-//! entry names the largest timestamp so far and the last offset of the batch that has it.
+//! Both are sparse: one entry per roughly `index.interval.bytes` of batches, big-endian, ascending.
+//! An offset entry names the *last* offset of a batch and the position where that batch starts; a
+//! time entry names the largest timestamp so far and the last offset of the batch that has it.
 //!
-//! The index of the active segment lives in memory (`AtomicList`: one writer appends, readers look
-//! on without a lock) and is written out now and then and when the segment is sealed; that of a
+//! The index of the active segment lives in memory (`AtomicList`: one writer appends, readers read
+//! without a lock) and is written out from time to time and when the segment is sealed; that of a
 //! sealed segment is a mapped file. Recovery rebuilds what it cannot trust, so a file that lags
-//! behind or was lost costs a scan, never a wrong answer: a lookup only says where to begin scanning.
+//! behind or was lost costs a scan, never a wrong answer: a lookup only says where to begin
+//! scanning.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -24,7 +25,7 @@ use crate::types::TimestampMs;
 pub(super) const OFFSET_ENTRY_BYTES: u32 = 8;
 pub(super) const TIME_ENTRY_BYTES: u32 = 12;
 
-/// A list that one thread appends to while others read what was published.
+/// A list to which one thread appends while others read what was published.
 #[derive(Debug, Default)]
 pub(super) struct AtomicList {
     /// Chunk `k` has `FIRST_CHUNK << k` words, so that 24 chunks hold more than any index.
@@ -135,7 +136,7 @@ impl OffsetIndex {
         self.get(low.checked_sub(1)?)
     }
 
-    /// The entries from `start` on as they stand in the file.
+    /// The entries from `start` on as they are stored in the file.
     pub(super) fn encode(&self, start: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity((self.len() - start.min(self.len())) * 8);
         for entry in (start..self.len()).filter_map(|index| self.get(index)) {
@@ -220,7 +221,7 @@ impl TimeIndex {
         self.get(low.checked_sub(1)?)
     }
 
-    /// The entries from `start` on as they stand in the file.
+    /// The entries from `start` on as they are stored in the file.
     pub(super) fn encode(&self, start: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity((self.len() - start.min(self.len())) * 12);
         for entry in (start..self.len()).filter_map(|index| self.get(index)) {

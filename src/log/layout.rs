@@ -1,4 +1,4 @@
-//! The names of files and directories, as Apache Kafka has them.
+//! The names of files and directories, the same as Apache Kafka's.
 //!
 //! ```text
 //! DATA/                                   a log directory
@@ -32,11 +32,12 @@ pub(super) const TXN_INDEX: &str = "txnindex";
 pub(super) const SNAPSHOT: &str = "snapshot";
 /// Added to the name of a file that is about to be removed.
 pub(super) const DELETED: &str = ".deleted";
-/// Added to the name of a file that compaction is writing; removed at start.
+/// Added to the name of a file that compaction is writing; removed at the next start.
 pub(super) const CLEANED: &str = ".cleaned";
-/// Added to the name of a file that compaction has written and that takes its place; finished at start.
+/// Added to the name of a file that compaction has written and is moving into place; finished at
+/// the next start.
 pub(super) const SWAP: &str = ".swap";
-/// Added to the name of a file that is being written atomically; removed at start.
+/// Added to the name of a file that is being written atomically; removed at the next start.
 pub(super) const TEMPORARY: &str = ".tmp";
 
 pub(super) const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
@@ -63,7 +64,7 @@ pub(super) fn parse(name: &str) -> Option<(Offset, &str)> {
     Some((Offset(digits.parse().ok()?), extension))
 }
 
-/// `path` with `suffix` behind its name.
+/// `path` with `suffix` appended to its name.
 pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);

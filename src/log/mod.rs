@@ -1,7 +1,7 @@
 //! One partition on disk, in Apache Kafka's formats.
 //!
-//! A [`Log`] is a directory of segments: files of record batches with sparse indexes, of which the last
-//! is appended to. Around it lie the producers' state (idempotence), the leader epochs and the
+//! A [`Log`] is a directory of segments: files of record batches with sparse indexes, the last of which
+//! is appended to. Alongside are the producers' state (idempotence), the leader epochs and the
 //! checkpoints of the [`LogDirectory`]. The module is synchronous; it knows no wire format, no thread
 //! and no timer. The names of all files are in [`layout`](self).
 //!
@@ -18,7 +18,7 @@
 //!
 //! - `LOG-1` One writer, any number of readers; a read takes no lock that an append holds while it writes.
 //! - `LOG-2` Nothing is published before it is written. A failed write leaves the log as it was.
-//! - `LOG-3` Published bytes do not change and are not cut: batches that were handed out outlive the
+//! - `LOG-3` Published bytes are never changed or cut: batches that were handed out outlive the
 //!   segment, the log and the directory (the argument is in `env/real/storage.rs`).
 //! - `LOG-4` What a finished [`SyncHandle`] covers survives a power cut (`SYN-1`); a failed sync takes the
 //!   directory offline (`SYN-2`).
@@ -29,10 +29,10 @@
 //! # Why there is no cache of the newest appends
 //!
 //! Readers of the tail read the mapping of the active segment. The bytes that `pwritev` has copied into the
-//! page cache are those that the mapping shows (one coherent page cache on every Unix), so they are served
+//! page cache are the ones the mapping shows (one coherent page cache on every Unix), so they are served
 //! without another copy, without memory of our own to bound and without a second path to test. A cache of
-//! the appended buffers would pin whole request frames and save only a page fault for each
-//! 64 KiB (the kernel maps around a fault).
+//! the appended buffers would pin whole request frames and save only a page fault for each 64 KiB (the
+//! kernel maps around a fault).
 //!
 //! # Example
 //!

@@ -5,13 +5,14 @@
 //! Kafka's:
 //!
 //! - an epoch older than the known one is `INVALID_PRODUCER_EPOCH`;
-//! - a new epoch starts with sequence 0, else `OUT_OF_ORDER_SEQUENCE_NUMBER`;
-//! - within an epoch each batch starts where the last one ended, else the same; 0 follows `i32::MAX`;
+//! - a new epoch starts with sequence 0, otherwise `OUT_OF_ORDER_SEQUENCE_NUMBER`;
+//! - within an epoch each batch starts where the last one ended, otherwise the same error; 0
+//!   follows `i32::MAX`;
 //! - a producer that is not known (never seen, expired, or its records are deleted) may start with any
 //!   sequence.
 //!
 //! `PRD-1`: the state is a function of the batches in the log; recovery rebuilds it from a snapshot
-//! and the batches behind it.
+//! and the batches after it.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -58,7 +59,7 @@ pub struct ProducerState {
     pub batches: VecDeque<ProducerBatch>,
     /// The epoch of the coordinator that wrote its last transaction marker; -1 for none.
     pub coordinator_epoch: i32,
-    /// When it was last heard of.
+    /// When it was last heard from.
     pub last_timestamp: TimestampMs,
     /// Where its open transaction starts.
     pub current_txn_first_offset: Option<Offset>,
@@ -109,7 +110,7 @@ pub struct AbortedTransaction {
 pub(super) enum Check {
     /// It is new.
     Append,
-    /// It was appended before: answer as then.
+    /// It was appended before: answer as before.
     Duplicate(ProducerBatch),
 }
 
@@ -119,7 +120,7 @@ pub(super) struct Producers {
     states: BTreeMap<ProducerId, ProducerState>,
     /// First offset → producer of the open transactions.
     open: BTreeMap<Offset, ProducerId>,
-    /// First offset → marker offset of transactions that ended at or above the high watermark.
+    /// First offset → marker offset, of transactions that ended at or above the high watermark.
     ended: BTreeMap<Offset, Offset>,
 }
 
@@ -142,7 +143,7 @@ impl Producers {
         open.into_iter().chain(ended).min()
     }
 
-    /// Forgets ended transactions whose marker lies below the high watermark.
+    /// Forgets ended transactions whose marker is below the high watermark.
     pub(super) fn on_high_watermark(&mut self, high_watermark: Offset) {
         self.ended.retain(|_, marker| *marker >= high_watermark);
     }
@@ -166,19 +167,22 @@ impl Producers {
             ))
         };
         if header.producer_epoch < state.epoch {
-            let detail = format!("a newer epoch {} of the producer is known", state.epoch);
+            let detail = format!("epoch {} of the producer is newer", state.epoch);
             return refuse(ErrorCode::InvalidProducerEpoch, detail);
         }
         if header.producer_epoch > state.epoch {
             if header.base_sequence != Sequence(0) && state.epoch != ProducerEpoch::NONE {
-                let detail = format!("epoch {} is left, a new one starts with 0", state.epoch);
+                let detail = format!(
+                    "a new epoch must start with sequence 0, the last epoch was {}",
+                    state.epoch
+                );
                 return refuse(ErrorCode::OutOfOrderSequenceNumber, detail);
             }
         } else {
             let last = state.last_sequence();
             let follows = last.plus(1) == header.base_sequence;
             if !(follows || last == Sequence::NONE && header.base_sequence == Sequence(0)) {
-                let detail = format!("the last sequence was {last}");
+                let detail = format!("the last sequence number was {last}");
                 return refuse(ErrorCode::OutOfOrderSequenceNumber, detail);
             }
         }
@@ -189,7 +193,7 @@ impl Producers {
         Ok(Check::Append)
     }
 
-    /// Notes a batch that was appended. Returns the transaction that it aborts.
+    /// Records a batch that was appended. Returns the transaction that it aborts.
     pub(super) fn apply(
         &mut self,
         header: &BatchHeader,
@@ -288,7 +292,7 @@ mod tests {
     #[test]
     fn sequences_must_follow_and_duplicates_are_found() {
         let mut producers = Producers::default();
-        // Nothing is known: any sequence may start.
+        // Nothing is known: any sequence may come first.
         let first = header(0, 17, 3, 100);
         assert_eq!(check(&producers, &first), Ok(Check::Append));
         producers.apply(&first, None, TimestampMs(5));

@@ -1,4 +1,5 @@
-//! `meta.properties` and `partition.metadata`: which cluster, node, directory and topic files belong to.
+//! `meta.properties` and `partition.metadata`: which cluster, node, directory and topic the files
+//! belong to.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -67,7 +68,7 @@ impl MetaProperties {
     }
 }
 
-/// Compares the topic id of a partition's directory, or writes it where there is none.
+/// Compares the topic id of a partition's directory, or writes it when there is none.
 pub(super) fn check_topic_id(
     disk: &dyn Disk,
     directory: &Path,
@@ -77,7 +78,7 @@ pub(super) fn check_topic_id(
     match read_topic_id(disk, directory)? {
         Some(found) if found == topic_id => Ok(()),
         Some(found) => Err(Error::invalid(format!(
-            "{} holds the topic id {found} for {partition}, not {topic_id}: the directory is left from \
+            "{} holds the topic id {found} for {partition}, not {topic_id}: it is left over from \
              another topic of this name",
             directory.display()
         ))),

@@ -17,24 +17,24 @@ use crate::types::{LeaderEpoch, Offset, Stored, TimestampMs};
 pub struct ReadRequest {
     /// The batch that holds this offset comes first.
     pub offset: Offset,
-    /// At most so many bytes.
+    /// At most this many bytes.
     pub max_bytes: u64,
     /// No batch that reaches this offset or beyond: the high watermark, the last stable offset or the
     /// log end offset.
     pub upper: Offset,
-    /// Whether the first batch comes also when it alone is larger than `max_bytes` (KIP-74).
+    /// Whether the first batch is returned even when it alone is larger than `max_bytes` (KIP-74).
     pub at_least_one: bool,
 }
 
-/// Whole batches, as they lie on disk.
+/// Whole batches, as they are on disk.
 #[derive(Clone, Debug)]
 pub struct ReadResult {
     /// The batches; empty when there is nothing to read. They stay valid after the log is closed and
     /// deleted.
     pub records: Bytes,
-    /// Where they lie, for sockets that take bytes from files by themselves.
+    /// Where they are stored, for sockets that can send bytes from files directly.
     pub stored: Option<Stored>,
-    /// The base offset of the first batch, which may lie before the requested offset; the requested
+    /// The base offset of the first batch, which may be below the requested offset; the requested
     /// offset when there is none.
     pub base_offset: Offset,
     /// The offset to read next.
@@ -51,7 +51,7 @@ pub struct LogReader {
     pub(super) shared: Arc<Shared>,
 }
 
-/// How often a read starts anew because its segment was deleted or rewritten under it.
+/// How often a read starts over because its segment was deleted or rewritten meanwhile.
 const RETRIES_MAX: usize = 3;
 
 impl LogReader {
@@ -150,8 +150,8 @@ impl LogReader {
         Ok(())
     }
 
-    /// A segment's file may go between the look at the view and the opening of the file. Then the view
-    /// has changed, too, and another look tells what to answer.
+    /// A segment's file may disappear between the load of the view and the opening of the file. The
+    /// view has then changed too, and loading it again gives the answer.
     fn retrying<T>(&self, attempt: impl Fn() -> Result<T>) -> Result<T> {
         for _ in 1..RETRIES_MAX {
             let before = self.shared.view.load_full();
@@ -268,7 +268,7 @@ impl LogReader {
     }
 
     /// Where `read_committed` consumers must stop: the start of the first transaction that is open or
-    /// whose end is not below the high watermark yet.
+    /// whose end is not yet below the high watermark.
     #[must_use]
     pub fn last_stable_offset(&self, high_watermark: Offset) -> Offset {
         let mut producers = self.shared.producers();

@@ -1,4 +1,5 @@
-//! Reads segments on behalf of recovery and truncation, and rebuilds what follows from their batches.
+//! Reads segments for recovery and truncation, and rebuilds the state that derives from their
+//! batches.
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
@@ -69,7 +70,7 @@ pub(super) fn walk_producers(
             if header.base_offset < from || !header.has_producer_id() {
                 continue;
             }
-            // A control batch that compaction emptied ends nothing any more.
+            // A control batch that compaction emptied no longer ends anything.
             let marker = if header.is_control() && header.record_count > 0 {
                 let batch = scan.batch_of(&found).map_err(|damage| segment.corrupt(damage))?;
                 read_control_batch(&batch)?.1
@@ -82,7 +83,7 @@ pub(super) fn walk_producers(
     Ok(aborted)
 }
 
-/// Writes the `.txnindex` of a segment anew from the list in memory.
+/// Rewrites the `.txnindex` of a segment from the list in memory.
 pub(super) fn write_aborted(home: &Home, shared: &Shared, segment: &Segment) -> Result<()> {
     let aborted = shared.aborted.read().unwrap_or_else(PoisonError::into_inner);
     let range = segment.base_offset..segment.next_offset();
@@ -103,7 +104,7 @@ pub(super) fn write_aborted(home: &Home, shared: &Shared, segment: &Segment) -> 
 
 /// Walks a segment from its start; `check` may refuse a batch. Stops at the first damage.
 ///
-/// The walk goes through a mapping of its own, which is gone when this returns: so the file can be
+/// The walk goes through a mapping of its own, which is gone when this returns, so the file can be
 /// cut through the handle of the new active segment.
 pub(super) fn scan_segment(
     home: &Home,
@@ -153,7 +154,7 @@ fn whole_file(home: &Home, base: Offset, size: u64) -> Result<Bytes> {
     mapping.slice(0..size).map_err(|error| Error::io("read", &path, error))
 }
 
-/// Opens a segment by its index files; none when they cannot belong to it.
+/// Opens a segment using its index files; none when they cannot belong to it.
 pub(super) fn load_indexed(
     home: &Home,
     config: &LogConfig,
@@ -185,7 +186,7 @@ pub(super) fn load_indexed(
     if let Ok(Some(first)) = Scan::new(&data, 0, segment.at_start()).next() {
         active.first_timestamp = Some(first.header.max_timestamp).filter(|time| time.0 >= 0);
     }
-    // Without a time entry the largest timestamp is only known from all batches.
+    // Without a time entry, the largest timestamp is only known after reading all batches.
     let (start, expected) = match last {
         Some(entry) if active.largest.is_some() => segment.indexed(entry),
         _ => (0, segment.at_start()),

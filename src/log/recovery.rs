@@ -3,8 +3,9 @@
 //! After a clean shutdown only the indexes are looked at. After a crash everything from the recovery
 //! point on is scanned by checksum:
 //!
-//! - `REC-1`: the log is cut at the first batch above the recovery point that is not whole; what lies
-//!   behind it, later segments too, is removed. The result is a prefix of what was appended.
+//! - `REC-1`: the log is cut at the first batch above the recovery point that is not whole;
+//!   everything after it, including later segments, is removed. The result is a prefix of what was
+//!   appended.
 //! - `REC-2`: below the recovery point every batch was synced, so damage there is not a torn tail but
 //!   corruption: it is reported with file and position, and nothing is removed.
 //! - `REC-3`: segments that end below the recovery point are not read, so the time to start is bounded by
@@ -42,20 +43,21 @@ use crate::types::{Offset, TimestampMs, TopicId, TopicPartition};
 pub struct OpenOptions {
     /// The partition.
     pub partition: TopicPartition,
-    /// The topic's identity; compared with the one in the directory.
+    /// The topic's id; compared with the one in the directory.
     pub topic_id: TopicId,
     /// The settings.
     pub config: LogConfig,
     /// The state of the log directory, from [`super::LogDirectory::health`].
     pub health: Health,
-    /// Up to where the log was synced, from the checkpoint.
+    /// The offset up to which the log was synced, from the checkpoint.
     pub recovery_point: Offset,
     /// Where the log starts, from the checkpoint; a new log starts there.
     pub log_start_offset: Offset,
-    /// Whether the log directory was closed in order.
+    /// Whether the log directory was shut down cleanly.
     pub clean_shutdown: bool,
-    /// Up to where the log was compacted, from [`super::LogDirectory::cleaner_offset`]; none when it
-    /// never was. Offsets may be missing then, also when it is not compacted any more.
+    /// The offset up to which the log was compacted, from [`super::LogDirectory::cleaner_offset`];
+    /// none when it never was. If it was, offsets may be missing, even when it is no longer
+    /// compacted.
     pub clean_until: Option<Offset>,
 }
 
@@ -68,7 +70,7 @@ pub struct RecoveryReport {
     pub scanned_bytes: u64,
     /// The bytes that were cut from the tail.
     pub truncated_bytes: u64,
-    /// The segments that were removed behind the cut.
+    /// The segments that were removed after the cut.
     pub removed_segments: usize,
     /// The sealed segments whose indexes were missing and were rebuilt.
     pub rebuilt_indexes: usize,
@@ -85,7 +87,7 @@ struct Inventory {
 }
 
 impl Log {
-    /// Makes the directory of a new partition and opens its log.
+    /// Creates the directory of a new partition and opens its log.
     ///
     /// # Errors
     ///
@@ -98,7 +100,7 @@ impl Log {
         Ok(Self::open(env, directory, options)?.0)
     }
 
-    /// Opens a log, and recovers it when it was not closed in order.
+    /// Opens a log, and recovers it when it was not shut down cleanly.
     ///
     /// # Errors
     ///
@@ -136,7 +138,7 @@ struct Opening<'a> {
     report: RecoveryReport,
 }
 
-/// Lists the directory and removes what an interrupted run left.
+/// Lists the directory and removes what an interrupted run left behind.
 fn take_inventory(home: &Home) -> Result<Inventory> {
     let directory = &*home.directory;
     let entries =
@@ -184,7 +186,7 @@ impl Opening<'_> {
         let start = log_start.max(first.unwrap_or(log.active.segment.base_offset));
         let mut active_end = log_end;
         if log_end < start {
-            // All that the log had lies below its start offset: it begins anew there, as in Kafka.
+            // Everything in the log is below its start offset: it starts over there, as in Kafka.
             for segment in sealed.drain(..).chain([Arc::clone(&log.active.segment)]) {
                 self.remove_segment(&mut inventory, segment.base_offset)?;
             }
@@ -226,14 +228,15 @@ impl Opening<'_> {
         create_segment(&self.home, &self.shared, &self.options.config, base_offset, self.env)
     }
 
-    /// The sealed segments, and the one to be written to; none when there is no segment.
+    /// The sealed segments and the active one; none when there is no segment.
     fn open_segments(
         &mut self,
         inventory: &mut Inventory,
     ) -> Result<(Vec<Arc<Segment>>, Option<Active>)> {
         let bases: Vec<(Offset, u64)> =
             inventory.segments.iter().map(|(&base, &size)| (base, size)).collect();
-        // Nothing above was ever compacted (`DIR-2`): what is missing there was lost with the power.
+        // Nothing above was ever compacted (`DIR-2`): offsets missing there were lost in a power
+        // cut.
         let compacted = self.options.clean_until.max(Some(self.options.recovery_point));
         let compacted = compacted.unwrap_or(Offset::ZERO);
         let mut sealed: Vec<Arc<Segment>> = Vec::new();
@@ -292,7 +295,7 @@ impl Opening<'_> {
         Ok(())
     }
 
-    /// Cuts a scanned segment behind its last whole batch.
+    /// Cuts a scanned segment after its last whole batch.
     fn settle(&mut self, scanned: Scanned, size: u64) -> Result<Active> {
         if let Some(damage) = scanned.damage {
             if scanned.next_offset < self.options.recovery_point && !self.options.clean_shutdown {
@@ -306,7 +309,8 @@ impl Opening<'_> {
             self.report.truncated_bytes += size - scanned.size;
             let cut = scanned.active.file.set_len(scanned.size);
             cut.map_err(|error| Error::io("write", path, error))?;
-            // Durably, before something is appended behind it: else the torn tail could come back.
+            // Durably, before anything is appended after it; otherwise the torn tail could come
+            // back.
             self.synced(scanned.active.file.sync_data(), path)?;
         }
         Ok(scanned.active)
@@ -376,7 +380,7 @@ impl Opening<'_> {
         }
     }
 
-    /// Writes the index files of a rebuilt segment. That they cannot be written (a full disk) costs
+    /// Writes the index files of a rebuilt segment. A failure to write them (a full disk) costs
     /// scans, but does not keep the log from being served.
     fn write_indexes(&self, segment: &Segment) -> Vec<Arc<dyn File>> {
         let mut written = Vec::new();
@@ -394,7 +398,7 @@ impl Opening<'_> {
             match write() {
                 Ok(file) => written.push(file),
                 Err(error) => {
-                    tracing::warn!(path = %path.display(), %error, "rebuilt index is not written");
+                    tracing::warn!(path = %path.display(), %error, "rebuilt index not written");
                 }
             }
         }
@@ -428,7 +432,7 @@ impl Opening<'_> {
             .filter(|(other, _)| *other == base)
             .map(|(_, extension)| extension.clone())
             .collect();
-        // The batches first: indexes without batches are no segment.
+        // The batches first: indexes without batches are not a segment.
         remove_file(&self.home, &layout::file(&self.home.directory, base, layout::LOG))?;
         for extension in others {
             remove_file(&self.home, &layout::file(&self.home.directory, base, &extension))?;
@@ -461,7 +465,7 @@ impl Opening<'_> {
         self.shared.epochs.store(Arc::new(cache));
     }
 
-    /// The producers: the newest usable snapshot and the batches behind it (`PRD-1`).
+    /// The producers: the newest usable snapshot and the batches after it (`PRD-1`).
     fn load_producers(&self, inventory: &Inventory, start: Offset, end: Offset) -> Result<()> {
         let snapshots =
             inventory.others.iter().filter(|(_, extension)| extension == layout::SNAPSHOT);

@@ -1,9 +1,10 @@
-//! What leaves a log: old segments, records below a new log start offset, a tail that no leader has.
+//! What is removed from a log: old segments, records below a new log start offset, a tail that no
+//! leader has.
 //!
-//! `RET-1`: a segment's files are renamed to `.deleted` first and removed later; readers that hold a part
-//! of it keep reading the old inode. `RET-2`: bytes that were published are never cut in place; a
-//! truncation writes the part that stays into a new file (the reason is in `env::real`: somebody may
-//! have them mapped). `RET-3`: segments go from the oldest on, each durably before the next.
+//! `RET-1`: a segment's files are renamed to `.deleted` first and removed later; readers that still use
+//! it keep reading the old inode. `RET-2`: bytes that were published are never cut in place; a truncation
+//! writes the part that is kept into a new file (the reason is in `env::real`: somebody may have them
+//! mapped). `RET-3`: segments are removed oldest first, each durably before the next.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -82,7 +83,7 @@ impl Log {
         Ok((count, count == view.segments.len()))
     }
 
-    /// How many segments from the first on may go without the log becoming smaller than
+    /// How many segments from the first on may be deleted without the log becoming smaller than
     /// `retention.bytes`.
     fn surplus_count(&self, high_watermark: Offset) -> (usize, bool) {
         let Ok(keep) = u64::try_from(self.config.retention_bytes) else { return (0, false) };
@@ -106,7 +107,7 @@ impl Log {
         (count, count == view.segments.len())
     }
 
-    /// Raises the log start offset (`DeleteRecords`) and deletes the segments that lie below it. Returns
+    /// Raises the log start offset (`DeleteRecords`) and deletes the segments below it. Returns
     /// the new log start offset.
     ///
     /// # Errors
@@ -131,7 +132,7 @@ impl Log {
         Ok(self.log_start_offset())
     }
 
-    /// Raises the log start offset without deleting: a follower does what its leader did.
+    /// Raises the log start offset without deleting: a follower copies its leader.
     pub fn raise_log_start(&mut self, offset: Offset) {
         self.raise_start(offset.min(self.log_end_offset()));
     }
@@ -166,7 +167,7 @@ impl Log {
         if gone.is_empty() {
             return Ok(Deleted::default());
         }
-        // Readers first: after this nobody begins to read what goes.
+        // Readers first: after this nobody starts to read what is being deleted.
         self.raise_start(first.base_offset);
         self.shared.view.store(Arc::new(View { segments: kept.to_vec() }));
         let start = first.base_offset;
@@ -185,7 +186,7 @@ impl Log {
         Ok(deleted)
     }
 
-    /// Renames the files of a segment and notes when to remove them (`RET-1`).
+    /// Renames the files of a segment and schedules their removal (`RET-1`).
     pub(super) fn doom(&mut self, base_offset: Offset) -> Result<()> {
         let delay = Duration::from_millis(self.config.file_delete_delay_ms);
         let due = self.env.clock.monotonic() + delay;
@@ -209,7 +210,7 @@ impl Log {
         Ok(())
     }
 
-    /// Removes renamed files whose delay has passed; all of them without a time.
+    /// Removes renamed files whose delay has passed; all of them when `now` is `None`.
     pub(super) fn remove_doomed(&mut self, now: Option<Duration>) {
         let disk = Arc::clone(&self.home.disk);
         self.doomed.retain(|(path, due)| {
@@ -220,21 +221,21 @@ impl Log {
                 && error.kind() != std::io::ErrorKind::NotFound
             {
                 // The next start removes it.
-                tracing::warn!(path = %path.display(), %error, "deleted segment is not removed");
+                tracing::warn!(path = %path.display(), %error, "deleted segment not removed");
             }
             false
         });
     }
 
-    /// Drops every batch that reaches `offset` or lies beyond it: a follower whose log parts from its leader's.
+    /// Drops every batch that reaches `offset` or beyond: for a follower whose log diverges from its leader's.
     /// Readers that hold such batches keep them. Returns the new log end offset.
     ///
     /// The recovery point that was written for this log must be lowered *before*, by
-    /// [`super::LogDirectory::lower_recovery_point`]: recovery takes an end below it for data loss.
+    /// [`super::LogDirectory::lower_recovery_point`]: recovery treats an end below it as data loss.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] or [`Error::Corrupt`]; the log must then be opened anew.
+    /// [`Error::Io`] or [`Error::Corrupt`]; the log must then be reopened.
     pub fn truncate_to(&mut self, offset: Offset) -> Result<Offset> {
         self.shared.health.check()?;
         if offset >= self.log_end_offset() {
@@ -250,7 +251,7 @@ impl Log {
         };
         let mut behind: Vec<Offset> =
             view.segments.iter().skip(index + 1).map(|segment| segment.base_offset).collect();
-        // From the last one on, so that what a crash leaves has no hole.
+        // Last one first, so that a crash leaves no hole.
         behind.reverse();
         for base in behind {
             self.doom(base)?;
@@ -265,8 +266,8 @@ impl Log {
         Ok(end)
     }
 
-    /// Writes the first `size` bytes of a segment into a new file that takes its name (`RET-2`) and is the
-    /// active one from then on.
+    /// Writes the first `size` bytes of a segment into a new file that takes its name (`RET-2`) and is
+    /// active from then on.
     fn rewrite(&mut self, segment: &Segment, size: u64) -> Result<()> {
         let path = segment.path();
         let temporary = layout::with_suffix(path, layout::TEMPORARY);
@@ -306,13 +307,13 @@ impl Log {
         self.flush_indexes()
     }
 
-    /// Deletes everything and begins anew, empty, at `offset`: what a follower does when its leader's log
-    /// starts behind its own end. The recovery point must have been lowered to 0 before, see
+    /// Deletes everything and starts over, empty, at `offset`: what a follower does when its leader's log
+    /// starts beyond its own end. The recovery point must have been lowered to 0 before, see
     /// [`Log::truncate_to`].
     ///
     /// # Errors
     ///
-    /// [`Error::Io`]; the log must then be opened anew.
+    /// [`Error::Io`]; the log must then be reopened.
     pub fn restart_at(&mut self, offset: Offset) -> Result<Offset> {
         self.shared.health.check()?;
         let view = self.shared.view.load_full();
@@ -325,7 +326,8 @@ impl Log {
         Ok(offset)
     }
 
-    /// Publishes a log that ends earlier than before, and takes back what followed from its tail.
+    /// Publishes a log that ends earlier than before, and reverts the state that derived from its
+    /// tail.
     fn publish_cut(&mut self, segments: Vec<Arc<Segment>>, end: Offset) -> Result<()> {
         {
             let mut synced = self.shared.synced();

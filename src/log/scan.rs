@@ -1,15 +1,15 @@
 //! Walks the batch headers of a segment and says what is wrong with them.
 //!
-//! Base offset, length and leader epoch lie outside of a batch's CRC, so a checksum that fits does not
-//! prove them. They are checked against their neighbours: in a log that is not compacted each
-//! batch starts where the one before ended; epochs never go back.
+//! Base offset, length and leader epoch are not covered by a batch's CRC, so a matching checksum does
+//! not prove them. They are checked against their neighbours: in a log that is not compacted each
+//! batch starts where the previous one ended; epochs never decrease.
 
 use crate::record::{Batch, BatchHeader, HEADER_SIZE};
 use crate::types::{LeaderEpoch, Offset};
 
 use bytes::Bytes;
 
-/// Why a batch cannot be what was written, and where.
+/// Why and where a batch cannot be what was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Damage {
     /// The position of the batch in the segment.
@@ -36,15 +36,15 @@ impl Found {
 /// What the next batch must look like.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Expected {
-    /// The offset that it starts at, or, in a log with gaps, the least that it may start at.
+    /// The offset that it starts at or, in a log with gaps, the lowest offset it may start at.
     pub(super) next: Offset,
     /// Whether `next` is exact.
     pub(super) exact: bool,
-    /// The epoch that it has at least.
+    /// The lowest epoch that it may have.
     pub(super) epoch: LeaderEpoch,
 }
 
-/// Walks over bytes of a segment that start at a batch.
+/// Walks the bytes of a segment, starting at a batch.
 #[derive(Debug)]
 pub(super) struct Scan<'a> {
     data: &'a Bytes,
@@ -86,7 +86,7 @@ impl<'a> Scan<'a> {
         Batch::parse(&rest).map_err(|error| damage(error.to_string()))
     }
 
-    /// Goes on at a batch further on, of which only a lower bound of the offset is known.
+    /// Continues at a later batch, of whose offset only a lower bound is known.
     pub(super) fn jump(&mut self, position: u64, at_least: Offset) {
         if let Some(at) = position.checked_sub(self.start).and_then(|at| usize::try_from(at).ok()) {
             self.at = at;
@@ -104,7 +104,7 @@ impl<'a> Scan<'a> {
         let position = self.position();
         let damage = |detail: String| Err(Damage { position, detail });
         if rest.len() < HEADER_SIZE {
-            return damage(format!("{} bytes are no batch header", rest.len()));
+            return damage(format!("{} bytes are not a batch header", rest.len()));
         }
         let header = match BatchHeader::parse(rest) {
             Ok(header) => header,
@@ -119,14 +119,14 @@ impl<'a> Scan<'a> {
             || expected.exact && header.base_offset != expected.next
         {
             let detail = format!(
-                "the batch has base offset {}, {} is due",
+                "the batch has base offset {}, expected {}",
                 header.base_offset, expected.next
             );
             return damage(detail);
         }
         if header.leader_epoch < expected.epoch {
             let detail = format!(
-                "the batch has leader epoch {} behind one of epoch {}",
+                "the batch has leader epoch {} after a batch of epoch {}",
                 header.leader_epoch, expected.epoch
             );
             return damage(detail);
@@ -146,7 +146,7 @@ pub(super) fn check_crc(found: &Found, bytes: &[u8]) -> Result<(), Damage> {
         return Ok(());
     }
     let detail = format!(
-        "the batch at offset {} has the checksum {computed:#010x}, stored is {:#010x}",
+        "the batch at offset {} has the checksum {computed:#010x}, but {:#010x} is stored",
         found.header.base_offset, found.header.crc
     );
     Err(Damage { position: found.position, detail })

@@ -1,4 +1,4 @@
-//! One segment as its readers see it.
+//! A segment, as its readers see it.
 //!
 //! A segment is a `.log` file of batches and its indexes. The active one grows: its size and its end
 //! offset are published by the writer after the bytes are written (`SEG-1`: a reader that has loaded
@@ -47,7 +47,7 @@ pub(super) struct Segment {
     /// The file of the active segment.
     file: Option<Arc<dyn File>>,
     mapping: Mutex<Option<Arc<dyn Mapping>>>,
-    /// How much of the file is mapped at most.
+    /// The most bytes of the file that are mapped.
     limit: AtomicU64,
     size: AtomicU64,
     next_offset: AtomicI64,
@@ -72,9 +72,9 @@ pub(super) struct Want {
 pub(super) enum Outcome {
     /// Whole batches.
     Chunk(Chunk),
-    /// The batch that holds the offset reaches the upper end, or alone is too large.
+    /// The batch that holds the offset reaches the upper bound, or alone is too large.
     Stop,
-    /// The segment ends in front of the offset: compaction leaves gaps at its end.
+    /// The segment ends before the offset: compaction leaves gaps at its end.
     Beyond,
 }
 
@@ -109,7 +109,7 @@ impl Segment {
         segment
     }
 
-    /// A segment that does not change any more, of which nothing is verified.
+    /// A segment that no longer changes, of which nothing is verified yet.
     pub(super) fn sealed(home: &Home, base_offset: Offset, next_offset: Offset, size: u64) -> Self {
         Self {
             base_offset,
@@ -127,7 +127,7 @@ impl Segment {
         }
     }
 
-    /// This active segment as a sealed one. What readers hold of the old one stays good.
+    /// This active segment as a sealed one. What readers hold of the old one stays valid.
     pub(super) fn seal(&self) -> Self {
         let mut sealed =
             Self::sealed(&self.home, self.base_offset, self.next_offset(), self.size());
@@ -159,7 +159,7 @@ impl Segment {
         self.offset_index.get_or_init(|| {
             let bytes = self.index_bytes(layout::OFFSET_INDEX, OFFSET_ENTRY_BYTES);
             let index = OffsetIndex::Stored(bytes);
-            // An index that points beyond its segment is of no use; a scan does without.
+            // An index that points beyond its segment is useless; a scan works without one.
             match index.last() {
                 Some(last) if u64::from(last.position) >= self.size() => {
                     OffsetIndex::Stored(Bytes::new())
@@ -175,7 +175,7 @@ impl Segment {
         })
     }
 
-    /// The whole entries of an index file; nothing when it cannot be read, which costs a scan.
+    /// The complete entries of an index file; nothing when it cannot be read, which costs a scan.
     fn index_bytes(&self, extension: &str, entry_bytes: u32) -> Bytes {
         let path = layout::file(&self.home.directory, self.base_offset, extension);
         let read = || -> io::Result<Bytes> {
@@ -194,7 +194,7 @@ impl Segment {
         })
     }
 
-    /// Lets the active segment grow further: the next read maps it anew.
+    /// Lets the active segment grow further: the next read maps it again.
     pub(super) fn raise_limit(&self, limit: u64) {
         if self.limit.fetch_max(limit, Ordering::AcqRel) < limit {
             *self.mapping.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -216,8 +216,8 @@ impl Segment {
         Ok(mapping)
     }
 
-    /// Opens everything that a reader of this sealed segment may still want, because its names are about to
-    /// mean other files.
+    /// Opens everything that a reader of this sealed segment may still need, because its file names are
+    /// about to refer to other files.
     pub(super) fn pin(&self) -> Result<()> {
         self.mapping()?;
         self.offset_index();
@@ -265,7 +265,7 @@ impl Segment {
     }
 
     /// Whether a read would probably wait for the disk: its range was neither appended nor read by this
-    /// process before. Reads nothing itself but, at most, an index.
+    /// process before. At most reads an index itself.
     pub(super) fn is_cold(&self, want: &Want) -> bool {
         if self.file.is_none() && self.offset_index.get().is_none() {
             return true;
@@ -275,7 +275,7 @@ impl Segment {
         start < end && !self.verified.covers(&(start..end))
     }
 
-    /// Whole batches from the one that holds `want.offset` on.
+    /// Whole batches, starting with the one that holds `want.offset`.
     pub(super) fn read(&self, want: &Want, epochs: &EpochCache) -> Result<Outcome> {
         let size = self.size();
         let (start, expected) = self.seek(want.offset);
@@ -296,7 +296,7 @@ impl Segment {
         self.jump_ahead(&mut scan, limit, want.upper, end);
         while end < limit {
             let Some(found) = self.next(&mut scan)? else { break };
-            // What a jump has spared lies within the limits, whether this batch does or not.
+            // What a jump skipped is within the limits, whether this batch is or not.
             if found.position > end {
                 (end, next_offset) = (found.position, found.header.base_offset);
             }
@@ -315,7 +315,7 @@ impl Segment {
         }))
     }
 
-    /// Spares the walk over batches that the index proves to lie within the limits.
+    /// Skips batches that the index proves to be within the limits.
     fn jump_ahead(&self, scan: &mut Scan<'_>, limit: u64, upper: Offset, from: u64) {
         let last = upper.0 - self.base_offset.0;
         let ahead = self
@@ -331,13 +331,13 @@ impl Segment {
     /// The next batch of a scan, which must not reach beyond the segment.
     fn next(&self, scan: &mut Scan<'_>) -> Result<Option<Found>> {
         let found = scan.next().map_err(|damage| self.corrupt(damage))?;
-        // Loaded after the size that bounds the scan, so not too early (`SEG-1`).
+        // Loaded after the size that bounds the scan, so it is not too old (`SEG-1`).
         let end = self.next_offset();
         match &found {
             Some(Found { position, header }) if header.next_offset() > end => {
                 let last = header.last_offset();
                 let detail =
-                    format!("the batch reaches offset {last}, its segment ends before {end}");
+                    format!("the batch reaches offset {last}, but its segment ends before {end}");
                 Err(self.corrupt(Damage { position: *position, detail }))
             }
             _ => Ok(found),
@@ -368,7 +368,7 @@ impl Segment {
             return Ok(());
         }
         self.mapping()?.prefault(range.clone());
-        // The batch behind the range, if there is one, must fit as well.
+        // The batch after the range, if there is one, must fit as well.
         let (size, behind) = (self.size(), crate::record::HEADER_SIZE as u64);
         let data = self.slice(start, end.saturating_add(behind).min(size))?;
         let inner =
@@ -388,7 +388,7 @@ impl Segment {
             let due = scan.next_offset();
             if header.base_offset < due || !self.home.gaps() && header.base_offset != due {
                 let detail =
-                    format!("the batch has base offset {}, {due} is due", header.base_offset);
+                    format!("the batch has base offset {}, expected {due}", header.base_offset);
                 return Err(self.corrupt(Damage { position: end, detail }));
             }
         } else if scan.next_offset() > self.next_offset()
@@ -423,7 +423,7 @@ impl Segment {
         match epochs.epoch_of(header.base_offset) {
             Some(known) if known != header.leader_epoch && header.leader_epoch.0 >= 0 => {
                 let detail = format!(
-                    "the batch at offset {} has leader epoch {}, the epoch there was {known}",
+                    "the batch at offset {} has leader epoch {}, but the epoch there was {known}",
                     header.base_offset, header.leader_epoch
                 );
                 Err(self.corrupt(Damage { position: found.position, detail }))
@@ -432,7 +432,7 @@ impl Segment {
         }
     }
 
-    /// Where the first batch starts that reaches `offset`; the size when there is none.
+    /// The position of the first batch that reaches `offset`; the size when there is none.
     pub(super) fn position_of(&self, offset: Offset) -> Result<u64> {
         let (start, expected) = self.seek(offset);
         let data = self.slice(start, self.size())?;

@@ -25,16 +25,16 @@ impl View {
     }
 }
 
-/// How far the log is durable. The generation changes when the log is truncated, so that a sync that
-/// was begun before does not claim offsets that mean other records now.
+/// How far the log is durable. The generation changes when the log is truncated, so that a sync
+/// begun earlier does not claim offsets that now mean other records.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Synced {
     pub(super) generation: u64,
     pub(super) recovery_point: Offset,
 }
 
-/// What must be synced besides the active segment's batches. Things stay listed until a sync that
-/// covered them succeeded, so that no later sync can claim more than is durable (`SYN-1`).
+/// What must be synced besides the active segment's batches. Entries stay listed until a sync that
+/// covers them succeeds, so that no later sync can claim more than is durable (`SYN-1`).
 #[derive(Debug, Default)]
 pub(super) struct Dirty {
     /// Rises with every change.
@@ -64,7 +64,7 @@ impl Dirty {
         self.epochs = Some(self.mark);
     }
 
-    /// Notes that everything up to `mark` is durable.
+    /// Records that everything up to `mark` is durable.
     pub(super) fn done(&mut self, mark: u64) {
         self.files.retain(|(changed, _)| *changed > mark);
         self.directory = self.directory.filter(|&changed| changed > mark);

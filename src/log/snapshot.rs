@@ -8,8 +8,8 @@
 //!            last stable offset i64                                          34 bytes an entry
 //! ```
 //!
-//! The CRC-32C covers everything behind it. A snapshot keeps only the last batch of each producer, as
-//! Kafka does.
+//! The CRC-32C covers everything after it. A snapshot keeps only the last batch of each producer,
+//! as Kafka does.
 
 use std::collections::VecDeque;
 
@@ -66,22 +66,23 @@ impl Reader<'_> {
 
 /// # Errors
 ///
-/// The reason in words: the file is of another version, torn or damaged.
+/// The reason, as text: the file is of another version, torn or damaged.
 pub(super) fn decode(bytes: &[u8]) -> Result<Producers, String> {
     let mut reader = Reader(bytes);
     let version = reader.i16().ok_or("the file is too short")?;
     if version != VERSION {
-        return Err(format!("version {version} is not known"));
+        return Err(format!("version {version} is unknown"));
     }
     let stored = reader.take().map(u32::from_be_bytes).ok_or("the file is too short")?;
     let computed = crc32c::crc32c(bytes.get(CRC_END..).unwrap_or_default());
     if stored != computed {
-        return Err(format!("the checksum is {computed:#010x}, stored is {stored:#010x}"));
+        return Err(format!("the checksum is {computed:#010x}, but {stored:#010x} is stored"));
     }
     let count = reader.i32().ok_or("the file is too short")?;
     let mut producers = Producers::default();
     for _ in 0..count {
-        producers.insert(decode_entry(&mut reader).ok_or("the file ends within an entry")?);
+        producers
+            .insert(decode_entry(&mut reader).ok_or("the file ends in the middle of an entry")?);
     }
     Ok(producers)
 }
@@ -123,7 +124,7 @@ pub(super) fn encode_aborted(aborted: &AbortedTransaction) -> [u8; TXN_ENTRY_BYT
     entry
 }
 
-/// The entries of a `.txnindex`, up to the first that is not whole or not of version 0.
+/// The entries of a `.txnindex`, up to the first that is incomplete or not of version 0.
 pub(super) fn decode_aborted(bytes: &[u8]) -> Vec<AbortedTransaction> {
     let mut reader = Reader(bytes);
     let mut entries = Vec::new();

@@ -5,7 +5,7 @@
 //!
 //! `SYN-1`: the recovery point moves only after every byte below it, the names of the files and the leader
 //! epochs are on disk. `SYN-2`: a failed sync takes the log directory offline and is never retried;
-//! the kernel may have thrown the dirty pages away.
+//! the kernel may have dropped the dirty pages.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::types::Offset;
 
 /// What must be synced for the log to be durable up to an offset. Dropping it without running it
-/// loses nothing but that sync: the next handle covers the same and more.
+/// loses nothing but that sync: the next handle covers the same changes and later ones.
 #[derive(Debug)]
 pub struct SyncHandle {
     pub(super) shared: Arc<Shared>,
@@ -25,7 +25,7 @@ pub struct SyncHandle {
     pub(super) directory: Arc<Path>,
     pub(super) generation: u64,
     pub(super) end: Offset,
-    /// Everything that was dirty up to this mark of [`super::shared::Dirty`] is in here.
+    /// The handle includes everything that was dirty up to this mark of [`super::shared::Dirty`].
     pub(super) mark: u64,
     pub(super) files: Vec<Arc<dyn File>>,
     pub(super) directory_dirty: bool,
@@ -44,8 +44,9 @@ impl SyncHandle {
     ///
     /// # Errors
     ///
-    /// [`Error::Offline`] after a failed sync, also for every later use of the log directory;
-    /// [`Error::Io`] when the disk is too full to write the leader epochs, where a later handle may succeed.
+    /// [`Error::Offline`] after a failed sync, and for every later use of the log directory;
+    /// [`Error::Io`] when the disk is too full to write the leader epochs, in which case a later
+    /// handle may succeed.
     pub fn run(self) -> Result<Offset> {
         self.shared.health.check()?;
         self.write_epochs()?;
@@ -86,7 +87,7 @@ impl SyncHandle {
     }
 }
 
-/// Whether a write failed for want of room, which passes.
+/// Whether a write failed because the disk was full, which may pass.
 pub(super) fn is_full(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)

@@ -1,8 +1,8 @@
-//! Which ranges of a segment had their checksums compared in this process.
+//! Which ranges of a segment had their checksums verified in this process.
 //!
-//! A batch that lay on disk may have rotted there. So the first read of a range checks the CRC of every
+//! A batch on disk may have rotted there. So the first read of a range checks the CRC of every
 //! batch in it, and later reads do not: the cost is paid once per range and process. What this
-//! process appended itself counts as checked (append validates the CRC, and the bytes are served
+//! process appended itself counts as verified (append validates the CRC, and the bytes are served
 //! from the page cache that they were written to), and so does what recovery scanned.
 
 use std::collections::BTreeMap;
@@ -10,12 +10,12 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// More islands than this are forgotten and, when they are read again, checked again.
+/// Islands beyond this number are forgotten, and checked again when they are read again.
 const ISLANDS_MAX: usize = 4096;
 
 #[derive(Debug)]
 pub(super) struct Verified {
-    /// Everything before it was checked: grows with a reader that starts at the beginning.
+    /// Everything below it was checked: grows with a reader that starts at the beginning.
     prefix: AtomicU64,
     /// Everything from here on was appended or recovered by this process.
     own: AtomicU64,

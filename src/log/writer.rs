@@ -29,7 +29,7 @@ use crate::record::control::read_control_batch;
 use crate::record::{BatchHeader, Batches, TimestampType};
 use crate::types::{LeaderEpoch, Offset, TimestampMs, TopicId, TopicPartition};
 
-/// Index entries are written out when this many have come together (about 1 MiB of batches).
+/// Index entries are written out once this many have accumulated (about 1 MiB of batches).
 const INDEX_PENDING_MAX: usize = 256;
 
 /// With more sealed files than this waiting for a sync, rolling syncs them itself.
@@ -46,16 +46,16 @@ pub struct AppendInfo {
     pub record_count: i64,
     /// The largest timestamp.
     pub max_timestamp: TimestampMs,
-    /// The broker's time, when the topic has `message.timestamp.type=LogAppendTime`; else -1.
+    /// The broker's time when the topic has `message.timestamp.type=LogAppendTime`, otherwise -1.
     pub log_append_time: TimestampMs,
     /// The log start offset.
     pub log_start_offset: Offset,
     /// The bytes written.
     pub size_bytes: usize,
-    /// Whether nothing was written, because the batch is one of the producer's last five: the offsets
-    /// are those of then.
+    /// Whether nothing was written because the batch is one of the producer's last five: the offsets
+    /// are those of the original append.
     pub duplicate: bool,
-    /// Whether a new segment was begun: a sync should follow soon also under `durability=os`.
+    /// Whether a new segment was begun: a sync should follow soon, even under `durability=os`.
     pub rolled: bool,
 }
 
@@ -87,7 +87,7 @@ impl Log {
         &self.shared.partition
     }
 
-    /// The topic's identity.
+    /// The topic's id.
     #[must_use]
     pub const fn topic_id(&self) -> TopicId {
         self.topic_id
@@ -99,7 +99,7 @@ impl Log {
         &self.config
     }
 
-    /// Changes the settings; they hold from the next append on.
+    /// Changes the settings; they apply from the next append on.
     pub fn update_config(&mut self, config: LogConfig) {
         self.active.segment.raise_limit(u64::from(config.segment_bytes));
         if config.compacted {
@@ -130,9 +130,9 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// `CORRUPT_MESSAGE`, `INVALID_RECORD`, `MESSAGE_TOO_LARGE`, `RECORD_LIST_TOO_LARGE`, `INVALID_TIMESTAMP`,
-    /// `OUT_OF_ORDER_SEQUENCE_NUMBER`, `INVALID_PRODUCER_EPOCH`; [`Error::Io`] when the disk is full: nothing is
-    /// appended then, and a later call may succeed; [`Error::Offline`].
+    /// `CORRUPT_MESSAGE`, `INVALID_RECORD`, `MESSAGE_TOO_LARGE`, `RECORD_LIST_TOO_LARGE`,
+    /// `INVALID_TIMESTAMP`, `OUT_OF_ORDER_SEQUENCE_NUMBER`, `INVALID_PRODUCER_EPOCH`; [`Error::Io`] when
+    /// the disk is full: nothing is appended then, and a later call may succeed; [`Error::Offline`].
     pub fn append_as_leader(
         &mut self,
         records: &Bytes,
@@ -142,7 +142,8 @@ impl Log {
         self.append(records, leader_epoch, now, Origin::Client)
     }
 
-    /// Whether a batch would be appended by a mere write: no new segment is due, and it is not compressed anew.
+    /// Whether appending a batch takes only a write: no new segment is due, and it is not
+    /// recompressed.
     #[must_use]
     pub fn appends_by_a_write(&self, header: &BatchHeader, now: TimestampMs) -> bool {
         let last = Offset(self.log_end_offset().0 + i64::from(header.last_offset_delta.max(0)));
@@ -150,8 +151,8 @@ impl Log {
             && !self.should_roll(header.size_bytes as u64, last, header.max_timestamp, now)
     }
 
-    /// Appends batches of this node's own coordinators or metadata quorum, which may be several and
-    /// of control, and of any size that fits into a segment.
+    /// Appends batches of this node's own coordinators or metadata quorum: any number, including
+    /// control batches, and of any size that fits into a segment.
     ///
     /// # Errors
     ///
@@ -197,7 +198,7 @@ impl Log {
     /// # Errors
     ///
     /// [`Error::Kafka`] with `CORRUPT_MESSAGE` for damaged batches, [`Error::InvalidArgument`] for
-    /// batches that do not continue the log; the others as [`Log::append_as_leader`].
+    /// batches that do not continue the log; otherwise as [`Log::append_as_leader`].
     pub fn append_as_follower(&mut self, records: &Bytes, now: TimestampMs) -> Result<AppendInfo> {
         self.shared.health.check()?;
         let mut prepared = Vec::new();
@@ -263,7 +264,10 @@ impl Log {
             let path = self.active.segment.path().to_path_buf();
             self.active.tail_dirty = true;
             if let Err(error) = self.clean_tail() {
-                tracing::warn!(error = error.chain(), "a failed append is cut later");
+                tracing::warn!(
+                    error = error.chain(),
+                    "could not cut a failed append, will try again later"
+                );
             }
             return Err(Error::io("write", path, error));
         }
@@ -285,7 +289,7 @@ impl Log {
         })
     }
 
-    /// Updates what follows from batches that were written at `position`.
+    /// Updates the state that derives from batches written at `position`.
     fn note(&mut self, prepared: &[Prepared], mut position: u64, now: TimestampMs) {
         for batch in prepared {
             let header = &batch.header;
@@ -296,7 +300,7 @@ impl Log {
                 let marker = match read_marker(batch) {
                     Ok(marker) => marker,
                     Err(error) => {
-                        tracing::warn!(error = error.chain(), "control batch is not understood");
+                        tracing::warn!(error = error.chain(), "could not parse a control batch");
                         None
                     }
                 };
@@ -335,12 +339,12 @@ impl Log {
         });
         match written {
             Ok(file) => self.shared.dirty().file(file),
-            // Recovery writes it anew from the batches.
-            Err(error) => tracing::warn!(path = %path.display(), %error, "txnindex is not written"),
+            // Recovery rewrites it from the batches.
+            Err(error) => tracing::warn!(path = %path.display(), %error, "txnindex not written"),
         }
     }
 
-    /// Cuts what a failed write left behind the published end. Nobody was shown those bytes.
+    /// Cuts what a failed write left beyond the published end. No reader has seen those bytes.
     fn clean_tail(&mut self) -> Result<()> {
         if self.active.tail_dirty {
             let size = self.active.segment.size();
@@ -367,7 +371,7 @@ impl Log {
                     >= self.config.index_entries_max(TIME_ENTRY_BYTES))
     }
 
-    /// Whether `segment.ms` has passed: by the records' timestamps where they have some.
+    /// Whether `segment.ms` has passed: by the records' timestamps if they have any.
     pub(super) fn is_old(&self, newest: TimestampMs, now: TimestampMs) -> bool {
         let waited = match self.active.first_timestamp {
             Some(first) => newest.0.saturating_sub(first.0),
@@ -376,8 +380,8 @@ impl Log {
         waited > self.config.segment_ms.saturating_sub(self.active.jitter_ms)
     }
 
-    /// Begins a new segment when the active one has records and is older than `segment.ms`. Says whether it
-    /// did.
+    /// Begins a new segment when the active one has records and is older than `segment.ms`. Returns whether
+    /// it did.
     pub fn maybe_roll(&mut self, now: TimestampMs) -> Result<bool> {
         self.shared.health.check()?;
         let due = self.active.segment.size() > 0
@@ -395,8 +399,8 @@ impl Log {
         if self.shared.dirty().files.len() > DIRTY_FILES_MAX {
             self.sync()?;
         }
-        // A segment's name is durable before the next one is created: else a power cut could keep the
-        // later and lose the earlier, which leaves no prefix.
+        // A segment's name is durable before the next one is created; otherwise a power cut could
+        // keep the later and lose the earlier, so that the log would not be a prefix.
         self.sync_dir()?;
         self.active.note_time();
         self.flush_indexes()?;
@@ -409,7 +413,7 @@ impl Log {
         let sealed = Arc::new(self.active.segment.seal());
         let mut segments = self.shared.view.load().segments.clone();
         segments.pop();
-        // A segment without batches (all of them were truncated) gives its place to the next one.
+        // A segment without batches (all of them were truncated) is replaced by the next one.
         if sealed.size() > 0 {
             segments.push(sealed);
         }
@@ -434,11 +438,12 @@ impl Log {
 
     fn flush_indexes_when_due(&mut self) {
         let pending = self.active.segment.offset_index().len() - self.active.offset_entries_written;
-        // A lagging index file is rebuilt by recovery: not worth failing an append that is written.
+        // Recovery rebuilds a lagging index file: not worth failing an append that has been
+        // written.
         if pending >= INDEX_PENDING_MAX
             && let Err(error) = self.flush_indexes()
         {
-            tracing::warn!(error = error.chain(), "index is not written out");
+            tracing::warn!(error = error.chain(), "could not write out an index");
         }
     }
 
@@ -473,15 +478,15 @@ impl Log {
         write().map_err(|error| Error::io("write", &path, error))
     }
 
-    /// Has the indexes of the active segment synced with the next sync. Only those of a sealed segment are
-    /// trusted after a crash. One that cannot be opened now is found missing then.
+    /// Includes the indexes of the active segment in the next sync. Only those of a sealed segment are
+    /// trusted after a crash. An index that cannot be opened now will be found missing then.
     fn indexes_dirty(&self) {
         for extension in [layout::OFFSET_INDEX, layout::TIME_INDEX] {
             let base = self.active.segment.base_offset;
             let path = layout::file(&self.home.directory, base, extension);
             match self.home.disk.open(&path, OpenMode::ReadWrite) {
                 Ok(file) => self.shared.dirty().file(file),
-                Err(error) => tracing::warn!(path = %path.display(), %error, "index is not synced"),
+                Err(error) => tracing::warn!(path = %path.display(), %error, "index not synced"),
             }
         }
     }
@@ -517,7 +522,7 @@ impl Log {
         self.sync_handle().run()
     }
 
-    /// Makes the names of the files durable, when some changed since the last sync.
+    /// Makes the names of the files durable, when any changed since the last sync.
     pub(super) fn sync_dir(&self) -> Result<()> {
         let changed = self.shared.dirty().directory;
         let Some(mark) = changed else { return Ok(()) };
@@ -543,12 +548,12 @@ impl Log {
         self.shared.producers().expire(now, self.config.producer_id_expiration_ms);
     }
 
-    /// Writes indexes and producers out and syncs everything, so that the next
+    /// Writes out indexes and producers and syncs everything, so that the next
     /// [`Log::open`] with `clean_shutdown` reads nothing but the indexes.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] or [`Error::Offline`]; the log is then recovered when it is opened.
+    /// [`Error::Io`] or [`Error::Offline`]; the log is then recovered when it is next opened.
     pub fn close(mut self) -> Result<Offset> {
         self.shared.health.check()?;
         self.clean_tail()?;
@@ -566,7 +571,8 @@ impl Log {
 }
 
 impl Log {
-    /// Whether everything on disk is what the last clean shutdown synced: nothing to do at this one.
+    /// Whether everything on disk is as the last clean shutdown synced it, so that this one has
+    /// nothing to do.
     fn is_as_it_was_closed(&self) -> bool {
         let end = self.log_end_offset();
         let snapshot = layout::file(&self.home.directory, end, layout::SNAPSHOT);
@@ -579,7 +585,7 @@ impl Log {
 
 /// The transaction marker in a control batch.
 fn read_marker(batch: &Prepared) -> Result<Option<crate::record::control::TransactionMarker>> {
-    // A control batch that compaction emptied ends nothing any more.
+    // A control batch that compaction emptied no longer ends anything.
     if !batch.header.is_control() || batch.header.record_count == 0 {
         return Ok(None);
     }

@@ -22,18 +22,18 @@ use crate::log::shared::Shared;
 use crate::record::{Batch, BatchHeader};
 use crate::types::{LeaderEpoch, Offset, TimestampMs};
 
-/// A step works on about so many bytes.
+/// A step processes about this many bytes.
 const STEP_BYTES: u64 = 1 << 20;
 
 /// What a round did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CleanerSummary {
-    /// Everything below it is clean: to be written with
+    /// Everything below it is clean; to be saved with
     /// [`LogDirectory::write_cleaner_offset`](crate::log::LogDirectory::write_cleaner_offset).
     pub end: Offset,
-    /// The records that were looked at.
+    /// The records that were read.
     pub records_before: u64,
-    /// The records that stayed.
+    /// The records that were kept.
     pub records_after: u64,
     /// The bytes of the old segments.
     pub bytes_before: u64,
@@ -43,13 +43,13 @@ pub struct CleanerSummary {
     pub keys: usize,
 }
 
-/// What a step brought.
+/// The result of a step.
 #[derive(Debug)]
 pub enum Progress {
-    /// There is more to do; so many bytes were read and written.
+    /// There is more to do; this many bytes were read and written.
     More(u64),
-    /// A segment is ready: to be handed to [`Log::replace_segments`](crate::log::Log::replace_segments)
-    /// before the next step. When that refuses it, the round is to be given up.
+    /// A segment is ready; hand it to [`Log::replace_segments`](crate::log::Log::replace_segments)
+    /// before the next step. If that refuses it, abandon the round.
     Cleaned(Cleaned),
     /// The round is over.
     Done(CleanerSummary),
@@ -89,8 +89,8 @@ struct Chunk {
 }
 
 impl Cleaner {
-    /// Begins a round. What is compacted should have been synced before; what is not is left for another
-    /// round (`CMP-7`).
+    /// Begins a round. What is to be compacted should have been synced before; what was not is left for
+    /// another round (`CMP-7`).
     #[must_use]
     pub fn new(
         env: &Env,
@@ -146,11 +146,11 @@ impl Cleaner {
         }
     }
 
-    /// Does a part of the work. Blocks.
+    /// Does part of the work. Blocks.
     ///
     /// # Errors
     ///
-    /// `Corrupt` when a batch is not what was written: nothing of it is written anew;
+    /// `Corrupt` when a batch is not what was written: none of it is rewritten;
     /// `Io`, `Offline`: see [`crate::error::Error`].
     pub fn step(&mut self) -> Result<Progress> {
         self.shared.health.check()?;
@@ -182,7 +182,7 @@ impl Cleaner {
         Ok(Progress::More(chunk.end - chunk.start))
     }
 
-    /// Notes the keys of a batch; false when the map is full.
+    /// Adds the keys of a batch to the map; false when the map is full.
     fn map_batch(&mut self, batch: &Batch) -> Result<bool> {
         let header = *batch.header();
         let skip = if header.is_control() {
@@ -220,7 +220,7 @@ impl Cleaner {
         Progress::More(0)
     }
 
-    /// The second pass: writes group after group.
+    /// The second pass: writes one group after another.
     fn copy(&mut self) -> Result<Progress> {
         let Stage::Copy { groups, output } = &mut self.stage else {
             return Ok(Progress::Done(self.summary));
@@ -234,7 +234,7 @@ impl Cleaner {
                 return Ok(Progress::More(0));
             };
             for source in &sources {
-                // Their names will mean other files (`CMP-8`).
+                // Their names will refer to other files (`CMP-8`).
                 source.pin()?;
                 self.summary.bytes_before += source.size();
             }
@@ -274,7 +274,7 @@ impl Cleaner {
     }
 
     fn complete(&mut self, mut output: Output) -> Result<Progress> {
-        // Of markers that the round did not come to, everything stays (`CMP-3`).
+        // Markers that the round did not reach are kept in full (`CMP-3`).
         let range = output.sources().first().map_or(Offset::ZERO, |first| first.base_offset)
             ..output.sources().last().map_or(Offset::ZERO, |last| last.next_offset());
         for entry in &self.aborted {
@@ -297,7 +297,7 @@ impl Chunk {
     }
 }
 
-/// The next whole batches of a sealed segment, their checksums compared; none at its end.
+/// The next whole batches of a sealed segment, with verified checksums; none at its end.
 fn read_chunk(segment: &Segment, position: u64, shared: &Shared) -> Result<Option<Chunk>> {
     let size = segment.size();
     if position >= size {

@@ -1,12 +1,12 @@
-//! What of a batch stays.
+//! Decides which parts of a batch compaction keeps.
 //!
-//! `CMP-1`: of each key the last record below the end of the round stays. `CMP-2`: offsets, timestamps and
-//! order never change; a batch keeps its base offset, its last offset, its producer and its first
-//! sequence, also when records are taken out of it. `CMP-3`: what lies at or above the end of the round is
-//! copied as it is. `CMP-4`: the last batch of each producer that is known, and the last one of the round,
-//! stay at least as empty batches, so that sequences and offsets can be recovered from the log.
-//! `CMP-5`: a tombstone and a marker without batches get a delete horizon when they are first met, and
-//! go in the first round after it (KIP-534).
+//! `CMP-1`: the last record of each key below the end of the round is kept. `CMP-2`: offsets,
+//! timestamps and order never change; a batch keeps its base offset, its last offset, its producer
+//! and its first sequence, even when records are removed from it. `CMP-3`: what is at or above the
+//! end of the round is copied unchanged. `CMP-4`: the last batch of each known producer, and the
+//! last one of the round, are kept at least as empty batches, so that sequences and offsets can be
+//! recovered from the log. `CMP-5`: a tombstone and a marker without batches get a delete horizon
+//! when they are first met, and are removed in the first round after it (KIP-534).
 
 use std::collections::BTreeMap;
 
@@ -22,27 +22,27 @@ use crate::record::{
 };
 use crate::types::{Offset, ProducerEpoch, ProducerId, TimestampMs};
 
-/// What decides about records; it does not change during a round.
+/// The basis for deciding about records; it does not change during a round.
 #[derive(Debug)]
 pub(super) struct Rules {
     pub(super) map: OffsetMap,
-    /// The first offset that the map does not know.
+    /// The first offset that the map does not cover.
     pub(super) end: Offset,
     pub(super) now: TimestampMs,
     pub(super) delete_retention_ms: i64,
     /// The level at which batches of a codec are compressed; others get their codec's default.
     pub(super) level: Option<(Compression, i32)>,
     pub(super) uncompressed_bytes_max: usize,
-    /// The last batch of data of each producer; none when its epoch has none.
+    /// The last data batch of each producer; none when its epoch has none.
     pub(super) producers: BTreeMap<ProducerId, (ProducerEpoch, Option<Offset>)>,
 }
 
-/// What becomes of a batch.
+/// What compaction makes of a batch.
 #[derive(Debug)]
 pub(super) struct Filtered {
-    /// The bytes to be written; none when the batch goes.
+    /// The bytes to be written; none when the batch is dropped.
     pub(super) bytes: Option<Bytes>,
-    /// How many records stay.
+    /// How many records are kept.
     pub(super) records: i32,
     /// An entry of the transaction index that belongs to the batch.
     pub(super) aborted: Option<AbortedTransaction>,
@@ -159,7 +159,7 @@ impl Rules {
         }
         let mut builder = self.builder(header, None, 0);
         builder.extend_to(header.last_offset())?;
-        // The age of the producer is told by it.
+        // The producer's age is judged by it.
         builder.raise_max_timestamp(header.max_timestamp);
         builder.finish()
     }

@@ -1,6 +1,6 @@
-//! Compaction: of each key the last record stays (`cleanup.policy=compact`).
+//! Compaction: keeps the last record of each key (`cleanup.policy=compact`).
 //!
-//! Why: a topic that holds state (`__consumer_offsets`, a table of changes) would otherwise grow for ever,
+//! Why: a topic that holds state (`__consumer_offsets`, a table of changes) would otherwise grow forever,
 //! and reading it back would take ever longer. The rules are Apache Kafka's (`LogCleaner`).
 //!
 //! ```text
@@ -19,11 +19,11 @@
 //!
 //! # Invariants
 //!
-//! - `CMP-1` to `CMP-5`: what stays, see `filter.rs`.
-//! - `CMP-6`: a crash at any call leaves the old segments or the new one, see `swap.rs`.
+//! - `CMP-1` to `CMP-5`: what is kept, see `filter.rs`.
+//! - `CMP-6`: a crash at any call leaves either the old segments or the new one, see `swap.rs`.
 //! - `CMP-7`: the active segment and what is not durable are not touched.
 //! - `CMP-8`: readers that hold the old segments keep reading them: their files are mapped before the
-//!   names change their meaning, and nothing is written into a file that has been published.
+//!   names refer to other files, and nothing is written into a file that has been published.
 //! - `CMP-9`: memory is bounded by [`CleanerLimits`] and the largest batch.
 
 mod cleaner;
@@ -41,14 +41,14 @@ use crate::types::{Offset, TimestampMs};
 pub use cleaner::{Cleaner, CleanerSummary, Progress};
 pub use output::Cleaned;
 
-/// How much memory a cleaner takes.
+/// How much memory a cleaner may use.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CleanerLimits {
     /// For the map of keys (`log.cleaner.dedupe.buffer.size` by the number of threads).
     pub map_bytes: usize,
     /// How full the map may get (`log.cleaner.io.buffer.load.factor`).
     pub load_factor: f64,
-    /// How much is gathered before it is written (`log.cleaner.io.buffer.size` by the number of
+    /// How much is collected before it is written (`log.cleaner.io.buffer.size` by the number of
     /// threads).
     pub buffer_bytes: usize,
 }
@@ -67,18 +67,18 @@ pub struct Dirtiness {
     pub first_dirty: Offset,
     /// Nothing from here on may be compacted yet.
     pub first_uncleanable: Offset,
-    /// The size of the segments that are clean.
+    /// The size of the clean segments.
     pub clean_bytes: u64,
-    /// The size of the segments that may be compacted and are not.
+    /// The size of the segments that may be compacted and are not yet.
     pub dirty_bytes: u64,
-    /// Whether a record has waited for longer than `max.compaction.lag.ms`.
+    /// Whether a record has waited longer than `max.compaction.lag.ms`.
     pub overdue: bool,
     /// Whether compaction should run now.
     pub is_due: bool,
 }
 
 impl Dirtiness {
-    /// The dirty part of what may be compacted; 0 when there is nothing.
+    /// The dirty fraction of what may be compacted; 0 when there is nothing.
     #[expect(clippy::cast_precision_loss, reason = "a ratio needs no 52 bits")]
     #[must_use]
     pub fn ratio(&self) -> f64 {
@@ -88,8 +88,8 @@ impl Dirtiness {
 }
 
 impl LogReader {
-    /// How much there is to compact. `clean_until` is what [`super::LogDirectory::cleaner_offset`]
-    /// says. May read indexes.
+    /// How much there is to compact. `clean_until` comes from
+    /// [`super::LogDirectory::cleaner_offset`]. May read indexes.
     ///
     /// # Errors
     ///
@@ -106,7 +106,7 @@ impl LogReader {
         let Some((active, sealed)) = view.segments.split_last() else {
             return Ok(Dirtiness::nothing(start));
         };
-        // A checkpoint beyond the log is of another log of that name: everything is dirty.
+        // A checkpoint beyond the log belongs to another log of that name: everything is dirty.
         let known = clean_until.filter(|&known| known >= start && known <= self.log_end_offset());
         let first_dirty = known.unwrap_or(start);
         let mut upper = self.last_stable_offset(high_watermark).min(active.base_offset);

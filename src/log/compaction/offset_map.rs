@@ -1,6 +1,6 @@
 //! The last offset of every key, in bounded memory.
 //!
-//! As in Kafka, a key is represented by 128 bits of hash, so that an entry has 24 bytes whatever the
+//! As in Kafka, a key is represented by 128 bits of hash, so that an entry takes 24 bytes whatever the
 //! key's length. The hash is seeded with secret random numbers: two keys that collide would lose one of
 //! their records, and nobody who only writes keys can find such a pair.
 
@@ -69,7 +69,7 @@ impl OffsetMap {
         [first.finish(), second.finish()]
     }
 
-    /// The place of a key, or the free one where it belongs; the load factor leaves free ones.
+    /// The slot of a key, or the free one where it belongs; the load factor guarantees free ones.
     fn place(&self, hash: [u64; 2]) -> usize {
         let count = self.slots.len();
         let [spread, _] = hash;
@@ -83,7 +83,7 @@ impl OffsetMap {
         }
     }
 
-    /// Notes the offset of a key; false, without a change, when there is no room for another key.
+    /// Records the offset of a key; false, without a change, when there is no room for another key.
     pub(super) fn put(&mut self, key: &[u8], offset: Offset) -> bool {
         let hash = self.hash(key);
         let place = self.place(hash);

@@ -1,4 +1,4 @@
-//! The segment that a group of old ones becomes, while it is written.
+//! The segment that replaces a group of old ones, while it is being written.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,11 +17,11 @@ use crate::log::snapshot;
 use crate::record::BatchHeader;
 use crate::types::{Offset, TimestampMs};
 
-/// The files of a segment that compaction writes, the batches last (`CMP-6`).
+/// The files of a segment that compaction writes, batches last (`CMP-6`).
 pub(super) const KINDS: [&str; 4] =
     [layout::OFFSET_INDEX, layout::TIME_INDEX, layout::TXN_INDEX, layout::LOG];
 
-/// A new segment that is complete on disk, but not in its place. Dropping it removes it.
+/// A new segment that is complete on disk, but not yet in place. Dropping it removes it.
 #[derive(Debug)]
 pub struct Cleaned {
     pub(super) sources: Vec<Arc<Segment>>,
@@ -40,7 +40,7 @@ impl Cleaned {
     }
 }
 
-/// The temporary files of a segment; they go with it, unless it was kept.
+/// The temporary files of a segment; removed when this is dropped, unless it was kept.
 #[derive(Debug)]
 pub(super) struct Files {
     pub(super) home: Home,
@@ -59,13 +59,13 @@ impl Drop for Files {
         if self.kept {
             return;
         }
-        // What is in the way to being swapped goes first, as recovery does it.
+        // Whatever is in the way of the swap is removed first, as in recovery.
         for suffix in [layout::SWAP, layout::CLEANED] {
             for kind in KINDS {
                 let path = self.path(kind, suffix);
                 match self.home.disk.remove_file(&path) {
                     Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                        tracing::debug!(path = %path.display(), %error, "removed at the next start");
+                        tracing::debug!(path = %path.display(), %error, "left for the next start to remove");
                         return;
                     }
                     _ => {}
@@ -78,7 +78,7 @@ impl Drop for Files {
     }
 }
 
-/// Gathers batches and writes them.
+/// Collects batches and writes them.
 #[derive(Debug)]
 pub(super) struct Output {
     files: Files,
@@ -94,7 +94,7 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Begins the segment that `sources` become.
+    /// Begins the segment that replaces `sources`.
     pub(super) fn new(
         home: &Home,
         health: &Health,
@@ -156,7 +156,7 @@ impl Output {
         Error::io("write", self.files.path(layout::LOG, layout::CLEANED), error)
     }
 
-    /// Writes the rest, and brings everything to disk, ready to be swapped in.
+    /// Writes the rest and syncs everything to disk, ready to be swapped in.
     pub(super) fn finish(mut self) -> Result<Cleaned> {
         self.flush()?;
         self.active.note_time();
@@ -196,14 +196,14 @@ impl Output {
         Ok(Cleaned { sources, size, aborted, files })
     }
 
-    /// An index of the old segment must not stay beside the new one.
+    /// An index of the old segment must not be left next to the new one.
     fn had_txn_index(&self) -> Result<bool> {
         let path = layout::file(&self.files.home.directory, self.files.base, layout::TXN_INDEX);
         self.files.home.disk.exists(&path).map_err(|error| Error::io("look for", &path, error))
     }
 }
 
-/// Renames a file; one that is missing is none.
+/// Renames a file; a missing file is not an error.
 pub(super) fn rename(home: &Home, [from, to]: &[PathBuf; 2]) -> Result<()> {
     match home.disk.rename(from, to) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

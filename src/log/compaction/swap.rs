@@ -1,4 +1,4 @@
-//! Putting a new segment into the place of old ones, so that a crash leaves the old or the new.
+//! Replaces old segments with a new one, so that a crash leaves either the old or the new.
 //!
 //! The states, as in Apache Kafka, each durable before the next begins (X is the first offset of the old
 //! segments, Y of any other of them):
@@ -11,8 +11,8 @@
 //!  X.log,         X.index …              done
 //! ```
 //!
-//! `X.log.cleaned` becomes `X.log.swap` by one rename: that is the moment when the new segment counts
-//! (`CMP-6`). Of the segment X the files are replaced by renames, too. Kafka's rule for files of both
+//! `X.log.cleaned` becomes `X.log.swap` by one rename: from that moment the new segment counts
+//! (`CMP-6`). The files of segment X are replaced by renames, too. Kafka's rule for files of both
 //! kinds holds: `.swap` files at or above the lowest `.cleaned` one do not count yet.
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
@@ -31,13 +31,13 @@ use crate::log::writer::Log;
 use crate::types::{LeaderEpoch, Offset};
 
 impl Log {
-    /// Puts a compacted segment into the place of those that it was made of. False, and no change, when
-    /// one of them is no longer in the log: it was truncated or retention deleted it meanwhile.
+    /// Replaces the segments that a compacted segment was made from. Returns false, changing nothing,
+    /// when one of them is no longer in the log: it was truncated or retention deleted it meanwhile.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] before anything was changed; [`Error::Offline`] after a failure that leaves the change half
-    /// done: the next start goes on with it.
+    /// done: the next start completes it.
     pub fn replace_segments(&mut self, mut cleaned: Cleaned) -> Result<bool> {
         self.shared.health.check()?;
         let view = self.shared.view.load_full();
@@ -80,7 +80,7 @@ impl Log {
     }
 }
 
-/// Where the segments are in the log, one behind the other; the active one is none of them.
+/// Where the segments are in the log, one after another; the active one is not among them.
 fn place_of(view: &View, sources: &[Arc<Segment>]) -> Option<usize> {
     let first = sources.first()?;
     let place = view.segments.iter().position(|segment| Arc::ptr_eq(segment, first))?;
@@ -89,7 +89,7 @@ fn place_of(view: &View, sources: &[Arc<Segment>]) -> Option<usize> {
     (same && place + sources.len() < view.segments.len()).then_some(place)
 }
 
-/// Takes `.swap` off the names, the batches last.
+/// Removes `.swap` from the names, batches last.
 fn take_place(files: &Files) -> Result<()> {
     for kind in KINDS {
         rename(&files.home, &[layout::SWAP, ""].map(|suffix| files.path(kind, suffix)))?;
@@ -97,7 +97,7 @@ fn take_place(files: &Files) -> Result<()> {
     Ok(())
 }
 
-/// Finishes or takes back what a crash interrupted. To be called before the segments are listed.
+/// Finishes or undoes what a crash interrupted. Must be called before the segments are listed.
 pub(in crate::log) fn finish_interrupted(home: &Home) -> Result<()> {
     let directory = &*home.directory;
     let listed =
@@ -142,7 +142,7 @@ pub(in crate::log) fn finish_interrupted(home: &Home) -> Result<()> {
 }
 
 fn remove_all(home: &Home, files: &BTreeSet<(Offset, String)>, suffix: &str) -> Result<()> {
-    // The batches first: indexes without batches are no segment.
+    // The batches first: indexes without batches are not a segment.
     let (logs, others): (Vec<_>, Vec<_>) = files.iter().partition(|(_, kind)| kind == layout::LOG);
     for (base, kind) in logs.into_iter().chain(others) {
         let path = layout::with_suffix(&layout::file(&home.directory, *base, kind), suffix);
@@ -156,7 +156,7 @@ fn sync(home: &Home) -> Result<()> {
     home.disk.sync_dir(directory).map_err(|error| Error::io("sync", directory, error))
 }
 
-/// The offset behind the last batch of a segment that takes the place of others.
+/// The offset after the last batch of a segment that replaces others.
 fn end_of_swap(home: &Home, base: Offset) -> Result<Offset> {
     let path = layout::with_suffix(&layout::file(&home.directory, base, layout::LOG), layout::SWAP);
     let failed = |error| Error::io("read", &path, error);

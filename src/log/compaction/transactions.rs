@@ -1,8 +1,9 @@
-//! Which batches belong to aborted transactions, and which markers no batch needs any more.
+//! Which batches belong to aborted transactions, and which markers are no longer needed by any
+//! batch.
 //!
 //! A pass over the log feeds every batch, in order. The rules are Kafka's (`CleanedTransactionMetadata`):
-//! data of an aborted transaction goes at once; a marker may go only after a pass that met no batch of
-//! its transaction, for until then readers need it.
+//! data of an aborted transaction is removed at once; a marker may be removed only after a pass that
+//! met no batch of its transaction, because until then readers need it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -14,16 +15,16 @@ use crate::types::{Offset, ProducerId};
 /// The transactions of one pass.
 #[derive(Debug, Default)]
 pub(super) struct Transactions {
-    /// By first offset; those that the pass has not come to.
+    /// By first offset; those that the pass has not reached.
     ahead: VecDeque<AbortedTransaction>,
-    /// Aborted ones that are open at this place, and whether a batch of theirs was met.
+    /// Aborted ones that are open at this point, and whether any of their batches was met.
     aborting: BTreeMap<ProducerId, (AbortedTransaction, bool)>,
     /// Producers of which a batch of a committed transaction was met.
     committing: BTreeSet<ProducerId>,
 }
 
 impl Transactions {
-    /// For a pass from some offset on; `aborted` are those with a marker behind it.
+    /// For a pass from some offset on; `aborted` lists those with a marker after it.
     pub(super) fn new(mut aborted: Vec<AbortedTransaction>) -> Self {
         aborted.sort_by_key(|entry| entry.first_offset);
         Self { ahead: aborted.into(), ..Self::default() }
@@ -37,7 +38,7 @@ impl Transactions {
         }
     }
 
-    /// Takes a batch of data; true when its transaction was aborted.
+    /// Takes a data batch; true when its transaction was aborted.
     pub(super) fn data(&mut self, header: &BatchHeader) -> bool {
         self.advance(header.last_offset());
         if !header.is_transactional() {
@@ -66,18 +67,18 @@ impl Transactions {
                 Some((entry, true)) => Marker { needed: true, aborted: Some(entry) },
                 _ => Marker { needed: false, aborted: None },
             },
-            // Other control records say something about the log, not about records: they stay.
+            // Other control records describe the log, not records: they are kept.
             None => Marker { needed: header.record_count > 0, aborted: None },
         }
     }
 }
 
-/// What a pass found out about a control batch.
+/// What a pass learned about a control batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Marker {
     /// Whether a batch of its transaction was met, or it is not about a transaction.
     pub(super) needed: bool,
-    /// The entry of the transaction index that must stay.
+    /// The entry of the transaction index that must be kept.
     pub(super) aborted: Option<AbortedTransaction>,
 }
 
