@@ -21,7 +21,7 @@ def wait(pending: Pending) -> Generator[Any, None, Any]:
             done.set_result(None)
 
     def finished(_pending: Pending) -> None:
-        # The loop may have been closed while the work went on.
+        # The loop may have been closed while the work was running.
         if not loop.is_closed():
             loop.call_soon_threadsafe(wake)
 

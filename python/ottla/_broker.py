@@ -125,7 +125,7 @@ class Broker:
         reuse: bool = False,
     ) -> None:
         if config is not None and not isinstance(config, Mapping):
-            raise TypeError(f"config= is a mapping of names to values, not {config!r}")
+            raise TypeError(f"config= must be a mapping of names to values, not {config!r}")
         settings = {name: _text(value) for name, value in (config or {}).items()}
         if durability is not None:
             if durability not in _DURABILITIES:

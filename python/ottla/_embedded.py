@@ -1,8 +1,7 @@
-"""The brokers of this process, as clients see them that reach them by their addresses.
+"""The brokers of this process, for clients that reach them by address.
 
-A client need not wait for a broker that was closed where it lives itself: it does not come back.
-Addresses alone do not tell, since another broker may have them later, of this process or of another
-one.
+A client need not wait for a broker that was closed in its own process: it will not come back. The
+address alone does not tell, since another broker, of this or another process, may use it later.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import socket
 
 __all__ = ["Embedded", "hosts", "refuse"]
 
-#: So long a connection is waited for, in seconds; one that nobody takes is refused at once.
+#: How long to wait for a connection, in seconds; a closed port refuses it at once.
 _CONNECT_TIMEOUT = 1.0
 
 #: The open brokers by address.
@@ -43,7 +42,7 @@ class Embedded:
         _open.update(dict.fromkeys(self._addresses, self))
 
     def end(self) -> None:
-        """Say that it was closed."""
+        """Record that it was closed."""
         self._is_open = False
         for address in self._addresses:
             if _open.get(address) is self:
@@ -51,21 +50,21 @@ class Embedded:
 
     @property
     def is_gone(self) -> bool:
-        """Whether it was closed in this process, which has no other one at its addresses."""
+        """Whether it was closed in this process, and no other broker here uses its addresses."""
         if self._process != os.getpid() or self._is_open:
             return False
         return not any(address in _open for address in self._addresses)
 
 
 def hosts(servers: str) -> list[Embedded]:
-    """Return the brokers of this process if they are all that there is at the addresses."""
+    """Return the brokers of this process if all of the addresses are theirs."""
     found = [_open.get(address) for address in _addresses(servers)]
     known = [one for one in found if one is not None]
     return known if len(known) == len(found) else []
 
 
 def refuse(servers: str) -> bool:
-    """Whether connections to all addresses are refused, so that nobody has them now."""
+    """Whether connections to all addresses are refused, so that nobody uses them now."""
     return all(_refuses(address) for address in _addresses(servers))
 
 
@@ -76,6 +75,6 @@ def _refuses(address: str) -> bool:
     except ConnectionRefusedError:
         return True
     except OSError:
-        # Whoever is slow may still answer.
+        # A slow server may still answer.
         return False
     return False

@@ -1,4 +1,4 @@
-"""The exit of the interpreter: flush what was not sent, stop the brokers, end all waits."""
+"""At the exit of the interpreter: flush what was not sent, stop the brokers, end all waits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from ottla._ottla import finish
 
-#: Seconds that the exit waits for records to be acknowledged.
+#: How long the exit waits for records to be acknowledged, in seconds.
 FLUSH_SECONDS = 30.0
 
 _open: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -18,12 +18,12 @@ _process = os.getpid()
 
 
 def register(closable: Any) -> None:
-    """Close ``closable`` when the interpreter exits, if it is still there."""
+    """Close ``closable`` when the interpreter exits, if it still exists."""
     _open.add(closable)
 
 
 def _forked() -> None:
-    # What the parent opened is the parent's to close.
+    # The parent closes what the parent opened.
     global _process  # noqa: PLW0603
     _process = os.getpid()
     _open.clear()
@@ -38,10 +38,10 @@ def close_all() -> None:
         try:
             closable.close(FLUSH_SECONDS)
         except Exception as error:  # noqa: BLE001, PERF203 (there is nobody left to handle it)
-            sys.stderr.write(f"ottla: {closable!r} did not close: {error}\n")
+            sys.stderr.write(f"ottla: could not close {closable!r}: {error}\n")
     lost = finish(FLUSH_SECONDS)
     if lost:
-        sys.stderr.write(f"ottla: {lost} producers were given up with records under way\n")
+        sys.stderr.write(f"ottla: {lost} producers were abandoned with unacknowledged records\n")
 
 
 atexit.register(close_all)

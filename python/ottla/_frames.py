@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
     from ottla._ottla import Column, RecordBatch
 
-#: Rows of a batch that are shown, and characters of a value.
+#: How many rows of a batch and how many characters of a value are shown.
 SHOWN_ROWS = 10
 SHOWN_CHARACTERS = 60
 
 
 def require(library: str, purpose: str) -> Any:
-    """Import an optional library, or say how to get it."""
+    """Import an optional library, or raise an error that says how to install it."""
     import importlib
 
     try:
@@ -37,32 +37,32 @@ def require(library: str, purpose: str) -> Any:
 
 
 def pyarrow_batch(batch: RecordBatch, string_view: bool) -> Any:
-    """Turn a batch into a ``pyarrow.RecordBatch``."""
+    """Convert a batch into a ``pyarrow.RecordBatch``."""
     pyarrow = require("pyarrow", "to_pyarrow()")
     return pyarrow.record_batch(batch if string_view else batch.plain())
 
 
 def pyarrow_column(column: Column, string_view: bool) -> Any:
-    """Turn a column into a ``pyarrow.Array``."""
+    """Convert a column into a ``pyarrow.Array``."""
     pyarrow = require("pyarrow", "to_pyarrow()")
     return pyarrow.array(column if string_view else column.plain())
 
 
 def pandas_frame(source: Any, **options: Any) -> Any:
-    """Turn anything with a C stream into a ``pandas.DataFrame``."""
+    """Convert anything with a C stream into a ``pandas.DataFrame``."""
     require("pandas", "to_pandas()")
     pyarrow = require("pyarrow", "to_pandas()")
     return pyarrow.table(source).to_pandas(**options)
 
 
 def polars_frame(source: Any) -> Any:
-    """Turn anything with a C stream into a ``polars.DataFrame``."""
+    """Convert anything with a C stream into a ``polars.DataFrame``."""
     polars = require("polars", "to_polars()")
     return polars.DataFrame(source)
 
 
 def numpy_column(column: Column) -> Any:
-    """Turn a column into a ``numpy.ndarray``: a view of its memory where there is such a type."""
+    """Convert a column into a ``numpy.ndarray``: a view of its memory where numpy has the type."""
     numpy = require("numpy", "to_numpy()")
     memory = column._memory()  # noqa: SLF001
     if memory is not None:
@@ -73,17 +73,17 @@ def numpy_column(column: Column) -> Any:
 
 
 def numpy_columns(batch: RecordBatch) -> dict[str, Any]:
-    """Turn a batch into a dictionary of ``numpy.ndarray``."""
+    """Convert a batch into a dictionary of ``numpy.ndarray``."""
     return {name: numpy_column(batch[name]) for name in batch.column_names}
 
 
 def numpy_protocol(column: Column, dtype: Any, copy: bool | None) -> Any:
-    """Answer ``numpy.asarray(column)``."""
+    """Implement ``numpy.asarray(column)``."""
     numpy = require("numpy", "numpy.asarray()")
     array = numpy_column(column)
     if dtype is not None and array.dtype != dtype:
         if copy is False:
-            raise ValueError(f"{column.type} to {dtype} needs a copy")
+            raise ValueError(f"converting {column.type} to {dtype} needs a copy")
         return array.astype(dtype)
     return numpy.array(array) if copy else array
 
@@ -131,7 +131,7 @@ def html_table(names: Sequence[str], rows: Iterable[Sequence[object]], caption: 
 
 
 def size(count: int) -> str:
-    """Write a number of bytes for people."""
+    """Format a number of bytes for people."""
     value = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(value) < 1024:  # noqa: PLR2004
@@ -179,5 +179,5 @@ def column_text(column: Column) -> str:
 
 
 def items_table(items: Mapping[str, object]) -> list[list[object]]:
-    """Turn a mapping into rows of two columns."""
+    """Convert a mapping into rows of two columns."""
     return [[name, value] for name, value in items.items()]

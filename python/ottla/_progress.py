@@ -6,19 +6,19 @@ import sys
 import time
 from typing import Any, Protocol
 
-#: Seconds between two drawings of the plain bar.
+#: Seconds between two redraws of the plain bar.
 _INTERVAL = 0.1
 _WIDTH = 30
 
 
 class Progress(Protocol):
-    """What shows progress: the part of tqdm's interface that is used."""
+    """The part of tqdm's interface that is used to show progress."""
 
     def update(self, count: int) -> object:
-        """Add to the number of rows that are done."""
+        """Add to the number of finished rows."""
 
     def close(self) -> object:
-        """Say that there will be no more."""
+        """Finish: there will be no more rows."""
 
 
 class Silent:
@@ -37,9 +37,9 @@ class Bar:
     Parameters
     ----------
     total : int or None
-        The number of rows to come; ``None`` when it is not known.
+        The number of rows expected; ``None`` when it is not known.
     label : str
-        What is shown before the bar.
+        The text before the bar.
     """
 
     def __init__(self, total: int | None, label: str) -> None:
@@ -51,7 +51,7 @@ class Bar:
         self._shown = sys.stderr.isatty()
 
     def update(self, count: int) -> None:
-        """Add to the number of rows that are done."""
+        """Add to the number of finished rows."""
         self._done += count
         now = time.monotonic()
         if self._shown and now - self._drawn >= _INTERVAL:
@@ -78,12 +78,12 @@ class Bar:
 
 
 def is_open_ended(progress: Any) -> bool:
-    """Say whether a progress may be told its total: it takes one and was made without."""
+    """Return whether a progress takes a total and was created without one."""
     return hasattr(progress, "total") and progress.total is None
 
 
 def set_total(progress: Any, total: int) -> None:
-    """Tell a progress, such as a tqdm, what will be all."""
+    """Give a progress, such as a tqdm, its total."""
     if progress.total != total:
         progress.total = total
         refresh = getattr(progress, "refresh", None)
@@ -100,9 +100,9 @@ def start(progress: Any, total: int | None, label: str) -> Progress:
         ``True`` for a bar, ``False`` for nothing, or an object with ``update(count)`` and
         ``close()``, for example a ``tqdm``.
     total : int or None
-        The number of rows to come.
+        The number of rows expected.
     label : str
-        What is shown before the bar.
+        The text before the bar.
     """
     if progress is False or progress is None:
         return Silent()

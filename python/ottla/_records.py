@@ -1,4 +1,4 @@
-"""The parts of a single record: from what users write to bytes."""
+"""The parts of a single record, converted from what users pass to bytes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ottla.errors import ConfigError
 
 __all__ = ["Headers", "Key", "header_pairs", "key_bytes", "part_bytes"]
 
-#: What the key of a record may be.
+#: The types that the key of a record may have.
 Key = Union[bytes, str, int, Decimal, UUID, date, time, None]  # noqa: UP007 (read by Python 3.10)
 
 Headers = Mapping[str, "bytes | str | None"] | Sequence[tuple[str, "bytes | str | None"]] | None
 
-#: What else parts of a record may be.
+#: Further types that the parts of a record may have, as named in messages.
 _MORE = {
     "value": ", a mapping",
     "key": ", int, bool, Decimal, UUID, date, time, datetime",
@@ -35,18 +35,18 @@ def part_bytes(value: object, what: str) -> bytes | None:
     if isinstance(value, (bytearray, memoryview)):
         return bytes(value)
     more = _MORE.get(what, "")
-    raise TypeError(f"a {what} is bytes, str{more} or None, not {type(value).__name__}")
+    raise TypeError(f"a {what} must be bytes, str{more} or None, not {type(value).__name__}")
 
 
 def key_bytes(key: object) -> bytes | None:
-    """Return the bytes of a key, the same that ``write`` makes of a column's value."""
+    """Return the bytes of a key, the same as ``write`` produces from a column's value."""
     if isinstance(key, bool):
         key = "true" if key else "false"
     elif isinstance(key, (int, UUID)):
         key = str(key)
     elif isinstance(key, Decimal):
         if not key.is_finite():
-            raise ConfigError(f"key {key} is no number")
+            raise ConfigError(f"key {key} is not a finite number")
         key = format(key, "f")
     elif isinstance(key, datetime):
         moment = key.replace(tzinfo=timezone.utc) if key.tzinfo is None else key
@@ -56,13 +56,13 @@ def key_bytes(key: object) -> bytes | None:
         key = key.isoformat()
     elif isinstance(key, time):
         if key.tzinfo is not None:
-            raise TypeError("a key that is a time has no zone: pass a datetime")
+            raise TypeError("a key that is a time must have no time zone: pass a datetime")
         key = key.isoformat(timespec=_digits(key))
     return part_bytes(key, "key")
 
 
 def _digits(moment: datetime | time) -> str:
-    """Say how many digits the fraction of a second needs."""
+    """Return how many digits the fraction of a second needs."""
     if not moment.microsecond:
         return "seconds"
     return "microseconds" if moment.microsecond % 1000 else "milliseconds"
@@ -73,21 +73,23 @@ def header_pairs(headers: Any) -> list[tuple[str, bytes | None]]:
     if headers is None:
         return []
     if isinstance(headers, (str, bytes)) or not isinstance(headers, Iterable):
-        raise TypeError("headers are a mapping, or a sequence of pairs of a name and a value")
+        raise TypeError("headers must be a mapping, or a sequence of pairs of a name and a value")
     pairs = headers.items() if isinstance(headers, Mapping) else headers
     return [_header(pair) for pair in pairs]
 
 
 def _header(pair: object) -> tuple[str, bytes | None]:
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:  # noqa: PLR2004
-        raise TypeError(f"a header is a pair of a name and a value, not {pair!r}")
+        raise TypeError(f"a header must be a pair of a name and a value, not {pair!r}")
     name, value = pair
     if isinstance(name, (bytes, bytearray)):
         # As other clients hand them out.
         try:
             name = name.decode()
         except UnicodeDecodeError:
-            raise ConfigError(f"the name of a header is UTF-8, which {name!r} is not") from None
+            raise ConfigError(
+                f"the name of a header must be UTF-8, which {name!r} is not"
+            ) from None
     if not isinstance(name, str):
-        raise TypeError(f"the name of a header is a str, not {type(name).__name__}: {name!r}")
+        raise TypeError(f"the name of a header must be a str, not {type(name).__name__}: {name!r}")
     return (name, part_bytes(value, f"header {name!r}"))

@@ -12,7 +12,7 @@ from ottla.errors import ConfigError
 
 __all__ = ["SchemaRegistry"]
 
-#: What Confluent's clients call the settings.
+#: The settings, as Confluent's clients name them.
 _SETTINGS = {
     "url": "url",
     "basic.auth.user.info": "user",
@@ -22,11 +22,11 @@ _SETTINGS = {
 
 
 class SchemaRegistry:
-    """A schema registry: Confluent's, Karapace, Apicurio, or another with the same interface.
+    """A schema registry: Confluent's, Karapace, Apicurio, or any other with the same interface.
 
-    It connects when it is first asked, and keeps what it was told: a schema never changes under
-    its id, so each is asked for once; the latest schema of a subject is asked for again after a
-    minute. Formats that are given the same object, or the same URL, share that.
+    It connects on first use and caches the answers: a schema never changes under its id, so each is
+    fetched once; the latest schema of a subject is fetched again after a minute. Formats with the
+    same object, or the same URL, share the cache.
 
     Parameters
     ----------
@@ -34,18 +34,18 @@ class SchemaRegistry:
         ``http://…`` or ``https://…``; several of one registry, separated by commas, are tried in
         turn. A user and a password may be part of it.
     username, password : str, optional
-        Who asks (HTTP basic authentication): a user, or an API key with its secret.
+        The credentials for HTTP basic authentication: a user, or an API key with its secret.
     token : str, optional
-        What to show instead (HTTP bearer authentication).
+        The token for HTTP bearer authentication, instead of those.
     ca : str or pathlib.Path, optional
-        A PEM file of the certificates to trust, in place of the public authorities.
+        A PEM file of the certificates to trust, instead of the public authorities.
     timeout : float or datetime.timedelta, default 10
-        How long one call may take, in seconds. Calls that get no answer are tried four times.
+        How long one call may take, in seconds. A call that gets no answer is attempted four times.
 
     Raises
     ------
     ConfigError
-        When the URL is none, or the certificates are.
+        When the URL or the certificates are not valid.
 
     Examples
     --------
@@ -67,7 +67,7 @@ class SchemaRegistry:
         from ottla._ottla import SchemaRegistry as Native
 
         if (username is None) != (password is None):
-            raise ConfigError("a username and a password of a registry come together")
+            raise ConfigError("a registry needs both a username and a password, or neither")
         user = None if username is None or password is None else (username, password)
         pem = None if ca is None else Path(ca).read_bytes()
         wait = timeout.total_seconds() if isinstance(timeout, timedelta) else float(timeout)
@@ -88,20 +88,20 @@ def _shared(url: str) -> SchemaRegistry:
 
 
 def as_registry(registry: SchemaRegistry | Mapping[str, Any] | str | None) -> SchemaRegistry | None:
-    """Take a registry, its URL, or the settings of a registry client of confluent-kafka."""
+    """Accept a registry, its URL, or the settings of confluent-kafka's registry client."""
     if registry is None or isinstance(registry, SchemaRegistry):
         return registry
     if isinstance(registry, str):
         return _shared(registry)
     if not isinstance(registry, Mapping):
         raise TypeError(
-            f"registry= is a URL or an ottla.SchemaRegistry, not {type(registry).__name__}"
+            f"registry= must be a URL or an ottla.SchemaRegistry, not {type(registry).__name__}"
         )
     unknown = sorted(registry.keys() - _SETTINGS.keys())
     if unknown or "url" not in registry:
         raise ConfigError(
-            f"registry= has {unknown or 'no url'}; of confluent-kafka's settings "
-            f"{', '.join(_SETTINGS)} are known: make an ottla.SchemaRegistry"
+            f"registry= has {unknown or 'no url'}; of confluent-kafka's settings, only "
+            f"{', '.join(_SETTINGS)} are supported: use an ottla.SchemaRegistry for others"
         )
     given = {_SETTINGS[name]: value for name, value in registry.items()}
     user = given.pop("user", None)

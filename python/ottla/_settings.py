@@ -1,4 +1,4 @@
-"""The settings of a client: from what users write to the names and texts of Kafka."""
+"""The settings of a client, converted from what users pass to Kafka's names and texts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ottla.errors import ConfigError, NotSupportedError
 
 __all__ = ["client_settings", "config_items", "servers_text", "setting_text", "topic_settings"]
 
-#: The settings that start what a later version will have.
+#: Prefixes of settings for features of a later version.
 _LATER = ("transactional.id", "schema.registry.url")
 _LATER_PREFIXES = ("sasl.", "ssl.")
 
@@ -42,27 +42,29 @@ def config_items(config: Mapping[str, object] | None) -> list[tuple[str, object]
     if config is None:
         return []
     if not isinstance(config, Mapping):
-        raise TypeError(f"config= is a mapping of names to values, not {type(config).__name__}")
+        raise TypeError(
+            f"config= must be a mapping of names to values, not {type(config).__name__}"
+        )
     return list(config.items())
 
 
 def topic_settings(config: Mapping[str, object] | None) -> dict[str, object]:
-    """Return the settings of a topic; ``retention_ms`` is ``retention.ms``, whoever takes it."""
+    """Return the settings of a topic; ``retention_ms`` means ``retention.ms`` in every method."""
     return {name.replace("_", "."): value for name, value in config_items(config)}
 
 
 def servers_text(servers: str | Sequence[str]) -> str:
-    """Write addresses as Kafka does."""
+    """Format addresses as Kafka does."""
     listed = [servers] if isinstance(servers, str) else servers
     if not isinstance(listed, Iterable) or not all(isinstance(one, str) for one in listed):
         raise TypeError(
-            f"bootstrap_servers is 'host:port', or a sequence of such texts, not {servers!r}"
+            f"bootstrap_servers must be 'host:port', or a sequence of such strings, not {servers!r}"
         )
     return ",".join(listed)
 
 
 def setting_text(value: object) -> str:
-    """Write a setting as Kafka reads it."""
+    """Format a setting as Kafka reads it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, timedelta):

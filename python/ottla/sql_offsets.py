@@ -1,9 +1,9 @@
 """Offsets in a SQL table, written in one transaction with the rows.
 
-The truth about how far a program is lies beside its output: when the transaction is there, both
-are; when it is not, neither is. Whenever the program dies, the next run goes on exactly there, and
-no row is lost or doubled. Any connection of the Python database API will do (``sqlite3``,
-``psycopg``, ``duckdb`` …), or a connection or session of SQLAlchemy.
+A program's position is stored next to its output: either the transaction committed and both are in
+the database, or neither is. Whenever the program dies, the next run continues from exactly that
+position, and no row is lost or duplicated. Works with any connection of the Python database API
+(``sqlite3``, ``psycopg``, ``duckdb`` …), or a connection or session of SQLAlchemy.
 
 Examples
 --------
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SqlOffsets", "load", "resume", "save"]
 
-#: A table, maybe in a schema; it is written into the statements as it is.
+#: A table name, optionally with a schema; it is inserted into the statements verbatim.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?")
 
 _CREATE = """
@@ -59,27 +59,28 @@ _INSERT = (
     "INSERT INTO {table} (app, topic, partition_id, next_offset) "
     "VALUES (:app, :topic, :partition, :next)"
 )
-# The old value in the condition is what keeps a second program from writing the same rows.
+# The old value in the condition keeps a second program from writing the same rows.
 _UPDATE = "UPDATE {table} SET next_offset = :next WHERE " + _KEY + " AND next_offset = :known"
 
 
 def load(connection: Any, app: str, *, table: str = "ottla_offsets") -> dict[str, dict[int, int]]:
-    """Return how far a program is; makes the table of offsets when there is none.
+    """Return a program's position; creates the table of offsets when there is none.
 
     Parameters
     ----------
     connection : DB-API connection, or SQLAlchemy Connection or Session
-        The database. Outside of a transaction of yours: some databases commit when a table is
-        made.
+        The database. Call this outside any transaction: some databases commit when a table is
+        created.
     app : str
         The name of the program; a table may hold the offsets of several.
     table : str, default "ottla_offsets"
-        The table of offsets, maybe with its schema.
+        The table of offsets, optionally with its schema.
 
     Returns
     -------
     dict of str to dict of int to int
-        Where to go on, by topic and partition, for ``resume=`` of a consumer; empty at first.
+        The offsets to continue from, by topic and partition, for ``resume=`` of a consumer; empty
+        at first.
     """
     database = _Database(connection, table)
     database.run(_CREATE, {})
@@ -94,7 +95,8 @@ def load(connection: Any, app: str, *, table: str = "ottla_offsets") -> dict[str
 class SqlOffsets:
     """The offsets that a SQL table holds; made by :func:`resume`.
 
-    A function of a topic and a partition: where to go on, or None where nothing was written.
+    A function of a topic and a partition that returns the offset to continue from, or None where
+    nothing was written.
     """
 
     def __init__(self, connection: Any, app: str, table: str) -> None:
@@ -105,7 +107,7 @@ class SqlOffsets:
         self.refresh()
 
     def refresh(self) -> None:
-        """Read the table again; a group consumer does so when it is assigned partitions."""
+        """Read the table again; a group consumer does this when it is assigned partitions."""
         self._offsets = load(self._connection, self._app, table=self._table)
 
     def __call__(self, topic: str, partition: int) -> int | None:
@@ -117,19 +119,19 @@ class SqlOffsets:
 
 
 def resume(connection: Any, app: str, *, table: str = "ottla_offsets") -> SqlOffsets:
-    """Return how far a program is, for ``resume=`` of a member of a group.
+    """Return a program's position, for ``resume=`` of a member of a group.
 
-    The table is read whenever partitions are assigned, so that the member goes on after what
-    another one wrote.
+    The table is read whenever partitions are assigned, so that the member continues where the
+    previous owner stopped.
 
     Parameters
     ----------
     connection : DB-API connection, or SQLAlchemy Connection or Session
         The database, not in a transaction.
     app : str
-        The name of the program; all members of the group have the same.
+        The name of the program; the same for all members of the group.
     table : str, default "ottla_offsets"
-        The table of offsets, maybe with its schema.
+        The table of offsets, optionally with its schema.
 
     Returns
     -------
@@ -142,7 +144,7 @@ def resume(connection: Any, app: str, *, table: str = "ottla_offsets") -> SqlOff
 def save(connection: Any, app: str, offsets: Offsets, *, table: str = "ottla_offsets") -> None:
     """Write the offsets of a batch, within the transaction that writes its rows.
 
-    Commits nothing: that is yours to do, for the rows and the offsets together.
+    Does not commit: commit the rows and the offsets together yourself.
 
     Parameters
     ----------
@@ -153,12 +155,12 @@ def save(connection: Any, app: str, offsets: Offsets, *, table: str = "ottla_off
     offsets : Offsets
         ``batch.offsets``, or ``{topic: {partition: offset}}``.
     table : str, default "ottla_offsets"
-        The table of offsets, which :func:`load` made.
+        The table of offsets, created by :func:`load`.
 
     Raises
     ------
     FencedError
-        When another run of the program has written these rows already. Roll back.
+        When another run of the program has already written these rows. Roll back.
     """
     database = _Database(connection, table)
     for topic, partitions in spans(offsets).items():
@@ -166,21 +168,21 @@ def save(connection: Any, app: str, offsets: Offsets, *, table: str = "ottla_off
             key = {"app": app, "topic": topic, "partition": partition}
             row = database.run(_KNOWN, key).fetchone()
             if row is None:
-                # Fails on the primary key when somebody else was faster.
+                # Violates the primary key when another run was faster.
                 database.run(_INSERT, key | {"next": end})
                 continue
             known = int(row[0])
             if start is not None and known > start:
                 raise FencedError(
-                    f"{app!r} has written {topic}-{partition} up to offset {known}, and the batch "
-                    f"begins at {start}: another run was faster; roll back, and make a new "
+                    f"{app!r} has written {topic}-{partition} up to offset {known}, but the batch "
+                    f"begins at {start}: another run was faster; roll back, and create a new "
                     "consumer with resume=ottla.sql_offsets.load(…)"
                 )
             updated = database.run(_UPDATE, key | {"next": end, "known": known})
             if updated.rowcount == 0:
                 raise FencedError(
                     f"another run of {app!r} is writing {topic}-{partition} at the same time: "
-                    "roll back, and make a new consumer with resume=ottla.sql_offsets.load(…)"
+                    "roll back, and create a new consumer with resume=ottla.sql_offsets.load(…)"
                 )
 
 
@@ -196,7 +198,7 @@ class _Database:
             not hasattr(connection, "cursor") and hasattr(connection, "execute")
         )
         begun = getattr(connection, "in_transaction", False)
-        #: Whether a transaction that is open afterwards is none of the caller's.
+        #: Whether a transaction that is open afterwards does not belong to the caller.
         self._idle = not (begun() if callable(begun) else begun)
 
     def run(self, statement: str, values: dict[str, Any]) -> Any:
@@ -216,7 +218,7 @@ class _Database:
 
 
 def _style(connection: Any) -> str:
-    """Return how the driver of a connection writes parameters."""
+    """Return the parameter style of a connection's driver."""
     for kind in type(connection).__mro__:
         parts = kind.__module__.split(".")
         for count in range(len(parts), 0, -1):
@@ -228,7 +230,7 @@ def _style(connection: Any) -> str:
 
 
 def _in_style(statement: str, values: dict[str, Any], style: str) -> tuple[str, Any]:
-    """Write a statement with ``:name`` parameters in the style of a driver."""
+    """Rewrite a statement with ``:name`` parameters in the style of a driver."""
     names = re.findall(r":([a-z]+)", statement)
     if style == "named":
         return statement, values

@@ -1,7 +1,7 @@
 """Brokers for tests: a fresh one for each test, in milliseconds, for any Kafka client.
 
-With ottla installed, pytest has the fixtures ``ottla_broker`` and ``ottla_client``; nothing is
-imported or configured::
+Installing ottla gives pytest the fixtures ``ottla_broker`` and ``ottla_client``, without an import
+or configuration::
 
     def test_orders(ottla_broker):
         producer = confluent_kafka.Producer({"bootstrap.servers": ottla_broker.bootstrap_servers})
@@ -10,8 +10,8 @@ imported or configured::
     def test_log_append_time(ottla_client):
         sent = ottla_client.send("orders", "{}")
 
-The broker of a test lies in a temporary directory, listens on a free port of the loopback
-interface, and is gone with its records when the test ends. Other test frameworks use
+The broker of a test keeps its data in a temporary directory, listens on a free port of the loopback
+interface, and is removed with its records when the test ends. Other test frameworks use
 :func:`broker`.
 """
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["broker", "ottla_broker", "ottla_client"]
 
-#: What makes a broker quick: groups begin at once.
+#: What makes a broker quick: groups start without a delay.
 _CONFIG = {
     "group.initial.rebalance.delay.ms": 0,
 }
@@ -45,19 +45,20 @@ _MARKER = (
 def broker(
     *, config: Mapping[str, object] | None = None, topics: Mapping[str, int] | None = None
 ) -> Iterator[Broker]:
-    """Run a broker for the length of a ``with`` block.
+    """Run a broker for the duration of a ``with`` block.
 
     Parameters
     ----------
     config : mapping of str to object, optional
         Settings of the broker by Kafka's names.
     topics : mapping of str to int, optional
-        Topics to create, and how many partitions they have.
+        Topics to create, with their numbers of partitions.
 
     Yields
     ------
     Broker
-        The broker; ``bootstrap_servers`` is its address, ``client()`` a client without a socket.
+        The broker; ``bootstrap_servers`` is its address, ``client()`` returns a client that uses no
+        socket.
 
     Examples
     --------
@@ -76,10 +77,10 @@ def broker(
 
 @pytest.fixture
 def ottla_broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
-    """Run a fresh broker for one test; ``@pytest.mark.ottla`` gives it settings and topics."""
+    """Run a fresh broker for one test; ``@pytest.mark.ottla`` sets its settings and topics."""
     arguments: dict[str, Any] = {}
     for marker in request.node.iter_markers("ottla"):
-        # The nearest marker comes first.
+        # The closest marker comes first.
         if marker.args or set(marker.kwargs) - {"config", "topics"}:
             raise pytest.UsageError(f"the marker is {_MARKER}")
         for name, values in marker.kwargs.items():
@@ -96,5 +97,5 @@ def ottla_client(ottla_broker: Broker) -> Iterator[Client]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known to pytest."""
+    """Register the marker with pytest."""
     config.addinivalue_line("markers", _MARKER)

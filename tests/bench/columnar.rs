@@ -42,7 +42,7 @@ fn main() {
     divan::main();
 }
 
-/// Batches of about 16 KiB, as a producer with its default settings fills them.
+/// Batches of about 16 KiB, as a producer with default settings fills them.
 fn batches(value_size: usize, records: usize, compression: Compression) -> Bytes {
     let per_batch = 16_000 / (value_size + 20);
     let mut bytes = Vec::new();
@@ -92,7 +92,7 @@ fn decode_views(bencher: Bencher<'_, '_>, compression: Compression) {
         .bench_local(|| assert_eq!(decode(&bytes, &options), RECORDS));
 }
 
-/// As they come over a network, and as an embedded broker hands them out.
+/// As they arrive over a network, and as an embedded broker hands them out.
 #[divan::bench(args = [false, true])]
 fn decode_all_columns(bencher: Bencher<'_, '_>, checked: bool) {
     let bytes = batches(142, RECORDS, Compression::None);
@@ -275,7 +275,7 @@ const EVENT_SCHEMA: &str = r#"{"type": "record", "name": "Event", "fields": [
     {"name": "ok", "type": "boolean"},
     {"name": "country", "type": "string"}]}"#;
 
-/// The same with every field in a union with null, as most registries hold them.
+/// The same, with every field in a union with null, as most schemas in registries have it.
 fn event_schema(nullable: bool) -> AvroSchema {
     let text = if nullable {
         EVENT_SCHEMA
@@ -321,7 +321,8 @@ fn encode_avro(bencher: Bencher<'_, '_>) {
     bencher.counter(ItemsCount::new(ROWS)).bench_local(|| encode_only(&rows, &options));
 }
 
-/// The same values by arrow-avro, each behind the registry's header, without Kafka's batches.
+/// The same values with arrow-avro, each preceded by the registry's header, without Kafka's
+/// batches.
 #[divan::bench]
 fn decode_avro_with_arrow_avro(bencher: Bencher<'_, '_>) {
     use arrow_avro::reader::ReaderBuilder;

@@ -1,7 +1,7 @@
 """End-to-end figures, seen from Python: ``make bench`` runs this with the installed wheel.
 
 Each figure is the median of several rounds and is printed with what it was measured on. Nothing
-here asserts a time: a figure that matters is compared by a person, or by a ratio in one run.
+here asserts a time: figures that matter are compared by a person, or as ratios within one run.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class Program:
         self.ready_ms = (time.perf_counter() - start) * 1e3
 
     def kill(self) -> None:
-        """End it as a crash does."""
+        """Kill it, as a crash does."""
         self.process.kill()
         self.process.wait()
 
@@ -213,7 +213,7 @@ def program(rounds: int) -> dict[str, float]:
             again.append(broker.ready_ms)
             broker.kill()
             worker.join(30)
-            # What it still holds is left for a broker that was killed.
+            # A broker that was killed leaves its directory behind.
             with contextlib.suppress(ottla.TimeoutError):
                 client.close(timeout=1)
     figures["ottla broker start ready, ms"] = statistics.median(ready)
@@ -222,7 +222,7 @@ def program(rounds: int) -> dict[str, float]:
 
 
 def memory() -> dict[str, float]:
-    """Measure what the program needs when idle, and while 2 GiB go in and out."""
+    """Measure what the program needs when idle, and while 2 GiB are written and read."""
     figures: dict[str, float] = {}
     if os.environ.get("OTTLA_BIN"):
         with tempfile.TemporaryDirectory() as directory:
@@ -268,7 +268,7 @@ def machine() -> str:
 
 
 def main() -> int:
-    """Run the parts that were asked for and print a table or JSON."""
+    """Run the requested parts and print a table or JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="measurements for each median")
     parser.add_argument("--rows", type=int, default=2_000_000, help="rows of a table")

@@ -1,10 +1,9 @@
 """What groups cost: ``python tests/bench/groups.py`` with the installed wheel, and only with it.
 
 Three parts. ``consume``: one member reads a topic of 150-byte records to its end, over TCP, into
-Arrow. ``rebalance``: a member joins a group of nine; the time until all ten have their share and
-nobody has another's. ``many``: a thousand groups of ten members report to one broker at the
-interval that it tells them; what the broker needs for that. As in ``end_to_end.py``, nothing
-asserts a time.
+Arrow. ``rebalance``: a member joins a group of nine; the time until all ten have their share and no
+partition has two owners. ``many``: what a broker needs while a thousand groups of ten members send
+it heartbeats at the interval that it sets. As in ``end_to_end.py``, nothing asserts a time.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HEARTBEAT_MS = 20
-"""How often members report in ``rebalance``: they hear of a change no earlier."""
+"""The members' heartbeat interval in ``rebalance``: they learn of a change no earlier."""
 
 OPTIONS = {
     "durability": "os",
@@ -42,7 +41,7 @@ DEADLINE_S = 60
 
 
 def broker(stack: ExitStack, **more: str) -> Program:
-    """Start a broker that ends with the stack."""
+    """Start a broker that is closed with the stack."""
     directory = stack.enter_context(tempfile.TemporaryDirectory())
     settings = OPTIONS | {name.replace("__", "."): value for name, value in more.items()}
     options = [word for setting in settings.items() for word in ("-o", "=".join(setting))]
@@ -52,7 +51,7 @@ def broker(stack: ExitStack, **more: str) -> Program:
 
 
 def consume(rounds: int, rows: int) -> dict[str, float]:
-    """Measure one member that reads everything there is."""
+    """Measure one member that reads everything."""
     figures: dict[str, float] = {}
     with ExitStack() as stack:
         client = stack.enter_context(ottla.connect(broker(stack).bootstrap))
@@ -92,7 +91,7 @@ def consume(rounds: int, rows: int) -> dict[str, float]:
 
 
 class Members:
-    """Members of one group, each with a thread, and what they own."""
+    """Members of one group, each with its own thread, and what they own."""
 
     def __init__(self, bootstrap: str, group: str, protocol: str) -> None:
         self.bootstrap = bootstrap
@@ -135,7 +134,7 @@ class Members:
                 consumer.poll(timeout=0.01)
 
     def wait_until_divided(self, partitions: int) -> None:
-        """Wait until every partition has one owner, and all members have as many."""
+        """Wait until every partition has one owner, and all members own equally many."""
 
         def is_divided() -> bool:
             shares = {len(owned) for owned in self.owned}
@@ -148,7 +147,7 @@ class Members:
                 raise TimeoutError(msg)
 
     def end(self) -> None:
-        """End all members."""
+        """Stop all members."""
         self.stop.set()
         for thread in self.threads:
             thread.join(DEADLINE_S)
@@ -221,11 +220,11 @@ class Reader:
                 return value
 
     def skip(self, count: int) -> None:
-        """Pass over bytes."""
+        """Skip bytes."""
         self.at += count
 
     def skip_text(self) -> None:
-        """Pass over a text that may be missing."""
+        """Skip a text that may be missing."""
         self.skip(max(self.varint() - 1, 0))
 
 
@@ -257,7 +256,7 @@ class Member:
         return body + b"\0"
 
     def take(self, response: bytes) -> int:
-        """Take the answer; return when to report again, in milliseconds."""
+        """Process the answer; return when to send the next heartbeat, in milliseconds."""
         reader = Reader(response)
         reader.skip(4)
         error = reader.number(">h")
@@ -316,13 +315,13 @@ def cpu_seconds(pid: int) -> float:
 async def reports(
     members: list[tuple[Connection, Member]], pid: int, seconds: float
 ) -> dict[str, float]:
-    """Let every member report at its interval, and look at the broker for a while."""
+    """Let every member send heartbeats at its interval, and observe the broker for a while."""
     took: list[float] = []
     interval, _ = await members[0][0].report(members[0][1])
     ended = asyncio.Event()
 
     async def one(place: int, connection: Connection, member: Member) -> None:
-        # They do not all report at the same moment.
+        # They do not all send heartbeats at the same moment.
         await asyncio.sleep(interval / 1e3 * place / len(members))
         while not ended.is_set():
             begin = time.perf_counter()
@@ -359,7 +358,7 @@ def groups_of(count: int, size: int) -> Iterator[list[Member]]:
 
 
 async def serve_many(program: Program, count: int, size: int, seconds: float) -> dict[str, float]:
-    """Let all members join, settle and report."""
+    """Let all members join, settle and send heartbeats."""
     host, port = program.bootstrap.rsplit(":", 1)
     pid = program.process.pid
     figures = {"anonymous memory before, MiB": status_kib(pid, "RssAnon") / 1024}
@@ -408,12 +407,12 @@ def many(count: int, size: int, seconds: float) -> dict[str, float]:
 
 
 def main() -> int:
-    """Run the parts that were asked for and print a table or JSON."""
+    """Run the requested parts and print a table or JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="measurements for each median")
-    parser.add_argument("--rows", type=int, default=2_000_000, help="records that are consumed")
+    parser.add_argument("--rows", type=int, default=2_000_000, help="records to consume")
     parser.add_argument("--groups", type=int, default=1_000, help="groups of ten members")
-    parser.add_argument("--seconds", type=float, default=15, help="how long these report")
+    parser.add_argument("--seconds", type=float, default=15, help="how long these send heartbeats")
     parser.add_argument("--part", choices=["all", "consume", "rebalance", "many"], default="all")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     arguments = parser.parse_args()

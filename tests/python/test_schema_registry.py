@@ -271,7 +271,7 @@ def test_an_empty_topic_has_the_columns_of_the_latest_schema(
 def test_mistakes_are_told() -> None:
     with pytest.raises(ottla.ConfigError, match="http"):
         ottla.SchemaRegistry("localhost:8081")
-    with pytest.raises(ottla.ConfigError, match="together"):
+    with pytest.raises(ottla.ConfigError, match="both a username"):
         ottla.SchemaRegistry("http://localhost:8081", username="me")
     with pytest.raises(ottla.ConfigError, match="one of them"):
         ottla.SchemaRegistry("http://me:x@localhost:8081", token="t")

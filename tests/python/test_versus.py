@@ -94,7 +94,7 @@ def test_the_command_fails_on_a_loss(tmp_path: Path, capsys: pytest.CaptureFixtu
     lost = [line for line in printed.out.splitlines() if line.endswith("LOST")]
     assert len(lost) == 2
     assert all(TO_ARROW in line for line in lost)
-    assert "other machines" in printed.err
+    assert "different machines" in printed.err
     assert compare.main([main, slower, "--threshold", "0.5"]) == 0
 
 

@@ -301,7 +301,7 @@ fn a_log_that_exists_is_recovered_also_when_it_is_created_again() {
         ..crate::support::options(LogConfig::default())
     };
     let error = Log::create(&env, &path, other).unwrap_err();
-    assert!(error.to_string().contains("left from another topic"), "{error}");
+    assert!(error.to_string().contains("left over from another topic"), "{error}");
 }
 
 #[cfg(target_os = "linux")]

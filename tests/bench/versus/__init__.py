@@ -2,5 +2,5 @@
 
 ``python -m versus --help``, or ``make versus``. Apache Kafka is started from the jars in the folder
 that ``OTTLA_KAFKA_LIBS`` names. Every figure is the median of interleaved rounds on one machine.
-``OTTLA_BIN`` names another ``ottla`` program than the one of the wheel, which a Python starts.
+``OTTLA_BIN`` names an ``ottla`` program to use instead of the wheel's, which runs inside Python.
 """

@@ -28,7 +28,7 @@ PARTS = ["limits", "starts", "throughput", "java", "latency", "frames", "memory"
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much work a measurement is."""
+    """How much work a measurement does."""
 
     records: int = 1_000_000
     seconds: float = 5
@@ -39,7 +39,7 @@ class Sizes:
     """Every n-th shape: starting virtual machines is most of a smoke run."""
     partitions: tuple[int, ...] = (1_000,)
     most_partitions: tuple[int, ...] = (10_000,)
-    """In the first round only: it takes as long as all the rest."""
+    """In the first round only: it takes as long as all the others together."""
 
 
 QUICK = Sizes(50_000, 1, 64 << 20, 20_000, 100, 6, (100,), (1_000,))
@@ -49,10 +49,16 @@ def options(arguments: list[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="versus", description=__doc__)
     parser.add_argument("--rounds", type=int, help="interleaved rounds (default 5; quick: 1)")
-    parser.add_argument("--part", action="append", choices=PARTS, help="only this; may repeat")
-    parser.add_argument("--quick", action="store_true", help="a smoke run; figures mean nothing")
-    parser.add_argument("--records", type=int, help="records of a measurement")
-    parser.add_argument("--full", action="store_true", help="the product of sizes, codecs, acks…")
+    parser.add_argument(
+        "--part", action="append", choices=PARTS, help="only this part; may be given several times"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a smoke test; its figures mean nothing"
+    )
+    parser.add_argument("--records", type=int, help="records in a measurement")
+    parser.add_argument(
+        "--full", action="store_true", help="every combination of sizes, codecs, acks…"
+    )
     parser.add_argument("--ours", action="store_true", help="without Apache Kafka and the peers")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--picture", type=Path, help="draw the ratios into this file (.png, .svg)")
@@ -60,7 +66,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
 
 
 class Run:
-    """Rounds of the parts that were asked for."""
+    """Rounds of the requested parts."""
 
     def __init__(self, arguments: argparse.Namespace, results: Results, libs: str | None) -> None:
         from versus.servers import Kafka, Ottla
@@ -79,7 +85,7 @@ class Run:
         self.failed: list[str] = []
 
     def rounds(self, count: int) -> None:
-        """Measure; the brokers that most parts share are there for the whole run."""
+        """Measure; the brokers that most parts share run the whole time."""
         with ExitStack() as stack:
             if {"throughput", "java", "latency", "frames"} & set(self.parts):
                 for make in self.makers:
@@ -103,7 +109,7 @@ class Run:
                     self._fresh(part, first=number == 0)
                 else:
                     self._shared(part)
-            except Exception:  # noqa: BLE001 (the other parts still have something to say)
+            except Exception:  # noqa: BLE001 (the other parts can still run)
                 self.failed.append(f"round {number + 1}: {part}")
                 traceback.print_exc()
             took = time.monotonic() - begin
@@ -150,7 +156,7 @@ class Run:
 
 
 def warm_up(server: Server, records: int) -> None:
-    """Let a virtual machine compile what it will run: a broker that serves is not a cold one."""
+    """Let a virtual machine compile the code that it will run: a broker in use is not cold."""
     from versus import throughput
     from versus.servers import create_topic, delete_topic
 
@@ -185,7 +191,7 @@ def main(arguments: list[str]) -> int:
     from versus import report
     from versus.measure import Results
 
-    # Being stopped by `timeout` or a service manager stops the brokers, too.
+    # When `timeout` or a service manager stops this program, the brokers stop, too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     results, begin = Results(), time.monotonic()
     run = Run(chosen, results, libs)

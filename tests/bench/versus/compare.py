@@ -1,7 +1,7 @@
 """Two runs, of a branch and of main: ``python -m versus compare BEFORE.json AFTER.json``.
 
 Only ratios are compared: against the peer in the same run, and against what the machine copies in
-the same run. So the two runs may be of different days, though not of different machines.
+the same run. So the two runs may be from different days, though not from different machines.
 """
 
 from __future__ import annotations
@@ -83,14 +83,14 @@ class Change:
     after: float | None
 
     def lost(self, threshold: float) -> bool:
-        """Whether more than the threshold of it is gone, or it was not measured any more."""
+        """Whether it fell by more than the threshold, or is no longer measured."""
         if self.before is None:
             return False
         return self.after is None or self.after < self.before * (1 - threshold)
 
 
 def changes(before: dict[str, float], after: dict[str, float]) -> list[Change]:
-    """Put the ratios of two runs beside each other, in the order of the first."""
+    """Put the ratios of two runs side by side, in the order of the first."""
     names = [*before, *(name for name in after if name not in before)]
     return [Change(name, before.get(name), after.get(name)) for name in names]
 
@@ -120,7 +120,10 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     before, after = (read(path) for path in (options.before, options.after))
     if before["machine"] != after["machine"]:
-        print(f"other machines: {before['machine']}; {after['machine']}", file=sys.stderr)
+        print(
+            f"the runs are from different machines: {before['machine']}; {after['machine']}",
+            file=sys.stderr,
+        )
     found = changes(before["ratios"], after["ratios"])
     if not any(change.before is not None and change.after is not None for change in found):
         print("the two runs have no ratio in common", file=sys.stderr)

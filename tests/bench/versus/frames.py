@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from versus.servers import Server
 
 SLOW_PART = 10
-"""Routes that would take minutes read one record out of so many."""
+"""Routes that would take minutes read only one record in this many."""
 AVRO_TYPES = {"int64": "long", "float64": "double", "bool": "boolean", "string": "string"}
 AVRO = {
     "type": "record",
@@ -60,7 +60,7 @@ AVRO = {
 def note(results: Results, what: str, who: str, rows: int, read: Callable[[], int]) -> None:
     """Note how fast something reads or writes all rows, and how many cores this process used.
 
-    An embedded broker works in this process, a broker of its own does not.
+    An embedded broker runs in this process, a separate broker does not.
     """
     with measured(os.getpid()) as span:
         found = read()
@@ -123,7 +123,7 @@ def ours(
 
 
 def theirs(results: Results, server: Server, binary: pa.Table, events: pa.Table) -> None:
-    """Measure what users do today, against Apache Kafka."""
+    """Measure what users do today, with Apache Kafka."""
     address, rows = server.bootstrap, binary.num_rows
     read = ("frames", "frames-zstd", "frames-json", "frames-avro")
     topics = (*read, "written", "written-too", "written-json")
@@ -144,7 +144,8 @@ def theirs(results: Results, server: Server, binary: pa.Table, events: pa.Table)
     note(results, FROM_ARROW, PRODUCE_TABLE, rows, from_table)
     from_events = partial(write, address, "written-json", peers.json_dicts(events))
     note(results, FROM_JSON, PRODUCE_TABLE, rows, from_events)
-    # With its defaults the client waits a second whenever its queue is full: it must read all.
+    # With its defaults the client waits a second whenever its queue is full, so it must read
+    # everything.
     for who, settings in ((TUNED, peers.TUNING), (DEFAULT, {})):
         for what, topic in ((TO_ARROW, "frames"), (TO_ARROW_ZSTD, "frames-zstd")):
             table = partial(peers.confluent_table, address, topic, rows, **settings)

@@ -37,7 +37,7 @@ class Look:
     server: float
     client: float
     threads: dict[str, float]
-    """Of each thread of the client."""
+    """For each thread of the client."""
 
 
 def look(server: Server, client: int) -> Look:
@@ -70,8 +70,8 @@ def run(libs: str, server: Server, tool: str, *arguments: str) -> tuple[str, flo
 def second_half(looks: list[Look]) -> Span:
     """What was used during the second half of the broker's work.
 
-    So neither the start of the virtual machine counts, nor the wait of a group for others, nor
-    the end.
+    This leaves out the start of the virtual machine, the group's wait for more members, and the
+    end.
     """
     begin, work = looks[0].server, looks[-1].server - looks[0].server
     first = max(index for index, one in enumerate(looks) if one.server <= begin + work / 2)

@@ -1,4 +1,4 @@
-"""What the machine can do at most: the figures beside which all others are read."""
+"""The limits of the machine, against which all other figures are to be read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COPIES = 5
 
 
 def copies(results: Results) -> None:
-    """One round of memory and loopback, which the ratios are made with."""
+    """One round of memory and loopback, on which the ratios are based."""
     source = np.ones(256 << 20, np.uint8)
     target = np.empty_like(source)
     target[:] = source  # the pages exist now
@@ -36,7 +36,7 @@ def copies(results: Results) -> None:
 
 
 def disk(results: Results) -> None:
-    """One round of the disk on which brokers of this bench have their data."""
+    """One round of the disk on which the brokers of this bench keep their data."""
     with tempfile.NamedTemporaryFile() as file:
         chunk = bytes(1 << 20)
         begin = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What is measured of a process, and what becomes of many rounds."""
+"""What is measured of a process, and how many rounds become one figure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ONE_THREAD = "ottla, embedded, threads=1"
 ON_KAFKA = "ottla's client, Apache Kafka"
 DEFAULT = "confluent-kafka, default settings"
 TUNED = "confluent-kafka, fetch.queue.backoff.ms=5"
-PRODUCE_BATCH = "produce_batch() of confluent-kafka, dicts made before"
+PRODUCE_BATCH = "produce_batch() of confluent-kafka, dicts built beforehand"
 PRODUCE_TABLE = "produce_batch() of confluent-kafka, from the dataframe"
 POLARS = "polars read_ndjson, the same bytes in memory"
 
@@ -120,18 +120,18 @@ class Results:
     )
     lower_is_better: set[str] = field(default_factory=set)
     beside: set[str] = field(default_factory=set)
-    """Figures that explain others and are not better or worse."""
+    """Figures that explain others and are neither better nor worse."""
     missing: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
-    """Why there is no figure of somebody."""
+    """Why a figure is missing."""
 
     def add(self, what: str, who: str, value: float, *, lower: bool = False) -> None:
-        """Note one figure; ``lower`` if less of it is better."""
+        """Record one figure; ``lower`` if lower is better."""
         self.values[what][who].append(value)
         if lower:
             self.lower_is_better.add(what)
 
     def explain(self, what: str, who: str, value: float) -> None:
-        """Note a figure that is not compared, only shown beside others."""
+        """Record a figure that is not compared, only shown with the others."""
         self.values[what][who].append(value)
         self.beside.add(what)
 

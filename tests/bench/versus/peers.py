@@ -25,7 +25,7 @@ CHUNK = 50_000
 
 
 def confluent_values(bootstrap: str, topic: str, rows: int, **settings: Any) -> list[Any]:
-    """Read messages of a partition from its begin."""
+    """Read messages of a partition from its beginning."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "frames", **settings})
     consumer.assign([TopicPartition(topic, 0, 0)])
     messages: list[Any] = []
@@ -50,21 +50,21 @@ def confluent_table(bootstrap: str, topic: str, rows: int, **settings: Any) -> i
 
 
 def confluent_json(bootstrap: str, topic: str, rows: int, **settings: Any) -> int:
-    """Read with confluent-kafka and parse with pyarrow, the fastest route of today."""
+    """Read with confluent-kafka and parse with pyarrow, the fastest route available today."""
     messages = confluent_values(bootstrap, topic, rows, **settings)
     lines = b"\n".join([message.value() for message in messages])
     return int(pyarrow.json.read_json(pa.BufferReader(lines)).num_rows)
 
 
 def polars_lines(events: pa.Table) -> bytes:
-    """Return the rows as lines of JSON, as they lie in the values of a topic."""
+    """Return the rows as lines of JSON, as they are in the values of a topic."""
     frame = pl.from_arrow(events)
     assert isinstance(frame, pl.DataFrame)
     return bytes(frame.write_ndjson().encode())
 
 
 def polars_json(lines: bytes) -> int:
-    """Parse lines of JSON that are in memory already: no broker, no client."""
+    """Parse lines of JSON that are already in memory: no broker, no client."""
     return int(pl.read_ndjson(io.BytesIO(lines)).height)
 
 
@@ -118,7 +118,7 @@ def aiokafka_table(bootstrap: str, topic: str, rows: int) -> int:
 def quix_rate(bootstrap: str, topic: str, rows: int, kind: str) -> tuple[float | None, str]:
     """Return rows per second of Quix Streams, or why there are none.
 
-    ``OTTLA_QUIX_PYTHON`` names the interpreter that has it; without it, it is this one.
+    ``OTTLA_QUIX_PYTHON`` names the interpreter that has it; the default is this one.
     """
     python = os.environ.get("OTTLA_QUIX_PYTHON") or sys.executable
     try:
@@ -145,13 +145,13 @@ def quix_rate(bootstrap: str, topic: str, rows: int, kind: str) -> tuple[float |
 
 
 def binary_dicts(table: pa.Table) -> Iterator[list[dict[str, Any]]]:
-    """Make of a table with key and value what ``produce_batch`` takes."""
+    """Convert a table with key and value to what ``produce_batch`` takes."""
     for batch in table.to_batches(max_chunksize=CHUNK):
         yield batch.to_pylist()
 
 
 def json_dicts(table: pa.Table) -> Iterator[list[dict[str, Any]]]:
-    """Make of a table JSON values with polars, the fastest way of today."""
+    """Convert a table to JSON values with polars, the fastest way available today."""
     for batch in table.to_batches(max_chunksize=CHUNK):
         frame = pl.from_arrow(batch)
         assert isinstance(frame, pl.DataFrame)

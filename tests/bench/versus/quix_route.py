@@ -1,7 +1,8 @@
 """Topic to Arrow table with Quix Streams, run by the interpreter that has it.
 
-It needs another confluent-kafka than the tests, so it lives in an environment of its own. Printed
-are the rows per second from the first row on, without the group's start: a framework runs long.
+It needs a different confluent-kafka than the tests, so it has an environment of its own. It prints
+the rows per second from the first row on, without the group's start, since a framework runs for a
+long time.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from quixstreams import Application
 
 
 def main(bootstrap: str, topic: str, rows: int, kind: str) -> None:
-    """Read so many rows and make a table of them."""
+    """Read this many rows into a table."""
     values: list[object] = []
     times: list[float] = []
 

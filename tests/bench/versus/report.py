@@ -28,7 +28,7 @@ def machine() -> str:
 
 
 def number(value: float) -> str:
-    """Write a figure with as many digits as one reads."""
+    """Format a figure with as many digits as are useful."""
     if value >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}"
@@ -57,12 +57,12 @@ def as_text(results: Results) -> str:
 
 
 def command() -> str:
-    """Return what reproduces the run."""
+    """Return the command that reproduces the run."""
     return " ".join(["python -m versus", *sys.argv[1:]])
 
 
 def verdict_line(verdict: Verdict) -> str:
-    """Say whether a target holds."""
+    """Report whether a target is met."""
     target = verdict.target
     if not verdict.cases:
         return f"not measured  {target.label}"
@@ -131,7 +131,7 @@ def draw(results: Results, path: Path) -> None:
 
 
 def _rates(results: Results) -> dict[str, float]:
-    """Return the comparisons of throughput that no target speaks of."""
+    """Return the comparisons of throughput that no target covers."""
     return {
         name.split(" | ")[0]: better
         for name, better in against_peers(results).items()

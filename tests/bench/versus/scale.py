@@ -1,4 +1,4 @@
-"""Starting, coming back, and many partitions and connections."""
+"""Starting, restarting, and many partitions and connections."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from versus.servers import Server
 
 API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 1, -1)
-"""A request of version 0 without a client id, its length in front."""
+"""A request of version 0 without a client id, preceded by its length."""
 PATIENCE_S = 300
 """A broker that opens thousands of files at once answers late."""
 _numbers = itertools.count()
 
 
 def starts(results: Results, server: Server, records: int) -> None:
-    """From nothing to ready, idle memory, and back after a kill with data."""
+    """Time to ready, idle memory, and restart after a kill with data."""
     results.add("ready, s", server.name, server.ready_seconds, lower=True)
     time.sleep(2)  # a virtual machine keeps loading after it is ready
     idle = memory_mib(server.pid, "VmRSS")
@@ -39,7 +39,7 @@ def starts(results: Results, server: Server, records: int) -> None:
 
 
 def partitions(results: Results, server: Server, count: int) -> None:
-    """Create a topic of many partitions, write to each of them, and come back with them."""
+    """Create a topic of many partitions, write to each of them, and restart with them."""
     topic, what = f"wide-{next(_numbers)}", f"{count:,} partitions"
     begin = time.perf_counter()
     create_topic(server, topic, count)
@@ -73,7 +73,7 @@ def produce_to_each(server: Server, topic: str, count: int) -> None:
 
 
 def connections(results: Results, server: Server, count: int) -> None:
-    """Open many connections, ask something on each, and for metadata beside them."""
+    """Open many connections, send a request on each, and ask for metadata on another."""
     host, port = server.bootstrap.rsplit(":", 1)
     what = f"{count:,} connections"
     before, cpu = memory_mib(server.pid, "VmRSS"), cpu_seconds(server.pid)

@@ -42,11 +42,11 @@ class Server(Protocol):
         """Kill it and return the seconds until it serves again."""
 
     def end(self) -> None:
-        """End it and remove its data."""
+        """Stop it and remove its data."""
 
 
 class Ottla:
-    """``ottla broker start`` with Apache Kafka's durability: what is in the page cache counts."""
+    """``ottla broker start`` with Apache Kafka's durability: the page cache counts as stored."""
 
     name = OTTLA
     program: str | None = None
@@ -123,7 +123,7 @@ def fresh(make: Callable[[], Server]) -> Iterator[Server]:
 
 
 PARTITIONS_AT_ONCE = 5_000
-"""Apache Kafka's controller refuses a request that makes more than 10,000 records."""
+"""Apache Kafka's controller refuses a request that creates more than 10,000 records."""
 
 
 def create_topic(server: Server, name: str, partitions: int) -> None:

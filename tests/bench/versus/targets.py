@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from versus.measure import Results
 
 AT_ITS_LIMIT = 0.9
-"""A client whose busiest thread, or every core, is busy for that share could not do more."""
+"""A client whose busiest thread, or every core, is busy for this share is at its limit."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """At least so many times better than the peer, in each figure that matches."""
+    """At least this many times better than the peer, in each figure that matches."""
 
     label: str
     figures: str
@@ -41,7 +41,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a run says about a target."""
+    """What a run shows about a target."""
 
     target: Target
     cases: dict[str, float]

@@ -36,11 +36,11 @@ class Shape:
         return f"{self.size} B, {self.codec}, acks={self.acks}, {partitions}"
 
     def count(self, records: int) -> int:
-        """Return how many of them are as much work as so many small ones."""
+        """Return how many of them are as much work as this many small ones."""
         return records if self.size < 1000 else records // 4
 
     def gib(self, count: int) -> float:
-        """Return how much so many values are."""
+        """Return the size of this many values."""
         return count * self.size / GIB
 
 
@@ -59,7 +59,7 @@ FULL = [
 def note(
     results: Results, what: str, server: Server, rate: float, broker_cpu: float, span: Span
 ) -> None:
-    """Write down rate, CPU of the broker per GiB, and how busy the client was in a span of it."""
+    """Record the rate, the broker's CPU per GiB, and how busy the client was in part of it."""
     results.add(f"{what}: records/s", server.name, rate)
     results.add(f"{what}: {BROKER_CPU}", server.name, broker_cpu, lower=True)
     cores = span.client_cpu / span.seconds
@@ -68,7 +68,7 @@ def note(
 
 
 def some_values(size: int) -> list[bytes]:
-    """Return values that differ, half of which is the same: a codec has work, and saves."""
+    """Return distinct values with half of their bytes in common, which a codec can compress."""
     random = Random(7)
     same = bytes(range(256)) * (size // 512 + 1)
     return [random.randbytes(size - size // 2) + same[: size // 2] for _ in range(DIFFERENT)]
@@ -148,7 +148,7 @@ def confluent(results: Results, servers: list[Server], shapes: list[Shape], reco
 
 
 def memory_after(results: Results, server: Server, total_bytes: int) -> None:
-    """Anonymous memory of a fresh broker after so much was produced."""
+    """Anonymous memory of a fresh broker after this much was produced."""
     shape = Shape(1024, partitions=4)
     create_topic(server, "memory", shape.partitions)
     produce(server, "memory", shape, total_bytes // shape.size)
