@@ -3,7 +3,7 @@
 //! Metadata are kept for the topics that were asked for. They are refreshed when a topic is
 //! unknown, when an answer says that a leader moved, and when they are older than
 //! `metadata.max.age.ms`. News never goes back in time: a partition's leader is replaced only by
-//! one with the same or a higher epoch, unless the topic was made anew (KIP-320, KIP-516).
+//! one with the same or a higher epoch, unless the topic was re-created (KIP-320, KIP-516).
 //!
 //! Routes are per broker and [`Lane`]: a fetch that waits at the broker for new records does not
 //! hold up the requests behind it, because nothing else uses its lane.

@@ -2,7 +2,7 @@
 //!
 //! A [`Scan`] is a value. Its bounds are resolved once, when it is made, to offsets per partition
 //! ([`Scan::offsets`]); reading it twice gives the same rows, or an error: when records of the range
-//! were deleted, the log was truncated, or the topic was made anew (its id tells), that is
+//! were deleted, the log was truncated, or the topic was re-created (its id tells), that is
 //! [`Error::DataLoss`], never a shorter result. With [`OnDataLoss::Warn`] it is a warning.
 //!
 //! A partition is read when its position reaches the end, not when a number of rows was seen: gaps
@@ -131,7 +131,7 @@ impl Scan {
         let (then, now) = (offsets.topic_id, scan.offsets.topic_id);
         if then != Uuid::ZERO && then != now {
             let detail = format!(
-                "topic {} was deleted and made anew since the offsets were taken (its id was {then}, \
+                "topic {} was deleted and re-created since the offsets were taken (its id was {then}, \
                  now it is {now})",
                 offsets.topic
             );

@@ -44,7 +44,7 @@ pub(super) struct State {
     pub(super) buffer: VecDeque<Buffered>,
     /// What ended the fetching; handed out once the buffer is empty.
     pub(super) failure: Option<Error>,
-    /// The identity of each assigned topic, so that one made anew is not taken for the old one.
+    /// The identity of each assigned topic, so that a re-created one is not taken for the old one.
     pub(super) topic_ids: BTreeMap<Arc<str>, TopicId>,
     /// Replicas nearby that a leader sent us to (KIP-392).
     replicas: BTreeMap<TopicPartition, NodeId>,
@@ -442,7 +442,7 @@ impl Fetcher {
         } else {
             format!(
                 "offset {offset} is behind the end of the log, {log_end}; the log was truncated or \
-                 the topic made anew; {remedy}"
+                 the topic re-created; {remedy}"
             )
         };
         let end = state.machine.end(&target.partition);
@@ -540,7 +540,7 @@ impl Fetcher {
                 let now_id = snapshot.topics.get(name).map(|topic| topic.id);
                 if let Some(now_id) = now_id.filter(|&now_id| now_id != id && id != Uuid::ZERO) {
                     let what = format!(
-                        "topic {name} was deleted and made anew (its id was {id}, \
+                        "topic {name} was deleted and re-created (its id was {id}, \
                                         now it is {now_id})"
                     );
                     lost = Some((Arc::clone(name), what));
