@@ -1,7 +1,7 @@
 """ottla: an event-streaming engine that speaks Apache Kafka and Arrow.
 
-A broker that any Kafka client can talk to starts inside the Python process; a client moves
-dataframes into topics and Arrow batches out of them, from that broker or from any Kafka cluster.
+A broker that any Kafka client can connect to runs inside the Python process; a client writes
+dataframes to topics and reads Arrow batches from them, with that broker or any Kafka cluster.
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ if debug_build:
         stacklevel=2,
     )
 
-# Where each public name lives. It is imported when it is first used, so that the command line,
-# which needs none of them, starts at once and stays small.
+# The module of each public name. It is imported on first use, so that the command line, which needs
+# none of them, starts quickly and stays small.
 _HOMES = {
     "_bounds": ("timestamp", "ts"),
     "_broker": ("Broker",),

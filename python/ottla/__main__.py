@@ -11,9 +11,9 @@ def main() -> int:
     Returns
     -------
     int
-        0 when it succeeded, 1 when it failed, 2 when the arguments were not understood.
+        0 on success, 1 when the command failed, 2 when the arguments are wrong.
     """
-    # The half of `signal` that is built in: the other half costs a broker 0.8 MiB for enums.
+    # The built-in half of `signal`: the other half costs a broker 0.8 MiB for enums.
     import _signal  # type: ignore[import-not-found]  # typeshed has no stubs of it
 
     from ottla._ottla import run_cli

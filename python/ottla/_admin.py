@@ -1,4 +1,4 @@
-"""Topics, settings and offsets: what a client can ask of the cluster beside rows."""
+"""Topics, settings and offsets: what a client does besides reading and writing rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Timeout = float | timedelta | None
 
 
 class Administration:
-    """The half of a :class:`Client` that creates, changes and describes."""
+    """The part of a :class:`Client` that creates, changes and describes."""
 
     _admin: Admin
     _retentions: dict[str, int | None]
@@ -55,11 +55,11 @@ class Administration:
             written ``retention_ms``. By default a topic deletes records whose timestamps are older
             than 7 days: for older data set ``retention.ms`` to -1.
         assignment : mapping of int to sequence of int, optional
-            The brokers of each partition, instead of the two numbers.
+            The brokers of each partition, instead of the two numbers above.
         exist_ok : bool, default False
-            Whether it is fine when the topic exists already (whatever its settings are).
+            Whether to succeed when the topic already exists (whatever its settings are).
         validate_only : bool, default False
-            Check, but create nothing.
+            Only check whether the topic could be created.
         timeout : float or datetime.timedelta, default 30
             How long to wait, in seconds.
 
@@ -71,7 +71,7 @@ class Administration:
         Raises
         ------
         TopicExistsError
-            When there is a topic of that name and not ``exist_ok``.
+            When there is a topic of that name and ``exist_ok`` is false.
         ConfigError
             When the name, a number or a setting is not valid.
         """
@@ -105,14 +105,14 @@ class Administration:
         topic : str
             The name.
         missing_ok : bool, default False
-            Whether it is fine when there is no such topic.
+            Whether to succeed when there is no such topic.
         timeout : float or datetime.timedelta, default 30
             How long to wait, in seconds.
 
         Raises
         ------
         UnknownTopicError
-            When there is no such topic and not ``missing_ok``.
+            When there is no such topic and ``missing_ok`` is false.
         """
         from ottla.errors import UnknownTopicError
 
@@ -125,14 +125,15 @@ class Administration:
     def create_partitions(self, topic: str, total: int, *, timeout: Timeout = 30.0) -> None:
         """Raise the number of partitions of a topic to ``total``.
 
-        Records stay where they are; new records of a key may go to another partition than before.
+        Existing records stay in their partitions; new records of a key may go to a different
+        partition than before.
 
         Parameters
         ----------
         topic : str
             The name.
         total : int
-            The number of partitions afterwards, more than there are now.
+            The new number of partitions, higher than the current one.
         timeout : float or datetime.timedelta, default 30
             How long to wait, in seconds.
         """
@@ -144,16 +145,16 @@ class Administration:
         Parameters
         ----------
         internal : bool, default False
-            Whether to include the topics that the cluster keeps for itself.
+            Whether to include the cluster's internal topics.
         timeout : float or datetime.timedelta, default 30
             How long to wait, in seconds.
         """
         return self._admin.topics(internal, seconds(timeout))
 
     def __getitem__(self, topic: str) -> Topic:
-        """Return the topic object of a name; nothing is asked of the cluster yet."""
+        """Return the topic object for a name, without a request to the cluster."""
         if not isinstance(topic, str):
-            raise TypeError(f"a topic is named by a str, not {type(topic).__name__}")
+            raise TypeError(f"the name of a topic must be a str, not {type(topic).__name__}")
         return Topic(cast("Client", self), topic)
 
     def __contains__(self, topic: object) -> bool:
@@ -179,7 +180,7 @@ class Administration:
         Returns
         -------
         dict of str to dict
-            By the name of the setting: ``value`` (None when it is a secret), ``source`` (for
+            For each setting: ``value`` (None when it is a secret), ``source`` (for
             example ``DEFAULT_CONFIG``), ``is_default``, ``read_only``, ``sensitive``, ``type``,
             ``documentation``.
         """
@@ -196,15 +197,15 @@ class Administration:
         broker: int | None = None,
         timeout: Timeout = 30.0,
     ) -> None:
-        """Change settings of a topic or of a broker; the others stay as they are.
+        """Change settings of a topic or of a broker; the others stay unchanged.
 
         Parameters
         ----------
         topic : str, optional
             The name of a topic.
         changes : mapping of str to object
-            New values by name (of a topic also ``retention_ms`` for ``retention.ms``); ``None``
-            takes a setting back to its default.
+            New values by name (for a topic, ``retention_ms`` also works for ``retention.ms``);
+            ``None`` resets a setting to its default.
         broker : int, optional
             The id of a broker, instead of a topic.
         timeout : float or datetime.timedelta, default 30
@@ -224,7 +225,7 @@ class Administration:
     def delete_records(
         self, topic: str, before: Mapping[int, int] | Bound = "latest", *, timeout: Timeout = 30.0
     ) -> dict[int, int]:
-        """Delete the records of a topic that lie before some offsets.
+        """Delete the records of a topic before given offsets.
 
         Parameters
         ----------
@@ -238,7 +239,7 @@ class Administration:
         Returns
         -------
         dict of int to int
-            The log start offset of each partition afterwards.
+            The new log start offset of each partition.
         """
         limit = seconds(timeout)
         kind, detail = native_bound(before, "latest", "end", topic)
@@ -251,15 +252,15 @@ class Administration:
     def offsets(
         self, topic: str, at: Bound = "latest", *, timeout: Timeout = 30.0
     ) -> dict[int, int]:
-        """Return the offsets of a topic at a time or at one of its ends.
+        """Return the offsets of a topic at a time, or at its start or end.
 
         Parameters
         ----------
         topic : str
             The name.
         at : Bound, default "latest"
-            "earliest", "latest" (one past the last record), or a time (the first record that is
-            not older; one past the last record when there is none).
+            "earliest", "latest" (one past the last record), or a time (the first record at or after
+            it; one past the last record when there is none).
         timeout : float or datetime.timedelta, default 30
             How long to wait, in seconds.
 

@@ -27,7 +27,7 @@ __all__ = ["Broker"]
 _DURABILITIES = ("auto", "fsync", "os")
 
 
-#: The brokers of this process by their directories.
+#: The brokers of this process, by directory.
 _by_directory: weakref.WeakValueDictionary[str, Broker] = weakref.WeakValueDictionary()
 
 
@@ -36,7 +36,7 @@ def _real(path: str | os.PathLike[str]) -> str:
 
 
 def _running(path: str | os.PathLike[str]) -> Broker | None:
-    """Return the broker of this process that has a directory open."""
+    """Return the broker of this process that has the directory open."""
     known = _by_directory.get(_real(path))
     if known is None or known.closed or not known._native.here:  # noqa: SLF001
         return None
@@ -46,46 +46,46 @@ def _running(path: str | os.PathLike[str]) -> Broker | None:
 class Broker:
     """A Kafka broker inside this process.
 
-    Any Kafka client may connect to :attr:`bootstrap_servers`; :meth:`client` gives one that talks
-    to the broker without a socket. It listens on the loopback interface unless told otherwise,
-    and stops at the end of the ``with`` block, at :meth:`close`, or when the interpreter exits.
+    Any Kafka client can connect to :attr:`bootstrap_servers`; :meth:`client` returns one that talks
+    to the broker without a socket. It listens on the loopback interface unless told otherwise, and
+    stops at the end of the ``with`` block, at :meth:`close`, or when the interpreter exits.
 
     Parameters
     ----------
     path : str or os.PathLike, optional
-        The data directory; made when missing, locked while the broker runs. Without one the data
-        lie in a temporary directory that is removed when the broker closes.
+        The data directory; created when missing, locked while the broker runs. Without one, the
+        data is kept in a temporary directory that is removed when the broker closes.
     durability : {"auto", "fsync", "os"}, optional
-        When a record counts as written: "fsync" after it is on the disk, "os" once the operating
-        system has it, "auto" (the default with a path) as ``acks=all`` and the number of replicas
-        ask for. In a temporary directory it is "os".
+        When a record counts as written: "fsync" once it is on disk, "os" once the operating system
+        has it, "auto" (the default with a path) as ``acks=all`` and the number of replicas require.
+        For a temporary directory it is "os".
     listeners : str, optional
         Kafka's ``listeners``, for example ``"PLAINTEXT://127.0.0.1:9092"``. The default is a free
         port of the loopback interface.
     config : mapping of str to object, optional
         Settings by Kafka's names, for example ``{"num.partitions": 4}``. An unknown name is
-        refused with a suggestion. The defaults are Kafka's, but for
-        ``group.initial.rebalance.delay.ms``, which is 0 here: groups begin at once.
+        refused with a suggestion. The defaults are Kafka's, except for
+        ``group.initial.rebalance.delay.ms``, which is 0 here: groups start without a delay.
     timeout : float or datetime.timedelta, default 60
         How long the start may take, in seconds; ``None`` for no limit.
     reuse : bool, default False
         Return the broker of this process that has the directory open, if there is one, instead of
-        starting another: a notebook's cell may then run again. It is the same object, so that
-        closing it closes it for all.
+        starting another, so that a notebook cell can be run again. It is the same object, so
+        closing it closes it for every user.
 
     Raises
     ------
     ConfigError
-        When a setting is not known or not valid, or not that of the broker to reuse.
+        When a setting is unknown or not valid, or differs from that of the broker to reuse.
     StorageError
-        When the directory is in use by another broker, was made by a newer version, or cannot be
+        When the directory is in use by another broker, was written by a newer version, or cannot be
         read or written.
 
     Notes
     -----
-    Blocks until the broker serves, without the GIL. A broker does not cross ``os.fork()``: a child
-    connects to :attr:`bootstrap_servers` instead, which the clients of :meth:`client` do by
-    themselves.
+    Blocks until the broker accepts requests; releases the GIL. A broker does not survive
+    ``os.fork()`` in the child, which connects to :attr:`bootstrap_servers` instead; the clients of
+    :meth:`client` do this by themselves.
 
     Examples
     --------
@@ -107,11 +107,13 @@ class Broker:
         reuse: bool = False,
         **_options: Any,
     ) -> Broker:
-        """Return a broker that is to be started, or the one that is to be reused."""
+        """Return a new broker to be started, or the one to be reused."""
         if not reuse:
             return super().__new__(cls)
         if path is None:
-            raise ConfigError("reuse=True goes with a path: without one each broker has its own")
+            raise ConfigError(
+                "reuse=True needs a path: without one, each broker has its own directory"
+            )
         return _running(path) or super().__new__(cls)
 
     def __init__(
@@ -129,13 +131,13 @@ class Broker:
         settings = {name: _text(value) for name, value in (config or {}).items()}
         if durability is not None:
             if durability not in _DURABILITIES:
-                raise ConfigError(f"durability={durability!r} is none of {_DURABILITIES}")
+                raise ConfigError(f"durability= must be one of {_DURABILITIES}, not {durability!r}")
             settings["durability"] = durability
         if reuse and hasattr(self, "_native"):
             self._compare(settings, listeners)
             return
         self._given = (dict(settings), listeners)
-        # Who is in one process does not start a whole fleet at once.
+        # In one process there is no fleet of members whose start would be worth waiting for.
         settings.setdefault("group.initial.rebalance.delay.ms", "0")
         directory = None if path is None else os.fspath(path)
         try:
@@ -145,7 +147,7 @@ class Broker:
             if running is None:
                 raise
             raise StorageError(
-                f"{directory} is open in this process already, by the broker at "
+                f"{directory} is already open in this process, by the broker at "
                 f"{running.bootstrap_servers}: pass reuse=True to get that one, or close it first"
             ) from error
         if path is not None:
@@ -155,7 +157,7 @@ class Broker:
         _exit.register(self)
 
     def _compare(self, settings: Mapping[str, str], listeners: str | None) -> None:
-        """Refuse to be reused with other settings than those that it was started with."""
+        """Refuse to be reused with settings other than those it was started with."""
         known, known_listeners = self._given
         for name, value in settings.items():
             if known.get(name) != value:
@@ -178,7 +180,7 @@ class Broker:
 
     @property
     def cluster_id(self) -> str | None:
-        """The id of the cluster; it stays with the data directory."""
+        """The id of the cluster; it is stored in the data directory."""
         return self._native.cluster_id
 
     @property
@@ -203,7 +205,7 @@ class Broker:
         Returns
         -------
         Client
-            A client. It ends with the broker: what is not sent yet is flushed first. It keeps the
+            A client. It closes with the broker, after flushing what has not been sent. It keeps the
             broker alive.
         """
         client = Client._in_process(self, self._native, options)  # noqa: SLF001
@@ -211,15 +213,14 @@ class Broker:
         return client
 
     def close(self, timeout: float | timedelta | None = 60.0) -> None:
-        """Flush the clients, answer open requests, write everything to the disk and stop.
+        """Flush the clients, answer open requests, write everything to disk and stop.
 
-        Batches and dataframes that were read from the broker stay valid. A second call does
-        nothing.
+        Batches and dataframes read from the broker stay valid. A second call does nothing.
 
         Parameters
         ----------
         timeout : float or datetime.timedelta, default 60
-            How long it may take, in seconds; ``None`` for no limit.
+            How long closing may take, in seconds; ``None`` for no limit.
         """
         try:
             with ExitStack() as clients:
@@ -253,7 +254,7 @@ class Broker:
 
 
 def _text(value: object) -> str:
-    """Write a setting as it stands in a ``server.properties`` file."""
+    """Format a setting as in a ``server.properties`` file."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""The groups of a cluster: who is in them, how far they are, and setting them elsewhere."""
+"""The groups of a cluster: their members, their offsets and lag, and resetting them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Group", "GroupDescription", "GroupMember", "GroupPartition", "Groups"]
 
-#: Which partitions: a topic, several, or the partitions of each.
+#: A scope: a topic, several topics, or the partitions of each.
 Topics = Union[str, Sequence[str], Mapping[str, Iterable[int]]]  # noqa: UP007 (read by Python 3.10)
 
 Timeout = float | timedelta | None
@@ -34,13 +34,13 @@ class Group:
     group_id : str
         The name.
     state : str
-        In Kafka's words: Stable, Empty, PreparingRebalance …
+        The state, as Kafka names it: Stable, Empty, PreparingRebalance …
     type : str
         classic or consumer.
     protocol_type : str
         ``consumer``; empty for a group that only has offsets.
     coordinator : int
-        The broker that keeps it.
+        The broker that coordinates it.
     """
 
     group_id: str
@@ -57,17 +57,17 @@ class GroupMember:
     Parameters
     ----------
     member_id, client_id, host : str
-        What the coordinator calls it, what it calls itself, and where it is.
+        The id that the coordinator gave it, the id that it gave itself, and its address.
     instance_id : str or None
         The name of a static member.
     rack : str or None
-        Where it stands, if it said.
+        Its rack, if it gave one.
     epoch : int or None
         Its epoch, in a group of the consumer protocol.
     topics : list of str
-        What it asked for.
+        The topics that it subscribed to.
     pattern : str or None
-        The pattern that it asked for.
+        The pattern that it subscribed with.
     assignment : list of (str, int)
         Its partitions.
     """
@@ -85,22 +85,22 @@ class GroupMember:
 
 @dataclass(frozen=True)
 class GroupPartition:
-    """How far a group is in a partition.
+    """The progress of a group in a partition.
 
     Parameters
     ----------
     topic, partition : str, int
         The partition.
     committed_offset : int or None
-        The offset that the group has.
+        The committed offset of the group.
     log_end_offset : int
         One past the last record.
     lag : int or None
-        How many offsets are left.
+        How many offsets are left to read.
     member_id, client_id, host : str or None
-        The member that has it.
+        The member to which it is assigned.
     metadata : str or None
-        What was noted with the offset.
+        The metadata committed with the offset.
     """
 
     topic: str
@@ -129,15 +129,15 @@ class GroupDescription:
     group_id, state, type : str
         As in a :class:`Group`.
     assignor : str
-        Who assigns; empty when nobody does.
+        The assignor in use; empty when there is none.
     epoch : int or None
         The epoch of a group of the consumer protocol.
     coordinator : int
-        The broker that keeps it.
+        The broker that coordinates it.
     members : list of GroupMember
-        Who is in it.
+        Its members.
     partitions : list of GroupPartition
-        Those with an offset and those that a member has.
+        Those with a committed offset and those assigned to a member.
     """
 
     group_id: str
@@ -151,7 +151,7 @@ class GroupDescription:
 
     @property
     def lag(self) -> int:
-        """How many offsets are left in all partitions together."""
+        """How many offsets are left to read in all partitions together."""
         return sum(one.lag or 0 for one in self.partitions)
 
     def to_pylist(self) -> list[dict[str, Any]]:
@@ -219,7 +219,7 @@ class Groups:
     def list(
         self, *, state: str | None = None, type: str | None = None, timeout: Timeout = 30.0
     ) -> Listing:
-        """Return the groups, in order of their names.
+        """Return the groups, sorted by name.
 
         Parameters
         ----------
@@ -235,7 +235,7 @@ class Groups:
         return [Group(**one) for one in self._native.list(states, types, seconds(timeout))]
 
     def describe(self, group_id: str, *, timeout: Timeout = 30.0) -> GroupDescription:
-        """Return members, offsets and lag of a group.
+        """Return the members, offsets and lag of a group.
 
         Parameters
         ----------
@@ -278,19 +278,19 @@ class Groups:
         Parameters
         ----------
         group_id : str
-            The group; it is made when there is none.
+            The group; it is created when it does not exist.
         topics : str, sequence of str, or mapping of str to iterable of int, optional
-            The topics, or the partitions of each; all of which the group has offsets by default.
+            The topics, or the partitions of each; by default all for which the group has offsets.
         to : str, int, datetime.datetime, datetime.timedelta or mapping of int to int
-            "earliest", "latest", "current" (the nearest end where the records are gone), an offset,
-            a time (the first record that is not older; UTC when it has no zone), a negative
-            timedelta (from now), offsets by partition, or a checkpoint: offsets by topic and
-            partition. The other partitions of its topics were added since and are set to their
-            beginning. Offsets outside of a log become its ends.
+            "earliest", "latest", "current" (moved to the nearest end of the log where the records
+            are gone), an offset, a time (the first record at or after it; UTC when it has no zone),
+            a negative timedelta (from now), offsets by partition, or a checkpoint: offsets by topic
+            and partition. Partitions of its topics that a checkpoint does not name were added since
+            and are set to their beginning. Offsets outside a log are moved to its nearest end.
         shift : int, optional
-            So many offsets forward, or back when negative; instead of ``to``.
+            Move by this many offsets: forward, or back when negative; instead of ``to``.
         dry_run : bool, default False
-            Change nothing.
+            Return what would change, without changing it.
         timeout : float or datetime.timedelta, default 30
             How long to wait, in seconds.
 
@@ -332,7 +332,7 @@ class Groups:
         Raises
         ------
         KafkaError
-            While it has members (``NON_EMPTY_GROUP``), or when there is none.
+            While it has members (``NON_EMPTY_GROUP``), or when there is no such group.
         """
         self._native.delete(group_id, seconds(timeout))
 
@@ -344,14 +344,14 @@ class Groups:
         *,
         timeout: Timeout = 30.0,
     ) -> None:
-        """Forget offsets of a group.
+        """Delete committed offsets of a group.
 
         Parameters
         ----------
         group_id : str
             The group.
         topic : str
-            The topic; no member may consume it.
+            The topic; no member may be consuming it.
         partitions : iterable of int, optional
             The partitions; all by default.
         timeout : float or datetime.timedelta, default 30
@@ -376,7 +376,7 @@ def _scope(topics: Topics | None) -> dict[str, set[int] | None]:
 def _plans(
     scope: dict[str, set[int] | None], to: Any, shift: int | None
 ) -> list[tuple[dict[str, set[int] | None], tuple[str, Any]]]:
-    """Return what to set where; by topic, as far as it is in the scope."""
+    """Return the offsets to set, by topic, as far as they are in the scope."""
     if not isinstance(to, Mapping) or not is_by_topic(to):
         return [(scope, _aim(to, shift))]
     if has_ranges(to):
@@ -387,7 +387,7 @@ def _plans(
         if scope and topic not in scope:
             continue
         named = {one: at for one, at in offsets.items() if within is None or one in within}
-        # The others were added since; what comes behind counts more.
+        # The others were added since; later entries take precedence.
         found.append(({topic: within}, ("earliest", None)))
         found.append(({topic: set(named)}, _aim(named, shift)))
     return found

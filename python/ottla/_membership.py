@@ -1,4 +1,4 @@
-"""Groups: the arguments of a member, from what users write to what the engine takes."""
+"""Groups: the arguments of a member, converted from what users pass to what the engine takes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TIMES = (
     "rebalance_timeout_ms",
 )
 _WORDS = ("group_instance_id", "group_remote_assignor")
-#: The arguments that mean something in a group only.
+#: The arguments that only mean something in a group.
 _OF_GROUPS = (
     *_TIMES,
     *_WORDS,
@@ -30,28 +30,28 @@ _OF_GROUPS = (
 )
 _AUTO_COMMIT_MS = 5_000
 
-#: The flags of a Python pattern, as the engine's patterns have them.
+#: The flags of a Python pattern, as the engine's patterns write them.
 _FLAGS = {re.IGNORECASE: "i", re.MULTILINE: "m", re.DOTALL: "s", re.VERBOSE: "x"}
 
 
 def refuse_group_options(options: Mapping[str, Any]) -> None:
-    """Refuse arguments that nothing would come of without a group."""
+    """Refuse arguments that would have no effect without a group."""
     given = [name for name in _OF_GROUPS if options.get(name) is not None]
     if options.get("auto_commit"):
         given.append("auto_commit")
     if given:
-        raise ConfigError(f"{given[0]}= goes with group_id=: there is no group without")
+        raise ConfigError(f"{given[0]}= only works in a group: pass group_id= as well")
 
 
 def is_pattern(topics: Any) -> bool:
-    """Say whether topics are meant by a pattern instead of their names."""
+    """Return whether topics are given by a pattern instead of by name."""
     return isinstance(topics, re.Pattern) or (isinstance(topics, str) and topics.startswith("^"))
 
 
 def _pattern(topics: Any) -> str | None:
     if isinstance(topics, re.Pattern):
         if not isinstance(topics.pattern, str):
-            raise ConfigError("a pattern of topics is text, not bytes")
+            raise ConfigError("a pattern of topics must be text, not bytes")
         flags = "".join(letter for flag, letter in _FLAGS.items() if topics.flags & flag)
         return f"(?{flags}){topics.pattern}" if flags else topics.pattern
     return topics if is_pattern(topics) else None
@@ -62,8 +62,8 @@ def _names(topics: Any) -> list[str]:
     for name in names:
         if not isinstance(name, str) or is_pattern(name):
             raise ConfigError(
-                f'{name!r} is not the name of a topic; a pattern stands alone, and "^(a|b).*" '
-                "makes one of several"
+                f'{name!r} is not the name of a topic; a pattern must stand alone, and "^(a|b).*" '
+                "combines several into one"
             )
     return names
 
@@ -75,22 +75,22 @@ def milliseconds(value: Any, name: str) -> int | None:
     if isinstance(value, timedelta):
         value = value // timedelta(milliseconds=1)
     if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} is a number of milliseconds or a timedelta, not {value!r}")
+        raise TypeError(f"{name} must be a number of milliseconds or a timedelta, not {value!r}")
     number = int(value.__index__())
     if number <= 0:
-        raise ConfigError(f"{name}={number} is not above 0")
+        raise ConfigError(f"{name}={number} must be above 0")
     return number
 
 
 def group_options(topics: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a member as the engine takes them."""
+    """Return the arguments of a member, as the engine takes them."""
     group_id = options["group_id"]
     if not isinstance(group_id, str):
-        raise TypeError(f"a group is named by a str, not {type(group_id).__name__}")
+        raise TypeError(f"the name of a group must be a str, not {type(group_id).__name__}")
     pattern = _pattern(topics)
     interval = milliseconds(options["auto_commit_interval_ms"], "auto_commit_interval_ms")
     if interval is not None and not options["auto_commit"]:
-        raise ConfigError("auto_commit_interval_ms= goes with auto_commit=True")
+        raise ConfigError("auto_commit_interval_ms= only works with auto_commit=True")
     assignors = options["partition_assignment_strategy"]
     if isinstance(assignors, str):
         assignors = [one.strip() for one in assignors.split(",")]

@@ -1,4 +1,4 @@
-"""A producer as a class of its own, for those who look for one."""
+"""A separate producer class, for users who expect one."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ class Producer:
         self._own = not isinstance(bootstrap_servers, Client)
         if isinstance(bootstrap_servers, Client):
             if options:
-                raise TypeError("a producer of a client has the settings of that client")
+                raise TypeError(
+                    "a producer that sends through a client uses that client's settings"
+                )
             self._client = bootstrap_servers
         else:
             self._client = connect(bootstrap_servers, **options)
@@ -78,11 +80,11 @@ class Producer:
         return self._client.write(topic, data, **options)
 
     def flush(self, timeout: float | timedelta | None = None) -> None:
-        """Wait until all that was sent is acknowledged or has failed."""
+        """Wait until everything sent has been acknowledged or has failed."""
         self._client.flush(timeout)
 
     def close(self, timeout: float | timedelta | None = 60.0) -> None:
-        """Flush and close; a client that was handed in stays open."""
+        """Flush and close; a client that was passed in stays open."""
         if self._own:
             self._client.close(timeout)
         elif not self._client.closed:

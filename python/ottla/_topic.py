@@ -20,7 +20,7 @@ __all__ = ["Topic"]
 class Topic:
     """A topic of a cluster; ``client["orders"]``.
 
-    Holds nothing but the name: each call asks the cluster. In a notebook it shows its partitions,
+    Holds only the name: each call asks the cluster. In a notebook it displays its partitions,
     offsets, size and settings.
 
     Examples
@@ -46,7 +46,7 @@ class Topic:
             ``name``, ``topic_id``, ``internal``, and ``partitions``: a list of dictionaries with
             ``partition``, ``leader``, ``leader_epoch``, ``replicas``, ``isr``, ``start`` and
             ``end`` (offsets, the end exclusive), and ``size_bytes`` (None where the cluster does
-            not tell).
+            not report it).
 
         Raises
         ------
@@ -99,7 +99,7 @@ class Topic:
     def tail(
         self, n: int = 5, *, value: Format | str | Mapping[str, Any] | None = None, **options: Any
     ) -> RecordBatch:
-        """Return the newest ``n`` records by timestamp, the newest last.
+        """Return the newest ``n`` records by timestamp, newest last.
 
         Parameters
         ----------
@@ -118,11 +118,11 @@ class Topic:
         return scan._native.collect_tail(n)  # noqa: SLF001
 
     def scan(self, *arguments: Any, **options: Any) -> Scan:
-        """Scan the topic; the arguments are those of ``client.scan`` without the topic."""
+        """Scan the topic; takes the arguments of ``client.scan`` except the topic."""
         return self._client.scan(self.name, *arguments, **options)
 
     def write(self, data: Any, **options: Any) -> int:
-        """Write a table; the arguments are those of ``client.write`` without the topic."""
+        """Write a table; takes the arguments of ``client.write`` except the topic."""
         return self._client.write(self.name, data, **options)
 
     def delete(self, *, missing_ok: bool = False) -> None:

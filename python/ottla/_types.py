@@ -1,7 +1,7 @@
-"""The types of columns, from what Python users name them with.
+"""The types of columns, converted from what Python users pass.
 
-A schema becomes a mapping of names to what the extension reads: names of types, Arrow types, or
-mappings of the same for structs; or it is an object that exports a whole Arrow schema.
+A schema becomes a mapping of column names to what the extension reads: names of types, Arrow types,
+or, for structs, such mappings; or it is an object that exports a whole Arrow schema.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PYTHON: dict[object, str] = {
     type(None): "null",
 }
 
-#: What numpy and pandas call types that have another name in Arrow.
+#: The names in numpy and pandas of types that have a different name in Arrow.
 _PANDAS = {"string": "utf8", "str": "utf8", "boolean": "bool", "category": "dictionary<utf8>"}
 _PANDAS_TIME = re.compile(r"(datetime|timedelta)64\[(s|ms|us|ns)(?:, (.+))?\]")
 
@@ -69,12 +69,12 @@ def columns(schema: Any) -> Any:
 
 def _name(name: object) -> str:
     if not isinstance(name, str):
-        raise ConfigError(f"the column {name!r} of the schema: names are str")
+        raise ConfigError(f"the column {name!r} of the schema: names must be str")
     return name
 
 
 def _polars(schema: Mapping[str, Any]) -> Any:
-    """Let polars turn its types into Arrow's, by a frame without rows."""
+    """Let polars convert its types into Arrow's, through a frame without rows."""
     import polars as pl
 
     def is_theirs(one: object) -> bool:
@@ -91,7 +91,7 @@ def _polars(schema: Mapping[str, Any]) -> Any:
 
 
 class _PolarsType:
-    """One type of polars that exports itself as Arrow's."""
+    """A single polars type that exports itself as an Arrow type."""
 
     def __init__(self, dtype: Any) -> None:
         self._dtype = dtype
@@ -106,7 +106,7 @@ class _PolarsType:
 
 
 def _type(what: str, one: Any) -> Any:
-    """Return a type as the extension reads it; ``what`` has it, in errors."""
+    """Return a type as the extension reads it; errors say that ``what`` has it."""
     if isinstance(one, str) or hasattr(one, "__arrow_c_schema__"):
         return one
     if isinstance(one, Mapping):
@@ -114,7 +114,7 @@ def _type(what: str, one: Any) -> Any:
     if isinstance(one, type) and one in _PYTHON:
         return _PYTHON[one]
     if one is decimal.Decimal:
-        raise ConfigError(f"{what}: say how many digits a Decimal has: 'decimal128[38, 9]'")
+        raise ConfigError(f"{what}: a Decimal needs its number of digits: 'decimal128[38, 9]'")
     if type(one).__module__.partition(".")[0] in {"numpy", "pandas"} or _is_numpy(one):
         return _numpy(what, one)
     return _generic(what, one)

@@ -1,8 +1,8 @@
 """The exceptions of ottla: one tree under :class:`KafkaError`.
 
-Every exception says what was attempted, on which topic, partition and offset, and what may
-help. ``code`` is the number of the error in the Kafka protocol, ``name`` its name there, and
-``retriable`` whether the same call may succeed when it is made again.
+Every exception says what was attempted, on which topic, partition and offset, and what may help.
+``code`` is the number of the error in the Kafka protocol, ``name`` its name there, and
+``retriable`` whether the same call may succeed when repeated.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class KafkaError(Exception):
     name : str, default "UNKNOWN_SERVER_ERROR"
         The name of the code in the Kafka protocol.
     retriable : bool, default False
-        Whether the same call may succeed when it is made again.
+        Whether the same call may succeed when repeated.
 
     Examples
     --------
@@ -57,7 +57,8 @@ class KafkaError(Exception):
     retriable: bool
     #: After a failed ``client.write``: how many rows were acknowledged, …
     written: int | None = None
-    #: … and their offsets by partition, the end exclusive; records of others may lie between them.
+    #: … and their offsets by partition, end exclusive; records of other producers may be in
+    #: between.
     offsets: dict[int, tuple[int, int]] | None = None
 
     def __init__(
@@ -94,11 +95,11 @@ class ConnectionError(KafkaError, builtins.ConnectionError):
 
 
 class DataLossError(KafkaError):
-    """Records that a scan or consumer was asked for do not exist any more."""
+    """Records that a scan or consumer should read no longer exist."""
 
 
 class DecodeError(KafkaError, ValueError):
-    """A record does not have the form that its format asks for."""
+    """A record does not match its format."""
 
 
 class FencedError(KafkaError):
@@ -110,11 +111,11 @@ class MessageTooLargeError(KafkaError):
 
 
 class NotSupportedError(KafkaError, NotImplementedError):
-    """The other side, or this version of ottla, cannot do that."""
+    """The other side, or this version of ottla, does not support this."""
 
 
 class OffsetOutOfRangeError(KafkaError):
-    """An offset lies before the first or after the last record of its partition."""
+    """An offset is before the first or after the last record of its partition."""
 
 
 class ProtocolError(KafkaError):
@@ -122,7 +123,7 @@ class ProtocolError(KafkaError):
 
 
 class StorageError(KafkaError):
-    """A disk failed or is full, or a data directory is in use or of a newer release."""
+    """A disk failed or is full, or a data directory is in use or from a newer release."""
 
 
 class CorruptionError(StorageError):
@@ -130,11 +131,11 @@ class CorruptionError(StorageError):
 
 
 class TimeoutError(KafkaError, builtins.TimeoutError):
-    """A wait ended before its condition came true."""
+    """A call did not finish within its timeout."""
 
 
 class TopicExistsError(KafkaError):
-    """A topic of this name exists already; see ``create_topic(exist_ok=True)``."""
+    """A topic of this name already exists; see ``create_topic(exist_ok=True)``."""
 
 
 class UnknownTopicError(KafkaError, LookupError):
@@ -142,11 +143,11 @@ class UnknownTopicError(KafkaError, LookupError):
 
 
 class RetentionWarning(UserWarning):
-    """Records are older than their topic keeps records: they will be deleted soon."""
+    """Records are older than their topic's retention: they will be deleted soon."""
 
 
 def say_written(error: BaseException, rows: int, offsets: dict[int, tuple[int, int]]) -> None:
-    """Tell an exception of ``client.write`` what was acknowledged before it."""
+    """Add to an exception of ``client.write`` what was acknowledged before it."""
     error.written = rows  # type: ignore[attr-defined]
     error.offsets = offsets  # type: ignore[attr-defined]
     if isinstance(error, KafkaError) and rows:

@@ -377,7 +377,7 @@ def test_what_needs_a_group_says_so(kafka: ottla.Client, name: str) -> None:
     kafka.create_topic(name)
     with pytest.raises(ottla.ConfigError, match="pattern of topics needs a group"):
         kafka.consumer("^any.*")
-    with pytest.raises(ottla.ConfigError, match="stands alone"):
+    with pytest.raises(ottla.ConfigError, match="must stand alone"):
         kafka.consumer([name, "^any.*"], group_id=name)
     with pytest.raises(ottla.ConfigError, match=r"consumer\(topics, group_id"):
         ottla.connect("localhost:9092", group_id="etl")

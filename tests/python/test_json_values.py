@@ -306,10 +306,10 @@ def test_columns_are_named_by_types_of_python_polars_pandas_and_pyarrow(
 @pytest.mark.parametrize(
     ("schema", "words"),
     [
-        ({"a": Decimal}, "how many digits"),
+        ({"a": Decimal}, "number of digits"),
         ({"a": object()}, "is not a type"),
         ({"a": "integer"}, "is not a type"),
-        ({1: "int64"}, "names are str"),
+        ({1: "int64"}, "names must be str"),
         ("int64", "a mapping"),
         (pd.DataFrame({"a": ["x"]}, dtype=object).dtypes, "name the type"),
     ],
