@@ -1,15 +1,16 @@
 //! Runs the compaction of logs whose `cleanup.policy` has `compact`.
 //!
-//! Why: [`crate::log::Cleaner`] knows how to clean one log; here is decided which log, when, and at
-//! which rate. As in Kafka the dirtiest log that is due goes first, `log.cleaner.threads` at a time,
-//! and when none is due everybody rests for `log.cleaner.backoff.ms`. All settings may change at run time.
+//! Why: [`crate::log::Cleaner`] knows how to clean one log; this module decides which log, when, and at
+//! which rate. As in Kafka, the dirtiest log that is due is cleaned first, `log.cleaner.threads` at a
+//! time, and when none is due the cleaner sleeps for `log.cleaner.backoff.ms`. All settings may change at
+//! run time.
 //!
 //! Invariants:
 //! - `CLEAN-1` reading and writing run on the blocking pool, in steps; the log thread of a partition is
 //!   asked only for the swap of a finished segment.
 //! - `CLEAN-2` a log is cleaned by one task at a time.
 //! - `CLEAN-3` the checkpoint has an entry before the first segment of a log is replaced (`DIR-2`).
-//! - `CLEAN-4` a log with damage is reported once, at error level, and left alone until the next start.
+//! - `CLEAN-4` a damaged log is reported once, at error level, and left alone until the next start.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,16 +28,16 @@ use crate::config::CleanerConfig;
 use crate::error::{Error, Result};
 use crate::log::{Cleaner, CleanerLimits, CleanerSummary, Dirtiness, Progress, SyncHandle};
 
-/// No map of keys is larger, as in Kafka.
+/// The largest map of keys, as in Kafka.
 const MAP_BYTES_MAX: usize = i32::MAX.unsigned_abs() as usize;
-/// No rest is shorter, however small `log.cleaner.backoff.ms` is.
+/// The shortest pause, however small `log.cleaner.backoff.ms` is.
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
 
-/// What became of a partition that was chosen.
+/// The outcome for a partition that was chosen.
 enum Outcome {
     /// Something was cleaned.
     Cleaned,
-    /// There was no room, the partition went away, or the like: later again.
+    /// There was no room, the partition was closed, or the like: try again later.
     Postponed,
     /// It is damaged.
     Damaged,
@@ -55,7 +56,7 @@ async fn manage(state: &Arc<BrokerState>, stop: &CancellationToken) {
     let mut running: JoinSet<(PartitionKey, Outcome)> = JoinSet::new();
     let mut busy = BTreeSet::new();
     let mut damaged = BTreeSet::new();
-    // Those that could not be cleaned wait until the next rest is over.
+    // Those that could not be cleaned wait until after the next pause.
     let mut postponed = BTreeSet::new();
     let throttle = Arc::new(Throttle::default());
     while !stop.is_cancelled() {
@@ -97,7 +98,7 @@ async fn manage(state: &Arc<BrokerState>, stop: &CancellationToken) {
             () = rested => postponed.clear(),
         }
     }
-    // Each ends at its next step.
+    // Each stops at its next step.
     while running.join_next().await.is_some() {}
 }
 
@@ -105,7 +106,7 @@ fn backoff(config: &CleanerConfig) -> Duration {
     Duration::from_millis(u64::try_from(config.backoff_ms).unwrap_or(0)).max(BACKOFF_MIN)
 }
 
-/// The partition that is due and of which the largest part is dirty.
+/// The partition that is due and has the largest dirty fraction.
 async fn dirtiest(
     state: &Arc<BrokerState>,
     skip: BTreeSet<PartitionKey>,
@@ -127,7 +128,7 @@ async fn dirtiest(
                 Ok(_) => {}
                 Err(error) => {
                     let partition = partition.name();
-                    tracing::debug!(%partition, error = %error.chain(), "not looked at");
+                    tracing::debug!(%partition, error = %error.chain(), "could not be examined");
                 }
             }
         }
@@ -183,7 +184,7 @@ impl Round {
         }
     }
 
-    /// One round; none when it was given up.
+    /// One round; none when it was abandoned.
     async fn clean(&self, dirtiness: Dirtiness) -> Result<Option<CleanerSummary>> {
         let mut cleaner = self.begin(dirtiness).await?;
         loop {
@@ -222,7 +223,7 @@ impl Round {
         }
     }
 
-    /// Makes what is to be cleaned durable, and the plan.
+    /// Makes the part to be cleaned durable, and plans the round.
     async fn begin(&self, dirtiness: Dirtiness) -> Result<Cleaner> {
         let (state, partition) = (Arc::clone(&self.state), Arc::clone(&self.partition));
         blocking(move || {
@@ -269,7 +270,7 @@ async fn blocking<T: Send + 'static>(
 /// Keeps all rounds together below a rate.
 #[derive(Debug, Default)]
 struct Throttle {
-    /// When (monotonic) what was taken so far is paid.
+    /// The (monotonic) time at which everything taken so far is paid for.
     paid: Mutex<Duration>,
 }
 
@@ -280,7 +281,7 @@ impl Throttle {
         let cost = Duration::try_from_secs_f64(bytes as f64 / rate).unwrap_or_default();
         let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
         *paid = (*paid).max(now) + cost;
-        // A millisecond is not worth a timer.
+        // Less than a millisecond is not worth a timer.
         Some(paid.saturating_sub(now))
             .filter(|wait| *wait >= Duration::from_millis(1))
             .unwrap_or_default()

@@ -1,11 +1,11 @@
-//! From the bytes of a socket to whole frames.
+//! Reads whole frames from the bytes of a socket.
 //!
 //! Invariants:
-//! - `FRAME-1` a length is checked before anything is reserved, and the buffer grows with what comes: it is
-//!   never more than four times of what was received, and 16 KiB, but for what [`ReceiveBuffers`] lends
-//!   to all frames together.
-//! - `FRAME-2` nothing is read into a buffer before it was paid for, which counts until the request is
-//!   answered.
+//! - `FRAME-1` a length is checked before anything is reserved, and the buffer grows with what arrives: it
+//!   is never larger than four times what was received plus 16 KiB, except for what [`ReceiveBuffers`]
+//!   lends to all frames together.
+//! - `FRAME-2` nothing is read into a buffer before it is paid for; the payment counts until the
+//!   request is answered.
 
 use std::io;
 
@@ -16,7 +16,7 @@ use super::memory::{MemoryBudget, MemoryHold};
 use super::receive_buffers::{self, ReceiveBuffer, ReceiveBuffers};
 use crate::error::Result;
 
-/// What frames may take.
+/// The limits of frames.
 #[derive(Clone, Debug)]
 pub(super) struct FrameLimits {
     /// `socket.request.max.bytes`.
@@ -27,27 +27,27 @@ pub(super) struct FrameLimits {
     pub(super) buffers: ReceiveBuffers,
 }
 
-/// A complete frame and what it pays for.
+/// A complete frame and the memory that it pays for.
 #[derive(Debug)]
 pub(super) struct Frame {
     /// The frame without its length.
     pub(super) bytes: Bytes,
-    /// To be kept until it is answered.
+    /// To be held until it is answered.
     pub(super) hold: MemoryHold,
 }
 
-/// What reading brought.
+/// The result of a read.
 #[derive(Debug)]
 pub(super) enum Step {
     Progress,
     Frame(Frame),
-    /// The peer sends no more.
+    /// The peer will send no more.
     End,
     /// A length that is negative or above the limit.
     BadLength(i32),
 }
 
-/// Collects the bytes of one frame after the other.
+/// Collects the bytes of one frame after another.
 #[derive(Debug, Default)]
 pub(super) struct FrameReader {
     prefix: [u8; 4],
@@ -64,12 +64,12 @@ struct Body {
 }
 
 impl FrameReader {
-    /// Whether a frame was begun.
+    /// Whether a frame has been started.
     pub(super) fn is_amid(&self) -> bool {
         self.prefix_len > 0
     }
 
-    /// Reads what is there. `Step::Progress`: something came, but no frame is complete.
+    /// Reads what is available. `Step::Progress`: something arrived, but no frame is complete.
     ///
     /// Cancel-safe: what was read is kept.
     pub(super) async fn read(

@@ -1,12 +1,12 @@
-//! From the chunks of responses to the socket, without a copy of ours.
+//! Writes the chunks of responses to the socket, without copying them.
 //!
 //! Invariants:
-//! - `WRITE-1` what was handed over is taken off at once, so a write may be given up and taken up again.
+//! - `WRITE-1` what was handed over is removed at once, so a write can be dropped and resumed.
 //! - `WRITE-2` one call hands over at most [`BYTES_PER_CALL`], so that a slow peer is seen to make progress.
 //!
-//! Bytes that lie in a file go by `sendfile`: the socket takes the pages of the page cache, where a write
-//! would copy them. That they neither change nor are cut off is the promise of [`Stored`]. Few bytes cost
-//! less as a copy than as a system call of their own, so they go by `writev` with their neighbours.
+//! Bytes stored in a file are sent with `sendfile`: the socket takes the pages of the page cache, where a
+//! write would copy them. [`Stored`] guarantees that they are neither changed nor cut. For a few bytes a
+//! copy costs less than a separate system call, so they go into a `writev` with their neighbours.
 
 use std::collections::VecDeque;
 use std::io;
@@ -22,7 +22,8 @@ use crate::types::{Chunk, Stored};
 const CHUNKS_PER_WRITE: usize = 64;
 /// How many bytes go to the socket in one call; measured best on loopback.
 const BYTES_PER_CALL: usize = 1 << 20;
-/// From this length on `sendfile` costs less than a copy; half of it costs the same. Measured on loopback.
+/// From this length on, `sendfile` costs less than a copy; at half of it, they cost the same. Measured on
+/// loopback.
 const SEND_FILE_MIN_BYTES: usize = 16 << 10;
 
 /// Writes some of `out`, at least one byte of it if there is one. Cancel-safe (`WRITE-1`).
@@ -59,7 +60,8 @@ pub(super) async fn write_some(stream: &TcpStream, out: &mut VecDeque<Chunk>) ->
     }
 }
 
-/// One system call: the first chunk by `sendfile`, or all up to such a one by `writev`.
+/// One system call: `sendfile` for the first chunk, or `writev` for all chunks up to one that is
+/// sent so.
 fn hand_over(stream: &TcpStream, out: &VecDeque<Chunk>, left: usize) -> io::Result<usize> {
     if let Some(chunk) = out.front()
         && let Some(stored) = by_file(chunk)
@@ -84,7 +86,7 @@ fn hand_over(stream: &TcpStream, out: &VecDeque<Chunk>, left: usize) -> io::Resu
     SockRef::from(stream).send_vectored_with_flags(slices, flags)
 }
 
-/// Where a chunk lies that is worth a system call.
+/// Where a chunk is stored, if it is worth a system call.
 fn by_file(chunk: &Chunk) -> Option<&Stored> {
     chunk.stored().filter(|_| chunk.len() >= SEND_FILE_MIN_BYTES)
 }
@@ -93,7 +95,7 @@ fn is_by_file(chunk: &Chunk) -> bool {
     by_file(chunk).is_some()
 }
 
-/// Whether the file system or a sandbox does not let a socket take bytes from a file.
+/// Whether the file system or a sandbox refuses to let a socket take bytes from a file.
 #[cfg(target_os = "linux")]
 fn is_no_send_file(error: &io::Error) -> bool {
     use nix::libc::{EINVAL, ENOSYS, EOPNOTSUPP, EPERM};
@@ -105,7 +107,7 @@ fn is_no_send_file(_error: &io::Error) -> bool {
     false
 }
 
-/// Has the few bytes in front of a file wait for those of the file, instead of a packet of their own.
+/// Holds back the few bytes before a file's, so that they do not take a packet of their own.
 #[cfg(target_os = "linux")]
 const MORE_COMES: i32 = nix::libc::MSG_MORE;
 #[cfg(not(target_os = "linux"))]
@@ -117,7 +119,7 @@ fn send_file(stream: &TcpStream, stored: &Stored, length: usize) -> io::Result<u
     Ok(nix::sys::sendfile::sendfile64(stream, &*stored.file, Some(&mut position), length)?)
 }
 
-/// Without a call that tells where bytes lie this is not reached; see `Mapping::stored`.
+/// Not reached on systems that cannot tell where bytes are stored; see `Mapping::stored`.
 #[cfg(not(target_os = "linux"))]
 fn send_file(_stream: &TcpStream, _stored: &Stored, _length: usize) -> io::Result<usize> {
     Err(io::ErrorKind::Unsupported.into())
@@ -134,7 +136,7 @@ mod tests {
 
     use super::*;
 
-    /// Writes all chunks to a socket; returns what came out at the other end.
+    /// Writes all chunks to a socket; returns what arrived at the other end.
     async fn through_a_socket(chunks: Vec<Chunk>) -> Vec<u8> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut reading = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -186,14 +188,15 @@ mod tests {
             through_a_socket(vec![zeros(SEND_FILE_MIN_BYTES), zeros(SEND_FILE_MIN_BYTES - 1)]);
         let received = received.await;
         let (from_file, copied) = received.split_at(SEND_FILE_MIN_BYTES);
-        assert!(from_file.iter().all(|&byte| byte == 7), "by sendfile");
-        assert!(copied.iter().all(|&byte| byte == 0), "too few: by a copy");
+        assert!(from_file.iter().all(|&byte| byte == 7), "with sendfile");
+        assert!(copied.iter().all(|&byte| byte == 0), "too few: with a copy");
     }
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn what_no_socket_can_take_from_its_file_is_copied() {
-        // `sendfile` refuses a directory as it does a file of a file system without splices.
+        // `sendfile` refuses a directory just as it refuses a file of a file system without
+        // splicing.
         let file = std::fs::File::open(std::env::temp_dir()).unwrap();
         let stored = Stored { file: Arc::new(file), position: 0 };
         let bytes = Bytes::from(vec![9; 3 * SEND_FILE_MIN_BYTES]);

@@ -1,8 +1,8 @@
-//! What happens by the clock: retention, rolling by age, checkpoints, memory without a use.
+//! Periodic work: retention, rolling by age, checkpoints, freeing unused memory.
 //!
-//! Each runs as a task of its own, at the interval of its setting, and ends when the broker stops. Work
-//! on a log is done on its log thread, in between appends; one partition that fails does not keep the
-//! others waiting.
+//! Each runs as a separate task, at the interval of its setting, and ends when the broker stops. Work
+//! on a log is done on its log thread, between appends; a partition that fails does not hold up the
+//! others.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use super::receive_buffers::ReceiveBuffers;
 use super::state::BrokerState;
 use crate::error::Result;
 
-/// No timer is shorter than this.
+/// The shortest interval of a timer.
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
 
-/// How often is looked for files of deleted partitions that are due, and for buffers without a use.
+/// How often files of deleted partitions and unused buffers are checked for removal.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Starts the timers.
@@ -76,7 +76,7 @@ async fn sleep(duration: Duration, stop: &CancellationToken) -> bool {
     }
 }
 
-/// Rolls by age, deletes by age and size, forgets silent producers.
+/// Rolls by age, deletes by age and size, forgets inactive producers.
 async fn clean(state: &Arc<BrokerState>, partition: &Arc<Partition>) {
     let now = state.env().clock.now();
     let high_watermark = partition.high_watermark();
@@ -94,7 +94,7 @@ async fn clean(state: &Arc<BrokerState>, partition: &Arc<Partition>) {
         ),
         Ok(_) => {}
         Err(error) => {
-            tracing::debug!(partition = %partition.name(), error = %error.chain(), "not cleaned");
+            tracing::debug!(partition = %partition.name(), error = %error.chain(), "retention failed");
         }
     }
 }

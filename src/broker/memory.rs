@@ -1,14 +1,14 @@
-//! How many bytes of requests may lie in memory at once (`queued.max.request.bytes`).
+//! How many bytes of requests may be in memory at once (`queued.max.request.bytes`).
 //!
-//! Why: a frame says how long it is before it comes. Reserving what it says lets a hundred clients
-//! that announce 90 MB each take 9 GB with a hundred packets. Here a connection pays for the buffer
-//! it really has, and the buffer grows with what arrives.
+//! Why: a frame announces its length before it arrives. Reserving that much would let a hundred
+//! clients that announce 90 MB each take 9 GB with a hundred packets. Here a connection pays for
+//! the buffer that it actually has, and the buffer grows with what arrives.
 //!
 //! Invariants:
 //! - `MEMORY-1` the buffers of all partly received and unanswered requests stay below the limit,
 //!   plus one request and what [`super::receive_buffers`] lends.
-//! - `MEMORY-2` somebody always gets on: when the budget is used up by half received frames, one
-//!   connection at a time may finish its frame above the limit.
+//! - `MEMORY-2` somebody always makes progress: when the budget is used up by partly received
+//!   frames, one connection at a time may exceed the limit to finish its frame.
 
 use std::sync::Arc;
 
@@ -22,11 +22,11 @@ pub(super) struct MemoryBudget {
     /// `None` for no limit.
     bytes: Option<Arc<Semaphore>>,
     limit: u32,
-    /// One token: who has it need not pay.
+    /// A single token: whoever holds it need not pay.
     overdraft: Arc<Semaphore>,
 }
 
-/// What one request pays for; given back when it is dropped.
+/// What one request pays for; returned when it is dropped.
 #[derive(Debug, Default)]
 pub(super) struct MemoryHold {
     paid: Vec<OwnedSemaphorePermit>,
@@ -34,15 +34,15 @@ pub(super) struct MemoryHold {
 }
 
 impl MemoryBudget {
-    /// A budget of `limit_bytes`; `None` is no limit.
+    /// A budget of `limit_bytes`; `None` means no limit.
     pub(super) fn new(limit_bytes: Option<u64>) -> Self {
-        // A semaphore counts to less than a u32 per call; more than 4 GiB is not a bound worth having.
+        // A semaphore takes at most a u32 per call; a limit above 4 GiB would not be worth having.
         let limit = u32::try_from(limit_bytes.unwrap_or(0)).unwrap_or(u32::MAX);
         let bytes = (limit > 0).then(|| Arc::new(Semaphore::new(limit as usize)));
         Self { bytes, limit, overdraft: Arc::new(Semaphore::new(1)) }
     }
 
-    /// Pays for `count` more bytes of one request; waits until others gave back enough.
+    /// Pays for `count` more bytes of one request; waits until others have returned enough.
     ///
     /// Cancel-safe: nothing is paid when the future is dropped.
     pub(super) async fn pay(&self, hold: &mut MemoryHold, count: usize) -> Result<()> {

@@ -1,4 +1,4 @@
-//! What the broker needs of the metadata quorum.
+//! What the broker needs from the metadata quorum.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -11,20 +11,20 @@ use crate::machine::controller::{Command, Reply};
 use crate::machine::metadata::MetadataImage;
 use crate::types::{LeaderEpoch, NodeId, Offset, TimestampMs, Uuid};
 
-/// How a member of the quorum stands.
+/// The status of a member of the quorum.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct VoterStatus {
     /// The member.
     pub(super) id: NodeId,
     /// Its log directory.
     pub(super) directory_id: Uuid,
-    /// Where its log ends; -1 when not known.
+    /// The end of its log; -1 when unknown.
     pub(super) log_end_offset: Offset,
-    /// When it last had everything; -1 when not known.
+    /// When it was last caught up; -1 when unknown.
     pub(super) last_caught_up: TimestampMs,
 }
 
-/// How the quorum stands.
+/// The status of the quorum.
 #[derive(Clone, Debug)]
 pub(super) struct QuorumStatus {
     /// Its leader; none during an election.
@@ -39,14 +39,14 @@ pub(super) struct QuorumStatus {
 
 /// The replicated log of metadata.
 pub(super) trait MetadataLog: Send + Sync + Debug {
-    /// Gives a command to the controller. The reply comes after its records were committed and are in
-    /// the image.
+    /// Sends a command to the controller. The reply comes once its records are committed and in the
+    /// image.
     fn submit(&self, command: Command) -> BoxFuture<Result<Reply>>;
 
-    /// Every committed image; the newest only.
+    /// The newest committed image, whenever there is one.
     fn subscribe(&self) -> watch::Receiver<Arc<MetadataImage>>;
 
-    /// How the quorum stands.
+    /// The status of the quorum.
     fn status(&self) -> QuorumStatus;
 
     /// Stops; what was committed is on disk.

@@ -1,4 +1,4 @@
-//! The same blocking work on many partitions, on a few threads.
+//! Does the same blocking work for many partitions, on a few threads.
 //!
 //! Why: opening and closing a log waits for the disk several times, and syncs of different files that wait
 //! together share a commit of the file system's journal.
@@ -9,10 +9,10 @@ use std::sync::{Mutex, PoisonError};
 /// How many partitions are opened or closed at the same time. They wait for the disk more than they
 /// compute, so this has nothing to do with the number of cores.
 const THREADS_MAX: usize = 16;
-/// Below this many a thread costs more than it gains.
+/// With fewer items, a thread costs more than it gains.
 const ITEMS_MIN: usize = 3;
 
-/// Does something with every item; the results are in the order of the items. Blocks.
+/// Calls `work` on every item; the results are in the order of the items. Blocks.
 pub(super) fn each<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     if items.len() < ITEMS_MIN {
         return items.iter().map(work).collect();

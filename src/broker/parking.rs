@@ -1,8 +1,8 @@
 //! Waiting for a partition to move: the shell around [`Purgatory`].
 //!
-//! A waiter parks first and looks at its partitions afterwards, so a move between the two wakes
-//! it. Dropping [`Parked`] takes it out, whatever ended the wait: an answer, a time-out, or a
-//! connection that closed.
+//! A waiter parks first and checks its partitions afterwards, so a move between the two wakes it.
+//! Dropping [`Parked`] removes it, whatever ended the wait: an answer, a timeout, or a closed
+//! connection.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,10 +11,10 @@ use tokio::sync::Notify;
 use crate::machine::purgatory::{Purgatory, WaiterId};
 use crate::types::TopicId;
 
-/// How many fetches may be parked; Kafka has no bound. A fetch more is answered at once.
+/// How many fetches may be parked; Kafka has no limit. Any further fetch is answered at once.
 const PARKED_MAX: usize = 1 << 16;
 
-/// A partition, whatever the name of its topic.
+/// A partition, identified independently of its topic's name.
 pub(super) type PartitionKey = (TopicId, i32);
 
 /// The parked fetches of a broker.
@@ -55,7 +55,7 @@ pub(super) struct Parked {
 }
 
 impl Parked {
-    /// Ends when a watched partition has moved since the last call, or since parking.
+    /// Returns when a watched partition has moved since the last call, or since parking.
     ///
     /// Cancel-safe: a wake-up that is not taken is kept.
     pub(super) async fn moved(&self) {

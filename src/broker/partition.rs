@@ -1,13 +1,13 @@
-//! One partition that this broker leads: its log, its high watermark, and who waits for it.
+//! A partition that this broker leads: its log, its high watermark, and who waits for it.
 //!
-//! Why: the log is synchronous and has a single writer; clients are many and asynchronous. This is
-//! the seam. What is appended is in [`append`]; reads go to the log's reader on the caller's thread; the
-//! high watermark between them comes from [`crate::machine::replica`].
+//! Why: the log is synchronous and has a single writer; clients are many and asynchronous. This is where
+//! they meet. Appending is in [`append`]; reads go to the log's reader on the caller's thread; the high
+//! watermark between them comes from [`crate::machine::replica`].
 //!
 //! Invariants:
 //! - `PART-1` a consumer reads only below the high watermark, an `acks=all` producer is answered only
 //!   when its records are below it (ADR 0001).
-//! - `PART-2` after a partition is closed (deleted, taken offline, broker stopped) nobody waits for it:
+//! - `PART-2` once a partition is closed (deleted, taken offline, broker stopped), nobody waits for it:
 //!   producers are answered with an error, fetches are woken.
 //! - `PART-3` lock order: `log` before `state`; neither is held across an await.
 
@@ -32,14 +32,14 @@ use crate::types::{Chunk, LeaderEpoch, NodeId, Offset, ProducerId, TopicPartitio
 
 pub(super) use append::{Acks, AppendAnswer, Queued};
 
-/// Up to where a reader may see.
+/// How far a reader may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Isolation {
     /// To the last stable offset.
     Committed,
     /// To the high watermark.
     Uncommitted,
-    /// To the log end: tools that ask as a replica.
+    /// To the log end: for tools that fetch as a replica.
     Everything,
 }
 
@@ -52,7 +52,7 @@ pub(super) struct FetchRead {
     pub(super) log_start_offset: Offset,
     /// Aborted transactions of the range, by first offset; filled for read_committed.
     pub(super) aborted: Vec<(ProducerId, Offset)>,
-    /// Where the fetcher's log parts from this one; then there are no records.
+    /// Where the fetcher's log diverges from this one; there are no records then.
     pub(super) diverging: Option<(LeaderEpoch, Offset)>,
 }
 
@@ -82,13 +82,13 @@ pub(super) struct Partition {
     reader: LogReader,
     state: Mutex<State>,
     high_watermark: AtomicI64,
-    /// How many tasks of its log thread are for it; see [`Queued`].
+    /// How many tasks in the queue of its log thread are for it; see [`Queued`].
     queued: AtomicUsize,
     /// Whether it is in the queue of the sync threads.
     sync_queued: AtomicBool,
     health: Health,
     parking: Arc<Parking>,
-    /// In memory there is nothing to be durable on.
+    /// Whether the data is temporary, so that nothing is synced.
     volatile: bool,
 }
 
@@ -108,11 +108,11 @@ pub(super) struct Surroundings {
 }
 
 impl Partition {
-    /// Takes over an open log.
+    /// Creates the partition from an open log.
     ///
     /// # Errors
     ///
-    /// What was recovered could not be synced.
+    /// When the recovered data could not be synced.
     pub(super) fn new(
         key: PartitionKey,
         name: TopicPartition,
@@ -125,7 +125,8 @@ impl Partition {
         if durability == LocalDurability::Synced
             && reader.recovery_point() < reader.log_end_offset()
         {
-            // What a crash left in the page cache is shown to consumers: it must not vanish later.
+            // What a crash left in the page cache is shown to consumers, so it must not vanish
+            // later.
             log.sync_handle().run()?;
         }
         let leader = Leader::new(durability, reader.log_end_offset());
@@ -218,7 +219,7 @@ impl Partition {
         Err(Error::kafka(ErrorCode::NotLeaderOrFollower, context))
     }
 
-    /// Compares the epoch that a client believes in (KIP-320).
+    /// Checks the leader epoch that a client assumes (KIP-320).
     ///
     /// # Errors
     ///
@@ -241,7 +242,7 @@ impl Partition {
             return None;
         }
         let (leader_epoch, end) = if epoch == self.leader_epoch() {
-            // The current epoch ends at the log end, also before its first record.
+            // The current epoch ends at the log end, even before its first record.
             (epoch, self.reader.log_end_offset())
         } else {
             self.reader.end_offset_for_epoch(epoch)
@@ -310,7 +311,8 @@ impl Partition {
         self.reader.is_cold(&request)
     }
 
-    /// Where the log of a fetcher that says what epoch it read last parts from this one (KIP-595).
+    /// Where the log of a fetcher that states the last epoch it read diverges from this one
+    /// (KIP-595).
     fn divergence(&self, interest: &FetchInterest) -> Result<Option<(LeaderEpoch, Offset)>> {
         let epoch = interest.last_fetched_epoch;
         if epoch.0 < 0 {
@@ -330,7 +332,7 @@ impl Partition {
         Ok((known < epoch || end < offset).then_some((known, end)))
     }
 
-    /// Works on the log, which nobody else does meanwhile.
+    /// Works on the log, with exclusive access.
     pub(super) fn with_log<R>(&self, work: impl FnOnce(&mut Log) -> Result<R>) -> Result<R> {
         let mut log = self.log.lock().map_err(|_poisoned| {
             Error::kafka(ErrorCode::KafkaStorageError, format!("{} failed earlier", self.name))
@@ -344,12 +346,12 @@ impl Partition {
         }
     }
 
-    /// Takes the log out, to close or delete it.
+    /// Takes the log, to close or delete it.
     pub(super) fn take_log(&self) -> Option<Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Marks as queued for a sync; false when it is already.
+    /// Marks it as queued for a sync; false when it already is.
     pub(super) fn queue_sync(&self) -> bool {
         !self.sync_queued.swap(true, Ordering::AcqRel)
     }
@@ -364,7 +366,7 @@ impl Partition {
                 Err(error) => self.sync_failed(&error),
             }
             self.sync_queued.store(false, Ordering::Release);
-            // What was appended since the handle was made did not queue the partition again.
+            // Appends since the handle was created did not queue the partition again.
             let state = self.state();
             let again = state.closed.is_none() && state.leader.needs_sync();
             drop(state);
@@ -377,7 +379,7 @@ impl Partition {
     fn sync_failed(&self, error: &Error) {
         let code = error.code();
         if self.state().closed.is_some() {
-            tracing::debug!(partition = %self.name, error = %error.chain(), "not synced");
+            tracing::debug!(partition = %self.name, error = %error.chain(), "could not sync");
         } else {
             tracing::error!(partition = %self.name, error = %error.chain(), "sync failed");
             self.close(code);
@@ -431,7 +433,7 @@ impl Partition {
         Ok(start)
     }
 
-    /// Takes over a new state of the metadata image.
+    /// Applies a new state from the metadata image.
     pub(super) fn update(&self, node_id: NodeId, image: &PartitionImage, config: Arc<TopicConfig>) {
         let mut state = self.state();
         state.leader_epoch = image.leader_epoch;
@@ -447,7 +449,7 @@ impl Partition {
         self.parking.wake(&self.key);
     }
 
-    /// Ends every wait with `code`; nothing is appended or read any more.
+    /// Ends every wait with `code`; nothing is appended or read from now on.
     pub(super) fn close(&self, code: ErrorCode) {
         let mut state = self.state();
         state.closed.get_or_insert(code);
@@ -463,7 +465,7 @@ fn min_isr(config: &TopicConfig, replicas: usize) -> usize {
     usize::try_from(config.min_insync_replicas).unwrap_or(1).min(replicas)
 }
 
-/// What the copy on this broker counts for (ADR 0001).
+/// How much the copy on this broker counts (ADR 0001).
 fn local_durability(
     config: &TopicConfig,
     image: &PartitionImage,

@@ -1,14 +1,14 @@
-//! The partitions of this broker, and what the metadata image makes of them.
+//! The partitions of this broker, kept in line with the metadata image.
 //!
 //! [`Partitions::apply`] is the publisher: it compares the image with what is open and opens, creates,
 //! changes or deletes. It blocks, and is called by one thread at a time.
 //!
 //! Invariants:
-//! - `PARTS-1` after `apply` there is an open log for every replica that the image places here, but for
+//! - `PARTS-1` after `apply` there is an open log for every replica that the image places here, except
 //!   those whose log is damaged; these answer KAFKA_STORAGE_ERROR, and the others are served.
-//! - `PARTS-2` a log without a place in the image is closed to everybody before its files are renamed.
-//! - `PARTS-3` no file is deleted on the word of an image of another cluster: the log directory carries
-//!   the cluster's id, checked before this begins.
+//! - `PARTS-2` a log that is not in the image is closed to everybody before its files are renamed.
+//! - `PARTS-3` no file is deleted because of another cluster's image: the log directory contains the
+//!   cluster's id, which is checked first.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::machine::metadata::{MetadataImage, PartitionImage, TopicImage};
 use crate::types::{TopicId, TopicPartition};
 
-/// How many directories of deleted partitions are removed in one go.
+/// How many directories of deleted partitions are removed at once.
 const REMOVED_AT_ONCE: usize = 64;
 
 /// See the module.
@@ -40,7 +40,7 @@ pub(super) struct Partitions {
     applied: Mutex<Applied>,
 }
 
-/// What was applied last, so that a change of one topic costs one topic.
+/// What was last applied, so that a change to one topic costs only that topic.
 #[derive(Debug, Default)]
 struct Applied {
     broker: Option<BrokerConfig>,
@@ -101,12 +101,12 @@ impl Partitions {
         self.open.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
-    /// All that are open, in the order of their ids.
+    /// All open partitions, in the order of their ids.
     pub(super) fn all(&self) -> Vec<Arc<Partition>> {
         self.open.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    /// Makes true what the image says. Blocks.
+    /// Opens, creates, changes and deletes partitions to match the image. Blocks.
     pub(super) fn apply(&self, image: &MetadataImage, broker: &BrokerConfig) {
         self.delete_others(image);
         let mut missing = Vec::new();
@@ -120,7 +120,7 @@ impl Partitions {
         self.open_all(&missing, broker);
     }
 
-    /// The replicas here of every topic that differs from when it was applied last.
+    /// The replicas placed here of every topic that changed since it was last applied.
     fn wanted<'a>(&self, image: &'a MetadataImage, broker: &BrokerConfig) -> Vec<Wanted<'a>> {
         let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
         if applied.broker.as_ref() != Some(broker) {
@@ -167,7 +167,7 @@ impl Partitions {
                 Ok(())
             });
             if let Err(error) = changed {
-                tracing::debug!(partition = %partition.name(), error = %error.chain(), "not changed");
+                tracing::debug!(partition = %partition.name(), error = %error.chain(), "change failed");
             }
         }
         partition.update(self.around.node_id, wanted.state, Arc::clone(&wanted.config));
@@ -208,8 +208,8 @@ impl Partitions {
         self.doomed.lock().unwrap_or_else(PoisonError::into_inner).push((path, due));
     }
 
-    /// Removes the files of some deleted partitions whose delay is over. Returns whether there may be
-    /// more. Blocks, but not for long.
+    /// Removes the files of some deleted partitions whose delay has passed. Returns whether there may
+    /// be more. Blocks, but not for long.
     pub(super) fn remove_some_doomed(&self) -> bool {
         let now = self.storage.monotonic();
         let due: Vec<_> = self
@@ -268,14 +268,14 @@ impl Partitions {
                 return tracing::warn!(
                     logs = delays.len(),
                     error = %error.chain(),
-                    "deleted logs are removed at the next start"
+                    "deleted logs will be removed at the next start"
                 );
             }
         };
         for (path, delay) in renamed.into_iter().zip(delays) {
             match path {
                 Ok(path) => self.doom(path, delay),
-                Err(error) => tracing::warn!(error = %error.chain(), "a log is not deleted"),
+                Err(error) => tracing::warn!(error = %error.chain(), "could not delete a log"),
             }
         }
     }

@@ -1,29 +1,30 @@
-//! Buffers of requests, used again.
+//! Reusable buffers for requests.
 //!
-//! Why: a fresh buffer of a megabyte costs a page fault for every four kilobytes that the socket puts into
-//! it, more than all that is done with a large Produce afterwards. One that was used before costs
+//! Why: a fresh buffer of a megabyte costs a page fault for every four kilobytes that the socket writes
+//! into it, which is more than everything done with a large Produce afterwards. A reused buffer costs
 //! nothing.
 //!
 //! Invariants:
-//! - `BUFFERS-1` what waits here to be used again is at most [`KEPT_BYTES_MAX`], and what was not needed
-//!   between two calls of [`ReceiveBuffers::sweep`] is freed.
-//! - `BUFFERS-2` a buffer is here or in one [`ReceiveBuffer`], which brings it back when the last slice of
-//!   the request is dropped.
-//! - `BUFFERS-3` what is lent to requests that were announced and did not come whole yet is at most
-//!   [`KEPT_BYTES_MAX`] as well: four bytes of many clients do not take a buffer each.
+//! - `BUFFERS-1` at most [`KEPT_BYTES_MAX`] are kept for reuse, and what was not needed between two
+//!   calls of [`ReceiveBuffers::sweep`] is freed.
+//! - `BUFFERS-2` a buffer is either here or in one [`ReceiveBuffer`], which returns it when the last slice
+//!   of the request is dropped.
+//! - `BUFFERS-3` at most [`KEPT_BYTES_MAX`] are lent to requests that were announced and have not
+//!   fully arrived: many clients that send four bytes each do not take a buffer each.
 
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-/// Requests up to this size get a buffer of their own, of their length: `malloc` has them at hand.
+/// Requests up to this size get a fresh buffer of their own length, which `malloc` provides
+/// cheaply.
 pub(super) const SMALL: usize = 16 << 10;
-/// The smallest buffer that is kept; each class has twice the size of the one before.
+/// The smallest buffer that is kept; each class is twice the size of the previous one.
 const KEPT_MIN: usize = 2 * SMALL;
-/// How many sizes are kept: up to 4 MiB.
+/// How many size classes are kept: up to 4 MiB.
 const CLASSES: usize = 8;
-/// How many bytes wait at most to be used again, and how many are lent at most.
+/// The most bytes kept for reuse, and the most bytes lent.
 const KEPT_BYTES_MAX: usize = 8 << 20;
 
 /// See the module. Clones share the buffers.
@@ -35,21 +36,21 @@ pub(super) struct ReceiveBuffers {
 #[derive(Debug, Default)]
 struct Shelf {
     classes: [Class; CLASSES],
-    /// How many bytes wait here.
+    /// How many bytes are kept here.
     bytes: usize,
-    /// How many bytes are lent to requests that are not whole.
+    /// How many bytes are lent to incomplete requests.
     lent: usize,
 }
 
-/// The buffers of one size.
+/// The buffers of one size class.
 #[derive(Debug, Default)]
 struct Class {
     free: Vec<Vec<u8>>,
-    /// How many were free at any time since the last sweep.
+    /// How many were free all the time since the last sweep.
     unneeded: usize,
 }
 
-/// The bytes of one request as they come.
+/// The bytes of one request as they arrive.
 #[derive(Debug)]
 pub(super) struct ReceiveBuffer {
     bytes: Vec<u8>,
@@ -59,8 +60,7 @@ pub(super) struct ReceiveBuffer {
 }
 
 impl ReceiveBuffers {
-    /// A buffer for a request of `length` bytes that is announced: one that was used before, or one
-    /// without capacity.
+    /// A buffer for an announced request of `length` bytes: a reused one, or one without capacity.
     pub(super) fn take(&self, length: usize) -> ReceiveBuffer {
         let bytes = match class_of(size_for(length)) {
             Some(class) => self.shelf().lend(class),
@@ -69,7 +69,7 @@ impl ReceiveBuffers {
         ReceiveBuffer { lent: bytes.capacity(), bytes, home: self.clone() }
     }
 
-    /// Frees what was not needed since the call before.
+    /// Frees what was not needed since the previous call.
     pub(super) fn sweep(&self) {
         let unneeded = self.shelf().unneeded();
         drop(unneeded);
@@ -117,12 +117,12 @@ impl Shelf {
 }
 
 impl ReceiveBuffer {
-    /// How many bytes came.
+    /// How many bytes have arrived.
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// For how many bytes it has memory.
+    /// How many bytes it has memory for.
     pub(super) fn capacity(&self) -> usize {
         self.bytes.capacity()
     }
@@ -132,12 +132,12 @@ impl ReceiveBuffer {
         self.bytes.reserve_exact(capacity.saturating_sub(self.bytes.len()));
     }
 
-    /// To read into; what is written stays below the capacity.
+    /// The buffer to read into; writes stay within the capacity.
     pub(super) fn bytes_mut(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 
-    /// The request, whole.
+    /// The complete request.
     pub(super) fn freeze(mut self) -> Bytes {
         self.is_no_longer_lent();
         if class_of(self.capacity()).is_some() {
@@ -176,7 +176,7 @@ pub(super) fn size_for(length: usize) -> usize {
     if length > SMALL && class_of(size).is_some() { size } else { length }
 }
 
-/// The class of a size that is kept.
+/// The class of a size, if it is kept.
 fn class_of(size: usize) -> Option<usize> {
     (0..CLASSES).find(|class| size == KEPT_MIN << class)
 }

@@ -1,10 +1,11 @@
 //! What every request sees of the broker.
 //!
-//! Why: handlers, connections and timers share one value, instead of passing a dozen. Everything in it
-//! is read without waiting: settings and the metadata image are snapshots behind one pointer.
+//! Why: handlers, connections and timers share one value instead of passing a dozen. Everything in it
+//! can be read without waiting: settings and the metadata image are snapshots behind one pointer.
 //!
 //! Invariants:
-//! - `STATE-1` the image is published after its partitions exist: what Metadata names can be written to.
+//! - `STATE-1` the image is published after its partitions exist, so every topic in Metadata can be
+//!   written to.
 //! - `STATE-2` a command's answer is given after its image is published: a topic is in Metadata before
 //!   CreateTopics is answered, and gone from it before DeleteTopics is.
 
@@ -29,13 +30,13 @@ use crate::machine::metadata::{ConfigResource, MetadataImage};
 use crate::protocol::Str;
 use crate::types::{BrokerEpoch, NodeId, Offset, ProducerId};
 
-/// A fetch session that was not used for so long gives way to another; fixed in Kafka, too.
+/// A fetch session that was not used for this long makes way for another; fixed in Kafka, too.
 const FETCH_SESSION_EVICTION_MS: i64 = 120_000;
 
-/// The longest that anybody waits for the controller.
+/// The longest that any request waits for the controller.
 const COMMAND_TIMEOUT_MAX: Duration = Duration::from_secs(600);
 
-/// Who the broker is.
+/// The identity of the broker.
 #[derive(Clone, Debug)]
 pub(super) struct Identity {
     pub(super) node_id: NodeId,
@@ -145,7 +146,7 @@ impl BrokerState {
         if let Some(advertised) = &self.identity.advertised {
             let host = advertised.host.as_deref().unwrap_or_default();
             let port = match advertised.port {
-                // The port that was found free.
+                // The free port that was picked.
                 0 => self.identity.addresses.first().map_or(0, SocketAddr::port),
                 port => port,
             };
@@ -157,11 +158,11 @@ impl BrokerState {
         }
     }
 
-    /// Gives a command to the controller, and waits until its outcome is in force here.
+    /// Sends a command to the controller, and waits until its outcome is in effect on this broker.
     ///
     /// # Errors
     ///
-    /// `REQUEST_TIMED_OUT`; the command may be carried out all the same. Those of the quorum.
+    /// `REQUEST_TIMED_OUT`, although the command may still be carried out; those of the quorum.
     pub(super) async fn submit(&self, command: Command, timeout_ms: i32) -> Result<Reply> {
         let timeout = Duration::from_millis(timeout_ms.max(0).unsigned_abs().into());
         let work = async {
@@ -181,11 +182,11 @@ impl BrokerState {
         }
     }
 
-    /// A producer id that nobody else has.
+    /// A unique producer id.
     ///
     /// # Errors
     ///
-    /// The controller gives no more ids.
+    /// When the controller has no more ids.
     pub(super) async fn next_producer_id(&self) -> Result<ProducerId> {
         loop {
             if let Some(id) = self.take_producer_id() {
@@ -197,7 +198,8 @@ impl BrokerState {
             };
             let reply = self.metadata.submit(command).await?;
             let Reply::ProducerIds(block) = reply else {
-                let context = "the controller's answer to AllocateProducerIds has another form";
+                let context =
+                    "the controller's answer to AllocateProducerIds has an unexpected form";
                 return Err(Error::kafka(ErrorCode::UnknownServerError, context));
             };
             let mut blocks = self.producer_ids.lock().unwrap_or_else(PoisonError::into_inner);
@@ -217,7 +219,7 @@ impl BrokerState {
         Some(id)
     }
 
-    /// Takes over an image: settings, partitions, coordinators, and then the image itself. Blocks.
+    /// Applies an image: settings, partitions, coordinators, and then the image itself. Blocks.
     pub(super) fn apply(&self, image: &Arc<MetadataImage>) {
         let config = self.config.load();
         let defaults = image.config(&ConfigResource::ClusterDefault);

@@ -1,4 +1,4 @@
-//! The log directory of a broker: opening and deleting logs in it, checkpoints, and its end.
+//! The log directory of a broker: opening and deleting logs in it, checkpoints, and closing it.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,8 +12,8 @@ use crate::log::{CheckpointedOffsets, Health, Log, LogConfig, LogDirectory, Open
 use crate::record::{Compression, TimestampType};
 use crate::types::{Offset, TopicId, TopicPartition};
 
-/// A compressed batch that would grow beyond this is taken for a bomb, unless `max.message.bytes` is
-/// so large that four times of it is more. Kafka has no such bound.
+/// A compressed batch that would grow beyond this is treated as a decompression bomb, unless four
+/// times `max.message.bytes` is larger. Kafka has no such limit.
 const UNCOMPRESSED_BYTES_MAX: usize = 64 << 20;
 
 /// See the module.
@@ -55,24 +55,24 @@ impl Storage {
         directory.clone().ok_or(Error::Closed { what: "the log directory" })
     }
 
-    /// How many bytes may still be written; -1 when that is not known.
+    /// How many bytes can still be written; -1 when unknown.
     pub(super) fn usable_bytes(&self) -> i64 {
         let free = self.directory().and_then(|directory| directory.free_bytes());
         free.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX))
     }
 
-    /// How large the file system is; -1 when that is not known.
+    /// How large the file system is; -1 when unknown.
     pub(super) fn total_bytes(&self) -> i64 {
         let total = self.directory().and_then(|directory| directory.total_bytes());
         total.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX))
     }
 
-    /// Opens the log of a partition, or makes it. What lies under its name and belongs to another topic
-    /// is set aside: a deletion that was interrupted leaves such a log, and so does lost metadata.
+    /// Opens the log of a partition, or creates it. A log under its name that belongs to another topic
+    /// is set aside: an interrupted deletion leaves such a log, and so does lost metadata.
     ///
     /// # Errors
     ///
-    /// Damage, and what the operating system refuses.
+    /// Damage, and errors of the operating system.
     pub(super) fn open_log(
         &self,
         partition: &TopicPartition,
@@ -89,7 +89,7 @@ impl Storage {
                 %partition,
                 topic_id = %id,
                 path = %kept.display(),
-                "a log of a topic that is not known is set aside; remove it when nobody misses it"
+                "set aside the log of an unknown topic; remove it if nobody needs it"
             );
             is_new = true;
         }
@@ -117,13 +117,13 @@ impl Storage {
         Ok(log)
     }
 
-    /// Takes logs out of the directory. Their files are removed in the background, by the caller, with
+    /// Deletes logs from the directory. The caller removes their files in the background, with
     /// [`Storage::remove`].
     ///
     /// # Errors
     ///
-    /// The directory is offline or closed; within, what the operating system refuses for one, of which the
-    /// next start finds a stray directory then.
+    /// When the directory is offline or closed; within, an error of the operating system for one log,
+    /// whose directory the next start then finds as a stray.
     pub(super) fn delete_logs(&self, logs: Vec<Log>) -> Result<Vec<Result<PathBuf>>> {
         let partitions: Vec<TopicPartition> =
             logs.into_iter().map(|log| log.partition().clone()).collect();
@@ -134,12 +134,12 @@ impl Storage {
     pub(super) fn remove(&self, path: &Path) {
         let removed = self.directory().and_then(|directory| directory.remove_dir(path));
         if let Err(error) = removed {
-            tracing::warn!(error = %error.chain(), "a deleted log is removed at the next start");
+            tracing::warn!(error = %error.chain(), "deleted log left for the next start to remove");
         }
     }
 
-    /// Says which directories belong to no topic. They are left alone: only a person knows whether it
-    /// is the data or the metadata that is wrong.
+    /// Reports directories that belong to no topic. They are left alone: only a person can tell
+    /// whether the data or the metadata is wrong.
     pub(super) fn report_strays(&self, is_known: impl Fn(&TopicPartition, TopicId) -> bool) {
         let found = self.directory().and_then(|directory| directory.partitions());
         for found in found.unwrap_or_default() {
@@ -147,7 +147,7 @@ impl Storage {
             if !found.partition.topic.starts_with("__cluster_metadata")
                 && !is_known(&found.partition, id)
             {
-                tracing::warn!(path = %found.path.display(), "a log that belongs to no topic");
+                tracing::warn!(path = %found.path.display(), "log belongs to no topic");
             }
         }
     }
@@ -156,7 +156,7 @@ impl Storage {
     ///
     /// # Errors
     ///
-    /// What the operating system refuses; another call may succeed.
+    /// Errors of the operating system; another call may succeed.
     pub(super) fn checkpoint<'a>(
         &self,
         partitions: impl IntoIterator<Item = &'a Arc<Partition>>,
@@ -173,20 +173,20 @@ impl Storage {
         self.directory()?.write_checkpoints(offsets)
     }
 
-    /// Up to where a log was compacted; none when it never was.
+    /// The offset up to which a log was compacted; none when it never was.
     ///
     /// # Errors
     ///
-    /// The directory is closed.
+    /// When the directory is closed.
     pub(super) fn cleaner_offset(&self, partition: &TopicPartition) -> Result<Option<Offset>> {
         Ok(self.directory()?.cleaner_offset(partition))
     }
 
-    /// Notes up to where a log is compacted, and up to where it is synced.
+    /// Saves the offsets up to which a log is compacted and synced.
     ///
     /// # Errors
     ///
-    /// What the operating system refuses; another call may succeed.
+    /// Errors of the operating system; another call may succeed.
     pub(super) fn write_cleaner_offset(
         &self,
         partition: &Partition,
@@ -196,12 +196,12 @@ impl Storage {
         self.directory()?.write_cleaner_offset(partition.name(), clean_until, recovery_point)
     }
 
-    /// Marks the directory as closed in order, and unlocks it.
+    /// Marks the directory as cleanly shut down, and unlocks it.
     ///
     /// # Errors
     ///
-    /// What the operating system refuses, or when somebody still uses the directory; the logs are
-    /// recovered at the next start then.
+    /// Errors of the operating system, or when the directory is still in use; the logs are then
+    /// recovered at the next start.
     pub(super) fn close(&self, in_order: bool) -> Result<()> {
         let directory = self.directory.write().unwrap_or_else(PoisonError::into_inner).take();
         let Some(directory) = directory.and_then(Arc::into_inner) else {
@@ -211,7 +211,7 @@ impl Storage {
     }
 }
 
-/// The topic that a partition's directory belongs to, when it is another one.
+/// The topic that a partition's directory belongs to, when it is a different one.
 fn foreign_topic(
     directory: &LogDirectory,
     partition: &TopicPartition,
@@ -225,7 +225,7 @@ pub(super) fn log_config(topic: &TopicConfig, broker: &BrokerConfig) -> LogConfi
     let bytes = |value: i32| u32::try_from(value).unwrap_or(0);
     LogConfig {
         segment_bytes: bytes(topic.segment_bytes),
-        // The active segment is never compacted, so that it must not grow older than that.
+        // The active segment is never compacted, so it must not grow older than that.
         segment_ms: if topic.cleanup_policy.compact {
             topic.segment_ms.min(topic.max_compaction_lag_ms)
         } else {

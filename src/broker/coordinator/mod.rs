@@ -1,9 +1,10 @@
-//! The group coordinator: which broker answers for a group, and the tasks that answer.
+//! The group coordinator: which broker is responsible for a group, and the tasks that serve its
+//! groups.
 //!
-//! Why: what a group is to do is decided in [`crate::machine::group`]; here its decisions become
+//! Why: [`crate::machine::group`] decides what a group does; this module makes its decisions
 //! durable. Each partition of `__consumer_offsets` that this broker leads has one task (`shard`),
-//! which alone knows the groups that map to it. This module starts and stops them as the metadata
-//! says, and hands requests to them.
+//! which alone knows the groups that map to it. This module starts and stops the tasks as the
+//! metadata requires, and passes requests to them.
 //!
 //! ```text
 //! handler -> Coordinators::send -> queue -> shard task -> GroupShard::step
@@ -12,12 +13,12 @@
 //! ```
 //!
 //! Invariants:
-//! - `COORD-1` a request is answered exactly once, also at a shutdown and when the leadership goes.
-//! - `COORD-2` an answer that rests on records is given when they are committed, and so is every
-//!   answer that was decided after them: nobody reads what may be lost.
-//! - `COORD-3` a shard's state is what its log says: it is read back from there at the start, and
-//!   again after an append that failed.
-//! - `COORD-4` a group belongs to the partition that Kafka's hash of its id gives.
+//! - `COORD-1` a request is answered exactly once, even at a shutdown or when leadership is lost.
+//! - `COORD-2` an answer that depends on records is given once they are committed, and so is every
+//!   answer that was decided after them: nobody reads what may still be lost.
+//! - `COORD-3` a shard's state is defined by its log: it is read back at the start, and again after
+//!   a failed append.
+//! - `COORD-4` a group belongs to the partition given by Kafka's hash of its id.
 
 mod records;
 mod replay;
@@ -49,19 +50,20 @@ pub(super) use self::settings::offsets_topic;
 /// The topic that holds groups and their offsets.
 pub(super) const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
-/// How many requests may wait for one shard; whoever has more waits, and with it its connection.
+/// How many requests may wait for one shard; beyond that the caller waits, and its connection with
+/// it.
 const QUEUE_MAX: usize = 1024;
-/// How long a request waits for a shard that reads its log, before the client is told to come again.
+/// How long a request waits for a shard that is reading its log before the client is told to retry.
 const LOAD_WAIT: Duration = Duration::from_secs(1);
 
-/// What every shard must know of the cluster.
+/// What every shard must know about the cluster.
 #[derive(Clone, Debug)]
 struct World {
     topics: Arc<TopicsView>,
     config: Arc<GroupConfig>,
 }
 
-/// One shard, from outside.
+/// A shard, seen from outside.
 #[derive(Clone, Debug)]
 struct Shard {
     key: PartitionKey,
@@ -71,7 +73,7 @@ struct Shard {
     stop: CancellationToken,
 }
 
-/// What the shards run on.
+/// What the shards need to run.
 #[derive(Debug)]
 pub(super) struct Ground {
     pub(super) env: Env,
@@ -88,7 +90,7 @@ pub(super) struct Coordinators {
     shards: RwLock<BTreeMap<i32, Shard>>,
 }
 
-/// A request that was handed over; its answer comes later.
+/// A request that was passed to a shard; its answer comes later.
 #[derive(Debug)]
 pub(super) struct PendingReply {
     receiver: oneshot::Receiver<Result<GroupReply>>,
@@ -99,7 +101,7 @@ impl PendingReply {
     ///
     /// # Errors
     ///
-    /// The shard was unloaded, or could not write.
+    /// When the shard was unloaded, or could not write.
     pub(super) async fn wait(self) -> Result<GroupReply> {
         self.receiver.await.map_err(|_dropped| stopped())?
     }
@@ -121,13 +123,13 @@ impl Coordinators {
         shards.get(&partition).cloned()
     }
 
-    /// The partitions whose groups are answered for here.
+    /// The partitions whose groups this broker coordinates.
     pub(super) fn led(&self) -> Vec<i32> {
         self.shards.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
     }
 
-    /// Hands a request to the shard of a partition. Requests of one caller are taken in the order
-    /// in which this returns.
+    /// Passes a request to the shard of a partition. Requests of one caller are processed in the
+    /// order in which this returns.
     ///
     /// # Errors
     ///
@@ -144,8 +146,8 @@ impl Coordinators {
         Ok(PendingReply { receiver })
     }
 
-    /// Takes over an image: starts the shards of partitions that are led here now, stops the others,
-    /// and tells all of them about topics and settings. Must run within the runtime.
+    /// Applies an image: starts the shards of partitions now led here, stops the others, and tells
+    /// all of them about topics and settings. Must run within the runtime.
     pub(super) fn apply(
         &self,
         image: &MetadataImage,
@@ -237,12 +239,12 @@ impl Shard {
 }
 
 /// The partition of `count` that a group belongs to: the absolute value of Java's hash of its id,
-/// over UTF-16 as Java has it, modulo the count.
+/// over UTF-16 as in Java, modulo the count.
 pub(super) fn partition_of(group: &str, count: i32) -> i32 {
     let hash = group
         .encode_utf16()
         .fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
-    // Kafka's `Utils.abs`: the smallest number, which has no opposite, counts as 0.
+    // Kafka's `Utils.abs`: the smallest integer, which has no positive counterpart, counts as 0.
     hash.checked_abs().unwrap_or(0).checked_rem(count).unwrap_or(0)
 }
 
@@ -252,11 +254,11 @@ mod tests {
 
     #[test]
     fn groups_map_to_partitions_as_in_kafka() {
-        // The hashes were taken from Java: "".hashCode() and so on.
+        // The hashes were computed by Java: "".hashCode() and so on.
         for (group, hash) in [("", 0), ("a", 97), ("group", 98_629_247), ("\u{1f980}", 1_772_802)] {
             assert_eq!(partition_of(group, 50), hash % 50, "{group}");
         }
-        // "polygenelubricants".hashCode() is the smallest number.
+        // "polygenelubricants".hashCode() is the smallest integer.
         assert_eq!(partition_of("polygenelubricants", 50), 0);
         assert_eq!(partition_of("a", 0), 0);
     }

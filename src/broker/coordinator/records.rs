@@ -1,10 +1,10 @@
 //! The coordinator's records as Kafka writes them, and back.
 //!
-//! Why: what a shard decides must be readable by Kafka's own tools, and by a Kafka that takes the
-//! directory over. The versions of values are those that Kafka 4.3 writes; older ones are read.
+//! Why: a shard's records must be readable by Kafka's own tools, and by a Kafka that takes over the
+//! directory. Values are written in the versions that Kafka 4.3 writes; older versions are read.
 //!
-//! A record type that is not known (share groups, streams groups) is left alone, as Kafka leaves
-//! alone what a newer broker wrote: [`decode`] says `None`.
+//! An unknown record type (share groups, streams groups) is skipped, as Kafka skips what a newer
+//! broker wrote: [`decode`] returns `None`.
 
 use bytes::Bytes;
 
@@ -24,7 +24,7 @@ use crate::protocol::records::{read_key, read_value, record_type, write_key, wri
 use crate::protocol::{Decoder, Message, Str};
 use crate::types::{LeaderEpoch, Offset, TimestampMs};
 
-/// The record types, by the number that a key begins with.
+/// The record types, by the number at the start of a key.
 mod types {
     pub(super) const LEGACY_OFFSET_COMMIT: i16 = 0;
     pub(super) const OFFSET_COMMIT: i16 = 1;
@@ -38,16 +38,16 @@ mod types {
     pub(super) const CONSUMER_GROUP_REGEX: i16 = 16;
 }
 
-/// The version of an offset; the last that has no retention of its own.
+/// The version of an offset without its own retention.
 const OFFSET_VERSION: i16 = 4;
-/// The version of an offset with a retention of its own.
+/// The version of an offset with its own retention.
 const OFFSET_WITH_EXPIRY_VERSION: i16 = 1;
 /// The version of a classic group: the last one before tagged fields, as Kafka writes it (KIP-915).
 const GROUP_VERSION: i16 = 3;
 /// The version of everything else.
 const CONSUMER_VERSION: i16 = 0;
 
-/// A record as it is appended: its key, and its value or a tombstone.
+/// A record as appended: its key, and its value or a tombstone.
 pub(super) type KeyAndValue = (Bytes, Option<Bytes>);
 
 fn pair<K: Message, V: Message>(
@@ -63,7 +63,7 @@ fn pair<K: Message, V: Message>(
 ///
 /// # Errors
 ///
-/// A name is longer than Kafka's strings can be.
+/// When a name is longer than Kafka's strings can be.
 pub(super) fn encode(record: &GroupRecord) -> Result<KeyAndValue> {
     match record {
         GroupRecord::OffsetCommit { key, value } => {
@@ -242,11 +242,11 @@ fn write_current(
     }
 }
 
-/// Reads a record; `None` for a type that is not ours.
+/// Reads a record; `None` for an unknown type.
 ///
 /// # Errors
 ///
-/// The bytes are not what their type says, or of a version that is not known.
+/// When the bytes do not match their type, or their version is unknown.
 pub(super) fn decode(key: Bytes, value: Option<Bytes>) -> Result<Option<GroupRecord>> {
     let (found, rest) = record_type(key)?;
     let record = match found {
@@ -270,7 +270,7 @@ pub(super) fn decode(key: Bytes, value: Option<Bytes>) -> Result<Option<GroupRec
     Ok(Some(record))
 }
 
-/// Reads a record of a group of the consumer protocol; `None` for a type that is not ours.
+/// Reads a record of a group of the consumer protocol; `None` for an unknown type.
 fn decode_consumer(found: i16, rest: Decoder, value: Option<Bytes>) -> Result<Option<GroupRecord>> {
     let record = match found {
         types::CONSUMER_GROUP_METADATA => GroupRecord::ConsumerGroupMetadata {
@@ -340,7 +340,7 @@ fn read<V: Message, T>(value: Option<Bytes>, convert: impl FnOnce(V) -> T) -> Re
     value.map(|value| read_value(value).map(convert)).transpose()
 }
 
-/// Bytes that do not hold on to what they were cut from: a frame, or a mapped segment.
+/// A copy that does not keep alive what the bytes were cut from: a frame, or a mapped segment.
 fn own(bytes: &Bytes) -> Bytes {
     Bytes::copy_from_slice(bytes)
 }

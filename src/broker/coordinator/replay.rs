@@ -1,6 +1,6 @@
 //! Reading a shard's log back into a shard.
 //!
-//! Blocks; called on a thread that may. Control batches and batches of transactions are passed over:
+//! Blocks; called on a thread that may block. Control batches and transactional batches are skipped:
 //! this version writes neither here.
 
 use bytes::Bytes;
@@ -14,14 +14,14 @@ use crate::record::{Batch, Batches};
 
 /// How much is read at once.
 const READ_BYTES: u64 = 1 << 20;
-/// What one batch may be when it is decompressed.
+/// The largest decompressed size of one batch.
 const BATCH_BYTES_MAX: usize = 256 << 20;
 
-/// What a replay went through.
+/// The extent of a replay.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Replayed {
     pub(super) records: u64,
-    /// Records that the shard refused, or whose type is not known.
+    /// Records that the shard refused, or whose type is unknown.
     pub(super) passed_over: u64,
 }
 
@@ -29,8 +29,8 @@ pub(super) struct Replayed {
 ///
 /// # Errors
 ///
-/// The log cannot be read, or holds a record that is not what its type says. Nothing is served then:
-/// a group that forgot its offsets would read everything again.
+/// When the log cannot be read, or contains a record that does not match its type. Nothing is served
+/// then: a group that forgot its offsets would read everything again.
 pub(super) fn replay(partition: &Partition, shard: &mut GroupShard) -> Result<Replayed> {
     let reader = partition.reader();
     let upper = partition.end(Isolation::Everything);
@@ -76,7 +76,7 @@ fn apply_batch(
                     replayed.passed_over += 1;
                     tracing::warn!(
                         partition = %partition.name(), offset = %record.offset, %error,
-                        "a record of the coordinator does not fit what came before"
+                        "a record of the coordinator contradicts those before it"
                     );
                 }
             }

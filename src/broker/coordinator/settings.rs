@@ -9,7 +9,7 @@ use super::OFFSETS_TOPIC;
 
 const MINUTE_MS: i64 = 60_000;
 
-/// What the shards obey.
+/// The settings that the shards obey.
 pub(super) fn group_config(broker: &BrokerConfig, image: &MetadataImage) -> GroupConfig {
     let config = &broker.coordinator;
     let count = |number: i32| usize::try_from(number).unwrap_or(0);
@@ -59,7 +59,7 @@ fn overrides(settings: &ConfigMap) -> GroupOverrides {
     }
 }
 
-/// The topic of groups and offsets, as Kafka creates it.
+/// The topic of groups and offsets, created as Kafka does.
 pub(in crate::broker) fn offsets_topic(broker: &BrokerConfig) -> NewTopic {
     let config = &broker.coordinator;
     let set = |name: &str, value: String| (name.to_owned(), Some(value));

@@ -1,8 +1,8 @@
 //! The task of one `__consumer_offsets` partition.
 //!
-//! It takes what waits in its queue, steps the shard through it, appends all records as one batch and
-//! answers when that is committed: while one append is on its way, requests gather for the next one.
-//! It steps the shard only in between, so the state never runs ahead of more than one append.
+//! It takes what is in its queue, steps the shard through it, appends all records as one batch and
+//! answers once that is committed; while one append is in progress, requests collect for the next. It
+//! steps the shard only in between, so the state is never ahead by more than one append.
 //!
 //! ```text
 //! Loading ──read back──► Active ──append failed──► Loading …
@@ -26,33 +26,33 @@ use crate::machine::group::{Effect, Event, GroupReply, GroupRequest, GroupShard,
 use crate::record::{BatchBuilder, BatchOptions};
 use crate::types::{TimestampMs, TopicId};
 
-/// Requests that share an append at most.
+/// The most requests that share an append.
 const BATCH_MAX: usize = 512;
-/// What a batch has besides its records, and some room.
+/// What a batch contains besides its records, with a margin.
 const BATCH_OVERHEAD: usize = 512;
-/// How long a shard that could not be read waits before it is tried again.
+/// How long to wait before reading a shard is retried.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
-/// From when on a difference between the clocks means that one was set, and not that it drifts. A
-/// machine that sleeps sets the wall clock when it wakes up.
+/// From this difference on, one of the clocks was set and did not merely drift. A machine that was
+/// asleep sets the wall clock when it wakes up.
 const CLOCK_SET_MS_MIN: i64 = 1000;
 
-/// A request and who waits for its answer.
+/// A request, and who waits for its answer.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) request: GroupRequest,
     pub(super) reply: oneshot::Sender<Result<GroupReply>>,
 }
 
-/// How far a shard is.
+/// The state of a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Status {
     /// Its log is being read.
     Loading,
-    /// It answers.
+    /// It serves requests.
     Active,
-    /// Its log cannot be read, and why.
+    /// Its log cannot be read, for this reason.
     Failed(String),
 }
 
@@ -64,12 +64,12 @@ pub(super) struct ShardTask {
     log_threads: Arc<LogThreads>,
     queue: mpsc::Receiver<Job>,
     world: watch::Receiver<World>,
-    /// What the shard was told last.
+    /// What the shard was last told.
     told: World,
     status: watch::Sender<Status>,
     stop: CancellationToken,
     shard: GroupShard,
-    /// The wall clock and the steady one when the shard was stepped last.
+    /// The wall clock and the monotonic clock when the shard was last stepped.
     clocks: (TimestampMs, Duration),
     waiting: BTreeMap<RequestId, oneshot::Sender<Result<GroupReply>>>,
     next_request: u64,
@@ -142,7 +142,7 @@ impl ShardTask {
         }
     }
 
-    /// Steps the shard through a request and those that wait behind it.
+    /// Steps the shard through a request and those queued behind it.
     fn take(&mut self, first: Job) {
         self.request(first);
         for _ in 1..BATCH_MAX {
@@ -164,13 +164,13 @@ impl ShardTask {
         let clocks = (self.env.clock.now(), self.env.clock.monotonic());
         let by_ms = set_by_ms(std::mem::replace(&mut self.clocks, clocks), clocks);
         if by_ms.abs() >= CLOCK_SET_MS_MIN {
-            tracing::warn!(by_ms, "the clock was set; the deadlines of groups move along");
+            tracing::warn!(by_ms, "the clock was set; the deadlines of groups were shifted");
             self.shard.step(clocks.0, Event::ClockSet { by_ms }, &mut self.effects);
         }
         self.shard.step(clocks.0, event, &mut self.effects);
     }
 
-    /// Tells the shard what has changed around it.
+    /// Tells the shard what has changed in the cluster.
     fn look_around(&mut self) {
         let now = self.world.borrow_and_update().clone();
         let before = std::mem::replace(&mut self.told, now.clone());
@@ -191,7 +191,7 @@ impl ShardTask {
         }
     }
 
-    /// Appends what the shard decided, and gives the answers.
+    /// Appends the shard's decisions, and gives the answers.
     async fn carry_out(&mut self) -> Result<()> {
         let mut batch = Batch::new(self.env.clock.now());
         let bytes_max = usize::try_from(self.partition.config().max_message_bytes).unwrap_or(0);
@@ -213,7 +213,7 @@ impl ShardTask {
         self.commit(batch).await
     }
 
-    /// Appends a batch, waits until it is committed, and gives the answers that rest on it.
+    /// Appends a batch, waits until it is committed, and gives the answers that depend on it.
     async fn commit(&mut self, batch: Batch) -> Result<()> {
         let Batch { builder, replies, .. } = batch;
         if !builder.is_empty() {
@@ -226,20 +226,20 @@ impl ShardTask {
         }
         for (request, reply) in replies {
             if let Some(waiter) = self.waiting.remove(&request) {
-                // Who asked may have gone.
+                // The requester may be gone.
                 drop(waiter.send(Ok(reply)));
             }
         }
         Ok(())
     }
 
-    /// After an append that failed: what the shard ran ahead with did not happen. Everyone who waits
-    /// is told, and the state is read back. False when the task is to end.
+    /// After a failed append: what the shard decided did not happen. Everyone who waits is told so,
+    /// and the state is read back. False when the task should end.
     async fn start_over(&mut self, error: &Error) -> bool {
         let code = to_client(error.code());
         tracing::warn!(
             partition = %self.partition.name(), error = %error.chain(),
-            "the coordinator could not write and reads its log again"
+            "the coordinator could not write, reading its log again"
         );
         self.status.send_replace(Status::Loading);
         self.effects.clear();
@@ -253,7 +253,7 @@ impl ShardTask {
         }
     }
 
-    /// Reads the log back, again and again until it works. False when the task is to end.
+    /// Reads the log back, retrying until it succeeds. False when the task should end.
     async fn load(&mut self) -> bool {
         let mut pause = RETRY_MIN;
         loop {
@@ -321,7 +321,7 @@ impl ShardTask {
         Ok(())
     }
 
-    /// Answers what was sent before the end, then everyone who still waits.
+    /// Answers what was sent before the end, then everyone who is still waiting.
     async fn finish(mut self) {
         self.queue.close();
         if *self.status.borrow() == Status::Active {
@@ -335,19 +335,19 @@ impl ShardTask {
         while let Some(job) = self.queue.recv().await {
             drop(job.reply.send(Err(super::stopped())));
         }
-        self.fail_waiting(ErrorCode::NotCoordinator, "the coordinator of this group stops");
+        self.fail_waiting(ErrorCode::NotCoordinator, "the coordinator of this group is stopping");
         tracing::debug!(partition = self.index, "coordinator stopped");
     }
 }
 
-/// How much further the wall clock has come than the steady one.
+/// How far the wall clock advanced beyond the monotonic clock.
 fn set_by_ms(before: (TimestampMs, Duration), now: (TimestampMs, Duration)) -> i64 {
     let steady = now.1.saturating_sub(before.1);
     let steady_ms = i64::try_from(steady.as_millis()).unwrap_or(i64::MAX);
     now.0.0.saturating_sub(before.0.0).saturating_sub(steady_ms)
 }
 
-/// Records that go to the log together, and the answers that come after them.
+/// Records that go to the log together, and the answers that follow them.
 struct Batch {
     builder: BatchBuilder,
     now: TimestampMs,
@@ -359,7 +359,7 @@ impl Batch {
         Self { builder: BatchBuilder::new(BatchOptions::default()), now, replies: Vec::new() }
     }
 
-    /// Whether these records fit behind those that are there.
+    /// Whether these records fit after those already in the batch.
     fn has_room(&self, encoded: &[records::KeyAndValue], bytes_max: usize) -> bool {
         let size = |(key, value): &records::KeyAndValue| {
             key.len() + value.as_ref().map_or(0, bytes::Bytes::len) + RECORD_OVERHEAD
@@ -376,11 +376,11 @@ impl Batch {
     }
 }
 
-/// What a record has at most besides key and value.
+/// The most bytes that a record takes besides key and value.
 const RECORD_OVERHEAD: usize = 40;
 
-/// What a client is told of an append that failed, so that it does what helps: ask again, or find the
-/// coordinator anew.
+/// The code that tells a client of a failed append what to do: retry, or look up the coordinator
+/// again.
 fn to_client(code: ErrorCode) -> ErrorCode {
     match code {
         ErrorCode::UnknownTopicOrPartition
@@ -410,8 +410,12 @@ mod tests {
     #[test]
     fn a_clock_is_set_when_it_leaves_the_steady_one() {
         let at = |wall, steady| (TimestampMs(wall), Duration::from_millis(steady));
-        assert_eq!(set_by_ms(at(5_000, 100), at(65_000, 60_100)), 0, "a process that stood still");
-        assert_eq!(set_by_ms(at(5_000, 100), at(65_000, 110)), 59_990, "a machine that slept");
+        assert_eq!(
+            set_by_ms(at(5_000, 100), at(65_000, 60_100)),
+            0,
+            "a process that was suspended"
+        );
+        assert_eq!(set_by_ms(at(5_000, 100), at(65_000, 110)), 59_990, "a machine that was asleep");
         assert_eq!(set_by_ms(at(65_000, 100), at(5_000, 110)), -60_010);
     }
 }

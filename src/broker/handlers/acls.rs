@@ -2,9 +2,8 @@
 //! CreateAcls: v1-v3.
 //! DeleteAcls: v1-v3.
 //!
-//! Behaviour: as Apache Kafka without an authorizer: everything is allowed, and there is nothing to
-//! describe or change.
-//! Errors: SECURITY_DISABLED, always.
+//! Behaviour: that of Apache Kafka without an authorizer: everything is allowed, and there is
+//! nothing to describe or change. Errors: always SECURITY_DISABLED.
 
 use crate::error::ErrorCode;
 use crate::protocol::Str;

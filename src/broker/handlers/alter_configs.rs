@@ -1,11 +1,11 @@
 //! AlterConfigs: v0-v2.
 //! IncrementalAlterConfigs: v0-v1.
 //!
-//! Behaviour: settings of topics, of groups, of this broker, and of all brokers (a broker without a name). The
-//! first replaces all settings of a resource, the second changes single ones: SET, DELETE, and for
-//! lists APPEND and SUBTRACT. When the answer comes they are in force. validate_only checks alone.
-//! Errors: INVALID_CONFIG for a name or value that is not acceptable, or cannot change while the
-//! broker runs; UNKNOWN_TOPIC_OR_PARTITION; INVALID_REQUEST for a resource or setting that is named
+//! Behaviour: settings of topics, of groups, of this broker, and of all brokers (a broker without a name).
+//! The first API replaces all settings of a resource, the second changes single ones: SET, DELETE, and for
+//! lists APPEND and SUBTRACT. They are in effect when the answer arrives. With validate_only they are only
+//! checked. Errors: INVALID_CONFIG for a name or value that is not acceptable, or cannot change while the
+//! broker runs; UNKNOWN_TOPIC_OR_PARTITION; INVALID_REQUEST for a resource or setting that is listed
 //! twice, an operation or a type of resource that does not exist here (loggers, client metrics).
 
 use super::common;
@@ -23,10 +23,10 @@ use crate::protocol::messages::incremental_alter_configs::{
     self as incremental_messages, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
 };
 
-/// Kafka's requests carry no time-out; this one is its clients' default.
+/// Kafka's requests carry no timeout; this is its clients' default.
 const TIMEOUT_MS: i32 = 30_000;
 
-/// The refusals that were found before the controller was asked, in between its own.
+/// Merges the refusals found before the controller was asked with its own, in order.
 fn merge<T>(
     prepared: &[Result<T, Refusal>],
     results: Vec<Result<(), Refusal>>,
@@ -88,7 +88,7 @@ pub(in crate::broker) async fn legacy(
 
 fn change(config: &incremental_messages::AlterableConfig) -> Result<ConfigChange, Refusal> {
     let op = AlterOp::from_i8(config.config_operation).ok_or_else(|| {
-        let text = format!("operation {} of {} is not known", config.config_operation, config.name);
+        let text = format!("unknown operation {} of {}", config.config_operation, config.name);
         Refusal::new(ErrorCode::InvalidRequest, text)
     })?;
     let value = config.value.as_ref().map(String::from);

@@ -2,10 +2,11 @@
 //!
 //! Behaviour: lists what is served, and the features that this cluster has finalized. Remembers the
 //! name and version of the client's library for the log.
-//! Versions: v1 throttle time; v3 client software, features (tagged, so that an old client reads on);
-//! v4 minimum versions of features may be 0. An unknown version never comes here: it is answered in
-//! the form of v0 with UNSUPPORTED_VERSION and the versions of ApiVersions, by the dispatcher.
-//! Errors: INVALID_REQUEST when name or version of the software are not names (KIP-511).
+//! Versions: v1 throttle time; v3 client software, features (tagged, so that an old client can skip
+//! them); v4 minimum versions of features may be 0. An unknown version never gets here: the
+//! dispatcher answers it in the form of v0 with UNSUPPORTED_VERSION and the versions of
+//! ApiVersions. Errors: INVALID_REQUEST when the name or version of the software is malformed
+//! (KIP-511).
 
 use std::sync::Arc;
 
@@ -17,8 +18,8 @@ use crate::protocol::messages::api_versions::{
 };
 use crate::protocol::{Str, api};
 
-/// What KIP-511 allows as a software name or version: letters, digits, dots and dashes, the first
-/// and the last of them a letter or digit.
+/// What KIP-511 allows as a software name or version: letters, digits, dots and dashes, starting
+/// and ending with a letter or digit.
 fn is_software_word(text: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-';
     let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);

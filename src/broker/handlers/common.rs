@@ -9,7 +9,7 @@ use crate::machine::metadata::{MetadataImage, TopicImage, is_internal_topic};
 use crate::protocol::Str;
 use crate::types::NodeId;
 
-/// Every operation that exists on a topic, as bits: there is no authorizer that would forbid one.
+/// Every operation that exists on a topic, as bits: there is no authorizer that could forbid one.
 /// READ, WRITE, CREATE, DELETE, ALTER, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS.
 pub(super) const TOPIC_OPERATIONS: i32 =
     1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
@@ -19,7 +19,7 @@ pub(super) const TOPIC_OPERATIONS: i32 =
 pub(super) const CLUSTER_OPERATIONS: i32 =
     1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
 
-/// The longest name of a topic: a directory carries it with the partition and a suffix.
+/// The longest name of a topic: a directory is named after it, with the partition and a suffix.
 const TOPIC_NAME_MAX: usize = 249;
 
 /// Whether a topic may have this name.
@@ -33,7 +33,7 @@ pub(super) fn is_topic_name(name: &str) -> bool {
         && name.bytes().all(legal)
 }
 
-/// What is wrong with asking for a topic that does not exist.
+/// The error for a topic that does not exist.
 pub(super) fn unknown_topic(name: &str) -> ErrorCode {
     if is_topic_name(name) {
         ErrorCode::UnknownTopicOrPartition
@@ -42,7 +42,7 @@ pub(super) fn unknown_topic(name: &str) -> ErrorCode {
     }
 }
 
-/// Whether a topic is the engine's own.
+/// Whether a topic is internal to the engine.
 pub(super) fn is_internal(name: &str) -> bool {
     is_internal_topic(name)
 }
@@ -65,7 +65,7 @@ pub(super) fn at(topic: &str, partition: i32, error: Error) -> Error {
     }
 }
 
-/// Code and message of a controller's answer.
+/// The code and message of a controller's answer.
 pub(super) fn refusal(result: Result<(), Refusal>) -> (i16, Option<Str>) {
     match result {
         Ok(()) => (0, None),
@@ -73,13 +73,13 @@ pub(super) fn refusal(result: Result<(), Refusal>) -> (i16, Option<Str>) {
     }
 }
 
-/// The controller answered another question; a defect of ours.
+/// The answer is to a different question; a bug in ottla.
 pub(super) fn wrong_reply(what: &str) -> Error {
-    let context = format!("the controller's answer to {what} has another form");
+    let context = format!("the controller's answer to {what} has an unexpected form");
     Error::kafka(ErrorCode::UnknownServerError, context)
 }
 
-/// A broker as a client sees it.
+/// A broker, as a client sees it.
 pub(super) struct BrokerNode {
     pub(super) id: NodeId,
     pub(super) host: Str,
@@ -88,12 +88,12 @@ pub(super) struct BrokerNode {
     pub(super) fenced: bool,
 }
 
-/// Whether a node can be talked to.
+/// Whether a node can be reached.
 pub(super) fn is_alive(image: &MetadataImage, node: NodeId) -> bool {
     image.broker(node).is_some_and(|broker| !broker.fenced)
 }
 
-/// Those of `replicas` that cannot be talked to.
+/// Those of `replicas` that cannot be reached.
 pub(super) fn offline(image: &MetadataImage, replicas: &[NodeId]) -> Vec<i32> {
     replicas.iter().filter(|&&node| !is_alive(image, node)).map(|node| node.0).collect()
 }

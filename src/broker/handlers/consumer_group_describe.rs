@@ -18,7 +18,7 @@ use crate::protocol::messages::consumer_group_describe::{
     Member, TopicPartitions,
 };
 
-/// What version 1 says of a member.
+/// The member types of version 1.
 const CLASSIC_MEMBER: i8 = 0;
 const CONSUMER_MEMBER: i8 = 1;
 
@@ -103,7 +103,7 @@ fn show_member(member: DescribedConsumerMember) -> Member {
         client_id: member.client_id.into(),
         client_host: member.client_host.into(),
         subscribed_topic_names: member.subscribed_topic_names.iter().map(Str::from).collect(),
-        // Nullable in the schema; Kafka says that there is none by an empty one.
+        // Nullable in the schema; Kafka writes an empty one when there is none.
         subscribed_topic_regex: Some(
             member.subscribed_topic_regex.map(Str::from).unwrap_or_default(),
         ),

@@ -1,11 +1,11 @@
 //! ConsumerGroupHeartbeat: v0-v1.
 //!
-//! Behaviour: a member of the consumer protocol (KIP-848) joins, reports, or leaves, and is told what
-//! changes for it. The coordinator assigns.
-//! Versions: v1 subscription by pattern, and the member brings its own id (KIP-1082).
-//! Errors: INVALID_REQUEST; UNKNOWN_MEMBER_ID; FENCED_MEMBER_EPOCH; UNRELEASED_INSTANCE_ID;
-//! UNSUPPORTED_ASSIGNOR; INVALID_REGULAR_EXPRESSION; GROUP_MAX_SIZE_REACHED; GROUP_ID_NOT_FOUND;
-//! NOT_COORDINATOR; COORDINATOR_NOT_AVAILABLE; COORDINATOR_LOAD_IN_PROGRESS.
+//! Behaviour: a member of the consumer protocol (KIP-848) joins, reports that it is alive, or leaves,
+//! and is told its changes. The coordinator assigns. Versions: v1 subscription by pattern, and the
+//! member chooses its own id (KIP-1082). Errors: INVALID_REQUEST; UNKNOWN_MEMBER_ID;
+//! FENCED_MEMBER_EPOCH; UNRELEASED_INSTANCE_ID; UNSUPPORTED_ASSIGNOR; INVALID_REGULAR_EXPRESSION;
+//! GROUP_MAX_SIZE_REACHED; GROUP_ID_NOT_FOUND; NOT_COORDINATOR; COORDINATOR_NOT_AVAILABLE;
+//! COORDINATOR_LOAD_IN_PROGRESS.
 
 use super::groups;
 use crate::broker::dispatch::{Answer, Call};

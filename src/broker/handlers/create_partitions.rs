@@ -1,10 +1,10 @@
 //! CreatePartitions: v0-v3.
 //!
-//! Behaviour: adds partitions to topics, each topic on its own; when the answer comes they are in
-//! Metadata and can be written to. validate_only checks alone.
-//! Versions: v2 flexible; v3 quota violations (there are no quotas).
-//! Errors: UNKNOWN_TOPIC_OR_PARTITION, INVALID_PARTITIONS, INVALID_REPLICA_ASSIGNMENT;
-//! INVALID_REQUEST for a topic that is named twice; REQUEST_TIMED_OUT.
+//! Behaviour: adds partitions to topics, each topic independently; when the answer arrives they are
+//! in Metadata and can be written to. With validate_only the request is only checked. Versions: v2
+//! flexible; v3 quota violations (there are no quotas). Errors: UNKNOWN_TOPIC_OR_PARTITION,
+//! INVALID_PARTITIONS, INVALID_REPLICA_ASSIGNMENT; INVALID_REQUEST for a topic that is listed
+//! twice; REQUEST_TIMED_OUT.
 
 use std::collections::BTreeSet;
 

@@ -1,12 +1,12 @@
 //! CreateTopics: v2-v7.
 //!
-//! Behaviour: each topic on its own; when the answer comes the new topics are in Metadata and can be
-//! written to. -1 partitions or replicas are the broker's default. validate_only checks alone.
-//! Versions: v4 defaults by -1; v5 the outcome: partitions, replicas and every setting; v6 quota
-//! violations (there are no quotas); v7 topic ids.
-//! Errors: TOPIC_ALREADY_EXISTS, INVALID_TOPIC_EXCEPTION, INVALID_PARTITIONS,
-//! INVALID_REPLICATION_FACTOR, INVALID_REPLICA_ASSIGNMENT, INVALID_CONFIG; INVALID_REQUEST for a topic
-//! that is named twice, and for the metadata's own; REQUEST_TIMED_OUT.
+//! Behaviour: each topic independently; when the answer arrives the new topics are in Metadata and
+//! can be written to. -1 partitions or replicas mean the broker's default. With validate_only the
+//! request is only checked. Versions: v4 defaults by -1; v5 the outcome: partitions, replicas and
+//! every setting; v6 quota violations (there are no quotas); v7 topic ids. Errors:
+//! TOPIC_ALREADY_EXISTS, INVALID_TOPIC_EXCEPTION, INVALID_PARTITIONS, INVALID_REPLICATION_FACTOR,
+//! INVALID_REPLICA_ASSIGNMENT, INVALID_CONFIG; INVALID_REQUEST for a topic that is listed twice,
+//! and for the metadata topic; REQUEST_TIMED_OUT.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ use crate::protocol::messages::create_topics::{
 };
 use crate::types::NodeId;
 
-/// How long an automatic creation may take before the client is told to ask again.
+/// How long an automatic creation may take before the client is told to retry.
 const AUTOMATIC_TIMEOUT_MS: i32 = 5000;
 
 pub(in crate::broker) async fn handle(
@@ -102,8 +102,8 @@ fn outcome(
     }
 }
 
-/// Creates topics with default settings because somebody asked for them by name. What cannot be
-/// created is not there afterwards; the client is told so.
+/// Creates topics with default settings because they were requested by name. A topic that cannot be
+/// created does not exist afterwards, and the client is told so.
 pub(super) async fn create_automatically(call: &Call<'_>, names: &[String]) {
     let topics = names.iter().map(|name| NewTopic::new(name.as_str(), -1, -1)).collect();
     let command = Command::CreateTopics { topics, validate_only: false };
@@ -118,7 +118,7 @@ pub(super) async fn create_automatically(call: &Call<'_>, names: &[String]) {
                 }
             }
         }
-        Ok(_) => tracing::error!("the controller answered something else than was asked"),
+        Ok(_) => tracing::error!("the controller's answer has an unexpected form"),
         Err(error) => {
             tracing::warn!(error = %error.chain(), "could not create topics on first use");
         }

@@ -18,7 +18,7 @@ pub(in crate::broker) async fn handle(
     request: &DeleteGroupsRequest,
 ) -> Result<Answer> {
     let delete = |groups| GroupRequest::Delete { groups };
-    // Kafka's answer has each group once.
+    // Kafka's answer lists each group once.
     let mut wanted: Vec<Str> = Vec::with_capacity(request.groups_names.len());
     for group in &request.groups_names {
         if !wanted.contains(group) {

@@ -1,10 +1,9 @@
 //! DeleteRecords: v0-v2.
 //!
 //! Behaviour: moves the log start offset forward, to the offset given or, with -1, to the high
-//! watermark; the answer carries the new log start offset. One that is at or before the current start
-//! changes nothing. The new start is remembered before the answer.
-//! Versions: v2 flexible.
-//! Errors: OFFSET_OUT_OF_RANGE beyond the high watermark or below -1; UNKNOWN_TOPIC_OR_PARTITION,
+//! watermark; the answer carries the new log start offset. An offset at or before the current start
+//! changes nothing. The new start is saved before the answer. Versions: v2 flexible. Errors:
+//! OFFSET_OUT_OF_RANGE beyond the high watermark or below -1; UNKNOWN_TOPIC_OR_PARTITION,
 //! NOT_LEADER_OR_FOLLOWER; POLICY_VIOLATION where the cleanup policy has no delete;
 //! KAFKA_STORAGE_ERROR.
 

@@ -1,11 +1,11 @@
 //! DeleteTopics: v1-v6.
 //!
-//! Behaviour: each topic on its own, by name or by id; when the answer comes they are gone from
-//! Metadata. Their files are renamed at once and removed later (`file.delete.delay.ms`).
-//! Versions: v5 messages; v6 topic ids.
-//! Errors: UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID; TOPIC_DELETION_DISABLED by
-//! `delete.topic.enable` (INVALID_REQUEST up to v2, which does not know it); INVALID_REQUEST for a
-//! topic that is named twice, by name and id at once, or not at all; REQUEST_TIMED_OUT.
+//! Behaviour: each topic independently, by name or by id; when the answer arrives they are gone
+//! from Metadata. Their files are renamed at once and removed later (`file.delete.delay.ms`).
+//! Versions: v5 messages; v6 topic ids. Errors: UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID;
+//! TOPIC_DELETION_DISABLED by `delete.topic.enable` (INVALID_REQUEST up to v2, which does not know
+//! it); INVALID_REQUEST for a topic that is listed twice, named by both name and id, or by neither;
+//! REQUEST_TIMED_OUT.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -64,7 +64,7 @@ fn entry(
     }
 }
 
-/// The topics that are named once; the others are answered here.
+/// The topics that are listed once; the others are answered here.
 fn collect(
     request: &DeleteTopicsRequest,
     responses: &mut Vec<DeletableTopicResult>,

@@ -1,9 +1,9 @@
 //! DescribeCluster: v0-v2.
 //!
 //! Behaviour: the brokers that are alive, with the addresses that this client can use, the cluster id
-//! and the controller (this broker: every broker passes on what is the controller's to do).
+//! and the controller (this broker: every broker forwards what is for the controller).
 //! Versions: v1 endpoint type (KIP-919); v2 fenced brokers when asked for (KIP-1073).
-//! Errors: MISMATCHED_ENDPOINT_TYPE for the controllers' endpoint, which is not here;
+//! Errors: MISMATCHED_ENDPOINT_TYPE for the controllers' endpoint, which ottla does not have;
 //! UNSUPPORTED_ENDPOINT_TYPE for one that does not exist.
 
 use super::common::{self, CLUSTER_OPERATIONS};

@@ -78,13 +78,13 @@ fn entries(call: &Call<'_>, resource: &DescribeConfigsResource) -> Result<Vec<Co
             let own = call.state.node_id();
             refuse(format!("unexpected broker id, expected {own} or empty string, not {name:?}"))
         }
-        // The levels of our log are not Kafka's loggers: there are none to show.
+        // The levels of ottla's logs are not Kafka's loggers: there are none to show.
         BROKER_LOGGER if name == call.state.node_id().to_string() => Ok(Vec::new()),
         BROKER_LOGGER => refuse(format!("unexpected broker id {name:?} for a broker logger")),
         CLIENT_METRICS | GROUP if name.is_empty() => {
             refuse("the name must not be empty".to_owned())
         }
-        // There are none here, and what does not exist has no settings.
+        // ottla has none, and what does not exist has no settings.
         CLIENT_METRICS => Ok(Vec::new()),
         // A group has settings before it has members.
         GROUP => Ok(describe_group(image.config(&ConfigResource::Group(name.into())), &config)),

@@ -1,11 +1,10 @@
 //! DescribeLogDirs: v1-v5.
 //!
 //! Behaviour: the one log directory, the size and the free space of its file system (-1 where the operating
-//! system does not tell), and the size of each partition asked for (null for all). The lag of a current replica is how far its log end is behind
-//! the high watermark, so 0 here.
-//! Versions: v2 flexible; v3 an error of the whole; v4 sizes (KIP-827); v5 cordoned directories
-//! (KIP-1066; never).
-//! Errors: KAFKA_STORAGE_ERROR for the directory when it is offline.
+//! system does not report it), and the size of each partition asked for (null for all). The lag of a
+//! current replica is how far its log end is behind the high watermark, so 0 here. Versions: v2 flexible;
+//! v3 an error for the whole request; v4 sizes (KIP-827); v5 cordoned directories (KIP-1066;
+//! never). Errors: KAFKA_STORAGE_ERROR for the directory when it is offline.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -27,7 +27,7 @@ pub(in crate::broker) fn handle(
         let leads = voter.id == status.leader;
         ReplicaState {
             replica_id: voter.id.0,
-            // Version 2 brought ids of directories, and nodes.
+            // Version 2 added directory ids and nodes.
             replica_directory_id: if version >= 2 { voter.directory_id } else { Uuid::ZERO },
             log_end_offset: voter.log_end_offset.0,
             last_fetch_timestamp: if leads { now.0 } else { -1 },

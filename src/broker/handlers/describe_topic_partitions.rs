@@ -1,7 +1,7 @@
 //! DescribeTopicPartitions: v0.
 //!
 //! Behaviour: topics in the order of their names, all of them when none is named, up to a number of
-//! partitions; then a cursor says where to go on (KIP-966). A cursor leaves out the topics before it.
+//! partitions; then a cursor says where to continue (KIP-966). A cursor skips the topics before it.
 //! Errors: UNKNOWN_TOPIC_OR_PARTITION or INVALID_TOPIC_EXCEPTION per named topic; INVALID_REQUEST for
 //! a cursor of a topic that is not among the named ones, or with a negative partition.
 
@@ -69,7 +69,7 @@ fn check_cursor(cursor: Option<&Cursor>, is_among_topics: bool) -> Result<()> {
     let wrong = |what: String| Err(Error::kafka(ErrorCode::InvalidRequest, what));
     if !is_among_topics {
         return wrong(format!(
-            "the topics asked for do not contain the cursor's, {}",
+            "the requested topics do not include the cursor's, {}",
             cursor.topic_name
         ));
     }
@@ -89,7 +89,7 @@ fn unknown(name: &str) -> DescribeTopicPartitionsResponseTopic {
     }
 }
 
-/// At most `count` partitions from `start` on, and where to go on.
+/// At most `count` partitions from `start` on, and where to continue.
 fn describe(
     image: &MetadataImage,
     topic: &TopicImage,

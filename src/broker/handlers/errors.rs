@@ -1,7 +1,7 @@
 //! The answer to a request that failed as a whole, in the form of its API.
 //!
-//! Most responses have no error of their own, only one for each thing asked for; then every thing has
-//! it, as with Kafka's clients' `getErrorResponse`.
+//! Most responses have no top-level error, only one for each item requested; then every item gets it,
+//! as in `getErrorResponse` of Kafka's clients.
 
 use crate::error::Error;
 use crate::protocol::messages::{
@@ -30,7 +30,7 @@ use crate::protocol::messages::{
 };
 use crate::protocol::{Request, Response, Str};
 
-/// The answer of `error` to `request`.
+/// The answer to `request` that reports `error`.
 #[allow(clippy::too_many_lines, reason = "one arm for each API")]
 pub(in crate::broker) fn response(request: &Request, version: i16, error: &Error) -> Response {
     let failure = Failure { code: error.code().to_i16(), text: Str::from(error.chain()), version };
@@ -98,7 +98,7 @@ pub(in crate::broker) fn response(request: &Request, version: i16, error: &Error
     }
 }
 
-/// What failed, as the forms need it. Those of groups are in `group_errors`.
+/// What failed, as the answers need it. Those for groups are in `group_errors`.
 pub(super) struct Failure {
     pub(super) code: i16,
     pub(super) text: Str,

@@ -1,20 +1,18 @@
 //! Fetch: v4-v18.
 //!
-//! Behaviour: whole batches, the first of them the one that holds the asked offset; at least one batch
-//! even above every limit (KIP-74); records as they lie in the log, not copied. Waits until `min_bytes`
-//! are there or `max_wait_ms` are over; a move of the high watermark wakes it. Without a session every
-//! partition of the request is in the response, in a session those with something to say (KIP-227).
+//! Behaviour: whole batches, starting with the one that holds the requested offset; at least one batch
+//! even above every limit (KIP-74); records as they are in the log, not copied. Waits until `min_bytes`
+//! are available or `max_wait_ms` have passed; a move of the high watermark wakes it. Without a
+//! session, every partition of the request is in the response; in a session, those with news (KIP-227).
 //! read_uncommitted reads to the high watermark, read_committed to the last stable offset, with the
-//! aborted transactions of the range, by first offset.
-//! Versions: v4 isolation; v5 log start offset; v7 sessions; v9 leader epochs (KIP-320); v11 rack (no
-//! preferred replica: there is one); v12 last fetched epoch and divergence (KIP-595); v13 topic ids;
-//! v15 replica state; v16 leader endpoints (KIP-951); v17 directory id and v18 high watermark of
-//! followers.
-//! Errors: OFFSET_OUT_OF_RANGE; NOT_LEADER_OR_FOLLOWER, also for a follower that is no replica;
-//! FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH; UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID;
-//! FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH, FETCH_SESSION_TOPIC_ID_ERROR;
-//! UNSUPPORTED_COMPRESSION_TYPE for a zstd topic before v10; KAFKA_STORAGE_ERROR
-//! (NOT_LEADER_OR_FOLLOWER up to v5, which does not know it).
+//! aborted transactions of the range, by first offset. Versions: v4 isolation; v5 log start offset; v7
+//! sessions; v9 leader epochs (KIP-320); v11 rack (no preferred replica: there is one); v12 last
+//! fetched epoch and divergence (KIP-595); v13 topic ids; v15 replica state; v16 leader endpoints
+//! (KIP-951); v17 directory id and v18 high watermark of followers. Errors: OFFSET_OUT_OF_RANGE;
+//! NOT_LEADER_OR_FOLLOWER, also for a follower that is no replica; FENCED_LEADER_EPOCH,
+//! UNKNOWN_LEADER_EPOCH; UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID; FETCH_SESSION_ID_NOT_FOUND,
+//! INVALID_FETCH_SESSION_EPOCH, FETCH_SESSION_TOPIC_ID_ERROR; UNSUPPORTED_COMPRESSION_TYPE for a zstd
+//! topic before v10; KAFKA_STORAGE_ERROR (NOT_LEADER_OR_FOLLOWER up to v5, which does not know it).
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -36,7 +34,7 @@ use crate::protocol::messages::fetch::{
 use crate::protocol::{Records, Str};
 use crate::types::{LeaderEpoch, Offset, Uuid};
 
-/// `replica_id` of a consumer, and of a tool that reads as one.
+/// The `replica_id` of a consumer, and of a tool that reads like one.
 const CONSUMER: i32 = -1;
 const DEBUGGER: i32 = -2;
 
@@ -52,7 +50,7 @@ struct Limits {
     version: i16,
 }
 
-/// A partition of the fetch, found or not.
+/// A partition of the request, found or not.
 struct Target {
     interest: FetchInterest,
     partition: Result<Arc<Partition>>,
@@ -167,7 +165,7 @@ fn find_targets(call: &Call<'_>, context: &FetchContext) -> Vec<Target> {
     let find = |key: &FetchKey| {
         let topic = match &key.topic {
             FetchTopicKey::Id(id) => image.topic_by_id(*id).ok_or_else(|| {
-                Error::kafka(ErrorCode::UnknownTopicId, format!("topic id {id} is not known"))
+                Error::kafka(ErrorCode::UnknownTopicId, format!("unknown topic id {id}"))
             })?,
             FetchTopicKey::Name(name) => image.topic(name).ok_or_else(|| {
                 let context = format!("topic {name:?} does not exist");
@@ -183,7 +181,7 @@ fn find_targets(call: &Call<'_>, context: &FetchContext) -> Vec<Target> {
         .collect()
 }
 
-/// Reads, and when that is too little waits for a partition to move and reads again.
+/// Reads; if that yields too little, waits for a partition to move and reads again.
 async fn read_or_wait(
     call: &Call<'_>,
     targets: &Arc<[Target]>,
@@ -202,7 +200,7 @@ async fn read_or_wait(
     let Some(parked) = call.state.parking().park(keys) else { return first };
     drop(first);
     loop {
-        // Parked first, read afterwards: what moves in between wakes the wait below.
+        // Park first, read afterwards: whatever moves in between wakes the wait below.
         let reads = read_warm(targets, limits).await;
         if is_enough(&reads, limits) {
             return reads;
@@ -230,7 +228,7 @@ fn is_enough(reads: &[Result<FetchRead>], limits: Limits) -> bool {
     bytes >= limits.min_bytes
 }
 
-/// Reads on a blocking thread when the disk would have to be waited for.
+/// Reads on a blocking thread when the read would have to wait for the disk.
 async fn read_warm(targets: &Arc<[Target]>, limits: Limits) -> Vec<Result<FetchRead>> {
     let is_cold = |target: &Target| match &target.partition {
         Ok(partition) => partition.is_cold(&target.interest, limits.max_bytes),
@@ -324,7 +322,7 @@ fn partition_data(
     }
 }
 
-/// Damage on disk needs a person; what a client got wrong needs nobody.
+/// Damage on disk needs an operator's attention; a client's mistake does not.
 fn report(key: &FetchKey, target: &Target, error: &Error) {
     let (partition, offset) = (key.partition, target.interest.fetch_offset);
     match (error, &target.partition) {
@@ -346,7 +344,7 @@ fn outcome(data: &PartitionData) -> FetchOutcome {
     }
 }
 
-/// Puts partitions into the response, those of one topic that follow each other together.
+/// Puts partitions into the response, grouping consecutive ones of the same topic.
 fn fill(response: &mut FetchResponse, kept: impl Iterator<Item = (FetchKey, PartitionData)>) {
     let mut current: Option<FetchTopicKey> = None;
     for (key, data) in kept {
@@ -365,7 +363,7 @@ fn fill(response: &mut FetchResponse, kept: impl Iterator<Item = (FetchKey, Part
     }
 }
 
-/// Tells who leads, where the client asked the wrong broker (KIP-951).
+/// Names the leader where the client asked the wrong broker (KIP-951).
 fn name_leaders(call: &Call<'_>, response: &mut FetchResponse) {
     let codes = [ErrorCode::NotLeaderOrFollower, ErrorCode::FencedLeaderEpoch];
     let stale = |data: &PartitionData| codes.contains(&ErrorCode::from_i16(data.error_code));

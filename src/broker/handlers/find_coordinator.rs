@@ -1,12 +1,11 @@
 //! FindCoordinator: v0-v6.
 //!
 //! Behaviour: the broker that leads the partition of `__consumer_offsets` that a group belongs to. The
-//! topic is created when it is not there. There are no transactions yet: a transactional producer is
-//! refused for good, so that it fails at once instead of waiting for its time-out.
-//! Versions: v1 key type and message; v4 many keys at once (KIP-699).
-//! Errors: COORDINATOR_NOT_AVAILABLE when the topic cannot be created or its partition has no leader;
-//! UNSUPPORTED_VERSION for transactions; INVALID_REQUEST for share groups, which do not exist here, and
-//! for a key type that does not exist.
+//! topic is created when it does not exist. There are no transactions yet: a transactional producer is
+//! refused with a fatal error, so that it fails at once instead of waiting for its timeout. Versions:
+//! v1 key type and message; v4 many keys at once (KIP-699). Errors: COORDINATOR_NOT_AVAILABLE when the
+//! topic cannot be created or its partition has no leader; UNSUPPORTED_VERSION for transactions;
+//! INVALID_REQUEST for share groups, which ottla does not have, and for an unknown key type.
 
 use super::{common, groups};
 use crate::broker::coordinator::{OFFSETS_TOPIC, partition_of};
@@ -47,7 +46,7 @@ pub(in crate::broker) async fn handle(
     let found = coordinators.pop().unwrap_or_default();
     FindCoordinatorResponse {
         error_code: found.error_code,
-        // Kafka names the absence of an error here.
+        // Kafka writes a message here even without an error.
         error_message: match found.error_code {
             0 => Some(Str::from_static("NONE")),
             _ => found.error_message,
@@ -63,9 +62,11 @@ async fn partition_count(call: &Call<'_>, key_type: i8) -> Result<i32> {
     let refuse = |code, context: &str| Err(Error::kafka(code, context));
     match key_type {
         GROUP => groups::partition_count(call).await,
-        TRANSACTION => refuse(ErrorCode::UnsupportedVersion, "this broker has no transactions yet"),
-        SHARE => refuse(ErrorCode::InvalidRequest, "this broker has no share groups"),
-        _ => refuse(ErrorCode::InvalidRequest, "the key type is not known"),
+        TRANSACTION => {
+            refuse(ErrorCode::UnsupportedVersion, "this broker does not support transactions yet")
+        }
+        SHARE => refuse(ErrorCode::InvalidRequest, "this broker does not support share groups"),
+        _ => refuse(ErrorCode::InvalidRequest, "unknown key type"),
     }
 }
 

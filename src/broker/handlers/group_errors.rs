@@ -1,6 +1,6 @@
 //! The answer to a group request that failed as a whole, in the form of its API.
 //!
-//! A part of `errors`, apart because there are many of them.
+//! Part of `errors`, in a file of its own because there are many.
 
 use super::errors::Failure;
 use crate::protocol::Str;

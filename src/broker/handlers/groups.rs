@@ -1,4 +1,4 @@
-//! What the handlers of group requests share: the way to a group's coordinator, and back.
+//! What the handlers of group requests share: the path to a group's coordinator and back.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -31,11 +31,11 @@ pub(super) fn code(error: Option<&GroupError>) -> i16 {
     error.map_or(0, |error| error.code.to_i16())
 }
 
-/// How many partitions the offsets topic has; it is created when it is not there.
+/// How many partitions the offsets topic has; it is created when it does not exist.
 ///
 /// # Errors
 ///
-/// `COORDINATOR_NOT_AVAILABLE`: it could not be created.
+/// `COORDINATOR_NOT_AVAILABLE` when it could not be created.
 pub(super) async fn partition_count(call: &Call<'_>) -> Result<i32> {
     if let Some(topic) = call.state.image().topic(OFFSETS_TOPIC) {
         return Ok(i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX));
@@ -58,11 +58,11 @@ pub(super) async fn partition_count(call: &Call<'_>) -> Result<i32> {
     }
     match call.state.image().topic(OFFSETS_TOPIC) {
         Some(topic) => Ok(i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX)),
-        None => Err(unavailable("it is not there afterwards")),
+        None => Err(unavailable("it does not exist after its creation")),
     }
 }
 
-/// Hands a request to the coordinator of a group.
+/// Passes a request to the coordinator of a group.
 ///
 /// # Errors
 ///
@@ -76,7 +76,8 @@ pub(super) async fn send(
     call.state.coordinators().send(partition_of(group, count), request).await
 }
 
-/// Hands one request to each shard that has some of `groups`: the ids, and what became of them.
+/// Passes one request to each shard that has some of `groups`; yields their ids and the pending
+/// answer.
 pub(super) async fn send_each(
     call: &Call<'_>,
     groups: &[Str],
@@ -104,9 +105,9 @@ pub(super) async fn wait(pending: Result<PendingReply>) -> Result<GroupReply, Gr
     waited.map_err(|error| GroupError::new(error.code(), error.chain()))
 }
 
-/// The shard answered another question; a defect of ours.
+/// The answer is to a different question; a bug in ottla.
 pub(super) fn wrong_reply() -> GroupError {
-    let text = "the coordinator's answer has another form";
+    let text = "the coordinator's answer has an unexpected form";
     GroupError::new(ErrorCode::UnknownServerError, text)
 }
 
@@ -128,7 +129,7 @@ pub(super) fn in_order<T>(
     groups.iter().map(take).collect()
 }
 
-/// Answers when the coordinator has; the connection's next request may begin meanwhile.
+/// Answers once the coordinator has answered; the connection's next request may begin meanwhile.
 pub(super) fn later(
     call: &Call<'_>,
     request: impl Into<Request>,
@@ -148,7 +149,7 @@ pub(super) fn later(
     }))
 }
 
-/// The host of the client as Kafka prints it: Java's text of an address without a name.
+/// The host of the client as Kafka prints it: in Java's format of an address without a name.
 pub(super) fn client_host(call: &Call<'_>) -> Arc<str> {
     match call.context.peer_address.map(|address| address.ip().to_canonical()) {
         None => "in-process".into(),
@@ -160,7 +161,7 @@ pub(super) fn client_host(call: &Call<'_>) -> Arc<str> {
     }
 }
 
-/// The client id; empty when it said none.
+/// The client id; empty when the client gave none.
 pub(super) fn client_id(call: &Call<'_>) -> Arc<str> {
     call.context.client_id.as_ref().map_or_else(|| "".into(), Arc::from)
 }

@@ -1,9 +1,8 @@
 //! Heartbeat: v0-v4.
 //!
-//! Behaviour: a member of a classic group is alive. While the coordinator reads its log the answer is no
-//! error, as with Kafka: the member is not to rejoin for that.
-//! Versions: v3 static members (KIP-345).
-//! Errors: INVALID_GROUP_ID; UNKNOWN_MEMBER_ID; FENCED_INSTANCE_ID; ILLEGAL_GENERATION;
+//! Behaviour: a member of a classic group is alive. While the coordinator reads its log, the answer is
+//! not an error, as in Kafka: the member should not rejoin because of it. Versions: v3 static members
+//! (KIP-345). Errors: INVALID_GROUP_ID; UNKNOWN_MEMBER_ID; FENCED_INSTANCE_ID; ILLEGAL_GENERATION;
 //! REBALANCE_IN_PROGRESS; NOT_COORDINATOR; COORDINATOR_NOT_AVAILABLE.
 
 use super::groups;

@@ -1,13 +1,12 @@
 //! JoinGroup: v0-v9.
 //!
-//! Behaviour: asks to be a member of the next generation of a classic group; answered when the
-//! generation is there. Its leader is told all members, and assigns.
-//! Versions: v1 rebalance timeout; v4 a dynamic member without an id is sent back with one (KIP-394);
-//! v5 static members (KIP-345); v7 type and name of the protocol (KIP-559); v8 reason (KIP-800); v9 a
-//! leader may be told not to assign (KIP-814).
-//! Errors: INVALID_GROUP_ID; INVALID_SESSION_TIMEOUT; MEMBER_ID_REQUIRED; UNKNOWN_MEMBER_ID;
-//! FENCED_INSTANCE_ID; INCONSISTENT_GROUP_PROTOCOL; GROUP_MAX_SIZE_REACHED; REBALANCE_IN_PROGRESS;
-//! NOT_COORDINATOR; COORDINATOR_NOT_AVAILABLE; COORDINATOR_LOAD_IN_PROGRESS.
+//! Behaviour: asks to be a member of the next generation of a classic group; answered once the
+//! generation exists. Its leader receives all members, and assigns. Versions: v1 rebalance timeout;
+//! v4 a dynamic member without an id is sent back with one (KIP-394); v5 static members (KIP-345);
+//! v7 type and name of the protocol (KIP-559); v8 reason (KIP-800); v9 a leader may be told not to
+//! assign (KIP-814). Errors: INVALID_GROUP_ID; INVALID_SESSION_TIMEOUT; MEMBER_ID_REQUIRED;
+//! UNKNOWN_MEMBER_ID; FENCED_INSTANCE_ID; INCONSISTENT_GROUP_PROTOCOL; GROUP_MAX_SIZE_REACHED;
+//! REBALANCE_IN_PROGRESS; NOT_COORDINATOR; COORDINATOR_NOT_AVAILABLE; COORDINATOR_LOAD_IN_PROGRESS.
 
 use bytes::Bytes;
 
@@ -27,12 +26,12 @@ pub(in crate::broker) async fn handle(
     let version = call.context.api_version;
     let protocol = |protocol: &JoinGroupRequestProtocol| ClassicProtocol {
         name: (&protocol.name).into(),
-        // The group keeps it; the frame that it came in must not stay with it.
+        // The group keeps it, but must not keep the frame that it arrived in.
         metadata: Bytes::copy_from_slice(&protocol.metadata),
     };
     if let Some(reason) = &request.reason {
         let (group, member) = (&request.group_id, &request.member_id);
-        tracing::debug!(%group, %member, %reason, "a member wants to join");
+        tracing::debug!(%group, %member, %reason, "a member asks to join");
     }
     let join = JoinRequest {
         group_id: (&request.group_id).into(),

@@ -2,8 +2,8 @@
 //!
 //! Behaviour: members leave a group, or an administrator removes static ones by their instance ids
 //! (KIP-571). A dynamic member leaves the group in the next rebalance, which begins at once.
-//! Versions: v0-v2 one member, whose error is that of the whole; v3 many, each with its own; v5 reason.
-//! Errors: INVALID_GROUP_ID; UNKNOWN_MEMBER_ID; FENCED_INSTANCE_ID; NOT_COORDINATOR;
+//! Versions: v0-v2 one member, whose error is that of the whole response; v3 many, each with its own;
+//! v5 reason. Errors: INVALID_GROUP_ID; UNKNOWN_MEMBER_ID; FENCED_INSTANCE_ID; NOT_COORDINATOR;
 //! COORDINATOR_NOT_AVAILABLE; COORDINATOR_LOAD_IN_PROGRESS.
 
 use super::groups;

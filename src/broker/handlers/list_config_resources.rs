@@ -1,9 +1,9 @@
 //! ListConfigResources: v0-v1.
 //!
 //! Behaviour: the resources that have settings of a type: topics and brokers that exist, groups for
-//! which something is set; there are no client metrics subscriptions here. v0, once ListClientMetricsResources, lists those
-//! subscriptions only. An empty list of types is all types (KIP-1142).
-//! Errors: UNSUPPORTED_VERSION for a type that cannot be listed.
+//! which something is set; ottla has no client metrics subscriptions. v0, formerly
+//! ListClientMetricsResources, lists those subscriptions only. An empty list of types means all
+//! types (KIP-1142). Errors: UNSUPPORTED_VERSION for a type that cannot be listed.
 
 use crate::broker::dispatch::Call;
 use crate::error::ErrorCode;

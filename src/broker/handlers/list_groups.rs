@@ -2,8 +2,7 @@
 //!
 //! Behaviour: the groups that this broker coordinates, by id.
 //! Versions: v4 filter by state (KIP-518); v5 type, and filter by it (KIP-848). A state or type that does
-//! not exist fits no group.
-//! Errors: COORDINATOR_NOT_AVAILABLE; COORDINATOR_LOAD_IN_PROGRESS.
+//! not exist matches no group. Errors: COORDINATOR_NOT_AVAILABLE; COORDINATOR_LOAD_IN_PROGRESS.
 
 use super::groups;
 use crate::broker::dispatch::{Answer, Call};
@@ -25,7 +24,7 @@ pub(in crate::broker) async fn handle(
     for partition in coordinators.led() {
         match coordinators.send(partition, GroupRequest::List(wanted.clone())).await {
             Ok(sent) => pending.push(sent),
-            // Its groups are another broker's now.
+            // Its groups now belong to another broker.
             Err(error) if error.code() == ErrorCode::NotCoordinator => {}
             Err(error) => return Err(error),
         }
@@ -53,7 +52,7 @@ pub(in crate::broker) async fn handle(
 }
 
 fn refused(error: &Error) -> ListGroupsResponse {
-    tracing::debug!(error = %error.chain(), "groups not listed");
+    tracing::debug!(error = %error.chain(), "could not list groups");
     failed(error.code())
 }
 

@@ -4,13 +4,13 @@
 //! (-2) and earliest local (-4) are the log start offset with the epoch of that record; max timestamp
 //! (-3) is the record with the largest timestamp; the latest tiered offset (-5) is -1, as there is no
 //! tier; earliest pending upload (-6) likewise. A timestamp finds the first record that is not older,
-//! by the record, not by its batch; one past the end is offset -1 without an error. A record at or
-//! beyond the readable end is not found either.
-//! Versions: v2 isolation; v4 leader epochs; v7 max timestamp (KIP-734); v8 earliest local (KIP-405);
-//! v9 latest tiered; v10 time-out (nothing here waits for remote storage); v11 earliest pending upload.
-//! Errors: UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER, FENCED_LEADER_EPOCH,
-//! UNKNOWN_LEADER_EPOCH; UNSUPPORTED_VERSION for a special timestamp newer than the request;
-//! INVALID_REQUEST for a partition that is named twice; KAFKA_STORAGE_ERROR.
+//! by its own timestamp, not that of its batch; when there is none, the offset is -1 without an
+//! error. A record at or beyond the readable end is not found either. Versions: v2 isolation; v4
+//! leader epochs; v7 max timestamp (KIP-734); v8 earliest local (KIP-405); v9 latest tiered; v10
+//! timeout (nothing here waits for remote storage); v11 earliest pending upload. Errors:
+//! UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER, FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH;
+//! UNSUPPORTED_VERSION for a special timestamp newer than the request; INVALID_REQUEST for a
+//! partition that is listed twice; KAFKA_STORAGE_ERROR.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
 const EARLIEST_PENDING_UPLOAD: i64 = -6;
 
-/// The first version that knows a special timestamp; `None` for one that no version knows.
+/// The first version that has a special timestamp; `None` for one that no version has.
 fn since(timestamp: i64) -> Option<i16> {
     match timestamp {
         0.. | LATEST | EARLIEST => Some(1),
@@ -67,7 +67,7 @@ pub(in crate::broker) async fn handle(
         lookups.into_iter().map(one).collect()
     };
     let answers = if lookups.iter().any(searches) {
-        // A search reads indexes and batches, maybe from the disk.
+        // A search reads indexes and batches, possibly from disk.
         let answers = tokio::task::spawn_blocking(move || answer(lookups)).await;
         answers.map_err(|error| Error::kafka(ErrorCode::UnknownServerError, error.to_string()))?
     } else {
@@ -101,7 +101,7 @@ fn find_all(call: &Call<'_>, request: &ListOffsetsRequest) -> Vec<Lookup> {
     let find = |(name, wanted): (&str, &ListOffsetsPartition)| {
         let index = wanted.partition_index;
         let partition = if twice.contains(&(name, index)) {
-            let context = format!("{name}-{index} is named twice");
+            let context = format!("{name}-{index} is listed twice");
             Err(Error::kafka(ErrorCode::InvalidRequest, context))
         } else {
             find(call, &image, name, wanted)
@@ -157,7 +157,7 @@ fn by_timestamp(partition: &Partition, timestamp: i64, isolation: Isolation) -> 
         EARLIEST | EARLIEST_LOCAL => {
             let start = reader.log_start_offset();
             let epoch = reader.epoch_of(start);
-            // The next record will have the leader's epoch, as Kafka says of an empty log.
+            // The next record will have the leader's epoch, which Kafka reports for an empty log.
             let empty = start == reader.log_end_offset();
             let next = if empty { partition.leader_epoch() } else { LeaderEpoch::UNKNOWN };
             let epoch = epoch.unwrap_or(next);

@@ -1,6 +1,6 @@
 //! ListPartitionReassignments: v0.
 //!
-//! Behaviour: the reassignments in progress of the topics asked for, or of all (null). A partition
+//! Behaviour: the reassignments in progress of the requested topics, or of all (null). A partition
 //! that is not being moved, or does not exist, is not in the answer.
 //! Errors: none of its own.
 

@@ -1,14 +1,15 @@
 //! Metadata: v0-v13.
 //!
-//! Behaviour: brokers that are alive, and the topics asked for: all of them (null, and in v0 an empty
+//! Behaviour: brokers that are alive, and the requested topics: all of them (null, and in v0 an empty
 //! list), none (an empty list), by name, or by id. Names that do not exist are created first when
-//! both `auto.create.topics.enable` and the request allow it; the answer then carries the new topic.
-//! A client is told the address that it used for this broker, unless `advertised.listeners` is set.
-//! Versions: v1 controller, racks, null for all; v2 cluster id; v4 choice about auto-creation; v5
-//! offline replicas; v7 leader epochs (KIP-320); v8 authorized operations (all of them: there is no
-//! authorizer); v10 topic ids in responses; v12 topic ids in requests; v13 an error of the whole.
-//! Errors: UNKNOWN_TOPIC_OR_PARTITION, INVALID_TOPIC_EXCEPTION, UNKNOWN_TOPIC_ID,
-//! LEADER_NOT_AVAILABLE, INVALID_REQUEST for an id before v12 or a missing name.
+//! both `auto.create.topics.enable` and the request allow it; the answer then includes the new
+//! topic. A client is given the address that it connected to for this broker, unless
+//! `advertised.listeners` is set. Versions: v1 controller, racks, null for all; v2 cluster id; v4
+//! choice about auto-creation; v5 offline replicas; v7 leader epochs (KIP-320); v8 authorized
+//! operations (all of them: there is no authorizer); v10 topic ids in responses; v12 topic ids in
+//! requests; v13 an error for the whole request. Errors: UNKNOWN_TOPIC_OR_PARTITION,
+//! INVALID_TOPIC_EXCEPTION, UNKNOWN_TOPIC_ID, LEADER_NOT_AVAILABLE, INVALID_REQUEST for an id before
+//! v12 or a missing name.
 
 use std::collections::BTreeSet;
 
@@ -43,7 +44,7 @@ pub(in crate::broker) async fn handle(
     Ok(respond(call, request, topics))
 }
 
-/// Ids came with v12; without one there must be a name.
+/// Ids were added in v12; without one there must be a name.
 fn check_names(wanted: &[MetadataRequestTopic], version: i16) -> Result<()> {
     if version >= 12 {
         return Ok(());
@@ -127,7 +128,7 @@ fn describe(image: &MetadataImage, topic: &TopicImage, version: i16) -> Metadata
             (true, _) => ErrorCode::None,
         };
         let shown = |nodes: &[NodeId]| -> Vec<i32> {
-            // Version 0 leaves out who cannot be reached.
+            // Version 0 leaves out nodes that cannot be reached.
             let shown = |node: &&NodeId| version > 0 || !offline.contains(&node.0);
             nodes.iter().filter(shown).map(|node| node.0).collect()
         };

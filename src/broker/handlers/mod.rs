@@ -1,8 +1,8 @@
 //! One file per API: what a client sees, and nothing else.
 //!
-//! A handler turns a wire struct into a question to the partitions, the metadata image or the
-//! controller, and the answer into a wire struct. Quirks of versions end here. Each file opens with
-//! the versions that are served, what a client sees, and every error.
+//! A handler turns a wire struct into a request to the partitions, the metadata image or the
+//! controller, and the result into a wire struct. Quirks of versions stop here. Each file opens
+//! with the versions that are served, what a client sees, and every error.
 
 pub(super) mod acls;
 pub(super) mod alter_configs;

@@ -1,13 +1,13 @@
 //! OffsetCommit: v2-v10.
 //!
-//! Behaviour: keeps offsets of a group; answered when they are committed to the log. From members of a
-//! classic group with their generation, from members of a consumer group with their epoch, and from
-//! anybody (generation -1, no member) while the group is empty.
-//! Versions: v2-v4 a retention of their own; v6 leader epochs (KIP-320); v7 static members; v9 epochs of
-//! consumer groups and STALE_MEMBER_EPOCH; v10 topic ids.
-//! Errors, per partition: UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID; OFFSET_METADATA_TOO_LARGE;
-//! UNKNOWN_MEMBER_ID; FENCED_INSTANCE_ID; ILLEGAL_GENERATION; STALE_MEMBER_EPOCH; REBALANCE_IN_PROGRESS;
-//! GROUP_ID_NOT_FOUND; NOT_COORDINATOR; COORDINATOR_NOT_AVAILABLE; COORDINATOR_LOAD_IN_PROGRESS.
+//! Behaviour: stores offsets of a group; answered once they are committed to the log. Accepted from
+//! members of a classic group with their generation, from members of a consumer group with their epoch,
+//! and from anybody (generation -1, no member) while the group is empty. Versions: v2-v4 a retention per
+//! commit; v6 leader epochs (KIP-320); v7 static members; v9 epochs of consumer groups and
+//! STALE_MEMBER_EPOCH; v10 topic ids. Errors, per partition: UNKNOWN_TOPIC_OR_PARTITION,
+//! UNKNOWN_TOPIC_ID; OFFSET_METADATA_TOO_LARGE; UNKNOWN_MEMBER_ID; FENCED_INSTANCE_ID;
+//! ILLEGAL_GENERATION; STALE_MEMBER_EPOCH; REBALANCE_IN_PROGRESS; GROUP_ID_NOT_FOUND; NOT_COORDINATOR;
+//! COORDINATOR_NOT_AVAILABLE; COORDINATOR_LOAD_IN_PROGRESS.
 
 use super::groups;
 use crate::broker::dispatch::{Answer, Call};
@@ -75,8 +75,8 @@ fn find<'a>(
     }
 }
 
-/// The answer for a topic as far as it is known, and what the coordinator is to be asked. Partitions
-/// that it is asked about have no error yet.
+/// The answer for a topic as far as it is known, and the request for the coordinator. Partitions in
+/// that request have no error yet.
 fn split(
     topic: &OffsetCommitRequestTopic,
     version: i16,
@@ -118,7 +118,8 @@ fn split(
     (shown, (!wanted.partitions.is_empty()).then_some(wanted))
 }
 
-/// Puts the coordinator's results in the places that have no error yet, which are in the same order.
+/// Fills the coordinator's results into the places that have no error yet, which are in the same
+/// order.
 fn fill(response: &mut OffsetCommitResponse, result: Result<Vec<PartitionResults>, GroupError>) {
     let places = response
         .topics

@@ -1,9 +1,9 @@
 //! OffsetDelete: v0.
 //!
-//! Behaviour: deletes committed offsets of a group, but for topics that a live member is subscribed to.
-//! Errors: INVALID_GROUP_ID; GROUP_ID_NOT_FOUND; NON_EMPTY_GROUP; NOT_COORDINATOR;
-//! COORDINATOR_NOT_AVAILABLE; COORDINATOR_LOAD_IN_PROGRESS; per partition UNKNOWN_TOPIC_OR_PARTITION and
-//! GROUP_SUBSCRIBED_TO_TOPIC.
+//! Behaviour: deletes committed offsets of a group, except for topics that a live member is subscribed
+//! to. Errors: INVALID_GROUP_ID; GROUP_ID_NOT_FOUND; NON_EMPTY_GROUP; NOT_COORDINATOR;
+//! COORDINATOR_NOT_AVAILABLE; COORDINATOR_LOAD_IN_PROGRESS; per partition UNKNOWN_TOPIC_OR_PARTITION
+//! and GROUP_SUBSCRIBED_TO_TOPIC.
 
 use std::sync::Arc;
 

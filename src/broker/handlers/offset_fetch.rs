@@ -1,12 +1,11 @@
 //! OffsetFetch: v1-v10.
 //!
-//! Behaviour: the committed offsets of groups: of the partitions that are named, or of all that have
-//! one. A partition without a committed offset has -1 and no error.
-//! Versions: v2 all partitions, error of the group; v5 leader epochs; v7 stable offsets (KIP-447: there
-//! are no transactions that could change one); v8 many groups (KIP-709); v9 members of consumer groups
-//! with their epochs; v10 topic ids.
-//! Errors: UNKNOWN_MEMBER_ID, STALE_MEMBER_EPOCH; NOT_COORDINATOR; COORDINATOR_LOAD_IN_PROGRESS; per
-//! partition UNKNOWN_TOPIC_ID.
+//! Behaviour: the committed offsets of groups: for the partitions listed, or for all that have one.
+//! A partition without a committed offset has -1 and no error. Versions: v2 all partitions, error
+//! for the group; v5 leader epochs; v7 stable offsets (KIP-447: there are no transactions that could
+//! change one); v8 many groups (KIP-709); v9 members of consumer groups with their epochs; v10 topic
+//! ids. Errors: UNKNOWN_MEMBER_ID, STALE_MEMBER_EPOCH; NOT_COORDINATOR;
+//! COORDINATOR_LOAD_IN_PROGRESS; per partition UNKNOWN_TOPIC_ID.
 
 use std::sync::Arc;
 
@@ -32,11 +31,11 @@ const MANY_GROUPS: i16 = 8;
 /// The first version with topic ids instead of names.
 const TOPIC_IDS: i16 = 10;
 
-/// A group that was asked for.
+/// A requested group.
 struct Asked {
     group_id: Str,
     pending: Result<PendingReply>,
-    /// Topics that do not exist, answered already.
+    /// Topics that do not exist, already answered.
     unknown: Vec<OffsetFetchResponseTopics>,
 }
 
@@ -73,7 +72,7 @@ pub(in crate::broker) async fn handle(
     })))
 }
 
-/// The request of a version before [`MANY_GROUPS`] in the later form.
+/// The request of a version before [`MANY_GROUPS`], in the later form.
 fn one_group(request: &OffsetFetchRequest) -> OffsetFetchRequestGroup {
     let topic = |topic: &OffsetFetchRequestTopic| OffsetFetchRequestTopics {
         name: topic.name.clone(),
@@ -156,7 +155,7 @@ async fn answer(asked: Asked, version: i16, image: &MetadataImage) -> OffsetFetc
     }
 }
 
-/// Clients of before 3.9 do not ask again on COORDINATOR_NOT_AVAILABLE here, as Kafka found out.
+/// Clients before 3.9 do not retry on COORDINATOR_NOT_AVAILABLE here, as Kafka discovered.
 fn to_client(error: &GroupError) -> ErrorCode {
     match error.code {
         ErrorCode::CoordinatorNotAvailable => ErrorCode::NotCoordinator,
@@ -164,7 +163,7 @@ fn to_client(error: &GroupError) -> ErrorCode {
     }
 }
 
-/// With ids, a topic that is gone has none that a client could know.
+/// With ids, a deleted topic has none that a client could know.
 fn show_topic(
     topic: FetchedTopic,
     version: i16,

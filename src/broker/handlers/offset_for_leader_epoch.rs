@@ -1,10 +1,9 @@
 //! OffsetForLeaderEpoch: v2-v4.
 //!
-//! Behaviour: the end of the largest epoch that is not above the asked one (KIP-101, KIP-279), by
-//! which a client finds out that records it has read were truncated (KIP-320). An epoch that this log
-//! does not reach back to has epoch and end offset -1.
-//! Versions: v3 replica id; v4 flexible.
-//! Errors: UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER, FENCED_LEADER_EPOCH,
+//! Behaviour: the end of the largest epoch that is not above the requested one (KIP-101, KIP-279),
+//! from which a client learns that records it has read were truncated (KIP-320). For an epoch that
+//! this log does not reach back to, epoch and end offset are -1. Versions: v3 replica id; v4
+//! flexible. Errors: UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER, FENCED_LEADER_EPOCH,
 //! UNKNOWN_LEADER_EPOCH, KAFKA_STORAGE_ERROR.
 
 use super::common;

@@ -1,12 +1,10 @@
 //! SyncGroup: v0-v5.
 //!
-//! Behaviour: asks for the member's part of its generation; the leader brings the parts of all. Answered
-//! when the leader's are there.
-//! Versions: v3 static members (KIP-345); v5 type and name of the protocol, which must be there and be
-//! those of the group (KIP-559).
-//! Errors: INVALID_GROUP_ID; UNKNOWN_MEMBER_ID; FENCED_INSTANCE_ID; ILLEGAL_GENERATION;
-//! INCONSISTENT_GROUP_PROTOCOL; REBALANCE_IN_PROGRESS; NOT_COORDINATOR; COORDINATOR_NOT_AVAILABLE;
-//! COORDINATOR_LOAD_IN_PROGRESS.
+//! Behaviour: asks for the member's assignment in its generation; the leader sends everybody's. Answered
+//! once the leader has sent them. Versions: v3 static members (KIP-345); v5 type and name of the
+//! protocol, which are required and must match the group's (KIP-559). Errors: INVALID_GROUP_ID;
+//! UNKNOWN_MEMBER_ID; FENCED_INSTANCE_ID; ILLEGAL_GENERATION; INCONSISTENT_GROUP_PROTOCOL;
+//! REBALANCE_IN_PROGRESS; NOT_COORDINATOR; COORDINATOR_NOT_AVAILABLE; COORDINATOR_LOAD_IN_PROGRESS.
 
 use bytes::Bytes;
 
@@ -26,7 +24,7 @@ pub(in crate::broker) async fn handle(
     if call.context.api_version >= 5
         && (request.protocol_type.is_none() || request.protocol_name.is_none())
     {
-        let context = "a sync of version 5 names the type and the name of its protocol";
+        let context = "a sync of version 5 must give the type and the name of its protocol";
         return Err(Error::kafka(ErrorCode::InconsistentGroupProtocol, context));
     }
     let assignment = |one: &SyncGroupRequestAssignment| {

@@ -16,7 +16,7 @@ use crate::machine::controller::{Command, Reply};
 use crate::machine::metadata::MetadataImage;
 use crate::types::{NodeId, Offset, TimestampMs, Uuid};
 
-/// A quorum with what the broker is asked about it.
+/// A quorum, with what the broker is asked about it.
 #[derive(Debug)]
 struct Member {
     quorum: Quorum,
@@ -25,7 +25,7 @@ struct Member {
     directory_id: Uuid,
 }
 
-/// Opens the metadata log of a broker. `volatile` data are not synced to disk.
+/// Opens the metadata log of a broker. With `volatile`, data is not synced to disk.
 ///
 /// # Errors
 ///
@@ -91,7 +91,7 @@ impl MetadataLog for Member {
         let closed = self.quorum.shutdown();
         Box::pin(async move {
             if let Err(error) = closed.await {
-                tracing::warn!(error = %error.chain(), "could not close the metadata log in order");
+                tracing::warn!(error = %error.chain(), "could not close the metadata log cleanly");
             }
         })
     }

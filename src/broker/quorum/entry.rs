@@ -1,7 +1,7 @@
 //! One entry of the quorum's log as the value of one record.
 //!
 //! Lines of JSON: a header, then one line for each metadata record
-//! ([`MetadataRecord::encode`]), so that a dump of the log can be read by a person.
+//! ([`MetadataRecord::encode`]), so that a person can read a dump of the log.
 //!
 //! ```text
 //! {"version":1,"leader":1,"kind":"records"}
@@ -9,7 +9,7 @@
 //! {"version":1,"record":{"partition":{…}}}
 //! ```
 //!
-//! The index and the term are not in here: they are the record's offset and leader epoch.
+//! The index and the term are not included: they are the record's offset and leader epoch.
 
 use openraft::EntryPayload;
 use serde::{Deserialize, Serialize};
@@ -35,7 +35,7 @@ struct Header {
 enum Kind {
     /// The first entry of a term.
     Blank,
-    /// Metadata records follow, one a line.
+    /// Metadata records follow, one per line.
     Records,
     /// Who votes from here on.
     Membership { members: Members },

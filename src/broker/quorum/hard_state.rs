@@ -1,10 +1,10 @@
 //! `quorum-state`: what a voter must not forget, in a small file of its own.
 //!
-//! Two slots of 4 KiB that are written in turn; each is a line of JSON with a number that grows,
-//! the line's CRC-32C as eight hexadecimal digits, and padding. The whole slot with the higher
-//! number counts, so a torn write leaves the state before it. One write and one fdatasync is what
-//! an election costs: a rename would cost three times as much, and an embedded broker starts with
-//! one. The file as such is made by a rename, with two good slots.
+//! Two slots of 4 KiB that are written in turn; each is a line of JSON with an increasing number,
+//! the line's CRC-32C as eight hexadecimal digits, and padding. The intact slot with the higher
+//! number counts, so a torn write leaves the previous state. An election costs one write and one
+//! fdatasync: a rename would cost three times as much, and every start of an embedded broker
+//! includes an election. The file itself is created with a rename, with two valid slots.
 //!
 //! It is written for every vote and every purge, which is rare; appends do not touch it.
 
@@ -34,7 +34,7 @@ pub(super) struct HardState {
     pub(super) committed: Option<LogId>,
     /// Everything up to here is in the snapshot and gone from the log.
     pub(super) purged: Option<LogId>,
-    /// Below this the log was whole and synced.
+    /// Below this the log was complete and synced.
     pub(super) recovery_point: Offset,
 }
 
@@ -87,7 +87,7 @@ pub(super) struct StateFile {
 }
 
 impl StateFile {
-    /// Opens the file of a directory, which is made when it is missing.
+    /// Opens the file of a directory, creating it when it is missing.
     pub(super) fn open(disk: &dyn Disk, directory: &Path, fsync: bool) -> Result<Self> {
         let path = directory.join(FILE);
         let bytes = disk.read(&path).map_err(|error| Error::io("read", &path, error))?;
@@ -110,7 +110,7 @@ impl StateFile {
         &self.state
     }
 
-    /// Notes what may be written later.
+    /// Records a value that may be written later.
     pub(super) fn note_committed(&mut self, committed: Option<LogId>) {
         self.state.committed = committed;
     }
@@ -124,8 +124,8 @@ impl StateFile {
         self.file.sync_data().map_err(|error| Error::io("sync", &self.path, error))
     }
 
-    /// Replaces the vote. That a vote was granted by a majority need not be on disk: without it
-    /// the same vote is stood for again.
+    /// Replaces the vote. That a majority granted a vote need not be on disk: without it, the node
+    /// stands for the same vote again.
     pub(super) fn save_vote(&mut self, vote: Vote) -> Result<()> {
         let granted = self.state.vote.is_some_and(|known| known.leader_id == vote.leader_id);
         let state = HardState { vote: Some(vote), ..self.state.clone() };
@@ -145,7 +145,8 @@ impl StateFile {
     }
 }
 
-/// The newest whole slot of a file. One of a newer release counts: the older beside it is history.
+/// The newest intact slot of a file. One from a newer release counts: the older one next to it is
+/// out of date.
 fn newest(bytes: &[u8]) -> Result<(u64, HardState)> {
     let mut best = None;
     let mut why = Error::malformed(WHAT, "it is empty");
@@ -220,7 +221,7 @@ pub(super) fn checked_lines(bytes: &[u8]) -> Result<&[u8], String> {
     if sum == crc32c::crc32c(body) { Ok(body) } else { Err("its checksum is wrong".to_owned()) }
 }
 
-/// Replaces a file as a whole.
+/// Replaces a whole file.
 pub(super) fn write_file(disk: &dyn Disk, path: &Path, bytes: &[u8], fsync: bool) -> Result<()> {
     let written =
         if fsync { disk.write_atomically(path, bytes) } else { rename_over(disk, path, bytes) };

@@ -1,9 +1,10 @@
 //! The metadata log: commands in, committed records out, in one order for the whole cluster.
 //!
 //! [`machine::controller`](crate::machine::controller) decides and
-//! [`machine::metadata`](crate::machine::metadata) adds up; this module is the shell around
-//! both. It keeps the log on disk, replicates it (openraft), feeds committed records into the image
-//! and tells those who must act. One node is a quorum with one voter; nothing else differs.
+//! [`machine::metadata`](crate::machine::metadata) builds the image; this module is the shell
+//! around both. It keeps the log on disk, replicates it (openraft), applies committed records to
+//! the image and notifies subscribers. A single node is a quorum with one voter; nothing else
+//! differs.
 //!
 //! ```text
 //! submit ─► Submitter ─step─► Controller ─records─► openraft ─append─► PartitionStore (log/)
@@ -13,9 +14,9 @@
 //!
 //! Invariants:
 //!
-//! - QUORUM-1: a reply is given after its records are on disk of a majority and in [`Quorum::image`].
+//! - QUORUM-1: a reply is given after its records are on disk on a majority and in [`Quorum::image`].
 //! - QUORUM-2: the image changes only by applying committed records, in the order of the log.
-//! - QUORUM-3: every subscriber sees every delta after its first image, in that order, none twice.
+//! - QUORUM-3: every subscriber sees every delta after its first image, in order and exactly once.
 //! - QUORUM-4: a vote is on disk before it counts; a log entry is on disk before it counts.
 //! - QUORUM-5: a record that does not fit stops the quorum with an error; it is never skipped.
 //!
@@ -24,7 +25,7 @@
 //! `quorum-state` (see [`hard_state`](self)) and `<offset>-<epoch>.checkpoint` (see `snapshot`).
 //!
 //! Traffic between voters is not served yet: the network answers *unreachable* for every other
-//! node, so a quorum of several voters never elects a leader, and says so.
+//! node, so a quorum of several voters never elects a leader, and reports it.
 
 mod bridge;
 mod entry;
@@ -63,18 +64,18 @@ use store::{PartitionStore, Store};
 use submitter::{Submission, Submitter};
 use types::TypeConfig;
 
-/// Commands that may wait; a further one waits for room.
+/// The most queued commands; any further one waits for room.
 const COMMANDS_MAX: usize = 1024;
-/// Changes that a subscriber may lag behind before it holds up the metadata.
+/// How many changes a subscriber may lag behind before it holds up the metadata.
 const UPDATES_MAX: usize = 1024;
-/// Entries after which a snapshot is made, however small they are.
+/// The number of entries, however small, after which a snapshot is taken.
 const ENTRIES_BETWEEN_SNAPSHOTS: u64 = 20_000;
-/// How long a quorum of one may take to lead: all of it is work on the local disk.
+/// How long a quorum of one may take to elect its leader, which only involves the local disk.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The directory of the metadata log inside of the log directory.
+/// The directory of the metadata log within the log directory.
 pub const METADATA_DIRECTORY: &str = "__cluster_metadata-0";
-/// The name of the metadata log where Kafka's tools show it.
+/// The name of the metadata log in Kafka's tools.
 pub use crate::machine::controller::METADATA_TOPIC;
 
 /// One step of the metadata.
@@ -99,11 +100,11 @@ pub struct QuorumOptions {
     pub node_id: NodeId,
     /// The cluster that the log directory belongs to.
     pub cluster_id: Arc<str>,
-    /// The voters with their addresses when the log is new; this node alone when empty.
+    /// The voters with their addresses, used when the log is new; when empty, only this node.
     pub voters: BTreeMap<NodeId, String>,
     /// The settings of this node.
     pub config: BrokerConfig,
-    /// Whether votes and entries are synced to disk; only data that nobody misses may go without.
+    /// Whether votes and entries are synced to disk; may only be off for temporary data.
     pub fsync: bool,
 }
 
@@ -114,7 +115,7 @@ pub struct Quorum {
     store: PartitionStore,
     commands: mpsc::Sender<Submission>,
     stopping: CancellationToken,
-    /// The task that asks the controller, and closes everything at the end.
+    /// The task that calls the controller, and closes everything at the end.
     submitter: Mutex<Option<JoinHandle<Result<()>>>>,
 }
 
@@ -125,13 +126,13 @@ impl fmt::Debug for Quorum {
 }
 
 impl Quorum {
-    /// Opens the metadata log, recovers it, and, as the only voter, leads it: the image is complete
-    /// and the cluster has its id when this returns.
+    /// Opens the metadata log, recovers it and, as the only voter, leads it: when this returns, the
+    /// image is complete and the cluster has its id.
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`] and [`Error::Io`] of the files; `INCONSISTENT_CLUSTER_ID` when the log is
-    /// another cluster's.
+    /// [`Error::Corrupt`] and [`Error::Io`] of the files; `INCONSISTENT_CLUSTER_ID` when the log
+    /// belongs to another cluster.
     pub async fn open(options: QuorumOptions) -> Result<Self> {
         let opened = {
             let options = options.clone();
@@ -165,7 +166,7 @@ impl Quorum {
         let submitter = Mutex::new(Some(tokio::spawn(submitter.run())));
         let quorum = Self { raft, shared, store, commands, stopping, submitter };
         if let Err(error) = quorum.start(&options).await {
-            // The first error is the one to report; closing after it is a courtesy.
+            // The first error is the one to report; errors while closing are ignored.
             drop(quorum.shutdown().await);
             return Err(error);
         }
@@ -186,7 +187,7 @@ impl Quorum {
                 .await
                 .map_err(|error| Error::invalid(format!("could not begin the quorum: {error}")))?;
         }
-        // The metrics may lag behind; the state itself is asked.
+        // The metrics may lag behind, so the state itself is queried.
         let (alone, leads) = self
             .raft
             .with_raft_state(move |state| {
@@ -198,7 +199,7 @@ impl Quorum {
         if !alone {
             return Ok(());
         }
-        // The only voter has nobody to wait for.
+        // A single voter has nobody to wait for.
         if !leads {
             self.raft.trigger().elect().await.map_err(|error| fatal(&error))?;
         }
@@ -225,12 +226,12 @@ impl Quorum {
         }
     }
 
-    /// Stops: commands that were sent are answered, the log is closed in order. Later calls do
+    /// Stops: commands already sent are answered, the log is closed cleanly. Later calls do
     /// nothing, later commands are refused as closed.
     ///
     /// # Errors
     ///
-    /// A failed disk; the log is recovered when it is opened again.
+    /// When the disk failed; the log is recovered when it is next opened.
     pub fn shutdown(&self) -> impl Future<Output = Result<()>> + Send + use<> {
         self.stop();
         let task = self.submitter.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -249,17 +250,18 @@ impl Quorum {
 }
 
 impl Drop for Quorum {
-    /// The task closes the log when nobody waits for it.
+    /// The task closes the log even if nobody waits for it.
     fn drop(&mut self) {
         self.stop();
     }
 }
 
 impl Quorum {
-    /// Asks the controller, and waits until what it decided is committed and in the image.
+    /// Sends a command to the controller, and waits until its decision is committed and in the
+    /// image.
     ///
-    /// The reply may refuse single things; an error means that nothing is known to be done.
-    /// Dropping the future does not take the command back.
+    /// The reply may refuse single items; an error means that nothing is known to have been done.
+    /// Dropping the future does not cancel the command.
     ///
     /// # Errors
     ///
@@ -282,7 +284,7 @@ impl Quorum {
         self.shared.image()
     }
 
-    /// The metadata, always the newest; for those who do not mind missing one in between.
+    /// The metadata, always the newest; for callers that may miss intermediate versions.
     #[must_use]
     pub fn images(&self) -> watch::Receiver<Arc<MetadataImage>> {
         self.shared.images()
@@ -290,8 +292,8 @@ impl Quorum {
 
     /// The metadata as of now, and every change from there on.
     ///
-    /// Whoever subscribes must keep reading: the metadata waits for a subscriber that lags by
-    /// more than 1024 changes. It must not wait for [`Quorum::submit`] in between.
+    /// A subscriber must keep reading: the metadata waits for one that lags by more than 1024
+    /// changes. It must not wait for [`Quorum::submit`] meanwhile.
     #[must_use]
     pub fn subscribe(&self) -> (Arc<MetadataImage>, mpsc::Receiver<MetadataUpdate>) {
         self.shared.subscribe(UPDATES_MAX)
@@ -309,7 +311,7 @@ impl Quorum {
         types::epoch(self.raft.metrics().borrow().current_term)
     }
 
-    /// The end of what is committed and applied here.
+    /// The end of what is committed and applied on this node.
     #[must_use]
     pub fn high_watermark(&self) -> Offset {
         self.image().offset.next()

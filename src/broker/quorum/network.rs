@@ -1,8 +1,8 @@
 //! The network between voters: none yet.
 //!
-//! Every call answers *unreachable*, which openraft takes as a node that is down. A quorum of one
-//! never calls. The type configuration and the store are those that several voters will use; this
-//! file is what will be replaced.
+//! Every call answers *unreachable*, which openraft treats as a node that is down. A quorum of one
+//! never calls it. The type configuration and the store are the ones that several voters will use;
+//! only this file will be replaced.
 
 use openraft::BasicNode;
 use openraft::error::{InstallSnapshotError, RPCError, RaftError, Unreachable};
@@ -19,7 +19,7 @@ use crate::types::NodeId;
 #[derive(Debug)]
 pub(super) struct NoNetwork;
 
-/// A voter that is not reached.
+/// A voter that cannot be reached.
 #[derive(Debug)]
 pub(super) struct NoVoter {
     target: NodeId,

@@ -6,8 +6,8 @@
 //! 1a2b3c4d                            CRC-32C of the lines above
 //! ```
 //!
-//! Offset and epoch in the name are those of the first entry that is not in it, and of the last one
-//! that is, as in Apache Kafka. A new snapshot is on disk before an older one is removed.
+//! The offset in the name is that of the first entry not in it, the epoch that of the last entry in
+//! it, as in Apache Kafka. A new snapshot is on disk before an older one is removed.
 
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ use crate::types::NodeId;
 const VERSION: u16 = 1;
 const EXTENSION: &str = ".checkpoint";
 
-/// An image and where in the log it stands.
+/// An image, with its position in the log.
 #[derive(Clone, Debug)]
 pub(super) struct Checkpoint {
     /// The last entry in it.
@@ -39,7 +39,7 @@ struct Header {
     version: u16,
     last: Option<Last>,
     members: Members,
-    /// The entry that made them voters.
+    /// The entry that set these voters.
     members_since: Option<Last>,
     records: usize,
 }
@@ -62,7 +62,7 @@ impl Last {
 }
 
 impl Checkpoint {
-    /// The text that names it among all others.
+    /// Its unique name.
     pub(super) fn id(&self) -> String {
         let end = self.last.map_or(0, |last| last.index + 1);
         let term = self.last.map_or(0, |last| last.leader_id.term);

@@ -1,4 +1,4 @@
-//! Committed entries into the image, and the image to those who must act.
+//! Applies committed entries to the image, and sends the image to subscribers.
 
 use std::io::Cursor;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +20,7 @@ use crate::types::NodeId;
 type Snapshot = openraft::Snapshot<TypeConfig>;
 type Meta = SnapshotMeta<NodeId, openraft::BasicNode>;
 
-/// The image, for everybody; and the subscribers.
+/// The current image, and its subscribers.
 #[derive(Debug)]
 pub(super) struct Shared {
     image: watch::Sender<Arc<MetadataImage>>,
@@ -48,7 +48,8 @@ impl Shared {
         let (sender, receiver) = mpsc::channel(updates_max);
         let mut subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
         subscribers.push(sender);
-        // Under the lock: the next update that this subscriber gets follows this very image.
+        // Under the lock, so that the first update that this subscriber gets directly follows this
+        // image.
         (self.image(), receiver)
     }
 
@@ -62,7 +63,7 @@ impl Shared {
             subscribers.clone()
         };
         for subscriber in subscribers {
-            // A subscriber that is gone meanwhile is dropped the next time.
+            // A subscriber that has gone is dropped next time.
             drop(subscriber.send(update.clone()).await);
         }
     }

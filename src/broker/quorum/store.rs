@@ -1,11 +1,11 @@
 //! The quorum's log and votes on disk, over [`crate::log::Log`].
 //!
-//! [`Store`] is synchronous; [`PartitionStore`] hands it to openraft, whose calls run on the
-//! blocking pool so that no fsync holds up an async worker. openraft asks for one thing at a time.
+//! [`Store`] is synchronous; [`PartitionStore`] wraps it for openraft, whose calls run on the
+//! blocking pool so that no fsync holds up an async worker. openraft makes one call at a time.
 //!
-//! - STORE-1: `append` returns, and says that it is flushed, after the entries are on disk.
-//! - STORE-2: a full disk is waited out: nothing was appended then, and the quorum goes on as soon
-//!   as there is room. Every other failure stops the quorum.
+//! - STORE-1: `append` returns, and reports that it is flushed, after the entries are on disk.
+//! - STORE-2: a full disk is waited out: nothing was appended, and the quorum continues as soon as
+//!   there is room. Every other failure stops the quorum.
 
 use std::fmt::Debug;
 use std::io;
@@ -35,9 +35,9 @@ use crate::types::{Offset, TopicPartition, Uuid};
 const METADATA_TOPIC_ID: Uuid = Uuid([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
 /// How much is read from the log at a time.
 const READ_BYTES: u64 = 1 << 20;
-/// The most bytes that one entry may have; a guard against damage, not a rule.
+/// The largest entry in bytes; protects against damaged files, and is not otherwise a limit.
 const ENTRY_BYTES_MAX: usize = 1 << 30;
-/// How long to wait before a full disk is tried again.
+/// How long to wait before retrying when the disk is full.
 const FULL_DISK_PAUSE: Duration = Duration::from_millis(200);
 
 /// The files of the metadata log.
@@ -79,8 +79,8 @@ impl Store {
             health: options.health.clone(),
             recovery_point: hard.recovery_point,
             log_start_offset: start,
-            // The segment that is written to is always scanned: it is small, and a marker would
-            // have to be taken back, and synced, before the first append.
+            // The active segment is always scanned: it is small, and a marker would have to be
+            // removed, and that synced, before the first append.
             clean_shutdown: false,
             clean_until: None,
         };
@@ -132,7 +132,7 @@ impl Store {
         let now = self.env.clock.now();
         let fsync = self.fsync;
         let mut at = 0;
-        // Entries of one term make one append; a leader's are all of its own term.
+        // Entries of the same term are appended together; a leader's are all of its own term.
         while let Some(first) = entries.get(at) {
             let term = first.log_id.leader_id.term;
             let rest = entries.get(at..).unwrap_or_default();
@@ -173,23 +173,24 @@ impl Store {
         Ok(())
     }
 
-    /// Removes the entries up to `last`, which the snapshot has.
+    /// Removes the entries up to `last`, which are in the snapshot.
     fn purge(&mut self, last: LogId) -> Result<()> {
         let end = offset(last.index).next();
         let recovery_point = self.log()?.recovery_point();
         let state = self.state.state().clone();
         let recovery_point = recovery_point.max(state.recovery_point);
-        // First the state: a log that begins before the purged place is trimmed when it is opened,
-        // one that begins behind it would have a hole.
+        // The state first: a log that begins before the purge position is trimmed when it is
+        // opened, one that begins after it would have a hole.
         self.state.save(HardState { purged: Some(last), recovery_point, ..state })?;
         let now = self.env.clock.now();
         let config = self.config.clone();
         let log = self.log()?;
         if end > log.log_end_offset() {
-            // A snapshot of the leader's that is ahead of this log.
+            // A snapshot from the leader that is ahead of this log.
             log.restart_at(end)?;
         } else {
-            // Whole segments go; so the one with these entries is closed now, whatever its size.
+            // Only whole segments are removed, so the one with these entries is closed now,
+            // whatever its size.
             log.update_config(LogConfig { segment_ms: -1, ..config });
             let rolled = log.maybe_roll(now);
             log.update_config(config);
@@ -224,7 +225,7 @@ fn log_config(options: &QuorumOptions) -> LogConfig {
         segment_ms: i64::MAX,
         retention_ms: -1,
         retention_bytes: -1,
-        // Only what a snapshot has goes, by `delete_records_before`.
+        // Only what is in a snapshot is removed, with `delete_records_before`.
         delete_old: false,
         file_delete_delay_ms: 0,
         uncompressed_bytes_max: ENTRY_BYTES_MAX,
@@ -232,7 +233,7 @@ fn log_config(options: &QuorumOptions) -> LogConfig {
     }
 }
 
-/// The entries of a range of indexes, as far as the log has them.
+/// The entries in a range of indexes that are in the log.
 fn read_entries(reader: &LogReader, range: std::ops::Range<u64>) -> Result<Vec<Entry>> {
     let upper = offset(range.end).min(reader.log_end_offset());
     let mut next = offset(range.start).max(reader.log_start_offset());
@@ -270,11 +271,11 @@ fn decode_batches(
     Ok(())
 }
 
-/// The store as openraft uses it. Clones share the files.
+/// The store, as openraft uses it. Clones share the files.
 #[derive(Clone, Debug)]
 pub(super) struct PartitionStore {
     store: Arc<Mutex<Store>>,
-    /// Set at shutdown: a full disk is not waited out any more.
+    /// Set at shutdown: a full disk is then no longer waited out.
     stopping: Arc<AtomicBool>,
 }
 
@@ -304,7 +305,7 @@ impl PartitionStore {
         self.store.lock().unwrap_or_else(PoisonError::into_inner).unsaved_bytes
     }
 
-    /// Whether the disk has room for so many more bytes.
+    /// Whether the disk has room for this many more bytes.
     pub(super) fn has_room(&self, bytes: u64) -> bool {
         let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
         store.env.disk.free_bytes(&store.directory).is_ok_and(|free| free >= bytes)
@@ -337,7 +338,7 @@ impl PartitionStore {
     }
 }
 
-/// An error of ours as openraft carries it.
+/// Converts an error to openraft's type.
 pub(super) fn any(error: &Error) -> AnyError {
     AnyError::new(error)
 }
@@ -397,8 +398,8 @@ impl RaftLogStorage<TypeConfig> for PartitionStore {
         Ok(self.store.lock().unwrap_or_else(PoisonError::into_inner).state.state().vote)
     }
 
-    /// Only noted: it goes to disk with the next vote or purge. It is a lower bound, and what is
-    /// lost of it is found again when the leader commits.
+    /// Only kept in memory: it is written to disk with the next vote or purge. It is a lower bound;
+    /// if it is lost, the leader's next commit restores it.
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner).state.note_committed(committed);
         Ok(())

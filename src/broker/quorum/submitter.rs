@@ -1,7 +1,7 @@
-//! The one task that asks the controller.
+//! The only task that calls the controller.
 //!
-//! It takes the commands that wait, steps the controller through them, appends all their records
-//! as one entry, and answers when it is committed and applied: many commands share one fsync.
+//! It takes the queued commands, steps the controller through them, appends all their records as
+//! one entry, and answers once it is committed and applied, so many commands share one fsync.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,15 +21,15 @@ use crate::machine::metadata::{MetadataImage, MetadataRecord};
 use crate::machine::{Machine, Replicated};
 use crate::types::{NodeId, TimestampMs};
 
-/// Commands that share an entry at most.
+/// The most commands that share an entry.
 const BATCH_MAX: usize = 256;
-/// Records of an entry at most, so that it stays far below the size of a segment. Only the
-/// decision on a broker that leads more partitions than this is split.
+/// The most records in an entry, so that it stays far below the size of a segment. Only a decision
+/// about a broker that leads more partitions than this is split.
 const RECORDS_MAX: usize = 12_000;
-/// What the disk must have left for metadata to be written.
+/// The free space required on disk to write metadata.
 const ROOM_BYTES: u64 = 1 << 20;
 
-/// A command and who waits for it.
+/// A command, and who waits for its result.
 #[derive(Debug)]
 pub(super) struct Submission {
     pub(super) command: Command,
@@ -46,11 +46,11 @@ pub(super) struct Submitter {
     pub(super) controller: Controller,
     pub(super) stopping: CancellationToken,
     pub(super) waiting: mpsc::Receiver<Submission>,
-    /// Bytes of log after which a snapshot is asked for.
+    /// The bytes of log after which a snapshot is requested.
     pub(super) limit_bytes: u64,
 }
 
-/// The commands of one entry, decided and not yet committed.
+/// The commands of one entry, decided but not yet committed.
 #[derive(Default)]
 struct Batch {
     records: Vec<MetadataRecord>,
@@ -82,7 +82,7 @@ impl Submitter {
             };
             if let Err(error) = self.lead(&mut term).await {
                 if let Some(submission) = submission {
-                    // Who asked may have stopped waiting.
+                    // The requester may have stopped waiting.
                     drop(submission.reply.send(Err(error)));
                 }
                 continue;
@@ -105,7 +105,7 @@ impl Submitter {
         }
         if leader != Some(self.node_id) {
             *term = None;
-            // Timers are the leader's.
+            // Only the leader runs timers.
             self.restore();
             return Err(not_controller(leader));
         }
@@ -124,7 +124,7 @@ impl Submitter {
         self.controller.restore(MetadataImage::clone(&self.shared.image()));
     }
 
-    /// Steps the controller through the first command and those that wait behind it.
+    /// Steps the controller through the first command and those queued behind it.
     fn decide(&mut self, first: Option<Submission>) -> Batch {
         let mut batch = Batch::default();
         match first {
@@ -172,7 +172,7 @@ impl Submitter {
     async fn commit(&mut self, batch: Batch) {
         let result = self.append(batch.records).await;
         if let Err((code, text)) = result {
-            // What the controller ran ahead with did not happen, as far as is known.
+            // As far as is known, what the controller decided did not happen.
             self.restore();
             for (waiter, _) in batch.answers {
                 drop(waiter.send(Err(Error::kafka(code, text.clone()))));
@@ -185,7 +185,7 @@ impl Submitter {
         if self.store.unsaved_bytes() > self.limit_bytes
             && let Err(error) = self.raft.trigger().snapshot().await
         {
-            tracing::warn!(%error, "could not ask for a snapshot of the metadata");
+            tracing::warn!(%error, "could not request a snapshot of the metadata");
         }
     }
 
@@ -194,7 +194,7 @@ impl Submitter {
             return Ok(());
         }
         if !self.store.has_room(ROOM_BYTES) {
-            let text = "the disk of the metadata log is full; make room and try again";
+            let text = "the disk of the metadata log is full; free some space and try again";
             return Err((ErrorCode::KafkaStorageError, text.to_owned()));
         }
         let mut rest = records;

@@ -1,4 +1,4 @@
-//! The types that openraft is told to use, and the numbers of the two worlds.
+//! The types that openraft is configured with, and conversions between its numbers and ours.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Cursor;
@@ -24,12 +24,12 @@ pub(super) type Membership = openraft::StoredMembership<NodeId, BasicNode>;
 pub(super) type StorageError = openraft::StorageError<NodeId>;
 pub(super) type StorageIOError = openraft::StorageIOError<NodeId>;
 
-/// The place in the log of an index.
+/// The log offset of an index.
 pub(super) fn offset(index: u64) -> Offset {
     Offset(i64::try_from(index).unwrap_or(i64::MAX))
 }
 
-/// The index of a place in the log.
+/// The index of a log offset.
 pub(super) fn index(offset: Offset) -> u64 {
     u64::try_from(offset.0).unwrap_or(0)
 }
@@ -44,7 +44,7 @@ pub(super) fn log_id(term: u64, leader: NodeId, index: u64) -> LogId {
     LogId::new(openraft::CommittedLeaderId::new(term, leader), index)
 }
 
-/// Who votes, in a form of our own that does not change with openraft's.
+/// The voters, in our own format, which does not change with openraft's.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Members {
@@ -76,7 +76,7 @@ impl Members {
     }
 }
 
-/// What is read first of everything on disk: a newer version may mean anything by the rest.
+/// The first thing to be read from every file: in a newer version, the rest may mean anything.
 #[derive(Deserialize)]
 pub(super) struct VersionOnly {
     pub(super) version: u16,
