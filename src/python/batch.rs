@@ -1,7 +1,7 @@
-//! `RecordBatch` and `Column`: rows in Python hands.
+//! `RecordBatch` and `Column`: rows as Python sees them.
 //!
-//! Both are handles on Arrow arrays. Nothing is copied when they are made, sliced or exported by
-//! the PyCapsule interface; what a method copies is said in its Python documentation.
+//! Both are handles on Arrow arrays. Nothing is copied when they are created, sliced or exported
+//! through the PyCapsule interface; the Python documentation of a method says what it copies.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub(super) struct Span {
     pub(super) end: i64,
 }
 
-/// What some outputs of a decoder cover together, by partition.
+/// What several outputs of a decoder cover together, by partition.
 pub(super) fn spans<'a>(progress: impl Iterator<Item = &'a PartitionProgress>) -> Vec<Span> {
     let mut spans: Vec<Span> = Vec::new();
     for one in progress {
@@ -61,17 +61,18 @@ impl From<Decoded> for RecordBatch {
 
 /// Rows of a topic as Arrow columns.
 ///
-/// Made by scans and consumers. Any library with Arrow support takes it as it is, by the PyCapsule
-/// interface (`polars.DataFrame(batch)`, `pyarrow.table(batch)`); `batch["offset"]` is a `Column`,
-/// `batch[0]` a row as a dictionary, `batch[2:5]` some rows, and iterating gives the rows.
-/// The memory stays valid after the broker was closed, the topic deleted and the directory removed.
+/// Returned by scans and consumers. Any library with Arrow support reads it directly, through the
+/// PyCapsule interface (`polars.DataFrame(batch)`, `pyarrow.table(batch)`); `batch["offset"]` is a
+/// `Column`, `batch[0]` a row as a dictionary, `batch[2:5]` a batch of some rows, and iterating
+/// yields the rows. The memory stays valid after the broker is closed, the topic deleted and the
+/// directory removed.
 #[pyclass(frozen, module = "ottla")]
 #[derive(Debug)]
 pub(super) struct RecordBatch {
     rows: Rows,
     spans: Vec<Span>,
     num_rejected: usize,
-    /// Whether rows were cut off, so that the spans are not those of these rows.
+    /// Whether rows were left out, so that the spans do not match these rows.
     is_part: bool,
 }
 
@@ -80,7 +81,7 @@ impl RecordBatch {
         Self { rows, spans, num_rejected: 0, is_part: false }
     }
 
-    /// Other rows that stand for the same records.
+    /// Other rows for the same records.
     fn with_rows(&self, rows: Rows) -> Self {
         Self {
             rows,
@@ -169,23 +170,23 @@ impl RecordBatch {
     }
 
     /// The size in bytes of the memory that these rows keep alive: shared buffers count once, and
-    /// whole, however few rows of them are left. See `compact`.
+    /// in full, however few of their rows are left. See `compact`.
     #[getter]
     fn nbytes(&self) -> usize {
         nbytes(&self.rows)
     }
 
-    /// The records that the rows cover, as `{topic: {partition: (start, end)}}`, the end exclusive.
+    /// The records that the rows cover, as `{topic: {partition: (start, end)}}`, end exclusive.
     ///
-    /// It may be kept as JSON, and given back as `resume=` of a consumer, which goes on at the ends,
-    /// or as `start=` and `end=` of a scan, which reads the same records again. Some rows of a batch
-    /// (`batch[2:5]`, `batch.head()`) have none: those of the batch are of all its rows.
+    /// They can be stored as JSON and passed back as `resume=` of a consumer, which continues at the
+    /// ends, or as `start=` and `end=` of a scan, which reads the same records again. A part of a
+    /// batch (`batch[2:5]`, `batch.head()`) has none: the offsets of a batch cover all its rows.
     #[getter]
     fn offsets<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         if self.is_part {
             return Err(Error::invalid(
-                "these are some rows of a batch, whose offsets are of all its rows: ask the batch \
-                 itself for them, or look at the columns partition and offset",
+                "some rows of a batch have no offsets, which cover all its rows: use those of the \
+                 batch itself, or the columns partition and offset",
             )
             .into());
         }
@@ -207,7 +208,8 @@ impl RecordBatch {
         Ok(offsets)
     }
 
-    /// How many of these records did not decode and went to the topic of `on_error="dlq:TOPIC"`.
+    /// How many of these records could not be decoded and went to the topic of
+    /// `on_error="dlq:TOPIC"`.
     #[getter]
     fn num_rejected(&self) -> usize {
         self.num_rejected
@@ -216,17 +218,17 @@ impl RecordBatch {
     /// Return the `deltalake.CommitProperties` that write these offsets with the rows.
     ///
     /// `write_deltalake(table, batch, mode="append", commit_properties=batch.delta_txn("etl"))` adds
-    /// the rows and the offsets in one commit: both are there, or neither. Go on with
-    /// `consumer(topic, resume=ottla.delta_offsets(table, "etl"))`.
+    /// the rows and the offsets in one commit: both or neither. Continue with `consumer(topic,
+    /// resume=ottla.delta_offsets(table, "etl"))`.
     ///
     /// Parameters
     /// ----------
     /// app : str
     ///     The name of the program; a table may hold the offsets of several.
     /// table : deltalake.DeltaTable, optional
-    ///     The table as it was loaded; pass the same object to `write_deltalake`. Raises
-    ///     `FencedError` when the table has these rows already, and `write_deltalake` fails when
-    ///     another program writes them in the meantime.
+    /// The table as loaded; pass the same object to `write_deltalake`. Raises `FencedError` when
+    ///     the table already has these rows, and `write_deltalake` fails when another program
+    ///     writes them in the meantime.
     #[pyo3(signature = (app, *, table=None))]
     fn delta_txn<'py>(
         slf: &Bound<'py, Self>,
@@ -241,7 +243,8 @@ impl RecordBatch {
         self.rows.num_rows()
     }
 
-    /// A column by its name, a row as a dictionary by its number, or the rows of a slice.
+    /// A column by its name, a row as a dictionary by its number, or a batch of the rows of a
+    /// slice.
     fn __getitem__<'py>(
         &self,
         py: Python<'py>,
@@ -281,8 +284,8 @@ impl RecordBatch {
         copy: Option<bool>,
     ) -> PyResult<Py<PyAny>> {
         Err(PyTypeError::new_err(
-            "a batch is no array: to_pandas() makes a pandas.DataFrame of it, to_numpy() an array \
-             of each column",
+            "a batch is not an array: to_pandas() returns a pandas.DataFrame, to_numpy() an array \
+             for each column",
         ))
     }
 
@@ -313,7 +316,8 @@ impl RecordBatch {
         self.slice(self.rows.num_rows() - length, length)
     }
 
-    /// Return the same rows in memory of their own, so that segments or answers can be released.
+    /// Return a copy of the rows in their own memory, so that segments or responses can be
+    /// released.
     ///
     /// Copies; releases the GIL.
     fn compact(&self, py: Python<'_>) -> PyResult<Self> {
@@ -332,8 +336,8 @@ impl RecordBatch {
 
     /// Return a `numpy.ndarray` per column, in a dictionary.
     ///
-    /// Numbers, booleans and times without nulls are views of the batch's memory, read-only; nulls
-    /// make floats with NaN, or NaT. Text, bytes and lists become objects.
+    /// Numbers, booleans and times without nulls are read-only views of the batch's memory; with
+    /// nulls they become floats with NaN, or times with NaT. Text, bytes and lists become objects.
     fn to_numpy<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         frames(slf.py())?.call_method1("numpy_columns", (slf,))
     }
@@ -364,8 +368,8 @@ impl RecordBatch {
         frames(slf.py())?.call_method1("polars_frame", (slf,))
     }
 
-    /// Return the same rows with plain utf8 and binary instead of views, which some functions of
-    /// pyarrow need. Copies text and bytes; releases the GIL.
+    /// Return the same rows with plain utf8 and binary columns instead of views, as some functions
+    /// of pyarrow need. Copies text and bytes; releases the GIL.
     fn plain(&self, py: Python<'_>) -> PyResult<Self> {
         let rows = py.detach(|| to_plain(&self.rows))?;
         Ok(self.with_rows(rows))
@@ -404,7 +408,7 @@ impl RecordBatch {
     }
 }
 
-/// The Python side of conversions and pictures.
+/// The Python part of conversions and displays.
 fn frames(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     py.import("ottla._frames")
 }
@@ -490,7 +494,7 @@ impl Column {
         values::memory(&self.array)
     }
 
-    /// Return the same values with plain utf8 and binary instead of views. Copies.
+    /// Return the same values as plain utf8 or binary instead of views. Copies.
     fn plain(&self) -> PyResult<Self> {
         let schema = arrow::datatypes::Schema::new([FieldRef::clone(&self.field)]);
         let plain = interop::plain_schema(&schema);

@@ -25,7 +25,7 @@ impl Broker {
     /// The broker, for a client in the same process.
     pub(super) fn engine(&self) -> Result<&Arc<Engine>> {
         let remedy = format!(
-            "an embedded broker does not cross a fork, connect to {} instead",
+            "an embedded broker does not survive a fork, connect to {} instead",
             self.bootstrap_servers
         );
         let engine = self.engine.get("the broker", &remedy)?;
@@ -78,7 +78,7 @@ impl Broker {
         self.engine.peek().map(|engine| engine.data_dir().to_path_buf())
     }
 
-    /// Whether this process started the broker, and not one that it is a fork of.
+    /// Whether this process started the broker, rather than a process that it was forked from.
     #[getter]
     fn here(&self) -> bool {
         self.engine.is_here()

@@ -1,6 +1,6 @@
-//! What Python passes as plain tuples and dictionaries, as the engine's types.
+//! Converts the plain tuples and dictionaries that Python passes to the engine's types.
 //!
-//! `python/ottla/_bounds.py` and `formats.py` have turned the user's words into these by then.
+//! `python/ottla/_bounds.py` and `formats.py` have converted the user's arguments to these before.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::columnar::{DecodeOptions, Decoder, OnError, ValueFormat};
 use crate::error::{Error, Result};
 use crate::types::{Offset, TimestampMs};
 
-/// Reads keyword arguments; one of a wrong type is told by its name and what it takes.
+/// Reads keyword arguments; the error for a wrong type names the argument and what it takes.
 pub(super) fn arguments<'a, 'py, T>(arguments: &'a pyo3::Bound<'py, PyDict>) -> PyResult<T>
 where
     T: FromPyObject<'a, 'py, Error = PyErr>,
@@ -32,7 +32,7 @@ where
     })
 }
 
-/// What an argument may be, in words.
+/// What an argument takes, as text.
 fn takes(name: &str) -> &'static str {
     match name {
         "key" | "timestamp" => "the name of a column",
@@ -46,12 +46,12 @@ fn takes(name: &str) -> &'static str {
     }
 }
 
-/// A place in a topic, as `_bounds.py` passes it.
+/// A position in a topic, as `_bounds.py` passes it.
 #[derive(Clone, Debug)]
 pub(super) struct Place(pub(super) Bound);
 
 impl Place {
-    /// The lookup, for places that are not offsets already.
+    /// The lookup, for positions that are not yet offsets.
     pub(super) fn spec(&self) -> Result<OffsetSpec> {
         match &self.0 {
             Bound::Earliest => Ok(OffsetSpec::Earliest),
@@ -87,8 +87,8 @@ impl<'py> FromPyObject<'_, 'py> for Place {
     }
 }
 
-/// The bytes of records of many rows that are put into one batch, unless the caller says more: their
-/// number says little about its size.
+/// The most bytes of records put into one batch of many rows, unless the caller asks for more: the
+/// number of rows says little about its size.
 const MANY_ROWS_BYTES: usize = 16 << 20;
 
 /// The topic of `on_error="dlq:TOPIC"`.
@@ -116,7 +116,7 @@ pub(super) fn decode_options(
         }
     };
     if max_rows == 0 {
-        return Err(Error::invalid("a batch has at least one row"));
+        return Err(Error::invalid("a batch must have at least one row"));
     }
     let (columns, headers) = match columns.map(Into::into) {
         Some(Columns { names, headers }) => (Some(names), headers),
@@ -136,14 +136,13 @@ pub(super) fn decode_options(
     })
 }
 
-/// The columns of decoded rows; the fields of JSON values are known by then.
+/// The columns of decoded rows; the fields of JSON values must be known by then.
 pub(super) fn schema(decode: &DecodeOptions) -> Result<SchemaRef> {
     let decoder = Decoder::new(decode.clone())?;
     decoder.schema().ok_or_else(|| Error::invalid("the fields of the values are not known yet"))
 }
 
-/// The columns of the rows of a scan. Where there are no rows, they do not tell the columns of
-/// their values.
+/// The columns of the rows of a scan. Without rows, the columns of the values are unknown.
 pub(super) fn schema_of(
     decode: &DecodeOptions,
     asked: &ScanOptions,
@@ -152,7 +151,7 @@ pub(super) fn schema_of(
     let is_unknown = !asked.decode.value.is_settled() && offsets.count() == 0;
     schema(decode).map_err(|error| match error {
         Error::InvalidArgument(text) if is_unknown => Error::invalid(format!(
-            "{text}; the scan of topic {} has no records, which would tell the columns of their \
+            "{text}; the scan of topic {} has no records from which to infer the columns of their \
              values: name them with a schema",
             offsets.topic
         )),

@@ -1,4 +1,4 @@
-//! Single values: a Python object as the bytes of a record, by the format of its value.
+//! Single values: encodes a Python object as the value of a record, in a given format.
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
@@ -13,12 +13,12 @@ use super::{rows, runtime};
 use crate::columnar::{ValueSource, encode_value};
 use crate::error::{Error, Result};
 
-/// A format whose schema is known, for single values of one topic.
+/// A format with its schema, for single values of one topic.
 #[pyclass(frozen, module = "ottla._ottla")]
 #[derive(Debug)]
 pub(super) struct ValueEncoder {
     source: ValueSource,
-    /// The columns that the schema wants.
+    /// The columns that the schema requires.
     fields: Option<Fields>,
 }
 
@@ -39,7 +39,7 @@ impl ValueEncoder {
                     source.settle(&topic, &Schema::empty(), &[])
                 });
                 settling.await.map_err(|error| {
-                    Error::invalid(format!("settling the schema of a value failed: {error}"))
+                    Error::invalid(format!("could not determine the schema of a value: {error}"))
                 })?
             })?;
         }
@@ -61,7 +61,7 @@ impl ValueEncoder {
             py.detach(|| encode_value(&rows, &self.source))?
         } else {
             let field = match (&self.source, self.fields.as_deref()) {
-                // A schema that is no record takes a bare value.
+                // A schema that is not a record takes a bare value.
                 (ValueSource::Avro(_), Some([field])) if field.name() == "value" => field,
                 _ => return Err(unfit(value)?),
             };
@@ -75,8 +75,8 @@ impl ValueEncoder {
 #[cold]
 fn unfit(value: &Bound<'_, PyAny>) -> PyResult<PyErr> {
     Ok(PyTypeError::new_err(format!(
-        "a value of this format is made from a mapping of names to values, not from {}; bytes and \
-         text that are encoded already are sent without value_format=",
+        "a value of this format must be a mapping of names to values, not {}; send bytes and text \
+         that are already encoded without value_format=",
         value.get_type().qualname()?
     )))
 }

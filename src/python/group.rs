@@ -45,7 +45,7 @@ impl Arguments {
             config.auto_offset_reset = parsed.consumer.auto_offset_reset;
         }
         if self.resumes {
-            // What its offsets do not name was added since.
+            // Partitions that its offsets do not name were added since.
             config.auto_offset_reset.get_or_insert(AutoOffsetReset::Earliest);
         }
         Ok(())
@@ -96,7 +96,7 @@ impl Arguments {
         match refused.iter().find(|(is_given, _)| *is_given) {
             None => Ok(()),
             Some((_, name)) => Err(Error::invalid(format!(
-                "{name} is for group_protocol=\"classic\"; with \"consumer\" the coordinator \
+                "{name} is only for group_protocol=\"classic\"; with \"consumer\" the coordinator \
                  decides: see group_remote_assignor, and the group's settings \
                  consumer.session.timeout.ms and consumer.heartbeat.interval.ms"
             ))),
@@ -104,12 +104,12 @@ impl Arguments {
     }
 }
 
-/// Commits offsets, or what the caller has finished; returns what was committed.
+/// Commits the given offsets, or what the caller has finished; returns what was committed.
 pub(super) async fn commit(reader: Arc<Reader>, offsets: Option<Offsets>) -> Result<Offsets> {
     let Some(offsets) = offsets else {
         let mut reading = reader.lock().await;
         let Engine::Group(consumer) = reading.engine()? else {
-            return Err(Error::invalid("the consumer is of no group"));
+            return Err(Error::invalid("the consumer is not a member of a group"));
         };
         let done = consumer.commit_finished().await?;
         return Ok(by_topic(done.into_iter().map(|(partition, offset)| (partition, offset.0))));
@@ -125,7 +125,7 @@ pub(super) async fn commit(reader: Arc<Reader>, offsets: Option<Offsets>) -> Res
     Ok(offsets)
 }
 
-/// Lets partitions go whose revocation was told.
+/// Releases partitions whose revocation was reported.
 pub(super) fn acknowledge(engine: &mut Engine) {
     if let Engine::Group(consumer) = engine {
         consumer.acknowledge_revocation();

@@ -1,7 +1,7 @@
 //! Listing, describing, resetting and deleting groups, from Python.
 //!
-//! Names, lists and dictionaries of plain values cross here; `python/ottla/_groups.py` gives them
-//! their form.
+//! Names, lists and dictionaries of plain values are passed here; `python/ottla/_groups.py` builds
+//! objects from them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +28,7 @@ pub(super) struct Groups {
 /// Topic, partition, old offset, new offset.
 type PlannedRow = (String, i32, Option<i64>, i64);
 
-/// Where offsets are set, as `_groups.py` passes it: a word and what belongs to it.
+/// Where offsets are to be set, as `_groups.py` passes it: a word and its argument.
 #[derive(Debug)]
 struct Aim(ResetTo);
 
@@ -64,7 +64,7 @@ fn scope(topics: BTreeMap<String, Option<BTreeSet<i32>>>) -> Option<TopicScope> 
     Some(topics).filter(|topics| !topics.is_empty())
 }
 
-/// The partitions of offsets, as the engine names them.
+/// Offsets by partition, as the engine represents them.
 fn by_partition(offsets: &Offsets) -> impl Iterator<Item = (TopicPartition, i64)> {
     offsets.iter().flat_map(|(topic, partitions)| {
         let named =

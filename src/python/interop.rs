@@ -1,9 +1,9 @@
-//! Arrow data across the border: the PyCapsule interface, both ways.
+//! Arrow data to and from Python: the PyCapsule interface, both ways.
 //!
-//! Export boxes the C structures of `arrow::ffi` into capsules; the box releases what no consumer
-//! took. Import moves the structures out of the producer's capsules. This is the only file of
-//! `python/` with `unsafe`: the C data interface is pointers by nature, and the names of the
-//! capsules are the only proof of what they point to, so every import checks the name first.
+//! Exporting boxes the C structures of `arrow::ffi` into capsules; the box releases what no
+//! consumer took. Importing moves the structures out of the producer's capsules. This is the only
+//! file of `python/` with `unsafe`: the C data interface is pointers by nature, and the names of
+//! the capsules are the only proof of what they point to, so every import checks the name first.
 //!
 //! Accepted are objects with `__arrow_c_stream__` (dataframes, tables, readers, our own scans) or
 //! `__arrow_c_array__` (one record batch).
@@ -153,8 +153,8 @@ pub(super) fn cast_batch(batch: &RecordBatch, schema: &SchemaRef) -> PyResult<Re
     cast_columns(batch, schema).map_err(arrow_error)
 }
 
-/// What a consumer asked for, if it names the columns that there are; the interface lets a
-/// producer ignore a request which it cannot fulfil.
+/// The schema that a consumer requested, if it has the same columns; the interface lets a producer
+/// ignore a request that it cannot fulfil.
 fn requested_schema(ours: &SchemaRef, capsule: &Bound<'_, PyCapsule>) -> PyResult<SchemaRef> {
     let wanted = schema_of(capsule)?;
     let fits = wanted.fields().len() == ours.fields().len()
@@ -175,7 +175,7 @@ pub(super) fn plain_schema(schema: &Schema) -> SchemaRef {
     SchemaRef::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
-/// Reads an `arrow_schema` capsule of a record batch or table; the capsule keeps its schema.
+/// Reads the `arrow_schema` capsule of a record batch or table; the capsule keeps its schema.
 pub(super) fn schema_of(capsule: &Bound<'_, PyCapsule>) -> PyResult<Schema> {
     let pointer = capsule.pointer_checked(Some(SCHEMA))?.cast::<FFI_ArrowSchema>();
     // SAFETY: the name of the capsule was checked, and a capsule of that name points to a schema
@@ -236,14 +236,15 @@ pub(super) fn import_reader(
 
 fn import_stream(capsule: &Bound<'_, PyCapsule>) -> PyResult<Box<dyn RecordBatchReader + Send>> {
     let pointer = capsule.pointer_checked(Some(STREAM))?.cast::<FFI_ArrowArrayStream>();
-    // SAFETY: the name was checked; the stream is moved out, which leaves a released one behind
-    // for the destructor of the capsule.
+    // SAFETY: the name was checked; the stream is moved out, which leaves a released one for the
+    // destructor of the capsule.
     let stream = unsafe { FFI_ArrowArrayStream::from_raw(pointer.as_ptr()) };
     Ok(Box::new(ImportedStream::new(stream)?))
 }
 
-/// A reader of a stream from elsewhere. Unlike that of `arrow`, it takes columns without a type as
-/// polars exports them ([`drop_untyped_buffers`]), and no row that is null as a whole.
+/// A reader of another library's stream. Unlike that of `arrow`, it accepts columns of the type
+/// null as polars exports them ([`drop_untyped_buffers`]), and refuses rows that are null as a
+/// whole.
 struct ImportedStream {
     stream: FFI_ArrowArrayStream,
     schema: SchemaRef,
@@ -251,7 +252,7 @@ struct ImportedStream {
 
 impl ImportedStream {
     fn new(mut stream: FFI_ArrowArrayStream) -> PyResult<Self> {
-        let released = || PyValueError::new_err("the stream of Arrow data was read before");
+        let released = || PyValueError::new_err("this stream of Arrow data has already been read");
         if stream.release().is_none() {
             return Err(released());
         }
@@ -297,7 +298,7 @@ impl RecordBatchReader for ImportedStream {
     }
 }
 
-/// What the producer of a stream says about its failure.
+/// The error message of a stream's producer.
 fn stream_error(stream: &mut FFI_ArrowArrayStream, code: i32) -> String {
     let text = match stream.get_last_error() {
         // SAFETY: the last call of a callback of this stream failed.
@@ -307,7 +308,7 @@ fn stream_error(stream: &mut FFI_ArrowArrayStream, code: i32) -> String {
     if text.is_null() {
         return format!("the producer of the Arrow data failed with code {code}");
     }
-    // SAFETY: a text that ends with a zero, and lives until the next call.
+    // SAFETY: a zero-terminated text that lives until the next call.
     unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
 }
 
@@ -345,9 +346,9 @@ unsafe fn batch_of(
 ) -> Result<RecordBatch, ArrowError> {
     let data_type = DataType::Struct(schema.fields().clone());
     let structure = (&raw mut array).cast::<CArray>();
-    // SAFETY: the array was moved here with all that it holds, and is of this type.
+    // SAFETY: the array was moved here with all its children, and is of this type.
     unsafe { drop_untyped_buffers(structure, &data_type) };
-    // SAFETY: the caller says so.
+    // SAFETY: the caller guarantees it.
     let data = unsafe { from_ffi_and_data_type(array, data_type) }?;
     if data.null_count() > 0 {
         return Err(ArrowError::InvalidArgumentError(format!(
@@ -360,7 +361,7 @@ unsafe fn batch_of(
     RecordBatch::try_new_with_options(SchemaRef::clone(schema), columns, &options)
 }
 
-/// The C structure of an array, whose fields cannot be set in that of `arrow`.
+/// The C structure of an array; the fields of `arrow`'s own cannot be set.
 #[repr(C)]
 struct CArray {
     length: i64,
@@ -373,17 +374,17 @@ struct CArray {
     dictionary: *mut Self,
 }
 
-/// Takes their buffers from arrays of the type null, which have none by the specification; polars
-/// gives them one, of bits that are not there. What the producer releases is its own, and stays.
+/// Removes the buffers of arrays of the type null, which have none by the specification; polars
+/// gives them one for a bitmap that does not exist. The producer still releases its own structures.
 ///
 /// # Safety
 /// The array is of this type, was not released, and nobody else has it.
 unsafe fn drop_untyped_buffers(array: *mut CArray, data_type: &DataType) {
-    // SAFETY: the caller says that there is one.
+    // SAFETY: the caller guarantees that there is one.
     let Some(array) = (unsafe { array.as_mut() }) else { return };
     let child = |index: usize, field: &Field| {
         if index < usize::try_from(array.n_children).unwrap_or(0) {
-            // SAFETY: there are so many children.
+            // SAFETY: there are this many children.
             let child = unsafe { *array.children.add(index) };
             // SAFETY: a child has the type of its field.
             unsafe { drop_untyped_buffers(child, field.data_type()) };

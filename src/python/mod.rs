@@ -1,21 +1,21 @@
 //! The extension module `ottla._ottla`: the engine as seen from Python.
 //!
-//! It is a thin shell. What a Python user touches (argument names, dates, formats, pictures in a
-//! notebook) is written in Python under `python/ottla`; what has to be fast, or has to outlive
-//! the interpreter's moods, is a class here. Everything crosses by value or by the Arrow PyCapsule
-//! interface, so that no Python package is required and none is linked.
+//! It is a thin shell. What a Python user touches (argument names, dates, formats, displays in a
+//! notebook) is written in Python under `python/ottla`; what has to be fast, or independent of the
+//! interpreter's state, is a class here. Everything is passed by value or through the Arrow
+//! PyCapsule interface, so that no Python package is required and none is linked.
 //!
 //! Invariants:
 //! - PY-1: no call that may block holds the GIL; every wait goes through [`runtime::wait`], which
-//!   looks for signals at least every 50 ms.
+//!   checks for signals at least every 50 ms.
 //! - PY-2: memory behind an array that was handed out lives as long as the array, whatever
 //!   happens to the broker, the topic or the files.
 //! - PY-3: nothing that belongs to a parent process is dropped, locked or awaited in a child that
 //!   was forked from it ([`runtime`]).
-//! - PY-4: a task of the runtime attaches to the interpreter only by `try_attach`, so that an
-//!   interpreter which is going away is never entered.
+//! - PY-4: a task of the runtime attaches to the interpreter only with `try_attach`, so that an
+//!   interpreter that is shutting down is never entered.
 //!
-//! Called by the interpreter; nothing else of the crate imports this module.
+//! Called by the interpreter; nothing else in the crate imports this module.
 
 #![allow(
     clippy::needless_pass_by_value,
@@ -75,7 +75,7 @@ fn _ottla(module: &Bound<'_, PyModule>) -> PyResult<()> {
     Ok(())
 }
 
-/// Runs the command line, the first argument being its name; returns the exit status.
+/// Runs the command line, whose first argument is its name; returns the exit status.
 #[pyfunction]
 fn run_cli(py: Python<'_>, arguments: Vec<OsString>) -> i32 {
     py.detach(|| crate::cli::run(arguments))

@@ -1,4 +1,4 @@
-//! Things of one process in the hands of another: what `fork` leaves behind.
+//! Objects of one process that another process holds after a `fork`.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ pub(super) fn current() -> u32 {
     std::process::id()
 }
 
-/// A value whose threads and sockets belong to the process that made it.
+/// A value whose threads and sockets belong to the process that created it.
 ///
-/// In a forked child it is refused, and leaked instead of dropped: dropping may lock what a thread
-/// held at the moment of the fork.
+/// A forked child cannot use it, and leaks it instead of dropping it: dropping could wait for a
+/// lock that a thread held at the moment of the fork.
 #[derive(Debug)]
 pub(super) struct OfProcess<T> {
     process: u32,
-    /// There until the drop.
+    /// Present until the drop.
     value: Option<Arc<T>>,
 }
 
@@ -26,16 +26,16 @@ impl<T> OfProcess<T> {
         Self { process: current(), value: Some(Arc::new(value)) }
     }
 
-    /// Whether this process made it.
+    /// Whether this process created it.
     pub(super) fn is_here(&self) -> bool {
         self.process == current()
     }
 
-    /// The value, in the process that made it.
+    /// The value, in the process that created it.
     ///
     /// # Errors
     ///
-    /// In a fork: `what` was made elsewhere, and the `remedy`.
+    /// In a fork: that `what` belongs to another process, and the `remedy`.
     pub(super) fn get(&self, what: &'static str, remedy: &str) -> Result<&Arc<T>> {
         if !self.is_here() {
             return Err(Error::invalid(format!(
@@ -46,7 +46,7 @@ impl<T> OfProcess<T> {
         self.value.as_ref().ok_or(Error::Closed { what })
     }
 
-    /// The value, without the question; only for what needs no thread.
+    /// The value, without the check; only for what needs no thread.
     pub(super) fn peek(&self) -> Option<&T> {
         self.value.as_deref()
     }
@@ -59,7 +59,7 @@ impl<T> Drop for OfProcess<T> {
             std::mem::forget(value);
             return;
         }
-        // Tasks may be stopped by the drop, which some of them expect to happen in the runtime.
+        // The drop may stop tasks, some of which expect this to happen within the runtime.
         if let Ok(handle) = runtime::handle() {
             let _context = handle.enter();
             drop(value);

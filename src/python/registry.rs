@@ -15,8 +15,8 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub(super) struct SchemaRegistry {
     config: RegistryConfig,
-    /// The client of a process. Locked only while the GIL is held, so never during a fork; a
-    /// child makes its own, since connections and their locks belong to the parent.
+    /// The client of a process. Locked only while the GIL is held, so never during a fork; a child
+    /// creates its own, since connections and their locks belong to the parent.
     client: Mutex<Option<(u32, Arc<Engine>)>>,
 }
 
@@ -42,7 +42,7 @@ impl SchemaRegistry {
         Ok(self.engine()?)
     }
 
-    /// The texts that a schema refers to; waits for the registry.
+    /// The texts of the schemas that a schema refers to; waits for the registry.
     pub(super) fn texts(
         &self,
         py: Python<'_>,
@@ -70,7 +70,7 @@ impl SchemaRegistry {
         }
         if let Some(token) = token {
             if config.auth != RegistryAuth::None {
-                let both = "the registry has a user and a token: give one of them";
+                let both = "the registry has both a user and a token: pass only one of them";
                 return Err(Error::invalid(both).into());
             }
             config.auth = RegistryAuth::Bearer(token);
@@ -78,7 +78,7 @@ impl SchemaRegistry {
         config.ca_pem = ca_pem;
         config.timeout = runtime::timeout(Some(timeout))?.unwrap_or(Duration::MAX);
         let registry = Self { config, client: Mutex::new(None) };
-        // Says at once when the certificates are none.
+        // Fails at once when the certificates are not valid.
         registry.engine()?;
         Ok(registry)
     }

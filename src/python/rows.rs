@@ -1,7 +1,7 @@
-//! Python values as rows of Arrow columns, without a library for it.
+//! Python values as rows of Arrow columns, without any Python library.
 //!
-//! Types follow from the values: the columns of a schema only say which mappings are maps and not
-//! structs. The writers of formats cast and check against their schema, as for tables.
+//! Types follow from the values: a schema only says which mappings are maps and not structs. The
+//! writers of formats cast and check against their schema, as for tables.
 //!
 //! | Python | Arrow |
 //! |---|---|
@@ -31,7 +31,7 @@ use pyo3::types::{
 
 use super::interop::arrow_error;
 
-/// Values deeper than this are refused: they may hold themselves.
+/// Values nested deeper than this are refused: they may contain themselves.
 const DEPTH_MAX: usize = 64;
 const DAY_US: i64 = 86_400_000_000;
 
@@ -56,7 +56,7 @@ pub(super) fn one_value(field: &Field, value: &Bound<'_, PyAny>) -> PyResult<Rec
     RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![column]).map_err(arrow_error)
 }
 
-/// Where a value lies, for errors.
+/// Where a value is, for errors.
 #[derive(Clone, Copy)]
 struct Path<'a> {
     name: &'a str,
@@ -67,7 +67,7 @@ impl Path<'_> {
     fn inside<T>(self, name: &str, then: impl FnOnce(Path<'_>) -> PyResult<T>) -> PyResult<T> {
         if self.depth >= DEPTH_MAX {
             return Err(PyValueError::new_err(format!(
-                "{}: values lie more than {DEPTH_MAX} deep in each other",
+                "{}: values are nested more than {DEPTH_MAX} deep",
                 self.name
             )));
         }
@@ -81,7 +81,7 @@ impl Path<'_> {
 
 type Value<'py> = Option<Bound<'py, PyAny>>;
 
-/// What kind of column values make.
+/// The kind of column that values become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Bool,
@@ -131,11 +131,11 @@ fn kind(value: &Bound<'_, PyAny>, path: Path<'_>) -> PyResult<Kind> {
     } else if value.is_instance(uuid(py)?)? {
         Kind::Uuid
     } else if value.call_method0(intern!(py, "__index__")).is_ok() {
-        // Integers of numpy; its arrays have the method too.
+        // Integers of numpy; its arrays have this method, too.
         Kind::Int
     } else {
         let remedy = if value.hasattr(intern!(py, "tolist"))? {
-            "; what its tolist() gives can"
+            "; the result of its tolist() can"
         } else {
             ""
         };
@@ -157,7 +157,7 @@ fn uuid(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     CLASS.import(py, "uuid", "UUID")
 }
 
-/// The kind that all values are of; none where all are null.
+/// The kind that all values have in common; none where all are null.
 fn common(values: &[Value<'_>], path: Path<'_>) -> PyResult<Option<Kind>> {
     let mut found = None;
     for value in values.iter().flatten() {
@@ -168,7 +168,7 @@ fn common(values: &[Value<'_>], path: Path<'_>) -> PyResult<Option<Kind>> {
             (Some(Kind::Int | Kind::Float), Kind::Int | Kind::Float) => Kind::Float,
             (Some(known), next) => {
                 return Err(PyTypeError::new_err(format!(
-                    "{}: the items of a list are {known:?} and {next:?}; one type is needed",
+                    "{}: the items of a list are {known:?} and {next:?}; they must have one type",
                     path.name
                 )));
             }
@@ -177,7 +177,7 @@ fn common(values: &[Value<'_>], path: Path<'_>) -> PyResult<Option<Kind>> {
     Ok(found)
 }
 
-/// A column of values, which a schema may know.
+/// A column of values, whose type a schema may give.
 fn column(values: &[Value<'_>], known: Option<&DataType>, path: &Path<'_>) -> PyResult<ArrayRef> {
     let path = *path;
     let Some(kind) = common(values, path)? else {
@@ -212,7 +212,7 @@ fn column(values: &[Value<'_>], known: Option<&DataType>, path: &Path<'_>) -> Py
     })
 }
 
-/// The values by a function, nulls as they are.
+/// Applies a function to the values; nulls stay nulls.
 fn each<'py, T>(
     values: &[Value<'py>],
     make: impl Fn(&Bound<'py, PyAny>) -> PyResult<T>,
@@ -277,7 +277,7 @@ fn lists(values: &[Value<'_>], known: Option<&DataType>, path: Path<'_>) -> PyRe
     Ok(Arc::new(list.map_err(arrow_error)?))
 }
 
-/// The columns of mappings, by their keys in the order in which they come.
+/// The columns of mappings, by their keys in order of first appearance.
 fn members(
     values: &[Value<'_>],
     known: Option<&Fields>,
@@ -316,7 +316,7 @@ fn text_key(name: &Bound<'_, PyAny>, path: Path<'_>) -> PyResult<String> {
     match name.cast::<PyString>() {
         Ok(name) => name.extract(),
         Err(_not_text) => Err(PyTypeError::new_err(format!(
-            "{}: the keys of a mapping are str, not {}",
+            "{}: the keys of a mapping must be str, not {}",
             path.name,
             name.get_type().qualname()?
         ))),
@@ -389,12 +389,12 @@ fn since_epoch(value: &Bound<'_, PyAny>) -> PyResult<i64> {
     Ok(local.saturating_add(time_of_day(&time)?).saturating_sub(offset))
 }
 
-/// Refuses times of pandas, which may have nanoseconds beside what Python's have.
+/// Refuses times of pandas that have nanoseconds, which Python's times do not have.
 fn refuse_nanoseconds(value: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> PyResult<()> {
     match value.getattr_opt(name)?.map(|more| more.extract::<i64>()).transpose()? {
         None | Some(0) => Ok(()),
         Some(more) => Err(PyValueError::new_err(format!(
-            "{value} has {more} nanoseconds beside its microseconds; round it, or write a table"
+            "{value} has {more} nanoseconds, which need a table; round it, or use write()"
         ))),
     }
 }

@@ -21,7 +21,7 @@ const DEPTH_MAX: usize = 32;
 ///
 /// # Errors
 ///
-/// When it is not one, with those that there are.
+/// When it is not one, with a list of those that exist.
 pub(super) fn parse(text: &str) -> Result<DataType> {
     let mut parser = Parser { rest: text, depth: 0 };
     let data_type = parser.data_type().ok_or_else(|| unknown(text))?;
@@ -37,7 +37,7 @@ fn unknown(text: &str) -> Error {
     ))
 }
 
-/// A field of the type of a name; that of a UUID says what its bytes are.
+/// A field whose type is given by name; that of a UUID is marked as such.
 ///
 /// # Errors
 ///
@@ -62,7 +62,7 @@ impl<'a> Parser<'a> {
         Some(())
     }
 
-    /// Takes what comes before one of the characters.
+    /// Takes what precedes one of the characters.
     fn until(&mut self, ends: &[char]) -> &'a str {
         let end = self.rest.find(ends).unwrap_or(self.rest.len());
         let (word, rest) = self.rest.split_at(end);

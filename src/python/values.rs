@@ -1,7 +1,7 @@
 //! Values of Arrow arrays as Python objects, and memory of Arrow arrays as numpy arrays.
 //!
-//! For a few rows on a screen and for programs without any Arrow library. Whole columns of
-//! numbers go to numpy without a copy, by the `__array_interface__` protocol of [`Memory`].
+//! For a few rows on a screen and for programs without any Arrow library. Whole columns of numbers
+//! go to numpy without a copy, through the `__array_interface__` protocol of [`Memory`].
 
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, PrimitiveArray,
@@ -63,7 +63,7 @@ pub(super) fn value<'py>(
     }
 }
 
-/// Numbers, times, and whatever else has a text.
+/// Numbers, times, and whatever else can be written as text.
 fn scalar<'py>(py: Python<'py>, array: &dyn Array, index: usize) -> PyResult<Bound<'py, PyAny>> {
     let one = array.slice(index, 1);
     match array.data_type() {
@@ -104,8 +104,8 @@ fn shown<'py>(py: Python<'py>, one: &ArrayRef) -> PyResult<Bound<'py, PyAny>> {
     text(py, &formatter.value(0).to_string())
 }
 
-/// The microseconds of a time; none where that is no whole number of 64 bits. What Python has for
-/// times knows no nanoseconds, so such a value becomes a text, of all digits.
+/// The microseconds of a time; none where that is not a 64-bit integer. Python's time types have no
+/// nanoseconds, so such a value becomes a text with all its digits.
 fn micros(one: &ArrayRef, unit: TimeUnit) -> PyResult<Option<i64>> {
     let raw = match one.data_type() {
         DataType::Time32(_) => cast(one, &DataType::Int32).map_err(arrow_error)?,
@@ -130,7 +130,7 @@ fn timestamp<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     use arrow::datatypes::TimestampMicrosecondType as Micros;
     let Some(micros) = micros(one, unit)? else {
-        // The number is UTC, whatever the zone; names of zones are not known here.
+        // The number is in UTC, whatever the zone; zone names are not resolved here.
         let utc = cast(one, &DataType::Int64)
             .and_then(|raw| cast(&raw, &DataType::Timestamp(unit, aware.then(|| "+00:00".into()))));
         return shown(py, &utc.map_err(arrow_error)?);
@@ -198,7 +198,7 @@ pub(super) fn values<'py>(py: Python<'py>, array: &dyn Array) -> PyResult<Bound<
     Ok(list)
 }
 
-/// Memory that numpy looks at without copying it; numpy keeps this object as the array's base.
+/// Memory that numpy reads without copying it; numpy keeps this object as the array's base.
 #[pyclass(frozen, module = "ottla._ottla")]
 #[derive(Debug)]
 pub(super) struct Memory {
@@ -224,7 +224,8 @@ impl Memory {
     }
 }
 
-/// The memory of a column for numpy, or `None` where numpy has no such type (text, bytes, lists).
+/// The memory of a column for numpy, or `None` where numpy has no matching type (text, bytes,
+/// lists).
 ///
 /// A column without nulls is not copied. Nulls become NaN (the column becomes float64) or NaT.
 pub(super) fn memory(array: &ArrayRef) -> PyResult<Option<Memory>> {
@@ -263,7 +264,7 @@ fn contiguous(array: &ArrayRef, kind: String) -> Memory {
     Memory { buffer, length, kind }
 }
 
-/// The numpy type with the same memory as an Arrow type.
+/// The numpy type with the same memory layout as an Arrow type.
 fn numpy_type(data_type: &DataType) -> Option<String> {
     let kind = match data_type {
         DataType::Boolean => "|b1",

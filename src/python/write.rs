@@ -1,7 +1,7 @@
-//! Tables to topics: from an Arrow stream of any library to acknowledged record batches.
+//! Writes tables to topics: from an Arrow stream of any library to acknowledged record batches.
 //!
-//! The engine's [`TableWriter`] encodes and sends; here the stream is read, without the GIL, and
-//! the words of `client.write` become its options.
+//! The engine's [`TableWriter`] encodes and sends; this module reads the stream, without the GIL,
+//! and converts the arguments of `client.write` to its options.
 
 use std::time::Duration;
 
@@ -22,10 +22,10 @@ use crate::columnar::{HeaderSource, KAFKA_STRUCT, PartitionSource, ValueSource, 
 use crate::error::{Error, Result};
 use crate::record::Compression;
 
-/// The size of a record batch when neither the topic nor the client wants a smaller one.
+/// The size of a record batch when neither the topic nor the client requires a smaller one.
 const BATCH_BYTES: usize = 1_000_000;
 
-/// The columns of a scan that say where a record was.
+/// The columns of a scan that say where a record was stored.
 const PLACES: [&str; 4] = ["topic", "partition", "offset", "timestamp_type"];
 
 /// The keyword arguments of `client.write`, as `_writing.py` passes them.
@@ -82,7 +82,7 @@ pub(super) fn write(
     match finished {
         Ok(report) => Ok((report.rows, report.expired.map(|expired| warning(&expired, topic)))),
         Err(error) => {
-            // What was accepted is waited for before anybody is told, unless it is Ctrl-C.
+            // Accepted rows are waited for before the error is raised, unless it is Ctrl-C.
             let is_patient = error.is_instance_of::<PyException>(py);
             let abandoning = async { Ok(writer.abandon(is_patient).await) };
             let waited = runtime::wait(py, &what, timeout, abandoning);
@@ -100,7 +100,7 @@ fn warning(expired: &Expired, topic: &str) -> String {
     )
 }
 
-/// Tells an exception what was acknowledged before it.
+/// Adds to an exception what was acknowledged before it.
 fn say_written(py: Python<'_>, error: PyErr, report: &WriteReport) -> PyResult<PyErr> {
     let offsets = PyDict::new(py);
     for (partition, range) in &report.offsets {
@@ -111,7 +111,7 @@ fn say_written(py: Python<'_>, error: PyErr, report: &WriteReport) -> PyResult<P
     Ok(error)
 }
 
-/// Reads and hands over all rows.
+/// Reads all rows and passes them on.
 fn pump(
     py: Python<'_>,
     reader: &mut (dyn RecordBatchReader + Send),
@@ -180,8 +180,8 @@ fn options(
     Ok(options)
 }
 
-/// The value of rows that are not said how to be written: JSON, or the column `value` as it is
-/// where nothing else would be lost.
+/// The value of rows when none is given: JSON, or the column `value` unchanged if nothing else
+/// would be lost.
 fn value_of_table(schema: &Schema, options: &WriteOptions) -> Result<ValueSource> {
     let used: Vec<&String> = options.other_columns().collect();
     let names = || schema.fields().iter().map(|field| field.name());
@@ -207,21 +207,21 @@ fn ambiguous(lost: &[&str]) -> Error {
     let named = parts.iter().find(|name| lost.contains(name));
     let named = named.map_or_else(String::new, |name| format!(", {name}={name:?} for the {name}"));
     Error::invalid(format!(
-        "the table has a column \"value\" of text or bytes, which alone would be the value, so that \
-         {} would be lost: pass value=ottla.json() to write all columns as JSON, or \
+        "the table has a column \"value\" of text or bytes, which alone would become the value, so \
+         that {} would be lost: pass value=ottla.json() to write all columns as JSON, or \
          value=ottla.raw(\"value\") to write that column alone{named}",
         lost.join(", ")
     ))
 }
 
-/// The value of rows that were read from a topic: what remains without the columns of the record,
-/// which become key, time and headers again unless others are named for them.
+/// The value of rows that were read from a topic: the remaining columns. The columns of the record
+/// become key, timestamp and headers again unless others are named for them.
 fn value_of_records(schema: &Schema, options: &mut WriteOptions) -> Result<ValueSource> {
     let has = |name: &str| schema.column_with_name(name).is_some();
     if has(KAFKA_STRUCT) {
         return Err(Error::invalid(
-            "the values have fields that are named like columns of the record, so that it does not \
-             follow which is which: pass value=, for example value=ottla.json(exclude=[\"_kafka\"])",
+            "the values have fields with the names of columns of the record, so it is not clear \
+             which is which: pass value=, for example value=ottla.json(exclude=[\"_kafka\"])",
         ));
     }
     if has("key") && options.key.is_none() {
