@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use super::frame_reader::{Frame, FrameLimits, FrameReader, Step};
 use super::frame_writer::write_some;
 use super::memory::MemoryHold;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::types::Chunk;
 
 /// How many requests of one connection may be unanswered.
@@ -134,6 +134,12 @@ pub(super) async fn serve(
         () = kill.cancelled() => {}
         result = connection.run(&stop) => match result {
             Ok(()) => tracing::trace!(peer = %info.peer, "connection closed"),
+            // The handler says what is not served, once for each client.
+            Err(error) if error.code() == ErrorCode::UnsupportedVersion => tracing::debug!(
+                peer = %info.peer,
+                error = %error.chain(),
+                "connection closed"
+            ),
             Err(error) => tracing::warn!(
                 peer = %info.peer,
                 error = %error.chain(),

@@ -4,8 +4,9 @@
 //! `protocol/api.rs` does not compile until it has a handler and an error form here.
 //!
 //! Invariants:
-//! - `DISPATCH-1` a malformed frame or an unknown API closes its connection with one line in the log,
-//!   and does nothing else.
+//! - `DISPATCH-1` a malformed frame or an unknown API closes its connection and does nothing else. The log has
+//!   one line for a malformed frame, and one for each client and API that is not served (see
+//!   [`unserved`](super::unserved)).
 //! - `DISPATCH-2` ApiVersions of an unknown version is answered in v0 with UNSUPPORTED_VERSION and the
 //!   list, never by closing: that is how clients find out what they may ask.
 //! - `DISPATCH-3` an error or a panic of a handler is an answer in the form of its API; a panic is
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::connection::{BoxFuture, FrameHandler, Outcome, PeerInfo};
 use super::handlers;
 use super::state::BrokerState;
+use super::unserved::{self, Unserved};
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::frame::{self, Incoming};
 use crate::protocol::{
@@ -147,18 +149,27 @@ async fn route(call: &Call<'_>, request: &Request) -> Result<Answer> {
 #[derive(Debug)]
 pub(super) struct Dispatcher {
     state: Arc<BrokerState>,
+    unserved: Unserved,
 }
 
 impl Dispatcher {
     pub(super) fn new(state: Arc<BrokerState>) -> Arc<Self> {
-        Arc::new(Self { state })
+        Arc::new(Self { state, unserved: Unserved::default() })
     }
 }
 
 impl FrameHandler for Dispatcher {
     fn handle(self: Arc<Self>, peer: Arc<PeerInfo>, frame: Bytes) -> BoxFuture<Result<Outcome>> {
         Box::pin(async move {
-            match frame::decode_request(frame)? {
+            // The bytes are shared, not copied.
+            let bytes = frame.clone();
+            let incoming = frame::decode_request(frame).inspect_err(|_| {
+                let header = frame::request_header(bytes).ok();
+                if let Some(header) = header.filter(unserved::is_unserved) {
+                    self.unserved.note(&header, &peer);
+                }
+            });
+            match incoming? {
                 Incoming::UnknownApiVersions(header) => {
                     let response = Response::ApiVersions(api::api_versions_fallback());
                     let chunks = frame::encode_response(header.correlation_id, 0, &response)?;

@@ -39,6 +39,7 @@ mod receive_buffers;
 mod server;
 mod state;
 mod storage;
+mod unserved;
 
 pub use options::BrokerOptions;
 pub use server::Broker;

@@ -230,11 +230,13 @@ fn resolve(options: &BrokerOptions) -> Result<(BrokerConfig, Option<PathBuf>)> {
         }
     }
     let config = BrokerConfig::resolve(&fixed)?;
-    let given = match &options.data_dir {
-        Some(path) => Some(path.clone()),
-        None => config.log_dir.as_ref().map(PathBuf::from),
-    };
-    Ok((config, given))
+    Ok(match &options.data_dir {
+        Some(path) => (config.in_directory(&path.to_string_lossy()), Some(path.clone())),
+        None => {
+            let given = config.log_dir.as_ref().map(PathBuf::from);
+            (config, given)
+        }
+    })
 }
 
 /// Runs something that blocks.

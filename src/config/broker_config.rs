@@ -110,6 +110,15 @@ impl BrokerConfig {
         Self::build(fixed.clone(), ConfigMap::new(), ConfigMap::new())
     }
 
+    /// The same broker with its data in `directory`, whatever the settings said. Any name will do: it is not read
+    /// as a list.
+    #[must_use]
+    pub fn in_directory(mut self, directory: &str) -> Self {
+        self.fixed.insert("log.dirs".to_owned(), directory.to_owned());
+        self.log_dir = Some(directory.to_owned());
+        self
+    }
+
     /// The same broker after a change at run time: `dynamic_default` for all brokers,
     /// `dynamic_broker` for this one.
     ///
@@ -203,7 +212,7 @@ impl BrokerConfig {
         config.default_replication_factor = config.number("default.replication.factor")?;
         config.delete_topic_enable = config.boolean("delete.topic.enable")?;
         config.fetch_max_bytes = config.number("fetch.max.bytes")?;
-        config.log_dir = config.checked("log.dirs")?;
+        config.log_dir = config.value("log.dirs")?;
         config.recovery_point_checkpoint_interval_ms =
             config.number("log.flush.offset.checkpoint.interval.ms")?;
         config.log_start_checkpoint_interval_ms =

@@ -88,6 +88,15 @@ pub fn decode_request(frame: Bytes) -> Result<Incoming> {
     Ok(Incoming::Request(header, request))
 }
 
+/// Reads the header of a frame that a client sent, even that of an unknown API or version.
+///
+/// # Errors
+///
+/// When the bytes do not follow the protocol.
+pub fn request_header(frame: Bytes) -> Result<RequestHeader> {
+    RequestHeader::decode(&mut Decoder::new(frame))
+}
+
 /// Builds the frame of a request; record sets are spliced in.
 ///
 /// # Errors

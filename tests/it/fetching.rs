@@ -316,6 +316,39 @@ fn delete_before(client: &mut Client, offset: i64) -> (i64, ErrorCode) {
     (result.low_watermark, ErrorCode::from_i16(result.error_code))
 }
 
+/// Whatever the number of acks: its client may ask for the end, for a time, for the record or for its removal.
+#[test]
+fn an_acknowledged_record_is_there_for_the_next_request() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::start(BrokerOptions::in_directory(directory.path()));
+    let mut client = world.client();
+    client.create_topic("t", 1, &[]);
+    let base = now().0;
+    for offset in 0..40_i64 {
+        let mut builder = BatchBuilder::new(BatchOptions::default());
+        builder.append(TimestampMs(base + offset), None, Some(b"x"), &[]).unwrap();
+        let records = builder.finish().unwrap();
+        let acks = if offset % 4 == 3 { -1 } else { 1 };
+        assert_eq!(client.produce("t", 0, acks, records).base_offset, offset);
+        // Each is the first to ask in its turn.
+        match offset % 5 {
+            0 => assert_eq!(list(&mut client, 7, -1).offset, offset + 1),
+            1 => assert_eq!(list(&mut client, 7, base + offset).offset, offset),
+            2 => assert_eq!(list(&mut client, 7, -3).offset, offset),
+            3 => {
+                let data = client.fetch("t", 0, offset);
+                assert_eq!(data.high_watermark, offset + 1);
+                assert_eq!(values(data.records.unwrap()), [(offset, b"x".to_vec())]);
+            }
+            _ => {
+                let next = offset + 1;
+                assert_eq!(delete_before(&mut client, next), (next, ErrorCode::None));
+            }
+        }
+    }
+    world.stop();
+}
+
 #[test]
 fn deleted_records_are_gone_also_after_a_crash() {
     let directory = tempfile::tempdir().unwrap();

@@ -37,6 +37,22 @@ fn every_kind_of_acks_appends_in_order() {
     world.stop();
 }
 
+/// As in Kafka the timeout is for replication: a record that is in the log is not reported as late.
+#[test]
+fn acks_of_the_leader_do_not_time_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::start(BrokerOptions::in_directory(directory.path()));
+    let mut client = world.client();
+    client.create_topic("t", 1, &[]);
+    for offset in 0..20 {
+        let request =
+            ProduceRequest { timeout_ms: 0, ..produce_request("t", 0, 1, batch(&[b"a"])) };
+        let response = client.call(9, request).responses.remove(0).partition_responses.remove(0);
+        assert_eq!((response.error_code, response.base_offset), (0, offset));
+    }
+    world.stop();
+}
+
 #[test]
 fn requests_sent_ahead_are_appended_in_order_and_answered_in_order() {
     let directory = tempfile::tempdir().unwrap();

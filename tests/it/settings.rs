@@ -4,6 +4,9 @@ use std::time::Instant;
 
 use ottla::broker::BrokerOptions;
 use ottla::error::ErrorCode;
+use ottla::protocol::messages::describe_configs::{
+    DescribeConfigsRequest, DescribeConfigsResource,
+};
 use ottla::protocol::messages::describe_topic_partitions::{
     DescribeTopicPartitionsRequest, TopicRequest,
 };
@@ -25,6 +28,60 @@ fn set_for_all_brokers(client: &mut Client, name: &str, value: &str) {
         IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
     let response = client.call(1, request).responses.remove(0);
     assert_eq!(response.error_code, 0, "{response:?}");
+}
+
+/// Value, source and whether it is read only, of a setting of the broker.
+fn described(client: &mut Client, name: &str) -> (Option<String>, i8, bool) {
+    let resource = DescribeConfigsResource {
+        resource_type: 4,
+        resource_name: "1".into(),
+        configuration_keys: Some(vec![name.into()]),
+    };
+    let request = DescribeConfigsRequest {
+        resources: vec![resource],
+        include_synonyms: true,
+        ..DescribeConfigsRequest::default()
+    };
+    let entry = client.call(4, request).results.remove(0).configs.remove(0);
+    let first = entry.synonyms.first().map(|synonym| (synonym.value.clone(), synonym.source));
+    if entry.config_source != 5 {
+        assert_eq!(first, Some((entry.value.clone(), entry.config_source)), "{name}");
+    }
+    (entry.value.map(String::from), entry.config_source, entry.read_only)
+}
+
+#[test]
+fn what_a_broker_was_started_with_is_described_as_such() {
+    const GIVEN: i8 = 4;
+    const DEFAULT: i8 = 5;
+    let parent = tempfile::tempdir().unwrap();
+    // A comma separates the elements of a list, but this is no list.
+    let directory = parent.path().join("data, and more");
+    let text = directory.to_str().unwrap().to_owned();
+    let listeners = "PLAINTEXT://127.0.0.1:0";
+    let mut options = BrokerOptions::in_directory(&directory)
+        .with("log.dirs", "/not/used")
+        .with("node.id", "1")
+        .with("num.partitions", "3");
+    options.listeners = Some(listeners.to_owned());
+    let world = World::start(options);
+    assert_eq!(world.broker().data_dir(), directory);
+    let mut client = world.client();
+    for (name, value, source) in [
+        ("log.dirs", Some(text.as_str()), GIVEN),
+        ("listeners", Some(listeners), GIVEN),
+        ("node.id", Some("1"), GIVEN),
+        ("num.partitions", Some("3"), GIVEN),
+        ("advertised.listeners", None, DEFAULT),
+        ("default.replication.factor", Some("1"), DEFAULT),
+    ] {
+        let expected = (value.map(str::to_owned), source, true);
+        assert_eq!(described(&mut client, name), expected, "{name}");
+    }
+    // A change at run time leaves them as they are.
+    set_for_all_brokers(&mut client, "log.retention.ms", "60000");
+    assert_eq!(described(&mut client, "log.dirs"), (Some(text), GIVEN, true));
+    world.stop();
 }
 
 /// Batches that compress well.

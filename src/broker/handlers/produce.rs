@@ -1,10 +1,11 @@
 //! Produce: v3-v13.
 //!
 //! Behaviour: each partition is appended on its own and has its own error. acks=0 is not answered (the
-//! connection is closed when something failed, as the only way to tell); acks=1 is answered when the
-//! records are in the log; acks=-1 when they are below the high watermark, that is replicated, or
-//! synced where this is the only copy (ADR 0001). Appends of one connection keep the order of its
-//! requests; their waits overlap. Idempotent batches are checked and deduplicated by the log.
+//! connection is closed when something failed, as the only way to tell). acks=1 and acks=-1 are answered
+//! when the records are below the high watermark: synced where this is the only copy (ADR 0001, ADR 0014).
+//! The timeout of the request is for acks=-1, as in Kafka: acks=1 waits for as long as the disk takes.
+//! Appends of one connection keep the order of its requests; their waits overlap. Idempotent batches are
+//! checked and deduplicated by the log.
 //! Versions: v7 zstd; v8 record errors and messages (KIP-467); v10 the current leader (KIP-951); v13
 //! topic ids (KIP-516). Versions 0 to 2 are advertised and refused, see `protocol/api.rs`.
 //! Record errors: the records without a key of a compacted topic, with a timestamp that is out of
@@ -55,8 +56,8 @@ struct PendingTopic {
 
 pub(in crate::broker) async fn handle(call: &Call<'_>, request: &ProduceRequest) -> Result<Answer> {
     let acks = Acks::from_i16(request.acks);
-    let deadline =
-        Instant::now() + Duration::from_millis(request.timeout_ms.max(0).unsigned_abs().into());
+    let timeout = Duration::from_millis(request.timeout_ms.max(0).unsigned_abs().into());
+    let deadline = (acks != Some(Acks::Leader)).then(|| Instant::now() + timeout);
     let mut topics = Vec::with_capacity(request.topic_data.len());
     for topic in &request.topic_data {
         let mut partitions = Vec::with_capacity(topic.partition_data.len());
@@ -202,7 +203,7 @@ fn appended(index: i32, answer: &AppendAnswer) -> PartitionProduceResponse {
 
 async fn finish(
     topics: Vec<PendingTopic>,
-    deadline: Instant,
+    deadline: Option<Instant>,
     endpoints: &Endpoints,
     version: i16,
 ) -> ProduceResponse {
@@ -235,9 +236,13 @@ async fn finish(
 async fn wait(
     index: i32,
     receiver: oneshot::Receiver<Result<AppendAnswer>>,
-    deadline: Instant,
+    deadline: Option<Instant>,
 ) -> PartitionProduceResponse {
-    match tokio::time::timeout_at(deadline, receiver).await {
+    let answered = match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline, receiver).await,
+        None => Ok(receiver.await),
+    };
+    match answered {
         Ok(Ok(Ok(answer))) => appended(index, &answer),
         Ok(Ok(Err(error))) => failed(index, &error),
         Ok(Err(_dropped)) => failed(

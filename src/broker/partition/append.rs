@@ -24,7 +24,7 @@ use crate::types::{Offset, TimestampMs};
 pub(in crate::broker) enum Acks {
     /// Never.
     None,
-    /// When the leader has the records.
+    /// When the leader has the records for sure: on its disk, where that is what its durability asks for.
     Leader,
     /// When they are committed.
     All,
@@ -175,7 +175,9 @@ impl Partition {
         if let Some(high_watermark) = moved {
             self.publish(&mut state, high_watermark);
         }
-        if acks != Acks::All || state.leader.high_watermark() >= until {
+        // With one copy, what the leader has for sure is what is committed: acks=1 waits for it as well, so that
+        // whoever was told of a record finds it below the end of the log (ADR 0014).
+        if acks == Acks::None || state.leader.high_watermark() >= until {
             drop(reply.send(Ok(answer)));
         } else if let Some(code) = state.closed {
             // Whoever closed it has answered those who waited.

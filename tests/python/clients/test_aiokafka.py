@@ -68,3 +68,33 @@ def test_admin_creates_and_deletes(bootstrap: str, topic_name: str) -> None:
             await admin.close()
 
     asyncio.run(run())
+
+
+def test_the_end_includes_what_was_acknowledged(bootstrap: str, topic: str) -> None:
+    """With this client's default, ``acks=1``: list the end, read to it, delete up to it."""
+
+    async def run() -> None:
+        partition = TopicPartition(topic, 0)
+        producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
+        consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=None)
+        await producer.start()
+        await consumer.start()
+        try:
+            consumer.assign([partition])
+            consumer.seek(partition, 0)
+            for number in range(100):
+                sent = await producer.send_and_wait(topic, b"%d" % number, partition=0)
+                end = (await consumer.end_offsets([partition]))[partition]
+                assert end == sent.offset + 1
+            values = []
+            while await consumer.position(partition) < end:
+                values.append((await asyncio.wait_for(consumer.getone(), 20)).value)
+            assert values == [b"%d" % number for number in range(100)]
+            await producer.send_and_wait(topic, b"last", partition=0)
+            await consumer.seek_to_end(partition)
+            assert await consumer.position(partition) == end + 1
+        finally:
+            await consumer.stop()
+            await producer.stop()
+
+    asyncio.run(run())

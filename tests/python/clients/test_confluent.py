@@ -228,6 +228,24 @@ def test_admin_lists_and_deletes_records(bootstrap: str, topic: str) -> None:
     assert message.offset() == 8
 
 
+def test_records_are_deleted_up_to_what_was_acknowledged(bootstrap: str, topic: str) -> None:
+    producer = Producer({"bootstrap.servers": bootstrap, "acks": 1, "linger.ms": 0})
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    offsets: list[int] = []
+    for number in range(30):
+        producer.produce(
+            topic,
+            str(number),
+            partition=0,
+            on_delivery=lambda _, message: offsets.append(message.offset()),
+        )
+        assert producer.flush(30) == 0
+        end = offsets[-1] + 1
+        deleted = admin.delete_records([TopicPartition(topic, 0, end)])
+        assert next(iter(deleted.values())).result(30).low_watermark == end
+    assert offsets == list(range(30))
+
+
 def consume_one(bootstrap: str, topic: str) -> Message:
     """Read the first message that is still in partition 0."""
     consumer = Consumer(
