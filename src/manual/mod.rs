@@ -37,4 +37,5 @@ pub mod glossary {}
 /// - `0011-own-avro-decoder.md`
 /// - `0012-group-coordinators.md`
 /// - `0013-own-protobuf-decoder.md`
+/// - `0014-what-was-acknowledged-is-there.md`
 pub mod decisions {}
