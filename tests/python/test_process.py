@@ -105,11 +105,11 @@ def test_what_is_closed_says_so(tmp_path: Path) -> None:
 def test_a_data_directory_has_one_broker(tmp_path: Path) -> None:
     with (
         ottla.Broker(tmp_path / "data"),
-        pytest.raises(ottla.StorageError, match="in use") as caught,
+        pytest.raises(ottla.StorageError, match="already open in this process") as caught,
     ):
         ottla.Broker(tmp_path / "data")
     assert str(tmp_path / "data") in str(caught.value)
-    assert "another data directory" in str(caught.value)
+    assert "reuse=True" in str(caught.value)
 
 
 def test_a_restart_finds_everything(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def client(
 
 @pytest.fixture
 def topic(client: ottla.Client) -> str:
-    """A new topic with three partitions."""
+    """A new topic with three partitions, which keeps records of any age."""
     name = f"case-{next(_numbers)}"
-    client.create_topic(name, partitions=3)
+    client.create_topic(name, partitions=3, config={"retention.ms": -1})
     return name
