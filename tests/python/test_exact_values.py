@@ -133,7 +133,7 @@ class TestNanosecondsOfProtobuf:
 
     def test_send_refuses_those_of_pandas(self, ottla_client: ottla.Client) -> None:
         value = ottla.protobuf(TIMESTAMP)
-        with pytest.raises(ValueError, match="1 nanoseconds beside its microseconds; round it"):
+        with pytest.raises(ValueError, match="1 nanoseconds, which need a table; round it"):
             ottla_client.send("times", {"x": pd.Timestamp(1, unit="ns")}, value_format=value)
         ottla_client.send("times", {"x": pd.Timestamp(1000, unit="ns")}, value_format=value)
 
