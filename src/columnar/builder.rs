@@ -1,14 +1,14 @@
 //! Column builders that the decoders of binary formats append to.
 //!
-//! A [`Column`] grows value by value, by what the values are in memory: a date is an i32, a
-//! timestamp an i64. It is made from an Arrow field, and becomes an array of exactly that field.
+//! A [`Column`] grows value by value, in the values' form in memory: a date is an i32, a timestamp
+//! an i64. It is created for an Arrow field, and becomes an array of exactly that field.
 //!
 //! Invariants:
 //!
-//! - **CB-1** `truncate(n)` brings a column back to what it was when it had `n` rows, whatever was
-//!   appended in between, in part or whole; so a value that fails half-way leaves no trace.
-//! - **CB-2** A null of a column that cannot hold one is a placeholder: it is masked by the null
-//!   of a parent.
+//! - **CB-1** `truncate(n)` restores a column to its state when it had `n` rows, whatever was
+//!   appended since, in part or in full, so a value that fails half-way leaves no trace.
+//! - **CB-2** A null in a non-nullable column is a placeholder: it is masked by the null of a
+//!   parent.
 
 mod extend;
 
@@ -25,7 +25,7 @@ use arrow::error::ArrowError;
 use super::decode::{BytesBuilder, TextBuilder};
 use crate::error::{Error, Result};
 
-/// The values of a column, by their form in memory.
+/// The values of a column, in their form in memory.
 #[derive(Debug)]
 enum Data {
     Null,
@@ -45,20 +45,20 @@ enum Data {
     Struct(Fields, Vec<Column>),
 }
 
-/// So many texts a dictionary may have, with those that its schema did not name.
+/// How many texts a dictionary may have, including those that its schema does not name.
 const SYMBOLS_MAX: usize = 4096;
 
 /// The texts that a dictionary column refers to.
 #[derive(Debug, Default)]
 struct Symbols {
     known: Vec<String>,
-    /// The rows that brought the last of them, since the last array.
+    /// The rows that added the most recent texts, since the last array.
     brought: Vec<usize>,
     finished: Option<ArrayRef>,
 }
 
 impl Symbols {
-    /// Takes away what rows from this one on have brought.
+    /// Removes the texts added by this and later rows.
     fn truncate(&mut self, rows: usize) {
         while self.brought.pop_if(|row| *row >= rows).is_some() {
             self.known.pop();
@@ -74,7 +74,7 @@ impl Symbols {
     }
 }
 
-/// One column while it is built.
+/// A column while it is being built.
 #[derive(Debug)]
 pub(super) struct Column {
     field: FieldRef,
@@ -104,7 +104,7 @@ impl Column {
     /// An empty column. `symbols` gives the texts of dictionaries by the path of their field.
     ///
     /// # Errors
-    /// An invalid argument for a type that no decoder makes.
+    /// An invalid argument for a type that no decoder produces.
     pub(super) fn new(field: &FieldRef) -> Result<Self> {
         let data = match field.data_type() {
             DataType::Null => Data::Null,
@@ -136,12 +136,14 @@ impl Column {
                 DataType::Struct(fields) if fields.len() == 2 => {
                     Data::Map(vec![0], fields.clone(), Self::all(fields)?)
                 }
-                other => return Err(Error::invalid(format!("a map of {other} is none"))),
+                other => {
+                    return Err(Error::invalid(format!("a map cannot have {other}")));
+                }
             },
             DataType::Struct(fields) => Data::Struct(fields.clone(), Self::all(fields)?),
             other => {
                 let name = field.name();
-                return Err(Error::invalid(format!("field {name:?}: {other} is not decoded to")));
+                return Err(Error::invalid(format!("field {name:?}: cannot decode to {other}")));
             }
         };
         let field = Arc::clone(field);
@@ -153,7 +155,7 @@ impl Column {
         fields.iter().map(Self::new).collect()
     }
 
-    /// Sets the texts of a dictionary column; others are left as they are.
+    /// Sets the texts of a dictionary column; does nothing for others.
     pub(super) fn set_symbols(&mut self, texts: impl IntoIterator<Item = String>) {
         if let Data::Symbols(_, symbols) = &mut self.data {
             symbols.known = texts.into_iter().collect();
@@ -173,7 +175,7 @@ impl Column {
         }
     }
 
-    /// The reader and the column were made from different types: a bug, and no reason to panic.
+    /// The reader and the column were created for different types: a bug, but not worth a panic.
     #[cold]
     fn unfit(&mut self) {
         debug_assert!(false, "{:?} was given another type", self.field);
@@ -318,8 +320,8 @@ impl Column {
         }
     }
 
-    /// Ends a list, a map or a struct whose parts were appended; false where lists became longer
-    /// than 32-bit offsets reach.
+    /// Ends a list, a map or a struct whose parts were appended; false where lists became too long
+    /// for 32-bit offsets.
     #[inline]
     pub(super) fn close(&mut self) -> bool {
         let end = match &self.data {
@@ -371,7 +373,7 @@ impl Column {
         }
     }
 
-    /// Takes rows away (CB-1).
+    /// Removes rows (CB-1).
     pub(super) fn truncate(&mut self, rows: usize) {
         match &mut self.data {
             Data::Null => {}
@@ -422,12 +424,12 @@ impl Column {
             Data::Bytes(values) => values.reserve(rows),
             Data::List(ends, _) | Data::Map(ends, ..) => ends.reserve(rows),
             Data::Struct(_, columns) => columns.iter_mut().for_each(|one| one.reserve(rows)),
-            // The rarer ones grow as they go.
+            // Rarer types grow as needed.
             _ => {}
         }
     }
 
-    /// The array of all rows; the column is empty again.
+    /// The array of all rows; the column is empty afterwards.
     pub(super) fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
         let rows = std::mem::take(&mut self.rows);
         let valid = std::mem::take(&mut self.valid);
@@ -497,13 +499,13 @@ impl Rows {
         Ok(Self { columns: Column::all(fields)?, rows: 0 })
     }
 
-    /// Ends a row: keeps what was appended if it was read well, else takes it away.
+    /// Ends a row: keeps what was appended if reading succeeded, removes it otherwise.
     #[inline]
     pub(super) fn end_row<E>(&mut self, read: Result<(), E>) -> Result<(), E> {
         self.end_rows(1, read)
     }
 
-    /// Ends some rows: keeps all if all were read well, else takes all away.
+    /// Ends some rows: keeps all if reading all of them succeeded, removes all otherwise.
     #[inline]
     pub(super) fn end_rows<E>(&mut self, count: usize, read: Result<(), E>) -> Result<(), E> {
         match read {

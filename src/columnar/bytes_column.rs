@@ -1,4 +1,4 @@
-//! One way to read bytes out of the many layouts that Arrow has for them.
+//! Reads bytes from any of Arrow's layouts for them.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ pub(crate) enum BytesColumn {
 }
 
 impl BytesColumn {
-    /// Wraps a column of utf8 or binary in any layout, also behind a dictionary.
+    /// Wraps a column of utf8 or binary in any layout, including dictionaries.
     ///
     /// # Errors
     /// An invalid argument for any other type.

@@ -1,4 +1,4 @@
-//! Arrays as the encoders of binary formats read them: cast once, then row by row.
+//! Arrays in the form that the encoders of binary formats read: cast once, then read row by row.
 
 use std::sync::Arc;
 
@@ -14,13 +14,13 @@ use arrow::util::display::array_value_to_string;
 use super::bytes_column::BytesColumn;
 use crate::error::{Error, Result};
 
-/// Casts a column; a value that does not fit, or would not be the same, is an error.
+/// Casts a column; a value that does not fit, or would change, is an error.
 pub(super) fn cast_exactly(path: &str, array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     let done = cast(path, array, to)?;
     if array.data_type() == to || *array.data_type() == DataType::Null {
         return Ok(done);
     }
-    // What overflows on the way back is another value as well.
+    // A value that overflows on the way back has changed as well.
     let back = cast_with_options(&done, array.data_type(), &CastOptions::default())
         .map_err(|error| Error::invalid(format!("column {path:?}: {error}")))?;
     let differs = |row: &usize| back.slice(*row, 1).to_data() != array.slice(*row, 1).to_data();
@@ -31,8 +31,8 @@ pub(super) fn cast_exactly(path: &str, array: &ArrayRef, to: &DataType) -> Resul
         Some(row) => {
             let value = array_value_to_string(array, row).unwrap_or_default();
             Err(Error::invalid(format!(
-                "column {path:?}, row {row}: {value} would not be the same as {to}; round or cast \
-                 it before"
+                "column {path:?}, row {row}: {value} would change as {to}; round or cast \
+                 it first"
             )))
         }
         None => Ok(done),
@@ -49,7 +49,7 @@ pub(super) fn cast(path: &str, array: &ArrayRef, to: &DataType) -> Result<ArrayR
         .map_err(|error| Error::invalid(format!("column {path:?}: {error}")))
 }
 
-/// The array behind a dictionary, or the array itself.
+/// The decoded array of a dictionary, or the array itself.
 pub(super) fn plain(path: &str, array: &ArrayRef) -> Result<ArrayRef> {
     match array.data_type() {
         DataType::Dictionary(_, value) => cast(path, array, value),
@@ -74,7 +74,7 @@ fn whole_or_refuse(path: &str, array: &ArrayRef) -> Result<()> {
 
 #[cold]
 pub(super) fn unfit(path: &str, found: &DataType, wanted: &str) -> Error {
-    Error::invalid(format!("column {path:?} is {found}, but {wanted} are needed; cast it"))
+    Error::invalid(format!("column {path:?} is {found}, but must be {wanted}; cast it"))
 }
 
 pub(super) fn i32s(path: &str, array: &ArrayRef) -> Result<ScalarBuffer<i32>> {
@@ -102,7 +102,7 @@ pub(super) fn f32s(path: &str, array: &ArrayRef) -> Result<ScalarBuffer<f32>> {
     if *array.data_type() != DataType::Float64 {
         return primitives::<Float32Type>(path, &array, &DataType::Float32);
     }
-    // Who gives a schema with fewer digits asks for them, but not for other magnitudes.
+    // A schema with fewer digits asks for rounding, but not for a different magnitude.
     let wide = array.as_primitive::<Float64Type>();
     let narrow = wide.unary::<_, Float32Type>(|value| value as f32);
     let overflows = |row: &usize| {
@@ -110,7 +110,7 @@ pub(super) fn f32s(path: &str, array: &ArrayRef) -> Result<ScalarBuffer<f32>> {
     };
     match (0..wide.len()).find(overflows) {
         Some(row) => Err(Error::invalid(format!(
-            "column {path:?}, row {row}: {} is beyond 32-bit floats",
+            "column {path:?}, row {row}: {} is out of range for a 32-bit float",
             wide.value(row)
         ))),
         None => Ok(narrow.values().clone()),
@@ -172,7 +172,7 @@ pub(super) fn instants(
     local: bool,
 ) -> Result<ScalarBuffer<i64>> {
     match array.data_type() {
-        // A cast to a type without a zone gives the time of the zone's clocks.
+        // A cast to a type without a zone yields the zone's local time.
         DataType::Timestamp(from, Some(_)) if local => {
             let array = cast(path, array, &DataType::Timestamp(*from, None))?;
             instants(path, &array, unit, local)
@@ -199,7 +199,7 @@ const fn per_second(unit: TimeUnit) -> i64 {
     }
 }
 
-/// Times in another unit; those that it does not hold exactly are refused.
+/// Times in another unit; those that it cannot hold exactly are refused.
 fn scaled(
     path: &str,
     times: &Int64Array,
@@ -218,13 +218,13 @@ fn scaled(
         } else {
             None
         };
-        // What lies under a null is nobody's.
+        // The value under a null does not matter.
         match exact.or_else(|| times.is_null(row).then_some(0)) {
             Some(time) => scaled.push(time),
             None => {
                 return Err(Error::invalid(format!(
-                    "column {path:?}, row {row}: {time} {from:?}s since the beginning are no whole \
-                     64-bit number of {to:?}s; round or cast it before"
+                    "column {path:?}, row {row}: {time} {from:?}s since the epoch are not a whole \
+                     64-bit number of {to:?}s; round or cast it first"
                 )));
             }
         }
@@ -273,7 +273,7 @@ pub(super) fn maps(
             let map = array.as_map();
             Ok((map.offsets().clone(), Arc::clone(map.keys()), Arc::clone(map.values())))
         }
-        // Libraries without maps show them as lists of pairs.
+        // Libraries without maps represent them as lists of pairs.
         DataType::List(item) => match item.data_type() {
             DataType::Struct(fields) if fields.len() == 2 => {
                 let list = array.as_list::<i32>();
@@ -302,7 +302,7 @@ pub(super) fn is_null(nulls: Option<&NullBuffer>, row: usize) -> bool {
     nulls.is_some_and(|nulls| nulls.is_null(row))
 }
 
-/// The nulls of an array, also of the values behind a dictionary.
+/// The nulls of an array, including those of a dictionary's values.
 pub(super) fn nulls(array: &ArrayRef) -> Option<NullBuffer> {
     array.logical_nulls()
 }

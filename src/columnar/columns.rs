@@ -38,7 +38,7 @@ pub enum KafkaColumn {
     TimestampType,
     /// The key.
     Key,
-    /// The value; called `value_raw` beside the columns of a decoded value.
+    /// The value; called `value_raw` next to the columns of a decoded value.
     Value,
     /// The headers.
     Headers,
@@ -78,7 +78,7 @@ impl KafkaColumn {
         Self::ALL.into_iter().find(|column| column.name() == name)
     }
 
-    /// The type that the decoder fills; plain or text types are made from it.
+    /// The type that the decoder fills; plain or text types are derived from it.
     #[must_use]
     pub fn data_type(self) -> DataType {
         match self {
@@ -166,7 +166,7 @@ impl Projection {
     }
 }
 
-/// The error for a column that nobody knows.
+/// The error for an unknown column.
 pub(crate) fn unknown_column<'a>(name: &str, fields: impl IntoIterator<Item = &'a str>) -> Error {
     let mut known: Vec<&str> = fields.into_iter().collect();
     known.extend(KafkaColumn::ALL.map(KafkaColumn::name));

@@ -1,4 +1,4 @@
-//! Conversions for those who cannot take view types, or must not keep a whole buffer alive.
+//! Conversions for consumers that cannot read view types, or must not keep a whole buffer alive.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -56,7 +56,7 @@ pub fn to_plain(batch: &RecordBatch) -> Result<RecordBatch> {
 /// The same rows in buffers that hold nothing else, so that the fetched bytes can be released.
 ///
 /// # Errors
-/// None that can occur with columns of this module.
+/// None for columns produced by this module.
 pub fn compact(batch: &RecordBatch) -> Result<RecordBatch> {
     let columns = batch.columns().iter().map(compact_array).collect::<Result<Vec<_>>>()?;
     rebuild(batch, batch.schema_ref().fields().to_vec(), columns)

@@ -1,8 +1,8 @@
 //! Filling Arrow columns from the records of a batch: the hot loop of every scan.
 //!
-//! Keys and values become *views*: 16 bytes that hold a short value itself, or its size, its
-//! first four bytes, and where it lies in one of the array's buffers. Those buffers are the very
-//! bytes that were fetched or mapped.
+//! Keys and values become *views*: 16 bytes that hold a short value itself, or its size, its first
+//! four bytes, and its position in one of the array's buffers. Those buffers are the very bytes
+//! that were fetched or mapped.
 //!
 //! ```text
 //! size <= 12   │ size u32 │ the bytes, padded with zeros                         │
@@ -12,13 +12,13 @@
 //! Invariants:
 //!
 //! - **CD-1** No buffer of an array reaches 2 GiB; offsets in views are i32 to other readers.
-//! - **CD-2** A view names a place that [`Walker`] found inside of the records, relative to the
+//! - **CD-2** A view refers to a place that [`Walker`] found within the records, relative to the
 //!   start of a buffer that covers them: `Place`.
 //! - **CD-3** All columns have the same number of rows after every record.
 //!
 //! This is the only file of `columnar` with unsafe code: arrays are made from views without
 //! reading all their bytes a second time, checked UTF-8 is not checked again, and the processor is
-//! asked for the lines in front of the walk.
+//! asked to prefetch the lines ahead of the walk.
 
 #![allow(unsafe_code, reason = "the module doc says where and why")]
 
@@ -44,7 +44,7 @@ use super::headers::HeaderColumn;
 use crate::error::Result;
 use crate::record::{TimestampType, WalkError};
 
-/// A null while rows are gathered: no key or value is this long.
+/// A null while rows are collected: no key or value is this long.
 const NULL_VIEW: u128 = u32::MAX as u128;
 const INLINE_MAX: usize = 12;
 /// Small decompressed batches are copied together up to here, so that an array has few buffers.
@@ -52,10 +52,10 @@ const SHARED_BUFFER_MAX: usize = 64 << 20;
 /// Header bytes after which an output is full, far below the i32 offsets of its arrays.
 const HEADER_BYTES_MAX: usize = 512 << 20;
 
-/// Where the next buffer of copied texts is begun.
+/// The size at which the next buffer of copied texts is begun.
 const TEXT_BUFFER_MAX: usize = 1 << 30;
 
-/// Where the records of a batch lie in the buffers of the output.
+/// Where the records of a batch are in the buffers of the output.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     pub(super) buffer: u32,
@@ -63,11 +63,11 @@ pub(super) struct Place {
     pub(super) at: u32,
 }
 
-/// What one batch gives to each of its rows, and which of its records are wanted.
+/// What a batch contributes to each of its rows, and which of its records are wanted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
     pub(super) base_offset: i64,
-    /// No record lies behind it.
+    /// No record comes after it.
     pub(super) last_offset_delta: u32,
     pub(super) base_timestamp: i64,
     /// The time of all records, if the broker set it.
@@ -83,7 +83,7 @@ pub(super) struct Progress {
     pub(super) left: i32,
     /// Where the next one starts.
     pub(super) at: usize,
-    /// Whether a record at or behind the end of the range was met.
+    /// Whether a record at or beyond the end of the range was met.
     pub(super) reached_end: bool,
     /// The offset after the last record that was read or skipped.
     pub(super) next_offset: i64,
@@ -102,7 +102,7 @@ struct Run {
     timestamp_type: TimestampType,
 }
 
-/// The columns of one output while it is filled.
+/// The columns of one output while it is being filled.
 #[derive(Debug)]
 pub(super) struct Filler {
     projection: Projection,
@@ -153,7 +153,7 @@ impl Filler {
             || self.headers.bytes() > HEADER_BYTES_MAX
     }
 
-    /// Whether views are made at all, so that buffers are needed.
+    /// Whether any views are created, so that buffers are needed.
     pub(super) const fn wants_views(&self) -> bool {
         self.projection.has(KafkaColumn::Key) || self.projection.has(KafkaColumn::Value)
     }
@@ -171,7 +171,7 @@ impl Filler {
         }
     }
 
-    /// Copies a small decompressed batch behind the others.
+    /// Copies a small decompressed batch after the others.
     pub(super) fn share(&mut self, data: &[u8]) -> Place {
         match self.sources.last_mut() {
             Some(Source::Shared(shared))
@@ -209,7 +209,7 @@ impl Filler {
             None => TimestampType::CreateTime,
         };
         self.bytes = self.bytes.saturating_add(progress.at.saturating_sub(began));
-        // CD-3: rows in front of a broken record count as well.
+        // CD-3: rows before a broken record count as well.
         self.add_run(partition, self.rows.wrapping_sub(before), timestamp_type);
         match result {
             Ok(()) => Ok(progress),
@@ -250,7 +250,7 @@ impl Filler {
         }
     }
 
-    /// Ends the output. `partitions` are those that the runs name: topic and index.
+    /// Finishes the output. `partitions` are those that the runs refer to: topic and index.
     pub(super) fn finish(
         self,
         partitions: &[(Arc<str>, i32)],
@@ -321,7 +321,7 @@ impl Filled {
     }
 }
 
-/// Asks for the cache lines of a short record that lies about there.
+/// Prefetches the cache lines of a short record that is roughly there.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "part of the hot loop")]
@@ -329,7 +329,7 @@ fn prefetch(data: &[u8], at: usize) {
     for line in 0..3_usize {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         let address = data.as_ptr().wrapping_add(at.wrapping_add(line * 64));
-        // SAFETY: a hint about an address; it reads nothing, whatever lies there.
+        // SAFETY: a hint about an address; it reads nothing, whatever is there.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
     }
 }
@@ -363,7 +363,7 @@ fn view(data: &[u8], place: Place, at: usize, size: i32) -> u128 {
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "part of the hot loop")]
 fn inline_view(data: &[u8], at: usize, size: usize) -> u128 {
-    // Mostly more bytes follow: one load and a mask instead of a copy of variable size.
+    // Usually more bytes follow: one load and a mask instead of a copy of variable size.
     if let Some(sixteen) = data.get(at..).and_then(|rest| rest.first_chunk::<16>()) {
         let kept = (1_u128 << (size as u32).wrapping_mul(8)).wrapping_sub(1);
         return ((u128::from_le_bytes(*sixteen) & kept) << 32) | size as u128;
@@ -393,7 +393,7 @@ fn short_bytes(value: &[u8]) -> u128 {
     }
 }
 
-/// Whether a view that holds its text holds ASCII: its size is below 0x80, and zeros are behind.
+/// Whether a view that holds its text inline holds ASCII: its size is below 0x80, and zeros follow.
 #[inline]
 const fn is_ascii(text_view: u128) -> bool {
     text_view & u128::from_le_bytes([0x80; 16]) == 0
@@ -402,8 +402,8 @@ const fn is_ascii(text_view: u128) -> bool {
 fn view_column(mut views: Vec<u128>, any_null: bool, buffers: &Arc<[Buffer]>) -> BinaryViewArray {
     let nulls = if any_null { take_nulls(&mut views, NULL_VIEW, 0) } else { None };
     let views = ScalarBuffer::from(views);
-    // SAFETY: `view` made every view: inline with zeros behind its bytes, or (CD-2) with a place
-    // inside of the buffer that it names and the four bytes at that place; nulls are zero views.
+    // SAFETY: `view` made every view: inline with zeros after its bytes, or (CD-2) with a place
+    // within the buffer that it names and the four bytes at that place; nulls are zero views.
     unsafe { BinaryViewArray::new_unchecked(views, Arc::clone(buffers), nulls) }
 }
 
@@ -429,7 +429,8 @@ fn timestamp_column(mut timestamps: Vec<i64>) -> ArrayRef {
     Arc::new(array.with_timezone(UTC))
 }
 
-/// Turns bytes into text without copying them; rows that are not UTF-8 become null and are named.
+/// Turns bytes into text without copying them; rows that are not UTF-8 become null and are
+/// reported.
 pub(super) fn text_column(array: &BinaryViewArray) -> (StringViewArray, Vec<usize>) {
     let is_text = |value: &[u8]| simdutf8::basic::from_utf8(value).is_ok();
     let rows = array.iter().enumerate();
@@ -456,7 +457,7 @@ pub(super) fn text_column(array: &BinaryViewArray) -> (StringViewArray, Vec<usiz
     (text, bad)
 }
 
-/// Gathers texts that are copied, for decoded values.
+/// Collects copied texts, for decoded values.
 #[derive(Debug, Default)]
 pub(super) struct TextBuilder {
     bytes: BytesBuilder,
@@ -480,8 +481,8 @@ impl TextBuilder {
         self.bytes.push(text.as_bytes());
     }
 
-    /// Appends the first `size` bytes if they are UTF-8; false changes nothing. Bytes behind them
-    /// make a short text cheaper.
+    /// Appends the first `size` bytes if they are UTF-8; false changes nothing. Further bytes after
+    /// them make a short text cheaper.
     #[inline]
     pub(super) fn push_utf8(&mut self, bytes: &[u8], size: usize) -> bool {
         let Some(text) = bytes.get(..size) else { return false };
@@ -504,7 +505,7 @@ impl TextBuilder {
         is_text
     }
 
-    /// The texts that were gathered; the builder is empty again.
+    /// The collected texts; the builder is empty afterwards.
     pub(super) fn finish(&mut self) -> StringViewArray {
         let bytes = self.bytes.finish();
         // SAFETY: `push` takes text, `push_utf8` checks that it is, and all others are nulls.
@@ -512,7 +513,7 @@ impl TextBuilder {
     }
 }
 
-/// Gathers bytes that are copied, for decoded values.
+/// Collects copied bytes, for decoded values.
 #[derive(Debug, Default)]
 pub(super) struct BytesBuilder {
     views: Vec<u128>,
@@ -528,7 +529,7 @@ impl BytesBuilder {
     }
 
     pub(super) fn truncate(&mut self, rows: usize) {
-        // The bytes of values that go away lie behind all others of the buffer in work.
+        // The bytes of removed values are after all others in the current buffer.
         let in_work = self.full.len() as u32;
         let copied = self.views.iter().skip(rows).find(|view| {
             let size = **view as u32;
@@ -561,7 +562,7 @@ impl BytesBuilder {
         self.views.push(view(value, place, 0, size as i32));
     }
 
-    /// The values that were gathered; the builder is empty again.
+    /// The collected values; the builder is empty afterwards.
     pub(super) fn finish(&mut self) -> BinaryViewArray {
         let mut views = std::mem::take(&mut self.views);
         let any_null = std::mem::take(&mut self.any_null);

@@ -1,21 +1,21 @@
 //! Rows of Arrow columns to record batches per partition, column-wise.
 //!
 //! Key, value, timestamp, headers and partition of a row are read from their columns and written
-//! straight into the batch of the row's partition; no record exists in between. A batch is sealed
-//! when the next record would not fit `batch_size`; a single record may be larger, and whether the
-//! broker takes it is for the broker to say.
+//! straight into the batch of the row's partition; no record object exists in between. A batch is
+//! sealed when the next record would not fit `batch_size`; a single record may be larger, and the
+//! broker decides whether to accept it.
 //!
-//! - **Keys**: text and bytes as they are, integers as decimal text (`42`), booleans, decimals,
-//!   dates, times and UUIDs as [`super::shown`] says, a null as a null key.
+//! - **Keys**: text and bytes unchanged, integers as decimal text (`42`), booleans, decimals,
+//!   dates, times and UUIDs as described in [`super::shown`], a null as a null key.
 //! - **Timestamps**: any timestamp type (without a zone it counts as UTC) or date, to
 //!   milliseconds, rounding down. Nulls are refused, and so are times before 1970, which Kafka
 //!   does not have.
 //! - **Headers**: list(struct(key, value)) or map(key, value) of text or bytes, null for none; or
-//!   single columns like those of keys, each a header of its row unless it is null.
-//! - **Partition**: a fixed one, an integer column, or what the caller's function says from key
-//!   and row: partitioners and their stickiness live in the producer.
+//!   single columns of the types of keys, each a header of its row unless it is null.
+//! - **Partition**: a fixed one, an integer column, or the result of the caller's function of key
+//!   and row: partitioners and their stickiness are in the producer.
 //!
-//! Arrow IPC streams are records of many rows; [`super::ipc`] says which rows go together.
+//! Arrow IPC streams are records of many rows; [`super::ipc`] decides which rows go together.
 
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
@@ -32,7 +32,7 @@ use crate::types::TimestampMs;
 /// How the partition of a row is found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum PartitionSource {
-    /// By the function that is given with the rows.
+    /// By the function that is passed with the rows.
     #[default]
     Partitioner,
     /// By an integer column without nulls.
@@ -49,7 +49,7 @@ pub enum HeaderSource {
     None,
     /// A column of lists or maps.
     Column(String),
-    /// Keys of headers and the columns of their values; a null is no header.
+    /// Keys of headers and the columns of their values; a null means no header.
     Single(Vec<(String, String)>),
 }
 
@@ -74,9 +74,9 @@ pub struct WriteOptions {
     pub value: ValueSource,
     /// How partitions are found.
     pub partition: PartitionSource,
-    /// The column of timestamps, without nulls; the time that is given with the rows without one.
+    /// The column of timestamps, without nulls; by default, the time that is passed with the rows.
     pub timestamp: Option<String>,
-    /// How headers are found.
+    /// Where headers are found.
     pub headers: HeaderSource,
     /// The number of partitions of the topic.
     pub partition_count: i32,
@@ -84,7 +84,7 @@ pub struct WriteOptions {
     pub batch_size: usize,
     /// How batches are compressed.
     pub compression: Compression,
-    /// The codec's level; its default when none.
+    /// The codec's level; none for its default.
     pub compression_level: Option<i32>,
 }
 
@@ -127,13 +127,13 @@ pub struct EncodedBatch {
     pub record_count: i32,
 }
 
-/// Encodes rows of one table; batches go on over the borders of Arrow record batches.
+/// Encodes rows of one table; batches may span several Arrow record batches.
 #[derive(Debug)]
 pub struct Encoder {
     options: WriteOptions,
     open: Vec<Option<BatchBuilder>>,
     sealed: Vec<EncodedBatch>,
-    /// The rows of records that have many.
+    /// The rows that become records of many rows.
     streams: Option<Streams>,
     /// The rows that were pushed before, for errors.
     rows_before: usize,
@@ -144,11 +144,11 @@ impl Encoder {
     /// An encoder without rows.
     ///
     /// # Errors
-    /// An invalid argument for a number of partitions, a partition or a batch size that cannot be.
+    /// An invalid argument for an impossible number of partitions, partition or batch size.
     pub fn new(options: WriteOptions) -> Result<Self> {
         let count = usize::try_from(options.partition_count).unwrap_or(0);
         if count == 0 {
-            return Err(Error::invalid("a topic has at least one partition"));
+            return Err(Error::invalid("a topic must have at least one partition"));
         }
         if let PartitionSource::Fixed(partition) = options.partition {
             check_partition(partition, options.partition_count)?;
@@ -161,7 +161,7 @@ impl Encoder {
         Ok(Self { options, open, sealed: Vec::new(), streams, rows_before: 0, oldest: None })
     }
 
-    /// Whether rows are put together into records of many.
+    /// Whether several rows are combined into one record.
     #[must_use]
     pub const fn has_many_rows(&self) -> bool {
         self.streams.is_some()
@@ -173,13 +173,13 @@ impl Encoder {
         self.oldest
     }
 
-    /// Encodes all rows of a batch. `now` is the timestamp of rows without one; `partitioner`
-    /// is asked with the key (none for a null key) and the row, if partitions are not given; for
-    /// records of many rows once when each begins.
+    /// Encodes all rows of a batch. `now` is the timestamp of rows without one; `partitioner` is
+    /// called with the key (none for a null key) and the row, unless partitions are given; for
+    /// records of many rows, once at the start of each.
     ///
     /// # Errors
-    /// An invalid argument for columns that are not there, have a type that does not fit, or name
-    /// a partition that does not exist; the rows before it were encoded.
+    /// An invalid argument for columns that do not exist, have an unsuitable type, or name a
+    /// partition that does not exist; the rows before it were encoded.
     pub fn push(
         &mut self,
         rows: &RecordBatch,
@@ -231,8 +231,8 @@ impl Encoder {
         if let Some(row) = times.first_null() {
             let name = self.options.timestamp.as_deref().unwrap_or_default();
             return Err(Error::invalid(format!(
-                "{}: the timestamp column {name:?} is null; fill it, or write these rows on their \
-                 own without a timestamp column",
+                "{}: the timestamp column {name:?} is null; fill it, or write these rows \
+                 separately, without a timestamp column",
                 at(row)
             )));
         }
@@ -269,7 +269,7 @@ impl Encoder {
         builder.append(timestamp, key, value, headers)
     }
 
-    /// Appends the records of many rows that are complete.
+    /// Appends complete records of many rows.
     fn append_streams(&mut self) -> Result<()> {
         let records = self.streams.as_mut().map(Streams::take).unwrap_or_default();
         for record in records {
@@ -285,12 +285,12 @@ impl Encoder {
         Ok(())
     }
 
-    /// The batches that are full, in the order in which they were filled.
+    /// The full batches, in the order in which they were filled.
     pub fn take_sealed(&mut self) -> Vec<EncodedBatch> {
         std::mem::take(&mut self.sealed)
     }
 
-    /// Seals every batch and returns all that were not taken.
+    /// Seals every batch and returns all that have not been taken.
     ///
     /// # Errors
     /// An invalid argument for a compression level that the codec does not have.

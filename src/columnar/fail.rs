@@ -1,4 +1,4 @@
-//! Why a value of a binary format is not read.
+//! Why a value of a binary format cannot be read.
 
 use std::fmt;
 
@@ -22,7 +22,7 @@ impl Fail {
 }
 
 impl Fail {
-    /// The same of a value that is written, whose field is a column.
+    /// The same for a value being written, whose field is a column.
     #[cold]
     pub(super) fn in_column(&self) -> String {
         let (path, detail) = &*self.0;
@@ -41,7 +41,7 @@ impl fmt::Display for Fail {
     }
 }
 
-/// What reading a part of a value gives.
+/// The result of reading a part of a value.
 pub(super) type Read<T = ()> = Result<T, Fail>;
 
 #[cold]

@@ -1,4 +1,4 @@
-//! Headers of records as columns: the list of all of them, or one of a name.
+//! Headers of records as columns: the list of all headers, or one with a given name.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::columns::{header_fields, header_item};
 use super::decode::{BytesBuilder, text_column};
 use crate::record::{Headers, RawRecord, WalkError, check_headers};
 
-/// One header as a column: of several with its name, the last one of a record counts.
+/// One header as a column: if a record has several with its name, the last one counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderField {
     /// The key of the header.
@@ -27,7 +27,7 @@ impl HeaderField {
         if self.text { DataType::Utf8View } else { DataType::BinaryView }
     }
 
-    /// The column, and the rows whose header is not text though it should be; they are null.
+    /// The column, and the rows whose header should be text but is not; they are null.
     pub(super) fn column(&self, headers: &ArrayRef) -> (ArrayRef, Vec<usize>) {
         let lists = headers.as_list::<i32>();
         let entries = lists.values().as_struct();

@@ -1,15 +1,16 @@
 //! Which columns an output has, under which names: Kafka's, those of decoded values, or both.
 //!
-//! - Raw and text values are one column `value` among the Kafka columns.
-//! - The fields of JSON values are columns of their own, behind the Kafka columns. `value` is
-//!   gone; its bytes are there as `value_raw` when it is asked for by name.
+//! - Raw and text values are a single column, `value`, among the Kafka columns.
+//! - The fields of JSON values are separate columns, after the Kafka columns. There is no `value`;
+//!   its bytes are available as `value_raw` when that is requested by name.
 //! - Where a field has the name of a Kafka column (or of `error`, `value_raw`), **all** of these
 //!   move into one struct column `_kafka`, and the fields keep their names: a column never
-//!   changes its meaning with the data. They are then asked for as `_kafka` or `_kafka.offset`.
-//!   Where a field is called `_kafka` too, the struct has one more underscore in front.
-//! - A header that is a column of its own has the name that it was given, beside the fields.
-//! - `is_tombstone` says whether the value is null; it is there when it is asked for by name.
-//! - With `on_error = column`, `error` (utf8, null where all is well) and `value_raw` follow.
+//! changes its meaning with the data. They are then requested as `_kafka` or `_kafka.offset`. If a
+//! field is called `_kafka` too, the struct's name gets one more leading underscore.
+//! - A header with its own column has the name given for it, next to the fields.
+//! - `is_tombstone` says whether the value is null; it exists when it is requested by name.
+//! - With `on_error = column`, `error` (utf8, null where decoding succeeded) and `value_raw`
+//!   follow.
 
 use std::sync::Arc;
 
@@ -26,10 +27,10 @@ use crate::error::{Error, Result};
 pub const KAFKA_STRUCT: &str = "_kafka";
 /// The column of decode errors.
 pub const ERROR_COLUMN: &str = "error";
-/// The column of undecoded values beside decoded ones.
+/// The column of undecoded values next to decoded ones.
 pub const VALUE_RAW_COLUMN: &str = "value_raw";
 
-/// The column that tells tombstones.
+/// The column that marks tombstones.
 pub const TOMBSTONE_COLUMN: &str = "is_tombstone";
 
 /// Where one column of the output comes from.
@@ -171,7 +172,7 @@ impl Layout {
         if let Some((at, origins)) = &self.kafka {
             let children = origins.iter().map(|&origin| get(origin)).collect::<Result<Vec<_>>>()?;
             let DataType::Struct(fields) = self.schema.field(*at).data_type() else {
-                return Err(Error::invalid("the Kafka columns are no struct"));
+                return Err(Error::invalid("the Kafka columns are not a struct"));
             };
             let kafka = StructArray::try_new_with_length(fields.clone(), children, None, rows)
                 .map_err(internal)?;
@@ -188,7 +189,7 @@ fn internal(error: arrow::error::ArrowError) -> Error {
     Error::invalid(format!("could not assemble the columns: {error}"))
 }
 
-/// Whether a name is asked for as a column that every output may have.
+/// Whether a name refers to a column that every output may have.
 pub(super) fn is_reserved(name: &str) -> bool {
     let inside = name.strip_prefix(KAFKA_STRUCT).is_some_and(|rest| rest.starts_with('.'));
     reserved(name).is_some() || inside || [KAFKA_STRUCT, TOMBSTONE_COLUMN].contains(&name)
@@ -204,7 +205,7 @@ fn reserved(name: &str) -> Option<Origin> {
     }
 }
 
-/// The columns of single headers must not be taken for others.
+/// The columns of single headers must not clash with others.
 fn check_headers(shape: &Shape<'_>) -> Result<()> {
     for (at, header) in shape.headers.iter().enumerate() {
         let name = &header.column;
@@ -215,7 +216,7 @@ fn check_headers(shape: &Shape<'_>) -> Result<()> {
             || shape.headers.iter().take(at).any(|other| other.column == *name);
         if taken {
             return Err(Error::invalid(format!(
-                "the column of header {:?} would be {name:?}, a name that is taken; give another",
+                "the column of header {:?} would be {name:?}, which is taken; choose another",
                 header.key
             )));
         }
@@ -270,7 +271,7 @@ fn resolve(
     };
     let kafka = |name: &str| match reserved(name) {
         Some(Origin::Error) if !shape.error_column => None,
-        // Without decoded values their raw bytes are `value`, unless text replaced them.
+        // Without decoded values, `value` has their raw bytes, unless text replaces them.
         Some(Origin::Raw) if shape.fields.is_none() && !shape.error_column => None,
         None if name == TOMBSTONE_COLUMN => Some(Origin::Tombstone),
         None if name == "value" && shape.fields.is_none() => {
@@ -288,7 +289,7 @@ fn resolve(
     let names = shape.fields.into_iter().flatten().map(|field| field.name().as_str());
     let origin = found.ok_or_else(|| unknown_column(name, names))?;
     if origins.contains(&origin) {
-        return Err(Error::invalid(format!("column {name:?} is asked for twice")));
+        return Err(Error::invalid(format!("column {name:?} is listed twice")));
     }
     origins.push(origin);
     Ok(())

@@ -1,8 +1,9 @@
-//! What columns know of a Schema Registry: its header on values, and where schemas come from.
+//! What this module knows about a Schema Registry: its header on values, and where schemas come
+//! from.
 //!
-//! Decoding never waits. A decoder that meets an id whose schema is not known stops in front of that
+//! Decoding never waits. A decoder that encounters an id whose schema is unknown stops before that
 //! output and says what it needs ([`SchemaRequest`]); its caller lets the source
-//! [load](SchemaSource::load) it, where waiting is allowed, and goes on.
+//! [load](SchemaSource::load) it, where waiting is allowed, and continues.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ impl fmt::Display for SchemaId {
     }
 }
 
-/// What kind of schema a registry holds.
+/// The kind of a registered schema.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SchemaKind {
     /// Avro; the registry leaves the kind out.
@@ -35,7 +36,7 @@ pub enum SchemaKind {
 }
 
 impl SchemaKind {
-    /// The registry's word.
+    /// The registry's name for it.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -45,7 +46,7 @@ impl SchemaKind {
         }
     }
 
-    /// The kind of the registry's word.
+    /// The kind with this name in the registry.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Avro, Self::Protobuf, Self::Json].into_iter().find(|kind| kind.name() == name)
@@ -61,8 +62,7 @@ pub struct Registered {
     pub kind: SchemaKind,
     /// Its text.
     pub text: String,
-    /// The texts that it refers to, by the names that it knows them by; those that others need
-    /// come first.
+    /// The texts that it refers to, by the names that it uses for them, dependencies first.
     pub references: Vec<(String, String)>,
 }
 
@@ -88,22 +88,22 @@ pub enum SchemaRequest {
 
 /// Where schemas come from.
 pub trait SchemaSource: fmt::Debug + Send + Sync {
-    /// The schema of an id, or why there is none; none if [`Self::load`] has to be called first.
+    /// The schema of an id, or why there is none; `None` if [`Self::load`] has to be called first.
     fn known(&self, id: SchemaId) -> Option<Result<Arc<Registered>, String>>;
 
     /// The latest schema of a subject, likewise.
     fn latest(&self, subject: &str) -> Option<Result<Arc<Registered>, String>>;
 
-    /// Gets what is not known yet; it may block. Afterwards it is known.
+    /// Loads something unknown, so that it is known afterwards; may block.
     ///
     /// # Errors
-    /// The source could not be asked. That it has no such schema is not an error here.
+    /// When the source cannot be reached. That it has no such schema is not an error here.
     fn load(&self, request: &SchemaRequest) -> Result<()>;
 
-    /// The id of a schema under a subject, which is made if `create`; it may block.
+    /// The id of a schema under a subject, which is created if `create`; may block.
     ///
     /// # Errors
-    /// The source could not be asked, does not take the schema, or does not know it.
+    /// When the source cannot be reached, refuses the schema, or does not know it.
     fn register(
         &self,
         subject: &str,
@@ -111,10 +111,10 @@ pub trait SchemaSource: fmt::Debug + Send + Sync {
         create: bool,
     ) -> Result<SchemaId>;
 
-    /// The version of a schema under a subject that has it; it may block.
+    /// The version of a schema under a subject that has it; may block.
     ///
     /// # Errors
-    /// The source could not be asked, or does not know it.
+    /// When the source cannot be reached, or does not know it.
     fn version(&self, subject: &str, schema: (SchemaKind, &str, &[SchemaReference]))
     -> Result<i32>;
 }
@@ -124,7 +124,7 @@ pub(super) fn subject_of(topic: &str) -> String {
     format!("{topic}-value")
 }
 
-/// The latest schema of a subject, that of the topic's values when none; may block.
+/// The latest schema of a subject, by default that of the topic's values; may block.
 pub(super) fn latest<T>(
     source: &dyn SchemaSource,
     subject: Option<&str>,
@@ -142,7 +142,7 @@ pub(super) fn find_latest(
     source: &dyn SchemaSource,
     subject: &str,
 ) -> Result<Result<Arc<Registered>, String>> {
-    // That there is none may have changed since somebody asked.
+    // A missing one may have been registered meanwhile.
     if !matches!(source.latest(subject), Some(Ok(_))) {
         source.load(&SchemaRequest::Latest(subject.to_owned()))?;
     }
@@ -163,9 +163,9 @@ pub(super) fn same_source(
 /// Why a value did not become a row.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// It is not what the format says.
+    /// It does not match the format.
     Bad(String),
-    /// It became one, but for a part that no column takes.
+    /// It became one, except for a part that no column takes.
     Partly(String),
     /// A schema is needed first.
     Schema(SchemaRequest),

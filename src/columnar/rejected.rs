@@ -1,8 +1,8 @@
-//! Records whose key or value does not decode, set aside with their bytes.
+//! Records whose key or value cannot be decoded, set aside with their bytes.
 //!
-//! Under [`OnError::SetAside`](super::OnError::SetAside) an output has only the rows that decoded;
-//! the others come beside it, complete, so that they can be written somewhere else before the
-//! output is handed out. Nothing is lost and nothing stops.
+//! Under [`OnError::SetAside`](super::OnError::SetAside) an output has only the rows that were
+//! decoded; the others are returned with it, complete, so that they can be written elsewhere before
+//! the output is handed out. Nothing is lost, and reading does not stop.
 //!
 //! Called by the decoder; it never writes anywhere itself.
 
@@ -16,7 +16,7 @@ use super::columns::{KafkaColumn, Projection};
 use crate::error::{Error, Result};
 use crate::types::{Offset, TimestampMs, TopicPartition};
 
-/// The columns that a rejected record is made from.
+/// The columns from which a rejected record is built.
 pub(super) const REJECTED_COLUMNS: Projection = Projection::NONE
     .with(KafkaColumn::Offset)
     .with(KafkaColumn::Timestamp)
@@ -24,26 +24,26 @@ pub(super) const REJECTED_COLUMNS: Projection = Projection::NONE
     .with(KafkaColumn::Value)
     .with(KafkaColumn::Headers);
 
-/// A record that did not decode.
+/// A record that could not be decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
-    /// Where it lies.
+    /// Its partition.
     pub partition: TopicPartition,
     /// Its offset.
     pub offset: Offset,
     /// Its timestamp; none where it has none.
     pub timestamp: Option<TimestampMs>,
-    /// Its key as it is.
+    /// Its key, unchanged.
     pub key: Option<Bytes>,
-    /// Its value as it is.
+    /// Its value, unchanged.
     pub value: Option<Bytes>,
     /// Its headers in order.
     pub headers: Vec<(String, Option<Bytes>)>,
-    /// Why it did not decode.
+    /// Why it could not be decoded.
     pub error: String,
 }
 
-/// The filled Kafka columns of an output, before rows are taken out of it.
+/// The filled Kafka columns of an output, before rows are removed from it.
 pub(super) struct Source<'a> {
     pub(super) column: &'a dyn Fn(KafkaColumn) -> Option<&'a ArrayRef>,
     /// The partition of a row.
@@ -98,11 +98,11 @@ impl Source<'_> {
     }
 }
 
-/// Takes the rows with errors out of an output. `errors` may name a row more than once.
+/// Removes the rows with errors from an output. `errors` may name a row more than once.
 ///
 /// # Errors
 ///
-/// Arrow cannot filter one of the columns.
+/// When Arrow cannot filter one of the columns.
 pub(super) fn set_aside(
     rows: &RecordBatch,
     mut errors: Vec<(usize, String)>,

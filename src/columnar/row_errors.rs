@@ -1,4 +1,4 @@
-//! The rows of an output that did not decode, and where they lie.
+//! The rows of an output that could not be decoded, and where they are.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::decoder::OnError;
 use crate::error::{Error, Result};
 use crate::types::{Offset, TopicPartition};
 
-/// The rows of an output that did not decode.
+/// The rows of an output that could not be decoded.
 pub(super) struct RowErrors {
     on_error: OnError,
     rows: Vec<(usize, String)>,
@@ -32,14 +32,14 @@ impl RowErrors {
     ) -> Result<()> {
         if self.on_error == OnError::Raise {
             let (partition, offset) = locate(assembled, row);
-            let detail = format!("{detail}; on_error= says what else becomes of such records");
+            let detail = format!("{detail}; on_error= offers other ways to handle such records");
             return Err(Error::Decode { what, partition, offset, detail });
         }
         self.rows.push((row, format!("{what}: {detail}")));
         Ok(())
     }
 
-    /// Names the rows of records, where those that did not decode have one each.
+    /// Maps records to their rows, where those that could not be decoded have one each.
     pub(super) fn move_to(&mut self, records: &[u32]) {
         for (row, _) in &mut self.rows {
             *row = records.partition_point(|record| (*record as usize) < *row);

@@ -1,4 +1,4 @@
-//! Decoding values row by row, or many rows a column at a time.
+//! Decodes values row by row, or many rows a column at a time.
 
 use arrow::array::{Array, ArrayRef, BinaryViewArray};
 
@@ -6,21 +6,21 @@ use super::registry::Fault;
 use super::values::Columns;
 use crate::error::Result;
 
-/// So many values are decoded at a time, one column after the other: enough to choose only once what
-/// a column takes, and few enough for all of them to stay in the nearest cache.
+/// How many values are decoded at a time, one column after another: enough to determine a column's
+/// kind only once, and few enough for all of them to stay in the L1 cache.
 pub(super) const BLOCK_ROWS: usize = 64;
 
-/// At most so many blocks are read row by row behind one that could not be read as a whole.
+/// The most blocks that are read row by row after one that could not be read as a whole.
 const PAUSE_MAX: u32 = 63;
 
-/// What values of one row each are decoded with.
+/// A decoder for values of one row each.
 pub(super) trait RowDecoder {
-    /// Appends a row. On a fault the row is as if it had not been appended, but for
+    /// Appends a row. On a fault it is as if the row had not been appended, except for
     /// [`Fault::Partly`].
     fn push(&mut self, value: &[u8]) -> Result<(), Fault>;
 
-    /// Appends a row for each of at most [`BLOCK_ROWS`] values, a column at a time. False where it
-    /// cannot, since one of them is bad or unusual, and appends nothing; [`Self::push`] tells more.
+    /// Appends a row for each of at most [`BLOCK_ROWS`] values, a column at a time. If one of them
+    /// is bad or unusual, returns false and appends nothing; [`Self::push`] then tells more.
     fn push_block(&mut self, _values: &[&[u8]]) -> bool {
         false
     }
@@ -35,7 +35,7 @@ pub(super) trait RowDecoder {
     fn finish(&mut self) -> Result<Vec<ArrayRef>>;
 }
 
-/// Decodes all values. `bad` is told of those that do not decode, and may end it.
+/// Decodes all values. `bad` is called for those that cannot be decoded, and may end it.
 pub(super) fn decode_rows(
     decoder: &mut impl RowDecoder,
     values: &BinaryViewArray,
@@ -91,12 +91,12 @@ pub(super) fn decode_rows(
     decoder.finish().map(Columns::Done)
 }
 
-/// Whether to try the next block as a whole: the more failed in a row, the rarer.
+/// Whether to try the next block as a whole: the more failed in a row, the less often.
 #[derive(Debug, Default)]
 struct Blocks {
-    /// So many are left out behind the next one that fails.
+    /// How many to skip after the next failure.
     pause: u32,
-    /// So many are still left out.
+    /// How many are still to be skipped.
     left: u32,
 }
 
@@ -120,11 +120,11 @@ impl Blocks {
 pub(super) mod testing {
     use super::*;
 
-    /// What a decoder makes of values: its columns, the values that it refused, and how many blocks
-    /// it took as a whole.
+    /// The result of decoding: the columns, the refused values, and how many blocks were decoded as
+    /// a whole.
     type Outcome = (Vec<ArrayRef>, Vec<(usize, String)>, usize);
 
-    /// A decoder that may be kept from reading blocks.
+    /// A decoder that can be prevented from reading blocks.
     struct Watched<D> {
         decoder: D,
         may_take_blocks: bool,
@@ -166,7 +166,8 @@ pub(super) mod testing {
         (columns, refused, decoder.blocks)
     }
 
-    /// Asserts that blocks give what rows one by one give; how many blocks were taken as a whole.
+    /// Asserts that blocks yield the same as single rows; returns how many blocks were decoded as a
+    /// whole.
     pub(in crate::columnar) fn assert_blocks_are_rows<D: RowDecoder>(
         decoder: impl Fn() -> D,
         values: &[Option<Vec<u8>>],
@@ -178,7 +179,7 @@ pub(super) mod testing {
         assert_eq!(columns.len(), expected.len());
         for (column, expected) in columns.iter().zip(&expected) {
             column.to_data().validate_full().unwrap();
-            // Dictionaries may have their texts in another order, and are equal then.
+            // Dictionaries with their texts in a different order are equal.
             assert_eq!(column, expected);
         }
         blocks

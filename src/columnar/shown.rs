@@ -1,4 +1,4 @@
-//! Keys and headers of types that are neither text nor numbers, as one text for each value.
+//! Keys and headers of types that are neither text nor numbers, with exactly one text per value.
 //!
 //! | type                   | text                                                                 |
 //! |------------------------|----------------------------------------------------------------------|
@@ -9,8 +9,8 @@
 //! | decimal                | `12.50`, all digits of its scale                                     |
 //! | arrow.uuid             | `1b4e28ba-2fa1-11d2-883f-0016d3cca427`                               |
 //!
-//! Times have 3, 6 or 9 digits of a fraction, as many as they need, so that equal instants have
-//! equal keys whatever the unit of the column is. Python's `send` writes the same.
+//! Times have no fraction or one of 3, 6 or 9 digits, as many as they need, so that equal instants
+//! have equal keys whatever the unit of the column is. Python's `send` writes the same.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 const EXTENSION: &str = "ARROW:extension:name";
 const UUID: &str = "arrow.uuid";
 
-/// The values as text; none for types that have no text that everybody would write.
+/// The values as text; none for types without a canonical text.
 pub(super) fn as_text(field: &Field, array: &ArrayRef) -> Result<Option<ArrayRef>> {
     let name = field.name();
     let array = cells::plain(name, array)?;
@@ -55,7 +55,7 @@ fn is_uuid(field: &Field) -> bool {
     field.metadata().get(EXTENSION).is_some_and(|name| name == UUID)
 }
 
-/// Seconds and nanoseconds of times in a unit, each as a text.
+/// The text of each time, from its seconds and nanoseconds.
 fn texts(
     name: &str,
     array: &ArrayRef,
@@ -90,7 +90,7 @@ fn texts(
 
 #[cold]
 fn unreachable_time(name: &str, value: i64) -> Error {
-    Error::invalid(format!("column {name:?}: {value} is a time beyond all calendars"))
+    Error::invalid(format!("column {name:?}: {value} is a time beyond the range of the calendar"))
 }
 
 fn instant(seconds: i64, nanos: u32) -> Option<String> {

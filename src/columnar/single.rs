@@ -1,4 +1,4 @@
-//! One value, made by the writers of tables.
+//! A single value, encoded by the writers of tables.
 
 use arrow::record_batch::RecordBatch;
 
@@ -7,17 +7,17 @@ use super::sources::RowValue;
 use super::target::ValueSource;
 use crate::error::{Error, Result};
 
-/// The value of the only row of a table; of an Arrow IPC stream, that of all its rows.
+/// The value of a table's only row; for an Arrow IPC stream, that of all its rows.
 ///
 /// # Errors
-/// An invalid argument for a table of another number of rows, a format that is not settled, or
-/// columns that do not fit it.
+/// An invalid argument for a table with another number of rows, a format whose schema is not
+/// settled, or columns that do not match it.
 pub fn encode_value(rows: &RecordBatch, source: &ValueSource) -> Result<Option<Vec<u8>>> {
     if let ValueSource::ArrowIpc(target) = source {
         return one_stream(rows, target).map(Some);
     }
     if rows.num_rows() != 1 {
-        return Err(Error::invalid(format!("one value is one row, not {}", rows.num_rows())));
+        return Err(Error::invalid(format!("a value needs one row, not {}", rows.num_rows())));
     }
     let mut value = RowValue::new(rows, source)?;
     value.read(0).map_err(Error::invalid)?;

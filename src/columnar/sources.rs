@@ -1,7 +1,7 @@
 //! The columns of a table as the parts of records: keys, values, timestamps, headers, partitions.
 //!
-//! Each column is prepared once for a table; then a row is read, which makes what is not borrowed,
-//! and its parts are taken. Called by the encoder, and for single values.
+//! Each column is prepared once per table; then a row is read, which formats what cannot be
+//! borrowed, and its parts are taken. Called by the encoder, and for single values.
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::record::Header;
 use crate::types::TimestampMs;
 
-/// The columns that records are made from.
+/// The columns from which records are built.
 pub(super) struct Sources {
     pub(super) key: TextSource,
     pub(super) value: RowValue,
@@ -42,7 +42,7 @@ impl Sources {
         Ok(Self { key, value, partition, timestamp, headers })
     }
 
-    /// Makes what of a row is written and not just borrowed.
+    /// Formats those parts of a row that cannot be borrowed.
     #[inline]
     pub(super) fn read(&mut self, row: usize) -> Result<(), String> {
         self.key.read(row);
@@ -63,7 +63,7 @@ pub(super) fn key_source(rows: &RecordBatch, options: &WriteOptions) -> Result<T
     }
 }
 
-/// The partitions of rows, where a column has them.
+/// The partitions of rows, if a column has them.
 pub(super) fn partition_source(
     rows: &RecordBatch,
     options: &WriteOptions,
@@ -102,7 +102,7 @@ fn field(rows: &RecordBatch, name: &str) -> Result<Field> {
         .map_err(|error| Error::invalid(format!("column {name:?}: {error}")))
 }
 
-/// Text and bytes as they are, integers as decimal text, others as [`shown`] says.
+/// Text and bytes unchanged, integers as decimal text, others as described in [`shown`].
 pub(super) enum TextSource {
     Null,
     Bytes(BytesColumn),
@@ -125,14 +125,14 @@ impl TextSource {
         match BytesColumn::new(name, array) {
             Ok(column) => Ok(Self::Bytes(column)),
             Err(_) => Err(Error::invalid(format!(
-                "{what} column {name:?} is {}; {what}s are text, bytes, integers, booleans, \
+                "{what} column {name:?} is {}; {what}s must be text, bytes, integers, booleans, \
                  decimals, dates or times, so cast it",
                 array.data_type()
             ))),
         }
     }
 
-    /// Makes the text of a row's number.
+    /// Formats the number of a row as text.
     #[inline]
     pub(super) fn read(&mut self, row: usize) {
         if let Self::Int(numbers, scratch) = self {
@@ -227,7 +227,7 @@ impl RowValue {
         })
     }
 
-    /// Makes the value of a row.
+    /// Encodes the value of a row.
     #[inline]
     pub(super) fn read(&mut self, row: usize) -> Result<(), String> {
         match self {
@@ -270,7 +270,7 @@ fn recast(name: &str, array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
 fn partition_column(name: &str, array: &ArrayRef) -> Result<ScalarBuffer<i32>> {
     if !array.data_type().is_integer() {
         return Err(Error::invalid(format!(
-            "partition column {name:?} is {}, but integers are needed",
+            "partition column {name:?} is {}, but must be integers",
             array.data_type()
         )));
     }
@@ -278,7 +278,7 @@ fn partition_column(name: &str, array: &ArrayRef) -> Result<ScalarBuffer<i32>> {
     let array = recast(name, array, &DataType::Int32)?;
     if array.null_count() > 0 {
         return Err(Error::invalid(format!(
-            "partition column {name:?} has nulls or numbers that are no partitions"
+            "partition column {name:?} has nulls or numbers that are not partitions"
         )));
     }
     Ok(array.as_primitive::<Int32Type>().values().clone())
@@ -298,7 +298,7 @@ impl TimeColumn {
             DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 => None,
             other => {
                 return Err(Error::invalid(format!(
-                    "timestamp column {name:?} is {other}; a timestamp or a date is needed, since \
+                    "timestamp column {name:?} is {other}, but must be a timestamp or a date, since \
                      a number has no unit"
                 )));
             }
@@ -388,8 +388,8 @@ impl ListColumn {
     fn new(name: &str, array: &ArrayRef) -> Result<Self> {
         let wrong = || {
             Error::invalid(format!(
-                "headers column {name:?} is {}; list(struct(key, value)) or map(key, value) of \
-                 text or bytes is needed",
+                "headers column {name:?} is {}, but must be list(struct(key, value)) or map(key, value) \
+                 of text or bytes",
                 array.data_type()
             ))
         };

@@ -103,7 +103,7 @@ def test_what_does_not_decode(kafka: ottla.Client, name: str) -> None:
     kafka.send(name, packed.replace(b"\x04\x22\x4d\x18", b"LZ4?"), partition=0)
     kafka.send(name, good, partition=0)
     value = ottla.arrow_ipc()
-    with pytest.raises(ottla.DecodeError, match=r"1.*no Arrow IPC stream"):
+    with pytest.raises(ottla.DecodeError, match=r"1.*not an Arrow IPC stream"):
         list(kafka.scan(name, value=value))
     names = ["offset", "x", "error"]
     found = kafka.scan(name, value=value, columns=names, on_error="column").head(20).to_pylist()
@@ -241,7 +241,7 @@ def test_nothing_but_values_that_do_not_decode(kafka: ottla.Client, name: str) -
     # A null of this type would take 8 GiB.
     pa.ipc.new_stream(sink, pa.schema({"x": pa.list_(pa.float32(), 2**31 - 1)})).close()
     kafka.send(name, sink.getvalue().to_pybytes(), partition=0)
-    with pytest.raises(ottla.DecodeError, match=r"1.*types of a fixed size"):
+    with pytest.raises(ottla.DecodeError, match=r"1.*fixed-size types"):
         kafka.scan(name, value=ottla.arrow_ipc()).head()
     scan = kafka.scan(name, value=ottla.arrow_ipc(), columns=["error"], on_error="column")
     assert [error is None for error in scan.head()["error"].to_pylist()] == [True, False]

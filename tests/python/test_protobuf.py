@@ -464,5 +464,5 @@ def test_mistakes_are_told(kafka: ottla.Client, name: str) -> None:
     table = pa.table({"a": [1], "b": [2]})
     with pytest.raises(ottla.ConfigError, match=r'"a" and "b" are members of one oneof'):
         kafka.write(name, table, value=ottla.protobuf(two))
-    with pytest.raises(ottla.ConfigError, match=r'"c" is no field'):
+    with pytest.raises(ottla.ConfigError, match=r'"c" is not a field'):
         kafka.write(name, pa.table({"c": [1]}), value=ottla.protobuf(two))

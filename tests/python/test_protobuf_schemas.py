@@ -181,7 +181,7 @@ class TestFromColumns:
         value = ottla.protobuf(registry=registry.url)
         kafka.write(name, pa.table({"name": ["a"], "id": [5]}), value=value)
         assert values(kafka, name) == [b"\0\0\0\0\x01\0" + b"\x1a\x01a" + b"\x38\x05"]
-        with pytest.raises(ottla.ConfigError, match=r'"more" is no field.*"Old"'):
+        with pytest.raises(ottla.ConfigError, match=r'"more" is not a field.*"Old"'):
             kafka.write(name, pa.table({"more": [1]}), value=value)
         assert len(registry.schemas) == 1
 
@@ -202,7 +202,7 @@ class TestFromColumns:
         assert "package shop.v1;" in schema["schema"]
         assert "message Order {" in schema["schema"]
         for wrong in ("a b", "shop..Order", "1st", ""):
-            with pytest.raises(ottla.ConfigError, match="no name of a Protobuf message"):
+            with pytest.raises(ottla.ConfigError, match="not a name for a Protobuf message"):
                 kafka.write(name, pa.table({"id": [1]}), value=ottla.protobuf(message=wrong))
 
     def test_columns_that_place_a_record_are_not_in_it(
@@ -269,7 +269,7 @@ class TestFromColumns:
             (pa.array([WHEN.date()]), "Date32"),
             (pa.array([WHEN.time()]), "Time64"),
             (pa.array([[[1]]]), "List"),
-            (pa.array([None]), "nulls only"),
+            (pa.array([None]), "only nulls"),
             (pa.array([[(1.5, 1)]], pa.map_(pa.float64(), pa.int32())), "Map"),
         ],
     )
@@ -288,9 +288,9 @@ class TestFromColumns:
         assert kafka.scan(name).count() == 0
 
     def test_names_that_do_not_fit_are_refused(self, kafka: ottla.Client, name: str) -> None:
-        with pytest.raises(ottla.ConfigError, match=r'column "a b" is no name.*rename'):
+        with pytest.raises(ottla.ConfigError, match=r'column "a b" is not a name.*rename'):
             kafka.write(name, pa.table({"a b": [1]}), value=ottla.protobuf())
-        with pytest.raises(ottla.ConfigError, match=r'"o\.1" is no name'):
+        with pytest.raises(ottla.ConfigError, match=r'"o\.1" is not a name'):
             kafka.write(name, pa.table({"o": [{"1": 1}]}), value=ottla.protobuf())
         with pytest.raises(ottla.ConfigError, match=r'"a_b" and "aB" differ in case'):
             kafka.write(name, pa.table({"a_b": [1], "aB": [1]}), value=ottla.protobuf())

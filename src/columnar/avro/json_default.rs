@@ -1,13 +1,13 @@
-//! The default of a field, from its JSON to Avro's binary encoding.
+//! Converts the default of a field from JSON to Avro's binary encoding.
 
 use serde_json::Value;
 
 use super::schema::Schema;
 use super::write::{put_bytes, put_long};
 
-/// Encodes a default. Bytes are written as text there, a character for each byte.
+/// Encodes a default. Its bytes are written as text, one character per byte.
 pub(super) fn encode(json: &Value, schema: &Schema, output: &mut Vec<u8>) -> Result<(), String> {
-    let wrong = || format!("{json} is no {}", schema.name());
+    let wrong = || format!("{json} is not of type {}", schema.name());
     match (schema, json) {
         (Schema::Null, Value::Null) => {}
         (Schema::Boolean, Value::Bool(value)) => output.push(u8::from(*value)),
@@ -60,7 +60,8 @@ pub(super) fn encode(json: &Value, schema: &Schema, output: &mut Vec<u8>) -> Res
             }
         }
         (Schema::Union(branches), _) => {
-            // The first branch, says the specification; later ones are met as well.
+            // The first branch, according to the specification; defaults for later ones occur as
+            // well.
             let start = output.len();
             for (index, branch) in branches.iter().enumerate() {
                 put_long(index as i64, output);

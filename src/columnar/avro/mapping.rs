@@ -10,7 +10,7 @@ use crate::columnar::builder::Column;
 use crate::columnar::columns::UTC;
 use crate::error::{Error, Result};
 
-/// The column of a datum that is no record.
+/// The column of a datum that is not a record.
 pub(super) const VALUE_COLUMN: &str = "value";
 
 impl AvroSchema {
@@ -38,7 +38,7 @@ impl AvroSchema {
         }
     }
 
-    /// The schema of a table: a record with a field for each column but those left out.
+    /// The schema of a table: a record with a field for each column except those left out.
     ///
     /// # Errors
     /// An invalid argument for types that Avro does not have.
@@ -51,11 +51,11 @@ impl AvroSchema {
     }
 }
 
-/// How a union is held.
+/// How a union is represented.
 pub(super) enum Shape<'a> {
     /// One type, and whether null is the other.
     One(&'a Schema, bool),
-    /// A member for each branch that is not null, and whether null is one.
+    /// A member for each branch other than null, and whether null is a branch.
     Members(Vec<&'a Schema>, bool),
     /// Only null.
     Null,
@@ -161,7 +161,7 @@ fn decimal_type(decimal: &Decimal) -> DataType {
     }
 }
 
-/// Gives dictionary columns the symbols of their enums.
+/// Sets the symbols of enums in their dictionary columns.
 pub(super) fn set_symbols(column: &mut Column, schema: &Schema) {
     match shape(schema) {
         Shape::Null => {}
@@ -206,7 +206,7 @@ fn avro_name(name: &str) -> String {
     fixed
 }
 
-/// Names the records and fixed types of a table, each once.
+/// Gives the records and fixed types of a table unique names.
 #[derive(Default)]
 struct Namer {
     used: Vec<String>,
@@ -228,7 +228,7 @@ impl Namer {
     fn member(&mut self, field: &Field, path: &str) -> Result<Value> {
         if avro_name(field.name()) != *field.name() {
             return Err(Error::invalid(format!(
-                "column {:?} is no name in Avro, which has letters, digits and _; rename it",
+                "column {:?} is not a name in Avro, which allows letters, digits and _; rename it",
                 field.name()
             )));
         }

@@ -2,10 +2,10 @@
 //!
 //! A value is one datum in Avro's binary encoding, alone or behind the header of the Schema
 //! Registry (a zero byte and the id of the schema it was written with). The schemas are compiled
-//! once: the writer's and the reader's to a program of reads ([`resolve`]) that [`read`] carries out
-//! straight into column builders, for a block of values column by column, or for each value where one
-//! of them is bad; fields that nobody asked for are stepped over. A value that is not consumed whole
-//! is an error. Writing: [`write`].
+//! once: the writer's and the reader's to a program of reads ([`resolve`]) that [`read`] runs
+//! straight into column builders, for a block of values column by column, or value by value where one
+//! of them is bad; fields that were not requested are skipped. A value with bytes left over is an
+//! error. Writing: [`write`].
 //!
 //! | Avro                                 | Arrow                                              |
 //! |--------------------------------------|----------------------------------------------------|
@@ -22,8 +22,8 @@
 //! | union of null and one other          | the other, nullable                                |
 //! | any other union                      | struct with a nullable member for each branch      |
 //!
-//! A datum that is no record is one column `value`. Types that hold themselves have no Arrow type
-//! and are refused.
+//! A datum that is not a record becomes one column `value`. Recursive types have no Arrow type and
+//! are refused.
 
 mod json_default;
 mod mapping;
@@ -53,11 +53,12 @@ use resolve::{Program, compile};
 /// Which schema the columns come from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ReaderSchema {
-    /// This one. Without the registry's header, values were also written with it.
+    /// This one. Without the registry's header, it is also the schema that values were written
+    /// with.
     Given(AvroSchema),
     /// The one that the first value was written with.
     First,
-    /// The latest one of the subject; of the topic's values when none.
+    /// The latest one of this subject, or of the topic's values.
     Latest(Option<String>),
 }
 
@@ -68,8 +69,8 @@ pub struct AvroFormat {
     pub schema: ReaderSchema,
     /// Whether values have the header of the Schema Registry.
     pub framed: bool,
-    /// Where the schemas of values are found by their ids; without it they were written with
-    /// the given schema.
+    /// Where the schemas of values are found by id; without it, values were written with the given
+    /// schema.
     pub source: Option<Arc<dyn SchemaSource>>,
 }
 
@@ -81,7 +82,7 @@ impl PartialEq for AvroFormat {
     }
 }
 
-/// Decodes values into one array per field that is wanted.
+/// Decodes values into one array per wanted field.
 #[derive(Debug)]
 pub(super) struct AvroDecoder {
     reader: AvroSchema,
@@ -123,7 +124,7 @@ impl AvroDecoder {
         })
     }
 
-    /// Takes the program for values of a writer's schema.
+    /// Switches to the program for values of a writer's schema.
     fn switch(&mut self, id: SchemaId) -> std::result::Result<(), Fault> {
         if !self.programs.contains_key(&id) {
             let known = self.source.as_ref().and_then(|source| source.known(id));

@@ -1,8 +1,7 @@
-//! Carrying out a compiled program on the bytes of a value.
+//! Runs a compiled program on the bytes of a value.
 //!
-//! Bytes are not trusted: every length is checked against what is left before anything is
-//! reserved, and items that take no bytes are limited, so the memory that a value takes is bounded
-//! by its size.
+//! Bytes are not trusted: every length is checked against what is left before anything is reserved,
+//! and items that take no bytes are limited in number, so a value's memory is bounded by its size.
 
 mod block;
 
@@ -19,7 +18,7 @@ fn too_long_varint() -> Fail {
     Fail::new("a number has more than 10 bytes")
 }
 
-/// The bytes of a value that were not read yet.
+/// The bytes of a value that have not been read yet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cursor<'a> {
     rest: &'a [u8],
@@ -59,7 +58,7 @@ impl<'a> Cursor<'a> {
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "part of a hot loop")]
     fn long(&mut self) -> Read<i64> {
-        // Numbers are mostly longer than the lengths and counts that `varint` expects.
+        // Numbers are usually longer than the lengths and counts that `varint` expects.
         let value = match varint::read(self.rest) {
             Ok((value, size @ 0..varint::SIZE_MAX)) => {
                 self.rest = self.rest.get(size..).unwrap_or_default();
@@ -73,7 +72,8 @@ impl<'a> Cursor<'a> {
     #[inline]
     fn int(&mut self) -> Read<i32> {
         let value = self.long()?;
-        i32::try_from(value).map_err(|_source| Fail::new(format!("{value} is no 32-bit number")))
+        i32::try_from(value)
+            .map_err(|_source| Fail::new(format!("{value} is not a 32-bit integer")))
     }
 
     #[inline]
@@ -110,7 +110,7 @@ impl<'a> Cursor<'a> {
         self.take(size)
     }
 
-    /// Appends a text where `push` does, which is given the text's size and the bytes it begins.
+    /// Appends a text with `push`, which gets the text's size and the bytes from its start on.
     #[inline]
     fn text(&mut self, push: impl FnOnce(&[u8], usize) -> bool) -> Read {
         let size = self.size()?;
@@ -124,7 +124,7 @@ impl<'a> Cursor<'a> {
         match self.chunk()? {
             [0] => Ok(false),
             [1] => Ok(true),
-            [other] => Err(Fail::new(format!("{other} is no boolean"))),
+            [other] => Err(Fail::new(format!("{other} is not a boolean"))),
         }
     }
 
@@ -145,7 +145,7 @@ impl<'a> Cursor<'a> {
                 return Ok(());
             }
             if count < 0 {
-                // The size of the block follows, for those who step over it.
+                // The size of the block follows, for readers that skip it.
                 self.long()?;
                 count = count.checked_neg().unwrap_or(i64::MAX);
             }
@@ -159,7 +159,7 @@ impl<'a> Cursor<'a> {
                 }
             };
             if count > room {
-                return Err(Fail::new(format!("{count} items do not fit the value")));
+                return Err(Fail::new(format!("{count} items do not fit into the value")));
             }
             for _ in 0..count {
                 item(self)?;
@@ -173,7 +173,7 @@ impl<'a> Cursor<'a> {
             return Ok(());
         }
         Err(Fail::new(format!(
-            "{} bytes are left behind the record; was it written with another schema?",
+            "{} bytes are left after the record; was it written with another schema?",
             self.rest.len()
         )))
     }
@@ -198,7 +198,8 @@ impl<'a> Cursor<'a> {
 }
 
 impl Program {
-    /// Reads a whole value and appends a row; on a failure the columns are left ragged.
+    /// Reads a whole value and appends a row; on a failure the columns are left with unequal
+    /// lengths.
     #[inline]
     pub(super) fn run(&self, cursor: &mut Cursor<'_>, columns: &mut [Column]) -> Read {
         match self {
@@ -236,7 +237,7 @@ fn record(record: &Record, cursor: &mut Cursor<'_>, columns: &mut [Column]) -> R
     Ok(())
 }
 
-/// Appends the default of a reader's field that the writer does not have.
+/// Appends the default of a reader's field that the writer lacks.
 fn push_default(default: &Default, column: &mut Column) -> Read {
     read(&default.op, &mut Cursor::new(&default.bytes), column)
 }
@@ -257,7 +258,7 @@ fn read(op: &Op, cursor: &mut Cursor<'_>, column: &mut Column) -> Read {
             } else if branch == 2 - *null {
                 return read(op, cursor, column);
             } else {
-                return Err(Fail::new("a branch of a union does not exist"));
+                return Err(Fail::new("the branch of a union does not exist"));
             }
         }
         Op::Null => column.push_null(),
@@ -279,7 +280,7 @@ fn decimal(bytes: &[u8], column: &mut Column) -> Read {
     if column.push_decimal(bytes) {
         return Ok(());
     }
-    Err(Fail::new("the decimal has more digits than its schema says"))
+    Err(Fail::new("the decimal has more digits than its schema allows"))
 }
 
 #[cold]
@@ -345,6 +346,6 @@ fn read_rare(op: &Op, cursor: &mut Cursor<'_>, column: &mut Column) -> Read {
         }
         Op::Fail(detail) => Err(Fail::new(detail.as_str())),
         Op::Skip(skip) => cursor.skip(skip),
-        other => Err(Fail::new(format!("{other:?} is not read here"))),
+        other => Err(Fail::new(format!("{other:?} cannot be read here"))),
     }
 }

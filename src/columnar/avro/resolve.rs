@@ -1,14 +1,14 @@
-//! A writer's and a reader's schema to a program of reads.
+//! Compiles a writer's and a reader's schema to a program of reads.
 //!
 //! The rules are those of the specification's schema resolution: fields are matched by name or the
-//! reader's aliases, in the writer's order; what only the writer has is skipped, what only the
-//! reader has gets its default; int, long, float and double are promoted; string and bytes stand
-//! for each other; a symbol that the reader does not know becomes the reader's default symbol.
-//! Names of records are not compared, since registries rename them freely.
+//! reader's aliases, in the writer's order; fields that only the writer has are skipped, fields
+//! that only the reader has get their default; int, long, float and double are promoted; string and
+//! bytes are interchangeable; a symbol that the reader does not know becomes the reader's default
+//! symbol. Names of records are not compared, since registries rename them freely.
 //!
-//! A part that does not fit is an error at once, but for branches of unions and symbols of enums,
-//! which are errors of the values that have them. A union at the top of which one branch is the
-//! reader's record is resolved as well; its null is no value, and an error of its record.
+//! A part that does not match is an error at once, except for branches of unions and symbols of
+//! enums, which are errors only of the values that use them. A top-level union in which one branch
+//! is the reader's record is resolved as well; a null there is an error of its record.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::json_default;
 use super::mapping::{Shape, shape};
 use super::schema::{AvroSchema, EnumSchema, FieldSchema, RecordSchema, Schema, short};
 
-/// How to step over a value.
+/// How to skip a value.
 #[derive(Clone, Debug)]
 pub(super) enum Skip {
     Fixed(usize),
@@ -55,14 +55,14 @@ pub(super) enum Op {
         indices: Arc<[Option<i32>]>,
         symbols: Arc<[String]>,
     },
-    /// A union with null, whose branch is `null` as it is encoded.
+    /// A union with null, whose encoded branch is `null`.
     Optional {
         null: u64,
         op: Box<Op>,
     },
     /// Any other union of the writer.
     Union(Vec<Op>),
-    /// Into one member of a struct that stands for a union.
+    /// Into one member of a struct that represents a union.
     Member {
         index: usize,
         op: Box<Op>,
@@ -85,7 +85,7 @@ pub(super) struct Step {
     pub(super) op: Op,
 }
 
-/// The value of a field that the writer does not have, encoded, and how to read it.
+/// The encoded value of a field that the writer lacks, and how to read it.
 #[derive(Clone, Debug)]
 pub(super) struct Default {
     pub(super) bytes: Vec<u8>,
@@ -102,7 +102,7 @@ pub(super) struct Record {
 #[derive(Clone, Debug)]
 pub(super) enum Program {
     Plain(Arc<Record>),
-    /// A union of the writer around the record: what its branches are, or why they are not.
+    /// A union of the writer around the record: its compiled branches, or why they cannot be read.
     Union(Arc<[Result<Record, String>]>),
 }
 
@@ -126,7 +126,7 @@ pub(super) fn compile(
                 .collect();
             if branches.iter().all(Result::is_err) {
                 let why: Vec<_> = branches.into_iter().filter_map(Result::err).collect();
-                return Err(format!("no branch of the writer's union fits: {}", why.join("; ")));
+                return Err(format!("no branch of the writer's union matches: {}", why.join("; ")));
             }
             return Ok(Program::Union(branches.into()));
         }
@@ -217,11 +217,11 @@ fn resolve(writer: &Schema, reader: &Schema) -> Result<Op, String> {
 fn some_fit(ops: Vec<Op>) -> Result<Op, String> {
     match ops.iter().find(|op| !matches!(op, Op::Fail(_))) {
         Some(_) => Ok(Op::Union(ops)),
-        None => Err("no branch of the writer's union fits".to_owned()),
+        None => Err("no branch of the writer's union matches".to_owned()),
     }
 }
 
-/// How values of `writer`, which is no union, get into a column of `reader`.
+/// How values of `writer`, which is not a union, get into a column of `reader`.
 fn into(writer: &Schema, reader: &Schema) -> Result<Op, String> {
     match shape(reader) {
         Shape::Null if matches!(writer, Schema::Null) => Ok(Op::Null),
@@ -239,8 +239,8 @@ fn into(writer: &Schema, reader: &Schema) -> Result<Op, String> {
             let fitting = || members.iter().position(|member| single(writer, member).is_ok());
             let index = index
                 .or_else(fitting)
-                .ok_or_else(|| format!("{} is no branch of the union", writer.name()))?;
-            let member = members.get(index).ok_or("a union lost a branch")?;
+                .ok_or_else(|| format!("{} is not a branch of the union", writer.name()))?;
+            let member = members.get(index).ok_or("a union has lost a branch")?;
             Ok(Op::Member { index, op: Box::new(single(writer, member)?) })
         }
     }
@@ -258,7 +258,7 @@ fn named_alike(writer: &Schema, reader: &Schema) -> bool {
 }
 
 fn single(writer: &Schema, reader: &Schema) -> Result<Op, String> {
-    let differ = || Err(format!("{} is not read as {}", writer.name(), reader.name()));
+    let differ = || Err(format!("{} cannot be read as {}", writer.name(), reader.name()));
     Ok(match (writer, reader) {
         (Schema::Null, Schema::Null) => Op::Null,
         (Schema::Boolean, Schema::Boolean) => Op::Boolean,
@@ -289,7 +289,7 @@ fn single(writer: &Schema, reader: &Schema) -> Result<Op, String> {
         }
         (Schema::Fixed(one), Schema::Fixed(other)) => {
             if one.size != other.size {
-                return Err(format!("fixed({}) is not read as fixed({})", one.size, other.size));
+                return Err(format!("fixed({}) cannot be read as fixed({})", one.size, other.size));
             }
             match &other.decimal {
                 Some(decimal) => {
@@ -311,14 +311,14 @@ fn single(writer: &Schema, reader: &Schema) -> Result<Op, String> {
     })
 }
 
-/// Times of different units would be read as times a thousandfold off.
+/// Times read in a different unit would be wrong by a factor of a thousand.
 fn same_unit(
     writer: Option<super::schema::Logical>,
     reader: Option<super::schema::Logical>,
 ) -> Result<(), String> {
     match (writer, reader) {
         (Some(one), Some(other)) if one != other => {
-            Err(format!("{one:?} is not read as {other:?}"))
+            Err(format!("{one:?} cannot be read as {other:?}"))
         }
         _ => Ok(()),
     }
@@ -330,7 +330,7 @@ fn same_scale(
 ) -> Result<(), String> {
     match writer {
         Some(writer) if writer.scale != reader.scale => Err(format!(
-            "a decimal of scale {} is not read as one of scale {}",
+            "a decimal of scale {} cannot be read as one of scale {}",
             writer.scale, reader.scale
         )),
         _ => Ok(()),
@@ -347,7 +347,7 @@ fn symbols(writer: &EnumSchema, reader: &EnumSchema) -> Op {
     Op::Enum { indices: indices.collect(), symbols: writer.symbols.clone().into() }
 }
 
-/// How to step over values of a schema.
+/// How to skip values of a schema.
 fn skip(schema: &Schema) -> Skip {
     match schema {
         Schema::Null => Skip::Fixed(0),

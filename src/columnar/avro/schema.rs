@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 
 /// Schemas nested deeper than this are refused.
 const DEPTH_MAX: usize = 64;
-/// So many types a schema may have, with named types counted wherever they are used.
+/// How many types a schema may have, counting named types wherever they are used.
 const TYPES_MAX: usize = 100_000;
 /// The digits of the largest decimal of Arrow.
 const DIGITS_MAX: u8 = 76;
@@ -28,7 +28,7 @@ impl AvroSchema {
     /// Reads the JSON text of a schema.
     ///
     /// # Errors
-    /// An invalid argument for text that is no schema, or a type that holds itself.
+    /// An invalid argument for text that is not a schema, or a recursive type.
     pub fn parse(text: &str) -> Result<Self> {
         Self::parse_with(text, &[])
             .map_err(|detail| Error::invalid(format!("Avro schema: {detail}")))
@@ -46,7 +46,7 @@ impl AvroSchema {
     }
 
     /// Reads the JSON text of a schema that uses types of other schemas of a registry. `texts` are
-    /// those of all that it refers to, by name, those first that others need.
+    /// those of everything that it refers to, by name, dependencies first.
     ///
     /// # Errors
     /// As [`Self::parse`].
@@ -214,7 +214,7 @@ impl Schema {
     }
 }
 
-/// The part of a full name behind its namespace.
+/// The part of a full name after its namespace.
 pub(super) fn short(name: &str) -> &str {
     name.rsplit('.').next().unwrap_or(name)
 }
@@ -256,7 +256,7 @@ impl Names {
                 return match known {
                     Some(Some(schema)) => Ok(schema.clone()),
                     Some(None) => Err(format!(
-                        "type {full:?} holds itself, which no column can; read the values as raw bytes"
+                        "type {full:?} is recursive, which no column is; read values as raw bytes"
                     )),
                     None => Err(format!("there is no type {full:?}")),
                 };
@@ -274,10 +274,10 @@ impl Names {
         for branch in branches {
             let schema = self.schema(branch, namespace, depth.saturating_add(1))?;
             if matches!(schema, Schema::Union(_)) {
-                return Err("a union holds a union".to_owned());
+                return Err("a union contains a union".to_owned());
             }
             if schemas.iter().any(|known| known.name() == schema.name()) {
-                return Err(format!("a union holds {:?} twice", schema.name()));
+                return Err(format!("a union contains {:?} twice", schema.name()));
             }
             schemas.push(schema);
         }
@@ -293,7 +293,7 @@ impl Names {
         namespace: &str,
         depth: usize,
     ) -> Result<Schema, String> {
-        let kind = object.get("type").ok_or("an object without \"type\" is no schema")?;
+        let kind = object.get("type").ok_or("an object without \"type\" is not a schema")?;
         let deeper = depth.saturating_add(1);
         let Value::String(kind) = kind else { return self.schema(kind, namespace, deeper) };
         match kind.as_str() {
@@ -352,7 +352,7 @@ impl Names {
         let mut fields: Vec<FieldSchema> = Vec::with_capacity(members.len());
         for member in members {
             let Value::Object(member) = member else {
-                return Err(format!("record {name:?}: {member} is no field"));
+                return Err(format!("record {name:?}: {member} is not a field"));
             };
             let field = text(member, "name")
                 .ok_or_else(|| format!("record {name:?} has a field without a name"))?;
@@ -375,7 +375,7 @@ impl Names {
         Ok(self.define(name, Schema::Record(Arc::new(RecordSchema { named, fields }))))
     }
 
-    /// The names of a named type, and the namespace that holds within it.
+    /// The names of a named type, and the namespace that applies within it.
     fn declare(
         &mut self,
         object: &Map<String, Value>,
@@ -416,7 +416,7 @@ fn strings(object: &Map<String, Value>, key: &str) -> Result<Vec<String>, String
             .iter()
             .map(|item| item.as_str().map(str::to_owned))
             .collect::<Option<_>>()
-            .ok_or_else(|| format!("{key:?} holds something that is not text")),
+            .ok_or_else(|| format!("{key:?} contains something that is not text")),
         Some(other) => Err(format!("{key:?} is {other}, not a list")),
     }
 }
@@ -425,7 +425,7 @@ const fn of_int(logical: Logical) -> bool {
     matches!(logical, Logical::Date | Logical::TimeMillis)
 }
 
-/// A logical type that is not known leaves the type as it is, as the specification wants.
+/// An unknown logical type is ignored, as the specification requires.
 fn logical(object: &Map<String, Value>) -> Option<Logical> {
     Some(match text(object, "logicalType")? {
         "date" => Logical::Date,
@@ -442,7 +442,7 @@ fn logical(object: &Map<String, Value>) -> Option<Logical> {
 }
 
 /// A decimal that breaks the rules of the specification (no precision, a scale above it or below
-/// zero), or that has more digits than an Arrow type holds, is the type that it is made of.
+/// zero), or that has more digits than Arrow's types hold, is read as its underlying type.
 fn decimal(object: &Map<String, Value>) -> Option<Decimal> {
     if text(object, "logicalType") != Some("decimal") {
         return None;
@@ -457,9 +457,9 @@ fn decimal(object: &Map<String, Value>) -> Option<Decimal> {
     is_one.then_some(Decimal { precision, scale })
 }
 
-/// How many digits any number of so many bytes has, at most.
+/// The most digits that every number of this many bytes can hold.
 fn digits_of(size: usize) -> u8 {
-    // floor(log10(2^(8 * size - 1) - 1)), as the specification has it.
+    // floor(log10(2^(8 * size - 1) - 1)), as in the specification.
     let bits = size.saturating_mul(8).saturating_sub(1) as u64;
     let digits = bits.saturating_mul(30_103) / 100_000;
     u8::try_from(digits).unwrap_or(u8::MAX)

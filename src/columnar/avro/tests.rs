@@ -180,9 +180,9 @@ fn a_bad_value_says_which_field_and_leaves_no_trace() {
     assert_eq!(fault(&schema, &[]), "field \"id\": the value ends early");
     assert_eq!(fault(&schema, &[2, 4, 0xff, 0xff]), "field \"in.text\": the text is not UTF-8");
     assert_eq!(fault(&schema, &[2, 1]), "field \"in.text\": a length is -1");
-    assert!(fault(&schema, &[2, 2, b'x', 0]).starts_with("1 bytes are left behind the record"));
+    assert!(fault(&schema, &[2, 2, b'x', 0]).starts_with("1 bytes are left after the record"));
     assert!(fault(&schema, &[0xff; 11]).contains("more than 10 bytes"));
-    assert!(fault(&schema, &[0x80, 0x80, 0x80, 0x80, 0x80, 1]).contains("no 32-bit number"));
+    assert!(fault(&schema, &[0x80, 0x80, 0x80, 0x80, 0x80, 1]).contains("not a 32-bit integer"));
 }
 
 #[test]
@@ -388,18 +388,18 @@ fn schemas_that_do_not_fit_fail_the_values_and_say_why() {
         assert!(detail.contains(why), "{detail}");
     };
     let a = |schema: &str| json!({"name": "a", "type": schema});
-    fails(a("string"), a("int"), &[0], "string is not read as int");
+    fails(a("string"), a("int"), &[0], "string cannot be read as int");
     fails(a("int"), json!({"name": "b", "type": "int"}), &[0], "has no default");
     fails(
         json!({"name": "a", "type": {"type": "long", "logicalType": "timestamp-millis"}}),
         json!({"name": "a", "type": {"type": "long", "logicalType": "timestamp-micros"}}),
         &[0],
-        "not read as",
+        "cannot be read as",
     );
     let maybe = json!({"name": "a", "type": ["null", "int"]});
     let filled = evolved(&of(maybe.clone()), &of(a("long")), &[2, 6]).unwrap();
     assert_eq!(cell(&filled, "a", 0), "3");
-    fails(maybe, a("long"), &[0], "not read as");
+    fails(maybe, a("long"), &[0], "cannot be read as");
 }
 
 #[test]

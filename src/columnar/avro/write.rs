@@ -1,8 +1,8 @@
 //! Rows of Arrow columns to Avro values.
 //!
-//! A [`AvroWriter`] is made for a table and a schema: each field of the schema takes the column of
-//! its name, cast once, or its default. Columns that the schema does not have are refused, so
-//! that nothing is left out silently.
+//! An [`AvroWriter`] is created for a table and a schema: each field of the schema takes the column
+//! of the same name, cast once, or its default. Columns that the schema lacks are refused, so that
+//! nothing is left out silently.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +44,7 @@ impl AvroWriter {
     /// Prepares the columns of a table.
     ///
     /// # Errors
-    /// An invalid argument for columns that the schema does not have, or that do not fit it.
+    /// An invalid argument for columns that the schema lacks, or that do not match it.
     pub(in crate::columnar) fn new(
         rows: &RecordBatch,
         schema: &AvroSchema,
@@ -71,7 +71,7 @@ impl AvroWriter {
     /// Appends the value of a row.
     ///
     /// # Errors
-    /// What is wrong with the row, such as a null where the schema has none.
+    /// What is wrong with the row, such as a null where the schema allows none.
     pub(in crate::columnar) fn write(
         &self,
         row: usize,
@@ -88,7 +88,7 @@ fn members(record: &RecordSchema, columns: &[(&str, &ArrayRef)], path: &str) -> 
     for (name, _) in columns {
         if !record.fields.iter().any(|field| field.name == *name) {
             return Err(Error::invalid(format!(
-                "column {:?} is not in the Avro schema {:?}; leave it out with exclude=, or give \
+                "column {:?} is not in the Avro schema {:?}; leave it out with exclude=, or pass \
                  another schema",
                 full(name),
                 record.named.name
@@ -110,7 +110,7 @@ fn members(record: &RecordSchema, columns: &[(&str, &ArrayRef)], path: &str) -> 
             }
             (None, None) => {
                 return Err(Error::invalid(format!(
-                    "the Avro schema has a field {path:?} without a default, and there is no such \
+                    "the Avro schema has a field {path:?} without a default, but there is no such \
                      column"
                 )));
             }
@@ -140,13 +140,13 @@ enum Put {
     Double(ScalarBuffer<f64>),
     Bytes(BytesColumn),
     Fixed(BytesColumn, usize),
-    /// With the size of a fixed type.
+    /// The size is that of a fixed type.
     Decimal(ScalarBuffer<i256>, Option<usize>),
     Enum(BytesColumn, BTreeMap<Vec<u8>, i64>),
     Array(OffsetBuffer<i32>, Box<Cell>),
     Map(OffsetBuffer<i32>, BytesColumn, Box<Cell>),
     Record(Vec<Cell>),
-    /// The members of a struct that stands for a union, with their branches.
+    /// The members of a struct that represents a union, with their branches.
     Union(Vec<(i64, Cell)>),
 }
 
@@ -167,7 +167,7 @@ impl Cell {
             Shape::One(one, null) => {
                 let branches = match schema {
                     Schema::Union(_) if null => Some((null_branch(), branch_of(schema, one))),
-                    // A union of one type only still has its branch written.
+                    // The branch is written even for a union of only one type.
                     Schema::Union(_) => Some((-1, 0)),
                     _ => None,
                 };
@@ -279,7 +279,7 @@ impl Put {
             Self::Fixed(values, size) => {
                 let bytes = values.get(row).unwrap_or_default();
                 if bytes.len() != *size {
-                    return Err(format!("{} bytes are no fixed({size})", bytes.len()));
+                    return Err(format!("{} bytes are not a fixed({size})", bytes.len()));
                 }
                 output.extend_from_slice(bytes);
             }
@@ -289,7 +289,7 @@ impl Put {
             Self::Enum(values, symbols) => {
                 let symbol = values.get(row).unwrap_or_default();
                 let index = symbols.get(symbol).ok_or_else(|| {
-                    format!("{:?} is no symbol of the enum", String::from_utf8_lossy(symbol))
+                    format!("{:?} is not a symbol of the enum", String::from_utf8_lossy(symbol))
                 })?;
                 put_long(*index, output);
             }

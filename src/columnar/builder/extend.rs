@@ -1,11 +1,11 @@
-//! Appending the values of many rows to a column at once.
+//! Appends the values of many rows to a column at once.
 
 use super::{Column, Data};
 use crate::columnar::decode::TextBuilder;
 
 macro_rules! extend_values {
     ($name:ident, $kind:ident, $type:ty) => {
-        /// Appends what `read` takes from each source; on a failure the column is left ragged.
+        /// Appends what `read` takes from each source; on a failure the column is left incomplete.
         #[inline]
         pub(in crate::columnar) fn $name<S, E>(
             &mut self,
@@ -36,7 +36,7 @@ impl Column {
     extend_values!(extend_f64, F64, f64);
 
     /// Appends the texts that `push` appends, one of each source; on a failure the column is left
-    /// ragged.
+    /// incomplete.
     #[inline]
     pub(in crate::columnar) fn extend_text<S, E>(
         &mut self,

@@ -14,8 +14,8 @@ use crate::record::TimestampType;
 pub(super) const CONSTANT_COLUMNS: [KafkaColumn; 3] =
     [KafkaColumn::Topic, KafkaColumn::Partition, KafkaColumn::TimestampType];
 
-/// [`CONSTANT_COLUMNS`] of an output with one run. The next output is mostly of the same partition, and
-/// shares them.
+/// [`CONSTANT_COLUMNS`] of an output with one run. The next output is usually of the same partition,
+/// and shares them.
 #[derive(Debug)]
 pub(in crate::columnar) struct Constants {
     partition: (Arc<str>, i32),

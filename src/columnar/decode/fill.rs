@@ -1,10 +1,9 @@
 //! The loop over the records of one batch.
 //!
-//! Most batches lie in the wanted range whole, and most records are short ([`ShortRecord`]). Those
-//! are walked in blocks first and written column by column then: the walk is one chain of loads
-//! that depend on each other, and the columns are loops without branches beside it. Everything
-//! else goes record by record ([`Filler::fill_one`]), which alone knows about ranges, headers and
-//! damage.
+//! Most batches are entirely within the wanted range, and most records are short ([`ShortRecord`]).
+//! Those are first walked in blocks and then written column by column: the walk is a chain of
+//! dependent loads, and the columns are branch-free loops next to it. Everything else goes record
+//! by record ([`Filler::fill_one`]), which alone handles ranges, headers and damage.
 //!
 //! Invariant **CD-4**: both ways give the same rows; `columnar::tests` compares them with a model.
 
@@ -13,11 +12,11 @@ use crate::columnar::columns::KafkaColumn;
 use crate::error::Result;
 use crate::record::{ShortRecord, WalkError, Walker};
 
-/// The records of a block: they and what they point to stay in the first cache.
+/// The records in a block: few enough that they and what they point to stay in the L1 cache.
 const BLOCK: usize = 64;
-/// How far in front of the walk the bytes are asked for.
+/// How far ahead of the walk bytes are prefetched.
 const AHEAD: usize = 2048;
-/// Where no record of a block is short, so many go by before the next try.
+/// After a block without short records, this many are read one by one before the next try.
 const LONG_RUN: usize = 32;
 
 impl Filler {
@@ -112,7 +111,7 @@ impl Filler {
         Ok(!wants(KafkaColumn::Headers) || self.headers.bytes() <= HEADER_BYTES_MAX)
     }
 
-    /// Appends short records that lie inside of the range.
+    /// Appends short records within the range.
     fn push_short(&mut self, data: &[u8], place: Place, span: &Span, records: &[ShortRecord]) {
         let wants = |column| self.projection.has(column);
         if wants(KafkaColumn::Headers) {
@@ -151,7 +150,7 @@ impl Filler {
     }
 }
 
-/// Walks as many short records as there are places for, none that starts at `stop_at` or behind;
+/// Walks as many short records as there is room for, none that starts at `stop_at` or beyond;
 /// returns how many.
 #[inline]
 fn walk_short<'a>(

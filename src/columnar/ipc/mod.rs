@@ -1,11 +1,11 @@
-//! Arrow IPC streams as values: a record holds a schema and the rows of one batch or several.
+//! Arrow IPC streams as values: a record contains a schema and the rows of one or several batches.
 //!
 //! Reading gives each row the offset, the key and so on of its record; writing is the reverse, and
-//! puts rows together into records: those of one partition, and of one key where there are keys,
-//! in their order, up to a number of rows and the size of a record batch. What is written is read
+//! combines rows into records: rows of the same partition and, where there are keys, of the same
+//! key, in order, up to a number of rows and the size of a record batch. What is written is read
 //! back as the same rows.
 //!
-//! Invariant **IP-1**: lengths inside of a value, those of compressed buffers as well, are compared
+//! Invariant **IP-1**: lengths within a value, including those of compressed buffers, are compared
 //! with its size or a bound before Arrow's reader sees it, so that a small value takes little
 //! memory and damage is an error of its record. What is written passes the same check.
 

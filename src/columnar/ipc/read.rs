@@ -1,10 +1,10 @@
-//! Rows out of streams.
+//! Reads rows from streams.
 //!
-//! Rows of a value come one after the other, each beside the offset, the key and so on of its
-//! record; a value without rows gives none. Columns are those of the first value, found by name in
-//! the others: what a value lacks is null there, and a type that differs is cast.
+//! The rows of a value come one after another, each next to the offset, the key and so on of its
+//! record; a value without rows yields none. Columns are those of the first value, and are found by
+//! name in the others: a column that a value lacks is null, and one of a different type is cast.
 //!
-//! An output ends before the value that it has no room for ([`Room`]), so that what becomes of a
+//! An output ends before a value that it has no room for ([`Room`]), so that the result for a
 //! record never depends on its neighbours.
 
 use std::io::Cursor;
@@ -21,25 +21,26 @@ use arrow::ipc::{FieldNode, MessageHeader, RecordBatch as Batch, root_as_message
 use crate::columnar::values::Columns;
 use crate::error::{Error, Result};
 
-/// What comes before the length of a message.
+/// The marker before the length of a message.
 const CONTINUATION: u32 = u32::MAX;
-/// Rows beyond this many of a record are refused; a batch of Arrow has at most as many bits.
+/// A record with more rows per byte than this is refused; an Arrow batch has at most that many
+/// bits.
 const ROWS_PER_BYTE: usize = 8;
-/// The bytes that the compressed buffers of a value may have uncompressed.
+/// The most uncompressed bytes that the compressed buffers of a value may have.
 const UNCOMPRESSED_BYTES_MAX: usize = 256 << 20;
-/// The bytes that a null in every column may take: types of a fixed size take it for nulls too.
+/// The most bytes that a row of nulls may take: fixed-size types take their size for nulls, too.
 const NULL_BYTES_MAX: usize = 64 << 20;
-/// About the bytes that a null of a type without a fixed size takes.
+/// Roughly the bytes that a null takes in a type without a fixed size.
 const VARIABLE_NULL_BYTES: usize = 16;
-/// What comes before a compressed buffer: its length uncompressed.
+/// The prefix of a compressed buffer: its uncompressed length.
 const PREFIX: usize = 8;
 
-/// What an output has room for.
+/// How much room an output has.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::columnar) struct Room {
     pub(super) rows: usize,
-    /// The bytes of the values, of their compressed buffers uncompressed, and of the nulls in
-    /// columns that they lack.
+    /// The bytes of the values, of their uncompressed buffers, and of the nulls in columns that
+    /// they lack.
     pub(super) bytes: usize,
 }
 
@@ -69,7 +70,7 @@ pub(in crate::columnar) fn fields_of(value: &[u8]) -> Result<Fields, String> {
     Ok(fields.iter().map(|field| Arc::new(Field::clone(field).with_nullable(true))).collect())
 }
 
-/// Refuses columns of which a single null takes a lot of memory.
+/// Refuses columns in which a single null takes a lot of memory.
 fn check_fields(fields: &Fields) -> Result<(), String> {
     let sizes = fields.iter().map(|field| null_bytes(field.data_type(), true));
     let bytes = sizes.fold(0, usize::saturating_add);
@@ -77,14 +78,14 @@ fn check_fields(fields: &Fields) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "the columns of the Arrow IPC stream have types of a fixed size that take {bytes} bytes a \
-         row; at most {NULL_BYTES_MAX} are taken"
+        "the columns of the Arrow IPC stream have fixed-size types that take {bytes} bytes per \
+         row; at most {NULL_BYTES_MAX} are accepted"
     ))
 }
 
-/// The bytes that a null takes; with `items` also those of an item of each list in it.
+/// The bytes that a null takes; with `items`, including one item of each list in it.
 fn null_bytes(of: &DataType, items: bool) -> usize {
-    // A size below zero is none.
+    // A negative size counts as none.
     let count = |size: i32| usize::try_from(size).unwrap_or(usize::MAX);
     match of {
         DataType::FixedSizeBinary(size) => count(*size),
@@ -118,7 +119,7 @@ fn null_bytes(of: &DataType, items: bool) -> usize {
     }
 }
 
-/// The values without a type in an array; a cast makes nulls of them.
+/// The number of values of the type null in an array, which a cast turns into nulls.
 fn untyped(data: &ArrayData) -> usize {
     if *data.data_type() == DataType::Null {
         return data.len();
@@ -131,7 +132,7 @@ struct Part {
     /// The arrays of each column.
     columns: Vec<Vec<ArrayRef>>,
     rows: usize,
-    /// The bytes that they take beside the value's own.
+    /// The bytes that they take in addition to the value's own.
     bytes: usize,
 }
 
@@ -151,7 +152,7 @@ impl IpcDecoder {
         Self { fields, null_row, room: Room::OUTPUT }
     }
 
-    /// Decodes values up to the first one that there is no room for beside those before.
+    /// Decodes values up to the first one for which there is no room after the others.
     pub(in crate::columnar) fn decode(
         &self,
         values: &BinaryViewArray,
@@ -188,12 +189,12 @@ impl IpcDecoder {
             concat(&arrays)
         });
         let columns = columns.collect::<Result<Vec<_>, ArrowError>>().map_err(|error| {
-            Error::invalid(format!("could not put the batches of values together: {error}"))
+            Error::invalid(format!("could not combine the batches of values: {error}"))
         })?;
         Ok(Columns::Many { columns, records, done })
     }
 
-    /// The row of a record without a value that decodes.
+    /// The row of a record whose value is null or cannot be decoded.
     fn nulls(&self) -> Part {
         let null = |field: &Arc<Field>| vec![new_null_array(field.data_type(), 1)];
         Part { columns: self.fields.iter().map(null).collect(), rows: 1, bytes: self.null_row }
@@ -243,20 +244,20 @@ impl IpcDecoder {
     /// Whether there is room left.
     ///
     /// # Errors
-    /// A whole output has no room for the value.
+    /// When even an empty output has no room for the value.
     fn fits(&self, part: &Part, left: Room) -> Result<bool, String> {
         if self.room.holds(part.rows, part.bytes) {
             return Ok(left.holds(part.rows, part.bytes));
         }
         Err(format!(
-            "the Arrow IPC stream has {} rows or more, and {} bytes beside those of the value; at \
-             most {} and {} are taken",
+            "the Arrow IPC stream has {} rows or more, and {} bytes in addition to the value's; at \
+             most {} and {} are accepted",
             part.rows, part.bytes, self.room.rows, self.room.bytes
         ))
     }
 }
 
-/// The bytes that a column of its own takes, where the array of a batch is not the column.
+/// The bytes that a new column takes, where the array of a batch cannot be used as it is.
 fn made_bytes(array: Option<&ArrayRef>, rows: usize, field: &Field) -> usize {
     let nulls = rows.saturating_mul(null_bytes(field.data_type(), false));
     match array {
@@ -269,7 +270,7 @@ fn made_bytes(array: Option<&ArrayRef>, rows: usize, field: &Field) -> usize {
     }
 }
 
-/// Lets Arrow's reader read; it panics on some kinds of damage.
+/// Calls Arrow's reader, which panics on some kinds of damage.
 fn guarded<T>(read: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(read)) {
         Ok(read) => read.map_err(|error| format!("the Arrow IPC stream is damaged: {error}")),
@@ -281,15 +282,15 @@ fn guarded<T>(read: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, String>
 /// will take.
 pub(super) fn check(value: &[u8]) -> Result<usize, String> {
     let cut = || "the Arrow IPC stream ends early".to_owned();
-    let none = || "the value is no Arrow IPC stream".to_owned();
-    let behind = || "the Arrow IPC stream has bytes behind its end".to_owned();
+    let none = || "the value is not an Arrow IPC stream".to_owned();
+    let behind = || "the Arrow IPC stream has bytes after its end".to_owned();
     let mut rest = value;
     let word =
         |bytes: &[u8]| bytes.first_chunk::<4>().map_or(0, |bytes| u32::from_le_bytes(*bytes));
     let mut messages = 0_usize;
     let mut unpacked = 0_usize;
     loop {
-        // The end may be left out.
+        // The end marker may be missing.
         let mut size = next(&mut rest, 4).map_or(0, word);
         if size == CONTINUATION {
             size = word(next(&mut rest, 4).ok_or_else(cut)?);
@@ -298,22 +299,22 @@ pub(super) fn check(value: &[u8]) -> Result<usize, String> {
             return Err(none());
         }
         if size == 0 {
-            // Arrow's reader does not look behind the end; rows would be lost.
+            // Arrow's reader does not look beyond the end; rows would be lost.
             let is_more = rest.iter().any(|byte| *byte != 0);
             return if is_more { Err(behind()) } else { Ok(unpacked) };
         }
         let metadata = next(&mut rest, size as usize)
             .ok_or_else(|| if messages == 0 { none() } else { cut() })?;
         let message = root_as_message(metadata)
-            .map_err(|error| format!("the value is no Arrow IPC stream: {error}"))?;
+            .map_err(|error| format!("the value is not an Arrow IPC stream: {error}"))?;
         let body = usize::try_from(message.bodyLength()).map_err(|_source| cut())?;
         let body = next(&mut rest, body).ok_or_else(cut)?;
-        // Arrow's reader takes a message of no kind for the end.
+        // Arrow's reader treats a message of an unknown kind as the end.
         if !matches!(
             message.header_type(),
             MessageHeader::Schema | MessageHeader::DictionaryBatch | MessageHeader::RecordBatch
         ) {
-            return Err("a message of the Arrow IPC stream is of no known kind".to_owned());
+            return Err("a message of the Arrow IPC stream is of an unknown kind".to_owned());
         }
         let dictionary = message.header_as_dictionary_batch().and_then(|batch| batch.data());
         for batch in message.header_as_record_batch().into_iter().chain(dictionary) {
@@ -349,7 +350,7 @@ fn check_batch(
     if *unpacked > UNCOMPRESSED_BYTES_MAX {
         return Err(format!(
             "an Arrow IPC stream of {size} bytes claims {unpacked} uncompressed; at most \
-             {UNCOMPRESSED_BYTES_MAX} are taken"
+             {UNCOMPRESSED_BYTES_MAX} are accepted"
         ));
     }
     let most = size.max(*unpacked).saturating_mul(ROWS_PER_BYTE) as i64;
@@ -361,7 +362,7 @@ fn check_batch(
 }
 
 /// The length that a compressed buffer claims to have uncompressed; nothing is allocated for one
-/// that is stored as it is.
+/// that is stored uncompressed.
 fn unpacked_size(buffer: &[u8]) -> Result<usize, String> {
     let prefix = buffer.first_chunk::<PREFIX>().ok_or("the Arrow IPC stream ends early")?;
     match i64::from_le_bytes(*prefix) {

@@ -300,7 +300,7 @@ fn types_of_a_huge_fixed_size_are_refused() {
         let schema = Schema::new(vec![Field::new("n", of, true)]);
         let value = StreamWriter::try_new(Vec::new(), &schema).unwrap().into_inner().unwrap();
         let error = super::fields_of(&value).unwrap_err();
-        assert!(error.contains("fixed size"), "{error}");
+        assert!(error.contains("fixed-size"), "{error}");
         assert_eq!(decoded(&value).unwrap_err(), error);
     }
     let usual = DataType::List(nested(DataType::FixedSizeList(float(), 4096)));

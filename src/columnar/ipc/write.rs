@@ -1,15 +1,15 @@
-//! Rows into streams.
+//! Writes rows as streams.
 //!
 //! ```text
 //! tables ──► push: by partition and key ──► waiting rows ──► max_rows are there ──► one stream,
 //!                                                   └──► finish: what is left ──┘   cut to size
 //! ```
 //!
-//! A record without a key goes where the partitioner says when it begins, so that a large table is
-//! spread over the partitions whatever the sizes of its slices are.
+//! The partitioner chooses the partition of a record without a key when the record begins, so that
+//! a large table is spread over the partitions whatever the sizes of its slices.
 //!
 //! Text and bytes are written in the plain layouts, which every reader of Arrow knows, and a
-//! dictionary that has more entries than rows with those in use only.
+//! dictionary with more entries than rows is reduced to those in use.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -32,13 +32,13 @@ use crate::error::{Error, Result};
 use crate::record::HEADER_SIZE;
 use crate::types::TimestampMs;
 
-/// The bytes of a record around its key and value.
+/// The bytes of a record in addition to its key and value.
 const RECORD_OVERHEAD: usize = 64;
-/// When so many times `max_rows` rows wait for more of their key, all are written.
+/// When this many times `max_rows` rows wait for more of their key, all are written.
 const WAITING_MAX: usize = 16;
-/// The same for the bytes of rows that wait.
+/// The same for the bytes of waiting rows.
 const WAITING_BYTES_MAX: usize = 64 << 20;
-/// Rows that are copied at once, at most: more are cut before they are looked at.
+/// The most bytes of rows that are copied at once: larger tables are cut first.
 const COPIED_BYTES_MAX: usize = 256 << 20;
 
 /// How the buffers of streams are compressed.
@@ -53,15 +53,15 @@ pub enum IpcCompression {
 /// How streams are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IpcTarget {
-    /// The columns that are left out.
+    /// The columns to leave out.
     pub exclude: Vec<String>,
-    /// The rows of a record, at most.
+    /// The most rows in a record.
     pub max_rows: usize,
     /// How buffers are compressed.
     pub compression: Option<IpcCompression>,
 }
 
-/// A record that is complete.
+/// A complete record.
 #[derive(Debug)]
 pub(in crate::columnar) struct StreamRecord {
     pub(in crate::columnar) partition: i32,
@@ -73,7 +73,7 @@ pub(in crate::columnar) struct StreamRecord {
 /// What the rows of a record have in common: the partition of their column, and the key.
 type Group = (Option<i32>, Option<Vec<u8>>);
 
-/// The first row of a group, and all its rows where there are others.
+/// The first row of a group, and all its rows if there are other groups.
 type Chosen = (usize, Option<Vec<u32>>);
 
 /// Rows that wait for more of their group.
@@ -83,7 +83,7 @@ struct Waiting {
     timestamp: TimestampMs,
     parts: Vec<RecordBatch>,
     rows: usize,
-    /// About the bytes of the parts.
+    /// The approximate size of the parts in bytes.
     bytes: usize,
 }
 
@@ -92,21 +92,21 @@ impl Waiting {
         Self { partition, timestamp, parts: Vec::new(), rows: 0, bytes: 0 }
     }
 
-    /// All rows that wait.
+    /// All waiting rows.
     fn rows(&self) -> Result<RecordBatch> {
         match self.parts.as_slice() {
-            [] => Err(Error::invalid("a record has at least one row")),
+            [] => Err(Error::invalid("a record must have at least one row")),
             [one] => Ok(one.clone()),
             [first, ..] => concat_batches(&first.schema(), &self.parts).map_err(unwritten),
         }
     }
 }
 
-/// Puts rows together into records.
+/// Combines rows into records.
 #[derive(Debug)]
 pub(in crate::columnar) struct Streams {
     target: IpcTarget,
-    /// The size of a record, at most.
+    /// The largest size of a record.
     bytes_max: usize,
     waiting: BTreeMap<Group, Waiting>,
     waiting_rows: usize,
@@ -118,11 +118,11 @@ impl Streams {
     /// None for values of another format.
     ///
     /// # Errors
-    /// An invalid argument for what a record of many rows cannot have.
+    /// An invalid argument for options that do not apply to a record of many rows.
     pub(in crate::columnar) fn new(options: &WriteOptions) -> Result<Option<Self>> {
         let ValueSource::ArrowIpc(target) = &options.value else { return Ok(None) };
         if target.max_rows == 0 {
-            return Err(Error::invalid("a record has at least one row"));
+            return Err(Error::invalid("a record must have at least one row"));
         }
         let refused = match (&options.timestamp, &options.headers) {
             (Some(name), _) => Some((name, "timestamp, the time of writing")),
@@ -146,7 +146,7 @@ impl Streams {
         }))
     }
 
-    /// Accepts rows; `partitioner` is asked once for each record that begins with them.
+    /// Accepts rows; `partitioner` is called once for each record that begins with them.
     pub(in crate::columnar) fn push(
         &mut self,
         rows: &RecordBatch,
@@ -193,7 +193,7 @@ impl Streams {
         Ok(())
     }
 
-    /// Completes what waits.
+    /// Completes the waiting records.
     pub(in crate::columnar) fn finish(&mut self) -> Result<()> {
         (self.waiting_rows, self.waiting_bytes) = (0, 0);
         let waiting = std::mem::take(&mut self.waiting);
@@ -202,13 +202,13 @@ impl Streams {
         })
     }
 
-    /// The records that are complete.
+    /// The complete records.
     pub(in crate::columnar) fn take(&mut self) -> Vec<StreamRecord> {
         std::mem::take(&mut self.ready)
     }
 
-    /// Writes the rows of a group as records of `max_rows`; the rest begins another one, for which
-    /// `partition` is asked.
+    /// Writes the rows of a group as records of `max_rows`; the rest begins another one, whose
+    /// partition comes from `partition`.
     fn complete(
         &mut self,
         group: &Group,
@@ -261,11 +261,11 @@ impl Streams {
                     });
                     return Ok(());
                 }
-                // Rows differ, so a little more room than on average.
+                // Rows differ in size, so leave a little more room than the average.
                 value.len().div_ceil(bytes_max).saturating_mul(9).div_ceil(8).max(2)
             }
             Err(error) if count == 1 => return Err(error),
-            // Perhaps only too large for the plain layouts.
+            // Perhaps it is only too large for the plain layouts.
             Err(_error) => 2,
         };
         let step = count.div_ceil(pieces).max(1);
@@ -337,7 +337,7 @@ fn stream(rows: &RecordBatch, compression: Option<IpcCompression>) -> Result<Vec
     write().map_err(unwritten)
 }
 
-/// The same rows with dictionaries of what they use, where that is less.
+/// The same rows, with dictionaries reduced to what they use where that is smaller.
 fn in_use(rows: &RecordBatch) -> Result<RecordBatch> {
     let column = |array: &ArrayRef| match array.data_type() {
         DataType::Dictionary(_, value)
@@ -354,7 +354,8 @@ fn in_use(rows: &RecordBatch) -> Result<RecordBatch> {
         .map_err(unwritten)
 }
 
-/// About the bytes of the rows themselves; of what they share with others only their part.
+/// The approximate size of the rows themselves in bytes, counting only their part of shared
+/// buffers.
 pub(super) fn slice_bytes(rows: &RecordBatch) -> usize {
     rows.columns().iter().map(|column| array_bytes(column)).fold(0, usize::saturating_add)
 }
@@ -389,7 +390,7 @@ fn array_bytes(array: &dyn Array) -> usize {
         }
         DataType::Dictionary(..) => {
             let dictionary = array.as_any_dictionary();
-            // The entries are written as far as they are used.
+            // Only the entries in use are written.
             let values = dictionary.values();
             let entries = values.len().min(array.len());
             let each = array_bytes(values).div_ceil(values.len().max(1));

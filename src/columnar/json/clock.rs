@@ -1,6 +1,7 @@
-//! Dates, times and durations as ISO 8601 has them, in all the forms that producers write.
+//! Reads ISO 8601 dates, times and durations, in all the forms that producers write.
 //!
-//! [`super::scan::iso_time`] reads the commonest form of a time; this reads it and the others.
+//! [`super::scan::iso_time`] reads the most common form of a time; this module reads it and the
+//! others.
 
 use arrow::datatypes::TimeUnit;
 
@@ -29,7 +30,7 @@ impl<'a> Rest<'a> {
         bytes.iter().any(|&byte| self.eat(byte))
     }
 
-    /// The digits in front; none where their number is not of the range.
+    /// The leading digits; none where their number is out of range.
     fn digits(&mut self, counts: std::ops::RangeInclusive<usize>) -> Option<&'a [u8]> {
         let count = self.0.iter().take_while(|byte| byte.is_ascii_digit()).count();
         let count = count.min(*counts.end());
@@ -38,7 +39,7 @@ impl<'a> Rest<'a> {
         Some(digits)
     }
 
-    /// The number of at most 20 digits in front.
+    /// The leading number of at most 20 digits.
     fn wide(&mut self, counts: std::ops::RangeInclusive<usize>) -> Option<i128> {
         let digits = self.digits(counts)?;
         Some(
@@ -56,7 +57,7 @@ impl<'a> Rest<'a> {
         self.number(2..=2)
     }
 
-    /// The nanoseconds of a fraction, if there is one; digits behind them must be zeros.
+    /// The nanoseconds of a fraction, if there is one; further digits must be zeros.
     fn fraction(&mut self) -> Option<i64> {
         if !self.eat_any(b".,") {
             return Some(0);
@@ -96,7 +97,7 @@ impl<'a> Rest<'a> {
     }
 
     /// Seconds east of Greenwich; UTC where there is no zone. Java writes the name of the zone
-    /// behind the offset, in brackets.
+    /// after the offset, in brackets.
     fn zone(&mut self) -> Option<i64> {
         if self.0.is_empty() {
             return Some(0);
@@ -142,7 +143,7 @@ pub(super) fn date(text: &str) -> Option<i32> {
     i32::try_from(days).ok()
 }
 
-/// A moment in the unit, rounded down: a date, and a time of the day and a zone if they are there.
+/// A moment in the unit, rounded down: a date, optionally with a time of day and a zone.
 pub(super) fn moment(text: &str, unit: TimeUnit) -> Option<i64> {
     let mut rest = Rest(text.as_bytes());
     let days = rest.date()?;
@@ -159,7 +160,7 @@ pub(super) fn moment(text: &str, unit: TimeUnit) -> Option<i64> {
     i64::try_from(seconds * i128::from(rate) + i128::from(fraction)).ok()
 }
 
-/// A time of the day in the unit, which must have room for its fraction.
+/// A time of day in the unit, which must hold its fraction exactly.
 pub(super) fn time_of_day(text: &str, unit: TimeUnit) -> Option<i64> {
     let mut rest = Rest(text.as_bytes());
     let nanos = rest.time()?;
@@ -168,8 +169,8 @@ pub(super) fn time_of_day(text: &str, unit: TimeUnit) -> Option<i64> {
     (nanos % divisor == 0).then_some(nanos / divisor)
 }
 
-/// A duration of weeks, days, hours, minutes and seconds in the unit, which must have room for its
-/// fraction. The sign is in front of all or of a number.
+/// A duration of weeks, days, hours, minutes and seconds in the unit, which must hold its fraction
+/// exactly. The sign comes before everything or before a number.
 pub(super) fn duration(text: &str, unit: TimeUnit) -> Option<i64> {
     let mut rest = Rest(text.as_bytes());
     let negative = rest.eat(b'-');

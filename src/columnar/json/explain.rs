@@ -1,10 +1,10 @@
-//! Why a value is no JSON object, in words for its reader.
+//! Explains to a user why a value is not a JSON object.
 
 use serde::de::IgnoredAny;
 
 use super::super::registry;
 
-/// What a value that cannot be parsed is.
+/// Describes a value that cannot be parsed.
 #[cold]
 pub(super) fn not_json(value: &[u8]) -> String {
     if value.is_empty() {
@@ -12,7 +12,7 @@ pub(super) fn not_json(value: &[u8]) -> String {
     }
     if let Ok((id, rest)) = registry::unframe(value) {
         let remedy = match rest.first() {
-            Some(b'{' | b'[' | b' ' | b'"') => "json(framed=True) reads what is behind it",
+            Some(b'{' | b'[' | b' ' | b'"') => "json(framed=True) skips the header",
             _ => "avro(registry=…) and protobuf(registry=…) read such values",
         };
         return format!(
@@ -33,7 +33,7 @@ pub(super) fn not_json(value: &[u8]) -> String {
     };
     let Err(error) = serde_json::from_str::<IgnoredAny>(text) else {
         return format!(
-            "the value is not JSON: a text in it is no Unicode, or it is nested too deep: {}",
+            "the value is not JSON: a text in it is not Unicode, or it is nested too deeply: {}",
             excerpt(value, 0)
         );
     };
@@ -56,7 +56,7 @@ pub(super) fn not_json(value: &[u8]) -> String {
     format!("the value is not JSON, see position {at}: {}", excerpt(value, at))
 }
 
-/// What a value that is JSON but no object is.
+/// Describes a value that is JSON but not an object.
 #[cold]
 pub(super) fn not_object(kind: &str, value: &[u8]) -> String {
     format!(
@@ -65,7 +65,7 @@ pub(super) fn not_object(kind: &str, value: &[u8]) -> String {
     )
 }
 
-/// A part of a value around a place, for people.
+/// A part of a value around a position, for people.
 fn excerpt(value: &[u8], at: usize) -> String {
     const SHOWN_MAX: usize = 60;
     const BEFORE_MAX: usize = 20;
@@ -73,7 +73,7 @@ fn excerpt(value: &[u8], at: usize) -> String {
     let until = from.saturating_add(SHOWN_MAX).min(value.len());
     let shown = value.get(from..until).unwrap_or_default();
     let text = shown.escape_ascii().to_string().replace("\\\"", "\"").replace("\\'", "'");
-    // Text that is not ASCII is shown as it is.
+    // Text that is not ASCII is shown unescaped.
     let text = match std::str::from_utf8(shown) {
         Ok(one) if one.chars().all(|one| !one.is_control()) => one.to_owned(),
         _ => text,

@@ -1,16 +1,16 @@
 //! Reads the JSON that most producers write straight into columns, without a tape.
 //!
-//! Values of one topic look alike: a flat object, its fields in the same order, numbers and short
-//! strings without escapes. This reader walks such a value once. Where anything is out of the
-//! ordinary (an escape, a nested value, an exponent, a number of many digits, a field that is
-//! there twice, a value that does not fit its field) it gives up, and the row is read again by
-//! the general parser, whose judgement and error messages are the only ones.
+//! The values of a topic look alike: a flat object, its fields in the same order, numbers and short
+//! strings without escapes. This reader walks such a value once. If anything is out of the ordinary
+//! (an escape, a nested value, an exponent, a number of many digits, a field that occurs twice, a
+//! value that does not fit its field) it gives up, and the general parser, which alone judges
+//! values and words the errors, reads the row again.
 //!
 //! Invariants:
 //!
 //! - **JF-1** Whatever is accepted here is JSON, and the general parser reads the same from it.
 //! - **JF-2** A reader that gives up has pushed at most this row: the caller truncates it.
-//! - **JF-3** What is remembered of earlier rows (the order of keys) only speeds up the next.
+//! - **JF-3** What is remembered about earlier rows (the order of keys) only speeds up the next.
 
 use arrow::datatypes::TimeUnit;
 
@@ -18,9 +18,9 @@ use arrow::datatypes::TimeUnit;
 const KEYS_MAX: usize = 256;
 const LEAD_SIZE_MAX: usize = 128;
 
-/// What stands between the values of an object: a brace or comma, white space, a key and a colon.
-/// Remembered in the order of the row before, with the columns that the keys go to, so that the
-/// next row is compared with it and not read.
+/// What is between the values of an object: a brace or comma, white space, a key and a colon.
+/// Remembered in the order of the previous row, with the columns that the keys go to, so that the
+/// next row only has to be compared with it.
 #[derive(Debug, Default)]
 pub(super) struct KeyOrder {
     leads: Vec<Lead>,
@@ -56,8 +56,8 @@ impl Lead {
 
 impl KeyOrder {
     /// The column of the next key and where its value starts; `at` is the start of the object or
-    /// the place behind the value before, and `place` counts the keys. None for what is not of
-    /// the simple kind, also by `lookup`.
+    /// the place after the previous value, and `place` counts the keys. None for anything that is
+    /// not of the simple kind, including by `lookup`.
     #[inline]
     pub(super) fn lead_in(
         &mut self,
@@ -102,7 +102,7 @@ impl KeyOrder {
     }
 }
 
-/// Behind the white space at `at`.
+/// The place after the white space at `at`.
 #[inline]
 pub(super) fn blank(bytes: &[u8], mut at: usize) -> usize {
     while matches!(bytes.get(at), Some(b' ' | b'\n' | b'\r' | b'\t')) {
@@ -111,13 +111,13 @@ pub(super) fn blank(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// Behind `byte`, if it is at `at`.
+/// The place after `byte`, if it is at `at`.
 #[inline]
 pub(super) fn one(bytes: &[u8], at: usize, byte: u8) -> Option<usize> {
     (bytes.get(at) == Some(&byte)).then(|| at.wrapping_add(1))
 }
 
-/// Behind `word`, if it is at `at`.
+/// The place after `word`, if it is at `at`.
 #[inline]
 pub(super) fn literal(bytes: &[u8], at: usize, word: &[u8]) -> Option<usize> {
     bytes.get(at..)?.starts_with(word).then(|| at.wrapping_add(word.len()))
@@ -126,7 +126,7 @@ pub(super) fn literal(bytes: &[u8], at: usize, word: &[u8]) -> Option<usize> {
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
 
-/// The string whose text starts at `at`, and the place behind its closing quote.
+/// The string whose text starts at `at`, and the place after its closing quote.
 #[inline]
 pub(super) fn string(bytes: &[u8], at: usize) -> Option<(&str, usize)> {
     let end = string_end(bytes, at)?;
@@ -134,7 +134,7 @@ pub(super) fn string(bytes: &[u8], at: usize) -> Option<(&str, usize)> {
     Some((text, end.wrapping_add(1)))
 }
 
-/// `true` or `false` at `at`, and the place behind.
+/// `true` or `false` at `at`, and the place after it.
 #[inline]
 pub(super) fn boolean(bytes: &[u8], at: usize) -> Option<(bool, usize)> {
     let rest = bytes.get(at..)?;
@@ -154,7 +154,7 @@ pub(super) fn string_end(bytes: &[u8], mut at: usize) -> Option<usize> {
     while let Some(word) = bytes.get(at..)?.first_chunk::<8>() {
         let word = u64::from_le_bytes(*word);
         let below = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
-        // A borrow can mark a byte behind a marked one, so the first mark is always right.
+        // A borrow can mark a byte after a marked one, so the first mark is always right.
         let found = below | zero_byte(word ^ (ONES * 0x22)) | zero_byte(word ^ (ONES * 0x5c));
         if found != 0 {
             at = at.wrapping_add((found.trailing_zeros() / 8) as usize);
@@ -171,7 +171,7 @@ pub(super) fn string_end(bytes: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-/// A number of few digits without an exponent.
+/// A number with few digits and without an exponent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Number {
     /// One without a point.
@@ -180,7 +180,7 @@ pub(super) enum Number {
     Float(f64),
 }
 
-/// So many digits fit an i64.
+/// This many digits always fit an i64.
 const DIGITS_MAX: usize = 18;
 /// Below this, digits and power of ten are exact floats, so one division rounds correctly.
 const EXACT_MAX: u64 = 1 << 53;
@@ -191,7 +191,7 @@ const POWERS: [f64; 19] = [
 
 const TENS: [u64; 9] = [1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
 
-/// The number at `at` and the place behind it.
+/// The number at `at` and the place after it.
 #[inline]
 #[expect(clippy::cast_precision_loss, reason = "EXACT_MAX was checked")]
 pub(super) fn number(bytes: &[u8], at: usize) -> Option<(Number, usize)> {
@@ -233,7 +233,7 @@ fn digits(bytes: &[u8], mut at: usize, mut number: u64) -> Option<(u64, usize)> 
     // mispredict its end each time.
     while let Some(chunk) = bytes.get(at..)?.first_chunk::<8>() {
         let digits = u64::from_le_bytes(*chunk) ^ (ONES * 0x30);
-        // A carry can mark a byte behind a marked one, so the first mark is always right.
+        // A carry can mark a byte after a marked one, so the first mark is always right.
         let others = (digits.wrapping_add(ONES * 0x76) | digits) & HIGH;
         let count = others.trailing_zeros() / 8;
         if count == 0 {
@@ -260,7 +260,7 @@ fn digits(bytes: &[u8], mut at: usize, mut number: u64) -> Option<(u64, usize)> 
     }
 }
 
-/// Behind a value that is not wanted, if it is a simple one.
+/// The place after an unwanted value, if it is a simple one.
 #[inline]
 pub(super) fn skip(bytes: &[u8], at: usize) -> Option<usize> {
     match bytes.get(at)? {
@@ -272,8 +272,8 @@ pub(super) fn skip(bytes: &[u8], at: usize) -> Option<usize> {
     }
 }
 
-/// An ISO 8601 time as programs write it, in the unit: `YYYY-MM-DDTHH:MM:SS[.f…]` with `Z` or
-/// `+00:00`. None for all other forms, which the general parser reads or refuses.
+/// An ISO 8601 time as programs usually write it, in the unit: `YYYY-MM-DDTHH:MM:SS[.f…]` with `Z`
+/// or `+00:00`. None for all other forms, which the general parser reads or refuses.
 #[inline]
 pub(super) fn iso_time(text: &[u8], unit: TimeUnit) -> Option<i64> {
     let fixed = text.first_chunk::<19>()?;
@@ -312,7 +312,7 @@ pub(super) fn iso_time(text: &[u8], unit: TimeUnit) -> Option<i64> {
     }
 }
 
-/// The nanoseconds behind the seconds of a time, and the zone behind them.
+/// The nanoseconds after the seconds of a time, and the zone after them.
 #[inline]
 fn fraction(text: &[u8]) -> Option<(i64, &[u8])> {
     const PLACES_MAX: usize = 9;
@@ -456,7 +456,7 @@ mod tests {
                 let nanos = iso_time(text.as_bytes(), TimeUnit::Nanosecond);
                 prop_assert_eq!(slow.and_then(|slow| slow.timestamp_nanos_opt()), nanos);
             } else {
-                // Leap seconds are the general parser's.
+                // Leap seconds are left to the general parser.
                 prop_assert!(slow.is_none() || second == 60, "{}", text);
             }
         }

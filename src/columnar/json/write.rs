@@ -15,8 +15,8 @@
 //! | map                          | object; keys must be text or integers                       |
 //! | dictionary                   | as its values                                               |
 //!
-//! A null is written as `null`, so that every object has every field. Writers are made once for
-//! a batch; a row costs no allocation.
+//! A null is written as `null`, so that every object has every field. A writer is created once per
+//! batch; a row needs no allocation.
 
 mod put;
 
@@ -45,15 +45,15 @@ use put::{
 };
 pub(crate) use put::{put_i64, put_string, put_u64};
 
-/// What becomes of NaN and the infinities, for which JSON has no number.
+/// How to write NaN and the infinities, which JSON cannot represent as numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NonFinite {
     /// The row is refused.
     #[default]
     Refuse,
-    /// They are null, as a value that is missing.
+    /// They become null, like a missing value.
     Null,
-    /// They are the strings NaN, Infinity and -Infinity.
+    /// They become the strings NaN, Infinity and -Infinity.
     Text,
 }
 
@@ -66,16 +66,17 @@ pub(crate) struct RowWriter {
 #[derive(Debug)]
 struct FieldWriter {
     name: String,
-    /// `"name":`, with the brace or comma in front of it.
+    /// `"name":`, preceded by a brace or comma.
     label: Vec<u8>,
     value: ValueWriter,
 }
 
 impl RowWriter {
-    /// A writer of all columns but those in `exclude`.
+    /// A writer of all columns except those in `exclude`.
     ///
     /// # Errors
-    /// An invalid argument for a column that is not there or whose type has no JSON.
+    /// An invalid argument for a column that does not exist or whose type has no JSON
+    /// representation.
     pub(crate) fn new(
         batch: &RecordBatch,
         exclude: &[String],
@@ -101,7 +102,7 @@ impl RowWriter {
             let name = field.name();
             if !seen.insert(name) {
                 return Err(Error::invalid(format!(
-                    "there are two columns {name:?}, of which a JSON object would show one"
+                    "there are two columns {name:?}, but a JSON object can have only one"
                 )));
             }
             let mut label = vec![if fields.is_empty() { b'{' } else { b',' }];
@@ -116,7 +117,7 @@ impl RowWriter {
     /// Appends the object of a row.
     ///
     /// # Errors
-    /// A value that has no JSON, with its column.
+    /// A value without a JSON representation, with its column.
     pub(crate) fn write(&self, row: usize, output: &mut Vec<u8>) -> Result<(), Fail> {
         if self.fields.is_empty() {
             output.extend_from_slice(b"{}");
@@ -158,7 +159,7 @@ enum Kind {
     Date(ScalarBuffer<i32>),
     TimeOfDay(TimeUnit, ScalarBuffer<i64>),
     Duration(TimeUnit, ScalarBuffer<i64>),
-    /// Rare types by arrow's own formatter, as strings.
+    /// Rare types, formatted as strings by arrow itself.
     Shown(ArrayRef),
     List(OffsetBuffer<i32>, Box<ValueWriter>),
     LargeList(OffsetBuffer<i64>, Box<ValueWriter>),
@@ -375,7 +376,7 @@ fn recast(name: &str, array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     cast(array, to).map_err(|error| Error::invalid(format!("column {name:?}: {error}")))
 }
 
-/// Bytes as base64, or as the UUIDs that they are.
+/// Bytes as base64, or as text if they are UUIDs.
 fn bytes_kind(field: &Field, column: BytesColumn) -> Kind {
     match (field.data_type(), field.extension_type_name()) {
         (DataType::FixedSizeBinary(16), Some("arrow.uuid")) => Kind::Uuid(column),
@@ -383,12 +384,12 @@ fn bytes_kind(field: &Field, column: BytesColumn) -> Kind {
     }
 }
 
-/// The numbers behind times.
+/// The underlying numbers of times.
 fn numbers(name: &str, array: &ArrayRef) -> Result<ScalarBuffer<i64>> {
     Ok(recast(name, array, &DataType::Int64)?.as_primitive::<Int64Type>().values().clone())
 }
 
-/// A date of milliseconds may have a time of the day, which JSON would lose.
+/// A date in milliseconds may include a time of day, which JSON would lose.
 fn whole_days(name: &str, array: &ArrayRef) -> Result<()> {
     const DAY_MS: i64 = 86_400_000;
     let mut dates = array.as_primitive::<Date64Type>().iter().flatten();

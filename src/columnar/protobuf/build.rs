@@ -1,4 +1,4 @@
-//! From descriptors to the tree of what a message holds.
+//! Builds the tree of a message's fields from descriptors.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use protox::prost_reflect::{Cardinality, EnumDescriptor, FieldDescriptor, Messag
 
 use super::schema::{FieldDef, Kind, Message, Shape, Symbols};
 
-/// So many fields a message may have, with those of the messages that it holds.
+/// How many fields a message may have, including those of nested messages.
 const FIELDS_MAX: usize = 60_000;
 /// Messages nested deeper than this are kept as bytes.
 pub(super) const DEPTH_MAX: usize = 32;
@@ -15,7 +15,7 @@ pub(super) const DEPTH_MAX: usize = 32;
 /// Builds a message.
 ///
 /// # Errors
-/// What is wrong with it: it is too large.
+/// When it is too large.
 pub(super) fn build(message: &MessageDescriptor) -> Result<Arc<Message>, String> {
     Builder { open: Vec::new(), fields: 0 }.message(message)
 }
@@ -37,7 +37,7 @@ impl Builder {
             .map(|oneof| oneof.full_name().to_owned())
             .collect();
         let mut described: Vec<FieldDescriptor> = message.fields().collect();
-        // In the order of the file; the library gives them by number.
+        // In the order of the file; the library sorts them by number.
         described.sort_by_key(|field| field.path().last().copied().unwrap_or(0));
         for field in &described {
             self.fields = self.fields.saturating_add(1);
@@ -66,7 +66,7 @@ impl Builder {
             return Ok(Shape::Map(self.kind(&entry.map_entry_key_field().kind())?));
         }
         if field.is_list() {
-            // An option that says otherwise is only in the descriptor.
+            // An option that overrides it is only in the descriptor.
             let options = field.field_descriptor_proto().options.as_ref();
             let told = options.and_then(|options| options.packed);
             return Ok(Shape::Many { packed: told.unwrap_or_else(|| field.is_packed()) });
@@ -148,8 +148,8 @@ fn holds_itself(message: &MessageDescriptor) -> bool {
     false
 }
 
-/// The names in the order of the file, which the library sorts by number: of several for one
-/// number the first one counts for reading, and each can be written.
+/// The names in the order of the file, which the library sorts by number: if a number has several
+/// names, the first is used for reading, and each can be written.
 fn symbols(described: &EnumDescriptor) -> Arc<Symbols> {
     let mut declared: Vec<(i32, String)> = described
         .enum_descriptor_proto()

@@ -1,4 +1,4 @@
-//! Which Protobuf schema the columns of a table have, for writing without one.
+//! Derives a Protobuf schema from the columns of a table, for writing without one.
 //!
 //! | Arrow                                         | Protobuf                                      |
 //! |-----------------------------------------------|-----------------------------------------------|
@@ -10,9 +10,9 @@
 //! | dictionary                                    | as its values                                 |
 //! | list; map; struct                             | repeated; map; a message inside of this one   |
 //!
-//! Fields have the numbers of their columns, from 1 on (19000 to 19999 belong to Protobuf). Scalars
-//! that may be null are `optional`; lists and maps are not, so that a null is read as an empty one.
-//! All other types are refused, with the name of the column.
+//! Fields have the numbers of their columns, from 1 on (19000 to 19999 belong to Protobuf).
+//! Nullable scalars are `optional`; lists and maps cannot be, so a null there is refused. All other
+//! types are refused, with the name of the column.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -29,15 +29,16 @@ const TIMESTAMP: &str = "google.protobuf.Timestamp";
 const DURATION: &str = "google.protobuf.Duration";
 
 impl ProtobufSchema {
-    /// The schema of a table: a message with a field for each column but those left out. The
-    /// message may be named with a package.
+    /// The schema of a table: a message with a field for each column except those left out. The
+    /// name of the message may include a package.
     ///
     /// # Errors
-    /// An invalid argument for names that are none in Protobuf, and types that it does not have.
+    /// An invalid argument for names that are not valid in Protobuf, and types that it does not
+    /// have.
     pub fn of_table(table: &ArrowSchema, message: &str, exclude: &[String]) -> Result<Self> {
         if !message.split('.').all(is_identifier) {
             return Err(Error::invalid(format!(
-                "{message:?} is no name of a Protobuf message: its parts have letters, digits and \
+                "{message:?} is not a name for a Protobuf message: its parts have letters, digits and \
                  _, and do not begin with a digit"
             )));
         }
@@ -84,7 +85,7 @@ fn is_identifier(name: &str) -> bool {
         && name.chars().all(|one| one.is_ascii_alphanumeric() || one == '_')
 }
 
-/// A name in the manner of messages: `order_line` is `OrderLine`.
+/// A name in the style of messages: `order_line` becomes `OrderLine`.
 fn camel(name: &str) -> String {
     let mut found = String::new();
     let mut is_first = true;
@@ -101,8 +102,8 @@ fn camel(name: &str) -> String {
     found
 }
 
-/// What is left of a name by which two fields of a message must differ, since their names in
-/// Protobuf's JSON must: no underscores, and no case.
+/// The form in which the names of a message's fields must differ, since their names in Protobuf's
+/// JSON must: without underscores and case.
 fn plain_name(name: &str) -> String {
     name.chars().filter(|one| *one != '_').map(|one| one.to_ascii_lowercase()).collect()
 }
@@ -171,7 +172,7 @@ impl Deriver {
         }
     }
 
-    /// The type of a value that stands in no list.
+    /// The type of a value outside a list.
     fn value(
         &mut self,
         data_type: &DataType,
@@ -192,7 +193,7 @@ impl Deriver {
                 let depth = column.depth.saturating_add(1);
                 if depth >= DEPTH_MAX {
                     return Err(Error::invalid(format!(
-                        "column {:?} has structs in structs, {DEPTH_MAX} and more, which is too \
+                        "column {:?} has structs nested {DEPTH_MAX} levels or more, which is too \
                          deep for Protobuf values",
                         column.path
                     )));
@@ -206,13 +207,13 @@ impl Deriver {
         name.map(|name| (name.to_owned(), None)).ok_or_else(|| column.unfit(data_type))
     }
 
-    /// A name for a message beside these fields: they share one scope.
+    /// A name for a message next to these fields: they share one scope.
     fn unique(&mut self, wanted: &str, siblings: &Fields) -> String {
         let wanted = if is_identifier(wanted) { wanted.to_owned() } else { format!("_{wanted}") };
         let is_taken = |names: &[String], name: &str| {
             names.iter().any(|used| used == name)
                 || siblings.iter().any(|field| {
-                    // A map makes a message of its entries.
+                    // A map defines a message for its entries.
                     field.name() == name || format!("{}Entry", camel(field.name())) == name
                 })
         };
@@ -240,12 +241,12 @@ impl Column<'_> {
         let path = &self.path;
         Error::invalid(match data_type {
             DataType::Null => format!(
-                "column {path:?} has nulls only, and no type that a Protobuf schema could name; \
-                 cast it, leave it out with exclude=, or give a schema"
+                "column {path:?} has only nulls, and no type that a Protobuf schema could name; \
+                 cast it, leave it out with exclude=, or pass a schema"
             ),
             other => format!(
-                "column {path:?} is or holds {other}, for which there is no Protobuf field; cast \
-                 it, leave it out with exclude=, or give a schema"
+                "column {path:?} is or contains {other}, for which there is no Protobuf field; cast \
+                 it, leave it out with exclude=, or pass a schema"
             ),
         })
     }
@@ -269,7 +270,7 @@ fn scalar(data_type: &DataType) -> Option<&'static str> {
     })
 }
 
-/// Protobuf has no maps by other keys.
+/// Protobuf has no maps with other keys.
 fn key_type(data_type: &DataType) -> Option<&'static str> {
     let data_type = match data_type {
         DataType::Dictionary(_, value) => value,
@@ -283,14 +284,14 @@ fn check_names(fields: &Fields, path: &str) -> Result<()> {
     for field in fields {
         if !is_identifier(field.name()) {
             return Err(Error::invalid(format!(
-                "column {:?} is no name of a Protobuf field, which has letters, digits and _, and \
+                "column {:?} is not a name for a Protobuf field, which has letters, digits and _, and \
                  does not begin with a digit; rename it",
                 full(path, field.name())
             )));
         }
         if let Some(other) = known.insert(plain_name(field.name()), field.name()) {
             return Err(Error::invalid(format!(
-                "columns {:?} and {:?} differ in case and underscores only, which is not enough in a \
+                "columns {:?} and {:?} differ only in case and underscores, which is not enough in a \
                  Protobuf message; rename one",
                 full(path, other),
                 full(path, field.name())

@@ -1,4 +1,4 @@
-//! One value of a field: what it is compiled to, and its way into a column.
+//! One value of a field: what it is compiled to, and how it gets into a column.
 
 use arrow::datatypes::TimeUnit;
 
@@ -10,7 +10,7 @@ use crate::columnar::builder::Column;
 use crate::columnar::fail::{Fail, Read, not_utf8};
 use crate::columnar::varint::unzigzag;
 
-/// What one value of a field is.
+/// The kind of one value of a field.
 #[derive(Debug)]
 pub(super) enum Element {
     Plain(Kind),
@@ -29,7 +29,7 @@ impl Element {
         }
     }
 
-    /// Whether a payload is of its wire type, so that the field is this one.
+    /// Whether a payload has its wire type, so that the field is this one.
     pub(super) const fn takes(&self, raw: Raw<'_>) -> bool {
         match self {
             Self::Message(_) | Self::Wrapper(_) => matches!(raw, Raw::Bytes(_) | Raw::Group(_)),
@@ -45,7 +45,7 @@ impl Element {
         }
     }
 
-    /// Whether it is read behind the other fields, since it can be merged.
+    /// Whether it is read after the other fields, since it can be merged.
     pub(super) const fn is_merged(&self) -> bool {
         match self {
             Self::Message(_) | Self::Wrapper(_) => true,
@@ -79,8 +79,8 @@ impl Element {
     }
 }
 
-/// Appends a value that is no message; false if the field is of another wire type, and so is
-/// not this one.
+/// Appends a value that is not a message; false if the field has another wire type, and so is not
+/// this one.
 #[inline]
 pub(super) fn push_plain(element: &Element, raw: Raw<'_>, column: &mut Column) -> Read<bool> {
     match element {
@@ -93,7 +93,7 @@ pub(super) fn push_plain(element: &Element, raw: Raw<'_>, column: &mut Column) -
     }
 }
 
-/// Appends the value behind a tag of one byte that is of the kind's wire type.
+/// Appends the value after a one-byte tag with the kind's wire type.
 #[inline]
 pub(super) fn read_plain(kind: &Kind, cursor: &mut Cursor<'_>, column: &mut Column) -> Read {
     cursor.skip_byte();
@@ -137,7 +137,7 @@ pub(super) fn push_kind(kind: &Kind, raw: Raw<'_>, column: &mut Column) -> Read<
 }
 
 /// A Timestamp or a Duration in nanoseconds or microseconds: seconds in field 1, nanoseconds in
-/// field 2. What the unit does not hold exactly is refused.
+/// field 2. What the unit cannot hold exactly is refused.
 pub(super) fn time(bytes: &[u8], unit: TimeUnit) -> Read<i64> {
     let (mut seconds, mut nanos) = (0_i64, 0_i64);
     let mut cursor = Cursor::new(bytes);
@@ -157,8 +157,8 @@ pub(super) fn time(bytes: &[u8], unit: TimeUnit) -> Read<i64> {
     time.ok_or_else(|| {
         let other = if unit == TimeUnit::Nanosecond { "us" } else { "ns" };
         Fail::new(format!(
-            "{seconds} s and {nanos} ns are no whole 64-bit number of {unit:?}s; \
-             time_unit={other:?} of the format may hold it"
+            "{seconds} s and {nanos} ns are not a whole 64-bit number of {unit:?}s; \
+             the format's time_unit={other:?} may hold it"
         ))
     })
 }

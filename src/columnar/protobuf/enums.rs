@@ -6,7 +6,7 @@ use super::schema::Symbols;
 use crate::columnar::builder::Column;
 use crate::columnar::fail::{Fail, Read};
 
-/// From the numbers of an enum to the places of its names.
+/// Maps the numbers of an enum to the positions of its names.
 #[derive(Debug)]
 pub(super) struct EnumTable {
     dense: Vec<i32>,

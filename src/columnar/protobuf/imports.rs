@@ -1,8 +1,8 @@
 //! The files that a schema imports, and what it refers to in a registry for them.
 //!
-//! A registry holds each file under a subject of its own. Files that nothing else is said of are
-//! registered under their names, as Confluent's serializers do it; those of Google's that begin
-//! with `google/protobuf/` are known everywhere and left out.
+//! A registry holds each file under its own subject. By default, files are registered under their
+//! names, as Confluent's serializers do; Google's files under `google/protobuf/` are known
+//! everywhere and left out.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::schema::{ProtobufSchema, encoded};
 use crate::columnar::registry::{SchemaId, SchemaKind, SchemaReference, SchemaSource};
 use crate::error::Result;
 
-/// So many files a schema may import, with those that they import.
+/// How many files a schema may import, directly and indirectly.
 const IMPORTS_MAX: usize = 1_000;
 
 /// A file that a schema imports.
@@ -25,7 +25,7 @@ pub(super) struct Import {
     imports: Vec<String>,
 }
 
-/// The names that a file imports, without those that are known everywhere.
+/// The names that a file imports, except those known everywhere.
 pub(super) fn direct(file: &FileDescriptor) -> Vec<String> {
     let names = file.dependencies().map(|one| one.name().to_owned());
     names.filter(|name| !is_known(name)).collect()
@@ -35,10 +35,10 @@ fn is_known(name: &str) -> bool {
     name.starts_with("google/protobuf/")
 }
 
-/// All that a file imports, those first that others need; with the texts that were given.
+/// Everything that a file imports, dependencies first, with the given texts.
 ///
 /// # Errors
-/// There are too many.
+/// When there are too many.
 pub(super) fn all(
     file: &FileDescriptor,
     texts: &[(String, String)],
@@ -70,11 +70,11 @@ fn collect(
 }
 
 impl ProtobufSchema {
-    /// The id of the schema under a subject. Files that it imports, and that it was not told the
-    /// subject of, come first, each under its name; all are made if `create`. May block.
+    /// The id of the schema under a subject. Files that it imports and whose subject was not given
+    /// come first, each under its name; all are created if `create`. May block.
     ///
     /// # Errors
-    /// The registry could not be asked, does not take a schema, or does not know it.
+    /// When the registry cannot be reached, refuses a schema, or does not know it.
     pub(in crate::columnar) fn register(
         &self,
         source: &dyn SchemaSource,
@@ -83,7 +83,7 @@ impl ProtobufSchema {
     ) -> Result<SchemaId> {
         let mut known: BTreeMap<&str, SchemaReference> =
             self.references.iter().map(|one| (one.name.as_str(), one.clone())).collect();
-        // What a file that was referred to imports is known to the registry with it.
+        // The registry already knows the imports of a file that was referred to.
         let mut needed: Vec<&str> = self.imports.iter().map(String::as_str).collect();
         for import in self.files.iter().rev() {
             let name = import.name.as_str();

@@ -1,4 +1,4 @@
-//! From Protobuf types to Arrow types.
+//! Maps Protobuf types to Arrow types.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::schema::{FieldDef, Kind, Message, Shape};
 use crate::columnar::builder::Column;
 use crate::columnar::columns::UTC;
 
-/// The columns of a message; all may be null, as tombstones are.
+/// The columns of a message; all are nullable, for tombstones.
 pub(super) fn fields(message: &Message, time_unit: TimeUnit) -> Fields {
     message.fields.iter().map(|field| arrow(field, time_unit).with_nullable(true)).collect()
 }
@@ -59,7 +59,7 @@ fn data_type(kind: &Kind, time_unit: TimeUnit) -> DataType {
     }
 }
 
-/// Gives the dictionary columns of a field the names of their enums.
+/// Sets the names of enums in the dictionary columns of a field.
 pub(super) fn set_symbols(column: &mut Column, field: &FieldDef) {
     match field.shape {
         Shape::One { .. } => value_symbols(column, &field.kind),

@@ -2,10 +2,10 @@
 //!
 //! A value is one message, alone or behind the header of the Schema Registry: a zero byte, the id of
 //! the schema, and the path to the message among those of its file. Schemas are `.proto` texts or
-//! compiled descriptors. Fields are found by their numbers, so values of older and newer schemas are
-//! read alike, and what nobody asked for is stepped over. Reading: [`read`], a block of values column
-//! by column where all have their fields in order; writing: [`write`], with the schema of the columns
-//! ([`derive`]) where there is no other.
+//! compiled descriptors. Fields are found by their numbers, so values of older and newer schemas can
+//! be read, and fields that were not requested are skipped. Reading: [`read`], a block of values
+//! column by column where all have their fields in order; writing: [`write`], with a schema derived
+//! from the columns ([`derive`]) where there is no other.
 //!
 //! | Protobuf                                | Arrow                                         |
 //! |-----------------------------------------|-----------------------------------------------|
@@ -20,8 +20,8 @@
 //! | the wrappers (Int64Value, …)            | the value, nullable                           |
 //! | a message that holds itself             | binary_view: its bytes                        |
 //!
-//! A field that is not in a value is null where Protobuf knows whether it was set (`optional`, a
-//! member of a `oneof`, a message), and else its default.
+//! A field that is missing from a value is null where Protobuf tracks whether it was set
+//! (`optional`, a member of a `oneof`, a message), and its default otherwise.
 
 mod build;
 mod derive;
@@ -59,7 +59,7 @@ pub enum ProtobufReader {
     Given(ProtobufSchema),
     /// The one that the first value was written with.
     First,
-    /// The latest one of the subject; of the topic's values when none.
+    /// The latest one of this subject, or of the topic's values.
     Latest(Option<String>),
 }
 
@@ -68,16 +68,16 @@ pub enum ProtobufReader {
 pub struct ProtobufFormat {
     /// Where the columns come from.
     pub schema: ProtobufReader,
-    /// The name of the message, where the schema is not given; the one that the first value is of
-    /// or the first one of the latest schema when none.
+    /// The name of the message, if the schema is not given; by default that of the first value, or
+    /// the first in the latest schema.
     pub message: Option<String>,
-    /// The unit of times and durations, nanoseconds or microseconds; a value that it does not hold
-    /// exactly does not decode.
+    /// The unit of times and durations, nanoseconds or microseconds; a value that it cannot hold
+    /// exactly cannot be decoded.
     pub time_unit: TimeUnit,
     /// Whether values have the header of the Schema Registry.
     pub framed: bool,
-    /// Where the schemas of values are found by their ids; without it all values are taken for
-    /// the message of the columns.
+    /// Where the schemas of values are found by id; without it, all values are assumed to be of the
+    /// columns' message.
     pub source: Option<Arc<dyn SchemaSource>>,
 }
 
@@ -91,22 +91,22 @@ impl PartialEq for ProtobufFormat {
     }
 }
 
-/// Decodes values into one array per field that is wanted.
+/// Decodes values into one array per wanted field.
 #[derive(Debug)]
 pub(super) struct ProtobufDecoder {
     name: String,
     framed: bool,
     source: Option<Arc<dyn SchemaSource>>,
-    /// Whether the messages of these schemas are that of the columns.
+    /// Whether the messages of these schemas match that of the columns.
     known: BTreeMap<(SchemaId, Vec<i32>), std::result::Result<(), String>>,
-    /// The header of the last value that was; empty without.
+    /// The header of the last value that matched; empty if none did.
     current: Vec<u8>,
     program: Program,
     reader: Reader,
     rows: Rows,
 }
 
-/// So many messages of other types are remembered.
+/// How many messages of other types are remembered.
 const KNOWN_MAX: usize = 10_000;
 
 impl ProtobufDecoder {
@@ -139,7 +139,7 @@ impl ProtobufDecoder {
         })
     }
 
-    /// Looks whether a value with this header is of the columns' message.
+    /// Checks whether a value with this header is of the columns' message.
     fn check(&mut self, value: &[u8]) -> std::result::Result<(), Fault> {
         let (id, rest) = registry::unframe(value)?;
         let (indexes, body) = schema::unframe_indexes(rest)?;

@@ -1,9 +1,9 @@
-//! Carrying out a compiled message on the bytes of a value.
+//! Reads the bytes of a value with a compiled message.
 //!
-//! Fields come in any order, and may come again: of a field that holds one value the last one
-//! counts, messages are merged, and a member of a oneof takes the others back. Messages inside of a
-//! value are therefore read behind all other fields of theirs, each once, so the work is bounded by
-//! the size of the value times the depth of the schema.
+//! Fields come in any order, and may be repeated: for a field with a single value the last one
+//! counts, messages are merged, and a member of a oneof clears the others. Messages within a value
+//! are therefore read after all other fields next to them, each once, so the work is bounded by the
+//! size of the value times the depth of the schema.
 
 mod block;
 
@@ -21,7 +21,7 @@ const UNKNOWN: u16 = u16::MAX;
 /// Tags below this one take one byte.
 const QUICK_TAGS: usize = 0x80;
 const SLOW: u8 = u8::MAX;
-/// So many fields have their marks on the stack.
+/// How many words of marks fit on the stack.
 const INLINE_WORDS: usize = 4;
 
 /// What to do with the fields of a message.
@@ -30,16 +30,16 @@ pub(super) struct Program {
     steps: Vec<Step>,
     /// The step of a field's number, from 0.
     table: Vec<u16>,
-    /// The same for large numbers, in their order.
+    /// The same for large numbers, in order.
     far: Vec<(u32, u16)>,
-    /// The step of a tag of one byte, where the field is a single number or text of the tag's wire
-    /// type and takes no other back: nearly all fields are.
+    /// The step of a one-byte tag, if the field is a single number or text of the tag's wire type
+    /// and clears no other: nearly all fields are.
     quick: [u8; QUICK_TAGS],
-    /// The marks of a message that has all its fields, where each holds one value and one word
-    /// has room for their marks.
+    /// The marks of a message with all its fields, if each has a single value and their marks fit
+    /// into one word.
     complete: Option<u64>,
-    /// The steps in the order of the fields' numbers, in which nearly all writers put them; none
-    /// where one may take another back.
+    /// The steps in the order of the fields' numbers, in which nearly all writers write them; none
+    /// where one may clear another.
     in_order: Option<Vec<u16>>,
 }
 
@@ -56,12 +56,12 @@ struct Step {
     siblings: Vec<u16>,
 }
 
-/// The column of a member of a oneof that nobody asked for: it takes those back that have columns,
-/// and is never marked as seen.
+/// The column of a member of a oneof that was not requested: it clears those that have columns, and
+/// is never marked as seen.
 const NOWHERE: usize = usize::MAX;
 
 impl Program {
-    /// Compiles a message; of the outermost one only the columns that are wanted.
+    /// Compiles a message; of the outermost one, only the wanted columns.
     pub(super) fn new(message: &Message, wanted: Option<&[usize]>) -> Self {
         let all: Vec<usize> = (0..message.fields.len()).collect();
         let chosen: Vec<(usize, &FieldDef)> = wanted
@@ -133,7 +133,7 @@ impl Program {
             quick_tag = Some(tag);
         }
         let element = match &field.kind {
-            // Its kind is all that is looked at.
+            // Only its kind matters.
             Kind::Message(_) if column == NOWHERE => Element::Plain(Kind::Opaque),
             kind => Element::new(kind),
         };
@@ -142,7 +142,7 @@ impl Program {
         self.steps.push(Step { name, number, tag, column, element, shape, siblings });
     }
 
-    /// The step of a field that can be read at once, by its tag.
+    /// The step of a field that can be read directly, by its tag.
     #[inline]
     fn find_quick(&self, tag: u8) -> Option<usize> {
         self.quick.get(usize::from(tag)).filter(|at| **at != SLOW).map(|at| usize::from(*at))
@@ -184,13 +184,13 @@ impl Seen<'_> {
     }
 }
 
-/// Reads values; keeps the memory that it needs for that.
+/// Reads values; reuses the memory that it needs for that.
 #[derive(Debug)]
 pub(super) struct Reader {
-    /// That of the columns of times.
+    /// The unit of the time columns.
     time_unit: TimeUnit,
-    /// Messages that wait until the other fields were read: the step, and the place of the bytes
-    /// in the value that holds them.
+    /// Messages that wait until the other fields have been read: the step, and the position of the
+    /// bytes in the value that contains them.
     waiting: Vec<(usize, usize, usize)>,
 }
 
@@ -199,7 +199,8 @@ impl Reader {
         Self { time_unit, waiting: Vec::new() }
     }
 
-    /// Reads a message into the columns of its fields; on a failure they are left ragged.
+    /// Reads a message into the columns of its fields; on a failure they are left with unequal
+    /// lengths.
     pub(super) fn message(
         &mut self,
         program: &Program,
@@ -304,7 +305,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Takes back the other members of a oneof that have columns.
+    /// Clears the other members of a oneof that have columns.
     #[cold]
     fn take_back(
         &mut self,
@@ -329,7 +330,7 @@ impl Reader {
         }
     }
 
-    /// Reads the messages that waited; several of one field are one, put together.
+    /// Reads the messages that waited; several of the same field are merged.
     fn messages(
         &mut self,
         program: &Program,
@@ -386,7 +387,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Appends one item of a list, or several that are packed.
+    /// Appends one item of a list, or several packed items.
     fn item(&mut self, element: &Element, raw: Raw<'_>, items: &mut Column) -> Read {
         if element.is_merged() {
             if let Raw::Bytes(bytes) | Raw::Group(bytes) = raw {
@@ -418,7 +419,7 @@ impl Reader {
         }
     }
 
-    /// Appends an entry of a map: a message of a key and a value, which may be left out.
+    /// Appends an entry of a map: a message of a key and a value, either of which may be missing.
     fn entry(
         &mut self,
         (key, element): (&Kind, &Element),
@@ -467,7 +468,7 @@ const fn tag_size(number: u32) -> usize {
     size
 }
 
-/// Ends the row of every field, those that were not there included.
+/// Ends the row of every field, including missing ones.
 #[inline]
 fn finish(program: &Program, columns: &mut [Column], seen: &Seen<'_>) -> Read {
     if program.complete.is_some() && program.complete == seen.0.first().copied() {
@@ -478,7 +479,7 @@ fn finish(program: &Program, columns: &mut [Column], seen: &Seen<'_>) -> Read {
         match step.shape {
             Shape::One { .. } if seen.has(at) => {}
             Shape::One { required: true, .. } => {
-                return Err(Fail::new("it is required, and not there").under(&step.name));
+                return Err(Fail::new("it is required, but missing").under(&step.name));
             }
             Shape::One { presence: true, .. } => column.push_null(),
             Shape::One { .. } => step.element.push_default(column),

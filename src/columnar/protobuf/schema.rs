@@ -1,4 +1,4 @@
-//! Protobuf schemas: a message and all that it holds, from texts or compiled descriptors.
+//! Protobuf schemas: a message and everything it contains, from texts or compiled descriptors.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,12 +16,12 @@ use crate::columnar::json::base64;
 use crate::columnar::registry::{Fault, Registered, SchemaKind, SchemaReference};
 use crate::error::{Error, Result};
 
-/// The name of the file that has the schema itself.
+/// The name of the file with the schema itself.
 const MAIN_FILE: &str = "ottla/schema.proto";
 /// Messages nested deeper than this cannot be named by a value.
 const INDEXES_MAX: usize = 64;
 
-/// How one value is put, in a field, a list or a map.
+/// How a single value is encoded, in a field, a list or a map.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Kind {
     Double,
@@ -45,12 +45,13 @@ pub(super) enum Kind {
     Duration,
     /// One of the wrappers: a message with a value in its field 1.
     Wrapper(Box<Self>),
-    /// A message that is kept as its bytes, since it holds itself.
+    /// A message that is kept as bytes, since it contains itself.
     Opaque,
 }
 
 impl Kind {
-    /// The wire type of a number, a text or bytes; none of what needs more than its payload.
+    /// The wire type of a number, a text or bytes; none for kinds that need more than their
+    /// payload.
     pub(super) const fn wire_type(&self) -> Option<u32> {
         match self {
             Self::Int32
@@ -67,12 +68,12 @@ impl Kind {
         }
     }
 
-    /// Whether several of it can be packed into one field.
+    /// Whether several values can be packed into one field.
     pub(super) const fn packs(&self) -> bool {
         !self.is_delimited()
     }
 
-    /// Whether it is bytes behind their length.
+    /// Whether it is bytes preceded by their length.
     pub(super) const fn is_delimited(&self) -> bool {
         matches!(self, Self::Text | Self::Bytes) || self.is_message()
     }
@@ -94,7 +95,7 @@ pub(super) struct Symbols {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Shape {
-    /// One value; null where it is not set if that is known.
+    /// One value; null when it is not set, if that is tracked.
     One {
         presence: bool,
         required: bool,
@@ -114,7 +115,7 @@ pub(super) struct FieldDef {
     pub(super) shape: Shape,
     /// Which oneof of the message it is a member of.
     pub(super) oneof: Option<usize>,
-    /// Whether it is between two tags, and not behind its length.
+    /// Whether it is enclosed by two tags instead of preceded by its length.
     pub(super) group: bool,
 }
 
@@ -130,11 +131,11 @@ pub(super) struct Message {
 #[derive(Clone)]
 pub struct ProtobufSchema {
     text: Arc<str>,
-    /// What it was said to refer to in the registry.
+    /// The given references in the registry.
     pub(super) references: Vec<SchemaReference>,
-    /// What it imports; files that every registry knows are not among them.
+    /// What it imports, except files that every registry knows.
     pub(super) imports: Vec<String>,
-    /// All files that are imported, those first that others need.
+    /// All imported files, dependencies first.
     pub(super) files: Arc<[Import]>,
     root: Arc<Message>,
     indexes: Vec<i32>,
@@ -154,10 +155,11 @@ impl fmt::Debug for ProtobufSchema {
 
 impl ProtobufSchema {
     /// Reads a `.proto` text. `imports` are the texts of files that it imports, by name. The
-    /// message is found by its full or short name; without one, it is the only one of the file.
+    /// message is found by its full or short name; without a name, it must be the only one in the
+    /// file.
     ///
     /// # Errors
-    /// An invalid argument for a text that is no schema, or a message that is not there.
+    /// An invalid argument for a text that is not a schema, or a message that does not exist.
     pub fn parse(
         text: &str,
         imports: &[(String, String)],
@@ -171,14 +173,14 @@ impl ProtobufSchema {
         Ok(Self { references, ..schema })
     }
 
-    /// Reads a serialized `FileDescriptorSet`, as `protoc --include_imports` makes it.
+    /// Reads a serialized `FileDescriptorSet`, as written by `protoc --include_imports`.
     ///
     /// # Errors
     /// As [`Self::parse`].
     pub fn from_descriptor_set(bytes: &[u8], message: Option<&str>) -> Result<Self> {
         let wrong = |detail: String| Error::invalid(format!("Protobuf descriptors: {detail}"));
         let pool = DescriptorPool::decode(bytes).map_err(|error| {
-            wrong(format!("they are no FileDescriptorSet with all imports: {error}"))
+            wrong(format!("they are not a FileDescriptorSet with all imports: {error}"))
         })?;
         let found = match message {
             Some(name) => {
@@ -190,7 +192,7 @@ impl ProtobufSchema {
                 })?
             }
             None => {
-                // The file that was compiled comes behind those that it imports.
+                // The compiled file comes after those that it imports.
                 let file =
                     pool.files().last().ok_or_else(|| wrong("there is no file".to_owned()))?;
                 find(&file, None).map_err(wrong)?
@@ -200,7 +202,7 @@ impl ProtobufSchema {
         Self::of(&found, text.into(), &[]).map_err(wrong)
     }
 
-    /// The same, with what it refers to in the registry.
+    /// The same, with its references in the registry.
     #[must_use]
     pub fn referring(self, references: Vec<SchemaReference>) -> Self {
         Self { references, ..self }
@@ -236,8 +238,8 @@ impl ProtobufSchema {
         Self::of(&found, registered.text.as_str().into(), &registered.references).map_err(wrong)
     }
 
-    /// The message of a value, whose bytes behind the id are `rest`; the first one of the file
-    /// where there are none.
+    /// The message of a value, whose bytes after the id are `rest`; the first one in the file when
+    /// there are none.
     pub(in crate::columnar) fn of_value(
         registered: &Registered,
         message: Option<&str>,
@@ -283,7 +285,7 @@ impl ProtobufSchema {
         &self.text
     }
 
-    /// Puts the path to the message, as it follows the id.
+    /// Writes the path to the message, which follows the id.
     pub(in crate::columnar) fn put_indexes(&self, output: &mut Vec<u8>) {
         if self.indexes == [0] {
             output.push(0);
@@ -296,7 +298,7 @@ impl ProtobufSchema {
     }
 }
 
-/// The path to the message behind the id, and the rest.
+/// The path to the message after the id, and the rest.
 pub(in crate::columnar) fn unframe_indexes(value: &[u8]) -> Result<(Vec<i32>, &[u8]), Fault> {
     let wrong = || Fault::Bad("the path to the message in the header is damaged".to_owned());
     let mut cursor = Cursor::new(value);
@@ -314,7 +316,7 @@ pub(in crate::columnar) fn unframe_indexes(value: &[u8]) -> Result<(Vec<i32>, &[
 }
 
 fn indexes(message: &MessageDescriptor) -> Vec<i32> {
-    // Pairs of what kind of thing it is, and its place among those.
+    // Pairs of the kind of element and its position among those.
     message.path().iter().skip(1).step_by(2).copied().collect()
 }
 
@@ -346,7 +348,7 @@ impl FileResolver for Files<'_> {
     }
 }
 
-/// Some clients register the descriptor of a file in place of its text.
+/// Some clients register the descriptor of a file instead of its text.
 fn base64_of(text: &str) -> Option<Vec<u8>> {
     if text.contains(['{', ';', ' ']) {
         return None;
@@ -367,7 +369,7 @@ fn compile(text: &str, imports: &[(String, String)]) -> Result<FileDescriptor, S
     compiler.include_imports(true);
     compiler.open_file(MAIN_FILE).map_err(|error| {
         let remedy = if error.is_file_not_found() {
-            "; give the schema as the path of a file in whose folder its imports are, or say \
+            "; pass the schema as the path of a file in whose folder its imports are, or say \
              where the registry has them with references="
         } else {
             ""

@@ -13,12 +13,12 @@ pub(super) enum Raw<'a> {
     Varint(u64),
     Eight([u8; 8]),
     Bytes(&'a [u8]),
-    /// What is between the two tags of a group.
+    /// The bytes between the two tags of a group.
     Group(&'a [u8]),
     Four([u8; 4]),
 }
 
-/// The bytes of a value that were not read yet.
+/// The bytes of a value that have not been read yet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cursor<'a> {
     rest: &'a [u8],
@@ -47,7 +47,7 @@ impl<'a> Cursor<'a> {
         self.long_varint()
     }
 
-    /// [`Self::number`], not made part of the loop that it is rare in.
+    /// [`Self::number`], kept out of the loop in which it is rare.
     fn long_varint(&mut self) -> Read<u64> {
         self.number()
     }
@@ -70,7 +70,7 @@ impl<'a> Cursor<'a> {
         Ok(*taken)
     }
 
-    /// The first byte; that of a tag at a field's start.
+    /// The first byte; at a field's start, that of its tag.
     #[inline]
     pub(super) fn first(&self) -> Option<u8> {
         self.rest.first().copied()
@@ -81,12 +81,12 @@ impl<'a> Cursor<'a> {
         self.rest = self.rest.get(1..).unwrap_or_default();
     }
 
-    /// A number that is mostly longer than the sizes that [`Self::varint`] expects.
+    /// A number that is usually longer than the sizes that [`Self::varint`] expects.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "part of a hot loop")]
     pub(super) fn number(&mut self) -> Read<u64> {
         match varint::read(self.rest) {
-            // Bits beyond 64 were dropped, as all decoders do.
+            // Bits beyond 64 are dropped, as in all decoders.
             Ok((value, size)) => {
                 self.rest = self.rest.get(size..).unwrap_or_default();
                 Ok(value)
@@ -109,7 +109,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Appends a text behind its size.
+    /// Appends a text that follows its size.
     #[inline]
     pub(super) fn text(&mut self, texts: &mut TextBuilder) -> Read {
         let size = usize::try_from(self.varint()?).unwrap_or(usize::MAX);
@@ -118,7 +118,7 @@ impl<'a> Cursor<'a> {
         if texts.push_utf8(bytes, size) { Ok(()) } else { Err(not_utf8()) }
     }
 
-    /// Bytes behind their size.
+    /// Bytes that follow their size.
     #[inline]
     pub(super) fn bytes(&mut self) -> Read<&'a [u8]> {
         let size = self.varint()?;
@@ -144,7 +144,7 @@ impl<'a> Cursor<'a> {
         Ok((number, raw))
     }
 
-    /// What comes before the end of a group.
+    /// The contents of a group, up to its end.
     fn group(&mut self, number: u32) -> Read<&'a [u8]> {
         let start = self.rest;
         let mut open = vec![number];
@@ -193,7 +193,7 @@ pub(super) fn put_sint(value: i64, output: &mut Vec<u8>) {
     put_varint((value.wrapping_shl(1) ^ (value >> 63)) as u64, output);
 }
 
-/// Appends what `put` appends, behind its length.
+/// Appends what `put` appends, preceded by its length.
 #[inline]
 pub(super) fn put_delimited<E>(
     output: &mut Vec<u8>,

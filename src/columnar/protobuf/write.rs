@@ -1,9 +1,9 @@
 //! Rows of Arrow columns to Protobuf messages.
 //!
-//! Fields are written in the order of their numbers, and those that hold their default are left out
-//! where Protobuf does not know whether they are set: the bytes are those of other writers. Nulls
-//! are fields that are not set; where a reader would find a default or an empty list in their
-//! place, they are refused.
+//! Fields are written in the order of their numbers, and those with their default are left out
+//! where Protobuf does not track whether they are set, so the bytes are the same as other writers'.
+//! Nulls become fields that are not set; where a reader would see a default or an empty list
+//! instead, they are refused.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ impl ProtobufWriter {
     /// Prepares the columns of a table.
     ///
     /// # Errors
-    /// An invalid argument for columns that the message does not have, or that do not fit it.
+    /// An invalid argument for columns that the message does not have, or that do not match it.
     pub(in crate::columnar) fn new(
         rows: &RecordBatch,
         schema: &ProtobufSchema,
@@ -56,7 +56,7 @@ impl ProtobufWriter {
 #[derive(Debug)]
 struct Members {
     cells: Vec<Cell>,
-    /// Whether there are two columns of one oneof.
+    /// Whether there are two columns of the same oneof.
     choices: bool,
 }
 
@@ -73,7 +73,7 @@ struct Cell {
 
 #[derive(Debug)]
 enum Put {
-    /// A value, which is left out where it is the default.
+    /// A value, which is left out if it is the default.
     One {
         value: Value,
         implicit: bool,
@@ -121,8 +121,8 @@ impl Members {
         for (name, array) in columns {
             let Some(field) = message.fields.iter().find(|field| field.name == *name) else {
                 return Err(Error::invalid(format!(
-                    "column {:?} is no field of the Protobuf message {:?}; leave it out with \
-                     exclude=, or give another schema",
+                    "column {:?} is not a field of the Protobuf message {:?}; leave it out with \
+                     exclude=, or pass another schema",
                     full(name),
                     message.name
                 )));
@@ -136,7 +136,7 @@ impl Members {
             if required && !columns.iter().any(|(name, _)| field.name == *name) {
                 let path = full(&field.name);
                 return Err(Error::invalid(format!(
-                    "there is no column {path:?}, and it is required"
+                    "there is no column {path:?}, which is required"
                 )));
             }
         }
@@ -164,7 +164,7 @@ impl Members {
             }
             if let Some(other) = set.insert(oneof, &cell.path) {
                 return Err(format!(
-                    "columns {other:?} and {:?} are members of one oneof, and both are set",
+                    "columns {other:?} and {:?} are members of the same oneof, and both are set",
                     cell.path
                 ));
             }
@@ -260,7 +260,7 @@ impl Cell {
                 if let Some(at) = range.clone().find(is_null) {
                     let at = at.saturating_sub(range.start);
                     return Err(format!(
-                        "item {at} of the list is null, which Protobuf does not have"
+                        "item {at} of the list is null, which Protobuf cannot represent"
                     ));
                 }
                 if *packed {
@@ -347,13 +347,13 @@ impl Value {
         Ok(Self::Enum(cells::texts(path, array)?, known.collect(), Arc::clone(symbols)))
     }
 
-    /// Whether it is what a field holds that is not there.
+    /// Whether it is the value of a missing field.
     #[inline]
     fn is_default(&self, row: usize) -> bool {
         match self {
             Self::Int(_, values) => values.get(row).is_none_or(|value| *value == 0),
             Self::Uint(_, values) => values.get(row).is_none_or(|value| *value == 0),
-            // A negative zero is something else.
+            // A negative zero is a different value.
             Self::Float(values) => values.get(row).is_none_or(|value| value.to_bits() == 0),
             Self::Double(values) => values.get(row).is_none_or(|value| value.to_bits() == 0),
             Self::Bool(values) => !values.value(row),
@@ -457,7 +457,7 @@ fn enum_number(
         return Ok(*number);
     }
     let text = String::from_utf8_lossy(name);
-    text.parse().map_err(|_source| format!("{text:?} is no value of enum {:?}", symbols.name))
+    text.parse().map_err(|_source| format!("{text:?} is not a value of enum {:?}", symbols.name))
 }
 
 /// Seconds, and parts of one.
@@ -473,7 +473,7 @@ fn put_time(seconds: i64, parts: i64, rate: i64, output: &mut Vec<u8>) {
     }
 }
 
-/// The unit that times are read in, and how many there are in a second.
+/// The unit that times are read in, and how many of it make a second.
 fn unit_of(data_type: &DataType) -> (TimeUnit, i64) {
     match data_type {
         DataType::Timestamp(TimeUnit::Nanosecond, _) | DataType::Duration(TimeUnit::Nanosecond) => {

@@ -1,8 +1,8 @@
-//! Carrying out a compiled program on many values at once, a column at a time.
+//! Runs a compiled program on many values at once, a column at a time.
 //!
 //! What a step does is chosen once for all values, and the processor reads ahead in some values
-//! while the lengths in others are still being found. This is for values that are all good: which
-//! one is not, and why, is found by reading them one by one.
+//! while the lengths in others are still being determined. This works only if all values are good:
+//! reading them one by one finds out which is not, and why.
 
 use super::{Cursor, Fail, Op, Program, Read, push_default, read};
 use crate::columnar::builder::Column;
@@ -10,7 +10,7 @@ use crate::columnar::rows::BLOCK_ROWS;
 
 impl Program {
     /// Reads whole values, at most [`BLOCK_ROWS`], and appends a row for each; on a failure the
-    /// columns are left ragged. Those in a union are read one by one.
+    /// columns are left with unequal lengths. Values in a union are read one by one.
     pub(in crate::columnar::avro) fn run_block(
         &self,
         cursors: &mut [Cursor<'_>],
@@ -52,15 +52,15 @@ fn read_column(op: &Op, cursors: &mut [Cursor<'_>], column: &mut Column) -> Read
     }
 }
 
-/// Reads a union with null: the branches first, and the others' values as if there were no null,
-/// where there is none.
+/// Reads a union with null: first the branches, then, if none is null, the values as if there were
+/// no union.
 fn optional(null: u64, op: &Op, cursors: &mut [Cursor<'_>], column: &mut Column) -> Read {
     let mut present = [false; BLOCK_ROWS];
     let mut all_present = true;
     for (cursor, present) in cursors.iter_mut().zip(&mut present) {
         let branch = cursor.varint()?;
         if branch | 2 != 2 {
-            return Err(Fail::new("a branch of a union does not exist"));
+            return Err(Fail::new("the branch of a union does not exist"));
         }
         *present = branch != null;
         all_present &= *present;

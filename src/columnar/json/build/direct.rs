@@ -6,10 +6,10 @@ use super::super::scan::{self, Number};
 use super::scalar::is_wide;
 use super::{ColumnBuilder, Data, ObjectBuilder};
 
-/// Below this every number is a float of 32 bits, rounded.
+/// Below this, every number can be rounded to a 32-bit float.
 const F32_SURE: f64 = 1e38;
 
-/// Whether a member that has no column is an error.
+/// Whether a member without a column is an error.
 #[cold]
 fn is_extra(others: Option<&(HashSet<String>, String)>, key: &[u8]) -> bool {
     let Some((known, _)) = others else { return false };
@@ -17,9 +17,9 @@ fn is_extra(others: Option<&(HashSet<String>, String)>, key: &[u8]) -> bool {
 }
 
 impl ObjectBuilder {
-    /// Appends the object that `bytes` are, if it is of the simple kind.
+    /// Appends the object in `bytes`, if it is of the simple kind.
     ///
-    /// None where it is not; then this row may have been appended in part (JF-2).
+    /// None if it is not; then this row may have been appended in part (JF-2).
     #[inline]
     pub(in super::super) fn push_direct(&mut self, bytes: &[u8]) -> Option<()> {
         let row = self.rows;
@@ -35,7 +35,7 @@ impl ObjectBuilder {
             let (index, value_at) = self.order.lead_in(bytes, at, place, lookup)?;
             place = place.wrapping_add(1);
             at = match index.and_then(|index| self.columns.get_mut(index)) {
-                // Of a field that is there twice the last counts: not a simple object.
+                // A field that occurs twice, of which the last counts, is not a simple object.
                 Some(column) if column.len() != row => return None,
                 Some(column) => {
                     filled = filled.wrapping_add(1);
@@ -69,7 +69,7 @@ impl ObjectBuilder {
 }
 
 impl ColumnBuilder {
-    /// Appends the value at `at`, if it is a simple one that fits, and returns the place behind.
+    /// Appends the value at `at`, if it is a simple one that fits, and returns the place after it.
     #[inline]
     fn push_direct(&mut self, bytes: &[u8], at: usize) -> Option<usize> {
         let first = *bytes.get(at)?;
@@ -116,7 +116,7 @@ impl ColumnBuilder {
             Data::Text(texts) => texts.reserve(rows),
             Data::Binary(ends, _) | Data::List(ends, _) => ends.reserve(rows),
             Data::Object(object) => object.reserve(rows),
-            // The rarer ones grow as they go.
+            // Rarer types grow as needed.
             _ => {}
         }
         if self.any_null {
@@ -135,7 +135,7 @@ fn push_number(data: &mut Data, bytes: &[u8], at: usize) -> Option<usize> {
             values.push(value.try_into().ok()?);
         }
         (Data::F64(values), Number::Float(value)) => values.push(value),
-        // What a float does not hold is for the general parser to judge.
+        // What a float cannot hold is left to the general parser.
         (Data::F64(values), Number::Whole(value)) if !is_wide(value) => values.push(value as f64),
         (Data::F32(values), Number::Float(value)) if value.abs() < F32_SURE => {
             values.push(value as f32);

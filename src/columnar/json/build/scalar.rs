@@ -27,7 +27,7 @@ pub(super) fn whole<T: TryFrom<i64> + TryFrom<u64> + std::str::FromStr>(
     let value = match doc.get(at) {
         Some(Node::Static(StaticNode::I64(value))) => T::try_from(*value).ok(),
         Some(Node::Static(StaticNode::U64(value))) => T::try_from(*value).ok(),
-        // `3.0` and `1e3` are whole, by their text and not by the float nearest to it.
+        // `3.0` and `1e3` are whole, judged by their text and not by the nearest float.
         Some(Node::Static(StaticNode::F64(_))) => {
             number::scaled(doc.number_text(at), 0).and_then(|digits| digits.parse().ok())
         }
@@ -37,10 +37,10 @@ pub(super) fn whole<T: TryFrom<i64> + TryFrom<u64> + std::str::FromStr>(
     value.ok_or_else(|| mismatch(doc, at, wanted))
 }
 
-/// The largest whole number below which a float holds them all.
+/// The bound below which a float holds every whole number.
 const FLOAT_WHOLE_MAX: u64 = 1 << 53;
 
-/// Whether a whole number may not be what a float holds.
+/// Whether a float may be unable to hold a whole number.
 #[inline]
 pub(in crate::columnar::json) const fn is_wide(value: i64) -> bool {
     value.unsigned_abs() > FLOAT_WHOLE_MAX
@@ -96,7 +96,7 @@ pub(super) fn time(doc: &Doc<'_>, at: usize, unit: TimeUnit) -> Result<i64, Mism
     if let Some(value) = scan::iso_time(text.as_bytes(), unit) {
         return Ok(value);
     }
-    // Leap seconds and the like are the library's.
+    // Leap seconds and the like are left to the library.
     let unusual = || {
         let time = string_to_datetime(&Utc, text).ok()?;
         match unit {

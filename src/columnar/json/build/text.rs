@@ -5,8 +5,8 @@ use simd_json::{Node, StaticNode};
 use super::super::Doc;
 use super::super::write::{put_i64, put_string, put_u64};
 
-/// The JSON text of a parsed value without white space; of a string, with its quotes. Numbers are as
-/// they were written.
+/// The JSON text of a parsed value without white space; of a string, with its quotes. Numbers are
+/// kept as they were written.
 pub(super) fn node_text(doc: &Doc<'_>, at: usize) -> String {
     let mut output = Vec::new();
     put_node(&mut output, doc, at);

@@ -45,7 +45,7 @@ pub(crate) fn put_i64(output: &mut Vec<u8>, number: i64) {
     put_u64(output, number.unsigned_abs());
 }
 
-/// Appends a number that is finite.
+/// Appends a finite number.
 pub(super) fn put_number<T: serde::Serialize>(output: &mut Vec<u8>, number: &T) {
     // Writing to memory does not fail.
     serde_json::to_writer(&mut *output, number).ok();
@@ -93,7 +93,7 @@ fn put_hex(output: &mut Vec<u8>, byte: u8) {
     output.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
 }
 
-/// Appends the digits of a fraction, all that the unit has.
+/// Appends the digits of a fraction, as many as the unit has.
 fn put_fraction(output: &mut Vec<u8>, fraction: i64, unit: TimeUnit) {
     let mut place = per_second(unit) / 10;
     if place > 0 {
@@ -113,7 +113,7 @@ pub(super) fn put_time_of_day(
     let rate = per_second(unit);
     let seconds = value.div_euclid(rate);
     if !(0..86_400).contains(&seconds) {
-        return Err(Fail::new(format!("{value} {unit:?}s since midnight are no time of the day")));
+        return Err(Fail::new(format!("{value} {unit:?}s since midnight are not a time of day")));
     }
     output.push(b'"');
     put_two(output, seconds / 3600);

@@ -1,9 +1,10 @@
-//! Carrying out a compiled message on many values at once, a column at a time.
+//! Reads many values with a compiled message at once, a column at a time.
 //!
-//! Nearly all writers put the fields of a message in the order of their numbers, each once. Then
-//! what a field is, is chosen once for all values, and the processor reads ahead in some values
-//! while the sizes in others are still being found. A value that is bad, or has its fields in
-//! another order, is found out and fails all: they are then read one by one.
+//! Nearly all writers write the fields of a message in the order of their numbers, each once. Then
+//! the kind of a field is determined once for all values, and the processor reads ahead in some
+//! values while the sizes in others are still being determined. A value that is bad, or has its
+//! fields in another order, is detected and fails the whole block, which is then read value by
+//! value.
 
 use super::super::element::{push_plain, read_plain};
 use super::super::schema::{Kind, Shape};
@@ -26,7 +27,8 @@ impl From<Fail> for Unusual {
 type Block<T = ()> = Result<T, Unusual>;
 
 impl Reader {
-    /// Reads whole values and appends a row for each; on a failure the columns are left ragged.
+    /// Reads whole values and appends a row for each; on a failure the columns are left with
+    /// unequal lengths.
     pub(in crate::columnar::protobuf) fn block(
         &mut self,
         program: &Program,
@@ -70,7 +72,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads a field of one value, which is next where it is there.
+    /// Reads a field of one value, which comes next if it is present.
     fn field_in_order(
         &mut self,
         program: &Program,
@@ -123,7 +125,7 @@ impl Reader {
     }
 }
 
-/// Steps over fields in front of one that nobody asked for; whether that one is next.
+/// Skips unrequested fields before one; whether that one comes next.
 #[inline]
 fn skip_to(number: u32, program: &Program, cursor: &mut Cursor<'_>) -> Block<bool> {
     while let Some(next) = cursor.next_number()? {
@@ -138,7 +140,7 @@ fn skip_to(number: u32, program: &Program, cursor: &mut Cursor<'_>) -> Block<boo
     Ok(false)
 }
 
-/// Steps over what is in front of a field and over its tag of one byte; false where it is not there.
+/// Skips what comes before a field and its one-byte tag; false if the field is missing.
 #[inline]
 fn skip_tag(step: &Step, tag: u8, program: &Program, cursor: &mut Cursor<'_>) -> Block<bool> {
     if cursor.first() != Some(tag) {
@@ -153,7 +155,7 @@ fn skip_tag(step: &Step, tag: u8, program: &Program, cursor: &mut Cursor<'_>) ->
     Ok(true)
 }
 
-/// Reads what is behind a tag, where `is_there` has stepped over one; else appends the default.
+/// Reads what follows a tag, if `is_there` has skipped one; otherwise appends the default.
 fn read_column<'a>(
     kind: &Kind,
     cursors: &mut [Cursor<'a>],
@@ -216,7 +218,7 @@ fn read_column<'a>(
     }
 }
 
-/// What `read` gives, or the default where the field is not there.
+/// The result of `read`, or the default if the field is missing.
 #[inline]
 fn or_default<'a, T: Default>(
     is_there: impl Fn(&mut Cursor<'a>) -> Block<bool>,
