@@ -23,13 +23,13 @@ use crate::types::{LeaderEpoch, NodeId, Offset, TopicPartition};
 /// The key type of groups in FindCoordinator.
 const GROUP: i8 = 0;
 
-/// The last versions of OffsetCommit and OffsetFetch that name topics by name.
+/// The last version of OffsetCommit and OffsetFetch that uses topic names.
 const NAMES_UNTIL: i16 = 9;
 
 /// Committed offsets by partition.
 pub(crate) type Committed = BTreeMap<TopicPartition, OffsetAndMetadata>;
 
-/// The way to the coordinator of one group; found when it is needed, and again when it moved.
+/// The route to the coordinator of one group; looked up when needed, and again after it moved.
 #[derive(Debug)]
 pub(crate) struct Coordinator {
     pub(crate) cluster: Arc<Cluster>,
@@ -46,7 +46,7 @@ impl Coordinator {
         self.node.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks for the coordinator again next time.
+    /// Looks up the coordinator again next time.
     pub(crate) fn forget(&self) {
         *self.known() = None;
     }
@@ -81,7 +81,7 @@ impl Coordinator {
             Some(found) => (found.error_code, found.node_id),
             None => (response.error_code, response.node_id),
         };
-        self.check(code, || "looking for its coordinator".to_owned())?;
+        self.check(code, || "looking up its coordinator".to_owned())?;
         Ok(NodeId(node))
     }
 
@@ -90,7 +90,7 @@ impl Coordinator {
         self.cluster.route(node, lane).await.inspect_err(|_| self.forget())
     }
 
-    /// Calls the coordinator at the newest version up to a limit, with a request made for it.
+    /// Calls the coordinator at the newest version up to a limit, with a request built for it.
     pub(crate) async fn call<C: Call>(
         &self,
         lane: Lane,
@@ -104,7 +104,7 @@ impl Coordinator {
         answer.inspect_err(|_| self.forget())
     }
 
-    /// `Ok`, or an error that names the group; a coordinator that moved is looked for again.
+    /// `Ok`, or an error that names the group; a coordinator that moved is looked up again.
     pub(crate) fn check(&self, code: i16, what: impl FnOnce() -> String) -> Result<()> {
         let code = ErrorCode::from_i16(code);
         if code.is_ok() {
@@ -116,8 +116,8 @@ impl Coordinator {
         Err(Error::kafka(code, format!("group {}: {}", self.group_id, what())))
     }
 
-    /// Asks the coordinator once to store offsets; the answer is per partition. Without a member,
-    /// for a group that has none.
+    /// Asks the coordinator once to store offsets; the answer is per partition. Without a member
+    /// id, for a group that has no members.
     pub(crate) async fn commit(
         &self,
         member: Option<&GroupMetadata>,
@@ -153,15 +153,15 @@ impl Coordinator {
         }
         match offsets.keys().find(|partition| !codes.contains_key(*partition)) {
             Some(missing) => {
-                let detail = format!("the answer to a commit says nothing about {missing}");
+                let detail = format!("the answer to a commit does not mention {missing}");
                 Err(Error::malformed("response", detail))
             }
             None => Ok(codes),
         }
     }
 
-    /// The committed offsets of some partitions, or (`None`) of all that the group has. Waits for
-    /// moves of the coordinator and, with `stable`, for pending transactions.
+    /// The committed offsets of some partitions, or (`None`) of all. Waits while the coordinator
+    /// moves and, with `stable`, for pending transactions.
     pub(crate) async fn committed(
         &self,
         partitions: Option<&[TopicPartition]>,
@@ -200,7 +200,7 @@ impl Coordinator {
         }
         let topics = partitions.map(|partitions| by_topic(partitions.iter()));
         let group_id = Str::from(self.group_id.as_str());
-        // Brokers before Kafka 2.5 have no transactions that could be waited for in this way.
+        // Brokers before Kafka 2.5 cannot wait for pending transactions.
         let require_stable = stable && version >= 7;
         if version < 8 {
             let topic = |(name, partition_indexes): (&str, _)| OffsetFetchRequestTopic {
@@ -238,7 +238,7 @@ impl Coordinator {
         let mut committed = Committed::new();
         let mut add = |name: &str, index, offset, epoch, metadata: Option<Str>, code| {
             let partition = TopicPartition::new(name, index);
-            self.check(code, || format!("fetching its offset of {partition}"))?;
+            self.check(code, || format!("fetching its offset for {partition}"))?;
             if offset >= 0 {
                 let value = OffsetAndMetadata {
                     offset: Offset(offset),
@@ -269,7 +269,7 @@ impl Coordinator {
     }
 }
 
-/// The indexes of partitions by topic.
+/// The indexes of partitions, by topic.
 pub(crate) fn by_topic<'a>(
     partitions: impl Iterator<Item = &'a TopicPartition>,
 ) -> BTreeMap<&'a str, Vec<i32>> {

@@ -1,9 +1,9 @@
-//! A dead letter topic: where records go that did not decode.
+//! A dead-letter topic: where records that could not be decoded go.
 //!
-//! A record is written as it was (key, value, headers, timestamp), with headers behind its own that
-//! say where it came from and why it is here. Whoever reads with [`OnError::SetAside`] sends what
-//! was set aside, waits, and only then hands out the rows beside it: a crash in between repeats dead
-//! letters, and never loses one.
+//! A record is written unchanged (key, value, headers, timestamp), with additional headers that say
+//! where it came from and why it is here. A reader with [`OnError::SetAside`] sends what was set
+//! aside, waits, and only then hands out the other rows: a crash in between repeats dead letters,
+//! and never loses one.
 //!
 //! [`OnError::SetAside`]: crate::columnar::OnError::SetAside
 
@@ -21,13 +21,13 @@ pub const TOPIC_HEADER: &str = "ottla.dlq.topic";
 pub const PARTITION_HEADER: &str = "ottla.dlq.partition";
 /// The header with its offset, in decimal digits.
 pub const OFFSET_HEADER: &str = "ottla.dlq.offset";
-/// The header that says why it did not decode.
+/// The header that says why it could not be decoded.
 pub const ERROR_HEADER: &str = "ottla.dlq.error";
 
-/// How many records are under way at once.
+/// How many records are in flight at once.
 const UNDER_WAY_MAX: usize = 10_000;
 
-/// The writer of a dead letter topic.
+/// The writer of a dead-letter topic.
 #[derive(Clone, Debug)]
 pub struct DeadLetters {
     topic: Arc<str>,
@@ -35,14 +35,14 @@ pub struct DeadLetters {
 }
 
 impl DeadLetters {
-    /// Writes to `topic` through a producer, whose `acks` decide what acknowledged means.
+    /// Writes to `topic` through a producer, whose `acks` setting decides what acknowledged means.
     ///
     /// # Errors
     ///
-    /// The topic has no name.
+    /// When the topic has no name.
     pub fn new(topic: &str, producer: Arc<Producer>) -> Result<Self> {
         if topic.is_empty() {
-            return Err(Error::invalid("the dead letter topic has no name: use dlq:TOPIC"));
+            return Err(Error::invalid("the dead-letter topic has no name: use dlq:TOPIC"));
         }
         Ok(Self { topic: Arc::from(topic), producer })
     }
@@ -57,14 +57,15 @@ impl DeadLetters {
     ///
     /// # Errors
     ///
-    /// A record is of the dead letter topic itself, or could not be written; some may have been.
+    /// When a record comes from the dead-letter topic itself, or could not be written; some may
+    /// have been.
     pub async fn send(&self, rejected: &[Rejected]) -> Result<()> {
         for part in rejected.chunks(UNDER_WAY_MAX) {
             let mut deliveries = Vec::with_capacity(part.len());
             for record in part {
                 deliveries.push(self.producer.send(self.letter(record)?).await?);
             }
-            // Nobody else fills the batch, so that waiting for `linger.ms` would gain nothing.
+            // Nobody else adds to the batch, so waiting for `linger.ms` would gain nothing.
             self.producer.flush().await;
             for delivery in deliveries {
                 delivery.wait().await?;
@@ -76,12 +77,12 @@ impl DeadLetters {
     fn letter(&self, record: &Rejected) -> Result<ProducerRecord> {
         let Rejected { partition, offset, error, .. } = record;
         if partition.topic == self.topic {
-            // Else it would read its own letters for ever.
+            // Otherwise it would read its own dead letters forever.
             return Err(Error::Decode {
                 what: "value",
                 partition: partition.clone(),
                 offset: *offset,
-                detail: format!("{error} (it is in the dead letter topic already)"),
+                detail: format!("{error} (it is already in the dead-letter topic)"),
             });
         }
         let mut headers = record.headers.clone();

@@ -1,10 +1,10 @@
 //! A client of a Schema Registry: schemas by id and subject, over HTTP.
 //!
 //! It speaks the REST interface that Confluent's registry, Karapace, Apicurio and others share. Schemas
-//! never change under their id, so they are kept; the latest schema of a subject is asked for
-//! again after [`LATEST_FOR`]. An id that the registry does not have is remembered for as long.
+//! never change under their id, so they are cached; the latest schema of a subject is fetched again
+//! after [`LATEST_FOR`]. An id that the registry does not have is remembered for the same time.
 //!
-//! Calls block: the async parts of the client make them on threads for blocking work
+//! Calls block: the async parts of the client make them on blocking threads
 //! ([`crate::client::decoding`]).
 
 use std::collections::BTreeMap;
@@ -24,24 +24,24 @@ use crate::columnar::{
 };
 use crate::error::{Error, ErrorCode, Result};
 
-/// How long the latest schema of a subject, or that there is none, is taken as known.
+/// How long the latest schema of a subject, or its absence, is cached.
 pub const LATEST_FOR: Duration = Duration::from_secs(60);
-/// How often a call is made before it fails.
+/// How many times a call is attempted before it fails.
 const TRIES: u32 = 4;
 /// The wait after the first failure; it doubles.
 const BACKOFF: Duration = Duration::from_millis(100);
-/// References of references deeper than this are refused.
+/// References nested deeper than this are refused.
 const DEPTH_MAX: usize = 32;
-/// So many schemas one may refer to, with those that they refer to.
+/// How many schemas a schema may refer to, directly and indirectly.
 const REFERENCES_MAX: usize = 1_000;
-/// So many schemas, and so many missing ids, are kept.
+/// How many schemas, and how many missing ids, are cached.
 const KEPT_MAX: usize = 100_000;
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
-/// Who the client is to the registry.
+/// How the client authenticates with the registry.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub enum RegistryAuth {
-    /// Nobody.
+    /// Without authentication.
     #[default]
     None,
     /// A user with a password.
@@ -51,7 +51,7 @@ pub enum RegistryAuth {
         /// The password, or the API secret.
         password: String,
     },
-    /// Whoever holds the token.
+    /// With a token.
     Bearer(String),
 }
 
@@ -65,26 +65,26 @@ impl std::fmt::Debug for RegistryAuth {
     }
 }
 
-/// How a registry is reached.
+/// How to reach a registry.
 #[derive(Clone, Debug)]
 pub struct RegistryConfig {
     /// One URL, or several of the same registry, tried in turn.
     pub urls: Vec<String>,
-    /// Who the client is.
+    /// How the client authenticates.
     pub auth: RegistryAuth,
-    /// The certificates that are trusted, in PEM; those of the public authorities when none.
+    /// The certificates to trust, in PEM; by default those of the public authorities.
     pub ca_pem: Option<Vec<u8>>,
     /// How long one call may take.
     pub timeout: Duration,
 }
 
 impl RegistryConfig {
-    /// A registry at a URL, or at several that are separated by commas. A user and password in
+    /// A registry at a URL, or at several separated by commas. A user and password in
     /// the URL are taken as [`RegistryAuth::Basic`].
     ///
     /// # Errors
     ///
-    /// A URL is not of `http` or `https`.
+    /// When a URL is not `http` or `https`.
     pub fn new(urls: &str) -> Result<Self> {
         let mut auth = RegistryAuth::None;
         let mut parsed = Vec::new();
@@ -92,7 +92,7 @@ impl RegistryConfig {
             let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
             if scheme != "http" && scheme != "https" {
                 return Err(Error::invalid(format!(
-                    "schema registry {url:?} is no URL; write http://… or https://…"
+                    "schema registry {url:?} is not a URL; write http://… or https://…"
                 )));
             }
             let host_end = rest.find('/').unwrap_or(rest.len());
@@ -131,7 +131,7 @@ struct Known {
     schemas: BTreeMap<SchemaId, Arc<Registered>>,
     missing: BTreeMap<SchemaId, (Instant, String)>,
     latest: BTreeMap<String, (Instant, Found)>,
-    /// The ids of schemas that were registered under a subject, by what was asked.
+    /// The ids of schemas registered under a subject, by subject and request.
     registered: BTreeMap<(String, String), SchemaId>,
     versions: BTreeMap<(String, String), i32>,
     /// The URL that answered last.
@@ -166,18 +166,18 @@ struct VersionAnswer {
     version: i32,
 }
 
-/// What an answer that is no success said.
+/// The contents of an unsuccessful answer.
 struct Refused {
     status: u16,
     detail: String,
 }
 
 impl SchemaRegistry {
-    /// A client of a registry. Connects when it is first asked.
+    /// A client of a registry. Connects on first use.
     ///
     /// # Errors
     ///
-    /// The certificates are not in PEM.
+    /// When the certificates are not in PEM format.
     pub fn new(config: &RegistryConfig) -> Result<Self> {
         let mut tls = TlsConfig::builder();
         if let Some(pem) = &config.ca_pem {
@@ -192,7 +192,9 @@ impl SchemaRegistry {
                     Error::invalid(format!("certificates of the registry: {error}"))
                 })?;
             if certificates.is_empty() {
-                return Err(Error::invalid("the file of the registry's CA has no certificate"));
+                return Err(Error::invalid(
+                    "the file of the registry's CA contains no certificate",
+                ));
             }
             tls = tls.root_certs(RootCerts::new_with_certs(&certificates));
         }
@@ -217,7 +219,7 @@ impl SchemaRegistry {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One call, with retries and all URLs; the inner error is an answer that is no success.
+    /// One call, with retries and all URLs; the inner error is an unsuccessful answer.
     fn call(
         &self,
         path: &str,
@@ -262,7 +264,7 @@ impl SchemaRegistry {
                 break;
             }
         }
-        let detail = format!("schema registry did not answer when asked for {what}: {failure}");
+        let detail = format!("the schema registry did not answer for {what}: {failure}");
         Err(Error::kafka(ErrorCode::NetworkException, detail))
     }
 
@@ -331,7 +333,7 @@ impl SchemaRegistry {
         let found = match self.call(&path, None, &what)? {
             Ok(text) => self.registered(Self::schema_answer(&text, &what)?)?.map(Arc::new),
             Err(Refused { status: 404, detail }) => Err(format!(
-                "the schema registry {} does not have it ({detail}); name another with \
+                "the schema registry {} does not have it ({detail}); name another subject with \
                      subject=, or let the first value decide with columns_from=\"first\"",
                 self.urls.join(", ")
             )),
@@ -346,7 +348,7 @@ impl SchemaRegistry {
         Ok(())
     }
 
-    /// A schema with all that it refers to; the inner error is of a kind that is not known.
+    /// A schema with everything that it refers to; the inner error means an unknown kind.
     fn registered(&self, answer: SchemaAnswer) -> Result<std::result::Result<Registered, String>> {
         let id = SchemaId(answer.id);
         let kind = match answer.kind.as_deref() {
@@ -393,11 +395,11 @@ impl SchemaRegistry {
         Ok(())
     }
 
-    /// The texts of schemas that a schema refers to, those first that others need.
+    /// The texts of the schemas that a schema refers to, dependencies first.
     ///
     /// # Errors
     ///
-    /// The registry did not answer, or does not have them.
+    /// When the registry did not answer, or does not have them.
     pub fn texts(&self, references: &[SchemaReference]) -> Result<Vec<(String, String)>> {
         let wanted: Vec<Reference> = references
             .iter()
@@ -421,8 +423,8 @@ impl SchemaRegistry {
         };
         let urls = self.urls.join(", ");
         let remedy = match status {
-            401 => "; give the registry a username and password, or a token, that it knows",
-            409 => "; the schema does not fit those before it under the subject's compatibility",
+            401 => "; pass a username and password, or a token, that the registry accepts",
+            409 => "; the schema is not compatible with the earlier ones of the subject",
             _ => "",
         };
         let context =
@@ -520,7 +522,7 @@ impl SchemaSource for SchemaRegistry {
     }
 }
 
-/// What a registry is asked with for a schema.
+/// The body of a request for a schema.
 fn request((kind, text, references): (SchemaKind, &str, &[SchemaReference])) -> Value {
     let references: Vec<Value> = references
         .iter()
@@ -536,11 +538,11 @@ fn request((kind, text, references): (SchemaKind, &str, &[SchemaReference])) -> 
     body
 }
 
-/// What to do about a server that was reached and is not trusted; asking again does not help.
+/// The remedy for a server that was reached but is not trusted; retrying does not help.
 fn distrust(url: &str, error: &ureq::Error) -> Option<&'static str> {
     let is_tls = match error {
         ureq::Error::Tls(_) | ureq::Error::Rustls(_) => true,
-        // What rustls says of the other side; without TLS it is only a bad answer.
+        // What rustls reports about the other side; without TLS it is just a bad answer.
         ureq::Error::Io(error) => {
             url.starts_with("https:") && error.kind() == std::io::ErrorKind::InvalidData
         }
@@ -548,18 +550,18 @@ fn distrust(url: &str, error: &ureq::Error) -> Option<&'static str> {
     };
     let text = if is_tls { error.to_string() } else { return None };
     Some(if text.contains("UnknownIssuer") || text.contains("CaUsedAsEndEntity") {
-        "; its certificate is of no authority that is trusted: give that of its authority, a PEM \
+        "; its certificate is not from a trusted authority: pass that of its authority, a PEM \
          file, as ca="
     } else if text.contains("not valid for name") || text.contains("NotValidForName") {
         "; its certificate is for other names: use one of them in the URL"
     } else if text.contains("corrupt message") {
-        "; what answers does not speak TLS: is it an http:// registry?"
+        "; the server does not speak TLS: is it an http:// registry?"
     } else {
         ""
     })
 }
 
-/// The message in the body of an answer that is no success.
+/// The message in the body of an unsuccessful answer.
 fn message(text: &str) -> String {
     const SHOWN_MAX: usize = 500;
     let json: Option<Value> = serde_json::from_str(text).ok();
@@ -567,7 +569,7 @@ fn message(text: &str) -> String {
     told.unwrap_or(text).chars().take(SHOWN_MAX).collect()
 }
 
-/// What stands unescaped in a part of a path: the unreserved characters of RFC 3986.
+/// What need not be escaped in a part of a path: the unreserved characters of RFC 3986.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 fn encoded(part: &str) -> impl std::fmt::Display {

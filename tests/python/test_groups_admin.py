@@ -112,7 +112,7 @@ def test_offsets_are_reset_to_every_place(kafka: ottla.Client, filled: str) -> N
 def test_a_reset_says_what_it_cannot_do(kafka: ottla.Client, filled: str) -> None:
     with pytest.raises(ottla.ConfigError, match="either to= or shift="):
         kafka.groups.reset(filled, filled)
-    with pytest.raises(ottla.ConfigError, match="no offset of"):
+    with pytest.raises(ottla.ConfigError, match="no offset for"):
         kafka.groups.reset(filled, filled, shift=1)
     with pytest.raises(ottla.ConfigError, match="name a topic"):
         kafka.groups.reset(filled, to="earliest")

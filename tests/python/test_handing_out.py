@@ -202,7 +202,7 @@ def test_a_stored_offset_beyond_the_end_is_not_hidden(
     for reset in ("earliest", "error") if stored == "committed" else (None,):
         with (
             client.consumer(filled, **options, auto_offset_reset=reset) as consumer,
-            pytest.raises(ottla.DataLossError, match=r"offset 500 is behind the end.* 10"),
+            pytest.raises(ottla.DataLossError, match=r"offset 500 is beyond the end.* 10"),
         ):
             next(consumer)  # An end in order would be a StopIteration.
 

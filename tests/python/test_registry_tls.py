@@ -76,7 +76,7 @@ def test_an_authority_that_nobody_knows_is_refused_at_once(
     kafka.create_topic(name)
     for given in (secured.url, ottla.SchemaRegistry(secured.url, ca=stranger)):
         with pytest.raises(
-            ottla.ConnectionError, match=rf"{name}-value.*{secured.url}.*no authority.*ca="
+            ottla.ConnectionError, match=rf"{name}-value.*{secured.url}.*trusted authority.*ca="
         ):
             kafka.scan(name, value=ottla.avro(registry=given)).head()
     assert secured.requests == []

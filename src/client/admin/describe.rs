@@ -23,7 +23,7 @@ impl Admin {
     ///
     /// # Errors
     ///
-    /// No broker answers.
+    /// When no broker answers.
     pub async fn describe_cluster(&self) -> Result<ClusterDescription> {
         self.cluster
             .retry("describing the cluster", async || self.cluster.refresh(Some(&[])).await)
@@ -36,11 +36,11 @@ impl Admin {
         })
     }
 
-    /// The features that the cluster supports and those in force.
+    /// The features that the cluster supports and those in effect.
     ///
     /// # Errors
     ///
-    /// No broker answers.
+    /// When no broker answers.
     pub async fn describe_features(&self) -> Result<Vec<Feature>> {
         let route = self.cluster.any_route().await?;
         let answer = route.api_versions();
@@ -64,7 +64,7 @@ impl Admin {
     ///
     /// # Errors
     ///
-    /// A broker does not answer.
+    /// When a broker does not answer.
     pub async fn describe_log_dirs(&self) -> Result<Vec<LogDir>> {
         let mut directories = Vec::new();
         for broker in self.broker_ids().await? {
@@ -102,7 +102,7 @@ impl Admin {
                     .flat_map(|topic| topic.partitions)
                     .find(|answer| answer.partition_index == partition.partition)
                     .ok_or_else(|| {
-                        Error::malformed("response", format!("it says nothing about {partition}"))
+                        Error::malformed("response", format!("it does not mention {partition}"))
                     })?;
                 check(answer.error_code, answer.error_message.as_ref(), || {
                     format!("producers of {partition}")
@@ -149,7 +149,7 @@ impl Admin {
                     .into_iter()
                     .flat_map(|topic| topic.partitions)
                     .next()
-                    .ok_or_else(|| Error::malformed("response", "it holds no quorum"))?;
+                    .ok_or_else(|| Error::malformed("response", "it contains no quorum"))?;
                 ErrorCode::from_i16(answer.error_code).into_result("the metadata quorum")?;
                 let replicas =
                     |states: Vec<ReplicaState>| states.into_iter().map(replica).collect();

@@ -23,10 +23,10 @@ use crate::protocol::messages::offset_delete::{
 use crate::protocol::{ApiKey, Str};
 use crate::types::{NodeId, TopicPartition};
 
-/// Which groups to list; nothing given means all.
+/// Which groups to list; all by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupFilter {
-    /// Only groups in these states, in Kafka's words: `Stable`, `Empty`, …
+    /// Only groups in these states, as Kafka names them: `Stable`, `Empty`, …
     pub states: Vec<String>,
     /// Only groups of these types: `classic`, `consumer`.
     pub types: Vec<String>,
@@ -39,11 +39,11 @@ pub struct GroupListing {
     pub group_id: String,
     /// `consumer` for consumer groups; empty for one that only has offsets.
     pub protocol_type: String,
-    /// In Kafka's words; empty with brokers before Kafka 2.6.
+    /// As Kafka names it; empty with brokers before Kafka 2.6.
     pub state: String,
     /// `classic` or `consumer`; empty with brokers before Kafka 3.8.
     pub group_type: String,
-    /// The broker that told of it: its coordinator.
+    /// The broker that listed it: its coordinator.
     pub coordinator: NodeId,
 }
 
@@ -54,11 +54,11 @@ pub struct GroupDescription {
     pub group_id: String,
     /// `classic` or `consumer`.
     pub group_type: String,
-    /// In Kafka's words: `Stable`, `Empty`, `Dead`, …
+    /// As Kafka names it: `Stable`, `Empty`, `Dead`, …
     pub state: String,
     /// The assignor in use; empty when there is none.
     pub assignor: String,
-    /// The group epoch; -1 for a classic group, which does not tell.
+    /// The group epoch; -1 for a classic group, which does not report it.
     pub epoch: i32,
     /// Its coordinator.
     pub coordinator: NodeId,
@@ -69,7 +69,7 @@ pub struct GroupDescription {
 /// A member of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupMember {
-    /// What the coordinator calls it.
+    /// The id that the coordinator gave it.
     pub member_id: String,
     /// `group.instance.id`.
     pub instance_id: Option<String>,
@@ -81,13 +81,13 @@ pub struct GroupMember {
     pub rack: Option<String>,
     /// The member epoch; -1 in a classic group.
     pub epoch: i32,
-    /// The topics that it asked for, as far as the group tells.
+    /// The topics that it subscribed to, as far as the group reports them.
     pub topics: BTreeSet<String>,
-    /// The pattern that it asked for.
+    /// The pattern that it subscribed with.
     pub pattern: Option<String>,
     /// Its partitions.
     pub assignment: BTreeSet<TopicPartition>,
-    /// What it is to have, where that is known and another set.
+    /// Its target assignment, where that is known and different.
     pub target: Option<BTreeSet<TopicPartition>>,
 }
 
@@ -100,7 +100,7 @@ impl Admin {
     ///
     /// # Errors
     ///
-    /// A broker does not answer in time, or is too old for the filter.
+    /// When a broker does not answer in time, or is too old for the filter.
     pub async fn list_groups(&self, filter: &GroupFilter) -> Result<Vec<GroupListing>> {
         let nodes = self.cluster.retry("listing groups", async || self.broker_ids().await).await?;
         let mut found = BTreeSet::new();
@@ -146,11 +146,11 @@ impl Admin {
         Ok(response.groups.into_iter().map(listing).collect())
     }
 
-    /// State and members of groups of both protocols.
+    /// The state and members of groups, of both protocols.
     ///
     /// # Errors
     ///
-    /// Per group `GROUP_ID_NOT_FOUND`, or what its coordinator refused.
+    /// Per group `GROUP_ID_NOT_FOUND`, or the error of its coordinator.
     pub async fn describe_groups(&self, ids: &[&str]) -> Result<Vec<Result<GroupDescription>>> {
         let mut results = Vec::with_capacity(ids.len());
         for id in ids {
@@ -200,18 +200,18 @@ impl Admin {
         let message = group.error_message.as_deref().filter(|text| !text.is_empty());
         coordinator.check(group.error_code, || message.unwrap_or("describing it").to_owned())?;
         if &*group.group_state == "Dead" && group.members.is_empty() {
-            // So brokers say before Kafka 4 that there is none.
+            // How brokers before Kafka 4 report a missing group.
             coordinator
                 .check(ErrorCode::GroupIdNotFound.to_i16(), || "describing it".to_owned())?;
         }
         classic_description(group, coordinator.node().await?)
     }
 
-    /// The committed offsets of a group, of some partitions or (`None`) of all that it has.
+    /// The committed offsets of a group, for some partitions or (`None`) for all that have one.
     ///
     /// # Errors
     ///
-    /// The coordinator does not answer in time, or refuses.
+    /// When the coordinator does not answer in time, or refuses.
     pub async fn group_offsets(
         &self,
         group: &str,
@@ -220,11 +220,12 @@ impl Admin {
         self.coordinator(group).committed(partitions, false).await
     }
 
-    /// Sets the committed offsets of a group without members; makes the group when there is none.
+    /// Sets the committed offsets of a group without members; creates the group when it does not
+    /// exist.
     ///
     /// # Errors
     ///
-    /// Per partition; as a whole `NON_EMPTY_GROUP` while the group has members.
+    /// Per partition; for the whole call `NON_EMPTY_GROUP` while the group has members.
     pub async fn alter_group_offsets(
         &self,
         group: &str,
@@ -267,7 +268,7 @@ impl Admin {
         Ok(codes.into_iter().map(result).collect())
     }
 
-    /// Forgets committed offsets of a group.
+    /// Deletes committed offsets of a group.
     ///
     /// # Errors
     ///
@@ -340,7 +341,7 @@ fn only<T>(answers: Vec<T>, group: &str) -> Result<T> {
     answers
         .into_iter()
         .next()
-        .ok_or_else(|| Error::malformed("response", format!("it says nothing about group {group}")))
+        .ok_or_else(|| Error::malformed("response", format!("it does not mention group {group}")))
 }
 
 fn consumer_description(group: DescribedConsumer, coordinator: NodeId) -> GroupDescription {
@@ -383,7 +384,7 @@ fn consumer_member(member: DescribedMember) -> GroupMember {
 }
 
 fn classic_description(group: DescribedGroup, coordinator: NodeId) -> Result<GroupDescription> {
-    // Groups of another protocol type (Kafka Connect, a schema registry) keep their own bytes.
+    // Groups of another protocol type (Kafka Connect, a schema registry) have their own format.
     let is_consumer = &*group.protocol_type == wire::CONSUMER || group.protocol_type.is_empty();
     let members = group.members.into_iter().map(|member| classic_member(member, is_consumer));
     Ok(GroupDescription {

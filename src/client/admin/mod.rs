@@ -1,9 +1,10 @@
 //! Creating, changing and describing topics, settings, offsets and the cluster.
 //!
-//! Calls about several things answer for each of them on its own, in the order of the question;
-//! an error of the call as a whole (no broker, timeout) is the outer result. Retriable errors are
-//! tried again within `default.api.timeout.ms`. Where versions of Kafka differ, the request is made
-//! for the version that the broker knows; what an old broker cannot do is refused by name.
+//! A call about several items returns a result for each of them, in the order of the request; an
+//! error of the whole call (no broker, timeout) is the outer result. Calls are retried after
+//! retriable errors within `default.api.timeout.ms`. Where versions of Kafka differ, the request is
+//! built for the version that the broker knows; the error for something that an old broker cannot
+//! do names it.
 
 mod describe;
 mod groups;
@@ -69,7 +70,8 @@ fn check(code: i16, message: Option<&Str>, what: impl FnOnce() -> String) -> Res
     })
 }
 
-/// Whether the controller is elsewhere, or not there yet, so that the whole request is repeated.
+/// Whether the controller is elsewhere, or not available yet, so that the whole request is
+/// repeated.
 fn is_about_controller(code: i16) -> bool {
     matches!(
         ErrorCode::from_i16(code),
@@ -77,11 +79,11 @@ fn is_about_controller(code: i16) -> bool {
     )
 }
 
-/// Finds the answer to an item by name; an answer that leaves it out is an error.
+/// Finds the result for an item by name; an answer that omits it is an error.
 fn answer_to<T>(answers: &mut BTreeMap<String, Result<T>>, name: &str) -> Result<T> {
-    answers.remove(name).unwrap_or_else(|| {
-        Err(Error::malformed("response", format!("it says nothing about {name}")))
-    })
+    answers
+        .remove(name)
+        .unwrap_or_else(|| Err(Error::malformed("response", format!("it does not mention {name}"))))
 }
 
 impl Admin {
@@ -93,7 +95,7 @@ impl Admin {
         self.cluster.config.request_timeout
     }
 
-    /// Creates topics; with `validate_only`, only says whether that would work.
+    /// Creates topics; with `validate_only`, only checks whether that would succeed.
     ///
     /// # Errors
     ///
@@ -210,7 +212,7 @@ impl Admin {
     ///
     /// # Errors
     ///
-    /// `INVALID_PARTITIONS` when it has that many already.
+    /// `INVALID_PARTITIONS` when it already has that many.
     pub async fn create_partitions(
         &self,
         topic: &str,
@@ -232,7 +234,7 @@ impl Admin {
                 let response = route.call(request, self.timeout()).await?;
                 let result = response.results.into_iter().find(|result| &*result.name == topic);
                 let result = result.ok_or_else(|| {
-                    Error::malformed("response", format!("it says nothing about {topic}"))
+                    Error::malformed("response", format!("it does not mention {topic}"))
                 })?;
                 check(result.error_code, result.error_message.as_ref(), || {
                     format!("raising the partitions of {topic} to {count}")
@@ -249,21 +251,21 @@ impl Admin {
         Ok(())
     }
 
-    /// The names of all topics, in order; without Kafka's own.
+    /// The names of all topics, sorted, except Kafka's internal ones.
     ///
     /// # Errors
     ///
-    /// No broker answers.
+    /// When no broker answers.
     pub async fn list_topics(&self) -> Result<Vec<Arc<TopicInfo>>> {
         let topics = self.all_topics().await?;
         Ok(topics.into_iter().filter(|topic| !topic.is_internal).collect())
     }
 
-    /// All topics, also Kafka's own.
+    /// All topics, including Kafka's internal ones.
     ///
     /// # Errors
     ///
-    /// No broker answers.
+    /// When no broker answers.
     pub async fn all_topics(&self) -> Result<Vec<Arc<TopicInfo>>> {
         self.cluster.retry("listing topics", async || self.cluster.refresh(None).await).await?;
         Ok(self.cluster.snapshot().topics.values().cloned().collect())
@@ -342,7 +344,7 @@ impl Admin {
         };
         let response = route.call_at(request, version, self.timeout()).await?;
         let result = response.results.into_iter().next().ok_or_else(|| {
-            Error::malformed("response", format!("it says nothing about {resource}"))
+            Error::malformed("response", format!("it does not mention {resource}"))
         })?;
         check(result.error_code, result.error_message.as_ref(), || resource.to_string())?;
         let mut entries: Vec<ConfigEntry> = result.configs.into_iter().map(config_entry).collect();
@@ -350,7 +352,7 @@ impl Admin {
         Ok(entries)
     }
 
-    /// Changes settings; what is not named stays as it is.
+    /// Changes settings; those not named stay unchanged.
     ///
     /// # Errors
     ///
@@ -379,14 +381,14 @@ impl Admin {
                 };
                 let response = route.call(request, self.timeout()).await?;
                 let result = response.responses.into_iter().next().ok_or_else(|| {
-                    Error::malformed("response", format!("it says nothing about {resource}"))
+                    Error::malformed("response", format!("it does not mention {resource}"))
                 })?;
                 check(result.error_code, result.error_message.as_ref(), || resource.to_string())
             })
             .await
     }
 
-    /// Who answers for a resource: the broker itself for its settings, else anyone.
+    /// Which broker answers for a resource: the broker itself for its settings, otherwise any.
     async fn route_of(&self, resource: &Resource) -> Result<Arc<Route>> {
         let is_broker = resource.kind != ResourceType::Topic && !resource.name.is_empty();
         if !is_broker {
@@ -408,14 +410,15 @@ impl Admin {
         Ok(self.cluster.snapshot().brokers.keys().copied().collect())
     }
 
-    /// Names the topic that is most like one that does not exist; other errors stay as they are.
+    /// Suggests the topic with the most similar name when a topic does not exist; other errors are
+    /// returned unchanged.
     pub async fn with_nearest(&self, topic: &str, error: Error) -> Error {
         if error.code() != ErrorCode::UnknownTopicOrPartition {
             return error;
         }
         let topics = self.list_topics().await.unwrap_or_default();
         if topics.iter().any(|known| &*known.name == topic) {
-            // It is there; what is missing is one of its partitions.
+            // It exists; what is missing is one of its partitions.
             return error;
         }
         let near = nearest(topic, topics.iter().map(|known| &*known.name));
@@ -427,7 +430,7 @@ impl Admin {
     }
 }
 
-/// Splits the errors of the item itself from those of the call.
+/// Separates the errors of the item from those of the call.
 fn outer<T>(result: Result<T>) -> Result<Result<T>> {
     match result {
         Err(error @ (Error::Kafka { .. } | Error::InvalidArgument(_))) => Ok(Err(error)),
@@ -439,7 +442,7 @@ fn outer<T>(result: Result<T>) -> Result<Result<T>> {
 fn creatable(topic: &NewTopic, version: i16) -> Result<CreatableTopic> {
     let is_assigned = !topic.assignments.is_empty();
     let is_defaulted = topic.partitions.is_none() || topic.replication_factor.is_none();
-    // Before Kafka 2.4 a broker applies no defaults: one replica is what works everywhere.
+    // A broker before Kafka 2.4 applies no defaults: one replica works everywhere.
     let (partitions, replication_factor) = if is_assigned {
         (-1, -1)
     } else if is_defaulted && version < 4 {

@@ -42,7 +42,7 @@ impl Admin {
     ///
     /// # Errors
     ///
-    /// `OFFSET_OUT_OF_RANGE` when an offset lies beyond the end, `POLICY_VIOLATION` for a topic
+    /// `OFFSET_OUT_OF_RANGE` when an offset is beyond the end, `POLICY_VIOLATION` for a topic
     /// that is only compacted.
     pub async fn delete_records(
         &self,
@@ -80,7 +80,7 @@ impl Admin {
         let response = route.call(request, self.timeout()).await?;
         let answer = response.topics.into_iter().flat_map(|topic| topic.partitions).next();
         let answer = answer.ok_or_else(|| {
-            Error::malformed("response", format!("it says nothing about {partition}"))
+            Error::malformed("response", format!("it does not mention {partition}"))
         })?;
         ErrorCode::from_i16(answer.error_code)
             .into_result(format!("deleting the records of {partition} before {offset}"))?;
@@ -88,7 +88,7 @@ impl Admin {
     }
 }
 
-/// The leader of a partition and its epoch, asking for them if they are not known.
+/// The leader of a partition and its epoch, looked up if they are unknown.
 pub(crate) async fn leader_of(
     cluster: &Cluster,
     partition: &TopicPartition,
@@ -111,7 +111,7 @@ pub(crate) async fn leader_of(
     Ok((leader, info.leader_epoch))
 }
 
-/// Looks up offsets, each at its leader; repeats what may succeed later.
+/// Looks up offsets, each at its leader; retries what may succeed later.
 pub(crate) async fn list_offsets(
     cluster: &Cluster,
     wanted: &BTreeMap<TopicPartition, OffsetSpec>,
@@ -196,7 +196,7 @@ async fn list_offsets_of(
     let answer_of = |(name, _, _): (TopicPartition, LeaderEpoch, OffsetSpec)| {
         let answer = answers
             .remove(&name)
-            .ok_or_else(|| Error::malformed("response", format!("it says nothing about {name}")));
+            .ok_or_else(|| Error::malformed("response", format!("it does not mention {name}")));
         let listed = answer.and_then(|answer| {
             ErrorCode::from_i16(answer.error_code)
                 .into_result(format!("looking up an offset of {name}"))?;

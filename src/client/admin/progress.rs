@@ -1,8 +1,8 @@
-//! How far groups are, and setting them elsewhere.
+//! The progress of groups, and resetting it.
 //!
-//! Kafka's `kafka-consumer-groups` computes both on its side; so do we, from committed offsets and
-//! the offsets of the partitions. A reset is planned first, so that it can be shown before it is
-//! done.
+//! Like Kafka's `kafka-consumer-groups`, this computes both on the client's side, from committed
+//! offsets and the offsets of the partitions. A reset is planned first, so that it can be shown
+//! before it is made.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,23 +14,23 @@ use crate::client::consumer::group::OffsetAndMetadata;
 use crate::error::{Error, ErrorCode, Result};
 use crate::types::{Offset, TimestampMs, TopicPartition};
 
-/// Partitions by topic; none stands for all of a topic.
+/// Partitions by topic; none means all of a topic.
 pub type TopicScope = BTreeMap<String, Option<BTreeSet<i32>>>;
 
-/// A partition as a group sees it.
+/// A partition, as a group sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupPartition {
     /// The partition.
     pub partition: TopicPartition,
-    /// What the group committed.
+    /// The group's committed offset.
     pub committed: Option<OffsetAndMetadata>,
     /// The log start offset.
     pub log_start_offset: Offset,
     /// Where the group catches up: the high watermark.
     pub log_end_offset: Offset,
-    /// How many offsets are left; none where nothing is committed.
+    /// How many offsets are left to read; none where nothing is committed.
     pub lag: Option<i64>,
-    /// The member that has it, as its place in the description.
+    /// The member to which it is assigned, as its index in the description.
     pub member: Option<usize>,
 }
 
@@ -41,24 +41,24 @@ pub enum ResetTo {
     Earliest,
     /// The end.
     Latest,
-    /// Where it is; of use where offsets lie outside of the log.
+    /// The current offset; useful where it is outside the log.
     Current,
-    /// An offset, of every partition.
+    /// This offset, in every partition.
     Offset(Offset),
-    /// Offsets of some partitions; the others stay.
+    /// Offsets by partition; the others stay unchanged.
     Offsets(BTreeMap<i32, Offset>),
-    /// The first record of this time or later, or the end.
+    /// The first record at or after this time, or the end.
     Timestamp(TimestampMs),
-    /// So many offsets forward, or back when negative.
+    /// By this many offsets: forward, or back when negative.
     Shift(i64),
 }
 
 /// What a reset changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedOffset {
-    /// What is committed now.
+    /// The offset committed now.
     pub from: Option<Offset>,
-    /// What will be; within the log.
+    /// The new offset, which is within the log.
     pub to: Offset,
 }
 
@@ -66,12 +66,12 @@ pub struct PlannedOffset {
 type Ends = BTreeMap<TopicPartition, (Offset, Offset)>;
 
 impl Admin {
-    /// The partitions of a group with their lag: those with a committed offset, and those that a
-    /// member has. `members` are the assignments of the members, as described.
+    /// The partitions of a group with their lag: those with a committed offset, and those assigned
+    /// to a member. `members` are the assignments of the members, in the order of the description.
     ///
     /// # Errors
     ///
-    /// A broker does not answer in time, or refuses.
+    /// When a broker does not answer in time, or refuses.
     pub async fn group_partitions(
         &self,
         group: &str,
@@ -82,7 +82,7 @@ impl Admin {
         partitions.extend(members.iter().flat_map(|assigned| assigned.iter().cloned()));
         let ends = self.ends(&partitions).await?;
         let known = |partition: TopicPartition| {
-            // Of a topic that was deleted meanwhile there is nothing to tell.
+            // A topic that was deleted meanwhile is left out.
             let &(log_start_offset, log_end_offset) = ends.get(&partition)?;
             let committed = committed.get(&partition).cloned();
             let member = members.iter().position(|assigned| assigned.contains(&partition));
@@ -99,7 +99,7 @@ impl Admin {
         Ok(partitions.into_iter().filter_map(known).collect())
     }
 
-    /// The ends of those partitions that exist.
+    /// The ends of the partitions that exist.
     async fn ends(&self, partitions: &BTreeSet<TopicPartition>) -> Result<Ends> {
         let names: BTreeSet<&str> = partitions.iter().map(|one| &*one.topic).collect();
         let mut existing = BTreeSet::new();
@@ -133,13 +133,13 @@ impl Admin {
         Ok(listed.into_iter().filter_map(|(one, listed)| Some((one, listed.offset?))).collect())
     }
 
-    /// Computes where the offsets of a group come to lie; changes nothing. Without a scope these are
-    /// all partitions of which the group has an offset.
+    /// Computes the new offsets of a group, without changing anything. Without a scope, this covers
+    /// all partitions for which the group has an offset.
     ///
     /// # Errors
     ///
-    /// A topic or partition does not exist; a shift of a partition without an offset; nothing to
-    /// reset.
+    /// When a topic or partition does not exist, a partition to shift has no offset, or there is
+    /// nothing to reset.
     pub async fn plan_group_reset(
         &self,
         group: &str,
@@ -172,7 +172,7 @@ impl Admin {
             let from = committed.get(&partition).map(|it| it.offset);
             let current = || {
                 from.ok_or_else(|| {
-                    Error::invalid(format!("group {group} has no offset of {partition} to go from"))
+                    Error::invalid(format!("group {group} has no offset for {partition} to shift"))
                 })
             };
             let to = match to {
@@ -208,7 +208,7 @@ impl Admin {
         Ok(partitions)
     }
 
-    /// Does what was planned.
+    /// Carries out the plan.
     ///
     /// # Errors
     ///

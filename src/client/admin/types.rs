@@ -1,4 +1,4 @@
-//! What the admin client takes and gives.
+//! The types of the admin client's arguments and results.
 
 use std::collections::BTreeMap;
 
@@ -44,13 +44,13 @@ pub struct CreatedTopic {
     pub name: String,
     /// Its id; zero with old brokers and when only validated.
     pub id: TopicId,
-    /// Its number of partitions, if the broker tells.
+    /// Its number of partitions, if the broker reports it.
     pub partitions: Option<i32>,
-    /// Its number of replicas, if the broker tells.
+    /// Its number of replicas, if the broker reports it.
     pub replication_factor: Option<i16>,
 }
 
-/// The kind of thing that has settings.
+/// The kind of a resource that has settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(i8)]
 pub enum ResourceType {
@@ -62,7 +62,7 @@ pub enum ResourceType {
     BrokerLogger = 8,
 }
 
-/// A thing that has settings.
+/// A resource that has settings.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Resource {
     /// Its kind.
@@ -98,13 +98,13 @@ impl std::fmt::Display for Resource {
 /// Where the value of a setting comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ConfigSource {
-    /// Not told.
+    /// Not reported.
     Unknown,
     /// Set on the topic.
     Topic,
-    /// Set on the broker while it runs.
+    /// Set on the broker at run time.
     DynamicBroker,
-    /// Set for all brokers while they run.
+    /// Set for all brokers at run time.
     DynamicDefaultBroker,
     /// From the broker's `server.properties`.
     StaticBroker,
@@ -151,11 +151,11 @@ pub struct ConfigEntry {
     pub value: Option<String>,
     /// Where it comes from.
     pub source: ConfigSource,
-    /// Whether it can only be set at start.
+    /// Whether it can only be set at startup.
     pub is_read_only: bool,
     /// Whether the value is a secret.
     pub is_sensitive: bool,
-    /// What it does, when asked for and told.
+    /// What it does, if requested and reported.
     pub documentation: Option<String>,
 }
 
@@ -164,11 +164,11 @@ pub struct ConfigEntry {
 pub enum ConfigChange {
     /// Sets the value.
     Set(String),
-    /// Goes back to the default.
+    /// Resets it to the default.
     Delete,
     /// Adds to a list.
     Append(String),
-    /// Takes out of a list.
+    /// Removes from a list.
     Subtract(String),
 }
 
@@ -215,7 +215,8 @@ impl OffsetSpec {
             Self::MaxTimestamp => -3,
             Self::EarliestLocal => -4,
             Self::LatestTiered => -5,
-            // Below 0 are words such as those above: everything is later than 1970.
+            // Negative timestamps are special values such as those above; every record is later
+            // than 1970.
             Self::Timestamp(timestamp) if timestamp.0 < 0 => Self::Earliest.to_i64(),
             Self::Timestamp(timestamp) => timestamp.0,
         }
@@ -248,13 +249,13 @@ pub struct ListedOffset {
 pub struct LogDir {
     /// The broker.
     pub broker: NodeId,
-    /// The path at the broker.
+    /// The path on the broker.
     pub path: String,
     /// The error that took it offline.
     pub error: Option<crate::error::ErrorCode>,
-    /// The size of the volume, if told.
+    /// The size of the volume, if reported.
     pub total_bytes: Option<i64>,
-    /// What is free on it, if told.
+    /// The free space on it, if reported.
     pub usable_bytes: Option<i64>,
     /// The partitions in it, with their sizes in bytes.
     pub partitions: BTreeMap<TopicPartition, i64>,
@@ -265,7 +266,7 @@ pub struct LogDir {
 pub struct ClusterDescription {
     /// The cluster's id.
     pub cluster_id: Option<String>,
-    /// The controller, as clients are told.
+    /// The controller, as reported to clients.
     pub controller: Option<NodeId>,
     /// The brokers, by id.
     pub brokers: Vec<BrokerInfo>,
@@ -293,9 +294,9 @@ pub struct QuorumReplica {
     pub id: NodeId,
     /// The end of its log.
     pub log_end_offset: Offset,
-    /// When it fetched last.
+    /// When it last fetched.
     pub last_fetch: TimestampMs,
-    /// When it had all there was.
+    /// When it was last caught up.
     pub last_caught_up: TimestampMs,
 }
 
@@ -306,22 +307,22 @@ pub struct QuorumDescription {
     pub leader: NodeId,
     /// The leader's epoch.
     pub leader_epoch: LeaderEpoch,
-    /// What is committed.
+    /// The end of what is committed.
     pub high_watermark: Offset,
-    /// Who votes.
+    /// The voters.
     pub voters: Vec<QuorumReplica>,
-    /// Who only follows.
+    /// The nodes that only follow.
     pub observers: Vec<QuorumReplica>,
 }
 
-/// A feature of the cluster: the levels that brokers support, and the one in force.
+/// A feature of the cluster: the levels that brokers support, and the one in effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Feature {
     /// Its name, for example `metadata.version`.
     pub name: String,
     /// The lowest and the highest supported level.
     pub supported: Option<(i16, i16)>,
-    /// The level in force.
+    /// The level in effect.
     pub finalized: Option<i16>,
 }
 

@@ -1,9 +1,9 @@
 //! The fetcher task of one consumer or scan: looks up positions, fetches ahead, fills the buffer.
 //!
 //! Requests are sessionless (KIP-227 with epoch -1): every request names its partitions and every
-//! answer lists them, which every broker gets right, and what a session saves are bytes that only
-//! count with hundreds of partitions. At most one fetch is on its way per node, over a connection
-//! of its own.
+//! answer lists them, which every broker handles correctly, and the bytes that a session saves only
+//! matter with hundreds of partitions. At most one fetch is in flight per node, over its own
+//! connection.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::slice;
@@ -27,7 +27,7 @@ use crate::types::{LeaderEpoch, NodeId, Offset, TimestampMs, TopicId, TopicParti
 /// How long a fetch waits at the broker while another partition waits for room in the buffer.
 const SHORT_WAIT: Duration = Duration::from_millis(20);
 
-/// How often in a row a topic must be missing before it counts as deleted.
+/// How many times in a row a topic must be missing before it counts as deleted.
 const MISSING_MAX: u32 = 5;
 
 /// Something fetched, waiting to be handed out.
@@ -44,12 +44,12 @@ pub(super) struct State {
     pub(super) buffer: VecDeque<Buffered>,
     /// What ended the fetching; handed out once the buffer is empty.
     pub(super) failure: Option<Error>,
-    /// The identity of each assigned topic, so that a re-created one is not taken for the old one.
+    /// The id of each assigned topic, so that a re-created one is not mistaken for the old one.
     pub(super) topic_ids: BTreeMap<Arc<str>, TopicId>,
-    /// Replicas nearby that a leader sent us to (KIP-392).
+    /// Nearby replicas to which a leader redirected the client (KIP-392).
     replicas: BTreeMap<TopicPartition, NodeId>,
     missing: BTreeMap<Arc<str>, u32>,
-    /// Since when the log of a partition ends before the end that was asked for.
+    /// Since when the log of a partition has ended before the requested end.
     short_since: BTreeMap<TopicPartition, TimestampMs>,
 }
 
@@ -111,7 +111,7 @@ enum Event {
         targets: Vec<Target<Reset>>,
         result: Result<BTreeMap<TopicPartition, ListedOffset>>,
     },
-    /// What the partition of a refused position holds.
+    /// The range held by the partition of a refused position.
     Located {
         target: Target<Position>,
         result: Result<(Offset, Offset)>,
@@ -326,7 +326,7 @@ impl Fetcher {
         }
     }
 
-    /// Buffers what was fetched of one partition.
+    /// Buffers what was fetched from one partition.
     fn accept(&mut self, target: &Target<Position>, answer: Answer, is_all_empty: bool) {
         let shared = Arc::clone(&self.shared);
         let mut state = shared.state();
@@ -339,7 +339,8 @@ impl Fetcher {
         }
         let end = machine.end(&target.partition);
         let mut next = answer.next.unwrap_or(target.what);
-        // Nothing lies between the position and what may be read: compaction took the last records.
+        // There is nothing between the position and the readable end: compaction removed the last
+        // records.
         if let Some(end) =
             end.filter(|&end| is_all_empty && answer.next.is_none() && answer.readable_end >= end)
         {
@@ -352,7 +353,7 @@ impl Fetcher {
             let patience = shared.cluster.config.request_timeout.as_millis();
             if u128::try_from(now.0 - since.0).unwrap_or(0) > patience {
                 let detail = format!(
-                    "the log ends at offset {} now, before the end {end} that was resolved; it was \
+                    "the log now ends at offset {}, before the resolved end {end}; it was \
                      truncated",
                     answer.readable_end
                 );
@@ -384,7 +385,7 @@ impl Fetcher {
         }
     }
 
-    /// Deals with a partition's error.
+    /// Handles a partition's error.
     fn refused(&mut self, target: &Target<Position>, code: ErrorCode, now: TimestampMs) {
         let shared = Arc::clone(&self.shared);
         if code == ErrorCode::OffsetOutOfRange {
@@ -414,7 +415,7 @@ impl Fetcher {
         state.machine.failed(now, target, shared.random());
     }
 
-    /// The position does not exist (any more): that is data loss, or a matter of policy.
+    /// The position does not exist, or no longer: that is data loss, or a matter of policy.
     fn located(&mut self, target: &Target<Position>, result: Result<(Offset, Offset)>) {
         let shared = Arc::clone(&self.shared);
         let offset = target.what.offset;
@@ -427,7 +428,7 @@ impl Fetcher {
             return;
         }
         if (start..=log_end).contains(&offset) {
-            // It does exist; the broker that said otherwise was behind.
+            // It does exist; the broker that denied it was lagging behind.
             let now = shared.cluster.now();
             state.machine.failed(now, target, shared.random());
             return;
@@ -441,18 +442,18 @@ impl Fetcher {
             )
         } else {
             format!(
-                "offset {offset} is behind the end of the log, {log_end}; the log was truncated or \
+                "offset {offset} is beyond the end of the log, {log_end}; the log was truncated or \
                  the topic re-created; {remedy}"
             )
         };
         let end = state.machine.end(&target.partition);
         let jump = match end {
-            // What a scan asked for ends before the log starts.
+            // The requested range ends before the log starts.
             Some(end) if start >= end && offset <= end => Some(end),
             _ if offset < start => Some(start),
             // Truncated: nothing more of this range exists.
             Some(end) if offset <= end => Some(end),
-            // Beyond all that there was: as for a partition without an offset.
+            // Beyond everything there was: treated like a partition without an offset.
             _ => None,
         };
         let has_place = jump.is_some() || reset != AutoOffsetReset::Error;
@@ -506,8 +507,8 @@ impl Fetcher {
         match result {
             Ok(Some(end)) if end < target.what.offset => {
                 let detail = format!(
-                    "the log was truncated to offset {end} by a change of leaders, but offset {} was \
-                     read already",
+                    "the log was truncated to offset {end} by a change of leader, but offset {} was \
+                     already read",
                     target.what.offset
                 );
                 if shared.config.on_data_loss == OnDataLoss::Raise {
@@ -528,7 +529,7 @@ impl Fetcher {
         }
     }
 
-    /// Looks whether the assigned topics are still the same ones.
+    /// Checks whether the assigned topics are still the same.
     fn refreshed(&mut self, failures: &[(String, ErrorCode)]) {
         let shared = Arc::clone(&self.shared);
         let snapshot = shared.cluster.snapshot();
@@ -566,13 +567,13 @@ impl Fetcher {
                 .find(|partition| partition.topic == name)
                 .cloned()
                 .unwrap_or_else(|| TopicPartition::new(name, 0));
-            let detail = format!("{what}; what was not read of it is gone");
+            let detail = format!("{what}; the records not yet read are lost");
             self.fail(Error::DataLoss { partition, detail });
         }
     }
 
-    /// Fails, and asks for these again when the caller comes back nevertheless: it hears of it
-    /// again instead of nothing.
+    /// Fails, and fetches these again if the caller continues nevertheless, so that it gets the
+    /// error again instead of nothing.
     fn fail_at<What>(&self, targets: &[Target<What>], error: Error) {
         let now = self.shared.cluster.now();
         let mut state = self.shared.state();

@@ -1,4 +1,5 @@
-//! The requests of a fetcher: built for the version that a broker knows, answers in our words.
+//! The requests of a fetcher: built for the version that a broker knows, with answers in our own
+//! types.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -33,10 +34,10 @@ pub(super) struct Wanted {
     pub(super) offset: Offset,
 }
 
-/// What came of one partition without an error.
+/// The result for a partition without an error.
 #[derive(Debug)]
 pub(super) struct Answer {
-    /// Whole batches, and maybe a part of one.
+    /// Whole batches, possibly followed by a partial one.
     pub(super) bytes: Bytes,
     /// The position after the last whole batch; none without one.
     pub(super) next: Option<Position>,
@@ -47,7 +48,7 @@ pub(super) struct Answer {
     pub(super) preferred_replica: Option<NodeId>,
 }
 
-/// Per partition what came, or the error.
+/// The result or the error of each partition.
 pub(super) type FetchAnswers = BTreeMap<TopicPartition, std::result::Result<Answer, ErrorCode>>;
 
 /// Sends one Fetch request and reads its answer.
@@ -89,8 +90,8 @@ fn build(
             ..FetchPartition::default()
         };
         let is_same = |topic: &FetchTopic| *topic.topic == *wanted.partition.topic;
-        // The order is that of the fairness between partitions, so topics may come up twice in it;
-        // a request names each once.
+        // The order keeps partitions fair, so topics may occur twice in it; a request names each
+        // once.
         match topics.iter_mut().find(|topic| is_same(topic)) {
             Some(topic) => topic.partitions.push(partition),
             None => topics.push(FetchTopic {
@@ -190,7 +191,7 @@ fn read_partition(
     Ok(Answer { bytes, next, aborted, marks, readable_end, preferred_replica })
 }
 
-/// Looks up offsets; a timestamp after all records is the end.
+/// Looks up offsets; a timestamp after all records yields the end.
 pub(super) async fn list_offsets_or_end(
     cluster: &Cluster,
     wanted: &BTreeMap<TopicPartition, OffsetSpec>,
@@ -208,7 +209,7 @@ pub(super) async fn list_offsets_or_end(
     Ok(listed)
 }
 
-/// The log start offset and the end of what may be read.
+/// The log start offset and the readable end.
 pub(super) async fn extent(
     cluster: &Cluster,
     partition: &TopicPartition,
@@ -224,8 +225,8 @@ pub(super) async fn extent(
     Ok((lookup(OffsetSpec::Earliest).await?, lookup(OffsetSpec::Latest).await?))
 }
 
-/// The end of the leader epoch that a position was read under: beyond it, the log is another one
-/// now. `None` when the leader cannot say.
+/// The end of the leader epoch in which a position was read: beyond it, the log has different
+/// records now. `None` when the leader cannot tell.
 pub(super) async fn end_of_epoch(
     cluster: &Cluster,
     target: &Target<Position>,
@@ -237,7 +238,8 @@ pub(super) async fn end_of_epoch(
     })?;
     let route = cluster.route(leader, Lane::Control).await?;
     let version = match route.version(ApiKey::OffsetForLeaderEpoch) {
-        // Version 3 is the first that needs no right on the cluster; before, nobody validates.
+        // Version 3 is the first that needs no permission on the cluster; with older ones,
+        // positions are not validated.
         Ok(version) if version >= 3 => version,
         _ => return Ok(None),
     };
@@ -254,9 +256,8 @@ pub(super) async fn end_of_epoch(
     };
     let response = route.call_at(request, version, cluster.config.request_timeout).await?;
     let answer = response.topics.into_iter().flat_map(|topic| topic.partitions).next();
-    let answer = answer.ok_or_else(|| {
-        Error::malformed("response", format!("it says nothing about {partition}"))
-    })?;
+    let answer = answer
+        .ok_or_else(|| Error::malformed("response", format!("it does not mention {partition}")))?;
     ErrorCode::from_i16(answer.error_code)
         .into_result(format!("validating the position of {partition}"))?;
     Ok(Some(Offset(answer.end_offset)).filter(|&end| end >= Offset::ZERO))

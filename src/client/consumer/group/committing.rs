@@ -1,5 +1,5 @@
-//! Commits that nobody waits for: one is under way at most, and what comes meanwhile goes with the
-//! next.
+//! Commits that nobody waits for: at most one is in progress, and what arrives meanwhile goes into
+//! the next.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,15 +9,15 @@ use super::handle::GroupHandle;
 use super::{Commits, LAST_COMMIT_MAX};
 use crate::machine::client::group::Partitions;
 
-/// What is to be committed; at most one offset a partition.
+/// What is to be committed: at most one offset per partition.
 #[derive(Debug, Default)]
 struct Wanted {
     commits: Commits,
     is_running: bool,
 }
 
-/// Commits in the background. An offset that is given while a commit is under way is committed
-/// after it, though the caller does not come back.
+/// Commits in the background. An offset that is added while a commit is in progress is committed
+/// after it, even if the caller does not return.
 #[derive(Debug, Default)]
 pub(super) struct Committing {
     wanted: Arc<Mutex<Wanted>>,
@@ -45,12 +45,12 @@ impl Committing {
         }));
     }
 
-    /// Leaves out what the member does not have any more.
+    /// Drops partitions that the member no longer has.
     pub(super) fn forget(&self, partitions: &Partitions) {
         lock(&self.wanted).commits.retain(|partition, _| !partitions.contains(partition));
     }
 
-    /// Waits until nothing is under way.
+    /// Waits until no commit is in progress.
     pub(super) async fn settle(&mut self) {
         if let Some(task) = self.task.take() {
             task.await.ok();
@@ -67,7 +67,7 @@ fn next(wanted: &Mutex<Wanted>) -> Option<Commits> {
     Some(std::mem::take(&mut wanted.commits))
 }
 
-/// Commits, and says in the log what failed.
+/// Commits, and logs failures.
 pub(super) async fn commit(handle: &GroupHandle, commits: &Commits) {
     let group = &handle.options.group_id;
     let limit = (handle.options.rebalance_timeout / 2).min(LAST_COMMIT_MAX);

@@ -1,4 +1,4 @@
-//! Where a member starts to read the partitions that it was assigned.
+//! Determines where a member starts to read its assigned partitions.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,14 +17,14 @@ use crate::types::{Offset, TopicId, TopicPartition};
 pub(super) struct Placed {
     pub(super) partition: TopicPartition,
     pub(super) topic_id: TopicId,
-    /// What was committed, or what `auto.offset.reset` says.
+    /// The committed offset, or the start given by `auto.offset.reset`.
     pub(super) start: std::result::Result<Position, StartAt>,
     /// Where reading ends, if it does.
     pub(super) end: Option<Offset>,
 }
 
 /// Finds the starts of partitions and, with `until_caught_up`, their ends. A topic that was deleted
-/// meanwhile is left out: the next rebalance takes its partitions away.
+/// meanwhile is left out: the next rebalance revokes its partitions.
 pub(super) async fn place(
     coordinator: Arc<Coordinator>,
     config: ConsumerConfig,
@@ -54,7 +54,7 @@ pub(super) async fn place(
         && let Some(partition) = known.iter().find(|one| !committed.contains_key(*one))
     {
         return Err(Error::invalid(format!(
-            "group {} has no offset of {partition}, and auto.offset.reset is none; commit one, or \
+            "group {} has no offset for {partition}, and auto.offset.reset is none; commit one, or \
              set auto.offset.reset",
             coordinator.group_id
         )));

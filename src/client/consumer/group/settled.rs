@@ -1,8 +1,8 @@
-//! Whether a member has all that it is going to get.
+//! Determines whether a member has all the partitions that it will get.
 //!
-//! A member that reads up to the ends must not stop with half of its partitions. It cannot tell by
-//! itself: a coordinator of the consumer protocol answers with nothing until it has assigned, and in
-//! a cooperative rebalance partitions are nobody's for a moment. The coordinator knows.
+//! A member that reads up to the ends must not stop with only half of its partitions. It cannot tell
+//! by itself: a coordinator of the consumer protocol sends no partitions until it has assigned them,
+//! and in a cooperative rebalance partitions have no owner for a moment. The coordinator knows.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use crate::client::cluster::{Cluster, PartitionInfo, Snapshot};
 use crate::error::{Error, ErrorCode, Result};
 use crate::types::TopicPartition;
 
-/// Asks the coordinator whether a member has all that the group has for it now.
+/// Asks the coordinator whether a member has everything that the group currently has for it.
 pub(super) async fn is_settled(cluster: &Arc<Cluster>, group: &str, member: &str) -> Result<bool> {
     let admin = Admin::new(Arc::clone(cluster));
     let described = admin.describe_groups(&[group]).await?;
     match described.into_iter().next() {
         Some(Ok(group)) => Ok(has_all(&group, member, &cluster.snapshot())),
-        // It may have moved, or forgotten the member: the membership finds out.
+        // It may have moved, or forgotten the member: the membership will find out.
         Some(Err(error)) => {
             tracing::debug!(error = %error.chain(), "asking for the state of the group failed");
             Ok(false)
@@ -28,12 +28,12 @@ pub(super) async fn is_settled(cluster: &Arc<Cluster>, group: &str, member: &str
     }
 }
 
-/// Whether anything could come at all: reading that ends with nothing because a name was mistyped
-/// looks like reading that has caught up.
+/// Checks that there is anything to read: reading nothing because of a mistyped name would look
+/// like having caught up.
 ///
 /// # Errors
 ///
-/// None of the topics exists.
+/// When none of the topics exists.
 pub(super) async fn check_topics(cluster: &Cluster, options: &GroupOptions) -> Result<()> {
     let Subscription::Topics(topics) = &options.subscription else { return Ok(()) };
     let names: Vec<&str> = topics.iter().map(String::as_str).collect();
@@ -64,7 +64,7 @@ fn has_all(group: &GroupDescription, member: &str, cluster: &Snapshot) -> bool {
     if group.group_type == "consumer" {
         return true;
     }
-    // In a classic group everything is somebody's, or a rebalance follows.
+    // In a classic group every partition has an owner, or a rebalance follows.
     let owned: BTreeSet<&TopicPartition> =
         group.members.iter().flat_map(|one| &one.assignment).collect();
     let topics = own.topics.iter().filter_map(|name| cluster.topics.get(name.as_str()));

@@ -1,7 +1,7 @@
-//! The requests of a member, encoded for the version that the coordinator knows; answers in the
-//! words of the machine.
+//! The requests of a member, encoded for the version that the coordinator knows, with answers in
+//! the machine's types.
 //!
-//! Joins, syncs and heartbeats go over a lane of their own, because a join is answered only when the
+//! Joins, syncs and heartbeats use a separate connection, because a join is answered only when the
 //! rebalance is over. A leave does not use it: it must not wait behind a join.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,14 +37,14 @@ use crate::types::{TopicId, TopicPartition};
 /// The protocol type of groups whose members consume.
 pub(crate) const CONSUMER: &str = "consumer";
 
-/// The version in which subscriptions and assignments are written; older members read the part of
-/// it that they know.
+/// The version in which subscriptions and assignments are written; older members read the part that
+/// they know.
 const EMBEDDED_VERSION: i16 = 3;
 
 /// How long after the rebalance timeout the answer to a join may still come.
 const JOIN_SLACK: Duration = Duration::from_secs(5);
 
-/// What the requests of one member have in common.
+/// What the requests of a member have in common.
 #[derive(Debug)]
 pub(super) struct Wire {
     pub(super) coordinator: Arc<Coordinator>,
@@ -65,7 +65,7 @@ impl Wire {
         self.options.instance_id.as_deref().map(Str::from)
     }
 
-    /// The instance id for versions that know it; older ones cannot have static members.
+    /// The instance id, for versions that have it; older ones cannot have static members.
     fn instance_since(&self, known: bool) -> Result<Option<Str>> {
         let instance_id = self.instance_id();
         if instance_id.is_some() && !known {
@@ -305,7 +305,7 @@ fn write_subscription(subscription: &MemberSubscription) -> Result<Bytes> {
     write_versioned(&message, EMBEDDED_VERSION)
 }
 
-/// Reads what a member says when it joins.
+/// Reads the subscription that a member sends when it joins.
 pub(crate) fn read_subscription(bytes: Bytes) -> Result<MemberSubscription> {
     let (version, message) = read_embedded::<ConsumerProtocolSubscription>(bytes)?;
     let mut owned = Vec::new();
@@ -319,7 +319,7 @@ pub(crate) fn read_subscription(bytes: Bytes) -> Result<MemberSubscription> {
         topics: message.topics.iter().map(|topic| Arc::from(topic.as_str())).collect(),
         user_data: message.user_data.map(|data| data.to_vec()),
         owned,
-        // Members of version 1 own partitions but do not say of which generation.
+        // Members of version 1 own partitions but do not say in which generation.
         generation: (version >= 2).then_some(message.generation_id),
         rack: message.rack_id.map(|rack| rack.to_string()),
         instance_id: None,
@@ -338,7 +338,7 @@ fn write_assignment(partitions: &[TopicPartition]) -> Result<Bytes> {
     write_versioned(&message, EMBEDDED_VERSION)
 }
 
-/// Reads a member's part of an assignment; no bytes mean no partitions.
+/// Reads a member's assignment; no bytes mean no partitions.
 pub(crate) fn read_assignment(bytes: Bytes) -> Result<Partitions> {
     if bytes.is_empty() {
         return Ok(BTreeSet::new());
