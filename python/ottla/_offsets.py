@@ -1,4 +1,4 @@
-"""Offsets that are kept with the output: their shapes, and Delta tables that hold them."""
+"""Offsets that are stored with the output: their forms, and Delta tables that hold them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["DeltaOffsets", "Offsets", "Resume", "delta_offsets", "delta_txn", "e
 #: Offsets by topic and partition: ``batch.offsets``, ``consumer.position()``, or either from JSON.
 Offsets = Mapping[str, Mapping[Any, Any]]
 
-#: What ``resume=`` takes: offsets, or a function that knows them.
+#: What ``resume=`` takes: offsets, or a function that returns them.
 Resume = Union[Offsets, Callable[[str, int], "int | None"]]  # noqa: UP007 (read by Python 3.10)
 
 Spans = dict[str, dict[int, tuple["int | None", int]]]
@@ -28,7 +28,7 @@ _PAIR = 2
 
 def _offset(value: Any) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"an offset is an integer, not {value!r}")
+        raise TypeError(f"an offset must be an integer, not {value!r}")
     number = operator.index(value)
     if number < 0:
         raise ConfigError(f"offset {number} is negative")
@@ -36,12 +36,12 @@ def _offset(value: Any) -> int:
 
 
 def spans(offsets: Offsets) -> Spans:
-    """Read offsets by topic and partition as (start, end); the start may not be known."""
+    """Read offsets by topic and partition as (start, end); the start may be unknown."""
     found: Spans = {}
     for topic, partitions in offsets.items():
         if not isinstance(topic, str) or not isinstance(partitions, Mapping):
             raise ConfigError(
-                f"{topic!r}: {partitions!r} are no offsets of a topic: pass batch.offsets, "
+                f"{topic!r}: {partitions!r} are not offsets of a topic: pass batch.offsets, "
                 "{topic: {partition: offset}}, or {topic: {partition: (start, end)}}"
             )
         of_topic = found.setdefault(topic, {})
@@ -56,7 +56,7 @@ def spans(offsets: Offsets) -> Spans:
 
 
 def ends(offsets: Offsets) -> dict[str, dict[int, int]]:
-    """Return where reading goes on after these offsets."""
+    """Return where reading continues after these offsets."""
     return {
         topic: {partition: end for partition, (_, end) in partitions.items()}
         for topic, partitions in spans(offsets).items()
@@ -64,7 +64,7 @@ def ends(offsets: Offsets) -> dict[str, dict[int, int]]:
 
 
 def starts(start: Any) -> dict[str, dict[int, int]] | None:
-    """Return where a read of offsets by topic begins; None when ``start`` is something else."""
+    """Return where a read starts, from offsets by topic; None when ``start`` is something else."""
     if not isinstance(start, Mapping) or (start and not is_by_topic(start)):
         return None
     if has_ranges(start):
@@ -75,7 +75,7 @@ def starts(start: Any) -> dict[str, dict[int, int]] | None:
 def of_resume(
     resume: Resume, partitions: Iterable[tuple[str, int]] | None = None
 ) -> dict[str, dict[int, int]]:
-    """Return the offsets that ``resume=`` knows, of some partitions where it is a function."""
+    """Return the offsets given by ``resume=``; a function is asked about some partitions."""
     if isinstance(resume, Mapping):
         return ends(resume)
     if not callable(resume):
@@ -92,7 +92,7 @@ def of_resume(
 
 
 def _app_id(app: str, topic: str, partition: int) -> str:
-    # Topics have no colons, so that two names never meet in one.
+    # Topics have no colons, so two names never collide.
     return f"{app}:{topic}:{partition}"
 
 
@@ -117,7 +117,7 @@ def delta_txn(offsets: Offsets, app: str, table: Any = None) -> Any:
             if known is not None and start is not None and known > start:
                 raise FencedError(
                     f"the table has the rows of {topic}-{partition} up to offset {known} from "
-                    f"{app!r}, and the batch begins at {start}: another run wrote them; make a new "
+                    f"{app!r}, but the batch begins at {start}: another run wrote them; use a new "
                     "consumer with resume=ottla.delta_offsets(…)"
                 )
             transactions.append(deltalake.Transaction(app_id, end))
@@ -125,15 +125,16 @@ def delta_txn(offsets: Offsets, app: str, table: Any = None) -> Any:
 
 
 class DeltaOffsets:
-    """The offsets that a Delta table holds; made by :func:`delta_offsets`, for ``resume=``.
+    """The offsets stored in a Delta table; returned by :func:`delta_offsets`, for ``resume=``.
 
-    A function of a topic and a partition: where to go on, or None where nothing was written.
+    A function of a topic and a partition that returns the offset to continue from, or None where
+    nothing was written.
     """
 
     def __init__(self, table: Any, app: str, opening: Callable[[], Any] | None = None) -> None:
         self._table = table
         self._app = app
-        #: Opens the table again, where it is given by its place.
+        #: Reopens the table, if it is given by its location.
         self._open = opening
 
     def __call__(self, topic: str, partition: int) -> int | None:
@@ -144,14 +145,14 @@ class DeltaOffsets:
         return version
 
     def refresh(self) -> None:
-        """Look at the table again; a group consumer does so when it is assigned partitions."""
+        """Read the table again; a group consumer does this when it is assigned partitions."""
         if self._open is not None:
             self._table = self._open()
         elif self._table is not None:
             self._table.update_incremental()
 
     def __repr__(self) -> str:
-        place = "an empty place" if self._table is None else repr(self._table)
+        place = "an empty location" if self._table is None else repr(self._table)
         return f"<ottla.DeltaOffsets of {self._app!r} in {place}>"
 
 
@@ -163,18 +164,18 @@ def delta_offsets(
     Parameters
     ----------
     table : str, pathlib.Path or deltalake.DeltaTable
-        Where the table is; there need not be one yet. A table that is given as an object is
-        brought up to date.
+        Where the table is; it need not exist yet. A table passed as an object is brought up to
+        date.
     app : str
-        The name of the program, as it was given to ``delta_txn``.
+        The name of the program, as passed to ``delta_txn``.
     storage_options : mapping of str to str, optional
-        What ``deltalake.DeltaTable`` takes.
+        Passed to ``deltalake.DeltaTable``.
 
     Returns
     -------
     DeltaOffsets
-        For ``resume=`` of a consumer: the table itself says how far it is, so that nothing is lost
-        or written twice, whenever the program died.
+        For ``resume=`` of a consumer: the table itself records the position, so nothing is lost or
+        written twice, whenever the program dies.
 
     Examples
     --------

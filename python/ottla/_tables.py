@@ -1,8 +1,8 @@
-"""Tables that are written: what of a dataframe is a column.
+"""Tables to be written: which parts of a dataframe are columns.
 
-pandas has an index beside its columns. One rule decides about it: a level that has a name is a
-column of that name; an index of integers without a name numbers the rows and is left out; any other
-index without a name is refused, since it would be lost.
+pandas has an index in addition to its columns. One rule applies to it: a level with a name is a
+column of that name; an index of integers without a name only numbers the rows and is left out; any
+other index without a name is refused, since it would be lost.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ __all__ = ["rows_of", "writable"]
 
 
 def writable(data: Any) -> Any:
-    """Return a table whose columns are all that is in it.
+    """Return a table whose columns are everything in it.
 
     Parameters
     ----------
     data : object
-        What a user wants to write; anything but a pandas dataframe is returned as it is.
+        What a user wants to write; anything but a pandas dataframe is returned unchanged.
 
     Raises
     ------
     ConfigError
-        When an index has no name, or that of a column.
+        When an index has no name, or the name of a column.
     """
     pandas = sys.modules.get("pandas")
     if pandas is None or not isinstance(data, pandas.DataFrame):
@@ -36,12 +36,12 @@ def writable(data: Any) -> Any:
     if all(index.names[level] is not None for level in levels):
         return _with_levels(data, pandas)
     if index.nlevels == 1 and (len(index) == 0 or pandas.api.types.is_integer_dtype(index.dtype)):
-        # They number the rows, also those that a filter left.
+        # They number the rows, even after a filter.
         return data if type(index) is pandas.RangeIndex else data.reset_index(drop=True)
     nameless = [level for level in levels if index.names[level] is None]
     kind = f"level {nameless[0]} of the index" if index.nlevels > 1 else f"the {index.dtype} index"
     raise ConfigError(
-        f"{kind} has no name, so that it would be no column: name it, for example with "
+        f"{kind} has no name, so it would not become a column: name it, for example with "
         f"df.rename_axis({_suggested(index)!r}), or leave it out with df.reset_index(drop=True)"
     )
 
@@ -53,7 +53,7 @@ def _suggested(index: Any) -> Any:
 
 
 def _with_levels(data: Any, pandas: Any) -> Any:
-    """Make columns of the levels of an index, in front of the others."""
+    """Convert the levels of an index to columns, before the others."""
     names = [str(name) for name in data.index.names]
     columns = {str(name) for name in data.columns}
     for place, name in enumerate(names):
@@ -76,7 +76,7 @@ def rows_of(data: Any) -> int | None:
         count = getattr(data, name, None)
         if isinstance(count, int):
             return count
-    # Of a scan it is the most that there can be.
+    # For a scan this is an upper bound.
     most = getattr(data, "max_rows", None)
     if isinstance(most, int):
         return most

@@ -213,7 +213,7 @@ def test_a_delta_table_says_where_to_go_on(
     table = tmp_path / "table"
     offsets = ottla.delta_offsets(table, "etl")
     assert offsets(filled, 0) is None
-    assert repr(offsets) == "<ottla.DeltaOffsets of 'etl' in an empty place>"
+    assert repr(offsets) == "<ottla.DeltaOffsets of 'etl' in an empty location>"
     for round_ in range(1, 4):
         with kafka.consumer(
             filled,
