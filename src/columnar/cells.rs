@@ -74,7 +74,7 @@ fn whole_or_refuse(path: &str, array: &ArrayRef) -> Result<()> {
 
 #[cold]
 pub(super) fn unfit(path: &str, found: &DataType, wanted: &str) -> Error {
-    Error::invalid(format!("column {path:?} is {found}, but must be {wanted}; cast it"))
+    Error::invalid(format!("column {path:?} is {found}, but must contain {wanted}; cast it"))
 }
 
 pub(super) fn i32s(path: &str, array: &ArrayRef) -> Result<ScalarBuffer<i32>> {
@@ -160,7 +160,7 @@ pub(super) fn times_of_day(
             scaled(path, raw.as_primitive::<Int64Type>(), *from, unit)
         }
         DataType::Null => Ok(std::iter::repeat_n(0, array.len()).collect()),
-        other => Err(unfit(path, other, "times of the day")),
+        other => Err(unfit(path, other, "times of day")),
     }
 }
 
@@ -239,7 +239,7 @@ pub(super) fn texts(path: &str, array: &ArrayRef) -> Result<BytesColumn> {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => {
             BytesColumn::new(path, &array)
         }
-        other => Err(unfit(path, other, "texts")),
+        other => Err(unfit(path, other, "text")),
     }
 }
 

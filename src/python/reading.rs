@@ -230,7 +230,7 @@ impl Reader {
     pub(super) fn member(&self) -> Result<&GroupHandle> {
         self.member.as_ref().ok_or_else(|| {
             Error::invalid(
-                "the consumer is of no group, which could keep offsets for it: make it with \
+                "the consumer is not a member of a group that could store offsets: create it with \
                  group_id=…, or keep batch.offsets with your results",
             )
         })

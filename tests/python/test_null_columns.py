@@ -60,7 +60,7 @@ def test_a_column_of_nulls_is_written_in_every_format(
     )
     kafka.write("protobuf", frame(), value=protobuf)
     assert read(kafka, "protobuf", protobuf, ["id", "note"]) == ROWS
-    with pytest.raises(ottla.ConfigError, match=r'"note" has nulls only.*give a schema'):
+    with pytest.raises(ottla.ConfigError, match=r'"note" has only nulls.*pass a schema'):
         kafka.write("protobuf", frame(), value=ottla.protobuf())
 
 

@@ -462,7 +462,7 @@ def test_mistakes_are_told(kafka: ottla.Client, name: str) -> None:
         kafka.scan(name, value=ottla.protobuf(b"nonsense")).head()
     two = 'syntax = "proto3"; message M { oneof o { int32 a = 1; int32 b = 2; } }'
     table = pa.table({"a": [1], "b": [2]})
-    with pytest.raises(ottla.ConfigError, match=r'"a" and "b" are members of one oneof'):
+    with pytest.raises(ottla.ConfigError, match=r'"a" and "b" are members of the same oneof'):
         kafka.write(name, table, value=ottla.protobuf(two))
     with pytest.raises(ottla.ConfigError, match=r'"c" is not a field'):
         kafka.write(name, pa.table({"c": [1]}), value=ottla.protobuf(two))

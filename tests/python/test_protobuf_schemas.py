@@ -292,7 +292,7 @@ class TestFromColumns:
             kafka.write(name, pa.table({"a b": [1]}), value=ottla.protobuf())
         with pytest.raises(ottla.ConfigError, match=r'"o\.1" is not a name'):
             kafka.write(name, pa.table({"o": [{"1": 1}]}), value=ottla.protobuf())
-        with pytest.raises(ottla.ConfigError, match=r'"a_b" and "aB" differ in case'):
+        with pytest.raises(ottla.ConfigError, match=r'"a_b" and "aB" differ only in case'):
             kafka.write(name, pa.table({"a_b": [1], "aB": [1]}), value=ottla.protobuf())
 
     def test_a_null_in_a_list_is_refused_in_its_row(self, kafka: ottla.Client, name: str) -> None:

@@ -218,7 +218,7 @@ fn schemas_that_are_none_are_refused_with_a_reason() {
     refused(r#"{"type": "record", "name": "A"}"#, "no \"fields\"");
     refused(
         r#"{"type": "record", "name": "n.A", "fields": [{"name": "a", "type": ["null", "A"]}]}"#,
-        "\"n.A\" holds itself",
+        "\"n.A\" is recursive",
     );
     refused(r#"["int", "int"]"#, "twice");
     let deep = format!("{}\"int\"{}", r#"{"type": "array", "items": "#.repeat(90), "}".repeat(90));
@@ -457,7 +457,7 @@ fn columns_that_do_not_fit_the_schema_are_refused() {
     assert!(error.contains("\"b\" is null"), "{error}");
     let text = record(&json!([{"name": "a", "type": "string"}, {"name": "b", "type": "int"}]));
     let error = AvroWriter::new(&rows, &text, &[]).unwrap_err().to_string();
-    assert!(error.contains("texts are needed"), "{error}");
+    assert!(error.contains("must contain text"), "{error}");
 }
 
 /// Makes schemas and values from random bytes.
