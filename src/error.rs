@@ -10,6 +10,8 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::types::{Offset, TopicPartition};
 
@@ -237,7 +239,7 @@ impl fmt::Display for ErrorCode {
 }
 
 /// What went wrong, and where.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A request was refused with one of Kafka's codes, by a broker or by our own logic.
@@ -249,6 +251,8 @@ pub enum Error {
         context: String,
         /// Whether the context says what the code means.
         is_told: bool,
+        /// What is behind it, if that is known.
+        source: Option<Arc<Error>>,
     },
     /// Records of a produced batch were refused, and with them the batch.
     #[error("{detail}: {} ({code})", code.description())]
@@ -298,7 +302,7 @@ pub enum Error {
         /// The file or directory.
         path: PathBuf,
         /// The operating system's error.
-        source: io::Error,
+        source: Arc<io::Error>,
     },
     /// The operating system refused a network operation.
     #[error("could not {action} {address}")]
@@ -308,7 +312,7 @@ pub enum Error {
         /// The address.
         address: String,
         /// The operating system's error.
-        source: io::Error,
+        source: Arc<io::Error>,
     },
     /// The log directory is offline after an earlier failure; nothing in it is served.
     #[error("log directory {path} is offline: {reason}")]
@@ -343,12 +347,14 @@ pub enum Error {
     #[error("{0}")]
     InvalidArgument(String),
     /// A wait ended before its condition came true.
-    #[error("timed out after {after_ms} ms: {what}")]
+    #[error("timed out after {}{}{what}", waited(*after_ms), if what.is_empty() { "" } else { ": " })]
     Timeout {
         /// What was waited for.
         what: String,
         /// How long, in milliseconds.
         after_ms: u64,
+        /// What stood in the way, if that is known: the cause of the last attempt.
+        source: Option<Arc<Error>>,
     },
     /// The client, broker or batch was closed, or is closing.
     #[error("{what} is closed")]
@@ -381,17 +387,43 @@ pub enum Error {
 impl Error {
     /// An error with one of Kafka's codes.
     pub fn kafka(code: ErrorCode, context: impl Into<String>) -> Self {
-        Self::Kafka { code, context: context.into(), is_told: false }
+        Self::Kafka { code, context: context.into(), is_told: false, source: None }
     }
 
     /// An error with one of Kafka's codes whose meaning the text tells, so that it is not told twice.
     pub fn told(code: ErrorCode, text: impl Into<String>) -> Self {
-        Self::Kafka { code, context: text.into(), is_told: true }
+        Self::Kafka { code, context: text.into(), is_told: true, source: None }
+    }
+
+    /// A wait that ended early.
+    pub fn timeout(what: impl Into<String>, after: Duration) -> Self {
+        let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        Self::Timeout { what: what.into(), after_ms, source: None }
+    }
+
+    /// This error with what is behind it; an error that knows that already keeps it.
+    #[must_use]
+    pub fn because(mut self, cause: Option<Arc<Self>>) -> Self {
+        if let Self::Timeout { source, .. } | Self::Kafka { source, .. } = &mut self
+            && source.is_none()
+        {
+            *source = cause;
+        }
+        self
     }
 
     /// A failed file operation.
     pub fn io(action: &'static str, path: impl AsRef<Path>, source: io::Error) -> Self {
-        Self::Io { action, path: path.as_ref().to_path_buf(), source }
+        Self::Io { action, path: path.as_ref().to_path_buf(), source: Arc::new(source) }
+    }
+
+    /// A failed network operation.
+    pub fn network(
+        action: &'static str,
+        address: impl Into<String>,
+        source: impl Into<io::Error>,
+    ) -> Self {
+        Self::Network { action, address: address.into(), source: Arc::new(source.into()) }
     }
 
     /// Malformed bytes from the network.
@@ -465,6 +497,16 @@ impl Error {
     }
 }
 
+/// A time as people say it.
+fn waited(ms: u64) -> String {
+    let tenths = ms.saturating_add(50) / 100;
+    match (tenths / 10, tenths % 10) {
+        (0, _) => format!("{ms} ms"),
+        (seconds, 0) => format!("{seconds} s"),
+        (seconds, tenths) => format!("{seconds}.{tenths} s"),
+    }
+}
+
 fn meaning(code: ErrorCode, is_told: bool) -> String {
     if is_told { String::new() } else { format!(": {}", code.description()) }
 }
@@ -479,6 +521,25 @@ mod tests {
             assert_eq!(ErrorCode::from_i16(code.to_i16()), code);
         }
         assert_eq!(ErrorCode::from_i16(9999), ErrorCode::UnknownServerError);
+    }
+
+    #[test]
+    fn a_wait_names_what_stood_in_the_way() {
+        let kind = io::ErrorKind::ConnectionRefused;
+        let refused = Arc::new(Error::network("connect to", "localhost:1", kind));
+        let error = Error::timeout("listing topics", Duration::from_secs(2));
+        let error = error.because(Some(refused)).because(Some(Arc::new(Error::invalid("later"))));
+        assert_eq!(
+            error.chain(),
+            "timed out after 2 s: listing topics: could not connect to localhost:1: \
+             connection refused"
+        );
+    }
+
+    #[test]
+    fn times_are_said_as_people_say_them() {
+        let said = [0, 250, 999, 1499, 1999, 60_000].map(waited);
+        assert_eq!(said, ["0 ms", "250 ms", "1 s", "1.5 s", "2 s", "60 s"]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-from ottla._bounds import Bound, native_bound, seconds
+from ottla._bounds import Bound, Limit, native_bound, seconds
 from ottla._groups import Groups
 from ottla._settings import config_items, setting_text, topic_settings
 from ottla._topic import Topic
@@ -241,13 +241,13 @@ class Administration:
         dict of int to int
             The new log start offset of each partition.
         """
-        limit = seconds(timeout)
+        limit = Limit(timeout)
         kind, detail = native_bound(before, "latest", "end", topic)
         if kind == "offsets":
             offsets = detail
         else:
-            offsets = self._admin.list_offsets(topic, (kind, detail), limit)
-        return self._admin.delete_records(topic, offsets, limit)
+            offsets = self._admin.list_offsets(topic, (kind, detail), limit.left())
+        return self._admin.delete_records(topic, offsets, limit.left())
 
     def offsets(
         self, topic: str, at: Bound = "latest", *, timeout: Timeout = 30.0

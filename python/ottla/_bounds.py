@@ -10,7 +10,16 @@ from typing import Any, Union
 
 from ottla.errors import ConfigError
 
-__all__ = ["Bound", "NativeBound", "milliseconds", "native_bound", "seconds", "timestamp", "ts"]
+__all__ = [
+    "Bound",
+    "Limit",
+    "NativeBound",
+    "milliseconds",
+    "native_bound",
+    "seconds",
+    "timestamp",
+    "ts",
+]
 
 #: What users may write for the start or end of a read.
 Bound = Union[None, str, datetime, date, timedelta, "Mapping[int, Any]", "Mapping[str, Any]"]
@@ -225,6 +234,26 @@ def _offset(value: Any) -> int:
     if number < 0:
         raise ConfigError(f"offset {number} is negative; use client[topic].tail(n) for the newest")
     return number
+
+
+class Limit:
+    """The time that the steps of one call have together.
+
+    Parameters
+    ----------
+    timeout : float, datetime.timedelta or None
+        In seconds; ``None`` for no limit.
+    """
+
+    def __init__(self, timeout: float | timedelta | None) -> None:
+        self._seconds = seconds(timeout)
+        self._started = _time.monotonic()
+
+    def left(self) -> float | None:
+        """Return the seconds that are left; ``None`` without a limit."""
+        if self._seconds is None:
+            return None
+        return max(0.0, self._seconds - (_time.monotonic() - self._started))
 
 
 def seconds(timeout: float | timedelta | None) -> float | None:

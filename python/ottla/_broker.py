@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ottla import _exit
-from ottla._bounds import seconds
+from ottla._bounds import Limit, seconds
 from ottla._client import Client
 from ottla._embedded import Embedded
 from ottla._ottla import Broker as _NativeBroker
@@ -222,14 +222,15 @@ class Broker:
         timeout : float or datetime.timedelta, default 60
             How long closing may take, in seconds; ``None`` for no limit.
         """
+        limit = Limit(timeout)
         try:
             with ExitStack() as clients:
                 for client in list(self._clients):
-                    clients.callback(client.close, timeout)
-            settle(seconds(timeout))
+                    clients.callback(_close, client, limit)
+            settle(limit.left())
         finally:
             self._embedded.end()
-            self._native.close(seconds(timeout))
+            self._native.close(limit.left())
 
     def __enter__(self) -> Broker:
         return self
@@ -251,6 +252,10 @@ class Broker:
     def __repr__(self) -> str:
         state = "closed" if self.closed else self.bootstrap_servers
         return f"<ottla.Broker {state} at {self._native.data_dir}>"
+
+
+def _close(client: Client, limit: Limit) -> None:
+    client.close(limit.left())
 
 
 def _text(value: object) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ottla import _exit
 from ottla._admin import Administration
-from ottla._bounds import Bound, native_bound, native_bounds, seconds
+from ottla._bounds import Bound, Limit, native_bound, native_bounds, seconds
 from ottla._consumer import Consumer
 from ottla._embedded import hosts, refuse
 from ottla._membership import group_options, is_pattern, refuse_group_options
@@ -442,7 +441,7 @@ class Client(Administration, Writing):
                 raise ConfigError(f"auto_offset_reset={auto_offset_reset!r}: earliest or latest")
             start = auto_offset_reset
         assignment = _assignment(topics, partitions)
-        limit = seconds(timeout)
+        limit = Limit(timeout)
         known = starts(start)
         if known is not None or (start is None and resume is not None):
             # What a checkpoint does not name was added since.
@@ -453,7 +452,7 @@ class Client(Administration, Writing):
         # From the end, nothing would come before it has caught up.
         default = "earliest" if reading["until_caught_up"] else "latest"
         begin = native_bound(start, default, "start")
-        return self._native.consumer(assignment, (begin, known), reading, limit)
+        return self._native.consumer(assignment, (begin, known), reading, limit.left())
 
     def _join(
         self,
@@ -479,7 +478,7 @@ class Client(Administration, Writing):
         return self._native.group_consumer(group_options(topics, options), _reading(options))
 
     def _partitions_of(
-        self, assignment: Mapping[str, list[int] | None], resume: Resume, limit: float | None
+        self, assignment: Mapping[str, list[int] | None], resume: Resume, limit: Limit
     ) -> list[tuple[str, int]]:
         """Return the partitions that a function of ``resume=`` is asked about."""
         if not callable(resume):
@@ -487,7 +486,7 @@ class Client(Administration, Writing):
         found = []
         for topic, chosen in assignment.items():
             if chosen is None:
-                described = self._admin.describe_topic(topic, limit)["partitions"]
+                described = self._admin.describe_topic(topic, limit.left())["partitions"]
                 chosen = [partition["partition"] for partition in described]  # noqa: PLW2901
             found += [(topic, partition) for partition in chosen]
         return found
@@ -521,19 +520,14 @@ class Client(Administration, Writing):
             way, and those that failed before and whose :class:`Pending` nobody kept. The client
             is closed nevertheless.
         """
-        limit = seconds(timeout)
-        started = time.monotonic()
-
-        def left() -> float | None:
-            return None if limit is None else max(0.0, limit - (time.monotonic() - started))
-
+        limit = Limit(timeout)
         try:
             with ExitStack() as members:
                 while self._members:
-                    members.callback(_leave, self._members.pop(), left)
+                    members.callback(_leave, self._members.pop(), limit.left)
         finally:
             why = f"the broker at {self.bootstrap_servers} was closed" if self._is_alone() else None
-            self._native.close(left(), why)
+            self._native.close(limit.left(), why)
 
     def _is_alone(self) -> bool:
         """Whether its brokers were closed in this process, and no others have their addresses."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ottla._bounds import (
     Bound,
+    Limit,
     has_ranges,
     is_by_topic,
     native_bound,
@@ -132,6 +133,7 @@ class Consumer:
             raise TypeError(f"a consumer has no argument {unknown}")
         reading = _READING | given
         progress = reading.pop("progress")
+        limit = Limit(reading["timeout"])
         heard = {kind: reading.pop(f"on_{name}") for kind, name in _KINDS.items()}
         #: The offsets to go on from, by partition, where the group's do not count.
         self._resume: Resume | None = None
@@ -150,9 +152,9 @@ class Consumer:
         if heard["lost"] is None:
             heard["lost"] = heard["revoked"]
         self._listeners: dict[str, Listener | None] = heard
-        self._progress = self._start_progress(progress, reading["until"])
+        self._progress = self._start_progress(progress, reading["until"], limit)
 
-    def _start_progress(self, progress: Any, until: str | None) -> Progress:
+    def _start_progress(self, progress: Any, until: str | None, limit: Limit) -> Progress:
         total = None
         #: The rows that were shown, where the end is known and a total may be told.
         self._shown: int | None = None
@@ -164,7 +166,7 @@ class Consumer:
                 self._shown = 0
             return shown
         if progress and until is not None:
-            total = sum(sum(lags.values()) for lags in self._native.lag(None).values())
+            total = sum(sum(lags.values()) for lags in self._native.lag(limit.left()).values())
         names = ", ".join(sorted({topic for topic, _ in self.assignment}))
         return start_progress(progress, total, f"consume {names}")
 
@@ -335,7 +337,9 @@ class Consumer:
         """The partitions that are read, as (topic, partition); in a group, those it assigned."""
         return self._native.assignment
 
-    def seek(self, to: Bound, *, topic: str | None = None, timeout: float | None = 30.0) -> None:
+    def seek(
+        self, to: Bound, *, topic: str | None = None, timeout: float | timedelta | None = 30.0
+    ) -> None:
         """Go on reading from another place.
 
         Parameters
@@ -346,7 +350,7 @@ class Consumer:
             they are.
         topic : str, optional
             The topic; may be left out when there is only one.
-        timeout : float, default 30
+        timeout : float or datetime.timedelta, default 30
             How long to wait for the offsets, in seconds.
         """
         self._moved()
@@ -354,10 +358,11 @@ class Consumer:
             if has_ranges(to):
                 raise refusal_of_ranges("to")
             checkpoint: Any = to
+            limit = Limit(timeout)
             for one, offsets in ends(checkpoint).items():
-                self._native.seek(("offsets", offsets), one, timeout)
+                self._native.seek(("offsets", offsets), one, limit.left())
             return
-        self._native.seek(native_bound(to, "earliest", "start"), topic, timeout)
+        self._native.seek(native_bound(to, "earliest", "start"), topic, seconds(timeout))
 
     def position(self) -> dict[str, dict[int, int]]:
         """Return the offset of the next row, by topic and partition."""
@@ -371,9 +376,9 @@ class Consumer:
         """Go on reading paused partitions, or all."""
         self._native.resume(None if partitions is None else list(partitions))
 
-    def lag(self, *, timeout: float | None = 30.0) -> dict[str, dict[int, int]]:
+    def lag(self, *, timeout: float | timedelta | None = 30.0) -> dict[str, dict[int, int]]:
         """Return how many offsets lie between the position and the end, by topic and partition."""
-        return self._native.lag(timeout)
+        return self._native.lag(seconds(timeout))
 
     # --- commits --------------------------------------------------------------------------------
 

@@ -8,7 +8,14 @@ from datetime import date, datetime, timedelta
 from html import escape
 from typing import TYPE_CHECKING, Any, Union
 
-from ottla._bounds import has_ranges, is_by_topic, native_bound, refusal_of_ranges, seconds
+from ottla._bounds import (
+    Limit,
+    has_ranges,
+    is_by_topic,
+    native_bound,
+    refusal_of_ranges,
+    seconds,
+)
 from ottla._offsets import ends
 from ottla.errors import ConfigError
 
@@ -304,10 +311,10 @@ class Groups:
         KafkaError
             While the group has members (``NON_EMPTY_GROUP``): stop them first.
         """
-        limit = seconds(timeout)
+        limit = Limit(timeout)
         plan = []
         for scope, aim in _plans(_scope(topics), to, shift):
-            plan += self._native.plan(group_id, scope, aim, limit)
+            plan += self._native.plan(group_id, scope, aim, limit.left())
         changes: dict[str, dict[int, tuple[int | None, int]]] = {}
         for topic, partition, old, new in plan:
             changes.setdefault(topic, {})[partition] = (old, new)
@@ -316,7 +323,7 @@ class Groups:
                 topic: {one: new for one, (_, new) in offsets.items()}
                 for topic, offsets in changes.items()
             }
-            self._native.reset(group_id, wanted, limit)
+            self._native.reset(group_id, wanted, limit.left())
         return changes
 
     def delete(self, group_id: str, *, timeout: Timeout = 30.0) -> None:

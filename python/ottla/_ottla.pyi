@@ -170,6 +170,7 @@ class Client:
         timestamp: int | None,
         headers: list[tuple[str, bytes | None]],
         hurry: bool,
+        timeout: float | None,
     ) -> Pending: ...
     def value_encoder(self, topic: str, format: Format, timeout: float | None) -> ValueEncoder: ...
     def write(

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ottla import _frames
+from ottla._bounds import Limit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import timedelta
 
     from ottla._client import Client
     from ottla._ottla import RecordBatch
@@ -37,8 +39,13 @@ class Topic:
         self._client = client
         self.name = name
 
-    def describe(self, *, timeout: float | None = 30.0) -> dict[str, Any]:
+    def describe(self, *, timeout: float | timedelta | None = 30.0) -> dict[str, Any]:
         """Describe the topic.
+
+        Parameters
+        ----------
+        timeout : float or datetime.timedelta, default 30
+            How long to wait, in seconds.
 
         Returns
         -------
@@ -54,10 +61,11 @@ class Topic:
             When there is no such topic.
         """
         native = self._client._admin  # noqa: SLF001
-        described = native.describe_topic(self.name, timeout)
-        start = native.list_offsets(self.name, ("earliest", None), timeout)
-        end = native.list_offsets(self.name, ("latest", None), timeout)
-        sizes = native.log_sizes(self.name, timeout)
+        limit = Limit(timeout)
+        described = native.describe_topic(self.name, limit.left())
+        start = native.list_offsets(self.name, ("earliest", None), limit.left())
+        end = native.list_offsets(self.name, ("latest", None), limit.left())
+        sizes = native.log_sizes(self.name, limit.left())
         for partition in described["partitions"]:
             number = partition["partition"]
             partition["start"] = start.get(number)

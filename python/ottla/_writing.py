@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from ottla import _progress
-from ottla._bounds import milliseconds, seconds
+from ottla._bounds import Limit, milliseconds, seconds
 from ottla._ottla import RecordBatch
 from ottla._records import Headers, Key, header_pairs, key_bytes, part_bytes
 from ottla._scan import Scan
@@ -146,10 +146,12 @@ class Writing:
         >>> sent.topic, sent.offset
         ('greetings', 0)
         """
-        limit = seconds(timeout)
-        value = self._value(topic, value, value_format, limit)
-        pending = self._send(topic, value, key, partition, timestamp, headers, hurry=True)
-        result: RecordMetadata = pending.result(limit)
+        limit = Limit(timeout)
+        value = self._value(topic, value, value_format, limit.left())
+        pending = self._send(
+            topic, value, key, partition, timestamp, headers, hurry=True, limit=limit
+        )
+        result: RecordMetadata = pending.result(limit.left())
         return result
 
     def send_async(
@@ -173,8 +175,11 @@ class Writing:
         Pending
             ``await`` it, or call its ``result(timeout)``, for the :class:`RecordMetadata`.
         """
-        value = self._value(topic, value, value_format, seconds(120.0))
-        return self._send(topic, value, key, partition, timestamp, headers, hurry=False)
+        limit = Limit(120.0)
+        value = self._value(topic, value, value_format, limit.left())
+        return self._send(
+            topic, value, key, partition, timestamp, headers, hurry=False, limit=limit
+        )
 
     def _value(
         self, topic: str, value: Any, value_format: Format | str | None, timeout: float | None
@@ -209,10 +214,11 @@ class Writing:
         headers: Headers,
         *,
         hurry: bool,
+        limit: Limit,
     ) -> Pending:
         moment = None if timestamp is None else milliseconds(timestamp)
         if moment is not None:
-            self._warn_of_retention(topic, moment)
+            self._warn_of_retention(topic, moment, limit)
         return self._native.send(
             topic,
             value,
@@ -221,9 +227,10 @@ class Writing:
             moment,
             header_pairs(headers),
             hurry,
+            limit.left(),
         )
 
-    def _warn_of_retention(self, topic: str, moment: int) -> None:
+    def _warn_of_retention(self, topic: str, moment: int, limit: Limit) -> None:
         """Warn of a record that is older than its topic keeps records."""
         age = time.time() * 1000 - moment
         if age < _OLD_MS:
@@ -232,7 +239,7 @@ class Writing:
             kept = self._retentions[topic]
         except KeyError:
             try:
-                kept = self._retentions[topic] = self._retention(topic)
+                kept = self._retentions[topic] = self._retention(topic, limit)
             except KafkaError:  # A topic that is not there yet; the sending will tell.
                 return
         if kept is not None and age > kept:
@@ -244,9 +251,9 @@ class Writing:
             )
             warnings.warn(message, RetentionWarning, stacklevel=4)
 
-    def _retention(self, topic: str) -> int | None:
+    def _retention(self, topic: str, limit: Limit) -> int | None:
         """Return for how many milliseconds a topic keeps records by their own time."""
-        found = self._admin.describe_configs("topic", topic, 30.0)
+        found = self._admin.describe_configs("topic", topic, limit.left())
         value = {name: str(setting["value"]) for name, setting in found.items()}
         policies = value.get("cleanup.policy", "").split(",")
         if "delete" not in policies or value.get("message.timestamp.type") == "LogAppendTime":
@@ -313,8 +320,8 @@ class Writing:
             ``True`` shows a bar (tqdm where it is installed); or an object with ``update(count)``
             and ``close()``.
         timeout : float or datetime.timedelta, optional
-            How long to wait without an acknowledgement, in seconds; ``delivery.timeout.ms`` bounds
-            each batch in any case.
+            How long the whole call may take, in seconds; no limit by default, but
+            ``delivery.timeout.ms`` for each batch.
 
         Returns
         -------

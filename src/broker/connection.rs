@@ -289,8 +289,7 @@ impl Connection {
     }
 
     fn timeout(&self, what: &str) -> Error {
-        let after_ms = self.last_activity.elapsed().as_millis();
-        Error::Timeout { what: what.to_owned(), after_ms: u64::try_from(after_ms).unwrap_or(0) }
+        Error::timeout(what, self.last_activity.elapsed())
     }
 }
 

@@ -39,11 +39,8 @@ fn resolve(listener: &Listener) -> Result<Vec<IpAddr>> {
     if host.eq_ignore_ascii_case("localhost") {
         return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
     }
-    let found = (host, listener.port).to_socket_addrs().map_err(|source| Error::Network {
-        action: "resolve",
-        address: host.to_owned(),
-        source,
-    })?;
+    let resolved = (host, listener.port).to_socket_addrs();
+    let found = resolved.map_err(|source| Error::network("resolve", host, source))?;
     let mut addresses: Vec<IpAddr> = Vec::new();
     for address in found {
         if !addresses.contains(&address.ip()) {
@@ -176,17 +173,13 @@ impl Listeners {
                     let names: Vec<_> =
                         ips.iter().map(|&ip| SocketAddr::new(ip, port).to_string()).collect();
                     let address = names.join(" and ");
-                    return Err(Error::Network { action: "bind", address, source });
+                    return Err(Error::network("bind", address, source));
                 }
             }
         };
         let mut listeners = Self { sockets: Vec::new(), addresses: Vec::new(), options };
         for socket in bound {
-            let network = |source| Error::Network {
-                action: "bind",
-                address: "a listener".to_owned(),
-                source,
-            };
+            let network = |source: io::Error| Error::network("bind", "a listener", source);
             listeners.addresses.push(socket.local_addr().map_err(network)?);
             listeners.sockets.push(TcpListener::from_std(socket).map_err(network)?);
         }

@@ -85,8 +85,7 @@ impl LogThreads {
         let syncer = Arc::new(Syncer::default());
         let mut senders = Vec::new();
         let mut threads = Vec::new();
-        let failed =
-            |source| Error::Network { action: "start", address: "a thread".to_owned(), source };
+        let failed = |source: std::io::Error| Error::network("start", "a thread", source);
         for index in 0..cores.min(LOG_THREADS_MAX) {
             let (sender, receiver) = mpsc::channel(QUEUE_MAX);
             senders.push(sender);

@@ -406,10 +406,7 @@ async fn register(
     };
     match tokio::time::timeout(QUORUM_MAX, joined).await {
         Ok(result) => result,
-        Err(_elapsed) => Err(Error::Timeout {
-            what: "the metadata quorum".to_owned(),
-            after_ms: u64::try_from(QUORUM_MAX.as_millis()).unwrap_or(u64::MAX),
-        }),
+        Err(_elapsed) => Err(Error::timeout("the metadata quorum", QUORUM_MAX)),
     }
 }
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::client::config::ClientConfig;
+use crate::client::obstacles::{Obstacles, SILENCE, note_failure};
 use crate::client::route::Route;
 use crate::env::Env;
 use crate::error::{Error, ErrorCode, Result};
@@ -155,6 +156,7 @@ pub(crate) struct Cluster {
     snapshot: ArcSwap<Snapshot>,
     refreshing: tokio::sync::Mutex<()>,
     routes: Mutex<BTreeMap<(NodeId, Lane), Slot>>,
+    pub(crate) obstacles: Arc<Obstacles>,
 }
 
 impl Cluster {
@@ -168,7 +170,9 @@ impl Cluster {
         node: Option<NodeId>,
         config: ClientConfig,
     ) -> Self {
-        Self::new(config, Origin::Local { service, node })
+        let cluster = Self::new(config, Origin::Local { service, node });
+        cluster.obstacles.reached();
+        cluster
     }
 
     fn new(config: ClientConfig, origin: Origin) -> Self {
@@ -179,6 +183,7 @@ impl Cluster {
             snapshot: ArcSwap::default(),
             refreshing: tokio::sync::Mutex::new(()),
             routes: Mutex::new(BTreeMap::new()),
+            obstacles: Arc::default(),
         }
     }
 
@@ -236,7 +241,8 @@ impl Cluster {
             }
         }
         if let Some(broker) = snapshot.brokers.get(&node) {
-            return Route::tcp(&broker.address(), &self.config).await;
+            let opened = Route::tcp(&broker.address(), &self.config, &self.obstacles).await;
+            return opened.map_err(|error| self.of_advertised(error, broker));
         }
         if node != NodeId::NONE {
             let context = format!("broker {node} is not in the metadata");
@@ -254,7 +260,7 @@ impl Cluster {
         let mut failure = Error::invalid("bootstrap.servers is empty; give at least one HOST:PORT");
         for index in 0..servers.len() {
             let Some(server) = servers.get((first + index) % servers.len()) else { continue };
-            match Route::tcp(server, &self.config).await {
+            match Route::tcp(server, &self.config, &self.obstacles).await {
                 Ok(route) => return Ok(route),
                 Err(error) => {
                     tracing::debug!(server, error = %error.chain(), "bootstrap server failed");
@@ -263,6 +269,36 @@ impl Cluster {
             }
         }
         Err(failure)
+    }
+
+    /// Who gave an address only knows those that it gave.
+    fn of_advertised(&self, error: Error, broker: &BrokerInfo) -> Error {
+        let is_given = match &self.origin {
+            Origin::Servers(servers) => servers.contains(&broker.address()),
+            Origin::Local { .. } => false,
+        };
+        match error {
+            Error::Network { action, address, source } if !is_given => {
+                let address = format!("{address}, as broker {} advertises itself", broker.id);
+                Error::Network { action, address, source }
+            }
+            error => error,
+        }
+    }
+
+    /// What is in the way now, for the error of somebody who waited for long enough.
+    pub(crate) fn obstacle(&self) -> Option<Arc<Error>> {
+        let slots: Vec<Slot> = self
+            .slots()
+            .iter()
+            // Others wait for long answers in order.
+            .filter(|((_, lane), _)| matches!(lane, Lane::Control | Lane::Produce(_)))
+            .map(|(_, slot)| Arc::clone(slot))
+            .collect();
+        let silences = slots.iter().filter_map(|slot| slot.try_lock().ok()?.as_ref()?.silence());
+        let longest = silences.max_by_key(|(waited, _)| *waited);
+        let longest = longest.filter(|(waited, _)| *waited >= SILENCE);
+        longest.map(|(_, error)| Arc::new(error)).or_else(|| self.obstacles.now())
     }
 
     /// A route to any broker: a known one, else a bootstrap server (KIP-899).
@@ -387,6 +423,7 @@ impl Cluster {
         };
         let response = route.call_at(request, version, self.config.request_timeout).await?;
         ErrorCode::from_i16(response.error_code).into_result("Metadata")?;
+        self.obstacles.reached();
         Ok(response)
     }
 
@@ -448,7 +485,8 @@ impl Cluster {
 
     /// Calls again after retriable errors, with backoff and fresh metadata, within
     /// `default.api.timeout.ms`. What is unknown is asked for only a few times: it may be in the
-    /// making, but more likely its name is wrong.
+    /// making, but more likely its name is wrong. A cluster that was never reached is given up after
+    /// a second if its addresses refuse (OBS-2).
     pub(crate) async fn retry<T, F>(&self, what: &str, call: impl Fn() -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
@@ -466,15 +504,19 @@ impl Cluster {
     where
         F: Future<Output = Result<T>>,
     {
-        let timeout = self.config.api_timeout;
-        let deadline = tokio::time::Instant::now() + timeout;
+        let started = tokio::time::Instant::now();
+        let deadline = started + self.config.api_timeout;
         let mut failures = 0;
+        let mut last = None;
         loop {
             let error = match tokio::time::timeout_at(deadline, call()).await {
                 Ok(Ok(value)) => return Ok(value),
                 Ok(Err(error)) if error.retriable() => error,
                 Ok(Err(error)) => return Err(error),
-                Err(_) => return Err(self.timed_out(what)),
+                Err(_) => {
+                    let error = Error::timeout(what, self.config.api_timeout);
+                    return Err(error.because(last.or_else(|| self.obstacle())));
+                }
             };
             let is_unknown = error.code() == ErrorCode::UnknownTopicOrPartition;
             if is_unknown && failures >= unknown_retries {
@@ -483,10 +525,14 @@ impl Cluster {
             failures += 1;
             let wait_ms = self.config.backoff.delay_ms(failures, self.env.random.u64());
             let wait = Duration::from_millis(wait_ms);
-            if tokio::time::Instant::now() + wait >= deadline {
+            let next = tokio::time::Instant::now() + wait;
+            if next >= deadline || self.obstacles.is_in_vain(&error, started, next) {
                 return Err(error);
             }
             tracing::debug!(what, failures, error = %error.chain(), "trying again");
+            let error = Arc::new(error);
+            note_failure(&error);
+            last = Some(error);
             tokio::time::sleep(wait).await;
             tokio::time::timeout_at(deadline, self.refresh_known()).await.ok();
         }
@@ -501,11 +547,6 @@ impl Cluster {
             }
             tokio::time::sleep(Duration::from_millis(20 * attempt)).await;
         }
-    }
-
-    fn timed_out(&self, what: &str) -> Error {
-        let after_ms = u64::try_from(self.config.api_timeout.as_millis()).unwrap_or(u64::MAX);
-        Error::Timeout { what: what.to_owned(), after_ms }
     }
 }
 

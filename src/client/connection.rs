@@ -6,9 +6,9 @@
 //! the protocol answers in order, so nothing behind it can come earlier.
 
 use std::collections::VecDeque;
-use std::io::IoSlice;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io::{self, IoSlice};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -18,7 +18,9 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
+use crate::client::obstacles;
 use crate::error::{Error, Result};
 use crate::protocol::{ApiKey, Request, RequestHeader, Response, ResponseHeader, Str, frame};
 use crate::types::Chunk;
@@ -30,10 +32,15 @@ const QUEUE_REQUESTS_MAX: usize = 64;
 /// batch above it; nothing else comes near.
 const FRAME_BYTES_MAX: usize = 1 << 30;
 
+/// The largest first answer. It lists the APIs of the broker; what begins with a larger number is
+/// another protocol.
+const GREETING_BYTES_MAX: usize = 1 << 20;
+
 /// Up to here, the memory for a frame is reserved when it is announced; above, as it comes in.
 const RESERVE_BYTES_MAX: usize = 64 << 20;
 
 struct Waiting {
+    since: Instant,
     correlation_id: i32,
     api: ApiKey,
     version: i16,
@@ -52,6 +59,20 @@ struct Shared {
     address: String,
     waiting: Mutex<VecDeque<Waiting>>,
     closed: AtomicBool,
+    /// Why it was closed first; what comes behind follows from that.
+    failure: OnceLock<Error>,
+    trust: AtomicU8,
+}
+
+/// What the other side proved to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// Nothing came from it yet.
+    None,
+    /// It answered the question for its versions, as every listener of Kafka does.
+    Greeted,
+    /// It answers requests.
+    Full,
 }
 
 impl Shared {
@@ -59,13 +80,49 @@ impl Shared {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn close(&self, action: &'static str, error: &std::io::Error) {
+    /// Closes, and tells all who wait why.
+    fn close(&self, error: &Error) {
+        let error = self.failure.get_or_init(|| error.clone());
         self.closed.store(true, Ordering::Release);
         for waiting in std::mem::take(&mut *self.queue()) {
-            let source = std::io::Error::new(error.kind(), error.to_string());
-            let address = self.address.clone();
-            waiting.answer.send(Err(Error::Network { action, address, source })).ok();
+            waiting.answer.send(Err(error.clone())).ok();
         }
+    }
+
+    fn failed(&self, action: &'static str, source: impl Into<io::Error>) -> Error {
+        Error::network(action, self.address.as_str(), source)
+    }
+
+    /// Why the other side ended the connection, as far as its answers tell.
+    fn read_failed(&self, error: io::Error) -> Error {
+        if error.kind() != io::ErrorKind::UnexpectedEof {
+            return self.failed("read from", error);
+        }
+        let detail = match self.trust() {
+            Trust::None => {
+                "it closed the connection without an answer; is it a Kafka listener, without TLS?"
+            }
+            Trust::Greeted => {
+                "it closed the connection at the first request; a listener that wants SASL does \
+                 that, which is not supported yet"
+            }
+            Trust::Full => "the broker closed the connection",
+        };
+        self.failed("read from", io::Error::new(error.kind(), detail))
+    }
+
+    fn trust(&self) -> Trust {
+        match self.trust.load(Ordering::Relaxed) {
+            0 => Trust::None,
+            1 => Trust::Greeted,
+            _ => Trust::Full,
+        }
+    }
+
+    /// An answer came that decodes.
+    fn answered(&self, api: ApiKey) {
+        let trust = if api == ApiKey::ApiVersions { 1 } else { 2 };
+        self.trust.fetch_max(trust, Ordering::Relaxed);
     }
 }
 
@@ -90,15 +147,16 @@ impl std::fmt::Debug for Connection {
 impl Connection {
     /// Connects to `host:port`, trying every address of the name.
     pub(crate) async fn open(address: &str, client_id: &str, timeout: Duration) -> Result<Self> {
-        let failed =
-            |action, source| Error::Network { action, address: address.to_owned(), source };
-        let stream = tokio::time::timeout(timeout, TcpStream::connect(address))
+        let failed = |action, source: io::Error| Error::network(action, address, source);
+        let connect = async {
+            let found = tokio::net::lookup_host(address).await;
+            let found: Vec<_> = found.map_err(|source| failed("resolve", source))?.collect();
+            let stream = TcpStream::connect(found.as_slice()).await;
+            stream.map_err(|source| failed("connect to", source))
+        };
+        let stream = tokio::time::timeout(timeout, connect)
             .await
-            .map_err(|_elapsed| Error::Timeout {
-                what: format!("connecting to {address}"),
-                after_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
-            })?
-            .map_err(|source| failed("connect to", source))?;
+            .map_err(|_elapsed| obstacles::unreachable(address, timeout))??;
         stream.set_nodelay(true).map_err(|source| failed("connect to", source))?;
         let (reading, writing) = stream.into_split();
         let (outgoing, incoming) = mpsc::channel(QUEUE_REQUESTS_MAX);
@@ -106,6 +164,8 @@ impl Connection {
             address: address.to_owned(),
             waiting: Mutex::new(VecDeque::new()),
             closed: AtomicBool::new(false),
+            failure: OnceLock::new(),
+            trust: AtomicU8::new(0),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(write_requests(Arc::clone(&shared), writing, incoming));
@@ -121,6 +181,11 @@ impl Connection {
 
     pub(crate) fn address(&self) -> &str {
         &self.shared.address
+    }
+
+    /// The oldest request that waits for its answer, and for how long.
+    pub(crate) fn unanswered(&self) -> Option<(ApiKey, Duration)> {
+        self.shared.queue().front().map(|waiting| (waiting.api, waiting.since.elapsed()))
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -163,11 +228,8 @@ impl Connection {
                 }
             };
             tokio::time::timeout(timeout, exchange).await.unwrap_or_else(|_| {
-                this.shared.close("read from", &std::io::ErrorKind::TimedOut.into());
-                Err(Error::Timeout {
-                    what: format!("{api} request to {}", this.shared.address),
-                    after_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
-                })
+                this.shared.close(&this.shared.failed("read from", io::ErrorKind::TimedOut));
+                Err(Error::timeout(format!("{api} request to {}", this.shared.address), timeout))
             })
         })
     }
@@ -192,7 +254,7 @@ impl Connection {
         let frames = frame::encode_request(&header, request)?;
         let (answer, answered_by) = oneshot::channel();
         let outgoing = if answered {
-            let waiting = Waiting { correlation_id, api, version, answer };
+            let waiting = Waiting { since: Instant::now(), correlation_id, api, version, answer };
             Outgoing { frames, waiting: Some(waiting), written: None }
         } else {
             Outgoing { frames, waiting: None, written: Some(answer) }
@@ -201,11 +263,8 @@ impl Connection {
     }
 
     fn gone(&self) -> Error {
-        Error::Network {
-            action: "read from",
-            address: self.shared.address.clone(),
-            source: std::io::ErrorKind::ConnectionReset.into(),
-        }
+        let known = self.shared.failure.get().cloned();
+        known.unwrap_or_else(|| self.shared.failed("read from", io::ErrorKind::ConnectionReset))
     }
 }
 
@@ -220,23 +279,22 @@ async fn write_requests(
             shared.queue().push_back(waiting);
         }
         if shared.closed.load(Ordering::Acquire) {
-            shared.close("write to", &std::io::ErrorKind::ConnectionReset.into());
+            shared.close(&shared.failed("write to", io::ErrorKind::ConnectionReset));
             return;
         }
         if let Err(error) = write_all(&mut writing, request.frames).await {
+            let error = shared.failed("write to", error);
             if let Some(written) = request.written {
-                let address = shared.address.clone();
-                let source = std::io::Error::new(error.kind(), error.to_string());
-                written.send(Err(Error::Network { action: "write to", address, source })).ok();
+                written.send(Err(error.clone())).ok();
             }
-            shared.close("write to", &error);
+            shared.close(&error);
             return;
         }
     }
 }
 
 /// Writes chunks without joining them.
-async fn write_all(writing: &mut OwnedWriteHalf, frames: Vec<Chunk>) -> std::io::Result<()> {
+async fn write_all(writing: &mut OwnedWriteHalf, frames: Vec<Chunk>) -> io::Result<()> {
     const SLICES_MAX: usize = 64;
     let mut left: VecDeque<Chunk> = frames.into_iter().filter(|chunk| !chunk.is_empty()).collect();
     while !left.is_empty() {
@@ -244,7 +302,7 @@ async fn write_all(writing: &mut OwnedWriteHalf, frames: Vec<Chunk>) -> std::io:
             left.iter().take(SLICES_MAX).map(|chunk| IoSlice::new(chunk)).collect();
         let written = writing.write_vectored(&slices).await?;
         if written == 0 {
-            return Err(std::io::ErrorKind::WriteZero.into());
+            return Err(io::ErrorKind::WriteZero.into());
         }
         Chunk::take_off(&mut left, written);
     }
@@ -254,16 +312,18 @@ async fn write_all(writing: &mut OwnedWriteHalf, frames: Vec<Chunk>) -> std::io:
 async fn read_responses(shared: Arc<Shared>, reading: OwnedReadHalf) {
     let mut reading = BufReader::with_capacity(16 * 1024, reading);
     let error = loop {
-        let body = match read_frame(&mut reading).await {
+        let body = match read_frame(&mut reading, shared.trust()).await {
             Ok(body) => body,
-            Err(error) => break error,
+            Err(error) => break shared.read_failed(error),
         };
         let Some(waiting) = shared.queue().pop_front() else {
-            break std::io::Error::other("an answer came that nobody asked for");
+            let detail = "an answer came that nobody asked for";
+            break shared.failed("read from", io::Error::other(detail));
         };
         let decoded = decode(&waiting, body);
         let (result, fatal) = match decoded {
             Ok((header, response)) if header.correlation_id == waiting.correlation_id => {
+                shared.answered(waiting.api);
                 (Ok(response), None)
             }
             Ok((header, _)) => {
@@ -280,10 +340,11 @@ async fn read_responses(shared: Arc<Shared>, reading: OwnedReadHalf) {
         };
         waiting.answer.send(result).ok();
         if let Some(detail) = fatal {
-            break std::io::Error::new(std::io::ErrorKind::InvalidData, detail);
+            let source = io::Error::new(io::ErrorKind::InvalidData, detail);
+            break shared.failed("read from", source);
         }
     };
-    shared.close("read from", &error);
+    shared.close(&error);
 }
 
 /// Decodes an answer. A broker that does not know our version of ApiVersions answers in the form
@@ -296,17 +357,77 @@ fn decode(waiting: &Waiting, body: Bytes) -> Result<(ResponseHeader, Response)> 
     decoded
 }
 
-async fn read_frame(reading: &mut BufReader<OwnedReadHalf>) -> std::io::Result<Bytes> {
+async fn read_frame(reading: &mut BufReader<OwnedReadHalf>, trust: Trust) -> io::Result<Bytes> {
+    let invalid = |detail: String| io::Error::new(io::ErrorKind::InvalidData, detail);
     let mut prefix = [0; frame::PREFIX_BYTES];
     reading.read_exact(&mut prefix).await?;
-    let length = frame::length(prefix, FRAME_BYTES_MAX)
-        .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error.to_string()))?;
+    let length = if trust == Trust::None {
+        frame::length(prefix, GREETING_BYTES_MAX).map_err(|_too_long| invalid(stranger(prefix)))?
+    } else {
+        frame::length(prefix, FRAME_BYTES_MAX).map_err(|error| invalid(error.to_string()))?
+    };
     let mut body = BytesMut::with_capacity(length.min(RESERVE_BYTES_MAX));
     let mut limited = reading.take(u64::try_from(length).unwrap_or(u64::MAX));
     while body.len() < length {
         if limited.read_buf(&mut body).await? == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
     Ok(body.freeze())
+}
+
+/// Who answers in another protocol, by the first bytes.
+fn stranger(prefix: [u8; frame::PREFIX_BYTES]) -> String {
+    match &prefix {
+        b"HTTP" => "it answers in HTTP: this is not a Kafka listener".to_owned(),
+        // A record of TLS: an alert or a handshake.
+        [0x15 | 0x16, 3, ..] => "it answers in TLS: this listener wants encrypted connections, \
+                                 which are not supported yet"
+            .to_owned(),
+        b"SSH-" => "it answers in SSH: this is not a Kafka listener".to_owned(),
+        _ => format!("it answers with {prefix:02x?}: this is not a Kafka listener"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::client::ClientConfig;
+    use crate::client::route::Route;
+
+    /// What a client says of a server that sends some bytes and closes.
+    async fn said_of(answer: &'static [u8]) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4];
+            stream.read_exact(&mut request).await.unwrap();
+            stream.write_all(answer).await.unwrap();
+            stream.shutdown().await.unwrap();
+            // To the end, so that nothing is reset while the answer is on its way.
+            while stream.read(&mut request).await.is_ok_and(|read| read > 0) {}
+        });
+        let error =
+            Route::tcp(&address, &ClientConfig::default(), &Arc::default()).await.unwrap_err();
+        server.await.unwrap();
+        error.chain().replace(&address, "ADDRESS")
+    }
+
+    #[tokio::test]
+    async fn who_speaks_another_protocol_is_told_from_a_broker() {
+        let begins = "could not read from ADDRESS: it ";
+        for (answer, told) in [
+            (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], "answers in HTTP: this is not a Kafka"),
+            (b"\x15\x03\x01\x00\x02\x02\x0a", "answers in TLS: this listener wants"),
+            (b"SSH-2.0-OpenSSH_9.6\r\n", "answers in SSH"),
+            (b"220 mail.example.org ESMTP\r\n", "answers with [32, 32, 30, 20]"),
+            (b"", "closed the connection without an answer"),
+        ] {
+            let said = said_of(answer).await;
+            assert!(said.starts_with(&format!("{begins}{told}")), "{said}");
+        }
+    }
 }

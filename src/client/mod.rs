@@ -25,6 +25,7 @@ pub mod consumer;
 mod coordinator;
 pub mod dead_letters;
 mod decoding;
+pub mod obstacles;
 pub mod producer;
 pub mod registry;
 mod route;
@@ -46,6 +47,7 @@ pub use consumer::group::{
 };
 pub use consumer::{AssignedConsumer, PollOptions, StartAt};
 pub use dead_letters::DeadLetters;
+pub use obstacles::Watch;
 pub use producer::{EncodedBatch, Producer, ProducerRecord, RecordMetadata, Unacknowledged};
 
 pub use registry::{RegistryAuth, RegistryConfig, SchemaRegistry};
@@ -199,6 +201,19 @@ impl Client {
     /// `UNKNOWN_TOPIC_OR_PARTITION` when it does not exist.
     pub async fn topic(&self, name: &str) -> Result<Arc<TopicInfo>> {
         self.cluster.retry("looking up a topic", async || self.cluster.topic(name).await).await
+    }
+
+    /// What is in the way to the brokers now: an address that refuses, one that keeps silent, or what
+    /// a broker answered to records that it did not take.
+    #[must_use]
+    pub fn obstacle(&self) -> Option<Arc<Error>> {
+        self.cluster.obstacle()
+    }
+
+    /// Watches a call that has a limit of its own.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        Watch::new(self.clone())
     }
 
     /// Closes all connections; they are opened again when they are needed.

@@ -4,14 +4,17 @@
 //! its record sets over, a fetch returns mapped files.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use tokio::time::Instant;
 
 use crate::client::config::ClientConfig;
 use crate::client::connection::Connection;
+use crate::client::obstacles::{self, Obstacles};
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::api::Call;
 use crate::protocol::messages::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
@@ -47,11 +50,27 @@ impl std::fmt::Debug for Kind {
 }
 
 impl Route {
-    /// Connects and asks for the versions.
-    pub(crate) async fn tcp(address: &str, config: &ClientConfig) -> Result<Self> {
-        let connection =
-            Connection::open(address, &config.client_id, config.connect_timeout).await?;
-        Self::greet(Kind::Tcp(Arc::new(connection)), config).await
+    /// Connects and asks for the versions, within `socket.connection.setup.timeout.ms`; notes what
+    /// is in the way.
+    pub(crate) async fn tcp(
+        address: &str,
+        config: &ClientConfig,
+        noted: &Arc<Obstacles>,
+    ) -> Result<Self> {
+        let attempt = noted.attempt(address);
+        let started = Instant::now();
+        let timeout = config.connect_timeout;
+        let opening = async {
+            let connection = Connection::open(address, &config.client_id, timeout).await?;
+            attempt.connected();
+            let left = timeout.saturating_sub(started.elapsed());
+            let greeting = Self::greet(Kind::Tcp(Arc::new(connection)), config);
+            let greeted = tokio::time::timeout(left, greeting).await;
+            greeted.unwrap_or_else(|_elapsed| Err(obstacles::silent(address, timeout)))
+        };
+        let opened = opening.await;
+        attempt.end(&opened);
+        opened
     }
 
     /// Opens an in-process connection and asks for the versions.
@@ -105,6 +124,16 @@ impl Route {
     /// The answer of ApiVersions.
     pub(crate) const fn api_versions(&self) -> &ApiVersionsResponse {
         &self.features
+    }
+
+    /// What the other side has not answered for how long, if there is anything.
+    pub(crate) fn silence(&self) -> Option<(Duration, Error)> {
+        let Kind::Tcp(connection) = &self.kind else { return None };
+        let (api, waited) = connection.unanswered()?;
+        let address = connection.address();
+        let detail = format!("it has not answered {api} for {:.1} s", waited.as_secs_f64());
+        let source = io::Error::new(io::ErrorKind::TimedOut, detail);
+        Some((waited, Error::network("get an answer from", address, source)))
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -202,10 +231,8 @@ impl Kind {
                 let response = service.call(context, request);
                 Box::pin(async move {
                     tokio::time::timeout(timeout, response).await.unwrap_or_else(|_| {
-                        Err(Error::Timeout {
-                            what: format!("{api} request to the broker in this process"),
-                            after_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
-                        })
+                        let what = format!("{api} request to the broker in this process");
+                        Err(Error::timeout(what, timeout))
                     })
                 })
             }

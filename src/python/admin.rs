@@ -46,7 +46,8 @@ impl Admin {
     {
         let timeout: Option<Duration> = runtime::timeout(timeout)?;
         let engine = self.client.get().engine()?;
-        runtime::wait(py, what, timeout, call(engine))
+        let running = call(engine.clone());
+        runtime::wait_for(py, &engine, what, timeout, running)
     }
 }
 

@@ -189,10 +189,12 @@ impl Client {
         }
         let producers = session.producers();
         let timeout = runtime::timeout(timeout)?;
-        runtime::wait(py, "the acknowledgement of all records", timeout, async move {
+        let flushing = async move {
             join_all(producers.iter().map(|producer| producer.flush())).await;
             Ok(())
-        })
+        };
+        let what = "the acknowledgement of all records";
+        runtime::wait_for(py, session.engine()?, what, timeout, flushing)
     }
 }
 
@@ -269,7 +271,7 @@ impl Client {
     }
 
     #[expect(clippy::too_many_arguments, reason = "the arguments of the Python method")]
-    #[pyo3(signature = (topic, value, key, partition, timestamp, headers, hurry))]
+    #[pyo3(signature = (topic, value, key, partition, timestamp, headers, hurry, timeout))]
     fn send(
         &self,
         py: Python<'_>,
@@ -280,7 +282,9 @@ impl Client {
         timestamp: Option<i64>,
         headers: Vec<(String, Option<Vec<u8>>)>,
         hurry: bool,
+        timeout: Option<f64>,
     ) -> PyResult<Pending> {
+        let timeout = runtime::timeout(timeout)?;
         let record = ProducerRecord {
             topic: Arc::from(topic),
             partition,
@@ -295,14 +299,15 @@ impl Client {
         let producer = self.producer()?;
         let accepting = Arc::clone(&producer);
         let engine = self.engine()?;
-        let delivery = runtime::wait(py, "the room for a record", None, async move {
+        let what = "the acknowledgement of a record";
+        let delivery = runtime::wait_for(py, &engine, what, timeout, async {
             named(&engine, topic, accepting.send(record).await).await
         })?;
         if hurry {
             // Whoever waits for this one record has nothing to gain from `linger.ms`.
             let _task = runtime::handle()?.spawn(async move { producer.flush().await });
         }
-        Ok(Pending::new("the acknowledgement of a record", delivery.wait(), |py, sent| {
+        Ok(Pending::new(&engine, what, delivery.wait(), |py, sent| {
             Ok(Py::new(py, RecordMetadata::from(sent))?.into_any())
         }))
     }

@@ -145,14 +145,16 @@ impl Consumer {
         let config = arguments.config(engine.config().consumer.clone())?;
         let until = arguments.until_caught_up;
         let timeout = runtime::timeout(timeout)?;
-        let source = runtime::wait(client.py(), "the assignment", timeout, async move {
-            let assignment = assigned(&engine, topics, &start, &resume).await?;
-            let mut consumer = engine.consumer_with(config, decode)?;
-            consumer.assign(&assignment).await?;
-            let ends = if until { Some(consumer.end_offsets().await?) } else { None };
-            Ok(Source::Assigned { consumer: Box::new(consumer), ends })
-        })?;
-        Ok(Self { reader: OfProcess::new(Reader::new(source, manner)) })
+        let of = engine.clone();
+        let source =
+            runtime::wait_for(client.py(), &engine, "the assignment", timeout, async move {
+                let assignment = assigned(&of, topics, &start, &resume).await?;
+                let mut consumer = of.consumer_with(config, decode)?;
+                consumer.assign(&assignment).await?;
+                let ends = if until { Some(consumer.end_offsets().await?) } else { None };
+                Ok(Source::Assigned { consumer: Box::new(consumer), ends })
+            })?;
+        Ok(Self { reader: OfProcess::new(Reader::new(engine, source, manner)) })
     }
 
     /// Joins a group. Waits for nothing: polls tell what is assigned.
@@ -171,7 +173,7 @@ impl Consumer {
         let _context = runtime::handle()?.enter();
         let consumer = engine.group_consumer_with(config, options, decode)?;
         let source = Source::Group(Box::new(consumer));
-        Ok(Self { reader: OfProcess::new(Reader::new(source, manner)) })
+        Ok(Self { reader: OfProcess::new(Reader::new(engine, source, manner)) })
     }
 
     fn reader(&self) -> Result<Arc<Reader>> {
@@ -230,15 +232,18 @@ impl Consumer {
     fn poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         let reader = self.reader()?;
         let timeout = runtime::timeout(timeout)?;
-        let polled =
-            runtime::wait(py, "the next batch", None, async move { reader.poll(timeout).await })?;
+        let polling = async move { reader.poll(timeout).await };
+        let polled = runtime::wait(py, "the next batch", None, polling)?;
         numbered(py, polled.as_ref())
     }
 
     fn poll_async(&self) -> PyResult<Pending> {
         let reader = self.reader()?;
+        let client = reader.client().clone();
         let polling = async move { reader.poll(None).await };
-        Ok(Pending::new("the next batch", polling, |py, polled| numbered(py, polled.as_ref())))
+        Ok(Pending::new(&client, "the next batch", polling, |py, polled| {
+            numbered(py, polled.as_ref())
+        }))
     }
 
     /// Whether what became ready under a number was not given back since.
@@ -276,7 +281,8 @@ impl Consumer {
             return Err(Error::invalid("no such partition is assigned").into());
         }
         let timeout = runtime::timeout(timeout)?;
-        runtime::wait(py, "the place to seek", timeout, async move {
+        let client = reader.client().clone();
+        runtime::wait_for(py, &client, "the place to seek", timeout, async move {
             let mut reading = reader.lock().await;
             let engine = reading.engine_of_caller()?;
             for partition in &chosen {
@@ -324,7 +330,8 @@ impl Consumer {
     fn lag(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Offsets> {
         let reader = self.reader()?;
         let timeout = runtime::timeout(timeout)?;
-        let found = runtime::wait(py, "the lag", timeout, async move {
+        let client = reader.client().clone();
+        let found = runtime::wait_for(py, &client, "the lag", timeout, async move {
             let assignment = reader.assignment();
             let mut reading = reader.lock().await;
             let engine = reading.engine_of_caller()?;
@@ -357,14 +364,17 @@ impl Consumer {
         let reader = self.reader()?;
         let _of_group = reader.member()?;
         let timeout = runtime::timeout(timeout)?;
+        let client = reader.client().clone();
         let done = group::commit(reader, offsets);
-        runtime::wait(py, "the commit of offsets", timeout, done)
+        runtime::wait_for(py, &client, "the commit of offsets", timeout, done)
     }
 
     fn commit_async(&self, offsets: Option<Offsets>) -> PyResult<Pending> {
         let reader = self.reader()?;
         let _of_group = reader.member()?;
-        Ok(Pending::new("the commit of offsets", group::commit(reader, offsets), |py, done| {
+        let client = reader.client().clone();
+        let done = group::commit(reader, offsets);
+        Ok(Pending::new(&client, "the commit of offsets", done, |py, done| {
             Ok(done.clone().into_pyobject(py)?.into_any().unbind())
         }))
     }
@@ -379,9 +389,9 @@ impl Consumer {
         let member = reader.member()?.clone();
         let named = named(&reader, partitions);
         let timeout = runtime::timeout(timeout)?;
-        let found = runtime::wait(py, "the committed offsets", timeout, async move {
-            member.committed(&named).await
-        })?;
+        let asking = async move { member.committed(&named).await };
+        let found =
+            runtime::wait_for(py, reader.client(), "the committed offsets", timeout, asking)?;
         Ok(by_topic(found.into_iter().map(|(partition, one)| (partition, one.offset.0))))
     }
 
@@ -414,7 +424,8 @@ impl Consumer {
         }
         let reader = Arc::clone(self.reader.get("the consumer", "close it there")?);
         let timeout = runtime::timeout(timeout)?;
+        let client = reader.client().clone();
         let closing = async move { reader.close(failed).await };
-        runtime::wait(py, "the end of the consumer", timeout, closing)
+        runtime::wait_for(py, &client, "the end of the consumer", timeout, closing)
     }
 }

@@ -4,7 +4,10 @@
 //! builtins (`ottla.TimeoutError` is a `TimeoutError`). Which class an error becomes is decided
 //! here, in one exhaustive match.
 
-use pyo3::exceptions::PyRuntimeError;
+use std::io;
+use std::path::Path;
+
+use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -83,7 +86,52 @@ fn build(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
     attributes.set_item("code", error.code().to_i16())?;
     attributes.set_item("name", error.code().name())?;
     attributes.set_item("retriable", error.retriable())?;
-    Ok(PyErr::from_value(class.call((error.chain(),), Some(&attributes))?))
+    let exception = PyErr::from_value(class.call((error.chain(),), Some(&attributes))?);
+    if let Some(cause) = cause(py, error)? {
+        exception.set_cause(py, Some(cause));
+    }
+    Ok(exception)
+}
+
+/// What is behind an error, as `__cause__`: an error of ours, or one of the operating system.
+fn cause(py: Python<'_>, error: &Error) -> PyResult<Option<PyErr>> {
+    match error {
+        Error::Timeout { source: Some(source), .. } | Error::Kafka { source: Some(source), .. } => {
+            build(py, source).map(Some)
+        }
+        Error::Network { source, .. } => os_error(py, source, None).map(Some),
+        Error::Io { source, path, .. } => os_error(py, source, Some(path)).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// An `OSError`, of the subclass that belongs to its number if it has one.
+fn os_error(py: Python<'_>, error: &io::Error, path: Option<&Path>) -> PyResult<PyErr> {
+    let (number, text) = match (error.raw_os_error(), name_of(error.kind())) {
+        (Some(number), _) => {
+            let text = py.import(intern!(py, "os"))?.call_method1("strerror", (number,))?;
+            (number, text.extract()?)
+        }
+        (None, Some(name)) => {
+            (py.import(intern!(py, "errno"))?.getattr(name)?.extract()?, error.to_string())
+        }
+        (None, None) => return Ok(PyOSError::new_err(error.to_string())),
+    };
+    Ok(match path {
+        Some(path) => PyOSError::new_err((number, text, path.to_path_buf())),
+        None => PyOSError::new_err((number, text)),
+    })
+}
+
+/// The name of the number of an error that we made ourselves.
+const fn name_of(kind: io::ErrorKind) -> Option<&'static str> {
+    match kind {
+        io::ErrorKind::TimedOut => Some("ETIMEDOUT"),
+        io::ErrorKind::ConnectionRefused => Some("ECONNREFUSED"),
+        io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof => Some("ECONNRESET"),
+        io::ErrorKind::StorageFull => Some("ENOSPC"),
+        _ => None,
+    }
 }
 
 impl From<Error> for PyErr {

@@ -14,6 +14,7 @@ use pyo3::prelude::*;
 
 use super::errors::to_exception;
 use super::runtime;
+use crate::client::{Client, Watch};
 use crate::error::{Error, Result};
 
 /// Makes the Python object of a finished result.
@@ -26,6 +27,8 @@ type Outcome = std::result::Result<Make, Arc<Error>>;
 pub(super) struct Pending {
     future: Shared<BoxFuture<'static, Outcome>>,
     what: &'static str,
+    /// Says what is in the way of work that takes too long.
+    watch: Watch,
     process: u32,
 }
 
@@ -36,19 +39,21 @@ impl fmt::Debug for Pending {
 }
 
 impl Pending {
-    /// Wraps a future; `make` turns its value into a Python object, once per caller that asks.
-    pub(super) fn new<F, T, M>(what: &'static str, future: F, make: M) -> Self
+    /// Wraps a future of a client; `make` turns its value into a Python object, once per caller that
+    /// asks.
+    pub(super) fn new<F, T, M>(client: &Client, what: &'static str, future: F, make: M) -> Self
     where
         F: Future<Output = Result<T>> + Send + 'static,
         T: Send + Sync + 'static,
         M: Fn(Python<'_>, &T) -> PyResult<Py<PyAny>> + Send + Sync + 'static,
     {
         let make = Arc::new(make);
-        let future = future.map(move |result| match result {
+        let watch = client.watch();
+        let future = watch.over(future).map(move |result| match result {
             Ok(value) => Ok(Arc::new(move |py: Python<'_>| make(py, &value)) as Make),
             Err(error) => Err(Arc::new(error)),
         });
-        Self { future: future.boxed().shared(), what, process: std::process::id() }
+        Self { future: future.boxed().shared(), what, watch, process: std::process::id() }
     }
 
     fn check_process(&self) -> Result<()> {
@@ -73,7 +78,9 @@ impl Pending {
             return Ok(outcome);
         }
         let future = self.future.clone();
-        runtime::wait(py, self.what, runtime::timeout(timeout)?, async move { Ok(future.await) })
+        let timed_out = |after| self.watch.timed_out(self.what, after);
+        let waiting = async move { Ok(future.await) };
+        runtime::wait_or(py, runtime::timeout(timeout)?, timed_out, waiting)
     }
 }
 

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::client::{
-    AssignedConsumer, DeadLetters, GroupConsumer, GroupHandle, PollOptions, Polled, StartAt,
+    AssignedConsumer, Client, DeadLetters, GroupConsumer, GroupHandle, PollOptions, Polled, StartAt,
 };
 use crate::error::{Error, Result};
 use crate::types::{Offset, TopicPartition};
@@ -195,6 +195,7 @@ pub(super) struct Manner {
 /// A consumer of either kind.
 #[derive(Debug)]
 pub(super) struct Reader {
+    client: Client,
     reading: Mutex<Reading>,
     manner: Manner,
     /// What the caller was told that it has.
@@ -207,12 +208,13 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(engine: Engine, manner: Manner) -> Self {
+    pub(super) fn new(client: Client, engine: Engine, manner: Manner) -> Self {
         let member = match &engine {
             Engine::Group(consumer) => Some(consumer.handle().clone()),
             Engine::Assigned { .. } => None,
         };
         Self {
+            client,
             assignment: Guarded::new(engine.assignment()),
             member,
             reading: Mutex::new(Reading { engine: Some(engine), ready: None, last_number: 0 }),
@@ -220,6 +222,11 @@ impl Reader {
             handed: AtomicU64::new(0),
             closed: AtomicBool::new(false),
         }
+    }
+
+    /// The client that it reads with.
+    pub(super) const fn client(&self) -> &Client {
+        &self.client
     }
 
     /// The membership.

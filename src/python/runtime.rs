@@ -29,6 +29,7 @@ use arc_swap::ArcSwapOption;
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, Handle, Runtime};
 
+use crate::client::{Client, Watch};
 use crate::error::{Error, Result};
 
 /// The longest time between two looks for signals.
@@ -195,6 +196,68 @@ where
     F: Future<Output = Result<T>> + Send,
     T: Send,
 {
+    wait_or(py, timeout, |after| Error::timeout(what, after), future)
+}
+
+/// As [`wait`], for a call of a client: the timeout says what was in its way.
+pub(super) fn wait_for<F, T>(
+    py: Python<'_>,
+    client: &Client,
+    what: &str,
+    timeout: Option<Duration>,
+    future: F,
+) -> PyResult<T>
+where
+    F: Future<Output = Result<T>> + Send,
+    T: Send,
+{
+    let watch = client.watch();
+    wait_or(py, timeout, |after| watch.timed_out(what, after), watch.over(future))
+}
+
+/// Several waits of one call that are limited together.
+#[derive(Debug)]
+pub(super) struct Limited<'call> {
+    watch: Watch,
+    what: &'call str,
+    timeout: Option<Duration>,
+    started: Instant,
+}
+
+impl<'call> Limited<'call> {
+    pub(super) fn new(client: &Client, what: &'call str, timeout: Option<Duration>) -> Self {
+        Self { watch: client.watch(), what, timeout, started: Instant::now() }
+    }
+
+    /// Whether the time is over.
+    pub(super) fn is_over(&self) -> bool {
+        self.timeout.is_some_and(|timeout| self.started.elapsed() >= timeout)
+    }
+
+    /// Waits for one part of the call.
+    pub(super) fn wait<F, T>(&self, py: Python<'_>, future: F) -> PyResult<T>
+    where
+        F: Future<Output = Result<T>> + Send,
+        T: Send,
+    {
+        let left = self.timeout.map(|timeout| timeout.saturating_sub(self.started.elapsed()));
+        let timed_out =
+            |_left| self.watch.timed_out(self.what, self.timeout.unwrap_or(Duration::MAX));
+        wait_or(py, left, timed_out, self.watch.over(future))
+    }
+}
+
+/// As [`wait`], with the error of a timeout.
+pub(super) fn wait_or<F, T>(
+    py: Python<'_>,
+    timeout: Option<Duration>,
+    timed_out: impl Fn(Duration) -> Error,
+    future: F,
+) -> PyResult<T>
+where
+    F: Future<Output = Result<T>> + Send,
+    T: Send,
+{
     let _waiting = Waiting::enter()?;
     let handle = handle()?;
     let mut future = pin!(future);
@@ -215,7 +278,7 @@ where
         if let Some(timeout) = timeout
             && started.elapsed() >= timeout
         {
-            return Err(timed_out(what, timeout).into());
+            return Err(timed_out(timeout).into());
         }
     }
 }
@@ -246,11 +309,6 @@ where
             return Err(exiting().into());
         }
     }
-}
-
-fn timed_out(what: &str, timeout: Duration) -> Error {
-    let after_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-    Error::Timeout { what: what.to_owned(), after_ms }
 }
 
 /// Reads a timeout in seconds, `None` for no limit.

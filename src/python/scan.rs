@@ -108,7 +108,7 @@ impl Scan {
         let what = format!("the bounds of the scan of {topic}");
         let timeout = runtime::timeout(timeout)?;
         let resolving = options.clone();
-        let bounds = runtime::wait(client.py(), &what, timeout, async move {
+        let bounds = runtime::wait_for(client.py(), &engine, &what, timeout, async {
             existing(&engine, topic).await?;
             engine.scan(topic, resolving).await
         })?;

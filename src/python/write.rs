@@ -3,8 +3,6 @@
 //! The engine's [`TableWriter`] encodes and sends; this module reads the stream, without the GIL,
 //! and converts the arguments of `client.write` to its options.
 
-use std::time::Duration;
-
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatchReader;
 use pyo3::exceptions::PyException;
@@ -16,7 +14,7 @@ use super::admin::named;
 use super::client::Client;
 use super::convert::{self, Format};
 use super::interop::{self, arrow_error};
-use super::runtime;
+use super::runtime::{self, Limited};
 use crate::client::{Acks, Client as Engine, Expired, ProducerConfig, TableWriter, WriteReport};
 use crate::columnar::{HeaderSource, KAFKA_STRUCT, PartitionSource, ValueSource, WriteOptions};
 use crate::error::{Error, Result};
@@ -74,18 +72,22 @@ pub(super) fn write(
     let producer = client.get().producer_with(config)?;
     let what = format!("the acknowledgement of a table written to {topic}");
     let starting = TableWriter::start(producer, topic, options);
-    let mut writer = runtime::wait(py, &format!("topic {topic}"), timeout, async {
-        named(&engine, topic, starting.await).await
-    })?;
-    let pumped = pump(py, reader.as_mut(), &mut writer, (&what, timeout), &arguments.progress);
-    let finished = pumped.and_then(|()| runtime::wait(py, &what, timeout, writer.finish()));
+    let limit = Limited::new(&engine, &what, timeout);
+    let mut writer = limit.wait(py, async { named(&engine, topic, starting.await).await })?;
+    let pumped = pump(py, reader.as_mut(), &mut writer, &limit, &arguments.progress);
+    let finished = pumped.and_then(|()| limit.wait(py, writer.finish()));
     match finished {
         Ok(report) => Ok((report.rows, report.expired.map(|expired| warning(&expired, topic)))),
         Err(error) => {
-            // Accepted rows are waited for before the error is raised, unless it is Ctrl-C.
-            let is_patient = error.is_instance_of::<PyException>(py);
+            // Accepted rows are waited for before the error is raised, unless it is Ctrl-C or the
+            // time is over.
+            let is_patient = error.is_instance_of::<PyException>(py) && !limit.is_over();
             let abandoning = async { Ok(writer.abandon(is_patient).await) };
-            let waited = runtime::wait(py, &what, timeout, abandoning);
+            let waited = if is_patient {
+                limit.wait(py, abandoning)
+            } else {
+                runtime::wait(py, &what, None, abandoning)
+            };
             let report = waited.unwrap_or_else(|_| writer.report().clone());
             Err(say_written(py, error, &report)?)
         }
@@ -116,12 +118,12 @@ fn pump(
     py: Python<'_>,
     reader: &mut (dyn RecordBatchReader + Send),
     writer: &mut TableWriter,
-    (what, timeout): (&str, Option<Duration>),
+    limit: &Limited<'_>,
     progress: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
     while let Some(rows) = py.detach(|| reader.next()) {
         let rows = rows.map_err(arrow_error)?;
-        runtime::wait(py, what, timeout, writer.write(&rows))?;
+        limit.wait(py, writer.write(&rows))?;
         progress.call1((rows.num_rows(),))?;
     }
     Ok(())

@@ -333,10 +333,8 @@ impl AssignedConsumer {
                 }
             }
             if tokio::time::timeout_at(deadline, self.prefetcher.wait()).await.is_err() {
-                return Err(Error::Timeout {
-                    what: format!("looking up the position of {partition}"),
-                    after_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
-                });
+                let what = format!("looking up the position of {partition}");
+                return Err(Error::timeout(what, timeout).because(self.shared().cluster.obstacle()));
             }
         }
     }

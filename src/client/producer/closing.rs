@@ -13,9 +13,11 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::delivery::{Promise, Reason};
+use super::delivery::Promise;
+use super::trouble::Troubles;
 use super::{Inner, Payload, Producer};
-use crate::error::{ErrorCode, Result};
+use crate::client::cluster::Cluster;
+use crate::error::{Error, ErrorCode, Result};
 use crate::types::TopicPartition;
 
 /// So many topics are named.
@@ -28,12 +30,12 @@ pub(super) struct Lost {
     is_closing: bool,
     records: BTreeMap<Arc<str>, u64>,
     /// Why the first of them failed.
-    reason: Option<Reason>,
+    reason: Option<Error>,
 }
 
 impl Lost {
     /// Counts the records of a batch that failed of which nobody else hears (CLO-1).
-    pub(super) fn note(&mut self, promise: &Promise, reason: &Reason) {
+    pub(super) fn note(&mut self, promise: &Promise, reason: &Error) {
         let records = if self.is_closing { promise.records() } else { promise.unheard() };
         if records == 0 {
             return;
@@ -50,7 +52,7 @@ impl Lost {
 pub struct Unacknowledged {
     records: BTreeMap<Arc<str>, u64>,
     /// Why, of the first of them; there if there are any.
-    reason: Option<Reason>,
+    reason: Option<Error>,
 }
 
 impl Unacknowledged {
@@ -68,7 +70,7 @@ impl Unacknowledged {
     /// There are any; the error has their topics and number.
     pub fn into_result(self) -> Result<()> {
         let Some(reason) = self.reason else { return Ok(()) };
-        Err(reason.within(&described(&self.records)))
+        Err(within(reason, &described(&self.records)))
     }
 
     fn add(&mut self, records: BTreeMap<Arc<str>, u64>) {
@@ -102,17 +104,16 @@ impl Producer {
         let lost = Lost { is_closing: true, ..Lost::default() };
         let lost = std::mem::replace(&mut state.lost, lost);
         let why = || match gone {
-            Some(why) => Reason::Kafka(ErrorCode::NetworkException, why.to_owned()),
+            Some(why) => Error::kafka(ErrorCode::NetworkException, why),
             None if in_time => {
-                let why = "the task that sends them has ended".to_owned();
-                Reason::Kafka(ErrorCode::UnknownServerError, why)
+                Error::kafka(ErrorCode::UnknownServerError, "the task that sends them has ended")
             }
             None => {
-                let snapshot = self.inner.cluster.snapshot();
                 let mut waiting = state.accumulator.waiting_partitions();
-                let trouble = waiting.find_map(|partition| state.troubles.of(partition, &snapshot));
-                let after_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-                Reason::Timeout(trouble.unwrap_or("no answer came").to_owned(), after_ms)
+                let trouble = waiting.find_map(|one| self.inner.trouble(&state.troubles, one));
+                let trouble = trouble.or_else(|| self.inner.cluster.obstacle());
+                let what = if trouble.is_some() { "" } else { "no answer came" };
+                Error::timeout(what, timeout).because(trouble)
             }
         };
         let reason = lost.reason.or_else(|| (!unsettled.is_empty()).then(why));
@@ -122,17 +123,48 @@ impl Producer {
     }
 }
 
+/// The error of many records, of which one failed for this reason.
+fn within(reason: Error, whole: &str) -> Error {
+    let join = |part: String| {
+        if part.is_empty() { whole.to_owned() } else { format!("{whole}: {part}") }
+    };
+    match reason {
+        Error::Kafka { code, context, is_told, source } => {
+            Error::Kafka { code, context: join(context), is_told, source }
+        }
+        Error::Timeout { what, after_ms, source } => {
+            Error::Timeout { what: join(what), after_ms, source }
+        }
+        other => {
+            let code = other.code();
+            Error::told(code, whole).because(Some(Arc::new(other)))
+        }
+    }
+}
+
 impl Inner {
+    /// What is in the way of a partition's records: the broker's last answer to them, or why it
+    /// cannot be reached.
+    pub(super) fn trouble(
+        &self,
+        troubles: &Troubles,
+        partition: &TopicPartition,
+    ) -> Option<Arc<Error>> {
+        let Cluster { obstacles, .. } = &*self.cluster;
+        let answer = obstacles.of_partition(partition);
+        answer.or_else(|| troubles.of(partition, &self.cluster.snapshot()))
+    }
+
     /// The end of a batch that failed and is counted (CLO-1). Who waits for progress is woken by
     /// the caller, once for all failures of one moment.
-    pub(super) fn give_up(&self, payload: Payload, reason: Reason) {
+    pub(super) fn give_up(&self, payload: Payload, reason: Error) {
         self.memory.add_permits(payload.charged);
         payload.promise.fail(reason);
     }
 
     /// Gives up all that waits.
-    pub(super) fn abandon(&self, reason_of: impl Fn(&TopicPartition) -> Reason) {
-        let failed: Vec<(Payload, Reason)> = {
+    pub(super) fn abandon(&self, reason_of: impl Fn(&TopicPartition) -> Error) {
+        let failed: Vec<(Payload, Error)> = {
             let mut state = self.state();
             let waiting = state.accumulator.abandon(|_| true).into_iter();
             let failed = waiting.map(|(partition, payload)| (payload, reason_of(&partition)));
@@ -152,7 +184,7 @@ impl Inner {
     pub(super) fn abandon_broker(&self, why: &str) {
         self.abandon(|partition| {
             let context = format!("producing to {partition}: {why}");
-            Reason::Kafka(ErrorCode::NetworkException, context)
+            Error::kafka(ErrorCode::NetworkException, context)
         });
     }
 }
@@ -179,7 +211,6 @@ mod tests {
     use super::super::Content;
     use super::*;
     use crate::client::ClientConfig;
-    use crate::client::cluster::Cluster;
     use crate::types::TimestampMs;
     use bytes::Bytes;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::{Error, Result};
 use crate::types::{Offset, TimestampMs, TopicPartition};
 
 /// Where a record ended up.
@@ -35,41 +35,8 @@ pub struct BatchAck {
     pub max_timestamp: TimestampMs,
 }
 
-/// Why a batch was not acknowledged, in a form that many can be told.
-#[derive(Clone, Debug)]
-pub(super) enum Reason {
-    /// A broker refused it, or the connection was lost.
-    Kafka(ErrorCode, String),
-    /// It took longer than `delivery.timeout.ms`.
-    Timeout(String, u64),
-    /// It could not be encoded.
-    Invalid(String),
-}
-
-impl Reason {
-    /// The error of many batches, of which one failed for this reason.
-    pub(super) fn within(self, what: &str) -> Error {
-        match self {
-            Self::Kafka(code, context) => Error::kafka(code, format!("{what}: {context}")),
-            Self::Timeout(context, after_ms) => {
-                Error::Timeout { what: format!("{what}: {context}"), after_ms }
-            }
-            Self::Invalid(detail) => Error::invalid(format!("{what}: {detail}")),
-        }
-    }
-
-    fn error(&self) -> Error {
-        match self {
-            Self::Kafka(code, context) => Error::kafka(*code, context.clone()),
-            Self::Timeout(what, after_ms) => {
-                Error::Timeout { what: what.clone(), after_ms: *after_ms }
-            }
-            Self::Invalid(detail) => Error::invalid(detail.clone()),
-        }
-    }
-}
-
-type Settled = Option<std::result::Result<BatchAck, Reason>>;
+/// What became of a batch, once that is known.
+type Settled = Option<Result<BatchAck>>;
 
 /// The end of a batch's channel that the sender task holds.
 #[derive(Debug)]
@@ -126,7 +93,7 @@ impl Promise {
         self.sender.send_replace(Some(Ok(ack)));
     }
 
-    pub(super) fn fail(self, reason: Reason) {
+    pub(super) fn fail(self, reason: Error) {
         self.sender.send_replace(Some(Err(reason)));
     }
 }
@@ -148,7 +115,7 @@ impl BatchDelivery {
         let settled = settled.map_err(|_closed| Error::Closed { what: "the producer" })?;
         match settled.as_ref() {
             Some(Ok(ack)) => Ok(ack.clone()),
-            Some(Err(reason)) => Err(reason.error()),
+            Some(Err(reason)) => Err(reason.clone()),
             None => Err(Error::Closed { what: "the producer" }),
         }
     }

@@ -415,10 +415,8 @@ impl Producer {
         });
         let block_max = self.inner.config.block_max;
         tokio::time::timeout(block_max, lookup).await.unwrap_or_else(|_| {
-            Err(Error::Timeout {
-                what: format!("waiting for the metadata of topic {name} (max.block.ms)"),
-                after_ms: u64::try_from(block_max.as_millis()).unwrap_or(u64::MAX),
-            })
+            let what = format!("waiting for the metadata of topic {name} (max.block.ms)");
+            Err(Error::timeout(what, block_max).because(cluster.obstacle()))
         })
     }
 
@@ -453,14 +451,19 @@ impl Producer {
                 Ok(charged)
             }
             Ok(Err(_)) => Err(Error::Closed { what: "the producer" }),
-            Err(_) => Err(Error::Timeout {
-                what: format!(
-                    "waiting for {bytes} of {} bytes of buffer.memory; the broker is slower than \
-                     the producer (max.block.ms)",
-                    self.inner.config.buffer_bytes
-                ),
-                after_ms: u64::try_from(block_max.as_millis()).unwrap_or(u64::MAX),
-            }),
+            Err(_) => {
+                let obstacle = self.inner.cluster.obstacle();
+                let slow = if obstacle.is_none() {
+                    "; the broker is slower than the producer"
+                } else {
+                    ""
+                };
+                let of = self.inner.config.buffer_bytes;
+                let what = format!(
+                    "waiting for {bytes} of {of} bytes of buffer.memory (max.block.ms){slow}"
+                );
+                Err(Error::timeout(what, block_max).because(obstacle))
+            }
         }
     }
 

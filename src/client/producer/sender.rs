@@ -13,7 +13,6 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 
-use super::delivery::Reason;
 use super::trouble::Troubles;
 use super::{Inner, Payload};
 use crate::client::cluster::Snapshot;
@@ -131,7 +130,7 @@ impl Sender {
 
     /// Fails the batches that waited for too long.
     fn expire(&self, now: TimestampMs) {
-        let expired: Vec<(Payload, Reason)> = {
+        let expired: Vec<(Payload, Error)> = {
             let mut state = self.inner.state();
             let state = &mut *state;
             state.accumulator.seal_lingered(now);
@@ -233,7 +232,7 @@ impl Sender {
             let is_fault = fault.is_none_or(|fault| fault == index);
             let code =
                 if is_fault { ErrorCode::InvalidRecord } else { ErrorCode::NotLeaderOrFollower };
-            let reason = is_fault.then(|| Reason::Invalid(error.to_string()));
+            let reason = is_fault.then(|| error.clone());
             self.settle(batch, Outcome::Refused(code), None, reason);
         }
     }
@@ -350,7 +349,7 @@ impl Sender {
         batch: Drained<Payload>,
         outcome: Outcome,
         answer: Option<&PartitionProduceResponse>,
-        reason: Option<Reason>,
+        reason: Option<Error>,
     ) {
         let partition = batch.partition.clone();
         let now = self.inner.cluster.now();
@@ -359,6 +358,7 @@ impl Sender {
         match state.accumulator.settle(now, batch, outcome, random) {
             Settled::Acknowledged(payload) => {
                 drop(state);
+                self.inner.cluster.obstacles.settled(&partition);
                 let base_offset =
                     answer.map_or(Offset::UNKNOWN, |answer| Offset(answer.base_offset));
                 let append_time = answer.map(|answer| TimestampMs(answer.log_append_time_ms));
@@ -367,12 +367,18 @@ impl Sender {
                 payload.promise.acknowledge(base_offset, append_time);
                 self.inner.progress.notify_waiters();
             }
-            Settled::Retrying => {}
+            Settled::Retrying => {
+                if let Outcome::Refused(code) = outcome {
+                    let refusal = refusal(format!("the broker of {partition}"), code, answer);
+                    self.inner.cluster.obstacles.refused(&partition, refusal);
+                }
+            }
             Settled::Failed(payload, failure) => {
                 let known = || self.reason(&state.troubles, &partition, failure, answer);
                 let reason = reason.unwrap_or_else(known);
                 state.lost.note(&payload.promise, &reason);
                 drop(state);
+                self.inner.cluster.obstacles.settled(&partition);
                 self.inner.give_up(payload, reason);
                 self.inner.progress.notify_waiters();
             }
@@ -385,25 +391,24 @@ impl Sender {
         partition: &TopicPartition,
         failure: Failure,
         answer: Option<&PartitionProduceResponse>,
-    ) -> Reason {
+    ) -> Error {
         match failure {
-            Failure::Refused(code) => Reason::Kafka(code, refusal(partition, code, answer)),
-            Failure::Lost => Reason::Kafka(
-                ErrorCode::NetworkException,
-                format!("producing to {partition}; the records may have been written"),
-            ),
+            Failure::Refused(code) => refusal(format!("producing to {partition}"), code, answer),
+            Failure::Lost => {
+                let context =
+                    format!("producing to {partition}; the records may have been written");
+                Error::kafka(ErrorCode::NetworkException, context)
+                    .because(self.inner.trouble(troubles, partition))
+            }
             Failure::Expired(last) => {
-                let why = if let Some(code) = last {
-                    format!("last answer: {code}")
-                } else {
-                    let trouble = troubles.of(partition, &self.inner.cluster.snapshot());
-                    let trouble = trouble.map_or_else(String::new, |why| format!(": {why}"));
-                    format!("no broker took the batch{trouble}")
+                let trouble = self.inner.trouble(troubles, partition);
+                let why = match (&trouble, last) {
+                    (Some(_), _) => String::new(),
+                    (None, Some(code)) => format!("; last answer: {code}"),
+                    (None, None) => "; no broker took the batch".to_owned(),
                 };
-                let timeout = self.inner.config.delivery_timeout;
-                let after_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-                let what = format!("producing to {partition} (delivery.timeout.ms); {why}");
-                Reason::Timeout(what, after_ms)
+                let what = format!("producing to {partition} (delivery.timeout.ms){why}");
+                Error::timeout(what, self.inner.config.delivery_timeout).because(trouble)
             }
         }
     }
@@ -411,7 +416,7 @@ impl Sender {
     /// Remembers why a broker cannot be reached. The only one in this process does not come back
     /// when it was closed: then nothing waits for it.
     fn note_trouble(&self, with: Option<NodeId>, error: &Error) {
-        self.inner.state().troubles.note(with, error.chain());
+        self.inner.state().troubles.note(with, error.clone());
         if matches!(error, Error::Closed { .. }) && self.inner.cluster.is_local() {
             self.inner.abandon_broker(&error.to_string());
         }
@@ -465,9 +470,7 @@ impl Sender {
             }
             Err(error) => {
                 // Nothing can be sent without it, and asking again does not help.
-                self.inner.abandon(|_| {
-                    Reason::Kafka(error.code(), format!("asking for a producer id: {error}"))
-                });
+                self.inner.abandon(|_| error.clone());
             }
         }
     }
@@ -486,16 +489,13 @@ impl Sender {
 }
 
 /// What a refusal means to the caller, with the broker's words and a remedy.
-fn refusal(
-    partition: &TopicPartition,
-    code: ErrorCode,
-    answer: Option<&PartitionProduceResponse>,
-) -> String {
-    let mut text = format!("producing to {partition}");
+fn refusal(mut text: String, code: ErrorCode, answer: Option<&PartitionProduceResponse>) -> Error {
+    let mut is_told = false;
     if let Some(answer) = answer {
         if let Some(message) = answer.error_message.as_ref().filter(|text| !text.is_empty()) {
             text.push_str(": ");
             text.push_str(message);
+            is_told = true;
         }
         if let Some(first) = answer.record_errors.first() {
             let message = first.batch_index_error_message.as_deref().unwrap_or_default();
@@ -508,7 +508,7 @@ fn refusal(
     if code == ErrorCode::MessageTooLarge {
         text.push_str("; raise max.message.bytes of the topic, or write smaller batches");
     }
-    text
+    if is_told { Error::told(code, text) } else { Error::kafka(code, text) }
 }
 
 /// Makes one request of batches for one node; an error names the batch at fault.

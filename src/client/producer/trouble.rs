@@ -4,17 +4,19 @@
 //! another reason.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::client::cluster::Snapshot;
+use crate::error::Error;
 use crate::types::{NodeId, TopicPartition};
 
 /// The troubles of now, by broker; without one, that of asking for metadata.
 #[derive(Debug, Default)]
-pub(super) struct Troubles(BTreeMap<Option<NodeId>, String>);
+pub(super) struct Troubles(BTreeMap<Option<NodeId>, Arc<Error>>);
 
 impl Troubles {
-    pub(super) fn note(&mut self, with: Option<NodeId>, why: String) {
-        self.0.insert(with, why);
+    pub(super) fn note(&mut self, with: Option<NodeId>, why: Error) {
+        self.0.insert(with, Arc::new(why));
     }
 
     /// It works again.
@@ -23,13 +25,13 @@ impl Troubles {
     }
 
     /// Why a partition's records are not taken.
-    pub(super) fn of(&self, partition: &TopicPartition, snapshot: &Snapshot) -> Option<&str> {
+    pub(super) fn of(&self, partition: &TopicPartition, snapshot: &Snapshot) -> Option<Arc<Error>> {
         self.with(snapshot.leader(partition).map(|(leader, _)| leader))
     }
 
-    fn with(&self, leader: Option<NodeId>) -> Option<&str> {
+    fn with(&self, leader: Option<NodeId>) -> Option<Arc<Error>> {
         // A leader that nobody can be asked for is as good as none.
-        self.0.get(&leader).or_else(|| self.0.get(&None)).map(String::as_str)
+        self.0.get(&leader).or_else(|| self.0.get(&None)).cloned()
     }
 }
 
@@ -41,16 +43,18 @@ mod tests {
     fn a_trouble_is_over_when_its_broker_answers() {
         let (one, two) = (Some(NodeId(1)), Some(NodeId(2)));
         let mut troubles = Troubles::default();
-        troubles.note(one, "refused".to_owned());
-        assert_eq!((troubles.with(one), troubles.with(two)), (Some("refused"), None));
+        let told = |troubles: &Troubles, of| troubles.with(of).map(|error| error.to_string());
+        let said = |text: &str| Some(text.to_owned());
+        troubles.note(one, Error::invalid("refused"));
+        assert_eq!((told(&troubles, one), told(&troubles, two)), (said("refused"), None));
         troubles.end(two);
         troubles.end(None);
-        assert_eq!(troubles.with(one), Some("refused"));
-        troubles.note(None, "no metadata".to_owned());
-        assert_eq!(troubles.with(two), Some("no metadata"));
+        assert_eq!(told(&troubles, one), said("refused"));
+        troubles.note(None, Error::invalid("no metadata"));
+        assert_eq!(told(&troubles, two), said("no metadata"));
         troubles.end(one);
-        assert_eq!(troubles.with(one), Some("no metadata"));
+        assert_eq!(told(&troubles, one), said("no metadata"));
         troubles.end(None);
-        assert_eq!(troubles.with(one), None);
+        assert_eq!(told(&troubles, one), None);
     }
 }

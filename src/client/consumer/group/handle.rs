@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::link::{Link, View};
 use super::options::{GroupMetadata, GroupOptions, OffsetAndMetadata};
 use crate::client::coordinator::{Committed, Coordinator};
+use crate::client::obstacles::note_failure;
 use crate::error::{Error, ErrorCode, Result};
 use crate::types::TopicPartition;
 
@@ -68,6 +69,7 @@ impl GroupHandle {
         let mut view = self.link.view.subscribe();
         let mut left = offsets.clone();
         let mut failures = 0;
+        let mut last = None;
         while !left.is_empty() {
             let now = view.borrow_and_update().clone();
             self.check_owned(&left, &now)?;
@@ -81,15 +83,10 @@ impl GroupHandle {
                 Ok(Err(error)) if error.retriable() => error,
                 Ok(Err(error)) => return Err(error),
                 Err(_) => {
-                    return Err(Error::Timeout {
-                        what: format!(
-                            "group {}: committing {}",
-                            self.options.group_id,
-                            list(left.keys())
-                        ),
-                        after_ms: u64::try_from(cluster.config.api_timeout.as_millis())
-                            .unwrap_or(u64::MAX),
-                    });
+                    let group = &self.options.group_id;
+                    let what = format!("group {group}: committing {}", list(left.keys()));
+                    let error = Error::timeout(what, cluster.config.api_timeout);
+                    return Err(error.because(last.or_else(|| cluster.obstacle())));
                 }
             };
             failures += 1;
@@ -99,6 +96,9 @@ impl GroupHandle {
                 return Err(error);
             }
             tracing::debug!(error = %error.chain(), "committing again");
+            let error = Arc::new(error);
+            note_failure(&error);
+            last = Some(error);
             tokio::time::timeout(wait, view.changed()).await.ok();
         }
         Ok(())

@@ -540,10 +540,8 @@ impl GroupConsumer {
             result = tokio::time::timeout(LAST_COMMIT_MAX, self.handle.commit(&commits))
                 .await
                 .unwrap_or_else(|_| {
-                    Err(Error::Timeout {
-                        what: "the commit before closing".to_owned(),
-                        after_ms: u64::try_from(LAST_COMMIT_MAX.as_millis()).unwrap_or(u64::MAX),
-                    })
+                    let error = Error::timeout("the commit before closing", LAST_COMMIT_MAX);
+                    Err(error.because(self.handle.coordinator.cluster.obstacle()))
                 });
         }
         self.handle.link.close();

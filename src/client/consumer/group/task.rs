@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use tokio::time::Instant;
 
 use super::link::{Link, View};
 use super::options::{GroupOptions, GroupProtocol, Subscription, whole_name};
@@ -130,6 +131,7 @@ pub(super) struct Task {
 
 struct Run {
     task: Task,
+    started: Instant,
     events: FuturesUnordered<BoxFuture<'static, Done>>,
     refreshing: bool,
     refresh_at: TimestampMs,
@@ -158,6 +160,7 @@ impl Task {
     pub(super) async fn run(self) {
         let mut run = Run {
             task: self,
+            started: Instant::now(),
             events: FuturesUnordered::new(),
             refreshing: false,
             refresh_at: TimestampMs::NONE,
@@ -275,8 +278,7 @@ impl Run {
                 link.hand_over(|handover| handover.lose(&partitions, reason));
             }
             Effect::Fail(Refusal { code, detail }) => {
-                self.has_failed = true;
-                link.end(Some(Error::kafka(code, detail)));
+                self.fail(Error::kafka(code, detail));
             }
         }
     }
@@ -310,6 +312,9 @@ impl Run {
 
     fn handle(&mut self, done: Done) {
         match done {
+            Done::Answered { result: Err(error), .. } if self.is_in_vain(&error) => {
+                self.fail(error);
+            }
             Done::Answered { attempt, result } => {
                 let answer = result.map_err(|error| {
                     tracing::debug!(error = %error.chain(), "a request to the coordinator failed");
@@ -328,6 +333,17 @@ impl Run {
             Done::Refreshed { wanted, watched } => self.refreshed(wanted, watched),
             Done::Left => self.leaving = self.leaving.saturating_sub(1),
         }
+    }
+
+    /// Whether the cluster was never reached, and refuses.
+    fn is_in_vain(&self, error: &Error) -> bool {
+        self.task.cluster.obstacles.is_in_vain(error, self.started, Instant::now())
+    }
+
+    /// The membership ends.
+    fn fail(&mut self, error: Error) {
+        self.has_failed = true;
+        self.task.link.end(Some(error));
     }
 
     /// Looks at the topics, at first and from time to time.
@@ -371,14 +387,11 @@ impl Run {
                 self.task.wanted = Some(wanted.clone());
                 self.step(Event::Wanted(wanted));
             }
-            Err(error) if error.retriable() => {
+            Err(error) if error.retriable() && !self.is_in_vain(&error) => {
                 tracing::debug!(error = %error.chain(), "looking up the topics failed");
                 self.refresh_at = later(MISSING_PERIOD);
             }
-            Err(error) => {
-                self.has_failed = true;
-                self.task.link.end(Some(error));
-            }
+            Err(error) => self.fail(error),
         }
         if let Some(topics) = watched {
             self.step(Event::Topics(topics));

@@ -1,0 +1,342 @@
+//! What stands between a client and its cluster, for the errors of those who wait.
+//!
+//! A wait that ends early must say why: which address refused, which broker keeps silent, what it
+//! answered last. That is known where connections are opened, requests are answered and calls are
+//! tried again; here it is kept, one line per address and partition, until it is over:
+//!
+//! ```text
+//! opening a connection ──► Attempt ──► failed: noted for the address │ answered: forgotten
+//! a refused batch ───────────────────► noted for the partition       │ acknowledged: forgotten
+//! a call that is tried again ────────► noted for the call ([`Watch`])
+//! ```
+//!
+//! - **OBS-1** Nothing is told that is over: what an address or a partition was noted for is
+//!   forgotten when it answers in order.
+//! - **OBS-2** A cluster that was never reached, and whose addresses refuse, is given up after
+//!   [`FIRST_CONTACT`]: most likely the address is wrong. One that was reached comes back.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::types::TopicPartition;
+
+/// How long a cluster that was never reached is tried where all of its addresses refuse.
+pub(crate) const FIRST_CONTACT: Duration = Duration::from_secs(1);
+
+/// A silence shorter than this is the way to an answer.
+pub(crate) const SILENCE: Duration = Duration::from_millis(100);
+
+/// So many addresses are remembered.
+const ADDRESSES_MAX: usize = 64;
+
+/// Who or what is in the way.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Address(String),
+    Partition(TopicPartition),
+}
+
+#[derive(Debug)]
+struct Pending {
+    address: String,
+    since: Instant,
+    is_connected: bool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Rises with everything that is noted, so that the newest is known.
+    last: u64,
+    noted: BTreeMap<Place, (u64, Arc<Error>)>,
+    /// The connections that are being opened.
+    attempts: BTreeMap<u64, Pending>,
+}
+
+impl State {
+    fn next(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    fn note(&mut self, place: Place, error: Arc<Error>) {
+        let number = self.next();
+        self.noted.insert(place, (number, error));
+        let is_address = |place: &Place| matches!(place, Place::Address(_));
+        let addresses = self.noted.iter().filter(|(place, _)| is_address(place));
+        if addresses.clone().count() > ADDRESSES_MAX
+            && let Some((oldest, _)) = addresses.min_by_key(|(_, (number, _))| *number)
+        {
+            let oldest = oldest.clone();
+            self.noted.remove(&oldest);
+        }
+    }
+}
+
+/// The obstacles of one cluster.
+#[derive(Debug, Default)]
+pub(crate) struct Obstacles {
+    is_reached: AtomicBool,
+    state: Mutex<State>,
+}
+
+impl Obstacles {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A broker of the cluster answered.
+    pub(crate) fn reached(&self) {
+        self.is_reached.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether to try again is in vain (OBS-2), after failures in a row since `started`, the last
+    /// of which is `error`, if the next attempt is at `next`.
+    pub(crate) fn is_in_vain(&self, error: &Error, started: Instant, next: Instant) -> bool {
+        !self.is_reached.load(Ordering::Relaxed)
+            && refuses(error)
+            && next.saturating_duration_since(started) >= FIRST_CONTACT
+    }
+
+    /// A connection is being opened.
+    pub(crate) fn attempt(self: &Arc<Self>, address: &str) -> Attempt {
+        let mut state = self.state();
+        let number = state.next();
+        let pending =
+            Pending { address: address.to_owned(), since: Instant::now(), is_connected: false };
+        state.attempts.insert(number, pending);
+        drop(state);
+        Attempt { obstacles: Arc::clone(self), number }
+    }
+
+    /// A broker answered something else than that records are acknowledged.
+    pub(crate) fn refused(&self, partition: &TopicPartition, error: Error) {
+        self.state().note(Place::Partition(partition.clone()), Arc::new(error));
+    }
+
+    /// Nothing of the partition is in the way any more.
+    pub(crate) fn settled(&self, partition: &TopicPartition) {
+        self.state().noted.remove(&Place::Partition(partition.clone()));
+    }
+
+    /// What a broker answered last to records of a partition, unless it took them.
+    pub(crate) fn of_partition(&self, partition: &TopicPartition) -> Option<Arc<Error>> {
+        let place = Place::Partition(partition.clone());
+        self.state().noted.get(&place).map(|(_, error)| Arc::clone(error))
+    }
+
+    /// What is in the way now: somebody who keeps silent, else what was noted last.
+    pub(crate) fn now(&self) -> Option<Arc<Error>> {
+        let state = self.state();
+        let silent = state.attempts.values().min_by_key(|pending| pending.since);
+        let silent = silent.and_then(Pending::silence).map(Arc::new);
+        silent.or_else(|| {
+            let newest = state.noted.values().max_by_key(|(number, _)| *number);
+            newest.map(|(_, error)| Arc::clone(error))
+        })
+    }
+}
+
+impl Pending {
+    fn silence(&self) -> Option<Error> {
+        let waited = self.since.elapsed();
+        if waited < SILENCE {
+            return None;
+        }
+        Some(if self.is_connected {
+            silent(&self.address, waited)
+        } else {
+            unreachable(&self.address, waited)
+        })
+    }
+}
+
+/// A connection that is being opened. When it is dropped before its end is told, the address did
+/// not answer in the time that somebody had for it.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    obstacles: Arc<Obstacles>,
+    number: u64,
+}
+
+impl Attempt {
+    /// The connection is there; what is missing is an answer.
+    pub(crate) fn connected(&self) {
+        if let Some(pending) = self.obstacles.state().attempts.get_mut(&self.number) {
+            pending.is_connected = true;
+        }
+    }
+
+    /// Tells how it ended.
+    pub(crate) fn end<T>(self, result: &Result<T>) {
+        let mut state = self.obstacles.state();
+        let Some(pending) = state.attempts.remove(&self.number) else { return };
+        let place = Place::Address(pending.address);
+        match result {
+            Ok(_) => drop(state.noted.remove(&place)),
+            Err(error) => state.note(place, Arc::new(error.clone())),
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        let mut state = self.obstacles.state();
+        let Some(pending) = state.attempts.remove(&self.number) else { return };
+        if let Some(error) = pending.silence() {
+            state.note(Place::Address(pending.address), Arc::new(error));
+        }
+    }
+}
+
+/// An address that takes no connection and does not refuse one either.
+pub(crate) fn unreachable(address: &str, waited: Duration) -> Error {
+    let seconds = waited.as_secs_f64();
+    let detail = format!("no answer for {seconds:.1} s; is the address right, and reachable?");
+    let source = io::Error::new(io::ErrorKind::TimedOut, detail);
+    Error::network("connect to", address, source)
+}
+
+/// An address that takes a connection and does not say anything.
+pub(crate) fn silent(address: &str, waited: Duration) -> Error {
+    let seconds = waited.as_secs_f64();
+    let detail = format!(
+        "it accepted the connection and has not answered for {seconds:.1} s; is it a Kafka listener?"
+    );
+    let source = io::Error::new(io::ErrorKind::TimedOut, detail);
+    Error::network("get an answer from", address, source)
+}
+
+/// Whether an address refuses, so that waiting alone does not help: nobody listens there, the name
+/// is not known, or whoever listens does not speak the protocol.
+fn refuses(error: &Error) -> bool {
+    matches!(error, Error::Network { source, .. } if source.kind() != io::ErrorKind::TimedOut)
+}
+
+tokio::task_local! {
+    /// What failed last in the call that is being polled.
+    static FAILED: Arc<Mutex<Option<Arc<Error>>>>;
+}
+
+/// Tells the call that is being polled, if it is watched, what failed and is tried again.
+pub(crate) fn note_failure(error: &Arc<Error>) {
+    FAILED
+        .try_with(|failed| {
+            *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(error));
+        })
+        .ok();
+}
+
+/// A call with a limit of its own, which says what was in the way when the time is over.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    client: Client,
+    failed: Arc<Mutex<Option<Arc<Error>>>>,
+}
+
+impl Watch {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client, failed: Arc::default() }
+    }
+
+    /// The call, watched.
+    pub fn over<F: Future>(&self, call: F) -> impl Future<Output = F::Output> + use<F> {
+        FAILED.scope(Arc::clone(&self.failed), call)
+    }
+
+    /// The error of a call that took too long.
+    #[must_use]
+    pub fn timed_out(&self, what: &str, after: Duration) -> Error {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Error::timeout(what, after).because(failed.or_else(|| self.client.obstacle()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(address: &str) -> Error {
+        Error::network("connect to", address, io::ErrorKind::ConnectionRefused)
+    }
+
+    fn now(obstacles: &Obstacles) -> String {
+        obstacles.now().map(|error| error.chain()).unwrap_or_default()
+    }
+
+    #[tokio::test]
+    async fn what_is_over_is_not_told() {
+        let obstacles = Arc::new(Obstacles::default());
+        obstacles.attempt("a:1").end::<()>(&Err(refused("a:1")));
+        obstacles.attempt("b:1").end::<()>(&Err(refused("b:1")));
+        assert_eq!(now(&obstacles), "could not connect to b:1: connection refused");
+        obstacles.attempt("b:1").end(&Ok(()));
+        assert_eq!(now(&obstacles), "could not connect to a:1: connection refused");
+        let partition = TopicPartition::new("orders", 0);
+        obstacles.refused(&partition, Error::invalid("no room"));
+        assert_eq!(now(&obstacles), "no room");
+        assert!(obstacles.of_partition(&TopicPartition::new("orders", 1)).is_none());
+        obstacles.settled(&partition);
+        obstacles.attempt("a:1").end(&Ok(()));
+        assert_eq!(now(&obstacles), "");
+    }
+
+    #[tokio::test]
+    async fn whoever_keeps_silent_is_named_before_others() {
+        let obstacles = Arc::new(Obstacles::default());
+        let attempt = obstacles.attempt("a:1");
+        assert_eq!(now(&obstacles), "");
+        for pending in obstacles.state().attempts.values_mut() {
+            pending.since -= Duration::from_secs(2);
+        }
+        obstacles.attempt("b:1").end::<()>(&Err(refused("b:1")));
+        assert!(now(&obstacles).starts_with("could not connect to a:1: no answer for 2.0 s"));
+        attempt.connected();
+        assert!(now(&obstacles).starts_with("could not get an answer from a:1: it accepted"));
+        drop(attempt);
+        assert!(now(&obstacles).starts_with("could not get an answer from a:1: it accepted"));
+    }
+
+    #[tokio::test]
+    async fn only_a_cluster_that_was_never_reached_is_given_up() {
+        let obstacles = Obstacles::default();
+        let started = Instant::now();
+        let late = started + FIRST_CONTACT;
+        assert!(!obstacles.is_in_vain(&refused("a:1"), started, started));
+        assert!(obstacles.is_in_vain(&refused("a:1"), started, late));
+        let silent = silent("a:1", FIRST_CONTACT);
+        assert!(!obstacles.is_in_vain(&silent, started, late));
+        obstacles.reached();
+        assert!(!obstacles.is_in_vain(&refused("a:1"), started, late));
+    }
+
+    #[tokio::test]
+    async fn addresses_are_remembered_up_to_a_limit() {
+        let obstacles = Arc::new(Obstacles::default());
+        for port in 0..=ADDRESSES_MAX {
+            let address = format!("a:{port}");
+            obstacles.attempt(&address).end::<()>(&Err(refused(&address)));
+        }
+        let state = obstacles.state();
+        assert_eq!(state.noted.len(), ADDRESSES_MAX);
+        assert!(!state.noted.contains_key(&Place::Address("a:0".to_owned())));
+    }
+
+    #[tokio::test]
+    async fn a_call_tells_what_failed_in_it() {
+        let config = crate::client::ClientConfig::for_servers("localhost:1").unwrap();
+        let client = Client::connect(config).unwrap();
+        let watch = client.watch();
+        watch.over(async { note_failure(&Arc::new(Error::invalid("the disk is full"))) }).await;
+        let told = watch.timed_out("a topic", Duration::from_secs(1)).chain();
+        assert_eq!(told, "timed out after 1 s: a topic: the disk is full");
+        // Nobody watches.
+        note_failure(&Arc::new(Error::invalid("lost")));
+    }
+}
