@@ -138,57 +138,84 @@ fn bind_all(
 pub(super) struct Listeners {
     sockets: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
+    names: Vec<String>,
     options: SocketOptions,
 }
 
+/// Name, port and addresses of each listener. One that is listed twice, for IPv4 and for IPv6, has one port.
+fn grouped(listeners: &[Listener]) -> Result<Vec<(&str, u16, Vec<IpAddr>)>> {
+    let mut groups: Vec<(&str, u16, Vec<IpAddr>)> = Vec::new();
+    for listener in listeners {
+        let found = resolve(listener)?;
+        match groups.iter_mut().find(|(name, ..)| *name == listener.name) {
+            Some((name, port, _)) if *port != listener.port => {
+                let detail = format!(
+                    "listeners: each listener must have another name; {name} is there with two ports"
+                );
+                return Err(Error::invalid(detail));
+            }
+            Some((_, _, ips)) => ips.extend(found),
+            None => groups.push((&listener.name, listener.port, found)),
+        }
+    }
+    Ok(groups)
+}
+
+/// Binds every address on one port; looks for another when a free one was asked for.
+fn bind_retrying(
+    ips: &[IpAddr],
+    port: u16,
+    options: SocketOptions,
+) -> Result<Vec<std::net::TcpListener>> {
+    let mut attempts = 0;
+    loop {
+        match bind_all(ips, port, options) {
+            Ok(bound) => return Ok(bound),
+            Err(error)
+                if port == 0
+                    && error.kind() == io::ErrorKind::AddrInUse
+                    && attempts < PORT_ATTEMPTS =>
+            {
+                attempts += 1;
+            }
+            Err(source) => {
+                let names: Vec<_> =
+                    ips.iter().map(|&ip| SocketAddr::new(ip, port).to_string()).collect();
+                let address = names.join(" and ");
+                return Err(Error::network("bind", address, source));
+            }
+        }
+    }
+}
+
 impl Listeners {
-    /// Binds all endpoints; with port 0, one free port for all addresses if there is one.
+    /// Binds all endpoints; with port 0, one free port for all addresses of a listener if there is one.
     ///
     /// # Errors
     ///
-    /// An address that cannot be resolved or bound, by name.
+    /// An address that cannot be resolved or bound, by name; a name that is listed with two ports.
     pub(super) fn bind(listeners: &[Listener], options: SocketOptions) -> Result<Self> {
-        let port = listeners.first().map_or(0, |listener| listener.port);
-        if listeners.iter().any(|listener| listener.port != port) {
-            return Err(Error::invalid(
-                "listeners: each listener must have another name; PLAINTEXT is there with two ports",
-            ));
-        }
-        let mut ips = Vec::new();
-        for listener in listeners {
-            ips.extend(resolve(listener)?);
-        }
-        let mut attempts = 0;
-        let bound = loop {
-            match bind_all(&ips, port, options) {
-                Ok(bound) => break bound,
-                Err(error)
-                    if port == 0
-                        && error.kind() == io::ErrorKind::AddrInUse
-                        && attempts < PORT_ATTEMPTS =>
-                {
-                    attempts += 1;
-                }
-                Err(source) => {
-                    let names: Vec<_> =
-                        ips.iter().map(|&ip| SocketAddr::new(ip, port).to_string()).collect();
-                    let address = names.join(" and ");
-                    return Err(Error::network("bind", address, source));
-                }
+        let mut bound =
+            Self { sockets: Vec::new(), addresses: Vec::new(), names: Vec::new(), options };
+        for (name, port, ips) in grouped(listeners)? {
+            for socket in bind_retrying(&ips, port, options)? {
+                let network = |source: io::Error| Error::network("bind", "a listener", source);
+                bound.addresses.push(socket.local_addr().map_err(network)?);
+                bound.sockets.push(TcpListener::from_std(socket).map_err(network)?);
+                bound.names.push(name.to_owned());
             }
-        };
-        let mut listeners = Self { sockets: Vec::new(), addresses: Vec::new(), options };
-        for socket in bound {
-            let network = |source: io::Error| Error::network("bind", "a listener", source);
-            listeners.addresses.push(socket.local_addr().map_err(network)?);
-            listeners.sockets.push(TcpListener::from_std(socket).map_err(network)?);
         }
-        Ok(listeners)
+        Ok(bound)
     }
 
     /// What was bound.
     pub(super) fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The name of the listener of each bound address.
+    pub(super) fn names(&self) -> &[String] {
+        &self.names
     }
 
     /// Accepts connections until `stop`.

@@ -169,6 +169,13 @@ impl LogThreads {
         }
     }
 
+    /// Has the partition synced, unless it is about to be.
+    pub(super) fn sync(&self, partition: &Arc<Partition>) {
+        if partition.queue_sync() {
+            self.syncer.push(Arc::clone(partition));
+        }
+    }
+
     /// Does something with the log of a partition, after what is queued for it.
     ///
     /// # Errors

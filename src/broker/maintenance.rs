@@ -49,6 +49,18 @@ pub(super) fn start(
             remove_doomed(&swept, &stopped).await;
         }
     });
+    let flushes = interval(config.log_flush_scheduler_interval_ms).min(SWEEP_INTERVAL);
+    let (flushed, stopped) = (Arc::clone(state), stop.clone());
+    tasks.spawn(async move {
+        while sleep(flushes, &stopped).await {
+            let now = flushed.env().clock.monotonic();
+            for partition in flushed.partitions().all() {
+                if partition.is_flush_due(now) {
+                    flushed.log_threads().sync(&partition);
+                }
+            }
+        }
+    });
     let (buffers, stopped) = (buffers.clone(), stop.clone());
     tasks.spawn(async move {
         while sleep(SWEEP_INTERVAL, &stopped).await {

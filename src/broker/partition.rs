@@ -16,6 +16,7 @@ mod append;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -72,6 +73,8 @@ struct State {
     config: Arc<TopicConfig>,
     waiting: VecDeque<Waiting>,
     closed: Option<ErrorCode>,
+    /// Since when something is to be synced by `flush.ms`, by the monotonic clock.
+    unsynced_since: Option<Duration>,
 }
 
 /// One partition.
@@ -140,6 +143,7 @@ impl Partition {
             config,
             waiting: VecDeque::new(),
             closed: None,
+            unsynced_since: None,
         };
         Ok(Arc::new(Self {
             key,
@@ -351,6 +355,32 @@ impl Partition {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// Whether a sync must follow what was appended: for the high watermark, or by `flush.messages`.
+    fn needs_sync(&self, state: &State) -> bool {
+        state.leader.needs_sync()
+            || !self.volatile && self.unsynced_records() >= state.config.flush_messages
+    }
+
+    fn unsynced_records(&self) -> i64 {
+        self.reader.log_end_offset().0 - self.reader.recovery_point().0
+    }
+
+    /// Whether `flush.ms` has passed since this was called first with something to sync.
+    pub(super) fn is_flush_due(&self, now: Duration) -> bool {
+        let mut state = self.state();
+        let interval = u64::try_from(state.config.flush_ms).unwrap_or(0);
+        if self.volatile || state.config.flush_ms == i64::MAX || self.unsynced_records() <= 0 {
+            state.unsynced_since = None;
+            return false;
+        }
+        let since = *state.unsynced_since.get_or_insert(now);
+        if now.saturating_sub(since) < Duration::from_millis(interval) {
+            return false;
+        }
+        state.unsynced_since = None;
+        true
+    }
+
     /// Marks it as queued for a sync; false when it already is.
     pub(super) fn queue_sync(&self) -> bool {
         !self.sync_queued.swap(true, Ordering::AcqRel)
@@ -368,7 +398,7 @@ impl Partition {
             self.sync_queued.store(false, Ordering::Release);
             // Appends since the handle was created did not queue the partition again.
             let state = self.state();
-            let again = state.closed.is_none() && state.leader.needs_sync();
+            let again = state.closed.is_none() && self.needs_sync(&state);
             drop(state);
             if !again || !self.queue_sync() {
                 return;

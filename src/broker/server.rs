@@ -274,7 +274,8 @@ impl Ground {
             cluster_id,
             broker_epoch,
             addresses: addresses.clone(),
-            advertised: config.advertised_listeners.first().cloned(),
+            names: listeners.names().to_vec(),
+            advertised: config.advertised_listeners.clone(),
         };
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let coordinators = Coordinators::new(coordinator::Ground {
@@ -346,6 +347,9 @@ impl Broker {
             (self.stop.clone(), self.kill.clone()),
         );
         listeners.accept(&acceptor, &self.tasks);
+        for listener in &config.controller_listeners {
+            tracing::info!(%listener, "not opened: the controller is in this process");
+        }
         tracing::info!(node = %self.node_id(), bootstrap = self.bootstrap_servers(), "serving");
         Ok(())
     }
@@ -418,15 +422,18 @@ fn wrong_reply() -> Error {
 fn endpoints(config: &BrokerConfig, addresses: &[SocketAddr]) -> Vec<Endpoint> {
     let bound = addresses.first();
     let port = bound.map_or(0, SocketAddr::port);
-    let (host, port) = if let Some(advertised) = config.advertised_listeners.first() {
+    let first = config.listeners.first();
+    let name = first.map_or("PLAINTEXT", |listener| &listener.name);
+    let advertised = config.advertised_listeners.iter().find(|one| one.name == name);
+    let (host, port) = if let Some(advertised) = advertised {
         let advertised_port = if advertised.port == 0 { port } else { advertised.port };
         (advertised.host.clone().unwrap_or_default(), advertised_port)
     } else {
-        let named = config.listeners.first().and_then(|listener| listener.host.clone());
+        let named = first.and_then(|listener| listener.host.clone());
         let bound = || bound.map_or_else(String::new, |address| address.ip().to_string());
         (named.unwrap_or_else(bound), port)
     };
-    vec![Endpoint { listener: "PLAINTEXT".into(), host: host.into(), port, security_protocol: 0 }]
+    vec![Endpoint { listener: name.into(), host: host.into(), port, security_protocol: 0 }]
 }
 
 /// How often a temporary directory is emptied before it is left behind with a warning.

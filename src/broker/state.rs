@@ -9,6 +9,7 @@
 //! - `STATE-2` a command's answer is given after its image is published: a topic is in Metadata before
 //!   CreateTopics is answered, and gone from it before DeleteTopics is.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -33,6 +34,9 @@ use crate::types::{BrokerEpoch, NodeId, Offset, ProducerId};
 /// A fetch session that was not used for this long makes way for another; fixed in Kafka, too.
 const FETCH_SESSION_EVICTION_MS: i64 = 120_000;
 
+/// How many settings without an effect the log names; there are fewer, but for those of single listeners.
+const NOTED_MAX: usize = 1000;
+
 /// The longest that any request waits for the controller.
 const COMMAND_TIMEOUT_MAX: Duration = Duration::from_secs(600);
 
@@ -43,7 +47,9 @@ pub(super) struct Identity {
     pub(super) cluster_id: String,
     pub(super) broker_epoch: BrokerEpoch,
     pub(super) addresses: Vec<SocketAddr>,
-    pub(super) advertised: Option<Listener>,
+    /// The name of the listener of each address.
+    pub(super) names: Vec<String>,
+    pub(super) advertised: Vec<Listener>,
 }
 
 /// See the module.
@@ -61,6 +67,8 @@ pub(super) struct BrokerState {
     parking: Arc<Parking>,
     fetch_sessions: Mutex<FetchSessions>,
     producer_ids: Mutex<Vec<ProducerIdBlock>>,
+    /// The settings without an effect that the log has named.
+    without_effect: Mutex<BTreeSet<String>>,
 }
 
 /// The parts that a state is made of.
@@ -94,6 +102,7 @@ impl BrokerState {
             parking,
             fetch_sessions: Mutex::new(sessions),
             producer_ids: Mutex::default(),
+            without_effect: Mutex::default(),
         }
     }
 
@@ -143,11 +152,17 @@ impl BrokerState {
 
     /// The address of this broker for a client that connected to `local`.
     pub(super) fn own_address(&self, local: Option<SocketAddr>) -> (Str, i32) {
-        if let Some(advertised) = &self.identity.advertised {
+        let Identity { addresses, names, advertised, .. } = &self.identity;
+        // Each listener has its own port.
+        let place =
+            local.and_then(|used| addresses.iter().position(|one| one.port() == used.port()));
+        let place = place.unwrap_or(0);
+        let name = names.get(place);
+        if let Some(advertised) = advertised.iter().find(|one| Some(&one.name) == name) {
             let host = advertised.host.as_deref().unwrap_or_default();
             let port = match advertised.port {
-                // The free port that was picked.
-                0 => self.identity.addresses.first().map_or(0, SocketAddr::port),
+                // The port that was found free.
+                0 => addresses.get(place).map_or(0, SocketAddr::port),
                 port => port,
             };
             return (host.into(), i32::from(port));
@@ -155,6 +170,17 @@ impl BrokerState {
         match local.or_else(|| self.identity.addresses.first().copied()) {
             Some(address) => (address.ip().to_string().into(), i32::from(address.port())),
             None => (Str::EMPTY, -1),
+        }
+    }
+
+    /// Names settings that are accepted and have no effect in the log, each once.
+    pub(super) fn note_without_effect<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
+        let mut noted = self.without_effect.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = |name: &&str| noted.len() < NOTED_MAX && noted.insert((*name).to_owned());
+        let fresh: Vec<&str> = names.into_iter().filter(fresh).collect();
+        if !fresh.is_empty() {
+            let settings = fresh.join(", ");
+            tracing::warn!(settings, "settings that are accepted, without effect in this version");
         }
     }
 
@@ -229,6 +255,7 @@ impl BrokerState {
             Err(error) => tracing::error!(%error, "a stored broker setting is not acceptable"),
         }
         let config = self.config.load();
+        self.note_without_effect(config.without_effect());
         self.partitions.apply(image, &config);
         self.coordinators.apply(image, &config, &self.partitions);
         self.image.store(Arc::clone(image));

@@ -269,5 +269,7 @@ pub(super) fn log_config(topic: &TopicConfig, broker: &BrokerConfig) -> LogConfi
             .unwrap_or(0)
             .saturating_mul(4)
             .max(UNCOMPRESSED_BYTES_MAX),
+        decompressed_record_bytes_max: usize::try_from(topic.max_decompressed_message_bytes)
+            .unwrap_or(usize::MAX),
     }
 }

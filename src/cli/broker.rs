@@ -85,6 +85,7 @@ fn options(arguments: &StartArguments) -> Result<BrokerOptions, Failure> {
     }
     options.properties.extend(arguments.overrides.iter().cloned());
     if let Some(id) = arguments.node_id {
+        options.properties.remove("broker.id");
         options.properties.insert("node.id".to_owned(), id.to_string());
     }
     let is_set = |name: &str| options.properties.contains_key(name);

@@ -3,15 +3,17 @@
 use super::describe::{broker_chain, effective};
 use super::listeners::parse_listeners;
 use super::topic_config::{parse_boolean, unreadable};
-use super::{ConfigError, ConfigMap, Listener, Scope, definition, validate};
+use super::{ConfigError, ConfigMap, Listener, Scope, definition, validate, without_effect};
 
 /// The settings of one broker that the engine acts on, and the maps from which they were resolved.
 ///
 /// Immutable: a change at run time creates a new one with [`BrokerConfig::with_dynamic`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct BrokerConfig {
-    /// `listeners`.
+    /// `listeners`, without those of `controller.listener.names`.
     pub listeners: Vec<Listener>,
+    /// Those of `controller.listener.names`, which are not opened.
+    pub controller_listeners: Vec<Listener>,
     /// `advertised.listeners`; when empty, a client is told the address that it used.
     pub advertised_listeners: Vec<Listener>,
     /// `auto.create.topics.enable`.
@@ -32,10 +34,12 @@ pub struct BrokerConfig {
     pub delete_topic_enable: bool,
     /// `fetch.max.bytes`.
     pub fetch_max_bytes: i32,
-    /// `log.dirs`.
+    /// `log.dirs`, or else `log.dir`.
     pub log_dir: Option<String>,
     /// `log.flush.offset.checkpoint.interval.ms`.
     pub recovery_point_checkpoint_interval_ms: i32,
+    /// `log.flush.scheduler.interval.ms`.
+    pub log_flush_scheduler_interval_ms: i64,
     /// `log.flush.start.offset.checkpoint.interval.ms`.
     pub log_start_checkpoint_interval_ms: i32,
     /// `log.retention.check.interval.ms`.
@@ -52,7 +56,7 @@ pub struct BrokerConfig {
     pub metadata_log_max_record_bytes_between_snapshots: i64,
     /// `metadata.log.segment.bytes`.
     pub metadata_log_segment_bytes: i32,
-    /// `node.id`.
+    /// `node.id`, or else `broker.id`.
     pub node_id: i32,
     /// `num.partitions`.
     pub num_partitions: i32,
@@ -152,6 +156,7 @@ impl BrokerConfig {
     fn unresolved(fixed: ConfigMap, dynamic_default: ConfigMap, dynamic_broker: ConfigMap) -> Self {
         Self {
             listeners: Vec::new(),
+            controller_listeners: Vec::new(),
             advertised_listeners: Vec::new(),
             auto_create_topics_enable: false,
             broker_rack: None,
@@ -164,6 +169,7 @@ impl BrokerConfig {
             fetch_max_bytes: 0,
             log_dir: None,
             recovery_point_checkpoint_interval_ms: 0,
+            log_flush_scheduler_interval_ms: 0,
             log_start_checkpoint_interval_ms: 0,
             log_retention_check_interval_ms: 0,
             max_connections: 0,
@@ -193,8 +199,7 @@ impl BrokerConfig {
         dynamic_broker: ConfigMap,
     ) -> Result<Self, ConfigError> {
         let mut config = Self::unresolved(fixed, dynamic_default, dynamic_broker);
-        config.listeners = config.listener_list("listeners")?;
-        config.advertised_listeners = config.listener_list("advertised.listeners")?;
+        config.settle()?;
         config.auto_create_topics_enable = config.boolean("auto.create.topics.enable")?;
         config.broker_rack = config.checked("broker.rack")?.filter(|rack| !rack.is_empty());
         config.broker_session_timeout_ms = config.number("broker.session.timeout.ms")?;
@@ -212,9 +217,10 @@ impl BrokerConfig {
         config.default_replication_factor = config.number("default.replication.factor")?;
         config.delete_topic_enable = config.boolean("delete.topic.enable")?;
         config.fetch_max_bytes = config.number("fetch.max.bytes")?;
-        config.log_dir = config.value("log.dirs")?;
         config.recovery_point_checkpoint_interval_ms =
             config.number("log.flush.offset.checkpoint.interval.ms")?;
+        config.log_flush_scheduler_interval_ms =
+            config.number("log.flush.scheduler.interval.ms")?;
         config.log_start_checkpoint_interval_ms =
             config.number("log.flush.start.offset.checkpoint.interval.ms")?;
         config.log_retention_check_interval_ms =
@@ -228,7 +234,6 @@ impl BrokerConfig {
         config.metadata_log_max_record_bytes_between_snapshots =
             config.number("metadata.log.max.record.bytes.between.snapshots")?;
         config.metadata_log_segment_bytes = config.number("metadata.log.segment.bytes")?;
-        config.node_id = config.number("node.id")?;
         config.num_partitions = config.number("num.partitions")?;
         config.producer_id_expiration_ms = config.number("producer.id.expiration.ms")?;
         config.queued_max_request_bytes = config.limit("queued.max.request.bytes")?;
@@ -270,8 +275,16 @@ impl BrokerConfig {
         parse_boolean(&text).ok_or_else(|| unreadable(name, &text))
     }
 
-    fn listener_list(&self, name: &str) -> Result<Vec<Listener>, ConfigError> {
+    pub(super) fn listener_list(&self, name: &str) -> Result<Vec<Listener>, ConfigError> {
         self.checked(name)?.map_or_else(|| Ok(Vec::new()), |value| parse_listeners(name, &value))
+    }
+
+    /// The settings that are accepted and have no effect, of those given at the start or at run time.
+    #[must_use]
+    pub fn without_effect(&self) -> Vec<&str> {
+        let maps = [&self.fixed, &self.dynamic_default, &self.dynamic_broker];
+        let given = maps.into_iter().flatten().map(|(name, value)| (name.as_str(), value.as_str()));
+        without_effect(Scope::Broker, given)
     }
 }
 

@@ -1,20 +1,17 @@
 //! The settings of a broker, in the order of their names.
 //!
-//! Names, types and limits are Apache Kafka 4.3's. Kafka has more; a name that is not here is
+//! Names, types and limits are Apache Kafka 4.4's. A name that is neither here nor in the other tables is
 //! refused. Where a default differs from Kafka's, the line above it says why.
 
 use super::definition::ConfigType::{Boolean, Int, List, Long, String};
 use super::definition::Definition;
 use super::definition::UpdateMode::{ClusterWide, ReadOnly};
-use super::definition::Validator::{
-    Any, AtLeast, Between, Check, EachOneOf, MinusOneOrBetween, OneOf,
-};
-use super::listeners::check_listeners;
+use super::definition::Validator::{Any, AtLeast, Between, Check, MinusOneOrBetween, OneOf};
+use super::listeners::{check_listeners, check_protocols};
 use super::topic_table::{COMPRESSION_TYPES, DURABILITIES, TIER};
 
-const CLUSTER: &str = "a cluster of several nodes";
-const SECURITY: &str = "security";
-const THREADS: &str = "a thread pool of this name (ottla sizes its own)";
+pub(super) const CLUSTER: &str = "a cluster of several nodes";
+pub(super) const SECURITY: &str = "security";
 const RATE: &str = "connection rate limits";
 
 macro_rules! broker {
@@ -68,7 +65,7 @@ pub(super) const BROKER: &[Definition] = &[
         ReadOnly,
         "Move leadership back to the preferred replica from time to time."
     )
-    .only(&[], CLUSTER),
+    .idle(),
     broker!(
         "broker.heartbeat.interval.ms",
         Int,
@@ -77,7 +74,7 @@ pub(super) const BROKER: &[Definition] = &[
         ReadOnly,
         "How often a broker tells the controller that it is alive."
     )
-    .only(&[], CLUSTER),
+    .idle(),
     broker!(
         "broker.rack",
         String,
@@ -94,7 +91,7 @@ pub(super) const BROKER: &[Definition] = &[
         ReadOnly,
         "How long the controller waits for a heartbeat before it fences a broker."
     )
-    .only(&[], CLUSTER),
+    .idle(),
     broker!(
         "compression.gzip.level",
         Int,
@@ -143,7 +140,7 @@ pub(super) const BROKER: &[Definition] = &[
         ReadOnly,
         "Hand over leadership before the broker stops."
     )
-    .only(&[], CLUSTER),
+    .idle(),
     broker!(
         "controller.listener.names",
         List,
@@ -151,8 +148,7 @@ pub(super) const BROKER: &[Definition] = &[
         Any,
         ReadOnly,
         "The listeners of controllers. Ottla's controllers use the listeners of brokers."
-    )
-    .only(&[], CLUSTER),
+    ),
     broker!(
         "controller.quorum.election.timeout.ms",
         Int,
@@ -161,7 +157,7 @@ pub(super) const BROKER: &[Definition] = &[
         ReadOnly,
         "How long a voter waits for a leader before it stands for election."
     )
-    .only(&[], CLUSTER),
+    .idle(),
     broker!(
         "controller.quorum.voters",
         List,
@@ -169,8 +165,7 @@ pub(super) const BROKER: &[Definition] = &[
         Any,
         ReadOnly,
         "The nodes that store the metadata, as id@host:port."
-    )
-    .only(&[], CLUSTER),
+    ),
     broker!(
         "default.replication.factor",
         Int,
@@ -204,7 +199,7 @@ pub(super) const BROKER: &[Definition] = &[
         ReadOnly,
         "How long a starting broker keeps trying to register."
     )
-    .only(&[], CLUSTER),
+    .idle(),
     broker!(
         "inter.broker.listener.name",
         String,
@@ -212,8 +207,7 @@ pub(super) const BROKER: &[Definition] = &[
         Any,
         ReadOnly,
         "The listener that brokers use to talk to each other."
-    )
-    .only(&["PLAINTEXT"], CLUSTER),
+    ),
     broker!(
         "leader.imbalance.check.interval.seconds",
         Long,
@@ -222,18 +216,14 @@ pub(super) const BROKER: &[Definition] = &[
         ReadOnly,
         "How often the distribution of leaders is checked."
     )
-    .only(&[], CLUSTER),
+    .idle(),
     broker!(
         "listener.security.protocol.map",
         String,
         "PLAINTEXT:PLAINTEXT",
-        Any,
+        Check(check_protocols),
         ReadOnly,
         "The security protocol of each listener name."
-    )
-    .only(
-        &["PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL"],
-        SECURITY,
     ),
     // Kafka listens on every interface; ottla stays on this machine unless told otherwise.
     broker!(
@@ -334,7 +324,7 @@ pub(super) const BROKER: &[Definition] = &[
         ClusterWide,
         "Threads that serve requests in Kafka."
     )
-    .only(&[], THREADS),
+    .idle(),
     broker!(
         "num.network.threads",
         Int,
@@ -343,7 +333,7 @@ pub(super) const BROKER: &[Definition] = &[
         ClusterWide,
         "Threads that serve sockets in Kafka."
     )
-    .only(&[], THREADS),
+    .idle(),
     broker!(
         "num.partitions",
         Int,
@@ -357,21 +347,19 @@ pub(super) const BROKER: &[Definition] = &[
         Int,
         "2",
         AtLeast(1),
-        ReadOnly,
+        ClusterWide,
         "Threads that recover partitions in Kafka."
     )
-    .only(&["1"], THREADS),
-    broker!("num.replica.fetchers", Int, "1", AtLeast(1), ReadOnly, "Fetchers per source broker.")
-        .only(&[], CLUSTER),
+    .idle(),
     broker!(
-        "process.roles",
-        List,
-        "broker,controller",
-        EachOneOf(&["broker", "controller"]),
-        ReadOnly,
-        "The roles of the node."
+        "num.replica.fetchers",
+        Int,
+        "1",
+        AtLeast(1),
+        ClusterWide,
+        "Fetchers per source broker."
     )
-    .only(&["controller,broker"], CLUSTER),
+    .idle(),
     broker!(
         "producer.id.expiration.ms",
         Int,
@@ -397,7 +385,7 @@ pub(super) const BROKER: &[Definition] = &[
         ReadOnly,
         "The most requests that wait for a thread in Kafka."
     )
-    .only(&[], THREADS),
+    .idle(),
     broker!(
         "remote.log.storage.system.enable",
         Boolean,
@@ -415,7 +403,7 @@ pub(super) const BROKER: &[Definition] = &[
         ReadOnly,
         "Bytes per partition that a follower asks for."
     )
-    .only(&[], CLUSTER),
+    .idle(),
     broker!(
         "replica.fetch.min.bytes",
         Int,
@@ -424,7 +412,7 @@ pub(super) const BROKER: &[Definition] = &[
         ReadOnly,
         "The fewest bytes that a response to a follower should have."
     )
-    .only(&[], CLUSTER),
+    .idle(),
     broker!(
         "replica.fetch.response.max.bytes",
         Int,
@@ -433,7 +421,7 @@ pub(super) const BROKER: &[Definition] = &[
         ReadOnly,
         "The largest response that a follower asks for."
     )
-    .only(&[], CLUSTER),
+    .idle(),
     broker!(
         "replica.fetch.wait.max.ms",
         Int,
@@ -442,7 +430,7 @@ pub(super) const BROKER: &[Definition] = &[
         ReadOnly,
         "The longest time that a follower's fetch may wait."
     )
-    .only(&[], CLUSTER),
+    .idle(),
     broker!(
         "replica.high.watermark.checkpoint.interval.ms",
         Long,
@@ -459,7 +447,7 @@ pub(super) const BROKER: &[Definition] = &[
         ReadOnly,
         "A follower that has not caught up for this long leaves the ISR."
     )
-    .only(&[], CLUSTER),
+    .idle(),
     broker!(
         "replica.selector.class",
         String,
@@ -468,7 +456,7 @@ pub(super) const BROKER: &[Definition] = &[
         ReadOnly,
         "The class that picks the replica from which a consumer reads."
     )
-    .only(&[], CLUSTER),
+    .idle(),
     broker!(
         "request.timeout.ms",
         Int,
@@ -477,7 +465,7 @@ pub(super) const BROKER: &[Definition] = &[
         ReadOnly,
         "How long a request between nodes may take."
     )
-    .only(&[], CLUSTER),
+    .idle(),
     broker!(
         "security.inter.broker.protocol",
         String,

@@ -5,11 +5,8 @@
 use super::broker_table::broker;
 use super::definition::ConfigType::{Int, List, Long, Short, String};
 use super::definition::Definition;
-use super::definition::UpdateMode::ReadOnly;
+use super::definition::UpdateMode::{ClusterWide, ReadOnly};
 use super::definition::Validator::{AtLeast, Check, EachOneOf};
-
-const TRANSACTIONS: &str = "transactions";
-const TELEMETRY: &str = "client telemetry";
 
 const MIGRATION_POLICIES: [&str; 4] = ["disabled", "upgrade", "downgrade", "bidirectional"];
 
@@ -27,7 +24,7 @@ pub(super) const COORDINATOR: &[Definition] = &[
         Int,
         "1000",
         AtLeast(0),
-        ReadOnly,
+        ClusterWide,
         "The shortest time between two assignments of a group of the consumer protocol, so that members that join together are assigned together. An embedded broker, such as ottla.Broker() in Python, uses 0 unless it is set."
     ),
     broker!(
@@ -215,7 +212,7 @@ pub(super) const COORDINATOR: &[Definition] = &[
         ReadOnly,
         "The largest push of client metrics."
     )
-    .only(&[], TELEMETRY),
+    .idle(),
     broker!(
         "transaction.max.timeout.ms",
         Int,
@@ -224,7 +221,7 @@ pub(super) const COORDINATOR: &[Definition] = &[
         ReadOnly,
         "The longest timeout that a transaction may have."
     )
-    .only(&[], TRANSACTIONS),
+    .idle(),
     // One copy until there are clusters; Kafka's default is 2.
     broker!(
         "transaction.state.log.min.isr",
@@ -234,7 +231,7 @@ pub(super) const COORDINATOR: &[Definition] = &[
         ReadOnly,
         "min.insync.replicas of the topic that holds transactions."
     )
-    .only(&[], TRANSACTIONS),
+    .idle(),
     broker!(
         "transaction.state.log.num.partitions",
         Int,
@@ -243,7 +240,7 @@ pub(super) const COORDINATOR: &[Definition] = &[
         ReadOnly,
         "The number of partitions of the topic that holds transactions."
     )
-    .only(&[], TRANSACTIONS),
+    .idle(),
     // One copy until there are clusters; Kafka's default is 3.
     broker!(
         "transaction.state.log.replication.factor",
@@ -253,7 +250,7 @@ pub(super) const COORDINATOR: &[Definition] = &[
         ReadOnly,
         "The number of replicas of the topic that holds transactions."
     )
-    .only(&[], TRANSACTIONS),
+    .idle(),
     broker!(
         "transactional.id.expiration.ms",
         Int,
@@ -262,5 +259,5 @@ pub(super) const COORDINATOR: &[Definition] = &[
         ReadOnly,
         "How long an unused transactional id is remembered."
     )
-    .only(&[], TRANSACTIONS),
+    .idle(),
 ];

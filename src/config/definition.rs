@@ -103,6 +103,8 @@ pub enum Support {
         /// What the other values would need, as the object of the verb "needs".
         feature: &'static str,
     },
+    /// Every valid value is accepted, and none has an effect: the setting tunes something that does not exist here.
+    Idle,
 }
 
 /// A broker setting that gives the default of a topic setting.
@@ -207,6 +209,19 @@ impl Definition {
     ) -> Self {
         self.support = Support::Only { values, feature };
         self
+    }
+
+    /// The same setting, without an effect.
+    pub(super) const fn idle(mut self) -> Self {
+        self.support = Support::Idle;
+        self.sensitive = matches!(self.kind, ConfigType::Password);
+        self
+    }
+
+    /// Whether a value is accepted although it has no effect.
+    #[must_use]
+    pub fn is_idle(&self, value: &str) -> bool {
+        matches!(self.support, Support::Idle) && self.default.unwrap_or_default() != value.trim()
     }
 
     /// Checks a value: type, limits, support.

@@ -5,9 +5,20 @@
 //! leaves synonyms with other units (`log.retention.hours` for `retention.ms`) out of the chain;
 //! here they are included, because they determine the value.
 
+use std::borrow::Cow;
+
 use super::{
-    BrokerConfig, ConfigMap, ConfigSource, ConfigType, Definition, Scope, UpdateMode, definitions,
+    BrokerConfig, ConfigMap, ConfigSource, ConfigType, Definition, Scope, Support, UpdateMode,
+    definitions,
 };
+
+/// What the description of a setting without an effect ends with.
+const NO_EFFECT: &str = "Accepted, without effect in this version of ottla.";
+
+/// The settings of a scope that are shown; Kafka does not show those for its own tests either.
+fn shown(scope: Scope) -> impl Iterator<Item = &'static Definition> {
+    definitions(scope).iter().filter(|definition| !definition.name.starts_with("internal."))
+}
 
 /// One setting, with its value and where the value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +36,7 @@ pub struct ConfigEntry {
     /// The type of the value.
     pub kind: ConfigType,
     /// What it does.
-    pub documentation: &'static str,
+    pub documentation: Cow<'static, str>,
     /// Every place that has a value for it, strongest first.
     pub synonyms: Vec<ConfigSynonym>,
 }
@@ -44,8 +55,7 @@ pub struct ConfigSynonym {
 /// Describes the settings of a topic, in the order of their names.
 #[must_use]
 pub fn describe_topic(topic: &ConfigMap, broker: &BrokerConfig) -> Vec<ConfigEntry> {
-    definitions(Scope::Topic)
-        .iter()
+    shown(Scope::Topic)
         .map(|definition| {
             let chain = topic_chain(definition, topic, broker);
             entry(definition, &chain, false)
@@ -56,8 +66,7 @@ pub fn describe_topic(topic: &ConfigMap, broker: &BrokerConfig) -> Vec<ConfigEnt
 /// Describes the settings of a group, in the order of their names.
 #[must_use]
 pub fn describe_group(group: &ConfigMap, broker: &BrokerConfig) -> Vec<ConfigEntry> {
-    definitions(Scope::Group)
-        .iter()
+    shown(Scope::Group)
         .map(|definition| {
             let chain = inheriting_chain(definition, (group, ConfigSource::Group), broker);
             entry(definition, &chain, false)
@@ -68,8 +77,7 @@ pub fn describe_group(group: &ConfigMap, broker: &BrokerConfig) -> Vec<ConfigEnt
 /// Describes the settings of the broker whose configuration is `broker`.
 #[must_use]
 pub fn describe_broker(broker: &BrokerConfig) -> Vec<ConfigEntry> {
-    definitions(Scope::Broker)
-        .iter()
+    shown(Scope::Broker)
         .map(|definition| {
             let chain = broker_chain(definition, broker);
             entry(definition, &chain, definition.update == UpdateMode::ReadOnly)
@@ -166,7 +174,10 @@ fn entry(definition: &'static Definition, chain: &[Link<'_>], read_only: bool) -
         read_only,
         sensitive: definition.sensitive,
         kind: definition.kind,
-        documentation: definition.documentation,
+        documentation: match definition.support {
+            Support::Idle => format!("{} {NO_EFFECT}", definition.documentation).into(),
+            _ => definition.documentation.into(),
+        },
         synonyms: chain
             .iter()
             .map(|link| ConfigSynonym {

@@ -56,6 +56,44 @@ pub(super) fn check_listeners(value: &str) -> Result<(), String> {
     parse(value).map(|_| ())
 }
 
+/// The protocols that this version does not have.
+const SECURE: [&str; 3] = ["SSL", "SASL_PLAINTEXT", "SASL_SSL"];
+
+/// The security protocol of a listener, by `listener.security.protocol.map`.
+///
+/// # Errors
+///
+/// Why it is not one that this version has.
+pub(super) fn protocol_of(name: &str, map: &str) -> Result<SecurityProtocol, String> {
+    let mapped = split_list(map).find_map(|pair| {
+        let (listener, protocol) = pair.split_once(':')?;
+        listener.trim().eq_ignore_ascii_case(name).then(|| protocol.trim().to_ascii_uppercase())
+    });
+    match mapped.as_deref() {
+        Some("PLAINTEXT") => Ok(SecurityProtocol::Plaintext),
+        None if name == "PLAINTEXT" => Ok(SecurityProtocol::Plaintext),
+        Some(protocol) => Err(format!(
+            "the listener {name} has the protocol {protocol}, which needs security, which this version does not have"
+        )),
+        None => Err(format!(
+            "the listener {name} is not in listener.security.protocol.map; use PLAINTEXT, or add {name}:PLAINTEXT to it"
+        )),
+    }
+}
+
+/// The check of `listener.security.protocol.map`.
+pub(super) fn check_protocols(value: &str) -> Result<(), String> {
+    let is_pair = |pair: &str| {
+        let protocol =
+            pair.split_once(':').map(|(_, protocol)| protocol.trim().to_ascii_uppercase());
+        protocol.is_some_and(|name| name == "PLAINTEXT" || SECURE.contains(&name.as_str()))
+    };
+    match split_list(value).find(|pair| !is_pair(pair)) {
+        None => Ok(()),
+        Some(pair) => Err(format!("\"{pair}\" does not have the form LISTENER:PROTOCOL")),
+    }
+}
+
 fn parse(value: &str) -> Result<Vec<Listener>, String> {
     let listeners = split_list(value).map(parse_one).collect::<Result<Vec<_>, _>>()?;
     if listeners.is_empty() {
@@ -68,12 +106,12 @@ fn parse_one(text: &str) -> Result<Listener, String> {
     let form = || format!("\"{text}\" does not have the form NAME://host:port");
     let (name, address) = text.split_once("://").ok_or_else(form)?;
     let name = name.to_ascii_uppercase();
-    match name.as_str() {
-        "PLAINTEXT" => {}
-        "SSL" | "SASL_PLAINTEXT" | "SASL_SSL" => {
-            return Err(format!("{name} needs security, which this version does not have"));
-        }
-        _ => return Err(format!("unknown listener name {name}; use PLAINTEXT")),
+    if SECURE.contains(&name.as_str()) {
+        return Err(format!("{name} needs security, which this version does not have"));
+    }
+    let is_letter = |letter: char| letter.is_ascii_alphanumeric() || "_-.".contains(letter);
+    if name.is_empty() || !name.chars().all(is_letter) {
+        return Err(format!("\"{name}\" is not the name of a listener"));
     }
     let (host, port) = address.rsplit_once(':').ok_or_else(form)?;
     let port = port.parse().map_err(|_error| format!("\"{port}\" is not a port"))?;

@@ -6,9 +6,8 @@ use super::definition::ConfigType::{Boolean, Double, Int, List, Long, String};
 use super::definition::UpdateMode::{ClusterWide, ReadOnly};
 use super::definition::Validator::{Any, AnyOf, AtLeast, Between, Check, Fraction, OneOf};
 use super::definition::{Definition, split_list};
-use super::topic_table::{INTERVAL_FLUSH, PREALLOCATE, TIER};
 
-fn one_directory(value: &str) -> Result<(), std::string::String> {
+pub(super) fn one_directory(value: &str) -> Result<(), std::string::String> {
     match split_list(value).count() {
         1 => Ok(()),
         0 => Err("must name a directory".to_owned()),
@@ -128,8 +127,7 @@ pub(super) const LOG: &[Definition] = &[
         AtLeast(1),
         ClusterWide,
         "Default of flush.messages of topics."
-    )
-    .only(&[], INTERVAL_FLUSH),
+    ),
     broker!(
         "log.flush.interval.ms",
         Long,
@@ -137,8 +135,7 @@ pub(super) const LOG: &[Definition] = &[
         AtLeast(0),
         ClusterWide,
         "Default of flush.ms of topics."
-    )
-    .only(&[], INTERVAL_FLUSH),
+    ),
     broker!(
         "log.flush.offset.checkpoint.interval.ms",
         Int,
@@ -153,9 +150,8 @@ pub(super) const LOG: &[Definition] = &[
         "9223372036854775807",
         AtLeast(0),
         ReadOnly,
-        "How often it is checked whether a flush is due."
-    )
-    .only(&[], INTERVAL_FLUSH),
+        "How often it is checked whether a flush is due; at least once a second."
+    ),
     broker!(
         "log.flush.start.offset.checkpoint.interval.ms",
         Int,
@@ -188,7 +184,7 @@ pub(super) const LOG: &[Definition] = &[
         ClusterWide,
         "Default of local.retention.bytes of topics."
     )
-    .only(&[], TIER),
+    .idle(),
     broker!(
         "log.local.retention.ms",
         Long,
@@ -197,7 +193,7 @@ pub(super) const LOG: &[Definition] = &[
         ClusterWide,
         "Default of local.retention.ms of topics."
     )
-    .only(&[], TIER),
+    .idle(),
     broker!(
         "log.message.timestamp.after.max.ms",
         Long,
@@ -230,7 +226,7 @@ pub(super) const LOG: &[Definition] = &[
         ClusterWide,
         "Default of preallocate of topics."
     )
-    .only(&[], PREALLOCATE),
+    .idle(),
     broker!(
         "log.retention.bytes",
         Long,

@@ -9,9 +9,10 @@
 //!
 //! Invariants:
 //!
-//! - CONFIG-1: no setting is accepted and ignored. A setting that belongs to a feature which does
-//!   not exist yet is declared and reported with its default, and any other value is refused with
-//!   the name of that feature ([`Support::Only`]).
+//! - CONFIG-1: no setting is accepted that would make records safer or clients less trusted and does not. What asks
+//!   for a feature that does not exist yet is refused with the name of that feature ([`Support::Only`]). What tunes
+//!   such a feature, or the inside of Kafka's broker, is accepted, described as having no effect, and named in
+//!   the log ([`Support::Idle`], ADR 0015).
 //! - CONFIG-2: a name that is not in the table is refused, with the nearest name that is.
 //! - CONFIG-3: a stored value has passed [`Definition::validate`]; resolving cannot encounter an
 //!   invalid one unless the table became stricter, and then it names it.
@@ -35,8 +36,11 @@ mod coordinator_table;
 mod definition;
 mod describe;
 mod group_table;
+mod idle_table;
 mod listeners;
 mod log_table;
+mod node;
+mod node_table;
 mod properties;
 mod suggest;
 mod topic_config;
@@ -63,8 +67,16 @@ pub type ConfigMap = BTreeMap<String, String>;
 
 /// The parts of the broker's table, merged in the order of the names.
 static BROKER: LazyLock<Vec<Definition>> = LazyLock::new(|| {
-    let parts = [broker_table::BROKER, log_table::LOG, coordinator_table::COORDINATOR];
-    let mut table = parts.concat();
+    let parts =
+        [broker_table::BROKER, log_table::LOG, coordinator_table::COORDINATOR, node_table::NODE];
+    let mut table = [&parts.concat()[..], &idle_table::BROKER.concat()].concat();
+    table.sort_by_key(|definition| definition.name);
+    table
+});
+
+/// The parts of the groups' table, merged in the order of the names.
+static GROUP: LazyLock<Vec<Definition>> = LazyLock::new(|| {
+    let mut table = [group_table::GROUP, idle_table::GROUP].concat();
     table.sort_by_key(|definition| definition.name);
     table
 });
@@ -75,7 +87,7 @@ pub fn definitions(scope: Scope) -> &'static [Definition] {
     match scope {
         Scope::Topic => topic_table::TOPIC,
         Scope::Broker => &BROKER,
-        Scope::Group => group_table::GROUP,
+        Scope::Group => &GROUP,
     }
 }
 
@@ -86,10 +98,68 @@ pub fn definitions(scope: Scope) -> &'static [Definition] {
 /// [`ConfigError`] with the nearest known name when there is no such setting.
 pub fn definition(scope: Scope, name: &str) -> Result<&'static Definition, ConfigError> {
     let table = definitions(scope);
+    if scope == Scope::Broker
+        && let Some(rest) = name.strip_prefix("listener.name.")
+    {
+        return of_one_listener(name, rest);
+    }
+    if scope == Scope::Broker && PLUGINS.iter().any(|prefix| name.starts_with(prefix)) {
+        return Ok(&PLUGIN);
+    }
     table.iter().find(|definition| definition.name == name).ok_or_else(|| {
         let known = table.iter().map(|definition| definition.name);
         ConfigError::unknown(scope, name, nearest(name, known))
     })
+}
+
+/// What begins with one of these is handed to a plugin of tiered storage in Kafka.
+const PLUGINS: [&str; 2] = ["rlmm.config.", "rsm.config."];
+
+/// The definition of every setting of a plugin.
+static PLUGIN: Definition = Definition::broker(
+    "rsm.config.",
+    ConfigType::String,
+    None,
+    Validator::Any,
+    UpdateMode::ReadOnly,
+    "For a plugin of tiered storage.",
+)
+.idle();
+
+/// The definition of a setting that is given for one listener, and maybe one SASL mechanism, as Kafka's settings of
+/// TLS and SASL may be: `listener.name.external.ssl.keystore.location`.
+fn of_one_listener(name: &str, rest: &str) -> Result<&'static Definition, ConfigError> {
+    let mut candidates = [rest.split_once('.'), None];
+    candidates[1] = candidates[0].and_then(|(_, rest)| rest.split_once('.'));
+    let table = definitions(Scope::Broker);
+    let known = candidates
+        .into_iter()
+        .flatten()
+        .find_map(|(_, base)| table.iter().find(|definition| definition.name == base));
+    match known {
+        Some(definition) if matches!(definition.support, Support::Full) => {
+            let base = definition.name;
+            let text = format!("{name}: {base} is for all listeners; it cannot be set for one");
+            Err(ConfigError::new(name, text))
+        }
+        Some(definition) => Ok(definition),
+        None => Err(ConfigError::unknown(Scope::Broker, name, None)),
+    }
+}
+
+/// The settings that are accepted and have no effect here, of those given.
+pub fn without_effect<'a>(
+    scope: Scope,
+    settings: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Vec<&'a str> {
+    let is_idle = |name: &str, value: &str| {
+        definition(scope, name).is_ok_and(|definition| definition.is_idle(value))
+    };
+    settings
+        .into_iter()
+        .filter(|(name, value)| is_idle(name, value))
+        .map(|(name, _)| name)
+        .collect()
 }
 
 /// Checks one setting: known, of its type, within its limits, and served by this version.

@@ -47,7 +47,7 @@ fn a_topic_default_and_its_broker_synonym_agree() {
 #[test]
 fn the_topic_settings_are_those_of_kafka_and_durability() {
     let names: Vec<&str> = definitions(Scope::Topic).iter().map(|one| one.name).collect();
-    assert_eq!(names.len(), 34);
+    assert_eq!(names.len(), 39);
     assert!(names.contains(&"durability"));
 }
 
@@ -77,7 +77,7 @@ fn an_unknown_name_is_refused_with_the_nearest() {
 fn a_setting_of_a_feature_that_is_not_there_accepts_its_default_alone() {
     validate(Scope::Topic, "remote.storage.enable", "false").unwrap();
     check_refused(Scope::Topic, "remote.storage.enable", "true", "needs tiered storage");
-    check_refused(Scope::Topic, "local.retention.ms", "5", "accepted: \"-2\"");
+    check_refused(Scope::Topic, "remote.storage.enable", "true", "accepted: \"false\"");
 }
 
 #[test]
@@ -180,4 +180,183 @@ fn listeners_are_read_and_written() {
     assert_eq!(listeners[2].host, None);
     let written: Vec<String> = listeners.iter().map(ToString::to_string).collect();
     assert_eq!(written.join(","), text);
+}
+
+/// One setting of Apache Kafka, as its own definitions have it.
+struct OfKafka {
+    scope: Scope,
+    name: &'static str,
+    kind: &'static str,
+    default: &'static str,
+    mode: &'static str,
+}
+
+fn settings_of_kafka() -> impl Iterator<Item = OfKafka> {
+    let lines = include_str!("kafka-4.4.0-settings.txt").lines();
+    lines.filter(|line| !line.starts_with('#')).map(|line| {
+        let [scope, name, kind, default, mode] =
+            line.split('|').collect::<Vec<_>>().try_into().unwrap();
+        let scope = match scope {
+            "topic" => Scope::Topic,
+            "group" => Scope::Group,
+            _ => Scope::Broker,
+        };
+        OfKafka { scope, name, kind, default, mode }
+    })
+}
+
+/// Defaults that differ, each for the reason that its table gives.
+const OTHER_DEFAULTS: &[&str] = &[
+    "listener.security.protocol.map",
+    "listeners",
+    "log.dir",
+    "node.id",
+    "offsets.topic.replication.factor",
+    "process.roles",
+    "queued.max.request.bytes",
+    "socket.receive.buffer.bytes",
+    "socket.send.buffer.bytes",
+    "transaction.state.log.min.isr",
+    "transaction.state.log.replication.factor",
+];
+
+/// Settings that Kafka changes at run time and that need a restart here.
+const NEED_A_RESTART: &[&str] =
+    &["listener.security.protocol.map", "listeners", "max.connections", "max.connections.per.ip"];
+
+#[test]
+fn every_setting_of_kafka_is_known_with_its_type_default_and_mode() {
+    let (mut defaults, mut modes, mut count) = (Vec::new(), Vec::new(), 0);
+    for OfKafka { scope, name, kind, default, mode } in settings_of_kafka() {
+        count += 1;
+        let known = definition(scope, name).unwrap();
+        assert_eq!(known.kind.to_string(), kind, "{name}");
+        assert_eq!(known.sensitive, kind == "PASSWORD", "{name}");
+        if known.default.unwrap_or_default() != default.trim_start_matches("(empty)")
+            && default != "null"
+            || default == "null" && known.default.is_some()
+        {
+            defaults.push(name);
+        }
+        let ours = match known.update {
+            UpdateMode::ReadOnly => "read-only",
+            UpdateMode::PerBroker => "per-broker",
+            UpdateMode::ClusterWide => "cluster-wide",
+        };
+        if mode != "-" && mode != ours {
+            modes.push(name);
+        }
+    }
+    assert_eq!(count, 444);
+    assert_eq!(defaults, OTHER_DEFAULTS);
+    assert_eq!(modes, NEED_A_RESTART);
+}
+
+/// What would make records safer or clients less trusted is refused, not accepted without an effect.
+#[test]
+fn what_asks_for_safety_is_refused_with_its_reason() {
+    for (name, value, part) in [
+        ("alter.config.policy.class.name", "org.example.Policy", "a Java virtual machine"),
+        ("authorizer.class.name", "org.example.Authorizer", "needs security"),
+        ("client.quota.callback.class", "org.example.Quotas", "needs quotas"),
+        ("config.providers", "file", "needs providers"),
+        ("cordoned.log.dirs", "/data", "several log directories"),
+        ("create.topic.policy.class.name", "org.example.Policy", "a Java virtual machine"),
+        ("group.coordinator.rebalance.protocols", "classic", "cannot be turned off"),
+        ("listener.name.inside.max.connections", "5", "cannot be set for one"),
+        ("listeners", "SASL_SSL://:9092", "needs security"),
+        ("log.dirs", "/a,/b", "2 directories"),
+        ("max.connection.creation.rate", "5", "connection rate limits"),
+        ("max.connections.per.ip.overrides", "localhost:5", "single addresses"),
+        ("principal.builder.class", "org.example.Builder", "needs security"),
+        ("process.roles", "broker", "a cluster of several nodes"),
+        ("remote.log.storage.system.enable", "true", "needs tiered storage"),
+        ("security.inter.broker.protocol", "SSL", "needs security"),
+    ] {
+        check_refused(Scope::Broker, name, value, part);
+    }
+    check_refused(Scope::Topic, "remote.storage.enable", "true", "needs tiered storage");
+    for (settings, part) in [
+        (
+            &[("listeners", "A://:9092"), ("listener.security.protocol.map", "A:SSL")][..],
+            "security",
+        ),
+        (&[("listeners", "A://:9092")], "add A:PLAINTEXT"),
+        (&[("node.id", "1"), ("broker.id", "2")], "two names of one setting"),
+        (&[("controller.quorum.voters", "1@a:9093,2@b:9093")], "node 2 beside"),
+        (&[("log.dirs", "/a"), ("metadata.log.dir", "/b")], "must be the directory of log.dirs"),
+        (&[("advertised.listeners", "B://h:9092")], "not in listeners"),
+        (&[("inter.broker.listener.name", "B")], "not in listeners"),
+        (&[("controller.listener.names", "PLAINTEXT")], "none for clients"),
+    ] {
+        let error = BrokerConfig::resolve(&map(settings)).unwrap_err();
+        assert!(error.message.contains(part), "{}", error.message);
+    }
+}
+
+#[test]
+fn what_has_no_effect_is_accepted_checked_and_named() {
+    let given = [
+        ("transaction.state.log.num.partitions", "4"),
+        ("sasl.kerberos.min.time.before.relogin", "5"),
+        ("listener.name.outside.ssl.keystore.location", "/key"),
+        ("listener.name.outside.scram-sha-256.sasl.jaas.config", "secret"),
+        ("rsm.config.bucket.name", "b"),
+        // The default, and one that has its effect.
+        ("num.io.threads", "8"),
+        ("num.partitions", "3"),
+    ];
+    let broker = BrokerConfig::resolve(&map(&given)).unwrap();
+    assert_eq!(
+        broker.without_effect(),
+        [
+            "listener.name.outside.scram-sha-256.sasl.jaas.config",
+            "listener.name.outside.ssl.keystore.location",
+            "rsm.config.bucket.name",
+            "sasl.kerberos.min.time.before.relogin",
+            "transaction.state.log.num.partitions",
+        ]
+    );
+    check_refused(Scope::Broker, "transaction.state.log.num.partitions", "0", "at least 1");
+    check_refused(Scope::Broker, "ssl.client.auth", "maybe", "must be one of");
+    let described = describe_broker(&broker);
+    let entry = |name: &str| described.iter().find(|entry| entry.name == name).unwrap();
+    let entry = entry("transaction.state.log.num.partitions");
+    assert_eq!((entry.value.as_deref(), entry.source), (Some("4"), ConfigSource::StaticBroker));
+    assert!(entry.documentation.ends_with("without effect in this version of ottla."));
+    let secret = BrokerConfig::resolve(&map(&[("ssl.key.password", "secret")])).unwrap();
+    let entry = describe_broker(&secret).into_iter().find(|one| one.name == "ssl.key.password");
+    let entry = entry.unwrap();
+    assert_eq!((entry.value, entry.sensitive), (None, true));
+    assert!(entry.synonyms.iter().all(|synonym| synonym.value.is_none()));
+}
+
+/// The file that Apache Kafka 4.4 comes with for one node.
+#[test]
+fn the_settings_file_of_kafka_is_understood() {
+    let text = "process.roles=broker,controller\nnode.id=7\n\
+        controller.quorum.bootstrap.servers=localhost:9093\n\
+        listeners=PLAINTEXT://:9092,CONTROLLER://:9093\n\
+        inter.broker.listener.name=PLAINTEXT\n\
+        advertised.listeners=PLAINTEXT://localhost:9092,CONTROLLER://localhost:9093\n\
+        controller.listener.names=CONTROLLER\n\
+        listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,\
+        SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL\n\
+        num.network.threads=4\nnum.io.threads=9\nsocket.send.buffer.bytes=102400\n\
+        log.dirs=/tmp/kraft-combined-logs\nnum.recovery.threads.per.data.dir=1\n\
+        share.coordinator.state.topic.replication.factor=1\n\
+        transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
+        log.flush.interval.messages=10000\nlog.flush.interval.ms=1000\nlog.retention.hours=168\n";
+    let broker = BrokerConfig::resolve(&parse_properties(text).unwrap()).unwrap();
+    let names = |listeners: &[Listener]| -> Vec<String> {
+        listeners.iter().map(|listener| listener.name.clone()).collect()
+    };
+    assert_eq!(names(&broker.listeners), ["PLAINTEXT"]);
+    assert_eq!(names(&broker.advertised_listeners), ["PLAINTEXT"]);
+    assert_eq!(names(&broker.controller_listeners), ["CONTROLLER"]);
+    assert_eq!((broker.node_id, broker.log_dir.as_deref()), (7, Some("/tmp/kraft-combined-logs")));
+    let topic = TopicConfig::resolve(&ConfigMap::new(), &broker).unwrap();
+    assert_eq!((topic.flush_messages, topic.flush_ms), (10_000, 1000));
+    let older = BrokerConfig::resolve(&map(&[("broker.id", "5"), ("log.dir", "/d")])).unwrap();
+    assert_eq!((older.node_id, older.log_dir.as_deref()), (5, Some("/d")));
 }

@@ -99,10 +99,16 @@ pub struct TopicConfig {
     pub durability: Durability,
     /// `file.delete.delay.ms`.
     pub file_delete_delay_ms: i64,
+    /// `flush.messages`.
+    pub flush_messages: i64,
+    /// `flush.ms`.
+    pub flush_ms: i64,
     /// `index.interval.bytes`.
     pub index_interval_bytes: i32,
     /// `max.compaction.lag.ms`.
     pub max_compaction_lag_ms: i64,
+    /// `max.decompressed.message.bytes`.
+    pub max_decompressed_message_bytes: i32,
     /// `max.message.bytes`.
     pub max_message_bytes: i32,
     /// `message.timestamp.after.max.ms`.
@@ -157,7 +163,10 @@ impl TopicConfig {
             compression_type: get.word("compression.type", CompressionType::parse)?,
             durability: get.word("durability", Durability::parse)?,
             file_delete_delay_ms: get.number("file.delete.delay.ms")?,
+            flush_messages: get.number("flush.messages")?,
+            flush_ms: get.number("flush.ms")?,
             index_interval_bytes: get.number("index.interval.bytes")?,
+            max_decompressed_message_bytes: get.number("max.decompressed.message.bytes")?,
             max_message_bytes: get.number("max.message.bytes")?,
             message_timestamp_after_max_ms: get.number("message.timestamp.after.max.ms")?,
             message_timestamp_before_max_ms: get.number("message.timestamp.before.max.ms")?,

@@ -1,7 +1,7 @@
 //! The settings of a topic, in the order of their names.
 //!
-//! Apache Kafka 4.3's list is complete; `durability` is ottla's own. A test compares the names,
-//! types, defaults and limits with what Kafka 4.3 reports (`kafka-configs --describe --all`).
+//! Apache Kafka 4.4's list is complete; `durability` is ottla's own. A test compares the names,
+//! types, defaults and limits with what Kafka 4.4 reports (`kafka-configs --describe --all`).
 
 use super::definition::ConfigType::{Boolean, Double, Int, List, Long, String};
 use super::definition::Validator::{
@@ -19,9 +19,6 @@ pub(super) const COMPRESSION_TYPES: &[&str] =
 pub(super) const DURABILITIES: &[&str] = &["auto", "fsync", "os"];
 
 pub(super) const TIER: &str = "tiered storage";
-pub(super) const THROTTLE: &str = "replication throttling";
-pub(super) const INTERVAL_FLUSH: &str = "flushing by interval (use durability=fsync instead)";
-pub(super) const PREALLOCATE: &str = "preallocated segment files";
 
 const fn same(name: &'static str) -> Synonym {
     Synonym { name, factor: 1 }
@@ -91,6 +88,15 @@ pub(super) const TOPIC: &[Definition] = &[
         "When an acks=all record counts as stored: \"fsync\" once it is synced to disk, \"os\" once the operating system has it, \"auto\" once it is synced where min.insync.replicas is 1, and once it is replicated otherwise. Ottla's own setting."
     ),
     topic!(
+        "errors.deadletterqueue.group.enable",
+        Boolean,
+        "false",
+        Any,
+        [],
+        "Let share groups write records that they gave up to this topic."
+    )
+    .idle(),
+    topic!(
         "file.delete.delay.ms",
         Long,
         "60000",
@@ -104,18 +110,16 @@ pub(super) const TOPIC: &[Definition] = &[
         "9223372036854775807",
         AtLeast(1),
         [same("log.flush.interval.messages")],
-        "Sync the log to disk after this many records."
-    )
-    .only(&[], INTERVAL_FLUSH),
+        "Sync the log to disk after this many records; under durability=os, since each acknowledged record is synced otherwise."
+    ),
     topic!(
         "flush.ms",
         Long,
         "9223372036854775807",
         AtLeast(0),
         [same("log.flush.interval.ms"), same("log.flush.scheduler.interval.ms")],
-        "Sync the log to disk after this time."
-    )
-    .only(&[], INTERVAL_FLUSH),
+        "Sync the log to disk after this time; under durability=os, since each acknowledged record is synced otherwise."
+    ),
     topic!(
         "follower.replication.throttled.replicas",
         List,
@@ -124,7 +128,7 @@ pub(super) const TOPIC: &[Definition] = &[
         [],
         "Replicas that fetch at a limited rate, as partition:broker pairs or \"*\"."
     )
-    .only(&[], THROTTLE),
+    .idle(),
     topic!(
         "index.interval.bytes",
         Int,
@@ -133,6 +137,18 @@ pub(super) const TOPIC: &[Definition] = &[
         [same("log.index.interval.bytes")],
         "How many bytes of log there are between two entries of the offset index."
     ),
+    Definition {
+        default: None,
+        ..topic!(
+            "internal.segment.bytes",
+            Int,
+            "",
+            Any,
+            [],
+            "The size of a segment in tests of Kafka itself; use segment.bytes."
+        )
+    }
+    .only(&[], "segments as small as those of Kafka's own tests"),
     topic!(
         "leader.replication.throttled.replicas",
         List,
@@ -141,7 +157,7 @@ pub(super) const TOPIC: &[Definition] = &[
         [],
         "Replicas that are served at a limited rate, as partition:broker pairs or \"*\"."
     )
-    .only(&[], THROTTLE),
+    .idle(),
     topic!(
         "local.retention.bytes",
         Long,
@@ -150,7 +166,7 @@ pub(super) const TOPIC: &[Definition] = &[
         [same("log.local.retention.bytes")],
         "How many bytes are kept on the local disk after they were tiered; -2 follows retention.bytes."
     )
-    .only(&[], TIER),
+    .idle(),
     topic!(
         "local.retention.ms",
         Long,
@@ -159,7 +175,7 @@ pub(super) const TOPIC: &[Definition] = &[
         [same("log.local.retention.ms")],
         "How long segments are kept on the local disk after they were tiered; -2 follows retention.ms."
     )
-    .only(&[], TIER),
+    .idle(),
     topic!(
         "max.compaction.lag.ms",
         Long,
@@ -167,6 +183,14 @@ pub(super) const TOPIC: &[Definition] = &[
         AtLeast(1),
         [same("log.cleaner.max.compaction.lag.ms")],
         "The longest time that a record may wait for compaction."
+    ),
+    topic!(
+        "max.decompressed.message.bytes",
+        Int,
+        "2147483639",
+        Between(1, 2_147_483_639),
+        [same("max.decompressed.message.bytes")],
+        "The largest record that is accepted in a compressed batch, by its size before compression."
     ),
     topic!(
         "max.message.bytes",
@@ -232,7 +256,25 @@ pub(super) const TOPIC: &[Definition] = &[
         [same("log.preallocate")],
         "Reserve the full size of a segment file when it is created."
     )
-    .only(&[], PREALLOCATE),
+    .idle(),
+    topic!(
+        "remote.copy.lag.bytes",
+        Long,
+        "-1",
+        AtLeast(-1),
+        [same("log.remote.copy.lag.bytes")],
+        "How many bytes of closed segments may wait to be tiered."
+    )
+    .idle(),
+    topic!(
+        "remote.copy.lag.ms",
+        Long,
+        "0",
+        AtLeast(-1),
+        [same("log.remote.copy.lag.ms")],
+        "How long a closed segment may wait to be tiered."
+    )
+    .idle(),
     topic!(
         "remote.log.copy.disable",
         Boolean,
@@ -241,7 +283,7 @@ pub(super) const TOPIC: &[Definition] = &[
         [],
         "Stop moving segments to the tier; what is already there stays readable."
     )
-    .only(&[], TIER),
+    .idle(),
     topic!(
         "remote.log.delete.on.disable",
         Boolean,
@@ -250,7 +292,7 @@ pub(super) const TOPIC: &[Definition] = &[
         [],
         "Remove the data in the tier when tiering is turned off for the topic."
     )
-    .only(&[], TIER),
+    .idle(),
     topic!(
         "remote.storage.enable",
         Boolean,

@@ -143,6 +143,7 @@ fn prepare_batch(
         uncompressed_size_max: config.uncompressed_bytes_max,
     };
     let facts = validate_for_append(&batch, rules)?;
+    check_records(&batch, &facts, config)?;
     let needs_keys = config.compacted && !batch.header().is_control();
     let append_time = config.message_timestamp_type == TimestampType::LogAppendTime;
     let checks_time = !append_time && origin == Origin::Client;
@@ -174,6 +175,18 @@ fn check_size(batch: &Batch, config: &LogConfig) -> Result<()> {
         return Err(Error::kafka(ErrorCode::MessageTooLarge, detail));
     }
     Ok(())
+}
+
+/// A record of a compressed batch may be large although the batch is small.
+fn check_records(batch: &Batch, facts: &AppendFacts, config: &LogConfig) -> Result<()> {
+    let (size, max) = (facts.largest_record_size, config.decompressed_record_bytes_max);
+    if batch.header().compression == Compression::None || size <= max {
+        return Ok(());
+    }
+    let detail = format!(
+        "a record of {size} bytes before compression is larger than max.decompressed.message.bytes ({max})"
+    );
+    Err(Error::kafka(ErrorCode::InvalidRecord, detail))
 }
 
 /// The timestamps that `message.timestamp.before.max.ms` and `.after.max.ms` allow.

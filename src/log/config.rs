@@ -52,6 +52,9 @@ pub struct LogConfig {
     pub producer_id_expiration_ms: i64,
     /// The largest uncompressed size of one batch's records; protects against decompression bombs.
     pub uncompressed_bytes_max: usize,
+    /// The largest record in a compressed batch, by its size before compression
+    /// (`max.decompressed.message.bytes`).
+    pub decompressed_record_bytes_max: usize,
 }
 
 impl Default for LogConfig {
@@ -81,6 +84,7 @@ impl Default for LogConfig {
             file_delete_delay_ms: 60_000,
             producer_id_expiration_ms: 24 * HOUR_MS,
             uncompressed_bytes_max: 1 << 30,
+            decompressed_record_bytes_max: 2_147_483_639,
         }
     }
 }

@@ -38,4 +38,5 @@ pub mod glossary {}
 /// - `0012-group-coordinators.md`
 /// - `0013-own-protobuf-decoder.md`
 /// - `0014-what-was-acknowledged-is-there.md`
+/// - `0015-settings-without-effect.md`
 pub mod decisions {}

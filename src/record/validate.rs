@@ -42,6 +42,8 @@ pub struct AppendFacts {
     pub min_timestamp: TimestampMs,
     /// The index of the first record without a key.
     pub first_keyless: Option<i32>,
+    /// The size of the largest record, uncompressed.
+    pub largest_record_size: usize,
     /// The size of the records uncompressed.
     pub uncompressed_size: usize,
 }
@@ -130,14 +132,17 @@ fn walk(header: &BatchHeader, data: &[u8]) -> Result<AppendFacts> {
     let base = header.base_timestamp.0;
     let mut times = Times { base, max: i64::MIN, max_at: 0, min: i64::MAX };
     let mut first_keyless = None;
+    let mut largest = 0;
     let mut walker = Walker::new(data);
     for index in 0..header.record_count {
         if walker.is_at_end() {
             return Err(wrong_count(header, index));
         }
+        let start = walker.position();
         let record = walker
             .next_record()
             .map_err(|error| broken_record(header, walker.position(), error))?;
+        largest = largest.max(walker.position().saturating_sub(start));
         if record.header_count != 0 {
             check_headers(data, &record)
                 .map_err(|error| broken_record(header, walker.position(), error))?;
@@ -167,6 +172,7 @@ fn walk(header: &BatchHeader, data: &[u8]) -> Result<AppendFacts> {
         max_timestamp_offset_delta: times.max_at,
         min_timestamp: if times.min == i64::MAX { max_timestamp } else { TimestampMs(times.min) },
         first_keyless,
+        largest_record_size: largest,
         uncompressed_size: data.len(),
     })
 }

@@ -316,26 +316,6 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         api: "CreateTopics",
-        what: "a tiered storage setting, which is not supported yet",
-        kafka: "accepted, without effect",
-        ottla: "INVALID_CONFIG",
-        places: &[("create_topics", "local above total retention")],
-        wire: &[
-            (
-                "topic_id: <new id>, error_code: 0, error_message: None",
-                "topic_id: AAAAAAAAAAAAAAAAAAAAAA, error_code: 40",
-            ),
-            ("error_code: 0, error_message: None", "error_code: 40"),
-            (
-                "num_partitions: 1, replication_factor: 1, configs: Some([CreatableTopicConfigs { \
-                 name: \"local.retention.ms\", value: Some(\"999999999999\"), read_only: false, \
-                 config_source: 1, is_sensitive: false }])",
-                "num_partitions: -1, replication_factor: -1, configs: Some([])",
-            ),
-        ],
-    },
-    Difference {
-        api: "CreateTopics",
         what: "spaces around a value",
         kafka: "kept",
         ottla: "trimmed",
@@ -398,24 +378,6 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
             ("alter_configs", "without a value, validated"),
         ],
         wire: &[("error_code: 42", "error_code: 40")],
-    },
-    Difference {
-        api: "AlterConfigs, IncrementalAlterConfigs",
-        what: "a setting of a feature that does not exist yet",
-        kafka: "taken",
-        ottla: "INVALID_CONFIG, unless it is the default",
-        places: &[
-            ("alter_configs", "two"),
-            ("alter_configs", "two, validated"),
-            ("alter_configs", "two: set"),
-        ],
-        wire: &[
-            ("error_code: 0, error_message: None", "error_code: 40"),
-            (
-                "[(\"flush.ms\", Some(\"70\")), (\"retention.ms\", Some(\"5\"))]",
-                "[(\"retention.ms\", Some(\"-1\"))]",
-            ),
-        ],
     },
     Difference {
         api: "AlterConfigs, IncrementalAlterConfigs",

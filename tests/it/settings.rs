@@ -13,10 +13,11 @@ use ottla::protocol::messages::describe_topic_partitions::{
 use ottla::protocol::messages::incremental_alter_configs::{
     AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
 };
+use ottla::protocol::messages::metadata::MetadataRequest;
 use ottla::record::{BatchBuilder, BatchOptions, Batches, Compression};
 use ottla::types::TimestampMs;
 
-use crate::support::{Client, PATIENCE, World, batch, now};
+use crate::support::{Client, PATIENCE, World, batch, batch_with, now};
 
 /// Sets a default of all brokers.
 fn set_for_all_brokers(client: &mut Client, name: &str, value: &str) {
@@ -201,4 +202,138 @@ fn the_bad_records_of_a_batch_are_named() {
     let response = client.produce("timed", 0, -1, builder.finish().unwrap());
     assert_eq!(ErrorCode::from_i16(response.error_code), ErrorCode::InvalidTimestamp);
     assert_eq!(named(&response), [1, 3]);
+}
+
+/// Alters one setting; the code and the message.
+fn alter(
+    client: &mut Client,
+    resource: (i8, &str),
+    name: &str,
+    value: &str,
+) -> (ErrorCode, String) {
+    let config =
+        AlterableConfig { name: name.into(), config_operation: 0, value: Some(value.into()) };
+    let resource = AlterConfigsResource {
+        resource_type: resource.0,
+        resource_name: resource.1.into(),
+        configs: vec![config],
+    };
+    let request =
+        IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
+    let response = client.call(1, request).responses.remove(0);
+    let message = response.error_message.map(String::from).unwrap_or_default();
+    (ErrorCode::from_i16(response.error_code), message)
+}
+
+#[test]
+fn every_setting_of_kafka_is_altered_or_refused_with_its_reason() {
+    let world = World::in_memory();
+    let mut client = world.client();
+    client.create_topic("t", 1, &[]);
+    let (mut altered, mut refused) = (0, 0);
+    for line in include_str!("../../src/config/kafka-4.4.0-settings.txt").lines() {
+        let fields: Vec<&str> = line.split('|').collect();
+        let [scope, name, kind, default, mode] = fields[..] else { continue };
+        let resource = match scope {
+            "topic" => (2, "t"),
+            "group" => (32, "g"),
+            // Secrets are set for one broker, as in Kafka.
+            _ => (4, "1"),
+        };
+        let value = match (default, kind) {
+            ("(empty)", _) => "",
+            ("null", "STRING" | "LIST" | "CLASS" | "PASSWORD") => "x",
+            ("null", "BOOLEAN") => "true",
+            ("null", _) => "1",
+            (default, _) => default,
+        };
+        let (code, message) = alter(&mut client, resource, name, value);
+        let reasons = ["restart", " needs "];
+        if code == ErrorCode::None {
+            assert_ne!(mode, "read-only", "{name}");
+            altered += 1;
+        } else {
+            assert_eq!(code, ErrorCode::InvalidConfig, "{name}: {message}");
+            assert!(reasons.iter().any(|reason| message.contains(reason)), "{name}: {message}");
+            refused += 1;
+        }
+    }
+    assert!(altered > 150 && refused > 200, "{altered} altered, {refused} refused");
+    // They are in force together, and the topic works.
+    assert_eq!(client.produce("t", 0, 1, batch(&[b"a"])).error_code, 0);
+    assert_eq!(described(&mut client, "sasl.kerberos.min.time.before.relogin").1, 2);
+}
+
+/// The recovery point of a partition, as it was last written down.
+fn recovery_point(world: &World, topic: &str) -> Option<i64> {
+    let file = world.broker().data_dir().join("recovery-point-offset-checkpoint");
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let start = format!("{topic} 0 ");
+    text.lines().find_map(|line| line.strip_prefix(&start)?.parse().ok())
+}
+
+#[test]
+fn a_log_without_fsync_is_flushed_by_count_and_by_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = BrokerOptions::in_directory(directory.path())
+        .with("log.flush.offset.checkpoint.interval.ms", "10")
+        .with("log.flush.scheduler.interval.ms", "10");
+    let world = World::start(options);
+    let mut client = world.client();
+    // The interval of the check is the default of the time, as in Kafka.
+    let never = ("flush.ms", "9223372036854775807");
+    client.create_topic("never", 1, &[("durability", "os"), never]);
+    client.create_topic("count", 1, &[("durability", "os"), never, ("flush.messages", "3")]);
+    client.create_topic("time", 1, &[("durability", "os"), ("flush.ms", "20")]);
+    for topic in ["never", "count", "time"] {
+        for _ in 0..3 {
+            assert_eq!(client.produce(topic, 0, -1, batch(&[b"a"])).error_code, 0);
+        }
+    }
+    for topic in ["count", "time"] {
+        let begin = Instant::now();
+        while recovery_point(&world, topic) != Some(3) {
+            assert!(begin.elapsed() < PATIENCE, "{topic} is not flushed");
+            std::thread::yield_now();
+        }
+    }
+    assert_eq!(recovery_point(&world, "never"), Some(0));
+    world.stop();
+}
+
+#[test]
+fn a_record_that_is_large_uncompressed_is_refused_where_the_topic_says_so() {
+    let world = World::in_memory();
+    let mut client = world.client();
+    client.create_topic("t", 1, &[("max.decompressed.message.bytes", "1000")]);
+    let lz4 = BatchOptions { compression: Compression::Lz4, ..BatchOptions::default() };
+    let large = [0; 5000];
+    let response = client.produce("t", 0, -1, batch_with(lz4, &[b"small", &large]));
+    assert_eq!(ErrorCode::from_i16(response.error_code), ErrorCode::InvalidRecord);
+    assert!(response.error_message.unwrap().contains("max.decompressed.message.bytes"));
+    let many: Vec<&[u8]> = vec![&large[..900]; 5];
+    assert_eq!(client.produce("t", 0, -1, batch_with(lz4, &many)).error_code, 0);
+    assert_eq!(client.produce("t", 0, -1, batch(&[&large])).error_code, 0);
+}
+
+#[test]
+fn a_client_is_told_the_address_of_the_listener_that_it_used() {
+    let options = BrokerOptions::in_memory()
+        .with("listeners", "INSIDE://127.0.0.1:0,OUTSIDE://127.0.0.1:0,CONTROLLER://127.0.0.1:0")
+        .with("controller.listener.names", "CONTROLLER")
+        .with("advertised.listeners", "OUTSIDE://broker.example:19092")
+        .with(
+            "listener.security.protocol.map",
+            "INSIDE:PLAINTEXT,OUTSIDE:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        );
+    let world = World::start(options);
+    let addresses = world.broker().addresses().to_vec();
+    assert_eq!(addresses.len(), 2, "that of the controller is not opened");
+    let told = |at: std::net::SocketAddr| {
+        let request = MetadataRequest { topics: None, ..MetadataRequest::default() };
+        let broker = Client::connect(at).call(12, request).brokers.remove(0);
+        (broker.host.to_string(), broker.port)
+    };
+    assert_eq!(told(addresses[0]), ("127.0.0.1".to_owned(), i32::from(addresses[0].port())));
+    assert_eq!(told(addresses[1]), ("broker.example".to_owned(), 19092));
 }

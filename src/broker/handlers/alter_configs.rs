@@ -10,11 +10,12 @@
 
 use super::common;
 use crate::broker::dispatch::Call;
-use crate::config::{AlterOp, ConfigChange};
+use crate::config::{AlterOp, ConfigChange, Scope, without_effect};
 use crate::error::{ErrorCode, Result};
 use crate::machine::controller::{
     Command, ConfigAlteration, IncrementalAlteration, Refusal, Reply, config_resource,
 };
+use crate::machine::metadata::ConfigResource;
 use crate::protocol::Str;
 use crate::protocol::messages::alter_configs::{
     AlterConfigsRequest, AlterConfigsResourceResponse, AlterConfigsResponse,
@@ -40,6 +41,21 @@ fn merge<T>(
             Err(refusal) => Err(refusal.clone()),
         })
         .collect()
+}
+
+/// Names what was accepted without an effect in the log.
+fn note<'a>(
+    call: &Call<'_>,
+    resource: &ConfigResource,
+    settings: impl Iterator<Item = (&'a str, Option<&'a str>)>,
+) {
+    let scope = match resource {
+        ConfigResource::Topic(_) => Scope::Topic,
+        ConfigResource::Group(_) => Scope::Group,
+        ConfigResource::Broker(_) | ConfigResource::ClusterDefault => Scope::Broker,
+    };
+    let given = settings.filter_map(|(name, value)| Some((name, value?)));
+    call.state.note_without_effect(without_effect(scope, given));
 }
 
 async fn submit(call: &Call<'_>, command: Command) -> Result<Vec<Result<(), Refusal>>> {
@@ -69,6 +85,13 @@ pub(in crate::broker) async fn legacy(
     let resources = prepared.iter().filter_map(|one| one.as_ref().ok()).cloned().collect();
     let command = Command::AlterConfigs { resources, validate_only: request.validate_only };
     let results = merge(&prepared, submit(call, command).await?);
+    for (one, result) in prepared.iter().zip(&results) {
+        if let (Ok(one), Ok(())) = (one, result) {
+            let settings = one.settings.iter();
+            let settings = settings.map(|(name, value)| (name.as_str(), value.as_deref()));
+            note(call, &one.resource, settings);
+        }
+    }
     let responses = request
         .resources
         .iter()
@@ -117,6 +140,16 @@ pub(in crate::broker) async fn incremental(
     let command =
         Command::IncrementalAlterConfigs { resources, validate_only: request.validate_only };
     let results = merge(&prepared, submit(call, command).await?);
+    for (one, result) in prepared.iter().zip(&results) {
+        if let (Ok(one), Ok(())) = (one, result) {
+            let set = one.changes.iter().filter(|change| change.op != AlterOp::Delete);
+            note(
+                call,
+                &one.resource,
+                set.map(|change| (change.name.as_str(), change.value.as_deref())),
+            );
+        }
+    }
     let response = |(resource, result): (&incremental_messages::AlterConfigsResource, _)| {
         let (error_code, error_message): (i16, Option<Str>) = common::refusal(result);
         incremental_messages::AlterConfigsResourceResponse {

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use super::common;
 use crate::broker::dispatch::Call;
-use crate::config::{ConfigEntry, describe_topic};
+use crate::config::{ConfigEntry, Scope, describe_topic, without_effect};
 use crate::error::Result;
 use crate::machine::controller::{Command, CreatedTopic, NewTopic, Refusal, Reply};
 use crate::protocol::Str;
@@ -90,6 +90,8 @@ fn outcome(
         is_sensitive: entry.sensitive,
     };
     let config = call.state.config();
+    let given = created.configs.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    call.state.note_without_effect(without_effect(Scope::Topic, given));
     let configs = describe_topic(&created.configs, &config).into_iter().map(setting).collect();
     CreatableTopicResult {
         name,

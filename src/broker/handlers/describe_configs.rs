@@ -123,6 +123,6 @@ fn show(request: &DescribeConfigsRequest, entry: ConfigEntry) -> DescribeConfigs
             Vec::new()
         },
         config_type: entry.kind.to_i8(),
-        documentation: request.include_documentation.then(|| Str::from_static(entry.documentation)),
+        documentation: request.include_documentation.then(|| Str::from(&*entry.documentation)),
     }
 }

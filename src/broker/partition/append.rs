@@ -185,7 +185,7 @@ impl Partition {
         } else {
             state.waiting.push_back(Waiting { until, answer, reply });
         }
-        let needs_sync = state.leader.needs_sync();
+        let needs_sync = self.needs_sync(&state);
         drop(state);
         if moved.is_some() {
             self.parking.wake(&self.key);

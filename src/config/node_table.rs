@@ -1,0 +1,154 @@
+//! The settings that say who a node is and where it stands, and those that name classes of Java, in the order of
+//! their names.
+
+use super::broker_table::{CLUSTER, SECURITY, broker};
+use super::definition::ConfigType::{Class, Int, List, String};
+use super::definition::UpdateMode::{ClusterWide, PerBroker, ReadOnly};
+use super::definition::Validator::{Any, Between, Check};
+use super::definition::{Definition, split_list};
+
+const JAVA: &str = "a Java virtual machine";
+const QUOTAS: &str = "quotas";
+
+fn one_address(value: &str) -> Result<(), std::string::String> {
+    match split_list(value).count() {
+        0 | 1 => Ok(()),
+        count => Err(format!("names {count} controllers; a cluster of several nodes is needed")),
+    }
+}
+
+/// Both protocols of consumer groups are always there.
+fn both_protocols(value: &str) -> Result<(), std::string::String> {
+    let known = ["classic", "consumer", "share", "streams"];
+    let given: Vec<&str> = split_list(value).collect();
+    if let Some(unknown) = given.iter().find(|protocol| !known.contains(protocol)) {
+        return Err(format!("\"{unknown}\" is not one of {}", known.join(", ")));
+    }
+    if given.contains(&"classic") && given.contains(&"consumer") {
+        return Ok(());
+    }
+    Err("must name classic and consumer, which cannot be turned off".to_owned())
+}
+
+pub(super) const NODE: &[Definition] = &[
+    broker!(
+        "alter.config.policy.class.name",
+        Class,
+        null,
+        Any,
+        ReadOnly,
+        "The class that decides which settings may be altered."
+    )
+    .only(&[], JAVA),
+    broker!(
+        "broker.id",
+        Int,
+        "-1",
+        Any,
+        ReadOnly,
+        "The older name of node.id, which is used when only this one is set."
+    ),
+    broker!(
+        "client.quota.callback.class",
+        Class,
+        null,
+        Any,
+        ReadOnly,
+        "The class that decides about quotas."
+    )
+    .only(&[], QUOTAS),
+    broker!(
+        "config.providers",
+        List,
+        "",
+        Any,
+        ClusterWide,
+        "What resolves values of the form ${provider:path:key}."
+    )
+    .only(&[], "providers of configuration"),
+    broker!(
+        "controller.quorum.bootstrap.servers",
+        List,
+        "",
+        Check(one_address),
+        ReadOnly,
+        "Where the controllers are; the one controller is in the process of the broker, and needs no address."
+    ),
+    broker!(
+        "cordoned.log.dirs",
+        List,
+        "",
+        Any,
+        PerBroker,
+        "Directories that take no new partitions."
+    )
+    .only(&[], "several log directories"),
+    broker!(
+        "create.topic.policy.class.name",
+        Class,
+        null,
+        Any,
+        ReadOnly,
+        "The class that decides which topics may be created."
+    )
+    .only(&[], JAVA),
+    broker!(
+        "group.coordinator.rebalance.protocols",
+        List,
+        "classic,consumer,streams",
+        Check(both_protocols),
+        ReadOnly,
+        "The protocols of groups: classic and consumer are always served, share and streams never."
+    ),
+    broker!(
+        "log.dir",
+        List,
+        null,
+        Check(super::log_table::one_directory),
+        ReadOnly,
+        "The directory that holds the log, when log.dirs is not set."
+    ),
+    broker!(
+        "max.connections.per.ip.overrides",
+        String,
+        "",
+        Any,
+        ClusterWide,
+        "Limits of connections for single addresses."
+    )
+    .only(&[], "connection limits for single addresses"),
+    broker!(
+        "max.decompressed.message.bytes",
+        Int,
+        "2147483639",
+        Between(1, 2_147_483_639),
+        ClusterWide,
+        "Default of max.decompressed.message.bytes of topics."
+    ),
+    broker!(
+        "metadata.log.dir",
+        String,
+        null,
+        Any,
+        ReadOnly,
+        "The directory that holds the metadata; the same as that of the log."
+    ),
+    broker!(
+        "principal.builder.class",
+        Class,
+        "org.apache.kafka.common.security.authenticator.DefaultKafkaPrincipalBuilder",
+        Any,
+        PerBroker,
+        "The class that decides who a client is."
+    )
+    .only(&[], SECURITY),
+    broker!(
+        "process.roles",
+        List,
+        "broker,controller",
+        super::definition::Validator::EachOneOf(&["broker", "controller"]),
+        ReadOnly,
+        "What the node does."
+    )
+    .only(&["controller,broker"], CLUSTER),
+];
