@@ -1,4 +1,4 @@
-"""Where a scan or a consumer starts and ends: from what users write to what the engine takes."""
+"""Where a scan or a consumer starts and ends, converted for the engine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
     "ts",
 ]
 
-#: What users may write for the start or end of a read.
+#: What users may pass as the start or end.
 Bound = Union[None, str, datetime, date, timedelta, "Mapping[int, Any]", "Mapping[str, Any]"]
 
 #: What the engine takes: a word, a time in milliseconds, or offsets by partition.
@@ -55,12 +55,12 @@ def ts(unit: str = "ms") -> str:
     'timestamp[ms, UTC]'
     """
     if unit not in _UNITS:
-        raise ConfigError(f"unit {unit!r} is none of s, ms, us, ns")
+        raise ConfigError(f"unit {unit!r} must be one of s, ms, us, ns")
     return f"timestamp[{unit}, UTC]"
 
 
 def timestamp(value: float, unit: str) -> datetime:
-    """Turn a number since 1970, UTC, into a time; the unit is never guessed.
+    """Convert a number since 1970, UTC, to a time; the unit is never guessed.
 
     Parameters
     ----------
@@ -81,13 +81,13 @@ def timestamp(value: float, unit: str) -> datetime:
     '2013-01-01T10:00:00+00:00'
     """
     if unit not in _UNITS:
-        raise ConfigError(f"unit {unit!r} is none of s, ms, us, ns")
+        raise ConfigError(f"unit {unit!r} must be one of s, ms, us, ns")
     epoch = datetime(1970, 1, 1, tzinfo=timezone.utc)
     return epoch + timedelta(microseconds=value * 1_000_000 / _UNITS[unit])
 
 
 def milliseconds(moment: Any) -> int:
-    """Turn a time into milliseconds since 1970; a naive time is UTC."""
+    """Convert a time to milliseconds since 1970; a naive time is UTC."""
     if isinstance(moment, str):
         moment = _parse(moment)
     if not isinstance(moment, date):
@@ -95,7 +95,7 @@ def milliseconds(moment: Any) -> int:
             raise TypeError(
                 f"{moment!r} has no unit: pass a datetime, or ottla.timestamp({moment!r}, 'ms')"
             )
-        raise TypeError(f"a time is a datetime, a date or ISO 8601 text, not {moment!r}")
+        raise TypeError(f"a time must be a datetime, a date or ISO 8601 text, not {moment!r}")
     if not isinstance(moment, datetime):
         moment = datetime(moment.year, moment.month, moment.day, tzinfo=timezone.utc)
     if moment.tzinfo is None:
@@ -106,7 +106,7 @@ def milliseconds(moment: Any) -> int:
 
 
 def _parse(text: str) -> datetime:
-    # Python 3.10 reads neither "Z" nor fractions of other than 3 or 6 digits.
+    # Python 3.10 reads neither "Z" nor fractions unless they have 3 or 6 digits.
     normal = re.sub(r"[zZ]$", "+00:00", text.strip())
     normal = re.sub(
         r"\.(\d+)", lambda match: "." + match.group(1)[:6].ljust(6, "0"), normal, count=1
@@ -115,24 +115,24 @@ def _parse(text: str) -> datetime:
         return datetime.fromisoformat(normal)
     except ValueError:
         raise ConfigError(
-            f"{text!r} is not a place in a topic: pass 'earliest', 'latest', an ISO 8601 time "
+            f"{text!r} is not a position in a topic: pass 'earliest', 'latest', an ISO 8601 time "
             "(UTC when it has no zone), a datetime, a negative timedelta, or {partition: offset}"
         ) from None
 
 
 def native_bound(bound: Any, default: str, side: str, topic: str | None = None) -> NativeBound:
-    """Turn a bound into what the engine takes.
+    """Convert a bound to what the engine takes.
 
     Parameters
     ----------
     bound : Bound
-        What the user wrote.
+        What the user passed.
     default : {"earliest", "latest"}
         What ``None`` means.
     side : {"start", "end"}
-        Which of a pair of offsets counts, and the word for messages.
+        Which of a pair of offsets counts, and the name in messages.
     topic : str, optional
-        The topic whose offsets are taken out of offsets by topic.
+        The topic to select when offsets are by topic.
     """
     if bound is None:
         return (default, None)
@@ -145,7 +145,7 @@ def native_bound(bound: Any, default: str, side: str, topic: str | None = None) 
         return ("time", milliseconds(bound))
     if isinstance(bound, timedelta):
         if bound > timedelta(0):
-            raise ConfigError(f"{side}={bound!r} lies in the future: pass a negative timedelta")
+            raise ConfigError(f"{side}={bound!r} is in the future: pass a negative timedelta")
         return ("time", int(_time.time() * 1000) + bound // timedelta(milliseconds=1))
     if isinstance(bound, Mapping):
         return _offsets(bound, side, topic)
@@ -158,10 +158,10 @@ def native_bound(bound: Any, default: str, side: str, topic: str | None = None) 
 
 
 def native_bounds(start: Any, end: Any, topic: str) -> tuple[NativeBound, NativeBound]:
-    """Turn the bounds of a scan into what the engine takes.
+    """Convert the bounds of a scan to what the engine takes.
 
-    Ranges, such as the offsets of a batch, are taken for both or for the end: as a start alone
-    they would repeat what was read.
+    Ranges, such as the offsets of a batch, are accepted for both bounds or for the end: as a start
+    alone they would repeat what was already read.
     """
     if isinstance(start, Mapping) and isinstance(end, Mapping):
         ranges = _of_topic(start, "start", topic)
@@ -177,12 +177,12 @@ def native_bounds(start: Any, end: Any, topic: str) -> tuple[NativeBound, Native
 
 
 def is_by_topic(offsets: Mapping[Any, Any]) -> bool:
-    """Say whether offsets are named by topic and partition, as a checkpoint is."""
+    """Return whether offsets are by topic and partition, as in a checkpoint."""
     return any(isinstance(value, Mapping) for value in offsets.values())
 
 
 def has_ranges(offsets: Mapping[Any, Any]) -> bool:
-    """Say whether offsets, by partition or by topic and partition, are pairs."""
+    """Return whether offsets, by partition or by topic and partition, are pairs."""
     return any(
         has_ranges(value) if isinstance(value, Mapping) else isinstance(value, (tuple, list))
         for value in offsets.values()
@@ -193,7 +193,7 @@ def _of_topic(bound: Mapping[Any, Any], side: str, topic: str | None) -> Mapping
     if not is_by_topic(bound):
         return bound
     if topic not in bound:
-        raise ConfigError(f"{side}= has offsets of {', '.join(map(str, bound))}, not of {topic}")
+        raise ConfigError(f"{side}= has offsets for {', '.join(map(str, bound))}, not for {topic}")
     found: Mapping[Any, Any] = bound[topic]
     return found
 
@@ -211,9 +211,9 @@ def _offsets(bound: Mapping[Any, Any], side: str, topic: str | None) -> NativeBo
 
 
 def refusal_of_ranges(argument: str) -> ConfigError:
-    """Return the error for ranges where one offset is meant."""
+    """Return the error for ranges where single offsets are expected."""
     return ConfigError(
-        f"{argument}= has ranges of offsets, which were read already. To go on behind them, pass "
+        f"{argument}= has ranges of offsets, which were already read. To continue after them, pass "
         "scan.end or consumer.position() to start=, or batch.offsets to resume= of a consumer; to "
         "scan the same records again, pass the ranges to start= and end="
     )
@@ -229,7 +229,7 @@ def _offset(value: Any) -> int:
     if isinstance(value, (tuple, list)):
         value = _pair(value)[1]
     if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"an offset is an integer, not {value!r}")
+        raise TypeError(f"an offset must be an integer, not {value!r}")
     number = int(value.__index__())
     if number < 0:
         raise ConfigError(f"offset {number} is negative; use client[topic].tail(n) for the newest")
@@ -237,7 +237,7 @@ def _offset(value: Any) -> int:
 
 
 class Limit:
-    """The time that the steps of one call have together.
+    """The time limit that the steps of one call share.
 
     Parameters
     ----------
@@ -250,14 +250,14 @@ class Limit:
         self._started = _time.monotonic()
 
     def left(self) -> float | None:
-        """Return the seconds that are left; ``None`` without a limit."""
+        """Return the remaining seconds; ``None`` without a limit."""
         if self._seconds is None:
             return None
         return max(0.0, self._seconds - (_time.monotonic() - self._started))
 
 
 def seconds(timeout: float | timedelta | None) -> float | None:
-    """Turn a timeout into seconds; ``None`` waits for ever."""
+    """Convert a timeout to seconds; ``None`` waits forever."""
     if isinstance(timeout, timedelta):
         return timeout.total_seconds()
     return None if timeout is None else float(timeout)

@@ -27,10 +27,10 @@ __all__ = ["Headers", "Writing", "as_format"]
 
 Timeout = float | timedelta | None
 
-#: So many formats of single values are kept ready.
+#: How many encoders of single values are cached.
 _ENCODERS_MAX = 64
 
-#: Younger records are not looked at: no topic deletes them so soon.
+#: Records younger than this are not checked: no topic deletes them so soon.
 _OLD_MS = 60_000
 
 
@@ -45,21 +45,21 @@ def _header_columns(
     for one in single:
         if not isinstance(one, Header):
             raise TypeError(
-                "headers= is the column of all headers, a mapping of keys to columns, or a list of "
+                "headers= takes the column of all headers, a mapping of keys to columns, or a list of "
                 f"ottla.header(…), not of {type(one).__name__}"
             )
     return [(one.key, one.name) for one in single]
 
 
 def as_format(value: Any, argument: str = "value") -> Format | None:
-    """Return the format that is meant by a format, the name of one or the columns of JSON."""
+    """Return the format given as a format, by name, or as the columns of JSON."""
     if value is None or isinstance(value, Format):
         return value
     known = {"raw": raw(), "text": text(), "json": json()}
     if isinstance(value, str) and value in known:
         return known[value]
     if isinstance(value, Mapping) or hasattr(value, "__arrow_c_schema__"):
-        # The columns of JSON values, which need no other word.
+        # A mapping alone gives the columns of JSON values.
         return json(value)
     raise ConfigError(
         f"{argument}={value!r}: pass ottla.raw(), text(), json(), avro() or another of "
@@ -68,13 +68,13 @@ def as_format(value: Any, argument: str = "value") -> Format | None:
 
 
 class Writing:
-    """The half of a :class:`Client` that writes."""
+    """The part of a :class:`Client` that writes."""
 
     _native: _NativeClient
     _admin: Admin
-    #: For how many milliseconds topics keep records, as far as they were asked for it.
+    #: How many milliseconds topics keep records, as far as known.
     _retentions: dict[str, int | None]
-    #: How single values are made, by topic and format.
+    #: The encoders of single values, by topic and format.
     _encoders: dict[tuple[str, Format], ValueEncoder]
 
     def send(
@@ -96,22 +96,23 @@ class Writing:
         topic : str
             The name of the topic.
         value : bytes, str or mapping, optional
-            What the record holds; a str is sent as UTF-8, ``None`` as null (a tombstone). A mapping
-            of names to values is made into the bytes of ``value_format``.
+            The value of the record; a str is sent as UTF-8, ``None`` as null (a tombstone). A
+            mapping of names to values is encoded with ``value_format``.
         key : bytes, str, int, bool, Decimal, UUID, date, time or datetime, optional
-            The key; a str is sent as UTF-8, an int as its decimal text, others as the text that
-            ``write`` makes of them.
+            The key; a str is sent as UTF-8, an int as decimal text, others as the same text as by
+            ``write``.
         partition : int, optional
-            The partition; by default the hash of the key decides, as Java clients do it.
+            The partition; by default the hash of the key decides, as in Java clients.
         timestamp : datetime.datetime or str, optional
-            The time of the record, UTC when it has no zone; now by default.
+            The timestamp of the record, UTC when it has no zone; now by default.
         headers : mapping or sequence of pairs, optional
-            Names and values, of str or bytes that are UTF-8; a sequence may have a name twice.
+            Names and values; a name must be a str or UTF-8 bytes. A sequence may contain a name
+            twice.
         value_format : Format, optional
-            How a mapping becomes the value: :func:`ottla.json` (the default for mappings),
+            How a mapping is encoded: :func:`ottla.json` (the default for mappings),
             :func:`ottla.avro` or :func:`ottla.protobuf` with a schema or the latest one of a
-            registry; :func:`ottla.arrow_ipc` makes one value of a whole table. The value is made
-            as ``write`` makes it of a row. The first one of a schema may ask the registry.
+            registry; :func:`ottla.arrow_ipc` encodes a whole table as one value. The value is the
+            same as ``write`` produces for a row. The first value of a schema may ask the registry.
         timeout : float or datetime.timedelta, default 120
             How long to wait, in seconds.
 
@@ -125,14 +126,14 @@ class Writing:
         TimeoutError
             When the record was not acknowledged in time; it may have been written nevertheless.
         MessageTooLargeError
-            When it is larger than the topic or the client accepts.
+            When the record is larger than the topic or the client accepts.
         TypeError
             When the value or a part of it has a type that cannot be written.
 
         Warns
         -----
         RetentionWarning
-            When the timestamp is older than the topic keeps records (``retention.ms``).
+            When the timestamp is older than the topic's retention (``retention.ms``).
 
         Examples
         --------
@@ -167,8 +168,8 @@ class Writing:
     ) -> Pending:
         """Send one record without waiting for its acknowledgement.
 
-        Blocks only while ``buffer.memory`` is full, or a schema registry is asked for the first
-        value of a schema. The arguments are those of :meth:`send`.
+        Blocks only while ``buffer.memory`` is full, or while a schema registry is asked for the
+        first value of a schema. The arguments are those of :meth:`send`.
 
         Returns
         -------
@@ -193,11 +194,11 @@ class Writing:
         name = (topic, chosen)
         try:
             encoder = self._encoders.get(name)
-        except TypeError:  # A schema may be a mapping, which has no hash.
+        except TypeError:  # A schema may be a mapping, which is not hashable.
             encoder = None
         if encoder is None:
             encoder = self._native.value_encoder(topic, chosen, timeout)
-            # The latest schema of a registry changes; a schema that was given does not.
+            # The latest schema of a registry may change; a given schema does not.
             if chosen.schema is not None or chosen.registry is None:
                 while len(self._encoders) >= _ENCODERS_MAX:
                     self._encoders.pop(next(iter(self._encoders)), None)
@@ -231,7 +232,7 @@ class Writing:
         )
 
     def _warn_of_retention(self, topic: str, moment: int, limit: Limit) -> None:
-        """Warn of a record that is older than its topic keeps records."""
+        """Warn about a record that is older than its topic's retention."""
         age = time.time() * 1000 - moment
         if age < _OLD_MS:
             return
@@ -240,7 +241,7 @@ class Writing:
         except KeyError:
             try:
                 kept = self._retentions[topic] = self._retention(topic, limit)
-            except KafkaError:  # A topic that is not there yet; the sending will tell.
+            except KafkaError:  # The topic may not exist yet; sending will find out.
                 return
         if kept is not None and age > kept:
             message = (
@@ -252,7 +253,7 @@ class Writing:
             warnings.warn(message, RetentionWarning, stacklevel=4)
 
     def _retention(self, topic: str, limit: Limit) -> int | None:
-        """Return for how many milliseconds a topic keeps records by their own time."""
+        """Return how many milliseconds a topic keeps records, by their own timestamps."""
         found = self._admin.describe_configs("topic", topic, limit.left())
         value = {name: str(setting["value"]) for name, setting in found.items()}
         policies = value.get("cleanup.policy", "").split(",")
@@ -276,9 +277,9 @@ class Writing:
         progress: Any = False,
         timeout: Timeout = None,
     ) -> int:
-        """Write a table, one record a row, and wait until all are acknowledged.
+        """Write a table, one record per row, and wait until all are acknowledged.
 
-        With :func:`ottla.arrow_ipc` a record has many rows.
+        With :func:`ottla.arrow_ipc` a record holds many rows.
 
         Parameters
         ----------
@@ -286,41 +287,41 @@ class Writing:
             The name of the topic.
         data : object with ``__arrow_c_stream__`` or ``__arrow_c_array__``
             A polars, pandas (2.2 or newer) or pyarrow table, a DuckDB relation, a scan, a batch …
-            Of a pandas index each level with a name is a column; integers without a name number
-            the rows and are left out; any other index without a name is refused.
+            In pandas, each named level of the index is a column; an index of integers without a
+            name only numbers the rows and is left out; any other index without a name is refused.
         key : str, optional
-            The column of the key. Text is written as UTF-8, binary as it is, integers as their
-            decimal text; booleans, decimals, UUIDs, dates and times (in UTC) as ``true``, ``1.50``,
+            The column of the key. Text is written as UTF-8, binary unchanged, integers as decimal
+            text; booleans, decimals, UUIDs, dates and times (in UTC) as ``true``, ``1.50``,
             ``2026-11-21``, ``2026-11-21T09:30:00Z`` … Rows with the same key go to the same
             partition, as with Java clients.
         partition : str or int, optional
             The column of the partition, or one partition for all rows.
         timestamp : str, optional
-            The column of the time of the record, of a timestamp or date type without nulls; UTC
-            when it has no zone. Now by default.
+            The column of the record's timestamp, of a timestamp or date type without nulls; UTC
+            when it has no zone. By default, now.
         headers : str, mapping of str to str, or iterable of Header, optional
             The column of the headers, of type list<struct<key: utf8, value: binary>>; or the
             columns of single headers, by the key of the header: ``{"trace": "trace_column"}`` or
-            ``[ottla.header("trace", name="trace_column")]``. They are text, bytes or integers
-            (decimal text); a null is no header.
+            ``[ottla.header("trace", name="trace_column")]``. Their values are text, bytes or
+            integers (as decimal text); a null means no header.
         value : Format, optional
-            How the value is made: :func:`ottla.json` (an object of the columns),
+            How the value is encoded: :func:`ottla.json` (an object of the columns),
             :func:`ottla.text` or :func:`ottla.raw` (one column), :func:`ottla.avro`,
-            :func:`ottla.protobuf` or :func:`ottla.arrow_ipc`. By default JSON of all columns but
-            the headers; or, as it is, a column ``value`` of text or bytes when all other columns
-            are named for other parts. Where it stands beside others it must be said what is meant.
-            A scan or a batch of one is written as the records that it came from: key, time and
-            headers are theirs again unless others are named, and topic, partition, offset and
-            timestamp type are left out.
+            :func:`ottla.protobuf` or :func:`ottla.arrow_ipc`. The default is JSON of all columns
+            except the headers, or a column ``value`` of text or bytes, unchanged, if all other
+            columns are used for other parts of the record. If there are further columns, the format
+            must be given. A scan, or a batch of one, is written as the records that it came from:
+            it keeps their key, timestamp and headers unless others are named, and topic, partition,
+            offset and timestamp type are left out.
         acks : {"all", 1, 0}, optional
-            Whose acknowledgement counts; the client's setting (all) by default.
+            Which acknowledgement to wait for; by default the client's setting (all).
         compression_type : {"none", "gzip", "snappy", "lz4", "zstd"}, optional
-            The codec; the client's setting by default.
+            The codec; by default the client's setting.
         progress : bool or object, default False
             ``True`` shows a bar (tqdm where it is installed); or an object with ``update(count)``
             and ``close()``.
         timeout : float or datetime.timedelta, optional
-            How long the whole call may take, in seconds; no limit by default, but
+            How long the whole call may take, in seconds. By default there is no limit except
             ``delivery.timeout.ms`` for each batch.
 
         Returns
@@ -331,17 +332,17 @@ class Writing:
         Raises
         ------
         KafkaError
-            When a batch was refused; records of earlier batches stay written. What was acknowledged
-            is in ``error.written``, a number of rows, and ``error.offsets``, the first offset and
-            the one after the last of each partition. After a :class:`TimeoutError` or
-            :class:`ConnectionError` more may be written than that.
+            When a batch was refused; records of earlier batches stay written. ``error.written`` is
+            the number of acknowledged rows, and ``error.offsets`` has the first offset and the one
+            after the last for each partition. After a :class:`TimeoutError` or
+            :class:`ConnectionError` more may have been written.
         ConfigError
-            When columns do not fit, or something of the table would be lost.
+            When columns are unsuitable, or part of the table would be lost.
 
         Warns
         -----
         RetentionWarning
-            When rows are older than the topic keeps records (``retention.ms``, 7 days by default).
+            When rows are older than the topic's retention (``retention.ms``, 7 days by default).
 
         Examples
         --------
@@ -376,7 +377,7 @@ class Writing:
         return written
 
     def flush(self, timeout: Timeout = None) -> None:
-        """Wait until all that was sent is acknowledged or has failed.
+        """Wait until everything sent has been acknowledged or has failed.
 
         Parameters
         ----------
@@ -386,6 +387,6 @@ class Writing:
         Raises
         ------
         TimeoutError
-            When some records are still under way.
+            When some records are still in flight.
         """
         self._native.flush(seconds(timeout))

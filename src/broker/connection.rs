@@ -1,22 +1,24 @@
 //! One connection: frames in, frames out, in order.
 //!
-//! Why: what a client may do to us through a socket is decided here: how much memory it takes, how
-//! long it may be slow, how far ahead it may run. What its frames mean is the business of a
+//! Why: this module limits what a client can do to the broker through a socket: how much memory it
+//! takes, how slow it may be, how far ahead it may send. What its frames mean is up to a
 //! [`FrameHandler`].
 //!
 //! Invariants:
 //! - `CONN-1` responses leave in the order of their requests. The handler sees one frame at a time, in
 //!   order; only waits that it returns as [`Outcome::Later`] overlap with later frames, so two
 //!   Produce requests of one connection append in order but share an fsync.
-//! - `CONN-2` a frame takes memory as it comes, and pays for it until it is answered: see
+//! - `CONN-2` a frame takes memory as it arrives, and pays for it until it is answered: see
 //!   [`frame_reader`](super::frame_reader).
-//! - `CONN-3` at most [`PIPELINE_MAX`] requests are unanswered; then nothing more is read. The next
-//!   response is not asked for until the one before has left.
+//! - `CONN-3` at most [`PIPELINE_MAX`] requests are unanswered; beyond that nothing more is read.
+//!   The next response is not requested until the previous one has left.
 //! - `CONN-4` an idle connection holds no buffer.
-//! - `CONN-5` record bytes are written from where they lie: see [`frame_writer`](super::frame_writer).
+//! - `CONN-5` record bytes are written from where they are stored: see
+//!   [`frame_writer`](super::frame_writer).
 //!
-//! One task per connection. When the peer has gone, frames that came in whole are still carried out
-//! (a producer with `acks=0` may send and leave), and `gone` wakes whoever waits on its behalf.
+//! One task per connection. When the peer has disconnected, frames that arrived in full are still
+//! carried out (a producer with `acks=0` may send and leave), and `gone` wakes whatever waits on
+//! its behalf.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -39,13 +41,13 @@ use crate::types::Chunk;
 
 /// How many requests of one connection may be unanswered.
 const PIPELINE_MAX: usize = 64;
-/// A frame that was begun must go on within this time.
+/// A frame that has begun must make progress within this time.
 const STALL_MAX: Duration = Duration::from_secs(30);
 
-/// A future that owns all it needs.
+/// A future that owns everything it needs.
 pub(super) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// What the handler makes of a frame.
+/// The handler's response to a frame.
 pub(super) enum Outcome {
     /// The response, as chunks with their length prefix.
     Reply(Vec<Chunk>),
@@ -53,13 +55,13 @@ pub(super) enum Outcome {
     Later(BoxFuture<Result<Option<Vec<Chunk>>>>),
 }
 
-/// Gives frames their meaning.
+/// Handles frames.
 pub(super) trait FrameHandler: Send + Sync + 'static {
     /// Handles the frame, without its length. An error closes the connection.
     fn handle(self: Arc<Self>, peer: Arc<PeerInfo>, frame: Bytes) -> BoxFuture<Result<Outcome>>;
 }
 
-/// Who is at the other end.
+/// The client at the other end.
 #[derive(Debug)]
 pub(super) struct PeerInfo {
     /// Names the connection within this process.
@@ -68,22 +70,22 @@ pub(super) struct PeerInfo {
     pub(super) peer: SocketAddr,
     /// The address that the client connected to.
     pub(super) local: SocketAddr,
-    /// Cancelled when the peer went away or the broker shuts down: waits on its behalf end.
+    /// Cancelled when the peer disconnects or the broker shuts down: waits on its behalf end.
     pub(super) gone: CancellationToken,
-    /// Name and version of the client's library, once it said so.
+    /// The name and version of the client's library, once it has sent them.
     pub(super) software: OnceLock<(String, String)>,
 }
 
 /// The limits of a connection.
 #[derive(Clone, Debug)]
 pub(super) struct ConnectionLimits {
-    /// What its frames may take.
+    /// The limits of its frames.
     pub(super) frames: FrameLimits,
-    /// `connections.max.idle.ms`; `None` for ever.
+    /// `connections.max.idle.ms`; `None` means forever.
     pub(super) idle: Option<Duration>,
 }
 
-/// A response that is awaited, or is there.
+/// A response that is pending or ready.
 struct Slot {
     wait: BoxFuture<Result<Option<Vec<Chunk>>>>,
     hold: MemoryHold,
@@ -95,9 +97,9 @@ struct Connection {
     handler: Arc<dyn FrameHandler>,
     limits: ConnectionLimits,
     reader: FrameReader,
-    /// Frames that wait for the one in hand.
+    /// Frames that wait for the current one.
     frames: VecDeque<Frame>,
-    /// The frame in hand.
+    /// The current frame.
     current: Option<(BoxFuture<Result<Outcome>>, MemoryHold)>,
     /// Responses in the order of their requests.
     slots: VecDeque<Slot>,
@@ -106,8 +108,8 @@ struct Connection {
     last_activity: Instant,
 }
 
-/// Serves a connection until it is over. `stop`: no new requests, open ones are answered;
-/// `kill`: at once.
+/// Serves a connection until it ends. `stop`: no new requests, open ones are answered; `kill`: ends
+/// at once.
 pub(super) async fn serve(
     stream: TcpStream,
     info: Arc<PeerInfo>,
@@ -134,7 +136,7 @@ pub(super) async fn serve(
         () = kill.cancelled() => {}
         result = connection.run(&stop) => match result {
             Ok(()) => tracing::trace!(peer = %info.peer, "connection closed"),
-            // The handler says what is not served, once for each client.
+            // The handler logs what is not served, once for each client.
             Err(error) if error.code() == ErrorCode::UnsupportedVersion => tracing::debug!(
                 peer = %info.peer,
                 error = %error.chain(),
@@ -235,12 +237,12 @@ impl Connection {
                 self.reading = false;
                 self.info.gone.cancel();
                 if self.reader.is_amid() {
-                    tracing::debug!(peer = %self.info.peer, "peer left amid a request");
+                    tracing::debug!(peer = %self.info.peer, "peer left in the middle of a request");
                 }
             }
             Ok(Step::BadLength(length)) => {
                 let limit = self.limits.frames.bytes_max;
-                let detail = format!("length {length} is not within 0 and {limit} bytes");
+                let detail = format!("length {length} is not between 0 and {limit} bytes");
                 return Err(Error::malformed("request frame", detail));
             }
             Err(error) => {
@@ -252,7 +254,7 @@ impl Connection {
         Ok(())
     }
 
-    /// The peer does not take our bytes: carries out what came in whole, answers nothing.
+    /// The peer does not accept data: carries out what arrived in full, answers nothing.
     async fn peer_is_gone(&mut self, error: &io::Error) -> Result<()> {
         tracing::debug!(peer = %self.info.peer, %error, "could not write to peer");
         self.info.gone.cancel();
@@ -263,7 +265,7 @@ impl Connection {
         }
     }
 
-    /// When something must have happened.
+    /// The time by which something must have happened.
     fn deadline(&self) -> Instant {
         let idle = self.limits.idle.unwrap_or(Duration::from_secs(86_400 * 365));
         if self.reading && self.reader.is_amid() && self.unanswered() < PIPELINE_MAX {
@@ -274,10 +276,10 @@ impl Connection {
 
     fn timed_out(&mut self) -> Result<()> {
         if !self.out.is_empty() {
-            return Err(self.timeout("the client did not take its response"));
+            return Err(self.timeout("the client did not read its response"));
         }
         if self.reader.is_amid() {
-            return Err(self.timeout("a request was begun and did not go on"));
+            return Err(self.timeout("a request was begun but not completed"));
         }
         if self.unanswered() == 0 {
             tracing::debug!(peer = %self.info.peer, "closing an idle connection");

@@ -1,6 +1,6 @@
-//! From a frame to its handler, and from the answer back to bytes.
+//! Routes a frame to its handler, and turns the answer into bytes.
 //!
-//! Why: the one place that knows every API. The match is exhaustive: an API that is added to
+//! Why: this is the only place that knows every API. The match is exhaustive: an API added to
 //! `protocol/api.rs` does not compile until it has a handler and an error form here.
 //!
 //! Invariants:
@@ -8,11 +8,11 @@
 //!   one line for a malformed frame, and one for each client and API that is not served (see
 //!   [`unserved`](super::unserved)).
 //! - `DISPATCH-2` ApiVersions of an unknown version is answered in v0 with UNSUPPORTED_VERSION and the
-//!   list, never by closing: that is how clients find out what they may ask.
-//! - `DISPATCH-3` an error or a panic of a handler is an answer in the form of its API; a panic is
-//!   UNKNOWN_SERVER_ERROR and is logged.
+//! list, never by closing: that is how clients find out what they may send.
+//! - `DISPATCH-3` an error or a panic of a handler becomes an answer in the form of its API; a
+//!   panic is UNKNOWN_SERVER_ERROR and is logged.
 //!
-//! Sockets come in through [`FrameHandler`], the in-process client through [`Service`]; both end in
+//! Sockets use [`FrameHandler`], the in-process client uses [`Service`]; both end in
 //! [`BrokerState::answer`].
 
 use std::future::Future;
@@ -34,21 +34,21 @@ use crate::protocol::{
     Str, api,
 };
 
-/// One request in the hands of a handler.
+/// A request being handled.
 pub(super) struct Call<'a> {
     pub(super) state: &'a Arc<BrokerState>,
     pub(super) context: &'a RequestContext,
-    /// Cancelled when nobody waits for the answer any more.
+    /// Cancelled when nobody waits for the answer any longer.
     pub(super) gone: &'a CancellationToken,
-    /// The connection; `None` within the process.
+    /// The connection; `None` for in-process requests.
     pub(super) peer: Option<&'a PeerInfo>,
 }
 
-/// What a handler answers.
+/// The answer of a handler.
 pub(super) enum Answer {
-    /// This.
+    /// This response.
     Now(Response),
-    /// Something later; the next request of the connection may begin. `None` is no response.
+    /// A later response; the next request of the connection may begin. `None` means no response.
     Later(BoxFuture<Result<Option<Response>>>),
 }
 
@@ -145,7 +145,7 @@ async fn route(call: &Call<'_>, request: &Request) -> Result<Answer> {
     })
 }
 
-/// The socket's way in.
+/// The entry point for sockets.
 #[derive(Debug)]
 pub(super) struct Dispatcher {
     state: Arc<BrokerState>,
@@ -222,7 +222,7 @@ fn context_of(peer: &PeerInfo, header: RequestHeader) -> RequestContext {
     }
 }
 
-/// A response that cannot be encoded is a defect of ours; the client is told as much.
+/// A response that cannot be encoded is a bug in ottla; the client is told so.
 fn encode(
     request: &Request,
     correlation_id: i32,
@@ -239,7 +239,7 @@ fn encode(
     frame::encode_response(correlation_id, version, &response).map(Outcome::Reply)
 }
 
-/// The in-process way in.
+/// The in-process entry point.
 #[derive(Debug)]
 pub(super) struct LocalService {
     state: Arc<BrokerState>,
@@ -255,7 +255,7 @@ impl LocalService {
 impl Service for LocalService {
     fn call(&self, context: RequestContext, request: Request) -> ServiceFuture {
         let state = Arc::clone(&self.state);
-        // Dropped with the future: a fetch whose caller gave up is taken out of the purgatory.
+        // Dropped with the future: a fetch whose caller gave up is removed from the purgatory.
         let gone = self.stop.child_token();
         Box::pin(async move {
             if gone.is_cancelled() {

@@ -1,12 +1,12 @@
-//! Requests that are not served: said once in the log for each client, API and version.
+//! Requests that are not served: logged once for each client, API and version.
 //!
-//! Why: Kafka's protocol has no answer to an API or a version that a broker does not know, so the connection is
-//! closed, and its client sees no more than that. The log is the only place that can say why. Clients try again,
-//! some of them many times a second, hence once.
+//! Why: Kafka's protocol has no answer to an API or a version that a broker does not know, so the
+//! connection is closed, and that is all the client sees. Only the log can say why. Clients retry, some of
+//! them many times a second, so it is logged only once.
 //!
 //! Invariants:
-//! - `UNSERVED-1` memory is bounded, whatever clients call themselves: at most [`REMEMBERED_MAX`] are remembered,
-//!   with names cut at [`NAME_BYTES_MAX`]; then one line says that no more are named.
+//! - `UNSERVED-1` memory is bounded, whatever names clients use: at most [`REMEMBERED_MAX`] are remembered,
+//!   with names cut at [`NAME_BYTES_MAX`]; then one line says that no more are listed.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -18,30 +18,30 @@ const REMEMBERED_MAX: usize = 1000;
 /// How much of a client's name is kept.
 const NAME_BYTES_MAX: usize = 64;
 
-/// What was said so far.
+/// What has been logged so far.
 #[derive(Debug, Default)]
 pub(super) struct Unserved {
     said: Mutex<BTreeSet<(Option<String>, i16, i16)>>,
 }
 
-/// What to say of a request.
+/// What to log about a request.
 #[derive(Debug, PartialEq, Eq)]
 enum Word {
     /// The request.
     Request,
-    /// That there are too many to name.
+    /// That there are too many to list.
     TooMany,
     /// Nothing.
     Nothing,
 }
 
 impl Unserved {
-    /// Takes note of a request that closes its connection.
+    /// Records a request that closes its connection.
     pub(super) fn note(&self, header: &RequestHeader, peer: &super::connection::PeerInfo) {
         match self.word(header) {
             Word::Nothing => {}
             Word::TooMany => tracing::warn!(
-                "more than {REMEMBERED_MAX} clients and APIs that are not served; no more are named"
+                "more than {REMEMBERED_MAX} clients and APIs that are not served; no more are listed"
             ),
             Word::Request => {
                 let (software, release) =

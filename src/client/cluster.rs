@@ -1,9 +1,9 @@
-//! What the client knows of the cluster, and its routes into it.
+//! What the client knows about the cluster, and its routes into it.
 //!
-//! Metadata are kept for the topics that were asked for. They are refreshed when a topic is
-//! unknown, when an answer says that a leader moved, and when they are older than
-//! `metadata.max.age.ms`. News never goes back in time: a partition's leader is replaced only by
-//! one with the same or a higher epoch, unless the topic was re-created (KIP-320, KIP-516).
+//! Metadata is kept for the topics that were requested. It is refreshed when a topic is unknown,
+//! when an answer says that a leader moved, and when it is older than `metadata.max.age.ms`. It
+//! never goes back in time: a partition's leader is replaced only by one with the same or a higher
+//! epoch, unless the topic was re-created (KIP-320, KIP-516).
 //!
 //! Routes are per broker and [`Lane`]: a fetch that waits at the broker for new records does not
 //! hold up the requests behind it, because nothing else uses its lane.
@@ -26,10 +26,11 @@ use crate::protocol::messages::metadata::{
 use crate::protocol::{ApiKey, Service, Str};
 use crate::types::{LeaderEpoch, NodeId, TimestampMs, TopicId, TopicPartition, Uuid};
 
-/// How often something unknown is asked for again: for most of a second with the default backoff.
+/// How many times to ask again for something unknown: for most of a second with the default
+/// backoff.
 const UNKNOWN_RETRIES: u32 = 3;
 
-/// A broker as it tells to be reached.
+/// A broker, with its advertised address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerInfo {
     /// `node.id`.
@@ -78,7 +79,7 @@ pub struct TopicInfo {
     pub name: Arc<str>,
     /// Its id; zero with brokers before Kafka 2.8.
     pub id: TopicId,
-    /// Whether it is one of Kafka's own.
+    /// Whether it is internal to Kafka.
     pub is_internal: bool,
     /// Its partitions, in order.
     pub partitions: Vec<PartitionInfo>,
@@ -117,7 +118,7 @@ impl Snapshot {
     }
 }
 
-/// What a route is used for; each has a connection of its own per broker.
+/// What a route is used for; each has its own connection per broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Lane {
     /// Requests that are answered at once.
@@ -130,7 +131,7 @@ pub(crate) enum Lane {
     Group(u64),
 }
 
-/// Where to begin.
+/// Where to start.
 enum Origin {
     Servers(Vec<String>),
     Local { service: Arc<dyn Service>, node: Option<NodeId> },
@@ -147,7 +148,7 @@ impl fmt::Debug for Origin {
 
 type Slot = Arc<tokio::sync::Mutex<Option<Arc<Route>>>>;
 
-/// The cluster as one client sees it.
+/// The cluster, as a client sees it.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     pub(crate) config: ClientConfig,
@@ -187,7 +188,7 @@ impl Cluster {
         }
     }
 
-    /// A clock for machines: it never goes back.
+    /// A clock for machines: it never goes backwards.
     pub(crate) fn now(&self) -> TimestampMs {
         let monotonic = self.env.clock.monotonic().as_millis();
         TimestampMs(i64::try_from(monotonic).unwrap_or(i64::MAX))
@@ -202,7 +203,7 @@ impl Cluster {
         matches!(self.origin, Origin::Local { .. }) && self.snapshot.load().brokers.len() <= 1
     }
 
-    /// Closes all routes; they are opened again when they are used.
+    /// Closes all routes; they are reopened when used.
     pub(crate) fn disconnect(&self) {
         self.slots().clear();
     }
@@ -257,7 +258,7 @@ impl Cluster {
             return Err(Error::Closed { what: "the broker in this process" });
         };
         let first = usize::try_from(self.env.random.u64() % 1024).unwrap_or(0);
-        let mut failure = Error::invalid("bootstrap.servers is empty; give at least one HOST:PORT");
+        let mut failure = Error::invalid("bootstrap.servers is empty; pass at least one HOST:PORT");
         for index in 0..servers.len() {
             let Some(server) = servers.get((first + index) % servers.len()) else { continue };
             match Route::tcp(server, &self.config, &self.obstacles).await {
@@ -271,7 +272,7 @@ impl Cluster {
         Err(failure)
     }
 
-    /// Who gave an address only knows those that it gave.
+    /// The caller only knows the addresses that it passed.
     fn of_advertised(&self, error: Error, broker: &BrokerInfo) -> Error {
         let is_given = match &self.origin {
             Origin::Servers(servers) => servers.contains(&broker.address()),
@@ -286,12 +287,12 @@ impl Cluster {
         }
     }
 
-    /// What is in the way now, for the error of somebody who waited for long enough.
+    /// What currently prevents progress, for the error of a call that has waited long enough.
     pub(crate) fn obstacle(&self) -> Option<Arc<Error>> {
         let slots: Vec<Slot> = self
             .slots()
             .iter()
-            // Others wait for long answers in order.
+            // The other lanes wait for long answers by design.
             .filter(|((_, lane), _)| matches!(lane, Lane::Control | Lane::Produce(_)))
             .map(|(_, slot)| Arc::clone(slot))
             .collect();
@@ -301,7 +302,7 @@ impl Cluster {
         longest.map(|(_, error)| Arc::new(error)).or_else(|| self.obstacles.now())
     }
 
-    /// A route to any broker: a known one, else a bootstrap server (KIP-899).
+    /// A route to any broker: a known one, or else a bootstrap server (KIP-899).
     pub(crate) async fn any_route(&self) -> Result<Arc<Route>> {
         let brokers: Vec<NodeId> = self.snapshot().brokers.keys().copied().collect();
         let first = usize::try_from(self.env.random.u64() % 1024).unwrap_or(0);
@@ -310,7 +311,7 @@ impl Cluster {
             match self.route(node, Lane::Control).await {
                 Ok(route) => return Ok(route),
                 Err(error) => {
-                    tracing::debug!(%node, error = %error.chain(), "broker cannot be reached");
+                    tracing::debug!(%node, error = %error.chain(), "could not reach a broker");
                 }
             }
         }
@@ -326,11 +327,11 @@ impl Cluster {
         }
     }
 
-    /// A topic, from what is known if that is recent.
+    /// A topic, from the known metadata if that is recent.
     ///
     /// # Errors
     ///
-    /// `UNKNOWN_TOPIC_OR_PARTITION` when it does not exist, and what hinders asking.
+    /// `UNKNOWN_TOPIC_OR_PARTITION` when it does not exist; any error that prevents asking.
     pub(crate) async fn topic(&self, name: &str) -> Result<Arc<TopicInfo>> {
         self.topic_or_create(name, false).await
     }
@@ -350,7 +351,7 @@ impl Cluster {
         self.fresh_topic(name, may_create).await
     }
 
-    /// A topic, asked for now.
+    /// A topic, fetched now.
     pub(crate) async fn fresh_topic(&self, name: &str, may_create: bool) -> Result<Arc<TopicInfo>> {
         let may_create = may_create && self.config.allow_auto_create_topics;
         let failures = self.refresh_topics(Some(&[name]), may_create).await?;
@@ -367,14 +368,14 @@ impl Cluster {
         })
     }
 
-    /// Asks again for all topics that are known.
+    /// Fetches all known topics again.
     pub(crate) async fn refresh_known(&self) -> Result<()> {
         let snapshot = self.snapshot();
         let names: Vec<&str> = snapshot.topics.keys().map(AsRef::as_ref).collect();
         self.refresh(Some(&names)).await.map(|_| ())
     }
 
-    /// Asks for topics (`None`: all) and for the brokers; returns the topics that have an error.
+    /// Fetches topics (`None`: all) and the brokers; returns the topics with an error.
     pub(crate) async fn refresh(&self, names: Option<&[&str]>) -> Result<Vec<(String, ErrorCode)>> {
         self.refresh_topics(names, false).await
     }
@@ -387,7 +388,7 @@ impl Cluster {
         let before = self.snapshot();
         let _one_at_a_time = self.refreshing.lock().await;
         let after = self.snapshot();
-        // Somebody else just asked for the same while we waited for our turn.
+        // Somebody else has just fetched the same while this call waited for its turn.
         let is_fresh = |name: &&str| {
             let fetched = |snapshot: &Snapshot| snapshot.topics.get(*name).map(|t| t.fetched_at);
             fetched(&after).is_some() && fetched(&after) > fetched(&before)
@@ -413,11 +414,11 @@ impl Cluster {
                 |name| MetadataRequestTopic { topic_id: Uuid::ZERO, name: Some(Str::from(name)) };
             unique.into_iter().map(topic).collect::<Vec<_>>()
         });
-        // Version 0 knows no null and reads an empty list as all topics.
+        // Version 0 has no null, and an empty list means all topics.
         let topics = if version == 0 { Some(topics.unwrap_or_default()) } else { topics };
         let request = MetadataRequest {
             topics,
-            // Older versions leave it to the broker.
+            // Older versions leave this to the broker.
             allow_auto_topic_creation: version < 4 || may_create,
             ..MetadataRequest::default()
         };
@@ -474,7 +475,7 @@ impl Cluster {
         failures
     }
 
-    /// Drops the routes of brokers that are gone or have another address.
+    /// Drops the routes of brokers that are gone or have a new address.
     fn forget_moved(&self, old: &Snapshot, new: &Snapshot) {
         self.slots().retain(|(node, _), _| match (old.brokers.get(node), new.brokers.get(node)) {
             (Some(before), Some(after)) => before.address() == after.address(),
@@ -484,9 +485,9 @@ impl Cluster {
     }
 
     /// Calls again after retriable errors, with backoff and fresh metadata, within
-    /// `default.api.timeout.ms`. What is unknown is asked for only a few times: it may be in the
-    /// making, but more likely its name is wrong. A cluster that was never reached is given up after
-    /// a second if its addresses refuse (OBS-2).
+    /// `default.api.timeout.ms`. For something unknown it only retries a few times: it may be being
+    /// created, but more likely its name is wrong. A cluster that was never reached is abandoned
+    /// after a second if its addresses refuse (OBS-2).
     pub(crate) async fn retry<T, F>(&self, what: &str, call: impl Fn() -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
@@ -494,7 +495,7 @@ impl Cluster {
         self.retry_unknown(what, UNKNOWN_RETRIES, call).await
     }
 
-    /// As [`Self::retry`], asking `unknown_retries` times for what is unknown.
+    /// As [`Self::retry`], retrying `unknown_retries` times for something unknown.
     pub(crate) async fn retry_unknown<T, F>(
         &self,
         what: &str,
@@ -538,7 +539,7 @@ impl Cluster {
         }
     }
 
-    /// Asks for topics until the brokers have heard of a change, for a second at most.
+    /// Fetches topics until the brokers know about a change, for at most a second.
     pub(crate) async fn await_change(&self, names: &[&str], is_seen: impl Fn(&Snapshot) -> bool) {
         for attempt in 0..10 {
             let asked = self.refresh(Some(names)).await;
@@ -550,7 +551,7 @@ impl Cluster {
     }
 }
 
-/// A topic of an answer, with the leaders that we know better.
+/// A topic from an answer, with newer leaders that are already known.
 fn merge_topic(
     name: Arc<str>,
     topic: MetadataResponseTopic,

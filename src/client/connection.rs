@@ -1,9 +1,9 @@
 //! One TCP connection to a broker: requests pipelined, answers in order.
 //!
-//! Two tasks own the halves of the socket. The writer takes frames from a bounded queue and notes
-//! what it sent; the reader gives each answer to the oldest note. When either ends, the connection
-//! is closed and whoever still waits gets a network error. A request that times out closes it too:
-//! the protocol answers in order, so nothing behind it can come earlier.
+//! Two tasks own the halves of the socket. The writer takes frames from a bounded queue and records
+//! what it sent; the reader matches each answer to the oldest record. When either ends, the
+//! connection is closed and every caller still waiting gets a network error. A request that times
+//! out closes it too: the protocol answers in order, so nothing after it can be answered earlier.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -28,15 +28,16 @@ use crate::types::Chunk;
 /// How many requests may wait for the writer of one connection.
 const QUEUE_REQUESTS_MAX: usize = 64;
 
-/// The largest frame that is accepted. Fetch responses are bounded by `fetch.max.bytes` and one
-/// batch above it; nothing else comes near.
+/// The largest frame that is accepted. Fetch responses are limited to `fetch.max.bytes` plus one
+/// batch; nothing else comes close.
 const FRAME_BYTES_MAX: usize = 1 << 30;
 
-/// The largest first answer. It lists the APIs of the broker; what begins with a larger number is
+/// The largest first answer, which lists the APIs of the broker; a larger number at its start means
 /// another protocol.
 const GREETING_BYTES_MAX: usize = 1 << 20;
 
-/// Up to here, the memory for a frame is reserved when it is announced; above, as it comes in.
+/// Up to this size, the memory for a frame is reserved when it is announced; above it, as it
+/// arrives.
 const RESERVE_BYTES_MAX: usize = 64 << 20;
 
 struct Waiting {
@@ -50,26 +51,26 @@ struct Waiting {
 struct Outgoing {
     frames: Vec<Chunk>,
     waiting: Option<Waiting>,
-    /// Told once the bytes are with the operating system, where no answer comes.
+    /// Signalled once the operating system has the bytes, for requests without an answer.
     written: Option<oneshot::Sender<Result<Response>>>,
 }
 
-/// What the tasks and the callers share.
+/// The state that the tasks and the callers share.
 struct Shared {
     address: String,
     waiting: Mutex<VecDeque<Waiting>>,
     closed: AtomicBool,
-    /// Why it was closed first; what comes behind follows from that.
+    /// The first reason for closing it; later ones are consequences.
     failure: OnceLock<Error>,
     trust: AtomicU8,
 }
 
-/// What the other side proved to be.
+/// How much the other side has proved to be a broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trust {
-    /// Nothing came from it yet.
+    /// Nothing has arrived from it yet.
     None,
-    /// It answered the question for its versions, as every listener of Kafka does.
+    /// It has answered ApiVersions, as every Kafka listener does.
     Greeted,
     /// It answers requests.
     Full,
@@ -80,7 +81,7 @@ impl Shared {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Closes, and tells all who wait why.
+    /// Closes, and tells everyone who waits why.
     fn close(&self, error: &Error) {
         let error = self.failure.get_or_init(|| error.clone());
         self.closed.store(true, Ordering::Release);
@@ -93,7 +94,7 @@ impl Shared {
         Error::network(action, self.address.as_str(), source)
     }
 
-    /// Why the other side ended the connection, as far as its answers tell.
+    /// Why the other side ended the connection, judging by its answers.
     fn read_failed(&self, error: io::Error) -> Error {
         if error.kind() != io::ErrorKind::UnexpectedEof {
             return self.failed("read from", error);
@@ -103,7 +104,7 @@ impl Shared {
                 "it closed the connection without an answer; is it a Kafka listener, without TLS?"
             }
             Trust::Greeted => {
-                "it closed the connection at the first request; a listener that wants SASL does \
+                "it closed the connection at the first request; a listener that requires SASL does \
                  that, which is not supported yet"
             }
             Trust::Full => "the broker closed the connection",
@@ -119,7 +120,7 @@ impl Shared {
         }
     }
 
-    /// An answer came that decodes.
+    /// Called when an answer has been decoded.
     fn answered(&self, api: ApiKey) {
         let trust = if api == ApiKey::ApiVersions { 1 } else { 2 };
         self.trust.fetch_max(trust, Ordering::Relaxed);
@@ -192,9 +193,9 @@ impl Connection {
         self.shared.closed.load(Ordering::Acquire)
     }
 
-    /// Hands a request to the writer and returns the wait for its answer (`None` when it has none,
-    /// once it is written). Requests are written in the order of these calls, unless more than the
-    /// queue holds are started at once.
+    /// Passes a request to the writer and returns a future of its answer (`None`, once it is
+    /// written, when it has none). Requests are written in the order of these calls, unless more
+    /// than the queue holds are started at once.
     pub(crate) fn start(
         self: &Arc<Self>,
         request: &Request,
@@ -223,7 +224,7 @@ impl Connection {
                 match answered_by.await {
                     Ok(result) => result.map(Some),
                     Err(_) if answered => Err(this.gone()),
-                    // Dropped without an error: written, and no answer comes.
+                    // Dropped without an error: it was written, and has no answer.
                     Err(_) => Ok(None),
                 }
             };
@@ -274,7 +275,7 @@ async fn write_requests(
     mut requests: mpsc::Receiver<Outgoing>,
 ) {
     while let Some(request) = requests.recv().await {
-        // Noted before it is written: the answer may come faster than we go on.
+        // Recorded before it is written: the answer may arrive before this task continues.
         if let Some(waiting) = request.waiting {
             shared.queue().push_back(waiting);
         }
@@ -317,7 +318,7 @@ async fn read_responses(shared: Arc<Shared>, reading: OwnedReadHalf) {
             Err(error) => break shared.read_failed(error),
         };
         let Some(waiting) = shared.queue().pop_front() else {
-            let detail = "an answer came that nobody asked for";
+            let detail = "received an answer without a request";
             break shared.failed("read from", io::Error::other(detail));
         };
         let decoded = decode(&waiting, body);
@@ -347,7 +348,7 @@ async fn read_responses(shared: Arc<Shared>, reading: OwnedReadHalf) {
     shared.close(&error);
 }
 
-/// Decodes an answer. A broker that does not know our version of ApiVersions answers in the form
+/// Decodes an answer. A broker that does not know this version of ApiVersions answers in the form
 /// of version 0 (KIP-511).
 fn decode(waiting: &Waiting, body: Bytes) -> Result<(ResponseHeader, Response)> {
     let decoded = frame::decode_response(waiting.api, waiting.version, body.clone());
@@ -376,12 +377,12 @@ async fn read_frame(reading: &mut BufReader<OwnedReadHalf>, trust: Trust) -> io:
     Ok(body.freeze())
 }
 
-/// Who answers in another protocol, by the first bytes.
+/// Names the protocol of a server that is not a broker, from its first bytes.
 fn stranger(prefix: [u8; frame::PREFIX_BYTES]) -> String {
     match &prefix {
         b"HTTP" => "it answers in HTTP: this is not a Kafka listener".to_owned(),
         // A record of TLS: an alert or a handshake.
-        [0x15 | 0x16, 3, ..] => "it answers in TLS: this listener wants encrypted connections, \
+        [0x15 | 0x16, 3, ..] => "it answers in TLS: this listener requires encrypted connections, \
                                  which are not supported yet"
             .to_owned(),
         b"SSH-" => "it answers in SSH: this is not a Kafka listener".to_owned(),
@@ -421,7 +422,7 @@ mod tests {
         let begins = "could not read from ADDRESS: it ";
         for (answer, told) in [
             (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], "answers in HTTP: this is not a Kafka"),
-            (b"\x15\x03\x01\x00\x02\x02\x0a", "answers in TLS: this listener wants"),
+            (b"\x15\x03\x01\x00\x02\x02\x0a", "answers in TLS: this listener requires"),
             (b"SSH-2.0-OpenSSH_9.6\r\n", "answers in SSH"),
             (b"220 mail.example.org ESMTP\r\n", "answers with [32, 32, 30, 20]"),
             (b"", "closed the connection without an answer"),

@@ -1,8 +1,8 @@
-//! What stands between a client and its cluster, for the errors of those who wait.
+//! What keeps a client from its cluster, for the errors of calls that wait.
 //!
-//! A wait that ends early must say why: which address refused, which broker keeps silent, what it
-//! answered last. That is known where connections are opened, requests are answered and calls are
-//! tried again; here it is kept, one line per address and partition, until it is over:
+//! A wait that ends early must say why: which address refused, which broker is silent, what it last
+//! answered. That is known where connections are opened, requests are answered and calls are
+//! retried; this module keeps it, one entry per address and partition, until it no longer applies:
 //!
 //! ```text
 //! opening a connection ──► Attempt ──► failed: noted for the address │ answered: forgotten
@@ -10,10 +10,11 @@
 //! a call that is tried again ────────► noted for the call ([`Watch`])
 //! ```
 //!
-//! - **OBS-1** Nothing is told that is over: what an address or a partition was noted for is
-//!   forgotten when it answers in order.
-//! - **OBS-2** A cluster that was never reached, and whose addresses refuse, is given up after
-//!   [`FIRST_CONTACT`]: most likely the address is wrong. One that was reached comes back.
+//! - **OBS-1** Nothing outdated is reported: what was recorded for an address or a partition is
+//!   dropped when it answers normally.
+//! - **OBS-2** A cluster that was never reached, and whose addresses refuse, is abandoned after
+//!   [`FIRST_CONTACT`]: most likely the address is wrong. One that was reached before will come
+//!   back.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -27,16 +28,16 @@ use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::types::TopicPartition;
 
-/// How long a cluster that was never reached is tried where all of its addresses refuse.
+/// How long to keep trying a cluster that was never reached and whose addresses all refuse.
 pub(crate) const FIRST_CONTACT: Duration = Duration::from_secs(1);
 
-/// A silence shorter than this is the way to an answer.
+/// A silence shorter than this is an ordinary wait for an answer.
 pub(crate) const SILENCE: Duration = Duration::from_millis(100);
 
-/// So many addresses are remembered.
+/// How many addresses are remembered.
 const ADDRESSES_MAX: usize = 64;
 
-/// Who or what is in the way.
+/// The source of an obstacle.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
     Address(String),
@@ -52,7 +53,7 @@ struct Pending {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Rises with everything that is noted, so that the newest is known.
+    /// Increases with every entry, so that the newest is known.
     last: u64,
     noted: BTreeMap<Place, (u64, Arc<Error>)>,
     /// The connections that are being opened.
@@ -96,8 +97,8 @@ impl Obstacles {
         self.is_reached.store(true, Ordering::Relaxed);
     }
 
-    /// Whether to try again is in vain (OBS-2), after failures in a row since `started`, the last
-    /// of which is `error`, if the next attempt is at `next`.
+    /// Whether retrying is futile (OBS-2), after consecutive failures since `started`, the last of
+    /// which is `error`, if the next attempt is at `next`.
     pub(crate) fn is_in_vain(&self, error: &Error, started: Instant, next: Instant) -> bool {
         !self.is_reached.load(Ordering::Relaxed)
             && refuses(error)
@@ -115,23 +116,23 @@ impl Obstacles {
         Attempt { obstacles: Arc::clone(self), number }
     }
 
-    /// A broker answered something else than that records are acknowledged.
+    /// A broker answered with something other than an acknowledgement of records.
     pub(crate) fn refused(&self, partition: &TopicPartition, error: Error) {
         self.state().note(Place::Partition(partition.clone()), Arc::new(error));
     }
 
-    /// Nothing of the partition is in the way any more.
+    /// The partition has no obstacle any longer.
     pub(crate) fn settled(&self, partition: &TopicPartition) {
         self.state().noted.remove(&Place::Partition(partition.clone()));
     }
 
-    /// What a broker answered last to records of a partition, unless it took them.
+    /// What a broker last answered to records of a partition, unless it accepted them.
     pub(crate) fn of_partition(&self, partition: &TopicPartition) -> Option<Arc<Error>> {
         let place = Place::Partition(partition.clone());
         self.state().noted.get(&place).map(|(_, error)| Arc::clone(error))
     }
 
-    /// What is in the way now: somebody who keeps silent, else what was noted last.
+    /// The current obstacle: an address that is silent, or else the last entry.
     pub(crate) fn now(&self) -> Option<Arc<Error>> {
         let state = self.state();
         let silent = state.attempts.values().min_by_key(|pending| pending.since);
@@ -157,8 +158,8 @@ impl Pending {
     }
 }
 
-/// A connection that is being opened. When it is dropped before its end is told, the address did
-/// not answer in the time that somebody had for it.
+/// A connection that is being opened. If it is dropped before its outcome is reported, the address
+/// did not answer within the caller's time.
 #[derive(Debug)]
 pub(crate) struct Attempt {
     obstacles: Arc<Obstacles>,
@@ -166,14 +167,14 @@ pub(crate) struct Attempt {
 }
 
 impl Attempt {
-    /// The connection is there; what is missing is an answer.
+    /// The connection is open; only an answer is missing.
     pub(crate) fn connected(&self) {
         if let Some(pending) = self.obstacles.state().attempts.get_mut(&self.number) {
             pending.is_connected = true;
         }
     }
 
-    /// Tells how it ended.
+    /// Reports its outcome.
     pub(crate) fn end<T>(self, result: &Result<T>) {
         let mut state = self.obstacles.state();
         let Some(pending) = state.attempts.remove(&self.number) else { return };
@@ -195,7 +196,7 @@ impl Drop for Attempt {
     }
 }
 
-/// An address that takes no connection and does not refuse one either.
+/// An address that neither accepts nor refuses a connection.
 pub(crate) fn unreachable(address: &str, waited: Duration) -> Error {
     let seconds = waited.as_secs_f64();
     let detail = format!("no answer for {seconds:.1} s; is the address right, and reachable?");
@@ -203,7 +204,7 @@ pub(crate) fn unreachable(address: &str, waited: Duration) -> Error {
     Error::network("connect to", address, source)
 }
 
-/// An address that takes a connection and does not say anything.
+/// An address that accepts a connection and sends nothing.
 pub(crate) fn silent(address: &str, waited: Duration) -> Error {
     let seconds = waited.as_secs_f64();
     let detail = format!(
@@ -213,18 +214,18 @@ pub(crate) fn silent(address: &str, waited: Duration) -> Error {
     Error::network("get an answer from", address, source)
 }
 
-/// Whether an address refuses, so that waiting alone does not help: nobody listens there, the name
-/// is not known, or whoever listens does not speak the protocol.
+/// Whether an address refuses, so that waiting alone does not help: nothing listens there, the name
+/// is unknown, or the listener does not speak the protocol.
 fn refuses(error: &Error) -> bool {
     matches!(error, Error::Network { source, .. } if source.kind() != io::ErrorKind::TimedOut)
 }
 
 tokio::task_local! {
-    /// What failed last in the call that is being polled.
+    /// What last failed in the call that is being polled.
     static FAILED: Arc<Mutex<Option<Arc<Error>>>>;
 }
 
-/// Tells the call that is being polled, if it is watched, what failed and is tried again.
+/// Tells the call that is being polled, if it is watched, what failed and is being retried.
 pub(crate) fn note_failure(error: &Arc<Error>) {
     FAILED
         .try_with(|failed| {
@@ -233,7 +234,7 @@ pub(crate) fn note_failure(error: &Arc<Error>) {
         .ok();
 }
 
-/// A call with a limit of its own, which says what was in the way when the time is over.
+/// A call with its own time limit, whose error says what the obstacle was when the time ran out.
 #[derive(Clone, Debug)]
 pub struct Watch {
     client: Client,

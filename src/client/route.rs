@@ -1,7 +1,7 @@
 //! How a request reaches a broker: over TCP, or as a value in the same process.
 //!
-//! Everything above this file is the same for both. In-process no byte is encoded: a produce hands
-//! its record sets over, a fetch returns mapped files.
+//! Everything above this file is the same for both. In process, nothing is encoded: a produce
+//! passes its record sets, a fetch returns mapped files.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,10 +21,10 @@ use crate::protocol::messages::api_versions::{ApiVersionsRequest, ApiVersionsRes
 use crate::protocol::schema::Versions;
 use crate::protocol::{ApiKey, ConnectionId, Request, RequestContext, Response, Service, Str};
 
-/// The name that we give our software (KIP-511).
+/// The software name sent to brokers (KIP-511).
 const SOFTWARE_NAME: &str = "ottla";
 
-/// A way to one broker, with what it understands.
+/// A route to one broker, with the versions that it supports.
 #[derive(Debug)]
 pub(crate) struct Route {
     kind: Kind,
@@ -75,7 +75,7 @@ impl Route {
 
     /// Opens an in-process connection and asks for the versions.
     pub(crate) async fn local(service: Arc<dyn Service>, config: &ClientConfig) -> Result<Self> {
-        // Counted from the top, away from those that a listener gives out.
+        // Counted down from the top, away from the ids that a listener assigns.
         static NEXT: AtomicU64 = AtomicU64::new(u64::MAX);
         let context = RequestContext {
             connection: ConnectionId(NEXT.fetch_sub(1, Ordering::Relaxed)),
@@ -94,8 +94,8 @@ impl Route {
             client_software_version: Str::from_static(env!("CARGO_PKG_VERSION")),
         };
         let mut version = ApiKey::ApiVersions.versions().max;
-        // A broker that does not know our version says so in the form of version 0, with the range
-        // that it knows since Kafka 2.4.
+        // A broker that does not know this version says so in the form of version 0, since Kafka
+        // 2.4 with the range that it knows.
         let response = loop {
             let request = request.clone();
             let response = kind.call::<ApiVersionsRequest>(request, version, timeout).await?;
@@ -213,7 +213,7 @@ impl Kind {
         timeout: Duration,
     ) -> Result<C::Response> {
         let response = self.start(request.into(), version, timeout, true).await?;
-        answer::<C>(response.ok_or_else(|| Error::malformed("response", "there is none"))?)
+        answer::<C>(response.ok_or_else(|| Error::malformed("response", "it is missing"))?)
     }
 
     fn start(

@@ -1,7 +1,7 @@
 //! Creating, changing and describing topics, from Python.
 //!
-//! Names, lists and dictionaries of plain values cross here; `python/ottla/_admin.py` and
-//! `_topic.py` give them their form.
+//! Names, lists and dictionaries of plain values are passed here; `python/ottla/_admin.py` and
+//! `_topic.py` build objects from them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::client::{Client as Engine, TopicInfo};
 use crate::error::{Error, Result};
 use crate::types::{NodeId, Offset, TopicPartition};
 
-/// What a client can do to topics; see `ottla.Client`.
+/// The topic operations of a client; see `ottla.Client`.
 #[pyclass(frozen, module = "ottla._ottla")]
 #[derive(Debug)]
 pub(super) struct Admin {
@@ -51,13 +51,13 @@ impl Admin {
     }
 }
 
-/// A topic as of now. Other than for a producer, one that does not exist is an error at once.
+/// A topic's current metadata. Unlike for a producer, a missing topic is an error at once.
 pub(super) async fn existing(engine: &Engine, topic: &str) -> Result<Arc<TopicInfo>> {
     let admin = engine.admin();
     named(engine, topic, first(admin.describe_topics(&[topic]).await?, "Metadata")).await
 }
 
-/// Names the topic that is most like one that does not exist.
+/// Suggests the most similar topic when one does not exist.
 pub(super) async fn named<T>(engine: &Engine, topic: &str, result: Result<T>) -> Result<T> {
     match result {
         Err(error) => Err(engine.admin().with_nearest(topic, error).await),
@@ -65,8 +65,8 @@ pub(super) async fn named<T>(engine: &Engine, topic: &str, result: Result<T>) ->
     }
 }
 
-/// The offsets of the partitions of a topic at a place. `None` of a lookup by time, where no
-/// record is that late, becomes the end.
+/// The offsets of a topic's partitions at a position. Where a lookup by time finds no record that
+/// late, the end.
 pub(super) async fn offsets_at(
     engine: &Engine,
     topic: &str,
@@ -279,7 +279,7 @@ impl Admin {
         let mut sizes = BTreeMap::new();
         for (partition, size) in directories.iter().flat_map(|directory| &directory.partitions) {
             if &*partition.topic == topic {
-                // The largest replica.
+                // The largest replica counts.
                 let known: &mut i64 = sizes.entry(partition.partition).or_default();
                 *known = (*known).max(*size);
             }

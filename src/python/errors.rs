@@ -1,4 +1,4 @@
-//! From [`Error`] to the exception classes of `ottla.errors`.
+//! Converts [`Error`] to the exception classes of `ottla.errors`.
 //!
 //! The classes are written in Python, where they are documented and may inherit from the
 //! builtins (`ottla.TimeoutError` is a `TimeoutError`). Which class an error becomes is decided
@@ -33,7 +33,8 @@ fn class_name(error: &Error) -> &'static str {
     }
 }
 
-/// The class for a code of the Kafka protocol; codes without one of their own raise the base.
+/// The class for a code of the Kafka protocol; codes without a class of their own raise the base
+/// class.
 fn class_of_code(code: ErrorCode) -> &'static str {
     match code {
         ErrorCode::OffsetOutOfRange => "OffsetOutOfRangeError",
@@ -75,7 +76,7 @@ fn class_of_code(code: ErrorCode) -> &'static str {
 pub(super) fn to_exception(py: Python<'_>, error: &Error) -> PyErr {
     match build(py, error) {
         Ok(exception) => exception,
-        // Only while the interpreter is being taken apart can the module be missing.
+        // The module can only be missing while the interpreter shuts down.
         Err(_unimportable) => PyRuntimeError::new_err(error.chain()),
     }
 }

@@ -1,8 +1,8 @@
 //! `Pending`: native work that a Python program waits for, in a thread or in an event loop.
 //!
 //! The same object has `result(timeout)` like a `concurrent.futures.Future` and can be awaited.
-//! The work goes on whether or not anybody waits. Callbacks run on one thread of their own, never
-//! on a thread of the runtime: a runtime whose threads waited for the GIL could not serve the
+//! The work continues whether or not anybody waits. Callbacks run on a single separate thread,
+//! never on a thread of the runtime: a runtime whose threads waited for the GIL could not serve the
 //! thread that holds it.
 
 use std::fmt;
@@ -17,12 +17,12 @@ use super::runtime;
 use crate::client::{Client, Watch};
 use crate::error::{Error, Result};
 
-/// Makes the Python object of a finished result.
+/// Converts a finished result to a Python object.
 type Make = Arc<dyn Fn(Python<'_>) -> PyResult<Py<PyAny>> + Send + Sync>;
 
 type Outcome = std::result::Result<Make, Arc<Error>>;
 
-/// Work that goes on, and its result once it is there.
+/// Work in progress, and its result once it is available.
 #[pyclass(frozen, module = "ottla")]
 pub(super) struct Pending {
     future: Shared<BoxFuture<'static, Outcome>>,
@@ -61,12 +61,12 @@ impl Pending {
             return Ok(());
         }
         Err(Error::invalid(format!(
-            "{} was begun in process {}, of which this one is a fork: wait for it there",
+            "{} was started in process {}, of which this one is a fork: wait for it there",
             self.what, self.process
         )))
     }
 
-    /// The outcome if it is there; the work begins with the first look at the latest.
+    /// The outcome, if available; starts the work if it has not started yet.
     fn peek(&self) -> Result<Option<Outcome>> {
         let _context = runtime::handle()?.enter();
         Ok(self.future.clone().now_or_never())
@@ -91,12 +91,12 @@ impl Pending {
     /// Parameters
     /// ----------
     /// timeout : float, optional
-    ///     How long to wait, in seconds; for ever by default.
+    /// How long to wait, in seconds; forever by default.
     ///
     /// Raises
     /// ------
     /// TimeoutError
-    ///     When it is not there in time; the work goes on.
+    /// When it is not available in time; the work continues.
     #[pyo3(signature = (timeout=None))]
     fn result(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         match self.outcome(py, timeout)? {
@@ -105,7 +105,7 @@ impl Pending {
         }
     }
 
-    /// Wait for the end; return the error, or None when there is none.
+    /// Wait until it is done; return the error, or None if there is none.
     #[pyo3(signature = (timeout=None))]
     fn exception(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Py<PyAny>>> {
         match self.outcome(py, timeout)? {
@@ -119,7 +119,7 @@ impl Pending {
         self.process == std::process::id() && matches!(self.peek(), Ok(Some(_)))
     }
 
-    /// Call `callback(pending)` once it is done, from a thread of ottla.
+    /// Call `callback(pending)` once it is done, from one of ottla's threads.
     fn add_done_callback(slf: &Bound<'_, Self>, callback: Py<PyAny>) -> PyResult<()> {
         let this = slf.get();
         this.check_process()?;
@@ -128,7 +128,7 @@ impl Pending {
         let callbacks = runtime::callbacks()?;
         let _task = runtime::handle()?.spawn(async move {
             let _outcome = future.await;
-            // The thread is gone only when the process is going.
+            // The thread only ends with the process.
             let _gone = callbacks.send((callback, pending.into_any()));
         });
         Ok(())

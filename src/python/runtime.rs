@@ -1,10 +1,10 @@
 //! The tokio runtime inside a Python process, and how a Python thread waits for it.
 //!
 //! One multi-threaded runtime serves the whole process. It is started by the first call that
-//! needs it and remembered together with the id of its process: a child that was made by `fork`
-//! inherits the memory of the runtime but none of its threads, so that anything which waits for
-//! it, even to drop it, would hang for ever. The child therefore leaks the old one and starts its
-//! own (`tests/python/test_process.py` forks with work in flight).
+//! needs it and remembered together with the id of its process: a child created by `fork` inherits
+//! the memory of the runtime but none of its threads, so anything that waits for it, even to drop
+//! it, would hang forever. The child therefore leaks the old one and starts its own
+//! (`tests/python/test_process.py` forks with work in flight).
 //!
 //! ```text
 //!   Python thread            wait(): detach from the interpreter
@@ -14,8 +14,8 @@
 //!        ▼   done: attach, return the value or raise
 //! ```
 //!
-//! At the exit of the interpreter [`finish`] makes all waits end within one slice, so that no
-//! thread comes back to an interpreter that is gone.
+//! At the exit of the interpreter, [`finish`] ends all waits within one slice, so that no thread
+//! returns to an interpreter that is gone.
 
 use std::future::Future;
 use std::mem::ManuallyDrop;
@@ -32,7 +32,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use crate::client::{Client, Watch};
 use crate::error::{Error, Result};
 
-/// The longest time between two looks for signals.
+/// The longest time between two checks for signals.
 const SLICE: Duration = Duration::from_millis(50);
 
 /// How long the exit of the interpreter waits for other threads to leave their waits.
@@ -41,10 +41,10 @@ const EXIT_GRACE: Duration = Duration::from_secs(2);
 /// A Python callable and its one argument.
 pub(super) type Callback = (Py<PyAny>, Py<PyAny>);
 
-/// A runtime and the process whose threads it has.
+/// A runtime, and the process that its threads belong to.
 struct Owned {
     process: u32,
-    /// To the thread that calls back into Python.
+    /// The channel to the thread that calls back into Python.
     callbacks: mpsc::Sender<Callback>,
     /// Never dropped: in a forked child its threads do not exist and dropping would join them.
     runtime: ManuallyDrop<Runtime>,
@@ -55,7 +55,7 @@ static MAIN_THREAD: OnceLock<ThreadId> = OnceLock::new();
 static EXITING: AtomicBool = AtomicBool::new(false);
 static WAITING: AtomicUsize = AtomicUsize::new(0);
 
-/// The handle of this process's runtime, which is started if need be.
+/// The handle of this process's runtime, which is started if needed.
 ///
 /// # Errors
 ///
@@ -64,8 +64,8 @@ pub(super) fn handle() -> Result<Handle> {
     Ok(owned()?.runtime.handle().clone())
 }
 
-/// Where calls back into Python are queued; each belongs to a call that a program made before,
-/// so that there are never more of them than that.
+/// Where calls back into Python are queued; each belongs to an earlier call of the program, which
+/// bounds their number.
 pub(super) fn callbacks() -> Result<mpsc::Sender<Callback>> {
     Ok(owned()?.callbacks.clone())
 }
@@ -92,20 +92,20 @@ fn owned() -> Result<Arc<Owned>> {
         let previous = CURRENT.compare_and_swap(&current, Some(Arc::clone(&fresh)));
         if same(previous.as_ref(), current.as_ref()) {
             if let Some(inherited) = previous.as_ref() {
-                // The parent's runtime: keep it for ever.
+                // The parent's runtime: leak it.
                 std::mem::forget(Arc::clone(inherited));
             }
             return Ok(fresh);
         }
-        // Another thread was faster: this runtime is ours alone and idle, so it may go.
+        // Another thread was faster: this runtime is unshared and idle, so it can be dropped.
         if let Ok(owned) = Arc::try_unwrap(fresh) {
             ManuallyDrop::into_inner(owned.runtime).shutdown_background();
         }
     }
 }
 
-/// A peer that leaves while it is written to is an error of that write. Programs that have given SIGPIPE
-/// its default back, as Python's documentation has filters do, must not end of it.
+/// A peer that disconnects during a write should only fail that write. Programs that have restored
+/// SIGPIPE's default, as Python's documentation recommends for filters, must not die.
 fn stay_after_broken_pipes() {
     #[cfg(unix)]
     {
@@ -147,8 +147,8 @@ fn worker_threads() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16)
 }
 
-/// Notes the thread that imports the module: signals are delivered to Python code on the main
-/// thread only, which is this one in all but odd programs.
+/// Records the thread that imports the module: signals are delivered to Python code only on the
+/// main thread, which is this one in nearly all programs.
 pub(super) fn remember_main_thread() {
     let _already = MAIN_THREAD.set(std::thread::current().id());
 }
@@ -181,11 +181,11 @@ fn exiting() -> Error {
     Error::Closed { what: "the Python interpreter" }
 }
 
-/// Waits for `future` without the GIL; Ctrl-C is seen within 50 ms.
+/// Waits for `future` without the GIL; Ctrl-C is noticed within 50 ms.
 ///
 /// # Errors
 ///
-/// The error of the future; whatever a signal handler raises; a timeout that names `what`.
+/// The error of the future, whatever a signal handler raises, or a timeout that names `what`.
 pub(super) fn wait<F, T>(
     py: Python<'_>,
     what: &str,
@@ -285,9 +285,9 @@ where
 
 /// Waits like [`wait`], from inside a callback of a C library that may or may not hold the GIL.
 ///
-/// On the main thread signals are looked for; what a handler raised comes back as the `Err` of
-/// the outer result. Other threads never touch the interpreter here, since the thread that holds
-/// the GIL may be waiting for this very call.
+/// On the main thread it checks for signals; what a handler raises is returned as the `Err` of the
+/// outer result. Other threads never touch the interpreter here, since the thread that holds the
+/// GIL may be waiting for this very call.
 pub(super) fn wait_from_callback<F, T>(what: &str, future: F) -> PyResult<T>
 where
     F: Future<Output = Result<T>> + Send,
@@ -322,7 +322,7 @@ pub(super) fn timeout(seconds: Option<f64>) -> Result<Option<Duration>> {
         return Ok(None);
     }
     Duration::try_from_secs_f64(seconds).map(Some).map_err(|_out_of_range| {
-        Error::invalid(format!("a timeout of {seconds} s is not possible"))
+        Error::invalid(format!("timeout={seconds} is not a valid number of seconds"))
     })
 }
 
@@ -341,8 +341,8 @@ pub(super) fn settle(py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
     })
 }
 
-/// Waits for dropped producers to be flushed, makes every wait of another thread end, and waits
-/// until they have; called at exit. Returns how many producers were given up.
+/// Waits for dropped producers to be flushed, ends every wait of other threads, and waits until
+/// they have left; called at exit. Returns how many producers were abandoned.
 #[pyfunction]
 pub(super) fn finish(py: Python<'_>, flush_seconds: f64) -> PyResult<usize> {
     let flush = timeout(Some(flush_seconds))?.unwrap_or(EXIT_GRACE);

@@ -1,6 +1,6 @@
-//! The way back of an acknowledgement: from the sender task to whoever waits for a record.
+//! Delivers acknowledgements from the sender task to whoever waits for a record.
 //!
-//! One channel per batch, shared by all its records; a record knows its place in the batch.
+//! One channel per batch, shared by all its records; a record knows its index in the batch.
 
 use std::sync::Arc;
 
@@ -9,18 +9,18 @@ use tokio::sync::watch;
 use crate::error::{Error, Result};
 use crate::types::{Offset, TimestampMs, TopicPartition};
 
-/// Where a record ended up.
+/// Where a record was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordMetadata {
     /// The partition.
     pub partition: TopicPartition,
-    /// The offset; unknown with `acks=0`, and when an old broker only said that it is a duplicate.
+    /// The offset; unknown with `acks=0`, and when an old broker only reported a duplicate.
     pub offset: Offset,
-    /// The timestamp: the record's own, or that of the append if the topic says so.
+    /// The timestamp: the record's own, or that of the append if the topic uses it.
     pub timestamp: TimestampMs,
 }
 
-/// Where a batch ended up.
+/// Where a batch was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchAck {
     /// The partition.
@@ -29,34 +29,35 @@ pub struct BatchAck {
     pub base_offset: Offset,
     /// The number of records.
     pub records: i32,
-    /// When the broker appended it, if the topic's timestamps are that.
+    /// When the broker appended it, if the topic uses that as the timestamp.
     pub log_append_time: Option<TimestampMs>,
-    /// The highest timestamp of a batch that was given whole.
+    /// The highest timestamp of a batch that was passed in whole.
     pub max_timestamp: TimestampMs,
 }
 
-/// What became of a batch, once that is known.
+/// The outcome of a batch, once it is known.
 type Settled = Option<Result<BatchAck>>;
 
-/// The end of a batch's channel that the sender task holds.
+/// The sender task's end of a batch's channel.
 #[derive(Debug)]
 pub(super) struct Promise {
     partition: TopicPartition,
     records: i32,
-    /// Whether the batch was given whole: then it has one delivery, not one per record.
+    /// Whether the batch was passed in whole: then it has one delivery, not one per record.
     is_whole: bool,
     max_timestamp: TimestampMs,
     sender: watch::Sender<Settled>,
 }
 
 impl Promise {
-    /// The promise of a batch that is given whole, or of one of no records, which are added.
+    /// The promise of a batch that is passed in whole, or of an empty one to which records are
+    /// added.
     pub(super) fn new(partition: TopicPartition, records: i32, max_timestamp: TimestampMs) -> Self {
         let is_whole = records > 0;
         Self { partition, records, is_whole, max_timestamp, sender: watch::Sender::new(None) }
     }
 
-    /// Counts a record of a batch that is being filled.
+    /// Counts a record added to a batch.
     pub(super) fn add_record(&mut self) {
         self.records = self.records.saturating_add(1);
     }
@@ -98,7 +99,7 @@ impl Promise {
     }
 }
 
-/// The wait for a batch to be acknowledged. May be dropped; the batch is sent all the same.
+/// The pending acknowledgement of a batch. May be dropped; the batch is sent nevertheless.
 #[derive(Clone, Debug)]
 pub struct BatchDelivery {
     receiver: watch::Receiver<Settled>,
@@ -120,14 +121,14 @@ impl BatchDelivery {
         }
     }
 
-    /// Whether it is acknowledged or failed, so that [`Self::wait`] returns at once.
+    /// Whether it has been acknowledged or has failed, so that [`Self::wait`] returns at once.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.receiver.borrow().is_some()
     }
 }
 
-/// The wait for a record to be acknowledged. May be dropped; the record is sent all the same.
+/// The pending acknowledgement of a record. May be dropped; the record is sent nevertheless.
 #[derive(Clone, Debug)]
 pub struct Delivery {
     batch: BatchDelivery,
@@ -156,7 +157,7 @@ impl Delivery {
         Ok(RecordMetadata { partition: ack.partition, offset, timestamp })
     }
 
-    /// Whether it is acknowledged or failed, so that [`Self::wait`] returns at once.
+    /// Whether it has been acknowledged or has failed, so that [`Self::wait`] returns at once.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.batch.is_done()

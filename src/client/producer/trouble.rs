@@ -1,6 +1,6 @@
-//! Why brokers cannot be reached, for the errors of the records that they did not take.
+//! Why brokers cannot be reached, for the errors of records that could not be sent.
 //!
-//! A trouble is over when the broker answers: it is not told of records that fail later, for
+//! An entry ends when the broker answers: it is not reported for records that fail later for
 //! another reason.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use crate::client::cluster::Snapshot;
 use crate::error::Error;
 use crate::types::{NodeId, TopicPartition};
 
-/// The troubles of now, by broker; without one, that of asking for metadata.
+/// The current troubles, by broker; `None` is for metadata requests.
 #[derive(Debug, Default)]
 pub(super) struct Troubles(BTreeMap<Option<NodeId>, Arc<Error>>);
 
@@ -24,13 +24,13 @@ impl Troubles {
         self.0.remove(&with);
     }
 
-    /// Why a partition's records are not taken.
+    /// Why a partition's records cannot be sent.
     pub(super) fn of(&self, partition: &TopicPartition, snapshot: &Snapshot) -> Option<Arc<Error>> {
         self.with(snapshot.leader(partition).map(|(leader, _)| leader))
     }
 
     fn with(&self, leader: Option<NodeId>) -> Option<Arc<Error>> {
-        // A leader that nobody can be asked for is as good as none.
+        // If no broker can be asked for the leader, there is effectively none.
         self.0.get(&leader).or_else(|| self.0.get(&None)).cloned()
     }
 }

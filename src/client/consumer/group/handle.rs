@@ -1,4 +1,4 @@
-//! Commits, and what else can be asked of a member from anywhere.
+//! Commits, and other calls on a member from any thread.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,18 +16,18 @@ use crate::types::TopicPartition;
 /// How many partitions an error names.
 const NAMED_MAX: usize = 10;
 
-/// What can be asked of a group consumer from anywhere, also while it is being polled. Cheap to
+/// What can be called on a group consumer from any thread, even while it is being polled. Cheap to
 /// clone.
 #[derive(Clone, Debug)]
 pub struct GroupHandle {
     pub(super) options: Arc<GroupOptions>,
     pub(super) coordinator: Arc<Coordinator>,
     pub(super) link: Arc<Link>,
-    /// Only committed records are read, so offsets of pending transactions are waited for.
+    /// Only committed records are read, so this waits for offsets of pending transactions.
     pub(super) stable: bool,
 }
 
-/// Codes by which the coordinator says that it knows the member otherwise.
+/// Codes that say the coordinator disagrees about the membership.
 const fn is_about_membership(code: ErrorCode) -> bool {
     matches!(
         code,
@@ -47,12 +47,12 @@ fn list<'a>(partitions: impl Iterator<Item = &'a TopicPartition> + Clone) -> Str
 }
 
 impl GroupHandle {
-    /// Commits offsets, and waits until the coordinator stored them. Rebalances and moves of the
-    /// coordinator meanwhile are waited for, within `default.api.timeout.ms`.
+    /// Commits offsets, and waits until the coordinator has stored them. Waits for rebalances and
+    /// moves of the coordinator meanwhile, within `default.api.timeout.ms`.
     ///
     /// # Errors
     ///
-    /// A partition is not this member's any more (`ILLEGAL_GENERATION`, naming group and
+    /// When a partition no longer belongs to this member (`ILLEGAL_GENERATION`, naming group and
     /// partitions), or the coordinator refused it.
     pub async fn commit(
         &self,
@@ -104,7 +104,7 @@ impl GroupHandle {
         Ok(())
     }
 
-    /// Keeps what must be tried again, and says why; the error of what must not.
+    /// Keeps what must be retried, and says why; returns the error of what must not.
     fn sort_out(
         &self,
         codes: &BTreeMap<TopicPartition, ErrorCode>,
@@ -136,19 +136,19 @@ impl GroupHandle {
             reason => format!(" ({reason})"),
         };
         let context = format!(
-            "group {}: committing {}: not assigned to this member any more{why}; whoever has them \
-             reads on from the last commit",
+            "group {}: committing {}: no longer assigned to this member{why}; their new owner \
+             continues from the last commit",
             self.options.group_id,
             list(foreign.into_iter())
         );
         Err(Error::kafka(ErrorCode::IllegalGeneration, context))
     }
 
-    /// What the group committed; partitions without an offset are left out.
+    /// The group's committed offsets; partitions without an offset are left out.
     ///
     /// # Errors
     ///
-    /// The coordinator does not answer in time, or refuses.
+    /// When the coordinator does not answer in time, or refuses.
     pub async fn committed(
         &self,
         partitions: &[TopicPartition],
@@ -156,7 +156,7 @@ impl GroupHandle {
         self.coordinator.committed(Some(partitions), self.stable).await
     }
 
-    /// Who the member is now.
+    /// The current identity of the member.
     #[must_use]
     pub fn metadata(&self) -> GroupMetadata {
         self.metadata_of(&self.link.view.borrow())
