@@ -45,8 +45,8 @@ def _header_columns(
     for one in single:
         if not isinstance(one, Header):
             raise TypeError(
-                "headers= takes the column of all headers, a mapping of keys to columns, or a list of "
-                f"ottla.header(…), not of {type(one).__name__}"
+                "headers= takes the column of all headers, a mapping of keys to columns, or "
+                f"a list of ottla.header(…), not of {type(one).__name__}"
             )
     return [(one.key, one.name) for one in single]
 
