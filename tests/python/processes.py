@@ -32,7 +32,7 @@ def installed_program() -> str:
 
 
 def missing(what: str, remedy: str) -> None:
-    """Skip the test for want of a tool; fail instead where ``OTTLA_REQUIRE_ALL`` is set."""
+    """Skip the test if a tool is missing; fail instead if ``OTTLA_REQUIRE_ALL`` is set."""
     message = f"{what} is not installed; {remedy}"
     if os.environ.get("OTTLA_REQUIRE_ALL"):
         pytest.fail(message)
@@ -87,14 +87,14 @@ class BrokerProcess:
         return self.log.read_text(errors="replace")[-20_000:]
 
     def stop(self) -> int:
-        """End the broker as an operator does and return its exit status."""
+        """Stop the broker as an operator does and return its exit status."""
         self.process.send_signal(signal.SIGTERM)
         status = self.process.wait(30)
         self._close()
         return status
 
     def kill(self) -> None:
-        """End the broker as a crash does."""
+        """Kill the broker, as a crash does."""
         self.process.kill()
         self.process.wait(30)
         self._close()
@@ -203,7 +203,7 @@ class KafkaProcess:
         self.ready_seconds = self.start()
 
     def start(self) -> float:
-        """Start the node, also again after a kill; return after how many seconds it serves."""
+        """Start the node, possibly after a kill; return how many seconds it took to be ready."""
         begin = time.monotonic()
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(self.command, stdout=log, stderr=log)
@@ -216,7 +216,7 @@ class KafkaProcess:
         return time.monotonic() - begin
 
     def stop(self) -> None:
-        """End the node as a crash does."""
+        """Kill the node, as a crash does."""
         self.process.kill()
         self.process.wait(30)
 

@@ -1,4 +1,4 @@
-"""A schema registry for tests: the REST interface that clients of all makes use, in a thread."""
+"""A schema registry for tests: the common REST interface, served by a thread."""
 
 from __future__ import annotations
 

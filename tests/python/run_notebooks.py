@@ -47,7 +47,7 @@ def notebooks(arguments: list[Path]) -> list[Path]:
 
 
 def texts(output: Any) -> list[str]:
-    """Return the texts of an output; pictures are none."""
+    """Return the texts of an output; pictures have none."""
     if output.output_type == "stream":
         return [output.text]
     data = output.get("data", {})
@@ -75,7 +75,7 @@ def problems(path: Path, notebook: Any) -> list[str]:
 
 
 def tidy(notebook: Any) -> None:
-    """Take out what only says when and by what a notebook was run."""
+    """Remove what only says when and by what a notebook was run."""
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},

@@ -90,7 +90,7 @@ def blocks(text: str) -> list[Block]:
 
 @contextlib.contextmanager
 def temporary_directory() -> Iterator[None]:
-    """Work in a new directory for a while."""
+    """Work in a new directory temporarily."""
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as directory:
         os.chdir(directory)
@@ -158,7 +158,7 @@ class Shell:
         return done.stdout, f"status {done.returncode}\n{indent(done.stderr)}"
 
     def close(self) -> list[str]:
-        """End what still runs; return what did not end well."""
+        """Stop what is still running; return what did not end well."""
         problems = []
         for process in self._background:
             process.terminate()

@@ -1,4 +1,4 @@
-"""What a broker that runs as a program says in its log."""
+"""What a standalone broker logs."""
 
 from __future__ import annotations
 

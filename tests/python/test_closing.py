@@ -1,4 +1,4 @@
-"""Closing a client says what was not acknowledged, and does not wait for what is gone."""
+"""Closing a client reports what was not acknowledged, and does not wait for what is gone."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def mortal() -> Iterator[ottla.Broker]:
 
 
 def prepared(client: ottla.Client) -> ottla.Client:
-    """Let the client know of the topics."""
+    """Let the client learn about the topics."""
     client.send("orders", "before")
     client.send("users", "before")
     return client
 
 
 def killed(broker: ottla.Broker) -> None:
-    """End a broker without a word to its clients."""
+    """Stop a broker without telling its clients."""
     broker._native.close(30)
 
 

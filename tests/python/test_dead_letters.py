@@ -1,4 +1,4 @@
-"""`on_error="dlq:TOPIC"`: what does not decode goes to another topic, whole and first."""
+"""`on_error="dlq:TOPIC"`: what cannot be decoded goes to another topic, unchanged and first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ORDERS = ottla.json({"id": "int64"})
 
 @pytest.fixture
 def orders(kafka: ottla.Client, name: str) -> str:
-    """A topic of nine orders, of which every third is none."""
+    """A topic of nine values, every third of which is not an order."""
     for number in range(9):
         value = '{"id": "none"}' if number % 3 == 1 else f'{{"id": {number}}}'
         kafka.send(

@@ -30,7 +30,7 @@ def numbers(batch: ottla.RecordBatch | None) -> list[int]:
 
 
 def until(consumer: ottla.Consumer, is_so: Callable[[], bool]) -> list[int]:
-    """Poll until something is so; return what came."""
+    """Poll until a condition holds; return what arrived."""
     found = []
     while not is_so():
         found += numbers(consumer.poll(0.05))

@@ -1,4 +1,4 @@
-"""What consumers hand out, where they begin and end, and what they do not hide."""
+"""What consumers hand out, where they begin and end, and that they hide nothing."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def client(
 
 
 async def cancelled(consumer: ottla.Consumer) -> None:
-    """Ask for the next batch and give up; what was found in the background is not handed out."""
+    """Ask for the next batch and give up; what is found in the background is not handed out."""
     task = asyncio.ensure_future(consumer.__anext__())
     await asyncio.sleep(0)
     task.cancel()

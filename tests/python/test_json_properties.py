@@ -364,7 +364,7 @@ STRING_TEXTS = st.builds(
 
 @st.composite
 def objects(draw: st.DrawFn, inner: Any) -> str:
-    """Objects with keys that are there twice."""
+    """Objects with keys that occur twice."""
     keys = st.sampled_from(['"a"', '"b"', r'"\u0061"', '"c d"', '""'])
     space = draw(SPACE)
     members = draw(st.lists(st.tuples(keys, inner), min_size=1, max_size=4))
@@ -386,7 +386,7 @@ NO_WORDS = st.sampled_from(
 
 
 def nested_values(leaves: Any) -> Any:
-    """Values that may hold others."""
+    """Values that may contain others."""
     return st.recursive(leaves, lambda inner: objects(inner) | arrays(inner), max_leaves=6)
 
 
@@ -402,11 +402,11 @@ DOCUMENTS = st.tuples(
 
 
 class NoJsonError(ValueError):
-    """What Python reads and JSON does not have."""
+    """What Python reads but JSON does not have."""
 
 
 def read_by_python(document: str) -> Any:
-    """Return the value of a document, numbers exactly; raises what is no JSON."""
+    """Return the value of a document, with exact numbers; raises if it is not JSON."""
 
     def refuse(word: str) -> Any:
         raise NoJsonError(word)

@@ -1,4 +1,4 @@
-"""JSON values: what is not JSON is told, what is comes back exactly, nothing vanishes."""
+"""JSON values: what is not JSON is reported, what is comes back exactly, nothing vanishes."""
 
 from __future__ import annotations
 

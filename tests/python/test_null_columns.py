@@ -1,4 +1,4 @@
-"""Columns that have nulls only, and no type but Arrow's ``null``, from every library."""
+"""Columns of only nulls, with no type but Arrow's ``null``, from every library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Offsets that lie beside the output: their shapes, SQL tables, Delta tables."""
+"""Offsets stored with the output: their forms, SQL tables, Delta tables."""
 
 from __future__ import annotations
 

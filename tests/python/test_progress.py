@@ -1,4 +1,4 @@
-"""Progress of consumers: how many rows came, of how many."""
+"""Progress of consumers: how many rows arrived, out of how many."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Shown:
-    """What tqdm is made of, as far as it is used."""
+    """The part of tqdm's interface that is used."""
 
     def __init__(self, total: int | None = None) -> None:
         self.total = total

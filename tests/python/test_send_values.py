@@ -1,4 +1,4 @@
-"""Single records whose values are made by a format."""
+"""Single records whose values are encoded by a format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The broker that tests of others use."""
+"""The broker for other people's tests."""
 
 from __future__ import annotations
 

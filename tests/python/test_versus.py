@@ -1,4 +1,4 @@
-"""What the comparison with the peers makes of figures, without measuring any."""
+"""How the comparison with the peers evaluates figures, without measuring any."""
 
 from __future__ import annotations
 
