@@ -173,14 +173,14 @@ impl BrokerState {
         }
     }
 
-    /// Names settings that are accepted and have no effect in the log, each once.
+    /// Logs settings that are accepted without effect, each once.
     pub(super) fn note_without_effect<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
         let mut noted = self.without_effect.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = |name: &&str| noted.len() < NOTED_MAX && noted.insert((*name).to_owned());
         let fresh: Vec<&str> = names.into_iter().filter(fresh).collect();
         if !fresh.is_empty() {
             let settings = fresh.join(", ");
-            tracing::warn!(settings, "settings that are accepted, without effect in this version");
+            tracing::warn!(settings, "settings accepted without effect in this version");
         }
     }
 

@@ -279,7 +279,7 @@ impl BrokerConfig {
         self.checked(name)?.map_or_else(|| Ok(Vec::new()), |value| parse_listeners(name, &value))
     }
 
-    /// The settings that are accepted and have no effect, of those given at the start or at run time.
+    /// Those of the settings given at startup or at run time that are accepted without effect.
     #[must_use]
     pub fn without_effect(&self) -> Vec<&str> {
         let maps = [&self.fixed, &self.dynamic_default, &self.dynamic_broker];

@@ -1,9 +1,10 @@
-//! Settings of Apache Kafka 4.4 that are accepted and have no effect here, by what they are about.
+//! Settings of Apache Kafka 4.4 that ottla accepts without effect, grouped by subject.
 //!
-//! Why: the settings file of a Kafka broker should start ours, and its tools should find every name. Each of these
-//! tunes something that Kafka has and ottla has not, and that is itself refused where somebody turns it on
-//! (a listener with TLS, a transaction, tiered storage), or something inside of Kafka's broker. None of them makes a
-//! record safer or a client less trusted on its own: those that would are refused, in the other tables (ADR 0015).
+//! Why: the settings file of a Kafka broker should start ottla, and Kafka's tools should find every name.
+//! Each of these tunes something internal to Kafka's broker, or something that Kafka has and ottla does
+//! not, which is itself refused if somebody turns it on (a listener with TLS, a transaction, tiered
+//! storage). None of them alone makes a record safer or a client less trusted: those that would are
+//! refused, in the other tables (ADR 0015).
 //!
 //! Names, types, defaults and limits are Apache Kafka 4.4.0's.
 
@@ -40,7 +41,7 @@ macro_rules! group {
     };
 }
 
-broker! { INSIDE, "About the inner workings of Apache Kafka's broker.",
+broker! { INSIDE, "For the inner workings of Apache Kafka's broker.",
     "background.threads" Int "10", AtLeast(1), ClusterWide;
     "delete.records.purgatory.purge.interval.requests" Int "1", Any, ReadOnly;
     "fetch.purgatory.purge.interval.requests" Int "1000", Any, ReadOnly;
@@ -68,7 +69,7 @@ broker! { INSIDE, "About the inner workings of Apache Kafka's broker.",
     "unstable.feature.versions.enable" Boolean "false", Any, ReadOnly;
 }
 
-broker! { CLUSTER, "About what the nodes of a cluster do among themselves.",
+broker! { CLUSTER, "For traffic between the nodes of a cluster.",
     "controller.performance.always.log.threshold.ms" Long "2000", AtLeast(0), ReadOnly;
     "controller.performance.sample.period.ms" Long "60000", AtLeast(100), ReadOnly;
     "controller.quorum.append.linger.ms" Int "25", AtLeast(0), ReadOnly;
@@ -94,7 +95,7 @@ broker! { CLUSTER, "About what the nodes of a cluster do among themselves.",
     "unclean.leader.election.interval.ms" Long "300000", AtLeast(1), ReadOnly;
 }
 
-broker! { QUOTA, "About how quotas are measured; there are none to measure.",
+broker! { QUOTA, "For measuring quotas, which ottla does not have.",
     "alter.log.dirs.replication.quota.window.num" Int "11", AtLeast(1), ReadOnly;
     "alter.log.dirs.replication.quota.window.size.seconds" Int "1", AtLeast(1), ReadOnly;
     "controller.quota.window.num" Int "11", AtLeast(1), ReadOnly;
@@ -105,7 +106,7 @@ broker! { QUOTA, "About how quotas are measured; there are none to measure.",
     "replication.quota.window.size.seconds" Int "1", AtLeast(1), ReadOnly;
 }
 
-broker! { METRICS, "About metrics of Java programs.",
+broker! { METRICS, "For the metrics of Java programs.",
     "kafka.metrics.polling.interval.secs" Int "10", AtLeast(1), ReadOnly;
     "kafka.metrics.reporters" List "", Any, ReadOnly;
     "metric.reporters" List "org.apache.kafka.common.metrics.JmxReporter", Any, ClusterWide;
@@ -114,7 +115,7 @@ broker! { METRICS, "About metrics of Java programs.",
     "metrics.sample.window.ms" Long "30000", AtLeast(1), ReadOnly;
 }
 
-broker! { TRANSACTIONS, "About transactions, which are refused.",
+broker! { TRANSACTIONS, "For transactions, which are refused.",
     "add.partitions.to.txn.retry.backoff.max.ms" Int "100", AtLeast(0), ReadOnly;
     "add.partitions.to.txn.retry.backoff.ms" Int "20", AtLeast(1), ReadOnly;
     "transaction.abort.timed.out.transaction.cleanup.interval.ms" Int "10000", AtLeast(1), ReadOnly;
@@ -125,7 +126,7 @@ broker! { TRANSACTIONS, "About transactions, which are refused.",
     "transaction.two.phase.commit.enable" Boolean "false", Any, ReadOnly;
 }
 
-broker! { SHARE, "About share groups, which do not exist here.",
+broker! { SHARE, "For share groups, which ottla does not have.",
     "errors.deadletterqueue.auto.create.topics.enable" Boolean "false", Any, ClusterWide;
     "errors.deadletterqueue.topic.name.prefix" String "dlq.", Any, ClusterWide;
     "group.share.assignment.interval.ms" Int "1000", AtLeast(0), ClusterWide;
@@ -169,7 +170,7 @@ broker! { SHARE, "About share groups, which do not exist here.",
     "share.fetch.purgatory.purge.interval.requests" Int "1000", Any, ReadOnly;
 }
 
-broker! { STREAMS, "About streams groups, which do not exist here.",
+broker! { STREAMS, "For streams groups, which ottla does not have.",
     "group.streams.acceptable.recovery.lag" Long "10000", AtLeast(0), ReadOnly;
     "group.streams.assignment.interval.ms" Int "1000", AtLeast(0), ClusterWide;
     "group.streams.assignor.offload.enable" Boolean "true", Any, ClusterWide;
@@ -194,7 +195,7 @@ broker! { STREAMS, "About streams groups, which do not exist here.",
     "group.streams.topology.description.plugin.class" Class null, Any, ReadOnly;
 }
 
-broker! { TIER, "About tiered storage, which cannot be turned on.",
+broker! { TIER, "For tiered storage, which cannot be turned on.",
     "follower.fetch.last.tiered.offset.enable" Boolean "false", Any, ClusterWide;
     "log.remote.copy.lag.bytes" Long "-1", AtLeast(-1), ClusterWide;
     "log.remote.copy.lag.ms" Long "0", AtLeast(-1), ClusterWide;
@@ -228,7 +229,7 @@ broker! { TIER, "About tiered storage, which cannot be turned on.",
     "remote.log.storage.manager.impl.prefix" String "rsm.config.", Any, ReadOnly;
 }
 
-broker! { SECURITY, "About SASL, TLS or delegation tokens; listeners with those are refused.",
+broker! { SECURITY, "For SASL, TLS or delegation tokens; listeners that use them are refused.",
     "connection.failed.authentication.delay.ms" Int "100", AtLeast(0), ReadOnly;
     "connections.max.reauth.ms" Long "0", Any, ReadOnly;
     "delegation.token.expiry.check.interval.ms" Long "3600000", AtLeast(1), ReadOnly;
@@ -313,30 +314,30 @@ broker! { SECURITY, "About SASL, TLS or delegation tokens; listeners with those 
 }
 
 group! {
-    "consumer.assignor.offload.enable" Boolean "true", Any, "About the inner workings of Apache Kafka's broker.";
-    "errors.deadletterqueue.copy.record.enable" Boolean "false", Any, "About share groups, which do not exist here.";
-    "errors.deadletterqueue.topic.name" String "", Any, "About share groups, which do not exist here.";
-    "share.assignment.interval.ms" Int "1000", AtLeast(0), "About share groups, which do not exist here.";
-    "share.assignor.offload.enable" Boolean "true", Any, "About share groups, which do not exist here.";
-    "share.auto.offset.reset" String "latest", Any, "About share groups, which do not exist here.";
-    "share.delivery.count.limit" Int "5", AtLeast(2), "About share groups, which do not exist here.";
-    "share.heartbeat.interval.ms" Int "5000", AtLeast(1), "About share groups, which do not exist here.";
-    "share.isolation.level" String "read_uncommitted", OneOf(&["read_committed", "read_uncommitted"]), "About share groups, which do not exist here.";
-    "share.partition.max.record.locks" Int "2000", AtLeast(100), "About share groups, which do not exist here.";
-    "share.record.lock.duration.ms" Int "30000", AtLeast(1000), "About share groups, which do not exist here.";
-    "share.renew.acknowledge.enable" Boolean "true", Any, "About share groups, which do not exist here.";
-    "share.session.timeout.ms" Int "45000", AtLeast(1), "About share groups, which do not exist here.";
-    "streams.acceptable.recovery.lag" Long "10000", AtLeast(0), "About streams groups, which do not exist here.";
-    "streams.assignment.interval.ms" Int "1000", AtLeast(0), "About streams groups, which do not exist here.";
-    "streams.assignor.name" String null, Any, "About streams groups, which do not exist here.";
-    "streams.assignor.offload.enable" Boolean "true", Any, "About streams groups, which do not exist here.";
-    "streams.heartbeat.interval.ms" Int "5000", AtLeast(1), "About streams groups, which do not exist here.";
-    "streams.initial.rebalance.delay.ms" Int "3000", AtLeast(0), "About streams groups, which do not exist here.";
-    "streams.num.standby.replicas" Int "0", AtLeast(0), "About streams groups, which do not exist here.";
-    "streams.num.warmup.replicas" Int "2", AtLeast(0), "About streams groups, which do not exist here.";
-    "streams.rack.aware.assignment.tags" List "", Any, "About streams groups, which do not exist here.";
-    "streams.session.timeout.ms" Int "45000", AtLeast(1), "About streams groups, which do not exist here.";
-    "streams.task.offset.interval.ms" Int "60000", AtLeast(1), "About streams groups, which do not exist here.";
+    "consumer.assignor.offload.enable" Boolean "true", Any, "For the inner workings of Apache Kafka's broker.";
+    "errors.deadletterqueue.copy.record.enable" Boolean "false", Any, "For share groups, which ottla does not have.";
+    "errors.deadletterqueue.topic.name" String "", Any, "For share groups, which ottla does not have.";
+    "share.assignment.interval.ms" Int "1000", AtLeast(0), "For share groups, which ottla does not have.";
+    "share.assignor.offload.enable" Boolean "true", Any, "For share groups, which ottla does not have.";
+    "share.auto.offset.reset" String "latest", Any, "For share groups, which ottla does not have.";
+    "share.delivery.count.limit" Int "5", AtLeast(2), "For share groups, which ottla does not have.";
+    "share.heartbeat.interval.ms" Int "5000", AtLeast(1), "For share groups, which ottla does not have.";
+    "share.isolation.level" String "read_uncommitted", OneOf(&["read_committed", "read_uncommitted"]), "For share groups, which ottla does not have.";
+    "share.partition.max.record.locks" Int "2000", AtLeast(100), "For share groups, which ottla does not have.";
+    "share.record.lock.duration.ms" Int "30000", AtLeast(1000), "For share groups, which ottla does not have.";
+    "share.renew.acknowledge.enable" Boolean "true", Any, "For share groups, which ottla does not have.";
+    "share.session.timeout.ms" Int "45000", AtLeast(1), "For share groups, which ottla does not have.";
+    "streams.acceptable.recovery.lag" Long "10000", AtLeast(0), "For streams groups, which ottla does not have.";
+    "streams.assignment.interval.ms" Int "1000", AtLeast(0), "For streams groups, which ottla does not have.";
+    "streams.assignor.name" String null, Any, "For streams groups, which ottla does not have.";
+    "streams.assignor.offload.enable" Boolean "true", Any, "For streams groups, which ottla does not have.";
+    "streams.heartbeat.interval.ms" Int "5000", AtLeast(1), "For streams groups, which ottla does not have.";
+    "streams.initial.rebalance.delay.ms" Int "3000", AtLeast(0), "For streams groups, which ottla does not have.";
+    "streams.num.standby.replicas" Int "0", AtLeast(0), "For streams groups, which ottla does not have.";
+    "streams.num.warmup.replicas" Int "2", AtLeast(0), "For streams groups, which ottla does not have.";
+    "streams.rack.aware.assignment.tags" List "", Any, "For streams groups, which ottla does not have.";
+    "streams.session.timeout.ms" Int "45000", AtLeast(1), "For streams groups, which ottla does not have.";
+    "streams.task.offset.interval.ms" Int "60000", AtLeast(1), "For streams groups, which ottla does not have.";
 }
 
 /// Those of a broker.

@@ -147,7 +147,7 @@ fn of_one_listener(name: &str, rest: &str) -> Result<&'static Definition, Config
     }
 }
 
-/// The settings that are accepted and have no effect here, of those given.
+/// Those of the given settings that are accepted without effect.
 pub fn without_effect<'a>(
     scope: Scope,
     settings: impl IntoIterator<Item = (&'a str, &'a str)>,

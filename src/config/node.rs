@@ -1,14 +1,14 @@
-//! What a broker is told about itself and its cluster: settings that only mean something together.
+//! The settings that describe a broker and its cluster, and only make sense together.
 
 use super::definition::split_list;
 use super::listeners::protocol_of;
 use super::{BrokerConfig, ConfigError, Listener};
 
-/// What a node of a cluster would need.
+/// What several nodes would need.
 const CLUSTER: &str = "needs a cluster of several nodes, which this version of ottla does not have";
 
 impl BrokerConfig {
-    /// Settles identity, directory and listeners.
+    /// Settles the identity, the directory and the listeners.
     ///
     /// # Errors
     ///
@@ -28,7 +28,7 @@ impl BrokerConfig {
         }
         if let Some(newer) = self.fixed.get("node.id") {
             let text =
-                format!("broker.id={older} and node.id={newer} are two names of one setting");
+                format!("broker.id={older} and node.id={newer} are two names for the same setting");
             return Err(ConfigError::new("broker.id", text));
         }
         self.node_id = self.number("broker.id")?;
@@ -50,7 +50,7 @@ impl BrokerConfig {
             return Ok(());
         }
         let text = format!(
-            "metadata.log.dir={metadata} must be the directory of log.dirs: ottla keeps the metadata beside its log"
+            "metadata.log.dir={metadata} must be the directory of log.dirs: ottla keeps the metadata next to its log"
         );
         Err(ConfigError::new("metadata.log.dir", text))
     }
@@ -68,14 +68,17 @@ impl BrokerConfig {
             };
             if id != self.node_id {
                 let own = self.node_id;
-                let text = format!("{name}={voters}: node {id} beside this node ({own}) {CLUSTER}");
+                let text = format!(
+                    "{name}={voters}: node {id} in addition to this node ({own}) {CLUSTER}"
+                );
                 return Err(ConfigError::new(name, text));
             }
         }
         Ok(())
     }
 
-    /// Which listeners are opened: those of controllers are not, since the controller is in this process.
+    /// Decides which listeners are opened: not those of controllers, since the controller is in this
+    /// process.
     fn settle_listeners(&mut self) -> Result<(), ConfigError> {
         let map = self.checked("listener.security.protocol.map")?.unwrap_or_default();
         let controllers =
@@ -88,7 +91,7 @@ impl BrokerConfig {
         self.listeners = all.into_iter().filter(|one| !is_of_controller(one)).collect();
         if self.listeners.is_empty() {
             let text = format!(
-                "listeners has none for clients beside those of controller.listener.names={controllers}"
+                "listeners has none for clients, only those of controller.listener.names={controllers}"
             );
             return Err(ConfigError::new("listeners", text));
         }

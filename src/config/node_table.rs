@@ -1,5 +1,5 @@
-//! The settings that say who a node is and where it stands, and those that name classes of Java, in the order of
-//! their names.
+//! The settings for a node's identity and location, and those that name Java classes, in the order of their
+//! names.
 
 use super::broker_table::{CLUSTER, SECURITY, broker};
 use super::definition::ConfigType::{Class, Int, List, String};
@@ -13,11 +13,11 @@ const QUOTAS: &str = "quotas";
 fn one_address(value: &str) -> Result<(), std::string::String> {
     match split_list(value).count() {
         0 | 1 => Ok(()),
-        count => Err(format!("names {count} controllers; a cluster of several nodes is needed")),
+        count => Err(format!("names {count} controllers, which need a cluster of several nodes")),
     }
 }
 
-/// Both protocols of consumer groups are always there.
+/// Both protocols of consumer groups are always available.
 fn both_protocols(value: &str) -> Result<(), std::string::String> {
     let known = ["classic", "consumer", "share", "streams"];
     let given: Vec<&str> = split_list(value).collect();
@@ -46,7 +46,7 @@ pub(super) const NODE: &[Definition] = &[
         "-1",
         Any,
         ReadOnly,
-        "The older name of node.id, which is used when only this one is set."
+        "The older name of node.id, used when only this one is set."
     ),
     broker!(
         "client.quota.callback.class",
@@ -63,7 +63,7 @@ pub(super) const NODE: &[Definition] = &[
         "",
         Any,
         ClusterWide,
-        "What resolves values of the form ${provider:path:key}."
+        "The providers that resolve values of the form ${provider:path:key}."
     )
     .only(&[], "providers of configuration"),
     broker!(
@@ -72,7 +72,7 @@ pub(super) const NODE: &[Definition] = &[
         "",
         Check(one_address),
         ReadOnly,
-        "Where the controllers are; the one controller is in the process of the broker, and needs no address."
+        "The addresses of the controllers; the only controller is in the broker's process, and needs none."
     ),
     broker!(
         "cordoned.log.dirs",
@@ -80,7 +80,7 @@ pub(super) const NODE: &[Definition] = &[
         "",
         Any,
         PerBroker,
-        "Directories that take no new partitions."
+        "Directories that accept no new partitions."
     )
     .only(&[], "several log directories"),
     broker!(
@@ -98,7 +98,7 @@ pub(super) const NODE: &[Definition] = &[
         "classic,consumer,streams",
         Check(both_protocols),
         ReadOnly,
-        "The protocols of groups: classic and consumer are always served, share and streams never."
+        "The protocols of groups: classic and consumer are always supported, share and streams never."
     ),
     broker!(
         "log.dir",
@@ -114,9 +114,9 @@ pub(super) const NODE: &[Definition] = &[
         "",
         Any,
         ClusterWide,
-        "Limits of connections for single addresses."
+        "The most connections from individual addresses."
     )
-    .only(&[], "connection limits for single addresses"),
+    .only(&[], "connection limits for individual addresses"),
     broker!(
         "max.decompressed.message.bytes",
         Int,
@@ -131,7 +131,7 @@ pub(super) const NODE: &[Definition] = &[
         null,
         Any,
         ReadOnly,
-        "The directory that holds the metadata; the same as that of the log."
+        "The directory that holds the metadata; must be the same as that of the log."
     ),
     broker!(
         "principal.builder.class",
@@ -139,7 +139,7 @@ pub(super) const NODE: &[Definition] = &[
         "org.apache.kafka.common.security.authenticator.DefaultKafkaPrincipalBuilder",
         Any,
         PerBroker,
-        "The class that decides who a client is."
+        "The class that determines the identity of a client."
     )
     .only(&[], SECURITY),
     broker!(
@@ -148,7 +148,7 @@ pub(super) const NODE: &[Definition] = &[
         "broker,controller",
         super::definition::Validator::EachOneOf(&["broker", "controller"]),
         ReadOnly,
-        "What the node does."
+        "The roles of the node."
     )
     .only(&["controller,broker"], CLUSTER),
 ];
