@@ -295,7 +295,7 @@ pub enum Error {
         detail: String,
     },
     /// The operating system refused a file operation.
-    #[error("could not {action} {path}")]
+    #[error("{}could not {action} {path}", if is_full(source) { "the disk is full: " } else { "" })]
     Io {
         /// The verb: open, read, write, sync, map, rename, remove, list, lock.
         action: &'static str,
@@ -426,6 +426,13 @@ impl Error {
         Self::Network { action, address: address.into(), source: Arc::new(source.into()) }
     }
 
+    /// Whether a file could not be written because the disk, or the share of it that the process may
+    /// use, is full.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_full(source))
+    }
+
     /// Malformed bytes from the network.
     pub fn malformed(what: &'static str, detail: impl Into<String>) -> Self {
         Self::Malformed { what, detail: detail.into() }
@@ -497,6 +504,10 @@ impl Error {
     }
 }
 
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// A time as people say it.
 fn waited(ms: u64) -> String {
     let tenths = ms.saturating_add(50) / 100;
@@ -546,5 +557,8 @@ mod tests {
     fn a_chain_names_every_source() {
         let error = Error::io("open", "/data/x", io::Error::other("no such thing"));
         assert_eq!(error.chain(), "could not open /data/x: no such thing");
+        let full = Error::io("append to", "/data/y", io::ErrorKind::StorageFull.into());
+        assert_eq!(full.chain(), "the disk is full: could not append to /data/y: no storage space");
+        assert!(full.is_disk_full() && !error.is_disk_full());
     }
 }

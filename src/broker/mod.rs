@@ -23,6 +23,7 @@ mod coordinator;
 mod dispatch;
 mod frame_reader;
 mod frame_writer;
+mod full_disk;
 mod handlers;
 mod listener;
 mod log_threads;

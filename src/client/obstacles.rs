@@ -42,6 +42,8 @@ const ADDRESSES_MAX: usize = 64;
 enum Place {
     Address(String),
     Partition(TopicPartition),
+    /// Nobody gave a producer id.
+    ProducerId,
 }
 
 #[derive(Debug)]
@@ -121,15 +123,28 @@ impl Obstacles {
         self.state().note(Place::Partition(partition.clone()), Arc::new(error));
     }
 
+    /// A broker did not give a producer id.
+    pub(crate) fn producer_id_refused(&self, error: Error) {
+        self.state().note(Place::ProducerId, Arc::new(error));
+    }
+
+    /// A broker gave a producer id.
+    pub(crate) fn producer_id_given(&self) {
+        self.state().noted.remove(&Place::ProducerId);
+    }
+
     /// The partition has no obstacle any longer.
     pub(crate) fn settled(&self, partition: &TopicPartition) {
         self.state().noted.remove(&Place::Partition(partition.clone()));
     }
 
-    /// What a broker last answered to records of a partition, unless it accepted them.
+    /// What a broker last answered to records of a partition, unless it accepted them; or why there
+    /// is no producer id to send them with.
     pub(crate) fn of_partition(&self, partition: &TopicPartition) -> Option<Arc<Error>> {
         let place = Place::Partition(partition.clone());
-        self.state().noted.get(&place).map(|(_, error)| Arc::clone(error))
+        let state = self.state();
+        let noted = state.noted.get(&place).or_else(|| state.noted.get(&Place::ProducerId));
+        noted.map(|(_, error)| Arc::clone(error))
     }
 
     /// The current obstacle: an address that is silent, or else the last entry.

@@ -90,7 +90,10 @@ impl Drop for Session {
             if producer.buffered_bytes() > 0 {
                 LINGERING.fetch_add(1, Ordering::SeqCst);
                 let _task = handle.spawn(async move {
-                    producer.flush().await;
+                    // It says in the log what was lost, as nobody else is there to hear it.
+                    if let Err(error) = producer.drain(Duration::MAX, None).await.into_result() {
+                        tracing::warn!(error = %error.chain(), "of a client that was not closed");
+                    }
                     LINGERING.fetch_sub(1, Ordering::SeqCst);
                 });
             } else {

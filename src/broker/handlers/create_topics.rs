@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use super::common;
 use crate::broker::dispatch::Call;
 use crate::config::{ConfigEntry, Scope, describe_topic, without_effect};
-use crate::error::Result;
+use crate::error::{ErrorCode, Result};
 use crate::machine::controller::{Command, CreatedTopic, NewTopic, Refusal, Reply};
 use crate::protocol::Str;
 use crate::protocol::messages::create_topics::{
@@ -105,8 +105,9 @@ fn outcome(
 }
 
 /// Creates topics with default settings because they were requested by name. A topic that cannot be
-/// created does not exist afterwards, and the client is told so.
-pub(super) async fn create_automatically(call: &Call<'_>, names: &[String]) {
+/// created does not exist afterwards, and the client is told so; returned is why, if it is not up to
+/// the topics but to the broker.
+pub(super) async fn create_automatically(call: &Call<'_>, names: &[String]) -> Option<ErrorCode> {
     let topics = names.iter().map(|name| NewTopic::new(name.as_str(), -1, -1)).collect();
     let command = Command::CreateTopics { topics, validate_only: false };
     match call.state.submit(command, AUTOMATIC_TIMEOUT_MS).await {
@@ -123,6 +124,9 @@ pub(super) async fn create_automatically(call: &Call<'_>, names: &[String]) {
         Ok(_) => tracing::error!("the controller's answer has an unexpected form"),
         Err(error) => {
             tracing::warn!(error = %error.chain(), "could not create topics on first use");
+            // Other codes would look to clients as if this was not about the topics.
+            return Some(error.code()).filter(|code| *code == ErrorCode::KafkaStorageError);
         }
     }
+    None
 }

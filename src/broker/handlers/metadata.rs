@@ -9,7 +9,7 @@
 //! operations (all of them: there is no authorizer); v10 topic ids in responses; v12 topic ids in
 //! requests; v13 an error for the whole request. Errors: UNKNOWN_TOPIC_OR_PARTITION,
 //! INVALID_TOPIC_EXCEPTION, UNKNOWN_TOPIC_ID, LEADER_NOT_AVAILABLE, INVALID_REQUEST for an id before
-//! v12 or a missing name.
+//! v12 or a missing name, KAFKA_STORAGE_ERROR for a topic that was not created as the disk is full.
 
 use std::collections::BTreeSet;
 
@@ -94,6 +94,7 @@ async fn by_name(
     let version = call.context.api_version;
     let names: BTreeSet<&str> = wanted.iter().filter_map(|topic| topic.name.as_deref()).collect();
     let create = request_allows && call.state.config().auto_create_topics_enable;
+    let mut not_created = None;
     if create {
         let image = call.state.image();
         let missing: Vec<String> = names
@@ -102,14 +103,14 @@ async fn by_name(
             .map(|&name| name.to_owned())
             .collect();
         if !missing.is_empty() {
-            super::create_topics::create_automatically(call, &missing).await;
+            not_created = super::create_topics::create_automatically(call, &missing).await;
         }
     }
     let image = call.state.image();
     let entry = |name: &str| match image.topic(name) {
         Some(topic) => describe(&image, topic, version),
         None => MetadataResponseTopic {
-            error_code: common::unknown_topic(name).to_i16(),
+            error_code: not_created.unwrap_or_else(|| common::unknown_topic(name)).to_i16(),
             name: Some(name.into()),
             is_internal: common::is_internal(name),
             ..MetadataResponseTopic::default()

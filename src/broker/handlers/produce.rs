@@ -27,6 +27,7 @@ use tokio::time::Instant;
 
 use super::common;
 use crate::broker::dispatch::{Answer, Call};
+use crate::broker::full_disk;
 use crate::broker::partition::{Acks, AppendAnswer};
 use crate::broker::state::BrokerState;
 use crate::error::{Error, ErrorCode, Result};
@@ -171,6 +172,7 @@ fn check_batch(records: &Bytes, version: i16, transactional: bool) -> Result<()>
 }
 
 fn failed(index: i32, error: &Error) -> PartitionProduceResponse {
+    full_disk::warn_of(error);
     let record_errors = match error {
         Error::RecordsRefused { records, .. } => records
             .iter()

@@ -311,6 +311,12 @@ impl PartitionStore {
         store.env.disk.free_bytes(&store.directory).is_ok_and(|free| free >= bytes)
     }
 
+    /// Where the log is.
+    pub(super) fn directory(&self) -> PathBuf {
+        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        store.directory.clone()
+    }
+
     pub(super) fn stop_waiting(&self) {
         self.stopping.store(true, Ordering::Release);
     }

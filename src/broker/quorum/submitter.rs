@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::state_machine::Shared;
 use super::store::PartitionStore;
 use super::types::TypeConfig;
+use crate::broker::full_disk;
 use crate::env::Env;
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::controller::{Command, Controller, Decision, Event, Reply};
@@ -194,8 +195,14 @@ impl Submitter {
             return Ok(());
         }
         if !self.store.has_room(ROOM_BYTES) {
-            let text = "the disk of the metadata log is full; free some space and try again";
-            return Err((ErrorCode::KafkaStorageError, text.to_owned()));
+            let path = self.store.directory();
+            let text = format!(
+                "the disk is full: the metadata log in {} needs {} MiB of free space",
+                path.display(),
+                ROOM_BYTES >> 20
+            );
+            full_disk::warn(&path, &text);
+            return Err((ErrorCode::KafkaStorageError, text));
         }
         let mut rest = records;
         while !rest.is_empty() {

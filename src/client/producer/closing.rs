@@ -18,6 +18,7 @@ use super::trouble::Troubles;
 use super::{Inner, Payload, Producer};
 use crate::client::cluster::Cluster;
 use crate::error::{Error, ErrorCode, Result};
+use crate::machine::client::accumulator::Outcome;
 use crate::types::TopicPartition;
 
 /// So many topics are named.
@@ -160,6 +161,21 @@ impl Inner {
     pub(super) fn give_up(&self, payload: Payload, reason: Error) {
         self.memory.add_permits(payload.charged);
         payload.promise.fail(reason);
+    }
+
+    /// What a refusal means now. A full disk may have room again later; who closes does not wait for
+    /// that.
+    pub(super) fn refused(&self, code: ErrorCode) -> Outcome {
+        if self.gives_up(code) { Outcome::GivenUp(code) } else { Outcome::Refused(code) }
+    }
+
+    /// As [`Self::refused`], of an error that concerns all records.
+    pub(super) fn is_final(&self, error: &Error) -> bool {
+        self.gives_up(error.code())
+    }
+
+    fn gives_up(&self, code: ErrorCode) -> bool {
+        code == ErrorCode::KafkaStorageError && self.state().lost.is_closing
     }
 
     /// Gives up all that waits.

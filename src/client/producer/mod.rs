@@ -28,6 +28,7 @@ use tokio::task::JoinHandle;
 pub use closing::Unacknowledged;
 pub use delivery::{BatchAck, BatchDelivery, Delivery, RecordMetadata};
 
+use crate::client::admin::{Admin, NewTopic, all_or_first_error};
 use crate::client::cluster::{Cluster, Lane, TopicInfo};
 use crate::client::config::{Acks, ProducerConfig};
 use crate::client::producer::closing::Lost;
@@ -411,13 +412,30 @@ impl Producer {
         // A topic that was just asked for may be in the making, where it is created by asking.
         let retries = if cluster.config.allow_auto_create_topics { 8 } else { 3 };
         let lookup = cluster.retry_unknown("looking up a topic", retries, async || {
-            cluster.topic_or_create(name, true).await
+            match cluster.topic_or_create(name, true).await {
+                Err(error) if error.code() == ErrorCode::KafkaStorageError => {
+                    Ok(self.created_or_why_not(name).await)
+                }
+                found => found.map(Ok),
+            }
         });
+        let lookup = async { lookup.await? };
         let block_max = self.inner.config.block_max;
         tokio::time::timeout(block_max, lookup).await.unwrap_or_else(|_| {
             let what = format!("waiting for the metadata of topic {name} (max.block.ms)");
             Err(Error::timeout(what, block_max).because(cluster.obstacle()))
         })
+    }
+
+    /// A topic that the broker could not create on demand. Asked to create it, it says why.
+    async fn created_or_why_not(&self, name: &str) -> Result<Arc<TopicInfo>> {
+        let cluster = &self.inner.cluster;
+        let topic = NewTopic { name: name.to_owned(), ..NewTopic::default() };
+        let created = Admin::new(Arc::clone(cluster)).create_topics(&[topic], false).await?;
+        match all_or_first_error(created) {
+            Err(error) if error.code() != ErrorCode::TopicAlreadyExists => Err(error),
+            _ => cluster.fresh_topic(name, false).await,
+        }
     }
 
     fn check_size(&self, topic: &str, bytes: usize) -> Result<()> {

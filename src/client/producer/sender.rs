@@ -335,7 +335,7 @@ impl Sender {
                         self.settle(batch, Outcome::Acknowledged, Some(answer), None);
                     } else {
                         self.wants_refresh |= code.retriable();
-                        self.settle(batch, Outcome::Refused(code), Some(answer), None);
+                        self.settle(batch, self.inner.refused(code), Some(answer), None);
                     }
                 }
                 None => self.settle(batch, Outcome::Lost, None, None),
@@ -448,9 +448,13 @@ impl Sender {
 
     fn got_producer_id(&mut self, result: Result<InitProducerIdResponse>, now: TimestampMs) {
         self.asking_id = false;
-        let result = result.and_then(|response| {
-            ErrorCode::from_i16(response.error_code).into_result("asking for a producer id")?;
-            Ok(response)
+        let result = result.and_then(|response| match ErrorCode::from_i16(response.error_code) {
+            ErrorCode::KafkaStorageError => {
+                let text = "asking for a producer id: the disk is full where the broker keeps \
+                                its metadata, or it failed; the broker's log says which";
+                Err(Error::told(ErrorCode::KafkaStorageError, text))
+            }
+            code => code.into_result("asking for a producer id").map(|()| response),
         });
         match result {
             Ok(response) => {
@@ -459,9 +463,11 @@ impl Sender {
                 self.id_failures = 0;
                 self.id_retry_at = TimestampMs::NONE;
                 self.inner.state().accumulator.set_producer(id, epoch);
+                self.inner.cluster.obstacles.producer_id_given();
             }
-            Err(error) if error.retriable() => {
+            Err(error) if error.retriable() && !self.inner.is_final(&error) => {
                 tracing::debug!(error = %error.chain(), "no producer id yet");
+                self.inner.cluster.obstacles.producer_id_refused(error);
                 self.id_failures += 1;
                 let cluster = &self.inner.cluster;
                 let wait_ms =

@@ -6,12 +6,16 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+import polars as pl
 import pytest
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+import ottla
 from processes import BrokerProcess, missing
 
 if TYPE_CHECKING:
@@ -20,6 +24,9 @@ if TYPE_CHECKING:
 
 DISK_BYTES = 24 << 20
 BALLAST_BYTES = 8 << 20
+
+#: A guard against waiting for ever.
+HANG_SECONDS = 30.0
 
 
 @pytest.fixture
@@ -82,6 +89,8 @@ def test_a_full_disk_refuses_and_recovers(small_disk: Path) -> None:
     assert failed, "24 MB went into a disk with 16 MiB of room"
     assert kept, broker.stderr()
     assert broker.process.poll() is None, broker.stderr()
+    assert "the disk is full: could not" in broker.stderr(), "the log does not say it"
+    assert str(small_disk / "data") in broker.stderr()
     assert read(broker.bootstrap, kept) == sorted(kept), "not readable while the disk is full"
 
     ballast.unlink()
@@ -93,6 +102,85 @@ def test_a_full_disk_refuses_and_recovers(small_disk: Path) -> None:
     broker = BrokerProcess(small_disk / "data")
     assert read(broker.bootstrap, kept + more) == sorted(kept + more)
     assert broker.stop() == 0
+
+
+def fill(disk: Path) -> None:
+    """Take all that is left."""
+    with suppress(OSError), (disk / "ballast").open("wb", buffering=0) as ballast:
+        while True:
+            ballast.write(bytes(64 << 10))
+
+
+@contextmanager
+def refused(kind: type[ottla.KafkaError], told: str) -> Iterator[None]:
+    """Expect an error that says that the disk is full, and where, in reasonable time."""
+    began = time.monotonic()
+    with pytest.raises(kind, match=told) as raised:
+        yield
+    assert "the disk is full" in str(raised.value)
+    assert time.monotonic() - began < HANG_SECONDS
+
+
+@pytest.mark.parametrize("transport", ["embedded", "tcp"])
+def test_a_full_disk_is_named_by_every_call(small_disk: Path, transport: str) -> None:
+    data = small_disk / "data"
+    broker = ottla.Broker(data)
+    client = (
+        broker.client(linger_ms=0)
+        if transport == "embedded"
+        else ottla.connect(broker.bootstrap_servers, linger_ms=0)
+    )
+    client.create_topic("events")
+    client.send("events", "before")
+    fill(small_disk)
+
+    large, where = b"x" * 200_000, f"the disk is full: could not .*{data}/events-0"
+    with refused(ottla.TimeoutError, where):
+        client.send("events", large, timeout=1)
+    with refused(ottla.TimeoutError, where):
+        client.send_async("events", large).result(1)
+    with refused(ottla.TimeoutError, where):
+        client.write("events", pl.DataFrame({"value": [large]}), timeout=1)
+    with refused(ottla.TimeoutError, where):
+        client.flush(timeout=1)
+    with refused(ottla.StorageError, f"topic other.*{data}"):
+        client.create_topic("other")
+    with refused(ottla.StorageError, f"topic new.*{data}"):
+        client.send("new", "value")
+    with refused(ottla.StorageError, f"topic new.*{data}"):
+        client.write("new", pl.DataFrame({"value": ["value"]}))
+    assert client.scan("events").head()["value"].to_pylist() == [b"before"]
+    with refused(
+        ottla.StorageError, f'3 records were not acknowledged .topic "events": 3.*{where}'
+    ):
+        client.close()
+    # It may have something to say of its checkpoints.
+    with suppress(ottla.StorageError):
+        broker.close(HANG_SECONDS)
+
+
+def test_what_waits_for_room_is_written_when_there_is_some(small_disk: Path) -> None:
+    with ottla.Broker(small_disk / "data") as broker, broker.client(linger_ms=0) as client:
+        client.create_topic("events")
+        fill(small_disk)
+        pending = client.send_async("events", b"x" * 200_000)
+        with pytest.raises(ottla.TimeoutError, match="the disk is full") as raised:
+            pending.result(1)
+        assert isinstance(raised.value.__cause__, ottla.StorageError)
+        (small_disk / "ballast").unlink()
+        assert pending.result(HANG_SECONDS).offset == 0
+
+
+def test_a_client_that_never_sent_does_not_wait_for_room_when_it_closes(small_disk: Path) -> None:
+    broker = ottla.Broker(small_disk / "data")
+    client = broker.client(linger_ms=0)
+    client.create_topic("events")
+    fill(small_disk)
+    client.send_async("events", "value")
+    with refused(ottla.StorageError, "1 record was not acknowledged"):
+        client.close()
+    with suppress(ottla.StorageError):
+        broker.close(HANG_SECONDS)
 
 
 def read(bootstrap: str, wanted: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -119,6 +119,8 @@ pub enum Outcome {
     Acknowledged,
     /// The broker answered with an error.
     Refused(ErrorCode),
+    /// The broker answered with an error, and the caller does not want to try again.
+    GivenUp(ErrorCode),
     /// The connection ended or timed out before an answer came: the broker may have it or not.
     Lost,
 }
@@ -495,6 +497,7 @@ impl<P> Accumulator<P> {
                 let expired = rest.created_at.plus(settings.delivery_timeout_ms) <= now;
                 let may_retry = match outcome {
                     Outcome::Refused(code) => retry_helps(code, settings.idempotent),
+                    Outcome::GivenUp(_) => false,
                     Outcome::Lost | Outcome::Acknowledged => true,
                 };
                 if may_retry && !expired && rest.failures < settings.retries {
@@ -676,19 +679,22 @@ const fn doubt(outcome: Outcome) -> Option<bool> {
             | ErrorCode::NotEnoughReplicas
             | ErrorCode::CorruptMessage,
         ) => None,
-        Outcome::Refused(_) | Outcome::Lost | Outcome::Acknowledged => Some(true),
+        Outcome::Refused(_) | Outcome::GivenUp(_) | Outcome::Lost | Outcome::Acknowledged => {
+            Some(true)
+        }
     }
 }
 
 const fn refusal(outcome: Outcome) -> Option<ErrorCode> {
     match outcome {
-        Outcome::Refused(code) => Some(code),
+        Outcome::Refused(code) | Outcome::GivenUp(code) => Some(code),
         Outcome::Acknowledged | Outcome::Lost => None,
     }
 }
 
 const fn failure(outcome: Outcome, expired: bool) -> Failure {
     match (outcome, expired) {
+        (Outcome::GivenUp(code), _) => Failure::Refused(code),
         (outcome, true) => Failure::Expired(refusal(outcome)),
         (Outcome::Refused(code), false) => Failure::Refused(code),
         (Outcome::Acknowledged | Outcome::Lost, false) => Failure::Lost,
