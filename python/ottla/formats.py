@@ -68,6 +68,8 @@ class Format:
         The format of the events of Debezium.
     unwrap : bool, default False
         Whether the columns are those of the row that changed.
+    decimals : {"precise", "string"}, optional
+        How strings of decimals are read in the JSON events of Debezium.
     max_rows : int, default 10000
         The rows of a record that is an Arrow IPC stream.
     compression : {"lz4", "zstd"}, optional
@@ -94,6 +96,7 @@ class Format:
     time_unit: str = "ns"
     inner: Format | None = None
     unwrap: bool = False
+    decimals: str | None = None
     max_rows: int = 10_000
     compression: str | None = None
     extra: str | None = None
@@ -103,7 +106,10 @@ class Format:
         if self.kind in {"raw", "text"}:
             return f"ottla.{self.kind}({self.column!r})"
         if self.kind == "debezium":
-            return f"ottla.debezium({self.inner!r}{', unwrap=True' if self.unwrap else ''})"
+            more = ", unwrap=True" if self.unwrap else ""
+            if self.decimals is not None:
+                more += f", decimals={self.decimals!r}"
+            return f"ottla.debezium({self.inner!r}{more})"
         details = []
         if isinstance(self.schema, bytes):
             details.append("schema=…")
@@ -336,6 +342,8 @@ def avro(
     that they were written with), as Confluent's serializers make them; without one they are the
     bare datum, written with the schema that is given.
 
+    Which types are written and read, and how, is in the manual: ``src/manual/types.md``.
+
     Parameters
     ----------
     schema : str, mapping, sequence, pathlib.Path or Schema, optional
@@ -424,6 +432,8 @@ def protobuf(
     With a registry, values have its header in front of them (a zero byte, the id of the schema,
     and which of its messages it is), as Confluent's serializers make them; without one they are
     the bare message. Fields are found by number, so older and newer values are read alike.
+
+    Which types are written and read, and how, is in the manual: ``src/manual/types.md``.
 
     Parameters
     ----------
@@ -530,8 +540,12 @@ def protobuf(
     )
 
 
-def debezium(inner: Format | str | None = None, *, unwrap: bool = False) -> Format:
+def debezium(
+    inner: Format | str | None = None, *, unwrap: bool = False, decimals: str | None = None
+) -> Format:
     """Take values as change events of Debezium: what a row was before, and is after a change.
+
+    Which types the columns have is in the manual: ``src/manual/types.md``.
 
     Parameters
     ----------
@@ -542,16 +556,26 @@ def debezium(inner: Format | str | None = None, *, unwrap: bool = False) -> Form
     unwrap : bool, default False
         Whether the columns are those of the row: as it is after the change and, for a deletion,
         as it was before it.
+    decimals : {"precise", "string"}, optional
+        What a string in a decimal column of a JSON event is: base64 of the unscaled number
+        (``decimal.handling.mode=precise``, Debezium's default) or digits (``string``). By default
+        the ``schema`` beside the event tells; without one, a string that can be both is a decode
+        error. Numbers need neither.
 
     Returns
     -------
     Format
         The format, for ``value=`` of ``scan`` and ``consumer``. The columns are ``before`` and
         ``after`` (structs), ``source``, ``op`` (``c`` created, ``u`` updated, ``d`` deleted, ``r``
-        read by a snapshot) and ``ts_ms`` (timestamp[ms, UTC]); with ``unwrap`` those of the row,
-        ``op`` and ``ts_ms`` (``__op`` and ``__ts_ms`` where the row has such a column). The
-        tombstone that follows a deletion is a row of nulls; ``is_tombstone`` tells it. A value
-        without ``op`` does not decode.
+        read by a snapshot, ``t`` truncated) and ``ts_ms`` (timestamp[ms, UTC]); with ``unwrap``
+        those of the row, ``op`` and ``ts_ms`` (``__op`` and ``__ts_ms`` where the row has such a
+        column). The columns of the row are those before and after a change together; without a
+        schema they are found from the first events, with the types that the ``schema`` beside an
+        event gives them. An event without a row, such as that of a truncation, has ``op``,
+        ``ts_ms`` and nulls. Where rows are no structs (documents of MongoDB, which are JSON text),
+        ``unwrap`` gives ``before``, ``after`` and ``updateDescription`` as they are, ``op`` and
+        ``ts_ms``. The tombstone that follows a deletion is a row of nulls; ``is_tombstone`` tells
+        it. A value without ``op`` does not decode.
 
     Examples
     --------
@@ -568,7 +592,9 @@ def debezium(inner: Format | str | None = None, *, unwrap: bool = False) -> Form
         inner = json()
     if not isinstance(inner, Format) or inner.kind not in {"json", "avro", "protobuf"}:
         raise ConfigError(f"debezium({inner!r}): events are json(), avro() or protobuf()")
-    return Format("debezium", inner=inner, unwrap=unwrap)
+    if decimals not in {None, "precise", "string"}:
+        raise ConfigError(f"decimals={decimals!r}: use precise or string")
+    return Format("debezium", inner=inner, unwrap=unwrap, decimals=decimals)
 
 
 def arrow_ipc(
@@ -579,6 +605,8 @@ def arrow_ipc(
     exclude: Iterable[str] = (),
 ) -> Format:
     """Take values as Arrow IPC streams: a record gives the rows of its record batches.
+
+    Which types are written and read, and how, is in the manual: ``src/manual/types.md``.
 
     Parameters
     ----------

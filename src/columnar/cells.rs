@@ -6,13 +6,25 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Float32Type, Float64Type, Int32Type, Int64Type, TimeUnit,
+    ArrowPrimitiveType, DataType, Field, FieldRef, Float32Type, Float64Type, Int32Type, Int64Type,
+    TimeUnit,
 };
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::array_value_to_string;
 
 use super::bytes_column::BytesColumn;
+use super::shown;
 use crate::error::{Error, Result};
+
+/// A column, and its field, which may say that it is more than its type does.
+pub(super) type Typed<'a> = (&'a Field, &'a ArrayRef);
+/// The items of lists, or the keys or values of maps.
+pub(super) type Items = (FieldRef, ArrayRef);
+
+/// The column of items.
+pub(super) fn typed((field, array): &Items) -> Typed<'_> {
+    (field.as_ref(), array)
+}
 
 /// Casts a column; a value that does not fit, or would change, is an error.
 pub(super) fn cast_exactly(path: &str, array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
@@ -232,10 +244,13 @@ fn scaled(
     Ok(scaled.into())
 }
 
-/// Text.
-pub(super) fn texts(path: &str, array: &ArrayRef) -> Result<BytesColumn> {
+/// Text; UUIDs as theirs.
+pub(super) fn texts(path: &str, (field, array): Typed<'_>) -> Result<BytesColumn> {
     let array = plain(path, array)?;
     match array.data_type() {
+        DataType::FixedSizeBinary(16) if shown::is_uuid(field) => {
+            BytesColumn::new(path, &shown::uuids(&array))
+        }
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => {
             BytesColumn::new(path, &array)
         }
@@ -249,11 +264,11 @@ pub(super) fn bytes(path: &str, array: &ArrayRef) -> Result<BytesColumn> {
 }
 
 /// The offsets and the items of lists.
-pub(super) fn lists(path: &str, array: &ArrayRef) -> Result<(OffsetBuffer<i32>, ArrayRef)> {
+pub(super) fn lists(path: &str, array: &ArrayRef) -> Result<(OffsetBuffer<i32>, Items)> {
     match array.data_type() {
-        DataType::List(_) => {
+        DataType::List(item) => {
             let lists = array.as_list::<i32>();
-            Ok((lists.offsets().clone(), Arc::clone(lists.values())))
+            Ok((lists.offsets().clone(), (Arc::clone(item), Arc::clone(lists.values()))))
         }
         DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
             lists(path, &cast(path, array, &DataType::List(Arc::clone(item)))?)
@@ -263,23 +278,24 @@ pub(super) fn lists(path: &str, array: &ArrayRef) -> Result<(OffsetBuffer<i32>, 
 }
 
 /// The offsets, keys and values of maps.
-pub(super) fn maps(
-    path: &str,
-    array: &ArrayRef,
-) -> Result<(OffsetBuffer<i32>, ArrayRef, ArrayRef)> {
+pub(super) fn maps(path: &str, array: &ArrayRef) -> Result<(OffsetBuffer<i32>, Items, Items)> {
     let wrong = || unfit(path, array.data_type(), "maps");
     match array.data_type() {
         DataType::Map(..) => {
             let map = array.as_map();
-            Ok((map.offsets().clone(), Arc::clone(map.keys()), Arc::clone(map.values())))
+            let (key, value) = map.entries_fields();
+            let keys = (Arc::new(key.clone()), Arc::clone(map.keys()));
+            Ok((map.offsets().clone(), keys, (Arc::new(value.clone()), Arc::clone(map.values()))))
         }
         // Libraries without maps represent them as lists of pairs.
         DataType::List(item) => match item.data_type() {
-            DataType::Struct(fields) if fields.len() == 2 => {
+            DataType::Struct(fields) => {
+                let [key, value] = fields.as_ref() else { return Err(wrong()) };
                 let list = array.as_list::<i32>();
                 let pairs = list.values().as_struct();
-                let (keys, values) = (pairs.column(0), pairs.column(1));
-                Ok((list.offsets().clone(), Arc::clone(keys), Arc::clone(values)))
+                let keys = (Arc::clone(key), Arc::clone(pairs.column(0)));
+                let values = (Arc::clone(value), Arc::clone(pairs.column(1)));
+                Ok((list.offsets().clone(), keys, values))
             }
             _ => Err(wrong()),
         },
@@ -307,11 +323,22 @@ pub(super) fn nulls(array: &ArrayRef) -> Option<NullBuffer> {
     array.logical_nulls()
 }
 
-/// The columns of a table by name, without those that are left out.
+/// The columns of a table, without those that are left out.
 pub(super) fn columns<'a>(
     rows: &'a RecordBatch,
     exclude: &'a [String],
-) -> impl Iterator<Item = (&'a str, &'a ArrayRef)> {
-    let names = rows.schema_ref().fields().iter().map(|field| field.name().as_str());
-    names.zip(rows.columns()).filter(|(name, _)| !exclude.iter().any(|one| one == name))
+) -> impl Iterator<Item = Typed<'a>> {
+    let fields = rows.schema_ref().fields().iter().map(AsRef::as_ref);
+    fields.zip(rows.columns()).filter(|(field, _)| !exclude.contains(field.name()))
+}
+
+/// The members of structs.
+pub(super) fn members<'a>(path: &str, array: &'a ArrayRef) -> Result<Vec<Typed<'a>>> {
+    match array.data_type() {
+        DataType::Struct(fields) => {
+            let fields = fields.iter().map(AsRef::as_ref);
+            Ok(fields.zip(array.as_struct().columns()).collect())
+        }
+        other => Err(unfit(path, other, "structs")),
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::json::explain;
+
 /// What is wrong with a value, and in which field.
 #[derive(Debug)]
 pub(super) struct Fail(Box<(String, String)>);
@@ -39,6 +41,12 @@ impl fmt::Display for Fail {
             write!(formatter, "field {path:?}: {detail}")
         }
     }
+}
+
+/// The same with a part of the value, for people.
+#[cold]
+pub(super) fn with_excerpt(detail: impl fmt::Display, value: &[u8]) -> String {
+    format!("{detail}; the value of {} bytes: {}", value.len(), explain::excerpt(value, 0))
 }
 
 /// The result of reading a part of a value.

@@ -58,7 +58,7 @@ pub use assemble::{AbortedTransaction, Chunk, PartitionProgress};
 pub use avro::{AvroFormat, AvroSchema, ReaderSchema};
 pub use columns::{KafkaColumn, Projection};
 pub use convert::{compact, nbytes, plain_type, to_plain};
-pub use debezium::DebeziumFormat;
+pub use debezium::{DebeziumFormat, DecimalStrings};
 pub use decoder::{DecodeOptions, Decoded, Decoder, KeyFormat, Looked, OnError, Step};
 pub use encode::{EncodedBatch, Encoder, HeaderSource, PartitionSource, WriteOptions};
 pub use headers::HeaderField;

@@ -51,7 +51,8 @@ pub(super) fn as_text(field: &Field, array: &ArrayRef) -> Result<Option<ArrayRef
     })
 }
 
-fn is_uuid(field: &Field) -> bool {
+/// Whether a column is one of UUIDs.
+pub(super) fn is_uuid(field: &Field) -> bool {
     field.metadata().get(EXTENSION).is_some_and(|name| name == UUID)
 }
 
@@ -103,7 +104,8 @@ fn time_of_day(seconds: i64, nanos: u32) -> Option<String> {
     Some(NaiveTime::from_num_seconds_from_midnight_opt(seconds, nanos)?.to_string())
 }
 
-fn uuids(array: &ArrayRef) -> ArrayRef {
+/// The texts of UUIDs.
+pub(super) fn uuids(array: &ArrayRef) -> ArrayRef {
     let array = array.as_fixed_size_binary();
     let mut texts = StringBuilder::new();
     for value in array {

@@ -13,7 +13,8 @@ use arrow::datatypes::{FieldRef, Fields};
 use super::assemble::Assembled;
 use super::avro::{AvroDecoder, AvroFormat, AvroSchema, ReaderSchema};
 use super::columns::KafkaColumn;
-use super::debezium::{DebeziumFormat, EventDecoder, Events};
+use super::debezium::{CHANGES, PARTS};
+use super::debezium::{DebeziumFormat, EventDecoder, EventProbe, Events};
 use super::decoder::OnError;
 use super::ipc::{IpcDecoder, fields_of};
 use super::json::{Extra, Inference, JsonDecoder, JsonFormat, all_nullable};
@@ -117,7 +118,10 @@ impl ValueFormat {
             }
             Self::Debezium(format) => {
                 let inner = format.inner.clone().settle_for(topic)?;
-                Ok(Self::Debezium(Arc::new(DebeziumFormat { inner, unwrap: format.unwrap })))
+                Ok(Self::Debezium(Arc::new(DebeziumFormat {
+                    inner,
+                    ..DebeziumFormat::clone(&format)
+                })))
             }
             other => Ok(other),
         }
@@ -175,8 +179,8 @@ impl ValueFormat {
             Self::ArrowIpc(Some(fields)) => Ok(Settled::ArrowIpc(fields.clone())),
             Self::ArrowIpc(None) => Err(Probe::ArrowIpc),
             Self::Debezium(format) => match format.inner.settle()? {
-                Ok(inner) => Ok(Settled::Debezium(Events::new(inner, format.unwrap)?)),
-                Err(inner) => Err(Probe::Debezium(Box::new(inner), format.unwrap)),
+                Ok(inner) => Ok(Settled::Debezium(Events::new(inner, format)?)),
+                Err(inner) => Err(Probe::Debezium(Box::new(EventProbe::new(inner, format)))),
             },
         })
     }
@@ -342,8 +346,7 @@ pub(super) enum Probe {
     Json(Box<JsonProbe>),
     Avro(Arc<AvroFormat>),
     Protobuf(Arc<ProtobufFormat>),
-    /// The inner format of events, and whether they are unwrapped.
-    Debezium(Box<Probe>, bool),
+    Debezium(Box<EventProbe>),
     ArrowIpc,
 }
 
@@ -357,18 +360,61 @@ pub(super) struct JsonProbe {
     others: usize,
     /// Whether no value behind one that is no object will be handed out.
     raises: bool,
+    /// Whether the objects are events of Debezium.
+    events: bool,
 }
 
 impl JsonProbe {
     fn new(format: &JsonFormat) -> Self {
-        let inference = Inference::default();
-        Self { format: format.clone(), inference, objects: 0, others: 0, raises: false }
+        Self {
+            format: format.clone(),
+            inference: Inference::default(),
+            objects: 0,
+            others: 0,
+            raises: false,
+            events: false,
+        }
+    }
+
+    /// Looks for events of Debezium, of which some have no row.
+    pub(super) const fn look_for_events(&mut self) {
+        self.events = true;
+    }
+
+    /// The format with fields of events.
+    pub(super) fn events(&self, fields: Fields) -> JsonFormat {
+        let extra = Extra::Ignore;
+        JsonFormat { fields: Some(fields), extra, ..self.format.clone() }
+    }
+
+    /// Whether a change was seen that is no row: a document, or the like.
+    pub(super) fn has_changes(&self) -> bool {
+        self.inference.any_of_event(&CHANGES)
+    }
+
+    /// How many values are looked at.
+    pub(super) fn wanted(&self) -> usize {
+        self.format.infer.max(1)
+    }
+
+    /// The JSON of a value.
+    pub(super) fn body<'a>(&self, value: &'a [u8]) -> &'a [u8] {
+        match registry::unframe(value) {
+            Ok((_, body)) if self.format.framed => body,
+            _ => value,
+        }
+    }
+
+    fn is_enough(&self) -> bool {
+        let wanted = self.wanted();
+        let is_over = self.raises && self.seen() >= wanted;
+        let waits = self.events && !self.has_changes() && !(is_over && self.others > 0);
+        (self.objects >= wanted || is_over) && !waits
     }
 
     fn look(&mut self, values: &BinaryViewArray) -> Look {
-        let wanted = self.format.infer.max(1);
         for value in values.iter().flatten() {
-            if self.objects >= wanted || (self.raises && self.seen() >= wanted) {
+            if self.is_enough() {
                 break;
             }
             match self.add(value) {
@@ -376,7 +422,7 @@ impl JsonProbe {
                 Err(_no_object) => self.others = self.others.saturating_add(1),
             }
         }
-        if self.objects >= wanted || (self.raises && self.seen() >= wanted) {
+        if self.is_enough() {
             return self.found().map_or(Look::Nothing, Look::Settled);
         }
         Look::More
@@ -393,8 +439,12 @@ impl JsonProbe {
 
     /// The format with its fields; none before an object was seen.
     fn found(&self) -> Option<Settled> {
-        let found = || Settled::Json(self.format.with_found(self.inference.fields()));
-        (self.objects > 0).then(found)
+        if self.objects == 0 {
+            return None;
+        }
+        let fields =
+            if self.events { self.inference.event_fields(&PARTS) } else { self.inference.fields() };
+        Some(Settled::Json(self.format.with_found(fields)))
     }
 }
 
@@ -412,16 +462,8 @@ pub(super) enum Look {
 
 impl Probe {
     pub(super) fn look(&mut self, assembled: &Assembled) -> Result<Look> {
-        if let Self::Debezium(inner_probe, unwrap) = self {
-            return Ok(match inner_probe.look(assembled)? {
-                Look::Settled(inner) => match Events::new(inner, *unwrap) {
-                    Ok(events) => Look::Settled(Settled::Debezium(events)),
-                    // Each of those values is an error.
-                    Err(_no_event) if matches!(**inner_probe, Self::Json(_)) => Look::Nothing,
-                    Err(no_event) => return Err(no_event),
-                },
-                other => other,
-            });
+        if let Self::Debezium(probe) = self {
+            return probe.look(assembled);
         }
         let Some(values) = assembled.filled.column(KafkaColumn::Value) else {
             return Ok(Look::More);
@@ -467,7 +509,7 @@ impl Probe {
     pub(super) fn expect(&mut self, on_error: OnError) {
         match self {
             Self::Json(probe) => probe.raises = on_error == OnError::Raise,
-            Self::Debezium(inner, _) => inner.expect(on_error),
+            Self::Debezium(probe) => probe.expect(on_error),
             Self::Avro(_) | Self::Protobuf(_) | Self::ArrowIpc => {}
         }
     }
@@ -477,20 +519,10 @@ impl Probe {
     pub(super) fn unsettled(&self, named: Fields) -> Settled {
         match self {
             // Finds out which values are none.
-            Self::ArrowIpc => Settled::ArrowIpc(Fields::empty()),
+            Self::ArrowIpc => Settled::ArrowIpc(named),
             Self::Json(probe) => Settled::Json(probe.format.with_found(named)),
             // What has no `op` is no event, which needs no row to tell.
-            Self::Debezium(inner, unwrap) => match inner.unsettled(named) {
-                Settled::Json(format) => {
-                    let fields = format.fields.unwrap_or_else(Fields::empty);
-                    let event = Settled::Json(JsonFormat::given(fields));
-                    Events::new(event, *unwrap).map_or_else(
-                        |_no_event| Settled::Nothing(Fields::empty()),
-                        Settled::Debezium,
-                    )
-                }
-                other => other,
-            },
+            Self::Debezium(probe) => probe.unsettled(named),
             Self::Avro(_) | Self::Protobuf(_) => Settled::Nothing(named),
         }
     }
@@ -498,10 +530,7 @@ impl Probe {
     /// What is known when no more values come; none where that is not enough for columns.
     pub(super) fn give_up(&self) -> Option<Settled> {
         match self {
-            Self::Debezium(inner, unwrap) => inner
-                .give_up()
-                .and_then(|inner| Events::new(inner, *unwrap).ok())
-                .map(Settled::Debezium),
+            Self::Debezium(probe) => probe.give_up(),
             Self::Json(probe) => probe.found(),
             Self::Avro(_) | Self::Protobuf(_) | Self::ArrowIpc => None,
         }

@@ -10,8 +10,8 @@ use pyo3::types::{PyDict, PyString};
 use super::registry::SchemaRegistry;
 use super::{interop, types};
 use crate::columnar::{
-    AvroFormat, AvroSchema, AvroTarget, DebeziumFormat, Extra, Framing, HeaderField,
-    IpcCompression, IpcTarget, JsonFormat, NonFinite, ProtobufFormat, ProtobufReader,
+    AvroFormat, AvroSchema, AvroTarget, DebeziumFormat, DecimalStrings, Extra, Framing,
+    HeaderField, IpcCompression, IpcTarget, JsonFormat, NonFinite, ProtobufFormat, ProtobufReader,
     ProtobufSchema, ProtobufTarget, ReaderSchema, SchemaReference, SchemaSource, ValueFormat,
     ValueSource,
 };
@@ -35,7 +35,7 @@ enum Kind {
     Avro(Avro),
     Protobuf(Protobuf),
     /// Events of this format, and whether they are unwrapped.
-    Debezium(Box<Format>, bool),
+    Debezium(Box<Format>, bool, DecimalStrings),
     ArrowIpc(ArrowIpc),
 }
 
@@ -151,7 +151,17 @@ fn kind(object: Borrowed<'_, '_, PyAny>) -> PyResult<Kind> {
         }
         "debezium" => {
             let inner = object.getattr(intern!(object.py(), "inner"))?;
-            Kind::Debezium(Box::new(inner.extract()?), field(object, "unwrap")?)
+            let decimals: Option<String> = field(object, "decimals")?;
+            let decimals = match decimals.as_deref() {
+                None => DecimalStrings::Either,
+                Some("precise") => DecimalStrings::Precise,
+                Some("string") => DecimalStrings::Digits,
+                Some(other) => {
+                    let detail = format!("decimals={other:?}: use precise or string");
+                    return Err(Error::invalid(detail).into());
+                }
+            };
+            Kind::Debezium(Box::new(inner.extract()?), field(object, "unwrap")?, decimals)
         }
         other => return Err(Error::invalid(format!("there is no format {other:?}")).into()),
     })
@@ -334,10 +344,13 @@ impl Format {
                 source: avro.registry.source()?,
             })),
             Kind::ArrowIpc(ipc) => ValueFormat::ArrowIpc(ipc.fields.clone()),
-            Kind::Debezium(inner, unwrap) => ValueFormat::Debezium(Arc::new(DebeziumFormat {
-                inner: inner.reading()?,
-                unwrap: *unwrap,
-            })),
+            Kind::Debezium(inner, unwrap, decimals) => {
+                ValueFormat::Debezium(Arc::new(DebeziumFormat {
+                    inner: inner.reading()?,
+                    unwrap: *unwrap,
+                    decimals: *decimals,
+                }))
+            }
             Kind::Protobuf(protobuf) => ValueFormat::Protobuf(Arc::new(ProtobufFormat {
                 schema: protobuf.reader()?,
                 message: protobuf.message.clone(),

@@ -7,15 +7,16 @@
 //! |---|---|
 //! | `bool`, `int`, `float`, `str`, `bytes` | boolean, int64 or uint64, float64, utf8, binary |
 //! | `datetime` (UTC when naive), `date`, `time` | timestamp[us, UTC], date32, time64[us] |
-//! | `timedelta`, `Decimal`, `UUID` | duration[us], decimal128, utf8 |
+//! | `timedelta`, `Decimal`, `UUID` | duration[us], decimal128, arrow.uuid |
 //! | list or tuple, mapping, `None` | list, struct (or map), null |
 
 use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, DurationMicrosecondArray,
-    Float64Array, Int64Array, ListArray, MapArray, NullArray, RecordBatch, RecordBatchOptions,
-    StringArray, StructArray, Time64MicrosecondArray, TimestampMicrosecondArray, UInt64Array,
+    FixedSizeBinaryArray, Float64Array, Int64Array, ListArray, MapArray, NullArray, RecordBatch,
+    RecordBatchOptions, StringArray, StructArray, Time64MicrosecondArray,
+    TimestampMicrosecondArray, UInt64Array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Field, Fields, Schema};
@@ -52,7 +53,7 @@ pub(super) fn one_value(field: &Field, value: &Bound<'_, PyAny>) -> PyResult<Rec
     let path = Path { name: field.name(), depth: 0 };
     let values = [(!value.is_none()).then(|| value.clone())];
     let column = column(&values, Some(field.data_type()), &path)?;
-    let field = Field::new(field.name(), column.data_type().clone(), true);
+    let field = field_of(field.name(), &column);
     RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![column]).map_err(arrow_error)
 }
 
@@ -192,7 +193,10 @@ fn column(values: &[Value<'_>], known: Option<&DataType>, path: &Path<'_>) -> Py
         }
         Kind::Bytes => Arc::new(each(values, bytes)?.collect::<BinaryArray>()),
         Kind::Uuid => {
-            Arc::new(each(values, |one| Ok(one.str()?.to_string()))?.collect::<StringArray>())
+            let bytes =
+                each(values, |one| one.getattr(intern!(one.py(), "bytes"))?.extract::<Vec<u8>>())?;
+            let made = FixedSizeBinaryArray::try_from_sparse_iter_with_size(bytes, 16);
+            Arc::new(made.map_err(arrow_error)?)
         }
         Kind::DateTime => {
             let times = each(values, since_epoch)?;
@@ -210,6 +214,16 @@ fn column(values: &[Value<'_>], known: Option<&DataType>, path: &Path<'_>) -> Py
             _ => structs(values, known, path)?,
         },
     })
+}
+
+/// The field of a column; bytes of a fixed size are made of UUIDs only.
+fn field_of(name: &str, column: &ArrayRef) -> Field {
+    let field = Field::new(name, column.data_type().clone(), true);
+    if *column.data_type() == DataType::FixedSizeBinary(16) {
+        let extension = ("ARROW:extension:name".to_owned(), "arrow.uuid".to_owned());
+        return field.with_metadata([extension]);
+    }
+    field
 }
 
 /// Applies a function to the values; nulls stay nulls.
@@ -271,7 +285,7 @@ fn lists(values: &[Value<'_>], known: Option<&DataType>, path: Path<'_>) -> PyRe
         lengths.push(items.len().saturating_sub(before));
     }
     let items = path.inside("[]", |path| column(&items, item, &path))?;
-    let field = Arc::new(Field::new_list_field(items.data_type().clone(), true));
+    let field = Arc::new(field_of(Field::LIST_FIELD_DEFAULT_NAME, &items));
     let offsets = OffsetBuffer::from_lengths(lengths);
     let list = ListArray::try_new(field, offsets, items, nulls(values));
     Ok(Arc::new(list.map_err(arrow_error)?))
@@ -306,7 +320,7 @@ fn members(
     for (name, values) in names.iter().zip(&columns) {
         let known = known.and_then(|fields| fields.find(name)).map(|(_, field)| field.data_type());
         let array = path.inside(name, |path| column(values, known, &path))?;
-        fields.push(Field::new(name, array.data_type().clone(), true));
+        fields.push(field_of(name, &array));
         arrays.push(array);
     }
     Ok((fields.into(), arrays))
@@ -354,8 +368,8 @@ fn maps(values: &[Value<'_>], entries: &Field, sorted: bool, path: Path<'_>) -> 
     let keys = path.inside("[keys]", |path| column(&keys, Some(key.data_type()), &path))?;
     let items = path.inside("[]", |path| column(&items, Some(item.data_type()), &path))?;
     let fields = Fields::from(vec![
-        Field::new(key.name(), keys.data_type().clone(), false),
-        Field::new(item.name(), items.data_type().clone(), true),
+        field_of(key.name(), &keys).with_nullable(false),
+        field_of(item.name(), &items),
     ]);
     let build = || -> Result<ArrayRef, ArrowError> {
         let rows = StructArray::try_new(fields.clone(), vec![keys, items], None)?;

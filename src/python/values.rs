@@ -12,11 +12,15 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type, TimeUnit};
 use arrow::temporal_conversions::{as_date, as_datetime, as_time};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use chrono::Datelike;
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use super::interop::arrow_error;
+
+/// The years of Python's dates; times of others are text.
+const PYTHON_YEARS: std::ops::RangeInclusive<i32> = 1..=9999;
 
 /// One value of an array as the Python object that a user would write for it.
 pub(super) fn value<'py>(
@@ -136,9 +140,12 @@ fn timestamp<'py>(
         return shown(py, &utc.map_err(arrow_error)?);
     };
     let Some(moment) = as_datetime::<Micros>(micros) else {
-        // Beyond the year 9999: Python has no datetime for it.
         return micros.into_bound_py_any(py);
     };
+    if !PYTHON_YEARS.contains(&moment.year()) {
+        let zone = if aware { "Z" } else { "" };
+        return text(py, &format!("{}{zone}", moment.format("%Y-%m-%dT%H:%M:%S%.f")));
+    }
     let naive = py
         .import("datetime")?
         .getattr("datetime")?
@@ -157,6 +164,9 @@ fn date<'py>(py: Python<'py>, one: &ArrayRef) -> PyResult<Bound<'py, PyAny>> {
     let days = cast(one, &DataType::Date32).map_err(arrow_error)?;
     let days = days.as_primitive::<Date32Type>().value(0);
     match as_date::<Date32Type>(i64::from(days)) {
+        Some(day) if !PYTHON_YEARS.contains(&day.year()) => {
+            text(py, &day.format("%Y-%m-%d").to_string())
+        }
         Some(day) => py
             .import("datetime")?
             .getattr("date")?

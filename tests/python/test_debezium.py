@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import warnings
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -236,3 +238,151 @@ def test_protobuf_values_that_are_no_events(kafka: ottla.Client, name: str) -> N
     row = ottla.protobuf(PROTO, message="db.Value")
     with pytest.raises(ottla.ConfigError, match="no events of Debezium"):
         kafka.scan(name, value=ottla.debezium(row)).head()
+
+
+def unwrapped(kafka: ottla.Client, topic: str, value: ottla.Format, *events: Any) -> list[Any]:
+    """Send events, and return their rows without the columns of records."""
+    for one in events:
+        kafka.send(topic, json.dumps(one), partition=0)
+    found = kafka.scan(topic, value=value, on_error="column").head(100)
+    reserved = {"topic", "partition", "offset", "timestamp", "timestamp_type", "key", "headers"}
+    names = [name for name in found.schema if name not in reserved | {"value_raw", "ts_ms"}]
+    return [{name: row[name] for name in names} for row in found.to_pylist()]
+
+
+def test_a_row_has_the_columns_before_and_after_a_change(kafka: ottla.Client, name: str) -> None:
+    dropped = {"id": 1, "old": "x"}
+    events = [event("c", None, {"id": 1}, 0), event("d", dropped, None, 1)]
+    rows = unwrapped(kafka, name, ottla.debezium(unwrap=True), *events)
+    assert rows == [
+        {"id": 1, "old": None, "op": "c", "error": None},
+        {"id": 1, "old": "x", "op": "d", "error": None},
+    ]
+    parts = kafka.scan(name, value=ottla.debezium(), columns=["before", "after"]).head().to_pylist()
+    assert parts == [
+        {"before": None, "after": {"id": 1, "old": None}},
+        {"before": dropped, "after": None},
+    ]
+
+
+def test_events_without_a_row_have_op_and_nulls(kafka: ottla.Client, name: str) -> None:
+    truncation = {"op": "t", "ts_ms": 0, "before": None, "after": None}
+    rows = unwrapped(kafka, name, ottla.debezium(unwrap=True), truncation, truncation)
+    assert rows == [{"before": None, "after": None, "op": "t", "error": None}] * 2
+    asked = kafka.scan(name, value=ottla.debezium(unwrap=True), columns=["id", "op"])
+    assert asked.head().to_pylist() == [{"id": None, "op": "t"}] * 2
+    # The columns of rows come with rows, also in a consumer that began without any.
+    value = ottla.debezium(unwrap=True)
+    with kafka.consumer(name, start="earliest", value=value) as consumer:
+        first = consumer.poll(30)
+        assert first is not None
+        assert [row["op"] for row in first.to_pylist()] == ["t", "t"]
+        kafka.send(name, json.dumps(event("c", None, ANNA, 0)), partition=0)
+        second = consumer.poll(30)
+        assert second is not None
+        (row,) = second.to_pylist()
+        assert (row["id"], row["name"], row["op"]) == (1, "Anna", "c")
+    scan = kafka.scan(name, value=value, columns=["name", "op"]).head()
+    assert [(row["name"], row["op"]) for row in scan.to_pylist()] == [
+        (None, "t"),
+        (None, "t"),
+        ("Anna", "c"),
+    ]
+
+
+def test_documents_of_mongodb_are_text(kafka: ottla.Client, name: str) -> None:
+    document = '{"_id": {"$oid": "63e3"}, "n": {"$numberLong": "5"}}'
+    updated = {"updatedFields": '{"n": 6}', "removedFields": None}
+    change = {"op": "u", "ts_ms": 0, "before": None, "after": None, "updateDescription": updated}
+    rows = unwrapped(
+        kafka, name, ottla.debezium(unwrap=True), event("c", None, document, 0), change
+    )
+    assert [(row["after"], row["op"], row["error"]) for row in rows] == [
+        (document, "c", None),
+        (None, "u", None),
+    ]
+    assert rows[1]["updateDescription"]["updatedFields"] == '{"n": 6}'
+    with pytest.raises(ottla.DecodeError, match=r"documents.*without a schema of the row"):
+        kafka.scan(name, value=ottla.debezium(ottla.json(ROW), unwrap=True)).head()
+
+
+def base64_of(number: int) -> str:
+    """As Kafka Connect writes the unscaled number of a decimal."""
+    size = number.bit_length() // 8 + 1
+    return base64.b64encode(number.to_bytes(size, "big", signed=True)).decode()
+
+
+def connect_schema(scale: int) -> dict[str, Any]:
+    """The part of an event's schema that says what its row is."""
+    decimal = {
+        "type": "bytes",
+        "name": "org.apache.kafka.connect.data.Decimal",
+        "parameters": {"scale": str(scale), "connect.decimal.precision": "9"},
+    }
+    fields = [
+        {"type": "int32", "field": "id"},
+        {**decimal, "field": "price"},
+        {"type": "array", "items": decimal, "field": "prices"},
+        {"type": "int32", "name": "org.apache.kafka.connect.data.Date", "field": "day"},
+        {"type": "bytes", "field": "blob"},
+    ]
+    rows = [{"type": "struct", "fields": fields, "field": part} for part in ("before", "after")]
+    return {"type": "struct", "fields": [*rows, {"type": "string", "field": "op"}]}
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_decimals_are_read_by_the_schema_beside_the_event(
+    kafka: ottla.Client, name: str, *, given: bool
+) -> None:
+    def wrapped(scale: int, number: int) -> Any:
+        text = base64_of(number)
+        row = {"id": 1, "price": text, "prices": [text, None], "day": 19_000, "blob": "AAEC"}
+        return {"schema": connect_schema(scale), "payload": event("c", None, row, 0)}
+
+    types = {
+        "id": "int32",
+        "price": "decimal128[11, 4]",
+        "prices": "list<decimal128[11, 4]>",
+        "day": "date32",
+        "blob": "binary",
+    }
+    value = ottla.debezium(ottla.json(types if given else None), unwrap=True)
+    # A column that was altered has another scale.
+    rows = unwrapped(kafka, name, value, wrapped(2, -1250), wrapped(4, 1), wrapped(2, 1250))
+    assert [row["price"] for row in rows] == [Decimal("-12.5"), Decimal("0.0001"), Decimal("12.5")]
+    assert [row["prices"] for row in rows] == [[row["price"], None] for row in rows]
+    assert rows[0]["day"] == date(2022, 1, 8)
+    assert rows[0]["blob"] == b"\0\1\2"
+    narrow = ottla.debezium(ottla.json({"price": "decimal128[9, 2]"}), unwrap=True)
+    with pytest.raises(ottla.DecodeError, match=r'offset 1: column "price".*no room'):
+        list(kafka.scan(name, value=narrow))
+
+
+def test_decimals_are_read_by_the_type_that_is_given(kafka: ottla.Client, name: str) -> None:
+    row = ottla.json({"price": "decimal128[9, 2]"})
+    values = ["12.50", base64_of(-1250), 12.5, {"scale": 1, "value": base64_of(125)}, None]
+    events = [event("c", None, {"price": one}, 0) for one in values]
+    found = unwrapped(kafka, name, ottla.debezium(row, unwrap=True), *events)
+    price = Decimal("12.50")
+    assert [one["price"] for one in found] == [price, -price, price, price, None]
+    assert [one["error"] for one in found] == [None] * 5
+    both = f"{name}.both"
+    (found_row,) = unwrapped(
+        kafka, both, ottla.debezium(row, unwrap=True), event("c", None, {"price": "1250"}, 0)
+    )
+    assert found_row["price"] is None
+    assert found_row["op"] is None
+    assert "decimals=" in found_row["error"]
+    for decimals, wanted in (
+        ("string", Decimal(1250)),
+        ("precise", Decimal(int.from_bytes(base64.b64decode("1250"), "big", signed=True)) / 100),
+    ):
+        value = ottla.debezium(row, unwrap=True, decimals=decimals)
+        assert kafka.scan(both, value=value, columns=["price"]).head()["price"].to_pylist() == [
+            wanted
+        ]
+        parts = ottla.debezium(row, decimals=decimals)
+        after = kafka.scan(both, value=parts, columns=["after"]).head()["after"].to_pylist()
+        assert after == [{"price": wanted}]
+    with pytest.raises(ottla.ConfigError, match="precise or string"):
+        ottla.debezium(decimals="text")

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::schema::{AvroSchema, Decimal, Logical, Schema, short};
 use crate::columnar::builder::Column;
 use crate::columnar::columns::UTC;
+use crate::columnar::shown::is_uuid;
 use crate::error::{Error, Result};
 
 /// The column of a datum that is not a record.
@@ -241,7 +242,11 @@ impl Namer {
     }
 
     fn optional(&mut self, field: &Field, path: &str) -> Result<Value> {
-        let schema = self.schema(field.data_type(), path, field.name())?;
+        let schema = if *field.data_type() == DataType::FixedSizeBinary(16) && is_uuid(field) {
+            json!({ "type": "string", "logicalType": "uuid" })
+        } else {
+            self.schema(field.data_type(), path, field.name())?
+        };
         Ok(if field.is_nullable() && *field.data_type() != DataType::Null {
             json!(["null", schema])
         } else {
@@ -267,7 +272,10 @@ impl Namer {
             DataType::FixedSizeBinary(size) => {
                 json!({ "type": "fixed", "name": self.unique(path), "size": size })
             }
-            DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale)
+            DataType::Decimal32(precision, scale)
+            | DataType::Decimal64(precision, scale)
+            | DataType::Decimal128(precision, scale)
+            | DataType::Decimal256(precision, scale)
                 if *scale >= 0 =>
             {
                 json!({ "type": "bytes", "logicalType": "decimal", "precision": precision,
@@ -286,7 +294,7 @@ impl Namer {
                 logical("long", &format!("{local}timestamp-{unit}"))
             }
             DataType::Dictionary(_, value) => self.schema(value, path, name)?,
-            DataType::List(item) | DataType::LargeList(item) => {
+            DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
                 json!({ "type": "array", "items": self.optional(item, path)? })
             }
             DataType::Map(entries, _) => match entries.data_type() {

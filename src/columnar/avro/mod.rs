@@ -44,6 +44,7 @@ pub use schema::AvroSchema;
 pub(super) use write::AvroWriter;
 
 use super::builder::Rows;
+use super::fail::with_excerpt;
 use super::registry::{self, Fault, SchemaId, SchemaRequest, SchemaSource};
 use super::rows::{BLOCK_ROWS, RowDecoder};
 use crate::error::Result;
@@ -162,7 +163,7 @@ impl RowDecoder for AvroDecoder {
             value
         };
         let read = self.program.run(&mut Cursor::new(body), &mut self.rows.columns);
-        self.rows.end_row(read).map_err(|fail| Fault::Bad(fail.to_string()))
+        self.rows.end_row(read).map_err(|fail| Fault::Bad(with_excerpt(&fail, value)))
     }
 
     fn push_block(&mut self, values: &[&[u8]]) -> bool {

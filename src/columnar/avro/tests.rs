@@ -52,7 +52,11 @@ fn fault(schema: &AvroSchema, value: &[u8]) -> String {
     let fault = decoder.push(value).unwrap_err();
     assert!(decoder.finish().unwrap().iter().all(Array::is_empty));
     match fault {
-        Fault::Bad(detail) => detail,
+        Fault::Bad(detail) => {
+            let (detail, excerpt) = detail.split_once("; the value of ").unwrap();
+            assert!(excerpt.starts_with(&format!("{} bytes", value.len())));
+            detail.to_owned()
+        }
         other => panic!("{other:?}"),
     }
 }

@@ -15,7 +15,7 @@ use super::json_default;
 use super::mapping::{Shape, VALUE_COLUMN, member_name, shape};
 use super::schema::{AvroSchema, Decimal, EnumSchema, Logical, RecordSchema, Schema};
 use crate::columnar::bytes_column::BytesColumn;
-use crate::columnar::cells;
+use crate::columnar::cells::{self, Typed};
 use crate::error::{Error, Result};
 
 #[inline]
@@ -50,11 +50,11 @@ impl AvroWriter {
         schema: &AvroSchema,
         exclude: &[String],
     ) -> Result<Self> {
-        let columns: Vec<(&str, &ArrayRef)> = cells::columns(rows, exclude).collect();
+        let columns: Vec<Typed<'_>> = cells::columns(rows, exclude).collect();
         let fields = match &schema.root {
             Schema::Record(record) => members(record, &columns, "")?,
             other => match columns.as_slice() {
-                [(name, array)] => vec![Cell::new(name, array, other)?],
+                [column] => vec![Cell::new(column.0.name(), *column, other)?],
                 _ => {
                     return Err(Error::invalid(format!(
                         "the Avro schema is {}, not a record; it takes one column, such as \
@@ -82,10 +82,10 @@ impl AvroWriter {
 }
 
 /// A cell for each field of a record, from the columns of these names.
-fn members(record: &RecordSchema, columns: &[(&str, &ArrayRef)], path: &str) -> Result<Vec<Cell>> {
+fn members(record: &RecordSchema, columns: &[Typed<'_>], path: &str) -> Result<Vec<Cell>> {
     let full =
         |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
-    for (name, _) in columns {
+    for (name, _) in columns.iter().map(|(field, array)| (field.name(), array)) {
         if !record.fields.iter().any(|field| field.name == *name) {
             return Err(Error::invalid(format!(
                 "column {:?} is not in the Avro schema {:?}; leave it out with exclude=, or pass \
@@ -98,9 +98,9 @@ fn members(record: &RecordSchema, columns: &[(&str, &ArrayRef)], path: &str) -> 
     let mut cells = Vec::with_capacity(record.fields.len());
     for field in &record.fields {
         let path = full(&field.name);
-        let found = columns.iter().find(|(name, _)| *name == field.name);
+        let found = columns.iter().find(|(known, _)| *known.name() == field.name);
         cells.push(match (found, &field.default) {
-            (Some((_, array)), _) => Cell::new(&path, array, &field.schema)?,
+            (Some(column), _) => Cell::new(&path, *column, &field.schema)?,
             (None, Some(default)) => {
                 let mut bytes = Vec::new();
                 json_default::encode(default, &field.schema, &mut bytes).map_err(|detail| {
@@ -160,10 +160,14 @@ fn branch_of(schema: &Schema, wanted: &Schema) -> i64 {
 }
 
 impl Cell {
-    fn new(path: &str, array: &ArrayRef, schema: &Schema) -> Result<Self> {
+    fn new(path: &str, (field, array): Typed<'_>, schema: &Schema) -> Result<Self> {
         let null_branch = || branch_of(schema, &Schema::Null);
         let (put, branches) = match shape(schema) {
-            Shape::Null => (Put::Null, None),
+            Shape::Null => {
+                // A union of null alone has its branch written as well.
+                let is_union = matches!(schema, Schema::Union(_));
+                (Put::Null, is_union.then(|| (null_branch(), -1)))
+            }
             Shape::One(one, null) => {
                 let branches = match schema {
                     Schema::Union(_) if null => Some((null_branch(), branch_of(schema, one))),
@@ -172,7 +176,7 @@ impl Cell {
                     _ => None,
                 };
                 let all_null = *array.data_type() == DataType::Null;
-                (if all_null { Put::Null } else { Put::new(path, array, one)? }, branches)
+                (if all_null { Put::Null } else { Put::new(path, (field, array), one)? }, branches)
             }
             Shape::Members(members, null) => {
                 let DataType::Struct(fields) = array.data_type() else {
@@ -185,9 +189,10 @@ impl Cell {
                 let mut parts = Vec::with_capacity(members.len());
                 for member in &members {
                     let name = member_name(member, &members);
-                    let Some((at, _)) = fields.find(name) else { continue };
+                    let Some((at, field)) = fields.find(name) else { continue };
                     let part = array.as_struct().column(at);
-                    let cell = Self::new(&format!("{path}.{name}"), part, member)?;
+                    let cell =
+                        Self::new(&format!("{path}.{name}"), (field.as_ref(), part), member)?;
                     parts.push((branch_of(schema, member), cell));
                 }
                 (Put::Union(parts), null.then(|| (null_branch(), -1)))
@@ -220,7 +225,8 @@ impl Cell {
 }
 
 impl Put {
-    fn new(path: &str, array: &ArrayRef, schema: &Schema) -> Result<Self> {
+    fn new(path: &str, column: Typed<'_>, schema: &Schema) -> Result<Self> {
+        let array = column.1;
         Ok(match schema {
             Schema::Null | Schema::Union(_) => Self::Null,
             Schema::Boolean => Self::Bool(cells::bools(path, array)?),
@@ -235,28 +241,24 @@ impl Put {
             Schema::Double => Self::Double(cells::f64s(path, array)?),
             Schema::Bytes(None) => Self::Bytes(cells::bytes(path, array)?),
             Schema::Bytes(Some(decimal)) => Self::Decimal(decimals(path, array, decimal)?, None),
-            Schema::String => Self::Bytes(cells::texts(path, array)?),
+            Schema::String => Self::Bytes(cells::texts(path, column)?),
             Schema::Fixed(fixed) => match &fixed.decimal {
                 Some(decimal) => Self::Decimal(decimals(path, array, decimal)?, Some(fixed.size)),
                 None => Self::Fixed(cells::bytes(path, array)?, fixed.size),
             },
-            Schema::Enum(known) => Self::Enum(cells::texts(path, array)?, symbols(known)),
+            Schema::Enum(known) => Self::Enum(cells::texts(path, column)?, symbols(known)),
             Schema::Array(items) => {
                 let (offsets, values) = cells::lists(path, array)?;
-                Self::Array(offsets, Box::new(Cell::new(&format!("{path}[]"), &values, items)?))
+                let cell = Cell::new(&format!("{path}[]"), cells::typed(&values), items)?;
+                Self::Array(offsets, Box::new(cell))
             }
             Schema::Map(schema) => {
                 let (offsets, keys, values) = cells::maps(path, array)?;
-                let cell = Cell::new(&format!("{path}{{}}"), &values, schema)?;
-                Self::Map(offsets, cells::texts(path, &keys)?, Box::new(cell))
+                let cell = Cell::new(&format!("{path}{{}}"), cells::typed(&values), schema)?;
+                Self::Map(offsets, cells::texts(path, cells::typed(&keys))?, Box::new(cell))
             }
             Schema::Record(record) => {
-                let DataType::Struct(fields) = array.data_type() else {
-                    return Err(cells::unfit(path, array.data_type(), "structs"));
-                };
-                let names = fields.iter().map(|field| field.name().as_str());
-                let columns: Vec<_> = names.zip(array.as_struct().columns()).collect();
-                Self::Record(members(record, &columns, path)?)
+                Self::Record(members(record, &cells::members(path, array)?, path)?)
             }
         })
     }
@@ -265,7 +267,9 @@ impl Put {
     fn write(&self, row: usize, output: &mut Vec<u8>) -> Result<(), String> {
         match self {
             Self::Constant(bytes) => output.extend_from_slice(bytes),
-            Self::Null => {}
+            Self::Null => {
+                return Err("it is not null, which is all that its Avro schema allows".to_owned());
+            }
             Self::Bool(values) => output.push(u8::from(values.value(row))),
             Self::Int(values) => put_long(values.get(row).copied().unwrap_or(0).into(), output),
             Self::Long(values) => put_long(values.get(row).copied().unwrap_or(0), output),

@@ -17,7 +17,9 @@ use arrow::datatypes::{DataType, Field, Fields};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::{FieldNode, MessageHeader, RecordBatch as Batch, root_as_message};
+use arrow::util::display::array_value_to_string;
 
+use crate::columnar::fail::with_excerpt;
 use crate::columnar::values::Columns;
 use crate::error::{Error, Result};
 
@@ -172,7 +174,7 @@ impl IpcDecoder {
                 Some(Ok(Some(part))) => part,
                 Some(Ok(None)) => break,
                 Some(Err(detail)) => {
-                    bad(row, detail)?;
+                    bad(row, with_excerpt(detail, value.unwrap_or_default()))?;
                     self.nulls()
                 }
             };
@@ -229,10 +231,10 @@ impl IpcDecoder {
                 for ((column, array), field) in part.columns.iter_mut().zip(found).zip(&self.fields)
                 {
                     column.push(match array {
-                        Some(array) => {
-                            let options = CastOptions { safe: false, ..CastOptions::default() };
-                            cast_with_options(array, field.data_type(), &options)?
-                        }
+                        Some(array) => match cast_alike(array, field) {
+                            Ok(array) => array,
+                            Err(detail) => return Ok(Err(detail)),
+                        },
                         None => new_null_array(field.data_type(), rows),
                     });
                 }
@@ -257,6 +259,36 @@ impl IpcDecoder {
     }
 }
 
+/// The array as a column of its type; a value that would be another one is refused.
+fn cast_alike(array: &ArrayRef, field: &Field) -> Result<ArrayRef, String> {
+    let (from, to) = (array.data_type(), field.data_type());
+    if from == to {
+        return Ok(Arc::clone(array));
+    }
+    let unfit = |value: Option<usize>| {
+        let value = value.and_then(|row| array_value_to_string(array, row).ok());
+        let value = value.map_or_else(String::new, |value| format!(": {value} would be another"));
+        format!("column {:?} is {from}, which is not read as {to}{value}", field.name())
+    };
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    let done = cast_with_options(array, to, &options).map_err(|_error| unfit(None))?;
+    // Text is read as the number that it shows, however it is written.
+    if from.is_string() || to.is_string() {
+        return Ok(done);
+    }
+    let back = cast_with_options(&done, from, &CastOptions::default());
+    let back = back.map_err(|_error| unfit(None))?;
+    let (before, after) = (array.to_data(), back.to_data());
+    if before == after {
+        return Ok(done);
+    }
+    let differs = |row: &usize| before.slice(*row, 1) != after.slice(*row, 1);
+    match (0..array.len()).find(differs) {
+        Some(row) => Err(unfit(Some(row))),
+        None => Ok(done),
+    }
+}
+
 /// The bytes that a new column takes, where the array of a batch cannot be used as it is.
 fn made_bytes(array: Option<&ArrayRef>, rows: usize, field: &Field) -> usize {
     let nulls = rows.saturating_mul(null_bytes(field.data_type(), false));
@@ -273,8 +305,8 @@ fn made_bytes(array: Option<&ArrayRef>, rows: usize, field: &Field) -> usize {
 /// Calls Arrow's reader, which panics on some kinds of damage.
 fn guarded<T>(read: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(read)) {
-        Ok(read) => read.map_err(|error| format!("the Arrow IPC stream is damaged: {error}")),
-        Err(_panic) => Err("the Arrow IPC stream is damaged".to_owned()),
+        Ok(Ok(read)) => Ok(read),
+        Ok(Err(_)) | Err(_) => Err("the Arrow IPC stream is damaged".to_owned()),
     }
 }
 
@@ -306,7 +338,7 @@ pub(super) fn check(value: &[u8]) -> Result<usize, String> {
         let metadata = next(&mut rest, size as usize)
             .ok_or_else(|| if messages == 0 { none() } else { cut() })?;
         let message = root_as_message(metadata)
-            .map_err(|error| format!("the value is not an Arrow IPC stream: {error}"))?;
+            .map_err(|_error| "the value is not an Arrow IPC stream".to_owned())?;
         let body = usize::try_from(message.bodyLength()).map_err(|_source| cut())?;
         let body = next(&mut rest, body).ok_or_else(cut)?;
         // Arrow's reader treats a message of an unknown kind as the end.

@@ -301,7 +301,7 @@ fn types_of_a_huge_fixed_size_are_refused() {
         let value = StreamWriter::try_new(Vec::new(), &schema).unwrap().into_inner().unwrap();
         let error = super::fields_of(&value).unwrap_err();
         assert!(error.contains("fixed-size"), "{error}");
-        assert_eq!(decoded(&value).unwrap_err(), error);
+        assert!(decoded(&value).unwrap_err().starts_with(&error));
     }
     let usual = DataType::List(nested(DataType::FixedSizeList(float(), 4096)));
     let schema = Schema::new(vec![Field::new("n", usual, true)]);

@@ -19,7 +19,7 @@ use simd_json::{Node, StaticNode};
 
 use super::super::decode::TextBuilder;
 use super::scan::KeyOrder;
-use super::{Doc, base64};
+use super::{Doc, JSON_TEXT, base64};
 use crate::error::{Error, Result};
 pub(super) use scalar::is_wide;
 use scalar::{
@@ -204,6 +204,8 @@ enum Data {
     Decimal(u8, i8, Vec<i128>),
     Decimal256(u8, i8, Vec<i256>),
     Text(TextBuilder),
+    /// The JSON texts of values.
+    JsonText(TextBuilder),
     Binary(Vec<i32>, Vec<u8>),
     /// Bytes of one size.
     Fixed(usize, Vec<u8>),
@@ -244,6 +246,9 @@ impl Data {
             }
             DataType::Decimal256(precision, scale) => {
                 Self::Decimal256(*precision, *scale, Vec::new())
+            }
+            DataType::Utf8View if field.metadata().contains_key(JSON_TEXT) => {
+                Self::JsonText(TextBuilder::default())
             }
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
                 Self::Text(TextBuilder::default())
@@ -345,7 +350,7 @@ impl ColumnBuilder {
             Data::F64(values) => values.push(0.0),
             Data::Decimal(_, _, values) => values.push(0),
             Data::Decimal256(_, _, values) => values.push(i256::ZERO),
-            Data::Text(texts) => texts.push_null(),
+            Data::Text(texts) | Data::JsonText(texts) => texts.push_null(),
             Data::Binary(ends, _) | Data::List(ends, _) | Data::Map(ends, _) => {
                 ends.push(ends.last().copied().unwrap_or(0));
             }
@@ -378,7 +383,7 @@ impl ColumnBuilder {
             Data::F64(values) => values.truncate(rows),
             Data::Decimal(_, _, values) => values.truncate(rows),
             Data::Decimal256(_, _, values) => values.truncate(rows),
-            Data::Text(texts) => texts.truncate(rows),
+            Data::Text(texts) | Data::JsonText(texts) => texts.truncate(rows),
             Data::Binary(ends, bytes) => {
                 ends.truncate(rows.saturating_add(1));
                 bytes.truncate(ends.last().copied().unwrap_or(0).unsigned_abs() as usize);
@@ -443,6 +448,7 @@ impl ColumnBuilder {
                 Node::String(text) => texts.push(text),
                 _ => texts.push(&node_text(doc, at)),
             },
+            Data::JsonText(texts) => texts.push(&node_text(doc, at)),
             Data::Binary(ends, bytes) => push_bytes(ends, bytes, doc, at)?,
             Data::Fixed(size, bytes) => push_fixed(*size, bytes, doc, at)?,
             Data::List(ends, items) => push_list(ends, items, doc, at)?,

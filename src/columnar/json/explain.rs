@@ -66,7 +66,7 @@ pub(super) fn not_object(kind: &str, value: &[u8]) -> String {
 }
 
 /// A part of a value around a position, for people.
-fn excerpt(value: &[u8], at: usize) -> String {
+pub(in crate::columnar) fn excerpt(value: &[u8], at: usize) -> String {
     const SHOWN_MAX: usize = 60;
     const BEFORE_MAX: usize = 20;
     let from = if value.len() <= SHOWN_MAX { 0 } else { at.saturating_sub(BEFORE_MAX) };

@@ -104,6 +104,50 @@ impl Inference {
     pub(in crate::columnar) fn fields(&self) -> Fields {
         self.fields.iter().map(|(name, shape)| Arc::new(field(name, shape))).collect()
     }
+
+    /// The fields of events of Debezium, bare or in `payload`: rows before and after a change have the
+    /// fields of both, and bare events those of the others.
+    pub(in crate::columnar) fn event_fields(&self, parts: &[&str]) -> Fields {
+        let is_part = |name: &str| parts.contains(&name);
+        let mut event: Vec<(String, Shape)> = Vec::new();
+        let inside = self.payload();
+        merge_fields(&mut event, inside.map(<[_]>::to_vec).unwrap_or_default());
+        let bare = self.fields.iter().any(|(name, _)| name == "op");
+        if bare {
+            let own = self.fields.iter().filter(|(name, _)| is_part(name));
+            merge_fields(&mut event, own.cloned().collect());
+        }
+        let row = |name: &str| event.iter().find(|(known, _)| known == name).map(|one| &one.1);
+        let rows = [row("after"), row("before")].into_iter().flatten().cloned();
+        let row = rows.fold(Shape::Null, merge);
+        for (_, shape) in event.iter_mut().filter(|one| matches!(&*one.0, "after" | "before")) {
+            *shape = row.clone();
+        }
+        let mut fields = self.fields.clone();
+        for (name, shape) in &mut fields {
+            if name == "payload" && inside.is_some() {
+                *shape = Shape::Object(event.clone());
+            } else if bare && let Some((_, known)) = event.iter().find(|one| one.0 == *name) {
+                *shape = known.clone();
+            }
+        }
+        fields.iter().map(|(name, shape)| Arc::new(field(name, shape))).collect()
+    }
+
+    /// Whether a member of the events that were seen was ever more than null.
+    pub(in crate::columnar) fn any_of_event(&self, names: &[&str]) -> bool {
+        let members = self.payload().unwrap_or_default().iter().chain(&self.fields);
+        let mut wanted = members.filter(|(name, _)| names.contains(&name.as_str()));
+        wanted.any(|(_, shape)| *shape != Shape::Null)
+    }
+
+    /// The members of an event that is in `payload`.
+    fn payload(&self) -> Option<&[(String, Shape)]> {
+        match &self.fields.iter().find(|(name, _)| name == "payload")?.1 {
+            Shape::Object(event) if event.iter().any(|(name, _)| name == "op") => Some(event),
+            _ => None,
+        }
+    }
 }
 
 fn shape(doc: &Doc<'_>, at: usize, depth: usize) -> Shape {

@@ -31,9 +31,9 @@
 pub(super) mod base64;
 mod build;
 mod clock;
-mod explain;
+pub(super) mod explain;
 mod infer;
-mod number;
+pub(super) mod number;
 mod scan;
 pub(crate) mod write;
 
@@ -52,6 +52,9 @@ pub(super) use infer::Inference;
 use super::registry::{self, Fault};
 use super::rows::RowDecoder;
 use crate::error::Result;
+
+/// In the metadata of a field of text: its values are JSON texts, those of strings with their quotes.
+pub(super) const JSON_TEXT: &str = "ottla.json_text";
 
 /// How JSON values are read.
 #[derive(Clone, Debug, PartialEq)]

@@ -69,7 +69,7 @@ fn is_number(text: &[u8]) -> bool {
 
 /// The digits of `text` times ten to the power of `scale`, if that is a whole number: with a sign
 /// where it is negative, and without leading zeros.
-pub(super) fn scaled(text: &str, scale: i8) -> Option<String> {
+pub(in crate::columnar) fn scaled(text: &str, scale: i8) -> Option<String> {
     /// More zeros than any type has digits.
     const ZEROS_MAX: i64 = 100;
     let (mantissa, power) = match text.split_once(['e', 'E']) {
@@ -112,7 +112,7 @@ pub(super) fn decimal(text: &str, precision: u8, scale: i8) -> Option<i128> {
 }
 
 /// As [`decimal`], for the wider type.
-pub(super) fn decimal256(text: &str, precision: u8, scale: i8) -> Option<i256> {
+pub(in crate::columnar) fn decimal256(text: &str, precision: u8, scale: i8) -> Option<i256> {
     let digits = scaled(text, scale)?;
     if fits(&digits, precision) { i256::from_string(&digits) } else { None }
 }

@@ -5,7 +5,7 @@
 //! | bool; float16, float32; float64               | bool; float; double                           |
 //! | int8, int16, int32; int64                     | int32; int64                                  |
 //! | uint8, uint16, uint32; uint64                 | uint32; uint64                                |
-//! | utf8; binary, fixed size too                  | string; bytes                                 |
+//! | utf8, UUIDs; binary, fixed size too           | string; bytes                                 |
 //! | timestamp; duration                           | google.protobuf.Timestamp; .Duration          |
 //! | dictionary                                    | as its values                                 |
 //! | list; map; struct                             | repeated; map; a message inside of this one   |
@@ -21,6 +21,7 @@ use arrow::datatypes::{DataType, Field, Fields, Schema as ArrowSchema};
 
 use super::build::DEPTH_MAX;
 use super::schema::ProtobufSchema;
+use crate::columnar::shown::is_uuid;
 use crate::error::{Error, Result};
 
 /// Numbers that Protobuf keeps for itself.
@@ -147,7 +148,7 @@ impl Deriver {
     fn field(&mut self, field: &Field, column: &Column<'_>) -> Result<(String, Option<String>)> {
         match field.data_type() {
             DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
-                let (typed, inner) = self.value(item.data_type(), field, column)?;
+                let (typed, inner) = self.value(item, field, column)?;
                 Ok((format!("repeated {typed}"), inner))
             }
             DataType::Map(entries, _) => {
@@ -159,11 +160,11 @@ impl Deriver {
                 };
                 let key =
                     key_type(key.data_type()).ok_or_else(|| column.unfit(field.data_type()))?;
-                let (typed, inner) = self.value(value.data_type(), field, column)?;
+                let (typed, inner) = self.value(value, field, column)?;
                 Ok((format!("map<{key}, {typed}>"), inner))
             }
-            other => {
-                let (typed, inner) = self.value(other, field, column)?;
+            _ => {
+                let (typed, inner) = self.value(field, field, column)?;
                 // Whether a message is set is always known.
                 let is_message = inner.is_some() || typed == TIMESTAMP || typed == DURATION;
                 let label = if field.is_nullable() && !is_message { "optional " } else { "" };
@@ -175,11 +176,13 @@ impl Deriver {
     /// The type of a value outside a list.
     fn value(
         &mut self,
-        data_type: &DataType,
+        value: &Field,
         field: &Field,
         column: &Column<'_>,
     ) -> Result<(String, Option<String>)> {
+        let data_type = value.data_type();
         let name = match data_type {
+            DataType::FixedSizeBinary(16) if is_uuid(value) => Some("string"),
             DataType::Dictionary(_, value) if scalar(value).is_some() => scalar(value),
             DataType::Timestamp(..) => {
                 self.timestamps = true;

@@ -46,6 +46,7 @@ pub use schema::ProtobufSchema;
 pub(super) use write::ProtobufWriter;
 
 use super::builder::Rows;
+use super::fail::with_excerpt;
 use super::registry::{self, Fault, SchemaId, SchemaRequest, SchemaSource};
 use super::rows::{BLOCK_ROWS, RowDecoder};
 use crate::error::Result;
@@ -182,7 +183,7 @@ impl RowDecoder for ProtobufDecoder {
             value
         };
         let read = self.reader.message(&self.program, body, &mut self.rows.columns);
-        self.rows.end_row(read).map_err(|fail| Fault::Bad(fail.to_string()))
+        self.rows.end_row(read).map_err(|fail| Fault::Bad(with_excerpt(&fail, value)))
     }
 
     fn push_block(&mut self, values: &[&[u8]]) -> bool {

@@ -16,7 +16,7 @@ use arrow::record_batch::RecordBatch;
 use super::schema::{FieldDef, Kind, Message, ProtobufSchema, Shape, Symbols};
 use super::wire::{put_delimited, put_sint, put_varint};
 use crate::columnar::bytes_column::BytesColumn;
-use crate::columnar::cells;
+use crate::columnar::cells::{self, Typed};
 use crate::error::{Error, Result};
 
 /// Writes the rows of one table.
@@ -35,7 +35,7 @@ impl ProtobufWriter {
         schema: &ProtobufSchema,
         exclude: &[String],
     ) -> Result<Self> {
-        let columns: Vec<(&str, &ArrayRef)> = cells::columns(rows, exclude).collect();
+        let columns: Vec<Typed<'_>> = cells::columns(rows, exclude).collect();
         Ok(Self { fields: Members::new(schema.root(), &columns, "")? })
     }
 
@@ -114,11 +114,12 @@ enum Value {
 }
 
 impl Members {
-    fn new(message: &Message, columns: &[(&str, &ArrayRef)], path: &str) -> Result<Self> {
+    fn new(message: &Message, columns: &[Typed<'_>], path: &str) -> Result<Self> {
         let full =
             |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
         let mut cells: Vec<Cell> = Vec::with_capacity(columns.len());
-        for (name, array) in columns {
+        for column in columns {
+            let name = column.0.name();
             let Some(field) = message.fields.iter().find(|field| field.name == *name) else {
                 return Err(Error::invalid(format!(
                     "column {:?} is not a field of the Protobuf message {:?}; leave it out with \
@@ -127,13 +128,13 @@ impl Members {
                     message.name
                 )));
             };
-            if *array.data_type() != DataType::Null {
-                cells.push(Cell::new(&full(name), array, field)?);
+            if *column.1.data_type() != DataType::Null {
+                cells.push(Cell::new(&full(name), *column, field)?);
             }
         }
         for field in &message.fields {
             let required = matches!(field.shape, Shape::One { required: true, .. });
-            if required && !columns.iter().any(|(name, _)| field.name == *name) {
+            if required && !columns.iter().any(|(known, _)| field.name == *known.name()) {
                 let path = full(&field.name);
                 return Err(Error::invalid(format!(
                     "there is no column {path:?}, which is required"
@@ -174,7 +175,8 @@ impl Members {
 }
 
 impl Cell {
-    fn new(path: &str, array: &ArrayRef, field: &FieldDef) -> Result<Self> {
+    fn new(path: &str, column: Typed<'_>, field: &FieldDef) -> Result<Self> {
+        let array = column.1;
         let mut required = None;
         let put = match &field.shape {
             Shape::One { presence, required: is_required } => {
@@ -188,7 +190,7 @@ impl Cell {
                     );
                 }
                 Put::One {
-                    value: Value::new(path, array, &field.kind)?,
+                    value: Value::new(path, column, &field.kind)?,
                     implicit,
                     group: field.group,
                 }
@@ -196,16 +198,17 @@ impl Cell {
             Shape::Many { packed } => {
                 required = Some("would be read as an empty list; fill the nulls");
                 let (offsets, items) = cells::lists(path, array)?;
-                let nulls = cells::nulls(&items);
-                let items = Value::new(&format!("{path}[]"), &items, &field.kind)?;
+                let nulls = cells::nulls(&items.1);
+                let items = Value::new(&format!("{path}[]"), cells::typed(&items), &field.kind)?;
                 Put::Many { offsets, nulls, items, packed: *packed && field.kind.packs() }
             }
             Shape::Map(key) => {
                 required = Some("would be read as an empty map; fill the nulls");
                 let (offsets, keys, values) = cells::maps(path, array)?;
-                let nulls = cells::nulls(&values);
-                let keys = Value::new(&format!("{path}{{}}"), &keys, key)?;
-                let values = Value::new(&format!("{path}{{}}"), &values, &field.kind)?;
+                let nulls = cells::nulls(&values.1);
+                let inside = format!("{path}{{}}");
+                let keys = Value::new(&inside, cells::typed(&keys), key)?;
+                let values = Value::new(&inside, cells::typed(&values), &field.kind)?;
                 Put::Map { offsets, keys, nulls, values }
             }
         };
@@ -292,7 +295,8 @@ fn put_tag(number: u32, wire_type: u64, output: &mut Vec<u8>) {
 }
 
 impl Value {
-    fn new(path: &str, array: &ArrayRef, kind: &Kind) -> Result<Self> {
+    fn new(path: &str, column: Typed<'_>, kind: &Kind) -> Result<Self> {
+        let array = column.1;
         Ok(match kind {
             Kind::Double => Self::Double(cells::f64s(path, array)?),
             Kind::Float => Self::Float(cells::f32s(path, array)?),
@@ -307,10 +311,10 @@ impl Value {
                 Self::Uint(kind.clone(), unsigned(path, array, kind)?)
             }
             Kind::Bool => Self::Bool(cells::bools(path, array)?),
-            Kind::Text => Self::Bytes(cells::texts(path, array)?),
+            Kind::Text => Self::Bytes(cells::texts(path, column)?),
             Kind::Bytes => Self::Bytes(cells::bytes(path, array)?),
             Kind::Opaque => Self::Opaque(cells::bytes(path, array)?),
-            Kind::Enum(symbols) => Self::of_enum(path, array, symbols)?,
+            Kind::Enum(symbols) => Self::of_enum(path, column, symbols)?,
             Kind::Timestamp => {
                 let (unit, rate) = unit_of(array.data_type());
                 Self::Time(cells::instants(path, array, unit, false)?, rate)
@@ -324,27 +328,22 @@ impl Value {
                 let numbers = cells::cast(path, &array, &DataType::Int64)?;
                 Self::Span(numbers.as_primitive::<Int64Type>().values().clone(), rate)
             }
-            Kind::Wrapper(inner) => Self::Wrapper(Box::new(Self::new(path, array, inner)?)),
+            Kind::Wrapper(inner) => Self::Wrapper(Box::new(Self::new(path, column, inner)?)),
             Kind::Message(message) => {
-                let DataType::Struct(fields) = array.data_type() else {
-                    return Err(cells::unfit(path, array.data_type(), "structs"));
-                };
-                let names = fields.iter().map(|field| field.name().as_str());
-                let columns: Vec<_> = names.zip(array.as_struct().columns()).collect();
-                Self::Message(Members::new(message, &columns, path)?)
+                Self::Message(Members::new(message, &cells::members(path, array)?, path)?)
             }
         })
     }
 
-    fn of_enum(path: &str, array: &ArrayRef, symbols: &Arc<Symbols>) -> Result<Self> {
-        let plain = cells::plain(path, array)?;
+    fn of_enum(path: &str, column: Typed<'_>, symbols: &Arc<Symbols>) -> Result<Self> {
+        let plain = cells::plain(path, column.1)?;
         if plain.data_type().is_integer() {
             cells::i32s(path, &plain)?;
             return Ok(Self::Int(Kind::Int32, cells::i64s(path, &plain)?));
         }
         let known = symbols.values.iter().chain(&symbols.aliases);
         let known = known.map(|(number, name)| (name.clone().into_bytes(), *number));
-        Ok(Self::Enum(cells::texts(path, array)?, known.collect(), Arc::clone(symbols)))
+        Ok(Self::Enum(cells::texts(path, column)?, known.collect(), Arc::clone(symbols)))
     }
 
     /// Whether it is the value of a missing field.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use bytes::Bytes;
 use ottla::columnar::{
-    AvroFormat, AvroSchema, Chunk, DebeziumFormat, DecodeOptions, Decoder, OnError, ProtobufFormat,
-    ProtobufReader, ProtobufSchema, ReaderSchema, ValueFormat,
+    AvroFormat, AvroSchema, Chunk, DebeziumFormat, DecimalStrings, DecodeOptions, Decoder, OnError,
+    ProtobufFormat, ProtobufReader, ProtobufSchema, ReaderSchema, ValueFormat,
 };
 use ottla::record::{BatchBuilder, BatchOptions, patch_producer};
 use ottla::types::{ProducerEpoch, ProducerId, Sequence, TimestampMs, TopicPartition};
@@ -84,7 +84,11 @@ fn format(choice: u8) -> ValueFormat {
         kind @ (7 | 8) => {
             let fields = vec![Field::new("a", DataType::Int64, true)].into();
             let inner = ValueFormat::json(fields);
-            ValueFormat::Debezium(Arc::new(DebeziumFormat { inner, unwrap: kind == 8 }))
+            ValueFormat::Debezium(Arc::new(DebeziumFormat {
+                inner,
+                unwrap: kind == 8,
+                decimals: DecimalStrings::default(),
+            }))
         }
         framed => {
             let schema = AvroSchema::parse(SCHEMA).expect("a good schema");

@@ -55,7 +55,7 @@ impl ColumnBuilder {
                 Arc::new(array.with_precision_and_scale(*precision, *scale)?)
             }
             Data::Duration(unit, values) => durations(*unit, values, nulls),
-            Data::Text(texts) => Arc::new(texts.finish()),
+            Data::Text(texts) | Data::JsonText(texts) => Arc::new(texts.finish()),
             Data::Fixed(size, bytes) => {
                 let size = i32::try_from(*size).unwrap_or(i32::MAX);
                 let bytes = Buffer::from_vec(std::mem::take(bytes));
