@@ -192,8 +192,9 @@ class Client(Administration, Writing):
             and it is acknowledged before the rows around it are handed out. Each reading of a scan
             writes again; ``head``, ``tail`` and ``count`` only look, and write nothing.
         on_data_loss : {"raise", "warn"}, default "raise"
-            Whether records that retention removed between the bounds are an error or a warning in
-            the log.
+            Whether records between the bounds that are gone are an error or a warning in the log:
+            those that retention or a deletion removed, and those that were compacted since the scan
+            was read before.
         max_rows : int, optional
             Stop after so many rows.
         batch_rows : int, default 10000
@@ -321,7 +322,10 @@ class Client(Administration, Writing):
         progress : bool or object, default False
             Show progress; see :meth:`write`. With ``until="caught_up"`` there is a total: the
             offsets up to the ends that were pinned. In a group it follows the partitions that
-            come and go; it is told to an object that has a ``total`` of None, such as a tqdm.
+            come and go; it is told to an object that has a ``total`` of None, such as a tqdm. A
+            member that has been waiting for others for some seconds says so through
+            ``set_postfix_str``, which a tqdm has, and in the log. One that died is waited for until
+            its session ends, after 45 s by default.
         auto_offset_reset : {"earliest", "latest", "error"}, optional
             Where a partition begins of which the group has no offset; the client's setting by
             default, or "latest", or "earliest" with ``until="caught_up"``. With

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import time
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from ottla._bounds import (
 )
 from ottla._offsets import ends, of_resume
 from ottla._ottla import RecordBatch
-from ottla._progress import is_open_ended, set_total
+from ottla._progress import is_open_ended, set_note, set_total
 from ottla._progress import start as start_progress
 from ottla.errors import DataLossError, DecodeError, NotSupportedError
 
@@ -209,13 +210,12 @@ class Consumer:
         """Return what comes next; what an event loop began to wait for comes first."""
         if self._under_way is None:
             return self._native.poll(timeout)
+        with contextlib.suppress(TimeoutError):
+            self._under_way.exception(timeout)
+        if not self._under_way.done():
+            return None
         try:
-            polled: _Polled | None = self._under_way.result(timeout)
-        except TimeoutError:
-            if not self._under_way.done():
-                return None
-            self._under_way = None
-            raise
+            polled: _Polled | None = self._under_way.result(0)
         except Exception:
             self._under_way = None
             raise
@@ -248,7 +248,11 @@ class Consumer:
                 # Last, and without a call behind it: what is interrupted before comes again.
                 self._native.handed = number
                 return polled
-            kind, partitions, _ = polled
+            kind, partitions, words = polled
+            if kind == "waiting":
+                set_note(self._progress, words)
+                self._native.handed = number
+                continue
             self._place(kind, partitions)
             try:
                 answer = self._hear(kind, partitions)
@@ -281,7 +285,11 @@ class Consumer:
                 self._show(polled)
                 self._native.handed = number
                 return polled
-            kind, partitions, _ = polled
+            kind, partitions, words = polled
+            if kind == "waiting":
+                set_note(self._progress, words)
+                self._native.handed = number
+                continue
             self._place(kind, partitions)
             try:
                 answer = self._hear(kind, partitions)
@@ -347,7 +355,8 @@ class Consumer:
         to : Bound
             "earliest", "latest", a time, offsets by partition, or a checkpoint such as an earlier
             ``position()``; see ``client.scan``. Partitions that a mapping does not name stay where
-            they are.
+            they are. Of a checkpoint the partitions that are assigned count; offsets by partition
+            must all be of such partitions.
         topic : str, optional
             The topic; may be left out when there is only one.
         timeout : float or datetime.timedelta, default 30
@@ -359,8 +368,11 @@ class Consumer:
                 raise refusal_of_ranges("to")
             checkpoint: Any = to
             limit = Limit(timeout)
+            assigned = set(self.assignment)
             for one, offsets in ends(checkpoint).items():
-                self._native.seek(("offsets", offsets), one, limit.left())
+                own = {part: at for part, at in offsets.items() if (one, part) in assigned}
+                if own:
+                    self._native.seek(("offsets", own), one, limit.left())
             return
         self._native.seek(native_bound(to, "earliest", "start"), topic, seconds(timeout))
 

@@ -45,6 +45,7 @@ class Bar:
     def __init__(self, total: int | None, label: str) -> None:
         self.total = total
         self._label = label
+        self._note = ""
         self._done = 0
         self._started = time.monotonic()
         self._drawn = 0.0
@@ -57,6 +58,12 @@ class Bar:
         if self._shown and now - self._drawn >= _INTERVAL:
             self._drawn = now
             self._draw(now)
+
+    def set_postfix_str(self, s: str = "", refresh: bool = True) -> None:
+        """Show a note behind the numbers, as tqdm does."""
+        self._note = s
+        if self._shown and refresh:
+            self._draw(time.monotonic())
 
     def close(self) -> None:
         """Draw the bar for the last time."""
@@ -73,7 +80,8 @@ class Bar:
             body = f"{bar} {share:4.0%} {self._done:,} of {self.total:,} rows"
         else:
             body = f"{self._done:,} rows"
-        sys.stderr.write(f"\r{self._label} {body}, {rate:,.0f}/s\x1b[K")
+        note = f", {self._note}" if self._note else ""
+        sys.stderr.write(f"\r{self._label} {body}, {rate:,.0f}/s{note}\x1b[K")
         sys.stderr.flush()
 
 
@@ -89,6 +97,13 @@ def set_total(progress: Any, total: int) -> None:
         refresh = getattr(progress, "refresh", None)
         if refresh is not None:
             refresh()
+
+
+def set_note(progress: Any, note: str) -> None:
+    """Show a note, where a progress can: a tqdm does behind its numbers."""
+    show = getattr(progress, "set_postfix_str", None)
+    if show is not None:
+        show(note)
 
 
 def start(progress: Any, total: int | None, label: str) -> Progress:

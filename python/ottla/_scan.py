@@ -21,6 +21,10 @@ class Scan:
     A value: read it as often as you like, with any library that reads Arrow streams; each reading
     returns the same rows or raises. Nothing is read until then.
 
+    Where a topic is compacted, a reading raises :class:`DataLossError` as soon as it finds fewer
+    records than an earlier reading of the same scan did. What was compacted before the first
+    reading is not missed: no client can know of it.
+
     Examples
     --------
     >>> import ottla

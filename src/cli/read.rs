@@ -379,7 +379,8 @@ async fn write_members_rows(
                 note(&format!("no record arrived for {} ms", arguments.timeout_ms.unwrap_or(0)));
                 break;
             }
-            None => {}
+            // For whom the member waits the log says, on standard error as well.
+            Some(Polled::Waiting(_)) | None => {}
         }
     }
     writer.finish(None)?;

@@ -27,6 +27,7 @@ pub mod dead_letters;
 mod decoding;
 pub mod obstacles;
 pub mod producer;
+mod recount;
 pub mod registry;
 mod route;
 pub mod scan;

@@ -2,8 +2,9 @@
 //!
 //! A [`Scan`] is a value. Its bounds are resolved once, when it is made, to offsets per partition
 //! ([`Scan::offsets`]); reading it twice gives the same rows, or an error: when records of the range
-//! were deleted, the log was truncated, or the topic was re-created (its id tells), that is
-//! [`Error::DataLoss`], never a shorter result. With [`OnDataLoss::Warn`] it is a warning.
+//! were deleted, or compacted since another reading, the log was truncated, or the topic was
+//! re-created (its id tells), that is [`Error::DataLoss`], never a shorter result. With
+//! [`OnDataLoss::Warn`] it is a warning.
 //!
 //! A partition is read when its position reaches the end, not when a number of rows was seen: gaps
 //! left by compaction and transactions are no rows. Rows come in order within a partition; between
@@ -19,6 +20,7 @@ use crate::client::cluster::{Cluster, TopicInfo};
 use crate::client::config::{ConsumerConfig, IsolationLevel, OnDataLoss};
 use crate::client::consumer::Prefetcher;
 use crate::client::decoding;
+use crate::client::recount::{Memory, Recount};
 use crate::columnar::{DecodeOptions, Decoded, Decoder, ValueFormat};
 use crate::error::{Error, ErrorCode, Result};
 pub use crate::machine::client::bounds::{Bound, Offsets, Range};
@@ -62,6 +64,7 @@ pub struct Scan {
     offsets: Arc<Offsets>,
     config: ConsumerConfig,
     decode: DecodeOptions,
+    memory: Arc<Memory>,
 }
 
 impl Scan {
@@ -108,8 +111,9 @@ impl Scan {
             }
             ranges.insert(partition.partition, resolved.range);
         }
+        let memory = Arc::new(Memory::new(ranges.len()));
         let offsets = Offsets { topic: topic.to_owned(), topic_id: info.id, partitions: ranges };
-        Ok(Self { cluster, offsets: Arc::new(offsets), config, decode: options.decode })
+        Ok(Self { cluster, offsets: Arc::new(offsets), config, decode: options.decode, memory })
     }
 
     /// Takes the offsets of an earlier scan, for the same rows.
@@ -166,6 +170,13 @@ impl Scan {
         Ok(Self { decode, ..self.clone() })
     }
 
+    /// The same rows; its readings are compared with those of another scan from the same offsets,
+    /// which may be of fewer or more partitions.
+    #[must_use]
+    pub fn compared_with(self, other: &Self) -> Self {
+        Self { memory: Arc::clone(&other.memory), ..self }
+    }
+
     /// Starts reading from the start of the range, in the current tokio runtime. May be called any
     /// number of times.
     ///
@@ -188,8 +199,11 @@ impl Scan {
         let total = self.offsets.count();
         let progress = ScanProgress { offsets_total: total, ..ScanProgress::default() };
         tracing::debug!(topic = %topic, partitions = done, offsets = total, "scan started");
+        let is_tolerant = self.config.on_data_loss == OnDataLoss::Warn;
+        let (memory, offsets) = (Arc::clone(&self.memory), Arc::clone(&self.offsets));
         Ok(ScanReader {
-            offsets: Arc::clone(&self.offsets),
+            recount: Recount::new(memory, Arc::clone(&offsets), is_tolerant),
+            offsets,
             prefetcher,
             decoder,
             ahead: None,
@@ -287,6 +301,7 @@ pub struct ScanProgress {
 pub struct ScanReader {
     offsets: Arc<Offsets>,
     prefetcher: Prefetcher,
+    recount: Recount,
     decoder: Decoder,
     /// Read ahead to know the schema.
     ahead: Option<Decoded>,
@@ -373,8 +388,10 @@ impl ScanReader {
 
     /// Gives the decoder what is fetched next.
     async fn fetch(&mut self) -> Result<()> {
+        self.recount.check()?;
         match self.prefetcher.try_next()? {
-            (Some((chunk, _)), _) => {
+            (Some((chunk, next)), _) => {
+                self.recount.add(&chunk, next.offset)?;
                 self.progress.bytes += chunk.bytes.len() as u64;
                 self.decoder.push(chunk);
             }

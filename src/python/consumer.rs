@@ -1,6 +1,6 @@
 //! Consumers, as Python sees them: of assigned partitions, and of groups.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -183,10 +183,44 @@ impl Consumer {
     }
 }
 
-/// The partitions that are named, or all.
-fn named(reader: &Reader, partitions: Option<Vec<(String, i32)>>) -> Vec<TopicPartition> {
-    let Some(named) = partitions else { return reader.assignment() };
+/// The partitions that are named, or all that are assigned.
+fn named(
+    assigned: impl FnOnce() -> Vec<TopicPartition>,
+    partitions: Option<Vec<(String, i32)>>,
+) -> Vec<TopicPartition> {
+    let Some(named) = partitions else { return assigned() };
     named.into_iter().map(|(topic, partition)| TopicPartition::new(topic, partition)).collect()
+}
+
+/// Where a seek puts the partitions that are assigned.
+fn places(
+    mut chosen: Vec<TopicPartition>,
+    topic: Option<&str>,
+    to: &At,
+) -> Result<Vec<(TopicPartition, StartAt)>> {
+    chosen.retain(|one| topic.is_none_or(|topic| topic == &*one.topic));
+    if let At::Offsets(offsets) = to {
+        let is_there = |one: &&i32| chosen.iter().any(|chosen| chosen.partition == **one);
+        if let Some(missing) = offsets.keys().find(|one| !is_there(one)) {
+            let assigned = chosen.iter().map(ToString::to_string).collect::<Vec<_>>();
+            let assigned = if assigned.is_empty() {
+                "nothing of it is assigned".to_owned()
+            } else {
+                format!("assigned are {}", assigned.join(", "))
+            };
+            return Err(Error::invalid(format!("cannot seek in partition {missing}: {assigned}")));
+        }
+    }
+    chosen.retain(|one| to.covers(one.partition));
+    let topics: BTreeSet<_> = chosen.iter().map(|one| &one.topic).collect();
+    if topics.len() > 1 && matches!(to, At::Offsets(_)) {
+        return Err(Error::invalid("name the topic: the consumer has several"));
+    }
+    if chosen.is_empty() {
+        return Err(Error::invalid("no such partition is assigned"));
+    }
+    let place = |one: TopicPartition| start_of(&one, to).map(|place| (one, place));
+    chosen.into_iter().map(place).collect()
 }
 
 pub(super) fn by_topic(offsets: impl IntoIterator<Item = (TopicPartition, i64)>) -> Offsets {
@@ -208,7 +242,8 @@ fn numbered(py: Python<'_>, polled: Option<&(u64, Polled)>) -> PyResult<Py<PyAny
     Ok((*number, to_python(py, polled)?).into_pyobject(py)?.into_any().unbind())
 }
 
-/// A batch; a change of the assignment as `(kind, partitions, reason)`; or None at the end.
+/// A batch; a change of the assignment, or a wait for other members, as `(kind, partitions, reason)`;
+/// or None at the end.
 fn to_python(py: Python<'_>, polled: &Polled) -> PyResult<Py<PyAny>> {
     let (kind, partitions, reason) = match polled {
         Polled::CaughtUp => return Ok(py.None()),
@@ -218,6 +253,7 @@ fn to_python(py: Python<'_>, polled: &Polled) -> PyResult<Py<PyAny>> {
         Polled::Assigned(partitions) => ("assigned", partitions, ""),
         Polled::Revoked(partitions) => ("revoked", partitions, ""),
         Polled::Lost { partitions, reason } => ("lost", partitions, reason.as_str()),
+        Polled::Waiting(words) => ("waiting", &Vec::new(), words.as_deref().unwrap_or_default()),
     };
     Ok((kind, pairs(partitions), reason).into_pyobject(py)?.into_any().unbind())
 }
@@ -270,43 +306,37 @@ impl Consumer {
         timeout: Option<f64>,
     ) -> PyResult<()> {
         let reader = self.reader()?;
-        let mut chosen = reader.assignment();
-        chosen.retain(|one| topic.is_none_or(|topic| topic == &*one.topic));
-        chosen.retain(|one| to.0.covers(one.partition));
-        let topics: std::collections::BTreeSet<_> = chosen.iter().map(|one| &one.topic).collect();
-        if topics.len() > 1 && matches!(to.0, At::Offsets(_)) {
-            return Err(Error::invalid("name the topic: the consumer has several").into());
-        }
-        if chosen.is_empty() {
-            return Err(Error::invalid("no such partition is assigned").into());
-        }
         let timeout = runtime::timeout(timeout)?;
         let client = reader.client().clone();
         runtime::wait_for(py, &client, "the place to seek", timeout, async move {
             let mut reading = reader.lock().await;
             let engine = reading.engine_of_caller()?;
-            for partition in &chosen {
-                engine.seek(partition, start_of(partition, &to.0)?)?;
+            let places = places(engine.assignment(), topic, &to.0)?;
+            for (partition, place) in &places {
+                engine.seek(partition, *place)?;
             }
-            engine.positions(&chosen).await.map(drop)
+            let partitions: Vec<_> = places.into_iter().map(|(partition, _)| partition).collect();
+            engine.positions(&partitions).await.map(drop)
         })
     }
 
     fn position(&self, py: Python<'_>) -> PyResult<Offsets> {
         let reader = self.reader()?;
         let found = runtime::wait(py, "the position", None, async move {
-            let assignment = reader.assignment();
-            reader.lock().await.engine_of_caller()?.positions(&assignment).await
+            let mut reading = reader.lock().await;
+            let engine = reading.engine_of_caller()?;
+            let assignment = engine.assignment();
+            engine.positions(&assignment).await
         })?;
         Ok(by_topic(found))
     }
 
     fn pause(&self, py: Python<'_>, partitions: Option<Vec<(String, i32)>>) -> PyResult<()> {
         let reader = self.reader()?;
-        let named = named(&reader, partitions);
         runtime::wait(py, "the consumer", None, async move {
             let mut reading = reader.lock().await;
             let engine = reading.engine_of_caller()?;
+            let named = named(|| engine.assignment(), partitions);
             for (partition, position) in engine.positions(&named).await? {
                 engine.pause(&partition)?;
                 // What was fetched ahead would still be handed out; a pause holds at once, as in
@@ -319,10 +349,10 @@ impl Consumer {
 
     fn resume(&self, py: Python<'_>, partitions: Option<Vec<(String, i32)>>) -> PyResult<()> {
         let reader = self.reader()?;
-        let named = named(&reader, partitions);
         runtime::wait(py, "the consumer", None, async move {
             let mut reading = reader.lock().await;
             let engine = reading.engine()?;
+            let named = named(|| engine.assignment(), partitions);
             named.iter().try_for_each(|partition| engine.resume(partition))
         })
     }
@@ -332,9 +362,9 @@ impl Consumer {
         let timeout = runtime::timeout(timeout)?;
         let client = reader.client().clone();
         let found = runtime::wait_for(py, &client, "the lag", timeout, async move {
-            let assignment = reader.assignment();
             let mut reading = reader.lock().await;
             let engine = reading.engine_of_caller()?;
+            let assignment = engine.assignment();
             let ends = engine.end_offsets().await?;
             let mut found = engine.positions(&assignment).await?;
             for (partition, offset) in &mut found {
@@ -387,7 +417,7 @@ impl Consumer {
     ) -> PyResult<Offsets> {
         let reader = self.reader()?;
         let member = reader.member()?.clone();
-        let named = named(&reader, partitions);
+        let named = named(|| reader.assignment(), partitions);
         let timeout = runtime::timeout(timeout)?;
         let asking = async move { member.committed(&named).await };
         let found =
@@ -419,7 +449,8 @@ impl Consumer {
 
     fn close(&self, py: Python<'_>, failed: bool, timeout: Option<f64>) -> PyResult<()> {
         let Some(reader) = self.reader.peek() else { return Ok(()) };
-        if !reader.begin_close() || !self.reader.is_here() {
+        reader.begin_close();
+        if !self.reader.is_here() {
             return Ok(());
         }
         let reader = Arc::clone(self.reader.get("the consumer", "close it there")?);

@@ -25,6 +25,7 @@
 
 mod admin;
 mod batch;
+mod batches;
 mod broker;
 mod client;
 mod consumer;

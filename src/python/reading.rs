@@ -323,15 +323,18 @@ impl Reader {
         Ok((ready.number, ready.polled.clone()))
     }
 
-    /// Makes every poll end at its next look; whether the consumer was open.
-    pub(super) fn begin_close(&self) -> bool {
-        !self.closed.swap(true, Ordering::SeqCst)
+    /// Makes every poll end at its next look.
+    pub(super) fn begin_close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
     }
 
     /// Ends the reading, and leaves the group. What was handed out last is finished, unless the
-    /// caller failed.
+    /// caller failed. Does nothing when that was done; a call that was interrupted is made again.
     pub(super) async fn close(&self, failed: bool) -> Result<()> {
         let mut reading = self.lock().await;
+        if reading.engine.is_none() {
+            return Ok(());
+        }
         let given_back = reading.engine_of_caller().map(drop);
         let engine = reading.engine.take();
         drop(reading);

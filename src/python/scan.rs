@@ -21,6 +21,7 @@ use pyo3::types::{PyCapsule, PyDict};
 
 use super::admin::existing;
 use super::batch::{RecordBatch, Span, spans};
+use super::batches::Batches;
 use super::client::Client;
 use super::convert::{self, Columns, Format};
 use super::interop::{self, arrow_error};
@@ -184,8 +185,19 @@ impl Scan {
         } else {
             parts.push_back(offsets.clone());
         }
+        // In a fork, a thread that is not there may hold what the scan remembers.
+        let origin = (self.process == process::current()).then(|| self.bounds.clone());
         let (letters, unsent) = (None, None);
-        Ok(Reading { engine, options, parts, current, left: self.max_rows, letters, unsent })
+        Ok(Reading {
+            engine,
+            options,
+            origin,
+            parts,
+            current,
+            left: self.max_rows,
+            letters,
+            unsent,
+        })
     }
 
     /// Begins a reading with the scan's own columns.
@@ -240,9 +252,11 @@ struct Collected {
 }
 
 /// One reading of a scan: a reader, or readers of one partition after the other.
-struct Reading {
+pub(super) struct Reading {
     engine: Engine,
     options: ScanOptions,
+    /// The scan, with whose other readings this one is compared.
+    origin: Option<Bounds>,
     parts: VecDeque<crate::client::Offsets>,
     current: Option<ScanReader>,
     /// How many rows may still be handed out.
@@ -255,7 +269,7 @@ struct Reading {
 
 impl Reading {
     /// The next rows, once the records beside them that did not decode are acknowledged.
-    async fn next(&mut self) -> Result<Option<Decoded>> {
+    pub(super) async fn next(&mut self) -> Result<Option<Decoded>> {
         let Some(letters) = self.letters.clone() else { return self.read_next().await };
         if self.unsent.is_none() {
             self.unsent = self.read_next().await?;
@@ -276,14 +290,22 @@ impl Reading {
                 reader
             } else {
                 let Some(part) = self.parts.pop_front() else { return Ok(None) };
-                let scan = self.engine.scan_again(&part, self.options.clone()).await?;
-                self.current.insert(scan.read()?)
+                self.current.insert(self.begin(&part).await?)
             };
             match reader.next().await? {
                 Some(decoded) => return Ok(Some(self.limit(decoded))),
                 None if self.parts.is_empty() => return Ok(None),
                 None => self.current = None,
             }
+        }
+    }
+
+    /// Begins to read some partitions.
+    async fn begin(&self, part: &crate::client::Offsets) -> Result<ScanReader> {
+        let scan = self.engine.scan_again(part, self.options.clone()).await?;
+        match &self.origin {
+            Some(origin) => scan.compared_with(origin).read(),
+            None => scan.read(),
         }
     }
 
@@ -311,8 +333,7 @@ impl Reading {
             let Some(part) = self.parts.pop_front() else {
                 return Ok(ValueFormat::without_columns());
             };
-            let scan = self.engine.scan_again(&part, self.options.clone()).await?;
-            self.current = Some(scan.read()?);
+            self.current = Some(self.begin(&part).await?);
         }
         let Some(reader) = &mut self.current else { return Ok(ValueFormat::without_columns()) };
         reader.settled().await
@@ -381,7 +402,7 @@ impl Scan {
 
     fn batches(&self, py: Python<'_>) -> PyResult<Batches> {
         let (reading, _schema) = self.read(py)?;
-        Ok(Batches { reading: tokio::sync::Mutex::new(reading) })
+        Ok(Batches::new(reading))
     }
 
     fn collect_head(&self, py: Python<'_>, n: usize) -> PyResult<RecordBatch> {
@@ -453,26 +474,6 @@ fn without(keys: &Rows, rejected: &BTreeSet<(i32, i64)>, count: usize) -> PyResu
     let keep = partitions.zip(offsets).map(|(one, at)| Some(!rejected.contains(&(*one, *at))));
     let kept = filter_record_batch(keys, &keep.collect()).map_err(arrow_error)?;
     Ok(kept.slice(0, count.min(kept.num_rows())))
-}
-
-/// An iterator of the batches of a scan.
-#[pyclass(frozen, module = "ottla._ottla")]
-pub(super) struct Batches {
-    reading: tokio::sync::Mutex<Reading>,
-}
-
-#[pymethods]
-impl Batches {
-    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
-    }
-
-    fn __next__(&self, py: Python<'_>) -> PyResult<Option<RecordBatch>> {
-        let decoded = runtime::wait(py, "the rows of a scan", None, async {
-            self.reading.lock().await.next().await
-        })?;
-        Ok(decoded.map(RecordBatch::from))
-    }
 }
 
 /// What a stream tells while it is read by a library.

@@ -227,6 +227,46 @@ def test_a_loss_is_told_as_often_as_it_is_asked(kafka: ottla.Client, filled: str
         assert len(numbers(consumer.poll(30))) == 10
 
 
+@pytest.mark.parametrize("kind", [*KINDS, "scan"])
+def test_a_value_that_does_not_decode_stays_in_front(
+    client: ottla.Client, name: str, kind: str | None
+) -> None:
+    client.create_topic(name)
+    for number in range(30):
+        client.send(name, {"a": number if number != 12 else "x"})
+    for index in range(5):
+        reader: Any
+        if kind == "scan":
+            reader = iter(client.scan(name, value={"a": "int64"}, batch_rows=5))
+        else:
+            options = of(kind, f"{name}-{index}", max_rows=5, max_wait=0, until="caught_up")
+            reader = client.consumer(name, value={"a": "int64"}, **options)
+        assert next(reader)["a"].to_pylist() == [0, 1, 2, 3, 4]
+        assert next(reader)["a"].to_pylist() == [5, 6, 7, 8, 9]
+        for _ in range(4):
+            with pytest.raises(ottla.DecodeError, match=f"{name}-0"):
+                next(reader)
+        if kind != "scan":
+            assert reader.position() == {name: {0: 10}}
+            reader.seek({0: 13})
+            assert next(reader)["a"].to_pylist() == [13, 14, 15, 16, 17]
+            reader.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_seek_names_what_is_assigned(client: ottla.Client, filled: str, kind: str | None) -> None:
+    with client.consumer(filled, **of(kind, filled, max_wait=0)) as consumer:
+        assert len(numbers(next(consumer))) == 10
+        with pytest.raises(ottla.ConfigError, match=f"partition 3: assigned are {filled}-0"):
+            consumer.seek({0: 2, 3: 0})
+        with pytest.raises(ottla.ConfigError, match="partition 0: nothing of it is assigned"):
+            consumer.seek({0: 2}, topic="another")
+        assert consumer.position() == {filled: {0: 10}}
+        # Where a checkpoint was kept for all, each member takes its own.
+        consumer.seek({filled: {0: 2, 3: 0}, "another": {0: 7}})
+        assert numbers(next(consumer)) == list(range(2, 10))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_catches_up_begins_at_the_beginning(
     client: ottla.Client, filled: str, kind: str | None
@@ -245,6 +285,21 @@ def test_a_topic_that_does_not_exist_is_named(
         client.consumer(name, **of(kind, name, until="caught_up")) as consumer,
     ):
         next(consumer)
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_a_pattern_that_matches_nothing_is_named(
+    client: ottla.Client, name: str, kind: str
+) -> None:
+    options = of(kind, name, until="caught_up")
+    with (
+        pytest.raises(ottla.UnknownTopicError, match=rf"\^{name}-.* which group {name}"),
+        client.consumer(f"^{name}-.*", **options) as consumer,
+    ):
+        next(consumer)
+    client.create_topic(f"{name}-1")
+    with client.consumer(f"^{name}-.*", **options) as consumer:
+        assert list(consumer) == []
 
 
 # --- checkpoints ----------------------------------------------------------------------------------

@@ -144,3 +144,50 @@ def test_tqdm_itself(remote: ottla.Client, filled: str) -> None:
     with remote.consumer(filled, group_id=filled, progress=bar, **GROUP) as consumer:
         assert sum(batch.num_rows for batch in consumer) == 40
     assert (bar.n, bar.total) == (40, 40)
+
+
+class Noted(Shown):
+    """One that shows notes, as tqdm does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: list[str] = []
+        self.is_noted = asyncio.Event()
+
+    def set_postfix_str(self, s: str = "") -> None:
+        self.notes.append(s)
+        self.is_noted.set()
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_member_that_waits_for_another_says_so(
+    remote: ottla.Client, filled: str, protocol: str, kind: str
+) -> None:
+    shown = Noted()
+    options = {**GROUP, "group_id": filled, "group_protocol": protocol, "until": None}
+    with remote.consumer(filled, **options) as busy:
+        while not busy.assignment:
+            busy.poll(0.05)
+        # It is alive, but does not come back to hear that it has to give something up.
+        with remote.consumer(filled, progress=shown, **options) as waiting:
+
+            async def look() -> None:
+                task = asyncio.ensure_future(anext(waiting))
+                await shown.is_noted.wait()
+                task.cancel()
+
+            if kind == "async":
+                asyncio.run(look())
+            while not shown.notes:
+                waiting.poll(0.05)
+            wanted = "join the rebalance" if protocol == "classic" else f"give up {filled}-"
+            assert shown.notes[0].startswith("waiting for another member to ")
+            assert wanted in shown.notes[0]
+            assert not waiting.assignment
+            while not waiting.assignment:
+                busy.poll(0.05)
+                waiting.poll(0.05)
+            while len(shown.notes) == 1:
+                waiting.poll(0.05)
+            assert shown.notes[1:] == [""]

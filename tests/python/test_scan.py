@@ -183,3 +183,60 @@ def test_rows_that_are_cut_off_are_gone_on_with_behind_gaps(name: str) -> None:
         )
         assert [batch.num_rows for batch in scan if batch.num_rows] == []
         assert scan.head(3).num_rows == 0
+
+
+@pytest.mark.parametrize("transport", ["embedded", "tcp"])
+def test_a_scan_misses_what_was_compacted_since_it_was_read(name: str, transport: str) -> None:
+    settings = {"segment.bytes": 1 << 20, "min.cleanable.dirty.ratio": 0}
+    with (
+        ottla.Broker(config={"log.cleaner.backoff.ms": 1}) as broker,
+        broker.client()
+        if transport == "embedded"
+        else ottla.connect(broker.bootstrap_servers) as kafka,
+    ):
+        kafka.create_topic(name, partitions=1, config=settings)
+        # Nothing is superseded in the second half.
+        keys = [f"key {row % 10}" if row < 2000 else f"own {row}" for row in range(6000)]
+        values = [f'{{"row":{row},"text":"{"x" * 500}"}}' for row in range(6000)]
+        kafka.write(name, pl.DataFrame({"key": keys, "value": values}), key="key")
+        form = ottla.json({"row": "int64"})
+        read, begun, late, tolerant, fresh = (
+            kafka.scan(name, value=form, on_data_loss=loss, **options)
+            for loss, options in (
+                ("raise", {}),
+                ("raise", {}),
+                ("raise", {"start": {0: 3000}, "end": {0: 4321}}),
+                ("warn", {"columns": ["offset", "row"]}),
+                ("raise", {}),
+            )
+        )
+        for scan in (read, late, tolerant):
+            assert scan.count() == scan.max_rows
+        assert begun.head(7)["row"].to_pylist() == list(range(7))
+        kafka.alter_configs(name, {"cleanup.policy": "compact"})
+        left = 10 + 4000
+        deadline = time.monotonic() + 30
+        while kafka.scan(name).count() > left:
+            assert time.monotonic() < deadline
+        missing = r"-0: when this scan was read before, there were \d+ records .*compacted since"
+        for use in (
+            read.count,
+            read.to_polars,
+            read.to_pyarrow,
+            lambda: read.head(3),
+            lambda: list(read),
+            lambda: begun.head(7),
+            begun.count,
+        ):
+            with pytest.raises(ottla.DataLossError, match=missing):
+                use()
+        batches = iter(read)
+        for _ in range(3):
+            with pytest.raises(ottla.DataLossError, match=missing):
+                next(batches)
+        assert tolerant.count() == left
+        assert tolerant.count() == left
+        # Not a record of it was removed.
+        assert late.to_polars()["row"].to_list() == list(range(3000, 4321))
+        assert fresh.count() == fresh.count() == left
+        assert fresh.to_polars()["row"].to_list() == tolerant.to_polars()["row"].to_list()

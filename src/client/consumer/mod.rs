@@ -121,6 +121,8 @@ impl Prefetcher {
             }
         }
         if let Some(error) = state.failure.take() {
+            // It was what kept the fetcher from going on.
+            self.shared.work.notify_one();
             return Err(error);
         }
         Ok((None, state.machine.is_finished()))
@@ -272,6 +274,9 @@ impl AssignedConsumer {
         state.buffer.clear();
         state.failure = None;
         state.machine.rewind();
+        drop(state);
+        // The fetcher may have had nothing left to do.
+        self.shared().work.notify_one();
         Ok(())
     }
 
@@ -329,6 +334,7 @@ impl AssignedConsumer {
                     return Ok(position.offset);
                 }
                 if let Some(error) = state.failure.take() {
+                    self.shared().work.notify_one();
                     return Err(error);
                 }
             }

@@ -9,6 +9,7 @@
 //! - [`accumulator`]: which batch is sent when, in which order, with which sequence number.
 //! - [`fetching`]: positions of assigned partitions, and what to fetch within the memory limit.
 //! - [`bounds`]: the start and the end of a scan, resolved to offsets.
+//! - [`seen`]: what the readings of a scan counted, to notice what compaction removed between them.
 //! - [`group`]: membership of a consumer group, and the assignors of the classic protocol.
 //! - [`backoff`]: how long to wait before the next attempt.
 
@@ -18,3 +19,4 @@ pub mod bounds;
 pub mod fetching;
 pub mod group;
 pub mod partitioner;
+pub mod seen;

@@ -26,6 +26,9 @@ pub(super) struct View {
 struct Seam {
     handover: Handover,
     failure: Option<Error>,
+    /// What the caller is to hear of the member's waiting for others, if that is news; empty when
+    /// it is over.
+    waiting: Option<String>,
     /// The membership has ended.
     is_over: bool,
     /// The caller is inside of a poll.
@@ -83,6 +86,16 @@ impl Link {
         self.reader.ready.notify_one();
     }
 
+    /// Tells the caller what the member waits for; nothing when the wait is over.
+    pub(super) fn say_waiting(&self, words: String) {
+        self.seam().waiting = Some(words);
+        self.reader.ready.notify_one();
+    }
+
+    pub(super) fn take_waiting(&self) -> Option<String> {
+        self.seam().waiting.take()
+    }
+
     pub(super) fn is_over(&self) -> bool {
         self.seam().is_over
     }
@@ -138,6 +151,7 @@ impl Link {
     /// Whether the caller must hear something before more rows.
     pub(super) fn has_news(&self) -> bool {
         let seam = self.seam();
-        seam.is_over || seam.failure.is_some() || seam.handover.is_waiting()
+        let is_about_partitions = seam.failure.is_some() || seam.handover.is_waiting();
+        seam.is_over || is_about_partitions || seam.waiting.is_some()
     }
 }

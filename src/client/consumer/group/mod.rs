@@ -27,6 +27,7 @@ mod options;
 mod placing;
 mod settled;
 mod task;
+mod waiting;
 pub(crate) mod wire;
 
 use std::collections::BTreeMap;
@@ -194,6 +195,9 @@ impl GroupConsumer {
                     return Ok(Some(polled));
                 }
                 continue;
+            }
+            if let Some(words) = link.take_waiting() {
+                return Ok(Some(Polled::Waiting(Some(words).filter(|words| !words.is_empty()))));
             }
             if link.is_over() {
                 return Err(Error::Closed { what: "the group consumer" });

@@ -163,6 +163,9 @@ pub enum Polled {
         /// How that came about, and the remedy.
         reason: String,
     },
+    /// The member has been waiting for others for some seconds, such as one that died and is a
+    /// member until its session ends: what it waits for, in a few words. Nothing: that is over.
+    Waiting(Option<String>),
     /// Everything was handed out up to the ends that were pinned
     /// ([`GroupOptions::until_caught_up`]).
     CaughtUp,

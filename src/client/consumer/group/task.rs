@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::link::{Link, View};
 use super::options::{GroupOptions, GroupProtocol, Subscription, whole_name};
+use super::waiting::{self, Situation};
 use super::wire::Wire;
 use crate::client::cluster::{Cluster, Lane};
 use crate::client::coordinator::Coordinator;
@@ -22,6 +23,7 @@ use crate::machine::Machine;
 use crate::machine::client::group::assignor::Topics;
 use crate::machine::client::group::classic::Classic;
 use crate::machine::client::group::consumer::Consumer;
+use crate::machine::client::group::waiting::{Act, Watch};
 use crate::machine::client::group::{
     Answer, Attempt, Effect, Event, Identity, Partitions, Refusal, Request, Settings, Wanted,
 };
@@ -95,6 +97,13 @@ impl Member {
         }
     }
 
+    fn doubt(&self) -> Option<i32> {
+        match self {
+            Self::Classic(member) => member.doubt(),
+            Self::Consumer(member) => member.doubt(),
+        }
+    }
+
     fn watched(&self) -> Option<&BTreeSet<Arc<str>>> {
         match self {
             Self::Classic(member) => member.watched(),
@@ -116,6 +125,8 @@ enum Done {
         wanted: Result<Wanted>,
         watched: Option<Topics>,
     },
+    /// Whether the member waits for others.
+    Asked(Situation),
     Left,
 }
 
@@ -137,6 +148,8 @@ struct Run {
     refresh_at: TimestampMs,
     /// The topics that do not exist, as it was said in the log.
     missing: BTreeSet<Arc<str>>,
+    /// Whether it waits for others.
+    watch: Watch,
     /// Closing began; leaving is what remains.
     is_closing: bool,
     leaving: usize,
@@ -165,6 +178,7 @@ impl Task {
             refreshing: false,
             refresh_at: TimestampMs::NONE,
             missing: BTreeSet::new(),
+            watch: Watch::default(),
             is_closing: false,
             leaving: 0,
             has_failed: false,
@@ -189,10 +203,12 @@ impl Run {
                 return;
             }
             self.start_refresh();
+            self.look_for_a_wait();
             let now = self.task.cluster.now();
             let machine = self.task.member.next_deadline();
             let refresh = Some(self.refresh_at).filter(|_| !self.refreshing);
-            let next = machine.into_iter().chain(refresh).min();
+            let watch = self.watch.next_deadline();
+            let next = machine.into_iter().chain(refresh).chain(watch).min();
             let wait_ms = next.map_or(60_000, |at| at.0.saturating_sub(now.0).clamp(0, 60_000));
             let wait = Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0));
             let link = Arc::clone(&self.task.link);
@@ -331,6 +347,10 @@ impl Run {
             Done::LookedUp(topics) => self.step(Event::Topics(topics)),
             Done::Resolved(names) => self.step(Event::Names(names)),
             Done::Refreshed { wanted, watched } => self.refreshed(wanted, watched),
+            Done::Asked(situation) => {
+                let act = self.watch.answered(self.task.cluster.now(), situation.standing);
+                self.act(act, &situation);
+            }
             Done::Left => self.leaving = self.leaving.saturating_sub(1),
         }
     }
@@ -414,6 +434,41 @@ impl Run {
             self.missing.clone_from(&missing);
         }
         !missing.is_empty()
+    }
+
+    /// Finds out whether the member waits for others, once that lasts.
+    fn look_for_a_wait(&mut self) {
+        let doubt = self.task.member.doubt().filter(|_| !self.is_closing);
+        let act = self.watch.look(self.task.cluster.now(), doubt);
+        self.act(act, &Situation::UNKNOWN);
+    }
+
+    fn act(&mut self, act: Option<Act>, situation: &Situation) {
+        let Some(act) = act else { return };
+        let Task { cluster, options, link, member, .. } = &self.task;
+        let group = &options.group_id;
+        match act {
+            Act::Ask => {
+                let (cluster, options) = (Arc::clone(cluster), Arc::clone(options));
+                let (identity, _, _) = member.state();
+                self.events.push(Box::pin(async move {
+                    Done::Asked(waiting::ask(cluster, options, identity.member_id).await)
+                }));
+            }
+            Act::Tell { waited_ms } => {
+                let Situation { words, who, .. } = situation;
+                tracing::warn!(
+                    group,
+                    waited_ms,
+                    "{words}: {who}; a member that died is waited for until its session ends"
+                );
+                link.say_waiting(words.clone());
+            }
+            Act::Over { waited_ms } => {
+                tracing::info!(group, waited_ms, "the member does not wait for others any more");
+                link.say_waiting(String::new());
+            }
+        }
     }
 
     fn resolve(&mut self, ids: BTreeSet<TopicId>) {

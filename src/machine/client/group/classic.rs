@@ -136,6 +136,16 @@ impl Classic {
         self.state == State::Stable
     }
 
+    /// The generation in which the member may be waiting for others; none when it is not.
+    #[must_use]
+    pub fn doubt(&self) -> Option<i32> {
+        let is_pending = matches!(
+            self.state,
+            State::Waiting { .. } | State::Joining | State::Assigning | State::Syncing
+        );
+        is_pending.then_some(self.generation)
+    }
+
     /// The topics that the leader watches.
     #[must_use]
     pub fn watched(&self) -> Option<&BTreeSet<Arc<str>>> {

@@ -135,6 +135,14 @@ impl Consumer {
         self.state == State::Stable && self.held == self.target && !self.says_owned && has_some
     }
 
+    /// The epoch in which the member may be waiting for others, since the coordinator does not say
+    /// what it is short of; none when it is not.
+    #[must_use]
+    pub fn doubt(&self) -> Option<i32> {
+        let is_member = self.state == State::Stable && self.epoch > JOIN;
+        (is_member || self.unreleased_since.is_some()).then_some(self.epoch)
+    }
+
     fn is_in(&self) -> bool {
         !matches!(self.state, State::Idle | State::Away | State::Closed)
     }

@@ -10,6 +10,7 @@
 //! - [`consumer`]: the heartbeats of KIP-848.
 //! - [`assignor`]: who gets which partition, for the leader of a classic group.
 //! - [`handover`]: what the caller was told of its partitions, and what it still has to hear.
+//! - [`waiting`]: when to find out, and to say, that the member waits for others.
 //!
 //! Invariants of both machines:
 //! - MEM-1: the answer of at most one request is waited for; that of a leave never is.
@@ -29,6 +30,7 @@ pub mod assignor;
 pub mod classic;
 pub mod consumer;
 pub mod handover;
+pub mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
