@@ -188,10 +188,13 @@ def _items(one: Any) -> Any:
     return one.items[first:last]
 
 
-def values_of(one: Any, kind: pa.DataType) -> list[Any]:
+def values_of(one: Any, kind: pa.DataType) -> list[Any]:  # noqa: C901
     """Return the values of an array as those of a type that holds them; times as numbers."""
     if pa.types.is_dictionary(one.type):
-        one = one.cast(one.type.value_type)
+        known = one.dictionary
+        if pa.types.is_string_view(known.type):
+            known = known.cast(pa.string())
+        one = known.take(one.indices)
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if isinstance(one, pa.ExtensionArray):
