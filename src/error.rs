@@ -395,6 +395,17 @@ impl Error {
         Self::Kafka { code, context: text.into(), is_told: true, source: None }
     }
 
+    /// A partition that a topic does not have.
+    #[must_use]
+    pub fn no_partition(topic: &str, partition: i32, count: usize) -> Self {
+        let has = match count {
+            1 => "it has one, partition 0".to_owned(),
+            count => format!("it has {count}, numbered from 0"),
+        };
+        let text = format!("topic {topic} has no partition {partition}: {has}");
+        Self::told(ErrorCode::UnknownTopicOrPartition, text)
+    }
+
     /// A wait that ended early.
     pub fn timeout(what: impl Into<String>, after: Duration) -> Self {
         let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ottla._bounds import Bound, Limit, native_bound, seconds
 from ottla._groups import Groups
+from ottla._names import topic_name
 from ottla._settings import config_items, setting_text, topic_settings
 from ottla._topic import Topic
 from ottla.errors import ConfigError, TopicExistsError
@@ -75,6 +76,15 @@ class Administration:
         ConfigError
             When the name, a number or a setting is not valid.
         """
+        if partitions is not None and (
+            isinstance(partitions, bool) or not hasattr(partitions, "__index__")
+        ):
+            raise TypeError(f"partitions= takes a whole number, not {partitions!r}")
+        if partitions is not None and partitions < 1:
+            raise ConfigError(
+                f"partitions={partitions}: a topic has at least one partition. Leave the argument "
+                "out for the broker's num.partitions"
+            )
         settings = {name: setting_text(value) for name, value in topic_settings(config).items()}
         placement = {
             int(partition): [int(node) for node in nodes]
@@ -82,7 +92,7 @@ class Administration:
         }
         try:
             self._admin.create_topic(
-                topic,
+                topic_name(topic),
                 partitions,
                 replication_factor,
                 placement,
@@ -117,7 +127,7 @@ class Administration:
         from ottla.errors import UnknownTopicError
 
         try:
-            self._admin.delete_topic(topic, seconds(timeout))
+            self._admin.delete_topic(topic_name(topic), seconds(timeout))
         except UnknownTopicError:
             if not missing_ok:
                 raise
@@ -137,7 +147,7 @@ class Administration:
         timeout : float or datetime.timedelta, default 30
             How long to wait, in seconds.
         """
-        self._admin.create_partitions(topic, total, seconds(timeout))
+        self._admin.create_partitions(topic_name(topic), total, seconds(timeout))
 
     def topics(self, *, internal: bool = False, timeout: Timeout = 30.0) -> list[str]:
         """Return the names of the topics, sorted.
@@ -186,7 +196,7 @@ class Administration:
         """
         if (topic is None) == (broker is None):
             raise ConfigError("name either a topic or a broker")
-        kind, name = ("topic", topic) if topic is not None else ("broker", str(broker))
+        kind, name = ("broker", str(broker)) if topic is None else ("topic", topic_name(topic))
         return self._admin.describe_configs(kind, str(name), seconds(timeout))
 
     def alter_configs(
@@ -213,7 +223,7 @@ class Administration:
         """
         if (topic is None) == (broker is None):
             raise ConfigError("name either a topic or a broker")
-        kind, name = ("topic", topic) if topic is not None else ("broker", str(broker))
+        kind, name = ("broker", str(broker)) if topic is None else ("topic", topic_name(topic))
         named = dict(config_items(changes)) if topic is None else topic_settings(changes)
         values = {
             setting: None if value is None else setting_text(value)
@@ -241,7 +251,7 @@ class Administration:
         dict of int to int
             The new log start offset of each partition.
         """
-        limit = Limit(timeout)
+        limit, topic = Limit(timeout), topic_name(topic)
         kind, detail = native_bound(before, "latest", "end", topic)
         if kind == "offsets":
             offsets = detail
@@ -270,7 +280,7 @@ class Administration:
             The offset by partition.
         """
         bound = native_bound(at, "latest", "start")
-        return self._admin.list_offsets(topic, bound, seconds(timeout))
+        return self._admin.list_offsets(topic_name(topic), bound, seconds(timeout))
 
     def cluster(self, *, timeout: Timeout = 30.0) -> dict[str, Any]:
         """Describe the cluster.

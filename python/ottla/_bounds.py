@@ -258,6 +258,10 @@ class Limit:
 
 def seconds(timeout: float | timedelta | None) -> float | None:
     """Convert a timeout to seconds; ``None`` waits forever."""
+    if timeout is None:
+        return None
     if isinstance(timeout, timedelta):
         return timeout.total_seconds()
-    return None if timeout is None else float(timeout)
+    if isinstance(timeout, (bool, str, bytes)) or not hasattr(timeout, "__float__"):
+        raise TypeError(f"a timeout is a number of seconds or a timedelta, not {timeout!r}")
+    return float(timeout)

@@ -14,6 +14,7 @@ from ottla._bounds import Bound, Limit, native_bound, native_bounds, seconds
 from ottla._consumer import Consumer
 from ottla._embedded import hosts, refuse
 from ottla._membership import group_options, is_pattern, refuse_group_options
+from ottla._names import partition_numbers, topic_name, topic_names
 from ottla._offsets import Resume, of_resume, starts
 from ottla._ottla import Broker as _NativeBroker
 from ottla._ottla import Client as _NativeClient
@@ -224,7 +225,7 @@ class Client(Administration, Writing):
         [{'offset': 0, 'value': 'one'}, {'offset': 1, 'value': 'two'}]
         """
         options = {
-            "partitions": None if partitions is None else sorted({int(one) for one in partitions}),
+            "partitions": None if partitions is None else sorted({*partition_numbers(partitions)}),
             "value": as_format(value),
             "columns": _columns(columns),
             "isolation_level": isolation_level,
@@ -235,7 +236,7 @@ class Client(Administration, Writing):
             "string_view": string_view,
         }
         native = self._native.scan(
-            topic,
+            topic_name(topic),
             *native_bounds(start, end, topic),
             options,
             seconds(timeout),
@@ -576,11 +577,14 @@ def _assignment(
     if isinstance(topics, Mapping):
         if partitions is not None:
             raise ConfigError("name the partitions in the mapping of topics")
-        return {topic: [int(one) for one in chosen] for topic, chosen in topics.items()}
-    names = [topics] if isinstance(topics, str) else list(topics)
+        return {
+            topic_name(topic): partition_numbers(chosen, f"the value of {topic!r}")
+            for topic, chosen in topics.items()
+        }
+    names = topic_names(topics)
     if partitions is not None and len(names) != 1:
         raise ConfigError("partitions= goes with one topic: pass {topic: partitions}")
-    chosen = None if partitions is None else [int(one) for one in partitions]
+    chosen = None if partitions is None else partition_numbers(partitions)
     return dict.fromkeys(names, chosen)
 
 

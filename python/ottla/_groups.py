@@ -16,6 +16,7 @@ from ottla._bounds import (
     refusal_of_ranges,
     seconds,
 )
+from ottla._names import partition_numbers, topic_name, topic_names
 from ottla._offsets import ends
 from ottla.errors import ConfigError
 
@@ -364,7 +365,7 @@ class Groups:
         timeout : float or datetime.timedelta, default 30
             How long to wait, in seconds.
         """
-        chosen = None if partitions is None else {int(one) for one in partitions}
+        chosen = None if partitions is None else {*partition_numbers(partitions)}
         self._native.delete_offsets(group_id, topic, chosen, seconds(timeout))
 
     def __repr__(self) -> str:
@@ -375,9 +376,11 @@ def _scope(topics: Topics | None) -> dict[str, set[int] | None]:
     if topics is None:
         return {}
     if isinstance(topics, Mapping):
-        return {topic: {int(one) for one in chosen} for topic, chosen in topics.items()}
-    names = [topics] if isinstance(topics, str) else topics
-    return dict.fromkeys(names)
+        return {
+            topic_name(topic): {*partition_numbers(chosen, f"the value of {topic!r}")}
+            for topic, chosen in topics.items()
+        }
+    return dict.fromkeys(topic_names(topics))
 
 
 def _plans(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from ottla._names import topic_name
 from ottla.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -58,6 +60,8 @@ def _pattern(topics: Any) -> str | None:
 
 
 def _names(topics: Any) -> list[str]:
+    if not isinstance(topics, Iterable):
+        topic_name(topics)
     names = [topics] if isinstance(topics, str) else list(topics)
     for name in names:
         if not isinstance(name, str) or is_pattern(name):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ottla import _progress
 from ottla._bounds import Limit, milliseconds, seconds
+from ottla._names import topic_name
 from ottla._ottla import RecordBatch
 from ottla._records import Headers, Key, header_pairs, key_bytes, part_bytes
 from ottla._scan import Scan
@@ -221,7 +222,7 @@ class Writing:
         if moment is not None:
             self._warn_of_retention(topic, moment, limit)
         return self._native.send(
-            topic,
+            topic_name(topic),
             value,
             key_bytes(key),
             partition,
@@ -369,7 +370,7 @@ class Writing:
             "timeout": seconds(timeout),
         }
         try:
-            written, warning = self._native.write(topic, writable(data), options)
+            written, warning = self._native.write(topic_name(topic), writable(data), options)
         finally:
             shown.close()
         if warning is not None:

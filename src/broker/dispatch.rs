@@ -8,7 +8,7 @@
 //!   one line for a malformed frame, and one for each client and API that is not served (see
 //!   [`unserved`](super::unserved)).
 //! - `DISPATCH-2` ApiVersions of an unknown version is answered in v0 with UNSUPPORTED_VERSION and the
-//! list, never by closing: that is how clients find out what they may send.
+//!   list, never by closing: that is how clients find out what they may send.
 //! - `DISPATCH-3` an error or a panic of a handler becomes an answer in the form of its API; a
 //!   panic is UNKNOWN_SERVER_ERROR and is logged.
 //!

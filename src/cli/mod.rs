@@ -150,6 +150,10 @@ fn start_logging(default_level: &str) {
 fn report(failure: &Failure) -> i32 {
     let (line, status) = match failure {
         Failure::Error(error @ Error::InvalidArgument(_)) => (error.chain(), 2),
+        // What the API has as arguments are options here.
+        Failure::Error(error @ Error::Decode { .. }) => {
+            (error.chain().replace("; on_error= ", "; --on-error "), 1)
+        }
         Failure::Error(error) => (error.chain(), 1),
         Failure::Usage(detail) => (detail.clone(), 2),
         Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return 0,

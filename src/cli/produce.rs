@@ -85,7 +85,12 @@ pub(super) async fn run(arguments: ProduceArguments) -> Outcome {
         write_lines(&arguments, &producer, topic, file, format, &bar).await
     };
     bar.finish_and_clear();
-    let written = written?;
+    let written = match written {
+        Err(Failure::Error(error)) => {
+            return Err(client.admin().with_nearest(topic, error).await.into());
+        }
+        written => written?,
+    };
     if std::io::stderr().is_terminal() {
         #[expect(clippy::cast_precision_loss, reason = "a number for people")]
         note(&format!("wrote {} records to {topic}", thousands(written as f64)));
@@ -181,32 +186,48 @@ async fn write_lines(
     let mut lines = input::lines(file)?;
     let topic: Arc<str> = Arc::from(topic);
     let mut pending: VecDeque<Delivery> = VecDeque::new();
-    let mut number = 0;
-    while let Some(some) = lines.recv().await {
-        for line in some? {
-            number += 1;
-            let (key, value) = split(arguments, format, line, number)?;
-            let record = ProducerRecord {
-                topic: Arc::clone(&topic),
-                partition: arguments.partition,
-                key,
-                value: Some(value),
-                ..ProducerRecord::default()
-            };
-            pending.push_back(producer.send(record).await?);
-            bar.inc(1);
-        }
-        while pending.front().is_some_and(Delivery::is_done) {
-            if let Some(delivery) = pending.pop_front() {
-                delivery.wait().await?;
+    let (mut number, mut acknowledged) = (0, 0);
+    let sent = async {
+        while let Some(some) = lines.recv().await {
+            for line in some? {
+                number += 1;
+                let (key, value) = split(arguments, format, line, number)?;
+                let record = ProducerRecord {
+                    topic: Arc::clone(&topic),
+                    partition: arguments.partition,
+                    key,
+                    value: Some(value),
+                    ..ProducerRecord::default()
+                };
+                pending.push_back(producer.send(record).await?);
+                bar.inc(1);
+            }
+            while pending.front().is_some_and(Delivery::is_done) {
+                if let Some(delivery) = pending.pop_front() {
+                    delivery.wait().await?;
+                    acknowledged += 1;
+                }
             }
         }
-    }
+        Ok(())
+    };
+    let mut failure: Option<Failure> = sent.await.err();
+    // What was accepted is waited for, so that it can be counted.
     tokio::time::timeout(Duration::from_secs(120), producer.flush()).await.ok();
     for delivery in pending {
-        delivery.wait().await?;
+        match delivery.wait().await {
+            Ok(_) => acknowledged += 1,
+            Err(error) => drop(failure.get_or_insert(error.into())),
+        }
     }
-    Ok(number)
+    match failure {
+        None => Ok(acknowledged),
+        Some(failure) => {
+            bar.finish_and_clear();
+            note(&format!("{acknowledged} records were acknowledged"));
+            Err(failure)
+        }
+    }
 }
 
 /// The key and the value of a line.

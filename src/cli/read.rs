@@ -207,7 +207,8 @@ async fn read_range(
     reading.check(output)?;
     let topic = reading.topic.get()?;
     let client = reading.client()?;
-    let scan = client.scan(topic, reading.scan_options(start, end, output)).await?;
+    let scan = client.scan(topic, reading.scan_options(start, end, output)).await;
+    let scan = client.admin().named(topic, scan).await?;
     if only_offsets {
         let mut offsets = serde_json::to_value(scan.offsets()).map_err(std::io::Error::other)?;
         if let (Some(all), Bound::Checkpoint(ends)) =
@@ -265,7 +266,7 @@ pub(super) async fn consume(arguments: ConsumeArguments) -> Outcome {
     let client = reading.client()?;
     // Bounds are resolved as for a scan that ends now, and reading starts where it would.
     let options = reading.scan_options(start, Bound::Latest, arguments.output);
-    let scan = client.scan(topic, options).await?;
+    let scan = client.admin().named(topic, client.scan(topic, options).await).await?;
     let mut consumer = client.consumer(reading.decode(arguments.output))?;
     let starts: Vec<(TopicPartition, StartAt)> = scan
         .offsets()

@@ -160,7 +160,11 @@ async fn describe(arguments: &DescribeArguments) -> Outcome {
     let topics = if named.is_empty() {
         admin.list_topics().await?
     } else {
-        admin.describe_topics(&named).await?.into_iter().collect::<Result<Vec<_>, _>>()?
+        let mut described = Vec::with_capacity(named.len());
+        for (name, result) in named.iter().zip(admin.describe_topics(&named).await?) {
+            described.push(admin.named(name, result).await?);
+        }
+        described
     };
     let mut documents = Vec::new();
     for topic in topics {
@@ -235,10 +239,12 @@ async fn alter(arguments: &AlterArguments) -> Outcome {
     }
     let admin = arguments.connection.client()?.admin();
     if !changes.is_empty() {
-        admin.alter_configs(&Resource::topic(name), &changes, false).await?;
+        let altered = admin.alter_configs(&Resource::topic(name), &changes, false).await;
+        admin.named(name, altered).await?;
     }
     if let Some(count) = arguments.partitions {
-        admin.create_partitions(name, count, false).await?;
+        let created = admin.create_partitions(name, count, false).await;
+        admin.named(name, created).await?;
     }
     write_line(&format!("altered topic {name}"))
 }
@@ -268,7 +274,7 @@ async fn delete(arguments: &DeleteArguments) -> Outcome {
             {
                 note(&format!("topic {name} does not exist"));
             }
-            Err(error) => failure = Some(error),
+            Err(error) => failure = Some(admin.with_nearest(name, error).await),
         }
     }
     failure.map_or(Ok(()), |error| Err(error.into()))

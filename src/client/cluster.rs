@@ -246,8 +246,8 @@ impl Cluster {
             return opened.map_err(|error| self.of_advertised(error, broker));
         }
         if node != NodeId::NONE {
-            let context = format!("broker {node} is not in the metadata");
-            return Err(Error::kafka(ErrorCode::LeaderNotAvailable, context));
+            let text = format!("broker {node} is not in the cluster at the moment");
+            return Err(Error::told(ErrorCode::LeaderNotAvailable, text));
         }
         self.bootstrap().await
     }

@@ -113,6 +113,9 @@ impl Coordinator {
         if matches!(code, ErrorCode::NotCoordinator | ErrorCode::CoordinatorNotAvailable) {
             self.forget();
         }
+        if code == ErrorCode::GroupIdNotFound {
+            return Err(Error::told(code, format!("there is no group {}", self.group_id)));
+        }
         Err(Error::kafka(code, format!("group {}: {}", self.group_id, what())))
     }
 

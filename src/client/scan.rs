@@ -22,7 +22,7 @@ use crate::client::consumer::Prefetcher;
 use crate::client::decoding;
 use crate::client::recount::{Memory, Recount};
 use crate::columnar::{DecodeOptions, Decoded, Decoder, ValueFormat};
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::{Error, Result};
 pub use crate::machine::client::bounds::{Bound, Offsets, Range};
 use crate::machine::client::bounds::{Extent, LookedUp, resolve};
 use crate::types::{Offset, TopicPartition, Uuid};
@@ -235,12 +235,7 @@ fn partitions_of(info: &TopicInfo, options: &ScanOptions) -> Result<Vec<TopicPar
         if info.partition(index).is_some() {
             return Ok(());
         }
-        let context = format!(
-            "partition {index} of topic {}, which has {}",
-            info.name,
-            info.partition_count()
-        );
-        Err(Error::kafka(ErrorCode::UnknownTopicOrPartition, context))
+        Err(Error::no_partition(&info.name, index, info.partitions.len()))
     };
     for bound in [&options.start, &options.end] {
         if let Bound::Offsets(offsets) | Bound::Since(offsets) = bound {

@@ -344,5 +344,7 @@ pub(super) fn check_partition(partition: i32, count: i32) -> Result<()> {
     if (0..count).contains(&partition) {
         return Ok(());
     }
-    Err(Error::invalid(format!("there is no partition {partition}; there are {count}, from 0")))
+    Err(Error::invalid(format!(
+        "the topic has no partition {partition}: it has {count}, numbered from 0"
+    )))
 }

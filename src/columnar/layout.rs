@@ -5,8 +5,8 @@
 //!   its bytes are available as `value_raw` when that is requested by name.
 //! - Where a field has the name of a Kafka column (or of `error`, `value_raw`), **all** of these
 //!   move into one struct column `_kafka`, and the fields keep their names: a column never
-//! changes its meaning with the data. They are then requested as `_kafka` or `_kafka.offset`. If a
-//! field is called `_kafka` too, the struct's name gets one more leading underscore.
+//!   changes its meaning with the data. They are then requested as `_kafka` or `_kafka.offset`. If a
+//!   field is called `_kafka` too, the struct's name gets one more leading underscore.
 //! - A header with its own column has the name given for it, next to the fields.
 //! - `is_tombstone` says whether the value is null; it exists when it is requested by name.
 //! - With `on_error = column`, `error` (utf8, null where decoding succeeded) and `value_raw`

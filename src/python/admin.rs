@@ -59,10 +59,7 @@ pub(super) async fn existing(engine: &Engine, topic: &str) -> Result<Arc<TopicIn
 
 /// Suggests the most similar topic when one does not exist.
 pub(super) async fn named<T>(engine: &Engine, topic: &str, result: Result<T>) -> Result<T> {
-    match result {
-        Err(error) => Err(engine.admin().with_nearest(topic, error).await),
-        Ok(value) => Ok(value),
-    }
+    engine.admin().named(topic, result).await
 }
 
 /// The offsets of a topic's partitions at a position. Where a lookup by time finds no record that

@@ -40,7 +40,7 @@ fn takes(name: &str) -> &'static str {
         "headers" => "the name of a column, or a mapping of keys to names of columns",
         "partitions" => "a list of partitions",
         "columns" => "a list of names",
-        "batch_rows" | "max_rows" | "max_bytes" | "memory_limit" => "a whole number",
+        "batch_rows" | "max_rows" | "max_bytes" | "memory_limit" => "a whole number, zero or more",
         "string_view" => "True or False",
         _ => "a str",
     }

@@ -36,6 +36,7 @@ mod formats;
 mod group;
 mod groups;
 mod interop;
+mod logging;
 mod pending;
 mod process;
 mod reading;

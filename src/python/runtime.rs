@@ -29,6 +29,7 @@ use arc_swap::ArcSwapOption;
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, Handle, Runtime};
 
+use super::logging;
 use crate::client::{Client, Watch};
 use crate::error::{Error, Result};
 
@@ -159,7 +160,12 @@ pub(super) fn on_main_thread() -> bool {
 }
 
 /// Counts a thread that waits, for [`finish`].
-struct Waiting;
+pub(super) struct Waiting;
+
+/// Counts a thread that is about to enter the interpreter, unless that is exiting.
+pub(super) fn inside() -> Option<Waiting> {
+    Waiting::enter().ok()
+}
 
 impl Waiting {
     fn enter() -> Result<Self> {
@@ -259,6 +265,7 @@ where
     T: Send,
 {
     let _waiting = Waiting::enter()?;
+    logging::look(py);
     let handle = handle()?;
     let mut future = pin!(future);
     let started = Instant::now();
@@ -272,6 +279,7 @@ where
             return Ok(result?);
         }
         py.check_signals()?;
+        logging::look(py);
         if EXITING.load(Ordering::SeqCst) {
             return Err(exiting().into());
         }
@@ -358,6 +366,7 @@ pub(super) fn finish(py: Python<'_>, flush_seconds: f64) -> PyResult<usize> {
             }
         };
         until(&|| super::client::lingering() == 0, flush);
+        logging::finish(EXIT_GRACE);
         EXITING.store(true, Ordering::SeqCst);
         until(&|| WAITING.load(Ordering::SeqCst) == 0, EXIT_GRACE);
     });

@@ -54,7 +54,7 @@ fn a_key_goes_where_the_java_client_puts_it() {
         let mut record = ProducerRecord::new(name.as_str(), "x");
         record.partition = Some(10);
         let error = producer.send(record).await.unwrap_err();
-        assert!(error.to_string().contains("which has 10"), "{error}");
+        assert!(error.to_string().contains("it has 10, numbered from 0"), "{error}");
     });
 }
 

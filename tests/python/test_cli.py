@@ -12,6 +12,7 @@ import lzma
 import os
 import shlex
 import subprocess
+import uuid
 from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -338,3 +339,33 @@ def test_a_broker_opens_as_many_files_as_the_system_allows(
         assert process.stop() == 0, process.stderr()
     finally:
         process.kill()
+
+
+def test_a_missing_topic_is_named_with_the_nearest(program: Program) -> None:
+    program.run("topics", "create", "nearest-orders", "--if-not-exists")
+    for arguments in (
+        ("scan", "nearest-order"),
+        ("consume", "nearest-order", "--max-messages", "1"),
+        ("topics", "describe", "nearest-order"),
+        ("topics", "delete", "nearest-order"),
+        ("topics", "alter", "nearest-order", "--partitions", "3"),
+    ):
+        failed = program.run(*arguments, status=1)
+        assert "there is no topic nearest-order" in failed.stderr, arguments
+        assert "nearest-orders" in failed.stderr.replace("nearest-order;", ""), arguments
+
+
+def test_what_was_acknowledged_of_lines_is_counted(program: Program) -> None:
+    topic = f"counted-{uuid.uuid4()}"
+    lines = '{"id": 1}\n{"id": 2}\nthree\n'
+    failed = program.run("produce", topic, "--format", "json", stdin=lines, status=2)
+    assert "line 3 is no JSON object" in failed.stderr
+    assert "2 records were acknowledged" in failed.stderr
+    assert len(program.run("scan", topic, "--output", "value").stdout.splitlines()) == 2
+
+
+def test_what_does_not_decode_names_the_option(program: Program) -> None:
+    program.run("produce", "undecodable", stdin="no JSON\n")
+    failed = program.run("scan", "undecodable", "--value-format", "json", status=1)
+    assert "--on-error offers" in failed.stderr
+    assert "on_error=" not in failed.stderr

@@ -328,7 +328,7 @@ impl Admin {
                         .call(Lane::Control, self.timeout(), i16::MAX, |_| Ok(request))
                         .await?;
                     let group = only(response.results, id)?;
-                    coordinator.check(group.error_code, || "deleting it".to_owned())
+                    coordinator.check(group.error_code, || "it was not deleted".to_owned())
                 })
                 .await;
             results.push(outer(result)?);

@@ -394,12 +394,18 @@ impl Admin {
         if !is_broker {
             return self.cluster.controller_route().await;
         }
-        let id =
-            resource.name.parse().map(NodeId).map_err(|error| {
-                Error::invalid(format!("broker id {:?}: {error}", resource.name))
-            })?;
-        if self.cluster.snapshot().brokers.is_empty() {
+        let id = resource.name.parse().map(NodeId).map_err(|error| {
+            let name = &resource.name;
+            Error::invalid(format!("{name:?} is not the number of a broker: {error}"))
+        })?;
+        if !self.cluster.snapshot().brokers.contains_key(&id) {
             self.cluster.refresh(Some(&[])).await?;
+        }
+        let brokers = &self.cluster.snapshot().brokers;
+        if !brokers.contains_key(&id) {
+            let known: Vec<String> = brokers.keys().map(ToString::to_string).collect();
+            let text = format!("there is no broker {id}; there are {}", known.join(", "));
+            return Err(Error::told(ErrorCode::BrokerIdNotRegistered, text));
         }
         self.cluster.route(id, Lane::Control).await
     }
@@ -408,6 +414,19 @@ impl Admin {
     async fn broker_ids(&self) -> Result<BTreeSet<NodeId>> {
         self.cluster.refresh(Some(&[])).await?;
         Ok(self.cluster.snapshot().brokers.keys().copied().collect())
+    }
+
+    /// Suggests the topic with the most similar name when a topic does not exist; other results are
+    /// returned unchanged.
+    ///
+    /// # Errors
+    ///
+    /// That of the result.
+    pub async fn named<T>(&self, topic: &str, result: Result<T>) -> Result<T> {
+        match result {
+            Err(error) => Err(self.with_nearest(topic, error).await),
+            Ok(value) => Ok(value),
+        }
     }
 
     /// Suggests the topic with the most similar name when a topic does not exist; other errors are
@@ -471,6 +490,11 @@ fn creatable(topic: &NewTopic, version: i16) -> Result<CreatableTopic> {
 }
 
 fn created(topic: CreatableTopicResult) -> Result<CreatedTopic> {
+    let code = ErrorCode::from_i16(topic.error_code);
+    if let (ErrorCode::TopicAlreadyExists, Some(message)) = (code, topic.error_message.as_ref()) {
+        // It names the topic.
+        return Err(Error::told(code, message.as_str()));
+    }
     check(topic.error_code, topic.error_message.as_ref(), || {
         format!("creating topic {}", topic.name.as_str())
     })?;

@@ -99,9 +99,7 @@ pub(crate) async fn leader_of(
         None => {
             let topic = cluster.fresh_topic(&partition.topic, false).await?;
             topic.partition(partition.partition).cloned().ok_or_else(|| {
-                let context =
-                    format!("partition {partition}; the topic has {}", topic.partition_count());
-                Error::kafka(ErrorCode::UnknownTopicOrPartition, context)
+                Error::no_partition(&topic.name, partition.partition, topic.partitions.len())
             })?
         }
     };

@@ -194,12 +194,12 @@ impl Admin {
     async fn in_scope(&self, scope: &TopicScope) -> Result<BTreeSet<TopicPartition>> {
         let mut partitions = BTreeSet::new();
         for (name, chosen) in scope {
-            for topic in all_or_first_error(self.describe_topics(&[name.as_str()]).await?)? {
+            let described = all_or_first_error(self.describe_topics(&[name.as_str()]).await?);
+            for topic in self.named(name, described).await? {
                 let all: BTreeSet<i32> = topic.partitions.iter().map(|it| it.partition).collect();
                 let chosen = chosen.as_ref().unwrap_or(&all);
                 if let Some(missing) = chosen.difference(&all).next() {
-                    let context = format!("{name}-{missing}; the topic has {}", all.len());
-                    return Err(Error::kafka(ErrorCode::UnknownTopicOrPartition, context));
+                    return Err(Error::no_partition(name, *missing, all.len()));
                 }
                 let named = |&one: &i32| TopicPartition::new(Arc::clone(&topic.name), one);
                 partitions.extend(chosen.iter().map(named));

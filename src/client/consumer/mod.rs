@@ -30,7 +30,7 @@ use crate::client::config::{AutoOffsetReset, ConsumerConfig};
 use crate::client::consumer::fetcher::Shared;
 use crate::client::decoding;
 use crate::columnar::{Chunk, DecodeOptions, Decoded, Decoder};
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::{Error, Result};
 use crate::machine::client::fetching::{Fetching, Marks, Position, Reset, Settings};
 use crate::types::{Offset, TimestampMs, TopicId, TopicPartition, Uuid};
 
@@ -185,9 +185,8 @@ impl AssignedConsumer {
             let topic =
                 cluster.retry("looking up a topic", async || cluster.topic(name).await).await?;
             if topic.partition(partition.partition).is_none() {
-                let context =
-                    format!("partition {partition}; the topic has {}", topic.partition_count());
-                return Err(Error::kafka(ErrorCode::UnknownTopicOrPartition, context));
+                let count = topic.partitions.len();
+                return Err(Error::no_partition(name, partition.partition, count));
             }
             self.check_start(partition, *start)?;
             ids.insert(Arc::clone(name), topic.id);

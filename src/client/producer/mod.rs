@@ -445,7 +445,7 @@ impl Producer {
                 "a record of {bytes} bytes for topic {topic} is larger than max.request.size ({})",
                 config.request_bytes_max
             );
-            return Err(Error::kafka(ErrorCode::MessageTooLarge, context));
+            return Err(Error::told(ErrorCode::MessageTooLarge, context));
         }
         Ok(())
     }
@@ -536,12 +536,7 @@ fn check_partition(topic: &TopicInfo, partition: i32) -> Result<()> {
     if topic.partition(partition).is_some() {
         return Ok(());
     }
-    let context = format!(
-        "partition {partition} of topic {}, which has {}",
-        topic.name,
-        topic.partition_count()
-    );
-    Err(Error::kafka(ErrorCode::UnknownTopicOrPartition, context))
+    Err(Error::no_partition(&topic.name, partition, topic.partitions.len()))
 }
 
 impl Drop for Producer {

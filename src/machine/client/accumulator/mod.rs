@@ -694,9 +694,8 @@ const fn refusal(outcome: Outcome) -> Option<ErrorCode> {
 
 const fn failure(outcome: Outcome, expired: bool) -> Failure {
     match (outcome, expired) {
-        (Outcome::GivenUp(code), _) => Failure::Refused(code),
+        (Outcome::GivenUp(code), _) | (Outcome::Refused(code), false) => Failure::Refused(code),
         (outcome, true) => Failure::Expired(refusal(outcome)),
-        (Outcome::Refused(code), false) => Failure::Refused(code),
         (Outcome::Acknowledged | Outcome::Lost, false) => Failure::Lost,
     }
 }

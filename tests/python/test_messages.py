@@ -1,0 +1,136 @@
+"""What errors say: what was attempted, in the user's words, once, and what may help."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pytest
+
+import ottla
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+#: What a wrong call says, whole.
+SAID: dict[str, tuple[Callable[[Any], object], type[Exception], str]] = {
+    "no partitions": (
+        lambda kafka: kafka.create_topic("a", partitions=0),
+        ottla.ConfigError,
+        (
+            "partitions=0: a topic has at least one partition. Leave the argument out for the "
+            "broker's num.partitions"
+        ),
+    ),
+    "half a partition": (
+        lambda kafka: kafka.create_topic("a", partitions=0.5),
+        TypeError,
+        "partitions= takes a whole number, not 0.5",
+    ),
+    "a topic twice": (
+        lambda kafka: kafka.create_topic("events"),
+        ottla.TopicExistsError,
+        "topic 'events' already exists (TOPIC_ALREADY_EXISTS)",
+    ),
+    "a partition that is not there": (
+        lambda kafka: kafka.send("events", "value", partition=7),
+        ottla.UnknownTopicError,
+        "topic events has no partition 7: it has one, partition 0 (UNKNOWN_TOPIC_OR_PARTITION)",
+    ),
+    "a partition that is not there, scanned": (
+        lambda kafka: kafka.scan("events", partitions=[7]),
+        ottla.UnknownTopicError,
+        "topic events has no partition 7: it has one, partition 0 (UNKNOWN_TOPIC_OR_PARTITION)",
+    ),
+    "a partition that is not there, consumed": (
+        lambda kafka: kafka.consumer("events", partitions=[7]),
+        ottla.UnknownTopicError,
+        "topic events has no partition 7: it has one, partition 0 (UNKNOWN_TOPIC_OR_PARTITION)",
+    ),
+    "partitions that are one": (
+        lambda kafka: kafka.scan("events", partitions=0),
+        TypeError,
+        "partitions= takes the numbers of partitions, for example [0, 1], not 0",
+    ),
+    "partitions of a topic that are one": (
+        lambda kafka: kafka.consumer({"events": 0}),
+        TypeError,
+        "the value of 'events' takes the numbers of partitions, for example [0, 1], not 0",
+    ),
+    "a group that is not there": (
+        lambda kafka: kafka.groups["nobody"],
+        ottla.KafkaError,
+        "there is no group nobody (GROUP_ID_NOT_FOUND)",
+    ),
+    "a group that is not there, deleted": (
+        lambda kafka: kafka.groups.delete("nobody"),
+        ottla.KafkaError,
+        "there is no group nobody (GROUP_ID_NOT_FOUND)",
+    ),
+    "a broker that is not there": (
+        lambda kafka: kafka.configs(broker=9),
+        ottla.KafkaError,
+        "there is no broker 9; there are 1 (BROKER_ID_NOT_REGISTERED)",
+    ),
+    "no time": (
+        lambda kafka: kafka.topics(timeout="soon"),
+        TypeError,
+        "a timeout is a number of seconds or a timedelta, not 'soon'",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def kafka() -> Iterator[ottla.Client]:
+    """A client of a broker with one topic of one partition."""
+    with ottla.Broker(config={"node.id": 1}) as broker, broker.client() as client:
+        client.create_topic("events", partitions=1)
+        yield client
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_a_wrong_call_says_what_is_wrong_once(name: str, kafka: ottla.Client) -> None:
+    call, kind, said = SAID[name]
+    with pytest.raises(kind) as raised:
+        call(kafka)
+    assert str(raised.value) == said
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda kafka: kafka.create_topic(5),
+        lambda kafka: kafka.delete_topic(5),
+        lambda kafka: kafka.create_partitions(5, 2),
+        lambda kafka: kafka.send(5, "value"),
+        lambda kafka: kafka.send_async(5, "value"),
+        lambda kafka: kafka.write(5, pl.DataFrame({"id": [1]})),
+        lambda kafka: kafka.scan(5),
+        lambda kafka: kafka.consumer(5),
+        lambda kafka: kafka.consumer([5]),
+        lambda kafka: kafka.consumer({5: [0]}),
+        lambda kafka: kafka.consumer(5, group_id="g"),
+        lambda kafka: kafka.configs(5),
+        lambda kafka: kafka.offsets(5),
+        lambda kafka: kafka.delete_records(5),
+        lambda kafka: kafka.groups.reset("g", 5, "latest"),
+        lambda kafka: kafka[5],
+    ],
+)
+def test_the_name_of_a_topic_is_a_str(call: Callable[[Any], object], kafka: ottla.Client) -> None:
+    with pytest.raises(TypeError, match="the name of a topic must be a str, not int"):
+        call(kafka)
+
+
+def test_a_missing_topic_is_named_with_the_nearest(kafka: ottla.Client) -> None:
+    for call in (
+        lambda: kafka.scan("event"),
+        lambda: kafka.consumer("event"),
+        lambda: kafka.offsets("event"),
+        lambda: kafka.delete_topic("event"),
+        lambda: kafka.create_partitions("event", 2),
+        lambda: kafka.configs("event"),
+        lambda: kafka.groups.reset("g", "event", "latest"),
+    ):
+        with pytest.raises(ottla.UnknownTopicError, match=r"no topic event; did you mean events\?"):
+            call()
