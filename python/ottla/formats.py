@@ -32,7 +32,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Format:
-    """A value format; made by the functions of this module, such as :func:`json`.
+    """A value format; created by the functions of this module, such as :func:`json`.
 
     Parameters
     ----------
@@ -41,23 +41,23 @@ class Format:
     schema : optional
         The columns of a JSON object, the text of a schema, or compiled descriptors.
     infer : int, default 1000
-        How many records are looked at when no schema is given.
+        How many records are read to infer the columns when no schema is given.
     exclude : tuple of str
-        Columns that are not written.
+        Columns to leave out when writing.
     column : str, default "value"
         The column of a raw or text value.
     registry : SchemaRegistry, optional
-        Where the schemas of values are.
+        The registry of the schemas.
     framed : bool, default False
         Whether values have the header of a schema registry.
     subject : str, optional
         The subject in the registry.
     latest : bool, default True
-        Whether columns come from the subject's latest schema, not from that of the first value.
+        Whether columns come from the subject's latest schema instead of that of the first value.
     register : bool, default True
-        Whether a schema that the registry does not know is registered.
+        Whether to register a schema that the registry does not know.
     references : tuple of (name, subject, version)
-        What the schema refers to in the registry.
+        The schemas in the registry that the schema refers to.
     imports : tuple of (name, text)
         The files that a Protobuf schema imports.
     message : str, optional
@@ -65,19 +65,19 @@ class Format:
     time_unit : {"ns", "us"}, default "ns"
         The unit of Protobuf's times and durations.
     inner : Format, optional
-        The format of the events of Debezium.
+        The format of Debezium's events.
     unwrap : bool, default False
-        Whether the columns are those of the row that changed.
+        Whether the columns are those of the changed row.
     decimals : {"precise", "string"}, optional
-        How strings of decimals are read in the JSON events of Debezium.
+        How decimals written as strings are read in Debezium's JSON events.
     max_rows : int, default 10000
-        The rows of a record that is an Arrow IPC stream.
+        The most rows in a record that is an Arrow IPC stream.
     compression : {"lz4", "zstd"}, optional
         How the buffers of such a stream are compressed.
     extra : {"error", "ignore"}, optional
-        What becomes of members of a JSON object that are not among the columns.
+        What to do with members of a JSON object that are not among the columns.
     nan : {"error", "null", "text"}, default "error"
-        What becomes of NaN and the infinities in JSON.
+        How to write NaN and the infinities as JSON.
     """
 
     kind: str
@@ -144,7 +144,7 @@ class Format:
 
 @dataclass(frozen=True)
 class Header:
-    """A header as a column; made by :func:`header`.
+    """A header as a column; created by :func:`header`.
 
     Parameters
     ----------
@@ -166,24 +166,24 @@ class Header:
 
 
 def header(key: str, *, name: str | None = None, text: bool = True) -> Header:
-    """Take one header of the records as a column of its own; or write a column as a header.
+    """Read one header of the records as a column; or write a column as a header.
 
     Parameters
     ----------
     key : str
-        The key of the header. Of several in one record the last one counts; a record without it
-        has null.
+        The key of the header. If a record has several, the last one counts; a record without it has
+        null.
     name : str, optional
         The name of the column; by default the key.
     text : bool, default True
-        Whether the column is text (string_view; what is not UTF-8 is a decode error); otherwise
-        it is bytes (binary_view).
+        Whether the column is text (string_view; a value that is not UTF-8 is a decode error) or
+        bytes (binary_view).
 
     Returns
     -------
     Header
-        For ``columns=`` of ``scan`` and ``consumer``, beside the names of other columns; and for
-        ``headers=`` of ``write``, which takes text, bytes and integers whatever ``text`` says.
+        For ``columns=`` of ``scan`` and ``consumer``, next to the names of other columns; and for
+        ``headers=`` of ``write``, which accepts text, bytes and integers regardless of ``text``.
 
     Examples
     --------
@@ -198,12 +198,12 @@ def header(key: str, *, name: str | None = None, text: bool = True) -> Header:
 
 
 def raw(column: str = "value") -> Format:
-    """Take values as they are: one column of type binary_view.
+    """Read and write values unchanged: one column of type binary_view.
 
     Parameters
     ----------
     column : str, default "value"
-        The column of bytes that ``write`` takes; that of a scan is always called ``value``.
+        The column of bytes that ``write`` takes; in a scan it is always called ``value``.
 
     Returns
     -------
@@ -214,18 +214,18 @@ def raw(column: str = "value") -> Format:
 
 
 def text(column: str = "value") -> Format:
-    """Take values as UTF-8: one column of type string_view.
+    """Read and write values as UTF-8: one column of type string_view.
 
     Parameters
     ----------
     column : str, default "value"
-        The column of text that ``write`` takes; that of a scan is always called ``value``.
+        The column of text that ``write`` takes; in a scan it is always called ``value``.
 
     Returns
     -------
     Format
         The format, for ``value=`` of ``scan``, ``consumer`` and ``write``. A value that is not
-        UTF-8 is a decode error, which ``on_error`` decides upon.
+        UTF-8 is a decode error, handled by ``on_error``.
     """
     return Format("text", column=column)
 
@@ -239,9 +239,9 @@ def json(
     nan: str = "error",
     exclude: Iterable[str] = (),
 ) -> Format:
-    """Take values as JSON objects: one column per member.
+    """Read and write values as JSON objects: one column per member.
 
-    Which types are written and read, and how, is in the manual: ``src/manual/types.md``.
+    The manual describes which types are written and read, and how: ``src/manual/types.md``.
 
     Parameters
     ----------
@@ -257,18 +257,19 @@ def json(
         Without a schema: the number of objects from the start of the scan, or of what a consumer
         has fetched when it begins, whose members become the columns.
     extra : {"error", "ignore"}, optional
-        What becomes of a member that is not among the columns: it makes the row one that does not
-        decode (the default where the columns were inferred: its other members are decoded all the
-        same), or it is not read (the default with a schema).
+        What to do with a member that is not among the columns: treat the row as one that cannot be
+        decoded (the default if the columns were inferred; its other members are decoded
+        nevertheless), or ignore the member (the default with a schema).
     framed : bool, default False
-        When reading: whether values have the header of a schema registry in front of them, as
-        Confluent's JSON Schema serializers write it. It is skipped.
+        When reading: whether values begin with the header of a schema registry, as Confluent's JSON
+        Schema serializers write it. It is skipped.
     nan : {"error", "null", "text"}, default "error"
-        When writing: NaN and the infinities, for which JSON has no number, are an error, null, or
-        the strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``, which a float column reads back.
+        When writing: whether NaN and the infinities, which JSON cannot represent as numbers, are an
+        error, null, or the strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``, which a float
+        column reads back.
     exclude : iterable of str
-        When writing: columns that do not go into the value (the columns that are taken as key,
-        partition, timestamp or headers stay in the value unless they are named here).
+        When writing: columns to leave out of the value (the columns used as key, partition,
+        timestamp or headers are part of the value unless they are named here).
 
     Returns
     -------
@@ -282,7 +283,7 @@ def json(
     ottla.json(schema={'id': 'int64', 'when': 'timestamp[ms, UTC]'})
     """
     if infer < 1:
-        raise ConfigError(f"infer={infer} looks at no record")
+        raise ConfigError(f"infer={infer} must be at least 1")
     if extra not in {None, "error", "ignore"}:
         raise ConfigError(f"extra={extra!r}: use error or ignore")
     if nan not in {"error", "null", "text"}:
@@ -311,7 +312,7 @@ def _registered(
     """Return a format whose schemas may be in a registry."""
     known = as_registry(registry)
     if options["references"] and options["schema"] is None:
-        raise ConfigError("references= goes with a schema, which refers to them")
+        raise ConfigError("references= needs a schema that refers to them")
     if options["references"] and known is None:
         raise ConfigError("the schema refers to others in a registry: pass registry=")
     if columns_from not in {"latest", "first"}:
@@ -336,20 +337,20 @@ def avro(
     framed: bool | None = None,
     exclude: Iterable[str] = (),
 ) -> Format:
-    """Take values as Avro records: one column per field.
+    """Read and write values as Avro records: one column per field.
 
-    With a registry, values have its header in front of them (a zero byte and the id of the schema
-    that they were written with), as Confluent's serializers make them; without one they are the
-    bare datum, written with the schema that is given.
+    With a registry, values begin with its header (a zero byte and the id of the schema that they
+    were written with), as from Confluent's serializers; without one they are just the datum,
+    written with the given schema.
 
-    Which types are written and read, and how, is in the manual: ``src/manual/types.md``.
+    The manual describes which types are written and read, and how: ``src/manual/types.md``.
 
     Parameters
     ----------
     schema : str, mapping, sequence, pathlib.Path or Schema, optional
-        The schema: its JSON text, the same as Python values, a file of it, or an object of
-        confluent-kafka with ``schema_str`` (and ``references``). Values that were written with
-        another one are resolved to it: fields by name or alias, defaults, promotions.
+        The schema: its JSON text, the same as Python values, the path of a file with it, or an
+        object of confluent-kafka with ``schema_str`` (and ``references``). Values that were written
+        with another schema are resolved to it: fields by name or alias, defaults, promotions.
     registry : SchemaRegistry, str or mapping, optional
         The registry, its URL, or the settings of confluent-kafka's registry client.
     subject : str, optional
@@ -359,30 +360,30 @@ def avro(
         subject, or the schema of the first value. They stay the same for the whole scan.
     auto_register : bool, default True
         When writing: register the schema under the subject if the registry does not know it. If
-        False it must be known, and without a schema the latest one of the subject is taken.
+        False, the registry must know it; without a schema, the latest one of the subject is used.
     references : iterable of (name, subject, version), optional
-        Where the registry has what the schema refers to: the name of a type, its subject and the
-        version there; or objects of confluent-kafka with these three. They are added to the
+        The schemas in the registry that the schema refers to: the name of a type, its subject and
+        the version; or objects of confluent-kafka with these three. They are added to the
         ``references`` of a schema that is such an object itself.
     framed : bool, optional
         Whether values have the header; by default with a registry. ``framed=True`` without one
-        skips the header, and reads with the schema that is given.
+        skips the header, and reads with the given schema.
     exclude : iterable of str
-        When writing: columns that do not go into the value. Columns that are taken as key,
-        partition, timestamp or headers are in it only if the schema has them.
+        When writing: columns to leave out of the value. Columns used as key, partition, timestamp
+        or headers are part of it only if the schema has them.
 
     Returns
     -------
     Format
         The format, for ``value=`` of ``scan``, ``consumer`` and ``write``. A record becomes
-        columns, a nested record a struct; ``["null", T]`` a nullable T; another union a struct
-        with a member per branch; enum a dictionary; decimals, dates, times and timestamps the
+        columns, a nested record a struct; ``["null", T]`` a nullable T; any other union a struct
+        with a member per branch; an enum a dictionary; decimals, dates, times and timestamps the
         Arrow types of that name.
 
     Raises
     ------
     ConfigError
-        When reading has neither a schema nor a registry, or the schema is none.
+        When reading has neither a schema nor a registry, or the schema is not valid.
 
     Examples
     --------
@@ -427,24 +428,24 @@ def protobuf(
     time_unit: str = "ns",
     exclude: Iterable[str] = (),
 ) -> Format:
-    """Take values as Protobuf messages: one column per field.
+    """Read and write values as Protobuf messages: one column per field.
 
-    With a registry, values have its header in front of them (a zero byte, the id of the schema,
-    and which of its messages it is), as Confluent's serializers make them; without one they are
-    the bare message. Fields are found by number, so older and newer values are read alike.
+    With a registry, values begin with its header (a zero byte, the id of the schema, and which of
+    its messages it is), as from Confluent's serializers; without one they are just the message.
+    Fields are found by number, so values of older and newer schemas can be read.
 
-    Which types are written and read, and how, is in the manual: ``src/manual/types.md``.
+    The manual describes which types are written and read, and how: ``src/manual/types.md``.
 
     Parameters
     ----------
     schema : str, pathlib.Path, bytes, message class or Schema, optional
         The schema: the text of a ``.proto`` file; a path to one, whose imports are looked for in
         its folder; a serialized ``FileDescriptorSet`` (or the path of one: ``protoc
-        --include_imports -o``); a message class that protoc made; or an object of
+        --include_imports -o``); a message class generated by protoc; or an object of
         confluent-kafka with ``schema_str`` (and ``references``).
     message : str, optional
-        The name of the message, full or short; not needed when the schema has only one. When
-        the schema is made from columns, its name in it.
+        The name of the message, full or short; not needed when the schema has only one. If the
+        schema is derived from columns, the name to give the message.
     registry : SchemaRegistry, str or mapping, optional
         The registry, its URL, or the settings of confluent-kafka's registry client.
     subject : str, optional
@@ -455,48 +456,48 @@ def protobuf(
     auto_register : bool, default True
         When writing: register the schema under the subject if the registry does not know it, and
         the files that it imports before it, each under its name, as Confluent's serializers do
-        (those of ``google/protobuf/`` are known everywhere). Without a schema the latest one of
-        the subject is taken; only where there is none, one is made from the columns.
+        (those of ``google/protobuf/`` are known everywhere). Without a schema, the latest one of
+        the subject is used; only if there is none, one is derived from the columns.
     references : iterable of (name, subject, version), optional
-        Where the registry has what the schema refers to: a file that it imports, its subject and
-        the version there; or objects of confluent-kafka with these three. They are added to the
+        The schemas in the registry that the schema refers to: a file that it imports, its subject
+        and the version; or objects of confluent-kafka with these three. They are added to the
         ``references`` of a schema that is such an object itself.
     framed : bool, optional
         Whether values have the header; by default with a registry. ``framed=True`` without one
-        skips the header, and reads with the schema that is given.
+        skips the header, and reads with the given schema.
     time_unit : {"ns", "us"}, default "ns"
-        When reading: the unit of ``Timestamp`` and ``Duration``. Nanoseconds are what they hold,
-        but reach from 1677 to 2262 only; microseconds reach all years. A value that the unit does
-        not hold exactly is a decode error.
+        When reading: the unit of ``Timestamp`` and ``Duration``. Nanoseconds are exact, but only
+        cover 1677 to 2262; microseconds cover all years. A value that the unit cannot hold exactly
+        is a decode error.
     exclude : iterable of str
-        When writing: columns that do not go into the value. Columns that are taken as key,
-        partition, timestamp or headers are in it only if the message has them.
+        When writing: columns to leave out of the value. Columns used as key, partition, timestamp
+        or headers are part of it only if the message has them.
 
     Returns
     -------
     Format
-        The format, for ``value=`` of ``scan``, ``consumer`` and ``write``. A field that is not in
-        a value is null if it is ``optional``, a message or of a ``oneof``, otherwise its default.
-        Messages become structs, enums dictionaries of their names, ``Timestamp`` and ``Duration``
-        the Arrow types in ``time_unit``, wrappers nullable values, and messages that hold
-        themselves binary.
+        The format, for ``value=`` of ``scan``, ``consumer`` and ``write``. A field that is missing
+        from a value is null if it is ``optional``, a message or part of a ``oneof``, and its
+        default otherwise. Messages become structs, enums dictionaries of their names, ``Timestamp``
+        and ``Duration`` the Arrow types in ``time_unit``, wrappers nullable values, and recursive
+        messages binary.
 
     Raises
     ------
     ConfigError
-        When reading has neither a schema nor a registry, or the schema is none. When writing
-        without a schema has a column for which there is no Protobuf field.
+        When reading has neither a schema nor a registry, or the schema is not valid. When writing
+        without a schema, and a column has a type without a Protobuf field.
 
     Notes
     -----
-    A schema that is made from columns has one message, called after the topic (``OrdersValue``)
-    or ``message``, in which fields have the numbers of their columns, from 1 on: int64, uint64,
-    int32 and uint32 (also for narrower integers), double, float, bool, string, bytes,
+    A schema derived from columns has one message, named after the topic (``OrdersValue``) or by
+    ``message``, whose fields are numbered like their columns, from 1: int64, uint64, int32 and
+    uint32 (also for narrower integers), double, float, bool, string, bytes,
     ``google.protobuf.Timestamp`` and ``Duration``, lists as ``repeated``, maps, and structs as
-    messages inside. What may be null is ``optional``; a list or map that is null is refused, since
-    it would be read as an empty one, and a timestamp without a zone is UTC. Dates, times of the
-    day, decimals, lists of lists and columns of nothing but nulls have no such field: cast them or
-    leave them out. Since fields are known by their numbers, give a schema, or use a registry, where
+    messages inside. Nullable columns are ``optional``; a null list or map is refused, since it
+    would be read as an empty one, and a timestamp without a zone is UTC. Dates, times of day,
+    decimals, lists of lists and columns of only nulls have no such field: cast them or leave them
+    out. Since fields are identified by number, pass a schema, or use a registry, if the columns of
     tables change.
 
     Examples
@@ -543,9 +544,9 @@ def protobuf(
 def debezium(
     inner: Format | str | None = None, *, unwrap: bool = False, decimals: str | None = None
 ) -> Format:
-    """Take values as change events of Debezium: what a row was before, and is after a change.
+    """Read values as Debezium change events: a row before and after a change.
 
-    Which types the columns have is in the manual: ``src/manual/types.md``.
+    The manual describes the types of the columns: ``src/manual/types.md``.
 
     Parameters
     ----------
@@ -554,13 +555,13 @@ def debezium(
         ``payload`` that Kafka Connect's converter adds; its schema is that of the row),
         :func:`avro` or :func:`protobuf`.
     unwrap : bool, default False
-        Whether the columns are those of the row: as it is after the change and, for a deletion,
-        as it was before it.
+        Whether the columns are those of the row: as of after the change or, for a deletion, before
+        it.
     decimals : {"precise", "string"}, optional
-        What a string in a decimal column of a JSON event is: base64 of the unscaled number
-        (``decimal.handling.mode=precise``, Debezium's default) or digits (``string``). By default
-        the ``schema`` beside the event tells; without one, a string that can be both is a decode
-        error. Numbers need neither.
+        How to read a string in a decimal column of a JSON event: as base64 of the unscaled number
+        (``decimal.handling.mode=precise``, Debezium's default) or as digits (``string``). By
+        default the ``schema`` sent with the event tells; without one, a string that could be both
+        is a decode error. Numbers need neither.
 
     Returns
     -------
@@ -569,13 +570,13 @@ def debezium(
         ``after`` (structs), ``source``, ``op`` (``c`` created, ``u`` updated, ``d`` deleted, ``r``
         read by a snapshot, ``t`` truncated) and ``ts_ms`` (timestamp[ms, UTC]); with ``unwrap``
         those of the row, ``op`` and ``ts_ms`` (``__op`` and ``__ts_ms`` where the row has such a
-        column). The columns of the row are those before and after a change together; without a
-        schema they are found from the first events, with the types that the ``schema`` beside an
-        event gives them. An event without a row, such as that of a truncation, has ``op``,
-        ``ts_ms`` and nulls. Where rows are no structs (documents of MongoDB, which are JSON text),
-        ``unwrap`` gives ``before``, ``after`` and ``updateDescription`` as they are, ``op`` and
-        ``ts_ms``. The tombstone that follows a deletion is a row of nulls; ``is_tombstone`` tells
-        it. A value without ``op`` does not decode.
+        column). The columns of the row are those before and after a change combined; without a
+        schema they are inferred from the first events, with the types given by the ``schema`` sent
+        with an event. An event without a row, such as that of a truncation, has ``op``, ``ts_ms``
+        and nulls. If rows are not structs (documents of MongoDB, which are JSON text), ``unwrap``
+        returns ``before``, ``after`` and ``updateDescription`` unchanged, ``op`` and ``ts_ms``. The
+        tombstone that follows a deletion is a row of nulls, marked by ``is_tombstone``. A value
+        without ``op`` cannot be decoded.
 
     Examples
     --------
@@ -604,36 +605,38 @@ def arrow_ipc(
     compression: str | None = None,
     exclude: Iterable[str] = (),
 ) -> Format:
-    """Take values as Arrow IPC streams: a record gives the rows of its record batches.
+    """Read and write values as Arrow IPC streams: a record holds the rows of its record batches.
 
-    Which types are written and read, and how, is in the manual: ``src/manual/types.md``.
+    The manual describes which types are written and read, and how: ``src/manual/types.md``.
 
     Parameters
     ----------
     schema : mapping or Arrow schema, optional
         When reading: the columns and their types, as for :func:`json`; by default those of the
-        first value. They are found by name: what a value lacks is null, another type is cast.
+        first value. They are found by name: a column that a value lacks is null, one of another
+        type is cast.
     max_rows : int, default 10000
-        When writing: the rows of a record, at most. A record also stays within the size of a
-        batch (the topic's ``max.message.bytes``, at most about a megabyte).
+        When writing: the most rows in a record. A record also stays within the size of a batch (the
+        topic's ``max.message.bytes``, at most about a megabyte).
     compression : {"lz4", "zstd"}, optional
-        When writing: how the buffers inside of a stream are compressed. ``compression_type`` of
-        ``write`` compresses whole batches instead, which every reader of the topic undoes.
+        When writing: how the buffers within a stream are compressed. ``compression_type`` of
+        ``write`` compresses whole batches instead, which every Kafka client can read.
     exclude : iterable of str
-        When writing: columns that do not go into the stream.
+        When writing: columns to leave out of the stream.
 
     Returns
     -------
     Format
-        The format, for ``value=`` of ``scan``, ``consumer`` and ``write``. Each row that is read
-        has the offset, the key and so on of its record; a record without rows gives none, and a
-        tombstone one of nulls. ``max_rows`` of a scan may end inside of a record; the ``offsets``
-        of that last batch then end before it, and going on from there gives its first rows again.
-        ``batch_rows`` counts records. Compressed streams decode up to 256 MiB each.
+        The format, for ``value=`` of ``scan``, ``consumer`` and ``write``. Each row read has the
+        offset, the key and so on of its record; a record without rows yields none, and a tombstone
+        one of nulls. ``max_rows`` of a scan may end within a record; the ``offsets`` of that last
+        batch then end before it, and continuing from there yields its first rows again.
+        ``batch_rows`` counts records. Compressed streams may have up to 256 MiB each when
+        decompressed.
 
-        ``write`` puts rows together into records in their order; with a column of keys or of
-        partitions, rows of the same ones. A timestamp or headers per row are refused. Text and
-        bytes are written in Arrow's plain layouts.
+        ``write`` combines rows into records in order; with a column of keys or partitions, only
+        rows with the same ones. A timestamp or headers per row are refused. Text and bytes are
+        written in Arrow's plain layouts.
 
     Examples
     --------
@@ -649,7 +652,7 @@ def arrow_ipc(
     if schema is not None:
         schema = columns(schema)
     if max_rows < 1:
-        raise ConfigError(f"max_rows={max_rows}: a record has at least one row")
+        raise ConfigError(f"max_rows={max_rows} must be at least 1")
     if compression not in {None, "lz4", "zstd"}:
         raise ConfigError(f"compression={compression!r}: use lz4 or zstd")
     return Format(
@@ -665,7 +668,7 @@ _IMPORT = _re.compile(r'\bimport\s+(?:public\s+|weak\s+)?"([^"]+)"')
 
 
 def _proto_file(path: Path) -> tuple[str | bytes, tuple[tuple[str, str], ...]]:
-    """Read a .proto file and what it imports from its folder, or compiled descriptors."""
+    """Read a .proto file and its imports from its folder, or compiled descriptors."""
     if path.suffix != ".proto":
         return path.read_bytes(), ()
     found: dict[str, str] = {}
@@ -681,7 +684,7 @@ def _proto_file(path: Path) -> tuple[str | bytes, tuple[tuple[str, str], ...]]:
 
 
 def _descriptor_set(file: Any) -> bytes:
-    """Return a serialized FileDescriptorSet of a file and all that it imports, which come first."""
+    """Return a serialized FileDescriptorSet of a file and its imports, which come first."""
     from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
     found = FileDescriptorSet()
@@ -707,7 +710,7 @@ def _names(exclude: Iterable[str]) -> tuple[str, ...]:
 
 
 def _references(references: Iterable[Any]) -> tuple[tuple[str, str, int], ...]:
-    """Return what a schema refers to, as name, subject and version."""
+    """Return the references of a schema, as name, subject and version."""
     found = []
     for one in references:
         if isinstance(one, Mapping):
@@ -725,7 +728,7 @@ def _references(references: Iterable[Any]) -> tuple[tuple[str, str, int], ...]:
 
 
 def _schema_text(schema: Any) -> tuple[str | None, tuple[tuple[str, str, int], ...]]:
-    """Return the text of a schema and what it refers to."""
+    """Return the text of a schema and its references."""
     if schema is None or isinstance(schema, str):
         return schema, ()
     if isinstance(schema, Path):
@@ -735,7 +738,7 @@ def _schema_text(schema: Any) -> tuple[str | None, tuple[tuple[str, str, int], .
     text = getattr(schema, "schema_str", None)
     if not isinstance(text, str):
         raise TypeError(
-            f"a schema is its text, a mapping, a path or a Schema, not {type(schema).__name__}"
+            f"a schema must be its text, a mapping, a path or a Schema, not {type(schema).__name__}"
         )
     references = getattr(schema, "references", None) or ()
     return text, _references(references)

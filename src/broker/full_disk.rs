@@ -1,7 +1,7 @@
-//! Says in the log that a disk is full, once a minute for each directory.
+//! Logs that a disk is full, once a minute for each directory.
 //!
-//! Clients that are refused come back several times a second; each of them is told, the log need not
-//! say it again.
+//! Refused clients retry several times a second; each of them is told, but the log need not repeat
+//! it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,27 +12,27 @@ use tokio::time::Instant;
 
 use crate::error::Error;
 
-/// How long nothing is said again of a directory.
+/// How long a directory is not logged again.
 const PERIOD: Duration = Duration::from_secs(60);
 
-/// So many directories are remembered; more are not said to be full.
+/// How many directories are remembered; further ones are not logged.
 const DIRECTORIES_MAX: usize = 1_000;
 
-/// When it was said last, by directory.
+/// When each directory was last logged.
 static SAID: Mutex<BTreeMap<PathBuf, Instant>> = Mutex::new(BTreeMap::new());
 
-/// Says it, if that is the error.
+/// Logs it, if that is the error.
 pub(super) fn warn_of(error: &Error) {
     if let Error::Io { path, .. } = error
         && error.is_disk_full()
     {
-        // A file of a partition: what is full is where the partitions are.
+        // The file of a partition: the full directory is the one that holds the partitions.
         let directory = path.parent().and_then(Path::parent).unwrap_or(path);
         warn(directory, &error.chain());
     }
 }
 
-/// Says why something of a directory is refused.
+/// Logs why writes to a directory are refused.
 pub(super) fn warn(directory: &Path, why: &str) {
     if is_due(directory, Instant::now()) {
         tracing::error!(error = why, "writes are refused until there is room");

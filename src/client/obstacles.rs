@@ -42,7 +42,7 @@ const ADDRESSES_MAX: usize = 64;
 enum Place {
     Address(String),
     Partition(TopicPartition),
-    /// Nobody gave a producer id.
+    /// There is no producer id.
     ProducerId,
 }
 
@@ -123,12 +123,12 @@ impl Obstacles {
         self.state().note(Place::Partition(partition.clone()), Arc::new(error));
     }
 
-    /// A broker did not give a producer id.
+    /// A broker did not return a producer id.
     pub(crate) fn producer_id_refused(&self, error: Error) {
         self.state().note(Place::ProducerId, Arc::new(error));
     }
 
-    /// A broker gave a producer id.
+    /// A broker returned a producer id.
     pub(crate) fn producer_id_given(&self) {
         self.state().noted.remove(&Place::ProducerId);
     }

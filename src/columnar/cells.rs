@@ -16,7 +16,7 @@ use super::bytes_column::BytesColumn;
 use super::shown;
 use crate::error::{Error, Result};
 
-/// A column, and its field, which may say that it is more than its type does.
+/// A column, and its field, which may say more than the type.
 pub(super) type Typed<'a> = (&'a Field, &'a ArrayRef);
 /// The items of lists, or the keys or values of maps.
 pub(super) type Items = (FieldRef, ArrayRef);
@@ -244,7 +244,7 @@ fn scaled(
     Ok(scaled.into())
 }
 
-/// Text; UUIDs as theirs.
+/// Text; UUIDs in their text form.
 pub(super) fn texts(path: &str, (field, array): Typed<'_>) -> Result<BytesColumn> {
     let array = plain(path, array)?;
     match array.data_type() {

@@ -51,7 +51,7 @@ pub(super) fn as_text(field: &Field, array: &ArrayRef) -> Result<Option<ArrayRef
     })
 }
 
-/// Whether a column is one of UUIDs.
+/// Whether a column holds UUIDs.
 pub(super) fn is_uuid(field: &Field) -> bool {
     field.metadata().get(EXTENSION).is_some_and(|name| name == UUID)
 }

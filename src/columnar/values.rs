@@ -1,4 +1,4 @@
-//! Value formats: how the bytes of a value become columns, and how a decoder finds out which.
+//! Value formats: how the bytes of a value become columns, and how a decoder determines which.
 //!
 //! ```text
 //! ValueFormat ──► Settled (columns are known) ──► Values (decodes rows of the wanted columns)
@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 /// How the bytes of a value become columns.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum ValueFormat {
-    /// One column `value` of bytes, as they are.
+    /// One column `value` of bytes, unchanged.
     #[default]
     Raw,
     /// One column `value` of text; bytes that are not UTF-8 are errors.
@@ -39,22 +39,22 @@ pub enum ValueFormat {
     Protobuf(Arc<ProtobufFormat>),
     /// The columns of change events; see [`super::debezium`].
     Debezium(Arc<DebeziumFormat>),
-    /// The columns of Arrow IPC streams, of which each gives any number of rows; those of the first
-    /// value when none. See [`super::ipc`].
+    /// The columns of Arrow IPC streams, each of which yields any number of rows; none means those
+    /// of the first value. See [`super::ipc`].
     ArrowIpc(Option<Fields>),
-    /// Values of a registry of which none told its schema: each is an error, and these columns are
-    /// null.
+    /// Values of a registry, none of which revealed its schema: each is an error, and these columns
+    /// are null.
     Nothing(Fields),
 }
 
 impl ValueFormat {
-    /// JSON whose fields are found from the first 1,000 values.
+    /// JSON whose fields are inferred from the first 1,000 values.
     #[must_use]
     pub const fn json_inferred() -> Self {
         Self::Json(JsonFormat::inferred(1000))
     }
 
-    /// Values without columns: nothing is known of them, and nothing is shown.
+    /// Values without columns: nothing is known about them, and nothing is shown.
     #[must_use]
     pub fn without_columns() -> Self {
         Self::json(Fields::empty())
@@ -66,7 +66,7 @@ impl ValueFormat {
         Self::Json(JsonFormat::given(fields))
     }
 
-    /// Whether the columns are known without a look at values.
+    /// Whether the columns are known without examining values.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         match self {
@@ -78,17 +78,17 @@ impl ValueFormat {
         }
     }
 
-    /// Whether a record may give more rows than one, or none.
+    /// Whether a record may yield more rows than one, or none.
     #[must_use]
     pub const fn is_many_rows(&self) -> bool {
         matches!(self, Self::ArrowIpc(_))
     }
 
-    /// Asks the registry for the latest schema of a topic's values, where the columns come from
-    /// there; may block. Columns that are found from values stay unknown.
+    /// Asks the registry for the latest schema of a topic's values, if the columns come from there;
+    /// may block. Columns that are determined from values stay unknown.
     ///
     /// # Errors
-    /// The registry could not be asked, or has no such schema.
+    /// When the registry cannot be reached, or has no such schema.
     pub fn settle_for(self, topic: &str) -> Result<Self> {
         match self {
             Self::Avro(format) => {
@@ -137,7 +137,7 @@ impl ValueFormat {
         }
     }
 
-    /// What is known without a look at values; a probe where that is not enough.
+    /// What is known without examining values; a probe if that is not enough.
     pub(super) fn settle(&self) -> Result<Result<Settled, Probe>> {
         Ok(match self {
             Self::Raw => Ok(Settled::Whole { text: false }),
@@ -193,7 +193,7 @@ pub(super) enum Settled {
     Whole {
         text: bool,
     },
-    /// No value told its columns; these were asked for.
+    /// No value revealed its columns; these were requested.
     Nothing(Fields),
     Json(JsonFormat),
     Avro(Arc<AvroFormat>, AvroSchema),
@@ -240,8 +240,8 @@ impl Settled {
         })
     }
 
-    /// Whether values without a column are judged all the same: nothing is known of what they should
-    /// have, so a column cannot tell that they do not decode.
+    /// Whether values are checked even without a column: their fields are unknown, so no column
+    /// would show that they cannot be decoded.
     pub(super) fn is_unknown(&self) -> bool {
         match self {
             Self::Nothing(fields) => fields.is_empty(),
@@ -299,19 +299,19 @@ pub(super) enum Columns {
         columns: Vec<ArrayRef>,
         /// The record of each row.
         records: Vec<u32>,
-        /// The records that were decoded; the others are for outputs of their own.
+        /// The number of records that were decoded; the others go into further outputs.
         done: usize,
     },
     Schema(SchemaRequest),
 }
 
 impl Values {
-    /// Whether a record may give more rows than one, or none.
+    /// Whether a record may yield more rows than one, or none.
     pub(super) const fn is_many_rows(&self) -> bool {
         matches!(self, Self::ArrowIpc(_))
     }
 
-    /// Decodes all values. `bad` is told of those that do not decode, and may end it.
+    /// Decodes all values. `bad` is called for those that cannot be decoded, and may end it.
     pub(super) fn decode(
         &mut self,
         values: &BinaryViewArray,
@@ -324,7 +324,7 @@ impl Values {
                     let Some(value) = value else { continue };
                     let detail = match registry::unframe(value) {
                         Err(Fault::Bad(detail)) => detail,
-                        _ => "no value tells a schema that the registry knows".to_owned(),
+                        _ => "no value has a schema that the registry knows".to_owned(),
                     };
                     bad(row, detail)?;
                 }
@@ -340,7 +340,7 @@ impl Values {
     }
 }
 
-/// Looks at the first values to find out which columns they have.
+/// Examines the first values to determine their columns.
 #[derive(Debug)]
 pub(super) enum Probe {
     Json(Box<JsonProbe>),
@@ -350,17 +350,17 @@ pub(super) enum Probe {
     ArrowIpc,
 }
 
-/// Finds the fields of JSON objects.
+/// Infers the fields of JSON objects.
 #[derive(Debug)]
 pub(super) struct JsonProbe {
     format: JsonFormat,
     inference: Inference,
-    /// The objects that were seen, and the other values.
+    /// The number of objects seen, and of other values.
     objects: usize,
     others: usize,
-    /// Whether no value behind one that is no object will be handed out.
+    /// Whether no value after one that is not an object will be handed out.
     raises: bool,
-    /// Whether the objects are events of Debezium.
+    /// Whether the objects are Debezium events.
     events: bool,
 }
 
@@ -376,7 +376,7 @@ impl JsonProbe {
         }
     }
 
-    /// Looks for events of Debezium, of which some have no row.
+    /// Examines Debezium events, some of which have no row.
     pub(super) const fn look_for_events(&mut self) {
         self.events = true;
     }
@@ -387,12 +387,12 @@ impl JsonProbe {
         JsonFormat { fields: Some(fields), extra, ..self.format.clone() }
     }
 
-    /// Whether a change was seen that is no row: a document, or the like.
+    /// Whether a change was seen that is not a row, for example a document.
     pub(super) fn has_changes(&self) -> bool {
         self.inference.any_of_event(&CHANGES)
     }
 
-    /// How many values are looked at.
+    /// How many values are examined.
     pub(super) fn wanted(&self) -> usize {
         self.format.infer.max(1)
     }
@@ -437,7 +437,7 @@ impl JsonProbe {
         Ok(self.inference.add(value)?)
     }
 
-    /// The format with its fields; none before an object was seen.
+    /// The format with its fields; none before an object has been seen.
     fn found(&self) -> Option<Settled> {
         if self.objects == 0 {
             return None;
@@ -448,7 +448,7 @@ impl JsonProbe {
     }
 }
 
-/// What a look at values told.
+/// The result of examining values.
 #[derive(Debug)]
 pub(super) enum Look {
     /// Not enough yet.
@@ -472,7 +472,7 @@ impl Probe {
         match self {
             Self::Debezium(..) => Ok(Look::More),
             Self::ArrowIpc => {
-                // Values that are none are for `on_error` to decide upon.
+                // Invalid values are left to `on_error`.
                 let mut found = values.iter().flatten().filter_map(|value| fields_of(value).ok());
                 Ok(found.next().map_or(Look::More, |one| Look::Settled(Settled::ArrowIpc(one))))
             }
@@ -505,7 +505,7 @@ impl Probe {
         }
     }
 
-    /// Says what becomes of values that do not decode.
+    /// Sets what to do with values that cannot be decoded.
     pub(super) fn expect(&mut self, on_error: OnError) {
         match self {
             Self::Json(probe) => probe.raises = on_error == OnError::Raise,
@@ -514,20 +514,20 @@ impl Probe {
         }
     }
 
-    /// The format of records while none tells the columns of values; those that are asked for are
-    /// null then.
+    /// The format of records while none reveals the columns of values; requested columns are null
+    /// then.
     pub(super) fn unsettled(&self, named: Fields) -> Settled {
         match self {
-            // Finds out which values are none.
+            // Determines which values are invalid.
             Self::ArrowIpc => Settled::ArrowIpc(named),
             Self::Json(probe) => Settled::Json(probe.format.with_found(named)),
-            // What has no `op` is no event, which needs no row to tell.
+            // A value without `op` is not an event, which is known without the row's columns.
             Self::Debezium(probe) => probe.unsettled(named),
             Self::Avro(_) | Self::Protobuf(_) => Settled::Nothing(named),
         }
     }
 
-    /// What is known when no more values come; none where that is not enough for columns.
+    /// What is known when there are no more values; none if that is not enough for columns.
     pub(super) fn give_up(&self) -> Option<Settled> {
         match self {
             Self::Debezium(probe) => probe.give_up(),
@@ -540,11 +540,12 @@ impl Probe {
 /// Which schema of the registry the columns come from.
 enum Wanted<'a> {
     First,
-    /// With the subject; that of the topic's values when none.
+    /// With the subject; none means that of the topic's values.
     Latest(Option<&'a str>),
 }
 
-/// Finds the schema of the columns: the latest of a subject, or that of the first value with one.
+/// Finds the schema of the columns: the latest of a subject, or that of the first value that has
+/// one.
 fn ask(
     source: &dyn SchemaSource,
     wanted: Wanted<'_>,
@@ -574,7 +575,7 @@ fn ask(
             Some(Ok(registered)) => {
                 return settle(&registered, rest).map(Look::Settled).map_err(Error::invalid);
             }
-            // Records without a schema are for `on_error` to decide upon.
+            // Records without a schema are left to `on_error`.
             Some(Err(_)) => {}
         }
     }

@@ -22,8 +22,8 @@ use crate::error::{Error, Result};
 pub(super) struct Format {
     column: String,
     exclude: Vec<String>,
-    /// Or what is wrong with it, which is told when it is used: an error while arguments are
-    /// taken apart would become a `TypeError` of another text.
+    /// Or what is wrong with it, which is reported on use: an error while arguments are extracted
+    /// would become a `TypeError` with a different text.
     kind: std::result::Result<Kind, String>,
 }
 
@@ -34,7 +34,7 @@ enum Kind {
     Json(Json),
     Avro(Avro),
     Protobuf(Protobuf),
-    /// Events of this format, and whether they are unwrapped.
+    /// Events in this format, and whether they are unwrapped.
     Debezium(Box<Format>, bool, DecimalStrings),
     ArrowIpc(ArrowIpc),
 }
@@ -70,13 +70,13 @@ struct Protobuf {
     registry: Registry,
 }
 
-/// What a format says about a schema registry.
+/// A format's settings for a schema registry.
 #[derive(Clone, Debug)]
 struct Registry {
     native: Option<Arc<Py<SchemaRegistry>>>,
     framed: bool,
     subject: Option<String>,
-    /// Whether columns come from the latest schema, not from that of the first value.
+    /// Whether columns come from the latest schema instead of that of the first value.
     latest: bool,
     register: bool,
 }
@@ -211,7 +211,7 @@ fn fields(schema: &Bound<'_, PyAny>) -> PyResult<Fields> {
     Ok(fields.into())
 }
 
-/// A field of the name of a type, of a mapping (a struct) or of an object with `__arrow_c_schema__`.
+/// A field from the name of a type, a mapping (a struct) or an object with `__arrow_c_schema__`.
 fn typed_field(name: &str, data_type: &Bound<'_, PyAny>) -> PyResult<Field> {
     if let Ok(text) = data_type.extract::<String>() {
         return Ok(types::parse_field(name, &text)?);
@@ -240,7 +240,7 @@ fn registry(object: Borrowed<'_, '_, PyAny>) -> PyResult<Registry> {
     })
 }
 
-/// What the schema refers to in the registry.
+/// The schemas in the registry that the schema refers to.
 fn references(object: Borrowed<'_, '_, PyAny>) -> PyResult<Vec<SchemaReference>> {
     let references: Vec<(String, String, i32)> = field(object, "references")?;
     Ok(references
@@ -250,7 +250,7 @@ fn references(object: Borrowed<'_, '_, PyAny>) -> PyResult<Vec<SchemaReference>>
 }
 
 impl Avro {
-    /// The schema that was given; asks the registry for what it refers to.
+    /// The given schema; asks the registry for its references.
     fn schema(&self) -> Result<Option<AvroSchema>> {
         let Some(text) = &self.schema else { return Ok(None) };
         match &self.registry.native {
@@ -264,7 +264,7 @@ impl Avro {
 }
 
 impl Protobuf {
-    /// The schema that was given; asks the registry for what it refers to.
+    /// The given schema; asks the registry for its references.
     fn schema(&self) -> Result<Option<ProtobufSchema>> {
         let message = self.message.as_deref();
         let mut imports = self.imports.clone();
@@ -296,7 +296,7 @@ impl Registry {
         self.native.as_ref().map(|native| native.get().source()).transpose()
     }
 
-    /// What is written in front of values.
+    /// What is written before values.
     fn framing(&self) -> Result<Framing> {
         match self.source()? {
             Some(source) => Ok(Framing::Register {
@@ -320,12 +320,12 @@ impl Format {
     /// How values are read.
     pub(super) fn reading(&self) -> Result<ValueFormat> {
         if !self.exclude.is_empty() {
-            return Err(Error::invalid("exclude= is for writing; choose columns= of a scan"));
+            return Err(Error::invalid("exclude= is for writing only; use columns= of scan"));
         }
         let column = |kind: &str| match self.column.as_str() {
             "value" => Ok(()),
             other => Err(Error::invalid(format!(
-                "ottla.{kind}({other:?}) names a column to write; that of a scan is called value"
+                "ottla.{kind}({other:?}) names a column to write; in a scan it is called value"
             ))),
         };
         Ok(match self.kind()? {
@@ -361,8 +361,8 @@ impl Format {
         })
     }
 
-    /// How one value is written, which does not tell a schema: without a given one the latest of
-    /// the subject is taken.
+    /// How a single value is written, from which no schema can be derived: without a given one, the
+    /// latest of the subject is used.
     pub(super) fn writing_one(&self) -> Result<ValueSource> {
         let mut value = self.writing()?;
         let framing = match &mut value {
@@ -371,7 +371,9 @@ impl Format {
             _ => return Ok(value),
         };
         let Framing::Register { auto_register, .. } = framing else {
-            return Err(Error::invalid("one value tells no schema: pass schema="));
+            return Err(Error::invalid(
+                "no schema can be derived from a single value: pass schema=",
+            ));
         };
         *auto_register = false;
         Ok(value)
@@ -384,10 +386,10 @@ impl Format {
             Kind::Raw | Kind::Text => ValueSource::Column(self.column.clone()),
             Kind::Json(Json { reading: JsonFormat { fields: Some(_), .. }, .. })
             | Kind::ArrowIpc(ArrowIpc { fields: Some(_), .. }) => {
-                return Err(Error::invalid("a schema is for reading; a table has its own"));
+                return Err(Error::invalid("a schema is for reading only; a table has its own"));
             }
             Kind::Json(Json { reading: JsonFormat { framed: true, .. }, .. }) => {
-                return Err(Error::invalid("framed= is for reading: JSON is written as it is"));
+                return Err(Error::invalid("framed= is for reading only: JSON has no header"));
             }
             Kind::Json(json) => ValueSource::Json { exclude, non_finite: json.non_finite },
             Kind::Avro(avro) => ValueSource::Avro(AvroTarget {
@@ -401,7 +403,7 @@ impl Format {
                 compression: ipc.compression,
             }),
             Kind::Debezium(..) => {
-                return Err(Error::invalid("events of Debezium are for reading: write its rows"));
+                return Err(Error::invalid("Debezium events are for reading only: write rows"));
             }
             Kind::Protobuf(protobuf) => ValueSource::Protobuf(ProtobufTarget {
                 schema: protobuf.schema()?,
@@ -414,7 +416,7 @@ impl Format {
     }
 }
 
-/// The columns of `scan` and `consumer`: names, and headers that are columns of their own.
+/// The columns of `scan` and `consumer`: names, and headers as columns.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Columns {
     pub(super) names: Vec<String>,

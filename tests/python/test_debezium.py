@@ -159,7 +159,7 @@ def test_what_is_no_event_does_not_decode(kafka: ottla.Client, name: str) -> Non
     send(kafka, name, wrapped=False)
     kafka.send(name, '{"id": 3}', partition=0)
     value = ottla.debezium(ottla.json(ROW), unwrap=True)
-    with pytest.raises(ottla.DecodeError, match=r"5.*no event of Debezium"):
+    with pytest.raises(ottla.DecodeError, match=r"5.*not a Debezium event"):
         list(kafka.scan(name, value=value))
     kafka.send(name, "nonsense", partition=0)
     found = kafka.scan(name, value=value, columns=["id", "error"], on_error="column")
@@ -169,7 +169,7 @@ def test_what_is_no_event_does_not_decode(kafka: ottla.Client, name: str) -> Non
     assert kafka.scan(f"{name}.dlq").count() == 2
     other = f"{name}.other"
     kafka.send(other, '{"id": 3}')
-    with pytest.raises(ottla.DecodeError, match="no event of Debezium"):
+    with pytest.raises(ottla.DecodeError, match="not a Debezium event"):
         kafka.scan(other, value=ottla.debezium()).head()
 
 
@@ -233,10 +233,10 @@ def test_rows_of_protobuf_events(kafka: ottla.Client, name: str, registry: Regis
 def test_protobuf_values_that_are_no_events(kafka: ottla.Client, name: str) -> None:
     value = ottla.protobuf(PROTO, message="db.Envelope")
     kafka.send(name, {"ts_ms": 5}, value_format=value)
-    with pytest.raises(ottla.DecodeError, match="no event of Debezium"):
+    with pytest.raises(ottla.DecodeError, match="not a Debezium event"):
         kafka.scan(name, value=ottla.debezium(value)).head()
     row = ottla.protobuf(PROTO, message="db.Value")
-    with pytest.raises(ottla.ConfigError, match="no events of Debezium"):
+    with pytest.raises(ottla.ConfigError, match="not Debezium events"):
         kafka.scan(name, value=ottla.debezium(row)).head()
 
 
@@ -354,7 +354,7 @@ def test_decimals_are_read_by_the_schema_beside_the_event(
     assert rows[0]["day"] == date(2022, 1, 8)
     assert rows[0]["blob"] == b"\0\1\2"
     narrow = ottla.debezium(ottla.json({"price": "decimal128[9, 2]"}), unwrap=True)
-    with pytest.raises(ottla.DecodeError, match=r'offset 1: column "price".*no room'):
+    with pytest.raises(ottla.DecodeError, match=r'offset 1: column "price".*cannot hold'):
         list(kafka.scan(name, value=narrow))
 
 

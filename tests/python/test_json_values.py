@@ -347,5 +347,5 @@ def test_what_json_does_not_carry_is_refused(kafka: ottla.Client, name: str) -> 
     ]:
         with pytest.raises(ottla.ConfigError, match=words):
             kafka.write(name, table, value=ottla.json())
-    with pytest.raises(ottla.ConfigError, match='column "i": JSON is not decoded'):
+    with pytest.raises(ottla.ConfigError, match='column "i": JSON cannot be decoded'):
         kafka.scan(name, value={"i": pa.month_day_nano_interval()}).to_pyarrow()

@@ -457,7 +457,7 @@ class TestImports:
             kafka.write(name, table, value=missing)
         with pytest.raises(ottla.ConfigError, match="registry="):
             ottla.protobuf(ORDER, references=[("money.proto", "m", 1)])
-        with pytest.raises(ottla.ConfigError, match="goes with a schema"):
+        with pytest.raises(ottla.ConfigError, match="needs a schema"):
             ottla.protobuf(registry=registry.url, references=[("money.proto", "m", 1)])
         for wrong in ("money.proto", ("a", "b"), ("a", "b", "1"), {"name": "a"}):
             with pytest.raises(TypeError, match="name, subject, version"):

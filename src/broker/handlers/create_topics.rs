@@ -105,8 +105,8 @@ fn outcome(
 }
 
 /// Creates topics with default settings because they were requested by name. A topic that cannot be
-/// created does not exist afterwards, and the client is told so; returned is why, if it is not up to
-/// the topics but to the broker.
+/// created does not exist afterwards, and the client is told so. Returns the reason if it lies with
+/// the broker and not the topics.
 pub(super) async fn create_automatically(call: &Call<'_>, names: &[String]) -> Option<ErrorCode> {
     let topics = names.iter().map(|name| NewTopic::new(name.as_str(), -1, -1)).collect();
     let command = Command::CreateTopics { topics, validate_only: false };
@@ -124,7 +124,7 @@ pub(super) async fn create_automatically(call: &Call<'_>, names: &[String]) -> O
         Ok(_) => tracing::error!("the controller's answer has an unexpected form"),
         Err(error) => {
             tracing::warn!(error = %error.chain(), "could not create topics on first use");
-            // Other codes would look to clients as if this was not about the topics.
+            // With other codes, clients would not relate this to the topics.
             return Some(error.code()).filter(|code| *code == ErrorCode::KafkaStorageError);
         }
     }

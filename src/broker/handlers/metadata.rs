@@ -9,7 +9,8 @@
 //! operations (all of them: there is no authorizer); v10 topic ids in responses; v12 topic ids in
 //! requests; v13 an error for the whole request. Errors: UNKNOWN_TOPIC_OR_PARTITION,
 //! INVALID_TOPIC_EXCEPTION, UNKNOWN_TOPIC_ID, LEADER_NOT_AVAILABLE, INVALID_REQUEST for an id before
-//! v12 or a missing name, KAFKA_STORAGE_ERROR for a topic that was not created as the disk is full.
+//! v12 or a missing name, KAFKA_STORAGE_ERROR for a topic that was not created because the disk is
+//! full.
 
 use std::collections::BTreeSet;
 

@@ -164,7 +164,7 @@ impl Cell {
         let null_branch = || branch_of(schema, &Schema::Null);
         let (put, branches) = match shape(schema) {
             Shape::Null => {
-                // A union of null alone has its branch written as well.
+                // The branch of a union of only null is written as well.
                 let is_union = matches!(schema, Schema::Union(_));
                 (Put::Null, is_union.then(|| (null_branch(), -1)))
             }
@@ -268,7 +268,7 @@ impl Put {
         match self {
             Self::Constant(bytes) => output.extend_from_slice(bytes),
             Self::Null => {
-                return Err("it is not null, which is all that its Avro schema allows".to_owned());
+                return Err("it is not null, but its Avro schema allows only null".to_owned());
             }
             Self::Bool(values) => output.push(u8::from(values.value(row))),
             Self::Int(values) => put_long(values.get(row).copied().unwrap_or(0).into(), output),

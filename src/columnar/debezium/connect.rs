@@ -1,4 +1,4 @@
-//! The types of a row, from the `schema` that Kafka Connect's JSON converter writes beside an event.
+//! The types of a row, from the `schema` that Kafka Connect's JSON converter writes with an event.
 //!
 //! | Kafka Connect                          | Arrow                                             |
 //! |----------------------------------------|---------------------------------------------------|
@@ -8,8 +8,8 @@
 //! | Date, Time, Timestamp                  | date32, time32(ms), timestamp(ms, UTC)            |
 //! | array, struct, map with keys of text   | list, struct, map                                 |
 //!
-//! Those of Debezium itself (`io.debezium.time.…`) are the numbers and texts that they are made of, as
-//! they are in Avro.
+//! Debezium's own types (`io.debezium.time.…`) are read as the numbers and texts that they are stored
+//! as, as in Avro.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,40 +24,40 @@ const DECIMAL: &str = "org.apache.kafka.connect.data.Decimal";
 /// How the values of a column of decimals are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
-    /// The two's complement of the number without its point, as base64; with this scale.
+    /// The two's complement of the unscaled number, as base64; with this scale.
     Bytes(i8),
     /// Digits, or a struct with its own scale.
     Shown,
 }
 
-/// What a schema says of the columns of a row, by their paths.
+/// What a schema says about the columns of a row, by path.
 pub(super) type Forms = BTreeMap<String, Form>;
 
-/// The members of the schema of an event that are rows.
+/// The members of an event's schema that are rows.
 fn rows(schema: &Value) -> impl Iterator<Item = &Value> {
     let members = schema.get("fields").and_then(Value::as_array).into_iter().flatten();
     let is_row = |one: &&Value| matches!(field_name(one), Some("before" | "after"));
     let rows = members.filter(is_row).filter(|one| text(one, "type") == Some("struct"));
-    // That after a change first: its columns come first.
+    // The one after a change first, so that its columns come first.
     let mut rows: Vec<&Value> = rows.collect();
     rows.sort_by_key(|one| field_name(one) != Some("after"));
     rows.into_iter()
 }
 
-/// The fields of the row of an event; none where the schema does not say.
+/// The fields of an event's row; none if the schema does not say.
 pub(super) fn row_fields(schema: &Value) -> Fields {
     rows(schema).fold(Fields::empty(), |known, row| union(&known, &fields(row)))
 }
 
-/// How the decimals of the row of an event are written.
+/// How the decimals of an event's row are written.
 pub(super) fn forms(schema: &Value) -> Forms {
     let mut forms = Forms::new();
     rows(schema).for_each(|row| find_forms(row, "", &mut forms));
     forms
 }
 
-/// The fields of both; of one that is in both and differs, the first one's, but for decimals, of
-/// which it is one that holds both.
+/// The fields of both; a field that differs has the type of the first, except decimals, which get a
+/// type that holds both.
 pub(super) fn union(known: &Fields, more: &Fields) -> Fields {
     let mut all: Vec<FieldRef> = known.iter().cloned().collect();
     for field in more {
@@ -73,7 +73,7 @@ pub(super) fn union(known: &Fields, more: &Fields) -> Fields {
     all.into()
 }
 
-/// A type that holds both; none where there is none but the first.
+/// A type that holds both; none if there is no other than the first.
 fn wider(one: &DataType, other: &DataType) -> Option<DataType> {
     match (one, other) {
         (DataType::Struct(known), DataType::Struct(more)) => {
@@ -131,7 +131,7 @@ fn scale_of(schema: &Value) -> i16 {
     scale.and_then(|scale| scale.parse().ok()).unwrap_or(0)
 }
 
-/// The type of a field; none for what no column is made of.
+/// The type of a field; none for a type without a column.
 fn data_type(schema: &Value) -> Option<DataType> {
     let name = text(schema, "name").unwrap_or_default();
     let connect = name.strip_prefix("org.apache.kafka.connect.data.").unwrap_or_default();
@@ -159,7 +159,7 @@ fn data_type(schema: &Value) -> Option<DataType> {
             let item = data_type(schema.get("items")?)?;
             DataType::List(Arc::new(Field::new("item", item, true)))
         }
-        // Other keys are written as lists of pairs.
+        // Maps with other keys are written as lists of pairs.
         ("map", _) if text(schema.get("keys")?, "type") == Some("string") => {
             let pair = Fields::from(vec![
                 Field::new("key", DataType::Utf8View, false),

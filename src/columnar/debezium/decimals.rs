@@ -1,11 +1,12 @@
 //! The decimals of rows in JSON, which Debezium writes in several ways.
 //!
-//! By default (`decimal.handling.mode=precise`) a decimal is the two's complement of the number
-//! without its point, as base64; or a struct of such bytes and their scale where a column has none of
-//! its own. With other settings it is a number, or a string of digits. A string may be either: the
-//! `schema` of the event tells, or the format, or the string itself, if it can only be one of them.
+//! By default (`decimal.handling.mode=precise`) a decimal is the two's complement of the unscaled
+//! number, as base64; or a struct of such bytes and their scale if the column has no fixed scale.
+//! With other settings it is a number, or a string of digits. A string may be either: the `schema` of
+//! the event tells, or the format, or the string itself, if it can only be one of them.
 //!
-//! Such columns are first read as the JSON text of their values ([`texts`]), and then made decimals.
+//! Such columns are first read as the JSON text of their values ([`texts`]), and then converted to
+//! decimals.
 
 use std::sync::Arc;
 
@@ -21,10 +22,10 @@ use serde_json::Value;
 use super::connect::{Form, Forms};
 use crate::columnar::json::{JSON_TEXT, base64, number};
 
-/// How strings of decimals are read where no schema tells.
+/// How decimals written as strings are read if no schema tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DecimalStrings {
-    /// As what they can only be; those that may be both are errors.
+    /// As the only form that they can be; strings that can be both are errors.
     #[default]
     Either,
     /// As the base64 of bytes.
@@ -33,7 +34,7 @@ pub enum DecimalStrings {
     Digits,
 }
 
-/// Whether there are decimals in a type.
+/// Whether a type contains decimals.
 pub(super) fn any_decimal(data_type: &DataType) -> bool {
     match data_type {
         DataType::List(item)
@@ -45,7 +46,7 @@ pub(super) fn any_decimal(data_type: &DataType) -> bool {
     }
 }
 
-/// The field with the JSON text of values in the place of its decimals.
+/// The field with JSON text in place of its decimals.
 pub(super) fn texts(field: &FieldRef) -> FieldRef {
     if !any_decimal(field.data_type()) {
         return Arc::clone(field);
@@ -66,17 +67,17 @@ pub(super) fn texts(field: &FieldRef) -> FieldRef {
     Arc::new(made)
 }
 
-/// Makes the decimals of one column of a row.
+/// Converts the decimals of one column of a row.
 pub(super) struct Maker<'a> {
     pub(super) strings: DecimalStrings,
-    /// What the schema of each row's event says; nothing where there is none.
+    /// What the schema of each row's event says; nothing if there is none.
     pub(super) forms: &'a [Option<Arc<Forms>>],
-    /// The rows whose values are none, and why.
+    /// The rows with invalid values, and why.
     pub(super) bad: Vec<(usize, String)>,
 }
 
 impl Maker<'_> {
-    /// Makes a column of this type from one of texts; `rows` has the row of each value.
+    /// Converts a column of texts to this type; `rows` has the row of each value.
     pub(super) fn make(
         &mut self,
         array: &ArrayRef,
@@ -181,7 +182,7 @@ impl Maker<'_> {
             let made = self.text(text, form, scale).and_then(|text| {
                 let made = number::decimal256(&text, precision, scale);
                 made.ok_or_else(|| {
-                    format!("decimal({precision}, {scale}) has no room for every digit of {text}")
+                    format!("decimal({precision}, {scale}) cannot hold every digit of {text}")
                 })
             });
             match made {
@@ -213,7 +214,7 @@ impl Maker<'_> {
             };
         }
         if text.starts_with('{') {
-            return with_scale(text).ok_or_else(|| format!("{} is no decimal", shown(text)));
+            return with_scale(text).ok_or_else(|| format!("{} is not a decimal", shown(text)));
         }
         Ok(text.to_owned())
     }
@@ -249,7 +250,7 @@ fn of_base64(string: &str, scale: i8) -> Result<String, String> {
         .ok_or_else(|| format!("{} is not the base64 of a decimal", shown(string)))
 }
 
-/// The number of a two's complement, most significant byte first.
+/// The number in two's complement, most significant byte first.
 fn unscaled(bytes: &[u8]) -> Option<i256> {
     let filler = if bytes.first().is_some_and(|first| *first >= 0x80) { 0xff } else { 0 };
     let mut wide = [filler; 32];

@@ -1,4 +1,4 @@
-//! Events to columns: the inner format first, then its parts.
+//! Decodes events to columns: the inner format first, then its parts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,12 +17,12 @@ use crate::columnar::bytes_column::BytesColumn;
 use crate::columnar::values::{Columns, Values};
 use crate::error::{Error, Result};
 
-/// So many schemas beside events are remembered.
+/// How many schemas of events are remembered.
 const SCHEMAS_MAX: usize = 1000;
 
-/// Behind the errors of rows that are text where a struct was asked for.
+/// Appended to the errors of rows that are text where a struct was expected.
 const DOCUMENT: &str =
-    "; rows that are documents, as those of MongoDB, are read without a schema of the row";
+    "; rows that are documents, such as MongoDB's, are read without a schema of the row";
 
 /// Whether an error says that a row is text.
 #[cold]
@@ -78,13 +78,13 @@ impl EventDecoder {
             bad(row, detail + hint)
         };
         let arrays = match self.values.decode(values, &mut note)? {
-            // No format with many rows in a record is taken for events.
+            // No format with many rows per record is accepted for events.
             Columns::Done(arrays) | Columns::Many { columns: arrays, .. } => arrays,
             needed @ Columns::Schema(_) => return Ok(needed),
         };
         let event = Event::new(&self.names, &arrays, values.len());
         let op = event.part("op", &self.events.envelope).map_err(internal)?;
-        // Protobuf does not tell text that is empty from text that is not there.
+        // Protobuf does not distinguish empty text from missing text.
         let text = BytesColumn::new("op", &op).ok();
         let is_blank = |row| match &text {
             Some(text) => text.get(row).is_none_or(<[u8]>::is_empty),
@@ -93,7 +93,7 @@ impl EventDecoder {
         for row in 0..values.len() {
             if values.is_valid(row) && is_blank(row) && !failed.contains(&row) {
                 failed.insert(row);
-                bad(row, "the value is no event of Debezium: it has no op".to_owned())?;
+                bad(row, "the value is not a Debezium event: it has no op".to_owned())?;
             }
         }
         let schemas = event.bare("schema").filter(|_| self.events.makes_decimals);
@@ -145,12 +145,12 @@ impl EventDecoder {
     }
 }
 
-/// What the schemas beside events say of decimals, by their texts.
+/// What the schemas of events say about decimals, by schema text.
 #[derive(Debug, Default)]
 struct Schemas(BTreeMap<String, Arc<Forms>>);
 
 impl Schemas {
-    /// What that beside each event says; nothing where there is none.
+    /// What each event's schema says; nothing if it has none.
     fn forms(&mut self, schemas: &ArrayRef) -> Vec<Option<Arc<Forms>>> {
         let Some(schemas) = schemas.as_string_view_opt() else { return Vec::new() };
         let mut last: Option<(&str, Option<Arc<Forms>>)> = None;
@@ -184,7 +184,7 @@ impl Schemas {
     }
 }
 
-/// The rows of events: as they are after a change, or else as they were before it.
+/// The rows of events: as of after a change, or else before it.
 struct Row {
     after: ArrayRef,
     before: ArrayRef,
@@ -216,7 +216,7 @@ impl Row {
 
 #[expect(clippy::needless_pass_by_value, reason = "handed to `map_err`")]
 fn internal(error: ArrowError) -> Error {
-    Error::invalid(format!("could not take the events apart: {error}"))
+    Error::invalid(format!("could not split the events into columns: {error}"))
 }
 
 /// The decoded parts of events, bare or in `payload`.

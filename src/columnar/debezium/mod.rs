@@ -1,14 +1,14 @@
-//! Change events of Debezium: what a row of a database was before a change, and is after it.
+//! Debezium's change events: a row of a database before and after a change.
 //!
 //! An event is a record of `before`, `after`, `source`, `op` and `ts_ms`, in JSON, Avro or Protobuf;
-//! Kafka Connect's JSON converter may have put it into `payload`, beside its `schema`. Either the
-//! parts of the envelope are the columns, or (`unwrap`) those of the row: as it is after the change,
-//! and as it was before a deletion, with `op` (`c`, `u`, `d`, `r`, `t`) and `ts_ms` beside them. The
-//! columns of a row are those before and after a change together. Rows of MongoDB are documents, which
-//! are text: `before` and `after` are columns then.
+//! Kafka Connect's JSON converter may put it into `payload`, next to its `schema`. The columns are
+//! either the parts of the envelope or (`unwrap`) those of the row: as of after the change or, for a
+//! deletion, before it, with `op` (`c`, `u`, `d`, `r`, `t`) and `ts_ms`. The columns of a row are
+//! those before and after a change combined. Rows of MongoDB are documents, which are text: then
+//! `before` and `after` are columns.
 //!
-//! Invariant **DZ-1**: a value that is not null and has no `op` is an error of its row, so a table of
-//! something else is not taken for one of empty changes.
+//! Invariant **DZ-1**: a value that is not null and has no `op` is an error of its row, so something
+//! else is not mistaken for a table of empty changes.
 
 mod connect;
 mod decimals;
@@ -54,7 +54,7 @@ pub(super) const PARTS: [&str; 10] = [
     "ts_us",
     "ts_ns",
 ];
-/// Those that are the change itself.
+/// The parts that describe the change itself.
 pub(super) const CHANGES: [&str; 4] = ["before", "after", "updateDescription", "message"];
 
 /// Where a column comes from.
@@ -71,14 +71,14 @@ enum Origin {
 pub(super) struct Events {
     /// The format with the columns of events.
     settled: Box<Settled>,
-    /// How the events are decoded first, where that is another one.
+    /// The format in which the events are decoded first, if it is a different one.
     inner: Box<Settled>,
     format: Arc<DebeziumFormat>,
     /// The fields of an event as they are decoded first, bare or in `payload`.
     envelope: Fields,
     columns: Fields,
     origins: Vec<Origin>,
-    /// Whether columns are made from the texts of decimals.
+    /// Whether columns are converted from the texts of decimals.
     makes_decimals: bool,
     has_row: bool,
 }
@@ -87,7 +87,7 @@ impl Events {
     pub(super) fn new(settled: Settled, format: &Arc<DebeziumFormat>) -> Result<Self> {
         let settled = match settled {
             Settled::Json(json) => {
-                // Fields that were found are those of events, and not of a row.
+                // Inferred fields are those of events, not of a row.
                 let found = json.fields.as_ref().filter(|_| json.found);
                 if let Some(fields) = found.filter(|fields| envelope(fields).find("op").is_none()) {
                     return Err(no_event(fields));
@@ -98,7 +98,7 @@ impl Events {
             other => other,
         };
         let Some(fields) = settled.fields()? else {
-            return Err(Error::invalid("Debezium's events are JSON, Avro or Protobuf"));
+            return Err(Error::invalid("Debezium's events must be JSON, Avro or Protobuf"));
         };
         let event = envelope(&fields);
         if event.find("op").is_none() {
@@ -161,7 +161,7 @@ impl Events {
 #[cold]
 fn no_event(fields: &Fields) -> Error {
     Error::invalid(format!(
-        "the values are no events of Debezium: among their fields {} is no op",
+        "the values are not Debezium events: their fields {} do not include op",
         fields.iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ")
     ))
 }
@@ -188,7 +188,7 @@ fn envelope(fields: &Fields) -> Fields {
     inside.unwrap_or_else(|| fields.clone())
 }
 
-/// The fields of JSON events, where those of the row may have been given.
+/// The fields of JSON events, for which those of the row may have been given.
 fn json_event(fields: &Fields) -> Fields {
     if envelope(fields).find("op").is_some() {
         return fields.clone();
@@ -209,7 +209,7 @@ fn event_fields(row: &DataType) -> Fields {
     event.iter().cloned().chain([Arc::new(payload)]).collect()
 }
 
-/// The fields of events that were found, with those of the row that a schema tells.
+/// The inferred fields of events, with those of the row that a schema gives.
 fn with_row(found: &Fields, told: &Fields) -> Fields {
     if told.is_empty() {
         return found.clone();
@@ -237,8 +237,8 @@ fn with_row(found: &Fields, told: &Fields) -> Fields {
         .collect()
 }
 
-/// The fields with texts in the place of the decimals of rows, and the text of the schema beside the
-/// event, which says what they are.
+/// The fields with texts in place of the decimals of rows, and the text of the event's schema, which
+/// says what they are.
 fn with_texts(fields: &Fields) -> Fields {
     let inside = |fields: &Fields| -> Vec<FieldRef> {
         let is_row = |field: &FieldRef| matches!(field.name().as_str(), "before" | "after");
@@ -263,7 +263,7 @@ fn with_texts(fields: &Fields) -> Fields {
     made.into()
 }
 
-/// The columns of the row, before and after a change; none where rows are no structs.
+/// The columns of the row, before and after a change; none if rows are not structs.
 fn row_fields(event: &Fields) -> Result<Option<Fields>> {
     let row = |name: &str| match event.find(name).map(|(_, field)| field.data_type()) {
         Some(DataType::Struct(fields)) => Some(fields),
@@ -291,7 +291,7 @@ fn row_fields(event: &Fields) -> Result<Option<Fields>> {
     Ok(Some(all.into()))
 }
 
-/// The columns of the row, or the parts of a change where it has none, and `op` and `ts_ms` under
+/// The columns of the row, or the parts of a change if there are none, and `op` and `ts_ms` under
 /// names that the row does not have.
 fn unwrapped(event: &Fields, row: Option<&Fields>) -> (Fields, Vec<Origin>) {
     let mut columns: Vec<FieldRef> = Vec::new();

@@ -1,9 +1,8 @@
-//! Finds the columns of events from the first of them.
+//! Determines the columns of events from the first ones.
 //!
-//! What the values of JSON events do not tell (the types of their numbers, times and bytes, and the
-//! columns of a row of which there is none yet) the `schema` beside them may. While no event has a
-//! row, as those of truncations have none, rows are not kept waiting for one: they have `op`, `ts_ms`
-//! and nulls.
+//! What the values of JSON events do not reveal (the types of their numbers, times and bytes, and the
+//! columns of a row before there is one), their `schema` may. As long as no event has a row (events
+//! of truncations have none), rows do not wait for one: they have `op`, `ts_ms` and nulls.
 
 use std::sync::Arc;
 
@@ -19,12 +18,12 @@ use crate::columnar::json::JsonFormat;
 use crate::columnar::values::{Look, Probe, Settled};
 use crate::error::Result;
 
-/// Looks at events.
+/// Examines events.
 #[derive(Debug)]
 pub(in crate::columnar) struct EventProbe {
     inner: Box<Probe>,
     format: Arc<DebeziumFormat>,
-    /// The fields of the row, from the schemas beside events.
+    /// The fields of the row, from the schemas of events.
     row: Fields,
     /// How many values were searched for schemas.
     searched: usize,
@@ -58,7 +57,7 @@ impl EventProbe {
         }
     }
 
-    /// Events whose rows have the columns that were asked for, which are null.
+    /// Events whose rows have the requested columns, which are null.
     pub(in crate::columnar) fn unsettled(&self, named: Fields) -> Settled {
         let Probe::Json(probe) = &*self.inner else { return self.inner.unsettled(named) };
         let is_of_row = |field: &Field| {
@@ -93,12 +92,12 @@ impl EventProbe {
         }
     }
 
-    /// Whether a change was seen that is no row, but a document or the like.
+    /// Whether a change was seen that is not a row but, for example, a document.
     fn has_changes(&self) -> bool {
         matches!(&*self.inner, Probe::Json(probe) if probe.has_changes())
     }
 
-    /// Takes the schemas beside the first events.
+    /// Takes the schemas of the first events.
     fn search(&mut self, assembled: &Assembled) {
         let Probe::Json(probe) = &*self.inner else { return };
         let Some(values) = assembled.filled.column(KafkaColumn::Value) else { return };

@@ -259,7 +259,7 @@ impl IpcDecoder {
     }
 }
 
-/// The array as a column of its type; a value that would be another one is refused.
+/// The array as a column of its type; a value that would change is refused.
 fn cast_alike(array: &ArrayRef, field: &Field) -> Result<ArrayRef, String> {
     let (from, to) = (array.data_type(), field.data_type());
     if from == to {
@@ -267,12 +267,12 @@ fn cast_alike(array: &ArrayRef, field: &Field) -> Result<ArrayRef, String> {
     }
     let unfit = |value: Option<usize>| {
         let value = value.and_then(|row| array_value_to_string(array, row).ok());
-        let value = value.map_or_else(String::new, |value| format!(": {value} would be another"));
-        format!("column {:?} is {from}, which is not read as {to}{value}", field.name())
+        let value = value.map_or_else(String::new, |value| format!(": {value} would change"));
+        format!("column {:?} is {from}, which cannot be read as {to}{value}", field.name())
     };
     let options = CastOptions { safe: false, ..CastOptions::default() };
     let done = cast_with_options(array, to, &options).map_err(|_error| unfit(None))?;
-    // Text is read as the number that it shows, however it is written.
+    // Text is read as the number that it represents, however it is written.
     if from.is_string() || to.is_string() {
         return Ok(done);
     }

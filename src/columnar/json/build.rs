@@ -1,7 +1,7 @@
-//! Column builders that are fed from a JSON tape.
+//! Column builders, fed from a JSON tape.
 //!
-//! Invariant **JB-1**: whatever a push does, `truncate(n)` brings a builder back to what it was
-//! when it had `n` rows; so a row that fails half-way leaves no trace.
+//! Invariant **JB-1**: whatever a push does, `truncate(n)` restores a builder to its state when it
+//! had `n` rows, so a row that fails half-way leaves no trace.
 
 mod direct;
 mod finish;
@@ -59,16 +59,16 @@ impl fmt::Display for Mismatch {
 pub(super) struct ObjectBuilder {
     names: Vec<String>,
     columns: Vec<ColumnBuilder>,
-    /// Where members without a column are errors: those that are known and not wanted, and what is
-    /// in front of a name in the error.
+    /// If members without a column are errors: those that are known but not wanted, and the prefix
+    /// of names in errors.
     others: Option<(HashSet<String>, String)>,
     order: KeyOrder,
     rows: usize,
 }
 
 impl ObjectBuilder {
-    /// A builder; `others` are the members without a column, where any that is not among them is an
-    /// error; `exact` forbids to round whole numbers to floats.
+    /// A builder; `others` are the known members without a column, if any further member is an
+    /// error; `exact` forbids rounding whole numbers to floats.
     pub(super) fn new(
         fields: &Fields,
         others: Option<HashSet<String>>,
@@ -133,7 +133,7 @@ impl ObjectBuilder {
         Ok(())
     }
 
-    /// Nulls for the fields that an object of `filled` others did not have.
+    /// Appends nulls for the fields that an object with `filled` fields did not have.
     #[inline]
     fn fill_missing(&mut self, filled: usize) -> Result<(), Mismatch> {
         if filled < self.columns.len() {
@@ -149,7 +149,8 @@ impl ObjectBuilder {
         Ok(())
     }
 
-    /// The index of a field; producers write fields in one order, so the guess is mostly right.
+    /// The index of a field; producers write fields in a fixed order, so the guess is usually
+    /// right.
     #[inline]
     fn find(&self, name: &str, expected: usize) -> Option<usize> {
         if self.names.get(expected).is_some_and(|known| known == name) {
@@ -182,7 +183,7 @@ impl ObjectBuilder {
     }
 }
 
-/// The values of a column while it is built, by what JSON they take.
+/// The values of a column while it is being built, by the kind of JSON that they accept.
 #[derive(Debug)]
 enum Data {
     Null,
@@ -290,19 +291,19 @@ impl Data {
 #[cold]
 fn undecoded(field: &Field) -> Error {
     Error::invalid(format!(
-        "column {:?}: JSON is not decoded to {}; the manual's page on types has those it is",
+        "column {:?}: JSON cannot be decoded to {}; see the manual's page on types",
         field.name(),
         field.data_type()
     ))
 }
 
-/// One column while it is built.
+/// A column while it is being built.
 #[derive(Debug)]
 pub(super) struct ColumnBuilder {
     field: FieldRef,
     data: Data,
     rows: usize,
-    /// Whether whole numbers may not be rounded: nobody asked for floats.
+    /// Whether whole numbers must not be rounded, because nobody asked for floats.
     exact: bool,
     /// Which rows are not null; kept from the first null on.
     valid: Vec<bool>,
@@ -310,7 +311,7 @@ pub(super) struct ColumnBuilder {
 }
 
 impl ColumnBuilder {
-    /// A column; `path` is its name in errors where members without a column are errors.
+    /// A column; `path` is its name in errors, if members without a column are errors.
     fn new(field: &FieldRef, path: Option<String>, exact: bool) -> Result<Self> {
         let data = Data::new(field, field.data_type(), path, exact)?;
         let field = Arc::clone(field);
@@ -557,7 +558,7 @@ fn push_fixed(size: usize, bytes: &mut Vec<u8>, doc: &Doc<'_>, at: usize) -> Res
     Err(mismatch(doc, at, &format!("base64 text of {size} bytes")))
 }
 
-/// Fields that may all be null: tombstones and values that could not be decoded are null rows.
+/// The fields, all nullable: tombstones and values that could not be decoded are null rows.
 pub(crate) fn all_nullable(fields: &Fields) -> Fields {
     fields
         .iter()

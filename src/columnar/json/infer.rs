@@ -1,12 +1,12 @@
 //! A schema from a sample of values.
 //!
-//! Rules: bool, whole number, float, text, list and object are told apart. Whole numbers are int64;
-//! uint64 or decimal128(38, 0) where one of them needs it, and text where none has room for it.
+//! Rules: bool, whole number, float, text, list and object are distinguished. Whole numbers are
+//! int64; uint64 or decimal128(38, 0) if one of them needs it, and text if neither can hold it.
 //! Whole numbers and floats become float64, unless a whole number is too large for a float to hold
-//! it: then they are text. Anything else that disagrees becomes text, in which a value that is no
-//! string is shown as its JSON. Fields are the union of those seen, in the order in which they
-//! came; all are nullable. A field that was only ever null is text. Strings are not guessed to be
-//! times: give a schema for that.
+//! it: then they are text. Any other mixture becomes text, in which a value that is not a string is
+//! shown as its JSON. Fields are the union of those seen, in order of first appearance; all are
+//! nullable. A field that was always null is text. Strings are never guessed to be times: pass a
+//! schema for that.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use super::{Doc, Parser, explain, number};
 
 /// Objects and lists nested deeper than this are text.
 const DEPTH_MAX: usize = 32;
-/// An object of more fields is text: it is a map, not a record. The value itself keeps so many.
+/// An object with more fields is text: it is a map, not a record. The value itself keeps this many.
 const FIELDS_MAX: usize = 2048;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -32,11 +32,11 @@ enum Shape {
     Object(Vec<(String, Shape)>),
 }
 
-/// What whole numbers were seen.
+/// The kinds of whole numbers seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Whole {
     negative: bool,
-    /// Not one that every float holds.
+    /// Whether some are too large for every float to hold.
     wide: bool,
     size: Size,
 }
@@ -80,7 +80,7 @@ impl Whole {
     }
 }
 
-/// Gathers the shape of values.
+/// Collects the shape of values.
 #[derive(Debug, Default)]
 pub(in crate::columnar) struct Inference {
     fields: Vec<(String, Shape)>,
@@ -88,7 +88,7 @@ pub(in crate::columnar) struct Inference {
 }
 
 impl Inference {
-    /// Looks at one value; an error says why it has no fields.
+    /// Examines one value; an error says why it has no fields.
     pub(in crate::columnar) fn add(&mut self, value: &[u8]) -> Result<(), String> {
         let fields = &mut self.fields;
         self.parser.with(value, |doc| match shape(doc, 0, 0) {
@@ -100,12 +100,12 @@ impl Inference {
         })
     }
 
-    /// The fields of all objects that were seen.
+    /// The fields of all objects seen.
     pub(in crate::columnar) fn fields(&self) -> Fields {
         self.fields.iter().map(|(name, shape)| Arc::new(field(name, shape))).collect()
     }
 
-    /// The fields of events of Debezium, bare or in `payload`: rows before and after a change have the
+    /// The fields of Debezium events, bare or in `payload`: rows before and after a change have the
     /// fields of both, and bare events those of the others.
     pub(in crate::columnar) fn event_fields(&self, parts: &[&str]) -> Fields {
         let is_part = |name: &str| parts.contains(&name);
@@ -134,14 +134,14 @@ impl Inference {
         fields.iter().map(|(name, shape)| Arc::new(field(name, shape))).collect()
     }
 
-    /// Whether a member of the events that were seen was ever more than null.
+    /// Whether any member with one of these names was ever not null.
     pub(in crate::columnar) fn any_of_event(&self, names: &[&str]) -> bool {
         let members = self.payload().unwrap_or_default().iter().chain(&self.fields);
         let mut wanted = members.filter(|(name, _)| names.contains(&name.as_str()));
         wanted.any(|(_, shape)| *shape != Shape::Null)
     }
 
-    /// The members of an event that is in `payload`.
+    /// The members of an event in `payload`.
     fn payload(&self) -> Option<&[(String, Shape)]> {
         match &self.fields.iter().find(|(name, _)| name == "payload")?.1 {
             Shape::Object(event) if event.iter().any(|(name, _)| name == "op") => Some(event),
@@ -196,7 +196,7 @@ fn shape(doc: &Doc<'_>, at: usize, depth: usize) -> Shape {
     }
 }
 
-/// The shape of a number that the parser does not hold.
+/// The shape of a number that the parser cannot hold.
 fn outsize(text: &str) -> Shape {
     let is_whole = !text.bytes().any(|byte| matches!(byte, b'.' | b'e' | b'E'));
     match number::scaled(text, 0) {
@@ -225,11 +225,11 @@ fn merge(one: Shape, other: Shape) -> Shape {
     }
 }
 
-/// Adds fields; false where there are too many of them, and some are left out.
+/// Adds fields; false if there are too many of them, and some are left out.
 fn merge_fields(fields: &mut Vec<(String, Shape)>, more: Vec<(String, Shape)>) -> bool {
     let mut all = true;
     for (place, (name, shape)) in more.into_iter().enumerate() {
-        // Most objects have the fields of the ones before at the same places.
+        // Most objects have their fields at the same positions as earlier ones.
         let here = fields.get(place).is_some_and(|(known, _)| *known == name);
         let index =
             if here { Some(place) } else { fields.iter().position(|(known, _)| *known == name) };

@@ -1,10 +1,10 @@
-//! JSON values to typed columns and typed columns to JSON values.
+//! JSON values to typed columns, and typed columns to JSON values.
 //!
 //! Reading: a flat object of simple values is read straight into column builders ([`scan`],
 //! [`build`]). Any other value is parsed to a tape by simd-json, and the tape is walked once into
-//! the same builders; no tree is made. Members that the schema does not name are skipped, or are
-//! an error of their row where the schema was found from values ([`Extra`]).
-//! A schema that is not given is found from a sample ([`infer`]). Writing: [`write`].
+//! the same builders; no tree is built. Members that the schema does not name are skipped, or are
+//! an error of their row if the schema was inferred ([`Extra`]). Without a schema, one is inferred
+//! from a sample ([`infer`]). Writing: [`write`].
 //!
 //! What a field accepts:
 //!
@@ -25,8 +25,7 @@
 //! | map                     | objects                                                         |
 //! | dictionary              | as its values                                                   |
 //!
-//! `null`, a missing field and a null value are null. Of a field that is there twice, the last
-//! counts.
+//! `null`, a missing field and a null value are null. If a field occurs twice, the last one counts.
 
 pub(super) mod base64;
 mod build;
@@ -53,7 +52,7 @@ use super::registry::{self, Fault};
 use super::rows::RowDecoder;
 use crate::error::Result;
 
-/// In the metadata of a field of text: its values are JSON texts, those of strings with their quotes.
+/// In the metadata of a text field: its values are JSON texts, with the quotes of strings.
 pub(super) const JSON_TEXT: &str = "ottla.json_text";
 
 /// How JSON values are read.
@@ -61,22 +60,22 @@ pub(super) const JSON_TEXT: &str = "ottla.json_text";
 pub struct JsonFormat {
     /// The fields; found from the first values when none.
     pub fields: Option<Fields>,
-    /// How many values are looked at to find the fields.
+    /// How many values are examined to infer the fields.
     pub infer: usize,
-    /// Whether the fields were found from values.
+    /// Whether the fields were inferred from values.
     pub found: bool,
-    /// What becomes of members that the fields do not name.
+    /// What to do with members that the fields do not name.
     pub extra: Extra,
     /// Whether values have the header of a schema registry, which is skipped.
     pub framed: bool,
 }
 
-/// What becomes of a member of an object that no field names.
+/// What to do with a member of an object that no field names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extra {
     /// It is not read: the fields say what is wanted.
     Ignore,
-    /// It is an error of its row, whose fields are decoded all the same.
+    /// It is an error of its row, whose fields are decoded nevertheless.
     Error,
 }
 
@@ -88,13 +87,13 @@ impl JsonFormat {
         Self { fields: Some(fields), infer: 1, found: false, extra, framed: false }
     }
 
-    /// Values whose fields are found from the first so many; others are errors.
+    /// Values whose fields are inferred from the first `count`; other fields are errors.
     #[must_use]
     pub const fn inferred(infer: usize) -> Self {
         Self { fields: None, infer, found: false, extra: Extra::Error, framed: false }
     }
 
-    /// The same with the fields that were found.
+    /// The same with the inferred fields.
     pub(super) fn with_found(&self, fields: Fields) -> Self {
         Self { fields: Some(fields), found: true, ..self.clone() }
     }
@@ -105,24 +104,24 @@ impl JsonFormat {
 pub(super) struct JsonDecoder {
     root: ObjectBuilder,
     parser: Parser,
-    /// Goes up with rows that were read directly and down with those that were not.
+    /// Increases with rows that were read directly and decreases with those that were not.
     trust: u32,
-    /// Whether the fields were found from values.
+    /// Whether the fields were inferred from values.
     found: bool,
     framed: bool,
 }
 
 const TRUST_MAX: u32 = 64;
-/// What a row costs that could not be read directly.
+/// The cost of a row that could not be read directly.
 const TRUST_LOST: u32 = 4;
-/// Without trust, so many rows go by until the next try.
+/// Without trust, how many rows pass until the next try.
 const TRIES_EVERY: usize = 64;
 
 impl JsonDecoder {
     /// A decoder for some of the fields of a format.
     ///
     /// # Errors
-    /// An invalid argument for a type that JSON is not decoded to.
+    /// An invalid argument for a type that JSON cannot be decoded to.
     pub(super) fn new(format: &JsonFormat, wanted: &[usize]) -> Result<Self> {
         let all = format.fields.clone().unwrap_or_else(Fields::empty);
         let fields: Fields = wanted.iter().filter_map(|&index| all.get(index).cloned()).collect();
@@ -142,8 +141,8 @@ impl JsonDecoder {
         })
     }
 
-    /// Appends a row. On an error the row is as if it had not been appended, unless only a part of
-    /// it is not in it.
+    /// Appends a row. On an error it is as if the row had not been appended, unless only part of it
+    /// is missing.
     fn push_object(&mut self, value: &[u8]) -> Result<(), Fault> {
         let row = self.root.len();
         if self.trust > 0 || row.is_multiple_of(TRIES_EVERY) {
@@ -180,16 +179,16 @@ impl JsonDecoder {
     }
 }
 
-/// Behind the errors of values that do not fit what was found from others.
+/// Appended to the errors of values that do not match the inferred columns.
 const FOUND: &str =
-    " (the columns were inferred from the first values: give json() a schema, or a larger infer=)";
+    " (the columns were inferred from the first values: pass json() a schema, or a larger infer=)";
 
 #[cold]
 fn extra_member(name: &str, found: bool) -> String {
     let where_from =
         if found { "which were inferred from the first values" } else { "of the schema" };
     format!(
-        "member {name:?} is not among the columns, {where_from}: give json() a schema with it, a \
+        "member {name:?} is not among the columns, {where_from}: pass json() a schema with it, a \
          larger infer=, or extra=\"ignore\" to leave such members out"
     )
 }
@@ -216,13 +215,13 @@ impl RowDecoder for JsonDecoder {
     }
 }
 
-/// A parsed value, and what its tape does not hold.
+/// A parsed value, and what its tape cannot hold.
 pub(super) struct Doc<'a> {
     nodes: &'a [Node<'a>],
     value: &'a [u8],
-    /// The node and the place of each number, once one was asked for.
+    /// The node and the place of each number, once one has been requested.
     numbers: OnceCell<Vec<(usize, Range<usize>)>>,
-    /// The first member that no field names, where that matters.
+    /// The first member that no field names, if that matters.
     extra: RefCell<Option<String>>,
 }
 
@@ -236,7 +235,7 @@ impl<'a> Doc<'a> {
         self.nodes.get(at)
     }
 
-    /// The node behind the one at `at` and all that it holds.
+    /// The node after the one at `at` and everything in it.
     #[inline]
     fn behind(&self, at: usize) -> usize {
         match self.nodes.get(at) {
@@ -247,7 +246,7 @@ impl<'a> Doc<'a> {
         }
     }
 
-    /// The text of the number at `at` as it is in the value.
+    /// The text of the number at `at`, as in the value.
     #[cold]
     fn number_text(&self, at: usize) -> &'a str {
         let numbers = self.numbers.get_or_init(|| {
@@ -260,7 +259,7 @@ impl<'a> Doc<'a> {
         std::str::from_utf8(bytes).unwrap_or_default()
     }
 
-    /// What the value is, in words.
+    /// The kind of the value, as text.
     #[cold]
     fn kind(&self) -> &'static str {
         match self.nodes.first() {
@@ -283,7 +282,7 @@ const fn is_number(node: &Node<'_>) -> bool {
     matches!(node, Node::Static(StaticNode::I64(_) | StaticNode::U64(_) | StaticNode::F64(_)))
 }
 
-/// A JSON parser that keeps its buffers from value to value.
+/// A JSON parser that reuses its buffers.
 #[derive(Default)]
 pub(super) struct Parser {
     scratch: Vec<u8>,
@@ -298,8 +297,8 @@ impl std::fmt::Debug for Parser {
 }
 
 impl Parser {
-    /// Parses a value and reads what it is. A number that does not fit 64 bits is a NaN on the tape,
-    /// which JSON does not have, and its text tells the rest.
+    /// Parses a value and passes it to `read`. A number that does not fit 64 bits is a NaN on the
+    /// tape, which JSON does not have, and is then read from its text.
     pub(super) fn with<T>(
         &mut self,
         value: &[u8],

@@ -1,11 +1,12 @@
-//! Numbers by their text, for what a machine's numbers do not hold.
+//! Numbers as text, for those that the machine's number types cannot hold.
 //!
-//! JSON puts no limit on numbers. The parser has 64-bit integers and floats; a number that is
-//! neither is kept as its text, and a decimal is made from its text alone.
+//! JSON does not limit numbers. The parser has 64-bit integers and floats; a number that fits
+//! neither is kept as text, and a decimal is read only from its text.
 
 use arrow::datatypes::i256;
 
-/// The places of all numbers of a JSON text, in order. Text that is no JSON gives anything.
+/// The places of all numbers of a JSON text, in order. For text that is not JSON the result is
+/// arbitrary.
 pub(super) fn places(text: &[u8]) -> Vec<std::ops::Range<usize>> {
     let mut found = Vec::new();
     let mut at = 0_usize;
@@ -39,9 +40,9 @@ fn behind_string(text: &[u8], quote_at: usize) -> usize {
     }
 }
 
-/// Whether a number may be more than the parser holds, and is one by the grammar of JSON.
+/// Whether a text is a number by JSON's grammar and may be more than the parser can hold.
 pub(super) fn is_outsize(text: &[u8]) -> bool {
-    /// So many digits fit 64 bits.
+    /// This many digits always fit 64 bits.
     const DIGITS_MAX: usize = 18;
     let is_long = text.len() > DIGITS_MAX || text.iter().any(|byte| matches!(byte, b'e' | b'E'));
     is_long && is_number(text)
@@ -105,7 +106,7 @@ fn fits(digits: &str, precision: u8) -> bool {
     digits.trim_start_matches('-').len() <= usize::from(precision)
 }
 
-/// The unscaled value of a decimal, if the type has room for every digit.
+/// The unscaled value of a decimal, if the type can hold every digit.
 pub(super) fn decimal(text: &str, precision: u8, scale: i8) -> Option<i128> {
     let digits = scaled(text, scale)?;
     if fits(&digits, precision) { digits.parse().ok() } else { None }

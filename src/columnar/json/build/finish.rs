@@ -1,4 +1,4 @@
-//! Arrays of the values that builders gathered.
+//! Turns the values that builders collected into arrays.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ impl ColumnBuilder {
             Data::I8(values) => primitive::<Int8Type>(values, nulls),
             Data::I16(values) => primitive::<Int16Type>(values, nulls),
             Data::I32(values) => primitive::<Int32Type>(values, nulls),
-            // A time of the day gets its type at the end.
+            // A time of day gets its type at the end.
             Data::I64(values) | Data::TimeOfDay(_, values) => primitive::<Int64Type>(values, nulls),
             Data::U8(values) => primitive::<UInt8Type>(values, nulls),
             Data::U16(values) => primitive::<UInt16Type>(values, nulls),
@@ -68,7 +68,7 @@ impl ColumnBuilder {
             }
             _ => self.finish_nested(rows, nulls)?,
         };
-        // The layouts of text, bytes, lists and zones that are not built directly.
+        // Layouts of text, bytes and lists, and zones, that are not built directly.
         let wanted = self.field.data_type();
         if array.data_type() == wanted { Ok(array) } else { relabel(&array, wanted) }
     }
@@ -138,7 +138,7 @@ fn durations(unit: TimeUnit, values: &mut Vec<i64>, nulls: Option<NullBuffer>) -
 /// The same values in another layout or with a time zone.
 fn relabel(array: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, ArrowError> {
     match wanted {
-        // A cast would take the values for local times of the zone.
+        // A cast would treat the values as local times of the zone.
         DataType::Timestamp(..) => {
             let data = array.to_data().into_builder().data_type(wanted.clone()).build()?;
             Ok(arrow::array::make_array(data))
