@@ -58,7 +58,9 @@ def connect(
         Settings by Kafka's names, for example ``{"metadata.max.age.ms": 60_000}``.
     **options : object
         The same settings as keyword arguments, named as in kafka-python and aiokafka: ``linger_ms``
-        for ``linger.ms``, ``acks``, ``compression_type``, ``request_timeout_ms`` …
+        for ``linger.ms``, ``acks``, ``compression_type``, ``request_timeout_ms`` … One is ottla's
+        own: ``threads``, from 1 to 256, is how many threads decode, encode and compress for each
+        scan, consumer or ``write``; by default one for each processor that the process may use.
 
     Returns
     -------
@@ -154,6 +156,7 @@ class Client(Administration, Writing):
         max_rows: int | None = None,
         batch_rows: int = 10_000,
         string_view: bool = True,
+        threads: int | None = None,
         timeout: Timeout = 30.0,
     ) -> Scan:
         """Return the records of a topic between two places, as a value that can be read again.
@@ -203,6 +206,11 @@ class Client(Administration, Writing):
         string_view : bool, default True
             ``False`` converts views to plain strings and binaries, which all of pyarrow's
             functions can handle; it copies.
+        threads : int, optional
+            How many threads decompress and decode, from 1 to 256. The client's setting by default,
+            or else one for each processor that the process may use. The rows, their order and
+            their errors are the same with any number; with 1 the calling thread does it all.
+            Batches are decoded ahead, about two for each thread, within ``queued.max.bytes``.
         timeout : float or datetime.timedelta, default 30
             How long to wait for the bounds, in seconds.
 
@@ -234,6 +242,7 @@ class Client(Administration, Writing):
             "max_rows": max_rows,
             "batch_rows": batch_rows,
             "string_view": string_view,
+            "threads": threads,
         }
         native = self._native.scan(
             topic_name(topic),
@@ -262,6 +271,7 @@ class Client(Administration, Writing):
         on_error: str = "raise",
         on_data_loss: str = "raise",
         string_view: bool = True,
+        threads: int | None = None,
         progress: Any = False,
         auto_offset_reset: str | None = None,
         auto_commit: bool = False,
@@ -305,7 +315,7 @@ class Client(Administration, Writing):
             assigned, so that it finds what another member wrote; offsets count only the first time.
         partitions : iterable of int, optional
             The partitions of the one topic; all by default. Not in a group.
-        value, columns, isolation_level, on_error, on_data_loss, string_view
+        value, columns, isolation_level, on_error, on_data_loss, string_view, threads
             As for :meth:`scan`.
         until : {"caught_up"}, optional
             End the loop at the records that were the newest when the consumer was made; in a group,
@@ -403,6 +413,7 @@ class Client(Administration, Writing):
             "on_error": on_error,
             "on_data_loss": on_data_loss,
             "string_view": string_view,
+            "threads": threads,
             "progress": progress,
             "auto_offset_reset": auto_offset_reset,
             "auto_commit": auto_commit,
@@ -610,5 +621,6 @@ def _reading(options: Mapping[str, Any]) -> dict[str, Any]:
         "max_wait": seconds(options["max_wait"]),
         "memory_limit": options["memory_limit"],
         "string_view": options["string_view"],
+        "threads": options["threads"],
         "until_caught_up": until == "caught_up",
     }

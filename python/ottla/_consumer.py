@@ -57,6 +57,7 @@ _READING: dict[str, Any] = {
     "on_error": "raise",
     "on_data_loss": "raise",
     "string_view": True,
+    "threads": None,
     "progress": False,
     "auto_offset_reset": None,
     "auto_commit": False,

@@ -4,8 +4,10 @@
 //! librdkafka calls the same thing otherwise, that one too. A name that is not in the table is an
 //! error with the nearest name as a suggestion; nothing is accepted and ignored.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use crate::client::crew;
 use crate::error::{Error, Result};
 use crate::machine::client::backoff::Backoff;
 use crate::record::Compression;
@@ -31,6 +33,9 @@ pub struct ClientConfig {
     pub client_rack: String,
     /// `allow.auto.create.topics`: whether asking for a topic that does not exist may create it.
     pub allow_auto_create_topics: bool,
+    /// `threads` (ours): how many threads decode, encode and compress for one reader or writer; as many
+    /// as there are processors for the process when none.
+    pub threads: Option<NonZeroUsize>,
     /// What concerns producers.
     pub producer: ProducerConfig,
     /// What concerns consumers and scans.
@@ -185,6 +190,7 @@ impl Default for ClientConfig {
             metadata_max_age: Duration::from_secs(300),
             client_rack: String::new(),
             allow_auto_create_topics: true,
+            threads: None,
             producer: ProducerConfig::default(),
             consumer: ConsumerConfig::default(),
         }
@@ -308,6 +314,8 @@ options! {
         |config, value| { config.metadata_max_age = positive_ms(value)?; Ok(()) };
     ["allow.auto.create.topics"] "whether asking for an unknown topic may create it",
         |config, value| { config.allow_auto_create_topics = boolean(value)?; Ok(()) };
+    ["threads"] "how many threads decode, encode and compress for one reader or writer",
+        |config, value| { config.threads = Some(crew::checked(number(value)?)?); Ok(()) };
     ["acks", "request.required.acks"] "0, 1 or all",
         |config, value| {
             config.producer.acks = match value {
@@ -550,11 +558,13 @@ mod tests {
                 ("request.required.acks", "-1"),
                 ("auto.offset.reset", "smallest"),
                 ("security.protocol", "plaintext"),
+                ("threads", "2"),
             ])
             .unwrap();
         assert_eq!(config.bootstrap_servers, ["a:1", "[::1]:2"]);
         assert_eq!(config.producer.linger, Duration::from_micros(500));
         assert_eq!(config.producer.compression, Compression::Zstd);
+        assert_eq!(config.threads, NonZeroUsize::new(2));
     }
 
     #[test]
@@ -567,6 +577,9 @@ mod tests {
             ("linger.ms", "soon"),
             ("bootstrap.servers", "nowhere"),
             ("bootstrap.servers", ""),
+            ("threads", "0"),
+            ("threads", "257"),
+            ("threads", "many"),
         ] {
             let error = config.set(name, value).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");

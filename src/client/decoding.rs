@@ -1,7 +1,268 @@
-//! Decoding in async code: what a decoder waits for is fetched on a thread for blocking work.
+//! Decoding in async code, on several threads, in order and within bounds.
+//!
+//! ```text
+//! chunks ──► Decoder: batches, records ──► blocks ──► made on the crew ──► slots, in order ──► rows
+//!                   ▲ decompressed ahead, on the crew
+//! ```
+//!
+//! The caller's thread walks the records and cuts them into blocks, which are the outputs before their
+//! values are decoded; decompressing batches and decoding blocks is work for the [`Crew`]. Each block has
+//! a slot, and slots are taken in their order, errors included: what comes out is what one thread gives.
+//!
+//! With one thread there is no crew, and the caller's thread does it all. While the columns of values are
+//! being found it does so, too, since what follows depends on it; and so it does with a block that is the
+//! only one and small, which would take longer to hand over than to make.
+//!
+//! Invariants:
+//!
+//! - **DP-1** Outputs, their order and their errors do not depend on the number of threads.
+//! - **DP-2** At most `SLOTS_PER_THREAD` blocks for each thread and one more are in slots, or fewer if
+//!   their values have more bytes than the caller's memory limit; at least one. At most
+//!   `UNPACKED_MAX` bytes or so are decompressed ahead; at least one batch.
+//! - **DP-3** Cancel-safe: a future that is dropped leaves everything in its place.
 
-use crate::columnar::{Decoded, Decoder, Looked, SchemaRequest, Step, ValueFormat};
+use std::collections::VecDeque;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arrow::datatypes::SchemaRef;
+
+use crate::client::crew::{self, Crew};
+use crate::columnar::{
+    Block, Chunk, DecodeOptions, Decoded, Decoder, Looked, Outcome, SchemaRequest, Step, Taken,
+    ValueFormat,
+};
 use crate::error::{Error, Result};
+
+/// One that is worked on, and one that is done or waits.
+const SLOTS_PER_THREAD: usize = 2;
+/// So many bytes may be decompressed ahead of their turn.
+const UNPACKED_MAX: usize = 32 << 20;
+/// A block with fewer bytes of values is made at once where it is the only one.
+const SMALL_BYTES: usize = 64 << 10;
+
+/// What became of a block, once it is there.
+#[derive(Debug)]
+struct Slot {
+    bytes: usize,
+    outcome: Arc<Mutex<Option<Outcome>>>,
+}
+
+impl Slot {
+    fn outcome(&self) -> MutexGuard<'_, Option<Outcome>> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the job that should have filled it ended without: it panicked.
+    fn is_abandoned(&self) -> bool {
+        Arc::strong_count(&self.outcome) == 1 && self.outcome().is_none()
+    }
+}
+
+/// What a turn came to.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    /// The next output.
+    Output(Box<Decoded>),
+    /// Nothing is being worked on; more chunks are needed.
+    Input,
+    /// Outputs are being made ([`Pipeline::wait`]), and there is room for more chunks.
+    Room,
+    /// Outputs are being made.
+    Busy,
+}
+
+/// A decoder with a crew.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    decoder: Decoder,
+    crew: Option<Crew>,
+    threads: NonZeroUsize,
+    slots: VecDeque<Slot>,
+    /// The bytes that blocks in slots may have.
+    bytes_max: usize,
+}
+
+impl Pipeline {
+    /// A pipeline for `options`, whose `threads` count, with a limit of bytes in blocks.
+    ///
+    /// # Errors
+    /// As [`Decoder::new`].
+    pub(crate) fn new(options: DecodeOptions, bytes_max: usize) -> Result<Self> {
+        let threads = crew::threads(options.threads);
+        let (decoder, crew) = (Decoder::new(options)?, Crew::new(threads));
+        Ok(Self { decoder, crew, threads, slots: VecDeque::new(), bytes_max })
+    }
+
+    /// Forgets all that was pushed.
+    ///
+    /// # Errors
+    /// As [`Decoder::new`].
+    pub(crate) fn reset(&mut self, options: DecodeOptions) -> Result<()> {
+        self.decoder = Decoder::new(options)?;
+        self.slots.clear();
+        // Jobs that did not begin go with the old crew.
+        self.crew = Crew::new(self.threads);
+        Ok(())
+    }
+
+    /// As [`Decoder::push`].
+    pub(crate) fn push(&mut self, chunk: Chunk) {
+        self.decoder.push(chunk);
+    }
+
+    /// As [`Decoder::schema`].
+    pub(crate) fn schema(&self) -> Option<SchemaRef> {
+        self.decoder.schema()
+    }
+
+    /// Waits until a turn may come to something else.
+    pub(crate) async fn wait(&self) {
+        if let Some(crew) = &self.crew {
+            crew.wait().await;
+        }
+    }
+
+    /// The next output, as far as it can be had without waiting for the crew. With `finish` also one that
+    /// is not full, from what is there: for a pipeline that is idle, or gets no more chunks.
+    ///
+    /// # Errors
+    /// As [`Decoder::step`], or the registry did not answer.
+    pub(crate) async fn turn(&mut self, finish: bool) -> Result<Turn> {
+        loop {
+            let filled = self.fill(finish);
+            let Some(front) = self.slots.front() else {
+                if matches!(filled, Filled::Alone) {
+                    let next = next(&mut self.decoder, finish).await?;
+                    return Ok(next.map_or(Turn::Input, |decoded| Turn::Output(Box::new(decoded))));
+                }
+                return Ok(match filled {
+                    Filled::Busy => Turn::Busy,
+                    Filled::Blocked => Turn::Room,
+                    Filled::Input | Filled::Alone => Turn::Input,
+                });
+            };
+            let needed = match &*front.outcome() {
+                // It stays in its slot until the schema is there.
+                Some(Outcome::Schema(request, _)) => Some(request.clone()),
+                _ => None,
+            };
+            if let Some(request) = needed {
+                load(&self.decoder, request).await?;
+            }
+            let outcome = front.outcome().take();
+            match outcome {
+                Some(Outcome::Output(made)) => {
+                    let (decoded, rest) = *made;
+                    self.slots.pop_front();
+                    if let Some(rest) = rest {
+                        let slot = self.make(rest);
+                        self.slots.push_front(slot);
+                    }
+                    return Ok(Turn::Output(Box::new(decoded)));
+                }
+                Some(Outcome::Schema(_, block)) => {
+                    self.slots.pop_front();
+                    let slot = self.make(block);
+                    self.slots.push_front(slot);
+                }
+                Some(Outcome::Failed(error)) => {
+                    self.slots.pop_front();
+                    return Err(error);
+                }
+                None if front.is_abandoned() => {
+                    self.slots.pop_front();
+                    return Err(Error::invalid("decoding failed: its thread panicked"));
+                }
+                None if matches!(filled, Filled::Input | Filled::Blocked) => return Ok(Turn::Room),
+                None => return Ok(Turn::Busy),
+            }
+        }
+    }
+
+    /// Hands in what can be worked on.
+    fn fill(&mut self, finish: bool) -> Filled {
+        let Some(crew) = &self.crew else { return Filled::Alone };
+        let slots_max = crew.threads().saturating_mul(SLOTS_PER_THREAD).saturating_add(1);
+        loop {
+            self.unpack_ahead();
+            let bytes: usize = self.slots.iter().map(|slot| slot.bytes).sum();
+            let fails = self
+                .slots
+                .back()
+                .is_some_and(|slot| matches!(&*slot.outcome(), Some(Outcome::Failed(_))));
+            if fails || self.slots.len() >= slots_max || bytes > self.bytes_max {
+                return Filled::Busy;
+            }
+            match self.decoder.take(finish) {
+                Ok(Taken::Block(block)) => {
+                    let slot = self.make(block);
+                    self.slots.push_back(slot);
+                }
+                Ok(Taken::Input) => return Filled::Input,
+                Ok(Taken::Blocked) if self.decoder.wants_to_unpack() => return Filled::Blocked,
+                Ok(Taken::Blocked) => return Filled::Busy,
+                Ok(Taken::Unsettled) => return Filled::Alone,
+                Err(error) => {
+                    let outcome = Arc::new(Mutex::new(Some(Outcome::Failed(error))));
+                    self.slots.push_back(Slot { bytes: 0, outcome });
+                }
+            }
+        }
+    }
+
+    /// Hands in batches to decompress.
+    fn unpack_ahead(&mut self) {
+        let Some(crew) = &self.crew else { return };
+        while crew.waiting() < crew.threads() && self.decoder.unpacked_bytes() < UNPACKED_MAX {
+            let Some(unpack) = self.decoder.unpack() else { return };
+            crew.submit(move || unpack.run());
+        }
+    }
+
+    /// Has a block made, and says where it will be found.
+    fn make(&self, block: Block) -> Slot {
+        let bytes = block.bytes();
+        let outcome = Arc::new(Mutex::new(None));
+        let slot = Slot { bytes, outcome: Arc::clone(&outcome) };
+        match &self.crew {
+            Some(crew) if !self.slots.is_empty() || bytes >= SMALL_BYTES => {
+                crew.submit(move || {
+                    let made = block.make();
+                    *outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
+                });
+            }
+            _ => *slot.outcome() = Some(block.make()),
+        }
+        slot
+    }
+
+    /// The format of values with its columns, as [`Decoder::look`]; none where more chunks are needed.
+    ///
+    /// # Errors
+    /// As [`Decoder::look`], or the registry did not answer.
+    pub(crate) async fn look(&mut self, finish: bool) -> Result<Option<ValueFormat>> {
+        loop {
+            match self.decoder.look(finish)? {
+                Looked::Done(format) => return Ok(Some(format)),
+                Looked::Input => return Ok(None),
+                Looked::Schema(request) => load(&self.decoder, request).await?,
+            }
+        }
+    }
+}
+
+/// What handing in came to.
+enum Filled {
+    /// More chunks are needed.
+    Input,
+    /// A batch is being decompressed that is needed next; more chunks are welcome.
+    Blocked,
+    /// There is enough to do.
+    Busy,
+    /// The caller's thread does it all.
+    Alone,
+}
 
 /// The next output of a decoder, as [`Decoder::next`]; schemas that it needs are loaded without
 /// blocking the caller's thread.
@@ -9,29 +270,13 @@ use crate::error::{Error, Result};
 /// Cancel-safe: the decoder keeps what it waits with, and a schema that was loaded stays known.
 ///
 /// # Errors
-///
 /// As [`Decoder::step`], or the registry did not answer.
-pub(crate) async fn next(decoder: &mut Decoder, finish: bool) -> Result<Option<Decoded>> {
+async fn next(decoder: &mut Decoder, finish: bool) -> Result<Option<Decoded>> {
     loop {
         match decoder.step(finish)? {
             Step::Output(decoded) => return Ok(Some(decoded)),
             Step::Input => return Ok(None),
             Step::Schema(request) => load(decoder, request).await?,
-        }
-    }
-}
-
-/// The format of values with its columns, as [`Decoder::look`]; none where more chunks are needed.
-///
-/// # Errors
-///
-/// As [`Decoder::look`], or the registry did not answer.
-pub(crate) async fn look(decoder: &mut Decoder, finish: bool) -> Result<Option<ValueFormat>> {
-    loop {
-        match decoder.look(finish)? {
-            Looked::Done(format) => return Ok(Some(format)),
-            Looked::Input => return Ok(None),
-            Looked::Schema(request) => load(decoder, request).await?,
         }
     }
 }
@@ -44,3 +289,6 @@ async fn load(decoder: &Decoder, request: SchemaRequest) -> Result<()> {
         .await
         .map_err(|error| Error::invalid(format!("loading a schema failed: {error}")))?
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,6 +23,7 @@ pub mod config;
 mod connection;
 pub mod consumer;
 mod coordinator;
+mod crew;
 pub mod dead_letters;
 mod decoding;
 pub mod obstacles;
@@ -47,6 +48,7 @@ pub use consumer::group::{
     Polled, Subscription,
 };
 pub use consumer::{AssignedConsumer, PollOptions, StartAt};
+pub use crew::checked as threads;
 pub use dead_letters::DeadLetters;
 pub use obstacles::Watch;
 pub use producer::{EncodedBatch, Producer, ProducerRecord, RecordMetadata, Unacknowledged};

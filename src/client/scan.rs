@@ -19,9 +19,9 @@ use crate::client::admin::{OffsetSpec, list_offsets};
 use crate::client::cluster::{Cluster, TopicInfo};
 use crate::client::config::{ConsumerConfig, IsolationLevel, OnDataLoss};
 use crate::client::consumer::Prefetcher;
-use crate::client::decoding;
+use crate::client::decoding::{Pipeline, Turn};
 use crate::client::recount::{Memory, Recount};
-use crate::columnar::{DecodeOptions, Decoded, Decoder, ValueFormat};
+use crate::columnar::{Chunk, DecodeOptions, Decoded, Decoder, ValueFormat};
 use crate::error::{Error, Result};
 pub use crate::machine::client::bounds::{Bound, Offsets, Range};
 use crate::machine::client::bounds::{Extent, LookedUp, resolve};
@@ -184,7 +184,9 @@ impl Scan {
     ///
     /// A column does not exist.
     pub fn read(&self) -> Result<ScanReader> {
-        let decoder = Decoder::new(self.decode.clone())?;
+        let threads = self.decode.threads.or(self.cluster.config.threads);
+        let decode = DecodeOptions { threads, ..self.decode.clone() };
+        let pipeline = Pipeline::new(decode, self.config.memory_bytes)?;
         let prefetcher = Prefetcher::start(Arc::clone(&self.cluster), self.config.clone());
         let topic: Arc<str> = Arc::from(self.offsets.topic.as_str());
         let mut done = 0;
@@ -205,7 +207,8 @@ impl Scan {
             recount: Recount::new(memory, Arc::clone(&offsets), is_tolerant),
             offsets,
             prefetcher,
-            decoder,
+            pipeline,
+            failure: None,
             ahead: None,
             ended: false,
             progress,
@@ -297,7 +300,9 @@ pub struct ScanReader {
     offsets: Arc<Offsets>,
     prefetcher: Prefetcher,
     recount: Recount,
-    decoder: Decoder,
+    pipeline: Pipeline,
+    /// What is wrong with what was fetched last; told once everything before it was handed out.
+    failure: Option<Error>,
     /// Read ahead to know the schema.
     ahead: Option<Decoded>,
     ended: bool,
@@ -311,13 +316,13 @@ impl ScanReader {
     ///
     /// As [`Self::next`].
     pub async fn schema(&mut self) -> Result<SchemaRef> {
-        if let Some(schema) = self.decoder.schema() {
+        if let Some(schema) = self.pipeline.schema() {
             return Ok(schema);
         }
         if self.ahead.is_none() {
             self.ahead = self.decode_next().await?;
         }
-        self.decoder.schema().ok_or_else(|| {
+        self.pipeline.schema().ok_or_else(|| {
             let topic = &self.offsets.topic;
             Error::invalid(format!("no value of topic {topic} to infer a schema from; give one"))
         })
@@ -331,7 +336,7 @@ impl ScanReader {
     /// As [`Self::next`].
     pub async fn settled(&mut self) -> Result<ValueFormat> {
         loop {
-            if let Some(format) = decoding::look(&mut self.decoder, self.ended).await? {
+            if let Some(format) = self.pipeline.look(self.ended).await? {
                 return Ok(format);
             }
             if self.ended {
@@ -367,33 +372,57 @@ impl ScanReader {
 
     async fn decode_next(&mut self) -> Result<Option<Decoded>> {
         loop {
-            let full = decoding::next(&mut self.decoder, self.ended).await?;
-            if let Some(decoded) = full {
-                if decoded.has_records() {
-                    return Ok(Some(decoded));
+            match self.pipeline.turn(self.ended).await? {
+                Turn::Output(decoded) if decoded.has_records() => return Ok(Some(*decoded)),
+                Turn::Output(_) => {}
+                Turn::Input if self.ended => return Ok(None),
+                Turn::Input => self.fetch().await?,
+                Turn::Room if !self.ended && self.failure.is_none() => self.top_up().await,
+                Turn::Room | Turn::Busy => self.pipeline.wait().await,
+            }
+        }
+    }
+
+    /// Gives the decoder more while it works; what is wrong must wait until it is done.
+    async fn top_up(&mut self) {
+        if let Err(error) = self.recount.check() {
+            self.failure = Some(error);
+            return;
+        }
+        match self.prefetcher.try_chunk() {
+            Some((chunk, next)) => match self.recount.add(&chunk, next.offset) {
+                Ok(()) => self.push(chunk),
+                Err(error) => self.failure = Some(error),
+            },
+            None => {
+                tokio::select! {
+                    () = self.pipeline.wait() => {}
+                    () = self.prefetcher.wait() => {}
                 }
-                continue;
             }
-            if self.ended {
-                return Ok(None);
-            }
-            self.fetch().await?;
         }
     }
 
     /// Gives the decoder what is fetched next.
     async fn fetch(&mut self) -> Result<()> {
+        if let Some(error) = self.failure.take() {
+            return Err(error);
+        }
         self.recount.check()?;
         match self.prefetcher.try_next()? {
             (Some((chunk, next)), _) => {
                 self.recount.add(&chunk, next.offset)?;
-                self.progress.bytes += chunk.bytes.len() as u64;
-                self.decoder.push(chunk);
+                self.push(chunk);
             }
             (None, true) => self.ended = true,
             (None, false) => self.prefetcher.wait().await,
         }
         Ok(())
+    }
+
+    fn push(&mut self, chunk: Chunk) {
+        self.progress.bytes += chunk.bytes.len() as u64;
+        self.pipeline.push(chunk);
     }
 
     /// How far it was read.

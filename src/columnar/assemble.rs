@@ -25,10 +25,11 @@ use bytes::Bytes;
 
 use super::columns::{KafkaColumn, Projection};
 use super::decode::{Constants, Filled, Filler, Place, Progress, Span};
+use super::unpack::{Ahead, Unpack, unpacked};
 use crate::error::{Error, ErrorCode, Result};
 use crate::record::control::read_control_batch;
 use crate::record::{
-    Batch, BatchHeader, Compression, HEADER_SIZE, TimestampType, WalkError, decompress, peek_size,
+    Batch, BatchHeader, Compression, HEADER_SIZE, TimestampType, WalkError, peek_size,
 };
 use crate::types::{Offset, ProducerId, TopicPartition};
 
@@ -177,6 +178,8 @@ struct Cursor {
     at: usize,
     open_at: usize,
     open: Option<Open>,
+    /// What is decompressed before its turn.
+    ahead: Ahead,
     /// How many of the aborted transactions have begun, and who is in one.
     aborted_seen: usize,
     aborted_now: BTreeSet<i64>,
@@ -195,6 +198,25 @@ struct Window {
     end: usize,
 }
 
+/// What [`Assembler::next`] came to.
+#[derive(Debug)]
+pub(super) enum Next {
+    Output(Assembled),
+    /// More chunks are needed.
+    Input,
+    /// A batch that is being decompressed is next.
+    Blocked,
+}
+
+/// What became of a step.
+enum Stepped {
+    More,
+    /// The chunk is read.
+    End,
+    /// The next batch is being decompressed.
+    Blocked,
+}
+
 /// Cuts chunks into outputs.
 #[derive(Debug)]
 pub(super) struct Assembler {
@@ -205,6 +227,7 @@ pub(super) struct Assembler {
     cursors: VecDeque<Cursor>,
     filler: Filler,
     constants: Option<Constants>,
+    wants_to_unpack: bool,
     partitions: Vec<(Arc<str>, i32)>,
     progress: Vec<PartitionProgress>,
     origins: Vec<(TopicPartition, usize)>,
@@ -224,6 +247,7 @@ impl Assembler {
             cursors: VecDeque::new(),
             filler: Filler::new(projection, max_rows, max_bytes),
             constants: None,
+            wants_to_unpack: false,
             partitions: Vec::new(),
             progress: Vec::new(),
             origins: Vec::new(),
@@ -240,6 +264,7 @@ impl Assembler {
             at: 0,
             open_at: 0,
             open: None,
+            ahead: Ahead::default(),
             aborted_seen: 0,
             aborted_now: BTreeSet::new(),
             window: None,
@@ -261,17 +286,46 @@ impl Assembler {
         self.cursors.iter().map(left).sum()
     }
 
-    /// The next output: a full one, or with `finish` what is there; none when there is nothing.
+    /// Batches to decompress ahead of their turn.
+    pub(super) fn unpack(&mut self) -> Option<Unpack> {
+        let size_max = self.decompressed_size_max;
+        let (mut found, mut hungry) = (None, true);
+        for cursor in &mut self.cursors {
+            found = cursor.ahead.next(&cursor.chunk, cursor.at, size_max);
+            hungry = cursor.ahead.is_hungry();
+            if found.is_some() || !hungry {
+                break;
+            }
+        }
+        self.wants_to_unpack = found.is_none() && hungry;
+        found
+    }
+
+    /// About how many bytes are, or will be, decompressed ahead of their turn.
+    pub(super) fn unpacked_bytes(&self) -> usize {
+        self.cursors.iter().map(|cursor| cursor.ahead.bytes()).sum()
+    }
+
+    /// Whether more chunks would give [`Self::unpack`] something to do, as far as it knows.
+    pub(super) const fn wants_to_unpack(&self) -> bool {
+        self.wants_to_unpack
+    }
+
+    /// The next output: a full one, or with `finish` what is there.
     ///
     /// With `finish`, an output may have no rows where all records were left out but progress
     /// was made.
-    pub(super) fn next(&mut self, finish: bool) -> Result<Option<Assembled>> {
+    pub(super) fn next(&mut self, finish: bool) -> Result<Next> {
         while !self.filler.is_full() {
             let Some(mut cursor) = self.cursors.pop_front() else { break };
             let step = self.step(&mut cursor);
             match step {
-                Ok(true) => self.cursors.push_front(cursor),
-                Ok(false) => self.leave(&mut cursor),
+                Ok(Stepped::More) => self.cursors.push_front(cursor),
+                Ok(Stepped::Blocked) => {
+                    self.cursors.push_front(cursor);
+                    return Ok(Next::Blocked);
+                }
+                Ok(Stepped::End) => self.leave(&mut cursor),
                 Err(error) => {
                     // The rest of the chunk cannot be trusted; rows before stay.
                     self.leave(&mut cursor);
@@ -280,18 +334,21 @@ impl Assembler {
             }
         }
         if self.filler.is_full() || (finish && !self.progress.is_empty()) {
-            return self.cut().map(Some);
+            return self.cut().map(Next::Output);
         }
-        Ok(None)
+        Ok(Next::Input)
     }
 
-    /// Reads one batch, or what of it fits; false at the end of the chunk.
-    fn step(&mut self, cursor: &mut Cursor) -> Result<bool> {
-        if cursor.open.is_none() && !self.open(cursor)? {
-            return Ok(false);
+    /// Reads one batch, or what of it fits.
+    fn step(&mut self, cursor: &mut Cursor) -> Result<Stepped> {
+        if cursor.open.is_none() {
+            match self.open(cursor)? {
+                Stepped::More => {}
+                other => return Ok(other),
+            }
         }
         // `open` left this out: a control batch, an aborted one, one in front of the range.
-        let Some(mut open) = cursor.open.take() else { return Ok(true) };
+        let Some(mut open) = cursor.open.take() else { return Ok(Stepped::More) };
         let index = self.register(cursor);
         let before = self.filler.rows();
         let place = self.place(cursor, &open);
@@ -318,34 +375,41 @@ impl Assembler {
             return Err(broken(header, progress.at, error));
         }
         if progress.reached_end {
-            return Ok(false);
+            return Ok(Stepped::End);
         }
         if !done {
             open.progress = progress;
             cursor.open = Some(open);
         }
-        Ok(true)
+        Ok(Stepped::More)
     }
 
-    /// Opens the next batch of the chunk if it is wanted; false at the end of the chunk.
-    fn open(&mut self, cursor: &mut Cursor) -> Result<bool> {
-        let rest = cursor.chunk.bytes.get(cursor.at..).unwrap_or_default();
+    /// Opens the next batch of the chunk if it is wanted.
+    fn open(&mut self, cursor: &mut Cursor) -> Result<Stepped> {
+        let bytes = cursor.chunk.bytes.clone();
+        let rest = bytes.get(cursor.at..).unwrap_or_default();
         let Some(size) = peek_size(rest)?.filter(|size| *size <= rest.len()) else {
-            return Ok(false);
+            return Ok(Stepped::End);
         };
         let whole = rest.get(..size).unwrap_or_default();
         let header = BatchHeader::parse(whole)?;
         if header.base_offset >= cursor.chunk.end {
             self.advance(cursor, cursor.chunk.end, 0);
-            return Ok(false);
+            return Ok(Stepped::End);
         }
+        if cursor.ahead.is_pending(cursor.at) {
+            return Ok(Stepped::Blocked);
+        }
+        let ahead = cursor.ahead.take(cursor.at);
         cursor.open_at = cursor.at;
         cursor.at = cursor.at.saturating_add(size);
         let in_front = header.next_offset() <= cursor.chunk.start;
         if in_front && !(header.is_control() && cursor.chunk.aborted.is_some()) {
-            return Ok(true);
+            return Ok(Stepped::More);
         }
-        if !cursor.chunk.checked {
+        // The checksums of those that were decompressed ahead were compared then.
+        let is_verified = cursor.chunk.checked || (ahead.is_some() && !is_aborted(cursor, &header));
+        if !is_verified {
             header.verify_crc(whole)?;
         }
         if header.is_control() || is_aborted(cursor, &header) {
@@ -355,15 +419,14 @@ impl Assembler {
             if !in_front {
                 self.advance(cursor, header.next_offset(), 0);
             }
-            return Ok(true);
+            return Ok(Stepped::More);
         }
         let from = cursor.open_at.saturating_add(HEADER_SIZE);
-        let stored = cursor.chunk.bytes.slice(from..cursor.at);
-        let data = if header.compression == Compression::None {
-            stored
-        } else {
-            let unpacked = decompress(header.compression, &stored, self.decompressed_size_max);
-            Bytes::from(unpacked.map_err(|error| at_batch(&header, error))?)
+        let stored = bytes.slice(from..cursor.at);
+        let data = match ahead {
+            Some(ahead) => ahead?,
+            None if header.compression == Compression::None => stored,
+            None => unpacked(&header, &stored, self.decompressed_size_max)?,
         };
         header.check_count(data.len())?;
         let progress = Progress {
@@ -373,7 +436,7 @@ impl Assembler {
             next_offset: header.base_offset.0,
         };
         cursor.open = Some(Open { header, data, progress });
-        Ok(true)
+        Ok(Stepped::More)
     }
 
     /// Finds the place of the open batch's records in a buffer of the output (CD-1, CD-2).
@@ -516,15 +579,6 @@ fn broken(header: &BatchHeader, position: usize, error: WalkError) -> Error {
             error.text()
         ),
     )
-}
-
-fn at_batch(header: &BatchHeader, error: Error) -> Error {
-    match error {
-        Error::Kafka { code, context, .. } => {
-            Error::kafka(code, format!("record batch at offset {}: {context}", header.base_offset))
-        }
-        other => other,
-    }
 }
 
 fn name_partition(partition: &TopicPartition, error: Error) -> Error {

@@ -1,22 +1,24 @@
 //! The decoder that scans and consumers use: chunks of batches in, Arrow record batches out.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, BooleanArray, Int64Array};
-use arrow::buffer::BooleanBuffer;
-use arrow::datatypes::{DataType, Field, Fields, Int64Type, SchemaRef};
+use arrow::array::Int64Array;
+use arrow::datatypes::{DataType, Field, Fields, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
-use super::assemble::{Assembled, Assembler, Chunk, PartitionProgress};
-use super::columns::{KafkaColumn, Projection};
-use super::decode::text_column;
+use super::assemble::{Assembled, Assembler, Chunk, Next, PartitionProgress};
+use super::block::{Block, Makers};
+use super::columns::Projection;
 use super::headers::HeaderField;
-use super::layout::{Layout, Origin, Shape};
+use super::output::{Made, Output};
 use super::registry::{SchemaRequest, SchemaSource};
-use super::rejected::{REJECTED_COLUMNS, Rejected, Source, set_aside};
-use super::row_errors::{RowErrors, locate};
-use super::values::{Columns, Look, Probe, Settled, ValueFormat, Values};
+use super::rejected::Rejected;
+use super::unpack::Unpack;
+#[cfg(test)]
+use super::values::Values;
+use super::values::{Look, Probe, Settled, ValueFormat};
 use crate::error::Result;
 
 /// How the bytes of a key become a column.
@@ -66,6 +68,9 @@ pub struct DecodeOptions {
     pub views: bool,
     /// Whether [`Decoded::offsets`] is filled.
     pub offsets: bool,
+    /// How many threads the caller may decode with; its own default when none. A decoder starts none
+    /// itself, and its outputs do not depend on it.
+    pub threads: Option<NonZeroUsize>,
 }
 
 impl Default for DecodeOptions {
@@ -81,6 +86,7 @@ impl Default for DecodeOptions {
             on_error: OnError::Raise,
             views: true,
             offsets: false,
+            threads: None,
         }
     }
 }
@@ -142,7 +148,21 @@ enum Stage {
         /// The bytes of the values that were looked at.
         bytes: usize,
     },
-    Ready(Box<Output>),
+    Ready(Box<Ready>),
+}
+
+#[derive(Debug)]
+struct Ready {
+    output: Output,
+    /// Makes outputs beside this decoder.
+    makers: Arc<Makers>,
+}
+
+impl Ready {
+    fn new(options: &DecodeOptions, settled: Settled) -> Result<Self> {
+        let output = Output::new(options, &settled)?;
+        Ok(Self { output, makers: Arc::new(Makers::new(options.clone(), settled)) })
+    }
 }
 
 impl Decoder {
@@ -153,9 +173,9 @@ impl Decoder {
     pub fn new(options: DecodeOptions) -> Result<Self> {
         let (stage, projection) = match options.value.settle()? {
             Ok(settled) => {
-                let output = Output::new(&options, &settled)?;
-                let projection = output.projection();
-                (Stage::Ready(Box::new(output)), projection)
+                let ready = Ready::new(&options, settled)?;
+                let projection = ready.output.projection();
+                (Stage::Ready(Box::new(ready)), projection)
             }
             // Columns cannot be told from fields yet.
             Err(mut probe) => {
@@ -171,8 +191,8 @@ impl Decoder {
     /// Outputs of Arrow IPC streams with less room.
     #[cfg(test)]
     pub(super) fn set_room(&mut self, room: super::ipc::Room) {
-        if let Stage::Ready(output) = &mut self.stage
-            && let Values::ArrowIpc(decoder) = &mut output.values
+        if let Stage::Ready(ready) = &mut self.stage
+            && let Values::ArrowIpc(decoder) = &mut ready.output.values
         {
             decoder.room = room;
         }
@@ -183,7 +203,7 @@ impl Decoder {
     pub fn schema(&self) -> Option<SchemaRef> {
         match &self.stage {
             Stage::Probing { .. } => None,
-            Stage::Ready(output) => Some(Arc::clone(output.layout.schema())),
+            Stage::Ready(ready) => Some(Arc::clone(ready.output.layout.schema())),
         }
     }
 
@@ -192,7 +212,7 @@ impl Decoder {
     pub fn settled(&self) -> Option<&ValueFormat> {
         match &self.stage {
             Stage::Probing { .. } => None,
-            Stage::Ready(output) => Some(&output.format),
+            Stage::Ready(ready) => Some(&ready.output.format),
         }
     }
 
@@ -261,15 +281,15 @@ impl Decoder {
             }
         }
         let output = match (&mut self.stage, &mut unknown) {
-            (Stage::Ready(output), _) => output.as_mut(),
+            (Stage::Ready(ready), _) => &mut ready.output,
             (Stage::Probing { .. }, Some(output)) => output,
             (Stage::Probing { .. }, None) => return Ok(Step::Input),
         };
         let assembled = match self.waiting.pop_front() {
             Some(assembled) => assembled,
             None => match self.assembler.next(finish)? {
-                Some(assembled) => assembled,
-                None => return Ok(Step::Input),
+                Next::Output(assembled) => assembled,
+                Next::Input | Next::Blocked => return Ok(Step::Input),
             },
         };
         match output.make(&assembled)? {
@@ -290,6 +310,46 @@ impl Decoder {
         }
     }
 
+    /// What the next output is made from, for a caller that has it made on another thread. The blocks
+    /// give, in their order, what [`Self::step`] would give.
+    ///
+    /// # Errors
+    /// As [`Self::step`], for damaged batches.
+    pub fn take(&mut self, finish: bool) -> Result<Taken> {
+        let Stage::Ready(ready) = &self.stage else { return Ok(Taken::Unsettled) };
+        let makers = Arc::clone(&ready.makers);
+        let assembled = match self.waiting.pop_front() {
+            Some(assembled) => assembled,
+            None => match self.assembler.next(finish)? {
+                Next::Output(assembled) => assembled,
+                Next::Input => return Ok(Taken::Input),
+                Next::Blocked => return Ok(Taken::Blocked),
+            },
+        };
+        Ok(Taken::Block(Block::new(assembled, makers)))
+    }
+
+    /// Batches to decompress ahead of their turn, on another thread; then [`Self::take`] waits for them.
+    /// None where there are none in what was pushed, or the columns of values are being found.
+    pub fn unpack(&mut self) -> Option<Unpack> {
+        match &self.stage {
+            Stage::Probing { .. } => None,
+            Stage::Ready(_) => self.assembler.unpack(),
+        }
+    }
+
+    /// About how many bytes are, or will be, decompressed ahead of their turn.
+    #[must_use]
+    pub fn unpacked_bytes(&self) -> usize {
+        self.assembler.unpacked_bytes()
+    }
+
+    /// Whether more chunks would give [`Self::unpack`] something to do.
+    #[must_use]
+    pub const fn wants_to_unpack(&self) -> bool {
+        self.assembler.wants_to_unpack()
+    }
+
     /// Finds the columns of values without making an output. None: push more, or a schema is needed.
     ///
     /// # Errors
@@ -299,7 +359,7 @@ impl Decoder {
             Probed::Input => Looked::Input,
             Probed::Schema(request) => Looked::Schema(request),
             Probed::Ready | Probed::Nothing => Looked::Done(match &self.stage {
-                Stage::Ready(output) => output.format.clone(),
+                Stage::Ready(ready) => ready.output.format.clone(),
                 Stage::Probing { probe, .. } => {
                     probe.unsettled(named_fields(&self.options)).format()
                 }
@@ -315,9 +375,9 @@ impl Decoder {
         let settled = loop {
             let Some(assembled) = self.waiting.get(*looked_at) else {
                 match self.assembler.next(finish)? {
-                    Some(assembled) => self.waiting.push_back(assembled),
-                    None if finish => break probe.give_up(),
-                    None => return Ok(Probed::Input),
+                    Next::Output(assembled) => self.waiting.push_back(assembled),
+                    Next::Input if finish => break probe.give_up(),
+                    Next::Input | Next::Blocked => return Ok(Probed::Input),
                 }
                 continue;
             };
@@ -339,11 +399,24 @@ impl Decoder {
             }
         };
         let Some(settled) = settled else { return Ok(Probed::Nothing) };
-        let output = Output::new(&self.options, &settled)?;
-        self.assembler.set_projection(output.projection());
-        self.stage = Stage::Ready(Box::new(output));
+        let ready = Ready::new(&self.options, settled)?;
+        self.assembler.set_projection(ready.output.projection());
+        self.stage = Stage::Ready(Box::new(ready));
         Ok(Probed::Ready)
     }
+}
+
+/// What [`Decoder::take`] came to.
+#[derive(Debug)]
+pub enum Taken {
+    /// What an output is made from.
+    Block(Block),
+    /// More chunks are needed.
+    Input,
+    /// A batch that is being decompressed is next.
+    Blocked,
+    /// The columns of values are being found, which [`Decoder::step`] does.
+    Unsettled,
 }
 
 /// What [`Decoder::look`] came to.
@@ -374,219 +447,4 @@ fn named_fields(options: &DecodeOptions) -> Fields {
     };
     let names = options.columns.iter().flatten().filter(|name| !is_other(name));
     names.map(|name| Field::new(name, DataType::Utf8View, true)).collect()
-}
-
-/// From filled Kafka columns to an output.
-#[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each says what is done with one column")]
-struct Output {
-    layout: Layout,
-    format: ValueFormat,
-    headers: Vec<HeaderField>,
-    values: Values,
-    /// The position of each decoded field among all fields.
-    indices: Vec<usize>,
-    /// Whether values are decoded.
-    decodes: bool,
-    text_key: bool,
-    text_value: bool,
-    on_error: OnError,
-    offsets: bool,
-}
-
-enum Made {
-    /// With the records that it had no room for.
-    Output(Box<(Decoded, Option<Assembled>)>),
-    Schema(SchemaRequest),
-}
-
-impl Output {
-    fn new(options: &DecodeOptions, settled: &Settled) -> Result<Self> {
-        let text_key = options.key == KeyFormat::Text;
-        let text_value = settled.is_text();
-        let fields = settled.fields()?;
-        let may_fail = fields.is_some()
-            || text_value
-            || text_key
-            || options.headers.iter().any(|header| header.text);
-        let shape = Shape {
-            fields: fields.as_ref(),
-            headers: &options.headers,
-            text_key,
-            text_value,
-            error_column: options.on_error == OnError::Column && may_fail,
-            plain: !options.views,
-        };
-        let layout = Layout::new(&shape, options.columns.as_deref())?;
-        let mut indices = layout.fields();
-        let shows_errors = layout.shows(Origin::Error);
-        if shows_errors && indices.is_empty() {
-            // Errors of no column in particular are those of all.
-            indices = (0..fields.as_ref().map_or(0, |fields| fields.len())).collect();
-        }
-        let values = settled.decoder(&indices)?;
-        let judges = settled.is_unknown() && (options.columns.is_none() || shows_errors);
-        let decodes = !indices.is_empty() || values.is_many_rows() || judges;
-        Ok(Self {
-            layout,
-            format: settled.format(),
-            headers: options.headers.clone(),
-            values,
-            indices,
-            decodes,
-            text_key,
-            text_value,
-            on_error: options.on_error,
-            offsets: options.offsets,
-        })
-    }
-
-    /// The Kafka columns that decoding needs, shown or not.
-    fn projection(&self) -> Projection {
-        let mut projection = self.layout.projection();
-        if self.offsets {
-            projection = projection.with(KafkaColumn::Offset);
-        }
-        let decodes = self.decodes;
-        if decodes {
-            projection = projection.with(KafkaColumn::Value);
-        }
-        if decodes || self.text_key || self.text_value || self.headers.iter().any(|one| one.text) {
-            // Errors name it.
-            projection = projection.with(KafkaColumn::Offset);
-            if self.on_error == OnError::SetAside {
-                projection = projection.and(REJECTED_COLUMNS);
-            }
-        }
-        projection
-    }
-
-    fn make(&mut self, assembled: &Assembled) -> Result<Made> {
-        let mut errors = RowErrors::new(self.on_error);
-        let raw = assembled.filled.column(KafkaColumn::Value);
-        let decodes = self.decodes;
-        let (mut repeated, mut rest) = (None, None);
-        let mut assembled = assembled;
-        let fields = match raw.filter(|_| decodes) {
-            Some(raw) => {
-                let mut bad = |row, detail| errors.add("value", row, detail, assembled);
-                match self.values.decode(raw.as_binary_view(), &mut bad)? {
-                    Columns::Done(fields) => fields,
-                    Columns::Many { columns, records, done } => {
-                        errors.move_to(&records);
-                        let mut taken = assembled.taken(&records)?;
-                        if done < assembled.filled.rows {
-                            let behind;
-                            (taken.progress, behind) = assembled.split(done)?;
-                            rest = Some(behind);
-                        }
-                        assembled = repeated.insert(taken);
-                        columns
-                    }
-                    Columns::Schema(request) => return Ok(Made::Schema(request)),
-                }
-            }
-            None => Vec::new(),
-        };
-        let raw = assembled.filled.column(KafkaColumn::Value);
-        let rows = assembled.filled.rows;
-        let mut texts = [None, None];
-        let wanted = [
-            (self.text_key, KafkaColumn::Key, "key"),
-            (self.text_value, KafkaColumn::Value, "value"),
-        ];
-        for (slot, (wanted, column, what)) in texts.iter_mut().zip(wanted) {
-            if let Some(bytes) = assembled.filled.column(column).filter(|_| wanted) {
-                let bytes = bytes.as_binary_view();
-                *slot = Some(checked_text(bytes, what, assembled, &mut errors)?);
-            }
-        }
-        let [key_text, value_text] = texts;
-        let headers = self.header_columns(assembled, &mut errors)?;
-        let set_aside_rows = errors.take_set_aside();
-        let error_column = self.layout.shows(Origin::Error).then(|| errors.column(rows));
-        let batch = self.layout.assemble(rows, |origin| match origin {
-            Origin::Kafka(KafkaColumn::Key) if self.text_key => key_text.clone(),
-            Origin::Kafka(KafkaColumn::Value) if self.text_value => value_text.clone(),
-            Origin::Kafka(column) => assembled.filled.column(column).cloned(),
-            Origin::Field(index) => {
-                let at = self.indices.iter().position(|&known| known == index)?;
-                fields.get(at).cloned()
-            }
-            Origin::Header(index) => headers.get(index).cloned().flatten(),
-            Origin::Tombstone => raw.map(tombstones),
-            Origin::Error => error_column.clone(),
-            Origin::Raw => raw.cloned(),
-        })?;
-        let offsets = self.offsets.then(|| offsets(assembled, &set_aside_rows));
-        let (rows, rejected) = if set_aside_rows.is_empty() {
-            (batch, Vec::new())
-        } else {
-            let source = Source {
-                column: &|kind| assembled.filled.column(kind),
-                partition: &|row| locate(assembled, row).0,
-            };
-            set_aside(&batch, set_aside_rows, &source)?
-        };
-        let progress = assembled.progress.clone();
-        Ok(Made::Output(Box::new((Decoded { rows, progress, rejected, offsets }, rest))))
-    }
-
-    /// The columns of single headers that the output shows.
-    fn header_columns(
-        &self,
-        assembled: &Assembled,
-        errors: &mut RowErrors,
-    ) -> Result<Vec<Option<ArrayRef>>> {
-        let mut columns = Vec::with_capacity(self.headers.len());
-        for (index, header) in self.headers.iter().enumerate() {
-            let lists = assembled.filled.column(KafkaColumn::Headers);
-            let Some(lists) = lists.filter(|_| self.layout.shows(Origin::Header(index))) else {
-                columns.push(None);
-                continue;
-            };
-            let (column, bad) = header.column(lists);
-            for row in bad {
-                let detail = format!("{:?} is not UTF-8", header.key);
-                errors.add("header", row, detail, assembled)?;
-            }
-            columns.push(Some(column));
-        }
-        Ok(columns)
-    }
-}
-
-fn tombstones(values: &ArrayRef) -> ArrayRef {
-    let is_null = match values.nulls() {
-        Some(nulls) => !nulls.inner(),
-        None => BooleanBuffer::new_unset(values.len()),
-    };
-    Arc::new(BooleanArray::new(is_null, None))
-}
-
-/// The offsets of the rows that are not set aside.
-fn offsets(assembled: &Assembled, set_aside: &[(usize, String)]) -> Int64Array {
-    let Some(column) = assembled.filled.column(KafkaColumn::Offset) else {
-        return Int64Array::from(Vec::<i64>::new());
-    };
-    let all: &Int64Array = column.as_primitive::<Int64Type>();
-    if set_aside.is_empty() {
-        return all.clone();
-    }
-    let bad: BTreeSet<usize> = set_aside.iter().map(|(row, _)| *row).collect();
-    let kept = all.values().iter().enumerate().filter(|(row, _)| !bad.contains(row));
-    kept.map(|(_, offset)| *offset).collect()
-}
-
-fn checked_text(
-    bytes: &BinaryViewArray,
-    what: &'static str,
-    assembled: &Assembled,
-    errors: &mut RowErrors,
-) -> Result<ArrayRef> {
-    let (text, bad) = text_column(bytes);
-    for row in bad {
-        errors.add(what, row, "the bytes are not UTF-8".to_owned(), assembled)?;
-    }
-    Ok(Arc::new(text))
 }

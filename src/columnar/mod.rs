@@ -28,6 +28,7 @@
 
 mod assemble;
 mod avro;
+mod block;
 mod builder;
 mod bytes_column;
 mod cells;
@@ -42,6 +43,7 @@ mod headers;
 mod ipc;
 mod json;
 mod layout;
+mod output;
 mod protobuf;
 mod registry;
 mod rejected;
@@ -51,15 +53,17 @@ mod shown;
 mod single;
 mod sources;
 mod target;
+mod unpack;
 mod values;
 mod varint;
 
 pub use assemble::{AbortedTransaction, Chunk, PartitionProgress};
 pub use avro::{AvroFormat, AvroSchema, ReaderSchema};
+pub use block::{Block, Outcome};
 pub use columns::{KafkaColumn, Projection};
 pub use convert::{compact, nbytes, plain_type, to_plain};
 pub use debezium::{DebeziumFormat, DecimalStrings};
-pub use decoder::{DecodeOptions, Decoded, Decoder, KeyFormat, Looked, OnError, Step};
+pub use decoder::{DecodeOptions, Decoded, Decoder, KeyFormat, Looked, OnError, Step, Taken};
 pub use encode::{EncodedBatch, Encoder, HeaderSource, PartitionSource, WriteOptions};
 pub use headers::HeaderField;
 pub use ipc::{IpcCompression, IpcTarget};
@@ -73,6 +77,7 @@ pub use registry::{
 pub use rejected::Rejected;
 pub use single::encode_value;
 pub use target::{AvroTarget, Framing, ProtobufTarget, ValueSource};
+pub use unpack::Unpack;
 pub use values::ValueFormat;
 
 #[cfg(test)]

@@ -39,4 +39,5 @@ pub mod glossary {}
 /// - `0013-own-protobuf-decoder.md`
 /// - `0014-what-was-acknowledged-is-there.md`
 /// - `0015-settings-without-effect.md`
+/// - `0016-decoding-threads.md`
 pub mod decisions {}

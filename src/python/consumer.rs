@@ -41,6 +41,7 @@ pub(super) struct Arguments {
     max_wait: f64,
     memory_limit: Option<usize>,
     string_view: bool,
+    threads: Option<usize>,
     pub(super) until_caught_up: bool,
 }
 
@@ -52,6 +53,7 @@ impl Arguments {
             &self.on_error,
             self.max_rows,
             self.string_view,
+            self.threads,
         )?;
         if let Some(most) = self.max_bytes {
             decode.max_bytes = most;

@@ -41,6 +41,7 @@ fn takes(name: &str) -> &'static str {
         "partitions" => "a list of partitions",
         "columns" => "a list of names",
         "batch_rows" | "max_rows" | "max_bytes" | "memory_limit" => "a whole number, zero or more",
+        "threads" => "a whole number from 1 on",
         "string_view" => "True or False",
         _ => "a str",
     }
@@ -103,6 +104,7 @@ pub(super) fn decode_options(
     on_error: &str,
     max_rows: usize,
     views: bool,
+    threads: Option<usize>,
 ) -> Result<DecodeOptions> {
     let on_error = match on_error {
         "raise" => OnError::Raise,
@@ -132,6 +134,7 @@ pub(super) fn decode_options(
         value,
         on_error,
         views,
+        threads: threads.map(crate::client::threads).transpose()?,
         ..DecodeOptions::default()
     })
 }

@@ -47,6 +47,7 @@ struct Arguments {
     max_rows: Option<usize>,
     batch_rows: usize,
     string_view: bool,
+    threads: Option<usize>,
 }
 
 /// Reads `read_committed` or `read_uncommitted`.
@@ -94,6 +95,7 @@ impl Scan {
             &arguments.on_error,
             rows,
             arguments.string_view,
+            arguments.threads,
         )?;
         // Says at once when the dead letter topic has no name.
         let _writer = client.get().dead_letters(&arguments.on_error)?;

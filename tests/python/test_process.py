@@ -244,6 +244,45 @@ def test_multiprocessing_works_with_fork() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@posix
+def test_a_forked_child_decodes_with_threads_of_its_own() -> None:
+    done = run("""
+        import os, ottla, polars
+        broker = ottla.Broker()
+        kafka = broker.client(threads=4)
+        kafka.create_topic("t", partitions=1)
+        kafka.write("t", polars.DataFrame({"id": range(20_000)}), value=ottla.json())
+        scan = kafka.scan("t", value={"id": int}, batch_rows=500)
+        total = lambda: sum(sum(batch["id"].to_pylist()) for batch in scan)
+        assert total() == sum(range(20_000))
+        batches = iter(scan)
+        next(batches)
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if total() == sum(range(20_000)) else 1)
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        assert sum(batch.num_rows for batch in batches) == 19_500
+        broker.close()
+        print("done")
+    """)
+    assert done.stdout == "done\n", done.stderr
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_exit_does_not_wait_for_a_reading_that_was_left() -> None:
+    done = run("""
+        import ottla, polars
+        broker = ottla.Broker()
+        kafka = broker.client(threads=4)
+        kafka.create_topic("t", partitions=1)
+        kafka.write("t", polars.DataFrame({"id": range(20_000)}), value=ottla.json())
+        left = iter(kafka.scan("t", value={"id": int}, batch_rows=100))
+        print(next(left).num_rows)
+    """)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "100\n", "")
+
+
 def test_the_exit_flushes_and_closes(tmp_path: Path) -> None:
     done = run(f"""
         import ottla

@@ -28,8 +28,8 @@ use crate::client::admin::{OffsetSpec, list_offsets};
 use crate::client::cluster::{Cluster, Lane};
 use crate::client::config::{AutoOffsetReset, ConsumerConfig};
 use crate::client::consumer::fetcher::Shared;
-use crate::client::decoding;
-use crate::columnar::{Chunk, DecodeOptions, Decoded, Decoder};
+use crate::client::decoding::{Pipeline, Turn};
+use crate::columnar::{Chunk, DecodeOptions, Decoded};
 use crate::error::{Error, Result};
 use crate::machine::client::fetching::{Fetching, Marks, Position, Reset, Settings};
 use crate::types::{Offset, TimestampMs, TopicId, TopicPartition, Uuid};
@@ -111,14 +111,14 @@ impl Prefetcher {
     ///
     /// What ended the fetching, once everything before it was taken.
     pub(crate) fn try_next(&self) -> Result<(Option<(Chunk, Position)>, bool)> {
+        let chunk = self.try_chunk();
+        if chunk.is_some() {
+            return Ok((chunk, false));
+        }
         let mut state = self.shared.state();
-        while let Some(buffered) = state.buffer.pop_front() {
-            let fetcher::Buffered { chunk, generation, next } = buffered;
-            if state.machine.taken(&chunk.partition, generation, chunk.bytes.len()) {
-                drop(state);
-                self.shared.work.notify_one();
-                return Ok((Some((chunk, next)), false));
-            }
+        if !state.buffer.is_empty() {
+            // It came just now.
+            return Ok((None, false));
         }
         if let Some(error) = state.failure.take() {
             // It was what kept the fetcher from going on.
@@ -126,6 +126,20 @@ impl Prefetcher {
             return Err(error);
         }
         Ok((None, state.machine.is_finished()))
+    }
+
+    /// The next chunk, if one is there. What ended the fetching stays for [`Self::try_next`].
+    pub(crate) fn try_chunk(&self) -> Option<(Chunk, Position)> {
+        let mut state = self.shared.state();
+        while let Some(buffered) = state.buffer.pop_front() {
+            let fetcher::Buffered { chunk, generation, next } = buffered;
+            if state.machine.taken(&chunk.partition, generation, chunk.bytes.len()) {
+                drop(state);
+                self.shared.work.notify_one();
+                return Some((chunk, next));
+            }
+        }
+        None
     }
 
     /// Waits until there may be a chunk.
@@ -146,7 +160,7 @@ impl Drop for Prefetcher {
 pub struct AssignedConsumer {
     prefetcher: Prefetcher,
     options: DecodeOptions,
-    decoder: Decoder,
+    pipeline: Pipeline,
     /// Whether the decoder was given something since it was last emptied.
     has_input: bool,
     /// What the decoder was given and has not handed out in full, with the position behind it:
@@ -162,10 +176,12 @@ impl AssignedConsumer {
         config: ConsumerConfig,
         options: DecodeOptions,
     ) -> Result<Self> {
-        let decoder = Decoder::new(options.clone())?;
+        let threads = options.threads.or(cluster.config.threads);
+        let options = DecodeOptions { threads, ..options };
+        let pipeline = Pipeline::new(options.clone(), config.memory_bytes)?;
         let prefetcher = Prefetcher::start(cluster, config);
         let ahead = VecDeque::new();
-        Ok(Self { prefetcher, options, decoder, has_input: false, ahead, stops_at_ends: false })
+        Ok(Self { prefetcher, options, pipeline, has_input: false, ahead, stops_at_ends: false })
     }
 
     fn shared(&self) -> &Shared {
@@ -260,7 +276,7 @@ impl AssignedConsumer {
     }
 
     fn empty_decoder(&mut self) -> Result<()> {
-        self.decoder = Decoder::new(self.options.clone())?;
+        self.pipeline.reset(self.options.clone())?;
         self.has_input = false;
         self.ahead.clear();
         Ok(())
@@ -392,19 +408,37 @@ impl AssignedConsumer {
             if is_interrupted() {
                 return Ok(None);
             }
-            if let Some(decoded) = self.decode(false).await? {
-                return Ok(Some(decoded));
+            match self.turn(false).await? {
+                Turn::Output(decoded) => match self.advance(*decoded) {
+                    Some(decoded) => return Ok(Some(decoded)),
+                    None => continue,
+                },
+                Turn::Room => {
+                    match self.prefetcher.try_chunk() {
+                        Some(fetched) => self.push(fetched),
+                        None => {
+                            tokio::select! {
+                                () = self.pipeline.wait() => {}
+                                () = self.prefetcher.wait() => {}
+                            }
+                        }
+                    }
+                    continue;
+                }
+                Turn::Busy => {
+                    self.pipeline.wait().await;
+                    continue;
+                }
+                Turn::Input => {}
             }
             let (next, is_finished) = self.prefetcher.try_next()?;
-            if let Some((chunk, next)) = next {
-                self.ahead.push_back((chunk.clone(), next));
-                self.decoder.push(chunk);
-                self.has_input = true;
+            if let Some(fetched) = next {
+                self.push(fetched);
                 continue;
             }
             let is_late = Instant::now() >= deadline || (is_finished && self.stops_at_ends);
             if (is_late || !options.fill)
-                && let Some(decoded) = self.decode(true).await?
+                && let Some(decoded) = self.finish().await?
             {
                 return Ok(Some(decoded));
             }
@@ -415,39 +449,58 @@ impl AssignedConsumer {
         }
     }
 
-    /// The next output that has rows, if there is one.
-    async fn decode(&mut self, finish: bool) -> Result<Option<Decoded>> {
+    fn push(&mut self, (chunk, next): (Chunk, Position)) {
+        self.ahead.push_back((chunk.clone(), next));
+        self.pipeline.push(chunk);
+        self.has_input = true;
+    }
+
+    async fn turn(&mut self, finish: bool) -> Result<Turn> {
+        match self.pipeline.turn(finish).await {
+            Err(error) => {
+                self.forget_ahead()?;
+                Err(error)
+            }
+            turn => turn,
+        }
+    }
+
+    /// The rows that are no full output.
+    async fn finish(&mut self) -> Result<Option<Decoded>> {
         // Finishing without input would settle an inferred schema on nothing.
-        while self.has_input || !finish {
-            let decoded = decoding::next(&mut self.decoder, finish).await;
-            match decoded {
-                Ok(Some(decoded)) => {
-                    if let Some(decoded) = self.advance(decoded) {
+        while self.has_input {
+            match self.turn(true).await? {
+                Turn::Output(decoded) => {
+                    if let Some(decoded) = self.advance(*decoded) {
                         return Ok(Some(decoded));
                     }
                 }
-                Ok(None) => {
-                    if finish {
-                        self.has_input = false;
-                        self.ahead.clear();
-                    }
-                    return Ok(None);
+                Turn::Input => {
+                    self.has_input = false;
+                    self.ahead.clear();
                 }
-                Err(error) => {
-                    self.forget_ahead()?;
-                    return Err(error);
-                }
+                Turn::Room | Turn::Busy => self.pipeline.wait().await,
             }
         }
         Ok(None)
     }
 
     /// Moves the positions; an output without rows only does that.
-    fn advance(&self, decoded: Decoded) -> Option<Decoded> {
-        let mut state = self.shared().state();
+    fn advance(&mut self, decoded: Decoded) -> Option<Decoded> {
+        let mut state = self.prefetcher.shared.state();
         for progress in &decoded.progress {
             state.machine.consumed(&progress.partition, Position::at(progress.next));
         }
+        // What was handed out in full need not be kept.
+        while let Some((chunk, next)) = self.ahead.front()
+            && state
+                .machine
+                .position(&chunk.partition)
+                .is_none_or(|position| position.offset >= next.offset)
+        {
+            self.ahead.pop_front();
+        }
+        drop(state);
         decoded.has_records().then_some(decoded)
     }
 
@@ -503,13 +556,13 @@ impl AssignedConsumer {
             self.ahead = old;
             return Ok(());
         }
-        self.decoder = Decoder::new(self.options.clone())?;
+        self.pipeline.reset(self.options.clone())?;
         self.has_input = false;
         for (mut chunk, next) in old {
             let Some(at) = state.machine.position(&chunk.partition) else { continue };
             chunk.start = chunk.start.max(at.offset);
             if chunk.start < next.offset {
-                self.decoder.push(chunk.clone());
+                self.pipeline.push(chunk.clone());
                 self.has_input = true;
                 self.ahead.push_back((chunk, next));
             }
