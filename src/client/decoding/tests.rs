@@ -57,7 +57,8 @@ impl Kind {
         if bad {
             return Some(b"\xff no value".to_vec());
         }
-        let text = "long enough not to be inline, and more of it: ".repeat((id % 5) as usize);
+        let text = "long enough not to be inline, and more of it: "
+            .repeat(usize::try_from(id % 5).unwrap());
         let json = format!(
             r#"{{"id": {id}, "text": "{text}", "at": "2026-01-02T03:04:05.{:03}Z"}}"#,
             id % 1000
@@ -72,10 +73,10 @@ impl Kind {
                 let mut put = |number: i64| {
                     let mut left = ((number << 1) ^ (number >> 63)).cast_unsigned();
                     while left >= 0x80 {
-                        value.push((left & 0x7f) as u8 | 0x80);
+                        value.push(left.to_le_bytes()[0] | 0x80);
                         left >>= 7;
                     }
-                    value.push(left as u8);
+                    value.push(left.to_le_bytes()[0]);
                 };
                 put(id);
                 put(1);
@@ -172,7 +173,7 @@ async fn read(case: &Case, threads: usize, bytes_max: usize) -> Vec<Given> {
         match pipeline.turn(ended).await {
             Ok(Turn::Output(decoded)) => given.push(Ok(*decoded)),
             Ok(Turn::Input | Turn::Room) if let Some(chunk) = chunks.pop_front() => {
-                pipeline.push(chunk)
+                pipeline.push(chunk);
             }
             Ok(Turn::Input) if ended => return given,
             Ok(Turn::Input) => ended = true,
