@@ -74,6 +74,31 @@ impl Shared {
     }
 }
 
+/// The result of a job, once it is there.
+#[derive(Debug)]
+pub(crate) struct Promise<T>(Arc<Mutex<Option<T>>>);
+
+impl<T> Promise<T> {
+    fn result(&self) -> MutexGuard<'_, Option<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the job ended; without a result where it panicked.
+    fn is_done(&self) -> bool {
+        // The count first: a job that ends in between leaves its result.
+        Arc::strong_count(&self.0) == 1 || self.result().is_some()
+    }
+
+    /// The result of a job that ended.
+    ///
+    /// # Errors
+    /// It has none.
+    pub(crate) fn take(self, what: &str) -> Result<T> {
+        let result = self.result().take();
+        result.ok_or_else(|| Error::invalid(format!("{what} failed: its thread panicked")))
+    }
+}
+
 /// See the module's documentation.
 pub(crate) struct Crew {
     shared: Arc<Shared>,
@@ -91,10 +116,35 @@ impl std::fmt::Debug for Crew {
 impl Crew {
     /// A crew of so many threads; none where that is one, since the caller has that already.
     pub(crate) fn new(threads: NonZeroUsize) -> Option<Self> {
+        (threads.get() > 1).then(|| Self::beside(threads))
+    }
+
+    /// A crew of so many threads beside the caller's.
+    pub(crate) fn beside(threads: NonZeroUsize) -> Self {
         let work = Mutex::new(Work { jobs: VecDeque::new(), active: 0 });
         let threads = threads.get().min(THREADS_MAX);
-        let shared = Shared { work, threads, done: Notify::new() };
-        (threads > 1).then(|| Self { shared: Arc::new(shared) })
+        Self { shared: Arc::new(Shared { work, threads, done: Notify::new() }) }
+    }
+
+    /// Hands in a job with a result.
+    pub(crate) fn promise<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Promise<T> {
+        let result = Arc::new(Mutex::new(None));
+        let promise = Promise(Arc::clone(&result));
+        self.submit(move || {
+            let made = job();
+            *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
+        });
+        promise
+    }
+
+    /// Waits until a job ended; its result stays. One caller at a time.
+    pub(crate) async fn ended<T>(&self, promise: &Promise<T>) {
+        while !promise.is_done() {
+            self.wait().await;
+        }
     }
 
     /// How many may be at work.

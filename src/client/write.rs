@@ -1,9 +1,15 @@
 //! Writing tables: Arrow rows in, acknowledged offsets out.
 //!
-//! Rows are encoded column-wise on a blocking thread while the batches before them are on their
-//! way; the producer's memory bounds how far the encoder may be ahead. [`write`] returns when every
-//! row is acknowledged, or with the first failure. After a failure nothing more is sent, and
-//! [`TableWriter::abandon`] says what was acknowledged.
+//! ```text
+//! rows ──► blocks: values made, on the crew ──► batches filled, in order ──► compressed, on the crew ──► sent
+//! ```
+//!
+//! Values are made, and batches compressed, by a [`Crew`] while the batches before them are on their way;
+//! the caller's thread puts records into batches, in the order of the rows, so what is written does not
+//! depend on the number of threads. A few blocks and batches may be ahead, and the producer's memory
+//! bounds what was sent and is not acknowledged. [`write`] returns when every row is acknowledged, or with
+//! the first failure. After a failure nothing more is sent, and [`TableWriter::abandon`] says what was
+//! acknowledged.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -12,16 +18,19 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 
 use crate::client::admin::{Admin, Resource};
+use crate::client::crew::{self, Crew, Promise};
 use crate::client::producer::{BatchAck, BatchDelivery, EncodedBatch, Producer};
-use crate::columnar::{self, Encoder, WriteOptions};
+use crate::columnar::{self, Encoder, Prepared, WriteOptions};
 use crate::error::{Error, Result};
 use crate::machine::client::bounds::Range;
 use crate::machine::client::partitioner::partition_for_key;
 use crate::types::{Offset, TimestampMs, TopicPartition};
 
-/// So many rows are encoded at once, and rows without a key change their partition after them;
-/// where records have many rows, each of them changes it.
+/// Rows without a key change their partition after so many; where records have many rows, each of them
+/// changes it.
 const SLICE_ROWS: usize = 16 * 1024;
+/// The values of so many rows are made at once.
+const BLOCK_ROWS: usize = SLICE_ROWS / 4;
 
 /// What was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,16 +80,31 @@ pub struct TableWriter {
     producer: Arc<Producer>,
     topic: Arc<str>,
     partition_count: i32,
-    encoder: Option<Encoder>,
-    /// Until the schema of the values is settled, with the first rows.
+    crew: Crew,
+    /// Once the schema of the values is settled, with the first rows.
+    encoder: Option<(Encoder, Arc<WriteOptions>)>,
+    /// Until then.
     options: Option<WriteOptions>,
     /// Which partition rows without a key go to.
     turn: u64,
-    sealed: Vec<columnar::EncodedBatch>,
+    /// Blocks whose values are being made.
+    preparing: VecDeque<Block>,
+    /// Batches that are being compressed.
+    sealing: VecDeque<Promise<Result<columnar::EncodedBatch>>>,
     pending: VecDeque<(BatchDelivery, usize)>,
     report: WriteReport,
     /// How long the topic keeps records, if it deletes any by their time.
     retention_ms: Option<i64>,
+}
+
+/// A block of rows whose values are being made.
+#[derive(Debug)]
+struct Block {
+    prepared: Promise<Prepared>,
+    /// When the rows came.
+    now: TimestampMs,
+    /// Whether rows without a key change their partition before it.
+    turns: bool,
 }
 
 impl TableWriter {
@@ -117,14 +141,17 @@ impl TableWriter {
             batch_size,
             ..options
         };
+        let threads = crew::threads(producer.cluster().config.threads);
         Ok(Self {
             topic: Arc::clone(&info.name),
             partition_count: info.partition_count(),
+            crew: Crew::beside(threads),
             encoder: None,
             options: Some(options),
             turn: producer.random(),
             producer,
-            sealed: Vec::new(),
+            preparing: VecDeque::new(),
+            sealing: VecDeque::new(),
             pending: VecDeque::new(),
             report: WriteReport::default(),
             retention_ms,
@@ -135,15 +162,30 @@ impl TableWriter {
     ///
     /// # Errors
     ///
-    /// A column does not fit, or a batch before failed. What was written before stays written.
+    /// A column of these rows or of those before does not fit, or a batch before failed. What was
+    /// written before stays written.
     pub async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
         self.settle(rows).await?;
-        for start in (0..rows.num_rows()).step_by(SLICE_ROWS) {
-            let length = SLICE_ROWS.min(rows.num_rows() - start);
-            let slice = rows.slice(start, length);
-            self.write_slice(slice, start).await?;
+        let many = self.encoder.as_ref().is_some_and(|(encoder, _)| encoder.has_many_rows());
+        // Records of many rows are put together in the order of the rows; there is little to do before.
+        let block_rows = if many { SLICE_ROWS } else { BLOCK_ROWS };
+        for start in (0..rows.num_rows()).step_by(block_rows) {
+            self.encode(self.ahead_max()).await?;
+            let Some((_, options)) = &self.encoder else {
+                return Err(Error::Closed { what: "the writer" });
+            };
+            let length = block_rows.min(rows.num_rows() - start);
+            let (block, options) = (rows.slice(start, length), Arc::clone(options));
+            let prepared = self.crew.promise(move || Prepared::new(&block, &options));
+            let turns = start.is_multiple_of(SLICE_ROWS);
+            self.preparing.push_back(Block { prepared, now: self.producer.wall_clock(), turns });
         }
-        Ok(())
+        self.collect_done().await
+    }
+
+    /// How many blocks, and how many batches, may be in the hands of the crew.
+    fn ahead_max(&self) -> usize {
+        self.crew.threads().saturating_mul(2)
     }
 
     /// Finds or registers the schema of the values.
@@ -160,31 +202,45 @@ impl TableWriter {
                 Error::invalid(format!("settling the schema of the values failed: {error}"))
             })??;
         }
-        self.encoder = Some(Encoder::new(options)?);
+        self.encoder = Some((Encoder::new(options.clone())?, Arc::new(options)));
         Ok(())
     }
 
-    async fn write_slice(&mut self, rows: RecordBatch, first_row: usize) -> Result<()> {
-        let mut encoder = self.encoder.take().ok_or(Error::Closed { what: "the writer" })?;
-        let now = self.producer.wall_clock();
-        let (partitions, mut turn) = (self.partition_count, self.turn);
-        let encoding = tokio::task::spawn_blocking(move || {
-            let encoded = encode(&mut encoder, &rows, now, partitions, &mut turn);
-            (encoder, turn, encoded)
-        });
-        // The batches of the slice before are sent in the meantime.
-        let sent = self.send_sealed().await;
-        let (encoder, turn, encoded) = encoding.await.map_err(|error| {
-            Error::invalid(format!("encoding rows from {first_row} on failed: {error}"))
-        })?;
-        (self.encoder, self.turn) = (Some(encoder), turn);
-        sent?;
-        self.sealed = encoded?;
-        self.collect_done().await
+    /// Puts blocks into batches until at most so many are left.
+    async fn encode(&mut self, left: usize) -> Result<()> {
+        while self.preparing.len() > left {
+            if let Some(block) = self.preparing.front() {
+                self.crew.ended(&block.prepared).await;
+            }
+            let (Some(block), Some((encoder, _))) = (self.preparing.pop_front(), &mut self.encoder)
+            else {
+                return Err(Error::Closed { what: "the writer" });
+            };
+            let prepared = block.prepared.take("encoding")?;
+            let (partitions, turn) = (self.partition_count, &mut self.turn);
+            let pushed = push(encoder, prepared, (block.now, block.turns), partitions, turn);
+            for batch in encoder.take_full() {
+                self.sealing.push_back(self.crew.promise(move || batch.seal()));
+            }
+            if pushed.is_err() {
+                // What came before stays written, however many threads there are.
+                self.send_sealed(0).await?;
+                return pushed;
+            }
+            self.send_sealed(self.ahead_max()).await?;
+            self.collect_done().await?;
+        }
+        Ok(())
     }
 
-    async fn send_sealed(&mut self) -> Result<()> {
-        for batch in std::mem::take(&mut self.sealed) {
+    /// Sends batches, in order, until at most so many are left.
+    async fn send_sealed(&mut self, left: usize) -> Result<()> {
+        while self.sealing.len() > left {
+            if let Some(sealing) = self.sealing.front() {
+                self.crew.ended(sealing).await;
+            }
+            let Some(sealing) = self.sealing.pop_front() else { break };
+            let batch = sealing.take("compressing")??;
             let partition = TopicPartition::new(Arc::clone(&self.topic), batch.partition);
             let bytes = batch.bytes.len();
             let batch = EncodedBatch::new(batch.bytes)?;
@@ -223,17 +279,14 @@ impl TableWriter {
     ///
     /// The first batch that failed, with its partition.
     pub async fn finish(&mut self) -> Result<WriteReport> {
-        self.send_sealed().await?;
-        if let Some(mut encoder) = self.encoder.take() {
-            let oldest = encoder.oldest();
-            let encoding = tokio::task::spawn_blocking(move || encoder.finish());
-            let encoded = encoding.await.map_err(|error| {
-                Error::invalid(format!("encoding the last rows failed: {error}"))
-            })?;
-            self.sealed = encoded?;
-            self.report.expired = self.expired(oldest);
+        self.encode(0).await?;
+        if let Some((mut encoder, _)) = self.encoder.take() {
+            self.report.expired = self.expired(encoder.oldest());
+            for batch in encoder.finish_full()? {
+                self.sealing.push_back(self.crew.promise(move || batch.seal()));
+            }
         }
-        self.send_sealed().await?;
+        self.send_sealed(0).await?;
         while !self.pending.is_empty() {
             self.collect_one().await?;
         }
@@ -246,7 +299,8 @@ impl TableWriter {
     /// With `is_patient` false it does not wait, and counts what is acknowledged by now.
     pub async fn abandon(&mut self, is_patient: bool) -> WriteReport {
         self.encoder = None;
-        self.sealed.clear();
+        self.preparing.clear();
+        self.sealing.clear();
         while self.pending.front().is_some_and(|(delivery, _)| is_patient || delivery.is_done()) {
             self.collect_one().await.ok();
         }
@@ -275,18 +329,19 @@ impl WriteReport {
     }
 }
 
-fn encode(
+/// Puts a block into batches.
+fn push(
     encoder: &mut Encoder,
-    rows: &RecordBatch,
-    now: TimestampMs,
+    prepared: Prepared,
+    (now, turns): (TimestampMs, bool),
     partitions: i32,
     turn: &mut u64,
-) -> Result<Vec<columnar::EncodedBatch>> {
+) -> Result<()> {
     let each_record = encoder.has_many_rows();
-    if !each_record {
+    if turns && !each_record {
         *turn = turn.wrapping_add(1);
     }
-    encoder.push(rows, now, |key, _| match key {
+    encoder.push_prepared(prepared, now, |key, _| match key {
         Some(key) => partition_for_key(key, partitions),
         None => {
             if each_record {
@@ -295,8 +350,7 @@ fn encode(
             let unkeyed = turn.checked_rem(u64::from(partitions.unsigned_abs())).unwrap_or(0);
             i32::try_from(unkeyed).unwrap_or(0)
         }
-    })?;
-    Ok(encoder.take_sealed())
+    })
 }
 
 /// The topic's settings, if the broker tells.

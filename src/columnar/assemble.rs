@@ -25,7 +25,7 @@ use bytes::Bytes;
 
 use super::columns::{KafkaColumn, Projection};
 use super::decode::{Constants, Filled, Filler, Place, Progress, Span};
-use super::unpack::{Ahead, Unpack, unpacked};
+use super::unpack::{Ahead, Pool, Unpack};
 use crate::error::{Error, ErrorCode, Result};
 use crate::record::control::read_control_batch;
 use crate::record::{
@@ -228,6 +228,7 @@ pub(super) struct Assembler {
     filler: Filler,
     constants: Option<Constants>,
     wants_to_unpack: bool,
+    pool: Pool,
     partitions: Vec<(Arc<str>, i32)>,
     progress: Vec<PartitionProgress>,
     origins: Vec<(TopicPartition, usize)>,
@@ -248,6 +249,7 @@ impl Assembler {
             filler: Filler::new(projection, max_rows, max_bytes),
             constants: None,
             wants_to_unpack: false,
+            pool: Pool::default(),
             partitions: Vec::new(),
             progress: Vec::new(),
             origins: Vec::new(),
@@ -291,7 +293,7 @@ impl Assembler {
         let size_max = self.decompressed_size_max;
         let (mut found, mut hungry) = (None, true);
         for cursor in &mut self.cursors {
-            found = cursor.ahead.next(&cursor.chunk, cursor.at, size_max);
+            found = cursor.ahead.next((&cursor.chunk, cursor.at), size_max, &self.pool);
             hungry = cursor.ahead.is_hungry();
             if found.is_some() || !hungry {
                 break;
@@ -426,7 +428,7 @@ impl Assembler {
         let data = match ahead {
             Some(ahead) => ahead?,
             None if header.compression == Compression::None => stored,
-            None => unpacked(&header, &stored, self.decompressed_size_max)?,
+            None => self.pool.unpacked(&header, &stored, self.decompressed_size_max)?,
         };
         header.check_count(data.len())?;
         let progress = Progress {

@@ -21,6 +21,7 @@ use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 
 use super::ipc::Streams;
+use super::prepared::{Kind, Prepared};
 use super::sources::Sources;
 use super::target::ValueSource;
 use crate::error::{Error, Result};
@@ -132,7 +133,7 @@ pub struct EncodedBatch {
 pub struct Encoder {
     options: WriteOptions,
     open: Vec<Option<BatchBuilder>>,
-    sealed: Vec<EncodedBatch>,
+    full: Vec<FullBatch>,
     /// The rows that become records of many rows.
     streams: Option<Streams>,
     /// The rows that were pushed before, for errors.
@@ -158,7 +159,7 @@ impl Encoder {
         }
         let streams = Streams::new(&options)?;
         let open = (0..count).map(|_| None).collect();
-        Ok(Self { options, open, sealed: Vec::new(), streams, rows_before: 0, oldest: None })
+        Ok(Self { options, open, full: Vec::new(), streams, rows_before: 0, oldest: None })
     }
 
     /// Whether several rows are combined into one record.
@@ -184,19 +185,42 @@ impl Encoder {
         &mut self,
         rows: &RecordBatch,
         now: TimestampMs,
+        partitioner: impl FnMut(Option<&[u8]>, usize) -> i32,
+    ) -> Result<()> {
+        self.push_prepared(Prepared::new(rows, &self.options), now, partitioner)
+    }
+
+    /// As [`Self::push`], with rows whose values are made.
+    ///
+    /// # Errors
+    /// As [`Self::push`].
+    pub fn push_prepared(
+        &mut self,
+        prepared: Prepared,
+        now: TimestampMs,
         mut partitioner: impl FnMut(Option<&[u8]>, usize) -> i32,
     ) -> Result<()> {
-        if let Some(streams) = &mut self.streams {
-            streams.push(rows, &self.options, now, partitioner)?;
-            return self.append_streams();
-        }
-        let mut sources = Sources::new(rows, &self.options)?;
+        let rows = prepared.rows;
+        let (mut sources, values) = match (prepared.kind, &mut self.streams) {
+            (Kind::Rows(sources, values), _) => (sources, values),
+            (Kind::Streams(rows), Some(streams)) => {
+                streams.push(&rows, &self.options, now, partitioner)?;
+                return self.append_streams();
+            }
+            (Kind::Streams(_), None) => {
+                return Err(Error::invalid("the rows were prepared for records of many"));
+            }
+            (Kind::Failed(error), _) => return Err(error),
+        };
         let first = self.rows_before;
-        self.rows_before = first.saturating_add(rows.num_rows());
+        self.rows_before = first.saturating_add(rows);
         let at = |row: usize| format!("row {}", first.saturating_add(row));
         self.check_times(&sources, at)?;
-        for row in 0..rows.num_rows() {
-            sources.read(row).map_err(|detail| Error::invalid(format!("{}: {detail}", at(row))))?;
+        for row in 0..rows {
+            sources.read(row);
+            let value = values
+                .get(&sources, row)
+                .map_err(|detail| Error::invalid(format!("{}: {detail}", at(row))))?;
             let key = sources.key.current(row);
             let partition = match &sources.partition {
                 Some(column) => column.get(row).copied().unwrap_or(-1),
@@ -206,13 +230,8 @@ impl Encoder {
                 },
             };
             let timestamp = sources.timestamp.as_ref().map_or(now, |column| column.get(row, now));
-            let record = Record {
-                partition,
-                timestamp,
-                key,
-                value: sources.value.current(row),
-                headers: &sources.headers.of(row),
-            };
+            let headers = &sources.headers.of(row);
+            let record = Record { partition, timestamp, key, value, headers };
             if let Some(refusal) = timestamp.refusal() {
                 return Err(Error::invalid(format!("{}: {refusal}", at(row))));
             }
@@ -262,7 +281,7 @@ impl Encoder {
             builder.size_bytes().saturating_add(size) > self.options.batch_size
         });
         if full {
-            seal(slot, partition, &mut self.sealed)?;
+            self.full.extend(slot.take().map(|builder| FullBatch { partition, builder }));
         }
         let options = &self.options;
         let builder = slot.get_or_insert_with(|| new_builder(options));
@@ -286,8 +305,23 @@ impl Encoder {
     }
 
     /// The full batches, in the order in which they were filled.
-    pub fn take_sealed(&mut self) -> Vec<EncodedBatch> {
-        std::mem::take(&mut self.sealed)
+    pub fn take_full(&mut self) -> Vec<FullBatch> {
+        std::mem::take(&mut self.full)
+    }
+
+    /// Ends every batch and returns all that were not taken.
+    ///
+    /// # Errors
+    /// An invalid argument for rows that cannot be put together.
+    pub fn finish_full(&mut self) -> Result<Vec<FullBatch>> {
+        if let Some(streams) = &mut self.streams {
+            streams.finish()?;
+            self.append_streams()?;
+        }
+        for (partition, slot) in (0_i32..).zip(&mut self.open) {
+            self.full.extend(slot.take().map(|builder| FullBatch { partition, builder }));
+        }
+        Ok(self.take_full())
     }
 
     /// Seals every batch and returns all that have not been taken.
@@ -295,14 +329,26 @@ impl Encoder {
     /// # Errors
     /// An invalid argument for a compression level that the codec does not have.
     pub fn finish(&mut self) -> Result<Vec<EncodedBatch>> {
-        if let Some(streams) = &mut self.streams {
-            streams.finish()?;
-            self.append_streams()?;
-        }
-        for (partition, slot) in (0_i32..).zip(&mut self.open) {
-            seal(slot, partition, &mut self.sealed)?;
-        }
-        Ok(self.take_sealed())
+        self.finish_full()?.into_iter().map(FullBatch::seal).collect()
+    }
+}
+
+/// A batch with all its records, which are not compressed yet.
+#[derive(Debug)]
+pub struct FullBatch {
+    partition: i32,
+    builder: BatchBuilder,
+}
+
+impl FullBatch {
+    /// Compresses and seals it.
+    ///
+    /// # Errors
+    /// An invalid argument for a compression level that the codec does not have.
+    pub fn seal(self) -> Result<EncodedBatch> {
+        let record_count = self.builder.record_count();
+        let bytes = self.builder.finish()?;
+        Ok(EncodedBatch { partition: self.partition, bytes, record_count })
     }
 }
 
@@ -326,18 +372,6 @@ fn new_builder(options: &WriteOptions) -> BatchBuilder {
         ..BatchOptions::default()
     };
     BatchBuilder::with_capacity(batch, capacity)
-}
-
-fn seal(
-    slot: &mut Option<BatchBuilder>,
-    partition: i32,
-    sealed: &mut Vec<EncodedBatch>,
-) -> Result<()> {
-    if let Some(builder) = slot.take() {
-        let record_count = builder.record_count();
-        sealed.push(EncodedBatch { partition, bytes: builder.finish()?, record_count });
-    }
-    Ok(())
 }
 
 pub(super) fn check_partition(partition: i32, count: i32) -> Result<()> {

@@ -44,6 +44,7 @@ mod ipc;
 mod json;
 mod layout;
 mod output;
+mod prepared;
 mod protobuf;
 mod registry;
 mod rejected;
@@ -64,12 +65,13 @@ pub use columns::{KafkaColumn, Projection};
 pub use convert::{compact, nbytes, plain_type, to_plain};
 pub use debezium::{DebeziumFormat, DecimalStrings};
 pub use decoder::{DecodeOptions, Decoded, Decoder, KeyFormat, Looked, OnError, Step, Taken};
-pub use encode::{EncodedBatch, Encoder, HeaderSource, PartitionSource, WriteOptions};
+pub use encode::{EncodedBatch, Encoder, FullBatch, HeaderSource, PartitionSource, WriteOptions};
 pub use headers::HeaderField;
 pub use ipc::{IpcCompression, IpcTarget};
 pub use json::write::NonFinite;
 pub use json::{Extra, JsonFormat};
 pub use layout::{ERROR_COLUMN, KAFKA_STRUCT, TOMBSTONE_COLUMN, VALUE_RAW_COLUMN};
+pub use prepared::Prepared;
 pub use protobuf::{ProtobufFormat, ProtobufReader, ProtobufSchema};
 pub use registry::{
     Registered, SchemaId, SchemaKind, SchemaReference, SchemaRequest, SchemaSource,

@@ -42,16 +42,15 @@ impl Sources {
         Ok(Self { key, value, partition, timestamp, headers })
     }
 
-    /// Formats those parts of a row that cannot be borrowed.
+    /// Formats those parts of a row's key and headers that cannot be borrowed.
     #[inline]
-    pub(super) fn read(&mut self, row: usize) -> Result<(), String> {
+    pub(super) fn read(&mut self, row: usize) {
         self.key.read(row);
         if let HeaderColumns::Single(columns) = &mut self.headers {
             for (_, column) in columns {
                 column.read(row);
             }
         }
-        self.value.read(row)
     }
 }
 
@@ -225,6 +224,11 @@ impl RowValue {
             }
             ValueSource::Null => Self::Null,
         })
+    }
+
+    /// Whether values are encoded; the others are borrowed.
+    pub(super) const fn is_made(&self) -> bool {
+        !matches!(self, Self::Column(_) | Self::Null)
     }
 
     /// Encodes the value of a row.

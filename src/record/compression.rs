@@ -10,6 +10,7 @@
 //! RB-2: a size that the compressed bytes announce is never trusted beyond what the format can
 //! expand to; output grows in steps and stops one step past the limit.
 
+use std::cell::RefCell;
 use std::io::{Read, Write};
 
 use zstd::zstd_safe;
@@ -138,6 +139,40 @@ pub fn decompress(compression: Compression, input: &[u8], limit: usize) -> Resul
         .map_err(|detail| Error::kafka(ErrorCode::CorruptMessage, detail))
 }
 
+/// Decompresses many batches, with what the codecs need from one to the next.
+#[derive(Default)]
+pub struct Decompressor {
+    zstd: Option<zstd_safe::DCtx<'static>>,
+}
+
+impl std::fmt::Debug for Decompressor {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Decompressor").finish_non_exhaustive()
+    }
+}
+
+impl Decompressor {
+    /// As [`decompress`], into the memory of a vector that is not needed any more.
+    ///
+    /// # Errors
+    /// As [`decompress`].
+    pub fn decompress(
+        &mut self,
+        (compression, input): (Compression, &[u8]),
+        limit: usize,
+        mut output: Vec<u8>,
+    ) -> Result<Vec<u8>> {
+        let size = decompress_into(compression, input, limit, (&mut output, &mut self.zstd))
+            .map_err(|detail| Error::kafka(ErrorCode::CorruptMessage, detail))?;
+        output.truncate(size);
+        // What a single large window needed is not kept.
+        if self.zstd.as_ref().is_some_and(|context| context.sizeof() > SCRATCH_KEPT) {
+            self.zstd = None;
+        }
+        Ok(output)
+    }
+}
+
 fn check_level(compression: Compression, level: Option<i32>) -> Result<()> {
     let Some(level) = level else { return Ok(()) };
     match compression.levels() {
@@ -193,10 +228,7 @@ impl Codec {
             Compression::Snappy => snappy_compress(input, output),
             Compression::Lz4 => lz4_compress(level, input, output),
             Compression::Zstd => {
-                let level = level.unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL);
-                let packed = zstd::bulk::compress(input, level).map_err(text)?;
-                output.extend_from_slice(&packed);
-                Ok(())
+                zstd_compress(level.unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL), input, output)
             }
         }
     }
@@ -398,6 +430,25 @@ fn lz4_compress(level: Option<i32>, input: &[u8], output: &mut Vec<u8>) -> Resul
     encoder.write_all(input).map_err(text)?;
     let (_, result) = encoder.finish();
     result.map_err(text)
+}
+
+thread_local! {
+    /// The memory that zstd compresses with takes longer to make than a small batch to compress.
+    static ZSTD: RefCell<Option<zstd_safe::CCtx<'static>>> = const { RefCell::new(None) };
+}
+
+fn zstd_compress(level: i32, input: &[u8], output: &mut Vec<u8>) -> Result<(), String> {
+    let fails = |code| zstd_safe::get_error_name(code).to_owned();
+    let mut context = ZSTD.take().unwrap_or_else(zstd_safe::CCtx::create);
+    let before = output.len();
+    output.resize(before.saturating_add(zstd_safe::compress_bound(input.len())), 0);
+    let room = output.get_mut(before..).unwrap_or_default();
+    let size = context.compress(room, input, level).map_err(fails)?;
+    output.truncate(before.saturating_add(size));
+    if context.sizeof() <= SCRATCH_KEPT {
+        ZSTD.set(Some(context));
+    }
+    Ok(())
 }
 
 fn zstd_decompress(

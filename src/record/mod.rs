@@ -54,7 +54,7 @@ mod walk;
 
 pub use batch::{Batch, Batches, Header, Headers, RecordView, Records, RecordsIter, Truncated};
 pub use builder::{BatchBuilder, BatchOptions, record_size_upper_bound};
-pub use compression::{Codec, Compression, compress, decompress};
+pub use compression::{Codec, Compression, Decompressor, compress, decompress};
 pub use header::{
     Attributes, BatchHeader, HEADER_SIZE, LENGTH_PREFIX_SIZE, TimestampType,
     patch_base_offset_and_epoch, patch_max_timestamp, patch_producer, peek_size,
