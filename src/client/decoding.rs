@@ -18,7 +18,7 @@
 //! - **DP-1** Outputs, their order and their errors do not depend on the number of threads.
 //! - **DP-2** At most `SLOTS_PER_THREAD` blocks for each thread and one more are in slots, or fewer if
 //!   their values have more bytes than the caller's memory limit; at least one. At most
-//!   `UNPACKED_MAX` bytes or so are decompressed ahead; at least one batch.
+//!   `UNPACKED_PER_THREAD` bytes or so for each thread are decompressed ahead; at least one batch.
 //! - **DP-3** Cancel-safe: a future that is dropped leaves everything in its place.
 
 use std::collections::VecDeque;
@@ -36,8 +36,9 @@ use crate::error::{Error, Result};
 
 /// One that is worked on, and one that is done or waits.
 const SLOTS_PER_THREAD: usize = 2;
-/// So many bytes may be decompressed ahead of their turn.
-const UNPACKED_MAX: usize = 32 << 20;
+/// So many bytes may be decompressed ahead of their turn for each thread: enough for the next batches, and
+/// few enough to be in a cache still when their turn comes.
+const UNPACKED_PER_THREAD: usize = 2 << 20;
 /// A block with fewer bytes of values is made at once where it is the only one.
 const SMALL_BYTES: usize = 64 << 10;
 
@@ -214,7 +215,8 @@ impl Pipeline {
     /// Hands in batches to decompress.
     fn unpack_ahead(&mut self) {
         let Some(crew) = &self.crew else { return };
-        while crew.waiting() < crew.threads() && self.decoder.unpacked_bytes() < UNPACKED_MAX {
+        let most = UNPACKED_PER_THREAD.saturating_mul(crew.threads());
+        while crew.waiting() < crew.threads() && self.decoder.unpacked_bytes() < most {
             let Some(unpack) = self.decoder.unpack() else { return };
             crew.submit(move || unpack.run());
         }

@@ -14,11 +14,11 @@ use super::assemble::Chunk;
 use crate::error::{Error, Result};
 use crate::record::{BatchHeader, Compression, Decompressor, HEADER_SIZE, peek_size};
 
-/// So many compressed bytes are handed out together where batches are small.
-const TOGETHER: usize = 64 << 10;
+/// Batches of so many bytes, decompressed, are handed out together where they are small.
+const TOGETHER: usize = 256 << 10;
 /// Fewer are not worth the way to another thread.
-const WORTH_IT: usize = 4 << 10;
-/// How many times its size a batch is expected to have once it is decompressed.
+const WORTH_IT: usize = 16 << 10;
+/// How many times its size a batch is expected to have decompressed, before one was.
 const EXPANSION: usize = 4;
 
 /// A result that is on its way; none until it is there.
@@ -39,6 +39,8 @@ struct Kept {
     free: Vec<Vec<u8>>,
     bytes: usize,
     decompressors: Vec<Decompressor>,
+    /// How many times its size the last batch had decompressed, at least once.
+    expansion: Option<usize>,
 }
 
 impl Kept {
@@ -73,6 +75,11 @@ impl Drop for Lent {
 }
 
 impl Pool {
+    /// About how many bytes a batch of this size will have decompressed.
+    fn estimate(&self, size: usize) -> usize {
+        size.saturating_mul(self.kept().expansion.unwrap_or(EXPANSION))
+    }
+
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -96,6 +103,9 @@ impl Pool {
         let data = decompressor.decompress((header.compression, stored), size_max, room);
         let mut kept = self.kept();
         kept.decompressors.push(decompressor);
+        if let Ok(data) = &data {
+            kept.expansion = Some(data.len().div_ceil(stored.len().max(1)));
+        }
         match data {
             Ok(data) if data.capacity() / WASTE_MAX > data.len() => {
                 let exact = Bytes::copy_from_slice(&data);
@@ -157,6 +167,7 @@ impl Ahead {
         self.stopped = false;
         let (start, known) = (self.at, self.begun.len());
         let mut batches = Vec::new();
+        // As they are estimated to be decompressed.
         let mut bytes = 0_usize;
         while bytes < TOGETHER {
             let rest = chunk.bytes.get(self.at..).unwrap_or_default();
@@ -177,10 +188,10 @@ impl Ahead {
             let behind = self.at.saturating_add(size);
             if header.next_offset() > chunk.start && !header.is_control() {
                 let cell = Cell::default();
-                let estimate = size.saturating_mul(EXPANSION);
+                let estimate = pool.estimate(size);
                 self.begun.push_back((self.at, estimate, Arc::clone(&cell)));
                 batches.push((header, chunk.bytes.slice(self.at..behind), cell));
-                bytes = bytes.saturating_add(size);
+                bytes = bytes.saturating_add(estimate);
             }
             self.at = behind;
         }
