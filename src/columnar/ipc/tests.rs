@@ -344,7 +344,7 @@ fn rows_that_wait_are_bounded_by_their_bytes() {
     for _ in 0..2 {
         encoder.push(&large, TimestampMs(5), |_, _| 0).unwrap();
     }
-    assert_eq!(encoder.take_sealed().len(), 1);
+    assert_eq!(encoder.take_full().len(), 1);
 }
 
 #[test]
