@@ -45,6 +45,7 @@ impl Kind {
             Self::Debezium => ValueFormat::Debezium(Arc::new(crate::columnar::DebeziumFormat {
                 inner: ValueFormat::json_inferred(),
                 unwrap: true,
+                decimals: crate::columnar::DecimalStrings::default(),
             })),
         }
     }
