@@ -104,6 +104,13 @@ impl Member {
         }
     }
 
+    fn is_leaving(&self) -> bool {
+        match self {
+            Self::Classic(member) => member.is_leaving(),
+            Self::Consumer(member) => member.is_leaving(),
+        }
+    }
+
     fn watched(&self) -> Option<&BTreeSet<Arc<str>>> {
         match self {
             Self::Classic(member) => member.watched(),
@@ -152,6 +159,8 @@ struct Run {
     watch: Watch,
     /// Closing began; leaving is what remains.
     is_closing: bool,
+    /// Nobody waits longer for the answer that a leave needs.
+    leave_by: TimestampMs,
     leaving: usize,
     has_failed: bool,
 }
@@ -180,6 +189,7 @@ impl Task {
             missing: BTreeSet::new(),
             watch: Watch::default(),
             is_closing: false,
+            leave_by: TimestampMs::NONE,
             leaving: 0,
             has_failed: false,
         };
@@ -199,7 +209,9 @@ impl Run {
         loop {
             self.look();
             self.step(Event::Tick);
-            if self.has_failed || (self.is_closing && self.leaving == 0) {
+            let is_leaving = self.leaving > 0
+                || (self.task.member.is_leaving() && self.task.cluster.now() < self.leave_by);
+            if self.has_failed || (self.is_closing && !is_leaving) {
                 return;
             }
             self.start_refresh();
@@ -208,7 +220,8 @@ impl Run {
             let machine = self.task.member.next_deadline();
             let refresh = Some(self.refresh_at).filter(|_| !self.refreshing);
             let watch = self.watch.next_deadline();
-            let next = machine.into_iter().chain(refresh).chain(watch).min();
+            let leave = Some(self.leave_by).filter(|_| self.is_closing);
+            let next = machine.into_iter().chain(refresh).chain(watch).chain(leave).min();
             let wait_ms = next.map_or(60_000, |at| at.0.saturating_sub(now.0).clamp(0, 60_000));
             let wait = Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0));
             let link = Arc::clone(&self.task.link);
@@ -228,6 +241,8 @@ impl Run {
         }
         if noticed.closing {
             self.is_closing = true;
+            let most = i64::try_from(LEAVE_MAX.as_millis()).unwrap_or(i64::MAX);
+            self.leave_by = self.task.cluster.now().plus(most);
             self.step(Event::Close);
             return;
         }

@@ -7,6 +7,7 @@
 //!            ▲                                  │          │                       ▲
 //!            │                                  └─ cooperative, something to give ─┘
 //!            └── Away ◄── the caller stays away for too long (from anywhere)
+//!  Joining for the first time ─► closed ─► Leaving ─► Closed
 //! ```
 //!
 //! Eager members give everything up before they rejoin; cooperative ones join with what they hold,
@@ -26,6 +27,9 @@ use super::{
 use crate::error::ErrorCode;
 use crate::machine::Machine;
 use crate::types::TimestampMs;
+
+/// Why a member leaves.
+const CLOSED: &str = "the consumer is closed";
 
 /// No generation: the member is not in the group.
 const NO_GENERATION: i32 = -1;
@@ -48,6 +52,8 @@ enum State {
     Stable,
     /// Left, because the caller stays away.
     Away,
+    /// Leaves once it knows what the coordinator, which waits for it, calls it.
+    Leaving,
     /// Left for good.
     Closed,
 }
@@ -146,6 +152,12 @@ impl Classic {
         is_pending.then_some(self.generation)
     }
 
+    /// Whether it was closed and has yet to leave.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.state == State::Leaving
+    }
+
     /// The topics that the leader watches.
     #[must_use]
     pub fn watched(&self) -> Option<&BTreeSet<Arc<str>>> {
@@ -154,6 +166,10 @@ impl Classic {
 
     fn is_cooperative(&self) -> bool {
         self.settings.assignors.iter().all(|assignor| assignor.is_cooperative())
+    }
+
+    fn is_in(&self) -> bool {
+        !matches!(self.state, State::Idle | State::Away | State::Leaving | State::Closed)
     }
 
     fn is_static(&self) -> bool {
@@ -290,7 +306,11 @@ impl Classic {
             State::Stable => self.rejoin(now, reason, out),
             State::Joining | State::Assigning | State::Syncing => self.rejoin = true,
             // The next join says it.
-            State::Waiting { .. } | State::Releasing { .. } | State::Away | State::Closed => {}
+            State::Waiting { .. }
+            | State::Releasing { .. }
+            | State::Away
+            | State::Leaving
+            | State::Closed => {}
             State::Idle => self.join(out),
         }
     }
@@ -383,6 +403,16 @@ impl Classic {
     ) {
         self.beating = false;
         match (self.state, answer) {
+            (State::Leaving, answer) => {
+                if let Ok(
+                    Answer::Joined(Joined { member_id, .. }) | Answer::MemberIdRequired(member_id),
+                ) = answer
+                {
+                    self.member_id = member_id;
+                }
+                self.leave(CLOSED, out);
+                self.state = State::Closed;
+            }
             (State::Joining, Ok(Answer::Joined(joined))) => self.joined(joined, out),
             (State::Joining, Ok(Answer::MemberIdRequired(member_id))) => {
                 self.member_id = member_id;
@@ -406,8 +436,7 @@ impl Classic {
     }
 
     fn tick(&mut self, now: TimestampMs, out: &mut Vec<Effect>) {
-        let is_in = !matches!(self.state, State::Idle | State::Away | State::Closed);
-        if is_in && self.liveness.is_over(now) {
+        if self.is_in() && self.liveness.is_over(now) {
             let reason = self.liveness.reason();
             self.lose_all(reason, out);
             self.leave("the caller stays away", out);
@@ -471,7 +500,11 @@ impl Machine for Classic {
             Event::Close => {
                 self.owned.clear();
                 self.releasing.clear();
-                self.leave("the consumer is closed", out);
+                if self.state == State::Joining && self.member_id.is_empty() {
+                    self.state = State::Leaving;
+                    return;
+                }
+                self.leave(CLOSED, out);
                 self.state = State::Closed;
             }
             Event::Tick => self.tick(now, out),
@@ -487,8 +520,7 @@ impl Machine for Classic {
             State::Stable | State::Assigning => beat,
             _ => None,
         };
-        let is_in = !matches!(self.state, State::Idle | State::Away | State::Closed);
-        own.into_iter().chain(self.liveness.deadline().filter(|_| is_in)).min()
+        own.into_iter().chain(self.liveness.deadline().filter(|_| self.is_in())).min()
     }
 }
 

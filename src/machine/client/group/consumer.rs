@@ -3,7 +3,8 @@
 //! ```text
 //!   Joining (epoch 0) ──► Stable ◄──► Releasing (the caller gives up) ──► acknowledge at once
 //!       ▲                    │
-//!       └──── fenced: lost ──┴── Away (the caller stays away) ── Closed
+//!       ├──── fenced: lost ──┴── Away (the caller stays away) ── Closed
+//!       └─► closed before the answer: Leaving ─► Closed
 //! ```
 //!
 //! The coordinator sends the partitions that the member is to have; it names new ones only once
@@ -39,8 +40,12 @@ enum State {
     Idle,
     Joining,
     Stable,
-    Releasing { until: TimestampMs },
+    Releasing {
+        until: TimestampMs,
+    },
     Away,
+    /// Leaves once its joining is answered: a leave that overtakes it would be in vain.
+    Leaving,
     Closed,
 }
 
@@ -144,7 +149,13 @@ impl Consumer {
     }
 
     fn is_in(&self) -> bool {
-        !matches!(self.state, State::Idle | State::Away | State::Closed)
+        !matches!(self.state, State::Idle | State::Away | State::Leaving | State::Closed)
+    }
+
+    /// Whether it was closed and has yet to leave.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.state == State::Leaving
     }
 
     fn is_static(&self) -> bool {
@@ -326,7 +337,7 @@ impl Consumer {
     }
 
     fn leave(&mut self, out: &mut Vec<Effect>) {
-        if self.is_in() {
+        if self.is_in() || self.is_leaving() {
             self.epoch = if self.is_static() { LEAVE_FOR_A_WHILE } else { LEAVE };
             let beat =
                 Beat { member_id: self.member_id.clone(), epoch: self.epoch, ..Beat::default() };
@@ -381,6 +392,10 @@ impl Machine for Consumer {
                     }
                 }
             }
+            Event::Answered { attempt, .. } if attempt == self.attempt && self.is_leaving() => {
+                self.leave(out);
+                self.state = State::Closed;
+            }
             Event::Answered { attempt, answer } if attempt == self.attempt => {
                 self.beating = false;
                 match answer {
@@ -417,8 +432,12 @@ impl Machine for Consumer {
             Event::Close => {
                 self.owned.clear();
                 self.releasing.clear();
-                self.leave(out);
-                self.state = State::Closed;
+                if self.state == State::Joining && self.beating {
+                    self.state = State::Leaving;
+                } else {
+                    self.leave(out);
+                    self.state = State::Closed;
+                }
             }
             Event::Tick | Event::Answered { .. } | Event::Topics(_) => {}
         }

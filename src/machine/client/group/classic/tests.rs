@@ -281,3 +281,32 @@ fn a_subscription_that_changes_during_a_rebalance_leads_to_another_one() {
     assert_eq!(effects[0], Effect::Assign(some(&[0])));
     assert_eq!(joins_with(&effects).1, some(&[0]));
 }
+
+#[test]
+fn who_is_closed_before_it_has_a_name_leaves_with_it() {
+    let leaves = |effects: &[Effect], name: &str| {
+        let sent = effects.iter().filter_map(|effect| match effect {
+            Effect::Send { request: Request::Leave { member_id, .. }, .. } => Some(member_id),
+            _ => None,
+        });
+        sent.eq([name])
+    };
+    let mut bench = Bench::new(&[Assignor::Range]);
+    bench.step(wanted());
+    assert_eq!(bench.step(Event::Close), [], "the coordinator has not said who it is");
+    assert!(bench.member.is_leaving());
+    let effects = bench.answer(Answer::MemberIdRequired("m".to_owned()));
+    assert!(leaves(&effects, "m"), "it would be waited for: {effects:?}");
+    assert!(!bench.member.is_leaving());
+
+    let mut bench = Bench::new(&[Assignor::Range]);
+    bench.step(wanted());
+    bench.answer(Answer::MemberIdRequired("m".to_owned()));
+    assert!(leaves(&bench.step(Event::Close), "m"));
+
+    let mut bench = Bench::new(&[Assignor::Range]);
+    bench.step(wanted());
+    bench.step(Event::Close);
+    assert_eq!(bench.refuse(ErrorCode::NetworkException), []);
+    assert!(!bench.member.is_leaving());
+}

@@ -208,3 +208,32 @@ fn a_caller_that_stays_away_leaves_and_may_come_back() {
     let effects = bench.step(Event::Seen);
     assert_eq!(beat(&effects).epoch, 0);
 }
+
+#[test]
+fn a_leave_does_not_overtake_the_joining() {
+    let leaves = |effects: &[Effect]| {
+        let epoch = |effect: &Effect| match effect {
+            Effect::Send { request: Request::Beat(beat), .. } => Some(beat.epoch),
+            _ => None,
+        };
+        effects.iter().filter_map(epoch).eq([LEAVE])
+    };
+    for is_refused in [false, true] {
+        let mut bench = Bench::new();
+        bench.step(Event::Wanted(wanted()));
+        assert_eq!(bench.step(Event::Close), []);
+        assert_eq!(bench.later(60_000), [], "it waits for the answer");
+        assert!(bench.member.is_leaving());
+        let effects = if is_refused {
+            bench.refuse(ErrorCode::NetworkException)
+        } else {
+            bench.beaten(1, Some(&[0]))
+        };
+        assert!(leaves(&effects), "{effects:?}");
+        assert!(!bench.member.is_leaving());
+    }
+    let mut bench = Bench::new();
+    bench.step(Event::Wanted(wanted()));
+    bench.beaten(1, None);
+    assert!(leaves(&bench.step(Event::Close)));
+}
