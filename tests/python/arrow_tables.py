@@ -125,10 +125,11 @@ def tables(
     draw: st.DrawFn,
     simple: list[tuple[pa.DataType, Any]] = SIMPLE,
     names: tuple[str, str] = ("x", 'y "z"'),
+    columns_max: int = 5,
 ) -> pa.Table:
     """Tables of some columns, in chunks."""
     rows = draw(st.integers(0, 8))
-    kinds = draw(st.lists(st.sampled_from(simple), min_size=1, max_size=5))
+    kinds = draw(st.lists(st.sampled_from(simple), min_size=1, max_size=columns_max))
     columns = []
     for kind, values in kinds:
         deep = draw(st.booleans())

@@ -373,6 +373,6 @@ def test_bytes_that_nobody_would_write_are_read_as_others_do_or_are_errors(
             continue
         if error is not None:
             # Python's numbers of times have no end, and its package takes them.
-            assert "no whole 64-bit number" in error, (value, error)
+            assert "not a whole 64-bit number" in error, (value, error)
             continue
         assert repr(_sorted(row)) == repr(_sorted(expected)), value

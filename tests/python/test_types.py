@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _topics = itertools.count()
 SLOW = settings(
-    max_examples=20,
+    max_examples=25,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -114,15 +114,23 @@ def one_array(kind: pa.DataType, value: Any, nulls: int) -> pa.Array:
     return pa.array(values, kind)
 
 
-def write_and_read(
-    kafka: ottla.Client, schemas: ottla.SchemaRegistry, name: str, data: Any, columns: list[str]
-) -> Any:
-    """Write a table, and return what a scan makes of it."""
+def write(
+    kafka: ottla.Client, schemas: ottla.SchemaRegistry, name: str, data: Any
+) -> tuple[str, ottla.Format]:
+    """Write a table to a new topic, and return that and the format."""
     topic = f"types-{next(_topics)}"
     kafka.create_topic(topic)
     options = {} if name == "arrow_ipc" else {"registry": schemas}
     value = getattr(ottla, name)(**options)
     kafka.write(topic, data, value=value)
+    return topic, value
+
+
+def write_and_read(
+    kafka: ottla.Client, schemas: ottla.SchemaRegistry, name: str, data: Any, columns: list[str]
+) -> Any:
+    """Write a table, and return what a scan makes of it."""
+    topic, value = write(kafka, schemas, name, data)
     return kafka.scan(topic, value=value, columns=columns).to_pyarrow()
 
 
@@ -176,7 +184,7 @@ def tables_of(name: str, library: str) -> Any:
         for kind, values in SIMPLE
         if CARRIES[name](kind) and kind not in missing.get(library, [])
     ]
-    return tables(simple, ("x", "y"))
+    return tables(simple, ("x", "y"), 3)
 
 
 def check(
@@ -197,9 +205,16 @@ def check(
         assert shared.write(topic, data, value=ottla.arrow_ipc()) == 0
         return
     try:
-        found = write_and_read(shared, schemas, name, data, expected.column_names)
-    except (ottla.ConfigError, ottla.DecodeError) as error:
-        if 'column "c' not in str(error) and 'field "c' not in str(error):
+        topic, value = write(shared, schemas, name, data)
+    except ottla.ConfigError as error:
+        if 'column "c' not in str(error):
+            raise
+        return
+    try:
+        found = shared.scan(topic, value=value, columns=expected.column_names).to_pyarrow()
+    except ottla.DecodeError as error:
+        # Times that 64-bit nanoseconds do not reach.
+        if name != "protobuf" or "not a whole 64-bit number" not in str(error):
             raise
         return
     for column in expected.column_names:
