@@ -1,8 +1,8 @@
 //! The errors of the engine: Kafka's error codes as one table, and our own [`Error`].
 //!
-//! [`ErrorCode`] is what travels on the wire: number, name and whether a retry may help are
-//! Kafka's. [`Error`] is what our functions return: it says what was attempted, on which
-//! partition, offset or file. [`Error::code`] is the one place that maps ours to theirs; the
+//! [`ErrorCode`] is what is sent on the wire: its number, its name and whether a retry may help are
+//! Kafka's. [`Error`] is what ottla's functions return: it says what was attempted, on which
+//! partition, offset or file. [`Error::code`] is the only place that maps one to the other; the
 //! match is exhaustive, so a new variant does not compile until it is mapped.
 //!
 //! An error prints only itself; the reporter prints the chain of sources.
@@ -34,7 +34,7 @@ macro_rules! error_codes {
             /// Every code, in the order of the numbers.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
-            /// The code of a number; `UnknownServerError` for a number that is not known.
+            /// The code of a number; `UnknownServerError` for an unknown number.
             #[must_use]
             pub const fn from_i16(number: i16) -> Self {
                 match number {
@@ -49,7 +49,7 @@ macro_rules! error_codes {
                 match self { $(Self::$name => $text,)* }
             }
 
-            /// Whether the same request may succeed when it is sent again.
+            /// Whether the same request may succeed when resent.
             #[must_use]
             pub const fn retriable(self) -> bool {
                 match self { $(Self::$name => $retriable,)* }
@@ -65,9 +65,9 @@ macro_rules! error_codes {
 }
 
 error_codes! {
-    UnknownServerError = -1, "UNKNOWN_SERVER_ERROR", false, "the server met an error that it did not expect";
+    UnknownServerError = -1, "UNKNOWN_SERVER_ERROR", false, "the server encountered an unexpected error";
     None = 0, "NONE", false, "no error";
-    OffsetOutOfRange = 1, "OFFSET_OUT_OF_RANGE", false, "the offset is outside of the range of the partition";
+    OffsetOutOfRange = 1, "OFFSET_OUT_OF_RANGE", false, "the offset is outside the range of the partition";
     CorruptMessage = 2, "CORRUPT_MESSAGE", true, "the message failed its checksum, has an invalid size, or lacks a key in a compacted topic";
     UnknownTopicOrPartition = 3, "UNKNOWN_TOPIC_OR_PARTITION", true, "this server does not host the topic or partition";
     InvalidFetchSize = 4, "INVALID_FETCH_SIZE", false, "the requested fetch size is invalid";
@@ -102,7 +102,7 @@ error_codes! {
     UnsupportedSaslMechanism = 33, "UNSUPPORTED_SASL_MECHANISM", false, "the broker does not support the SASL mechanism";
     IllegalSaslState = 34, "ILLEGAL_SASL_STATE", false, "the request does not fit the state of the SASL exchange";
     UnsupportedVersion = 35, "UNSUPPORTED_VERSION", false, "the version of the API is not supported";
-    TopicAlreadyExists = 36, "TOPIC_ALREADY_EXISTS", false, "a topic of this name exists already";
+    TopicAlreadyExists = 36, "TOPIC_ALREADY_EXISTS", false, "a topic with this name already exists";
     InvalidPartitions = 37, "INVALID_PARTITIONS", false, "the number of partitions is not valid";
     InvalidReplicationFactor = 38, "INVALID_REPLICATION_FACTOR", false, "the replication factor is below 1 or above the number of brokers";
     InvalidReplicaAssignment = 39, "INVALID_REPLICA_ASSIGNMENT", false, "the assignment of replicas is not valid";
@@ -117,7 +117,7 @@ error_codes! {
     InvalidTxnState = 48, "INVALID_TXN_STATE", false, "the transaction is not in a state that allows the operation";
     InvalidProducerIdMapping = 49, "INVALID_PRODUCER_ID_MAPPING", false, "the producer id does not belong to this transactional id";
     InvalidTransactionTimeout = 50, "INVALID_TRANSACTION_TIMEOUT", false, "the transaction timeout is larger than transaction.max.timeout.ms";
-    ConcurrentTransactions = 51, "CONCURRENT_TRANSACTIONS", true, "another operation on the same transaction is under way";
+    ConcurrentTransactions = 51, "CONCURRENT_TRANSACTIONS", true, "another operation on the same transaction is in progress";
     TransactionCoordinatorFenced = 52, "TRANSACTION_COORDINATOR_FENCED", false, "a newer transaction coordinator exists";
     TransactionalIdAuthorizationFailed = 53, "TRANSACTIONAL_ID_AUTHORIZATION_FAILED", false, "not authorized for the transactional id";
     SecurityDisabled = 54, "SECURITY_DISABLED", false, "security features are disabled";
@@ -125,10 +125,10 @@ error_codes! {
     KafkaStorageError = 56, "KAFKA_STORAGE_ERROR", true, "the disk of the partition failed";
     LogDirNotFound = 57, "LOG_DIR_NOT_FOUND", false, "the log directory is not among those of the broker";
     SaslAuthenticationFailed = 58, "SASL_AUTHENTICATION_FAILED", false, "SASL authentication failed";
-    UnknownProducerId = 59, "UNKNOWN_PRODUCER_ID", false, "the broker has no state of this producer id";
+    UnknownProducerId = 59, "UNKNOWN_PRODUCER_ID", false, "the broker has no state for this producer id";
     ReassignmentInProgress = 60, "REASSIGNMENT_IN_PROGRESS", false, "a reassignment of partitions is in progress";
     DelegationTokenAuthDisabled = 61, "DELEGATION_TOKEN_AUTH_DISABLED", false, "delegation tokens are not enabled";
-    DelegationTokenNotFound = 62, "DELEGATION_TOKEN_NOT_FOUND", false, "the delegation token is not known";
+    DelegationTokenNotFound = 62, "DELEGATION_TOKEN_NOT_FOUND", false, "unknown delegation token";
     DelegationTokenOwnerMismatch = 63, "DELEGATION_TOKEN_OWNER_MISMATCH", false, "the principal does not own the delegation token";
     DelegationTokenRequestNotAllowed = 64, "DELEGATION_TOKEN_REQUEST_NOT_ALLOWED", false, "delegation token requests are not allowed on this channel";
     DelegationTokenAuthorizationFailed = 65, "DELEGATION_TOKEN_AUTHORIZATION_FAILED", false, "not authorized for the delegation token";
@@ -136,9 +136,9 @@ error_codes! {
     InvalidPrincipalType = 67, "INVALID_PRINCIPAL_TYPE", false, "the type of the principal is not supported";
     NonEmptyGroup = 68, "NON_EMPTY_GROUP", false, "the group is not empty";
     GroupIdNotFound = 69, "GROUP_ID_NOT_FOUND", false, "the group does not exist";
-    FetchSessionIdNotFound = 70, "FETCH_SESSION_ID_NOT_FOUND", true, "the fetch session is not known";
+    FetchSessionIdNotFound = 70, "FETCH_SESSION_ID_NOT_FOUND", true, "unknown fetch session";
     InvalidFetchSessionEpoch = 71, "INVALID_FETCH_SESSION_EPOCH", true, "the epoch of the fetch session is not the expected one";
-    ListenerNotFound = 72, "LISTENER_NOT_FOUND", true, "the leader has no listener of the name that the request came in by";
+    ListenerNotFound = 72, "LISTENER_NOT_FOUND", true, "the leader has no listener with the name of the one that received the request";
     TopicDeletionDisabled = 73, "TOPIC_DELETION_DISABLED", false, "the deletion of topics is disabled";
     FencedLeaderEpoch = 74, "FENCED_LEADER_EPOCH", true, "the leader epoch of the request is older than that of the broker";
     UnknownLeaderEpoch = 75, "UNKNOWN_LEADER_EPOCH", true, "the leader epoch of the request is newer than that of the broker";
@@ -150,7 +150,7 @@ error_codes! {
     GroupMaxSizeReached = 81, "GROUP_MAX_SIZE_REACHED", false, "the group has its maximum number of members";
     FencedInstanceId = 82, "FENCED_INSTANCE_ID", false, "another member with the same instance id took over";
     EligibleLeadersNotAvailable = 83, "ELIGIBLE_LEADERS_NOT_AVAILABLE", true, "no eligible leader is available";
-    ElectionNotNeeded = 84, "ELECTION_NOT_NEEDED", true, "the partition has the wanted leader already";
+    ElectionNotNeeded = 84, "ELECTION_NOT_NEEDED", true, "the partition already has the desired leader";
     NoReassignmentInProgress = 85, "NO_REASSIGNMENT_IN_PROGRESS", false, "no reassignment is in progress";
     GroupSubscribedToTopic = 86, "GROUP_SUBSCRIBED_TO_TOPIC", false, "the group is subscribed to the topic";
     InvalidRecord = 87, "INVALID_RECORD", false, "the broker could not validate a record";
@@ -158,44 +158,44 @@ error_codes! {
     ThrottlingQuotaExceeded = 89, "THROTTLING_QUOTA_EXCEEDED", true, "a quota is exceeded";
     ProducerFenced = 90, "PRODUCER_FENCED", false, "a newer producer with the same transactional id exists";
     ResourceNotFound = 91, "RESOURCE_NOT_FOUND", false, "the resource does not exist";
-    DuplicateResource = 92, "DUPLICATE_RESOURCE", false, "the resource is named twice";
+    DuplicateResource = 92, "DUPLICATE_RESOURCE", false, "the resource is listed twice";
     UnacceptableCredential = 93, "UNACCEPTABLE_CREDENTIAL", false, "the credential does not meet the rules";
     InconsistentVoterSet = 94, "INCONSISTENT_VOTER_SET", false, "the voter sets do not agree";
     InvalidUpdateVersion = 95, "INVALID_UPDATE_VERSION", false, "the version of the update is not valid";
     FeatureUpdateFailed = 96, "FEATURE_UPDATE_FAILED", false, "the feature could not be updated";
     PrincipalDeserializationFailure = 97, "PRINCIPAL_DESERIALIZATION_FAILURE", false, "the forwarded principal cannot be read";
     SnapshotNotFound = 98, "SNAPSHOT_NOT_FOUND", false, "the snapshot does not exist";
-    PositionOutOfRange = 99, "POSITION_OUT_OF_RANGE", false, "the position lies outside of the snapshot";
-    UnknownTopicId = 100, "UNKNOWN_TOPIC_ID", true, "this server does not host a topic of this id";
-    DuplicateBrokerRegistration = 101, "DUPLICATE_BROKER_REGISTRATION", false, "a broker of this id is registered already";
-    BrokerIdNotRegistered = 102, "BROKER_ID_NOT_REGISTERED", false, "no broker of this id is registered";
+    PositionOutOfRange = 99, "POSITION_OUT_OF_RANGE", false, "the position is outside the snapshot";
+    UnknownTopicId = 100, "UNKNOWN_TOPIC_ID", true, "this server does not host a topic with this id";
+    DuplicateBrokerRegistration = 101, "DUPLICATE_BROKER_REGISTRATION", false, "a broker with this id is already registered";
+    BrokerIdNotRegistered = 102, "BROKER_ID_NOT_REGISTERED", false, "no broker with this id is registered";
     InconsistentTopicId = 103, "INCONSISTENT_TOPIC_ID", true, "the topic id differs from that in the log";
     InconsistentClusterId = 104, "INCONSISTENT_CLUSTER_ID", false, "the cluster id differs from that of the broker";
-    TransactionalIdNotFound = 105, "TRANSACTIONAL_ID_NOT_FOUND", false, "the transactional id is not known";
+    TransactionalIdNotFound = 105, "TRANSACTIONAL_ID_NOT_FOUND", false, "unknown transactional id";
     FetchSessionTopicIdError = 106, "FETCH_SESSION_TOPIC_ID_ERROR", true, "the use of topic ids changed within a fetch session";
     IneligibleReplica = 107, "INELIGIBLE_REPLICA", false, "a replica may not join the ISR";
     NewLeaderElected = 108, "NEW_LEADER_ELECTED", false, "the change of the ISR led to a new leader";
-    OffsetMovedToTieredStorage = 109, "OFFSET_MOVED_TO_TIERED_STORAGE", false, "the offset lies in the tier";
+    OffsetMovedToTieredStorage = 109, "OFFSET_MOVED_TO_TIERED_STORAGE", false, "the offset is in tiered storage";
     FencedMemberEpoch = 110, "FENCED_MEMBER_EPOCH", false, "the epoch of the member is fenced; rejoin";
     UnreleasedInstanceId = 111, "UNRELEASED_INSTANCE_ID", false, "the instance id is still in use by another member";
     UnsupportedAssignor = 112, "UNSUPPORTED_ASSIGNOR", false, "the assignor, or its version, is not supported";
     StaleMemberEpoch = 113, "STALE_MEMBER_EPOCH", false, "the epoch of the member is stale";
-    MismatchedEndpointType = 114, "MISMATCHED_ENDPOINT_TYPE", false, "the request came in by an endpoint of the wrong type";
+    MismatchedEndpointType = 114, "MISMATCHED_ENDPOINT_TYPE", false, "the request arrived at an endpoint of the wrong type";
     UnsupportedEndpointType = 115, "UNSUPPORTED_ENDPOINT_TYPE", false, "this type of endpoint is not supported";
-    UnknownControllerId = 116, "UNKNOWN_CONTROLLER_ID", false, "the controller id is not known";
+    UnknownControllerId = 116, "UNKNOWN_CONTROLLER_ID", false, "unknown controller id";
     UnknownSubscriptionId = 117, "UNKNOWN_SUBSCRIPTION_ID", false, "the client metrics subscription is not the current one";
     TelemetryTooLarge = 118, "TELEMETRY_TOO_LARGE", false, "the pushed metrics are larger than accepted";
     InvalidRegistration = 119, "INVALID_REGISTRATION", false, "the registration of the broker is not valid";
     TransactionAbortable = 120, "TRANSACTION_ABORTABLE", false, "the transaction must be aborted";
     InvalidRecordState = 121, "INVALID_RECORD_STATE", false, "the state of the record does not allow the acknowledgement";
-    ShareSessionNotFound = 122, "SHARE_SESSION_NOT_FOUND", true, "the share session is not known";
+    ShareSessionNotFound = 122, "SHARE_SESSION_NOT_FOUND", true, "unknown share session";
     InvalidShareSessionEpoch = 123, "INVALID_SHARE_SESSION_EPOCH", true, "the epoch of the share session is not the expected one";
     FencedStateEpoch = 124, "FENCED_STATE_EPOCH", false, "the state epoch of the share coordinator is fenced";
     InvalidVoterKey = 125, "INVALID_VOTER_KEY", false, "the voter key does not match";
-    DuplicateVoter = 126, "DUPLICATE_VOTER", false, "the voter is in the set already";
+    DuplicateVoter = 126, "DUPLICATE_VOTER", false, "the voter is already in the set";
     VoterNotFound = 127, "VOTER_NOT_FOUND", false, "the voter is not in the set";
     InvalidRegularExpression = 128, "INVALID_REGULAR_EXPRESSION", false, "the regular expression is not valid";
-    RebootstrapRequired = 129, "REBOOTSTRAP_REQUIRED", false, "the client's metadata are stale; it must bootstrap again";
+    RebootstrapRequired = 129, "REBOOTSTRAP_REQUIRED", false, "the client's metadata is stale; it must bootstrap again";
     StreamsInvalidTopology = 130, "STREAMS_INVALID_TOPOLOGY", false, "the streams topology is not valid";
     StreamsInvalidTopologyEpoch = 131, "STREAMS_INVALID_TOPOLOGY_EPOCH", false, "the epoch of the streams topology is not valid";
     StreamsTopologyFenced = 132, "STREAMS_TOPOLOGY_FENCED", false, "the streams topology is outdated";
@@ -242,14 +242,14 @@ impl fmt::Display for ErrorCode {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A request was refused with one of Kafka's codes, by a broker or by our own logic.
+    /// A request was refused with one of Kafka's codes, by a broker or by ottla itself.
     #[error("{context}{} ({code})", meaning(*code, *is_told))]
     Kafka {
         /// The code.
         code: ErrorCode,
         /// What was attempted, on which topic, partition or resource, and the remedy if known.
         context: String,
-        /// Whether the context says what the code means.
+        /// Whether the context already says what the code means.
         is_told: bool,
         /// What is behind it, if that is known.
         source: Option<Arc<Error>>,
@@ -261,19 +261,20 @@ pub enum Error {
         code: ErrorCode,
         /// Why the batch is refused.
         detail: String,
-        /// The index in the batch of each bad record, and what is wrong with it; of many only the first.
+        /// The index in the batch of each bad record, and what is wrong with it; limited to the first
+        /// ones.
         records: Vec<(i32, String)>,
     },
-    /// An offset lies outside of what the partition holds.
+    /// An offset is outside the range that the partition holds.
     #[error("offset {offset} of {partition} is outside of [{start}, {end})")]
     OffsetOutOfRange {
         /// The partition.
         partition: TopicPartition,
-        /// The offset that was asked for.
+        /// The requested offset.
         offset: Offset,
         /// The log start offset.
         start: Offset,
-        /// The end of what may be read.
+        /// The readable end.
         end: Offset,
     },
     /// Bytes from the network do not follow the protocol.
@@ -330,7 +331,7 @@ pub enum Error {
         /// Who holds it if that is known, and the remedy.
         detail: String,
     },
-    /// Data on disk were written by a newer release.
+    /// Data on disk was written by a newer release.
     #[error(
         "{what} has version {version}, and this release of ottla reads up to {known}: start the newer \
          release that wrote it, or use another data directory"
@@ -340,13 +341,13 @@ pub enum Error {
         what: String,
         /// Its version.
         version: u32,
-        /// The highest version that is known.
+        /// The highest known version.
         known: u16,
     },
     /// An argument or a configuration value is not acceptable.
     #[error("{0}")]
     InvalidArgument(String),
-    /// A wait ended before its condition came true.
+    /// A call did not finish in time.
     #[error("timed out after {}{}{what}", waited(*after_ms), if what.is_empty() { "" } else { ": " })]
     Timeout {
         /// What was waited for.
@@ -362,7 +363,7 @@ pub enum Error {
         /// What was closed.
         what: &'static str,
     },
-    /// A record does not have the form that the value format asks for.
+    /// A record does not match its value format.
     #[error("could not decode {what} of {partition} at offset {offset}: {detail}")]
     Decode {
         /// Key, value or header.
@@ -374,7 +375,7 @@ pub enum Error {
         /// What is wrong with it, and the remedy.
         detail: String,
     },
-    /// Records that the caller asked for do not exist any more.
+    /// Requested records no longer exist.
     #[error("data loss in {partition}: {detail}")]
     DataLoss {
         /// The partition.
@@ -390,7 +391,8 @@ impl Error {
         Self::Kafka { code, context: context.into(), is_told: false, source: None }
     }
 
-    /// An error with one of Kafka's codes whose meaning the text tells, so that it is not told twice.
+    /// An error with one of Kafka's codes whose meaning the text already gives, so that it is not
+    /// repeated.
     pub fn told(code: ErrorCode, text: impl Into<String>) -> Self {
         Self::Kafka { code, context: text.into(), is_told: true, source: None }
     }
@@ -449,7 +451,7 @@ impl Error {
         Self::Malformed { what, detail: detail.into() }
     }
 
-    /// This error, of bytes that were read from a file: what the bytes do not say, the file does.
+    /// This error for bytes that were read from a file, which it then names.
     #[must_use]
     pub fn in_file(self, path: impl AsRef<Path>) -> Self {
         match self {
@@ -474,7 +476,7 @@ impl Error {
         Self::InvalidArgument(detail.into())
     }
 
-    /// The code that a Kafka client is told.
+    /// The code sent to a Kafka client.
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         match self {
@@ -492,7 +494,7 @@ impl Error {
         }
     }
 
-    /// Whether the same call may succeed when it is made again.
+    /// Whether the same call may succeed when repeated.
     #[must_use]
     pub fn retriable(&self) -> bool {
         match self {

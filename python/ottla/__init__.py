@@ -3,9 +3,9 @@
 A broker that any Kafka client can connect to runs inside the Python process; a client writes
 dataframes to topics and reads Arrow batches from them, with that broker or any Kafka cluster.
 
-Both write to Python's ``logging``, as the loggers ``ottla.client`` and ``ottla.broker``. For
+Both write to Python's ``logging``, with the loggers ``ottla.client`` and ``ottla.broker``. For
 example, ``logging.getLogger("ottla").setLevel("DEBUG")`` shows attempts that failed and were
-repeated; level 5 shows everything. At ``INFO`` and above there is no message for single records.
+retried; level 5 shows everything. At ``INFO`` and above there are no messages about single records.
 """
 
 from __future__ import annotations

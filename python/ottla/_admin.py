@@ -82,8 +82,8 @@ class Administration:
             raise TypeError(f"partitions= takes a whole number, not {partitions!r}")
         if partitions is not None and partitions < 1:
             raise ConfigError(
-                f"partitions={partitions}: a topic has at least one partition. Leave the argument "
-                "out for the broker's num.partitions"
+                f"partitions={partitions}: a topic has at least one partition. Omit the argument "
+                "to use the broker's num.partitions"
             )
         settings = {name: setting_text(value) for name, value in topic_settings(config).items()}
         placement = {

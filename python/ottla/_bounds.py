@@ -263,5 +263,5 @@ def seconds(timeout: float | timedelta | None) -> float | None:
     if isinstance(timeout, timedelta):
         return timeout.total_seconds()
     if isinstance(timeout, (bool, str, bytes)) or not hasattr(timeout, "__float__"):
-        raise TypeError(f"a timeout is a number of seconds or a timedelta, not {timeout!r}")
+        raise TypeError(f"a timeout must be a number of seconds or a timedelta, not {timeout!r}")
     return float(timeout)

@@ -1,4 +1,4 @@
-"""Names of topics and numbers of partitions: what is not one is refused in the user's words."""
+"""Names of topics and numbers of partitions, with clear errors for anything else."""
 
 from __future__ import annotations
 
@@ -34,6 +34,6 @@ def partition_numbers(partitions: Any, argument: str = "partitions=") -> list[in
     numbers = []
     for one in partitions:
         if isinstance(one, bool) or not hasattr(one, "__index__"):
-            raise TypeError(f"{argument} takes the numbers of partitions, and {one!r} is none")
+            raise TypeError(f"{argument} takes the numbers of partitions, and {one!r} is not one")
         numbers.append(int(one.__index__()))
     return numbers

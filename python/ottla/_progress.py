@@ -60,7 +60,7 @@ class Bar:
             self._draw(now)
 
     def set_postfix_str(self, s: str = "", refresh: bool = True) -> None:
-        """Show a note behind the numbers, as tqdm does."""
+        """Show a note after the numbers, as tqdm does."""
         self._note = s
         if self._shown and refresh:
             self._draw(time.monotonic())
@@ -100,7 +100,7 @@ def set_total(progress: Any, total: int) -> None:
 
 
 def set_note(progress: Any, note: str) -> None:
-    """Show a note, where a progress can: a tqdm does behind its numbers."""
+    """Show a note if the progress supports it; a tqdm shows it after its numbers."""
     show = getattr(progress, "set_postfix_str", None)
     if show is not None:
         show(note)

@@ -16,10 +16,10 @@ __all__ = ["Scan"]
 
 
 class Scan:
-    """The records of a topic between resolved offsets; made by ``client.scan``.
+    """The records of a topic between resolved offsets; returned by ``client.scan``.
 
-    A value: read it as often as you like, with any library that reads Arrow streams; each reading
-    returns the same rows or raises. Nothing is read until then.
+    A value: read it as often as you like, with any library that reads Arrow streams; every reading
+    returns the same rows or raises. Nothing is read before that.
 
     Where a topic is compacted, a reading raises :class:`DataLossError` as soon as it finds fewer
     records than an earlier reading of the same scan did. What was compacted before the first
@@ -46,10 +46,10 @@ class Scan:
 
     @property
     def offsets(self) -> dict[int, tuple[int, int]]:
-        """The bounds by partition, the end exclusive; may be stored as JSON.
+        """The bounds by partition, end exclusive; can be stored as JSON.
 
-        Given as ``start=`` and ``end=`` of another scan they name the same records. To go on where
-        this scan stopped, keep :attr:`end` instead.
+        Passed as ``start=`` and ``end=`` of another scan they select the same records. To continue
+        where this scan stopped, keep :attr:`end` instead.
         """
         return self._native.offsets
 
@@ -62,9 +62,9 @@ class Scan:
     def end(self) -> dict[str, dict[int, int]]:
         """The checkpoint: the offset after the last one, by topic and partition.
 
-        Keep it as JSON, and give it back as ``start=`` of the next scan or consumer, which reads
-        what came since, also in partitions that did not exist yet. If ``partitions=`` chose some,
-        choose them again: a checkpoint says how far, not which.
+        Store it as JSON, and pass it as ``start=`` of the next scan or consumer, which reads what
+        arrived since, including in partitions that did not exist yet. If ``partitions=`` selected
+        some, select them again: a checkpoint says how far, not which.
 
         Examples
         --------
@@ -92,8 +92,8 @@ class Scan:
     def count(self) -> int:
         """Return the number of rows, by reading them without their columns.
 
-        There is no ``len()``: records that were compacted away, or belong to transactions, leave
-        gaps, so that the offsets do not tell.
+        There is no ``len()``: compaction and transactions leave gaps in the offsets, so they do not
+        give the number of rows.
         """
         return self._native.count()
 
@@ -162,8 +162,8 @@ class Scan:
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
         raise TypeError(
-            "a scan is no array: to_pandas() reads it into a pandas.DataFrame, to_numpy() into an "
-            "array of each column"
+            "a scan is not an array: to_pandas() reads it into a pandas.DataFrame, to_numpy() into "
+            "an array for each column"
         )
 
     def __arrow_c_schema__(self) -> object:
@@ -173,7 +173,7 @@ class Scan:
         return self._native.__arrow_c_stream__(requested_schema)
 
     def _read(self, consume: Any, *, plain: bool, progress: Any) -> Any:
-        """Let a library read the stream, and raise our own error instead of its words for it."""
+        """Let a library read the stream, and raise ottla's error instead of the library's."""
         shown = _progress.start(progress, self.max_rows, f"scan {self.topic}")
         stream = self._native.stream(plain, None if progress is False else shown.update)
         try:

@@ -1,13 +1,13 @@
 //! The listening sockets: `listeners` and `advertised.listeners`, and who may connect.
 //!
-//! Why: "localhost:9092 does not connect" is the most asked question about Kafka. A name with an IPv4
-//! and an IPv6 address is bound on both, on the same port; and unless told otherwise a client is
-//! sent back to the very address that it used.
+//! Why: "localhost:9092 does not connect" is the most frequently asked question about Kafka. A name
+//! with an IPv4 and an IPv6 address is bound on both, on the same port; and by default a client is
+//! sent back to exactly the address that it used.
 //!
 //! Invariants:
 //! - `LISTEN-1` no more than `max.connections` connections are open; the next ones wait in the
 //!   backlog. No more than `max.connections.per.ip` from one address; the next one is closed.
-//! - `LISTEN-2` nothing but loopback is bound unless a listener says so.
+//! - `LISTEN-2` only loopback addresses are bound unless a listener says otherwise.
 //!
 //! Only `PLAINTEXT` listeners exist so far; `config` refuses any other protocol by name.
 
@@ -28,10 +28,10 @@ use super::connection::{self, ConnectionLimits, FrameHandler, PeerInfo};
 use crate::config::{BrokerConfig, Listener};
 use crate::error::{Error, Result};
 
-/// How often a free port is looked for that is free on every address.
+/// How many times to look for a port that is free on every address.
 const PORT_ATTEMPTS: usize = 20;
 
-/// The addresses of a listener. A host that is both IPv4 and IPv6 has both.
+/// The addresses of a listener. A host with both IPv4 and IPv6 addresses yields both.
 fn resolve(listener: &Listener) -> Result<Vec<IpAddr>> {
     let Some(host) = listener.host.as_deref() else {
         return Ok(vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()]);
@@ -50,7 +50,7 @@ fn resolve(listener: &Listener) -> Result<Vec<IpAddr>> {
     Ok(addresses)
 }
 
-/// How sockets are made.
+/// The options of sockets.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SocketOptions {
     /// `socket.listen.backlog.size`.
@@ -70,7 +70,7 @@ impl SocketOptions {
         }
     }
 
-    /// What is set on an accepted socket.
+    /// Sets the options of an accepted socket.
     fn apply(self, stream: &TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
         match self.send_buffer_bytes {
@@ -88,7 +88,8 @@ fn bind_one(address: SocketAddr, options: SocketOptions) -> io::Result<std::net:
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
-    // Before it listens: accepted sockets inherit the size, from which the window is scaled.
+    // Set before it listens: accepted sockets inherit the size, on which the window scaling is
+    // based.
     if let Some(bytes) = options.receive_buffer_bytes {
         socket.set_recv_buffer_size(bytes as usize)?;
     }
@@ -97,7 +98,7 @@ fn bind_one(address: SocketAddr, options: SocketOptions) -> io::Result<std::net:
     Ok(socket.into())
 }
 
-/// Whether an address family is simply not there on this machine.
+/// Whether this machine lacks an address family.
 fn is_absent(error: &io::Error) -> bool {
     if error.kind() == io::ErrorKind::AddrNotAvailable {
         return true;
@@ -149,9 +150,8 @@ fn grouped(listeners: &[Listener]) -> Result<Vec<(&str, u16, Vec<IpAddr>)>> {
         let found = resolve(listener)?;
         match groups.iter_mut().find(|(name, ..)| *name == listener.name) {
             Some((name, port, _)) if *port != listener.port => {
-                let detail = format!(
-                    "listeners: each listener must have another name; {name} is there with two ports"
-                );
+                let detail =
+                    format!("listeners: names must be unique, but {name} is listed with two ports");
                 return Err(Error::invalid(detail));
             }
             Some((_, _, ips)) => ips.extend(found),
@@ -208,7 +208,7 @@ impl Listeners {
         Ok(bound)
     }
 
-    /// What was bound.
+    /// The bound addresses.
     pub(super) fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
@@ -281,7 +281,7 @@ impl Acceptor {
             match accepted {
                 Ok((stream, peer)) => {
                     let Some(place) = Self::take_place(&self, peer.ip()) else {
-                        tracing::debug!(%peer, "too many connections of this address");
+                        tracing::debug!(%peer, "too many connections from this address");
                         continue;
                     };
                     if let Err(error) = options.apply(&stream) {
@@ -294,7 +294,8 @@ impl Acceptor {
                     });
                 }
                 Err(error) => {
-                    // Out of file descriptors, most likely: those in use must come back first.
+                    // Most likely out of file descriptors: some of those in use must be released
+                    // first.
                     tracing::warn!(%error, "could not accept a connection");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
@@ -333,7 +334,7 @@ impl std::fmt::Debug for Acceptor {
     }
 }
 
-/// A connection's place among those of its address.
+/// A connection's slot among those of its address.
 struct Place {
     acceptor: Arc<Acceptor>,
     ip: IpAddr,
@@ -351,7 +352,7 @@ impl Drop for Place {
     }
 }
 
-/// An IPv4 address that came through an IPv6 socket, as IPv4.
+/// An IPv4 address that arrived through an IPv6 socket, as IPv4.
 fn unmapped(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
@@ -384,7 +385,7 @@ mod tests {
             ..OPTIONS
         };
         let (receive, send) = sizes(given).await;
-        // Linux doubles what it is asked for.
+        // Linux doubles the requested size.
         assert!((20_000..=40_000).contains(&receive), "{receive}");
         assert!((30_000..=60_000).contains(&send), "{send}");
         let unset = sizes(OPTIONS).await;

@@ -150,7 +150,7 @@ fn start_logging(default_level: &str) {
 fn report(failure: &Failure) -> i32 {
     let (line, status) = match failure {
         Failure::Error(error @ Error::InvalidArgument(_)) => (error.chain(), 2),
-        // What the API has as arguments are options here.
+        // What are arguments in the API are options here.
         Failure::Error(error @ Error::Decode { .. }) => {
             (error.chain().replace("; on_error= ", "; --on-error "), 1)
         }

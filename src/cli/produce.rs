@@ -212,7 +212,7 @@ async fn write_lines(
         Ok(())
     };
     let mut failure: Option<Failure> = sent.await.err();
-    // What was accepted is waited for, so that it can be counted.
+    // Wait for what was accepted, so that it can be counted.
     tokio::time::timeout(Duration::from_secs(120), producer.flush()).await.ok();
     for delivery in pending {
         match delivery.wait().await {

@@ -380,7 +380,7 @@ async fn write_members_rows(
                 note(&format!("no record arrived for {} ms", arguments.timeout_ms.unwrap_or(0)));
                 break;
             }
-            // For whom the member waits the log says, on standard error as well.
+            // The log, which is on standard error as well, says whom the member waits for.
             Some(Polled::Waiting(_)) | None => {}
         }
     }

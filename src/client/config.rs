@@ -460,7 +460,7 @@ fn servers(list: &str) -> Result<Vec<String>> {
         })
         .collect::<Result<_>>()?;
     if servers.is_empty() {
-        return Err(Error::invalid("it is empty; give at least one HOST:PORT"));
+        return Err(Error::invalid("it is empty; pass at least one HOST:PORT"));
     }
     Ok(servers)
 }

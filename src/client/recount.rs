@@ -1,8 +1,8 @@
-//! Counts the records of a scan while it is read, and compares with what was counted before.
+//! Counts the records of a scan while it is read, and compares the count with earlier readings.
 //!
-//! A scan is a value: reading it twice gives the same rows, or an error. Records that are gone from
-//! its start make a fetch fail. Those that compaction removed from its middle do not; they are
-//! missed here, batch by batch, by [`crate::machine::client::seen`].
+//! A scan is a value: reading it twice yields the same rows, or an error. If records are gone from
+//! its start, a fetch fails. If compaction removed them from its middle, it does not;
+//! [`crate::machine::client::seen`] notices that here, batch by batch.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,10 +18,10 @@ use crate::types::{Offset, TopicPartition};
 const MARKS_MAX: usize = 1 << 16;
 const MARKS_MIN: usize = 16;
 
-/// The most bytes that a batch may have uncompressed, where its records must be looked at.
+/// The largest uncompressed size of a batch whose records must be examined.
 const UNCOMPRESSED_MAX: usize = 256 << 20;
 
-/// What the readings of one scan counted so far.
+/// What the readings of one scan have counted so far.
 #[derive(Debug)]
 pub(crate) struct Memory {
     partitions: Mutex<BTreeMap<i32, Seen>>,
@@ -29,7 +29,7 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// For a scan of so many partitions.
+    /// For a scan of this many partitions.
     pub(crate) fn new(partitions: usize) -> Self {
         let marks_max = (MARKS_MAX / partitions.max(1)).max(MARKS_MIN);
         Self { partitions: Mutex::default(), marks_max }
@@ -42,9 +42,9 @@ pub(crate) struct Recount {
     memory: Arc<Memory>,
     offsets: Arc<Offsets>,
     tallies: BTreeMap<i32, Tally>,
-    /// A difference is told in the log, once, instead of being an error.
+    /// Whether a difference is logged, once, instead of being an error.
     is_tolerant: bool,
-    /// What was found to be missing: the reading cannot go on.
+    /// What was found to be missing: the reading cannot continue.
     found: Option<(TopicPartition, String)>,
 }
 
@@ -57,7 +57,7 @@ impl Recount {
         Self { memory, offsets, tallies, is_tolerant, found: None }
     }
 
-    /// Whether everything was there so far.
+    /// Checks that nothing was missing so far.
     ///
     /// # Errors
     ///
@@ -71,7 +71,7 @@ impl Recount {
         }
     }
 
-    /// Counts what was fetched of a partition, up to the position behind it.
+    /// Counts what was fetched from a partition, up to the position after it.
     ///
     /// # Errors
     ///
@@ -130,8 +130,8 @@ fn describe(start: Offset, difference: &Difference) -> String {
     )
 }
 
-/// Which batches a reader is shown: no control batches, and with `read_committed` nothing that was
-/// aborted.
+/// Decides which batches a reader sees: no control batches, and with `read_committed` nothing that
+/// was aborted.
 struct Visible<'a> {
     chunk: &'a Chunk,
     aborted_seen: usize,
@@ -143,7 +143,7 @@ impl<'a> Visible<'a> {
         Self { chunk, aborted_seen: 0, aborting: BTreeSet::new() }
     }
 
-    /// Whether the next batch is shown.
+    /// Whether the reader sees the next batch.
     fn pass(&mut self, header: &BatchHeader) -> bool {
         let aborted = self.chunk.aborted.as_deref().unwrap_or_default();
         while let Some(next) = aborted.get(self.aborted_seen) {
@@ -162,8 +162,8 @@ impl<'a> Visible<'a> {
     }
 }
 
-/// The records of a batch within some offsets. Only a compacted batch that lies across a bound must
-/// be looked into.
+/// The records of a batch within some offsets. Only a compacted batch that spans a bound must be
+/// examined.
 fn records_within(batch: &Batch, from: Offset, until: Offset) -> Result<u64> {
     let header = batch.header();
     let all = u64::try_from(header.record_count).unwrap_or(0);

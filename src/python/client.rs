@@ -1,8 +1,8 @@
 //! The client: its life, and sending single records.
 //!
-//! A client belongs to a process by its [`Session`]. After a fork the child's first call makes a
-//! session of its own, over TCP, and leaves the inherited one alone; so a client of an embedded
-//! broker goes on working in the child, as a client of the parent's broker.
+//! A client is tied to a process through its [`Session`]. After a fork, the child's first call
+//! creates its own session, over TCP, and leaves the inherited one alone, so a client of an
+//! embedded broker keeps working in the child, as a client of the parent's broker.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -31,7 +31,7 @@ use crate::client::{
 use crate::error::{Error, Result};
 use crate::types::TimestampMs;
 
-/// Producers that were dropped with records under way, and are being flushed.
+/// Producers that were dropped with unacknowledged records, and are being flushed.
 static LINGERING: AtomicUsize = AtomicUsize::new(0);
 
 /// How many dropped producers are still being flushed; the exit waits for them.
@@ -39,14 +39,14 @@ pub(super) fn lingering() -> usize {
     LINGERING.load(Ordering::SeqCst)
 }
 
-/// Producers by what `write` may choose for itself: acks and compression.
+/// Producers by the settings that `write` can choose: acks and compression.
 type Producers = BTreeMap<(i16, &'static str), Arc<Producer>>;
 
-/// What a client has in one process.
+/// What a client holds in one process.
 #[derive(Debug)]
 struct Session {
     process: u32,
-    /// There until the drop, which leaks it in a fork.
+    /// Present until the drop, which leaks it in a fork.
     engine: Option<Engine>,
     producers: Mutex<Producers>,
 }
@@ -71,8 +71,8 @@ impl Session {
 }
 
 impl Drop for Session {
-    /// Leaves a parent's session alone; flushes what a forgotten client still has, without
-    /// waiting for it here.
+    /// Leaves a parent's session alone; flushes what a dropped client still has, without waiting
+    /// for it here.
     fn drop(&mut self) {
         let producers = std::mem::take(
             self.producers.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner()),
@@ -147,7 +147,7 @@ impl Client {
             let fresh = Arc::new(Session::new(Engine::connect(config)?));
             let previous = self.session.compare_and_swap(&current, fresh);
             if Arc::ptr_eq(&previous, &current) {
-                // The parent's: for ever.
+                // The parent's session: leaked.
                 std::mem::forget(current);
             }
         }
@@ -177,10 +177,10 @@ impl Client {
         Ok(producer)
     }
 
-    /// The writer of the dead letter topic that `on_error` names, if it names one.
+    /// The writer of the dead-letter topic that `on_error` names, if any.
     pub(super) fn dead_letters(&self, on_error: &str) -> Result<Option<DeadLetters>> {
         let Some(topic) = super::convert::dead_letter_topic(on_error) else { return Ok(None) };
-        // Rows are handed out on the strength of this acknowledgement, whatever the client's is.
+        // Rows are handed out because of this acknowledgement, whatever the client's setting.
         let config = ProducerConfig { acks: Acks::All, ..self.config.producer.clone() };
         Ok(Some(DeadLetters::new(topic, self.producer_with(config)?)?))
     }
@@ -247,7 +247,7 @@ impl Client {
         self.flush_all(py, timeout)
     }
 
-    /// Ends the client. `gone` says why its broker will never answer, if that is so.
+    /// Closes the client. `gone` says why its broker will never answer, if that is known.
     fn close(&self, py: Python<'_>, timeout: Option<f64>, gone: Option<String>) -> PyResult<()> {
         if self.closed.swap(true, Ordering::SeqCst) {
             return Ok(());
@@ -307,7 +307,7 @@ impl Client {
             named(&engine, topic, accepting.send(record).await).await
         })?;
         if hurry {
-            // Whoever waits for this one record has nothing to gain from `linger.ms`.
+            // A caller that waits for this one record gains nothing from `linger.ms`.
             let _task = runtime::handle()?.spawn(async move { producer.flush().await });
         }
         Ok(Pending::new(&engine, what, delivery.wait(), |py, sent| {
@@ -367,7 +367,7 @@ impl Client {
     }
 }
 
-/// Where a record ended up.
+/// Where a record was written.
 #[pyclass(frozen, module = "ottla")]
 #[derive(Debug)]
 pub(super) struct RecordMetadata {
@@ -396,7 +396,7 @@ impl From<&Metadata> for RecordMetadata {
 
 #[pymethods]
 impl RecordMetadata {
-    /// The time of the record as an aware `datetime` in UTC.
+    /// The timestamp of the record, as an aware `datetime` in UTC.
     #[getter]
     fn timestamp<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         if self.timestamp == TimestampMs::NONE {

@@ -1,9 +1,9 @@
-//! What the consumers of Python read with: assigned partitions, or membership in a group.
+//! What Python's consumers read with: assigned partitions, or membership in a group.
 //!
 //! Both are polled in the same way, so waiting, dead letters and what is left over from an
-//! interrupted call exist once. The engine wants one caller at a time; it sits behind an async lock,
-//! so that a poll of an event loop and a call of a thread wait for each other instead of racing. A
-//! long poll gives the lock away from time to time.
+//! interrupted call are implemented once. The engine allows one caller at a time; it is behind an
+//! async lock, so that a poll from an event loop and a call from a thread wait for each other
+//! instead of racing. A long poll releases the lock from time to time.
 //!
 //! ```text
 //!   engine ──poll──► ready (a number, rows or a change) ──► the caller says that it has the number
@@ -11,10 +11,10 @@
 //!      └─── given back ─┘
 //! ```
 //!
-//! What a poll gives stays ready until the caller says that it has it ([`Reader::set_handed`]): the
-//! next poll gives the same again after an interrupt, a cancelled `await` or an exception in a
-//! callback, and what was not handed out was never read: whatever asks for a position, or changes
-//! it, gives it back first.
+//! What a poll returns stays ready until the caller confirms that it has it
+//! ([`Reader::set_handed`]): after an interrupt, a cancelled `await` or an exception in a callback,
+//! the next poll returns the same again, and what was not handed out counts as unread: any call
+//! that asks for a position, or changes it, gives it back first.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -29,17 +29,17 @@ use crate::client::{
 use crate::error::{Error, Result};
 use crate::types::{Offset, TopicPartition};
 
-/// How often a waiting poll looks whether the consumer was closed, and lets others in.
+/// How often a waiting poll checks whether the consumer was closed, and lets other calls in.
 const LOOK: Duration = Duration::from_millis(100);
 
 const CLOSED: Error = Error::Closed { what: "the consumer" };
 
-/// What gives the rows.
+/// The source of the rows.
 #[derive(Debug)]
 pub(super) enum Engine {
-    /// Partitions that the caller named, and where they end if they do.
+    /// Partitions that the caller named, with their ends, if any.
     Assigned { consumer: Box<AssignedConsumer>, ends: Option<BTreeMap<TopicPartition, Offset>> },
-    /// Those that a group assigns.
+    /// Partitions that a group assigns.
     Group(Box<GroupConsumer>),
 }
 
@@ -101,7 +101,7 @@ impl Engine {
         }
     }
 
-    /// The offsets up to the pinned ends of a member; none while that is not known.
+    /// The offsets up to the pinned ends of a member; none while unknown.
     pub(super) fn remaining(&self) -> Option<u64> {
         match self {
             Self::Group(consumer) => consumer.remaining(),
@@ -123,7 +123,7 @@ async fn is_behind(
 ) -> Result<bool> {
     for (partition, end) in ends {
         let position = consumer.position(partition).await?;
-        // A position beyond the end may be that of a record that does not exist.
+        // A position beyond the end may belong to a record that does not exist.
         let exists = || {
             let marks = consumer.marks(partition);
             position == *end || marks.is_some_and(|marks| marks.high_watermark >= position)
@@ -135,20 +135,20 @@ async fn is_behind(
     Ok(true)
 }
 
-/// What the engine gave, and the caller may not have yet.
+/// What the engine returned, and the caller may not have yet.
 #[derive(Debug)]
 struct Ready {
-    /// Rises with everything that becomes ready.
+    /// Increases with everything that becomes ready.
     number: u64,
     polled: Polled,
-    /// The dead letters beside the rows are acknowledged.
+    /// Whether the dead letters that go with the rows are acknowledged.
     is_sent: bool,
 }
 
-/// The engine and what it gave that was not handed out yet.
+/// The engine, and what it returned that was not handed out yet.
 #[derive(Debug)]
 pub(super) struct Reading {
-    /// There until the consumer is closed.
+    /// Present until the consumer is closed.
     engine: Option<Engine>,
     ready: Option<Ready>,
     last_number: u64,
@@ -159,8 +159,8 @@ impl Reading {
         self.engine.as_mut().ok_or(CLOSED)
     }
 
-    /// The engine at the positions of the caller: rows that were not handed out are given back. A
-    /// change of the assignment that it was not told stays ready.
+    /// The engine at the caller's positions: rows that were not handed out are given back. A change
+    /// of the assignment that was not reported stays ready.
     pub(super) fn engine_of_caller(&mut self) -> Result<&mut Engine> {
         let engine = self.engine.as_mut().ok_or(CLOSED)?;
         match self.ready.as_ref().map(|ready| &ready.polled) {
@@ -176,7 +176,7 @@ impl Reading {
         Ok(engine)
     }
 
-    /// Keeps what the engine gave until the caller has it.
+    /// Keeps what the engine returned until the caller has it.
     fn keep(&mut self, polled: Polled) {
         self.last_number += 1;
         self.ready = Some(Ready { number: self.last_number, polled, is_sent: false });
@@ -186,7 +186,7 @@ impl Reading {
 /// How to poll.
 #[derive(Debug)]
 pub(super) struct Manner {
-    /// Where records go that did not decode.
+    /// Where records that cannot be decoded go.
     pub(super) letters: Option<DeadLetters>,
     /// How long a batch that is not full waits for more rows.
     pub(super) fill: Duration,
@@ -198,7 +198,7 @@ pub(super) struct Reader {
     client: Client,
     reading: Mutex<Reading>,
     manner: Manner,
-    /// What the caller was told that it has.
+    /// The assignment reported to the caller.
     assignment: Guarded<Vec<TopicPartition>>,
     /// The membership, if there is one.
     member: Option<GroupHandle>,
@@ -233,7 +233,7 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// The consumer is of no group.
+    /// When the consumer is not a member of a group.
     pub(super) fn member(&self) -> Result<&GroupHandle> {
         self.member.as_ref().ok_or_else(|| {
             Error::invalid(
@@ -251,7 +251,7 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// It is closed.
+    /// When it is closed.
     pub(super) fn check_open(&self) -> Result<()> {
         if self.is_closed() { Err(CLOSED) } else { Ok(()) }
     }
@@ -274,13 +274,13 @@ impl Reader {
         self.handed.fetch_max(number, Ordering::SeqCst);
     }
 
-    /// Whether what became ready under this number still is: it was not given back.
+    /// Whether what became ready under this number still is, so that it was not given back.
     pub(super) async fn is_ready(&self, number: u64) -> bool {
         self.lock().await.ready.as_ref().is_some_and(|ready| ready.number == number)
     }
 
-    /// The next rows, the next change of the assignment, or the end, with the number that tells
-    /// that the caller has it; none when the time is over.
+    /// The next rows, the next change of the assignment, or the end, with the number by which the
+    /// caller confirms it; none if the time is up.
     pub(super) async fn poll(&self, timeout: Option<Duration>) -> Result<Option<(u64, Polled)>> {
         let started = Instant::now();
         let left = || timeout.map(|timeout| timeout.saturating_sub(started.elapsed()));
@@ -311,8 +311,8 @@ impl Reader {
         }
     }
 
-    /// What is ready, once the dead letters beside it are acknowledged. An error or an interrupt
-    /// leaves it for the next call.
+    /// What is ready, once its dead letters are acknowledged. An error or an interrupt leaves it
+    /// for the next call.
     async fn hand_out(&self, ready: &mut Ready) -> Result<(u64, Polled)> {
         if let (Some(letters), Polled::Batch(decoded), false) =
             (&self.manner.letters, &ready.polled, ready.is_sent)
@@ -328,8 +328,8 @@ impl Reader {
         self.closed.store(true, Ordering::SeqCst);
     }
 
-    /// Ends the reading, and leaves the group. What was handed out last is finished, unless the
-    /// caller failed. Does nothing when that was done; a call that was interrupted is made again.
+    /// Stops reading, and leaves the group. What was last handed out is finished, unless the caller
+    /// failed. Does nothing when that was done; a call that was interrupted is made again.
     pub(super) async fn close(&self, failed: bool) -> Result<()> {
         let mut reading = self.lock().await;
         if reading.engine.is_none() {

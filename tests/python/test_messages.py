@@ -18,7 +18,7 @@ SAID: dict[str, tuple[Callable[[Any], object], type[Exception], str]] = {
         lambda kafka: kafka.create_topic("a", partitions=0),
         ottla.ConfigError,
         (
-            "partitions=0: a topic has at least one partition. Leave the argument out for the "
+            "partitions=0: a topic has at least one partition. Omit the argument to use the "
             "broker's num.partitions"
         ),
     ),
@@ -70,12 +70,12 @@ SAID: dict[str, tuple[Callable[[Any], object], type[Exception], str]] = {
     "a broker that is not there": (
         lambda kafka: kafka.configs(broker=9),
         ottla.KafkaError,
-        "there is no broker 9; there are 1 (BROKER_ID_NOT_REGISTERED)",
+        "there is no broker 9; the brokers are 1 (BROKER_ID_NOT_REGISTERED)",
     ),
     "no time": (
         lambda kafka: kafka.topics(timeout="soon"),
         TypeError,
-        "a timeout is a number of seconds or a timedelta, not 'soon'",
+        "a timeout must be a number of seconds or a timedelta, not 'soon'",
     ),
 }
 

@@ -404,7 +404,7 @@ impl Admin {
         let brokers = &self.cluster.snapshot().brokers;
         if !brokers.contains_key(&id) {
             let known: Vec<String> = brokers.keys().map(ToString::to_string).collect();
-            let text = format!("there is no broker {id}; there are {}", known.join(", "));
+            let text = format!("there is no broker {id}; the brokers are {}", known.join(", "));
             return Err(Error::told(ErrorCode::BrokerIdNotRegistered, text));
         }
         self.cluster.route(id, Lane::Control).await
@@ -421,7 +421,7 @@ impl Admin {
     ///
     /// # Errors
     ///
-    /// That of the result.
+    /// The error of the result.
     pub async fn named<T>(&self, topic: &str, result: Result<T>) -> Result<T> {
         match result {
             Err(error) => Err(self.with_nearest(topic, error).await),
@@ -492,7 +492,7 @@ fn creatable(topic: &NewTopic, version: i16) -> Result<CreatableTopic> {
 fn created(topic: CreatableTopicResult) -> Result<CreatedTopic> {
     let code = ErrorCode::from_i16(topic.error_code);
     if let (ErrorCode::TopicAlreadyExists, Some(message)) = (code, topic.error_message.as_ref()) {
-        // It names the topic.
+        // The error names the topic.
         return Err(Error::told(code, message.as_str()));
     }
     check(topic.error_code, topic.error_message.as_ref(), || {

@@ -121,7 +121,7 @@ impl Prefetcher {
             return Ok((None, false));
         }
         if let Some(error) = state.failure.take() {
-            // It was what kept the fetcher from going on.
+            // It was what kept the fetcher from continuing.
             self.shared.work.notify_one();
             return Err(error);
         }

@@ -1,11 +1,11 @@
-//! The end of a producer: what was not acknowledged is told, by topic and number.
+//! Closing a producer: reports what was not acknowledged, by topic and number.
 //!
-//! A record whose delivery nobody kept fails unheard. Such failures are counted, and those of all
-//! records while the producer closes, so that closing says what was lost. How long it waits is
-//! bounded by the caller and by `delivery.timeout.ms`; it does not wait for a broker in this process
-//! that was closed, since that never comes back.
+//! A record whose delivery nobody kept fails unnoticed. Such failures are counted, and while the
+//! producer closes those of all records, so that closing reports what was lost. The wait is limited
+//! by the caller and by `delivery.timeout.ms`; it does not wait for a closed broker in this process,
+//! since that never comes back.
 //!
-//! - **CLO-1** A batch that fails is counted under the lock that takes it out of the accumulator:
+//! - **CLO-1** A failed batch is counted under the lock that removes it from the accumulator, so
 //!   closing finds it in one of the two.
 
 use std::collections::BTreeMap;
@@ -21,13 +21,13 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::machine::client::accumulator::Outcome;
 use crate::types::TopicPartition;
 
-/// So many topics are named.
+/// How many topics are named.
 const TOPICS_SHOWN: usize = 10;
 
-/// Records that failed, and that nobody was told of.
+/// Records that failed without anybody being told.
 #[derive(Debug, Default)]
 pub(super) struct Lost {
-    /// While the producer closes all failures count.
+    /// While the producer closes, all failures count.
     is_closing: bool,
     records: BTreeMap<Arc<str>, u64>,
     /// Why the first of them failed.
@@ -35,7 +35,7 @@ pub(super) struct Lost {
 }
 
 impl Lost {
-    /// Counts the records of a batch that failed of which nobody else hears (CLO-1).
+    /// Counts the records of a failed batch that nobody else is told about (CLO-1).
     pub(super) fn note(&mut self, promise: &Promise, reason: &Error) {
         let records = if self.is_closing { promise.records() } else { promise.unheard() };
         if records == 0 {
@@ -52,7 +52,7 @@ impl Lost {
 #[must_use = "somebody has to be told"]
 pub struct Unacknowledged {
     records: BTreeMap<Arc<str>, u64>,
-    /// Why, of the first of them; there if there are any.
+    /// Why the first of them failed; present if there are any.
     reason: Option<Error>,
 }
 
@@ -68,7 +68,7 @@ impl Unacknowledged {
     ///
     /// # Errors
     ///
-    /// There are any; the error has their topics and number.
+    /// When there are any; the error has their topics and number.
     pub fn into_result(self) -> Result<()> {
         let Some(reason) = self.reason else { return Ok(()) };
         Err(within(reason, &described(&self.records)))
@@ -84,9 +84,9 @@ impl Unacknowledged {
 
 impl Producer {
     /// Refuses new records, and waits until all are acknowledged or have failed: for at most
-    /// `timeout`, and never longer than `delivery.timeout.ms`. Where the caller knows that the
-    /// broker is `gone`, and how, it waits for nothing. The result is what was not acknowledged:
-    /// now, or before without anybody being told.
+    /// `timeout`, and never longer than `delivery.timeout.ms`. If the caller knows that the broker
+    /// is `gone`, and why, it does not wait. The result is what was not acknowledged, now or
+    /// earlier without anybody being told.
     pub async fn drain(&self, timeout: Duration, gone: Option<&str>) -> Unacknowledged {
         {
             let mut state = self.inner.state();
@@ -100,7 +100,7 @@ impl Producer {
         let timeout = if gone.is_some() { Duration::ZERO } else { timeout.min(longest) };
         let in_time = tokio::time::timeout(timeout, self.flush()).await.is_ok();
         let mut state = self.inner.state();
-        // Also in time, since a sender that ended leaves them behind.
+        // Even within the timeout, since a sender that has ended leaves them behind.
         let unsettled = state.accumulator.unsettled();
         let lost = Lost { is_closing: true, ..Lost::default() };
         let lost = std::mem::replace(&mut state.lost, lost);
@@ -113,7 +113,7 @@ impl Producer {
                 let mut waiting = state.accumulator.waiting_partitions();
                 let trouble = waiting.find_map(|one| self.inner.trouble(&state.troubles, one));
                 let trouble = trouble.or_else(|| self.inner.cluster.obstacle());
-                let what = if trouble.is_some() { "" } else { "no answer came" };
+                let what = if trouble.is_some() { "" } else { "no answer" };
                 Error::timeout(what, timeout).because(trouble)
             }
         };
@@ -156,8 +156,8 @@ impl Inner {
         answer.or_else(|| troubles.of(partition, &self.cluster.snapshot()))
     }
 
-    /// The end of a batch that failed and is counted (CLO-1). Who waits for progress is woken by
-    /// the caller, once for all failures of one moment.
+    /// Ends a failed batch, which is counted (CLO-1). The caller wakes those who wait for progress,
+    /// once for all failures.
     pub(super) fn give_up(&self, payload: Payload, reason: Error) {
         self.memory.add_permits(payload.charged);
         payload.promise.fail(reason);
@@ -178,7 +178,7 @@ impl Inner {
         code == ErrorCode::KafkaStorageError && self.state().lost.is_closing
     }
 
-    /// Gives up all that waits.
+    /// Abandons everything that waits.
     pub(super) fn abandon(&self, reason_of: impl Fn(&TopicPartition) -> Error) {
         let failed: Vec<(Payload, Error)> = {
             let mut state = self.state();
@@ -196,7 +196,7 @@ impl Inner {
         self.progress.notify_waiters();
     }
 
-    /// Gives up all that waits for a broker that does not come back.
+    /// Abandons everything that waits for a broker that will not come back.
     pub(super) fn abandon_broker(&self, why: &str) {
         self.abandon(|partition| {
             let context = format!("producing to {partition}: {why}");
@@ -216,7 +216,7 @@ fn described(topics: &BTreeMap<Arc<str>, u64>) -> String {
         write!(text, "{comma}topic {topic:?}: {count}").ok();
     }
     if topics.len() > TOPICS_SHOWN {
-        write!(text, ", and {} topics more", topics.len().saturating_sub(TOPICS_SHOWN)).ok();
+        write!(text, ", and {} more topics", topics.len().saturating_sub(TOPICS_SHOWN)).ok();
     }
     text.push(')');
     text
@@ -266,7 +266,7 @@ mod tests {
             let producer = producer();
             accept(&producer, topic, records);
             all = all.and(producer.drain(Duration::MAX, Some("it burned")).await);
-            // It is told once.
+            // It is reported once.
             producer.drain(Duration::ZERO, None).await.into_result().unwrap();
         }
         all = all.and(producer().drain(Duration::MAX, None).await);

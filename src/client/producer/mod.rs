@@ -1,4 +1,4 @@
-//! Producing: records one at a time, or whole batches that are encoded already.
+//! Producing: records one at a time, or whole batches that are already encoded.
 //!
 //! ```text
 //! send ──► memory (buffer.memory) ──► Accumulator ──► sender task ──► Produce requests
@@ -6,10 +6,10 @@
 //!   └────────── Delivery ◄── acknowledged, failed ────────┘
 //! ```
 //!
-//! `send` waits for memory instead of failing, so a producer cannot outrun its broker; what it
-//! returns is the wait for the acknowledgement. Every record that was accepted ends in exactly one
-//! of: acknowledged with its offset, failed with a reason. Dropping the producer without
-//! [`Producer::close`] fails what was not acknowledged yet.
+//! `send` waits for memory instead of failing, so a producer cannot outrun its broker; it returns
+//! the pending acknowledgement. Every accepted record ends in exactly one of two ways: acknowledged
+//! with its offset, or failed with a reason. Dropping the producer without [`Producer::close`]
+//! fails what was not yet acknowledged.
 
 mod closing;
 mod delivery;
@@ -47,20 +47,20 @@ use crate::types::{TimestampMs, TopicPartition};
 pub struct ProducerRecord {
     /// The topic.
     pub topic: Arc<str>,
-    /// The partition; chosen by the key, or sticky without one, when not given.
+    /// The partition; if not given, chosen by the key, or sticky without one.
     pub partition: Option<i32>,
     /// The key.
     pub key: Option<Bytes>,
     /// The value; none for a tombstone.
     pub value: Option<Bytes>,
-    /// The timestamp; now, when not given.
+    /// The timestamp; if not given, now.
     pub timestamp: Option<TimestampMs>,
     /// Headers in order; keys may repeat.
     pub headers: Vec<(String, Option<Bytes>)>,
 }
 
 impl ProducerRecord {
-    /// A record with a value and nothing else.
+    /// A record with only a value.
     pub fn new(topic: impl Into<Arc<str>>, value: impl Into<Bytes>) -> Self {
         Self { topic: topic.into(), value: Some(value.into()), ..Self::default() }
     }
@@ -73,7 +73,7 @@ impl ProducerRecord {
     }
 }
 
-/// A whole record batch, made for example by [`crate::columnar`], without producer id.
+/// A whole record batch, created for example by [`crate::columnar`], without a producer id.
 #[derive(Clone, Debug)]
 pub struct EncodedBatch {
     bytes: Bytes,
@@ -86,13 +86,13 @@ impl EncodedBatch {
     ///
     /// # Errors
     ///
-    /// They are not exactly one whole batch.
+    /// When they are not exactly one whole batch.
     pub fn new(bytes: Bytes) -> Result<Self> {
         let batch = Batch::parse(&bytes)?;
         let header = *batch.header();
         if header.size_bytes != bytes.len() {
             return Err(Error::invalid(format!(
-                "{} bytes follow the record batch; give one batch at a time",
+                "{} bytes follow the record batch; pass one batch at a time",
                 bytes.len().saturating_sub(header.size_bytes)
             )));
         }
@@ -101,7 +101,7 @@ impl EncodedBatch {
         Ok(Self { bytes, records, max_timestamp: header.max_timestamp })
     }
 
-    /// The number of offsets that it takes.
+    /// The number of offsets that it occupies.
     #[must_use]
     pub const fn records(&self) -> i32 {
         self.records
@@ -114,12 +114,12 @@ impl EncodedBatch {
     }
 }
 
-/// What the accumulator holds of a batch.
+/// What the accumulator holds for a batch.
 #[derive(Debug)]
 struct Payload {
     content: Content,
     promise: Promise,
-    /// The permits of `buffer.memory` that it holds.
+    /// The bytes of `buffer.memory` that it holds.
     charged: usize,
 }
 
@@ -130,7 +130,7 @@ enum Content {
 }
 
 impl Payload {
-    /// The bytes to send under a stamp. Sealed at the first attempt, patched when it changes.
+    /// The bytes to send with a stamp. Sealed at the first attempt, patched when the stamp changes.
     fn seal(&mut self, wanted: Stamp) -> Result<Bytes> {
         let content = std::mem::replace(
             &mut self.content,
@@ -167,7 +167,7 @@ struct State {
     troubles: Troubles,
 }
 
-/// What the handle and the sender task share.
+/// The state that the handle and the sender task share.
 #[derive(Debug)]
 struct Inner {
     cluster: Arc<Cluster>,
@@ -236,13 +236,13 @@ impl Producer {
         &self.inner.config
     }
 
-    /// Accepts a record, waiting up to `max.block.ms` for metadata and memory. The result is the
-    /// wait for its acknowledgement; it may be dropped.
+    /// Accepts a record, waiting up to `max.block.ms` for metadata and memory. Returns its pending
+    /// acknowledgement, which may be dropped.
     ///
     /// # Errors
     ///
-    /// The topic or partition does not exist, the record is too large, there is no memory in time,
-    /// or the producer is closed.
+    /// When the topic or partition does not exist, the record is too large, memory is not available
+    /// in time, or the producer is closed.
     pub async fn send(&self, record: ProducerRecord) -> Result<Delivery> {
         let topic = self.topic(&record.topic).await?;
         let headers: Vec<Header<'_>> = record
@@ -315,11 +315,11 @@ impl Producer {
     }
 
     /// Accepts whole batches for one partition, waiting for memory. They are sent in this order,
-    /// behind what was sent to the partition before, without lingering.
+    /// after what was sent to the partition before, without lingering.
     ///
     /// # Errors
     ///
-    /// As [`Self::send`]; batches in front of the one at fault are on their way.
+    /// As [`Self::send`]; batches before the one at fault have been sent.
     pub async fn send_batches(
         &self,
         partition: &TopicPartition,
@@ -351,8 +351,8 @@ impl Producer {
         Ok(deliveries)
     }
 
-    /// Sends what lingers and waits until everything that was accepted before is acknowledged or
-    /// failed. Failures are told by the deliveries, not here.
+    /// Sends lingering batches and waits until everything accepted before has been acknowledged or
+    /// has failed. Failures are reported by the deliveries, not here.
     pub async fn flush(&self) {
         let until = {
             let mut state = self.inner.state();
@@ -372,12 +372,12 @@ impl Producer {
         }
     }
 
-    /// As [`Self::drain`], then stops: what is not acknowledged by then is given up, and its
+    /// As [`Self::drain`], then stops: what is not acknowledged by then is abandoned, and its
     /// deliveries fail.
     ///
     /// # Errors
     ///
-    /// Records were not acknowledged: now, or before without anybody being told.
+    /// When records were not acknowledged, now or earlier without anybody being told.
     pub async fn close(self, timeout: Duration) -> Result<()> {
         let unacknowledged = self.drain(timeout, None).await;
         self.task.abort();
@@ -385,7 +385,7 @@ impl Producer {
         unacknowledged.into_result()
     }
 
-    /// The bytes that wait or are on their way.
+    /// The bytes that are waiting or in flight.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
         self.inner.state().accumulator.buffered_bytes()
@@ -403,13 +403,13 @@ impl Producer {
         self.inner.cluster.env.clock.now()
     }
 
-    /// A topic that is written to; may create it, where brokers create topics on demand.
+    /// A topic to write to; may create it, if brokers create topics on demand.
     pub(crate) async fn topic(&self, name: &str) -> Result<Arc<TopicInfo>> {
         if let Some(topic) = self.inner.cluster.snapshot().topics.get(name) {
             return Ok(Arc::clone(topic));
         }
         let cluster = &self.inner.cluster;
-        // A topic that was just asked for may be in the making, where it is created by asking.
+        // Where asking for a topic creates it, it may not be ready yet.
         let retries = if cluster.config.allow_auto_create_topics { 8 } else { 3 };
         let lookup = cluster.retry_unknown("looking up a topic", retries, async || {
             match cluster.topic_or_create(name, true).await {
@@ -450,7 +450,8 @@ impl Producer {
         Ok(())
     }
 
-    /// Takes memory, waiting for it up to `max.block.ms`. What is larger than all of it takes all.
+    /// Takes memory, waiting for it up to `max.block.ms`. A request for more than there is takes
+    /// all of it.
     async fn reserve(&self, bytes: usize) -> Result<usize> {
         let charged = bytes.min(self.inner.config.buffer_bytes);
         let permits = u32::try_from(charged).unwrap_or(u32::MAX);
@@ -459,7 +460,7 @@ impl Producer {
             permit.forget();
             return Ok(charged);
         }
-        // What lingers holds the memory that we wait for.
+        // Lingering batches hold the memory that this call waits for.
         self.inner.state().accumulator.seal_all();
         self.inner.work.notify_one();
         let block_max = self.inner.config.block_max;

@@ -1,9 +1,9 @@
-//! The sender task: takes batches out of the accumulator, one request per node at a time up to
-//! `max.in.flight`, and settles them with the answers.
+//! The sender task: takes batches from the accumulator, in up to `max.in.flight` requests per node,
+//! and settles them with the answers.
 //!
-//! All waits of the task (connecting, answers, a producer id, metadata) are events of one set, so
-//! that a slow broker holds up nobody but its own partitions. Requests to a node are started, in
-//! the order of draining, in one place ([`Sender::send_to`]).
+//! Everything that the task waits for (connections, answers, a producer id, metadata) is an event
+//! in one set, so that a slow broker only holds up its own partitions. Requests to a node are
+//! started in one place, in the order of draining ([`Sender::send_to`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use crate::types::{NodeId, Offset, ProducerEpoch, ProducerId, TimestampMs, Topic
 /// The first version of Produce that names topics by id (KIP-516).
 const TOPIC_IDS_SINCE: i16 = 13;
 
-/// More than this are never on their way to one node: what its connection queues.
+/// The most requests in flight to one node: as many as its connection queues.
 const IN_FLIGHT_LIMIT: usize = 32;
 
 type Batches = Vec<Drained<Payload>>;
@@ -128,7 +128,7 @@ impl Sender {
         }
     }
 
-    /// Fails the batches that waited for too long.
+    /// Fails the batches that have waited too long.
     fn expire(&self, now: TimestampMs) {
         let expired: Vec<(Payload, Error)> = {
             let mut state = self.inner.state();
@@ -226,7 +226,8 @@ impl Sender {
         }));
     }
 
-    /// A request could not be built: the batch at fault fails, the others go back.
+    /// Handles a request that could not be built: the batch at fault fails, the others are put
+    /// back.
     fn refuse(&mut self, batches: Batches, error: &Error, fault: Option<usize>) {
         for (index, batch) in batches.into_iter().enumerate() {
             let is_fault = fault.is_none_or(|fault| fault == index);
@@ -293,7 +294,7 @@ impl Sender {
         }
         let response = match result {
             Ok(Some(response)) => response,
-            // acks=0: written is all that is ever known.
+            // acks=0: it is only known that the request was written.
             Ok(None) => {
                 for batch in batches {
                     let ack = PartitionProduceResponse { base_offset: -1, ..Default::default() };
@@ -343,7 +344,7 @@ impl Sender {
         }
     }
 
-    /// Gives a batch back to the accumulator and tells its caller if that was the end of it.
+    /// Returns a batch to the accumulator, and tells its caller if that settled it.
     fn settle(
         &mut self,
         batch: Drained<Payload>,
@@ -413,8 +414,8 @@ impl Sender {
         }
     }
 
-    /// Remembers why a broker cannot be reached. The only one in this process does not come back
-    /// when it was closed: then nothing waits for it.
+    /// Remembers why a broker cannot be reached. An embedded broker does not come back once it is
+    /// closed, so then nothing waits for it.
     fn note_trouble(&self, with: Option<NodeId>, error: &Error) {
         self.inner.state().troubles.note(with, error.clone());
         if matches!(error, Error::Closed { .. }) && self.inner.cluster.is_local() {
@@ -475,7 +476,7 @@ impl Sender {
                 self.id_retry_at = now.plus(i64::try_from(wait_ms).unwrap_or(i64::MAX));
             }
             Err(error) => {
-                // Nothing can be sent without it, and asking again does not help.
+                // Nothing can be sent without it, and retrying does not help.
                 self.inner.abandon(|_| error.clone());
             }
         }
@@ -494,7 +495,7 @@ impl Sender {
     }
 }
 
-/// What a refusal means to the caller, with the broker's words and a remedy.
+/// What a refusal means to the caller, with the broker's message and a remedy.
 fn refusal(mut text: String, code: ErrorCode, answer: Option<&PartitionProduceResponse>) -> Error {
     let mut is_told = false;
     if let Some(answer) = answer {
@@ -517,7 +518,7 @@ fn refusal(mut text: String, code: ErrorCode, answer: Option<&PartitionProduceRe
     if is_told { Error::told(code, text) } else { Error::kafka(code, text) }
 }
 
-/// Makes one request of batches for one node; an error names the batch at fault.
+/// Builds one request of batches for one node; an error names the batch at fault.
 fn build_request(
     route: &Route,
     batches: &mut [Drained<Payload>],

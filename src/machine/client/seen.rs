@@ -1,9 +1,9 @@
 //! What the readings of a scan counted, so that a later one notices what is missing.
 //!
-//! Compaction removes records from the middle of a log, and no answer of a broker says so. But a
-//! batch keeps the range of its offsets when it is compacted, and says how many records it holds. So
-//! two readings that count records up to the same offset come to the same number, unless something
-//! was removed between them.
+//! Compaction removes records from the middle of a log, and no broker's answer shows it. But a batch
+//! keeps the range of its offsets when it is compacted, and states how many records it holds. So two
+//! readings that count records up to the same offset get the same number, unless something was
+//! removed in between.
 //!
 //! ```text
 //!   first reading    │ 10 records │ 10 records │ 10 records │      marks: 10, 20, 30
@@ -12,16 +12,16 @@
 //!
 //! Invariants:
 //! - SEE-1: two readings of the same records never differ, however they end, and whatever marks were
-//!   thinned out.
-//! - SEE-2: a record that a reading counted, and a later one does not, is noticed at the first mark
-//!   behind it; the end of the range is one.
+//!   dropped.
+//! - SEE-2: a record that one reading counted and a later one does not is noticed at the first mark
+//!   after it; the end of the range is a mark.
 //! - SEE-3: the memory is bounded by a number of marks.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use crate::types::Offset;
 
-/// A place in a partition and how many records lie in front of it.
+/// A position in a partition, and how many records precede it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Mark {
     at: Offset,
@@ -36,7 +36,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// A reading that begins.
+    /// The start of a reading.
     #[must_use]
     pub const fn new(start: Offset) -> Self {
         Self { at: start, records: 0 }
@@ -54,9 +54,9 @@ impl Tally {
 pub struct Counted {
     /// The first offset that it covers.
     pub from: Offset,
-    /// The offset behind the last one.
+    /// The offset after the last one.
     pub until: Offset,
-    /// The records in it that a reader is shown.
+    /// The records in it that a reader sees.
     pub records: u64,
 }
 
@@ -67,17 +67,17 @@ pub struct Difference {
     pub at: Offset,
     /// What an earlier reading counted.
     pub before: u64,
-    /// What this one did.
+    /// What this reading counted.
     pub now: u64,
 }
 
-/// What was counted of one partition. See the module's documentation.
+/// What was counted in one partition. See the module's documentation.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// In order; the furthest reading made the last ones.
+    /// In order; the furthest reading added the last ones.
     marks: Vec<Mark>,
     marks_max: usize,
-    /// A mark is made after so many batches.
+    /// A mark is added after this many batches.
     stride: u64,
     /// The batches since the last mark.
     unmarked: u64,
@@ -102,7 +102,7 @@ impl Seen {
         }
         self.pass(tally, batch.from)?;
         let records = tally.records.saturating_add(batch.records);
-        // What an earlier reading noted inside of this batch cannot be compared with it.
+        // What an earlier reading recorded within this batch cannot be compared with it.
         let end = self.marks.partition_point(|mark| mark.at < batch.until);
         if let Some(mark) = self.marks.get(end).filter(|mark| mark.at == batch.until) {
             compare(*mark, records)?;
@@ -117,7 +117,7 @@ impl Seen {
         Ok(())
     }
 
-    /// Counts nothing up to a position: there are no more batches in front of it.
+    /// Counts nothing up to a position: there are no more batches before it.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! What the membership task and the caller's side of a consumer share.
+//! The state that the membership task and the caller's side of a consumer share.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,15 +9,15 @@ use crate::error::Error;
 use crate::machine::client::group::handover::{Handover, Told};
 use crate::machine::client::group::{Identity, Partitions};
 
-/// The membership as it is now.
+/// The current membership.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct View {
     pub(super) identity: Identity,
-    /// What the member may commit: also what the caller is about to give up.
+    /// What the member may commit, including what the caller is about to release.
     pub(super) owned: Partitions,
-    /// It has what it is to have, and no rebalance is known.
+    /// It has its target assignment, and no rebalance is known.
     pub(super) is_stable: bool,
-    /// How partitions were lost last.
+    /// How partitions were last lost.
     pub(super) lost_reason: String,
 }
 
@@ -26,19 +26,19 @@ pub(super) struct View {
 struct Seam {
     handover: Handover,
     failure: Option<Error>,
-    /// What the caller is to hear of the member's waiting for others, if that is news; empty when
-    /// it is over.
+    /// What to tell the caller about the member's wait for others, if it is news; empty when the
+    /// wait is over.
     waiting: Option<String>,
     /// The membership has ended.
     is_over: bool,
-    /// The caller is inside of a poll.
+    /// The caller is inside a poll.
     is_polling: bool,
-    /// The caller polled since the task last looked.
+    /// The caller has polled since the task last looked.
     was_seen: bool,
     closing: bool,
 }
 
-/// What the task finds when it looks.
+/// What the task sees when it looks.
 #[derive(Debug)]
 pub(super) struct Noticed {
     pub(super) seen: bool,
@@ -52,7 +52,7 @@ pub(super) struct Link {
     /// Wakes the task.
     pub(super) work: Notify,
     pub(super) view: watch::Sender<View>,
-    /// The caller waits for rows and for us at one place.
+    /// The caller waits for rows and for this in one place.
     reader: Arc<Shared>,
 }
 
@@ -71,13 +71,13 @@ impl Link {
         self.seam.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes what the caller is to hear, and wakes it.
+    /// Changes what the caller is to be told, and wakes it.
     pub(super) fn hand_over(&self, change: impl FnOnce(&mut Handover)) {
         change(&mut self.seam().handover);
         self.reader.ready.notify_one();
     }
 
-    /// The membership ended, by an error or because the caller wanted it.
+    /// The membership has ended, through an error or at the caller's request.
     pub(super) fn end(&self, error: Option<Error>) {
         let mut seam = self.seam();
         seam.is_over = true;
@@ -86,7 +86,7 @@ impl Link {
         self.reader.ready.notify_one();
     }
 
-    /// Tells the caller what the member waits for; nothing when the wait is over.
+    /// Tells the caller what the member waits for; `None` when the wait is over.
     pub(super) fn say_waiting(&self, words: String) {
         self.seam().waiting = Some(words);
         self.reader.ready.notify_one();
@@ -104,19 +104,19 @@ impl Link {
         self.seam().failure.take()
     }
 
-    /// What the task must know of the caller.
+    /// What the task must know about the caller.
     pub(super) fn notice(&self) -> Noticed {
         let mut seam = self.seam();
         let seen = std::mem::take(&mut seam.was_seen) || seam.is_polling;
         Noticed { seen, released: seam.handover.take_release(), closing: seam.closing }
     }
 
-    /// Whether the caller consented to a revocation.
+    /// Whether the caller has consented to a revocation.
     pub(super) fn take_release(&self) -> bool {
         self.seam().handover.take_release()
     }
 
-    /// The caller comes back: it consents to what it was told last.
+    /// The caller has returned: it consents to what it was last told.
     pub(super) fn acknowledge(&self) {
         if self.seam().handover.acknowledge() {
             self.work.notify_one();
@@ -127,8 +127,8 @@ impl Link {
         self.reader.ready.notify_one();
     }
 
-    /// The caller begins or ends a poll; `tell` wakes the task, which matters where the distance of
-    /// polls is limited.
+    /// The caller begins or ends a poll; `tell` wakes the task, which matters if the interval
+    /// between polls is limited.
     pub(super) fn polls(&self, is_polling: bool, tell: bool) {
         let mut seam = self.seam();
         seam.is_polling = is_polling;
@@ -148,7 +148,7 @@ impl Link {
         self.seam().handover.tell()
     }
 
-    /// Whether the caller must hear something before more rows.
+    /// Whether the caller must be told something before it gets more rows.
     pub(super) fn has_news(&self) -> bool {
         let seam = self.seam();
         let is_about_partitions = seam.failure.is_some() || seam.handover.is_waiting();

@@ -7,16 +7,15 @@
 //!   leaders ◄──► fetcher task ──► buffer ──► decoder ─────┘
 //! ```
 //!
-//! The membership runs in a task of its own: a caller that is busy for an hour keeps its
-//! partitions, unless it set `max.poll.interval.ms`. What the caller has changes only when it
-//! polls:
+//! The membership runs in a separate task: a caller that is busy for an hour keeps its partitions,
+//! unless it sets `max.poll.interval.ms`. What the caller has changes only when it polls:
 //!
-//! - GRC-1: rows of a partition come between [`Polled::Assigned`] and [`Polled::Revoked`] or
-//!   [`Polled::Lost`] of it, never outside; what was fetched ahead is dropped.
-//! - GRC-2: a revoked partition goes to another member only after the caller came back from
-//!   [`Polled::Revoked`], or the rebalance timeout passed.
-//! - GRC-3: partitions that stay keep their positions and what was fetched ahead of them.
-//! - GRC-4: what is committed by itself was handed out, and the caller came back since.
+//! - GRC-1: rows of a partition come between its [`Polled::Assigned`] and its [`Polled::Revoked`]
+//!   or [`Polled::Lost`], never outside; what was fetched ahead is dropped.
+//! - GRC-2: a revoked partition goes to another member only after the caller has returned from
+//!   [`Polled::Revoked`], or the rebalance timeout has passed.
+//! - GRC-3: partitions that stay keep their positions and what was fetched ahead.
+//! - GRC-4: what is committed automatically was handed out, and the caller has returned since.
 //!
 //! A call of [`GroupConsumer::poll`] may be dropped at any time; what it found is not lost.
 
@@ -57,10 +56,10 @@ use crate::machine::client::group::Partitions;
 use crate::machine::client::group::handover::Told;
 use crate::types::{Offset, TopicPartition};
 
-/// How long the commit before a revocation may hold the hand-over up, at most.
+/// How long the commit before a revocation may delay the hand-over at most.
 const LAST_COMMIT_MAX: Duration = Duration::from_secs(10);
 
-/// How often a member that has read everything asks whether more partitions are coming.
+/// How often a member that has read everything asks whether it will get more partitions.
 const SETTLE_PERIOD: Duration = Duration::from_millis(100);
 
 /// Offsets by partition.
@@ -68,7 +67,7 @@ pub type PartitionOffsets = BTreeMap<TopicPartition, Offset>;
 
 type Commits = BTreeMap<TopicPartition, OffsetAndMetadata>;
 
-/// What must be over before anything else is handed out.
+/// What must be finished before anything else is handed out.
 #[derive(Debug)]
 enum Stage {
     Placing { partitions: Partitions, task: JoinHandle<Result<Vec<Placed>>> },
@@ -83,21 +82,21 @@ pub struct GroupConsumer {
     config: ConsumerConfig,
     membership: Option<JoinHandle<()>>,
     stage: Option<Stage>,
-    /// The positions when the caller last came back; those of a revocation too, until the next
+    /// The positions when the caller last returned, including those of a revocation until the next
     /// time.
     finished: BTreeMap<TopicPartition, Position>,
-    /// The positions as they were committed last.
+    /// The positions last committed.
     stored: BTreeMap<TopicPartition, Position>,
     ends: PartitionOffsets,
-    /// The caller heard of its first assignment.
+    /// The caller has been told of its first assignment.
     has_joined: bool,
     commit_at: Instant,
     committing: Committing,
-    /// The question whether more partitions are coming.
+    /// The pending question whether more partitions are coming.
     settling: Option<JoinHandle<Result<bool>>>,
 }
 
-/// Tells the membership that the caller is there.
+/// Tells the membership that the caller is polling.
 struct Polling<'a> {
     link: &'a Link,
     tell: bool,
@@ -160,20 +159,20 @@ impl GroupConsumer {
         })
     }
 
-    /// What can be asked from anywhere.
+    /// A handle for calls from any thread.
     #[must_use]
     pub const fn handle(&self) -> &GroupHandle {
         &self.handle
     }
 
-    /// The next rows or the next change of the assignment; none when there is neither in time.
-    /// Coming back says that what was handed out before is finished, and that a revocation is
+    /// The next rows or the next change of the assignment; none if there is neither in time.
+    /// Calling again means that what was handed out before is finished, and that a revocation is
     /// accepted.
     ///
     /// # Errors
     ///
-    /// Those of [`AssignedConsumer::poll`], and what ends the membership: authorization, a member
-    /// with the same instance id, no assignor in common.
+    /// Those of [`AssignedConsumer::poll`], and errors that end the membership: authorization, a
+    /// member with the same instance id, no assignor in common.
     pub async fn poll(&mut self, options: PollOptions) -> Result<Option<Polled>> {
         let deadline = Instant::now() + options.max_wait;
         let link = Arc::clone(&self.handle.link);
@@ -227,7 +226,7 @@ impl GroupConsumer {
         }
     }
 
-    /// Notes that what was handed out is finished, and commits it if it is time.
+    /// Marks what was handed out as finished, and commits it if a commit is due.
     fn come_back(&mut self) {
         self.handle.link.acknowledge();
         if self.stage.is_some() {
@@ -243,13 +242,13 @@ impl GroupConsumer {
         self.committing.add(&self.handle, commits);
     }
 
-    /// What is finished of some partitions.
+    /// What is finished in some partitions.
     fn finished_of(&self, of: impl Fn(&TopicPartition) -> bool) -> Commits {
         let finished = self.finished.iter().filter(|(partition, _)| of(partition));
         finished.map(|(partition, position)| (partition.clone(), to_commit(*position))).collect()
     }
 
-    /// What is finished and was not committed yet; taken for committed now.
+    /// What is finished and not yet committed; counts as committed from now on.
     fn unstored(&mut self) -> Commits {
         let mut commits = Commits::new();
         for (partition, position) in &self.finished {
@@ -266,7 +265,7 @@ impl GroupConsumer {
         tokio::spawn(async move { committing::commit(&handle, &commits).await })
     }
 
-    /// Begins what the caller must hear; what takes no time is said at once.
+    /// Begins reporting a change to the caller; returns it at once if it takes no time.
     fn begin(&mut self, told: Told) -> Result<Option<Polled>> {
         self.settling = None;
         match told {
@@ -315,7 +314,7 @@ impl GroupConsumer {
         tokio::spawn(placing::place(coordinator, self.config.clone(), partitions, until))
     }
 
-    /// Waits for the stage; it stays when the time is over.
+    /// Waits for the stage, which stays if the time runs out.
     async fn finish_stage(&mut self, deadline: Instant) -> Result<Option<Polled>> {
         let ended = |_| Error::Closed { what: "the runtime of the group consumer" };
         match &mut self.stage {
@@ -367,7 +366,8 @@ impl GroupConsumer {
             && self.reader.is_drained()
     }
 
-    /// Whether the group has nothing more for this member; asks the coordinator until the deadline.
+    /// Whether the group has nothing more for this member; keeps asking the coordinator until the
+    /// deadline.
     async fn is_settled(&mut self, deadline: Instant) -> Result<bool> {
         let task = match &mut self.settling {
             Some(task) => task,
@@ -392,18 +392,18 @@ impl GroupConsumer {
         settled.map_err(ended)?
     }
 
-    /// Accepts the revocation that was last handed out, before the next poll.
+    /// Accepts the last revocation handed out, before the next poll.
     pub fn acknowledge_revocation(&mut self) {
         self.handle.link.acknowledge();
     }
 
-    /// The partitions that were handed to the caller, and not revoked since.
+    /// The partitions that were handed to the caller and have not been revoked since.
     #[must_use]
     pub fn assignment(&self) -> Vec<TopicPartition> {
         self.reader.assignment()
     }
 
-    /// The offset behind what was handed out of a partition.
+    /// The offset after what was handed out from a partition.
     ///
     /// # Errors
     ///
@@ -412,7 +412,7 @@ impl GroupConsumer {
         self.reader.position(partition).await
     }
 
-    /// The positions behind what was handed out and finished: what [`Self::commit_finished`]
+    /// The positions after what was handed out and finished: what [`Self::commit_finished`]
     /// commits.
     #[must_use]
     pub fn finished(&self) -> PartitionOffsets {
@@ -422,7 +422,7 @@ impl GroupConsumer {
         self.finished.iter().map(offset).collect()
     }
 
-    /// Commits what was handed out and finished: everything before the last poll, also of
+    /// Commits what was handed out and finished: everything before the last poll, including
     /// partitions whose revocation that poll handed out.
     ///
     /// # Errors
@@ -446,8 +446,8 @@ impl GroupConsumer {
         &self.ends
     }
 
-    /// How many offsets lie between the positions and the pinned ends; none as long as a position
-    /// is not known.
+    /// How many offsets are between the positions and the pinned ends; none while a position is
+    /// unknown.
     #[must_use]
     pub fn remaining(&self) -> Option<u64> {
         let positions = self.reader.known_positions();
@@ -467,7 +467,7 @@ impl GroupConsumer {
         self.reader.end_offsets().await
     }
 
-    /// How many offsets lie between the positions and the current ends.
+    /// How many offsets are between the positions and the current ends.
     ///
     /// # Errors
     ///
@@ -482,7 +482,7 @@ impl GroupConsumer {
         Ok(lag)
     }
 
-    /// Continues elsewhere.
+    /// Continues at another position.
     ///
     /// # Errors
     ///
@@ -500,7 +500,7 @@ impl GroupConsumer {
         self.reader.pause(partition)
     }
 
-    /// Fetches a partition again.
+    /// Resumes fetching a partition.
     ///
     /// # Errors
     ///
@@ -516,12 +516,12 @@ impl GroupConsumer {
     }
 
     /// Commits what was handed out if auto-commit is on, and leaves the group, so that the
-    /// partitions go to others at once. (A static member stays one, as in Kafka.) A consumer that
-    /// is dropped leaves too, but commits nothing.
+    /// partitions go to other members at once. (A static member stays a member, as in Kafka.) A
+    /// consumer that is dropped leaves too, but commits nothing.
     ///
     /// # Errors
     ///
-    /// The last auto-commit failed. The member left nevertheless.
+    /// When the last auto-commit failed. The member has left nevertheless.
     pub async fn close(mut self) -> Result<()> {
         if self.handle.options.auto_commit.is_some() {
             self.finished = self.reader.known_positions();
@@ -529,8 +529,8 @@ impl GroupConsumer {
         self.close_unfinished().await
     }
 
-    /// As [`Self::close`], but what was handed out last is not finished: whoever gets the
-    /// partitions reads it again. What was finished before is committed if auto-commit is on.
+    /// As [`Self::close`], but what was last handed out is not finished: the partitions' next owner
+    /// reads it again. What was finished before is committed if auto-commit is on.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! What a member of a group is told when it starts, and what it tells its caller.
+//! The options of a group member, and what it reports to its caller.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use crate::types::{LeaderEpoch, Offset, TopicPartition};
 /// What a group consumes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subscription {
-    /// Topics by name. One that does not exist is consumed once it does.
+    /// Topics by name. One that does not exist is consumed once it is created.
     Topics(Vec<String>),
-    /// All topics whose whole name matches a regular expression, also those that come later;
-    /// without Kafka's own. Brokers match it themselves where the consumer protocol allows it.
+    /// All topics whose whole name matches a regular expression, including later ones, but not
+    /// Kafka's internal topics. Brokers match it themselves where the consumer protocol allows it.
     Pattern(String),
 }
 
 /// How the members of a group agree (`group.protocol`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GroupProtocol {
-    /// Members join and one of them assigns; every broker speaks it.
+    /// Members join and one of them assigns; every broker supports it.
     #[default]
     Classic,
     /// The coordinator assigns (KIP-848); Kafka 4 and ottla.
@@ -32,7 +32,7 @@ impl GroupProtocol {
     ///
     /// # Errors
     ///
-    /// The text is neither.
+    /// When the text is neither.
     pub fn parse(text: &str) -> Result<Self> {
         match text {
             "classic" => Ok(Self::Classic),
@@ -44,7 +44,7 @@ impl GroupProtocol {
     }
 }
 
-/// The settings of a member. The defaults are Kafka's unless said otherwise.
+/// The settings of a member. The defaults are Kafka's unless stated otherwise.
 #[derive(Clone, Debug)]
 pub struct GroupOptions {
     /// `group.id`.
@@ -54,31 +54,33 @@ pub struct GroupOptions {
     /// `group.protocol`.
     pub protocol: GroupProtocol,
     /// `partition.assignment.strategy`, the preferred one first; for the classic protocol. The
-    /// group uses one that all its members know, and rebalances in cooperation only if every
+    /// group uses one that all its members know, and rebalances cooperatively only if every
     /// assignor here can.
     pub assignors: Vec<Assignor>,
-    /// `group.remote.assignor`: `uniform` or `range`, for the consumer protocol; none lets the
-    /// coordinator choose.
+    /// `group.remote.assignor`: `uniform` or `range`, for the consumer protocol; with none, the
+    /// coordinator chooses.
     pub remote_assignor: Option<String>,
-    /// `group.instance.id`: makes the member static (KIP-345): it keeps its partitions over a
+    /// `group.instance.id`: makes the member static (KIP-345): it keeps its partitions across a
     /// restart within the session timeout.
     pub instance_id: Option<String>,
     /// `session.timeout.ms`: after how long without a heartbeat the coordinator gives the
-    /// partitions to others; for the classic protocol (the consumer protocol has it at the group).
+    /// partitions to other members; for the classic protocol (in the consumer protocol it is a
+    /// setting of the group).
     pub session_timeout: Duration,
     /// `heartbeat.interval.ms`; for the classic protocol.
     pub heartbeat_interval: Duration,
-    /// How long a rebalance waits for the caller to give up its partitions; then they are lost.
+    /// How long a rebalance waits for the caller to release its partitions; after that they are
+    /// lost.
     pub rebalance_timeout: Duration,
-    /// `max.poll.interval.ms`: how long the caller may stay away between two polls before the
-    /// member leaves the group. None by default, unlike in Kafka: heartbeats do not depend on the
-    /// caller, and only who asks for a limit has one.
+    /// `max.poll.interval.ms`: how long may pass between two polls before the member leaves the
+    /// group. None by default, unlike in Kafka: heartbeats do not depend on the caller, so there is
+    /// a limit only if one is set.
     pub max_poll_interval: Option<Duration>,
     /// `enable.auto.commit` and `auto.commit.interval.ms`: commit what was handed out and finished
-    /// (the caller came back for more) in this interval, before a revocation and when closing.
-    /// None by default, unlike in Kafka.
+    /// (the caller has polled again) at this interval, before a revocation and when closing. None
+    /// by default, unlike in Kafka.
     pub auto_commit: Option<Duration>,
-    /// Ends once every partition is read up to the end that it had when it was assigned.
+    /// Stop once every partition has been read up to the end that it had when it was assigned.
     pub until_caught_up: bool,
 }
 
@@ -101,11 +103,11 @@ impl GroupOptions {
         }
     }
 
-    /// Checks what contradicts each other.
+    /// Checks for settings that contradict each other.
     ///
     /// # Errors
     ///
-    /// Names the setting and the remedy.
+    /// An error that names the setting and the remedy.
     pub fn check(&self) -> Result<()> {
         if self.group_id.is_empty() {
             return Err(Error::invalid("group.id is empty"));
@@ -147,26 +149,27 @@ pub(crate) fn whole_name(pattern: &str) -> Result<regex::Regex> {
 /// What [`GroupConsumer::poll`](super::GroupConsumer::poll) hands out.
 #[derive(Clone, Debug)]
 pub enum Polled {
-    /// Rows, with how far each partition was read by them.
+    /// Rows, with each partition's progress.
     Batch(Decoded),
-    /// These partitions came to the caller. Their positions are set; the caller may seek.
+    /// These partitions were assigned. Their positions are set; the caller may seek.
     Assigned(Vec<TopicPartition>),
     /// These partitions go to another member as soon as the caller polls again or calls
     /// [`GroupConsumer::acknowledge_revocation`](super::GroupConsumer::acknowledge_revocation).
-    /// Until then they can be committed; no more rows of them come.
+    /// Until then they can be committed; no more of their rows are handed out.
     Revoked(Vec<TopicPartition>),
-    /// These partitions are gone already: another member may have them. Committing them is an
+    /// These partitions are already gone: another member may have them. Committing them is an
     /// error.
     Lost {
         /// The partitions.
         partitions: Vec<TopicPartition>,
-        /// How that came about, and the remedy.
+        /// How they were lost, and the remedy.
         reason: String,
     },
-    /// The member has been waiting for others for some seconds, such as one that died and is a
-    /// member until its session ends: what it waits for, in a few words. Nothing: that is over.
+    /// The member has been waiting for others for some seconds, for example for one that died and
+    /// remains a member until its session ends: what it waits for, in a few words. `None`: the wait
+    /// is over.
     Waiting(Option<String>),
-    /// Everything was handed out up to the ends that were pinned
+    /// Everything has been handed out up to the pinned ends
     /// ([`GroupOptions::until_caught_up`]).
     CaughtUp,
 }
@@ -178,7 +181,7 @@ pub struct OffsetAndMetadata {
     pub offset: Offset,
     /// The leader epoch of the record before it, or unknown.
     pub leader_epoch: LeaderEpoch,
-    /// What the committer wants to remember; at most `offset.metadata.max.bytes`.
+    /// Metadata of the caller; at most `offset.metadata.max.bytes`.
     pub metadata: String,
 }
 
@@ -188,14 +191,14 @@ impl From<Offset> for OffsetAndMetadata {
     }
 }
 
-/// Who a member is to the coordinator; a transaction names it with its offsets.
+/// The identity of a member for the coordinator; a transaction sends it with its offsets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupMetadata {
     /// `group.id`.
     pub group_id: String,
-    /// What the coordinator calls the member; empty before it joined.
+    /// The id that the coordinator gave the member; empty before it has joined.
     pub member_id: String,
-    /// The generation, or the member epoch of the consumer protocol; -1 before it joined.
+    /// The generation, or the member epoch of the consumer protocol; -1 before it has joined.
     pub generation: i32,
     /// `group.instance.id`.
     pub instance_id: Option<String>,

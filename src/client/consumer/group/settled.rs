@@ -61,8 +61,8 @@ pub(super) async fn check_topics(cluster: &Cluster, options: &GroupOptions) -> R
 }
 
 async fn check_pattern(cluster: &Cluster, options: &GroupOptions, pattern: &str) -> Result<()> {
-    // A coordinator that matches patterns itself knows others; ours is near enough to tell nothing
-    // from something.
+    // A coordinator that matches patterns itself uses another syntax; ottla's is close enough to
+    // tell whether anything matches.
     let Ok(matches) = whole_name(pattern) else { return Ok(()) };
     cluster.refresh(None).await?;
     let snapshot = cluster.snapshot();

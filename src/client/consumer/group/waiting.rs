@@ -1,4 +1,4 @@
-//! Who a member waits for: what the coordinator's description of the group says about it.
+//! Whom a member waits for, according to the coordinator's description of the group.
 
 use std::sync::Arc;
 
@@ -11,18 +11,18 @@ use crate::types::TopicPartition;
 /// How many members and partitions a message names.
 const NAMED_MAX: usize = 3;
 
-/// What the coordinator said, and what to say of it.
+/// What the coordinator said, and what to report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Situation {
     pub(super) standing: Standing,
     /// What the member waits for.
     pub(super) words: String,
-    /// Who that is.
+    /// Whom it waits for.
     pub(super) who: String,
 }
 
 impl Situation {
-    /// Nothing was said.
+    /// Nothing to report.
     pub(super) const UNKNOWN: Self = Self::plain(Standing::Unknown);
 
     const fn plain(standing: Standing) -> Self {

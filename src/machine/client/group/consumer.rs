@@ -141,7 +141,7 @@ impl Consumer {
     }
 
     /// The epoch in which the member may be waiting for others, since the coordinator does not say
-    /// what it is short of; none when it is not.
+    /// which partitions it will still get; none when it is not.
     #[must_use]
     pub fn doubt(&self) -> Option<i32> {
         let is_member = self.state == State::Stable && self.epoch > JOIN;

@@ -1,9 +1,9 @@
-//! When a member should find out whether it waits for others, and when it should say so.
+//! When a member should find out whether it waits for others, and when it should report it.
 //!
 //! A member that died keeps its place until its session ends, 45 s by default, and everybody waits
-//! for it: a rebalance is not answered, or partitions stay with it. Without a word that looks like
-//! a topic without records. A member knows only that it has no answer, or not what it is short of, so
-//! after a while the coordinator is asked.
+//! for it: a rebalance is not answered, or partitions stay with it. Without a report this looks like
+//! a topic without records. A member only knows that it has no answer, or that partitions are
+//! missing, so after a while it asks the coordinator.
 //!
 //! ```text
 //!   Calm ──► Doubting ── it is time ──► Asking ──► Doubting: waits, or not known; asked again
@@ -11,17 +11,17 @@
 //!    └────────── from anywhere, once the member is sure that it waits for nobody
 //! ```
 //!
-//! - WAI-1: a wait is told at most once, and its end only if it was told.
+//! - WAI-1: a wait is reported at most once, and its end only if the wait was reported.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use crate::types::TimestampMs;
 
-/// How long is waited in silence; longer than the first rebalance of a group takes at Apache Kafka
+/// How long to wait silently; longer than the first rebalance of a group takes with Apache Kafka
 /// (`group.initial.rebalance.delay.ms` is 3 s).
 const PATIENCE_MS: i64 = 4_000;
 
-/// How often it is looked whether the others are still waited for.
+/// How often to check whether the member still waits for others.
 const PERIOD_MS: i64 = 2_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,9 +37,9 @@ enum Stage {
 pub enum Standing {
     /// The member waits for others.
     Waiting,
-    /// It has all that it is to have.
+    /// It has its whole assignment.
     Content,
-    /// The group is changing just now, or there was no answer.
+    /// The group is changing right now, or there was no answer.
     Unknown,
 }
 
@@ -48,14 +48,14 @@ pub enum Standing {
 pub enum Act {
     /// Ask the coordinator, and pass the answer to [`Watch::answered`].
     Ask,
-    /// Say that the member waits for others.
+    /// Report that the member waits for others.
     Tell {
-        /// For how long it has been waiting.
+        /// How long it has been waiting.
         waited_ms: i64,
     },
-    /// Say that it does not any more.
+    /// Report that it no longer does.
     Over {
-        /// For how long it was waiting.
+        /// How long it was waiting.
         waited_ms: i64,
     },
 }
@@ -64,7 +64,7 @@ pub enum Act {
 #[derive(Clone, Debug)]
 pub struct Watch {
     stage: Stage,
-    /// The epoch in which the member was in doubt last.
+    /// The epoch in which the member was last in doubt.
     epoch: Option<i32>,
 }
 
@@ -75,7 +75,7 @@ impl Default for Watch {
 }
 
 impl Watch {
-    /// Looks at the member: `doubt` is the epoch in which it may be waiting for others, none when it
+    /// Observes the member: `doubt` is the epoch in which it may be waiting for others, none when it
     /// is sure that it is not.
     pub fn look(&mut self, now: TimestampMs, doubt: Option<i32>) -> Option<Act> {
         let is_new = std::mem::replace(&mut self.epoch, doubt) != doubt;
@@ -103,7 +103,7 @@ impl Watch {
         }
     }
 
-    /// Takes the answer of the coordinator.
+    /// Processes the coordinator's answer.
     pub fn answered(&mut self, now: TimestampMs, standing: Standing) -> Option<Act> {
         let Stage::Asking { since, told } = self.stage else { return None };
         let waited_ms = now.0.saturating_sub(since.0);
@@ -117,7 +117,7 @@ impl Watch {
         (is_waiting && !told).then_some(Act::Tell { waited_ms })
     }
 
-    /// When to look again.
+    /// When to check again.
     #[must_use]
     pub const fn next_deadline(&self) -> Option<TimestampMs> {
         match self.stage {
