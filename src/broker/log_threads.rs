@@ -22,10 +22,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::coop::consume_budget;
 
 use super::partition::{Acks, AppendAnswer, Partition, Queued};
+use super::watchdog::Watchdog;
 use crate::env::Clock;
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::Log;
@@ -61,8 +63,9 @@ pub(super) struct LogThreads {
     syncer: Arc<Syncer>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     clock: Arc<dyn Clock>,
-    /// How many appends may be made by those who bring them at one time: half of the cores, so that a disk that
-    /// stands still never has all threads of the runtime.
+    watchdog: Arc<Watchdog>,
+    /// How many appends may be made by those who bring them at one time: half of the runtime's threads, none where
+    /// there is one, so that a disk that stands still never has all of them.
     here: Semaphore,
     /// Until when all appends are queued because one took long; microseconds of the monotonic clock.
     queued_until: AtomicU64,
@@ -82,7 +85,10 @@ impl LogThreads {
     /// The operating system gives no thread.
     pub(super) fn start(clock: &Arc<dyn Clock>) -> Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let syncer = Arc::new(Syncer::default());
+        let runtime = Handle::current();
+        let workers = runtime.metrics().num_workers();
+        let watchdog = Arc::new(Watchdog::new(clock));
+        let syncer = Arc::new(Syncer::new(&watchdog));
         let mut senders = Vec::new();
         let mut threads = Vec::new();
         let failed = |source: std::io::Error| Error::network("start", "a thread", source);
@@ -102,12 +108,18 @@ impl LogThreads {
                 .spawn(move || syncer.run());
             threads.push(thread.map_err(failed)?);
         }
+        let watching = Arc::clone(&watchdog);
+        let thread = std::thread::Builder::new()
+            .name("ottla-watchdog".to_owned())
+            .spawn(move || watching.run(&runtime));
+        threads.push(thread.map_err(failed)?);
         Ok(Self {
             senders: Mutex::new(senders),
             syncer,
             threads: Mutex::new(threads),
             clock: Arc::clone(clock),
-            here: Semaphore::new((cores / 2).max(1)),
+            watchdog,
+            here: Semaphore::new(workers / 2),
             queued_until: AtomicU64::new(0),
         })
     }
@@ -146,9 +158,33 @@ impl LogThreads {
             consume_budget().await;
             return Ok(());
         };
+        Self::send_append(&sender, partition, records, reply).await
+    }
+
+    /// Queues an append for the log thread, also where it would be quick: for those who must not wait for the disk.
+    ///
+    /// # Errors
+    ///
+    /// The threads have ended.
+    pub(super) async fn queue(
+        &self,
+        partition: &Arc<Partition>,
+        records: Bytes,
+        reply: Reply,
+    ) -> Result<()> {
+        let sender = self.sender(partition)?;
+        Self::send_append(&sender, partition, records, reply).await
+    }
+
+    async fn send_append(
+        sender: &mpsc::Sender<Task>,
+        partition: &Arc<Partition>,
+        records: Bytes,
+        reply: Reply,
+    ) -> Result<()> {
         // Counted before there is room in the queue, so that no later append overtakes it.
         let task = Task::Append { partition: Queued::new(partition), records, reply };
-        Self::send(&sender, task).await
+        Self::send(sender, task).await
     }
 
     /// Appends on the caller's thread, and takes the reply, where that is quick: two threads need not be woken
@@ -210,6 +246,7 @@ impl LogThreads {
     pub(super) fn release(&self) {
         self.senders.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.syncer.close();
+        self.watchdog.stop();
     }
 
     /// Ends the threads after what is queued, and waits for them. Blocks.
@@ -226,6 +263,7 @@ impl LogThreads {
         }
         // What the log threads queued last is still synced.
         self.syncer.close();
+        self.watchdog.stop();
         for thread in syncs {
             drop(thread.join());
         }
@@ -275,16 +313,24 @@ fn guarded<R>(partition: &Partition, work: impl FnOnce() -> R) -> Option<R> {
 }
 
 /// Partitions that wait for a sync.
-#[derive(Default)]
 struct Syncer {
+    watchdog: Arc<Watchdog>,
     queue: Mutex<(VecDeque<Arc<Partition>>, bool)>,
     ready: Condvar,
 }
 
 impl Syncer {
+    fn new(watchdog: &Arc<Watchdog>) -> Self {
+        let watchdog = Arc::clone(watchdog);
+        Self { watchdog, queue: Mutex::default(), ready: Condvar::new() }
+    }
+
     /// Does an append, and queues the partition when the append says that a sync must follow.
     fn after(&self, partition: &Arc<Partition>, append: impl FnOnce() -> bool) {
-        if guarded(partition, append).unwrap_or(false) && partition.queue_sync() {
+        let watched = self.watchdog.watch("append", partition);
+        let appended = guarded(partition, append);
+        drop(watched);
+        if appended.unwrap_or(false) && partition.queue_sync() {
             self.push(Arc::clone(partition));
         }
     }
@@ -313,7 +359,9 @@ impl Syncer {
                 queue = self.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
             };
             drop(queue);
+            let watched = self.watchdog.watch("sync", &partition);
             guarded(&partition, || partition.sync_now());
+            drop(watched);
         }
     }
 }

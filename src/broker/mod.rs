@@ -41,6 +41,7 @@ mod server;
 mod state;
 mod storage;
 mod unserved;
+mod watchdog;
 
 pub use options::BrokerOptions;
 pub use server::Broker;

@@ -87,7 +87,15 @@ impl Broker {
     /// A setting that is not known or not valid, an address that cannot be bound, or a data
     /// directory that is in use, was made by a newer version or cannot be read.
     pub async fn start(options: BrokerOptions) -> Result<Self> {
-        let env = Env::real();
+        Self::start_on(Env::real(), options).await
+    }
+
+    /// Starts a broker on another clock, disk or source of randomness, for tests.
+    ///
+    /// # Errors
+    ///
+    /// As [`Broker::start`].
+    pub async fn start_on(env: Env, options: BrokerOptions) -> Result<Self> {
         let (config, given) = resolve(&options)?;
         let listeners = Listeners::bind(&config.listeners, SocketOptions::of(&config))?;
         let (path, temporary) = if let Some(path) = given {

@@ -40,4 +40,5 @@ pub mod glossary {}
 /// - `0014-what-was-acknowledged-is-there.md`
 /// - `0015-settings-without-effect.md`
 /// - `0016-decoding-threads.md`
+/// - `0017-a-disk-that-stands-still.md`
 pub mod decisions {}

@@ -49,7 +49,7 @@ fn join(group: &str, member: &str) -> JoinGroupRequest {
 }
 
 /// Joins as the only member, and assigns to itself.
-fn enter(client: &mut Client, group: &str) -> (i32, Str) {
+pub(crate) fn enter(client: &mut Client, group: &str) -> (i32, Str) {
     let joined: JoinGroupResponse = client.call(3, join(group, ""));
     check_code(joined.error_code, ErrorCode::None);
     let (generation, member) = (joined.generation_id, joined.member_id);
@@ -68,7 +68,12 @@ fn enter(client: &mut Client, group: &str) -> (i32, Str) {
     (generation, member)
 }
 
-fn heartbeat(client: &mut Client, group: &str, generation: i32, member: &Str) -> ErrorCode {
+pub(crate) fn heartbeat(
+    client: &mut Client,
+    group: &str,
+    generation: i32,
+    member: &Str,
+) -> ErrorCode {
     let request = HeartbeatRequest {
         group_id: group.into(),
         generation_id: generation,
@@ -79,12 +84,22 @@ fn heartbeat(client: &mut Client, group: &str, generation: i32, member: &Str) ->
 }
 
 fn commit(client: &mut Client, group: &str, from: (i32, &str), topic: &str, offset: i64) -> i16 {
+    let request = commit_request(group, from, topic, offset);
+    client.call(9, request).topics[0].partitions[0].error_code
+}
+
+pub(crate) fn commit_request(
+    group: &str,
+    from: (i32, &str),
+    topic: &str,
+    offset: i64,
+) -> OffsetCommitRequest {
     let partition = OffsetCommitRequestPartition {
         committed_offset: offset,
         committed_metadata: Some("note".into()),
         ..OffsetCommitRequestPartition::default()
     };
-    let request = OffsetCommitRequest {
+    OffsetCommitRequest {
         group_id: group.into(),
         generation_id_or_member_epoch: from.0,
         member_id: from.1.into(),
@@ -94,8 +109,7 @@ fn commit(client: &mut Client, group: &str, from: (i32, &str), topic: &str, offs
             ..OffsetCommitRequestTopic::default()
         }],
         ..OffsetCommitRequest::default()
-    };
-    client.call(9, request).topics[0].partitions[0].error_code
+    }
 }
 
 /// Every committed offset of a group.

@@ -24,5 +24,7 @@ mod independent;
 mod lifecycle;
 mod producing;
 mod settings;
+#[cfg(feature = "sim")]
+mod stalled_disk;
 mod support;
 mod topics;

@@ -59,12 +59,21 @@ impl World {
         Self::start_behind(options, Gate::Shared { _guard: guard })
     }
 
+    /// A broker in surroundings of a test's own.
+    #[cfg(feature = "sim")]
+    pub(crate) fn start_on(env: ottla::env::Env, options: BrokerOptions) -> Self {
+        let guard = GATE.read().unwrap_or_else(PoisonError::into_inner);
+        let runtime = Self::runtime();
+        let broker = runtime.block_on(Broker::start_on(env, options)).unwrap();
+        Self { runtime, broker: Some(broker), _gate: Gate::Shared { _guard: guard } }
+    }
+
+    fn runtime() -> Runtime {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+    }
+
     fn start_behind(options: BrokerOptions, gate: Gate) -> ottla::error::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = Self::runtime();
         let broker = runtime.block_on(Broker::start(options))?;
         Ok(Self { runtime, broker: Some(broker), _gate: gate })
     }

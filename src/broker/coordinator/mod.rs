@@ -15,11 +15,13 @@
 //! Invariants:
 //! - `COORD-1` a request is answered exactly once, even at a shutdown or when leadership is lost.
 //! - `COORD-2` an answer that depends on records is given once they are committed, and so is every
-//!   answer that was decided after them: nobody reads what may still be lost.
+//!   answer that was decided after them: nobody reads what may still be lost. Heartbeats of groups that the records
+//!   say nothing about do not depend on them, and are answered while the disk is waited for.
 //! - `COORD-3` a shard's state is defined by its log: it is read back at the start, and again after
 //!   a failed append.
 //! - `COORD-4` a group belongs to the partition given by Kafka's hash of its id.
 
+mod ahead;
 mod records;
 mod replay;
 mod settings;

@@ -2,23 +2,26 @@
 //!
 //! It takes what is in its queue, steps the shard through it, appends all records as one batch and
 //! answers once that is committed; while one append is in progress, requests collect for the next. It
-//! steps the shard only in between, so the state is never ahead by more than one append.
+//! steps the shard only in between, so the state is never ahead by more than one append; but for the heartbeats of
+//! groups which that append says nothing about (see [`ahead`](super::ahead)): a disk that stands still must not cost
+//! members their sessions.
 //!
 //! ```text
 //! Loading ──read back──► Active ──append failed──► Loading …
 //!    └──── cannot be read ──► Failed ──after a while──► Loading …
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::ahead::Ahead;
 use super::{World, records, replay};
 use crate::broker::log_threads::LogThreads;
-use crate::broker::partition::{Acks, Partition};
+use crate::broker::partition::{AppendAnswer, Partition};
 use crate::env::Env;
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::Machine;
@@ -74,6 +77,9 @@ pub(super) struct ShardTask {
     waiting: BTreeMap<RequestId, oneshot::Sender<Result<GroupReply>>>,
     next_request: u64,
     effects: Vec<Effect>,
+    /// What came while an append was in progress, and waits for its end.
+    kept: VecDeque<Job>,
+    ahead: Ahead,
 }
 
 impl ShardTask {
@@ -105,6 +111,8 @@ impl ShardTask {
             waiting: BTreeMap::new(),
             next_request: 0,
             effects: Vec::new(),
+            kept: VecDeque::new(),
+            ahead: Ahead::default(),
         }
     }
 
@@ -128,7 +136,7 @@ impl ShardTask {
                     }
                     self.look_around();
                 }
-                job = self.queue.recv() => match job {
+                job = next_job(&mut self.kept, &mut self.queue) => match job {
                     None => return,
                     Some(job) => self.take(job),
                 },
@@ -146,11 +154,15 @@ impl ShardTask {
     fn take(&mut self, first: Job) {
         self.request(first);
         for _ in 1..BATCH_MAX {
-            match self.queue.try_recv() {
-                Ok(job) => self.request(job),
-                Err(_) => break,
+            match self.try_next_job() {
+                Some(job) => self.request(job),
+                None => break,
             }
         }
+    }
+
+    fn try_next_job(&mut self) -> Option<Job> {
+        self.kept.pop_front().or_else(|| self.queue.try_recv().ok())
     }
 
     fn request(&mut self, Job { request, reply }: Job) {
@@ -193,6 +205,15 @@ impl ShardTask {
 
     /// Appends the shard's decisions, and gives the answers.
     async fn carry_out(&mut self) -> Result<()> {
+        // Heartbeats that were answered meanwhile may have led to further decisions.
+        while !self.effects.is_empty() {
+            self.carry_out_once().await?;
+        }
+        Ok(())
+    }
+
+    async fn carry_out_once(&mut self) -> Result<()> {
+        self.ahead = Ahead::of(&self.effects);
         let mut batch = Batch::new(self.env.clock.now());
         let bytes_max = usize::try_from(self.partition.config().max_message_bytes).unwrap_or(0);
         for effect in std::mem::take(&mut self.effects) {
@@ -218,19 +239,67 @@ impl ShardTask {
         let Batch { builder, replies, .. } = batch;
         if !builder.is_empty() {
             let records = builder.finish()?;
-            let appended = self.partition.append(&self.log_threads, records, Acks::All).await?;
-            appended.await.map_err(|_dropped| {
-                let context = format!("{} was closed", self.partition.name());
-                Error::kafka(ErrorCode::NotLeaderOrFollower, context)
-            })??;
+            let appended = self.partition.queue_append(&self.log_threads, records).await?;
+            self.appended(appended).await?;
         }
         for (request, reply) in replies {
-            if let Some(waiter) = self.waiting.remove(&request) {
-                // The requester may be gone.
-                drop(waiter.send(Ok(reply)));
-            }
+            self.answer(request, reply);
         }
         Ok(())
+    }
+
+    fn answer(&mut self, request: RequestId, reply: GroupReply) {
+        if let Some(waiter) = self.waiting.remove(&request) {
+            // The requester may be gone.
+            drop(waiter.send(Ok(reply)));
+        }
+    }
+
+    /// Waits until an append is committed. Meanwhile heartbeats are answered, and other requests kept.
+    async fn appended(
+        &mut self,
+        mut appended: oneshot::Receiver<Result<AppendAnswer>>,
+    ) -> Result<()> {
+        let mut open = true;
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut appended => {
+                    answer.map_err(|_dropped| {
+                        let context = format!("{} was closed", self.partition.name());
+                        Error::kafka(ErrorCode::NotLeaderOrFollower, context)
+                    })??;
+                    return Ok(());
+                }
+                job = self.queue.recv(), if open && self.kept.len() < BATCH_MAX => match job {
+                    None => open = false,
+                    Some(job) if self.ahead.lets_through(&job.request) => self.beat(job),
+                    Some(job) => {
+                        self.ahead.keep(&job.request);
+                        self.kept.push_back(job);
+                    }
+                },
+            }
+        }
+    }
+
+    /// Steps the shard through a heartbeat while an append is in progress. What it is answered with at once is
+    /// committed; from its first record on, everything waits for the next append.
+    fn beat(&mut self, job: Job) {
+        let mut waiting = std::mem::take(&mut self.effects);
+        self.request(job);
+        let mut at_once = true;
+        for effect in std::mem::take(&mut self.effects) {
+            at_once &= matches!(effect, Effect::Reply { .. });
+            match effect {
+                Effect::Reply { request, reply } if at_once => self.answer(request, reply),
+                later => {
+                    self.ahead.note(&later);
+                    waiting.push(later);
+                }
+            }
+        }
+        self.effects = waiting;
     }
 
     /// After a failed append: what the shard decided did not happen. Everyone who waits is told so,
@@ -277,7 +346,7 @@ impl ShardTask {
             self.effects.clear();
             self.status.send_replace(Status::Failed(error.chain()));
             self.fail_waiting(ErrorCode::CoordinatorNotAvailable, &error.chain());
-            while let Ok(job) = self.queue.try_recv() {
+            while let Some(job) = self.try_next_job() {
                 let code = ErrorCode::CoordinatorNotAvailable;
                 drop(job.reply.send(Err(Error::kafka(code, error.chain()))));
             }
@@ -325,14 +394,14 @@ impl ShardTask {
     async fn finish(mut self) {
         self.queue.close();
         if *self.status.borrow() == Status::Active {
-            while let Some(job) = self.queue.recv().await {
+            while let Some(job) = next_job(&mut self.kept, &mut self.queue).await {
                 self.take(job);
             }
             if let Err(error) = self.carry_out().await {
                 self.fail_waiting(to_client(error.code()), &error.chain());
             }
         }
-        while let Some(job) = self.queue.recv().await {
+        while let Some(job) = next_job(&mut self.kept, &mut self.queue).await {
             drop(job.reply.send(Err(super::stopped())));
         }
         self.fail_waiting(ErrorCode::NotCoordinator, "the coordinator of this group is stopping");
@@ -390,6 +459,16 @@ fn to_client(code: ErrorCode) -> ErrorCode {
         ErrorCode::NotLeaderOrFollower | ErrorCode::KafkaStorageError => ErrorCode::NotCoordinator,
         ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge => ErrorCode::UnknownServerError,
         code => code,
+    }
+}
+
+/// The next request: what was kept comes first.
+///
+/// Cancel-safe: nothing is taken that is not returned.
+async fn next_job(kept: &mut VecDeque<Job>, queue: &mut mpsc::Receiver<Job>) -> Option<Job> {
+    match kept.pop_front() {
+        Some(job) => Some(job),
+        None => queue.recv().await,
     }
 }
 

@@ -63,6 +63,10 @@ pub(in crate::broker) async fn handle(call: &Call<'_>, request: &ProduceRequest)
     for topic in &request.topic_data {
         let mut partitions = Vec::with_capacity(topic.partition_data.len());
         for partition in &topic.partition_data {
+            if !topics.is_empty() || !partitions.is_empty() {
+                // Whoever the append before woke is not to wait behind this one if the disk stands still.
+                tokio::task::yield_now().await;
+            }
             let pending = match acks {
                 None => Pending::Done(failed(partition.index, &bad_acks(request.acks))),
                 Some(acks) => match begin(call, request, (topic, partition), acks).await {

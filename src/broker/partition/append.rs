@@ -94,6 +94,23 @@ impl Partition {
         Ok(receiver)
     }
 
+    /// Appends by way of the log thread with `acks=all`, for a task that is not to wait for the disk.
+    ///
+    /// # Errors
+    ///
+    /// As [`Partition::append`].
+    pub(in crate::broker) async fn queue_append(
+        self: &Arc<Self>,
+        threads: &LogThreads,
+        records: Bytes,
+    ) -> Result<oneshot::Receiver<Result<AppendAnswer>>> {
+        self.check_leader()?;
+        self.check_isr()?;
+        let (reply, receiver) = oneshot::channel();
+        threads.queue(self, records, (Acks::All, reply)).await?;
+        Ok(receiver)
+    }
+
     /// `min.insync.replicas` above the number of replicas counts as that number.
     fn check_isr(&self) -> Result<()> {
         let state = self.state();

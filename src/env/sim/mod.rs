@@ -6,6 +6,7 @@
 
 mod disk;
 mod file;
+mod stalling;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +16,7 @@ use super::{Clock, Env, Random};
 use crate::types::TimestampMs;
 
 pub use disk::{Fault, SimDisk};
+pub use stalling::StallingDisk;
 
 /// A simulated machine.
 #[derive(Clone, Debug)]
