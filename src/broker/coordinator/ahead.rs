@@ -20,7 +20,9 @@ impl Ahead {
     /// a report is answered with.
     pub(super) fn of(effects: &[Effect]) -> Self {
         let mut ahead = Self::default();
-        effects.iter().for_each(|effect| ahead.note(effect));
+        for effect in effects {
+            ahead.note(effect);
+        }
         ahead
     }
 
