@@ -154,7 +154,10 @@ def native_bound(bound: Any, default: str, side: str, topic: str | None = None) 
             f"{side}={bound!r} has no unit: pass a datetime, ottla.timestamp({bound!r}, 'ms'), "
             f"or {{partition: {bound!r}}} for an offset"
         )
-    raise TypeError(f"{side} cannot be a {type(bound).__name__}")
+    raise TypeError(
+        f"{side}= takes 'earliest', 'latest', a time, a negative timedelta or "
+        f"{{partition: offset}}, not {type(bound).__name__}"
+    )
 
 
 def native_bounds(start: Any, end: Any, topic: str) -> tuple[NativeBound, NativeBound]:

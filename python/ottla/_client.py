@@ -604,7 +604,8 @@ def _columns(columns: Any) -> list[Any] | None:
     if columns is None:
         return None
     if isinstance(columns, (str, bytes)) or not isinstance(columns, Iterable):
-        raise TypeError(f"columns= takes a list of names, for example [{columns!r}]")
+        name = columns if isinstance(columns, str) else "offset"
+        raise TypeError(f"columns= takes a list of names, for example [{name!r}], not {columns!r}")
     return list(columns)
 
 

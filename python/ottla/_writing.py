@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from ottla import _progress
@@ -19,8 +19,6 @@ from ottla.errors import ConfigError, KafkaError, RetentionWarning
 from ottla.formats import Format, Header, json, raw, text
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from ottla._ottla import Admin, Pending, RecordMetadata, ValueEncoder
     from ottla._ottla import Client as _NativeClient
 
@@ -245,10 +243,12 @@ class Writing:
             except KafkaError:  # The topic may not exist yet; sending will find out.
                 return
         if kept is not None and age > kept:
+            period = str(timedelta(milliseconds=kept)).removesuffix(", 0:00:00")
+            told = datetime.fromtimestamp(0, timezone.utc) + timedelta(milliseconds=moment)
             message = (
-                f"topic {topic} deletes records older than retention.ms={kept}, counted from their "
-                f"timestamps, and this one is {timedelta(milliseconds=age - age % 1)} old: expect "
-                'it to be deleted. To keep old records, pass config={"retention.ms": -1} to '
+                f"topic {topic} deletes records older than retention.ms={kept} ({period}), counted "
+                f"from their timestamps, and this one has {told:%Y-%m-%d %H:%M:%S} UTC: expect it "
+                'to be deleted. To keep old records, pass config={"retention.ms": -1} to '
                 "create_topic, or change it with alter_configs"
             )
             warnings.warn(message, RetentionWarning, stacklevel=4)

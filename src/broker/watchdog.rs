@@ -1,14 +1,14 @@
 //! Says in the log what takes long: an append, a sync, or all threads of the runtime.
 //!
 //! Why: a disk that stands still, or a machine without time for us, looks like a broker that hangs, and the log of
-//! one that waits is empty. Who operates it should read how long what has been waiting, while it waits.
+//! one that waits is empty. Whoever operates it should see what has been waiting, and for how long, while it waits.
 //!
 //! Work that touches the disk is registered with [`Watchdog::watch`] for as long as it runs. A thread of its own
 //! looks a few times a second, and asks the runtime for a sign of life.
 //!
 //! Invariants:
-//! - `WATCH-1` one line when something has taken [`SLOW`], and one each time that doubles; one when it ends.
-//! - `WATCH-2` the watching thread never waits for a disk or for the runtime.
+//! - `WATCH-1` one line when something has taken [`SLOW`], one each time that doubles, and one when it ends.
+//! - `WATCH-2` the watching thread never waits for a disk or for the runtime, and nobody waits for its lines.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -22,7 +22,7 @@ use crate::env::Clock;
 
 /// From here on something is slow.
 const SLOW: Duration = Duration::from_secs(1);
-/// How often is looked.
+/// How often the thread looks.
 const INTERVAL: Duration = Duration::from_millis(250);
 
 /// Something that runs.
@@ -111,20 +111,31 @@ impl Watchdog {
     /// Watches until [`Watchdog::stop`], on the caller's thread.
     pub(super) fn run(&self, runtime: &Handle) {
         let mut sign = Sign::default();
-        let mut all = self.work();
-        while !all.stopped {
+        loop {
             let now = self.clock.monotonic();
-            for running in all.running.values_mut() {
-                if let Some(taken) = running.alarm.ring(now) {
-                    let partition = running.partition.name();
-                    let (work, ms) = (running.work, taken.as_millis());
-                    tracing::warn!(%partition, work, ms, "the disk is slow: not done yet");
-                }
+            // Whatever takes the lines may be slow too, and work that begins or ends must not wait for it.
+            for (work, partition, taken) in self.slow(now) {
+                let (partition, ms) = (partition.name(), taken.as_millis());
+                tracing::warn!(%partition, work, ms, "the disk is slow: not done yet");
             }
             sign.look(runtime, now);
+            let all = self.work();
+            if all.stopped {
+                return;
+            }
             let waited = self.wake.wait_timeout(all, INTERVAL);
-            all = waited.unwrap_or_else(PoisonError::into_inner).0;
+            drop(waited.unwrap_or_else(PoisonError::into_inner));
         }
+    }
+
+    /// What is to be said of running work now.
+    fn slow(&self, now: Duration) -> Vec<(&'static str, Arc<Partition>, Duration)> {
+        let mut all = self.work();
+        let rung = all.running.values_mut().filter_map(|running| {
+            let taken = running.alarm.ring(now)?;
+            Some((running.work, Arc::clone(&running.partition), taken))
+        });
+        rung.collect()
     }
 
     pub(super) fn stop(&self) {

@@ -7,7 +7,7 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use crate::client::crew;
+use crate::client::worker_pool;
 use crate::error::{Error, Result};
 use crate::machine::client::backoff::Backoff;
 use crate::record::Compression;
@@ -315,7 +315,7 @@ options! {
     ["allow.auto.create.topics"] "whether asking for an unknown topic may create it",
         |config, value| { config.allow_auto_create_topics = boolean(value)?; Ok(()) };
     ["threads"] "how many threads decode, encode and compress for one reader or writer",
-        |config, value| { config.threads = Some(crew::checked(number(value)?)?); Ok(()) };
+        |config, value| { config.threads = Some(worker_pool::checked(number(value)?)?); Ok(()) };
     ["acks", "request.required.acks"] "0, 1 or all",
         |config, value| {
             config.producer.acks = match value {

@@ -1,15 +1,15 @@
 //! Decoding in async code, on several threads, in order and within bounds.
 //!
 //! ```text
-//! chunks ──► Decoder: batches, records ──► blocks ──► made on the crew ──► slots, in order ──► rows
-//!                   ▲ decompressed ahead, on the crew
+//! chunks ──► Decoder: batches, records ──► blocks ──► made in the pool ──► slots, in order ──► rows
+//!                   ▲ decompressed ahead, in the pool
 //! ```
 //!
 //! The caller's thread walks the records and cuts them into blocks, which are the outputs before their
-//! values are decoded; decompressing batches and decoding blocks is work for the [`Crew`]. Each block has
+//! values are decoded; decompressing batches and decoding blocks is work for the [`WorkerPool`]. Each block has
 //! a slot, and slots are taken in their order, errors included: what comes out is what one thread gives.
 //!
-//! With one thread there is no crew, and the caller's thread does it all. While the columns of values are
+//! With one thread there is no pool, and the caller's thread does it all. While the columns of values are
 //! being found it does so, too, since what follows depends on it; and so it does with a block that is the
 //! only one and small, which would take longer to hand over than to make.
 //!
@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::datatypes::SchemaRef;
 
-use crate::client::crew::{self, Crew};
+use crate::client::worker_pool::{self, WorkerPool};
 use crate::columnar::{
     Block, Chunk, DecodeOptions, Decoded, Decoder, Looked, Outcome, SchemaRequest, Step, Taken,
     ValueFormat,
@@ -73,11 +73,11 @@ pub(crate) enum Turn {
     Busy,
 }
 
-/// A decoder with a crew.
+/// A decoder with a pool.
 #[derive(Debug)]
 pub(crate) struct Pipeline {
     decoder: Decoder,
-    crew: Option<Crew>,
+    pool: Option<WorkerPool>,
     threads: NonZeroUsize,
     slots: VecDeque<Slot>,
     /// The bytes that blocks in slots may have.
@@ -90,9 +90,9 @@ impl Pipeline {
     /// # Errors
     /// As [`Decoder::new`].
     pub(crate) fn new(options: DecodeOptions, bytes_max: usize) -> Result<Self> {
-        let threads = crew::threads(options.threads);
-        let (decoder, crew) = (Decoder::new(options)?, Crew::new(threads));
-        Ok(Self { decoder, crew, threads, slots: VecDeque::new(), bytes_max })
+        let threads = worker_pool::threads(options.threads);
+        let (decoder, pool) = (Decoder::new(options)?, WorkerPool::new(threads));
+        Ok(Self { decoder, pool, threads, slots: VecDeque::new(), bytes_max })
     }
 
     /// Forgets all that was pushed.
@@ -102,8 +102,8 @@ impl Pipeline {
     pub(crate) fn reset(&mut self, options: DecodeOptions) -> Result<()> {
         self.decoder = Decoder::new(options)?;
         self.slots.clear();
-        // Jobs that did not begin go with the old crew.
-        self.crew = Crew::new(self.threads);
+        // Jobs that did not begin go with the old pool.
+        self.pool = WorkerPool::new(self.threads);
         Ok(())
     }
 
@@ -119,12 +119,12 @@ impl Pipeline {
 
     /// Waits until a turn may come to something else.
     pub(crate) async fn wait(&self) {
-        if let Some(crew) = &self.crew {
-            crew.wait().await;
+        if let Some(pool) = &self.pool {
+            pool.wait().await;
         }
     }
 
-    /// The next output, as far as it can be had without waiting for the crew. With `finish` also one that
+    /// The next output, as far as it can be had without waiting for the pool. With `finish` also one that
     /// is not full, from what is there: for a pipeline that is idle, or gets no more chunks.
     ///
     /// # Errors
@@ -183,8 +183,8 @@ impl Pipeline {
 
     /// Hands in what can be worked on.
     fn fill(&mut self, finish: bool) -> Filled {
-        let Some(crew) = &self.crew else { return Filled::Alone };
-        let slots_max = crew.threads().saturating_mul(SLOTS_PER_THREAD).saturating_add(1);
+        let Some(pool) = &self.pool else { return Filled::Alone };
+        let slots_max = pool.threads().saturating_mul(SLOTS_PER_THREAD).saturating_add(1);
         loop {
             self.unpack_ahead();
             let bytes: usize = self.slots.iter().map(|slot| slot.bytes).sum();
@@ -214,11 +214,11 @@ impl Pipeline {
 
     /// Hands in batches to decompress.
     fn unpack_ahead(&mut self) {
-        let Some(crew) = &self.crew else { return };
-        let most = UNPACKED_PER_THREAD.saturating_mul(crew.threads());
-        while crew.waiting() < crew.threads() && self.decoder.unpacked_bytes() < most {
+        let Some(pool) = &self.pool else { return };
+        let most = UNPACKED_PER_THREAD.saturating_mul(pool.threads());
+        while pool.waiting() < pool.threads() && self.decoder.unpacked_bytes() < most {
             let Some(unpack) = self.decoder.unpack() else { return };
-            crew.submit(move || unpack.run());
+            pool.submit(move || unpack.run());
         }
     }
 
@@ -227,9 +227,9 @@ impl Pipeline {
         let bytes = block.bytes();
         let outcome = Arc::new(Mutex::new(None));
         let slot = Slot { bytes, outcome: Arc::clone(&outcome) };
-        match &self.crew {
-            Some(crew) if !self.slots.is_empty() || bytes >= SMALL_BYTES => {
-                crew.submit(move || {
+        match &self.pool {
+            Some(pool) if !self.slots.is_empty() || bytes >= SMALL_BYTES => {
+                pool.submit(move || {
                     let made = block.make();
                     *outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
                 });

@@ -23,7 +23,6 @@ pub mod config;
 mod connection;
 pub mod consumer;
 mod coordinator;
-mod crew;
 pub mod dead_letters;
 mod decoding;
 pub mod obstacles;
@@ -32,6 +31,7 @@ mod recount;
 pub mod registry;
 mod route;
 pub mod scan;
+mod worker_pool;
 pub mod write;
 
 use std::sync::Arc;
@@ -48,10 +48,10 @@ pub use consumer::group::{
     Polled, Subscription,
 };
 pub use consumer::{AssignedConsumer, PollOptions, StartAt};
-pub use crew::checked as threads;
 pub use dead_letters::DeadLetters;
 pub use obstacles::Watch;
 pub use producer::{EncodedBatch, Producer, ProducerRecord, RecordMetadata, Unacknowledged};
+pub use worker_pool::checked as threads;
 
 pub use registry::{RegistryAuth, RegistryConfig, SchemaRegistry};
 pub use scan::{Bound, Offsets, Range, Scan, ScanOptions, ScanProgress, ScanReader};

@@ -1,10 +1,10 @@
 //! Writing tables: Arrow rows in, acknowledged offsets out.
 //!
 //! ```text
-//! rows ──► blocks: values made, on the crew ──► batches filled, in order ──► compressed, on the crew ──► sent
+//! rows ──► blocks: values made, in the pool ──► batches filled, in order ──► compressed, in the pool ──► sent
 //! ```
 //!
-//! Values are made, and batches compressed, by a [`Crew`] while the batches before them are on their way;
+//! Values are made, and batches compressed, by a [`WorkerPool`] while the batches before them are on their way;
 //! the caller's thread puts records into batches, in the order of the rows, so what is written does not
 //! depend on the number of threads. A few blocks and batches may be ahead, and the producer's memory
 //! bounds what was sent and is not acknowledged. [`write`] returns when every row is acknowledged, or with
@@ -18,8 +18,8 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 
 use crate::client::admin::{Admin, Resource};
-use crate::client::crew::{self, Crew, Promise};
 use crate::client::producer::{BatchAck, BatchDelivery, EncodedBatch, Producer};
+use crate::client::worker_pool::{self, Promise, WorkerPool};
 use crate::columnar::{self, Encoder, Prepared, WriteOptions};
 use crate::error::{Error, Result};
 use crate::machine::client::bounds::Range;
@@ -80,7 +80,7 @@ pub struct TableWriter {
     producer: Arc<Producer>,
     topic: Arc<str>,
     partition_count: i32,
-    crew: Crew,
+    pool: WorkerPool,
     /// Once the schema of the values is settled, with the first rows.
     encoder: Option<(Encoder, Arc<WriteOptions>)>,
     /// Until then.
@@ -141,11 +141,11 @@ impl TableWriter {
             batch_size,
             ..options
         };
-        let threads = crew::threads(producer.cluster().config.threads);
+        let threads = worker_pool::threads(producer.cluster().config.threads);
         Ok(Self {
             topic: Arc::clone(&info.name),
             partition_count: info.partition_count(),
-            crew: Crew::beside(threads),
+            pool: WorkerPool::beside(threads),
             encoder: None,
             options: Some(options),
             turn: producer.random(),
@@ -176,16 +176,16 @@ impl TableWriter {
             };
             let length = block_rows.min(rows.num_rows() - start);
             let (block, options) = (rows.slice(start, length), Arc::clone(options));
-            let prepared = self.crew.promise(move || Prepared::new(&block, &options));
+            let prepared = self.pool.promise(move || Prepared::new(&block, &options));
             let turns = start.is_multiple_of(SLICE_ROWS);
             self.preparing.push_back(Block { prepared, now: self.producer.wall_clock(), turns });
         }
         self.collect_done().await
     }
 
-    /// How many blocks, and how many batches, may be in the hands of the crew.
+    /// How many blocks, and how many batches, may be in the hands of the pool.
     fn ahead_max(&self) -> usize {
-        self.crew.threads().saturating_mul(2)
+        self.pool.threads().saturating_mul(2)
     }
 
     /// Finds or registers the schema of the values.
@@ -210,7 +210,7 @@ impl TableWriter {
     async fn encode(&mut self, left: usize) -> Result<()> {
         while self.preparing.len() > left {
             if let Some(block) = self.preparing.front() {
-                self.crew.ended(&block.prepared).await;
+                self.pool.ended(&block.prepared).await;
             }
             let (Some(block), Some((encoder, _))) = (self.preparing.pop_front(), &mut self.encoder)
             else {
@@ -220,7 +220,7 @@ impl TableWriter {
             let (partitions, turn) = (self.partition_count, &mut self.turn);
             let pushed = push(encoder, prepared, (block.now, block.turns), partitions, turn);
             for batch in encoder.take_full() {
-                self.sealing.push_back(self.crew.promise(move || batch.seal()));
+                self.sealing.push_back(self.pool.promise(move || batch.seal()));
             }
             if pushed.is_err() {
                 // What came before stays written, however many threads there are.
@@ -237,7 +237,7 @@ impl TableWriter {
     async fn send_sealed(&mut self, left: usize) -> Result<()> {
         while self.sealing.len() > left {
             if let Some(sealing) = self.sealing.front() {
-                self.crew.ended(sealing).await;
+                self.pool.ended(sealing).await;
             }
             let Some(sealing) = self.sealing.pop_front() else { break };
             let batch = sealing.take("compressing")??;
@@ -283,7 +283,7 @@ impl TableWriter {
         if let Some((mut encoder, _)) = self.encoder.take() {
             self.report.expired = self.expired(encoder.oldest());
             for batch in encoder.finish_full()? {
-                self.sealing.push_back(self.crew.promise(move || batch.seal()));
+                self.sealing.push_back(self.pool.promise(move || batch.seal()));
             }
         }
         self.send_sealed(0).await?;

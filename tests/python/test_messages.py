@@ -72,6 +72,19 @@ SAID: dict[str, tuple[Callable[[Any], object], type[Exception], str]] = {
         ottla.KafkaError,
         "there is no broker 9; the brokers are 1 (BROKER_ID_NOT_REGISTERED)",
     ),
+    "no columns": (
+        lambda kafka: kafka.scan("events", columns="offset"),
+        TypeError,
+        "columns= takes a list of names, for example ['offset'], not 'offset'",
+    ),
+    "no bound": (
+        lambda kafka: kafka.scan("events", start=object()),
+        TypeError,
+        (
+            "start= takes 'earliest', 'latest', a time, a negative timedelta or "
+            "{partition: offset}, not object"
+        ),
+    ),
     "no time": (
         lambda kafka: kafka.topics(timeout="soon"),
         TypeError,

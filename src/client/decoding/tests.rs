@@ -269,7 +269,7 @@ fn large(kind: Kind, compression: Compression) -> Case {
 }
 
 #[tokio::test]
-async fn blocks_and_batches_are_worked_on_by_the_crew() {
+async fn blocks_and_batches_are_worked_on_by_the_pool() {
     for compression in [Compression::None, Compression::Zstd] {
         let case = large(Kind::JsonGiven, compression);
         let options = DecodeOptions { threads: NonZeroUsize::new(3), ..case.options() };

@@ -5,7 +5,7 @@
 //! nothing spins; a forked child, which has a runtime of its own, has threads of its own; and at the end
 //! of the process there is nothing to stop. See ADR 0016.
 //!
-//! Jobs begin in the order in which they were handed in. When the crew is dropped, those that did not
+//! Jobs begin in the order in which they were handed in. When the pool is dropped, those that did not
 //! begin are dropped with it.
 
 use std::collections::VecDeque;
@@ -100,26 +100,26 @@ impl<T> Promise<T> {
 }
 
 /// See the module's documentation.
-pub(crate) struct Crew {
+pub(crate) struct WorkerPool {
     shared: Arc<Shared>,
 }
 
-impl std::fmt::Debug for Crew {
+impl std::fmt::Debug for WorkerPool {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
-            .debug_struct("Crew")
+            .debug_struct("WorkerPool")
             .field("threads", &self.shared.threads)
             .finish_non_exhaustive()
     }
 }
 
-impl Crew {
-    /// A crew of so many threads; none where that is one, since the caller has that already.
+impl WorkerPool {
+    /// A pool of so many threads; none where that is one, since the caller has that already.
     pub(crate) fn new(threads: NonZeroUsize) -> Option<Self> {
         (threads.get() > 1).then(|| Self::beside(threads))
     }
 
-    /// A crew of so many threads beside the caller's.
+    /// A pool of so many threads beside the caller's.
     pub(crate) fn beside(threads: NonZeroUsize) -> Self {
         let work = Mutex::new(Work { jobs: VecDeque::new(), active: 0 });
         let threads = threads.get().min(THREADS_MAX);
@@ -175,7 +175,7 @@ impl Crew {
     }
 }
 
-impl Drop for Crew {
+impl Drop for WorkerPool {
     fn drop(&mut self) {
         let jobs = std::mem::take(&mut self.shared.work().jobs);
         drop(jobs);
@@ -188,20 +188,20 @@ mod tests {
 
     use super::*;
 
-    fn crew(threads: usize) -> Crew {
-        Crew::new(NonZeroUsize::new(threads).unwrap()).unwrap()
+    fn pool(threads: usize) -> WorkerPool {
+        WorkerPool::new(NonZeroUsize::new(threads).unwrap()).unwrap()
     }
 
     #[test]
-    fn a_crew_of_one_is_the_caller() {
-        assert!(Crew::new(NonZeroUsize::MIN).is_none());
+    fn a_pool_of_one_is_the_caller() {
+        assert!(WorkerPool::new(NonZeroUsize::MIN).is_none());
         assert_eq!(threads(NonZeroUsize::new(3)).get(), 3);
         assert_eq!(threads(None), std::thread::available_parallelism().unwrap());
     }
 
     #[tokio::test]
     async fn never_more_threads_are_at_work_than_allowed_and_none_stays() {
-        let crew = crew(3);
+        let pool = pool(3);
         let (now, most, done) = (
             Arc::new(AtomicUsize::new(0)),
             Arc::new(AtomicUsize::new(0)),
@@ -209,7 +209,7 @@ mod tests {
         );
         for _ in 0..100 {
             let (now, most, done) = (Arc::clone(&now), Arc::clone(&most), Arc::clone(&done));
-            crew.submit(move || {
+            pool.submit(move || {
                 most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                 std::thread::yield_now();
                 now.fetch_sub(1, Ordering::SeqCst);
@@ -217,47 +217,47 @@ mod tests {
             });
         }
         while done.load(Ordering::SeqCst) < 100 {
-            crew.wait().await;
+            pool.wait().await;
         }
         assert!((1..=3).contains(&most.load(Ordering::SeqCst)));
-        while crew.shared.work().active > 0 {
+        while pool.shared.work().active > 0 {
             tokio::task::yield_now().await;
         }
     }
 
     #[tokio::test]
-    async fn a_panic_ends_a_job_and_not_the_crew() {
-        let crew = crew(2);
+    async fn a_panic_ends_a_job_and_not_the_pool() {
+        let pool = pool(2);
         let (sender, receiver) = tokio::sync::oneshot::channel::<()>();
-        crew.submit(move || {
+        pool.submit(move || {
             let _sender = sender;
             std::panic::resume_unwind(Box::new("on purpose"));
         });
         assert!(receiver.await.is_err());
         let (sender, receiver) = tokio::sync::oneshot::channel();
-        crew.submit(move || sender.send(7).unwrap());
+        pool.submit(move || sender.send(7).unwrap());
         assert_eq!(receiver.await, Ok(7));
     }
 
     #[tokio::test]
-    async fn what_did_not_begin_is_dropped_with_the_crew() {
-        let crew = crew(2);
+    async fn what_did_not_begin_is_dropped_with_the_pool() {
+        let pool = pool(2);
         let (begin, begun) = std::sync::mpsc::channel();
         let (release, released) = std::sync::mpsc::channel::<()>();
         let released = Arc::new(Mutex::new(released));
         for _ in 0..2 {
             let (begin, released) = (begin.clone(), Arc::clone(&released));
-            crew.submit(move || {
+            pool.submit(move || {
                 begin.send(()).unwrap();
                 released.lock().unwrap().recv().ok();
             });
         }
         let (sender, receiver) = tokio::sync::oneshot::channel::<()>();
-        crew.submit(move || drop(sender));
+        pool.submit(move || drop(sender));
         let begun = tokio::task::spawn_blocking(move || (begun.recv(), begun.recv()));
         begun.await.unwrap().0.unwrap();
-        assert_eq!(crew.waiting(), 1);
-        drop(crew);
+        assert_eq!(pool.waiting(), 1);
+        drop(pool);
         assert!(receiver.await.is_err());
         drop(release);
     }
