@@ -191,7 +191,7 @@ class Administration:
         -------
         dict of str to dict
             For each setting: ``value`` (None when it is a secret), ``source`` (for
-            example ``DEFAULT_CONFIG``), ``is_default``, ``read_only``, ``sensitive``, ``type``,
+            example ``DEFAULT_CONFIG``), ``is_default``, ``read_only``, ``sensitive``,
             ``documentation``.
         """
         if (topic is None) == (broker is None):

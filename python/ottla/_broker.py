@@ -64,8 +64,9 @@ class Broker:
         port of the loopback interface.
     config : mapping of str to object, optional
         Settings by Kafka's names, for example ``{"num.partitions": 4}``. An unknown name is
-        refused with a suggestion. The defaults are Kafka's, except for
-        ``group.initial.rebalance.delay.ms``, which is 0 here: groups start without a delay.
+        refused with a suggestion. Nearly all defaults are Kafka's, but
+        ``group.initial.rebalance.delay.ms`` and ``group.consumer.assignment.interval.ms`` are 0
+        here: groups start without a delay.
     timeout : float or datetime.timedelta, default 60
         How long the start may take, in seconds; ``None`` for no limit.
     reuse : bool, default False

@@ -65,7 +65,7 @@ def connect(
     Returns
     -------
     Client
-        A client. It connects when it is first used; errors of the network are raised there.
+        A client. It connects when it is first used; network errors are raised then.
 
     Raises
     ------
@@ -200,7 +200,7 @@ class Client(Administration, Writing):
             those that retention or a deletion removed, and those that were compacted since the scan
             was read before.
         max_rows : int, optional
-            Stop after so many rows.
+            Stop after this many rows.
         batch_rows : int, default 10000
             About how many rows go into a batch.
         string_view : bool, default True
@@ -300,7 +300,7 @@ class Client(Administration, Writing):
         topics : str, sequence of str, mapping of str to iterable of int, or re.Pattern
             One topic, several, or the partitions of each. With ``group_id`` also a pattern, as a
             compiled regular expression or a string that begins with ``^``: all topics whose whole
-            name it matches, also those that come later.
+            name it matches, including those created later.
         group_id : str, optional
             The group to be a member of.
         start : Bound, optional
@@ -311,7 +311,7 @@ class Client(Administration, Writing):
             Where to go on: ``batch.offsets`` or ``position()`` of an earlier consumer (also from
             JSON), :func:`ottla.sql_offsets.load`, :func:`ottla.delta_offsets`, or any function of
             a topic and a partition. Partitions that it does not know begin at ``start``. In a group
-            it counts more than what is committed: a function is asked whenever a partition is
+            it takes precedence over what is committed: a function is asked whenever a partition is
             assigned, so that it finds what another member wrote; offsets count only the first time.
         partitions : iterable of int, optional
             The partitions of the one topic; all by default. Not in a group.
@@ -320,27 +320,27 @@ class Client(Administration, Writing):
         until : {"caught_up"}, optional
             End the loop at the records that were the newest when the consumer was made; in a group,
             when each partition was assigned. Reading begins at "earliest" then, unless you say
-            otherwise. When none of a group's topics exists, it raises :class:`UnknownTopicError`.
+            otherwise. If none of a group's topics exists, it raises :class:`UnknownTopicError`.
         max_rows : int, default 10000
-            At most so many rows in a batch.
+            The most rows in a batch.
         max_bytes : int, optional
-            About so many bytes of records in a batch, before decoding; at least one record.
+            About how many bytes of records go into a batch, before decoding; at least one record.
         max_wait : float or datetime.timedelta, default 0.5
-            How long a batch may wait for more rows once it has some, in seconds; one poll returns
-            when either the rows, the bytes or the time are there.
+            How long a batch may wait for more rows once it has some, in seconds; a poll returns
+            as soon as it reaches the rows, the bytes or the time.
         memory_limit : int, optional
             How many bytes are fetched ahead of the loop (``queued.max.bytes``).
         progress : bool or object, default False
             Show progress; see :meth:`write`. With ``until="caught_up"`` there is a total: the
             offsets up to the ends that were pinned. In a group it follows the partitions that
-            come and go; it is told to an object that has a ``total`` of None, such as a tqdm. A
+            come and go; it is set on an object whose ``total`` is None, such as a tqdm. A
             member that has been waiting for others for some seconds says so through
             ``set_postfix_str``, which a tqdm has, and in the log. One that died is waited for until
             its session ends, after 45 s by default.
         auto_offset_reset : {"earliest", "latest", "error"}, optional
-            Where a partition begins of which the group has no offset; the client's setting by
-            default, or "latest", or "earliest" with ``until="caught_up"``. With
-            ``on_data_loss="warn"`` also where it goes on when its offset lies behind the end of the
+            Where to begin in a partition for which the group has no offset; the client's setting
+            by default, or "latest", or "earliest" with ``until="caught_up"``. With
+            ``on_data_loss="warn"`` also where to go on when an offset lies beyond the end of the
             log, as after a truncation; otherwise that is a :class:`DataLossError`. Without a group
             the same as ``start``.
         auto_commit : bool, default False
@@ -350,15 +350,15 @@ class Client(Administration, Writing):
             How often.
         on_assign, on_revoke, on_lost : callable, optional
             Called in the thread that polls, with a list of (topic, partition): when partitions
-            came, before any row of them; when they are to go, before another member gets them (all
-            of them can still be committed); and when they are gone already (``on_revoke`` by
+            have come, before any row of them; when they are to go, before another member gets them
+            (all of them can still be committed); and when they are gone already (``on_revoke`` by
             default). What they raise comes out of the poll. With ``async for`` they may be async.
         group_instance_id : str, optional
             Makes the member static: it keeps its partitions over a restart within the session.
         group_protocol : {"classic", "consumer"}, default "classic"
             The members assign, or the coordinator does (KIP-848; Kafka 4 and ottla).
         group_remote_assignor : {"uniform", "range"}, optional
-            Who assigns with the consumer protocol.
+            Which assignor the coordinator uses, with the consumer protocol.
         partition_assignment_strategy : str or sequence of str, optional
             The assignors of the classic protocol, the preferred one first: range, roundrobin,
             sticky, cooperative-sticky. Range, then cooperative-sticky by default.
@@ -454,7 +454,9 @@ class Client(Administration, Writing):
             if start is not None:
                 raise ConfigError("pass either start= or auto_offset_reset=")
             if auto_offset_reset not in ("earliest", "latest"):
-                raise ConfigError(f"auto_offset_reset={auto_offset_reset!r}: earliest or latest")
+                raise ConfigError(
+                    f"auto_offset_reset={auto_offset_reset!r}: use earliest or latest"
+                )
             start = auto_offset_reset
         assignment = _assignment(topics, partitions)
         limit = Limit(timeout)
@@ -527,7 +529,7 @@ class Client(Administration, Writing):
         timeout : float or datetime.timedelta, default 60
             How long to wait for the groups and for acknowledgements, in seconds; never longer
             than ``delivery.timeout.ms`` for a record, and not at all for an embedded broker that
-            was closed and whose address no other has.
+            was closed and whose address no other broker has taken.
 
         Raises
         ------

@@ -226,13 +226,13 @@ class Consumer:
     def poll(self, timeout: float | timedelta | None = 1.0) -> RecordBatch | None:
         """Return the next batch, or ``None`` when there is none within the timeout.
 
-        In a group, calling says that the rows of all batches before are finished, and changes of
-        the assignment are told while it waits.
+        In a group, each call says that the rows of all earlier batches are finished, and changes of
+        the assignment are reported while it waits.
 
         Parameters
         ----------
         timeout : float or datetime.timedelta, default 1
-            How long to wait for the first row, in seconds; ``None`` waits for ever.
+            How long to wait for the first row, in seconds; ``None`` waits forever.
         """
         limit = seconds(timeout)
         started = time.monotonic()
@@ -356,8 +356,8 @@ class Consumer:
         to : Bound
             "earliest", "latest", a time, offsets by partition, or a checkpoint such as an earlier
             ``position()``; see ``client.scan``. Partitions that a mapping does not name stay where
-            they are. Of a checkpoint the partitions that are assigned count; offsets by partition
-            must all be of such partitions.
+            they are. Of a checkpoint only the assigned partitions count; offsets by partition must
+            all be for assigned partitions.
         topic : str, optional
             The topic; may be left out when there is only one.
         timeout : float or datetime.timedelta, default 30
@@ -421,8 +421,8 @@ class Consumer:
         Raises
         ------
         FencedError
-            When a partition is not this member's any more: another one has it, and reads on from
-            the commit before. Drop the results of these rows if you can.
+            When a partition is no longer this member's: another one has it, and continues from the
+            previous commit. Discard the results of these rows if you can.
         """
         return self._native.commit(_commits(what), seconds(timeout))
 
@@ -479,7 +479,7 @@ class Consumer:
     def close(self, timeout: float | timedelta | None = _CLOSE_SECONDS) -> None:
         """Stop reading and leave the group; a second call does nothing.
 
-        What was handed out last is finished by that: with ``auto_commit`` it is committed.
+        This finishes what was handed out last: with ``auto_commit`` it is committed.
 
         Parameters
         ----------

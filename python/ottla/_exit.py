@@ -41,7 +41,7 @@ def close_all() -> None:
             sys.stderr.write(f"ottla: could not close {closable!r}: {error}\n")
     lost = finish(FLUSH_SECONDS)
     if lost:
-        sys.stderr.write(f"ottla: {lost} producers were abandoned with unacknowledged records\n")
+        sys.stderr.write(f"ottla: producers abandoned with unacknowledged records: {lost}\n")
 
 
 atexit.register(close_all)

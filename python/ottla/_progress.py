@@ -86,12 +86,12 @@ class Bar:
 
 
 def is_open_ended(progress: Any) -> bool:
-    """Return whether a progress takes a total and was created without one."""
+    """Return whether a progress object takes a total and was created without one."""
     return hasattr(progress, "total") and progress.total is None
 
 
 def set_total(progress: Any, total: int) -> None:
-    """Give a progress, such as a tqdm, its total."""
+    """Set the total of a progress object, such as a tqdm."""
     if progress.total != total:
         progress.total = total
         refresh = getattr(progress, "refresh", None)
@@ -100,7 +100,7 @@ def set_total(progress: Any, total: int) -> None:
 
 
 def set_note(progress: Any, note: str) -> None:
-    """Show a note if the progress supports it; a tqdm shows it after its numbers."""
+    """Show a note if the progress object supports it; a tqdm shows it after its numbers."""
     show = getattr(progress, "set_postfix_str", None)
     if show is not None:
         show(note)

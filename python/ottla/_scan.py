@@ -19,11 +19,11 @@ class Scan:
     """The records of a topic between resolved offsets; returned by ``client.scan``.
 
     A value: read it as often as you like, with any library that reads Arrow streams; every reading
-    returns the same rows or raises. Nothing is read before that.
+    returns the same rows or raises. Nothing is read until then.
 
     Where a topic is compacted, a reading raises :class:`DataLossError` as soon as it finds fewer
     records than an earlier reading of the same scan did. What was compacted before the first
-    reading is not missed: no client can know of it.
+    reading goes unnoticed: no client can know of it.
 
     Examples
     --------
@@ -48,7 +48,7 @@ class Scan:
     def offsets(self) -> dict[int, tuple[int, int]]:
         """The bounds by partition, end exclusive; can be stored as JSON.
 
-        Passed as ``start=`` and ``end=`` of another scan they select the same records. To continue
+        Passed as ``start=`` and ``end=`` of another scan, they select the same records. To continue
         where this scan stopped, keep :attr:`end` instead.
         """
         return self._native.offsets
@@ -81,7 +81,7 @@ class Scan:
 
     @property
     def max_rows(self) -> int:
-        """The number of offsets between the bounds, which is at least the number of rows."""
+        """The most records there can be: the offsets between the bounds, or ``max_rows=``."""
         return self._native.max_rows
 
     @property

@@ -98,8 +98,8 @@ class Writing:
             The value of the record; a str is sent as UTF-8, ``None`` as null (a tombstone). A
             mapping of names to values is encoded with ``value_format``.
         key : bytes, str, int, bool, Decimal, UUID, date, time or datetime, optional
-            The key; a str is sent as UTF-8, an int as decimal text, others as the same text as by
-            ``write``.
+            The key; a str is sent as UTF-8, an int as decimal text, others as the same text that
+            ``write`` produces.
         partition : int, optional
             The partition; by default the hash of the key decides, as in Java clients.
         timestamp : datetime.datetime or str, optional
@@ -111,7 +111,8 @@ class Writing:
             How a mapping is encoded: :func:`ottla.json` (the default for mappings),
             :func:`ottla.avro` or :func:`ottla.protobuf` with a schema or the latest one of a
             registry; :func:`ottla.arrow_ipc` encodes a whole table as one value. The value is the
-            same as ``write`` produces for a row. The first value of a schema may ask the registry.
+            same as ``write`` produces for a row. The first value of a schema may have to wait for
+            the registry.
         timeout : float or datetime.timedelta, default 120
             How long to wait, in seconds.
 
@@ -303,8 +304,8 @@ class Writing:
         headers : str, mapping of str to str, or iterable of Header, optional
             The column of the headers, of type list<struct<key: utf8, value: binary>>; or the
             columns of single headers, by the key of the header: ``{"trace": "trace_column"}`` or
-            ``[ottla.header("trace", name="trace_column")]``. Their values are text, bytes or
-            integers (as decimal text); a null means no header.
+            ``[ottla.header("trace", name="trace_column")]``. Their values are
+            written like keys; a null means no header.
         value : Format, optional
             How the value is encoded: :func:`ottla.json` (an object of the columns),
             :func:`ottla.text` or :func:`ottla.raw` (one column), :func:`ottla.avro`,

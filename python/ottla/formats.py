@@ -183,7 +183,7 @@ def header(key: str, *, name: str | None = None, text: bool = True) -> Header:
     -------
     Header
         For ``columns=`` of ``scan`` and ``consumer``, next to the names of other columns; and for
-        ``headers=`` of ``write``, which accepts text, bytes and integers regardless of ``text``.
+        ``headers=`` of ``write``, which accepts what a key may be, regardless of ``text``.
 
     Examples
     --------
@@ -485,8 +485,8 @@ def protobuf(
     Raises
     ------
     ConfigError
-        When reading has neither a schema nor a registry, or the schema is not valid. When writing
-        without a schema, and a column has a type without a Protobuf field.
+        When reading has neither a schema nor a registry, or the schema is not valid; or when
+        writing without a schema, if the type of a column has no Protobuf field.
 
     Notes
     -----
@@ -560,7 +560,7 @@ def debezium(
     decimals : {"precise", "string"}, optional
         How to read a string in a decimal column of a JSON event: as base64 of the unscaled number
         (``decimal.handling.mode=precise``, Debezium's default) or as digits (``string``). By
-        default the ``schema`` sent with the event tells; without one, a string that could be both
+        default the ``schema`` sent with the event decides; without one, a string that could be both
         is a decode error. Numbers need neither.
 
     Returns

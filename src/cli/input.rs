@@ -25,7 +25,7 @@ pub(super) enum InputFormat {
     Lines,
     /// One JSON object per line, unchanged.
     Json,
-    /// CSV with a header; a record's value is the row as a JSON object. Its members are texts (an
+    /// CSV with a header; a record's value is the row as a JSON object. Its members are text (an
     /// empty field is null) unless --infer or --schema says otherwise.
     Csv,
     /// Parquet; a record's value is the row as a JSON object.

@@ -370,7 +370,7 @@ options! {
             };
             Ok(())
         };
-    ["check.crcs"] "whether checksums are compared; without it, all but those of an embedded broker, whose log did it",
+    ["check.crcs"] "whether checksums are verified; by default, all but those from an embedded broker, whose log has verified them",
         |config, value| { config.consumer.check_crcs = Some(boolean(value)?); Ok(()) };
     ["auto.offset.reset"] "earliest, latest or none",
         |config, value| {

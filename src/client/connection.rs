@@ -105,7 +105,7 @@ impl Shared {
             }
             Trust::Greeted => {
                 "it closed the connection at the first request; a listener that requires SASL does \
-                 that, which is not supported yet"
+                 that, and SASL is not supported yet"
             }
             Trust::Full => "the broker closed the connection",
         };

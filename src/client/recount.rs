@@ -125,8 +125,8 @@ fn describe(start: Offset, difference: &Difference) -> String {
     let Difference { at, before, now } = difference;
     format!(
         "when this scan was read before, there were {before} records between the offsets {start} \
-         and {at}, and now there are {now}: the topic was compacted since; make a new scan to read \
-         what is left of it, or pass on_data_loss=\"warn\""
+         and {at}, and now there are {now}: the topic has been compacted since; make a new scan to \
+         read what is left of it, or pass on_data_loss=\"warn\""
     )
 }
 

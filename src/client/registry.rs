@@ -550,8 +550,8 @@ fn distrust(url: &str, error: &ureq::Error) -> Option<&'static str> {
     };
     let text = if is_tls { error.to_string() } else { return None };
     Some(if text.contains("UnknownIssuer") || text.contains("CaUsedAsEndEntity") {
-        "; its certificate is not from a trusted authority: pass that of its authority, a PEM \
-         file, as ca="
+        "; its certificate is not from a trusted authority: pass the authority's own, as a PEM \
+         file, with ca="
     } else if text.contains("not valid for name") || text.contains("NotValidForName") {
         "; its certificate is for other names: use one of them in the URL"
     } else if text.contains("corrupt message") {

@@ -148,7 +148,7 @@ impl Route {
         let peer = self.versions.get(&api).copied().unwrap_or(Versions::NONE);
         api.negotiate(peer).ok_or_else(|| {
             let context = format!(
-                "{} serves {api} at versions {peer}, this client knows {}",
+                "{} serves {api} at versions {peer}; this client knows {}",
                 self.kind,
                 api.versions()
             );

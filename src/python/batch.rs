@@ -185,8 +185,8 @@ impl RecordBatch {
     fn offsets<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         if self.is_part {
             return Err(Error::invalid(
-                "some rows of a batch have no offsets, which cover all its rows: use those of the \
-                 batch itself, or the columns partition and offset",
+                "some rows of a batch have no offsets of their own, since those of a batch cover all \
+                 its rows: use those of the batch itself, or the columns partition and offset",
             )
             .into());
         }
@@ -226,7 +226,7 @@ impl RecordBatch {
     /// app : str
     ///     The name of the program; a table may hold the offsets of several.
     /// table : deltalake.DeltaTable, optional
-    /// The table as loaded; pass the same object to `write_deltalake`. Raises `FencedError` when
+    ///     The table as loaded; pass the same object to `write_deltalake`. Raises `FencedError` when
     ///     the table already has these rows, and `write_deltalake` fails when another program
     ///     writes them in the meantime.
     #[pyo3(signature = (app, *, table=None))]

@@ -25,7 +25,7 @@ impl Broker {
     /// The broker, for a client in the same process.
     pub(super) fn engine(&self) -> Result<&Arc<Engine>> {
         let remedy = format!(
-            "an embedded broker does not survive a fork, connect to {} instead",
+            "an embedded broker does not survive a fork; connect to {} instead",
             self.bootstrap_servers
         );
         let engine = self.engine.get("the broker", &remedy)?;

@@ -206,9 +206,9 @@ fn places(
         if let Some(missing) = offsets.keys().find(|one| !is_there(one)) {
             let assigned = chosen.iter().map(ToString::to_string).collect::<Vec<_>>();
             let assigned = if assigned.is_empty() {
-                "nothing of it is assigned".to_owned()
+                "no partition of its topic is assigned".to_owned()
             } else {
-                format!("assigned are {}", assigned.join(", "))
+                format!("it is not among those assigned, {}", assigned.join(", "))
             };
             return Err(Error::invalid(format!("cannot seek in partition {missing}: {assigned}")));
         }

@@ -68,7 +68,7 @@ impl Path<'_> {
     fn inside<T>(self, name: &str, then: impl FnOnce(Path<'_>) -> PyResult<T>) -> PyResult<T> {
         if self.depth >= DEPTH_MAX {
             return Err(PyValueError::new_err(format!(
-                "{}: values are nested more than {DEPTH_MAX} deep",
+                "{}: values are nested more than {DEPTH_MAX} levels deep",
                 self.name
             )));
         }

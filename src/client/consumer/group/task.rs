@@ -480,7 +480,7 @@ impl Run {
                 link.say_waiting(words.clone());
             }
             Act::Over { waited_ms } => {
-                tracing::info!(group, waited_ms, "the member does not wait for others any more");
+                tracing::info!(group, waited_ms, "the member no longer waits for others");
                 link.say_waiting(String::new());
             }
         }
