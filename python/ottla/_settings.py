@@ -10,8 +10,7 @@ from ottla.errors import ConfigError, NotSupportedError
 __all__ = ["client_settings", "config_items", "servers_text", "setting_text", "topic_settings"]
 
 #: Prefixes of settings for features of a later version.
-_LATER = ("transactional.id", "schema.registry.url")
-_LATER_PREFIXES = ("sasl.", "ssl.")
+_LATER_PREFIXES = ("transactional.id", "sasl.", "ssl.")
 
 
 def client_settings(
@@ -31,9 +30,13 @@ def client_settings(
     for name, value in config_items(config):
         settings[name] = setting_text(value)
     for name in settings:
-        if name in _LATER or name.startswith(_LATER_PREFIXES):
-            more = ": TLS and SASL come later" if name.startswith(_LATER_PREFIXES) else ""
-            raise NotSupportedError(f"{name} is not supported yet{more}")
+        if name.startswith(_LATER_PREFIXES):
+            raise NotSupportedError(f"{name} is not supported yet")
+        if name.startswith("schema.registry."):
+            raise ConfigError(
+                f"{name} is not a setting of a client: pass registry= to the format, for example "
+                'value=ottla.avro(registry=ottla.SchemaRegistry("http://localhost:8081"))'
+            )
     return settings
 
 

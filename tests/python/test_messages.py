@@ -72,6 +72,14 @@ SAID: dict[str, tuple[Callable[[Any], object], type[Exception], str]] = {
         ottla.KafkaError,
         "there is no broker 9; the brokers are 1 (BROKER_ID_NOT_REGISTERED)",
     ),
+    "a registry for all": (
+        lambda _: ottla.connect("localhost:1", config={"schema.registry.url": "http://r:8081"}),
+        ottla.ConfigError,
+        (
+            "schema.registry.url is not a setting of a client: pass registry= to the format, for "
+            'example value=ottla.avro(registry=ottla.SchemaRegistry("http://localhost:8081"))'
+        ),
+    ),
     "no columns": (
         lambda kafka: kafka.scan("events", columns="offset"),
         TypeError,
