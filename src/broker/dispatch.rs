@@ -11,16 +11,21 @@
 //!   list, never by closing: that is how clients find out what they may send.
 //! - `DISPATCH-3` an error or a panic of a handler becomes an answer in the form of its API; a
 //!   panic is UNKNOWN_SERVER_ERROR and is logged.
+//! - `DISPATCH-4` Produce requests of one client in the process append in the order of its calls, whichever of the
+//!   futures is polled first and whatever a handler waits for: out of order, they would be refused or reordered.
 //!
 //! Sockets use [`FrameHandler`], the in-process client uses [`Service`]; both end in
 //! [`BrokerState::answer`].
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::FutureExt;
+use futures::future::OptionFuture;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::task::unconstrained;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{BoxFuture, FrameHandler, Outcome, PeerInfo};
@@ -239,16 +244,28 @@ fn encode(
     frame::encode_response(correlation_id, version, &response).map(Outcome::Reply)
 }
 
-/// The in-process entry point.
+/// The in-process entry point of one client.
 #[derive(Debug)]
 pub(super) struct LocalService {
     state: Arc<BrokerState>,
     stop: CancellationToken,
+    /// Held by the Produce request that is beginning its appends.
+    appending: Arc<Mutex<()>>,
 }
 
 impl LocalService {
     pub(super) fn new(state: Arc<BrokerState>, stop: CancellationToken) -> Arc<Self> {
-        Arc::new(Self { state, stop })
+        Arc::new(Self { state, stop, appending: Arc::default() })
+    }
+
+    /// A turn to append. It is asked for at once: turns come in the order of these calls, whatever is polled first.
+    fn turn(&self) -> BoxFuture<OwnedMutexGuard<()>> {
+        // Not subject to the caller's budget, without which the first poll would not join the queue.
+        let mut turn = Box::pin(unconstrained(Arc::clone(&self.appending).lock_owned()));
+        match turn.as_mut().now_or_never() {
+            Some(guard) => Box::pin(ready(guard)),
+            None => turn,
+        }
     }
 }
 
@@ -257,13 +274,18 @@ impl Service for LocalService {
         let state = Arc::clone(&self.state);
         // Dropped with the future: a fetch whose caller gave up is removed from the purgatory.
         let gone = self.stop.child_token();
+        let turn = (request.api() == ApiKey::Produce).then(|| self.turn());
         Box::pin(async move {
+            // Until the appends have begun; waits for their end overlap, as on a connection.
+            let turn = OptionFuture::from(turn).await;
             if gone.is_cancelled() {
                 return Err(Error::Closed { what: "the broker" });
             }
             check_version(request.api(), context.api_version)?;
             let call = Call { state: &state, context: &context, gone: &gone, peer: None };
-            match BrokerState::answer(&call, &request).await {
+            let answer = BrokerState::answer(&call, &request).await;
+            drop(turn);
+            match answer {
                 Answer::Now(response) => Ok(Some(response)),
                 Answer::Later(wait) => caught(wait).await,
             }

@@ -58,7 +58,6 @@ const QUORUM_MAX: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Broker {
     state: Arc<BrokerState>,
-    service: Arc<LocalService>,
     metadata: Arc<dyn MetadataLog>,
     storage: Arc<Storage>,
     addresses: Vec<SocketAddr>,
@@ -136,9 +135,9 @@ impl Broker {
         &self.addresses
     }
 
-    /// The way into the broker from within the process.
+    /// A way into the broker for one client within the process, whose Produce requests keep the order of its calls.
     pub fn service(&self) -> Arc<dyn Service> {
-        Arc::clone(&self.service) as Arc<dyn Service>
+        LocalService::new(Arc::clone(&self.state), self.stop.clone())
     }
 
     /// The id of this broker in its cluster.
@@ -303,7 +302,6 @@ impl Ground {
             parking,
         }));
         let broker = Broker {
-            service: LocalService::new(Arc::clone(&state), stop.clone()),
             state,
             metadata,
             storage,

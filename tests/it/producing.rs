@@ -7,7 +7,7 @@ use ottla::error::ErrorCode;
 use ottla::protocol::messages::init_producer_id::InitProducerIdRequest;
 use ottla::protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic};
 use ottla::protocol::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
-use ottla::protocol::{Records, RequestHeader, frame};
+use ottla::protocol::{Records, RequestContext, RequestHeader, frame};
 use ottla::record::{BatchOptions, Compression};
 use ottla::types::{ProducerEpoch, ProducerId, Sequence, Uuid};
 
@@ -69,6 +69,35 @@ fn requests_sent_ahead_are_appended_in_order_and_answered_in_order() {
         let response = client.receive::<ProduceRequest>(9, correlation_id);
         let partition = &response.responses[0].partition_responses[0];
         assert_eq!((partition.error_code, partition.base_offset), (0, index as i64 / 3));
+    }
+}
+
+/// A client in the process polls its calls in any order, and a request for two partitions may wait between them.
+#[test]
+fn calls_in_the_process_are_appended_in_order() {
+    let world = World::in_memory();
+    let mut client = world.client();
+    client.create_topic("t", 2, &[]);
+    let service = world.broker().service();
+    let calls: Vec<_> = (0..10)
+        .map(|index: i32| {
+            let value = index.to_string();
+            let mut request = produce_request("t", 0, -1, batch(&[value.as_bytes()]));
+            let mut second = request.topic_data[0].partition_data[0].clone();
+            second.index = 1;
+            request.topic_data[0].partition_data.push(second);
+            let context = RequestContext { api_version: 9, ..RequestContext::default() };
+            service.call(context, request.into())
+        })
+        .collect();
+    world.block_on(async {
+        for answer in futures::future::join_all(calls.into_iter().rev()).await {
+            answer.unwrap();
+        }
+    });
+    let expected: Vec<_> = (0..10).map(|index: i64| (index, index.to_string().into())).collect();
+    for partition in 0..2 {
+        assert_eq!(client.values("t", partition, 0), expected);
     }
 }
 

@@ -246,7 +246,7 @@ def test_a_reader_that_leaves_ends_it_quietly(program: Program, topic: str, comm
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["scan", "no-such-topic"], "topics create"),
+        (["scan", "no-such-topic"], "create it first"),
         (["topics", "delete", "no-such-topic"], "no-such-topic"),
         (["topics", "create", "a/b"], "INVALID_TOPIC_EXCEPTION"),
         (["broker", "start", "--config", "/no/such/file"], "/no/such/file"),
@@ -359,7 +359,7 @@ def test_what_was_acknowledged_of_lines_is_counted(program: Program) -> None:
     topic = f"counted-{uuid.uuid4()}"
     lines = '{"id": 1}\n{"id": 2}\nthree\n'
     failed = program.run("produce", topic, "--format", "json", stdin=lines, status=2)
-    assert "line 3 is no JSON object" in failed.stderr
+    assert "line 3 is not a JSON object" in failed.stderr
     assert "2 records were acknowledged" in failed.stderr
     assert len(program.run("scan", topic, "--output", "value").stdout.splitlines()) == 2
 

@@ -72,7 +72,7 @@ def test_a_scan_of_the_offsets_of_a_batch_reads_its_rows(kafka: ottla.Client, fi
         assert sorted(rows) == sorted(numbers(batch))
     with pytest.raises(ottla.ConfigError, match="resume="):
         kafka.consumer(filled, start=batch.offsets)
-    with pytest.raises(ottla.ConfigError, match=f"offsets of {filled}, not of other"):
+    with pytest.raises(ottla.ConfigError, match=f"offsets for {filled}, not for other"):
         kafka.scan("other", start=batch.offsets)
 
 
