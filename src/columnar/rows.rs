@@ -1,5 +1,6 @@
 //! Decodes values row by row, or many rows a column at a time.
 
+use arrow::array::ByteView;
 use arrow::array::{Array, ArrayRef, BinaryViewArray};
 
 use super::registry::Fault;
@@ -10,8 +11,56 @@ use crate::error::Result;
 /// kind only once, and few enough for all of them to stay in the L1 cache.
 pub(super) const BLOCK_ROWS: usize = 64;
 
+/// The longest value that is in its view.
+const INLINE_MAX: u32 = 12;
+
 /// The most blocks that are read row by row after one that could not be read as a whole.
 const PAUSE_MAX: u32 = 63;
+
+/// A value of a block, and the bytes behind it in its buffer. Loads of a fixed size may reach over
+/// those, so that the last parts of a value need no loops over single bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Value<'a> {
+    /// The value and what is behind it.
+    pub(super) bytes: &'a [u8],
+    /// The size of the value alone.
+    pub(super) size: usize,
+}
+
+impl<'a> Value<'a> {
+    /// A value with nothing behind it.
+    pub(super) const fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, size: bytes.len() }
+    }
+
+    /// The value of a row; none for a null.
+    #[inline]
+    fn of(values: &'a BinaryViewArray, row: usize) -> Option<Self> {
+        if values.is_null(row) {
+            return None;
+        }
+        let view = ByteView::from(*values.views().get(row)?);
+        // Short values are in the view itself.
+        let buffer = values.data_buffers().get(view.buffer_index as usize);
+        let bytes = buffer.and_then(|buffer| buffer.get(view.offset as usize..));
+        match bytes.filter(|_| view.length > INLINE_MAX) {
+            Some(bytes) => Some(Self { bytes, size: view.length as usize }),
+            None => Some(Self::new(values.value(row))),
+        }
+    }
+
+    /// The value alone.
+    #[inline]
+    pub(super) fn alone(&self) -> &'a [u8] {
+        self.bytes.get(..self.size).unwrap_or_default()
+    }
+
+    /// The value without its first bytes, if it has as many.
+    #[inline]
+    pub(super) fn behind(&self, size: usize) -> Option<Self> {
+        Some(Self { bytes: self.bytes.get(size..)?, size: self.size.checked_sub(size)? })
+    }
+}
 
 /// A decoder for values of one row each.
 pub(super) trait RowDecoder {
@@ -19,10 +68,10 @@ pub(super) trait RowDecoder {
     /// [`Fault::Partly`].
     fn push(&mut self, value: &[u8]) -> Result<(), Fault>;
 
-    /// Appends a row for each of at most [`BLOCK_ROWS`] values, a column at a time. If one of them
-    /// is bad or unusual, returns false and appends nothing; [`Self::push`] then tells more.
-    fn push_block(&mut self, _values: &[&[u8]]) -> bool {
-        false
+    /// Appends rows for the first of at most [`BLOCK_ROWS`] values, a column at a time, and returns
+    /// how many. Those behind them are bad or unusual; [`Self::push`] then tells more.
+    fn push_block(&mut self, _values: &[Value<'_>]) -> usize {
+        0
     }
 
     /// Appends a row of nulls.
@@ -49,23 +98,20 @@ pub(super) fn decode_rows(
     while row < rows {
         block.clear();
         let end = row.saturating_add(BLOCK_ROWS).min(rows);
-        let value_of = |row| values.is_valid(row).then(|| values.value(row));
-        block.extend((row..end).map_while(value_of));
+        block.extend((row..end).map_while(|row| Value::of(values, row)));
         if block.is_empty() {
             decoder.push_null();
             row = row.saturating_add(1);
             continue;
         }
+        let mut done = 0;
         if blocks.are_worth_it() {
-            let done = decoder.push_block(&block);
-            blocks.tried(done);
-            if done {
-                row = row.saturating_add(block.len());
-                continue;
-            }
+            done = decoder.push_block(&block);
+            blocks.tried(done > 0);
+            row = row.saturating_add(done);
         }
-        for value in &block {
-            match decoder.push(value) {
+        for value in block.iter().skip(done) {
+            match decoder.push(value.alone()) {
                 Ok(()) => {}
                 Err(Fault::Schema(request)) => {
                     decoder.finish()?;
@@ -136,9 +182,12 @@ pub(super) mod testing {
             self.decoder.push(value)
         }
 
-        fn push_block(&mut self, values: &[&[u8]]) -> bool {
-            let done = self.may_take_blocks && self.decoder.push_block(values);
-            self.blocks += usize::from(done);
+        fn push_block(&mut self, values: &[Value<'_>]) -> usize {
+            if !self.may_take_blocks {
+                return 0;
+            }
+            let done = self.decoder.push_block(values);
+            self.blocks += usize::from(done == values.len());
             done
         }
 

@@ -46,7 +46,7 @@ pub(super) use write::AvroWriter;
 use super::builder::Rows;
 use super::fail::with_excerpt;
 use super::registry::{self, Fault, SchemaId, SchemaRequest, SchemaSource};
-use super::rows::{BLOCK_ROWS, RowDecoder};
+use super::rows::{BLOCK_ROWS, RowDecoder, Value};
 use crate::error::Result;
 use read::Cursor;
 use resolve::{Program, compile};
@@ -166,14 +166,15 @@ impl RowDecoder for AvroDecoder {
         self.rows.end_row(read).map_err(|fail| Fault::Bad(with_excerpt(&fail, value)))
     }
 
-    fn push_block(&mut self, values: &[&[u8]]) -> bool {
+    fn push_block(&mut self, values: &[Value<'_>]) -> usize {
         let mut cursors = [Cursor::new(&[]); BLOCK_ROWS];
-        let Some(cursors) = cursors.get_mut(..values.len()) else { return false };
-        for (cursor, &value) in cursors.iter_mut().zip(values) {
+        let Some(cursors) = cursors.get_mut(..values.len()) else { return 0 };
+        for (cursor, value) in cursors.iter_mut().zip(values) {
+            let value = value.alone();
             let body = if self.framed {
                 match registry::unframe(value) {
                     Ok((id, body)) if self.source.is_none() || self.current == Some(id) => body,
-                    _ => return false,
+                    _ => return 0,
                 }
             } else {
                 value
@@ -181,7 +182,8 @@ impl RowDecoder for AvroDecoder {
             *cursor = Cursor::new(body);
         }
         let read = self.program.run_block(cursors, &mut self.rows.columns);
-        self.rows.end_rows(values.len(), read).is_ok()
+        let done = self.rows.end_rows(values.len(), read).is_ok();
+        if done { values.len() } else { 0 }
     }
 
     fn push_null(&mut self) {

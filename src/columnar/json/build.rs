@@ -3,6 +3,7 @@
 //! Invariant **JB-1**: whatever a push does, `truncate(n)` restores a builder to its state when it
 //! had `n` rows, so a row that fails half-way leaves no trace.
 
+mod block;
 mod direct;
 mod finish;
 mod scalar;

@@ -49,7 +49,7 @@ pub(crate) use build::all_nullable;
 pub(super) use infer::Inference;
 
 use super::registry::{self, Fault};
-use super::rows::RowDecoder;
+use super::rows::{BLOCK_ROWS, RowDecoder, Value};
 use crate::error::Result;
 
 /// In the metadata of a text field: its values are JSON texts, with the quotes of strings.
@@ -106,6 +106,8 @@ pub(super) struct JsonDecoder {
     parser: Parser,
     /// Increases with rows that were read directly and decreases with those that were not.
     trust: u32,
+    /// How many rows are tried at a time: fewer after an unusual one.
+    run: usize,
     /// Whether the fields were inferred from values.
     found: bool,
     framed: bool,
@@ -114,6 +116,8 @@ pub(super) struct JsonDecoder {
 const TRUST_MAX: u32 = 64;
 /// The cost of a row that could not be read directly.
 const TRUST_LOST: u32 = 4;
+/// The fewest rows that are tried at a time.
+const RUN_MIN: usize = 2;
 /// Without trust, how many rows pass until the next try.
 const TRIES_EVERY: usize = 64;
 
@@ -136,6 +140,7 @@ impl JsonDecoder {
             root: ObjectBuilder::new(&fields, others, format.found)?,
             parser: Parser::default(),
             trust: TRUST_MAX,
+            run: BLOCK_ROWS,
             found: format.found,
             framed: format.framed,
         })
@@ -154,6 +159,30 @@ impl JsonDecoder {
             self.trust = self.trust.saturating_sub(TRUST_LOST);
         }
         self.push_parsed(value, row)
+    }
+
+    /// Appends rows for the first of these values, up to a bad one; returns how many.
+    fn push_objects(&mut self, values: &[Value<'_>]) -> usize {
+        let mut done = 0_usize;
+        while self.trust > 0
+            && let Some(left) = values.get(done..).filter(|left| !left.is_empty())
+        {
+            let run = left.get(..self.run).unwrap_or(left);
+            let count = self.root.push_block(run);
+            done = done.saturating_add(count);
+            self.run = count.saturating_mul(2).clamp(RUN_MIN, BLOCK_ROWS);
+            self.trust = self.trust.saturating_add(count as u32).min(TRUST_MAX);
+            // An unusual value, or a bad one, which is left to the caller.
+            if let Some(unusual) = run.get(count) {
+                let row = self.root.len();
+                if self.push_object(unusual.alone()).is_err() {
+                    self.root.truncate(row);
+                    break;
+                }
+                done = done.saturating_add(1);
+            }
+        }
+        done
     }
 
     fn push_parsed(&mut self, value: &[u8], row: usize) -> Result<(), Fault> {
@@ -200,6 +229,21 @@ impl RowDecoder for JsonDecoder {
             return self.push_object(value);
         }
         self.push_object(value)
+    }
+
+    fn push_block(&mut self, values: &[Value<'_>]) -> usize {
+        if !self.framed {
+            return self.push_objects(values);
+        }
+        let mut objects = [Value::new(&[]); BLOCK_ROWS];
+        let mut count = 0_usize;
+        for (object, value) in objects.iter_mut().zip(values) {
+            let Ok((_, body)) = registry::unframe(value.alone()) else { break };
+            let Some(behind) = value.behind(value.size.saturating_sub(body.len())) else { break };
+            *object = behind;
+            count = count.saturating_add(1);
+        }
+        self.push_objects(objects.get(..count).unwrap_or_default())
     }
 
     fn push_null(&mut self) {

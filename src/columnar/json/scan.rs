@@ -1,7 +1,8 @@
 //! Reads the JSON that most producers write straight into columns, without a tape.
 //!
 //! The values of a topic look alike: a flat object, its fields in the same order, numbers and short
-//! strings without escapes. This reader walks such a value once. If anything is out of the ordinary
+//! strings without escapes. This reader walks such a value once, many values at a time where they
+//! have the same members ([`super::build`]). If anything is out of the ordinary
 //! (an escape, a nested value, an exponent, a number of many digits, a field that occurs twice, a
 //! value that does not fit its field) it gives up, and the general parser, which alone judges
 //! values and words the errors, reads the row again.
@@ -24,37 +25,85 @@ const LEAD_SIZE_MAX: usize = 128;
 #[derive(Debug, Default)]
 pub(super) struct KeyOrder {
     leads: Vec<Lead>,
+    /// How many keys the last row had.
+    count: usize,
 }
 
+/// What is in front of a value.
 #[derive(Debug)]
-struct Lead {
+pub(super) struct Lead {
     /// The first sixteen bytes, padded with zeros, and which of them count.
     word: u128,
     mask: u128,
+    /// The last sixteen bytes, where there are more.
+    last: u128,
     bytes: Vec<u8>,
     column: Option<usize>,
 }
 
+const WORD: usize = size_of::<u128>();
+
 impl Lead {
     fn new(bytes: &[u8], column: Option<usize>) -> Self {
-        let mut first = [0; 16];
-        let mut counts = [0; 16];
+        let mut first = [0; WORD];
+        let mut counts = [0; WORD];
         for ((first, counts), byte) in first.iter_mut().zip(&mut counts).zip(bytes) {
             (*first, *counts) = (*byte, 0xff);
         }
         let (word, mask) = (u128::from_le_bytes(first), u128::from_le_bytes(counts));
-        Self { word, mask, bytes: bytes.to_vec(), column }
+        let last = bytes.last_chunk().map_or(0, |last| u128::from_le_bytes(*last));
+        Self { word, mask, last, bytes: bytes.to_vec(), column }
     }
 
     #[inline]
     fn is_at(&self, rest: &[u8]) -> bool {
-        let Some(first) = rest.first_chunk::<16>() else { return rest.starts_with(&self.bytes) };
+        let Some(first) = rest.first_chunk::<WORD>() else {
+            return rest.starts_with(&self.bytes);
+        };
         u128::from_le_bytes(*first) & self.mask == self.word
-            && (self.bytes.len() <= first.len() || rest.starts_with(&self.bytes))
+            && (self.bytes.len() <= WORD || self.is_long_at(rest))
+    }
+
+    /// As [`Self::is_at`], behind the first word.
+    #[inline]
+    fn is_long_at(&self, rest: &[u8]) -> bool {
+        let size = self.bytes.len();
+        if size > 2 * WORD {
+            return rest.starts_with(&self.bytes);
+        }
+        let last = rest.get(size.wrapping_sub(WORD)..).and_then(|rest| rest.first_chunk());
+        last.is_some_and(|last| u128::from_le_bytes(*last) == self.last)
+    }
+
+    /// What is behind it, if it comes first, maybe after white space.
+    #[inline]
+    pub(super) fn strip<'a>(&self, rest: &'a [u8]) -> Option<&'a [u8]> {
+        if self.is_at(rest) { rest.get(self.bytes.len()..) } else { self.strip_blank(rest) }
+    }
+
+    #[cold]
+    fn strip_blank<'a>(&self, rest: &'a [u8]) -> Option<&'a [u8]> {
+        rest.get(blank(rest, 0)..)?.strip_prefix(&*self.bytes)
+    }
+
+    /// The column of the value.
+    pub(super) const fn column(&self) -> Option<usize> {
+        self.column
     }
 }
 
 impl KeyOrder {
+    /// What was in front of the values of the last row; nothing if not all of it is remembered.
+    pub(super) fn usual(&self) -> &[Lead] {
+        self.leads.get(..self.count).unwrap_or_default()
+    }
+
+    /// Ends a row of so many keys.
+    #[inline]
+    pub(super) const fn end(&mut self, count: usize) {
+        self.count = count;
+    }
+
     /// The column of the next key and where its value starts; `at` is the start of the object or
     /// the place after the previous value, and `place` counts the keys. None for anything that is
     /// not of the simple kind, including by `lookup`.
@@ -134,6 +183,15 @@ pub(super) fn string(bytes: &[u8], at: usize) -> Option<(&str, usize)> {
     Some((text, end.wrapping_add(1)))
 }
 
+/// The place after the closing quote of a string that is not wanted.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "the loop over a column's rows")]
+pub(super) fn skip_string(bytes: &[u8], at: usize) -> Option<usize> {
+    let (end, is_ascii) = string_span(bytes, at)?;
+    let is_text = is_ascii || simdutf8::basic::from_utf8(bytes.get(at..end)?).is_ok();
+    is_text.then(|| end.wrapping_add(1))
+}
+
 /// `true` or `false` at `at`, and the place after it.
 #[inline]
 pub(super) fn boolean(bytes: &[u8], at: usize) -> Option<(bool, usize)> {
@@ -149,8 +207,16 @@ pub(super) fn boolean(bytes: &[u8], at: usize) -> Option<(bool, usize)> {
 
 /// The place of the closing quote; none where an escape or a control character comes before.
 #[inline]
-pub(super) fn string_end(bytes: &[u8], mut at: usize) -> Option<usize> {
+pub(super) fn string_end(bytes: &[u8], at: usize) -> Option<usize> {
+    string_span(bytes, at).map(|(end, _)| end)
+}
+
+/// The place of the closing quote, and whether everything before it is ASCII; none where an escape
+/// or a control character comes before.
+#[inline]
+fn string_span(bytes: &[u8], mut at: usize) -> Option<(usize, bool)> {
     let zero_byte = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+    let mut seen = 0_u64;
     while let Some(word) = bytes.get(at..)?.first_chunk::<8>() {
         let word = u64::from_le_bytes(*word);
         let below = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
@@ -158,16 +224,20 @@ pub(super) fn string_end(bytes: &[u8], mut at: usize) -> Option<usize> {
         let found = below | zero_byte(word ^ (ONES * 0x22)) | zero_byte(word ^ (ONES * 0x5c));
         if found != 0 {
             at = at.wrapping_add((found.trailing_zeros() / 8) as usize);
-            return (bytes.get(at) == Some(&b'"')).then_some(at);
+            let before = found & found.wrapping_neg();
+            seen |= word & before.wrapping_sub(1);
+            return (bytes.get(at) == Some(&b'"')).then_some((at, seen & HIGH == 0));
         }
+        seen |= word;
         at = at.wrapping_add(8);
     }
     loop {
         match bytes.get(at)? {
-            b'"' => return Some(at),
+            b'"' => return Some((at, seen & HIGH == 0)),
             b'\\' | ..0x20 => return None,
-            _ => at = at.wrapping_add(1),
+            byte => seen |= u64::from(*byte),
         }
+        at = at.wrapping_add(1);
     }
 }
 
@@ -192,7 +262,8 @@ const POWERS: [f64; 19] = [
 const TENS: [u64; 9] = [1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
 
 /// The number at `at` and the place after it.
-#[inline]
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "the loop over a column's rows")]
 #[expect(clippy::cast_precision_loss, reason = "EXACT_MAX was checked")]
 pub(super) fn number(bytes: &[u8], at: usize) -> Option<(Number, usize)> {
     let negative = bytes.get(at) == Some(&b'-');
@@ -220,22 +291,26 @@ pub(super) fn number(bytes: &[u8], at: usize) -> Option<(Number, usize)> {
     } else {
         Number::Whole(whole as i64)
     };
-    match bytes.get(at) {
-        Some(b',' | b'}' | b' ' | b'\n' | b'\r' | b'\t') => Some((number, at)),
-        _ => None,
-    }
+    is_behind_value(*bytes.get(at)?).then_some((number, at))
+}
+
+/// How many of eight bytes are digits, from the first on, where a digit was XORed with the digit 0.
+#[inline]
+const fn digit_count(digits: u64) -> u32 {
+    // A carry can mark a byte after a marked one, so the first mark is always right.
+    let others = (digits.wrapping_add(ONES * 0x76) | digits) & HIGH;
+    others.trailing_zeros() / 8
 }
 
 /// Appends the digits at `at` to a number, which wraps when there are too many.
-#[inline]
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "the loop over a column's rows")]
 fn digits(bytes: &[u8], mut at: usize, mut number: u64) -> Option<(u64, usize)> {
     // Eight at a time: the count of digits varies from row to row, so a loop over them would
     // mispredict its end each time.
     while let Some(chunk) = bytes.get(at..)?.first_chunk::<8>() {
         let digits = u64::from_le_bytes(*chunk) ^ (ONES * 0x30);
-        // A carry can mark a byte after a marked one, so the first mark is always right.
-        let others = (digits.wrapping_add(ONES * 0x76) | digits) & HIGH;
-        let count = others.trailing_zeros() / 8;
+        let count = digit_count(digits);
         if count == 0 {
             return Some((number, at));
         }
@@ -260,82 +335,152 @@ fn digits(bytes: &[u8], mut at: usize, mut number: u64) -> Option<(u64, usize)> 
     }
 }
 
-/// The place after an unwanted value, if it is a simple one.
+/// The place after the digits at `at`.
 #[inline]
+fn digits_end(bytes: &[u8], mut at: usize) -> Option<usize> {
+    while let Some(chunk) = bytes.get(at..)?.first_chunk::<8>() {
+        let count = digit_count(u64::from_le_bytes(*chunk) ^ (ONES * 0x30));
+        at = at.wrapping_add(count as usize);
+        if count < 8 {
+            return Some(at);
+        }
+    }
+    while bytes.get(at)?.is_ascii_digit() {
+        at = at.wrapping_add(1);
+    }
+    Some(at)
+}
+
+/// The place after a number that is not wanted: only its form is examined.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "the loop over a column's rows")]
+pub(super) fn skip_number(bytes: &[u8], at: usize) -> Option<usize> {
+    let negative = bytes.get(at) == Some(&b'-');
+    let start = at.wrapping_add(usize::from(negative));
+    let mut at = digits_end(bytes, start)?;
+    let mut count = at.wrapping_sub(start);
+    if count == 0 || (count > 1 && bytes.get(start) == Some(&b'0')) {
+        return None;
+    }
+    if bytes.get(at) == Some(&b'.') {
+        let point = at;
+        at = digits_end(bytes, point.wrapping_add(1))?;
+        let places = at.wrapping_sub(point).wrapping_sub(1);
+        if places == 0 {
+            return None;
+        }
+        count = count.wrapping_add(places);
+    }
+    (count <= DIGITS_MAX && is_behind_value(*bytes.get(at)?)).then_some(at)
+}
+
+/// Whether a byte may follow a value.
+#[inline]
+const fn is_behind_value(byte: u8) -> bool {
+    matches!(byte, b',' | b'}' | b' ' | b'\n' | b'\r' | b'\t')
+}
+
+/// The place after an unwanted value, if it is a simple one.
 pub(super) fn skip(bytes: &[u8], at: usize) -> Option<usize> {
     match bytes.get(at)? {
-        b'"' => string(bytes, at.wrapping_add(1)).map(|(_, behind)| behind),
+        b'"' => skip_string(bytes, at.wrapping_add(1)),
         b't' => literal(bytes, at, b"true"),
         b'f' => literal(bytes, at, b"false"),
         b'n' => literal(bytes, at, b"null"),
-        _ => number(bytes, at).map(|(_, behind)| behind),
+        _ => skip_number(bytes, at),
+    }
+}
+
+/// Eight bytes of a time: digits are where the text has zeros, the others are as they are.
+struct Form {
+    text: u64,
+    /// What can be added to each byte without reaching its high bit, if it is of the form and was
+    /// XORed with the text.
+    room: u64,
+}
+
+const DATE: Form = Form::new(*b"0000-00-");
+const DAY: Form = Form::new(*b"00T00:00");
+const CLOCK: Form = Form::new(*b"00:00:00");
+
+impl Form {
+    const fn new(text: [u8; 8]) -> Self {
+        let text = u64::from_le_bytes(text);
+        // Among the bytes of the forms, only the digits have bits 4 and 5 and not bit 3.
+        let zeros = (text >> 4) & (text >> 5) & !(text >> 3) & ONES;
+        Self { text, room: ONES * 0x7f - zeros * 9 }
+    }
+
+    /// The numbers that the digits at each place and the one after it make; none if the bytes are
+    /// not of the form.
+    #[inline]
+    const fn pairs(&self, bytes: [u8; 8]) -> Option<[u8; 8]> {
+        let digits = u64::from_le_bytes(bytes) ^ self.text;
+        if (digits.wrapping_add(self.room) | digits) & HIGH != 0 {
+            return None;
+        }
+        Some(digits.wrapping_mul(10).wrapping_add(digits >> 8).to_le_bytes())
     }
 }
 
 /// An ISO 8601 time as programs usually write it, in the unit: `YYYY-MM-DDTHH:MM:SS[.f…]` with `Z`
-/// or `+00:00`. None for all other forms, which the general parser reads or refuses.
+/// or `+00:00`; and its size. None for all other forms, which the general parser reads or refuses.
 #[inline]
-pub(super) fn iso_time(text: &[u8], unit: TimeUnit) -> Option<i64> {
-    let fixed = text.first_chunk::<19>()?;
-    if fixed[4] != b'-' || fixed[7] != b'-' || fixed[13] != b':' || fixed[16] != b':' {
-        return None;
+pub(super) fn iso_time(text: &[u8], unit: TimeUnit) -> Option<(i64, usize)> {
+    let mut middle = *text.get(8..)?.first_chunk::<8>()?;
+    if middle[2] == b' ' {
+        middle[2] = b'T';
     }
-    if fixed[10] != b'T' && fixed[10] != b' ' {
-        return None;
-    }
-    let two = |high: u8, low: u8| {
-        let (high, low) = (high.wrapping_sub(b'0'), low.wrapping_sub(b'0'));
-        (high <= 9 && low <= 9).then(|| i64::from(high) * 10 + i64::from(low))
-    };
-    let year = two(fixed[0], fixed[1])? * 100 + two(fixed[2], fixed[3])?;
-    let (month, day) = (two(fixed[5], fixed[6])?, two(fixed[8], fixed[9])?);
-    let hour = two(fixed[11], fixed[12])?;
-    let minute = two(fixed[14], fixed[15])?;
-    let second = two(fixed[17], fixed[18])?;
+    let [century, _, year, _, _, month, _, _] = DATE.pairs(*text.first_chunk()?)?;
+    let [day, ..] = DAY.pairs(middle)?;
+    let [hour, _, _, minute, _, _, second, _] = CLOCK.pairs(*text.get(11..)?.first_chunk()?)?;
+    let year = i64::from(century) * 100 + i64::from(year);
+    let (month, day) = (i64::from(month), i64::from(day));
     if year == 0 || hour > 23 || minute > 59 || second > 59 || day == 0 {
         return None;
     }
     if day > days_of_month(year, month)? {
         return None;
     }
-    let (nanos, zone) = fraction(text)?;
-    if zone != b"Z" && zone != b"+00:00" {
-        return None;
-    }
-    let minutes = (days_since_epoch(year, month, day) * 24 + hour) * 60 + minute;
-    let seconds = minutes * 60 + second;
-    match unit {
-        TimeUnit::Second => Some(seconds),
-        TimeUnit::Millisecond => Some(seconds * 1000 + nanos / 1_000_000),
-        TimeUnit::Microsecond => Some(seconds * 1_000_000 + nanos / 1000),
-        TimeUnit::Nanosecond => seconds.checked_mul(1_000_000_000)?.checked_add(nanos),
-    }
+    let (nanos, at) = fraction(text, 19)?;
+    let zone = text.get(at..)?;
+    let zone_size = match zone.first()? {
+        b'Z' => 1,
+        _ if zone.starts_with(b"+00:00") => 6,
+        _ => return None,
+    };
+    let hours = days_since_epoch(year, month, day) * 24 + i64::from(hour);
+    let seconds = (hours * 60 + i64::from(minute)) * 60 + i64::from(second);
+    let value = match unit {
+        TimeUnit::Second => seconds,
+        TimeUnit::Millisecond => seconds * 1000 + nanos / 1_000_000,
+        TimeUnit::Microsecond => seconds * 1_000_000 + nanos / 1000,
+        TimeUnit::Nanosecond => seconds.checked_mul(1_000_000_000)?.checked_add(nanos)?,
+    };
+    Some((value, at.wrapping_add(zone_size)))
 }
 
-/// The nanoseconds after the seconds of a time, and the zone after them.
+/// The time in quotes at `at`, in the unit, and the place after it.
 #[inline]
-fn fraction(text: &[u8]) -> Option<(i64, &[u8])> {
+pub(super) fn quoted_time(bytes: &[u8], at: usize, unit: TimeUnit) -> Option<(i64, usize)> {
+    let start = one(bytes, at, b'"')?;
+    let (time, size) = iso_time(bytes.get(start..)?, unit)?;
+    let behind = one(bytes, start.wrapping_add(size), b'"')?;
+    Some((time, behind))
+}
+
+/// The nanoseconds of the fraction at `at`, if there is one, and the place after it.
+#[inline]
+fn fraction(text: &[u8], at: usize) -> Option<(i64, usize)> {
     const PLACES_MAX: usize = 9;
-    let rest = text.get(19..)?;
-    let Some(rest) = rest.strip_prefix(b".") else { return Some((0, rest)) };
-    let mut nanos = 0_i64;
-    let mut places = 0;
-    while let Some(digit) = rest.get(places).map(|byte| byte.wrapping_sub(b'0'))
-        && digit <= 9
-    {
-        if places == PLACES_MAX {
-            return None;
-        }
-        nanos = nanos * 10 + i64::from(digit);
-        places += 1;
-    }
-    if places == 0 {
+    let Some(start) = one(text, at, b'.') else { return Some((0, at)) };
+    let (number, end) = digits(text, start, 0)?;
+    let places = end.wrapping_sub(start);
+    if places == 0 || places > PLACES_MAX {
         return None;
     }
-    for _ in places..PLACES_MAX {
-        nanos *= 10;
-    }
-    Some((nanos, rest.get(places..)?))
+    let nanos = number.wrapping_mul(*TENS.get(PLACES_MAX.wrapping_sub(places))?);
+    Some((nanos as i64, end))
 }
 
 #[inline]
@@ -388,12 +533,19 @@ mod tests {
     fn what_stands_between_values_is_compared_and_learned_anew_where_it_differs() {
         let lookup = |key: &[u8]| Some((key == b"a_rather_long_name").then_some(7));
         let mut order = KeyOrder::default();
-        for row in ["{\"a_rather_long_name\": 1}", " { \"a_rather_long_name\" : 1}"] {
+        for row in [
+            "{\"a_rather_long_name\": 1}",
+            " { \"a_rather_long_name\" : 1}",
+            " {            \"a_rather_long_name\" : 1}",
+        ] {
             for _ in 0..2 {
                 let place = row.find('1');
                 let found = order.lead_in(row.as_bytes(), 0, 0, lookup);
                 assert_eq!(found, place.map(|place| (Some(7), place)), "{row}");
             }
+            let other = row.replace("name", "mane");
+            let (column, _) = order.lead_in(other.as_bytes(), 0, 0, lookup).unwrap();
+            assert_eq!(column, None, "{other}");
         }
         assert_eq!(order.lead_in(b",\"b\":2", 0, 1, lookup), Some((None, 5)));
         assert_eq!(order.lead_in(b",\"b\":2", 0, 1, lookup), Some((None, 5)));
@@ -410,6 +562,26 @@ mod tests {
         assert_eq!(boolean(b"false", 0), Some((false, 5)));
         for bad in ["tru", "fals", "True,", "falsy", ""] {
             assert_eq!(boolean(bad.as_bytes(), 0), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_byte_of_a_time_counts() {
+        let time = b"2026-11-29T10:59:08.120Z";
+        let expected = Some((1_795_949_948_120, time.len()));
+        assert_eq!(iso_time(time, TimeUnit::Millisecond), expected);
+        for at in 0..time.len() {
+            for byte in 0..=255 {
+                let mut other = *time;
+                other[at] = byte;
+                let slow = std::str::from_utf8(&other).ok();
+                let slow = slow.and_then(|text| string_to_datetime(&Utc, text).ok());
+                if let Some((fast, size)) = iso_time(&other, TimeUnit::Millisecond)
+                    && size == time.len()
+                {
+                    assert_eq!(slow.map(|slow| slow.timestamp_millis()), Some(fast), "{other:?}");
+                }
+            }
         }
     }
 
@@ -449,11 +621,15 @@ mod tests {
                 "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}{zone}"
             );
             let slow = string_to_datetime(&Utc, &text).ok();
-            if let Some(time) = iso_time(text.as_bytes(), TimeUnit::Microsecond) {
+            let time_in = |unit| {
+                let (time, size) = iso_time(text.as_bytes(), unit)?;
+                assert_eq!(size, text.len());
+                Some(time)
+            };
+            if let Some(time) = time_in(TimeUnit::Microsecond) {
                 prop_assert_eq!(slow.map(|slow| slow.timestamp_micros()), Some(time));
-                let seconds = iso_time(text.as_bytes(), TimeUnit::Second);
-                prop_assert_eq!(slow.map(|slow| slow.timestamp()), seconds);
-                let nanos = iso_time(text.as_bytes(), TimeUnit::Nanosecond);
+                prop_assert_eq!(slow.map(|slow| slow.timestamp()), time_in(TimeUnit::Second));
+                let nanos = time_in(TimeUnit::Nanosecond);
                 prop_assert_eq!(slow.and_then(|slow| slow.timestamp_nanos_opt()), nanos);
             } else {
                 // Leap seconds are left to the general parser.

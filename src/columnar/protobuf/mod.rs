@@ -48,7 +48,7 @@ pub(super) use write::ProtobufWriter;
 use super::builder::Rows;
 use super::fail::with_excerpt;
 use super::registry::{self, Fault, SchemaId, SchemaRequest, SchemaSource};
-use super::rows::{BLOCK_ROWS, RowDecoder};
+use super::rows::{BLOCK_ROWS, RowDecoder, Value};
 use crate::error::Result;
 use read::{Program, Reader};
 use wire::Cursor;
@@ -186,18 +186,19 @@ impl RowDecoder for ProtobufDecoder {
         self.rows.end_row(read).map_err(|fail| Fault::Bad(with_excerpt(&fail, value)))
     }
 
-    fn push_block(&mut self, values: &[&[u8]]) -> bool {
+    fn push_block(&mut self, values: &[Value<'_>]) -> usize {
         if self.framed && self.current.is_empty() {
-            return false;
+            return 0;
         }
         let mut cursors = [Cursor::new(&[]); BLOCK_ROWS];
-        let Some(cursors) = cursors.get_mut(..values.len()) else { return false };
+        let Some(cursors) = cursors.get_mut(..values.len()) else { return 0 };
         for (cursor, value) in cursors.iter_mut().zip(values) {
-            let Some(body) = value.strip_prefix(&*self.current) else { return false };
+            let Some(body) = value.alone().strip_prefix(&*self.current) else { return 0 };
             *cursor = Cursor::new(body);
         }
         let read = self.reader.block(&self.program, cursors, &mut self.rows.columns);
-        self.rows.end_rows(values.len(), read).is_ok()
+        let done = self.rows.end_rows(values.len(), read).is_ok();
+        if done { values.len() } else { 0 }
     }
 
     fn push_null(&mut self) {

@@ -250,9 +250,9 @@ fn a_block_that_failed_leaves_no_text_of_an_enum() {
     let mut decoder = decoder_of(&schema);
     // The enum of s is 999, and x is cut off.
     let bad = [0x0a, 3, 0x08, 0xe7, 7, 0x10, 9, 0x18];
-    assert!(!decoder.push_block(&[&[], &bad]));
+    assert_eq!(decoder.push_block(&[&[], &bad[..]].map(Value::new)), 0);
     assert!(decoder.push(&bad).is_err());
-    assert!(decoder.push_block(&[&[], &[0x10, 8], &[0x10, 8]]));
+    assert_eq!(decoder.push_block(&[&[][..], &[0x10, 8], &[0x10, 8]].map(Value::new)), 3);
     let columns = decoder.finish().unwrap();
     let texts = |column: &ArrayRef| {
         let dictionary = column.as_dictionary::<arrow::datatypes::Int32Type>();

@@ -56,6 +56,7 @@ impl ObjectBuilder {
             return None;
         }
         self.fill_missing(filled).ok()?;
+        self.order.end(place);
         self.rows = row.wrapping_add(1);
         Some(())
     }
@@ -71,7 +72,7 @@ impl ObjectBuilder {
 impl ColumnBuilder {
     /// Appends the value at `at`, if it is a simple one that fits, and returns the place after it.
     #[inline]
-    fn push_direct(&mut self, bytes: &[u8], at: usize) -> Option<usize> {
+    pub(super) fn push_direct(&mut self, bytes: &[u8], at: usize) -> Option<usize> {
         let first = *bytes.get(at)?;
         if first == b'n' {
             let behind = scan::literal(bytes, at, b"null")?;
@@ -91,10 +92,9 @@ impl ColumnBuilder {
                 end.wrapping_add(1)
             }
             Data::Time(unit, values) if first == b'"' => {
-                let start = at.wrapping_add(1);
-                let end = scan::string_end(bytes, start)?;
-                values.push(scan::iso_time(bytes.get(start..end)?, *unit)?);
-                end.wrapping_add(1)
+                let (time, behind) = scan::quoted_time(bytes, at, *unit)?;
+                values.push(time);
+                behind
             }
             Data::Bool(values) => {
                 let (value, behind) = scan::boolean(bytes, at)?;

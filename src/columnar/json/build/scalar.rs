@@ -93,7 +93,9 @@ pub(super) fn time(doc: &Doc<'_>, at: usize, unit: TimeUnit) -> Result<i64, Mism
     let Some(Node::String(text)) = doc.get(at) else {
         return whole(doc, at, "a time: an ISO 8601 string or a whole number in the unit");
     };
-    if let Some(value) = scan::iso_time(text.as_bytes(), unit) {
+    if let Some((value, size)) = scan::iso_time(text.as_bytes(), unit)
+        && size == text.len()
+    {
         return Ok(value);
     }
     // Leap seconds and the like are left to the library.
