@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::options::{key_value, read_text};
+use super::signals::Signals;
 use super::{Failure, Outcome};
 use crate::broker::{Broker, BrokerOptions};
 use crate::config::parse_properties;
@@ -100,41 +101,4 @@ fn options(arguments: &StartArguments) -> Result<BrokerOptions, Failure> {
         None => Some(PathBuf::from(DEFAULT_DATA_DIR)),
     };
     Ok(options)
-}
-
-/// The signals that stop a broker.
-struct Signals {
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-    #[cfg(unix)]
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    #[cfg(unix)]
-    fn listen() -> std::io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    #[cfg(unix)]
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-
-    #[cfg(not(unix))]
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self {})
-    }
-
-    #[cfg(not(unix))]
-    async fn wait(&mut self) {
-        tokio::signal::ctrl_c().await.ok();
-    }
 }

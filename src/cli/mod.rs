@@ -18,6 +18,7 @@ mod options;
 mod output;
 mod produce;
 mod read;
+mod signals;
 mod topics;
 
 use std::ffi::OsString;

@@ -91,6 +91,8 @@ pub(super) enum RecordFormat {
 /// Writes records batch by batch.
 pub(super) struct RecordWriter {
     sink: Sink,
+    /// The file that is written, to sync it; none for standard output and pipes.
+    file: Option<File>,
     written: u64,
 }
 
@@ -102,7 +104,10 @@ enum Sink {
         out: Box<dyn Write + Send>,
     },
     Json(Box<dyn Write + Send>),
-    Csv(Box<arrow::csv::Writer<Box<dyn Write + Send>>>),
+    Csv {
+        out: Box<dyn Write + Send>,
+        has_header: bool,
+    },
     Parquet {
         out: Option<Box<dyn Write + Send>>,
         writer: Option<Box<parquet::arrow::ArrowWriter<Box<dyn Write + Send>>>>,
@@ -120,10 +125,16 @@ impl RecordWriter {
         file: Option<&Path>,
         limit: usize,
     ) -> Result<Self, Failure> {
+        let mut synced = None;
         let out: Box<dyn Write + Send> = match file {
             Some(path) => {
+                let failed = |error| Error::io("create", path, error);
                 let file = File::options().write(true).create(true).truncate(true).open(path);
-                let file = file.map_err(|error| Error::io("create", path, error))?;
+                let file = file.map_err(failed)?;
+                // A pipe, or a device such as /dev/stdout, cannot be synced.
+                if file.metadata().map_err(failed)?.is_file() {
+                    synced = Some(file.try_clone().map_err(failed)?);
+                }
                 Box::new(io::BufWriter::new(file))
             }
             None if format == RecordFormat::Parquet && io::stdout().is_terminal() => {
@@ -137,10 +148,10 @@ impl RecordWriter {
             RecordFormat::Value => Sink::Value(out),
             RecordFormat::Table => Sink::Table { batches: Vec::new(), limit, out },
             RecordFormat::Json => Sink::Json(out),
-            RecordFormat::Csv => Sink::Csv(Box::new(arrow::csv::Writer::new(out))),
+            RecordFormat::Csv => Sink::Csv { out, has_header: false },
             RecordFormat::Parquet => Sink::Parquet { out: Some(out), writer: None },
         };
-        Ok(Self { sink, written: 0 })
+        Ok(Self { sink, file: synced, written: 0 })
     }
 
     pub(super) fn write(&mut self, rows: &RecordBatch) -> Outcome {
@@ -161,7 +172,12 @@ impl RecordWriter {
                 let mut writer = builder.build::<_, arrow::json::writer::LineDelimited>(&mut *out);
                 writer.write(&rows).and_then(|()| writer.finish()).map_err(arrow_failure)
             }
-            Sink::Csv(writer) => writer.write(&flat(&printable(rows)?)?).map_err(arrow_failure),
+            Sink::Csv { out, has_header } => {
+                let rows = flat(&printable(rows)?)?;
+                let builder = arrow::csv::WriterBuilder::new().with_header(!*has_header);
+                *has_header = true;
+                builder.build(&mut *out).write(&rows).map_err(arrow_failure)
+            }
             Sink::Parquet { out, writer } => {
                 if writer.is_none()
                     && let Some(out) = out.take()
@@ -184,18 +200,34 @@ impl RecordWriter {
         }
     }
 
-    /// Makes what was written visible.
+    /// Makes what was written visible, in formats that are complete after each row.
     pub(super) fn flush(&mut self) -> Outcome {
         match &mut self.sink {
-            Sink::Value(out) | Sink::Json(out) => out.flush().map_err(Failure::from),
-            Sink::Table { .. } | Sink::Csv(_) | Sink::Parquet { .. } => Ok(()),
+            Sink::Value(out) | Sink::Json(out) | Sink::Csv { out, .. } => {
+                out.flush().map_err(Failure::from)
+            }
+            Sink::Table { .. } | Sink::Parquet { .. } => Ok(()),
         }
     }
 
-    /// Writes what is left. `schema` is used for a result without rows.
+    /// As [`Self::flush`]; also makes it durable. Whether that is all that was written: a table
+    /// and a Parquet file are nothing before their end.
+    pub(super) fn persist(&mut self) -> Result<bool, Failure> {
+        if matches!(self.sink, Sink::Table { .. } | Sink::Parquet { .. }) {
+            return Ok(false);
+        }
+        self.flush()?;
+        sync(self.file.as_ref())?;
+        Ok(true)
+    }
+
+    /// Writes what is left, and makes a file durable. `schema` is used for a result without rows.
     pub(super) fn finish(self, schema: Option<&Schema>) -> Outcome {
+        let file = self.file;
         match self.sink {
-            Sink::Value(mut out) | Sink::Json(mut out) => out.flush().map_err(Failure::from),
+            Sink::Value(mut out) | Sink::Json(mut out) | Sink::Csv { mut out, .. } => {
+                out.flush().map_err(Failure::from)
+            }
             Sink::Table { batches, mut out, limit } => {
                 write_table(&mut out, &batches, schema)?;
                 let kept = self.written.min(limit as u64);
@@ -205,7 +237,6 @@ impl RecordWriter {
                 }
                 out.flush().map_err(Failure::from)
             }
-            Sink::Csv(writer) => writer.into_inner().flush().map_err(Failure::from),
             Sink::Parquet { out, writer } => match (writer, out, schema) {
                 (Some(writer), ..) => {
                     let mut out = writer.into_inner().map_err(format_error)?;
@@ -221,8 +252,13 @@ impl RecordWriter {
                 }
                 _ => Ok(()),
             },
-        }
+        }?;
+        sync(file.as_ref())
     }
+}
+
+fn sync(file: Option<&File>) -> Outcome {
+    file.map_or(Ok(()), File::sync_data).map_err(Failure::from)
 }
 
 /// An error of an Arrow writer; an error of the underlying pipe keeps its kind.

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::options::{Connection, TopicName};
 use super::output::{RecordFormat, RecordWriter, note, progress_bar};
+use super::signals::Signals;
 use super::{Failure, Outcome};
 use crate::client::{
     AutoOffsetReset, Bound, Client, GroupConsumer, GroupOptions, GroupProtocol, OffsetAndMetadata,
@@ -116,7 +117,7 @@ pub(super) struct ConsumeArguments {
     #[arg(long, value_name = "BOUND", allow_hyphen_values = true)]
     to: Option<String>,
     /// Consume as a member of this group: continue from its committed offsets, and commit what was
-    /// written. --from-beginning applies to partitions for which it has no offset.
+    /// written, a Parquet file or a table once it is complete. --from-beginning applies to partitions for which it has no offset.
     #[arg(long, value_name = "GROUP", conflicts_with_all = ["from", "to"])]
     group: Option<String>,
     /// classic or consumer.
@@ -280,12 +281,13 @@ pub(super) async fn consume(arguments: ConsumeArguments) -> Outcome {
     let mut left = reading.max_messages.unwrap_or(u64::MAX);
     let patience = arguments.timeout_ms.map(Duration::from_millis);
     let mut last = Instant::now();
-    let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
+    let mut signals = Signals::listen()?;
     while left > 0 {
         let max_wait = patience.unwrap_or(Duration::from_secs(1)).min(Duration::from_secs(1));
         let polled = tokio::select! {
+            biased;
+            () = signals.wait() => break,
             polled = consumer.poll(PollOptions { max_wait, fill: false }) => polled?,
-            _ = &mut interrupted => break,
         };
         if let Some(decoded) = polled {
             let rows = decoded.rows.num_rows().min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -331,7 +333,8 @@ async fn consume_in_group(arguments: &ConsumeArguments, group: &str) -> Outcome 
     written.and(closed.map_err(Failure::from))
 }
 
-/// Writes what arrives, and commits it once it is written. `columns` is how many were asked for;
+/// Writes what arrives, and commits it once it is in the file: a batch at a time, or, in a format
+/// that is nothing before its end, at the end. SIGINT and SIGTERM are such an end. `columns` is how many were asked for;
 /// none means all.
 async fn write_members_rows(
     arguments: &ConsumeArguments,
@@ -343,16 +346,15 @@ async fn write_members_rows(
         RecordWriter::open(arguments.output, reading.output_file.as_deref(), reading.max_rows)?;
     let mut left = reading.max_messages.unwrap_or(u64::MAX);
     let patience = arguments.timeout_ms.map(Duration::from_millis);
-    // Other formats are written at the end.
-    let is_stream = matches!(arguments.output, RecordFormat::Value | RecordFormat::Json);
     let mut done = BTreeMap::new();
     let mut last = Instant::now();
-    let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
+    let mut signals = Signals::listen()?;
     while left > 0 {
         let max_wait = patience.unwrap_or(Duration::from_secs(1)).min(Duration::from_secs(1));
         let polled = tokio::select! {
+            biased;
+            () = signals.wait() => break,
             polled = consumer.poll(PollOptions { max_wait, fill: false }) => polled?,
-            _ = &mut interrupted => break,
         };
         match polled {
             Some(Polled::Batch(decoded)) => {
@@ -362,11 +364,11 @@ async fn write_members_rows(
                 let shown: Vec<usize> = (0..columns.unwrap_or(rows.num_columns())).collect();
                 let shown = rows.project(&shown).map_err(std::io::Error::other)?;
                 writer.write(&shown)?;
-                writer.flush()?;
                 done.extend(if taken < count { ends_of(&rows) } else { ends(&decoded) });
-                if is_stream {
+                if writer.persist()? {
                     consumer.handle().commit(&std::mem::take(&mut done)).await?;
                 }
+                tracing::debug!(rows = taken, "rows taken over");
                 left -= taken as u64;
                 last = Instant::now();
             }
