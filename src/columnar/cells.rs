@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, new_null_array};
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{
@@ -263,9 +263,16 @@ pub(super) fn bytes(path: &str, array: &ArrayRef) -> Result<BytesColumn> {
     BytesColumn::new(path, array)
 }
 
+/// The offsets of lists or maps that are all null, and what is in them.
+fn nothing_in(array: &ArrayRef) -> (OffsetBuffer<i32>, Items) {
+    let field = Arc::new(Field::new("", DataType::Null, true));
+    (OffsetBuffer::new_zeroed(array.len()), (field, new_null_array(&DataType::Null, 0)))
+}
+
 /// The offsets and the items of lists.
 pub(super) fn lists(path: &str, array: &ArrayRef) -> Result<(OffsetBuffer<i32>, Items)> {
     match array.data_type() {
+        _ if is_untyped(array) => Ok(nothing_in(array)),
         DataType::List(item) => {
             let lists = array.as_list::<i32>();
             Ok((lists.offsets().clone(), (Arc::clone(item), Arc::clone(lists.values()))))
@@ -281,6 +288,10 @@ pub(super) fn lists(path: &str, array: &ArrayRef) -> Result<(OffsetBuffer<i32>, 
 pub(super) fn maps(path: &str, array: &ArrayRef) -> Result<(OffsetBuffer<i32>, Items, Items)> {
     let wrong = || unfit(path, array.data_type(), "maps");
     match array.data_type() {
+        _ if is_untyped(array) => {
+            let (offsets, items) = nothing_in(array);
+            Ok((offsets, items.clone(), items))
+        }
         DataType::Map(..) => {
             let map = array.as_map();
             let (key, value) = map.entries_fields();
@@ -316,6 +327,15 @@ pub(super) fn range(offsets: &OffsetBuffer<i32>, row: usize) -> std::ops::Range<
 #[inline]
 pub(super) fn is_null(nulls: Option<&NullBuffer>, row: usize) -> bool {
     nulls.is_some_and(|nulls| nulls.is_null(row))
+}
+
+/// Whether a column has only nulls, because of its type: libraries give it to columns in which they
+/// have seen no value.
+pub(super) fn is_untyped(array: &ArrayRef) -> bool {
+    match array.data_type() {
+        DataType::Dictionary(_, value) => **value == DataType::Null,
+        other => *other == DataType::Null,
+    }
 }
 
 /// The nulls of an array, including those of a dictionary's values.

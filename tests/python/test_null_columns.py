@@ -120,3 +120,120 @@ def test_an_array_that_is_no_table_is_refused_by_its_type(ottla_client: ottla.Cl
             ottla_client.write("words", array)
     with pytest.raises(ValueError, match="1 rows are null as a whole"):
         ottla_client.write("words", pa.array([{"a": 1}, None]))
+
+
+AVRO_TYPES: list[Any] = [
+    "int",
+    "string",
+    "bytes",
+    {"type": "int", "logicalType": "date"},
+    {"type": "long", "logicalType": "timestamp-millis"},
+    {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2},
+    {"type": "enum", "name": "E", "symbols": ["A"]},
+    {"type": "array", "items": "int"},
+    {"type": "map", "values": "int"},
+    {"type": "record", "name": "N", "fields": [{"name": "a", "type": "int"}]},
+    ["int", "string"],
+]
+PROTOBUF_FIELDS = [
+    "int32 x = 1;",
+    "uint64 x = 1;",
+    "string x = 1;",
+    "bytes x = 1;",
+    "bool x = 1;",
+    "double x = 1;",
+    "E x = 1; enum E { A = 0; }",
+    "repeated uint32 x = 1;",
+    "repeated N x = 1; message N { int32 a = 1; }",
+    "map<string, int32> x = 1;",
+]
+
+
+def refused(kafka: ottla.Client, topic: str, x: Any, value: ottla.Format, message: str) -> None:
+    """Assert that a value of nothing but nulls is refused, however it is written."""
+    for write in (
+        lambda: kafka.send(topic, {"x": x, "y": 5}, value_format=value),
+        lambda: kafka.send_async(topic, {"x": x, "y": 5}, value_format=value),
+        lambda: kafka.write(topic, pl.DataFrame({"x": [x], "y": [5]}), value=value),
+        lambda: kafka.write(topic, pa.table({"x": pa.array([x]), "y": [5]}), value=value),
+    ):
+        with pytest.raises(ottla.ConfigError, match=message):
+            write()
+
+
+@pytest.mark.parametrize("kind", AVRO_TYPES, ids=str)
+def test_avro_refuses_nulls_without_a_type_where_its_schema_has_no_null(
+    kafka: ottla.Client, name: str, kind: Any
+) -> None:
+    fields = [{"name": "x", "type": kind}, {"name": "y", "type": "int"}]
+    value = ottla.avro({"type": "record", "name": "R", "fields": fields})
+    refused(kafka, name, None, value, '"x" is null, which its Avro schema does not allow')
+    branches = kind if isinstance(kind, list) else [kind]
+    fields[0]["type"] = ["null", *branches]
+    value = ottla.avro({"type": "record", "name": "R", "fields": fields})
+    kafka.send(name, {"x": None, "y": 5}, value_format=value)
+    kafka.write(name, pl.DataFrame({"x": [None], "y": [5]}), value=value)
+    assert read(kafka, name, value, ["x", "y"]) == [{"x": None, "y": 5}] * 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "x", "path"),
+    [
+        ({"type": "array", "items": "int"}, [None], r"x\[\]"),
+        (
+            {"type": "record", "name": "N", "fields": [{"name": "a", "type": "int"}]},
+            {"a": None},
+            "x.a",
+        ),
+    ],
+    ids=["array", "record"],
+)
+def test_avro_refuses_nulls_without_a_type_that_lie_deeper(
+    kafka: ottla.Client, name: str, kind: Any, x: Any, path: str
+) -> None:
+    fields = [{"name": "x", "type": kind}, {"name": "y", "type": "int"}]
+    value = ottla.avro({"type": "record", "name": "R", "fields": fields})
+    message = f'^(row 0: )?column "{path}" is null, which its Avro schema does not allow$'
+    refused(kafka, name, x, value, message)
+
+
+def test_a_map_of_nulls_without_a_type_is_refused(kafka: ottla.Client, name: str) -> None:
+    nulls = pa.table({"x": pa.array([[("k", None)]], pa.map_(pa.string(), pa.null()))})
+    schema = {"type": "map", "values": "int"}
+    fields = [{"name": "x", "type": schema}]
+    for value in (
+        ottla.avro({"type": "record", "name": "R", "fields": fields}),
+        ottla.protobuf('syntax = "proto3"; message R { map<string, int32> x = 1; }'),
+    ):
+        with pytest.raises(ottla.ConfigError, match="null"):
+            kafka.write(name, nulls, value=value)
+        with pytest.raises(ottla.ConfigError, match="null"):
+            kafka.send(name, {"x": {"k": None}}, value_format=value)
+
+
+@pytest.mark.parametrize("field", PROTOBUF_FIELDS)
+def test_protobuf_refuses_nulls_without_a_type_that_would_be_read_as_something_else(
+    kafka: ottla.Client, name: str, field: str
+) -> None:
+    value = ottla.protobuf(f'syntax = "proto3"; message R {{ int32 y = 2; {field} }}')
+    refused(kafka, name, None, value, '"x" is null, and would be read as')
+    if not field.startswith(("repeated", "map")):
+        value = ottla.protobuf(f'syntax = "proto3"; message R {{ int32 y = 2; optional {field} }}')
+        kafka.send(name, {"x": None, "y": 5}, value_format=value)
+        kafka.write(name, pl.DataFrame({"x": [None], "y": [5]}), value=value)
+        assert read(kafka, name, value, ["x", "y"]) == [{"x": None, "y": 5}] * 2
+
+
+def test_protobuf_refuses_required_and_nested_nulls_without_a_type(
+    kafka: ottla.Client, name: str
+) -> None:
+    required = "message R { required int32 x = 1; optional int32 y = 2; }"
+    refused(kafka, name, None, ottla.protobuf(f'syntax = "proto2"; {required}'), "is required")
+    nested = "message R { N x = 1; int32 y = 2; message N { int32 a = 1; } }"
+    value = ottla.protobuf(f'syntax = "proto3"; {nested}')
+    refused(kafka, name, {"a": None}, value, '"x.a" is null, and would be read as')
+    kafka.send(name, {"x": None, "y": 5}, value_format=value)
+    items = "message R { repeated int32 x = 1; int32 y = 2; }"
+    value = ottla.protobuf(f'syntax = "proto3"; {items}')
+    refused(kafka, name, [None], value, "item 0 of the list is null")
+    kafka.send(name, {"x": [], "y": 5}, value_format=value)

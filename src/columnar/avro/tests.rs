@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, AsArray, NullArray, RecordBatch};
 use arrow::datatypes::{DataType, Int32Type, Int64Type, Schema as ArrowSchema, TimeUnit};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use proptest::prelude::*;
@@ -462,6 +462,30 @@ fn columns_that_do_not_fit_the_schema_are_refused() {
     let text = record(&json!([{"name": "a", "type": "string"}, {"name": "b", "type": "int"}]));
     let error = AvroWriter::new(&rows, &text, &[]).unwrap_err().to_string();
     assert!(error.contains("must contain text"), "{error}");
+}
+
+#[test]
+fn nulls_without_a_type_are_written_only_where_the_schema_has_null() {
+    for kind in [
+        json!("int"),
+        json!("string"),
+        json!({"type": "array", "items": "int"}),
+        json!({"type": "map", "values": "int"}),
+        json!({"type": "record", "name": "N", "fields": [{"name": "a", "type": "int"}]}),
+    ] {
+        let written = |kind: Value| {
+            let schema = record(&json!([{"name": "x", "type": kind}]));
+            let nulls: ArrayRef = Arc::new(NullArray::new(1));
+            let rows = RecordBatch::try_from_iter([("x", nulls)]).unwrap();
+            let mut output = Vec::new();
+            let writer = AvroWriter::new(&rows, &schema, &[]).unwrap();
+            writer.write(0, &mut output).map(|()| output)
+        };
+        assert!(written(kind.clone()).unwrap_err().contains("\"x\" is null"), "{kind}");
+        assert_eq!(written(json!([kind, "null"])), Ok(vec![2]), "{kind}");
+        assert_eq!(written(json!(["null", kind, "boolean"])), Ok(vec![0]), "{kind}");
+        assert!(written(json!([kind, "boolean"])).unwrap_err().contains("\"x\" is null"), "{kind}");
+    }
 }
 
 /// Makes schemas and values from random bytes.

@@ -133,6 +133,8 @@ struct Cell {
 enum Put {
     Constant(Vec<u8>),
     Null,
+    /// Of a column of nothing but nulls, whatever the type of its values would be.
+    NoValue,
     Bool(BooleanBuffer),
     Int(ScalarBuffer<i32>),
     Long(ScalarBuffer<i64>),
@@ -175,8 +177,10 @@ impl Cell {
                     Schema::Union(_) => Some((-1, 0)),
                     _ => None,
                 };
-                let all_null = *array.data_type() == DataType::Null;
-                (if all_null { Put::Null } else { Put::new(path, (field, array), one)? }, branches)
+                (Put::new(path, (field, array), one)?, branches)
+            }
+            Shape::Members(_, null) if cells::is_untyped(array) => {
+                (Put::NoValue, null.then(|| (null_branch(), -1)))
             }
             Shape::Members(members, null) => {
                 let DataType::Struct(fields) = array.data_type() else {
@@ -220,13 +224,23 @@ impl Cell {
         {
             put_long(branch, output);
         }
-        self.put.write(row, output).map_err(|detail| format!("column {:?}: {detail}", self.path))
+        self.put.write(row, output).map_err(|detail| {
+            // The innermost column says it all.
+            if detail.starts_with("column") {
+                detail
+            } else {
+                format!("column {:?}: {detail}", self.path)
+            }
+        })
     }
 }
 
 impl Put {
     fn new(path: &str, column: Typed<'_>, schema: &Schema) -> Result<Self> {
         let array = column.1;
+        if cells::is_untyped(array) {
+            return Ok(Self::NoValue);
+        }
         Ok(match schema {
             Schema::Null | Schema::Union(_) => Self::Null,
             Schema::Boolean => Self::Bool(cells::bools(path, array)?),
@@ -267,7 +281,7 @@ impl Put {
     fn write(&self, row: usize, output: &mut Vec<u8>) -> Result<(), String> {
         match self {
             Self::Constant(bytes) => output.extend_from_slice(bytes),
-            Self::Null => {
+            Self::Null | Self::NoValue => {
                 return Err("it is not null, but its Avro schema allows only null".to_owned());
             }
             Self::Bool(values) => output.push(u8::from(values.value(row))),

@@ -1,4 +1,4 @@
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, NullArray};
 use arrow::datatypes::{Int64Type, Schema};
 use arrow::record_batch::RecordBatch;
 use proptest::prelude::*;
@@ -290,6 +290,28 @@ fn numbers_that_an_enum_does_not_have_are_their_digits() {
     let names = arrow::compute::cast(&columns[at], &arrow::datatypes::DataType::Utf8).unwrap();
     let names: Vec<_> = names.as_string::<i32>().iter().map(Option::unwrap).collect();
     assert_eq!(names, ["BLUE", "RED", "9"]);
+}
+
+#[test]
+fn nulls_without_a_type_are_left_out_only_where_they_are_read_as_nulls() {
+    let written = |field: &str| {
+        let text =
+            format!("syntax = \"proto3\"; message R {{ {field} }} message M {{ int32 a = 1; }}");
+        let schema = ProtobufSchema::parse(&text, &[], Vec::new(), Some("R")).unwrap();
+        let nulls: ArrayRef = Arc::new(NullArray::new(1));
+        let rows = RecordBatch::try_from_iter([("x", nulls)]).unwrap();
+        let mut output = Vec::new();
+        let writer = ProtobufWriter::new(&rows, &schema, &[]).unwrap();
+        writer.write(0, &mut output).map(|()| output)
+    };
+    for refused in
+        ["int32 x = 1;", "string x = 1;", "repeated uint32 x = 1;", "map<string, M> x = 1;"]
+    {
+        assert!(written(refused).unwrap_err().contains("\"x\" is null"), "{refused}");
+    }
+    for optional in ["optional uint32 x = 1;", "M x = 1;", "oneof o { string x = 1; }"] {
+        assert_eq!(written(optional), Ok(Vec::new()), "{optional}");
+    }
 }
 
 #[test]

@@ -111,6 +111,8 @@ enum Value {
     /// How long, in parts of a second.
     Span(ScalarBuffer<i64>, i64),
     Wrapper(Box<Self>),
+    /// Nothing but nulls, whatever the type of the values would be.
+    NoValue,
 }
 
 impl Members {
@@ -128,9 +130,7 @@ impl Members {
                     message.name
                 )));
             };
-            if *column.1.data_type() != DataType::Null {
-                cells.push(Cell::new(&full(name), *column, field)?);
-            }
+            cells.push(Cell::new(&full(name), *column, field)?);
         }
         for field in &message.fields {
             let required = matches!(field.shape, Shape::One { required: true, .. });
@@ -182,7 +182,7 @@ impl Cell {
             Shape::One { presence, required: is_required } => {
                 let implicit = !*presence && !field.kind.is_message();
                 if *is_required {
-                    required = Some("required");
+                    required = Some("it is required");
                 } else if implicit {
                     required = Some(
                         "would be read as its default, since the field is not optional; make it \
@@ -297,6 +297,9 @@ fn put_tag(number: u32, wire_type: u64, output: &mut Vec<u8>) {
 impl Value {
     fn new(path: &str, column: Typed<'_>, kind: &Kind) -> Result<Self> {
         let array = column.1;
+        if cells::is_untyped(array) {
+            return Ok(Self::NoValue);
+        }
         Ok(match kind {
             Kind::Double => Self::Double(cells::f64s(path, array)?),
             Kind::Float => Self::Float(cells::f32s(path, array)?),
@@ -364,7 +367,8 @@ impl Value {
             | Self::Message(_)
             | Self::Time(..)
             | Self::Span(..)
-            | Self::Wrapper(_) => false,
+            | Self::Wrapper(_)
+            | Self::NoValue => false,
         }
     }
 
@@ -439,6 +443,7 @@ impl Value {
             Self::Wrapper(inner) => put_delimited(output, |output| {
                 if inner.is_default(row) { Ok(()) } else { inner.field(1, row, output) }
             })?,
+            Self::NoValue => {}
         }
         Ok(())
     }
