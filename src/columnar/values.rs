@@ -16,7 +16,7 @@ use super::columns::KafkaColumn;
 use super::debezium::{CHANGES, PARTS};
 use super::debezium::{DebeziumFormat, EventDecoder, EventProbe, Events};
 use super::decoder::OnError;
-use super::ipc::{IpcDecoder, fields_of};
+use super::ipc::{IpcDecoder, IpcFormat, IpcProbe};
 use super::json::{Extra, Inference, JsonDecoder, JsonFormat, all_nullable};
 use super::protobuf::{ProtobufDecoder, ProtobufFormat, ProtobufReader, ProtobufSchema};
 use super::registry::{self, Fault, Registered, SchemaRequest, SchemaSource};
@@ -39,9 +39,9 @@ pub enum ValueFormat {
     Protobuf(Arc<ProtobufFormat>),
     /// The columns of change events; see [`super::debezium`].
     Debezium(Arc<DebeziumFormat>),
-    /// The columns of Arrow IPC streams, each of which yields any number of rows; none means those
-    /// of the first value. See [`super::ipc`].
-    ArrowIpc(Option<Fields>),
+    /// The columns of Arrow IPC streams, each of which yields any number of rows; see
+    /// [`super::ipc`].
+    ArrowIpc(IpcFormat),
     /// Values of a registry, none of which revealed its schema: each is an error, and these columns
     /// are null.
     Nothing(Fields),
@@ -71,7 +71,9 @@ impl ValueFormat {
     pub fn is_settled(&self) -> bool {
         match self {
             Self::Raw | Self::Text | Self::Nothing(_) => true,
-            Self::Json(JsonFormat { fields, .. }) | Self::ArrowIpc(fields) => fields.is_some(),
+            Self::Json(JsonFormat { fields, .. }) | Self::ArrowIpc(IpcFormat { fields, .. }) => {
+                fields.is_some()
+            }
             Self::Avro(format) => matches!(format.schema, ReaderSchema::Given(_)),
             Self::Protobuf(format) => matches!(format.schema, ProtobufReader::Given(_)),
             Self::Debezium(format) => format.inner.is_settled(),
@@ -176,8 +178,10 @@ impl ValueFormat {
                     Err(Probe::Protobuf(Arc::clone(format)))
                 }
             },
-            Self::ArrowIpc(Some(fields)) => Ok(Settled::ArrowIpc(fields.clone())),
-            Self::ArrowIpc(None) => Err(Probe::ArrowIpc),
+            Self::ArrowIpc(format) => match &format.fields {
+                Some(fields) => Ok(Settled::ArrowIpc(fields.clone(), format.found)),
+                None => Err(Probe::ArrowIpc(IpcProbe::default())),
+            },
             Self::Debezium(format) => match format.inner.settle()? {
                 Ok(inner) => Ok(Settled::Debezium(Events::new(inner, format)?)),
                 Err(inner) => Err(Probe::Debezium(Box::new(EventProbe::new(inner, format)))),
@@ -199,7 +203,8 @@ pub(super) enum Settled {
     Avro(Arc<AvroFormat>, AvroSchema),
     Protobuf(Arc<ProtobufFormat>, ProtobufSchema),
     Debezium(Events),
-    ArrowIpc(Fields),
+    /// With the columns, and whether they were found in values.
+    ArrowIpc(Fields, bool),
 }
 
 impl Settled {
@@ -223,7 +228,9 @@ impl Settled {
                 ..ProtobufFormat::clone(format)
             })),
             Self::Debezium(events) => events.format(),
-            Self::ArrowIpc(fields) => ValueFormat::ArrowIpc(Some(fields.clone())),
+            Self::ArrowIpc(fields, found) => {
+                ValueFormat::ArrowIpc(IpcFormat { fields: Some(fields.clone()), found: *found })
+            }
         }
     }
 
@@ -236,7 +243,7 @@ impl Settled {
             Self::Avro(_, schema) => Some(schema.fields()?),
             Self::Protobuf(format, schema) => Some(schema.fields(format.time_unit)),
             Self::Debezium(events) => Some(events.fields()),
-            Self::ArrowIpc(fields) => Some(all_nullable(fields)),
+            Self::ArrowIpc(fields, _) => Some(all_nullable(fields)),
         })
     }
 
@@ -269,9 +276,8 @@ impl Settled {
                 Values::Protobuf(Box::new(ProtobufDecoder::new(format, schema, wanted)?))
             }
             Self::Debezium(events) => Values::Debezium(Box::new(events.decoder(wanted)?)),
-            Self::ArrowIpc(fields) => {
-                let fields = wanted.iter().filter_map(|&index| fields.get(index).cloned());
-                Values::ArrowIpc(IpcDecoder::new(all_nullable(&fields.collect())))
+            Self::ArrowIpc(fields, found) => {
+                Values::ArrowIpc(IpcDecoder::new(fields, *found, wanted))
             }
         })
     }
@@ -347,7 +353,7 @@ pub(super) enum Probe {
     Avro(Arc<AvroFormat>),
     Protobuf(Arc<ProtobufFormat>),
     Debezium(Box<EventProbe>),
-    ArrowIpc,
+    ArrowIpc(IpcProbe),
 }
 
 /// Infers the fields of JSON objects.
@@ -471,10 +477,9 @@ impl Probe {
         let values = values.as_binary_view();
         match self {
             Self::Debezium(..) => Ok(Look::More),
-            Self::ArrowIpc => {
-                // Invalid values are left to `on_error`.
-                let mut found = values.iter().flatten().filter_map(|value| fields_of(value).ok());
-                Ok(found.next().map_or(Look::More, |one| Look::Settled(Settled::ArrowIpc(one))))
+            Self::ArrowIpc(probe) => {
+                let settled = |fields| Look::Settled(Settled::ArrowIpc(fields, true));
+                Ok(probe.look(values).map_or(Look::More, settled))
             }
             Self::Json(probe) => Ok(probe.look(values)),
             Self::Avro(format) => {
@@ -510,7 +515,7 @@ impl Probe {
         match self {
             Self::Json(probe) => probe.raises = on_error == OnError::Raise,
             Self::Debezium(probe) => probe.expect(on_error),
-            Self::Avro(_) | Self::Protobuf(_) | Self::ArrowIpc => {}
+            Self::Avro(_) | Self::Protobuf(_) | Self::ArrowIpc(_) => {}
         }
     }
 
@@ -519,7 +524,7 @@ impl Probe {
     pub(super) fn unsettled(&self, named: Fields) -> Settled {
         match self {
             // Determines which values are invalid.
-            Self::ArrowIpc => Settled::ArrowIpc(named),
+            Self::ArrowIpc(_) => Settled::ArrowIpc(named, false),
             Self::Json(probe) => Settled::Json(probe.format.with_found(named)),
             // A value without `op` is not an event, which is known without the row's columns.
             Self::Debezium(probe) => probe.unsettled(named),
@@ -532,7 +537,8 @@ impl Probe {
         match self {
             Self::Debezium(probe) => probe.give_up(),
             Self::Json(probe) => probe.found(),
-            Self::Avro(_) | Self::Protobuf(_) | Self::ArrowIpc => None,
+            Self::ArrowIpc(probe) => probe.found().map(|fields| Settled::ArrowIpc(fields, true)),
+            Self::Avro(_) | Self::Protobuf(_) => None,
         }
     }
 }

@@ -11,9 +11,9 @@ use super::registry::SchemaRegistry;
 use super::{interop, types};
 use crate::columnar::{
     AvroFormat, AvroSchema, AvroTarget, DebeziumFormat, DecimalStrings, Extra, Framing,
-    HeaderField, IpcCompression, IpcTarget, JsonFormat, NonFinite, ProtobufFormat, ProtobufReader,
-    ProtobufSchema, ProtobufTarget, ReaderSchema, SchemaReference, SchemaSource, ValueFormat,
-    ValueSource,
+    HeaderField, IpcCompression, IpcFormat, IpcTarget, JsonFormat, NonFinite, ProtobufFormat,
+    ProtobufReader, ProtobufSchema, ProtobufTarget, ReaderSchema, SchemaReference, SchemaSource,
+    ValueFormat, ValueSource,
 };
 use crate::error::{Error, Result};
 
@@ -343,7 +343,10 @@ impl Format {
                 framed: avro.registry.framed,
                 source: avro.registry.source()?,
             })),
-            Kind::ArrowIpc(ipc) => ValueFormat::ArrowIpc(ipc.fields.clone()),
+            Kind::ArrowIpc(ipc) => ValueFormat::ArrowIpc(match &ipc.fields {
+                Some(fields) => IpcFormat::given(fields.clone()),
+                None => IpcFormat::inferred(),
+            }),
             Kind::Debezium(inner, unwrap, decimals) => {
                 ValueFormat::Debezium(Arc::new(DebeziumFormat {
                     inner: inner.reading()?,

@@ -30,7 +30,7 @@ use crate::client::{
     Bound as Place, Client as Engine, DeadLetters, IsolationLevel, OnDataLoss, Scan as Bounds,
     ScanOptions, ScanReader,
 };
-use crate::columnar::{DecodeOptions, Decoded, OnError, ValueFormat, to_plain};
+use crate::columnar::{DecodeOptions, Decoded, IpcFormat, OnError, ValueFormat, to_plain};
 use crate::error::{Error, Result};
 use crate::types::Offset;
 
@@ -160,7 +160,7 @@ impl Scan {
         let found = runtime::wait(py, what, None, async move { reading.settled().await })?;
         if decode.value.is_many_rows() && !found.is_many_rows() {
             // No value tells columns; what is no stream is still an error.
-            return Ok(ValueFormat::ArrowIpc(Some(Fields::empty())));
+            return Ok(ValueFormat::ArrowIpc(IpcFormat::given(Fields::empty())));
         }
         Ok(found)
     }

@@ -302,3 +302,116 @@ def test_a_whole_table_is_sent_as_one_value(kafka: ottla.Client, name: str) -> N
     assert {(row["offset"], row["run"]) for row in rows} == {(0, "7")}
     with pytest.raises(TypeError, match="no Arrow data"):
         kafka.send(name, 5, value_format=ottla.arrow_ipc())
+
+
+def rows_of(column: pa.Array) -> pa.Table:
+    return pa.table({"x": column})
+
+
+NESTED = [
+    (pa.array([{"a": 1, "b": 2}]), pa.array([{"b": 4, "a": 3}]), {"a": 3, "b": 4}),
+    (
+        pa.array([[{"a": "Ada", "b": "L"}]]),
+        pa.array([[{"b": "B", "a": "G"}]]),
+        [{"a": "G", "b": "B"}],
+    ),
+    (
+        pa.array([{"s": [{"a": 1, "b": 2}]}]),
+        pa.array([{"s": [{"b": 4}]}]),
+        {"s": [{"a": None, "b": 4}]},
+    ),
+    (
+        pa.array(
+            [[("k", {"a": 1, "b": 2})]], pa.map_("string", pa.struct({"a": "int64", "b": "int64"}))
+        ),
+        pa.array([[("k", {"b": 4})]], pa.map_("string", pa.struct({"b": "int64"}))),
+        [("k", {"a": None, "b": 4})],
+    ),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "wanted"), NESTED)
+@pytest.mark.parametrize("threads", [None, 1])
+def test_members_of_structs_are_found_by_name_at_any_depth(
+    kafka: ottla.Client,
+    name: str,
+    first: pa.Array,
+    second: pa.Array,
+    wanted: Any,
+    threads: int | None,
+) -> None:
+    for column in (first, second, pa.array([None], first.type)):
+        kafka.write(name, rows_of(column), value=ottla.arrow_ipc())
+    given = ottla.arrow_ipc(pa.schema({"x": first.type}))
+    for value in (ottla.arrow_ipc(), given):
+        options: Any = {"value": value, "columns": ["x"], "threads": threads}
+        found = kafka.scan(name, **options).to_pyarrow()["x"].to_pylist()
+        assert found == [first[0].as_py(), wanted, None]
+        with kafka.consumer(name, start="earliest", until="caught_up", **options) as consumer:
+            rows = [row["x"] for batch in consumer for row in batch.to_pyarrow().to_pylist()]
+        assert rows == found
+
+
+def test_a_member_or_column_that_the_first_value_lacks_is_an_error(
+    kafka: ottla.Client, name: str
+) -> None:
+    kafka.create_topic(name, partitions=1)
+    kafka.send(name, pa.table({"x": [1], "s": [{"a": 1}]}), value_format=ottla.arrow_ipc())
+    kafka.send(name, pa.table({"x": [2], "y": [9]}), value_format=ottla.arrow_ipc())
+    kafka.send(name, pa.table({"s": [{"a": 2, "b": 9}]}), value_format=ottla.arrow_ipc())
+    kafka.send(name, pa.table({"x": [4]}), value_format=ottla.arrow_ipc())
+    value = ottla.arrow_ipc()
+    for columns in (None, ["x"]):
+        with pytest.raises(
+            ottla.DecodeError, match=r'offset 1: column "y" .*arrow_ipc\(\) a schema'
+        ):
+            list(kafka.scan(name, value=value, columns=columns))
+    names = ["x", "s", "error"]
+    found = kafka.scan(name, value=value, columns=names, on_error="column").head(9).to_pylist()
+    assert [row["x"] for row in found] == [1, None, None, 4]
+    assert '"s.b" is not among the columns' in found[2]["error"]
+    assert found[3]["error"] is None
+    kept = kafka.scan(name, value=value, columns=["x", "s"], on_error=f"dlq:{name}.dlq")
+    assert [x for batch in kept for x in batch["x"].to_pylist()] == [1, 4]
+    # A schema says what is wanted.
+    given = ottla.arrow_ipc(pa.schema({"x": pa.int64(), "s": pa.struct({"a": pa.int64()})}))
+    found = kafka.scan(name, value=given, columns=["x", "s"]).head(9).to_pylist()
+    assert [row["x"] for row in found] == [1, 2, None, 4]
+    assert [row["s"] for row in found] == [{"a": 1}, None, {"a": 2}, None]
+
+
+@pytest.mark.parametrize(
+    ("nulls", "typed"),
+    [
+        (pa.array([None]), pa.array([1])),
+        (pa.array([None]), pa.array([{"a": [1]}])),
+        (pa.array([[]], pa.list_(pa.null())), pa.array([[1]])),
+        (pa.array([{"a": None, "b": 1}]), pa.array([{"a": "x", "b": 2}])),
+    ],
+)
+def test_nulls_without_a_type_fit_every_type(
+    kafka: ottla.Client, name: str, nulls: pa.Array, typed: pa.Array
+) -> None:
+    for topic, order in ((f"{name}.a", (nulls, typed)), (f"{name}.b", (typed, nulls))):
+        kafka.create_topic(topic, partitions=1)
+        for column in order:
+            kafka.write(topic, rows_of(column), value=ottla.arrow_ipc())
+        wanted = [column[0].as_py() for column in order]
+        for value in (ottla.arrow_ipc(), ottla.arrow_ipc(pa.schema({"x": typed.type}))):
+            options: Any = {"value": value, "columns": ["x"]}
+            assert kafka.scan(topic, **options).to_pyarrow()["x"].to_pylist() == wanted
+            with kafka.consumer(topic, start="earliest", until="caught_up", **options) as consumer:
+                found = [row["x"] for batch in consumer for row in batch.to_pylist()]
+            assert found == wanted
+
+
+def test_a_column_whose_type_comes_too_late_is_an_error(kafka: ottla.Client, name: str) -> None:
+    kafka.create_topic(name, partitions=1)
+    value = ottla.arrow_ipc()
+    for _ in range(100):
+        kafka.send_async(name, pa.table({"x": [None]}), value_format=value)
+    kafka.send(name, pa.table({"x": [1]}), value_format=value)
+    with pytest.raises(ottla.DecodeError, match=r'offset 100: column "x" is Int64, but has only'):
+        list(kafka.scan(name, value=value))
+    found = kafka.scan(name, value=ottla.arrow_ipc({"x": "int64"}), columns=["x"]).to_polars()
+    assert found["x"].to_list() == [None] * 100 + [1]

@@ -6,7 +6,7 @@ use arrow::ipc::writer::StreamWriter;
 use proptest::prelude::*;
 
 use super::*;
-use crate::columnar::{AvroFormat, AvroSchema, KeyFormat, OnError, ReaderSchema};
+use crate::columnar::{AvroFormat, AvroSchema, IpcFormat, KeyFormat, OnError, ReaderSchema};
 use crate::record::{BatchBuilder, BatchOptions, Compression};
 use crate::types::{Offset, TimestampMs, TopicPartition};
 
@@ -41,7 +41,7 @@ impl Kind {
                 framed: false,
                 source: None,
             })),
-            Self::ArrowIpc => ValueFormat::ArrowIpc(None),
+            Self::ArrowIpc => ValueFormat::ArrowIpc(IpcFormat::inferred()),
             Self::Debezium => ValueFormat::Debezium(Arc::new(crate::columnar::DebeziumFormat {
                 inner: ValueFormat::json_inferred(),
                 unwrap: true,

@@ -9,14 +9,40 @@
 //! with its size or a bound before Arrow's reader sees it, so that a small value takes little
 //! memory and damage is an error of its record. What is written passes the same check.
 
+mod fit;
 mod read;
 mod write;
 
 #[cfg(test)]
 mod tests;
 
+use arrow::datatypes::Fields;
+
 #[cfg(test)]
 pub(super) use read::Room;
-pub(super) use read::{IpcDecoder, fields_of};
+pub(super) use read::{IpcDecoder, IpcProbe};
 pub use write::{IpcCompression, IpcTarget};
 pub(super) use write::{Streams, one_stream};
+
+/// How Arrow IPC streams are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IpcFormat {
+    /// The columns; those of the first value when none.
+    pub fields: Option<Fields>,
+    /// Whether the columns were found in values: then a value with others is an error.
+    pub found: bool,
+}
+
+impl IpcFormat {
+    /// Streams with these columns; others are not read.
+    #[must_use]
+    pub const fn given(fields: Fields) -> Self {
+        Self { fields: Some(fields), found: false }
+    }
+
+    /// Streams whose columns are those of the first value.
+    #[must_use]
+    pub const fn inferred() -> Self {
+        Self { fields: None, found: false }
+    }
+}

@@ -1,8 +1,9 @@
 //! Reads rows from streams.
 //!
 //! The rows of a value come one after another, each next to the offset, the key and so on of its
-//! record; a value without rows yields none. Columns are those of the first value, and are found by
-//! name in the others: a column that a value lacks is null, and one of a different type is cast.
+//! record; a value without rows yields none. Columns are those of a schema or of the first value, and
+//! are found by name in the others ([`super::fit`]). A column that the first value lacks is an error
+//! of its value; one that a schema lacks is not read.
 //!
 //! An output ends before a value that it has no room for ([`Room`]), so that the result for a
 //! record never depends on its neighbours.
@@ -11,15 +12,16 @@ use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayData, ArrayRef, BinaryViewArray, new_empty_array, new_null_array};
-use arrow::compute::{CastOptions, cast_with_options, concat};
-use arrow::datatypes::{DataType, Field, Fields};
+use arrow::array::{Array, ArrayRef, BinaryViewArray, new_empty_array, new_null_array};
+use arrow::compute::concat;
+use arrow::datatypes::{Field, Fields};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::{FieldNode, MessageHeader, RecordBatch as Batch, root_as_message};
-use arrow::util::display::array_value_to_string;
 
+use super::fit::{check_members, fit, is_untyped, made_bytes, null_bytes, typed_by};
 use crate::columnar::fail::with_excerpt;
+use crate::columnar::json::all_nullable;
 use crate::columnar::values::Columns;
 use crate::error::{Error, Result};
 
@@ -32,8 +34,8 @@ const ROWS_PER_BYTE: usize = 8;
 const UNCOMPRESSED_BYTES_MAX: usize = 256 << 20;
 /// The most bytes that a row of nulls may take: fixed-size types take their size for nulls, too.
 const NULL_BYTES_MAX: usize = 64 << 20;
-/// Roughly the bytes that a null takes in a type without a fixed size.
-const VARIABLE_NULL_BYTES: usize = 16;
+/// How many values are examined for the type of a column that has only nulls.
+const LOOKED_AT_MAX: usize = 100;
 /// The prefix of a compressed buffer: its uncompressed length.
 const PREFIX: usize = 8;
 
@@ -72,6 +74,39 @@ pub(in crate::columnar) fn fields_of(value: &[u8]) -> Result<Fields, String> {
     Ok(fields.iter().map(|field| Arc::new(Field::clone(field).with_nullable(true))).collect())
 }
 
+/// Finds the columns in the first values.
+#[derive(Debug, Default)]
+pub(in crate::columnar) struct IpcProbe {
+    fields: Option<Fields>,
+    looked_at: usize,
+}
+
+impl IpcProbe {
+    /// Examines values; the columns, once nothing more is to be learned about them.
+    pub(in crate::columnar) fn look(&mut self, values: &BinaryViewArray) -> Option<Fields> {
+        for value in values.iter().flatten() {
+            // Invalid values are left to `on_error`.
+            let Ok(found) = fields_of(value) else { continue };
+            let fields = match &self.fields {
+                Some(before) => typed_by(before, &found),
+                None => found,
+            };
+            let is_typed = !fields.iter().any(|field| is_untyped(field.data_type()));
+            self.fields = Some(fields);
+            self.looked_at = self.looked_at.saturating_add(1);
+            if is_typed || self.looked_at >= LOOKED_AT_MAX {
+                return self.fields.clone();
+            }
+        }
+        None
+    }
+
+    /// What is known of the columns when there are no more values.
+    pub(in crate::columnar) fn found(&self) -> Option<Fields> {
+        self.fields.clone()
+    }
+}
+
 /// Refuses columns in which a single null takes a lot of memory.
 fn check_fields(fields: &Fields) -> Result<(), String> {
     let sizes = fields.iter().map(|field| null_bytes(field.data_type(), true));
@@ -83,50 +118,6 @@ fn check_fields(fields: &Fields) -> Result<(), String> {
         "the columns of the Arrow IPC stream have fixed-size types that take {bytes} bytes per \
          row; at most {NULL_BYTES_MAX} are accepted"
     ))
-}
-
-/// The bytes that a null takes; with `items`, including one item of each list in it.
-fn null_bytes(of: &DataType, items: bool) -> usize {
-    // A negative size counts as none.
-    let count = |size: i32| usize::try_from(size).unwrap_or(usize::MAX);
-    match of {
-        DataType::FixedSizeBinary(size) => count(*size),
-        DataType::FixedSizeList(item, size) => {
-            count(*size).saturating_mul(null_bytes(item.data_type(), items).max(1))
-        }
-        DataType::Struct(fields) => fields
-            .iter()
-            .map(|field| null_bytes(field.data_type(), items))
-            .fold(1, usize::saturating_add),
-        DataType::Union(fields, _) => fields
-            .iter()
-            .map(|(_, field)| null_bytes(field.data_type(), items))
-            .fold(VARIABLE_NULL_BYTES, usize::saturating_add),
-        DataType::List(item)
-        | DataType::LargeList(item)
-        | DataType::ListView(item)
-        | DataType::LargeListView(item)
-        | DataType::Map(item, _)
-        | DataType::RunEndEncoded(_, item)
-            if items =>
-        {
-            VARIABLE_NULL_BYTES.saturating_add(null_bytes(item.data_type(), items))
-        }
-        DataType::Dictionary(_, value) if items => {
-            VARIABLE_NULL_BYTES.saturating_add(null_bytes(value, items))
-        }
-        DataType::Null => 0,
-        DataType::Boolean => 1,
-        other => other.primitive_width().unwrap_or(VARIABLE_NULL_BYTES),
-    }
-}
-
-/// The number of values of the type null in an array, which a cast turns into nulls.
-fn untyped(data: &ArrayData) -> usize {
-    if *data.data_type() == DataType::Null {
-        return data.len();
-    }
-    data.child_data().iter().map(untyped).fold(0, usize::saturating_add)
 }
 
 /// The rows of a value.
@@ -142,16 +133,22 @@ struct Part {
 #[derive(Debug)]
 pub(in crate::columnar) struct IpcDecoder {
     fields: Fields,
+    /// All columns, and whether they were found in the first values: then others are errors.
+    known: Fields,
+    found: bool,
     /// The bytes of a row of nulls.
     null_row: usize,
     pub(in crate::columnar) room: Room,
 }
 
 impl IpcDecoder {
-    pub(in crate::columnar) fn new(fields: Fields) -> Self {
+    /// A decoder for some of the columns.
+    pub(in crate::columnar) fn new(known: &Fields, found: bool, wanted: &[usize]) -> Self {
+        let known = all_nullable(known);
+        let fields: Fields = wanted.iter().filter_map(|&index| known.get(index).cloned()).collect();
         let sizes = fields.iter().map(|field| null_bytes(field.data_type(), false));
         let null_row = sizes.fold(0, usize::saturating_add);
-        Self { fields, null_row, room: Room::OUTPUT }
+        Self { fields, known, found, null_row, room: Room::OUTPUT }
     }
 
     /// Decodes values up to the first one for which there is no room after the others.
@@ -216,6 +213,10 @@ impl IpcDecoder {
             }
             for batch in reader {
                 let batch = batch?;
+                let members = batch.schema_ref().fields();
+                if let Err(detail) = check_members("", members, &self.known, self.found) {
+                    return Ok(Err(detail));
+                }
                 let rows = batch.num_rows();
                 part.rows = part.rows.saturating_add(rows);
                 let found: Vec<Option<&ArrayRef>> =
@@ -231,10 +232,12 @@ impl IpcDecoder {
                 for ((column, array), field) in part.columns.iter_mut().zip(found).zip(&self.fields)
                 {
                     column.push(match array {
-                        Some(array) => match cast_alike(array, field) {
-                            Ok(array) => array,
-                            Err(detail) => return Ok(Err(detail)),
-                        },
+                        Some(array) => {
+                            match fit(field.name(), array, field.data_type(), self.found) {
+                                Ok(array) => array,
+                                Err(detail) => return Ok(Err(detail)),
+                            }
+                        }
                         None => new_null_array(field.data_type(), rows),
                     });
                 }
@@ -256,49 +259,6 @@ impl IpcDecoder {
              most {} and {} are accepted",
             part.rows, part.bytes, self.room.rows, self.room.bytes
         ))
-    }
-}
-
-/// The array as a column of its type; a value that would change is refused.
-fn cast_alike(array: &ArrayRef, field: &Field) -> Result<ArrayRef, String> {
-    let (from, to) = (array.data_type(), field.data_type());
-    if from == to {
-        return Ok(Arc::clone(array));
-    }
-    let unfit = |value: Option<usize>| {
-        let value = value.and_then(|row| array_value_to_string(array, row).ok());
-        let value = value.map_or_else(String::new, |value| format!(": {value} would change"));
-        format!("column {:?} is {from}, which cannot be read as {to}{value}", field.name())
-    };
-    let options = CastOptions { safe: false, ..CastOptions::default() };
-    let done = cast_with_options(array, to, &options).map_err(|_error| unfit(None))?;
-    // Text is read as the number that it represents, however it is written.
-    if from.is_string() || to.is_string() {
-        return Ok(done);
-    }
-    let back = cast_with_options(&done, from, &CastOptions::default());
-    let back = back.map_err(|_error| unfit(None))?;
-    let (before, after) = (array.to_data(), back.to_data());
-    if before == after {
-        return Ok(done);
-    }
-    let differs = |row: &usize| before.slice(*row, 1) != after.slice(*row, 1);
-    match (0..array.len()).find(differs) {
-        Some(row) => Err(unfit(Some(row))),
-        None => Ok(done),
-    }
-}
-
-/// The bytes that a new column takes, where the array of a batch cannot be used as it is.
-fn made_bytes(array: Option<&ArrayRef>, rows: usize, field: &Field) -> usize {
-    let nulls = rows.saturating_mul(null_bytes(field.data_type(), false));
-    match array {
-        None => nulls,
-        Some(array) if array.data_type() == field.data_type() => 0,
-        Some(array) => {
-            let items = untyped(&array.to_data());
-            nulls.saturating_add(items.saturating_mul(null_bytes(field.data_type(), true)))
-        }
     }
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryViewArray, DictionaryArray, Int64Array, ListArray,
-    StringViewArray,
+    Array, ArrayRef, AsArray, BinaryViewArray, DictionaryArray, Int64Array, ListArray, NullArray,
+    StringViewArray, StructArray,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Fields, Int32Type, Int64Type, Schema};
@@ -14,7 +14,7 @@ use proptest::prelude::*;
 
 use super::read::{Room, check};
 use super::write::slice_bytes;
-use super::{IpcCompression, IpcTarget};
+use super::{IpcCompression, IpcFormat, IpcTarget};
 use crate::columnar::values::Columns;
 use crate::columnar::{
     Chunk, DecodeOptions, Decoder, EncodedBatch, Encoder, OnError, ValueFormat, ValueSource,
@@ -47,7 +47,7 @@ fn options(target: IpcTarget, key: bool, batch_size: usize) -> WriteOptions {
 /// The numbers of the rows of each record, by partition.
 fn records(batches: &[EncodedBatch]) -> Vec<(i32, i64, i64)> {
     let columns = ["partition", "offset", "n"].map(str::to_owned).to_vec();
-    let value = ValueFormat::ArrowIpc(None);
+    let value = ValueFormat::ArrowIpc(IpcFormat::inferred());
     let options = DecodeOptions { value, columns: Some(columns), ..DecodeOptions::default() };
     let mut decoder = Decoder::new(options).unwrap();
     for batch in batches {
@@ -116,7 +116,7 @@ fn value_of(count: i64, compression: Option<IpcCompression>) -> Vec<u8> {
 /// The rows of one value, or why it has none.
 fn decoded(value: &[u8]) -> Result<RecordBatch, String> {
     let schema = rows(0, 0).schema();
-    let decoder = super::IpcDecoder::new(schema.fields().clone());
+    let decoder = super::IpcDecoder::new(schema.fields(), false, &[0, 1]);
     let mut errors = Vec::new();
     let values = BinaryViewArray::from_iter_values([value]);
     let read = decoder.decode(&values, &mut |row, detail| {
@@ -243,7 +243,7 @@ fn an_output_ends_before_the_value_that_it_has_no_room_for() {
     let none = Room { rows: 49, bytes: 1 << 30 };
     for (room, outputs, expected) in [(one, 7, 350), (two, 4, 350), (none, 1, 7)] {
         let mut decoder = Decoder::new(DecodeOptions {
-            value: ValueFormat::ArrowIpc(Some(rows(0, 0).schema().fields().clone())),
+            value: ValueFormat::ArrowIpc(IpcFormat::given(rows(0, 0).schema().fields().clone())),
             columns: Some(["partition", "offset", "n"].map(str::to_owned).to_vec()),
             on_error: OnError::Null,
             ..DecodeOptions::default()
@@ -299,21 +299,21 @@ fn types_of_a_huge_fixed_size_are_refused() {
     for of in types {
         let schema = Schema::new(vec![Field::new("n", of, true)]);
         let value = StreamWriter::try_new(Vec::new(), &schema).unwrap().into_inner().unwrap();
-        let error = super::fields_of(&value).unwrap_err();
+        let error = super::read::fields_of(&value).unwrap_err();
         assert!(error.contains("fixed-size"), "{error}");
         assert!(decoded(&value).unwrap_err().starts_with(&error));
     }
     let usual = DataType::List(nested(DataType::FixedSizeList(float(), 4096)));
     let schema = Schema::new(vec![Field::new("n", usual, true)]);
     let value = StreamWriter::try_new(Vec::new(), &schema).unwrap().into_inner().unwrap();
-    assert_eq!(super::fields_of(&value).unwrap(), *schema.fields());
+    assert_eq!(super::read::fields_of(&value).unwrap(), *schema.fields());
 }
 
 #[test]
 fn nulls_of_a_fixed_size_take_room() {
     let of = DataType::FixedSizeBinary(1 << 20);
     let fields = Fields::from(vec![Field::new("wide", of, true)]);
-    let mut decoder = super::IpcDecoder::new(fields);
+    let mut decoder = super::IpcDecoder::new(&fields, false, &[0]);
     decoder.room.bytes = 8 << 20;
     // No column `wide` in these, and not even a value in those.
     let value = value_of(3, None);
@@ -372,4 +372,79 @@ fn what_buffers_claim_is_compared_with_a_bound() {
     assert!(error.contains("claims 320000000 uncompressed"), "{error}");
     let small = super::one_stream(&rows(0, 1000), &target).unwrap();
     assert!(check(&small).unwrap() > small.len());
+}
+
+/// What a column becomes in the type of another.
+fn fitted(array: &ArrayRef, to: &DataType, found: bool) -> Result<ArrayRef, String> {
+    super::fit::fit("x", array, to, found)
+}
+
+#[test]
+fn members_are_found_by_name_and_those_without_a_place_are_errors_where_columns_were_found() {
+    let numbers = |from| Arc::new(Int64Array::from_iter_values([from])) as ArrayRef;
+    let members = |names: [&str; 2]| {
+        let field = |name| Arc::new(Field::new(name, DataType::Int64, true));
+        let members = [(field(names[0]), numbers(1)), (field(names[1]), numbers(2))];
+        Arc::new(StructArray::from(members.to_vec())) as ArrayRef
+    };
+    let listed = |items: ArrayRef| {
+        let item = Arc::new(Field::new_list_field(items.data_type().clone(), true));
+        Arc::new(ListArray::new(item, OffsetBuffer::from_lengths([1]), items, None)) as ArrayRef
+    };
+    let (ab, ba, bc) = (members(["a", "b"]), members(["b", "a"]), members(["b", "c"]));
+    let found = fitted(&ba, ab.data_type(), true).unwrap();
+    assert_eq!(found.as_struct().column(0).as_ref(), numbers(2).as_ref());
+    assert_eq!(found.as_struct().column(1).as_ref(), numbers(1).as_ref());
+    for (array, to) in
+        [(&bc, ab.data_type()), (&listed(bc.clone()), listed(ab.clone()).data_type())]
+    {
+        let error = fitted(array, to, true).unwrap_err();
+        assert!(error.contains(".c\" is not among the columns"), "{error}");
+        let found = fitted(array, to, false).unwrap();
+        let found = found.as_list_opt::<i32>().map_or(&found, |lists| lists.values());
+        assert!(found.as_struct().column(0).is_null(0));
+        assert_eq!(found.as_struct().column(1).as_ref(), numbers(1).as_ref());
+    }
+    // Neither are a list and its item the same, nor two columns of one name.
+    fitted(&ab, listed(ab.clone()).data_type(), false).unwrap_err();
+    fitted(&listed(numbers(1)), &DataType::Utf8, false).unwrap_err();
+    fitted(&members(["a", "a"]), ab.data_type(), false).unwrap_err();
+}
+
+#[test]
+fn nulls_fit_every_type_and_values_do_not_fit_a_column_of_nulls() {
+    let nulls = Arc::new(NullArray::new(3)) as ArrayRef;
+    let number = Arc::new(Int64Array::from_iter_values([1])) as ArrayRef;
+    for of in
+        [DataType::Int64, DataType::Utf8View, rows(0, 1).schema().field(0).data_type().clone()]
+    {
+        let found = fitted(&nulls, &of, true).unwrap();
+        assert_eq!((found.data_type(), found.null_count()), (&of, 3));
+    }
+    let error = fitted(&number, &DataType::Null, true).unwrap_err();
+    assert!(error.contains("pass arrow_ipc() a schema"), "{error}");
+}
+
+#[test]
+fn members_that_are_missing_in_the_items_of_a_list_take_room() {
+    let item = |members: Fields| Arc::new(Field::new_list_field(DataType::Struct(members), true));
+    let wide = Field::new("wide", DataType::FixedSizeBinary(1 << 20), true);
+    let column = DataType::List(item(vec![wide].into()));
+    let items = Arc::new(StructArray::new_empty_fields(1000, None)) as ArrayRef;
+    let lists =
+        ListArray::new(item(Fields::empty()), OffsetBuffer::from_lengths([1000]), items, None);
+    let batch = RecordBatch::try_from_iter([("n", Arc::new(lists) as ArrayRef)]).unwrap();
+    let target = IpcTarget { exclude: Vec::new(), max_rows: 100, compression: None };
+    let value = super::one_stream(&batch, &target).unwrap();
+    let fields = Fields::from(vec![Field::new("n", column, true)]);
+    let mut decoder = super::IpcDecoder::new(&fields, false, &[0]);
+    decoder.room.bytes = 8 << 20;
+    let mut bad = Vec::new();
+    let values = BinaryViewArray::from_iter_values([value]);
+    let mut note = |_, detail| {
+        bad.push(detail);
+        Ok(())
+    };
+    decoder.decode(&values, &mut note).unwrap();
+    assert!(bad.len() == 1 && bad[0].contains("bytes in addition"), "{bad:?}");
 }
