@@ -9,13 +9,15 @@ use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, TimeUnit};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use clap::ValueEnum;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tokio::sync::mpsc;
 
 use super::Failure;
+use crate::columnar::parse_time;
 use crate::error::{Error, Result};
 
 /// What a file contains.
@@ -264,12 +266,57 @@ fn csv(file: Option<&Path>, types: &CsvTypes) -> Result<Tables> {
     let format = arrow::csv::reader::Format::default().with_header(true);
     let (inferred, _) =
         format.infer_schema(Cursor::new(whole), Some(INFER_ROWS)).map_err(broken.clone())?;
-    let reader = arrow::csv::ReaderBuilder::new(Arc::new(types.apply(&inferred)?))
+    let wanted = Arc::new(types.apply(&inferred)?);
+    // Arrow's reader would cut off digits of times.
+    let read_as = |field: &FieldRef| match field.data_type() {
+        DataType::Timestamp(..) => Arc::new(Field::clone(field).with_data_type(DataType::Utf8)),
+        _ => Arc::clone(field),
+    };
+    let texts = Schema::new(wanted.fields().iter().map(read_as).collect::<Vec<_>>());
+    let reader = arrow::csv::ReaderBuilder::new(Arc::new(texts))
         .with_format(format)
         .with_batch_size(ROWS)
         .build(Cursor::new(head).chain(reader))
         .map_err(broken.clone())?;
-    Ok(Box::new(reader.map(move |rows| rows.map_err(&broken))))
+    let path = name(file).to_path_buf();
+    let mut read = 0_usize;
+    Ok(Box::new(reader.map(move |rows| {
+        let rows = rows.map_err(&broken)?;
+        let first = read;
+        read = read.saturating_add(rows.num_rows());
+        with_times(&rows, &wanted, first)
+            .map_err(|detail| Error::invalid(format!("{}: {detail}", path.display())))
+    })))
+}
+
+/// The rows with the times that some columns have as text; `first` is the number of the first row.
+fn with_times(
+    rows: &RecordBatch,
+    wanted: &SchemaRef,
+    first: usize,
+) -> std::result::Result<RecordBatch, String> {
+    let column = |(field, texts): (&FieldRef, &ArrayRef)| {
+        let DataType::Timestamp(unit, zone) = field.data_type() else {
+            return Ok(Arc::clone(texts));
+        };
+        let one = |(row, text): (usize, Option<&str>)| {
+            let time = text.map(|text| parse_time(text.trim(), *unit)).transpose();
+            time.map_err(|wanted| {
+                format!(
+                    "column {:?}, row {}: {} is not {wanted}; or leave the column as text",
+                    field.name(),
+                    first.saturating_add(row),
+                    text.unwrap_or_default()
+                )
+            })
+        };
+        let times = texts.as_string::<i32>().iter().enumerate().map(one);
+        let times: Int64Array = times.collect::<std::result::Result<_, _>>()?;
+        cast(&times, &DataType::Timestamp(*unit, zone.clone())).map_err(|error| error.to_string())
+    };
+    let columns = wanted.fields().iter().zip(rows.columns()).map(column);
+    let columns = columns.collect::<std::result::Result<Vec<_>, String>>()?;
+    RecordBatch::try_new(Arc::clone(wanted), columns).map_err(|error| error.to_string())
 }
 
 fn parquet(file: Option<&Path>) -> Result<Tables> {
@@ -307,6 +354,8 @@ fn is_parquet(file: &Path) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+
+    use arrow::datatypes::TimestampMicrosecondType;
 
     use super::*;
 
@@ -366,6 +415,30 @@ mod tests {
             format!("{value}: {}", column.data_type())
         };
         Ok(rows.columns().iter().map(shown).collect())
+    }
+
+    #[test]
+    fn a_time_of_csv_with_digits_that_its_type_has_no_room_for_is_refused() {
+        let read = |text: &str, types: CsvTypes| {
+            let (_directory, path) = written("x.csv", text.as_bytes());
+            let rows = csv(Some(&path), &types)?.next().unwrap()?;
+            Ok::<_, Error>(rows.column(0).as_primitive::<TimestampMicrosecondType>().clone())
+        };
+        let named = || CsvTypes {
+            is_inferred: false,
+            named: vec![("a".to_owned(), "timestamp".to_owned())],
+        };
+        let good = "a,b\n2024-01-01T10:00:00.123456000Z,1\n,2\n2024-01-01,3\n";
+        let times = read(good, named()).unwrap();
+        let wanted = [Some(1_704_103_200_123_456), None, Some(1_704_067_200_000_000)];
+        assert_eq!(times.iter().collect::<Vec<_>>(), wanted);
+        let error = read("a\n2024-01-01\n2024-01-01T10:00:00.1234567Z\n", named()).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("column \"a\", row 1: 2024-01-01T10:00:00.1234567Z is"), "{error}");
+        let inferred = || CsvTypes { is_inferred: true, named: Vec::new() };
+        let rows = String::from("a\n") + &"2024-01-01T10:00:00\n".repeat(INFER_ROWS);
+        let error = read(&(rows + "2024-01-01T10:00:00.5\n"), inferred()).unwrap_err();
+        assert!(error.to_string().contains("timestamp[ms] has them"), "{error}");
     }
 
     #[test]

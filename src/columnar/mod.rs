@@ -68,6 +68,7 @@ pub use decoder::{DecodeOptions, Decoded, Decoder, KeyFormat, Looked, OnError, S
 pub use encode::{EncodedBatch, Encoder, FullBatch, HeaderSource, PartitionSource, WriteOptions};
 pub use headers::HeaderField;
 pub use ipc::{IpcCompression, IpcFormat, IpcTarget};
+pub use json::clock::time as parse_time;
 pub use json::write::NonFinite;
 pub use json::{Extra, JsonFormat};
 pub use layout::{ERROR_COLUMN, KAFKA_STRUCT, TOMBSTONE_COLUMN, VALUE_RAW_COLUMN};

@@ -349,3 +349,41 @@ def test_what_json_does_not_carry_is_refused(kafka: ottla.Client, name: str) -> 
             kafka.write(name, table, value=ottla.json())
     with pytest.raises(ottla.ConfigError, match='column "i": JSON cannot be decoded'):
         kafka.scan(name, value={"i": pa.month_day_nano_interval()}).to_pyarrow()
+
+
+def test_a_number_beyond_the_range_of_its_float_is_refused(kafka: ottla.Client, name: str) -> None:
+    kafka.create_topic(name, partitions=1)
+    values = ["65519.9", "-65504", "65520", "-70000", "1e5", "65504.0", '"Infinity"']
+    for number in values:
+        kafka.send(name, f'{{"a": {number}}}')
+    scan = kafka.scan(
+        name, value=ottla.json({"a": "float16"}), columns=["a", "error"], on_error="column"
+    )
+    found = scan.head(9).to_pylist()
+    wanted = [65504.0, -65504.0, None, None, None, 65504.0, float("inf")]
+    assert [row["a"] for row in found] == wanted
+    assert "65520 is not a number that float16 holds" in found[2]["error"]
+
+
+@pytest.mark.parametrize(
+    ("unit", "text", "finer"),
+    [
+        ("s", "2024-01-01T10:00:00.5Z", "ms"),
+        ("ms", "2024-01-01T10:00:00.123456Z", "us"),
+        ("us", "2024-01-01 10:00:00.1234567", "ns"),
+        ("ms", "2024-01-01T10:00:00.1234+02:00[Europe/Prague]", "us"),
+    ],
+)
+def test_digits_of_a_time_that_its_unit_does_not_have_are_refused(
+    kafka: ottla.Client, name: str, unit: str, text: str, finer: str
+) -> None:
+    kafka.create_topic(name, partitions=1)
+    kafka.send(name, {"t": "2024-01-01T10:00:00.0000000000Z"})
+    kafka.send(name, {"t": text})
+    scan = kafka.scan(name, value=ottla.json({"t": f"timestamp[{unit}]"}))
+    message = (
+        rf"offset 1: column \"t\": .*beyond those of timestamp\[{unit}\]; timestamp\[{finer}\] has"
+    )
+    with pytest.raises(ottla.DecodeError, match=message):
+        list(scan)
+    assert kafka.scan(name, value=ottla.json({"t": f"timestamp[{finer}]"})).count() == 2

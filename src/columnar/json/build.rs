@@ -24,7 +24,8 @@ use super::{Doc, JSON_TEXT, base64};
 use crate::error::{Error, Result};
 pub(super) use scalar::is_wide;
 use scalar::{
-    date, decimal, decimal256, duration, float, float32, mismatch, time, time_of_day, uuid, whole,
+    date, decimal, decimal256, duration, float, float16, float32, mismatch, time, time_of_day,
+    uuid, whole,
 };
 use text::node_text;
 
@@ -197,6 +198,8 @@ enum Data {
     U16(Vec<u16>),
     U32(Vec<u32>),
     U64(Vec<u64>),
+    /// Of type float16, within its range.
+    F16(Vec<f32>),
     F32(Vec<f32>),
     F64(Vec<f64>),
     Time(TimeUnit, Vec<i64>),
@@ -235,7 +238,8 @@ impl Data {
             DataType::UInt16 => Self::U16(Vec::new()),
             DataType::UInt32 => Self::U32(Vec::new()),
             DataType::UInt64 => Self::U64(Vec::new()),
-            DataType::Float16 | DataType::Float32 => Self::F32(Vec::new()),
+            DataType::Float16 => Self::F16(Vec::new()),
+            DataType::Float32 => Self::F32(Vec::new()),
             DataType::Float64 => Self::F64(Vec::new()),
             DataType::Timestamp(unit, _) => Self::Time(*unit, Vec::new()),
             DataType::Date32 | DataType::Date64 => Self::Date(Vec::new()),
@@ -348,7 +352,7 @@ impl ColumnBuilder {
             Data::U16(values) => values.push(0),
             Data::U32(values) => values.push(0),
             Data::U64(values) => values.push(0),
-            Data::F32(values) => values.push(0.0),
+            Data::F16(values) | Data::F32(values) => values.push(0.0),
             Data::F64(values) => values.push(0.0),
             Data::Decimal(_, _, values) => values.push(0),
             Data::Decimal256(_, _, values) => values.push(i256::ZERO),
@@ -381,7 +385,7 @@ impl ColumnBuilder {
             Data::U16(values) => values.truncate(rows),
             Data::U32(values) => values.truncate(rows),
             Data::U64(values) => values.truncate(rows),
-            Data::F32(values) => values.truncate(rows),
+            Data::F16(values) | Data::F32(values) => values.truncate(rows),
             Data::F64(values) => values.truncate(rows),
             Data::Decimal(_, _, values) => values.truncate(rows),
             Data::Decimal256(_, _, values) => values.truncate(rows),
@@ -434,6 +438,7 @@ impl ColumnBuilder {
             Data::U16(values) => values.push(whole(doc, at, "a uint16")?),
             Data::U32(values) => values.push(whole(doc, at, "a uint32")?),
             Data::U64(values) => values.push(whole(doc, at, "a uint64")?),
+            Data::F16(values) => values.push(float16(doc, at)?),
             Data::F32(values) => values.push(float32(doc, at)?),
             Data::F64(values) => values.push(float(doc, at, self.exact)?),
             Data::Time(unit, values) => values.push(time(doc, at, *unit)?),

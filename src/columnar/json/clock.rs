@@ -3,7 +3,11 @@
 //! [`super::scan::iso_time`] reads the most common form of a time; this module reads it and the
 //! others.
 
+use arrow::compute::kernels::cast_utils::string_to_datetime;
 use arrow::datatypes::TimeUnit;
+use chrono::Utc;
+
+use super::scan;
 
 pub(super) const fn per_second(unit: TimeUnit) -> i64 {
     match unit {
@@ -143,8 +147,60 @@ pub(super) fn date(text: &str) -> Option<i32> {
     i32::try_from(days).ok()
 }
 
-/// A moment in the unit, rounded down: a date, optionally with a time of day and a zone.
-pub(super) fn moment(text: &str, unit: TimeUnit) -> Option<i64> {
+/// A time as text, in the unit.
+///
+/// # Errors
+/// What the text would have to be.
+pub fn time(text: &str, unit: TimeUnit) -> Result<i64, String> {
+    if let Some((value, size)) = scan::iso_time(text.as_bytes(), unit)
+        && size == text.len()
+    {
+        return Ok(value);
+    }
+    if let Some(finer) = finer(text, unit) {
+        return Err(finer);
+    }
+    // Leap seconds and the like are left to the library.
+    let unusual = || {
+        let time = string_to_datetime(&Utc, text).ok()?;
+        match unit {
+            TimeUnit::Second => Some(time.timestamp()),
+            TimeUnit::Millisecond => Some(time.timestamp_millis()),
+            TimeUnit::Microsecond => Some(time.timestamp_micros()),
+            TimeUnit::Nanosecond => time.timestamp_nanos_opt(),
+        }
+    };
+    moment(text, unit)
+        .or_else(unusual)
+        .ok_or_else(|| "an ISO 8601 time that the column's unit reaches".to_owned())
+}
+
+/// What a time with more digits than the unit has would have to be; zeros do not count.
+fn finer(text: &str, unit: TimeUnit) -> Option<String> {
+    Rest(text.as_bytes()).date()?;
+    let (_, fraction) = text.split_once(['.', ','])?;
+    let digits = fraction.bytes().take_while(u8::is_ascii_digit);
+    let places = digits.enumerate().filter(|(_, digit)| *digit != b'0').last();
+    let places = places.map_or(0, |(place, _)| place.saturating_add(1));
+    let (held, name) = match unit {
+        TimeUnit::Second => (0, "s"),
+        TimeUnit::Millisecond => (3, "ms"),
+        TimeUnit::Microsecond => (6, "us"),
+        TimeUnit::Nanosecond => (9, "ns"),
+    };
+    let remedy = match places {
+        _ if places <= held => return None,
+        0..=3 => "timestamp[ms] has them",
+        4..=6 => "timestamp[us] has them",
+        7..=9 => "timestamp[ns] has them",
+        _ => "no timestamp has them; read it as utf8",
+    };
+    Some(format!("a time without digits beyond those of timestamp[{name}]; {remedy}"))
+}
+
+/// A moment in the unit, which must hold its fraction exactly: a date, optionally with a time of day
+/// and a zone.
+fn moment(text: &str, unit: TimeUnit) -> Option<i64> {
     let mut rest = Rest(text.as_bytes());
     let days = rest.date()?;
     let mut nanos = 0;
@@ -156,7 +212,11 @@ pub(super) fn moment(text: &str, unit: TimeUnit) -> Option<i64> {
     rest.end()?;
     let seconds = i128::from(days) * 86_400 + i128::from(nanos / NANOS) - i128::from(zone);
     let rate = per_second(unit);
-    let fraction = (nanos % NANOS) / (NANOS / rate);
+    let divisor = NANOS / rate;
+    if nanos % divisor != 0 {
+        return None;
+    }
+    let fraction = (nanos % NANOS) / divisor;
     i64::try_from(seconds * i128::from(rate) + i128::from(fraction)).ok()
 }
 
@@ -258,7 +318,7 @@ mod tests {
         ] {
             assert_eq!(moment(same, TimeUnit::Second), at_ten, "{same}");
         }
-        assert_eq!(moment("1969-12-31T23:59:59.9999", TimeUnit::Millisecond), Some(-1));
+        assert_eq!(moment("1969-12-31T23:59:59.999", TimeUnit::Millisecond), Some(-1));
         assert_eq!(moment("-0001-01-01", TimeUnit::Second), Some(-62_198_755_200));
         assert_eq!(moment("+292278994-08-17T07:12:55.807Z", TimeUnit::Millisecond), Some(i64::MAX));
         for bad in ["2024-02-30", "2024-01-01T24:00", "2024-01-01T10", "24-01-01", "2024-01-01T"] {
@@ -271,6 +331,26 @@ mod tests {
 
     #[test]
     fn a_fraction_that_the_unit_has_no_room_for_is_refused() {
+        let at = |fraction: &str, unit| time(&format!("2024-01-01T10:00:00{fraction}"), unit);
+        for zone in ["", "Z", "+00:00", "+02:00", "+02:00[Europe/Prague]"] {
+            let at = |fraction: &str, unit| at(&format!("{fraction}{zone}"), unit);
+            let hours = if zone.starts_with("+02") { 2 } else { 0 };
+            let second = 1_704_103_200 - hours * 3600;
+            assert_eq!(at(".120000000000", TimeUnit::Millisecond), Ok(second * 1000 + 120));
+            assert_eq!(at(".000", TimeUnit::Second), Ok(second));
+            for (fraction, unit, remedy) in [
+                (".5", TimeUnit::Second, "timestamp[ms] has"),
+                (".123456", TimeUnit::Millisecond, "timestamp[us] has"),
+                (".1234567", TimeUnit::Microsecond, "timestamp[ns] has"),
+                (".123456789", TimeUnit::Second, "timestamp[ns] has"),
+                (".1234567891", TimeUnit::Nanosecond, "no timestamp has"),
+            ] {
+                assert!(at(fraction, unit).unwrap_err().contains(remedy), "{fraction}{zone}");
+            }
+        }
+        assert_eq!(time("2016-12-31T23:59:60Z", TimeUnit::Second), Ok(1_483_228_800));
+        assert!(time("9999-12-31", TimeUnit::Nanosecond).unwrap_err().contains("reaches"));
+        assert!(time("1.5", TimeUnit::Second).unwrap_err().contains("ISO 8601"));
         assert_eq!(time_of_day("09:30", TimeUnit::Second), Some(34_200));
         assert_eq!(time_of_day("09:30:00.25", TimeUnit::Millisecond), Some(34_200_250));
         assert_eq!(time_of_day("09:30:00.25", TimeUnit::Second), None);

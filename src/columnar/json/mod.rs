@@ -29,7 +29,7 @@
 
 pub(super) mod base64;
 mod build;
-mod clock;
+pub(super) mod clock;
 pub(super) mod explain;
 mod infer;
 pub(super) mod number;

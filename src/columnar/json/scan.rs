@@ -451,10 +451,12 @@ pub(super) fn iso_time(text: &[u8], unit: TimeUnit) -> Option<(i64, usize)> {
     };
     let hours = days_since_epoch(year, month, day) * 24 + i64::from(hour);
     let seconds = (hours * 60 + i64::from(minute)) * 60 + i64::from(second);
+    // Digits that the unit does not have are refused by the general parser.
+    let whole = |size: i64| (nanos % size == 0).then_some(nanos / size);
     let value = match unit {
-        TimeUnit::Second => seconds,
-        TimeUnit::Millisecond => seconds * 1000 + nanos / 1_000_000,
-        TimeUnit::Microsecond => seconds * 1_000_000 + nanos / 1000,
+        TimeUnit::Second => seconds + whole(1_000_000_000)?,
+        TimeUnit::Millisecond => seconds * 1000 + whole(1_000_000)?,
+        TimeUnit::Microsecond => seconds * 1_000_000 + whole(1000)?,
         TimeUnit::Nanosecond => seconds.checked_mul(1_000_000_000)?.checked_add(nanos)?,
     };
     Some((value, at.wrapping_add(zone_size)))
@@ -626,11 +628,19 @@ mod tests {
                 assert_eq!(size, text.len());
                 Some(time)
             };
-            if let Some(time) = time_in(TimeUnit::Microsecond) {
-                prop_assert_eq!(slow.map(|slow| slow.timestamp_micros()), Some(time));
-                prop_assert_eq!(slow.map(|slow| slow.timestamp()), time_in(TimeUnit::Second));
-                let nanos = time_in(TimeUnit::Nanosecond);
-                prop_assert_eq!(slow.and_then(|slow| slow.timestamp_nanos_opt()), nanos);
+            if let Some(time) = time_in(TimeUnit::Nanosecond) {
+                let slow = slow.unwrap();
+                prop_assert_eq!(slow.timestamp_nanos_opt(), Some(time));
+                let nanos = slow.timestamp_subsec_nanos();
+                let whole = |size: u32, time: i64| nanos.is_multiple_of(size).then_some(time);
+                let micros = whole(1000, slow.timestamp_micros());
+                prop_assert_eq!(time_in(TimeUnit::Microsecond), micros);
+                let millis = whole(1_000_000, slow.timestamp_millis());
+                prop_assert_eq!(time_in(TimeUnit::Millisecond), millis);
+                let seconds = whole(1_000_000_000, slow.timestamp());
+                prop_assert_eq!(time_in(TimeUnit::Second), seconds);
+            } else if slow.is_some_and(|slow| slow.timestamp_nanos_opt().is_none()) {
+                // Nanoseconds do not reach it.
             } else {
                 // Leap seconds are left to the general parser.
                 prop_assert!(slow.is_none() || second == 60, "{}", text);

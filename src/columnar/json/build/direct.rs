@@ -8,6 +8,8 @@ use super::{ColumnBuilder, Data, ObjectBuilder};
 
 /// Below this, every number can be rounded to a 32-bit float.
 const F32_SURE: f64 = 1e38;
+/// As above, for float16.
+const F16_SURE: f64 = 65_000.0;
 
 /// Whether a member without a column is an error.
 #[cold]
@@ -138,6 +140,9 @@ fn push_number(data: &mut Data, bytes: &[u8], at: usize) -> Option<usize> {
         // What a float cannot hold is left to the general parser.
         (Data::F64(values), Number::Whole(value)) if !is_wide(value) => values.push(value as f64),
         (Data::F32(values), Number::Float(value)) if value.abs() < F32_SURE => {
+            values.push(value as f32);
+        }
+        (Data::F16(values), Number::Float(value)) if value.abs() < F16_SURE => {
             values.push(value as f32);
         }
         (Data::F32(values), Number::Whole(value)) => values.push(value as f64 as f32),

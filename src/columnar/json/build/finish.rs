@@ -40,7 +40,7 @@ impl ColumnBuilder {
             Data::U16(values) => primitive::<UInt16Type>(values, nulls),
             Data::U32(values) => primitive::<UInt32Type>(values, nulls),
             Data::U64(values) => primitive::<UInt64Type>(values, nulls),
-            Data::F32(values) => primitive::<Float32Type>(values, nulls),
+            Data::F16(values) | Data::F32(values) => primitive::<Float32Type>(values, nulls),
             Data::F64(values) => primitive::<Float64Type>(values, nulls),
             Data::Date(values) => primitive::<Date32Type>(values, nulls),
             Data::Time(unit, values) => times(*unit, values, nulls),
