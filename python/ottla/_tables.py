@@ -1,14 +1,16 @@
-"""Tables to be written: which parts of a dataframe are columns.
+"""Tables to be written: which parts of a dataframe are columns, and which have no Arrow type.
 
-pandas has an index in addition to its columns. One rule applies to it: a level with a name is a
-column of that name; an index of integers without a name only numbers the rows and is left out; any
-other index without a name is refused, since it would be lost.
+polars hands out columns of Python objects as their addresses in memory, so they are refused, except
+UUIDs. pandas has an index in addition to its columns. One rule applies to it: a level with a name
+is a column of that name; an index of integers without a name only numbers the rows and is left out;
+any other index without a name is refused, since it would be lost.
 """
 
 from __future__ import annotations
 
 import sys
 from typing import Any
+from uuid import UUID
 
 from ottla.errors import ConfigError
 
@@ -21,16 +23,26 @@ def writable(data: Any) -> Any:
     Parameters
     ----------
     data : object
-        What a user wants to write; anything but a pandas dataframe is returned unchanged.
+        What a user wants to write; anything but a dataframe of pandas or polars is returned
+        unchanged.
 
     Raises
     ------
     ConfigError
-        When an index has no name, or the name of a column.
+        When an index has no name, or the name of a column, or a column has no Arrow type.
     """
+    polars = sys.modules.get("polars")
+    if polars is not None and isinstance(data, polars.DataFrame):
+        return _of_polars(data, polars)
     pandas = sys.modules.get("pandas")
     if pandas is None or not isinstance(data, pandas.DataFrame):
         return data
+    for name, dtype in zip(data.columns, data.dtypes, strict=True):
+        _refuse_periods(name, dtype, pandas)
+    for level in range(data.index.nlevels):
+        name = data.index.names[level]
+        if name is not None:
+            _refuse_periods(name, data.index.get_level_values(level).dtype, pandas)
     index = data.index
     levels = range(index.nlevels)
     if all(index.names[level] is not None for level in levels):
@@ -44,6 +56,80 @@ def writable(data: Any) -> Any:
         f"{kind} has no name, so it would not become a column: name it, for example with "
         f"df.rename_axis({_suggested(index)!r}), or leave it out with df.reset_index(drop=True)"
     )
+
+
+def _refuse_periods(name: Any, dtype: Any, pandas: Any) -> None:
+    """Refuse what pandas would hand out as bare integers."""
+    if isinstance(dtype, pandas.CategoricalDtype):
+        dtype = dtype.categories.dtype
+    if isinstance(dtype, pandas.PeriodDtype):
+        raise ConfigError(
+            f"column {str(name)!r} is {dtype}, which would be written as bare integers: convert it "
+            "with .dt.to_timestamp() or .astype(str)"
+        )
+
+
+#: What Arrow has no type for, by the name in polars, and the remedy.
+_UNKNOWN_TO_ARROW = {
+    "Int128": "cast it to pl.Decimal(38, 0), pl.Int64 or pl.String",
+    "UInt128": "cast it to pl.Decimal(38, 0), pl.UInt64 or pl.String",
+}
+
+
+def _of_polars(data: Any, polars: Any) -> Any:
+    uuids: list[str] = []
+    for name, dtype in data.schema.items():
+        if dtype == polars.Object:
+            kinds = {type(value) for value in data[name] if value is not None}
+            if kinds - {UUID}:
+                found = ", ".join(sorted(kind.__name__ for kind in kinds))
+                raise ConfigError(
+                    f"column {name!r} is Object in polars, Python objects ({found}) that have no "
+                    f"Arrow type: cast it, for example with pl.Series({name!r}, [str(one) for one "
+                    f"in df[{name!r}]]), or leave it out with df.drop({name!r})"
+                )
+            uuids.append(name)
+        for part in _parts(dtype):
+            remedy = _UNKNOWN_TO_ARROW.get(type(part).__name__)
+            if remedy is not None:
+                raise ConfigError(
+                    f"column {name!r} is {dtype} in polars, which Arrow does not have: {remedy}"
+                )
+    return _with_uuids(data, uuids) if uuids else data
+
+
+def _parts(dtype: Any) -> list[Any]:
+    """Return a type of polars and all types in it."""
+    inner = [] if getattr(dtype, "inner", None) is None else [dtype.inner]
+    inner += [field.dtype for field in getattr(dtype, "fields", ())]
+    return [dtype, *(part for one in inner for part in _parts(one))]
+
+
+def _with_uuids(data: Any, names: list[str]) -> Any:
+    """Convert columns of UUID objects to Arrow's type for them."""
+    try:
+        import pyarrow as pa
+    except ImportError:
+        raise ConfigError(
+            f"column {names[0]!r} is Object in polars, UUIDs, which are written with the help of "
+            f"pyarrow: install it, or cast the column, for example with pl.Series({names[0]!r}, "
+            f"[str(one) for one in df[{names[0]!r}]])"
+        ) from None
+    rest = pa.table(data.drop(names))
+    columns = []
+    fields = []
+    for name in data.columns:
+        if name in names:
+            array = pa.array(
+                [None if one is None else one.bytes for one in data[name]], pa.binary(16)
+            )
+            extension = {"ARROW:extension:name": "arrow.uuid", "ARROW:extension:metadata": ""}
+            field = pa.field(name, array.type, metadata=extension)
+        else:
+            array, field = rest[name], rest.schema.field(name)
+        columns.append(array)
+        fields.append(field)
+    return pa.table(columns, schema=pa.schema(fields))
 
 
 def _suggested(index: Any) -> Any:

@@ -612,9 +612,10 @@ def arrow_ipc(
     Parameters
     ----------
     schema : mapping or Arrow schema, optional
-        When reading: the columns and their types, as for :func:`json`; by default those of the
-        first value. They are found by name: a column that a value lacks is null, one of another
-        type is cast.
+        When reading: the columns and their types, as for :func:`json`; others are not read. By
+        default the columns are those of the first value, and a value with others is an error.
+        Columns, and members of structs at any depth, are found by name: one that a value lacks is
+        null, one of another type is cast where that changes no value.
     max_rows : int, default 10000
         When writing: the most rows in a record. A record also stays within the size of a batch (the
         topic's ``max.message.bytes``, at most about a megabyte).

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -290,3 +292,81 @@ def test_columns_become_headers(kafka: ottla.Client, name: str) -> None:
     with pytest.raises(TypeError, match=r"ottla\.header"):
         kafka.write(name, rows, headers=["trace"])  # type: ignore[list-item]
     assert kafka.scan(name).count() == 3
+
+
+IDS = [uuid.UUID(int=5), None, uuid.UUID(int=6)]
+AVRO_IDS: list[Any] = ["string", "bytes", {"type": "fixed", "name": "F", "size": 16}]
+
+
+def test_uuids_of_polars_are_written_like_those_of_pandas(kafka: ottla.Client, name: str) -> None:
+    frames = [
+        pl.DataFrame({"x": [1, 2, 3], "id": IDS}, strict=False),
+        pd.DataFrame({"x": [1, 2, 3], "id": IDS}),
+    ]
+    assert frames[0].schema["id"] == pl.Object
+    formats = [
+        ottla.json(),
+        ottla.arrow_ipc(),
+        ottla.protobuf('syntax = "proto3"; message R { int64 x = 1; optional string id = 2; }'),
+    ]
+    for kind in AVRO_IDS:
+        fields = [{"name": "x", "type": "long"}, {"name": "id", "type": ["null", kind]}]
+        formats.append(ottla.avro({"type": "record", "name": "R", "fields": fields}))
+    for number, value in enumerate(formats):
+        found = []
+        for library, frame in zip(("polars", "pandas"), frames, strict=True):
+            topic = f"{name}.{number}.{library}"
+            key = None if value.kind == "arrow_ipc" else "id"
+            kafka.write(topic, frame, value=value, key=key)
+            read = kafka.scan(topic, value=value, columns=["key", "x", "id"]).head(9).to_pylist()
+            found.append(sorted(read, key=lambda row: row["x"]))
+        assert found[0] == found[1]
+    first = (
+        kafka.scan(f"{name}.0.polars", value=ottla.json(), columns=["key", "id"])
+        .head(9)
+        .to_pylist()
+    )
+    wanted = (str(IDS[0]).encode(), str(IDS[0]))
+    assert wanted in [(row["key"], row["id"]) for row in first]
+    kafka.write(f"{name}.alone", frames[0].select("id"))
+    assert kafka.scan(f"{name}.alone").count() == 3
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[Path("a")], [{1}], [object(), uuid.UUID(int=5)], [uuid.UUID(int=5), "text"]],
+    ids=str,
+)
+@pytest.mark.parametrize("key", [None, "id"])
+def test_other_objects_of_polars_are_refused(
+    kafka: ottla.Client, name: str, values: list[Any], key: str | None
+) -> None:
+    frame = pl.DataFrame({"id": pl.Series(values, dtype=pl.Object)})
+    for value in (None, ottla.arrow_ipc()):
+        with pytest.raises(ottla.ConfigError, match=r"column 'id' is Object .*cast it"):
+            kafka.write(name, frame, key=key, value=value)
+    with pytest.raises(ottla.ConfigError, match=r"column 'id' is Object .*cast it"):
+        kafka.send(name, frame, value_format=ottla.arrow_ipc())
+
+
+@pytest.mark.parametrize("kind", [pl.Int128, pl.List(pl.Int128), pl.Struct({"a": pl.Int128})])
+def test_types_of_polars_that_arrow_does_not_have_are_refused(
+    kafka: ottla.Client, name: str, kind: Any
+) -> None:
+    frame = pl.DataFrame({"big": pl.Series([None], dtype=kind)})
+    with pytest.raises(ottla.ConfigError, match=r"column 'big' is .*Int128.*Decimal\(38, 0\)"):
+        kafka.write(name, frame)
+
+
+def test_periods_of_pandas_are_refused(kafka: ottla.Client, name: str) -> None:
+    months = pd.period_range("2020-01", periods=2, freq="M", name="month")
+    frames = [
+        pd.DataFrame({"month": months}),
+        pd.DataFrame({"month": pd.Categorical(months)}),
+        pd.DataFrame({"x": [1, 2]}, index=months),
+    ]
+    for frame in frames:
+        with pytest.raises(ottla.ConfigError, match=r"column 'month' is period.*to_timestamp\(\)"):
+            kafka.write(name, frame)
+    kafka.write(name, frames[0].astype(str))
+    assert kafka.scan(name, value=ottla.json()).head(1)["month"].to_pylist() == ["2020-01"]
