@@ -410,7 +410,7 @@ mod tests {
     fn row(types: &CsvTypes) -> Result<Vec<String>> {
         let (_directory, path) = written("x.csv", b"zip,phone,n\n01234,+1555,7\n");
         let rows = csv(Some(&path), types)?.next().unwrap()?;
-        let shown = |column: &arrow::array::ArrayRef| {
+        let shown = |column: &ArrayRef| {
             let value = arrow::util::display::array_value_to_string(column, 0).unwrap();
             format!("{value}: {}", column.data_type())
         };

@@ -134,7 +134,7 @@ enum Put {
     Constant(Vec<u8>),
     Null,
     /// Of a column of nothing but nulls, whatever the type of its values would be.
-    NoValue,
+    AllNull,
     Bool(BooleanBuffer),
     Int(ScalarBuffer<i32>),
     Long(ScalarBuffer<i64>),
@@ -180,7 +180,7 @@ impl Cell {
                 (Put::new(path, (field, array), one)?, branches)
             }
             Shape::Members(_, null) if cells::is_untyped(array) => {
-                (Put::NoValue, null.then(|| (null_branch(), -1)))
+                (Put::AllNull, null.then(|| (null_branch(), -1)))
             }
             Shape::Members(members, null) => {
                 let DataType::Struct(fields) = array.data_type() else {
@@ -239,7 +239,7 @@ impl Put {
     fn new(path: &str, column: Typed<'_>, schema: &Schema) -> Result<Self> {
         let array = column.1;
         if cells::is_untyped(array) {
-            return Ok(Self::NoValue);
+            return Ok(Self::AllNull);
         }
         Ok(match schema {
             Schema::Null | Schema::Union(_) => Self::Null,
@@ -281,7 +281,7 @@ impl Put {
     fn write(&self, row: usize, output: &mut Vec<u8>) -> Result<(), String> {
         match self {
             Self::Constant(bytes) => output.extend_from_slice(bytes),
-            Self::Null | Self::NoValue => {
+            Self::Null | Self::AllNull => {
                 return Err("it is not null, but its Avro schema allows only null".to_owned());
             }
             Self::Bool(values) => output.push(u8::from(values.value(row))),

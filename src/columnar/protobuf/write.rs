@@ -112,7 +112,7 @@ enum Value {
     Span(ScalarBuffer<i64>, i64),
     Wrapper(Box<Self>),
     /// Nothing but nulls, whatever the type of the values would be.
-    NoValue,
+    AllNull,
 }
 
 impl Members {
@@ -298,7 +298,7 @@ impl Value {
     fn new(path: &str, column: Typed<'_>, kind: &Kind) -> Result<Self> {
         let array = column.1;
         if cells::is_untyped(array) {
-            return Ok(Self::NoValue);
+            return Ok(Self::AllNull);
         }
         Ok(match kind {
             Kind::Double => Self::Double(cells::f64s(path, array)?),
@@ -368,7 +368,7 @@ impl Value {
             | Self::Time(..)
             | Self::Span(..)
             | Self::Wrapper(_)
-            | Self::NoValue => false,
+            | Self::AllNull => false,
         }
     }
 
@@ -443,7 +443,7 @@ impl Value {
             Self::Wrapper(inner) => put_delimited(output, |output| {
                 if inner.is_default(row) { Ok(()) } else { inner.field(1, row, output) }
             })?,
-            Self::NoValue => {}
+            Self::AllNull => {}
         }
         Ok(())
     }
