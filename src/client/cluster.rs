@@ -388,7 +388,7 @@ impl Cluster {
         let before = self.snapshot();
         let _one_at_a_time = self.refreshing.lock().await;
         let after = self.snapshot();
-        // Somebody else has just fetched the same while this call waited for its turn.
+        // Another call has just fetched the same while this one waited for its turn.
         let is_fresh = |name: &&str| {
             let fetched = |snapshot: &Snapshot| snapshot.topics.get(*name).map(|t| t.fetched_at);
             fetched(&after).is_some() && fetched(&after) > fetched(&before)

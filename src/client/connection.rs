@@ -408,7 +408,7 @@ mod tests {
             stream.read_exact(&mut request).await.unwrap();
             stream.write_all(answer).await.unwrap();
             stream.shutdown().await.unwrap();
-            // To the end, so that nothing is reset while the answer is on its way.
+            // Reads to the end, so that the connection is not reset while the answer is on its way.
             while stream.read(&mut request).await.is_ok_and(|read| read > 0) {}
         });
         let error =

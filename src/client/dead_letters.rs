@@ -65,7 +65,7 @@ impl DeadLetters {
             for record in part {
                 deliveries.push(self.producer.send(self.letter(record)?).await?);
             }
-            // Nobody else adds to the batch, so waiting for `linger.ms` would gain nothing.
+            // Nothing else adds to the batch, so waiting for `linger.ms` would gain nothing.
             self.producer.flush().await;
             for delivery in deliveries {
                 delivery.wait().await?;

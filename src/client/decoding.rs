@@ -102,7 +102,7 @@ impl Pipeline {
     pub(crate) fn reset(&mut self, options: DecodeOptions) -> Result<()> {
         self.decoder = Decoder::new(options)?;
         self.slots.clear();
-        // Jobs that did not begin go with the old pool.
+        // Jobs that have not begun are dropped with the old pool.
         self.pool = WorkerPool::new(self.threads);
         Ok(())
     }
@@ -144,7 +144,7 @@ impl Pipeline {
                 });
             };
             let needed = match &*front.outcome() {
-                // It stays in its slot until the schema is there.
+                // It stays in its slot until the schema is known.
                 Some(Outcome::Schema(request, _)) => Some(request.clone()),
                 _ => None,
             };

@@ -154,7 +154,7 @@ impl<'a> Visible<'a> {
             self.aborted_seen = self.aborted_seen.saturating_add(1);
         }
         if header.is_control() {
-            // The marker that ends the transaction.
+            // A control batch is the marker that ends a transaction.
             self.aborting.remove(&header.producer_id.0);
             return false;
         }

@@ -76,7 +76,7 @@ impl Scan {
     ) -> Result<Self> {
         options.start = options.start.start_in(topic)?;
         options.end = options.end.end_in(topic)?;
-        // Says early what is wrong with the columns.
+        // Reports early what is wrong with the columns.
         Decoder::new(options.decode.clone())?;
         let config = consumer_config(&cluster, &options);
         let info = cluster
@@ -225,7 +225,7 @@ fn consumer_config(cluster: &Cluster, options: &ScanOptions) -> ConsumerConfig {
         config.on_data_loss = on_data_loss;
     }
     if cluster.is_local() {
-        // In-process a fetch hands out mapped files: large ones cost nothing.
+        // In the same process a fetch hands out mapped files, so large ones cost nothing.
         config.partition_bytes_max = config.partition_bytes_max.max(32 << 20);
         config.fetch_bytes_max = config.fetch_bytes_max.max(128 << 20);
         config.memory_bytes = config.memory_bytes.max(128 << 20);

@@ -67,7 +67,7 @@ impl Shared {
                 };
                 job
             };
-            // What a job that panicked leaves behind tells whoever waits for it.
+            // Whoever waits for a job that panicked finds out from what it leaves behind.
             catch_unwind(AssertUnwindSafe(job)).ok();
             self.done.notify_one();
         }
@@ -85,7 +85,7 @@ impl<T> Promise<T> {
 
     /// Whether the job ended; without a result where it panicked.
     fn is_done(&self) -> bool {
-        // The count first: a job that ends in between leaves its result.
+        // The count is read first: a job that ends in between has left its result.
         Arc::strong_count(&self.0) == 1 || self.result().is_some()
     }
 

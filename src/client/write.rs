@@ -167,7 +167,7 @@ impl TableWriter {
     pub async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
         self.settle(rows).await?;
         let many = self.encoder.as_ref().is_some_and(|(encoder, _)| encoder.has_many_rows());
-        // Records of many rows are put together in the order of the rows; there is little to do before.
+        // Records of many rows are assembled in row order; little can be prepared in parallel.
         let block_rows = if many { SLICE_ROWS } else { BLOCK_ROWS };
         for start in (0..rows.num_rows()).step_by(block_rows) {
             self.encode(self.ahead_max()).await?;
@@ -223,7 +223,7 @@ impl TableWriter {
                 self.sealing.push_back(self.pool.promise(move || batch.seal()));
             }
             if pushed.is_err() {
-                // What came before stays written, however many threads there are.
+                // The rows before stay written, however many threads there are.
                 self.send_sealed(0).await?;
                 return pushed;
             }
@@ -259,7 +259,7 @@ impl TableWriter {
     }
 
     async fn collect_one(&mut self) -> Result<()> {
-        // Taken out once it is settled: a wait that is given up may be begun again.
+        // Removed only once it is settled, since an abandoned wait may be started again.
         let Some((delivery, bytes)) = self.pending.front().cloned() else { return Ok(()) };
         let settled = delivery.wait().await;
         self.pending.pop_front();

@@ -1,23 +1,23 @@
-//! What `tracing` tells, as records of Python's `logging`: the loggers `ottla.client` and
+//! The events of `tracing` as records of Python's `logging`, under the loggers `ottla.client` and
 //! `ottla.broker`.
 //!
-//! Events arise on threads of the runtime, while Python code may hold the GIL and wait for them. So
-//! no such thread ever waits for the interpreter: it puts the event into a bounded queue, and one
-//! thread of its own hands the queue to Python.
+//! Events occur on threads of the runtime, for which Python code may be waiting while it holds the
+//! GIL. So no such thread ever waits for the interpreter: it puts the event into a bounded queue,
+//! and a dedicated thread passes the events on to Python.
 //!
 //! ```text
 //!   any thread ── enabled? (an atomic) ── try_send ──► queue ──► "ottla-logging" ──► logging
 //!                                            │ full: counted                 │
-//!                                            └───────── told as a warning ◄──┘
+//!                                            └───── reported as a warning ◄──┘
 //! ```
 //!
-//! - **LOG-1** What nobody listens to costs a comparison: the levels of the two loggers are copied
-//!   here whenever a call waits and a little time has passed, and once a second; when they change,
-//!   `tracing` is told to forget what it knows of its callsites.
-//! - **LOG-2** The queue belongs to a process. A fork finds the queue of its parent, whose thread it
-//!   does not have, leaves it alone and makes its own.
-//! - **LOG-3** The thread counts as waiting while it is inside of the interpreter, so that the exit
-//!   waits for it, and attaches only with `try_attach` (PY-4).
+//! - **LOG-1** An event that nobody listens to costs one comparison: the levels of the two loggers
+//!   are copied here once a second, and whenever a call waits if the copy is not fresh. When they
+//!   change, `tracing` is told to discard what it has cached about its callsites.
+//! - **LOG-2** The queue belongs to one process. A forked child finds the queue of its parent without
+//!   the thread that empties it; it leaves that queue alone and makes its own.
+//! - **LOG-3** The thread counts as waiting while it is inside the interpreter, so that the exit
+//!   waits for it, and it attaches only with `try_attach` (PY-4).
 
 use std::fmt::{self, Write as _};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -36,16 +36,16 @@ use tracing::{Event, Level, Metadata, Subscriber};
 
 use super::{process, runtime};
 
-/// So many events may wait for Python.
+/// How many events may wait for Python.
 const QUEUE_MAX: usize = 4_096;
 
-/// A longer message is cut off.
+/// Longer messages are cut off here.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 
-/// How often the levels are looked at by calls.
+/// How often calls look at the levels.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// How often they are looked at where nothing is called.
+/// How often the levels are looked at while no call does so.
 const IDLE_LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A logger of Python.
@@ -65,21 +65,21 @@ impl Logger {
         }
     }
 
-    /// Who tells of an event, by the module that it comes from.
+    /// The logger of an event, by the module that it comes from.
     fn of(target: &str, level: Level) -> Option<Self> {
         let mut rooms = target.split("::");
         match (rooms.next()?, rooms.next().unwrap_or_default(), rooms.next()) {
             ("ottla", "client" | "columnar" | "python", _)
             | ("ottla", "machine", Some("client")) => Some(Self::Client),
             ("ottla", _, _) => Some(Self::Broker),
-            // Of the consensus only what is wrong.
+            // Of the consensus, only what goes wrong.
             ("openraft", ..) if level == Level::ERROR => Some(Self::Broker),
             _ => None,
         }
     }
 }
 
-/// How much each logger hears: nothing (0), errors (1), … everything (5).
+/// What each logger receives: nothing (0), errors (1), … everything (5).
 static HEARD: [AtomicU8; 2] = [const { AtomicU8::new(0) }; 2];
 
 fn heard(logger: Logger) -> u8 {
@@ -96,7 +96,7 @@ const fn verbosity(level: Level) -> u8 {
     }
 }
 
-/// How much is heard at a level of Python.
+/// What a logger receives at one of Python's levels.
 const fn verbosity_of(number: i32) -> u8 {
     match number {
         ..=5 => 5,
@@ -108,7 +108,7 @@ const fn verbosity_of(number: i32) -> u8 {
     }
 }
 
-/// The number of a level in Python; TRACE has none of its own there.
+/// The number of a level in Python, which has none for TRACE.
 const fn number(level: Level) -> i32 {
     match level {
         Level::ERROR => 40,
@@ -133,7 +133,7 @@ struct Told {
 struct Queue {
     process: u32,
     sender: SyncSender<Told>,
-    /// Put into the queue, and handed over.
+    /// How many events were put into the queue, and how many were handed over.
     sent: AtomicU64,
     handed: AtomicU64,
     dropped: AtomicU64,
@@ -150,7 +150,7 @@ impl Queue {
         (Arc::new(queue), receiver)
     }
 
-    /// Never waits.
+    /// Puts an event into the queue; never waits.
     fn put(&self, told: Told) {
         match self.sender.try_send(told) {
             Ok(()) => self.sent.fetch_add(1, Ordering::Relaxed),
@@ -159,7 +159,7 @@ impl Queue {
     }
 }
 
-/// Hears all events of this process.
+/// Receives all events of this process.
 struct Bridge;
 
 impl Bridge {
@@ -190,7 +190,7 @@ impl Subscriber for Bridge {
     }
 
     fn new_span(&self, _attributes: &Attributes<'_>) -> Id {
-        // There are none in our code, and those of others are not told.
+        // Our code has no spans, and those of other crates are not reported.
         Id::from_u64(1)
     }
 
@@ -217,7 +217,7 @@ impl Subscriber for Bridge {
     fn exit(&self, _span: &Id) {}
 }
 
-/// The message of an event, and its fields behind it: `message name=value …`.
+/// The message of an event, followed by its fields: `message name=value …`.
 #[derive(Debug, Default)]
 struct Text {
     message: String,
@@ -241,7 +241,7 @@ impl Text {
 
 impl Visit for Text {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        // Writing to a text does not fail.
+        // Writing to a string does not fail.
         if field.name() == "message" {
             write!(self.message, "{value:?}").ok();
         } else {
@@ -258,8 +258,8 @@ impl Visit for Text {
     }
 }
 
-/// Looks at the levels of the loggers, unless that was done just now; called where Python calls and
-/// is about to wait. Begins to tell at the first call of a process.
+/// Looks at the levels of the loggers, unless that was done a moment ago; called where a call from
+/// Python is about to wait. The first call in a process starts the reporting.
 pub(super) fn look(py: Python<'_>) {
     static LOOKED: Mutex<Option<Instant>> = Mutex::new(None);
     let is_here = QUEUE.load().as_ref().is_some_and(|queue| queue.process == process::current());
@@ -267,7 +267,7 @@ pub(super) fn look(py: Python<'_>) {
         begin(py);
         return;
     }
-    // Somebody else who looks is as good.
+    // Another thread is looking already.
     let Ok(mut looked) = LOOKED.try_lock() else { return };
     if looked.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
         return;
@@ -281,15 +281,15 @@ fn begin(py: Python<'_>) {
     static SUBSCRIBED: Once = Once::new();
     let (queue, receiver) = Queue::new();
     let inherited = QUEUE.swap(Some(Arc::clone(&queue)));
-    // A parent's: kept for ever, since its locks may be held by threads that are not here.
+    // The parent's: leaked, since its locks may be held by threads that do not exist here.
     std::mem::forget(inherited);
     read_levels(py);
     SUBSCRIBED.call_once(|| {
-        // Who runs the command line has one that writes to standard error.
+        // The command line has installed its own, which writes to standard error.
         tracing::subscriber::set_global_default(Bridge).ok();
     });
     let thread = std::thread::Builder::new().name("ottla-logging".to_owned());
-    // Without the thread there is no log, and no other harm.
+    // Without the thread nothing is logged, but everything else works.
     drop(thread.spawn(move || hand_over(&queue, &receiver)));
 }
 
@@ -297,7 +297,7 @@ fn begin(py: Python<'_>) {
 fn read_levels(py: Python<'_>) {
     let mut has_changed = false;
     for logger in Logger::ALL {
-        // An interpreter that is being taken apart hears nothing.
+        // An interpreter that is shutting down receives nothing.
         let level = level_of(py, logger).map_or(0, verbosity_of);
         if let Some(heard) = HEARD.get(logger as usize) {
             has_changed |= heard.swap(level, Ordering::Relaxed) != level;
@@ -312,7 +312,7 @@ fn level_of(py: Python<'_>, logger: Logger) -> PyResult<i32> {
     let found = get(py, logger)?;
     let level: i32 = found.call_method0(intern!(py, "getEffectiveLevel"))?.extract()?;
     let disabled = found.getattr(intern!(py, "manager"))?.getattr(intern!(py, "disable"))?;
-    // What `logging.disable` names is not heard either.
+    // Levels that `logging.disable` turns off are not received either.
     Ok(level.max(disabled.extract::<i32>()?.saturating_add(1)))
 }
 
@@ -321,7 +321,7 @@ fn get(py: Python<'_>, logger: Logger) -> PyResult<Bound<'_, PyAny>> {
     logging.call_method1(intern!(py, "getLogger"), (logger.name(),))
 }
 
-/// The thread that gives events to Python, until the process ends.
+/// The thread that passes events on to Python, until the process ends.
 fn hand_over(queue: &Queue, receiver: &Receiver<Told>) {
     loop {
         let first = match receiver.recv_timeout(IDLE_LOOK_EVERY) {
@@ -362,12 +362,12 @@ fn tell(py: Python<'_>, told: &Told) {
         Ok(())
     };
     if let Err(error) = handed() {
-        // What a handler raises, as `logging` itself would tell of it.
+        // An exception of a handler is reported the way `logging` itself does it.
         error.write_unraisable(py, None);
     }
 }
 
-/// Waits until what was told so far is handed over; for the exit, without the GIL.
+/// Waits until all events so far have been handed over; for the exit, without the GIL.
 pub(super) fn finish(limit: Duration) {
     let queue = QUEUE.load();
     let Some(queue) = queue.as_ref().filter(|queue| queue.process == process::current()) else {

@@ -391,7 +391,7 @@ impl Fetcher {
         if code == ErrorCode::OffsetOutOfRange {
             let nearby = shared.state().replicas.remove(&target.partition);
             if nearby.is_some() {
-                // A follower may lag behind; the leader knows.
+                // A follower may lag behind; the leader knows better.
                 shared.state().machine.released(target);
                 return;
             }
@@ -451,9 +451,9 @@ impl Fetcher {
             // The requested range ends before the log starts.
             Some(end) if start >= end && offset <= end => Some(end),
             _ if offset < start => Some(start),
-            // Truncated: nothing more of this range exists.
+            // The log was truncated: nothing more of this range exists.
             Some(end) if offset <= end => Some(end),
-            // Beyond everything there was: treated like a partition without an offset.
+            // Beyond the end of the log: treated like a partition without an offset.
             _ => None,
         };
         let has_place = jump.is_some() || reset != AutoOffsetReset::Error;

@@ -79,7 +79,7 @@ impl Prefetcher {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let settings = Settings {
             memory_bytes: config.memory_bytes,
-            // Two answers: one that is read, and the next one.
+            // Two answers: the one being read, and the next one.
             partition_bytes: config.partition_bytes_max.saturating_mul(2).min(config.memory_bytes),
             backoff: cluster.config.backoff,
         };
@@ -117,11 +117,11 @@ impl Prefetcher {
         }
         let mut state = self.shared.state();
         if !state.buffer.is_empty() {
-            // It came just now.
+            // It has just arrived.
             return Ok((None, false));
         }
         if let Some(error) = state.failure.take() {
-            // It was what kept the fetcher from continuing.
+            // This batch was what kept the fetcher from continuing.
             self.shared.work.notify_one();
             return Err(error);
         }

@@ -144,7 +144,7 @@ impl Payload {
             Content::Sealed { bytes, stamp } if stamp == Some(wanted) => bytes,
             Content::Sealed { bytes, stamp: None } if wanted == Stamp::NONE => bytes,
             Content::Sealed { bytes, .. } => {
-                // In place unless somebody else still holds the bytes.
+                // Done in place unless something else still holds the bytes.
                 let mut bytes = bytes
                     .try_into_mut()
                     .unwrap_or_else(|shared| bytes::BytesMut::from(shared.as_ref()));
@@ -409,7 +409,7 @@ impl Producer {
             return Ok(Arc::clone(topic));
         }
         let cluster = &self.inner.cluster;
-        // Where asking for a topic creates it, it may not be ready yet.
+        // Where asking for a topic creates it, the topic may not be ready yet.
         let retries = if cluster.config.allow_auto_create_topics { 8 } else { 3 };
         let lookup = cluster.retry_unknown("looking up a topic", retries, async || {
             match cluster.topic_or_create(name, true).await {

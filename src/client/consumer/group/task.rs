@@ -258,13 +258,13 @@ impl Run {
         let now = self.task.cluster.now();
         let mut effects = Vec::new();
         self.task.member.step(now, event, &mut effects);
-        // Who hears of its partitions may commit them at once.
+        // Whoever learns of its partitions may commit them at once.
         self.publish(true);
         for effect in effects {
             self.carry_out(effect);
         }
         self.publish(false);
-        // A revocation of what the caller never heard of needs no consent.
+        // Revoking partitions that the caller never learned of needs no consent.
         if !self.is_closing && self.task.link.take_release() {
             self.step(Event::Released);
         }
@@ -350,7 +350,7 @@ impl Run {
                 let answer = result.map_err(|error| {
                     tracing::debug!(error = %error.chain(), "a request to the coordinator failed");
                     let code = error.code();
-                    // The code is told beside it.
+                    // The code is reported beside it.
                     let detail = match &error {
                         Error::Kafka { context, .. } => context.clone(),
                         other => other.chain(),
@@ -395,7 +395,7 @@ impl Run {
         let is_first = self.task.wanted.is_none();
         self.events.push(Box::pin(async move {
             let wanted = if is_first && matches!(options.subscription, Subscription::Topics(_)) {
-                // They are joined for whether they exist or not: no need to wait for anything.
+                // The member joins whether these topics exist or not, so there is nothing to wait for.
                 Ok(names_of(&options))
             } else {
                 what_is_wanted(&cluster, &coordinator, &options).await
@@ -439,7 +439,7 @@ impl Run {
         let snapshot = self.task.cluster.snapshot();
         let missing = names.iter().filter(|name| !snapshot.topics.contains_key(*name));
         let missing: BTreeSet<Arc<str>> = missing.map(Arc::clone).collect();
-        // The first time nothing was asked yet.
+        // The first time, nothing has been asked yet.
         let asked = self.task.wanted.is_some();
         for topic in missing.difference(&self.missing).filter(|_| asked) {
             let group = &self.task.options.group_id;
