@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ottla.formats import Format
+    from registries import Registry
 
 Record = dict[str, Any]
 
@@ -473,3 +474,25 @@ def test_mistakes_are_told(kafka: ottla.Client, name: str) -> None:
         )
     with pytest.raises(ottla.ConfigError, match="registry"):
         kafka.write(name, pa.table({"id": [1]}), value=ottla.avro(framed=True))
+
+
+def test_times_are_read_in_a_finer_unit(kafka: ottla.Client, name: str, registry: Registry) -> None:
+    moment = datetime(2024, 5, 1, 12, 0, 0, 3000, tzinfo=timezone.utc)
+
+    def schema(unit: str) -> str:
+        logical = {"type": "long", "logicalType": f"timestamp-{unit}"}
+        record = {"type": "record", "name": "R", "fields": [{"name": "at", "type": logical}]}
+        return json.dumps(record)
+
+    def read(unit: str) -> list[datetime]:
+        value = ottla.avro(schema(unit), registry=registry.url)
+        return [row["at"] for row in kafka.scan(name, value=value, columns=["at"]).head()]
+
+    kafka.create_topic(name, partitions=1)
+    written = ottla.avro(schema("millis"), registry=registry.url)
+    kafka.send(name, {"at": moment}, value_format=written)
+    assert read("millis") == read("micros") == [moment]
+    finer = ottla.avro(schema("micros"), registry=registry.url, subject="finer")
+    kafka.send(name, {"at": moment}, value_format=finer)
+    with pytest.raises(ottla.DecodeError, match="timestamp-micros cannot be read as timestamp-mil"):
+        read("millis")

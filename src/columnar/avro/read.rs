@@ -276,6 +276,13 @@ fn read(op: &Op, cursor: &mut Cursor<'_>, column: &mut Column) -> Read {
     Ok(())
 }
 
+/// Appends a time in a finer unit than it was written in.
+fn finer(time: i64, units: i64, column: &mut Column) -> Read {
+    let fits = || Fail::new(format!("{time} times {units} does not fit 64 bits"));
+    column.push_i64(time.checked_mul(units).ok_or_else(fits)?);
+    Ok(())
+}
+
 fn decimal(bytes: &[u8], column: &mut Column) -> Read {
     if column.push_decimal(bytes) {
         return Ok(());
@@ -294,6 +301,8 @@ fn closed(column: &mut Column) -> Read {
 
 fn read_rare(op: &Op, cursor: &mut Cursor<'_>, column: &mut Column) -> Read {
     match op {
+        Op::IntAsTime(units) => finer(i64::from(cursor.int()?), *units, column),
+        Op::LongAsTime(units) => finer(cursor.long()?, *units, column),
         Op::DecimalBytes => decimal(cursor.bytes()?, column),
         Op::DecimalFixed(size) => decimal(cursor.take(*size)?, column),
         Op::Enum { indices, symbols } => {

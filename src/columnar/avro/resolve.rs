@@ -4,7 +4,8 @@
 //! reader's aliases, in the writer's order; fields that only the writer has are skipped, fields
 //! that only the reader has get their default; int, long, float and double are promoted; string and
 //! bytes are interchangeable; a symbol that the reader does not know becomes the reader's default
-//! symbol. Names of records are not compared, since registries rename them freely.
+//! symbol. Names of records are not compared, since registries rename them freely. Beyond the
+//! specification, times are read in a finer unit than they were written in.
 //!
 //! A part that does not match is an error at once, except for branches of unions and symbols of
 //! enums, which are errors only of the values that use them. A top-level union in which one branch
@@ -42,6 +43,9 @@ pub(super) enum Op {
     Long,
     LongAsFloat,
     LongAsDouble,
+    /// A time of a coarser unit, and how many of the reader's units are one of it.
+    IntAsTime(i64),
+    LongAsTime(i64),
     Float,
     FloatAsDouble,
     Double,
@@ -262,20 +266,20 @@ fn single(writer: &Schema, reader: &Schema) -> Result<Op, String> {
     Ok(match (writer, reader) {
         (Schema::Null, Schema::Null) => Op::Null,
         (Schema::Boolean, Schema::Boolean) => Op::Boolean,
-        (Schema::Int(one), Schema::Int(other)) => {
-            same_unit(*one, *other)?;
-            Op::Int
-        }
-        (Schema::Int(one), Schema::Long(other)) => {
-            same_unit(*one, *other)?;
-            Op::IntAsLong
-        }
+        (Schema::Int(one), Schema::Int(other)) => match units(*one, *other)? {
+            1 => Op::Int,
+            _ => return differ(),
+        },
+        (Schema::Int(one), Schema::Long(other)) => match units(*one, *other)? {
+            1 => Op::IntAsLong,
+            units => Op::IntAsTime(units),
+        },
         (Schema::Int(_), Schema::Float) => Op::IntAsFloat,
         (Schema::Int(_), Schema::Double) => Op::IntAsDouble,
-        (Schema::Long(one), Schema::Long(other)) => {
-            same_unit(*one, *other)?;
-            Op::Long
-        }
+        (Schema::Long(one), Schema::Long(other)) => match units(*one, *other)? {
+            1 => Op::Long,
+            units => Op::LongAsTime(units),
+        },
         (Schema::Long(_), Schema::Float) => Op::LongAsFloat,
         (Schema::Long(_), Schema::Double) => Op::LongAsDouble,
         (Schema::Float, Schema::Float) => Op::Float,
@@ -311,16 +315,14 @@ fn single(writer: &Schema, reader: &Schema) -> Result<Op, String> {
     })
 }
 
-/// Times read in a different unit would be wrong by a factor of a thousand.
-fn same_unit(
+/// How many units of the reader are one of the writer. A plain number counts in any unit.
+fn units(
     writer: Option<super::schema::Logical>,
     reader: Option<super::schema::Logical>,
-) -> Result<(), String> {
+) -> Result<i64, String> {
     match (writer, reader) {
-        (Some(one), Some(other)) if one != other => {
-            Err(format!("{one:?} cannot be read as {other:?}"))
-        }
-        _ => Ok(()),
+        (Some(one), Some(other)) => one.units_of(other),
+        _ => Ok(1),
     }
 }
 

@@ -118,6 +118,48 @@ pub(super) enum Logical {
     LocalNanos,
 }
 
+impl Logical {
+    /// Its name in a schema.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Date => "date",
+            Self::TimeMillis => "time-millis",
+            Self::TimeMicros => "time-micros",
+            Self::TimestampMillis => "timestamp-millis",
+            Self::TimestampMicros => "timestamp-micros",
+            Self::TimestampNanos => "timestamp-nanos",
+            Self::LocalMillis => "local-timestamp-millis",
+            Self::LocalMicros => "local-timestamp-micros",
+            Self::LocalNanos => "local-timestamp-nanos",
+        }
+    }
+
+    /// How many units of the reader are one of the writer, for times of the same kind.
+    ///
+    /// # Errors
+    /// Times of different kinds, or a coarser unit, in which digits would be lost.
+    pub(super) fn units_of(self, reader: Self) -> Result<i64, String> {
+        let units = match (self, reader) {
+            (one, other) if one == other => 1,
+            (Self::TimeMillis, Self::TimeMicros)
+            | (Self::TimestampMillis, Self::TimestampMicros)
+            | (Self::TimestampMicros, Self::TimestampNanos)
+            | (Self::LocalMillis, Self::LocalMicros)
+            | (Self::LocalMicros, Self::LocalNanos) => 1000,
+            (Self::TimestampMillis, Self::TimestampNanos)
+            | (Self::LocalMillis, Self::LocalNanos) => 1_000_000,
+            (one, other) => {
+                return Err(format!(
+                    "{} cannot be read as {}, which may lose what it says",
+                    one.name(),
+                    other.name()
+                ));
+            }
+        };
+        Ok(units)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Decimal {
     pub(super) precision: u8,

@@ -384,6 +384,10 @@ fn a_decoder_goes_on_after_a_value_that_ended_the_output() {
     assert_eq!(columns[0].as_primitive::<Int32Type>().values(), &[1; 200]);
 }
 
+fn time(of: &str, logical: &str) -> Value {
+    json!({"name": "a", "type": {"type": of, "logicalType": logical}})
+}
+
 #[test]
 fn schemas_that_do_not_fit_fail_the_values_and_say_why() {
     let of = |field: Value| record(&json!([field]));
@@ -395,11 +399,21 @@ fn schemas_that_do_not_fit_fail_the_values_and_say_why() {
     fails(a("string"), a("int"), &[0], "string cannot be read as int");
     fails(a("int"), json!({"name": "b", "type": "int"}), &[0], "has no default");
     fails(
-        json!({"name": "a", "type": {"type": "long", "logicalType": "timestamp-millis"}}),
-        json!({"name": "a", "type": {"type": "long", "logicalType": "timestamp-micros"}}),
+        time("long", "timestamp-micros"),
+        time("long", "timestamp-millis"),
         &[0],
-        "cannot be read as",
+        "timestamp-micros cannot be read as timestamp-millis",
     );
+    fails(
+        time("long", "timestamp-millis"),
+        time("long", "local-timestamp-millis"),
+        &[0],
+        "timestamp-millis cannot be read as local-timestamp-millis",
+    );
+    // The largest long.
+    let most = [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
+    let (coarse, fine) = (time("long", "timestamp-millis"), time("long", "timestamp-micros"));
+    fails(coarse, fine, &most, "does not fit 64 bits");
     let maybe = json!({"name": "a", "type": ["null", "int"]});
     let filled = evolved(&of(maybe.clone()), &of(a("long")), &[2, 6]).unwrap();
     assert_eq!(cell(&filled, "a", 0), "3");
