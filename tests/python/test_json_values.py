@@ -387,3 +387,17 @@ def test_digits_of_a_time_that_its_unit_does_not_have_are_refused(
     with pytest.raises(ottla.DecodeError, match=message):
         list(scan)
     assert kafka.scan(name, value=ottla.json({"t": f"timestamp[{finer}]"})).count() == 2
+
+
+def test_a_uuid_may_lack_its_hyphens(kafka: ottla.Client, name: str) -> None:
+    one = uuid.uuid4()
+    kafka.create_topic(name, partitions=1)
+    for text in (str(one), one.hex, one.hex.upper()):
+        kafka.send(name, {"u": text})
+    rows = kafka.scan(name, value={"u": uuid.UUID}, columns=["u"]).to_pyarrow()
+    assert rows["u"].to_pylist() == [one] * 3
+    for text in (one.hex[1:], f"{one.hex[:8]}-{one.hex[8:]}", "x" * 32):
+        start = kafka.scan(name).end
+        kafka.send(name, {"u": text})
+        with pytest.raises(ottla.DecodeError, match="16 bytes or a UUID"):
+            kafka.scan(name, start, value={"u": uuid.UUID}).head()

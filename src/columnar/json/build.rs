@@ -561,7 +561,8 @@ fn push_fixed(size: usize, bytes: &mut Vec<u8>, doc: &Doc<'_>, at: usize) -> Res
         }
         bytes.truncate(before);
     }
-    Err(mismatch(doc, at, &format!("base64 text of {size} bytes")))
+    let or_uuid = if size == 16 { " or a UUID (32 hexadecimal digits)" } else { "" };
+    Err(mismatch(doc, at, &format!("base64 text of {size} bytes{or_uuid}")))
 }
 
 /// The fields, all nullable: tombstones and values that could not be decoded are null rows.

@@ -19,7 +19,7 @@
 //! | time32, time64          | `HH:MM:SS.fff`, whole numbers in the unit since midnight        |
 //! | duration                | ISO 8601 (`PT1.5S`), whole numbers in the unit                  |
 //! | decimal (any width)     | numbers, numbers as strings, if the type has room for every digit |
-//! | binary (any layout)     | base64 strings; 16 bytes also as the text of a UUID             |
+//! | binary (any layout)     | base64 strings; 16 bytes also as a UUID, with hyphens or without |
 //! | list, fixed-size list   | arrays                                                          |
 //! | struct                  | objects                                                         |
 //! | map                     | objects                                                         |

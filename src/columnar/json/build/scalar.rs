@@ -171,13 +171,12 @@ pub(super) fn decimal256(
         .ok_or_else(|| no_decimal(doc, at, precision, scale))
 }
 
-/// The bytes of a UUID's text.
+/// The bytes of a UUID's text, with or without hyphens.
 pub(super) fn uuid(text: &str) -> Option<[u8; 16]> {
     let mut bytes = [0; 16];
-    let mut digits = text
-        .bytes()
-        .enumerate()
-        .filter(|(at, byte)| !([8, 13, 18, 23].contains(at) && *byte == b'-'));
+    let is_hyphen = |at: usize| text.len() == 36 && [8, 13, 18, 23].contains(&at);
+    let mut digits =
+        text.bytes().enumerate().filter(|(at, byte)| !(is_hyphen(*at) && *byte == b'-'));
     for byte in &mut bytes {
         let mut four = || {
             let (_, digit) = digits.next()?;
@@ -186,5 +185,5 @@ pub(super) fn uuid(text: &str) -> Option<[u8; 16]> {
         let (high, low) = (four()?, four()?);
         *byte = u8::try_from(high * 16 + low).ok()?;
     }
-    (text.len() == 36 && digits.next().is_none()).then_some(bytes)
+    digits.next().is_none().then_some(bytes)
 }
