@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime, time, timezone
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any, Union
 from uuid import UUID
 
 from ottla.errors import ConfigError
 
-__all__ = ["Headers", "Key", "header_pairs", "key_bytes", "part_bytes"]
+__all__ = ["Headers", "Key", "header_pairs", "key_bytes", "part_bytes", "plain"]
 
 #: The types that the key of a record may have.
 Key = Union[bytes, str, int, Decimal, UUID, date, time, None]  # noqa: UP007 (read by Python 3.10)
@@ -24,22 +25,62 @@ _MORE = {
 }
 
 
-def part_bytes(value: object, what: str) -> bytes | None:
-    """Return the bytes of a part of a record."""
+def plain(value: Any) -> Any:
+    """Return the Python value that a scalar of numpy stands for; ``None`` for a null of pandas.
+
+    Anything else is returned as it is. No digit is lost: nanoseconds, which Python's times do not
+    have, are refused.
+    """
+    if type(value).__module__.partition(".")[0] == "pandas":
+        return None if type(value).__name__ in ("NaTType", "NAType") else value
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not isinstance(value, numpy.generic):
+        return value
+    if value.dtype.kind in "mM":
+        return _plain_time(value, numpy)
+    item = value.item()
+    # An item of `longdouble` is a `longdouble`.
+    return item if isinstance(item, (bool, int, float, str, bytes)) else value
+
+
+def _plain_time(value: Any, numpy: Any) -> Any:
+    """Return the Python value of a ``datetime64`` or ``timedelta64``."""
+    if numpy.isnat(value):
+        return None
+    if numpy.datetime_data(value.dtype) == ("ns", 1):
+        micros = value.astype(f"{value.dtype.kind}8[us]")
+        if micros != value:
+            raise ConfigError(
+                f"{value} has nanoseconds, which need a table; round it, or use write()"
+            )
+        value = micros
+    # Without a unit, or where Python has no such time, an item is a number.
+    item = value.item()
+    return item if isinstance(item, (date, timedelta)) else value
+
+
+def part_bytes(value: object, what: str, *, of_mapping: bool = True) -> bytes | None:
+    """Return the bytes of a part of a record; a value may also be a mapping in some formats."""
     if value is None:
         return None
     if isinstance(value, bytes):
         return value
     if isinstance(value, str):
-        return value.encode()
+        try:
+            return value.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(
+                f"the {what} {value!r} has a lone surrogate, which UTF-8 cannot represent"
+            ) from None
     if isinstance(value, (bytearray, memoryview)):
         return bytes(value)
-    more = _MORE.get(what, "")
+    more = _MORE.get(what, "") if of_mapping else ""
     raise TypeError(f"a {what} must be bytes, str{more} or None, not {type(value).__name__}")
 
 
 def key_bytes(key: object) -> bytes | None:
     """Return the bytes of a key, the same as ``write`` produces from a column's value."""
+    key = plain(key)
     if isinstance(key, bool):
         key = "true" if key else "false"
     elif isinstance(key, (int, UUID)):
@@ -63,6 +104,8 @@ def key_bytes(key: object) -> bytes | None:
 
 def _digits(moment: datetime | time) -> str:
     """Return how many digits the fraction of a second needs."""
+    if getattr(moment, "nanosecond", 0):
+        return "nanoseconds"
     if not moment.microsecond:
         return "seconds"
     return "microseconds" if moment.microsecond % 1000 else "milliseconds"

@@ -78,7 +78,7 @@ pub use registry::{
     Registered, SchemaId, SchemaKind, SchemaReference, SchemaRequest, SchemaSource,
 };
 pub use rejected::Rejected;
-pub use single::encode_value;
+pub use single::{encode_value, put_json, put_json_string};
 pub use target::{AvroTarget, Framing, ProtobufTarget, ValueSource};
 pub use unpack::Unpack;
 pub use values::ValueFormat;

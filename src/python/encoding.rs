@@ -9,7 +9,7 @@ use pyo3::types::{PyBytes, PyMapping};
 
 use super::convert::Format;
 use super::interop::{self, arrow_error};
-use super::{rows, runtime};
+use super::{json_value, rows, runtime};
 use crate::columnar::{ValueSource, encode_value};
 use crate::error::{Error, Result};
 
@@ -54,8 +54,12 @@ impl ValueEncoder {
     fn encode<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let py = value.py();
         let encoded = if let Ok(mapping) = value.cast::<PyMapping>() {
-            let rows = rows::one_row(mapping, self.fields.as_ref())?;
-            encode_value(&rows, &self.source)?
+            if let ValueSource::Json { exclude, non_finite } = &self.source {
+                Some(json_value::object(mapping, exclude, *non_finite)?)
+            } else {
+                let rows = rows::one_row(mapping, self.fields.as_ref())?;
+                encode_value(&rows, &self.source)?
+            }
         } else if matches!(self.source, ValueSource::ArrowIpc(_)) {
             let rows = table(value)?;
             py.detach(|| encode_value(&rows, &self.source))?

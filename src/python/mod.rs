@@ -36,6 +36,7 @@ mod formats;
 mod group;
 mod groups;
 mod interop;
+mod json_value;
 mod logging;
 mod pending;
 mod process;

@@ -1,15 +1,22 @@
 //! Python values as rows of Arrow columns, without any Python library.
 //!
 //! Types follow from the values: a schema only says which mappings are maps and not structs. The
-//! writers of formats cast and check against their schema, as for tables.
+//! writers of formats cast and check against their schema, as for tables. Every value arrives as it
+//! is or is refused with the name of its member. JSON needs no common type for the items of a list;
+//! [`super::json_value`] writes it.
 //!
 //! | Python | Arrow |
 //! |---|---|
 //! | `bool`, `int`, `float`, `str`, `bytes` | boolean, int64 or uint64, float64, utf8, binary |
 //! | `datetime` (UTC when naive), `date`, `time` | timestamp[us, UTC], date32, time64[us] |
 //! | `timedelta`, `Decimal`, `UUID` | duration[us], decimal128, arrow.uuid |
-//! | list or tuple, mapping, `None` | list, struct (or map), null |
+//! | list or tuple, mapping | list, struct (or map) |
+//! | `None`, `NaT` and `NA` of pandas | null |
+//!
+//! Scalars of numpy count as the Python values that they stand for.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -26,8 +33,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{
-    PyBool, PyByteArray, PyBytes, PyDate, PyDateTime, PyDelta, PyFloat, PyInt, PyList, PyMapping,
-    PyMemoryView, PyString, PyTime, PyTuple, PyType,
+    PyBool, PyByteArray, PyBytes, PyDate, PyDateTime, PyDelta, PyDict, PyFloat, PyInt, PyList,
+    PyMapping, PyMemoryView, PyString, PyTime, PyTuple, PyType,
 };
 
 use super::interop::arrow_error;
@@ -42,7 +49,7 @@ pub(super) fn one_row(
     known: Option<&Fields>,
 ) -> PyResult<RecordBatch> {
     let rows = [Some(mapping.as_any().clone())];
-    let (fields, columns) = members(&rows, known, &Path { name: "", depth: 0 })?;
+    let (fields, columns) = members(&rows, known, &Path::ROOT)?;
     let options = RecordBatchOptions::new().with_row_count(Some(1));
     let schema = Arc::new(Schema::new(fields));
     RecordBatch::try_new_with_options(schema, columns, &options).map_err(arrow_error)
@@ -51,7 +58,7 @@ pub(super) fn one_row(
 /// A table of one row and one column.
 pub(super) fn one_value(field: &Field, value: &Bound<'_, PyAny>) -> PyResult<RecordBatch> {
     let path = Path { name: field.name(), depth: 0 };
-    let values = [(!value.is_none()).then(|| value.clone())];
+    let values = [plain(value.clone(), path)?];
     let column = column(&values, Some(field.data_type()), &path)?;
     let field = field_of(field.name(), &column);
     RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![column]).map_err(arrow_error)
@@ -59,18 +66,23 @@ pub(super) fn one_value(field: &Field, value: &Bound<'_, PyAny>) -> PyResult<Rec
 
 /// Where a value is, for errors.
 #[derive(Clone, Copy)]
-struct Path<'a> {
+pub(super) struct Path<'a> {
     name: &'a str,
     depth: usize,
 }
 
 impl Path<'_> {
-    fn inside<T>(self, name: &str, then: impl FnOnce(Path<'_>) -> PyResult<T>) -> PyResult<T> {
+    /// The path of a whole value.
+    pub(super) const ROOT: Self = Self { name: "", depth: 0 };
+
+    pub(super) fn inside<T>(
+        self,
+        name: &str,
+        then: impl FnOnce(Path<'_>) -> PyResult<T>,
+    ) -> PyResult<T> {
         if self.depth >= DEPTH_MAX {
-            return Err(PyValueError::new_err(format!(
-                "{}: values are nested more than {DEPTH_MAX} levels deep",
-                self.name
-            )));
+            let detail = format!("values are nested more than {DEPTH_MAX} levels deep");
+            return Err(PyValueError::new_err(self.says(detail)));
         }
         let depth = self.depth.saturating_add(1);
         if self.name.is_empty() {
@@ -78,13 +90,59 @@ impl Path<'_> {
         }
         then(Path { name: &format!("{}.{name}", self.name), depth })
     }
+
+    /// What is wrong, and where.
+    pub(super) fn says(self, detail: impl fmt::Display) -> String {
+        if self.name.is_empty() {
+            return detail.to_string();
+        }
+        format!("{}: {detail}", self.name)
+    }
+
+    /// An error of Python, or of this module, that does not say where it happened.
+    #[cold]
+    fn names(self, py: Python<'_>, error: &PyErr) -> PyErr {
+        let text = self.says(error.value(py));
+        if error.is_instance_of::<PyTypeError>(py) {
+            PyTypeError::new_err(text)
+        } else if error.is_instance_of::<PyOverflowError>(py) {
+            PyOverflowError::new_err(text)
+        } else {
+            PyValueError::new_err(text)
+        }
+    }
+
+    #[cold]
+    fn refuses(self, error: &ArrowError) -> PyErr {
+        PyValueError::new_err(self.says(error))
+    }
 }
 
-type Value<'py> = Option<Bound<'py, PyAny>>;
+pub(super) type Value<'py> = Option<Bound<'py, PyAny>>;
+
+/// A value without what is particular to numpy and pandas; none for their nulls and for `None`.
+pub(super) fn plain<'py>(value: Bound<'py, PyAny>, path: Path<'_>) -> PyResult<Value<'py>> {
+    static PLAIN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let is_builtin = value.is_none()
+        || value.is_exact_instance_of::<PyString>()
+        || value.is_exact_instance_of::<PyInt>()
+        || value.is_exact_instance_of::<PyFloat>()
+        || value.is_exact_instance_of::<PyBool>()
+        || value.is_exact_instance_of::<PyDict>()
+        || value.is_exact_instance_of::<PyList>();
+    let value = if is_builtin {
+        value
+    } else {
+        let py = value.py();
+        let plain = PLAIN.import(py, "ottla._records", "plain")?;
+        plain.call1((value,)).map_err(|error| path.names(py, &error))?
+    };
+    Ok((!value.is_none()).then_some(value))
+}
 
 /// The kind of column that values become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Bool,
     Int,
     Float,
@@ -100,7 +158,28 @@ enum Kind {
     Mapping,
 }
 
-fn kind(value: &Bound<'_, PyAny>, path: Path<'_>) -> PyResult<Kind> {
+impl Kind {
+    /// What Python calls it.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Bool => "bool",
+            Self::Int => "int",
+            Self::Float => "float",
+            Self::Text => "str",
+            Self::Bytes => "bytes",
+            Self::DateTime => "datetime",
+            Self::Date => "date",
+            Self::Time => "time",
+            Self::Duration => "timedelta",
+            Self::Decimal => "Decimal",
+            Self::Uuid => "UUID",
+            Self::List => "list",
+            Self::Mapping => "mapping",
+        }
+    }
+}
+
+pub(super) fn kind(value: &Bound<'_, PyAny>, path: Path<'_>) -> PyResult<Kind> {
     let py = value.py();
     Ok(if value.is_instance_of::<PyBool>() {
         Kind::Bool
@@ -132,7 +211,7 @@ fn kind(value: &Bound<'_, PyAny>, path: Path<'_>) -> PyResult<Kind> {
     } else if value.is_instance(uuid(py)?)? {
         Kind::Uuid
     } else if value.call_method0(intern!(py, "__index__")).is_ok() {
-        // Integers of numpy; its arrays have this method, too.
+        // Arrays of numpy with one integer have this method, too.
         Kind::Int
     } else {
         let remedy = if value.hasattr(intern!(py, "tolist"))? {
@@ -140,11 +219,10 @@ fn kind(value: &Bound<'_, PyAny>, path: Path<'_>) -> PyResult<Kind> {
         } else {
             ""
         };
-        return Err(PyTypeError::new_err(format!(
-            "{}: values of type {} cannot be written{remedy}",
-            path.name,
+        return Err(PyTypeError::new_err(path.says(format!(
+            "values of type {} cannot be written{remedy}",
             value.get_type().qualname()?
-        )));
+        ))));
     })
 }
 
@@ -168,10 +246,11 @@ fn common(values: &[Value<'_>], path: Path<'_>) -> PyResult<Option<Kind>> {
             (Some(known), next) if known == next => known,
             (Some(Kind::Int | Kind::Float), Kind::Int | Kind::Float) => Kind::Float,
             (Some(known), next) => {
-                return Err(PyTypeError::new_err(format!(
-                    "{}: the items of a list are {known:?} and {next:?}; they must have one type",
-                    path.name
-                )));
+                return Err(PyTypeError::new_err(path.says(format!(
+                    "the items of a list are {} and {}; they must have one type in this format",
+                    known.name(),
+                    next.name()
+                ))));
             }
         });
     }
@@ -179,33 +258,38 @@ fn common(values: &[Value<'_>], path: Path<'_>) -> PyResult<Option<Kind>> {
 }
 
 /// A column of values, whose type a schema may give.
-fn column(values: &[Value<'_>], known: Option<&DataType>, path: &Path<'_>) -> PyResult<ArrayRef> {
+pub(super) fn column(
+    values: &[Value<'_>],
+    known: Option<&DataType>,
+    path: &Path<'_>,
+) -> PyResult<ArrayRef> {
     let path = *path;
     let Some(kind) = common(values, path)? else {
         return Ok(Arc::new(NullArray::new(values.len())));
     };
     Ok(match kind {
-        Kind::Bool => Arc::new(each(values, |one| one.extract())?.collect::<BooleanArray>()),
+        Kind::Bool => Arc::new(each(values, path, |one| one.extract())?.collect::<BooleanArray>()),
         Kind::Int => integers(values, path)?,
-        Kind::Float => Arc::new(each(values, |one| one.extract())?.collect::<Float64Array>()),
-        Kind::Text => {
-            Arc::new(each(values, |one| one.extract::<String>())?.collect::<StringArray>())
-        }
-        Kind::Bytes => Arc::new(each(values, bytes)?.collect::<BinaryArray>()),
+        Kind::Float => Arc::new(each(values, path, float)?.collect::<Float64Array>()),
+        Kind::Text => Arc::new(each(values, path, text)?.collect::<StringArray>()),
+        Kind::Bytes => Arc::new(each(values, path, bytes)?.collect::<BinaryArray>()),
         Kind::Uuid => {
-            let bytes =
-                each(values, |one| one.getattr(intern!(one.py(), "bytes"))?.extract::<Vec<u8>>())?;
+            let bytes = each(values, path, |one| {
+                one.getattr(intern!(one.py(), "bytes"))?.extract::<Vec<u8>>()
+            })?;
             let made = FixedSizeBinaryArray::try_from_sparse_iter_with_size(bytes, 16);
-            Arc::new(made.map_err(arrow_error)?)
+            Arc::new(made.map_err(|error| path.refuses(&error))?)
         }
         Kind::DateTime => {
-            let times = each(values, since_epoch)?;
+            let times = each(values, path, since_epoch)?;
             Arc::new(times.collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
         }
-        Kind::Date => Arc::new(each(values, days)?.collect::<Date32Array>()),
-        Kind::Time => Arc::new(each(values, time_of_day)?.collect::<Time64MicrosecondArray>()),
+        Kind::Date => Arc::new(each(values, path, days)?.collect::<Date32Array>()),
+        Kind::Time => {
+            Arc::new(each(values, path, time_of_day)?.collect::<Time64MicrosecondArray>())
+        }
         Kind::Duration => {
-            Arc::new(each(values, microseconds)?.collect::<DurationMicrosecondArray>())
+            Arc::new(each(values, path, duration)?.collect::<DurationMicrosecondArray>())
         }
         Kind::Decimal => decimals(values, path)?,
         Kind::List => lists(values, known, path)?,
@@ -217,7 +301,7 @@ fn column(values: &[Value<'_>], known: Option<&DataType>, path: &Path<'_>) -> Py
 }
 
 /// The field of a column; bytes of a fixed size are made of UUIDs only.
-fn field_of(name: &str, column: &ArrayRef) -> Field {
+pub(super) fn field_of(name: &str, column: &ArrayRef) -> Field {
     let field = Field::new(name, column.data_type().clone(), true);
     if *column.data_type() == DataType::FixedSizeBinary(16) {
         let extension = ("ARROW:extension:name".to_owned(), "arrow.uuid".to_owned());
@@ -229,10 +313,42 @@ fn field_of(name: &str, column: &ArrayRef) -> Field {
 /// Applies a function to the values; nulls stay nulls.
 fn each<'py, T>(
     values: &[Value<'py>],
+    path: Path<'_>,
     make: impl Fn(&Bound<'py, PyAny>) -> PyResult<T>,
 ) -> PyResult<std::vec::IntoIter<Option<T>>> {
-    let made = values.iter().map(|value| value.as_ref().map(&make).transpose());
+    let make = |one| make(one).map_err(|error| path.names(one.py(), &error));
+    let made = values.iter().map(|value| value.as_ref().map(make).transpose());
     Ok(made.collect::<PyResult<Vec<_>>>()?.into_iter())
+}
+
+/// A float, or an integer that is one in a list of both.
+fn float(value: &Bound<'_, PyAny>) -> PyResult<f64> {
+    let number = value.extract::<f64>();
+    if value.is_instance_of::<PyFloat>() {
+        return number;
+    }
+    match number {
+        Ok(number) if value.eq(number)? => Ok(number),
+        _ => Err(PyValueError::new_err(format!(
+            "{value} and a float are items of one list, and no float is exactly {value}; make all \
+             of them int, or Decimal"
+        ))),
+    }
+}
+
+fn text(value: &Bound<'_, PyAny>) -> PyResult<String> {
+    value.extract().map_err(|_surrogate| not_unicode(value))
+}
+
+/// A text that has half of a pair of surrogates.
+#[cold]
+fn not_unicode(text: &Bound<'_, PyAny>) -> PyErr {
+    match text.repr() {
+        Ok(shown) => PyValueError::new_err(format!(
+            "the text {shown} has a lone surrogate, which UTF-8 cannot represent"
+        )),
+        Err(error) => error,
+    }
 }
 
 fn bytes(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
@@ -243,21 +359,18 @@ fn bytes(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
 }
 
 fn integers(values: &[Value<'_>], path: Path<'_>) -> PyResult<ArrayRef> {
-    if let Ok(signed) = each(values, |one| one.extract::<i64>()) {
+    if let Ok(signed) = each(values, path, |one| one.extract::<i64>()) {
         return Ok(Arc::new(signed.collect::<Int64Array>()));
     }
-    let is_overflow = |error: &PyErr| {
-        let value = values.iter().flatten().next();
-        value.is_some_and(|value| error.is_instance_of::<PyOverflowError>(value.py()))
-    };
-    match each(values, |one| one.extract::<u64>()) {
-        Ok(unsigned) => Ok(Arc::new(unsigned.collect::<UInt64Array>())),
-        Err(error) if is_overflow(&error) => Err(PyOverflowError::new_err(format!(
-            "{}: the integer does not fit 64 bits",
-            path.name
-        ))),
-        Err(error) => Err(error),
-    }
+    let unsigned = each(values, path, |one| {
+        one.extract::<u64>().map_err(|error| {
+            if error.is_instance_of::<PyOverflowError>(one.py()) {
+                return PyOverflowError::new_err("the integer does not fit 64 bits");
+            }
+            error
+        })
+    })?;
+    Ok(Arc::new(unsigned.collect::<UInt64Array>()))
 }
 
 fn nulls(values: &[Value<'_>]) -> Option<NullBuffer> {
@@ -278,8 +391,7 @@ fn lists(values: &[Value<'_>], known: Option<&DataType>, path: Path<'_>) -> PyRe
         let before = items.len();
         if let Some(value) = value {
             for one in value.try_iter()? {
-                let one = one?;
-                items.push((!one.is_none()).then_some(one));
+                items.push(path.inside("[]", |path| plain(one?, path))?);
             }
         }
         lengths.push(items.len().saturating_sub(before));
@@ -288,7 +400,7 @@ fn lists(values: &[Value<'_>], known: Option<&DataType>, path: Path<'_>) -> PyRe
     let field = Arc::new(field_of(Field::LIST_FIELD_DEFAULT_NAME, &items));
     let offsets = OffsetBuffer::from_lengths(lengths);
     let list = ListArray::try_new(field, offsets, items, nulls(values));
-    Ok(Arc::new(list.map_err(arrow_error)?))
+    Ok(Arc::new(list.map_err(|error| path.refuses(&error))?))
 }
 
 /// The columns of mappings, by their keys in order of first appearance.
@@ -301,9 +413,7 @@ fn members(
     let mut columns: Vec<Vec<Value<'_>>> = Vec::new();
     for (row, value) in values.iter().enumerate() {
         let Some(value) = value else { continue };
-        for item in value.cast::<PyMapping>()?.items()?.iter() {
-            let (name, value) = item.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
-            let name = text_key(&name, *path)?;
+        for (name, value) in items(value.cast::<PyMapping>()?, *path)? {
             let at = names.iter().position(|known| *known == name).unwrap_or_else(|| {
                 names.push(name);
                 columns.push(vec![None; values.len()]);
@@ -311,7 +421,7 @@ fn members(
             });
             let slot = columns.get_mut(at).and_then(|column| column.get_mut(row));
             if let Some(slot) = slot {
-                *slot = (!value.is_none()).then_some(value);
+                *slot = value;
             }
         }
     }
@@ -326,15 +436,37 @@ fn members(
     Ok((fields.into(), arrays))
 }
 
-fn text_key(name: &Bound<'_, PyAny>, path: Path<'_>) -> PyResult<String> {
-    match name.cast::<PyString>() {
-        Ok(name) => name.extract(),
-        Err(_not_text) => Err(PyTypeError::new_err(format!(
-            "{}: the keys of a mapping must be str, not {}",
-            path.name,
-            name.get_type().qualname()?
-        ))),
+/// The members of a mapping.
+pub(super) fn items<'py>(
+    mapping: &Bound<'py, PyMapping>,
+    path: Path<'_>,
+) -> PyResult<Vec<(String, Value<'py>)>> {
+    // Other mappings than a dict may list a key again.
+    let is_dict = mapping.as_any().is_exact_instance_of::<PyDict>();
+    let mut seen = BTreeSet::new();
+    let mut members = Vec::new();
+    for item in mapping.items()?.iter() {
+        let (name, value) = item.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
+        let name = text_key(&name, path)?;
+        if !is_dict && !seen.insert(name.clone()) {
+            let detail = format!("the mapping has two values for the key {name:?}");
+            return Err(PyValueError::new_err(path.says(detail)));
+        }
+        let value = path.inside(&name, |path| plain(value, path))?;
+        members.push((name, value));
     }
+    Ok(members)
+}
+
+fn text_key(name: &Bound<'_, PyAny>, path: Path<'_>) -> PyResult<String> {
+    if name.is_instance_of::<PyString>() {
+        return text(name).map_err(|error| path.names(name.py(), &error));
+    }
+    Err(PyTypeError::new_err(path.says(format!(
+        "the keys of a mapping must be str, not {}: {}",
+        name.get_type().qualname()?,
+        name.repr()?
+    ))))
 }
 
 fn structs(values: &[Value<'_>], known: Option<&DataType>, path: Path<'_>) -> PyResult<ArrayRef> {
@@ -344,7 +476,7 @@ fn structs(values: &[Value<'_>], known: Option<&DataType>, path: Path<'_>) -> Py
     };
     let (fields, columns) = members(values, known, &path)?;
     let made = StructArray::try_new_with_length(fields, columns, nulls(values), values.len());
-    Ok(Arc::new(made.map_err(arrow_error)?))
+    Ok(Arc::new(made.map_err(|error| path.refuses(&error))?))
 }
 
 fn maps(values: &[Value<'_>], entries: &Field, sorted: bool, path: Path<'_>) -> PyResult<ArrayRef> {
@@ -359,8 +491,8 @@ fn maps(values: &[Value<'_>], entries: &Field, sorted: bool, path: Path<'_>) -> 
         if let Some(value) = value {
             for pair in value.cast::<PyMapping>()?.items()?.iter() {
                 let (name, value) = pair.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
-                keys.push(Some(name));
-                items.push((!value.is_none()).then_some(value));
+                keys.push(path.inside("[keys]", |path| plain(name, path))?);
+                items.push(path.inside("[]", |path| plain(value, path))?);
             }
         }
         lengths.push(keys.len().saturating_sub(before));
@@ -377,7 +509,13 @@ fn maps(values: &[Value<'_>], entries: &Field, sorted: bool, path: Path<'_>) -> 
         let offsets = OffsetBuffer::from_lengths(lengths);
         Ok(Arc::new(MapArray::try_new(field, offsets, rows, nulls(values), sorted)?))
     };
-    build().map_err(arrow_error)
+    build().map_err(|error| path.refuses(&error))
+}
+
+/// The microseconds of a `timedelta`, unless it is one of pandas and has nanoseconds.
+fn duration(value: &Bound<'_, PyAny>) -> PyResult<i64> {
+    refuse_nanoseconds(value, intern!(value.py(), "nanoseconds"))?;
+    microseconds(value)
 }
 
 /// The microseconds of a `timedelta`.
@@ -421,9 +559,15 @@ fn days(value: &Bound<'_, PyAny>) -> PyResult<i32> {
     Ok(ordinal.saturating_sub(EPOCH))
 }
 
-/// The microseconds of a `time` since midnight.
+/// The microseconds of a `time` since midnight; its zone would be lost.
 fn time_of_day(value: &Bound<'_, PyAny>) -> PyResult<i64> {
     let py = value.py();
+    if !value.getattr(intern!(py, "tzinfo"))?.is_none() {
+        return Err(PyValueError::new_err(format!(
+            "{value} is a time of day with a time zone, which would be lost: pass a datetime, or \
+             the time without its zone"
+        )));
+    }
     let part = |name| value.getattr(name)?.extract::<i64>();
     let minutes = part(intern!(py, "hour"))? * 60 + part(intern!(py, "minute"))?;
     let seconds = minutes * 60 + part(intern!(py, "second"))?;
@@ -431,17 +575,20 @@ fn time_of_day(value: &Bound<'_, PyAny>) -> PyResult<i64> {
 }
 
 fn decimals(values: &[Value<'_>], path: Path<'_>) -> PyResult<ArrayRef> {
-    let texts = each(values, |one| {
-        one.call_method1(intern!(one.py(), "__format__"), ("f",))?.extract::<String>()
-    })?;
-    let texts: Vec<Option<String>> = texts.collect();
+    let texts: Vec<Option<String>> = each(values, path, decimal_digits)?.collect();
     let fraction = |text: &str| text.split_once('.').map_or(0, |(_, rest)| rest.len());
     let scale = texts.iter().flatten().map(|text| fraction(text)).max().unwrap_or(0);
     let number = |text: &String| {
         let zeros = scale.saturating_sub(fraction(text));
         let digits: String = text.chars().filter(|one| *one != '.').collect();
-        format!("{digits}{}", "0".repeat(zeros)).parse::<i128>().map_err(|error| {
-            PyValueError::new_err(format!("{}: the decimal {text}: {error}", path.name))
+        let number = format!("{digits}{}", "0".repeat(zeros)).parse::<i128>().ok();
+        let largest = 10_i128.pow(u32::from(DECIMAL128_MAX_PRECISION));
+        let number = number.filter(|number| number.unsigned_abs() < largest.unsigned_abs());
+        number.ok_or_else(|| {
+            PyValueError::new_err(path.says(format!(
+                "the decimal {text} has more than {DECIMAL128_MAX_PRECISION} digits, with {scale} \
+                 of them after the point"
+            )))
         })
     };
     let numbers = texts
@@ -451,5 +598,29 @@ fn decimals(values: &[Value<'_>], path: Path<'_>) -> PyResult<ArrayRef> {
     let array: Decimal128Array = numbers.into_iter().collect();
     let scale = i8::try_from(scale).unwrap_or(i8::MAX);
     let array = array.with_precision_and_scale(DECIMAL128_MAX_PRECISION, scale);
-    Ok(Arc::new(array.map_err(arrow_error)?))
+    Ok(Arc::new(array.map_err(|error| path.refuses(&error))?))
+}
+
+/// The digits of a `Decimal`, without an exponent.
+fn decimal_digits(value: &Bound<'_, PyAny>) -> PyResult<String> {
+    let py = value.py();
+    if !value.call_method0(intern!(py, "is_finite"))?.extract::<bool>()? {
+        return Err(PyValueError::new_err(format!("the decimal {value} is not a finite number")));
+    }
+    let too_many = || {
+        PyValueError::new_err(format!(
+            "the decimal {value} needs more than {DECIMAL128_MAX_PRECISION} digits"
+        ))
+    };
+    // Before its zeros are written out, which may be a billion.
+    let exponent: i64 = value.call_method0(intern!(py, "adjusted"))?.extract()?;
+    if exponent.unsigned_abs() > u64::from(DECIMAL128_MAX_PRECISION) {
+        return Err(too_many());
+    }
+    let text: String = value.call_method1(intern!(py, "__format__"), ("f",))?.extract()?;
+    let fraction = text.split_once('.').map_or(0, |(_, fraction)| fraction.len());
+    if fraction > usize::from(DECIMAL128_MAX_PRECISION) {
+        return Err(too_many());
+    }
+    Ok(text)
 }

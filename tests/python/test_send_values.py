@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
+from collections.abc import Iterator, Mapping
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from types import MappingProxyType
@@ -11,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import ottla
 
@@ -36,7 +40,7 @@ def test_a_mapping_is_json(kafka: ottla.Client, remote: ottla.Client, name: str)
     assert texts(kafka, name) == [
         '{"id":1,"tags":["a",null],"to":{"x":1.5,"y":true},"no":null}',
         '{"id":2}',
-        '{"big":18446744073709551615,"many":[1.0,2.5],"rows":[{"a":1,"b":null},{"a":null,"b":2}]}',
+        '{"big":18446744073709551615,"many":[1,2.5],"rows":[{"a":1},{"b":2}]}',
         '{"n":5,"id":"00000000-0000-0000-0000-000000000001","empty":[],"none":{}}',
         "{}",
     ]
@@ -198,18 +202,128 @@ def test_producers_and_event_loops_make_values_too(broker: ottla.Broker, name: s
         assert sorted(texts(kafka, name)) == ['{"id":1}', '{"id":2}']
 
 
+def test_integers_beside_floats_stay_exact(kafka: ottla.Client, name: str) -> None:
+    big = 2**53 + 1
+    kafka.create_topic(name, partitions=1)
+    kafka.send(name, {"a": [big, 0.5], "b": [2**63, 0.5], "c": [[big], [0.5]]})
+    kafka.send(name, {"d": [{"x": big}, {"x": 0.5}], "e": [1, "x", None, [True]]})
+    assert texts(kafka, name) == [
+        '{"a":[9007199254740993,0.5],"b":[9223372036854775808,0.5],"c":[[9007199254740993],[0.5]]}',
+        '{"d":[{"x":9007199254740993},{"x":0.5}],"e":[1,"x",null,[true]]}',
+    ]
+    # Formats with one type for all items take what a float is exactly, and refuse the rest.
+    schema = {"type": "record", "name": "R", "fields": [
+        {"name": "a", "type": {"type": "array", "items": "double"}}]}  # fmt: skip
+    for value in (ottla.avro(schema), ottla.arrow_ipc()):
+        kafka.send(name, {"a": [2**53, 0.5]}, value_format=value)
+        for wrong in (big, 2**63 + 1, 10**400):
+            with pytest.raises(ValueError, match=rf"a\.\[\]: {wrong} and a float"):
+                kafka.send(name, {"a": [wrong, 0.5]}, value_format=value)
+    with pytest.raises(ValueError, match=r"a\.\[\]\.x: .* and a float"):
+        kafka.send(name, {"a": [{"x": big}, {"x": 0.5}]}, value_format=ottla.arrow_ipc())
+    assert kafka.scan(name).count() == 4
+
+
+def test_scalars_of_numpy_and_pandas(kafka: ottla.Client, name: str) -> None:
+    import pandas as pd
+
+    kafka.create_topic(name, partitions=1)
+    kafka.send(name, {"a": [np.bool_(True), np.float32(0.5), np.uint64(2**64 - 1), np.str_("x")]})
+    kafka.send(name, {"a": pd.NaT, "b": [pd.NA, None], "c": np.datetime64("NaT")})
+    moment = np.datetime64("2024-05-01T12:00:00.000001000", "ns")
+    kafka.send(name, {"a": moment, "b": np.timedelta64(5_000, "ns"), "c": np.datetime64("2024-05")})
+    kafka.send(name, {"a": pd.Timestamp(moment), "b": pd.Timedelta(1, "us")})
+    assert texts(kafka, name) == [
+        '{"a":[true,0.5,18446744073709551615,"x"]}',
+        '{"a":null,"b":[null,null],"c":null}',
+        '{"a":"2024-05-01T12:00:00.000001Z","b":"PT0.000005S","c":"2024-05-01"}',
+        '{"a":"2024-05-01T12:00:00.000001Z","b":"PT0.000001S"}',
+    ]
+    for nanosecond in (
+        pd.Timedelta(1, "ns"),
+        pd.Timestamp(1, unit="ns"),
+        np.timedelta64(1, "ns"),
+        moment + np.timedelta64(1, "ns"),
+    ):
+        for value in (ottla.json(), ottla.arrow_ipc()):
+            with pytest.raises(ValueError, match=r"^a: .*nanoseconds"):
+                kafka.send(name, {"a": nanosecond}, value_format=value)
+    assert kafka.scan(name).count() == 4
+
+
+class Twice(Mapping[str, int]):
+    """A mapping that has a key twice, as those of web frameworks may."""
+
+    def __getitem__(self, key: str) -> int:
+        return 1
+
+    def __len__(self) -> int:
+        return 2
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["k", "k"])
+
+
+def test_a_key_that_occurs_twice_is_refused(kafka: ottla.Client, name: str) -> None:
+    for value in (ottla.json(), ottla.arrow_ipc()):
+        with pytest.raises(ValueError, match=r'^a: .* two values for the key "k"'):
+            kafka.send(name, {"a": Twice()}, value_format=value)
+
+
+def test_members_can_be_left_out(kafka: ottla.Client, name: str) -> None:
+    kafka.send(name, {"a": 1, "b": 2}, value_format=ottla.json(exclude=["a"]))
+    assert texts(kafka, name) == ['{"b":2}']
+    with pytest.raises(ottla.ConfigError, match='no member "c"'):
+        kafka.send(name, {"a": 1}, value_format=ottla.json(exclude=["c"]))
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(value=st.dictionaries(st.text(), json_values))
+def test_json_says_what_the_values_are(broker: ottla.Broker, value: dict[str, object]) -> None:
+    with broker.client() as kafka:
+        sent = kafka.send("json-of-values", value)
+        assert sent.offset is not None
+        place = {sent.partition: sent.offset}, {sent.partition: sent.offset + 1}
+        (row,) = kafka.scan("json-of-values", *place, value=ottla.text()).head().to_pylist()
+    # As text, which tells 1, 1.0 and true apart.
+    assert json.dumps(json.loads(row["value"])) == json.dumps(value)
+
+
 def test_what_cannot_be_written_is_named(kafka: ottla.Client, name: str) -> None:
     inside: dict[str, Any] = {}
     inside["self"] = inside
     for value, words in (
         ({"a": {"b": object()}}, r"a\.b.*object"),
-        ({"a": [1, "x"]}, r"a\.\[\].*Int and Text"),
-        ({"a": {1: 2}}, r"a.*keys.*int"),
+        ({"a": {1: 2}}, r"^a: the keys.*int: 1$"),
+        ({1: 2}, r"^the keys.*int: 1$"),
+        ({"a": [{"b": "\ud800"}]}, r"^a\.\[\]\.b: the text '.ud800' has a lone surrogate"),
+        ({"a": {"\ud800": 1}}, "^a: the text '.ud800' has a lone surrogate"),
+        ({"a": Decimal("1E-50")}, "^a: the decimal 1E-50 needs more than 38 digits"),
+        ({"a": Decimal("1E+999999999")}, "^a: the decimal .* more than 38 digits"),
+        ({"a": [Decimal("1E+30"), Decimal(10**38 + 1)]}, r"^a\.\[\]: the decimal .* 38 digits"),
+        ({"a": Decimal("NaN")}, "^a: the decimal NaN is not a finite number"),
+        ({"a": {"b": float("nan")}}, r"^a\.b: JSON has no NaN"),
+        ({"a": time(1, tzinfo=timezone.utc)}, "^a: 01:00:00.00:00 is .* time zone"),
+        ({"a": timedelta.max}, "^a: the duration does not fit"),
+        ({"a": np.longdouble(1)}, "^a: values of type longdouble"),
+        ({"a": np.timedelta64(1, "M")}, "^a: values of type timedelta64"),
         ({"a": 2**70}, r"a.*64 bits"),
         (inside, "deep"),
     ):
         with pytest.raises((TypeError, ValueError, OverflowError), match=words):
             kafka.send(name, value)
+    with pytest.raises(TypeError, match=r"a\.\[\]: the items of a list are int and str"):
+        kafka.send(name, {"a": [1, "x"]}, value_format=ottla.arrow_ipc())
     # Arrays have the method of integers.
     for array in (np.array([1.0, 2.0]), np.array([1, 2]), np.array(1.5)):
         with pytest.raises(TypeError, match=r"v: values of type ndarray cannot be .*tolist"):

@@ -132,8 +132,9 @@ impl RowWriter {
     }
 }
 
+/// Writes the values of one column.
 #[derive(Debug)]
-struct ValueWriter {
+pub(crate) struct ValueWriter {
     nulls: Option<NullBuffer>,
     kind: Kind,
 }
@@ -169,7 +170,7 @@ enum Kind {
 }
 
 impl ValueWriter {
-    fn new(field: &Field, array: &ArrayRef, non_finite: NonFinite) -> Result<Self> {
+    pub(crate) fn new(field: &Field, array: &ArrayRef, non_finite: NonFinite) -> Result<Self> {
         let name = field.name();
         let again = |array: &ArrayRef| Self::new(field, array, non_finite);
         let inside = |item: &FieldRef, items: &ArrayRef| {
@@ -257,7 +258,7 @@ impl ValueWriter {
     }
 
     #[inline]
-    fn write(&self, row: usize, output: &mut Vec<u8>) -> Result<(), Fail> {
+    pub(crate) fn write(&self, row: usize, output: &mut Vec<u8>) -> Result<(), Fail> {
         if self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
             output.extend_from_slice(b"null");
             return Ok(());
