@@ -255,7 +255,7 @@ pub enum Error {
         source: Option<Arc<Error>>,
     },
     /// Records of a produced batch were refused, and with them the batch.
-    #[error("{detail}: {} ({code})", code.description())]
+    #[error("{detail}{} ({code})", meaning(*code, !detail.is_empty()))]
     RecordsRefused {
         /// The code.
         code: ErrorCode,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 import time as _time
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta, timezone
 from typing import Any, Union
 
+from ottla._records import plain
 from ottla.errors import ConfigError
 
 __all__ = [
@@ -26,6 +28,9 @@ Bound = Union[None, str, datetime, date, timedelta, "Mapping[int, Any]", "Mappin
 
 #: What the engine takes: a word, a time in milliseconds, or offsets by partition.
 NativeBound = tuple[str, Any]
+
+#: The units of numpy that are finer than Python's times.
+_FINE = ("ns", "ps", "fs", "as")
 
 _UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
@@ -87,9 +92,17 @@ def timestamp(value: float, unit: str) -> datetime:
 
 
 def milliseconds(moment: Any) -> int:
-    """Convert a time to milliseconds since 1970; a naive time is UTC."""
+    """Convert the time of a record to milliseconds since 1970; a naive time is UTC."""
     if isinstance(moment, str):
-        moment = _parse(moment)
+        found = _parse(moment)
+        if found is None:
+            raise ConfigError(
+                f"timestamp={moment!r} is not a time: pass ISO 8601 text such as "
+                "'2024-05-01T12:00:00Z' (UTC when it has no zone), a datetime or a date, or leave "
+                "it out for the current time"
+            )
+        moment = found
+    moment = _plain_time(moment, "timestamp")
     if not isinstance(moment, date):
         if isinstance(moment, (int, float)) and not isinstance(moment, bool):
             raise TypeError(
@@ -105,7 +118,22 @@ def milliseconds(moment: Any) -> int:
     return int((moment - epoch) // timedelta(milliseconds=1))
 
 
-def _parse(text: str) -> datetime:
+def _plain_time(value: Any, argument: str) -> Any:
+    """Return the Python value of a scalar of numpy or pandas, without its nanoseconds.
+
+    Milliseconds are what counts, rounded down.
+    """
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(value, numpy.datetime64):
+        unit, _count = numpy.datetime_data(value.dtype)
+        value = value.astype("datetime64[us]") if unit in _FINE else value
+    value = plain(value)
+    if value is None:
+        raise ConfigError(f"{argument}= is NaT, which is no time: pass a datetime")
+    return value
+
+
+def _parse(text: str) -> datetime | None:
     # Python 3.10 reads neither "Z" nor fractions unless they have 3 or 6 digits.
     normal = re.sub(r"[zZ]$", "+00:00", text.strip())
     normal = re.sub(
@@ -114,10 +142,23 @@ def _parse(text: str) -> datetime:
     try:
         return datetime.fromisoformat(normal)
     except ValueError:
-        raise ConfigError(
-            f"{text!r} is not a position in a topic: pass 'earliest', 'latest', an ISO 8601 time "
-            "(UTC when it has no zone), a datetime, a negative timedelta, or {partition: offset}"
-        ) from None
+        return None
+
+
+def _of_text(text: str, side: str) -> NativeBound:
+    """Convert a bound that is text: a word or a time."""
+    word = text.strip().lower()
+    if word in ("earliest", "latest"):
+        return (word, None)
+    moment = _parse(text)
+    if moment is not None:
+        return ("time", milliseconds(moment))
+    if word.startswith(("{", "[")):
+        raise ConfigError(f"{side}= is JSON text: pass what it stands for, {side}=json.loads(text)")
+    raise ConfigError(
+        f"{text!r} is not a position in a topic: pass 'earliest', 'latest', an ISO 8601 time "
+        "(UTC when it has no zone), a datetime, a negative timedelta, or {partition: offset}"
+    )
 
 
 def native_bound(bound: Any, default: str, side: str, topic: str | None = None) -> NativeBound:
@@ -137,10 +178,8 @@ def native_bound(bound: Any, default: str, side: str, topic: str | None = None) 
     if bound is None:
         return (default, None)
     if isinstance(bound, str):
-        word = bound.strip().lower()
-        if word in ("earliest", "latest"):
-            return (word, None)
-        return ("time", milliseconds(bound))
+        return _of_text(bound, side)
+    bound = _plain_time(bound, side)
     if isinstance(bound, (datetime, date)):
         return ("time", milliseconds(bound))
     if isinstance(bound, timedelta):

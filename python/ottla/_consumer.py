@@ -573,6 +573,6 @@ def _commits(what: RecordBatch | Offsets | None) -> dict[str, dict[int, int]] | 
     if isinstance(what, Mapping):
         return ends(what)
     raise TypeError(
-        f"cannot commit a {type(what).__name__}: pass a batch, {{topic: {{partition: offset}}}}, "
-        "or nothing"
+        "what is committed must be a batch, {topic: {partition: offset}}, or nothing, not "
+        f"{type(what).__name__}"
     )

@@ -99,11 +99,12 @@ class Writing:
             mapping of names to values is encoded with ``value_format``.
         key : bytes, str, int, bool, Decimal, UUID, date, time or datetime, optional
             The key; a str is sent as UTF-8, an int as decimal text, others as the same text that
-            ``write`` produces.
+            ``write`` produces. Scalars of numpy and pandas count as the values they stand for.
         partition : int, optional
             The partition; by default the hash of the key decides, as in Java clients.
         timestamp : datetime.datetime or str, optional
-            The timestamp of the record, UTC when it has no zone; now by default.
+            The timestamp of the record, a datetime or ISO 8601 text, UTC when it has no zone;
+            rounded down to milliseconds; now by default.
         headers : mapping or sequence of pairs, optional
             Names and values; a name must be a str or UTF-8 bytes. A sequence may contain a name
             twice.
@@ -189,8 +190,15 @@ class Writing:
         chosen = as_format(value_format, "value_format")
         if chosen is None and isinstance(value, Mapping):
             chosen = json()
-        if value is None or chosen is None or chosen.kind in {"raw", "text"}:
+        if value is None or chosen is None:
             return part_bytes(value, "value")
+        if chosen.kind in {"raw", "text"}:
+            if isinstance(value, Mapping):
+                raise TypeError(
+                    f"a value of the format ottla.{chosen.kind}() is bytes or str as it is, not a "
+                    'mapping: leave value_format= out, or pass value_format="json"'
+                )
+            return part_bytes(value, "value", of_mapping=False)
         name = (topic, chosen)
         try:
             encoder = self._encoders.get(name)

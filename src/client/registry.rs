@@ -265,7 +265,7 @@ impl SchemaRegistry {
             }
         }
         let detail = format!("the schema registry did not answer for {what}: {failure}");
-        Err(Error::kafka(ErrorCode::NetworkException, detail))
+        Err(Error::told(ErrorCode::NetworkException, detail))
     }
 
     fn send(&self, url: &str, body: Option<&Value>) -> Result<(u16, String), ureq::Error> {
@@ -429,7 +429,7 @@ impl SchemaRegistry {
         };
         let context =
             format!("schema registry {urls} refused {what}: HTTP {status}: {detail}{remedy}");
-        Error::kafka(code, context)
+        Error::told(code, context)
     }
 }
 

@@ -172,7 +172,7 @@ fn check_size(batch: &Batch, config: &LogConfig) -> Result<()> {
     if size > config.max_message_bytes as usize {
         let max = config.max_message_bytes;
         let detail = format!("a batch of {size} bytes is larger than max.message.bytes ({max})");
-        return Err(Error::kafka(ErrorCode::MessageTooLarge, detail));
+        return Err(Error::told(ErrorCode::MessageTooLarge, detail));
     }
     Ok(())
 }
@@ -186,7 +186,7 @@ fn check_records(batch: &Batch, facts: &AppendFacts, config: &LogConfig) -> Resu
     let detail = format!(
         "a record of {size} bytes before compression is larger than max.decompressed.message.bytes ({max})"
     );
-    Err(Error::kafka(ErrorCode::InvalidRecord, detail))
+    Err(Error::told(ErrorCode::InvalidRecord, detail))
 }
 
 /// The timestamps that `message.timestamp.before.max.ms` and `.after.max.ms` allow.

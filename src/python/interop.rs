@@ -219,11 +219,11 @@ pub(super) fn import_reader(
     let py = object.py();
     if object.hasattr(intern!(py, "__arrow_c_stream__"))? {
         let capsule = object.call_method0(intern!(py, "__arrow_c_stream__"))?;
-        return import_stream(capsule.cast()?);
+        return import_stream(object, capsule.cast()?);
     }
     if object.hasattr(intern!(py, "__arrow_c_array__"))? {
         let pair = object.call_method0(intern!(py, "__arrow_c_array__"))?;
-        let batch = import_batch(pair.cast()?)?;
+        let batch = import_batch(object, pair.cast()?)?;
         let schema = batch.schema();
         return Ok(Box::new(RecordBatchIterator::new([Ok(batch)], schema)));
     }
@@ -234,12 +234,15 @@ pub(super) fn import_reader(
     )))
 }
 
-fn import_stream(capsule: &Bound<'_, PyCapsule>) -> PyResult<Box<dyn RecordBatchReader + Send>> {
+fn import_stream(
+    object: &Bound<'_, PyAny>,
+    capsule: &Bound<'_, PyCapsule>,
+) -> PyResult<Box<dyn RecordBatchReader + Send>> {
     let pointer = capsule.pointer_checked(Some(STREAM))?.cast::<FFI_ArrowArrayStream>();
     // SAFETY: the name was checked; the stream is moved out, which leaves a released one for the
     // destructor of the capsule.
     let stream = unsafe { FFI_ArrowArrayStream::from_raw(pointer.as_ptr()) };
-    Ok(Box::new(ImportedStream::new(stream)?))
+    Ok(Box::new(ImportedStream::new(object, stream)?))
 }
 
 /// A reader of another library's stream. Unlike that of `arrow`, it accepts columns of the type
@@ -251,7 +254,7 @@ struct ImportedStream {
 }
 
 impl ImportedStream {
-    fn new(mut stream: FFI_ArrowArrayStream) -> PyResult<Self> {
+    fn new(object: &Bound<'_, PyAny>, mut stream: FFI_ArrowArrayStream) -> PyResult<Self> {
         let released = || PyValueError::new_err("this stream of Arrow data has already been read");
         if stream.release().is_none() {
             return Err(released());
@@ -265,7 +268,7 @@ impl ImportedStream {
         }
         let field = Field::try_from(&schema).map_err(arrow_error)?;
         let DataType::Struct(fields) = field.data_type() else {
-            return Err(no_columns(field.data_type()));
+            return Err(no_columns(object, field.data_type())?);
         };
         let schema = Schema::new_with_metadata(fields.clone(), field.metadata().clone());
         Ok(Self { stream, schema: SchemaRef::new(schema) })
@@ -312,14 +315,26 @@ fn stream_error(stream: &mut FFI_ArrowArrayStream, code: i32) -> String {
     unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
 }
 
-fn no_columns(data_type: &DataType) -> PyErr {
-    PyTypeError::new_err(format!(
-        "this is one column of {data_type} without a name, not a table: pass a dataframe, a table or \
-         a record batch"
-    ))
+/// The error for one column where a table is expected; a series of polars or pandas may have a name.
+#[cold]
+fn no_columns(object: &Bound<'_, PyAny>, data_type: &DataType) -> PyResult<PyErr> {
+    let py = object.py();
+    let name = object.getattr_opt(intern!(py, "name"))?;
+    let name = name.filter(|name| name.is_truthy().unwrap_or(true));
+    let is_series = object.hasattr(intern!(py, "to_frame"))?;
+    let shown = match &name {
+        Some(name) => format!("the column {} of {data_type}", name.repr()?),
+        None => format!("one column of {data_type} without a name"),
+    };
+    let remedy = match (is_series, name) {
+        (true, Some(_)) => "pass it as series.to_frame()",
+        (true, None) => "pass it as series.to_frame(\"name\")",
+        (false, _) => "pass a dataframe, a table or a record batch",
+    };
+    Ok(PyTypeError::new_err(format!("this is {shown}, not a table: {remedy}")))
 }
 
-fn import_batch(pair: &Bound<'_, PyTuple>) -> PyResult<RecordBatch> {
+fn import_batch(object: &Bound<'_, PyAny>, pair: &Bound<'_, PyTuple>) -> PyResult<RecordBatch> {
     let (schema, array) = pair.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
     let schema = schema.cast::<PyCapsule>()?.pointer_checked(Some(SCHEMA))?;
     let array = array.cast::<PyCapsule>()?.pointer_checked(Some(ARRAY))?;
@@ -327,7 +342,7 @@ fn import_batch(pair: &Bound<'_, PyTuple>) -> PyResult<RecordBatch> {
     let schema = unsafe { schema.cast::<FFI_ArrowSchema>().as_ref() };
     let field = Field::try_from(schema).map_err(arrow_error)?;
     let DataType::Struct(fields) = field.data_type() else {
-        return Err(no_columns(field.data_type()));
+        return Err(no_columns(object, field.data_type())?);
     };
     let schema = Schema::new_with_metadata(fields.clone(), field.metadata().clone());
     // SAFETY: the name was checked; the array is moved out of its capsule.

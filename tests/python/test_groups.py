@@ -110,9 +110,11 @@ def test_offsets_are_committed_as_they_are_given(kafka: ottla.Client, filled: st
         assert consumer.commit_async({filled: {2: (0, 5)}}).result(30) == {filled: {2: 5}}
         assert consumer.committed() == {filled: {1: 4, 2: 5}}
         assert consumer.committed([(filled, 1)]) == {filled: {1: 4}}
-        with pytest.raises(ottla.FencedError, match="no longer assigned"):
+        with pytest.raises(ottla.FencedError, match="other-0: not assigned to this member"):
             consumer.commit({"other": {0: 1}})
-        with pytest.raises(TypeError, match="cannot commit"):
+        with pytest.raises(ottla.UnknownTopicError, match=f"{filled} has no partition 9: it has 4"):
+            consumer.commit({filled: {9: 1}})
+        with pytest.raises(TypeError, match=r"what is committed must be .*, not int"):
             consumer.commit(3)  # type: ignore[arg-type]
     with kafka.consumer(filled, group_id=filled, auto_offset_reset="latest") as consumer:
         found = until(consumer, lambda: consumer.position().get(filled, {}) != {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -131,6 +132,21 @@ def test_without_auto_register_the_schema_must_be_known(
     assert kafka.write(name, table, value=latest) == 2
     assert users(kafka, name, latest) == 2 * USERS
     assert len(registry.schemas) == 1
+
+
+def test_what_a_registry_answers_is_the_whole_error(
+    kafka: ottla.Client, name: str, registry: Registry
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        refusing = f"http://127.0.0.1:{free.getsockname()[1]}"
+        for url, words, wrong in (
+            (f"{registry.url}/elsewhere", "HTTP 404", "malformed"),
+            (refusing, "did not answer", "before a response"),
+        ):
+            with pytest.raises(ottla.KafkaError, match=words) as found:
+                kafka.send(name, {"id": 1}, value_format=ottla.avro(USER, registry=url))
+            assert wrong not in str(found.value)
 
 
 def test_subjects_of_other_names(kafka: ottla.Client, name: str, registry: Registry) -> None:

@@ -363,7 +363,17 @@ TABLE = pl.DataFrame({"a": [1]})
     [
         (lambda k, t: k.write(t, TABLE, key=5), TypeError, "key= takes the name of a column"),
         (lambda k, t: k.write(t, TABLE, partition=1.5), TypeError, "partition= takes"),
-        (lambda k, t: k.write(t, TABLE["a"]), TypeError, "one column"),
+        (
+            lambda k, t: k.write(t, TABLE["a"]),
+            TypeError,
+            r"this is the column 'a' of Int64, not a table: pass it as series\.to_frame\(\)$",
+        ),
+        (
+            lambda k, t: k.write(t, pd.Series([1], name="a")),
+            TypeError,
+            r"this is the column 'a' of Int64, not a table: pass it as series\.to_frame\(\)$",
+        ),
+        (lambda k, t: k.write(t, pl.Series([1])), TypeError, r'without a name.*to_frame\("name"\)'),
         (lambda k, t: k.write(t, TABLE, progress="x"), TypeError, "progress= takes"),
         (lambda k, t: k.send(t, "x", timestamp=5), TypeError, r"ottla\.timestamp\(5, 'ms'\)"),
         (lambda k, t: k.scan(t, columns="value"), TypeError, r"\['value'\]"),

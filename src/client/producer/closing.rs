@@ -105,7 +105,7 @@ impl Producer {
         let lost = Lost { is_closing: true, ..Lost::default() };
         let lost = std::mem::replace(&mut state.lost, lost);
         let why = || match gone {
-            Some(why) => Error::kafka(ErrorCode::NetworkException, why),
+            Some(why) => Error::told(ErrorCode::NetworkException, why),
             None if in_time => {
                 Error::kafka(ErrorCode::UnknownServerError, "the task that sends them has ended")
             }
@@ -200,7 +200,7 @@ impl Inner {
     pub(super) fn abandon_broker(&self, why: &str) {
         self.abandon(|partition| {
             let context = format!("producing to {partition}: {why}");
-            Error::kafka(ErrorCode::NetworkException, context)
+            Error::told(ErrorCode::NetworkException, context)
         });
     }
 }
@@ -212,7 +212,7 @@ fn described(topics: &BTreeMap<Arc<str>, u64>) -> String {
     let mut text = format!("{total} {noun} {verb} not acknowledged (");
     for (index, (topic, count)) in topics.iter().take(TOPICS_SHOWN).enumerate() {
         let comma = if index == 0 { "" } else { ", " };
-        // Writing to a text does not fail.
+        // Writing to a string does not fail.
         write!(text, "{comma}topic {topic:?}: {count}").ok();
     }
     if topics.len() > TOPICS_SHOWN {

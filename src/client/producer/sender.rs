@@ -501,15 +501,19 @@ fn refusal(mut text: String, code: ErrorCode, answer: Option<&PartitionProduceRe
     if let Some(answer) = answer {
         if let Some(message) = answer.error_message.as_ref().filter(|text| !text.is_empty()) {
             text.push_str(": ");
-            text.push_str(message);
+            // The code follows at the end of the text.
+            text.push_str(message.strip_suffix(&format!(" ({code})")).unwrap_or(message));
             is_told = true;
         }
         if let Some(first) = answer.record_errors.first() {
             let message = first.batch_index_error_message.as_deref().unwrap_or_default();
-            text.push_str("; record ");
-            text.push_str(&first.batch_index.to_string());
-            text.push_str(" of the batch: ");
-            text.push_str(message);
+            // The message of ottla's broker names the record, that of Apache Kafka does not.
+            if !text.contains(message) {
+                text.push_str("; record ");
+                text.push_str(&first.batch_index.to_string());
+                text.push_str(" of the batch: ");
+                text.push_str(message);
+            }
         }
     }
     if code == ErrorCode::MessageTooLarge {
@@ -552,4 +556,41 @@ fn build_request(
         topic_data: topic_data.collect(),
     };
     Ok((request, version))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::messages::produce::BatchIndexAndErrorMessage;
+
+    fn told(code: ErrorCode, message: &str, record: &str) -> String {
+        let record = BatchIndexAndErrorMessage {
+            batch_index: 3,
+            batch_index_error_message: Some(record.into()),
+        };
+        let answer = PartitionProduceResponse {
+            error_message: Some(message.into()),
+            record_errors: vec![record],
+            ..PartitionProduceResponse::default()
+        };
+        refusal("producing to x-0".to_owned(), code, Some(&answer)).to_string()
+    }
+
+    #[test]
+    fn a_refusal_is_said_once() {
+        let ours = Error::RecordsRefused {
+            code: ErrorCode::InvalidRecord,
+            detail: "record 3 of the batch: it has no key".to_owned(),
+            records: Vec::new(),
+        };
+        assert_eq!(
+            told(ErrorCode::InvalidRecord, &ours.to_string(), "it has no key"),
+            "producing to x-0: record 3 of the batch: it has no key (INVALID_RECORD)"
+        );
+        assert_eq!(
+            told(ErrorCode::InvalidRecord, "Some records were rejected.", "it has no key"),
+            "producing to x-0: Some records were rejected.; record 3 of the batch: it has no key \
+             (INVALID_RECORD)"
+        );
+    }
 }

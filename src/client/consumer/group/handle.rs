@@ -131,13 +131,21 @@ impl GroupHandle {
         if foreign.is_empty() {
             return Ok(());
         }
+        let snapshot = self.coordinator.cluster.snapshot();
+        for one in &foreign {
+            let known = snapshot.topics.get(&one.topic).map(|topic| topic.partition_count());
+            if let Some(count) = known.filter(|count| !(0..*count).contains(&one.partition)) {
+                let count = usize::try_from(count).unwrap_or_default();
+                return Err(Error::no_partition(&one.topic, one.partition, count));
+            }
+        }
         let why = match now.lost_reason.as_str() {
             "" => String::new(),
             reason => format!(" ({reason})"),
         };
         let context = format!(
-            "group {}: committing {}: no longer assigned to this member{why}; their new owner \
-             continues from the last commit",
+            "group {}: committing {}: not assigned to this member{why}; a member commits only what \
+             it owns, and whoever owns these continues from their last commit",
             self.options.group_id,
             list(foreign.into_iter())
         );
