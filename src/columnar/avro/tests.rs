@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{Array, AsArray, NullArray, RecordBatch};
+use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int32Type, Int64Type, Schema as ArrowSchema, TimeUnit};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use proptest::prelude::*;
@@ -386,6 +387,22 @@ fn a_decoder_goes_on_after_a_value_that_ended_the_output() {
 
 fn time(of: &str, logical: &str) -> Value {
     json!({"name": "a", "type": {"type": of, "logicalType": logical}})
+}
+
+#[test]
+fn a_time_is_read_in_a_finer_unit() {
+    let read = |writer: Value, reader: Value| {
+        let rows = evolved(&record(&json!([writer])), &record(&json!([reader])), &[6]).unwrap();
+        let numbers = cast(rows.column_by_name("a").unwrap(), &DataType::Int64).unwrap();
+        numbers.as_primitive::<Int64Type>().value(0)
+    };
+    let long = |logical: &str| time("long", logical);
+    assert_eq!(read(long("timestamp-millis"), long("timestamp-millis")), 3);
+    assert_eq!(read(long("timestamp-millis"), long("timestamp-micros")), 3_000);
+    assert_eq!(read(long("timestamp-millis"), long("timestamp-nanos")), 3_000_000);
+    assert_eq!(read(long("timestamp-micros"), long("timestamp-nanos")), 3_000);
+    assert_eq!(read(long("local-timestamp-millis"), long("local-timestamp-micros")), 3_000);
+    assert_eq!(read(time("int", "time-millis"), long("time-micros")), 3_000);
 }
 
 #[test]
