@@ -31,6 +31,8 @@ NativeBound = tuple[str, Any]
 
 #: The units of numpy that are finer than Python's times.
 _FINE = ("ns", "ps", "fs", "as")
+#: The largest offset of Kafka's protocol.
+_OFFSET_MAX = 2**63 - 1
 
 _UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
@@ -246,7 +248,8 @@ def _offsets(bound: Mapping[Any, Any], side: str, topic: str | None) -> NativeBo
         raise refusal_of_ranges(side)
     if side == "end" and not of_topic:
         raise ConfigError(f"end={bound!r} names no partition")
-    offsets = {int(key): _offset(value) for key, value in of_topic.items()}
+    remedy = "; use client[topic].tail(n) for the newest" if side == "start" else ""
+    offsets = {int(key): _offset(value, remedy) for key, value in of_topic.items()}
     if side == "start" and (is_by_topic(bound) or not bound) and topic is not None:
         return ("checkpoint", {topic: offsets})
     return ("offsets", offsets)
@@ -267,14 +270,31 @@ def _pair(value: Any) -> tuple[int, int]:
     return _offset(value[0]), _offset(value[1])
 
 
-def _offset(value: Any) -> int:
+def _offset(value: Any, remedy: str = "") -> int:
     if isinstance(value, (tuple, list)):
         value = _pair(value)[1]
+    return offset_number(value, remedy)
+
+
+def offset_number(value: Any, remedy: str = "") -> int:
+    """Return an offset as an integer; ``remedy`` says what to do instead of a negative one."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"an offset must be an integer, not {value!r}")
     number = int(value.__index__())
     if number < 0:
-        raise ConfigError(f"offset {number} is negative; use client[topic].tail(n) for the newest")
+        raise ConfigError(f"offset {number} is negative{remedy}")
+    if number > _OFFSET_MAX:
+        raise ConfigError(f"offset {number} is larger than any offset can be, {_OFFSET_MAX}")
+    return number
+
+
+def row_count(value: Any, name: str = "n") -> int:
+    """Return a number of rows."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name}={value!r}: pass a number of rows")
+    number = int(value.__index__())
+    if number < 0:
+        raise ConfigError(f"{name}={number} is negative: pass the number of rows that you want")
     return number
 
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from ottla import _exit
 from ottla._admin import Administration
-from ottla._bounds import Bound, Limit, native_bound, native_bounds, seconds
+from ottla._bounds import Bound, Limit, native_bound, native_bounds, row_count, seconds
 from ottla._consumer import Consumer
 from ottla._embedded import hosts, refuse
 from ottla._membership import group_options, is_pattern, refuse_group_options
 from ottla._names import partition_numbers, topic_name, topic_names
-from ottla._offsets import Resume, of_resume, starts
+from ottla._offsets import Resume, of_resume, refuse_foreign, starts
 from ottla._ottla import Broker as _NativeBroker
 from ottla._ottla import Client as _NativeClient
 from ottla._ottla import Consumer as _NativeConsumer
@@ -200,7 +200,8 @@ class Client(Administration, Writing):
             those that retention or a deletion removed, and those that were compacted since the scan
             was read before.
         max_rows : int, optional
-            Stop after this many rows.
+            Stop after this many rows. Partitions are then read one after the other, and ``end`` is
+            the place after the last of these rows.
         batch_rows : int, default 10000
             About how many rows go into a batch.
         string_view : bool, default True
@@ -239,7 +240,7 @@ class Client(Administration, Writing):
             "isolation_level": isolation_level,
             "on_error": on_error,
             "on_data_loss": on_data_loss,
-            "max_rows": max_rows,
+            "max_rows": None if max_rows is None else row_count(max_rows, "max_rows"),
             "batch_rows": batch_rows,
             "string_view": string_view,
             "threads": threads,
@@ -465,6 +466,9 @@ class Client(Administration, Writing):
             # What a checkpoint does not name was added since.
             start = "earliest"
         known = known or {}
+        refuse_foreign(known, assignment, "start")
+        if isinstance(resume, Mapping):
+            refuse_foreign(of_resume(resume), assignment, "resume")
         if resume is not None:
             known = known | of_resume(resume, self._partitions_of(assignment, resume, limit))
         # From the end, nothing would come before it has caught up.

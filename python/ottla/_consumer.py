@@ -17,7 +17,7 @@ from ottla._bounds import (
     refusal_of_ranges,
     seconds,
 )
-from ottla._offsets import ends, of_resume
+from ottla._offsets import ends, of_resume, refuse_foreign
 from ottla._ottla import RecordBatch
 from ottla._progress import is_open_ended, set_note, set_total
 from ottla._progress import start as start_progress
@@ -148,7 +148,8 @@ class Consumer:
         else:
             self._resume = reading.pop("resume")
             if self._resume is not None:
-                of_resume(self._resume)
+                # A function is asked when partitions come; offsets are looked at now.
+                refuse_foreign(of_resume(self._resume), topics, "resume")
             self._native = client._join(topics, resumes=self._resume is not None, **reading)  # noqa: SLF001
             client._members.add(self)  # noqa: SLF001
         if heard["lost"] is None:

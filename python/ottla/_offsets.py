@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import operator
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
-from ottla._bounds import has_ranges, is_by_topic, refusal_of_ranges
+from ottla._bounds import has_ranges, is_by_topic, offset_number, refusal_of_ranges
 from ottla.errors import ConfigError, FencedError
 
 if TYPE_CHECKING:
@@ -26,15 +26,6 @@ Spans = dict[str, dict[int, tuple["int | None", int]]]
 _PAIR = 2
 
 
-def _offset(value: Any) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"an offset must be an integer, not {value!r}")
-    number = operator.index(value)
-    if number < 0:
-        raise ConfigError(f"offset {number} is negative")
-    return number
-
-
 def spans(offsets: Offsets) -> Spans:
     """Read offsets by topic and partition as (start, end); the start may be unknown."""
     found: Spans = {}
@@ -49,9 +40,9 @@ def spans(offsets: Offsets) -> Spans:
             if isinstance(value, (tuple, list)):
                 if len(value) != _PAIR:
                     raise ConfigError(f"{value!r} is not a pair of offsets")
-                of_topic[int(partition)] = (_offset(value[0]), _offset(value[1]))
+                of_topic[int(partition)] = (offset_number(value[0]), offset_number(value[1]))
             else:
-                of_topic[int(partition)] = (None, _offset(value))
+                of_topic[int(partition)] = (None, offset_number(value))
     return found
 
 
@@ -72,6 +63,24 @@ def starts(start: Any) -> dict[str, dict[int, int]] | None:
     return ends(start)
 
 
+def refuse_foreign(
+    offsets: Mapping[str, Any],
+    topics: str | Iterable[str] | re.Pattern[str],
+    argument: str,
+) -> None:
+    """Refuse offsets of other topics alone: reading would begin anew, as if there were none."""
+    if isinstance(topics, re.Pattern):
+        pattern = topics
+        known = {topic for topic in offsets if pattern.search(topic)}
+        wanted = f"topics like {pattern.pattern}"
+    else:
+        names = [topics] if isinstance(topics, str) else list(topics)
+        known = offsets.keys() & set(names)
+        wanted = ", ".join(map(str, names))
+    if offsets and not known:
+        raise ConfigError(f"{argument}= has offsets for {', '.join(offsets)}, not for {wanted}")
+
+
 def of_resume(
     resume: Resume, partitions: Iterable[tuple[str, int]] | None = None
 ) -> dict[str, dict[int, int]]:
@@ -87,7 +96,7 @@ def of_resume(
     for topic, partition in partitions or ():
         offset = resume(topic, partition)
         if offset is not None:
-            found.setdefault(topic, {})[partition] = _offset(offset)
+            found.setdefault(topic, {})[partition] = offset_number(offset)
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ottla import _frames, _progress
+from ottla._bounds import row_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,18 +50,25 @@ class Scan:
         """The bounds by partition, end exclusive; can be stored as JSON.
 
         Passed as ``start=`` and ``end=`` of another scan, they select the same records. To continue
-        where this scan stopped, keep :attr:`end` instead.
+        where this scan stopped, keep :attr:`end` instead. With ``max_rows=`` they end after the
+        last row that this scan hands out; the first call reads the rows, without their columns, to
+        find out which that is.
         """
         return self._native.offsets
 
     @property
     def start(self) -> dict[str, dict[int, int]]:
         """The first offset of each partition, by topic and partition."""
-        return {self.topic: {partition: start for partition, (start, _) in self.offsets.items()}}
+        return {
+            self.topic: {partition: start for partition, (start, _) in self._native.bounds.items()}
+        }
 
     @property
     def end(self) -> dict[str, dict[int, int]]:
         """The checkpoint: the offset after the last one, by topic and partition.
+
+        With ``max_rows=`` that is the last row that this scan hands out, not the end of what is
+        there; see :attr:`offsets`.
 
         Store it as JSON, and pass it as ``start=`` of the next scan or consumer, which reads what
         arrived since, including in partitions that did not exist yet. If ``partitions=`` selected
@@ -103,7 +111,7 @@ class Scan:
 
     def head(self, n: int = 5) -> RecordBatch:
         """Return the first ``n`` rows, in the order of the partitions."""
-        return self._native.collect_head(n)
+        return self._native.collect_head(row_count(n))
 
     def to_pyarrow(self, *, string_view: bool = False, progress: Any = False) -> Any:
         """Read all rows into a ``pyarrow.Table``.
@@ -193,7 +201,7 @@ class Scan:
     def _rows(self) -> list[list[object]]:
         return [
             [partition, start, end, end - start]
-            for partition, (start, end) in sorted(self.offsets.items())
+            for partition, (start, end) in sorted(self._native.bounds.items())
         ]
 
     def __repr__(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ottla import _frames
-from ottla._bounds import Limit
+from ottla._bounds import Limit, row_count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -118,6 +118,7 @@ class Topic:
         **options
             The other keyword arguments of ``client.scan``.
         """
+        n = row_count(n)
         start, end = self._client.offsets(self.name, "earliest"), self._client.offsets(self.name)
         first = {
             partition: max(start.get(partition, 0), last - n) for partition, last in end.items()

@@ -194,6 +194,11 @@ impl Reading {
 }
 
 pub(super) async fn scan(arguments: ScanArguments) -> Outcome {
+    if arguments.offsets && arguments.reading.max_messages.is_some() {
+        let detail = "--offsets reads nothing, so it cannot tell where --max-messages would stop; \
+                      omit one of them";
+        return Err(Failure::Usage(detail.to_owned()));
+    }
     let (start, end) = (Bound::parse(&arguments.from)?, Bound::parse(&arguments.to)?);
     read_range(&arguments.reading, start, end, arguments.output, arguments.offsets).await
 }

@@ -253,12 +253,47 @@ fn partitions_of(info: &TopicInfo, options: &ScanOptions) -> Result<Vec<TopicPar
             && options.end.covers(index)
             && options.partitions.as_ref().is_none_or(|partitions| partitions.contains(&index))
     };
-    Ok(info
+    let wanted: Vec<TopicPartition> = info
         .partitions
         .iter()
         .filter(|partition| is_wanted(partition.partition))
         .map(|partition| TopicPartition::new(Arc::clone(&info.name), partition.partition))
-        .collect())
+        .collect();
+    if wanted.is_empty() {
+        refuse_contradiction(&info.name, options)?;
+    }
+    Ok(wanted)
+}
+
+/// Refuses bounds and partitions that have no partition in common: the scan would be empty, which
+/// nobody asks for.
+fn refuse_contradiction(topic: &str, options: &ScanOptions) -> Result<()> {
+    let of_bound = |bound: &Bound| match bound {
+        Bound::Offsets(offsets) => offsets.keys().copied().collect(),
+        _ => Vec::new(),
+    };
+    let chosen = options.partitions.clone().unwrap_or_default();
+    let named = [
+        ("start", of_bound(&options.start)),
+        ("end", of_bound(&options.end)),
+        ("partitions", chosen),
+    ];
+    let told: Vec<String> = named
+        .iter()
+        .filter(|(_, partitions)| !partitions.is_empty())
+        .map(|(what, partitions)| {
+            let numbers: Vec<String> = partitions.iter().map(ToString::to_string).collect();
+            format!("{what} names {}", numbers.join(", "))
+        })
+        .collect();
+    if told.len() < 2 {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "no partition of topic {topic} is named by all of the arguments that select some, so nothing \
+         would be read: {}",
+        told.join("; ")
+    )))
 }
 
 async fn extents(

@@ -17,7 +17,7 @@ use pyo3::types::{PyCapsule, PyDict, PyIterator, PyList, PySlice, PyString, PyTu
 use super::interop::{self, arrow_error};
 use super::{types, values};
 use crate::columnar::{Decoded, PartitionProgress, compact, nbytes, to_plain};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::types::TopicPartition;
 
 /// The records `[start, end)` of one partition.
@@ -57,6 +57,13 @@ impl From<Decoded> for RecordBatch {
         let spans = spans(decoded.progress.iter());
         Self { rows: decoded.rows, spans, num_rejected: decoded.rejected.len(), is_part: false }
     }
+}
+
+/// A number of rows that a caller asks for.
+fn row_count(n: i64) -> Result<usize> {
+    usize::try_from(n).map_err(|_negative| {
+        Error::invalid(format!("n={n} is negative: pass the number of rows that you want"))
+    })
 }
 
 /// Rows of a topic as Arrow columns.
@@ -300,8 +307,8 @@ impl RecordBatch {
     /// n : int, default 5
     ///     How many rows.
     #[pyo3(signature = (n=5))]
-    fn head(&self, n: usize) -> Self {
-        self.slice(0, n.min(self.rows.num_rows()))
+    fn head(&self, n: i64) -> PyResult<Self> {
+        Ok(self.slice(0, row_count(n)?.min(self.rows.num_rows())))
     }
 
     /// Return the last `n` rows; shares the memory.
@@ -311,9 +318,9 @@ impl RecordBatch {
     /// n : int, default 5
     ///     How many rows.
     #[pyo3(signature = (n=5))]
-    fn tail(&self, n: usize) -> Self {
-        let length = n.min(self.rows.num_rows());
-        self.slice(self.rows.num_rows() - length, length)
+    fn tail(&self, n: i64) -> PyResult<Self> {
+        let length = row_count(n)?.min(self.rows.num_rows());
+        Ok(self.slice(self.rows.num_rows() - length, length))
     }
 
     /// Return a copy of the rows in their own memory, so that segments or responses can be

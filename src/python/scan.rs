@@ -74,6 +74,8 @@ pub(super) struct Scan {
     /// How rows are decoded once the columns of values are known.
     settled: OnceLock<DecodeOptions>,
     on_error: String,
+    /// The offsets of the rows that `max_rows` leaves, once they were asked for.
+    cut: OnceLock<BTreeMap<i32, (i64, i64)>>,
 }
 
 impl Scan {
@@ -123,6 +125,7 @@ impl Scan {
             process: process::current(),
             settled: OnceLock::new(),
             on_error: arguments.on_error,
+            cut: OnceLock::new(),
         })
     }
 
@@ -211,6 +214,36 @@ impl Scan {
         Ok((reading, schema))
     }
 
+    /// How rows are decoded where only their number matters.
+    fn counting(&self, py: Python<'_>) -> PyResult<DecodeOptions> {
+        let many = self.options.decode.value.is_many_rows();
+        if many || self.options.decode.on_error == OnError::SetAside {
+            // Which rows there are only decoding tells.
+            return self.decode(py);
+        }
+        Ok(DecodeOptions {
+            columns: Some(Vec::new()),
+            headers: Vec::new(),
+            value: ValueFormat::Raw,
+            ..self.options.decode.clone()
+        })
+    }
+
+    /// Where a reading stops that hands out at most so many rows.
+    fn stop(&self, py: Python<'_>, most: usize) -> PyResult<Stop> {
+        let mut reading = self.begin(self.counting(py)?, true)?;
+        runtime::wait(py, "the end of the rows", None, async move {
+            let (mut rows, mut stop) = (0_usize, Stop::Before);
+            while let Some(decoded) = reading.next().await? {
+                rows = rows.saturating_add(decoded.rows.num_rows());
+                if let Some(last) = decoded.progress.last() {
+                    stop = Stop::At(last.partition.partition, last.next.0);
+                }
+            }
+            Ok(if rows < most { Stop::Nowhere } else { stop })
+        })
+    }
+
     /// All rows in the order of the partitions, as one batch. Only looks: what does not decode is
     /// left out and not sent to a dead letter topic.
     fn collect(
@@ -243,6 +276,17 @@ impl Scan {
         let rows = py.detach(|| concat_batches(&schema, &rows)).map_err(arrow_error)?;
         Ok(Collected { rows, covered, rejected })
     }
+}
+
+/// Where `max_rows` cuts a scan off, whose partitions are read one after the other.
+#[derive(Clone, Copy, Debug)]
+enum Stop {
+    /// Nothing is cut off.
+    Nowhere,
+    /// Before the first row.
+    Before,
+    /// In this partition, before this offset.
+    At(i32, i64),
 }
 
 /// Rows that were read to the end.
@@ -358,10 +402,39 @@ impl Scan {
         &self.bounds.offsets().topic
     }
 
+    /// The bounds, before `max_rows` cuts anything off.
     #[getter]
-    fn offsets(&self) -> BTreeMap<i32, (i64, i64)> {
+    fn bounds(&self) -> BTreeMap<i32, (i64, i64)> {
         let ranges = &self.bounds.offsets().partitions;
         ranges.iter().map(|(&one, range)| (one, (range.start.0, range.end.0))).collect()
+    }
+
+    /// The offsets of the rows that readings hand out; with `max_rows`, the first call finds out.
+    #[getter]
+    fn offsets(&self, py: Python<'_>) -> PyResult<BTreeMap<i32, (i64, i64)>> {
+        let all = self.bounds();
+        let (Some(most), offsets) = (self.max_rows, self.bounds.offsets().count()) else {
+            return Ok(all);
+        };
+        let is_whole = usize::try_from(offsets).is_ok_and(|offsets| offsets <= most);
+        if is_whole && !self.options.decode.value.is_many_rows() {
+            return Ok(all);
+        }
+        if let Some(known) = self.cut.get() {
+            return Ok(known.clone());
+        }
+        let stop = self.stop(py, most)?;
+        let cut = all.into_iter().map(|(one, (start, end))| {
+            // Partitions are read one after the other.
+            let end = match stop {
+                Stop::Nowhere => end,
+                Stop::At(last, _) if one < last => end,
+                Stop::At(last, next) if one == last => next,
+                Stop::At(..) | Stop::Before => start,
+            };
+            (one, (start, end))
+        });
+        Ok(self.cut.get_or_init(|| cut.collect()).clone())
     }
 
     #[getter]
@@ -380,19 +453,7 @@ impl Scan {
     }
 
     fn count(&self, py: Python<'_>) -> PyResult<usize> {
-        let many = self.options.decode.value.is_many_rows();
-        let decode = if many || self.options.decode.on_error == OnError::SetAside {
-            // Which rows there are only decoding tells.
-            self.decode(py)?
-        } else {
-            DecodeOptions {
-                columns: Some(Vec::new()),
-                headers: Vec::new(),
-                value: ValueFormat::Raw,
-                ..self.options.decode.clone()
-            }
-        };
-        let mut reading = self.begin(decode, false)?;
+        let mut reading = self.begin(self.counting(py)?, false)?;
         runtime::wait(py, "the number of rows", None, async move {
             let mut rows = 0;
             while let Some(decoded) = reading.next().await? {

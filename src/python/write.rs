@@ -258,7 +258,9 @@ fn value_of_records(schema: &Schema, options: &mut WriteOptions) -> Result<Value
 fn is_bytes(data_type: &DataType) -> bool {
     match data_type {
         DataType::Dictionary(_, values) => is_bytes(values),
-        DataType::Utf8
+        // A column of nulls alone has no type of its own in some libraries.
+        DataType::Null
+        | DataType::Utf8
         | DataType::LargeUtf8
         | DataType::Utf8View
         | DataType::Binary

@@ -136,6 +136,8 @@ def test_a_scan_tells_its_offsets(program: Program, topic: str) -> None:
         "1": {"start": 0, "end": 10},
     }
     assert offsets["checkpoint"] == {topic: {"0": 0, "1": 10}}
+    limited = program.run("scan", topic, "--offsets", "--max-messages", "4", status=2)
+    assert "cannot tell where --max-messages would stop" in limited.stderr
     checkpoint = json.dumps({topic: {"1": 8}})
     news = program.json("scan", topic, "--from", checkpoint, "--offsets")
     assert news["partitions"] == {"0": {"start": 0, "end": 0}, "1": {"start": 8, "end": 10}}

@@ -434,7 +434,7 @@ impl Fetcher {
             return;
         }
         let reset = shared.config.auto_offset_reset.unwrap_or_default();
-        let remedy = "seek to earliest to go on, or tolerate it with on_data_loss=\"warn\"";
+        let remedy = "read again from earliest, or tolerate it with on_data_loss=\"warn\"";
         let detail = if offset < start {
             format!(
                 "the records from offset {offset} to {start} were deleted (retention or \
