@@ -335,7 +335,7 @@ def test_uuids_of_polars_are_written_like_those_of_pandas(kafka: ottla.Client, n
 @pytest.mark.parametrize(
     "values",
     [[Path("a")], [{1}], [object(), uuid.UUID(int=5)], [uuid.UUID(int=5), "text"]],
-    ids=str,
+    ids=["paths", "sets", "an object and a UUID", "a UUID and text"],
 )
 @pytest.mark.parametrize("key", [None, "id"])
 def test_other_objects_of_polars_are_refused(
