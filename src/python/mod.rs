@@ -45,6 +45,8 @@ mod registry;
 mod rows;
 mod runtime;
 mod scan;
+mod stream;
+mod times;
 mod types;
 mod values;
 mod write;
@@ -69,7 +71,7 @@ fn _ottla(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<admin::Admin>()?;
     module.add_class::<groups::Groups>()?;
     module.add_class::<scan::Scan>()?;
-    module.add_class::<scan::Stream>()?;
+    module.add_class::<stream::Stream>()?;
     module.add_class::<consumer::Consumer>()?;
     module.add_class::<registry::SchemaRegistry>()?;
     module.add_function(wrap_pyfunction!(run_cli, module)?)?;

@@ -7,15 +7,12 @@
 //! - a scan in a forked child reads through the child's own session.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, UInt32Array};
 use arrow::compute::{SortColumn, concat_batches, filter_record_batch, lexsort_to_indices, take};
 use arrow::datatypes::{Fields, Int32Type, Int64Type, SchemaRef};
-use arrow::error::ArrowError;
-use arrow::record_batch::{RecordBatch as Rows, RecordBatchReader};
-use pyo3::intern;
+use arrow::record_batch::RecordBatch as Rows;
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyDict};
 
@@ -25,12 +22,13 @@ use super::batches::Batches;
 use super::client::Client;
 use super::convert::{self, Columns, Format};
 use super::interop::{self, arrow_error};
+use super::stream::Stream;
 use super::{process, runtime, types};
 use crate::client::{
     Bound as Place, Client as Engine, DeadLetters, IsolationLevel, OnDataLoss, Scan as Bounds,
     ScanOptions, ScanReader,
 };
-use crate::columnar::{DecodeOptions, Decoded, IpcFormat, OnError, ValueFormat, to_plain};
+use crate::columnar::{DecodeOptions, Decoded, IpcFormat, OnError, ValueFormat};
 use crate::error::{Error, Result};
 use crate::types::Offset;
 
@@ -206,7 +204,7 @@ impl Scan {
     }
 
     /// Begins a reading with the scan's own columns.
-    fn read(&self, py: Python<'_>) -> PyResult<(Reading, SchemaRef)> {
+    pub(super) fn read(&self, py: Python<'_>) -> PyResult<(Reading, SchemaRef)> {
         let decode = self.decode(py)?;
         let schema = convert::schema_of(&decode, &self.options, self.bounds.offsets())?;
         let mut reading = self.begin(decode, false)?;
@@ -510,14 +508,13 @@ impl Scan {
 
     #[pyo3(signature = (plain, progress))]
     fn stream(slf: &Bound<'_, Self>, plain: bool, progress: Option<Py<PyAny>>) -> Stream {
-        Stream {
-            scan: slf.clone().unbind(),
-            plain,
-            told: Arc::new(Told { progress, rows: AtomicUsize::new(0), error: Mutex::new(None) }),
-        }
+        Stream::new(slf.clone().unbind(), plain, progress)
     }
 
-    fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
+    pub(super) fn __arrow_c_schema__<'py>(
+        &self,
+        py: Python<'py>,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
         interop::export_schema(py, convert::schema(&self.decode(py)?)?.as_ref())
     }
 
@@ -537,121 +534,4 @@ fn without(keys: &Rows, rejected: &BTreeSet<(i32, i64)>, count: usize) -> PyResu
     let keep = partitions.zip(offsets).map(|(one, at)| Some(!rejected.contains(&(*one, *at))));
     let kept = filter_record_batch(keys, &keep.collect()).map_err(arrow_error)?;
     Ok(kept.slice(0, count.min(kept.num_rows())))
-}
-
-/// What a stream tells while it is read by a library.
-#[derive(Debug)]
-struct Told {
-    /// Called with numbers of rows.
-    progress: Option<Py<PyAny>>,
-    /// The rows that `progress` was not told yet.
-    rows: AtomicUsize,
-    /// Our own error, which the library turned into words of its own.
-    error: Mutex<Option<PyErr>>,
-}
-
-/// A scan as an Arrow stream for one reading, with progress and errors of our own.
-#[pyclass(frozen, module = "ottla._ottla")]
-#[derive(Debug)]
-pub(super) struct Stream {
-    scan: Py<Scan>,
-    plain: bool,
-    told: Arc<Told>,
-}
-
-#[pymethods]
-impl Stream {
-    /// Raises the error that ended the stream, if one did; tells the rest of the progress.
-    fn finish(&self, py: Python<'_>) -> PyResult<()> {
-        let error = self.told.error.lock().unwrap_or_else(PoisonError::into_inner).take();
-        self.told.report(py)?;
-        error.map_or(Ok(()), Err)
-    }
-
-    fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
-        self.scan.get().__arrow_c_schema__(py)
-    }
-
-    #[pyo3(signature = (requested_schema=None))]
-    fn __arrow_c_stream__<'py>(
-        &self,
-        py: Python<'py>,
-        requested_schema: Option<&Bound<'py, PyCapsule>>,
-    ) -> PyResult<Bound<'py, PyCapsule>> {
-        let (reading, schema) = self.scan.get().read(py)?;
-        let schema = if self.plain { interop::plain_schema(&schema) } else { schema };
-        let reader = Reader { reading, schema, plain: self.plain, told: Arc::clone(&self.told) };
-        interop::export_stream(py, Box::new(reader), requested_schema)
-    }
-}
-
-impl Told {
-    fn report(&self, py: Python<'_>) -> PyResult<()> {
-        let rows = self.rows.swap(0, Ordering::SeqCst);
-        if let Some(progress) = &self.progress
-            && rows > 0
-        {
-            progress.call1(py, (rows,))?;
-        }
-        Ok(())
-    }
-
-    /// Keeps an error for `finish`, and says it in words to the library.
-    fn fail(&self, error: PyErr) -> ArrowError {
-        let words = error.to_string();
-        let interrupted = Python::try_attach(|py| {
-            let interrupted = error.is_instance_of::<pyo3::exceptions::PyKeyboardInterrupt>(py);
-            if interrupted && let Ok(thread) = py.import(intern!(py, "_thread")) {
-                // The library may swallow the interrupt; Python sees it as soon as it is back.
-                let _raised = thread.call_method0(intern!(py, "interrupt_main"));
-            }
-            interrupted
-        });
-        if interrupted != Some(true) {
-            *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-        }
-        ArrowError::ExternalError(words.into())
-    }
-}
-
-/// The reader behind an exported stream; a library calls it from any thread.
-struct Reader {
-    reading: Reading,
-    schema: SchemaRef,
-    plain: bool,
-    told: Arc<Told>,
-}
-
-impl Iterator for Reader {
-    type Item = std::result::Result<Rows, ArrowError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let reading = &mut self.reading;
-        let plain = self.plain;
-        let result = runtime::wait_from_callback("the rows of a scan", async {
-            match reading.next().await? {
-                Some(decoded) if plain => to_plain(&decoded.rows).map(Some),
-                Some(decoded) => Ok(Some(decoded.rows)),
-                None => Ok(None),
-            }
-        });
-        let rows = match result {
-            Ok(rows) => rows?,
-            Err(error) => return Some(Err(self.told.fail(error))),
-        };
-        self.told.rows.fetch_add(rows.num_rows(), Ordering::SeqCst);
-        if self.told.progress.is_some() && runtime::on_main_thread() {
-            let reported = Python::try_attach(|py| self.told.report(py));
-            if let Some(Err(error)) = reported {
-                return Some(Err(self.told.fail(error)));
-            }
-        }
-        Some(Ok(rows))
-    }
-}
-
-impl RecordBatchReader for Reader {
-    fn schema(&self) -> SchemaRef {
-        SchemaRef::clone(&self.schema)
-    }
 }
