@@ -104,7 +104,8 @@ class GroupPartition:
     log_end_offset : int
         One past the last record.
     lag : int or None
-        How many offsets are left to read.
+        How many offsets are left to read; ``None`` where nothing is committed, unless the
+        partition never had a record.
     member_id, client_id, host : str or None
         The member to which it is assigned.
     metadata : str or None
@@ -158,9 +159,16 @@ class GroupDescription:
     partitions: list[GroupPartition]
 
     @property
-    def lag(self) -> int:
-        """How many offsets are left to read in all partitions together."""
-        return sum(one.lag or 0 for one in self.partitions)
+    def lag(self) -> int | None:
+        """How many offsets are left to read in all partitions together.
+
+        ``None`` when it is unknown: when a partition that has had records has no committed offset,
+        or when nothing is committed or assigned at all. Where the group would begin is for its
+        members to decide (``auto_offset_reset``).
+        """
+        lags = [one.lag for one in self.partitions]
+        known = [lag for lag in lags if lag is not None]
+        return sum(known) if lags and len(known) == len(lags) else None
 
     def to_pylist(self) -> list[dict[str, Any]]:
         """Return the partitions as a list of dictionaries."""
@@ -175,13 +183,10 @@ class GroupDescription:
     def _head(self) -> str:
         parts = [self.group_id, self.state, self.type, self.assignor]
         count = f"{len(self.members)} member{'' if len(self.members) == 1 else 's'}"
-        return "  ".join([*(part for part in parts if part), count, f"lag {self.lag}"])
+        return "  ".join([*(part for part in parts if part), count, f"lag {_cell(self.lag)}"])
 
     def _table(self) -> list[list[str]]:
-        def cell(value: object) -> str:
-            return "-" if value is None else str(value)
-
-        return [[cell(getattr(one, name)) for name in _COLUMNS] for one in self.partitions]
+        return [[_cell(getattr(one, name)) for name in _COLUMNS] for one in self.partitions]
 
     def __repr__(self) -> str:
         rows = [list(_COLUMNS), *self._table()]
@@ -201,6 +206,10 @@ class GroupDescription:
             f"<div><p>{escape(self._head())}</p><table><thead>{row(_COLUMNS, 'th')}</thead>"
             f"<tbody>{body}</tbody></table></div>"
         )
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None else str(value)
 
 
 class Groups:

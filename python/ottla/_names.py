@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["partition_numbers", "topic_name", "topic_names"]
+from ottla.errors import ConfigError
+
+__all__ = ["partition_number", "partition_numbers", "topic_name", "topic_names"]
 
 
 def topic_name(topic: Any) -> str:
@@ -31,9 +33,16 @@ def partition_numbers(partitions: Any, argument: str = "partitions=") -> list[in
         raise TypeError(
             f"{argument} takes the numbers of partitions, for example [0, 1], not {partitions!r}"
         )
-    numbers = []
-    for one in partitions:
-        if isinstance(one, bool) or not hasattr(one, "__index__"):
-            raise TypeError(f"{argument} takes the numbers of partitions, and {one!r} is not one")
-        numbers.append(int(one.__index__()))
-    return numbers
+    return [partition_number(one, argument) for one in partitions]
+
+
+def partition_number(number: Any, argument: str = "partition=") -> int:
+    """Return the number of a partition."""
+    if isinstance(number, bool) or not hasattr(number, "__index__"):
+        raise TypeError(f"{argument} takes the numbers of partitions, and {number!r} is not one")
+    found = int(number.__index__())
+    if not -(2**31) <= found < 2**31:
+        raise ConfigError(
+            f"{argument} has {found}, and partitions are numbered from 0 to {2**31 - 1}"
+        )
+    return found

@@ -29,20 +29,27 @@ def writable(data: Any) -> Any:
     Raises
     ------
     ConfigError
-        When an index has no name, or the name of a column, or a column has no Arrow type.
+        When an index has no name, or the name of a column, or a column has no Arrow type that keeps
+        what it is.
     """
     polars = sys.modules.get("polars")
     if polars is not None and isinstance(data, polars.DataFrame):
         return _of_polars(data, polars)
+    arrow = sys.modules.get("pyarrow")
+    if arrow is not None and isinstance(
+        data, (arrow.Table, arrow.RecordBatch, arrow.RecordBatchReader)
+    ):
+        _refuse_categories(data, arrow)
+        return data
     pandas = sys.modules.get("pandas")
     if pandas is None or not isinstance(data, pandas.DataFrame):
         return data
     for name, dtype in zip(data.columns, data.dtypes, strict=True):
-        _refuse_periods(name, dtype, pandas)
+        _refuse_lossy(name, dtype, pandas)
     for level in range(data.index.nlevels):
         name = data.index.names[level]
         if name is not None:
-            _refuse_periods(name, data.index.get_level_values(level).dtype, pandas)
+            _refuse_lossy(name, data.index.get_level_values(level).dtype, pandas)
     index = data.index
     levels = range(index.nlevels)
     if all(index.names[level] is not None for level in levels):
@@ -58,15 +65,47 @@ def writable(data: Any) -> Any:
     )
 
 
-def _refuse_periods(name: Any, dtype: Any, pandas: Any) -> None:
-    """Refuse what pandas would hand out as bare integers."""
+def _refuse_lossy(name: Any, dtype: Any, pandas: Any) -> None:
+    """Refuse what pandas would hand out as something less, or not at all."""
     if isinstance(dtype, pandas.CategoricalDtype):
         dtype = dtype.categories.dtype
     if isinstance(dtype, pandas.PeriodDtype):
-        raise ConfigError(
-            f"column {str(name)!r} is {dtype}, which would be written as bare integers: convert it "
-            "with .dt.to_timestamp() or .astype(str)"
+        detail = (
+            "which would be written as bare integers: convert it with .dt.to_timestamp() or "
+            ".astype(str)"
         )
+    elif isinstance(dtype, pandas.IntervalDtype):
+        detail = (
+            "which would be written without saying which of the bounds belong to it: convert it "
+            "with .astype(str), or write .array.left and .array.right as columns"
+        )
+    elif isinstance(dtype, pandas.SparseDtype):
+        detail = "and Arrow has no sparse columns: convert it with .sparse.to_dense()"
+    elif getattr(dtype, "kind", "") == "c":
+        detail = "and Arrow has no complex numbers: write .real and .imag as columns"
+    else:
+        return
+    raise ConfigError(f"column {str(name)!r} is {dtype}, {detail}")
+
+
+#: Extension types of pandas whose storage means nothing without them.
+_EXTENSIONS_OF_PANDAS = {
+    "pandas.period": "periods",
+    "pandas.interval": "intervals",
+}
+
+
+def _refuse_categories(data: Any, arrow: Any) -> None:
+    """Refuse dictionaries of extension types: passed on to the engine, they are their storage."""
+    for field in data.schema:
+        if arrow.types.is_dictionary(field.type):
+            kind = getattr(field.type.value_type, "extension_name", "")
+            what = _EXTENSIONS_OF_PANDAS.get(kind)
+            if what is not None:
+                raise ConfigError(
+                    f"column {field.name!r} has categories of pandas, {what}, which would be "
+                    "written as something less: convert it with .astype(str)"
+                )
 
 
 #: What Arrow has no type for, by the name in polars, and the remedy.

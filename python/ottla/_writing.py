@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ottla import _progress
 from ottla._bounds import Limit, milliseconds, seconds
-from ottla._names import topic_name
+from ottla._names import partition_number, topic_name
 from ottla._ottla import RecordBatch
 from ottla._records import Headers, Key, header_pairs, key_bytes, part_bytes
 from ottla._scan import Scan
@@ -232,7 +232,7 @@ class Writing:
             topic_name(topic),
             value,
             key_bytes(key),
-            partition,
+            None if partition is None else partition_number(partition),
             moment,
             header_pairs(headers),
             hurry,

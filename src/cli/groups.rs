@@ -11,7 +11,7 @@ use super::{Failure, Outcome};
 use crate::client::Bound;
 use crate::client::admin::{
     Admin, GroupDescription, GroupFilter, GroupMember, GroupPartition, PlannedOffset, ResetTo,
-    TopicScope, all_or_first_error,
+    TopicScope, all_or_first_error, total_lag,
 };
 use crate::error::Error;
 use crate::types::{Offset, TimestampMs, TopicPartition};
@@ -240,7 +240,7 @@ fn write_group(group: &GroupDescription, partitions: &[GroupPartition], members:
         "" => String::new(),
         name => format!("  assignor {name}"),
     };
-    let lag: i64 = partitions.iter().filter_map(|one| one.lag).sum();
+    let lag = total_lag(partitions).map_or_else(|| "-".to_owned(), |lag| lag.to_string());
     write_line(&format!(
         "{}  {}  {}{assignor}  members {}  lag {lag}",
         group.group_id,

@@ -11,6 +11,7 @@ mod bench;
 mod broker;
 mod cluster;
 mod configs;
+mod csv;
 mod doctor;
 mod groups;
 mod input;
@@ -150,12 +151,8 @@ fn start_logging(default_level: &str) {
 
 fn report(failure: &Failure) -> i32 {
     let (line, status) = match failure {
-        Failure::Error(error @ Error::InvalidArgument(_)) => (error.chain(), 2),
-        // What are arguments in the API are options here.
-        Failure::Error(error @ Error::Decode { .. }) => {
-            (error.chain().replace("; on_error= ", "; --on-error "), 1)
-        }
-        Failure::Error(error) => (error.chain(), 1),
+        Failure::Error(error @ Error::InvalidArgument(_)) => (in_options(error.chain()), 2),
+        Failure::Error(error) => (in_options(error.chain()), 1),
         Failure::Usage(detail) => (detail.clone(), 2),
         Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return 0,
         Failure::Output(error) => (error.to_string(), 1),
@@ -164,6 +161,21 @@ fn report(failure: &Failure) -> i32 {
     let line = line.replace('\n', " ");
     writeln!(io::stderr(), "ottla: {line}").ok();
     status
+}
+
+/// Words a remedy as the program has it: what are arguments in the API are options here.
+fn in_options(text: String) -> String {
+    const REMEDIES: [(&str, &str); 5] = [
+        ("; on_error= ", "; --on-error "),
+        ("on_data_loss=\"warn\"", "--on-data-loss warn"),
+        ("json(framed=True) skips the header", READ_RAW),
+        ("avro(registry=…) and protobuf(registry=…) read such values", READ_RAW),
+        // What follows names arguments of Python.
+        ("; json(nan=\"null\") writes null for it, json(nan=\"text\") the string", NO_NAN),
+    ];
+    const READ_RAW: &str = "--value-format raw reads the bytes";
+    const NO_NAN: &str = "; replace it in the file, for example with null or with the text";
+    REMEDIES.iter().fold(text, |text, (argument, option)| text.replace(argument, option))
 }
 
 #[cfg(test)]
@@ -175,6 +187,22 @@ mod tests {
     #[test]
     fn the_arguments_do_not_contradict_each_other() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn remedies_name_options() {
+        for (told, wanted) in [
+            ("gone; tolerate it with on_data_loss=\"warn\"", "--on-data-loss warn"),
+            (
+                "JSON has no NaN; json(nan=\"null\") writes null for it, json(nan=\"text\") the \
+                 string \"NaN\"",
+                "NaN; replace it in the file, for example with null or with the text \"NaN\"",
+            ),
+            ("no JSON; json(framed=True) skips the header: x", "--value-format raw reads the"),
+        ] {
+            let shown = in_options(told.to_owned());
+            assert!(shown.contains(wanted) && !shown.contains("=\""), "{shown}");
+        }
     }
 
     #[test]

@@ -10,13 +10,14 @@ use bytes::Bytes;
 use clap::Args;
 use indicatif::ProgressBar;
 
-use super::input::{self, CsvTypes, InputFormat};
+use super::csv::CsvTypes;
+use super::input::{self, InputFormat};
 use super::options::{Connection, TopicName, key_value};
 use super::output::{note, progress_bar, thousands};
 use super::{Failure, Outcome};
 use crate::client::producer::{Delivery, Producer};
 use crate::client::{ProducerRecord, TableWriter, WriteReport};
-use crate::columnar::{PartitionSource, ValueSource, WriteOptions};
+use crate::columnar::{PartitionSource, ValueSource, WriteOptions, excerpt, not_json};
 use crate::error::Error;
 
 #[derive(Debug, Args)]
@@ -124,8 +125,12 @@ async fn write_table(
     format: InputFormat,
     bar: &ProgressBar,
 ) -> Result<u64, Failure> {
-    let types = CsvTypes { is_inferred: arguments.infer, named: arguments.schema.clone() };
-    let mut tables = input::tables(file, format, &types)?;
+    let types = CsvTypes {
+        is_inferred: arguments.infer,
+        named: arguments.schema.clone(),
+        timestamp: arguments.timestamp.clone(),
+    };
+    let mut tables = input::tables(file, format, types)?;
     let options = WriteOptions {
         key: arguments.key.clone(),
         timestamp: arguments.timestamp.clone(),
@@ -230,6 +235,15 @@ async fn write_lines(
     }
 }
 
+/// Why a line is refused.
+fn not_json_object(line: &[u8]) -> String {
+    match serde_json::from_slice::<serde_json::Value>(line) {
+        Ok(_) => format!("it is JSON, but not an object: {}", excerpt(line, 0)),
+        Err(_) if line.trim_ascii().is_empty() => "it is empty, and not a JSON object".to_owned(),
+        Err(_) => not_json(line),
+    }
+}
+
 /// The key and the value of a line.
 fn split(
     arguments: &ProduceArguments,
@@ -239,8 +253,8 @@ fn split(
 ) -> Result<(Option<Bytes>, Bytes), Failure> {
     if format == InputFormat::Json {
         let object: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&line)
-            .map_err(|error| {
-                Error::invalid(format!("line {number} is not a JSON object: {error}"))
+            .map_err(|_internals| {
+                Error::invalid(format!("line {number}: {}", not_json_object(&line)))
             })?;
         let key = match &arguments.key {
             None => None,

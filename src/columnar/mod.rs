@@ -69,6 +69,7 @@ pub use encode::{EncodedBatch, Encoder, FullBatch, HeaderSource, PartitionSource
 pub use headers::HeaderField;
 pub use ipc::{IpcCompression, IpcFormat, IpcTarget};
 pub use json::clock::time as parse_time;
+pub use json::explain::{excerpt, not_json};
 pub use json::write::NonFinite;
 pub use json::{Extra, JsonFormat};
 pub use layout::{ERROR_COLUMN, KAFKA_STRUCT, TOMBSTONE_COLUMN, VALUE_RAW_COLUMN};

@@ -56,6 +56,43 @@ pub(super) fn is_uuid(field: &Field) -> bool {
     field.metadata().get(EXTENSION).is_some_and(|name| name == UUID)
 }
 
+/// Refuses an extension type whose storage means nothing without it, at any depth: the number of a
+/// period counts from 1970 in a unit that only the type knows, and only the type knows which bounds
+/// belong to an interval.
+pub(super) fn refuse_storage(field: &Field) -> Result<()> {
+    refuse_storage_in(field, field.name())
+}
+
+fn refuse_storage_in(field: &Field, column: &str) -> Result<()> {
+    let refused = match field.metadata().get(EXTENSION).map(String::as_str) {
+        Some("pandas.period") => Some(
+            "periods of pandas, which would be written as bare integers: convert it with \
+             .dt.to_timestamp() or .astype(str)",
+        ),
+        Some("pandas.interval") => Some(
+            "intervals of pandas, which would be written without saying which of their bounds \
+             belong to them: convert it with .astype(str), or write the bounds as columns",
+        ),
+        _ => None,
+    };
+    if let Some(detail) = refused {
+        return Err(Error::invalid(format!("column {column:?} has {detail}")));
+    }
+    match field.data_type() {
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::LargeListView(item)
+        | DataType::FixedSizeList(item, _)
+        | DataType::Map(item, _) => refuse_storage_in(item, column),
+        DataType::RunEndEncoded(_, values) => refuse_storage_in(values, column),
+        DataType::Struct(fields) => {
+            fields.iter().try_for_each(|field| refuse_storage_in(field, column))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The text of each time, from its seconds and nanoseconds.
 fn texts(
     name: &str,
@@ -172,5 +209,26 @@ mod tests {
         let array: ArrayRef = Arc::new(Float64Array::from(vec![0.5]));
         let field = Field::new("k", DataType::Float64, true);
         assert!(as_text(&field, &array).unwrap().is_none());
+    }
+
+    #[test]
+    fn extension_types_that_their_storage_does_not_say_are_refused_at_any_depth() {
+        for (name, told) in [("pandas.period", "bare integers"), ("pandas.interval", "bounds")] {
+            let mut inner = Field::new("in", DataType::Int64, true);
+            inner.metadata_mut().insert(EXTENSION.to_owned(), name.to_owned());
+            let list = DataType::new_list(DataType::Int64, true);
+            let inner = Arc::new(inner);
+            let within = [
+                DataType::Struct([Arc::clone(&inner)].into_iter().collect()),
+                DataType::List(Arc::clone(&inner)),
+                DataType::FixedSizeList(Arc::clone(&inner), 2),
+            ];
+            let fields = within.map(|data_type| Field::new("in", data_type, true));
+            for field in fields.iter().chain([&*inner]) {
+                let error = refuse_storage(field).unwrap_err().to_string();
+                assert!(error.contains("column \"in\"") && error.contains(told), "{error}");
+            }
+            refuse_storage(&Field::new("in", list, true)).unwrap();
+        }
     }
 }

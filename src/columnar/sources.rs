@@ -110,6 +110,7 @@ pub(super) enum TextSource {
 
 impl TextSource {
     fn new(what: &str, field: &Field, array: &ArrayRef) -> Result<Self> {
+        shown::refuse_storage(field)?;
         let name = field.name();
         let of_dictionary = match array.data_type() {
             DataType::Dictionary(_, values) => values.is_integer(),
@@ -199,6 +200,7 @@ pub(super) enum RowValue {
 
 impl RowValue {
     pub(super) fn new(rows: &RecordBatch, source: &ValueSource) -> Result<Self> {
+        source.check_types(rows.schema_ref())?;
         Ok(match source {
             ValueSource::Json { exclude, non_finite } => {
                 Self::Json(RowWriter::new(rows, exclude, *non_finite)?, Vec::new())

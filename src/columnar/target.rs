@@ -12,6 +12,7 @@ use super::ipc::IpcTarget;
 use super::json::write::NonFinite;
 use super::protobuf::ProtobufSchema;
 use super::registry::{self, SchemaId, SchemaKind, SchemaSource};
+use super::shown;
 use crate::error::Result;
 
 /// What the value of a record is made from.
@@ -70,6 +71,18 @@ impl ValueSource {
         }
     }
 
+    /// Refuses columns whose types would be lost; Arrow IPC keeps every type.
+    pub(super) fn check_types(&self, table: &Schema) -> Result<()> {
+        let exclude = match self {
+            Self::Json { exclude, .. } => exclude,
+            Self::Avro(target) => &target.exclude,
+            Self::Protobuf(target) => &target.exclude,
+            Self::Column(_) | Self::ArrowIpc(_) | Self::Null => return Ok(()),
+        };
+        let mut written = table.fields().iter().filter(|field| !exclude.contains(field.name()));
+        written.try_for_each(|field| shown::refuse_storage(field))
+    }
+
     /// Whether [`Self::settle`] has something to do.
     #[must_use]
     pub const fn is_settled(&self) -> bool {
@@ -89,6 +102,7 @@ impl ValueSource {
     /// # Errors
     /// The registry could not be asked, or does not take the schema.
     pub fn settle(self, topic: &str, table: &Schema, others: &[String]) -> Result<Self> {
+        self.check_types(table)?;
         match self {
             Self::Avro(target) => Ok(Self::Avro(target.settle(topic, table, others)?)),
             Self::Protobuf(target) => Ok(Self::Protobuf(target.settle(topic, table, others)?)),

@@ -360,10 +360,10 @@ impl Client {
 
     fn group_consumer(
         slf: &Bound<'_, Self>,
-        group: super::group::Arguments,
+        group: &Bound<'_, PyDict>,
         options: &Bound<'_, PyDict>,
     ) -> PyResult<Consumer> {
-        Consumer::join(slf, &group, options)
+        Consumer::join(slf, &super::convert::arguments(group)?, options)
     }
 }
 

@@ -76,7 +76,11 @@ impl Arguments {
 
     fn manner(&self, client: &Client) -> Result<Manner> {
         let letters = client.dead_letters(&self.on_error)?;
-        let fill = runtime::timeout(Some(self.max_wait))?.unwrap_or(Duration::MAX);
+        let wait = self.max_wait;
+        let fill = runtime::timeout(Some(wait)).map_err(|_out_of_range| {
+            Error::invalid(format!("max_wait={wait} is not a valid number of seconds"))
+        })?;
+        let fill = fill.unwrap_or(Duration::MAX);
         Ok(Manner { letters, fill })
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use arrow::datatypes::SchemaRef;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyInt};
 
 pub(super) use super::formats::{Columns, Format};
 use crate::client::admin::OffsetSpec;
@@ -27,6 +27,10 @@ where
         let name = text.split_once("Arguments.").map(|(_, name)| name.trim().to_owned());
         let found = name.and_then(|name| Some((arguments.get_item(&name).ok()??, name)));
         let Some((value, name)) = found else { return error };
+        if value.is_instance_of::<PyInt>() {
+            // A number, but not one of these.
+            return Error::invalid(format!("{name}={value}: it takes {}", takes(&name))).into();
+        }
         let class = value.get_type().qualname().map_or_else(|_| String::new(), |it| it.to_string());
         PyTypeError::new_err(format!("{name}= takes {}, not {class}: {value:?}", takes(&name)))
     })
@@ -42,6 +46,7 @@ fn takes(name: &str) -> &'static str {
         "columns" => "a list of names",
         "batch_rows" | "max_rows" | "max_bytes" | "memory_limit" => "a whole number, zero or more",
         "threads" => "a whole number from 1 on",
+        duration if duration.ends_with("_ms") => "a whole number of milliseconds",
         "string_view" => "True or False",
         _ => "a str",
     }

@@ -17,6 +17,7 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
 import pyarrow.parquet
 import pytest
 
@@ -219,6 +220,49 @@ def test_files_are_written_as_they_are_or_refused(
     assert "--config retention.ms=-1" in old.stderr
 
 
+def test_an_empty_line_of_csv_is_a_null_or_refused(
+    program: Program, topic: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.csv"
+    pl.DataFrame({"a": ["1", None, "3"]}).write_csv(path)
+    produce = ["produce", topic, "--partition", "0", "--file", str(path)]
+    program.run(*produce)
+    rows = program.run("scan", topic, "--output", "value").stdout.splitlines()
+    assert rows == ['{"a":"1"}', '{"a":null}', '{"a":"3"}']
+    path.write_text("a,b\n1,2\n\n3,4\n\n")
+    refused = program.run(*produce, status=2)
+    assert "a.csv, line 3: it is empty, but the header names 2 columns" in refused.stderr
+    path.write_text("a,b\n1,2\n\n")
+    program.run(*produce)
+    assert len(program.run("scan", topic, "--output", "value").stdout.splitlines()) == 4
+
+
+def test_errors_of_input_name_the_line_and_an_option(
+    program: Program, topic: str, tmp_path: Path
+) -> None:
+    def refusal(name: str, text: str, *options: str) -> str:
+        path = tmp_path / name
+        path.write_text(text)
+        return program.run("produce", topic, "--file", str(path), *options, status=2).stderr
+
+    rows = 'n,t\n1,"two\nlines"\nabc,x\n'
+    told = 'a.csv, line 4: column "n": abc is not an int64'
+    assert told in refusal("a.csv", rows, "--schema", "n=int64")
+    times = "t,n\n2026-01-01T00:00:00Z,1\nsoon,2\n"
+    assert "--schema t=timestamp, or --infer" in refusal("a.csv", times, "--timestamp", "t")
+    told = 'line 3: column "t": soon is not an ISO 8601 time'
+    assert told in refusal("a.csv", times, "--timestamp", "t", "--schema", "t=timestamp")
+    assert "line 2: the value is not JSON, see position 0: oops" in refusal("a.json", "{}\noops\n")
+    assert "line 2: it is JSON, but not an object: [1]" in refusal("a.json", "{}\n[1]\n")
+    assert "line 2: it is empty" in refusal("a.json", "{}\n\n{}\n")
+    pyarrow.parquet.write_table(pyarrow.table({"x": [float("nan")]}), tmp_path / "a.parquet")
+    told = program.run("produce", topic, "--file", str(tmp_path / "a.parquet"), status=2).stderr
+    assert "JSON has no NaN; replace it in the file" in told
+    assert "json(" not in told
+    lost = program.run("scan", topic, "--from", '{"0":99}', status=1).stderr
+    assert "tolerate the loss with --on-data-loss warn" in lost
+
+
 def test_bench_measures_over_tcp(program: Program) -> None:
     small = ["--records", "2000", "--record-size", "50", "--repeat", "1"]
     result = program.json("bench", "--tcp", *small, "--output", "json")
@@ -361,7 +405,7 @@ def test_what_was_acknowledged_of_lines_is_counted(program: Program) -> None:
     topic = f"counted-{uuid.uuid4()}"
     lines = '{"id": 1}\n{"id": 2}\nthree\n'
     failed = program.run("produce", topic, "--format", "json", stdin=lines, status=2)
-    assert "line 3 is not a JSON object" in failed.stderr
+    assert "line 3: the value is not JSON" in failed.stderr
     assert "2 records were acknowledged" in failed.stderr
     assert len(program.run("scan", topic, "--output", "value").stdout.splitlines()) == 2
 

@@ -58,7 +58,10 @@ def test_a_group_is_described_with_members_and_lag(
             (None, None),
         ]
         assert {one.member_id for one in group.partitions} == {member.member_id}
-        assert group.lag == 6
+        assert group.lag is None, "where it begins in partition 1 is not known"
+        assert "  lag -\n" in repr(group)
+        consumer.commit({filled: {1: 9}})
+        assert kafka.groups[filled].lag == 7
         assert filled in repr(group)
         assert "etl-7" in repr(group)
         assert "<td>etl-7</td>" in group._repr_html_()
@@ -72,6 +75,27 @@ def test_a_group_is_described_with_members_and_lag(
             kafka.groups.reset(filled, to="earliest")
         with pytest.raises(ottla.KafkaError, match=r"NON_EMPTY_GROUP|not empty"):
             kafka.groups.delete(filled)
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_a_group_that_commits_nothing_has_no_known_lag(
+    kafka: ottla.Client, filled: str, protocol: str
+) -> None:
+    with join(kafka, filled, group_protocol=protocol) as consumer:
+        consumer.poll(0.1)
+        assert [one.lag for one in kafka.groups[filled].partitions] == [None, None]
+        assert kafka.groups[filled].lag is None
+
+
+def test_a_partition_that_never_had_a_record_has_no_lag(kafka: ottla.Client, name: str) -> None:
+    kafka.create_topic(name, partitions=2)
+    with join(kafka, name) as consumer:
+        assert kafka.groups[name].lag == 0
+        kafka.send(name, "one", partition=1)
+        assert [one.lag for one in kafka.groups[name].partitions] == [0, None]
+        assert kafka.groups[name].lag is None
+        consumer.commit({name: {1: 0}})
+        assert kafka.groups[name].lag == 1
 
 
 def test_offsets_are_reset_to_every_place(kafka: ottla.Client, filled: str) -> None:
@@ -148,6 +172,9 @@ def test_the_command_line_shows_and_resets_groups(
         assert f"{filled}:0,1" in run("groups", "describe", filled, "--members")
         (told,) = json.loads(run("groups", "describe", filled, "--output", "json"))
         assert [one["lag"] for one in told["partitions"]] == [6, None]
+        assert "lag -" in run("groups", "describe", filled)
+        consumer.commit({filled: {1: 9}})
+        assert "lag 7" in run("groups", "describe", filled)
         assert told["members"][0]["count"] == 2
         assert "members first" in run(
             "groups", "reset", filled, "--to-earliest", "--execute", status=1
@@ -157,6 +184,7 @@ def test_the_command_line_shows_and_resets_groups(
         rows = json.loads(run("groups", "reset", filled, "--output", "json", *words))
         return [(row["old_offset"], row["new_offset"]) for row in rows]
 
+    run("groups", "delete", filled, "--topic", f"{filled}:1")
     assert reset("--to-latest") == [(4, 10)]
     assert reset("--topic", filled, "--to-latest", "--execute") == [(4, 10), (None, 10)]
     assert reset("--topic", f"{filled}:1", "--shift-by", "-3", "--execute") == [(10, 7)]

@@ -55,6 +55,40 @@ def test_the_end_of_a_limited_scan_knows_gaps_and_records_of_many_rows(
     assert scan.end == {"bad": {0: 4}}
 
 
+@pytest.mark.parametrize("group_id", [None, "group"])
+@pytest.mark.parametrize(
+    "argument", ["max_rows", "max_bytes", "memory_limit", "threads", "max_wait"]
+)
+def test_arguments_of_consumers_are_not_negative(
+    kafka: ottla.Client, argument: str, group_id: str | None
+) -> None:
+    wrong: dict[str, Any] = {argument: -1}
+    with pytest.raises(ottla.ConfigError, match=f"^{argument}=-1"):
+        kafka.consumer("orders", group_id=group_id, **wrong)
+    with pytest.raises(ottla.ConfigError, match=f"^{argument}=-1"):
+        ottla.Consumer("orders", kafka, group_id=group_id, **wrong)
+
+
+def test_numbers_beyond_the_range_of_an_argument_are_refused(kafka: ottla.Client) -> None:
+    beyond = 2**70
+    calls: list[tuple[str, Callable[[], object]]] = [
+        ("batch_rows=-1", lambda: kafka.scan("orders", batch_rows=-1)),
+        (f"batch_rows={beyond}", lambda: kafka.scan("orders", batch_rows=beyond)),
+        (f"max_rows={beyond}", lambda: kafka.consumer("orders", max_rows=beyond)),
+        (
+            f"session_timeout_ms={beyond}: it takes a whole number of milliseconds",
+            lambda: kafka.consumer("orders", group_id="group", session_timeout_ms=beyond),
+        ),
+        (f"partitions= has {beyond}", lambda: kafka.scan("orders", partitions=[beyond])),
+        (f"partitions= has {beyond}", lambda: kafka.consumer("orders", partitions=[beyond])),
+        (f"partition= has {beyond}", lambda: kafka.send("orders", "x", partition=beyond)),
+        (f"partition={beyond}", lambda: kafka.write("orders", pl.DataFrame([1]), partition=beyond)),
+    ]
+    for told, call in calls:
+        with pytest.raises(ottla.ConfigError, match=f"^{told}"):
+            call()
+
+
 def test_numbers_of_rows_are_not_negative(kafka: ottla.Client) -> None:
     batch = kafka.scan("orders").head(3)
     calls: list[Callable[[], object]] = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import numpy as np
@@ -15,6 +15,9 @@ import pyarrow as pa
 import pytest
 
 import ottla
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROWS = 25_000
 START = datetime(2024, 1, 1, tzinfo=timezone.utc)
@@ -356,6 +359,55 @@ def test_types_of_polars_that_arrow_does_not_have_are_refused(
     frame = pl.DataFrame({"big": pl.Series([None], dtype=kind)})
     with pytest.raises(ottla.ConfigError, match=r"column 'big' is .*Int128.*Decimal\(38, 0\)"):
         kafka.write(name, frame)
+
+
+MONTHS = pa.array(pd.period_range("2020-01", periods=2, freq="M"))
+RANGES = pa.array(pd.interval_range(0, 2, closed="left"))
+
+
+@pytest.mark.parametrize("form", [ottla.json, ottla.avro, ottla.protobuf])
+@pytest.mark.parametrize(("column", "told"), [(MONTHS, "bare integers"), (RANGES, "bounds")])
+def test_extension_types_of_pandas_are_refused_in_arrow_tables(
+    kafka: ottla.Client, name: str, form: Callable[[], ottla.Format], column: pa.Array, told: str
+) -> None:
+    nested = pa.StructArray.from_arrays([column], names=["in"])
+    tables = [pa.table({"c": column, "n": [1, 2]}), pa.table({"c": nested, "n": [1, 2]})]
+    lists = pa.ListArray.from_arrays([0, 1, 2], column)
+    for table in [*tables, pa.table({"c": lists, "n": [1, 2]})]:
+        for data in (table, table.to_batches()[0], table.to_reader()):
+            with pytest.raises(ottla.ConfigError, match=rf"column .c. has .* of pandas.*{told}"):
+                kafka.write(name, data, value=form())
+    with pytest.raises(ottla.ConfigError, match=rf"column .c. has .* of pandas.*{told}"):
+        kafka.write(name, tables[0], value=form(), key="c")
+    categories = pa.table({"c": pa.DictionaryArray.from_arrays([0, 1], column)})
+    with pytest.raises(ottla.ConfigError, match="column 'c' has categories of pandas"):
+        kafka.write(name, categories, value=form())
+    assert name not in kafka.topics() or kafka.scan(name).count() == 0
+
+
+def test_arrow_ipc_keeps_extension_types_of_pandas(kafka: ottla.Client, name: str) -> None:
+    table = pa.table({"month": MONTHS, "range": RANGES})
+    kafka.write(name, table, value=ottla.arrow_ipc())
+    [value] = kafka.scan(name).head(1)["value"].to_pylist()
+    assert pa.ipc.open_stream(value).read_all() == table
+
+
+@pytest.mark.parametrize(
+    ("column", "told"),
+    [
+        (pd.interval_range(0, 2), r"interval\[int64, right\].*astype\(str\)"),
+        (pd.cut([1, 2], 2), r"interval\[float64, right\].*astype\(str\)"),
+        (pd.arrays.SparseArray([0, 1]), r"Sparse\[int64, 0\].*\.sparse\.to_dense\(\)"),
+        ([1j, 2j], r"complex128.*\.real and \.imag"),
+    ],
+)
+def test_columns_of_pandas_that_arrow_would_change_or_not_take_are_refused(
+    kafka: ottla.Client, name: str, column: Any, told: str
+) -> None:
+    with pytest.raises(ottla.ConfigError, match=f"column 'c' is {told}"):
+        kafka.write(name, pd.DataFrame({"c": column}))
+    with pytest.raises(ottla.ConfigError, match=f"column 'c' is {told}"):
+        kafka.write(name, pd.DataFrame({"x": [1, 2]}, index=pd.Index(column, name="c")))
 
 
 def test_periods_of_pandas_are_refused(kafka: ottla.Client, name: str) -> None:

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use groups::{GroupDescription, GroupFilter, GroupListing, GroupMember};
-pub use progress::{GroupPartition, PlannedOffset, ResetTo, TopicScope};
+pub use progress::{GroupPartition, PlannedOffset, ResetTo, TopicScope, total_lag};
 pub use types::{
     ActiveProducer, ClusterDescription, ConfigChange, ConfigEntry, ConfigSource, CreatedTopic,
     Feature, ListedOffset, LogDir, NewTopic, OffsetSpec, QuorumDescription, QuorumReplica,

@@ -28,10 +28,21 @@ pub struct GroupPartition {
     pub log_start_offset: Offset,
     /// Where the group catches up: the high watermark.
     pub log_end_offset: Offset,
-    /// How many offsets are left to read; none where nothing is committed.
+    /// How many offsets are left to read; none where nothing is committed, because where the group
+    /// would begin is for its members to decide.
     pub lag: Option<i64>,
     /// The member to which it is assigned, as its index in the description.
     pub member: Option<usize>,
+}
+
+/// How many offsets are left to read in all partitions of a group together; none when that is unknown
+/// for one of them, or for all because nothing is committed or assigned.
+#[must_use]
+pub fn total_lag(partitions: &[GroupPartition]) -> Option<i64> {
+    if partitions.is_empty() {
+        return None;
+    }
+    partitions.iter().map(|one| one.lag).sum()
 }
 
 /// Where a reset sets the offsets of a group.
@@ -86,7 +97,11 @@ impl Admin {
             let &(log_start_offset, log_end_offset) = ends.get(&partition)?;
             let committed = committed.get(&partition).cloned();
             let member = members.iter().position(|assigned| assigned.contains(&partition));
-            let lag = committed.as_ref().map(|it| log_end_offset.since(it.offset).max(0));
+            let lag = match &committed {
+                Some(it) => Some(log_end_offset.since(it.offset).max(0)),
+                // There never was a record, wherever the group begins.
+                None => (log_end_offset.0 == 0).then_some(0),
+            };
             Some(GroupPartition {
                 partition,
                 committed,
@@ -224,5 +239,28 @@ impl Admin {
             .collect();
         let results = self.alter_group_offsets(group, &offsets).await?;
         all_or_first_error(results.into_values().collect()).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_total_with_an_unknown_part_is_unknown() {
+        let of = |lags: &[Option<i64>]| {
+            let partition = |lag: &Option<i64>| GroupPartition {
+                partition: TopicPartition::new("t", 0),
+                committed: None,
+                log_start_offset: Offset(0),
+                log_end_offset: Offset(9),
+                lag: *lag,
+                member: None,
+            };
+            total_lag(&lags.iter().map(partition).collect::<Vec<_>>())
+        };
+        assert_eq!(of(&[Some(4), Some(0)]), Some(4));
+        assert_eq!(of(&[Some(4), None]), None);
+        assert_eq!(of(&[]), None);
     }
 }

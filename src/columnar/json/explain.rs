@@ -6,7 +6,8 @@ use super::super::registry;
 
 /// Describes a value that cannot be parsed.
 #[cold]
-pub(super) fn not_json(value: &[u8]) -> String {
+#[must_use]
+pub fn not_json(value: &[u8]) -> String {
     if value.is_empty() {
         return "the value is empty, and JSON is not".to_owned();
     }
@@ -66,7 +67,8 @@ pub(super) fn not_object(kind: &str, value: &[u8]) -> String {
 }
 
 /// A part of a value around a position, for people.
-pub(in crate::columnar) fn excerpt(value: &[u8], at: usize) -> String {
+#[must_use]
+pub fn excerpt(value: &[u8], at: usize) -> String {
     const SHOWN_MAX: usize = 60;
     const BEFORE_MAX: usize = 20;
     let from = if value.len() <= SHOWN_MAX { 0 } else { at.saturating_sub(BEFORE_MAX) };
