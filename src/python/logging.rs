@@ -12,8 +12,9 @@
 //! ```
 //!
 //! - **LOG-1** An event that nobody listens to costs one comparison: the levels of the two loggers
-//!   are copied here once a second, and whenever a call waits if the copy is not fresh. When they
-//!   change, `tracing` is told to discard what it has cached about its callsites.
+//!   are copied here whenever a call is about to wait, so that a level counts from the next call on,
+//!   and once a second. When they change, `tracing` is told to discard what it has cached about its
+//!   callsites.
 //! - **LOG-2** The queue belongs to one process. A forked child finds the queue of its parent without
 //!   the thread that empties it; it leaves that queue alone and makes its own.
 //! - **LOG-3** The thread counts as waiting while it is inside the interpreter, so that the exit
@@ -22,12 +23,13 @@
 use std::fmt::{self, Write as _};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, Once};
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
@@ -41,9 +43,6 @@ const QUEUE_MAX: usize = 4_096;
 
 /// Longer messages are cut off here.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024;
-
-/// How often calls look at the levels.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// How often the levels are looked at while no call does so.
 const IDLE_LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -258,23 +257,15 @@ impl Visit for Text {
     }
 }
 
-/// Looks at the levels of the loggers, unless that was done a moment ago; called where a call from
-/// Python is about to wait. The first call in a process starts the reporting.
+/// Looks at the levels of the loggers; called where a call from Python is about to wait. The first
+/// call in a process starts the reporting.
 pub(super) fn look(py: Python<'_>) {
-    static LOOKED: Mutex<Option<Instant>> = Mutex::new(None);
     let is_here = QUEUE.load().as_ref().is_some_and(|queue| queue.process == process::current());
-    if !is_here {
+    if is_here {
+        read_levels(py);
+    } else {
         begin(py);
-        return;
     }
-    // Another thread is looking already.
-    let Ok(mut looked) = LOOKED.try_lock() else { return };
-    if looked.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
-        return;
-    }
-    *looked = Some(Instant::now());
-    drop(looked);
-    read_levels(py);
 }
 
 fn begin(py: Python<'_>) {
@@ -309,16 +300,25 @@ fn read_levels(py: Python<'_>) {
 }
 
 fn level_of(py: Python<'_>, logger: Logger) -> PyResult<i32> {
-    let found = get(py, logger)?;
+    let found = get(py, logger)?.bind(py);
     let level: i32 = found.call_method0(intern!(py, "getEffectiveLevel"))?.extract()?;
     let disabled = found.getattr(intern!(py, "manager"))?.getattr(intern!(py, "disable"))?;
     // Levels that `logging.disable` turns off are not received either.
     Ok(level.max(disabled.extract::<i32>()?.saturating_add(1)))
 }
 
-fn get(py: Python<'_>, logger: Logger) -> PyResult<Bound<'_, PyAny>> {
-    let logging = py.import(intern!(py, "logging"))?;
-    logging.call_method1(intern!(py, "getLogger"), (logger.name(),))
+/// A logger, which Python keeps for the life of the process.
+fn get(py: Python<'_>, logger: Logger) -> PyResult<&'static Py<PyAny>> {
+    static CLIENT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static BROKER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let known = match logger {
+        Logger::Client => &CLIENT,
+        Logger::Broker => &BROKER,
+    };
+    known.get_or_try_init(py, || {
+        let logging = py.import(intern!(py, "logging"))?;
+        Ok(logging.call_method1(intern!(py, "getLogger"), (logger.name(),))?.unbind())
+    })
 }
 
 /// The thread that passes events on to Python, until the process ends.
@@ -351,7 +351,7 @@ fn hand_over(queue: &Queue, receiver: &Receiver<Told>) {
 
 fn tell(py: Python<'_>, told: &Told) {
     let handed = || -> PyResult<()> {
-        let logger = get(py, told.logger)?;
+        let logger = get(py, told.logger)?.bind(py);
         let level = number(told.level);
         if logger.call_method1(intern!(py, "isEnabledFor"), (level,))?.is_truthy()? {
             let (file, line, text) = (told.file, told.line, told.text.as_str());

@@ -66,6 +66,18 @@ def test_a_broker_tells_of_its_life() -> None:
         heard.until(lambda record: record.getMessage().startswith("stopping"))
 
 
+def test_a_level_counts_from_the_next_call_on() -> None:
+    with ottla.Broker() as busy, busy.client() as client:
+        for level in (logging.INFO, logging.WARNING, logging.INFO):
+            client.topics()
+            heard = Heard()
+            with hearing("ottla", level, heard), ottla.Broker():
+                pass
+            told = [record.levelno for record in heard.records.queue]
+            assert level == logging.WARNING or told
+            assert all(one >= level for one in told)
+
+
 def test_a_client_tells_what_it_tries_again() -> None:
     heard = Heard()
     with (
