@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ottla import _progress
 from ottla._bounds import Limit, milliseconds, seconds
 from ottla._names import partition_number, topic_name
-from ottla._ottla import RecordBatch
 from ottla._records import Headers, Key, header_pairs, key_bytes, part_bytes
-from ottla._scan import Scan
 from ottla._tables import rows_of, writable
 from ottla.errors import ConfigError, KafkaError, RetentionWarning
 from ottla.formats import Format, Header, json, raw, text
@@ -320,9 +318,15 @@ class Writing:
             :func:`ottla.protobuf` or :func:`ottla.arrow_ipc`. The default is JSON of all columns
             except the headers, or a column ``value`` of text or bytes, unchanged, if all other
             columns are used for other parts of the record. If there are further columns, the format
-            must be given. A scan, or a batch of one, is written as the records that it came from:
-            it keeps their key, timestamp and headers unless others are named, and topic, partition,
-            offset and timestamp type are left out.
+            must be given. A scan or a batch is written as the records that it came from: they
+            keep key, timestamp and headers unless others are named, and topic, partition, offset
+            and timestamp type are left out. One that was read with ``on_error="null"`` or
+            ``"column"`` is refused, as it hides what the values were. With a format, the rows of a
+            scan or a batch are written as those of any table, but tombstones remain tombstones, and
+            are refused in an Arrow IPC stream. A dataframe made of them has lost that knowledge: a
+            tombstone is a row of nulls there. Request the column ``is_tombstone``, and write those
+            rows with :meth:`send`, or read the topic with :func:`ottla.raw`, whose ``value`` is
+            null for a tombstone.
         acks : {"all", 1, 0}, optional
             Which acknowledgement to wait for; by default the client's setting (all).
         compression_type : {"none", "gzip", "snappy", "lz4", "zstd"}, optional
@@ -374,7 +378,6 @@ class Writing:
             "value": as_format(value),
             "acks": None if acks is None else str(acks),
             "compression_type": compression_type,
-            "are_records": isinstance(data, (Scan, RecordBatch)),
             "progress": shown.update,
             "timeout": seconds(timeout),
         }

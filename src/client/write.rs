@@ -20,7 +20,7 @@ use arrow::datatypes::Schema;
 use crate::client::admin::{Admin, Resource};
 use crate::client::producer::{BatchAck, BatchDelivery, EncodedBatch, Producer};
 use crate::client::worker_pool::{self, Promise, WorkerPool};
-use crate::columnar::{self, Encoder, Prepared, WriteOptions};
+use crate::columnar::{self, Encoder, Prepared, Tombstones, WriteOptions};
 use crate::error::{Error, Result};
 use crate::machine::client::bounds::Range;
 use crate::machine::client::partitioner::partition_for_key;
@@ -165,6 +165,19 @@ impl TableWriter {
     /// A column of these rows or of those before does not fit, or a batch before failed. What was
     /// written before stays written.
     pub async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+        self.write_records(rows, &Tombstones::NONE).await
+    }
+
+    /// As [`Self::write`], for rows that were read from a topic: tombstones stay tombstones.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::write`].
+    pub async fn write_records(
+        &mut self,
+        rows: &RecordBatch,
+        tombstones: &Tombstones,
+    ) -> Result<()> {
         self.settle(rows).await?;
         let many = self.encoder.as_ref().is_some_and(|(encoder, _)| encoder.has_many_rows());
         // Records of many rows are assembled in row order; little can be prepared in parallel.
@@ -176,7 +189,8 @@ impl TableWriter {
             };
             let length = block_rows.min(rows.num_rows() - start);
             let (block, options) = (rows.slice(start, length), Arc::clone(options));
-            let prepared = self.pool.promise(move || Prepared::new(&block, &options));
+            let tombstones = tombstones.slice(start, length);
+            let prepared = self.pool.promise(move || Prepared::new(&block, &tombstones, &options));
             let turns = start.is_multiple_of(SLICE_ROWS);
             self.preparing.push_back(Block { prepared, now: self.producer.wall_clock(), turns });
         }

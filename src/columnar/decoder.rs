@@ -15,6 +15,7 @@ use super::headers::HeaderField;
 use super::output::{Made, Output};
 use super::registry::{SchemaRequest, SchemaSource};
 use super::rejected::Rejected;
+use super::tombstones::Tombstones;
 use super::unpack::Unpack;
 #[cfg(test)]
 use super::values::Values;
@@ -91,6 +92,23 @@ impl Default for DecodeOptions {
     }
 }
 
+impl DecodeOptions {
+    /// Whether there is anything that might not decode.
+    #[must_use]
+    pub fn may_fail(&self) -> bool {
+        !matches!(self.value, ValueFormat::Raw)
+            || self.key == KeyFormat::Text
+            || self.headers.iter().any(|header| header.text)
+    }
+
+    /// Whether nulls may stand for what did not decode, so that rows do not tell what their records
+    /// were.
+    #[must_use]
+    pub fn hides_errors(&self) -> bool {
+        matches!(self.on_error, OnError::Null | OnError::Column) && self.may_fail()
+    }
+}
+
 /// One output.
 #[derive(Clone, Debug)]
 pub struct Decoded {
@@ -103,6 +121,10 @@ pub struct Decoded {
     /// The offset of each row, where the options ask for it: whoever cuts rows off finds the
     /// record to go on with there, since offsets may have gaps.
     pub offsets: Option<Int64Array>,
+    /// The rows whose values are null, where the rows have fields of decoded values.
+    pub tombstones: Tombstones,
+    /// As [`DecodeOptions::hides_errors`].
+    pub hides_errors: bool,
 }
 
 impl Decoded {
@@ -186,6 +208,18 @@ impl Decoder {
         let limits = (options.max_rows, options.max_bytes);
         let assembler = Assembler::new(projection, limits, options.decompressed_size_max);
         Ok(Self { options, assembler, stage, waiting: VecDeque::new() })
+    }
+
+    /// A decoder without chunks, for the columns that this one has found, if it has.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn emptied(&self) -> Result<Self> {
+        let mut options = self.options.clone();
+        if let Some(found) = self.settled() {
+            options.value = found.clone();
+        }
+        Self::new(options)
     }
 
     /// Outputs of Arrow IPC streams with less room.

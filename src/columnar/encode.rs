@@ -24,6 +24,7 @@ use super::ipc::Streams;
 use super::prepared::{Kind, Prepared};
 use super::sources::Sources;
 use super::target::ValueSource;
+use super::tombstones::Tombstones;
 use crate::error::{Error, Result};
 use crate::record::{
     BatchBuilder, BatchOptions, Compression, HEADER_SIZE, Header, record_size_upper_bound,
@@ -187,7 +188,7 @@ impl Encoder {
         now: TimestampMs,
         partitioner: impl FnMut(Option<&[u8]>, usize) -> i32,
     ) -> Result<()> {
-        self.push_prepared(Prepared::new(rows, &self.options), now, partitioner)
+        self.push_prepared(Prepared::new(rows, &Tombstones::NONE, &self.options), now, partitioner)
     }
 
     /// As [`Self::push`], with rows whose values are made.

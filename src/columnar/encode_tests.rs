@@ -375,3 +375,93 @@ fn batches_stay_within_their_size() {
     assert_eq!(batches.iter().map(|batch| batch.record_count).sum::<i32>(), 100);
     assert!(batches.len() < 30);
 }
+
+/// Records of some values.
+fn records(values: &[Option<&str>]) -> Chunk {
+    let mut builder = crate::record::BatchBuilder::new(crate::record::BatchOptions::default());
+    for value in values {
+        builder.append(NOW, None, value.map(str::as_bytes), &[]).unwrap();
+    }
+    Chunk::whole(TopicPartition::new("t", 0), builder.finish().unwrap())
+}
+
+fn decoded(values: &[Option<&str>], options: DecodeOptions) -> Decoded {
+    let mut decoder = Decoder::new(options).unwrap();
+    decoder.push(records(values));
+    decoder.next(true).unwrap().unwrap()
+}
+
+/// The values of rows that are written with what is known of them.
+fn rewritten(
+    rows: &RecordBatch,
+    tombstones: &Tombstones,
+    value: ValueSource,
+) -> crate::error::Result<Vec<Option<String>>> {
+    let options = WriteOptions { value, ..WriteOptions::default() };
+    let mut encoder = Encoder::new(options.clone())?;
+    encoder.push_prepared(Prepared::new(rows, tombstones, &options), NOW, |_, _| 0)?;
+    Ok(values(&encoder.finish()?))
+}
+
+#[test]
+fn tombstones_are_written_as_tombstones() {
+    let given = [Some(r#"{"x":1}"#), None, Some("{}"), Some(r#"{"x":null}"#), None];
+    let options = DecodeOptions {
+        columns: Some(vec!["x".to_owned()]),
+        value: ValueFormat::json(Fields::from(vec![Field::new(
+            "x",
+            arrow::datatypes::DataType::Int64,
+            true,
+        )])),
+        ..DecodeOptions::default()
+    };
+    let Decoded { rows, tombstones, .. } = decoded(&given, options);
+    let json = || ValueSource::json(Vec::new());
+    let expected = [Some("{\"x\":1}"), None, Some("{\"x\":null}"), Some("{\"x\":null}"), None];
+    let expected = expected.map(|value| value.map(str::to_owned));
+    assert_eq!(rewritten(&rows, &tombstones, json()).unwrap(), expected);
+    let (part, of_part) = (rows.slice(1, 2), tombstones.slice(1, 2));
+    assert_eq!(rewritten(&part, &of_part, json()).unwrap(), expected[1..3]);
+    // Records of many rows cannot have one without any.
+    let stream = || {
+        let (exclude, max_rows, compression) = (Vec::new(), 10, None);
+        ValueSource::ArrowIpc(IpcTarget { exclude, max_rows, compression })
+    };
+    let error = rewritten(&rows, &tombstones, stream()).unwrap_err().to_string();
+    assert!(error.contains("tombstone"), "{error}");
+    let (rest, of_rest) = (rows.slice(2, 2), tombstones.slice(2, 2));
+    let options = WriteOptions { value: stream(), ..WriteOptions::default() };
+    let mut encoder = Encoder::new(options.clone()).unwrap();
+    let prepared = Prepared::new(&rest, &of_rest, &options);
+    encoder.push_prepared(prepared, NOW, |_, _| 0).unwrap();
+    assert_eq!(encoder.finish().unwrap().len(), 1);
+}
+
+#[test]
+fn tombstones_are_known_of_the_rows_that_are_not_set_aside() {
+    let given = [Some("bad"), None, Some(r#"{"x":1}"#), Some("worse"), None];
+    let options = DecodeOptions {
+        value: ValueFormat::json_inferred(),
+        on_error: OnError::SetAside,
+        ..DecodeOptions::default()
+    };
+    let found = decoded(&given, options);
+    let known: Vec<bool> = (0..3).map(|row| found.tombstones.contains(row)).collect();
+    assert_eq!((known, found.rejected.len()), (vec![true, false, true], 2));
+    assert!(!found.hides_errors);
+}
+
+#[test]
+fn nulls_may_hide_errors_where_something_is_decoded() {
+    for (value, on_error, hides) in [
+        (ValueFormat::json_inferred(), OnError::Null, true),
+        (ValueFormat::Text, OnError::Null, true),
+        (ValueFormat::Text, OnError::Column, true),
+        (ValueFormat::Text, OnError::SetAside, false),
+        (ValueFormat::Raw, OnError::Null, false),
+        (ValueFormat::json_inferred(), OnError::Raise, false),
+    ] {
+        let options = DecodeOptions { value, on_error, ..DecodeOptions::default() };
+        assert_eq!(decoded(&[Some("{}")], options.clone()).hides_errors, hides, "{options:?}");
+    }
+}

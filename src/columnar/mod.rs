@@ -54,6 +54,7 @@ mod shown;
 mod single;
 mod sources;
 mod target;
+mod tombstones;
 mod unpack;
 mod values;
 mod varint;
@@ -81,6 +82,7 @@ pub use registry::{
 pub use rejected::Rejected;
 pub use single::{encode_value, put_json, put_json_string};
 pub use target::{AvroTarget, Framing, ProtobufTarget, ValueSource};
+pub use tombstones::Tombstones;
 pub use unpack::Unpack;
 pub use values::ValueFormat;
 

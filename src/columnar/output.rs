@@ -19,6 +19,7 @@ use super::layout::{Layout, Origin, Shape};
 use super::registry::SchemaRequest;
 use super::rejected::{REJECTED_COLUMNS, Source, set_aside};
 use super::row_errors::{RowErrors, locate};
+use super::tombstones::Tombstones;
 use super::values::{Columns, Settled, ValueFormat, Values};
 use crate::error::Result;
 
@@ -38,6 +39,9 @@ pub(super) struct Output {
     text_value: bool,
     on_error: OnError,
     offsets: bool,
+    /// Whether rows have fields of decoded values, in which a tombstone looks like other nulls.
+    has_fields: bool,
+    hides_errors: bool,
 }
 
 /// What became of an output.
@@ -52,16 +56,12 @@ impl Output {
         let text_key = options.key == KeyFormat::Text;
         let text_value = settled.is_text();
         let fields = settled.fields()?;
-        let may_fail = fields.is_some()
-            || text_value
-            || text_key
-            || options.headers.iter().any(|header| header.text);
         let shape = Shape {
             fields: fields.as_ref(),
             headers: &options.headers,
             text_key,
             text_value,
-            error_column: options.on_error == OnError::Column && may_fail,
+            error_column: options.on_error == OnError::Column && options.may_fail(),
             plain: !options.views,
         };
         let layout = Layout::new(&shape, options.columns.as_deref())?;
@@ -85,6 +85,8 @@ impl Output {
             text_value,
             on_error: options.on_error,
             offsets: options.offsets,
+            has_fields: fields.is_some(),
+            hides_errors: options.hides_errors(),
         })
     }
 
@@ -161,22 +163,32 @@ impl Output {
                 fields.get(at).cloned()
             }
             Origin::Header(index) => headers.get(index).cloned().flatten(),
-            Origin::Tombstone => raw.map(tombstones),
+            Origin::Tombstone => raw.map(tombstone_column),
             Origin::Error => error_column.clone(),
             Origin::Raw => raw.cloned(),
         })?;
         let offsets = self.offsets.then(|| offsets(assembled, &set_aside_rows));
-        let (rows, rejected) = if set_aside_rows.is_empty() {
-            (batch, Vec::new())
+        let tombstones = self.tombstones(raw);
+        let (rows, tombstones, rejected) = if set_aside_rows.is_empty() {
+            (batch, tombstones, Vec::new())
         } else {
             let source = Source {
                 column: &|kind| assembled.filled.column(kind),
                 partition: &|row| locate(assembled, row).0,
             };
-            set_aside(&batch, set_aside_rows, &source)?
+            set_aside((&batch, &tombstones), set_aside_rows, &source)?
         };
-        let progress = assembled.progress.clone();
-        Ok(Made::Output(Box::new((Decoded { rows, progress, rejected, offsets }, rest))))
+        let (progress, hides_errors) = (assembled.progress.clone(), self.hides_errors);
+        let decoded = Decoded { rows, progress, rejected, offsets, tombstones, hides_errors };
+        Ok(Made::Output(Box::new((decoded, rest))))
+    }
+
+    /// Those among the rows of these values that only they tell from others.
+    fn tombstones(&self, values: Option<&ArrayRef>) -> Tombstones {
+        match values.filter(|_| self.has_fields) {
+            Some(values) => Tombstones::of(values.as_binary_view()),
+            None => Tombstones::NONE,
+        }
     }
 
     /// The columns of single headers that the output shows.
@@ -203,7 +215,7 @@ impl Output {
     }
 }
 
-fn tombstones(values: &ArrayRef) -> ArrayRef {
+fn tombstone_column(values: &ArrayRef) -> ArrayRef {
     let is_null = match values.nulls() {
         Some(nulls) => !nulls.inner(),
         None => BooleanBuffer::new_unset(values.len()),

@@ -9,6 +9,7 @@ use arrow::record_batch::RecordBatch;
 use super::encode::WriteOptions;
 use super::sources::Sources;
 use super::target::ValueSource;
+use super::tombstones::Tombstones;
 use crate::error::Error;
 
 /// Some rows of a table with their values.
@@ -39,16 +40,23 @@ pub(super) struct Values {
     bytes: Vec<u8>,
     /// Where each ends.
     ends: Vec<usize>,
+    /// The rows whose values are null instead.
+    tombstones: Tombstones,
     /// Why there are no more.
     failed: Option<String>,
 }
 
 impl Values {
-    fn new(sources: &mut Sources, rows: usize) -> Self {
-        let mut values = Self { made: sources.value.is_made(), ..Self::default() };
+    fn new(sources: &mut Sources, rows: usize, tombstones: &Tombstones) -> Self {
+        let (made, tombstones) = (sources.value.is_made(), tombstones.clone());
+        let mut values = Self { made, tombstones, ..Self::default() };
         if values.made {
             values.ends.reserve(rows);
             for row in 0..rows {
+                if values.tombstones.contains(row) {
+                    values.ends.push(values.bytes.len());
+                    continue;
+                }
                 if let Err(detail) = sources.value.read(row) {
                     values.failed = Some(detail);
                     break;
@@ -73,6 +81,9 @@ impl Values {
         if !self.made {
             return Ok(sources.value.current(row));
         }
+        if self.tombstones.contains(row) {
+            return Ok(None);
+        }
         let Some(&end) = self.ends.get(row) else {
             return Err(self.failed.clone().unwrap_or_default());
         };
@@ -82,14 +93,20 @@ impl Values {
 }
 
 impl Prepared {
-    /// Makes the values of some rows, for an encoder with the same options. What does not fit is told
-    /// when they are pushed.
+    /// Makes the values of some rows, for an encoder with the same options; those of tombstones are
+    /// null, unless a column of its own has the values. What does not fit is told when they are pushed.
     #[must_use]
-    pub fn new(rows: &RecordBatch, options: &WriteOptions) -> Self {
+    pub fn new(rows: &RecordBatch, tombstones: &Tombstones, options: &WriteOptions) -> Self {
         let kind = match Sources::new(rows, options) {
-            _ if matches!(options.value, ValueSource::ArrowIpc(_)) => Kind::Streams(rows.clone()),
+            _ if matches!(options.value, ValueSource::ArrowIpc(_)) => {
+                if tombstones.any() {
+                    Kind::Failed(no_row())
+                } else {
+                    Kind::Streams(rows.clone())
+                }
+            }
             Ok(mut sources) => {
-                let values = Values::new(&mut sources, rows.num_rows());
+                let values = Values::new(&mut sources, rows.num_rows(), tombstones);
                 Kind::Rows(Box::new(sources), values)
             }
             Err(error) => Kind::Failed(error),
@@ -105,4 +122,12 @@ impl Prepared {
             Kind::Streams(_) | Kind::Failed(_) => 0,
         }
     }
+}
+
+#[cold]
+fn no_row() -> Error {
+    Error::invalid(
+        "a row comes from a tombstone, a record without a value, which cannot be one of the many rows \
+         of an Arrow IPC stream: write it with another format, or copy the raw values of the topic",
+    )
 }

@@ -13,6 +13,7 @@ use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 
 use super::columns::{KafkaColumn, Projection};
+use super::tombstones::Tombstones;
 use crate::error::{Error, Result};
 use crate::types::{Offset, TimestampMs, TopicPartition};
 
@@ -104,10 +105,10 @@ impl Source<'_> {
 ///
 /// When Arrow cannot filter one of the columns.
 pub(super) fn set_aside(
-    rows: &RecordBatch,
+    (rows, tombstones): (&RecordBatch, &Tombstones),
     mut errors: Vec<(usize, String)>,
     source: &Source<'_>,
-) -> Result<(RecordBatch, Vec<Rejected>)> {
+) -> Result<(RecordBatch, Tombstones, Vec<Rejected>)> {
     errors.sort_by_key(|(row, _)| *row);
     let mut rejected: Vec<(usize, String)> = Vec::with_capacity(errors.len());
     for (row, error) in errors {
@@ -123,7 +124,8 @@ pub(super) fn set_aside(
     let keep: BooleanArray =
         (0..rows.num_rows()).map(|row| Some(bad.next_if_eq(&row).is_none())).collect();
     let kept = filter_record_batch(rows, &keep)
+        .and_then(|kept| Ok((kept, tombstones.filter(&keep)?)))
         .map_err(|error| Error::invalid(format!("could not set rows aside: {error}")))?;
     let records = rejected.into_iter().map(|(row, error)| source.record(row, error)).collect();
-    Ok((kept, records))
+    Ok((kept.0, kept.1, records))
 }

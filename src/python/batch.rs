@@ -16,7 +16,7 @@ use pyo3::types::{PyCapsule, PyDict, PyIterator, PyList, PySlice, PyString, PyTu
 
 use super::interop::{self, arrow_error};
 use super::{types, values};
-use crate::columnar::{Decoded, PartitionProgress, compact, nbytes, to_plain};
+use crate::columnar::{Decoded, PartitionProgress, Tombstones, compact, nbytes, to_plain};
 use crate::error::{Error, Result};
 use crate::types::TopicPartition;
 
@@ -55,7 +55,12 @@ pub(super) fn spans<'a>(progress: impl Iterator<Item = &'a PartitionProgress>) -
 impl From<Decoded> for RecordBatch {
     fn from(decoded: Decoded) -> Self {
         let spans = spans(decoded.progress.iter());
-        Self { rows: decoded.rows, spans, num_rejected: decoded.rejected.len(), is_part: false }
+        Self {
+            tombstones: decoded.tombstones,
+            hides_errors: decoded.hides_errors,
+            num_rejected: decoded.rejected.len(),
+            ..Self::new(decoded.rows, spans)
+        }
     }
 }
 
@@ -76,25 +81,43 @@ fn row_count(n: i64) -> Result<usize> {
 #[pyclass(frozen, module = "ottla")]
 #[derive(Debug)]
 pub(super) struct RecordBatch {
-    rows: Rows,
+    pub(super) rows: Rows,
     spans: Vec<Span>,
     num_rejected: usize,
+    /// The rows whose records have no value, for whoever writes them again.
+    pub(super) tombstones: Tombstones,
+    /// Whether nulls may stand for what did not decode.
+    pub(super) hides_errors: bool,
     /// Whether rows were left out, so that the spans do not match these rows.
     is_part: bool,
 }
 
 impl RecordBatch {
     pub(super) fn new(rows: Rows, spans: Vec<Span>) -> Self {
-        Self { rows, spans, num_rejected: 0, is_part: false }
+        Self {
+            rows,
+            spans,
+            num_rejected: 0,
+            tombstones: Tombstones::NONE,
+            hides_errors: false,
+            is_part: false,
+        }
+    }
+
+    /// The same rows in other columns.
+    fn with_rows(&self, rows: Rows) -> Self {
+        self.with((rows, self.tombstones.clone()), self.is_part)
     }
 
     /// Other rows for the same records.
-    fn with_rows(&self, rows: Rows) -> Self {
+    fn with(&self, (rows, tombstones): (Rows, Tombstones), is_part: bool) -> Self {
         Self {
             rows,
             spans: self.spans.clone(),
             num_rejected: self.num_rejected,
-            is_part: self.is_part,
+            tombstones,
+            hides_errors: self.hides_errors,
+            is_part,
         }
     }
 
@@ -117,7 +140,8 @@ impl RecordBatch {
 
     fn slice(&self, offset: usize, length: usize) -> Self {
         let is_part = self.is_part || length < self.rows.num_rows();
-        Self { is_part, ..self.with_rows(self.rows.slice(offset, length)) }
+        let rows = self.rows.slice(offset, length);
+        self.with((rows, self.tombstones.slice(offset, length)), is_part)
     }
 
     /// The rows of a slice of Python's.
@@ -132,8 +156,9 @@ impl RecordBatch {
         };
         let places = UInt64Array::from_iter_values((0..count).map(place));
         let rows = take_record_batch(&self.rows, &places).map_err(arrow_error)?;
+        let tombstones = self.tombstones.take(&places).map_err(arrow_error)?;
         let is_part = self.is_part || count < self.rows.num_rows();
-        Ok(Self { is_part, ..self.with_rows(rows) })
+        Ok(self.with((rows, tombstones), is_part))
     }
 
     /// A row as a dictionary.

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::OnceLock;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, Int64Array, UInt64Array};
 use arrow::compute::{SortColumn, concat_batches, filter_record_batch, lexsort_to_indices, take};
 use arrow::datatypes::{Fields, Int32Type, Int64Type, SchemaRef};
 use arrow::record_batch::RecordBatch as Rows;
@@ -28,7 +28,7 @@ use crate::client::{
     Bound as Place, Client as Engine, DeadLetters, IsolationLevel, OnDataLoss, Scan as Bounds,
     ScanOptions, ScanReader,
 };
-use crate::columnar::{DecodeOptions, Decoded, IpcFormat, OnError, ValueFormat};
+use crate::columnar::{DecodeOptions, Decoded, IpcFormat, OnError, Tombstones, ValueFormat};
 use crate::error::{Error, Result};
 use crate::types::Offset;
 
@@ -203,6 +203,18 @@ impl Scan {
         })
     }
 
+    /// Some of its rows.
+    fn batch(&self, (rows, tombstones): (Rows, Tombstones), covered: Vec<Span>) -> RecordBatch {
+        let mut batch = RecordBatch::new(rows, covered);
+        (batch.tombstones, batch.hides_errors) = (tombstones, self.hides_errors());
+        batch
+    }
+
+    /// As [`DecodeOptions::hides_errors`].
+    pub(super) fn hides_errors(&self) -> bool {
+        self.options.decode.hides_errors()
+    }
+
     /// Begins a reading with the scan's own columns.
     pub(super) fn read(&self, py: Python<'_>) -> PyResult<(Reading, SchemaRef)> {
         let decode = self.decode(py)?;
@@ -266,13 +278,16 @@ impl Scan {
         let covered = spans(read.iter().flat_map(|decoded| &decoded.progress));
         let mut rejected = BTreeSet::new();
         let mut rows = Vec::with_capacity(read.len());
+        let mut tombstones = Vec::with_capacity(read.len());
         for decoded in read {
             let places = decoded.rejected.iter();
             rejected.extend(places.map(|one| (one.partition.partition, one.offset.0)));
+            tombstones.push((decoded.tombstones, decoded.rows.num_rows()));
             rows.push(decoded.rows);
         }
         let rows = py.detach(|| concat_batches(&schema, &rows)).map_err(arrow_error)?;
-        Ok(Collected { rows, covered, rejected })
+        let tombstones = Tombstones::concat(&tombstones);
+        Ok(Collected { rows, covered, tombstones, rejected })
     }
 }
 
@@ -291,6 +306,7 @@ enum Stop {
 struct Collected {
     rows: Rows,
     covered: Vec<Span>,
+    tombstones: Tombstones,
     /// The partitions and offsets of the records that were set aside.
     rejected: BTreeSet<(i32, i64)>,
 }
@@ -359,6 +375,7 @@ impl Reading {
         let rows = decoded.rows.num_rows();
         if rows > *left {
             decoded.rows = decoded.rows.slice(0, *left);
+            decoded.tombstones = decoded.tombstones.slice(0, *left);
             // The partitions come one after the other.
             for progress in &mut decoded.progress {
                 progress.next =
@@ -469,7 +486,7 @@ impl Scan {
     fn collect_head(&self, py: Python<'_>, n: usize) -> PyResult<RecordBatch> {
         let most = self.max_rows.map_or(n, |most| most.min(n));
         let found = self.collect(py, self.decode(py)?, Some(most))?;
-        Ok(RecordBatch::new(found.rows, found.covered))
+        Ok(self.batch((found.rows, found.tombstones), found.covered))
     }
 
     /// The newest rows by timestamp: a first reading finds them, a second one decodes.
@@ -480,12 +497,14 @@ impl Scan {
         order.columns = Some(names);
         order.headers = Vec::new();
         order.value = ValueFormat::Raw;
-        let Collected { rows, covered, rejected } = self.collect(py, decode, self.max_rows)?;
+        let Collected { rows, covered, tombstones, rejected } =
+            self.collect(py, decode, self.max_rows)?;
         if self.options.decode.value.is_many_rows() {
             // Rows are no records there: the last ones in the order of partitions.
             let count = rows.num_rows().min(n);
             let from = rows.num_rows().saturating_sub(count);
-            return Ok(RecordBatch::new(rows.slice(from, count), covered));
+            let newest = (rows.slice(from, count), tombstones.slice(from, count));
+            return Ok(self.batch(newest, covered));
         }
         let most = self.max_rows.map(|most| most.saturating_add(rejected.len()));
         let keys = self.collect(py, order, most)?.rows;
@@ -497,13 +516,15 @@ impl Scan {
             .collect();
         let sorted = lexsort_to_indices(&by, None).map_err(arrow_error)?;
         let skip = sorted.len().saturating_sub(n);
-        let newest: UInt32Array = sorted.values().iter().skip(skip).copied().collect();
+        let newest: UInt64Array =
+            sorted.values().iter().skip(skip).map(|&row| u64::from(row)).collect();
+        let tombstones = tombstones.take(&newest).map_err(arrow_error)?;
         let columns = rows.columns().iter().map(|column| take(column, &newest, None));
         let columns = columns.collect::<Result<Vec<_>, _>>().map_err(arrow_error)?;
         let options =
             arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(newest.len()));
         let rows = Rows::try_new_with_options(rows.schema(), columns, &options);
-        Ok(RecordBatch::new(rows.map_err(arrow_error)?, covered))
+        Ok(self.batch((rows.map_err(arrow_error)?, tombstones), covered))
     }
 
     #[pyo3(signature = (plain, progress))]

@@ -3,20 +3,25 @@
 //! The engine's [`TableWriter`] encodes and sends; this module reads the stream, without the GIL,
 //! and converts the arguments of `client.write` to its options.
 
-use arrow::datatypes::{DataType, Field, Schema};
-use arrow::record_batch::RecordBatchReader;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::record_batch::{RecordBatch, RecordBatchReader};
 use pyo3::exceptions::PyException;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::admin::named;
+use super::batch::RecordBatch as Batch;
 use super::client::Client;
 use super::convert::{self, Format};
 use super::interop::{self, arrow_error};
 use super::runtime::{self, Limited};
+use super::scan::{Reading, Scan};
 use crate::client::{Acks, Client as Engine, Expired, ProducerConfig, TableWriter, WriteReport};
-use crate::columnar::{HeaderSource, KAFKA_STRUCT, PartitionSource, ValueSource, WriteOptions};
+use crate::columnar::{
+    HeaderSource, KAFKA_STRUCT, PartitionSource, TOMBSTONE_COLUMN, Tombstones, VALUE_RAW_COLUMN,
+    ValueSource, WriteOptions,
+};
 use crate::error::{Error, Result};
 use crate::record::Compression;
 
@@ -37,8 +42,6 @@ struct Arguments<'py> {
     value: Option<Format>,
     acks: Option<String>,
     compression_type: Option<String>,
-    /// Whether the rows are those of a scan or a batch of it.
-    are_records: bool,
     progress: Bound<'py, PyAny>,
     timeout: Option<f64>,
 }
@@ -65,16 +68,16 @@ pub(super) fn write(
     let py = client.py();
     let arguments: Arguments<'_> = convert::arguments(arguments)?;
     let timeout = runtime::timeout(arguments.timeout)?;
-    let mut reader = interop::import_reader(data)?;
+    let mut source = Source::of(data)?;
     let engine = client.get().engine()?;
     let config = producer_config(&engine, &arguments)?;
-    let options = options(&arguments, &reader.schema(), &config)?;
+    let options = options(&arguments, &source, &config)?;
     let producer = client.get().producer_with(config)?;
     let what = format!("the acknowledgement of a table written to {topic}");
     let starting = TableWriter::start(producer, topic, options);
     let limit = Limited::new(&engine, &what, timeout);
     let mut writer = limit.wait(py, async { named(&engine, topic, starting.await).await })?;
-    let pumped = pump(py, reader.as_mut(), &mut writer, &limit, &arguments.progress);
+    let pumped = pump(&mut source, &mut writer, &limit, &arguments.progress);
     let finished = pumped.and_then(|()| limit.wait(py, writer.finish()));
     match finished {
         Ok(report) => Ok((report.rows, report.expired.map(|expired| warning(&expired, topic)))),
@@ -113,17 +116,77 @@ fn say_written(py: Python<'_>, error: PyErr, report: &WriteReport) -> PyResult<P
     Ok(error)
 }
 
+/// The rows to be written.
+struct Source {
+    schema: SchemaRef,
+    rows: Rows,
+    /// Whether nulls in rows of a topic may stand for what did not decode.
+    hides_errors: bool,
+}
+
+enum Rows {
+    /// A table of any library.
+    Table(Box<dyn RecordBatchReader + Send>),
+    /// A batch that was read from a topic, until it is written.
+    Batch(Option<(RecordBatch, Tombstones)>),
+    /// What is read from a topic meanwhile.
+    Scan(Box<Reading>),
+}
+
+impl Source {
+    fn of(data: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if let Ok(batch) = data.cast::<Batch>() {
+            let Batch { rows, tombstones, hides_errors, .. } = batch.get();
+            let (schema, hides_errors) = (rows.schema(), *hides_errors);
+            let rows = Rows::Batch(Some((rows.clone(), tombstones.clone())));
+            return Ok(Self { schema, rows, hides_errors });
+        }
+        // What an `ottla.Scan` wraps.
+        let native = data.getattr_opt(intern!(data.py(), "_native"))?;
+        if let Some(scan) = native.as_ref().and_then(|native| native.cast::<Scan>().ok()) {
+            let (reading, schema) = scan.get().read(data.py())?;
+            let hides_errors = scan.get().hides_errors();
+            return Ok(Self { schema, rows: Rows::Scan(Box::new(reading)), hides_errors });
+        }
+        let reader = interop::import_reader(data)?;
+        Ok(Self { schema: reader.schema(), rows: Rows::Table(reader), hides_errors: false })
+    }
+
+    /// Whether the rows are records of a topic.
+    const fn are_records(&self) -> bool {
+        !matches!(self.rows, Rows::Table(_))
+    }
+
+    /// The next rows.
+    fn next(
+        &mut self,
+        py: Python<'_>,
+        limit: &Limited<'_>,
+    ) -> PyResult<Option<(RecordBatch, Tombstones)>> {
+        match &mut self.rows {
+            Rows::Table(reader) => {
+                let rows = py.detach(|| reader.next()).transpose().map_err(arrow_error)?;
+                Ok(rows.map(|rows| (rows, Tombstones::NONE)))
+            }
+            Rows::Batch(batch) => Ok(batch.take()),
+            Rows::Scan(reading) => {
+                let decoded = limit.wait(py, reading.next())?;
+                Ok(decoded.map(|decoded| (decoded.rows, decoded.tombstones)))
+            }
+        }
+    }
+}
+
 /// Reads all rows and passes them on.
 fn pump(
-    py: Python<'_>,
-    reader: &mut (dyn RecordBatchReader + Send),
+    source: &mut Source,
     writer: &mut TableWriter,
     limit: &Limited<'_>,
     progress: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
-    while let Some(rows) = py.detach(|| reader.next()) {
-        let rows = rows.map_err(arrow_error)?;
-        limit.wait(py, writer.write(&rows))?;
+    let py = progress.py();
+    while let Some((rows, tombstones)) = source.next(py, limit)? {
+        limit.wait(py, writer.write_records(&rows, &tombstones))?;
         progress.call1((rows.num_rows(),))?;
     }
     Ok(())
@@ -151,9 +214,10 @@ fn producer_config(engine: &Engine, arguments: &Arguments<'_>) -> Result<Produce
 
 fn options(
     arguments: &Arguments<'_>,
-    schema: &Schema,
+    source: &Source,
     config: &ProducerConfig,
 ) -> Result<WriteOptions> {
+    let schema = &source.schema;
     let mut options = WriteOptions {
         key: arguments.key.clone(),
         value: ValueSource::Null,
@@ -173,7 +237,8 @@ fn options(
     };
     options.value = match &arguments.value {
         Some(format) => format.writing()?,
-        None if arguments.are_records => value_of_records(schema, &mut options)?,
+        None if source.hides_errors => return Err(hidden_errors()),
+        None if source.are_records() => value_of_records(schema, &mut options)?,
         None => value_of_table(schema, &options)?,
     };
     for name in options.other_columns().chain(options.value.named_columns()) {
@@ -240,12 +305,15 @@ fn value_of_records(schema: &Schema, options: &mut WriteOptions) -> Result<Value
         parts.contains(name)
             || PLACES.contains(&name.as_str())
             || ["key", "timestamp", "headers"].contains(&name.as_str())
+            || (name == TOMBSTONE_COLUMN && is_mark(schema))
     };
     let (exclude, rest): (Vec<String>, Vec<String>) =
         schema.fields().iter().map(|field| field.name().clone()).partition(is_part);
     let value = schema.column_with_name("value").map(|(_, field)| field.data_type());
     match (value, rest.as_slice()) {
         (_, []) => Err(Error::invalid("no column is left for the values: pass value=")),
+        (_, [raw]) if raw == VALUE_RAW_COLUMN => Ok(ValueSource::Column(raw.clone())),
+        (_, rest) if rest.iter().any(|name| name == VALUE_RAW_COLUMN) => Err(twice()),
         (Some(value), [_]) if is_bytes(value) => Ok(ValueSource::Column("value".to_owned())),
         (Some(DataType::Binary | DataType::BinaryView), _) => {
             let lost = rest.iter().map(String::as_str).filter(|name| *name != "value");
@@ -253,6 +321,30 @@ fn value_of_records(schema: &Schema, options: &mut WriteOptions) -> Result<Value
         }
         _ => Ok(ValueSource::json(exclude)),
     }
+}
+
+/// Whether the column [`TOMBSTONE_COLUMN`] says what a record is; a field of that name may be null.
+fn is_mark(schema: &Schema) -> bool {
+    schema.field_with_name(TOMBSTONE_COLUMN).is_ok_and(|field| !field.is_nullable())
+}
+
+#[cold]
+fn hidden_errors() -> Error {
+    Error::invalid(
+        "these rows were read with on_error=\"null\" or \"column\", so a value that did not decode \
+         would be written as nulls, or as null: to copy the records, read them with \
+         value=ottla.raw(), which decodes nothing, or with on_error=\"raise\"; to write the rows as a \
+         table, pass value= and the columns of key and timestamp",
+    )
+}
+
+#[cold]
+fn twice() -> Error {
+    Error::invalid(
+        "the column value_raw has the values that the other columns have decoded, and would become a \
+         part of them: leave it out of columns=, or pass value=ottla.raw(\"value_raw\") and the columns \
+         of key and timestamp",
+    )
 }
 
 fn is_bytes(data_type: &DataType) -> bool {

@@ -92,6 +92,145 @@ def test_a_scan_with_more_beside_its_bytes_is_refused(kafka: ottla.Client, name:
         kafka.write(name, kafka.scan(name, columns=["key"]))
 
 
+def forms(**options: Any) -> list[ottla.Format]:
+    """Return the formats that have a column for each member."""
+    fields = [{"name": "x", "type": "long"}, {"name": "y", "type": ["null", "string"]}]
+    return [
+        ottla.json(**options),
+        # A row of nulls would not even be a value of this schema.
+        ottla.avro({"type": "record", "name": "Row", "fields": fields}, **options),
+        ottla.protobuf('syntax = "proto3"; message Row { int64 x = 1; string y = 2; }', **options),
+    ]
+
+
+KEYS = ["a", "b", "a", "c"]
+
+
+def send_with_tombstones(kafka: ottla.Client, topic: str, form: ottla.Format) -> None:
+    """Send values for three keys, one of which is deleted."""
+    kafka.create_topic(topic, partitions=1)
+    for number, key in enumerate(KEYS):
+        value = None if number == 2 else {"x": number, "y": str(number)}
+        kafka.send(topic, value, key=key, value_format=form)
+
+
+def nulls(kafka: ottla.Client, topic: str) -> list[bool]:
+    """Return which records of a topic have no value."""
+    kafka_rows = kafka.scan(topic, columns=["key", "value"]).head(100)
+    return [row["value"] is None for row in kafka_rows]
+
+
+@pytest.mark.parametrize("form", forms(), ids=lambda form: form.kind)
+@pytest.mark.parametrize("kind", ["scan", "max_rows", "batches", "consumer", "member", "parts"])
+def test_tombstones_stay_tombstones_in_a_copy(
+    kafka: ottla.Client, remote: ottla.Client, name: str, form: ottla.Format, kind: str
+) -> None:
+    send_with_tombstones(kafka, name, form)
+    copy = f"{name}.copy"
+    remote.create_topic(copy, partitions=1)
+    scan = remote.scan(name, value=form)
+    group: dict[str, Any] = {}
+    if kind == "member":
+        group = {"group_id": name, "auto_offset_reset": "earliest"}
+    if kind == "scan":
+        remote.write(copy, scan)
+    elif kind == "max_rows":
+        remote.write(copy, remote.scan(name, value=form, max_rows=3))
+        remote.write(copy, remote.scan(name, value=form, start={0: 3}))
+    elif kind in {"consumer", "member"}:
+        with remote.consumer(name, value=form, until="caught_up", max_rows=3, **group) as consumer:
+            for batch in consumer:
+                remote.write(copy, batch)
+    elif kind == "batches":
+        for batch in remote.scan(name, value=form, batch_rows=2):
+            remote.write(copy, batch)
+    else:
+        head = scan.head(2)
+        tail = remote[name].tail(2, value=form)
+        for part in (head[0:1], head.tail(1), tail[::-1][1:].compact(), tail.plain()[1:]):
+            remote.write(copy, part)
+    assert nulls(kafka, copy) == nulls(kafka, name) == [False, False, True, False]
+    rows = kafka.scan(copy, value=ottla.json(), columns=["key", "x", "y"]).head(9).to_pylist()
+    assert [row["key"].decode() for row in rows] == KEYS
+    assert [row["x"] for row in rows] == [0, 1, None, 3]
+    assert [row["y"] for row in rows] == ["0", "1", None, "3"]
+
+
+def test_tombstones_stay_beside_streams_of_many_rows(kafka: ottla.Client, name: str) -> None:
+    form = ottla.arrow_ipc()
+    kafka.create_topic(name, partitions=1)
+    kafka.write(name, pl.DataFrame({"x": [0, 1], "k": ["a", "a"]}), key="k", value=form)
+    kafka.send(name, None, key="a")
+    copy = f"{name}.copy"
+    kafka.create_topic(copy, partitions=1)
+    kafka.write(copy, kafka.scan(name, value=form))
+    assert nulls(kafka, copy) == [False, False, True]
+
+
+@pytest.mark.parametrize("form", forms(exclude=["key"]), ids=lambda form: form.kind)
+def test_tombstones_stay_where_values_get_another_format(
+    kafka: ottla.Client, name: str, form: ottla.Format
+) -> None:
+    send_with_tombstones(kafka, name, ottla.json())
+    copy = f"{name}.copy"
+    kafka.create_topic(copy, partitions=1)
+    rows = kafka.scan(name, value=ottla.json(), columns=["key", "x", "y"])
+    kafka.write(copy, rows, key="key", value=form)
+    assert nulls(kafka, copy) == [False, False, True, False]
+    with pytest.raises(ottla.ConfigError, match=r"tombstone.*many rows"):
+        kafka.write(copy, rows, key="key", value=ottla.arrow_ipc())
+    # A dataframe does not know any more.
+    kafka.write(copy, rows.to_polars().drop("key"), value=ottla.json())
+    assert nulls(kafka, copy)[4:] == [False] * 4
+
+
+@pytest.mark.parametrize("on_error", ["null", "column"])
+@pytest.mark.parametrize("form", [ottla.json({"x": "int64"}), ottla.text()])
+def test_what_did_not_decode_is_not_copied_as_null(
+    kafka: ottla.Client, name: str, form: ottla.Format, on_error: str
+) -> None:
+    kafka.create_topic(name, partitions=1)
+    kafka.send(name, {"x": 1}, key="a")
+    kafka.send(name, b"\xff", key="b")
+    scan = kafka.scan(name, value=form, on_error=on_error)
+    copy = f"{name}.copy"
+    kafka.create_topic(copy, partitions=1)
+    with kafka.consumer(name, start="earliest", value=form, on_error=on_error) as consumer:
+        polled = consumer.poll(30)
+    for rows in (scan, next(iter(scan)), scan.head(), scan.head()[:1], polled):
+        with pytest.raises(ottla.ConfigError, match=r'on_error=.*ottla\.raw\(\).*"raise"'):
+            kafka.write(copy, rows)
+    assert kafka.scan(copy).count() == 0
+    # What the error offers.
+    kafka.write(copy, kafka.scan(name, on_error=on_error))
+    with pytest.raises(ottla.DecodeError, match=f"{name}-0.*offset 1"):
+        kafka.write(copy, kafka.scan(name, value=form))
+    if on_error == "column":
+        kafka.write(copy, scan, key="key", value=ottla.raw("value_raw"))
+        assert [row["value"] for row in kafka.scan(copy).head()] == [b'{"x":1}', b"\xff"] * 2
+
+
+def test_what_tells_of_a_value_is_no_part_of_it(kafka: ottla.Client, name: str) -> None:
+    send_with_tombstones(kafka, name, ottla.json())
+    copy = f"{name}.copy"
+    kafka.create_topic(copy, partitions=1)
+
+    def scan(*columns: str) -> ottla.Scan:
+        return kafka.scan(name, value=ottla.json(), columns=["key", *columns])
+
+    kafka.write(copy, scan("x", "is_tombstone", "y"))
+    kafka.write(copy, scan("value_raw", "is_tombstone"))
+    kafka.write(copy, kafka.scan(name, columns=["key", "value", "is_tombstone"]))
+    assert values(kafka, copy) == values(kafka, name) * 3
+    with pytest.raises(ottla.ConfigError, match=r"value_raw .*columns="):
+        kafka.write(copy, scan("x", "value_raw"))
+    # A member of the values may have that name.
+    kafka.create_topic(f"{name}.members", partitions=1)
+    kafka.send(f"{name}.members", '{"is_tombstone":true}')
+    kafka.write(copy, kafka.scan(f"{name}.members", value=ottla.json()))
+    assert values(kafka, copy)[-1] == '{"is_tombstone":true}'
+
+
 def test_two_columns_of_one_name_are_refused(kafka: ottla.Client, name: str) -> None:
     table = pa.table([pa.array([1]), pa.array([2])], names=["a", "a"])
     with pytest.raises(ottla.ConfigError, match='two columns "a"'):
