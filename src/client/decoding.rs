@@ -95,12 +95,13 @@ impl Pipeline {
         Ok(Self { decoder, pool, threads, slots: VecDeque::new(), bytes_max })
     }
 
-    /// Forgets all that was pushed.
+    /// Forgets all that was pushed, but not the columns of values that were found: what is read again
+    /// has the same columns, or the same errors.
     ///
     /// # Errors
     /// As [`Decoder::new`].
-    pub(crate) fn reset(&mut self, options: DecodeOptions) -> Result<()> {
-        self.decoder = Decoder::new(options)?;
+    pub(crate) fn reset(&mut self) -> Result<()> {
+        self.decoder = self.decoder.emptied()?;
         self.slots.clear();
         // Jobs that have not begun are dropped with the old pool.
         self.pool = WorkerPool::new(self.threads);

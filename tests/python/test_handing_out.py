@@ -9,6 +9,7 @@ import threading
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
 import pyarrow as pa
 import pytest
 
@@ -220,11 +221,117 @@ def test_a_tolerated_loss_resets_a_group_as_configured(
 
 def test_a_loss_is_told_as_often_as_it_is_asked(kafka: ottla.Client, filled: str) -> None:
     with kafka.consumer(filled, start={0: 500}) as consumer:
-        for _ in range(2):
-            with pytest.raises(ottla.DataLossError):
+        for _ in range(20):
+            for _ in range(2):
+                with pytest.raises(ottla.DataLossError):
+                    consumer.poll(30)
+            consumer.seek("earliest")
+            assert len(numbers(consumer.poll(30))) == 10
+            consumer.seek({0: 500})
+
+
+def test_a_seek_does_not_fail_of_another_partition(client: ottla.Client, name: str) -> None:
+    topics = [f"{name}.here", f"{name}.lost"]
+    for topic in topics:
+        client.create_topic(topic)
+        client.send(topic, "0")
+    resume = {topics[0]: {0: 1}, topics[1]: {0: 500}}
+    with client.consumer(topics, resume=resume) as consumer:
+
+        def poll_on() -> None:
+            while True:
                 consumer.poll(30)
+
+        for _ in range(10):
+            with pytest.raises(ottla.DataLossError, match=topics[1]):
+                poll_on()
+            consumer.seek("earliest", topic=topics[0])
+            assert consumer.position() == {topics[0]: {0: 0}, topics[1]: {0: 500}}
         consumer.seek("earliest")
-        assert len(numbers(consumer.poll(30))) == 10
+        assert sum(len(numbers(consumer.poll(30))) for _ in topics) == 2
+
+
+INFERRED = [
+    ("json", ['{"a":1}', '{"a":2,"new":1}', '{"a":"text"}', '{"a":3}']),
+    (
+        ottla.debezium(),
+        [
+            '{"op":"c","after":{"a":1}}',
+            '{"op":"c","after":{"a":"text"}}',
+            '{"op":"c","after":{"a":"more"}}',
+            '{"op":"c","after":{"a":3}}',
+        ],
+    ),
+    (
+        ottla.arrow_ipc(),
+        [pl.DataFrame({"a": [one]}) for one in (1, "text", [1], 3)],
+    ),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize(("form", "values"), INFERRED, ids=["json", "debezium", "arrow_ipc"])
+def test_columns_that_were_found_stay(
+    client: ottla.Client, name: str, kind: str | None, is_async: bool, form: Any, values: list[Any]
+) -> None:
+    client.create_topic(name, partitions=1)
+
+    def send(value: Any) -> None:
+        client.send(name, value, value_format=None if isinstance(value, str) else form)
+
+    async def run() -> None:
+        options = of(kind, name, max_wait=0)
+        async with client.consumer(name, value=form, **options) as consumer:
+
+            async def more() -> ottla.RecordBatch:
+                return await anext(consumer) if is_async else next(consumer)
+
+            send(values[0])
+            first = await more()
+            for offset, bad in ((1, values[1]), (2, values[2])):
+                send(bad)
+                for _ in range(3):
+                    with pytest.raises(ottla.DecodeError, match=f"{name}-0.*offset {offset}"):
+                        await more()
+                    assert consumer.position() == {name: {0: offset}}
+                # To where it was, which changes nothing, and past it.
+                consumer.seek({0: offset})
+                with pytest.raises(ottla.DecodeError, match=f"offset {offset}"):
+                    await more()
+                consumer.seek({0: offset + 1})
+            send(values[3])
+            last = await more()
+            assert last.schema == first.schema
+            assert last["offset"].to_pylist() == [3]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_columns_that_were_found_stay_in_a_rebalance(
+    client: ottla.Client, name: str, kind: str
+) -> None:
+    client.create_topic(name, partitions=2)
+    for partition in (0, 1):
+        client.send(name, '{"a":1}', partition=partition)
+    options = of(kind, name, value="json", max_wait=0)
+    with client.consumer(name, **options, max_rows=1) as one:
+        first = next(one)
+        with client.consumer(name, **options) as other:
+            while len(one.assignment) != 1 or len(other.assignment) != 1:
+                one.poll(0.05)
+                other.poll(0.05)
+            for partition in (0, 1):
+                client.send(name, '{"a":"text"}', partition=partition)
+
+            def poll_on() -> None:
+                while True:
+                    batch = one.poll(30)
+                    assert batch is None or batch.schema == first.schema
+
+            with pytest.raises(ottla.DecodeError, match='"a"'):
+                poll_on()
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "scan"])

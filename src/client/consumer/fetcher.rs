@@ -5,101 +5,30 @@
 //! matter with hundreds of partitions. At most one fetch is in flight per node, over its own
 //! connection.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::slice;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use tokio::sync::Notify;
 
 use super::request::{self, Answer, FetchAnswers};
+use super::shared::{Buffered, Failure, Shared, State};
 use crate::client::admin::{ListedOffset, OffsetSpec};
-use crate::client::cluster::{Cluster, Lane, Snapshot};
-use crate::client::config::{AutoOffsetReset, ConsumerConfig, OnDataLoss};
+use crate::client::cluster::Snapshot;
+use crate::client::config::{AutoOffsetReset, OnDataLoss};
 use crate::columnar::Chunk;
 use crate::error::{Error, ErrorCode, Result};
-use crate::machine::client::fetching::{Fetching, Generation, Position, Reset, Target};
-use crate::types::{LeaderEpoch, NodeId, Offset, TimestampMs, TopicId, TopicPartition, Uuid};
+use crate::machine::client::fetching::{Position, Reset, Target};
+use crate::types::{LeaderEpoch, NodeId, Offset, TimestampMs, TopicPartition, Uuid};
 
 /// How long a fetch waits at the broker while another partition waits for room in the buffer.
 const SHORT_WAIT: Duration = Duration::from_millis(20);
 
 /// How many times in a row a topic must be missing before it counts as deleted.
 const MISSING_MAX: u32 = 5;
-
-/// Something fetched, waiting to be handed out.
-#[derive(Debug)]
-pub(super) struct Buffered {
-    pub(super) chunk: Chunk,
-    pub(super) generation: Generation,
-    pub(super) next: Position,
-}
-
-#[derive(Debug)]
-pub(super) struct State {
-    pub(super) machine: Fetching,
-    pub(super) buffer: VecDeque<Buffered>,
-    /// What ended the fetching; handed out once the buffer is empty.
-    pub(super) failure: Option<Error>,
-    /// The id of each assigned topic, so that a re-created one is not mistaken for the old one.
-    pub(super) topic_ids: BTreeMap<Arc<str>, TopicId>,
-    /// Nearby replicas to which a leader redirected the client (KIP-392).
-    replicas: BTreeMap<TopicPartition, NodeId>,
-    missing: BTreeMap<Arc<str>, u32>,
-    /// Since when the log of a partition has ended before the requested end.
-    short_since: BTreeMap<TopicPartition, TimestampMs>,
-}
-
-/// What the consumer and its fetcher task share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) cluster: Arc<Cluster>,
-    pub(super) config: ConsumerConfig,
-    pub(super) lane: Lane,
-    state: Mutex<State>,
-    /// There may be something to fetch.
-    pub(super) work: Notify,
-    /// There is something in the buffer, an end or a failure.
-    pub(super) ready: Notify,
-}
-
-impl Shared {
-    pub(super) fn new(
-        cluster: Arc<Cluster>,
-        config: ConsumerConfig,
-        lane: Lane,
-        machine: Fetching,
-    ) -> Self {
-        let state = State {
-            machine,
-            buffer: VecDeque::new(),
-            failure: None,
-            topic_ids: BTreeMap::new(),
-            replicas: BTreeMap::new(),
-            missing: BTreeMap::new(),
-            short_since: BTreeMap::new(),
-        };
-        Self {
-            cluster,
-            config,
-            lane,
-            state: Mutex::new(state),
-            work: Notify::new(),
-            ready: Notify::new(),
-        }
-    }
-
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn random(&self) -> u64 {
-        self.cluster.env.random.u64()
-    }
-}
 
 enum Event {
     Fetched {
@@ -135,14 +64,7 @@ struct Fetcher {
 
 /// Runs until it is aborted.
 pub(super) async fn run(shared: Arc<Shared>) {
-    let mut fetcher = Fetcher {
-        shared: Arc::clone(&shared),
-        events: FuturesUnordered::new(),
-        busy: BTreeSet::new(),
-        refreshing: false,
-        wants_refresh: false,
-        refresh_at: TimestampMs::NONE,
-    };
+    let mut fetcher = Fetcher::new(Arc::clone(&shared));
     loop {
         fetcher.turn();
         let now = shared.cluster.now();
@@ -158,6 +80,17 @@ pub(super) async fn run(shared: Arc<Shared>) {
 }
 
 impl Fetcher {
+    fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            events: FuturesUnordered::new(),
+            busy: BTreeSet::new(),
+            refreshing: false,
+            wants_refresh: false,
+            refresh_at: TimestampMs::NONE,
+        }
+    }
+
     fn next_deadline(&self, now: TimestampMs) -> Option<TimestampMs> {
         let refresh = self.wants_refresh.then_some(self.refresh_at).filter(|&at| at > now);
         let machine = self.shared.state().machine.next_deadline(now);
@@ -171,10 +104,11 @@ impl Fetcher {
         let snapshot = shared.cluster.snapshot();
         {
             let mut state = shared.state();
+            // A caller that seeks after a failure waits for the new position.
+            self.start_resets(&mut state, now);
             if state.failure.is_some() {
                 return;
             }
-            self.start_resets(&mut state, now);
             self.start_validations(&mut state, now, &snapshot);
             self.start_fetches(&mut state, now, &snapshot);
         }
@@ -560,34 +494,100 @@ impl Fetcher {
             }
         }
         if let Some((name, what)) = lost {
-            let partition = shared
-                .state()
-                .machine
-                .assignment()
-                .find(|partition| partition.topic == name)
-                .cloned()
-                .unwrap_or_else(|| TopicPartition::new(name, 0));
+            let mut state = shared.state();
+            let assigned = state.machine.assignment();
+            let partitions: BTreeSet<_> =
+                assigned.filter(|partition| partition.topic == name).cloned().collect();
+            // Of a topic that was taken away meanwhile, nothing is lost.
+            let Some(partition) = partitions.first().cloned() else { return };
             let detail = format!("{what}; the records not yet read are lost");
-            self.fail(Error::DataLoss { partition, detail });
+            let error = Error::DataLoss { partition, detail };
+            state.failure = Some(Failure { error, partitions });
+            drop(state);
+            shared.ready.notify_one();
         }
     }
 
     /// Fails, and fetches these again if the caller continues nevertheless, so that it gets the
-    /// error again instead of nothing.
+    /// error again instead of nothing. What the caller has left meanwhile, by a seek for example,
+    /// does not fail any more.
     fn fail_at<What>(&self, targets: &[Target<What>], error: Error) {
         let now = self.shared.cluster.now();
         let mut state = self.shared.state();
+        let mut partitions = BTreeSet::new();
         for target in targets {
-            state.machine.failed(now, target, self.shared.random());
+            if state.machine.is_current(&target.partition, target.generation) {
+                state.machine.failed(now, target, self.shared.random());
+                partitions.insert(target.partition.clone());
+            }
         }
-        drop(state);
-        self.fail(error);
-    }
-
-    fn fail(&self, error: Error) {
-        let mut state = self.shared.state();
-        state.failure.get_or_insert(error);
+        if partitions.is_empty() {
+            return;
+        }
+        state.failure = Some(Failure { error, partitions });
         drop(state);
         self.shared.ready.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::cluster::{Cluster, Lane};
+    use crate::client::config::{ClientConfig, ConsumerConfig};
+    use crate::machine::client::backoff::Backoff;
+    use crate::machine::client::fetching::{Fetching, Settings};
+
+    fn fetcher() -> Fetcher {
+        let config = ClientConfig::for_servers("nobody.invalid:9092").unwrap();
+        let backoff = Backoff { initial_ms: 1, max_ms: 1 };
+        let settings = Settings { memory_bytes: 1, partition_bytes: 1, backoff };
+        let cluster = Arc::new(Cluster::over_tcp(config));
+        let lane = Lane::Fetch(u64::MAX);
+        let machine = Fetching::new(settings);
+        Fetcher::new(Arc::new(Shared::new(cluster, ConsumerConfig::default(), lane, machine)))
+    }
+
+    fn lost(partition: &TopicPartition) -> Error {
+        Error::DataLoss { partition: partition.clone(), detail: "gone".to_owned() }
+    }
+
+    #[tokio::test]
+    async fn what_the_caller_has_left_does_not_fail_any_more() {
+        let fetcher = fetcher();
+        let [one, other] = [0, 1].map(|partition| TopicPartition::new("t", partition));
+        let targets: Vec<Target<Position>> = {
+            let mut state = fetcher.shared.state();
+            for partition in [&one, &other] {
+                state.machine.assign(partition.clone(), None);
+                state.machine.seek(partition, Position::at(Offset(500)));
+            }
+            let leader = |_: &TopicPartition| Some((NodeId(1), LeaderEpoch(0)));
+            state.machine.take_fetches(fetcher.shared.cluster.now(), NodeId(1), leader)
+        };
+        assert_eq!(targets.len(), 2);
+        // The answer comes when the caller has sought.
+        fetcher.shared.state().machine.reset(&one, Reset::Earliest);
+        fetcher.fail_at(&targets[..1], lost(&one));
+        assert!(fetcher.shared.state().failure.is_none());
+        fetcher.fail_at(&targets, lost(&other));
+        let failure = fetcher.shared.state().failure.take().unwrap();
+        assert_eq!(failure.partitions, BTreeSet::from([other]));
+    }
+
+    #[tokio::test]
+    async fn positions_are_looked_up_although_something_failed() {
+        let mut fetcher = fetcher();
+        let [one, other] = [0, 1].map(|partition| TopicPartition::new("t", partition));
+        {
+            let mut state = fetcher.shared.state();
+            state.machine.assign(one.clone(), None);
+            state.machine.reset(&one, Reset::Earliest);
+            let partitions = BTreeSet::from([other.clone()]);
+            state.failure = Some(Failure { error: lost(&other), partitions });
+        }
+        fetcher.turn();
+        assert_eq!(fetcher.events.len(), 1, "the position is asked for");
+        assert!(fetcher.shared.state().failure.is_some());
     }
 }

@@ -15,6 +15,7 @@
 mod fetcher;
 pub mod group;
 mod request;
+mod shared;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use tokio::time::Instant;
 use crate::client::admin::{OffsetSpec, list_offsets};
 use crate::client::cluster::{Cluster, Lane};
 use crate::client::config::{AutoOffsetReset, ConsumerConfig};
-use crate::client::consumer::fetcher::Shared;
+use crate::client::consumer::shared::{Buffered, Failure, Shared};
 use crate::client::decoding::{Pipeline, Turn};
 use crate::columnar::{Chunk, DecodeOptions, Decoded};
 use crate::error::{Error, Result};
@@ -120,10 +121,10 @@ impl Prefetcher {
             // It has just arrived.
             return Ok((None, false));
         }
-        if let Some(error) = state.failure.take() {
+        if let Some(failure) = state.failure.take() {
             // This batch was what kept the fetcher from continuing.
             self.shared.work.notify_one();
-            return Err(error);
+            return Err(failure.error);
         }
         Ok((None, state.machine.is_finished()))
     }
@@ -132,7 +133,7 @@ impl Prefetcher {
     pub(crate) fn try_chunk(&self) -> Option<(Chunk, Position)> {
         let mut state = self.shared.state();
         while let Some(buffered) = state.buffer.pop_front() {
-            let fetcher::Buffered { chunk, generation, next } = buffered;
+            let Buffered { chunk, generation, next } = buffered;
             if state.machine.taken(&chunk.partition, generation, chunk.bytes.len()) {
                 drop(state);
                 self.shared.work.notify_one();
@@ -159,7 +160,6 @@ impl Drop for Prefetcher {
 #[derive(Debug)]
 pub struct AssignedConsumer {
     prefetcher: Prefetcher,
-    options: DecodeOptions,
     pipeline: Pipeline,
     /// Whether the decoder was given something since it was last emptied.
     has_input: bool,
@@ -178,10 +178,10 @@ impl AssignedConsumer {
     ) -> Result<Self> {
         let threads = options.threads.or(cluster.config.threads);
         let options = DecodeOptions { threads, ..options };
-        let pipeline = Pipeline::new(options.clone(), config.memory_bytes)?;
+        let pipeline = Pipeline::new(options, config.memory_bytes)?;
         let prefetcher = Prefetcher::start(cluster, config);
         let ahead = VecDeque::new();
-        Ok(Self { prefetcher, options, pipeline, has_input: false, ahead, stops_at_ends: false })
+        Ok(Self { prefetcher, pipeline, has_input: false, ahead, stops_at_ends: false })
     }
 
     fn shared(&self) -> &Shared {
@@ -269,14 +269,13 @@ impl AssignedConsumer {
             return Err(Error::invalid(format!("offset of {partition} is negative")));
         }
         self.check_assigned(partition)?;
-        self.forget_ahead()?;
+        // In this order: nothing that was found out about the old place is left afterwards.
         self.place(partition, to);
-        self.shared().work.notify_one();
-        Ok(())
+        self.forget_ahead()
     }
 
     fn empty_decoder(&mut self) -> Result<()> {
-        self.pipeline.reset(self.options.clone())?;
+        self.pipeline.reset()?;
         self.has_input = false;
         self.ahead.clear();
         Ok(())
@@ -348,9 +347,11 @@ impl AssignedConsumer {
                 if let Some(position) = state.machine.position(partition) {
                     return Ok(position.offset);
                 }
-                if let Some(error) = state.failure.take() {
+                // That of another partition is for the next poll.
+                let is_its = |failure: &mut Failure| failure.partitions.contains(partition);
+                if let Some(failure) = state.failure.take_if(is_its) {
                     self.shared().work.notify_one();
-                    return Err(error);
+                    return Err(failure.error);
                 }
             }
             if tokio::time::timeout_at(deadline, self.prefetcher.wait()).await.is_err() {
@@ -544,19 +545,13 @@ impl AssignedConsumer {
         let kept: BTreeSet<Arc<str>> =
             state.machine.assignment().map(|partition| Arc::clone(&partition.topic)).collect();
         state.topic_ids.retain(|topic, _| kept.contains(topic));
-        let is_theirs = |error: &Error| match error {
-            Error::DataLoss { partition, .. } => partitions.contains(partition),
-            _ => false,
-        };
-        if state.failure.as_ref().is_some_and(is_theirs) {
-            state.failure = None;
-        }
+        state.failure.take_if(|failure| failure.partitions.is_subset(partitions));
         let old = std::mem::take(&mut self.ahead);
         if !old.iter().any(|(chunk, _)| partitions.contains(&chunk.partition)) {
             self.ahead = old;
             return Ok(());
         }
-        self.pipeline.reset(self.options.clone())?;
+        self.pipeline.reset()?;
         self.has_input = false;
         for (mut chunk, next) in old {
             let Some(at) = state.machine.position(&chunk.partition) else { continue };

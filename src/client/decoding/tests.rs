@@ -302,12 +302,12 @@ async fn blocks_and_batches_are_worked_on_by_the_pool() {
 async fn a_reset_forgets_what_was_handed_in() {
     let case = large(Kind::JsonGiven, Compression::Lz4);
     let options = DecodeOptions { threads: NonZeroUsize::new(3), ..case.options() };
-    let mut pipeline = Pipeline::new(options.clone(), usize::MAX).unwrap();
+    let mut pipeline = Pipeline::new(options, usize::MAX).unwrap();
     for chunk in case.chunks() {
         pipeline.push(chunk);
     }
     pipeline.turn(false).await.unwrap();
-    pipeline.reset(options).unwrap();
+    pipeline.reset().unwrap();
     assert!(matches!(pipeline.turn(true).await, Ok(Turn::Input)));
     let chunk = case.chunks().pop_front().unwrap();
     pipeline.push(chunk);
@@ -320,4 +320,33 @@ async fn a_reset_forgets_what_was_handed_in() {
         }
     }
     assert_eq!(offsets, (0..2100).collect::<Vec<i64>>());
+}
+
+#[tokio::test]
+async fn columns_that_were_found_stay_after_a_reset() {
+    let chunk = |value: &str| {
+        let mut builder = BatchBuilder::new(BatchOptions::default());
+        builder.append(TimestampMs(0), None, Some(value.as_bytes()), &[]).unwrap();
+        Chunk::whole(TopicPartition::new("events", 0), builder.finish().unwrap())
+    };
+    for threads in 1..3 {
+        let threads = NonZeroUsize::new(threads);
+        let value = ValueFormat::json_inferred();
+        let options = DecodeOptions { value, threads, ..DecodeOptions::default() };
+        let mut pipeline = Pipeline::new(options, usize::MAX).unwrap();
+        pipeline.push(chunk(r#"{"a": 1}"#));
+        assert!(matches!(pipeline.turn(true).await, Ok(Turn::Output(_))));
+        let found = pipeline.schema().unwrap();
+        for value in [r#"{"a": 2, "new": 1}"#, r#"{"a": "text"}"#] {
+            for _ in 0..2 {
+                pipeline.push(chunk(value));
+                let refused = pipeline.turn(true).await;
+                assert!(matches!(refused, Err(Error::Decode { .. })), "{value}: {refused:?}");
+                pipeline.reset().unwrap();
+            }
+        }
+        pipeline.push(chunk(r#"{"a": 3}"#));
+        let Ok(Turn::Output(last)) = pipeline.turn(true).await else { panic!("no output") };
+        assert_eq!(last.rows.schema(), found);
+    }
 }

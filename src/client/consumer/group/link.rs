@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
 
-use crate::client::consumer::fetcher::Shared;
+use crate::client::consumer::shared::Shared;
 use crate::error::Error;
 use crate::machine::client::group::handover::{Handover, Told};
 use crate::machine::client::group::{Identity, Partitions};
