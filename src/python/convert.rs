@@ -27,12 +27,14 @@ where
         let name = text.split_once("Arguments.").map(|(_, name)| name.trim().to_owned());
         let found = name.and_then(|name| Some((arguments.get_item(&name).ok()??, name)));
         let Some((value, name)) = found else { return error };
-        if value.is_instance_of::<PyInt>() {
+        let takes = takes(&name);
+        let takes_number = takes.starts_with("a whole number") || takes.starts_with("a partition ");
+        if takes_number && value.is_instance_of::<PyInt>() {
             // A number, but not one of these.
-            return Error::invalid(format!("{name}={value}: it takes {}", takes(&name))).into();
+            return Error::invalid(format!("{name}={value}: it takes {takes}")).into();
         }
         let class = value.get_type().qualname().map_or_else(|_| String::new(), |it| it.to_string());
-        PyTypeError::new_err(format!("{name}= takes {}, not {class}: {value:?}", takes(&name)))
+        PyTypeError::new_err(format!("{name}= takes {takes}, not {class}: {value:?}"))
     })
 }
 
