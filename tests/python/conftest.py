@@ -31,6 +31,13 @@ def kafka(broker: ottla.Broker) -> Iterator[ottla.Client]:
         yield client
 
 
+@pytest.fixture(scope="module")
+def shared() -> Iterator[ottla.Client]:
+    """A client of a broker of its own, for all examples of a module's properties."""
+    with ottla.Broker() as broker, broker.client() as client:
+        yield client
+
+
 @pytest.fixture
 def remote(broker: ottla.Broker) -> Iterator[ottla.Client]:
     """A client that reaches the broker over TCP."""

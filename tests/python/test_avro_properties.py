@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 import fastavro
 import pytest
 from fastavro.schema import SchemaParseException
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ottla
+import properties
+from properties import send
 from registries import Registry
 
 if TYPE_CHECKING:
@@ -34,19 +36,7 @@ Record = dict[str, Any]
 _topics = itertools.count()
 UTC = dt.timezone.utc
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=UTC)
-SLOW = settings(
-    max_examples=30,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[ottla.Client]:
-    """A client for all examples of a property."""
-    with ottla.Broker() as broker, broker.client() as client:
-        yield client
+SLOW = settings(properties.SLOW, max_examples=30)
 
 
 @pytest.fixture(scope="module")
@@ -275,16 +265,6 @@ def decode(schema: Schema, data: bytes) -> Any:
     value = fastavro.schemaless_reader(source, parsed(schema), None)
     assert not source.read()
     return value
-
-
-def send(kafka: ottla.Client, values: list[bytes]) -> str:
-    """Send values to a new topic, and return its name."""
-    topic = f"avro-{next(_topics)}"
-    kafka.create_topic(topic)
-    for value in values:
-        kafka.send_async(topic, value)
-    kafka.flush(30)
-    return topic
 
 
 @SLOW

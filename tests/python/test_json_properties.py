@@ -11,36 +11,21 @@ import itertools
 import json
 import math
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import polars as pl
 import pyarrow as pa
-import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import ottla
+import properties
 from arrow_tables import TEXT, numbers, same, tables
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _topics = itertools.count()
 UTC = dt.timezone.utc
-SLOW = settings(
-    max_examples=40,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[ottla.Client]:
-    """A client for all examples of a property."""
-    with ottla.Broker() as broker, broker.client() as client:
-        yield client
+SLOW = settings(properties.SLOW, max_examples=40)
 
 
 def topic() -> str:

@@ -9,34 +9,20 @@ from __future__ import annotations
 
 import itertools
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ottla
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+import properties
+from properties import send
 
 _numbers = itertools.count()
 Field = descriptor_pb2.FieldDescriptorProto
-SLOW = settings(
-    max_examples=40,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[ottla.Client]:
-    """A client for all examples of a property."""
-    with ottla.Broker() as broker, broker.client() as client:
-        yield client
+SLOW = settings(properties.SLOW, max_examples=40)
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -284,16 +270,6 @@ def _times(column: Any, pa: Any) -> Any:
         items = _times(column.values, pa)
         return pa.ListArray.from_arrays(column.offsets, items, mask=column.is_null())
     return column
-
-
-def send(kafka: ottla.Client, values: list[bytes]) -> str:
-    """Send values to a new topic, and return its name."""
-    topic = f"protobuf-{next(_numbers)}"
-    kafka.create_topic(topic)
-    for value in values:
-        kafka.send_async(topic, value)
-    kafka.flush(30)
-    return topic
 
 
 @SLOW

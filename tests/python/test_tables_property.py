@@ -10,10 +10,11 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ottla
+import properties
 
 _numbers = count()
 
@@ -71,12 +72,7 @@ def made(library: str, table: pa.Table, index: str) -> tuple[Any, bool]:
 
 
 @pytest.mark.parametrize("library", ["polars", "pandas", "pyarrow", "duckdb"])
-@settings(
-    max_examples=60,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@settings(properties.SLOW, max_examples=60)
 @given(
     given=tables(),
     index=st.sampled_from(["", "named", "levels", "shuffled", "range", "times", "texts", "taken"]),

@@ -14,10 +14,11 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ottla
+import properties
 from arrow_tables import SIMPLE, tables, values_of
 from registries import Registry
 
@@ -25,19 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _topics = itertools.count()
-SLOW = settings(
-    max_examples=25,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[ottla.Client]:
-    """A client for all tests."""
-    with ottla.Broker() as broker, broker.client() as client:
-        yield client
+SLOW = settings(properties.SLOW, max_examples=25)
 
 
 @pytest.fixture(scope="module")
