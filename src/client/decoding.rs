@@ -23,11 +23,10 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::datatypes::SchemaRef;
 
-use crate::client::worker_pool::{self, WorkerPool};
+use crate::client::worker_pool::{self, Promise, WorkerPool};
 use crate::columnar::{
     Block, Chunk, DecodeOptions, Decoded, Decoder, Looked, Outcome, SchemaRequest, Step, Taken,
     ValueFormat,
@@ -46,18 +45,7 @@ const SMALL_BYTES: usize = 64 << 10;
 #[derive(Debug)]
 struct Slot {
     bytes: usize,
-    outcome: Arc<Mutex<Option<Outcome>>>,
-}
-
-impl Slot {
-    fn outcome(&self) -> MutexGuard<'_, Option<Outcome>> {
-        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether the job that should have filled it ended without: it panicked.
-    fn is_abandoned(&self) -> bool {
-        Arc::strong_count(&self.outcome) == 1 && self.outcome().is_none()
-    }
+    outcome: Promise<Outcome>,
 }
 
 /// What a turn came to.
@@ -144,7 +132,7 @@ impl Pipeline {
                     Filled::Input | Filled::Alone => Turn::Input,
                 });
             };
-            let needed = match &*front.outcome() {
+            let needed = match &*front.outcome.result() {
                 // It stays in its slot until the schema is known.
                 Some(Outcome::Schema(request, _)) => Some(request.clone()),
                 _ => None,
@@ -152,7 +140,7 @@ impl Pipeline {
             if let Some(request) = needed {
                 load(&self.decoder, request).await?;
             }
-            let outcome = front.outcome().take();
+            let outcome = front.outcome.result().take();
             match outcome {
                 Some(Outcome::Output(made)) => {
                     let (decoded, rest) = *made;
@@ -172,7 +160,7 @@ impl Pipeline {
                     self.slots.pop_front();
                     return Err(error);
                 }
-                None if front.is_abandoned() => {
+                None if front.outcome.is_abandoned() => {
                     self.slots.pop_front();
                     return Err(Error::invalid("decoding failed: its thread panicked"));
                 }
@@ -192,7 +180,7 @@ impl Pipeline {
             let fails = self
                 .slots
                 .back()
-                .is_some_and(|slot| matches!(&*slot.outcome(), Some(Outcome::Failed(_))));
+                .is_some_and(|slot| matches!(&*slot.outcome.result(), Some(Outcome::Failed(_))));
             if fails || self.slots.len() >= slots_max || bytes > self.bytes_max {
                 return Filled::Busy;
             }
@@ -206,7 +194,7 @@ impl Pipeline {
                 Ok(Taken::Blocked) => return Filled::Busy,
                 Ok(Taken::Unsettled) => return Filled::Alone,
                 Err(error) => {
-                    let outcome = Arc::new(Mutex::new(Some(Outcome::Failed(error))));
+                    let outcome = Promise::kept(Outcome::Failed(error));
                     self.slots.push_back(Slot { bytes: 0, outcome });
                 }
             }
@@ -226,18 +214,13 @@ impl Pipeline {
     /// Has a block made, and says where it will be found.
     fn make(&self, block: Block) -> Slot {
         let bytes = block.bytes();
-        let outcome = Arc::new(Mutex::new(None));
-        let slot = Slot { bytes, outcome: Arc::clone(&outcome) };
-        match &self.pool {
+        let outcome = match &self.pool {
             Some(pool) if !self.slots.is_empty() || bytes >= SMALL_BYTES => {
-                pool.submit(move || {
-                    let made = block.make();
-                    *outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
-                });
+                pool.promise(move || block.make())
             }
-            _ => *slot.outcome() = Some(block.make()),
-        }
-        slot
+            _ => Promise::kept(block.make()),
+        };
+        Slot { bytes, outcome }
     }
 
     /// The format of values with its columns, as [`Decoder::look`]; none where more chunks are needed.

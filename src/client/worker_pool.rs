@@ -79,8 +79,20 @@ impl Shared {
 pub(crate) struct Promise<T>(Arc<Mutex<Option<T>>>);
 
 impl<T> Promise<T> {
-    fn result(&self) -> MutexGuard<'_, Option<T>> {
+    /// A result that is there already.
+    pub(crate) fn kept(result: T) -> Self {
+        Self(Arc::new(Mutex::new(Some(result))))
+    }
+
+    /// The result; none until it is there.
+    pub(crate) fn result(&self) -> MutexGuard<'_, Option<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the job ended without a result: it panicked.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        // The count first: a job that ends in between leaves its result.
+        Arc::strong_count(&self.0) == 1 && self.result().is_none()
     }
 
     /// Whether the job ended; without a result where it panicked.

@@ -1,5 +1,7 @@
 //! Several threads give what one gives: outputs, their order, how far they go, and errors.
 
+use std::sync::Arc;
+
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use arrow::ipc::writer::StreamWriter;
