@@ -10,8 +10,9 @@
 //! a slot, and slots are taken in their order, errors included: what comes out is what one thread gives.
 //!
 //! With one thread there is no pool, and the caller's thread does it all. While the columns of values are
-//! being found it does so, too, since what follows depends on it; and so it does with a block that is the
-//! only one and small, which would take longer to hand over than to make.
+//! being found it does so, too, since what follows depends on it; and so it does with a block whose columns
+//! are there already, as those of raw values, or that is the only one and small: to hand it over would take
+//! longer than to make it.
 //!
 //! Invariants:
 //!
@@ -186,8 +187,13 @@ impl Pipeline {
             }
             match self.decoder.take(finish) {
                 Ok(Taken::Block(block)) => {
+                    let is_work = block.is_work();
                     let slot = self.make(block);
                     self.slots.push_back(slot);
+                    // Nothing is gained by making more of them before they are asked for.
+                    if !is_work {
+                        return Filled::Busy;
+                    }
                 }
                 Ok(Taken::Input) => return Filled::Input,
                 Ok(Taken::Blocked) if self.decoder.wants_to_unpack() => return Filled::Blocked,
@@ -215,7 +221,7 @@ impl Pipeline {
     fn make(&self, block: Block) -> Slot {
         let bytes = block.bytes();
         let outcome = match &self.pool {
-            Some(pool) if !self.slots.is_empty() || bytes >= SMALL_BYTES => {
+            Some(pool) if block.is_work() && (!self.slots.is_empty() || bytes >= SMALL_BYTES) => {
                 pool.promise(move || block.make())
             }
             _ => Promise::kept(block.make()),

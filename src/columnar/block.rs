@@ -18,13 +18,15 @@ use crate::error::{Error, Result};
 pub(super) struct Makers {
     options: DecodeOptions,
     settled: Settled,
+    /// As [`Output::works`].
+    works: bool,
     /// Those that nobody works with.
     idle: Mutex<Vec<Output>>,
 }
 
 impl Makers {
-    pub(super) const fn new(options: DecodeOptions, settled: Settled) -> Self {
-        Self { options, settled, idle: Mutex::new(Vec::new()) }
+    pub(super) const fn new(options: DecodeOptions, settled: Settled, works: bool) -> Self {
+        Self { options, settled, works, idle: Mutex::new(Vec::new()) }
     }
 
     fn make(&self, assembled: &Assembled) -> Result<Made> {
@@ -67,6 +69,13 @@ impl Block {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.assembled.value_bytes()
+    }
+
+    /// Whether making it is work that another thread may do; otherwise it is made sooner than handed
+    /// over.
+    #[must_use]
+    pub fn is_work(&self) -> bool {
+        self.makers.works
     }
 
     /// Makes the rows.

@@ -183,7 +183,8 @@ struct Ready {
 impl Ready {
     fn new(options: &DecodeOptions, settled: Settled) -> Result<Self> {
         let output = Output::new(options, &settled)?;
-        Ok(Self { output, makers: Arc::new(Makers::new(options.clone(), settled)) })
+        let makers = Arc::new(Makers::new(options.clone(), settled, output.works()));
+        Ok(Self { output, makers })
     }
 }
 

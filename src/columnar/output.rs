@@ -42,6 +42,8 @@ pub(super) struct Output {
     /// Whether rows have fields of decoded values, in which a tombstone looks like other nulls.
     has_fields: bool,
     hides_errors: bool,
+    /// Whether view types are copied into plain ones.
+    plain: bool,
 }
 
 /// What became of an output.
@@ -87,6 +89,7 @@ impl Output {
             offsets: options.offsets,
             has_fields: fields.is_some(),
             hides_errors: options.hides_errors(),
+            plain: !options.views,
         })
     }
 
@@ -108,6 +111,13 @@ impl Output {
             }
         }
         projection
+    }
+
+    /// Whether there is more to do for a row than to name its columns: values are decoded, or bytes
+    /// are checked or copied.
+    pub(super) fn works(&self) -> bool {
+        let text = self.text_key || self.text_value || !self.headers.is_empty();
+        self.decodes || text || self.plain
     }
 
     pub(super) fn make(&mut self, assembled: &Assembled) -> Result<Made> {

@@ -301,6 +301,21 @@ async fn blocks_and_batches_are_worked_on_by_the_pool() {
 }
 
 #[tokio::test]
+async fn columns_that_are_there_already_are_not_handed_over() {
+    let case = large(Kind::Raw, Compression::None);
+    let options =
+        DecodeOptions { threads: NonZeroUsize::new(3), key: KeyFormat::Raw, ..case.options() };
+    let mut pipeline = Pipeline::new(options, usize::MAX).unwrap();
+    for chunk in case.chunks() {
+        pipeline.push(chunk);
+    }
+    for _ in 0..12 * 3 * 700 / 1000 {
+        assert!(matches!(pipeline.turn(false).await, Ok(Turn::Output(_))));
+        assert!(pipeline.slots.is_empty());
+    }
+}
+
+#[tokio::test]
 async fn a_reset_forgets_what_was_handed_in() {
     let case = large(Kind::JsonGiven, Compression::Lz4);
     let options = DecodeOptions { threads: NonZeroUsize::new(3), ..case.options() };
