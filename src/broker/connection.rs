@@ -64,8 +64,6 @@ pub(super) trait FrameHandler: Send + Sync + 'static {
 /// The client at the other end.
 #[derive(Debug)]
 pub(super) struct PeerInfo {
-    /// Names the connection within this process.
-    pub(super) id: u64,
     /// The address of the client.
     pub(super) peer: SocketAddr,
     /// The address that the client connected to.

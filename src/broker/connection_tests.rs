@@ -58,7 +58,6 @@ async fn world(limits: ConnectionLimits) -> World {
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (stream, peer) = listener.accept().await.unwrap();
     let info = Arc::new(PeerInfo {
-        id: 1,
         peer,
         local: stream.local_addr().unwrap(),
         gone: CancellationToken::new(),

@@ -9,8 +9,8 @@
 //!   [`unserved`](super::unserved)).
 //! - `DISPATCH-2` ApiVersions of an unknown version is answered in v0 with UNSUPPORTED_VERSION and the
 //!   list, never by closing: that is how clients find out what they may send.
-//! - `DISPATCH-3` an error or a panic of a handler becomes an answer in the form of its API; a
-//!   panic is UNKNOWN_SERVER_ERROR and is logged.
+//! - `DISPATCH-3` an error or a panic of a handler becomes an answer in the form of its API, early or late, and so
+//!   does a response that cannot be encoded; a panic is UNKNOWN_SERVER_ERROR and is logged.
 //! - `DISPATCH-4` Produce requests of one client in the process append in the order of its calls, whichever of the
 //!   futures is polled first and whatever a handler waits for: out of order, they would be refused or reordered.
 //!
@@ -18,6 +18,7 @@
 //! [`BrokerState::answer`].
 
 use std::future::{Future, ready};
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -34,10 +35,20 @@ use super::state::BrokerState;
 use super::unserved::{self, Unserved};
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::frame::{self, Incoming};
-use crate::protocol::{
-    ApiKey, ConnectionId, Request, RequestContext, RequestHeader, Response, Service, ServiceFuture,
-    Str, api,
-};
+use crate::protocol::{ApiKey, Request, RequestHeader, Response, Service, ServiceFuture, Str, api};
+use crate::types::Chunk;
+
+/// Who asks, and how. All but the name that the client gives itself is the broker's own knowledge.
+#[derive(Debug)]
+pub(super) struct RequestContext {
+    /// The version of the request, which is also that of the response.
+    pub(super) api_version: i16,
+    pub(super) client_id: Option<Str>,
+    /// The local address of the connection, by which the client knows this broker; `None` in-process.
+    pub(super) local_address: Option<SocketAddr>,
+    /// The remote address of the connection; `None` in-process.
+    pub(super) peer_address: Option<SocketAddr>,
+}
 
 /// A request being handled.
 pub(super) struct Call<'a> {
@@ -53,8 +64,10 @@ pub(super) struct Call<'a> {
 pub(super) enum Answer {
     /// This response.
     Now(Response),
-    /// A later response; the next request of the connection may begin. `None` means no response.
-    Later(BoxFuture<Result<Option<Response>>>),
+    /// A later response; the next request of the connection may begin.
+    Later(BoxFuture<Result<Response>>),
+    /// No response (Produce with `acks=0`). An error closes the connection, which is the only way to tell.
+    Unanswered(BoxFuture<Result<()>>),
 }
 
 impl<T: Into<Response>> From<T> for Answer {
@@ -69,12 +82,20 @@ impl BrokerState {
         let version = call.context.api_version;
         match caught(route(call, request)).await {
             Ok(answer) => answer,
-            Err(error) => {
-                tracing::debug!(api = %request.api(), error = %error.chain(), "request refused");
-                Answer::Now(handlers::errors::response(request, version, &error))
-            }
+            Err(error) => Answer::Now(refused(request, version, &error)),
         }
     }
+}
+
+/// An error as an answer in the form of the request's API.
+fn refused(request: &Request, version: i16, error: &Error) -> Response {
+    tracing::debug!(api = %request.api(), error = %error.chain(), "request refused");
+    handlers::errors::response(request, version, error)
+}
+
+/// A later response, whatever happens until it is there.
+async fn awaited(request: &Request, version: i16, wait: BoxFuture<Result<Response>>) -> Response {
+    caught(wait).await.unwrap_or_else(|error| refused(request, version, &error))
 }
 
 /// Turns a panic into an error.
@@ -196,34 +217,29 @@ impl Dispatcher {
         request: Request,
     ) -> Result<Outcome> {
         let (version, correlation_id) = (header.api_version, header.correlation_id);
-        let context = context_of(peer, header);
+        let context = RequestContext {
+            api_version: version,
+            client_id: header.client_id,
+            local_address: Some(peer.local),
+            peer_address: Some(peer.peer),
+        };
         let call =
             Call { state: &self.state, context: &context, gone: &peer.gone, peer: Some(peer) };
         match BrokerState::answer(&call, &request).await {
-            Answer::Now(response) => encode(&request, correlation_id, version, &response),
-            Answer::Later(wait) => Ok(Outcome::Later(Box::pin(async move {
-                match caught(wait).await? {
-                    Some(response) => {
-                        frame::encode_response(correlation_id, version, &response).map(Some)
-                    }
-                    None => Ok(None),
+            Answer::Now(response) => {
+                encode(&request, correlation_id, version, &response).map(Outcome::Reply)
+            }
+            Answer::Later(wait) => Ok(Outcome::Later(Box::pin({
+                let request = handlers::errors::without_records(request);
+                async move {
+                    let response = awaited(&request, version, wait).await;
+                    encode(&request, correlation_id, version, &response).map(Some)
                 }
             }))),
+            Answer::Unanswered(wait) => {
+                Ok(Outcome::Later(Box::pin(async move { caught(wait).await.map(|()| None) })))
+            }
         }
-    }
-}
-
-fn context_of(peer: &PeerInfo, header: RequestHeader) -> RequestContext {
-    let software = peer.software.get();
-    RequestContext {
-        connection: ConnectionId(peer.id),
-        api_version: header.api_version,
-        client_id: header.client_id,
-        client_software_name: software.map(|(name, _)| Str::from(name)),
-        client_software_version: software.map(|(_, version)| Str::from(version)),
-        listener: Some(Str::from_static("PLAINTEXT")),
-        local_address: Some(peer.local),
-        peer_address: Some(peer.peer),
     }
 }
 
@@ -233,15 +249,15 @@ fn encode(
     correlation_id: i32,
     version: i16,
     response: &Response,
-) -> Result<Outcome> {
+) -> Result<Vec<Chunk>> {
     let failed = match frame::encode_response(correlation_id, version, response) {
-        Ok(chunks) => return Ok(Outcome::Reply(chunks)),
+        Ok(chunks) => return Ok(chunks),
         Err(error) => error,
     };
     tracing::error!(api = %request.api(), version, error = %failed.chain(), "response not encoded");
     let unknown = Error::kafka(ErrorCode::UnknownServerError, "the response cannot be encoded");
     let response = handlers::errors::response(request, version, &unknown);
-    frame::encode_response(correlation_id, version, &response).map(Outcome::Reply)
+    frame::encode_response(correlation_id, version, &response)
 }
 
 /// The in-process entry point of one client.
@@ -270,10 +286,16 @@ impl LocalService {
 }
 
 impl Service for LocalService {
-    fn call(&self, context: RequestContext, request: Request) -> ServiceFuture {
+    fn call(&self, client_id: &Str, version: i16, request: Request) -> ServiceFuture {
         let state = Arc::clone(&self.state);
         // Dropped with the future: a fetch whose caller gave up is removed from the purgatory.
         let gone = self.stop.child_token();
+        let context = RequestContext {
+            api_version: version,
+            client_id: Some(client_id.clone()),
+            local_address: None,
+            peer_address: None,
+        };
         let turn = (request.api() == ApiKey::Produce).then(|| self.turn());
         Box::pin(async move {
             // Until the appends have begun; waits for their end overlap, as on a connection.
@@ -281,13 +303,17 @@ impl Service for LocalService {
             if gone.is_cancelled() {
                 return Err(Error::Closed { what: "the broker" });
             }
-            check_version(request.api(), context.api_version)?;
+            check_version(request.api(), version)?;
             let call = Call { state: &state, context: &context, gone: &gone, peer: None };
             let answer = BrokerState::answer(&call, &request).await;
             drop(turn);
             match answer {
                 Answer::Now(response) => Ok(Some(response)),
-                Answer::Later(wait) => caught(wait).await,
+                Answer::Later(wait) => {
+                    let request = handlers::errors::without_records(request);
+                    Ok(Some(awaited(&request, version, wait).await))
+                }
+                Answer::Unanswered(wait) => caught(wait).await.map(|()| None),
             }
         })
     }
@@ -299,4 +325,66 @@ fn check_version(api: ApiKey, version: i16) -> Result<()> {
     }
     let context = format!("{api} version {version} (known: {})", api.versions());
     Err(Error::kafka(ErrorCode::UnsupportedVersion, context))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::messages::heartbeat::{HeartbeatRequest, HeartbeatResponse};
+    use crate::protocol::messages::produce::{
+        PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData,
+    };
+
+    fn produce() -> Request {
+        let partition = PartitionProduceData { index: 3, ..PartitionProduceData::default() };
+        let topic = TopicProduceData {
+            name: Str::from_static("t"),
+            partition_data: vec![partition],
+            ..TopicProduceData::default()
+        };
+        ProduceRequest { acks: -1, topic_data: vec![topic], ..ProduceRequest::default() }.into()
+    }
+
+    #[tokio::test]
+    async fn a_late_panic_is_an_answer_in_the_form_of_the_api() {
+        let wait: BoxFuture<Result<Response>> =
+            Box::pin(async { std::panic::resume_unwind(Box::new("on purpose")) });
+        let Response::Produce(response) = awaited(&produce(), 9, wait).await else {
+            panic!("not the form of Produce")
+        };
+        let [topic] = &*response.responses else { panic!("not one topic") };
+        let [partition] = &*topic.partition_responses else { panic!("not one partition") };
+        assert_eq!((topic.name.as_str(), partition.index), ("t", 3));
+        let code = ErrorCode::from_i16(partition.error_code);
+        assert_eq!(code, ErrorCode::UnknownServerError);
+    }
+
+    #[tokio::test]
+    async fn a_late_error_is_an_answer_too() {
+        let error = Error::kafka(ErrorCode::NotCoordinator, "moved");
+        let wait: BoxFuture<Result<Response>> = Box::pin(async { Err(error) });
+        let request = HeartbeatRequest::default().into();
+        let Response::Heartbeat(response) = awaited(&request, 4, wait).await else {
+            panic!("not the form of Heartbeat")
+        };
+        assert_eq!(ErrorCode::from_i16(response.error_code), ErrorCode::NotCoordinator);
+    }
+
+    #[test]
+    fn a_response_that_cannot_be_encoded_is_answered_as_an_error() {
+        // Text of this version has 16 bits for its length.
+        let text = "x".repeat(40_000);
+        let mut response = ProduceResponse::default();
+        response.responses.push(crate::protocol::messages::produce::TopicProduceResponse {
+            name: text.as_str().into(),
+            ..Default::default()
+        });
+        let chunks = encode(&produce(), 7, 8, &response.into()).unwrap();
+        let bytes: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.to_vec()).collect();
+        assert!(bytes.len() < 1000);
+        let unknown = ErrorCode::UnknownServerError.to_i16().to_be_bytes();
+        assert!(bytes.windows(2).any(|two| two == unknown));
+        let fine = encode(&produce(), 7, 8, &HeartbeatResponse::default().into());
+        assert!(fine.is_ok());
+    }
 }

@@ -14,7 +14,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -236,7 +235,6 @@ pub(super) struct Acceptor {
     slots: Arc<Semaphore>,
     per_ip_max: usize,
     per_ip: Mutex<BTreeMap<IpAddr, usize>>,
-    next_id: AtomicU64,
     stop: CancellationToken,
     kill: CancellationToken,
 }
@@ -255,7 +253,6 @@ impl Acceptor {
             slots: Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS))),
             per_ip_max,
             per_ip: Mutex::default(),
-            next_id: AtomicU64::new(1),
             stop,
             kill,
         })
@@ -306,7 +303,6 @@ impl Acceptor {
     async fn serve(&self, stream: TcpStream, peer: SocketAddr) {
         let Ok(local) = stream.local_addr() else { return };
         let info = Arc::new(PeerInfo {
-            id: self.next_id.fetch_add(1, Ordering::Relaxed),
             peer: unmapped(peer),
             local: unmapped(local),
             gone: self.stop.child_token(),

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -19,7 +18,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::api::Call;
 use crate::protocol::messages::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
 use crate::protocol::schema::Versions;
-use crate::protocol::{ApiKey, ConnectionId, Request, RequestContext, Response, Service, Str};
+use crate::protocol::{ApiKey, Request, Response, Service, Str};
 
 /// The software name sent to brokers (KIP-511).
 const SOFTWARE_NAME: &str = "ottla";
@@ -32,19 +31,19 @@ pub(crate) struct Route {
     features: ApiVersionsResponse,
 }
 
-#[expect(clippy::large_enum_variant, reason = "there is one for each broker that is talked to")]
 enum Kind {
     Tcp(Arc<Connection>),
-    Local { service: Arc<dyn Service>, context: RequestContext },
+    Local { service: Arc<dyn Service>, client_id: Str },
 }
 
 impl std::fmt::Debug for Kind {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Tcp(connection) => connection.fmt(formatter),
-            Self::Local { context, .. } => {
-                formatter.debug_struct("Local").field("connection", &context.connection).finish()
-            }
+            Self::Local { client_id, .. } => formatter
+                .debug_struct("Local")
+                .field("client_id", client_id)
+                .finish_non_exhaustive(),
         }
     }
 }
@@ -75,16 +74,8 @@ impl Route {
 
     /// Opens an in-process connection and asks for the versions.
     pub(crate) async fn local(service: Arc<dyn Service>, config: &ClientConfig) -> Result<Self> {
-        // Counted down from the top, away from the ids that a listener assigns.
-        static NEXT: AtomicU64 = AtomicU64::new(u64::MAX);
-        let context = RequestContext {
-            connection: ConnectionId(NEXT.fetch_sub(1, Ordering::Relaxed)),
-            client_id: Some(Str::from(config.client_id.as_str())),
-            client_software_name: Some(Str::from_static(SOFTWARE_NAME)),
-            client_software_version: Some(Str::from_static(env!("CARGO_PKG_VERSION"))),
-            ..RequestContext::default()
-        };
-        Self::greet(Kind::Local { service, context }, config).await
+        let client_id = Str::from(config.client_id.as_str());
+        Self::greet(Kind::Local { service, client_id }, config).await
     }
 
     async fn greet(kind: Kind, config: &ClientConfig) -> Result<Self> {
@@ -225,10 +216,9 @@ impl Kind {
     ) -> BoxFuture<'static, Result<Option<Response>>> {
         match self {
             Self::Tcp(connection) => connection.start(&request, version, timeout, answered),
-            Self::Local { service, context } => {
+            Self::Local { service, client_id } => {
                 let api = request.api();
-                let context = RequestContext { api_version: version, ..context.clone() };
-                let response = service.call(context, request);
+                let response = service.call(client_id, version, request);
                 Box::pin(async move {
                     tokio::time::timeout(timeout, response).await.unwrap_or_else(|_| {
                         let what = format!("{api} request to the broker in this process");

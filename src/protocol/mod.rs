@@ -39,4 +39,4 @@ pub use api::{ApiKey, Request, Response};
 pub use header::{RequestHeader, ResponseHeader};
 pub use primitives::{Decoder, Encoder, Records, Str};
 pub use schema::Message;
-pub use service::{ConnectionId, RequestContext, Service, ServiceFuture};
+pub use service::{Service, ServiceFuture};

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use ottla::broker::BrokerOptions;
 use ottla::protocol::messages::metadata::{MetadataRequest, MetadataResponse};
-use ottla::protocol::{Request, RequestContext, Response};
+use ottla::protocol::{Request, Response, Str};
 
 use crate::support::{Client, World, batch, produce_request};
 
@@ -96,9 +96,8 @@ fn a_dropped_broker_lets_go_of_its_directory_though_a_client_holds_its_service()
     world.crash();
     let world = World::start(options);
     assert_eq!(world.client().values("t", 0, 0).len(), 1);
-    let context = RequestContext { api_version: 9, ..RequestContext::default() };
     let request = Request::from(produce_request("t", 0, -1, batch(&[b"y"])));
-    assert!(world.block_on(service.call(context, request)).is_err());
+    assert!(world.block_on(service.call(&Str::EMPTY, 9, request)).is_err());
     world.stop();
 }
 
@@ -142,17 +141,15 @@ fn the_in_process_way_is_the_same_broker() {
     let world = World::in_memory();
     world.client().create_topic("t", 1, &[]);
     let service = world.broker().service();
-    let context = RequestContext { api_version: 9, ..RequestContext::default() };
     let request = Request::from(produce_request("t", 0, -1, batch(&[b"x"])));
-    let response = world.block_on(service.call(context.clone(), request)).unwrap().unwrap();
+    let response = world.block_on(service.call(&Str::EMPTY, 9, request)).unwrap().unwrap();
     let Response::Produce(response) = response else { panic!("{response:?}") };
     assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
     let silent = Request::from(produce_request("t", 0, 0, batch(&[b"y"])));
-    assert_eq!(world.block_on(service.call(context.clone(), silent)).unwrap(), None);
+    assert_eq!(world.block_on(service.call(&Str::EMPTY, 9, silent)).unwrap(), None);
     assert_eq!(world.client().values("t", 0, 0).len(), 2);
-    let unknown = RequestContext { api_version: 99, ..context };
     let request = Request::from(produce_request("t", 0, -1, batch(&[b"x"])));
-    assert!(world.block_on(service.call(unknown, request)).is_err());
+    assert!(world.block_on(service.call(&Str::EMPTY, 99, request)).is_err());
 }
 
 #[test]

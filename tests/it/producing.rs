@@ -4,10 +4,11 @@ use std::io::Write;
 
 use ottla::broker::BrokerOptions;
 use ottla::error::ErrorCode;
+use ottla::protocol::messages::find_coordinator::FindCoordinatorRequest;
 use ottla::protocol::messages::init_producer_id::InitProducerIdRequest;
 use ottla::protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic};
 use ottla::protocol::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
-use ottla::protocol::{Records, RequestContext, RequestHeader, frame};
+use ottla::protocol::{Records, RequestHeader, Response, Str, frame};
 use ottla::record::{BatchOptions, Compression};
 use ottla::types::{ProducerEpoch, ProducerId, Sequence, Uuid};
 
@@ -86,8 +87,7 @@ fn calls_in_the_process_are_appended_in_order() {
             let mut second = request.topic_data[0].partition_data[0].clone();
             second.index = 1;
             request.topic_data[0].partition_data.push(second);
-            let context = RequestContext { api_version: 9, ..RequestContext::default() };
-            service.call(context, request.into())
+            service.call(&Str::EMPTY, 9, request.into())
         })
         .collect();
     world.block_on(async {
@@ -98,6 +98,25 @@ fn calls_in_the_process_are_appended_in_order() {
     let expected: Vec<_> = (0..10).map(|index: i64| (index, index.to_string().into())).collect();
     for partition in 0..2 {
         assert_eq!(client.values("t", partition, 0), expected);
+    }
+}
+
+/// The name that a client gives itself allows nothing.
+#[test]
+fn internal_topics_are_not_written_to_whatever_the_client_calls_itself() {
+    let world = World::in_memory();
+    let request =
+        FindCoordinatorRequest { coordinator_keys: vec!["g".into()], ..Default::default() };
+    world.client().call(4, request);
+    let service = world.broker().service();
+    for client_id in ["", "me", "__admin_client"] {
+        let request = produce_request("__consumer_offsets", 0, -1, batch(&[b"x"])).into();
+        let answer = service.call(&Str::from_static(client_id), 9, request);
+        let Some(Response::Produce(answer)) = world.block_on(answer).unwrap() else {
+            panic!("not an answer to Produce")
+        };
+        let code = answer.responses[0].partition_responses[0].error_code;
+        check_code(code, ErrorCode::InvalidTopicException);
     }
 }
 

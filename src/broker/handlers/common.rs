@@ -1,11 +1,11 @@
-//! What several handlers need: names of topics, nodes, authorized operations.
+//! What several handlers need: nodes, authorized operations.
 
 use std::net::SocketAddr;
 
 use crate::broker::state::BrokerState;
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::controller::Refusal;
-use crate::machine::metadata::{MetadataImage, TopicImage, is_internal_topic};
+use crate::machine::metadata::MetadataImage;
 use crate::protocol::Str;
 use crate::types::NodeId;
 
@@ -18,42 +18,6 @@ pub(super) const TOPIC_OPERATIONS: i32 =
 /// DESCRIBE_CONFIGS, ALTER_CONFIGS, IDEMPOTENT_WRITE.
 pub(super) const CLUSTER_OPERATIONS: i32 =
     1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
-
-/// The longest name of a topic: a directory is named after it, with the partition and a suffix.
-const TOPIC_NAME_MAX: usize = 249;
-
-/// Whether a topic may have this name.
-pub(super) fn is_topic_name(name: &str) -> bool {
-    let legal =
-        |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'_' || byte == b'-';
-    !name.is_empty()
-        && name != "."
-        && name != ".."
-        && name.len() <= TOPIC_NAME_MAX
-        && name.bytes().all(legal)
-}
-
-/// The error for a topic that does not exist.
-pub(super) fn unknown_topic(name: &str) -> ErrorCode {
-    if is_topic_name(name) {
-        ErrorCode::UnknownTopicOrPartition
-    } else {
-        ErrorCode::InvalidTopicException
-    }
-}
-
-/// Whether a topic is internal to the engine.
-pub(super) fn is_internal(name: &str) -> bool {
-    is_internal_topic(name)
-}
-
-/// Finds a topic by name.
-pub(super) fn find_topic<'a>(image: &'a MetadataImage, name: &str) -> Result<&'a TopicImage> {
-    image.topic(name).map(|topic| &**topic).ok_or_else(|| {
-        let context = format!("topic {name:?} does not exist");
-        Error::kafka(ErrorCode::UnknownTopicOrPartition, context)
-    })
-}
 
 /// Adds the partition to an error of its records.
 pub(super) fn at(topic: &str, partition: i32, error: Error) -> Error {
@@ -122,16 +86,6 @@ pub(super) fn all_brokers(state: &BrokerState, local: Option<SocketAddr>) -> Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_of_topics_cannot_be_paths() {
-        for name in ["a", "a.b-c_D9", &"x".repeat(249)] {
-            assert!(is_topic_name(name), "{name}");
-        }
-        for name in ["", ".", "..", "a/b", "../x", "a\0", "a b", "\u{e9}", &"x".repeat(250)] {
-            assert!(!is_topic_name(name), "{name}");
-        }
-    }
 
     #[test]
     fn authorized_operations_are_kafkas_bits() {

@@ -56,7 +56,7 @@ pub(in crate::broker) async fn handle(
         let groups = groups::in_order(&wanted, described, |group| group.group_id.as_str(), missing);
         let response =
             ConsumerGroupDescribeResponse { groups, ..ConsumerGroupDescribeResponse::default() };
-        Ok(Some(response.into()))
+        Ok(response.into())
     })))
 }
 

@@ -48,7 +48,7 @@ pub(in crate::broker) async fn handle(
     };
     let request_of_group = GroupRequest::ConsumerHeartbeat(heartbeat);
     let pending = groups::send(call, &request.group_id, request_of_group).await?;
-    Ok(groups::later(call, request.clone(), pending, |reply| match reply {
+    Ok(groups::later(pending, |reply| match reply {
         GroupReply::ConsumerHeartbeat(result) => Some(show(result).into()),
         _ => None,
     }))

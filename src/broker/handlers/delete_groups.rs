@@ -48,6 +48,6 @@ pub(in crate::broker) async fn handle(
         let missing = |group: &Str, error: GroupError| result(group, Some(&error));
         let results = groups::in_order(&wanted, results, |one| one.group_id.as_str(), missing);
         let response = DeleteGroupsResponse { results, ..DeleteGroupsResponse::default() };
-        Ok(Some(response.into()))
+        Ok(response.into())
     })))
 }

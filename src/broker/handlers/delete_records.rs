@@ -9,10 +9,9 @@
 
 use std::sync::Arc;
 
-use super::common;
+use super::topics::{TopicKey, Topics};
 use crate::broker::dispatch::Call;
 use crate::error::{Error, ErrorCode, Result};
-use crate::machine::metadata::MetadataImage;
 use crate::protocol::messages::delete_records::{
     DeleteRecordsPartition, DeleteRecordsPartitionResult, DeleteRecordsRequest,
     DeleteRecordsResponse, DeleteRecordsTopicResult,
@@ -23,12 +22,12 @@ pub(in crate::broker) async fn handle(
     call: &Call<'_>,
     request: &DeleteRecordsRequest,
 ) -> DeleteRecordsResponse {
-    let image = call.state.image();
+    let known = Topics::of(call);
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for wanted in &topic.partitions {
-            let (low_watermark, error_code) = match delete(call, &image, &topic.name, wanted).await
+            let (low_watermark, error_code) = match delete(call, &known, &topic.name, wanted).await
             {
                 Ok(start) => (start.0, 0),
                 Err(error) => {
@@ -50,12 +49,11 @@ pub(in crate::broker) async fn handle(
 
 async fn delete(
     call: &Call<'_>,
-    image: &MetadataImage,
+    topics: &Topics,
     topic: &str,
     wanted: &DeleteRecordsPartition,
 ) -> Result<Offset> {
-    let known = common::find_topic(image, topic)?;
-    let partition = call.state.partitions().leader(known, wanted.partition_index)?;
+    let partition = topics.leader(TopicKey::Name(topic), wanted.partition_index)?;
     let start = partition.delete_records(call.state.log_threads(), Offset(wanted.offset)).await?;
     let storage = Arc::clone(call.state.partitions().storage());
     let remembered = tokio::task::spawn_blocking(move || storage.checkpoint([&partition])).await;

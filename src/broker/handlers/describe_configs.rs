@@ -7,7 +7,7 @@
 //! Errors: UNKNOWN_TOPIC_OR_PARTITION, INVALID_TOPIC_EXCEPTION; INVALID_REQUEST for another broker, for
 //! a client metrics subscription or group without a name, and for a type that does not exist.
 
-use super::common;
+use super::topics::Topics;
 use crate::broker::dispatch::Call;
 use crate::config::{
     ConfigEntry, ConfigMap, ConfigSource, describe_broker, describe_group, describe_topic,
@@ -63,10 +63,7 @@ fn entries(call: &Call<'_>, resource: &DescribeConfigsResource) -> Result<Vec<Co
     let refuse = |what: String| Err(Error::kafka(ErrorCode::InvalidRequest, what));
     match resource.resource_type {
         TOPIC => {
-            if image.topic(name).is_none() {
-                let context = format!("topic {name:?} does not exist");
-                return Err(Error::kafka(common::unknown_topic(name), context));
-            }
+            Topics::of(call).find_valid(name)?;
             Ok(describe_topic(image.topic_config(name), &config))
         }
         BROKER if name.is_empty() => Ok(cluster_defaults(

@@ -43,7 +43,7 @@ pub(in crate::broker) async fn handle(
         let missing = |group: &Str, error: GroupError| refused(group, &error, version);
         let groups = groups::in_order(&wanted, described, |group| group.group_id.as_str(), missing);
         let response = DescribeGroupsResponse { groups, ..DescribeGroupsResponse::default() };
-        Ok(Some(response.into()))
+        Ok(response.into())
     })))
 }
 

@@ -5,10 +5,9 @@
 //! Errors: INVALID_TOPIC_EXCEPTION, UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER,
 //! KAFKA_STORAGE_ERROR.
 
-use super::common;
+use super::topics::{TopicKey, Topics};
 use crate::broker::dispatch::Call;
-use crate::error::{Error, ErrorCode, Result};
-use crate::machine::metadata::MetadataImage;
+use crate::error::Result;
 use crate::protocol::messages::describe_producers::{
     DescribeProducersRequest, DescribeProducersResponse, PartitionResponse, ProducerState,
     TopicRequest, TopicResponse,
@@ -18,14 +17,14 @@ pub(in crate::broker) fn handle(
     call: &Call<'_>,
     request: &DescribeProducersRequest,
 ) -> DescribeProducersResponse {
-    let image = call.state.image();
+    let known = Topics::of(call);
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         let mut partitions = Vec::with_capacity(topic.partition_indexes.len());
         for &partition_index in &topic.partition_indexes {
             let mut response =
                 PartitionResponse { partition_index, ..PartitionResponse::default() };
-            match producers(call, &image, topic, partition_index) {
+            match producers(&known, topic, partition_index) {
                 Ok(found) => response.active_producers = found,
                 Err(error) => {
                     response.error_code = error.code().to_i16();
@@ -39,18 +38,9 @@ pub(in crate::broker) fn handle(
     DescribeProducersResponse { topics, ..DescribeProducersResponse::default() }
 }
 
-fn producers(
-    call: &Call<'_>,
-    image: &MetadataImage,
-    topic: &TopicRequest,
-    index: i32,
-) -> Result<Vec<ProducerState>> {
-    if !common::is_topic_name(&topic.name) {
-        let context = format!("{:?} is not the name of a topic", topic.name.as_str());
-        return Err(Error::kafka(ErrorCode::InvalidTopicException, context));
-    }
-    let known = common::find_topic(image, &topic.name)?;
-    let partition = call.state.partitions().leader(known, index)?;
+fn producers(topics: &Topics, topic: &TopicRequest, index: i32) -> Result<Vec<ProducerState>> {
+    topics.find_valid(&topic.name)?;
+    let partition = topics.leader(TopicKey::Name(&topic.name), index)?;
     let states = partition.reader().producers();
     Ok(states
         .iter()

@@ -8,9 +8,10 @@
 use std::collections::BTreeSet;
 
 use super::common::{self, TOPIC_OPERATIONS};
+use super::topics::Topics;
 use crate::broker::dispatch::Call;
 use crate::error::{Error, ErrorCode, Result};
-use crate::machine::metadata::{MetadataImage, PartitionImage, TopicImage};
+use crate::machine::metadata::{MetadataImage, PartitionImage, TopicImage, is_internal_topic};
 use crate::protocol::Str;
 use crate::protocol::messages::describe_topic_partitions::{
     Cursor, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse,
@@ -21,14 +22,14 @@ pub(in crate::broker) fn handle(
     call: &Call<'_>,
     request: &DescribeTopicPartitionsRequest,
 ) -> Result<DescribeTopicPartitionsResponse> {
-    let image = call.state.image();
+    let known = Topics::of(call);
     let (first, first_partition) = match &request.cursor {
         Some(cursor) => (cursor.topic_name.as_str(), cursor.partition_index),
         None => ("", 0),
     };
     let all = request.topics.is_empty();
     let names: BTreeSet<&str> = if all {
-        image.topics().map(|topic| &*topic.name).filter(|&name| name >= first).collect()
+        known.all().map(|topic| &*topic.name).filter(|&name| name >= first).collect()
     } else {
         request
             .topics
@@ -46,14 +47,15 @@ pub(in crate::broker) fn handle(
             response.next_cursor = Some(Cursor { topic_name: name.into(), partition_index: 0 });
             break;
         }
-        let Some(topic) = image.topic(name) else {
-            if !all {
-                response.topics.push(unknown(name));
+        let topic = match known.find_valid(name) {
+            Ok(topic) => topic,
+            Err(error) => {
+                response.topics.push(unknown(name, error.code()));
+                continue;
             }
-            continue;
         };
         let start = if name == first { first_partition } else { 0 };
-        let (described, next) = describe(&image, topic, start, left);
+        let (described, next) = describe(known.image(), topic, start, left);
         left = left.saturating_sub(described.partitions.len());
         response.topics.push(described);
         if let Some(partition_index) = next {
@@ -79,11 +81,11 @@ fn check_cursor(cursor: Option<&Cursor>, is_among_topics: bool) -> Result<()> {
     Ok(())
 }
 
-fn unknown(name: &str) -> DescribeTopicPartitionsResponseTopic {
+fn unknown(name: &str, code: ErrorCode) -> DescribeTopicPartitionsResponseTopic {
     DescribeTopicPartitionsResponseTopic {
-        error_code: common::unknown_topic(name).to_i16(),
+        error_code: code.to_i16(),
         name: Some(name.into()),
-        is_internal: common::is_internal(name),
+        is_internal: is_internal_topic(name),
         topic_authorized_operations: TOPIC_OPERATIONS,
         ..DescribeTopicPartitionsResponseTopic::default()
     }
@@ -115,7 +117,7 @@ fn describe(
     let described = DescribeTopicPartitionsResponseTopic {
         name: Some(Str::from(&topic.name)),
         topic_id: topic.id,
-        is_internal: common::is_internal(&topic.name),
+        is_internal: is_internal_topic(&topic.name),
         partitions,
         topic_authorized_operations: TOPIC_OPERATIONS,
         ..DescribeTopicPartitionsResponseTopic::default()

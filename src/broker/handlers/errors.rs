@@ -98,6 +98,17 @@ pub(in crate::broker) fn response(request: &Request, version: i16, error: &Error
     }
 }
 
+/// What the answer to `request` may need of it later: all but the records, whose memory is not to wait
+/// for an answer.
+pub(in crate::broker) fn without_records(mut request: Request) -> Request {
+    if let Request::Produce(body) = &mut request {
+        for partition in body.topic_data.iter_mut().flat_map(|topic| &mut topic.partition_data) {
+            partition.records = None;
+        }
+    }
+    request
+}
+
 /// What failed, as the answers need it. Those for groups are in `group_errors`.
 pub(super) struct Failure {
     pub(super) code: i16,

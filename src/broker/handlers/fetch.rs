@@ -20,6 +20,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::common;
+use super::topics::{TopicKey, Topics};
 use crate::broker::dispatch::Call;
 use crate::broker::parking::PartitionKey;
 use crate::broker::partition::{FetchRead, Partition};
@@ -161,19 +162,8 @@ fn limits(call: &Call<'_>, request: &FetchRequest, version: i16) -> Limits {
 }
 
 fn find_targets(call: &Call<'_>, context: &FetchContext) -> Vec<Target> {
-    let image = call.state.image();
-    let find = |key: &FetchKey| {
-        let topic = match &key.topic {
-            FetchTopicKey::Id(id) => image.topic_by_id(*id).ok_or_else(|| {
-                Error::kafka(ErrorCode::UnknownTopicId, format!("unknown topic id {id}"))
-            })?,
-            FetchTopicKey::Name(name) => image.topic(name).ok_or_else(|| {
-                let context = format!("topic {name:?} does not exist");
-                Error::kafka(ErrorCode::UnknownTopicOrPartition, context)
-            })?,
-        };
-        call.state.partitions().leader(topic, key.partition)
-    };
+    let topics = Topics::of(call);
+    let find = |key: &FetchKey| topics.leader(TopicKey::from(&key.topic), key.partition);
     context
         .interests
         .iter()
@@ -370,10 +360,10 @@ fn name_leaders(call: &Call<'_>, response: &mut FetchResponse) {
     if !response.responses.iter().any(|topic| topic.partitions.iter().any(stale)) {
         return;
     }
-    let image = call.state.image();
+    let topics = Topics::of(call);
     let nodes = common::brokers(call.state, call.context.local_address);
     for topic in &mut response.responses {
-        let Some(known) = image.topic_by_id(topic.topic_id) else { continue };
+        let Ok(known) = topics.find(TopicKey::Id(topic.topic_id)) else { continue };
         for data in topic.partitions.iter_mut().filter(|data| stale(data)) {
             let Some(known) = known.partition(data.partition_index) else { continue };
             data.current_leader =

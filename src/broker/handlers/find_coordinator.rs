@@ -7,6 +7,7 @@
 //! topic cannot be created or its partition has no leader; UNSUPPORTED_VERSION for transactions;
 //! INVALID_REQUEST for share groups, which ottla does not have, and for an unknown key type.
 
+use super::topics::{TopicKey, Topics};
 use super::{common, groups};
 use crate::broker::coordinator::{OFFSETS_TOPIC, partition_of};
 use crate::broker::dispatch::Call;
@@ -72,8 +73,8 @@ async fn partition_count(call: &Call<'_>, key_type: i8) -> Result<i32> {
 
 /// The broker that leads a partition of the offsets topic, and is alive.
 fn leader(call: &Call<'_>, partition: i32) -> Result<Coordinator> {
-    let image = call.state.image();
-    let topic = common::find_topic(&image, OFFSETS_TOPIC)?;
+    let topics = Topics::of(call);
+    let topic = topics.find(TopicKey::Name(OFFSETS_TOPIC))?;
     let leader = topic.partition(partition).map(|partition| partition.leader);
     let nodes = common::brokers(call.state, call.context.local_address);
     let node = nodes.into_iter().find(|node| Some(node.id) == leader).ok_or_else(|| {

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::errors;
 use crate::broker::coordinator::{OFFSETS_TOPIC, PendingReply, offsets_topic, partition_of};
 use crate::broker::dispatch::{Answer, Call};
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::controller::{Command, Reply};
 use crate::machine::group::{GroupError, GroupReply, GroupRequest};
-use crate::protocol::{Request, Response, Str};
+use crate::protocol::{Response, Str};
 
 /// Every operation that exists on a group: READ, DELETE, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS.
 pub(super) const GROUP_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
@@ -131,21 +130,14 @@ pub(super) fn in_order<T>(
 
 /// Answers once the coordinator has answered; the connection's next request may begin meanwhile.
 pub(super) fn later(
-    call: &Call<'_>,
-    request: impl Into<Request>,
     pending: PendingReply,
     show: impl FnOnce(GroupReply) -> Option<Response> + Send + 'static,
 ) -> Answer {
-    let version = call.context.api_version;
-    let request = request.into();
     Answer::Later(Box::pin(async move {
-        let shown = pending.wait().await.and_then(|reply| {
-            show(reply).ok_or_else(|| {
-                let error = wrong_reply();
-                Error::kafka(error.code, error.message)
-            })
-        });
-        Ok(Some(shown.unwrap_or_else(|error| errors::response(&request, version, &error))))
+        show(pending.wait().await?).ok_or_else(|| {
+            let error = wrong_reply();
+            Error::kafka(error.code, error.message)
+        })
     }))
 }
 

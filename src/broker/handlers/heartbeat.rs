@@ -28,7 +28,7 @@ pub(in crate::broker) async fn handle(
         }
         sent => sent?,
     };
-    Ok(groups::later(call, request.clone(), pending, |reply| match reply {
+    Ok(groups::later(pending, |reply| match reply {
         GroupReply::Heartbeat(result) => {
             let error_code = groups::code(result.err().as_ref());
             Some(HeartbeatResponse { error_code, ..HeartbeatResponse::default() }.into())

@@ -50,7 +50,7 @@ pub(in crate::broker) async fn handle(
         supports_skipping_assignment: version >= 9,
     };
     let pending = groups::send(call, &request.group_id, GroupRequest::Join(join)).await?;
-    Ok(groups::later(call, request.clone(), pending, move |reply| match reply {
+    Ok(groups::later(pending, move |reply| match reply {
         GroupReply::Join(reply) => Some(show(&reply, version).into()),
         _ => None,
     }))

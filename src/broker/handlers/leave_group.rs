@@ -40,7 +40,7 @@ pub(in crate::broker) async fn handle(
     }
     let leave = LeaveRequest { group_id: (&request.group_id).into(), members };
     let pending = groups::send(call, &request.group_id, GroupRequest::Leave(leave)).await?;
-    Ok(groups::later(call, request.clone(), pending, move |reply| match reply {
+    Ok(groups::later(pending, move |reply| match reply {
         GroupReply::Leave(result) => Some(show(result, version).into()),
         _ => None,
     }))

@@ -41,13 +41,13 @@ pub(in crate::broker) async fn handle(
                         group_type: Str::from_static(group.group_type),
                     }));
                 }
-                Ok(_) => return Ok(Some(failed(ErrorCode::UnknownServerError).into())),
+                Ok(_) => return Ok(failed(ErrorCode::UnknownServerError).into()),
                 Err(error) if error.code() == ErrorCode::NotCoordinator => {}
-                Err(error) => return Ok(Some(refused(&error).into())),
+                Err(error) => return Ok(refused(&error).into()),
             }
         }
         response.groups.sort_by(|one, other| one.group_id.as_str().cmp(&other.group_id));
-        Ok(Some(response.into()))
+        Ok(response.into())
     })))
 }
 

@@ -15,11 +15,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::common;
+use super::topics::{TopicKey, Topics};
 use crate::broker::dispatch::Call;
 use crate::broker::partition::{Isolation, Partition};
 use crate::error::{Error, ErrorCode, Result};
-use crate::machine::metadata::MetadataImage;
 use crate::protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
     ListOffsetsTopicResponse,
@@ -86,7 +85,7 @@ pub(in crate::broker) async fn handle(
 }
 
 fn find_all(call: &Call<'_>, request: &ListOffsetsRequest) -> Vec<Lookup> {
-    let image = call.state.image();
+    let topics = Topics::of(call);
     let mut seen = BTreeSet::new();
     let mut twice = BTreeSet::new();
     let all = || {
@@ -98,13 +97,14 @@ fn find_all(call: &Call<'_>, request: &ListOffsetsRequest) -> Vec<Lookup> {
             twice.insert((name, partition.partition_index));
         }
     }
+    let version = call.context.api_version;
     let find = |(name, wanted): (&str, &ListOffsetsPartition)| {
         let index = wanted.partition_index;
         let partition = if twice.contains(&(name, index)) {
             let context = format!("{name}-{index} is listed twice");
             Err(Error::kafka(ErrorCode::InvalidRequest, context))
         } else {
-            find(call, &image, name, wanted)
+            find(&topics, name, wanted, version)
         };
         Lookup { partition, timestamp: wanted.timestamp }
     };
@@ -133,18 +133,16 @@ fn respond(call: &Call<'_>, index: i32, result: Result<Found>) -> ListOffsetsPar
 }
 
 fn find(
-    call: &Call<'_>,
-    image: &MetadataImage,
+    topics: &Topics,
     topic: &str,
     wanted: &ListOffsetsPartition,
+    version: i16,
 ) -> Result<Arc<Partition>> {
-    let version = call.context.api_version;
     if since(wanted.timestamp).is_none_or(|since| version < since) {
         let context = format!("timestamp {} in version {version}", wanted.timestamp);
         return Err(Error::kafka(ErrorCode::UnsupportedVersion, context));
     }
-    let known = common::find_topic(image, topic)?;
-    let partition = call.state.partitions().leader(known, wanted.partition_index)?;
+    let partition = topics.leader(TopicKey::Name(topic), wanted.partition_index)?;
     partition.check_epoch(LeaderEpoch(wanted.current_leader_epoch))?;
     Ok(partition)
 }

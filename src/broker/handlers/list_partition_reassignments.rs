@@ -4,6 +4,7 @@
 //! that is not being moved, or does not exist, is not in the answer.
 //! Errors: none of its own.
 
+use super::topics::{TopicKey, Topics};
 use crate::broker::dispatch::Call;
 use crate::machine::metadata::TopicImage;
 use crate::protocol::Str;
@@ -17,13 +18,13 @@ pub(in crate::broker) fn handle(
     call: &Call<'_>,
     request: &ListPartitionReassignmentsRequest,
 ) -> ListPartitionReassignmentsResponse {
-    let image = call.state.image();
+    let known = Topics::of(call);
     let mut topics = Vec::new();
     match &request.topics {
-        None => topics.extend(image.topics().filter_map(|topic| ongoing(topic, None))),
+        None => topics.extend(known.all().filter_map(|topic| ongoing(topic, None))),
         Some(wanted) => {
             for wanted in wanted {
-                let Some(topic) = image.topic(&wanted.name) else { continue };
+                let Ok(topic) = known.find(TopicKey::Name(&wanted.name)) else { continue };
                 topics.extend(ongoing(topic, Some(&wanted.partition_indexes)));
             }
         }

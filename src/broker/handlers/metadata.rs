@@ -15,9 +15,10 @@
 use std::collections::BTreeSet;
 
 use super::common::{self, CLUSTER_OPERATIONS, TOPIC_OPERATIONS};
+use super::topics::{TopicKey, Topics};
 use crate::broker::dispatch::Call;
 use crate::error::{Error, ErrorCode, Result};
-use crate::machine::metadata::{MetadataImage, PartitionImage, TopicImage};
+use crate::machine::metadata::{MetadataImage, PartitionImage, TopicImage, is_internal_topic};
 use crate::protocol::Str;
 use crate::protocol::messages::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
@@ -64,8 +65,8 @@ fn check_names(wanted: &[MetadataRequestTopic], version: i16) -> Result<()> {
 }
 
 fn all_topics(call: &Call<'_>, version: i16) -> Vec<MetadataResponseTopic> {
-    let image = call.state.image();
-    image.topics().map(|topic| describe(&image, topic, version)).collect()
+    let topics = Topics::of(call);
+    topics.all().map(|topic| describe(topics.image(), topic, version)).collect()
 }
 
 fn by_id(
@@ -73,12 +74,12 @@ fn by_id(
     wanted: &[MetadataRequestTopic],
     version: i16,
 ) -> Vec<MetadataResponseTopic> {
-    let image = call.state.image();
+    let topics = Topics::of(call);
     let ids: BTreeSet<Uuid> = wanted.iter().map(|topic| topic.topic_id).collect();
-    let known = |id: &Uuid| match image.topic_by_id(*id) {
-        Some(topic) => describe(&image, topic, version),
-        None => MetadataResponseTopic {
-            error_code: ErrorCode::UnknownTopicId.to_i16(),
+    let known = |id: &Uuid| match topics.find(TopicKey::Id(*id)) {
+        Ok(topic) => describe(topics.image(), topic, version),
+        Err(error) => MetadataResponseTopic {
+            error_code: error.code().to_i16(),
             name: None,
             topic_id: *id,
             ..MetadataResponseTopic::default()
@@ -97,23 +98,24 @@ async fn by_name(
     let create = request_allows && call.state.config().auto_create_topics_enable;
     let mut not_created = None;
     if create {
-        let image = call.state.image();
-        let missing: Vec<String> = names
-            .iter()
-            .filter(|name| image.topic(name).is_none() && common::is_topic_name(name))
-            .map(|&name| name.to_owned())
-            .collect();
+        let topics = Topics::of(call);
+        let is_missing = |name: &str| {
+            let found = topics.find_valid(name);
+            found.is_err_and(|error| error.code() == ErrorCode::UnknownTopicOrPartition)
+        };
+        let missing = names.iter().filter(|name| is_missing(name));
+        let missing: Vec<String> = missing.map(|&name| name.to_owned()).collect();
         if !missing.is_empty() {
             not_created = super::create_topics::create_automatically(call, &missing).await;
         }
     }
-    let image = call.state.image();
-    let entry = |name: &str| match image.topic(name) {
-        Some(topic) => describe(&image, topic, version),
-        None => MetadataResponseTopic {
-            error_code: not_created.unwrap_or_else(|| common::unknown_topic(name)).to_i16(),
+    let topics = Topics::of(call);
+    let entry = |name: &str| match topics.find_valid(name) {
+        Ok(topic) => describe(topics.image(), topic, version),
+        Err(error) => MetadataResponseTopic {
+            error_code: not_created.unwrap_or_else(|| error.code()).to_i16(),
             name: Some(name.into()),
-            is_internal: common::is_internal(name),
+            is_internal: is_internal_topic(name),
             ..MetadataResponseTopic::default()
         },
     };
@@ -147,7 +149,7 @@ fn describe(image: &MetadataImage, topic: &TopicImage, version: i16) -> Metadata
     MetadataResponseTopic {
         name: Some(Str::from(&topic.name)),
         topic_id: topic.id,
-        is_internal: common::is_internal(&topic.name),
+        is_internal: is_internal_topic(&topic.name),
         partitions: topic.indexed().map(partition).collect(),
         ..MetadataResponseTopic::default()
     }

@@ -10,13 +10,13 @@
 //! COORDINATOR_NOT_AVAILABLE; COORDINATOR_LOAD_IN_PROGRESS.
 
 use super::groups;
+use super::topics::{TopicKey, Topics};
 use crate::broker::dispatch::{Answer, Call};
 use crate::error::{ErrorCode, Result};
 use crate::machine::group::{
     CommitOffsetsRequest, CommitPartition, CommitTopic, GroupError, GroupReply, GroupRequest,
     PartitionResults,
 };
-use crate::machine::metadata::{MetadataImage, TopicImage};
 use crate::protocol::messages::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
     OffsetCommitResponse, OffsetCommitResponsePartition, OffsetCommitResponseTopic,
@@ -31,11 +31,11 @@ pub(in crate::broker) async fn handle(
     request: &OffsetCommitRequest,
 ) -> Result<Answer> {
     let version = call.context.api_version;
-    let image = call.state.image();
+    let known = Topics::of(call);
     let mut response = OffsetCommitResponse::default();
     let mut topics = Vec::new();
     for topic in &request.topics {
-        let (shown, wanted) = split(topic, version, &image);
+        let (shown, wanted) = split(topic, version, &known);
         response.topics.push(shown);
         topics.extend(wanted);
     }
@@ -53,7 +53,7 @@ pub(in crate::broker) async fn handle(
     };
     let request_of_group = GroupRequest::CommitOffsets(commit);
     let pending = groups::send(call, &request.group_id, request_of_group).await?;
-    Ok(groups::later(call, request.clone(), pending, move |reply| match reply {
+    Ok(groups::later(pending, move |reply| match reply {
         GroupReply::CommitOffsets(result) => {
             fill(&mut response, result);
             Some(response.into())
@@ -62,29 +62,16 @@ pub(in crate::broker) async fn handle(
     }))
 }
 
-fn find<'a>(
-    topic: &OffsetCommitRequestTopic,
-    version: i16,
-    image: &'a MetadataImage,
-) -> Result<&'a TopicImage, ErrorCode> {
-    if version >= TOPIC_IDS {
-        image.topic_by_id(topic.topic_id).map(|topic| &**topic).ok_or(ErrorCode::UnknownTopicId)
-    } else {
-        let known = image.topic(&topic.name).map(|topic| &**topic);
-        known.ok_or(ErrorCode::UnknownTopicOrPartition)
-    }
-}
-
 /// The answer for a topic as far as it is known, and the request for the coordinator. Partitions in
 /// that request have no error yet.
 fn split(
     topic: &OffsetCommitRequestTopic,
     version: i16,
-    image: &MetadataImage,
+    topics: &Topics,
 ) -> (OffsetCommitResponseTopic, Option<CommitTopic>) {
-    let found = find(topic, version, image);
-    let check = |partition: &OffsetCommitRequestPartition| match found {
-        Err(code) => code,
+    let found = topics.find(TopicKey::of(&topic.name, topic.topic_id, version >= TOPIC_IDS));
+    let check = |partition: &OffsetCommitRequestPartition| match &found {
+        Err(error) => error.code(),
         Ok(known) if known.partition(partition.partition_index).is_none() => {
             ErrorCode::UnknownTopicOrPartition
         }
@@ -102,7 +89,7 @@ fn split(
             })
             .collect(),
     };
-    let Ok(known) = found else { return (shown, None) };
+    let Ok(known) = &found else { return (shown, None) };
     let partitions: Vec<CommitPartition> = topic
         .partitions
         .iter()

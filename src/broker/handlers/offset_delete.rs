@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use super::groups;
+use super::topics::{TopicKey, Topics};
 use crate::broker::dispatch::{Answer, Call};
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::group::{DeleteOffsetsRequest, GroupReply, GroupRequest};
@@ -24,11 +25,11 @@ pub(in crate::broker) async fn handle(
         let context = "the group id must not be empty";
         return Err(Error::kafka(ErrorCode::InvalidGroupId, context));
     }
-    let image = call.state.image();
+    let known_topics = Topics::of(call);
     let mut response = OffsetDeleteResponse::default();
     let mut topics: Vec<(Arc<str>, Vec<i32>)> = Vec::new();
     for topic in &request.topics {
-        let known = image.topic(&topic.name);
+        let known = known_topics.find(TopicKey::Name(&topic.name)).ok();
         let exists = |index: i32| known.is_some_and(|topic| topic.partition(index).is_some());
         let place = |partition: &OffsetDeleteRequestPartition| {
             let index = partition.partition_index;
@@ -49,7 +50,7 @@ pub(in crate::broker) async fn handle(
     let delete = DeleteOffsetsRequest { group_id: (&request.group_id).into(), topics };
     let request_of_group = GroupRequest::DeleteOffsets(delete);
     let pending = groups::send(call, &request.group_id, request_of_group).await?;
-    Ok(groups::later(call, request.clone(), pending, move |reply| {
+    Ok(groups::later(pending, move |reply| {
         let GroupReply::DeleteOffsets(result) = reply else { return None };
         let results = match result {
             Ok(results) => results,

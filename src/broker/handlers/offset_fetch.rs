@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use super::groups;
+use super::topics::{TopicKey, Topics};
 use crate::broker::coordinator::PendingReply;
 use crate::broker::dispatch::{Answer, Call};
 use crate::error::{ErrorCode, Result};
@@ -17,7 +18,6 @@ use crate::machine::group::{
     FetchOffsetsRequest, FetchTopic, FetchedPartition, FetchedTopic, GroupError, GroupReply,
     GroupRequest,
 };
-use crate::machine::metadata::MetadataImage;
 use crate::protocol::messages::offset_fetch::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
     OffsetFetchResponse, OffsetFetchResponseGroup, OffsetFetchResponsePartition,
@@ -44,7 +44,7 @@ pub(in crate::broker) async fn handle(
     request: &OffsetFetchRequest,
 ) -> Result<Answer> {
     let version = call.context.api_version;
-    let image = call.state.image();
+    let known = Topics::of(call);
     let single;
     let wanted = if version >= MANY_GROUPS {
         &request.groups
@@ -54,13 +54,13 @@ pub(in crate::broker) async fn handle(
     };
     let mut asked = Vec::with_capacity(wanted.len());
     for group in wanted {
-        asked.push(ask(call, group, request.require_stable, &image).await);
+        asked.push(ask(call, group, request.require_stable, &known).await);
     }
     let request = request.clone();
     Ok(Answer::Later(Box::pin(async move {
         let mut answered = Vec::with_capacity(asked.len());
         for group in asked {
-            answered.push(answer(group, version, &image).await);
+            answered.push(answer(group, version, &known).await);
         }
         let response: Response = if version >= MANY_GROUPS {
             OffsetFetchResponse { groups: answered, ..OffsetFetchResponse::default() }.into()
@@ -68,7 +68,7 @@ pub(in crate::broker) async fn handle(
             let group = answered.pop().unwrap_or_default();
             show_single(group, &request, version).into()
         };
-        Ok(Some(response))
+        Ok(response)
     })))
 }
 
@@ -90,22 +90,22 @@ async fn ask(
     call: &Call<'_>,
     group: &OffsetFetchRequestGroup,
     require_stable: bool,
-    image: &MetadataImage,
+    known: &Topics,
 ) -> Asked {
     let by_id = call.context.api_version >= TOPIC_IDS;
     let mut unknown = Vec::new();
     let topics = group.topics.as_ref().map(|topics| {
         let mut found = Vec::with_capacity(topics.len());
         for topic in topics {
-            let name: Option<Arc<str>> = if by_id {
-                image.topic_by_id(topic.topic_id).map(|known| known.name.clone())
+            let name: Result<Arc<str>> = if by_id {
+                known.find(TopicKey::Id(topic.topic_id)).map(|known| known.name.clone())
             } else {
-                Some((&topic.name).into())
+                Ok((&topic.name).into())
             };
             let partitions = topic.partition_indexes.clone();
             match name {
-                Some(name) => found.push(FetchTopic { name, id: topic.topic_id, partitions }),
-                None => unknown.push(unknown_topic(topic)),
+                Ok(name) => found.push(FetchTopic { name, id: topic.topic_id, partitions }),
+                Err(error) => unknown.push(unknown_topic(topic, error.code())),
             }
         }
         found
@@ -121,11 +121,11 @@ async fn ask(
     Asked { group_id: group.group_id.clone(), pending, unknown }
 }
 
-fn unknown_topic(topic: &OffsetFetchRequestTopics) -> OffsetFetchResponseTopics {
+fn unknown_topic(topic: &OffsetFetchRequestTopics, code: ErrorCode) -> OffsetFetchResponseTopics {
     let partition = |&partition_index: &i32| OffsetFetchResponsePartitions {
         partition_index,
         committed_offset: -1,
-        error_code: ErrorCode::UnknownTopicId.to_i16(),
+        error_code: code.to_i16(),
         ..OffsetFetchResponsePartitions::default()
     };
     OffsetFetchResponseTopics {
@@ -135,7 +135,7 @@ fn unknown_topic(topic: &OffsetFetchRequestTopics) -> OffsetFetchResponseTopics 
     }
 }
 
-async fn answer(asked: Asked, version: i16, image: &MetadataImage) -> OffsetFetchResponseGroup {
+async fn answer(asked: Asked, version: i16, known: &Topics) -> OffsetFetchResponseGroup {
     let Asked { group_id, pending, unknown } = asked;
     let fetched = match groups::wait(pending).await {
         Ok(GroupReply::FetchOffsets(fetched)) => fetched,
@@ -144,7 +144,7 @@ async fn answer(asked: Asked, version: i16, image: &MetadataImage) -> OffsetFetc
     };
     match fetched {
         Ok(topics) => {
-            let shown = topics.into_iter().filter_map(|topic| show_topic(topic, version, image));
+            let shown = topics.into_iter().filter_map(|topic| show_topic(topic, version, known));
             let topics = shown.chain(unknown).collect();
             OffsetFetchResponseGroup { group_id, topics, error_code: 0 }
         }
@@ -167,11 +167,11 @@ fn to_client(error: &GroupError) -> ErrorCode {
 fn show_topic(
     topic: FetchedTopic,
     version: i16,
-    image: &MetadataImage,
+    known: &Topics,
 ) -> Option<OffsetFetchResponseTopics> {
     let topic_id = match version {
         ..TOPIC_IDS => Uuid::ZERO,
-        _ if topic.id == Uuid::ZERO => image.topic(&topic.name)?.id,
+        _ if topic.id == Uuid::ZERO => known.find(TopicKey::Name(&topic.name)).ok()?.id,
         _ => topic.id,
     };
     let partition = |partition: FetchedPartition| OffsetFetchResponsePartitions {

@@ -6,10 +6,9 @@
 //! flexible. Errors: UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER, FENCED_LEADER_EPOCH,
 //! UNKNOWN_LEADER_EPOCH, KAFKA_STORAGE_ERROR.
 
-use super::common;
+use super::topics::{TopicKey, Topics};
 use crate::broker::dispatch::Call;
 use crate::error::Result;
-use crate::machine::metadata::MetadataImage;
 use crate::protocol::messages::offset_for_leader_epoch::{
     EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
     OffsetForLeaderPartition, OffsetForLeaderTopicResult,
@@ -20,13 +19,13 @@ pub(in crate::broker) fn handle(
     call: &Call<'_>,
     request: &OffsetForLeaderEpochRequest,
 ) -> OffsetForLeaderEpochResponse {
-    let image = call.state.image();
+    let known = Topics::of(call);
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         let answer = |wanted: &OffsetForLeaderPartition| {
             let mut response =
                 EpochEndOffset { partition: wanted.partition, ..EpochEndOffset::default() };
-            match look_up(call, &image, &topic.topic, wanted) {
+            match look_up(&known, &topic.topic, wanted) {
                 Ok(Some((epoch, end))) => {
                     response.leader_epoch = epoch.0;
                     response.end_offset = end.0;
@@ -45,13 +44,11 @@ pub(in crate::broker) fn handle(
 }
 
 fn look_up(
-    call: &Call<'_>,
-    image: &MetadataImage,
+    topics: &Topics,
     topic: &str,
     wanted: &OffsetForLeaderPartition,
 ) -> Result<Option<(LeaderEpoch, Offset)>> {
-    let known = common::find_topic(image, topic)?;
-    let partition = call.state.partitions().leader(known, wanted.partition)?;
+    let partition = topics.leader(TopicKey::Name(topic), wanted.partition)?;
     partition.check_epoch(LeaderEpoch(wanted.current_leader_epoch))?;
     Ok(partition.end_of_epoch(LeaderEpoch(wanted.leader_epoch)))
 }

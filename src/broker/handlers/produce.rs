@@ -26,11 +26,13 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::common;
+use super::topics::{TopicKey, Topics};
 use crate::broker::dispatch::{Answer, Call};
 use crate::broker::full_disk;
 use crate::broker::partition::{Acks, AppendAnswer};
 use crate::broker::state::BrokerState;
 use crate::error::{Error, ErrorCode, Result};
+use crate::machine::metadata::is_internal_topic;
 use crate::protocol::messages::produce::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceData,
     PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData,
@@ -39,9 +41,6 @@ use crate::protocol::messages::produce::{
 use crate::protocol::{Response, Str};
 use crate::record::{BatchHeader, Compression};
 use crate::types::{Offset, Uuid};
-
-/// The client id of Kafka's own tools, which may write to internal topics.
-const ADMIN_CLIENT_ID: &str = "__admin_client";
 
 /// One partition: answered, or waited for.
 enum Pending {
@@ -59,6 +58,7 @@ pub(in crate::broker) async fn handle(call: &Call<'_>, request: &ProduceRequest)
     let acks = Acks::from_i16(request.acks);
     let timeout = Duration::from_millis(request.timeout_ms.max(0).unsigned_abs().into());
     let deadline = (acks != Some(Acks::Leader)).then(|| Instant::now() + timeout);
+    let known = Topics::of(call);
     let mut topics = Vec::with_capacity(request.topic_data.len());
     for topic in &request.topic_data {
         let mut partitions = Vec::with_capacity(topic.partition_data.len());
@@ -69,7 +69,7 @@ pub(in crate::broker) async fn handle(call: &Call<'_>, request: &ProduceRequest)
             }
             let pending = match acks {
                 None => Pending::Done(failed(partition.index, &bad_acks(request.acks))),
-                Some(acks) => match begin(call, request, (topic, partition), acks).await {
+                Some(acks) => match begin(call, request, (&known, topic, partition), acks).await {
                     Ok(receiver) => Pending::Waiting { index: partition.index, receiver },
                     Err(error) => Pending::Done(failed(partition.index, &error)),
                 },
@@ -83,15 +83,14 @@ pub(in crate::broker) async fn handle(call: &Call<'_>, request: &ProduceRequest)
         });
     }
     let endpoints = Endpoints::of(call);
-    let answered = acks != Some(Acks::None);
     let version = call.context.api_version;
-    Ok(Answer::Later(Box::pin(async move {
-        let response = finish(topics, deadline, &endpoints, version).await;
-        if answered {
-            return Ok(Some(Response::Produce(response)));
+    let work = async move { finish(topics, deadline, &endpoints, version).await };
+    Ok(match acks {
+        Some(Acks::None) => {
+            Answer::Unanswered(Box::pin(async move { refuse_unanswered(&work.await) }))
         }
-        refuse_unanswered(&response).map(|()| None)
-    })))
+        _ => Answer::Later(Box::pin(async move { Ok(Response::Produce(work.await)) })),
+    })
 }
 
 fn bad_acks(acks: i16) -> Error {
@@ -116,25 +115,12 @@ fn refuse_unanswered(response: &ProduceResponse) -> Result<()> {
 async fn begin(
     call: &Call<'_>,
     request: &ProduceRequest,
-    (topic, data): (&TopicProduceData, &PartitionProduceData),
+    (known, topic, data): (&Topics, &TopicProduceData, &PartitionProduceData),
     acks: Acks,
 ) -> Result<oneshot::Receiver<Result<AppendAnswer>>> {
     let version = call.context.api_version;
-    let image = call.state.image();
-    let known = if version >= 13 {
-        image.topic_by_id(topic.topic_id).ok_or_else(|| {
-            let context = format!("topic id {} is not known", topic.topic_id);
-            Error::kafka(ErrorCode::UnknownTopicId, context)
-        })?
-    } else {
-        image.topic(&topic.name).ok_or_else(|| {
-            let context = format!("topic {:?} does not exist", topic.name.as_str());
-            Error::kafka(ErrorCode::UnknownTopicOrPartition, context)
-        })?
-    };
-    if common::is_internal(&known.name)
-        && call.context.client_id.as_deref() != Some(ADMIN_CLIENT_ID)
-    {
+    let known = known.find(TopicKey::of(&topic.name, topic.topic_id, version >= 13))?;
+    if is_internal_topic(&known.name) {
         let context = format!("topic {} is internal and may not be written to", known.name);
         return Err(Error::kafka(ErrorCode::InvalidTopicException, context));
     }

@@ -40,7 +40,7 @@ pub(in crate::broker) async fn handle(
         assignments: request.assignments.iter().map(assignment).collect(),
     };
     let pending = groups::send(call, &request.group_id, GroupRequest::Sync(sync)).await?;
-    Ok(groups::later(call, request.clone(), pending, |reply| match reply {
+    Ok(groups::later(pending, |reply| match reply {
         GroupReply::Sync(reply) => Some(
             SyncGroupResponse {
                 error_code: groups::code(reply.error.as_ref()),

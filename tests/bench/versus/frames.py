@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import ottla
 from versus import peers
 from versus.measure import (
+    AGAIN,
     CLIENT_LIMIT,
     CORES,
     CORES_USED,
@@ -114,9 +115,11 @@ def ours(
     for what, topic, options in routes:
         note(results, what, who, rows, partial(scan, client, topic, **options))
         if who == EMBEDDED:
+            # The first reading also compares the checksums; these two do the same work.
+            note(results, what, AGAIN, rows, partial(scan, client, topic, **options))
             one = partial(scan, client, topic, threads=1, **options)
             note(results, what, ONE_THREAD, rows, one)
-            faster = results.values[what][EMBEDDED][-1] / results.values[what][ONE_THREAD][-1]
+            faster = results.values[what][AGAIN][-1] / results.values[what][ONE_THREAD][-1]
             results.explain(f"{what.removesuffix(': rows/s')}: {SCALING}", who, faster / CORES)
     for topic in topics:
         client.delete_topic(topic)

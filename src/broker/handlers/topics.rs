@@ -1,0 +1,105 @@
+//! The one lookup of topics: by name or by id, and of their partitions that are led here.
+//!
+//! Why: whether a topic exists for a request, and how it is said that it does not, is decided here
+//! and nowhere else. It is also the place where an authorizer will hide topics from those who may not
+//! see them.
+
+use std::sync::Arc;
+
+use crate::broker::dispatch::Call;
+use crate::broker::partition::Partition;
+use crate::broker::state::BrokerState;
+use crate::error::{Error, ErrorCode, Result};
+use crate::machine::controller::check_topic_name;
+use crate::machine::fetch_session::FetchTopicKey;
+use crate::machine::metadata::{MetadataImage, TopicImage};
+use crate::types::TopicId;
+
+/// What a request calls a topic.
+#[derive(Clone, Copy)]
+pub(super) enum TopicKey<'a> {
+    /// By name.
+    Name(&'a str),
+    /// By id (KIP-516).
+    Id(TopicId),
+}
+
+impl<'a> TopicKey<'a> {
+    /// By name or, from the version on that has ids, by id.
+    pub(super) const fn of(name: &'a str, id: TopicId, by_id: bool) -> Self {
+        if by_id { Self::Id(id) } else { Self::Name(name) }
+    }
+}
+
+impl<'a> From<&'a FetchTopicKey> for TopicKey<'a> {
+    fn from(key: &'a FetchTopicKey) -> Self {
+        match key {
+            FetchTopicKey::Id(id) => Self::Id(*id),
+            FetchTopicKey::Name(name) => Self::Name(name),
+        }
+    }
+}
+
+/// The topics that exist for one request: those of one image, whatever is published meanwhile.
+pub(super) struct Topics {
+    state: Arc<BrokerState>,
+    image: Arc<MetadataImage>,
+}
+
+impl Topics {
+    pub(super) fn of(call: &Call<'_>) -> Self {
+        Self { state: Arc::clone(call.state), image: call.state.image() }
+    }
+
+    /// The image that they are in.
+    pub(super) fn image(&self) -> &Arc<MetadataImage> {
+        &self.image
+    }
+
+    /// All of them, by name.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<TopicImage>> {
+        self.image.topics()
+    }
+
+    /// A topic.
+    ///
+    /// # Errors
+    ///
+    /// `UNKNOWN_TOPIC_OR_PARTITION` or, by id, `UNKNOWN_TOPIC_ID`.
+    pub(super) fn find(&self, key: TopicKey<'_>) -> Result<&Arc<TopicImage>> {
+        match key {
+            TopicKey::Id(id) => self.image.topic_by_id(id).ok_or_else(|| {
+                let context = format!("there is no topic with id {id}");
+                Error::kafka(ErrorCode::UnknownTopicId, context)
+            }),
+            TopicKey::Name(name) => self.image.topic(name).ok_or_else(|| {
+                let context = format!("topic {name:?} does not exist");
+                Error::kafka(ErrorCode::UnknownTopicOrPartition, context)
+            }),
+        }
+    }
+
+    /// A topic by its name, for answers that tell a name without a topic from one that no topic can
+    /// have.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::find`]; `INVALID_TOPIC_EXCEPTION`.
+    pub(super) fn find_valid(&self, name: &str) -> Result<&Arc<TopicImage>> {
+        let found = self.find(TopicKey::Name(name));
+        if found.is_err() {
+            check_topic_name(name)
+                .map_err(|refusal| Error::kafka(refusal.code, refusal.message))?;
+        }
+        found
+    }
+
+    /// A partition that this broker leads.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::find`], and those of [`Partitions::leader`](crate::broker::partitions::Partitions).
+    pub(super) fn leader(&self, key: TopicKey<'_>, index: i32) -> Result<Arc<Partition>> {
+        self.state.partitions().leader(self.find(key)?, index)
+    }
+}
