@@ -26,68 +26,40 @@
     reason = "columns move between the formats' i32, i64 and memory sizes; sizes are bounded first"
 )]
 
-mod assemble;
-mod avro;
-mod block;
-mod builder;
-mod bytes_column;
-mod cells;
 mod columns;
 mod convert;
-mod debezium;
-mod decode;
-mod decoder;
-mod encode;
-mod fail;
-mod headers;
-mod ipc;
-mod json;
-mod layout;
-mod output;
-mod prepared;
-mod protobuf;
-mod registry;
-mod rejected;
-mod row_errors;
-mod rows;
-mod shown;
-mod single;
-mod sources;
-mod target;
-mod tombstones;
-mod unpack;
-mod values;
-mod varint;
+mod formats;
+mod read;
+mod write;
 
-pub use assemble::{AbortedTransaction, Chunk, PartitionProgress};
-pub use avro::{AvroFormat, AvroSchema, ReaderSchema};
-pub use block::{Block, Outcome};
 pub use columns::{KafkaColumn, Projection};
 pub use convert::{compact, nbytes, plain_type, to_plain};
-pub use debezium::{DebeziumFormat, DecimalStrings};
-pub use decoder::{DecodeOptions, Decoded, Decoder, KeyFormat, Looked, OnError, Step, Taken};
-pub use encode::{EncodedBatch, Encoder, FullBatch, HeaderSource, PartitionSource, WriteOptions};
-pub use headers::HeaderField;
-pub use ipc::{IpcCompression, IpcFormat, IpcTarget};
-pub use json::clock::time as parse_time;
-pub use json::explain::{excerpt, not_json};
-pub use json::write::NonFinite;
-pub use json::{Extra, JsonFormat};
-pub use layout::{ERROR_COLUMN, KAFKA_STRUCT, TOMBSTONE_COLUMN, VALUE_RAW_COLUMN};
-pub use prepared::Prepared;
-pub use protobuf::{ProtobufFormat, ProtobufReader, ProtobufSchema};
-pub use registry::{
-    Registered, SchemaId, SchemaKind, SchemaReference, SchemaRequest, SchemaSource,
+pub use formats::ValueFormat;
+pub use formats::avro::{AvroFormat, AvroSchema};
+pub use formats::debezium::{DebeziumFormat, DecimalStrings};
+pub use formats::ipc::{IpcCompression, IpcFormat, IpcTarget};
+pub use formats::json::clock::time as parse_time;
+pub use formats::json::explain::{excerpt, not_json};
+pub use formats::json::write::NonFinite;
+pub use formats::json::{Extra, JsonFormat};
+pub use formats::protobuf::{ProtobufFormat, ProtobufSchema};
+pub use formats::registry::{
+    ReaderSchema, Registered, SchemaId, SchemaKind, SchemaReference, SchemaRequest, SchemaSource,
 };
-pub use rejected::Rejected;
-pub use single::{encode_value, put_json, put_json_string};
-pub use target::{AvroTarget, Framing, ProtobufTarget, ValueSource};
-pub use tombstones::Tombstones;
-pub use unpack::Unpack;
-pub use values::ValueFormat;
-
-#[cfg(test)]
-mod encode_tests;
+pub use formats::target::{AvroTarget, Framing, ProtobufTarget, ValueSource};
+pub use read::assemble::{AbortedTransaction, Chunk, PartitionProgress};
+pub use read::block::{Block, BlockOutcome};
+pub use read::decoder::{DecodeOptions, Decoded, Decoder, KeyFormat, Looked, OnError, Step, Taken};
+pub use read::headers::HeaderField;
+pub use read::layout::{KAFKA_STRUCT, TOMBSTONE_COLUMN, VALUE_RAW_COLUMN};
+pub use read::rejected::Rejected;
+pub use read::tombstones::Tombstones;
+pub use read::unpack::Unpack;
+pub use write::encode::{
+    EncodedBatch, Encoder, FullBatch, HeaderSource, PartitionSource, WriteOptions,
+};
+pub use write::prepared::Prepared;
+pub use write::single::{encode_value, put_json, put_json_string};
 
 #[cfg(test)]
 mod tests;

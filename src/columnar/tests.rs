@@ -11,7 +11,7 @@ use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::*;
+use crate::columnar::*;
 use crate::error::{Error, ErrorCode};
 use crate::record::control::TransactionMarker;
 use crate::record::{BatchBuilder, BatchOptions, Batches, Compression, HEADER_SIZE, Header};
