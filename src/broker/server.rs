@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use super::BrokerOptions;
 use super::cleaner;
 use super::connection::ConnectionLimits;
-use super::coordinator::{self, Coordinators};
+use super::coordinator::{self, GroupCoordinators};
 use super::dispatch::{Dispatcher, LocalService};
 use super::frame_reader::FrameLimits;
 use super::listener::{Acceptor, Listeners, SocketOptions};
@@ -285,7 +285,7 @@ impl Ground {
             advertised: config.advertised_listeners.clone(),
         };
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let coordinators = Coordinators::new(coordinator::Ground {
+        let coordinators = GroupCoordinators::new(coordinator::Ground {
             env: env.clone(),
             log_threads: Arc::clone(&log_threads),
             tasks: tasks.clone(),

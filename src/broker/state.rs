@@ -17,7 +17,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::coordinator::Coordinators;
+use super::coordinator::GroupCoordinators;
 use super::log_threads::LogThreads;
 use super::metadata_log::{MetadataLog, QuorumStatus};
 use super::parking::Parking;
@@ -62,7 +62,7 @@ pub(super) struct BrokerState {
     published: watch::Sender<Offset>,
     metadata: Arc<dyn MetadataLog>,
     partitions: Partitions,
-    coordinators: Coordinators,
+    coordinators: GroupCoordinators,
     log_threads: Arc<LogThreads>,
     parking: Arc<Parking>,
     fetch_sessions: Mutex<FetchSessions>,
@@ -78,7 +78,7 @@ pub(super) struct Parts {
     pub(super) config: BrokerConfig,
     pub(super) metadata: Arc<dyn MetadataLog>,
     pub(super) partitions: Partitions,
-    pub(super) coordinators: Coordinators,
+    pub(super) coordinators: GroupCoordinators,
     pub(super) log_threads: Arc<LogThreads>,
     pub(super) parking: Arc<Parking>,
 }
@@ -130,7 +130,7 @@ impl BrokerState {
         &self.partitions
     }
 
-    pub(super) fn coordinators(&self) -> &Coordinators {
+    pub(super) fn coordinators(&self) -> &GroupCoordinators {
         &self.coordinators
     }
 

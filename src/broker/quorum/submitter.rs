@@ -17,9 +17,9 @@ use super::types::TypeConfig;
 use crate::broker::full_disk;
 use crate::env::Env;
 use crate::error::{Error, ErrorCode, Result};
+use crate::machine::Machine;
 use crate::machine::controller::{Command, Controller, Decision, Event, Reply};
 use crate::machine::metadata::{MetadataImage, MetadataRecord};
-use crate::machine::{Machine, Replicated};
 use crate::types::{NodeId, TimestampMs};
 
 /// The most commands that share an entry.

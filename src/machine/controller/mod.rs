@@ -191,26 +191,22 @@ impl Machine for Controller {
 
 impl Replicated for Controller {
     type Record = MetadataRecord;
-    type Snapshot = MetadataImage;
     type Error = Error;
 
     /// Takes one record. Use [`Controller::apply_all`] for many: every call creates an image.
     fn apply(&mut self, record: &MetadataRecord) -> Result<()> {
         self.apply_all(std::slice::from_ref(record))
     }
+}
 
-    fn snapshot(&self) -> MetadataImage {
-        self.image.clone()
-    }
-
-    fn restore(&mut self, image: MetadataImage) {
+impl Controller {
+    /// Starts again from an image, and forgets the soft state.
+    pub fn restore(&mut self, image: MetadataImage) {
         self.image = image;
         self.heard.clear();
         self.primed = false;
     }
-}
 
-impl Controller {
     /// Takes the records of one decision.
     ///
     /// # Errors
