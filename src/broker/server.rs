@@ -40,7 +40,7 @@ use crate::config::{BrokerConfig, ConfigMap};
 use crate::env::Env;
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::{Log, LogDirectory};
-use crate::machine::controller::{BrokerRegistration, Command, Reply};
+use crate::machine::controller::{Bootstrap, BrokerRegistration};
 use crate::machine::metadata::{Endpoint, MetadataImage};
 use crate::protocol::Service;
 use crate::types::{BrokerEpoch, NodeId, Offset};
@@ -266,7 +266,7 @@ impl Ground {
         let metadata = super::quorum::start(&env, &config, &directory, volatile).await?;
         let addresses = listeners.addresses().to_vec();
         let cluster_id = directory.meta().cluster_id.clone();
-        let broker_epoch = register(&*metadata, &env, &config, (&cluster_id, &addresses)).await?;
+        let broker_epoch = register(&metadata, &env, &config, (&cluster_id, &addresses)).await?;
         let storage = Arc::new(Storage::new(&env, directory));
         let parking = Arc::new(Parking::new());
         let log_threads = Arc::new(LogThreads::start(&env.clock)?);
@@ -390,17 +390,13 @@ async fn publish(
 
 /// Founds the cluster when it is new, and joins it.
 async fn register(
-    metadata: &dyn MetadataLog,
+    metadata: &Arc<dyn MetadataLog>,
     env: &Env,
     config: &BrokerConfig,
     (cluster_id, addresses): (&str, &[SocketAddr]),
 ) -> Result<BrokerEpoch> {
     let joined = async {
-        let bootstrap = Command::Bootstrap { cluster_id: cluster_id.into() };
-        match metadata.submit(bootstrap).await? {
-            Reply::Done(result) => result?,
-            _ => return Err(wrong_reply()),
-        }
+        metadata.submit(Bootstrap { cluster_id: cluster_id.into() }).await?.reply?;
         let registration = BrokerRegistration {
             id: NodeId(config.node_id),
             incarnation: env.random.uuid(),
@@ -409,19 +405,12 @@ async fn register(
             rack: config.broker_rack.as_deref().map(Into::into),
             ready: true,
         };
-        match metadata.submit(Command::RegisterBroker(registration)).await? {
-            Reply::Registered(result) => Ok(result?),
-            _ => Err(wrong_reply()),
-        }
+        Ok(metadata.submit(registration).await?.reply?)
     };
     match tokio::time::timeout(QUORUM_MAX, joined).await {
         Ok(result) => result,
         Err(_elapsed) => Err(Error::timeout("the metadata quorum", QUORUM_MAX)),
     }
-}
-
-fn wrong_reply() -> Error {
-    Error::kafka(ErrorCode::UnknownServerError, "the controller's answer has another form")
 }
 
 /// Where other brokers, and clients that ask other brokers, reach this one.

@@ -19,13 +19,13 @@ use tokio::sync::watch;
 
 use super::coordinator::GroupCoordinators;
 use super::log_threads::LogThreads;
-use super::metadata_log::{MetadataLog, QuorumStatus};
+use super::metadata_log::{Committed, MetadataLog, QuorumStatus};
 use super::parking::Parking;
 use super::partitions::Partitions;
 use crate::config::{BrokerConfig, Listener};
 use crate::env::Env;
 use crate::error::{Error, ErrorCode, Result};
-use crate::machine::controller::{Command, ProducerIdBlock, Reply};
+use crate::machine::controller::{AllocateProducerIds, Command, ProducerIdBlock};
 use crate::machine::fetch_session::FetchSessions;
 use crate::machine::metadata::{ConfigResource, MetadataImage};
 use crate::protocol::Str;
@@ -189,11 +189,10 @@ impl BrokerState {
     /// # Errors
     ///
     /// `REQUEST_TIMED_OUT`, although the command may still be carried out; those of the quorum.
-    pub(super) async fn submit(&self, command: Command, timeout_ms: i32) -> Result<Reply> {
+    pub(super) async fn submit<C: Command>(&self, command: C, timeout_ms: i32) -> Result<C::Reply> {
         let timeout = Duration::from_millis(timeout_ms.max(0).unsigned_abs().into());
         let work = async {
-            let reply = self.metadata.submit(command).await?;
-            let committed = self.metadata.subscribe().borrow().offset;
+            let Committed { reply, offset: committed } = self.metadata.submit(command).await?;
             let mut published = self.published.subscribe();
             let done = published.wait_for(|offset| *offset >= committed).await;
             done.map_err(|_closed| Error::Closed { what: "the broker" })?;
@@ -218,18 +217,13 @@ impl BrokerState {
             if let Some(id) = self.take_producer_id() {
                 return Ok(id);
             }
-            let command = Command::AllocateProducerIds {
+            let command = AllocateProducerIds {
                 broker: self.identity.node_id,
                 epoch: self.identity.broker_epoch,
             };
-            let reply = self.metadata.submit(command).await?;
-            let Reply::ProducerIds(block) = reply else {
-                let context =
-                    "the controller's answer to AllocateProducerIds has an unexpected form";
-                return Err(Error::kafka(ErrorCode::UnknownServerError, context));
-            };
+            let block = self.metadata.submit(command).await?.reply?;
             let mut blocks = self.producer_ids.lock().unwrap_or_else(PoisonError::into_inner);
-            blocks.push(block?);
+            blocks.push(block);
         }
     }
 

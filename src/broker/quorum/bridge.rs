@@ -7,12 +7,11 @@ use tokio::sync::watch;
 
 use super::{Quorum, QuorumOptions};
 use crate::broker::connection::BoxFuture;
-use crate::broker::metadata_log::{MetadataLog, QuorumStatus, VoterStatus};
+use crate::broker::metadata_log::{MetadataLog, Question, QuorumStatus, VoterStatus};
 use crate::config::BrokerConfig;
 use crate::env::Env;
 use crate::error::Result;
 use crate::log::LogDirectory;
-use crate::machine::controller::{Command, Reply};
 use crate::machine::metadata::MetadataImage;
 use crate::types::{NodeId, Offset, TimestampMs, Uuid};
 
@@ -53,8 +52,8 @@ pub(in crate::broker) async fn start(
 }
 
 impl MetadataLog for Member {
-    fn submit(&self, command: Command) -> BoxFuture<Result<Reply>> {
-        Box::pin(self.quorum.submit(command))
+    fn send(&self, question: Box<dyn Question>) -> BoxFuture<Result<()>> {
+        Box::pin(self.quorum.send(question))
     }
 
     fn subscribe(&self) -> watch::Receiver<Arc<MetadataImage>> {
