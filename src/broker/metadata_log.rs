@@ -4,12 +4,12 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use super::connection::BoxFuture;
 use crate::error::{Error, Result};
 use crate::machine::controller::{Command, Controller, Decision};
-use crate::machine::metadata::{MetadataImage, MetadataRecord};
+use crate::machine::metadata::{MetadataImage, MetadataRecord, MetadataUpdate};
 use crate::types::{LeaderEpoch, NodeId, Offset, TimestampMs, Uuid};
 
 /// The status of a member of the quorum.
@@ -116,8 +116,8 @@ pub(super) trait MetadataLog: Send + Sync + Debug {
     /// Hands a question to the controller.
     fn send(&self, question: Box<dyn Question>) -> BoxFuture<Result<()>>;
 
-    /// The newest committed image, whenever there is one.
-    fn subscribe(&self) -> watch::Receiver<Arc<MetadataImage>>;
+    /// The metadata as of now, and every change from there on. The subscriber must keep reading.
+    fn subscribe(&self) -> (Arc<MetadataImage>, mpsc::Receiver<MetadataUpdate>);
 
     /// The status of the quorum.
     fn status(&self) -> QuorumStatus;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -41,7 +41,7 @@ use crate::env::Env;
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::{Log, LogDirectory};
 use crate::machine::controller::{Bootstrap, BrokerRegistration};
-use crate::machine::metadata::{Endpoint, MetadataImage};
+use crate::machine::metadata::{Endpoint, MetadataDelta, MetadataImage, MetadataUpdate};
 use crate::protocol::Service;
 use crate::types::{BrokerEpoch, NodeId, Offset};
 
@@ -318,13 +318,12 @@ impl Ground {
 }
 
 impl Broker {
-    /// Applies the first image, then lets clients in.
+    /// Applies the first image, as one change from the empty one; then lets clients in.
     async fn serve(&self, listeners: Listeners) -> Result<()> {
-        let mut images = self.metadata.subscribe();
-        let first = images.borrow_and_update().clone();
+        let (first, updates) = self.metadata.subscribe();
         let state = Arc::clone(&self.state);
         blocking(move || {
-            state.apply(&first);
+            state.apply(&MetadataDelta::between(MetadataImage::empty(), &first), &first);
             state.partitions().storage().report_strays(|partition, id| {
                 first.topic_by_id(id).is_some_and(|topic| topic.name == partition.topic)
             });
@@ -332,7 +331,7 @@ impl Broker {
         })
         .await?;
         let (state, stop) = (Arc::clone(&self.state), self.stop.clone());
-        self.tasks.spawn(publish(state, images, stop));
+        self.tasks.spawn(publish(state, updates, stop));
         let buffers = ReceiveBuffers::default();
         maintenance::start(&self.state, &buffers, &self.tasks, &self.stop);
         cleaner::start(&self.state, &self.tasks, &self.stop);
@@ -361,29 +360,26 @@ impl Broker {
     }
 }
 
-/// Makes true every image that is committed.
+/// Makes true every change that is committed.
 async fn publish(
     state: Arc<BrokerState>,
-    mut images: watch::Receiver<Arc<MetadataImage>>,
+    mut updates: mpsc::Receiver<MetadataUpdate>,
     stop: CancellationToken,
 ) {
     loop {
-        let changed = tokio::select! {
+        let update = tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            changed = images.changed() => changed,
+            update = updates.recv() => update,
         };
-        if changed.is_err() {
-            return;
-        }
-        let image = images.borrow_and_update().clone();
+        let Some(update) = update else { return };
         let state = Arc::clone(&state);
         let applied = blocking(move || {
-            state.apply(&image);
+            state.follow(&update);
             Ok(())
         });
         if let Err(error) = applied.await {
-            tracing::error!(error = %error.chain(), "a metadata image could not be applied");
+            tracing::error!(error = %error.chain(), "a metadata change could not be applied");
         }
     }
 }
@@ -405,7 +401,7 @@ async fn register(
             rack: config.broker_rack.as_deref().map(Into::into),
             ready: true,
         };
-        Ok(metadata.submit(registration).await?.reply?)
+        Ok::<_, Error>(metadata.submit(registration).await?.reply?)
     };
     match tokio::time::timeout(QUORUM_MAX, joined).await {
         Ok(result) => result,

@@ -17,6 +17,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use super::change::Change;
 use super::coordinator::GroupCoordinators;
 use super::log_threads::LogThreads;
 use super::metadata_log::{Committed, MetadataLog, QuorumStatus};
@@ -27,7 +28,7 @@ use crate::env::Env;
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::controller::{AllocateProducerIds, Command, ProducerIdBlock};
 use crate::machine::fetch_session::FetchSessions;
-use crate::machine::metadata::{ConfigResource, MetadataImage};
+use crate::machine::metadata::{ConfigResource, MetadataDelta, MetadataImage, MetadataUpdate};
 use crate::protocol::Str;
 use crate::types::{BrokerEpoch, NodeId, Offset, ProducerId};
 
@@ -239,20 +240,45 @@ impl BrokerState {
         Some(id)
     }
 
-    /// Applies an image: settings, partitions, coordinators, and then the image itself. Blocks.
-    pub(super) fn apply(&self, image: &Arc<MetadataImage>) {
+    /// Applies the next step of the metadata. What an earlier one that failed left undone is made up for. Blocks.
+    pub(super) fn follow(&self, update: &MetadataUpdate) {
+        let before = self.image();
+        if update.delta.base().offset == before.offset {
+            self.apply(&update.delta, &update.image);
+        } else {
+            let delta = MetadataDelta::between(MetadataImage::clone(&before), &update.image);
+            self.apply(&delta, &update.image);
+        }
+    }
+
+    /// Applies a change: settings, partitions, coordinators, and then the image itself. Blocks.
+    pub(super) fn apply(&self, delta: &MetadataDelta, image: &Arc<MetadataImage>) {
+        let has_new_config = self.apply_settings(delta, image);
         let config = self.config.load();
-        let defaults = image.config(&ConfigResource::ClusterDefault);
-        let own = image.config(&ConfigResource::Broker(self.identity.node_id));
-        match config.with_dynamic(defaults, own) {
+        let change = Change { delta, image, config: &config, has_new_config };
+        self.partitions.apply(&change);
+        self.coordinators.apply(&change, &self.partitions);
+        self.image.store(Arc::clone(image));
+        self.published.send_replace(image.offset);
+    }
+
+    /// Applies what changed in the settings of this broker; returns whether anything may have.
+    fn apply_settings(&self, delta: &MetadataDelta, image: &MetadataImage) -> bool {
+        let own = ConfigResource::Broker(self.identity.node_id);
+        let is_first = delta.base().offset == Offset::UNKNOWN;
+        let is_changed = delta
+            .changed_configs()
+            .any(|resource| *resource == own || *resource == ConfigResource::ClusterDefault);
+        if !is_first && !is_changed {
+            return false;
+        }
+        let config = self.config.load();
+        match config.with_dynamic(image.config(&ConfigResource::ClusterDefault), image.config(&own))
+        {
             Ok(changed) => self.config.store(Arc::new(changed)),
             Err(error) => tracing::error!(%error, "a stored broker setting is not acceptable"),
         }
-        let config = self.config.load();
-        self.note_without_effect(config.without_effect());
-        self.partitions.apply(image, &config);
-        self.coordinators.apply(image, &config, &self.partitions);
-        self.image.store(Arc::clone(image));
-        self.published.send_replace(image.offset);
+        self.note_without_effect(self.config.load().without_effect());
+        true
     }
 }

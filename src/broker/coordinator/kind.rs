@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::config::BrokerConfig;
+use crate::broker::change::Change;
 use crate::error::Result;
 use crate::machine::Replicated;
 use crate::machine::coordinator::Coordinator;
-use crate::machine::metadata::MetadataImage;
 
 /// A record as appended: its key, and its value or a tombstone.
 pub(super) type KeyAndValue = (Bytes, Option<Bytes>);
@@ -34,8 +33,8 @@ pub(in crate::broker) trait Kind: Debug + Sized + Send + Sync + 'static {
     /// A machine that knows nothing yet. The seed differs from one leadership to the next.
     fn machine(seed: u64) -> Self::Machine;
 
-    /// Brings what the machines must know up to date; returns whether it changed.
-    fn look(world: &mut Self::World, image: &MetadataImage, config: &BrokerConfig) -> bool;
+    /// Takes from a change what the machines must know; returns whether there was anything.
+    fn look(world: &mut Self::World, change: &Change<'_>) -> bool;
 
     /// What a machine must be told that was last told `before`, or nothing yet.
     fn news(before: Option<&Self::World>, now: &Self::World) -> Vec<NewsOf<Self>>;

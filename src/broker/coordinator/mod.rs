@@ -27,7 +27,7 @@ mod kind;
 mod replay;
 mod runtime;
 mod shard;
-#[cfg(all(test, feature = "sim"))]
+#[cfg(test)]
 mod tests;
 
 use crate::machine::group::GroupReply;

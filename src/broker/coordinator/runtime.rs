@@ -10,14 +10,13 @@ use tokio_util::task::TaskTracker;
 
 use super::kind::{Kind, ReplyOf, RequestOf};
 use super::shard::{Job, ShardTask, Status};
+use crate::broker::change::Change;
 use crate::broker::log_threads::LogThreads;
 use crate::broker::parking::PartitionKey;
 use crate::broker::partition::Partition;
 use crate::broker::partitions::Partitions;
-use crate::config::BrokerConfig;
 use crate::env::Env;
 use crate::error::{Error, ErrorCode, Result};
-use crate::machine::metadata::MetadataImage;
 use crate::types::LeaderEpoch;
 
 /// How many requests may wait for one shard; beyond that the caller waits, and its connection with
@@ -111,17 +110,15 @@ impl<K: Kind> Runtime<K> {
         Ok(PendingReply { receiver })
     }
 
-    /// Applies an image: tells all shards what they must know of it, and starts and stops those of the partitions
-    /// led here. Must run within the runtime of tokio.
-    pub(in crate::broker) fn apply(
-        &self,
-        image: &MetadataImage,
-        config: &BrokerConfig,
-        partitions: &Partitions,
-    ) {
-        self.tell(image, config);
+    /// Applies a change: tells all shards what they must know of it and, when it is about the partitions of their
+    /// topic, starts and stops them. Must run within the runtime of tokio.
+    pub(in crate::broker) fn apply(&self, change: &Change<'_>, partitions: &Partitions) {
+        self.tell(change);
+        if !change.touches(K::TOPIC) {
+            return;
+        }
         let mut led = BTreeMap::new();
-        if let Some(topic) = image.topic(K::TOPIC) {
+        if let Some(topic) = change.image.topic(K::TOPIC) {
             for (index, _) in topic.indexed() {
                 if let Ok(partition) = partitions.leader(topic, index) {
                     led.insert(index, partition);
@@ -132,8 +129,8 @@ impl<K: Kind> Runtime<K> {
     }
 
     /// Tells all shards what they must know of the cluster, as far as it has changed.
-    pub(super) fn tell(&self, image: &MetadataImage, config: &BrokerConfig) {
-        self.world.send_if_modified(|world| K::look(world, image, config));
+    pub(super) fn tell(&self, change: &Change<'_>) {
+        self.world.send_if_modified(|world| K::look(world, change));
     }
 
     /// Starts the shards of partitions that are led from now on, and stops all others.

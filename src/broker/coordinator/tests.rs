@@ -10,12 +10,14 @@ use tokio_util::task::TaskTracker;
 use super::Ground;
 use super::kind::{KeyAndValue, Kind};
 use super::runtime::Runtime;
+use crate::broker::change::Change;
 use crate::broker::log_threads::LogThreads;
 use crate::broker::parking::Parking;
 use crate::broker::partition::{Acks, Partition, Surroundings};
 use crate::broker::storage::{Storage, log_config};
 use crate::config::{BrokerConfig, ConfigMap, TopicConfig};
 use crate::env::Env;
+#[cfg(feature = "sim")]
 use crate::env::sim::StallingDisk;
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::LogDirectory;
@@ -169,8 +171,8 @@ impl Kind for Counters {
         Counter::default()
     }
 
-    fn look(world: &mut Self::World, image: &MetadataImage, _config: &BrokerConfig) -> bool {
-        let now = image.topics().map(|topic| Arc::clone(&topic.name)).collect();
+    fn look(world: &mut Self::World, change: &Change<'_>) -> bool {
+        let now = change.image.topics().map(|topic| Arc::clone(&topic.name)).collect();
         let changed = *world != now;
         *world = now;
         changed
@@ -367,6 +369,7 @@ async fn a_decision_that_contradicts_the_state_never_reaches_the_log() {
     assert_eq!(rig.add("a", 1).await.unwrap(), 3);
 }
 
+#[cfg(feature = "sim")]
 #[tokio::test]
 async fn a_report_overtakes_an_append_that_says_nothing_about_it() {
     let disk = Arc::new(StallingDisk::over(Env::real().disk));
@@ -395,9 +398,11 @@ async fn machines_are_told_what_changes_in_the_cluster() {
     let config = BrokerConfig::default();
     let mut delta = MetadataDelta::new(MetadataImage::empty());
     delta.replay(&MetadataRecord::Topic { name: "t".into(), id: Uuid([9; 16]) }).unwrap();
-    rig.runtime.tell(&delta.apply(Offset(0), LeaderEpoch(0)), &config);
+    let image = &delta.apply(Offset(0), LeaderEpoch(0));
+    let change = Change { delta: &delta, image, config: &config, has_new_config: false };
+    rig.runtime.tell(&change);
     assert_eq!(rig.add("t", 1).await.unwrap(), 5);
-    rig.runtime.tell(&MetadataImage::empty(), &config);
+    rig.runtime.tell(&Change { image: &MetadataImage::empty(), ..change });
     assert_eq!(rig.read("t").await.unwrap(), 0);
     rig.restart();
     assert_eq!(rig.read("t").await.unwrap(), 0);

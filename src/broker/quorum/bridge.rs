@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::mpsc;
 
 use super::{Quorum, QuorumOptions};
 use crate::broker::connection::BoxFuture;
@@ -12,7 +12,7 @@ use crate::config::BrokerConfig;
 use crate::env::Env;
 use crate::error::Result;
 use crate::log::LogDirectory;
-use crate::machine::metadata::MetadataImage;
+use crate::machine::metadata::{MetadataImage, MetadataUpdate};
 use crate::types::{NodeId, Offset, TimestampMs, Uuid};
 
 /// A quorum, with what the broker is asked about it.
@@ -56,8 +56,8 @@ impl MetadataLog for Member {
         Box::pin(self.quorum.send(question))
     }
 
-    fn subscribe(&self) -> watch::Receiver<Arc<MetadataImage>> {
-        self.quorum.images()
+    fn subscribe(&self) -> (Arc<MetadataImage>, mpsc::Receiver<MetadataUpdate>) {
+        self.quorum.subscribe()
     }
 
     fn status(&self) -> QuorumStatus {

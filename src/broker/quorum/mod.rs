@@ -44,7 +44,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use openraft::{BasicNode, Raft, SnapshotPolicy};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -54,7 +54,7 @@ use crate::env::Env;
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::Health;
 use crate::machine::controller::{Bootstrap, Command, Controller};
-use crate::machine::metadata::{MetadataDelta, MetadataImage};
+use crate::machine::metadata::{MetadataImage, MetadataUpdate};
 use crate::types::{LeaderEpoch, NodeId, Offset};
 
 pub(super) use bridge::start;
@@ -78,15 +78,6 @@ const LEADER_TIMEOUT: Duration = Duration::from_secs(30);
 pub const METADATA_DIRECTORY: &str = "__cluster_metadata-0";
 /// The name of the metadata log in Kafka's tools.
 pub use crate::machine::controller::METADATA_TOPIC;
-
-/// One step of the metadata.
-#[derive(Clone, Debug)]
-pub struct MetadataUpdate {
-    /// What changed.
-    pub delta: Arc<MetadataDelta>,
-    /// The metadata after the change.
-    pub image: Arc<MetadataImage>,
-}
 
 /// How to open the metadata log.
 #[derive(Clone, Debug)]
@@ -282,12 +273,6 @@ impl Quorum {
     #[must_use]
     pub fn image(&self) -> Arc<MetadataImage> {
         self.shared.image()
-    }
-
-    /// The metadata, always the newest; for callers that may miss intermediate versions.
-    #[must_use]
-    pub fn images(&self) -> watch::Receiver<Arc<MetadataImage>> {
-        self.shared.images()
     }
 
     /// The metadata as of now, and every change from there on.

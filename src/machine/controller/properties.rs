@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{AlterOp, ConfigChange};
+use crate::machine::group::TopicsView;
 use crate::types::{BrokerEpoch, TopicId, TopicPartition, Uuid};
 
 fn node() -> impl Strategy<Value = NodeId> {
@@ -205,6 +206,13 @@ fn check_image(before: &MetadataImage, after: &MetadataImage, ids: &mut BTreeSet
     assert_eq!(&delta.apply(after.offset, after.epoch), after, "META-1");
     let between = MetadataDelta::between(before.clone(), after);
     assert_eq!(&between.apply(after.offset, after.epoch), after);
+    check_view(&between, before, after);
+}
+
+/// The coordinators' view of the topics follows a change.
+fn check_view(delta: &MetadataDelta, before: &MetadataImage, after: &MetadataImage) {
+    let view = TopicsView::of(before);
+    assert_eq!(view.after(delta, after).unwrap_or(view), TopicsView::of(after));
 }
 
 fn run(steps: Vec<Step>) -> MetadataImage {
@@ -245,6 +253,11 @@ fn run(steps: Vec<Step>) -> MetadataImage {
         };
         assert_eq!(controller.image(), &before, "MACHINE-3: a decision changed hard state");
         controller.apply_all(&records).unwrap();
+        let mut delta = MetadataDelta::new(before.clone());
+        for record in &records {
+            delta.replay(record).unwrap();
+        }
+        check_view(&delta, &before, controller.image());
         assert_eq!(controller.index, PartitionIndex::of(controller.image()), "CTRL-5");
         check_image(&before, controller.image(), &mut ids);
     }

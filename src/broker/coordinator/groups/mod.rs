@@ -8,12 +8,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::kind::{KeyAndValue, Kind};
-use crate::config::BrokerConfig;
+use crate::broker::change::Change;
 use crate::error::Result;
 use crate::machine::group::{
     GroupConfig, GroupNews, GroupRecord, GroupRequest, GroupShard, TopicsView,
 };
-use crate::machine::metadata::MetadataImage;
+use crate::machine::metadata::ConfigResource;
 use crate::types::TopicId;
 
 pub(in crate::broker) use self::settings::offsets_topic;
@@ -43,18 +43,20 @@ impl Kind for Groups {
         GroupShard::new(GroupConfig::default(), seed)
     }
 
-    fn look(world: &mut GroupsWorld, image: &MetadataImage, config: &BrokerConfig) -> bool {
-        let topics = TopicsView::of(image);
-        let config = settings::group_config(config, image);
-        let same_topics = *world.topics == topics;
-        let same_config = *world.config == config;
-        if !same_topics {
+    fn look(world: &mut GroupsWorld, change: &Change<'_>) -> bool {
+        let topics = world.topics.after(change.delta, change.image);
+        let is_setting = |resource: &ConfigResource| matches!(resource, ConfigResource::Group(_));
+        let config = (change.has_new_config || change.alters(is_setting))
+            .then(|| settings::group_config(change.config, change.image))
+            .filter(|config| *config != *world.config);
+        let has_changed = topics.is_some() || config.is_some();
+        if let Some(topics) = topics {
             world.topics = Arc::new(topics);
         }
-        if !same_config {
+        if let Some(config) = config {
             world.config = Arc::new(config);
         }
-        !same_topics || !same_config
+        has_changed
     }
 
     fn news(before: Option<&GroupsWorld>, now: &GroupsWorld) -> Vec<GroupNews> {
