@@ -17,6 +17,7 @@
 //!                 +------- purgatory <------+<- high watermark advances
 //! ```
 
+mod change;
 mod cleaner;
 mod connection;
 mod coordinator;

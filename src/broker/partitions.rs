@@ -1,7 +1,7 @@
 //! The partitions of this broker, kept in line with the metadata image.
 //!
-//! [`Partitions::apply`] is the publisher: it compares the image with what is open and opens, creates,
-//! changes or deletes. It blocks, and is called by one thread at a time.
+//! [`Partitions::apply`] acts on what changed: it opens, creates, changes or deletes the partitions that are
+//! in the delta, and all of them at the start. It blocks, and is called by one thread at a time.
 //!
 //! Invariants:
 //! - `PARTS-1` after `apply` there is an open log for every replica that the image places here, except
@@ -10,19 +10,20 @@
 //! - `PARTS-3` no file is deleted because of another cluster's image: the log directory contains the
 //!   cluster's id, which is checked first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use super::change::Change;
 use super::parallel;
 use super::parking::PartitionKey;
 use super::partition::{Partition, Surroundings};
 use super::storage::{Storage, log_config};
-use crate::config::{BrokerConfig, ConfigMap, TopicConfig};
+use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{Error, ErrorCode, Result};
-use crate::machine::metadata::{MetadataImage, PartitionImage, TopicImage};
-use crate::types::{TopicId, TopicPartition};
+use crate::machine::metadata::{ConfigResource, PartitionImage, TopicImage};
+use crate::types::TopicPartition;
 
 /// How many directories of deleted partitions are removed at once.
 const REMOVED_AT_ONCE: usize = 64;
@@ -37,14 +38,6 @@ pub(super) struct Partitions {
     failed: RwLock<BTreeMap<PartitionKey, String>>,
     /// Renamed directories of deleted partitions, and when (monotonic) to remove them.
     doomed: Mutex<Vec<(PathBuf, Duration)>>,
-    applied: Mutex<Applied>,
-}
-
-/// What was last applied, so that a change to one topic costs only that topic.
-#[derive(Debug, Default)]
-struct Applied {
-    broker: Option<BrokerConfig>,
-    topics: BTreeMap<TopicId, (Arc<TopicImage>, Arc<ConfigMap>)>,
 }
 
 /// A replica that the image places here.
@@ -64,7 +57,6 @@ impl Partitions {
             open: RwLock::default(),
             failed: RwLock::default(),
             doomed: Mutex::default(),
-            applied: Mutex::default(),
         }
     }
 
@@ -106,53 +98,69 @@ impl Partitions {
         self.open.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    /// Opens, creates, changes and deletes partitions to match the image. Blocks.
-    pub(super) fn apply(&self, image: &MetadataImage, broker: &BrokerConfig) {
-        self.delete_others(image);
+    /// Opens, creates, changes and deletes partitions as a change requires. Blocks.
+    pub(super) fn apply(&self, change: &Change<'_>) {
+        self.delete_others(change);
         let mut missing = Vec::new();
-        for wanted in self.wanted(image, broker) {
+        for wanted in self.wanted(change) {
             match self.get(&wanted.key) {
-                Some(partition) => self.update(&partition, &wanted, broker),
+                Some(partition) => self.update(&partition, &wanted, change.config),
                 None if self.has_failed(&wanted.key) => {}
                 None => missing.push(wanted),
             }
         }
-        self.open_all(&missing, broker);
+        self.open_all(&missing, change.config);
     }
 
-    /// The replicas placed here of every topic that changed since it was last applied.
-    fn wanted<'a>(&self, image: &'a MetadataImage, broker: &BrokerConfig) -> Vec<Wanted<'a>> {
-        let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
-        if applied.broker.as_ref() != Some(broker) {
-            applied.broker = Some(broker.clone());
-            applied.topics.clear();
-        }
-        applied.topics.retain(|id, _| image.topic_by_id(*id).is_some());
+    /// The replicas placed here that the change is about: partitions that changed, those of topics whose settings
+    /// changed, and all when the broker's settings did.
+    fn wanted<'a>(&self, change: &Change<'a>) -> Vec<Wanted<'a>> {
+        let Change { delta, image, .. } = *change;
         let mut wanted = Vec::new();
-        for topic in image.topics() {
-            let settings = image.topic_config(&topic.name);
-            let now = (Arc::clone(topic), Arc::clone(settings));
-            let before = applied.topics.insert(topic.id, now);
-            if before.is_some_and(|(image, config)| {
-                Arc::ptr_eq(&image, topic) && Arc::ptr_eq(&config, settings)
-            }) {
-                continue;
+        if change.has_new_config {
+            for topic in image.topics() {
+                self.want(change, topic, topic.indexed(), &mut wanted);
             }
-            let config = match TopicConfig::resolve(settings, broker) {
-                Ok(config) => Arc::new(config),
-                Err(error) => {
-                    tracing::error!(topic = %topic.name, %error, "a stored setting is not acceptable");
-                    continue;
-                }
-            };
-            for (index, state) in topic.indexed() {
-                if state.replicas.contains(&self.around.node_id) {
-                    let (key, config) = ((topic.id, index), Arc::clone(&config));
-                    wanted.push(Wanted { key, topic, index, state, config });
-                }
+            return wanted;
+        }
+        let mut reconfigured = BTreeSet::new();
+        for resource in delta.changed_configs() {
+            if let ConfigResource::Topic(name) = resource
+                && let Some(topic) = image.topic(name)
+            {
+                reconfigured.insert(topic.id);
+                self.want(change, topic, topic.indexed(), &mut wanted);
             }
+        }
+        for topic in delta.changed_topics().filter(|topic| !reconfigured.contains(&topic.id)) {
+            let keys = delta.changed_partitions().range((topic.id, 0)..=(topic.id, i32::MAX));
+            let changed = keys.filter_map(|&(_, index)| Some((index, topic.partition(index)?)));
+            self.want(change, topic, changed, &mut wanted);
         }
         wanted
+    }
+
+    fn want<'a>(
+        &self,
+        change: &Change<'a>,
+        topic: &'a TopicImage,
+        partitions: impl Iterator<Item = (i32, &'a PartitionImage)>,
+        wanted: &mut Vec<Wanted<'a>>,
+    ) {
+        let settings = change.image.topic_config(&topic.name);
+        let config = match TopicConfig::resolve(settings, change.config) {
+            Ok(config) => Arc::new(config),
+            Err(error) => {
+                tracing::error!(topic = %topic.name, %error, "a stored setting is not acceptable");
+                return;
+            }
+        };
+        for (index, state) in partitions {
+            if state.replicas.contains(&self.around.node_id) {
+                let (key, config) = ((topic.id, index), Arc::clone(&config));
+                wanted.push(Wanted { key, topic, index, state, config });
+            }
+        }
     }
 
     fn has_failed(&self, key: &PartitionKey) -> bool {
@@ -230,23 +238,30 @@ impl Partitions {
         !self.doomed.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    fn delete_others(&self, image: &MetadataImage) {
-        let belongs = |&(id, index): &PartitionKey| {
+    /// Deletes what the change takes away from this broker.
+    fn delete_others(&self, change: &Change<'_>) {
+        let Change { delta, image, .. } = *change;
+        let deleted = delta.deleted_topics().iter();
+        let deleted =
+            deleted.flat_map(|(id, topic)| topic.indexed().map(move |(index, _)| (*id, index)));
+        let moved = delta.changed_partitions().iter().copied().filter(|&(id, index)| {
             let state = image.topic_by_id(id).and_then(|topic| topic.partition(index));
-            state.is_some_and(|state| state.replicas.contains(&self.around.node_id))
-        };
-        let mut gone = Vec::new();
-        {
-            let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
-            open.retain(|key, partition| {
-                let stays = belongs(key);
-                if !stays {
-                    gone.push(Arc::clone(partition));
-                }
-                stays
-            });
+            state.is_none_or(|state| !state.replicas.contains(&self.around.node_id))
+        });
+        let keys: Vec<PartitionKey> = deleted.chain(moved).collect();
+        if keys.is_empty() {
+            return;
         }
-        self.failed.write().unwrap_or_else(PoisonError::into_inner).retain(|key, _| belongs(key));
+        let gone: Vec<Arc<Partition>> = {
+            let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+            keys.iter().filter_map(|key| open.remove(key)).collect()
+        };
+        {
+            let mut failed = self.failed.write().unwrap_or_else(PoisonError::into_inner);
+            for key in &keys {
+                failed.remove(key);
+            }
+        }
         if !gone.is_empty() {
             self.delete(&gone);
         }

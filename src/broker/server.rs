@@ -14,14 +14,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::BrokerOptions;
 use super::cleaner;
 use super::connection::ConnectionLimits;
-use super::coordinator::{self, Coordinators};
+use super::coordinator::{self, GroupCoordinators};
 use super::dispatch::{Dispatcher, LocalService};
 use super::frame_reader::FrameLimits;
 use super::listener::{Acceptor, Listeners, SocketOptions};
@@ -40,8 +40,8 @@ use crate::config::{BrokerConfig, ConfigMap};
 use crate::env::Env;
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::{Log, LogDirectory};
-use crate::machine::controller::{BrokerRegistration, Command, Reply};
-use crate::machine::metadata::{Endpoint, MetadataImage};
+use crate::machine::controller::{Bootstrap, BrokerRegistration};
+use crate::machine::metadata::{Endpoint, MetadataDelta, MetadataImage, MetadataUpdate};
 use crate::protocol::Service;
 use crate::types::{BrokerEpoch, NodeId, Offset};
 
@@ -266,7 +266,7 @@ impl Ground {
         let metadata = super::quorum::start(&env, &config, &directory, volatile).await?;
         let addresses = listeners.addresses().to_vec();
         let cluster_id = directory.meta().cluster_id.clone();
-        let broker_epoch = register(&*metadata, &env, &config, (&cluster_id, &addresses)).await?;
+        let broker_epoch = register(&metadata, &env, &config, (&cluster_id, &addresses)).await?;
         let storage = Arc::new(Storage::new(&env, directory));
         let parking = Arc::new(Parking::new());
         let log_threads = Arc::new(LogThreads::start(&env.clock)?);
@@ -285,7 +285,7 @@ impl Ground {
             advertised: config.advertised_listeners.clone(),
         };
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let coordinators = Coordinators::new(coordinator::Ground {
+        let coordinators = GroupCoordinators::new(coordinator::Ground {
             env: env.clone(),
             log_threads: Arc::clone(&log_threads),
             tasks: tasks.clone(),
@@ -318,13 +318,12 @@ impl Ground {
 }
 
 impl Broker {
-    /// Applies the first image, then lets clients in.
+    /// Applies the first image, as one change from the empty one; then lets clients in.
     async fn serve(&self, listeners: Listeners) -> Result<()> {
-        let mut images = self.metadata.subscribe();
-        let first = images.borrow_and_update().clone();
+        let (first, updates) = self.metadata.subscribe();
         let state = Arc::clone(&self.state);
         blocking(move || {
-            state.apply(&first);
+            state.apply(&MetadataDelta::between(MetadataImage::empty(), &first), &first);
             state.partitions().storage().report_strays(|partition, id| {
                 first.topic_by_id(id).is_some_and(|topic| topic.name == partition.topic)
             });
@@ -332,7 +331,7 @@ impl Broker {
         })
         .await?;
         let (state, stop) = (Arc::clone(&self.state), self.stop.clone());
-        self.tasks.spawn(publish(state, images, stop));
+        self.tasks.spawn(publish(state, updates, stop));
         let buffers = ReceiveBuffers::default();
         maintenance::start(&self.state, &buffers, &self.tasks, &self.stop);
         cleaner::start(&self.state, &self.tasks, &self.stop);
@@ -361,46 +360,39 @@ impl Broker {
     }
 }
 
-/// Makes true every image that is committed.
+/// Makes true every change that is committed.
 async fn publish(
     state: Arc<BrokerState>,
-    mut images: watch::Receiver<Arc<MetadataImage>>,
+    mut updates: mpsc::Receiver<MetadataUpdate>,
     stop: CancellationToken,
 ) {
     loop {
-        let changed = tokio::select! {
+        let update = tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            changed = images.changed() => changed,
+            update = updates.recv() => update,
         };
-        if changed.is_err() {
-            return;
-        }
-        let image = images.borrow_and_update().clone();
+        let Some(update) = update else { return };
         let state = Arc::clone(&state);
         let applied = blocking(move || {
-            state.apply(&image);
+            state.follow(&update);
             Ok(())
         });
         if let Err(error) = applied.await {
-            tracing::error!(error = %error.chain(), "a metadata image could not be applied");
+            tracing::error!(error = %error.chain(), "a metadata change could not be applied");
         }
     }
 }
 
 /// Founds the cluster when it is new, and joins it.
 async fn register(
-    metadata: &dyn MetadataLog,
+    metadata: &Arc<dyn MetadataLog>,
     env: &Env,
     config: &BrokerConfig,
     (cluster_id, addresses): (&str, &[SocketAddr]),
 ) -> Result<BrokerEpoch> {
     let joined = async {
-        let bootstrap = Command::Bootstrap { cluster_id: cluster_id.into() };
-        match metadata.submit(bootstrap).await? {
-            Reply::Done(result) => result?,
-            _ => return Err(wrong_reply()),
-        }
+        metadata.submit(Bootstrap { cluster_id: cluster_id.into() }).await?.reply?;
         let registration = BrokerRegistration {
             id: NodeId(config.node_id),
             incarnation: env.random.uuid(),
@@ -409,19 +401,12 @@ async fn register(
             rack: config.broker_rack.as_deref().map(Into::into),
             ready: true,
         };
-        match metadata.submit(Command::RegisterBroker(registration)).await? {
-            Reply::Registered(result) => Ok(result?),
-            _ => Err(wrong_reply()),
-        }
+        Ok::<_, Error>(metadata.submit(registration).await?.reply?)
     };
     match tokio::time::timeout(QUORUM_MAX, joined).await {
         Ok(result) => result,
         Err(_elapsed) => Err(Error::timeout("the metadata quorum", QUORUM_MAX)),
     }
-}
-
-fn wrong_reply() -> Error {
-    Error::kafka(ErrorCode::UnknownServerError, "the controller's answer has another form")
 }
 
 /// Where other brokers, and clients that ask other brokers, reach this one.

@@ -17,17 +17,18 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::coordinator::Coordinators;
+use super::change::Change;
+use super::coordinator::GroupCoordinators;
 use super::log_threads::LogThreads;
-use super::metadata_log::{MetadataLog, QuorumStatus};
+use super::metadata_log::{Committed, MetadataLog, QuorumStatus};
 use super::parking::Parking;
 use super::partitions::Partitions;
 use crate::config::{BrokerConfig, Listener};
 use crate::env::Env;
 use crate::error::{Error, ErrorCode, Result};
-use crate::machine::controller::{Command, ProducerIdBlock, Reply};
+use crate::machine::controller::{AllocateProducerIds, Command, ProducerIdBlock};
 use crate::machine::fetch_session::FetchSessions;
-use crate::machine::metadata::{ConfigResource, MetadataImage};
+use crate::machine::metadata::{ConfigResource, MetadataDelta, MetadataImage, MetadataUpdate};
 use crate::protocol::Str;
 use crate::types::{BrokerEpoch, NodeId, Offset, ProducerId};
 
@@ -62,7 +63,7 @@ pub(super) struct BrokerState {
     published: watch::Sender<Offset>,
     metadata: Arc<dyn MetadataLog>,
     partitions: Partitions,
-    coordinators: Coordinators,
+    coordinators: GroupCoordinators,
     log_threads: Arc<LogThreads>,
     parking: Arc<Parking>,
     fetch_sessions: Mutex<FetchSessions>,
@@ -78,7 +79,7 @@ pub(super) struct Parts {
     pub(super) config: BrokerConfig,
     pub(super) metadata: Arc<dyn MetadataLog>,
     pub(super) partitions: Partitions,
-    pub(super) coordinators: Coordinators,
+    pub(super) coordinators: GroupCoordinators,
     pub(super) log_threads: Arc<LogThreads>,
     pub(super) parking: Arc<Parking>,
 }
@@ -130,7 +131,7 @@ impl BrokerState {
         &self.partitions
     }
 
-    pub(super) fn coordinators(&self) -> &Coordinators {
+    pub(super) fn coordinators(&self) -> &GroupCoordinators {
         &self.coordinators
     }
 
@@ -189,11 +190,10 @@ impl BrokerState {
     /// # Errors
     ///
     /// `REQUEST_TIMED_OUT`, although the command may still be carried out; those of the quorum.
-    pub(super) async fn submit(&self, command: Command, timeout_ms: i32) -> Result<Reply> {
+    pub(super) async fn submit<C: Command>(&self, command: C, timeout_ms: i32) -> Result<C::Reply> {
         let timeout = Duration::from_millis(timeout_ms.max(0).unsigned_abs().into());
         let work = async {
-            let reply = self.metadata.submit(command).await?;
-            let committed = self.metadata.subscribe().borrow().offset;
+            let Committed { reply, offset: committed } = self.metadata.submit(command).await?;
             let mut published = self.published.subscribe();
             let done = published.wait_for(|offset| *offset >= committed).await;
             done.map_err(|_closed| Error::Closed { what: "the broker" })?;
@@ -218,18 +218,13 @@ impl BrokerState {
             if let Some(id) = self.take_producer_id() {
                 return Ok(id);
             }
-            let command = Command::AllocateProducerIds {
+            let command = AllocateProducerIds {
                 broker: self.identity.node_id,
                 epoch: self.identity.broker_epoch,
             };
-            let reply = self.metadata.submit(command).await?;
-            let Reply::ProducerIds(block) = reply else {
-                let context =
-                    "the controller's answer to AllocateProducerIds has an unexpected form";
-                return Err(Error::kafka(ErrorCode::UnknownServerError, context));
-            };
+            let block = self.metadata.submit(command).await?.reply?;
             let mut blocks = self.producer_ids.lock().unwrap_or_else(PoisonError::into_inner);
-            blocks.push(block?);
+            blocks.push(block);
         }
     }
 
@@ -245,20 +240,45 @@ impl BrokerState {
         Some(id)
     }
 
-    /// Applies an image: settings, partitions, coordinators, and then the image itself. Blocks.
-    pub(super) fn apply(&self, image: &Arc<MetadataImage>) {
+    /// Applies the next step of the metadata. What an earlier one that failed left undone is made up for. Blocks.
+    pub(super) fn follow(&self, update: &MetadataUpdate) {
+        let before = self.image();
+        if update.delta.base().offset == before.offset {
+            self.apply(&update.delta, &update.image);
+        } else {
+            let delta = MetadataDelta::between(MetadataImage::clone(&before), &update.image);
+            self.apply(&delta, &update.image);
+        }
+    }
+
+    /// Applies a change: settings, partitions, coordinators, and then the image itself. Blocks.
+    pub(super) fn apply(&self, delta: &MetadataDelta, image: &Arc<MetadataImage>) {
+        let has_new_config = self.apply_settings(delta, image);
         let config = self.config.load();
-        let defaults = image.config(&ConfigResource::ClusterDefault);
-        let own = image.config(&ConfigResource::Broker(self.identity.node_id));
-        match config.with_dynamic(defaults, own) {
+        let change = Change { delta, image, config: &config, has_new_config };
+        self.partitions.apply(&change);
+        self.coordinators.apply(&change, &self.partitions);
+        self.image.store(Arc::clone(image));
+        self.published.send_replace(image.offset);
+    }
+
+    /// Applies what changed in the settings of this broker; returns whether anything may have.
+    fn apply_settings(&self, delta: &MetadataDelta, image: &MetadataImage) -> bool {
+        let own = ConfigResource::Broker(self.identity.node_id);
+        let is_first = delta.base().offset == Offset::UNKNOWN;
+        let is_changed = delta
+            .changed_configs()
+            .any(|resource| *resource == own || *resource == ConfigResource::ClusterDefault);
+        if !is_first && !is_changed {
+            return false;
+        }
+        let config = self.config.load();
+        match config.with_dynamic(image.config(&ConfigResource::ClusterDefault), image.config(&own))
+        {
             Ok(changed) => self.config.store(Arc::new(changed)),
             Err(error) => tracing::error!(%error, "a stored broker setting is not acceptable"),
         }
-        let config = self.config.load();
-        self.note_without_effect(config.without_effect());
-        self.partitions.apply(image, &config);
-        self.coordinators.apply(image, &config, &self.partitions);
-        self.image.store(Arc::clone(image));
-        self.published.send_replace(image.offset);
+        self.note_without_effect(self.config.load().without_effect());
+        true
     }
 }

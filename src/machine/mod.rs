@@ -15,6 +15,7 @@ use crate::types::TimestampMs;
 
 pub mod client;
 pub mod controller;
+pub mod coordinator;
 pub mod fetch_session;
 pub mod group;
 pub mod metadata;
@@ -37,14 +38,11 @@ pub trait Machine {
 
 /// A machine whose hard state is the sum of a log of records.
 ///
-/// `step` proposes records as an effect; the shell appends them, and calls `apply` with each in
-/// the order of the log. Soft state (who waits, when a session ends) may change in `step` and
-/// disappears with the leadership.
-pub trait Replicated: Machine {
+/// It proposes records; its shell appends them, and calls `apply` with each in the order of the log. Soft state (who
+/// waits, when a session ends) may change otherwise and disappears with the leadership.
+pub trait Replicated {
     /// One record of the log.
     type Record;
-    /// The whole hard state.
-    type Snapshot;
     /// Why a record cannot be applied.
     type Error;
 
@@ -54,10 +52,4 @@ pub trait Replicated: Machine {
     ///
     /// The record does not fit the state: the log is damaged, or from a newer version.
     fn apply(&mut self, record: &Self::Record) -> Result<(), Self::Error>;
-
-    /// The hard state.
-    fn snapshot(&self) -> Self::Snapshot;
-
-    /// Replaces the hard state and forgets the soft state.
-    fn restore(&mut self, snapshot: Self::Snapshot);
 }

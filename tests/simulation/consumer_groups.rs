@@ -13,12 +13,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use ottla::error::ErrorCode;
-use ottla::machine::Machine;
+use ottla::machine::coordinator::Coordinator as _;
 use ottla::machine::group::{
     ConsumerHeartbeatReply, ConsumerHeartbeatRequest, DescribedConsumerGroup, Effect, Event,
-    GroupConfig, GroupError, GroupRecord, GroupReply, GroupRequest, GroupShard, RequestId,
-    TopicPartitions, TopicView, TopicsView,
+    GroupConfig, GroupError, GroupNews, GroupRecord, GroupReply, GroupRequest, GroupShard,
+    RequestId, TopicPartitions, TopicView, TopicsView,
 };
+use ottla::machine::{Machine, Replicated as _};
 use ottla::types::{TimestampMs, TopicId, Uuid};
 
 const SLOTS: usize = 6;
@@ -215,6 +216,7 @@ impl World {
             .filter_map(|effect| match effect {
                 Effect::Append { reply, .. } => reply.as_ref().map(|(id, _)| *id),
                 Effect::Reply { request, .. } => Some(*request),
+                Effect::Undo(misfit) => panic!("seed {}: {misfit}", self.seed),
             })
             .collect();
         assert_eq!(answers, asked.into_iter().collect::<Vec<_>>(), "GROUP-1, seed {}", self.seed);
@@ -231,7 +233,7 @@ impl World {
             name: name.into(),
             racks: vec![Vec::new(); count],
         }));
-        self.step(Event::Metadata(Arc::new(view)));
+        self.step(Event::News(GroupNews::Topics(Arc::new(view))));
     }
 
     /// The coordinator is gone with everything it had not committed; another one reads the log.
@@ -256,6 +258,7 @@ impl World {
                     reply
                 }
                 Effect::Reply { request, reply } => Some((request, reply)),
+                Effect::Undo(misfit) => panic!("{misfit}"),
             };
             let Some((id, GroupReply::ConsumerHeartbeat(result))) = reply else { continue };
             let Some(&slot) = self.senders.get(&id) else { continue };

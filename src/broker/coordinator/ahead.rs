@@ -1,61 +1,45 @@
-//! Which groups a shard's state is ahead of its log for, while an append is in progress.
+//! Which subjects (groups, say) a machine's state is ahead of its log for, while an append is in progress.
 //!
 //! Why: an append takes as long as its disk, and the members of a thousand groups report to the shard meanwhile. A
-//! report of a member of a group that the append says nothing about can be answered at once: everything that the
+//! report about a group that the append says nothing about can be answered at once: everything that the
 //! answer tells is committed (`COORD-2`).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::machine::group::{Effect, GroupRecord, GroupRequest};
+use super::kind::{Kind, RecordOf, ReplyOf, RequestOf};
+use crate::machine::coordinator::Effect;
 
-/// The groups whose members wait.
+/// The subjects whose reports wait.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
-    groups: BTreeSet<Arc<str>>,
+    subjects: BTreeSet<Arc<str>>,
 }
 
 impl Ahead {
-    /// Those that effects which are not carried out yet say something about. Committed offsets are nothing that
-    /// a report is answered with.
-    pub(super) fn of(effects: &[Effect]) -> Self {
+    /// Those that effects which are not carried out yet say something about.
+    pub(super) fn of<K: Kind>(effects: &[Effect<RecordOf<K>, ReplyOf<K>>]) -> Self {
         let mut ahead = Self::default();
         for effect in effects {
-            ahead.note(effect);
+            ahead.note::<K>(effect);
         }
         ahead
     }
 
-    pub(super) fn note(&mut self, effect: &Effect) {
+    pub(super) fn note<K: Kind>(&mut self, effect: &Effect<RecordOf<K>, ReplyOf<K>>) {
         let Effect::Append { records, .. } = effect else { return };
-        let of_members =
-            records.iter().filter(|record| !matches!(record, GroupRecord::OffsetCommit { .. }));
-        self.groups.extend(of_members.map(|record| Arc::clone(record.group())));
+        self.subjects.extend(records.iter().filter_map(K::subject).map(Arc::clone));
     }
 
-    /// Takes note of a request that is kept for later; reports behind it are not to overtake it where it is about
-    /// members.
-    pub(super) fn keep(&mut self, request: &GroupRequest) {
-        let group = match request {
-            GroupRequest::Join(request) => &request.group_id,
-            GroupRequest::Sync(request) => &request.group_id,
-            GroupRequest::Leave(request) => &request.group_id,
-            GroupRequest::ConsumerHeartbeat(request) => &request.group_id,
-            GroupRequest::Delete { groups } => {
-                self.groups.extend(groups.iter().cloned());
-                return;
-            }
-            _ => return,
-        };
-        self.groups.insert(Arc::clone(group));
+    /// Takes note of a request that is kept for later; reports behind it are not to overtake it.
+    pub(super) fn keep<K: Kind>(&mut self, request: &RequestOf<K>) {
+        K::subjects(request, |subject| {
+            self.subjects.insert(Arc::clone(subject));
+        });
     }
 
     /// Whether a request is a report that can be answered now.
-    pub(super) fn lets_through(&self, request: &GroupRequest) -> bool {
-        match request {
-            GroupRequest::Heartbeat(request) => !self.groups.contains(&request.group_id),
-            GroupRequest::ConsumerHeartbeat(request) => !self.groups.contains(&request.group_id),
-            _ => false,
-        }
+    pub(super) fn lets_through<K: Kind>(&self, request: &RequestOf<K>) -> bool {
+        K::report(request).is_some_and(|subject| !self.subjects.contains(subject))
     }
 }

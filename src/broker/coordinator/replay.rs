@@ -1,15 +1,15 @@
-//! Reading a shard's log back into a shard.
+//! Reading a shard's log back into its machine.
 //!
 //! Blocks; called on a thread that may block. Control batches and transactional batches are skipped:
 //! this version writes neither here.
 
 use bytes::Bytes;
 
-use super::records;
+use super::kind::Kind;
 use crate::broker::partition::{Isolation, Partition};
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::ReadRequest;
-use crate::machine::group::GroupShard;
+use crate::machine::Replicated as _;
 use crate::record::{Batch, Batches};
 
 /// How much is read at once.
@@ -21,17 +21,18 @@ const BATCH_BYTES_MAX: usize = 256 << 20;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Replayed {
     pub(super) records: u64,
-    /// Records that the shard refused, or whose type is unknown.
-    pub(super) passed_over: u64,
+    /// Records of an unknown type, which Kafka passes over as well: what a newer version wrote.
+    pub(super) unknown: u64,
 }
 
-/// Applies every record of the partition to `shard`.
+/// Applies every record of the partition to `machine`.
 ///
 /// # Errors
 ///
-/// When the log cannot be read, or contains a record that does not match its type. Nothing is served
-/// then: a group that forgot its offsets would read everything again.
-pub(super) fn replay(partition: &Partition, shard: &mut GroupShard) -> Result<Replayed> {
+/// When the log cannot be read, or contains a record that does not match its type or does not fit those before it;
+/// Kafka refuses such a partition, too. Nothing is served then: a group that forgot its offsets would read everything
+/// again.
+pub(super) fn replay<K: Kind>(partition: &Partition, machine: &mut K::Machine) -> Result<Replayed> {
     let reader = partition.reader();
     let upper = partition.end(Isolation::Everything);
     let mut offset = reader.log_start_offset();
@@ -43,17 +44,17 @@ pub(super) fn replay(partition: &Partition, shard: &mut GroupShard) -> Result<Re
             break;
         }
         for batch in Batches::new(read.records) {
-            apply_batch(partition, &batch?, shard, &mut replayed)?;
+            apply_batch::<K>(partition, &batch?, machine, &mut replayed)?;
         }
         offset = read.next_offset;
     }
     Ok(replayed)
 }
 
-fn apply_batch(
+fn apply_batch<K: Kind>(
     partition: &Partition,
     batch: &Batch,
-    shard: &mut GroupShard,
+    machine: &mut K::Machine,
     replayed: &mut Replayed,
 ) -> Result<()> {
     if batch.header().is_control() || batch.header().is_transactional() {
@@ -67,19 +68,13 @@ fn apply_batch(
         };
         let key = record.key.ok_or_else(|| damaged("a record without a key".to_owned()))?;
         let value = record.value.map(Bytes::copy_from_slice);
-        let decoded = records::decode(Bytes::copy_from_slice(key), value);
+        let decoded = K::decode(Bytes::copy_from_slice(key), value);
         replayed.records += 1;
         match decoded.map_err(|error| damaged(error.chain()))? {
-            None => replayed.passed_over += 1,
-            Some(decoded) => {
-                if let Err(error) = shard.apply(&decoded) {
-                    replayed.passed_over += 1;
-                    tracing::warn!(
-                        partition = %partition.name(), offset = %record.offset, %error,
-                        "a record of the coordinator contradicts those before it"
-                    );
-                }
-            }
+            None => replayed.unknown += 1,
+            Some(decoded) => machine.apply(&decoded).map_err(|misfit| {
+                damaged(format!("the record does not fit those before it: {misfit}"))
+            })?,
         }
     }
     Ok(())

@@ -1,10 +1,10 @@
-//! The task of one `__consumer_offsets` partition.
+//! The task of one state partition.
 //!
-//! It takes what is in its queue, steps the shard through it, appends all records as one batch and
+//! It takes what is in its queue, steps the machine through it, appends all records as one batch and
 //! answers once that is committed; while one append is in progress, requests collect for the next. It
-//! steps the shard only in between, so the state is never ahead by more than one append; but for the heartbeats of
-//! groups which that append says nothing about (see [`ahead`](super::ahead)): a disk that stands still must not cost
-//! members their sessions.
+//! steps the machine only in between, so the state is never ahead by more than one append; but for reports about
+//! subjects which that append says nothing about (see [`ahead`](super::ahead)): a disk that stands still must not cost
+//! members of groups their sessions.
 //!
 //! ```text
 //! Loading ──read back──► Active ──append failed──► Loading …
@@ -19,15 +19,17 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::ahead::Ahead;
-use super::{World, records, replay};
+use super::kind::{KeyAndValue, Kind, NewsOf, RecordOf, ReplyOf, RequestOf};
+use super::replay;
+use super::runtime::stopped;
 use crate::broker::log_threads::LogThreads;
 use crate::broker::partition::{AppendAnswer, Partition};
 use crate::env::Env;
 use crate::error::{Error, ErrorCode, Result};
-use crate::machine::Machine;
-use crate::machine::group::{Effect, Event, GroupReply, GroupRequest, GroupShard, RequestId};
+use crate::machine::Machine as _;
+use crate::machine::coordinator::{Coordinator as _, Effect, Event, RequestId};
 use crate::record::{BatchBuilder, BatchOptions};
-use crate::types::{TimestampMs, TopicId};
+use crate::types::TimestampMs;
 
 /// The most requests that share an append.
 const BATCH_MAX: usize = 512;
@@ -43,9 +45,9 @@ const CLOCK_SET_MS_MIN: i64 = 1000;
 
 /// A request, and who waits for its answer.
 #[derive(Debug)]
-pub(super) struct Job {
-    pub(super) request: GroupRequest,
-    pub(super) reply: oneshot::Sender<Result<GroupReply>>,
+pub(super) struct Job<K: Kind> {
+    pub(super) request: RequestOf<K>,
+    pub(super) reply: oneshot::Sender<Result<ReplyOf<K>>>,
 }
 
 /// The state of a shard.
@@ -60,44 +62,42 @@ pub(super) enum Status {
 }
 
 /// Everything that the task owns.
-pub(super) struct ShardTask {
-    index: i32,
+pub(super) struct ShardTask<K: Kind> {
     partition: Arc<Partition>,
     env: Env,
     log_threads: Arc<LogThreads>,
-    queue: mpsc::Receiver<Job>,
-    world: watch::Receiver<World>,
-    /// What the shard was last told.
-    told: World,
+    queue: mpsc::Receiver<Job<K>>,
+    world: watch::Receiver<K::World>,
+    /// What the machine was last told.
+    told: K::World,
     status: watch::Sender<Status>,
     stop: CancellationToken,
-    shard: GroupShard,
-    /// The wall clock and the monotonic clock when the shard was last stepped.
+    machine: K::Machine,
+    /// The wall clock and the monotonic clock when the machine was last stepped.
     clocks: (TimestampMs, Duration),
-    waiting: BTreeMap<RequestId, oneshot::Sender<Result<GroupReply>>>,
+    waiting: BTreeMap<RequestId, oneshot::Sender<Result<ReplyOf<K>>>>,
     next_request: u64,
-    effects: Vec<Effect>,
+    effects: Vec<Effect<RecordOf<K>, ReplyOf<K>>>,
     /// What came while an append was in progress, and waits for its end.
-    kept: VecDeque<Job>,
+    kept: VecDeque<Job<K>>,
     ahead: Ahead,
 }
 
-impl ShardTask {
+impl<K: Kind> ShardTask<K> {
     pub(super) fn new(
-        (index, partition): (i32, Arc<Partition>),
+        partition: Arc<Partition>,
         (env, log_threads): (Env, Arc<LogThreads>),
-        queue: mpsc::Receiver<Job>,
+        queue: mpsc::Receiver<Job<K>>,
         (mut world, status, stop): (
-            watch::Receiver<World>,
+            watch::Receiver<K::World>,
             watch::Sender<Status>,
             CancellationToken,
         ),
     ) -> Self {
         let told = world.borrow_and_update().clone();
-        let shard = GroupShard::new((*told.config).clone(), env.random.u64());
+        let machine = K::machine(env.random.u64());
         let clocks = (env.clock.now(), env.clock.monotonic());
         Self {
-            index,
             partition,
             env,
             log_threads,
@@ -106,7 +106,7 @@ impl ShardTask {
             told,
             status,
             stop,
-            shard,
+            machine,
             clocks,
             waiting: BTreeMap::new(),
             next_request: 0,
@@ -126,7 +126,7 @@ impl ShardTask {
 
     async fn serve(&mut self) {
         loop {
-            let deadline = self.shard.next_deadline();
+            let deadline = self.machine.next_deadline();
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
@@ -150,8 +150,8 @@ impl ShardTask {
         }
     }
 
-    /// Steps the shard through a request and those queued behind it.
-    fn take(&mut self, first: Job) {
+    /// Steps the machine through a request and those queued behind it.
+    fn take(&mut self, first: Job<K>) {
         self.request(first);
         for _ in 1..BATCH_MAX {
             match self.try_next_job() {
@@ -161,51 +161,39 @@ impl ShardTask {
         }
     }
 
-    fn try_next_job(&mut self) -> Option<Job> {
+    fn try_next_job(&mut self) -> Option<Job<K>> {
         self.kept.pop_front().or_else(|| self.queue.try_recv().ok())
     }
 
-    fn request(&mut self, Job { request, reply }: Job) {
+    fn request(&mut self, Job { request, reply }: Job<K>) {
         let id = RequestId(self.next_request);
         self.next_request += 1;
         self.waiting.insert(id, reply);
         self.step(Event::Request { id, request });
     }
 
-    fn step(&mut self, event: Event) {
+    fn step(&mut self, event: Event<RequestOf<K>, NewsOf<K>>) {
         let clocks = (self.env.clock.now(), self.env.clock.monotonic());
         let by_ms = set_by_ms(std::mem::replace(&mut self.clocks, clocks), clocks);
         if by_ms.abs() >= CLOCK_SET_MS_MIN {
-            tracing::warn!(by_ms, "the clock was set; the deadlines of groups were shifted");
-            self.shard.step(clocks.0, Event::ClockSet { by_ms }, &mut self.effects);
+            tracing::warn!(by_ms, "the clock was set; the deadlines of coordinators were shifted");
+            self.machine.step(clocks.0, Event::ClockSet { by_ms }, &mut self.effects);
         }
-        self.shard.step(clocks.0, event, &mut self.effects);
+        self.machine.step(clocks.0, event, &mut self.effects);
     }
 
-    /// Tells the shard what has changed in the cluster.
+    /// Tells the machine what has changed in the cluster.
     fn look_around(&mut self) {
         let now = self.world.borrow_and_update().clone();
-        let before = std::mem::replace(&mut self.told, now.clone());
-        if !Arc::ptr_eq(&before.config, &now.config) {
-            self.step(Event::Config(Arc::clone(&now.config)));
-        }
-        if !Arc::ptr_eq(&before.topics, &now.topics) {
-            self.step(Event::Metadata(Arc::clone(&now.topics)));
-            let gone: Vec<(TopicId, Arc<str>)> = before
-                .topics
-                .iter()
-                .filter(|topic| now.topics.topic_by_id(topic.id).is_none())
-                .map(|topic| (topic.id, Arc::clone(&topic.name)))
-                .collect();
-            if !gone.is_empty() {
-                self.step(Event::TopicsDeleted(gone));
-            }
+        let before = std::mem::replace(&mut self.told, now);
+        for news in K::news(Some(&before), &self.told) {
+            self.step(Event::News(news));
         }
     }
 
-    /// Appends the shard's decisions, and gives the answers.
+    /// Appends the machine's decisions, and gives the answers.
     async fn carry_out(&mut self) -> Result<()> {
-        // Heartbeats that were answered meanwhile may have led to further decisions.
+        // Reports that were answered meanwhile may have led to further decisions.
         while !self.effects.is_empty() {
             self.carry_out_once().await?;
         }
@@ -213,15 +201,15 @@ impl ShardTask {
     }
 
     async fn carry_out_once(&mut self) -> Result<()> {
-        self.ahead = Ahead::of(&self.effects);
-        let mut batch = Batch::new(self.env.clock.now());
+        self.ahead = Ahead::of::<K>(&self.effects);
+        self.check_decisions()?;
+        let mut batch = Batch::<K>::new(self.env.clock.now());
         let bytes_max = usize::try_from(self.partition.config().max_message_bytes).unwrap_or(0);
         for effect in std::mem::take(&mut self.effects) {
             match effect {
                 Effect::Reply { request, reply } => batch.replies.push((request, reply)),
                 Effect::Append { records, reply } => {
-                    let encoded =
-                        records.iter().map(records::encode).collect::<Result<Vec<_>>>()?;
+                    let encoded = records.iter().map(K::encode).collect::<Result<Vec<_>>>()?;
                     if !batch.has_room(&encoded, bytes_max) {
                         let full = std::mem::replace(&mut batch, Batch::new(self.env.clock.now()));
                         self.commit(full).await?;
@@ -229,13 +217,31 @@ impl ShardTask {
                     batch.push(&encoded)?;
                     batch.replies.extend(reply);
                 }
+                // Checked above.
+                Effect::Undo(_) => {}
             }
         }
         self.commit(batch).await
     }
 
+    /// Before anything is appended: whether a replay will accept what the machine decided.
+    fn check_decisions(&self) -> Result<()> {
+        let undone = self.effects.iter().find_map(|effect| match effect {
+            Effect::Undo(misfit) => Some(misfit),
+            Effect::Append { .. } | Effect::Reply { .. } => None,
+        });
+        match undone {
+            None => Ok(()),
+            Some(misfit) => {
+                let name = self.partition.name();
+                let context = format!("{name}: a decision contradicts the state: {misfit}");
+                Err(Error::kafka(ErrorCode::UnknownServerError, context))
+            }
+        }
+    }
+
     /// Appends a batch, waits until it is committed, and gives the answers that depend on it.
-    async fn commit(&mut self, batch: Batch) -> Result<()> {
+    async fn commit(&mut self, batch: Batch<K>) -> Result<()> {
         let Batch { builder, replies, .. } = batch;
         if !builder.is_empty() {
             let records = builder.finish()?;
@@ -248,14 +254,14 @@ impl ShardTask {
         Ok(())
     }
 
-    fn answer(&mut self, request: RequestId, reply: GroupReply) {
+    fn answer(&mut self, request: RequestId, reply: ReplyOf<K>) {
         if let Some(waiter) = self.waiting.remove(&request) {
             // The requester may be gone.
             drop(waiter.send(Ok(reply)));
         }
     }
 
-    /// Waits until an append is committed. Meanwhile heartbeats are answered, and other requests kept.
+    /// Waits until an append is committed. Meanwhile reports are answered, and other requests kept.
     async fn appended(
         &mut self,
         mut appended: oneshot::Receiver<Result<AppendAnswer>>,
@@ -273,9 +279,9 @@ impl ShardTask {
                 }
                 job = self.queue.recv(), if open && self.kept.len() < BATCH_MAX => match job {
                     None => open = false,
-                    Some(job) if self.ahead.lets_through(&job.request) => self.beat(job),
+                    Some(job) if self.ahead.lets_through::<K>(&job.request) => self.report(job),
                     Some(job) => {
-                        self.ahead.keep(&job.request);
+                        self.ahead.keep::<K>(&job.request);
                         self.kept.push_back(job);
                     }
                 },
@@ -283,9 +289,9 @@ impl ShardTask {
         }
     }
 
-    /// Steps the shard through a heartbeat while an append is in progress. What it is answered with at once is
+    /// Steps the machine through a report while an append is in progress. What it is answered with at once is
     /// committed; from its first record on, everything waits for the next append.
-    fn beat(&mut self, job: Job) {
+    fn report(&mut self, job: Job<K>) {
         let mut waiting = std::mem::take(&mut self.effects);
         self.request(job);
         let mut at_once = true;
@@ -294,7 +300,7 @@ impl ShardTask {
             match effect {
                 Effect::Reply { request, reply } if at_once => self.answer(request, reply),
                 later => {
-                    self.ahead.note(&later);
+                    self.ahead.note::<K>(&later);
                     waiting.push(later);
                 }
             }
@@ -302,13 +308,13 @@ impl ShardTask {
         self.effects = waiting;
     }
 
-    /// After a failed append: what the shard decided did not happen. Everyone who waits is told so,
+    /// After a failed append: what the machine decided did not happen. Everyone who waits is told so,
     /// and the state is read back. False when the task should end.
     async fn start_over(&mut self, error: &Error) -> bool {
         let code = to_client(error.code());
         tracing::warn!(
             partition = %self.partition.name(), error = %error.chain(),
-            "the coordinator could not write, reading its log again"
+            "what the coordinator decided was not written; reading its log again"
         );
         self.status.send_replace(Status::Loading);
         self.effects.clear();
@@ -341,7 +347,7 @@ impl ShardTask {
             }
             tracing::error!(
                 partition = %self.partition.name(), error = %error.chain(),
-                "the groups of a partition cannot be served"
+                "the {} of a partition cannot be served", K::WHAT
             );
             self.effects.clear();
             self.status.send_replace(Status::Failed(error.chain()));
@@ -361,30 +367,32 @@ impl ShardTask {
 
     async fn try_load(&mut self) -> Result<()> {
         self.told = self.world.borrow_and_update().clone();
-        let mut shard = GroupShard::new((*self.told.config).clone(), self.env.random.u64());
+        let mut machine = K::machine(self.env.random.u64());
         let (partition, now) = (Arc::clone(&self.partition), self.env.clock.now());
-        let topics = Arc::clone(&self.told.topics);
+        let news = K::news(None, &self.told);
         let started = self.env.clock.monotonic();
         let work = move || {
             let mut effects = Vec::new();
-            shard.step(now, Event::Metadata(topics), &mut effects);
-            let replayed = replay::replay(&partition, &mut shard)?;
-            Ok::<_, Error>((shard, replayed))
+            for news in news {
+                machine.step(now, Event::News(news), &mut effects);
+            }
+            let replayed = replay::replay::<K>(&partition, &mut machine)?;
+            Ok::<_, Error>((machine, replayed))
         };
         let joined = tokio::task::spawn_blocking(work).await;
-        let (shard, replayed) = joined.map_err(|error| {
+        let (machine, replayed) = joined.map_err(|error| {
             let context = format!("reading {} failed: {error}", self.partition.name());
             Error::kafka(ErrorCode::UnknownServerError, context)
         })??;
-        self.shard = shard;
+        self.machine = machine;
         self.clocks = (self.env.clock.now(), self.env.clock.monotonic());
-        self.shard.restored(self.clocks.0, &mut self.effects);
+        self.machine.restored(self.clocks.0, &mut self.effects);
         if replayed.records > 0 {
             tracing::info!(
                 partition = %self.partition.name(), records = replayed.records,
-                passed_over = replayed.passed_over,
+                unknown = replayed.unknown,
                 took_ms = self.env.clock.monotonic().saturating_sub(started).as_millis(),
-                "groups loaded"
+                "{} loaded", K::WHAT
             );
         }
         Ok(())
@@ -402,10 +410,10 @@ impl ShardTask {
             }
         }
         while let Some(job) = next_job(&mut self.kept, &mut self.queue).await {
-            drop(job.reply.send(Err(super::stopped())));
+            drop(job.reply.send(Err(stopped())));
         }
-        self.fail_waiting(ErrorCode::NotCoordinator, "the coordinator of this group is stopping");
-        tracing::debug!(partition = self.index, "coordinator stopped");
+        self.fail_waiting(ErrorCode::NotCoordinator, "the coordinator is stopping");
+        tracing::debug!(partition = %self.partition.name(), "coordinator stopped");
     }
 }
 
@@ -417,27 +425,27 @@ fn set_by_ms(before: (TimestampMs, Duration), now: (TimestampMs, Duration)) -> i
 }
 
 /// Records that go to the log together, and the answers that follow them.
-struct Batch {
+struct Batch<K: Kind> {
     builder: BatchBuilder,
     now: TimestampMs,
-    replies: Vec<(RequestId, GroupReply)>,
+    replies: Vec<(RequestId, ReplyOf<K>)>,
 }
 
-impl Batch {
+impl<K: Kind> Batch<K> {
     fn new(now: TimestampMs) -> Self {
         Self { builder: BatchBuilder::new(BatchOptions::default()), now, replies: Vec::new() }
     }
 
     /// Whether these records fit after those already in the batch.
-    fn has_room(&self, encoded: &[records::KeyAndValue], bytes_max: usize) -> bool {
-        let size = |(key, value): &records::KeyAndValue| {
+    fn has_room(&self, encoded: &[KeyAndValue], bytes_max: usize) -> bool {
+        let size = |(key, value): &KeyAndValue| {
             key.len() + value.as_ref().map_or(0, bytes::Bytes::len) + RECORD_OVERHEAD
         };
         let more: usize = encoded.iter().map(size).sum();
         self.builder.is_empty() || self.builder.size_bytes() + more + BATCH_OVERHEAD <= bytes_max
     }
 
-    fn push(&mut self, encoded: &[records::KeyAndValue]) -> Result<()> {
+    fn push(&mut self, encoded: &[KeyAndValue]) -> Result<()> {
         for (key, value) in encoded {
             self.builder.append(self.now, Some(key), value.as_deref(), &[])?;
         }
@@ -465,7 +473,10 @@ fn to_client(code: ErrorCode) -> ErrorCode {
 /// The next request: what was kept comes first.
 ///
 /// Cancel-safe: nothing is taken that is not returned.
-async fn next_job(kept: &mut VecDeque<Job>, queue: &mut mpsc::Receiver<Job>) -> Option<Job> {
+async fn next_job<K: Kind>(
+    kept: &mut VecDeque<Job<K>>,
+    queue: &mut mpsc::Receiver<Job<K>>,
+) -> Option<Job<K>> {
     match kept.pop_front() {
         Some(job) => Some(job),
         None => queue.recv().await,

@@ -13,7 +13,8 @@ use crate::broker::dispatch::Call;
 use crate::config::{AlterOp, ConfigChange, Scope, without_effect};
 use crate::error::{ErrorCode, Result};
 use crate::machine::controller::{
-    Command, ConfigAlteration, IncrementalAlteration, Refusal, Reply, config_resource,
+    AlterConfigs, ConfigAlteration, IncrementalAlterConfigs, IncrementalAlteration, Refusal,
+    config_resource,
 };
 use crate::machine::metadata::ConfigResource;
 use crate::protocol::Str;
@@ -58,13 +59,6 @@ fn note<'a>(
     call.state.note_without_effect(without_effect(scope, given));
 }
 
-async fn submit(call: &Call<'_>, command: Command) -> Result<Vec<Result<(), Refusal>>> {
-    match call.state.submit(command, TIMEOUT_MS).await? {
-        Reply::PerResource(results) => Ok(results),
-        _ => Err(common::wrong_reply("AlterConfigs")),
-    }
-}
-
 pub(in crate::broker) async fn legacy(
     call: &Call<'_>,
     request: &AlterConfigsRequest,
@@ -83,8 +77,8 @@ pub(in crate::broker) async fn legacy(
         })
         .collect();
     let resources = prepared.iter().filter_map(|one| one.as_ref().ok()).cloned().collect();
-    let command = Command::AlterConfigs { resources, validate_only: request.validate_only };
-    let results = merge(&prepared, submit(call, command).await?);
+    let command = AlterConfigs { resources, validate_only: request.validate_only };
+    let results = merge(&prepared, call.state.submit(command, TIMEOUT_MS).await?);
     for (one, result) in prepared.iter().zip(&results) {
         if let (Ok(one), Ok(())) = (one, result) {
             let settings = one.settings.iter();
@@ -137,9 +131,8 @@ pub(in crate::broker) async fn incremental(
         })
         .collect();
     let resources = prepared.iter().filter_map(|one| one.as_ref().ok()).cloned().collect();
-    let command =
-        Command::IncrementalAlterConfigs { resources, validate_only: request.validate_only };
-    let results = merge(&prepared, submit(call, command).await?);
+    let command = IncrementalAlterConfigs { resources, validate_only: request.validate_only };
+    let results = merge(&prepared, call.state.submit(command, TIMEOUT_MS).await?);
     for (one, result) in prepared.iter().zip(&results) {
         if let (Ok(one), Ok(())) = (one, result) {
             let set = one.changes.iter().filter(|change| change.op != AlterOp::Delete);

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::broker::state::BrokerState;
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::{Error, Result};
 use crate::machine::controller::Refusal;
 use crate::machine::metadata::MetadataImage;
 use crate::protocol::Str;
@@ -35,12 +35,6 @@ pub(super) fn refusal(result: Result<(), Refusal>) -> (i16, Option<Str>) {
         Ok(()) => (0, None),
         Err(refusal) => (refusal.code.to_i16(), Some(refusal.message.into())),
     }
-}
-
-/// The answer is to a different question; a bug in ottla.
-pub(super) fn wrong_reply(what: &str) -> Error {
-    let context = format!("the controller's answer to {what} has an unexpected form");
-    Error::kafka(ErrorCode::UnknownServerError, context)
 }
 
 /// A broker, as a client sees it.

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use super::common;
 use crate::broker::dispatch::Call;
 use crate::error::Result;
-use crate::machine::controller::{Command, NewPartitions, Reply};
+use crate::machine::controller::{CreatePartitions, NewPartitions};
 use crate::protocol::messages::create_partitions::{
     CreatePartitionsAssignment, CreatePartitionsRequest, CreatePartitionsResponse,
     CreatePartitionsTopic, CreatePartitionsTopicResult,
@@ -23,10 +23,8 @@ pub(in crate::broker) async fn handle(
     request: &CreatePartitionsRequest,
 ) -> Result<CreatePartitionsResponse> {
     let topics = request.topics.iter().map(new_partitions).collect();
-    let command = Command::CreatePartitions { topics, validate_only: request.validate_only };
-    let Reply::PerTopic(results) = call.state.submit(command, request.timeout_ms).await? else {
-        return Err(common::wrong_reply("CreatePartitions"));
-    };
+    let command = CreatePartitions { topics, validate_only: request.validate_only };
+    let results = call.state.submit(command, request.timeout_ms).await?;
     let mut named = BTreeSet::new();
     let results = request
         .topics

@@ -10,11 +10,10 @@
 
 use std::collections::BTreeSet;
 
-use super::common;
 use crate::broker::dispatch::Call;
 use crate::config::{ConfigEntry, Scope, describe_topic, without_effect};
 use crate::error::{ErrorCode, Result};
-use crate::machine::controller::{Command, CreatedTopic, NewTopic, Refusal, Reply};
+use crate::machine::controller::{CreateTopics, CreatedTopic, NewTopic, Refusal};
 use crate::protocol::Str;
 use crate::protocol::messages::create_topics::{
     CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, CreateTopicsRequest,
@@ -30,11 +29,8 @@ pub(in crate::broker) async fn handle(
     request: &CreateTopicsRequest,
 ) -> Result<CreateTopicsResponse> {
     let topics = request.topics.iter().map(new_topic).collect();
-    let command = Command::CreateTopics { topics, validate_only: request.validate_only };
-    let reply = call.state.submit(command, request.timeout_ms).await?;
-    let Reply::CreatedTopics(results) = reply else {
-        return Err(common::wrong_reply("CreateTopics"));
-    };
+    let command = CreateTopics { topics, validate_only: request.validate_only };
+    let results = call.state.submit(command, request.timeout_ms).await?;
     let mut named = BTreeSet::new();
     let topics = request
         .topics
@@ -109,9 +105,9 @@ fn outcome(
 /// the broker and not the topics.
 pub(super) async fn create_automatically(call: &Call<'_>, names: &[String]) -> Option<ErrorCode> {
     let topics = names.iter().map(|name| NewTopic::new(name.as_str(), -1, -1)).collect();
-    let command = Command::CreateTopics { topics, validate_only: false };
+    let command = CreateTopics { topics, validate_only: false };
     match call.state.submit(command, AUTOMATIC_TIMEOUT_MS).await {
-        Ok(Reply::CreatedTopics(results)) => {
+        Ok(results) => {
             for (name, result) in names.iter().zip(results) {
                 match result {
                     Ok(_) => tracing::info!(topic = name, "created on first use"),
@@ -121,7 +117,6 @@ pub(super) async fn create_automatically(call: &Call<'_>, names: &[String]) -> O
                 }
             }
         }
-        Ok(_) => tracing::error!("the controller's answer has an unexpected form"),
         Err(error) => {
             tracing::warn!(error = %error.chain(), "could not create topics on first use");
             // With other codes, clients would not relate this to the topics.

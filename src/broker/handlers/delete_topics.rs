@@ -10,10 +10,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::common;
 use crate::broker::dispatch::Call;
 use crate::error::{Error, ErrorCode, Result};
-use crate::machine::controller::{Command, Refusal, Reply, TopicRef};
+use crate::machine::controller::{DeleteTopics, Refusal, TopicRef};
 use crate::protocol::Str;
 use crate::protocol::messages::delete_topics::{
     DeletableTopicResult, DeleteTopicsRequest, DeleteTopicsResponse,
@@ -34,11 +33,8 @@ pub(in crate::broker) async fn handle(
     }
     let mut responses = Vec::new();
     let wanted = collect(request, &mut responses);
-    let command = Command::DeleteTopics { topics: wanted.clone() };
-    let Reply::DeletedTopics(results) = call.state.submit(command, request.timeout_ms).await?
-    else {
-        return Err(common::wrong_reply("DeleteTopics"));
-    };
+    let command = DeleteTopics { topics: wanted.clone() };
+    let results = call.state.submit(command, request.timeout_ms).await?;
     for (topic, result) in wanted.iter().zip(results) {
         responses.push(match (topic, result) {
             (_, Ok(deleted)) => entry(Some(&deleted.name), deleted.id, None),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::broker::coordinator::{OFFSETS_TOPIC, PendingReply, offsets_topic, partition_of};
 use crate::broker::dispatch::{Answer, Call};
 use crate::error::{Error, ErrorCode, Result};
-use crate::machine::controller::{Command, Reply};
+use crate::machine::controller::CreateTopics;
 use crate::machine::group::{GroupError, GroupReply, GroupRequest};
 use crate::protocol::{Response, Str};
 
@@ -40,16 +40,13 @@ pub(super) async fn partition_count(call: &Call<'_>) -> Result<i32> {
         return Ok(i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX));
     }
     let topics = vec![offsets_topic(&call.state.config())];
-    let command = Command::CreateTopics { topics, validate_only: false };
+    let command = CreateTopics { topics, validate_only: false };
     let unavailable = |why: &str| {
         let context = format!("{OFFSETS_TOPIC} could not be created: {why}");
         Error::kafka(ErrorCode::CoordinatorNotAvailable, context)
     };
-    let created = match call.state.submit(command, CREATE_TIMEOUT_MS).await {
-        Ok(Reply::CreatedTopics(created)) => created,
-        Ok(_) => return Err(super::common::wrong_reply("CreateTopics")),
-        Err(error) => return Err(unavailable(&error.chain())),
-    };
+    let submitted = call.state.submit(command, CREATE_TIMEOUT_MS).await;
+    let created = submitted.map_err(|error| unavailable(&error.chain()))?;
     if let Some(Err(refusal)) = created.into_iter().next()
         && refusal.code != ErrorCode::TopicAlreadyExists
     {

@@ -3,17 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::mpsc;
 
 use super::{Quorum, QuorumOptions};
 use crate::broker::connection::BoxFuture;
-use crate::broker::metadata_log::{MetadataLog, QuorumStatus, VoterStatus};
+use crate::broker::metadata_log::{MetadataLog, Question, QuorumStatus, VoterStatus};
 use crate::config::BrokerConfig;
 use crate::env::Env;
 use crate::error::Result;
 use crate::log::LogDirectory;
-use crate::machine::controller::{Command, Reply};
-use crate::machine::metadata::MetadataImage;
+use crate::machine::metadata::{MetadataImage, MetadataUpdate};
 use crate::types::{NodeId, Offset, TimestampMs, Uuid};
 
 /// A quorum, with what the broker is asked about it.
@@ -53,12 +52,12 @@ pub(in crate::broker) async fn start(
 }
 
 impl MetadataLog for Member {
-    fn submit(&self, command: Command) -> BoxFuture<Result<Reply>> {
-        Box::pin(self.quorum.submit(command))
+    fn send(&self, question: Box<dyn Question>) -> BoxFuture<Result<()>> {
+        Box::pin(self.quorum.send(question))
     }
 
-    fn subscribe(&self) -> watch::Receiver<Arc<MetadataImage>> {
-        self.quorum.images()
+    fn subscribe(&self) -> (Arc<MetadataImage>, mpsc::Receiver<MetadataUpdate>) {
+        self.quorum.subscribe()
     }
 
     fn status(&self) -> QuorumStatus {

@@ -44,16 +44,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use openraft::{BasicNode, Raft, SnapshotPolicy};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::broker::metadata_log::{self, Committed, Question};
 use crate::config::BrokerConfig;
 use crate::env::Env;
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::Health;
-use crate::machine::controller::{Command, Controller, Refusal, Reply};
-use crate::machine::metadata::{MetadataDelta, MetadataImage};
+use crate::machine::controller::{Bootstrap, Command, Controller};
+use crate::machine::metadata::{MetadataImage, MetadataUpdate};
 use crate::types::{LeaderEpoch, NodeId, Offset};
 
 pub(super) use bridge::start;
@@ -61,7 +62,7 @@ pub(super) use bridge::start;
 use network::NoNetwork;
 use state_machine::{Shared, StateMachine};
 use store::{PartitionStore, Store};
-use submitter::{Submission, Submitter};
+use submitter::Submitter;
 use types::TypeConfig;
 
 /// The most queued commands; any further one waits for room.
@@ -77,15 +78,6 @@ const LEADER_TIMEOUT: Duration = Duration::from_secs(30);
 pub const METADATA_DIRECTORY: &str = "__cluster_metadata-0";
 /// The name of the metadata log in Kafka's tools.
 pub use crate::machine::controller::METADATA_TOPIC;
-
-/// One step of the metadata.
-#[derive(Clone, Debug)]
-pub struct MetadataUpdate {
-    /// What changed.
-    pub delta: Arc<MetadataDelta>,
-    /// The metadata after the change.
-    pub image: Arc<MetadataImage>,
-}
 
 /// How to open the metadata log.
 #[derive(Clone, Debug)]
@@ -113,7 +105,7 @@ pub struct Quorum {
     raft: Raft<TypeConfig>,
     shared: Arc<Shared>,
     store: PartitionStore,
-    commands: mpsc::Sender<Submission>,
+    commands: mpsc::Sender<Box<dyn Question>>,
     stopping: CancellationToken,
     /// The task that calls the controller, and closes everything at the end.
     submitter: Mutex<Option<JoinHandle<Result<()>>>>,
@@ -219,11 +211,8 @@ impl Quorum {
                     format!("metadata quorum: {error}"),
                 )
             })?;
-        let bootstrap = Command::Bootstrap { cluster_id: options.cluster_id.clone() };
-        match self.submit(bootstrap).await? {
-            Reply::Done(result) => result.map_err(Refusal::into),
-            other => Err(Error::invalid(format!("unexpected reply {other:?}"))),
-        }
+        let bootstrap = Bootstrap { cluster_id: options.cluster_id.clone() };
+        Ok(self.submit(bootstrap).await?.reply?)
     }
 
     /// Stops: commands already sent are answered, the log is closed cleanly. Later calls do
@@ -267,27 +256,23 @@ impl Quorum {
     ///
     /// `NOT_CONTROLLER` on a node that does not lead, `KAFKA_STORAGE_ERROR` on a full or failed disk,
     /// [`Error::Closed`] after [`Quorum::shutdown`].
-    pub fn submit(&self, command: Command) -> impl Future<Output = Result<Reply>> + Send + use<> {
+    pub fn submit<C: Command>(
+        &self,
+        command: C,
+    ) -> impl Future<Output = Result<Committed<C::Reply>>> + Send + use<C> {
         let commands = self.commands.clone();
-        async move {
-            let (reply, answer) = oneshot::channel();
-            let submission = Submission { command, reply };
-            let closed = || Error::Closed { what: "the metadata quorum" };
-            commands.send(submission).await.map_err(|_closed| closed())?;
-            answer.await.map_err(|_closed| closed())?
-        }
+        metadata_log::submit(command, |question| send(commands, question))
+    }
+
+    /// Hands a question to the controller.
+    fn send(&self, question: Box<dyn Question>) -> impl Future<Output = Result<()>> + Send + use<> {
+        send(self.commands.clone(), question)
     }
 
     /// The metadata as of now.
     #[must_use]
     pub fn image(&self) -> Arc<MetadataImage> {
         self.shared.image()
-    }
-
-    /// The metadata, always the newest; for callers that may miss intermediate versions.
-    #[must_use]
-    pub fn images(&self) -> watch::Receiver<Arc<MetadataImage>> {
-        self.shared.images()
     }
 
     /// The metadata as of now, and every change from there on.
@@ -329,6 +314,14 @@ impl Quorum {
     pub fn voters(&self) -> Vec<NodeId> {
         self.raft.metrics().borrow().membership_config.membership().voter_ids().collect()
     }
+}
+
+async fn send(
+    commands: mpsc::Sender<Box<dyn Question>>,
+    question: Box<dyn Question>,
+) -> Result<()> {
+    let sent = commands.send(question).await;
+    sent.map_err(|_closed| Error::Closed { what: "the metadata quorum" })
 }
 
 fn raft_config() -> Result<openraft::Config> {

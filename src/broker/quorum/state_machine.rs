@@ -3,18 +3,18 @@
 use std::io::Cursor;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
 use openraft::storage::{RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{AnyError, EntryPayload, OptionalSend, SnapshotMeta};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
-use super::MetadataUpdate;
 use super::snapshot::Checkpoint;
 use super::store::{PartitionStore, any};
 use super::types::{
     Entry, LogId, Membership, StorageError, StorageIOError, TypeConfig, epoch, offset,
 };
 use crate::error::Result;
-use crate::machine::metadata::{MetadataDelta, MetadataImage};
+use crate::machine::metadata::{MetadataDelta, MetadataImage, MetadataUpdate};
 use crate::types::NodeId;
 
 type Snapshot = openraft::Snapshot<TypeConfig>;
@@ -23,22 +23,18 @@ type Meta = SnapshotMeta<NodeId, openraft::BasicNode>;
 /// The current image, and its subscribers.
 #[derive(Debug)]
 pub(super) struct Shared {
-    image: watch::Sender<Arc<MetadataImage>>,
+    image: ArcSwap<MetadataImage>,
     subscribers: Mutex<Vec<mpsc::Sender<MetadataUpdate>>>,
 }
 
 impl Shared {
     pub(super) fn new(snapshot: Option<&Checkpoint>) -> Self {
         let image = snapshot.map_or_else(MetadataImage::empty, |snapshot| snapshot.image.clone());
-        Self { image: watch::Sender::new(Arc::new(image)), subscribers: Mutex::default() }
+        Self { image: ArcSwap::from_pointee(image), subscribers: Mutex::default() }
     }
 
     pub(super) fn image(&self) -> Arc<MetadataImage> {
-        self.image.borrow().clone()
-    }
-
-    pub(super) fn images(&self) -> watch::Receiver<Arc<MetadataImage>> {
-        self.image.subscribe()
+        self.image.load_full()
     }
 
     pub(super) fn subscribe(
@@ -59,7 +55,7 @@ impl Shared {
         let subscribers = {
             let mut subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
             subscribers.retain(|subscriber| !subscriber.is_closed());
-            self.image.send_replace(update.image.clone());
+            self.image.store(update.image.clone());
             subscribers.clone()
         };
         for subscriber in subscribers {

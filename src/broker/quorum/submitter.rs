@@ -8,19 +8,19 @@ use std::time::Duration;
 
 use openraft::Raft;
 use openraft::error::{ClientWriteError, RaftError};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::state_machine::Shared;
 use super::store::PartitionStore;
-use super::types::TypeConfig;
+use super::types::{TypeConfig, offset};
 use crate::broker::full_disk;
+use crate::broker::metadata_log::{Answer, Question};
 use crate::env::Env;
 use crate::error::{Error, ErrorCode, Result};
-use crate::machine::controller::{Command, Controller, Decision, Event, Reply};
+use crate::machine::controller::Controller;
 use crate::machine::metadata::{MetadataImage, MetadataRecord};
-use crate::machine::{Machine, Replicated};
-use crate::types::{NodeId, TimestampMs};
+use crate::types::{NodeId, Offset};
 
 /// The most commands that share an entry.
 const BATCH_MAX: usize = 256;
@@ -29,13 +29,6 @@ const BATCH_MAX: usize = 256;
 const RECORDS_MAX: usize = 12_000;
 /// The free space required on disk to write metadata.
 const ROOM_BYTES: u64 = 1 << 20;
-
-/// A command, and who waits for its result.
-#[derive(Debug)]
-pub(super) struct Submission {
-    pub(super) command: Command,
-    pub(super) reply: oneshot::Sender<Result<Reply>>,
-}
 
 /// Everything that the task owns.
 pub(super) struct Submitter {
@@ -46,7 +39,7 @@ pub(super) struct Submitter {
     pub(super) store: PartitionStore,
     pub(super) controller: Controller,
     pub(super) stopping: CancellationToken,
-    pub(super) waiting: mpsc::Receiver<Submission>,
+    pub(super) waiting: mpsc::Receiver<Box<dyn Question>>,
     /// The bytes of log after which a snapshot is requested.
     pub(super) limit_bytes: u64,
 }
@@ -55,7 +48,7 @@ pub(super) struct Submitter {
 #[derive(Default)]
 struct Batch {
     records: Vec<MetadataRecord>,
-    answers: Vec<(oneshot::Sender<Result<Reply>>, Reply)>,
+    answers: Vec<Answer>,
 }
 
 impl Submitter {
@@ -69,26 +62,25 @@ impl Submitter {
     async fn serve(&mut self) {
         let mut term = None;
         loop {
-            let submission = tokio::select! {
+            let question = tokio::select! {
                 biased;
                 () = self.stopping.cancelled(), if !self.waiting.is_closed() => {
                     self.waiting.close();
                     continue;
                 }
-                submission = self.waiting.recv() => match submission {
-                    Some(submission) => Some(submission),
+                question = self.waiting.recv() => match question {
+                    Some(question) => Some(question),
                     None => return,
                 },
                 () = until_deadline(&self.env, self.controller.next_deadline()) => None,
             };
             if let Err(error) = self.lead(&mut term).await {
-                if let Some(submission) = submission {
-                    // The requester may have stopped waiting.
-                    drop(submission.reply.send(Err(error)));
+                if let Some(question) = question {
+                    question.refuse(error);
                 }
                 continue;
             }
-            let batch = self.decide(submission);
+            let batch = self.decide(question);
             self.commit(batch).await;
         }
     }
@@ -105,9 +97,10 @@ impl Submitter {
             return Err(super::fatal(&failure));
         }
         if leader != Some(self.node_id) {
-            *term = None;
-            // Only the leader runs timers.
-            self.restore();
+            if term.take().is_some() {
+                // Only the leader runs timers.
+                self.restore();
+            }
             return Err(not_controller(leader));
         }
         if *term != Some(current) {
@@ -125,63 +118,61 @@ impl Submitter {
         self.controller.restore(MetadataImage::clone(&self.shared.image()));
     }
 
-    /// Steps the controller through the first command and those queued behind it.
-    fn decide(&mut self, first: Option<Submission>) -> Batch {
+    /// Takes the controller through the first question and those queued behind it; without one, the deadline has
+    /// passed.
+    fn decide(&mut self, first: Option<Box<dyn Question>>) -> Batch {
         let mut batch = Batch::default();
         match first {
-            None => self.step(Event::Tick, None, &mut batch),
-            Some(first) => self.command(first, &mut batch),
+            None => {
+                let records = self.controller.tick(self.env.clock.monotonic());
+                self.take(&mut batch, records, None);
+            }
+            Some(first) => self.ask(first, &mut batch),
         }
         for _ in 1..BATCH_MAX {
             if batch.records.len() >= RECORDS_MAX / 2 {
                 break;
             }
             match self.waiting.try_recv() {
-                Ok(next) => self.command(next, &mut batch),
+                Ok(next) => self.ask(next, &mut batch),
                 Err(_) => break,
             }
         }
         batch
     }
 
-    fn command(&mut self, submission: Submission, batch: &mut Batch) {
-        let Submission { command, reply } = submission;
-        self.step(Event::Command { request: 0, command }, Some(reply), batch);
+    fn ask(&mut self, question: Box<dyn Question>, batch: &mut Batch) {
+        let (records, answer) = question.ask(&mut self.controller, self.env.clock.monotonic());
+        self.take(batch, records, Some(answer));
     }
 
-    fn step(
-        &mut self,
-        event: Event,
-        waiter: Option<oneshot::Sender<Result<Reply>>>,
-        batch: &mut Batch,
-    ) {
-        let mut decisions = Vec::with_capacity(1);
-        self.controller.step(self.env.clock.now(), event, &mut decisions);
-        let Some(Decision { records, reply, .. }) = decisions.pop() else { return };
+    fn take(&mut self, batch: &mut Batch, records: Vec<MetadataRecord>, answer: Option<Answer>) {
         if let Err(error) = self.controller.apply_all(&records) {
             tracing::error!(error = %error.chain(), "the controller contradicts itself");
-            if let Some(waiter) = waiter {
-                drop(waiter.send(Err(error)));
+            if let Some(answer) = answer {
+                answer(Err(error));
             }
             return;
         }
         batch.records.extend(records);
-        batch.answers.extend(waiter.map(|waiter| (waiter, reply)));
+        batch.answers.extend(answer);
     }
 
     /// Appends the records, waits until they are applied, and answers.
     async fn commit(&mut self, batch: Batch) {
-        let result = self.append(batch.records).await;
-        if let Err((code, text)) = result {
-            // As far as is known, what the controller decided did not happen.
-            self.restore();
-            for (waiter, _) in batch.answers {
-                drop(waiter.send(Err(Error::kafka(code, text.clone()))));
+        let offset = match self.append(batch.records).await {
+            Ok(offset) => offset,
+            Err((code, text)) => {
+                // As far as is known, what the controller decided did not happen.
+                self.restore();
+                for answer in batch.answers {
+                    answer(Err(Error::kafka(code, text.clone())));
+                }
+                return;
             }
-            return;
-        }
-        for (waiter, reply) in batch.answers {
-            drop(waiter.send(Ok(reply)));
+        };
+        for answer in batch.answers {
+            answer(Ok(offset));
         }
         if self.store.unsaved_bytes() > self.limit_bytes
             && let Err(error) = self.raft.trigger().snapshot().await
@@ -190,9 +181,14 @@ impl Submitter {
         }
     }
 
-    async fn append(&mut self, records: Vec<MetadataRecord>) -> Result<(), (ErrorCode, String)> {
+    /// The offset at which all that the controller knows is committed.
+    async fn append(
+        &mut self,
+        records: Vec<MetadataRecord>,
+    ) -> Result<Offset, (ErrorCode, String)> {
+        let mut committed = self.shared.image().offset;
         if records.is_empty() {
-            return Ok(());
+            return Ok(committed);
         }
         if !self.store.has_room(ROOM_BYTES) {
             let path = self.store.directory();
@@ -208,7 +204,7 @@ impl Submitter {
         while !rest.is_empty() {
             let behind = rest.split_off(rest.len().min(RECORDS_MAX));
             match self.raft.client_write(std::mem::replace(&mut rest, behind)).await {
-                Ok(_) => {}
+                Ok(written) => committed = offset(written.log_id.index),
                 Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => {
                     let error = not_controller(to.leader_id);
                     return Err((ErrorCode::NotController, error.to_string()));
@@ -216,7 +212,7 @@ impl Submitter {
                 Err(error) => return Err((ErrorCode::KafkaStorageError, error.to_string())),
             }
         }
-        Ok(())
+        Ok(committed)
     }
 }
 
@@ -228,12 +224,11 @@ fn not_controller(leader: Option<NodeId>) -> Error {
     Error::kafka(ErrorCode::NotController, text)
 }
 
-async fn until_deadline(env: &Env, deadline: Option<TimestampMs>) {
+async fn until_deadline(env: &Env, deadline: Option<Duration>) {
     match deadline {
         None => std::future::pending().await,
         Some(deadline) => {
-            let left = deadline.0.saturating_sub(env.clock.now().0);
-            tokio::time::sleep(Duration::from_millis(u64::try_from(left).unwrap_or(0))).await;
+            tokio::time::sleep(deadline.saturating_sub(env.clock.monotonic())).await;
         }
     }
 }

@@ -7,7 +7,8 @@ use super::types::{Entry, log_id};
 use super::*;
 use crate::config::{AlterOp, ConfigChange, ConfigMap};
 use crate::machine::controller::{
-    BrokerRegistration, IncrementalAlteration, NewTopic, ProducerIdBlock, TopicRef,
+    AllocateProducerIds, BrokerRegistration, CreateTopics, DeleteTopics, IncrementalAlterConfigs,
+    IncrementalAlteration, NewTopic, ProducerIdBlock, TopicRef, UnregisterBroker,
 };
 use crate::machine::metadata::{ConfigResource, MetadataRecord};
 use crate::types::{BrokerEpoch, ProducerId, TopicId, Uuid};
@@ -34,23 +35,21 @@ async fn open(directory: &Path) -> Quorum {
 }
 
 pub(super) async fn register(quorum: &Quorum, process: u8) -> Result<BrokerEpoch> {
-    let reply = quorum.submit(Command::RegisterBroker(BrokerRegistration {
+    let registration = BrokerRegistration {
         id: NodeId(1),
         incarnation: Uuid([process; 16]),
         cluster_id: Some("test-cluster".into()),
         endpoints: vec![],
         rack: None,
         ready: true,
-    }));
-    let Reply::Registered(result) = reply.await? else { panic!() };
-    result.map_err(Error::from)
+    };
+    Ok(quorum.submit(registration).await?.reply?)
 }
 
 pub(super) async fn create(quorum: &Quorum, name: &str) -> Result<TopicId> {
     let topics = vec![NewTopic::new(name, 2, 1)];
-    let reply = quorum.submit(Command::CreateTopics { topics, validate_only: false });
-    let Reply::CreatedTopics(mut results) = reply.await? else { panic!() };
-    results.pop().unwrap().map(|topic| topic.id).map_err(Error::from)
+    let created = quorum.submit(CreateTopics { topics, validate_only: false }).await?;
+    created.reply.into_iter().next().unwrap().map(|topic| topic.id).map_err(Error::from)
 }
 
 pub(super) async fn retain(quorum: &Quorum, topic: &str, ms: i64) -> Result<()> {
@@ -58,9 +57,9 @@ pub(super) async fn retain(quorum: &Quorum, topic: &str, ms: i64) -> Result<()> 
         ConfigChange { name: "retention.ms".into(), op: AlterOp::Set, value: Some(ms.to_string()) };
     let resource = ConfigResource::Topic(topic.into());
     let resources = vec![IncrementalAlteration { resource, changes: vec![change] }];
-    let reply = quorum.submit(Command::IncrementalAlterConfigs { resources, validate_only: false });
-    let Reply::PerResource(mut results) = reply.await? else { panic!() };
-    results.pop().unwrap().map_err(Error::from)
+    let altered =
+        quorum.submit(IncrementalAlterConfigs { resources, validate_only: false }).await?;
+    altered.reply.into_iter().next().unwrap().map_err(Error::from)
 }
 
 /// What a crash would leave: the files as they are while the quorum runs.
@@ -98,17 +97,14 @@ async fn topics_settings_and_ids_survive_a_restart() {
     register(&quorum, 1).await.unwrap();
     let id = create(&quorum, "orders").await.unwrap();
     retain(&quorum, "orders", 77).await.unwrap();
-    let allocate = Command::AllocateProducerIds { broker: NodeId(1), epoch: BrokerEpoch(0) };
-    let reply = quorum.submit(allocate).await.unwrap();
-    assert_eq!(
-        reply,
-        Reply::ProducerIds(Ok(ProducerIdBlock { first: ProducerId(0), count: 1000 }))
-    );
+    let allocate = AllocateProducerIds { broker: NodeId(1), epoch: BrokerEpoch(0) };
+    let allocated = quorum.submit(allocate).await.unwrap();
+    assert_eq!(allocated.reply, Ok(ProducerIdBlock { first: ProducerId(0), count: 1000 }));
     let before = content(&quorum);
     let offset = quorum.image().offset;
     quorum.shutdown().await.unwrap();
     assert!(matches!(
-        quorum.submit(Command::UnregisterBroker { id: NodeId(1) }).await,
+        quorum.submit(UnregisterBroker { id: NodeId(1) }).await,
         Err(Error::Closed { .. })
     ));
 
@@ -240,7 +236,7 @@ async fn a_subscriber_sees_every_change_after_its_first_image() {
         create(&quorum, name).await.unwrap();
     }
     let topics = vec![TopicRef::Name("b".into())];
-    quorum.submit(Command::DeleteTopics { topics }).await.unwrap();
+    quorum.submit(DeleteTopics { topics }).await.unwrap();
     let mut seen = Vec::new();
     while let Ok(update) = updates.try_recv() {
         assert_eq!(update.delta.base(), &*image, "QUORUM-3");
@@ -263,11 +259,11 @@ async fn commands_that_wait_together_share_an_entry() {
     let waiting: Vec<_> = (0..200)
         .map(|count| {
             let topics = vec![NewTopic::new(format!("topic-{count}"), 1, 1)];
-            quorum.submit(Command::CreateTopics { topics, validate_only: false })
+            quorum.submit(CreateTopics { topics, validate_only: false })
         })
         .collect();
     for reply in futures::future::join_all(waiting).await {
-        assert!(matches!(reply.unwrap(), Reply::CreatedTopics(results) if results[0].is_ok()));
+        assert!(reply.unwrap().reply[0].is_ok());
     }
     assert_eq!(quorum.image().topics().len(), 200);
     let entries = quorum.log_end_offset().since(before);
@@ -292,12 +288,35 @@ async fn an_entry_of_a_newer_version_stops_the_quorum_with_a_clear_error() {
 }
 
 #[tokio::test]
+async fn a_reply_says_at_which_offset_it_holds() {
+    let directory = tempfile::tempdir().unwrap();
+    let quorum = open(directory.path()).await;
+    register(&quorum, 1).await.unwrap();
+    let ask = |name: &str, validate_only| {
+        let topics = vec![NewTopic::new(name, 1, 1)];
+        quorum.submit(CreateTopics { topics, validate_only })
+    };
+    let before = quorum.image().offset;
+    let checked = ask("a", true).await.unwrap();
+    assert_eq!(checked.offset, before, "nothing was written");
+    let first = ask("a", false).await.unwrap();
+    assert!(first.offset > before);
+    let refused = ask("a", false).await.unwrap();
+    assert!(refused.reply[0].is_err());
+    assert_eq!(refused.offset, first.offset, "it exists from there on");
+    let second = ask("b", false).await.unwrap();
+    assert!(second.offset > first.offset);
+    assert_eq!(quorum.image().offset, second.offset);
+    quorum.shutdown().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_quorum_of_several_voters_says_that_it_has_no_leader() {
     let directory = tempfile::tempdir().unwrap();
     let voters = BTreeMap::from([(NodeId(1), String::new()), (NodeId(2), "host:1".to_owned())]);
     let options = QuorumOptions { voters, ..options(directory.path()) };
     let quorum = Quorum::open(options).await.unwrap();
-    let error = quorum.submit(Command::UnregisterBroker { id: NodeId(2) }).await.unwrap_err();
+    let error = quorum.submit(UnregisterBroker { id: NodeId(2) }).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::NotController);
     assert_eq!(quorum.voters(), [NodeId(1), NodeId(2)]);
     quorum.shutdown().await.unwrap();

@@ -9,24 +9,25 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::command::{
-    BrokerHeartbeat, BrokerRegistration, HeartbeatState, ProducerIdBlock, Refusal, Reply,
+    BrokerHeartbeat, BrokerRegistration, HeartbeatState, ProducerIdBlock, Refusal,
 };
 use super::{Controller, PRODUCER_ID_BLOCK_SIZE};
 use crate::error::ErrorCode;
 use crate::machine::metadata::{BrokerImage, MetadataRecord, SUPPORTED_FEATURES};
-use crate::types::{BrokerEpoch, NodeId, ProducerId, TimestampMs};
+use crate::types::{BrokerEpoch, NodeId, ProducerId};
 
 impl Controller {
     pub(super) fn bootstrap(
         &self,
         cluster_id: &Arc<str>,
         records: &mut Vec<MetadataRecord>,
-    ) -> Reply {
+    ) -> Result<(), Refusal> {
         if let Some(known) = self.image.cluster_id() {
             if known != cluster_id {
-                return Reply::Done(Err(other_cluster(cluster_id, known)));
+                return Err(other_cluster(cluster_id, known));
             }
         } else {
             records.push(MetadataRecord::Cluster { id: cluster_id.clone() });
@@ -40,18 +41,10 @@ impl Controller {
             name: feature.name.into(),
             level: feature.max_level,
         }));
-        Reply::Done(Ok(()))
+        Ok(())
     }
 
     pub(super) fn register(
-        &mut self,
-        registration: BrokerRegistration,
-        records: &mut Vec<MetadataRecord>,
-    ) -> Reply {
-        Reply::Registered(self.try_register(registration, records))
-    }
-
-    fn try_register(
         &mut self,
         registration: BrokerRegistration,
         records: &mut Vec<MetadataRecord>,
@@ -100,16 +93,7 @@ impl Controller {
 
     pub(super) fn heartbeat(
         &mut self,
-        now: TimestampMs,
-        heartbeat: &BrokerHeartbeat,
-        records: &mut Vec<MetadataRecord>,
-    ) -> Reply {
-        Reply::Heartbeat(self.try_heartbeat(now, heartbeat, records))
-    }
-
-    fn try_heartbeat(
-        &mut self,
-        now: TimestampMs,
+        now: Duration,
         heartbeat: &BrokerHeartbeat,
         records: &mut Vec<MetadataRecord>,
     ) -> Result<HeartbeatState, Refusal> {
@@ -137,19 +121,23 @@ impl Controller {
         Ok(HeartbeatState { fenced, may_stop })
     }
 
-    pub(super) fn unregister(&mut self, id: NodeId, records: &mut Vec<MetadataRecord>) -> Reply {
+    pub(super) fn unregister(
+        &mut self,
+        id: NodeId,
+        records: &mut Vec<MetadataRecord>,
+    ) -> Result<(), Refusal> {
         let Some(broker) = self.image.broker(id).cloned() else {
             let text = format!("broker {id} is not registered");
-            return Reply::Done(Err(Refusal::new(ErrorCode::BrokerIdNotRegistered, text)));
+            return Err(Refusal::new(ErrorCode::BrokerIdNotRegistered, text));
         };
         self.leave_leadership(id, records);
         records.push(MetadataRecord::UnregisterBroker { id, epoch: broker.epoch });
         self.heard.remove(&id);
-        Reply::Done(Ok(()))
+        Ok(())
     }
 
     /// Fences the brokers whose session ended.
-    pub(super) fn fence_silent(&mut self, now: TimestampMs) -> Vec<MetadataRecord> {
+    pub(super) fn fence_silent(&mut self, now: Duration) -> Vec<MetadataRecord> {
         let silent: Vec<NodeId> = self
             .heard
             .iter()
@@ -173,14 +161,15 @@ impl Controller {
     }
 
     /// Gives every other active broker a whole session to report to this new controller.
-    pub(super) fn give_time(&mut self, now: TimestampMs) {
+    pub(super) fn give_time(&mut self, now: Duration) {
         let local = self.local;
         let others = self.image.brokers().filter(|broker| !broker.fenced && broker.id != local);
         self.heard.extend(others.map(|broker| (broker.id, now)));
     }
 
-    pub(super) fn session_end(&self, heard: TimestampMs) -> TimestampMs {
-        heard.plus(i64::from(self.config.broker_session_timeout_ms))
+    pub(super) fn session_end(&self, heard: Duration) -> Duration {
+        let timeout = self.config.broker_session_timeout_ms.max(0).unsigned_abs();
+        heard + Duration::from_millis(timeout.into())
     }
 
     pub(super) fn allocate_producer_ids(
@@ -188,16 +177,15 @@ impl Controller {
         broker: NodeId,
         epoch: BrokerEpoch,
         records: &mut Vec<MetadataRecord>,
-    ) -> Reply {
-        Reply::ProducerIds(self.checked_broker(broker, epoch).and_then(|_| {
-            let first = self.image.next_producer_id();
-            let next = first.0.checked_add(i64::from(PRODUCER_ID_BLOCK_SIZE)).ok_or_else(|| {
-                Refusal::new(ErrorCode::UnknownServerError, "there are no producer ids left")
-            })?;
-            let next = ProducerId(next);
-            records.push(MetadataRecord::ProducerIds { broker, broker_epoch: epoch, next });
-            Ok(ProducerIdBlock { first, count: PRODUCER_ID_BLOCK_SIZE })
-        }))
+    ) -> Result<ProducerIdBlock, Refusal> {
+        self.checked_broker(broker, epoch)?;
+        let first = self.image.next_producer_id();
+        let next = first.0.checked_add(i64::from(PRODUCER_ID_BLOCK_SIZE)).ok_or_else(|| {
+            Refusal::new(ErrorCode::UnknownServerError, "there are no producer ids left")
+        })?;
+        let next = ProducerId(next);
+        records.push(MetadataRecord::ProducerIds { broker, broker_epoch: epoch, next });
+        Ok(ProducerIdBlock { first, count: PRODUCER_ID_BLOCK_SIZE })
     }
 
     /// The broker with this very registration.

@@ -1,10 +1,13 @@
 //! What the controller can be asked, and what it answers.
 
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::Controller;
 use crate::config::{ConfigChange, ConfigMap};
 use crate::error::{Error, ErrorCode};
-use crate::machine::metadata::{ConfigResource, Endpoint};
+use crate::machine::metadata::{ConfigResource, Endpoint, MetadataRecord};
 use crate::types::{
     BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, ProducerId, TopicId, TopicPartition, Uuid,
 };
@@ -37,79 +40,261 @@ impl From<crate::config::ConfigError> for Refusal {
     }
 }
 
-/// What the controller can be asked. The comment names the variant of [`Reply`].
+/// What the controller can be asked, and what it answers: each question names the type of its answer. Lists in
+/// an answer are in the order of the question's list. Both are plain data, so that they can travel to another node.
+pub trait Command: fmt::Debug + Send + 'static {
+    /// The answer.
+    type Reply: fmt::Debug + Send + 'static;
+
+    /// The answer to give once the records, which this adds, are committed. See [`Controller::decide`].
+    fn decide(
+        self,
+        controller: &mut Controller,
+        now: Duration,
+        records: &mut Vec<MetadataRecord>,
+    ) -> Self::Reply;
+}
+
+/// Gives a new cluster its id and features; nothing when it has them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Give a new cluster its id and features; nothing when it has one. [`Reply::Done`].
-    Bootstrap {
-        /// The id.
-        cluster_id: Arc<str>,
-    },
-    /// A broker starts. [`Reply::Registered`].
-    RegisterBroker(BrokerRegistration),
-    /// A broker is alive. [`Reply::Heartbeat`].
-    Heartbeat(BrokerHeartbeat),
-    /// A broker will not come back. [`Reply::Done`].
-    UnregisterBroker {
-        /// The broker.
-        id: NodeId,
-    },
-    /// Create topics. [`Reply::CreatedTopics`].
-    CreateTopics {
-        /// The topics.
-        topics: Vec<NewTopic>,
-        /// Validate only.
-        validate_only: bool,
-    },
-    /// Delete topics. [`Reply::DeletedTopics`].
-    DeleteTopics {
-        /// The topics.
-        topics: Vec<TopicRef>,
-    },
-    /// Add partitions to topics. [`Reply::PerTopic`].
-    CreatePartitions {
-        /// The topics.
-        topics: Vec<NewPartitions>,
-        /// Validate only.
-        validate_only: bool,
-    },
-    /// Replace all settings of resources. [`Reply::PerResource`].
-    AlterConfigs {
-        /// The resources with the settings they are to have.
-        resources: Vec<ConfigAlteration>,
-        /// Validate only.
-        validate_only: bool,
-    },
-    /// Change single settings of resources. [`Reply::PerResource`].
-    IncrementalAlterConfigs {
-        /// The resources with their changes.
-        resources: Vec<IncrementalAlteration>,
-        /// Validate only.
-        validate_only: bool,
-    },
-    /// A leader changes the ISR of its partitions. [`Reply::AlteredPartitions`].
-    AlterPartition {
-        /// The leader.
-        broker: NodeId,
-        /// Its registration.
-        epoch: BrokerEpoch,
-        /// The changes.
-        changes: Vec<IsrChange>,
-    },
-    /// Elect leaders. [`Reply::Elected`].
-    ElectLeaders {
-        /// Which leader.
-        election: Election,
-        /// For which partitions; `None` for all that need one.
-        partitions: Option<Vec<TopicPartition>>,
-    },
-    /// Give a broker a block of producer ids. [`Reply::ProducerIds`].
-    AllocateProducerIds {
-        /// The broker.
-        broker: NodeId,
-        /// Its registration.
-        epoch: BrokerEpoch,
-    },
+pub struct Bootstrap {
+    /// The id.
+    pub cluster_id: Arc<str>,
+}
+
+impl Command for Bootstrap {
+    type Reply = Result<(), Refusal>;
+
+    fn decide(
+        self,
+        controller: &mut Controller,
+        _now: Duration,
+        records: &mut Vec<MetadataRecord>,
+    ) -> Self::Reply {
+        controller.bootstrap(&self.cluster_id, records)
+    }
+}
+
+impl Command for BrokerRegistration {
+    type Reply = Result<BrokerEpoch, Refusal>;
+
+    fn decide(
+        self,
+        controller: &mut Controller,
+        _now: Duration,
+        records: &mut Vec<MetadataRecord>,
+    ) -> Self::Reply {
+        controller.register(self, records)
+    }
+}
+
+impl Command for BrokerHeartbeat {
+    type Reply = Result<HeartbeatState, Refusal>;
+
+    fn decide(
+        self,
+        controller: &mut Controller,
+        now: Duration,
+        records: &mut Vec<MetadataRecord>,
+    ) -> Self::Reply {
+        controller.heartbeat(now, &self, records)
+    }
+}
+
+/// A broker will not come back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnregisterBroker {
+    /// The broker.
+    pub id: NodeId,
+}
+
+impl Command for UnregisterBroker {
+    type Reply = Result<(), Refusal>;
+
+    fn decide(
+        self,
+        controller: &mut Controller,
+        _now: Duration,
+        records: &mut Vec<MetadataRecord>,
+    ) -> Self::Reply {
+        controller.unregister(self.id, records)
+    }
+}
+
+/// Creates topics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateTopics {
+    /// The topics.
+    pub topics: Vec<NewTopic>,
+    /// Validate only.
+    pub validate_only: bool,
+}
+
+impl Command for CreateTopics {
+    type Reply = Vec<Result<CreatedTopic, Refusal>>;
+
+    fn decide(
+        self,
+        controller: &mut Controller,
+        _now: Duration,
+        records: &mut Vec<MetadataRecord>,
+    ) -> Self::Reply {
+        controller.create_topics(self.topics, self.validate_only, records)
+    }
+}
+
+/// Deletes topics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeleteTopics {
+    /// The topics.
+    pub topics: Vec<TopicRef>,
+}
+
+impl Command for DeleteTopics {
+    type Reply = Vec<Result<DeletedTopic, Refusal>>;
+
+    fn decide(
+        self,
+        controller: &mut Controller,
+        _now: Duration,
+        records: &mut Vec<MetadataRecord>,
+    ) -> Self::Reply {
+        controller.delete_topics(&self.topics, records)
+    }
+}
+
+/// Adds partitions to topics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreatePartitions {
+    /// The topics.
+    pub topics: Vec<NewPartitions>,
+    /// Validate only.
+    pub validate_only: bool,
+}
+
+impl Command for CreatePartitions {
+    type Reply = Vec<Result<(), Refusal>>;
+
+    fn decide(
+        self,
+        controller: &mut Controller,
+        _now: Duration,
+        records: &mut Vec<MetadataRecord>,
+    ) -> Self::Reply {
+        controller.create_partitions(self.topics, self.validate_only, records)
+    }
+}
+
+/// Replaces all settings of resources.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlterConfigs {
+    /// The resources with the settings they are to have.
+    pub resources: Vec<ConfigAlteration>,
+    /// Validate only.
+    pub validate_only: bool,
+}
+
+impl Command for AlterConfigs {
+    type Reply = Vec<Result<(), Refusal>>;
+
+    fn decide(
+        self,
+        controller: &mut Controller,
+        _now: Duration,
+        records: &mut Vec<MetadataRecord>,
+    ) -> Self::Reply {
+        controller.alter_configs(self.resources, self.validate_only, records)
+    }
+}
+
+/// Changes single settings of resources.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IncrementalAlterConfigs {
+    /// The resources with their changes.
+    pub resources: Vec<IncrementalAlteration>,
+    /// Validate only.
+    pub validate_only: bool,
+}
+
+impl Command for IncrementalAlterConfigs {
+    type Reply = Vec<Result<(), Refusal>>;
+
+    fn decide(
+        self,
+        controller: &mut Controller,
+        _now: Duration,
+        records: &mut Vec<MetadataRecord>,
+    ) -> Self::Reply {
+        controller.incremental_alter_configs(self.resources, self.validate_only, records)
+    }
+}
+
+/// A leader changes the ISR of its partitions. Answered for each, if the broker itself is accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlterPartition {
+    /// The leader.
+    pub broker: NodeId,
+    /// Its registration.
+    pub epoch: BrokerEpoch,
+    /// The changes.
+    pub changes: Vec<IsrChange>,
+}
+
+impl Command for AlterPartition {
+    type Reply = Result<Vec<Result<IsrState, Refusal>>, Refusal>;
+
+    fn decide(
+        self,
+        controller: &mut Controller,
+        _now: Duration,
+        records: &mut Vec<MetadataRecord>,
+    ) -> Self::Reply {
+        controller.alter_partition(self.broker, self.epoch, &self.changes, records)
+    }
+}
+
+/// Elects leaders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ElectLeaders {
+    /// Which leader.
+    pub election: Election,
+    /// For which partitions; `None` for all that need one.
+    pub partitions: Option<Vec<TopicPartition>>,
+}
+
+impl Command for ElectLeaders {
+    type Reply = Vec<(TopicPartition, Result<(), Refusal>)>;
+
+    fn decide(
+        self,
+        controller: &mut Controller,
+        _now: Duration,
+        records: &mut Vec<MetadataRecord>,
+    ) -> Self::Reply {
+        controller.elect_leaders(self.election, self.partitions, records)
+    }
+}
+
+/// Gives a broker a block of producer ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllocateProducerIds {
+    /// The broker.
+    pub broker: NodeId,
+    /// Its registration.
+    pub epoch: BrokerEpoch,
+}
+
+impl Command for AllocateProducerIds {
+    type Reply = Result<ProducerIdBlock, Refusal>;
+
+    fn decide(
+        self,
+        controller: &mut Controller,
+        _now: Duration,
+        records: &mut Vec<MetadataRecord>,
+    ) -> Self::Reply {
+        controller.allocate_producer_ids(self.broker, self.epoch, records)
+    }
 }
 
 /// A broker that starts.
@@ -269,32 +454,6 @@ pub struct ProducerIdBlock {
     pub first: ProducerId,
     /// How many.
     pub count: i32,
-}
-
-/// What the controller answers; each command says which variant is its own. Lists are in the order
-/// of the command's list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reply {
-    /// Done, or refused.
-    Done(Result<(), Refusal>),
-    /// The epoch of the registration.
-    Registered(Result<BrokerEpoch, Refusal>),
-    /// How the broker stands.
-    Heartbeat(Result<HeartbeatState, Refusal>),
-    /// Per topic.
-    CreatedTopics(Vec<Result<CreatedTopic, Refusal>>),
-    /// Per topic.
-    DeletedTopics(Vec<Result<DeletedTopic, Refusal>>),
-    /// Per topic.
-    PerTopic(Vec<Result<(), Refusal>>),
-    /// Per resource.
-    PerResource(Vec<Result<(), Refusal>>),
-    /// Per partition, when the broker itself was accepted.
-    AlteredPartitions(Result<Vec<Result<IsrState, Refusal>>, Refusal>),
-    /// Per partition.
-    Elected(Vec<(TopicPartition, Result<(), Refusal>)>),
-    /// The block.
-    ProducerIds(Result<ProducerIdBlock, Refusal>),
 }
 
 /// How a broker stands after a heartbeat.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Controller;
-use super::command::{ConfigAlteration, IncrementalAlteration, Refusal, Reply};
+use super::command::{ConfigAlteration, IncrementalAlteration, Refusal};
 use super::topics::{duplicate, duplicates, settings_of};
 use crate::config::{
     BrokerConfig, ConfigEntry, ConfigMap, Definition, Scope, TopicConfig, apply_changes,
@@ -41,7 +41,7 @@ impl Controller {
         resources: Vec<ConfigAlteration>,
         validate_only: bool,
         records: &mut Vec<MetadataRecord>,
-    ) -> Reply {
+    ) -> Vec<Result<(), Refusal>> {
         let twice = duplicates(resources.iter().map(|one| one.resource.clone()));
         let alter = |one: ConfigAlteration| {
             if twice.contains(&one.resource) {
@@ -51,7 +51,7 @@ impl Controller {
             let settings = settings_of(scope(&one.resource), one.settings)?;
             self.store(&one.resource, &settings, validate_only, records)
         };
-        Reply::PerResource(resources.into_iter().map(alter).collect())
+        resources.into_iter().map(alter).collect()
     }
 
     pub(super) fn incremental_alter_configs(
@@ -59,7 +59,7 @@ impl Controller {
         resources: Vec<IncrementalAlteration>,
         validate_only: bool,
         records: &mut Vec<MetadataRecord>,
-    ) -> Reply {
+    ) -> Vec<Result<(), Refusal>> {
         let twice = duplicates(resources.iter().map(|one| one.resource.clone()));
         let inherited = self.inherited();
         let alter = |one: IncrementalAlteration| {
@@ -72,7 +72,7 @@ impl Controller {
             let settings = apply_changes(scope(&one.resource), current, &one.changes, base)?;
             self.store(&one.resource, &settings, validate_only, records)
         };
-        Reply::PerResource(resources.into_iter().map(alter).collect())
+        resources.into_iter().map(alter).collect()
     }
 
     fn check_resource(&self, resource: &ConfigResource) -> Result<(), Refusal> {

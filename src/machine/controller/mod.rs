@@ -1,13 +1,17 @@
 //! The controller: it decides what the cluster should become.
 //!
-//! A [`Command`] comes in, a [`Decision`] goes out: the records that carry it out and the reply to
-//! give once they are committed. The controller reads its image of the metadata and never changes
+//! A [`Command`] comes in, a [`Decision`] goes out: the records that carry it out and the reply, of the command's
+//! own type, to give once they are committed. The controller reads its image of the metadata and never changes
 //! it itself: the shell appends the records and feeds them back through [`Replicated::apply`].
 //!
 //! ```text
-//! handler ──Command──► step ──Decision{records, reply}──► append ──► apply(record)*
+//! handler ──Command──► decide ──Decision{records, reply}──► append ──► apply(record)*
 //!                                        └───────── after commit ──────────► handler
 //! ```
+//!
+//! Its time is the monotonic clock. It wants to be called every [`STEP_INTERVAL_MAX`] while it waits for brokers;
+//! when it was not, because the disk or the machine stood still, it adds the difference to all their deadlines: what
+//! they sent meanwhile, it could not hear.
 //!
 //! The image here may run ahead of what is committed: the shell applies a decision's records before
 //! it steps the next command, so that a batch of commands can be appended at once. When an append
@@ -20,6 +24,7 @@
 //! - CTRL-3: a leader is an unfenced broker that is not shutting down, from the ISR, unless the
 //!   topic allows an unclean election.
 //! - CTRL-4: the same seed, settings and commands give the same records.
+//! - CTRL-5: the index of leaders and ISRs equals the image.
 //!
 //! Pure; nothing here assumes that there is one node. Called by `broker::quorum` on the leader.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
@@ -27,6 +32,7 @@
 mod brokers;
 mod command;
 mod configs;
+mod index;
 mod names;
 mod partitions;
 mod placement;
@@ -34,21 +40,25 @@ mod random;
 mod topics;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::config::{BrokerConfig, ConfigMap, TopicConfig};
 use crate::error::{Error, Result};
+use crate::machine::Replicated;
 use crate::machine::metadata::{ConfigResource, MetadataDelta, MetadataImage, MetadataRecord};
-use crate::machine::{Machine, Replicated};
-use crate::types::{NodeId, TimestampMs};
+use crate::types::NodeId;
 
 pub use command::{
-    BrokerHeartbeat, BrokerRegistration, Command, ConfigAlteration, CreatedTopic, DeletedTopic,
-    Election, HeartbeatState, IncrementalAlteration, IsrChange, IsrState, NewPartitions, NewTopic,
-    ProducerIdBlock, Refusal, Reply, TopicRef,
+    AllocateProducerIds, AlterConfigs, AlterPartition, Bootstrap, BrokerHeartbeat,
+    BrokerRegistration, Command, ConfigAlteration, CreatePartitions, CreateTopics, CreatedTopic,
+    DeleteTopics, DeletedTopic, ElectLeaders, Election, HeartbeatState, IncrementalAlterConfigs,
+    IncrementalAlteration, IsrChange, IsrState, NewPartitions, NewTopic, ProducerIdBlock, Refusal,
+    TopicRef, UnregisterBroker,
 };
 pub use configs::config_resource;
 pub use names::{METADATA_TOPIC, check_topic_name};
 
+use index::PartitionIndex;
 use random::Draw;
 
 /// The most partitions that one command may create.
@@ -56,32 +66,16 @@ pub const PARTITIONS_PER_COMMAND_MAX: usize = 10_000;
 /// How many producer ids a broker gets at a time.
 pub const PRODUCER_ID_BLOCK_SIZE: i32 = 1000;
 
-/// Identifies a command until its reply.
-pub type RequestId = u64;
-
-/// What can happen to the controller.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// A caller asks for something.
-    Command {
-        /// Who waits for the reply.
-        request: RequestId,
-        /// What is asked.
-        command: Command,
-    },
-    /// The deadline has passed.
-    Tick,
-}
+/// How long the controller may go without being called while it waits for brokers.
+pub const STEP_INTERVAL_MAX: Duration = Duration::from_millis(500);
 
 /// Append `records` as one, apply them, and then reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decision {
-    /// Who waits for the reply; nobody after a tick.
-    pub request: Option<RequestId>,
+pub struct Decision<R> {
     /// What changes; nothing when a command was refused, or only checked.
     pub records: Vec<MetadataRecord>,
     /// What to answer once the records are committed.
-    pub reply: Reply,
+    pub reply: R,
 }
 
 /// The controller of a cluster.
@@ -95,17 +89,22 @@ pub struct Controller {
     image: MetadataImage,
     /// The source of ids and of starting points for placements.
     draw: Draw,
-    /// When each other broker was last heard from. Soft: it is reset with every leadership.
-    heard: BTreeMap<NodeId, TimestampMs>,
-    /// Whether the brokers that were active before this leadership have been given their time.
-    primed: bool,
+    /// The partitions of the image by broker.
+    index: PartitionIndex,
+    /// When each other broker was last heard from; what the controller itself stood still since is added. Soft: it is
+    /// reset with every leadership.
+    heard: BTreeMap<NodeId, Duration>,
+    /// When it was last called in this leadership.
+    called: Option<Duration>,
 }
 
 impl Controller {
     /// A controller that starts from `image`. The seed must differ from start to start.
     #[must_use]
     pub fn new(local: NodeId, config: BrokerConfig, image: MetadataImage, seed: [u64; 2]) -> Self {
-        Self { local, config, image, draw: Draw::new(seed), heard: BTreeMap::new(), primed: false }
+        let index = PartitionIndex::of(&image);
+        let draw = Draw::new(seed);
+        Self { local, config, image, draw, index, heard: BTreeMap::new(), called: None }
     }
 
     /// The metadata as of the last record that was applied.
@@ -127,90 +126,61 @@ impl Controller {
             .is_ok_and(|config| config.unclean_leader_election_enable)
     }
 
-    fn decide(&mut self, now: TimestampMs, command: Command) -> (Vec<MetadataRecord>, Reply) {
+    /// Takes a command, at a time of the monotonic clock.
+    pub fn decide<C: Command>(&mut self, now: Duration, command: C) -> Decision<C::Reply> {
+        self.wake(now);
         let mut records = Vec::new();
-        let reply = match command {
-            Command::Bootstrap { cluster_id } => self.bootstrap(&cluster_id, &mut records),
-            Command::RegisterBroker(registration) => self.register(registration, &mut records),
-            Command::Heartbeat(heartbeat) => self.heartbeat(now, &heartbeat, &mut records),
-            Command::UnregisterBroker { id } => self.unregister(id, &mut records),
-            Command::CreateTopics { topics, validate_only } => {
-                self.create_topics(topics, validate_only, &mut records)
-            }
-            Command::DeleteTopics { topics } => self.delete_topics(&topics, &mut records),
-            Command::CreatePartitions { topics, validate_only } => {
-                self.create_partitions(topics, validate_only, &mut records)
-            }
-            Command::AlterConfigs { resources, validate_only } => {
-                self.alter_configs(resources, validate_only, &mut records)
-            }
-            Command::IncrementalAlterConfigs { resources, validate_only } => {
-                self.incremental_alter_configs(resources, validate_only, &mut records)
-            }
-            Command::AlterPartition { broker, epoch, changes } => {
-                self.alter_partition(broker, epoch, &changes, &mut records)
-            }
-            Command::ElectLeaders { election, partitions } => {
-                self.elect_leaders(election, partitions, &mut records)
-            }
-            Command::AllocateProducerIds { broker, epoch } => {
-                self.allocate_producer_ids(broker, epoch, &mut records)
-            }
-        };
-        (records, reply)
+        let reply = command.decide(self, now, &mut records);
+        Decision { records, reply }
     }
-}
 
-impl Machine for Controller {
-    type Event = Event;
-    type Effect = Decision;
+    /// Says what changes because the deadline has passed.
+    pub fn tick(&mut self, now: Duration) -> Vec<MetadataRecord> {
+        self.wake(now);
+        self.fence_silent(now)
+    }
 
-    fn step(&mut self, now: TimestampMs, event: Event, out: &mut Vec<Decision>) {
-        if !self.primed {
-            self.primed = true;
-            self.give_time(now);
-        }
-        match event {
-            Event::Command { request, command } => {
-                let (records, reply) = self.decide(now, command);
-                out.push(Decision { request: Some(request), records, reply });
-            }
-            Event::Tick => {
-                let records = self.fence_silent(now);
-                if !records.is_empty() {
-                    out.push(Decision { request: None, records, reply: Reply::Done(Ok(())) });
+    /// When [`Controller::tick`] must be called at the latest; `None` when it only waits for commands.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let first = self.heard.values().min()?;
+        let session = self.session_end(*first);
+        Some(self.called.map_or(session, |called| session.min(called + STEP_INTERVAL_MAX)))
+    }
+
+    /// Takes note of the time, and adds to every deadline what the controller itself stood still.
+    fn wake(&mut self, now: Duration) {
+        match self.called.replace(now) {
+            None => self.give_time(now),
+            Some(before) => {
+                let stall = now.saturating_sub(before).saturating_sub(STEP_INTERVAL_MAX);
+                for heard in self.heard.values_mut() {
+                    *heard += stall;
                 }
             }
         }
-    }
-
-    fn next_deadline(&self) -> Option<TimestampMs> {
-        self.heard.values().min().map(|heard| self.session_end(*heard))
     }
 }
 
 impl Replicated for Controller {
     type Record = MetadataRecord;
-    type Snapshot = MetadataImage;
     type Error = Error;
 
     /// Takes one record. Use [`Controller::apply_all`] for many: every call creates an image.
     fn apply(&mut self, record: &MetadataRecord) -> Result<()> {
         self.apply_all(std::slice::from_ref(record))
     }
-
-    fn snapshot(&self) -> MetadataImage {
-        self.image.clone()
-    }
-
-    fn restore(&mut self, image: MetadataImage) {
-        self.image = image;
-        self.heard.clear();
-        self.primed = false;
-    }
 }
 
 impl Controller {
+    /// Starts again from an image, and forgets the soft state.
+    pub fn restore(&mut self, image: MetadataImage) {
+        self.index = PartitionIndex::of(&image);
+        self.image = image;
+        self.heard.clear();
+        self.called = None;
+    }
+
     /// Takes the records of one decision.
     ///
     /// # Errors
@@ -225,6 +195,7 @@ impl Controller {
             delta.replay(record)?;
         }
         self.image = delta.apply(self.image.offset, self.image.epoch);
+        self.index.follow(&delta, &self.image);
         Ok(())
     }
 }

@@ -6,7 +6,8 @@
 use std::collections::BTreeSet;
 
 use super::Controller;
-use super::command::{Election, IsrChange, IsrState, Refusal, Reply};
+use super::command::{Election, IsrChange, IsrState, Refusal};
+use super::index::PartitionKey;
 use crate::config::BrokerConfig;
 use crate::error::ErrorCode;
 use crate::machine::metadata::{MetadataRecord, PartitionImage, PartitionRecord, TopicImage};
@@ -33,17 +34,18 @@ impl Change {
 }
 
 impl Controller {
-    /// Visits every partition.
+    /// Visits partitions.
     fn each_partition(
         &self,
+        keys: impl Iterator<Item = PartitionKey>,
         records: &mut Vec<MetadataRecord>,
         decide: impl Fn(&TopicImage, &PartitionImage) -> Option<Change>,
     ) {
-        for topic in self.image.topics() {
-            for (index, state) in topic.indexed() {
-                if let Some(change) = decide(topic, state) {
-                    records.push(change.record(topic, index, state));
-                }
+        for (id, index) in keys {
+            let Some(topic) = self.image.topic_by_id(id) else { continue };
+            let Some(state) = topic.partition(index) else { continue };
+            if let Some(change) = decide(topic, state) {
+                records.push(change.record(topic, index, state));
             }
         }
     }
@@ -51,24 +53,22 @@ impl Controller {
     /// A broker that is active in a new process: it leads what it led before, in a new term,
     /// and whatever waits for it.
     pub(super) fn lead_anew(&self, id: NodeId, records: &mut Vec<MetadataRecord>) {
-        self.each_partition(records, |_, state| {
-            let waits = state.leader == NodeId::NONE && state.isr.contains(&id);
-            (state.leader == id || waits).then_some(Change { isr: None, leader: Some(id) })
+        let led_or_waiting = self.index.led_by(id).chain(self.index.led_by(NodeId::NONE));
+        self.each_partition(led_or_waiting, records, |_, state| {
+            state.isr.contains(&id).then_some(Change { isr: None, leader: Some(id) })
         });
     }
 
     /// A broker became active: it leads the partitions that wait for it.
     pub(super) fn take_leadership(&self, id: NodeId, records: &mut Vec<MetadataRecord>) {
         let inherited = self.inherited();
-        self.each_partition(records, |topic, state| {
-            if state.leader != NodeId::NONE || !state.replicas.contains(&id) {
-                return None;
-            }
+        self.each_partition(self.index.led_by(NodeId::NONE), records, |topic, state| {
             if state.isr.contains(&id) {
                 return Some(Change { isr: None, leader: Some(id) });
             }
-            self.allows_unclean(&topic.name, &inherited)
-                .then(|| Change { isr: Some(vec![id]), leader: Some(id) })
+            let may_lead =
+                state.replicas.contains(&id) && self.allows_unclean(&topic.name, &inherited);
+            may_lead.then(|| Change { isr: Some(vec![id]), leader: Some(id) })
         });
     }
 
@@ -76,7 +76,10 @@ impl Controller {
     /// ISR that has another member. Where nobody can take over, nobody leads.
     pub(super) fn leave_leadership(&self, id: NodeId, records: &mut Vec<MetadataRecord>) {
         let inherited = self.inherited();
-        self.each_partition(records, |topic, state| self.without(id, topic, state, &inherited));
+        // A leader is in its ISR.
+        self.each_partition(self.index.in_sync_on(id), records, |topic, state| {
+            self.without(id, topic, state, &inherited)
+        });
     }
 
     fn without(
@@ -86,12 +89,8 @@ impl Controller {
         state: &PartitionImage,
         inherited: &BrokerConfig,
     ) -> Option<Change> {
-        let in_isr = state.isr.contains(&id);
-        if !in_isr && state.leader != id {
-            return None;
-        }
         let others: Vec<NodeId> = state.isr.iter().copied().filter(|one| *one != id).collect();
-        let isr = (in_isr && !others.is_empty()).then(|| others.clone());
+        let isr = (!others.is_empty()).then(|| others.clone());
         if state.leader != id {
             return isr.map(|isr| Change { isr: Some(isr), leader: None });
         }
@@ -114,10 +113,8 @@ impl Controller {
         epoch: BrokerEpoch,
         changes: &[IsrChange],
         records: &mut Vec<MetadataRecord>,
-    ) -> Reply {
-        if let Err(refusal) = self.checked_broker(broker, epoch) {
-            return Reply::AlteredPartitions(Err(refusal));
-        }
+    ) -> Result<Vec<Result<IsrState, Refusal>>, Refusal> {
+        self.checked_broker(broker, epoch)?;
         let mut seen = BTreeSet::new();
         let mut alter = |change: &IsrChange| {
             if !seen.insert((change.topic_id, change.partition)) {
@@ -126,7 +123,7 @@ impl Controller {
             }
             self.alter_one(broker, change, records)
         };
-        Reply::AlteredPartitions(Ok(changes.iter().map(&mut alter).collect()))
+        Ok(changes.iter().map(&mut alter).collect())
     }
 
     fn alter_one(
@@ -202,9 +199,9 @@ impl Controller {
         election: Election,
         partitions: Option<Vec<TopicPartition>>,
         records: &mut Vec<MetadataRecord>,
-    ) -> Reply {
+    ) -> Vec<(TopicPartition, Result<(), Refusal>)> {
         let all = partitions.is_none();
-        let mut wanted = partitions.unwrap_or_else(|| self.all_partitions());
+        let mut wanted = partitions.unwrap_or_else(|| self.candidates(election));
         wanted.sort();
         wanted.dedup();
         let mut results = Vec::new();
@@ -215,16 +212,25 @@ impl Controller {
                 results.push((partition, result));
             }
         }
-        Reply::Elected(results)
+        results
     }
 
-    fn all_partitions(&self) -> Vec<TopicPartition> {
-        self.image
-            .topics()
-            .flat_map(|topic| {
-                topic.indexed().map(|(index, _)| TopicPartition::new(topic.name.clone(), index))
-            })
-            .collect()
+    /// Every partition for which such an election may find another leader.
+    fn candidates(&self, election: Election) -> Vec<TopicPartition> {
+        let name =
+            |id, index| Some(TopicPartition::new(self.image.topic_by_id(id)?.name.clone(), index));
+        match election {
+            Election::Unclean => {
+                self.index.led_by(NodeId::NONE).filter_map(|(id, index)| name(id, index)).collect()
+            }
+            Election::Preferred => self
+                .image
+                .topics()
+                .flat_map(|topic| {
+                    topic.indexed().map(|(index, _)| TopicPartition::new(topic.name.clone(), index))
+                })
+                .collect(),
+        }
     }
 
     fn elect_one(

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{AlterOp, ConfigChange};
+use crate::machine::group::TopicsView;
 use crate::types::{BrokerEpoch, TopicId, TopicPartition, Uuid};
 
 fn node() -> impl Strategy<Value = NodeId> {
@@ -16,15 +17,49 @@ fn name() -> impl Strategy<Value = std::sync::Arc<str>> {
     prop::sample::select(vec!["a", "b", "c.d", "c_d", "..", "e"]).prop_map(Into::into)
 }
 
-/// A step: a command, or time that passes. Epochs are filled in from the image.
+/// Any command.
 #[derive(Clone, Debug)]
-enum Step {
-    Command(Command),
-    Isr { topic: std::sync::Arc<str>, partition: i32, keep: u8 },
-    Pass(i64),
+enum Asked {
+    CreateTopics(CreateTopics),
+    DeleteTopics(DeleteTopics),
+    CreatePartitions(CreatePartitions),
+    Register(BrokerRegistration),
+    Heartbeat(BrokerHeartbeat),
+    Unregister(UnregisterBroker),
+    AlterPartition(AlterPartition),
+    ElectLeaders(ElectLeaders),
+    AlterConfigs(IncrementalAlterConfigs),
+    ProducerIds(AllocateProducerIds),
 }
 
-fn command() -> impl Strategy<Value = Command> {
+impl Asked {
+    fn decide(self, controller: &mut Controller, now: Duration) -> Vec<MetadataRecord> {
+        match self {
+            Self::CreateTopics(command) => controller.decide(now, command).records,
+            Self::DeleteTopics(command) => controller.decide(now, command).records,
+            Self::CreatePartitions(command) => controller.decide(now, command).records,
+            Self::Register(command) => controller.decide(now, command).records,
+            Self::Heartbeat(command) => controller.decide(now, command).records,
+            Self::Unregister(command) => controller.decide(now, command).records,
+            Self::AlterPartition(command) => controller.decide(now, command).records,
+            Self::ElectLeaders(command) => controller.decide(now, command).records,
+            Self::AlterConfigs(command) => controller.decide(now, command).records,
+            Self::ProducerIds(command) => controller.decide(now, command).records,
+        }
+    }
+}
+
+/// A step: a command, or time that passes while the controller runs or stands still. Epochs are filled in from the
+/// image.
+#[derive(Clone, Debug)]
+enum Step {
+    Command(Asked),
+    Isr { topic: std::sync::Arc<str>, partition: i32, keep: u8 },
+    Pass(u64),
+    Stall(u64),
+}
+
+fn command() -> impl Strategy<Value = Asked> {
     let new_topic = (name(), -1..5_i32, -1..4_i16, any::<bool>(), prop::option::of(node()))
         .prop_map(|(name, partitions, replicas, unclean, manual)| {
             let mut topic = NewTopic::new(name, partitions, replicas);
@@ -40,14 +75,16 @@ fn command() -> impl Strategy<Value = Command> {
         });
     prop_oneof![
         3 => (prop::collection::vec(new_topic, 1..3), any::<bool>())
-            .prop_map(|(topics, validate_only)| Command::CreateTopics { topics, validate_only }),
-        1 => name().prop_map(|name| Command::DeleteTopics { topics: vec![TopicRef::Name(name)] }),
-        1 => (name(), 0..8_i32).prop_map(|(name, count)| Command::CreatePartitions {
+            .prop_map(|(topics, validate_only)| Asked::CreateTopics(CreateTopics { topics, validate_only })),
+        1 => name().prop_map(|name| {
+            Asked::DeleteTopics(DeleteTopics { topics: vec![TopicRef::Name(name)] })
+        }),
+        1 => (name(), 0..8_i32).prop_map(|(name, count)| Asked::CreatePartitions(CreatePartitions {
             topics: vec![NewPartitions { name, count, assignments: None }],
             validate_only: false,
-        }),
+        })),
         3 => (node(), any::<[u8; 1]>(), any::<bool>()).prop_map(|(id, process, ready)| {
-            Command::RegisterBroker(BrokerRegistration {
+            Asked::Register(BrokerRegistration {
                 id,
                 incarnation: Uuid([process[0] % 3; 16]),
                 cluster_id: None,
@@ -57,23 +94,23 @@ fn command() -> impl Strategy<Value = Command> {
             })
         }),
         4 => (node(), prop::bool::weighted(0.2), prop::bool::weighted(0.1)).prop_map(
-            |(id, want_fence, want_shutdown)| Command::Heartbeat(BrokerHeartbeat {
+            |(id, want_fence, want_shutdown)| Asked::Heartbeat(BrokerHeartbeat {
                 id,
                 epoch: BrokerEpoch::UNKNOWN,
                 want_fence,
                 want_shutdown,
             })
         ),
-        1 => node().prop_map(|id| Command::UnregisterBroker { id }),
-        1 => any::<bool>().prop_map(|preferred| Command::ElectLeaders {
+        1 => node().prop_map(|id| Asked::Unregister(UnregisterBroker { id })),
+        1 => any::<bool>().prop_map(|preferred| Asked::ElectLeaders(ElectLeaders {
             election: if preferred { Election::Preferred } else { Election::Unclean },
             partitions: None,
-        }),
-        1 => name().prop_map(|name| Command::ElectLeaders {
+        })),
+        1 => name().prop_map(|name| Asked::ElectLeaders(ElectLeaders {
             election: Election::Unclean,
             partitions: Some(vec![TopicPartition::new(name, 0)]),
-        }),
-        1 => (name(), 0..9_i64).prop_map(|(name, value)| Command::IncrementalAlterConfigs {
+        })),
+        1 => (name(), 0..9_i64).prop_map(|(name, value)| Asked::AlterConfigs(IncrementalAlterConfigs {
             resources: vec![IncrementalAlteration {
                 resource: ConfigResource::Topic(name),
                 changes: vec![ConfigChange {
@@ -83,11 +120,11 @@ fn command() -> impl Strategy<Value = Command> {
                 }],
             }],
             validate_only: false,
-        }),
-        1 => node().prop_map(|broker| Command::AllocateProducerIds {
+        })),
+        1 => node().prop_map(|broker| Asked::ProducerIds(AllocateProducerIds {
             broker,
             epoch: BrokerEpoch::UNKNOWN,
-        }),
+        })),
     ]
 }
 
@@ -96,31 +133,32 @@ fn step() -> impl Strategy<Value = Step> {
         8 => command().prop_map(Step::Command),
         2 => (name(), 0..4_i32, any::<u8>())
             .prop_map(|(topic, partition, keep)| Step::Isr { topic, partition, keep }),
-        1 => (0..12_000_i64).prop_map(Step::Pass),
+        1 => (0..12_000_u64).prop_map(Step::Pass),
+        1 => (0..60_000_u64).prop_map(Step::Stall),
     ]
 }
 
 /// Puts the epochs of the image into a command that has none.
-fn complete(image: &MetadataImage, command: Command) -> Command {
+fn complete(image: &MetadataImage, command: Asked) -> Asked {
     let known = |id| image.broker(id).map_or(BrokerEpoch::UNKNOWN, |broker| broker.epoch);
     match command {
-        Command::Heartbeat(beat) => {
-            Command::Heartbeat(BrokerHeartbeat { epoch: known(beat.id), ..beat })
+        Asked::Heartbeat(beat) => {
+            Asked::Heartbeat(BrokerHeartbeat { epoch: known(beat.id), ..beat })
         }
-        Command::AllocateProducerIds { broker, .. } => {
-            Command::AllocateProducerIds { broker, epoch: known(broker) }
+        Asked::ProducerIds(AllocateProducerIds { broker, .. }) => {
+            Asked::ProducerIds(AllocateProducerIds { broker, epoch: known(broker) })
         }
         other => other,
     }
 }
 
-fn isr_change(image: &MetadataImage, topic: &str, partition: i32, keep: u8) -> Option<Command> {
+fn isr_change(image: &MetadataImage, topic: &str, partition: i32, keep: u8) -> Option<Asked> {
     let topic = image.topic(topic)?;
     let state = topic.partition(partition)?;
     let broker = state.leader;
     let kept = |&(place, node): &(usize, NodeId)| node == broker || keep & (1 << place) != 0;
     let isr = state.replicas.iter().copied().enumerate().filter(kept);
-    Some(Command::AlterPartition {
+    Some(Asked::AlterPartition(AlterPartition {
         broker,
         epoch: image.broker(broker)?.epoch,
         changes: vec![IsrChange {
@@ -130,7 +168,7 @@ fn isr_change(image: &MetadataImage, topic: &str, partition: i32, keep: u8) -> O
             partition_epoch: state.partition_epoch,
             isr: isr.map(|(_, node)| (node, BrokerEpoch::UNKNOWN)).collect(),
         }],
-    })
+    }))
 }
 
 fn check_image(before: &MetadataImage, after: &MetadataImage, ids: &mut BTreeSet<TopicId>) {
@@ -168,40 +206,62 @@ fn check_image(before: &MetadataImage, after: &MetadataImage, ids: &mut BTreeSet
     assert_eq!(&delta.apply(after.offset, after.epoch), after, "META-1");
     let between = MetadataDelta::between(before.clone(), after);
     assert_eq!(&between.apply(after.offset, after.epoch), after);
+    check_view(&between, before, after);
+}
+
+/// The coordinators' view of the topics follows a change.
+fn check_view(delta: &MetadataDelta, before: &MetadataImage, after: &MetadataImage) {
+    let view = TopicsView::of(before);
+    assert_eq!(view.after(delta, after).unwrap_or(view), TopicsView::of(after));
 }
 
 fn run(steps: Vec<Step>) -> MetadataImage {
     let empty = MetadataImage::empty();
     let mut controller = Controller::new(NodeId(1), BrokerConfig::default(), empty, [1, 2]);
-    let mut now = 0;
+    let mut now = Duration::ZERO;
     let mut ids = BTreeSet::new();
     for step in steps {
         let before = controller.image().clone();
-        let event = match step {
-            Step::Pass(time) => {
-                now += time;
-                Event::Tick
+        let records = match step {
+            Step::Pass(ms) => {
+                let until = now + Duration::from_millis(ms);
+                now = controller.next_deadline().map_or(until, |next| next.clamp(now, until));
+                controller.tick(now)
             }
-            Step::Command(command) => {
-                Event::Command { request: 1, command: complete(&before, command) }
+            Step::Stall(ms) => {
+                // Nobody's session ends because the controller stood still.
+                now += STEP_INTERVAL_MAX + Duration::from_millis(ms);
+                let left = |controller: &Controller, now: Duration| {
+                    let sessions = controller.heard.iter();
+                    sessions
+                        .map(|(id, heard)| (*id, controller.session_end(*heard).checked_sub(now)))
+                        .collect::<BTreeMap<_, _>>()
+                };
+                let called = controller.called.map(|called| called + STEP_INTERVAL_MAX);
+                let expected = called.map(|called| left(&controller, called));
+                controller.wake(now);
+                assert!(expected.is_none_or(|expected| expected == left(&controller, now)));
+                continue;
             }
+            Step::Command(command) => complete(&before, command).decide(&mut controller, now),
             Step::Isr { topic, partition, keep } => {
                 match isr_change(&before, &topic, partition, keep) {
-                    Some(command) => Event::Command { request: 1, command },
+                    Some(command) => command.decide(&mut controller, now),
                     None => continue,
                 }
             }
         };
-        let mut out = Vec::new();
-        controller.step(TimestampMs(now), event, &mut out);
-        assert!(out.len() <= 1);
-        assert_eq!(controller.image(), &before, "MACHINE-3: a step changed hard state");
-        for decision in out {
-            controller.apply_all(&decision.records).unwrap();
+        assert_eq!(controller.image(), &before, "MACHINE-3: a decision changed hard state");
+        controller.apply_all(&records).unwrap();
+        let mut delta = MetadataDelta::new(before.clone());
+        for record in &records {
+            delta.replay(record).unwrap();
         }
+        check_view(&delta, &before, controller.image());
+        assert_eq!(controller.index, PartitionIndex::of(controller.image()), "CTRL-5");
         check_image(&before, controller.image(), &mut ids);
     }
-    controller.snapshot()
+    controller.image().clone()
 }
 
 proptest! {

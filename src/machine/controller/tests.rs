@@ -6,7 +6,7 @@ use crate::types::{BrokerEpoch, LeaderEpoch, PartitionEpoch, TopicPartition, Uui
 /// A controller that commits at once.
 struct Cluster {
     controller: Controller,
-    now: i64,
+    now: u64,
 }
 
 impl Cluster {
@@ -14,7 +14,7 @@ impl Cluster {
         let image = MetadataImage::empty();
         let controller = Controller::new(NodeId(1), BrokerConfig::default(), image, [3, 4]);
         let mut cluster = Self { controller, now: 0 };
-        cluster.ask(Command::Bootstrap { cluster_id: "c".into() });
+        cluster.ask(Bootstrap { cluster_id: "c".into() }).unwrap();
         cluster
     }
 
@@ -29,33 +29,45 @@ impl Cluster {
         cluster
     }
 
-    fn ask(&mut self, command: Command) -> Reply {
-        let mut out = Vec::new();
-        let event = Event::Command { request: 1, command };
-        self.controller.step(TimestampMs(self.now), event, &mut out);
-        let decision = out.pop().unwrap();
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.now)
+    }
+
+    fn ask<C: Command>(&mut self, command: C) -> C::Reply {
+        let decision = self.controller.decide(self.now(), command);
         self.controller.apply_all(&decision.records).unwrap();
         decision.reply
     }
 
     fn tick(&mut self) {
-        let mut out = Vec::new();
-        self.controller.step(TimestampMs(self.now), Event::Tick, &mut out);
-        for decision in out {
-            self.controller.apply_all(&decision.records).unwrap();
+        let records = self.controller.tick(self.now());
+        self.controller.apply_all(&records).unwrap();
+    }
+
+    /// Time passes while the controller runs as it should.
+    fn pass_until(&mut self, until: u64) {
+        while let Some(deadline) = self.controller.next_deadline()
+            && deadline <= Duration::from_millis(until)
+        {
+            self.now = self.now.max(deadline.as_millis().try_into().unwrap());
+            self.tick();
         }
+        self.now = until;
+    }
+
+    fn is_fenced(&self, id: i32) -> bool {
+        self.controller.image().broker(NodeId(id)).unwrap().fenced
     }
 
     fn register(&mut self, id: i32, process: u8, rack: Option<&str>) -> Result<i64, Refusal> {
-        let reply = self.ask(Command::RegisterBroker(BrokerRegistration {
+        let result = self.ask(BrokerRegistration {
             id: NodeId(id),
             incarnation: Uuid([process; 16]),
             cluster_id: Some("c".into()),
             endpoints: vec![],
             rack: rack.map(Into::into),
             ready: false,
-        }));
-        let Reply::Registered(result) = reply else { panic!("{reply:?}") };
+        });
         result.map(|epoch| epoch.0)
     }
 
@@ -66,20 +78,18 @@ impl Cluster {
         want_fence: bool,
         want_shutdown: bool,
     ) -> HeartbeatState {
-        let reply = self.ask(Command::Heartbeat(BrokerHeartbeat {
+        let beat = BrokerHeartbeat {
             id: NodeId(id),
             epoch: BrokerEpoch(epoch),
             want_fence,
             want_shutdown,
-        }));
-        let Reply::Heartbeat(result) = reply else { panic!("{reply:?}") };
-        result.unwrap()
+        };
+        self.ask(beat).unwrap()
     }
 
     fn create(&mut self, topic: NewTopic) -> Result<CreatedTopic, Refusal> {
-        let reply = self.ask(Command::CreateTopics { topics: vec![topic], validate_only: false });
-        let Reply::CreatedTopics(mut results) = reply else { panic!("{reply:?}") };
-        results.pop().unwrap()
+        let topics = vec![topic];
+        self.ask(CreateTopics { topics, validate_only: false }).pop().unwrap()
     }
 
     #[track_caller]
@@ -106,12 +116,8 @@ impl Cluster {
         let change =
             ConfigChange { name: name.into(), op: AlterOp::Set, value: Some(value.to_owned()) };
         let alteration = IncrementalAlteration { resource, changes: vec![change] };
-        let reply = self.ask(Command::IncrementalAlterConfigs {
-            resources: vec![alteration],
-            validate_only: false,
-        });
-        let Reply::PerResource(mut results) = reply else { panic!("{reply:?}") };
-        results.pop().unwrap()
+        let resources = vec![alteration];
+        self.ask(IncrementalAlterConfigs { resources, validate_only: false }).pop().unwrap()
     }
 }
 
@@ -182,11 +188,7 @@ fn bad_topics_are_refused_without_a_trace() {
 fn a_name_twice_in_a_request_is_refused_and_the_others_are_created() {
     let mut cluster = Cluster::with_brokers(1, &[]);
     let topics = ["a", "b", "a", "b.c", "b_c"].map(|name| NewTopic::new(name, 1, 1)).to_vec();
-    let Reply::CreatedTopics(results) =
-        cluster.ask(Command::CreateTopics { topics, validate_only: false })
-    else {
-        panic!()
-    };
+    let results = cluster.ask(CreateTopics { topics, validate_only: false });
     let codes: Vec<_> = results.iter().map(|one| one.as_ref().err().map(|why| why.code)).collect();
     let twice = Some(ErrorCode::InvalidRequest);
     assert_eq!(codes, [twice, None, twice, None, Some(ErrorCode::InvalidTopicException)]);
@@ -198,11 +200,7 @@ fn validating_only_changes_nothing() {
     let mut cluster = Cluster::with_brokers(1, &[]);
     let before = cluster.controller.image().clone();
     let topics = vec![NewTopic::new("t", 4, 1)];
-    let Reply::CreatedTopics(results) =
-        cluster.ask(Command::CreateTopics { topics, validate_only: true })
-    else {
-        panic!()
-    };
+    let results = cluster.ask(CreateTopics { topics, validate_only: true });
     let created = results[0].as_ref().unwrap();
     assert_eq!((created.partitions, created.id), (4, Uuid::ZERO));
     assert_eq!(cluster.controller.image(), &before);
@@ -252,9 +250,7 @@ fn topics_are_deleted_by_name_and_by_id() {
         TopicRef::Name("z".into()),
         TopicRef::Id(Uuid([9; 16])),
     ];
-    let Reply::DeletedTopics(results) = cluster.ask(Command::DeleteTopics { topics }) else {
-        panic!()
-    };
+    let results = cluster.ask(DeleteTopics { topics });
     assert_eq!(&*results[1].as_ref().unwrap().name, "b");
     assert_eq!(results[2].as_ref().unwrap_err().code, ErrorCode::UnknownTopicOrPartition);
     assert_eq!(results[3].as_ref().unwrap_err().code, ErrorCode::UnknownTopicId);
@@ -268,9 +264,7 @@ fn a_topic_named_by_name_and_by_id_at_once_is_refused() {
     let mut cluster = Cluster::with_brokers(1, &[]);
     let id = cluster.create(NewTopic::new("a", 1, 1)).unwrap().id;
     let topics = vec![TopicRef::Name("a".into()), TopicRef::Id(id)];
-    let Reply::DeletedTopics(results) = cluster.ask(Command::DeleteTopics { topics }) else {
-        panic!()
-    };
+    let results = cluster.ask(DeleteTopics { topics });
     assert!(results.iter().all(|one| one.as_ref().unwrap_err().code == ErrorCode::InvalidRequest));
 }
 
@@ -283,8 +277,7 @@ fn partitions_are_added_and_never_taken_away() {
             rows.iter().map(|row| row.iter().map(|&id| NodeId(id)).collect()).collect()
         });
         let topics = vec![NewPartitions { name: name.into(), count, assignments }];
-        let reply = cluster.ask(Command::CreatePartitions { topics, validate_only: false });
-        let Reply::PerTopic(mut results) = reply else { panic!() };
+        let mut results = cluster.ask(CreatePartitions { topics, validate_only: false });
         results.pop().unwrap().map_err(|refusal| refusal.code)
     };
     assert_eq!(add("t", 3, None), Ok(()));
@@ -310,7 +303,8 @@ fn settings_are_stored_changed_and_replaced() {
         resource: topic.clone(),
         settings: vec![("retention.ms".into(), Some("6".into()))],
     };
-    cluster.ask(Command::AlterConfigs { resources: vec![alteration], validate_only: false });
+    let altered = cluster.ask(AlterConfigs { resources: vec![alteration], validate_only: false });
+    assert_eq!(altered, [Ok(())]);
     let stored = cluster.controller.image().topic_config("t");
     assert_eq!((stored.len(), stored["retention.ms"].as_str()), (1, "6"));
 
@@ -334,17 +328,44 @@ fn a_broker_that_is_not_heard_from_is_fenced_and_the_isr_takes_over() {
     let mut cluster = Cluster::with_brokers(3, &[]);
     cluster.create(assigned("t", &[&[2, 3, 1]])).unwrap();
     cluster.create(assigned("u", &[&[2]])).unwrap();
-    cluster.now = 5_000;
+    cluster.pass_until(5_000);
     cluster.heartbeat(3, 2, false, false);
-    assert_eq!(cluster.controller.next_deadline(), Some(TimestampMs(9_000)));
-    cluster.now = 9_000;
-    cluster.tick();
-    assert!(cluster.controller.image().broker(NodeId(2)).unwrap().fenced);
+    cluster.pass_until(8_999);
+    assert!(!cluster.is_fenced(2));
+    assert_eq!(cluster.controller.next_deadline(), Some(Duration::from_secs(9)));
+    cluster.pass_until(9_000);
+    assert!(cluster.is_fenced(2));
     assert_eq!(cluster.partition("t", 0), (3, vec![3, 1], 1, 1));
     assert_eq!(cluster.partition("u", 0), (-1, vec![2], 1, 1));
     cluster.heartbeat(2, 1, false, false);
     assert_eq!(cluster.partition("t", 0), (3, vec![3, 1], 1, 1));
     assert_eq!(cluster.partition("u", 0), (2, vec![2], 2, 2));
+}
+
+#[test]
+fn nobody_is_fenced_for_the_time_that_the_controller_stood_still() {
+    let mut cluster = Cluster::with_brokers(2, &[]);
+    cluster.pass_until(5_000);
+    // Called again a minute after it should have been: 4 seconds of the session are left.
+    cluster.now = 65_500;
+    cluster.tick();
+    cluster.pass_until(68_999);
+    assert!(!cluster.is_fenced(2));
+    cluster.pass_until(69_000);
+    assert!(cluster.is_fenced(2));
+}
+
+#[test]
+fn a_controller_that_begins_to_lead_gives_everybody_a_whole_session() {
+    let mut cluster = Cluster::with_brokers(2, &[]);
+    cluster.pass_until(5_000);
+    cluster.controller.restore(cluster.controller.image().clone());
+    cluster.now = 60_000;
+    cluster.tick();
+    cluster.pass_until(68_999);
+    assert!(!cluster.is_fenced(2));
+    cluster.pass_until(69_000);
+    assert!(cluster.is_fenced(2));
 }
 
 #[test]
@@ -360,19 +381,17 @@ fn the_broker_beside_the_controller_needs_no_heartbeat() {
 fn a_restarted_broker_leads_again_in_a_new_term() {
     let mut cluster = Cluster::with_brokers(1, &[]);
     cluster.create(NewTopic::new("t", 2, 1)).unwrap();
-    let start = |process: u8| {
-        Command::RegisterBroker(BrokerRegistration {
-            id: NodeId(1),
-            incarnation: Uuid([process; 16]),
-            cluster_id: None,
-            endpoints: vec![],
-            rack: None,
-            ready: true,
-        })
+    let start = |process: u8| BrokerRegistration {
+        id: NodeId(1),
+        incarnation: Uuid([process; 16]),
+        cluster_id: None,
+        endpoints: vec![],
+        rack: None,
+        ready: true,
     };
-    assert_eq!(cluster.ask(start(2)), Reply::Registered(Ok(BrokerEpoch(1))));
+    assert_eq!(cluster.ask(start(2)), Ok(BrokerEpoch(1)));
     assert_eq!(cluster.partition("t", 1), (1, vec![1], 1, 1));
-    assert_eq!(cluster.ask(start(2)), Reply::Registered(Ok(BrokerEpoch(1))));
+    assert_eq!(cluster.ask(start(2)), Ok(BrokerEpoch(1)));
     assert_eq!(cluster.partition("t", 1), (1, vec![1], 1, 1));
 }
 
@@ -381,8 +400,7 @@ fn a_second_process_with_the_same_id_is_refused_while_the_first_lives() {
     let mut cluster = Cluster::with_brokers(2, &[]);
     let refusal = cluster.register(2, 9, None).unwrap_err();
     assert_eq!(refusal.code, ErrorCode::DuplicateBrokerRegistration);
-    cluster.now = 9_000;
-    cluster.tick();
+    cluster.pass_until(9_000);
     cluster.register(2, 9, None).unwrap();
 }
 
@@ -402,7 +420,7 @@ fn an_unclean_leader_is_elected_only_where_the_topic_allows_it() {
         let configs = vec![("unclean.leader.election.enable".to_owned(), Some(allowed.to_owned()))];
         cluster.create(NewTopic { configs, ..assigned("t", &[&[2, 1]]) }).unwrap();
         shrink(&mut cluster, &[2], 0).unwrap();
-        cluster.ask(Command::UnregisterBroker { id: NodeId(2) });
+        cluster.ask(UnregisterBroker { id: NodeId(2) }).unwrap();
         assert_eq!(cluster.partition("t", 0).0, leader);
     }
 }
@@ -419,10 +437,8 @@ fn shrink(cluster: &mut Cluster, isr: &[i32], partition_epoch: i32) -> Result<Is
         isr: isr.iter().map(|&id| (NodeId(id), BrokerEpoch::UNKNOWN)).collect(),
     };
     let epoch = image.broker(leader).unwrap().epoch;
-    let reply =
-        cluster.ask(Command::AlterPartition { broker: leader, epoch, changes: vec![change] });
-    let Reply::AlteredPartitions(Ok(mut results)) = reply else { panic!("{reply:?}") };
-    results.pop().unwrap()
+    let changes = vec![change];
+    cluster.ask(AlterPartition { broker: leader, epoch, changes }).unwrap().pop().unwrap()
 }
 
 #[test]
@@ -449,14 +465,13 @@ fn the_preferred_leader_is_elected_when_it_is_in_sync() {
     cluster.heartbeat(2, 1, true, false);
     assert_eq!(cluster.partition("t", 0), (1, vec![1], 1, 1));
     let elect = |cluster: &mut Cluster, partitions: Option<Vec<TopicPartition>>| {
-        let command = Command::ElectLeaders { election: Election::Preferred, partitions };
-        let Reply::Elected(results) = cluster.ask(command) else { panic!() };
+        let results = cluster.ask(ElectLeaders { election: Election::Preferred, partitions });
         results.into_iter().map(|(_, result)| result.map_err(|why| why.code)).collect::<Vec<_>>()
     };
     assert_eq!(elect(&mut cluster, None), [Err(ErrorCode::PreferredLeaderNotAvailable)]);
     cluster.heartbeat(2, 1, false, false);
     let topic_id = cluster.controller.image().topic("t").unwrap().id;
-    cluster.ask(Command::AlterPartition {
+    let altered = cluster.ask(AlterPartition {
         broker: NodeId(1),
         epoch: BrokerEpoch(0),
         changes: vec![IsrChange {
@@ -467,6 +482,7 @@ fn the_preferred_leader_is_elected_when_it_is_in_sync() {
             isr: vec![(NodeId(1), BrokerEpoch(0)), (NodeId(2), BrokerEpoch(1))],
         }],
     });
+    assert!(altered.unwrap()[0].is_ok());
     assert_eq!(elect(&mut cluster, None), [Ok(())]);
     assert_eq!(cluster.partition("t", 0), (2, vec![1, 2], 2, 3));
     assert_eq!(elect(&mut cluster, None), []);
@@ -481,9 +497,8 @@ fn the_preferred_leader_is_elected_when_it_is_in_sync() {
 fn producer_ids_come_in_blocks_that_never_meet() {
     let mut cluster = Cluster::with_brokers(1, &[]);
     let mut block = |epoch: i64| {
-        let command = Command::AllocateProducerIds { broker: NodeId(1), epoch: BrokerEpoch(epoch) };
-        let Reply::ProducerIds(result) = cluster.ask(command) else { panic!() };
-        result.map(|block| (block.first.0, block.count)).map_err(|why| why.code)
+        let command = AllocateProducerIds { broker: NodeId(1), epoch: BrokerEpoch(epoch) };
+        cluster.ask(command).map(|block| (block.first.0, block.count)).map_err(|why| why.code)
     };
     assert_eq!(block(0), Ok((0, 1000)));
     assert_eq!(block(0), Ok((1000, 1000)));
@@ -493,7 +508,6 @@ fn producer_ids_come_in_blocks_that_never_meet() {
 #[test]
 fn a_directory_of_another_cluster_is_refused() {
     let mut cluster = Cluster::new();
-    let reply = cluster.ask(Command::Bootstrap { cluster_id: "d".into() });
-    let Reply::Done(Err(refusal)) = reply else { panic!() };
+    let refusal = cluster.ask(Bootstrap { cluster_id: "d".into() }).unwrap_err();
     assert_eq!(refusal.code, ErrorCode::InconsistentClusterId);
 }

@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::command::{
-    CreatedTopic, DeletedTopic, NewPartitions, NewTopic, Refusal, Reply, TopicRef,
-};
+use super::command::{CreatedTopic, DeletedTopic, NewPartitions, NewTopic, Refusal, TopicRef};
 use super::names::{Collisions, METADATA_TOPIC, check_topic_name};
 use super::placement::{check_assignment, place};
 use super::{Controller, PARTITIONS_PER_COMMAND_MAX};
@@ -31,7 +29,7 @@ impl Controller {
         topics: Vec<NewTopic>,
         validate_only: bool,
         records: &mut Vec<MetadataRecord>,
-    ) -> Reply {
+    ) -> Vec<Result<CreatedTopic, Refusal>> {
         let twice = duplicates(topics.iter().map(|topic| topic.name.clone()));
         let mut batch = Batch {
             inherited: self.inherited(),
@@ -45,7 +43,7 @@ impl Controller {
             }
             self.create_topic(topic, &mut batch, records)
         };
-        Reply::CreatedTopics(topics.into_iter().map(create).collect())
+        topics.into_iter().map(create).collect()
     }
 
     fn create_topic(
@@ -199,7 +197,7 @@ impl Controller {
         &self,
         topics: &[TopicRef],
         records: &mut Vec<MetadataRecord>,
-    ) -> Reply {
+    ) -> Vec<Result<DeletedTopic, Refusal>> {
         let found: Vec<Option<&Arc<TopicImage>>> = topics
             .iter()
             .map(|topic| match topic {
@@ -220,7 +218,7 @@ impl Controller {
             records.push(MetadataRecord::RemoveTopic { id: topic.id });
             Ok(DeletedTopic { name: topic.name.clone(), id: topic.id })
         };
-        Reply::DeletedTopics(topics.iter().zip(found).map(delete).collect())
+        topics.iter().zip(found).map(delete).collect()
     }
 
     pub(super) fn create_partitions(
@@ -228,7 +226,7 @@ impl Controller {
         topics: Vec<NewPartitions>,
         validate_only: bool,
         records: &mut Vec<MetadataRecord>,
-    ) -> Reply {
+    ) -> Vec<Result<(), Refusal>> {
         let twice = duplicates(topics.iter().map(|topic| topic.name.clone()));
         let mut room = PARTITIONS_PER_COMMAND_MAX;
         let create = |topic: NewPartitions| {
@@ -243,7 +241,7 @@ impl Controller {
             }
             Ok(())
         };
-        Reply::PerTopic(topics.into_iter().map(create).collect())
+        topics.into_iter().map(create).collect()
     }
 
     fn additional_rows(

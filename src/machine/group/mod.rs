@@ -20,10 +20,13 @@
 //! - GROUP-3: an answer never depends on a record that comes after it in the log.
 //! - GROUP-4: a heartbeat, a commit and the next deadline cost O(log n); no request copies a group.
 //!
-//! When an append fails, the shell answers everyone who is waiting with an error and builds the
+//! - GROUP-5: a record that does not fit the state is an error, in a replay as in a decision of the shard itself. The
+//!   latter is undone before anything of it is in the log.
+//!
+//! When an append fails, the runtime answers everyone who is waiting with an error and builds the
 //! shard again from the log.
 //!
-//! Pure; called by `broker::coordinator`. Kafka's counterparts are `GroupMetadataManager` and
+//! Pure; run by `broker::coordinator`, as any [`coordinator`](super::coordinator) is. Kafka's counterparts are `GroupMetadataManager` and
 //! `OffsetMetadataManager`.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -59,7 +62,7 @@ pub use reply::{
 };
 pub use request::{
     CommitOffsetsRequest, CommitPartition, CommitTopic, ConsumerHeartbeatRequest,
-    DeleteOffsetsRequest, Effect, Event, FetchOffsetsRequest, FetchTopic, GroupRequest,
+    DeleteOffsetsRequest, Effect, Event, FetchOffsetsRequest, FetchTopic, GroupNews, GroupRequest,
     HeartbeatRequest, JoinRequest, LeaveRequest, LeavingMember, ListRequest, RequestId,
     SyncRequest,
 };

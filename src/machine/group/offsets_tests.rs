@@ -212,7 +212,7 @@ fn offsets_go_with_their_topic_but_not_with_an_older_one_of_the_same_name() {
     let mut request = commit_request("", -1, "u", 1);
     request.topics[0].id = new;
     rig.commit_request(request);
-    let gone = |id| Event::TopicsDeleted(vec![(id, "t".into()), (id, "u".into())]);
+    let gone = |id| Event::News(GroupNews::TopicsDeleted(vec![(id, "t".into()), (id, "u".into())]));
     rig.event(gone(old));
     assert_eq!(rig.offsets(), [("u".to_owned(), 0, 1)]);
     rig.event(gone(new));

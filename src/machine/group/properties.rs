@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::rig::{GROUP, Rig, commit_request, join_request, subscription};
 use super::shard::Group;
 use super::*;
+use crate::machine::Replicated as _;
 use crate::types::TimestampMs;
 
 #[derive(Clone, Debug)]

@@ -7,62 +7,30 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::record::{ClassicProtocol, TopicPartitions};
+use super::record::{ClassicProtocol, GroupRecord, TopicPartitions};
 use super::topics::TopicsView;
 use super::{GroupConfig, GroupReply};
+use crate::machine::coordinator;
 use crate::types::{LeaderEpoch, Offset, TopicId};
 
-/// The token by which a request is answered; unique in its shard while the request waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(pub u64);
+pub use crate::machine::coordinator::RequestId;
 
-/// What can happen to a shard.
+/// What a shard must be told about the cluster.
 #[derive(Clone, Debug)]
-pub enum Event {
-    /// A client asks.
-    Request {
-        /// The token for the answer.
-        id: RequestId,
-        /// What it asks.
-        request: GroupRequest,
-    },
-    /// The topics of the cluster are now these.
-    Metadata(Arc<TopicsView>),
+pub enum GroupNews {
+    /// The topics are now these.
+    Topics(Arc<TopicsView>),
     /// Topics are permanently gone, and their committed offsets with them.
     TopicsDeleted(Vec<(TopicId, Arc<str>)>),
     /// The settings are now these.
     Config(Arc<GroupConfig>),
-    /// The clock was set: the time of this event is this far ahead of, or behind, where it would
-    /// otherwise have been. Deadlines are durations and move along.
-    ClockSet {
-        /// By how much; negative when it was set back.
-        by_ms: i64,
-    },
-    /// The time of the next deadline has come.
-    Tick,
 }
 
-/// What a shard asks of its shell. Records of one [`Effect::Append`] go to the log together or
-/// not at all.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// Append records, which the shard's state already contains, and answer when they are
-    /// committed.
-    Append {
-        /// What is appended.
-        records: Vec<super::GroupRecord>,
-        /// Who is then answered.
-        reply: Option<(RequestId, GroupReply)>,
-    },
-    /// Answer when everything that was appended before is committed, so that nobody reads what
-    /// may still be lost.
-    Reply {
-        /// Which request.
-        request: RequestId,
-        /// The answer.
-        reply: GroupReply,
-    },
-}
+/// What can happen to a shard.
+pub type Event = coordinator::Event<GroupRequest, GroupNews>;
+
+/// What a shard asks of its runtime.
+pub type Effect = coordinator::Effect<GroupRecord, GroupReply>;
 
 /// A request about groups.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,7 +7,8 @@ use bytes::Bytes;
 
 use super::*;
 use crate::error::ErrorCode;
-use crate::machine::Machine;
+use crate::machine::coordinator::Coordinator as _;
+use crate::machine::{Machine, Replicated as _};
 use crate::types::{LeaderEpoch, Offset, TimestampMs, Uuid};
 
 /// The group of tests that need only one.
@@ -86,6 +87,7 @@ impl Rig {
                     reply
                 }
                 Effect::Reply { request, reply } => Some((request, reply)),
+                Effect::Undo(misfit) => panic!("{misfit}"),
             };
             if let Some((request, reply)) = answer {
                 assert!(self.open.remove(&request), "{request:?} is answered twice");

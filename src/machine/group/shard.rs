@@ -7,11 +7,12 @@ use super::classic::{self, ClassicGroup};
 use super::consumer::{self, ConsumerGroup};
 use super::offsets::Offsets;
 use super::record::GroupRecord;
-use super::reply::{GroupError, GroupReply};
-use super::request::{Effect, Event, GroupRequest, RequestId};
+use super::reply::GroupReply;
+use super::request::{Effect, Event, GroupNews, GroupRequest, RequestId};
 use super::timers::{GroupTimer, TimerKey, Timers};
 use super::{GroupConfig, TopicsView, admin, offsets};
-use crate::machine::Machine;
+use crate::machine::coordinator::{Coordinator, Misfit};
+use crate::machine::{Machine, Replicated};
 use crate::types::{SplitMix64, TimestampMs, Uuid};
 
 /// The state of all groups of one `__consumer_offsets` partition.
@@ -94,6 +95,11 @@ impl Context {
         }
     }
 
+    /// Undoes the current step: it wrote a record that does not fit.
+    pub(super) fn undo(&mut self, misfit: Misfit) {
+        self.effects.push(Effect::Undo(misfit));
+    }
+
     /// Sets a deadline of a group, `after_ms` from now.
     pub(super) fn arm(&mut self, group: &Arc<str>, timer: GroupTimer, after_ms: i64) {
         let deadline = self.now.plus(after_ms);
@@ -160,66 +166,21 @@ impl GroupShard {
         }
     }
 
-    /// Takes one record of the log, in its order.
-    ///
-    /// # Errors
-    ///
-    /// The record does not fit the state: the log is damaged, or from a newer version.
-    pub fn apply(&mut self, record: &GroupRecord) -> Result<(), GroupError> {
-        match record {
-            GroupRecord::OffsetCommit { key, value } => {
-                self.offsets.apply(key, value.as_ref());
-                if value.is_some() && !self.groups.contains_key(&key.group) {
-                    let group = ClassicGroup::new(key.group.clone(), TimestampMs::NONE);
-                    self.groups.insert(key.group.clone(), Group::Classic(Box::new(group)));
-                }
-            }
-            GroupRecord::GroupMetadata { group, value } => {
-                if let Some(Group::Classic(before)) = self.groups.get_mut(group) {
-                    before.fail_waiting(&mut self.context);
-                    self.context.timers.cancel_group(group);
-                    self.groups.remove(group);
-                }
-                if let Some(value) = value {
-                    let loaded = ClassicGroup::from_value(group.clone(), value);
-                    self.groups.insert(group.clone(), Group::Classic(Box::new(loaded)));
-                }
-            }
-            record => return consumer::apply(self, record),
-        }
-        Ok(())
-    }
-
-    /// After the last [`GroupShard::apply`] of a replay: arms the deadlines, and finishes what
-    /// must be finished.
-    pub fn restored(&mut self, now: TimestampMs, out: &mut Vec<Effect>) {
-        self.context.now = now;
-        for group in self.groups.values_mut() {
-            if let Group::Classic(group) = group {
-                group.restored(&mut self.context);
-            }
-        }
-        consumer::restored(self);
-        offsets::arm_expiry(self);
-        out.append(&mut self.context.effects);
-    }
-
-    /// Applies records.
-    pub(super) fn apply_all(&mut self, records: &[GroupRecord]) {
-        for record in records {
-            let applied = self.apply(record);
-            debug_assert!(applied.is_ok(), "{record:?} does not fit: {applied:?}");
-        }
-    }
-
     /// Applies records and appends them.
     pub(super) fn commit(
         &mut self,
         records: Vec<GroupRecord>,
         reply: Option<(RequestId, GroupReply)>,
     ) {
-        self.apply_all(&records);
-        self.context.append(records, reply);
+        match self.apply_all(&records) {
+            Ok(()) => self.context.append(records, reply),
+            Err(misfit) => self.context.undo(misfit),
+        }
+    }
+
+    /// Applies records that are appended by the caller.
+    pub(super) fn apply_all(&mut self, records: &[GroupRecord]) -> Result<(), Misfit> {
+        records.iter().try_for_each(|record| self.apply(record))
     }
 
     fn request(&mut self, id: RequestId, request: GroupRequest) {
@@ -257,6 +218,36 @@ impl GroupShard {
     }
 }
 
+impl Replicated for GroupShard {
+    type Record = GroupRecord;
+    type Error = Misfit;
+
+    fn apply(&mut self, record: &GroupRecord) -> Result<(), Misfit> {
+        match record {
+            GroupRecord::OffsetCommit { key, value } => {
+                self.offsets.apply(key, value.as_ref());
+                if value.is_some() && !self.groups.contains_key(&key.group) {
+                    let group = ClassicGroup::new(key.group.clone(), TimestampMs::NONE);
+                    self.groups.insert(key.group.clone(), Group::Classic(Box::new(group)));
+                }
+            }
+            GroupRecord::GroupMetadata { group, value } => {
+                if let Some(Group::Classic(before)) = self.groups.get_mut(group) {
+                    before.fail_waiting(&mut self.context);
+                    self.context.timers.cancel_group(group);
+                    self.groups.remove(group);
+                }
+                if let Some(value) = value {
+                    let loaded = ClassicGroup::from_value(group.clone(), value);
+                    self.groups.insert(group.clone(), Group::Classic(Box::new(loaded)));
+                }
+            }
+            record => return consumer::apply(self, record),
+        }
+        Ok(())
+    }
+}
+
 impl Machine for GroupShard {
     type Event = Event;
     type Effect = Effect;
@@ -268,12 +259,14 @@ impl Machine for GroupShard {
         self.context.now = now;
         match event {
             Event::Request { id, request } => self.request(id, request),
-            Event::Metadata(topics) => {
+            Event::News(GroupNews::Topics(topics)) => {
                 self.context.topics = topics;
                 consumer::metadata_changed(self);
             }
-            Event::TopicsDeleted(topics) => offsets::topics_deleted(self, &topics),
-            Event::Config(config) => self.context.config = config,
+            Event::News(GroupNews::TopicsDeleted(topics)) => {
+                offsets::topics_deleted(self, &topics);
+            }
+            Event::News(GroupNews::Config(config)) => self.context.config = config,
             Event::ClockSet { by_ms } => self.context.timers.shift(by_ms),
             Event::Tick => {
                 while let Some(key) = self.context.timers.pop_due(now) {
@@ -286,5 +279,23 @@ impl Machine for GroupShard {
 
     fn next_deadline(&self) -> Option<TimestampMs> {
         self.context.timers.next()
+    }
+}
+
+impl Coordinator for GroupShard {
+    type Request = GroupRequest;
+    type Reply = GroupReply;
+    type News = GroupNews;
+
+    fn restored(&mut self, now: TimestampMs, out: &mut Vec<Effect>) {
+        self.context.now = now;
+        for group in self.groups.values_mut() {
+            if let Group::Classic(group) = group {
+                group.restored(&mut self.context);
+            }
+        }
+        consumer::restored(self);
+        offsets::arm_expiry(self);
+        out.append(&mut self.context.effects);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::machine::metadata::MetadataImage;
+use crate::machine::metadata::{MetadataDelta, MetadataImage, PartitionImage, TopicImage};
 use crate::types::TopicId;
 
 /// One topic.
@@ -19,6 +19,22 @@ pub struct TopicView {
 }
 
 impl TopicView {
+    fn of(topic: &TopicImage, image: &MetadataImage) -> Self {
+        let racks = |partition: &PartitionImage| {
+            let replicas = partition.replicas.iter();
+            let mut racks: Vec<Arc<str>> =
+                replicas.filter_map(|&node| image.broker(node)?.rack.clone()).collect();
+            racks.sort();
+            racks.dedup();
+            racks
+        };
+        Self {
+            id: topic.id,
+            name: Arc::clone(&topic.name),
+            racks: topic.partitions.iter().map(racks).collect(),
+        }
+    }
+
     /// How many partitions there are.
     #[must_use]
     pub fn partition_count(&self) -> i32 {
@@ -38,36 +54,45 @@ impl TopicsView {
     #[must_use]
     pub fn new(topics: impl IntoIterator<Item = TopicView>) -> Self {
         let mut view = Self::default();
-        for topic in topics.into_iter().map(Arc::new) {
-            view.by_id.insert(topic.id, Arc::clone(&topic));
-            view.topics.insert(Arc::clone(&topic.name), topic);
-        }
+        view.insert(topics);
         view
     }
 
     /// The view of a metadata image.
     #[must_use]
     pub fn of(image: &MetadataImage) -> Self {
-        Self::new(image.topics().map(|topic| {
-            TopicView {
-                id: topic.id,
-                name: Arc::clone(&topic.name),
-                racks: topic
-                    .partitions
-                    .iter()
-                    .map(|partition| {
-                        let mut racks: Vec<Arc<str>> = partition
-                            .replicas
-                            .iter()
-                            .filter_map(|&node| image.broker(node)?.rack.clone())
-                            .collect();
-                        racks.sort();
-                        racks.dedup();
-                        racks
-                    })
-                    .collect(),
-            }
-        }))
+        Self::new(image.topics().map(|topic| TopicView::of(topic, image)))
+    }
+
+    /// The view after a change that leads to `image`; `None` when it stays as it is.
+    #[must_use]
+    pub fn after(&self, delta: &MetadataDelta, image: &MetadataImage) -> Option<Self> {
+        if delta.changed_brokers().next().is_some() {
+            // The racks of any topic may have changed.
+            return Some(Self::of(image)).filter(|after| after != self);
+        }
+        let changed: Vec<TopicView> = delta
+            .changed_topics()
+            .map(|topic| TopicView::of(topic, image))
+            .filter(|topic| self.topic_by_id(topic.id).is_none_or(|before| **before != *topic))
+            .collect();
+        if changed.is_empty() && delta.deleted_topics().is_empty() {
+            return None;
+        }
+        let mut after = self.clone();
+        for (id, topic) in delta.deleted_topics() {
+            after.topics.remove(&topic.name);
+            after.by_id.remove(id);
+        }
+        after.insert(changed);
+        Some(after)
+    }
+
+    fn insert(&mut self, topics: impl IntoIterator<Item = TopicView>) {
+        for topic in topics.into_iter().map(Arc::new) {
+            self.by_id.insert(topic.id, Arc::clone(&topic));
+            self.topics.insert(Arc::clone(&topic.name), topic);
+        }
     }
 
     /// A topic by name.

@@ -25,6 +25,15 @@ pub struct MetadataDelta {
     producer_ids: Option<(NodeId, BrokerEpoch, ProducerId)>,
 }
 
+/// One step of the metadata.
+#[derive(Clone, Debug)]
+pub struct MetadataUpdate {
+    /// What changed.
+    pub delta: Arc<MetadataDelta>,
+    /// The metadata after the change.
+    pub image: Arc<MetadataImage>,
+}
+
 impl MetadataDelta {
     /// No change yet.
     #[must_use]

@@ -28,7 +28,7 @@ mod delta;
 mod image;
 mod record;
 
-pub use delta::MetadataDelta;
+pub use delta::{MetadataDelta, MetadataUpdate};
 pub use image::{
     BrokerImage, Endpoint, MetadataImage, PartitionImage, SUPPORTED_FEATURES, SupportedFeature,
     TopicImage,

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ottla::error::ErrorCode;
-use ottla::machine::Machine;
+use ottla::machine::coordinator::Coordinator as _;
 use ottla::machine::group::{
     Effect, Event, FetchOffsetsRequest, GroupConfig, GroupRecord, GroupReply, GroupRequest,
     GroupShard, RequestId,
 };
+use ottla::machine::{Machine, Replicated as _};
 use ottla::types::TimestampMs;
 
 use super::client::{Client, PARTITIONS, Phase};
@@ -393,6 +394,7 @@ impl World {
                     reply
                 }
                 Effect::Reply { request, reply } => Some((request, reply)),
+                Effect::Undo(misfit) => panic!("{misfit}"),
             };
             let Some((request, reply)) = answer else { continue };
             self.take_commit(request, &reply);

@@ -53,7 +53,9 @@ fn create(shard: &mut GroupShard, group: ClassicGroup) {
     let mut records = Vec::new();
     if let Some(Group::Consumer(before)) = shard.groups.get(&group.id) {
         before.tombstones(&group.id, &mut records);
-        shard.apply_all(&records);
+        if let Err(misfit) = shard.apply_all(&records) {
+            return shard.context.undo(misfit);
+        }
     }
     records.push(group.record());
     shard.groups.insert(group.id.clone(), Group::Classic(Box::new(group)));

@@ -1,9 +1,10 @@
 use super::super::rig::{GROUP, Rig, join_request, subscription};
 use super::super::{
-    Effect, Event, GroupConfig, GroupRecord, GroupRequest, JoinRequest, RequestId, SyncRequest,
+    ConsumerGroupValue, Effect, Event, GroupConfig, GroupRecord, GroupRequest, JoinRequest,
+    RequestId, SyncRequest,
 };
 use super::*;
-use crate::machine::Machine;
+use crate::machine::{Machine, Replicated as _};
 
 fn rig() -> Rig {
     Rig::new(GroupConfig::default())
@@ -496,4 +497,20 @@ fn a_stall_of_the_process_costs_nobody_whose_heartbeat_had_arrived() {
     }
     rig.event(Event::Tick);
     assert_eq!(rig.heartbeat(&ids[2], generation), ErrorCode::None);
+}
+
+#[test]
+fn a_record_that_does_not_fit_is_an_error_and_undoes_its_step() {
+    let mut rig = rig();
+    rig.stable(1);
+    let record = GroupRecord::ConsumerGroupMetadata {
+        group: GROUP.into(),
+        value: Some(ConsumerGroupValue { epoch: 1, metadata_hash: 0 }),
+    };
+    let misfit = rig.shard.apply(&record).unwrap_err();
+    assert!(misfit.0.contains("g is a classic one"), "{misfit}");
+    rig.shard.commit(vec![record], None);
+    let mut out = Vec::new();
+    rig.shard.step(rig.now, Event::Tick, &mut out);
+    assert_eq!(out, [Effect::Undo(misfit)]);
 }

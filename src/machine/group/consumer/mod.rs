@@ -49,11 +49,11 @@ mod tests;
 use std::sync::Arc;
 
 use super::record::GroupRecord;
-use super::reply::{GroupError, GroupReply};
+use super::reply::GroupReply;
 use super::request::{ConsumerHeartbeatRequest, RequestId};
 use super::shard::{Group, GroupShard};
 use super::timers::GroupTimer;
-use crate::error::ErrorCode;
+use crate::machine::coordinator::Misfit;
 use member::MemberState;
 use work::Work;
 
@@ -67,7 +67,7 @@ fn group_mut<'a>(
     shard: &'a mut GroupShard,
     id: &Arc<str>,
     create: bool,
-) -> Result<Option<&'a mut ConsumerGroup>, GroupError> {
+) -> Result<Option<&'a mut ConsumerGroup>, Misfit> {
     let is_free = match shard.groups.get(id) {
         None => true,
         Some(Group::Classic(group)) => group.is_empty(),
@@ -79,11 +79,7 @@ fn group_mut<'a>(
     match shard.groups.get_mut(id) {
         Some(Group::Consumer(group)) => Ok(Some(group)),
         Some(Group::Classic(_)) if create => {
-            let message = format!(
-                "group {id}: a record of a consumer group, but the group is \
-                 classic"
-            );
-            Err(GroupError::new(ErrorCode::UnknownServerError, message))
+            Err(Misfit(format!("a record of a consumer group, but group {id} is a classic one")))
         }
         _ => Ok(None),
     }
@@ -91,7 +87,7 @@ fn group_mut<'a>(
 
 /// Applies one record of a consumer group. A tombstone for something that does not exist is
 /// accepted too: a compacted log has those.
-pub(super) fn apply(shard: &mut GroupShard, record: &GroupRecord) -> Result<(), GroupError> {
+pub(super) fn apply(shard: &mut GroupShard, record: &GroupRecord) -> Result<(), Misfit> {
     let id = record.group();
     match record {
         GroupRecord::ConsumerGroupMetadata { value: Some(value), .. } => {
@@ -136,11 +132,8 @@ pub(super) fn apply(shard: &mut GroupShard, record: &GroupRecord) -> Result<(), 
             }
         }
         GroupRecord::OffsetCommit { .. } | GroupRecord::GroupMetadata { .. } => {
-            let message = format!(
-                "group {id}: a record of another kind was applied to its \
-                 members"
-            );
-            return Err(GroupError::new(ErrorCode::UnknownServerError, message));
+            let text = format!("group {id}: a record of another kind was applied to its members");
+            return Err(Misfit(text));
         }
     }
     Ok(())

@@ -14,6 +14,7 @@ use super::state::{
     ConsumerGroup, current_record, epoch_record, member_record, pattern_record, target_record,
 };
 use crate::error::ErrorCode;
+use crate::machine::Replicated;
 use crate::machine::group::GroupConfig;
 use crate::machine::group::record::{
     ConsumerMemberValue, GroupRecord, TargetAssignmentValue, TopicPartitions,
@@ -64,9 +65,10 @@ impl<'a> Work<'a> {
 
     /// Applies a record and collects it.
     pub(super) fn write(&mut self, record: GroupRecord) {
-        let applied = self.shard.apply(&record);
-        debug_assert!(applied.is_ok(), "{record:?} does not fit: {applied:?}");
-        self.records.push(record);
+        match self.shard.apply(&record) {
+            Ok(()) => self.records.push(record),
+            Err(misfit) => self.shard.context.undo(misfit),
+        }
     }
 
     /// Appends what was written, and answers when it is committed.

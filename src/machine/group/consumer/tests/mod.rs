@@ -10,14 +10,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::error::ErrorCode;
-use crate::machine::Machine;
+use crate::machine::coordinator::Coordinator as _;
 use crate::machine::group::record::TopicPartitions;
 use crate::machine::group::reply::{ConsumerHeartbeatReply, GroupError};
 use crate::machine::group::shard::Group;
 use crate::machine::group::{
-    ConsumerHeartbeatRequest, Effect, Event, GroupConfig, GroupRecord, GroupReply, GroupRequest,
-    GroupShard, RequestId, TopicView, TopicsView,
+    ConsumerHeartbeatRequest, Effect, Event, GroupConfig, GroupNews, GroupRecord, GroupReply,
+    GroupRequest, GroupShard, RequestId, TopicView, TopicsView,
 };
+use crate::machine::{Machine, Replicated as _};
 use crate::types::{TimestampMs, TopicId, Uuid};
 
 pub(super) fn topic_id(name: &str) -> TopicId {
@@ -83,7 +84,7 @@ impl Bench {
             config,
             next_id: 0,
         };
-        bench.step(Event::Metadata(Arc::clone(&bench.topics)));
+        bench.step(Event::News(GroupNews::Topics(Arc::clone(&bench.topics))));
         bench
     }
 
@@ -98,6 +99,7 @@ impl Bench {
                     replies.extend(reply);
                 }
                 Effect::Reply { request, reply } => replies.push((request, reply)),
+                Effect::Undo(misfit) => panic!("{misfit}"),
             }
         }
         self.assert_replayable();
@@ -115,7 +117,7 @@ impl Bench {
 
     pub(super) fn set_topics(&mut self, topics: &[(&str, usize)]) {
         self.topics = view(topics);
-        self.step(Event::Metadata(Arc::clone(&self.topics)));
+        self.step(Event::News(GroupNews::Topics(Arc::clone(&self.topics))));
     }
 
     pub(super) fn wait(&mut self, duration_ms: i64) {
@@ -129,7 +131,7 @@ impl Bench {
             self.shard.apply(record).unwrap();
         }
         self.shard.restored(self.now, &mut Vec::new());
-        self.step(Event::Metadata(Arc::clone(&self.topics)));
+        self.step(Event::News(GroupNews::Topics(Arc::clone(&self.topics))));
     }
 
     pub(super) fn ask(&mut self, request: GroupRequest) -> GroupReply {

@@ -8,6 +8,7 @@
 
 use bytes::Bytes;
 
+use super::KeyAndValue;
 use crate::error::Result;
 use crate::machine::group::{
     AssignedPartitions, ClassicGroupValue, ClassicMemberMetadata, ClassicMemberValue,
@@ -46,9 +47,6 @@ const OFFSET_WITH_EXPIRY_VERSION: i16 = 1;
 const GROUP_VERSION: i16 = 3;
 /// The version of everything else.
 const CONSUMER_VERSION: i16 = 0;
-
-/// A record as appended: its key, and its value or a tombstone.
-pub(super) type KeyAndValue = (Bytes, Option<Bytes>);
 
 fn pair<K: Message, V: Message>(
     record_type: i16,

@@ -1,0 +1,193 @@
+//! Starting and stopping the shards of one kind of coordinator, and passing requests to them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::kind::{Kind, ReplyOf, RequestOf};
+use super::shard::{Job, ShardTask, Status};
+use crate::broker::change::Change;
+use crate::broker::log_threads::LogThreads;
+use crate::broker::parking::PartitionKey;
+use crate::broker::partition::Partition;
+use crate::broker::partitions::Partitions;
+use crate::env::Env;
+use crate::error::{Error, ErrorCode, Result};
+use crate::types::LeaderEpoch;
+
+/// How many requests may wait for one shard; beyond that the caller waits, and its connection with
+/// it.
+const QUEUE_MAX: usize = 1024;
+/// How long a request waits for a shard that is reading its log before the client is told to retry.
+const LOAD_WAIT: Duration = Duration::from_secs(1);
+
+/// What the shards need to run.
+#[derive(Clone, Debug)]
+pub(in crate::broker) struct Ground {
+    pub(in crate::broker) env: Env,
+    pub(in crate::broker) log_threads: Arc<LogThreads>,
+    pub(in crate::broker) tasks: TaskTracker,
+    pub(in crate::broker) stop: CancellationToken,
+}
+
+/// The coordinators of one kind that this broker runs.
+#[derive(Debug)]
+pub(in crate::broker) struct Runtime<K: Kind> {
+    ground: Ground,
+    world: watch::Sender<K::World>,
+    shards: RwLock<BTreeMap<i32, Shard<K>>>,
+}
+
+/// A shard, seen from outside.
+#[derive(Debug)]
+struct Shard<K: Kind> {
+    key: PartitionKey,
+    leader_epoch: LeaderEpoch,
+    jobs: mpsc::Sender<Job<K>>,
+    status: watch::Receiver<Status>,
+    stop: CancellationToken,
+}
+
+/// A request that was passed to a shard; its answer comes later.
+#[derive(Debug)]
+pub(in crate::broker) struct PendingReply<R> {
+    receiver: oneshot::Receiver<Result<R>>,
+}
+
+impl<R> PendingReply<R> {
+    /// Waits for the answer.
+    ///
+    /// # Errors
+    ///
+    /// When the shard was unloaded, or could not write.
+    pub(in crate::broker) async fn wait(self) -> Result<R> {
+        self.receiver.await.map_err(|_dropped| stopped())?
+    }
+}
+
+pub(super) fn stopped() -> Error {
+    let context = "the coordinator stopped before it answered";
+    Error::kafka(ErrorCode::NotCoordinator, context)
+}
+
+impl<K: Kind> Runtime<K> {
+    pub(in crate::broker) fn new(ground: Ground) -> Self {
+        Self { ground, world: watch::Sender::default(), shards: RwLock::default() }
+    }
+
+    /// The partitions that this broker coordinates.
+    pub(in crate::broker) fn led(&self) -> Vec<i32> {
+        self.shards.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+
+    /// Passes a request to the shard of a partition. Requests of one caller are processed in the
+    /// order in which this returns.
+    ///
+    /// # Errors
+    ///
+    /// `NOT_COORDINATOR`, `COORDINATOR_LOAD_IN_PROGRESS`, `COORDINATOR_NOT_AVAILABLE`.
+    pub(in crate::broker) async fn send(
+        &self,
+        partition: i32,
+        request: RequestOf<K>,
+    ) -> Result<PendingReply<ReplyOf<K>>> {
+        let way = {
+            let shards = self.shards.read().unwrap_or_else(PoisonError::into_inner);
+            shards.get(&partition).map(|shard| (shard.jobs.clone(), shard.status.clone()))
+        };
+        let Some((jobs, status)) = way else {
+            let context = format!("this broker does not lead {}-{partition}", K::TOPIC);
+            return Err(Error::kafka(ErrorCode::NotCoordinator, context));
+        };
+        ready(status, (K::TOPIC, partition)).await?;
+        let (reply, receiver) = oneshot::channel();
+        let job = Job { request, reply };
+        jobs.send(job).await.map_err(|_closed| stopped())?;
+        Ok(PendingReply { receiver })
+    }
+
+    /// Applies a change: tells all shards what they must know of it and, when it is about the partitions of their
+    /// topic, starts and stops them. Must run within the runtime of tokio.
+    pub(in crate::broker) fn apply(&self, change: &Change<'_>, partitions: &Partitions) {
+        self.tell(change);
+        if !change.touches(K::TOPIC) {
+            return;
+        }
+        let mut led = BTreeMap::new();
+        if let Some(topic) = change.image.topic(K::TOPIC) {
+            for (index, _) in topic.indexed() {
+                if let Ok(partition) = partitions.leader(topic, index) {
+                    led.insert(index, partition);
+                }
+            }
+        }
+        self.lead(led);
+    }
+
+    /// Tells all shards what they must know of the cluster, as far as it has changed.
+    pub(super) fn tell(&self, change: &Change<'_>) {
+        self.world.send_if_modified(|world| K::look(world, change));
+    }
+
+    /// Starts the shards of partitions that are led from now on, and stops all others.
+    pub(super) fn lead(&self, led: BTreeMap<i32, Arc<Partition>>) {
+        let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
+        shards.retain(|index, shard| {
+            let stays = led.get(index).is_some_and(|partition| {
+                partition.key() == shard.key && partition.leader_epoch() == shard.leader_epoch
+            });
+            if !stays {
+                shard.stop.cancel();
+            }
+            stays
+        });
+        for (index, partition) in led {
+            shards.entry(index).or_insert_with(|| self.start(partition));
+        }
+    }
+
+    fn start(&self, partition: Arc<Partition>) -> Shard<K> {
+        let (jobs, queue) = mpsc::channel(QUEUE_MAX);
+        let (status_sender, status) = watch::channel(Status::Loading);
+        let stop = self.ground.stop.child_token();
+        let shard = Shard {
+            key: partition.key(),
+            leader_epoch: partition.leader_epoch(),
+            jobs,
+            status,
+            stop: stop.clone(),
+        };
+        let task = ShardTask::<K>::new(
+            partition,
+            (self.ground.env.clone(), Arc::clone(&self.ground.log_threads)),
+            queue,
+            (self.world.subscribe(), status_sender, stop),
+        );
+        self.ground.tasks.spawn(task.run());
+        shard
+    }
+}
+
+/// Waits a little for a shard that is loading.
+async fn ready(mut status: watch::Receiver<Status>, name: (&str, i32)) -> Result<()> {
+    let loaded = status.wait_for(|status| !matches!(status, Status::Loading));
+    let name = || format!("{}-{}", name.0, name.1);
+    match tokio::time::timeout(LOAD_WAIT, loaded).await {
+        Ok(Ok(status)) => match &*status {
+            Status::Failed(why) => {
+                let context = format!("{} could not be read: {why}", name());
+                Err(Error::kafka(ErrorCode::CoordinatorNotAvailable, context))
+            }
+            Status::Loading | Status::Active => Ok(()),
+        },
+        Ok(Err(_ended)) => Err(stopped()),
+        Err(_elapsed) => {
+            let context = format!("{} is being read", name());
+            Err(Error::kafka(ErrorCode::CoordinatorLoadInProgress, context))
+        }
+    }
+}

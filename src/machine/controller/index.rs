@@ -1,0 +1,84 @@
+//! Which partitions a broker leads and in which ISRs it is, so that nobody visits every partition of the cluster
+//! when one broker comes or goes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::machine::metadata::{MetadataDelta, MetadataImage, PartitionImage};
+use crate::types::{NodeId, TopicId};
+
+/// A topic, and the index of a partition.
+pub(super) type PartitionKey = (TopicId, i32);
+
+/// An index over one image. It equals [`PartitionIndex::of`] that image after every change (CTRL-5).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct PartitionIndex {
+    /// By leader; those without one are under [`NodeId::NONE`].
+    leaders: BTreeMap<NodeId, BTreeSet<PartitionKey>>,
+    /// By member of the ISR.
+    isrs: BTreeMap<NodeId, BTreeSet<PartitionKey>>,
+}
+
+impl PartitionIndex {
+    /// The index over an image.
+    pub(super) fn of(image: &MetadataImage) -> Self {
+        let mut index = Self::default();
+        for topic in image.topics() {
+            for (partition, state) in topic.indexed() {
+                index.insert((topic.id, partition), state);
+            }
+        }
+        index
+    }
+
+    /// Follows a change; `after` is the image that it leads to.
+    pub(super) fn follow(&mut self, delta: &MetadataDelta, after: &MetadataImage) {
+        for (id, topic) in delta.deleted_topics() {
+            for (partition, state) in topic.indexed() {
+                self.remove((*id, partition), state);
+            }
+        }
+        for &(id, partition) in delta.changed_partitions() {
+            let state =
+                |image: &MetadataImage| image.topic_by_id(id)?.partition(partition).cloned();
+            if let Some(state) = state(delta.base()) {
+                self.remove((id, partition), &state);
+            }
+            if let Some(state) = state(after) {
+                self.insert((id, partition), &state);
+            }
+        }
+    }
+
+    /// The partitions that a broker leads; those that nobody leads for [`NodeId::NONE`].
+    pub(super) fn led_by(&self, broker: NodeId) -> impl Iterator<Item = PartitionKey> {
+        self.leaders.get(&broker).into_iter().flatten().copied()
+    }
+
+    /// The partitions in whose ISR a broker is.
+    pub(super) fn in_sync_on(&self, broker: NodeId) -> impl Iterator<Item = PartitionKey> {
+        self.isrs.get(&broker).into_iter().flatten().copied()
+    }
+
+    fn insert(&mut self, key: PartitionKey, state: &PartitionImage) {
+        self.leaders.entry(state.leader).or_default().insert(key);
+        for &node in &state.isr {
+            self.isrs.entry(node).or_default().insert(key);
+        }
+    }
+
+    fn remove(&mut self, key: PartitionKey, state: &PartitionImage) {
+        remove(&mut self.leaders, state.leader, key);
+        for &node in &state.isr {
+            remove(&mut self.isrs, node, key);
+        }
+    }
+}
+
+fn remove(index: &mut BTreeMap<NodeId, BTreeSet<PartitionKey>>, broker: NodeId, key: PartitionKey) {
+    if let Some(keys) = index.get_mut(&broker) {
+        keys.remove(&key);
+        if keys.is_empty() {
+            index.remove(&broker);
+        }
+    }
+}
