@@ -19,6 +19,7 @@
 //!   say nothing about do not depend on them, and are answered while the disk is waited for.
 //! - `COORD-3` a shard's state is defined by its log: it is read back at the start, and again after
 //!   a failed append.
+//!   Its records are appended in the epoch in which it was read, or not at all.
 //! - `COORD-4` a group belongs to the partition given by Kafka's hash of its id.
 
 mod ahead;
@@ -200,15 +201,10 @@ impl Coordinators {
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
         let (status_sender, status) = watch::channel(Status::Loading);
         let stop = self.ground.stop.child_token();
-        let shard = Shard {
-            key: partition.key(),
-            leader_epoch: partition.leader_epoch(),
-            jobs,
-            status,
-            stop: stop.clone(),
-        };
+        let leader_epoch = partition.leader_epoch();
+        let shard = Shard { key: partition.key(), leader_epoch, jobs, status, stop: stop.clone() };
         let task = ShardTask::new(
-            (index, partition),
+            (index, partition, leader_epoch),
             (self.ground.env.clone(), Arc::clone(&self.ground.log_threads)),
             queue,
             (self.world.subscribe(), status_sender, stop),

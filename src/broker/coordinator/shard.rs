@@ -27,7 +27,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::machine::Machine;
 use crate::machine::group::{Effect, Event, GroupReply, GroupRequest, GroupShard, RequestId};
 use crate::record::{BatchBuilder, BatchOptions};
-use crate::types::{TimestampMs, TopicId};
+use crate::types::{LeaderEpoch, TimestampMs, TopicId};
 
 /// The most requests that share an append.
 const BATCH_MAX: usize = 512;
@@ -63,6 +63,8 @@ pub(super) enum Status {
 pub(super) struct ShardTask {
     index: i32,
     partition: Arc<Partition>,
+    /// The epoch in which this broker leads the partition as long as the task runs.
+    epoch: LeaderEpoch,
     env: Env,
     log_threads: Arc<LogThreads>,
     queue: mpsc::Receiver<Job>,
@@ -84,7 +86,7 @@ pub(super) struct ShardTask {
 
 impl ShardTask {
     pub(super) fn new(
-        (index, partition): (i32, Arc<Partition>),
+        (index, partition, epoch): (i32, Arc<Partition>, LeaderEpoch),
         (env, log_threads): (Env, Arc<LogThreads>),
         queue: mpsc::Receiver<Job>,
         (mut world, status, stop): (
@@ -99,6 +101,7 @@ impl ShardTask {
         Self {
             index,
             partition,
+            epoch,
             env,
             log_threads,
             queue,
@@ -239,7 +242,8 @@ impl ShardTask {
         let Batch { builder, replies, .. } = batch;
         if !builder.is_empty() {
             let records = builder.finish()?;
-            let appended = self.partition.queue_append(&self.log_threads, records).await?;
+            let appended =
+                self.log_threads.append_own(&self.partition, self.epoch, records).await?;
             self.appended(appended).await?;
         }
         for (request, reply) in replies {
