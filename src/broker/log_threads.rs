@@ -26,12 +26,13 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::coop::consume_budget;
 
-use super::partition::{Acks, AppendAnswer, Partition, Queued};
+use super::partition::{Acks, Appended, Appending, Partition, Queued};
 use super::watchdog::Watchdog;
 use crate::env::Clock;
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::Log;
-use crate::record::{BatchHeader, Compression};
+use crate::record::{Batch, Compression};
+use crate::types::LeaderEpoch;
 
 /// How many tasks may wait for one log thread.
 const QUEUE_MAX: usize = 1024;
@@ -49,11 +50,10 @@ const HERE_TIME_MAX: Duration = Duration::from_millis(20);
 /// ... then all are queued for so long.
 const QUEUED_TIME: Duration = Duration::from_secs(1);
 
-pub(super) type Reply = (Acks, oneshot::Sender<Result<AppendAnswer>>);
 type Work = Box<dyn FnOnce(&Partition) + Send>;
 
 enum Task {
-    Append { partition: Queued, records: Bytes, reply: Reply },
+    Append { partition: Queued, appending: Appending },
     Work { partition: Queued, work: Work },
 }
 
@@ -138,66 +138,72 @@ impl LogThreads {
         sender.send(task).await.map_err(|_closed| Error::Closed { what: "the broker" })
     }
 
-    /// Appends, or queues an append. Appends to one partition happen in the order of these calls.
+    /// Appends a producer's batch, or queues it. Appends to one partition happen in the order of these calls.
     ///
     /// # Errors
     ///
-    /// The threads have ended.
+    /// The threads have ended. What becomes of the append, the receiver is told when `acks` is reached: that
+    /// this broker does not lead the partition, too.
     pub(super) async fn append(
         &self,
         partition: &Arc<Partition>,
-        records: Bytes,
-        reply: Reply,
-    ) -> Result<()> {
+        batch: Batch,
+        acks: Acks,
+    ) -> Result<Appended> {
         // Held to the end: the threads, and with them the logs, do not end while there is a sender.
         let sender = self.sender(partition)?;
-        let mut reply = Some(reply);
-        self.append_here(partition, &records, &mut reply);
-        let Some(reply) = reply else {
+        let quick = is_quick(&batch);
+        let (appending, receiver) = Appending::produced(batch, acks);
+        let mut appending = Some(appending);
+        if quick {
+            self.append_here(partition, &mut appending);
+        }
+        match appending {
+            Some(appending) => Self::queue(&sender, partition, appending).await?,
             // Many appends, one after the other, are a long time for whoever waits for this thread.
-            consume_budget().await;
-            return Ok(());
-        };
-        Self::send_append(&sender, partition, records, reply).await
+            None => consume_budget().await,
+        }
+        Ok(receiver)
     }
 
-    /// Queues an append for the log thread, also where it would be quick: for those who must not wait for the disk.
+    /// Queues records of a coordinator that became active in `epoch`, with `acks=all`, also where appending them
+    /// would be quick: its task is not to wait for the disk. In a later epoch they are refused.
     ///
     /// # Errors
     ///
-    /// The threads have ended.
-    pub(super) async fn queue(
+    /// As [`LogThreads::append`].
+    pub(super) async fn append_own(
         &self,
         partition: &Arc<Partition>,
+        epoch: LeaderEpoch,
         records: Bytes,
-        reply: Reply,
-    ) -> Result<()> {
+    ) -> Result<Appended> {
         let sender = self.sender(partition)?;
-        Self::send_append(&sender, partition, records, reply).await
+        let (appending, receiver) = Appending::own(records, epoch);
+        Self::queue(&sender, partition, appending).await?;
+        Ok(receiver)
     }
 
-    async fn send_append(
+    async fn queue(
         sender: &mpsc::Sender<Task>,
         partition: &Arc<Partition>,
-        records: Bytes,
-        reply: Reply,
+        appending: Appending,
     ) -> Result<()> {
         // Counted before there is room in the queue, so that no later append overtakes it.
-        let task = Task::Append { partition: Queued::new(partition), records, reply };
+        let task = Task::Append { partition: Queued::new(partition), appending };
         Self::send(sender, task).await
     }
 
-    /// Appends on the caller's thread, and takes the reply, where that is quick: two threads need not be woken
-    /// then, and the records are still in this core's cache (ADR 0001).
-    fn append_here(&self, partition: &Arc<Partition>, records: &Bytes, reply: &mut Option<Reply>) {
+    /// Appends on the caller's thread, where that is quick: two threads need not be woken then, and the records are
+    /// still in this core's cache (ADR 0001).
+    fn append_here(&self, partition: &Arc<Partition>, appending: &mut Option<Appending>) {
         let start = self.clock.monotonic();
-        let Some(header) = quick(records) else { return };
         if start < Duration::from_micros(self.queued_until.load(Ordering::Relaxed)) {
             return;
         }
         let Ok(_place) = self.here.try_acquire() else { return };
         let now = self.clock.now();
-        self.syncer.after(partition, || partition.try_append((records, &header), now, reply));
+        self.syncer.after(partition, || partition.try_append(appending, now));
         let end = self.clock.monotonic();
         if end.saturating_sub(start) > HERE_TIME_MAX {
             let until = u64::try_from((end + QUEUED_TIME).as_micros()).unwrap_or(u64::MAX);
@@ -276,23 +282,22 @@ impl Drop for LogThreads {
     }
 }
 
-/// The header of records that are few enough for whoever brings them.
-fn quick(records: &Bytes) -> Option<BatchHeader> {
-    let header = BatchHeader::parse(records).ok()?;
-    let max = match header.compression {
+/// Whether a batch is small enough for whoever brings it.
+fn is_quick(batch: &Batch) -> bool {
+    let max = match batch.header().compression {
         Compression::None => HERE_BYTES_MAX,
         _ => HERE_COMPRESSED_BYTES_MAX,
     };
-    (records.len() <= max).then_some(header)
+    batch.bytes().len() <= max
 }
 
 fn write_logs(mut receiver: mpsc::Receiver<Task>, syncer: &Arc<Syncer>, clock: &Arc<dyn Clock>) {
     while let Some(task) = receiver.blocking_recv() {
         match task {
-            Task::Append { partition: queued, records, reply } => {
+            Task::Append { partition: queued, appending } => {
                 let partition = queued.partition();
                 let now = clock.now();
-                syncer.after(partition, || partition.append_now(&records, now, reply));
+                syncer.after(partition, || partition.append_now(appending, now));
             }
             Task::Work { partition: queued, work } => {
                 let partition = queued.partition();

@@ -1,37 +1,43 @@
-//! A partition that this broker leads: its log, its high watermark, and who waits for it.
+//! A partition on this broker: its log, its role, and who waits for it.
 //!
 //! Why: the log is synchronous and has a single writer; clients are many and asynchronous. This is where
-//! they meet. Appending is in [`append`]; reads go to the log's reader on the caller's thread; the high
-//! watermark between them comes from [`crate::machine::replica`].
+//! they meet. Appending is in [`append`], the change of roles in [`role`]; reads go to the log's reader on the
+//! caller's thread; the high watermark between them comes from [`crate::machine::replica`].
+//!
+//! Who calls: handlers, the log threads and the publisher of metadata. It knows none of them: what it is asked
+//! to do, it does on the caller's thread.
 //!
 //! Invariants:
 //! - `PART-1` a consumer reads only below the high watermark, an `acks=all` producer is answered only
 //!   when its records are below it (ADR 0001).
 //! - `PART-2` once a partition is closed (deleted, taken offline, broker stopped), nobody waits for it:
 //!   producers are answered with an error, fetches are woken.
-//! - `PART-3` lock order: `log` before `state`; neither is held across an await.
+//! - `PART-3` lock order: `ledger` before `state`; neither is held across an await. `standing` is read without
+//!   a lock and replaced under `state`, for another role or epoch also under `ledger`.
 
 mod append;
+mod role;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use arc_swap::ArcSwap;
 
-use super::log_threads::LogThreads;
+use self::append::Waiting;
+use self::role::{Ledger, Standing};
 use super::parking::{Parking, PartitionKey};
 use crate::config::{CompressionType, Durability, TopicConfig};
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::{Health, Log, LogReader, ReadRequest};
 use crate::machine::fetch_session::FetchInterest;
 use crate::machine::metadata::PartitionImage;
-use crate::machine::replica::{Leader, LocalDurability};
+use crate::machine::replica::{Found, LocalDurability, Replica, Token};
 use crate::protocol::Records;
 use crate::types::{Chunk, LeaderEpoch, NodeId, Offset, ProducerId, TopicPartition};
 
-pub(super) use append::{Acks, AppendAnswer, Queued};
+pub(super) use append::{Acks, AppendAnswer, Appended, Appending, Queued};
 
 /// How far a reader may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,22 +63,9 @@ pub(super) struct FetchRead {
     pub(super) diverging: Option<(LeaderEpoch, Offset)>,
 }
 
-/// A producer that waits for the high watermark.
-struct Waiting {
-    until: Offset,
-    answer: AppendAnswer,
-    reply: oneshot::Sender<Result<AppendAnswer>>,
-}
-
 struct State {
-    leader: Leader,
-    leader_epoch: LeaderEpoch,
-    is_leader: bool,
-    replicas: usize,
-    isr: usize,
-    config: Arc<TopicConfig>,
+    replica: Replica,
     waiting: VecDeque<Waiting>,
-    closed: Option<ErrorCode>,
     /// Since when something is to be synced by `flush.ms`, by the monotonic clock.
     unsynced_since: Option<Duration>,
 }
@@ -81,9 +74,12 @@ struct State {
 pub(super) struct Partition {
     key: PartitionKey,
     name: TopicPartition,
-    log: Mutex<Option<Log>>,
+    node_id: NodeId,
+    /// The log, while it is open: one may write to it at a time.
+    ledger: Mutex<Option<Ledger>>,
     reader: LogReader,
     state: Mutex<State>,
+    standing: ArcSwap<Standing>,
     high_watermark: AtomicI64,
     /// How many tasks in the queue of its log thread are for it; see [`Queued`].
     queued: AtomicUsize,
@@ -111,19 +107,18 @@ pub(super) struct Surroundings {
 }
 
 impl Partition {
-    /// Creates the partition from an open log.
+    /// Creates the partition from an open log and the high watermark that was saved for it.
     ///
     /// # Errors
     ///
-    /// When the recovered data could not be synced.
+    /// When the recovered data could not be synced, or the log contradicts the metadata.
     pub(super) fn new(
         key: PartitionKey,
-        name: TopicPartition,
-        log: Log,
+        (log, high_watermark): (Log, Offset),
         (image, config): (&PartitionImage, Arc<TopicConfig>),
         around: &Surroundings,
     ) -> Result<Arc<Self>> {
-        let reader = log.reader();
+        let (name, reader) = (log.partition().clone(), log.reader());
         let durability = local_durability(&config, image, around.volatile);
         if durability == LocalDurability::Synced
             && reader.recovery_point() < reader.log_end_offset()
@@ -132,32 +127,30 @@ impl Partition {
             // later.
             log.sync_handle().run()?;
         }
-        let leader = Leader::new(durability, reader.log_end_offset());
-        let high_watermark = AtomicI64::new(leader.high_watermark().0);
-        let state = State {
-            leader,
-            leader_epoch: image.leader_epoch,
-            is_leader: image.leader == around.node_id,
-            replicas: image.replicas.len(),
-            isr: image.isr.len(),
-            config,
-            waiting: VecDeque::new(),
-            closed: None,
-            unsynced_since: None,
+        let found = Found {
+            log_start: reader.log_start_offset(),
+            log_end: reader.log_end_offset(),
+            synced_end: reader.recovery_point(),
+            high_watermark,
         };
-        Ok(Arc::new(Self {
+        let replica = Replica::new(around.node_id, durability, found);
+        let partition = Self {
             key,
             name,
-            log: Mutex::new(Some(log)),
+            node_id: around.node_id,
+            high_watermark: AtomicI64::new(replica.high_watermark().0),
+            ledger: Mutex::new(Some(Ledger { log, token: Token::NONE })),
             reader,
-            state: Mutex::new(state),
-            high_watermark,
+            state: Mutex::new(State { replica, waiting: VecDeque::new(), unsynced_since: None }),
+            standing: ArcSwap::from_pointee(Standing::new(Arc::clone(&config))),
             queued: AtomicUsize::new(0),
             sync_queued: AtomicBool::new(false),
             health: around.health.clone(),
             parking: Arc::clone(&around.parking),
             volatile: around.volatile,
-        }))
+        };
+        partition.take_role(image, config)?;
+        Ok(Arc::new(partition))
     }
 
     pub(super) fn key(&self) -> PartitionKey {
@@ -181,15 +174,15 @@ impl Partition {
     }
 
     pub(super) fn leader_epoch(&self) -> LeaderEpoch {
-        self.state().leader_epoch
+        self.standing.load().token.epoch()
     }
 
     pub(super) fn config(&self) -> Arc<TopicConfig> {
-        Arc::clone(&self.state().config)
+        Arc::clone(&self.standing.load().config)
     }
 
     pub(super) fn compresses_with_zstd(&self) -> bool {
-        self.state().config.compression_type == CompressionType::Zstd
+        self.standing.load().config.compression_type == CompressionType::Zstd
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -212,15 +205,8 @@ impl Partition {
     /// `NOT_LEADER_OR_FOLLOWER`, or why it was closed.
     pub(super) fn check_leader(&self) -> Result<()> {
         self.health.check()?;
-        let state = self.state();
-        if let Some(code) = state.closed {
-            return Err(Error::kafka(code, format!("{} is closed", self.name)));
-        }
-        if state.is_leader {
-            return Ok(());
-        }
-        let context = format!("this broker does not lead {}", self.name);
-        Err(Error::kafka(ErrorCode::NotLeaderOrFollower, context))
+        self.standing.load().leads(&self.name)?;
+        Ok(())
     }
 
     /// Checks the leader epoch that a client assumes (KIP-320).
@@ -229,28 +215,12 @@ impl Partition {
     ///
     /// `FENCED_LEADER_EPOCH` for an older one, `UNKNOWN_LEADER_EPOCH` for a newer one.
     pub(super) fn check_epoch(&self, epoch: LeaderEpoch) -> Result<()> {
-        let current = self.leader_epoch();
-        let code = match epoch {
-            LeaderEpoch::UNKNOWN => return Ok(()),
-            epoch if epoch == current => return Ok(()),
-            epoch if epoch < current => ErrorCode::FencedLeaderEpoch,
-            _ => ErrorCode::UnknownLeaderEpoch,
-        };
-        let context = format!("{} is at leader epoch {current}, not {epoch}", self.name);
-        Err(Error::kafka(code, context))
+        self.standing.load().check_epoch(epoch, &self.name)
     }
 
     /// Where an epoch ends; `None` when the log does not reach back to it.
     pub(super) fn end_of_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
-        if epoch == LeaderEpoch::UNKNOWN {
-            return None;
-        }
-        let (leader_epoch, end) = if epoch == self.leader_epoch() {
-            // The current epoch ends at the log end, even before its first record.
-            (epoch, self.reader.log_end_offset())
-        } else {
-            self.reader.end_offset_for_epoch(epoch)
-        };
+        let (leader_epoch, end) = self.reader.end_offset_for_epoch(epoch);
         (end != Offset::UNKNOWN).then_some((leader_epoch, end))
     }
 
@@ -265,8 +235,10 @@ impl Partition {
         (max_bytes, at_least_one): (usize, bool),
         read_committed: bool,
     ) -> Result<FetchRead> {
-        self.check_leader()?;
-        self.check_epoch(interest.current_leader_epoch)?;
+        self.health.check()?;
+        let standing = self.standing.load();
+        standing.leads(&self.name)?;
+        standing.check_epoch(interest.current_leader_epoch, &self.name)?;
         let high_watermark = self.high_watermark();
         let last_stable_offset = self.reader.last_stable_offset(high_watermark);
         let mut found = FetchRead {
@@ -286,6 +258,8 @@ impl Partition {
             if read_committed { last_stable_offset } else { high_watermark },
         );
         let read = self.reader.read(request)?;
+        let beyond = !read.records.is_empty() && read.next_offset > request.upper;
+        assert!(!beyond, "PART-1: {} was read beyond {}", self.name, request.upper);
         if read_committed && !read.records.is_empty() {
             let aborted = self.reader.aborted_transactions(interest.fetch_offset, read.next_offset);
             found.aborted =
@@ -338,38 +312,50 @@ impl Partition {
 
     /// Works on the log, with exclusive access.
     pub(super) fn with_log<R>(&self, work: impl FnOnce(&mut Log) -> Result<R>) -> Result<R> {
-        let mut log = self.log.lock().map_err(|_poisoned| {
+        self.with_ledger(|ledger| work(&mut ledger.log))
+    }
+
+    fn with_ledger<R>(&self, work: impl FnOnce(&mut Ledger) -> Result<R>) -> Result<R> {
+        let mut ledger = self.ledger.lock().map_err(|_poisoned| {
             Error::kafka(ErrorCode::KafkaStorageError, format!("{} failed earlier", self.name))
         })?;
-        match log.as_mut() {
-            Some(log) => work(log),
-            None => Err(Error::kafka(
-                ErrorCode::NotLeaderOrFollower,
-                format!("{} is closed", self.name),
-            )),
+        match ledger.as_mut() {
+            Some(ledger) => work(ledger),
+            None => {
+                let code = self.standing.load().closed.unwrap_or(ErrorCode::NotLeaderOrFollower);
+                Err(role::closed(code, &self.name))
+            }
         }
     }
 
     /// Takes the log, to close or delete it.
     pub(super) fn take_log(&self) -> Option<Log> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).take()
+        let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner).take();
+        ledger.map(|ledger| ledger.log)
     }
 
     /// Whether a sync must follow what was appended: for the high watermark, or by `flush.messages`.
     fn needs_sync(&self, state: &State) -> bool {
-        state.leader.needs_sync()
-            || !self.volatile && self.unsynced_records() >= state.config.flush_messages
+        let due = || self.unsynced_records() >= self.standing.load().config.flush_messages;
+        state.replica.needs_sync() || !self.volatile && due()
     }
 
     fn unsynced_records(&self) -> i64 {
         self.reader.log_end_offset().0 - self.reader.recovery_point().0
     }
 
-    /// Whether `flush.ms` has passed since this was called first with something to sync.
+    /// Whether a sync is due that no append asked for: `flush.ms` has passed since this was called first with
+    /// something to sync, or what was written before counts only once it is synced, since the settings or the
+    /// replicas changed.
     pub(super) fn is_flush_due(&self, now: Duration) -> bool {
+        let standing = self.standing.load();
+        let flush_ms = standing.config.flush_ms;
         let mut state = self.state();
-        let interval = u64::try_from(state.config.flush_ms).unwrap_or(0);
-        if self.volatile || state.config.flush_ms == i64::MAX || self.unsynced_records() <= 0 {
+        if standing.closed.is_none() && state.replica.needs_sync() {
+            return true;
+        }
+        let interval = u64::try_from(flush_ms).unwrap_or(0);
+        if self.volatile || flush_ms == i64::MAX || self.unsynced_records() <= 0 {
             state.unsynced_since = None;
             return false;
         }
@@ -398,7 +384,7 @@ impl Partition {
             self.sync_queued.store(false, Ordering::Release);
             // Appends since the handle was created did not queue the partition again.
             let state = self.state();
-            let again = state.closed.is_none() && self.needs_sync(&state);
+            let again = self.standing.load().closed.is_none() && self.needs_sync(&state);
             drop(state);
             if !again || !self.queue_sync() {
                 return;
@@ -408,7 +394,7 @@ impl Partition {
 
     fn sync_failed(&self, error: &Error) {
         let code = error.code();
-        if self.state().closed.is_some() {
+        if self.standing.load().closed.is_some() {
             tracing::debug!(partition = %self.name, error = %error.chain(), "could not sync");
         } else {
             tracing::error!(partition = %self.name, error = %error.chain(), "sync failed");
@@ -418,7 +404,7 @@ impl Partition {
 
     fn synced(&self, end: Offset) {
         let mut state = self.state();
-        let Some(high_watermark) = state.leader.synced(end) else { return };
+        let Some(high_watermark) = state.replica.synced(end) else { return };
         self.publish(&mut state, high_watermark);
         drop(state);
         self.parking.wake(&self.key);
@@ -426,7 +412,8 @@ impl Partition {
 
     /// Moves the high watermark and answers the producers that waited for it.
     fn publish(&self, state: &mut State, high_watermark: Offset) {
-        self.high_watermark.store(high_watermark.0, Ordering::Release);
+        let before = self.high_watermark.swap(high_watermark.0, Ordering::AcqRel);
+        assert!(before <= high_watermark.0, "HW-1: from {before} to {high_watermark}");
         while state.waiting.front().is_some_and(|waiting| waiting.until <= high_watermark) {
             if let Some(Waiting { answer, reply, .. }) = state.waiting.pop_front() {
                 drop(reply.send(Ok(answer)));
@@ -439,11 +426,7 @@ impl Partition {
     /// # Errors
     ///
     /// `OFFSET_OUT_OF_RANGE`, `POLICY_VIOLATION`, and those of the log.
-    pub(super) async fn delete_records(
-        self: &Arc<Self>,
-        threads: &LogThreads,
-        offset: Offset,
-    ) -> Result<Offset> {
+    pub(super) fn delete_records(&self, offset: Offset) -> Result<Offset> {
         self.check_leader()?;
         let policy = self.config().cleanup_policy;
         if policy.compact && !policy.delete {
@@ -457,42 +440,11 @@ impl Partition {
             let start = self.reader.log_start_offset();
             return Err(Error::OffsetOutOfRange { partition, offset, start, end: high_watermark });
         }
-        let start =
-            threads.run(self, move |log| log.delete_records_before(offset, high_watermark)).await?;
+        let start = self.with_log(|log| log.delete_records_before(offset, high_watermark))?;
+        assert!(start <= self.high_watermark(), "HW-3: {} starts at {start}", self.name);
         self.parking.wake(&self.key);
         Ok(start)
     }
-
-    /// Applies a new state from the metadata image.
-    pub(super) fn update(&self, node_id: NodeId, image: &PartitionImage, config: Arc<TopicConfig>) {
-        let mut state = self.state();
-        state.leader_epoch = image.leader_epoch;
-        state.is_leader = image.leader == node_id;
-        state.replicas = image.replicas.len();
-        state.isr = image.isr.len();
-        let durability = local_durability(&config, image, self.volatile);
-        state.config = config;
-        if let Some(high_watermark) = state.leader.set_durability(durability) {
-            self.publish(&mut state, high_watermark);
-        }
-        drop(state);
-        self.parking.wake(&self.key);
-    }
-
-    /// Ends every wait with `code`; nothing is appended or read from now on.
-    pub(super) fn close(&self, code: ErrorCode) {
-        let mut state = self.state();
-        state.closed.get_or_insert(code);
-        for Waiting { reply, .. } in state.waiting.drain(..) {
-            drop(reply.send(Err(Error::kafka(code, format!("{} was closed", self.name)))));
-        }
-        drop(state);
-        self.parking.wake(&self.key);
-    }
-}
-
-fn min_isr(config: &TopicConfig, replicas: usize) -> usize {
-    usize::try_from(config.min_insync_replicas).unwrap_or(1).min(replicas)
 }
 
 /// How much the copy on this broker counts (ADR 0001).
@@ -505,7 +457,7 @@ fn local_durability(
         _ if volatile => false,
         Durability::Os => false,
         Durability::Fsync => true,
-        Durability::Auto => min_isr(config, image.replicas.len()) <= 1,
+        Durability::Auto => role::min_in_sync(config, image.replicas.len()) <= 1,
     };
     if synced { LocalDurability::Synced } else { LocalDurability::Written }
 }

@@ -104,7 +104,7 @@ impl Partitions {
         let mut missing = Vec::new();
         for wanted in self.wanted(change) {
             match self.get(&wanted.key) {
-                Some(partition) => self.update(&partition, &wanted, change.config),
+                Some(partition) => Self::update(&partition, &wanted, change.config),
                 None if self.has_failed(&wanted.key) => {}
                 None => missing.push(wanted),
             }
@@ -167,7 +167,7 @@ impl Partitions {
         self.failed.read().unwrap_or_else(PoisonError::into_inner).contains_key(key)
     }
 
-    fn update(&self, partition: &Partition, wanted: &Wanted<'_>, broker: &BrokerConfig) {
+    fn update(partition: &Partition, wanted: &Wanted<'_>, broker: &BrokerConfig) {
         if *partition.config() != *wanted.config {
             let config = log_config(&wanted.config, broker);
             let changed = partition.with_log(|log| {
@@ -178,7 +178,7 @@ impl Partitions {
                 tracing::debug!(partition = %partition.name(), error = %error.chain(), "change failed");
             }
         }
-        partition.update(self.around.node_id, wanted.state, Arc::clone(&wanted.config));
+        partition.update(wanted.state, Arc::clone(&wanted.config));
     }
 
     /// Opens logs, several at a time: after a crash each is scanned from its recovery point.
@@ -208,7 +208,7 @@ impl Partitions {
         let config = log_config(&wanted.config, broker);
         let log = self.storage.open_log(&name, wanted.topic.id, config)?;
         let image = (wanted.state, Arc::clone(&wanted.config));
-        Partition::new(wanted.key, name, log, image, &self.around)
+        Partition::new(wanted.key, log, image, &self.around)
     }
 
     fn doom(&self, path: PathBuf, delay: Duration) {

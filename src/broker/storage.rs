@@ -67,8 +67,9 @@ impl Storage {
         total.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX))
     }
 
-    /// Opens the log of a partition, or creates it. A log under its name that belongs to another topic
-    /// is set aside: an interrupted deletion leaves such a log, and so does lost metadata.
+    /// Opens the log of a partition, or creates it, and tells the high watermark that was saved for it. A log
+    /// under its name that belongs to another topic is set aside: an interrupted deletion leaves such a log, and so
+    /// does lost metadata.
     ///
     /// # Errors
     ///
@@ -78,7 +79,7 @@ impl Storage {
         partition: &TopicPartition,
         topic_id: TopicId,
         config: LogConfig,
-    ) -> Result<Log> {
+    ) -> Result<(Log, Offset)> {
         let directory = self.directory()?;
         let path = directory.partition_path(partition);
         let failed = |error| Error::io("open", &path, error);
@@ -108,13 +109,13 @@ impl Storage {
             clean_until: directory.cleaner_offset(partition),
         };
         if is_new {
-            return Log::create(&self.env, &path, options);
+            return Ok((Log::create(&self.env, &path, options)?, offsets.high_watermark));
         }
         let (log, report) = Log::open(&self.env, &path, options)?;
         if report.scanned_bytes > 0 || report.truncated_bytes > 0 {
             tracing::info!(%partition, ?report, "recovered");
         }
-        Ok(log)
+        Ok((log, offsets.high_watermark))
     }
 
     /// Deletes logs from the directory. The caller removes their files in the background, with

@@ -14,14 +14,48 @@ use crate::record::{
 };
 use crate::types::{LeaderEpoch, Offset, TimestampMs};
 
-/// Who appends.
+/// What a leader appends, by who wrote it: what is asked of a producer's batch is not asked of our own.
+#[derive(Clone, Debug)]
+pub enum Append {
+    /// One data batch of a producer, whose header whoever received it has read. Sequence, timestamps and the
+    /// absence of control records are checked.
+    Produced(Batch),
+    /// Batches of a coordinator or of the metadata quorum on this node: any number, control batches too.
+    Own(Bytes),
+}
+
+impl Append {
+    /// The records of a producer.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_RECORD` for anything but one batch, `CORRUPT_MESSAGE` for a part of one.
+    pub fn produced(records: &Bytes) -> Result<Self> {
+        if records.is_empty() {
+            return Err(Error::kafka(ErrorCode::InvalidRecord, "there is no batch to append"));
+        }
+        let batch = Batch::parse(records)?;
+        if batch.bytes().len() < records.len() {
+            let detail = "a produce request holds more than one batch for the partition";
+            return Err(Error::kafka(ErrorCode::InvalidRecord, detail));
+        }
+        Ok(Self::Produced(batch))
+    }
+
+    /// What is checked.
+    const fn origin(&self) -> Origin {
+        match self {
+            Self::Produced(_) => Origin::Producer,
+            Self::Own(_) => Origin::ThisNode,
+        }
+    }
+}
+
+/// Who wrote a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// A producer: exactly one data batch, checked for sequence and size.
-    Client,
-    /// A coordinator or the metadata quorum on this node: any number of batches, including control
-    /// batches.
-    Internal,
+enum Origin {
+    Producer,
+    ThisNode,
 }
 
 /// A batch ready to be written.
@@ -100,20 +134,19 @@ impl Prepared {
 /// Splits, checks and prepares the batches that a leader is asked to append. Offsets are not
 /// assigned yet.
 pub(super) fn prepare(
-    records: &Bytes,
+    append: Append,
     config: &LogConfig,
-    origin: Origin,
     now: TimestampMs,
 ) -> Result<Vec<Prepared>> {
+    let origin = append.origin();
+    let records = match append {
+        Append::Produced(batch) => return Ok(vec![prepare_batch(batch, config, origin, now)?]),
+        Append::Own(records) => records,
+    };
     let mut prepared = Vec::with_capacity(1);
-    let mut batches = Batches::new(records.clone());
+    let mut batches = Batches::new(records);
     for batch in &mut batches {
-        let batch = batch?;
-        if origin == Origin::Client && !prepared.is_empty() {
-            let detail = "a produce request holds more than one batch for the partition";
-            return Err(Error::kafka(ErrorCode::InvalidRecord, detail));
-        }
-        prepared.push(prepare_batch(batch, config, origin, now)?);
+        prepared.push(prepare_batch(batch?, config, origin, now)?);
     }
     if batches.truncated().is_some() {
         let detail = "the records end in the middle of a batch";
@@ -131,22 +164,21 @@ fn prepare_batch(
     origin: Origin,
     now: TimestampMs,
 ) -> Result<Prepared> {
-    if origin == Origin::Client {
-        check_size(&batch, config)?;
-        if batch.header().timestamp_type() == TimestampType::LogAppendTime {
-            let detail = "a producer must not set the timestamp type LogAppendTime";
-            return Err(Error::kafka(ErrorCode::InvalidTimestamp, detail));
-        }
+    check_size(&batch, config)?;
+    if origin == Origin::Producer && batch.header().timestamp_type() == TimestampType::LogAppendTime
+    {
+        let detail = "a producer must not set the timestamp type LogAppendTime";
+        return Err(Error::kafka(ErrorCode::InvalidTimestamp, detail));
     }
     let rules = AppendRules {
-        control: origin == Origin::Internal,
+        control: origin == Origin::ThisNode,
         uncompressed_size_max: config.uncompressed_bytes_max,
     };
     let facts = validate_for_append(&batch, rules)?;
     check_records(&batch, &facts, config)?;
     let needs_keys = config.compacted && !batch.header().is_control();
     let append_time = config.message_timestamp_type == TimestampType::LogAppendTime;
-    let checks_time = !append_time && origin == Origin::Client;
+    let checks_time = !append_time && origin == Origin::Producer;
     let times = checks_time.then(|| Times::around(now, config));
     if needs_keys && facts.first_keyless.is_some()
         || times.as_ref().is_some_and(|times| times.refuse_any(&facts))
@@ -154,9 +186,7 @@ fn prepare_batch(
         return Err(refused_records(&batch, config, (needs_keys, times.as_ref())));
     }
     let batch = recompress(batch, config)?;
-    if origin == Origin::Client {
-        check_size(&batch, config)?;
-    }
+    check_size(&batch, config)?;
     let mut prepared = Prepared::as_is(batch)?;
     if append_time {
         prepared.stamp(TimestampType::LogAppendTime, now);

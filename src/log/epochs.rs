@@ -12,7 +12,7 @@ use super::checkpoint;
 pub struct EpochEntry {
     /// The epoch.
     pub epoch: LeaderEpoch,
-    /// The first offset that was written in it.
+    /// The log end when its leader was made, and so the offset of its first record, once there is one.
     pub start_offset: Offset,
 }
 
@@ -29,7 +29,7 @@ impl EpochCache {
         &self.entries
     }
 
-    /// The newest epoch with a record.
+    /// The newest epoch, which may have no record yet.
     #[must_use]
     pub fn latest(&self) -> Option<LeaderEpoch> {
         self.entries.last().map(|entry| entry.epoch)

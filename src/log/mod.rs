@@ -25,6 +25,7 @@
 //! - `LOG-5` After a crash the log is a prefix of what was appended, at least up to the recovery point (`REC-1`,
 //!   `REC-2`).
 //! - `LOG-6` A batch that rotted on disk is reported with file and position, not served.
+//! - `LOG-7` Offsets ascend, and so do the epochs of their leaders (`EPOCH-1`).
 //!
 //! # Why there is no cache of the newest appends
 //!
@@ -78,6 +79,7 @@ mod epochs;
 mod health;
 mod index;
 mod layout;
+mod leadership;
 mod producers;
 mod properties;
 mod reader;
@@ -92,6 +94,7 @@ mod sync;
 mod verified;
 mod writer;
 
+pub use append::Append;
 pub use compaction::{Cleaned, Cleaner, CleanerLimits, CleanerSummary, Dirtiness, Progress};
 pub use config::LogConfig;
 pub use directory::{CheckpointedOffsets, LogDirectory, PartitionDirectory};

@@ -61,6 +61,12 @@ impl LogReader {
         self.shared.log_start()
     }
 
+    /// The first offset that may be read from this disk; never below the log start offset.
+    #[must_use]
+    pub fn local_start_offset(&self) -> Offset {
+        self.shared.local_start()
+    }
+
     /// The offset that the next record gets.
     #[must_use]
     pub fn log_end_offset(&self) -> Offset {
@@ -141,8 +147,9 @@ impl LogReader {
         Ok(None)
     }
 
+    /// Whether an offset is in the segments here.
     fn check_range(&self, offset: Offset, end: Offset) -> Result<()> {
-        let start = self.shared.log_start();
+        let start = self.shared.local_start();
         if offset < start || offset > end {
             let partition = self.shared.partition.clone();
             return Err(Error::OffsetOutOfRange { partition, offset, start, end });
@@ -172,7 +179,7 @@ impl LogReader {
     #[must_use]
     pub fn is_cold(&self, request: &ReadRequest) -> bool {
         let upper = request.upper.min(self.shared.log_end());
-        if request.offset >= upper || request.offset < self.shared.log_start() {
+        if request.offset >= upper || request.offset < self.shared.local_start() {
             return false;
         }
         let want = Want {
@@ -195,7 +202,7 @@ impl LogReader {
         self.shared.health.check()?;
         self.retrying(|| {
             let upper = upper.min(self.shared.log_end());
-            let from = self.shared.log_start();
+            let from = self.shared.local_start();
             let epochs = self.shared.epochs.load();
             let view = self.shared.view.load();
             for segment in view.segments.iter().skip(view.index_of(from)) {
@@ -241,12 +248,6 @@ impl LogReader {
     pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
         let end = self.shared.log_end();
         self.shared.epochs.load().end_offset_for(epoch, end)
-    }
-
-    /// The epoch of the newest record.
-    #[must_use]
-    pub fn latest_epoch(&self) -> Option<LeaderEpoch> {
-        self.shared.epochs.load().latest()
     }
 
     /// The epoch that the record at `offset` was written in.

@@ -195,7 +195,7 @@ impl Opening<'_> {
         }
         sealed.push(Arc::clone(&log.active.segment));
         self.shared.view.store(Arc::new(View { segments: sealed }));
-        self.shared.set_log_start(start);
+        self.shared.set_starts(start);
         self.shared.set_log_end(active_end);
         self.finish_epochs(start, active_end);
         self.load_producers(&inventory, start, active_end)?;

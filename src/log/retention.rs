@@ -1,6 +1,8 @@
 //! What is removed from a log: old segments, records below a new log start offset, a tail that no
 //! leader has.
 //!
+//! `RET-0`: retention deletes nothing that `Log::deletable_end` does not allow; who else needs the segments,
+//! a tier that has not copied them yet, has its say there.
 //! `RET-1`: a segment's files are renamed to `.deleted` first and removed later; readers that still use
 //! it keep reading the old inode. `RET-2`: bytes that were published are never cut in place; a truncation
 //! writes the part that is kept into a new file (the reason is in `env::real`: somebody may have them
@@ -45,8 +47,8 @@ impl Log {
         if !self.config.delete_old {
             return Ok(deleted);
         }
-        for round in [self.expired_count(now, high_watermark)?, self.surplus_count(high_watermark)]
-        {
+        let end = self.deletable_end(high_watermark);
+        for round in [self.expired_count(now, end)?, self.surplus_count(end)] {
             let (count, all) = round;
             if all {
                 self.roll_at(self.log_end_offset(), now)?;
@@ -58,9 +60,14 @@ impl Log {
         Ok(deleted)
     }
 
+    /// How far retention may delete (`RET-0`): to the high watermark.
+    fn deletable_end(&self, high_watermark: Offset) -> Offset {
+        high_watermark.min(self.log_end_offset())
+    }
+
     /// How many segments from the first on are older than `retention.ms`, and whether the active one is
     /// among them.
-    fn expired_count(&self, now: TimestampMs, high_watermark: Offset) -> Result<(usize, bool)> {
+    fn expired_count(&self, now: TimestampMs, end: Offset) -> Result<(usize, bool)> {
         if self.config.retention_ms < 0 {
             return Ok((0, false));
         }
@@ -75,7 +82,7 @@ impl Log {
             let old = now.0.saturating_sub(newest.0) > self.config.retention_ms;
             // Compaction may leave a sealed segment without batches.
             let emptied = segment.size() == 0 && segment.base_offset < active;
-            if !emptied && (segment.size() == 0 || !old) || segment.next_offset() > high_watermark {
+            if !emptied && (segment.size() == 0 || !old) || segment.next_offset() > end {
                 break;
             }
             count += 1;
@@ -85,7 +92,7 @@ impl Log {
 
     /// How many segments from the first on may be deleted without the log becoming smaller than
     /// `retention.bytes`.
-    fn surplus_count(&self, high_watermark: Offset) -> (usize, bool) {
+    fn surplus_count(&self, end: Offset) -> (usize, bool) {
         let Ok(keep) = u64::try_from(self.config.retention_bytes) else { return (0, false) };
         let view = self.shared.view.load();
         let mut surplus =
@@ -97,7 +104,7 @@ impl Log {
             let emptied = size == 0 && segment.base_offset < active;
             if !emptied && (size == 0 || surplus < size)
                 || surplus == 0
-                || segment.next_offset() > high_watermark
+                || segment.next_offset() > end
             {
                 break;
             }
@@ -139,7 +146,7 @@ impl Log {
 
     fn raise_start(&self, offset: Offset) {
         if offset > self.log_start_offset() {
-            self.shared.set_log_start(offset);
+            self.shared.set_starts(offset);
             let mut epochs = (**self.shared.epochs.load()).clone();
             if epochs.truncate_start(offset) {
                 self.shared.epochs.store(Arc::new(epochs));
@@ -321,7 +328,7 @@ impl Log {
             self.doom(segment.base_offset)?;
         }
         self.active = create_segment(&self.home, &self.shared, &self.config, offset, &self.env)?;
-        self.shared.set_log_start(offset);
+        self.shared.set_starts(offset);
         self.publish_cut(vec![Arc::clone(&self.active.segment)], offset)?;
         Ok(offset)
     }
@@ -335,7 +342,7 @@ impl Log {
             synced.recovery_point = synced.recovery_point.min(end);
         }
         // The cut may fall on a batch that holds the log start offset.
-        self.shared.set_log_start(self.log_start_offset().min(end));
+        self.shared.set_starts(self.log_start_offset().min(end));
         self.shared.set_log_end(end);
         self.shared.view.store(Arc::new(View { segments }));
         let mut epochs = (**self.shared.epochs.load()).clone();

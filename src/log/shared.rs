@@ -80,6 +80,7 @@ pub(super) struct Shared {
     pub(super) health: Health,
     pub(super) uncompressed_bytes_max: usize,
     log_start: AtomicI64,
+    local_start: AtomicI64,
     log_end: AtomicI64,
     synced: Mutex<Synced>,
     dirty: Mutex<Dirty>,
@@ -101,6 +102,7 @@ impl Shared {
             health,
             uncompressed_bytes_max,
             log_start: AtomicI64::new(0),
+            local_start: AtomicI64::new(0),
             log_end: AtomicI64::new(0),
             synced: Mutex::new(Synced { generation: 0, recovery_point: Offset::ZERO }),
             dirty: Mutex::default(),
@@ -109,15 +111,24 @@ impl Shared {
         }
     }
 
+    /// The first offset that may be read.
     pub(super) fn log_start(&self) -> Offset {
         Offset(self.log_start.load(Ordering::Acquire))
+    }
+
+    /// The first offset that may be read from the segments here. It is the log start as long as there is no other
+    /// place to read from; a tier keeps what lies between the two.
+    pub(super) fn local_start(&self) -> Offset {
+        Offset(self.local_start.load(Ordering::Acquire))
     }
 
     pub(super) fn log_end(&self) -> Offset {
         Offset(self.log_end.load(Ordering::Acquire))
     }
 
-    pub(super) fn set_log_start(&self, offset: Offset) {
+    /// Publishes where the log starts, here and altogether: nothing is kept elsewhere.
+    pub(super) fn set_starts(&self, offset: Offset) {
+        self.local_start.store(offset.0, Ordering::Release);
         self.log_start.store(offset.0, Ordering::Release);
     }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::active::{Active, create_segment};
-use super::append::{Origin, Prepared, prepare, recompresses};
+use super::append::{Append, Prepared, prepare, recompresses};
 use super::config::LogConfig;
 use super::index::{OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
 use super::layout;
@@ -26,7 +26,7 @@ use super::sync::SyncHandle;
 use crate::env::{Env, File, OpenMode};
 use crate::error::{Error, ErrorCode, Result};
 use crate::record::control::read_control_batch;
-use crate::record::{BatchHeader, Batches, TimestampType};
+use crate::record::{Batches, TimestampType};
 use crate::types::{LeaderEpoch, Offset, TimestampMs, TopicId, TopicPartition};
 
 /// Index entries are written out once this many have accumulated (about 1 MiB of batches).
@@ -126,56 +126,50 @@ impl Log {
         self.shared.log_end()
     }
 
-    /// Appends a producer's batch: checks it as Kafka does, assigns offsets, writes it.
+    /// Appends a producer's batch. See [`Log::append`].
     ///
     /// # Errors
     ///
-    /// `CORRUPT_MESSAGE`, `INVALID_RECORD`, `MESSAGE_TOO_LARGE`, `RECORD_LIST_TOO_LARGE`,
-    /// `INVALID_TIMESTAMP`, `OUT_OF_ORDER_SEQUENCE_NUMBER`, `INVALID_PRODUCER_EPOCH`; [`Error::Io`] when
-    /// the disk is full: nothing is appended then, and a later call may succeed; [`Error::Offline`].
+    /// As [`Append::produced`] and [`Log::append`].
     pub fn append_as_leader(
         &mut self,
         records: &Bytes,
         leader_epoch: LeaderEpoch,
         now: TimestampMs,
     ) -> Result<AppendInfo> {
-        self.append(records, leader_epoch, now, Origin::Client)
+        self.append(Append::produced(records)?, leader_epoch, now)
     }
 
-    /// Whether appending a batch takes only a write: no new segment is due, and it is not
-    /// recompressed.
+    /// Whether an append takes only a write: no new segment is due, and nothing is recompressed.
     #[must_use]
-    pub fn appends_by_a_write(&self, header: &BatchHeader, now: TimestampMs) -> bool {
+    pub fn appends_by_a_write(&self, append: &Append, now: TimestampMs) -> bool {
+        let Append::Produced(batch) = append else { return false };
+        let header = batch.header();
         let last = Offset(self.log_end_offset().0 + i64::from(header.last_offset_delta.max(0)));
         !recompresses(header, &self.config)
             && !self.should_roll(header.size_bytes as u64, last, header.max_timestamp, now)
     }
 
-    /// Appends batches of this node's own coordinators or metadata quorum: any number, including
-    /// control batches, and of any size that fits into a segment.
+    /// Appends as a leader: checks what whoever wrote it must keep to, as Kafka does, assigns offsets,
+    /// writes it.
     ///
     /// # Errors
     ///
-    /// As [`Log::append_as_leader`].
-    pub fn append_internal(
+    /// `CORRUPT_MESSAGE`, `INVALID_RECORD`, `MESSAGE_TOO_LARGE`, `RECORD_LIST_TOO_LARGE`,
+    /// `INVALID_TIMESTAMP`, `OUT_OF_ORDER_SEQUENCE_NUMBER`, `INVALID_PRODUCER_EPOCH`;
+    /// [`Error::InvalidArgument`] when the epoch is older than the log's; [`Error::Io`] when
+    /// the disk is full: nothing is appended then, and a later call may succeed; [`Error::Offline`].
+    pub fn append(
         &mut self,
-        records: &Bytes,
+        append: Append,
         leader_epoch: LeaderEpoch,
         now: TimestampMs,
-    ) -> Result<AppendInfo> {
-        self.append(records, leader_epoch, now, Origin::Internal)
-    }
-
-    fn append(
-        &mut self,
-        records: &Bytes,
-        leader_epoch: LeaderEpoch,
-        now: TimestampMs,
-        origin: Origin,
     ) -> Result<AppendInfo> {
         self.shared.health.check()?;
-        let mut prepared = prepare(records, &self.config, origin, now)?;
-        if origin == Origin::Client
+        self.check_epoch(leader_epoch, self.shared.epochs.load().latest())?;
+        let is_produced = matches!(append, Append::Produced(_));
+        let mut prepared = prepare(append, &self.config, now)?;
+        if is_produced
             && let [only] = prepared.as_slice()
             && let Check::Duplicate(batch) = self.shared.producers().check(&only.header)?
         {
@@ -203,11 +197,16 @@ impl Log {
         self.shared.health.check()?;
         let mut prepared = Vec::new();
         let mut next = self.log_end_offset();
+        let mut latest = self.shared.epochs.load().latest();
         let mut batches = Batches::new(records.clone());
         for batch in &mut batches {
             let batch = batch?;
             batch.verify_crc()?;
-            let base = batch.header().base_offset;
+            let (base, epoch) = (batch.header().base_offset, batch.header().leader_epoch);
+            if epoch.0 >= 0 {
+                self.check_epoch(epoch, latest)?;
+                latest = Some(epoch);
+            }
             if base < next || base > next && !self.home.gaps() {
                 let name = &self.shared.partition;
                 let detail = format!("a batch at offset {base} does not continue {name} at {next}");
@@ -251,6 +250,8 @@ impl Log {
         let (Some(first), Some(last)) = (prepared.first(), prepared.last()) else {
             return Err(Error::kafka(ErrorCode::InvalidRecord, "there is no batch to append"));
         };
+        let (base, end) = (first.header.base_offset, self.log_end_offset());
+        assert!(base >= end, "LOG-7: {} ends at {end}, not {base}", self.shared.partition);
         let max_timestamp = prepared.iter().map(|batch| batch.header.max_timestamp).max();
         let max_timestamp = max_timestamp.unwrap_or(TimestampMs::NONE);
         let rolled = self.should_roll(size as u64, last.header.last_offset(), max_timestamp, now);
@@ -308,17 +309,6 @@ impl Log {
                 if let Some(aborted) = aborted {
                     self.note_aborted(aborted);
                 }
-            }
-        }
-    }
-
-    pub(super) fn note_epoch(&self, header: &BatchHeader) {
-        let current = self.shared.epochs.load();
-        if header.leader_epoch.0 >= 0 && current.latest() != Some(header.leader_epoch) {
-            let mut changed = (**current).clone();
-            if changed.assign(header.leader_epoch, header.base_offset) {
-                self.shared.epochs.store(Arc::new(changed));
-                self.shared.dirty().epochs();
             }
         }
     }

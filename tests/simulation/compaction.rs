@@ -7,7 +7,7 @@ use std::path::Path;
 use ottla::env::sim::Simulation;
 use ottla::error::Result;
 use ottla::log::{
-    Cleaner, CleanerLimits, CleanerSummary, Health, Log, LogConfig, OpenOptions, Progress,
+    Append, Cleaner, CleanerLimits, CleanerSummary, Health, Log, LogConfig, OpenOptions, Progress,
 };
 use ottla::record::control::{TransactionMarker, read_control_batch};
 use ottla::record::{BatchBuilder, BatchOptions, Batches, Compression};
@@ -151,7 +151,7 @@ impl Run {
         let marker = TransactionMarker { committed, coordinator_epoch: 1 };
         let now = self.now();
         let batch = marker.batch(ProducerId(producer), ProducerEpoch(0), now).unwrap();
-        self.log().append_internal(&batch, EPOCH, now).unwrap();
+        self.log().append(Append::Own(batch), EPOCH, now).unwrap();
         self.model.fates[index] = if committed { Fate::Committed } else { Fate::Aborted };
         self.model.end += 1;
     }

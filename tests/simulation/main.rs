@@ -20,6 +20,7 @@ mod support;
 
 mod compaction;
 mod consumer_groups;
+mod epochs;
 mod faults;
 mod groups;
 mod model;

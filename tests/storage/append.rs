@@ -2,7 +2,7 @@
 
 use ottla::env::Env;
 use ottla::error::{Error, ErrorCode};
-use ottla::log::{Log, LogConfig};
+use ottla::log::{Append, Log, LogConfig};
 use ottla::record::{BatchOptions, Batches, Compression, TimestampType};
 use ottla::types::{LeaderEpoch, Offset, TimestampMs};
 
@@ -254,7 +254,7 @@ fn a_transaction_holds_back_the_last_stable_offset_and_is_listed_when_aborted() 
     assert_eq!(reader.last_stable_offset(Offset(4)), Offset(1));
     let marker = TransactionMarker { committed: false, coordinator_epoch: 2 };
     let marker = marker.batch(ProducerId(5), ProducerEpoch(0), TimestampMs(4)).unwrap();
-    log.append_internal(&marker, EPOCH, NOW).unwrap();
+    log.append(Append::Own(marker), EPOCH, NOW).unwrap();
     assert_eq!(reader.last_stable_offset(Offset(4)), Offset(1), "the marker is not committed yet");
     assert_eq!(reader.last_stable_offset(Offset(5)), Offset(5));
     drop(log);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ottla::env::Env;
-use ottla::log::{Cleaner, CleanerLimits, Log, LogConfig, Progress};
+use ottla::log::{Append, Cleaner, CleanerLimits, Log, LogConfig, Progress};
 use ottla::record::control::TransactionMarker;
 use ottla::record::{BatchBuilder, BatchOptions, Compression};
 use ottla::types::{LeaderEpoch, ProducerEpoch, ProducerId, Sequence, TimestampMs};
@@ -62,7 +62,7 @@ fn write(path: &Path) -> Vec<PathBuf> {
         if step == 400 {
             let marker = TransactionMarker { committed: false, coordinator_epoch: 0 };
             let marker = marker.batch(ProducerId(2), ProducerEpoch(0), TimestampMs(1)).unwrap();
-            log.append_internal(&marker, LeaderEpoch(4), TimestampMs(1_000)).unwrap();
+            log.append(Append::Own(marker), LeaderEpoch(4), TimestampMs(1_000)).unwrap();
         }
     }
     assert!(log.reader().segment_count() > 2);
@@ -168,7 +168,7 @@ fn write_compacted(path: &Path) -> Vec<PathBuf> {
         if step % 20 == 19 {
             let marker = TransactionMarker { committed: step % 40 == 39, coordinator_epoch: 0 };
             let marker = marker.batch(ProducerId(1), ProducerEpoch(0), TimestampMs(1)).unwrap();
-            log.append_internal(&marker, EPOCH, TimestampMs(1_000)).unwrap();
+            log.append(Append::Own(marker), EPOCH, TimestampMs(1_000)).unwrap();
         }
     }
     compact(&mut log, &config, TimestampMs(5_000));

@@ -19,6 +19,7 @@
 //! - `COORD-3` a shard's state is defined by its log: it is read back at the start, and again after
 //!   a failed append. A record that cannot be read or does not fit fails the load: nothing is passed over but types
 //!   that a newer version may have written.
+//!   Its records are appended in the epoch in which it was read, or not at all.
 //! - `COORD-4` a group belongs to the partition given by Kafka's hash of its id.
 
 mod ahead;

@@ -154,15 +154,10 @@ impl<K: Kind> Runtime<K> {
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
         let (status_sender, status) = watch::channel(Status::Loading);
         let stop = self.ground.stop.child_token();
-        let shard = Shard {
-            key: partition.key(),
-            leader_epoch: partition.leader_epoch(),
-            jobs,
-            status,
-            stop: stop.clone(),
-        };
+        let leader_epoch = partition.leader_epoch();
+        let shard = Shard { key: partition.key(), leader_epoch, jobs, status, stop: stop.clone() };
         let task = ShardTask::<K>::new(
-            partition,
+            (partition, leader_epoch),
             (self.ground.env.clone(), Arc::clone(&self.ground.log_threads)),
             queue,
             (self.world.subscribe(), status_sender, stop),

@@ -29,7 +29,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::machine::Machine as _;
 use crate::machine::coordinator::{Coordinator as _, Effect, Event, RequestId};
 use crate::record::{BatchBuilder, BatchOptions};
-use crate::types::TimestampMs;
+use crate::types::{LeaderEpoch, TimestampMs};
 
 /// The most requests that share an append.
 const BATCH_MAX: usize = 512;
@@ -64,6 +64,8 @@ pub(super) enum Status {
 /// Everything that the task owns.
 pub(super) struct ShardTask<K: Kind> {
     partition: Arc<Partition>,
+    /// The epoch in which this broker leads the partition as long as the task runs.
+    epoch: LeaderEpoch,
     env: Env,
     log_threads: Arc<LogThreads>,
     queue: mpsc::Receiver<Job<K>>,
@@ -85,7 +87,7 @@ pub(super) struct ShardTask<K: Kind> {
 
 impl<K: Kind> ShardTask<K> {
     pub(super) fn new(
-        partition: Arc<Partition>,
+        (partition, epoch): (Arc<Partition>, LeaderEpoch),
         (env, log_threads): (Env, Arc<LogThreads>),
         queue: mpsc::Receiver<Job<K>>,
         (mut world, status, stop): (
@@ -99,6 +101,7 @@ impl<K: Kind> ShardTask<K> {
         let clocks = (env.clock.now(), env.clock.monotonic());
         Self {
             partition,
+            epoch,
             env,
             log_threads,
             queue,
@@ -245,7 +248,8 @@ impl<K: Kind> ShardTask<K> {
         let Batch { builder, replies, .. } = batch;
         if !builder.is_empty() {
             let records = builder.finish()?;
-            let appended = self.partition.queue_append(&self.log_threads, records).await?;
+            let appended =
+                self.log_threads.append_own(&self.partition, self.epoch, records).await?;
             self.appended(appended).await?;
         }
         for (request, reply) in replies {

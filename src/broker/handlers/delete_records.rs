@@ -54,7 +54,10 @@ async fn delete(
     wanted: &DeleteRecordsPartition,
 ) -> Result<Offset> {
     let partition = topics.leader(TopicKey::Name(topic), wanted.partition_index)?;
-    let start = partition.delete_records(call.state.log_threads(), Offset(wanted.offset)).await?;
+    let offset = Offset(wanted.offset);
+    let threads = call.state.log_threads();
+    let start =
+        threads.run_on(&partition, move |partition| partition.delete_records(offset)).await?;
     let storage = Arc::clone(call.state.partitions().storage());
     let remembered = tokio::task::spawn_blocking(move || storage.checkpoint([&partition])).await;
     remembered

@@ -219,6 +219,9 @@ fn is_enough(reads: &[Result<FetchRead>], limits: Limits) -> bool {
 }
 
 /// Reads on a blocking thread when the read would have to wait for the disk.
+///
+/// What a partition has elsewhere, between its log start and its local start, would be awaited here as well: the
+/// one place of a fetch that may wait for bytes.
 async fn read_warm(targets: &Arc<[Target]>, limits: Limits) -> Vec<Result<FetchRead>> {
     let is_cold = |target: &Target| match &target.partition {
         Ok(partition) => partition.is_cold(&target.interest, limits.max_bytes),

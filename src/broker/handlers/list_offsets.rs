@@ -1,7 +1,8 @@
 //! ListOffsets: v1-v11.
 //!
 //! Behaviour: latest (-1) is the end that the isolation level may read, with the leader epoch; earliest
-//! (-2) and earliest local (-4) are the log start offset with the epoch of that record; max timestamp
+//! (-2) and earliest local (-4) are where the log starts, altogether and on this disk, which is the same
+//! offset, with the epoch of that record; max timestamp
 //! (-3) is the record with the largest timestamp; the latest tiered offset (-5) is -1, as there is no
 //! tier; earliest pending upload (-6) likewise. A timestamp finds the first record that is not older,
 //! by its own timestamp, not that of its batch; when there is none, the offset is -1 without an
@@ -153,12 +154,11 @@ fn by_timestamp(partition: &Partition, timestamp: i64, isolation: Isolation) -> 
     match timestamp {
         LATEST => Ok(Some((TimestampMs::NONE, end, partition.leader_epoch()))),
         EARLIEST | EARLIEST_LOCAL => {
-            let start = reader.log_start_offset();
-            let epoch = reader.epoch_of(start);
-            // The next record will have the leader's epoch, which Kafka reports for an empty log.
-            let empty = start == reader.log_end_offset();
-            let next = if empty { partition.leader_epoch() } else { LeaderEpoch::UNKNOWN };
-            let epoch = epoch.unwrap_or(next);
+            let start = match timestamp {
+                EARLIEST => reader.log_start_offset(),
+                _ => reader.local_start_offset(),
+            };
+            let epoch = reader.epoch_of(start).unwrap_or(LeaderEpoch::UNKNOWN);
             Ok(Some((TimestampMs::NONE, start, epoch)))
         }
         MAX_TIMESTAMP => reader.max_timestamp(end),

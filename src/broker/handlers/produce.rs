@@ -39,7 +39,7 @@ use crate::protocol::messages::produce::{
     TopicProduceResponse,
 };
 use crate::protocol::{Response, Str};
-use crate::record::{BatchHeader, Compression};
+use crate::record::{Batch, Compression};
 use crate::types::{Offset, Uuid};
 
 /// One partition: answered, or waited for.
@@ -126,13 +126,13 @@ async fn begin(
     }
     let partition = call.state.partitions().leader(known, data.index)?;
     let records = data.records.clone().unwrap_or_default().into_bytes();
-    check_batch(&records, version, request.transactional_id.is_some())
+    let batch = take_batch(&records, version, request.transactional_id.is_some())
         .map_err(|error| common::at(&known.name, data.index, error))?;
-    partition.append(call.state.log_threads(), records, acks).await
+    call.state.log_threads().append(&partition, batch, acks).await
 }
 
-/// What the version of the request demands of its records; the log checks the rest.
-fn check_batch(records: &Bytes, version: i16, transactional: bool) -> Result<()> {
+/// The one batch of a partition, with what the version of the request demands of it; the log checks the rest.
+fn take_batch(records: &Bytes, version: i16, transactional: bool) -> Result<Batch> {
     let invalid = |context: &str| Error::kafka(ErrorCode::InvalidRecord, context);
     if records.is_empty() {
         return Err(invalid("a produce request needs one record batch per partition"));
@@ -140,7 +140,8 @@ fn check_batch(records: &Bytes, version: i16, transactional: bool) -> Result<()>
     if records.get(16).is_some_and(|&magic| magic != 2) {
         return Err(invalid("only record batches of magic 2 are accepted"));
     }
-    let header = BatchHeader::parse(records)?;
+    let batch = Batch::parse(records)?;
+    let header = batch.header();
     if version < 7 && header.compression == Compression::Zstd {
         let context = format!("zstd needs version 7 of Produce, not {version}");
         return Err(Error::kafka(ErrorCode::UnsupportedCompressionType, context));
@@ -158,7 +159,7 @@ fn check_batch(records: &Bytes, version: i16, transactional: bool) -> Result<()>
         let context = "transactions are not served by this version";
         return Err(Error::kafka(ErrorCode::InvalidTxnState, context));
     }
-    Ok(())
+    Ok(batch)
 }
 
 fn failed(index: i32, error: &Error) -> PartitionProduceResponse {

@@ -12,12 +12,12 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::{Partition, Waiting, min_isr};
-use crate::broker::log_threads::{LogThreads, Reply};
+use super::Partition;
+use super::role::{Ledger, closed};
 use crate::error::{Error, ErrorCode, Result};
-use crate::log::Log;
-use crate::record::BatchHeader;
-use crate::types::{Offset, TimestampMs};
+use crate::log::{Append, AppendInfo};
+use crate::record::Batch;
+use crate::types::{LeaderEpoch, Offset, TimestampMs};
 
 /// When a produce request is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,48 @@ pub(in crate::broker) struct AppendAnswer {
     pub(in crate::broker) log_start_offset: Offset,
 }
 
+/// The outcome of an append, once it is known.
+pub(in crate::broker) type Appended = oneshot::Receiver<Result<AppendAnswer>>;
+
+/// Records to append, and who is told of the outcome.
+pub(in crate::broker) struct Appending {
+    append: Append,
+    /// The only epoch in which it may be appended, if there is one: the task of an older leader decided by what
+    /// it knew then.
+    epoch: Option<LeaderEpoch>,
+    acks: Acks,
+    reply: oneshot::Sender<Result<AppendAnswer>>,
+}
+
+impl Appending {
+    /// A producer's batch, in whatever epoch it comes. The receiver is answered when `acks` is reached.
+    pub(in crate::broker) fn produced(batch: Batch, acks: Acks) -> (Self, Appended) {
+        let (reply, receiver) = oneshot::channel();
+        (Self { append: Append::Produced(batch), epoch: None, acks, reply }, receiver)
+    }
+
+    /// Records of a coordinator that became active in `epoch`.
+    pub(in crate::broker) fn own(records: Bytes, epoch: LeaderEpoch) -> (Self, Appended) {
+        let (reply, receiver) = oneshot::channel();
+        (
+            Self { append: Append::Own(records), epoch: Some(epoch), acks: Acks::All, reply },
+            receiver,
+        )
+    }
+
+    fn refuse(self, error: Error) {
+        // Nobody listens any more when the connection is gone.
+        drop(self.reply.send(Err(error)));
+    }
+}
+
+/// A producer that waits for the high watermark.
+pub(super) struct Waiting {
+    pub(super) until: Offset,
+    pub(super) answer: AppendAnswer,
+    pub(super) reply: oneshot::Sender<Result<AppendAnswer>>,
+}
+
 /// A partition for which a log thread has something to do, or will have when there is room in its queue.
 pub(in crate::broker) struct Queued(Arc<Partition>);
 
@@ -74,107 +116,43 @@ impl Drop for Queued {
 }
 
 impl Partition {
-    /// Appends records, now or by way of the log thread. The receiver is answered when `acks` is reached.
-    ///
-    /// # Errors
-    ///
-    /// This broker does not lead the partition, or too few replicas are in sync.
-    pub(in crate::broker) async fn append(
-        self: &Arc<Self>,
-        threads: &LogThreads,
-        records: Bytes,
-        acks: Acks,
-    ) -> Result<oneshot::Receiver<Result<AppendAnswer>>> {
-        self.check_leader()?;
-        if acks == Acks::All {
-            self.check_isr()?;
-        }
-        let (reply, receiver) = oneshot::channel();
-        threads.append(self, records, (acks, reply)).await?;
-        Ok(receiver)
-    }
-
-    /// Appends by way of the log thread with `acks=all`, for a task that is not to wait for the disk.
-    ///
-    /// # Errors
-    ///
-    /// As [`Partition::append`].
-    pub(in crate::broker) async fn queue_append(
-        self: &Arc<Self>,
-        threads: &LogThreads,
-        records: Bytes,
-    ) -> Result<oneshot::Receiver<Result<AppendAnswer>>> {
-        self.check_leader()?;
-        self.check_isr()?;
-        let (reply, receiver) = oneshot::channel();
-        threads.queue(self, records, (Acks::All, reply)).await?;
-        Ok(receiver)
-    }
-
-    /// `min.insync.replicas` above the number of replicas counts as that number.
-    fn check_isr(&self) -> Result<()> {
-        let state = self.state();
-        let wanted = min_isr(&state.config, state.replicas);
-        if state.isr >= wanted {
-            return Ok(());
-        }
-        let context = format!("{} has {} replicas in sync, not {wanted}", self.name, state.isr);
-        Err(Error::kafka(ErrorCode::NotEnoughReplicas, context))
-    }
-
     /// Appends, on the log thread. Returns whether a sync must follow.
-    pub(in crate::broker) fn append_now(
-        &self,
-        records: &Bytes,
-        now: TimestampMs,
-        reply: Reply,
-    ) -> bool {
-        let mut reply = Some(reply);
-        let append = |log: &mut Log| Ok(self.append_to(log, records, now, &mut reply));
-        let appended = self.check_leader().and_then(|()| self.with_log(append));
-        let error = match appended {
-            Ok(needs_sync) => return needs_sync,
-            Err(error) => error,
-        };
-        if let Some((_, reply)) = reply {
-            // Nobody listens any more when the connection is gone.
-            drop(reply.send(Err(error)));
+    pub(in crate::broker) fn append_now(&self, appending: Appending, now: TimestampMs) -> bool {
+        let mut appending = Some(appending);
+        let appended = self.with_ledger(|ledger| {
+            Ok(appending.take().is_some_and(|one| self.append_to(ledger, one, now)))
+        });
+        match (appended, appending) {
+            (Ok(needs_sync), _) => needs_sync,
+            (Err(error), appending) => {
+                if let Some(appending) = appending {
+                    appending.refuse(error);
+                }
+                false
+            }
         }
-        false
     }
 
-    /// Appends and takes the reply, unless the log thread has something to do for this partition, somebody works on
-    /// its log, or more than a write is due. Returns whether a sync must follow.
+    /// Appends, unless the log thread has something to do for this partition, somebody works on its log, or more
+    /// than a write is due: what is to be appended stays with the caller then. Returns whether a sync must follow.
     pub(in crate::broker) fn try_append(
         &self,
-        (records, header): (&Bytes, &BatchHeader),
+        appending: &mut Option<Appending>,
         now: TimestampMs,
-        reply: &mut Option<Reply>,
     ) -> bool {
         if self.queued.load(Ordering::Acquire) > 0 {
             return false;
         }
-        let Ok(mut log) = self.log.try_lock() else { return false };
-        match log.as_mut() {
-            Some(log) if log.appends_by_a_write(header, now) => {
-                self.append_to(log, records, now, reply)
-            }
-            _ => false,
-        }
+        let Ok(mut ledger) = self.ledger.try_lock() else { return false };
+        let Some(ledger) = ledger.as_mut() else { return false };
+        let is_write = |one: &mut Appending| ledger.log.appends_by_a_write(&one.append, now);
+        appending.take_if(is_write).is_some_and(|one| self.append_to(ledger, one, now))
     }
 
     /// Appends, and answers who asked or has them wait. Returns whether a sync must follow.
-    fn append_to(
-        &self,
-        log: &mut Log,
-        records: &Bytes,
-        now: TimestampMs,
-        reply: &mut Option<Reply>,
-    ) -> bool {
-        let Some((acks, reply)) = reply.take() else { return false };
-        let epoch = self.leader_epoch();
-        let appended = self.check_leader().and_then(|()| log.append_as_leader(records, epoch, now));
-        let info = match appended {
+    fn append_to(&self, ledger: &mut Ledger, appending: Appending, now: TimestampMs) -> bool {
+        let Appending { append, epoch, acks, reply } = appending;
+        let info = match self.write(ledger, append, (epoch, acks), now) {
             Ok(info) => info,
             Err(error) => {
                 drop(reply.send(Err(error)));
@@ -188,18 +166,21 @@ impl Partition {
         };
         let until = info.last_offset.next();
         let mut state = self.state();
-        let moved = state.leader.appended(self.reader.log_end_offset());
+        let moved = state.replica.appended(self.reader.log_end_offset());
         if let Some(high_watermark) = moved {
             self.publish(&mut state, high_watermark);
         }
         // With one copy, what the leader has for sure is what is committed: acks=1 waits for it as well, so that
         // whoever was told of a record finds it below the end of the log (ADR 0014).
-        if acks == Acks::None || state.leader.high_watermark() >= until {
+        if acks == Acks::None || state.replica.high_watermark() >= until {
             drop(reply.send(Ok(answer)));
-        } else if let Some(code) = state.closed {
+        } else if let Some(code) = self.standing.load().closed {
             // Whoever closed it has answered those who waited.
-            drop(reply.send(Err(Error::kafka(code, format!("{} was closed", self.name)))));
+            drop(reply.send(Err(closed(code, &self.name))));
         } else {
+            let last = state.waiting.back().map(|last| last.until);
+            // A duplicate waits for what the original waits for, which may be further back.
+            assert!(last <= Some(until) || info.duplicate, "APPEND-2: {until} after {last:?}");
             state.waiting.push_back(Waiting { until, answer, reply });
         }
         let needs_sync = self.needs_sync(&state);
@@ -208,5 +189,29 @@ impl Partition {
             self.parking.wake(&self.key);
         }
         needs_sync
+    }
+
+    /// Writes in the epoch of the token that lies with the log, which nobody can change meanwhile.
+    fn write(
+        &self,
+        ledger: &mut Ledger,
+        append: Append,
+        (wanted, acks): (Option<LeaderEpoch>, Acks),
+        now: TimestampMs,
+    ) -> Result<AppendInfo> {
+        let standing = self.standing.load();
+        standing.leads(&self.name)?;
+        if acks == Acks::All {
+            standing.check_in_sync(&self.name)?;
+        }
+        let epoch = ledger.token.leads();
+        let epoch = epoch.ok_or_else(|| closed(ErrorCode::NotLeaderOrFollower, &self.name))?;
+        if let Some(wanted) = wanted
+            && wanted != epoch
+        {
+            let context = format!("{} is at leader epoch {epoch}, not {wanted}", self.name);
+            return Err(Error::kafka(ErrorCode::NotLeaderOrFollower, context));
+        }
+        ledger.log.append(append, epoch, now)
     }
 }

@@ -27,7 +27,7 @@ use super::types::{
 use super::{METADATA_DIRECTORY, METADATA_TOPIC, QuorumOptions, entry};
 use crate::env::Env;
 use crate::error::{Error, Result};
-use crate::log::{Log, LogConfig, LogReader, OpenOptions, ReadRequest};
+use crate::log::{Append, Log, LogConfig, LogReader, OpenOptions, ReadRequest};
 use crate::record::{BatchBuilder, BatchOptions, Batches};
 use crate::types::{Offset, TopicPartition, Uuid};
 
@@ -151,7 +151,7 @@ impl Store {
                 batch.append(now, None, Some(&entry::encode(entry)?), &[])?;
                 bytes.extend_from_slice(&batch.finish()?);
             }
-            let info = log.append_internal(&bytes.freeze(), epoch(term), now)?;
+            let info = log.append(Append::Own(bytes.freeze()), epoch(term), now)?;
             self.unsaved_bytes += u64::try_from(info.size_bytes).unwrap_or(0);
             at += same.len();
             self.last = same.last().map(|entry| entry.log_id).or(self.last);
@@ -228,6 +228,8 @@ fn log_config(options: &QuorumOptions) -> LogConfig {
         // Only what is in a snapshot is removed, with `delete_records_before`.
         delete_old: false,
         file_delete_delay_ms: 0,
+        // An entry is as large as the controller made it.
+        max_message_bytes: u32::MAX,
         uncompressed_bytes_max: ENTRY_BYTES_MAX,
         ..LogConfig::default()
     }

@@ -1,0 +1,194 @@
+//! What this broker is to a partition, and how that changes.
+//!
+//! [`crate::machine::replica`] decides; here its decisions become visible to others, in one order: first the
+//! log is held, so that no append is half done, then the epoch's start is noted in it, then those who wait for
+//! what a leader would have given them are told, and then the token is handed out. An append takes its epoch from
+//! the token that lies with the log, so it is never of an epoch that has ended.
+//!
+//! Invariants:
+//! - `TURN-1` role and epoch change in `Partition::turn` only; [`Partition::close`] ends both for good.
+//! - `TURN-2` whoever is not the leader has nobody who waits for the high watermark.
+
+use std::sync::Arc;
+
+use super::{Partition, State, Waiting, local_durability};
+use crate::config::TopicConfig;
+use crate::error::{Error, ErrorCode, Result};
+use crate::log::Log;
+use crate::machine::metadata::PartitionImage;
+use crate::machine::replica::{Token, WentBack};
+use crate::types::{LeaderEpoch, TopicPartition};
+
+/// The log, and the right to append to it.
+pub(super) struct Ledger {
+    pub(super) log: Log,
+    pub(super) token: Token,
+}
+
+/// What anybody may ask of a partition without waiting for anybody; replaced as a whole.
+#[derive(Debug)]
+pub(super) struct Standing {
+    pub(super) token: Token,
+    pub(super) config: Arc<TopicConfig>,
+    /// How many replicas are in sync.
+    in_sync: usize,
+    /// How many must be for `acks=all`.
+    min_in_sync: usize,
+    /// Why it was closed.
+    pub(super) closed: Option<ErrorCode>,
+}
+
+impl Standing {
+    /// Before the metadata has said anything.
+    pub(super) fn new(config: Arc<TopicConfig>) -> Self {
+        Self { token: Token::NONE, config, in_sync: 0, min_in_sync: 0, closed: None }
+    }
+
+    /// The epoch in which this broker leads the partition.
+    pub(super) fn leads(&self, name: &TopicPartition) -> Result<LeaderEpoch> {
+        if let Some(code) = self.closed {
+            return Err(closed(code, name));
+        }
+        self.token.leads().ok_or_else(|| {
+            let context = format!("this broker does not lead {name}");
+            Error::kafka(ErrorCode::NotLeaderOrFollower, context)
+        })
+    }
+
+    /// Fails when a client assumes another epoch (KIP-320).
+    pub(super) fn check_epoch(&self, epoch: LeaderEpoch, name: &TopicPartition) -> Result<()> {
+        let current = self.token.epoch();
+        let code = match epoch {
+            LeaderEpoch::UNKNOWN => return Ok(()),
+            epoch if epoch == current => return Ok(()),
+            epoch if epoch < current => ErrorCode::FencedLeaderEpoch,
+            _ => ErrorCode::UnknownLeaderEpoch,
+        };
+        let context = format!("{name} is at leader epoch {current}, not {epoch}");
+        Err(Error::kafka(code, context))
+    }
+
+    /// Fails when `acks=all` would not mean what the topic asks for.
+    pub(super) fn check_in_sync(&self, name: &TopicPartition) -> Result<()> {
+        if self.in_sync >= self.min_in_sync {
+            return Ok(());
+        }
+        let (in_sync, wanted) = (self.in_sync, self.min_in_sync);
+        let context = format!("{name} has {in_sync} replicas in sync, not {wanted}");
+        Err(Error::kafka(ErrorCode::NotEnoughReplicas, context))
+    }
+}
+
+pub(super) fn closed(code: ErrorCode, name: &TopicPartition) -> Error {
+    Error::kafka(code, format!("{name} was closed"))
+}
+
+/// `min.insync.replicas` above the number of replicas counts as that number.
+pub(super) fn min_in_sync(config: &TopicConfig, replicas: usize) -> usize {
+    usize::try_from(config.min_insync_replicas).unwrap_or(1).min(replicas)
+}
+
+impl Partition {
+    /// Applies a new state from the metadata image. May wait for an append if role or epoch change, not
+    /// otherwise.
+    pub(in crate::broker) fn update(&self, image: &PartitionImage, config: Arc<TopicConfig>) {
+        if let Err(error) = self.take_role(image, config)
+            && self.standing.load().closed.is_none()
+        {
+            let partition = &self.name;
+            tracing::error!(%partition, error = %error.chain(), "a change of leadership failed");
+            self.close(ErrorCode::KafkaStorageError);
+        }
+        self.parking.wake(&self.key);
+    }
+
+    pub(super) fn take_role(&self, image: &PartitionImage, config: Arc<TopicConfig>) -> Result<()> {
+        if self.standing.load().token == Token::of(self.node_id, image) {
+            self.adjust(&mut self.state(), image, config)
+        } else {
+            self.with_ledger(|ledger| self.turn(ledger, image, config))
+        }
+    }
+
+    /// Takes another role, or the same in another epoch (`TURN-1`).
+    fn turn(
+        &self,
+        ledger: &mut Ledger,
+        image: &PartitionImage,
+        config: Arc<TopicConfig>,
+    ) -> Result<()> {
+        let mut state = self.state();
+        // Nothing is appended from here on until the new token is handed out, even if this fails.
+        ledger.token = Token::NONE;
+        if let Some(epoch) = Token::of(self.node_id, image).leads() {
+            // The epoch starts here, and not with its first record: a follower that asks where an older one
+            // ended must not be told that nobody knows.
+            ledger.log.start_epoch(epoch)?;
+        }
+        self.adjust(&mut state, image, config)?;
+        if state.replica.token().leads().is_none() {
+            let context = format!("this broker no longer leads {}", self.name);
+            let told = || Error::kafka(ErrorCode::NotLeaderOrFollower, context.clone());
+            state.fail_waiting(told);
+        }
+        ledger.token = state.replica.token();
+        Ok(())
+    }
+
+    /// Applies what the metadata says to the machine, and publishes what comes of it.
+    fn adjust(
+        &self,
+        state: &mut State,
+        image: &PartitionImage,
+        config: Arc<TopicConfig>,
+    ) -> Result<()> {
+        let before = self.standing.load();
+        if let Some(code) = before.closed {
+            return Err(closed(code, &self.name));
+        }
+        let durable = state.replica.set_durability(local_durability(&config, image, self.volatile));
+        let assigned = state.replica.assign(image);
+        let assigned = assigned.map_err(|WentBack { current, asked }| {
+            let name = &self.name;
+            Error::invalid(format!("{name} is {current:?} and cannot become {asked:?}"))
+        })?;
+        self.standing.store(Arc::new(Standing {
+            token: state.replica.token(),
+            in_sync: image.isr.len(),
+            min_in_sync: min_in_sync(&config, image.replicas.len()),
+            config,
+            closed: None,
+        }));
+        if let Some(high_watermark) = assigned.or(durable) {
+            self.publish(state, high_watermark);
+        }
+        Ok(())
+    }
+
+    /// Ends every wait with `code`; nothing is appended or read from now on. Does not wait for an append.
+    pub(in crate::broker) fn close(&self, code: ErrorCode) {
+        let mut state = self.state();
+        let before = self.standing.load();
+        if before.closed.is_none() {
+            let config = Arc::clone(&before.config);
+            self.standing.store(Arc::new(Standing { closed: Some(code), config, ..**before }));
+        }
+        state.fail_waiting(|| closed(code, &self.name));
+        drop(state);
+        self.parking.wake(&self.key);
+    }
+}
+
+impl State {
+    /// Tells everybody who waits for the high watermark that it will not come (`TURN-2`).
+    fn fail_waiting(&mut self, why: impl Fn() -> Error) {
+        for Waiting { reply, .. } in self.waiting.drain(..) {
+            // Nobody listens any more when the connection is gone.
+            drop(reply.send(Err(why())));
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "role_tests.rs"]
+mod tests;
