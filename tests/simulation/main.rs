@@ -18,6 +18,7 @@
 #[path = "../support/log.rs"]
 mod support;
 
+mod broker;
 mod compaction;
 mod consumer_groups;
 mod faults;

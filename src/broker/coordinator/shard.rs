@@ -371,7 +371,7 @@ impl ShardTask {
             let replayed = replay::replay(&partition, &mut shard)?;
             Ok::<_, Error>((shard, replayed))
         };
-        let joined = tokio::task::spawn_blocking(work).await;
+        let joined = self.env.threads.spawn_blocking(work).await;
         let (shard, replayed) = joined.map_err(|error| {
             let context = format!("reading {} failed: {error}", self.partition.name());
             Error::kafka(ErrorCode::UnknownServerError, context)

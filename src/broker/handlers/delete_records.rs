@@ -58,7 +58,8 @@ async fn delete(
     let partition = call.state.partitions().leader(known, wanted.partition_index)?;
     let start = partition.delete_records(call.state.log_threads(), Offset(wanted.offset)).await?;
     let storage = Arc::clone(call.state.partitions().storage());
-    let remembered = tokio::task::spawn_blocking(move || storage.checkpoint([&partition])).await;
+    let threads = &call.state.env().threads;
+    let remembered = threads.spawn_blocking(move || storage.checkpoint([&partition])).await;
     remembered
         .map_err(|error| Error::kafka(ErrorCode::UnknownServerError, error.to_string()))??;
     Ok(start)
