@@ -41,4 +41,5 @@ pub mod glossary {}
 /// - `0015-settings-without-effect.md`
 /// - `0016-decoding-threads.md`
 /// - `0017-a-disk-that-stands-still.md`
+/// - `0018-the-whole-broker-simulated.md`
 pub mod decisions {}

@@ -14,6 +14,8 @@ use tokio::sync::oneshot;
 
 use super::{Partition, Waiting, min_isr};
 use crate::broker::log_threads::{LogThreads, Reply};
+#[cfg(feature = "sim")]
+use crate::env::sim::{Mutation, is_planted};
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::Log;
 use crate::record::BatchHeader;
@@ -189,6 +191,13 @@ impl Partition {
         let until = info.last_offset.next();
         let mut state = self.state();
         let moved = state.leader.appended(self.reader.log_end_offset());
+        #[cfg(feature = "sim")]
+        if is_planted(Mutation::ShowsBeforeSync) {
+            self.high_watermark.store(until.0, Ordering::Release);
+            self.parking.wake(&self.key);
+        }
+        #[cfg(feature = "sim")]
+        let acks = if is_planted(Mutation::AcknowledgesBeforeSync) { Acks::None } else { acks };
         if let Some(high_watermark) = moved {
             self.publish(&mut state, high_watermark);
         }

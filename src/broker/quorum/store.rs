@@ -25,6 +25,8 @@ use super::types::{
     Entry, LogId, StorageError, StorageIOError, TypeConfig, Vote, epoch, index, offset,
 };
 use super::{METADATA_DIRECTORY, METADATA_TOPIC, QuorumOptions, entry};
+#[cfg(feature = "sim")]
+use crate::env::sim::{Mutation, is_planted};
 use crate::env::{Env, Threads};
 use crate::error::{Error, Result};
 use crate::log::{Log, LogConfig, LogReader, OpenOptions, ReadRequest};
@@ -131,6 +133,8 @@ impl Store {
     pub(super) fn append(&mut self, entries: &[Entry]) -> Result<()> {
         let now = self.env.clock.now();
         let fsync = self.fsync;
+        #[cfg(feature = "sim")]
+        let fsync = fsync && !is_planted(Mutation::ForgetsMetadata);
         let mut at = 0;
         // Entries of the same term are appended together; a leader's are all of its own term.
         while let Some(first) = entries.get(at) {

@@ -10,6 +10,7 @@
 mod disk;
 mod file;
 mod machine;
+mod mutation;
 mod net;
 mod socket;
 mod stalling;
@@ -27,6 +28,7 @@ use crate::types::TimestampMs;
 
 pub use disk::{Fault, SimDisk};
 pub use machine::{SimMachine, SimRun};
+pub use mutation::{Mutation, is_planted, plant};
 pub use net::{SimHost, SimListener, SimNet};
 pub use socket::{SimReadHalf, SimSocket, SimWriteHalf};
 pub use stalling::StallingDisk;

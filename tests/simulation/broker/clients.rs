@@ -71,9 +71,6 @@ impl Peer {
                 delivery_timeout: Duration::from_secs(30),
                 block_max: Duration::from_secs(30),
                 linger: Duration::from_millis(self.random.below(10)),
-                // A snapshot of producers, as Kafka writes it, knows only the last batch of each: what else was
-                // unanswered when a broker stopped would be written once more.
-                in_flight_max: 1,
                 ..ProducerConfig::default()
             },
             ..ClientConfig::default()

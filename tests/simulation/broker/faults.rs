@@ -20,7 +20,7 @@ pub(crate) async fn play(run: &SimRun, node: &mut Node, clients: &[IpAddr]) {
     let random = SimRandom::stream(run.seed, "faults");
     for _ in 0..FAULTS {
         tokio::time::sleep(ms(&random, 50, 900)).await;
-        let what = random.below(12);
+        let what = random.below(13);
         run.trace.note(|| format!("fault {what}"));
         let client = clients[random.below(clients.len() as u64) as usize];
         match what {
@@ -43,12 +43,14 @@ pub(crate) async fn play(run: &SimRun, node: &mut Node, clients: &[IpAddr]) {
                 node.machine.threads.set_pauses(1, 4);
             }
             8 => {
-                node.machine.disk.inject(Fault {
-                    call: "sync",
-                    path_suffix: ".log".to_owned(),
-                    skip: random.below(3),
-                    kind: io::ErrorKind::Other,
-                });
+                for _ in 0..100 {
+                    node.machine.disk.inject(Fault {
+                        call: "sync",
+                        path_suffix: ".log".to_owned(),
+                        skip: 0,
+                        kind: io::ErrorKind::Other,
+                    });
+                }
                 tokio::time::sleep(ms(&random, 100, 1000)).await;
                 node.machine.disk.forget_faults();
                 // Whoever sees a failed sync takes its directory offline, until it is started again.
@@ -64,7 +66,14 @@ pub(crate) async fn play(run: &SimRun, node: &mut Node, clients: &[IpAddr]) {
                 tokio::time::sleep(ms(&random, 100, 3000)).await;
                 node.machine.disk.set_capacity(u64::MAX);
             }
-            10 => tokio::time::advance(ms(&random, 100, 8000)).await,
+            10 => {
+                // Much is written, and nothing synced.
+                node.machine.threads.set_pauses(0, 5000);
+                tokio::time::sleep(ms(&random, 300, 1500)).await;
+                node.machine.threads.set_pauses(1, 4);
+                node.power_cut(ms(&random, 0, 500)).await;
+            }
+            11 => tokio::time::advance(ms(&random, 100, 8000)).await,
             _ => {
                 let minutes = 30 * random.below(60_000) as i64;
                 run.clock.set_by(if random.one_in(2) { minutes } else { -minutes });

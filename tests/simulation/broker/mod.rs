@@ -19,17 +19,21 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use ottla::env::sim::SimRun;
+use ottla::env::sim::{Mutation, SimRun, plant};
 use tokio_util::sync::CancellationToken;
 
 use clients::{Peer, Shared, TOPIC, address_of};
-use history::History;
+use history::{Event, History, Outcome};
 use node::Node;
 
 /// The seeds that are tried each time.
 const SEEDS: std::ops::Range<u64> = 0..6;
 /// How many fresh ones are tried besides.
 const FRESH: u64 = 2;
+/// Within so many seeds a planted fault is found.
+const SEEDS_TO_FIND: u64 = 40;
+/// A run in which fewer records are acknowledged proves nothing.
+const ACKNOWLEDGED_MIN: usize = 40;
 /// How long a run may take, in its own time, after everything went wrong that does.
 const END_MAX: Duration = Duration::from_secs(600);
 
@@ -41,7 +45,8 @@ struct Report {
     hash: u64,
 }
 
-fn run(seed: u64) -> Report {
+fn run(seed: u64, mutation: Option<Mutation>) -> Report {
+    plant(mutation);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -52,6 +57,7 @@ fn run(seed: u64) -> Report {
     let hash = run.trace.hash();
     let trace = run.trace.lines();
     drop(runtime);
+    plant(None);
     let history = Arc::try_unwrap(history).unwrap_or_else(|shared| {
         Mutex::new(shared.lock().unwrap_or_else(PoisonError::into_inner).clone())
     });
@@ -105,7 +111,7 @@ async fn live(seed: u64, history: &Shared) -> (SimRun, Vec<String>) {
 
 /// Runs a seed twice; fails if the runs differ, or if anything was found.
 fn check(seed: u64) {
-    let (first, second) = (run(seed), run(seed));
+    let (first, second) = (run(seed, None), run(seed, None));
     let replay = format!(
         "replay: OTTLA_SIM_SEED={seed} cargo test --features sim --test simulation broker::replayed -- --nocapture"
     );
@@ -125,6 +131,32 @@ fn check(seed: u64) {
         first.findings.len(),
         first.findings.join("\n  ")
     );
+    let acknowledged = |event: &&Event| match event {
+        Event::Send { outcome, .. } => matches!(outcome, Outcome::Acknowledged(_)),
+        _ => false,
+    };
+    let acknowledged = first.history.events.iter().filter(acknowledged).count();
+    assert!(acknowledged >= ACKNOWLEDGED_MIN, "seed {seed}: only {acknowledged} are acknowledged");
+}
+
+/// The first seed that finds a planted fault, and what it finds.
+fn finds(mutation: Mutation) -> Option<(u64, String)> {
+    (0..SEEDS_TO_FIND).find_map(|seed| {
+        let finding = run(seed, Some(mutation)).findings.into_iter().next()?;
+        Some((seed, finding))
+    })
+}
+
+#[test]
+fn every_planted_fault_is_found() {
+    let mut overlooked = Vec::new();
+    for mutation in Mutation::ALL {
+        match finds(mutation) {
+            Some((seed, finding)) => eprintln!("{mutation:?}: seed {seed}: {finding:.100}"),
+            None => overlooked.push(mutation),
+        }
+    }
+    assert!(overlooked.is_empty(), "not found within {SEEDS_TO_FIND} seeds: {overlooked:?}");
 }
 
 #[test]
@@ -150,7 +182,7 @@ fn fresh_seeds_find_nothing() {
 #[test]
 fn replayed() {
     let Ok(seed) = std::env::var("OTTLA_SIM_SEED") else { return };
-    let report = run(seed.parse().unwrap());
+    let report = run(seed.parse().unwrap(), None);
     let mut text = String::new();
     for line in &report.trace {
         let _ = writeln!(text, "{line}");
