@@ -25,6 +25,7 @@ use super::partition::Partition;
 use super::state::BrokerState;
 use super::storage::log_config;
 use crate::config::CleanerConfig;
+use crate::env::Threads;
 use crate::error::{Error, Result};
 use crate::log::{Cleaner, CleanerLimits, CleanerSummary, Dirtiness, Progress, SyncHandle};
 
@@ -111,14 +112,14 @@ async fn dirtiest(
     state: &Arc<BrokerState>,
     skip: BTreeSet<PartitionKey>,
 ) -> Option<(Arc<Partition>, Dirtiness)> {
-    let state = Arc::clone(state);
-    let found = tokio::task::spawn_blocking(move || {
+    let examined = Arc::clone(state);
+    let found = state.env().threads.spawn_blocking(move || {
         let mut most: Option<(Arc<Partition>, Dirtiness)> = None;
-        for partition in state.partitions().all() {
+        for partition in examined.partitions().all() {
             if !partition.config().cleanup_policy.compact || skip.contains(&partition.key()) {
                 continue;
             }
-            match dirtiness(&state, &partition) {
+            match dirtiness(&examined, &partition) {
                 Ok(found) if found.is_due => {
                     let ratio = most.as_ref().map_or(-1.0, |(_, most)| most.ratio());
                     if found.ratio() > ratio {
@@ -191,7 +192,7 @@ impl Round {
             if self.stop.is_cancelled() {
                 return Ok(None);
             }
-            let (back, progress) = blocking(move || {
+            let (back, progress) = blocking(&self.state.env().threads, move || {
                 let progress = cleaner.step();
                 Ok((cleaner, progress))
             })
@@ -226,7 +227,7 @@ impl Round {
     /// Makes the part to be cleaned durable, and plans the round.
     async fn begin(&self, dirtiness: Dirtiness) -> Result<Cleaner> {
         let (state, partition) = (Arc::clone(&self.state), Arc::clone(&self.partition));
-        blocking(move || {
+        blocking(&self.state.env().threads, move || {
             if partition.reader().recovery_point() < dirtiness.first_uncleanable {
                 partition.with_log(|log| Ok(log.sync_handle())).and_then(SyncHandle::run)?;
             }
@@ -242,7 +243,10 @@ impl Round {
 
     async fn write_checkpoint(&self, end: crate::types::Offset) -> Result<()> {
         let (state, partition) = (Arc::clone(&self.state), Arc::clone(&self.partition));
-        blocking(move || state.partitions().storage().write_cleaner_offset(&partition, end)).await
+        blocking(&self.state.env().threads, move || {
+            state.partitions().storage().write_cleaner_offset(&partition, end)
+        })
+        .await
     }
 }
 
@@ -258,9 +262,10 @@ fn limits(config: &CleanerConfig) -> CleanerLimits {
 
 /// Runs something that blocks.
 async fn blocking<T: Send + 'static>(
+    threads: &Threads,
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
+    match threads.spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) if error.is_panic() => Err(Error::invalid("the cleaner failed, see the log")),
         Err(_stopped) => Err(Error::Closed { what: "the broker" }),

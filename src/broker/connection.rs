@@ -29,13 +29,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::frame_reader::{Frame, FrameLimits, FrameReader, Step};
 use super::frame_writer::write_some;
 use super::memory::MemoryHold;
+use crate::env::Transport;
 use crate::error::{Error, ErrorCode, Result};
 use crate::types::Chunk;
 
@@ -90,7 +90,7 @@ struct Slot {
 }
 
 struct Connection {
-    stream: TcpStream,
+    stream: Transport,
     info: Arc<PeerInfo>,
     handler: Arc<dyn FrameHandler>,
     limits: ConnectionLimits,
@@ -109,7 +109,7 @@ struct Connection {
 /// Serves a connection until it ends. `stop`: no new requests, open ones are answered; `kill`: ends
 /// at once.
 pub(super) async fn serve(
-    stream: TcpStream,
+    stream: Transport,
     info: Arc<PeerInfo>,
     handler: Arc<dyn FrameHandler>,
     limits: ConnectionLimits,

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
 use super::*;
@@ -66,7 +66,7 @@ async fn world(limits: ConnectionLimits) -> World {
     let echo = Arc::new(Echo::default());
     let stop = CancellationToken::new();
     let tokens = (stop.clone(), CancellationToken::new());
-    let server = tokio::spawn(serve(stream, info, echo.clone(), limits, tokens));
+    let server = tokio::spawn(serve(stream.into(), info, echo.clone(), limits, tokens));
     World { client, echo, stop, server }
 }
 

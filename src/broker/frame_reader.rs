@@ -10,10 +10,10 @@
 use std::io;
 
 use bytes::{BufMut, Bytes};
-use tokio::net::TcpStream;
 
 use super::memory::{MemoryBudget, MemoryHold};
 use super::receive_buffers::{self, ReceiveBuffer, ReceiveBuffers};
+use crate::env::Transport;
 use crate::error::Result;
 
 /// The limits of frames.
@@ -74,7 +74,7 @@ impl FrameReader {
     /// Cancel-safe: what was read is kept.
     pub(super) async fn read(
         &mut self,
-        stream: &TcpStream,
+        stream: &Transport,
         limits: &FrameLimits,
     ) -> io::Result<Step> {
         loop {

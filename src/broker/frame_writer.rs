@@ -12,10 +12,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::io::IoSlice;
 
-use socket2::SockRef;
-use tokio::io::Interest;
-use tokio::net::TcpStream;
-
+use crate::env::Transport;
 use crate::types::{Chunk, Stored};
 
 /// How many chunks go into one `writev`.
@@ -27,7 +24,7 @@ const BYTES_PER_CALL: usize = 1 << 20;
 const SEND_FILE_MIN_BYTES: usize = 16 << 10;
 
 /// Writes some of `out`, at least one byte of it if there is one. Cancel-safe (`WRITE-1`).
-pub(super) async fn write_some(stream: &TcpStream, out: &mut VecDeque<Chunk>) -> io::Result<()> {
+pub(super) async fn write_some(stream: &Transport, out: &mut VecDeque<Chunk>) -> io::Result<()> {
     let mut left = BYTES_PER_CALL;
     loop {
         while out.front().is_some_and(|chunk| chunk.is_empty()) {
@@ -39,8 +36,7 @@ pub(super) async fn write_some(stream: &TcpStream, out: &mut VecDeque<Chunk>) ->
         if left == BYTES_PER_CALL {
             stream.writable().await?;
         }
-        let written = stream.try_io(Interest::WRITABLE, || hand_over(stream, out, left));
-        match written {
+        match hand_over(stream, out, left) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => {
                 left = left.saturating_sub(written);
@@ -52,7 +48,9 @@ pub(super) async fn write_some(stream: &TcpStream, out: &mut VecDeque<Chunk>) ->
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if is_no_send_file(&error) && out.front().is_some_and(is_by_file) => {
+            Err(error)
+                if Transport::cannot_send_files(&error) && out.front().is_some_and(is_by_file) =>
+            {
                 out.front_mut().map(Chunk::forget_place);
             }
             Err(error) => return Err(error),
@@ -62,11 +60,11 @@ pub(super) async fn write_some(stream: &TcpStream, out: &mut VecDeque<Chunk>) ->
 
 /// One system call: `sendfile` for the first chunk, or `writev` for all chunks up to one that is
 /// sent so.
-fn hand_over(stream: &TcpStream, out: &VecDeque<Chunk>, left: usize) -> io::Result<usize> {
+fn hand_over(stream: &Transport, out: &VecDeque<Chunk>, left: usize) -> io::Result<usize> {
     if let Some(chunk) = out.front()
         && let Some(stored) = by_file(chunk)
     {
-        return send_file(stream, stored, chunk.len().min(left));
+        return stream.try_send_file(stored, chunk.len().min(left));
     }
     let mut slices = [IoSlice::new(&[]); CHUNKS_PER_WRITE];
     let (mut count, mut left) = (0, left);
@@ -81,9 +79,7 @@ fn hand_over(stream: &TcpStream, out: &VecDeque<Chunk>, left: usize) -> io::Resu
         *slice = IoSlice::new(part);
         count += 1;
     }
-    let flags = if more { MORE_COMES } else { 0 };
-    let slices = slices.get(..count).unwrap_or_default();
-    SockRef::from(stream).send_vectored_with_flags(slices, flags)
+    stream.try_write(slices.get(..count).unwrap_or_default(), more)
 }
 
 /// Where a chunk is stored, if it is worth a system call.
@@ -95,36 +91,6 @@ fn is_by_file(chunk: &Chunk) -> bool {
     by_file(chunk).is_some()
 }
 
-/// Whether the file system or a sandbox refuses to let a socket take bytes from a file.
-#[cfg(target_os = "linux")]
-fn is_no_send_file(error: &io::Error) -> bool {
-    use nix::libc::{EINVAL, ENOSYS, EOPNOTSUPP, EPERM};
-    error.raw_os_error().is_some_and(|code| [EINVAL, ENOSYS, EOPNOTSUPP, EPERM].contains(&code))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn is_no_send_file(_error: &io::Error) -> bool {
-    false
-}
-
-/// Holds back the few bytes before a file's, so that they do not take a packet of their own.
-#[cfg(target_os = "linux")]
-const MORE_COMES: i32 = nix::libc::MSG_MORE;
-#[cfg(not(target_os = "linux"))]
-const MORE_COMES: i32 = 0;
-
-#[cfg(target_os = "linux")]
-fn send_file(stream: &TcpStream, stored: &Stored, length: usize) -> io::Result<usize> {
-    let mut position = stored.position.try_into().map_err(io::Error::other)?;
-    Ok(nix::sys::sendfile::sendfile64(stream, &*stored.file, Some(&mut position), length)?)
-}
-
-/// Not reached on systems that cannot tell where bytes are stored; see `Mapping::stored`.
-#[cfg(not(target_os = "linux"))]
-fn send_file(_stream: &TcpStream, _stored: &Stored, _length: usize) -> io::Result<usize> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -132,7 +98,7 @@ mod tests {
 
     use bytes::Bytes;
     use tokio::io::AsyncReadExt;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -140,7 +106,7 @@ mod tests {
     async fn through_a_socket(chunks: Vec<Chunk>) -> Vec<u8> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut reading = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (writing, _) = listener.accept().await.unwrap();
+        let writing = Transport::from(listener.accept().await.unwrap().0);
         let writer = tokio::spawn(async move {
             let mut out = VecDeque::from(chunks);
             while !out.is_empty() {
@@ -210,7 +176,7 @@ mod tests {
         let stored = Stored { file: Arc::new(tempfile::tempfile().unwrap()), position: 0 };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let _reading = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (writing, _) = listener.accept().await.unwrap();
+        let writing = Transport::from(listener.accept().await.unwrap().0);
         let chunk = Chunk::new(Bytes::from(vec![0; SEND_FILE_MIN_BYTES]), Some(stored));
         let error = write_some(&writing, &mut VecDeque::from([chunk])).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WriteZero);

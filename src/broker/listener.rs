@@ -13,32 +13,31 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::{self, ConnectionLimits, FrameHandler, PeerInfo};
-use crate::config::{BrokerConfig, Listener};
+use crate::config::{BrokerConfig, Listener, SecurityProtocol};
+use crate::env::{self, Net, SocketOptions, Transport};
 use crate::error::{Error, Result};
 
 /// How many times to look for a port that is free on every address.
 const PORT_ATTEMPTS: usize = 20;
 
 /// The addresses of a listener. A host with both IPv4 and IPv6 addresses yields both.
-fn resolve(listener: &Listener) -> Result<Vec<IpAddr>> {
+fn resolve(net: &Net, listener: &Listener) -> Result<Vec<IpAddr>> {
     let Some(host) = listener.host.as_deref() else {
         return Ok(vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()]);
     };
     if host.eq_ignore_ascii_case("localhost") {
         return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
     }
-    let resolved = (host, listener.port).to_socket_addrs();
+    let resolved = net.resolve(host, listener.port);
     let found = resolved.map_err(|source| Error::network("resolve", host, source))?;
     let mut addresses: Vec<IpAddr> = Vec::new();
     for address in found {
@@ -49,52 +48,13 @@ fn resolve(listener: &Listener) -> Result<Vec<IpAddr>> {
     Ok(addresses)
 }
 
-/// The options of sockets.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct SocketOptions {
-    /// `socket.listen.backlog.size`.
-    pub(super) backlog: i32,
-    /// `socket.receive.buffer.bytes`; none leaves it to the operating system.
-    pub(super) receive_buffer_bytes: Option<u32>,
-    /// `socket.send.buffer.bytes`; none leaves it to the operating system.
-    pub(super) send_buffer_bytes: Option<u32>,
-}
-
-impl SocketOptions {
-    pub(super) fn of(config: &BrokerConfig) -> Self {
-        Self {
-            backlog: config.socket_listen_backlog_size,
-            receive_buffer_bytes: config.socket_receive_buffer_bytes,
-            send_buffer_bytes: config.socket_send_buffer_bytes,
-        }
+/// The options of sockets, from the settings.
+pub(super) fn socket_options(config: &BrokerConfig) -> SocketOptions {
+    SocketOptions {
+        backlog: config.socket_listen_backlog_size,
+        receive_buffer_bytes: config.socket_receive_buffer_bytes,
+        send_buffer_bytes: config.socket_send_buffer_bytes,
     }
-
-    /// Sets the options of an accepted socket.
-    fn apply(self, stream: &TcpStream) -> io::Result<()> {
-        stream.set_nodelay(true)?;
-        match self.send_buffer_bytes {
-            Some(bytes) => SockRef::from(stream).set_send_buffer_size(bytes as usize),
-            None => Ok(()),
-        }
-    }
-}
-
-fn bind_one(address: SocketAddr, options: SocketOptions) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    #[cfg(unix)]
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    // Set before it listens: accepted sockets inherit the size, on which the window scaling is
-    // based.
-    if let Some(bytes) = options.receive_buffer_bytes {
-        socket.set_recv_buffer_size(bytes as usize)?;
-    }
-    socket.bind(&address.into())?;
-    socket.listen(options.backlog)?;
-    Ok(socket.into())
 }
 
 /// Whether this machine lacks an address family.
@@ -110,15 +70,15 @@ fn is_absent(error: &io::Error) -> bool {
 
 /// Binds every address on one port.
 fn bind_all(
+    (net, options): (&Net, SocketOptions),
     ips: &[IpAddr],
     port: u16,
-    options: SocketOptions,
-) -> io::Result<Vec<std::net::TcpListener>> {
-    let mut bound: Vec<std::net::TcpListener> = Vec::new();
+) -> io::Result<Vec<env::Listener>> {
+    let mut bound: Vec<env::Listener> = Vec::new();
     let mut port = port;
     let mut absent = None;
     for &ip in ips {
-        match bind_one(SocketAddr::new(ip, port), options) {
+        match net.listen(SocketAddr::new(ip, port), options) {
             Ok(listener) => {
                 port = listener.local_addr()?.port();
                 bound.push(listener);
@@ -133,28 +93,35 @@ fn bind_all(
     }
 }
 
+/// A listening socket, which keeps to which listener it belongs.
+#[derive(Debug)]
+struct Bound {
+    name: String,
+    protocol: SecurityProtocol,
+    address: SocketAddr,
+    socket: env::Listener,
+}
+
 /// The bound sockets of a broker.
 #[derive(Debug)]
 pub(super) struct Listeners {
-    sockets: Vec<TcpListener>,
-    addresses: Vec<SocketAddr>,
-    names: Vec<String>,
+    bound: Vec<Bound>,
     options: SocketOptions,
 }
 
 /// Name, port and addresses of each listener. One that is listed twice, for IPv4 and for IPv6, has one port.
-fn grouped(listeners: &[Listener]) -> Result<Vec<(&str, u16, Vec<IpAddr>)>> {
-    let mut groups: Vec<(&str, u16, Vec<IpAddr>)> = Vec::new();
+fn grouped<'a>(net: &Net, listeners: &'a [Listener]) -> Result<Vec<(&'a Listener, Vec<IpAddr>)>> {
+    let mut groups: Vec<(&Listener, Vec<IpAddr>)> = Vec::new();
     for listener in listeners {
-        let found = resolve(listener)?;
-        match groups.iter_mut().find(|(name, ..)| *name == listener.name) {
-            Some((name, port, _)) if *port != listener.port => {
+        let found = resolve(net, listener)?;
+        match groups.iter_mut().find(|(first, _)| first.name == listener.name) {
+            Some((Listener { name, port, .. }, _)) if *port != listener.port => {
                 let detail =
                     format!("listeners: names must be unique, but {name} is listed with two ports");
                 return Err(Error::invalid(detail));
             }
-            Some((_, _, ips)) => ips.extend(found),
-            None => groups.push((&listener.name, listener.port, found)),
+            Some((_, ips)) => ips.extend(found),
+            None => groups.push((listener, found)),
         }
     }
     Ok(groups)
@@ -162,13 +129,13 @@ fn grouped(listeners: &[Listener]) -> Result<Vec<(&str, u16, Vec<IpAddr>)>> {
 
 /// Binds every address on one port; looks for another when a free one was asked for.
 fn bind_retrying(
+    with: (&Net, SocketOptions),
     ips: &[IpAddr],
     port: u16,
-    options: SocketOptions,
-) -> Result<Vec<std::net::TcpListener>> {
+) -> Result<Vec<env::Listener>> {
     let mut attempts = 0;
     loop {
-        match bind_all(ips, port, options) {
+        match bind_all(with, ips, port) {
             Ok(bound) => return Ok(bound),
             Err(error)
                 if port == 0
@@ -193,36 +160,37 @@ impl Listeners {
     /// # Errors
     ///
     /// An address that cannot be resolved or bound, by name; a name that is listed with two ports.
-    pub(super) fn bind(listeners: &[Listener], options: SocketOptions) -> Result<Self> {
-        let mut bound =
-            Self { sockets: Vec::new(), addresses: Vec::new(), names: Vec::new(), options };
-        for (name, port, ips) in grouped(listeners)? {
-            for socket in bind_retrying(&ips, port, options)? {
+    pub(super) fn bind(net: &Net, listeners: &[Listener], options: SocketOptions) -> Result<Self> {
+        let mut bound = Vec::new();
+        for (listener, ips) in grouped(net, listeners)? {
+            for socket in bind_retrying((net, options), &ips, listener.port)? {
                 let network = |source: io::Error| Error::network("bind", "a listener", source);
-                bound.addresses.push(socket.local_addr().map_err(network)?);
-                bound.sockets.push(TcpListener::from_std(socket).map_err(network)?);
-                bound.names.push(name.to_owned());
+                let address = socket.local_addr().map_err(network)?;
+                let Listener { name, protocol, .. } = listener;
+                bound.push(Bound { name: name.clone(), protocol: *protocol, address, socket });
             }
         }
-        Ok(bound)
+        Ok(Self { bound, options })
     }
 
     /// The bound addresses.
-    pub(super) fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        self.bound.iter().map(|bound| bound.address).collect()
     }
 
     /// The name of the listener of each bound address.
-    pub(super) fn names(&self) -> &[String] {
-        &self.names
+    pub(super) fn names(&self) -> Vec<String> {
+        self.bound.iter().map(|bound| bound.name.clone()).collect()
     }
 
     /// Accepts connections until `stop`.
     pub(super) fn accept(self, acceptor: &Arc<Acceptor>, tasks: &TaskTracker) {
-        for socket in self.sockets {
+        for bound in self.bound {
             let acceptor = Arc::clone(acceptor);
             let tasks_of_connections = tasks.clone();
-            let socket = (socket, self.options);
+            let (name, protocol) = (bound.name, bound.protocol);
+            tracing::debug!(name, ?protocol, address = %bound.address, "listening");
+            let socket = (bound.socket, self.options);
             tasks.spawn(async move { acceptor.run(socket, &tasks_of_connections).await });
         }
     }
@@ -260,7 +228,7 @@ impl Acceptor {
 
     async fn run(
         self: Arc<Self>,
-        (socket, options): (TcpListener, SocketOptions),
+        (socket, options): (env::Listener, SocketOptions),
         tasks: &TaskTracker,
     ) {
         loop {
@@ -281,7 +249,7 @@ impl Acceptor {
                         tracing::debug!(%peer, "too many connections from this address");
                         continue;
                     };
-                    if let Err(error) = options.apply(&stream) {
+                    if let Err(error) = stream.set_options(options) {
                         tracing::debug!(%peer, %error, "could not set the options of a socket");
                     }
                     let acceptor = Arc::clone(&self);
@@ -300,7 +268,7 @@ impl Acceptor {
         }
     }
 
-    async fn serve(&self, stream: TcpStream, peer: SocketAddr) {
+    async fn serve(&self, stream: Transport, peer: SocketAddr) {
         let Ok(local) = stream.local_addr() else { return };
         let info = Arc::new(PeerInfo {
             peer: unmapped(peer),
@@ -355,6 +323,9 @@ fn unmapped(address: SocketAddr) -> SocketAddr {
 
 #[cfg(test)]
 mod tests {
+    use socket2::SockRef;
+    use tokio::net::TcpStream;
+
     use super::*;
     use crate::config::parse_listeners;
 
@@ -365,13 +336,14 @@ mod tests {
     async fn the_buffers_of_a_connection_have_the_configured_sizes() {
         let wanted = parse_listeners("listeners", "PLAINTEXT://127.0.0.1:0").unwrap();
         let sizes = |options: SocketOptions| {
-            let listeners = Listeners::bind(&wanted, options).unwrap();
+            let listeners = Listeners::bind(&Net::Real, &wanted, options).unwrap();
             async move {
                 let client = TcpStream::connect(listeners.addresses()[0]).await.unwrap();
-                let (stream, _) = listeners.sockets[0].accept().await.unwrap();
-                options.apply(&stream).unwrap();
+                let (stream, _) = listeners.bound[0].socket.accept().await.unwrap();
+                stream.set_options(options).unwrap();
                 drop(client);
-                let socket = SockRef::from(&stream);
+                let Transport::Tcp(stream) = &stream else { panic!("{stream:?}") };
+                let socket = SockRef::from(stream);
                 (socket.recv_buffer_size().unwrap(), socket.send_buffer_size().unwrap())
             }
         };
@@ -391,11 +363,11 @@ mod tests {
     #[tokio::test]
     async fn a_free_port_is_the_same_on_both_families() {
         let wanted = parse_listeners("listeners", "PLAINTEXT://localhost:0").unwrap();
-        let listeners = Listeners::bind(&wanted, OPTIONS).unwrap();
+        let listeners = Listeners::bind(&Net::Real, &wanted, OPTIONS).unwrap();
         let ports: Vec<_> = listeners.addresses().iter().map(SocketAddr::port).collect();
         assert!(!ports.is_empty() && ports.iter().all(|&port| port == ports[0] && port != 0));
         let taken = parse_listeners("listeners", &format!("PLAINTEXT://127.0.0.1:{}", ports[0]));
-        let error = Listeners::bind(&taken.unwrap(), OPTIONS).unwrap_err().to_string();
+        let error = Listeners::bind(&Net::Real, &taken.unwrap(), OPTIONS).unwrap_err().to_string();
         assert!(error.contains(&ports[0].to_string()), "{error}");
     }
 }

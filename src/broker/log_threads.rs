@@ -14,11 +14,9 @@
 //! - `LOG-THREAD-3` a partition is at most once in the queue of the sync threads.
 //! - `LOG-THREAD-4` a panic takes its partition offline, never the thread.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,7 +26,7 @@ use tokio::task::coop::consume_budget;
 
 use super::partition::{Acks, Appended, Appending, Partition, Queued};
 use super::watchdog::Watchdog;
-use crate::env::Clock;
+use crate::env::{Clock, Env, Queue, Thread};
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::Log;
 use crate::record::{Batch, Compression};
@@ -61,7 +59,7 @@ enum Task {
 pub(super) struct LogThreads {
     senders: Mutex<Vec<mpsc::Sender<Task>>>,
     syncer: Arc<Syncer>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    threads: Mutex<Started>,
     clock: Arc<dyn Clock>,
     watchdog: Arc<Watchdog>,
     /// How many appends may be made by those who bring them at one time: half of the runtime's threads, none where
@@ -69,6 +67,13 @@ pub(super) struct LogThreads {
     here: Semaphore,
     /// Until when all appends are queued because one took long; microseconds of the monotonic clock.
     queued_until: AtomicU64,
+}
+
+/// The threads, until somebody waits for them.
+#[derive(Default)]
+struct Started {
+    logs: Vec<Thread>,
+    syncs: Vec<Thread>,
 }
 
 impl std::fmt::Debug for LogThreads {
@@ -83,43 +88,38 @@ impl LogThreads {
     /// # Errors
     ///
     /// The operating system gives no thread.
-    pub(super) fn start(clock: &Arc<dyn Clock>) -> Result<Self> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let runtime = Handle::current();
-        let workers = runtime.metrics().num_workers();
+    pub(super) fn start(env: &Env) -> Result<Self> {
+        let Env { clock, threads, .. } = env;
+        let cores = threads.parallelism().get();
         let watchdog = Arc::new(Watchdog::new(clock));
         let syncer = Arc::new(Syncer::new(&watchdog));
         let mut senders = Vec::new();
-        let mut threads = Vec::new();
+        let mut started = Started::default();
         let failed = |source: std::io::Error| Error::network("start", "a thread", source);
         for index in 0..cores.min(LOG_THREADS_MAX) {
             let (sender, receiver) = mpsc::channel(QUEUE_MAX);
             senders.push(sender);
             let (syncer, clock) = (Arc::clone(&syncer), Arc::clone(clock));
-            let thread = std::thread::Builder::new()
-                .name(format!("ottla-log-{index}"))
-                .spawn(move || write_logs(receiver, &syncer, &clock));
-            threads.push(thread.map_err(failed)?);
+            let work = move |task| write_log(task, &syncer, &clock);
+            let thread = threads.serve(format!("ottla-log-{index}"), receiver, work);
+            started.logs.push(thread.map_err(failed)?);
         }
         for index in 0..SYNC_THREADS {
-            let syncer = Arc::clone(&syncer);
-            let thread = std::thread::Builder::new()
-                .name(format!("ottla-sync-{index}"))
-                .spawn(move || syncer.run());
-            threads.push(thread.map_err(failed)?);
+            let (queue, syncer) = (Arc::clone(&syncer.queue), Arc::clone(&syncer));
+            let work = move |partition| syncer.sync(&partition);
+            let thread = threads.take_from(format!("ottla-sync-{index}"), queue, work);
+            started.syncs.push(thread.map_err(failed)?);
         }
-        let watching = Arc::clone(&watchdog);
-        let thread = std::thread::Builder::new()
-            .name("ottla-watchdog".to_owned())
-            .spawn(move || watching.run(&runtime));
-        threads.push(thread.map_err(failed)?);
+        let (watching, runtime) = (Arc::clone(&watchdog), Handle::current());
+        let thread = threads.watch("ottla-watchdog".to_owned(), move || watching.run(&runtime));
+        started.syncs.extend(thread.map_err(failed)?);
         Ok(Self {
             senders: Mutex::new(senders),
             syncer,
-            threads: Mutex::new(threads),
+            threads: Mutex::new(started),
             clock: Arc::clone(clock),
             watchdog,
-            here: Semaphore::new(workers / 2),
+            here: Semaphore::new(threads.of_runtime() / 2),
             queued_until: AtomicU64::new(0),
         })
     }
@@ -214,7 +214,7 @@ impl LogThreads {
     /// Has the partition synced, unless it is about to be.
     pub(super) fn sync(&self, partition: &Arc<Partition>) {
         if partition.queue_sync() {
-            self.syncer.push(Arc::clone(partition));
+            self.syncer.queue.push(Arc::clone(partition));
         }
     }
 
@@ -251,28 +251,20 @@ impl LogThreads {
     /// Ends the threads after what is queued; nobody waits for them.
     pub(super) fn release(&self) {
         self.senders.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.syncer.close();
+        self.syncer.queue.close();
         self.watchdog.stop();
     }
 
-    /// Ends the threads after what is queued, and waits for them. Blocks.
-    pub(super) fn stop(&self) {
+    /// Ends the threads after what is queued, and waits for them.
+    pub(super) async fn stop(&self) {
         self.senders.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        let threads: Vec<_> =
-            self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect();
-        let is_log = |thread: &JoinHandle<()>| {
-            thread.thread().name().is_some_and(|name| name.starts_with("ottla-log"))
-        };
-        let (logs, syncs): (Vec<_>, Vec<_>) = threads.into_iter().partition(is_log);
-        for thread in logs {
-            drop(thread.join());
-        }
+        let started =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        Thread::all_ended(started.logs).await;
         // What the log threads queued last is still synced.
-        self.syncer.close();
+        self.syncer.queue.close();
         self.watchdog.stop();
-        for thread in syncs {
-            drop(thread.join());
-        }
+        Thread::all_ended(started.syncs).await;
     }
 }
 
@@ -291,18 +283,16 @@ fn is_quick(batch: &Batch) -> bool {
     batch.bytes().len() <= max
 }
 
-fn write_logs(mut receiver: mpsc::Receiver<Task>, syncer: &Arc<Syncer>, clock: &Arc<dyn Clock>) {
-    while let Some(task) = receiver.blocking_recv() {
-        match task {
-            Task::Append { partition: queued, appending } => {
-                let partition = queued.partition();
-                let now = clock.now();
-                syncer.after(partition, || partition.append_now(appending, now));
-            }
-            Task::Work { partition: queued, work } => {
-                let partition = queued.partition();
-                guarded(partition, || work(partition));
-            }
+fn write_log(task: Task, syncer: &Syncer, clock: &Arc<dyn Clock>) {
+    match task {
+        Task::Append { partition: queued, appending } => {
+            let partition = queued.partition();
+            let now = clock.now();
+            syncer.after(partition, || partition.append_now(appending, now));
+        }
+        Task::Work { partition: queued, work } => {
+            let partition = queued.partition();
+            guarded(partition, || work(partition));
         }
     }
 }
@@ -320,14 +310,13 @@ fn guarded<R>(partition: &Partition, work: impl FnOnce() -> R) -> Option<R> {
 /// Partitions that wait for a sync.
 struct Syncer {
     watchdog: Arc<Watchdog>,
-    queue: Mutex<(VecDeque<Arc<Partition>>, bool)>,
-    ready: Condvar,
+    queue: Arc<Queue<Arc<Partition>>>,
 }
 
 impl Syncer {
     fn new(watchdog: &Arc<Watchdog>) -> Self {
         let watchdog = Arc::clone(watchdog);
-        Self { watchdog, queue: Mutex::default(), ready: Condvar::new() }
+        Self { watchdog, queue: Arc::default() }
     }
 
     /// Does an append, and queues the partition when the append says that a sync must follow.
@@ -336,37 +325,12 @@ impl Syncer {
         let appended = guarded(partition, append);
         drop(watched);
         if appended.unwrap_or(false) && partition.queue_sync() {
-            self.push(Arc::clone(partition));
+            self.queue.push(Arc::clone(partition));
         }
     }
 
-    fn push(&self, partition: Arc<Partition>) {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.0.push_back(partition);
-        self.ready.notify_one();
-    }
-
-    fn close(&self) {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
-        self.ready.notify_all();
-    }
-
-    fn run(&self) {
-        loop {
-            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-            let partition = loop {
-                if let Some(partition) = queue.0.pop_front() {
-                    break partition;
-                }
-                if queue.1 {
-                    return;
-                }
-                queue = self.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
-            };
-            drop(queue);
-            let watched = self.watchdog.watch("sync", &partition);
-            guarded(&partition, || partition.sync_now());
-            drop(watched);
-        }
+    fn sync(&self, partition: &Arc<Partition>) {
+        let _watched = self.watchdog.watch("sync", partition);
+        guarded(partition, || partition.sync_now());
     }
 }

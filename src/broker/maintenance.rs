@@ -13,7 +13,6 @@ use tokio_util::task::TaskTracker;
 use super::partition::Partition;
 use super::receive_buffers::ReceiveBuffers;
 use super::state::BrokerState;
-use crate::error::Result;
 
 /// The shortest interval of a timer.
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
@@ -115,7 +114,8 @@ async fn clean(state: &Arc<BrokerState>, partition: &Arc<Partition>) {
 async fn remove_doomed(state: &Arc<BrokerState>, stop: &CancellationToken) {
     while state.partitions().has_doomed() && !stop.is_cancelled() {
         let swept = Arc::clone(state);
-        let removed = tokio::task::spawn_blocking(move || swept.partitions().remove_some_doomed());
+        let threads = &state.env().threads;
+        let removed = threads.spawn_blocking(move || swept.partitions().remove_some_doomed());
         match removed.await {
             Ok(true) => {}
             Ok(false) => return,
@@ -125,13 +125,12 @@ async fn remove_doomed(state: &Arc<BrokerState>, stop: &CancellationToken) {
 }
 
 async fn checkpoint(state: &Arc<BrokerState>) {
-    let state = Arc::clone(state);
-    let written: Result<Result<()>, _> = tokio::task::spawn_blocking(move || {
-        let partitions = state.partitions();
+    let saved = Arc::clone(state);
+    let written = state.env().threads.spawn_blocking(move || {
+        let partitions = saved.partitions();
         partitions.storage().checkpoint(&partitions.all())
-    })
-    .await;
-    if let Ok(Err(error)) = written {
+    });
+    if let Ok(Err(error)) = written.await {
         tracing::warn!(error = %error.chain(), "could not write the checkpoints");
     }
 }

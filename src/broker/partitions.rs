@@ -183,7 +183,8 @@ impl Partitions {
 
     /// Opens logs, several at a time: after a crash each is scanned from its recovery point.
     fn open_all(&self, missing: &[Wanted<'_>], broker: &BrokerConfig) {
-        let opened = parallel::each(missing, |wanted| self.open_one(wanted, broker));
+        let opened =
+            parallel::each(self.storage.threads(), missing, |wanted| self.open_one(wanted, broker));
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         let mut failed = self.failed.write().unwrap_or_else(PoisonError::into_inner);
         for (key, result) in missing.iter().map(|wanted| wanted.key).zip(opened) {

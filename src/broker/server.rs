@@ -24,7 +24,7 @@ use super::connection::ConnectionLimits;
 use super::coordinator::{self, GroupCoordinators};
 use super::dispatch::{Dispatcher, LocalService};
 use super::frame_reader::FrameLimits;
-use super::listener::{Acceptor, Listeners, SocketOptions};
+use super::listener::{Acceptor, Listeners, socket_options};
 use super::log_threads::LogThreads;
 use super::maintenance;
 use super::memory::MemoryBudget;
@@ -37,7 +37,7 @@ use super::receive_buffers::ReceiveBuffers;
 use super::state::{BrokerState, Identity, Parts};
 use super::storage::Storage;
 use crate::config::{BrokerConfig, ConfigMap};
-use crate::env::Env;
+use crate::env::{Env, Threads};
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::{Log, LogDirectory};
 use crate::machine::controller::{Bootstrap, BrokerRegistration};
@@ -89,14 +89,14 @@ impl Broker {
         Self::start_on(Env::real(), options).await
     }
 
-    /// Starts a broker on another clock, disk or source of randomness, for tests.
+    /// Starts a broker in other surroundings than those of the operating system, for tests.
     ///
     /// # Errors
     ///
     /// As [`Broker::start`].
     pub async fn start_on(env: Env, options: BrokerOptions) -> Result<Self> {
         let (config, given) = resolve(&options)?;
-        let listeners = Listeners::bind(&config.listeners, SocketOptions::of(&config))?;
+        let listeners = Listeners::bind(&env.net, &config.listeners, socket_options(&config))?;
         let (path, temporary) = if let Some(path) = given {
             (path, None)
         } else {
@@ -107,7 +107,8 @@ impl Broker {
         let node_id = NodeId(config.node_id);
         let opened = {
             let env = env.clone();
-            blocking(move || LogDirectory::open(&env, &path, node_id, None)).await?
+            let threads = env.threads.clone();
+            blocking(&threads, move || LogDirectory::open(&env, &path, node_id, None)).await?
         };
         let directory = Arc::new(opened);
         let ground = Ground { env, config, listeners, directory, volatile };
@@ -175,12 +176,14 @@ impl Broker {
                 tracing::warn!("some tasks did not end in time");
             }
         }
-        let state = Arc::clone(&self.state);
-        let closed = blocking(move || close_logs(&state)).await;
+        // After this nothing is appended, and what was is synced.
+        self.state.log_threads().stop().await;
+        let (state, threads) = (Arc::clone(&self.state), &self.state.env().threads);
+        let closed = blocking(threads, move || close_logs(&state)).await;
         self.metadata.shutdown().await;
         let storage = Arc::clone(&self.storage);
         let in_order = closed.is_ok();
-        let marked = blocking(move || storage.close(in_order)).await;
+        let marked = blocking(threads, move || storage.close(in_order)).await;
         if let Some(temporary) = &self.temporary {
             temporary.remove();
         }
@@ -209,10 +212,8 @@ impl Drop for Broker {
 
 /// Closes every log and writes the checkpoints. Blocks.
 fn close_logs(state: &Arc<BrokerState>) -> Result<()> {
-    // After this nothing is appended, and what was is synced.
-    state.log_threads().stop();
     let partitions = state.partitions().all();
-    let closed = parallel::each(&partitions, |partition| {
+    let closed = parallel::each(&state.env().threads, &partitions, |partition| {
         partition.close(ErrorCode::NotLeaderOrFollower);
         let closed = partition.take_log().map_or(Ok(Offset::ZERO), Log::close);
         closed.inspect_err(|error| {
@@ -248,9 +249,10 @@ fn resolve(options: &BrokerOptions) -> Result<(BrokerConfig, Option<PathBuf>)> {
 
 /// Runs something that blocks.
 async fn blocking<T: Send + 'static>(
+    threads: &Threads,
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
+    match threads.spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => {
             let context = format!("a task of the broker failed: {error}");
@@ -264,12 +266,12 @@ impl Ground {
         let Self { env, config, listeners, directory, volatile } = self;
         let node_id = NodeId(config.node_id);
         let metadata = super::quorum::start(&env, &config, &directory, volatile).await?;
-        let addresses = listeners.addresses().to_vec();
+        let addresses = listeners.addresses();
         let cluster_id = directory.meta().cluster_id.clone();
         let broker_epoch = register(&metadata, &env, &config, (&cluster_id, &addresses)).await?;
         let storage = Arc::new(Storage::new(&env, directory));
         let parking = Arc::new(Parking::new());
-        let log_threads = Arc::new(LogThreads::start(&env.clock)?);
+        let log_threads = Arc::new(LogThreads::start(&env)?);
         let around = Surroundings {
             node_id,
             health: storage.health().clone(),
@@ -281,7 +283,7 @@ impl Ground {
             cluster_id,
             broker_epoch,
             addresses: addresses.clone(),
-            names: listeners.names().to_vec(),
+            names: listeners.names(),
             advertised: config.advertised_listeners.clone(),
         };
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -322,7 +324,7 @@ impl Broker {
     async fn serve(&self, listeners: Listeners) -> Result<()> {
         let (first, updates) = self.metadata.subscribe();
         let state = Arc::clone(&self.state);
-        blocking(move || {
+        blocking(&self.state.env().threads, move || {
             state.apply(&MetadataDelta::between(MetadataImage::empty(), &first), &first);
             state.partitions().storage().report_strays(|partition, id| {
                 first.topic_by_id(id).is_some_and(|topic| topic.name == partition.topic)
@@ -373,9 +375,9 @@ async fn publish(
             update = updates.recv() => update,
         };
         let Some(update) = update else { return };
-        let state = Arc::clone(&state);
-        let applied = blocking(move || {
-            state.follow(&update);
+        let applying = Arc::clone(&state);
+        let applied = blocking(&state.env().threads, move || {
+            applying.follow(&update);
             Ok(())
         });
         if let Err(error) = applied.await {

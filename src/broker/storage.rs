@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::partition::Partition;
 use crate::config::{self, BrokerConfig, TopicConfig};
-use crate::env::Env;
+use crate::env::{Env, Threads};
 use crate::error::{Error, Result};
 use crate::log::{CheckpointedOffsets, Health, Log, LogConfig, LogDirectory, OpenOptions};
 use crate::record::{Compression, TimestampType};
@@ -48,6 +48,10 @@ impl Storage {
 
     pub(super) fn monotonic(&self) -> Duration {
         self.env.clock.monotonic()
+    }
+
+    pub(super) fn threads(&self) -> &Threads {
+        &self.env.threads
     }
 
     fn directory(&self) -> Result<Arc<LogDirectory>> {

@@ -161,25 +161,26 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    pub(crate) fn over_tcp(config: ClientConfig) -> Self {
+    pub(crate) fn over_tcp(env: Env, config: ClientConfig) -> Self {
         let origin = Origin::Servers(config.bootstrap_servers.clone());
-        Self::new(config, origin)
+        Self::new(env, config, origin)
     }
 
     pub(crate) fn local(
+        env: Env,
         service: Arc<dyn Service>,
         node: Option<NodeId>,
         config: ClientConfig,
     ) -> Self {
-        let cluster = Self::new(config, Origin::Local { service, node });
+        let cluster = Self::new(env, config, Origin::Local { service, node });
         cluster.obstacles.reached();
         cluster
     }
 
-    fn new(config: ClientConfig, origin: Origin) -> Self {
+    fn new(env: Env, config: ClientConfig, origin: Origin) -> Self {
         Self {
             config,
-            env: Env::real(),
+            env,
             origin,
             snapshot: ArcSwap::default(),
             refreshing: tokio::sync::Mutex::new(()),
@@ -242,7 +243,8 @@ impl Cluster {
             }
         }
         if let Some(broker) = snapshot.brokers.get(&node) {
-            let opened = Route::tcp(&broker.address(), &self.config, &self.obstacles).await;
+            let opened =
+                Route::tcp(&self.env.net, &broker.address(), &self.config, &self.obstacles).await;
             return opened.map_err(|error| self.of_advertised(error, broker));
         }
         if node != NodeId::NONE {
@@ -261,7 +263,7 @@ impl Cluster {
         let mut failure = Error::invalid("bootstrap.servers is empty; pass at least one HOST:PORT");
         for index in 0..servers.len() {
             let Some(server) = servers.get((first + index) % servers.len()) else { continue };
-            match Route::tcp(server, &self.config, &self.obstacles).await {
+            match Route::tcp(&self.env.net, server, &self.config, &self.obstacles).await {
                 Ok(route) => return Ok(route),
                 Err(error) => {
                     tracing::debug!(server, error = %error.chain(), "bootstrap server failed");

@@ -14,13 +14,12 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::client::obstacles;
+use crate::env::{Net, ReadHalf, WriteHalf};
 use crate::error::{Error, Result};
 use crate::protocol::{ApiKey, Request, RequestHeader, Response, ResponseHeader, Str, frame};
 use crate::types::Chunk;
@@ -147,18 +146,22 @@ impl std::fmt::Debug for Connection {
 
 impl Connection {
     /// Connects to `host:port`, trying every address of the name.
-    pub(crate) async fn open(address: &str, client_id: &str, timeout: Duration) -> Result<Self> {
+    pub(crate) async fn open(
+        net: &Net,
+        address: &str,
+        client_id: &str,
+        timeout: Duration,
+    ) -> Result<Self> {
         let failed = |action, source: io::Error| Error::network(action, address, source);
         let connect = async {
-            let found = tokio::net::lookup_host(address).await;
-            let found: Vec<_> = found.map_err(|source| failed("resolve", source))?.collect();
-            let stream = TcpStream::connect(found.as_slice()).await;
+            let found = net.lookup(address).await;
+            let found = found.map_err(|source| failed("resolve", source))?;
+            let stream = net.connect(&found).await;
             stream.map_err(|source| failed("connect to", source))
         };
         let stream = tokio::time::timeout(timeout, connect)
             .await
             .map_err(|_elapsed| obstacles::unreachable(address, timeout))??;
-        stream.set_nodelay(true).map_err(|source| failed("connect to", source))?;
         let (reading, writing) = stream.into_split();
         let (outgoing, incoming) = mpsc::channel(QUEUE_REQUESTS_MAX);
         let shared = Arc::new(Shared {
@@ -271,7 +274,7 @@ impl Connection {
 
 async fn write_requests(
     shared: Arc<Shared>,
-    mut writing: OwnedWriteHalf,
+    mut writing: WriteHalf,
     mut requests: mpsc::Receiver<Outgoing>,
 ) {
     while let Some(request) = requests.recv().await {
@@ -295,7 +298,7 @@ async fn write_requests(
 }
 
 /// Writes chunks without joining them.
-async fn write_all(writing: &mut OwnedWriteHalf, frames: Vec<Chunk>) -> io::Result<()> {
+async fn write_all(writing: &mut WriteHalf, frames: Vec<Chunk>) -> io::Result<()> {
     const SLICES_MAX: usize = 64;
     let mut left: VecDeque<Chunk> = frames.into_iter().filter(|chunk| !chunk.is_empty()).collect();
     while !left.is_empty() {
@@ -310,7 +313,7 @@ async fn write_all(writing: &mut OwnedWriteHalf, frames: Vec<Chunk>) -> io::Resu
     Ok(())
 }
 
-async fn read_responses(shared: Arc<Shared>, reading: OwnedReadHalf) {
+async fn read_responses(shared: Arc<Shared>, reading: ReadHalf) {
     let mut reading = BufReader::with_capacity(16 * 1024, reading);
     let error = loop {
         let body = match read_frame(&mut reading, shared.trust()).await {
@@ -358,7 +361,7 @@ fn decode(waiting: &Waiting, body: Bytes) -> Result<(ResponseHeader, Response)> 
     decoded
 }
 
-async fn read_frame(reading: &mut BufReader<OwnedReadHalf>, trust: Trust) -> io::Result<Bytes> {
+async fn read_frame(reading: &mut BufReader<ReadHalf>, trust: Trust) -> io::Result<Bytes> {
     let invalid = |detail: String| io::Error::new(io::ErrorKind::InvalidData, detail);
     let mut prefix = [0; frame::PREFIX_BYTES];
     reading.read_exact(&mut prefix).await?;
@@ -411,8 +414,9 @@ mod tests {
             // Reads to the end, so that the connection is not reset while the answer is on its way.
             while stream.read(&mut request).await.is_ok_and(|read| read > 0) {}
         });
-        let error =
-            Route::tcp(&address, &ClientConfig::default(), &Arc::default()).await.unwrap_err();
+        let error = Route::tcp(&Net::Real, &address, &ClientConfig::default(), &Arc::default())
+            .await
+            .unwrap_err();
         server.await.unwrap();
         error.chain().replace(&address, "ADDRESS")
     }

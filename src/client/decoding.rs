@@ -32,6 +32,7 @@ use crate::columnar::{
     Block, BlockOutcome, Chunk, DecodeOptions, Decoded, Decoder, Looked, SchemaRequest, Step,
     Taken, ValueFormat,
 };
+use crate::env::Threads;
 use crate::error::{Error, Result};
 
 /// One that is worked on, and one that is done or waits.
@@ -65,6 +66,7 @@ pub(crate) enum Turn {
 /// A decoder with a pool.
 #[derive(Debug)]
 pub(crate) struct Pipeline {
+    env: Threads,
     decoder: Decoder,
     pool: Option<WorkerPool>,
     threads: NonZeroUsize,
@@ -78,10 +80,11 @@ impl Pipeline {
     ///
     /// # Errors
     /// As [`Decoder::new`].
-    pub(crate) fn new(options: DecodeOptions, bytes_max: usize) -> Result<Self> {
-        let threads = worker_pool::threads(options.threads);
-        let (decoder, pool) = (Decoder::new(options)?, WorkerPool::new(threads));
-        Ok(Self { decoder, pool, threads, slots: VecDeque::new(), bytes_max })
+    pub(crate) fn new(env: &Threads, options: DecodeOptions, bytes_max: usize) -> Result<Self> {
+        let threads = worker_pool::threads(env, options.threads);
+        let (decoder, pool) = (Decoder::new(options)?, WorkerPool::new(env, threads));
+        let env = env.clone();
+        Ok(Self { env, decoder, pool, threads, slots: VecDeque::new(), bytes_max })
     }
 
     /// Forgets all that was pushed, but not the columns of values that were found: what is read again
@@ -93,7 +96,7 @@ impl Pipeline {
         self.decoder = self.decoder.emptied()?;
         self.slots.clear();
         // Jobs that have not begun are dropped with the old pool.
-        self.pool = WorkerPool::new(self.threads);
+        self.pool = WorkerPool::new(&self.env, self.threads);
         Ok(())
     }
 
@@ -124,7 +127,7 @@ impl Pipeline {
             let filled = self.fill(finish);
             let Some(front) = self.slots.front() else {
                 if matches!(filled, Filled::Alone) {
-                    let next = next(&mut self.decoder, finish).await?;
+                    let next = next(&self.env, &mut self.decoder, finish).await?;
                     return Ok(next.map_or(Turn::Input, |decoded| Turn::Output(Box::new(decoded))));
                 }
                 return Ok(match filled {
@@ -139,7 +142,7 @@ impl Pipeline {
                 _ => None,
             };
             if let Some(request) = needed {
-                load(&self.decoder, request).await?;
+                load(&self.env, &self.decoder, request).await?;
             }
             let outcome = front.outcome.result().take();
             match outcome {
@@ -237,7 +240,7 @@ impl Pipeline {
             match self.decoder.look(finish)? {
                 Looked::Done(format) => return Ok(Some(format)),
                 Looked::Input => return Ok(None),
-                Looked::Schema(request) => load(&self.decoder, request).await?,
+                Looked::Schema(request) => load(&self.env, &self.decoder, request).await?,
             }
         }
     }
@@ -262,21 +265,21 @@ enum Filled {
 ///
 /// # Errors
 /// As [`Decoder::step`], or the registry did not answer.
-async fn next(decoder: &mut Decoder, finish: bool) -> Result<Option<Decoded>> {
+async fn next(env: &Threads, decoder: &mut Decoder, finish: bool) -> Result<Option<Decoded>> {
     loop {
         match decoder.step(finish)? {
             Step::Output(decoded) => return Ok(Some(decoded)),
             Step::Input => return Ok(None),
-            Step::Schema(request) => load(decoder, request).await?,
+            Step::Schema(request) => load(env, decoder, request).await?,
         }
     }
 }
 
-async fn load(decoder: &Decoder, request: SchemaRequest) -> Result<()> {
+async fn load(env: &Threads, decoder: &Decoder, request: SchemaRequest) -> Result<()> {
     let Some(source) = decoder.source() else {
         return Err(Error::invalid(format!("there is no registry for {request:?}")));
     };
-    tokio::task::spawn_blocking(move || source.load(&request))
+    env.spawn_blocking(move || source.load(&request))
         .await
         .map_err(|error| Error::invalid(format!("loading a schema failed: {error}")))?
 }

@@ -59,6 +59,7 @@ pub use write::{Expired, TableWriter, WriteReport, write};
 
 use crate::client::cluster::Cluster;
 use crate::columnar::DecodeOptions;
+use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::protocol::Service;
 use crate::types::NodeId;
@@ -76,11 +77,20 @@ impl Client {
     ///
     /// There is no bootstrap server, or settings contradict each other.
     pub fn connect(config: ClientConfig) -> Result<Self> {
+        Self::connect_on(Env::real(), config)
+    }
+
+    /// As [`Client::connect`], in other surroundings than those of the operating system, for tests.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::connect`].
+    pub fn connect_on(env: Env, config: ClientConfig) -> Result<Self> {
         if config.bootstrap_servers.is_empty() {
             return Err(Error::invalid("bootstrap.servers is empty; give at least one HOST:PORT"));
         }
         config.producer.check()?;
-        Ok(Self { cluster: Arc::new(Cluster::over_tcp(config)) })
+        Ok(Self { cluster: Arc::new(Cluster::over_tcp(env, config)) })
     }
 
     /// A client of a broker in the same process: requests go to it as values. `node` is its id,
@@ -95,7 +105,7 @@ impl Client {
         config: ClientConfig,
     ) -> Result<Self> {
         config.producer.check()?;
-        Ok(Self { cluster: Arc::new(Cluster::local(service, node, config)) })
+        Ok(Self { cluster: Arc::new(Cluster::local(Env::real(), service, node, config)) })
     }
 
     /// The settings.

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::client::config::ClientConfig;
 use crate::client::connection::Connection;
 use crate::client::obstacles::{self, Obstacles};
+use crate::env::Net;
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::api::Call;
 use crate::protocol::messages::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
@@ -52,6 +53,7 @@ impl Route {
     /// Connects and asks for the versions, within `socket.connection.setup.timeout.ms`; notes what
     /// is in the way.
     pub(crate) async fn tcp(
+        net: &Net,
         address: &str,
         config: &ClientConfig,
         noted: &Arc<Obstacles>,
@@ -60,7 +62,7 @@ impl Route {
         let started = Instant::now();
         let timeout = config.connect_timeout;
         let opening = async {
-            let connection = Connection::open(address, &config.client_id, timeout).await?;
+            let connection = Connection::open(net, address, &config.client_id, timeout).await?;
             attempt.connected();
             let left = timeout.saturating_sub(started.elapsed());
             let greeting = Self::greet(Kind::Tcp(Arc::new(connection)), config);

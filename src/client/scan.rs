@@ -180,7 +180,7 @@ impl Scan {
     pub fn read(&self) -> Result<ScanReader> {
         let threads = self.decode.threads.or(self.cluster.config.threads);
         let decode = DecodeOptions { threads, ..self.decode.clone() };
-        let pipeline = Pipeline::new(decode, self.config.memory_bytes)?;
+        let pipeline = Pipeline::new(&self.cluster.env.threads, decode, self.config.memory_bytes)?;
         let prefetcher = Prefetcher::start(Arc::clone(&self.cluster), self.config.clone());
         let topic: Arc<str> = Arc::from(self.offsets.topic.as_str());
         let mut done = 0;
@@ -425,6 +425,7 @@ impl ScanReader {
             },
             None => {
                 tokio::select! {
+                    biased;
                     () = self.pipeline.wait() => {}
                     () = self.prefetcher.wait() => {}
                 }

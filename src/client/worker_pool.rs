@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use crate::env::Threads;
 use crate::error::{Error, Result};
 
 /// As many threads as tokio lends without making others wait.
@@ -32,8 +33,8 @@ pub fn checked(threads: usize) -> Result<NonZeroUsize> {
 
 /// The threads that a reader or writer may use: those that were asked for, or one for each processor
 /// that the process may run on, by its affinity and its control group.
-pub(crate) fn threads(asked: Option<NonZeroUsize>) -> NonZeroUsize {
-    asked.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
+pub(crate) fn threads(env: &Threads, asked: Option<NonZeroUsize>) -> NonZeroUsize {
+    asked.unwrap_or_else(|| env.parallelism())
 }
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -47,6 +48,7 @@ struct Work {
 struct Shared {
     work: Mutex<Work>,
     threads: usize,
+    env: Threads,
     /// A job ended.
     done: Notify,
 }
@@ -127,15 +129,16 @@ impl std::fmt::Debug for WorkerPool {
 
 impl WorkerPool {
     /// A pool of so many threads; none where that is one, since the caller has that already.
-    pub(crate) fn new(threads: NonZeroUsize) -> Option<Self> {
-        (threads.get() > 1).then(|| Self::beside(threads))
+    pub(crate) fn new(env: &Threads, threads: NonZeroUsize) -> Option<Self> {
+        (threads.get() > 1).then(|| Self::beside(env, threads))
     }
 
     /// A pool of so many threads beside the caller's.
-    pub(crate) fn beside(threads: NonZeroUsize) -> Self {
+    pub(crate) fn beside(env: &Threads, threads: NonZeroUsize) -> Self {
         let work = Mutex::new(Work { jobs: VecDeque::new(), active: 0 });
         let threads = threads.get().min(THREADS_MAX);
-        Self { shared: Arc::new(Shared { work, threads, done: Notify::new() }) }
+        let (env, done) = (env.clone(), Notify::new());
+        Self { shared: Arc::new(Shared { work, threads, env, done }) }
     }
 
     /// Hands in a job with a result.
@@ -172,7 +175,7 @@ impl WorkerPool {
             work.active = work.active.saturating_add(1);
             drop(work);
             let shared = Arc::clone(&self.shared);
-            tokio::task::spawn_blocking(move || shared.run());
+            self.shared.env.spawn_blocking(move || shared.run());
         }
     }
 
@@ -201,14 +204,14 @@ mod tests {
     use super::*;
 
     fn pool(threads: usize) -> WorkerPool {
-        WorkerPool::new(NonZeroUsize::new(threads).unwrap()).unwrap()
+        WorkerPool::new(&Threads::Real, NonZeroUsize::new(threads).unwrap()).unwrap()
     }
 
     #[test]
     fn a_pool_of_one_is_the_caller() {
-        assert!(WorkerPool::new(NonZeroUsize::MIN).is_none());
-        assert_eq!(threads(NonZeroUsize::new(3)).get(), 3);
-        assert_eq!(threads(None), std::thread::available_parallelism().unwrap());
+        assert!(WorkerPool::new(&Threads::Real, NonZeroUsize::MIN).is_none());
+        assert_eq!(threads(&Threads::Real, NonZeroUsize::new(3)).get(), 3);
+        assert_eq!(threads(&Threads::Real, None), std::thread::available_parallelism().unwrap());
     }
 
     #[tokio::test]

@@ -141,11 +141,14 @@ impl TableWriter {
             batch_size,
             ..options
         };
-        let threads = worker_pool::threads(producer.cluster().config.threads);
+        let threads = worker_pool::threads(
+            &producer.cluster().env.threads,
+            producer.cluster().config.threads,
+        );
         Ok(Self {
             topic: Arc::clone(&info.name),
             partition_count: info.partition_count(),
-            pool: WorkerPool::beside(threads),
+            pool: WorkerPool::beside(&producer.cluster().env.threads, threads),
             encoder: None,
             options: Some(options),
             turn: producer.random(),
@@ -210,8 +213,8 @@ impl TableWriter {
             let others: Vec<String> = options.other_columns().cloned().collect();
             let (topic, schema) = (Arc::clone(&self.topic), rows.schema());
             let value = options.value;
-            let settling =
-                tokio::task::spawn_blocking(move || value.settle(&topic, &schema, &others));
+            let threads = &self.producer.cluster().env.threads;
+            let settling = threads.spawn_blocking(move || value.settle(&topic, &schema, &others));
             options.value = settling.await.map_err(|error| {
                 Error::invalid(format!("settling the schema of the values failed: {error}"))
             })??;

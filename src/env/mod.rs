@@ -1,13 +1,15 @@
-//! The only way to the clock, the disk and randomness.
+//! The only way to the clock, the disk, the network, threads and randomness.
 //!
-//! Nothing above this module asks the operating system for the time, a file or a random number:
-//! it is handed an [`Env`]. This lets the simulation tests run the log on a disk that
-//! loses power at a chosen system call, and replay the run from its seed.
+//! Nothing above this module asks the operating system for the time, a file, a socket, a thread or a random
+//! number: it is handed an [`Env`]. This lets the simulation tests run a whole broker on a disk that loses power
+//! and a network that is cut, and replay the run from its seed (ADR 0019).
+//!
+//! Timers and deadlines are tokio's, which a simulation runs on paused time.
 //!
 //! - [`real`]: the operating system. The only `unsafe` of the storage path is in
 //!   `real/storage.rs`.
 //! - `sim` (feature `sim`): a seeded disk with a model of unsynced pages and unsynced directory
-//!   entries, a clock that is set by hand, and random streams from one seed.
+//!   entries, a network, threads that are tasks, a clock, and random streams from one seed.
 //!
 //! # What a disk promises
 //!
@@ -25,9 +27,11 @@
 //!   are held, whatever happens to the name of the file, the handle or the directory. In return
 //!   [`File::write_all_at`] and [`File::set_len`] refuse to touch what was handed out.
 
+mod net;
 pub mod real;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod threads;
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -39,9 +43,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use net::{Listener, Net, ReadHalf, SocketOptions, Transport, WriteHalf};
+pub use threads::{Queue, Thread, Threads};
+
 use crate::types::{Stored, TimestampMs, Uuid};
 
-/// The surroundings of a component: clock, disk and randomness. Cheap to clone.
+/// The surroundings of a component: clock, disk, network, threads and randomness. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Env {
     /// The clock.
@@ -50,16 +57,22 @@ pub struct Env {
     pub disk: Arc<dyn Disk>,
     /// The source of identifiers.
     pub random: Arc<dyn Random>,
+    /// The network.
+    pub net: Net,
+    /// Threads, and work that blocks.
+    pub threads: Threads,
 }
 
 impl Env {
-    /// The operating system's clock, files and random numbers.
+    /// The operating system's clock, files, sockets, threads and random numbers.
     #[must_use]
     pub fn real() -> Self {
         Self {
             clock: Arc::new(real::RealClock::new()),
             disk: Arc::new(real::RealDisk::new()),
             random: Arc::new(real::RealRandom),
+            net: Net::Real,
+            threads: Threads::Real,
         }
     }
 }

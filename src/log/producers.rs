@@ -16,6 +16,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+#[cfg(feature = "sim")]
+use crate::env::sim::{Mutation, is_planted};
 use crate::error::{Error, ErrorCode, Result};
 use crate::record::BatchHeader;
 use crate::record::control::TransactionMarker;
@@ -136,6 +138,20 @@ impl Producers {
         self.states.insert(state.producer_id, state);
     }
 
+    /// Takes in what is known of a producer from its next batch on; earlier batches of the same epoch stay known.
+    pub(super) fn insert_newer(&mut self, mut state: ProducerState) {
+        let known = self.states.remove(&state.producer_id);
+        if let Some(known) = known.filter(|known| known.epoch == state.epoch) {
+            let mut batches = known.batches;
+            batches.append(&mut state.batches);
+            while batches.len() > BATCHES_MAX {
+                batches.pop_front();
+            }
+            state.batches = batches;
+        }
+        self.insert(state);
+    }
+
     /// The first offset that a `read_committed` consumer must not see yet.
     pub(super) fn first_unstable(&self) -> Option<Offset> {
         let open = self.open.keys().next().copied();
@@ -154,6 +170,10 @@ impl Producers {
             return Ok(Check::Append);
         }
         let Some(state) = self.states.get(&header.producer_id) else { return Ok(Check::Append) };
+        #[cfg(feature = "sim")]
+        if is_planted(Mutation::AppendsDuplicates) {
+            return Ok(Check::Append);
+        }
         if let Some(batch) = state.duplicate_of(header) {
             return Ok(Check::Duplicate(batch));
         }

@@ -34,6 +34,8 @@ use super::segment::{Home, Segment};
 use super::shared::{Shared, View};
 use super::snapshot;
 use super::writer::Log;
+#[cfg(feature = "sim")]
+use crate::env::sim::{Mutation, is_planted};
 use crate::env::{Env, File, OpenMode};
 use crate::error::{Error, Result};
 use crate::types::{Offset, TimestampMs, TopicId, TopicPartition};
@@ -327,6 +329,9 @@ impl Opening<'_> {
     /// Scans a segment by checksum and rebuilds its indexes in memory.
     fn scan(&mut self, base: Offset, size: u64, modified: TimestampMs) -> Result<Scanned> {
         let crc_from = self.options.recovery_point;
+        #[cfg(feature = "sim")]
+        let crc_from =
+            if is_planted(Mutation::TrustsTornTail) { Offset(i64::MAX) } else { crc_from };
         let mut epochs = (**self.shared.epochs.load()).clone();
         let mut unverified = 0;
         let scanned = scan_segment(&self.home, &self.options.config, base, size, |scan, found| {

@@ -8,8 +8,11 @@
 //!            last stable offset i64                                          34 bytes an entry
 //! ```
 //!
-//! The CRC-32C covers everything after it. A snapshot keeps only the last batch of each producer,
-//! as Kafka does.
+//! The CRC-32C covers everything after it.
+//!
+//! A producer has an entry for each of its last batches, oldest first, so that whatever it may send again after a
+//! restart is recognized. Kafka writes an entry for the last one only; where it reads several of one
+//! producer, the last counts.
 
 use std::collections::VecDeque;
 
@@ -24,21 +27,37 @@ pub(super) fn encode(producers: &Producers) -> Vec<u8> {
     let mut body = Vec::new();
     let mut count = 0_i32;
     for state in producers.states() {
+        let mut batches = state.batches.iter();
+        let last = batches.next_back();
+        for batch in batches {
+            count += 1;
+            encode_entry(state, Some(batch), batch.timestamp, &mut body);
+        }
         count += 1;
-        let last = state.batches.back();
-        body.extend_from_slice(&state.producer_id.0.to_be_bytes());
-        body.extend_from_slice(&state.epoch.0.to_be_bytes());
-        body.extend_from_slice(&state.last_sequence().0.to_be_bytes());
-        body.extend_from_slice(&state.last_offset().0.to_be_bytes());
-        body.extend_from_slice(&last.map_or(0, |batch| batch.offset_delta).to_be_bytes());
-        body.extend_from_slice(&state.last_timestamp.0.to_be_bytes());
-        body.extend_from_slice(&state.coordinator_epoch.to_be_bytes());
-        let open = state.current_txn_first_offset.unwrap_or(Offset::UNKNOWN);
-        body.extend_from_slice(&open.0.to_be_bytes());
+        encode_entry(state, last, state.last_timestamp, &mut body);
     }
     let covered = [&count.to_be_bytes()[..], &body].concat();
     let crc = crc32c::crc32c(&covered);
     [&VERSION.to_be_bytes()[..], &crc.to_be_bytes(), &covered].concat()
+}
+
+fn encode_entry(
+    state: &ProducerState,
+    batch: Option<&ProducerBatch>,
+    timestamp: TimestampMs,
+    body: &mut Vec<u8>,
+) {
+    let sequence = batch.map_or(Sequence::NONE, |batch| batch.last_sequence);
+    let offset = batch.map_or(Offset::UNKNOWN, |batch| batch.last_offset);
+    body.extend_from_slice(&state.producer_id.0.to_be_bytes());
+    body.extend_from_slice(&state.epoch.0.to_be_bytes());
+    body.extend_from_slice(&sequence.0.to_be_bytes());
+    body.extend_from_slice(&offset.0.to_be_bytes());
+    body.extend_from_slice(&batch.map_or(0, |batch| batch.offset_delta).to_be_bytes());
+    body.extend_from_slice(&timestamp.0.to_be_bytes());
+    body.extend_from_slice(&state.coordinator_epoch.to_be_bytes());
+    let open = state.current_txn_first_offset.unwrap_or(Offset::UNKNOWN);
+    body.extend_from_slice(&open.0.to_be_bytes());
 }
 
 /// Reads big-endian numbers from the front of a slice.
@@ -81,8 +100,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Producers, String> {
     let count = reader.i32().ok_or("the file is too short")?;
     let mut producers = Producers::default();
     for _ in 0..count {
-        producers
-            .insert(decode_entry(&mut reader).ok_or("the file ends in the middle of an entry")?);
+        let entry = decode_entry(&mut reader).ok_or("the file ends in the middle of an entry")?;
+        producers.insert_newer(entry);
     }
     Ok(producers)
 }
@@ -156,12 +175,14 @@ mod tests {
             producers.insert(ProducerState {
                 producer_id: ProducerId(id),
                 epoch: ProducerEpoch(2),
-                batches: VecDeque::from([ProducerBatch {
-                    last_sequence: Sequence(9),
-                    last_offset: Offset(100 + id),
-                    offset_delta: 4,
-                    timestamp: TimestampMs(77),
-                }]),
+                batches: (0..=i32::try_from(id).unwrap())
+                    .map(|count| ProducerBatch {
+                        last_sequence: Sequence(9 + 5 * count),
+                        last_offset: Offset(100 + id + 10 * i64::from(count)),
+                        offset_delta: 4,
+                        timestamp: TimestampMs(77 - id + i64::from(count)),
+                    })
+                    .collect(),
                 coordinator_epoch: -1,
                 last_timestamp: TimestampMs(77),
                 current_txn_first_offset: (id == 1).then_some(Offset(96)),

@@ -42,4 +42,5 @@ pub mod glossary {}
 /// - `0016-decoding-threads.md`
 /// - `0017-a-disk-that-stands-still.md`
 /// - `0018-an-epoch-starts-with-its-leader.md`
+/// - `0019-the-whole-broker-simulated.md`
 pub mod decisions {}

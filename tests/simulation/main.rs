@@ -1,5 +1,5 @@
-//! The log on a simulated disk: model, crashes at every call, bit rot, full disk; and the group
-//! coordinator with clients, network and log.
+//! The log on a simulated disk: model, crashes at every call, bit rot, full disk; the group coordinator with
+//! clients, network and log; and a whole broker with its clients.
 //!
 //! A run is a function of its seed; a failing assertion prints it.
 
@@ -18,10 +18,12 @@
 #[path = "../support/log.rs"]
 mod support;
 
+mod broker;
 mod compaction;
 mod consumer_groups;
 mod epochs;
 mod faults;
 mod groups;
 mod model;
+mod network;
 mod power;

@@ -81,6 +81,11 @@ fn each_room_keeps_silent_about_what_it_must_not_know() {
 }
 
 #[test]
+fn the_world_is_reached_through_the_env() {
+    check(&rules::ways_around_the_env(&sources("src", "rs")));
+}
+
+#[test]
 fn unsafe_code_stays_in_its_few_files() {
     check(&rules::unsafe_code_elsewhere(&sources("src", "rs")));
 }

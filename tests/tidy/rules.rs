@@ -40,6 +40,38 @@ const SILENT: &[(&str, &[&str], &str)] = &[
 const UNSAFE_FILES: &[&str] =
     &["src/env/real/storage.rs", "src/columnar/read/decode.rs", "src/python/interop.rs"];
 
+/// The rooms that reach the world through `env` only.
+const BEHIND_THE_DOOR: &[&str] = &["broker", "client", "log", "machine", "record"];
+
+/// What goes around `env`, with the way through it. Timers and deadlines are tokio's.
+const AROUND_THE_DOOR: &[(&str, &str)] = &[
+    ("tokio::net", "`env.net` has sockets"),
+    ("TcpStream", "`env.net` has sockets"),
+    ("TcpListener", "`env.net` has sockets"),
+    ("UdpSocket", "`env.net` has sockets"),
+    ("lookup_host", "`env.net` resolves names"),
+    ("to_socket_addrs", "`env.net` resolves names"),
+    ("task::spawn_blocking", "`env.threads` has work that blocks"),
+    ("block_in_place", "`env.threads` has work that blocks"),
+    ("std::thread", "`env.threads` has threads"),
+    ("thread::spawn", "`env.threads` has threads"),
+    ("SystemTime", "`env.clock` tells the time"),
+    ("rand::", "`env.random` has random numbers"),
+    ("RandomState", "`env.random` has random numbers"),
+    ("HashMap", "its order is random"),
+    ("HashSet", "its order is random"),
+    ("std::fs", "`env.disk` has files"),
+    ("Env::real", "an `Env` is handed in"),
+];
+
+/// The exceptions, with the reason.
+const WAYS_AROUND: &[(&str, &str, &str)] = &[
+    ("src/broker/server.rs", "Env::real", "the way in for everyone but tests"),
+    ("src/client/mod.rs", "Env::real", "the way in for everyone but tests"),
+    ("src/client/registry.rs", "std::thread", "its calls block in a library for HTTP"),
+    ("src/client/registry.rs", "Instant", "its calls block in a library for HTTP"),
+];
+
 pub(crate) const FILE_LINES_MAX: usize = 600;
 
 /// Imports only go down the list.
@@ -92,6 +124,35 @@ pub(crate) fn words_out_of_place(files: &[File]) -> Vec<String> {
                 for word in words.iter().filter(|word| line.contains(**word)) {
                     violations.push(format!("{path}:{number}: `{room}` says `{word}`: {reason}"));
                 }
+            }
+        }
+    }
+    violations
+}
+
+/// Nothing goes around `env`: a simulation could not replay it.
+pub(crate) fn ways_around_the_env(files: &[File]) -> Vec<String> {
+    let mut violations = Vec::new();
+    for file in files {
+        let path = &file.path;
+        if !BEHIND_THE_DOOR.contains(&file.room()) || path.ends_with("tests.rs") {
+            continue;
+        }
+        let excused =
+            |word: &str| WAYS_AROUND.iter().any(|(file, one, _)| path == file && *one == word);
+        let code = file.code();
+        for (index, (number, line)) in code.iter().enumerate() {
+            for (word, way) in AROUND_THE_DOOR.iter().filter(|(word, _)| line.contains(word)) {
+                if !excused(word) {
+                    violations.push(format!("{path}:{number}: `{word}` goes around `env`: {way}"));
+                }
+            }
+            if line.contains("std::time::") && line.contains("Instant") && !excused("Instant") {
+                violations.push(format!("{path}:{number}: deadlines are of `tokio::time`"));
+            }
+            let next = code.get(index + 1).map_or("", |(_, next)| next.trim());
+            if line.trim_end().ends_with("select! {") && next != "biased;" {
+                violations.push(format!("{path}:{number}: `select!` without `biased` is random"));
             }
         }
     }

@@ -63,6 +63,31 @@ fn a_word_out_of_place_is_found() {
 }
 
 #[test]
+fn a_way_around_the_env_is_found() {
+    let said = |path, text| said(rules::ways_around_the_env, path, text);
+    let broker = |text| said("src/broker/connection.rs", text);
+    for line in [
+        "use tokio::net::TcpSocket;\n",
+        "let stream: TcpStream;\n",
+        "tokio::task::spawn_blocking(work);\n",
+        "std::thread::sleep(wait);\n",
+        "let now = SystemTime::now();\n",
+        "let number = rand::random();\n",
+        "let map = HashMap::new();\n",
+        "let env = Env::real();\n",
+        "use std::time::{Duration, Instant};\n",
+        "tokio::select! {\n    () = first => {}\n}\n",
+    ] {
+        assert_eq!(broker(line).len(), 1, "{line}");
+        assert!(said("src/cli/broker.rs", line).is_empty());
+        assert!(said("src/env/real/net.rs", line).is_empty());
+    }
+    assert!(broker("tokio::select! {\n    biased;\n    () = first => {}\n}\n").is_empty());
+    assert!(broker("use tokio::time::Instant;\nuse std::time::Duration;\n").is_empty());
+    assert!(said("src/client/mod.rs", "Self::connect_on(Env::real(), config)\n").is_empty());
+}
+
+#[test]
 fn unsafe_code_elsewhere_is_found() {
     let text = "fn read() {\n    unsafe { look() }\n}\n";
     assert_eq!(said(rules::unsafe_code_elsewhere, "src/log/segment.rs", text).len(), 1);

@@ -383,7 +383,7 @@ impl<K: Kind> ShardTask<K> {
             let replayed = replay::replay::<K>(&partition, &mut machine)?;
             Ok::<_, Error>((machine, replayed))
         };
-        let joined = tokio::task::spawn_blocking(work).await;
+        let joined = self.env.threads.spawn_blocking(work).await;
         let (machine, replayed) = joined.map_err(|error| {
             let context = format!("reading {} failed: {error}", self.partition.name());
             Error::kafka(ErrorCode::UnknownServerError, context)

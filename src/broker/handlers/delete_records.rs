@@ -59,7 +59,8 @@ async fn delete(
     let start =
         threads.run_on(&partition, move |partition| partition.delete_records(offset)).await?;
     let storage = Arc::clone(call.state.partitions().storage());
-    let remembered = tokio::task::spawn_blocking(move || storage.checkpoint([&partition])).await;
+    let threads = &call.state.env().threads;
+    let remembered = threads.spawn_blocking(move || storage.checkpoint([&partition])).await;
     remembered
         .map_err(|error| Error::kafka(ErrorCode::UnknownServerError, error.to_string()))??;
     Ok(start)

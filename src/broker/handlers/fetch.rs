@@ -24,6 +24,7 @@ use super::topics::{TopicKey, Topics};
 use crate::broker::dispatch::Call;
 use crate::broker::parking::PartitionKey;
 use crate::broker::partition::{FetchRead, Partition};
+use crate::env::Threads;
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::fetch_session::{
     FetchContext, FetchInterest, FetchKey, FetchOutcome, FetchTopicKey, SessionRequest,
@@ -178,7 +179,7 @@ async fn read_or_wait(
     limits: Limits,
     max_wait: Duration,
 ) -> Vec<Result<FetchRead>> {
-    let first = read_warm(targets, limits).await;
+    let first = read_warm(&call.state.env().threads, targets, limits).await;
     if max_wait.is_zero() || targets.is_empty() || is_enough(&first, limits) {
         return first;
     }
@@ -191,7 +192,7 @@ async fn read_or_wait(
     drop(first);
     loop {
         // Park first, read afterwards: whatever moves in between wakes the wait below.
-        let reads = read_warm(targets, limits).await;
+        let reads = read_warm(&call.state.env().threads, targets, limits).await;
         if is_enough(&reads, limits) {
             return reads;
         }
@@ -222,14 +223,18 @@ fn is_enough(reads: &[Result<FetchRead>], limits: Limits) -> bool {
 ///
 /// What a partition has elsewhere, between its log start and its local start, would be awaited here as well: the
 /// one place of a fetch that may wait for bytes.
-async fn read_warm(targets: &Arc<[Target]>, limits: Limits) -> Vec<Result<FetchRead>> {
+async fn read_warm(
+    threads: &Threads,
+    targets: &Arc<[Target]>,
+    limits: Limits,
+) -> Vec<Result<FetchRead>> {
     let is_cold = |target: &Target| match &target.partition {
         Ok(partition) => partition.is_cold(&target.interest, limits.max_bytes),
         Err(_) => false,
     };
     if targets.iter().any(is_cold) {
         let cold = Arc::clone(targets);
-        if let Ok(reads) = tokio::task::spawn_blocking(move || read_all(&cold, limits)).await {
+        if let Ok(reads) = threads.spawn_blocking(move || read_all(&cold, limits)).await {
             return reads;
         }
     }

@@ -68,7 +68,7 @@ pub(in crate::broker) async fn handle(
     };
     let answers = if lookups.iter().any(searches) {
         // A search reads indexes and batches, possibly from disk.
-        let answers = tokio::task::spawn_blocking(move || answer(lookups)).await;
+        let answers = call.state.env().threads.spawn_blocking(move || answer(lookups)).await;
         answers.map_err(|error| Error::kafka(ErrorCode::UnknownServerError, error.to_string()))?
     } else {
         answer(lookups)

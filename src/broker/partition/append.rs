@@ -14,6 +14,8 @@ use tokio::sync::oneshot;
 
 use super::Partition;
 use super::role::{Ledger, closed};
+#[cfg(feature = "sim")]
+use crate::env::sim::{Mutation, is_planted};
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::{Append, AppendInfo};
 use crate::record::Batch;
@@ -167,6 +169,13 @@ impl Partition {
         let until = info.last_offset.next();
         let mut state = self.state();
         let moved = state.replica.appended(self.reader.log_end_offset());
+        #[cfg(feature = "sim")]
+        if is_planted(Mutation::ShowsBeforeSync) {
+            self.high_watermark.store(until.0, Ordering::Release);
+            self.parking.wake(&self.key);
+        }
+        #[cfg(feature = "sim")]
+        let acks = if is_planted(Mutation::AcknowledgesBeforeSync) { Acks::None } else { acks };
         if let Some(high_watermark) = moved {
             self.publish(&mut state, high_watermark);
         }

@@ -128,11 +128,11 @@ impl Quorum {
     pub async fn open(options: QuorumOptions) -> Result<Self> {
         let opened = {
             let options = options.clone();
-            tokio::task::spawn_blocking(move || Store::open(&options)).await
+            options.env.threads.clone().spawn_blocking(move || Store::open(&options)).await
         };
         let (store, snapshot) = opened.map_err(stopped)??;
         let limit_bytes = options.config.metadata_log_max_record_bytes_between_snapshots;
-        let store = PartitionStore::new(store);
+        let store = PartitionStore::new(store, &options.env.threads);
         let shared = Arc::new(Shared::new(snapshot.as_ref()));
         let machine = StateMachine::new(shared.clone(), snapshot, store.clone());
         let raft =
@@ -329,7 +329,8 @@ fn raft_config() -> Result<openraft::Config> {
         cluster_name: "ottla".to_owned(),
         heartbeat_interval: 200,
         election_timeout_min: 1000,
-        election_timeout_max: 2000,
+        // One number only: openraft draws from it, and a quorum of one competes with nobody.
+        election_timeout_max: 1001,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(ENTRIES_BETWEEN_SNAPSHOTS),
         max_in_snapshot_log_to_keep: 0,
         ..openraft::Config::default()

@@ -25,7 +25,9 @@ use super::types::{
     Entry, LogId, StorageError, StorageIOError, TypeConfig, Vote, epoch, index, offset,
 };
 use super::{METADATA_DIRECTORY, METADATA_TOPIC, QuorumOptions, entry};
-use crate::env::Env;
+#[cfg(feature = "sim")]
+use crate::env::sim::{Mutation, is_planted};
+use crate::env::{Env, Threads};
 use crate::error::{Error, Result};
 use crate::log::{Append, Log, LogConfig, LogReader, OpenOptions, ReadRequest};
 use crate::record::{BatchBuilder, BatchOptions, Batches};
@@ -131,6 +133,8 @@ impl Store {
     pub(super) fn append(&mut self, entries: &[Entry]) -> Result<()> {
         let now = self.env.clock.now();
         let fsync = self.fsync;
+        #[cfg(feature = "sim")]
+        let fsync = fsync && !is_planted(Mutation::ForgetsMetadata);
         let mut at = 0;
         // Entries of the same term are appended together; a leader's are all of its own term.
         while let Some(first) = entries.get(at) {
@@ -279,11 +283,13 @@ pub(super) struct PartitionStore {
     store: Arc<Mutex<Store>>,
     /// Set at shutdown: a full disk is then no longer waited out.
     stopping: Arc<AtomicBool>,
+    threads: Threads,
 }
 
 impl PartitionStore {
-    pub(super) fn new(store: Store) -> Self {
-        Self { store: Arc::new(Mutex::new(store)), stopping: Arc::new(AtomicBool::new(false)) }
+    pub(super) fn new(store: Store, threads: &Threads) -> Self {
+        let (store, stopping) = (Arc::new(Mutex::new(store)), Arc::default());
+        Self { store, stopping, threads: threads.clone() }
     }
 
     /// Runs a call on the blocking pool.
@@ -292,7 +298,7 @@ impl PartitionStore {
         call: impl FnOnce(&mut Store) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let store = self.store.clone();
-        let task = tokio::task::spawn_blocking(move || {
+        let task = self.threads.spawn_blocking(move || {
             call(&mut store.lock().unwrap_or_else(PoisonError::into_inner))
         });
         task.await.map_err(super::stopped)?

@@ -72,8 +72,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
         let wait_ms = deadline.map_or(u64::MAX, |at| u64::try_from(at.0 - now.0).unwrap_or(0));
         let wait = Duration::from_millis(wait_ms.clamp(1, 60_000));
         tokio::select! {
-            () = shared.work.notified() => {}
+            biased;
             Some(event) = fetcher.events.next() => fetcher.handle(event),
+            () = shared.work.notified() => {}
             () = tokio::time::sleep(wait) => {}
         }
     }
@@ -542,7 +543,7 @@ mod tests {
         let config = ClientConfig::for_servers("nobody.invalid:9092").unwrap();
         let backoff = Backoff { initial_ms: 1, max_ms: 1 };
         let settings = Settings { memory_bytes: 1, partition_bytes: 1, backoff };
-        let cluster = Arc::new(Cluster::over_tcp(config));
+        let cluster = Arc::new(Cluster::over_tcp(crate::env::Env::real(), config));
         let lane = Lane::Fetch(u64::MAX);
         let machine = Fetching::new(settings);
         Fetcher::new(Arc::new(Shared::new(cluster, ConsumerConfig::default(), lane, machine)))

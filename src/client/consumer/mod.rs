@@ -178,7 +178,7 @@ impl AssignedConsumer {
     ) -> Result<Self> {
         let threads = options.threads.or(cluster.config.threads);
         let options = DecodeOptions { threads, ..options };
-        let pipeline = Pipeline::new(options, config.memory_bytes)?;
+        let pipeline = Pipeline::new(&cluster.env.threads, options, config.memory_bytes)?;
         let prefetcher = Prefetcher::start(cluster, config);
         let ahead = VecDeque::new();
         Ok(Self { prefetcher, pipeline, has_input: false, ahead, stops_at_ends: false })
@@ -419,6 +419,7 @@ impl AssignedConsumer {
                         Some(fetched) => self.push(fetched),
                         None => {
                             tokio::select! {
+                                biased;
                                 () = self.pipeline.wait() => {}
                                 () = self.prefetcher.wait() => {}
                             }

@@ -168,7 +168,7 @@ type Given = std::result::Result<Decoded, String>;
 
 async fn read(case: &Case, threads: usize, bytes_max: usize) -> Vec<Given> {
     let options = DecodeOptions { threads: NonZeroUsize::new(threads), ..case.options() };
-    let mut pipeline = Pipeline::new(options, bytes_max).unwrap();
+    let mut pipeline = Pipeline::new(&Threads::Real, options, bytes_max).unwrap();
     let mut chunks = case.chunks();
     let (mut given, mut ended) = (Vec::new(), false);
     loop {
@@ -275,7 +275,7 @@ async fn blocks_and_batches_are_worked_on_by_the_pool() {
     for compression in [Compression::None, Compression::Zstd] {
         let case = large(Kind::JsonGiven, compression);
         let options = DecodeOptions { threads: NonZeroUsize::new(3), ..case.options() };
-        let mut pipeline = Pipeline::new(options, usize::MAX).unwrap();
+        let mut pipeline = Pipeline::new(&Threads::Real, options, usize::MAX).unwrap();
         for chunk in case.chunks() {
             pipeline.push(chunk);
         }
@@ -319,7 +319,7 @@ async fn columns_that_are_there_already_are_not_handed_over() {
 async fn a_reset_forgets_what_was_handed_in() {
     let case = large(Kind::JsonGiven, Compression::Lz4);
     let options = DecodeOptions { threads: NonZeroUsize::new(3), ..case.options() };
-    let mut pipeline = Pipeline::new(options, usize::MAX).unwrap();
+    let mut pipeline = Pipeline::new(&Threads::Real, options, usize::MAX).unwrap();
     for chunk in case.chunks() {
         pipeline.push(chunk);
     }
@@ -350,7 +350,7 @@ async fn columns_that_were_found_stay_after_a_reset() {
         let threads = NonZeroUsize::new(threads);
         let value = ValueFormat::json_inferred();
         let options = DecodeOptions { value, threads, ..DecodeOptions::default() };
-        let mut pipeline = Pipeline::new(options, usize::MAX).unwrap();
+        let mut pipeline = Pipeline::new(&Threads::Real, options, usize::MAX).unwrap();
         pipeline.push(chunk(r#"{"a": 1}"#));
         assert!(matches!(pipeline.turn(true).await, Ok(Turn::Output(_))));
         let found = pipeline.schema().unwrap();

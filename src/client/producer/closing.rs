@@ -231,7 +231,7 @@ mod tests {
     use bytes::Bytes;
 
     fn producer() -> Producer {
-        let cluster = Arc::new(Cluster::over_tcp(ClientConfig::default()));
+        let cluster = Arc::new(Cluster::over_tcp(crate::env::Env::real(), ClientConfig::default()));
         Producer::start(cluster, ClientConfig::default().producer).unwrap()
     }
 

@@ -93,8 +93,9 @@ pub(super) async fn run(inner: Arc<Inner>) {
         let wait_ms = deadline.map_or(u64::MAX, |at| u64::try_from(at.0 - now.0).unwrap_or(0));
         let wait = Duration::from_millis(wait_ms.clamp(1, 60_000));
         tokio::select! {
-            () = inner.work.notified() => {}
+            biased;
             Some(event) = sender.events.next() => sender.handle(event),
+            () = inner.work.notified() => {}
             () = tokio::time::sleep(wait) => {}
         }
     }

@@ -1,5 +1,6 @@
 //! The operating system behind the traits of [`crate::env`].
 
+mod net;
 mod storage;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::{Clock, Random};
 use crate::types::TimestampMs;
 
+pub(super) use net::{is_no_send_file, listen, resolve, set_options, try_send_file, try_write};
 pub use storage::RealDisk;
 
 /// The system clock.

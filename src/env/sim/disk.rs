@@ -21,10 +21,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::SimRandom;
 use super::file::{SimFile, SimLock};
+use super::{SimRandom, Trace};
 use crate::env::{DirEntry, Disk, File, Lock, OpenMode};
 use crate::types::TimestampMs;
 
@@ -48,6 +49,8 @@ pub struct Fault {
 #[derive(Debug)]
 pub struct SimDisk {
     state: Arc<Mutex<State>>,
+    /// Whose boot this handle belongs to; none for one that outlives them.
+    boot: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -108,6 +111,9 @@ pub(super) struct State {
     faults: Vec<Fault>,
     pub(super) locks: BTreeSet<PathBuf>,
     random: SimRandom,
+    trace: Trace,
+    /// Tells others that the machine has stopped.
+    stopped: Arc<AtomicBool>,
 }
 
 impl SimDisk {
@@ -125,8 +131,37 @@ impl SimDisk {
             faults: Vec::new(),
             locks: BTreeSet::new(),
             random,
+            trace: Trace::default(),
+            stopped: Arc::default(),
         };
-        Self { state: Arc::new(Mutex::new(state)) }
+        Self { state: Arc::new(Mutex::new(state)), boot: None }
+    }
+
+    /// The disk for a process: every call fails once that was killed or lost its power.
+    #[must_use]
+    pub fn of_this_boot(&self) -> Self {
+        Self { boot: Some(self.state().boot), state: Arc::clone(&self.state) }
+    }
+
+    /// Notes every modifying call.
+    pub fn set_trace(&self, trace: Trace) {
+        self.state().trace = trace;
+    }
+
+    /// Whether the machine has stopped, as of now and later, until it boots.
+    #[must_use]
+    pub fn stopped(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.state().stopped)
+    }
+
+    /// The state, for a call of a process.
+    fn running(&self) -> io::Result<MutexGuard<'_, State>> {
+        let state = self.state();
+        if self.boot.is_some_and(|boot| boot != state.boot) {
+            return Err(io::Error::other("the process is from before the crash"));
+        }
+        state.alive()?;
+        Ok(state)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -165,6 +200,11 @@ impl SimDisk {
     /// Raises an error at a later call, once.
     pub fn inject(&self, fault: Fault) {
         self.state().faults.push(fault);
+    }
+
+    /// Takes back the errors that were not raised yet.
+    pub fn forget_faults(&self) {
+        self.state().faults.clear();
     }
 
     /// Flips one bit of a file, on the disk and in the cache.
@@ -280,6 +320,7 @@ impl State {
     fn reboot(&mut self) {
         self.boot += 1;
         self.crashed = false;
+        self.stopped.store(false, Ordering::Release);
         self.crash_after = None;
         self.locks.clear();
     }
@@ -304,10 +345,12 @@ impl State {
         self.alive()?;
         if self.crash_after.is_some_and(|last| self.calls >= last) {
             self.crashed = true;
+            self.stopped.store(true, Ordering::Release);
         }
         self.alive()?;
         self.calls += 1;
         let text = path.to_string_lossy();
+        self.trace.note(|| format!("disk {call} {text}"));
         let matching = self
             .faults
             .iter()
@@ -322,6 +365,10 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    pub(super) fn note(&self, what: impl FnOnce() -> String) {
+        self.trace.note(what);
     }
 
     fn find(&self, path: &Path) -> io::Result<u64> {
@@ -363,8 +410,7 @@ impl State {
 
 impl Disk for SimDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
-        let mut state = self.state();
-        state.alive()?;
+        let mut state = self.running()?;
         let found = state.find(path);
         let id = match (found, mode) {
             (Ok(id), OpenMode::Read | OpenMode::ReadWrite | OpenMode::Create) => id,
@@ -388,8 +434,7 @@ impl Disk for SimDisk {
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        let mut state = self.state();
-        state.alive()?;
+        let mut state = self.running()?;
         let entries = state.dir(path)?.entries.clone();
         let entry = |(name, id): (String, u64)| {
             let (is_dir, size_bytes) = match state.nodes.get(&id) {
@@ -402,8 +447,7 @@ impl Disk for SimDisk {
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.state();
-        state.alive()?;
+        let mut state = self.running()?;
         let mut current = PathBuf::new();
         for part in path.components() {
             current.push(part);
@@ -422,7 +466,7 @@ impl Disk for SimDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.running()?;
         let id = state.find(from)?;
         state.changing("rename", from)?;
         let ((old, old_name), (new, new_name)) = (split(from)?, split(to)?);
@@ -436,7 +480,7 @@ impl Disk for SimDisk {
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.running()?;
         let id = state.find(path)?;
         state.file(id)?;
         state.changing("remove", path)?;
@@ -446,7 +490,7 @@ impl Disk for SimDisk {
     }
 
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.running()?;
         state.dir(path)?;
         state.changing("remove", path)?;
         let (parent, name) = split(path)?;
@@ -455,7 +499,7 @@ impl Disk for SimDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.running()?;
         state.changing("sync_dir", path)?;
         let dir = state.dir(path)?;
         dir.durable.clone_from(&dir.entries);
@@ -464,14 +508,13 @@ impl Disk for SimDisk {
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
-        let state = self.state();
-        state.alive()?;
+        let state = self.running()?;
         Ok(state.find(path).is_ok())
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
         drop(self.open(path, OpenMode::Create)?);
-        let mut state = self.state();
+        let mut state = self.running()?;
         if !state.locks.insert(path.to_path_buf()) {
             return Ok(None);
         }
@@ -484,11 +527,11 @@ impl Disk for SimDisk {
     }
 
     fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
-        let state = self.state();
+        let state = self.running()?;
         Ok(state.capacity.saturating_sub(state.used()))
     }
 
     fn total_bytes(&self, _path: &Path) -> io::Result<u64> {
-        Ok(self.state().capacity)
+        Ok(self.running()?.capacity)
     }
 }

@@ -69,6 +69,7 @@ impl File for SimFile {
         let mut state = self.state()?;
         state.changing("write", &self.path)?;
         let bytes = parts.concat();
+        state.note(|| format!("{:08x}+{} at {position}", crc32c::crc32c(&bytes), bytes.len()));
         let start = usize::try_from(position).map_err(io::Error::other)?;
         let room = state.capacity.saturating_sub(state.used());
         let file = state.file(self.id)?;

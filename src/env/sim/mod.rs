@@ -1,22 +1,39 @@
-//! A simulated clock, disk and source of random numbers, all from one seed.
+//! A simulated clock, disk, network, threads and source of random numbers, all from one seed.
 //!
 //! A run is a function of its seed: a failing seed is replayed by name. Each consumer of randomness
 //! draws from its own stream ([`SimRandom::stream`]), so that an extra draw in one place does not
 //! change the others.
+//!
+//! [`Simulation`] is for what is synchronous: a disk, and a clock that is moved by hand. [`SimRun`] is for whole
+//! processes: machines with disks on one network, on the paused time of a tokio runtime.
 
 mod disk;
 mod file;
+mod machine;
+mod mutation;
+mod net;
+mod socket;
 mod stalling;
+mod threads;
+mod trace;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{Clock, Env, Random};
+use tokio::time::Instant;
+
+use super::{Clock, Env, Net, Random, Threads};
 use crate::types::TimestampMs;
 
 pub use disk::{Fault, SimDisk};
+pub use machine::{SimMachine, SimRun};
+pub use mutation::{Mutation, is_planted, plant};
+pub use net::{SimHost, SimListener, SimNet};
+pub use socket::{SimReadHalf, SimSocket, SimWriteHalf};
 pub use stalling::StallingDisk;
+pub use threads::SimThreads;
+pub use trace::Trace;
 
 /// A simulated machine.
 #[derive(Clone, Debug)]
@@ -46,6 +63,8 @@ impl Simulation {
             clock: Arc::<SimClock>::clone(&self.clock),
             disk: Arc::<SimDisk>::clone(&self.disk),
             random: Arc::new(SimRandom::stream(self.seed, "identifiers")),
+            net: Net::Real,
+            threads: Threads::Real,
         }
     }
 
@@ -56,34 +75,54 @@ impl Simulation {
     }
 }
 
-/// A clock that stands still until it is moved.
+/// A clock that stands still until it is moved, or that follows the paused time of a runtime.
 #[derive(Debug)]
 pub struct SimClock {
     start: i64,
-    now: AtomicI64,
+    /// By how much the wall clock was moved, and the monotonic one.
+    moved: (AtomicI64, AtomicI64),
+    /// When a clock that follows a runtime began to.
+    since: Option<Instant>,
 }
 
 impl SimClock {
-    /// A clock set to `start`.
+    /// A clock set to `start`, which stands still.
     #[must_use]
     pub fn new(start: TimestampMs) -> Self {
-        Self { start: start.0, now: AtomicI64::new(start.0) }
+        Self { start: start.0, moved: Default::default(), since: None }
+    }
+
+    /// A clock set to `start`, which goes on with the time of the current runtime.
+    #[must_use]
+    pub fn of_runtime(start: TimestampMs) -> Self {
+        Self { since: Some(Instant::now()), ..Self::new(start) }
     }
 
     /// Advances the clock.
     pub fn advance(&self, duration_ms: i64) {
-        self.now.fetch_add(duration_ms, Ordering::AcqRel);
+        self.moved.0.fetch_add(duration_ms, Ordering::AcqRel);
+        self.moved.1.fetch_add(duration_ms, Ordering::AcqRel);
+    }
+
+    /// Sets the wall clock forward or, when negative, back.
+    pub fn set_by(&self, duration_ms: i64) {
+        self.moved.0.fetch_add(duration_ms, Ordering::AcqRel);
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 }
 
 impl Clock for SimClock {
     fn now(&self) -> TimestampMs {
-        TimestampMs(self.now.load(Ordering::Acquire))
+        let elapsed = i64::try_from(self.elapsed().as_millis()).unwrap_or(i64::MAX);
+        TimestampMs(self.start + self.moved.0.load(Ordering::Acquire) + elapsed)
     }
 
     fn monotonic(&self) -> Duration {
-        let elapsed = self.now.load(Ordering::Acquire) - self.start;
-        Duration::from_millis(u64::try_from(elapsed).unwrap_or(0))
+        let moved = u64::try_from(self.moved.1.load(Ordering::Acquire)).unwrap_or(0);
+        Duration::from_millis(moved) + self.elapsed()
     }
 }
 

@@ -226,6 +226,7 @@ impl Run {
             let wait = Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0));
             let link = Arc::clone(&self.task.link);
             tokio::select! {
+                biased;
                 Some(done) = self.events.next() => self.handle(done),
                 () = link.work.notified() => {}
                 () = tokio::time::sleep(wait) => {}

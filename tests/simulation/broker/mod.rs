@@ -1,0 +1,195 @@
+//! A whole broker with its clients, from socket to disk, on simulated time, network and disk (ADR 0019).
+//!
+//! ```text
+//! producer, frames by hand, consumer, admin ── SimNet ──► Broker::start ──► SimDisk
+//!                  │                              ▲ cuts, resets, delays      ▲ power cuts, failing syncs, no room
+//!               History ──► checker               └───────── faults ──────────┘
+//! ```
+//!
+//! A run is a function of its seed. `OTTLA_SIM_SEED=7` replays one and prints its trace; `OTTLA_SIM_RUNS=1000`
+//! tries so many fresh ones.
+
+mod checker;
+mod clients;
+mod faults;
+mod history;
+mod node;
+
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use ottla::env::sim::{Mutation, SimRun, plant};
+use tokio_util::sync::CancellationToken;
+
+use clients::{Peer, Shared, TOPIC, address_of};
+use history::{Event, History, Outcome};
+use node::Node;
+
+/// The seeds that are tried each time.
+const SEEDS: std::ops::Range<u64> = 0..6;
+/// How many fresh ones are tried besides.
+const FRESH: u64 = 2;
+/// Within so many seeds a planted fault is found.
+const SEEDS_TO_FIND: u64 = 40;
+/// A run in which fewer records are acknowledged proves nothing.
+const ACKNOWLEDGED_MIN: usize = 40;
+/// How long a run may take, in its own time, after everything went wrong that does.
+const END_MAX: Duration = Duration::from_secs(600);
+
+/// What a run came to.
+struct Report {
+    history: History,
+    findings: Vec<String>,
+    trace: Vec<String>,
+    hash: u64,
+}
+
+fn run(seed: u64, mutation: Option<Mutation>) -> Report {
+    plant(mutation);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let history = Shared::default();
+    let (run, missing) = runtime.block_on(live(seed, &history));
+    let hash = run.trace.hash();
+    let trace = run.trace.lines();
+    drop(runtime);
+    plant(None);
+    let history = Arc::try_unwrap(history).unwrap_or_else(|shared| {
+        Mutex::new(shared.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    });
+    let history = history.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut findings: Vec<String> =
+        checker::check(&history).iter().map(|anomaly| format!("{anomaly:?}")).collect();
+    findings.extend(history.complaints.iter().cloned());
+    findings
+        .extend(missing.iter().map(|topic| format!("topic {topic} was acknowledged, and is gone")));
+    Report { history, findings, trace, hash }
+}
+
+/// The run itself; returns the topics that should be there.
+async fn live(seed: u64, history: &Shared) -> (SimRun, Vec<String>) {
+    let run = SimRun::new(seed);
+    run.net.set_delay_ms_max(seed % 4);
+    let mut node = Node::start(&run).await;
+    let admin = Peer::new(&run, 0, history);
+    admin.create_topic(TOPIC).await.unwrap();
+    let stop = CancellationToken::new();
+    let peers = |index| Peer::new(&run, index, history);
+    let producing = [
+        tokio::spawn(peers(1).produce()),
+        tokio::spawn(peers(2).produce()),
+        tokio::spawn(peers(3).produce_by_hand()),
+    ];
+    let creating = tokio::spawn(peers(4).create_topics());
+    let consuming = tokio::spawn(peers(5).consume(stop.clone()));
+    let clients: Vec<_> = (1..=5).map(address_of).collect();
+    faults::play(&run, &mut node, &clients).await;
+    let end = async {
+        for task in producing {
+            task.await.unwrap();
+        }
+        let mut created = creating.await.unwrap();
+        created.push(TOPIC.to_owned());
+        stop.cancel();
+        consuming.await.unwrap();
+        admin.missing(&created).await
+    };
+    let missing = match tokio::time::timeout(END_MAX, end).await {
+        Ok(missing) => missing,
+        Err(_) => {
+            history.lock().unwrap().complaints.push("the clients do not come to an end".to_owned());
+            Vec::new()
+        }
+    };
+    run.trace.note(|| "end".to_owned());
+    (run, missing)
+}
+
+/// Runs a seed twice; fails if the runs differ, or if anything was found.
+fn check(seed: u64) {
+    let (first, second) = (run(seed, None), run(seed, None));
+    let replay = format!(
+        "replay: OTTLA_SIM_SEED={seed} cargo test --features sim --test simulation broker::replayed -- --nocapture"
+    );
+    if first.hash != second.hash {
+        let pairs = first.trace.iter().zip(&second.trace);
+        let place = pairs.take_while(|(one, other)| one == other).count();
+        let at = |trace: &[String]| {
+            let from = place.saturating_sub(5);
+            trace.iter().skip(from).take(12).cloned().collect::<Vec<_>>().join("\n  ")
+        };
+        let (one, other) = (at(&first.trace), at(&second.trace));
+        panic!("seed {seed} is not deterministic, line {place}:\n  {one}\nor\n  {other}\n{replay}");
+    }
+    assert!(
+        first.findings.is_empty(),
+        "seed {seed}: {} findings\n  {}\n{replay}",
+        first.findings.len(),
+        first.findings.join("\n  ")
+    );
+    let acknowledged = |event: &&Event| match event {
+        Event::Send { outcome, .. } => matches!(outcome, Outcome::Acknowledged(_)),
+        _ => false,
+    };
+    let acknowledged = first.history.events.iter().filter(acknowledged).count();
+    assert!(acknowledged >= ACKNOWLEDGED_MIN, "seed {seed}: only {acknowledged} are acknowledged");
+}
+
+/// The first seed that finds a planted fault, and what it finds.
+fn finds(mutation: Mutation) -> Option<(u64, String)> {
+    (0..SEEDS_TO_FIND).find_map(|seed| {
+        let finding = run(seed, Some(mutation)).findings.into_iter().next()?;
+        Some((seed, finding))
+    })
+}
+
+#[test]
+fn every_planted_fault_is_found() {
+    let mut overlooked = Vec::new();
+    for mutation in Mutation::ALL {
+        match finds(mutation) {
+            Some((seed, finding)) => eprintln!("{mutation:?}: seed {seed}: {finding:.100}"),
+            None => overlooked.push(mutation),
+        }
+    }
+    assert!(overlooked.is_empty(), "not found within {SEEDS_TO_FIND} seeds: {overlooked:?}");
+}
+
+#[test]
+fn nothing_is_lost_and_each_seed_is_one_run() {
+    for seed in SEEDS {
+        check(seed);
+    }
+}
+
+#[test]
+fn fresh_seeds_find_nothing() {
+    let asked = std::env::var("OTTLA_SIM_RUNS").ok();
+    let runs = asked.map_or(FRESH, |asked| asked.parse().unwrap());
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let first = now.as_secs() << 16;
+    eprintln!("fresh seeds {first} to {}", first + runs - 1);
+    for seed in first..first + runs {
+        check(seed);
+    }
+}
+
+/// Runs the seed of `OTTLA_SIM_SEED`, and prints what happened.
+#[test]
+fn replayed() {
+    let Ok(seed) = std::env::var("OTTLA_SIM_SEED") else { return };
+    let report = run(seed.parse().unwrap(), None);
+    let mut text = String::new();
+    for line in &report.trace {
+        let _ = writeln!(text, "{line}");
+    }
+    for event in &report.history.events {
+        let _ = writeln!(text, "{event}");
+    }
+    eprintln!("{text}hash {:016x}\nfindings {:#?}", report.hash, report.findings);
+    check(seed.parse().unwrap());
+}

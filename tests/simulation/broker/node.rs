@@ -1,0 +1,104 @@
+//! The broker under test: one machine, whose process comes and goes.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use ottla::broker::{Broker, BrokerOptions};
+use ottla::env::sim::{SimMachine, SimRun};
+
+pub(crate) const BROKER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+pub(crate) const ADDRESS: &str = "10.0.0.1:9092";
+
+/// How long the node may take until it serves.
+const START_MAX: Duration = Duration::from_secs(60);
+
+/// See the module.
+pub(crate) struct Node {
+    run: SimRun,
+    pub(crate) machine: SimMachine,
+    broker: Option<Broker>,
+}
+
+impl Node {
+    pub(crate) async fn start(run: &SimRun) -> Self {
+        let machine = run.machine("broker", BROKER);
+        let mut node = Self { run: run.clone(), machine, broker: None };
+        node.boot().await;
+        node
+    }
+
+    /// Starts the process, as often as it takes: a fault may hit a start.
+    async fn boot(&mut self) {
+        let options = BrokerOptions {
+            listeners: Some(format!("PLAINTEXT://{ADDRESS}")),
+            ..BrokerOptions::in_directory("/data")
+        };
+        let options = options
+            .with("offsets.topic.num.partitions", "1")
+            .with("log.roll.ms", "2000")
+            .with("log.retention.check.interval.ms", "1500")
+            .with("log.flush.offset.checkpoint.interval.ms", "700");
+        let deadline = tokio::time::Instant::now() + START_MAX;
+        loop {
+            self.run.trace.note(|| "node boots".to_owned());
+            match Broker::start_on(self.machine.env(), options.clone()).await {
+                Ok(broker) => {
+                    self.run.trace.note(|| "node serves".to_owned());
+                    self.broker = Some(broker);
+                    return;
+                }
+                Err(error) => {
+                    self.run.trace.note(|| format!("node failed: {}", error.chain()));
+                    assert!(tokio::time::Instant::now() < deadline, "{}", error.chain());
+                    if self.machine.disk.has_crashed() {
+                        self.machine.power_cut();
+                    } else {
+                        self.machine.kill();
+                    }
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+            }
+        }
+    }
+
+    /// Cuts the power, and has it back after a while.
+    pub(crate) async fn power_cut(&mut self, off: Duration) {
+        self.run.trace.note(|| "node loses power".to_owned());
+        self.machine.power_cut();
+        drop(self.broker.take());
+        tokio::time::sleep(off).await;
+        self.boot().await;
+    }
+
+    /// Cuts the power in the middle of one of the next calls to the disk.
+    pub(crate) async fn power_cut_within(&mut self, calls: u64, off: Duration) {
+        self.machine.disk.crash_after(calls);
+        for _ in 0..400 {
+            if self.machine.disk.has_crashed() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        self.power_cut(off).await;
+    }
+
+    /// Ends the process, and starts it again after a while.
+    pub(crate) async fn kill(&mut self, off: Duration) {
+        self.run.trace.note(|| "node is killed".to_owned());
+        self.machine.kill();
+        drop(self.broker.take());
+        tokio::time::sleep(off).await;
+        self.boot().await;
+    }
+
+    /// Stops the process in order, and starts it again.
+    pub(crate) async fn restart(&mut self) {
+        self.run.trace.note(|| "node stops".to_owned());
+        if let Some(broker) = self.broker.take() {
+            // Faults may still be about.
+            drop(broker.shutdown().await);
+        }
+        self.machine.kill();
+        self.boot().await;
+    }
+}
