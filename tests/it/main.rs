@@ -16,7 +16,6 @@
 
 mod admin;
 mod compaction;
-mod every_version;
 mod fetching;
 mod groups;
 mod hostile;
@@ -28,3 +27,5 @@ mod settings;
 mod stalled_disk;
 mod support;
 mod topics;
+#[path = "../support/wire_client.rs"]
+mod wire_client;

@@ -1,13 +1,11 @@
 //! A broker on a free port, a client that blocks, and batches.
 
-use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Duration;
 
 use bytes::Bytes;
 use ottla::broker::{Broker, BrokerOptions};
-use ottla::protocol::api::Call;
+use ottla::protocol::Records;
 use ottla::protocol::messages::create_topics::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
 };
@@ -15,13 +13,12 @@ use ottla::protocol::messages::fetch::{FetchPartition, FetchRequest, FetchTopic,
 use ottla::protocol::messages::produce::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest, TopicProduceData,
 };
-use ottla::protocol::{Records, Request, RequestHeader, frame};
 use ottla::record::{BatchBuilder, BatchOptions, Batches};
 use ottla::types::TimestampMs;
 use tokio::runtime::Runtime;
 
-/// No answer takes longer than this; a test that waits for it has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+use crate::wire_client;
+pub(crate) use crate::wire_client::{PATIENCE, WireClient as Client, is_closed, read_frame};
 
 /// A running broker.
 pub(crate) struct World {
@@ -91,10 +88,7 @@ impl World {
     }
 
     pub(crate) fn socket(&self) -> TcpStream {
-        let socket = TcpStream::connect(self.address()).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket.set_write_timeout(Some(PATIENCE)).unwrap();
-        socket
+        wire_client::open(self.address())
     }
 
     /// Stops in order.
@@ -114,58 +108,7 @@ impl World {
     }
 }
 
-/// A connection that sends one request at a time.
-pub(crate) struct Client {
-    stream: TcpStream,
-    correlation_id: i32,
-}
-
 impl Client {
-    pub(crate) fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self { stream, correlation_id: 0 }
-    }
-
-    /// Sends a request without waiting for its answer.
-    pub(crate) fn send<C: Call>(&mut self, version: i16, request: C) -> i32 {
-        self.correlation_id += 1;
-        let header = RequestHeader {
-            api_key: C::API.to_i16(),
-            api_version: version,
-            correlation_id: self.correlation_id,
-            client_id: Some("test".into()),
-        };
-        let request: Request = request.into();
-        let chunks = frame::encode_request(&header, &request).unwrap();
-        self.stream.write_all(&chunks.concat()).unwrap();
-        self.correlation_id
-    }
-
-    /// Takes the answer to the request with this number.
-    pub(crate) fn receive<C: Call>(&mut self, version: i16, correlation_id: i32) -> C::Response {
-        let body = read_frame(&mut self.stream).expect("an answer");
-        let (header, response) = frame::decode_response(C::API, version, body).unwrap();
-        assert_eq!(header.correlation_id, correlation_id);
-        C::answer(response).unwrap()
-    }
-
-    /// The next frame; none when the connection ends.
-    pub(crate) fn next_frame(&mut self) -> Option<Bytes> {
-        read_frame(&mut self.stream)
-    }
-
-    pub(crate) fn call<C: Call>(&mut self, version: i16, request: C) -> C::Response {
-        let correlation_id = self.send(version, request);
-        self.receive::<C>(version, correlation_id)
-    }
-
-    /// Whether the broker closes the connection without sending another byte.
-    pub(crate) fn is_closed(&mut self) -> bool {
-        is_closed(&mut self.stream)
-    }
-
     /// Creates a topic with settings.
     pub(crate) fn create_topic(&mut self, name: &str, partitions: i32, configs: &[(&str, &str)]) {
         let configs = configs
@@ -218,24 +161,6 @@ impl Client {
             found.extend(values.into_iter().filter(|&(at, _)| at >= offset));
             offset = last + 1;
         }
-    }
-}
-
-pub(crate) fn read_frame(stream: &mut TcpStream) -> Option<Bytes> {
-    let mut length = [0; 4];
-    stream.read_exact(&mut length).ok()?;
-    let mut body = vec![0; u32::from_be_bytes(length) as usize];
-    stream.read_exact(&mut body).ok()?;
-    Some(Bytes::from(body))
-}
-
-/// Whether the broker closes the connection without sending another byte.
-pub(crate) fn is_closed(stream: &mut TcpStream) -> bool {
-    let mut byte = [0];
-    match stream.read(&mut byte) {
-        Ok(0) => true,
-        Ok(_) => false,
-        Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
     }
 }
 

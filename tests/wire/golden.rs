@@ -51,6 +51,7 @@ fn api_versions_3_has_a_flexible_header_and_compact_strings() {
         ApiVersionsRequest {
             client_software_name: "ab".into(),
             client_software_version: "1".into(),
+            ..ApiVersionsRequest::default()
         },
         "00000013 0012 0003 00000001 0002 6d65 00 03 6162 02 31 00",
     );
