@@ -59,7 +59,7 @@ fn state(env: &Env, directory: &Path) -> BrokerState {
     let opened = LogDirectory::open(env, directory, ME, None).unwrap();
     let storage = Arc::new(Storage::new(env, Arc::new(opened)));
     let parking = Arc::new(Parking::new());
-    let log_threads = Arc::new(LogThreads::start(&env.clock).unwrap());
+    let log_threads = Arc::new(LogThreads::start(env).unwrap());
     let around = Surroundings {
         node_id: ME,
         health: storage.health().clone(),

@@ -13,7 +13,7 @@ use super::runtime::Runtime;
 use crate::broker::change::Change;
 use crate::broker::log_threads::LogThreads;
 use crate::broker::parking::Parking;
-use crate::broker::partition::{Acks, Partition, Surroundings};
+use crate::broker::partition::{Partition, Surroundings};
 use crate::broker::storage::{Storage, log_config};
 use crate::config::{BrokerConfig, ConfigMap, TopicConfig};
 use crate::env::Env;
@@ -251,9 +251,8 @@ impl Rig {
             leader_epoch: LeaderEpoch(0),
             partition_epoch: PartitionEpoch(0),
         };
-        let partition =
-            Partition::new((topic_id, 0), name, log, (&image, config), &around).unwrap();
-        let log_threads = Arc::new(LogThreads::start(&env.clock).unwrap());
+        let partition = Partition::new((topic_id, 0), log, (&image, config), &around).unwrap();
+        let log_threads = Arc::new(LogThreads::start(env).unwrap());
         let runtime = Arc::new(Runtime::new(Ground {
             env: env.clone(),
             log_threads: Arc::clone(&log_threads),
@@ -297,7 +296,8 @@ impl Rig {
         let (key, value) = (key.as_bytes(), value.as_bytes());
         batch.append(TimestampMs(1), Some(key), Some(value), &[]).unwrap();
         let records = batch.finish().unwrap();
-        let appended = self.partition.append(&self.log_threads, records, Acks::All).await.unwrap();
+        let epoch = self.partition.leader_epoch();
+        let appended = self.log_threads.append_own(&self.partition, epoch, records).await.unwrap();
         appended.await.unwrap().unwrap();
     }
 

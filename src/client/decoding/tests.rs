@@ -305,7 +305,7 @@ async fn columns_that_are_there_already_are_not_handed_over() {
     let case = large(Kind::Raw, Compression::None);
     let options =
         DecodeOptions { threads: NonZeroUsize::new(3), key: KeyFormat::Raw, ..case.options() };
-    let mut pipeline = Pipeline::new(options, usize::MAX).unwrap();
+    let mut pipeline = Pipeline::new(&Threads::Real, options, usize::MAX).unwrap();
     for chunk in case.chunks() {
         pipeline.push(chunk);
     }

@@ -132,6 +132,16 @@ impl MetadataDelta {
         &self.deleted
     }
 
+    /// The resources whose settings changed.
+    pub fn changed_configs(&self) -> impl Iterator<Item = &ConfigResource> {
+        self.configs.keys()
+    }
+
+    /// The brokers that registered, changed or left.
+    pub fn changed_brokers(&self) -> impl Iterator<Item = NodeId> {
+        self.brokers.keys().copied()
+    }
+
     /// Takes one more record.
     ///
     /// # Errors

@@ -62,7 +62,7 @@ pub(crate) fn check(history: &History) -> Vec<Anomaly> {
                 }
             }
             Event::Drained { partition, .. } => {
-                logs.entry(*partition).or_default().is_drained = true
+                logs.entry(*partition).or_default().is_drained = true;
             }
             Event::Assign { .. } => {}
         }
