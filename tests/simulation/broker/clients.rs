@@ -1,6 +1,6 @@
 //! The clients: the real producer and consumer, and frames written by hand.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,7 +9,9 @@ use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Int32Type, Int64Type};
 use bytes::Bytes;
 use ottla::client::admin::NewTopic;
-use ottla::client::{Client, ClientConfig, PollOptions, ProducerConfig, ProducerRecord, StartAt};
+use ottla::client::{
+    AssignedConsumer, Client, ClientConfig, PollOptions, ProducerConfig, ProducerRecord, StartAt,
+};
 use ottla::columnar::DecodeOptions;
 use ottla::env::Env;
 use ottla::env::sim::{SimMachine, SimRandom, SimRun};
@@ -204,7 +206,7 @@ impl Peer {
                 self.note(Event::Assign { process: self.name.clone(), partition });
             }
             let deadline = tokio::time::Instant::now() + PATIENCE;
-            let ends = if is_last { Some(consumer.end_offsets().await.unwrap()) } else { None };
+            let ends = if is_last { Some(self.ends_of(&consumer).await) } else { None };
             loop {
                 match consumer.poll(wait).await {
                     Ok(Some(decoded)) => self.polled(&decoded.rows),
@@ -220,7 +222,8 @@ impl Peer {
                 };
                 let mut at_end = true;
                 for (partition, end) in ends {
-                    at_end &= consumer.position(partition).await.unwrap() >= *end;
+                    let position = consumer.position(partition).await;
+                    at_end &= position.is_ok_and(|position| position >= *end);
                 }
                 if at_end {
                     for partition in 0..PARTITIONS {
@@ -231,6 +234,15 @@ impl Peer {
                 if tokio::time::Instant::now() >= deadline {
                     return self.complain("the log cannot be drained");
                 }
+            }
+        }
+    }
+
+    async fn ends_of(&self, consumer: &AssignedConsumer) -> BTreeMap<TopicPartition, Offset> {
+        loop {
+            match consumer.end_offsets().await {
+                Ok(ends) => return ends,
+                Err(_) => self.rest(100).await,
             }
         }
     }
@@ -250,9 +262,15 @@ impl Peer {
         }
     }
 
-    /// Whether these topics exist.
+    /// Those of these topics that do not exist.
     pub(crate) async fn missing(&self, topics: &[String]) -> Vec<String> {
-        let known = self.client().admin().list_topics().await.unwrap();
+        let known = match self.client().admin().list_topics().await {
+            Ok(known) => known,
+            Err(error) => {
+                self.complain(&format!("no topics: {}", error.chain()));
+                return Vec::new();
+            }
+        };
         let is_known = |name: &&String| known.iter().any(|topic| &*topic.name == name.as_str());
         topics.iter().filter(|name| !is_known(name)).cloned().collect()
     }

@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use ottla::env::sim::{Mutation, SimRun, plant};
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use clients::{Peer, Shared, TOPIC, address_of};
@@ -31,7 +32,7 @@ const SEEDS: std::ops::Range<u64> = 0..6;
 /// How many fresh ones are tried besides.
 const FRESH: u64 = 2;
 /// Within so many seeds a planted fault is found.
-const SEEDS_TO_FIND: u64 = 40;
+const SEEDS_TO_FIND: u64 = 80;
 /// A run in which fewer records are acknowledged proves nothing.
 const ACKNOWLEDGED_MIN: usize = 40;
 /// How long a run may take, in its own time, after everything went wrong that does.
@@ -90,23 +91,28 @@ async fn live(seed: u64, history: &Shared) -> (SimRun, Vec<String>) {
     faults::play(&run, &mut node, &clients).await;
     let end = async {
         for task in producing {
-            task.await.unwrap();
+            task.await?;
         }
-        let mut created = creating.await.unwrap();
+        let mut created = creating.await?;
         created.push(TOPIC.to_owned());
         stop.cancel();
-        consuming.await.unwrap();
-        admin.missing(&created).await
+        consuming.await?;
+        Ok::<_, JoinError>(admin.missing(&created).await)
     };
     let missing = match tokio::time::timeout(END_MAX, end).await {
-        Ok(missing) => missing,
-        Err(_) => {
-            history.lock().unwrap().complaints.push("the clients do not come to an end".to_owned());
-            Vec::new()
-        }
+        Ok(Ok(missing)) => missing,
+        Ok(Err(error)) => complain(history, &format!("a client panicked: {error}")),
+        Err(_) => complain(history, "the clients do not come to an end"),
     };
     run.trace.note(|| "end".to_owned());
     (run, missing)
+}
+
+/// Nothing is known of topics then.
+fn complain(history: &Shared, what: &str) -> Vec<String> {
+    let mut history = history.lock().unwrap_or_else(PoisonError::into_inner);
+    history.complaints.push(what.to_owned());
+    Vec::new()
 }
 
 /// Runs a seed twice; fails if the runs differ, or if anything was found.
@@ -142,8 +148,10 @@ fn check(seed: u64) {
 /// The first seed that finds a planted fault, and what it finds.
 fn finds(mutation: Mutation) -> Option<(u64, String)> {
     (0..SEEDS_TO_FIND).find_map(|seed| {
-        let finding = run(seed, Some(mutation)).findings.into_iter().next()?;
-        Some((seed, finding))
+        // Where a fault keeps the node from starting, the run ends with a panic.
+        let findings = std::panic::catch_unwind(|| run(seed, Some(mutation)).findings)
+            .unwrap_or_else(|_| vec!["the run panicked".to_owned()]);
+        Some((seed, findings.into_iter().next()?))
     })
 }
 
