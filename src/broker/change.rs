@@ -28,3 +28,7 @@ impl Change<'_> {
             || self.delta.deleted_topics().values().any(|deleted| &*deleted.name == topic)
     }
 }
+
+#[cfg(test)]
+#[path = "change_tests.rs"]
+mod tests;

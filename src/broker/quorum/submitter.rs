@@ -97,9 +97,10 @@ impl Submitter {
             return Err(super::fatal(&failure));
         }
         if leader != Some(self.node_id) {
-            *term = None;
-            // Only the leader runs timers.
-            self.restore();
+            if term.take().is_some() {
+                // Only the leader runs timers.
+                self.restore();
+            }
             return Err(not_controller(leader));
         }
         if *term != Some(current) {
