@@ -164,8 +164,8 @@ fn remove(id: u8) -> MetadataRecord {
     MetadataRecord::RemoveTopic { id: Uuid([id; 16]) }
 }
 
-#[test]
-fn partitions_are_opened_changed_and_closed_with_the_metadata() {
+#[tokio::test]
+async fn partitions_are_opened_changed_and_closed_with_the_metadata() {
     let mut rig = Rig::new();
     rig.follow(&create("a", 1, 2));
     rig.follow(&create("b", 2, 1));
@@ -196,8 +196,8 @@ fn partitions_are_opened_changed_and_closed_with_the_metadata() {
     assert_eq!(rig.open(), [""; 0]);
 }
 
-#[test]
-fn settings_reach_the_partitions_of_their_topic_and_those_of_the_broker_all() {
+#[tokio::test]
+async fn settings_reach_the_partitions_of_their_topic_and_those_of_the_broker_all() {
     let mut rig = Rig::new();
     rig.follow(&create("a", 1, 1));
     rig.follow(&create("b", 2, 1));
@@ -215,8 +215,8 @@ fn settings_reach_the_partitions_of_their_topic_and_those_of_the_broker_all() {
     assert_eq!(bytes_max(&rig), [5000, 7000]);
 }
 
-#[test]
-fn a_change_that_was_missed_is_made_up_for_by_the_next() {
+#[tokio::test]
+async fn a_change_that_was_missed_is_made_up_for_by_the_next() {
     let mut rig = Rig::new();
     rig.follow(&create("old", 1, 1));
     rig.change(&create("a", 2, 1));
