@@ -22,7 +22,7 @@ PYTHON_SOURCES := pyproject.toml README.md $(shell find python -name '*.py' -o -
 # The steps of `make test`, in order; cheap ones first.
 STEPS := check-format rust-and-wheel check-python python-test readme-test notebook-test
 
-.PHONY: help demo test clippy rust-test rust wheel bench versus bench-guard bench-compare fuzz fuzz-sample format $(STEPS)
+.PHONY: help demo test clippy rust-test kafka-test rust wheel bench versus bench-guard bench-compare fuzz fuzz-sample format $(STEPS)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,18 +45,28 @@ check-format: $(VENV)/.test ## format and lints of Python, format of Rust
 	$(BIN)/ruff check python tests/python tests/bench
 
 # Neither the lints and tests nor the wheel build keep all cores busy all the time.
-rust-and-wheel: $(VENV)/.created ## clippy and rust-test, and beside them wheel
+rust-and-wheel: $(VENV)/.created ## clippy, rust-test and kafka-test, and beside them wheel
 	$(MAKE) --no-print-directory --jobs=2 --output-sync=target rust wheel
 
 rust:
 	$(MAKE) --no-print-directory clippy
 	$(MAKE) --no-print-directory rust-test
+	$(MAKE) --no-print-directory kafka-test
 
 clippy: $(VENV)/.created ## Rust lints; warnings are errors
 	$(CARGO) clippy --all-targets --features sim,python -- -D warnings
 
 rust-test: ## Rust tests, without Python
 	$(CARGO) test --features sim
+
+kafka-test: ## Rust tests that need Java and Apache Kafka's jars, in the folder OTTLA_KAFKA_LIBS
+	@if [ -z "$${OTTLA_KAFKA_LIBS:-}$${OTTLA_REQUIRE_ALL:-}" ]; then \
+	  echo "skipped: OTTLA_KAFKA_LIBS does not name the folder of Apache Kafka's jars"; \
+	else \
+	  begin=$$(date +%s); \
+	  $(CARGO) test --features sim --test conformance --test storage --test wire -- --ignored; \
+	  echo "=== kafka-test took $$(( $$(date +%s) - begin )) s"; \
+	fi
 
 wheel: $(VENV)/.wheel ## build the release wheel and install it into .venv
 

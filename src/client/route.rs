@@ -83,6 +83,7 @@ impl Route {
         let request = ApiVersionsRequest {
             client_software_name: Str::from_static(SOFTWARE_NAME),
             client_software_version: Str::from_static(env!("CARGO_PKG_VERSION")),
+            ..ApiVersionsRequest::default()
         };
         let mut version = ApiKey::ApiVersions.versions().max;
         // A broker that does not know this version says so in the form of version 0, since Kafka

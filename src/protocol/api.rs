@@ -7,7 +7,7 @@
 //! Two lines differ from what the message tables describe:
 //! - Produce is advertised from version 0, though 0 to 2 are refused, because librdkafka before
 //!   2.8 otherwise believes that it must not compress (KAFKA-18659).
-//! - InitProducerId ends before its last version, which Kafka 4.3 marks as not stable.
+//! - InitProducerId ends before its last version, which Kafka 4.4 marks as not stable.
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -153,6 +153,8 @@ api_keys! {
     DescribeShareGroupOffsets = 90, "DESCRIBE_SHARE_GROUP_OFFSETS";
     AlterShareGroupOffsets = 91, "ALTER_SHARE_GROUP_OFFSETS";
     DeleteShareGroupOffsets = 92, "DELETE_SHARE_GROUP_OFFSETS";
+    StreamsGroupTopologyDescriptionUpdate = 93, "STREAMS_GROUP_TOPOLOGY_DESCRIPTION_UPDATE";
+    UnregisterController = 94, "UNREGISTER_CONTROLLER";
 }
 
 impl ApiKey {
@@ -421,7 +423,7 @@ served! {
     SyncGroup: sync_group::{SyncGroupRequest, SyncGroupResponse} [0-5];
     DescribeGroups: describe_groups::{DescribeGroupsRequest, DescribeGroupsResponse} [0-6];
     ListGroups: list_groups::{ListGroupsRequest, ListGroupsResponse} [0-5];
-    ApiVersions: api_versions::{ApiVersionsRequest, ApiVersionsResponse} [0-4];
+    ApiVersions: api_versions::{ApiVersionsRequest, ApiVersionsResponse} [0-5];
     CreateTopics: create_topics::{CreateTopicsRequest, CreateTopicsResponse} [2-7];
     DeleteTopics: delete_topics::{DeleteTopicsRequest, DeleteTopicsResponse} [1-6];
     DeleteRecords: delete_records::{DeleteRecordsRequest, DeleteRecordsResponse} [0-2];
@@ -434,7 +436,7 @@ served! {
     AlterConfigs: alter_configs::{AlterConfigsRequest, AlterConfigsResponse} [0-2];
     DescribeLogDirs: describe_log_dirs::{DescribeLogDirsRequest, DescribeLogDirsResponse} [1-5];
     CreatePartitions: create_partitions::{CreatePartitionsRequest, CreatePartitionsResponse} [0-3];
-    DeleteGroups: delete_groups::{DeleteGroupsRequest, DeleteGroupsResponse} [0-2];
+    DeleteGroups: delete_groups::{DeleteGroupsRequest, DeleteGroupsResponse} [0-3];
     IncrementalAlterConfigs: incremental_alter_configs::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse} [0-1];
     ListPartitionReassignments: list_partition_reassignments::{ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse} [0];
     OffsetDelete: offset_delete::{OffsetDeleteRequest, OffsetDeleteResponse} [0];

@@ -8,143 +8,148 @@ use ottla::client::producer::ProducerRecord;
 use ottla::error::ErrorCode;
 use ottla::types::{Offset, TimestampMs, TopicPartition, Uuid};
 
-use crate::peers::{Peer, against_all, unique};
+use crate::peers::{Peer, unique};
 
-#[test]
-fn topics_are_created_described_grown_and_deleted() {
-    against_all(|peer: Peer| async move {
-        let admin = peer.client.admin();
-        let name = unique("admin");
-        let topic = NewTopic::new(&name, 3).config("retention.ms", "12345");
-        let validated = admin.create_topics(std::slice::from_ref(&topic), true).await.unwrap();
-        assert!(validated[0].is_ok(), "{}: {validated:?}", peer.name);
-        let created = admin.create_topics(std::slice::from_ref(&topic), false).await.unwrap();
-        let created = created.into_iter().next().unwrap().unwrap();
-        assert_ne!(created.id, Uuid::ZERO);
-        assert_eq!(created.partitions, Some(3));
+against_both!(
+    peers:
+    topics_are_created_described_grown_and_deleted,
+    settings_are_described_and_changed,
+    offsets_are_looked_up_and_records_deleted,
+    the_cluster_is_described,
+);
 
-        let again = admin.create_topics(&[topic], false).await.unwrap();
-        assert_eq!(again[0].as_ref().unwrap_err().code(), ErrorCode::TopicAlreadyExists);
+async fn topics_are_created_described_grown_and_deleted(peer: Peer) {
+    let admin = peer.client.admin();
+    let name = unique("admin");
+    let topic = NewTopic::new(&name, 3).config("retention.ms", "12345");
+    let validated = admin.create_topics(std::slice::from_ref(&topic), true).await.unwrap();
+    assert!(validated[0].is_ok(), "{}: {validated:?}", peer.name);
+    let created = admin.create_topics(std::slice::from_ref(&topic), false).await.unwrap();
+    let created = created.into_iter().next().unwrap().unwrap();
+    assert_ne!(created.id, Uuid::ZERO);
+    assert_eq!(created.partitions, Some(3));
 
+    let again = admin.create_topics(&[topic], false).await.unwrap();
+    assert_eq!(again[0].as_ref().unwrap_err().code(), ErrorCode::TopicAlreadyExists);
+
+    // Brokers hear of it a moment after the controller has done it.
+    let described = loop {
         let described = admin.describe_topics(&[&name, "no-such-topic"]).await.unwrap();
-        let info = described[0].as_ref().unwrap();
-        assert_eq!((info.id, info.partition_count()), (created.id, 3));
-        assert!(info.partitions.iter().all(|partition| partition.leader.is_some()));
-        assert!(info.partitions.iter().all(|partition| partition.isr.len() == 1));
-        let missing = described[1].as_ref().unwrap_err();
-        assert_eq!(missing.code(), ErrorCode::UnknownTopicOrPartition);
+        if described[0].is_ok() {
+            break described;
+        }
+        tokio::task::yield_now().await;
+    };
+    let info = described[0].as_ref().unwrap();
+    assert_eq!((info.id, info.partition_count()), (created.id, 3));
+    assert!(info.partitions.iter().all(|partition| partition.leader.is_some()));
+    assert!(info.partitions.iter().all(|partition| partition.isr.len() == 1));
+    let missing = described[1].as_ref().unwrap_err();
+    assert_eq!(missing.code(), ErrorCode::UnknownTopicOrPartition);
 
-        admin.create_partitions(&name, 5, false).await.unwrap();
-        let error = admin.create_partitions(&name, 2, false).await.unwrap_err();
-        assert_eq!(error.code(), ErrorCode::InvalidPartitions, "{error}");
-        assert_eq!(peer.client.topic(&name).await.unwrap().partition_count(), 5);
-        let listed = admin.list_topics().await.unwrap();
-        assert!(listed.iter().any(|topic| *topic.name == name));
+    admin.create_partitions(&name, 5, false).await.unwrap();
+    let error = admin.create_partitions(&name, 2, false).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InvalidPartitions, "{error}");
+    while peer.client.topic(&name).await.unwrap().partition_count() != 5 {
+        tokio::task::yield_now().await;
+    }
+    let listed = admin.list_topics().await.unwrap();
+    assert!(listed.iter().any(|topic| *topic.name == name));
 
-        let deleted = admin.delete_topics(&[&name, "no-such-topic"]).await.unwrap();
-        assert!(deleted[0].is_ok());
-        let error = deleted[1].as_ref().unwrap_err();
-        assert_eq!(error.code(), ErrorCode::UnknownTopicOrPartition);
-    });
+    let deleted = admin.delete_topics(&[&name, "no-such-topic"]).await.unwrap();
+    assert!(deleted[0].is_ok());
+    let error = deleted[1].as_ref().unwrap_err();
+    assert_eq!(error.code(), ErrorCode::UnknownTopicOrPartition);
 }
 
-#[test]
-fn settings_are_described_and_changed() {
-    against_all(|peer: Peer| async move {
-        let admin = peer.client.admin();
-        let name = peer.topic(1).await;
-        let resource = Resource::topic(&name);
-        let value_of = async |key: &str| {
-            let described =
-                admin.describe_configs(std::slice::from_ref(&resource), true).await.unwrap();
-            let entries = described.into_iter().next().unwrap().unwrap();
-            assert!(entries.len() > 20);
-            let entry = entries.into_iter().find(|entry| entry.name == key).unwrap();
-            (entry.value.unwrap(), entry.source)
-        };
-        assert_eq!(value_of("cleanup.policy").await, ("delete".to_owned(), ConfigSource::Default));
-        let set = |value: &str| ConfigChange::Set(value.to_owned());
-        let changes = BTreeMap::from([("retention.ms".to_owned(), set("777"))]);
-        admin.alter_configs(&resource, &changes, false).await.unwrap();
-        // Brokers hear of a change a moment after the controller has accepted it.
-        while value_of("retention.ms").await != ("777".to_owned(), ConfigSource::Topic) {
-            tokio::task::yield_now().await;
-        }
-        let changes = BTreeMap::from([("retention.ms".to_owned(), ConfigChange::Delete)]);
-        admin.alter_configs(&resource, &changes, false).await.unwrap();
-        while value_of("retention.ms").await.1 == ConfigSource::Topic {
-            tokio::task::yield_now().await;
-        }
-        let changes = BTreeMap::from([("retention.ms".to_owned(), set("soon"))]);
-        let error = admin.alter_configs(&resource, &changes, false).await.unwrap_err();
-        assert_eq!(error.code(), ErrorCode::InvalidConfig, "{error}");
-        let missing = admin.describe_configs(&[Resource::topic("no-such-topic")], false).await;
-        let missing = missing.unwrap().into_iter().next().unwrap().unwrap_err();
-        assert_eq!(missing.code(), ErrorCode::UnknownTopicOrPartition);
-    });
+async fn settings_are_described_and_changed(peer: Peer) {
+    let admin = peer.client.admin();
+    let name = peer.topic(1).await;
+    let resource = Resource::topic(&name);
+    let value_of = async |key: &str| {
+        let described =
+            admin.describe_configs(std::slice::from_ref(&resource), true).await.unwrap();
+        let entries = described.into_iter().next().unwrap().unwrap();
+        assert!(entries.len() > 20);
+        let entry = entries.into_iter().find(|entry| entry.name == key).unwrap();
+        (entry.value.unwrap(), entry.source)
+    };
+    assert_eq!(value_of("cleanup.policy").await, ("delete".to_owned(), ConfigSource::Default));
+    let set = |value: &str| ConfigChange::Set(value.to_owned());
+    let changes = BTreeMap::from([("retention.ms".to_owned(), set("777"))]);
+    admin.alter_configs(&resource, &changes, false).await.unwrap();
+    // Brokers hear of a change a moment after the controller has accepted it.
+    while value_of("retention.ms").await != ("777".to_owned(), ConfigSource::Topic) {
+        tokio::task::yield_now().await;
+    }
+    let changes = BTreeMap::from([("retention.ms".to_owned(), ConfigChange::Delete)]);
+    admin.alter_configs(&resource, &changes, false).await.unwrap();
+    while value_of("retention.ms").await.1 == ConfigSource::Topic {
+        tokio::task::yield_now().await;
+    }
+    let changes = BTreeMap::from([("retention.ms".to_owned(), set("soon"))]);
+    let error = admin.alter_configs(&resource, &changes, false).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InvalidConfig, "{error}");
+    let missing = admin.describe_configs(&[Resource::topic("no-such-topic")], false).await;
+    let missing = missing.unwrap().into_iter().next().unwrap().unwrap_err();
+    assert_eq!(missing.code(), ErrorCode::UnknownTopicOrPartition);
 }
 
-#[test]
-fn offsets_are_looked_up_and_records_deleted() {
-    against_all(|peer: Peer| async move {
-        let admin = peer.client.admin();
-        let name = peer.topic(1).await;
-        let partition = TopicPartition::new(name.as_str(), 0);
-        let producer = peer.client.producer().unwrap();
-        for index in 0..10 {
-            let mut record = ProducerRecord::new(name.as_str(), format!("{index}"));
-            record.timestamp = Some(TimestampMs(1_700_000_000_000 + index * 1_000));
-            producer.send_and_wait(record).await.unwrap();
-        }
-        let look_up = async |spec| {
-            let wanted = BTreeMap::from([(partition.clone(), spec)]);
-            let listed = admin.list_offsets(&wanted, IsolationLevel::ReadUncommitted).await;
-            listed.unwrap()[&partition]
-        };
-        assert_eq!(look_up(OffsetSpec::Earliest).await.offset, Some(Offset(0)));
-        assert_eq!(look_up(OffsetSpec::Latest).await.offset, Some(Offset(10)));
-        assert_eq!(look_up(OffsetSpec::MaxTimestamp).await.offset, Some(Offset(9)));
-        let at = |ms: i64| OffsetSpec::Timestamp(TimestampMs(1_700_000_000_000 + ms));
-        assert_eq!(look_up(at(3_500)).await.offset, Some(Offset(4)));
-        assert_eq!(look_up(at(4_000)).await.timestamp, TimestampMs(1_700_000_004_000));
-        assert_eq!(look_up(at(60_000)).await.offset, None, "past the end");
+async fn offsets_are_looked_up_and_records_deleted(peer: Peer) {
+    let admin = peer.client.admin();
+    let name = peer.topic(1).await;
+    let partition = TopicPartition::new(name.as_str(), 0);
+    let producer = peer.client.producer().unwrap();
+    for index in 0..10 {
+        let mut record = ProducerRecord::new(name.as_str(), format!("{index}"));
+        record.timestamp = Some(TimestampMs(1_700_000_000_000 + index * 1_000));
+        producer.send_and_wait(record).await.unwrap();
+    }
+    let look_up = async |spec| {
+        let wanted = BTreeMap::from([(partition.clone(), spec)]);
+        let listed = admin.list_offsets(&wanted, IsolationLevel::ReadUncommitted).await;
+        listed.unwrap()[&partition]
+    };
+    assert_eq!(look_up(OffsetSpec::Earliest).await.offset, Some(Offset(0)));
+    assert_eq!(look_up(OffsetSpec::Latest).await.offset, Some(Offset(10)));
+    assert_eq!(look_up(OffsetSpec::MaxTimestamp).await.offset, Some(Offset(9)));
+    let at = |ms: i64| OffsetSpec::Timestamp(TimestampMs(1_700_000_000_000 + ms));
+    assert_eq!(look_up(at(3_500)).await.offset, Some(Offset(4)));
+    assert_eq!(look_up(at(4_000)).await.timestamp, TimestampMs(1_700_000_004_000));
+    assert_eq!(look_up(at(60_000)).await.offset, None, "past the end");
 
-        let before = BTreeMap::from([(partition.clone(), Offset(4))]);
-        let starts = admin.delete_records(&before).await.unwrap();
-        assert_eq!(starts[&partition], Offset(4));
-        assert_eq!(look_up(OffsetSpec::Earliest).await.offset, Some(Offset(4)));
-        let before = BTreeMap::from([(partition.clone(), Offset(400))]);
-        let error = admin.delete_records(&before).await.unwrap_err();
-        assert_eq!(error.code(), ErrorCode::OffsetOutOfRange);
+    let before = BTreeMap::from([(partition.clone(), Offset(4))]);
+    let starts = admin.delete_records(&before).await.unwrap();
+    assert_eq!(starts[&partition], Offset(4));
+    assert_eq!(look_up(OffsetSpec::Earliest).await.offset, Some(Offset(4)));
+    let before = BTreeMap::from([(partition.clone(), Offset(400))]);
+    let error = admin.delete_records(&before).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::OffsetOutOfRange);
 
-        let producers = admin.describe_producers(&partition).await.unwrap();
-        assert_eq!(producers.len(), 1);
-        producer.close(std::time::Duration::from_secs(10)).await.unwrap();
-    });
+    let producers = admin.describe_producers(&partition).await.unwrap();
+    assert_eq!(producers.len(), 1);
+    producer.close(std::time::Duration::from_secs(10)).await.unwrap();
 }
 
-#[test]
-fn the_cluster_is_described() {
-    against_all(|peer: Peer| async move {
-        let admin = peer.client.admin();
-        let cluster = admin.describe_cluster().await.unwrap();
-        assert_eq!(cluster.brokers.len(), 1);
-        assert!(cluster.cluster_id.is_some_and(|id| !id.is_empty()));
-        let quorum = admin.describe_quorum().await.unwrap();
-        assert_eq!(quorum.leader, cluster.brokers[0].id);
-        assert_eq!(quorum.voters.len(), 1);
-        let features = admin.describe_features().await.unwrap();
-        assert!(features.iter().any(|feature| feature.name == "metadata.version"));
-        let name = peer.topic(2).await;
-        let mut record = ProducerRecord::new(name.as_str(), "x");
-        record.partition = Some(1);
-        peer.client.producer().unwrap().send_and_wait(record).await.unwrap();
-        let directories = admin.describe_log_dirs().await.unwrap();
-        assert!(directories.iter().any(|directory| {
-            directory.partitions.contains_key(&TopicPartition::new(name.as_str(), 1))
-        }));
-        let broker = Resource::broker(cluster.brokers[0].id);
-        let configs = admin.describe_configs(&[broker], false).await.unwrap();
-        assert!(configs[0].as_ref().unwrap().iter().any(|entry| entry.name == "node.id"));
-    });
+async fn the_cluster_is_described(peer: Peer) {
+    let admin = peer.client.admin();
+    let cluster = admin.describe_cluster().await.unwrap();
+    assert_eq!(cluster.brokers.len(), 1);
+    assert!(cluster.cluster_id.is_some_and(|id| !id.is_empty()));
+    let quorum = admin.describe_quorum().await.unwrap();
+    assert_eq!(quorum.leader, cluster.brokers[0].id);
+    assert_eq!(quorum.voters.len(), 1);
+    let features = admin.describe_features().await.unwrap();
+    assert!(features.iter().any(|feature| feature.name == "metadata.version"));
+    let name = peer.topic(2).await;
+    let mut record = ProducerRecord::new(name.as_str(), "x");
+    record.partition = Some(1);
+    peer.client.producer().unwrap().send_and_wait(record).await.unwrap();
+    let directories = admin.describe_log_dirs().await.unwrap();
+    assert!(directories.iter().any(|directory| {
+        directory.partitions.contains_key(&TopicPartition::new(name.as_str(), 1))
+    }));
+    let broker = Resource::broker(cluster.brokers[0].id);
+    let configs = admin.describe_configs(&[broker], false).await.unwrap();
+    assert!(configs[0].as_ref().unwrap().iter().any(|entry| entry.name == "node.id"));
 }

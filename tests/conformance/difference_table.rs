@@ -9,22 +9,23 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference {
         api: "ApiVersions",
         what: "APIs",
-        kafka: "also those of transactions, share groups, SASL, quotas, delegation tokens, \
-                telemetry, reassignment, the quorum",
+        kafka: "also those of transactions, share and streams groups, SASL, quotas, delegation \
+                tokens, telemetry, reassignment, the quorum",
         ottla: "those that are served",
         places: &[("api_versions", "other APIs")],
         wire: &[(
             "[17, 24, 25, 26, 27, 28, 34, 36, 38, 39, 40, 41, 43, 45, 48, 49, 50, 51, 57, 64, 65, \
-             66, 76, 77, 78, 79, 80, 81, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92]",
+             66, 76, 77, 78, 79, 80, 81, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94]",
             "[]",
         )],
     },
     Difference {
         api: "ApiVersions",
         what: "features",
-        kafka: "`metadata.version` 7 to 30, and the features of ELR, KRaft, share groups, streams \
+        kafka: "`metadata.version` 7 to 33, and the features of ELR, KRaft, share groups, streams \
                 groups and transactions",
-        ottla: "`metadata.version` 30 and `group.version`",
+        ottla: "`metadata.version` 30, because 31 to 33 stand for ACLs and controllers that do not \
+                exist here, and `group.version`",
         places: &[("api_versions", "features")],
         wire: &[
             (
@@ -36,9 +37,16 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
                 "SupportedFeatureKey { name: \"kraft.version\", min_version: 0, max_version: 1 }, ",
                 "",
             ),
-            ("\"metadata.version\", min_version: 7", "\"metadata.version\", min_version: 30"),
             (
-                ", SupportedFeatureKey { name: \"share.version\", min_version: 0, max_version: 1 \
+                "\"metadata.version\", min_version: 7, max_version: 33",
+                "\"metadata.version\", min_version: 30, max_version: 30",
+            ),
+            (
+                "\"metadata.version\", max_version_level: 33, min_version_level: 33",
+                "\"metadata.version\", max_version_level: 30, min_version_level: 30",
+            ),
+            (
+                ", SupportedFeatureKey { name: \"share.version\", min_version: 0, max_version: 2 \
                  }, SupportedFeatureKey { name: \"streams.version\", min_version: 0, max_version: \
                  1 }, SupportedFeatureKey { name: \"transaction.version\", min_version: 0, \
                  max_version: 2 }",
@@ -50,8 +58,13 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
                 "",
             ),
             (
-                ", FinalizedFeatureKey { name: \"share.version\", max_version_level: 1, \
-                 min_version_level: 1 }, FinalizedFeatureKey { name: \"streams.version\", \
+                "FinalizedFeatureKey { name: \"kraft.version\", max_version_level: 1, \
+                 min_version_level: 1 }, ",
+                "",
+            ),
+            (
+                ", FinalizedFeatureKey { name: \"share.version\", max_version_level: 2, \
+                 min_version_level: 2 }, FinalizedFeatureKey { name: \"streams.version\", \
                  max_version_level: 1, min_version_level: 1 }, FinalizedFeatureKey { name: \
                  \"transaction.version\", max_version_level: 2, min_version_level: 2 }",
                 "",
@@ -355,14 +368,6 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
              DeletableTopicResult { name: Some(\"~-by-id-d\"), topic_id: AAAAAAAAAAAAAAAAAAAAAA, \
              error_code: 42 }",
         )],
-    },
-    Difference {
-        api: "CreatePartitions",
-        what: "more partitions than one request may create",
-        kafka: "UNKNOWN_SERVER_ERROR",
-        ottla: "POLICY_VIOLATION",
-        places: &[("create_partitions", "too many")],
-        wire: &[("error_code: -1", "error_code: 44")],
     },
     Difference {
         api: "AlterConfigs, IncrementalAlterConfigs",

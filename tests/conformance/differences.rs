@@ -12,6 +12,7 @@ use ottla::protocol::api::ApiKey;
 
 use crate::compare::{API_LABEL, answers_of};
 use crate::difference_table::DIFFERENCES;
+use crate::kafka;
 use crate::page::check_section;
 
 /// One difference.
@@ -37,7 +38,8 @@ fn root() -> &'static Path {
 /// The table of `src/manual/compatibility.md` is made from the one above.
 #[test]
 fn the_compatibility_page_lists_the_differences() {
-    let mut table = String::from("| API | what | Apache Kafka 4.3 | ottla |\n|---|---|---|---|\n");
+    let (version, _) = kafka::version().rsplit_once('.').unwrap();
+    let mut table = format!("| API | what | Apache Kafka {version} | ottla |\n|---|---|---|---|\n");
     for Difference { api, what, kafka, ottla, .. } in DIFFERENCES {
         writeln!(table, "| {api} | {what} | {kafka} | {ottla} |").unwrap();
     }
@@ -82,7 +84,8 @@ fn every_recorded_conversation_is_held() {
         .collect();
     let conversations = recorded();
     for name in conversations.keys() {
-        assert!(sources.contains(&format!("converse(\"{name}\"")), "nobody holds {name}");
+        let script = format!("fn {name}(talk: &mut Script)");
+        assert!(sources.contains(&script), "nobody holds {name}");
     }
     for difference in DIFFERENCES {
         for (conversation, _) in difference.places {

@@ -1,17 +1,36 @@
-//! The same client cases against our broker and against Apache Kafka: a difference is a bug.
+//! The same conversations and client cases with our broker and with Apache Kafka: a difference is a
+//! bug, or a row of the difference table.
 //!
-//! Peers: our broker, in-process and over TCP, always; Apache Kafka where `OTTLA_CONFORMANCE_SERVERS` names a
-//! running one (`host:port`). Every case creates its own topics, so cases can run side by side.
+//! Each has two tests: `ottla`, with our broker in the same process, in-process and over TCP; and
+//! `apache_kafka`, which is ignored unless asked for, with one node of Apache Kafka that the first
+//! of them starts (see [`node`]). Each makes its own topics, so they run side by side.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    clippy::print_stderr,
     clippy::large_futures,
     clippy::too_many_lines,
-    reason = "a test may stop at the first surprise, and says what it skips"
+    reason = "a test may stop at the first surprise"
 )]
+
+/// Declares the two tests of each conversation (`transcript`) or client case (`peers`).
+macro_rules! against_both {
+    ($kind:ident: $($name:ident),* $(,)?) => {$(
+        mod $name {
+            #[test]
+            fn ottla() {
+                crate::$kind::against_ottla(stringify!($name), super::$name);
+            }
+
+            #[test]
+            #[ignore = "needs Java and Apache Kafka's jars"]
+            fn apache_kafka() {
+                crate::$kind::against_kafka(stringify!($name), super::$name);
+            }
+        }
+    )*};
+}
 
 mod admin;
 mod batches;
@@ -19,6 +38,9 @@ mod compare;
 mod difference_table;
 mod differences;
 mod groups;
+#[path = "../support/kafka.rs"]
+mod kafka;
+mod node;
 #[path = "../support/page.rs"]
 mod page;
 mod peers;
@@ -26,6 +48,8 @@ mod produce;
 mod scan;
 mod transcript;
 mod wire_classic;
+#[path = "../support/wire_client.rs"]
+mod wire_client;
 mod wire_cluster;
 mod wire_configs;
 mod wire_consumer;

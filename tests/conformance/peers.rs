@@ -1,10 +1,13 @@
-//! The peers that the cases run against.
+//! The peers that the cases of a client run against.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use ottla::broker::{Broker, BrokerOptions};
 use ottla::client::admin::NewTopic;
 use ottla::client::{Client, ClientConfig};
+
+use crate::node;
 
 /// A client of one peer.
 pub(crate) struct Peer {
@@ -33,33 +36,42 @@ pub(crate) fn unique(what: &str) -> String {
     format!("{what}-{}-{}", now.as_nanos(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Runs a case against every available peer: our broker in the same process, in process and over
-/// TCP, and Apache Kafka.
-pub(crate) fn against_all<F: Future<Output = ()>>(case: impl Fn(Peer) -> F) {
+fn run(peers: impl Future<Output = ()>) {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(async {
-        let limited = async |peer: Peer| {
-            let (name, limit) = (peer.name, std::time::Duration::from_secs(60));
-            let run = tokio::time::timeout(limit, case(peer)).await;
-            run.unwrap_or_else(|_| panic!("the case takes too long with {name}"));
-        };
+    runtime.block_on(peers);
+}
+
+async fn limited(name: &str, peer: &'static str, case: impl Future<Output = ()>) {
+    let finished = tokio::time::timeout(Duration::from_secs(60), case).await;
+    finished.unwrap_or_else(|_| panic!("{name} takes too long with {peer}"));
+}
+
+/// A client of the broker at this address, over TCP.
+fn remote(servers: &str) -> Client {
+    Client::connect(ClientConfig::for_servers(servers).unwrap()).unwrap()
+}
+
+/// Runs a case against our broker in the same process: in process and over TCP.
+pub(crate) fn against_ottla<F: Future<Output = ()>>(name: &str, case: impl Fn(Peer) -> F) {
+    run(async {
         let broker = Broker::start(BrokerOptions::in_memory()).await.unwrap();
-        let local =
-            Client::local(broker.service(), Some(broker.node_id()), ClientConfig::default())
-                .unwrap();
-        limited(Peer { name: "ottla in-process", client: local }).await;
-        let config = ClientConfig::for_servers(&broker.bootstrap_servers()).unwrap();
-        let remote = Client::connect(config).unwrap();
-        limited(Peer { name: "ottla over TCP", client: remote }).await;
-        broker.shutdown().await.unwrap();
-        match std::env::var("OTTLA_CONFORMANCE_SERVERS") {
-            Ok(servers) => {
-                let config = ClientConfig::for_servers(&servers).unwrap();
-                let client = Client::connect(config).unwrap();
-                limited(Peer { name: "Apache Kafka", client }).await;
-            }
-            Err(_) => eprintln!("skipped Apache Kafka: OTTLA_CONFORMANCE_SERVERS is not set"),
+        let node = Some(broker.node_id());
+        let local = Client::local(broker.service(), node, ClientConfig::default()).unwrap();
+        let remote = remote(&broker.bootstrap_servers());
+        for (peer, client) in [("ottla in-process", local), ("ottla over TCP", remote)] {
+            limited(name, peer, case(Peer { name: peer, client })).await;
         }
+        broker.shutdown().await.unwrap();
+    });
+}
+
+/// Runs a case against a live Apache Kafka.
+pub(crate) fn against_kafka<F: Future<Output = ()>>(name: &str, case: impl Fn(Peer) -> F) {
+    let peer = "Apache Kafka";
+    let address = node::address();
+    run(async {
+        let client = remote(address);
+        limited(name, peer, case(Peer { name: peer, client })).await;
     });
 }

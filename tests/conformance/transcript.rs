@@ -1,21 +1,21 @@
 //! Transcripts of conversations with a broker: Apache Kafka's answers are kept in `recorded/`, and
 //! our broker must answer the same, byte for byte, except for names, ids, the wording of messages,
-//! and what the table of [`crate::difference_table`] lists.
+//! and what the table of [`crate::difference_table`] lists. A live Apache Kafka must answer as
+//! recorded, without exception.
 //!
-//! `OTTLA_UPDATE=1 OTTLA_CONFORMANCE_SERVERS=host:port` rewrites the files from Apache Kafka. With
-//! `OTTLA_CONFORMANCE_SERVERS` alone they are compared with it.
+//! `OTTLA_UPDATE=1 OTTLA_KAFKA_LIBS=… cargo test --test conformance apache_kafka -- --ignored`
+//! rewrites the files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Write as _};
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::Instant;
 
 use bytes::Bytes;
 use ottla::broker::{Broker, BrokerOptions};
 use ottla::error::ErrorCode;
+use ottla::protocol::Str;
 use ottla::protocol::api::{ApiKey, Call};
 use ottla::protocol::messages::create_topics::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
@@ -26,20 +26,19 @@ use ottla::protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, ListOffsetsTopicResponse,
 };
 use ottla::protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic};
-use ottla::protocol::{Request, RequestHeader, Str, frame};
 use ottla::types::Uuid;
 use regex::Regex;
 
 use crate::compare::{API_LABEL, check, check_with_differences};
+use crate::node;
 use crate::peers::unique;
+use crate::wire_client::{PATIENCE, WireClient};
 
-/// No answer takes longer than this.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A connection that sends one request at a time, or several before it reads.
+/// A connection of a script: one request at a time, or several before it reads.
 pub(crate) struct Connection {
-    stream: TcpStream,
-    correlation_id: i32,
+    wire: WireClient,
+    /// The number of the request that was sent last.
+    sent: i32,
     answered: Answered,
 }
 
@@ -48,65 +47,47 @@ type Answered = Arc<Mutex<Option<(ApiKey, i16)>>>;
 
 impl Connection {
     fn open(address: &str, answered: Answered) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self { stream, correlation_id: 0, answered }
+        Self { wire: WireClient::connect(address), sent: 0, answered }
     }
 
     /// Sends a request that no schema describes: `body` behind a header without a client id.
     pub(crate) fn send_raw(&mut self, api_key: i16, version: i16, body: &[u8]) {
-        self.correlation_id += 1;
-        let mut frame = Vec::new();
-        frame.extend(api_key.to_be_bytes());
-        frame.extend(version.to_be_bytes());
-        frame.extend(self.correlation_id.to_be_bytes());
-        frame.extend((-1_i16).to_be_bytes());
-        frame.extend(body);
-        self.stream.write_all(&u32::try_from(frame.len()).unwrap().to_be_bytes()).unwrap();
-        self.stream.write_all(&frame).unwrap();
+        self.sent = self.wire.send_raw(api_key, version, body);
     }
 
     /// The next answer after its correlation id; `None` when the peer hangs up instead.
     pub(crate) fn receive_raw(&mut self) -> Option<Bytes> {
-        let mut length = [0; 4];
-        self.stream.read_exact(&mut length).ok()?;
-        let mut body = vec![0; u32::from_be_bytes(length) as usize];
-        self.stream.read_exact(&mut body).unwrap();
-        assert_eq!(body[..4], self.correlation_id.to_be_bytes());
-        Some(Bytes::from(body).slice(4..))
+        let frame = self.wire.next_frame()?;
+        assert_eq!(frame[..4], self.sent.to_be_bytes());
+        Some(frame.slice(4..))
     }
 
     /// Sends a request; [`Self::receive`] takes its answer.
     pub(crate) fn send<C: Call>(&mut self, version: i16, request: C) {
-        self.correlation_id += 1;
-        let header = RequestHeader {
-            api_key: C::API.to_i16(),
-            api_version: version,
-            correlation_id: self.correlation_id,
-            client_id: Some("test".into()),
-        };
-        let request: Request = request.into();
-        let chunks = frame::encode_request(&header, &request).unwrap();
-        self.stream.write_all(&chunks.concat()).unwrap();
+        self.sent = self.wire.send(version, request);
     }
 
     /// Takes the answer to the request that was sent last.
     pub(crate) fn receive<C: Call>(&mut self, version: i16) -> C::Response {
-        let mut length = [0; 4];
-        self.stream.read_exact(&mut length).unwrap();
-        let mut body = vec![0; u32::from_be_bytes(length) as usize];
-        self.stream.read_exact(&mut body).unwrap();
-        let (header, response) =
-            frame::decode_response(C::API, version, Bytes::from(body)).unwrap();
-        assert_eq!(header.correlation_id, self.correlation_id);
+        let response = self.wire.receive::<C>(version, self.sent);
         *self.answered.lock().unwrap() = Some((C::API, version));
-        C::answer(response).unwrap()
+        response
     }
 
     pub(crate) fn call<C: Call>(&mut self, version: i16, request: C) -> C::Response {
-        self.send(version, request);
-        self.receive::<C>(version)
+        let response = self.wire.call(version, request);
+        *self.answered.lock().unwrap() = Some((C::API, version));
+        response
+    }
+}
+
+/// Asks until the answer is the right one: Apache Kafka answers before its broker has heard what its
+/// controller did.
+#[track_caller]
+pub(crate) fn until(mut is_right: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !is_right() {
+        assert!(begin.elapsed() < PATIENCE, "the broker does not come to it");
     }
 }
 
@@ -171,9 +152,9 @@ impl Script {
             coordinator_keys: vec![group.clone()],
             ..FindCoordinatorRequest::default()
         };
-        while loads(self.connection.call(4, find.clone()).coordinators[0].error_code) {}
+        until(|| !loads(self.connection.call(4, find.clone()).coordinators[0].error_code));
         let describe = DescribeGroupsRequest { groups: vec![group.clone()], ..Default::default() };
-        while loads(self.connection.call(5, describe.clone()).groups[0].error_code) {}
+        until(|| !loads(self.connection.call(5, describe.clone()).groups[0].error_code));
         group
     }
 
@@ -227,7 +208,7 @@ impl Script {
         let led = |topic: &ListOffsetsTopicResponse| {
             topic.partitions.iter().all(|partition| partition.error_code == 0)
         };
-        while !self.connection.call(2, ends.clone()).topics.iter().all(led) {}
+        until(|| self.connection.call(2, ends.clone()).topics.iter().all(led));
         (name, created.topic_id)
     }
 
@@ -240,7 +221,10 @@ impl Script {
             allow_auto_topic_creation: false,
             ..MetadataRequest::default()
         };
-        while (self.connection.call(12, request.clone()).topics[0].error_code == 0) != known {}
+        until(|| {
+            let answer = self.connection.call(12, request.clone());
+            (answer.topics[0].error_code == 0) == known
+        });
     }
 
     /// A name of this run for each version, shown by its purpose.
@@ -347,30 +331,37 @@ impl Script {
     }
 }
 
-/// Has a conversation with our broker, and with Apache Kafka where there is one.
-pub(crate) fn converse(name: &str, script: impl Fn(&mut Script)) {
-    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+fn file(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("tests/conformance/recorded")
-        .join(format!("{name}.txt"));
-    let run = |address: &str| {
-        let mut talk = Script::new(address);
-        script(&mut talk);
-        talk.finish()
-    };
-    let peer = std::env::var("OTTLA_CONFORMANCE_SERVERS").ok();
-    if let Some(answers) = peer.as_deref().map(run) {
-        if std::env::var_os("OTTLA_UPDATE").is_some() {
-            std::fs::write(&file, answers).unwrap();
-        } else {
-            check("Apache Kafka", &std::fs::read_to_string(&file).unwrap(), &answers);
-        }
-    }
-    let recorded = std::fs::read_to_string(&file).unwrap();
+        .join(format!("{name}.txt"))
+}
+
+/// Has a conversation, and writes down the answers.
+fn answers(address: &str, script: impl Fn(&mut Script)) -> String {
+    let mut talk = Script::new(address);
+    script(&mut talk);
+    talk.finish()
+}
+
+/// Has a conversation with our broker.
+pub(crate) fn against_ottla(name: &str, script: impl Fn(&mut Script)) {
+    let recorded = std::fs::read_to_string(file(name)).unwrap();
     let options = BrokerOptions::in_memory().with("node.id", "1");
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let broker = runtime.block_on(Broker::start(options)).unwrap();
-    let answers = run(&broker.addresses()[0].to_string());
+    let answers = answers(&broker.addresses()[0].to_string(), script);
     runtime.block_on(broker.shutdown()).unwrap();
     check_with_differences(name, &recorded, &answers);
+}
+
+/// Has a conversation with a live Apache Kafka; `OTTLA_UPDATE=1` records it.
+pub(crate) fn against_kafka(name: &str, script: impl Fn(&mut Script)) {
+    let answers = answers(node::address(), script);
+    if std::env::var_os("OTTLA_UPDATE").is_some() {
+        std::fs::write(file(name), answers).unwrap();
+    } else {
+        check("Apache Kafka", &std::fs::read_to_string(file(name)).unwrap(), &answers);
+    }
 }

@@ -13,7 +13,9 @@ use ottla::protocol::messages::leave_group::{LeaveGroupRequest, MemberIdentity};
 use ottla::protocol::messages::list_groups::{ListGroupsRequest, ListGroupsResponse};
 use ottla::protocol::messages::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment};
 
-use crate::transcript::{Script, converse};
+use crate::transcript::Script;
+
+against_both!(transcript: find_coordinator, classic_life, classic_rebalance, classic_static);
 
 /// The error that sends a member back with an id.
 const MEMBER_ID_REQUIRED: i16 = 79;
@@ -121,49 +123,44 @@ pub(crate) fn enter(
     talk.call(version, JoinGroupRequest { member_id: response.member_id, ..request })
 }
 
-#[test]
-fn the_coordinator_is_found_at_every_version() {
-    converse("find_coordinator", |talk| {
-        let group = talk.group("group");
-        for version in 0..=6 {
-            let many = version >= 4;
-            let request = |key: &Str, key_type: i8| FindCoordinatorRequest {
-                key: if many { Str::EMPTY } else { key.clone() },
-                key_type: if version >= 1 { key_type } else { 0 },
-                coordinator_keys: if many { vec![key.clone()] } else { Vec::new() },
-            };
-            let mut found = talk.call(version, request(&group, 0));
-            // The broker differs.
-            assert!(found.host.is_empty() == many);
-            (found.node_id, found.port, found.host) = (0, 0, Str::EMPTY);
-            for one in &mut found.coordinators {
-                assert!(one.port > 0);
-                (one.node_id, one.port, one.host) = (0, 0, Str::EMPTY);
-            }
-            talk.note("a group", version, &found);
-            if version >= 1 {
-                talk.ask("a key type that does not exist", version, request(&group, 9));
-            }
-            if many {
-                let keys = vec![group.clone(), "".into(), group.clone()];
-                let request =
-                    FindCoordinatorRequest { coordinator_keys: keys, ..Default::default() };
-                let found = talk.call(version, request);
-                let keys = found.coordinators.into_iter().map(|one| (one.key, one.error_code));
-                let keys: Vec<_> = keys.collect();
-                talk.note("three keys", version, &keys);
-            }
+/// The coordinator is found at every version.
+fn find_coordinator(talk: &mut Script) {
+    let group = talk.group("group");
+    for version in 0..=6 {
+        let many = version >= 4;
+        let request = |key: &Str, key_type: i8| FindCoordinatorRequest {
+            key: if many { Str::EMPTY } else { key.clone() },
+            key_type: if version >= 1 { key_type } else { 0 },
+            coordinator_keys: if many { vec![key.clone()] } else { Vec::new() },
+        };
+        let mut found = talk.call(version, request(&group, 0));
+        // The broker differs.
+        assert!(found.host.is_empty() == many);
+        (found.node_id, found.port, found.host) = (0, 0, Str::EMPTY);
+        for one in &mut found.coordinators {
+            assert!(one.port > 0);
+            (one.node_id, one.port, one.host) = (0, 0, Str::EMPTY);
         }
-    });
+        talk.note("a group", version, &found);
+        if version >= 1 {
+            talk.ask("a key type that does not exist", version, request(&group, 9));
+        }
+        if many {
+            let keys = vec![group.clone(), "".into(), group.clone()];
+            let request = FindCoordinatorRequest { coordinator_keys: keys, ..Default::default() };
+            let found = talk.call(version, request);
+            let keys = found.coordinators.into_iter().map(|one| (one.key, one.error_code));
+            let keys: Vec<_> = keys.collect();
+            talk.note("three keys", version, &keys);
+        }
+    }
 }
 
-#[test]
-fn a_classic_group_lives_and_ends_at_every_version() {
-    converse("classic_life", |talk| {
-        for version in 0..=9 {
-            live(talk, version);
-        }
-    });
+/// A classic group lives and ends at every version.
+fn classic_life(talk: &mut Script) {
+    for version in 0..=9 {
+        live(talk, version);
+    }
 }
 
 fn live(talk: &mut Script, version: i16) {
@@ -274,7 +271,7 @@ fn live(talk: &mut Script, version: i16) {
     let again = talk.ask("join: the leader again", version, join(&group, &member, version));
     let generation = again.generation_id;
     talk.ask("sync: the next generation", middle, sync(generation, &member, &[&member]));
-    delete(talk, "delete: with a member", version.min(2), &group);
+    delete(talk, "delete: with a member", version.min(3), &group);
     talk.ask("leave: another member", middle, leave(&group, &nobody, middle));
     talk.ask("leave", middle, leave(&group, &member, middle));
     talk.ask("leave: again", middle, leave(&group, &member, middle));
@@ -283,18 +280,16 @@ fn live(talk: &mut Script, version: i16) {
     talk.ask("heartbeat: empty", small, heartbeat(&group, generation, &member));
     talk.ask("sync: empty", middle, sync(generation, &member, &[]));
     talk.ask("join: empty, with the old id", version, join(&group, &member, version));
-    delete(talk, "delete", version.min(2), &group);
-    delete(talk, "delete: again", version.min(2), &group);
+    delete(talk, "delete", version.min(3), &group);
+    delete(talk, "delete: again", version.min(3), &group);
     describe(talk, "describe: deleted", large, &group);
 }
 
-#[test]
-fn two_members_rebalance() {
-    converse("classic_rebalance", |talk| {
-        for version in [3, 5, 9] {
-            rebalance(talk, version);
-        }
-    });
+/// Two members rebalance.
+fn classic_rebalance(talk: &mut Script) {
+    for version in [3, 5, 9] {
+        rebalance(talk, version);
+    }
 }
 
 fn rebalance(talk: &mut Script, version: i16) {
@@ -359,13 +354,11 @@ fn rebalance(talk: &mut Script, version: i16) {
     list(talk, "list: left", 5, &group, (&[], &[]));
 }
 
-#[test]
-fn static_members_come_back_and_fence_their_former_selves() {
-    converse("classic_static", |talk| {
-        for version in [5, 8, 9] {
-            stay(talk, version);
-        }
-    });
+/// Static members come back and fence their former selves.
+fn classic_static(talk: &mut Script) {
+    for version in [5, 8, 9] {
+        stay(talk, version);
+    }
 }
 
 fn stay(talk: &mut Script, version: i16) {

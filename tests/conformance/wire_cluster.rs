@@ -15,189 +15,185 @@ use ottla::protocol::messages::list_partition_reassignments::{
 use ottla::types::Uuid;
 
 use crate::batches::batch;
-use crate::transcript::converse;
-use crate::wire_produce::produce;
+use crate::transcript::Script;
+use crate::wire_produce::produce_to;
 
-#[test]
-fn the_cluster_is_described_at_every_version() {
-    converse("describe_cluster", |talk| {
-        let plain = DescribeClusterRequest::default();
-        let cluster = talk.call(0, plain.clone()).cluster_id;
-        talk.mask(&cluster, "cluster");
-        for version in 0..=2 {
-            talk.ask("the cluster", version, plain.clone());
-            let operations = DescribeClusterRequest {
-                include_cluster_authorized_operations: true,
-                ..plain.clone()
-            };
-            talk.ask("with operations", version, operations);
-            if version >= 1 {
-                for endpoint_type in [2, 0, 9] {
-                    let request = DescribeClusterRequest { endpoint_type, ..plain.clone() };
-                    talk.ask(&format!("endpoints of type {endpoint_type}"), version, request);
-                }
-            }
-            if version >= 2 {
-                let fenced =
-                    DescribeClusterRequest { include_fenced_brokers: true, ..plain.clone() };
-                talk.ask("with fenced brokers", version, fenced);
-            }
-        }
-    });
-}
+against_both!(
+    transcript:
+    describe_cluster,
+    describe_log_dirs,
+    list_partition_reassignments,
+    describe_quorum,
+    acls,
+);
 
-#[test]
-fn log_directories_are_described_at_every_version() {
-    converse("describe_log_dirs", |talk| {
-        let topic = talk.topic("topic", 2);
-        talk.call(11, produce(&topic, &[(0, Some(batch(3)))], 11));
-        let missing = talk.name("missing");
-        let of = |name: &Str, partitions: &[i32]| DescribableLogDirTopic {
-            topic: name.clone(),
-            partitions: partitions.to_vec(),
-        };
-        for version in 1..=5 {
-            for (label, topics) in [
-                ("everything", None),
-                ("nothing", Some(Vec::new())),
-                ("two partitions", Some(vec![of(&topic.0, &[0, 1])])),
-                ("the same partition twice", Some(vec![of(&topic.0, &[0, 0])])),
-                ("an unknown partition", Some(vec![of(&topic.0, &[0, 9])])),
-                ("an unknown topic", Some(vec![of(&missing, &[0])])),
-                ("no partitions", Some(vec![of(&topic.0, &[])])),
-            ] {
-                let mut answer = talk.call(version, DescribeLogDirsRequest { topics });
-                for result in &mut answer.results {
-                    result.log_dir = "<directory>".into();
-                    // 1: it is reported.
-                    result.total_bytes = result.total_bytes.min(1);
-                    result.usable_bytes = result.usable_bytes.min(1);
-                    result.topics.retain(|found| found.name == topic.0 || found.name == missing);
-                    for topic in &mut result.topics {
-                        topic.partitions.sort_by_key(|partition| partition.partition_index);
-                    }
-                }
-                talk.note(label, version, &answer);
+/// The cluster is described at every version.
+fn describe_cluster(talk: &mut Script) {
+    let plain = DescribeClusterRequest::default();
+    let cluster = talk.call(0, plain.clone()).cluster_id;
+    talk.mask(&cluster, "cluster");
+    for version in 0..=2 {
+        talk.ask("the cluster", version, plain.clone());
+        let operations =
+            DescribeClusterRequest { include_cluster_authorized_operations: true, ..plain.clone() };
+        talk.ask("with operations", version, operations);
+        if version >= 1 {
+            for endpoint_type in [2, 0, 9] {
+                let request = DescribeClusterRequest { endpoint_type, ..plain.clone() };
+                talk.ask(&format!("endpoints of type {endpoint_type}"), version, request);
             }
         }
-    });
+        if version >= 2 {
+            let fenced = DescribeClusterRequest { include_fenced_brokers: true, ..plain.clone() };
+            talk.ask("with fenced brokers", version, fenced);
+        }
+    }
 }
 
-#[test]
-fn reassignments_are_listed() {
-    converse("list_partition_reassignments", |talk| {
-        let (topic, _) = talk.topic("topic", 1);
-        let missing = talk.name("missing");
-        let of = |name: &Str, partitions: &[i32]| ListPartitionReassignmentsTopics {
-            name: name.clone(),
-            partition_indexes: partitions.to_vec(),
-        };
+/// Log directories are described at every version.
+fn describe_log_dirs(talk: &mut Script) {
+    let topic = talk.topic("topic", 2);
+    talk.call(11, produce_to(&topic, &[(0, Some(batch(3)))], 11));
+    let missing = talk.name("missing");
+    let of = |name: &Str, partitions: &[i32]| DescribableLogDirTopic {
+        topic: name.clone(),
+        partitions: partitions.to_vec(),
+    };
+    for version in 1..=5 {
         for (label, topics) in [
             ("everything", None),
             ("nothing", Some(Vec::new())),
-            ("a partition", Some(vec![of(&topic, &[0])])),
-            ("an unknown partition", Some(vec![of(&topic, &[9])])),
+            ("two partitions", Some(vec![of(&topic.0, &[0, 1])])),
+            ("the same partition twice", Some(vec![of(&topic.0, &[0, 0])])),
+            ("an unknown partition", Some(vec![of(&topic.0, &[0, 9])])),
             ("an unknown topic", Some(vec![of(&missing, &[0])])),
-            ("no partitions", Some(vec![of(&topic, &[])])),
+            ("no partitions", Some(vec![of(&topic.0, &[])])),
         ] {
-            let request = ListPartitionReassignmentsRequest { timeout_ms: 20_000, topics };
-            talk.ask(label, 0, request);
+            let mut answer = talk.call(version, DescribeLogDirsRequest { topics });
+            for result in &mut answer.results {
+                result.log_dir = "<directory>".into();
+                // 1: it is reported.
+                result.total_bytes = result.total_bytes.min(1);
+                result.usable_bytes = result.usable_bytes.min(1);
+                result.topics.retain(|found| found.name == topic.0 || found.name == missing);
+                for topic in &mut result.topics {
+                    topic.partitions.sort_by_key(|partition| partition.partition_index);
+                }
+            }
+            talk.note(label, version, &answer);
         }
-    });
+    }
 }
 
-#[test]
-fn the_quorum_is_described_at_every_version() {
-    converse("describe_quorum", |talk| {
-        for version in 0..=2 {
-            for (label, topic, partitions) in [
-                ("the metadata", "__cluster_metadata", &[0][..]),
-                ("another partition", "__cluster_metadata", &[1]),
-                ("no partitions", "__cluster_metadata", &[]),
-                ("another topic", "other", &[0]),
-                ("no name", "", &[0]),
-            ] {
-                let part = |&partition_index: &i32| PartitionData { partition_index };
-                let partitions = partitions.iter().map(part).collect();
-                let topics = vec![TopicData { topic_name: topic.into(), partitions }];
-                let mut answer = talk.call(version, DescribeQuorumRequest { topics });
-                for partition in answer.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
-                    // 1: it is reported; both count on.
-                    partition.leader_epoch = partition.leader_epoch.min(1);
-                    partition.high_watermark = partition.high_watermark.min(1);
-                    for voter in &mut partition.current_voters {
-                        voter.log_end_offset = voter.log_end_offset.min(1);
-                        voter.last_fetch_timestamp = voter.last_fetch_timestamp.min(1);
-                        voter.last_caught_up_timestamp = voter.last_caught_up_timestamp.min(1);
-                        // Apache Kafka reports it for voters that were added later.
-                        voter.replica_directory_id = Uuid::ZERO;
-                    }
-                }
-                // In Apache Kafka the controller has its own listener, which is not reported with
-                // errors.
-                for node in &mut answer.nodes {
-                    node.listeners.clear();
-                }
-                if label != "the metadata" {
-                    answer.nodes.clear();
-                }
-                talk.note(label, version, &answer);
-            }
-            let mut answer = talk.call(version, DescribeQuorumRequest::default());
-            answer.nodes.clear();
-            talk.note("nothing", version, &answer);
-        }
-    });
+/// Reassignments are listed.
+fn list_partition_reassignments(talk: &mut Script) {
+    let (topic, _) = talk.topic("topic", 1);
+    let missing = talk.name("missing");
+    let of = |name: &Str, partitions: &[i32]| ListPartitionReassignmentsTopics {
+        name: name.clone(),
+        partition_indexes: partitions.to_vec(),
+    };
+    for (label, topics) in [
+        ("everything", None),
+        ("nothing", Some(Vec::new())),
+        ("a partition", Some(vec![of(&topic, &[0])])),
+        ("an unknown partition", Some(vec![of(&topic, &[9])])),
+        ("an unknown topic", Some(vec![of(&missing, &[0])])),
+        ("no partitions", Some(vec![of(&topic, &[])])),
+    ] {
+        let request = ListPartitionReassignmentsRequest { timeout_ms: 20_000, topics };
+        talk.ask(label, 0, request);
+    }
 }
 
-#[test]
-fn acls_need_an_authorizer_at_every_version() {
-    converse("acls", |talk| {
-        for version in 1..=3 {
-            let everything = DescribeAclsRequest {
-                resource_type_filter: 1,
-                resource_name_filter: None,
-                pattern_type_filter: 1,
-                principal_filter: None,
-                host_filter: None,
-                operation: 1,
-                permission_type: 1,
-            };
-            talk.ask("described", version, everything);
-            let acl = AclCreation {
-                resource_type: 2,
-                resource_name: "topic".into(),
-                resource_pattern_type: 3,
-                principal: "User:test".into(),
-                host: "*".into(),
-                operation: 3,
-                permission_type: 3,
-            };
-            let bad = AclCreation { principal: "test".into(), ..acl.clone() };
-            for (label, creations) in [
-                ("created", vec![acl.clone()]),
-                ("two created", vec![acl.clone(), acl]),
-                ("a principal without a kind", vec![bad]),
-                ("none created", Vec::new()),
-            ] {
-                talk.ask(label, version, CreateAclsRequest { creations });
+/// The quorum is described at every version.
+fn describe_quorum(talk: &mut Script) {
+    for version in 0..=2 {
+        for (label, topic, partitions) in [
+            ("the metadata", "__cluster_metadata", &[0][..]),
+            ("another partition", "__cluster_metadata", &[1]),
+            ("no partitions", "__cluster_metadata", &[]),
+            ("another topic", "other", &[0]),
+            ("no name", "", &[0]),
+        ] {
+            let part = |&partition_index: &i32| PartitionData { partition_index };
+            let partitions = partitions.iter().map(part).collect();
+            let topics = vec![TopicData { topic_name: topic.into(), partitions }];
+            let mut answer = talk.call(version, DescribeQuorumRequest { topics });
+            for partition in answer.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+                // 1: it is reported; both count on.
+                partition.leader_epoch = partition.leader_epoch.min(1);
+                partition.high_watermark = partition.high_watermark.min(1);
+                for voter in &mut partition.current_voters {
+                    voter.log_end_offset = voter.log_end_offset.min(1);
+                    voter.last_fetch_timestamp = voter.last_fetch_timestamp.min(1);
+                    voter.last_caught_up_timestamp = voter.last_caught_up_timestamp.min(1);
+                    // Apache Kafka reports it for voters that were added later.
+                    voter.replica_directory_id = Uuid::ZERO;
+                }
             }
-            let filter = DeleteAclsFilter {
-                resource_type_filter: 1,
-                resource_name_filter: None,
-                pattern_type_filter: 1,
-                principal_filter: None,
-                host_filter: None,
-                operation: 1,
-                permission_type: 1,
-            };
-            for (label, filters) in [
-                ("deleted", vec![filter.clone()]),
-                ("two deleted", vec![filter.clone(), filter]),
-                ("none deleted", Vec::new()),
-            ] {
-                talk.ask(label, version, DeleteAclsRequest { filters });
+            // In Apache Kafka the controller has its own listener, which is not reported with
+            // errors.
+            for node in &mut answer.nodes {
+                node.listeners.clear();
             }
+            if label != "the metadata" {
+                answer.nodes.clear();
+            }
+            talk.note(label, version, &answer);
         }
-    });
+        let mut answer = talk.call(version, DescribeQuorumRequest::default());
+        answer.nodes.clear();
+        talk.note("nothing", version, &answer);
+    }
+}
+
+/// ACLs need an authorizer at every version.
+fn acls(talk: &mut Script) {
+    for version in 1..=3 {
+        let everything = DescribeAclsRequest {
+            resource_type_filter: 1,
+            resource_name_filter: None,
+            pattern_type_filter: 1,
+            principal_filter: None,
+            host_filter: None,
+            operation: 1,
+            permission_type: 1,
+        };
+        talk.ask("described", version, everything);
+        let acl = AclCreation {
+            resource_type: 2,
+            resource_name: "topic".into(),
+            resource_pattern_type: 3,
+            principal: "User:test".into(),
+            host: "*".into(),
+            operation: 3,
+            permission_type: 3,
+        };
+        let bad = AclCreation { principal: "test".into(), ..acl.clone() };
+        for (label, creations) in [
+            ("created", vec![acl.clone()]),
+            ("two created", vec![acl.clone(), acl]),
+            ("a principal without a kind", vec![bad]),
+            ("none created", Vec::new()),
+        ] {
+            talk.ask(label, version, CreateAclsRequest { creations });
+        }
+        let filter = DeleteAclsFilter {
+            resource_type_filter: 1,
+            resource_name_filter: None,
+            pattern_type_filter: 1,
+            principal_filter: None,
+            host_filter: None,
+            operation: 1,
+            permission_type: 1,
+        };
+        for (label, filters) in [
+            ("deleted", vec![filter.clone()]),
+            ("two deleted", vec![filter.clone(), filter]),
+            ("none deleted", Vec::new()),
+        ] {
+            talk.ask(label, version, DeleteAclsRequest { filters });
+        }
+    }
 }

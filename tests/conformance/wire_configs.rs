@@ -15,7 +15,15 @@ use ottla::protocol::messages::incremental_alter_configs::{
 };
 use ottla::protocol::messages::list_config_resources::ListConfigResourcesRequest;
 
-use crate::transcript::{Script, converse};
+use crate::transcript::Script;
+
+against_both!(
+    transcript:
+    describe_configs,
+    incremental_alter_configs,
+    alter_configs,
+    list_config_resources,
+);
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
@@ -36,20 +44,11 @@ fn describe(kind: i8, name: &Str, keys: Option<&[&str]>) -> DescribeConfigsReque
     DescribeConfigsRequest { resources: vec![resource], ..DescribeConfigsRequest::default() }
 }
 
-/// Settings of Apache Kafka 4.4, which are not in the recordings of 4.3.
-pub(crate) const OF_KAFKA_4_4: [&str; 4] = [
-    "errors.deadletterqueue.group.enable",
-    "max.decompressed.message.bytes",
-    "remote.copy.lag.bytes",
-    "remote.copy.lag.ms",
-];
-
 /// Whether a text is present, since the texts themselves differ.
 fn without_documentation(results: &mut [DescribeConfigsResult]) {
     for result in results {
         // A setting of ours.
         result.configs.retain(|config| &*config.name != "durability");
-        result.configs.retain(|config| !OF_KAFKA_4_4.contains(&&*config.name));
         result.configs.sort_by(|one, other| one.name.cmp(&other.name));
         for config in &mut result.configs {
             // Apache Kafka leaves out some defaults that have another name.
@@ -66,17 +65,15 @@ fn ask(talk: &mut Script, label: &str, version: i16, request: DescribeConfigsReq
     talk.note(label, version, &answer);
 }
 
-#[test]
-fn settings_are_described_at_every_version() {
-    converse("describe_configs", |talk| {
-        let settings = [("retention.ms", "12345"), ("cleanup.policy", "compact,delete")];
-        let (topic, _) = talk.topic_with("topic", 1, &settings);
-        let missing = talk.name("missing");
-        for version in 1..=4 {
-            every_setting(talk, version, &topic);
-            some_settings(talk, version, &topic, &missing);
-        }
-    });
+/// Settings are described at every version.
+fn describe_configs(talk: &mut Script) {
+    let settings = [("retention.ms", "12345"), ("cleanup.policy", "compact,delete")];
+    let (topic, _) = talk.topic_with("topic", 1, &settings);
+    let missing = talk.name("missing");
+    for version in 1..=4 {
+        every_setting(talk, version, &topic);
+        some_settings(talk, version, &topic, &missing);
+    }
 }
 
 /// One label for each setting of a topic.
@@ -189,16 +186,14 @@ fn note_set(talk: &mut Script, label: &str, version: i16, topic: &Str) {
     talk.note(&format!("{label}: set"), version, &set);
 }
 
-#[test]
-fn settings_are_changed_at_every_version() {
-    converse("incremental_alter_configs", |talk| {
-        let missing = talk.name("missing");
-        for version in 0..=1 {
-            let (topic, _) = talk.topic_at("topic", version, 1);
-            changed(talk, version, &topic);
-            refused(talk, version, &topic, &missing);
-        }
-    });
+/// Settings are changed at every version.
+fn incremental_alter_configs(talk: &mut Script) {
+    let missing = talk.name("missing");
+    for version in 0..=1 {
+        let (topic, _) = talk.topic_at("topic", version, 1);
+        changed(talk, version, &topic);
+        refused(talk, version, &topic, &missing);
+    }
 }
 
 fn changed(talk: &mut Script, version: i16, topic: &Str) {
@@ -270,35 +265,28 @@ fn refused(talk: &mut Script, version: i16, topic: &Str, missing: &Str) {
     talk.ask("nothing", version, IncrementalAlterConfigsRequest::default());
 }
 
-#[test]
-fn settings_are_replaced_at_every_version() {
-    converse("alter_configs", |talk| {
-        let missing = talk.name("missing");
-        for version in 0..=2 {
-            let (topic, _) = talk.topic_at("topic", version, 1);
-            for (label, kind, name, settings) in [
-                (
-                    "two",
-                    TOPIC,
-                    &topic,
-                    &[("retention.ms", Some("5")), ("flush.ms", Some("70"))][..],
-                ),
-                ("one", TOPIC, &topic, &[("retention.ms", Some("6"))]),
-                ("no number", TOPIC, &topic, &[("retention.ms", Some("x"))]),
-                ("an unknown setting", TOPIC, &topic, &[("no.such.setting", Some("1"))]),
-                ("without a value", TOPIC, &topic, &[("retention.ms", None)]),
-                ("an unknown topic", TOPIC, &missing, &[("retention.ms", Some("5"))]),
-                ("no topic", TOPIC, &Str::EMPTY, &[("retention.ms", Some("5"))]),
-                ("a broker", BROKER, &"99".into(), &[("log.retention.ms", Some("5"))]),
-                ("a logger", LOGGER, &"1".into(), &[("root", Some("INFO"))]),
-                ("a kind that does not exist", 99, &topic, &[("retention.ms", Some("5"))]),
-                ("none", TOPIC, &topic, &[]),
-            ] {
-                replaced(talk, (label, version), (kind, name, settings), &topic);
-            }
-            talk.ask("nothing", version, AlterConfigsRequest::default());
+/// Settings are replaced at every version.
+fn alter_configs(talk: &mut Script) {
+    let missing = talk.name("missing");
+    for version in 0..=2 {
+        let (topic, _) = talk.topic_at("topic", version, 1);
+        for (label, kind, name, settings) in [
+            ("two", TOPIC, &topic, &[("retention.ms", Some("5")), ("flush.ms", Some("70"))][..]),
+            ("one", TOPIC, &topic, &[("retention.ms", Some("6"))]),
+            ("no number", TOPIC, &topic, &[("retention.ms", Some("x"))]),
+            ("an unknown setting", TOPIC, &topic, &[("no.such.setting", Some("1"))]),
+            ("without a value", TOPIC, &topic, &[("retention.ms", None)]),
+            ("an unknown topic", TOPIC, &missing, &[("retention.ms", Some("5"))]),
+            ("no topic", TOPIC, &Str::EMPTY, &[("retention.ms", Some("5"))]),
+            ("a broker", BROKER, &"99".into(), &[("log.retention.ms", Some("5"))]),
+            ("a logger", LOGGER, &"1".into(), &[("root", Some("INFO"))]),
+            ("a kind that does not exist", 99, &topic, &[("retention.ms", Some("5"))]),
+            ("none", TOPIC, &topic, &[]),
+        ] {
+            replaced(talk, (label, version), (kind, name, settings), &topic);
         }
-    });
+        talk.ask("nothing", version, AlterConfigsRequest::default());
+    }
 }
 
 type Settings<'a> = (i8, &'a Str, &'a [(&'a str, Option<&'a str>)]);
@@ -325,25 +313,23 @@ fn replaced(
     note_set(talk, label, version, topic);
 }
 
-#[test]
-fn what_has_settings_is_listed() {
-    converse("list_config_resources", |talk| {
-        let (topic, _) = talk.topic("topic", 1);
-        for version in 0..=1 {
-            for kinds in
-                [&[][..], &[TOPIC], &[BROKER], &[LOGGER], &[METRICS], &[TOPIC, BROKER], &[99], &[0]]
-            {
-                if version == 0 && !kinds.is_empty() {
-                    continue;
-                }
-                let request = ListConfigResourcesRequest { resource_types: kinds.to_vec() };
-                let mut answer = talk.call(version, request);
-                answer.config_resources.retain(|resource| {
-                    resource.resource_name == topic || matches!(resource.resource_type, 4 | 8)
-                });
-                answer.config_resources.sort_by_key(|resource| resource.resource_type);
-                talk.note(&format!("kinds {kinds:?}"), version, &answer);
+/// What has settings is listed.
+fn list_config_resources(talk: &mut Script) {
+    let (topic, _) = talk.topic("topic", 1);
+    for version in 0..=1 {
+        for kinds in
+            [&[][..], &[TOPIC], &[BROKER], &[LOGGER], &[METRICS], &[TOPIC, BROKER], &[99], &[0]]
+        {
+            if version == 0 && !kinds.is_empty() {
+                continue;
             }
+            let request = ListConfigResourcesRequest { resource_types: kinds.to_vec() };
+            let mut answer = talk.call(version, request);
+            answer.config_resources.retain(|resource| {
+                resource.resource_name == topic || matches!(resource.resource_type, 4 | 8)
+            });
+            answer.config_resources.sort_by_key(|resource| resource.resource_type);
+            talk.note(&format!("kinds {kinds:?}"), version, &answer);
         }
-    });
+    }
 }

@@ -11,8 +11,10 @@ use ottla::protocol::messages::fetch::{
 use ottla::types::Uuid;
 
 use crate::batches::{batch, shape};
-use crate::transcript::{Script, converse};
-use crate::wire_produce::produce;
+use crate::transcript::Script;
+use crate::wire_produce::produce_to;
+
+against_both!(transcript: fetch, fetch_sessions);
 
 /// The first version with topic ids instead of names.
 const BY_ID: i16 = 13;
@@ -31,7 +33,7 @@ fn part(partition: i32, fetch_offset: i64) -> FetchPartition {
     }
 }
 
-fn fetch(topic: &Topic, parts: &[FetchPartition], version: i16) -> FetchRequest {
+fn fetch_of(topic: &Topic, parts: &[FetchPartition], version: i16) -> FetchRequest {
     let by_id = version >= BY_ID;
     FetchRequest {
         max_bytes: MIB,
@@ -87,31 +89,29 @@ fn note(talk: &mut Script, label: &str, version: i16, answer: &FetchResponse) {
 fn filled(talk: &mut Script, what: &str) -> Topic {
     let topic = talk.topic_with(what, 2, &[("retention.ms", "-1")]);
     for partition in [0, 0, 0, 1] {
-        let answer = talk.call(11, produce(&topic, &[(partition, Some(batch(2)))], 11));
+        let answer = talk.call(11, produce_to(&topic, &[(partition, Some(batch(2)))], 11));
         assert_eq!(answer.responses[0].partition_responses[0].error_code, 0, "{answer:?}");
     }
     topic
 }
 
-#[test]
-fn records_are_fetched_at_every_version() {
-    converse("fetch", |talk| {
-        let topic = filled(talk, "topic");
-        let short = filled(talk, "short");
-        let from_two = DeleteRecordsPartition { partition_index: 0, offset: 2 };
-        let request = DeleteRecordsRequest {
-            topics: vec![DeleteRecordsTopic { name: short.0.clone(), partitions: vec![from_two] }],
-            timeout_ms: 20_000,
-        };
-        assert_eq!(talk.call(2, request).topics[0].partitions[0].error_code, 0);
-        let missing = (talk.name("missing"), Uuid([7; 16]));
-        talk.mask(&missing.1, "unknown id");
-        for version in 4..=18 {
-            positions(talk, version, &topic, &short, &missing);
-            limits(talk, version, &topic);
-            epochs(talk, version, &topic);
-        }
-    });
+/// Records are fetched at every version.
+fn fetch(talk: &mut Script) {
+    let topic = filled(talk, "topic");
+    let short = filled(talk, "short");
+    let from_two = DeleteRecordsPartition { partition_index: 0, offset: 2 };
+    let request = DeleteRecordsRequest {
+        topics: vec![DeleteRecordsTopic { name: short.0.clone(), partitions: vec![from_two] }],
+        timeout_ms: 20_000,
+    };
+    assert_eq!(talk.call(2, request).topics[0].partitions[0].error_code, 0);
+    let missing = (talk.name("missing"), Uuid([7; 16]));
+    talk.mask(&missing.1, "unknown id");
+    for version in 4..=18 {
+        positions(talk, version, &topic, &short, &missing);
+        limits(talk, version, &topic);
+        epochs(talk, version, &topic);
+    }
 }
 
 fn positions(talk: &mut Script, version: i16, topic: &Topic, short: &Topic, missing: &Topic) {
@@ -133,15 +133,15 @@ fn positions(talk: &mut Script, version: i16, topic: &Topic, short: &Topic, miss
         ("no topic", &(Str::EMPTY, Uuid::ZERO), &[part(0, 0)]),
         ("no partitions", topic, &[]),
     ] {
-        ask(talk, label, version, fetch(topic, parts, version));
+        ask(talk, label, version, fetch_of(topic, parts, version));
     }
     let nothing = FetchRequest { topics: Vec::new(), ..FetchRequest::default() };
     ask(talk, "nothing", version, nothing);
-    let committed = FetchRequest { isolation_level: 1, ..fetch(topic, &[part(0, 0)], version) };
+    let committed = FetchRequest { isolation_level: 1, ..fetch_of(topic, &[part(0, 0)], version) };
     ask(talk, "isolation level 1", version, committed.clone());
     let unknown = FetchRequest { isolation_level: 2, ..committed };
     ask_codes(talk, "isolation level 2", version, unknown);
-    let mut as_replica = fetch(topic, &[part(0, 0)], version);
+    let mut as_replica = fetch_of(topic, &[part(0, 0)], version);
     if version < 15 {
         as_replica.replica_id = 5;
     } else {
@@ -168,7 +168,7 @@ fn limits(talk: &mut Script, version: i16, topic: &Topic) {
         ("250 bytes", 250, MIB),
     ] {
         let parts = [limited(0, each), limited(1, each)];
-        let request = FetchRequest { max_bytes: all, ..fetch(topic, &parts, version) };
+        let request = FetchRequest { max_bytes: all, ..fetch_of(topic, &parts, version) };
         if all < 0 || each < 0 {
             ask_codes(talk, label, version, request);
         } else {
@@ -182,7 +182,7 @@ fn limits(talk: &mut Script, version: i16, topic: &Topic) {
         ("at least fewer than no bytes", -1, 5, 6),
         ("a negative time to wait", 1, -1, 6),
     ] {
-        let request = fetch(topic, &[part(0, offset)], version);
+        let request = fetch_of(topic, &[part(0, offset)], version);
         let request = FetchRequest { min_bytes, max_wait_ms, ..request };
         ask(talk, label, version, request);
     }
@@ -192,39 +192,37 @@ fn epochs(talk: &mut Script, version: i16, topic: &Topic) {
     let of_leader = |current_leader_epoch| FetchPartition { current_leader_epoch, ..part(0, 4) };
     if version >= 9 {
         for epoch in [0, 1] {
-            let request = fetch(topic, &[of_leader(epoch)], version);
+            let request = fetch_of(topic, &[of_leader(epoch)], version);
             ask(talk, &format!("leader epoch {epoch}"), version, request);
         }
-        ask_codes(talk, "leader epoch -2", version, fetch(topic, &[of_leader(-2)], version));
+        ask_codes(talk, "leader epoch -2", version, fetch_of(topic, &[of_leader(-2)], version));
     }
     if version >= 12 {
         for (epoch, offset) in [(0, 4), (0, 6), (0, 7), (3, 4), (3, 9), (-2, 4)] {
             let place = FetchPartition { last_fetched_epoch: epoch, ..part(0, offset) };
             let label = format!("at {offset} after epoch {epoch}");
-            ask(talk, &label, version, fetch(topic, &[place], version));
+            ask(talk, &label, version, fetch_of(topic, &[place], version));
         }
     }
 }
 
-#[test]
-fn fetch_sessions_at_every_version() {
-    converse("fetch_sessions", |talk| {
-        let unknown = (talk.name("missing"), Uuid([7; 16]));
-        talk.mask(&unknown.1, "unknown id");
-        for version in SESSIONS..=18 {
-            let topic = filled(talk, &format!("topic-{version:02}"));
-            talk.mask(&topic.0, "topic");
-            talk.mask(&topic.1, "id of topic");
-            session(talk, version, &topic, &unknown);
-        }
-    });
+/// Fetch sessions at every version.
+fn fetch_sessions(talk: &mut Script) {
+    let unknown = (talk.name("missing"), Uuid([7; 16]));
+    talk.mask(&unknown.1, "unknown id");
+    for version in SESSIONS..=18 {
+        let topic = filled(talk, &format!("topic-{version:02}"));
+        talk.mask(&topic.0, "topic");
+        talk.mask(&topic.1, "id of topic");
+        session(talk, version, &topic, &unknown);
+    }
 }
 
 fn session(talk: &mut Script, version: i16, topic: &Topic, unknown: &Topic) {
     let in_session =
         |session_id, session_epoch, request| FetchRequest { session_id, session_epoch, ..request };
-    let nothing = || FetchRequest { topics: Vec::new(), ..fetch(topic, &[], version) };
-    let both = fetch(topic, &[part(0, 0), part(1, 2)], version);
+    let nothing = || FetchRequest { topics: Vec::new(), ..fetch_of(topic, &[], version) };
+    let both = fetch_of(topic, &[part(0, 0), part(1, 2)], version);
     let opened = talk.call(version, in_session(0, 0, both));
     let id = opened.session_id;
     talk.mask(&format!("session_id: {id},"), "session");
@@ -235,13 +233,13 @@ fn session(talk: &mut Script, version: i16, topic: &Topic, unknown: &Topic) {
         ask(talk, label, version, in_session(id, epoch, request));
     };
     next(talk, "nothing new", nothing());
-    next(talk, "from further on", fetch(topic, &[part(0, 6)], version));
+    next(talk, "from further on", fetch_of(topic, &[part(0, 6)], version));
     next(talk, "nothing new again", nothing());
-    talk.call(11, produce(topic, &[(1, Some(batch(1)))], 11));
+    talk.call(11, produce_to(topic, &[(1, Some(batch(1)))], 11));
     next(talk, "one partition grew", nothing());
     next(talk, "one partition grew and was not read", nothing());
-    next(talk, "the other partition as well", fetch(topic, &[part(0, 4), part(1, 3)], version));
-    next(talk, "an unknown partition", fetch(topic, &[part(9, 0)], version));
+    next(talk, "the other partition as well", fetch_of(topic, &[part(0, 4), part(1, 3)], version));
+    next(talk, "an unknown partition", fetch_of(topic, &[part(9, 0)], version));
     next(talk, "an unknown partition, still", nothing());
     let forget = |topic: &Topic, partitions: &[i32]| FetchRequest {
         forgotten_topics_data: vec![ForgottenTopic {
@@ -252,13 +250,13 @@ fn session(talk: &mut Script, version: i16, topic: &Topic, unknown: &Topic) {
         ..nothing()
     };
     next(talk, "the unknown partition forgotten", forget(topic, &[9]));
-    next(talk, "an unknown topic", fetch(unknown, &[part(0, 0)], version));
+    next(talk, "an unknown topic", fetch_of(unknown, &[part(0, 0)], version));
     next(talk, "an unknown topic, still", nothing());
     next(talk, "the unknown topic forgotten", forget(unknown, &[0]));
     next(talk, "forgotten what was never there", forget(topic, &[5]));
-    next(talk, "out of range", fetch(topic, &[part(0, 99)], version));
+    next(talk, "out of range", fetch_of(topic, &[part(0, 99)], version));
     next(talk, "out of range, still", nothing());
-    next(talk, "back in range", fetch(topic, &[part(0, 4)], version));
+    next(talk, "back in range", fetch_of(topic, &[part(0, 4)], version));
     for (label, session, at) in [
         ("the same epoch again", id, epoch),
         ("an epoch too far", id, epoch + 2),

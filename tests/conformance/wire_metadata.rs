@@ -11,77 +11,107 @@ use ottla::protocol::messages::metadata::{
 };
 use ottla::types::Uuid;
 
-use crate::transcript::{Script, converse};
+use crate::transcript::Script;
+
+against_both!(
+    transcript:
+    api_versions,
+    api_versions_meant,
+    unknown_versions,
+    metadata,
+    describe_topic_partitions,
+);
 
 /// The first version that asks by id.
 const BY_ID: i16 = 10;
 
-#[test]
-fn the_versions_of_the_apis_are_those_of_apache_kafka() {
-    converse("api_versions", |talk| {
-        for version in 0..=4 {
-            let ours = |name: &str| ApiVersionsRequest {
-                client_software_name: name.into(),
-                client_software_version: "1.0".into(),
-            };
-            let mut all = talk.call(version, ours("test"));
-            let mut others = all.api_keys.clone();
-            all.api_keys.sort_by_key(|api| api.api_key);
-            all.api_keys.retain(|api| served(api.api_key));
-            others.retain(|api| !served(api.api_key));
-            all.supported_features.sort_by(|one, other| one.name.cmp(&other.name));
-            all.finalized_features.sort_by(|one, other| one.name.cmp(&other.name));
-            // It counts writes to the metadata.
-            all.finalized_features_epoch = all.finalized_features_epoch.min(0);
-            let features = (
-                std::mem::take(&mut all.supported_features),
-                std::mem::take(&mut all.finalized_features),
-            );
-            talk.note("the APIs that are served", version, &all);
-            let mut others: Vec<i16> = others.iter().map(|api| api.api_key).collect();
-            others.sort_unstable();
-            talk.note("other APIs", version, &others);
-            talk.note("features", version, &features);
-            if version >= 3 {
-                for name in ["", "a b", "-a", "a-", "a.b-c"] {
-                    let mut answer = talk.call(version, ours(name));
-                    answer.api_keys.clear();
-                    answer.supported_features.clear();
-                    answer.finalized_features.clear();
-                    answer.finalized_features_epoch = 0;
-                    talk.note(&format!("a client named {name:?}"), version, &answer);
-                }
+/// The versions of the APIs are those of Apache Kafka.
+fn api_versions(talk: &mut Script) {
+    for version in 0..=5 {
+        let ours = |name: &str| ApiVersionsRequest {
+            client_software_name: name.into(),
+            client_software_version: "1.0".into(),
+            ..ApiVersionsRequest::default()
+        };
+        let mut all = talk.call(version, ours("test"));
+        let mut others = all.api_keys.clone();
+        all.api_keys.sort_by_key(|api| api.api_key);
+        all.api_keys.retain(|api| served(api.api_key));
+        others.retain(|api| !served(api.api_key));
+        all.supported_features.sort_by(|one, other| one.name.cmp(&other.name));
+        all.finalized_features.sort_by(|one, other| one.name.cmp(&other.name));
+        // It counts writes to the metadata.
+        all.finalized_features_epoch = all.finalized_features_epoch.min(0);
+        let features = (
+            std::mem::take(&mut all.supported_features),
+            std::mem::take(&mut all.finalized_features),
+        );
+        talk.note("the APIs that are served", version, &all);
+        let mut others: Vec<i16> = others.iter().map(|api| api.api_key).collect();
+        others.sort_unstable();
+        talk.note("other APIs", version, &others);
+        talk.note("features", version, &features);
+        if version >= 3 {
+            for name in ["", "a b", "-a", "a-", "a.b-c"] {
+                let mut answer = talk.call(version, ours(name));
+                answer.api_keys.clear();
+                answer.supported_features.clear();
+                answer.finalized_features.clear();
+                answer.finalized_features_epoch = 0;
+                talk.note(&format!("a client named {name:?}"), version, &answer);
             }
         }
-    });
+    }
+}
+
+/// A client says which broker it means.
+fn api_versions_meant(talk: &mut Script) {
+    let metadata = talk.call(12, by_name(&[]));
+    let (cluster, node) = (metadata.cluster_id.unwrap(), metadata.controller_id);
+    for (label, cluster_id, node_id) in [
+        ("nothing", None, -1),
+        ("the broker", Some(cluster.clone()), node),
+        ("another cluster", Some("other".into()), node),
+        ("another broker", Some(cluster.clone()), node + 1),
+        ("no broker of the cluster", Some(cluster.clone()), -2),
+        ("a cluster without a name", Some(Str::EMPTY), node),
+        ("only the cluster", Some(cluster), -1),
+        ("only the broker", None, node),
+    ] {
+        let request = ApiVersionsRequest {
+            client_software_name: "test".into(),
+            client_software_version: "1.0".into(),
+            cluster_id,
+            node_id,
+        };
+        let answer = talk.call(5, request);
+        talk.note(label, 5, &(answer.error_code, answer.api_keys.is_empty()));
+    }
 }
 
 fn served(api: i16) -> bool {
     ApiKey::from_i16(api).is_some_and(ApiKey::is_served)
 }
 
-#[test]
-fn what_is_not_known_ends_the_connection() {
-    converse("unknown_versions", |talk| {
-        // In version 5 and in any other the answer is one of version 0.
-        for version in [5, 99, -1] {
-            let mut line = talk.connect();
-            line.send_raw(ApiKey::ApiVersions.to_i16(), version, &[0, 1, 1, 0]);
-            talk.note(&format!("ApiVersions v{version}"), 0, &line.receive_raw());
-        }
-        for api in ApiKey::ALL.iter().filter(|api| api.is_served() && **api != ApiKey::ApiVersions)
-        {
-            let versions = api.versions();
-            for version in [versions.max + 1, versions.min - 1] {
-                let mut line = talk.connect();
-                line.send_raw(api.to_i16(), version, &[0; 16]);
-                talk.note(&format!("{api:?} v{version}"), 0, &line.receive_raw());
-            }
-        }
+/// What is not known ends the connection.
+fn unknown_versions(talk: &mut Script) {
+    // Whatever the version, the answer is one of version 0.
+    for version in [6, 99, -1] {
         let mut line = talk.connect();
-        line.send_raw(999, 0, &[0; 16]);
-        talk.note("an API that does not exist", 0, &line.receive_raw());
-    });
+        line.send_raw(ApiKey::ApiVersions.to_i16(), version, &[0, 1, 1, 0]);
+        talk.note(&format!("ApiVersions v{version}"), 0, &line.receive_raw());
+    }
+    for api in ApiKey::ALL.iter().filter(|api| api.is_served() && **api != ApiKey::ApiVersions) {
+        let versions = api.versions();
+        for version in [versions.max + 1, versions.min - 1] {
+            let mut line = talk.connect();
+            line.send_raw(api.to_i16(), version, &[0; 16]);
+            talk.note(&format!("{api:?} v{version}"), 0, &line.receive_raw());
+        }
+    }
+    let mut line = talk.connect();
+    line.send_raw(999, 0, &[0; 16]);
+    talk.note("an API that does not exist", 0, &line.receive_raw());
 }
 
 fn by_name(names: &[&Str]) -> MetadataRequest {
@@ -117,24 +147,28 @@ fn ask(talk: &mut Script, label: &str, version: i16, request: MetadataRequest) {
     talk.note(label, version, &answer);
 }
 
-#[test]
-fn metadata_at_every_version() {
-    converse("metadata", |talk| {
-        let cluster = talk.call(12, by_name(&[])).cluster_id.unwrap();
-        talk.mask(&cluster, "cluster");
-        talk.mask(&"l".repeat(250), "long");
-        let (one, two) = (talk.topic("one", 2), talk.topic("two", 1));
-        let missing = talk.name("missing");
-        for version in 0..=13 {
-            metadata(talk, version, &one, &two, &missing);
-            if version >= BY_ID {
-                metadata_by_id(talk, version, &one, &two);
-            }
+/// Metadata at every version.
+fn metadata(talk: &mut Script) {
+    let cluster = talk.call(12, by_name(&[])).cluster_id.unwrap();
+    talk.mask(&cluster, "cluster");
+    talk.mask(&"l".repeat(250), "long");
+    let (one, two) = (talk.topic("one", 2), talk.topic("two", 1));
+    let missing = talk.name("missing");
+    for version in 0..=13 {
+        ask_metadata(talk, version, &one, &two, &missing);
+        if version >= BY_ID {
+            metadata_by_id(talk, version, &one, &two);
         }
-    });
+    }
 }
 
-fn metadata(talk: &mut Script, version: i16, one: &(Str, Uuid), two: &(Str, Uuid), missing: &Str) {
+fn ask_metadata(
+    talk: &mut Script,
+    version: i16,
+    one: &(Str, Uuid),
+    two: &(Str, Uuid),
+    missing: &Str,
+) {
     // Before version 4, asking always creates the topic.
     let asked = |names: &[&Str]| MetadataRequest {
         allow_auto_topic_creation: version < 4,
@@ -211,51 +245,46 @@ fn metadata_by_id(talk: &mut Script, version: i16, one: &(Str, Uuid), two: &(Str
     }
 }
 
-#[test]
-fn topics_are_described_in_pages() {
-    converse("describe_topic_partitions", |talk| {
-        let (one, two) = (talk.topic("one", 3).0, talk.topic("two", 2).0);
-        let missing = talk.name("zmissing");
-        let all = [&two, &one, &missing];
-        let cursor = |topic: &Str, partition_index| {
-            Some(Cursor { topic_name: topic.clone(), partition_index })
-        };
-        let same = [&one, &one];
-        for (label, names, limit, cursor) in [
-            ("three topics", &all[..], 2000, None),
-            ("the same twice", &same[..], 2000, None),
-            ("a page", &all[..], 2, None),
-            ("a page that ends with a topic", &all[..], 3, None),
-            ("a page across topics", &all[..], 4, None),
-            ("a page of everything", &all[..], 5, None),
-            ("the second page", &all[..], 2, cursor(&one, 2)),
-            ("from a topic", &all[..], 2000, cursor(&two, 0)),
-            ("from behind a topic", &all[..], 2000, cursor(&one, 3)),
-            ("from far behind a topic", &all[..], 2000, cursor(&one, 30)),
-            ("from an unknown topic", &all[..], 2000, cursor(&missing, 0)),
-            ("from a topic that is not asked for", &all[..2], 2000, cursor(&missing, 0)),
-            ("from a negative partition", &all[..], 2000, cursor(&one, -1)),
-            ("a limit of 0", &all[..], 0, None),
-            ("a negative limit", &all[..], -1, None),
-            ("everything from a topic", &[][..], 5, cursor(&one, 0)),
-        ] {
-            let topics = names.iter().map(|&name| TopicRequest { name: name.clone() }).collect();
-            let request =
-                DescribeTopicPartitionsRequest { topics, response_partition_limit: limit, cursor };
-            let mut answer = talk.call(0, request);
-            if names.is_empty() {
-                // Other topics of a shared broker come next.
-                answer.next_cursor = None;
-            }
-            talk.note(label, 0, &answer);
+/// Topics are described in pages.
+fn describe_topic_partitions(talk: &mut Script) {
+    let (one, two) = (talk.topic("one", 3).0, talk.topic("two", 2).0);
+    let missing = talk.name("zmissing");
+    let all = [&two, &one, &missing];
+    let cursor =
+        |topic: &Str, partition_index| Some(Cursor { topic_name: topic.clone(), partition_index });
+    let same = [&one, &one];
+    for (label, names, limit, cursor) in [
+        ("three topics", &all[..], 2000, None),
+        ("the same twice", &same[..], 2000, None),
+        ("a page", &all[..], 2, None),
+        ("a page that ends with a topic", &all[..], 3, None),
+        ("a page across topics", &all[..], 4, None),
+        ("a page of everything", &all[..], 5, None),
+        ("the second page", &all[..], 2, cursor(&one, 2)),
+        ("from a topic", &all[..], 2000, cursor(&two, 0)),
+        ("from behind a topic", &all[..], 2000, cursor(&one, 3)),
+        ("from far behind a topic", &all[..], 2000, cursor(&one, 30)),
+        ("from an unknown topic", &all[..], 2000, cursor(&missing, 0)),
+        ("from a topic that is not asked for", &all[..2], 2000, cursor(&missing, 0)),
+        ("from a negative partition", &all[..], 2000, cursor(&one, -1)),
+        ("a limit of 0", &all[..], 0, None),
+        ("a negative limit", &all[..], -1, None),
+        ("everything from a topic", &[][..], 5, cursor(&one, 0)),
+    ] {
+        let topics = names.iter().map(|&name| TopicRequest { name: name.clone() }).collect();
+        let request =
+            DescribeTopicPartitionsRequest { topics, response_partition_limit: limit, cursor };
+        let mut answer = talk.call(0, request);
+        if names.is_empty() {
+            // Other topics of a shared broker come next.
+            answer.next_cursor = None;
         }
-        for name in ["", "bad name", "."] {
-            let topics = vec![TopicRequest { name: name.into() }];
-            let request = DescribeTopicPartitionsRequest {
-                topics,
-                ..DescribeTopicPartitionsRequest::default()
-            };
-            talk.ask(&format!("the name {name:?}"), 0, request);
-        }
-    });
+        talk.note(label, 0, &answer);
+    }
+    for name in ["", "bad name", "."] {
+        let topics = vec![TopicRequest { name: name.into() }];
+        let request =
+            DescribeTopicPartitionsRequest { topics, ..DescribeTopicPartitionsRequest::default() };
+        talk.ask(&format!("the name {name:?}"), 0, request);
+    }
 }

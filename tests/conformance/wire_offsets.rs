@@ -13,8 +13,10 @@ use ottla::protocol::messages::offset_fetch::{
 };
 use ottla::types::Uuid;
 
-use crate::transcript::{Script, converse};
+use crate::transcript::Script;
 use crate::wire_classic::{delete, describe, enter, join, leave, list, sync};
+
+against_both!(transcript: offsets, offsets_of_members, offset_delete);
 
 /// The first versions with topic ids instead of names.
 const COMMIT_BY_ID: i16 = 10;
@@ -105,20 +107,18 @@ fn ask_commit(talk: &mut Script, label: &str, version: i16, request: OffsetCommi
     talk.note(label, version, &response);
 }
 
-#[test]
-fn offsets_are_committed_and_fetched_at_every_version() {
-    converse("offsets", |talk| {
-        let topic = talk.topic("topic", 3);
-        let missing = (talk.name("missing"), Uuid([7; 16]));
-        talk.mask(&missing.1, "missing");
-        talk.mask(&"é".repeat(2100), "long");
-        for version in 1..=10 {
-            offsets(talk, &topic, &missing, version);
-        }
-    });
+/// Offsets are committed and fetched at every version.
+fn offsets(talk: &mut Script) {
+    let topic = talk.topic("topic", 3);
+    let missing = (talk.name("missing"), Uuid([7; 16]));
+    talk.mask(&missing.1, "missing");
+    talk.mask(&"é".repeat(2100), "long");
+    for version in 1..=10 {
+        ask_offsets(talk, &topic, &missing, version);
+    }
 }
 
-fn offsets(talk: &mut Script, topic: &(Str, Uuid), missing: &(Str, Uuid), version: i16) {
+fn ask_offsets(talk: &mut Script, topic: &(Str, Uuid), missing: &(Str, Uuid), version: i16) {
     let group = talk.group(&format!("offsets{version}"));
     talk.mask(&group, "group");
     let write = version.max(2);
@@ -200,18 +200,16 @@ fn offsets(talk: &mut Script, topic: &(Str, Uuid), missing: &(Str, Uuid), versio
     }
     describe(talk, "describe: offsets only", version.min(6), &group);
     list(talk, "list: offsets only", version.min(5), &group, (&[], &[]));
-    delete(talk, "delete: offsets only", version.min(2), &group);
+    delete(talk, "delete: offsets only", version.min(3), &group);
     ask_fetch(talk, "fetch: deleted", version, fetch(&group, Some(&[(topic, &[0])]), version));
 }
 
-#[test]
-fn a_group_with_members_keeps_its_offsets_to_itself() {
-    converse("offsets_of_members", |talk| {
-        let topic = talk.topic("topic", 2);
-        for version in 2..=10 {
-            of_members(talk, &topic, version);
-        }
-    });
+/// A group with members keeps its offsets to itself.
+fn offsets_of_members(talk: &mut Script) {
+    let topic = talk.topic("topic", 2);
+    for version in 2..=10 {
+        of_members(talk, &topic, version);
+    }
 }
 
 fn of_members(talk: &mut Script, topic: &(Str, Uuid), version: i16) {
@@ -254,69 +252,67 @@ fn ask_delete(talk: &mut Script, label: &str, request: OffsetDeleteRequest) {
     talk.note(label, 0, &response);
 }
 
-#[test]
-fn offsets_are_deleted_where_nobody_reads() {
-    converse("offset_delete", |talk| {
-        let topic = talk.topic("topic", 3);
-        let (read, free) = (talk.group("read"), talk.group("free"));
-        let drop = |group: &Str, name: &Str, partitions: &[i32]| OffsetDeleteRequest {
-            group_id: group.clone(),
-            topics: vec![OffsetDeleteRequestTopic {
-                name: name.clone(),
-                partitions: partitions
-                    .iter()
-                    .map(|&partition_index| OffsetDeleteRequestPartition { partition_index })
-                    .collect(),
-            }],
-        };
-        ask_delete(talk, "no group", drop(&free, &topic.0, &[0]));
-        ask_delete(talk, "no group id", drop(&"".into(), &topic.0, &[0]));
-        let partitions = [partition(0, 1), partition(1, 2)];
-        talk.call(9, commit(&free, &topic, &partitions, 9));
-        ask_delete(talk, "an unknown topic", drop(&free, &talk.name("missing"), &[0]));
-        ask_delete(talk, "some partitions", drop(&free, &topic.0, &[0, 9, 2]));
-        ask_fetch(talk, "what is left", 9, fetch(&free, Some(&[(&topic, &[0, 1])]), 9));
-        ask_delete(
-            talk,
-            "nothing",
-            OffsetDeleteRequest { group_id: free.clone(), ..Default::default() },
-        );
-        ask_delete(talk, "the rest", drop(&free, &topic.0, &[1]));
-        list(talk, "list: nothing is left", 5, &free, (&[], &[]));
+/// Offsets are deleted where nobody reads.
+fn offset_delete(talk: &mut Script) {
+    let topic = talk.topic("topic", 3);
+    let (read, free) = (talk.group("read"), talk.group("free"));
+    let drop = |group: &Str, name: &Str, partitions: &[i32]| OffsetDeleteRequest {
+        group_id: group.clone(),
+        topics: vec![OffsetDeleteRequestTopic {
+            name: name.clone(),
+            partitions: partitions
+                .iter()
+                .map(|&partition_index| OffsetDeleteRequestPartition { partition_index })
+                .collect(),
+        }],
+    };
+    ask_delete(talk, "no group", drop(&free, &topic.0, &[0]));
+    ask_delete(talk, "no group id", drop(&"".into(), &topic.0, &[0]));
+    let partitions = [partition(0, 1), partition(1, 2)];
+    talk.call(9, commit(&free, &topic, &partitions, 9));
+    ask_delete(talk, "an unknown topic", drop(&free, &talk.name("missing"), &[0]));
+    ask_delete(talk, "some partitions", drop(&free, &topic.0, &[0, 9, 2]));
+    ask_fetch(talk, "what is left", 9, fetch(&free, Some(&[(&topic, &[0, 1])]), 9));
+    ask_delete(
+        talk,
+        "nothing",
+        OffsetDeleteRequest { group_id: free.clone(), ..Default::default() },
+    );
+    ask_delete(talk, "the rest", drop(&free, &topic.0, &[1]));
+    list(talk, "list: nothing is left", 5, &free, (&[], &[]));
 
-        // Members of another type do not say what they read.
-        talk.call(9, commit(&read, &topic, &partitions, 9));
-        let request = join(&read, &"".into(), 9);
-        let request = ottla::protocol::messages::join_group::JoinGroupRequest {
-            protocol_type: "connect".into(),
-            ..request
-        };
-        let joined = enter(talk, request, 9);
-        talk.call(4, sync(&read, 1, &joined.member_id, &[]));
-        ask_delete(talk, "of members of another type", drop(&read, &topic.0, &[0]));
-        talk.call(5, leave(&read, &joined.member_id, 5));
+    // Members of another type do not say what they read.
+    talk.call(9, commit(&read, &topic, &partitions, 9));
+    let request = join(&read, &"".into(), 9);
+    let request = ottla::protocol::messages::join_group::JoinGroupRequest {
+        protocol_type: "connect".into(),
+        ..request
+    };
+    let joined = enter(talk, request, 9);
+    talk.call(4, sync(&read, 1, &joined.member_id, &[]));
+    ask_delete(talk, "of members of another type", drop(&read, &topic.0, &[0]));
+    talk.call(5, leave(&read, &joined.member_id, 5));
 
-        // Those of consumers do; these name the topic as Kafka's own consumers would.
-        let name = topic.0.as_bytes();
-        let mut metadata = vec![0, 1, 0, 0, 0, 1, 0, u8::try_from(name.len()).unwrap()];
-        metadata.extend_from_slice(name);
-        metadata.extend_from_slice(&[0xff; 4]);
-        metadata.extend_from_slice(&[0; 4]);
-        let mut request = join(&read, &"".into(), 9);
-        for protocol in &mut request.protocols {
-            protocol.metadata = metadata.clone().into();
-        }
-        let joined = enter(talk, request, 9);
-        talk.call(4, sync(&read, joined.generation_id, &joined.member_id, &[]));
-        ask_delete(talk, "that a member reads", drop(&read, &topic.0, &[0, 9]));
-        let other = talk.topic("other", 1);
-        let joined = OffsetCommitRequest {
-            generation_id_or_member_epoch: joined.generation_id,
-            member_id: joined.member_id,
-            ..commit(&read, &other, &[partition(0, 5)], 9)
-        };
-        talk.ask("commit: a topic that is not read", 9, joined);
-        ask_delete(talk, "that no member reads", drop(&read, &other.0, &[0]));
-        ask_fetch(talk, "what is left there", 9, fetch(&read, None, 9));
-    });
+    // Those of consumers do; these name the topic as Kafka's own consumers would.
+    let name = topic.0.as_bytes();
+    let mut metadata = vec![0, 1, 0, 0, 0, 1, 0, u8::try_from(name.len()).unwrap()];
+    metadata.extend_from_slice(name);
+    metadata.extend_from_slice(&[0xff; 4]);
+    metadata.extend_from_slice(&[0; 4]);
+    let mut request = join(&read, &"".into(), 9);
+    for protocol in &mut request.protocols {
+        protocol.metadata = metadata.clone().into();
+    }
+    let joined = enter(talk, request, 9);
+    talk.call(4, sync(&read, joined.generation_id, &joined.member_id, &[]));
+    ask_delete(talk, "that a member reads", drop(&read, &topic.0, &[0, 9]));
+    let other = talk.topic("other", 1);
+    let joined = OffsetCommitRequest {
+        generation_id_or_member_epoch: joined.generation_id,
+        member_id: joined.member_id,
+        ..commit(&read, &other, &[partition(0, 5)], 9)
+    };
+    talk.ask("commit: a topic that is not read", 9, joined);
+    ask_delete(talk, "that no member reads", drop(&read, &other.0, &[0]));
+    ask_fetch(talk, "what is left there", 9, fetch(&read, None, 9));
 }

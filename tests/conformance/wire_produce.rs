@@ -13,7 +13,9 @@ use ottla::record::{BatchBuilder, BatchOptions, Compression};
 use ottla::types::{TimestampMs, Uuid};
 
 use crate::batches::{TIME, batch, batch_with, old_message, patched, sequenced};
-use crate::transcript::{Script, converse};
+use crate::transcript::Script;
+
+against_both!(transcript: produce, produce_settings, produce_idempotent, init_producer_id);
 
 /// The first version with topic ids instead of names.
 const BY_ID: i16 = 13;
@@ -22,7 +24,7 @@ const TIMEOUT_MS: i32 = 20_000;
 type Topic = (Str, Uuid);
 
 /// A request for several partitions of a topic.
-pub(crate) fn produce(
+pub(crate) fn produce_to(
     topic: &Topic,
     parts: &[(i32, Option<Bytes>)],
     version: i16,
@@ -73,23 +75,21 @@ fn end_offset(talk: &mut Script, topic: &Topic) -> i64 {
     talk.call(2, request).topics[0].partitions[0].offset
 }
 
-#[test]
-fn batches_are_produced_at_every_version() {
-    converse("produce", |talk| {
-        let missing = (talk.name("missing"), Uuid([7; 16]));
-        talk.mask(&missing.1, "unknown id");
-        for version in 3..=13 {
-            let topic = talk.topic_at("topic", version, 2);
-            accepted(talk, version, &topic);
-            misaddressed(talk, version, &topic, &missing);
-            damaged(talk, version, &topic);
-        }
-    });
+/// Batches are produced at every version.
+fn produce(talk: &mut Script) {
+    let missing = (talk.name("missing"), Uuid([7; 16]));
+    talk.mask(&missing.1, "unknown id");
+    for version in 3..=13 {
+        let topic = talk.topic_at("topic", version, 2);
+        accepted(talk, version, &topic);
+        misaddressed(talk, version, &topic, &missing);
+        damaged(talk, version, &topic);
+    }
 }
 
 fn accepted(talk: &mut Script, version: i16, topic: &Topic) {
     let with_acks =
-        |acks| ProduceRequest { acks, ..produce(topic, &[(0, Some(batch(2)))], version) };
+        |acks| ProduceRequest { acks, ..produce_to(topic, &[(0, Some(batch(2)))], version) };
     ask(talk, "acks 1", version, with_acks(1));
     ask(talk, "acks all", version, with_acks(-1));
     // It is not answered, but the next request is.
@@ -103,13 +103,13 @@ fn accepted(talk: &mut Script, version: i16, topic: &Topic) {
         ask(talk, &format!("acks {acks}"), version, with_acks(acks));
     }
     let both = [(1, Some(batch(1))), (0, Some(batch(1)))];
-    ask(talk, "two partitions", version, produce(topic, &both, version));
+    ask(talk, "two partitions", version, produce_to(topic, &both, version));
     for compression in [Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd]
     {
         let options = BatchOptions { compression, ..BatchOptions::default() };
         let records = batch_with(options, TIME, 3);
         let label = format!("{compression:?}");
-        ask(talk, &label, version, produce(topic, &[(0, Some(records))], version));
+        ask(talk, &label, version, produce_to(topic, &[(0, Some(records))], version));
     }
 }
 
@@ -123,16 +123,16 @@ fn misaddressed(talk: &mut Script, version: i16, topic: &Topic, missing: &Topic)
         ("an illegal name", &("bad name".into(), Uuid::ZERO), &[(0, good.clone())]),
         ("no name", &(Str::EMPTY, Uuid::ZERO), &[(0, good.clone())]),
     ] {
-        ask(talk, label, version, produce(topic, parts, version));
+        ask(talk, label, version, produce_to(topic, parts, version));
     }
-    let answer = talk.call(version, produce(topic, &[], version));
+    let answer = talk.call(version, produce_to(topic, &[], version));
     talk.note("no partitions", version, &answer.responses.len());
-    let nothing = ProduceRequest { topic_data: Vec::new(), ..produce(topic, &[], version) };
+    let nothing = ProduceRequest { topic_data: Vec::new(), ..produce_to(topic, &[], version) };
     ask(talk, "nothing", version, nothing);
     talk.group("coordinator");
     if version < BY_ID {
         let offsets = ("__consumer_offsets".into(), Uuid::ZERO);
-        ask(talk, "an internal topic", version, produce(&offsets, &[(0, good)], version));
+        ask(talk, "an internal topic", version, produce_to(&offsets, &[(0, good)], version));
     }
 }
 
@@ -163,128 +163,122 @@ fn damaged(talk: &mut Script, version: i16, topic: &Topic) {
         ("a control batch", Some(batch_with(control, TIME, 1))),
         ("a record without key and value", Some(no_key)),
     ] {
-        ask(talk, label, version, produce(topic, &[(1, records)], version));
+        ask(talk, label, version, produce_to(topic, &[(1, records)], version));
     }
 }
 
-#[test]
-fn topics_refuse_what_their_settings_do_not_allow() {
-    converse("produce_settings", |talk| {
-        let compacted = talk.topic_with("compacted", 1, &[("cleanup.policy", "compact")]);
-        let small = talk.topic_with("small", 1, &[("max.message.bytes", "100")]);
-        let stamped = talk.topic_with("stamped", 1, &[("message.timestamp.type", "LogAppendTime")]);
-        let settings =
-            [("message.timestamp.after.max.ms", "1000"), ("message.timestamp.before.max.ms", "1")];
-        let timely = talk.topic_with("timely", 1, &settings);
-        let guarded = talk.topic_with("guarded", 1, &[("min.insync.replicas", "2")]);
-        let zipped = talk.topic_with("zipped", 1, &[("compression.type", "gzip")]);
-        let mixed = {
-            let mut builder = BatchBuilder::new(BatchOptions::default());
-            for key in [Some(&b"key"[..]), None, Some(b"key"), None] {
-                builder.append(TimestampMs(TIME), key, Some(b"value"), &[]).unwrap();
-            }
-            builder.finish().unwrap()
+/// Topics refuse what their settings do not allow.
+fn produce_settings(talk: &mut Script) {
+    let mut topic = |what: &str, settings: &[(&str, &str)]| {
+        // The records have old timestamps.
+        let settings = [settings, &[("retention.ms", "-1")]].concat();
+        talk.topic_with(what, 1, &settings)
+    };
+    let compacted = topic("compacted", &[("cleanup.policy", "compact")]);
+    let small = topic("small", &[("max.message.bytes", "100")]);
+    let stamped = topic("stamped", &[("message.timestamp.type", "LogAppendTime")]);
+    let settings =
+        [("message.timestamp.after.max.ms", "1000"), ("message.timestamp.before.max.ms", "1")];
+    let timely = topic("timely", &settings);
+    let guarded = topic("guarded", &[("min.insync.replicas", "2")]);
+    let zipped = topic("zipped", &[("compression.type", "gzip")]);
+    let mixed = {
+        let mut builder = BatchBuilder::new(BatchOptions::default());
+        for key in [Some(&b"key"[..]), None, Some(b"key"), None] {
+            builder.append(TimestampMs(TIME), key, Some(b"value"), &[]).unwrap();
+        }
+        builder.finish().unwrap()
+    };
+    for version in 3..=13 {
+        let future = batch_with(BatchOptions::default(), 4_000_000_000_000, 2);
+        for (label, topic, records) in [
+            ("keys that are missing", &compacted, &mixed),
+            ("keys in a compacted topic", &compacted, &batch(1)),
+            ("too large", &small, &batch(9)),
+            ("of the broker's time", &stamped, &batch(1)),
+            ("times that are too early", &timely, &batch(2)),
+            ("times that are too late", &timely, &future),
+            ("compressed by the broker", &zipped, &batch(3)),
+            ("one copy is enough for acks 1", &guarded, &batch(1)),
+        ] {
+            ask(talk, label, version, produce_to(topic, &[(0, Some(records.clone()))], version));
+        }
+        let request = produce_to(&guarded, &[(0, Some(batch(1)))], version);
+        ask(talk, "too few copies", version, ProduceRequest { acks: -1, ..request });
+    }
+}
+
+/// Sequences of idempotent producers are checked.
+fn produce_idempotent(talk: &mut Script) {
+    for version in 3..=13 {
+        let topic = talk.topic_at("topic", version, 1);
+        let null =
+            InitProducerIdRequest { transactional_id: None, ..InitProducerIdRequest::default() };
+        let id = talk.call(4, null).producer_id;
+        for (label, epoch, sequence, count) in [
+            ("the first", 0, 0, 2),
+            ("the second", 0, 2, 2),
+            ("the second again", 0, 2, 2),
+            ("the first again", 0, 0, 2),
+            ("a gap", 0, 9, 1),
+            ("a step back", 0, 3, 1),
+            ("an overlap", 0, 2, 3),
+            ("a new epoch inside", 1, 4, 1),
+            ("a new epoch", 1, 0, 1),
+            ("the old epoch", 0, 4, 1),
+            ("a sequence below 0", 1, -1, 1),
+            ("an epoch below 0", -1, 0, 1),
+            ("the third", 1, 1, 1),
+            ("the fourth", 1, 2, 1),
+            ("the fifth", 1, 3, 1),
+            ("the sixth", 1, 4, 1),
+            ("the seventh", 1, 5, 1),
+            ("the third again", 1, 1, 1),
+            ("the new epoch again", 1, 0, 1),
+        ] {
+            let records = sequenced(id, epoch, sequence, count);
+            ask(talk, label, version, produce_to(&topic, &[(0, Some(records))], version));
+        }
+        let stranger = sequenced(id + 1_000_000, 0, 7, 1);
+        let request = produce_to(&topic, &[(0, Some(stranger))], version);
+        ask(talk, "a stranger that begins inside", version, request);
+    }
+}
+
+/// Producer ids are given.
+fn init_producer_id(talk: &mut Script) {
+    for version in 0..=5 {
+        let null = InitProducerIdRequest {
+            transactional_id: None,
+            transaction_timeout_ms: 1000,
+            ..InitProducerIdRequest::default()
         };
-        for version in 3..=13 {
-            let future = batch_with(BatchOptions::default(), 4_000_000_000_000, 2);
-            for (label, topic, records) in [
-                ("keys that are missing", &compacted, &mixed),
-                ("keys in a compacted topic", &compacted, &batch(1)),
-                ("too large", &small, &batch(9)),
-                ("of the broker's time", &stamped, &batch(1)),
-                ("times that are too early", &timely, &batch(2)),
-                ("times that are too late", &timely, &future),
-                ("compressed by the broker", &zipped, &batch(3)),
-                ("one copy is enough for acks 1", &guarded, &batch(1)),
+        ask_id(talk, "idempotent", version, &null);
+        let timeless = InitProducerIdRequest { transaction_timeout_ms: -1, ..null.clone() };
+        ask_id(talk, "idempotent, without a timeout", version, &timeless);
+        let nameless = InitProducerIdRequest { transactional_id: Some(Str::EMPTY), ..null.clone() };
+        ask_id(talk, "an empty transactional id", version, &nameless);
+        let name = talk.name_at("transactional", version);
+        // Apache Kafka creates the coordinator's topic when it is asked for the coordinator.
+        let find = FindCoordinatorRequest {
+            key_type: 1,
+            coordinator_keys: vec![name.clone()],
+            ..FindCoordinatorRequest::default()
+        };
+        talk.call(4, find);
+        let transactional = InitProducerIdRequest { transactional_id: Some(name), ..null.clone() };
+        ask_id(talk, "transactional", version, &transactional);
+        if version >= 3 {
+            for (label, producer_id, producer_epoch) in [
+                ("idempotent, with an id and epoch", 7, 3),
+                ("idempotent, with an id", 7, -1),
+                ("idempotent, with an epoch", -1, 3),
             ] {
-                ask(talk, label, version, produce(topic, &[(0, Some(records.clone()))], version));
-            }
-            let request = produce(&guarded, &[(0, Some(batch(1)))], version);
-            ask(talk, "too few copies", version, ProduceRequest { acks: -1, ..request });
-        }
-    });
-}
-
-#[test]
-fn sequences_of_idempotent_producers_are_checked() {
-    converse("produce_idempotent", |talk| {
-        for version in 3..=13 {
-            let topic = talk.topic_at("topic", version, 1);
-            let null = InitProducerIdRequest {
-                transactional_id: None,
-                ..InitProducerIdRequest::default()
-            };
-            let id = talk.call(4, null).producer_id;
-            for (label, epoch, sequence, count) in [
-                ("the first", 0, 0, 2),
-                ("the second", 0, 2, 2),
-                ("the second again", 0, 2, 2),
-                ("the first again", 0, 0, 2),
-                ("a gap", 0, 9, 1),
-                ("a step back", 0, 3, 1),
-                ("an overlap", 0, 2, 3),
-                ("a new epoch inside", 1, 4, 1),
-                ("a new epoch", 1, 0, 1),
-                ("the old epoch", 0, 4, 1),
-                ("a sequence below 0", 1, -1, 1),
-                ("an epoch below 0", -1, 0, 1),
-                ("the third", 1, 1, 1),
-                ("the fourth", 1, 2, 1),
-                ("the fifth", 1, 3, 1),
-                ("the sixth", 1, 4, 1),
-                ("the seventh", 1, 5, 1),
-                ("the third again", 1, 1, 1),
-                ("the new epoch again", 1, 0, 1),
-            ] {
-                let records = sequenced(id, epoch, sequence, count);
-                ask(talk, label, version, produce(&topic, &[(0, Some(records))], version));
-            }
-            let stranger = sequenced(id + 1_000_000, 0, 7, 1);
-            let request = produce(&topic, &[(0, Some(stranger))], version);
-            ask(talk, "a stranger that begins inside", version, request);
-        }
-    });
-}
-
-#[test]
-fn producer_ids_are_given() {
-    converse("init_producer_id", |talk| {
-        for version in 0..=5 {
-            let null = InitProducerIdRequest {
-                transactional_id: None,
-                transaction_timeout_ms: 1000,
-                ..InitProducerIdRequest::default()
-            };
-            ask_id(talk, "idempotent", version, &null);
-            let timeless = InitProducerIdRequest { transaction_timeout_ms: -1, ..null.clone() };
-            ask_id(talk, "idempotent, without a timeout", version, &timeless);
-            let nameless =
-                InitProducerIdRequest { transactional_id: Some(Str::EMPTY), ..null.clone() };
-            ask_id(talk, "an empty transactional id", version, &nameless);
-            let name = talk.name_at("transactional", version);
-            // Apache Kafka creates the coordinator's topic when it is asked for the coordinator.
-            let find = FindCoordinatorRequest {
-                key_type: 1,
-                coordinator_keys: vec![name.clone()],
-                ..FindCoordinatorRequest::default()
-            };
-            talk.call(4, find);
-            let transactional =
-                InitProducerIdRequest { transactional_id: Some(name), ..null.clone() };
-            ask_id(talk, "transactional", version, &transactional);
-            if version >= 3 {
-                for (label, producer_id, producer_epoch) in [
-                    ("idempotent, with an id and epoch", 7, 3),
-                    ("idempotent, with an id", 7, -1),
-                    ("idempotent, with an epoch", -1, 3),
-                ] {
-                    let request =
-                        InitProducerIdRequest { producer_id, producer_epoch, ..null.clone() };
-                    ask_id(talk, label, version, &request);
-                }
+                let request = InitProducerIdRequest { producer_id, producer_epoch, ..null.clone() };
+                ask_id(talk, label, version, &request);
             }
         }
-    });
+    }
 }
 
 /// Records the answer once the transaction coordinator is available.

@@ -10,12 +10,13 @@ use ottla::protocol::messages::create_topics::{
 use ottla::protocol::messages::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
 use ottla::types::Uuid;
 
-use crate::transcript::{Script, converse};
-use crate::wire_configs::OF_KAFKA_4_4;
+use crate::transcript::Script;
+
+against_both!(transcript: create_topics, delete_topics, create_partitions);
 
 /// Long enough for every answer.
 const TIMEOUT_MS: i32 = 20_000;
-/// Not the default in Apache Kafka 4.3, which writes it for the whole cluster; shown once.
+/// Not the default in Apache Kafka, which writes it for the whole cluster; shown once.
 const INHERITED: &str = "min.insync.replicas";
 /// A broker that does not exist.
 const NOBODY: i32 = 99;
@@ -69,17 +70,15 @@ fn ask_create(talk: &mut Script, label: &str, version: i16, request: CreateTopic
     talk.note(label, version, &answer);
 }
 
-#[test]
-fn topics_are_created_at_every_version() {
-    converse("create_topics", |talk| {
-        talk.mask(&"l".repeat(250), "long");
-        for version in 2..=7 {
-            created(talk, version);
-            refused(talk, version);
-            assigned(talk, version);
-            configured(talk, version);
-        }
-    });
+/// Topics are created at every version.
+fn create_topics(talk: &mut Script) {
+    talk.mask(&"l".repeat(250), "long");
+    for version in 2..=7 {
+        created(talk, version);
+        refused(talk, version);
+        assigned(talk, version);
+        configured(talk, version);
+    }
 }
 
 fn created(talk: &mut Script, version: i16) {
@@ -91,7 +90,6 @@ fn created(talk: &mut Script, version: i16) {
     talk.mask(&answer.topics[0].topic_id, "new id");
     if let Some(configs) = &mut answer.topics[0].configs {
         configs.sort_by(|one, other| one.name.cmp(&other.name));
-        configs.retain(|config| !OF_KAFKA_4_4.contains(&&*config.name));
     }
     for config in answer.topics[0].configs.take().unwrap_or_default() {
         talk.note(&format!("plain: {}", config.name), version, &config);
@@ -213,28 +211,26 @@ fn ask_delete(talk: &mut Script, label: &str, version: i16, request: DeleteTopic
     talk.note(label, version, &answer);
 }
 
-#[test]
-fn topics_are_deleted_at_every_version() {
-    converse("delete_topics", |talk| {
-        let missing = talk.name("missing");
-        for version in 1..=6 {
-            let (one, two) = (talk.topic_at("one", version, 2), talk.topic_at("two", version, 1));
-            ask_delete(talk, "two topics", version, delete(&[&one.0, &two.0], version));
-            talk.wait_for(&one.0, false);
-            talk.wait_for(&two.0, false);
-            ask_delete(talk, "again", version, delete(&[&one.0], version));
-            ask_delete(talk, "an unknown topic", version, delete(&[&missing], version));
-            ask_delete(talk, "no name", version, delete(&[&Str::EMPTY], version));
-            ask_delete(talk, "an illegal name", version, delete(&[&"bad name".into()], version));
-            ask_delete(talk, "nothing", version, delete(&[], version));
-            let kept = talk.topic_at("kept", version, 1);
-            ask_delete(talk, "the same twice", version, delete(&[&kept.0, &kept.0], version));
-            let again = talk.topic_at("again", version, 1);
-            let more = delete(&[&missing, &again.0], version);
-            ask_delete(talk, "one that exists and one that does not", version, more);
-        }
-        deleted_by_id(talk);
-    });
+/// Topics are deleted at every version.
+fn delete_topics(talk: &mut Script) {
+    let missing = talk.name("missing");
+    for version in 1..=6 {
+        let (one, two) = (talk.topic_at("one", version, 2), talk.topic_at("two", version, 1));
+        ask_delete(talk, "two topics", version, delete(&[&one.0, &two.0], version));
+        talk.wait_for(&one.0, false);
+        talk.wait_for(&two.0, false);
+        ask_delete(talk, "again", version, delete(&[&one.0], version));
+        ask_delete(talk, "an unknown topic", version, delete(&[&missing], version));
+        ask_delete(talk, "no name", version, delete(&[&Str::EMPTY], version));
+        ask_delete(talk, "an illegal name", version, delete(&[&"bad name".into()], version));
+        ask_delete(talk, "nothing", version, delete(&[], version));
+        let kept = talk.topic_at("kept", version, 1);
+        ask_delete(talk, "the same twice", version, delete(&[&kept.0, &kept.0], version));
+        let again = talk.topic_at("again", version, 1);
+        let more = delete(&[&missing, &again.0], version);
+        ask_delete(talk, "one that exists and one that does not", version, more);
+    }
+    deleted_by_id(talk);
 }
 
 fn deleted_by_id(talk: &mut Script) {
@@ -265,41 +261,38 @@ fn grow(name: &Str, count: i32, assignments: Option<&[&[i32]]>) -> CreatePartiti
     }
 }
 
-#[test]
-fn partitions_are_added_at_every_version() {
-    converse("create_partitions", |talk| {
-        let missing = talk.name("missing");
-        for version in 0..=3 {
-            let (name, _) = talk.topic_at("topic", version, 2);
-            for (label, topics, validate_only) in [
-                ("validated", vec![grow(&name, 3, None)], true),
-                ("one more", vec![grow(&name, 3, None)], false),
-                ("the same count", vec![grow(&name, 3, None)], false),
-                ("the same count, validated", vec![grow(&name, 3, None)], true),
-                ("fewer", vec![grow(&name, 1, None)], false),
-                ("none", vec![grow(&name, 0, None)], false),
-                ("fewer than none", vec![grow(&name, -1, None)], false),
-                ("too many", vec![grow(&name, 1_000_000, None)], true),
-                ("an unknown topic", vec![grow(&missing, 3, None)], false),
-                ("an unknown topic, validated", vec![grow(&missing, 3, None)], true),
-                ("no name", vec![grow(&Str::EMPTY, 3, None)], false),
-                ("no topics", Vec::new(), false),
-                ("assigned", vec![grow(&name, 4, Some(&[&[1]]))], false),
-                ("assigned too often", vec![grow(&name, 5, Some(&[&[1], &[1]]))], false),
-                ("assigned too seldom", vec![grow(&name, 6, Some(&[&[1]]))], false),
-                ("assigned not at all", vec![grow(&name, 5, Some(&[]))], true),
-                ("assigned to nobody", vec![grow(&name, 5, Some(&[&[NOBODY]]))], false),
-                ("assigned to one twice", vec![grow(&name, 5, Some(&[&[1, 1]]))], false),
-                ("assigned to none", vec![grow(&name, 5, Some(&[&[]]))], false),
-                ("twice", vec![grow(&name, 5, None), grow(&name, 6, None)], false),
-                ("one that is good", vec![grow(&missing, 5, None), grow(&name, 5, None)], false),
-            ] {
-                let request =
-                    CreatePartitionsRequest { topics, timeout_ms: TIMEOUT_MS, validate_only };
-                let mut answer = talk.call(version, request);
-                answer.results.sort_by(|one, other| one.name.cmp(&other.name));
-                talk.note(label, version, &answer);
-            }
+/// Partitions are added at every version.
+fn create_partitions(talk: &mut Script) {
+    let missing = talk.name("missing");
+    for version in 0..=3 {
+        let (name, _) = talk.topic_at("topic", version, 2);
+        for (label, topics, validate_only) in [
+            ("validated", vec![grow(&name, 3, None)], true),
+            ("one more", vec![grow(&name, 3, None)], false),
+            ("the same count", vec![grow(&name, 3, None)], false),
+            ("the same count, validated", vec![grow(&name, 3, None)], true),
+            ("fewer", vec![grow(&name, 1, None)], false),
+            ("none", vec![grow(&name, 0, None)], false),
+            ("fewer than none", vec![grow(&name, -1, None)], false),
+            ("too many", vec![grow(&name, 1_000_000, None)], true),
+            ("an unknown topic", vec![grow(&missing, 3, None)], false),
+            ("an unknown topic, validated", vec![grow(&missing, 3, None)], true),
+            ("no name", vec![grow(&Str::EMPTY, 3, None)], false),
+            ("no topics", Vec::new(), false),
+            ("assigned", vec![grow(&name, 4, Some(&[&[1]]))], false),
+            ("assigned too often", vec![grow(&name, 5, Some(&[&[1], &[1]]))], false),
+            ("assigned too seldom", vec![grow(&name, 6, Some(&[&[1]]))], false),
+            ("assigned not at all", vec![grow(&name, 5, Some(&[]))], true),
+            ("assigned to nobody", vec![grow(&name, 5, Some(&[&[NOBODY]]))], false),
+            ("assigned to one twice", vec![grow(&name, 5, Some(&[&[1, 1]]))], false),
+            ("assigned to none", vec![grow(&name, 5, Some(&[&[]]))], false),
+            ("twice", vec![grow(&name, 5, None), grow(&name, 6, None)], false),
+            ("one that is good", vec![grow(&missing, 5, None), grow(&name, 5, None)], false),
+        ] {
+            let request = CreatePartitionsRequest { topics, timeout_ms: TIMEOUT_MS, validate_only };
+            let mut answer = talk.call(version, request);
+            answer.results.sort_by(|one, other| one.name.cmp(&other.name));
+            talk.note(label, version, &answer);
         }
-    });
+    }
 }

@@ -35,8 +35,9 @@ fn api_versions_lists_what_is_served_and_finalized() {
     let request = ApiVersionsRequest {
         client_software_name: "test".into(),
         client_software_version: "1.0".into(),
+        ..ApiVersionsRequest::default()
     };
-    for version in 0..=4 {
+    for version in 0..=5 {
         let response = client.call(version, request.clone());
         assert_eq!((response.error_code, &response.api_keys), (0, &api::advertised()));
         if version >= 3 {

@@ -118,7 +118,7 @@ class JavaTools:
     """Apache Kafka's command-line tools."""
 
     CLASSES: ClassVar[dict[str, str]] = {
-        "configs": "kafka.admin.ConfigCommand",
+        "configs": "org.apache.kafka.tools.ConfigCommand",
         "console-consumer": "org.apache.kafka.tools.consumer.ConsoleConsumer",
         "consumer-perf-test": "org.apache.kafka.tools.ConsumerPerformance",
         "console-producer": "org.apache.kafka.tools.ConsoleProducer",

@@ -4,7 +4,6 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    clippy::print_stderr,
     missing_docs,
     reason = "test code"
 )]
@@ -15,5 +14,7 @@ mod support;
 mod append;
 mod directory;
 mod dump_log;
+#[path = "../support/kafka.rs"]
+mod kafka;
 mod mapped;
 mod retention;

@@ -1,7 +1,6 @@
 //! Our tables against the definitions inside Apache Kafka's jar, line by line.
 //!
-//! `OTTLA_KAFKA_LIBS` names the directory with Kafka's jars; without it the tests say that they
-//! were skipped.
+//! The tests are ignored unless asked for, because they need Kafka's jars (see [`crate::kafka`]).
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,13 +12,11 @@ use ottla::protocol::schema::{Field, Kind, Structure, Versions};
 use serde_json::Value;
 
 use crate::catalog;
+use crate::kafka::jars;
 
-/// Kafka's definitions by message name; `None`, and a line to say so, when there is no Kafka.
-fn definitions() -> Option<BTreeMap<String, Value>> {
-    let Some(directory) = std::env::var_os("OTTLA_KAFKA_LIBS").map(PathBuf::from) else {
-        println!("skipped: OTTLA_KAFKA_LIBS does not name the directory of Kafka's jars");
-        return None;
-    };
+/// Kafka's definitions by message name.
+fn definitions() -> BTreeMap<String, Value> {
+    let directory = jars();
     let mut found = BTreeMap::new();
     for prefix in ["kafka-clients-", "kafka-group-coordinator-4"] {
         let wanted = |path: &PathBuf| {
@@ -30,7 +27,7 @@ fn definitions() -> Option<BTreeMap<String, Value>> {
         let jar = entries.map(|entry| entry.unwrap().path()).find(wanted).unwrap();
         read_definitions(&jar, &mut found);
     }
-    Some(found)
+    found
 }
 
 /// Adds the definitions of one jar.
@@ -173,8 +170,9 @@ fn compare(
 }
 
 #[test]
+#[ignore = "needs Apache Kafka's jars"]
 fn every_table_says_what_kafka_says() {
-    let Some(definitions) = definitions() else { return };
+    let definitions = definitions();
     let mut differences = Vec::new();
     for case in catalog::all() {
         let definition = &definitions[case.name()];
@@ -202,8 +200,9 @@ fn every_table_says_what_kafka_says() {
 }
 
 #[test]
+#[ignore = "needs Apache Kafka's jars"]
 fn every_api_has_the_number_and_name_that_kafka_gives_it() {
-    let Some(definitions) = definitions() else { return };
+    let definitions = definitions();
     let mut theirs = BTreeMap::new();
     for (name, definition) in &definitions {
         if let Some(name) = name.strip_suffix("Request") {
@@ -223,8 +222,9 @@ fn every_api_has_the_number_and_name_that_kafka_gives_it() {
 }
 
 #[test]
+#[ignore = "needs Apache Kafka's jars"]
 fn every_stable_version_of_a_served_api_is_served() {
-    let Some(definitions) = definitions() else { return };
+    let definitions = definitions();
     for entry in ottla::protocol::api::KNOWN {
         let definition = &definitions[entry.request.structure.name];
         let mut stable = versions(&definition["validVersions"]);

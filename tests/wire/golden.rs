@@ -51,6 +51,7 @@ fn api_versions_3_has_a_flexible_header_and_compact_strings() {
         ApiVersionsRequest {
             client_software_name: "ab".into(),
             client_software_version: "1".into(),
+            ..ApiVersionsRequest::default()
         },
         "00000013 0012 0003 00000001 0002 6d65 00 03 6162 02 31 00",
     );
@@ -163,5 +164,5 @@ fn api_versions_of_an_unknown_version_is_answered_at_version_0() {
     let fallback = Response::from(api::api_versions_fallback());
     let frame = frame::encode_response(7, 0, &fallback).unwrap().concat();
     assert_eq!(frame[4..10], bytes_of("00000007 0023"));
-    assert_eq!(frame[10..], bytes_of("00000001 0012 0000 0004"));
+    assert_eq!(frame[10..], bytes_of("00000001 0012 0000 0005"));
 }

@@ -7,7 +7,6 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
-    clippy::print_stderr,
     clippy::case_sensitive_file_extension_comparisons,
     clippy::cast_possible_truncation,
     reason = "a test may stop at the first surprise, and is read rather than called"
@@ -18,4 +17,6 @@ mod catalog;
 mod conformance;
 mod differential;
 mod golden;
+#[path = "../support/kafka.rs"]
+mod kafka;
 mod random;

@@ -1,7 +1,7 @@
 //! The coordinator's records as Kafka writes them, and back.
 //!
 //! Why: a shard's records must be readable by Kafka's own tools, and by a Kafka that takes over the
-//! directory. Values are written in the versions that Kafka 4.3 writes; older versions are read.
+//! directory. Values are written in the versions that Kafka 4.4 writes; older versions are read.
 //!
 //! An unknown record type (share groups, streams groups) is skipped, as Kafka skips what a newer
 //! broker wrote: [`decode`] returns `None`.

@@ -1,12 +1,13 @@
-//! ApiVersions: v0-v4.
+//! ApiVersions: v0-v5.
 //!
 //! Behaviour: lists what is served, and the features that this cluster has finalized. Remembers the
 //! name and version of the client's library for the log.
 //! Versions: v1 throttle time; v3 client software, features (tagged, so that an old client can skip
-//! them); v4 minimum versions of features may be 0. An unknown version never gets here: the
-//! dispatcher answers it in the form of v0 with UNSUPPORTED_VERSION and the versions of
-//! ApiVersions. Errors: INVALID_REQUEST when the name or version of the software is malformed
-//! (KIP-511).
+//! them); v4 minimum versions of features may be 0; v5 the cluster and node that the client means
+//! (KIP-1242), both or neither. An unknown version never gets here: the dispatcher answers it in the
+//! form of v0 with UNSUPPORTED_VERSION and the versions of ApiVersions. Errors: INVALID_REQUEST when
+//! the name or version of the software is malformed (KIP-511), or only one of cluster and node is
+//! given; REBOOTSTRAP_REQUIRED when they are not ours.
 
 use std::sync::Arc;
 
@@ -17,6 +18,10 @@ use crate::protocol::messages::api_versions::{
     ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
 };
 use crate::protocol::{Str, api};
+use crate::types::NodeId;
+
+/// The node id of a client that does not know which broker it talks to.
+const NO_NODE: i32 = -1;
 
 /// What KIP-511 allows as a software name or version: letters, digits, dots and dashes, starting
 /// and ending with a letter or digit.
@@ -27,17 +32,38 @@ fn is_software_word(text: &str) -> bool {
     edge(bytes.first()) && edge(bytes.last()) && bytes.iter().all(|&byte| inner(byte))
 }
 
+/// Refuses a client that does not say who it is, or that means another broker.
+fn check(
+    request: &ApiVersionsRequest,
+    version: i16,
+    cluster: &str,
+    node: NodeId,
+) -> Result<(), ErrorCode> {
+    if version >= 5 && request.cluster_id.is_some() != (request.node_id != NO_NODE) {
+        return Err(ErrorCode::InvalidRequest);
+    }
+    let software = [&request.client_software_name, &request.client_software_version];
+    if version >= 3 && !software.into_iter().all(|word| is_software_word(word)) {
+        return Err(ErrorCode::InvalidRequest);
+    }
+    match &request.cluster_id {
+        Some(meant) if **meant != *cluster || request.node_id != node.0 => {
+            Err(ErrorCode::RebootstrapRequired)
+        }
+        _ => Ok(()),
+    }
+}
+
 pub(in crate::broker) fn handle(
     call: &Call<'_>,
     request: &ApiVersionsRequest,
 ) -> ApiVersionsResponse {
     let version = call.context.api_version;
+    if let Err(code) = check(request, version, call.state.cluster_id(), call.state.node_id()) {
+        return ApiVersionsResponse { error_code: code.to_i16(), ..ApiVersionsResponse::default() };
+    }
     if version >= 3 {
         let (name, release) = (&request.client_software_name, &request.client_software_version);
-        if !is_software_word(name) || !is_software_word(release) {
-            let error_code = ErrorCode::InvalidRequest.to_i16();
-            return ApiVersionsResponse { error_code, ..ApiVersionsResponse::default() };
-        }
         if let Some(peer) = call.peer {
             let software = (String::from(name), String::from(release));
             tracing::debug!(peer = %peer.peer, name = software.0, version = software.1, "client");
@@ -69,11 +95,33 @@ pub(in crate::broker) fn handle(
 
 #[cfg(test)]
 mod tests {
-    use super::is_software_word;
+    use super::*;
+
+    #[test]
+    fn who_means_another_broker_is_told_to_bootstrap_again() {
+        let check_meant = |cluster: Option<&str>, node_id| {
+            let request = ApiVersionsRequest {
+                client_software_name: "test".into(),
+                client_software_version: "1".into(),
+                cluster_id: cluster.map(Str::from),
+                node_id,
+            };
+            check(&request, 5, "ours", NodeId(1))
+        };
+        assert_eq!(check_meant(None, NO_NODE), Ok(()));
+        assert_eq!(check_meant(Some("ours"), 1), Ok(()));
+        for (cluster, node) in [(Some("ours"), NO_NODE), (None, 1), (None, 2)] {
+            assert_eq!(check_meant(cluster, node), Err(ErrorCode::InvalidRequest));
+        }
+        for (cluster, node) in [("theirs", 1), ("ours", 2), ("", 1), ("ours", -2)] {
+            let refused = check_meant(Some(cluster), node);
+            assert_eq!(refused, Err(ErrorCode::RebootstrapRequired), "{cluster} {node}");
+        }
+    }
 
     #[test]
     fn software_words_are_those_of_kip_511() {
-        for word in ["apache-kafka-java", "4.3.0", "a"] {
+        for word in ["apache-kafka-java", "4.4.0", "a"] {
             assert!(is_software_word(word), "{word}");
         }
         for word in ["", "-a", "a.", "a b", "\u{e9}"] {

@@ -1,6 +1,7 @@
-//! DeleteGroups: v0-v2.
+//! DeleteGroups: v0-v3.
 //!
 //! Behaviour: deletes groups without members, and their offsets.
+//! Versions: v3 says in words why a group was not deleted.
 //! Errors: GROUP_ID_NOT_FOUND; NON_EMPTY_GROUP; INVALID_GROUP_ID; NOT_COORDINATOR;
 //! COORDINATOR_NOT_AVAILABLE; COORDINATOR_LOAD_IN_PROGRESS.
 
@@ -30,6 +31,7 @@ pub(in crate::broker) async fn handle(
         let result = |group: &str, error: Option<&GroupError>| DeletableGroupResult {
             group_id: group.into(),
             error_code: groups::code(error),
+            error_message: error.map(|error| Str::from(error.message.as_str())),
         };
         let mut results = Vec::with_capacity(wanted.len());
         for (ids, pending) in sent {

@@ -109,6 +109,7 @@ impl Failure {
         let result = |group_id: &Str| m::DeletableGroupResult {
             group_id: group_id.clone(),
             error_code: self.code,
+            error_message: Some(self.text.clone()),
         };
         m::DeleteGroupsResponse {
             results: request.groups_names.iter().map(result).collect(),

@@ -3,7 +3,7 @@
 //! Behaviour: a unique id for every idempotent producer, with epoch 0. Ids come from blocks that the
 //! controller allocates, so that no two brokers give out the same. Versions: v3 the id and epoch that
 //! a producer had (it gets a new id all the same, as in Kafka without a transactional id); v4
-//! PRODUCER_FENCED; v5 transactions v2. v6 is not stable in Kafka 4.3. Errors: INVALID_REQUEST for an
+//! PRODUCER_FENCED; v5 transactions v2. v6 is not stable in Kafka 4.4. Errors: INVALID_REQUEST for an
 //! id without an epoch or an epoch without an id, and for an empty transactional id;
 //! UNSUPPORTED_VERSION for a transactional id: there are no transactions yet, and clients treat
 //! this code as fatal.

@@ -328,7 +328,9 @@ impl Admin {
                         .call(Lane::Control, self.timeout(), i16::MAX, |_| Ok(request))
                         .await?;
                     let group = only(response.results, id)?;
-                    coordinator.check(group.error_code, || "it was not deleted".to_owned())
+                    let why =
+                        group.error_message.map_or_else(String::new, |why| format!(": {why}"));
+                    coordinator.check(group.error_code, || format!("it was not deleted{why}"))
                 })
                 .await;
             results.push(outer(result)?);

@@ -23,7 +23,8 @@ pub struct SupportedFeature {
 }
 
 /// The features of this build, by name. The level of `metadata.version` is Apache Kafka's 4.3-IV0: it
-/// tells clients which requests they may expect; that of `group.version` says that the consumer
+/// tells clients which requests they may expect, and those of 4.4 stand for ACLs by address range and
+/// for unregistering controllers, which are not here. That of `group.version` says that the consumer
 /// protocol (KIP-848) is available. The features of transactions come with them.
 pub const SUPPORTED_FEATURES: &[SupportedFeature] = &[
     SupportedFeature { name: "group.version", min_level: 0, max_level: 1 },

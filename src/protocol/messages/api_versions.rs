@@ -4,13 +4,15 @@ use crate::protocol::primitives::Str;
 
 message! {
     /// The body of the ApiVersions request.
-    struct ApiVersionsRequest versions [0-4] flexible [3+] {
+    struct ApiVersionsRequest versions [0-5] flexible [3+] {
         client_software_name: Str, "ClientSoftwareName" [3+], ignorable;
         client_software_version: Str, "ClientSoftwareVersion" [3+], ignorable;
+        cluster_id: Option<Str>, "ClusterId" [5+] nullable [5+], ignorable;
+        node_id: i32 = -1, "NodeId" [5+], ignorable;
     }
 
     /// The body of the ApiVersions response.
-    struct ApiVersionsResponse versions [0-4] flexible [3+] {
+    struct ApiVersionsResponse versions [0-5] flexible [3+] {
         error_code: i16, "ErrorCode" [0+];
         api_keys: Vec<ApiVersion>, "ApiKeys" [0+];
         throttle_time_ms: i32, "ThrottleTimeMs" [1+], ignorable;

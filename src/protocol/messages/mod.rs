@@ -1,4 +1,4 @@
-//! One table per message, named and typed as in Apache Kafka 4.3.
+//! One table per message, named and typed as in Apache Kafka 4.4.
 //!
 //! The tables hold facts only; `tests/wire` compares each line with Kafka's own definitions.
 //! [`api`](crate::protocol::api) says what is served, and at which versions. `table.rs` explains

@@ -1,5 +1,5 @@
 //! Structures that travel or are stored inside opaque bytes: one table each, as in Apache Kafka
-//! 4.3.
+//! 4.4.
 //!
 //! Two kinds: what consumers put into JoinGroup and SyncGroup, and the keys and values of the
 //! records of `__consumer_offsets`. They are separate from `messages` because no API carries them;

@@ -126,8 +126,16 @@ def draw(results: Results, path: Path) -> None:
     axes.axvline(1, color="grey", linewidth=1)
     axes.invert_yaxis()
     axes.set_xlabel("times as good as the peer; thick lines: wanted; thin lines: single cases")
-    axes.set_title(f"ottla beside Apache Kafka 4.3 and its Python clients\n{machine()}", fontsize=9)
+    axes.set_title(f"ottla beside {_kafka()} and its Python clients\n{machine()}", fontsize=9)
     figure.savefig(path, dpi=110)
+
+
+def _kafka() -> str:
+    """Return the name of Apache Kafka, with its version if its jars are here."""
+    libs = os.environ.get("OTTLA_KAFKA_LIBS")
+    jars = Path(libs).glob("kafka-clients-*.jar") if libs else ()
+    versions = [jar.stem.removeprefix("kafka-clients-") for jar in jars]
+    return " ".join(["Apache Kafka", *versions])
 
 
 def _rates(results: Results) -> dict[str, float]:

@@ -22,7 +22,7 @@ use crate::machine::group::reply::{GroupError, GroupReply};
 use crate::machine::group::request::RequestId;
 use crate::machine::group::shard::{Group, GroupShard};
 use crate::machine::group::timers::GroupTimer;
-use crate::types::TopicId;
+use crate::types::{TimestampMs, TopicId};
 
 /// The work on one group.
 pub(super) struct Work<'a> {
@@ -172,7 +172,6 @@ impl<'a> Work<'a> {
         if last.0 > 0 && is_young {
             return;
         }
-        let epoch = group.epoch;
         let timestamp = context.now;
         for (member, target) in self.compute_target() {
             if self.group().target(&member) != Some(&target) {
@@ -180,6 +179,12 @@ impl<'a> Work<'a> {
                 self.write(record);
             }
         }
+        self.write_target_epoch(timestamp);
+    }
+
+    /// Records that the targets are those of the group's epoch.
+    fn write_target_epoch(&mut self, timestamp: TimestampMs) {
+        let epoch = self.group().epoch;
         self.write(GroupRecord::ConsumerGroupTargetAssignmentMetadata {
             group: Arc::clone(&self.id),
             value: Some(TargetAssignmentValue { epoch, timestamp }),
@@ -298,6 +303,10 @@ impl<'a> Work<'a> {
         }
         self.refresh_patterns();
         self.refresh_epoch(true);
+        // Nobody is left to compute the target for; the next member need not wait for its own.
+        if self.group().members().len() == 0 {
+            self.write_target_epoch(TimestampMs(0));
+        }
     }
 
     /// Removes a member, without a new epoch.

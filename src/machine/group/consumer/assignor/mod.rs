@@ -22,7 +22,7 @@
 //! - `RANGE-2` of each topic the counts of its subscribers differ by at most one. Static members
 //!   come first, in the order of their instance ids, so that a restart does not move ranges.
 //!
-//! As in Kafka 4.3, neither considers racks: a change of rack only makes the group recompute.
+//! As in Kafka 4.4, neither considers racks: a change of rack only makes the group recompute.
 
 mod mixed;
 mod range;

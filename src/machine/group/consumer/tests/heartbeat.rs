@@ -53,7 +53,7 @@ fn what_a_member_leaves_behind_goes_to_the_others() {
     assert_eq!(assigned(&reply), partitions(&[("a", &[0, 1])]));
     assert_eq!(bench.refusal(alive("m1", 1)), ErrorCode::UnknownMemberId);
     bench.heartbeat(alive("m2", -1)).unwrap();
-    assert_eq!(bench.state(), ("Empty", 4, 3));
+    assert_eq!(bench.state(), ("Empty", 4, 4));
 }
 
 #[test]
