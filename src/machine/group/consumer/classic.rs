@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::member::{Member, MemberState, Owned, sorted_names};
 use super::work::Work;
 use crate::error::ErrorCode;
+use crate::machine::group::MigrationPolicy;
 use crate::machine::group::classic::{self, CONSUMER_PROTOCOL};
 use crate::machine::group::embedded::{self, NamedIndexes, Subscription};
 use crate::machine::group::record::{ClassicMemberMetadata, ClassicProtocol, TopicPartitions};
@@ -97,6 +98,14 @@ pub(in crate::machine::group) fn classic_leave(
 
 impl Work<'_> {
     fn classic_join(&mut self, request: &JoinRequest) -> Result<Joined> {
+        if self.shard.context.config.consumer_migration_policy == MigrationPolicy::Disabled {
+            let message = format!(
+                "group {} uses the consumer protocol, and group.consumer.migration.policy does not \
+                 allow members of the classic one beside it",
+                self.id
+            );
+            return Err(GroupError::new(ErrorCode::InconsistentGroupProtocol, message));
+        }
         let is_unknown = request.member_id.is_empty();
         let subscription = self.check_protocols(request)?;
         let member_id = if is_unknown {
@@ -106,13 +115,7 @@ impl Work<'_> {
             let known = self.group().known_id(&request.member_id);
             Arc::clone(known.unwrap_or(&request.member_id))
         };
-        if request
-            .instance_id
-            .as_ref()
-            .is_none_or(|instance| self.group().instance(instance).is_none())
-        {
-            self.check_size(&member_id, self.shard.context.config.consumer_size_max)?;
-        }
+        self.check_size(&member_id, request.instance_id.as_ref())?;
         if is_unknown && request.instance_id.is_none() && request.requires_known_member_id {
             let message = format!("group {}: join again as member {member_id}", self.id);
             let error = GroupError::new(ErrorCode::MemberIdRequired, message);

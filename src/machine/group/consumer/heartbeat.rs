@@ -173,15 +173,20 @@ impl Work<'_> {
         } else {
             self.group().known_id(&request.member_id).unwrap_or(&request.member_id).clone()
         };
-        self.check_size(&member_id, self.shard.context.config.consumer_size_max)?;
+        self.check_size(&member_id, request.instance_id.as_ref())?;
         self.admit(&member_id, request)?;
         self.report(&member_id, request)
     }
 
-    /// Refuses a member that would exceed the limit.
-    pub(super) fn check_size(&self, member_id: &str, size_max: usize) -> Result<()> {
+    /// Refuses a member that would exceed the limit; one that takes the place of a static member
+    /// does not.
+    pub(super) fn check_size(&self, member_id: &str, instance: Option<&Arc<str>>) -> Result<()> {
         let group = self.group();
-        if group.members().len() < size_max || group.member(member_id).is_some() {
+        let size_max = self.shard.context.config.consumer_size_max;
+        if group.members().len() < size_max
+            || group.member(member_id).is_some()
+            || instance.is_some_and(|instance| group.instance(instance).is_some())
+        {
             return Ok(());
         }
         let message =
@@ -281,11 +286,14 @@ impl Work<'_> {
         let regex_before = before.subscribed_topic_regex.clone();
         let mut subscription_changed = false;
         let mut regex_changed = false;
+        let mut assignor_changed = false;
         if let Some(said) = said_now(before, request) {
+            let assignor = self.assignor();
             regex_changed = said.subscribed_topic_regex != regex_before;
             subscription_changed = self.write_said(id, said);
+            assignor_changed = self.assignor() != assignor;
         }
-        self.bring_up_to_date(subscription_changed, regex_changed);
+        self.bring_up_to_date(subscription_changed || assignor_changed, regex_changed);
         let reported = request.topic_partitions.as_deref();
         let assignment_changed = self.reconcile(id, reported, subscription_changed)?;
         self.touch(id);
@@ -309,12 +317,12 @@ impl Work<'_> {
     }
 
     /// After members have changed: update expressions, group epoch and target.
-    pub(super) fn bring_up_to_date(&mut self, subscription_changed: bool, regex_changed: bool) {
+    pub(super) fn bring_up_to_date(&mut self, bump: bool, regex_changed: bool) {
         if regex_changed || self.patterns_are_due() {
             self.refresh_patterns();
         }
         let group = self.group();
-        let bump = subscription_changed || group.epoch == 0;
+        let bump = bump || group.epoch == 0;
         if bump || group.is_stale || regex_changed {
             self.refresh_epoch(bump);
         }

@@ -214,8 +214,12 @@ impl<'a> Work<'a> {
                 counts.insert(*topic, known.partition_count());
             }
         }
-        let targets = Self::assignor_of(group, &self.shard.context.config).assign(&specs, &counts);
+        let targets = self.assignor().assign(&specs, &counts);
         specs.into_iter().map(|spec| spec.id).zip(targets).collect()
+    }
+
+    pub(super) fn assignor(&self) -> Assignor {
+        Self::assignor_of(self.group(), &self.shard.context.config)
     }
 
     /// The allowed assignor that most members ask for; the first allowed one when nobody

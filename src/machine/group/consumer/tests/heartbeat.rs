@@ -164,6 +164,32 @@ fn a_full_group_takes_nobody_else() {
 }
 
 #[test]
+fn a_full_group_takes_its_static_members_back() {
+    let fixed = |request| ConsumerHeartbeatRequest { instance_id: Some("i".into()), ..request };
+    let config = GroupConfig { consumer_size_max: 1, ..GroupConfig::default() };
+    let mut bench = Bench::with(&[("a", 1)], config);
+    bench.heartbeat(fixed(join("m1", &["a"]))).unwrap();
+    bench.heartbeat(fixed(alive("m1", -2))).unwrap();
+    bench.heartbeat(fixed(join("m2", &["a"]))).unwrap();
+    let other = ConsumerHeartbeatRequest { instance_id: Some("j".into()), ..join("m3", &["a"]) };
+    assert_eq!(bench.refusal(other), ErrorCode::GroupMaxSizeReached);
+}
+
+#[test]
+fn another_assignor_makes_a_new_assignment() {
+    let with = |name: &str, request| ConsumerHeartbeatRequest {
+        server_assignor: Some(name.into()),
+        ..request
+    };
+    let mut bench = Bench::new(&[("a", 2)]);
+    bench.heartbeat(with("uniform", join("m1", &["a"]))).unwrap();
+    assert_eq!(bench.state(), ("Stable", 1, 1));
+    assert_eq!(bench.heartbeat(with("range", alive("m1", 1))).unwrap().member_epoch, 2);
+    assert_eq!(bench.state(), ("Stable", 2, 2));
+    assert_eq!(bench.heartbeat(with("range", alive("m1", 2))).unwrap().member_epoch, 2);
+}
+
+#[test]
 fn a_static_member_comes_back_to_its_partitions() {
     let fixed = |request| ConsumerHeartbeatRequest { instance_id: Some("i".into()), ..request };
     let mut bench = Bench::new(&[("a", 2)]);

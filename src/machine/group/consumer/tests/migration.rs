@@ -239,6 +239,17 @@ fn without_the_policy_a_consumer_group_keeps_its_classic_members() {
 }
 
 #[test]
+fn no_classic_member_joins_when_the_policy_is_disabled() {
+    let policy = MigrationPolicy::Disabled;
+    let config = GroupConfig { consumer_migration_policy: policy, ..GroupConfig::default() };
+    let mut bench = Bench::with(&[("a", 2)], config);
+    bench.heartbeat(join("m1", &["a"])).unwrap();
+    let refused = bench.join_classic(classic("", &["a"], &[])).error.unwrap();
+    assert_eq!(refused.code, ErrorCode::InconsistentGroupProtocol);
+    assert!(refused.message.contains("group.consumer.migration.policy"), "{}", refused.message);
+}
+
+#[test]
 fn a_classic_newcomer_gets_an_id_and_then_its_share() {
     let mut bench = Bench::new(&[("a", 2)]);
     bench.heartbeat(join("m1", &["a"])).unwrap();
