@@ -66,7 +66,11 @@ def test_two_members_share_a_topic(client: ottla.Client, filled: str, protocol: 
         client.consumer(filled, auto_offset_reset="earliest", **options) as second,
     ):
         found: list[int] = []
-        while len(first.assignment + second.assignment) != 3 or len(set(found)) < 30:
+        while (
+            not (first.assignment and second.assignment)
+            or len(first.assignment + second.assignment) != 3
+            or len(set(found)) < 30
+        ):
             for member in (first, second):
                 batch = member.poll(0.05)
                 if batch is not None:
