@@ -164,5 +164,5 @@ fn api_versions_of_an_unknown_version_is_answered_at_version_0() {
     let fallback = Response::from(api::api_versions_fallback());
     let frame = frame::encode_response(7, 0, &fallback).unwrap().concat();
     assert_eq!(frame[4..10], bytes_of("00000007 0023"));
-    assert_eq!(frame[10..], bytes_of("00000001 0012 0000 0004"));
+    assert_eq!(frame[10..], bytes_of("00000001 0012 0000 0005"));
 }
