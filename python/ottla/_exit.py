@@ -13,28 +13,33 @@ from ottla._ottla import finish
 #: How long the exit waits for records to be acknowledged, in seconds.
 FLUSH_SECONDS = 30.0
 
-_open: weakref.WeakSet[Any] = weakref.WeakSet()
+_clients: weakref.WeakSet[Any] = weakref.WeakSet()
+_brokers: weakref.WeakSet[Any] = weakref.WeakSet()
 _process = os.getpid()
 
 
-def register(closable: Any) -> None:
-    """Close ``closable`` when the interpreter exits, if it still exists."""
-    _open.add(closable)
+def register_client(client: Any) -> None:
+    """Close a client when the interpreter exits, if it still exists."""
+    _clients.add(client)
+
+
+def register_broker(broker: Any) -> None:
+    """Close a broker when the interpreter exits, if it still exists; after all clients."""
+    _brokers.add(broker)
 
 
 def _forked() -> None:
     # The parent closes what the parent opened.
     global _process  # noqa: PLW0603
     _process = os.getpid()
-    _open.clear()
+    _clients.clear()
+    _brokers.clear()
 
 
 def close_all() -> None:
     """Close everything that is open: clients first, since they flush into brokers."""
-    from ottla._broker import Broker
-
-    closables = [closable for closable in _open if not closable.closed]
-    for closable in sorted(closables, key=lambda closable: isinstance(closable, Broker)):
+    open_now = [one for one in [*_clients, *_brokers] if not one.closed]
+    for closable in open_now:
         try:
             closable.close(FLUSH_SECONDS)
         except Exception as error:  # noqa: BLE001, PERF203 (there is nobody left to handle it)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
 from html import escape
 from typing import TYPE_CHECKING, Any, Union
 
@@ -22,15 +21,14 @@ from ottla.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import date, datetime, timedelta
 
-    from ottla._client import Client
+    from ottla._connection import Connection, Timeout
 
 __all__ = ["Group", "GroupDescription", "GroupMember", "GroupPartition", "Groups"]
 
 #: A scope: a topic, several topics, or the partitions of each.
 Topics = Union[str, Sequence[str], Mapping[str, Iterable[int]]]  # noqa: UP007 (read by Python 3.10)
-
-Timeout = float | timedelta | None
 
 
 @dataclass(frozen=True)
@@ -229,7 +227,7 @@ class Groups:
     0
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Connection) -> None:
         self._client = client
         self._native = client._native.groups()  # noqa: SLF001
 

@@ -15,31 +15,26 @@ if TYPE_CHECKING:
 
 __all__ = ["group_options", "is_pattern", "refuse_group_options"]
 
-_TIMES = (
-    "session_timeout_ms",
-    "heartbeat_interval_ms",
-    "max_poll_interval_ms",
-    "rebalance_timeout_ms",
-)
-_WORDS = ("group_instance_id", "group_remote_assignor")
-#: The arguments that only mean something in a group.
-_OF_GROUPS = (
-    *_TIMES,
-    *_WORDS,
-    "auto_commit_interval_ms",
-    "group_protocol",
-    "partition_assignment_strategy",
-)
 _AUTO_COMMIT_MS = 5_000
 
 #: The flags of a Python pattern, as the engine's patterns write them.
 _FLAGS = {re.IGNORECASE: "i", re.MULTILINE: "m", re.DOTALL: "s", re.VERBOSE: "x"}
 
 
+def _is_time(name: str) -> bool:
+    return name.endswith("_ms")
+
+
+def _is_of_groups(name: str) -> bool:
+    """Whether an argument only means something in a group."""
+    named = name.startswith("group_") or name == "partition_assignment_strategy"
+    return named or _is_time(name)
+
+
 def refuse_group_options(options: Mapping[str, Any]) -> None:
     """Refuse arguments that would have no effect without a group."""
-    given = [name for name in _OF_GROUPS if options.get(name) is not None]
-    if options.get("auto_commit"):
+    given = [name for name, value in options.items() if _is_of_groups(name) and value is not None]
+    if options["auto_commit"]:
         given.append("auto_commit")
     if given:
         raise ConfigError(f"{given[0]}= only works in a group: pass group_id= as well")
@@ -87,7 +82,7 @@ def milliseconds(value: Any, name: str) -> int | None:
 
 
 def group_options(topics: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a member, as the engine takes them."""
+    """Return those arguments of a member that the engine takes in another form."""
     group_id = options["group_id"]
     if not isinstance(group_id, str):
         raise TypeError(f"the name of a group must be a str, not {type(group_id).__name__}")
@@ -99,17 +94,14 @@ def group_options(topics: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(assignors, str):
         assignors = [one.strip() for one in assignors.split(",")]
     protocol = options["group_protocol"]
+    times = {name: milliseconds(value, name) for name, value in options.items() if _is_time(name)}
+    if options["auto_commit"]:
+        times["auto_commit_interval_ms"] = interval or _AUTO_COMMIT_MS
     return {
         "topics": [] if pattern is not None else _names(topics),
         "pattern": pattern,
-        "group_id": group_id,
         "group_protocol": "classic" if protocol is None else str(protocol).lower(),
         "partition_assignment_strategy": None if assignors is None else list(assignors),
-        "auto_offset_reset": options["auto_offset_reset"],
-        "resumes": options["resumes"],
-        "auto_commit_interval_ms": (interval or _AUTO_COMMIT_MS)
-        if options["auto_commit"]
-        else None,
-        **{name: options[name] for name in _WORDS},
-        **{name: milliseconds(options[name], name) for name in _TIMES},
+        "resumes": options["resume"] is not None,
+        **times,
     }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ottla._arguments import same_as
 from ottla._client import Client, connect
+from ottla._writing import Writing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,6 +77,7 @@ class Producer:
             value_format=value_format,
         )
 
+    @same_as(Writing.write)
     def write(self, topic: str, data: Any, **options: Any) -> int:
         """Write a table and wait for it; see ``client.write``."""
         return self._client.write(topic, data, **options)

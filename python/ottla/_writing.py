@@ -9,20 +9,21 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from ottla import _progress
+from ottla._arguments import keywords
 from ottla._bounds import Limit, milliseconds, seconds
+from ottla._connection import Connection
 from ottla._names import partition_number, topic_name
 from ottla._records import Headers, Key, header_pairs, key_bytes, part_bytes
 from ottla._tables import rows_of, writable
-from ottla.errors import ConfigError, KafkaError, RetentionWarning
-from ottla.formats import Format, Header, json, raw, text
+from ottla.errors import KafkaError, RetentionWarning
+from ottla.formats import Format, Header, as_format, json
 
 if TYPE_CHECKING:
-    from ottla._ottla import Admin, Pending, RecordMetadata, ValueEncoder
+    from ottla._connection import Timeout
     from ottla._ottla import Client as _NativeClient
+    from ottla._ottla import Pending, RecordMetadata, ValueEncoder
 
-__all__ = ["Headers", "Writing", "as_format"]
-
-Timeout = float | timedelta | None
+__all__ = ["Writing"]
 
 #: How many encoders of single values are cached.
 _ENCODERS_MAX = 64
@@ -48,31 +49,13 @@ def _header_columns(
     return [(one.key, one.name) for one in single]
 
 
-def as_format(value: Any, argument: str = "value") -> Format | None:
-    """Return the format given as a format, by name, or as the columns of JSON."""
-    if value is None or isinstance(value, Format):
-        return value
-    known = {"raw": raw(), "text": text(), "json": json()}
-    if isinstance(value, str) and value in known:
-        return known[value]
-    if isinstance(value, Mapping) or hasattr(value, "__arrow_c_schema__"):
-        # A mapping alone gives the columns of JSON values.
-        return json(value)
-    raise ConfigError(
-        f"{argument}={value!r}: pass ottla.raw(), text(), json(), avro() or another of "
-        "ottla.formats"
-    )
-
-
-class Writing:
+class Writing(Connection):
     """The part of a :class:`Client` that writes."""
 
-    _native: _NativeClient
-    _admin: Admin
-    #: How many milliseconds topics keep records, as far as known.
-    _retentions: dict[str, int | None]
-    #: The encoders of single values, by topic and format.
-    _encoders: dict[tuple[str, Format], ValueEncoder]
+    def __init__(self, native: _NativeClient) -> None:
+        super().__init__(native)
+        #: How single values are made, by topic and format.
+        self._encoders: dict[tuple[str, Format], ValueEncoder] = {}
 
     def send(
         self,
@@ -369,15 +352,12 @@ class Writing:
         >>> written, again["amount"].sum()
         (2, 12.5)
         """
+        options = keywords(Writing.write, locals())
         shown = _progress.start(progress, rows_of(data), f"write {topic}")
-        options = {
-            "key": key,
-            "partition": partition,
-            "timestamp": timestamp,
+        options |= {
             "headers": _header_columns(headers),
             "value": as_format(value),
             "acks": None if acks is None else str(acks),
-            "compression_type": compression_type,
             "progress": shown.update,
             "timeout": seconds(timeout),
         }

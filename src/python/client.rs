@@ -358,12 +358,8 @@ impl Client {
         Consumer::start(slf, topics, (start.0, resume), options, timeout)
     }
 
-    fn group_consumer(
-        slf: &Bound<'_, Self>,
-        group: &Bound<'_, PyDict>,
-        options: &Bound<'_, PyDict>,
-    ) -> PyResult<Consumer> {
-        Consumer::join(slf, &super::convert::arguments(group)?, options)
+    fn group_consumer(slf: &Bound<'_, Self>, options: &Bound<'_, PyDict>) -> PyResult<Consumer> {
+        Consumer::join(slf, options)
     }
 }
 

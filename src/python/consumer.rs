@@ -10,15 +10,14 @@ use pyo3::types::PyDict;
 use super::admin::existing;
 use super::batch::RecordBatch;
 use super::client::Client;
-use super::convert::{self, Columns, Format, Place};
+use super::convert::{self, Place, ReadArguments};
 use super::group;
 use super::pending::Pending;
 use super::process::OfProcess;
-use super::reading::{Engine as Source, Manner, Reader};
+use super::reader::{Engine as Source, Manner, Reader};
 use super::runtime;
-use super::scan::isolation_level;
 use crate::client::{
-    Bound as At, Client as Engine, ConsumerConfig, GroupMetadata, OnDataLoss, Polled, StartAt,
+    Bound as At, Client as Engine, ConsumerConfig, GroupMetadata, Polled, StartAt,
 };
 use crate::columnar::DecodeOptions;
 use crate::error::{Error, Result};
@@ -27,46 +26,44 @@ use crate::types::{Offset, TopicPartition};
 /// Offsets by topic and partition, as Python sees them.
 pub(super) type Offsets = BTreeMap<String, BTreeMap<i32, i64>>;
 
-/// The keyword arguments of `client.consumer` that concern reading, as `_client.py` passes them.
+/// The keyword arguments of `client.consumer` that concern reading, besides those of a scan, as
+/// `_consumer.py` passes them.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
-pub(super) struct Arguments {
-    value: Option<Format>,
-    columns: Option<Columns>,
-    isolation_level: Option<String>,
-    on_error: String,
-    on_data_loss: String,
+struct OwnArguments {
     max_rows: usize,
     max_bytes: Option<usize>,
     max_wait: f64,
     memory_limit: Option<usize>,
-    string_view: bool,
-    threads: Option<usize>,
-    pub(super) until_caught_up: bool,
+    until_caught_up: bool,
+}
+
+/// What a consumer reads, and how.
+struct Arguments {
+    shared: ReadArguments,
+    own: OwnArguments,
 }
 
 impl Arguments {
-    fn decode(&self) -> PyResult<DecodeOptions> {
-        let mut decode = convert::decode_options(
-            self.value.as_ref(),
-            self.columns.clone(),
-            &self.on_error,
-            self.max_rows,
-            self.string_view,
-            self.threads,
-        )?;
-        if let Some(most) = self.max_bytes {
+    fn new(arguments: &Bound<'_, PyDict>) -> PyResult<Self> {
+        let (shared, own) = (convert::arguments(arguments)?, convert::arguments(arguments)?);
+        Ok(Self { shared, own })
+    }
+
+    fn decode(&self) -> Result<DecodeOptions> {
+        let mut decode = self.shared.decode(self.own.max_rows)?;
+        if let Some(most) = self.own.max_bytes {
             decode.max_bytes = most;
         }
         Ok(decode)
     }
 
     fn config(&self, mut config: ConsumerConfig) -> Result<ConsumerConfig> {
-        config.on_data_loss = OnDataLoss::parse(&self.on_data_loss)?;
-        if let Some(level) = isolation_level(self.isolation_level.as_deref())? {
+        config.on_data_loss = self.shared.on_data_loss()?;
+        if let Some(level) = self.shared.isolation_level()? {
             config.isolation_level = level;
         }
-        if let Some(limit) = self.memory_limit {
+        if let Some(limit) = self.own.memory_limit {
             config.memory_bytes = limit.max(1);
             config.partition_bytes_max = config.partition_bytes_max.min(limit.max(1));
             config.fetch_bytes_max = config.fetch_bytes_max.min(limit.max(1));
@@ -75,8 +72,8 @@ impl Arguments {
     }
 
     fn manner(&self, client: &Client) -> Result<Manner> {
-        let letters = client.dead_letters(&self.on_error)?;
-        let wait = self.max_wait;
+        let letters = client.dead_letters(&self.shared.on_error)?;
+        let wait = self.own.max_wait;
         let fill = runtime::timeout(Some(wait)).map_err(|_out_of_range| {
             Error::invalid(format!("max_wait={wait} is not a valid number of seconds"))
         })?;
@@ -144,12 +141,12 @@ impl Consumer {
         arguments: &Bound<'_, PyDict>,
         timeout: Option<f64>,
     ) -> PyResult<Self> {
-        let arguments: Arguments = convert::arguments(arguments)?;
+        let arguments = Arguments::new(arguments)?;
         let decode = arguments.decode()?;
         let manner = arguments.manner(client.get())?;
         let engine = client.get().engine()?;
         let config = arguments.config(engine.config().consumer.clone())?;
-        let until = arguments.until_caught_up;
+        let until = arguments.own.until_caught_up;
         let timeout = runtime::timeout(timeout)?;
         let of = engine.clone();
         let source =
@@ -166,16 +163,16 @@ impl Consumer {
     /// Joins a group. Waits for nothing: polls tell what is assigned.
     pub(super) fn join(
         client: &Bound<'_, Client>,
-        group: &group::Arguments,
         arguments: &Bound<'_, PyDict>,
     ) -> PyResult<Self> {
-        let arguments: Arguments = convert::arguments(arguments)?;
+        let group: group::Arguments = convert::arguments(arguments)?;
+        let arguments = Arguments::new(arguments)?;
         let decode = arguments.decode()?;
         let manner = arguments.manner(client.get())?;
         let engine = client.get().engine()?;
         let mut config = arguments.config(engine.config().consumer.clone())?;
         group.reset(engine.config(), &mut config)?;
-        let options = group.options(arguments.until_caught_up)?;
+        let options = group.options(arguments.own.until_caught_up)?;
         let _context = runtime::handle()?.enter();
         let consumer = engine.group_consumer_with(config, options, decode)?;
         let source = Source::Group(Box::new(consumer));

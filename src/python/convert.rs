@@ -11,7 +11,7 @@ use pyo3::types::{PyDict, PyInt};
 
 pub(super) use super::formats::{Columns, Format};
 use crate::client::admin::OffsetSpec;
-use crate::client::{Bound, Offsets, ScanOptions};
+use crate::client::{Bound, IsolationLevel, Offsets, OnDataLoss, ScanOptions};
 use crate::columnar::{DecodeOptions, Decoder, OnError, ValueFormat};
 use crate::error::{Error, Result};
 use crate::types::{Offset, TimestampMs};
@@ -104,46 +104,69 @@ pub(super) fn dead_letter_topic(on_error: &str) -> Option<&str> {
     on_error.strip_prefix("dlq:")
 }
 
-/// How records become rows, from the keyword arguments of `scan` and `consumer`.
-pub(super) fn decode_options(
-    value: Option<&Format>,
-    columns: Option<impl Into<Columns>>,
-    on_error: &str,
-    max_rows: usize,
-    views: bool,
+/// The keyword arguments that `client.scan` and `client.consumer` share.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(super) struct ReadArguments {
+    value: Option<Format>,
+    columns: Option<Columns>,
+    isolation_level: Option<String>,
+    pub(super) on_error: String,
+    on_data_loss: String,
+    string_view: bool,
     threads: Option<usize>,
-) -> Result<DecodeOptions> {
-    let on_error = match on_error {
-        "raise" => OnError::Raise,
-        "null" => OnError::Null,
-        "column" => OnError::Column,
-        other if dead_letter_topic(other).is_some() => OnError::SetAside,
-        other => {
-            return Err(Error::invalid(format!(
-                "on_error={other:?}: use raise, null, column or dlq:TOPIC"
-            )));
+}
+
+impl ReadArguments {
+    /// How records become rows.
+    pub(super) fn decode(&self, max_rows: usize) -> Result<DecodeOptions> {
+        let on_error = match self.on_error.as_str() {
+            "raise" => OnError::Raise,
+            "null" => OnError::Null,
+            "column" => OnError::Column,
+            other if dead_letter_topic(other).is_some() => OnError::SetAside,
+            other => {
+                return Err(Error::invalid(format!(
+                    "on_error={other:?}: use raise, null, column or dlq:TOPIC"
+                )));
+            }
+        };
+        if max_rows == 0 {
+            return Err(Error::invalid("a batch must have at least one row"));
         }
-    };
-    if max_rows == 0 {
-        return Err(Error::invalid("a batch must have at least one row"));
+        let (columns, headers) = match self.columns.clone() {
+            Some(Columns { names, headers }) => (Some(names), headers),
+            None => (None, Vec::new()),
+        };
+        let value = self.value.as_ref().map_or(Ok(ValueFormat::Raw), Format::reading)?;
+        let many = value.is_many_rows();
+        Ok(DecodeOptions {
+            columns,
+            headers,
+            max_rows,
+            max_bytes: if many { MANY_ROWS_BYTES } else { usize::MAX },
+            value,
+            on_error,
+            views: self.string_view,
+            threads: self.threads.map(crate::client::threads).transpose()?,
+            ..DecodeOptions::default()
+        })
     }
-    let (columns, headers) = match columns.map(Into::into) {
-        Some(Columns { names, headers }) => (Some(names), headers),
-        None => (None, Vec::new()),
-    };
-    let value = value.map_or(Ok(ValueFormat::Raw), Format::reading)?;
-    let many = value.is_many_rows();
-    Ok(DecodeOptions {
-        columns,
-        headers,
-        max_rows,
-        max_bytes: if many { MANY_ROWS_BYTES } else { usize::MAX },
-        value,
-        on_error,
-        views,
-        threads: threads.map(crate::client::threads).transpose()?,
-        ..DecodeOptions::default()
-    })
+
+    pub(super) fn isolation_level(&self) -> Result<Option<IsolationLevel>> {
+        match self.isolation_level.as_deref() {
+            None => Ok(None),
+            Some("read_uncommitted") => Ok(Some(IsolationLevel::ReadUncommitted)),
+            Some("read_committed") => Ok(Some(IsolationLevel::ReadCommitted)),
+            Some(other) => Err(Error::invalid(format!(
+                "isolation_level={other:?}: use read_uncommitted or read_committed"
+            ))),
+        }
+    }
+
+    pub(super) fn on_data_loss(&self) -> Result<OnDataLoss> {
+        OnDataLoss::parse(&self.on_data_loss)
+    }
 }
 
 /// The columns of decoded rows; the fields of JSON values must be known by then.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 
 use super::consumer::{Offsets, by_topic};
-use super::reading::{Engine, Reader};
+use super::reader::{Engine, Reader};
 use crate::client::{
     Assignor, AutoOffsetReset, ClientConfig, ConsumerConfig, GroupOptions, GroupProtocol,
     OffsetAndMetadata, Subscription,
@@ -15,7 +15,8 @@ use crate::client::{
 use crate::error::{Error, Result};
 use crate::types::{Offset, TopicPartition};
 
-/// The keyword arguments of `client.consumer` that concern the group, as `_client.py` passes them.
+/// The keyword arguments of `client.consumer` that concern the group, as `_membership.py` passes
+/// them.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub(super) struct Arguments {

@@ -40,7 +40,7 @@ mod json_value;
 mod logging;
 mod pending;
 mod process;
-mod reading;
+mod reader;
 mod registry;
 mod rows;
 mod runtime;

@@ -20,44 +20,24 @@ use super::admin::existing;
 use super::batch::{RecordBatch, Span, spans};
 use super::batches::Batches;
 use super::client::Client;
-use super::convert::{self, Columns, Format};
+use super::convert::{self, ReadArguments};
 use super::interop::{self, arrow_error};
 use super::stream::Stream;
 use super::{process, runtime, types};
 use crate::client::{
-    Bound as Place, Client as Engine, DeadLetters, IsolationLevel, OnDataLoss, Scan as Bounds,
-    ScanOptions, ScanReader,
+    Bound as Place, Client as Engine, DeadLetters, Scan as Bounds, ScanOptions, ScanReader,
 };
 use crate::columnar::{DecodeOptions, Decoded, IpcFormat, OnError, Tombstones, ValueFormat};
 use crate::error::{Error, Result};
 use crate::types::Offset;
 
-/// The keyword arguments of `client.scan`, as `_client.py` passes them.
+/// The keyword arguments of `client.scan`, besides those of a consumer, as `_scan.py` passes them.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
-struct Arguments {
+struct OwnArguments {
     partitions: Option<Vec<i32>>,
-    value: Option<Format>,
-    columns: Option<Columns>,
-    isolation_level: Option<String>,
-    on_error: String,
-    on_data_loss: String,
     max_rows: Option<usize>,
     batch_rows: usize,
-    string_view: bool,
-    threads: Option<usize>,
-}
-
-/// Reads `read_committed` or `read_uncommitted`.
-pub(super) fn isolation_level(text: Option<&str>) -> Result<Option<IsolationLevel>> {
-    match text {
-        None => Ok(None),
-        Some("read_uncommitted") => Ok(Some(IsolationLevel::ReadUncommitted)),
-        Some("read_committed") => Ok(Some(IsolationLevel::ReadCommitted)),
-        Some(other) => Err(Error::invalid(format!(
-            "isolation_level={other:?}: use read_uncommitted or read_committed"
-        ))),
-    }
 }
 
 /// A part of a topic; see `ottla.Scan`.
@@ -85,26 +65,18 @@ impl Scan {
         arguments: &Bound<'_, PyDict>,
         timeout: Option<f64>,
     ) -> PyResult<Self> {
-        let arguments: Arguments = convert::arguments(arguments)?;
-        let rows = arguments
-            .max_rows
-            .map_or(arguments.batch_rows, |most| arguments.batch_rows.min(most.max(1)));
-        let decode = convert::decode_options(
-            arguments.value.as_ref(),
-            arguments.columns,
-            &arguments.on_error,
-            rows,
-            arguments.string_view,
-            arguments.threads,
-        )?;
+        let shared: ReadArguments = convert::arguments(arguments)?;
+        let own: OwnArguments = convert::arguments(arguments)?;
+        let rows = own.max_rows.map_or(own.batch_rows, |most| own.batch_rows.min(most.max(1)));
+        let decode = shared.decode(rows)?;
         // Says at once when the dead letter topic has no name.
-        let _writer = client.get().dead_letters(&arguments.on_error)?;
+        let _writer = client.get().dead_letters(&shared.on_error)?;
         let options = ScanOptions {
             start,
             end,
-            partitions: arguments.partitions,
-            isolation_level: isolation_level(arguments.isolation_level.as_deref())?,
-            on_data_loss: Some(OnDataLoss::parse(&arguments.on_data_loss)?),
+            partitions: own.partitions,
+            isolation_level: shared.isolation_level()?,
+            on_data_loss: Some(shared.on_data_loss()?),
             decode,
         };
         let engine = client.get().engine()?;
@@ -119,10 +91,10 @@ impl Scan {
             client: client.clone().unbind(),
             bounds,
             options,
-            max_rows: arguments.max_rows,
+            max_rows: own.max_rows,
             process: process::current(),
             settled: OnceLock::new(),
-            on_error: arguments.on_error,
+            on_error: shared.on_error,
             cut: OnceLock::new(),
         })
     }

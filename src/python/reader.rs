@@ -147,14 +147,14 @@ struct Ready {
 
 /// The engine, and what it returned that was not handed out yet.
 #[derive(Debug)]
-pub(super) struct Reading {
+pub(super) struct ReaderState {
     /// Present until the consumer is closed.
     engine: Option<Engine>,
     ready: Option<Ready>,
     last_number: u64,
 }
 
-impl Reading {
+impl ReaderState {
     pub(super) fn engine(&mut self) -> Result<&mut Engine> {
         self.engine.as_mut().ok_or(CLOSED)
     }
@@ -196,7 +196,7 @@ pub(super) struct Manner {
 #[derive(Debug)]
 pub(super) struct Reader {
     client: Client,
-    reading: Mutex<Reading>,
+    reading: Mutex<ReaderState>,
     manner: Manner,
     /// The assignment reported to the caller.
     assignment: Guarded<Vec<TopicPartition>>,
@@ -217,7 +217,7 @@ impl Reader {
             client,
             assignment: Guarded::new(engine.assignment()),
             member,
-            reading: Mutex::new(Reading { engine: Some(engine), ready: None, last_number: 0 }),
+            reading: Mutex::new(ReaderState { engine: Some(engine), ready: None, last_number: 0 }),
             manner,
             handed: AtomicU64::new(0),
             closed: AtomicBool::new(false),
@@ -260,7 +260,7 @@ impl Reader {
         self.assignment.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) async fn lock(&self) -> MutexGuard<'_, Reading> {
+    pub(super) async fn lock(&self) -> MutexGuard<'_, ReaderState> {
         let mut reading = self.reading.lock().await;
         let handed = self.handed.load(Ordering::SeqCst);
         if reading.ready.as_ref().is_some_and(|ready| ready.number <= handed) {
