@@ -7,11 +7,13 @@
 //! Every module imports this one; it imports nothing from the crate.
 
 mod chunk;
+mod random;
 
 use std::fmt;
 use std::sync::Arc;
 
 pub use chunk::{Chunk, Stored};
+pub use random::SplitMix64;
 
 /// Declares a newtype over an integer with the derives that every identifier here has.
 macro_rules! number {

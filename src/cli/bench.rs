@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::options::{Connection, Format};
 use super::output::{progress_bar, thousands, write_json, write_rows};
-use super::{Failure, Outcome};
+use super::{CommandResult, Failure};
 use crate::broker::{Broker, BrokerOptions};
 use crate::client::admin::NewTopic;
 use crate::client::{Client, ClientConfig, ScanOptions, TableWriter};
@@ -54,7 +54,7 @@ struct Measured {
     took: Duration,
 }
 
-pub(super) async fn run(arguments: BenchArguments) -> Outcome {
+pub(super) async fn run(arguments: BenchArguments) -> CommandResult {
     let mut config =
         if arguments.remote { arguments.connection.config()? } else { ClientConfig::default() };
     config.set("compression.type", &arguments.compression_type)?;
@@ -156,7 +156,7 @@ fn table(rows: usize, size: usize) -> Result<RecordBatch, Failure> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "numbers for people")]
-fn tell(arguments: &BenchArguments, measured: &[Measured]) -> Outcome {
+fn tell(arguments: &BenchArguments, measured: &[Measured]) -> CommandResult {
     let rate = |amount: u64, took: Duration| amount as f64 / took.as_secs_f64();
     if arguments.output == Format::Json {
         let one = |run: &Measured| {

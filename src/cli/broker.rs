@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::options::{key_value, read_text};
 use super::signals::Signals;
-use super::{Failure, Outcome};
+use super::{CommandResult, Failure};
 use crate::broker::{Broker, BrokerOptions};
 use crate::config::parse_properties;
 use crate::error::Error;
@@ -49,7 +49,7 @@ pub(super) struct StartArguments {
     node_id: Option<i32>,
 }
 
-pub(super) async fn run(command: BrokerCommand) -> Outcome {
+pub(super) async fn run(command: BrokerCommand) -> CommandResult {
     let BrokerCommand::Start(arguments) = command;
     // Installed first, so that an early signal is not lost.
     let mut signals = Signals::listen()?;

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::Outcome;
+use super::CommandResult;
 use super::options::{Connection, Format};
 use super::output::{write_json, write_line, write_rows};
 use crate::client::BrokerInfo;
@@ -24,7 +24,7 @@ pub(super) struct DescribeArguments {
     connection: Connection,
 }
 
-pub(super) async fn run(command: ClusterCommand) -> Outcome {
+pub(super) async fn run(command: ClusterCommand) -> CommandResult {
     let ClusterCommand::Describe(arguments) = command;
     let admin = arguments.connection.client()?.admin();
     let cluster = admin.describe_cluster().await?;

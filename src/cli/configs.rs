@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::options::{Connection, Format, key_value};
 use super::output::{write_line, write_rows};
 use super::topics::changes;
-use super::{Failure, Outcome};
+use super::{CommandResult, Failure};
 use crate::client::admin::{ConfigSource, Resource};
 use crate::types::NodeId;
 
@@ -74,14 +74,14 @@ pub(super) struct AlterArguments {
     connection: Connection,
 }
 
-pub(super) async fn run(command: ConfigsCommand) -> Outcome {
+pub(super) async fn run(command: ConfigsCommand) -> CommandResult {
     match command {
         ConfigsCommand::Describe(arguments) => describe(&arguments).await,
         ConfigsCommand::Alter(arguments) => alter(&arguments).await,
     }
 }
 
-async fn describe(arguments: &DescribeArguments) -> Outcome {
+async fn describe(arguments: &DescribeArguments) -> CommandResult {
     let resource = arguments.entity.resource()?;
     let admin = arguments.connection.client()?.admin();
     let described = admin.describe_configs(&[resource], arguments.documentation).await?;
@@ -110,7 +110,7 @@ async fn describe(arguments: &DescribeArguments) -> Outcome {
     write_rows(arguments.output, &header, &rows)
 }
 
-async fn alter(arguments: &AlterArguments) -> Outcome {
+async fn alter(arguments: &AlterArguments) -> CommandResult {
     let resource = arguments.entity.resource()?;
     let changes = changes(&arguments.config, &arguments.delete_config);
     if changes.is_empty() {

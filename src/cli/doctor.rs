@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::options::{Connection, Format};
 use super::output::{write_json, write_line};
-use super::{Failure, Outcome};
+use super::{CommandResult, Failure};
 use crate::client::{Client, ClientConfig};
 
 #[derive(Debug, Args)]
@@ -40,16 +40,16 @@ struct Findings {
 }
 
 impl Findings {
-    fn good(&mut self, step: &'static str, detail: String) -> Outcome {
+    fn good(&mut self, step: &'static str, detail: String) -> CommandResult {
         self.add(Finding { step, is_good: true, detail, remedy: None })
     }
 
-    fn bad(&mut self, step: &'static str, detail: String, remedy: &str) -> Outcome {
+    fn bad(&mut self, step: &'static str, detail: String, remedy: &str) -> CommandResult {
         self.add(Finding { step, is_good: false, detail, remedy: Some(remedy.to_owned()) })
     }
 
     /// Keeps a finding, and prints it at once in the format for people.
-    fn add(&mut self, finding: Finding) -> Outcome {
+    fn add(&mut self, finding: Finding) -> CommandResult {
         if self.format == Format::Table {
             let mark = if finding.is_good { "ok  " } else { "FAIL" };
             write_line(&format!("{mark} {:<10} {}", finding.step, finding.detail))?;
@@ -61,7 +61,7 @@ impl Findings {
         Ok(())
     }
 
-    fn end(self) -> Outcome {
+    fn end(self) -> CommandResult {
         let is_good = self.list.iter().all(|finding| finding.is_good);
         if self.format == Format::Json {
             let one = |finding: &Finding| {
@@ -79,7 +79,7 @@ impl Findings {
     }
 }
 
-pub(super) async fn run(arguments: DoctorArguments) -> Outcome {
+pub(super) async fn run(arguments: DoctorArguments) -> CommandResult {
     let address = arguments.address.as_ref().unwrap_or(&arguments.connection.bootstrap_server);
     let mut findings = Findings { format: arguments.output, list: Vec::new() };
     for server in address.split(',').map(str::trim) {
@@ -88,7 +88,11 @@ pub(super) async fn run(arguments: DoctorArguments) -> Outcome {
     findings.end()
 }
 
-async fn examine(server: &str, arguments: &DoctorArguments, findings: &mut Findings) -> Outcome {
+async fn examine(
+    server: &str,
+    arguments: &DoctorArguments,
+    findings: &mut Findings,
+) -> CommandResult {
     let mut config = arguments.connection.config()?;
     config.bootstrap_servers = ClientConfig::for_servers(server)?.bootstrap_servers;
     config.api_timeout = Duration::from_secs(5);
@@ -179,7 +183,7 @@ async fn reach(
 }
 
 /// Looks for partitions that cannot be used.
-async fn leaders(client: &Client, findings: &mut Findings) -> Outcome {
+async fn leaders(client: &Client, findings: &mut Findings) -> CommandResult {
     let topics = match client.admin().all_topics().await {
         Ok(topics) => topics,
         Err(error) => {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::options::{Connection, Format};
 use super::output::{note, write_json, write_line, write_rows};
-use super::{Failure, Outcome};
+use super::{CommandResult, Failure};
 use crate::client::Bound;
 use crate::client::admin::{
     Admin, GroupDescription, GroupFilter, GroupMember, GroupPartition, PlannedOffset, ResetTo,
@@ -130,7 +130,7 @@ pub(super) struct DeleteArguments {
     connection: Connection,
 }
 
-pub(super) async fn run(command: GroupsCommand) -> Outcome {
+pub(super) async fn run(command: GroupsCommand) -> CommandResult {
     match command {
         GroupsCommand::List(arguments) => list(&arguments).await,
         GroupsCommand::Describe(arguments) => describe(&arguments).await,
@@ -139,7 +139,7 @@ pub(super) async fn run(command: GroupsCommand) -> Outcome {
     }
 }
 
-async fn list(arguments: &ListArguments) -> Outcome {
+async fn list(arguments: &ListArguments) -> CommandResult {
     let admin = arguments.connection.client()?.admin();
     let filter = GroupFilter { states: arguments.state.clone(), types: arguments.types.clone() };
     let row = |group: crate::client::admin::GroupListing| {
@@ -155,7 +155,7 @@ async fn list(arguments: &ListArguments) -> Outcome {
     write_rows(arguments.output, &["group", "state", "type", "coordinator"], &rows)
 }
 
-async fn describe(arguments: &DescribeArguments) -> Outcome {
+async fn describe(arguments: &DescribeArguments) -> CommandResult {
     let admin = arguments.connection.client()?.admin();
     let listed = match arguments.groups.get() {
         named if named.is_empty() => {
@@ -235,7 +235,11 @@ fn document(group: &GroupDescription, partitions: &[GroupPartition]) -> Value {
     })
 }
 
-fn write_group(group: &GroupDescription, partitions: &[GroupPartition], members: bool) -> Outcome {
+fn write_group(
+    group: &GroupDescription,
+    partitions: &[GroupPartition],
+    members: bool,
+) -> CommandResult {
     let assignor = match group.assignor.as_str() {
         "" => String::new(),
         name => format!("  assignor {name}"),
@@ -349,7 +353,7 @@ fn iso_duration_ms(text: &str) -> Option<i64> {
     found.then_some(total_ms)
 }
 
-async fn reset(arguments: &ResetArguments) -> Outcome {
+async fn reset(arguments: &ResetArguments) -> CommandResult {
     let groups = arguments.groups.get();
     if groups.is_empty() {
         return Err(Failure::Usage("name the group to reset".to_owned()));
@@ -382,7 +386,7 @@ fn planned_row(group: &str, partition: &TopicPartition, planned: &PlannedOffset)
     ]
 }
 
-async fn delete(arguments: &DeleteArguments) -> Outcome {
+async fn delete(arguments: &DeleteArguments) -> CommandResult {
     let groups = arguments.groups.get();
     if groups.is_empty() {
         return Err(Failure::Usage("name the groups to delete".to_owned()));

@@ -79,7 +79,7 @@ enum Failure {
     Told,
 }
 
-type Outcome = Result<(), Failure>;
+type CommandResult = Result<(), Failure>;
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
@@ -116,7 +116,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> i32 {
     }
 }
 
-async fn dispatch(command: Command) -> Outcome {
+async fn dispatch(command: Command) -> CommandResult {
     let default_level = if matches!(command, Command::Broker(_)) { BROKER_LOGS } else { "warn" };
     start_logging(default_level);
     match command {

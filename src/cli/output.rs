@@ -15,11 +15,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::options::Format;
-use super::{Failure, Outcome};
+use super::{CommandResult, Failure};
 use crate::error::Error;
 
 /// Writes rows of text as a table, or as a JSON array of objects.
-pub(super) fn write_rows(format: Format, header: &[&str], rows: &[Vec<Value>]) -> Outcome {
+pub(super) fn write_rows(format: Format, header: &[&str], rows: &[Vec<Value>]) -> CommandResult {
     match format {
         Format::Json => {
             let object = |row: &Vec<Value>| -> Value {
@@ -38,12 +38,12 @@ pub(super) fn write_rows(format: Format, header: &[&str], rows: &[Vec<Value>]) -
 }
 
 /// Writes a value on one line.
-pub(super) fn write_json(value: &Value) -> Outcome {
+pub(super) fn write_json(value: &Value) -> CommandResult {
     writeln!(io::stdout(), "{value}").map_err(Failure::from)
 }
 
 /// Writes a line.
-pub(super) fn write_line(line: &str) -> Outcome {
+pub(super) fn write_line(line: &str) -> CommandResult {
     writeln!(io::stdout(), "{line}").map_err(Failure::from)
 }
 
@@ -154,7 +154,7 @@ impl RecordWriter {
         Ok(Self { sink, file: synced, written: 0 })
     }
 
-    pub(super) fn write(&mut self, rows: &RecordBatch) -> Outcome {
+    pub(super) fn write(&mut self, rows: &RecordBatch) -> CommandResult {
         self.written += rows.num_rows() as u64;
         match &mut self.sink {
             Sink::Value(out) => write_values(out, rows),
@@ -201,7 +201,7 @@ impl RecordWriter {
     }
 
     /// Makes what was written visible, in formats that are complete after each row.
-    pub(super) fn flush(&mut self) -> Outcome {
+    pub(super) fn flush(&mut self) -> CommandResult {
         match &mut self.sink {
             Sink::Value(out) | Sink::Json(out) | Sink::Csv { out, .. } => {
                 out.flush().map_err(Failure::from)
@@ -222,7 +222,7 @@ impl RecordWriter {
     }
 
     /// Writes what is left, and makes a file durable. `schema` is used for a result without rows.
-    pub(super) fn finish(self, schema: Option<&Schema>) -> Outcome {
+    pub(super) fn finish(self, schema: Option<&Schema>) -> CommandResult {
         let file = self.file;
         match self.sink {
             Sink::Value(mut out) | Sink::Json(mut out) | Sink::Csv { mut out, .. } => {
@@ -257,7 +257,7 @@ impl RecordWriter {
     }
 }
 
-fn sync(file: Option<&File>) -> Outcome {
+fn sync(file: Option<&File>) -> CommandResult {
     file.map_or(Ok(()), File::sync_data).map_err(Failure::from)
 }
 
@@ -269,7 +269,7 @@ fn arrow_failure(error: arrow::error::ArrowError) -> Failure {
     }
 }
 
-fn write_values(out: &mut impl Write, rows: &RecordBatch) -> Outcome {
+fn write_values(out: &mut impl Write, rows: &RecordBatch) -> CommandResult {
     let column = rows
         .column_by_name("value")
         .ok_or_else(|| Failure::Usage("there is no column named value to write".to_owned()))?;
@@ -281,7 +281,11 @@ fn write_values(out: &mut impl Write, rows: &RecordBatch) -> Outcome {
     Ok(())
 }
 
-fn write_table(out: &mut impl Write, batches: &[RecordBatch], schema: Option<&Schema>) -> Outcome {
+fn write_table(
+    out: &mut impl Write,
+    batches: &[RecordBatch],
+    schema: Option<&Schema>,
+) -> CommandResult {
     let known = batches.first().map(RecordBatch::schema);
     let Some(schema) = known.as_deref().or(schema) else { return Ok(()) };
     let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();

@@ -14,7 +14,7 @@ use super::csv::CsvTypes;
 use super::input::{self, InputFormat};
 use super::options::{Connection, TopicName, key_value};
 use super::output::{note, progress_bar, thousands};
-use super::{Failure, Outcome};
+use super::{CommandResult, Failure};
 use crate::client::producer::{Delivery, Producer};
 use crate::client::{ProducerRecord, TableWriter, WriteReport};
 use crate::columnar::{PartitionSource, ValueSource, WriteOptions, excerpt, not_json};
@@ -64,7 +64,7 @@ pub(super) struct ProduceArguments {
     connection: Connection,
 }
 
-pub(super) async fn run(arguments: ProduceArguments) -> Outcome {
+pub(super) async fn run(arguments: ProduceArguments) -> CommandResult {
     let topic = arguments.topic.get()?;
     let file = arguments.file.as_deref().filter(|file| *file != Path::new("-"));
     let format = arguments.format.unwrap_or_else(|| InputFormat::of(file));
@@ -99,7 +99,7 @@ pub(super) async fn run(arguments: ProduceArguments) -> Outcome {
     Ok(())
 }
 
-fn check(arguments: &ProduceArguments, format: InputFormat) -> Outcome {
+fn check(arguments: &ProduceArguments, format: InputFormat) -> CommandResult {
     let is_table = matches!(format, InputFormat::Csv | InputFormat::Parquet);
     let misplaced = if is_table && arguments.key_separator.is_some() {
         Some("--key-separator applies to lines only; use --key COLUMN")

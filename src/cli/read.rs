@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::options::{Connection, TopicName};
 use super::output::{RecordFormat, RecordWriter, note, progress_bar};
 use super::signals::Signals;
-use super::{Failure, Outcome};
+use super::{CommandResult, Failure};
 use crate::client::{
     AutoOffsetReset, Bound, Client, GroupConsumer, GroupOptions, GroupProtocol, OffsetAndMetadata,
     OnDataLoss, PollOptions, Polled, ScanOptions, StartAt, Subscription,
@@ -49,7 +49,7 @@ enum Errors {
 }
 
 #[derive(Debug, Args)]
-struct Reading {
+struct ReadArguments {
     #[command(flatten)]
     topic: TopicName,
     /// A partition. May be given several times. Default: all.
@@ -102,7 +102,7 @@ pub(super) struct ScanArguments {
     #[arg(long)]
     offsets: bool,
     #[command(flatten)]
-    reading: Reading,
+    reading: ReadArguments,
 }
 
 #[derive(Debug, Args)]
@@ -130,10 +130,10 @@ pub(super) struct ConsumeArguments {
     #[arg(long, value_enum, default_value = "value")]
     output: RecordFormat,
     #[command(flatten)]
-    reading: Reading,
+    reading: ReadArguments,
 }
 
-impl Reading {
+impl ReadArguments {
     fn client(&self) -> Result<Client, Failure> {
         let mut config = self.connection.config()?;
         if let Some(level) = &self.isolation_level {
@@ -173,7 +173,7 @@ impl Reading {
         }
     }
 
-    fn check(&self, output: RecordFormat) -> Outcome {
+    fn check(&self, output: RecordFormat) -> CommandResult {
         if output == RecordFormat::Value && self.value_format == Values::Json {
             let detail = "--output value writes the bytes unchanged; use --output json with \
                           --value-format json";
@@ -193,7 +193,7 @@ impl Reading {
     }
 }
 
-pub(super) async fn scan(arguments: ScanArguments) -> Outcome {
+pub(super) async fn scan(arguments: ScanArguments) -> CommandResult {
     if arguments.offsets && arguments.reading.max_messages.is_some() {
         let detail = "--offsets reads nothing, so it cannot tell where --max-messages would stop; \
                       omit one of them";
@@ -204,12 +204,12 @@ pub(super) async fn scan(arguments: ScanArguments) -> Outcome {
 }
 
 async fn read_range(
-    reading: &Reading,
+    reading: &ReadArguments,
     start: Bound,
     end: Bound,
     output: RecordFormat,
     only_offsets: bool,
-) -> Outcome {
+) -> CommandResult {
     reading.check(output)?;
     let topic = reading.topic.get()?;
     let client = reading.client()?;
@@ -247,7 +247,7 @@ async fn read_range(
     writer.finish(schema.as_deref())
 }
 
-pub(super) async fn consume(arguments: ConsumeArguments) -> Outcome {
+pub(super) async fn consume(arguments: ConsumeArguments) -> CommandResult {
     let start = match &arguments.from {
         Some(from) => Bound::parse(from)?,
         None if arguments.from_beginning => Bound::Earliest,
@@ -308,7 +308,7 @@ pub(super) async fn consume(arguments: ConsumeArguments) -> Outcome {
     writer.finish(None)
 }
 
-async fn consume_in_group(arguments: &ConsumeArguments, group: &str) -> Outcome {
+async fn consume_in_group(arguments: &ConsumeArguments, group: &str) -> CommandResult {
     let reading = &arguments.reading;
     if !reading.partitions.is_empty() {
         let detail = "a group assigns the partitions itself; omit either --partition or --group";
@@ -345,7 +345,7 @@ async fn write_members_rows(
     arguments: &ConsumeArguments,
     consumer: &mut GroupConsumer,
     columns: Option<usize>,
-) -> Outcome {
+) -> CommandResult {
     let reading = &arguments.reading;
     let mut writer =
         RecordWriter::open(arguments.output, reading.output_file.as_deref(), reading.max_rows)?;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::options::{Connection, Format, TopicName, TopicNames, key_value, to_map};
 use super::output::{ids, note, write_json, write_line, write_rows};
-use super::{Failure, Outcome};
+use super::{CommandResult, Failure};
 use crate::client::admin::{ConfigChange, ConfigSource, NewTopic, Resource};
 use crate::client::{Client, TopicInfo};
 use crate::error::ErrorCode;
@@ -100,7 +100,7 @@ pub(super) struct DeleteArguments {
     connection: Connection,
 }
 
-pub(super) async fn run(command: TopicsCommand) -> Outcome {
+pub(super) async fn run(command: TopicsCommand) -> CommandResult {
     match command {
         TopicsCommand::Create(arguments) => create(&arguments).await,
         TopicsCommand::List(arguments) => list(&arguments).await,
@@ -110,7 +110,7 @@ pub(super) async fn run(command: TopicsCommand) -> Outcome {
     }
 }
 
-async fn create(arguments: &CreateArguments) -> Outcome {
+async fn create(arguments: &CreateArguments) -> CommandResult {
     let name = arguments.topic.get()?;
     let topic = NewTopic {
         name: name.to_owned(),
@@ -136,7 +136,7 @@ async fn create(arguments: &CreateArguments) -> Outcome {
     }
 }
 
-async fn list(arguments: &ListArguments) -> Outcome {
+async fn list(arguments: &ListArguments) -> CommandResult {
     let admin = arguments.connection.client()?.admin();
     let topics =
         if arguments.all { admin.all_topics().await? } else { admin.list_topics().await? };
@@ -153,7 +153,7 @@ async fn list(arguments: &ListArguments) -> Outcome {
     write_rows(arguments.output, &["topic", "partitions", "replicas", "id"], &rows)
 }
 
-async fn describe(arguments: &DescribeArguments) -> Outcome {
+async fn describe(arguments: &DescribeArguments) -> CommandResult {
     let client = arguments.connection.client()?;
     let admin = client.admin();
     let named = arguments.topics.get();
@@ -205,7 +205,7 @@ fn document(topic: &TopicInfo, configs: &BTreeMap<String, String>) -> Value {
     })
 }
 
-fn write_topic(topic: &TopicInfo, configs: &BTreeMap<String, String>) -> Outcome {
+fn write_topic(topic: &TopicInfo, configs: &BTreeMap<String, String>) -> CommandResult {
     let set: Vec<String> = configs.iter().map(|(name, value)| format!("{name}={value}")).collect();
     write_line(&format!(
         "{}  id {}  partitions {}  {}",
@@ -229,7 +229,7 @@ fn write_topic(topic: &TopicInfo, configs: &BTreeMap<String, String>) -> Outcome
     write_rows(Format::Table, &header, &rows)
 }
 
-async fn alter(arguments: &AlterArguments) -> Outcome {
+async fn alter(arguments: &AlterArguments) -> CommandResult {
     let name = arguments.topic.get()?;
     let changes = changes(&arguments.config, &arguments.delete_config);
     if arguments.partitions.is_none() && changes.is_empty() {
@@ -258,7 +258,7 @@ pub(super) fn changes(
     set.chain(delete.iter().map(|name| (name.clone(), ConfigChange::Delete))).collect()
 }
 
-async fn delete(arguments: &DeleteArguments) -> Outcome {
+async fn delete(arguments: &DeleteArguments) -> CommandResult {
     let names = arguments.topics.get();
     if names.is_empty() {
         return Err(Failure::Usage("name the topics to delete".to_owned()));

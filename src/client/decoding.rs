@@ -29,8 +29,8 @@ use arrow::datatypes::SchemaRef;
 
 use crate::client::worker_pool::{self, Promise, WorkerPool};
 use crate::columnar::{
-    Block, Chunk, DecodeOptions, Decoded, Decoder, Looked, Outcome, SchemaRequest, Step, Taken,
-    ValueFormat,
+    Block, BlockOutcome, Chunk, DecodeOptions, Decoded, Decoder, Looked, SchemaRequest, Step,
+    Taken, ValueFormat,
 };
 use crate::error::{Error, Result};
 
@@ -46,7 +46,7 @@ const SMALL_BYTES: usize = 64 << 10;
 #[derive(Debug)]
 struct Slot {
     bytes: usize,
-    outcome: Promise<Outcome>,
+    outcome: Promise<BlockOutcome>,
 }
 
 /// What a turn came to.
@@ -135,7 +135,7 @@ impl Pipeline {
             };
             let needed = match &*front.outcome.result() {
                 // It stays in its slot until the schema is known.
-                Some(Outcome::Schema(request, _)) => Some(request.clone()),
+                Some(BlockOutcome::Schema(request, _)) => Some(request.clone()),
                 _ => None,
             };
             if let Some(request) = needed {
@@ -143,7 +143,7 @@ impl Pipeline {
             }
             let outcome = front.outcome.result().take();
             match outcome {
-                Some(Outcome::Output(made)) => {
+                Some(BlockOutcome::Output(made)) => {
                     let (decoded, rest) = *made;
                     self.slots.pop_front();
                     if let Some(rest) = rest {
@@ -152,12 +152,12 @@ impl Pipeline {
                     }
                     return Ok(Turn::Output(Box::new(decoded)));
                 }
-                Some(Outcome::Schema(_, block)) => {
+                Some(BlockOutcome::Schema(_, block)) => {
                     self.slots.pop_front();
                     let slot = self.make(block);
                     self.slots.push_front(slot);
                 }
-                Some(Outcome::Failed(error)) => {
+                Some(BlockOutcome::Failed(error)) => {
                     self.slots.pop_front();
                     return Err(error);
                 }
@@ -178,10 +178,9 @@ impl Pipeline {
         loop {
             self.unpack_ahead();
             let bytes: usize = self.slots.iter().map(|slot| slot.bytes).sum();
-            let fails = self
-                .slots
-                .back()
-                .is_some_and(|slot| matches!(&*slot.outcome.result(), Some(Outcome::Failed(_))));
+            let fails = self.slots.back().is_some_and(|slot| {
+                matches!(&*slot.outcome.result(), Some(BlockOutcome::Failed(_)))
+            });
             if fails || self.slots.len() >= slots_max || bytes > self.bytes_max {
                 return Filled::Busy;
             }
@@ -200,7 +199,7 @@ impl Pipeline {
                 Ok(Taken::Blocked) => return Filled::Busy,
                 Ok(Taken::Unsettled) => return Filled::Alone,
                 Err(error) => {
-                    let outcome = Promise::kept(Outcome::Failed(error));
+                    let outcome = Promise::kept(BlockOutcome::Failed(error));
                     self.slots.push_back(Slot { bytes: 0, outcome });
                 }
             }

@@ -51,7 +51,7 @@ pub struct Block {
 
 /// What became of a block.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum BlockOutcome {
     /// An output, and the rest where it had no room for all: the next output is made from that.
     Output(Box<(Decoded, Option<Block>)>),
     /// A schema is needed first; then the block is made again.
@@ -80,16 +80,16 @@ impl Block {
 
     /// Makes the rows.
     #[must_use]
-    pub fn make(self) -> Outcome {
+    pub fn make(self) -> BlockOutcome {
         let Self { assembled, makers } = self;
         match makers.make(&assembled) {
             Ok(Made::Output(made)) => {
                 let (decoded, rest) = *made;
                 let rest = rest.map(|assembled| Self { assembled, makers });
-                Outcome::Output(Box::new((decoded, rest)))
+                BlockOutcome::Output(Box::new((decoded, rest)))
             }
-            Ok(Made::Schema(request)) => Outcome::Schema(request, Self { assembled, makers }),
-            Err(error) => Outcome::Failed(error),
+            Ok(Made::Schema(request)) => BlockOutcome::Schema(request, Self { assembled, makers }),
+            Err(error) => BlockOutcome::Failed(error),
         }
     }
 }

@@ -60,8 +60,8 @@ mod values;
 mod varint;
 
 pub use assemble::{AbortedTransaction, Chunk, PartitionProgress};
-pub use avro::{AvroFormat, AvroSchema, ReaderSchema};
-pub use block::{Block, Outcome};
+pub use avro::{AvroFormat, AvroSchema};
+pub use block::{Block, BlockOutcome};
 pub use columns::{KafkaColumn, Projection};
 pub use convert::{compact, nbytes, plain_type, to_plain};
 pub use debezium::{DebeziumFormat, DecimalStrings};
@@ -75,9 +75,9 @@ pub use json::write::NonFinite;
 pub use json::{Extra, JsonFormat};
 pub use layout::{ERROR_COLUMN, KAFKA_STRUCT, TOMBSTONE_COLUMN, VALUE_RAW_COLUMN};
 pub use prepared::Prepared;
-pub use protobuf::{ProtobufFormat, ProtobufReader, ProtobufSchema};
+pub use protobuf::{ProtobufFormat, ProtobufSchema};
 pub use registry::{
-    Registered, SchemaId, SchemaKind, SchemaReference, SchemaRequest, SchemaSource,
+    ReaderSchema, Registered, SchemaId, SchemaKind, SchemaReference, SchemaRequest, SchemaSource,
 };
 pub use rejected::Rejected;
 pub use single::{encode_value, put_json, put_json_string};

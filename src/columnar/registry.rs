@@ -86,6 +86,18 @@ pub enum SchemaRequest {
     Latest(String),
 }
 
+/// Which schema the columns come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ReaderSchema<S> {
+    /// This one. Without the registry's header, it is also the schema that values were written
+    /// with.
+    Given(S),
+    /// The one that the first value was written with.
+    First,
+    /// The latest one of this subject, or of the topic's values.
+    Latest(Option<String>),
+}
+
 /// Where schemas come from.
 pub trait SchemaSource: fmt::Debug + Send + Sync {
     /// The schema of an id, or why there is none; `None` if [`Self::load`] has to be called first.

@@ -168,7 +168,7 @@ pub(super) mod testing {
 
     /// The result of decoding: the columns, the refused values, and how many blocks were decoded as
     /// a whole.
-    type Outcome = (Vec<ArrayRef>, Vec<(usize, String)>, usize);
+    type DecodedRows = (Vec<ArrayRef>, Vec<(usize, String)>, usize);
 
     /// A decoder that can be prevented from reading blocks.
     struct Watched<D> {
@@ -204,7 +204,7 @@ pub(super) mod testing {
         }
     }
 
-    fn outcome(decoder: impl RowDecoder, values: &BinaryViewArray, blocks: bool) -> Outcome {
+    fn outcome(decoder: impl RowDecoder, values: &BinaryViewArray, blocks: bool) -> DecodedRows {
         let mut decoder = Watched { decoder, may_take_blocks: blocks, blocks: 0 };
         let mut refused = Vec::new();
         let columns = decode_rows(&mut decoder, values, &mut |row, detail| {

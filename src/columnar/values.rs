@@ -11,15 +11,15 @@ use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, new_null_array};
 use arrow::datatypes::{FieldRef, Fields};
 
 use super::assemble::Assembled;
-use super::avro::{AvroDecoder, AvroFormat, AvroSchema, ReaderSchema};
+use super::avro::{AvroDecoder, AvroFormat, AvroSchema};
 use super::columns::KafkaColumn;
 use super::debezium::{CHANGES, PARTS};
 use super::debezium::{DebeziumFormat, EventDecoder, EventProbe, Events};
 use super::decoder::OnError;
 use super::ipc::{IpcDecoder, IpcFormat, IpcProbe};
 use super::json::{Extra, Inference, JsonDecoder, JsonFormat, all_nullable};
-use super::protobuf::{ProtobufDecoder, ProtobufFormat, ProtobufReader, ProtobufSchema};
-use super::registry::{self, Fault, Registered, SchemaRequest, SchemaSource};
+use super::protobuf::{ProtobufDecoder, ProtobufFormat, ProtobufSchema};
+use super::registry::{self, Fault, ReaderSchema, Registered, SchemaRequest, SchemaSource};
 use super::rows::decode_rows;
 use crate::error::{Error, Result};
 
@@ -75,7 +75,7 @@ impl ValueFormat {
                 fields.is_some()
             }
             Self::Avro(format) => matches!(format.schema, ReaderSchema::Given(_)),
-            Self::Protobuf(format) => matches!(format.schema, ProtobufReader::Given(_)),
+            Self::Protobuf(format) => matches!(format.schema, ReaderSchema::Given(_)),
             Self::Debezium(format) => format.inner.is_settled(),
         }
     }
@@ -106,7 +106,7 @@ impl ValueFormat {
                 Ok(Self::Avro(Arc::new(AvroFormat { schema, ..AvroFormat::clone(&format) })))
             }
             Self::Protobuf(format) => {
-                let (ProtobufReader::Latest(subject), Some(source)) =
+                let (ReaderSchema::Latest(subject), Some(source)) =
                     (&format.schema, &format.source)
                 else {
                     return Ok(Self::Protobuf(format));
@@ -166,7 +166,7 @@ impl ValueFormat {
                 }
             },
             Self::Protobuf(format) => match &format.schema {
-                ProtobufReader::Given(schema) => {
+                ReaderSchema::Given(schema) => {
                     Ok(Settled::Protobuf(Arc::clone(format), schema.clone()))
                 }
                 _ if format.source.is_none() || !format.framed => {
@@ -174,7 +174,7 @@ impl ValueFormat {
                         "Protobuf values need a schema, or a schema registry to ask for it",
                     ));
                 }
-                ProtobufReader::First | ProtobufReader::Latest(_) => {
+                ReaderSchema::First | ReaderSchema::Latest(_) => {
                     Err(Probe::Protobuf(Arc::clone(format)))
                 }
             },
@@ -224,7 +224,7 @@ impl Settled {
                 ..AvroFormat::clone(format)
             })),
             Self::Protobuf(format, schema) => ValueFormat::Protobuf(Arc::new(ProtobufFormat {
-                schema: ProtobufReader::Given(schema.clone()),
+                schema: ReaderSchema::Given(schema.clone()),
                 ..ProtobufFormat::clone(format)
             })),
             Self::Debezium(events) => events.format(),
@@ -497,7 +497,7 @@ impl Probe {
             Self::Protobuf(format) => {
                 let Some(source) = &format.source else { return Ok(Look::More) };
                 let wanted = match &format.schema {
-                    ProtobufReader::Latest(subject) => Wanted::Latest(subject.as_deref()),
+                    ReaderSchema::Latest(subject) => Wanted::Latest(subject.as_deref()),
                     _ => Wanted::First,
                 };
                 let settle = |registered: &Registered, rest: &[u8]| {

@@ -12,8 +12,8 @@ use super::{interop, types};
 use crate::columnar::{
     AvroFormat, AvroSchema, AvroTarget, DebeziumFormat, DecimalStrings, Extra, Framing,
     HeaderField, IpcCompression, IpcFormat, IpcTarget, JsonFormat, NonFinite, ProtobufFormat,
-    ProtobufReader, ProtobufSchema, ProtobufTarget, ReaderSchema, SchemaReference, SchemaSource,
-    ValueFormat, ValueSource,
+    ProtobufSchema, ProtobufTarget, ReaderSchema, SchemaReference, SchemaSource, ValueFormat,
+    ValueSource,
 };
 use crate::error::{Error, Result};
 
@@ -281,17 +281,18 @@ impl Protobuf {
             }
         }
     }
-
-    fn reader(&self) -> Result<ProtobufReader> {
-        Ok(match self.schema()? {
-            Some(schema) => ProtobufReader::Given(schema),
-            None if self.registry.latest => ProtobufReader::Latest(self.registry.subject.clone()),
-            None => ProtobufReader::First,
-        })
-    }
 }
 
 impl Registry {
+    /// Which schema the columns come from, if this one is given or none.
+    fn reader<S>(&self, given: Option<S>) -> ReaderSchema<S> {
+        match given {
+            Some(schema) => ReaderSchema::Given(schema),
+            None if self.latest => ReaderSchema::Latest(self.subject.clone()),
+            None => ReaderSchema::First,
+        }
+    }
+
     fn source(&self) -> Result<Option<Arc<dyn SchemaSource>>> {
         self.native.as_ref().map(|native| native.get().source()).transpose()
     }
@@ -333,13 +334,7 @@ impl Format {
             Kind::Text => column("text").map(|()| ValueFormat::Text)?,
             Kind::Json(json) => ValueFormat::Json(json.reading.clone()),
             Kind::Avro(avro) => ValueFormat::Avro(Arc::new(AvroFormat {
-                schema: match avro.schema()? {
-                    Some(schema) => ReaderSchema::Given(schema),
-                    None if avro.registry.latest => {
-                        ReaderSchema::Latest(avro.registry.subject.clone())
-                    }
-                    None => ReaderSchema::First,
-                },
+                schema: avro.registry.reader(avro.schema()?),
                 framed: avro.registry.framed,
                 source: avro.registry.source()?,
             })),
@@ -355,7 +350,7 @@ impl Format {
                 }))
             }
             Kind::Protobuf(protobuf) => ValueFormat::Protobuf(Arc::new(ProtobufFormat {
-                schema: protobuf.reader()?,
+                schema: protobuf.registry.reader(protobuf.schema()?),
                 message: protobuf.message.clone(),
                 time_unit: protobuf.time_unit,
                 framed: protobuf.registry.framed,

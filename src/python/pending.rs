@@ -20,12 +20,12 @@ use crate::error::{Error, Result};
 /// Converts a finished result to a Python object.
 type Make = Arc<dyn Fn(Python<'_>) -> PyResult<Py<PyAny>> + Send + Sync>;
 
-type Outcome = std::result::Result<Make, Arc<Error>>;
+type Finished = std::result::Result<Make, Arc<Error>>;
 
 /// Work in progress, and its result once it is available.
 #[pyclass(frozen, module = "ottla")]
 pub(super) struct Pending {
-    future: Shared<BoxFuture<'static, Outcome>>,
+    future: Shared<BoxFuture<'static, Finished>>,
     what: &'static str,
     /// Says what is in the way of work that takes too long.
     watch: Watch,
@@ -67,12 +67,12 @@ impl Pending {
     }
 
     /// The outcome, if available; starts the work if it has not started yet.
-    fn peek(&self) -> Result<Option<Outcome>> {
+    fn peek(&self) -> Result<Option<Finished>> {
         let _context = runtime::handle()?.enter();
         Ok(self.future.clone().now_or_never())
     }
 
-    fn outcome(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Outcome> {
+    fn outcome(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Finished> {
         self.check_process()?;
         if let Some(outcome) = self.peek()? {
             return Ok(outcome);

@@ -25,8 +25,8 @@ use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use ottla::columnar::{
     AvroFormat, AvroSchema, AvroTarget, Chunk, DecodeOptions, Decoder, Encoder, Framing,
-    ProtobufFormat, ProtobufReader, ProtobufSchema, ProtobufTarget, ReaderSchema, ValueFormat,
-    ValueSource, WriteOptions,
+    ProtobufFormat, ProtobufSchema, ProtobufTarget, ReaderSchema, ValueFormat, ValueSource,
+    WriteOptions,
 };
 use ottla::record::{
     AppendRules, BatchBuilder, BatchOptions, Batches, Compression, HEADER_SIZE, Walker,
@@ -402,7 +402,7 @@ fn decode_protobuf(bencher: Bencher<'_, '_>, kind: &str) {
     let bytes = encode(&numbered_events(), &protobuf_options(&schema));
     let names = event_fields(&DataType::Int64).iter().map(|one| one.name().clone()).collect();
     let format = ProtobufFormat {
-        schema: ProtobufReader::Given(schema),
+        schema: ReaderSchema::Given(schema),
         message: None,
         time_unit: TimeUnit::Nanosecond,
         framed: false,

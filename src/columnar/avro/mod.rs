@@ -45,29 +45,17 @@ pub(super) use write::AvroWriter;
 
 use super::builder::Rows;
 use super::fail::with_excerpt;
-use super::registry::{self, Fault, SchemaId, SchemaRequest, SchemaSource};
+use super::registry::{self, Fault, ReaderSchema, SchemaId, SchemaRequest, SchemaSource};
 use super::rows::{BLOCK_ROWS, RowDecoder, Value};
 use crate::error::Result;
 use read::Cursor;
 use resolve::{Program, compile};
 
-/// Which schema the columns come from.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ReaderSchema {
-    /// This one. Without the registry's header, it is also the schema that values were written
-    /// with.
-    Given(AvroSchema),
-    /// The one that the first value was written with.
-    First,
-    /// The latest one of this subject, or of the topic's values.
-    Latest(Option<String>),
-}
-
 /// How Avro values are read.
 #[derive(Clone, Debug)]
 pub struct AvroFormat {
     /// Where the columns come from.
-    pub schema: ReaderSchema,
+    pub schema: ReaderSchema<AvroSchema>,
     /// Whether values have the header of the Schema Registry.
     pub framed: bool,
     /// Where the schemas of values are found by id; without it, values were written with the given

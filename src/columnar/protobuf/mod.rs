@@ -47,28 +47,17 @@ pub(super) use write::ProtobufWriter;
 
 use super::builder::Rows;
 use super::fail::with_excerpt;
-use super::registry::{self, Fault, SchemaId, SchemaRequest, SchemaSource};
+use super::registry::{self, Fault, ReaderSchema, SchemaId, SchemaRequest, SchemaSource};
 use super::rows::{BLOCK_ROWS, RowDecoder, Value};
 use crate::error::Result;
 use read::{Program, Reader};
 use wire::Cursor;
 
-/// Which schema the columns come from.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ProtobufReader {
-    /// This one.
-    Given(ProtobufSchema),
-    /// The one that the first value was written with.
-    First,
-    /// The latest one of this subject, or of the topic's values.
-    Latest(Option<String>),
-}
-
 /// How Protobuf values are read.
 #[derive(Clone, Debug)]
 pub struct ProtobufFormat {
     /// Where the columns come from.
-    pub schema: ProtobufReader,
+    pub schema: ReaderSchema<ProtobufSchema>,
     /// The name of the message, if the schema is not given; by default that of the first value, or
     /// the first in the latest schema.
     pub message: Option<String>,

@@ -63,7 +63,7 @@ fn decoder_of(schema: &ProtobufSchema) -> ProtobufDecoder {
 fn decoder_of_columns(schema: &ProtobufSchema, wanted: Option<&[usize]>) -> ProtobufDecoder {
     let format = ProtobufFormat {
         time_unit: TimeUnit::Nanosecond,
-        schema: ProtobufReader::Given(schema.clone()),
+        schema: ReaderSchema::Given(schema.clone()),
         message: None,
         framed: false,
         source: None,

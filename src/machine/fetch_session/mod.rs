@@ -27,7 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::error::ErrorCode;
-use crate::types::{LeaderEpoch, Offset, TimestampMs, TopicId};
+use crate::types::{LeaderEpoch, Offset, SplitMix64, TimestampMs, TopicId};
 
 #[cfg(test)]
 mod tests;
@@ -212,7 +212,7 @@ fn next_epoch(epoch: i32) -> i32 {
 pub struct FetchSessions {
     slots: usize,
     eviction_ms: i64,
-    random: u64,
+    random: SplitMix64,
     sessions: BTreeMap<i32, Session>,
     last_used: BTreeSet<(TimestampMs, i32)>,
     /// Sessions that anyone may evict, smallest first: those older than the eviction time.
@@ -228,7 +228,7 @@ impl FetchSessions {
         Self {
             slots,
             eviction_ms,
-            random: seed,
+            random: SplitMix64::new(seed),
             sessions: BTreeMap::new(),
             last_used: BTreeSet::new(),
             evictable_by_all: BTreeSet::new(),
@@ -354,12 +354,7 @@ impl FetchSessions {
 
     fn new_id(&mut self) -> i32 {
         loop {
-            // splitmix64
-            self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut mixed = self.random;
-            mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            let id = i32::try_from((mixed ^ (mixed >> 31)) >> 33).unwrap_or(NO_SESSION);
+            let id = i32::try_from(self.random.draw() >> 33).unwrap_or(NO_SESSION);
             if id != NO_SESSION && !self.sessions.contains_key(&id) {
                 return id;
             }

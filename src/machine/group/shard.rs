@@ -12,7 +12,7 @@ use super::request::{Effect, Event, GroupRequest, RequestId};
 use super::timers::{GroupTimer, TimerKey, Timers};
 use super::{GroupConfig, TopicsView, admin, offsets};
 use crate::machine::Machine;
-use crate::types::{TimestampMs, Uuid};
+use crate::types::{SplitMix64, TimestampMs, Uuid};
 
 /// The state of all groups of one `__consumer_offsets` partition.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ pub(super) struct Context {
     pub(super) timers: Timers,
     /// The time of the current step.
     pub(super) now: TimestampMs,
-    random: u64,
+    random: SplitMix64,
     effects: Vec<Effect>,
     /// One shared empty string.
     empty: Arc<str>,
@@ -134,18 +134,9 @@ impl Context {
     pub(super) fn new_uuid(&mut self) -> Uuid {
         let mut bytes = [0; 16];
         let (high, low) = bytes.split_at_mut(8);
-        high.copy_from_slice(&self.next_random().to_be_bytes());
-        low.copy_from_slice(&self.next_random().to_be_bytes());
+        high.copy_from_slice(&self.random.draw().to_be_bytes());
+        low.copy_from_slice(&self.random.draw().to_be_bytes());
         Uuid::from_random(bytes)
-    }
-
-    /// SplitMix64.
-    fn next_random(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.random;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
     }
 }
 
@@ -160,7 +151,7 @@ impl GroupShard {
                 topics: Arc::default(),
                 timers: Timers::default(),
                 now: TimestampMs::NONE,
-                random: seed,
+                random: SplitMix64::new(seed),
                 effects: Vec::new(),
                 empty: "".into(),
             },

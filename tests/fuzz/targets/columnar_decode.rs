@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, TimeUnit};
 use bytes::Bytes;
 use ottla::columnar::{
     AvroFormat, AvroSchema, Chunk, DebeziumFormat, DecimalStrings, DecodeOptions, Decoder, OnError,
-    ProtobufFormat, ProtobufReader, ProtobufSchema, ReaderSchema, ValueFormat,
+    ProtobufFormat, ProtobufSchema, ReaderSchema, ValueFormat,
 };
 use ottla::record::{BatchBuilder, BatchOptions, patch_producer};
 use ottla::types::{ProducerEpoch, ProducerId, Sequence, TimestampMs, TopicPartition};
@@ -71,7 +71,7 @@ fn format(choice: u8) -> ValueFormat {
         2 => ValueFormat::json_inferred(),
         kind @ (5 | 6) => {
             let schema = ProtobufSchema::parse(MESSAGE, &[], Vec::new(), Some("R"));
-            let schema = ProtobufReader::Given(schema.expect("a good schema"));
+            let schema = ReaderSchema::Given(schema.expect("a good schema"));
             let format = ProtobufFormat {
                 schema,
                 message: None,
