@@ -1,6 +1,6 @@
 //! The client's settings, under Kafka's names.
 //!
-//! One table, [`OPTIONS`], holds every name that is understood: Java's dotted names and, where
+//! One table, `OPTIONS`, holds every name that is understood: Java's dotted names and, where
 //! librdkafka calls the same thing otherwise, that one too. A name that is not in the table is an
 //! error with the nearest name as a suggestion; nothing is accepted and ignored.
 
@@ -282,7 +282,7 @@ impl std::fmt::Debug for ConfigOption {
 macro_rules! options {
     ($([$($name:literal),+] $doc:literal, $set:expr;)*) => {
         /// Every name that [`ClientConfig::set`] understands.
-        pub const OPTIONS: &[ConfigOption] = &[
+        const OPTIONS: &[ConfigOption] = &[
             $(ConfigOption { names: &[$($name),+], doc: $doc, set: $set }),*
         ];
     };

@@ -16,13 +16,13 @@ use crate::columnar::Rejected;
 use crate::error::{Error, Result};
 
 /// The header with the topic that a dead letter was read from.
-pub const TOPIC_HEADER: &str = "ottla.dlq.topic";
+const TOPIC_HEADER: &str = "ottla.dlq.topic";
 /// The header with its partition, in decimal digits.
 pub const PARTITION_HEADER: &str = "ottla.dlq.partition";
 /// The header with its offset, in decimal digits.
-pub const OFFSET_HEADER: &str = "ottla.dlq.offset";
+const OFFSET_HEADER: &str = "ottla.dlq.offset";
 /// The header that says why it could not be decoded.
-pub const ERROR_HEADER: &str = "ottla.dlq.error";
+const ERROR_HEADER: &str = "ottla.dlq.error";
 
 /// How many records are in flight at once.
 const UNDER_WAY_MAX: usize = 10_000;

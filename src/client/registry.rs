@@ -2,7 +2,7 @@
 //!
 //! It speaks the REST interface that Confluent's registry, Karapace, Apicurio and others share. Schemas
 //! never change under their id, so they are cached; the latest schema of a subject is fetched again
-//! after [`LATEST_FOR`]. An id that the registry does not have is remembered for the same time.
+//! after `LATEST_FOR`. An id that the registry does not have is remembered for the same time.
 //!
 //! Calls block: the async parts of the client make them on blocking threads
 //! ([`crate::client::decoding`]).
@@ -25,7 +25,7 @@ use crate::columnar::{
 use crate::error::{Error, ErrorCode, Result};
 
 /// How long the latest schema of a subject, or its absence, is cached.
-pub const LATEST_FOR: Duration = Duration::from_secs(60);
+const LATEST_FOR: Duration = Duration::from_secs(60);
 /// How many times a call is attempted before it fails.
 const TRIES: u32 = 4;
 /// The wait after the first failure; it doubles.

@@ -154,12 +154,6 @@ impl Scan {
         &self.offsets
     }
 
-    /// How its rows are decoded.
-    #[must_use]
-    pub const fn decode_options(&self) -> &DecodeOptions {
-        &self.decode
-    }
-
     /// The same rows, decoded otherwise.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
 
-use crate::error::{Error, Result};
+use crate::error::Error;
 
 /// The time zone of every timestamp column.
 pub(crate) const UTC: &str = "UTC";
@@ -127,19 +127,6 @@ impl Projection {
     pub const NONE: Self = Self(0);
     /// Every column.
     pub const ALL: Self = Self(0xff);
-
-    /// The columns of these names.
-    ///
-    /// # Errors
-    /// An invalid argument for a name that is not a Kafka column.
-    pub fn from_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self> {
-        let mut set = Self::NONE;
-        for name in names {
-            let column = KafkaColumn::from_name(name).ok_or_else(|| unknown_column(name, []))?;
-            set = set.with(column);
-        }
-        Ok(set)
-    }
 
     /// This set with one more column.
     #[must_use]

@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 /// The struct that Kafka columns move into when names collide.
 pub const KAFKA_STRUCT: &str = "_kafka";
 /// The column of decode errors.
-pub const ERROR_COLUMN: &str = "error";
+const ERROR_COLUMN: &str = "error";
 /// The column of undecoded values next to decoded ones.
 pub const VALUE_RAW_COLUMN: &str = "value_raw";
 

@@ -73,7 +73,7 @@ pub use json::clock::time as parse_time;
 pub use json::explain::{excerpt, not_json};
 pub use json::write::NonFinite;
 pub use json::{Extra, JsonFormat};
-pub use layout::{ERROR_COLUMN, KAFKA_STRUCT, TOMBSTONE_COLUMN, VALUE_RAW_COLUMN};
+pub use layout::{KAFKA_STRUCT, TOMBSTONE_COLUMN, VALUE_RAW_COLUMN};
 pub use prepared::Prepared;
 pub use protobuf::{ProtobufFormat, ProtobufSchema};
 pub use registry::{

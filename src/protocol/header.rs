@@ -30,11 +30,6 @@ impl RequestHeader {
         ApiKey::from_i16(self.api_key)
     }
 
-    /// The version of the header: 2 when it ends with tagged fields, else 1.
-    pub fn header_version(&self) -> i16 {
-        if self.is_flexible() { 2 } else { 1 }
-    }
-
     fn is_flexible(&self) -> bool {
         self.api().is_some_and(|api| api.is_flexible(self.api_version))
     }

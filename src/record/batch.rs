@@ -53,7 +53,7 @@ impl Batch {
 
     /// The records as they are stored, compressed or not.
     #[must_use]
-    pub fn stored_records(&self) -> Bytes {
+    fn stored_records(&self) -> Bytes {
         self.bytes.slice(HEADER_SIZE.min(self.bytes.len())..)
     }
 

@@ -198,17 +198,6 @@ impl BatchBuilder {
         self.buffer.len()
     }
 
-    /// The size that the batch will have if it compresses to `ratio` of its records; producers
-    /// learn the ratio from earlier batches.
-    #[must_use]
-    pub fn estimated_size_bytes(&self, ratio: f32) -> usize {
-        if self.options.compression == Compression::None {
-            return self.buffer.len();
-        }
-        let records = self.buffer.len().saturating_sub(HEADER_SIZE);
-        ((records as f32 * ratio) as usize).saturating_add(HEADER_SIZE)
-    }
-
     /// Sets the producer state; idempotent producers know it only when the batch is sent.
     pub fn set_producer(&mut self, id: ProducerId, epoch: ProducerEpoch, base_sequence: Sequence) {
         self.options.producer_id = id;

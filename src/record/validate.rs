@@ -9,7 +9,7 @@ use crate::record::batch::{Batch, broken_record};
 use crate::record::compression::Compression;
 use crate::record::header::{BatchHeader, TimestampType, corrupt, invalid};
 use crate::record::walk::{Walker, check_headers};
-use crate::types::{Offset, TimestampMs};
+use crate::types::TimestampMs;
 
 /// How a batch is checked.
 #[derive(Clone, Copy, Debug)]
@@ -206,12 +206,4 @@ fn wrong_delta(header: &BatchHeader, index: i32, delta: i32) -> Error {
     );
     let records = vec![(index, format!("the offset delta {delta} is not {index}"))];
     Error::RecordsRefused { code: ErrorCode::InvalidRecord, detail, records }
-}
-
-impl AppendFacts {
-    /// The offset of the record with the largest timestamp, once the base offset is known.
-    #[must_use]
-    pub const fn max_timestamp_offset(&self, base_offset: Offset) -> Offset {
-        Offset(base_offset.0.saturating_add(self.max_timestamp_offset_delta as i64))
-    }
 }

@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at the first surprise")]
 
+mod public;
+mod python;
 mod rules;
 mod samples;
 mod source;
@@ -88,6 +90,28 @@ fn every_file_opens_with_why_and_fits_in_a_head() {
     for directory in ["src", "tests"] {
         check(&rules::files_without_a_reason_or_too_long(&sources(directory, "rs")));
     }
+}
+
+#[test]
+fn python_files_import_only_what_is_below_them() {
+    let files = sources("python/ottla", "py");
+    check(&python::imports_that_go_up(&files));
+    check(&python::rows_without_a_file(&files));
+}
+
+#[test]
+fn every_python_file_opens_with_why_and_fits_in_a_head() {
+    for directory in ["python", "tests"] {
+        check(&python::files_without_a_reason_or_too_long(&sources(directory, "py")));
+    }
+}
+
+#[test]
+fn nothing_is_public_that_nobody_uses() {
+    let mut files = sources("src", "rs");
+    // The rule itself names some.
+    files.extend(sources("tests", "rs").into_iter().filter(|file| !file.path.contains("/tidy/")));
+    check(&public::items_that_nobody_uses(&files));
 }
 
 #[test]

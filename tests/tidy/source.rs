@@ -87,7 +87,8 @@ fn is_module(item: &str) -> bool {
     item.starts_with("mod ")
 }
 
-fn identifier(text: &str) -> String {
+/// The identifier that a text begins with.
+pub(crate) fn identifier(text: &str) -> String {
     text.chars().take_while(|one| one.is_alphanumeric() || *one == '_').collect()
 }
 

@@ -9,7 +9,7 @@
 
 /// The 32-bit murmur2 hash with Kafka's seed; the number is what Java prints.
 #[must_use]
-pub fn murmur2(data: &[u8]) -> i32 {
+fn murmur2(data: &[u8]) -> i32 {
     const SEED: u32 = 0x9747_b28c;
     const MULTIPLIER: u32 = 0x5bd1_e995;
     const SHIFT: u32 = 24;

@@ -123,22 +123,6 @@ impl MetadataDelta {
         &self.deleted
     }
 
-    /// The resources whose settings changed.
-    pub fn changed_configs(&self) -> impl Iterator<Item = &ConfigResource> {
-        self.configs.keys()
-    }
-
-    /// The brokers that registered, changed or left.
-    pub fn changed_brokers(&self) -> impl Iterator<Item = NodeId> {
-        self.brokers.keys().copied()
-    }
-
-    /// Whether the finalized features changed.
-    #[must_use]
-    pub fn features_changed(&self) -> bool {
-        !self.features.is_empty()
-    }
-
     /// Takes one more record.
     ///
     /// # Errors

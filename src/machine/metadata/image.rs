@@ -236,11 +236,6 @@ impl MetadataImage {
         self.brokers.values()
     }
 
-    /// The brokers that clients may be told about.
-    pub fn live_brokers(&self) -> impl Iterator<Item = &Arc<BrokerImage>> {
-        self.brokers().filter(|broker| !broker.fenced)
-    }
-
     /// The highest broker epoch ever given out.
     #[must_use]
     pub fn last_broker_epoch(&self) -> BrokerEpoch {

@@ -33,9 +33,7 @@ pub use image::{
     BrokerImage, Endpoint, MetadataImage, PartitionImage, SUPPORTED_FEATURES, SupportedFeature,
     TopicImage,
 };
-pub use record::{
-    ConfigResource, MetadataRecord, PartitionRecord, RECORD_VERSION, is_internal_topic,
-};
+pub use record::{ConfigResource, MetadataRecord, PartitionRecord, is_internal_topic};
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@
 //! `{"version":1,"record":{"topic":{"name":"orders","id":"…22 characters…"}}}`. The rules that
 //! keep it stable:
 //!
-//! - [`RECORD_VERSION`] is raised when an existing kind of record changes; a record of a higher
+//! - `RECORD_VERSION` is raised when an existing kind of record changes; a record of a higher
 //!   version is refused with both numbers, never guessed at.
 //! - A kind or a field that is not known is refused too: ignoring what a newer version meant
 //!   would make two nodes disagree.
@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::types::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, ProducerId, TopicId, Uuid};
 
 /// The version of the encoding that this build writes, and the highest that it reads.
-pub const RECORD_VERSION: u16 = 1;
+const RECORD_VERSION: u16 = 1;
 
 /// The resource a setting is stored for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

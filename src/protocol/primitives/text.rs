@@ -39,12 +39,6 @@ impl Str {
     pub const fn as_shared_bytes(&self) -> &Bytes {
         &self.0
     }
-
-    /// A copy that keeps only its own bytes alive.
-    #[must_use]
-    pub fn detached(&self) -> Self {
-        Self(Bytes::copy_from_slice(&self.0))
-    }
 }
 
 impl Deref for Str {

@@ -439,13 +439,6 @@ impl GroupConsumer {
         Ok(self.finished())
     }
 
-    /// The ends that were pinned when partitions were assigned, with
-    /// [`GroupOptions::until_caught_up`].
-    #[must_use]
-    pub const fn pinned_ends(&self) -> &PartitionOffsets {
-        &self.ends
-    }
-
     /// How many offsets are between the positions and the pinned ends; none while a position is
     /// unknown.
     #[must_use]

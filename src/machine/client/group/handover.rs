@@ -139,12 +139,6 @@ impl Handover {
     pub const fn held(&self) -> &Partitions {
         &self.held
     }
-
-    /// What the caller was assigned but has not heard of.
-    #[must_use]
-    pub const fn untold(&self) -> &Partitions {
-        &self.assigned
-    }
 }
 
 #[cfg(test)]
