@@ -7,10 +7,9 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    clippy::print_stderr,
     clippy::large_futures,
     clippy::too_many_lines,
-    reason = "a test may stop at the first surprise, and says what it skips"
+    reason = "a test may stop at the first surprise"
 )]
 
 mod admin;
