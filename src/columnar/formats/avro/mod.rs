@@ -45,8 +45,7 @@ pub(in crate::columnar) use write::AvroWriter;
 
 use super::builder::Rows;
 use super::fail::with_excerpt;
-use super::registry;
-use super::registry::{Fault, ReaderSchema, SchemaId, SchemaRequest, SchemaSource};
+use super::registry::{self, Fault, ReaderSchema, SchemaId, SchemaRequest, SchemaSource};
 use super::rows::{BLOCK_ROWS, RowDecoder, Value};
 use crate::error::Result;
 use read::Cursor;
