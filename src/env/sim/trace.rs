@@ -44,7 +44,7 @@ impl Trace {
     pub fn hash(&self) -> u64 {
         let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
         let all = self.lines();
-        all.iter().flat_map(|line| line.as_bytes()).fold(0xcbf2_9ce4_8422_2325, fold)
+        all.iter().flat_map(String::as_bytes).fold(0xcbf2_9ce4_8422_2325, fold)
     }
 }
 
