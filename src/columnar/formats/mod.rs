@@ -27,10 +27,9 @@ use crate::columnar::read::assemble::Assembled;
 use crate::columnar::read::decoder::OnError;
 use crate::error::{Error, Result};
 use avro::{AvroDecoder, AvroFormat, AvroSchema};
-use debezium::{CHANGES, PARTS};
 use debezium::{DebeziumFormat, EventDecoder, EventProbe, Events};
 use ipc::{IpcDecoder, IpcFormat, IpcProbe};
-use json::{Extra, Inference, JsonDecoder, JsonFormat, all_nullable};
+use json::{Extra, JsonDecoder, JsonFormat, JsonProbe, all_nullable};
 use protobuf::{ProtobufDecoder, ProtobufFormat, ProtobufSchema};
 use registry::{Fault, ReaderSchema, Registered, SchemaRequest, SchemaSource};
 use rows::decode_rows;
@@ -368,104 +367,6 @@ pub(in crate::columnar) enum Probe {
     ArrowIpc(IpcProbe),
 }
 
-/// Infers the fields of JSON objects.
-#[derive(Debug)]
-pub(in crate::columnar) struct JsonProbe {
-    format: JsonFormat,
-    inference: Inference,
-    /// The number of objects seen, and of other values.
-    objects: usize,
-    others: usize,
-    /// Whether no value after one that is not an object will be handed out.
-    raises: bool,
-    /// Whether the objects are Debezium events.
-    events: bool,
-}
-
-impl JsonProbe {
-    fn new(format: &JsonFormat) -> Self {
-        Self {
-            format: format.clone(),
-            inference: Inference::default(),
-            objects: 0,
-            others: 0,
-            raises: false,
-            events: false,
-        }
-    }
-
-    /// Examines Debezium events, some of which have no row.
-    pub(in crate::columnar) const fn look_for_events(&mut self) {
-        self.events = true;
-    }
-
-    /// The format with fields of events.
-    pub(in crate::columnar) fn events(&self, fields: Fields) -> JsonFormat {
-        let extra = Extra::Ignore;
-        JsonFormat { fields: Some(fields), extra, ..self.format.clone() }
-    }
-
-    /// Whether a change was seen that is not a row, for example a document.
-    pub(in crate::columnar) fn has_changes(&self) -> bool {
-        self.inference.any_of_event(&CHANGES)
-    }
-
-    /// How many values are examined.
-    pub(in crate::columnar) fn wanted(&self) -> usize {
-        self.format.infer.max(1)
-    }
-
-    /// The JSON of a value.
-    pub(in crate::columnar) fn body<'a>(&self, value: &'a [u8]) -> &'a [u8] {
-        match registry::unframe(value) {
-            Ok((_, body)) if self.format.framed => body,
-            _ => value,
-        }
-    }
-
-    fn is_enough(&self) -> bool {
-        let wanted = self.wanted();
-        let is_over = self.raises && self.seen() >= wanted;
-        let waits = self.events && !self.has_changes() && !(is_over && self.others > 0);
-        (self.objects >= wanted || is_over) && !waits
-    }
-
-    fn look(&mut self, values: &BinaryViewArray) -> Look {
-        for value in values.iter().flatten() {
-            if self.is_enough() {
-                break;
-            }
-            match self.add(value) {
-                Ok(()) => self.objects = self.objects.saturating_add(1),
-                Err(_no_object) => self.others = self.others.saturating_add(1),
-            }
-        }
-        if self.is_enough() {
-            return self.found().map_or(Look::Nothing, Look::Settled);
-        }
-        Look::More
-    }
-
-    const fn seen(&self) -> usize {
-        self.objects.saturating_add(self.others)
-    }
-
-    fn add(&mut self, value: &[u8]) -> Result<(), Fault> {
-        let value = if self.format.framed { registry::unframe(value)?.1 } else { value };
-        Ok(self.inference.add(value)?)
-    }
-
-    /// The format with its fields; none before an object has been seen.
-    fn found(&self) -> Option<Settled> {
-        if self.objects == 0 {
-            return None;
-        }
-        let fields =
-            if self.events { self.inference.event_fields(&PARTS) } else { self.inference.fields() };
-        Some(Settled::Json(self.format.with_found(fields)))
-    }
-}
-
 /// The result of examining values.
 #[derive(Debug)]
 pub(in crate::columnar) enum Look {
@@ -525,7 +426,7 @@ impl Probe {
     /// Sets what to do with values that cannot be decoded.
     pub(in crate::columnar) fn expect(&mut self, on_error: OnError) {
         match self {
-            Self::Json(probe) => probe.raises = on_error == OnError::Raise,
+            Self::Json(probe) => probe.expect(on_error == OnError::Raise),
             Self::Debezium(probe) => probe.expect(on_error),
             Self::Avro(_) | Self::Protobuf(_) | Self::ArrowIpc(_) => {}
         }
@@ -537,7 +438,7 @@ impl Probe {
         match self {
             // Determines which values are invalid.
             Self::ArrowIpc(_) => Settled::ArrowIpc(named, false),
-            Self::Json(probe) => Settled::Json(probe.format.with_found(named)),
+            Self::Json(probe) => Settled::Json(probe.named(named)),
             // A value without `op` is not an event, which is known without the row's columns.
             Self::Debezium(probe) => probe.unsettled(named),
             Self::Avro(_) | Self::Protobuf(_) => Settled::Nothing(named),

@@ -33,6 +33,7 @@ pub(in crate::columnar) mod clock;
 pub(in crate::columnar) mod explain;
 mod infer;
 pub(in crate::columnar) mod number;
+mod probe;
 mod scan;
 pub(crate) mod write;
 
@@ -46,7 +47,7 @@ use simd_json::{Buffers, INPUT_PADDING, Node, StaticNode, Tape};
 
 use build::ObjectBuilder;
 pub(crate) use build::all_nullable;
-pub(in crate::columnar) use infer::Inference;
+pub(in crate::columnar) use probe::JsonProbe;
 
 use super::registry;
 use super::registry::Fault;
