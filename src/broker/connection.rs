@@ -34,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::frame_reader::{Frame, FrameLimits, FrameReader, Step};
 use super::frame_writer::write_some;
+use super::listener::Reached;
 use super::memory::MemoryHold;
 use crate::env::Transport;
 use crate::error::{Error, ErrorCode, Result};
@@ -66,8 +67,8 @@ pub(super) trait FrameHandler: Send + Sync + 'static {
 pub(super) struct PeerInfo {
     /// The address of the client.
     pub(super) peer: SocketAddr,
-    /// The address that the client connected to.
-    pub(super) local: SocketAddr,
+    /// The listener and the address that the client connected to.
+    pub(super) reached: Reached,
     /// Cancelled when the peer disconnects or the broker shuts down: waits on its behalf end.
     pub(super) gone: CancellationToken,
     /// The name and version of the client's library, once it has sent them.

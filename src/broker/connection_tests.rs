@@ -7,8 +7,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::broker::listener::BoundListener;
 use crate::broker::memory::MemoryBudget;
 use crate::broker::receive_buffers::{ReceiveBuffers, SMALL};
+use crate::config::SecurityProtocol;
 
 /// Echoes frames; the first byte says how: `n`ow, `l`ater, `s`ilent, `x` is an error.
 #[derive(Default)]
@@ -57,9 +59,12 @@ async fn world(limits: ConnectionLimits) -> World {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (stream, peer) = listener.accept().await.unwrap();
+    let address = stream.local_addr().unwrap();
+    let protocol = SecurityProtocol::Plaintext;
+    let listener = BoundListener { name: "PLAINTEXT".to_owned(), protocol, address };
     let info = Arc::new(PeerInfo {
         peer,
-        local: stream.local_addr().unwrap(),
+        reached: Reached { listener: Arc::new(listener), address },
         gone: CancellationToken::new(),
         software: OnceLock::new(),
     });

@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::{BoxFuture, FrameHandler, Outcome, PeerInfo};
 use super::handlers;
+use super::listener::Reached;
 use super::state::BrokerState;
 use super::unserved::{self, Unserved};
 use crate::error::{Error, ErrorCode, Result};
@@ -44,8 +45,8 @@ pub(super) struct RequestContext {
     /// The version of the request, which is also that of the response.
     pub(super) api_version: i16,
     pub(super) client_id: Option<Str>,
-    /// The local address of the connection, by which the client knows this broker; `None` in-process.
-    pub(super) local_address: Option<SocketAddr>,
+    /// The listener and the address by which the client knows this broker; `None` in-process.
+    pub(super) reached: Option<Reached>,
     /// The remote address of the connection; `None` in-process.
     pub(super) peer_address: Option<SocketAddr>,
 }
@@ -220,7 +221,7 @@ impl Dispatcher {
         let context = RequestContext {
             api_version: version,
             client_id: header.client_id,
-            local_address: Some(peer.local),
+            reached: Some(peer.reached.clone()),
             peer_address: Some(peer.peer),
         };
         let call =
@@ -293,7 +294,7 @@ impl Service for LocalService {
         let context = RequestContext {
             api_version: version,
             client_id: Some(client_id.clone()),
-            local_address: None,
+            reached: None,
             peer_address: None,
         };
         let turn = (request.api() == ApiKey::Produce).then(|| self.turn());

@@ -93,12 +93,36 @@ fn bind_all(
     }
 }
 
-/// A listening socket, which keeps to which listener it belongs.
+/// What a listening socket belongs to, and where it is bound. Its connections keep it.
+#[derive(Debug)]
+pub(super) struct BoundListener {
+    /// The name of the listener.
+    pub(super) name: String,
+    pub(super) protocol: SecurityProtocol,
+    pub(super) address: SocketAddr,
+}
+
+impl BoundListener {
+    /// The host and port that its clients are told, if the settings say so; port 0 is the one that is bound.
+    pub(super) fn advertised<'a>(&self, advertised: &'a [Listener]) -> Option<(&'a str, u16)> {
+        let told = advertised.iter().find(|one| one.name == self.name)?;
+        let port = if told.port == 0 { self.address.port() } else { told.port };
+        Some((told.host.as_deref().unwrap_or_default(), port))
+    }
+}
+
+/// How a client reached this broker.
+#[derive(Clone, Debug)]
+pub(super) struct Reached {
+    pub(super) listener: Arc<BoundListener>,
+    /// The address that the client connected to, which may be any that the listener is bound to.
+    pub(super) address: SocketAddr,
+}
+
+/// A listening socket.
 #[derive(Debug)]
 struct Bound {
-    name: String,
-    protocol: SecurityProtocol,
-    address: SocketAddr,
+    listener: Arc<BoundListener>,
     socket: env::Listener,
 }
 
@@ -167,20 +191,16 @@ impl Listeners {
                 let network = |source: io::Error| Error::network("bind", "a listener", source);
                 let address = socket.local_addr().map_err(network)?;
                 let Listener { name, protocol, .. } = listener;
-                bound.push(Bound { name: name.clone(), protocol: *protocol, address, socket });
+                let listener = BoundListener { name: name.clone(), protocol: *protocol, address };
+                bound.push(Bound { listener: Arc::new(listener), socket });
             }
         }
         Ok(Self { bound, options })
     }
 
-    /// The bound addresses.
-    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
-        self.bound.iter().map(|bound| bound.address).collect()
-    }
-
-    /// The name of the listener of each bound address.
-    pub(super) fn names(&self) -> Vec<String> {
-        self.bound.iter().map(|bound| bound.name.clone()).collect()
+    /// What is bound, in the order of the settings.
+    pub(super) fn bound(&self) -> Vec<Arc<BoundListener>> {
+        self.bound.iter().map(|bound| Arc::clone(&bound.listener)).collect()
     }
 
     /// Accepts connections until `stop`.
@@ -188,10 +208,10 @@ impl Listeners {
         for bound in self.bound {
             let acceptor = Arc::clone(acceptor);
             let tasks_of_connections = tasks.clone();
-            let (name, protocol) = (bound.name, bound.protocol);
-            tracing::debug!(name, ?protocol, address = %bound.address, "listening");
-            let socket = (bound.socket, self.options);
-            tasks.spawn(async move { acceptor.run(socket, &tasks_of_connections).await });
+            let BoundListener { name, protocol, address } = &*bound.listener;
+            tracing::debug!(name, ?protocol, %address, "listening");
+            let options = self.options;
+            tasks.spawn(async move { acceptor.run(bound, options, &tasks_of_connections).await });
         }
     }
 }
@@ -228,7 +248,8 @@ impl Acceptor {
 
     async fn run(
         self: Arc<Self>,
-        (socket, options): (env::Listener, SocketOptions),
+        Bound { listener, socket }: Bound,
+        options: SocketOptions,
         tasks: &TaskTracker,
     ) {
         loop {
@@ -252,9 +273,9 @@ impl Acceptor {
                     if let Err(error) = stream.set_options(options) {
                         tracing::debug!(%peer, %error, "could not set the options of a socket");
                     }
-                    let acceptor = Arc::clone(&self);
+                    let (acceptor, listener) = (Arc::clone(&self), Arc::clone(&listener));
                     tasks.spawn(async move {
-                        acceptor.serve(stream, peer).await;
+                        acceptor.serve(stream, listener, peer).await;
                         drop((place, slot));
                     });
                 }
@@ -268,11 +289,11 @@ impl Acceptor {
         }
     }
 
-    async fn serve(&self, stream: Transport, peer: SocketAddr) {
+    async fn serve(&self, stream: Transport, listener: Arc<BoundListener>, peer: SocketAddr) {
         let Ok(local) = stream.local_addr() else { return };
         let info = Arc::new(PeerInfo {
             peer: unmapped(peer),
-            local: unmapped(local),
+            reached: Reached { listener, address: unmapped(local) },
             gone: self.stop.child_token(),
             software: OnceLock::new(),
         });
@@ -338,7 +359,7 @@ mod tests {
         let sizes = |options: SocketOptions| {
             let listeners = Listeners::bind(&Net::Real, &wanted, options).unwrap();
             async move {
-                let client = TcpStream::connect(listeners.addresses()[0]).await.unwrap();
+                let client = TcpStream::connect(listeners.bound()[0].address).await.unwrap();
                 let (stream, _) = listeners.bound[0].socket.accept().await.unwrap();
                 stream.set_options(options).unwrap();
                 drop(client);
@@ -364,7 +385,7 @@ mod tests {
     async fn a_free_port_is_the_same_on_both_families() {
         let wanted = parse_listeners("listeners", "PLAINTEXT://localhost:0").unwrap();
         let listeners = Listeners::bind(&Net::Real, &wanted, OPTIONS).unwrap();
-        let ports: Vec<_> = listeners.addresses().iter().map(SocketAddr::port).collect();
+        let ports: Vec<_> = listeners.bound().iter().map(|one| one.address.port()).collect();
         assert!(!ports.is_empty() && ports.iter().all(|&port| port == ports[0] && port != 0));
         let taken = parse_listeners("listeners", &format!("PLAINTEXT://127.0.0.1:{}", ports[0]));
         let error = Listeners::bind(&Net::Real, &taken.unwrap(), OPTIONS).unwrap_err().to_string();

@@ -24,7 +24,7 @@ use super::connection::ConnectionLimits;
 use super::coordinator::{self, GroupCoordinators};
 use super::dispatch::{Dispatcher, LocalService};
 use super::frame_reader::FrameLimits;
-use super::listener::{Acceptor, Listeners, socket_options};
+use super::listener::{Acceptor, BoundListener, Listeners, socket_options};
 use super::log_threads::LogThreads;
 use super::maintenance;
 use super::memory::MemoryBudget;
@@ -266,9 +266,10 @@ impl Ground {
         let Self { env, config, listeners, directory, volatile } = self;
         let node_id = NodeId(config.node_id);
         let metadata = super::quorum::start(&env, &config, &directory, volatile).await?;
-        let addresses = listeners.addresses();
+        let bound = listeners.bound();
+        let addresses = bound.iter().map(|listener| listener.address).collect();
         let cluster_id = directory.meta().cluster_id.clone();
-        let broker_epoch = register(&metadata, &env, &config, (&cluster_id, &addresses)).await?;
+        let broker_epoch = register(&metadata, &env, &config, (&cluster_id, &bound)).await?;
         let storage = Arc::new(Storage::new(&env, directory));
         let parking = Arc::new(Parking::new());
         let log_threads = Arc::new(LogThreads::start(&env)?);
@@ -282,8 +283,7 @@ impl Ground {
             node_id,
             cluster_id,
             broker_epoch,
-            addresses: addresses.clone(),
-            names: listeners.names(),
+            bound,
             advertised: config.advertised_listeners.clone(),
         };
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -391,7 +391,7 @@ async fn register(
     metadata: &Arc<dyn MetadataLog>,
     env: &Env,
     config: &BrokerConfig,
-    (cluster_id, addresses): (&str, &[SocketAddr]),
+    (cluster_id, bound): (&str, &[Arc<BoundListener>]),
 ) -> Result<BrokerEpoch> {
     let joined = async {
         metadata.submit(Bootstrap { cluster_id: cluster_id.into() }).await?.reply?;
@@ -399,7 +399,7 @@ async fn register(
             id: NodeId(config.node_id),
             incarnation: env.random.uuid(),
             cluster_id: Some(cluster_id.into()),
-            endpoints: endpoints(config, addresses),
+            endpoints: endpoints(config, bound),
             rack: config.broker_rack.as_deref().map(Into::into),
             ready: true,
         };
@@ -411,22 +411,31 @@ async fn register(
     }
 }
 
-/// Where other brokers, and clients that ask other brokers, reach this one.
-fn endpoints(config: &BrokerConfig, addresses: &[SocketAddr]) -> Vec<Endpoint> {
-    let bound = addresses.first();
-    let port = bound.map_or(0, SocketAddr::port);
-    let first = config.listeners.first();
-    let name = first.map_or("PLAINTEXT", |listener| &listener.name);
-    let advertised = config.advertised_listeners.iter().find(|one| one.name == name);
-    let (host, port) = if let Some(advertised) = advertised {
-        let advertised_port = if advertised.port == 0 { port } else { advertised.port };
-        (advertised.host.clone().unwrap_or_default(), advertised_port)
-    } else {
-        let named = first.and_then(|listener| listener.host.clone());
-        let bound = || bound.map_or_else(String::new, |address| address.ip().to_string());
-        (named.unwrap_or_else(bound), port)
-    };
-    vec![Endpoint { listener: name.into(), host: host.into(), port, security_protocol: 0 }]
+/// Where other brokers, and clients that ask other brokers, reach this one: by each of its listeners.
+fn endpoints(config: &BrokerConfig, bound: &[Arc<BoundListener>]) -> Vec<Endpoint> {
+    let mut endpoints: Vec<Endpoint> = Vec::new();
+    for listener in bound {
+        if endpoints.iter().any(|known| *known.listener == *listener.name) {
+            continue;
+        }
+        let (host, port) = match listener.advertised(&config.advertised_listeners) {
+            Some((host, port)) => (host.to_owned(), port),
+            None => {
+                let mut settings = config.listeners.iter();
+                let named = settings.find(|one| one.name == listener.name);
+                let host = named.and_then(|listener| listener.host.clone());
+                let bound = || listener.address.ip().to_string();
+                (host.unwrap_or_else(bound), listener.address.port())
+            }
+        };
+        endpoints.push(Endpoint {
+            listener: listener.name.as_str().into(),
+            host: host.into(),
+            port,
+            security_protocol: listener.protocol as i16,
+        });
+    }
+    endpoints
 }
 
 /// How often a temporary directory is emptied before it is left behind with a warning.
@@ -466,5 +475,33 @@ impl TemporaryDirectory {
 impl Drop for TemporaryDirectory {
     fn drop(&mut self) {
         self.remove();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{SecurityProtocol, parse_listeners};
+
+    #[test]
+    fn a_broker_is_registered_with_each_of_its_listeners() {
+        let mut config = BrokerConfig::default();
+        let parse = |setting, value| parse_listeners(setting, value).unwrap();
+        config.listeners = parse("listeners", "PLAINTEXT://localhost:0,OUTSIDE://127.0.0.1:0");
+        config.advertised_listeners = parse("advertised.listeners", "OUTSIDE://broker.example:0");
+        let bound = |name: &str, address: &str| {
+            let (protocol, address) = (SecurityProtocol::Plaintext, address.parse().unwrap());
+            Arc::new(BoundListener { name: name.to_owned(), protocol, address })
+        };
+        let bound = [
+            bound("PLAINTEXT", "127.0.0.1:1111"),
+            bound("PLAINTEXT", "[::1]:1111"),
+            bound("OUTSIDE", "127.0.0.1:2222"),
+        ];
+        let endpoints = endpoints(&config, &bound);
+        let told: Vec<_> =
+            endpoints.iter().map(|one| (&*one.listener, &*one.host, one.port)).collect();
+        let expected = [("PLAINTEXT", "localhost", 1111), ("OUTSIDE", "broker.example", 2222)];
+        assert_eq!(told, expected);
     }
 }

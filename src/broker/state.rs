@@ -10,7 +10,6 @@
 //!   CreateTopics is answered, and gone from it before DeleteTopics is.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use tokio::sync::watch;
 
 use super::change::Change;
 use super::coordinator::GroupCoordinators;
+use super::listener::{BoundListener, Reached};
 use super::log_threads::LogThreads;
 use super::metadata_log::{Committed, MetadataLog, QuorumStatus};
 use super::parking::Parking;
@@ -47,9 +47,7 @@ pub(super) struct Identity {
     pub(super) node_id: NodeId,
     pub(super) cluster_id: String,
     pub(super) broker_epoch: BrokerEpoch,
-    pub(super) addresses: Vec<SocketAddr>,
-    /// The name of the listener of each address.
-    pub(super) names: Vec<String>,
+    pub(super) bound: Vec<Arc<BoundListener>>,
     pub(super) advertised: Vec<Listener>,
 }
 
@@ -151,27 +149,19 @@ impl BrokerState {
         self.metadata.status()
     }
 
-    /// The address of this broker for a client that connected to `local`.
-    pub(super) fn own_address(&self, local: Option<SocketAddr>) -> (Str, i32) {
-        let Identity { addresses, names, advertised, .. } = &self.identity;
-        // Each listener has its own port.
-        let place =
-            local.and_then(|used| addresses.iter().position(|one| one.port() == used.port()));
-        let place = place.unwrap_or(0);
-        let name = names.get(place);
-        if let Some(advertised) = advertised.iter().find(|one| Some(&one.name) == name) {
-            let host = advertised.host.as_deref().unwrap_or_default();
-            let port = match advertised.port {
-                // The port that was found free.
-                0 => addresses.get(place).map_or(0, SocketAddr::port),
-                port => port,
-            };
+    /// The address of this broker for a client that reached it this way; by its first listener for one in the
+    /// process.
+    pub(super) fn own_address(&self, reached: Option<&Reached>) -> (Str, i32) {
+        let Identity { bound, advertised, .. } = &self.identity;
+        let Some(listener) = reached.map(|reached| &reached.listener).or_else(|| bound.first())
+        else {
+            return (Str::EMPTY, -1);
+        };
+        if let Some((host, port)) = listener.advertised(advertised) {
             return (host.into(), i32::from(port));
         }
-        match local.or_else(|| self.identity.addresses.first().copied()) {
-            Some(address) => (address.ip().to_string().into(), i32::from(address.port())),
-            None => (Str::EMPTY, -1),
-        }
+        let address = reached.map_or(listener.address, |reached| reached.address);
+        (address.ip().to_string().into(), i32::from(address.port()))
     }
 
     /// Logs settings that are accepted without effect, each once.

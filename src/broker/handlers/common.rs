@@ -1,7 +1,6 @@
 //! What several handlers need: nodes, authorized operations.
 
-use std::net::SocketAddr;
-
+use crate::broker::listener::Reached;
 use crate::broker::state::BrokerState;
 use crate::error::{Error, Result};
 use crate::machine::controller::Refusal;
@@ -56,19 +55,23 @@ pub(super) fn offline(image: &MetadataImage, replicas: &[NodeId]) -> Vec<i32> {
     replicas.iter().filter(|&&node| !is_alive(image, node)).map(|node| node.0).collect()
 }
 
-/// The brokers that are alive, for a client that connected to `local`.
-pub(super) fn brokers(state: &BrokerState, local: Option<SocketAddr>) -> Vec<BrokerNode> {
-    all_brokers(state, local).into_iter().filter(|node| !node.fenced).collect()
+/// The brokers that are alive, as a client that came this way is told.
+pub(super) fn brokers(state: &BrokerState, reached: Option<&Reached>) -> Vec<BrokerNode> {
+    all_brokers(state, reached).into_iter().filter(|node| !node.fenced).collect()
 }
 
-/// All registered brokers, for a client that connected to `local`.
-pub(super) fn all_brokers(state: &BrokerState, local: Option<SocketAddr>) -> Vec<BrokerNode> {
+/// All registered brokers, as a client that came this way is told: by
+/// their listeners of the same name, as in Kafka.
+pub(super) fn all_brokers(state: &BrokerState, reached: Option<&Reached>) -> Vec<BrokerNode> {
     let image = state.image();
     let node = |broker: &std::sync::Arc<crate::machine::metadata::BrokerImage>| {
         let (host, port) = if broker.id == state.node_id() {
-            state.own_address(local)
+            state.own_address(reached)
         } else {
-            let endpoint = broker.endpoints.first()?;
+            let endpoint = match reached {
+                Some(reached) => broker.endpoint(&reached.listener.name)?,
+                None => broker.endpoints.first()?,
+            };
             (Str::from(&endpoint.host), i32::from(endpoint.port))
         };
         let rack = broker.rack.as_ref().map(Str::from);

@@ -17,7 +17,6 @@
 //! KAFKA_STORAGE_ERROR when the disk is full or failed; INVALID_TOPIC_EXCEPTION for internal topics.
 //! Not served: transactions. A transactional batch is refused with INVALID_TXN_STATE.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +28,7 @@ use super::common;
 use super::topics::{TopicKey, Topics};
 use crate::broker::dispatch::{Answer, Call};
 use crate::broker::full_disk;
+use crate::broker::listener::Reached;
 use crate::broker::partition::{Acks, AppendAnswer};
 use crate::broker::state::BrokerState;
 use crate::error::{Error, ErrorCode, Result};
@@ -258,12 +258,12 @@ async fn wait(
 /// Who leads, for clients that asked the wrong broker (KIP-951).
 struct Endpoints {
     state: Arc<BrokerState>,
-    local: Option<SocketAddr>,
+    reached: Option<Reached>,
 }
 
 impl Endpoints {
     fn of(call: &Call<'_>) -> Self {
-        Self { state: Arc::clone(call.state), local: call.context.local_address }
+        Self { state: Arc::clone(call.state), reached: call.context.reached.clone() }
     }
 
     fn name_leader(
@@ -279,7 +279,7 @@ impl Endpoints {
         partition.current_leader =
             LeaderIdAndEpoch { leader_id: leader.leader.0, leader_epoch: leader.leader_epoch.0 };
         let known = endpoints.iter().any(|endpoint| endpoint.node_id == leader.leader.0);
-        let nodes = common::brokers(&self.state, self.local);
+        let nodes = common::brokers(&self.state, self.reached.as_ref());
         if let Some(node) = nodes.into_iter().find(|node| node.id == leader.leader && !known) {
             endpoints.push(NodeEndpoint {
                 node_id: node.id.0,
