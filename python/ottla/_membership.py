@@ -56,14 +56,19 @@ def _pattern(topics: Any) -> str | None:
 
 def _names(topics: Any) -> list[str]:
     if not isinstance(topics, Iterable):
-        topic_name(topics)
-    names = [topics] if isinstance(topics, str) else list(topics)
-    for name in names:
-        if not isinstance(name, str) or is_pattern(name):
+        return [topic_name(topics)]
+    names = []
+    for topic in [topics] if isinstance(topics, str) else topics:
+        try:
+            name = topic_name(topic)
+        except TypeError:
+            name = None
+        if name is None or is_pattern(name):
             raise ConfigError(
-                f'{name!r} is not the name of a topic; a pattern must stand alone, and "^(a|b).*" '
+                f'{topic!r} is not the name of a topic; a pattern must stand alone, and "^(a|b).*" '
                 "combines several into one"
             )
+        names.append(name)
     return names
 
 

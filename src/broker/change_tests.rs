@@ -212,6 +212,11 @@ async fn settings_reach_the_partitions_of_their_topic_and_those_of_the_broker_al
     assert_eq!(bytes_max(&rig), [5000, 7000]);
     rig.follow(&[set(ConfigResource::Broker(NodeId(2)), "message.max.bytes", "8000")]);
     assert_eq!(bytes_max(&rig), [5000, 7000]);
+    // A setting of logs that is the broker's and no topic's.
+    rig.follow(&[set(ConfigResource::ClusterDefault, "producer.id.expiration.ms", "1234")]);
+    let expiration =
+        rig.partition("a", 0).unwrap().with_log(|log| Ok(log.config().producer_id_expiration_ms));
+    assert_eq!(expiration.unwrap(), 1234);
 }
 
 #[tokio::test]

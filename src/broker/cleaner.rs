@@ -13,9 +13,11 @@
 //! - `CLEAN-4` a damaged log is reported once, at error level, and left alone until the next start.
 
 use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -72,7 +74,13 @@ async fn manage(state: &Arc<BrokerState>, stop: &CancellationToken) {
                     let stop = stop.clone();
                     running.spawn(async move {
                         let round = Round { state, throttle, stop, partition };
-                        (round.partition.key(), round.run(dirtiness).await)
+                        let (key, name) = (round.partition.key(), round.partition.name().clone());
+                        let outcome = AssertUnwindSafe(round.run(dirtiness)).catch_unwind().await;
+                        let outcome = outcome.unwrap_or_else(|_panic| {
+                            tracing::error!(partition = %name, "cleaning panicked; it is not cleaned until a restart");
+                            Outcome::Damaged
+                        });
+                        (key, outcome)
                     });
                 }
                 None => rest = Some(backoff(&config)),

@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::partition::Partition;
 use super::receive_buffers::ReceiveBuffers;
 use super::state::BrokerState;
+use crate::error::ErrorCode;
 
 /// The shortest interval of a timer.
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
@@ -104,6 +105,10 @@ async fn clean(state: &Arc<BrokerState>, partition: &Arc<Partition>) {
             "deleted by retention"
         ),
         Ok(_) => {}
+        // The disk fills up meanwhile.
+        Err(error) if error.code() == ErrorCode::KafkaStorageError => {
+            tracing::warn!(partition = %partition.name(), error = %error.chain(), "retention failed");
+        }
         Err(error) => {
             tracing::debug!(partition = %partition.name(), error = %error.chain(), "retention failed");
         }

@@ -104,7 +104,7 @@ impl Partitions {
         let mut missing = Vec::new();
         for wanted in self.wanted(change) {
             match self.get(&wanted.key) {
-                Some(partition) => Self::update(&partition, &wanted, change.config),
+                Some(partition) => Self::update(&partition, &wanted, change),
                 None if self.has_failed(&wanted.key) => {}
                 None => missing.push(wanted),
             }
@@ -167,9 +167,10 @@ impl Partitions {
         self.failed.read().unwrap_or_else(PoisonError::into_inner).contains_key(key)
     }
 
-    fn update(partition: &Partition, wanted: &Wanted<'_>, broker: &BrokerConfig) {
-        if *partition.config() != *wanted.config {
-            let config = log_config(&wanted.config, broker);
+    fn update(partition: &Partition, wanted: &Wanted<'_>, change: &Change<'_>) {
+        // Some settings of a log are the broker's.
+        if change.has_new_config || *partition.config() != *wanted.config {
+            let config = log_config(&wanted.config, change.config);
             let changed = partition.with_log(|log| {
                 log.update_config(config);
                 Ok(())

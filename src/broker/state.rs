@@ -38,6 +38,9 @@ const FETCH_SESSION_EVICTION_MS: i64 = 120_000;
 /// How many settings without an effect the log names; there are fewer, but for those of single listeners.
 const NOTED_MAX: usize = 1000;
 
+/// How long a request waits for more producer ids; the time that Kafka's clients wait for an answer.
+const PRODUCER_IDS_TIMEOUT_MS: i32 = 30_000;
+
 /// The longest that any request waits for the controller.
 const COMMAND_TIMEOUT_MAX: Duration = Duration::from_secs(600);
 
@@ -202,7 +205,7 @@ impl BrokerState {
     ///
     /// # Errors
     ///
-    /// When the controller has no more ids.
+    /// When the controller has no more ids, or does not answer.
     pub(super) async fn next_producer_id(&self) -> Result<ProducerId> {
         loop {
             if let Some(id) = self.take_producer_id() {
@@ -212,7 +215,7 @@ impl BrokerState {
                 broker: self.identity.node_id,
                 epoch: self.identity.broker_epoch,
             };
-            let block = self.metadata.submit(command).await?.reply?;
+            let block = self.submit(command, PRODUCER_IDS_TIMEOUT_MS).await??;
             let mut blocks = self.producer_ids.lock().unwrap_or_else(PoisonError::into_inner);
             blocks.push(block);
         }

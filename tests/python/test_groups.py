@@ -290,6 +290,16 @@ def test_a_pattern_also_finds_what_comes_later(
             assert until(consumer, lambda: len(consumer.assignment) == 2) in ([], [7])
 
 
+def test_a_member_takes_topics_as_objects(kafka: ottla.Client, filled: str) -> None:
+    topic = kafka[filled]
+    for group, topics in ((f"{filled}-one", topic), (f"{filled}-list", [topic])):
+        options: dict[str, Any] = {"auto_offset_reset": "earliest", "until": "caught_up"}
+        with kafka.consumer(topics, group_id=group, **options) as consumer:
+            assert sum(batch.num_rows for batch in consumer) > 0
+    with pytest.raises(ottla.ConfigError, match="a pattern must stand alone"):
+        kafka.consumer([topic, "^a.*"], group_id=f"{filled}-mixed")
+
+
 def test_an_interrupted_loop_goes_on_where_it_committed(kafka: ottla.Client, filled: str) -> None:
     options: dict[str, Any] = {
         "group_id": filled,

@@ -299,6 +299,18 @@ pub(super) fn topics_deleted(shard: &mut GroupShard, topics: &[(TopicId, Arc<str
     shard.commit(records, None);
 }
 
+/// Deletes the offsets of topics that were deleted while nobody was told, or whose tombstones were not written.
+pub(super) fn topics_missed(shard: &mut GroupShard) {
+    let topics = &shard.context.topics;
+    let is_gone = |id: TopicId| id != TopicId::ZERO && topics.topic_by_id(id).is_none();
+    let mut records = Vec::new();
+    for group in shard.offsets.groups.keys() {
+        let gone = shard.offsets.of(group).filter(|(_, value)| is_gone(value.topic_id));
+        records.extend(gone.map(|(key, _)| tombstone(key)));
+    }
+    shard.commit(records, None);
+}
+
 /// Looks for what has expired, and when to look again.
 pub(super) fn expire(shard: &mut GroupShard) {
     arm_expiry(shard);

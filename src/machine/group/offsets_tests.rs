@@ -220,6 +220,20 @@ fn offsets_go_with_their_topic_but_not_with_an_older_one_of_the_same_name() {
 }
 
 #[test]
+fn offsets_go_with_a_topic_that_was_deleted_while_no_coordinator_was_there() {
+    let mut rig = rig();
+    rig.commit(("", -1), "t", 1);
+    let mut request = commit_request("", -1, "u", 1);
+    request.topics[0].id = Uuid([2; 16]);
+    rig.commit_request(request);
+    // The next coordinator knows of no topic; what was committed without an id may be of any.
+    for _ in 0..2 {
+        rig.restart();
+        assert_eq!(rig.offsets(), [("t".to_owned(), 0, 1)]);
+    }
+}
+
+#[test]
 fn offsets_of_a_topic_that_is_read_are_not_deleted() {
     let mut rig = rig();
     assert_eq!(delete_offsets(&mut rig, "t"), ErrorCode::GroupIdNotFound);

@@ -295,6 +295,8 @@ impl Coordinator for GroupShard {
             }
         }
         consumer::restored(self);
+        // Whoever leads knows every topic that a leader before knew: it leads by a later change of the metadata.
+        offsets::topics_missed(self);
         offsets::arm_expiry(self);
         out.append(&mut self.context.effects);
     }
