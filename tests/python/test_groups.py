@@ -291,7 +291,7 @@ def test_a_pattern_also_finds_what_comes_later(
 
 
 def test_a_member_takes_topics_as_objects(kafka: ottla.Client, filled: str) -> None:
-    topic = kafka[filled]
+    topic: Any = kafka[filled]
     for group, topics in ((f"{filled}-one", topic), (f"{filled}-list", [topic])):
         options: dict[str, Any] = {"auto_offset_reset": "earliest", "until": "caught_up"}
         with kafka.consumer(topics, group_id=group, **options) as consumer:
