@@ -8,7 +8,7 @@
 //!   request.
 //! - OFFSETS-3: a group that exists only for its offsets disappears with the last of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::classic::{ClassicGroup, ClassicState, ExpiryBase};
@@ -283,32 +283,30 @@ pub(super) fn no_group(group: &str) -> GroupError {
 /// Topics are deleted, and so are their offsets, unless they were committed for a later topic of
 /// the same name.
 pub(super) fn topics_deleted(shard: &mut GroupShard, topics: &[(TopicId, Arc<str>)]) {
-    let mut records = Vec::new();
-    for (group, offsets) in &shard.offsets.groups {
-        for (id, name) in topics {
-            let partitions = offsets.get(name).into_iter().flatten();
-            let gone = partitions
-                .filter(|(_, value)| value.topic_id == TopicId::ZERO || value.topic_id == *id)
-                .map(|(&partition, _)| {
-                    let (group, topic) = (group.clone(), name.clone());
-                    tombstone(OffsetKey { group, topic, partition })
-                });
-            records.extend(gone);
-        }
-    }
-    shard.commit(records, None);
+    let ids: BTreeSet<TopicId> = topics.iter().map(|(id, _)| *id).collect();
+    let names: BTreeSet<&Arc<str>> = topics.iter().map(|(_, name)| name).collect();
+    delete_where(shard, |key, value| match value.topic_id {
+        TopicId::ZERO => names.contains(&key.topic),
+        id => ids.contains(&id),
+    });
 }
 
 /// Deletes the offsets of topics that were deleted while nobody was told, or whose tombstones were not written.
 pub(super) fn topics_missed(shard: &mut GroupShard) {
-    let topics = &shard.context.topics;
-    let is_gone = |id: TopicId| id != TopicId::ZERO && topics.topic_by_id(id).is_none();
-    let mut records = Vec::new();
-    for group in shard.offsets.groups.keys() {
-        let gone = shard.offsets.of(group).filter(|(_, value)| is_gone(value.topic_id));
-        records.extend(gone.map(|(key, _)| tombstone(key)));
+    let known = Arc::clone(&shard.context.topics);
+    delete_where(shard, |_, value| {
+        value.topic_id != TopicId::ZERO && known.topic_by_id(value.topic_id).is_none()
+    });
+}
+
+/// Deletes offsets, by one append for each group, so that none is too large.
+fn delete_where(shard: &mut GroupShard, is_gone: impl Fn(&OffsetKey, &OffsetValue) -> bool) {
+    let groups: Vec<Arc<str>> = shard.offsets.groups.keys().cloned().collect();
+    for group in groups {
+        let gone = shard.offsets.of(&group).filter(|(key, value)| is_gone(key, value));
+        let records = gone.map(|(key, _)| tombstone(key)).collect();
+        shard.commit(records, None);
     }
-    shard.commit(records, None);
 }
 
 /// Looks for what has expired, and when to look again.

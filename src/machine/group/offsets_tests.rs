@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::rig::{GROUP, Rig, commit_request, join_request};
 use super::*;
 use crate::error::ErrorCode;
+use crate::machine::coordinator::{Coordinator as _, Effect};
 use crate::types::{LeaderEpoch, Offset, Uuid};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
@@ -231,6 +232,27 @@ fn offsets_go_with_a_topic_that_was_deleted_while_no_coordinator_was_there() {
         rig.restart();
         assert_eq!(rig.offsets(), [("t".to_owned(), 0, 1)]);
     }
+}
+
+#[test]
+fn the_offsets_of_each_group_are_deleted_by_an_append_of_their_own() {
+    let mut rig = rig();
+    for group in ["one", "two", "three"] {
+        let mut request = commit_request("", -1, "u", 1);
+        request.group_id = group.into();
+        request.topics[0].id = Uuid([2; 16]);
+        rig.commit_request(request);
+    }
+    let mut effects = Vec::new();
+    rig.shard.restored(rig.now, &mut effects);
+    let appends: Vec<usize> = effects
+        .iter()
+        .map(|effect| match effect {
+            Effect::Append { records, .. } => records.len(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(appends, [1, 1, 1]);
 }
 
 #[test]
