@@ -149,6 +149,13 @@ async fn route(call: &Call<'_>, request: &Request) -> Result<Answer> {
         Request::ListPartitionReassignments(body) => {
             h::list_partition_reassignments::handle(call, body).into()
         }
+        Request::AlterPartitionReassignments(body) => {
+            h::alter_partition_reassignments::handle(call, body).await?.into()
+        }
+        Request::ElectLeaders(body) => h::elect_leaders::handle(call, body).await?.into(),
+        Request::UpdateFeatures(body) => h::update_features::handle(call, body).await?.into(),
+        Request::UnregisterBroker(body) => h::unregister_broker::handle(call, body).await?.into(),
+        Request::AlterReplicaLogDirs(body) => h::alter_replica_log_dirs::handle(call, body).into(),
         Request::DescribeQuorum(body) => h::describe_quorum::handle(call, body).into(),
         Request::DescribeAcls(_) => h::acls::describe().into(),
         Request::CreateAcls(body) => h::acls::create(body).into(),

@@ -16,13 +16,15 @@ use std::fmt;
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::messages::api_versions::{ApiVersion, ApiVersionsResponse};
 use crate::protocol::messages::{
-    alter_configs, api_versions, consumer_group_describe, consumer_group_heartbeat, create_acls,
-    create_partitions, create_topics, delete_acls, delete_groups, delete_records, delete_topics,
-    describe_acls, describe_cluster, describe_configs, describe_groups, describe_log_dirs,
-    describe_producers, describe_quorum, describe_topic_partitions, fetch, find_coordinator,
-    heartbeat, incremental_alter_configs, init_producer_id, join_group, leave_group,
-    list_config_resources, list_groups, list_offsets, list_partition_reassignments, metadata,
-    offset_commit, offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group,
+    alter_configs, alter_partition_reassignments, alter_replica_log_dirs, api_versions,
+    consumer_group_describe, consumer_group_heartbeat, create_acls, create_partitions,
+    create_topics, delete_acls, delete_groups, delete_records, delete_topics, describe_acls,
+    describe_cluster, describe_configs, describe_groups, describe_log_dirs, describe_producers,
+    describe_quorum, describe_topic_partitions, elect_leaders, fetch, find_coordinator, heartbeat,
+    incremental_alter_configs, init_producer_id, join_group, leave_group, list_config_resources,
+    list_groups, list_offsets, list_partition_reassignments, metadata, offset_commit,
+    offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group, unregister_broker,
+    update_features,
 };
 use crate::protocol::primitives::{Decoder, Encoder};
 use crate::protocol::schema::{Message, Schema, Versions};
@@ -434,15 +436,20 @@ served! {
     DeleteAcls: delete_acls::{DeleteAclsRequest, DeleteAclsResponse} [1-3];
     DescribeConfigs: describe_configs::{DescribeConfigsRequest, DescribeConfigsResponse} [1-4];
     AlterConfigs: alter_configs::{AlterConfigsRequest, AlterConfigsResponse} [0-2];
+    AlterReplicaLogDirs: alter_replica_log_dirs::{AlterReplicaLogDirsRequest, AlterReplicaLogDirsResponse} [1-2];
     DescribeLogDirs: describe_log_dirs::{DescribeLogDirsRequest, DescribeLogDirsResponse} [1-5];
     CreatePartitions: create_partitions::{CreatePartitionsRequest, CreatePartitionsResponse} [0-3];
     DeleteGroups: delete_groups::{DeleteGroupsRequest, DeleteGroupsResponse} [0-3];
+    ElectLeaders: elect_leaders::{ElectLeadersRequest, ElectLeadersResponse} [0-2];
     IncrementalAlterConfigs: incremental_alter_configs::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse} [0-1];
+    AlterPartitionReassignments: alter_partition_reassignments::{AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse} [0-1];
     ListPartitionReassignments: list_partition_reassignments::{ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse} [0];
     OffsetDelete: offset_delete::{OffsetDeleteRequest, OffsetDeleteResponse} [0];
     DescribeQuorum: describe_quorum::{DescribeQuorumRequest, DescribeQuorumResponse} [0-2];
+    UpdateFeatures: update_features::{UpdateFeaturesRequest, UpdateFeaturesResponse} [0-2];
     DescribeCluster: describe_cluster::{DescribeClusterRequest, DescribeClusterResponse} [0-2];
     DescribeProducers: describe_producers::{DescribeProducersRequest, DescribeProducersResponse} [0];
+    UnregisterBroker: unregister_broker::{UnregisterBrokerRequest, UnregisterBrokerResponse} [0];
     ConsumerGroupHeartbeat: consumer_group_heartbeat::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse} [0-1];
     ConsumerGroupDescribe: consumer_group_describe::{ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse} [0-1];
     ListConfigResources: list_config_resources::{ListConfigResourcesRequest, ListConfigResourcesResponse} [0-1];

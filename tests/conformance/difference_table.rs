@@ -10,12 +10,12 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         api: "ApiVersions",
         what: "APIs",
         kafka: "also those of transactions, share and streams groups, SASL, quotas, delegation \
-                tokens, telemetry, reassignment, the quorum",
+                tokens, telemetry, the quorum",
         ottla: "those that are served",
         places: &[("api_versions", "other APIs")],
         wire: &[(
-            "[17, 24, 25, 26, 27, 28, 34, 36, 38, 39, 40, 41, 43, 45, 48, 49, 50, 51, 57, 64, 65, \
-             66, 76, 77, 78, 79, 80, 81, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94]",
+            "[17, 24, 25, 26, 27, 28, 36, 38, 39, 40, 41, 48, 49, 50, 51, 65, 66, 76, 77, 78, 79, \
+             80, 81, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94]",
             "[]",
         )],
     },

@@ -1,6 +1,12 @@
 //! The cluster, its log directories, quorum and ACLs, word for word at every version.
 
 use ottla::protocol::Str;
+use ottla::protocol::messages::alter_partition_reassignments::{
+    AlterPartitionReassignmentsRequest, ReassignablePartition, ReassignableTopic,
+};
+use ottla::protocol::messages::alter_replica_log_dirs::{
+    AlterReplicaLogDir, AlterReplicaLogDirTopic, AlterReplicaLogDirsRequest,
+};
 use ottla::protocol::messages::create_acls::{AclCreation, CreateAclsRequest};
 use ottla::protocol::messages::delete_acls::{DeleteAclsFilter, DeleteAclsRequest};
 use ottla::protocol::messages::describe_acls::DescribeAclsRequest;
@@ -9,9 +15,12 @@ use ottla::protocol::messages::describe_log_dirs::{
     DescribableLogDirTopic, DescribeLogDirsRequest,
 };
 use ottla::protocol::messages::describe_quorum::{DescribeQuorumRequest, PartitionData, TopicData};
+use ottla::protocol::messages::elect_leaders::{ElectLeadersRequest, TopicPartitions};
 use ottla::protocol::messages::list_partition_reassignments::{
     ListPartitionReassignmentsRequest, ListPartitionReassignmentsTopics,
 };
+use ottla::protocol::messages::unregister_broker::UnregisterBrokerRequest;
+use ottla::protocol::messages::update_features::{FeatureUpdateKey, UpdateFeaturesRequest};
 use ottla::types::Uuid;
 
 use crate::batches::batch;
@@ -22,7 +31,12 @@ against_both!(
     transcript:
     describe_cluster,
     describe_log_dirs,
+    alter_replica_log_dirs,
     list_partition_reassignments,
+    alter_partition_reassignments,
+    elect_leaders,
+    update_features,
+    unregister_broker,
     describe_quorum,
     acls,
 );
@@ -103,6 +117,173 @@ fn list_partition_reassignments(talk: &mut Script) {
     ] {
         let request = ListPartitionReassignmentsRequest { timeout_ms: 20_000, topics };
         talk.ask(label, 0, request);
+    }
+}
+
+/// Replicas are moved between log directories, of which there is one.
+fn alter_replica_log_dirs(talk: &mut Script) {
+    let (topic, _) = talk.topic("topic", 2);
+    let missing = talk.name("missing");
+    let described = talk.call(5, DescribeLogDirsRequest { topics: Some(Vec::new()) });
+    let here = described.results[0].log_dir.clone();
+    let of = |path: &Str, name: &Str, partitions: &[i32]| AlterReplicaLogDir {
+        path: path.clone(),
+        topics: vec![AlterReplicaLogDirTopic {
+            name: name.clone(),
+            partitions: partitions.to_vec(),
+        }],
+    };
+    let elsewhere = Str::from_static("/not/a/log/directory");
+    for version in 1..=2 {
+        for (label, dirs) in [
+            ("where it is", vec![of(&here, &topic, &[0])]),
+            ("a directory that does not exist", vec![of(&elsewhere, &topic, &[0])]),
+            ("an unknown partition", vec![of(&here, &topic, &[9])]),
+            ("an unknown topic", vec![of(&here, &missing, &[0])]),
+            ("an unknown topic elsewhere", vec![of(&elsewhere, &missing, &[0])]),
+            ("no partitions", vec![of(&here, &topic, &[])]),
+            ("nothing", Vec::new()),
+        ] {
+            let mut answer = talk.call(version, AlterReplicaLogDirsRequest { dirs });
+            answer.results.retain(|result| !result.partitions.is_empty());
+            talk.note(label, version, &answer);
+        }
+    }
+}
+
+/// Partitions are moved to other brokers, of which there are none.
+fn alter_partition_reassignments(talk: &mut Script) {
+    let (topic, _) = talk.topic("topic", 2);
+    let missing = talk.name("missing");
+    let of = |name: &Str, partition_index: i32, replicas: Option<&[i32]>| ReassignableTopic {
+        name: name.clone(),
+        partitions: vec![ReassignablePartition {
+            partition_index,
+            replicas: replicas.map(<[i32]>::to_vec),
+        }],
+    };
+    for version in 0..=1 {
+        for (label, topics) in [
+            ("where it is", vec![of(&topic, 0, Some(&[1]))]),
+            ("a broker that does not exist", vec![of(&topic, 0, Some(&[1, 7]))]),
+            ("a broker below 0", vec![of(&topic, 0, Some(&[-1]))]),
+            ("a broker twice", vec![of(&topic, 0, Some(&[1, 1]))]),
+            ("no brokers", vec![of(&topic, 0, Some(&[]))]),
+            ("cancel nothing", vec![of(&topic, 1, None)]),
+            ("an unknown partition", vec![of(&topic, 9, Some(&[1]))]),
+            ("an unknown topic", vec![of(&missing, 0, Some(&[1]))]),
+            ("cancel an unknown topic", vec![of(&missing, 0, None)]),
+            ("two topics", vec![of(&topic, 0, Some(&[1])), of(&missing, 0, Some(&[1]))]),
+            ("nothing", Vec::new()),
+        ] {
+            for allow_replication_factor_change in [true, false] {
+                if version == 0 && !allow_replication_factor_change {
+                    continue;
+                }
+                let request = AlterPartitionReassignmentsRequest {
+                    timeout_ms: 20_000,
+                    allow_replication_factor_change,
+                    topics: topics.clone(),
+                };
+                talk.ask(label, version, request);
+            }
+        }
+    }
+}
+
+/// Leaders are elected, where the only broker leads already.
+fn elect_leaders(talk: &mut Script) {
+    let (topic, _) = talk.topic("topic", 2);
+    let missing = talk.name("missing");
+    let of = |topic: &Str, partitions: &[i32]| TopicPartitions {
+        topic: topic.clone(),
+        partitions: partitions.to_vec(),
+    };
+    for version in 0..=2 {
+        for (label, topics) in [
+            ("two partitions", vec![of(&topic, &[1, 0])]),
+            ("an unknown partition", vec![of(&topic, &[0, 9])]),
+            ("an unknown topic", vec![of(&missing, &[0])]),
+            ("two topics", vec![of(&missing, &[0]), of(&topic, &[0])]),
+            ("no partitions", vec![of(&topic, &[])]),
+            ("nothing", Vec::new()),
+        ] {
+            for election_type in [0, 1, 9] {
+                if version == 0 && election_type > 0 {
+                    continue;
+                }
+                let request = ElectLeadersRequest {
+                    election_type,
+                    topic_partitions: Some(topics.clone()),
+                    timeout_ms: 20_000,
+                };
+                talk.ask(&format!("{label}, type {election_type}"), version, request);
+            }
+        }
+        // Topics of other conversations come and go; none of them has something to elect.
+        let everything = ElectLeadersRequest { topic_partitions: None, ..Default::default() };
+        let mut answer = talk.call(version, everything);
+        answer.replica_election_results.retain(|result| !result.partition_result.is_empty());
+        talk.note("everything", version, &answer);
+    }
+}
+
+/// Features are changed; what is asked for leaves them as they are.
+fn update_features(talk: &mut Script) {
+    let of = |feature: &str, max_version_level: i16, upgrade_type: i8| FeatureUpdateKey {
+        feature: feature.into(),
+        max_version_level,
+        allow_downgrade: false,
+        upgrade_type,
+    };
+    for version in 0..=2 {
+        for (label, updates) in [
+            ("the level it has", vec![of("group.version", 1, 1)]),
+            ("a level too high", vec![of("group.version", 99, 1)]),
+            ("a level below 0", vec![of("group.version", -1, 1)]),
+            ("lower without saying so", vec![of("group.version", 0, 1)]),
+            ("an unknown feature", vec![of("no.such.feature", 1, 1)]),
+            ("an unknown feature at 0", vec![of("no.such.feature", 0, 1)]),
+            ("one of two refused", vec![of("group.version", 1, 1), of("no.such.feature", 1, 1)]),
+            ("nothing", Vec::new()),
+        ] {
+            for validate_only in [true, false] {
+                if version == 0 && validate_only {
+                    continue;
+                }
+                let request = UpdateFeaturesRequest {
+                    timeout_ms: 20_000,
+                    feature_updates: updates.clone(),
+                    validate_only,
+                };
+                talk.ask(label, version, request);
+            }
+        }
+        if version == 0 {
+            continue;
+        }
+        for (label, update) in [
+            ("a safe downgrade to the same level", of("group.version", 1, 2)),
+            ("an unsafe downgrade to the same level", of("group.version", 1, 3)),
+            ("a safe downgrade", of("group.version", 0, 2)),
+            ("a way that does not exist", of("group.version", 1, 9)),
+            ("the metadata below the lowest", of("metadata.version", 1, 2)),
+            ("the metadata beyond the highest", of("metadata.version", 99, 1)),
+        ] {
+            let request = UpdateFeaturesRequest {
+                timeout_ms: 20_000,
+                feature_updates: vec![update],
+                validate_only: true,
+            };
+            talk.ask(label, version, request);
+        }
+    }
+}
+
+/// Brokers that do not exist are forgotten.
+fn unregister_broker(talk: &mut Script) {
+    for broker_id in [77, -1] {
+        talk.ask(&format!("broker {broker_id}"), 0, UnregisterBrokerRequest { broker_id });
     }
 }
 

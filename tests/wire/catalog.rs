@@ -154,6 +154,11 @@ cases! {
     CreatePartitions: create_partitions::{CreatePartitionsRequest, CreatePartitionsResponse};
     IncrementalAlterConfigs: incremental_alter_configs::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
     ListPartitionReassignments: list_partition_reassignments::{ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse};
+    ElectLeaders: elect_leaders::{ElectLeadersRequest, ElectLeadersResponse};
+    AlterPartitionReassignments: alter_partition_reassignments::{AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse};
+    AlterReplicaLogDirs: alter_replica_log_dirs::{AlterReplicaLogDirsRequest, AlterReplicaLogDirsResponse};
+    UpdateFeatures: update_features::{UpdateFeaturesRequest, UpdateFeaturesResponse};
+    UnregisterBroker: unregister_broker::{UnregisterBrokerRequest, UnregisterBrokerResponse};
     DescribeQuorum: describe_quorum::{DescribeQuorumRequest, DescribeQuorumResponse};
     DescribeCluster: describe_cluster::{DescribeClusterRequest, DescribeClusterResponse};
     DescribeProducers: describe_producers::{DescribeProducersRequest, DescribeProducersResponse};

@@ -3,7 +3,7 @@
 //! Behaviour: groups of the consumer protocol (KIP-848) with their members, in the order of the request.
 //! Versions: v1 whether a member uses the classic or the consumer protocol (KIP-1099).
 //! Errors: INVALID_GROUP_ID; GROUP_ID_NOT_FOUND, also for a classic group; NOT_COORDINATOR;
-//! COORDINATOR_NOT_AVAILABLE; COORDINATOR_LOAD_IN_PROGRESS.
+//! COORDINATOR_NOT_AVAILABLE; COORDINATOR_LOAD_IN_PROGRESS; UNSUPPORTED_VERSION below `group.version` 1.
 
 use super::groups;
 use crate::broker::dispatch::{Answer, Call};
@@ -26,6 +26,7 @@ pub(in crate::broker) async fn handle(
     call: &Call<'_>,
     request: &ConsumerGroupDescribeRequest,
 ) -> Result<Answer> {
+    groups::check_consumer_protocol(call)?;
     let describe = |groups| GroupRequest::ConsumerDescribe { groups };
     let named = request.group_ids.iter().filter(|group| !group.is_empty());
     let named: Vec<Str> = named.cloned().collect();

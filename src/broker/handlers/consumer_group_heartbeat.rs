@@ -5,7 +5,7 @@
 //! member chooses its own id (KIP-1082). Errors: INVALID_REQUEST; UNKNOWN_MEMBER_ID;
 //! FENCED_MEMBER_EPOCH; UNRELEASED_INSTANCE_ID; UNSUPPORTED_ASSIGNOR; INVALID_REGULAR_EXPRESSION;
 //! GROUP_MAX_SIZE_REACHED; GROUP_ID_NOT_FOUND; NOT_COORDINATOR; COORDINATOR_NOT_AVAILABLE;
-//! COORDINATOR_LOAD_IN_PROGRESS.
+//! COORDINATOR_LOAD_IN_PROGRESS; UNSUPPORTED_VERSION below `group.version` 1.
 
 use super::groups;
 use crate::broker::dispatch::{Answer, Call};
@@ -24,6 +24,7 @@ pub(in crate::broker) async fn handle(
     call: &Call<'_>,
     request: &ConsumerGroupHeartbeatRequest,
 ) -> Result<Answer> {
+    groups::check_consumer_protocol(call)?;
     let owned = |topic: &OwnedTopicPartitions| Partitions {
         topic_id: topic.topic_id,
         partitions: topic.partitions.clone(),

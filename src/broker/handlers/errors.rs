@@ -5,20 +5,23 @@
 
 use crate::error::Error;
 use crate::protocol::messages::{
-    alter_configs, create_acls, create_partitions, create_topics, delete_acls, delete_records,
-    delete_topics, describe_configs, describe_producers, describe_topic_partitions,
-    find_coordinator, incremental_alter_configs, list_offsets, metadata, offset_for_leader_epoch,
-    produce,
+    alter_configs, alter_partition_reassignments, alter_replica_log_dirs, create_acls,
+    create_partitions, create_topics, delete_acls, delete_records, delete_topics, describe_configs,
+    describe_producers, describe_topic_partitions, elect_leaders, find_coordinator,
+    incremental_alter_configs, list_offsets, metadata, offset_for_leader_epoch, produce,
 };
 use crate::protocol::messages::{
-    alter_configs::AlterConfigsResponse, api_versions::ApiVersionsResponse,
+    alter_configs::AlterConfigsResponse,
+    alter_partition_reassignments::AlterPartitionReassignmentsResponse,
+    alter_replica_log_dirs::AlterReplicaLogDirsResponse, api_versions::ApiVersionsResponse,
     create_acls::CreateAclsResponse, create_partitions::CreatePartitionsResponse,
     create_topics::CreateTopicsResponse, delete_acls::DeleteAclsResponse,
     delete_records::DeleteRecordsResponse, delete_topics::DeleteTopicsResponse,
     describe_acls::DescribeAclsResponse, describe_cluster::DescribeClusterResponse,
     describe_configs::DescribeConfigsResponse, describe_log_dirs::DescribeLogDirsResponse,
     describe_producers::DescribeProducersResponse, describe_quorum::DescribeQuorumResponse,
-    describe_topic_partitions::DescribeTopicPartitionsResponse, fetch::FetchResponse,
+    describe_topic_partitions::DescribeTopicPartitionsResponse,
+    elect_leaders::ElectLeadersResponse, fetch::FetchResponse,
     find_coordinator::FindCoordinatorResponse, heartbeat::HeartbeatResponse,
     incremental_alter_configs::IncrementalAlterConfigsResponse,
     init_producer_id::InitProducerIdResponse, leave_group::LeaveGroupResponse,
@@ -27,6 +30,7 @@ use crate::protocol::messages::{
     list_partition_reassignments::ListPartitionReassignmentsResponse, metadata::MetadataResponse,
     offset_delete::OffsetDeleteResponse, offset_for_leader_epoch::OffsetForLeaderEpochResponse,
     produce::ProduceResponse, sync_group::SyncGroupResponse,
+    unregister_broker::UnregisterBrokerResponse, update_features::UpdateFeaturesResponse,
 };
 use crate::protocol::{Request, Response, Str};
 
@@ -81,6 +85,19 @@ pub(in crate::broker) fn response(request: &Request, version: i16, error: &Error
         Request::IncrementalAlterConfigs(body) => failure.incremental_alter_configs(body).into(),
         Request::CreateAcls(body) => failure.create_acls(body).into(),
         Request::DeleteAcls(body) => failure.delete_acls(body).into(),
+        Request::UpdateFeatures(_) => {
+            UpdateFeaturesResponse { error_code, error_message: message, ..Default::default() }
+                .into()
+        }
+        Request::UnregisterBroker(_) => {
+            UnregisterBrokerResponse { error_code, error_message: message, ..Default::default() }
+                .into()
+        }
+        Request::ElectLeaders(body) => failure.elect_leaders(body).into(),
+        Request::AlterPartitionReassignments(body) => {
+            failure.alter_partition_reassignments(body).into()
+        }
+        Request::AlterReplicaLogDirs(body) => failure.alter_replica_log_dirs(body).into(),
         Request::JoinGroup(_) => failure.join_group().into(),
         Request::SyncGroup(_) => SyncGroupResponse { error_code, ..Default::default() }.into(),
         Request::Heartbeat(_) => HeartbeatResponse { error_code, ..Default::default() }.into(),
@@ -233,6 +250,69 @@ impl Failure {
             topics: request.topics.iter().map(topic).collect(),
             ..Default::default()
         }
+    }
+
+    fn elect_leaders(&self, request: &elect_leaders::ElectLeadersRequest) -> ElectLeadersResponse {
+        use elect_leaders as m;
+        let partition = |&partition_id: &i32| m::PartitionResult {
+            partition_id,
+            error_code: self.code,
+            error_message: Some(self.text.clone()),
+        };
+        let topic = |topic: &m::TopicPartitions| m::ReplicaElectionResult {
+            topic: topic.topic.clone(),
+            partition_result: topic.partitions.iter().map(partition).collect(),
+        };
+        ElectLeadersResponse {
+            // Version 0 has no place for it.
+            error_code: if self.version >= 1 { self.code } else { 0 },
+            replica_election_results: request
+                .topic_partitions
+                .iter()
+                .flatten()
+                .map(topic)
+                .collect(),
+            ..Default::default()
+        }
+    }
+
+    fn alter_partition_reassignments(
+        &self,
+        request: &alter_partition_reassignments::AlterPartitionReassignmentsRequest,
+    ) -> AlterPartitionReassignmentsResponse {
+        use alter_partition_reassignments as m;
+        let partition = |partition: &m::ReassignablePartition| m::ReassignablePartitionResponse {
+            partition_index: partition.partition_index,
+            error_code: self.code,
+            error_message: Some(self.text.clone()),
+        };
+        let topic = |topic: &m::ReassignableTopic| m::ReassignableTopicResponse {
+            name: topic.name.clone(),
+            partitions: topic.partitions.iter().map(partition).collect(),
+        };
+        AlterPartitionReassignmentsResponse {
+            error_code: self.code,
+            error_message: Some(self.text.clone()),
+            responses: request.topics.iter().map(topic).collect(),
+            ..Default::default()
+        }
+    }
+
+    fn alter_replica_log_dirs(
+        &self,
+        request: &alter_replica_log_dirs::AlterReplicaLogDirsRequest,
+    ) -> AlterReplicaLogDirsResponse {
+        use alter_replica_log_dirs as m;
+        let partition = |&partition_index: &i32| m::AlterReplicaLogDirPartitionResult {
+            partition_index,
+            error_code: self.code,
+        };
+        let topic = |topic: &m::AlterReplicaLogDirTopic| m::AlterReplicaLogDirTopicResult {
+            topic_name: topic.name.clone(),
+            partitions: topic.partitions.iter().map(partition).collect(),
+        };
+        let topics = request.dirs.iter().flat_map(|dir| &dir.topics);
+        AlterReplicaLogDirsResponse { results: topics.map(topic).collect(), ..Default::default() }
     }
 
     fn describe_producers(

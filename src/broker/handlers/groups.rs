@@ -72,6 +72,26 @@ pub(super) async fn send(
     call.state.coordinators().send(partition_of(group, count), request).await
 }
 
+/// The feature that the consumer protocol comes with, and the level from which on it is there.
+const CONSUMER_PROTOCOL: (&str, i16) = ("group.version", 1);
+
+/// Refuses a request of the consumer protocol (KIP-848) when the cluster has turned it off.
+///
+/// # Errors
+///
+/// `UNSUPPORTED_VERSION`.
+pub(super) fn check_consumer_protocol(call: &Call<'_>) -> Result<()> {
+    let (feature, level) = CONSUMER_PROTOCOL;
+    if call.state.image().feature(feature) >= level {
+        return Ok(());
+    }
+    let context = format!(
+        "the consumer protocol is turned off: {feature} is below {level} (kafka-features upgrade \
+         --feature {feature}={level} turns it on)"
+    );
+    Err(Error::kafka(ErrorCode::UnsupportedVersion, context))
+}
+
 /// Passes one request to each shard that has some of `groups`; yields their ids and the pending
 /// answer.
 pub(super) async fn send_each(

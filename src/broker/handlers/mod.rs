@@ -6,6 +6,8 @@
 
 pub(super) mod acls;
 pub(super) mod alter_configs;
+pub(super) mod alter_partition_reassignments;
+pub(super) mod alter_replica_log_dirs;
 pub(super) mod api_versions;
 mod common;
 pub(super) mod consumer_group_describe;
@@ -22,6 +24,7 @@ pub(super) mod describe_log_dirs;
 pub(super) mod describe_producers;
 pub(super) mod describe_quorum;
 pub(super) mod describe_topic_partitions;
+pub(super) mod elect_leaders;
 pub(super) mod errors;
 pub(super) mod fetch;
 pub(super) mod find_coordinator;
@@ -43,3 +46,5 @@ pub(super) mod offset_for_leader_epoch;
 pub(super) mod produce;
 pub(super) mod sync_group;
 mod topics;
+pub(super) mod unregister_broker;
+pub(super) mod update_features;

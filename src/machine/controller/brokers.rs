@@ -16,7 +16,7 @@ use super::command::{
 };
 use super::{Controller, PRODUCER_ID_BLOCK_SIZE};
 use crate::error::ErrorCode;
-use crate::machine::metadata::{BrokerImage, MetadataRecord, SUPPORTED_FEATURES};
+use crate::machine::metadata::{BrokerImage, MetadataRecord};
 use crate::types::{BrokerEpoch, NodeId, ProducerId};
 
 impl Controller {
@@ -32,15 +32,7 @@ impl Controller {
         } else {
             records.push(MetadataRecord::Cluster { id: cluster_id.clone() });
         }
-        // A cluster founded by an older version gets the features added since.
-        let known: Vec<&Arc<str>> = self.image.features().map(|(name, _)| name).collect();
-        let missing = SUPPORTED_FEATURES
-            .iter()
-            .filter(|feature| known.iter().all(|name| &***name != feature.name));
-        records.extend(missing.map(|feature| MetadataRecord::Feature {
-            name: feature.name.into(),
-            level: feature.max_level,
-        }));
+        self.add_features(records);
         Ok(())
     }
 
@@ -130,6 +122,12 @@ impl Controller {
             let text = format!("broker {id} is not registered");
             return Err(Refusal::new(ErrorCode::BrokerIdNotRegistered, text));
         };
+        if id == self.local || (broker.is_active() && self.heard.contains_key(&id)) {
+            let text = format!(
+                "broker {id} is running, and would serve on without its partitions; stop it first"
+            );
+            return Err(Refusal::new(ErrorCode::InvalidRequest, text));
+        }
         self.leave_leadership(id, records);
         records.push(MetadataRecord::UnregisterBroker { id, epoch: broker.epoch });
         self.heard.remove(&id);

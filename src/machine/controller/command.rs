@@ -275,6 +275,55 @@ impl Command for ElectLeaders {
     }
 }
 
+/// Moves partitions to other brokers, or stops moving them (KIP-455).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlterPartitionReassignments {
+    /// The partitions.
+    pub reassignments: Vec<Reassignment>,
+    /// Whether a partition may get another number of replicas (KIP-860).
+    pub allow_replication_factor_change: bool,
+}
+
+impl Command for AlterPartitionReassignments {
+    type Reply = Vec<Result<(), Refusal>>;
+
+    fn decide(
+        self,
+        controller: &mut Controller,
+        _now: Duration,
+        records: &mut Vec<MetadataRecord>,
+    ) -> Self::Reply {
+        let Self { reassignments, allow_replication_factor_change } = self;
+        controller.alter_partition_reassignments(
+            &reassignments,
+            allow_replication_factor_change,
+            records,
+        )
+    }
+}
+
+/// Raises or lowers finalized features (KIP-584): all of them, or none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpdateFeatures {
+    /// The features.
+    pub updates: Vec<FeatureUpdate>,
+    /// Validate only.
+    pub validate_only: bool,
+}
+
+impl Command for UpdateFeatures {
+    type Reply = Result<(), Refusal>;
+
+    fn decide(
+        self,
+        controller: &mut Controller,
+        _now: Duration,
+        records: &mut Vec<MetadataRecord>,
+    ) -> Self::Reply {
+        controller.update_features(&self.updates, self.validate_only, records)
+    }
+}
+
 /// Gives a broker a block of producer ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllocateProducerIds {
@@ -436,6 +485,37 @@ pub struct IsrState {
     pub isr: Vec<NodeId>,
     /// The version of this state.
     pub partition_epoch: PartitionEpoch,
+}
+
+/// The replicas that a partition is to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reassignment {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The replicas, the preferred leader first; `None` returns to those before an unfinished reassignment.
+    pub replicas: Option<Vec<NodeId>>,
+}
+
+/// The level that a feature is to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeatureUpdate {
+    /// The feature.
+    pub feature: Arc<str>,
+    /// The level; 0 turns it off.
+    pub level: i16,
+    /// Which way the level may go.
+    pub upgrade: UpgradeType,
+}
+
+/// Which way the level of a feature may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpgradeType {
+    /// Up.
+    Upgrade,
+    /// Down, unless metadata would be lost.
+    SafeDowngrade,
+    /// Down.
+    UnsafeDowngrade,
 }
 
 /// Which leader an election looks for.

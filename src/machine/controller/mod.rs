@@ -19,7 +19,8 @@
 //!
 //! Invariants (the property test drives any sequence of commands against them):
 //!
-//! - CTRL-1: a refused item has no record; a reply without a refusal has its records.
+//! - CTRL-1: a refused item has no record, but for an ISR whose change led to a new leader; a reply without a
+//!   refusal has its records.
 //! - CTRL-2: META-1 to META-4 hold after every decision.
 //! - CTRL-3: a leader is an unfenced broker that is not shutting down, from the ISR, unless the
 //!   topic allows an unclean election.
@@ -32,11 +33,13 @@
 mod brokers;
 mod command;
 mod configs;
+mod features;
 mod index;
 mod names;
 mod partitions;
 mod placement;
 mod random;
+mod reassignment;
 mod topics;
 
 use std::collections::BTreeMap;
@@ -49,11 +52,12 @@ use crate::machine::metadata::{ConfigResource, MetadataDelta, MetadataImage, Met
 use crate::types::NodeId;
 
 pub use command::{
-    AllocateProducerIds, AlterConfigs, AlterPartition, Bootstrap, BrokerHeartbeat,
-    BrokerRegistration, Command, ConfigAlteration, CreatePartitions, CreateTopics, CreatedTopic,
-    DeleteTopics, DeletedTopic, ElectLeaders, Election, HeartbeatState, IncrementalAlterConfigs,
-    IncrementalAlteration, IsrChange, IsrState, NewPartitions, NewTopic, ProducerIdBlock, Refusal,
-    TopicRef, UnregisterBroker,
+    AllocateProducerIds, AlterConfigs, AlterPartition, AlterPartitionReassignments, Bootstrap,
+    BrokerHeartbeat, BrokerRegistration, Command, ConfigAlteration, CreatePartitions, CreateTopics,
+    CreatedTopic, DeleteTopics, DeletedTopic, ElectLeaders, Election, FeatureUpdate,
+    HeartbeatState, IncrementalAlterConfigs, IncrementalAlteration, IsrChange, IsrState,
+    NewPartitions, NewTopic, ProducerIdBlock, Reassignment, Refusal, TopicRef, UnregisterBroker,
+    UpdateFeatures, UpgradeType,
 };
 pub use configs::config_resource;
 pub use names::{METADATA_TOPIC, check_topic_name};

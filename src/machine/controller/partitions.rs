@@ -1,35 +1,83 @@
 //! Leaders and in-sync replicas.
 //!
 //! Every change of a partition goes through [`Change`], which raises the partition epoch once, and
-//! the leader epoch when the leader changes.
+//! the leader epoch when the leader changes or a replica is taken away. A change that brings the last
+//! replica of a reassignment in sync ends the reassignment (see `reassignment`).
 
 use std::collections::BTreeSet;
 
 use super::Controller;
 use super::command::{Election, IsrChange, IsrState, Refusal};
 use super::index::PartitionKey;
+use super::reassignment::{self, Assignment};
 use crate::config::BrokerConfig;
 use crate::error::ErrorCode;
 use crate::machine::metadata::{MetadataRecord, PartitionImage, PartitionRecord, TopicImage};
 use crate::types::{BrokerEpoch, NodeId, TopicPartition};
 
-/// What becomes of one partition.
-struct Change {
-    isr: Option<Vec<NodeId>>,
-    leader: Option<NodeId>,
+/// What becomes of one partition. What is not named stays, as far as the rest allows.
+#[derive(Default)]
+pub(super) struct Change {
+    pub(super) isr: Option<Vec<NodeId>>,
+    /// The leader of the next term; without it the term goes on, if its leader can.
+    pub(super) leader: Option<NodeId>,
+    pub(super) assignment: Option<Assignment>,
 }
 
-impl Change {
-    fn record(self, topic: &TopicImage, index: i32, state: &PartitionImage) -> MetadataRecord {
-        let leader_epoch =
-            if self.leader.is_some() { state.leader_epoch.next() } else { state.leader_epoch };
-        let epoch = state.partition_epoch.next();
-        let unchanged = PartitionRecord::change(topic.id, index, leader_epoch, epoch);
-        MetadataRecord::ChangePartition(PartitionRecord {
-            isr: self.isr,
-            leader: self.leader,
+impl Controller {
+    /// The state that a change leads to.
+    pub(super) fn changed(&self, state: &PartitionImage, change: Change) -> PartitionImage {
+        let mut after = state.clone();
+        if let Some(isr) = change.isr {
+            after.isr = isr;
+        }
+        if let Some(assignment) = change.assignment {
+            assignment.put(&mut after);
+        }
+        reassignment::complete(&mut after);
+        let mut is_new_term = change.leader.is_some();
+        after.leader = change.leader.unwrap_or(state.leader);
+        let may_stay = after.isr.contains(&after.leader);
+        if !may_stay && (!is_new_term || after.leader != NodeId::NONE) {
+            let mut candidates = after.replicas.iter().copied();
+            let leader = candidates.find(|node| after.isr.contains(node) && self.is_active(*node));
+            after.leader = leader.unwrap_or(NodeId::NONE);
+        }
+        is_new_term |= after.leader != state.leader;
+        // Whoever was taken away must not be taken for a follower any more.
+        is_new_term |= state.replicas.iter().any(|node| !after.replicas.contains(node));
+        if is_new_term {
+            after.leader_epoch = state.leader_epoch.next();
+        }
+        if after != *state {
+            after.partition_epoch = state.partition_epoch.next();
+        }
+        after
+    }
+
+    /// The record that turns one state of a partition into the next; none when they are the same.
+    pub(super) fn record_of(
+        topic: &TopicImage,
+        index: i32,
+        before: &PartitionImage,
+        after: &PartitionImage,
+    ) -> Option<MetadataRecord> {
+        if before == after {
+            return None;
+        }
+        let nodes =
+            |before: &Vec<NodeId>, after: &Vec<NodeId>| (before != after).then(|| after.clone());
+        let is_new_term = before.leader_epoch != after.leader_epoch;
+        let unchanged =
+            PartitionRecord::change(topic.id, index, after.leader_epoch, after.partition_epoch);
+        Some(MetadataRecord::ChangePartition(PartitionRecord {
+            replicas: nodes(&before.replicas, &after.replicas),
+            isr: nodes(&before.isr, &after.isr),
+            removing: nodes(&before.removing, &after.removing),
+            adding: nodes(&before.adding, &after.adding),
+            leader: is_new_term.then_some(after.leader),
             ..unchanged
-        })
+        }))
     }
 }
 
@@ -45,7 +93,7 @@ impl Controller {
             let Some(topic) = self.image.topic_by_id(id) else { continue };
             let Some(state) = topic.partition(index) else { continue };
             if let Some(change) = decide(topic, state) {
-                records.push(change.record(topic, index, state));
+                records.extend(Self::record_of(topic, index, state, &self.changed(state, change)));
             }
         }
     }
@@ -55,7 +103,7 @@ impl Controller {
     pub(super) fn lead_anew(&self, id: NodeId, records: &mut Vec<MetadataRecord>) {
         let led_or_waiting = self.index.led_by(id).chain(self.index.led_by(NodeId::NONE));
         self.each_partition(led_or_waiting, records, |_, state| {
-            state.isr.contains(&id).then_some(Change { isr: None, leader: Some(id) })
+            state.isr.contains(&id).then_some(Change { leader: Some(id), ..Change::default() })
         });
     }
 
@@ -64,11 +112,11 @@ impl Controller {
         let inherited = self.inherited();
         self.each_partition(self.index.led_by(NodeId::NONE), records, |topic, state| {
             if state.isr.contains(&id) {
-                return Some(Change { isr: None, leader: Some(id) });
+                return Some(Change { leader: Some(id), ..Change::default() });
             }
             let may_lead =
                 state.replicas.contains(&id) && self.allows_unclean(&topic.name, &inherited);
-            may_lead.then(|| Change { isr: Some(vec![id]), leader: Some(id) })
+            may_lead.then(|| unclean(id))
         });
     }
 
@@ -92,19 +140,19 @@ impl Controller {
         let others: Vec<NodeId> = state.isr.iter().copied().filter(|one| *one != id).collect();
         let isr = (!others.is_empty()).then(|| others.clone());
         if state.leader != id {
-            return isr.map(|isr| Change { isr: Some(isr), leader: None });
+            return isr.map(|isr| Change { isr: Some(isr), ..Change::default() });
         }
         let can_lead = |node: &NodeId| *node != id && self.is_active(*node);
         let candidates = state.replicas.iter().copied().filter(can_lead);
         if let Some(leader) = candidates.clone().find(|node| others.contains(node)) {
-            return Some(Change { isr, leader: Some(leader) });
+            return Some(Change { isr, leader: Some(leader), ..Change::default() });
         }
         if self.allows_unclean(&topic.name, inherited)
             && let Some(leader) = candidates.clone().next()
         {
-            return Some(Change { isr: Some(vec![leader]), leader: Some(leader) });
+            return Some(unclean(leader));
         }
-        Some(Change { isr, leader: Some(NodeId::NONE) })
+        Some(Change { isr, leader: Some(NodeId::NONE), ..Change::default() })
     }
 
     pub(super) fn alter_partition(
@@ -180,18 +228,19 @@ impl Controller {
                 return refuse(ErrorCode::IneligibleReplica, text);
             }
         }
-        let mut after = IsrState {
-            leader: state.leader,
-            leader_epoch: state.leader_epoch,
-            isr: isr.clone(),
-            partition_epoch: state.partition_epoch,
-        };
-        if isr != state.isr {
-            after.partition_epoch = state.partition_epoch.next();
-            let change_of = Change { isr: Some(isr), leader: None };
-            records.push(change_of.record(topic, change.partition, state));
+        let after = self.changed(state, Change { isr: Some(isr), ..Change::default() });
+        records.extend(Self::record_of(topic, change.partition, state, &after));
+        if after.leader != state.leader {
+            // The change is made all the same: it ended a reassignment that takes this leader away.
+            let text = format!("the reassignment of {name} is complete, and it has a new leader");
+            return refuse(ErrorCode::NewLeaderElected, text);
         }
-        Ok(after)
+        Ok(IsrState {
+            leader: after.leader,
+            leader_epoch: after.leader_epoch,
+            isr: after.isr,
+            partition_epoch: after.partition_epoch,
+        })
     }
 
     pub(super) fn elect_leaders(
@@ -257,7 +306,7 @@ impl Controller {
                     let text = format!("broker {preferred} cannot lead {partition} now");
                     return refuse(ErrorCode::PreferredLeaderNotAvailable, text);
                 }
-                Change { isr: None, leader: Some(preferred) }
+                Change { leader: Some(preferred), ..Change::default() }
             }
             Election::Unclean => {
                 if state.leader != NodeId::NONE {
@@ -267,10 +316,8 @@ impl Controller {
                 let active = state.replicas.iter().copied().filter(|node| self.is_active(*node));
                 let clean = active.clone().find(|node| state.isr.contains(node));
                 match (clean, active.clone().next()) {
-                    (Some(leader), _) => Change { isr: None, leader: Some(leader) },
-                    (None, Some(leader)) => {
-                        Change { isr: Some(vec![leader]), leader: Some(leader) }
-                    }
+                    (Some(leader), _) => Change { leader: Some(leader), ..Change::default() },
+                    (None, Some(leader)) => unclean(leader),
                     (None, None) => {
                         let text = format!("no replica of {partition} is alive");
                         return refuse(ErrorCode::EligibleLeadersNotAvailable, text);
@@ -278,7 +325,13 @@ impl Controller {
                 }
             }
         };
-        records.push(change.record(topic, partition.partition, state));
+        let after = self.changed(state, change);
+        records.extend(Self::record_of(topic, partition.partition, state, &after));
         Ok(())
     }
+}
+
+/// An election outside of the ISR: what only others have is lost.
+fn unclean(leader: NodeId) -> Change {
+    Change { isr: Some(vec![leader]), leader: Some(leader), ..Change::default() }
 }

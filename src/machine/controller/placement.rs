@@ -85,7 +85,7 @@ impl Ring<'_> {
     }
 }
 
-/// Checks replicas that a caller placed by hand.
+/// Checks the replicas of a new partition that a caller placed by hand.
 ///
 /// # Errors
 ///
@@ -96,37 +96,48 @@ pub(super) fn check_assignment(
     expected: Option<usize>,
     broker: impl Fn(NodeId) -> Option<bool>,
 ) -> Result<(), Refusal> {
-    let refuse = |why: String| {
-        let text = format!("the manual assignment of partition {partition} {why}");
-        Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, text))
-    };
-    if replicas.is_empty() {
-        return refuse("has an empty replica list".to_owned());
-    }
-    let mut active = false;
-    for (place, replica) in replicas.iter().enumerate() {
-        if replicas.iter().take(place).any(|earlier| earlier == replica) {
-            return refuse(format!("includes broker {replica} more than once"));
-        }
-        match broker(*replica) {
-            None => {
-                return refuse(format!(
-                    "includes broker {replica}, but no such broker is registered"
-                ));
-            }
-            Some(is_active) => active |= is_active,
-        }
-    }
+    check_replicas(partition, replicas, &broker)?;
     if let Some(expected) = expected
         && expected != replicas.len()
     {
-        return refuse(format!(
-            "has {} replica(s), but other partitions have {expected}",
-            replicas.len()
-        ));
+        let count = replicas.len();
+        let why = format!("has {count} replica(s), but other partitions have {expected}");
+        return Err(misplaced(partition, &why));
     }
-    if !active {
-        return refuse("names only brokers that are fenced or in controlled shutdown".to_owned());
+    if replicas.iter().all(|replica| broker(*replica) != Some(true)) {
+        let why = "names only brokers that are fenced or in controlled shutdown";
+        return Err(misplaced(partition, why));
     }
     Ok(())
+}
+
+/// Checks that replicas placed by hand are registered brokers, each once.
+///
+/// # Errors
+///
+/// `INVALID_REPLICA_ASSIGNMENT`.
+pub(super) fn check_replicas(
+    partition: i32,
+    replicas: &[NodeId],
+    broker: impl Fn(NodeId) -> Option<bool>,
+) -> Result<(), Refusal> {
+    if replicas.is_empty() {
+        return Err(misplaced(partition, "has an empty replica list"));
+    }
+    for (place, replica) in replicas.iter().enumerate() {
+        if replicas.iter().take(place).any(|earlier| earlier == replica) {
+            let why = format!("includes broker {replica} more than once");
+            return Err(misplaced(partition, &why));
+        }
+        if broker(*replica).is_none() {
+            let why = format!("includes broker {replica}, but no such broker is registered");
+            return Err(misplaced(partition, &why));
+        }
+    }
+    Ok(())
+}
+
+fn misplaced(partition: i32, why: &str) -> Refusal {
+    let text = format!("the manual assignment of partition {partition} {why}");
+    Refusal::new(ErrorCode::InvalidReplicaAssignment, text)
 }

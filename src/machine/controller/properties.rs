@@ -30,6 +30,8 @@ enum Asked {
     ElectLeaders(ElectLeaders),
     AlterConfigs(IncrementalAlterConfigs),
     ProducerIds(AllocateProducerIds),
+    Reassign(AlterPartitionReassignments),
+    Features(UpdateFeatures),
 }
 
 impl Asked {
@@ -45,6 +47,8 @@ impl Asked {
             Self::ElectLeaders(command) => controller.decide(now, command).records,
             Self::AlterConfigs(command) => controller.decide(now, command).records,
             Self::ProducerIds(command) => controller.decide(now, command).records,
+            Self::Reassign(command) => controller.decide(now, command).records,
+            Self::Features(command) => controller.decide(now, command).records,
         }
     }
 }
@@ -121,6 +125,23 @@ fn command() -> impl Strategy<Value = Asked> {
             }],
             validate_only: false,
         })),
+        3 => (name(), 0..3_i32, prop::option::of(prop::collection::vec(node(), 1..4)), any::<bool>())
+            .prop_map(|(topic, index, replicas, allow_replication_factor_change)| {
+                let partition = TopicPartition::new(topic, index);
+                let reassignments = vec![Reassignment { partition, replicas }];
+                Asked::Reassign(AlterPartitionReassignments {
+                    reassignments,
+                    allow_replication_factor_change,
+                })
+            }),
+        1 => (0..2_i16, any::<bool>()).prop_map(|(level, up)| Asked::Features(UpdateFeatures {
+            updates: vec![FeatureUpdate {
+                feature: "group.version".into(),
+                level,
+                upgrade: if up { UpgradeType::Upgrade } else { UpgradeType::SafeDowngrade },
+            }],
+            validate_only: false,
+        })),
         1 => node().prop_map(|broker| Asked::ProducerIds(AllocateProducerIds {
             broker,
             epoch: BrokerEpoch::UNKNOWN,
@@ -180,6 +201,10 @@ fn check_image(before: &MetadataImage, after: &MetadataImage, ids: &mut BTreeSet
         assert!(!topic.partitions.is_empty());
         for (index, state) in topic.indexed() {
             assert!(state.isr.iter().all(|node| state.replicas.contains(node)), "META-2");
+            let target = state.replicas.iter().filter(|node| !state.removing.contains(node));
+            let is_done = target.clone().all(|node| state.isr.contains(node));
+            assert!(!state.is_reassigning() || !is_done, "a complete reassignment goes on");
+            assert!(target.count() > 0);
             if state.leader != NodeId::NONE {
                 assert!(state.isr.contains(&state.leader), "META-2");
                 assert!(after.broker(state.leader).unwrap().is_active(), "CTRL-3");
@@ -191,6 +216,8 @@ fn check_image(before: &MetadataImage, after: &MetadataImage, ids: &mut BTreeSet
                 assert!(state.partition_epoch >= earlier.partition_epoch, "META-2");
                 let moved = state.leader != earlier.leader;
                 assert!(!moved || state.leader_epoch > earlier.leader_epoch, "META-2");
+                let left = earlier.replicas.iter().any(|node| !state.replicas.contains(node));
+                assert!(!left || state.leader_epoch > earlier.leader_epoch, "a replica left");
             }
         }
     }

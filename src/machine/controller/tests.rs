@@ -420,7 +420,7 @@ fn an_unclean_leader_is_elected_only_where_the_topic_allows_it() {
         let configs = vec![("unclean.leader.election.enable".to_owned(), Some(allowed.to_owned()))];
         cluster.create(NewTopic { configs, ..assigned("t", &[&[2, 1]]) }).unwrap();
         shrink(&mut cluster, &[2], 0).unwrap();
-        cluster.ask(UnregisterBroker { id: NodeId(2) }).unwrap();
+        cluster.heartbeat(2, 1, true, false);
         assert_eq!(cluster.partition("t", 0).0, leader);
     }
 }
@@ -510,4 +510,181 @@ fn a_directory_of_another_cluster_is_refused() {
     let mut cluster = Cluster::new();
     let refusal = cluster.ask(Bootstrap { cluster_id: "d".into() }).unwrap_err();
     assert_eq!(refusal.code, ErrorCode::InconsistentClusterId);
+}
+
+#[test]
+fn a_running_broker_is_not_unregistered() {
+    let mut cluster = Cluster::with_brokers(3, &[]);
+    let mut unregister =
+        |cluster: &mut Cluster, id| cluster.ask(UnregisterBroker { id: NodeId(id) });
+    for running in [1, 2] {
+        let refusal = unregister(&mut cluster, running).unwrap_err();
+        assert_eq!(refusal.code, ErrorCode::InvalidRequest);
+    }
+    cluster.heartbeat(2, 1, false, true);
+    unregister(&mut cluster, 2).unwrap();
+    cluster.pass_until(9_000);
+    unregister(&mut cluster, 3).unwrap();
+    assert_eq!(unregister(&mut cluster, 3).unwrap_err().code, ErrorCode::BrokerIdNotRegistered);
+}
+
+#[test]
+fn a_feature_that_was_turned_off_stays_off() {
+    let mut cluster = Cluster::new();
+    let update = |level, upgrade| UpdateFeatures {
+        updates: vec![FeatureUpdate { feature: "group.version".into(), level, upgrade }],
+        validate_only: false,
+    };
+    let refusal = cluster.ask(update(0, UpgradeType::Upgrade)).unwrap_err();
+    assert_eq!(refusal.code, ErrorCode::InvalidUpdateVersion);
+    cluster.ask(update(0, UpgradeType::SafeDowngrade)).unwrap();
+    assert_eq!(cluster.controller.image().feature("group.version"), 0);
+    // The broker starts again.
+    cluster.ask(Bootstrap { cluster_id: "c".into() }).unwrap();
+    assert_eq!(cluster.controller.image().feature("group.version"), 0);
+    assert!(cluster.controller.image().features().all(|(name, _)| &**name != "group.version"));
+    cluster.ask(update(1, UpgradeType::Upgrade)).unwrap();
+    assert_eq!(cluster.controller.image().feature("group.version"), 1);
+}
+
+/// Moves partition 0 of topic `t`.
+fn reassign(cluster: &mut Cluster, target: Option<&[i32]>) -> Result<(), Refusal> {
+    let replicas = target.map(|target| target.iter().copied().map(NodeId).collect());
+    let reassignments = vec![Reassignment { partition: TopicPartition::new("t", 0), replicas }];
+    let allow_replication_factor_change = true;
+    let command = AlterPartitionReassignments { reassignments, allow_replication_factor_change };
+    cluster.ask(command).pop().unwrap()
+}
+
+/// Replicas, those that are added, those that leave, and the ISR of partition 0 of topic `t`.
+fn replicas(cluster: &Cluster) -> [Vec<i32>; 4] {
+    let state = cluster.controller.image().partition("t", 0).unwrap();
+    [&state.replicas, &state.adding, &state.removing, &state.isr]
+        .map(|nodes| nodes.iter().map(|node| node.0).collect())
+}
+
+/// The leader of partition 0 of topic `t` reports an ISR.
+fn report(cluster: &mut Cluster, isr: &[i32]) -> Result<IsrState, Refusal> {
+    let (leader, _, leader_epoch, partition_epoch) = cluster.partition("t", 0);
+    let image = cluster.controller.image();
+    let change = IsrChange {
+        topic_id: image.topic("t").unwrap().id,
+        partition: 0,
+        leader_epoch: LeaderEpoch(leader_epoch),
+        partition_epoch: PartitionEpoch(partition_epoch),
+        isr: isr.iter().map(|node| (NodeId(*node), BrokerEpoch::UNKNOWN)).collect(),
+    };
+    let broker = NodeId(leader);
+    let epoch = image.broker(broker).unwrap().epoch;
+    cluster.ask(AlterPartition { broker, epoch, changes: vec![change] }).unwrap().pop().unwrap()
+}
+
+#[test]
+fn a_partition_moves_once_its_new_replicas_are_in_sync() {
+    let mut cluster = Cluster::with_brokers(4, &[]);
+    cluster.create(assigned("t", &[&[1, 2]])).unwrap();
+    reassign(&mut cluster, Some(&[3, 4])).unwrap();
+    assert_eq!(replicas(&cluster), [vec![3, 4, 1, 2], vec![3, 4], vec![1, 2], vec![1, 2]]);
+    assert_eq!(
+        cluster.partition("t", 0),
+        (1, vec![1, 2], 0, 1),
+        "nobody has left: the term goes on"
+    );
+    report(&mut cluster, &[1, 2, 3]).unwrap();
+    assert_eq!(replicas(&cluster)[0], [3, 4, 1, 2]);
+    let refusal = report(&mut cluster, &[1, 2, 3, 4]).unwrap_err();
+    assert_eq!(refusal.code, ErrorCode::NewLeaderElected);
+    assert_eq!(replicas(&cluster), [vec![3, 4], vec![], vec![], vec![3, 4]]);
+    assert_eq!(cluster.partition("t", 0), (3, vec![3, 4], 1, 3));
+}
+
+#[test]
+fn a_move_that_adds_nobody_is_complete_at_once() {
+    let mut cluster = Cluster::with_brokers(3, &[]);
+    cluster.create(assigned("t", &[&[1, 2, 3]])).unwrap();
+    reassign(&mut cluster, Some(&[3, 2, 1])).unwrap();
+    assert_eq!(replicas(&cluster), [vec![3, 2, 1], vec![], vec![], vec![1, 2, 3]]);
+    assert_eq!(cluster.partition("t", 0), (1, vec![1, 2, 3], 0, 1));
+    reassign(&mut cluster, Some(&[3, 2])).unwrap();
+    assert_eq!(replicas(&cluster), [vec![3, 2], vec![], vec![], vec![2, 3]]);
+    assert_eq!(cluster.partition("t", 0), (3, vec![2, 3], 1, 2));
+    reassign(&mut cluster, Some(&[3, 2])).unwrap();
+    assert_eq!(cluster.partition("t", 0), (3, vec![2, 3], 1, 2), "nothing changes");
+}
+
+#[test]
+fn a_follower_that_leaves_starts_a_new_term() {
+    let mut cluster = Cluster::with_brokers(2, &[]);
+    cluster.create(assigned("t", &[&[1, 2]])).unwrap();
+    reassign(&mut cluster, Some(&[1])).unwrap();
+    assert_eq!(cluster.partition("t", 0), (1, vec![1], 1, 1));
+}
+
+#[test]
+fn a_move_is_cancelled_or_replaced() {
+    let mut cluster = Cluster::with_brokers(4, &[]);
+    cluster.create(assigned("t", &[&[1, 2]])).unwrap();
+    let refusal = reassign(&mut cluster, None).unwrap_err();
+    assert_eq!(refusal.code, ErrorCode::NoReassignmentInProgress);
+    reassign(&mut cluster, Some(&[3, 2])).unwrap();
+    report(&mut cluster, &[1, 2]).unwrap();
+    reassign(&mut cluster, Some(&[4, 2])).unwrap();
+    assert_eq!(replicas(&cluster), [vec![4, 2, 1], vec![4], vec![1], vec![1, 2]], "3 is dropped");
+    reassign(&mut cluster, None).unwrap();
+    assert_eq!(replicas(&cluster), [vec![2, 1], vec![], vec![], vec![1, 2]]);
+    assert_eq!(cluster.partition("t", 0).0, 1);
+}
+
+#[test]
+fn returning_to_replicas_that_are_not_in_sync_takes_an_unclean_election() {
+    for (allowed, leader) in [("false", None), ("true", Some(1))] {
+        let mut cluster = Cluster::with_brokers(3, &[]);
+        let configs = vec![("unclean.leader.election.enable".to_owned(), Some(allowed.to_owned()))];
+        cluster.create(NewTopic { configs, ..assigned("t", &[&[1]]) }).unwrap();
+        reassign(&mut cluster, Some(&[2, 3])).unwrap();
+        report(&mut cluster, &[1, 2]).unwrap();
+        cluster.heartbeat(1, 0, true, false);
+        assert_eq!(replicas(&cluster)[3], [2]);
+        cluster.heartbeat(1, 0, false, false);
+        let cancelled = reassign(&mut cluster, None);
+        match leader {
+            None => {
+                assert_eq!(cancelled.unwrap_err().code, ErrorCode::InvalidReplicaAssignment);
+                assert_eq!(cluster.partition("t", 0).0, 2);
+            }
+            Some(leader) => {
+                cancelled.unwrap();
+                assert_eq!(replicas(&cluster), [vec![1], vec![], vec![], vec![1]]);
+                assert_eq!(cluster.partition("t", 0).0, leader);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_move_that_cannot_be_is_refused() {
+    let mut cluster = Cluster::with_brokers(3, &[]);
+    cluster.create(assigned("t", &[&[1, 2]])).unwrap();
+    for target in [&[][..], &[9], &[1, 1], &[-1]] {
+        let refusal = reassign(&mut cluster, Some(target)).unwrap_err();
+        assert_eq!(refusal.code, ErrorCode::InvalidReplicaAssignment, "{target:?}");
+    }
+    let to = |index, ids: &[i32]| Reassignment {
+        partition: TopicPartition::new("t", index),
+        replicas: Some(ids.iter().copied().map(NodeId).collect()),
+    };
+    let mut ask = |reassignments: Vec<Reassignment>, allow_replication_factor_change| {
+        let command =
+            AlterPartitionReassignments { reassignments, allow_replication_factor_change };
+        let outcomes = cluster.ask(command).into_iter();
+        outcomes.map(|one| one.err().map(|refusal| refusal.code)).collect::<Vec<_>>()
+    };
+    let other_count = Some(ErrorCode::InvalidReplicationFactor);
+    assert_eq!(ask(vec![to(0, &[1, 2, 3])], false), [other_count]);
+    let unknown = Some(ErrorCode::UnknownTopicOrPartition);
+    assert_eq!(ask(vec![to(1, &[1]), to(0, &[1, 3])], false), [unknown, None]);
+    let twice = Some(ErrorCode::InvalidRequest);
+    assert_eq!(ask(vec![to(0, &[2, 1]), to(0, &[1, 2])], true), [None, twice]);
+    // While it moves, the count is that of the target.
+    assert_eq!(ask(vec![to(0, &[3])], false), [other_count]);
 }

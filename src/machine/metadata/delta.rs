@@ -61,13 +61,10 @@ impl MetadataDelta {
         delta.cluster_id.clone_from(&target.cluster_id);
         delta.last_broker_epoch = target.last_broker_epoch;
         delta.producer_ids = Some(target.producer_ids);
-        for (name, level) in target.features() {
-            if base.feature(name) != level {
-                delta.features.insert(name.clone(), level);
-            }
-        }
-        let gone = base.features().filter(|(name, _)| target.feature(name) == 0);
-        delta.features.extend(gone.map(|(name, _)| (name.clone(), 0)));
+        // No feature is forgotten: one that is turned off is at level 0.
+        let features =
+            target.features.iter().filter(|(name, level)| base.features.get(*name) != Some(level));
+        delta.features.extend(features.map(|(name, level)| (name.clone(), *level)));
         for broker in target.brokers().filter(|broker| base.broker(broker.id) != Some(broker)) {
             delta.brokers.insert(broker.id, Some(BrokerImage::clone(broker)));
         }
@@ -213,14 +210,8 @@ impl MetadataDelta {
         }
         self.apply_topics(&mut image);
         if !self.features.is_empty() {
-            let features = Arc::make_mut(&mut image.features);
-            for (name, &level) in &self.features {
-                if level == 0 {
-                    features.remove(name);
-                } else {
-                    features.insert(name.clone(), level);
-                }
-            }
+            let changed = self.features.iter().map(|(name, &level)| (name.clone(), level));
+            Arc::make_mut(&mut image.features).extend(changed);
         }
         if !self.brokers.is_empty() {
             let brokers = Arc::make_mut(&mut image.brokers);

@@ -112,9 +112,12 @@ impl PartitionImage {
 
     /// META-2 of one state.
     pub(super) fn is_consistent(&self) -> bool {
+        let is_replica = |node| self.replicas.contains(node);
         !self.replicas.is_empty()
+            && self.removing.iter().all(|node| is_replica(node) && !self.adding.contains(node))
+            && self.adding.iter().all(is_replica)
             && (self.leader == NodeId::NONE || self.isr.contains(&self.leader))
-            && self.isr.iter().all(|node| self.replicas.contains(node))
+            && self.isr.iter().all(is_replica)
     }
 }
 
@@ -250,8 +253,14 @@ impl MetadataImage {
     }
 
     /// The finalized features, in the order of the names.
-    pub fn features(&self) -> impl ExactSizeIterator<Item = (&Arc<str>, i16)> {
-        self.features.iter().map(|(name, &level)| (name, level))
+    pub fn features(&self) -> impl Iterator<Item = (&Arc<str>, i16)> {
+        self.features.iter().map(|(name, &level)| (name, level)).filter(|(_, level)| *level != 0)
+    }
+
+    /// Whether a feature was ever given a level; 0 counts, that is how one is turned off.
+    #[must_use]
+    pub fn has_decided(&self, feature: &str) -> bool {
+        self.features.contains_key(feature)
     }
 
     /// The settings stored for a resource; empty when there are none.
@@ -284,10 +293,11 @@ impl MetadataImage {
         if let Some(id) = &self.cluster_id {
             records.push(MetadataRecord::Cluster { id: id.clone() });
         }
-        records.extend(
-            self.features()
-                .map(|(name, level)| MetadataRecord::Feature { name: name.clone(), level }),
-        );
+        let feature = |(name, &level): (&Arc<str>, &i16)| MetadataRecord::Feature {
+            name: name.clone(),
+            level,
+        };
+        records.extend(self.features.iter().map(feature));
         for broker in self.brokers() {
             broker.write_records(&mut records);
         }
