@@ -1,7 +1,9 @@
 //! The APIs by which tools look at a broker.
 
+use ottla::broker::BrokerOptions;
 use ottla::error::ErrorCode;
 use ottla::protocol::messages::api_versions::ApiVersionsRequest;
+use ottla::protocol::messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
 use ottla::protocol::messages::create_acls::{AclCreation, CreateAclsRequest};
 use ottla::protocol::messages::delete_acls::{DeleteAclsFilter, DeleteAclsRequest};
 use ottla::protocol::messages::describe_acls::DescribeAclsRequest;
@@ -17,11 +19,12 @@ use ottla::protocol::messages::describe_topic_partitions::{
 use ottla::protocol::messages::find_coordinator::FindCoordinatorRequest;
 use ottla::protocol::messages::list_config_resources::ListConfigResourcesRequest;
 use ottla::protocol::messages::list_partition_reassignments::ListPartitionReassignmentsRequest;
+use ottla::protocol::messages::update_features::{FeatureUpdateKey, UpdateFeaturesRequest};
 use ottla::protocol::{ApiKey, api};
 use ottla::record::BatchOptions;
 use ottla::types::{ProducerEpoch, ProducerId, Sequence};
 
-use crate::support::{World, batch, batch_with};
+use crate::support::{Client, World, batch, batch_with};
 
 #[track_caller]
 fn check_code(code: i16, expected: ErrorCode) {
@@ -183,6 +186,45 @@ fn the_quorum_is_this_broker() {
     assert!(partitions[0].high_watermark > 0);
     check_code(partitions[1].error_code, ErrorCode::UnknownTopicOrPartition);
     assert_eq!(response.nodes[0].node_id, world.broker().node_id().0);
+}
+
+#[test]
+fn without_its_feature_the_consumer_protocol_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let set = |client: &mut Client, max_version_level: i16| {
+        let update = FeatureUpdateKey {
+            feature: "group.version".into(),
+            max_version_level,
+            upgrade_type: if max_version_level == 0 { 2 } else { 1 },
+            ..Default::default()
+        };
+        let request = UpdateFeaturesRequest { feature_updates: vec![update], ..Default::default() };
+        check_code(client.call(2, request).error_code, ErrorCode::None);
+    };
+    let heartbeat = |client: &mut Client| {
+        let request = ConsumerGroupHeartbeatRequest {
+            group_id: "g".into(),
+            member_id: "member".into(),
+            rebalance_timeout_ms: 10_000,
+            subscribed_topic_names: Some(vec!["t".into()]),
+            topic_partitions: Some(Vec::new()),
+            ..Default::default()
+        };
+        client.call(1, request).error_code
+    };
+    let world = World::start(BrokerOptions::in_directory(directory.path()));
+    let mut client = world.client();
+    set(&mut client, 0);
+    check_code(heartbeat(&mut client), ErrorCode::UnsupportedVersion);
+    world.stop();
+    // It stays off over a restart, and can be turned on again.
+    let world = World::start(BrokerOptions::in_directory(directory.path()));
+    let mut client = world.client();
+    check_code(heartbeat(&mut client), ErrorCode::UnsupportedVersion);
+    set(&mut client, 1);
+    // The coordinator is not there yet, as nobody has looked for it.
+    let code = ErrorCode::from_i16(heartbeat(&mut client));
+    assert_ne!(code, ErrorCode::UnsupportedVersion);
 }
 
 #[test]

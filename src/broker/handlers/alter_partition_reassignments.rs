@@ -23,6 +23,9 @@ pub(in crate::broker) async fn handle(
     call: &Call<'_>,
     request: &AlterPartitionReassignmentsRequest,
 ) -> Result<AlterPartitionReassignmentsResponse> {
+    if request.topics.is_empty() {
+        return Ok(AlterPartitionReassignmentsResponse::default());
+    }
     let allow_replication_factor_change = request.allow_replication_factor_change;
     let reassignments = request.topics.iter().flat_map(reassignments).collect();
     let command = AlterPartitionReassignments { reassignments, allow_replication_factor_change };

@@ -3,7 +3,7 @@
 //! Behaviour: there is one log directory, so every replica is where it can be: moving it there
 //! changes nothing, and there is no other to move it to. Versions: v2 flexible. Errors:
 //! LOG_DIR_NOT_FOUND for another directory; KAFKA_STORAGE_ERROR when the directory is offline;
-//! REPLICA_NOT_AVAILABLE for a partition without a replica here.
+//! UNKNOWN_TOPIC_OR_PARTITION; REPLICA_NOT_AVAILABLE for a partition whose replicas are elsewhere.
 
 use std::path::Path;
 
@@ -30,10 +30,13 @@ pub(in crate::broker) fn handle(
         } else {
             None
         };
-        let is_here = |topic: &str, index| {
+        let missing = |topic: &str, index| {
             let topic = known.find(TopicKey::Name(topic)).ok();
-            let state = topic.and_then(|topic| topic.partition(index));
-            state.is_some_and(|state| state.replicas.contains(&node))
+            match topic.and_then(|topic| topic.partition(index)) {
+                None => Some(ErrorCode::UnknownTopicOrPartition),
+                Some(state) if state.replicas.contains(&node) => None,
+                Some(_) => Some(ErrorCode::ReplicaNotAvailable),
+            }
         };
         let result = |topic: &AlterReplicaLogDirTopic| AlterReplicaLogDirTopicResult {
             topic_name: topic.name.clone(),
@@ -41,9 +44,8 @@ pub(in crate::broker) fn handle(
                 .partitions
                 .iter()
                 .map(|&partition_index| {
-                    let missing = (!is_here(&topic.name, partition_index))
-                        .then_some(ErrorCode::ReplicaNotAvailable);
-                    let error_code = refused.or(missing).map_or(0, ErrorCode::to_i16);
+                    let refused = refused.or_else(|| missing(&topic.name, partition_index));
+                    let error_code = refused.map_or(0, ErrorCode::to_i16);
                     AlterReplicaLogDirPartitionResult { partition_index, error_code }
                 })
                 .collect(),

@@ -8,6 +8,7 @@
 //! that does not exist; REQUEST_TIMED_OUT.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::common;
 use crate::broker::dispatch::Call;
@@ -27,6 +28,9 @@ pub(in crate::broker) async fn handle(
     call: &Call<'_>,
     request: &ElectLeadersRequest,
 ) -> Result<ElectLeadersResponse> {
+    if request.topic_partitions.as_ref().is_some_and(Vec::is_empty) {
+        return Ok(ElectLeadersResponse::default());
+    }
     let election = match request.election_type {
         PREFERRED => Election::Preferred,
         UNCLEAN => Election::Unclean,
@@ -47,7 +51,7 @@ pub(in crate::broker) async fn handle(
 }
 
 fn named(topic: &TopicPartitions) -> impl Iterator<Item = TopicPartition> {
-    let name: std::sync::Arc<str> = (&topic.topic).into();
+    let name: Arc<str> = (&topic.topic).into();
     topic.partitions.iter().map(move |&index| TopicPartition::new(name.clone(), index))
 }
 
@@ -72,7 +76,7 @@ fn by_topic(outcomes: Vec<(TopicPartition, Result<(), Refusal>)>) -> Vec<Replica
     for (partition, outcome) in outcomes {
         topics.entry(partition.topic).or_default().push(result(partition.partition, outcome));
     }
-    let of = |(topic, partition_result): (std::sync::Arc<str>, _)| ReplicaElectionResult {
+    let of = |(topic, partition_result): (Arc<str>, _)| ReplicaElectionResult {
         topic: Str::from(&topic),
         partition_result,
     };

@@ -138,3 +138,47 @@ def test_the_cluster_tools_are_answered(bootstrap: str, java: JavaTools) -> None
     assert "LeaderEpoch:" in status
     acls = java.run("acls", *server, "--list", status=1)
     assert "SecurityDisabledException" in acls or "No Authorizer" in acls
+    gone = java.run("cluster", "unregister", *server, "--id", "77", status=1)
+    assert "BrokerIdNotRegistered" in gone or "not registered" in gone
+
+
+def test_features_are_raised_and_lowered_on_trial(bootstrap: str, java: JavaTools) -> None:
+    server = ("--bootstrap-server", bootstrap)
+    level = ("--feature", "group.version=1")
+    raised = java.run("features", *server, "upgrade", *level)
+    assert "group.version was upgraded to 1" in raised
+    lowered = java.run("features", *server, "downgrade", "--feature", "group.version=0", "--dry-run")
+    assert "group.version can be downgraded to 0" in lowered
+    described = java.run("features", *server, "describe")
+    assert re.search(r"group.version\s.*FinalizedVersionLevel: 1", described)
+
+
+def test_partitions_are_reassigned_and_leaders_elected(
+    bootstrap: str, topic: str, java: JavaTools, tmp_path: Path
+) -> None:
+    server = ("--bootstrap-server", bootstrap)
+    nobody = java.run(
+        "leader-election", *server, "--election-type", "preferred", "--topic", topic,
+        "--partition", "0",
+    )
+    assert "already" in nobody
+    java.run("leader-election", *server, "--election-type", "preferred", "--all-topic-partitions")
+    broker = re.search(r"Leader: (\d+)", java.run("topics", *server, "--describe", "--topic", topic))
+    assert broker is not None
+
+    def plan(name: str, replicas: list[int]) -> tuple[str, str]:
+        """Write a file that places every partition of the topic."""
+        partitions = [{"topic": topic, "partition": p, "replicas": replicas} for p in range(3)]
+        path = tmp_path / name
+        path.write_text(json.dumps({"version": 1, "partitions": partitions}))
+        return "--reassignment-json-file", str(path)
+
+    same = plan("same.json", [int(broker[1])])
+    executed = java.run("reassign-partitions", *server, *same, "--execute")
+    assert "Successfully started partition reassignment" in executed
+    verified = java.run("reassign-partitions", *server, *same, "--verify")
+    assert verified.count("is completed") == 3
+    assert "No partition reassignments found" in java.run("reassign-partitions", *server, "--list")
+    elsewhere = plan("elsewhere.json", [int(broker[1]), 77])
+    refused = java.run("reassign-partitions", *server, *elsewhere, "--execute", status=1)
+    assert "77" in refused
