@@ -147,7 +147,9 @@ def test_features_are_raised_and_lowered_on_trial(bootstrap: str, java: JavaTool
     level = ("--feature", "group.version=1")
     raised = java.run("features", *server, "upgrade", *level)
     assert "group.version was upgraded to 1" in raised
-    lowered = java.run("features", *server, "downgrade", "--feature", "group.version=0", "--dry-run")
+    lowered = java.run(
+        "features", *server, "downgrade", "--feature", "group.version=0", "--dry-run"
+    )
     assert "group.version can be downgraded to 0" in lowered
     described = java.run("features", *server, "describe")
     assert re.search(r"group.version\s.*FinalizedVersionLevel: 1", described)
@@ -158,12 +160,20 @@ def test_partitions_are_reassigned_and_leaders_elected(
 ) -> None:
     server = ("--bootstrap-server", bootstrap)
     nobody = java.run(
-        "leader-election", *server, "--election-type", "preferred", "--topic", topic,
-        "--partition", "0",
+        "leader-election",
+        *server,
+        "--election-type",
+        "preferred",
+        "--topic",
+        topic,
+        "--partition",
+        "0",
     )
     assert "already" in nobody
     java.run("leader-election", *server, "--election-type", "preferred", "--all-topic-partitions")
-    broker = re.search(r"Leader: (\d+)", java.run("topics", *server, "--describe", "--topic", topic))
+    broker = re.search(
+        r"Leader: (\d+)", java.run("topics", *server, "--describe", "--topic", topic)
+    )
     assert broker is not None
 
     def plan(name: str, replicas: list[int]) -> tuple[str, str]:
