@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::broker::connection::BoxFuture;
-use crate::broker::coordinator::{Ground, GroupCoordinators};
+use crate::broker::coordinator::{GroupCoordinators, ShardParts};
 use crate::broker::log_threads::LogThreads;
 use crate::broker::metadata_log::{MetadataLog, Question, QuorumStatus};
 use crate::broker::parking::Parking;
@@ -24,7 +24,7 @@ use crate::machine::metadata::{
     ConfigResource, MetadataDelta, MetadataImage, MetadataRecord, MetadataUpdate, PartitionImage,
     PartitionRecord,
 };
-use crate::types::{BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionEpoch, TopicId, Uuid};
+use crate::types::{LeaderEpoch, NodeId, Offset, PartitionEpoch, TopicId, Uuid};
 
 const ME: NodeId = NodeId(1);
 
@@ -71,14 +71,13 @@ fn state(env: &Env, directory: &Path) -> BrokerState {
         identity: Identity {
             node_id: ME,
             cluster_id: "c".to_owned(),
-            broker_epoch: BrokerEpoch(0),
             bound: Vec::new(),
             advertised: Vec::new(),
         },
         config: BrokerConfig::default(),
         metadata: Arc::new(NoLog),
         partitions: Partitions::new(around, storage),
-        coordinators: GroupCoordinators::new(Ground {
+        coordinators: GroupCoordinators::new(ShardParts {
             env: env.clone(),
             log_threads: Arc::clone(&log_threads),
             tasks: TaskTracker::new(),

@@ -63,7 +63,7 @@ async fn world(limits: ConnectionLimits) -> World {
     let protocol = SecurityProtocol::Plaintext;
     let listener = BoundListener { name: "PLAINTEXT".to_owned(), protocol, address };
     let info = Arc::new(PeerInfo {
-        peer,
+        address: peer,
         reached: Reached { listener: Arc::new(listener), address },
         gone: CancellationToken::new(),
         software: OnceLock::new(),

@@ -18,7 +18,6 @@
 //! [`BrokerState::answer`].
 
 use std::future::{Future, ready};
-use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -31,7 +30,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::{BoxFuture, FrameHandler, Outcome, PeerInfo};
 use super::handlers;
+use super::handlers::api_versions::Known;
 use super::listener::Reached;
+use super::phase::{Phase, Progress};
 use super::state::BrokerState;
 use super::unserved::{self, Unserved};
 use crate::error::{Error, ErrorCode, Result};
@@ -39,16 +40,21 @@ use crate::protocol::frame::{self, Incoming};
 use crate::protocol::{ApiKey, Request, RequestHeader, Response, Service, ServiceFuture, Str, api};
 use crate::types::Chunk;
 
-/// Who asks, and how. All but the name that the client gives itself is the broker's own knowledge.
+/// Who asks, and how. All but the names that the client gives itself is the broker's own knowledge.
 #[derive(Debug)]
 pub(super) struct RequestContext {
     /// The version of the request, which is also that of the response.
     pub(super) api_version: i16,
     pub(super) client_id: Option<Str>,
+    /// The client at the other end of the connection; `None` in-process.
+    pub(super) peer: Option<Arc<PeerInfo>>,
+}
+
+impl RequestContext {
     /// The listener and the address by which the client knows this broker; `None` in-process.
-    pub(super) reached: Option<Reached>,
-    /// The remote address of the connection; `None` in-process.
-    pub(super) peer_address: Option<SocketAddr>,
+    pub(super) fn reached(&self) -> Option<&Reached> {
+        self.peer.as_ref().map(|peer| &peer.reached)
+    }
 }
 
 /// A request being handled.
@@ -57,8 +63,6 @@ pub(super) struct Call<'a> {
     pub(super) context: &'a RequestContext,
     /// Cancelled when nobody waits for the answer any longer.
     pub(super) gone: &'a CancellationToken,
-    /// The connection; `None` for in-process requests.
-    pub(super) peer: Option<&'a PeerInfo>,
 }
 
 /// The answer of a handler.
@@ -120,7 +124,9 @@ async fn caught<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 async fn route(call: &Call<'_>, request: &Request) -> Result<Answer> {
     use handlers as h;
     Ok(match request {
-        Request::ApiVersions(body) => h::api_versions::handle(call, body).into(),
+        Request::ApiVersions(body) => {
+            h::api_versions::handle(&Known::of(call.state), call.context, body).into()
+        }
         Request::Metadata(body) => h::metadata::handle(call, body).await?.into(),
         Request::Produce(body) => h::produce::handle(call, body).await?,
         Request::Fetch(body) => h::fetch::handle(call, body).await?.into(),
@@ -172,16 +178,16 @@ async fn route(call: &Call<'_>, request: &Request) -> Result<Answer> {
     })
 }
 
-/// The entry point for sockets.
+/// The entry point for sockets, from the first phase of a boot on.
 #[derive(Debug)]
 pub(super) struct Dispatcher {
-    state: Arc<BrokerState>,
+    progress: Arc<Progress>,
     unserved: Unserved,
 }
 
 impl Dispatcher {
-    pub(super) fn new(state: Arc<BrokerState>) -> Arc<Self> {
-        Arc::new(Self { state, unserved: Unserved::default() })
+    pub(super) fn new(progress: Arc<Progress>) -> Arc<Self> {
+        Arc::new(Self { progress, unserved: Unserved::default() })
     }
 }
 
@@ -203,7 +209,7 @@ impl FrameHandler for Dispatcher {
                     Ok(Outcome::Reply(chunks))
                 }
                 Incoming::Request(header, request) => {
-                    self.handle_request(&peer, header, request).await
+                    self.handle_request(peer, header, request).await
                 }
             }
         })
@@ -213,19 +219,20 @@ impl FrameHandler for Dispatcher {
 impl Dispatcher {
     async fn handle_request(
         &self,
-        peer: &PeerInfo,
+        peer: Arc<PeerInfo>,
         header: RequestHeader,
         request: Request,
     ) -> Result<Outcome> {
         let (version, correlation_id) = (header.api_version, header.correlation_id);
-        let context = RequestContext {
-            api_version: version,
-            client_id: header.client_id,
-            reached: Some(peer.reached.clone()),
-            peer_address: Some(peer.peer),
+        let gone = peer.gone.clone();
+        let client_id = header.client_id;
+        let context = RequestContext { api_version: version, client_id, peer: Some(peer) };
+        let phase = Phase::answering(&request);
+        let Some(state) = self.progress.reached(phase).await? else {
+            let response = self.answer_early(&context, &request);
+            return encode(&request, correlation_id, version, &response).map(Outcome::Reply);
         };
-        let call =
-            Call { state: &self.state, context: &context, gone: &peer.gone, peer: Some(peer) };
+        let call = Call { state, context: &context, gone: &gone };
         match BrokerState::answer(&call, &request).await {
             Answer::Now(response) => {
                 encode(&request, correlation_id, version, &response).map(Outcome::Reply)
@@ -241,6 +248,19 @@ impl Dispatcher {
                 Ok(Outcome::Later(Box::pin(async move { caught(wait).await.map(|()| None) })))
             }
         }
+    }
+}
+
+impl Dispatcher {
+    /// Answers while there is no state: the phases say what can be answered then.
+    fn answer_early(&self, context: &RequestContext, request: &Request) -> Response {
+        if let Request::ApiVersions(body) = request {
+            let known = Known::early(self.progress.node_id());
+            return handlers::api_versions::handle(&known, context, body).into();
+        }
+        let context_of_error = format!("{} is answered before the quorum runs", request.api());
+        let error = Error::kafka(ErrorCode::UnknownServerError, context_of_error);
+        refused(request, context.api_version, &error)
     }
 }
 
@@ -291,12 +311,8 @@ impl Service for LocalService {
         let state = Arc::clone(&self.state);
         // Dropped with the future: a fetch whose caller gave up is removed from the purgatory.
         let gone = self.stop.child_token();
-        let context = RequestContext {
-            api_version: version,
-            client_id: Some(client_id.clone()),
-            reached: None,
-            peer_address: None,
-        };
+        let context =
+            RequestContext { api_version: version, client_id: Some(client_id.clone()), peer: None };
         let turn = (request.api() == ApiKey::Produce).then(|| self.turn());
         Box::pin(async move {
             // Until the appends have begun; waits for their end overlap, as on a connection.
@@ -305,7 +321,7 @@ impl Service for LocalService {
                 return Err(Error::Closed { what: "the broker" });
             }
             check_version(request.api(), version)?;
-            let call = Call { state: &state, context: &context, gone: &gone, peer: None };
+            let call = Call { state: &state, context: &context, gone: &gone };
             let answer = BrokerState::answer(&call, &request).await;
             drop(turn);
             match answer {

@@ -292,7 +292,7 @@ impl Acceptor {
     async fn serve(&self, stream: Transport, listener: Arc<BoundListener>, peer: SocketAddr) {
         let Ok(local) = stream.local_addr() else { return };
         let info = Arc::new(PeerInfo {
-            peer: unmapped(peer),
+            address: unmapped(peer),
             reached: Reached { listener, address: unmapped(local) },
             gone: self.stop.child_token(),
             software: OnceLock::new(),

@@ -17,6 +17,7 @@
 //!                 +------- purgatory <------+<- high watermark advances
 //! ```
 
+mod boot;
 mod change;
 mod cleaner;
 mod connection;
@@ -36,8 +37,11 @@ mod parallel;
 mod parking;
 mod partition;
 mod partitions;
+mod phase;
+mod publisher;
 pub mod quorum;
 mod receive_buffers;
+mod reception;
 mod server;
 mod state;
 mod storage;

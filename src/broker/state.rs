@@ -10,6 +10,7 @@
 //!   CreateTopics is answered, and gone from it before DeleteTopics is.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -49,9 +50,17 @@ const COMMAND_TIMEOUT_MAX: Duration = Duration::from_secs(600);
 pub(super) struct Identity {
     pub(super) node_id: NodeId,
     pub(super) cluster_id: String,
-    pub(super) broker_epoch: BrokerEpoch,
     pub(super) bound: Vec<Arc<BoundListener>>,
     pub(super) advertised: Vec<Listener>,
+}
+
+/// How far the metadata is in effect here.
+#[derive(Clone, Copy, Debug)]
+struct Published {
+    /// The offset of the image.
+    offset: Offset,
+    /// The last change that could not be made true so far, although it was tried several times.
+    given_up: Offset,
 }
 
 /// See the module.
@@ -59,9 +68,11 @@ pub(super) struct Identity {
 pub(super) struct BrokerState {
     env: Env,
     identity: Identity,
+    /// The number of this broker's registration.
+    broker_epoch: AtomicI64,
     config: ArcSwap<BrokerConfig>,
     image: ArcSwap<MetadataImage>,
-    published: watch::Sender<Offset>,
+    published: watch::Sender<Published>,
     metadata: Arc<dyn MetadataLog>,
     partitions: Partitions,
     coordinators: GroupCoordinators,
@@ -94,9 +105,13 @@ impl BrokerState {
         Self {
             env,
             identity,
+            broker_epoch: AtomicI64::new(BrokerEpoch::UNKNOWN.0),
             config: ArcSwap::from_pointee(config),
             image: ArcSwap::from_pointee(MetadataImage::empty()),
-            published: watch::Sender::new(Offset::UNKNOWN),
+            published: watch::Sender::new(Published {
+                offset: Offset::UNKNOWN,
+                given_up: Offset::UNKNOWN,
+            }),
             metadata,
             partitions,
             coordinators,
@@ -118,6 +133,15 @@ impl BrokerState {
 
     pub(super) fn cluster_id(&self) -> &str {
         &self.identity.cluster_id
+    }
+
+    /// The controller has registered this broker.
+    pub(super) fn set_broker_epoch(&self, epoch: BrokerEpoch) {
+        self.broker_epoch.store(epoch.0, Ordering::Release);
+    }
+
+    fn broker_epoch(&self) -> BrokerEpoch {
+        BrokerEpoch(self.broker_epoch.load(Ordering::Acquire))
     }
 
     pub(super) fn config(&self) -> Arc<BrokerConfig> {
@@ -187,9 +211,7 @@ impl BrokerState {
         let timeout = Duration::from_millis(timeout_ms.max(0).unsigned_abs().into());
         let work = async {
             let Committed { reply, offset: committed } = self.metadata.submit(command).await?;
-            let mut published = self.published.subscribe();
-            let done = published.wait_for(|offset| *offset >= committed).await;
-            done.map_err(|_closed| Error::Closed { what: "the broker" })?;
+            self.published(committed).await?;
             Ok(reply)
         };
         match tokio::time::timeout(timeout.min(COMMAND_TIMEOUT_MAX), work).await {
@@ -199,6 +221,38 @@ impl BrokerState {
                 Err(Error::kafka(ErrorCode::RequestTimedOut, context))
             }
         }
+    }
+
+    /// Waits until a committed change is in effect here.
+    ///
+    /// # Errors
+    ///
+    /// This broker cannot make it true.
+    pub(super) async fn published(&self, committed: Offset) -> Result<()> {
+        let mut published = self.published.subscribe();
+        let done = published.wait_for(|now| now.offset.max(now.given_up) >= committed).await;
+        let now = *done.map_err(|_closed| Error::Closed { what: "the broker" })?;
+        if now.offset >= committed {
+            return Ok(());
+        }
+        let context =
+            "the change is committed, but this broker could not apply it; its log says why";
+        Err(Error::kafka(ErrorCode::UnknownServerError, context))
+    }
+
+    /// Waits until the image that is in effect here looks like this.
+    pub(super) async fn published_when(
+        &self,
+        is_so: impl Fn(&MetadataImage) -> bool,
+    ) -> Result<()> {
+        let mut published = self.published.subscribe();
+        let done = published.wait_for(|_| is_so(&self.image.load())).await;
+        done.map(drop).map_err(|_closed| Error::Closed { what: "the broker" })
+    }
+
+    /// Those who wait for this change have waited long enough: it is being tried again, but cannot be applied.
+    pub(super) fn give_up(&self, committed: Offset) {
+        self.published.send_modify(|now| now.given_up = now.given_up.max(committed));
     }
 
     /// A unique producer id.
@@ -211,10 +265,8 @@ impl BrokerState {
             if let Some(id) = self.take_producer_id() {
                 return Ok(id);
             }
-            let command = AllocateProducerIds {
-                broker: self.identity.node_id,
-                epoch: self.identity.broker_epoch,
-            };
+            let command =
+                AllocateProducerIds { broker: self.identity.node_id, epoch: self.broker_epoch() };
             let block = self.submit(command, PRODUCER_IDS_TIMEOUT_MS).await??;
             let mut blocks = self.producer_ids.lock().unwrap_or_else(PoisonError::into_inner);
             blocks.push(block);
@@ -252,7 +304,7 @@ impl BrokerState {
         self.partitions.apply(&change);
         self.coordinators.apply(&change, &self.partitions);
         self.image.store(Arc::clone(image));
-        self.published.send_replace(image.offset);
+        self.published.send_modify(|now| now.offset = image.offset);
     }
 
     /// Applies what changed in the settings of this broker; returns whether anything may have.

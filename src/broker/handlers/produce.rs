@@ -263,7 +263,7 @@ struct Endpoints {
 
 impl Endpoints {
     fn of(call: &Call<'_>) -> Self {
-        Self { state: Arc::clone(call.state), reached: call.context.reached.clone() }
+        Self { state: Arc::clone(call.state), reached: call.context.reached().cloned() }
     }
 
     fn name_leader(
