@@ -92,6 +92,11 @@ pub(super) async fn start(env: Env, options: &BrokerOptions) -> Result<Broker> {
             return Err(error);
         }
     };
+    finish(broker).await
+}
+
+/// Takes the broker through the phases that are left, or closes it.
+async fn finish(broker: Broker) -> Result<Broker> {
     match join(&broker).await {
         Ok(()) => Ok(broker),
         Err(error) => {
@@ -180,7 +185,7 @@ impl Foundation {
     }
 }
 
-/// Takes the broker through the phases that are left.
+/// Joins the cluster, phase by phase.
 async fn join(broker: &Broker) -> Result<()> {
     let (state, progress) = (broker.state(), broker.reception().progress());
     let cluster_id = state.cluster_id().into();

@@ -38,6 +38,7 @@ mod partitions;
 mod placement;
 mod random;
 mod topics;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -57,6 +58,7 @@ pub use command::{
 };
 pub use configs::config_resource;
 pub use names::{METADATA_TOPIC, check_topic_name};
+pub use wire::{AnyCommand, AnyReply, CommandAnswer, Travels};
 
 use index::PartitionIndex;
 use random::Draw;
