@@ -5,7 +5,8 @@
 //! sent back to exactly the address that it used.
 //!
 //! Invariants:
-//! - `LISTEN-1` no more than `max.connections` connections are open; the next ones wait in the
+//! - `LISTEN-1` no more than `max.connections` connections are served, by whichever listener they came. As in
+//!   Kafka, each listening socket accepts one more, which waits for a place; the next ones wait in the
 //!   backlog. No more than `max.connections.per.ip` from one address; the next one is closed.
 //! - `LISTEN-2` only loopback addresses are bound unless a listener says otherwise.
 //!
@@ -253,12 +254,6 @@ impl Acceptor {
         tasks: &TaskTracker,
     ) {
         loop {
-            let slot = tokio::select! {
-                biased;
-                () = self.stop.cancelled() => return,
-                slot = Arc::clone(&self.slots).acquire_owned() => slot,
-            };
-            let Ok(slot) = slot else { return };
             let accepted = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
@@ -270,6 +265,13 @@ impl Acceptor {
                         tracing::debug!(%peer, "too many connections from this address");
                         continue;
                     };
+                    // Only now: a socket that nobody connects to holds no slot.
+                    let slot = tokio::select! {
+                        biased;
+                        () = self.stop.cancelled() => return,
+                        slot = Arc::clone(&self.slots).acquire_owned() => slot,
+                    };
+                    let Ok(slot) = slot else { return };
                     if let Err(error) = stream.set_options(options) {
                         tracing::debug!(%peer, %error, "could not set the options of a socket");
                     }
