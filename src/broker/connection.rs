@@ -42,7 +42,7 @@ use crate::types::Chunk;
 
 /// How many requests of one connection may be unanswered.
 const PIPELINE_MAX: usize = 64;
-/// A frame that has begun must make progress within this time.
+/// A frame that has begun must make progress within this time, unless it waits for the broker's memory.
 const STALL_MAX: Duration = Duration::from_secs(30);
 
 /// A future that owns everything it needs.
@@ -267,7 +267,8 @@ impl Connection {
     /// The time by which something must have happened.
     fn deadline(&self) -> Instant {
         let idle = self.limits.idle.unwrap_or(Duration::from_secs(86_400 * 365));
-        if self.reading && self.reader.is_amid() && self.unanswered() < PIPELINE_MAX {
+        let is_amid = self.reader.is_amid() && !self.reader.awaits_memory();
+        if self.reading && is_amid && self.unanswered() < PIPELINE_MAX {
             return self.last_activity + idle.min(STALL_MAX);
         }
         self.last_activity + idle
@@ -276,6 +277,11 @@ impl Connection {
     fn timed_out(&mut self) -> Result<()> {
         if !self.out.is_empty() {
             return Err(self.timeout("the client did not read its response"));
+        }
+        if self.reader.awaits_memory() {
+            // It is the broker that is slow.
+            self.last_activity = Instant::now();
+            return Ok(());
         }
         if self.reader.is_amid() {
             return Err(self.timeout("a request was begun but not completed"));

@@ -191,6 +191,31 @@ async fn an_idle_connection_is_closed_and_so_is_a_slow_sender() {
 }
 
 #[tokio::test]
+async fn who_waits_for_the_memory_of_the_broker_is_not_slow() {
+    let limits = ConnectionLimits { idle: Some(Duration::from_millis(500)), ..limits() };
+    let memory = limits.frames.memory.clone();
+    // All there is, and what one may take above it.
+    let (mut all, mut above) = (MemoryHold::default(), MemoryHold::default());
+    memory.pay(&mut all, 1 << 20).await.unwrap();
+    memory.pay(&mut above, 1).await.unwrap();
+    let mut world = world(limits).await;
+    let (begin, end) = (framed(b"now it is"), b" there");
+    let length = u32::try_from(begin.len() - 4 + end.len()).unwrap();
+    world.client.write_all(&length.to_be_bytes()).await.unwrap();
+    world.client.write_all(&begin[4..]).await.unwrap();
+    let mut byte = [0];
+    let waited = tokio::time::timeout(Duration::from_millis(1500), world.client.read(&mut byte));
+    assert!(waited.await.is_err(), "closed");
+    drop((all, above));
+    world.client.write_all(end).await.unwrap();
+    assert_eq!(read_frame(&mut world.client).await, b"now it is there");
+    // Its client can be slow again.
+    world.client.write_all(&[0, 0, 1]).await.unwrap();
+    assert_eq!(world.client.read(&mut [0; 8]).await.unwrap_or(0), 0);
+    world.server.await.unwrap();
+}
+
+#[tokio::test]
 async fn requests_of_a_peer_that_left_are_still_carried_out() {
     let mut world = world(limits()).await;
     for _ in 0..10 {
