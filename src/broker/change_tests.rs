@@ -1,7 +1,9 @@
 //! The broker's state follows changes: what is open, what is gone, and which settings hold.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +19,7 @@ use crate::broker::partitions::Partitions;
 use crate::broker::state::{BrokerState, Identity, Parts};
 use crate::broker::storage::Storage;
 use crate::config::BrokerConfig;
-use crate::env::Env;
+use crate::env::{DirEntry, Disk, Env, File, Lock, OpenMode};
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::LogDirectory;
 use crate::machine::metadata::{
@@ -89,16 +91,20 @@ fn state(env: &Env, directory: &Path) -> BrokerState {
 }
 
 /// A broker, and the metadata that it is told of.
-struct Rig {
-    state: BrokerState,
+pub(in crate::broker) struct Rig {
+    pub(in crate::broker) state: Arc<BrokerState>,
     image: Arc<MetadataImage>,
     _directory: tempfile::TempDir,
 }
 
 impl Rig {
-    fn new() -> Self {
+    pub(in crate::broker) fn new() -> Self {
+        Self::on(&Env::real())
+    }
+
+    fn on(env: &Env) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let state = state(&Env::real(), directory.path());
+        let state = Arc::new(state(env, directory.path()));
         let mut rig = Self { state, image: Arc::default(), _directory: directory };
         let first = rig.change(&[MetadataRecord::Cluster { id: "c".into() }]);
         rig.state.follow(&first);
@@ -106,7 +112,7 @@ impl Rig {
     }
 
     /// Changes the metadata; the broker is not told.
-    fn change(&mut self, records: &[MetadataRecord]) -> MetadataUpdate {
+    pub(in crate::broker) fn change(&mut self, records: &[MetadataRecord]) -> MetadataUpdate {
         let mut delta = MetadataDelta::new(MetadataImage::clone(&self.image));
         for record in records {
             delta.replay(record).unwrap();
@@ -127,7 +133,7 @@ impl Rig {
         self.state.partitions().leader(topic, index)
     }
 
-    fn open(&self) -> Vec<String> {
+    pub(in crate::broker) fn open(&self) -> Vec<String> {
         let all = self.state.partitions().all();
         let mut names: Vec<_> = all.iter().map(|partition| partition.name().to_string()).collect();
         names.sort();
@@ -147,7 +153,7 @@ fn led_by(leader: NodeId) -> PartitionImage {
     }
 }
 
-fn create(name: &str, id: u8, partitions: i32) -> Vec<MetadataRecord> {
+pub(in crate::broker) fn create(name: &str, id: u8, partitions: i32) -> Vec<MetadataRecord> {
     let id: TopicId = Uuid([id; 16]);
     let mut records = vec![MetadataRecord::Topic { name: name.into(), id }];
     records.extend((0..partitions).map(|index| PartitionRecord::create(id, index, &led_by(ME))));
@@ -158,7 +164,7 @@ fn set(resource: ConfigResource, name: &str, value: &str) -> MetadataRecord {
     MetadataRecord::Config { resource, name: name.to_owned(), value: Some(value.to_owned()) }
 }
 
-fn remove(id: u8) -> MetadataRecord {
+pub(in crate::broker) fn remove(id: u8) -> MetadataRecord {
     MetadataRecord::RemoveTopic { id: Uuid([id; 16]) }
 }
 
@@ -227,4 +233,101 @@ async fn a_change_that_was_missed_is_made_up_for_by_the_next() {
     rig.follow(&create("b", 3, 1));
     assert_eq!(rig.open(), ["a-0", "b-0"]);
     assert_eq!(rig.partition("a", 0).unwrap().config().max_message_bytes, 6000);
+}
+
+/// A disk that fails badly: the next calls that rename something, or create the directory of a partition, panic.
+#[derive(Debug)]
+struct FaultyDisk {
+    inner: Arc<dyn Disk>,
+    renames: AtomicU32,
+    creations: AtomicU32,
+}
+
+fn strike(left: &AtomicU32) {
+    let less = |left: u32| left.checked_sub(1);
+    if left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok() {
+        std::panic::resume_unwind(Box::new("on purpose"));
+    }
+}
+
+impl Disk for FaultyDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        self.inner.open(path, mode)
+    }
+
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        self.inner.read_dir(path)
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        strike(&self.creations);
+        self.inner.create_dir_all(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        strike(&self.renames);
+        self.inner.rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.inner.remove_file(path)
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.inner.remove_dir_all(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.inner.sync_dir(path)
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        self.inner.exists(path)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
+        self.inner.lock(path)
+    }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        self.inner.free_bytes(path)
+    }
+
+    fn total_bytes(&self, path: &Path) -> io::Result<u64> {
+        self.inner.total_bytes(path)
+    }
+}
+
+impl Rig {
+    fn on_faulty_disk() -> (Self, Arc<FaultyDisk>) {
+        let real = Env::real();
+        let disk = Arc::new(FaultyDisk {
+            inner: Arc::clone(&real.disk),
+            renames: AtomicU32::new(0),
+            creations: AtomicU32::new(0),
+        });
+        let env = Env { disk: Arc::<FaultyDisk>::clone(&disk), ..real };
+        (Self::on(&env), disk)
+    }
+}
+
+#[tokio::test]
+async fn a_log_whose_opening_panics_keeps_no_other_from_being_opened() {
+    let (mut rig, disk) = Rig::on_faulty_disk();
+    disk.creations.store(1, Ordering::SeqCst);
+    rig.follow(&create("a", 1, 8));
+    assert_eq!(rig.open().len(), 7);
+    let codes = (0..8).filter_map(|index| Some(rig.partition("a", index).err()?.code()));
+    assert_eq!(codes.collect::<Vec<_>>(), [ErrorCode::KafkaStorageError]);
+}
+
+#[tokio::test]
+async fn logs_whose_deletion_panics_are_left_behind_and_nothing_else() {
+    let (mut rig, disk) = Rig::on_faulty_disk();
+    rig.follow(&create("a", 1, 2));
+    disk.renames.store(u32::MAX, Ordering::SeqCst);
+    let mut both = vec![remove(1)];
+    both.extend(create("b", 2, 1));
+    rig.follow(&both);
+    assert_eq!(rig.open(), ["b-0"]);
 }

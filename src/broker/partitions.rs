@@ -11,6 +11,7 @@
 //!   cluster's id, which is checked first.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -184,8 +185,9 @@ impl Partitions {
 
     /// Opens logs, several at a time: after a crash each is scanned from its recovery point.
     fn open_all(&self, missing: &[Wanted<'_>], broker: &BrokerConfig) {
-        let opened =
-            parallel::each(self.storage.threads(), missing, |wanted| self.open_one(wanted, broker));
+        let open =
+            |wanted: &Wanted<'_>| contained("opened a log", || self.open_one(wanted, broker));
+        let opened = parallel::each(self.storage.threads(), missing, open);
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         let mut failed = self.failed.write().unwrap_or_else(PoisonError::into_inner);
         for (key, result) in missing.iter().map(|wanted| wanted.key).zip(opened) {
@@ -279,7 +281,7 @@ impl Partitions {
                 logs.push(log);
             }
         }
-        let renamed = match self.storage.delete_logs(logs) {
+        let renamed = match contained("deleted logs", || self.storage.delete_logs(logs)) {
             Ok(renamed) => renamed,
             Err(error) => {
                 return tracing::warn!(
@@ -296,4 +298,12 @@ impl Partitions {
             }
         }
     }
+}
+
+/// Makes an error of a panic: one log that is damaged is not to keep the others from being served.
+fn contained<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_reported| {
+        let context = format!("the broker failed while it {what}");
+        Err(Error::kafka(ErrorCode::KafkaStorageError, context))
+    })
 }

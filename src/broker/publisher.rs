@@ -29,8 +29,17 @@ const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// Applies updates until there are no more.
 pub(super) async fn publish(
     state: Arc<BrokerState>,
-    mut updates: mpsc::Receiver<MetadataUpdate>,
+    updates: mpsc::Receiver<MetadataUpdate>,
     stop: CancellationToken,
+) {
+    publish_by(&state, updates, &stop, BrokerState::follow).await;
+}
+
+async fn publish_by(
+    state: &Arc<BrokerState>,
+    mut updates: mpsc::Receiver<MetadataUpdate>,
+    stop: &CancellationToken,
+    apply: impl Fn(&BrokerState, &MetadataUpdate) + Clone + Send + 'static,
 ) {
     loop {
         let update = tokio::select! {
@@ -40,7 +49,7 @@ pub(super) async fn publish(
         };
         let Some(mut update) = update else { return };
         let mut failures = 0;
-        while !is_applied(&state, update.clone()).await {
+        while !is_applied(state, update.clone(), apply.clone()).await {
             failures += 1;
             if failures >= TRIES {
                 state.give_up(update.image.offset);
@@ -62,10 +71,14 @@ fn backoff(failures: u32) -> Duration {
     BACKOFF.saturating_mul(2_u32.saturating_pow(failures - 1)).min(BACKOFF_MAX)
 }
 
-async fn is_applied(state: &Arc<BrokerState>, update: MetadataUpdate) -> bool {
+async fn is_applied(
+    state: &Arc<BrokerState>,
+    update: MetadataUpdate,
+    apply: impl FnOnce(&BrokerState, &MetadataUpdate) + Send + 'static,
+) -> bool {
     let (applying, offset) = (Arc::clone(state), update.image.offset);
     let applied = blocking(&state.env().threads, move || {
-        applying.follow(&update);
+        apply(&applying, &update);
         Ok(())
     });
     match applied.await {
@@ -77,3 +90,7 @@ async fn is_applied(state: &Arc<BrokerState>, update: MetadataUpdate) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "publisher_tests.rs"]
+mod tests;
