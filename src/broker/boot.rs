@@ -154,7 +154,6 @@ impl Foundation {
             node_id: NodeId(config.node_id),
             cluster_id: directory.meta().cluster_id.clone(),
             bound: reception.bound().to_vec(),
-            advertised: config.advertised_listeners.clone(),
         };
         let storage = Arc::new(Storage::new(&env, directory));
         let parking = Arc::new(Parking::new());
@@ -220,7 +219,7 @@ fn registration(broker: &Broker) -> BrokerRegistration {
         id: state.node_id(),
         incarnation: state.env().random.uuid(),
         cluster_id: Some(state.cluster_id().into()),
-        endpoints: endpoints(&config, broker.reception().bound()),
+        endpoints: endpoints(broker.reception().bound()),
         rack: config.broker_rack.as_deref().map(Into::into),
         ready: true,
     }
@@ -266,27 +265,18 @@ fn serve(broker: &Broker) {
 }
 
 /// Where other brokers, and clients that ask other brokers, reach this one: by each of its listeners.
-fn endpoints(config: &BrokerConfig, bound: &[Arc<BoundListener>]) -> Vec<Endpoint> {
+fn endpoints(bound: &[Arc<BoundListener>]) -> Vec<Endpoint> {
     let mut endpoints: Vec<Endpoint> = Vec::new();
-    for listener in bound {
-        if endpoints.iter().any(|known| *known.listener == *listener.name) {
+    for bound in bound {
+        if endpoints.iter().any(|known| *known.listener == *bound.name()) {
             continue;
         }
-        let (host, port) = match listener.advertised(&config.advertised_listeners) {
-            Some((host, port)) => (host.to_owned(), port),
-            None => {
-                let mut settings = config.listeners.iter();
-                let named = settings.find(|one| one.name == listener.name);
-                let host = named.and_then(|listener| listener.host.clone());
-                let bound = || listener.address.ip().to_string();
-                (host.unwrap_or_else(bound), listener.address.port())
-            }
-        };
+        let (host, port) = bound.told(None);
         endpoints.push(Endpoint {
-            listener: listener.name.as_str().into(),
+            listener: bound.name().into(),
             host: host.into(),
             port,
-            security_protocol: listener.protocol as i16,
+            security_protocol: bound.listener.protocol as i16,
         });
     }
     endpoints

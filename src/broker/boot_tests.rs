@@ -206,7 +206,7 @@ async fn a_broker_is_registered_with_each_of_its_listeners() {
     let image = broker.state().image();
     let own = image.broker(broker.node_id()).unwrap();
     let port = |name: &str| {
-        let bound = broker.reception().bound().iter().find(|bound| bound.name == name);
+        let bound = broker.reception().bound().iter().find(|bound| bound.name() == name);
         bound.unwrap().address.port()
     };
     let told: Vec<_> =

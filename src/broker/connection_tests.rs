@@ -10,7 +10,7 @@ use super::*;
 use crate::broker::listener::BoundListener;
 use crate::broker::memory::MemoryBudget;
 use crate::broker::receive_buffers::{ReceiveBuffers, SMALL};
-use crate::config::SecurityProtocol;
+use crate::config::{Listener, ListenerAddress, SecurityProtocol};
 
 /// Echoes frames; the first byte says how: `n`ow, `l`ater, `s`ilent, `x` is an error.
 #[derive(Default)]
@@ -60,8 +60,12 @@ async fn world(limits: ConnectionLimits) -> World {
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (stream, peer) = listener.accept().await.unwrap();
     let address = stream.local_addr().unwrap();
-    let protocol = SecurityProtocol::Plaintext;
-    let listener = BoundListener { name: "PLAINTEXT".to_owned(), protocol, address };
+    let listener = Listener {
+        bind: ListenerAddress { name: "PLAINTEXT".to_owned(), host: None, port: 0 },
+        protocol: SecurityProtocol::Plaintext,
+        advertised: None,
+    };
+    let listener = BoundListener { listener, address };
     let info = Arc::new(PeerInfo {
         address: peer,
         reached: Reached { listener: Arc::new(listener), address },

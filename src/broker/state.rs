@@ -24,7 +24,7 @@ use super::log_threads::LogThreads;
 use super::metadata_log::{Committed, MetadataLog, QuorumStatus};
 use super::parking::Parking;
 use super::partitions::Partitions;
-use crate::config::{BrokerConfig, Listener};
+use crate::config::BrokerConfig;
 use crate::env::Env;
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::controller::{AllocateProducerIds, Command, ProducerIdBlock};
@@ -51,7 +51,6 @@ pub(super) struct Identity {
     pub(super) node_id: NodeId,
     pub(super) cluster_id: String,
     pub(super) bound: Vec<Arc<BoundListener>>,
-    pub(super) advertised: Vec<Listener>,
 }
 
 /// How far the metadata is in effect here.
@@ -179,16 +178,13 @@ impl BrokerState {
     /// The address of this broker for a client that reached it this way; by its first listener for one in the
     /// process.
     pub(super) fn own_address(&self, reached: Option<&Reached>) -> (Str, i32) {
-        let Identity { bound, advertised, .. } = &self.identity;
-        let Some(listener) = reached.map(|reached| &reached.listener).or_else(|| bound.first())
-        else {
-            return (Str::EMPTY, -1);
+        let (listener, address) = match (reached, self.identity.bound.first()) {
+            (Some(reached), _) => (&reached.listener, reached.address),
+            (None, Some(first)) => (first, first.address),
+            (None, None) => return (Str::EMPTY, -1),
         };
-        if let Some((host, port)) = listener.advertised(advertised) {
-            return (host.into(), i32::from(port));
-        }
-        let address = reached.map_or(listener.address, |reached| reached.address);
-        (address.ip().to_string().into(), i32::from(address.port()))
+        let (host, port) = listener.told(Some(address));
+        (host.into(), i32::from(port))
     }
 
     /// Logs settings that are accepted without effect, each once.
