@@ -173,6 +173,7 @@ async fn partitions_are_opened_changed_and_closed_with_the_metadata() {
     let elsewhere = PartitionRecord::create(Uuid([1; 16]), 3, &led_by(NodeId(2)));
     rig.follow(&[PartitionRecord::create(Uuid([1; 16]), 2, &led_by(ME)), elsewhere]);
     assert_eq!(rig.open(), ["a-0", "a-1", "a-2", "b-0"]);
+    let leaving = rig.partition("a", 2).unwrap();
     let moved = PartitionRecord::change(Uuid([1; 16]), 2, LeaderEpoch(1), PartitionEpoch(1));
     let other = Some(vec![NodeId(2)]);
     rig.follow(&[MetadataRecord::ChangePartition(PartitionRecord {
@@ -182,14 +183,20 @@ async fn partitions_are_opened_changed_and_closed_with_the_metadata() {
         ..moved
     })]);
     assert_eq!(rig.open(), ["a-0", "a-1", "b-0"]);
+    // Who still has it, or asks for it, is to look for its leader elsewhere.
+    let told = |error: Error| error.code();
+    assert_eq!(leaving.check_leader().unwrap_err().code(), ErrorCode::NotLeaderOrFollower);
+    assert_eq!(rig.partition("a", 2).map(drop).map_err(told), Err(ErrorCode::NotLeaderOrFollower));
     let term = PartitionRecord::change(Uuid([1; 16]), 0, LeaderEpoch(4), PartitionEpoch(1));
     rig.follow(&[MetadataRecord::ChangePartition(term)]);
     assert_eq!(rig.partition("a", 0).unwrap().leader_epoch(), LeaderEpoch(4));
     // Deleted and created again in one step.
+    let leaving = rig.partition("a", 1).unwrap();
     let mut again = vec![remove(1)];
     again.extend(create("a", 3, 1));
     rig.follow(&again);
     assert_eq!(rig.open(), ["a-0", "b-0"]);
+    assert_eq!(leaving.check_leader().unwrap_err().code(), ErrorCode::UnknownTopicOrPartition);
     assert_eq!(rig.partition("a", 0).unwrap().key(), (Uuid([3; 16]), 0));
     rig.follow(&[remove(2), remove(3)]);
     assert_eq!(rig.open(), [""; 0]);

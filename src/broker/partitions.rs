@@ -245,24 +245,30 @@ impl Partitions {
     /// Deletes what the change takes away from this broker.
     fn delete_others(&self, change: &Change<'_>) {
         let Change { delta, image, .. } = *change;
+        let (is_gone, is_elsewhere) =
+            (ErrorCode::UnknownTopicOrPartition, ErrorCode::NotLeaderOrFollower);
         let deleted = delta.deleted_topics().iter();
-        let deleted =
-            deleted.flat_map(|(id, topic)| topic.indexed().map(move |(index, _)| (*id, index)));
-        let moved = delta.changed_partitions().iter().copied().filter(|&(id, index)| {
-            let state = image.topic_by_id(id).and_then(|topic| topic.partition(index));
-            state.is_none_or(|state| !state.replicas.contains(&self.around.node_id))
+        let deleted = deleted
+            .flat_map(|(id, topic)| topic.indexed().map(move |(index, _)| ((*id, index), is_gone)));
+        let moved = delta.changed_partitions().iter().filter_map(|&(id, index)| {
+            match image.topic_by_id(id).and_then(|topic| topic.partition(index)) {
+                None => Some(((id, index), is_gone)),
+                Some(state) if state.replicas.contains(&self.around.node_id) => None,
+                // Clients are to ask who leads it now, not to think that it is gone.
+                Some(_) => Some(((id, index), is_elsewhere)),
+            }
         });
-        let keys: Vec<PartitionKey> = deleted.chain(moved).collect();
+        let keys: Vec<(PartitionKey, ErrorCode)> = deleted.chain(moved).collect();
         if keys.is_empty() {
             return;
         }
-        let gone: Vec<Arc<Partition>> = {
+        let gone: Vec<(Arc<Partition>, ErrorCode)> = {
             let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
-            keys.iter().filter_map(|key| open.remove(key)).collect()
+            keys.iter().filter_map(|(key, code)| Some((open.remove(key)?, *code))).collect()
         };
         {
             let mut failed = self.failed.write().unwrap_or_else(PoisonError::into_inner);
-            for key in &keys {
+            for (key, _) in &keys {
                 failed.remove(key);
             }
         }
@@ -271,11 +277,12 @@ impl Partitions {
         }
     }
 
-    fn delete(&self, gone: &[Arc<Partition>]) {
+    /// Closes partitions, each with what its clients are told, and deletes their logs.
+    fn delete(&self, gone: &[(Arc<Partition>, ErrorCode)]) {
         let mut delays = Vec::with_capacity(gone.len());
         let mut logs = Vec::with_capacity(gone.len());
-        for partition in gone {
-            partition.close(ErrorCode::UnknownTopicOrPartition);
+        for (partition, code) in gone {
+            partition.close(*code);
             if let Some(log) = partition.take_log() {
                 delays.push(Duration::from_millis(log.config().file_delete_delay_ms));
                 logs.push(log);
