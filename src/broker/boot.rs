@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::BrokerOptions;
+use super::blocking::blocking;
 use super::cleaner;
 use super::coordinator::{GroupCoordinators, ShardParts};
 use super::listener::{BoundListener, Listeners, socket_options};
@@ -32,7 +33,7 @@ use super::partitions::Partitions;
 use super::phase::Phase;
 use super::publisher;
 use super::reception::Reception;
-use super::server::{Broker, BrokerParts, TemporaryDirectory, blocking};
+use super::server::{Broker, BrokerParts, TemporaryDirectory};
 use super::state::{BrokerState, Identity, Parts};
 use super::storage::Storage;
 use crate::config::{BrokerConfig, ConfigMap};

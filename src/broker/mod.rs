@@ -17,6 +17,7 @@
 //!                 +------- purgatory <------+<- high watermark advances
 //! ```
 
+mod blocking;
 mod boot;
 mod change;
 mod cleaner;

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::server::blocking;
+use super::blocking::blocking;
 use super::state::BrokerState;
 use crate::machine::metadata::MetadataUpdate;
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::BrokerOptions;
+use super::blocking::blocking;
 use super::boot;
 use super::dispatch::LocalService;
 use super::metadata_log::MetadataLog;
@@ -17,7 +18,7 @@ use super::parallel;
 use super::reception::Reception;
 use super::state::BrokerState;
 use super::storage::Storage;
-use crate::env::{Env, Threads};
+use crate::env::Env;
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::Log;
 use crate::protocol::Service;
@@ -194,20 +195,6 @@ fn close_logs(state: &Arc<BrokerState>) -> Result<()> {
     let first_error = closed.into_iter().find_map(Result::err);
     let written = state.partitions().storage().checkpoint(&partitions);
     first_error.map_or(written, Err)
-}
-
-/// Runs something that blocks.
-pub(super) async fn blocking<T: Send + 'static>(
-    threads: &Threads,
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    match threads.spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => {
-            let context = format!("a task of the broker failed: {error}");
-            Err(Error::kafka(ErrorCode::UnknownServerError, context))
-        }
-    }
 }
 
 /// How often a temporary directory is emptied before it is left behind with a warning.
