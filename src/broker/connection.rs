@@ -41,7 +41,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::types::Chunk;
 
 /// How many requests of one connection may be unanswered.
-const PIPELINE_MAX: usize = 64;
+pub(super) const PIPELINE_MAX: usize = 64;
 /// A frame that has begun must make progress within this time, unless it waits for the broker's memory.
 const STALL_MAX: Duration = Duration::from_secs(30);
 
@@ -189,7 +189,7 @@ impl Connection {
                 () = &mut halted, if self.reading => self.reading = false,
                 () = &mut timer => {
                     if Instant::now() >= self.deadline() {
-                        return self.timed_out();
+                        self.timed_out()?;
                     }
                     timer.as_mut().reset(self.deadline());
                 }

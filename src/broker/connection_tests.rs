@@ -195,6 +195,20 @@ async fn an_idle_connection_is_closed_and_so_is_a_slow_sender() {
 }
 
 #[tokio::test]
+async fn a_connection_is_not_idle_while_the_broker_has_not_answered() {
+    let idle = ConnectionLimits { idle: Some(Duration::from_millis(50)), ..limits() };
+    let mut world = world(idle).await;
+    world.client.write_all(&framed(b"later")).await.unwrap();
+    let mut byte = [0];
+    let waited = tokio::time::timeout(Duration::from_millis(300), world.client.read(&mut byte));
+    assert!(waited.await.is_err(), "closed");
+    let sender = world.echo.later.lock().unwrap().pop().unwrap();
+    sender.send(()).unwrap();
+    assert_eq!(read_frame(&mut world.client).await, b"later");
+    world.server.await.unwrap();
+}
+
+#[tokio::test]
 async fn who_waits_for_the_memory_of_the_broker_is_not_slow() {
     let limits = ConnectionLimits { idle: Some(Duration::from_millis(500)), ..limits() };
     let memory = limits.frames.memory.clone();

@@ -13,6 +13,7 @@
 //!   does a response that cannot be encoded; a panic is UNKNOWN_SERVER_ERROR and is logged.
 //! - `DISPATCH-4` Produce requests of one client in the process append in the order of its calls, whichever of the
 //!   futures is polled first and whatever a handler waits for: out of order, they would be refused or reordered.
+//!   As on a connection, no more than `PIPELINE_MAX` of them are unanswered; the next one waits.
 //!
 //! Sockets use [`FrameHandler`], the in-process client uses [`Service`]; both end in
 //! [`BrokerState::answer`].
@@ -24,11 +25,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::OptionFuture;
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use tokio::task::unconstrained;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{BoxFuture, FrameHandler, Outcome, PeerInfo};
+use super::connection::{BoxFuture, FrameHandler, Outcome, PIPELINE_MAX, PeerInfo};
 use super::handlers;
 use super::handlers::api_versions::Known;
 use super::listener::Reached;
@@ -281,28 +282,60 @@ fn encode(
     frame::encode_response(correlation_id, version, &response)
 }
 
+/// The order in which the Produce requests of one client in the process begin, and their bound.
+#[derive(Debug)]
+struct Turns {
+    /// Held by the one that is beginning its appends.
+    appending: Arc<Mutex<()>>,
+    /// As on a connection: only these requests hold records.
+    unanswered: Arc<Semaphore>,
+}
+
+/// The turn of one Produce request.
+#[derive(Debug)]
+struct Turn {
+    /// Until the appends have begun; waits for their end overlap, as on a connection.
+    appending: OwnedMutexGuard<()>,
+    /// Until it is answered.
+    place: OwnedSemaphorePermit,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self { appending: Arc::default(), unanswered: Arc::new(Semaphore::new(PIPELINE_MAX)) }
+    }
+}
+
+impl Turns {
+    /// A turn to append. It is asked for at once: turns come in the order of these calls, whatever is polled first.
+    fn next(&self) -> BoxFuture<Result<Turn>> {
+        let appending = Arc::clone(&self.appending).lock_owned();
+        let place = Arc::clone(&self.unanswered).acquire_owned();
+        let both = async move {
+            let (appending, place) = futures::join!(appending, place);
+            let place = place.map_err(|_closed| Error::Closed { what: "the broker" })?;
+            Ok(Turn { appending, place })
+        };
+        // Not subject to the caller's budget, without which the first poll would not join the queues.
+        let mut turn = Box::pin(unconstrained(both));
+        match turn.as_mut().now_or_never() {
+            Some(turn) => Box::pin(ready(turn)),
+            None => turn,
+        }
+    }
+}
+
 /// The in-process entry point of one client.
 #[derive(Debug)]
 pub(super) struct LocalService {
     state: Arc<BrokerState>,
     stop: CancellationToken,
-    /// Held by the Produce request that is beginning its appends.
-    appending: Arc<Mutex<()>>,
+    turns: Turns,
 }
 
 impl LocalService {
     pub(super) fn new(state: Arc<BrokerState>, stop: CancellationToken) -> Arc<Self> {
-        Arc::new(Self { state, stop, appending: Arc::default() })
-    }
-
-    /// A turn to append. It is asked for at once: turns come in the order of these calls, whatever is polled first.
-    fn turn(&self) -> BoxFuture<OwnedMutexGuard<()>> {
-        // Not subject to the caller's budget, without which the first poll would not join the queue.
-        let mut turn = Box::pin(unconstrained(Arc::clone(&self.appending).lock_owned()));
-        match turn.as_mut().now_or_never() {
-            Some(guard) => Box::pin(ready(guard)),
-            None => turn,
-        }
+        Arc::new(Self { state, stop, turns: Turns::default() })
     }
 }
 
@@ -313,17 +346,18 @@ impl Service for LocalService {
         let gone = self.stop.child_token();
         let context =
             RequestContext { api_version: version, client_id: Some(client_id.clone()), peer: None };
-        let turn = (request.api() == ApiKey::Produce).then(|| self.turn());
+        let turn = (request.api() == ApiKey::Produce).then(|| self.turns.next());
         Box::pin(async move {
-            // Until the appends have begun; waits for their end overlap, as on a connection.
-            let turn = OptionFuture::from(turn).await;
+            let turn = OptionFuture::from(turn).await.transpose()?;
+            let (appending, _place) =
+                turn.map_or((None, None), |turn| (Some(turn.appending), Some(turn.place)));
             if gone.is_cancelled() {
                 return Err(Error::Closed { what: "the broker" });
             }
             check_version(request.api(), version)?;
             let call = Call { state: &state, context: &context, gone: &gone };
             let answer = BrokerState::answer(&call, &request).await;
-            drop(turn);
+            drop(appending);
             match answer {
                 Answer::Now(response) => Ok(Some(response)),
                 Answer::Later(wait) => {
@@ -374,6 +408,30 @@ mod tests {
         assert_eq!((topic.name.as_str(), partition.index), ("t", 3));
         let code = ErrorCode::from_i16(partition.error_code);
         assert_eq!(code, ErrorCode::UnknownServerError);
+    }
+
+    #[tokio::test]
+    async fn turns_come_in_the_order_of_the_calls_and_no_more_than_a_connection_has() {
+        let turns = Turns::default();
+        let (first, second) = (turns.next(), turns.next());
+        tokio::pin!(second);
+        assert!(futures::poll!(second.as_mut()).is_pending());
+        let Turn { appending, place } = first.await.unwrap();
+        assert!(futures::poll!(second.as_mut()).is_pending());
+        drop(appending);
+        let mut places = vec![place, second.await.unwrap().place];
+        while places.len() < PIPELINE_MAX {
+            places.push(turns.next().await.unwrap().place);
+        }
+        let (next, last) = (turns.next(), turns.next());
+        tokio::pin!(next, last);
+        assert!(futures::poll!(last.as_mut()).is_pending());
+        assert!(futures::poll!(next.as_mut()).is_pending());
+        // One is answered, another is given up.
+        places.truncate(PIPELINE_MAX - 2);
+        assert!(futures::poll!(last.as_mut()).is_pending(), "before the one that was called first");
+        drop(next.await.unwrap());
+        assert!(last.await.is_ok());
     }
 
     #[tokio::test]

@@ -22,7 +22,7 @@ use crate::config::BrokerConfig;
 use crate::types::NodeId;
 
 /// How long open requests may take at a shutdown.
-const DRAIN_MAX: Duration = Duration::from_secs(5);
+pub(super) const DRAIN_MAX: Duration = Duration::from_secs(5);
 
 /// See the module. Dropping it ends everything at once.
 #[derive(Debug)]

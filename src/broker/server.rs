@@ -15,7 +15,7 @@ use super::boot;
 use super::dispatch::LocalService;
 use super::metadata_log::MetadataLog;
 use super::parallel;
-use super::reception::Reception;
+use super::reception::{DRAIN_MAX, Reception};
 use super::state::BrokerState;
 use super::storage::Storage;
 use crate::env::Env;
@@ -142,8 +142,8 @@ impl Broker {
         }
         tracing::info!(node = %self.node_id(), "stopping");
         self.reception.drain().await;
-        // After this nothing is appended, and what was is synced.
-        self.state.log_threads().stop().await;
+        // After this nothing is appended.
+        self.stop_log_threads().await;
         let (state, threads) = (Arc::clone(&self.state), &self.state.env().threads);
         let closed = blocking(threads, move || close_logs(&state)).await;
         self.metadata.shutdown().await;
@@ -160,7 +160,17 @@ impl Broker {
     /// stays. Waits until everything is closed, so that another start finds it free. Bounded in time.
     pub(super) async fn abandon(self) {
         self.reception.close().await;
+        self.stop_log_threads().await;
         self.metadata.shutdown().await;
+    }
+
+    async fn stop_log_threads(&self) {
+        let threads = self.state.log_threads();
+        if tokio::time::timeout(DRAIN_MAX, threads.stop()).await.is_err() {
+            // A request in the process stands in a queue of theirs, and nobody polls it.
+            tracing::warn!("the log threads did not end in time");
+            threads.release();
+        }
     }
 }
 
