@@ -96,8 +96,7 @@ impl Topics {
     pub(super) fn find_valid(&self, name: &str) -> Result<&Arc<TopicImage>> {
         let found = self.find(TopicKey::Name(name));
         if found.is_err() {
-            check_topic_name(name)
-                .map_err(|refusal| Error::kafka(refusal.code, refusal.message))?;
+            check_topic_name(name)?;
         }
         found
     }
