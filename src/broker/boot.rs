@@ -190,10 +190,10 @@ async fn join(broker: &Broker) -> Result<()> {
     let (state, progress) = (broker.state(), broker.reception().progress());
     let cluster_id = state.cluster_id().into();
     let bootstrap = broker.metadata().submit(Bootstrap { cluster_id });
-    within(bootstrap, "the metadata quorum").await?.reply?;
+    within(bootstrap, "the metadata quorum").await??.reply?;
     progress.reach(Phase::ClusterKnown);
     let Committed { reply, offset } =
-        within(broker.metadata().submit(registration(broker)), "the metadata quorum").await?;
+        within(broker.metadata().submit(registration(broker)), "the metadata quorum").await??;
     let epoch = reply?;
     state.set_broker_epoch(epoch);
     progress.reach(Phase::Registered);
@@ -207,11 +207,9 @@ async fn join(broker: &Broker) -> Result<()> {
     Ok(())
 }
 
-async fn within<T>(work: impl Future<Output = Result<T>>, what: &str) -> Result<T> {
-    match tokio::time::timeout(QUORUM_MAX, work).await {
-        Ok(result) => result,
-        Err(_elapsed) => Err(Error::timeout(what, QUORUM_MAX)),
-    }
+async fn within<T>(work: impl Future<Output = T>, what: &str) -> Result<T> {
+    let done = tokio::time::timeout(QUORUM_MAX, work).await;
+    done.map_err(|_elapsed| Error::timeout(what, QUORUM_MAX))
 }
 
 fn registration(broker: &Broker) -> BrokerRegistration {
@@ -243,16 +241,16 @@ async fn catch_up(broker: &Broker, registered: Offset) -> Result<()> {
     let reception = broker.reception();
     let published = publisher::publish(Arc::clone(state), updates, reception.stop().clone());
     reception.tasks().spawn(published);
-    within(state.published(registered), "the metadata of the cluster").await
+    within(state.published(registered), "the metadata of the cluster").await?
 }
 
 /// Waits until the controller lets the broker lead under this registration.
-async fn unfenced(state: &BrokerState, epoch: BrokerEpoch) -> Result<()> {
+async fn unfenced(state: &BrokerState, epoch: BrokerEpoch) {
     let leads = |image: &MetadataImage| {
         let own = image.broker(state.node_id());
         own.is_some_and(|own| own.epoch == epoch && !own.fenced)
     };
-    state.published_when(leads).await
+    state.published_when(leads).await;
 }
 
 /// Starts what works beside the requests.

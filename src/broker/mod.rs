@@ -48,6 +48,7 @@ mod state;
 mod storage;
 mod unserved;
 mod watchdog;
+mod watched;
 
 pub use options::BrokerOptions;
 pub use server::Broker;

@@ -21,9 +21,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::watch;
-
 use super::state::BrokerState;
+use super::watched::Watched;
 use crate::error::{Error, Result};
 use crate::protocol::{ApiKey, Request};
 use crate::types::NodeId;
@@ -69,7 +68,7 @@ impl Phase {
 #[derive(Debug)]
 pub(super) struct Progress {
     node_id: NodeId,
-    phase: watch::Sender<Phase>,
+    phase: Watched<Phase>,
     /// From `QuorumRunning` on.
     state: OnceLock<Arc<BrokerState>>,
     /// Spares requests the lock of `phase`.
@@ -81,7 +80,7 @@ impl Progress {
     pub(super) fn new(node_id: NodeId) -> Arc<Self> {
         Arc::new(Self {
             node_id,
-            phase: watch::Sender::new(Phase::Listening),
+            phase: Watched::new(Phase::Listening),
             state: OnceLock::new(),
             is_serving: AtomicBool::new(false),
         })
@@ -102,11 +101,9 @@ impl Progress {
     /// Enters the next phase.
     pub(super) fn reach(&self, phase: Phase) {
         tracing::debug!(node = %self.node_id, ?phase, "boot");
-        self.phase.send_if_modified(|now| {
-            debug_assert!(*now < phase, "{now:?} comes before {phase:?}");
-            let is_later = *now < phase;
+        self.phase.change(|now| {
+            debug_assert_eq!(*now as u8 + 1, phase as u8, "{now:?} comes before {phase:?}");
             *now = phase.max(*now);
-            is_later
         });
         self.is_serving.store(phase == Phase::Serving, Ordering::Release);
     }
@@ -118,13 +115,10 @@ impl Progress {
     /// It did not get there in time; the connection is to be closed.
     pub(super) async fn reached(&self, phase: Phase) -> Result<Option<&Arc<BrokerState>>> {
         if !self.is_serving.load(Ordering::Acquire) {
-            let mut now = self.phase.subscribe();
-            let there = now.wait_for(|now| *now >= phase);
-            match tokio::time::timeout(WAIT_MAX, there).await {
-                // The sender is in `self`.
-                Ok(_there) => {}
-                Err(_elapsed) => return Err(Error::timeout("the broker to start", WAIT_MAX)),
-            }
+            let there = self.phase.wait_for(|now| now >= phase);
+            tokio::time::timeout(WAIT_MAX, there)
+                .await
+                .map_err(|_elapsed| Error::timeout("the broker to start", WAIT_MAX))?;
         }
         Ok(self.state.get())
     }

@@ -14,9 +14,6 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use tokio::sync::watch;
-
 use super::change::Change;
 use super::coordinator::GroupCoordinators;
 use super::listener::{BoundListener, Reached};
@@ -24,6 +21,7 @@ use super::log_threads::LogThreads;
 use super::metadata_log::{Committed, MetadataLog, QuorumStatus};
 use super::parking::Parking;
 use super::partitions::Partitions;
+use super::watched::Watched;
 use crate::config::BrokerConfig;
 use crate::env::Env;
 use crate::error::{Error, ErrorCode, Result};
@@ -32,6 +30,7 @@ use crate::machine::fetch_session::FetchSessions;
 use crate::machine::metadata::{ConfigResource, MetadataDelta, MetadataImage, MetadataUpdate};
 use crate::protocol::Str;
 use crate::types::{BrokerEpoch, NodeId, Offset, ProducerId};
+use arc_swap::ArcSwap;
 
 /// A fetch session that was not used for this long makes way for another; fixed in Kafka, too.
 const FETCH_SESSION_EVICTION_MS: i64 = 120_000;
@@ -71,7 +70,7 @@ pub(super) struct BrokerState {
     broker_epoch: AtomicI64,
     config: ArcSwap<BrokerConfig>,
     image: ArcSwap<MetadataImage>,
-    published: watch::Sender<Published>,
+    published: Watched<Published>,
     metadata: Arc<dyn MetadataLog>,
     partitions: Partitions,
     coordinators: GroupCoordinators,
@@ -107,7 +106,7 @@ impl BrokerState {
             broker_epoch: AtomicI64::new(BrokerEpoch::UNKNOWN.0),
             config: ArcSwap::from_pointee(config),
             image: ArcSwap::from_pointee(MetadataImage::empty()),
-            published: watch::Sender::new(Published {
+            published: Watched::new(Published {
                 offset: Offset::UNKNOWN,
                 given_up: Offset::UNKNOWN,
             }),
@@ -225,9 +224,8 @@ impl BrokerState {
     ///
     /// This broker cannot make it true.
     pub(super) async fn published(&self, committed: Offset) -> Result<()> {
-        let mut published = self.published.subscribe();
-        let done = published.wait_for(|now| now.offset.max(now.given_up) >= committed).await;
-        let now = *done.map_err(|_closed| Error::Closed { what: "the broker" })?;
+        let done = self.published.wait_for(|now| now.offset.max(now.given_up) >= committed);
+        let now = done.await;
         if now.offset >= committed {
             return Ok(());
         }
@@ -237,18 +235,13 @@ impl BrokerState {
     }
 
     /// Waits until the image that is in effect here looks like this.
-    pub(super) async fn published_when(
-        &self,
-        is_so: impl Fn(&MetadataImage) -> bool,
-    ) -> Result<()> {
-        let mut published = self.published.subscribe();
-        let done = published.wait_for(|_| is_so(&self.image.load())).await;
-        done.map(drop).map_err(|_closed| Error::Closed { what: "the broker" })
+    pub(super) async fn published_when(&self, is_so: impl Fn(&MetadataImage) -> bool) {
+        self.published.wait_for(|_| is_so(&self.image.load())).await;
     }
 
     /// Those who wait for this change have waited long enough: it is being tried again, but cannot be applied.
     pub(super) fn give_up(&self, committed: Offset) {
-        self.published.send_modify(|now| now.given_up = now.given_up.max(committed));
+        self.published.change(|now| now.given_up = now.given_up.max(committed));
     }
 
     /// A unique producer id.
@@ -300,7 +293,7 @@ impl BrokerState {
         self.partitions.apply(&change);
         self.coordinators.apply(&change, &self.partitions);
         self.image.store(Arc::clone(image));
-        self.published.send_modify(|now| now.offset = image.offset);
+        self.published.change(|now| now.offset = image.offset);
     }
 
     /// Applies what changed in the settings of this broker; returns whether anything may have.
