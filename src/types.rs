@@ -253,7 +253,8 @@ impl fmt::Debug for Uuid {
 }
 
 /// One partition of one topic, by name.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TopicPartition {
     /// The name of the topic.
     pub topic: Arc<str>,

@@ -31,4 +31,4 @@ impl Change<'_> {
 
 #[cfg(test)]
 #[path = "change_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -1,14 +1,16 @@
 //! The broker's state follows changes: what is open, what is gone, and which settings hold.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::broker::connection::BoxFuture;
-use crate::broker::coordinator::{Ground, GroupCoordinators};
+use crate::broker::coordinator::{GroupCoordinators, ShardParts};
 use crate::broker::log_threads::LogThreads;
 use crate::broker::metadata_log::{MetadataLog, Question, QuorumStatus};
 use crate::broker::parking::Parking;
@@ -17,14 +19,14 @@ use crate::broker::partitions::Partitions;
 use crate::broker::state::{BrokerState, Identity, Parts};
 use crate::broker::storage::Storage;
 use crate::config::BrokerConfig;
-use crate::env::Env;
+use crate::env::{DirEntry, Disk, Env, File, Lock, OpenMode};
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::LogDirectory;
 use crate::machine::metadata::{
     ConfigResource, MetadataDelta, MetadataImage, MetadataRecord, MetadataUpdate, PartitionImage,
     PartitionRecord,
 };
-use crate::types::{BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionEpoch, TopicId, Uuid};
+use crate::types::{LeaderEpoch, NodeId, Offset, PartitionEpoch, TopicId, Uuid};
 
 const ME: NodeId = NodeId(1);
 
@@ -68,17 +70,11 @@ fn state(env: &Env, directory: &Path) -> BrokerState {
     };
     BrokerState::new(Parts {
         env: env.clone(),
-        identity: Identity {
-            node_id: ME,
-            cluster_id: "c".to_owned(),
-            broker_epoch: BrokerEpoch(0),
-            bound: Vec::new(),
-            advertised: Vec::new(),
-        },
+        identity: Identity { node_id: ME, cluster_id: "c".to_owned(), bound: Vec::new() },
         config: BrokerConfig::default(),
         metadata: Arc::new(NoLog),
         partitions: Partitions::new(around, storage),
-        coordinators: GroupCoordinators::new(Ground {
+        coordinators: GroupCoordinators::new(ShardParts {
             env: env.clone(),
             log_threads: Arc::clone(&log_threads),
             tasks: TaskTracker::new(),
@@ -90,16 +86,20 @@ fn state(env: &Env, directory: &Path) -> BrokerState {
 }
 
 /// A broker, and the metadata that it is told of.
-struct Rig {
-    state: BrokerState,
+pub(in crate::broker) struct Rig {
+    pub(in crate::broker) state: Arc<BrokerState>,
     image: Arc<MetadataImage>,
     _directory: tempfile::TempDir,
 }
 
 impl Rig {
-    fn new() -> Self {
+    pub(in crate::broker) fn new() -> Self {
+        Self::on(&Env::real())
+    }
+
+    fn on(env: &Env) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let state = state(&Env::real(), directory.path());
+        let state = Arc::new(state(env, directory.path()));
         let mut rig = Self { state, image: Arc::default(), _directory: directory };
         let first = rig.change(&[MetadataRecord::Cluster { id: "c".into() }]);
         rig.state.follow(&first);
@@ -107,7 +107,7 @@ impl Rig {
     }
 
     /// Changes the metadata; the broker is not told.
-    fn change(&mut self, records: &[MetadataRecord]) -> MetadataUpdate {
+    pub(in crate::broker) fn change(&mut self, records: &[MetadataRecord]) -> MetadataUpdate {
         let mut delta = MetadataDelta::new(MetadataImage::clone(&self.image));
         for record in records {
             delta.replay(record).unwrap();
@@ -128,7 +128,7 @@ impl Rig {
         self.state.partitions().leader(topic, index)
     }
 
-    fn open(&self) -> Vec<String> {
+    pub(in crate::broker) fn open(&self) -> Vec<String> {
         let all = self.state.partitions().all();
         let mut names: Vec<_> = all.iter().map(|partition| partition.name().to_string()).collect();
         names.sort();
@@ -148,7 +148,7 @@ fn led_by(leader: NodeId) -> PartitionImage {
     }
 }
 
-fn create(name: &str, id: u8, partitions: i32) -> Vec<MetadataRecord> {
+pub(in crate::broker) fn create(name: &str, id: u8, partitions: i32) -> Vec<MetadataRecord> {
     let id: TopicId = Uuid([id; 16]);
     let mut records = vec![MetadataRecord::Topic { name: name.into(), id }];
     records.extend((0..partitions).map(|index| PartitionRecord::create(id, index, &led_by(ME))));
@@ -159,7 +159,7 @@ fn set(resource: ConfigResource, name: &str, value: &str) -> MetadataRecord {
     MetadataRecord::Config { resource, name: name.to_owned(), value: Some(value.to_owned()) }
 }
 
-fn remove(id: u8) -> MetadataRecord {
+pub(in crate::broker) fn remove(id: u8) -> MetadataRecord {
     MetadataRecord::RemoveTopic { id: Uuid([id; 16]) }
 }
 
@@ -173,6 +173,7 @@ async fn partitions_are_opened_changed_and_closed_with_the_metadata() {
     let elsewhere = PartitionRecord::create(Uuid([1; 16]), 3, &led_by(NodeId(2)));
     rig.follow(&[PartitionRecord::create(Uuid([1; 16]), 2, &led_by(ME)), elsewhere]);
     assert_eq!(rig.open(), ["a-0", "a-1", "a-2", "b-0"]);
+    let leaving = rig.partition("a", 2).unwrap();
     let moved = PartitionRecord::change(Uuid([1; 16]), 2, LeaderEpoch(1), PartitionEpoch(1));
     let other = Some(vec![NodeId(2)]);
     rig.follow(&[MetadataRecord::ChangePartition(PartitionRecord {
@@ -182,14 +183,20 @@ async fn partitions_are_opened_changed_and_closed_with_the_metadata() {
         ..moved
     })]);
     assert_eq!(rig.open(), ["a-0", "a-1", "b-0"]);
+    // Who still has it, or asks for it, is to look for its leader elsewhere.
+    let told = |error: Error| error.code();
+    assert_eq!(leaving.check_leader().unwrap_err().code(), ErrorCode::NotLeaderOrFollower);
+    assert_eq!(rig.partition("a", 2).map(drop).map_err(told), Err(ErrorCode::NotLeaderOrFollower));
     let term = PartitionRecord::change(Uuid([1; 16]), 0, LeaderEpoch(4), PartitionEpoch(1));
     rig.follow(&[MetadataRecord::ChangePartition(term)]);
     assert_eq!(rig.partition("a", 0).unwrap().leader_epoch(), LeaderEpoch(4));
     // Deleted and created again in one step.
+    let leaving = rig.partition("a", 1).unwrap();
     let mut again = vec![remove(1)];
     again.extend(create("a", 3, 1));
     rig.follow(&again);
     assert_eq!(rig.open(), ["a-0", "b-0"]);
+    assert_eq!(leaving.check_leader().unwrap_err().code(), ErrorCode::UnknownTopicOrPartition);
     assert_eq!(rig.partition("a", 0).unwrap().key(), (Uuid([3; 16]), 0));
     rig.follow(&[remove(2), remove(3)]);
     assert_eq!(rig.open(), [""; 0]);
@@ -228,4 +235,102 @@ async fn a_change_that_was_missed_is_made_up_for_by_the_next() {
     rig.follow(&create("b", 3, 1));
     assert_eq!(rig.open(), ["a-0", "b-0"]);
     assert_eq!(rig.partition("a", 0).unwrap().config().max_message_bytes, 6000);
+}
+
+/// A disk that fails badly: the next calls that rename something, or create the directory of a partition, panic.
+#[derive(Debug)]
+struct FaultyDisk {
+    inner: Arc<dyn Disk>,
+    renames: AtomicU32,
+    creations: AtomicU32,
+}
+
+fn strike(left: &AtomicU32) {
+    let less = |left: u32| left.checked_sub(1);
+    if left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok() {
+        std::panic::resume_unwind(Box::new("on purpose"));
+    }
+}
+
+impl Disk for FaultyDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        self.inner.open(path, mode)
+    }
+
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        self.inner.read_dir(path)
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        strike(&self.creations);
+        self.inner.create_dir_all(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        strike(&self.renames);
+        self.inner.rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.inner.remove_file(path)
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.inner.remove_dir_all(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.inner.sync_dir(path)
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        self.inner.exists(path)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
+        self.inner.lock(path)
+    }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        self.inner.free_bytes(path)
+    }
+
+    fn total_bytes(&self, path: &Path) -> io::Result<u64> {
+        self.inner.total_bytes(path)
+    }
+}
+
+impl Rig {
+    fn on_faulty_disk() -> (Self, Arc<FaultyDisk>) {
+        let real = Env::real();
+        let disk = Arc::new(FaultyDisk {
+            inner: Arc::clone(&real.disk),
+            renames: AtomicU32::new(0),
+            creations: AtomicU32::new(0),
+        });
+        let env = Env { disk: Arc::<FaultyDisk>::clone(&disk), ..real };
+        (Self::on(&env), disk)
+    }
+}
+
+#[tokio::test]
+async fn a_log_whose_opening_panics_keeps_no_other_from_being_opened() {
+    let (mut rig, disk) = Rig::on_faulty_disk();
+    disk.creations.store(1, Ordering::SeqCst);
+    rig.follow(&create("a", 1, 8));
+    assert_eq!(rig.open().len(), 7);
+    let codes = (0..8).filter_map(|index| Some(rig.partition("a", index).err()?.code()));
+    assert_eq!(codes.collect::<Vec<_>>(), [ErrorCode::KafkaStorageError]);
+}
+
+#[tokio::test]
+async fn logs_whose_deletion_panics_are_left_behind_and_nothing_else() {
+    let (mut rig, disk) = Rig::on_faulty_disk();
+    rig.follow(&create("a", 1, 2));
+    disk.renames.store(1, Ordering::SeqCst);
+    let mut both = vec![remove(1)];
+    both.extend(create("b", 2, 1));
+    rig.follow(&both);
+    assert_eq!(disk.renames.load(Ordering::SeqCst), 0);
+    assert_eq!(rig.open(), ["b-0"]);
 }

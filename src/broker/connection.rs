@@ -41,8 +41,8 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::types::Chunk;
 
 /// How many requests of one connection may be unanswered.
-const PIPELINE_MAX: usize = 64;
-/// A frame that has begun must make progress within this time.
+pub(super) const PIPELINE_MAX: usize = 64;
+/// A frame that has begun must make progress within this time, unless it waits for the broker's memory.
 const STALL_MAX: Duration = Duration::from_secs(30);
 
 /// A future that owns everything it needs.
@@ -66,7 +66,7 @@ pub(super) trait FrameHandler: Send + Sync + 'static {
 #[derive(Debug)]
 pub(super) struct PeerInfo {
     /// The address of the client.
-    pub(super) peer: SocketAddr,
+    pub(super) address: SocketAddr,
     /// The listener and the address that the client connected to.
     pub(super) reached: Reached,
     /// Cancelled when the peer disconnects or the broker shuts down: waits on its behalf end.
@@ -134,15 +134,15 @@ pub(super) async fn serve(
         biased;
         () = kill.cancelled() => {}
         result = connection.run(&stop) => match result {
-            Ok(()) => tracing::trace!(peer = %info.peer, "connection closed"),
+            Ok(()) => tracing::trace!(peer = %info.address, "connection closed"),
             // The handler logs what is not served, once for each client.
             Err(error) if error.code() == ErrorCode::UnsupportedVersion => tracing::debug!(
-                peer = %info.peer,
+                peer = %info.address,
                 error = %error.chain(),
                 "connection closed"
             ),
             Err(error) => tracing::warn!(
-                peer = %info.peer,
+                peer = %info.address,
                 error = %error.chain(),
                 "connection closed"
             ),
@@ -189,7 +189,7 @@ impl Connection {
                 () = &mut halted, if self.reading => self.reading = false,
                 () = &mut timer => {
                     if Instant::now() >= self.deadline() {
-                        return self.timed_out();
+                        self.timed_out()?;
                     }
                     timer.as_mut().reset(self.deadline());
                 }
@@ -236,7 +236,7 @@ impl Connection {
                 self.reading = false;
                 self.info.gone.cancel();
                 if self.reader.is_amid() {
-                    tracing::debug!(peer = %self.info.peer, "peer left in the middle of a request");
+                    tracing::debug!(peer = %self.info.address, "peer left in the middle of a request");
                 }
             }
             Ok(Step::BadLength(length)) => {
@@ -247,7 +247,7 @@ impl Connection {
             Err(error) => {
                 self.reading = false;
                 self.info.gone.cancel();
-                tracing::debug!(peer = %self.info.peer, %error, "could not read from peer");
+                tracing::debug!(peer = %self.info.address, %error, "could not read from peer");
             }
         }
         Ok(())
@@ -255,7 +255,7 @@ impl Connection {
 
     /// The peer does not accept data: carries out what arrived in full, answers nothing.
     async fn peer_is_gone(&mut self, error: &io::Error) -> Result<()> {
-        tracing::debug!(peer = %self.info.peer, %error, "could not write to peer");
+        tracing::debug!(peer = %self.info.address, %error, "could not write to peer");
         self.info.gone.cancel();
         loop {
             self.take_next_frame();
@@ -267,7 +267,8 @@ impl Connection {
     /// The time by which something must have happened.
     fn deadline(&self) -> Instant {
         let idle = self.limits.idle.unwrap_or(Duration::from_secs(86_400 * 365));
-        if self.reading && self.reader.is_amid() && self.unanswered() < PIPELINE_MAX {
+        let is_amid = self.reader.is_amid() && !self.reader.awaits_memory();
+        if self.reading && is_amid && self.unanswered() < PIPELINE_MAX {
             return self.last_activity + idle.min(STALL_MAX);
         }
         self.last_activity + idle
@@ -277,11 +278,16 @@ impl Connection {
         if !self.out.is_empty() {
             return Err(self.timeout("the client did not read its response"));
         }
+        if self.reader.awaits_memory() {
+            // It is the broker that is slow.
+            self.last_activity = Instant::now();
+            return Ok(());
+        }
         if self.reader.is_amid() {
             return Err(self.timeout("a request was begun but not completed"));
         }
         if self.unanswered() == 0 {
-            tracing::debug!(peer = %self.info.peer, "closing an idle connection");
+            tracing::debug!(peer = %self.info.address, "closing an idle connection");
             self.reading = false;
             return Ok(());
         }

@@ -10,7 +10,7 @@ use super::*;
 use crate::broker::listener::BoundListener;
 use crate::broker::memory::MemoryBudget;
 use crate::broker::receive_buffers::{ReceiveBuffers, SMALL};
-use crate::config::SecurityProtocol;
+use crate::config::{Listener, ListenerAddress, SecurityProtocol};
 
 /// Echoes frames; the first byte says how: `n`ow, `l`ater, `s`ilent, `x` is an error.
 #[derive(Default)]
@@ -60,10 +60,14 @@ async fn world(limits: ConnectionLimits) -> World {
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (stream, peer) = listener.accept().await.unwrap();
     let address = stream.local_addr().unwrap();
-    let protocol = SecurityProtocol::Plaintext;
-    let listener = BoundListener { name: "PLAINTEXT".to_owned(), protocol, address };
+    let listener = Listener {
+        bind: ListenerAddress { name: "PLAINTEXT".to_owned(), host: None, port: 0 },
+        protocol: SecurityProtocol::Plaintext,
+        advertised: None,
+    };
+    let listener = BoundListener { listener, address };
     let info = Arc::new(PeerInfo {
-        peer,
+        address: peer,
         reached: Reached { listener: Arc::new(listener), address },
         gone: CancellationToken::new(),
         software: OnceLock::new(),
@@ -188,6 +192,45 @@ async fn an_idle_connection_is_closed_and_so_is_a_slow_sender() {
     slow.client.write_all(&[0, 0, 1]).await.unwrap();
     assert_eq!(slow.client.read(&mut [0; 8]).await.unwrap_or(0), 0);
     slow.server.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_is_not_idle_while_the_broker_has_not_answered() {
+    let idle = ConnectionLimits { idle: Some(Duration::from_millis(50)), ..limits() };
+    let mut world = world(idle).await;
+    world.client.write_all(&framed(b"later")).await.unwrap();
+    let mut byte = [0];
+    let waited = tokio::time::timeout(Duration::from_millis(300), world.client.read(&mut byte));
+    assert!(waited.await.is_err(), "closed");
+    let sender = world.echo.later.lock().unwrap().pop().unwrap();
+    sender.send(()).unwrap();
+    assert_eq!(read_frame(&mut world.client).await, b"later");
+    world.server.await.unwrap();
+}
+
+#[tokio::test]
+async fn who_waits_for_the_memory_of_the_broker_is_not_slow() {
+    let limits = ConnectionLimits { idle: Some(Duration::from_millis(500)), ..limits() };
+    let memory = limits.frames.memory.clone();
+    // All there is, and what one may take above it.
+    let (mut all, mut above) = (MemoryHold::default(), MemoryHold::default());
+    memory.pay(&mut all, 1 << 20).await.unwrap();
+    memory.pay(&mut above, 1).await.unwrap();
+    let mut world = world(limits).await;
+    let (begin, end) = (framed(b"now it is"), b" there");
+    let length = u32::try_from(begin.len() - 4 + end.len()).unwrap();
+    world.client.write_all(&length.to_be_bytes()).await.unwrap();
+    world.client.write_all(&begin[4..]).await.unwrap();
+    let mut byte = [0];
+    let waited = tokio::time::timeout(Duration::from_millis(1500), world.client.read(&mut byte));
+    assert!(waited.await.is_err(), "closed");
+    drop((all, above));
+    world.client.write_all(end).await.unwrap();
+    assert_eq!(read_frame(&mut world.client).await, b"now it is there");
+    // Its client can be slow again.
+    world.client.write_all(&[0, 0, 1]).await.unwrap();
+    assert_eq!(world.client.read(&mut [0; 8]).await.unwrap_or(0), 0);
+    world.server.await.unwrap();
 }
 
 #[tokio::test]

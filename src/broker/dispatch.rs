@@ -13,25 +13,27 @@
 //!   does a response that cannot be encoded; a panic is UNKNOWN_SERVER_ERROR and is logged.
 //! - `DISPATCH-4` Produce requests of one client in the process append in the order of its calls, whichever of the
 //!   futures is polled first and whatever a handler waits for: out of order, they would be refused or reordered.
+//!   As on a connection, no more than `PIPELINE_MAX` of them are unanswered; the next one waits.
 //!
 //! Sockets use [`FrameHandler`], the in-process client uses [`Service`]; both end in
 //! [`BrokerState::answer`].
 
 use std::future::{Future, ready};
-use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::OptionFuture;
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use tokio::task::unconstrained;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{BoxFuture, FrameHandler, Outcome, PeerInfo};
+use super::connection::{BoxFuture, FrameHandler, Outcome, PIPELINE_MAX, PeerInfo};
 use super::handlers;
+use super::handlers::api_versions::Known;
 use super::listener::Reached;
+use super::phase::{Phase, Progress};
 use super::state::BrokerState;
 use super::unserved::{self, Unserved};
 use crate::error::{Error, ErrorCode, Result};
@@ -39,16 +41,21 @@ use crate::protocol::frame::{self, Incoming};
 use crate::protocol::{ApiKey, Request, RequestHeader, Response, Service, ServiceFuture, Str, api};
 use crate::types::Chunk;
 
-/// Who asks, and how. All but the name that the client gives itself is the broker's own knowledge.
+/// Who asks, and how. All but the names that the client gives itself is the broker's own knowledge.
 #[derive(Debug)]
 pub(super) struct RequestContext {
     /// The version of the request, which is also that of the response.
     pub(super) api_version: i16,
     pub(super) client_id: Option<Str>,
+    /// The client at the other end of the connection; `None` in-process.
+    pub(super) peer: Option<Arc<PeerInfo>>,
+}
+
+impl RequestContext {
     /// The listener and the address by which the client knows this broker; `None` in-process.
-    pub(super) reached: Option<Reached>,
-    /// The remote address of the connection; `None` in-process.
-    pub(super) peer_address: Option<SocketAddr>,
+    pub(super) fn reached(&self) -> Option<&Reached> {
+        self.peer.as_ref().map(|peer| &peer.reached)
+    }
 }
 
 /// A request being handled.
@@ -57,8 +64,6 @@ pub(super) struct Call<'a> {
     pub(super) context: &'a RequestContext,
     /// Cancelled when nobody waits for the answer any longer.
     pub(super) gone: &'a CancellationToken,
-    /// The connection; `None` for in-process requests.
-    pub(super) peer: Option<&'a PeerInfo>,
 }
 
 /// The answer of a handler.
@@ -120,7 +125,9 @@ async fn caught<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 async fn route(call: &Call<'_>, request: &Request) -> Result<Answer> {
     use handlers as h;
     Ok(match request {
-        Request::ApiVersions(body) => h::api_versions::handle(call, body).into(),
+        Request::ApiVersions(body) => {
+            h::api_versions::handle(&Known::of(call.state), call.context, body).into()
+        }
         Request::Metadata(body) => h::metadata::handle(call, body).await?.into(),
         Request::Produce(body) => h::produce::handle(call, body).await?,
         Request::Fetch(body) => h::fetch::handle(call, body).await?.into(),
@@ -179,16 +186,16 @@ async fn route(call: &Call<'_>, request: &Request) -> Result<Answer> {
     })
 }
 
-/// The entry point for sockets.
+/// The entry point for sockets, from the first phase of a boot on.
 #[derive(Debug)]
 pub(super) struct Dispatcher {
-    state: Arc<BrokerState>,
+    progress: Arc<Progress>,
     unserved: Unserved,
 }
 
 impl Dispatcher {
-    pub(super) fn new(state: Arc<BrokerState>) -> Arc<Self> {
-        Arc::new(Self { state, unserved: Unserved::default() })
+    pub(super) fn new(progress: Arc<Progress>) -> Arc<Self> {
+        Arc::new(Self { progress, unserved: Unserved::default() })
     }
 }
 
@@ -210,7 +217,7 @@ impl FrameHandler for Dispatcher {
                     Ok(Outcome::Reply(chunks))
                 }
                 Incoming::Request(header, request) => {
-                    self.handle_request(&peer, header, request).await
+                    self.handle_request(peer, header, request).await
                 }
             }
         })
@@ -220,19 +227,20 @@ impl FrameHandler for Dispatcher {
 impl Dispatcher {
     async fn handle_request(
         &self,
-        peer: &PeerInfo,
+        peer: Arc<PeerInfo>,
         header: RequestHeader,
         request: Request,
     ) -> Result<Outcome> {
         let (version, correlation_id) = (header.api_version, header.correlation_id);
-        let context = RequestContext {
-            api_version: version,
-            client_id: header.client_id,
-            reached: Some(peer.reached.clone()),
-            peer_address: Some(peer.peer),
+        let gone = peer.gone.clone();
+        let client_id = header.client_id;
+        let context = RequestContext { api_version: version, client_id, peer: Some(peer) };
+        let phase = Phase::answering(&request);
+        let Some(state) = self.progress.reached(phase).await? else {
+            let response = self.answer_early(&context, &request);
+            return encode(&request, correlation_id, version, &response).map(Outcome::Reply);
         };
-        let call =
-            Call { state: &self.state, context: &context, gone: &peer.gone, peer: Some(peer) };
+        let call = Call { state, context: &context, gone: &gone };
         match BrokerState::answer(&call, &request).await {
             Answer::Now(response) => {
                 encode(&request, correlation_id, version, &response).map(Outcome::Reply)
@@ -248,6 +256,19 @@ impl Dispatcher {
                 Ok(Outcome::Later(Box::pin(async move { caught(wait).await.map(|()| None) })))
             }
         }
+    }
+}
+
+impl Dispatcher {
+    /// Answers while there is no state: the phases say what can be answered then.
+    fn answer_early(&self, context: &RequestContext, request: &Request) -> Response {
+        if let Request::ApiVersions(body) = request {
+            let known = Known::early(self.progress.node_id());
+            return handlers::api_versions::handle(&known, context, body).into();
+        }
+        let context_of_error = format!("{} is answered before the quorum runs", request.api());
+        let error = Error::kafka(ErrorCode::UnknownServerError, context_of_error);
+        refused(request, context.api_version, &error)
     }
 }
 
@@ -268,28 +289,60 @@ fn encode(
     frame::encode_response(correlation_id, version, &response)
 }
 
+/// The order in which the Produce requests of one client in the process begin, and their bound.
+#[derive(Debug)]
+struct Turns {
+    /// Held by the one that is beginning its appends.
+    appending: Arc<Mutex<()>>,
+    /// As on a connection: only these requests hold records.
+    unanswered: Arc<Semaphore>,
+}
+
+/// The turn of one Produce request.
+#[derive(Debug)]
+struct Turn {
+    /// Until the appends have begun; waits for their end overlap, as on a connection.
+    appending: OwnedMutexGuard<()>,
+    /// Until it is answered.
+    place: OwnedSemaphorePermit,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self { appending: Arc::default(), unanswered: Arc::new(Semaphore::new(PIPELINE_MAX)) }
+    }
+}
+
+impl Turns {
+    /// A turn to append. It is asked for at once: turns come in the order of these calls, whatever is polled first.
+    fn next(&self) -> BoxFuture<Result<Turn>> {
+        let appending = Arc::clone(&self.appending).lock_owned();
+        let place = Arc::clone(&self.unanswered).acquire_owned();
+        let both = async move {
+            let (appending, place) = futures::join!(appending, place);
+            let place = place.map_err(|_closed| Error::Closed { what: "the broker" })?;
+            Ok(Turn { appending, place })
+        };
+        // Not subject to the caller's budget, without which the first poll would not join the queues.
+        let mut turn = Box::pin(unconstrained(both));
+        match turn.as_mut().now_or_never() {
+            Some(turn) => Box::pin(ready(turn)),
+            None => turn,
+        }
+    }
+}
+
 /// The in-process entry point of one client.
 #[derive(Debug)]
 pub(super) struct LocalService {
     state: Arc<BrokerState>,
     stop: CancellationToken,
-    /// Held by the Produce request that is beginning its appends.
-    appending: Arc<Mutex<()>>,
+    turns: Turns,
 }
 
 impl LocalService {
     pub(super) fn new(state: Arc<BrokerState>, stop: CancellationToken) -> Arc<Self> {
-        Arc::new(Self { state, stop, appending: Arc::default() })
-    }
-
-    /// A turn to append. It is asked for at once: turns come in the order of these calls, whatever is polled first.
-    fn turn(&self) -> BoxFuture<OwnedMutexGuard<()>> {
-        // Not subject to the caller's budget, without which the first poll would not join the queue.
-        let mut turn = Box::pin(unconstrained(Arc::clone(&self.appending).lock_owned()));
-        match turn.as_mut().now_or_never() {
-            Some(guard) => Box::pin(ready(guard)),
-            None => turn,
-        }
+        Arc::new(Self { state, stop, turns: Turns::default() })
     }
 }
 
@@ -298,23 +351,20 @@ impl Service for LocalService {
         let state = Arc::clone(&self.state);
         // Dropped with the future: a fetch whose caller gave up is removed from the purgatory.
         let gone = self.stop.child_token();
-        let context = RequestContext {
-            api_version: version,
-            client_id: Some(client_id.clone()),
-            reached: None,
-            peer_address: None,
-        };
-        let turn = (request.api() == ApiKey::Produce).then(|| self.turn());
+        let context =
+            RequestContext { api_version: version, client_id: Some(client_id.clone()), peer: None };
+        let turn = (request.api() == ApiKey::Produce).then(|| self.turns.next());
         Box::pin(async move {
-            // Until the appends have begun; waits for their end overlap, as on a connection.
-            let turn = OptionFuture::from(turn).await;
+            let turn = OptionFuture::from(turn).await.transpose()?;
+            let (appending, _place) =
+                turn.map_or((None, None), |turn| (Some(turn.appending), Some(turn.place)));
             if gone.is_cancelled() {
                 return Err(Error::Closed { what: "the broker" });
             }
             check_version(request.api(), version)?;
-            let call = Call { state: &state, context: &context, gone: &gone, peer: None };
+            let call = Call { state: &state, context: &context, gone: &gone };
             let answer = BrokerState::answer(&call, &request).await;
-            drop(turn);
+            drop(appending);
             match answer {
                 Answer::Now(response) => Ok(Some(response)),
                 Answer::Later(wait) => {
@@ -365,6 +415,30 @@ mod tests {
         assert_eq!((topic.name.as_str(), partition.index), ("t", 3));
         let code = ErrorCode::from_i16(partition.error_code);
         assert_eq!(code, ErrorCode::UnknownServerError);
+    }
+
+    #[tokio::test]
+    async fn turns_come_in_the_order_of_the_calls_and_no_more_than_a_connection_has() {
+        let turns = Turns::default();
+        let (first, second) = (turns.next(), turns.next());
+        tokio::pin!(second);
+        assert!(futures::poll!(second.as_mut()).is_pending());
+        let Turn { appending, place } = first.await.unwrap();
+        assert!(futures::poll!(second.as_mut()).is_pending());
+        drop(appending);
+        let mut places = vec![place, second.await.unwrap().place];
+        while places.len() < PIPELINE_MAX {
+            places.push(turns.next().await.unwrap().place);
+        }
+        let (next, last) = (turns.next(), turns.next());
+        tokio::pin!(next, last);
+        assert!(futures::poll!(last.as_mut()).is_pending());
+        assert!(futures::poll!(next.as_mut()).is_pending());
+        // One is answered, another is given up.
+        places.truncate(PIPELINE_MAX - 2);
+        assert!(futures::poll!(last.as_mut()).is_pending(), "before the one that was called first");
+        drop(next.await.unwrap());
+        assert!(last.await.is_ok());
     }
 
     #[tokio::test]

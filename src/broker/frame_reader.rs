@@ -10,6 +10,7 @@
 use std::io;
 
 use bytes::{BufMut, Bytes};
+use futures::FutureExt;
 
 use super::memory::{MemoryBudget, MemoryHold};
 use super::receive_buffers::{self, ReceiveBuffer, ReceiveBuffers};
@@ -61,6 +62,8 @@ struct Body {
     buffer: ReceiveBuffer,
     hold: MemoryHold,
     paid: usize,
+    /// Whether it waits until others have returned memory.
+    waits: bool,
 }
 
 impl FrameReader {
@@ -69,7 +72,13 @@ impl FrameReader {
         self.prefix_len > 0
     }
 
-    /// Reads what is available. `Step::Progress`: something arrived, but no frame is complete.
+    /// Whether the frame waits for memory of the broker: its client may have sent everything.
+    pub(super) fn awaits_memory(&self) -> bool {
+        self.body.as_ref().is_some_and(|body| body.waits)
+    }
+
+    /// Reads what is available. `Step::Progress`: something arrived, or there is memory for it again, but no
+    /// frame is complete.
     ///
     /// Cancel-safe: what was read is kept.
     pub(super) async fn read(
@@ -99,11 +108,14 @@ impl FrameReader {
                     buffer: limits.buffers.take(length),
                     hold: MemoryHold::default(),
                     paid: 0,
+                    waits: false,
                 }));
             }
             let Some(body) = &mut self.body else { return Ok(Step::End) };
             if body.buffer.len() < body.length {
-                body.make_room(&limits.memory).await.map_err(io::Error::other)?;
+                if body.make_room(&limits.memory).await.map_err(io::Error::other)? {
+                    return Ok(Step::Progress);
+                }
                 let room = body.length - body.buffer.len();
                 // The buffer may have more room than the frame is long.
                 let mut space = body.buffer.bytes_mut().limit(room);
@@ -126,8 +138,8 @@ impl FrameReader {
 }
 
 impl Body {
-    /// Makes sure that there is room to read into, and that it is paid for.
-    async fn make_room(&mut self, memory: &MemoryBudget) -> Result<()> {
+    /// Makes sure that there is room to read into, and that it is paid for. Returns whether it had to wait.
+    async fn make_room(&mut self, memory: &MemoryBudget) -> Result<bool> {
         let have = self.buffer.capacity();
         let room = if self.buffer.len() < have {
             have
@@ -135,11 +147,21 @@ impl Body {
             let grown = receive_buffers::SMALL.max(have.saturating_mul(4));
             receive_buffers::size_for(self.length).min(grown)
         };
+        let mut has_waited = false;
         if room > self.paid {
-            memory.pay(&mut self.hold, room - self.paid).await?;
+            let price = room - self.paid;
+            match memory.pay(&mut self.hold, price).now_or_never() {
+                Some(paid) => paid?,
+                None => {
+                    self.waits = true;
+                    memory.pay(&mut self.hold, price).await?;
+                    self.waits = false;
+                    has_waited = true;
+                }
+            }
             self.paid = room;
         }
         self.buffer.grow_to(room);
-        Ok(())
+        Ok(has_waited)
     }
 }

@@ -5,7 +5,8 @@
 //! sent back to exactly the address that it used.
 //!
 //! Invariants:
-//! - `LISTEN-1` no more than `max.connections` connections are open; the next ones wait in the
+//! - `LISTEN-1` no more than `max.connections` connections are served, by whichever listener they came. As in
+//!   Kafka, each listening socket accepts one more, which waits for a place; the next ones wait in the
 //!   backlog. No more than `max.connections.per.ip` from one address; the next one is closed.
 //! - `LISTEN-2` only loopback addresses are bound unless a listener says otherwise.
 //!
@@ -22,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::{self, ConnectionLimits, FrameHandler, PeerInfo};
-use crate::config::{BrokerConfig, Listener, SecurityProtocol};
+use crate::config::{BrokerConfig, Listener, ListenerAddress};
 use crate::env::{self, Net, SocketOptions, Transport};
 use crate::error::{Error, Result};
 
@@ -30,14 +31,14 @@ use crate::error::{Error, Result};
 const PORT_ATTEMPTS: usize = 20;
 
 /// The addresses of a listener. A host with both IPv4 and IPv6 addresses yields both.
-fn resolve(net: &Net, listener: &Listener) -> Result<Vec<IpAddr>> {
-    let Some(host) = listener.host.as_deref() else {
+fn resolve(net: &Net, bind: &ListenerAddress) -> Result<Vec<IpAddr>> {
+    let Some(host) = bind.host.as_deref() else {
         return Ok(vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()]);
     };
     if host.eq_ignore_ascii_case("localhost") {
         return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
     }
-    let resolved = net.resolve(host, listener.port);
+    let resolved = net.resolve(host, bind.port);
     let found = resolved.map_err(|source| Error::network("resolve", host, source))?;
     let mut addresses: Vec<IpAddr> = Vec::new();
     for address in found {
@@ -96,18 +97,30 @@ fn bind_all(
 /// What a listening socket belongs to, and where it is bound. Its connections keep it.
 #[derive(Debug)]
 pub(super) struct BoundListener {
-    /// The name of the listener.
-    pub(super) name: String,
-    pub(super) protocol: SecurityProtocol,
+    /// What the settings say about the listener.
+    pub(super) listener: Listener,
     pub(super) address: SocketAddr,
 }
 
 impl BoundListener {
-    /// The host and port that its clients are told, if the settings say so; port 0 is the one that is bound.
-    pub(super) fn advertised<'a>(&self, advertised: &'a [Listener]) -> Option<(&'a str, u16)> {
-        let told = advertised.iter().find(|one| one.name == self.name)?;
-        let port = if told.port == 0 { self.address.port() } else { told.port };
-        Some((told.host.as_deref().unwrap_or_default(), port))
+    /// The name of the listener.
+    pub(super) fn name(&self) -> &str {
+        &self.listener.bind.name
+    }
+
+    /// The host and port by which this broker is known: to a client that connected to the address `reached` or, without
+    /// one, to everybody else. That is `advertised.listeners`; if it is silent, the address that the client used, and
+    /// for everybody else the host of `listeners`.
+    pub(super) fn told(&self, reached: Option<SocketAddr>) -> (String, u16) {
+        let bound = self.address.port();
+        match (&self.listener.advertised, reached, &self.listener.bind.host) {
+            (Some(told), _, _) => {
+                (told.host.clone(), if told.port == 0 { bound } else { told.port })
+            }
+            (None, Some(address), _) => (address.ip().to_string(), address.port()),
+            (None, None, Some(host)) => (host.clone(), bound),
+            (None, None, None) => (self.address.ip().to_string(), bound),
+        }
     }
 }
 
@@ -137,9 +150,10 @@ pub(super) struct Listeners {
 fn grouped<'a>(net: &Net, listeners: &'a [Listener]) -> Result<Vec<(&'a Listener, Vec<IpAddr>)>> {
     let mut groups: Vec<(&Listener, Vec<IpAddr>)> = Vec::new();
     for listener in listeners {
-        let found = resolve(net, listener)?;
-        match groups.iter_mut().find(|(first, _)| first.name == listener.name) {
-            Some((Listener { name, port, .. }, _)) if *port != listener.port => {
+        let found = resolve(net, &listener.bind)?;
+        match groups.iter_mut().find(|(first, _)| first.bind.name == listener.bind.name) {
+            Some((first, _)) if first.bind.port != listener.bind.port => {
+                let name = &first.bind.name;
                 let detail =
                     format!("listeners: names must be unique, but {name} is listed with two ports");
                 return Err(Error::invalid(detail));
@@ -187,11 +201,10 @@ impl Listeners {
     pub(super) fn bind(net: &Net, listeners: &[Listener], options: SocketOptions) -> Result<Self> {
         let mut bound = Vec::new();
         for (listener, ips) in grouped(net, listeners)? {
-            for socket in bind_retrying((net, options), &ips, listener.port)? {
+            for socket in bind_retrying((net, options), &ips, listener.bind.port)? {
                 let network = |source: io::Error| Error::network("bind", "a listener", source);
                 let address = socket.local_addr().map_err(network)?;
-                let Listener { name, protocol, .. } = listener;
-                let listener = BoundListener { name: name.clone(), protocol: *protocol, address };
+                let listener = BoundListener { listener: listener.clone(), address };
                 bound.push(Bound { listener: Arc::new(listener), socket });
             }
         }
@@ -208,7 +221,8 @@ impl Listeners {
         for bound in self.bound {
             let acceptor = Arc::clone(acceptor);
             let tasks_of_connections = tasks.clone();
-            let BoundListener { name, protocol, address } = &*bound.listener;
+            let BoundListener { listener, address } = &*bound.listener;
+            let (name, protocol) = (&listener.bind.name, listener.protocol);
             tracing::debug!(name, ?protocol, %address, "listening");
             let options = self.options;
             tasks.spawn(async move { acceptor.run(bound, options, &tasks_of_connections).await });
@@ -253,12 +267,6 @@ impl Acceptor {
         tasks: &TaskTracker,
     ) {
         loop {
-            let slot = tokio::select! {
-                biased;
-                () = self.stop.cancelled() => return,
-                slot = Arc::clone(&self.slots).acquire_owned() => slot,
-            };
-            let Ok(slot) = slot else { return };
             let accepted = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
@@ -270,6 +278,13 @@ impl Acceptor {
                         tracing::debug!(%peer, "too many connections from this address");
                         continue;
                     };
+                    // Only now: a socket that nobody connects to holds no slot.
+                    let slot = tokio::select! {
+                        biased;
+                        () = self.stop.cancelled() => return,
+                        slot = Arc::clone(&self.slots).acquire_owned() => slot,
+                    };
+                    let Ok(slot) = slot else { return };
                     if let Err(error) = stream.set_options(options) {
                         tracing::debug!(%peer, %error, "could not set the options of a socket");
                     }
@@ -292,7 +307,7 @@ impl Acceptor {
     async fn serve(&self, stream: Transport, listener: Arc<BoundListener>, peer: SocketAddr) {
         let Ok(local) = stream.local_addr() else { return };
         let info = Arc::new(PeerInfo {
-            peer: unmapped(peer),
+            address: unmapped(peer),
             reached: Reached { listener, address: unmapped(local) },
             gone: self.stop.child_token(),
             software: OnceLock::new(),
@@ -348,14 +363,19 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
-    use crate::config::parse_listeners;
+    use crate::config::ConfigMap;
 
     const OPTIONS: SocketOptions =
         SocketOptions { backlog: 128, receive_buffer_bytes: None, send_buffer_bytes: None };
 
+    fn parsed(value: &str) -> Vec<Listener> {
+        let fixed = ConfigMap::from([("listeners".to_owned(), value.to_owned())]);
+        BrokerConfig::resolve(&fixed).unwrap().listeners
+    }
+
     #[tokio::test]
     async fn the_buffers_of_a_connection_have_the_configured_sizes() {
-        let wanted = parse_listeners("listeners", "PLAINTEXT://127.0.0.1:0").unwrap();
+        let wanted = parsed("PLAINTEXT://127.0.0.1:0");
         let sizes = |options: SocketOptions| {
             let listeners = Listeners::bind(&Net::Real, &wanted, options).unwrap();
             async move {
@@ -383,12 +403,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_free_port_is_the_same_on_both_families() {
-        let wanted = parse_listeners("listeners", "PLAINTEXT://localhost:0").unwrap();
+        let wanted = parsed("PLAINTEXT://localhost:0");
         let listeners = Listeners::bind(&Net::Real, &wanted, OPTIONS).unwrap();
         let ports: Vec<_> = listeners.bound().iter().map(|one| one.address.port()).collect();
         assert!(!ports.is_empty() && ports.iter().all(|&port| port == ports[0] && port != 0));
-        let taken = parse_listeners("listeners", &format!("PLAINTEXT://127.0.0.1:{}", ports[0]));
-        let error = Listeners::bind(&Net::Real, &taken.unwrap(), OPTIONS).unwrap_err().to_string();
+        let taken = parsed(&format!("PLAINTEXT://127.0.0.1:{}", ports[0]));
+        let error = Listeners::bind(&Net::Real, &taken, OPTIONS).unwrap_err().to_string();
         assert!(error.contains(&ports[0].to_string()), "{error}");
     }
 }

@@ -1,4 +1,12 @@
 //! What the broker needs from the metadata quorum.
+//!
+//! A command is asked where the controller leads. On another node it travels: [`Question::forward`] makes bytes of it,
+//! [`arrived`] makes it a question to the controller there, and what comes back is for the one who waits here. The
+//! offset of the reply is one of the replicated log, so that the asker can wait for it in its own image.
+//!
+//! Invariants:
+//! - `COMMAND-1` whoever submits a command gets one answer: the reply, or an error.
+//! - `COMMAND-2` a command travels once: a node that gets it and does not lead either answers NOT_CONTROLLER.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -7,8 +15,10 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::connection::BoxFuture;
-use crate::error::{Error, Result};
-use crate::machine::controller::{Command, Controller, Decision};
+use crate::error::{Error, ErrorCode, Result};
+use crate::machine::controller::{
+    AnyCommand, AnyReply, Command, CommandAnswer, Controller, Decision, Refusal,
+};
 use crate::machine::metadata::{MetadataImage, MetadataRecord, MetadataUpdate};
 use crate::types::{LeaderEpoch, NodeId, Offset, TimestampMs, Uuid};
 
@@ -59,8 +69,21 @@ pub(super) trait Question: Send + Debug {
         now: Duration,
     ) -> (Vec<MetadataRecord>, Answer);
 
+    /// Makes it ready to travel to the node that leads. Nothing when it cannot: then it is answered.
+    #[cfg_attr(not(test), expect(dead_code, reason = "there is no way to another node yet"))]
+    fn forward(self: Box<Self>) -> Option<Forwarded>;
+
     /// Answers without having asked.
     fn refuse(self: Box<Self>, error: Error);
+}
+
+/// A question that travels.
+#[cfg_attr(not(test), expect(dead_code, reason = "there is no way to another node yet"))]
+pub(super) struct Forwarded {
+    /// The command.
+    pub(super) command: Vec<u8>,
+    /// To be called with what the other node answers, or why nothing came back.
+    pub(super) answered: Box<dyn FnOnce(Result<Vec<u8>>) + Send>,
 }
 
 #[derive(Debug)]
@@ -84,8 +107,104 @@ impl<C: Command> Question for Asked<C> {
         (records, Box::new(answer))
     }
 
+    fn forward(self: Box<Self>) -> Option<Forwarded> {
+        let Self { command, reply: waiter } = *self;
+        let command = match command.pack().encode() {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                drop(waiter.send(Err(error)));
+                return None;
+            }
+        };
+        let answered = move |answer: Result<Vec<u8>>| {
+            drop(waiter.send(answer.and_then(|bytes| committed::<C>(&bytes))));
+        };
+        Some(Forwarded { command, answered: Box::new(answered) })
+    }
+
     fn refuse(self: Box<Self>, error: Error) {
         drop(self.reply.send(Err(error)));
+    }
+}
+
+/// The answer to a command, from the bytes of the node that leads.
+fn committed<C: Command>(bytes: &[u8]) -> Result<Committed<C::Reply>> {
+    match CommandAnswer::decode(bytes)? {
+        CommandAnswer::Failed(refusal) => Err(refusal.into()),
+        CommandAnswer::Committed { offset, reply } => {
+            let reply = C::unpack(reply).ok_or_else(|| {
+                Error::malformed("answer to a command", "it is the reply to another command")
+            })?;
+            Ok(Committed { reply, offset })
+        }
+    }
+}
+
+/// A command that came from another node.
+struct Arrived<R> {
+    command: AnyCommand,
+    respond: R,
+}
+
+impl<R> Debug for Arrived<R> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Arrived").field("command", &self.command).finish_non_exhaustive()
+    }
+}
+
+/// A command that came from another node, as a question to the controller of this one. `respond` is called with the
+/// bytes to send back; at once, with nothing left to ask, when these bytes are no command.
+#[cfg_attr(not(test), expect(dead_code, reason = "there is no way to another node yet"))]
+pub(super) fn arrived(
+    command: &[u8],
+    respond: impl FnOnce(Vec<u8>) + Send + 'static,
+) -> Option<Box<dyn Question>> {
+    match AnyCommand::decode(command) {
+        Ok(command) => Some(Box::new(Arrived { command, respond })),
+        Err(error) => {
+            respond(failed(&error));
+            None
+        }
+    }
+}
+
+fn failed(error: &Error) -> Vec<u8> {
+    let refusal = Refusal::new(error.code(), error.chain());
+    // Only a sentence of many megabytes could not be written; an empty answer is malformed for the other side.
+    CommandAnswer::Failed(refusal).encode().unwrap_or_default()
+}
+
+fn succeeded(offset: Offset, reply: AnyReply) -> Vec<u8> {
+    let answer = CommandAnswer::Committed { offset, reply };
+    answer.encode().unwrap_or_else(|error| failed(&error))
+}
+
+impl<R: FnOnce(Vec<u8>) + Send> Question for Arrived<R>
+where
+    R: 'static,
+{
+    fn ask(
+        self: Box<Self>,
+        controller: &mut Controller,
+        now: Duration,
+    ) -> (Vec<MetadataRecord>, Answer) {
+        let Self { command, respond } = *self;
+        let Decision { records, reply } = command.decide(controller, now);
+        let answer = move |outcome: Result<Offset>| match outcome {
+            Ok(offset) => respond(succeeded(offset, reply)),
+            Err(error) => respond(failed(&error)),
+        };
+        (records, Box::new(answer))
+    }
+
+    fn forward(self: Box<Self>) -> Option<Forwarded> {
+        let context = "this node does not lead the metadata quorum";
+        self.refuse(Error::kafka(ErrorCode::NotController, context));
+        None
+    }
+
+    fn refuse(self: Box<Self>, error: Error) {
+        (self.respond)(failed(&error));
     }
 }
 
@@ -125,3 +244,7 @@ pub(super) trait MetadataLog: Send + Sync + Debug {
     /// Stops; what was committed is on disk.
     fn shutdown(&self) -> BoxFuture<()>;
 }
+
+#[cfg(test)]
+#[path = "metadata_log_tests.rs"]
+pub(super) mod tests;

@@ -17,6 +17,8 @@
 //!                 +------- purgatory <------+<- high watermark advances
 //! ```
 
+mod blocking;
+mod boot;
 mod change;
 mod cleaner;
 mod connection;
@@ -36,13 +38,17 @@ mod parallel;
 mod parking;
 mod partition;
 mod partitions;
+mod phase;
+mod publisher;
 pub mod quorum;
 mod receive_buffers;
+mod reception;
 mod server;
 mod state;
 mod storage;
 mod unserved;
 mod watchdog;
+mod watched;
 
 pub use options::BrokerOptions;
 pub use server::Broker;

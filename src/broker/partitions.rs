@@ -11,6 +11,7 @@
 //!   cluster's id, which is checked first.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -184,8 +185,9 @@ impl Partitions {
 
     /// Opens logs, several at a time: after a crash each is scanned from its recovery point.
     fn open_all(&self, missing: &[Wanted<'_>], broker: &BrokerConfig) {
-        let opened =
-            parallel::each(self.storage.threads(), missing, |wanted| self.open_one(wanted, broker));
+        let open =
+            |wanted: &Wanted<'_>| contained("opened a log", || self.open_one(wanted, broker));
+        let opened = parallel::each(self.storage.threads(), missing, open);
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         let mut failed = self.failed.write().unwrap_or_else(PoisonError::into_inner);
         for (key, result) in missing.iter().map(|wanted| wanted.key).zip(opened) {
@@ -243,24 +245,30 @@ impl Partitions {
     /// Deletes what the change takes away from this broker.
     fn delete_others(&self, change: &Change<'_>) {
         let Change { delta, image, .. } = *change;
+        let (is_gone, is_elsewhere) =
+            (ErrorCode::UnknownTopicOrPartition, ErrorCode::NotLeaderOrFollower);
         let deleted = delta.deleted_topics().iter();
-        let deleted =
-            deleted.flat_map(|(id, topic)| topic.indexed().map(move |(index, _)| (*id, index)));
-        let moved = delta.changed_partitions().iter().copied().filter(|&(id, index)| {
-            let state = image.topic_by_id(id).and_then(|topic| topic.partition(index));
-            state.is_none_or(|state| !state.replicas.contains(&self.around.node_id))
+        let deleted = deleted
+            .flat_map(|(id, topic)| topic.indexed().map(move |(index, _)| ((*id, index), is_gone)));
+        let moved = delta.changed_partitions().iter().filter_map(|&(id, index)| {
+            match image.topic_by_id(id).and_then(|topic| topic.partition(index)) {
+                None => Some(((id, index), is_gone)),
+                Some(state) if state.replicas.contains(&self.around.node_id) => None,
+                // Clients are to ask who leads it now, not to think that it is gone.
+                Some(_) => Some(((id, index), is_elsewhere)),
+            }
         });
-        let keys: Vec<PartitionKey> = deleted.chain(moved).collect();
+        let keys: Vec<(PartitionKey, ErrorCode)> = deleted.chain(moved).collect();
         if keys.is_empty() {
             return;
         }
-        let gone: Vec<Arc<Partition>> = {
+        let gone: Vec<(Arc<Partition>, ErrorCode)> = {
             let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
-            keys.iter().filter_map(|key| open.remove(key)).collect()
+            keys.iter().filter_map(|(key, code)| Some((open.remove(key)?, *code))).collect()
         };
         {
             let mut failed = self.failed.write().unwrap_or_else(PoisonError::into_inner);
-            for key in &keys {
+            for (key, _) in &keys {
                 failed.remove(key);
             }
         }
@@ -269,17 +277,18 @@ impl Partitions {
         }
     }
 
-    fn delete(&self, gone: &[Arc<Partition>]) {
+    /// Closes partitions, each with what its clients are told, and deletes their logs.
+    fn delete(&self, gone: &[(Arc<Partition>, ErrorCode)]) {
         let mut delays = Vec::with_capacity(gone.len());
         let mut logs = Vec::with_capacity(gone.len());
-        for partition in gone {
-            partition.close(ErrorCode::UnknownTopicOrPartition);
+        for (partition, code) in gone {
+            partition.close(*code);
             if let Some(log) = partition.take_log() {
                 delays.push(Duration::from_millis(log.config().file_delete_delay_ms));
                 logs.push(log);
             }
         }
-        let renamed = match self.storage.delete_logs(logs) {
+        let renamed = match contained("deleted logs", || self.storage.delete_logs(logs)) {
             Ok(renamed) => renamed,
             Err(error) => {
                 return tracing::warn!(
@@ -296,4 +305,12 @@ impl Partitions {
             }
         }
     }
+}
+
+/// Makes an error of a panic: one log that is damaged is not to keep the others from being served.
+fn contained<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_reported| {
+        let context = format!("the broker failed while it {what}");
+        Err(Error::kafka(ErrorCode::KafkaStorageError, context))
+    })
 }

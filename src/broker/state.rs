@@ -10,11 +10,9 @@
 //!   CreateTopics is answered, and gone from it before DeleteTopics is.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-
-use arc_swap::ArcSwap;
-use tokio::sync::watch;
 
 use super::change::Change;
 use super::coordinator::GroupCoordinators;
@@ -23,7 +21,8 @@ use super::log_threads::LogThreads;
 use super::metadata_log::{Committed, MetadataLog, QuorumStatus};
 use super::parking::Parking;
 use super::partitions::Partitions;
-use crate::config::{BrokerConfig, Listener};
+use super::watched::Watched;
+use crate::config::BrokerConfig;
 use crate::env::Env;
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::controller::{AllocateProducerIds, Command, ProducerIdBlock};
@@ -31,6 +30,7 @@ use crate::machine::fetch_session::FetchSessions;
 use crate::machine::metadata::{ConfigResource, MetadataDelta, MetadataImage, MetadataUpdate};
 use crate::protocol::Str;
 use crate::types::{BrokerEpoch, NodeId, Offset, ProducerId};
+use arc_swap::ArcSwap;
 
 /// A fetch session that was not used for this long makes way for another; fixed in Kafka, too.
 const FETCH_SESSION_EVICTION_MS: i64 = 120_000;
@@ -49,9 +49,16 @@ const COMMAND_TIMEOUT_MAX: Duration = Duration::from_secs(600);
 pub(super) struct Identity {
     pub(super) node_id: NodeId,
     pub(super) cluster_id: String,
-    pub(super) broker_epoch: BrokerEpoch,
     pub(super) bound: Vec<Arc<BoundListener>>,
-    pub(super) advertised: Vec<Listener>,
+}
+
+/// How far the metadata is in effect here.
+#[derive(Clone, Copy, Debug)]
+struct Published {
+    /// The offset of the image.
+    offset: Offset,
+    /// The last change that could not be made true so far, although it was tried several times.
+    given_up: Offset,
 }
 
 /// See the module.
@@ -59,9 +66,11 @@ pub(super) struct Identity {
 pub(super) struct BrokerState {
     env: Env,
     identity: Identity,
+    /// The number of this broker's registration.
+    broker_epoch: AtomicI64,
     config: ArcSwap<BrokerConfig>,
     image: ArcSwap<MetadataImage>,
-    published: watch::Sender<Offset>,
+    published: Watched<Published>,
     metadata: Arc<dyn MetadataLog>,
     partitions: Partitions,
     coordinators: GroupCoordinators,
@@ -94,9 +103,13 @@ impl BrokerState {
         Self {
             env,
             identity,
+            broker_epoch: AtomicI64::new(BrokerEpoch::UNKNOWN.0),
             config: ArcSwap::from_pointee(config),
             image: ArcSwap::from_pointee(MetadataImage::empty()),
-            published: watch::Sender::new(Offset::UNKNOWN),
+            published: Watched::new(Published {
+                offset: Offset::UNKNOWN,
+                given_up: Offset::UNKNOWN,
+            }),
             metadata,
             partitions,
             coordinators,
@@ -118,6 +131,15 @@ impl BrokerState {
 
     pub(super) fn cluster_id(&self) -> &str {
         &self.identity.cluster_id
+    }
+
+    /// The controller has registered this broker.
+    pub(super) fn set_broker_epoch(&self, epoch: BrokerEpoch) {
+        self.broker_epoch.store(epoch.0, Ordering::Release);
+    }
+
+    fn broker_epoch(&self) -> BrokerEpoch {
+        BrokerEpoch(self.broker_epoch.load(Ordering::Acquire))
     }
 
     pub(super) fn config(&self) -> Arc<BrokerConfig> {
@@ -155,16 +177,13 @@ impl BrokerState {
     /// The address of this broker for a client that reached it this way; by its first listener for one in the
     /// process.
     pub(super) fn own_address(&self, reached: Option<&Reached>) -> (Str, i32) {
-        let Identity { bound, advertised, .. } = &self.identity;
-        let Some(listener) = reached.map(|reached| &reached.listener).or_else(|| bound.first())
-        else {
-            return (Str::EMPTY, -1);
+        let (listener, address) = match (reached, self.identity.bound.first()) {
+            (Some(reached), _) => (&reached.listener, reached.address),
+            (None, Some(first)) => (first, first.address),
+            (None, None) => return (Str::EMPTY, -1),
         };
-        if let Some((host, port)) = listener.advertised(advertised) {
-            return (host.into(), i32::from(port));
-        }
-        let address = reached.map_or(listener.address, |reached| reached.address);
-        (address.ip().to_string().into(), i32::from(address.port()))
+        let (host, port) = listener.told(Some(address));
+        (host.into(), i32::from(port))
     }
 
     /// Logs settings that are accepted without effect, each once.
@@ -187,9 +206,7 @@ impl BrokerState {
         let timeout = Duration::from_millis(timeout_ms.max(0).unsigned_abs().into());
         let work = async {
             let Committed { reply, offset: committed } = self.metadata.submit(command).await?;
-            let mut published = self.published.subscribe();
-            let done = published.wait_for(|offset| *offset >= committed).await;
-            done.map_err(|_closed| Error::Closed { what: "the broker" })?;
+            self.published(committed).await?;
             Ok(reply)
         };
         match tokio::time::timeout(timeout.min(COMMAND_TIMEOUT_MAX), work).await {
@@ -199,6 +216,32 @@ impl BrokerState {
                 Err(Error::kafka(ErrorCode::RequestTimedOut, context))
             }
         }
+    }
+
+    /// Waits until a committed change is in effect here.
+    ///
+    /// # Errors
+    ///
+    /// This broker cannot make it true.
+    pub(super) async fn published(&self, committed: Offset) -> Result<()> {
+        let done = self.published.wait_for(|now| now.offset.max(now.given_up) >= committed);
+        let now = done.await;
+        if now.offset >= committed {
+            return Ok(());
+        }
+        let context =
+            "the change is committed, but this broker could not apply it; its log says why";
+        Err(Error::kafka(ErrorCode::UnknownServerError, context))
+    }
+
+    /// Waits until the image that is in effect here looks like this.
+    pub(super) async fn published_when(&self, is_so: impl Fn(&MetadataImage) -> bool) {
+        self.published.wait_for(|_| is_so(&self.image.load())).await;
+    }
+
+    /// Those who wait for this change have waited long enough: it is being tried again, but cannot be applied.
+    pub(super) fn give_up(&self, committed: Offset) {
+        self.published.change(|now| now.given_up = now.given_up.max(committed));
     }
 
     /// A unique producer id.
@@ -211,10 +254,8 @@ impl BrokerState {
             if let Some(id) = self.take_producer_id() {
                 return Ok(id);
             }
-            let command = AllocateProducerIds {
-                broker: self.identity.node_id,
-                epoch: self.identity.broker_epoch,
-            };
+            let command =
+                AllocateProducerIds { broker: self.identity.node_id, epoch: self.broker_epoch() };
             let block = self.submit(command, PRODUCER_IDS_TIMEOUT_MS).await??;
             let mut blocks = self.producer_ids.lock().unwrap_or_else(PoisonError::into_inner);
             blocks.push(block);
@@ -252,7 +293,7 @@ impl BrokerState {
         self.partitions.apply(&change);
         self.coordinators.apply(&change, &self.partitions);
         self.image.store(Arc::clone(image));
-        self.published.send_replace(image.offset);
+        self.published.change(|now| now.offset = image.offset);
     }
 
     /// Applies what changed in the settings of this broker; returns whether anything may have.

@@ -50,7 +50,7 @@ impl Unserved {
                     client = header.client_id.as_deref().unwrap_or_default(),
                     software,
                     release,
-                    peer = %peer.peer,
+                    peer = %peer.address,
                     api = api_name(header.api_key),
                     key = header.api_key,
                     version = header.api_version,

@@ -21,7 +21,7 @@ const DEFAULT_DATA_DIR: &str = "ottla-data";
 #[derive(Debug, Subcommand)]
 pub(super) enum BrokerCommand {
     /// Run a broker in the foreground until SIGTERM or Ctrl-C; prints a line `ready
-    /// bootstrap=HOST:PORT node=N` once it accepts connections. Logs go to standard error
+    /// bootstrap=HOST:PORT node=N` once clients are served. Logs go to standard error
     /// (`OTTLA_LOG`).
     Start(StartArguments),
 }

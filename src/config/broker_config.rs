@@ -3,7 +3,9 @@
 use super::describe::{broker_chain, effective};
 use super::listeners::parse_listeners;
 use super::topic_config::{parse_boolean, unreadable};
-use super::{ConfigError, ConfigMap, Listener, Scope, definition, validate, without_effect};
+use super::{
+    ConfigError, ConfigMap, Listener, ListenerAddress, Scope, definition, validate, without_effect,
+};
 
 /// The settings of one broker that the engine acts on, and the maps from which they were resolved.
 ///
@@ -13,9 +15,7 @@ pub struct BrokerConfig {
     /// `listeners`, without those of `controller.listener.names`.
     pub listeners: Vec<Listener>,
     /// Those of `controller.listener.names`, which are not opened.
-    pub controller_listeners: Vec<Listener>,
-    /// `advertised.listeners`; when empty, a client is told the address that it used.
-    pub advertised_listeners: Vec<Listener>,
+    pub controller_listeners: Vec<ListenerAddress>,
     /// `auto.create.topics.enable`.
     pub auto_create_topics_enable: bool,
     /// `broker.rack`.
@@ -157,7 +157,6 @@ impl BrokerConfig {
         Self {
             listeners: Vec::new(),
             controller_listeners: Vec::new(),
-            advertised_listeners: Vec::new(),
             auto_create_topics_enable: false,
             broker_rack: None,
             coordinator: super::CoordinatorConfig::default(),
@@ -275,7 +274,7 @@ impl BrokerConfig {
         parse_boolean(&text).ok_or_else(|| unreadable(name, &text))
     }
 
-    pub(super) fn listener_list(&self, name: &str) -> Result<Vec<Listener>, ConfigError> {
+    pub(super) fn listener_list(&self, name: &str) -> Result<Vec<ListenerAddress>, ConfigError> {
         self.checked(name)?.map_or_else(|| Ok(Vec::new()), |value| parse_listeners(name, &value))
     }
 

@@ -249,7 +249,7 @@ pub(super) const BROKER: &[Definition] = &[
         "2147483647",
         AtLeast(0),
         ReadOnly,
-        "The most connections open at a time; any further one is closed at once."
+        "The most connections served at a time; further ones wait until another is closed."
     ),
     broker!(
         "max.connections.per.ip",

@@ -1,6 +1,7 @@
 //! The syntax of `listeners` and `advertised.listeners`: `NAME://host:port`, separated by commas.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use super::ConfigError;
 use super::definition::split_list;
@@ -13,20 +14,58 @@ pub enum SecurityProtocol {
     Plaintext = 0,
 }
 
-/// An address on which a broker listens, or which it gives to its clients.
+/// A listener of a broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// The name before `://`.
-    pub name: String,
+    /// Its name, and where it is bound.
+    pub bind: ListenerAddress,
     /// Its security protocol.
     pub protocol: SecurityProtocol,
+    /// Where its clients are told to connect; `None` means where they did.
+    pub advertised: Option<Advertised>,
+}
+
+/// Where clients are told to connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advertised {
+    /// The host or address.
+    pub host: String,
+    /// The port; 0 is the one that is bound.
+    pub port: u16,
+}
+
+/// An address on which a broker listens, or which it gives to its clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerAddress {
+    /// The name before `://`.
+    pub name: String,
     /// The host or address, without the brackets of IPv6; `None` means every interface.
     pub host: Option<String>,
     /// The port; 0 picks a free one.
     pub port: u16,
 }
 
-impl fmt::Display for Listener {
+impl ListenerAddress {
+    /// As an address that clients are told.
+    ///
+    /// # Errors
+    ///
+    /// It names no host that a client could connect to. Kafka refuses 0.0.0.0, too, and would guess a name of the
+    /// machine where there is no host.
+    pub(super) fn advertised(&self) -> Result<Advertised, String> {
+        let is_any = |host: &str| host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified());
+        match self.host.as_deref() {
+            Some(host) if !is_any(host) => {
+                Ok(Advertised { host: host.to_owned(), port: self.port })
+            }
+            _ => Err(format!(
+                "{self} stands for every interface, which clients cannot connect to; name a host that they reach"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for ListenerAddress {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let host = self.host.as_deref().unwrap_or_default();
         if host.contains(':') {
@@ -42,7 +81,10 @@ impl fmt::Display for Listener {
 /// # Errors
 ///
 /// [`ConfigError`] for invalid syntax, and for security protocols that this version does not have.
-pub fn parse_listeners(setting: &str, value: &str) -> Result<Vec<Listener>, ConfigError> {
+pub(super) fn parse_listeners(
+    setting: &str,
+    value: &str,
+) -> Result<Vec<ListenerAddress>, ConfigError> {
     parse(value).map_err(|why| {
         ConfigError::new(
             setting,
@@ -94,7 +136,7 @@ pub(super) fn check_protocols(value: &str) -> Result<(), String> {
     }
 }
 
-fn parse(value: &str) -> Result<Vec<Listener>, String> {
+fn parse(value: &str) -> Result<Vec<ListenerAddress>, String> {
     let listeners = split_list(value).map(parse_one).collect::<Result<Vec<_>, _>>()?;
     if listeners.is_empty() {
         return Err("must name an address, for example PLAINTEXT://localhost:9092".to_owned());
@@ -102,7 +144,7 @@ fn parse(value: &str) -> Result<Vec<Listener>, String> {
     Ok(listeners)
 }
 
-fn parse_one(text: &str) -> Result<Listener, String> {
+fn parse_one(text: &str) -> Result<ListenerAddress, String> {
     let form = || format!("\"{text}\" does not have the form NAME://host:port");
     let (name, address) = text.split_once("://").ok_or_else(form)?;
     let name = name.to_ascii_uppercase();
@@ -120,5 +162,5 @@ fn parse_one(text: &str) -> Result<Listener, String> {
         return Err(form());
     }
     let host = (!bare.is_empty()).then(|| bare.to_owned());
-    Ok(Listener { name, protocol: SecurityProtocol::Plaintext, host, port })
+    Ok(ListenerAddress { name, host, port })
 }

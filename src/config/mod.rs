@@ -57,7 +57,7 @@ pub use definition::{
     Validator,
 };
 pub use describe::{ConfigEntry, ConfigSynonym, describe_broker, describe_group, describe_topic};
-pub use listeners::{Listener, SecurityProtocol, parse_listeners};
+pub use listeners::{Advertised, Listener, ListenerAddress, SecurityProtocol};
 pub use properties::parse_properties;
 pub use suggest::nearest;
 pub use topic_config::{CleanupPolicy, CompressionType, Durability, TimestampType, TopicConfig};

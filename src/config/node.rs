@@ -2,7 +2,7 @@
 
 use super::definition::split_list;
 use super::listeners::protocol_of;
-use super::{BrokerConfig, ConfigError, Listener};
+use super::{BrokerConfig, ConfigError, Listener, ListenerAddress};
 
 /// What several nodes would need.
 const CLUSTER: &str = "needs a cluster of several nodes, which this version of ottla does not have";
@@ -84,29 +84,28 @@ impl BrokerConfig {
         let controllers =
             self.value("controller.listener.names")?.unwrap_or_default().to_ascii_uppercase();
         let is_of_controller =
-            |listener: &Listener| split_list(&controllers).any(|name| name == listener.name);
-        let all = self.listener_list("listeners")?;
-        self.controller_listeners =
-            all.iter().filter(|one| is_of_controller(one)).cloned().collect();
-        self.listeners = all.into_iter().filter(|one| !is_of_controller(one)).collect();
-        if self.listeners.is_empty() {
+            |listener: &ListenerAddress| split_list(&controllers).any(|name| name == listener.name);
+        let (of_controllers, opened): (Vec<_>, Vec<_>) =
+            self.listener_list("listeners")?.into_iter().partition(is_of_controller);
+        self.controller_listeners = of_controllers;
+        if opened.is_empty() {
             let text = format!(
                 "listeners has none for clients, only those of controller.listener.names={controllers}"
             );
             return Err(ConfigError::new("listeners", text));
         }
-        for listener in &self.listeners {
-            protocol_of(&listener.name, &map)
-                .map_err(|why| ConfigError::new("listeners", format!("listeners: {why}")))?;
-        }
-        self.advertised_listeners = self.listener_list("advertised.listeners")?;
-        self.advertised_listeners.retain(|one| !is_of_controller(one));
-        let is_opened = |name: &str| self.listeners.iter().any(|one| one.name == name);
-        if let Some(other) = self.advertised_listeners.iter().find(|one| !is_opened(&one.name)) {
+        let is_opened = |name: &str| opened.iter().any(|one| one.name == name);
+        let mut advertised = self.listener_list("advertised.listeners")?;
+        advertised.retain(|one| !is_of_controller(one));
+        if let Some(other) = advertised.iter().find(|one| !is_opened(&one.name)) {
             let text =
                 format!("advertised.listeners has {}, which is not in listeners", other.name);
             return Err(ConfigError::new("advertised.listeners", text));
         }
+        self.listeners = opened
+            .iter()
+            .map(|bind| listener(bind, &map, &advertised))
+            .collect::<Result<_, _>>()?;
         match self.value("inter.broker.listener.name")?.map(|name| name.to_ascii_uppercase()) {
             Some(name) if !is_opened(&name) => {
                 let text = format!("inter.broker.listener.name={name} is not in listeners");
@@ -115,4 +114,19 @@ impl BrokerConfig {
             _ => Ok(()),
         }
     }
+}
+
+/// A listener with what the settings say about it.
+fn listener(
+    bind: &ListenerAddress,
+    protocols: &str,
+    advertised: &[ListenerAddress],
+) -> Result<Listener, ConfigError> {
+    let protocol = protocol_of(&bind.name, protocols)
+        .map_err(|why| ConfigError::new("listeners", format!("listeners: {why}")))?;
+    let told = advertised.iter().find(|one| one.name == bind.name);
+    let advertised = told.map(ListenerAddress::advertised).transpose().map_err(|why| {
+        ConfigError::new("advertised.listeners", format!("advertised.listeners: {why}"))
+    })?;
+    Ok(Listener { bind: bind.clone(), protocol, advertised })
 }

@@ -175,7 +175,7 @@ fn a_properties_file_is_read_as_java_reads_it() {
 #[test]
 fn listeners_are_read_and_written() {
     let text = "PLAINTEXT://localhost:9092,PLAINTEXT://[::1]:0,PLAINTEXT://:9094";
-    let listeners = parse_listeners("listeners", text).unwrap();
+    let listeners = listeners::parse_listeners("listeners", text).unwrap();
     assert_eq!(listeners[1].host.as_deref(), Some("::1"));
     assert_eq!(listeners[2].host, None);
     let written: Vec<String> = listeners.iter().map(ToString::to_string).collect();
@@ -286,6 +286,9 @@ fn what_asks_for_safety_is_refused_with_its_reason() {
         (&[("controller.quorum.voters", "1@a:9093,2@b:9093")], "node 2 in addition"),
         (&[("log.dirs", "/a"), ("metadata.log.dir", "/b")], "must be the directory of log.dirs"),
         (&[("advertised.listeners", "B://h:9092")], "not in listeners"),
+        (&[("advertised.listeners", "PLAINTEXT://:9092")], "every interface"),
+        (&[("advertised.listeners", "PLAINTEXT://0.0.0.0:9092")], "every interface"),
+        (&[("advertised.listeners", "PLAINTEXT://[::]:9092")], "every interface"),
         (&[("inter.broker.listener.name", "B")], "not in listeners"),
         (&[("controller.listener.names", "PLAINTEXT")], "none for clients"),
     ] {
@@ -348,12 +351,13 @@ fn the_settings_file_of_kafka_is_understood() {
         transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
         log.flush.interval.messages=10000\nlog.flush.interval.ms=1000\nlog.retention.hours=168\n";
     let broker = BrokerConfig::resolve(&parse_properties(text).unwrap()).unwrap();
-    let names = |listeners: &[Listener]| -> Vec<String> {
-        listeners.iter().map(|listener| listener.name.clone()).collect()
-    };
-    assert_eq!(names(&broker.listeners), ["PLAINTEXT"]);
-    assert_eq!(names(&broker.advertised_listeners), ["PLAINTEXT"]);
-    assert_eq!(names(&broker.controller_listeners), ["CONTROLLER"]);
+    let [listener] = &*broker.listeners else { panic!("{:?}", broker.listeners) };
+    assert_eq!(listener.bind.to_string(), "PLAINTEXT://:9092");
+    assert_eq!(listener.protocol, SecurityProtocol::Plaintext);
+    let advertised = Advertised { host: "localhost".to_owned(), port: 9092 };
+    assert_eq!(listener.advertised, Some(advertised));
+    let [controllers] = &*broker.controller_listeners else { panic!("not one") };
+    assert_eq!(controllers.name, "CONTROLLER");
     assert_eq!((broker.node_id, broker.log_dir.as_deref()), (7, Some("/tmp/kraft-combined-logs")));
     let topic = TopicConfig::resolve(&ConfigMap::new(), &broker).unwrap();
     assert_eq!((topic.flush_messages, topic.flush_ms), (10_000, 1000));

@@ -14,7 +14,7 @@ use ottla::protocol::{ApiKey, Response, frame};
 
 use ottla::record::{BatchOptions, Compression};
 
-use crate::support::{World, anonymous_memory, batch, batch_with, is_closed, read_frame};
+use crate::support::{Client, World, anonymous_memory, batch, batch_with, is_closed, read_frame};
 
 /// The broker still answers.
 #[track_caller]
@@ -294,4 +294,27 @@ fn connections_of_one_address_are_bounded() {
     let mut fourth = world.socket();
     assert!(is_closed(&mut fourth));
     held[0].create_topic("t", 1, &[]);
+}
+
+#[test]
+fn connections_are_counted_not_the_sockets_that_wait_for_them() {
+    // Two sockets listen, one for each family of addresses, or for each listener.
+    let options = BrokerOptions {
+        listeners: Some("PLAINTEXT://127.0.0.1:0,OTHER://127.0.0.1:0".to_owned()),
+        ..BrokerOptions::in_memory()
+    };
+    let options = options
+        .with("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,OTHER:PLAINTEXT")
+        .with("max.connections", "2");
+    let world = World::start(options);
+    let [first, second] = [0, 1].map(|index| world.broker().addresses()[index]);
+    let versions = |client: &mut Client| client.call(2, ApiVersionsRequest::default()).error_code;
+    let (mut one, mut two) = (Client::connect(first), Client::connect(first));
+    assert_eq!((versions(&mut one), versions(&mut two)), (0, 0));
+    // The next one waits for one of them, by whichever listener it comes.
+    let mut three = Client::connect(second);
+    let sent = three.send(2, ApiVersionsRequest::default());
+    assert_eq!(versions(&mut one), 0);
+    drop(two);
+    assert_eq!(three.receive::<ApiVersionsRequest>(2, sent).error_code, 0);
 }

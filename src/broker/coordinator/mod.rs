@@ -34,7 +34,7 @@ mod tests;
 use crate::machine::group::GroupReply;
 
 pub(super) use self::groups::{OFFSETS_TOPIC, offsets_topic, partition_of};
-pub(super) use self::runtime::Ground;
+pub(super) use self::runtime::ShardParts;
 
 /// The group coordinators of this broker.
 pub(super) type GroupCoordinators = runtime::Runtime<groups::Groups>;

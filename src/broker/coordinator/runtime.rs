@@ -27,7 +27,7 @@ const LOAD_WAIT: Duration = Duration::from_secs(1);
 
 /// What the shards need to run.
 #[derive(Clone, Debug)]
-pub(in crate::broker) struct Ground {
+pub(in crate::broker) struct ShardParts {
     pub(in crate::broker) env: Env,
     pub(in crate::broker) log_threads: Arc<LogThreads>,
     pub(in crate::broker) tasks: TaskTracker,
@@ -37,7 +37,7 @@ pub(in crate::broker) struct Ground {
 /// The coordinators of one kind that this broker runs.
 #[derive(Debug)]
 pub(in crate::broker) struct Runtime<K: Kind> {
-    ground: Ground,
+    parts: ShardParts,
     world: watch::Sender<K::World>,
     shards: RwLock<BTreeMap<i32, Shard<K>>>,
 }
@@ -75,8 +75,8 @@ pub(super) fn stopped() -> Error {
 }
 
 impl<K: Kind> Runtime<K> {
-    pub(in crate::broker) fn new(ground: Ground) -> Self {
-        Self { ground, world: watch::Sender::default(), shards: RwLock::default() }
+    pub(in crate::broker) fn new(parts: ShardParts) -> Self {
+        Self { parts, world: watch::Sender::default(), shards: RwLock::default() }
     }
 
     /// The partitions that this broker coordinates.
@@ -153,16 +153,16 @@ impl<K: Kind> Runtime<K> {
     fn start(&self, partition: Arc<Partition>) -> Shard<K> {
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
         let (status_sender, status) = watch::channel(Status::Loading);
-        let stop = self.ground.stop.child_token();
+        let stop = self.parts.stop.child_token();
         let leader_epoch = partition.leader_epoch();
         let shard = Shard { key: partition.key(), leader_epoch, jobs, status, stop: stop.clone() };
         let task = ShardTask::<K>::new(
             (partition, leader_epoch),
-            (self.ground.env.clone(), Arc::clone(&self.ground.log_threads)),
+            (self.parts.env.clone(), Arc::clone(&self.parts.log_threads)),
             queue,
             (self.world.subscribe(), status_sender, stop),
         );
-        self.ground.tasks.spawn(task.run());
+        self.parts.tasks.spawn(task.run());
         shard
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Ground;
+use super::ShardParts;
 use super::kind::{KeyAndValue, Kind};
 use super::runtime::Runtime;
 use crate::broker::change::Change;
@@ -253,7 +253,7 @@ impl Rig {
         };
         let partition = Partition::new((topic_id, 0), log, (&image, config), &around).unwrap();
         let log_threads = Arc::new(LogThreads::start(env).unwrap());
-        let runtime = Arc::new(Runtime::new(Ground {
+        let runtime = Arc::new(Runtime::new(ShardParts {
             env: env.clone(),
             log_threads: Arc::clone(&log_threads),
             tasks: TaskTracker::new(),

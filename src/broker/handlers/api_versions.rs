@@ -8,12 +8,15 @@
 //! form of v0 with UNSUPPORTED_VERSION and the versions of ApiVersions. Errors: INVALID_REQUEST when
 //! the name or version of the software is malformed (KIP-511), or only one of cluster and node is
 //! given; REBOOTSTRAP_REQUIRED when they are not ours.
+//! Answered from the first moment of a boot: until the metadata is known, without finalized features and with their
+//! epoch -1, which means that they are not known.
 
 use std::sync::Arc;
 
-use crate::broker::dispatch::Call;
+use crate::broker::dispatch::RequestContext;
+use crate::broker::state::BrokerState;
 use crate::error::ErrorCode;
-use crate::machine::metadata::SUPPORTED_FEATURES;
+use crate::machine::metadata::{MetadataImage, SUPPORTED_FEATURES};
 use crate::protocol::messages::api_versions::{
     ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
 };
@@ -36,8 +39,7 @@ fn is_software_word(text: &str) -> bool {
 fn check(
     request: &ApiVersionsRequest,
     version: i16,
-    cluster: &str,
-    node: NodeId,
+    (cluster, node): (Option<&str>, NodeId),
 ) -> Result<(), ErrorCode> {
     if version >= 5 && request.cluster_id.is_some() != (request.node_id != NO_NODE) {
         return Err(ErrorCode::InvalidRequest);
@@ -47,30 +49,51 @@ fn check(
         return Err(ErrorCode::InvalidRequest);
     }
     match &request.cluster_id {
-        Some(meant) if **meant != *cluster || request.node_id != node.0 => {
+        Some(meant) if Some(&**meant) != cluster || request.node_id != node.0 => {
             Err(ErrorCode::RebootstrapRequired)
         }
         _ => Ok(()),
     }
 }
 
+/// What the broker knows of itself and its cluster.
+pub(in crate::broker) struct Known {
+    node: NodeId,
+    cluster: Option<String>,
+    image: Arc<MetadataImage>,
+}
+
+impl Known {
+    /// Before the quorum runs.
+    pub(in crate::broker) fn early(node: NodeId) -> Self {
+        Self { node, cluster: None, image: Arc::new(MetadataImage::empty()) }
+    }
+
+    pub(in crate::broker) fn of(state: &BrokerState) -> Self {
+        let cluster = Some(state.cluster_id().to_owned());
+        Self { node: state.node_id(), cluster, image: state.image() }
+    }
+}
+
 pub(in crate::broker) fn handle(
-    call: &Call<'_>,
+    known: &Known,
+    context: &RequestContext,
     request: &ApiVersionsRequest,
 ) -> ApiVersionsResponse {
-    let version = call.context.api_version;
-    if let Err(code) = check(request, version, call.state.cluster_id(), call.state.node_id()) {
+    let version = context.api_version;
+    let own = (known.cluster.as_deref(), known.node);
+    if let Err(code) = check(request, version, own) {
         return ApiVersionsResponse { error_code: code.to_i16(), ..ApiVersionsResponse::default() };
     }
     if version >= 3 {
         let (name, release) = (&request.client_software_name, &request.client_software_version);
-        if let Some(peer) = call.peer {
+        if let Some(peer) = &context.peer {
             let software = (String::from(name), String::from(release));
-            tracing::debug!(peer = %peer.peer, name = software.0, version = software.1, "client");
+            tracing::debug!(peer = %peer.address, name = software.0, version = software.1, "client");
             drop(peer.software.set(software));
         }
     }
-    let image = call.state.image();
+    let image = &known.image;
     let supported = SUPPORTED_FEATURES.iter();
     let finalized = |(name, level): (&Arc<str>, i16)| FinalizedFeatureKey {
         name: Str::from(name),
@@ -106,7 +129,7 @@ mod tests {
                 cluster_id: cluster.map(Str::from),
                 node_id,
             };
-            check(&request, 5, "ours", NodeId(1))
+            check(&request, 5, (Some("ours"), NodeId(1)))
         };
         assert_eq!(check_meant(None, NO_NODE), Ok(()));
         assert_eq!(check_meant(Some("ours"), 1), Ok(()));

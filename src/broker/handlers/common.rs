@@ -69,7 +69,7 @@ pub(super) fn all_brokers(state: &BrokerState, reached: Option<&Reached>) -> Vec
             state.own_address(reached)
         } else {
             let endpoint = match reached {
-                Some(reached) => broker.endpoint(&reached.listener.name)?,
+                Some(reached) => broker.endpoint(reached.listener.name())?,
                 None => broker.endpoints.first()?,
             };
             (Str::from(&endpoint.host), i32::from(endpoint.port))

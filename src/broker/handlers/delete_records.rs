@@ -10,8 +10,9 @@
 use std::sync::Arc;
 
 use super::topics::{TopicKey, Topics};
+use crate::broker::blocking::blocking;
 use crate::broker::dispatch::Call;
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::Result;
 use crate::protocol::messages::delete_records::{
     DeleteRecordsPartition, DeleteRecordsPartitionResult, DeleteRecordsRequest,
     DeleteRecordsResponse, DeleteRecordsTopicResult,
@@ -60,8 +61,6 @@ async fn delete(
         threads.run_on(&partition, move |partition| partition.delete_records(offset)).await?;
     let storage = Arc::clone(call.state.partitions().storage());
     let threads = &call.state.env().threads;
-    let remembered = threads.spawn_blocking(move || storage.checkpoint([&partition])).await;
-    remembered
-        .map_err(|error| Error::kafka(ErrorCode::UnknownServerError, error.to_string()))??;
+    blocking(threads, move || storage.checkpoint([&partition])).await?;
     Ok(start)
 }

@@ -41,7 +41,7 @@ pub(in crate::broker) fn handle(
         endpoint_type: request.endpoint_type,
         cluster_id: call.state.cluster_id().into(),
         controller_id: call.state.node_id().0,
-        brokers: common::all_brokers(call.state, call.context.reached.as_ref())
+        brokers: common::all_brokers(call.state, call.context.reached())
             .into_iter()
             .filter(listed)
             .map(|node| DescribeClusterBroker {

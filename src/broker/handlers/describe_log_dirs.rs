@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::topics::{TopicKey, Topics};
 use crate::broker::dispatch::Call;
 use crate::error::ErrorCode;
 use crate::protocol::Str;
@@ -35,10 +36,15 @@ pub(in crate::broker) fn handle<'a>(
         };
         topics.iter().flat_map(of).collect()
     });
+    let known = Topics::of(call);
     let mut topics: BTreeMap<String, Vec<DescribeLogDirsPartition>> = BTreeMap::new();
     for partition in call.state.partitions().all() {
         let name = partition.name();
         if asked.as_ref().is_some_and(|asked| !asked.contains(&(&*name.topic, name.partition))) {
+            continue;
+        }
+        let (topic_id, _) = partition.key();
+        if known.find(TopicKey::Id(topic_id)).is_err() {
             continue;
         }
         topics.entry(name.topic.to_string()).or_default().push(DescribeLogDirsPartition {

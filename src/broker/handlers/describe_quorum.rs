@@ -60,7 +60,7 @@ pub(in crate::broker) fn handle(
             .map(|wanted| partition(&topic.topic_name, wanted.partition_index))
             .collect(),
     };
-    let nodes = common::all_brokers(call.state, call.context.reached.as_ref())
+    let nodes = common::all_brokers(call.state, call.context.reached())
         .into_iter()
         .map(|node| Node {
             node_id: node.id.0,

@@ -369,7 +369,7 @@ fn name_leaders(call: &Call<'_>, response: &mut FetchResponse) {
         return;
     }
     let topics = Topics::of(call);
-    let nodes = common::brokers(call.state, call.context.reached.as_ref());
+    let nodes = common::brokers(call.state, call.context.reached());
     for topic in &mut response.responses {
         let Ok(known) = topics.find(TopicKey::Id(topic.topic_id)) else { continue };
         for data in topic.partitions.iter_mut().filter(|data| stale(data)) {

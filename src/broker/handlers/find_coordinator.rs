@@ -76,7 +76,7 @@ fn leader(call: &Call<'_>, partition: i32) -> Result<Coordinator> {
     let topics = Topics::of(call);
     let topic = topics.find(TopicKey::Name(OFFSETS_TOPIC))?;
     let leader = topic.partition(partition).map(|partition| partition.leader);
-    let nodes = common::brokers(call.state, call.context.reached.as_ref());
+    let nodes = common::brokers(call.state, call.context.reached());
     let node = nodes.into_iter().find(|node| Some(node.id) == leader).ok_or_else(|| {
         let context = format!("{OFFSETS_TOPIC}-{partition} has no leader");
         Error::kafka(ErrorCode::CoordinatorNotAvailable, context)

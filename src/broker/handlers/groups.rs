@@ -160,7 +160,7 @@ pub(super) fn later(
 
 /// The host of the client as Kafka prints it: in Java's format of an address without a name.
 pub(super) fn client_host(call: &Call<'_>) -> Arc<str> {
-    match call.context.peer_address.map(|address| address.ip().to_canonical()) {
+    match call.context.peer.as_ref().map(|peer| peer.address.ip().to_canonical()) {
         None => "in-process".into(),
         Some(IpAddr::V4(address)) => format!("/{address}").into(),
         Some(IpAddr::V6(address)) => {

@@ -5,6 +5,7 @@
 //! ListClientMetricsResources, lists those subscriptions only. An empty list of types means all
 //! types (KIP-1142). Errors: UNSUPPORTED_VERSION for a type that cannot be listed.
 
+use super::topics::Topics;
 use crate::broker::dispatch::Call;
 use crate::error::ErrorCode;
 use crate::machine::metadata::ConfigResource as Resource;
@@ -33,12 +34,13 @@ pub(in crate::broker) fn handle(
     }
     let wanted =
         |kind: i8| request.resource_types.is_empty() || request.resource_types.contains(&kind);
-    let image = call.state.image();
+    let known = Topics::of(call);
+    let image = known.image();
     let resource =
         |kind: i8, name: Str| ConfigResource { resource_name: name, resource_type: kind };
     let mut config_resources = Vec::new();
     if wanted(TOPIC) {
-        let topics = image.topics().map(|topic| resource(TOPIC, Str::from(&topic.name)));
+        let topics = known.all().map(|topic| resource(TOPIC, Str::from(&topic.name)));
         config_resources.extend(topics);
     }
     for kind in [BROKER, BROKER_LOGGER] {

@@ -17,6 +17,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::topics::{TopicKey, Topics};
+use crate::broker::blocking::blocking;
 use crate::broker::dispatch::Call;
 use crate::broker::partition::{Isolation, Partition};
 use crate::error::{Error, ErrorCode, Result};
@@ -68,8 +69,7 @@ pub(in crate::broker) async fn handle(
     };
     let answers = if lookups.iter().any(searches) {
         // A search reads indexes and batches, possibly from disk.
-        let answers = call.state.env().threads.spawn_blocking(move || answer(lookups)).await;
-        answers.map_err(|error| Error::kafka(ErrorCode::UnknownServerError, error.to_string()))?
+        blocking(&call.state.env().threads, move || Ok(answer(lookups))).await?
     } else {
         answer(lookups)
     };

@@ -167,7 +167,7 @@ fn respond(
         }
     }
     let mut response = MetadataResponse {
-        brokers: common::brokers(call.state, call.context.reached.as_ref())
+        brokers: common::brokers(call.state, call.context.reached())
             .into_iter()
             .map(|node| MetadataResponseBroker {
                 node_id: node.id.0,

@@ -82,7 +82,7 @@ pub(in crate::broker) async fn handle(call: &Call<'_>, request: &ProduceRequest)
             partitions,
         });
     }
-    let endpoints = Endpoints::of(call);
+    let endpoints = Endpoints::of(call, known);
     let version = call.context.api_version;
     let work = async move { finish(topics, deadline, &endpoints, version).await };
     Ok(match acks {
@@ -210,7 +210,7 @@ async fn finish(
             };
             if version >= 10 && partition.error_code == ErrorCode::NotLeaderOrFollower.to_i16() {
                 endpoints.name_leader(
-                    (&topic.name, topic.topic_id),
+                    TopicKey::of(&topic.name, topic.topic_id, version >= 13),
                     &mut partition,
                     &mut response.node_endpoints,
                 );
@@ -258,22 +258,23 @@ async fn wait(
 /// Who leads, for clients that asked the wrong broker (KIP-951).
 struct Endpoints {
     state: Arc<BrokerState>,
+    topics: Topics,
     reached: Option<Reached>,
 }
 
 impl Endpoints {
-    fn of(call: &Call<'_>) -> Self {
-        Self { state: Arc::clone(call.state), reached: call.context.reached.clone() }
+    fn of(call: &Call<'_>, topics: Topics) -> Self {
+        Self { state: Arc::clone(call.state), topics, reached: call.context.reached().cloned() }
     }
 
     fn name_leader(
         &self,
-        topic: (&Str, Uuid),
+        topic: TopicKey<'_>,
         partition: &mut PartitionProduceResponse,
         endpoints: &mut Vec<NodeEndpoint>,
     ) {
-        let image = self.state.image();
-        let found = image.topic_by_id(topic.1).or_else(|| image.topic(topic.0));
+        let topics = self.topics.as_of_now();
+        let found = topics.find(topic).ok();
         let state = found.and_then(|topic| topic.partition(partition.index));
         let Some(leader) = state else { return };
         partition.current_leader =

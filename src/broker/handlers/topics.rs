@@ -2,7 +2,10 @@
 //!
 //! Why: whether a topic exists for a request, and how it is said that it does not, is decided here
 //! and nowhere else. It is also the place where an authorizer will hide topics from those who may not
-//! see them.
+//! see them; then `find` will be told what they want to do, which nobody would look at yet.
+//!
+//! Topics that the controller is to change are looked up there instead: here one could be missing that was
+//! created on another node a moment ago.
 
 use std::sync::Arc;
 
@@ -51,6 +54,11 @@ impl Topics {
         Self { state: Arc::clone(call.state), image: call.state.image() }
     }
 
+    /// Those that exist by now, for an answer that had to wait.
+    pub(super) fn as_of_now(&self) -> Self {
+        Self { state: Arc::clone(&self.state), image: self.state.image() }
+    }
+
     /// The image that they are in.
     pub(super) fn image(&self) -> &Arc<MetadataImage> {
         &self.image
@@ -88,8 +96,7 @@ impl Topics {
     pub(super) fn find_valid(&self, name: &str) -> Result<&Arc<TopicImage>> {
         let found = self.find(TopicKey::Name(name));
         if found.is_err() {
-            check_topic_name(name)
-                .map_err(|refusal| Error::kafka(refusal.code, refusal.message))?;
+            check_topic_name(name)?;
         }
         found
     }

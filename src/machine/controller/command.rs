@@ -4,18 +4,23 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Controller;
+use super::wire::Travels;
 use crate::config::{ConfigChange, ConfigMap};
 use crate::error::{Error, ErrorCode};
-use crate::machine::metadata::{ConfigResource, Endpoint, MetadataRecord};
+use crate::machine::metadata::{ConfigResource, Endpoint, MetadataRecord, uuid_text};
 use crate::types::{
     BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, ProducerId, TopicId, TopicPartition, Uuid,
 };
 
 /// Why something was refused: Kafka's code and a sentence that names the item and the remedy.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Refusal {
     /// The code that the client is told.
+    #[serde(with = "code_number")]
     pub code: ErrorCode,
     /// The sentence that goes with it.
     pub message: String,
@@ -25,6 +30,22 @@ impl Refusal {
     /// A refusal.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
+    }
+}
+
+/// Error codes by Kafka's numbers. As for every client, one that is not known is UNKNOWN_SERVER_ERROR.
+mod code_number {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::error::ErrorCode;
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it like this")]
+    pub(super) fn serialize<S: Serializer>(code: &ErrorCode, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_i16(code.to_i16())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<ErrorCode, D::Error> {
+        Ok(ErrorCode::from_i16(i16::deserialize(from)?))
     }
 }
 
@@ -41,8 +62,9 @@ impl From<crate::config::ConfigError> for Refusal {
 }
 
 /// What the controller can be asked, and what it answers: each question names the type of its answer. Lists in
-/// an answer are in the order of the question's list. Both are plain data, so that they can travel to another node.
-pub trait Command: fmt::Debug + Send + 'static {
+/// an answer are in the order of the question's list. Both are plain data and travel to the node that leads: a new
+/// command is listed in [`wire`](super::wire), or it does not compile.
+pub trait Command: Travels {
     /// The answer.
     type Reply: fmt::Debug + Send + 'static;
 
@@ -56,7 +78,8 @@ pub trait Command: fmt::Debug + Send + 'static {
 }
 
 /// Gives a new cluster its id and features; nothing when it has them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Bootstrap {
     /// The id.
     pub cluster_id: Arc<str>,
@@ -102,7 +125,8 @@ impl Command for BrokerHeartbeat {
 }
 
 /// A broker will not come back.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct UnregisterBroker {
     /// The broker.
     pub id: NodeId,
@@ -122,7 +146,8 @@ impl Command for UnregisterBroker {
 }
 
 /// Creates topics.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CreateTopics {
     /// The topics.
     pub topics: Vec<NewTopic>,
@@ -144,7 +169,8 @@ impl Command for CreateTopics {
 }
 
 /// Deletes topics.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct DeleteTopics {
     /// The topics.
     pub topics: Vec<TopicRef>,
@@ -164,7 +190,8 @@ impl Command for DeleteTopics {
 }
 
 /// Adds partitions to topics.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CreatePartitions {
     /// The topics.
     pub topics: Vec<NewPartitions>,
@@ -186,7 +213,8 @@ impl Command for CreatePartitions {
 }
 
 /// Replaces all settings of resources.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct AlterConfigs {
     /// The resources with the settings they are to have.
     pub resources: Vec<ConfigAlteration>,
@@ -208,7 +236,8 @@ impl Command for AlterConfigs {
 }
 
 /// Changes single settings of resources.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct IncrementalAlterConfigs {
     /// The resources with their changes.
     pub resources: Vec<IncrementalAlteration>,
@@ -230,7 +259,8 @@ impl Command for IncrementalAlterConfigs {
 }
 
 /// A leader changes the ISR of its partitions. Answered for each, if the broker itself is accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct AlterPartition {
     /// The leader.
     pub broker: NodeId,
@@ -254,7 +284,8 @@ impl Command for AlterPartition {
 }
 
 /// Elects leaders.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ElectLeaders {
     /// Which leader.
     pub election: Election,
@@ -325,7 +356,8 @@ impl Command for UpdateFeatures {
 }
 
 /// Gives a broker a block of producer ids.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct AllocateProducerIds {
     /// The broker.
     pub broker: NodeId,
@@ -347,11 +379,13 @@ impl Command for AllocateProducerIds {
 }
 
 /// A broker that starts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct BrokerRegistration {
     /// The broker.
     pub id: NodeId,
     /// This process.
+    #[serde(with = "uuid_text")]
     pub incarnation: Uuid,
     /// The cluster that its directory belongs to; `None` for a directory that belongs to none.
     pub cluster_id: Option<Arc<str>>,
@@ -365,7 +399,8 @@ pub struct BrokerRegistration {
 }
 
 /// A broker that is alive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct BrokerHeartbeat {
     /// The broker.
     pub id: NodeId,
@@ -378,7 +413,8 @@ pub struct BrokerHeartbeat {
 }
 
 /// A topic to be created.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NewTopic {
     /// The name.
     pub name: Arc<str>,
@@ -400,9 +436,11 @@ impl NewTopic {
 }
 
 /// A topic that was, or could be, created.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CreatedTopic {
     /// Its id; zero when it was only checked.
+    #[serde(with = "uuid_text")]
     pub id: TopicId,
     /// How many partitions it has.
     pub partitions: i32,
@@ -413,25 +451,29 @@ pub struct CreatedTopic {
 }
 
 /// A topic by name or by id.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum TopicRef {
     /// By name.
     Name(Arc<str>),
     /// By id.
-    Id(TopicId),
+    Id(#[serde(with = "uuid_text")] TopicId),
 }
 
 /// A topic that was deleted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct DeletedTopic {
     /// The name.
     pub name: Arc<str>,
     /// The id.
+    #[serde(with = "uuid_text")]
     pub id: TopicId,
 }
 
 /// Partitions to be added to a topic.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NewPartitions {
     /// The topic.
     pub name: Arc<str>,
@@ -442,7 +484,8 @@ pub struct NewPartitions {
 }
 
 /// Settings that replace all others of a resource.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ConfigAlteration {
     /// The resource.
     pub resource: ConfigResource,
@@ -451,7 +494,8 @@ pub struct ConfigAlteration {
 }
 
 /// Changes of single settings of a resource.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct IncrementalAlteration {
     /// The resource.
     pub resource: ConfigResource,
@@ -460,9 +504,11 @@ pub struct IncrementalAlteration {
 }
 
 /// The ISR that a leader wants for its partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct IsrChange {
     /// The topic.
+    #[serde(with = "uuid_text")]
     pub topic_id: TopicId,
     /// The index.
     pub partition: i32,
@@ -475,7 +521,8 @@ pub struct IsrChange {
 }
 
 /// A partition after its ISR changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct IsrState {
     /// The leader.
     pub leader: NodeId,
@@ -519,7 +566,8 @@ pub enum UpgradeType {
 }
 
 /// Which leader an election looks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Election {
     /// The first of the replicas, when it is in sync.
     Preferred,
@@ -528,7 +576,8 @@ pub enum Election {
 }
 
 /// Producer ids that belong to one broker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ProducerIdBlock {
     /// The first id.
     pub first: ProducerId,
@@ -537,7 +586,8 @@ pub struct ProducerIdBlock {
 }
 
 /// How a broker stands after a heartbeat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct HeartbeatState {
     /// It may not lead.
     pub fenced: bool,

@@ -41,6 +41,7 @@ mod placement;
 mod random;
 mod reassignment;
 mod topics;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -61,6 +62,7 @@ pub use command::{
 };
 pub use configs::config_resource;
 pub use names::{METADATA_TOPIC, check_topic_name};
+pub use wire::{AnyCommand, AnyReply, CommandAnswer, Travels};
 
 use index::PartitionIndex;
 use random::Draw;

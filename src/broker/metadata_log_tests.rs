@@ -1,0 +1,206 @@
+//! A quorum whose leader is another node: every command reaches it, and every answer comes back, as bytes.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Semaphore;
+
+use super::*;
+use crate::config::BrokerConfig;
+use crate::machine::controller::{
+    AllocateProducerIds, Bootstrap, BrokerRegistration, CreateTopics, NewTopic,
+};
+use crate::machine::metadata::MetadataDelta;
+use crate::types::BrokerEpoch;
+
+/// See the module. It lets commands through one by one, as the test allows.
+#[derive(Debug)]
+pub(in crate::broker) struct RemoteLeader {
+    leader: Mutex<Leader>,
+    allowed: Semaphore,
+    is_shut_down: Mutex<bool>,
+}
+
+/// What the other node has.
+#[derive(Debug)]
+struct Leader {
+    controller: Controller,
+    image: Arc<MetadataImage>,
+    subscribers: Vec<mpsc::Sender<MetadataUpdate>>,
+    leads: bool,
+}
+
+impl Leader {
+    /// Commits and applies.
+    fn commit(&mut self, records: &[MetadataRecord]) -> Offset {
+        if records.is_empty() {
+            return self.image.offset;
+        }
+        self.controller.apply_all(records).unwrap();
+        let mut delta = MetadataDelta::new(MetadataImage::clone(&self.image));
+        for record in records {
+            delta.replay(record).unwrap();
+        }
+        self.image = Arc::new(delta.apply(self.image.offset.next(), LeaderEpoch(1)));
+        let update = MetadataUpdate { delta: Arc::new(delta), image: Arc::clone(&self.image) };
+        self.subscribers.retain(|subscriber| subscriber.try_send(update.clone()).is_ok());
+        self.image.offset
+    }
+
+    fn serve(&mut self, command: &[u8], respond: impl FnOnce(Vec<u8>) + Send + 'static) {
+        let Some(question) = arrived(command, respond) else { return };
+        if !self.leads {
+            assert!(question.forward().is_none(), "COMMAND-2");
+            return;
+        }
+        let (records, answer) = question.ask(&mut self.controller, Duration::ZERO);
+        answer(Ok(self.commit(&records)));
+    }
+}
+
+impl RemoteLeader {
+    /// A leader that lets this many commands through.
+    pub(in crate::broker) fn new(allowed: usize) -> Arc<Self> {
+        let image = MetadataImage::empty();
+        let config = BrokerConfig::default();
+        let controller = Controller::new(NodeId(9), config, image.clone(), [1, 2]);
+        let leader =
+            Leader { controller, image: Arc::new(image), subscribers: vec![], leads: true };
+        Arc::new(Self {
+            leader: Mutex::new(leader),
+            allowed: Semaphore::new(allowed),
+            is_shut_down: Mutex::new(false),
+        })
+    }
+
+    /// Lets one more command through.
+    pub(in crate::broker) fn allow_one(&self) {
+        self.allowed.add_permits(1);
+    }
+
+    /// Commits what somebody else asked for.
+    pub(in crate::broker) fn commit(&self, records: &[MetadataRecord]) -> Offset {
+        self.leader().commit(records)
+    }
+
+    pub(in crate::broker) fn is_shut_down(&self) -> bool {
+        *self.is_shut_down.lock().unwrap()
+    }
+
+    fn leader(&self) -> MutexGuard<'_, Leader> {
+        self.leader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// As the broker's metadata log.
+#[derive(Debug)]
+pub(in crate::broker) struct ToRemote(pub(in crate::broker) Arc<RemoteLeader>);
+
+impl MetadataLog for ToRemote {
+    fn send(&self, question: Box<dyn Question>) -> BoxFuture<Result<()>> {
+        let remote = Arc::clone(&self.0);
+        Box::pin(async move {
+            let Some(Forwarded { command, answered }) = question.forward() else { return Ok(()) };
+            tokio::spawn(async move {
+                remote.allowed.acquire().await.unwrap().forget();
+                let (sender, receiver) = oneshot::channel();
+                remote.leader().serve(&command, move |bytes| drop(sender.send(bytes)));
+                answered(receiver.await.map_err(|_gone| Error::Closed { what: "the leader" }));
+            });
+            Ok(())
+        })
+    }
+
+    fn subscribe(&self) -> (Arc<MetadataImage>, mpsc::Receiver<MetadataUpdate>) {
+        let mut leader = self.0.leader();
+        let (sender, receiver) = mpsc::channel(100);
+        leader.subscribers.push(sender);
+        (Arc::clone(&leader.image), receiver)
+    }
+
+    fn status(&self) -> QuorumStatus {
+        QuorumStatus {
+            leader: NodeId(9),
+            epoch: LeaderEpoch(1),
+            high_watermark: self.0.leader().image.offset.next(),
+            voters: Vec::new(),
+        }
+    }
+
+    fn shutdown(&self) -> BoxFuture<()> {
+        *self.0.is_shut_down.lock().unwrap() = true;
+        Box::pin(async {})
+    }
+}
+
+fn log_of(remote: &Arc<RemoteLeader>) -> Arc<dyn MetadataLog> {
+    Arc::new(ToRemote(Arc::clone(remote)))
+}
+
+fn broker(id: i32) -> BrokerRegistration {
+    BrokerRegistration {
+        id: NodeId(id),
+        incarnation: Uuid([7; 16]),
+        cluster_id: None,
+        endpoints: vec![],
+        rack: None,
+        ready: true,
+    }
+}
+
+fn create(name: &str) -> CreateTopics {
+    CreateTopics { topics: vec![NewTopic::new(name, 2, 1)], validate_only: false }
+}
+
+#[tokio::test]
+async fn a_command_is_carried_out_on_the_node_that_leads() {
+    let remote = RemoteLeader::new(usize::MAX >> 4);
+    let log = log_of(&remote);
+    let (_, mut updates) = log.subscribe();
+    let epoch = log.submit(broker(1)).await.unwrap().reply.unwrap();
+    let created = log.submit(create("t")).await.unwrap();
+    let topic = created.reply.into_iter().next().unwrap().unwrap();
+    assert_eq!(topic.partitions, 2);
+    // The offset is where the asker finds it in its own image.
+    let seen = loop {
+        let update = updates.recv().await.unwrap();
+        assert!(update.image.offset <= created.offset);
+        if update.image.offset == created.offset {
+            break update.image;
+        }
+        assert!(update.image.topic("t").is_none());
+    };
+    assert_eq!(seen.topic("t").unwrap().id, topic.id);
+    // A refusal of one item is a reply like any other.
+    let again = log.submit(create("t")).await.unwrap().reply.remove(0).unwrap_err();
+    assert_eq!(again.code, ErrorCode::TopicAlreadyExists);
+    let ids = log.submit(AllocateProducerIds { broker: NodeId(1), epoch }).await.unwrap();
+    assert_eq!(ids.reply.unwrap().count, 1000);
+    let stale = AllocateProducerIds { broker: NodeId(1), epoch: BrokerEpoch(epoch.0 + 1) };
+    let refused = log.submit(stale).await.unwrap().reply.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::StaleBrokerEpoch);
+}
+
+#[tokio::test]
+async fn whoever_asks_is_told_why_there_is_no_reply() {
+    let remote = RemoteLeader::new(usize::MAX >> 4);
+    let log = log_of(&remote);
+    remote.leader().leads = false;
+    let error = log.submit(broker(1)).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::NotController);
+    assert!(error.to_string().contains("does not lead"), "{error}");
+    let long = "x".repeat(20 << 20);
+    let error = log.submit(Bootstrap { cluster_id: long.into() }).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InvalidRequest);
+}
+
+#[test]
+fn bytes_that_are_no_command_or_no_reply_to_it_are_refused() {
+    let (sender, mut receiver) = oneshot::channel();
+    assert!(arrived(b"{}", move |bytes| drop(sender.send(bytes))).is_none());
+    let told = committed::<Bootstrap>(&receiver.try_recv().unwrap()).unwrap_err();
+    assert!(told.to_string().contains("version"), "{told}");
+    let other = succeeded(Offset(1), AnyReply::UnregisterBroker(Ok(())));
+    let error = committed::<Bootstrap>(&other).unwrap_err();
+    assert!(error.to_string().contains("another command"), "{error}");
+    assert!(committed::<Bootstrap>(b"\xff").is_err());
+}
