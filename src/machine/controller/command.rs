@@ -307,7 +307,8 @@ impl Command for ElectLeaders {
 }
 
 /// Moves partitions to other brokers, or stops moving them (KIP-455).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct AlterPartitionReassignments {
     /// The partitions.
     pub reassignments: Vec<Reassignment>,
@@ -334,7 +335,8 @@ impl Command for AlterPartitionReassignments {
 }
 
 /// Raises or lowers finalized features (KIP-584): all of them, or none.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct UpdateFeatures {
     /// The features.
     pub updates: Vec<FeatureUpdate>,
@@ -535,7 +537,8 @@ pub struct IsrState {
 }
 
 /// The replicas that a partition is to have.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Reassignment {
     /// The partition.
     pub partition: TopicPartition,
@@ -544,7 +547,8 @@ pub struct Reassignment {
 }
 
 /// The level that a feature is to have.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct FeatureUpdate {
     /// The feature.
     pub feature: Arc<str>,
@@ -555,7 +559,8 @@ pub struct FeatureUpdate {
 }
 
 /// Which way the level of a feature may go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum UpgradeType {
     /// Up.
     Upgrade,

@@ -22,9 +22,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::command::{
-    AllocateProducerIds, AlterConfigs, AlterPartition, Bootstrap, BrokerHeartbeat,
-    BrokerRegistration, Command, CreatePartitions, CreateTopics, DeleteTopics, ElectLeaders,
-    IncrementalAlterConfigs, Refusal, UnregisterBroker,
+    AllocateProducerIds, AlterConfigs, AlterPartition, AlterPartitionReassignments, Bootstrap,
+    BrokerHeartbeat, BrokerRegistration, Command, CreatePartitions, CreateTopics, DeleteTopics,
+    ElectLeaders, IncrementalAlterConfigs, Refusal, UnregisterBroker, UpdateFeatures,
 };
 use super::{Controller, Decision};
 use crate::error::{Error, ErrorCode, Result};
@@ -106,6 +106,8 @@ commands! {
     IncrementalAlterConfigs,
     AlterPartition,
     ElectLeaders,
+    AlterPartitionReassignments,
+    UpdateFeatures,
     AllocateProducerIds,
 }
 

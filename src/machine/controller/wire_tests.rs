@@ -10,8 +10,9 @@ use proptest::test_runner::TestRunner;
 use super::*;
 use crate::config::{AlterOp, ConfigChange};
 use crate::machine::controller::{
-    ConfigAlteration, CreatedTopic, DeletedTopic, Election, HeartbeatState, IncrementalAlteration,
-    IsrChange, IsrState, NewPartitions, NewTopic, ProducerIdBlock, TopicRef,
+    ConfigAlteration, CreatedTopic, DeletedTopic, Election, FeatureUpdate, HeartbeatState,
+    IncrementalAlteration, IsrChange, IsrState, NewPartitions, NewTopic, ProducerIdBlock,
+    Reassignment, TopicRef, UpgradeType,
 };
 use crate::machine::metadata::{ConfigResource, Endpoint};
 use crate::types::{
@@ -148,6 +149,29 @@ fn of_topics() -> impl Strategy<Value = AnyCommand> {
     ]
 }
 
+fn of_cluster() -> impl Strategy<Value = AnyCommand> {
+    const WAYS: &[UpgradeType] =
+        &[UpgradeType::Upgrade, UpgradeType::SafeDowngrade, UpgradeType::UnsafeDowngrade];
+    let reassignment = (topic_partition(), maybe(some(node())))
+        .prop_map(|(partition, replicas)| Reassignment { partition, replicas });
+    let update = (name(), any::<i16>(), prop::sample::select(WAYS))
+        .prop_map(|(feature, level, upgrade)| FeatureUpdate { feature, level, upgrade });
+    prop_oneof![
+        (some(reassignment), any::<bool>()).prop_map(
+            |(reassignments, allow_replication_factor_change)| AlterPartitionReassignments {
+                reassignments,
+                allow_replication_factor_change,
+            }
+            .pack()
+        ),
+        (some(update), any::<bool>()).prop_map(|(updates, validate_only)| UpdateFeatures {
+            updates,
+            validate_only
+        }
+        .pack()),
+    ]
+}
+
 fn command() -> impl Strategy<Value = AnyCommand> {
     let heartbeat = (node(), epoch(), any::<bool>(), any::<bool>()).prop_map(
         |(id, epoch, want_fence, want_shutdown)| BrokerHeartbeat {
@@ -165,6 +189,7 @@ fn command() -> impl Strategy<Value = AnyCommand> {
         node().prop_map(|id| UnregisterBroker { id }.pack()),
         of_topics(),
         alterations(),
+        of_cluster(),
         (node(), epoch(), some(isr_change())).prop_map(|(broker, epoch, changes)| AlterPartition {
             broker,
             epoch,
@@ -224,6 +249,8 @@ fn reply() -> impl Strategy<Value = AnyReply> {
         some(none()).prop_map(AnyReply::IncrementalAlterConfigs),
         outcome(some(outcome(state))).prop_map(AnyReply::AlterPartition),
         some((topic_partition(), none())).prop_map(AnyReply::ElectLeaders),
+        some(none()).prop_map(AnyReply::AlterPartitionReassignments),
+        none().prop_map(AnyReply::UpdateFeatures),
         outcome(block).prop_map(AnyReply::AllocateProducerIds),
     ]
 }
