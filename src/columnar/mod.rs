@@ -34,19 +34,19 @@ mod write;
 
 pub use columns::{KafkaColumn, Projection};
 pub use convert::{compact, nbytes, plain_type, to_plain};
-pub use formats::ValueFormat;
-pub use formats::avro::{AvroFormat, AvroSchema};
+pub use formats::avro::{AvroFormat, AvroSchema, AvroTarget};
 pub use formats::debezium::{DebeziumFormat, DecimalStrings};
 pub use formats::ipc::{IpcCompression, IpcFormat, IpcTarget};
 pub use formats::json::clock::time as parse_time;
 pub use formats::json::explain::{excerpt, not_json};
 pub use formats::json::write::NonFinite;
-pub use formats::json::{Extra, JsonFormat};
-pub use formats::protobuf::{ProtobufFormat, ProtobufSchema};
+pub use formats::json::{Extra, JsonFormat, JsonTarget};
+pub use formats::protobuf::{ProtobufFormat, ProtobufSchema, ProtobufTarget};
 pub use formats::registry::{
-    ReaderSchema, Registered, SchemaId, SchemaKind, SchemaReference, SchemaRequest, SchemaSource,
+    Framing, ReaderSchema, Registered, SchemaId, SchemaKind, SchemaReference, SchemaRequest,
+    SchemaSource,
 };
-pub use formats::target::{AvroTarget, Framing, ProtobufTarget, ValueSource};
+pub use formats::{ValueFormat, ValueSource};
 pub use read::assemble::{AbortedTransaction, Chunk, PartitionProgress};
 pub use read::block::{Block, BlockOutcome};
 pub use read::decoder::{DecodeOptions, Decoded, Decoder, KeyFormat, Looked, OnError, Step, Taken};

@@ -109,7 +109,10 @@ fn rows_of(batch: &RecordBatch) -> Vec<Row> {
         .collect()
 }
 
-fn decode_all(chunks: Vec<Chunk>, options: DecodeOptions) -> crate::error::Result<Vec<Decoded>> {
+fn decode_all(
+    chunks: Vec<Chunk>,
+    options: DecodeOptions,
+) -> crate::error::Result<Vec<Decoded>> {
     let mut decoder = Decoder::new(options)?;
     let mut outputs = Vec::new();
     for chunk in chunks {
@@ -382,7 +385,8 @@ fn uncompressed_values_are_not_copied() {
     let long = vec![b'x'; 100];
     let bytes = batch_of(&[Some(&long), Some(&long)], BatchOptions::default());
     let range = bytes.as_ptr_range();
-    let outputs = decode_all(vec![Chunk::whole(tp(0), bytes)], DecodeOptions::default()).unwrap();
+    let outputs =
+        decode_all(vec![Chunk::whole(tp(0), bytes)], DecodeOptions::default()).unwrap();
     let values = outputs[0].rows.column_by_name("value").unwrap().as_binary_view().clone();
     assert!(range.contains(&values.value(1).as_ptr()));
 }
@@ -549,7 +553,8 @@ fn values_of_which_none_is_an_object_are_errors_until_one_comes() {
         on_error,
         ..DecodeOptions::default()
     };
-    let bad = || Chunk::whole(tp(0), batch_of(&[None, Some(b"ping")], BatchOptions::default()));
+    let bad =
+        || Chunk::whole(tp(0), batch_of(&[None, Some(b"ping")], BatchOptions::default()));
     let error = decode_all(vec![bad()], options(OnError::Raise)).unwrap_err();
     let Error::Decode { offset, detail, .. } = &error else { panic!("{error}") };
     assert_eq!(*offset, Offset(1));

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, UInt64Array};
 use arrow::compute::{SortColumn, concat_batches, filter_record_batch, lexsort_to_indices, take};
-use arrow::datatypes::{Fields, Int32Type, Int64Type, SchemaRef};
+use arrow::datatypes::{Int32Type, Int64Type, SchemaRef};
 use arrow::record_batch::RecordBatch as Rows;
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyDict};
@@ -27,7 +27,7 @@ use super::{process, runtime, types};
 use crate::client::{
     Bound as Place, Client as Engine, DeadLetters, Scan as Bounds, ScanOptions, ScanReader,
 };
-use crate::columnar::{DecodeOptions, Decoded, IpcFormat, OnError, Tombstones, ValueFormat};
+use crate::columnar::{DecodeOptions, Decoded, OnError, Tombstones, ValueFormat};
 use crate::error::{Error, Result};
 use crate::types::Offset;
 
@@ -132,8 +132,8 @@ impl Scan {
         let mut reading = self.begin(decode.clone(), false)?;
         let found = runtime::wait(py, what, None, async move { reading.settled().await })?;
         if decode.value.is_many_rows() && !found.is_many_rows() {
-            // No value tells columns; what is no stream is still an error.
-            return Ok(ValueFormat::ArrowIpc(IpcFormat::given(Fields::empty())));
+            // No value tells columns; rows and records are still not one to one.
+            return Ok(decode.value.columnless());
         }
         Ok(found)
     }

@@ -24,7 +24,7 @@ use bytes::Bytes;
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use ottla::columnar::{
-    AvroFormat, AvroSchema, AvroTarget, Chunk, DecodeOptions, Decoder, Encoder, Framing,
+    AvroFormat, AvroSchema, AvroTarget, DecodeOptions, Decoder, Encoder, Chunk, Framing,
     ProtobufFormat, ProtobufSchema, ProtobufTarget, ReaderSchema, ValueFormat, ValueSource,
     WriteOptions,
 };
@@ -291,8 +291,12 @@ fn event_schema(nullable: bool) -> AvroSchema {
 }
 
 fn avro_options(schema: &AvroSchema) -> WriteOptions {
-    let target =
-        AvroTarget { schema: Some(schema.clone()), exclude: Vec::new(), framing: Framing::Plain };
+    let target = AvroTarget {
+        schema: Some(schema.clone()),
+        exclude: Vec::new(),
+        framing: Framing::Plain,
+        settled: true,
+    };
     WriteOptions { value: ValueSource::Avro(target), partition_count: 4, ..WriteOptions::default() }
 }
 

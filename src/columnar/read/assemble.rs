@@ -92,11 +92,14 @@ pub(in crate::columnar) struct Assembled {
 }
 
 impl Assembled {
+    /// The values, if they were asked for.
+    pub(in crate::columnar) fn values(&self) -> Option<&BinaryViewArray> {
+        self.filled.column(KafkaColumn::Value).and_then(|one| one.as_binary_view_opt())
+    }
+
     /// The bytes of all values.
     pub(in crate::columnar) fn value_bytes(&self) -> usize {
-        let values =
-            self.filled.column(KafkaColumn::Value).and_then(|one| one.as_binary_view_opt());
-        let views = values.into_iter().flat_map(|values: &BinaryViewArray| values.views().iter());
+        let views = self.values().into_iter().flat_map(|values| values.views().iter());
         // The size is in the lower half of a view's lower half.
         views.map(|view| *view as u32 as usize).sum()
     }

@@ -77,7 +77,7 @@ fn what_json_has_no_number_for_is_refused_or_written_as_asked() {
     let floats = Arc::new(Float64Array::from(vec![1.5, f64::NAN, f64::NEG_INFINITY])) as ArrayRef;
     let rows = table(vec![("f", floats)]);
     let write = |non_finite| {
-        let value = ValueSource::Json { exclude: Vec::new(), non_finite };
+        let value = ValueSource::Json(JsonTarget { exclude: Vec::new(), non_finite });
         encode(&rows, WriteOptions { value, ..WriteOptions::default() })
     };
     let error = write(NonFinite::Refuse).unwrap_err().to_string();

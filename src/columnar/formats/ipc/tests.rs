@@ -15,9 +15,9 @@ use proptest::prelude::*;
 use super::read::{Room, check};
 use super::write::slice_bytes;
 use super::{IpcCompression, IpcFormat, IpcTarget};
-use crate::columnar::formats::Columns;
+use crate::columnar::formats::reading::{Columns, DecodeValues};
 use crate::columnar::{
-    Chunk, DecodeOptions, Decoder, EncodedBatch, Encoder, OnError, ValueFormat, ValueSource,
+    DecodeOptions, Decoder, EncodedBatch, Encoder, Chunk, OnError, ValueFormat, ValueSource,
     WriteOptions,
 };
 use crate::types::{TimestampMs, TopicPartition};
@@ -116,7 +116,7 @@ fn value_of(count: i64, compression: Option<IpcCompression>) -> Vec<u8> {
 /// The rows of one value, or why it has none.
 fn decoded(value: &[u8]) -> Result<RecordBatch, String> {
     let schema = rows(0, 0).schema();
-    let decoder = super::IpcDecoder::new(schema.fields(), false, &[0, 1]);
+    let mut decoder = super::IpcDecoder::new(schema.fields(), false, &[0, 1]);
     let mut errors = Vec::new();
     let values = BinaryViewArray::from_iter_values([value]);
     let read = decoder.decode(&values, &mut |row, detail| {

@@ -41,18 +41,21 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::HashSet;
 use std::ops::Range;
 
-use arrow::array::ArrayRef;
-use arrow::datatypes::Fields;
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{Fields, Schema};
 use simd_json::{Buffers, INPUT_PADDING, Node, StaticNode, Tape};
 
 use build::ObjectBuilder;
 pub(crate) use build::all_nullable;
 pub(in crate::columnar) use probe::JsonProbe;
 
+use super::reading::{DecodeValues, Probe, ReadFormat};
 use super::registry;
 use super::registry::Fault;
 use super::rows::{BLOCK_ROWS, RowDecoder, Value};
+use super::writing::{self, ValueColumn, WriteFormat};
 use crate::error::Result;
+use write::{NonFinite, RowWriter};
 
 /// In the metadata of a text field: its values are JSON texts, with the quotes of strings.
 pub(in crate::columnar) const JSON_TEXT: &str = "ottla.json_text";
@@ -98,6 +101,53 @@ impl JsonFormat {
     /// The same with the inferred fields.
     pub(in crate::columnar) fn with_found(&self, fields: Fields) -> Self {
         Self { fields: Some(fields), found: true, ..self.clone() }
+    }
+}
+
+impl ReadFormat for JsonFormat {
+    fn is_settled(&self) -> bool {
+        self.fields.is_some()
+    }
+
+    fn is_unknown(&self) -> bool {
+        self.extra == Extra::Error && self.fields.as_ref().is_none_or(|fields| fields.is_empty())
+    }
+
+    fn probe(&self) -> Result<Box<dyn Probe>> {
+        Ok(Box::new(JsonProbe::new(self)))
+    }
+
+    fn fields(&self) -> Result<Option<Fields>> {
+        Ok(self.fields.as_ref().map(all_nullable))
+    }
+
+    fn decoder(&self, wanted: &[usize]) -> Result<Box<dyn DecodeValues>> {
+        let format = Self { fields: self.fields.as_ref().map(all_nullable), ..self.clone() };
+        Ok(Box::new(JsonDecoder::new(&format, wanted)?))
+    }
+}
+
+/// How JSON objects are written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JsonTarget {
+    /// The columns that are left out.
+    pub exclude: Vec<String>,
+    /// What becomes of NaN and the infinities.
+    pub non_finite: NonFinite,
+}
+
+impl WriteFormat for JsonTarget {
+    fn named_columns(&self) -> &[String] {
+        &self.exclude
+    }
+
+    fn check_types(&self, table: &Schema) -> Result<()> {
+        writing::refuse_storage(table, &self.exclude)
+    }
+
+    fn values(&self, rows: &RecordBatch) -> Result<ValueColumn> {
+        let writer = RowWriter::new(rows, &self.exclude, self.non_finite)?;
+        Ok(ValueColumn::Encoded(Box::new(writer)))
     }
 }
 
