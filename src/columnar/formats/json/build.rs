@@ -18,7 +18,7 @@ use arrow::compute::can_cast_types;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit, i256};
 use simd_json::{Node, StaticNode};
 
-use super::scan::KeyOrder;
+use super::scan::{IsoTimes, KeyOrder};
 use super::{Doc, JSON_TEXT, base64};
 use crate::columnar::read::decode::TextBuilder;
 use crate::error::{Error, Result};
@@ -202,7 +202,7 @@ enum Data {
     F16(Vec<f32>),
     F32(Vec<f32>),
     F64(Vec<f64>),
-    Time(TimeUnit, Vec<i64>),
+    Time(IsoTimes, Vec<i64>),
     Date(Vec<i32>),
     TimeOfDay(TimeUnit, Vec<i64>),
     Duration(TimeUnit, Vec<i64>),
@@ -241,7 +241,7 @@ impl Data {
             DataType::Float16 => Self::F16(Vec::new()),
             DataType::Float32 => Self::F32(Vec::new()),
             DataType::Float64 => Self::F64(Vec::new()),
-            DataType::Timestamp(unit, _) => Self::Time(*unit, Vec::new()),
+            DataType::Timestamp(unit, _) => Self::Time(IsoTimes::new(*unit), Vec::new()),
             DataType::Date32 | DataType::Date64 => Self::Date(Vec::new()),
             DataType::Time32(unit) | DataType::Time64(unit) => Self::TimeOfDay(*unit, Vec::new()),
             DataType::Duration(unit) => Self::Duration(*unit, Vec::new()),
@@ -441,7 +441,7 @@ impl ColumnBuilder {
             Data::F16(values) => values.push(float16(doc, at)?),
             Data::F32(values) => values.push(float32(doc, at)?),
             Data::F64(values) => values.push(float(doc, at, self.exact)?),
-            Data::Time(unit, values) => values.push(time(doc, at, *unit)?),
+            Data::Time(times, values) => values.push(time(doc, at, times.unit())?),
             Data::Date(values) => values.push(date(doc, at)?),
             Data::TimeOfDay(unit, values) => values.push(time_of_day(doc, at, *unit)?),
             Data::Duration(unit, values) => values.push(duration(doc, at, *unit)?),
