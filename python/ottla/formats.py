@@ -159,12 +159,12 @@ def debezium(
         those of the row, ``op`` and ``ts_ms`` (``__op`` and ``__ts_ms`` where the row has such a
         column). The columns of the row are those before and after a change combined; without a
         schema they are inferred from the first events, with the types given by the ``schema`` sent
-        with an event; columns that a table gets later are then not read, so pass a schema where
-        that may happen. An event without a row, such as that of a truncation, has ``op``, ``ts_ms``
-        and nulls. If rows are not structs (documents of MongoDB, which are JSON text), ``unwrap``
-        returns ``before``, ``after`` and ``updateDescription`` unchanged, ``op`` and ``ts_ms``. The
-        tombstone that follows a deletion is a row of nulls, marked by ``is_tombstone``. A value
-        without ``op`` cannot be decoded.
+        with an event; a column that the table gets later is then an error of its records, so pass
+        a schema or ``json(extra="ignore")`` where that may happen. An event without a row, such as
+        that of a truncation, has ``op``, ``ts_ms`` and nulls. If rows are not structs (documents of
+        MongoDB, which are JSON text), ``unwrap`` returns ``before``, ``after`` and
+        ``updateDescription`` unchanged, ``op`` and ``ts_ms``. The tombstone that follows a deletion
+        is a row of nulls, marked by ``is_tombstone``. A value without ``op`` cannot be decoded.
 
     Examples
     --------

@@ -14,6 +14,8 @@ mod connect;
 mod decimals;
 mod decoder;
 mod probe;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -22,7 +24,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
 pub use decimals::DecimalStrings;
 
 use super::ValueFormat;
-use super::json::JsonFormat;
+use super::json::{Extra, JsonFormat};
 use super::reading::{DecodeValues, Probe, ReadFormat};
 use super::registry::SchemaSource;
 use crate::columnar::columns::UTC;
@@ -129,7 +131,12 @@ impl Events {
                     return Err(no_event(fields));
                 }
                 let fields = json.fields.as_ref().map(json_event);
-                ValueFormat::Json(JsonFormat { fields, ..json.clone() })
+                // What is not of the row has no column that could lack a member.
+                let extra = match json.extra {
+                    Extra::Error if format.unwrap => Extra::ErrorIn(&["before", "after"]),
+                    other => other,
+                };
+                ValueFormat::Json(JsonFormat { fields, extra, ..json.clone() })
             }
             other => other.clone(),
         };

@@ -18,6 +18,7 @@ use arrow::compute::can_cast_types;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit, i256};
 use simd_json::{Node, StaticNode};
 
+use super::members::Watch;
 use super::scan::{IsoTimes, KeyOrder};
 use super::{Doc, JSON_TEXT, base64};
 use crate::columnar::read::decode::TextBuilder;
@@ -69,29 +70,22 @@ pub(super) struct ObjectBuilder {
 }
 
 impl ObjectBuilder {
-    /// A builder; `others` are the known members without a column, if any further member is an
-    /// error; `exact` forbids rounding whole numbers to floats.
+    /// A builder; `known` are the members that are not wanted, `watch` looks after any others, and
+    /// `exact` forbids rounding whole numbers to floats.
     pub(super) fn new(
         fields: &Fields,
-        others: Option<HashSet<String>>,
+        known: HashSet<String>,
+        watch: Option<&Watch>,
         exact: bool,
     ) -> Result<Self> {
-        Self::inside(fields, others.map(|names| (names, String::new())), exact)
-    }
-
-    fn inside(
-        fields: &Fields,
-        others: Option<(HashSet<String>, String)>,
-        exact: bool,
-    ) -> Result<Self> {
-        let path = others.as_ref().map(|(_, path)| path.as_str());
+        let others = watch.and_then(Watch::prefix).map(|path| (known, path.to_owned()));
         Ok(Self {
             names: fields.iter().map(|field| field.name().clone()).collect(),
             columns: fields
                 .iter()
                 .map(|field| {
-                    let path = path.map(|path| format!("{path}{}", field.name()));
-                    ColumnBuilder::new(field, path, exact)
+                    let watch = watch.map(|watch| watch.member(field.name()));
+                    ColumnBuilder::new(field, watch.as_ref(), exact)
                 })
                 .collect::<Result<_>>()?,
             others,
@@ -223,9 +217,15 @@ enum Data {
 }
 
 impl Data {
-    fn new(field: &Field, data_type: &DataType, path: Option<String>, exact: bool) -> Result<Self> {
-        let items = |item: &FieldRef, path: Option<String>| {
-            ColumnBuilder::new(item, path.map(|path| format!("{path}[]")), exact).map(Box::new)
+    fn new(
+        field: &Field,
+        data_type: &DataType,
+        watch: Option<&Watch>,
+        exact: bool,
+    ) -> Result<Self> {
+        let items = |item: &FieldRef| {
+            let watch = watch.map(|watch| watch.inside("[]"));
+            ColumnBuilder::new(item, watch.as_ref(), exact).map(Box::new)
         };
         Ok(match data_type {
             DataType::Null => Self::Null,
@@ -265,15 +265,13 @@ impl Data {
             DataType::FixedSizeBinary(size) => {
                 Self::Fixed(usize::try_from(*size).unwrap_or(0), Vec::new())
             }
-            DataType::List(item) | DataType::LargeList(item) => {
-                Self::List(vec![0], items(item, path)?)
-            }
+            DataType::List(item) | DataType::LargeList(item) => Self::List(vec![0], items(item)?),
             DataType::FixedSizeList(item, size) => {
-                Self::FixedList(usize::try_from(*size).unwrap_or(0), items(item, path)?)
+                Self::FixedList(usize::try_from(*size).unwrap_or(0), items(item)?)
             }
             DataType::Map(entries, _) => match entries.data_type() {
                 DataType::Struct(parts) if parts.len() == 2 => {
-                    let mut parts = parts.iter().map(|part| items(part, path.clone()));
+                    let mut parts = parts.iter().map(items);
                     match (parts.next(), parts.next()) {
                         (Some(key), Some(value)) => Self::Map(vec![0], Box::new([*key?, *value?])),
                         _ => return Err(undecoded(field)),
@@ -282,11 +280,11 @@ impl Data {
                 _ => return Err(undecoded(field)),
             },
             DataType::Struct(fields) => {
-                let others = path.map(|path| (HashSet::new(), format!("{path}.")));
-                Self::Object(ObjectBuilder::inside(fields, others, exact)?)
+                let watch = watch.map(|watch| watch.inside("."));
+                Self::Object(ObjectBuilder::new(fields, HashSet::new(), watch.as_ref(), exact)?)
             }
             DataType::Dictionary(_, values) if can_cast_types(values, data_type) => {
-                Self::new(field, values, path, exact)?
+                Self::new(field, values, watch, exact)?
             }
             _ => return Err(undecoded(field)),
         })
@@ -316,9 +314,8 @@ pub(super) struct ColumnBuilder {
 }
 
 impl ColumnBuilder {
-    /// A column; `path` is its name in errors, if members without a column are errors.
-    fn new(field: &FieldRef, path: Option<String>, exact: bool) -> Result<Self> {
-        let data = Data::new(field, field.data_type(), path, exact)?;
+    fn new(field: &FieldRef, watch: Option<&Watch>, exact: bool) -> Result<Self> {
+        let data = Data::new(field, field.data_type(), watch, exact)?;
         let field = Arc::clone(field);
         Ok(Self { field, data, rows: 0, exact, valid: Vec::new(), any_null: false })
     }

@@ -32,13 +32,13 @@ mod build;
 pub(in crate::columnar) mod clock;
 pub(in crate::columnar) mod explain;
 mod infer;
+mod members;
 pub(in crate::columnar) mod number;
 mod probe;
 mod scan;
 pub(crate) mod write;
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::HashSet;
 use std::ops::Range;
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -47,6 +47,7 @@ use simd_json::{Buffers, INPUT_PADDING, Node, StaticNode, Tape};
 
 use build::ObjectBuilder;
 pub(crate) use build::all_nullable;
+pub use members::Extra;
 pub(in crate::columnar) use probe::JsonProbe;
 
 use super::reading::{DecodeValues, Probe, ReadFormat};
@@ -55,6 +56,7 @@ use super::registry::Fault;
 use super::rows::{BLOCK_ROWS, RowDecoder, Value};
 use super::writing::{self, ValueColumn, WriteFormat};
 use crate::error::Result;
+use members::Watch;
 use write::{NonFinite, RowWriter};
 
 /// In the metadata of a text field: its values are JSON texts, with the quotes of strings.
@@ -73,15 +75,6 @@ pub struct JsonFormat {
     pub extra: Extra,
     /// Whether values have the header of a schema registry, which is skipped.
     pub framed: bool,
-}
-
-/// What to do with a member of an object that no field names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extra {
-    /// It is not read: the fields say what is wanted.
-    Ignore,
-    /// It is an error of its row, whose fields are decoded nevertheless.
-    Error,
 }
 
 impl JsonFormat {
@@ -181,15 +174,11 @@ impl JsonDecoder {
     pub(in crate::columnar) fn new(format: &JsonFormat, wanted: &[usize]) -> Result<Self> {
         let all = format.fields.clone().unwrap_or_else(Fields::empty);
         let fields: Fields = wanted.iter().filter_map(|&index| all.get(index).cloned()).collect();
-        let others = match format.extra {
-            Extra::Ignore => None,
-            Extra::Error => {
-                let names = all.iter().map(|field| field.name().clone());
-                Some(names.filter(|name| fields.find(name).is_none()).collect::<HashSet<_>>())
-            }
-        };
+        let names = all.iter().map(|field| field.name().clone());
+        let known = names.filter(|name| fields.find(name).is_none()).collect();
+        let watch = Watch::new(format.extra);
         Ok(Self {
-            root: ObjectBuilder::new(&fields, others, format.found)?,
+            root: ObjectBuilder::new(&fields, known, watch.as_ref(), format.found)?,
             parser: Parser::default(),
             trust: TRUST_MAX,
             run: BLOCK_ROWS,
