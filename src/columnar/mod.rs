@@ -1,13 +1,13 @@
 //! Record batches to Arrow and back.
 //!
-//! Decoding: [`Decoder`] takes [`Chunk`]s (fetched or mapped bytes of a partition, and a range of
+//! Decoding: [`Decoder`] takes [`FetchedBytes`]s (fetched or mapped bytes of a partition, and a range of
 //! offsets) and gives Arrow record batches of about ten thousand rows. Keys and values are views
 //! into the very bytes that were fetched; a column that is not asked for costs nothing. Values can
 //! be decoded to text or to the typed fields of JSON objects. Encoding: [`Encoder`] turns rows of
 //! Arrow columns into record batches per partition, column-wise, without an object per record.
 //!
 //! ```text
-//!            Chunk                     Filled                      Decoded
+//!         FetchedBytes                  Filled                      Decoded
 //! bytes ──► assemble ──► decode ──► Kafka columns ──► decoder ──► RecordBatch, progress
 //!           (batches)   (records)   (views)           (JSON, text, layout)
 //!
@@ -47,7 +47,7 @@ pub use formats::registry::{
     SchemaSource,
 };
 pub use formats::{ValueFormat, ValueSource};
-pub use read::assemble::{AbortedTransaction, Chunk, PartitionProgress};
+pub use read::assemble::{AbortedTransaction, FetchedBytes, PartitionProgress};
 pub use read::block::{Block, BlockOutcome};
 pub use read::decoder::{DecodeOptions, Decoded, Decoder, KeyFormat, Looked, OnError, Step, Taken};
 pub use read::headers::HeaderField;

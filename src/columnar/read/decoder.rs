@@ -8,7 +8,7 @@ use arrow::array::Int64Array;
 use arrow::datatypes::{DataType, Field, Fields, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
-use super::assemble::{Assembled, Assembler, Chunk, Next, PartitionProgress};
+use super::assemble::{Assembled, Assembler, FetchedBytes, Next, PartitionProgress};
 use super::block::{Block, Makers};
 use super::headers::HeaderField;
 use super::output::{Made, Output};
@@ -249,7 +249,7 @@ impl Decoder {
     }
 
     /// Adds bytes to be decoded, behind those before.
-    pub fn push(&mut self, chunk: Chunk) {
+    pub fn push(&mut self, chunk: FetchedBytes) {
         self.assembler.push(chunk);
     }
 

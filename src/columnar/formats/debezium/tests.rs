@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::columnar::{
-    DecodeOptions, Decoder, Encoder, Chunk, OnError, ValueSource, WriteOptions,
+    DecodeOptions, Decoder, Encoder, FetchedBytes, OnError, ValueSource, WriteOptions,
 };
 use crate::types::{TimestampMs, TopicPartition};
 
@@ -39,7 +39,7 @@ fn rows(json: JsonFormat, events: &[Value], columns: &[&str]) -> Result<RecordBa
         ..DecodeOptions::default()
     })?;
     for batch in encoder.finish().unwrap() {
-        decoder.push(Chunk::whole(TopicPartition::new("t", 0), batch.bytes));
+        decoder.push(FetchedBytes::whole(TopicPartition::new("t", 0), batch.bytes));
     }
     let rows = decoder.next(true)?.expect("rows").rows;
     assert_eq!(rows.num_rows(), events.len());

@@ -17,7 +17,7 @@ use super::write::slice_bytes;
 use super::{IpcCompression, IpcFormat, IpcTarget};
 use crate::columnar::formats::reading::{Columns, DecodeValues};
 use crate::columnar::{
-    DecodeOptions, Decoder, EncodedBatch, Encoder, Chunk, OnError, ValueFormat, ValueSource,
+    DecodeOptions, Decoder, EncodedBatch, Encoder, FetchedBytes, OnError, ValueFormat, ValueSource,
     WriteOptions,
 };
 use crate::types::{TimestampMs, TopicPartition};
@@ -52,7 +52,7 @@ fn records(batches: &[EncodedBatch]) -> Vec<(i32, i64, i64)> {
     let mut decoder = Decoder::new(options).unwrap();
     for batch in batches {
         let partition = TopicPartition::new("t", batch.partition);
-        decoder.push(Chunk::whole(partition, batch.bytes.clone()));
+        decoder.push(FetchedBytes::whole(partition, batch.bytes.clone()));
     }
     let mut found = Vec::new();
     while let Some(output) = decoder.next(true).unwrap() {
@@ -252,7 +252,7 @@ fn an_output_ends_before_the_value_that_it_has_no_room_for() {
         decoder.set_room(room);
         for batch in &batches {
             let partition = TopicPartition::new("t", batch.partition);
-            decoder.push(Chunk::whole(partition, batch.bytes.clone()));
+            decoder.push(FetchedBytes::whole(partition, batch.bytes.clone()));
         }
         let mut next = [0, 0];
         let mut numbers = Vec::new();
