@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ottla._arguments import whole_number
 from ottla._format import Format, Header, column_names, header
 from ottla._schemas import avro, protobuf
 from ottla._types import columns
@@ -109,6 +110,7 @@ def json(
     >>> ottla.json({"id": int, "when": ottla.ts("ms")})
     ottla.json(schema={'id': 'int64', 'when': 'timestamp[ms, UTC]'})
     """
+    infer = whole_number("infer", infer)
     if infer < 1:
         raise ConfigError(f"infer={infer} must be at least 1")
     if extra not in {None, "error", "ignore"}:
@@ -240,6 +242,7 @@ def arrow_ipc(
     """
     if schema is not None:
         schema = columns(schema)
+    max_rows = whole_number("max_rows", max_rows)
     if max_rows < 1:
         raise ConfigError(f"max_rows={max_rows} must be at least 1")
     if compression not in {None, "lz4", "zstd"}:

@@ -23,6 +23,7 @@ use super::client::Client;
 use super::convert::{self, ReadArguments};
 use super::interop::{self, arrow_error};
 use super::stream::Stream;
+use super::whole::{self, Whole};
 use super::{process, runtime, types};
 use crate::client::{
     Bound as Place, Client as Engine, DeadLetters, Scan as Bounds, ScanOptions, ScanReader,
@@ -36,8 +37,8 @@ use crate::types::Offset;
 #[pyo3(from_item_all)]
 struct OwnArguments {
     partitions: Option<Vec<i32>>,
-    max_rows: Option<usize>,
-    batch_rows: usize,
+    max_rows: Option<Whole<usize>>,
+    batch_rows: Whole<usize>,
 }
 
 /// A part of a topic; see `ottla.Scan`.
@@ -67,7 +68,8 @@ impl Scan {
     ) -> PyResult<Self> {
         let shared: ReadArguments = convert::arguments(arguments)?;
         let own: OwnArguments = convert::arguments(arguments)?;
-        let rows = own.max_rows.map_or(own.batch_rows, |most| own.batch_rows.min(most.max(1)));
+        let (max_rows, batch_rows) = (whole::number(own.max_rows), own.batch_rows.0);
+        let rows = max_rows.map_or(batch_rows, |most| batch_rows.min(most.max(1)));
         let decode = shared.decode(rows)?;
         // Says at once when the dead letter topic has no name.
         let _writer = client.get().dead_letters(&shared.on_error)?;
@@ -91,7 +93,7 @@ impl Scan {
             client: client.clone().unbind(),
             bounds,
             options,
-            max_rows: own.max_rows,
+            max_rows,
             process: process::current(),
             settled: OnceLock::new(),
             on_error: shared.on_error,
