@@ -347,6 +347,14 @@ pub enum Error {
     /// An argument or a configuration value is not acceptable.
     #[error("{0}")]
     InvalidArgument(String),
+    /// A row of a table cannot be written.
+    #[error("row {row}: {detail}")]
+    Row {
+        /// Its place, from 0.
+        row: usize,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// A call did not finish in time.
     #[error("timed out after {}{}{what}", waited(*after_ms), if what.is_empty() { "" } else { ": " })]
     Timeout {
@@ -482,7 +490,9 @@ impl Error {
         match self {
             Self::Kafka { code, .. } | Self::RecordsRefused { code, .. } => *code,
             Self::OffsetOutOfRange { .. } | Self::DataLoss { .. } => ErrorCode::OffsetOutOfRange,
-            Self::Malformed { .. } | Self::InvalidArgument(_) => ErrorCode::InvalidRequest,
+            Self::Malformed { .. } | Self::InvalidArgument(_) | Self::Row { .. } => {
+                ErrorCode::InvalidRequest
+            }
             Self::Corrupt { .. }
             | Self::Io { .. }
             | Self::Offline { .. }

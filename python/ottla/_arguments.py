@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["defaults", "keywords", "one_class", "same_as", "same_for_topic", "takes_also"]
+__all__ = [
+    "defaults",
+    "keywords",
+    "one_class",
+    "same_as",
+    "same_for_topic",
+    "takes_also",
+    "whole_number",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -79,6 +87,13 @@ def one_class(whole: C) -> C:
             if inspect.isfunction(method):
                 method.__qualname__ = f"{whole.__qualname__}.{name}"
     return whole
+
+
+def whole_number(name: str, value: Any) -> int:
+    """Return an argument that is a whole number; a bool is none, though Python counts with it."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name}= takes a whole number, not {value!r}")
+    return int(value.__index__())
 
 
 def _show(function: F, signature: inspect.Signature) -> F:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any, Union
 
+from ottla._arguments import whole_number
 from ottla._bounds import (
     Limit,
     has_ranges,
@@ -414,7 +415,7 @@ def _aim(to: Any, shift: int | None) -> tuple[str, Any]:
     if (to is None) == (shift is None):
         raise ConfigError("pass either to= or shift=")
     if shift is not None:
-        return ("shift", int(shift))
+        return ("shift", whole_number("shift", shift))
     if isinstance(to, bool):
         raise TypeError("to= cannot be a bool")
     if hasattr(to, "__index__"):

@@ -50,6 +50,11 @@ def writable(data: Any) -> Any:
         name = data.index.names[level]
         if name is not None:
             _refuse_lossy(name, data.index.get_level_values(level).dtype, pandas)
+    return _of_objects(_with_index(data, pandas), pandas)
+
+
+def _with_index(data: Any, pandas: Any) -> Any:
+    """Return a dataframe of pandas whose columns are everything in it."""
     index = data.index
     levels = range(index.nlevels)
     if all(index.names[level] is not None for level in levels):
@@ -63,6 +68,60 @@ def writable(data: Any) -> Any:
         f"{kind} has no name, so it would not become a column: name it, for example with "
         f"df.rename_axis({_suggested(index)!r}), or leave it out with df.reset_index(drop=True)"
     )
+
+
+def _of_objects(data: Any, pandas: Any) -> Any:
+    """Convert a dataframe that has columns of objects, as pandas does itself when it is read."""
+    if not any(dtype == "object" for dtype in data.dtypes):
+        return data
+    try:
+        import pyarrow as pa
+    except ImportError:
+        # pandas says that it is needed.
+        return data
+    try:
+        return pa.Table.from_pandas(data)
+    except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
+        for place, name in enumerate(data.columns):
+            if data.dtypes.iloc[place] == "object":
+                _refuse_mixed(name, data.iloc[:, place], pandas, error)
+        raise
+
+
+def _refuse_mixed(name: Any, column: Any, pandas: Any, error: Exception) -> None:
+    """Refuse a column of objects for which there is no type, if it is one."""
+    import pyarrow as pa
+
+    def fits(count: int) -> bool:
+        try:
+            pa.array(column.iloc[:count], from_pandas=True)
+        except (pa.ArrowException, OverflowError, TypeError, ValueError):
+            return False
+        return True
+
+    most = len(column)
+    if fits(most):
+        return
+    # The first rows have a type, and those up to the one after them have none.
+    least = 0
+    while most - least > 1:
+        middle = (least + most) // 2
+        least, most = (middle, most) if fits(middle) else (least, middle)
+    value = column.iloc[least]
+    kinds = {type(one).__name__ for one in column.iloc[:least] if not _is_null(one, pandas)}
+    before = f", but those before it are {', '.join(sorted(kinds))}" if kinds else ""
+    shown = repr(value)
+    shown = shown if len(shown) <= 60 else f"{shown[:59]}…"  # noqa: PLR2004
+    raise ConfigError(
+        f"column {str(name)!r} is object in pandas, and Arrow has no type for its values: row "
+        f"{least} is {shown} ({type(value).__name__}){before}. Convert it, for example with "
+        f"df[{name!r}].astype(str), or leave it out with df.drop(columns={name!r})"
+    ) from error
+
+
+def _is_null(value: Any, pandas: Any) -> bool:
+    found = pandas.isna(value)
+    return found is True or bool(getattr(found, "ndim", 1) == 0 and found)
 
 
 def _refuse_lossy(name: Any, dtype: Any, pandas: Any) -> None:

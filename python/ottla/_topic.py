@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ottla import _frames
 from ottla._admin import Administration
-from ottla._arguments import same_for_topic
+from ottla._arguments import same_for_topic, whole_number
 from ottla._bounds import Limit, row_count, seconds
 from ottla._names import topic_name
 from ottla._scan import Scanning
@@ -238,11 +238,9 @@ class Topics(Administration, Scanning, Writing):
         ConfigError
             When the name, a number or a setting is not valid.
         """
-        if partitions is not None and (
-            isinstance(partitions, bool) or not hasattr(partitions, "__index__")
-        ):
-            raise TypeError(f"partitions= takes a whole number, not {partitions!r}")
-        if partitions is not None and partitions < 1:
+        if replication_factor is not None:
+            replication_factor = whole_number("replication_factor", replication_factor)
+        if partitions is not None and whole_number("partitions", partitions) < 1:
             raise ConfigError(
                 f"partitions={partitions}: a topic has at least one partition. Omit the argument "
                 "to use the broker's num.partitions"

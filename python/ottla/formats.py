@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ottla._arguments import whole_number
 from ottla._format import Format, Header, column_names, header
 from ottla._schemas import avro, protobuf
 from ottla._types import columns
@@ -109,6 +110,7 @@ def json(
     >>> ottla.json({"id": int, "when": ottla.ts("ms")})
     ottla.json(schema={'id': 'int64', 'when': 'timestamp[ms, UTC]'})
     """
+    infer = whole_number("infer", infer)
     if infer < 1:
         raise ConfigError(f"infer={infer} must be at least 1")
     if extra not in {None, "error", "ignore"}:
@@ -159,12 +161,12 @@ def debezium(
         those of the row, ``op`` and ``ts_ms`` (``__op`` and ``__ts_ms`` where the row has such a
         column). The columns of the row are those before and after a change combined; without a
         schema they are inferred from the first events, with the types given by the ``schema`` sent
-        with an event; columns that a table gets later are then not read, so pass a schema where
-        that may happen. An event without a row, such as that of a truncation, has ``op``, ``ts_ms``
-        and nulls. If rows are not structs (documents of MongoDB, which are JSON text), ``unwrap``
-        returns ``before``, ``after`` and ``updateDescription`` unchanged, ``op`` and ``ts_ms``. The
-        tombstone that follows a deletion is a row of nulls, marked by ``is_tombstone``. A value
-        without ``op`` cannot be decoded.
+        with an event; a column that the table gets later is then an error of its records, so pass
+        a schema or ``json(extra="ignore")`` where that may happen. An event without a row, such as
+        that of a truncation, has ``op``, ``ts_ms`` and nulls. If rows are not structs (documents of
+        MongoDB, which are JSON text), ``unwrap`` returns ``before``, ``after`` and
+        ``updateDescription`` unchanged, ``op`` and ``ts_ms``. The tombstone that follows a deletion
+        is a row of nulls, marked by ``is_tombstone``. A value without ``op`` cannot be decoded.
 
     Examples
     --------
@@ -240,6 +242,7 @@ def arrow_ipc(
     """
     if schema is not None:
         schema = columns(schema)
+    max_rows = whole_number("max_rows", max_rows)
     if max_rows < 1:
         raise ConfigError(f"max_rows={max_rows} must be at least 1")
     if compression not in {None, "lz4", "zstd"}:

@@ -8,7 +8,7 @@
 
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, BooleanArray, PrimitiveArray, RecordBatch, StringArray,
@@ -101,11 +101,38 @@ fn type_named(name: &str) -> Result<DataType> {
     })
 }
 
+/// On which line of the file each row begins, for errors that only know the row.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RowLines(Arc<Mutex<Vec<(usize, u64)>>>);
+
+impl RowLines {
+    /// Notes the line of the next row; only rows that are not on the line after the one before take
+    /// memory.
+    fn note(&self, row: usize, line: u64) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.last().is_none_or(|&(first, at)| line_in(first, at, row) != line) {
+            known.push((row, line));
+        }
+    }
+
+    /// The line of a row; none for files without lines.
+    pub(super) fn line_of(&self, row: usize) -> Option<u64> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = known.partition_point(|&(first, _)| first <= row).checked_sub(1)?;
+        known.get(place).map(|&(first, at)| line_in(first, at, row))
+    }
+}
+
+const fn line_in(first: usize, at: u64, row: usize) -> u64 {
+    at.saturating_add(row.saturating_sub(first) as u64)
+}
+
 /// The rows of CSV with a header, in tables; `path` is for errors.
 pub(super) fn tables(
     source: impl Read + Send + 'static,
     path: &Path,
     types: CsvTypes,
+    lines: RowLines,
 ) -> Result<Tables> {
     let path = path.to_path_buf();
     let mut rows = Rows::new(source);
@@ -117,7 +144,7 @@ pub(super) fn tables(
     }
     let names: Vec<String> =
         (0..rows.ends.len()).map(|column| rows.text(column, &path)).collect::<Result<_>>()?;
-    let mut reader = Reader { rows, path, names, empty_line: None };
+    let mut reader = Reader { rows, path, names, empty_line: None, row: 0, row_lines: lines };
     let mut first = reader.texts()?;
     let wanted = match &first {
         Some(texts) => types.apply(&inferred(&texts.rows, types.is_inferred)?)?,
@@ -178,6 +205,9 @@ struct Reader<R> {
     names: Vec<String>,
     /// An empty line that must be one of those at the end.
     empty_line: Option<u64>,
+    /// The next row, and the lines of those before it.
+    row: usize,
+    row_lines: RowLines,
 }
 
 /// Rows as text, and the lines on which they begin.
@@ -212,6 +242,8 @@ impl<R: Read> Reader<R> {
             }
             size = size.saturating_add(self.rows.bytes.len());
             lines.push(line);
+            self.row_lines.note(self.row, line);
+            self.row = self.row.saturating_add(1);
         }
         if lines.is_empty() {
             return Ok(None);
@@ -499,7 +531,7 @@ mod tests {
 
     fn read(text: impl AsRef<[u8]>, types: &CsvTypes) -> Result<Vec<RecordBatch>> {
         let source = Cursor::new(text.as_ref().to_vec());
-        tables(source, Path::new("x.csv"), types.clone())?.collect()
+        tables(source, Path::new("x.csv"), types.clone(), RowLines::default())?.collect()
     }
 
     fn named(name: &str, kind: &str) -> CsvTypes {
@@ -543,6 +575,20 @@ mod tests {
         }
         assert!(texts("").unwrap().is_empty());
         assert!(texts("a,b\n").unwrap().is_empty());
+    }
+
+    #[test]
+    fn each_row_has_its_line() {
+        let lines = RowLines::default();
+        let text = "a,b\n1,x\n2,\"y\nz\"\n3,x\n4,x\n5,\"\n\n\"\n6,x\n";
+        let source = Cursor::new(text.as_bytes().to_vec());
+        let path = Path::new("x.csv");
+        let read = tables(source, path, CsvTypes::default(), lines.clone()).unwrap();
+        assert_eq!(read.map(|table| table.unwrap().num_rows()).sum::<usize>(), 6);
+        let found: Vec<_> = (0..6).map(|row| lines.line_of(row)).collect();
+        assert_eq!(found, [2, 3, 5, 6, 7, 10].map(Some));
+        assert_eq!(lines.0.lock().unwrap().len(), 3, "those behind rows of one line take nothing");
+        assert_eq!(RowLines::default().line_of(0), None);
     }
 
     #[test]

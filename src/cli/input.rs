@@ -14,7 +14,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tokio::sync::mpsc;
 
 use super::Failure;
-use super::csv::{self, CsvTypes};
+use super::csv::{self, CsvTypes, RowLines};
 use crate::error::{Error, Result};
 
 /// What a file contains.
@@ -117,7 +117,7 @@ impl Read for Source {
     }
 }
 
-fn name(file: Option<&Path>) -> &Path {
+pub(super) fn name(file: Option<&Path>) -> &Path {
     file.unwrap_or_else(|| Path::new("standard input"))
 }
 
@@ -167,9 +167,10 @@ pub(super) fn tables(
     file: Option<&Path>,
     format: InputFormat,
     types: CsvTypes,
+    lines: &RowLines,
 ) -> std::result::Result<mpsc::Receiver<Result<RecordBatch>>, Failure> {
     let tables = match format {
-        InputFormat::Csv => csv::tables(open(file)?, name(file), types)?,
+        InputFormat::Csv => csv::tables(open(file)?, name(file), types, lines.clone())?,
         InputFormat::Parquet => parquet(file)?,
         InputFormat::Lines | InputFormat::Json => {
             return Err(Failure::Usage("lines are not rows".to_owned()));

@@ -151,7 +151,9 @@ fn start_logging(default_level: &str) {
 
 fn report(failure: &Failure) -> i32 {
     let (line, status) = match failure {
-        Failure::Error(error @ Error::InvalidArgument(_)) => (in_options(error.chain()), 2),
+        Failure::Error(error @ (Error::InvalidArgument(_) | Error::Row { .. })) => {
+            (in_options(error.chain()), 2)
+        }
         Failure::Error(error) => (in_options(error.chain()), 1),
         Failure::Usage(detail) => (detail.clone(), 2),
         Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return 0,

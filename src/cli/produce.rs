@@ -10,7 +10,7 @@ use bytes::Bytes;
 use clap::Args;
 use indicatif::ProgressBar;
 
-use super::csv::CsvTypes;
+use super::csv::{CsvTypes, RowLines};
 use super::input::{self, InputFormat};
 use super::options::{Connection, TopicName, key_value};
 use super::output::{note, progress_bar, thousands};
@@ -130,7 +130,8 @@ async fn write_table(
         named: arguments.schema.clone(),
         timestamp: arguments.timestamp.clone(),
     };
-    let mut tables = input::tables(file, format, types)?;
+    let lines = RowLines::default();
+    let mut tables = input::tables(file, format, types, &lines)?;
     let options = WriteOptions {
         key: arguments.key.clone(),
         timestamp: arguments.timestamp.clone(),
@@ -155,7 +156,7 @@ async fn write_table(
         Err(error) => {
             bar.finish_and_clear();
             tell_acknowledged(&writer.abandon(true).await);
-            return Err(error.into());
+            return Err(in_file(error, input::name(file), &lines).into());
         }
     };
     if let Some(expired) = &report.expired {
@@ -165,6 +166,17 @@ async fn write_table(
         note(&format!("ottla: warning: {}", expired.text(topic, remedy)));
     }
     Ok(report.rows)
+}
+
+/// An error that names the line of a row, as those do that are found while the file is read.
+fn in_file(error: Error, file: &Path, lines: &RowLines) -> Error {
+    match error {
+        Error::Row { row, detail } => match lines.line_of(row) {
+            Some(line) => Error::invalid(format!("{}, line {line}: {detail}", file.display())),
+            None => Error::Row { row, detail },
+        },
+        other => other,
+    }
 }
 
 /// Reports which part of a file is in the topic after an error.

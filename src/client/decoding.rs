@@ -29,8 +29,8 @@ use arrow::datatypes::SchemaRef;
 
 use crate::client::worker_pool::{self, Promise, WorkerPool};
 use crate::columnar::{
-    Block, BlockOutcome, Chunk, DecodeOptions, Decoded, Decoder, Looked, SchemaRequest, Step,
-    Taken, ValueFormat,
+    Block, BlockOutcome, DecodeOptions, Decoded, Decoder, FetchedBytes, Looked, SchemaRequest,
+    Step, Taken, ValueFormat,
 };
 use crate::env::Threads;
 use crate::error::{Error, Result};
@@ -101,7 +101,7 @@ impl Pipeline {
     }
 
     /// As [`Decoder::push`].
-    pub(crate) fn push(&mut self, chunk: Chunk) {
+    pub(crate) fn push(&mut self, chunk: FetchedBytes) {
         self.decoder.push(chunk);
     }
 

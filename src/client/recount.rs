@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::columnar::Chunk;
+use crate::columnar::FetchedBytes;
 use crate::error::{Error, Result};
 use crate::machine::client::bounds::Offsets;
 use crate::machine::client::seen::{Counted, Difference, Seen, Tally};
@@ -76,7 +76,7 @@ impl Recount {
     /// # Errors
     ///
     /// [`Error::DataLoss`] when an earlier reading found other records there.
-    pub(crate) fn add(&mut self, chunk: &Chunk, next: Offset) -> Result<()> {
+    pub(crate) fn add(&mut self, chunk: &FetchedBytes, next: Offset) -> Result<()> {
         let index = chunk.partition.partition;
         let (Some(tally), Some(range)) =
             (self.tallies.get_mut(&index), self.offsets.partitions.get(&index))
@@ -133,13 +133,13 @@ fn describe(start: Offset, difference: &Difference) -> String {
 /// Decides which batches a reader sees: no control batches, and with `read_committed` nothing that
 /// was aborted.
 struct Visible<'a> {
-    chunk: &'a Chunk,
+    chunk: &'a FetchedBytes,
     aborted_seen: usize,
     aborting: BTreeSet<i64>,
 }
 
 impl<'a> Visible<'a> {
-    const fn new(chunk: &'a Chunk) -> Self {
+    const fn new(chunk: &'a FetchedBytes) -> Self {
         Self { chunk, aborted_seen: 0, aborting: BTreeSet::new() }
     }
 

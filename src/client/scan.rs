@@ -21,7 +21,7 @@ use crate::client::config::{ConsumerConfig, IsolationLevel, OnDataLoss};
 use crate::client::consumer::Prefetcher;
 use crate::client::decoding::{Pipeline, Turn};
 use crate::client::recount::{Memory, Recount};
-use crate::columnar::{Chunk, DecodeOptions, Decoded, Decoder, ValueFormat};
+use crate::columnar::{DecodeOptions, Decoded, Decoder, FetchedBytes, ValueFormat};
 use crate::error::{Error, Result};
 pub use crate::machine::client::bounds::{Bound, Offsets, Range};
 use crate::machine::client::bounds::{Extent, LookedUp, resolve};
@@ -450,7 +450,7 @@ impl ScanReader {
         Ok(())
     }
 
-    fn push(&mut self, chunk: Chunk) {
+    fn push(&mut self, chunk: FetchedBytes) {
         self.progress.bytes += chunk.bytes.len() as u64;
         self.pipeline.push(chunk);
     }

@@ -1,13 +1,13 @@
 //! Record batches to Arrow and back.
 //!
-//! Decoding: [`Decoder`] takes [`Chunk`]s (fetched or mapped bytes of a partition, and a range of
+//! Decoding: [`Decoder`] takes [`FetchedBytes`]s (fetched or mapped bytes of a partition, and a range of
 //! offsets) and gives Arrow record batches of about ten thousand rows. Keys and values are views
 //! into the very bytes that were fetched; a column that is not asked for costs nothing. Values can
 //! be decoded to text or to the typed fields of JSON objects. Encoding: [`Encoder`] turns rows of
 //! Arrow columns into record batches per partition, column-wise, without an object per record.
 //!
 //! ```text
-//!            Chunk                     Filled                      Decoded
+//!         FetchedBytes                  Filled                      Decoded
 //! bytes ──► assemble ──► decode ──► Kafka columns ──► decoder ──► RecordBatch, progress
 //!           (batches)   (records)   (views)           (JSON, text, layout)
 //!
@@ -34,20 +34,20 @@ mod write;
 
 pub use columns::{KafkaColumn, Projection};
 pub use convert::{compact, nbytes, plain_type, to_plain};
-pub use formats::ValueFormat;
-pub use formats::avro::{AvroFormat, AvroSchema};
+pub use formats::avro::{AvroFormat, AvroSchema, AvroTarget};
 pub use formats::debezium::{DebeziumFormat, DecimalStrings};
 pub use formats::ipc::{IpcCompression, IpcFormat, IpcTarget};
 pub use formats::json::clock::time as parse_time;
 pub use formats::json::explain::{excerpt, not_json};
 pub use formats::json::write::NonFinite;
-pub use formats::json::{Extra, JsonFormat};
-pub use formats::protobuf::{ProtobufFormat, ProtobufSchema};
+pub use formats::json::{Extra, JsonFormat, JsonTarget};
+pub use formats::protobuf::{ProtobufFormat, ProtobufSchema, ProtobufTarget};
 pub use formats::registry::{
-    ReaderSchema, Registered, SchemaId, SchemaKind, SchemaReference, SchemaRequest, SchemaSource,
+    Framing, ReaderSchema, Registered, SchemaId, SchemaKind, SchemaReference, SchemaRequest,
+    SchemaSource,
 };
-pub use formats::target::{AvroTarget, Framing, ProtobufTarget, ValueSource};
-pub use read::assemble::{AbortedTransaction, Chunk, PartitionProgress};
+pub use formats::{ValueFormat, ValueSource};
+pub use read::assemble::{AbortedTransaction, FetchedBytes, PartitionProgress};
 pub use read::block::{Block, BlockOutcome};
 pub use read::decoder::{DecodeOptions, Decoded, Decoder, KeyFormat, Looked, OnError, Step, Taken};
 pub use read::headers::HeaderField;

@@ -36,7 +36,7 @@ struct Row {
 }
 
 /// The records of chunks by the record iterator.
-fn reference(chunks: &[Chunk]) -> Vec<Row> {
+fn reference(chunks: &[FetchedBytes]) -> Vec<Row> {
     let mut rows = Vec::new();
     for chunk in chunks {
         for batch in Batches::new(chunk.bytes.clone()) {
@@ -109,7 +109,10 @@ fn rows_of(batch: &RecordBatch) -> Vec<Row> {
         .collect()
 }
 
-fn decode_all(chunks: Vec<Chunk>, options: DecodeOptions) -> crate::error::Result<Vec<Decoded>> {
+fn decode_all(
+    chunks: Vec<FetchedBytes>,
+    options: DecodeOptions,
+) -> crate::error::Result<Vec<Decoded>> {
     let mut decoder = Decoder::new(options)?;
     let mut outputs = Vec::new();
     for chunk in chunks {
@@ -137,9 +140,9 @@ fn batch_of(values: &[Option<&[u8]>], options: BatchOptions) -> Bytes {
     builder.finish().unwrap()
 }
 
-fn json_chunk(values: &[&str]) -> Chunk {
+fn json_chunk(values: &[&str]) -> FetchedBytes {
     let values: Vec<_> = values.iter().map(|value| Some(value.as_bytes())).collect();
-    Chunk::whole(tp(0), batch_of(&values, BatchOptions::default()))
+    FetchedBytes::whole(tp(0), batch_of(&values, BatchOptions::default()))
 }
 
 fn any_bytes() -> impl Strategy<Value = Option<Vec<u8>>> {
@@ -204,13 +207,13 @@ proptest! {
         max_rows in 1_usize..40,
         cut in 0_usize..30,
     ) {
-        let chunks: Vec<Chunk> = partitions
+        let chunks: Vec<FetchedBytes> = partitions
             .iter()
             .enumerate()
             .map(|(index, batches)| {
                 let bytes = bytes_of(batches);
                 let whole = bytes.len().saturating_sub(if batches.len() > 2 { cut } else { 0 });
-                Chunk {
+                FetchedBytes {
                     partition: tp(index as i32),
                     bytes: bytes.slice(..whole),
                     start: Offset(start),
@@ -366,7 +369,7 @@ fn an_array_outlives_the_bytes_it_was_fetched_in() {
         let bytes = batch_of(&[Some(&long), Some(b"short"), None], options);
         let copy = Bytes::from_owner(bytes.to_vec());
         drop(bytes);
-        let chunk = Chunk::whole(tp(0), copy);
+        let chunk = FetchedBytes::whole(tp(0), copy);
         let outputs = decode_all(vec![chunk], DecodeOptions::default()).unwrap();
         let rows = outputs.into_iter().next().unwrap().rows;
         let values = rows.column_by_name("value").unwrap().as_binary_view().clone();
@@ -382,7 +385,8 @@ fn uncompressed_values_are_not_copied() {
     let long = vec![b'x'; 100];
     let bytes = batch_of(&[Some(&long), Some(&long)], BatchOptions::default());
     let range = bytes.as_ptr_range();
-    let outputs = decode_all(vec![Chunk::whole(tp(0), bytes)], DecodeOptions::default()).unwrap();
+    let outputs =
+        decode_all(vec![FetchedBytes::whole(tp(0), bytes)], DecodeOptions::default()).unwrap();
     let values = outputs[0].rows.column_by_name("value").unwrap().as_binary_view().clone();
     assert!(range.contains(&values.value(1).as_ptr()));
 }
@@ -395,8 +399,8 @@ fn a_flipped_bit_is_an_error_that_names_partition_and_offset() {
     bytes[end] ^= 4;
     bytes[7] = 9;
     let mut decoder = Decoder::new(DecodeOptions::default()).unwrap();
-    decoder.push(Chunk::whole(tp(3), Bytes::from(good)));
-    decoder.push(Chunk::whole(tp(3), Bytes::from(bytes)));
+    decoder.push(FetchedBytes::whole(tp(3), Bytes::from(good)));
+    decoder.push(FetchedBytes::whole(tp(3), Bytes::from(bytes)));
     let error = decoder.next(true).unwrap_err();
     assert_eq!(error.code(), ErrorCode::CorruptMessage);
     assert!(error.to_string().contains("events-3"), "{error}");
@@ -412,9 +416,9 @@ fn what_was_checked_before_is_not_compared_again_but_still_walked() {
     let end = bytes.len();
     let mut decode = |at: usize, bits: u8| {
         bytes[at] ^= bits;
-        let whole = Chunk::whole(tp(3), Bytes::from(bytes.clone()));
+        let whole = FetchedBytes::whole(tp(3), Bytes::from(bytes.clone()));
         bytes[at] ^= bits;
-        decode_all(vec![Chunk { checked: true, ..whole }], DecodeOptions::default())
+        decode_all(vec![FetchedBytes { checked: true, ..whole }], DecodeOptions::default())
     };
     let outputs = decode(end - 3, 4).unwrap();
     let values = outputs[0].rows.column_by_name("value").unwrap().as_binary_view().clone();
@@ -437,7 +441,7 @@ fn rows_in_front_of_a_broken_record_are_whole() {
         let none = crate::types::Sequence::NONE;
         crate::record::patch_producer(&mut bytes, ProducerId(-1), ProducerEpoch(-1), none).unwrap();
         let mut decoder = Decoder::new(DecodeOptions::default()).unwrap();
-        decoder.push(Chunk::whole(tp(0), Bytes::from(bytes)));
+        decoder.push(FetchedBytes::whole(tp(0), Bytes::from(bytes)));
         assert!(decoder.next(true).is_err(), "{at}");
         let rows = decoder.next(true).unwrap().unwrap().rows;
         assert_eq!(rows_of(&rows).len(), if byte.is_some() { 1 } else { 2 }, "{at}");
@@ -482,8 +486,8 @@ fn aborted_transactions_and_markers_are_left_out() {
         ..BatchOptions::default()
     };
     all.extend_from_slice(&batch_of(&[Some(b"again")], options)); // 7: committed later
-    let mut chunk = Chunk::whole(tp(0), Bytes::from(all));
-    let offsets = |chunk: &Chunk| {
+    let mut chunk = FetchedBytes::whole(tp(0), Bytes::from(all));
+    let offsets = |chunk: &FetchedBytes| {
         let outputs = decode_all(vec![chunk.clone()], DecodeOptions::default()).unwrap();
         assert_eq!(outputs[0].progress[0].next, Offset(8));
         outputs[0]
@@ -504,7 +508,7 @@ fn aborted_transactions_and_markers_are_left_out() {
 fn a_bomb_is_refused_at_the_limit() {
     let zeros = vec![0; 4 << 20];
     let options = BatchOptions { compression: Compression::Zstd, ..BatchOptions::default() };
-    let chunk = Chunk::whole(tp(0), batch_of(&[Some(&zeros)], options));
+    let chunk = FetchedBytes::whole(tp(0), batch_of(&[Some(&zeros)], options));
     let options = DecodeOptions { decompressed_size_max: 1 << 20, ..DecodeOptions::default() };
     let error = decode_all(vec![chunk], options).unwrap_err();
     assert_eq!(error.code(), ErrorCode::CorruptMessage);
@@ -549,7 +553,8 @@ fn values_of_which_none_is_an_object_are_errors_until_one_comes() {
         on_error,
         ..DecodeOptions::default()
     };
-    let bad = || Chunk::whole(tp(0), batch_of(&[None, Some(b"ping")], BatchOptions::default()));
+    let bad =
+        || FetchedBytes::whole(tp(0), batch_of(&[None, Some(b"ping")], BatchOptions::default()));
     let error = decode_all(vec![bad()], options(OnError::Raise)).unwrap_err();
     let Error::Decode { offset, detail, .. } = &error else { panic!("{error}") };
     assert_eq!(*offset, Offset(1));
@@ -612,7 +617,7 @@ fn whole_numbers_are_inferred_as_a_type_that_holds_them_all() {
 fn bad_values_are_raised_nulled_or_kept() {
     let values: Vec<Option<&[u8]>> =
         vec![Some(br#"{"a": 1}"#), Some(b"{"), None, Some(br#"{"a": "x"}"#), Some(b"[1]")];
-    let chunk = Chunk::whole(tp(2), batch_of(&values, BatchOptions::default()));
+    let chunk = FetchedBytes::whole(tp(2), batch_of(&values, BatchOptions::default()));
     let fields = Fields::from(vec![Field::new("a", DataType::Int64, true)]);
     let options = |on_error| DecodeOptions {
         value: ValueFormat::json(fields.clone()),
@@ -643,7 +648,7 @@ fn an_output_ends_with_the_record_that_reaches_the_bytes() {
     let values = [Some(&[b'x'; 100][..]); 7];
     for compression in [Compression::None, Compression::Lz4] {
         let options = BatchOptions { compression, ..BatchOptions::default() };
-        let chunk = Chunk::whole(tp(0), batch_of(&values, options));
+        let chunk = FetchedBytes::whole(tp(0), batch_of(&values, options));
         for (max_bytes, wanted) in [(1, vec![1; 7]), (250, vec![3, 3, 1]), (usize::MAX, vec![7])] {
             let options = DecodeOptions { max_bytes, ..DecodeOptions::default() };
             let outputs = decode_all(vec![chunk.clone()], options).unwrap();
@@ -661,7 +666,7 @@ fn bad_values_are_set_aside_whole() {
     for (at, value) in (0_i64..).zip(values) {
         builder.append(TimestampMs(at), Some(b"k"), Some(value), &[header]).unwrap();
     }
-    let chunk = Chunk::whole(tp(3), builder.finish().unwrap());
+    let chunk = FetchedBytes::whole(tp(3), builder.finish().unwrap());
     for max_rows in [10, 1] {
         let options = DecodeOptions {
             columns: Some(vec!["a".to_owned()]),
@@ -692,7 +697,7 @@ fn bad_values_are_set_aside_whole() {
 
 #[test]
 fn text_that_is_no_text_is_an_error_of_its_row() {
-    let chunk = Chunk::whole(
+    let chunk = FetchedBytes::whole(
         tp(0),
         batch_of(&[Some("grüße".as_bytes()), Some(b"\xff\xfe"), None], BatchOptions::default()),
     );
@@ -795,7 +800,7 @@ fn times_dates_decimals_and_bytes_are_read_from_json() {
 fn plain_and_compact_columns_hold_the_same_rows() {
     let long = vec![b'x'; 1000];
     let values: Vec<Option<&[u8]>> = (0..100).map(|_| Some(&long[..])).collect();
-    let chunk = Chunk::whole(tp(0), batch_of(&values, BatchOptions::default()));
+    let chunk = FetchedBytes::whole(tp(0), batch_of(&values, BatchOptions::default()));
     let rows = decode_all(vec![chunk.clone()], DecodeOptions::default()).unwrap().remove(0).rows;
     assert!(nbytes(&rows) > 100_000);
     // Key and value share their buffer; it counts once.
@@ -826,7 +831,7 @@ fn many_small_compressed_batches_share_their_buffers() {
             options,
         ));
     }
-    let chunk = Chunk::whole(tp(0), Bytes::from(bytes));
+    let chunk = FetchedBytes::whole(tp(0), Bytes::from(bytes));
     let options = DecodeOptions { max_rows: 300, ..DecodeOptions::default() };
     let outputs = decode_all(vec![chunk], options).unwrap();
     let mut offset = 0;

@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyDict, PyIterator, PyList, PySlice, PyString, PyTuple};
 
 use super::interop::{self, arrow_error};
+use super::whole::Whole;
 use super::{types, values};
 use crate::columnar::{Decoded, PartitionProgress, Tombstones, compact, nbytes, to_plain};
 use crate::error::{Error, Result};
@@ -331,9 +332,9 @@ impl RecordBatch {
     /// ----------
     /// n : int, default 5
     ///     How many rows.
-    #[pyo3(signature = (n=5))]
-    fn head(&self, n: i64) -> PyResult<Self> {
-        Ok(self.slice(0, row_count(n)?.min(self.rows.num_rows())))
+    #[pyo3(signature = (n=Whole(5)), text_signature = "($self, n=5)")]
+    fn head(&self, n: Whole<i64>) -> PyResult<Self> {
+        Ok(self.slice(0, row_count(n.0)?.min(self.rows.num_rows())))
     }
 
     /// Return the last `n` rows; shares the memory.
@@ -342,9 +343,9 @@ impl RecordBatch {
     /// ----------
     /// n : int, default 5
     ///     How many rows.
-    #[pyo3(signature = (n=5))]
-    fn tail(&self, n: i64) -> PyResult<Self> {
-        let length = row_count(n)?.min(self.rows.num_rows());
+    #[pyo3(signature = (n=Whole(5)), text_signature = "($self, n=5)")]
+    fn tail(&self, n: Whole<i64>) -> PyResult<Self> {
+        let length = row_count(n.0)?.min(self.rows.num_rows());
         Ok(self.slice(self.rows.num_rows() - length, length))
     }
 

@@ -16,6 +16,7 @@ use super::pending::Pending;
 use super::process::OfProcess;
 use super::reader::{Engine as Source, Manner, Reader};
 use super::runtime;
+use super::whole::Whole;
 use crate::client::{
     Bound as At, Client as Engine, ConsumerConfig, GroupMetadata, Polled, StartAt,
 };
@@ -31,10 +32,10 @@ pub(super) type Offsets = BTreeMap<String, BTreeMap<i32, i64>>;
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 struct OwnArguments {
-    max_rows: usize,
-    max_bytes: Option<usize>,
+    max_rows: Whole<usize>,
+    max_bytes: Option<Whole<usize>>,
     max_wait: f64,
-    memory_limit: Option<usize>,
+    memory_limit: Option<Whole<usize>>,
     until_caught_up: bool,
 }
 
@@ -51,8 +52,8 @@ impl Arguments {
     }
 
     fn decode(&self) -> Result<DecodeOptions> {
-        let mut decode = self.shared.decode(self.own.max_rows)?;
-        if let Some(most) = self.own.max_bytes {
+        let mut decode = self.shared.decode(self.own.max_rows.0)?;
+        if let Some(Whole(most)) = self.own.max_bytes {
             decode.max_bytes = most;
         }
         Ok(decode)
@@ -63,7 +64,7 @@ impl Arguments {
         if let Some(level) = self.shared.isolation_level()? {
             config.isolation_level = level;
         }
-        if let Some(limit) = self.own.memory_limit {
+        if let Some(Whole(limit)) = self.own.memory_limit {
             config.memory_bytes = limit.max(1);
             config.partition_bytes_max = config.partition_bytes_max.min(limit.max(1));
             config.fetch_bytes_max = config.fetch_bytes_max.min(limit.max(1));

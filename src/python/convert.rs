@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use arrow::datatypes::SchemaRef;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyInt};
+use pyo3::types::{PyBool, PyDict, PyInt};
 
 pub(super) use super::formats::{Columns, Format};
+use super::whole::{self, Whole};
 use crate::client::admin::OffsetSpec;
 use crate::client::{Bound, IsolationLevel, Offsets, OnDataLoss, ScanOptions};
 use crate::columnar::{DecodeOptions, Decoder, OnError, ValueFormat};
@@ -29,7 +30,8 @@ where
         let Some((value, name)) = found else { return error };
         let takes = takes(&name);
         let takes_number = takes.starts_with("a whole number") || takes.starts_with("a partition ");
-        if takes_number && value.is_instance_of::<PyInt>() {
+        let is_number = value.is_instance_of::<PyInt>() && !value.is_instance_of::<PyBool>();
+        if takes_number && is_number {
             // A number, but not one of these.
             return Error::invalid(format!("{name}={value}: it takes {takes}")).into();
         }
@@ -114,7 +116,7 @@ pub(super) struct ReadArguments {
     pub(super) on_error: String,
     on_data_loss: String,
     string_view: bool,
-    threads: Option<usize>,
+    threads: Option<Whole<usize>>,
 }
 
 impl ReadArguments {
@@ -148,7 +150,7 @@ impl ReadArguments {
             value,
             on_error,
             views: self.string_view,
-            threads: self.threads.map(crate::client::threads).transpose()?,
+            threads: whole::number(self.threads).map(crate::client::threads).transpose()?,
             ..DecodeOptions::default()
         })
     }

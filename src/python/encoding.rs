@@ -54,13 +54,13 @@ impl ValueEncoder {
     fn encode<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let py = value.py();
         let encoded = if let Ok(mapping) = value.cast::<PyMapping>() {
-            if let ValueSource::Json { exclude, non_finite } = &self.source {
-                Some(json_value::object(mapping, exclude, *non_finite)?)
+            if let ValueSource::Json(target) = &self.source {
+                Some(json_value::object(mapping, &target.exclude, target.non_finite)?)
             } else {
                 let rows = rows::one_row(mapping, self.fields.as_ref())?;
                 encode_value(&rows, &self.source)?
             }
-        } else if matches!(self.source, ValueSource::ArrowIpc(_)) {
+        } else if self.source.is_many_rows() {
             let rows = table(value)?;
             py.detach(|| encode_value(&rows, &self.source))?
         } else {

@@ -25,7 +25,7 @@ fn class_name(error: &Error) -> &'static str {
             "StorageError"
         }
         Error::Network { .. } => "ConnectionError",
-        Error::InvalidArgument(_) => "ConfigError",
+        Error::InvalidArgument(_) | Error::Row { .. } => "ConfigError",
         Error::Timeout { .. } => "TimeoutError",
         Error::Closed { .. } => "ClosedError",
         Error::Decode { .. } => "DecodeError",

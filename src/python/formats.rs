@@ -11,9 +11,9 @@ use super::registry::SchemaRegistry;
 use super::{interop, types};
 use crate::columnar::{
     AvroFormat, AvroSchema, AvroTarget, DebeziumFormat, DecimalStrings, Extra, Framing,
-    HeaderField, IpcCompression, IpcFormat, IpcTarget, JsonFormat, NonFinite, ProtobufFormat,
-    ProtobufSchema, ProtobufTarget, ReaderSchema, SchemaReference, SchemaSource, ValueFormat,
-    ValueSource,
+    HeaderField, IpcCompression, IpcFormat, IpcTarget, JsonFormat, JsonTarget, NonFinite,
+    ProtobufFormat, ProtobufSchema, ProtobufTarget, ReaderSchema, SchemaReference, SchemaSource,
+    ValueFormat, ValueSource,
 };
 use crate::error::{Error, Result};
 
@@ -362,19 +362,7 @@ impl Format {
     /// How a single value is written, from which no schema can be derived: without a given one, the
     /// latest of the subject is used.
     pub(super) fn writing_one(&self) -> Result<ValueSource> {
-        let mut value = self.writing()?;
-        let framing = match &mut value {
-            ValueSource::Avro(target) if target.schema.is_none() => &mut target.framing,
-            ValueSource::Protobuf(target) if target.schema.is_none() => &mut target.framing,
-            _ => return Ok(value),
-        };
-        let Framing::Register { auto_register, .. } = framing else {
-            return Err(Error::invalid(
-                "no schema can be derived from a single value: pass schema=",
-            ));
-        };
-        *auto_register = false;
-        Ok(value)
+        self.writing()?.without_table()
     }
 
     /// How values are written.
@@ -389,11 +377,14 @@ impl Format {
             Kind::Json(Json { reading: JsonFormat { framed: true, .. }, .. }) => {
                 return Err(Error::invalid("framed= is for reading only: JSON has no header"));
             }
-            Kind::Json(json) => ValueSource::Json { exclude, non_finite: json.non_finite },
+            Kind::Json(json) => {
+                ValueSource::Json(JsonTarget { exclude, non_finite: json.non_finite })
+            }
             Kind::Avro(avro) => ValueSource::Avro(AvroTarget {
                 schema: avro.schema()?,
                 exclude,
                 framing: avro.registry.framing()?,
+                settled: false,
             }),
             Kind::ArrowIpc(ipc) => ValueSource::ArrowIpc(IpcTarget {
                 exclude,

@@ -49,6 +49,7 @@ mod stream;
 mod times;
 mod types;
 mod values;
+mod whole;
 mod write;
 
 use std::ffi::OsString;

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, UInt64Array};
 use arrow::compute::{SortColumn, concat_batches, filter_record_batch, lexsort_to_indices, take};
-use arrow::datatypes::{Fields, Int32Type, Int64Type, SchemaRef};
+use arrow::datatypes::{Int32Type, Int64Type, SchemaRef};
 use arrow::record_batch::RecordBatch as Rows;
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyDict};
@@ -23,11 +23,12 @@ use super::client::Client;
 use super::convert::{self, ReadArguments};
 use super::interop::{self, arrow_error};
 use super::stream::Stream;
+use super::whole::{self, Whole};
 use super::{process, runtime, types};
 use crate::client::{
     Bound as Place, Client as Engine, DeadLetters, Scan as Bounds, ScanOptions, ScanReader,
 };
-use crate::columnar::{DecodeOptions, Decoded, IpcFormat, OnError, Tombstones, ValueFormat};
+use crate::columnar::{DecodeOptions, Decoded, OnError, Tombstones, ValueFormat};
 use crate::error::{Error, Result};
 use crate::types::Offset;
 
@@ -36,8 +37,8 @@ use crate::types::Offset;
 #[pyo3(from_item_all)]
 struct OwnArguments {
     partitions: Option<Vec<i32>>,
-    max_rows: Option<usize>,
-    batch_rows: usize,
+    max_rows: Option<Whole<usize>>,
+    batch_rows: Whole<usize>,
 }
 
 /// A part of a topic; see `ottla.Scan`.
@@ -67,7 +68,8 @@ impl Scan {
     ) -> PyResult<Self> {
         let shared: ReadArguments = convert::arguments(arguments)?;
         let own: OwnArguments = convert::arguments(arguments)?;
-        let rows = own.max_rows.map_or(own.batch_rows, |most| own.batch_rows.min(most.max(1)));
+        let (max_rows, batch_rows) = (whole::number(own.max_rows), own.batch_rows.0);
+        let rows = max_rows.map_or(batch_rows, |most| batch_rows.min(most.max(1)));
         let decode = shared.decode(rows)?;
         // Says at once when the dead letter topic has no name.
         let _writer = client.get().dead_letters(&shared.on_error)?;
@@ -91,7 +93,7 @@ impl Scan {
             client: client.clone().unbind(),
             bounds,
             options,
-            max_rows: own.max_rows,
+            max_rows,
             process: process::current(),
             settled: OnceLock::new(),
             on_error: shared.on_error,
@@ -132,8 +134,8 @@ impl Scan {
         let mut reading = self.begin(decode.clone(), false)?;
         let found = runtime::wait(py, what, None, async move { reading.settled().await })?;
         if decode.value.is_many_rows() && !found.is_many_rows() {
-            // No value tells columns; what is no stream is still an error.
-            return Ok(ValueFormat::ArrowIpc(IpcFormat::given(Fields::empty())));
+            // No value tells columns; rows and records are still not one to one.
+            return Ok(decode.value.columnless());
         }
         Ok(found)
     }

@@ -17,6 +17,7 @@ use super::convert::{self, Format};
 use super::interop::{self, arrow_error};
 use super::runtime::{self, Limited};
 use super::scan::{Reading, Scan};
+use super::whole::Whole;
 use crate::client::{Acks, Client as Engine, Expired, ProducerConfig, TableWriter, WriteReport};
 use crate::columnar::{
     HeaderSource, KAFKA_STRUCT, PartitionSource, TOMBSTONE_COLUMN, Tombstones, VALUE_RAW_COLUMN,
@@ -54,7 +55,7 @@ enum Headers {
 
 #[derive(FromPyObject)]
 enum Partition {
-    Fixed(i32),
+    Fixed(Whole<i32>),
     Column(String),
 }
 
@@ -223,7 +224,7 @@ fn options(
         value: ValueSource::Null,
         partition: match &arguments.partition {
             None => PartitionSource::Partitioner,
-            Some(Partition::Fixed(partition)) => PartitionSource::Fixed(*partition),
+            Some(Partition::Fixed(partition)) => PartitionSource::Fixed(partition.0),
             Some(Partition::Column(name)) => PartitionSource::Column(name.clone()),
         },
         timestamp: arguments.timestamp.clone(),

@@ -24,7 +24,7 @@ use bytes::Bytes;
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use ottla::columnar::{
-    AvroFormat, AvroSchema, AvroTarget, Chunk, DecodeOptions, Decoder, Encoder, Framing,
+    AvroFormat, AvroSchema, AvroTarget, DecodeOptions, Decoder, Encoder, FetchedBytes, Framing,
     ProtobufFormat, ProtobufSchema, ProtobufTarget, ReaderSchema, ValueFormat, ValueSource,
     WriteOptions,
 };
@@ -67,10 +67,10 @@ fn batches(value_size: usize, records: usize, compression: Compression) -> Bytes
 }
 
 fn decode(bytes: &Bytes, options: &DecodeOptions) -> usize {
-    decode_chunk(Chunk::whole(TopicPartition::new("bench", 0), bytes.clone()), options)
+    decode_chunk(FetchedBytes::whole(TopicPartition::new("bench", 0), bytes.clone()), options)
 }
 
-fn decode_chunk(chunk: Chunk, options: &DecodeOptions) -> usize {
+fn decode_chunk(chunk: FetchedBytes, options: &DecodeOptions) -> usize {
     let mut decoder = Decoder::new(options.clone()).unwrap();
     decoder.push(chunk);
     let mut rows = 0;
@@ -97,8 +97,8 @@ fn decode_views(bencher: Bencher<'_, '_>, compression: Compression) {
 fn decode_all_columns(bencher: Bencher<'_, '_>, checked: bool) {
     let bytes = batches(142, RECORDS, Compression::None);
     let options = DecodeOptions::default();
-    let whole = Chunk::whole(TopicPartition::new("bench", 0), bytes);
-    let chunk = Chunk { checked, ..whole };
+    let whole = FetchedBytes::whole(TopicPartition::new("bench", 0), bytes);
+    let chunk = FetchedBytes { checked, ..whole };
     bencher
         .counter(ItemsCount::new(RECORDS))
         .bench_local(|| assert_eq!(decode_chunk(chunk.clone(), &options), RECORDS));
@@ -291,8 +291,12 @@ fn event_schema(nullable: bool) -> AvroSchema {
 }
 
 fn avro_options(schema: &AvroSchema) -> WriteOptions {
-    let target =
-        AvroTarget { schema: Some(schema.clone()), exclude: Vec::new(), framing: Framing::Plain };
+    let target = AvroTarget {
+        schema: Some(schema.clone()),
+        exclude: Vec::new(),
+        framing: Framing::Plain,
+        settled: true,
+    };
     WriteOptions { value: ValueSource::Avro(target), partition_count: 4, ..WriteOptions::default() }
 }
 

@@ -184,9 +184,9 @@ def test_rows_of_a_key_or_a_partition_go_together(kafka: ottla.Client, name: str
         assert row["_kafka"]["partition"] == row["to"]
 
 
-@pytest.mark.parametrize("max_rows", [1000, 16 * 1024, 64 * 1024])
-def test_rows_without_a_key_are_spread(kafka: ottla.Client, name: str, max_rows: int) -> None:
+def test_rows_without_a_key_are_spread(kafka: ottla.Client, name: str) -> None:
     kafka.create_topic(name, partitions=4)
+    max_rows = 1000
     count = 8 * max_rows
     table = pa.table({"n": np.arange(count)})
     assert kafka.write(name, table, value=ottla.arrow_ipc(max_rows=max_rows)) == 8
@@ -209,10 +209,9 @@ def test_compressed_streams(kafka: ottla.Client, name: str, compression: str) ->
     assert pa.ipc.open_stream(values[1]).read_all().to_pylist() == points(300, 300).to_pylist()
 
 
-@pytest.mark.parametrize("compression", ["lz4", "zstd"])
-def test_a_bomb_is_refused(kafka: ottla.Client, name: str, compression: str) -> None:
+def test_a_bomb_is_refused(kafka: ottla.Client, name: str) -> None:
     zeros = pa.record_batch({"x": pa.array(np.zeros(40_000_000))})
-    bomb = stream(zeros, options=pa.ipc.IpcWriteOptions(compression=compression))
+    bomb = stream(zeros, options=pa.ipc.IpcWriteOptions(compression="zstd"))
     assert len(bomb) < 2_000_000
     kafka.create_topic(name, config={"max.message.bytes": 4_000_000})
     with ottla.connect(kafka.bootstrap_servers, max_request_size=4_000_000) as large:
@@ -220,7 +219,7 @@ def test_a_bomb_is_refused(kafka: ottla.Client, name: str, compression: str) -> 
     with pytest.raises(ottla.DecodeError, match="claims 320000000 uncompressed"):
         kafka.scan(name, value=ottla.arrow_ipc({"x": "float64"})).head()
     # Its claim is not trusted either: the buffer has 2,400 bytes.
-    small = stream(points(0, 300), options=pa.ipc.IpcWriteOptions(compression=compression))
+    small = stream(points(0, 300), options=pa.ipc.IpcWriteOptions(compression="zstd"))
     assert small.count((2400).to_bytes(8, "little")) == 1
     lies = f"{name}.lies"
     for claimed in (2408, 1 << 62, -5):
@@ -308,45 +307,19 @@ def rows_of(column: pa.Array) -> pa.Table:
     return pa.table({"x": column})
 
 
-NESTED = [
-    (pa.array([{"a": 1, "b": 2}]), pa.array([{"b": 4, "a": 3}]), {"a": 3, "b": 4}),
-    (
-        pa.array([[{"a": "Ada", "b": "L"}]]),
-        pa.array([[{"b": "B", "a": "G"}]]),
-        [{"a": "G", "b": "B"}],
-    ),
-    (
-        pa.array([{"s": [{"a": 1, "b": 2}]}]),
-        pa.array([{"s": [{"b": 4}]}]),
-        {"s": [{"a": None, "b": 4}]},
-    ),
-    (
-        pa.array(
-            [[("k", {"a": 1, "b": 2})]], pa.map_("string", pa.struct({"a": "int64", "b": "int64"}))
-        ),
-        pa.array([[("k", {"b": 4})]], pa.map_("string", pa.struct({"b": "int64"}))),
-        [("k", {"a": None, "b": 4})],
-    ),
-]
+def test_members_of_structs_are_found_by_name_at_any_depth(kafka: ottla.Client, name: str) -> None:
+    def maps(struct: dict[str, str], *rows: Any) -> pa.Array:
+        return pa.array(rows, pa.map_("string", pa.struct(struct)))
 
-
-@pytest.mark.parametrize(("first", "second", "wanted"), NESTED)
-@pytest.mark.parametrize("threads", [None, 1])
-def test_members_of_structs_are_found_by_name_at_any_depth(
-    kafka: ottla.Client,
-    name: str,
-    first: pa.Array,
-    second: pa.Array,
-    wanted: Any,
-    threads: int | None,
-) -> None:
+    first = maps({"a": "int64", "b": "int64"}, [("k", {"a": 1, "b": 2})])
+    second = maps({"b": "int64"}, [("k", {"b": 4})])
     for column in (first, second, pa.array([None], first.type)):
         kafka.write(name, rows_of(column), value=ottla.arrow_ipc())
     given = ottla.arrow_ipc(pa.schema({"x": first.type}))
     for value in (ottla.arrow_ipc(), given):
-        options: Any = {"value": value, "columns": ["x"], "threads": threads}
+        options: Any = {"value": value, "columns": ["x"]}
         found = kafka.scan(name, **options).to_pyarrow()["x"].to_pylist()
-        assert found == [first[0].as_py(), wanted, None]
+        assert found == [first[0].as_py(), [("k", {"a": None, "b": 4})], None]
         with kafka.consumer(name, start="earliest", until="caught_up", **options) as consumer:
             rows = [row["x"] for batch in consumer for row in batch.to_pyarrow().to_pylist()]
         assert rows == found
@@ -380,18 +353,8 @@ def test_a_member_or_column_that_the_first_value_lacks_is_an_error(
     assert [row["s"] for row in found] == [{"a": 1}, None, {"a": 2}, None]
 
 
-@pytest.mark.parametrize(
-    ("nulls", "typed"),
-    [
-        (pa.array([None]), pa.array([1])),
-        (pa.array([None]), pa.array([{"a": [1]}])),
-        (pa.array([[]], pa.list_(pa.null())), pa.array([[1]])),
-        (pa.array([{"a": None, "b": 1}]), pa.array([{"a": "x", "b": 2}])),
-    ],
-)
-def test_nulls_without_a_type_fit_every_type(
-    kafka: ottla.Client, name: str, nulls: pa.Array, typed: pa.Array
-) -> None:
+def test_nulls_without_a_type_fit_every_type(kafka: ottla.Client, name: str) -> None:
+    nulls, typed = pa.array([{"a": None, "b": 1}]), pa.array([{"a": "x", "b": 2}])
     for topic, order in ((f"{name}.a", (nulls, typed)), (f"{name}.b", (typed, nulls))):
         kafka.create_topic(topic, partitions=1)
         for column in order:

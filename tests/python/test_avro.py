@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ottla.formats import Format
-    from registries import Registry
 
 Record = dict[str, Any]
 
@@ -220,81 +219,6 @@ def test_a_union_of_several_types_is_a_struct_of_them(kafka: ottla.Client, name:
     assert [decode(schema, value)["id"] for value in again] == values
 
 
-def test_a_datum_that_is_no_record_is_the_column_value(kafka: ottla.Client, name: str) -> None:
-    schema = {"type": "array", "items": "string"}
-    send_all(kafka, name, [encode(schema, value) for value in (["a", "b"], [])])
-    assert read(kafka, name, ottla.avro(schema), ["value"]) == [
-        {"value": ["a", "b"]},
-        {"value": []},
-    ]
-    assert read(kafka, name, ottla.avro('{"type": "array", "items": "string"}'), ["value"])
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_random_schemas(  # noqa: C901
-    kafka: ottla.Client, name: str, seed: int
-) -> None:
-    source = random.Random(seed)
-    numbers = iter(range(10_000))
-
-    def some_type(depth: int) -> Any:
-        kinds = ["boolean", "int", "long", "double", "bytes", "string", "enum"]
-        if depth < 3:
-            kinds += ["array", "map", "record", "maybe"] * 2
-        match source.choice(kinds):
-            case "enum":
-                return {"type": "enum", "name": f"E{next(numbers)}", "symbols": ["A", "B"]}
-            case "array":
-                return {"type": "array", "items": some_type(depth + 1)}
-            case "map":
-                return {"type": "map", "values": some_type(depth + 1)}
-            case "record":
-                fields = [(f"f{n}", some_type(depth + 1)) for n in range(source.randrange(1, 4))]
-                return record(*fields, name=f"R{next(numbers)}")
-            case "maybe":
-                inner = some_type(depth + 1)
-                return inner if isinstance(inner, list) else ["null", inner]
-            case kind:
-                return kind
-
-    def some_value(kind: Any) -> Any:  # noqa: C901, PLR0911
-        if isinstance(kind, list):
-            return None if source.random() < 0.3 else some_value(kind[1])
-        name = kind["type"] if isinstance(kind, dict) else kind
-        count = source.randrange(4)
-        match name:
-            case "boolean":
-                return source.random() < 0.5
-            case "int":
-                return source.randrange(-(2**31), 2**31)
-            case "long":
-                return source.randrange(-(2**63), 2**63)
-            case "double":
-                return source.gauss(0, 10)
-            case "bytes":
-                return source.randbytes(count * 9)
-            case "string":
-                return "ü" * count * 4
-            case "enum":
-                return source.choice(kind["symbols"])
-            case "array":
-                return [some_value(kind["items"]) for _ in range(count)]
-            case "map":
-                return {f"k{n}": some_value(kind["values"]) for n in range(count)}
-            case _:
-                return {one["name"]: some_value(one["type"]) for one in kind["fields"]}
-
-    schema = record(*((f"c{n}", some_type(0)) for n in range(6)), name="Top")
-    rows = [some_value(schema) for _ in range(60)]
-    send_all(kafka, name, [encode(schema, row) for row in rows])
-    names = [f"c{n}" for n in range(6)]
-    scan = kafka.scan(name, value=ottla.avro(schema), columns=names)
-    assert scan.head(100).to_pylist() == rows
-    kafka.write(f"{name}.again", scan, value=ottla.avro(schema), partition=0)
-    again = kafka.scan(f"{name}.again", columns=["value"]).head(100)["value"].to_pylist()
-    assert [decode(schema, value) for value in again] == rows
-
-
 def test_tombstones_are_null_rows(kafka: ottla.Client, name: str) -> None:
     schema = record(("id", "int"))
     send_all(kafka, name, [encode(schema, {"id": 1}), None])
@@ -474,25 +398,3 @@ def test_mistakes_are_told(kafka: ottla.Client, name: str) -> None:
         )
     with pytest.raises(ottla.ConfigError, match="registry"):
         kafka.write(name, pa.table({"id": [1]}), value=ottla.avro(framed=True))
-
-
-def test_times_are_read_in_a_finer_unit(kafka: ottla.Client, name: str, registry: Registry) -> None:
-    moment = datetime(2024, 5, 1, 12, 0, 0, 3000, tzinfo=timezone.utc)
-
-    def schema(unit: str) -> str:
-        logical = {"type": "long", "logicalType": f"timestamp-{unit}"}
-        record = {"type": "record", "name": "R", "fields": [{"name": "at", "type": logical}]}
-        return json.dumps(record)
-
-    def read(unit: str) -> list[datetime]:
-        value = ottla.avro(schema(unit), registry=registry.url)
-        return [row["at"] for row in kafka.scan(name, value=value, columns=["at"]).head()]
-
-    kafka.create_topic(name, partitions=1)
-    written = ottla.avro(schema("millis"), registry=registry.url)
-    kafka.send(name, {"at": moment}, value_format=written)
-    assert read("millis") == read("micros") == [moment]
-    finer = ottla.avro(schema("micros"), registry=registry.url, subject="finer")
-    kafka.send(name, {"at": moment}, value_format=finer)
-    with pytest.raises(ottla.DecodeError, match="timestamp-micros cannot be read as timestamp-mil"):
-        read("millis")

@@ -252,6 +252,10 @@ def test_errors_of_input_name_the_line_and_an_option(
     assert "--schema t=timestamp, or --infer" in refusal("a.csv", times, "--timestamp", "t")
     told = 'line 3: column "t": soon is not an ISO 8601 time'
     assert told in refusal("a.csv", times, "--timestamp", "t", "--schema", "t=timestamp")
+    early = 't,n\n2026-01-01T00:00:00Z,"1\n"\n1901-01-01T00:00:00Z,2\n'
+    told = refusal("a.csv", early, "--timestamp", "t", "--schema", "t=timestamp")
+    assert "a.csv, line 4: " in told
+    assert "row " not in told
     assert "line 2: the value is not JSON, see position 0: oops" in refusal("a.json", "{}\noops\n")
     assert "line 2: it is JSON, but not an object: [1]" in refusal("a.json", "{}\n[1]\n")
     assert "line 2: it is empty" in refusal("a.json", "{}\n\n{}\n")

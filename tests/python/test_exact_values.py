@@ -55,7 +55,7 @@ INEXACT = {
 def test_avro_refuses_what_would_be_another_value(case: str, ottla_client: ottla.Client) -> None:
     array, schema = INEXACT[case]
     with pytest.raises(
-        ottla.ConfigError, match=r'column "x", row 0: .*(round or cast|out of range)'
+        ottla.ConfigError, match=r'row 0: column "x": .*(round or cast|out of range)'
     ):
         ottla_client.write("words", pa.table({"x": array}), value=avro(schema))
 

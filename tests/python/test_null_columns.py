@@ -122,31 +122,12 @@ def test_an_array_that_is_no_table_is_refused_by_its_type(ottla_client: ottla.Cl
         ottla_client.write("words", pa.array([{"a": 1}, None]))
 
 
+#: Each kind of type is among the tests of the writers.
 AVRO_TYPES: list[Any] = [
-    "int",
-    "string",
-    "bytes",
     {"type": "int", "logicalType": "date"},
-    {"type": "long", "logicalType": "timestamp-millis"},
-    {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2},
-    {"type": "enum", "name": "E", "symbols": ["A"]},
-    {"type": "array", "items": "int"},
-    {"type": "map", "values": "int"},
     {"type": "record", "name": "N", "fields": [{"name": "a", "type": "int"}]},
-    ["int", "string"],
 ]
-PROTOBUF_FIELDS = [
-    "int32 x = 1;",
-    "uint64 x = 1;",
-    "string x = 1;",
-    "bytes x = 1;",
-    "bool x = 1;",
-    "double x = 1;",
-    "E x = 1; enum E { A = 0; }",
-    "repeated uint32 x = 1;",
-    "repeated N x = 1; message N { int32 a = 1; }",
-    "map<string, int32> x = 1;",
-]
+PROTOBUF_FIELDS = ["E x = 1; enum E { A = 0; }", "map<string, int32> x = 1;"]
 
 
 def refused(kafka: ottla.Client, topic: str, x: Any, value: ottla.Format, message: str) -> None:

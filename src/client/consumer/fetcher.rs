@@ -19,7 +19,7 @@ use super::shared::{Buffered, Failure, Shared, State};
 use crate::client::admin::{ListedOffset, OffsetSpec};
 use crate::client::cluster::Snapshot;
 use crate::client::config::{AutoOffsetReset, OnDataLoss};
-use crate::columnar::Chunk;
+use crate::columnar::FetchedBytes;
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::client::fetching::{Position, Reset, Target};
 use crate::types::{LeaderEpoch, NodeId, Offset, TimestampMs, TopicPartition, Uuid};
@@ -306,7 +306,7 @@ impl Fetcher {
         }
         if next.offset > target.what.offset {
             let checks = shared.config.check_crcs.unwrap_or(!shared.cluster.is_local());
-            let chunk = Chunk {
+            let chunk = FetchedBytes {
                 partition: target.partition.clone(),
                 bytes: answer.bytes,
                 start: target.what.offset,

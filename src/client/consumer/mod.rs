@@ -30,7 +30,7 @@ use crate::client::cluster::{Cluster, Lane};
 use crate::client::config::{AutoOffsetReset, ConsumerConfig};
 use crate::client::consumer::shared::{Buffered, Failure, Shared};
 use crate::client::decoding::{Pipeline, Turn};
-use crate::columnar::{Chunk, DecodeOptions, Decoded};
+use crate::columnar::{DecodeOptions, Decoded, FetchedBytes};
 use crate::error::{Error, Result};
 use crate::machine::client::fetching::{Fetching, Marks, Position, Reset, Settings};
 use crate::types::{Offset, TimestampMs, TopicId, TopicPartition, Uuid};
@@ -111,7 +111,7 @@ impl Prefetcher {
     /// # Errors
     ///
     /// What ended the fetching, once everything before it was taken.
-    pub(crate) fn try_next(&self) -> Result<(Option<(Chunk, Position)>, bool)> {
+    pub(crate) fn try_next(&self) -> Result<(Option<(FetchedBytes, Position)>, bool)> {
         let chunk = self.try_chunk();
         if chunk.is_some() {
             return Ok((chunk, false));
@@ -130,7 +130,7 @@ impl Prefetcher {
     }
 
     /// The next chunk, if one is there. What ended the fetching stays for [`Self::try_next`].
-    pub(crate) fn try_chunk(&self) -> Option<(Chunk, Position)> {
+    pub(crate) fn try_chunk(&self) -> Option<(FetchedBytes, Position)> {
         let mut state = self.shared.state();
         while let Some(buffered) = state.buffer.pop_front() {
             let Buffered { chunk, generation, next } = buffered;
@@ -165,7 +165,7 @@ pub struct AssignedConsumer {
     has_input: bool,
     /// What the decoder was given and has not handed out in full, with the position behind it:
     /// when a part of it must be forgotten, the rest is given to it again.
-    ahead: VecDeque<(Chunk, Position)>,
+    ahead: VecDeque<(FetchedBytes, Position)>,
     /// A poll does not wait once every partition was read up to its end.
     stops_at_ends: bool,
 }
@@ -451,7 +451,7 @@ impl AssignedConsumer {
         }
     }
 
-    fn push(&mut self, (chunk, next): (Chunk, Position)) {
+    fn push(&mut self, (chunk, next): (FetchedBytes, Position)) {
         self.ahead.push_back((chunk.clone(), next));
         self.pipeline.push(chunk);
         self.has_input = true;

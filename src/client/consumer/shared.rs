@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use crate::client::cluster::{Cluster, Lane};
 use crate::client::config::ConsumerConfig;
-use crate::columnar::Chunk;
+use crate::columnar::FetchedBytes;
 use crate::error::Error;
 use crate::machine::client::fetching::{Fetching, Generation, Position};
 use crate::types::{NodeId, TimestampMs, TopicId, TopicPartition};
@@ -15,7 +15,7 @@ use crate::types::{NodeId, TimestampMs, TopicId, TopicPartition};
 /// Something fetched, waiting to be handed out.
 #[derive(Debug)]
 pub(super) struct Buffered {
-    pub(super) chunk: Chunk,
+    pub(super) chunk: FetchedBytes,
     pub(super) generation: Generation,
     pub(super) next: Position,
 }

@@ -125,7 +125,7 @@ impl Case {
         }
     }
 
-    fn chunks(&self) -> VecDeque<Chunk> {
+    fn chunks(&self) -> VecDeque<FetchedBytes> {
         let mut ends = [0_i64; 3];
         let mut id = 0;
         let mut chunks = VecDeque::new();
@@ -156,8 +156,10 @@ impl Case {
                 bytes[middle] ^= 0x10;
             }
             let partition = TopicPartition::new("events", *partition);
-            chunks
-                .push_back(Chunk { start: Offset(start), ..Chunk::whole(partition, bytes.into()) });
+            chunks.push_back(FetchedBytes {
+                start: Offset(start),
+                ..FetchedBytes::whole(partition, bytes.into())
+            });
         }
         chunks
     }
@@ -344,7 +346,7 @@ async fn columns_that_were_found_stay_after_a_reset() {
     let chunk = |value: &str| {
         let mut builder = BatchBuilder::new(BatchOptions::default());
         builder.append(TimestampMs(0), None, Some(value.as_bytes()), &[]).unwrap();
-        Chunk::whole(TopicPartition::new("events", 0), builder.finish().unwrap())
+        FetchedBytes::whole(TopicPartition::new("events", 0), builder.finish().unwrap())
     };
     for threads in 1..3 {
         let threads = NonZeroUsize::new(threads);

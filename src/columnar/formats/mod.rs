@@ -1,9 +1,11 @@
-//! Value formats: how the bytes of a value become columns, and how a decoder determines which.
+//! Value formats: how the bytes of a value become columns, and how columns become values.
 //!
-//! ```text
-//! ValueFormat ──► Settled (columns are known) ──► Values (decodes rows of the wanted columns)
-//!        └──────► Probe (looks at the first values, or asks a registry) ──┘
-//! ```
+//! Each format is a folder that implements [`ReadFormat`] ([`reading`]), [`WriteFormat`]
+//! ([`writing`]), or both. This file is the registry of formats, the only place that knows them all:
+//! a format is a variant of [`ValueFormat`] or [`ValueSource`] and its line in `implementation`.
+//!
+//! Shared: [`schemas`] is where formats with schemas get them from, [`registry`] what is known of a
+//! Schema Registry; [`rows`] decodes values into the columns of [`builder`].
 
 pub(super) mod avro;
 pub(super) mod builder;
@@ -12,27 +14,30 @@ pub(super) mod fail;
 pub(super) mod ipc;
 pub(super) mod json;
 pub(super) mod protobuf;
+pub(super) mod reading;
 pub(super) mod registry;
 pub(super) mod rows;
-pub(super) mod target;
+pub(super) mod schemas;
 pub(super) mod varint;
+pub(super) mod whole;
+pub(super) mod writing;
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, new_null_array};
-use arrow::datatypes::{FieldRef, Fields};
+use arrow::datatypes::{Fields, Schema};
+use arrow::record_batch::RecordBatch;
 
-use crate::columnar::columns::KafkaColumn;
-use crate::columnar::read::assemble::Assembled;
-use crate::columnar::read::decoder::OnError;
-use crate::error::{Error, Result};
-use avro::{AvroDecoder, AvroFormat, AvroSchema};
-use debezium::{DebeziumFormat, EventDecoder, EventProbe, Events};
-use ipc::{IpcDecoder, IpcFormat, IpcProbe};
-use json::{Extra, JsonDecoder, JsonFormat, JsonProbe, all_nullable};
-use protobuf::{ProtobufDecoder, ProtobufFormat, ProtobufSchema};
-use registry::{Fault, ReaderSchema, Registered, SchemaRequest, SchemaSource};
-use rows::decode_rows;
+use crate::columnar::write::encode::WriteOptions;
+use crate::error::Result;
+use avro::{AvroFormat, AvroTarget};
+use debezium::DebeziumFormat;
+use ipc::{IpcFormat, IpcTarget};
+use json::{JsonFormat, JsonTarget};
+use protobuf::{ProtobufFormat, ProtobufTarget};
+use reading::{DecodeValues, Probe, ReadFormat};
+use registry::SchemaSource;
+use schemas::Unrevealed;
+use writing::{CombineRows, ValueColumn, WriteFormat};
 
 /// How the bytes of a value become columns.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -53,12 +58,24 @@ pub enum ValueFormat {
     /// The columns of Arrow IPC streams, each of which yields any number of rows; see
     /// [`ipc`].
     ArrowIpc(IpcFormat),
-    /// Values of a registry, none of which revealed its schema: each is an error, and these columns
-    /// are null.
-    Nothing(Fields),
+    /// Values of a registry, none of which revealed its schema.
+    Unrevealed(Unrevealed),
 }
 
 impl ValueFormat {
+    fn implementation(&self) -> &dyn ReadFormat {
+        match self {
+            Self::Raw => &whole::BYTES,
+            Self::Text => &whole::TEXT,
+            Self::Json(format) => format,
+            Self::Avro(format) => &**format,
+            Self::Protobuf(format) => &**format,
+            Self::Debezium(format) => &**format,
+            Self::ArrowIpc(format) => format,
+            Self::Unrevealed(format) => format,
+        }
+    }
+
     /// JSON whose fields are inferred from the first 1,000 values.
     #[must_use]
     pub const fn json_inferred() -> Self {
@@ -80,21 +97,13 @@ impl ValueFormat {
     /// Whether the columns are known without examining values.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        match self {
-            Self::Raw | Self::Text | Self::Nothing(_) => true,
-            Self::Json(JsonFormat { fields, .. }) | Self::ArrowIpc(IpcFormat { fields, .. }) => {
-                fields.is_some()
-            }
-            Self::Avro(format) => matches!(format.schema, ReaderSchema::Given(_)),
-            Self::Protobuf(format) => matches!(format.schema, ReaderSchema::Given(_)),
-            Self::Debezium(format) => format.inner.is_settled(),
-        }
+        self.implementation().is_settled()
     }
 
     /// Whether a record may yield more rows than one, or none.
     #[must_use]
-    pub const fn is_many_rows(&self) -> bool {
-        matches!(self, Self::ArrowIpc(_))
+    pub fn is_many_rows(&self) -> bool {
+        self.implementation().is_many_rows()
     }
 
     /// Asks the registry for the latest schema of a topic's values, if the columns come from there;
@@ -103,400 +112,155 @@ impl ValueFormat {
     /// # Errors
     /// When the registry cannot be reached, or has no such schema.
     pub fn settle_for(self, topic: &str) -> Result<Self> {
-        match self {
-            Self::Avro(format) => {
-                let ReaderSchema::Latest(subject) = &format.schema else {
-                    return Ok(Self::Avro(format));
-                };
-                let Some(source) = &format.source else { return Ok(Self::Avro(format)) };
-                let (schema, _) =
-                    registry::latest(source.as_ref(), subject.as_deref(), topic, |registered| {
-                        AvroSchema::of_registered(registered)
-                    })?;
-                let schema = ReaderSchema::Given(schema);
-                Ok(Self::Avro(Arc::new(AvroFormat { schema, ..AvroFormat::clone(&format) })))
-            }
-            Self::Protobuf(format) => {
-                let (ReaderSchema::Latest(subject), Some(source)) =
-                    (&format.schema, &format.source)
-                else {
-                    return Ok(Self::Protobuf(format));
-                };
-                let message = format.message.as_deref();
-                let (schema, _) =
-                    registry::latest(source.as_ref(), subject.as_deref(), topic, |registered| {
-                        ProtobufSchema::of_registered(registered, message, None)
-                    })?;
-                Ok(Settled::Protobuf(format, schema).format())
-            }
-            Self::Debezium(format) => {
-                let inner = format.inner.clone().settle_for(topic)?;
-                Ok(Self::Debezium(Arc::new(DebeziumFormat {
-                    inner,
-                    ..DebeziumFormat::clone(&format)
-                })))
-            }
-            other => Ok(other),
-        }
+        let settled = self.implementation().settle_for(topic)?;
+        Ok(settled.unwrap_or(self))
     }
 
-    /// Where the schemas of values come from.
-    pub(in crate::columnar) fn source(&self) -> Option<&Arc<dyn SchemaSource>> {
-        match self {
-            Self::Avro(format) => format.source.as_ref(),
-            Self::Protobuf(format) => format.source.as_ref(),
-            Self::Debezium(format) => format.inner.source(),
-            Self::Raw | Self::Text | Self::Json(_) | Self::ArrowIpc(_) | Self::Nothing(_) => None,
-        }
+    /// The format while nothing is known of the columns, since there are no values: there are none.
+    #[must_use]
+    pub fn columnless(&self) -> Self {
+        self.implementation().columnless()
     }
 
-    /// What is known without examining values; a probe if that is not enough.
-    pub(in crate::columnar) fn settle(&self) -> Result<Result<Settled, Probe>> {
-        Ok(match self {
-            Self::Raw => Ok(Settled::Whole { text: false }),
-            Self::Text => Ok(Settled::Whole { text: true }),
-            Self::Nothing(fields) => Ok(Settled::Nothing(fields.clone())),
-            Self::Json(format) => match &format.fields {
-                Some(fields) => {
-                    let fields = Some(all_nullable(fields));
-                    Ok(Settled::Json(JsonFormat { fields, ..format.clone() }))
-                }
-                None => Err(Probe::Json(Box::new(JsonProbe::new(format)))),
-            },
-            Self::Avro(format) => match &format.schema {
-                ReaderSchema::Given(schema) => {
-                    Ok(Settled::Avro(Arc::clone(format), schema.clone()))
-                }
-                _ if format.source.is_none() || !format.framed => {
-                    return Err(Error::invalid(
-                        "Avro values need a schema, or a schema registry to ask for it",
-                    ));
-                }
-                ReaderSchema::First | ReaderSchema::Latest(_) => {
-                    Err(Probe::Avro(Arc::clone(format)))
-                }
-            },
-            Self::Protobuf(format) => match &format.schema {
-                ReaderSchema::Given(schema) => {
-                    Ok(Settled::Protobuf(Arc::clone(format), schema.clone()))
-                }
-                _ if format.source.is_none() || !format.framed => {
-                    return Err(Error::invalid(
-                        "Protobuf values need a schema, or a schema registry to ask for it",
-                    ));
-                }
-                ReaderSchema::First | ReaderSchema::Latest(_) => {
-                    Err(Probe::Protobuf(Arc::clone(format)))
-                }
-            },
-            Self::ArrowIpc(format) => match &format.fields {
-                Some(fields) => Ok(Settled::ArrowIpc(fields.clone(), format.found)),
-                None => Err(Probe::ArrowIpc(IpcProbe::default())),
-            },
-            Self::Debezium(format) => match format.inner.settle()? {
-                Ok(inner) => Ok(Settled::Debezium(Events::new(inner, format)?)),
-                Err(inner) => Err(Probe::Debezium(Box::new(EventProbe::new(inner, format)))),
-            },
-        })
-    }
-}
-
-/// A format whose columns are known.
-#[derive(Clone, Debug)]
-pub(in crate::columnar) enum Settled {
-    /// One column of all the bytes.
-    Whole {
-        text: bool,
-    },
-    /// No value revealed its columns; these were requested.
-    Nothing(Fields),
-    Json(JsonFormat),
-    Avro(Arc<AvroFormat>, AvroSchema),
-    Protobuf(Arc<ProtobufFormat>, ProtobufSchema),
-    Debezium(Events),
-    /// With the columns, and whether they were found in values.
-    ArrowIpc(Fields, bool),
-}
-
-impl Settled {
-    pub(in crate::columnar) const fn is_text(&self) -> bool {
-        matches!(self, Self::Whole { text: true })
+    /// As [`ReadFormat::may_fail`].
+    pub(in crate::columnar) fn may_fail(&self) -> bool {
+        self.implementation().may_fail()
     }
 
-    /// The format with these columns.
-    pub(in crate::columnar) fn format(&self) -> ValueFormat {
-        match self {
-            Self::Whole { text: true } => ValueFormat::Text,
-            Self::Whole { text: false } => ValueFormat::Raw,
-            Self::Nothing(fields) => ValueFormat::Nothing(fields.clone()),
-            Self::Json(format) => ValueFormat::Json(format.clone()),
-            Self::Avro(format, schema) => ValueFormat::Avro(Arc::new(AvroFormat {
-                schema: ReaderSchema::Given(schema.clone()),
-                ..AvroFormat::clone(format)
-            })),
-            Self::Protobuf(format, schema) => ValueFormat::Protobuf(Arc::new(ProtobufFormat {
-                schema: ReaderSchema::Given(schema.clone()),
-                ..ProtobufFormat::clone(format)
-            })),
-            Self::Debezium(events) => events.format(),
-            Self::ArrowIpc(fields, found) => {
-                ValueFormat::ArrowIpc(IpcFormat { fields: Some(fields.clone()), found: *found })
-            }
-        }
+    /// As [`ReadFormat::is_text`].
+    pub(in crate::columnar) fn is_text(&self) -> bool {
+        self.implementation().is_text()
     }
 
-    /// The columns of decoded values; none where `value` is one column.
-    pub(in crate::columnar) fn fields(&self) -> Result<Option<Fields>> {
-        Ok(match self {
-            Self::Whole { .. } => None,
-            Self::Nothing(fields) => Some(fields.clone()),
-            Self::Json(format) => format.fields.clone(),
-            Self::Avro(_, schema) => Some(schema.fields()?),
-            Self::Protobuf(format, schema) => Some(schema.fields(format.time_unit)),
-            Self::Debezium(events) => Some(events.fields()),
-            Self::ArrowIpc(fields, _) => Some(all_nullable(fields)),
-        })
-    }
-
-    /// Whether values are checked even without a column: their fields are unknown, so no column
-    /// would show that they cannot be decoded.
+    /// As [`ReadFormat::is_unknown`].
     pub(in crate::columnar) fn is_unknown(&self) -> bool {
+        self.implementation().is_unknown()
+    }
+
+    /// As [`ReadFormat::source`].
+    pub(in crate::columnar) fn source(&self) -> Option<&Arc<dyn SchemaSource>> {
+        self.implementation().source()
+    }
+
+    /// As [`ReadFormat::probe`].
+    pub(in crate::columnar) fn probe(&self) -> Result<Box<dyn Probe>> {
+        self.implementation().probe()
+    }
+
+    /// As [`ReadFormat::fields`].
+    pub(in crate::columnar) fn fields(&self) -> Result<Option<Fields>> {
+        self.implementation().fields()
+    }
+
+    /// As [`ReadFormat::decoder`].
+    pub(in crate::columnar) fn decoder(&self, wanted: &[usize]) -> Result<Box<dyn DecodeValues>> {
+        self.implementation().decoder(wanted)
+    }
+}
+
+/// What the value of a record is made from.
+///
+/// A schema may have to be asked for, or registered, before the first row is written:
+/// [`Self::settle`] does that, where waiting is allowed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ValueSource {
+    /// A JSON object of all columns but those left out; see [`json`] for how types are written.
+    Json(JsonTarget),
+    /// One column of text or bytes, as it is; a null is a null value, a tombstone.
+    Column(String),
+    /// An Avro record of all columns but those left out; see [`avro`].
+    Avro(AvroTarget),
+    /// A Protobuf message of all columns but those left out; see [`protobuf`].
+    Protobuf(ProtobufTarget),
+    /// An Arrow IPC stream of many rows; see [`ipc`].
+    ArrowIpc(IpcTarget),
+    /// Always null: every record is a tombstone.
+    Null,
+}
+
+impl ValueSource {
+    fn implementation(&self) -> &dyn WriteFormat {
         match self {
-            Self::Nothing(fields) => fields.is_empty(),
-            Self::Json(format) => {
-                format.extra == Extra::Error
-                    && format.fields.as_ref().is_none_or(|fields| fields.is_empty())
-            }
-            _ => false,
+            Self::Json(target) => target,
+            Self::Column(name) => name,
+            Self::Avro(target) => target,
+            Self::Protobuf(target) => target,
+            Self::ArrowIpc(target) => target,
+            Self::Null => &whole::Tombstone,
         }
     }
 
-    /// A decoder for some of the columns.
-    pub(in crate::columnar) fn decoder(&self, wanted: &[usize]) -> Result<Values> {
-        Ok(match self {
-            Self::Whole { .. } => Values::None,
-            Self::Nothing(fields) => {
-                let fields = wanted.iter().filter_map(|&index| fields.get(index).cloned());
-                Values::Nothing(fields.collect())
-            }
-            Self::Json(format) => Values::Json(Box::new(JsonDecoder::new(format, wanted)?)),
-            Self::Avro(format, schema) => {
-                Values::Avro(Box::new(AvroDecoder::new(format, schema, wanted)?))
-            }
-            Self::Protobuf(format, schema) => {
-                Values::Protobuf(Box::new(ProtobufDecoder::new(format, schema, wanted)?))
-            }
-            Self::Debezium(events) => Values::Debezium(Box::new(events.decoder(wanted)?)),
-            Self::ArrowIpc(fields, found) => {
-                Values::ArrowIpc(IpcDecoder::new(fields, *found, wanted))
-            }
-        })
-    }
-}
-
-/// Decodes the values of an output into columns.
-#[derive(Debug)]
-pub(in crate::columnar) enum Values {
-    None,
-    /// Columns of nulls; every value is an error.
-    Nothing(Fields),
-    Json(Box<JsonDecoder>),
-    Avro(Box<AvroDecoder>),
-    Protobuf(Box<ProtobufDecoder>),
-    Debezium(Box<EventDecoder>),
-    ArrowIpc(IpcDecoder),
-}
-
-/// The columns of an output's values, or what is needed first.
-#[derive(Debug)]
-pub(in crate::columnar) enum Columns {
-    Done(Vec<ArrayRef>),
-    /// Where rows and records are not one to one.
-    Many {
-        columns: Vec<ArrayRef>,
-        /// The record of each row.
-        records: Vec<u32>,
-        /// The number of records that were decoded; the others go into further outputs.
-        done: usize,
-    },
-    Schema(SchemaRequest),
-}
-
-impl Values {
-    /// Whether a record may yield more rows than one, or none.
-    pub(in crate::columnar) const fn is_many_rows(&self) -> bool {
-        matches!(self, Self::ArrowIpc(_))
+    /// JSON objects of all columns but these; NaN and the infinities are refused.
+    #[must_use]
+    pub fn json(exclude: Vec<String>) -> Self {
+        Self::Json(JsonTarget { exclude, ..JsonTarget::default() })
     }
 
-    /// Decodes all values. `bad` is called for those that cannot be decoded, and may end it.
-    pub(in crate::columnar) fn decode(
-        &mut self,
-        values: &BinaryViewArray,
-        bad: &mut dyn FnMut(usize, String) -> Result<()>,
-    ) -> Result<Columns> {
-        match self {
-            Self::None => Ok(Columns::Done(Vec::new())),
-            Self::Nothing(fields) => {
-                for (row, value) in values.iter().enumerate() {
-                    let Some(value) = value else { continue };
-                    let detail = match registry::unframe(value) {
-                        Err(Fault::Bad(detail)) => detail,
-                        _ => "no value has a schema that the registry knows".to_owned(),
-                    };
-                    bad(row, detail)?;
-                }
-                let column = |field: &FieldRef| new_null_array(field.data_type(), values.len());
-                Ok(Columns::Done(fields.iter().map(column).collect()))
-            }
-            Self::Json(decoder) => decode_rows(decoder.as_mut(), values, bad),
-            Self::Avro(decoder) => decode_rows(decoder.as_mut(), values, bad),
-            Self::Protobuf(decoder) => decode_rows(decoder.as_mut(), values, bad),
-            Self::Debezium(decoder) => decoder.decode(values, bad),
-            Self::ArrowIpc(decoder) => decoder.decode(values, bad),
-        }
-    }
-}
-
-/// Examines the first values to determine their columns.
-#[derive(Debug)]
-pub(in crate::columnar) enum Probe {
-    Json(Box<JsonProbe>),
-    Avro(Arc<AvroFormat>),
-    Protobuf(Arc<ProtobufFormat>),
-    Debezium(Box<EventProbe>),
-    ArrowIpc(IpcProbe),
-}
-
-/// The result of examining values.
-#[derive(Debug)]
-pub(in crate::columnar) enum Look {
-    /// Not enough yet.
-    More,
-    /// There were enough, and none has columns.
-    Nothing,
-    Settled(Settled),
-    /// A schema is needed first; then look again.
-    Schema(SchemaRequest),
-}
-
-impl Probe {
-    pub(in crate::columnar) fn look(&mut self, assembled: &Assembled) -> Result<Look> {
-        if let Self::Debezium(probe) = self {
-            return probe.look(assembled);
-        }
-        let Some(values) = assembled.filled.column(KafkaColumn::Value) else {
-            return Ok(Look::More);
-        };
-        let values = values.as_binary_view();
-        match self {
-            Self::Debezium(..) => Ok(Look::More),
-            Self::ArrowIpc(probe) => {
-                let settled = |fields| Look::Settled(Settled::ArrowIpc(fields, true));
-                Ok(probe.look(values).map_or(Look::More, settled))
-            }
-            Self::Json(probe) => Ok(probe.look(values)),
-            Self::Avro(format) => {
-                let Some(source) = &format.source else { return Ok(Look::More) };
-                let settle = |registered: &Registered, _rest: &[u8]| {
-                    AvroSchema::of_registered(registered)
-                        .map(|schema| Settled::Avro(Arc::clone(format), schema))
-                };
-                let wanted = match &format.schema {
-                    ReaderSchema::Latest(subject) => Wanted::Latest(subject.as_deref()),
-                    _ => Wanted::First,
-                };
-                ask(source.as_ref(), wanted, assembled, values, settle)
-            }
-            Self::Protobuf(format) => {
-                let Some(source) = &format.source else { return Ok(Look::More) };
-                let wanted = match &format.schema {
-                    ReaderSchema::Latest(subject) => Wanted::Latest(subject.as_deref()),
-                    _ => Wanted::First,
-                };
-                let settle = |registered: &Registered, rest: &[u8]| {
-                    let message = format.message.as_deref();
-                    ProtobufSchema::of_value(registered, message, rest)
-                        .map(|schema| Settled::Protobuf(Arc::clone(format), schema))
-                };
-                ask(source.as_ref(), wanted, assembled, values, settle)
-            }
-        }
+    /// The columns that are left out of values, or the one column that is the value.
+    #[must_use]
+    pub fn named_columns(&self) -> &[String] {
+        self.implementation().named_columns()
     }
 
-    /// Sets what to do with values that cannot be decoded.
-    pub(in crate::columnar) fn expect(&mut self, on_error: OnError) {
-        match self {
-            Self::Json(probe) => probe.expect(on_error == OnError::Raise),
-            Self::Debezium(probe) => probe.expect(on_error),
-            Self::Avro(_) | Self::Protobuf(_) | Self::ArrowIpc(_) => {}
-        }
+    /// Whether a record holds many rows.
+    #[must_use]
+    pub fn is_many_rows(&self) -> bool {
+        self.implementation().is_many_rows()
     }
 
-    /// The format of records while none reveals the columns of values; requested columns are null
-    /// then.
-    pub(in crate::columnar) fn unsettled(&self, named: Fields) -> Settled {
-        match self {
-            // Determines which values are invalid.
-            Self::ArrowIpc(_) => Settled::ArrowIpc(named, false),
-            Self::Json(probe) => Settled::Json(probe.named(named)),
-            // A value without `op` is not an event, which is known without the row's columns.
-            Self::Debezium(probe) => probe.unsettled(named),
-            Self::Avro(_) | Self::Protobuf(_) => Settled::Nothing(named),
-        }
+    /// The columns that a schema wants; none where values take any, or the schema is not settled.
+    ///
+    /// # Errors
+    /// An invalid argument for types that have no Arrow type.
+    pub fn fields(&self) -> Result<Option<Fields>> {
+        self.implementation().fields()
     }
 
-    /// What is known when there are no more values; none if that is not enough for columns.
-    pub(in crate::columnar) fn give_up(&self) -> Option<Settled> {
-        match self {
-            Self::Debezium(probe) => probe.give_up(),
-            Self::Json(probe) => probe.found(),
-            Self::ArrowIpc(probe) => probe.found().map(|fields| Settled::ArrowIpc(fields, true)),
-            Self::Avro(_) | Self::Protobuf(_) => None,
-        }
+    /// Whether [`Self::settle`] has nothing to do.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.implementation().is_settled()
     }
-}
 
-/// Which schema of the registry the columns come from.
-enum Wanted<'a> {
-    First,
-    /// With the subject; none means that of the topic's values.
-    Latest(Option<&'a str>),
-}
+    /// Finds or registers the schema for the values of a topic and the columns of a table; may
+    /// block. `others` are columns that are not part of values unless the schema has them: those of
+    /// keys, timestamps, headers and partitions.
+    ///
+    /// # Errors
+    /// The registry could not be asked, or does not take the schema.
+    pub fn settle(self, topic: &str, table: &Schema, others: &[String]) -> Result<Self> {
+        let target = self.implementation();
+        target.check_types(table)?;
+        let settled = target.settle(topic, table, others)?;
+        Ok(settled.unwrap_or(self))
+    }
 
-/// Finds the schema of the columns: the latest of a subject, or that of the first value that has
-/// one.
-fn ask(
-    source: &dyn SchemaSource,
-    wanted: Wanted<'_>,
-    assembled: &Assembled,
-    values: &BinaryViewArray,
-    settle: impl Fn(&Registered, &[u8]) -> Result<Settled, String>,
-) -> Result<Look> {
-    if let Wanted::Latest(subject) = wanted {
-        let topic = assembled.origins.first().map_or("", |(partition, _)| &*partition.topic);
-        let subject = subject.map_or_else(|| registry::subject_of(topic), str::to_owned);
-        return match source.latest(&subject) {
-            None => Ok(Look::Schema(SchemaRequest::Latest(subject))),
-            Some(known) => known
-                .and_then(|registered| settle(&registered, &[]))
-                .map(Look::Settled)
-                .map_err(|detail| Error::invalid(format!("subject {subject:?}: {detail}"))),
-        };
+    /// The same for values that come alone: without a schema, the latest of the subject is used.
+    ///
+    /// # Errors
+    /// An invalid argument where there is no schema, nor a registry to ask for it.
+    pub fn without_table(self) -> Result<Self> {
+        let alone = self.implementation().without_table()?;
+        Ok(alone.unwrap_or(self))
     }
-    let mut last = None;
-    for value in values.iter().flatten() {
-        let Ok((id, rest)) = registry::unframe(value) else { continue };
-        if last.replace(id) == Some(id) {
-            continue;
-        }
-        match source.known(id) {
-            None => return Ok(Look::Schema(SchemaRequest::Id(id))),
-            Some(Ok(registered)) => {
-                return settle(&registered, rest).map(Look::Settled).map_err(Error::invalid);
-            }
-            // Records without a schema are left to `on_error`.
-            Some(Err(_)) => {}
-        }
+
+    /// As [`WriteFormat::values`], of types that are not lost.
+    pub(in crate::columnar) fn values(&self, rows: &RecordBatch) -> Result<ValueColumn> {
+        let target = self.implementation();
+        target.check_types(rows.schema_ref())?;
+        target.values(rows)
     }
-    Ok(Look::More)
+
+    /// As [`WriteFormat::combiner`].
+    pub(in crate::columnar) fn combiner(
+        &self,
+        options: &WriteOptions,
+    ) -> Result<Option<Box<dyn CombineRows>>> {
+        self.implementation().combiner(options)
+    }
+
+    /// As [`WriteFormat::combined`].
+    pub(in crate::columnar) fn combined(&self, rows: &RecordBatch) -> Result<Option<Vec<u8>>> {
+        self.implementation().combined(rows)
+    }
 }

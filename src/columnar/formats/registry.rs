@@ -161,15 +161,29 @@ pub(in crate::columnar) fn find_latest(
     Ok(source.latest(subject).unwrap_or_else(|| Err("it has no schema".to_owned())))
 }
 
-pub(in crate::columnar) fn same_source(
-    one: Option<&Arc<dyn SchemaSource>>,
-    other: Option<&Arc<dyn SchemaSource>>,
-) -> bool {
-    match (one, other) {
-        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
-        (None, None) => true,
-        _ => false,
+/// A source is itself only.
+impl PartialEq for dyn SchemaSource {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::addr_eq(self, other)
     }
+}
+
+/// What is written in front of a value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Framing {
+    /// Nothing.
+    Plain,
+    /// The header of a Schema Registry with this id.
+    Id(SchemaId),
+    /// The same, with an id that is asked for first.
+    Register {
+        /// The registry.
+        source: Arc<dyn SchemaSource>,
+        /// The subject; that of the topic's values when none.
+        subject: Option<String>,
+        /// Whether the schema is registered if it is not known; an error otherwise.
+        auto_register: bool,
+    },
 }
 
 /// Why a value did not become a row.

@@ -3,7 +3,7 @@
 use arrow::array::ByteView;
 use arrow::array::{Array, ArrayRef, BinaryViewArray};
 
-use super::Columns;
+use super::reading::Columns;
 use super::registry::Fault;
 use crate::error::Result;
 

@@ -13,7 +13,7 @@
 //!
 //! - **CA-1** A record is in exactly one output, and outputs are in the order of the chunks.
 //! - **CA-2** The CRC of a batch is checked before any of its records is read, here or before its chunk
-//!   was pushed ([`Chunk::checked`]).
+//!   was pushed ([`FetchedBytes::checked`]).
 //! - **CA-3** Memory is bounded by the chunks that were pushed and `decompressed_size_max`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -47,7 +47,7 @@ pub struct AbortedTransaction {
 
 /// Fetched bytes of one partition and the range of them that is wanted.
 #[derive(Clone, Debug)]
-pub struct Chunk {
+pub struct FetchedBytes {
     /// The partition.
     pub partition: TopicPartition,
     /// Whole batches, and maybe a part of one at the end, which is left alone.
@@ -62,7 +62,7 @@ pub struct Chunk {
     pub checked: bool,
 }
 
-impl Chunk {
+impl FetchedBytes {
     /// All records of some bytes, `read_uncommitted`.
     #[must_use]
     pub const fn whole(partition: TopicPartition, bytes: Bytes) -> Self {
@@ -92,11 +92,14 @@ pub(in crate::columnar) struct Assembled {
 }
 
 impl Assembled {
+    /// The values, if they were asked for.
+    pub(in crate::columnar) fn values(&self) -> Option<&BinaryViewArray> {
+        self.filled.column(KafkaColumn::Value).and_then(|one| one.as_binary_view_opt())
+    }
+
     /// The bytes of all values.
     pub(in crate::columnar) fn value_bytes(&self) -> usize {
-        let values =
-            self.filled.column(KafkaColumn::Value).and_then(|one| one.as_binary_view_opt());
-        let views = values.into_iter().flat_map(|values: &BinaryViewArray| values.views().iter());
+        let views = self.values().into_iter().flat_map(|values| values.views().iter());
         // The size is in the lower half of a view's lower half.
         views.map(|view| *view as u32 as usize).sum()
     }
@@ -173,7 +176,7 @@ struct Open {
 /// A pushed chunk and how far it was read.
 #[derive(Debug)]
 struct Cursor {
-    chunk: Chunk,
+    chunk: FetchedBytes,
     /// Where the next batch starts; the open one starts at `open_at`.
     at: usize,
     open_at: usize,
@@ -256,7 +259,7 @@ impl Assembler {
         }
     }
 
-    pub(in crate::columnar) fn push(&mut self, mut chunk: Chunk) {
+    pub(in crate::columnar) fn push(&mut self, mut chunk: FetchedBytes) {
         if let Some(aborted) = &mut chunk.aborted {
             aborted.sort_by_key(|transaction| transaction.first_offset);
         }

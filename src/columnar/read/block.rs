@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::assemble::Assembled;
 use super::decoder::{DecodeOptions, Decoded};
 use super::output::{Made, Output};
-use crate::columnar::formats::Settled;
+use crate::columnar::formats::ValueFormat;
 use crate::columnar::formats::registry::SchemaRequest;
 use crate::error::{Error, Result};
 
@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub(in crate::columnar) struct Makers {
     options: DecodeOptions,
-    settled: Settled,
+    settled: ValueFormat,
     /// As [`Output::works`].
     works: bool,
     /// Those that nobody works with.
@@ -27,7 +27,7 @@ pub(in crate::columnar) struct Makers {
 impl Makers {
     pub(in crate::columnar) const fn new(
         options: DecodeOptions,
-        settled: Settled,
+        settled: ValueFormat,
         works: bool,
     ) -> Self {
         Self { options, settled, works, idle: Mutex::new(Vec::new()) }

@@ -8,7 +8,7 @@ use arrow::array::Int64Array;
 use arrow::datatypes::{DataType, Field, Fields, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
-use super::assemble::{Assembled, Assembler, Chunk, Next, PartitionProgress};
+use super::assemble::{Assembled, Assembler, FetchedBytes, Next, PartitionProgress};
 use super::block::{Block, Makers};
 use super::headers::HeaderField;
 use super::output::{Made, Output};
@@ -16,10 +16,9 @@ use super::rejected::Rejected;
 use super::tombstones::Tombstones;
 use super::unpack::Unpack;
 use crate::columnar::columns::Projection;
-#[cfg(test)]
-use crate::columnar::formats::Values;
+use crate::columnar::formats::ValueFormat;
+use crate::columnar::formats::reading::{Look, Probe};
 use crate::columnar::formats::registry::{SchemaRequest, SchemaSource};
-use crate::columnar::formats::{Look, Probe, Settled, ValueFormat};
 use crate::error::Result;
 
 /// How the bytes of a key become a column.
@@ -96,7 +95,7 @@ impl DecodeOptions {
     /// Whether there is anything that might not decode.
     #[must_use]
     pub fn may_fail(&self) -> bool {
-        !matches!(self.value, ValueFormat::Raw)
+        self.value.may_fail()
             || self.key == KeyFormat::Text
             || self.headers.iter().any(|header| header.text)
     }
@@ -164,7 +163,7 @@ pub struct Decoder {
 enum Stage {
     /// The columns of values are not known yet; outputs wait until enough values were seen.
     Probing {
-        probe: Probe,
+        probe: Box<dyn Probe>,
         /// How many of those that wait were looked at.
         looked_at: usize,
         /// The bytes of the values that were looked at.
@@ -181,7 +180,7 @@ struct Ready {
 }
 
 impl Ready {
-    fn new(options: &DecodeOptions, settled: Settled) -> Result<Self> {
+    fn new(options: &DecodeOptions, settled: ValueFormat) -> Result<Self> {
         let output = Output::new(options, &settled)?;
         let makers = Arc::new(Makers::new(options.clone(), settled, output.works()));
         Ok(Self { output, makers })
@@ -194,17 +193,15 @@ impl Decoder {
     /// # Errors
     /// An invalid argument for columns that do not exist or types that are not decoded to.
     pub fn new(options: DecodeOptions) -> Result<Self> {
-        let (stage, projection) = match options.value.settle()? {
-            Ok(settled) => {
-                let ready = Ready::new(&options, settled)?;
-                let projection = ready.output.projection();
-                (Stage::Ready(Box::new(ready)), projection)
-            }
+        let (stage, projection) = if options.value.is_settled() {
+            let ready = Ready::new(&options, options.value.clone())?;
+            let projection = ready.output.projection();
+            (Stage::Ready(Box::new(ready)), projection)
+        } else {
+            let mut probe = options.value.probe()?;
+            probe.expect(options.on_error);
             // Columns cannot be told from fields yet.
-            Err(mut probe) => {
-                probe.expect(options.on_error);
-                (Stage::Probing { probe, looked_at: 0, bytes: 0 }, Projection::ALL)
-            }
+            (Stage::Probing { probe, looked_at: 0, bytes: 0 }, Projection::ALL)
         };
         let limits = (options.max_rows, options.max_bytes);
         let assembler = Assembler::new(projection, limits, options.decompressed_size_max);
@@ -226,10 +223,10 @@ impl Decoder {
     /// Outputs of Arrow IPC streams with less room.
     #[cfg(test)]
     pub(in crate::columnar) fn set_room(&mut self, room: crate::columnar::formats::ipc::Room) {
-        if let Stage::Ready(ready) = &mut self.stage
-            && let Values::ArrowIpc(decoder) = &mut ready.output.values
-        {
-            decoder.room = room;
+        use crate::columnar::formats::ipc::IpcDecoder;
+        if let Stage::Ready(ready) = &mut self.stage {
+            let values: &mut dyn std::any::Any = ready.output.values.as_mut();
+            values.downcast_mut::<IpcDecoder>().expect("Arrow IPC").room = room;
         }
     }
 
@@ -252,7 +249,7 @@ impl Decoder {
     }
 
     /// Adds bytes to be decoded, behind those before.
-    pub fn push(&mut self, chunk: Chunk) {
+    pub fn push(&mut self, chunk: FetchedBytes) {
         self.assembler.push(chunk);
     }
 
@@ -395,9 +392,7 @@ impl Decoder {
             Probed::Schema(request) => Looked::Schema(request),
             Probed::Ready | Probed::Nothing => Looked::Done(match &self.stage {
                 Stage::Ready(ready) => ready.output.format.clone(),
-                Stage::Probing { probe, .. } => {
-                    probe.unsettled(named_fields(&self.options)).format()
-                }
+                Stage::Probing { probe, .. } => probe.unsettled(named_fields(&self.options)),
             }),
         })
     }

@@ -19,8 +19,9 @@ use super::rejected::{REJECTED_COLUMNS, Source, set_aside};
 use super::row_errors::{RowErrors, locate};
 use super::tombstones::Tombstones;
 use crate::columnar::columns::{KafkaColumn, Projection};
+use crate::columnar::formats::ValueFormat;
+use crate::columnar::formats::reading::{Columns, DecodeValues};
 use crate::columnar::formats::registry::SchemaRequest;
-use crate::columnar::formats::{Columns, Settled, ValueFormat, Values};
 use crate::error::Result;
 
 /// From filled Kafka columns to an output.
@@ -30,7 +31,7 @@ pub(in crate::columnar) struct Output {
     pub(in crate::columnar) layout: Layout,
     pub(in crate::columnar) format: ValueFormat,
     headers: Vec<HeaderField>,
-    pub(in crate::columnar) values: Values,
+    pub(in crate::columnar) values: Box<dyn DecodeValues>,
     /// The position of each decoded field among all fields.
     indices: Vec<usize>,
     /// Whether values are decoded.
@@ -54,7 +55,7 @@ pub(in crate::columnar) enum Made {
 }
 
 impl Output {
-    pub(in crate::columnar) fn new(options: &DecodeOptions, settled: &Settled) -> Result<Self> {
+    pub(in crate::columnar) fn new(options: &DecodeOptions, settled: &ValueFormat) -> Result<Self> {
         let text_key = options.key == KeyFormat::Text;
         let text_value = settled.is_text();
         let fields = settled.fields()?;
@@ -75,10 +76,10 @@ impl Output {
         }
         let values = settled.decoder(&indices)?;
         let judges = settled.is_unknown() && (options.columns.is_none() || shows_errors);
-        let decodes = !indices.is_empty() || values.is_many_rows() || judges;
+        let decodes = !indices.is_empty() || settled.is_many_rows() || judges;
         Ok(Self {
             layout,
-            format: settled.format(),
+            format: settled.clone(),
             headers: options.headers.clone(),
             values,
             indices,

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 
-use super::assemble::Chunk;
+use super::assemble::FetchedBytes;
 use crate::error::{Error, Result};
 use crate::record::{BatchHeader, Compression, Decompressor, HEADER_SIZE, peek_size};
 
@@ -159,7 +159,7 @@ impl Ahead {
     /// The next batches that are wanted and compressed; the assembler is at `at`.
     pub(in crate::columnar) fn next(
         &mut self,
-        (chunk, at): (&Chunk, usize),
+        (chunk, at): (&FetchedBytes, usize),
         size_max: usize,
         pool: &Pool,
     ) -> Option<Unpack> {
@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn work_that_was_dropped_is_not_waited_for() {
         let bytes: Bytes = batch(&(0..200_000_u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>());
-        let chunk = Chunk::whole(TopicPartition::new("t", 0), bytes);
+        let chunk = FetchedBytes::whole(TopicPartition::new("t", 0), bytes);
         let mut ahead = Ahead::default();
         let unpack = ahead.next((&chunk, 0), 64 << 20, &Pool::default()).unwrap();
         assert!(ahead.is_pending(0));

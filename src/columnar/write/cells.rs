@@ -46,10 +46,9 @@ pub(in crate::columnar) fn cast_exactly(
     match (0..array.len()).find(differs) {
         Some(row) => {
             let value = array_value_to_string(array, row).unwrap_or_default();
-            Err(Error::invalid(format!(
-                "column {path:?}, row {row}: {value} would change as {to}; round or cast \
-                 it first"
-            )))
+            let detail =
+                format!("column {path:?}: {value} would change as {to}; round or cast it first");
+            Err(Error::Row { row, detail })
         }
         None => Ok(done),
     }
@@ -125,10 +124,11 @@ pub(in crate::columnar) fn f32s(path: &str, array: &ArrayRef) -> Result<ScalarBu
         wide.is_valid(*row) && wide.value(*row).is_finite() && !narrow.value(*row).is_finite()
     };
     match (0..wide.len()).find(overflows) {
-        Some(row) => Err(Error::invalid(format!(
-            "column {path:?}, row {row}: {} is out of range for a 32-bit float",
-            wide.value(row)
-        ))),
+        Some(row) => {
+            let value = wide.value(row);
+            let detail = format!("column {path:?}: {value} is out of range for a 32-bit float");
+            Err(Error::Row { row, detail })
+        }
         None => Ok(narrow.values().clone()),
     }
 }
@@ -241,10 +241,11 @@ fn scaled(
         match exact.or_else(|| times.is_null(row).then_some(0)) {
             Some(time) => scaled.push(time),
             None => {
-                return Err(Error::invalid(format!(
-                    "column {path:?}, row {row}: {time} {from:?}s since the epoch are not a whole \
-                     64-bit number of {to:?}s; round or cast it first"
-                )));
+                let detail = format!(
+                    "column {path:?}: {time} {from:?}s since the epoch are not a whole 64-bit \
+                     number of {to:?}s; round or cast it first"
+                );
+                return Err(Error::Row { row, detail });
             }
         }
     }

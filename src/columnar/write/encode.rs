@@ -15,15 +15,15 @@
 //! - **Partition**: a fixed one, an integer column, or the result of the caller's function of key
 //!   and row: partitioners and their stickiness are in the producer.
 //!
-//! Arrow IPC streams are records of many rows; [`crate::columnar::formats::ipc`] decides which rows go together.
+//! A format may combine rows into records of many, as Arrow IPC does, and decides which go together.
 
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 
 use super::prepared::{Kind, Prepared};
 use super::sources::Sources;
-use crate::columnar::formats::ipc::Streams;
-use crate::columnar::formats::target::ValueSource;
+use crate::columnar::formats::ValueSource;
+use crate::columnar::formats::writing::CombineRows;
 use crate::columnar::read::tombstones::Tombstones;
 use crate::error::{Error, Result};
 use crate::record::{
@@ -136,7 +136,7 @@ pub struct Encoder {
     open: Vec<Option<BatchBuilder>>,
     full: Vec<FullBatch>,
     /// The rows that become records of many rows.
-    streams: Option<Streams>,
+    combiner: Option<Box<dyn CombineRows>>,
     /// The rows that were pushed before, for errors.
     rows_before: usize,
     oldest: Option<TimestampMs>,
@@ -158,15 +158,15 @@ impl Encoder {
         if i32::try_from(options.batch_size).is_err() {
             return Err(Error::invalid(format!("batch size {} is too large", options.batch_size)));
         }
-        let streams = Streams::new(&options)?;
+        let combiner = options.value.combiner(&options)?;
         let open = (0..count).map(|_| None).collect();
-        Ok(Self { options, open, full: Vec::new(), streams, rows_before: 0, oldest: None })
+        Ok(Self { options, open, full: Vec::new(), combiner, rows_before: 0, oldest: None })
     }
 
     /// Whether several rows are combined into one record.
     #[must_use]
     pub const fn has_many_rows(&self) -> bool {
-        self.streams.is_some()
+        self.combiner.is_some()
     }
 
     /// The oldest time in the column of timestamps.
@@ -202,26 +202,31 @@ impl Encoder {
         mut partitioner: impl FnMut(Option<&[u8]>, usize) -> i32,
     ) -> Result<()> {
         let rows = prepared.rows;
-        let (mut sources, values) = match (prepared.kind, &mut self.streams) {
-            (Kind::Rows(sources, values), _) => (sources, values),
-            (Kind::Streams(rows), Some(streams)) => {
-                streams.push(&rows, &self.options, now, partitioner)?;
-                return self.append_streams();
-            }
-            (Kind::Streams(_), None) => {
-                return Err(Error::invalid("the rows were prepared for records of many"));
-            }
-            (Kind::Failed(error), _) => return Err(error),
-        };
         let first = self.rows_before;
         self.rows_before = first.saturating_add(rows);
-        let at = |row: usize| format!("row {}", first.saturating_add(row));
-        self.check_times(&sources, at)?;
+        let refused = |row: usize, detail: String| {
+            let row = first.saturating_add(row);
+            Error::Row { row, detail }
+        };
+        let moved = |error| match error {
+            Error::Row { row, detail } => refused(row, detail),
+            other => other,
+        };
+        let (mut sources, values) = match (prepared.kind, &mut self.combiner) {
+            (Kind::Rows(sources, values), _) => (sources, values),
+            (Kind::Many(rows), Some(combiner)) => {
+                combiner.push(&rows, &self.options, now, &mut partitioner).map_err(moved)?;
+                return self.append_combined();
+            }
+            (Kind::Many(_), None) => {
+                return Err(Error::invalid("the rows were prepared for records of many"));
+            }
+            (Kind::Failed(error), _) => return Err(moved(error)),
+        };
+        self.check_times(&sources).map_err(moved)?;
         for row in 0..rows {
             sources.read(row);
-            let value = values
-                .get(&sources, row)
-                .map_err(|detail| Error::invalid(format!("{}: {detail}", at(row))))?;
+            let value = values.get(&sources.value, row).map_err(|detail| refused(row, detail))?;
             let key = sources.key.current(row);
             let partition = match &sources.partition {
                 Some(column) => column.get(row).copied().unwrap_or(-1),
@@ -234,11 +239,11 @@ impl Encoder {
             let headers = &sources.headers.of(row);
             let record = Record { partition, timestamp, key, value, headers };
             if let Some(refusal) = timestamp.refusal() {
-                return Err(Error::invalid(format!("{}: {refusal}", at(row))));
+                return Err(refused(row, refusal));
             }
             if !(0..self.options.partition_count).contains(&partition) {
                 check_partition(partition, self.options.partition_count)
-                    .map_err(|error| Error::invalid(format!("{}: {error}", at(row))))?;
+                    .map_err(|error| refused(row, error.to_string()))?;
             }
             self.append(&record)?;
         }
@@ -246,15 +251,15 @@ impl Encoder {
     }
 
     /// Refuses rows without a time, and keeps the oldest one.
-    fn check_times(&mut self, sources: &Sources, at: impl Fn(usize) -> String) -> Result<()> {
+    fn check_times(&mut self, sources: &Sources) -> Result<()> {
         let Some(times) = &sources.timestamp else { return Ok(()) };
         if let Some(row) = times.first_null() {
             let name = self.options.timestamp.as_deref().unwrap_or_default();
-            return Err(Error::invalid(format!(
-                "{}: the timestamp column {name:?} is null; fill it, or write these rows \
-                 separately, without a timestamp column",
-                at(row)
-            )));
+            let detail = format!(
+                "the timestamp column {name:?} is null; fill it, or write these rows separately, \
+                 without a timestamp column"
+            );
+            return Err(Error::Row { row, detail });
         }
         self.oldest = self.oldest.into_iter().chain(times.oldest()).min();
         Ok(())
@@ -290,8 +295,8 @@ impl Encoder {
     }
 
     /// Appends complete records of many rows.
-    fn append_streams(&mut self) -> Result<()> {
-        let records = self.streams.as_mut().map(Streams::take).unwrap_or_default();
+    fn append_combined(&mut self) -> Result<()> {
+        let records = self.combiner.as_mut().map(|combiner| combiner.take()).unwrap_or_default();
         for record in records {
             let record = Record {
                 partition: record.partition,
@@ -315,9 +320,9 @@ impl Encoder {
     /// # Errors
     /// An invalid argument for rows that cannot be put together.
     pub fn finish_full(&mut self) -> Result<Vec<FullBatch>> {
-        if let Some(streams) = &mut self.streams {
-            streams.finish()?;
-            self.append_streams()?;
+        if let Some(combiner) = &mut self.combiner {
+            combiner.finish()?;
+            self.append_combined()?;
         }
         for (partition, slot) in (0_i32..).zip(&mut self.open) {
             self.full.extend(slot.take().map(|builder| FullBatch { partition, builder }));

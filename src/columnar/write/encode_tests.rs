@@ -46,7 +46,7 @@ fn decode(batches: &[EncodedBatch], value: ValueFormat) -> RecordBatch {
         let partition = TopicPartition::new("t", batch.partition);
         let parsed = Batch::parse(&batch.bytes).unwrap();
         assert_eq!(parsed.header().record_count, batch.record_count);
-        decoder.push(Chunk::whole(partition, batch.bytes.clone()));
+        decoder.push(FetchedBytes::whole(partition, batch.bytes.clone()));
     }
     let mut outputs = Vec::new();
     while let Some(output) = decoder.next(true).unwrap() {
@@ -77,7 +77,7 @@ fn what_json_has_no_number_for_is_refused_or_written_as_asked() {
     let floats = Arc::new(Float64Array::from(vec![1.5, f64::NAN, f64::NEG_INFINITY])) as ArrayRef;
     let rows = table(vec![("f", floats)]);
     let write = |non_finite| {
-        let value = ValueSource::Json { exclude: Vec::new(), non_finite };
+        let value = ValueSource::Json(JsonTarget { exclude: Vec::new(), non_finite });
         encode(&rows, WriteOptions { value, ..WriteOptions::default() })
     };
     let error = write(NonFinite::Refuse).unwrap_err().to_string();
@@ -377,12 +377,12 @@ fn batches_stay_within_their_size() {
 }
 
 /// Records of some values.
-fn records(values: &[Option<&str>]) -> Chunk {
+fn records(values: &[Option<&str>]) -> FetchedBytes {
     let mut builder = crate::record::BatchBuilder::new(crate::record::BatchOptions::default());
     for value in values {
         builder.append(NOW, None, value.map(str::as_bytes), &[]).unwrap();
     }
-    Chunk::whole(TopicPartition::new("t", 0), builder.finish().unwrap())
+    FetchedBytes::whole(TopicPartition::new("t", 0), builder.finish().unwrap())
 }
 
 fn decoded(values: &[Option<&str>], options: DecodeOptions) -> Decoded {

@@ -8,7 +8,7 @@ use arrow::record_batch::RecordBatch;
 
 use super::encode::WriteOptions;
 use super::sources::Sources;
-use crate::columnar::formats::target::ValueSource;
+use crate::columnar::formats::writing::ValueColumn;
 use crate::columnar::read::tombstones::Tombstones;
 use crate::error::Error;
 
@@ -25,45 +25,32 @@ impl std::fmt::Debug for Prepared {
 }
 
 pub(in crate::columnar) enum Kind {
-    /// Records have many rows, which are put together first.
-    Streams(RecordBatch),
+    /// Records have many rows, which are combined first.
+    Many(RecordBatch),
     Rows(Box<Sources>, Values),
     /// The columns do not fit.
     Failed(Error),
 }
 
-/// The values of rows.
+/// The values of rows that were encoded.
 #[derive(Default)]
 pub(in crate::columnar) struct Values {
-    /// Whether they were made; those of a column are borrowed from it.
-    made: bool,
-    bytes: Vec<u8>,
+    pub(in crate::columnar) bytes: Vec<u8>,
     /// Where each ends.
-    ends: Vec<usize>,
+    pub(in crate::columnar) ends: Vec<usize>,
+    /// Why there are no more.
+    pub(in crate::columnar) failed: Option<String>,
     /// The rows whose values are null instead.
     tombstones: Tombstones,
-    /// Why there are no more.
-    failed: Option<String>,
 }
 
 impl Values {
-    fn new(sources: &mut Sources, rows: usize, tombstones: &Tombstones) -> Self {
-        let (made, tombstones) = (sources.value.is_made(), tombstones.clone());
-        let mut values = Self { made, tombstones, ..Self::default() };
-        if values.made {
+    pub(super) fn new(column: &ValueColumn, rows: usize, tombstones: &Tombstones) -> Self {
+        let mut values = Self::default();
+        if let ValueColumn::Encoded(encoder) = column {
+            values.tombstones = tombstones.clone();
             values.ends.reserve(rows);
-            for row in 0..rows {
-                if values.tombstones.contains(row) {
-                    values.ends.push(values.bytes.len());
-                    continue;
-                }
-                if let Err(detail) = sources.value.read(row) {
-                    values.failed = Some(detail);
-                    break;
-                }
-                values.bytes.extend_from_slice(sources.value.current(row).unwrap_or_default());
-                values.ends.push(values.bytes.len());
-            }
+            encoder.encode(rows, tombstones, &mut values);
         }
         values
     }
@@ -71,15 +58,17 @@ impl Values {
     /// The value of a row.
     ///
     /// # Errors
-    /// Why it could not be made.
+    /// Why it could not be encoded.
     #[inline]
     pub(in crate::columnar) fn get<'a>(
         &'a self,
-        sources: &'a Sources,
+        column: &'a ValueColumn,
         row: usize,
     ) -> Result<Option<&'a [u8]>, String> {
-        if !self.made {
-            return Ok(sources.value.current(row));
+        match column {
+            ValueColumn::Null => return Ok(None),
+            ValueColumn::Borrowed(column) => return Ok(column.get(row)),
+            ValueColumn::Encoded(_) => {}
         }
         if self.tombstones.contains(row) {
             return Ok(None);
@@ -98,15 +87,15 @@ impl Prepared {
     #[must_use]
     pub fn new(rows: &RecordBatch, tombstones: &Tombstones, options: &WriteOptions) -> Self {
         let kind = match Sources::new(rows, options) {
-            _ if matches!(options.value, ValueSource::ArrowIpc(_)) => {
+            _ if options.value.is_many_rows() => {
                 if tombstones.any() {
                     Kind::Failed(no_row())
                 } else {
-                    Kind::Streams(rows.clone())
+                    Kind::Many(rows.clone())
                 }
             }
-            Ok(mut sources) => {
-                let values = Values::new(&mut sources, rows.num_rows(), tombstones);
+            Ok(sources) => {
+                let values = Values::new(&sources.value, rows.num_rows(), tombstones);
                 Kind::Rows(Box::new(sources), values)
             }
             Err(error) => Kind::Failed(error),
@@ -119,7 +108,7 @@ impl Prepared {
     pub const fn bytes(&self) -> usize {
         match &self.kind {
             Kind::Rows(_, values) => values.bytes.len(),
-            Kind::Streams(_) | Kind::Failed(_) => 0,
+            Kind::Many(_) | Kind::Failed(_) => 0,
         }
     }
 }

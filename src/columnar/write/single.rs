@@ -4,27 +4,28 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::Field;
 use arrow::record_batch::RecordBatch;
 
-use super::sources::RowValue;
-use crate::columnar::formats::ipc::one_stream;
+use super::prepared::Values;
+use crate::columnar::formats::ValueSource;
 use crate::columnar::formats::json::write::{NonFinite, ValueWriter, put_string};
-use crate::columnar::formats::target::ValueSource;
+use crate::columnar::read::tombstones::Tombstones;
 use crate::error::{Error, Result};
 
-/// The value of a table's only row; for an Arrow IPC stream, that of all its rows.
+/// The value of a table's only row; of all its rows, where records hold many.
 ///
 /// # Errors
 /// An invalid argument for a table with another number of rows, a format whose schema is not
 /// settled, or columns that do not match it.
 pub fn encode_value(rows: &RecordBatch, source: &ValueSource) -> Result<Option<Vec<u8>>> {
-    if let ValueSource::ArrowIpc(target) = source {
-        return one_stream(rows, target).map(Some);
+    if let Some(value) = source.combined(rows)? {
+        return Ok(Some(value));
     }
     if rows.num_rows() != 1 {
         return Err(Error::invalid(format!("a value needs one row, not {}", rows.num_rows())));
     }
-    let mut value = RowValue::new(rows, source)?;
-    value.read(0).map_err(Error::invalid)?;
-    Ok(value.current(0).map(<[u8]>::to_vec))
+    let column = source.values(rows)?;
+    let values = Values::new(&column, 1, &Tombstones::NONE);
+    let value = values.get(&column, 0).map_err(Error::invalid)?;
+    Ok(value.map(<[u8]>::to_vec))
 }
 
 /// Appends the first value of a column as JSON.

@@ -12,10 +12,8 @@ use arrow::record_batch::RecordBatch;
 use super::bytes_column::BytesColumn;
 use super::encode::{HeaderSource, PartitionSource, WriteOptions};
 use super::shown;
-use crate::columnar::formats::avro::AvroWriter;
-use crate::columnar::formats::json::write::{RowWriter, put_i64, put_u64};
-use crate::columnar::formats::protobuf::ProtobufWriter;
-use crate::columnar::formats::target::{Framing, ValueSource};
+use crate::columnar::formats::json::write::{put_i64, put_u64};
+use crate::columnar::formats::writing::ValueColumn;
 use crate::error::{Error, Result};
 use crate::record::Header;
 use crate::types::TimestampMs;
@@ -23,7 +21,7 @@ use crate::types::TimestampMs;
 /// The columns from which records are built.
 pub(in crate::columnar) struct Sources {
     pub(in crate::columnar) key: TextSource,
-    pub(in crate::columnar) value: RowValue,
+    pub(in crate::columnar) value: ValueColumn,
     pub(in crate::columnar) partition: Option<ScalarBuffer<i32>>,
     pub(in crate::columnar) timestamp: Option<TimeColumn>,
     pub(in crate::columnar) headers: HeaderColumns,
@@ -32,7 +30,7 @@ pub(in crate::columnar) struct Sources {
 impl Sources {
     pub(in crate::columnar) fn new(rows: &RecordBatch, options: &WriteOptions) -> Result<Self> {
         let key = key_source(rows, options)?;
-        let value = RowValue::new(rows, &options.value)?;
+        let value = options.value.values(rows)?;
         let partition = partition_source(rows, options)?;
         let timestamp = match &options.timestamp {
             Some(name) => Some(TimeColumn::new(name, column(rows, name)?)?),
@@ -76,19 +74,8 @@ pub(in crate::columnar) fn partition_source(
     }
 }
 
-#[cold]
-fn unsettled() -> Error {
-    Error::invalid("the schema of the values is not settled; see ValueSource::settle")
-}
-
-fn framing(framing: &Framing) -> Result<Framing> {
-    match framing {
-        Framing::Register { .. } => Err(unsettled()),
-        settled => Ok(settled.clone()),
-    }
-}
-
-fn column<'a>(rows: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
+/// The column of a name.
+pub(in crate::columnar) fn column<'a>(rows: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
     rows.column_by_name(name).ok_or_else(|| {
         let schema = rows.schema_ref();
         let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
@@ -188,86 +175,6 @@ impl IntColumn {
         match &self.values {
             Ints::Signed(values) => put_i64(output, values.get(row).copied().unwrap_or(0)),
             Ints::Unsigned(values) => put_u64(output, values.get(row).copied().unwrap_or(0)),
-        }
-    }
-}
-
-/// The values of rows.
-pub(in crate::columnar) enum RowValue {
-    Json(RowWriter, Vec<u8>),
-    Avro(AvroWriter, Framing, Vec<u8>),
-    Protobuf(ProtobufWriter, Vec<u8>, Vec<u8>),
-    Column(BytesColumn),
-    Null,
-}
-
-impl RowValue {
-    pub(in crate::columnar) fn new(rows: &RecordBatch, source: &ValueSource) -> Result<Self> {
-        source.check_types(rows.schema_ref())?;
-        Ok(match source {
-            ValueSource::Json { exclude, non_finite } => {
-                Self::Json(RowWriter::new(rows, exclude, *non_finite)?, Vec::new())
-            }
-            ValueSource::Column(name) => Self::Column(BytesColumn::new(name, column(rows, name)?)?),
-            ValueSource::Avro(target) => {
-                let schema = target.schema.as_ref().ok_or_else(unsettled)?;
-                let writer = AvroWriter::new(rows, schema, &target.exclude)?;
-                Self::Avro(writer, framing(&target.framing)?, Vec::new())
-            }
-            ValueSource::Protobuf(target) => {
-                let schema = target.schema.as_ref().ok_or_else(unsettled)?;
-                let writer = ProtobufWriter::new(rows, schema, &target.exclude)?;
-                let mut header = Vec::new();
-                if let framed @ Framing::Id(_) = framing(&target.framing)? {
-                    framed.put(&mut header);
-                    schema.put_indexes(&mut header);
-                }
-                Self::Protobuf(writer, header, Vec::new())
-            }
-            ValueSource::ArrowIpc(_) => {
-                return Err(Error::invalid("an Arrow IPC stream is a value of many rows"));
-            }
-            ValueSource::Null => Self::Null,
-        })
-    }
-
-    /// Whether values are encoded; the others are borrowed.
-    pub(in crate::columnar) const fn is_made(&self) -> bool {
-        !matches!(self, Self::Column(_) | Self::Null)
-    }
-
-    /// Encodes the value of a row.
-    #[inline]
-    pub(in crate::columnar) fn read(&mut self, row: usize) -> Result<(), String> {
-        match self {
-            Self::Json(writer, scratch) => {
-                scratch.clear();
-                writer.write(row, scratch).map_err(|fail| fail.in_column())?;
-            }
-            Self::Avro(writer, framing, scratch) => {
-                scratch.clear();
-                framing.put(scratch);
-                writer.write(row, scratch)?;
-            }
-            Self::Protobuf(writer, header, scratch) => {
-                scratch.clear();
-                scratch.extend_from_slice(header);
-                writer.write(row, scratch)?;
-            }
-            Self::Column(_) | Self::Null => {}
-        }
-        Ok(())
-    }
-
-    /// The value of the row that was read.
-    #[inline]
-    pub(in crate::columnar) fn current(&self, row: usize) -> Option<&[u8]> {
-        match self {
-            Self::Json(_, scratch) | Self::Avro(_, _, scratch) | Self::Protobuf(_, _, scratch) => {
-                Some(scratch)
-            }
-            Self::Column(column) => column.get(row),
-            Self::Null => None,
         }
     }
 }

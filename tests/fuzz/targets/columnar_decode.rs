@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use bytes::Bytes;
 use ottla::columnar::{
-    AvroFormat, AvroSchema, Chunk, DebeziumFormat, DecimalStrings, DecodeOptions, Decoder, OnError,
-    ProtobufFormat, ProtobufSchema, ReaderSchema, ValueFormat,
+    AvroFormat, AvroSchema, DebeziumFormat, DecimalStrings, DecodeOptions, Decoder, FetchedBytes,
+    OnError, ProtobufFormat, ProtobufSchema, ReaderSchema, ValueFormat,
 };
 use ottla::record::{BatchBuilder, BatchOptions, patch_producer};
 use ottla::types::{ProducerEpoch, ProducerId, Sequence, TimestampMs, TopicPartition};
@@ -58,7 +58,7 @@ pub(crate) fn run(input: &[u8]) {
     };
     let mut decoder = Decoder::new(options).expect("good options");
     for bytes in [good, Bytes::from(bad)] {
-        decoder.push(Chunk::whole(TopicPartition::new("fuzz", 0), bytes));
+        decoder.push(FetchedBytes::whole(TopicPartition::new("fuzz", 0), bytes));
     }
     let rows = drain(&mut decoder);
     assert!(rows.is_none_or(|rows| rows >= values.len()));

@@ -34,25 +34,30 @@ mod schema;
 mod tests;
 mod write;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
-use arrow::datatypes::Fields;
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{Fields, Schema as ArrowSchema};
 
 pub use schema::AvroSchema;
 pub(in crate::columnar) use write::AvroWriter;
 
 use super::builder::Rows;
 use super::fail::with_excerpt;
-use super::registry::{self, Fault, ReaderSchema, SchemaId, SchemaRequest, SchemaSource};
+use super::reading::DecodeValues;
+use super::registry::{
+    self, Fault, Framing, ReaderSchema, Registered, SchemaId, SchemaKind, SchemaSource,
+};
 use super::rows::{BLOCK_ROWS, RowDecoder, Value};
+use super::schemas::{SchemaFormat, SchemaTarget, Wanted, WriterSchemas};
+use super::writing::RowEncoder;
+use super::{ValueFormat, ValueSource};
 use crate::error::Result;
 use read::Cursor;
 use resolve::{Program, compile};
 
 /// How Avro values are read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AvroFormat {
     /// Where the columns come from.
     pub schema: ReaderSchema<AvroSchema>,
@@ -63,11 +68,104 @@ pub struct AvroFormat {
     pub source: Option<Arc<dyn SchemaSource>>,
 }
 
-impl PartialEq for AvroFormat {
-    fn eq(&self, other: &Self) -> bool {
-        self.schema == other.schema
-            && self.framed == other.framed
-            && registry::same_source(self.source.as_ref(), other.source.as_ref())
+impl SchemaFormat for AvroFormat {
+    type Schema = AvroSchema;
+    const NAME: &'static str = "Avro";
+
+    fn schema(&self) -> &ReaderSchema<AvroSchema> {
+        &self.schema
+    }
+
+    fn is_framed(&self) -> bool {
+        self.framed
+    }
+
+    fn registry(&self) -> Option<&Arc<dyn SchemaSource>> {
+        self.source.as_ref()
+    }
+
+    fn with_schema(&self, schema: AvroSchema) -> ValueFormat {
+        let schema = ReaderSchema::Given(schema);
+        ValueFormat::Avro(Arc::new(Self { schema, ..self.clone() }))
+    }
+
+    fn of_registered(&self, registered: &Registered, _rest: &[u8]) -> Result<AvroSchema, String> {
+        AvroSchema::of_registered(registered)
+    }
+
+    fn columns(&self, schema: &AvroSchema) -> Result<Fields> {
+        schema.fields()
+    }
+
+    fn rows(&self, schema: &AvroSchema, wanted: &[usize]) -> Result<Box<dyn DecodeValues>> {
+        Ok(Box::new(AvroDecoder::new(self, schema, wanted)?))
+    }
+}
+
+/// How Avro values are written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AvroTarget {
+    /// The schema; when none, the latest one of the subject where schemas are not registered, and
+    /// else one that is made from the columns.
+    pub schema: Option<AvroSchema>,
+    /// The columns that are left out.
+    pub exclude: Vec<String>,
+    /// What is written in front of the value.
+    pub framing: Framing,
+    /// Whether the schema and what is in front are known.
+    pub settled: bool,
+}
+
+impl SchemaTarget for AvroTarget {
+    type Schema = AvroSchema;
+
+    fn wanted(&self) -> Wanted<'_, AvroSchema> {
+        let Self { schema, exclude, framing, settled } = self;
+        Wanted { schema: schema.as_ref(), exclude, framing, is_settled: *settled }
+    }
+
+    fn found(&self, schema: AvroSchema, exclude: Vec<String>, framing: Framing) -> ValueSource {
+        ValueSource::Avro(Self { schema: Some(schema), exclude, framing, settled: true })
+    }
+
+    fn with_framing(&self, framing: Framing) -> ValueSource {
+        ValueSource::Avro(Self { framing, ..self.clone() })
+    }
+
+    fn columns(schema: &AvroSchema) -> Result<Fields> {
+        schema.fields()
+    }
+
+    fn derive(&self, topic: &str, table: &ArrowSchema, exclude: &[String]) -> Result<AvroSchema> {
+        AvroSchema::of_table(table, &format!("{topic}_value"), exclude)
+    }
+
+    fn of_registered(&self, registered: &Registered) -> Result<AvroSchema, String> {
+        AvroSchema::of_registered(registered)
+    }
+
+    fn prefers_latest() -> bool {
+        false
+    }
+
+    fn register(
+        schema: &AvroSchema,
+        source: &dyn SchemaSource,
+        subject: &str,
+        create: bool,
+    ) -> Result<SchemaId> {
+        let text = (SchemaKind::Avro, schema.text(), schema.references());
+        source.register(subject, text, create)
+    }
+
+    fn put_header(_schema: &AvroSchema, _output: &mut Vec<u8>) {}
+
+    fn encoder(
+        schema: &AvroSchema,
+        rows: &RecordBatch,
+        exclude: &[String],
+    ) -> Result<impl RowEncoder + 'static> {
+        AvroWriter::new(rows, schema, exclude)
     }
 }
 
@@ -78,8 +176,7 @@ pub(in crate::columnar) struct AvroDecoder {
     /// The positions of the wanted columns among the fields of the reader's schema.
     wanted: Vec<usize>,
     framed: bool,
-    source: Option<Arc<dyn SchemaSource>>,
-    programs: BTreeMap<SchemaId, std::result::Result<Program, String>>,
+    programs: WriterSchemas<SchemaId, Program>,
     current: Option<SchemaId>,
     program: Program,
     rows: Rows,
@@ -109,8 +206,7 @@ impl AvroDecoder {
             reader: reader.clone(),
             wanted: wanted.to_vec(),
             framed: format.framed,
-            source: format.source.clone(),
-            programs: BTreeMap::new(),
+            programs: WriterSchemas::new(format.source.as_ref()),
             current: None,
             program,
             rows,
@@ -118,36 +214,25 @@ impl AvroDecoder {
     }
 
     /// Switches to the program for values of a writer's schema.
-    fn switch(&mut self, id: SchemaId) -> std::result::Result<(), Fault> {
-        if !self.programs.contains_key(&id) {
-            let known = self.source.as_ref().and_then(|source| source.known(id));
-            let Some(known) = known else { return Err(Fault::Schema(SchemaRequest::Id(id))) };
-            let program = known
-                .and_then(|registered| AvroSchema::of_registered(&registered))
-                .and_then(|writer| {
-                    compile(&writer, &self.reader, &self.wanted).map_err(|detail| {
-                        format!("schema {id} does not fit the schema of the columns: {detail}")
-                    })
-                });
-            self.programs.insert(id, program);
-        }
-        match self.programs.get(&id) {
-            Some(Ok(program)) => {
-                self.program = program.clone();
-                self.current = Some(id);
-                Ok(())
-            }
-            Some(Err(detail)) => Err(Fault::Bad(detail.clone())),
-            None => Err(Fault::Schema(SchemaRequest::Id(id))),
-        }
+    fn switch(&mut self, id: SchemaId) -> Result<(), Fault> {
+        let (reader, wanted) = (&self.reader, &self.wanted);
+        let program = self.programs.get(id, &id, |registered| {
+            let writer = AvroSchema::of_registered(registered)?;
+            compile(&writer, reader, wanted).map_err(|detail| {
+                format!("schema {id} does not fit the schema of the columns: {detail}")
+            })
+        })?;
+        self.program = program.clone();
+        self.current = Some(id);
+        Ok(())
     }
 }
 
 impl RowDecoder for AvroDecoder {
-    fn push(&mut self, value: &[u8]) -> std::result::Result<(), Fault> {
+    fn push(&mut self, value: &[u8]) -> Result<(), Fault> {
         let body = if self.framed {
             let (id, body) = registry::unframe(value)?;
-            if self.source.is_some() && self.current != Some(id) {
+            if self.programs.source.is_some() && self.current != Some(id) {
                 self.switch(id)?;
             }
             body
@@ -165,7 +250,11 @@ impl RowDecoder for AvroDecoder {
             let value = value.alone();
             let body = if self.framed {
                 match registry::unframe(value) {
-                    Ok((id, body)) if self.source.is_none() || self.current == Some(id) => body,
+                    Ok((id, body))
+                        if self.programs.source.is_none() || self.current == Some(id) =>
+                    {
+                        body
+                    }
                     _ => return 0,
                 }
             } else {

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 use super::write::{put_bytes, put_long};
 use super::*;
-use crate::columnar::formats::Columns;
-use crate::columnar::formats::registry::{Registered, SchemaKind};
+use crate::columnar::formats::reading::Columns;
+use crate::columnar::formats::registry::SchemaRequest;
 use crate::columnar::formats::rows::decode_rows;
 use crate::columnar::formats::rows::testing::assert_blocks_are_rows;
 use crate::error::Error;
@@ -500,6 +500,11 @@ fn nulls_without_a_type_are_written_only_where_the_schema_has_null() {
     for kind in [
         json!("int"),
         json!("string"),
+        json!("bytes"),
+        json!({"type": "int", "logicalType": "date"}),
+        json!({"type": "long", "logicalType": "timestamp-millis"}),
+        json!({"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}),
+        json!({"type": "enum", "name": "E", "symbols": ["A"]}),
         json!({"type": "array", "items": "int"}),
         json!({"type": "map", "values": "int"}),
         json!({"type": "record", "name": "N", "fields": [{"name": "a", "type": "int"}]}),

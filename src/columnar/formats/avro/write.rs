@@ -14,6 +14,7 @@ use arrow::record_batch::RecordBatch;
 use super::json_default;
 use super::mapping::{Shape, VALUE_COLUMN, member_name, shape};
 use super::schema::{AvroSchema, Decimal, EnumSchema, Logical, RecordSchema, Schema};
+use crate::columnar::formats::writing::RowEncoder;
 use crate::columnar::write::bytes_column::BytesColumn;
 use crate::columnar::write::cells;
 use crate::columnar::write::cells::Typed;
@@ -68,16 +69,10 @@ impl AvroWriter {
         };
         Ok(Self { fields })
     }
+}
 
-    /// Appends the value of a row.
-    ///
-    /// # Errors
-    /// What is wrong with the row, such as a null where the schema allows none.
-    pub(in crate::columnar) fn write(
-        &self,
-        row: usize,
-        output: &mut Vec<u8>,
-    ) -> Result<(), String> {
+impl RowEncoder for AvroWriter {
+    fn write(&self, row: usize, output: &mut Vec<u8>) -> Result<(), String> {
         self.fields.iter().try_for_each(|field| field.write(row, output))
     }
 }

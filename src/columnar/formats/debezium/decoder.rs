@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::connect::{self, Forms};
 use super::decimals::{Maker, any_decimal};
 use super::{Events, Origin, PARTS};
-use crate::columnar::formats::{Columns, Values};
+use crate::columnar::formats::reading::{Columns, DecodeValues};
 use crate::columnar::write::bytes_column::BytesColumn;
 use crate::error::{Error, Result};
 
@@ -34,16 +34,16 @@ fn is_document(detail: &str) -> bool {
 
 /// Decodes events.
 #[derive(Debug)]
-pub(in crate::columnar) struct EventDecoder {
+pub(super) struct EventDecoder {
     names: Vec<String>,
-    values: Values,
+    values: Box<dyn DecodeValues>,
     events: Events,
     wanted: Vec<usize>,
     schemas: Schemas,
 }
 
 impl EventDecoder {
-    pub(super) fn new(events: &Events, wanted: &[usize]) -> Result<Self> {
+    pub(super) fn new(events: Events, wanted: &[usize]) -> Result<Self> {
         let all = events.inner.fields()?.unwrap_or_else(Fields::empty);
         let is_needed = |name: &str| {
             PARTS.contains(&name)
@@ -60,13 +60,42 @@ impl EventDecoder {
         Ok(Self {
             names: names.collect(),
             values: events.inner.decoder(&needed)?,
-            events: events.clone(),
+            events,
             wanted: wanted.to_vec(),
             schemas: Schemas::default(),
         })
     }
 
-    pub(in crate::columnar) fn decode(
+    fn columns(
+        &self,
+        event: &Event<'_>,
+        maker: &mut Maker<'_>,
+    ) -> Result<Vec<ArrayRef>, ArrowError> {
+        let all_rows: Vec<usize> = (0..event.rows).collect();
+        let row = Row::new(event, &self.events.envelope)?;
+        let mut columns = Vec::with_capacity(self.wanted.len());
+        for &index in &self.wanted {
+            let origin = self.events.origins.get(index);
+            let (Some(field), Some(origin)) = (self.events.columns.get(index), origin) else {
+                continue;
+            };
+            let wanted = field.data_type();
+            let (column, path) = match origin {
+                Origin::Row(name) => (row.column(name)?, name.as_str()),
+                Origin::Part(name) => (event.part(name, &self.events.envelope)?, ""),
+            };
+            columns.push(if self.events.makes_decimals && any_decimal(wanted) {
+                maker.make(&column, wanted, path, &all_rows)?
+            } else {
+                cast(&column, wanted)?
+            });
+        }
+        Ok(columns)
+    }
+}
+
+impl DecodeValues for EventDecoder {
+    fn decode(
         &mut self,
         values: &BinaryViewArray,
         bad: &mut dyn FnMut(usize, String) -> Result<()>,
@@ -98,7 +127,7 @@ impl EventDecoder {
         }
         let schemas = event.bare("schema").filter(|_| self.events.makes_decimals);
         let forms = schemas.map(|schemas| self.schemas.forms(&schemas)).unwrap_or_default();
-        let strings = self.events.format.decimals;
+        let strings = self.events.decimals;
         let mut maker = Maker { strings, forms: &forms, bad: Vec::new() };
         let mut columns = self.columns(&event, &mut maker).map_err(internal)?;
         let mut undone = BTreeSet::new();
@@ -115,33 +144,6 @@ impl EventDecoder {
             columns = cleared.collect::<Result<_, ArrowError>>().map_err(internal)?;
         }
         Ok(Columns::Done(columns))
-    }
-
-    fn columns(
-        &self,
-        event: &Event<'_>,
-        maker: &mut Maker<'_>,
-    ) -> Result<Vec<ArrayRef>, ArrowError> {
-        let all_rows: Vec<usize> = (0..event.rows).collect();
-        let row = Row::new(event, &self.events.envelope)?;
-        let mut columns = Vec::with_capacity(self.wanted.len());
-        for &index in &self.wanted {
-            let origin = self.events.origins.get(index);
-            let (Some(field), Some(origin)) = (self.events.columns.get(index), origin) else {
-                continue;
-            };
-            let wanted = field.data_type();
-            let (column, path) = match origin {
-                Origin::Row(name) => (row.column(name)?, name.as_str()),
-                Origin::Part(name) => (event.part(name, &self.events.envelope)?, ""),
-            };
-            columns.push(if self.events.makes_decimals && any_decimal(wanted) {
-                maker.make(&column, wanted, path, &all_rows)?
-            } else {
-                cast(&column, wanted)?
-            });
-        }
-        Ok(columns)
     }
 }
 

@@ -14,20 +14,24 @@ mod connect;
 mod decimals;
 mod decoder;
 mod probe;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
 
 pub use decimals::DecimalStrings;
-pub(in crate::columnar) use decoder::EventDecoder;
-pub(in crate::columnar) use probe::EventProbe;
 
-use super::json::JsonFormat;
-use super::{Settled, ValueFormat};
+use super::ValueFormat;
+use super::json::{Extra, JsonFormat};
+use super::reading::{DecodeValues, Probe, ReadFormat};
+use super::registry::SchemaSource;
 use crate::columnar::columns::UTC;
 use crate::error::{Error, Result};
 use decimals::{any_decimal, texts};
+use decoder::EventDecoder;
+use probe::EventProbe;
 
 /// How change events are read.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +43,39 @@ pub struct DebeziumFormat {
     pub unwrap: bool,
     /// How strings of decimals are read, in JSON.
     pub decimals: DecimalStrings,
+}
+
+impl DebeziumFormat {
+    fn with_inner(&self, inner: ValueFormat) -> Self {
+        Self { inner, unwrap: self.unwrap, decimals: self.decimals }
+    }
+}
+
+impl ReadFormat for DebeziumFormat {
+    fn is_settled(&self) -> bool {
+        self.inner.is_settled()
+    }
+
+    fn source(&self) -> Option<&Arc<dyn SchemaSource>> {
+        self.inner.source()
+    }
+
+    fn settle_for(&self, topic: &str) -> Result<Option<ValueFormat>> {
+        let inner = self.inner.clone().settle_for(topic)?;
+        Ok(Some(ValueFormat::Debezium(Arc::new(self.with_inner(inner)))))
+    }
+
+    fn probe(&self) -> Result<Box<dyn Probe>> {
+        Ok(Box::new(EventProbe::new(self)?))
+    }
+
+    fn fields(&self) -> Result<Option<Fields>> {
+        Ok(Some(Events::new(self)?.columns))
+    }
+
+    fn decoder(&self, wanted: &[usize]) -> Result<Box<dyn DecodeValues>> {
+        Ok(Box::new(EventDecoder::new(Events::new(self)?, wanted)?))
+    }
 }
 
 /// The parts of an event that become columns.
@@ -67,36 +104,41 @@ enum Origin {
     Part(String),
 }
 
-/// A format of events whose columns are known.
-#[derive(Clone, Debug)]
-pub(in crate::columnar) struct Events {
-    /// The format with the columns of events.
-    settled: Box<Settled>,
-    /// The format in which the events are decoded first, if it is a different one.
-    inner: Box<Settled>,
-    format: Arc<DebeziumFormat>,
+/// What events with known columns are.
+#[derive(Debug)]
+struct Events {
+    /// The format in which the events are decoded first.
+    inner: ValueFormat,
+    /// How strings of decimals are read.
+    decimals: DecimalStrings,
     /// The fields of an event as they are decoded first, bare or in `payload`.
     envelope: Fields,
     columns: Fields,
     origins: Vec<Origin>,
     /// Whether columns are converted from the texts of decimals.
     makes_decimals: bool,
+    /// Whether it is known which columns the row has.
     has_row: bool,
 }
 
 impl Events {
-    pub(in crate::columnar) fn new(settled: Settled, format: &Arc<DebeziumFormat>) -> Result<Self> {
-        let settled = match settled {
-            Settled::Json(json) => {
+    fn new(format: &DebeziumFormat) -> Result<Self> {
+        let settled = match &format.inner {
+            ValueFormat::Json(json) => {
                 // Inferred fields are those of events, not of a row.
                 let found = json.fields.as_ref().filter(|_| json.found);
                 if let Some(fields) = found.filter(|fields| envelope(fields).find("op").is_none()) {
                     return Err(no_event(fields));
                 }
                 let fields = json.fields.as_ref().map(json_event);
-                Settled::Json(JsonFormat { fields, ..json })
+                // What is not of the row has no column that could lack a member.
+                let extra = match json.extra {
+                    Extra::Error if format.unwrap => Extra::ErrorIn(&["before", "after"]),
+                    other => other,
+                };
+                ValueFormat::Json(JsonFormat { fields, extra, ..json.clone() })
             }
-            other => other,
+            other => other.clone(),
         };
         let Some(fields) = settled.fields()? else {
             return Err(Error::invalid("Debezium's events must be JSON, Avro or Protobuf"));
@@ -117,45 +159,16 @@ impl Events {
         };
         let has_decimals =
             row.as_ref().is_some_and(|row| row.iter().any(|field| any_decimal(field.data_type())));
-        let (inner, makes_decimals) = match &settled {
-            Settled::Json(json) if has_decimals => {
+        let (inner, makes_decimals) = match settled {
+            ValueFormat::Json(json) if has_decimals => {
                 let fields = json.fields.as_ref().map(with_texts);
-                (Settled::Json(JsonFormat { fields, ..json.clone() }), true)
+                (ValueFormat::Json(JsonFormat { fields, ..json }), true)
             }
-            other => (other.clone(), false),
+            other => (other, false),
         };
         let envelope = envelope(&inner.fields()?.unwrap_or_else(Fields::empty));
-        Ok(Self {
-            settled: Box::new(settled),
-            inner: Box::new(inner),
-            format: Arc::clone(format),
-            envelope,
-            columns,
-            origins,
-            makes_decimals,
-            has_row: row.is_some(),
-        })
-    }
-
-    pub(in crate::columnar) fn fields(&self) -> Fields {
-        self.columns.clone()
-    }
-
-    /// Whether it is known which columns the row has.
-    const fn has_row(&self) -> bool {
-        self.has_row
-    }
-
-    pub(in crate::columnar) fn format(&self) -> ValueFormat {
-        let inner = self.settled.format();
-        ValueFormat::Debezium(Arc::new(DebeziumFormat {
-            inner,
-            ..DebeziumFormat::clone(&self.format)
-        }))
-    }
-
-    pub(in crate::columnar) fn decoder(&self, wanted: &[usize]) -> Result<EventDecoder> {
-        EventDecoder::new(self, wanted)
+        let (decimals, has_row) = (format.decimals, row.is_some());
+        Ok(Self { inner, decimals, envelope, columns, origins, makes_decimals, has_row })
     }
 }
 

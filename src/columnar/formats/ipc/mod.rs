@@ -17,12 +17,21 @@ mod write;
 mod tests;
 
 use arrow::datatypes::Fields;
+use arrow::record_batch::RecordBatch;
 
+use super::ValueFormat;
+use super::json::all_nullable;
+use super::reading::{DecodeValues, Probe, ReadFormat};
+use super::writing::{CombineRows, ValueColumn, WriteFormat};
+use crate::columnar::write::encode::WriteOptions;
+use crate::error::{Error, Result};
+use read::IpcProbe;
+use write::{Streams, one_stream};
+
+pub(in crate::columnar) use read::IpcDecoder;
 #[cfg(test)]
 pub(in crate::columnar) use read::Room;
-pub(in crate::columnar) use read::{IpcDecoder, IpcProbe};
-pub use write::{IpcCompression, IpcTarget};
-pub(in crate::columnar) use write::{Streams, one_stream};
+pub use write::IpcCompression;
 
 /// How Arrow IPC streams are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,5 +53,66 @@ impl IpcFormat {
     #[must_use]
     pub const fn inferred() -> Self {
         Self { fields: None, found: false }
+    }
+}
+
+impl ReadFormat for IpcFormat {
+    fn is_settled(&self) -> bool {
+        self.fields.is_some()
+    }
+
+    fn is_many_rows(&self) -> bool {
+        true
+    }
+
+    /// What is not a stream is still an error.
+    fn columnless(&self) -> ValueFormat {
+        ValueFormat::ArrowIpc(Self::given(Fields::empty()))
+    }
+
+    fn probe(&self) -> Result<Box<dyn Probe>> {
+        Ok(Box::<IpcProbe>::default())
+    }
+
+    fn fields(&self) -> Result<Option<Fields>> {
+        Ok(self.fields.as_ref().map(all_nullable))
+    }
+
+    fn decoder(&self, wanted: &[usize]) -> Result<Box<dyn DecodeValues>> {
+        let fields = self.fields.clone().unwrap_or_else(Fields::empty);
+        Ok(Box::new(IpcDecoder::new(&fields, self.found, wanted)))
+    }
+}
+
+/// How streams are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IpcTarget {
+    /// The columns to leave out.
+    pub exclude: Vec<String>,
+    /// The most rows in a record.
+    pub max_rows: usize,
+    /// How buffers are compressed.
+    pub compression: Option<IpcCompression>,
+}
+
+impl WriteFormat for IpcTarget {
+    fn named_columns(&self) -> &[String] {
+        &self.exclude
+    }
+
+    fn is_many_rows(&self) -> bool {
+        true
+    }
+
+    fn values(&self, _rows: &RecordBatch) -> Result<ValueColumn> {
+        Err(Error::invalid("an Arrow IPC stream is a value of many rows"))
+    }
+
+    fn combiner(&self, options: &WriteOptions) -> Result<Option<Box<dyn CombineRows>>> {
+        Ok(Some(Box::new(Streams::new(self, options)?)))
+    }
+
+    fn combined(&self, rows: &RecordBatch) -> Result<Option<Vec<u8>>> {
+        one_stream(rows, self).map(Some)
     }
 }

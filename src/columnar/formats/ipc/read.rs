@@ -19,10 +19,13 @@ use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::{FieldNode, MessageHeader, RecordBatch as Batch, root_as_message};
 
+use super::IpcFormat;
 use super::fit::{check_members, fit, is_untyped, made_bytes, null_bytes, typed_by};
-use crate::columnar::formats::Columns;
+use crate::columnar::formats::ValueFormat;
 use crate::columnar::formats::fail::with_excerpt;
 use crate::columnar::formats::json::all_nullable;
+use crate::columnar::formats::reading::{Columns, DecodeValues, Look, Probe};
+use crate::columnar::read::assemble::Assembled;
 use crate::error::{Error, Result};
 
 /// The marker before the length of a message.
@@ -82,28 +85,39 @@ pub(in crate::columnar) struct IpcProbe {
 }
 
 impl IpcProbe {
-    /// Examines values; the columns, once nothing more is to be learned about them.
-    pub(in crate::columnar) fn look(&mut self, values: &BinaryViewArray) -> Option<Fields> {
-        for value in values.iter().flatten() {
-            // Invalid values are left to `on_error`.
-            let Ok(found) = fields_of(value) else { continue };
-            let fields = match &self.fields {
-                Some(before) => typed_by(before, &found),
-                None => found,
-            };
-            let is_typed = !fields.iter().any(|field| is_untyped(field.data_type()));
-            self.fields = Some(fields);
-            self.looked_at = self.looked_at.saturating_add(1);
-            if is_typed || self.looked_at >= LOOKED_AT_MAX {
-                return self.fields.clone();
-            }
-        }
-        None
+    /// Examines a value; the columns, once nothing more is to be learned about them.
+    fn add(&mut self, value: &[u8]) -> Option<Fields> {
+        // Invalid values are left to `on_error`.
+        let found = fields_of(value).ok()?;
+        let fields = match &self.fields {
+            Some(before) => typed_by(before, &found),
+            None => found,
+        };
+        let is_typed = !fields.iter().any(|field| is_untyped(field.data_type()));
+        self.looked_at = self.looked_at.saturating_add(1);
+        self.fields = Some(fields);
+        self.fields.clone().filter(|_| is_typed || self.looked_at >= LOOKED_AT_MAX)
+    }
+}
+
+fn with(fields: Fields, found: bool) -> ValueFormat {
+    ValueFormat::ArrowIpc(IpcFormat { fields: Some(fields), found })
+}
+
+impl Probe for IpcProbe {
+    fn look(&mut self, assembled: &Assembled) -> Result<Look> {
+        let mut values = assembled.values().into_iter().flatten().flatten();
+        let found = values.find_map(|value| self.add(value));
+        Ok(found.map_or(Look::More, |fields| Look::Settled(with(fields, true))))
     }
 
-    /// What is known of the columns when there are no more values.
-    pub(in crate::columnar) fn found(&self) -> Option<Fields> {
-        self.fields.clone()
+    /// Determines which values are invalid.
+    fn unsettled(&self, named: Fields) -> ValueFormat {
+        with(named, false)
+    }
+
+    fn give_up(&self) -> Option<ValueFormat> {
+        self.fields.clone().map(|fields| with(fields, true))
     }
 }
 
@@ -149,48 +163,6 @@ impl IpcDecoder {
         let sizes = fields.iter().map(|field| null_bytes(field.data_type(), false));
         let null_row = sizes.fold(0, usize::saturating_add);
         Self { fields, known, found, null_row, room: Room::OUTPUT }
-    }
-
-    /// Decodes values up to the first one for which there is no room after the others.
-    pub(in crate::columnar) fn decode(
-        &self,
-        values: &BinaryViewArray,
-        bad: &mut dyn FnMut(usize, String) -> Result<()>,
-    ) -> Result<Columns> {
-        let mut parts: Vec<Vec<ArrayRef>> = vec![Vec::new(); self.fields.len()];
-        let mut records: Vec<u32> = Vec::with_capacity(values.len());
-        let mut room = self.room;
-        let mut done = 0;
-        for (row, value) in values.iter().enumerate() {
-            let size = value.map_or(0, <[u8]>::len);
-            if row > 0 && !room.holds(1, size.saturating_add(self.null_row)) {
-                break;
-            }
-            let part = match value.map(|value| self.read(value, room)) {
-                None => self.nulls(),
-                Some(Ok(Some(part))) => part,
-                Some(Ok(None)) => break,
-                Some(Err(detail)) => {
-                    bad(row, with_excerpt(detail, value.unwrap_or_default()))?;
-                    self.nulls()
-                }
-            };
-            room = room.less(part.rows, size.saturating_add(part.bytes));
-            records.extend(std::iter::repeat_n(row as u32, part.rows));
-            parts.iter_mut().zip(part.columns).for_each(|(all, column)| all.extend(column));
-            done = row.saturating_add(1);
-        }
-        let columns = parts.iter().zip(&self.fields).map(|(part, field)| {
-            let arrays: Vec<&dyn Array> = part.iter().map(AsRef::as_ref).collect();
-            if arrays.is_empty() {
-                return Ok(new_empty_array(field.data_type()));
-            }
-            concat(&arrays)
-        });
-        let columns = columns.collect::<Result<Vec<_>, ArrowError>>().map_err(|error| {
-            Error::invalid(format!("could not combine the batches of values: {error}"))
-        })?;
-        Ok(Columns::Many { columns, records, done })
     }
 
     /// The row of a record whose value is null or cannot be decoded.
@@ -259,6 +231,50 @@ impl IpcDecoder {
              most {} and {} are accepted",
             part.rows, part.bytes, self.room.rows, self.room.bytes
         ))
+    }
+}
+
+impl DecodeValues for IpcDecoder {
+    /// Decodes values up to the first one for which there is no room after the others.
+    fn decode(
+        &mut self,
+        values: &BinaryViewArray,
+        bad: &mut dyn FnMut(usize, String) -> Result<()>,
+    ) -> Result<Columns> {
+        let mut parts: Vec<Vec<ArrayRef>> = vec![Vec::new(); self.fields.len()];
+        let mut records: Vec<u32> = Vec::with_capacity(values.len());
+        let mut room = self.room;
+        let mut done = 0;
+        for (row, value) in values.iter().enumerate() {
+            let size = value.map_or(0, <[u8]>::len);
+            if row > 0 && !room.holds(1, size.saturating_add(self.null_row)) {
+                break;
+            }
+            let part = match value.map(|value| self.read(value, room)) {
+                None => self.nulls(),
+                Some(Ok(Some(part))) => part,
+                Some(Ok(None)) => break,
+                Some(Err(detail)) => {
+                    bad(row, with_excerpt(detail, value.unwrap_or_default()))?;
+                    self.nulls()
+                }
+            };
+            room = room.less(part.rows, size.saturating_add(part.bytes));
+            records.extend(std::iter::repeat_n(row as u32, part.rows));
+            parts.iter_mut().zip(part.columns).for_each(|(all, column)| all.extend(column));
+            done = row.saturating_add(1);
+        }
+        let columns = parts.iter().zip(&self.fields).map(|(part, field)| {
+            let arrays: Vec<&dyn Array> = part.iter().map(AsRef::as_ref).collect();
+            if arrays.is_empty() {
+                return Ok(new_empty_array(field.data_type()));
+            }
+            concat(&arrays)
+        });
+        let columns = columns.collect::<Result<Vec<_>, ArrowError>>().map_err(|error| {
+            Error::invalid(format!("could not combine the batches of values: {error}"))
+        })?;
+        Ok(Columns::Many { columns, records, done })
     }
 }
 

@@ -15,9 +15,9 @@ use proptest::prelude::*;
 use super::read::{Room, check};
 use super::write::slice_bytes;
 use super::{IpcCompression, IpcFormat, IpcTarget};
-use crate::columnar::formats::Columns;
+use crate::columnar::formats::reading::{Columns, DecodeValues};
 use crate::columnar::{
-    Chunk, DecodeOptions, Decoder, EncodedBatch, Encoder, OnError, ValueFormat, ValueSource,
+    DecodeOptions, Decoder, EncodedBatch, Encoder, FetchedBytes, OnError, ValueFormat, ValueSource,
     WriteOptions,
 };
 use crate::types::{TimestampMs, TopicPartition};
@@ -52,7 +52,7 @@ fn records(batches: &[EncodedBatch]) -> Vec<(i32, i64, i64)> {
     let mut decoder = Decoder::new(options).unwrap();
     for batch in batches {
         let partition = TopicPartition::new("t", batch.partition);
-        decoder.push(Chunk::whole(partition, batch.bytes.clone()));
+        decoder.push(FetchedBytes::whole(partition, batch.bytes.clone()));
     }
     let mut found = Vec::new();
     while let Some(output) = decoder.next(true).unwrap() {
@@ -116,7 +116,7 @@ fn value_of(count: i64, compression: Option<IpcCompression>) -> Vec<u8> {
 /// The rows of one value, or why it has none.
 fn decoded(value: &[u8]) -> Result<RecordBatch, String> {
     let schema = rows(0, 0).schema();
-    let decoder = super::IpcDecoder::new(schema.fields(), false, &[0, 1]);
+    let mut decoder = super::IpcDecoder::new(schema.fields(), false, &[0, 1]);
     let mut errors = Vec::new();
     let values = BinaryViewArray::from_iter_values([value]);
     let read = decoder.decode(&values, &mut |row, detail| {
@@ -252,7 +252,7 @@ fn an_output_ends_before_the_value_that_it_has_no_room_for() {
         decoder.set_room(room);
         for batch in &batches {
             let partition = TopicPartition::new("t", batch.partition);
-            decoder.push(Chunk::whole(partition, batch.bytes.clone()));
+            decoder.push(FetchedBytes::whole(partition, batch.bytes.clone()));
         }
         let mut next = [0, 0];
         let mut numbers = Vec::new();

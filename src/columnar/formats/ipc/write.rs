@@ -23,9 +23,10 @@ use arrow::ipc::CompressionType;
 use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
+use super::IpcTarget;
 use super::read::check;
 use crate::columnar::convert::to_plain;
-use crate::columnar::formats::target::ValueSource;
+use crate::columnar::formats::writing::{CombineRows, CombinedRecord};
 use crate::columnar::write::encode::{
     HeaderSource, PartitionSource, WriteOptions, check_partition,
 };
@@ -50,26 +51,6 @@ pub enum IpcCompression {
     Lz4,
     /// Zstandard.
     Zstd,
-}
-
-/// How streams are written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IpcTarget {
-    /// The columns to leave out.
-    pub exclude: Vec<String>,
-    /// The most rows in a record.
-    pub max_rows: usize,
-    /// How buffers are compressed.
-    pub compression: Option<IpcCompression>,
-}
-
-/// A complete record.
-#[derive(Debug)]
-pub(in crate::columnar) struct StreamRecord {
-    pub(in crate::columnar) partition: i32,
-    pub(in crate::columnar) timestamp: TimestampMs,
-    pub(in crate::columnar) key: Option<Vec<u8>>,
-    pub(in crate::columnar) value: Vec<u8>,
 }
 
 /// What the rows of a record have in common: the partition of their column, and the key.
@@ -113,16 +94,13 @@ pub(in crate::columnar) struct Streams {
     waiting: BTreeMap<Group, Waiting>,
     waiting_rows: usize,
     waiting_bytes: usize,
-    ready: Vec<StreamRecord>,
+    ready: Vec<CombinedRecord>,
 }
 
 impl Streams {
-    /// None for values of another format.
-    ///
     /// # Errors
     /// An invalid argument for options that do not apply to a record of many rows.
-    pub(in crate::columnar) fn new(options: &WriteOptions) -> Result<Option<Self>> {
-        let ValueSource::ArrowIpc(target) = &options.value else { return Ok(None) };
+    pub(super) fn new(target: &IpcTarget, options: &WriteOptions) -> Result<Self> {
         if target.max_rows == 0 {
             return Err(Error::invalid("a record must have at least one row"));
         }
@@ -138,75 +116,14 @@ impl Streams {
                  the stream"
             )));
         }
-        Ok(Some(Self {
+        Ok(Self {
             target: target.clone(),
             bytes_max: options.batch_size.saturating_sub(HEADER_SIZE + RECORD_OVERHEAD),
             waiting: BTreeMap::new(),
             waiting_rows: 0,
             waiting_bytes: 0,
             ready: Vec::new(),
-        }))
-    }
-
-    /// Accepts rows; `partitioner` is called once for each record that begins with them.
-    pub(in crate::columnar) fn push(
-        &mut self,
-        rows: &RecordBatch,
-        options: &WriteOptions,
-        now: TimestampMs,
-        mut partitioner: impl FnMut(Option<&[u8]>, usize) -> i32,
-    ) -> Result<()> {
-        let values = without(rows, &self.target.exclude)?;
-        for (group, (first, chosen)) in groups(rows, options)? {
-            let part = match chosen {
-                Some(chosen) => {
-                    take_record_batch(&values, &UInt32Array::from(chosen)).map_err(unwritten)?
-                }
-                None => values.clone(),
-            };
-            let mut partition = || -> Result<i32> {
-                let partition = match (group.0, &options.partition) {
-                    (Some(partition), _) | (None, &PartitionSource::Fixed(partition)) => partition,
-                    (None, _) => partitioner(group.1.as_deref(), first),
-                };
-                check_partition(partition, options.partition_count)
-                    .map_err(|error| Error::invalid(format!("row {first}: {error}")))?;
-                Ok(partition)
-            };
-            let (count, bytes) = (part.num_rows(), slice_bytes(&part));
-            self.waiting_rows = self.waiting_rows.saturating_add(count);
-            self.waiting_bytes = self.waiting_bytes.saturating_add(bytes);
-            let waiting = match self.waiting.entry(group.clone()) {
-                Entry::Occupied(waiting) => waiting.into_mut(),
-                Entry::Vacant(none) => none.insert(Waiting::new(partition()?, now)),
-            };
-            waiting.rows = waiting.rows.saturating_add(count);
-            waiting.bytes = waiting.bytes.saturating_add(bytes);
-            waiting.parts.push(part);
-            if waiting.rows >= self.target.max_rows {
-                self.complete(&group, now, partition)?;
-            }
-        }
-        if self.waiting_rows > self.target.max_rows.saturating_mul(WAITING_MAX)
-            || self.waiting_bytes > WAITING_BYTES_MAX
-        {
-            self.finish()?;
-        }
-        Ok(())
-    }
-
-    /// Completes the waiting records.
-    pub(in crate::columnar) fn finish(&mut self) -> Result<()> {
-        (self.waiting_rows, self.waiting_bytes) = (0, 0);
-        let waiting = std::mem::take(&mut self.waiting);
-        waiting.into_iter().try_for_each(|((_, key), waiting)| {
-            self.write(&waiting.rows()?, &waiting, key.as_deref())
         })
-    }
-
-    /// The complete records.
-    pub(in crate::columnar) fn take(&mut self) -> Vec<StreamRecord> {
-        std::mem::take(&mut self.ready)
     }
 
     /// Writes the rows of a group as records of `max_rows`; the rest begins another one, whose
@@ -255,7 +172,7 @@ impl Streams {
             Ok(value) => {
                 let fits = value.len() <= bytes_max && check(&value).is_ok();
                 if fits || count == 1 {
-                    self.ready.push(StreamRecord {
+                    self.ready.push(CombinedRecord {
                         partition: of.partition,
                         timestamp: of.timestamp,
                         key: key.map(<[u8]>::to_vec),
@@ -277,8 +194,68 @@ impl Streams {
     }
 }
 
+impl CombineRows for Streams {
+    fn push(
+        &mut self,
+        rows: &RecordBatch,
+        options: &WriteOptions,
+        now: TimestampMs,
+        partitioner: &mut dyn FnMut(Option<&[u8]>, usize) -> i32,
+    ) -> Result<()> {
+        let values = without(rows, &self.target.exclude)?;
+        for (group, (first, chosen)) in groups(rows, options)? {
+            let part = match chosen {
+                Some(chosen) => {
+                    take_record_batch(&values, &UInt32Array::from(chosen)).map_err(unwritten)?
+                }
+                None => values.clone(),
+            };
+            let mut partition = || -> Result<i32> {
+                let partition = match (group.0, &options.partition) {
+                    (Some(partition), _) | (None, &PartitionSource::Fixed(partition)) => partition,
+                    (None, _) => partitioner(group.1.as_deref(), first),
+                };
+                check_partition(partition, options.partition_count)
+                    .map_err(|error| Error::Row { row: first, detail: error.to_string() })?;
+                Ok(partition)
+            };
+            let (count, bytes) = (part.num_rows(), slice_bytes(&part));
+            self.waiting_rows = self.waiting_rows.saturating_add(count);
+            self.waiting_bytes = self.waiting_bytes.saturating_add(bytes);
+            let waiting = match self.waiting.entry(group.clone()) {
+                Entry::Occupied(waiting) => waiting.into_mut(),
+                Entry::Vacant(none) => none.insert(Waiting::new(partition()?, now)),
+            };
+            waiting.rows = waiting.rows.saturating_add(count);
+            waiting.bytes = waiting.bytes.saturating_add(bytes);
+            waiting.parts.push(part);
+            if waiting.rows >= self.target.max_rows {
+                self.complete(&group, now, partition)?;
+            }
+        }
+        if self.waiting_rows > self.target.max_rows.saturating_mul(WAITING_MAX)
+            || self.waiting_bytes > WAITING_BYTES_MAX
+        {
+            self.finish()?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        (self.waiting_rows, self.waiting_bytes) = (0, 0);
+        let waiting = std::mem::take(&mut self.waiting);
+        waiting.into_iter().try_for_each(|((_, key), waiting)| {
+            self.write(&waiting.rows()?, &waiting, key.as_deref())
+        })
+    }
+
+    fn take(&mut self) -> Vec<CombinedRecord> {
+        std::mem::take(&mut self.ready)
+    }
+}
+
 /// All rows of a table as the value of one record, whatever its size.
-pub(in crate::columnar) fn one_stream(rows: &RecordBatch, target: &IpcTarget) -> Result<Vec<u8>> {
+pub(super) fn one_stream(rows: &RecordBatch, target: &IpcTarget) -> Result<Vec<u8>> {
     let value = stream(&without(rows, &target.exclude)?, target.compression)?;
     check(&value).map_err(Error::invalid)?;
     Ok(value)

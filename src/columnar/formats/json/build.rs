@@ -18,7 +18,8 @@ use arrow::compute::can_cast_types;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit, i256};
 use simd_json::{Node, StaticNode};
 
-use super::scan::KeyOrder;
+use super::members::Watch;
+use super::scan::{IsoTimes, KeyOrder};
 use super::{Doc, JSON_TEXT, base64};
 use crate::columnar::read::decode::TextBuilder;
 use crate::error::{Error, Result};
@@ -69,29 +70,22 @@ pub(super) struct ObjectBuilder {
 }
 
 impl ObjectBuilder {
-    /// A builder; `others` are the known members without a column, if any further member is an
-    /// error; `exact` forbids rounding whole numbers to floats.
+    /// A builder; `known` are the members that are not wanted, `watch` looks after any others, and
+    /// `exact` forbids rounding whole numbers to floats.
     pub(super) fn new(
         fields: &Fields,
-        others: Option<HashSet<String>>,
+        known: HashSet<String>,
+        watch: Option<&Watch>,
         exact: bool,
     ) -> Result<Self> {
-        Self::inside(fields, others.map(|names| (names, String::new())), exact)
-    }
-
-    fn inside(
-        fields: &Fields,
-        others: Option<(HashSet<String>, String)>,
-        exact: bool,
-    ) -> Result<Self> {
-        let path = others.as_ref().map(|(_, path)| path.as_str());
+        let others = watch.and_then(Watch::prefix).map(|path| (known, path.to_owned()));
         Ok(Self {
             names: fields.iter().map(|field| field.name().clone()).collect(),
             columns: fields
                 .iter()
                 .map(|field| {
-                    let path = path.map(|path| format!("{path}{}", field.name()));
-                    ColumnBuilder::new(field, path, exact)
+                    let watch = watch.map(|watch| watch.member(field.name()));
+                    ColumnBuilder::new(field, watch.as_ref(), exact)
                 })
                 .collect::<Result<_>>()?,
             others,
@@ -202,7 +196,7 @@ enum Data {
     F16(Vec<f32>),
     F32(Vec<f32>),
     F64(Vec<f64>),
-    Time(TimeUnit, Vec<i64>),
+    Time(IsoTimes, Vec<i64>),
     Date(Vec<i32>),
     TimeOfDay(TimeUnit, Vec<i64>),
     Duration(TimeUnit, Vec<i64>),
@@ -223,9 +217,15 @@ enum Data {
 }
 
 impl Data {
-    fn new(field: &Field, data_type: &DataType, path: Option<String>, exact: bool) -> Result<Self> {
-        let items = |item: &FieldRef, path: Option<String>| {
-            ColumnBuilder::new(item, path.map(|path| format!("{path}[]")), exact).map(Box::new)
+    fn new(
+        field: &Field,
+        data_type: &DataType,
+        watch: Option<&Watch>,
+        exact: bool,
+    ) -> Result<Self> {
+        let items = |item: &FieldRef| {
+            let watch = watch.map(|watch| watch.inside("[]"));
+            ColumnBuilder::new(item, watch.as_ref(), exact).map(Box::new)
         };
         Ok(match data_type {
             DataType::Null => Self::Null,
@@ -241,7 +241,7 @@ impl Data {
             DataType::Float16 => Self::F16(Vec::new()),
             DataType::Float32 => Self::F32(Vec::new()),
             DataType::Float64 => Self::F64(Vec::new()),
-            DataType::Timestamp(unit, _) => Self::Time(*unit, Vec::new()),
+            DataType::Timestamp(unit, _) => Self::Time(IsoTimes::new(*unit), Vec::new()),
             DataType::Date32 | DataType::Date64 => Self::Date(Vec::new()),
             DataType::Time32(unit) | DataType::Time64(unit) => Self::TimeOfDay(*unit, Vec::new()),
             DataType::Duration(unit) => Self::Duration(*unit, Vec::new()),
@@ -265,15 +265,13 @@ impl Data {
             DataType::FixedSizeBinary(size) => {
                 Self::Fixed(usize::try_from(*size).unwrap_or(0), Vec::new())
             }
-            DataType::List(item) | DataType::LargeList(item) => {
-                Self::List(vec![0], items(item, path)?)
-            }
+            DataType::List(item) | DataType::LargeList(item) => Self::List(vec![0], items(item)?),
             DataType::FixedSizeList(item, size) => {
-                Self::FixedList(usize::try_from(*size).unwrap_or(0), items(item, path)?)
+                Self::FixedList(usize::try_from(*size).unwrap_or(0), items(item)?)
             }
             DataType::Map(entries, _) => match entries.data_type() {
                 DataType::Struct(parts) if parts.len() == 2 => {
-                    let mut parts = parts.iter().map(|part| items(part, path.clone()));
+                    let mut parts = parts.iter().map(items);
                     match (parts.next(), parts.next()) {
                         (Some(key), Some(value)) => Self::Map(vec![0], Box::new([*key?, *value?])),
                         _ => return Err(undecoded(field)),
@@ -282,11 +280,11 @@ impl Data {
                 _ => return Err(undecoded(field)),
             },
             DataType::Struct(fields) => {
-                let others = path.map(|path| (HashSet::new(), format!("{path}.")));
-                Self::Object(ObjectBuilder::inside(fields, others, exact)?)
+                let watch = watch.map(|watch| watch.inside("."));
+                Self::Object(ObjectBuilder::new(fields, HashSet::new(), watch.as_ref(), exact)?)
             }
             DataType::Dictionary(_, values) if can_cast_types(values, data_type) => {
-                Self::new(field, values, path, exact)?
+                Self::new(field, values, watch, exact)?
             }
             _ => return Err(undecoded(field)),
         })
@@ -316,9 +314,8 @@ pub(super) struct ColumnBuilder {
 }
 
 impl ColumnBuilder {
-    /// A column; `path` is its name in errors, if members without a column are errors.
-    fn new(field: &FieldRef, path: Option<String>, exact: bool) -> Result<Self> {
-        let data = Data::new(field, field.data_type(), path, exact)?;
+    fn new(field: &FieldRef, watch: Option<&Watch>, exact: bool) -> Result<Self> {
+        let data = Data::new(field, field.data_type(), watch, exact)?;
         let field = Arc::clone(field);
         Ok(Self { field, data, rows: 0, exact, valid: Vec::new(), any_null: false })
     }
@@ -441,7 +438,7 @@ impl ColumnBuilder {
             Data::F16(values) => values.push(float16(doc, at)?),
             Data::F32(values) => values.push(float32(doc, at)?),
             Data::F64(values) => values.push(float(doc, at, self.exact)?),
-            Data::Time(unit, values) => values.push(time(doc, at, *unit)?),
+            Data::Time(times, values) => values.push(time(doc, at, times.unit())?),
             Data::Date(values) => values.push(date(doc, at)?),
             Data::TimeOfDay(unit, values) => values.push(time_of_day(doc, at, *unit)?),
             Data::Duration(unit, values) => values.push(duration(doc, at, *unit)?),

@@ -1,13 +1,13 @@
 //! Reads ISO 8601 dates, times and durations, in all the forms that producers write.
 //!
-//! [`super::scan::iso_time`] reads the most common form of a time; this module reads it and the
+//! [`super::scan::IsoTimes`] reads the most common forms of a time; this module reads them and the
 //! others.
 
 use arrow::compute::kernels::cast_utils::string_to_datetime;
 use arrow::datatypes::TimeUnit;
 use chrono::Utc;
 
-use super::scan;
+use super::scan::IsoTimes;
 
 pub(super) const fn per_second(unit: TimeUnit) -> i64 {
     match unit {
@@ -152,7 +152,7 @@ pub(super) fn date(text: &str) -> Option<i32> {
 /// # Errors
 /// What the text would have to be.
 pub fn time(text: &str, unit: TimeUnit) -> Result<i64, String> {
-    if let Some((value, size)) = scan::iso_time(text.as_bytes(), unit)
+    if let Some((value, size)) = IsoTimes::new(unit).read(text.as_bytes())
         && size == text.len()
     {
         return Ok(value);
@@ -200,7 +200,7 @@ fn finer(text: &str, unit: TimeUnit) -> Option<String> {
 
 /// A moment in the unit, which must hold its fraction exactly: a date, optionally with a time of day
 /// and a zone.
-fn moment(text: &str, unit: TimeUnit) -> Option<i64> {
+pub(super) fn moment(text: &str, unit: TimeUnit) -> Option<i64> {
     let mut rest = Rest(text.as_bytes());
     let days = rest.date()?;
     let mut nanos = 0;

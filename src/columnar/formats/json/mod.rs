@@ -32,27 +32,32 @@ mod build;
 pub(in crate::columnar) mod clock;
 pub(in crate::columnar) mod explain;
 mod infer;
+mod members;
 pub(in crate::columnar) mod number;
 mod probe;
 mod scan;
 pub(crate) mod write;
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::HashSet;
 use std::ops::Range;
 
-use arrow::array::ArrayRef;
-use arrow::datatypes::Fields;
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{Fields, Schema};
 use simd_json::{Buffers, INPUT_PADDING, Node, StaticNode, Tape};
 
 use build::ObjectBuilder;
 pub(crate) use build::all_nullable;
+pub use members::Extra;
 pub(in crate::columnar) use probe::JsonProbe;
 
+use super::reading::{DecodeValues, Probe, ReadFormat};
 use super::registry;
 use super::registry::Fault;
 use super::rows::{BLOCK_ROWS, RowDecoder, Value};
+use super::writing::{self, ValueColumn, WriteFormat};
 use crate::error::Result;
+use members::Watch;
+use write::{NonFinite, RowWriter};
 
 /// In the metadata of a text field: its values are JSON texts, with the quotes of strings.
 pub(in crate::columnar) const JSON_TEXT: &str = "ottla.json_text";
@@ -72,15 +77,6 @@ pub struct JsonFormat {
     pub framed: bool,
 }
 
-/// What to do with a member of an object that no field names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extra {
-    /// It is not read: the fields say what is wanted.
-    Ignore,
-    /// It is an error of its row, whose fields are decoded nevertheless.
-    Error,
-}
-
 impl JsonFormat {
     /// Values with these fields; others are not read.
     #[must_use]
@@ -98,6 +94,53 @@ impl JsonFormat {
     /// The same with the inferred fields.
     pub(in crate::columnar) fn with_found(&self, fields: Fields) -> Self {
         Self { fields: Some(fields), found: true, ..self.clone() }
+    }
+}
+
+impl ReadFormat for JsonFormat {
+    fn is_settled(&self) -> bool {
+        self.fields.is_some()
+    }
+
+    fn is_unknown(&self) -> bool {
+        self.extra == Extra::Error && self.fields.as_ref().is_none_or(|fields| fields.is_empty())
+    }
+
+    fn probe(&self) -> Result<Box<dyn Probe>> {
+        Ok(Box::new(JsonProbe::new(self)))
+    }
+
+    fn fields(&self) -> Result<Option<Fields>> {
+        Ok(self.fields.as_ref().map(all_nullable))
+    }
+
+    fn decoder(&self, wanted: &[usize]) -> Result<Box<dyn DecodeValues>> {
+        let format = Self { fields: self.fields.as_ref().map(all_nullable), ..self.clone() };
+        Ok(Box::new(JsonDecoder::new(&format, wanted)?))
+    }
+}
+
+/// How JSON objects are written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JsonTarget {
+    /// The columns that are left out.
+    pub exclude: Vec<String>,
+    /// What becomes of NaN and the infinities.
+    pub non_finite: NonFinite,
+}
+
+impl WriteFormat for JsonTarget {
+    fn named_columns(&self) -> &[String] {
+        &self.exclude
+    }
+
+    fn check_types(&self, table: &Schema) -> Result<()> {
+        writing::refuse_storage(table, &self.exclude)
+    }
+
+    fn values(&self, rows: &RecordBatch) -> Result<ValueColumn> {
+        let writer = RowWriter::new(rows, &self.exclude, self.non_finite)?;
+        Ok(ValueColumn::Encoded(Box::new(writer)))
     }
 }
 
@@ -131,15 +174,11 @@ impl JsonDecoder {
     pub(in crate::columnar) fn new(format: &JsonFormat, wanted: &[usize]) -> Result<Self> {
         let all = format.fields.clone().unwrap_or_else(Fields::empty);
         let fields: Fields = wanted.iter().filter_map(|&index| all.get(index).cloned()).collect();
-        let others = match format.extra {
-            Extra::Ignore => None,
-            Extra::Error => {
-                let names = all.iter().map(|field| field.name().clone());
-                Some(names.filter(|name| fields.find(name).is_none()).collect::<HashSet<_>>())
-            }
-        };
+        let names = all.iter().map(|field| field.name().clone());
+        let known = names.filter(|name| fields.find(name).is_none()).collect();
+        let watch = Watch::new(format.extra);
         Ok(Self {
-            root: ObjectBuilder::new(&fields, others, format.found)?,
+            root: ObjectBuilder::new(&fields, known, watch.as_ref(), format.found)?,
             parser: Parser::default(),
             trust: TRUST_MAX,
             run: BLOCK_ROWS,

@@ -1,13 +1,16 @@
 //! Finds the fields of JSON values from the first of them.
 
-use arrow::array::BinaryViewArray;
 use arrow::datatypes::Fields;
 
 use super::infer::Inference;
 use super::{Extra, JsonFormat};
+use crate::columnar::formats::ValueFormat;
 use crate::columnar::formats::debezium::{CHANGES, PARTS};
+use crate::columnar::formats::reading::{Look, Probe};
 use crate::columnar::formats::registry::{self, Fault};
-use crate::columnar::formats::{Look, Settled};
+use crate::columnar::read::assemble::Assembled;
+use crate::columnar::read::decoder::OnError;
+use crate::error::Result;
 
 /// Infers the fields of JSON objects.
 #[derive(Debug)]
@@ -35,19 +38,9 @@ impl JsonProbe {
         }
     }
 
-    /// Says whether no value after one that is not an object will be handed out.
-    pub(in crate::columnar) const fn expect(&mut self, raises: bool) {
-        self.raises = raises;
-    }
-
     /// Examines Debezium events, some of which have no row.
     pub(in crate::columnar) const fn look_for_events(&mut self) {
         self.events = true;
-    }
-
-    /// The format with fields that were asked for by name.
-    pub(in crate::columnar) fn named(&self, fields: Fields) -> JsonFormat {
-        self.format.with_found(fields)
     }
 
     /// The format with fields of events.
@@ -81,8 +74,19 @@ impl JsonProbe {
         (self.objects >= wanted || is_over) && !waits
     }
 
-    pub(in crate::columnar) fn look(&mut self, values: &BinaryViewArray) -> Look {
-        for value in values.iter().flatten() {
+    const fn seen(&self) -> usize {
+        self.objects.saturating_add(self.others)
+    }
+
+    fn add(&mut self, value: &[u8]) -> Result<(), Fault> {
+        let value = if self.format.framed { registry::unframe(value)?.1 } else { value };
+        Ok(self.inference.add(value)?)
+    }
+}
+
+impl Probe for JsonProbe {
+    fn look(&mut self, assembled: &Assembled) -> Result<Look> {
+        for value in assembled.values().into_iter().flatten().flatten() {
             if self.is_enough() {
                 break;
             }
@@ -92,27 +96,26 @@ impl JsonProbe {
             }
         }
         if self.is_enough() {
-            return self.found().map_or(Look::Nothing, Look::Settled);
+            return Ok(self.give_up().map_or(Look::Nothing, Look::Settled));
         }
-        Look::More
+        Ok(Look::More)
     }
 
-    const fn seen(&self) -> usize {
-        self.objects.saturating_add(self.others)
+    fn expect(&mut self, on_error: OnError) {
+        self.raises = on_error == OnError::Raise;
     }
 
-    fn add(&mut self, value: &[u8]) -> Result<(), Fault> {
-        let value = if self.format.framed { registry::unframe(value)?.1 } else { value };
-        Ok(self.inference.add(value)?)
+    fn unsettled(&self, named: Fields) -> ValueFormat {
+        ValueFormat::Json(self.format.with_found(named))
     }
 
     /// The format with its fields; none before an object has been seen.
-    pub(in crate::columnar) fn found(&self) -> Option<Settled> {
+    fn give_up(&self) -> Option<ValueFormat> {
         if self.objects == 0 {
             return None;
         }
         let fields =
             if self.events { self.inference.event_fields(&PARTS) } else { self.inference.fields() };
-        Some(Settled::Json(self.format.with_found(fields)))
+        Some(ValueFormat::Json(self.format.with_found(fields)))
     }
 }

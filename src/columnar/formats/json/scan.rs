@@ -261,18 +261,39 @@ const POWERS: [f64; 19] = [
 
 const TENS: [u64; 9] = [1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
 
+/// The whole number at `at` without its sign, whether there is one, the count of its digits, and the
+/// place after it.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "the loop over a column's rows")]
+fn whole_part(bytes: &[u8], at: usize) -> Option<(u64, bool, usize, usize)> {
+    let negative = bytes.get(at) == Some(&b'-');
+    let start = at.wrapping_add(usize::from(negative));
+    let (whole, at) = digits(bytes, start, 0)?;
+    let count = at.wrapping_sub(start);
+    if count == 0 || count > DIGITS_MAX || (count > 1 && bytes.get(start) == Some(&b'0')) {
+        return None;
+    }
+    Some((whole, negative, count, at))
+}
+
+/// As [`number`], of numbers without a point.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "the loop over a column's rows")]
+pub(super) fn whole(bytes: &[u8], at: usize) -> Option<(i64, usize)> {
+    let (whole, negative, _, at) = whole_part(bytes, at)?;
+    if !is_behind_value(*bytes.get(at)?) || (negative && whole == 0) {
+        return None;
+    }
+    let whole = whole as i64;
+    Some((if negative { whole.wrapping_neg() } else { whole }, at))
+}
+
 /// The number at `at` and the place after it.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "the loop over a column's rows")]
 #[expect(clippy::cast_precision_loss, reason = "EXACT_MAX was checked")]
 pub(super) fn number(bytes: &[u8], at: usize) -> Option<(Number, usize)> {
-    let negative = bytes.get(at) == Some(&b'-');
-    let start = at.wrapping_add(usize::from(negative));
-    let (whole, mut at) = digits(bytes, start, 0)?;
-    let count = at.wrapping_sub(start);
-    if count == 0 || count > DIGITS_MAX || (count > 1 && bytes.get(start) == Some(&b'0')) {
-        return None;
-    }
+    let (whole, negative, count, mut at) = whole_part(bytes, at)?;
     let number = if bytes.get(at) == Some(&b'.') {
         let point = at;
         let (mantissa, end) = digits(bytes, point.wrapping_add(1), whole)?;
@@ -400,7 +421,6 @@ struct Form {
 }
 
 const DATE: Form = Form::new(*b"0000-00-");
-const DAY: Form = Form::new(*b"00T00:00");
 const CLOCK: Form = Form::new(*b"00:00:00");
 
 impl Form {
@@ -423,52 +443,102 @@ impl Form {
     }
 }
 
-/// An ISO 8601 time as programs usually write it, in the unit: `YYYY-MM-DDTHH:MM:SS[.f…]` with `Z`
-/// or `+00:00`; and its size. None for all other forms, which the general parser reads or refuses.
-#[inline]
-pub(super) fn iso_time(text: &[u8], unit: TimeUnit) -> Option<(i64, usize)> {
-    let mut middle = *text.get(8..)?.first_chunk::<8>()?;
-    if middle[2] == b' ' {
-        middle[2] = b'T';
-    }
-    let [century, _, year, _, _, month, _, _] = DATE.pairs(*text.first_chunk()?)?;
-    let [day, ..] = DAY.pairs(middle)?;
-    let [hour, _, _, minute, _, _, second, _] = CLOCK.pairs(*text.get(11..)?.first_chunk()?)?;
-    let year = i64::from(century) * 100 + i64::from(year);
-    let (month, day) = (i64::from(month), i64::from(day));
-    if year == 0 || hour > 23 || minute > 59 || second > 59 || day == 0 {
-        return None;
-    }
-    if day > days_of_month(year, month)? {
-        return None;
-    }
-    let (nanos, at) = fraction(text, 19)?;
-    let zone = text.get(at..)?;
-    let zone_size = match zone.first()? {
-        b'Z' => 1,
-        _ if zone.starts_with(b"+00:00") => 6,
-        _ => return None,
-    };
-    let hours = days_since_epoch(year, month, day) * 24 + i64::from(hour);
-    let seconds = (hours * 60 + i64::from(minute)) * 60 + i64::from(second);
-    // Digits that the unit does not have are refused by the general parser.
-    let whole = |size: i64| (nanos % size == 0).then_some(nanos / size);
-    let value = match unit {
-        TimeUnit::Second => seconds + whole(1_000_000_000)?,
-        TimeUnit::Millisecond => seconds * 1000 + whole(1_000_000)?,
-        TimeUnit::Microsecond => seconds * 1_000_000 + whole(1000)?,
-        TimeUnit::Nanosecond => seconds.checked_mul(1_000_000_000)?.checked_add(nanos)?,
-    };
-    Some((value, at.wrapping_add(zone_size)))
+/// Reads ISO 8601 times as programs usually write them: `YYYY-MM-DDTHH:MM:SS[.f…]` with `Z` or
+/// `+00:00`. All other forms are left to the general parser, which reads or refuses them.
+///
+/// Most times of a topic are of the same day as the one before, so that day is remembered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct IsoTimes {
+    unit: TimeUnit,
+    /// The text of the last date, up to the letter behind it; no text is like this before the first.
+    date: u128,
+    /// The seconds from 1970 to that date.
+    date_seconds: i64,
 }
 
-/// The time in quotes at `at`, in the unit, and the place after it.
-#[inline]
-pub(super) fn quoted_time(bytes: &[u8], at: usize, unit: TimeUnit) -> Option<(i64, usize)> {
-    let start = one(bytes, at, b'"')?;
-    let (time, size) = iso_time(bytes.get(start..)?, unit)?;
-    let behind = one(bytes, start.wrapping_add(size), b'"')?;
-    Some((time, behind))
+/// The bytes of a date and the letter behind it, in a word that begins with them.
+const DATE_BYTES: u128 = (1 << 88) - 1;
+/// The place behind the seconds.
+const TIME_SIZE: usize = 19;
+
+impl IsoTimes {
+    pub(super) const fn new(unit: TimeUnit) -> Self {
+        Self { unit, date: u128::MAX, date_seconds: 0 }
+    }
+
+    /// The unit of the times.
+    pub(super) const fn unit(&self) -> TimeUnit {
+        self.unit
+    }
+
+    /// The time that the text begins with, in the unit, and its size.
+    #[inline]
+    pub(super) fn read(&mut self, text: &[u8]) -> Option<(i64, usize)> {
+        let date = u128::from_le_bytes(*text.first_chunk()?) & DATE_BYTES;
+        if date != self.date {
+            self.learn(date)?;
+        }
+        let [hour, _, _, minute, _, _, second, _] = CLOCK.pairs(*text.get(11..)?.first_chunk()?)?;
+        if hour > 23 || minute > 59 || second > 59 {
+            return None;
+        }
+        let clock = (i64::from(hour) * 60 + i64::from(minute)) * 60 + i64::from(second);
+        let seconds = self.date_seconds.wrapping_add(clock);
+        // The most common one, without the loops of the others.
+        if let Some([b'.', a, b, c, b'Z']) = text.get(TIME_SIZE..)?.first_chunk()
+            && self.unit == TimeUnit::Millisecond
+        {
+            let [a, b, c] = [a, b, c].map(|digit| digit.wrapping_sub(b'0'));
+            if a <= 9 && b <= 9 && c <= 9 {
+                let millis = i64::from(a) * 100 + i64::from(b) * 10 + i64::from(c);
+                return Some((seconds * 1000 + millis, TIME_SIZE + 5));
+            }
+        }
+        let (nanos, at) = fraction(text, TIME_SIZE)?;
+        let zone = text.get(at..)?;
+        let zone_size = match zone.first()? {
+            b'Z' => 1,
+            _ if zone.starts_with(b"+00:00") => 6,
+            _ => return None,
+        };
+        // Digits that the unit does not have are refused by the general parser.
+        let whole = |size: i64| (nanos % size == 0).then_some(nanos / size);
+        let value = match self.unit {
+            TimeUnit::Second => seconds + whole(1_000_000_000)?,
+            TimeUnit::Millisecond => seconds * 1000 + whole(1_000_000)?,
+            TimeUnit::Microsecond => seconds * 1_000_000 + whole(1000)?,
+            TimeUnit::Nanosecond => seconds.checked_mul(1_000_000_000)?.checked_add(nanos)?,
+        };
+        Some((value, at.wrapping_add(zone_size)))
+    }
+
+    /// Remembers another date.
+    #[inline(never)]
+    fn learn(&mut self, date: u128) -> Option<()> {
+        let [head @ .., tens, ones, separator, _, _, _, _, _] = date.to_le_bytes();
+        let [century, _, year, _, _, month, _, _] = DATE.pairs(head)?;
+        let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
+        if tens > 9 || ones > 9 || !matches!(separator, b'T' | b' ') {
+            return None;
+        }
+        let year = i64::from(century) * 100 + i64::from(year);
+        let (month, day) = (i64::from(month), i64::from(tens) * 10 + i64::from(ones));
+        if year == 0 || day == 0 || day > days_of_month(year, month)? {
+            return None;
+        }
+        self.date_seconds = days_since_epoch(year, month, day) * 86_400;
+        self.date = date;
+        Some(())
+    }
+
+    /// The time in quotes at `at`, in the unit, and the place after it.
+    #[inline]
+    pub(super) fn quoted(&mut self, bytes: &[u8], at: usize) -> Option<(i64, usize)> {
+        let start = one(bytes, at, b'"')?;
+        let (time, size) = self.read(bytes.get(start..)?)?;
+        let behind = one(bytes, start.wrapping_add(size), b'"')?;
+        Some((time, behind))
+    }
 }
 
 /// The nanoseconds of the fraction at `at`, if there is one, and the place after it.
@@ -514,7 +584,30 @@ mod tests {
     use chrono::Utc;
     use proptest::prelude::*;
 
+    use super::super::clock;
     use super::*;
+
+    fn iso_time(text: &[u8], unit: TimeUnit) -> Option<(i64, usize)> {
+        IsoTimes::new(unit).read(text)
+    }
+
+    /// A time in a form that may be read here, of few days, or of one that does not exist.
+    fn any_time() -> impl Strategy<Value = String> {
+        let days =
+            ["2024-02-29", "2023-02-29", "2026-11-18", "2026-11-19", "2026-1118T", "0000-01-01"];
+        let fractions = "(\\.[0-9]{1,12})?|\\.[0-9]{3}|\\.[0-9]{2}[/:a]|\\.|,5";
+        let zones = ["Z", "Z", "Z", "+00:00", "+02:00", "z", "", "ZZ", "+00:01"];
+        (
+            prop::sample::select(days.to_vec()),
+            prop::sample::select(vec!["T", "T", "T", " ", "t", "_"]),
+            (0..25, 0..61, 0..62),
+            fractions,
+            prop::sample::select(zones.to_vec()),
+        )
+            .prop_map(|(day, separator, (hour, minute, second), fraction, zone)| {
+                format!("{day}{separator}{hour:02}:{minute:02}:{second:02}{fraction}{zone}")
+            })
+    }
 
     #[test]
     fn unusual_numbers_and_strings_are_left_to_the_general_parser() {
@@ -602,15 +695,36 @@ mod tests {
         #[test]
         fn numbers_are_what_serde_json_says(text in "-?[0-9]{1,10}(\\.[0-9]{1,9})?[,}]") {
             let parsed = serde_json::from_str::<serde_json::Value>(&text[..text.len() - 1]);
+            let whole = whole(text.as_bytes(), 0);
             match number(text.as_bytes(), 0) {
-                Some((Number::Whole(value), _)) => prop_assert_eq!(parsed.unwrap().as_i64(), Some(value)),
+                Some((Number::Whole(value), size)) => {
+                    prop_assert_eq!(parsed.unwrap().as_i64(), Some(value));
+                    prop_assert_eq!(whole, Some((value, size)));
+                }
                 Some((Number::Float(value), _)) => {
                     // Not serde_json, which rounds twice unless told otherwise.
                     let exact: f64 = text[..text.len() - 1].parse().unwrap();
-                    prop_assert!(parsed.is_ok());
+                    prop_assert!(parsed.is_ok() && whole.is_none());
                     prop_assert_eq!(value.to_bits(), exact.to_bits());
                 }
-                None => {}
+                None => prop_assert_eq!(whole, None),
+            }
+        }
+
+        #[test]
+        fn the_date_of_the_time_before_changes_nothing(
+            texts in prop::collection::vec(any_time(), 1..40),
+            unit in prop::sample::select(vec![
+                TimeUnit::Second, TimeUnit::Millisecond, TimeUnit::Microsecond, TimeUnit::Nanosecond,
+            ]),
+        ) {
+            let mut times = IsoTimes::new(unit);
+            for text in texts {
+                let read = times.read(text.as_bytes());
+                prop_assert_eq!(read, iso_time(text.as_bytes(), unit), "{}", &text);
+                if let Some((time, _)) = read.filter(|(_, size)| *size == text.len()) {
+                    prop_assert_eq!(clock::moment(&text, unit), Some(time), "{}", &text);
+                }
             }
         }
 

@@ -37,6 +37,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use super::base64;
 use crate::columnar::formats::fail::Fail;
+use crate::columnar::formats::writing::RowEncoder;
 use crate::columnar::write::bytes_column::BytesColumn;
 use crate::error::{Error, Result};
 use put::{
@@ -115,10 +116,7 @@ impl RowWriter {
     }
 
     /// Appends the object of a row.
-    ///
-    /// # Errors
-    /// A value without a JSON representation, with its column.
-    pub(crate) fn write(&self, row: usize, output: &mut Vec<u8>) -> Result<(), Fail> {
+    fn object(&self, row: usize, output: &mut Vec<u8>) -> Result<(), Fail> {
         if self.fields.is_empty() {
             output.extend_from_slice(b"{}");
             return Ok(());
@@ -129,6 +127,12 @@ impl RowWriter {
         }
         output.push(b'}');
         Ok(())
+    }
+}
+
+impl RowEncoder for RowWriter {
+    fn write(&self, row: usize, output: &mut Vec<u8>) -> Result<(), String> {
+        self.object(row, output).map_err(|fail| fail.in_column())
     }
 }
 
@@ -337,7 +341,7 @@ impl ValueWriter {
                 }
                 output.push(b'}');
             }
-            Kind::Object(object) => return object.write(row, output),
+            Kind::Object(object) => return object.object(row, output),
             Kind::Uuid(column) => put_uuid(output, column.get(row).unwrap_or_default()),
             Kind::TimeOfDay(unit, values) => {
                 return put_time_of_day(output, values.get(row).copied().unwrap_or(0), *unit);

@@ -36,25 +36,28 @@ mod tests;
 mod wire;
 mod write;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
-use arrow::datatypes::{Fields, TimeUnit};
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{Fields, Schema, TimeUnit};
 
 pub use schema::ProtobufSchema;
 pub(in crate::columnar) use write::ProtobufWriter;
 
 use super::builder::Rows;
 use super::fail::with_excerpt;
-use super::registry::{self, Fault, ReaderSchema, SchemaId, SchemaRequest, SchemaSource};
+use super::reading::DecodeValues;
+use super::registry::{self, Fault, Framing, ReaderSchema, Registered, SchemaId, SchemaSource};
 use super::rows::{BLOCK_ROWS, RowDecoder, Value};
+use super::schemas::{SchemaFormat, SchemaTarget, Wanted, WriterSchemas};
+use super::writing::RowEncoder;
+use super::{ValueFormat, ValueSource};
 use crate::error::Result;
 use read::{Program, Reader};
 use wire::Cursor;
 
 /// How Protobuf values are read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ProtobufFormat {
     /// Where the columns come from.
     pub schema: ReaderSchema<ProtobufSchema>,
@@ -71,13 +74,115 @@ pub struct ProtobufFormat {
     pub source: Option<Arc<dyn SchemaSource>>,
 }
 
-impl PartialEq for ProtobufFormat {
-    fn eq(&self, other: &Self) -> bool {
-        self.schema == other.schema
-            && self.message == other.message
-            && self.time_unit == other.time_unit
-            && self.framed == other.framed
-            && registry::same_source(self.source.as_ref(), other.source.as_ref())
+impl SchemaFormat for ProtobufFormat {
+    type Schema = ProtobufSchema;
+    const NAME: &'static str = "Protobuf";
+
+    fn schema(&self) -> &ReaderSchema<ProtobufSchema> {
+        &self.schema
+    }
+
+    fn is_framed(&self) -> bool {
+        self.framed
+    }
+
+    fn registry(&self) -> Option<&Arc<dyn SchemaSource>> {
+        self.source.as_ref()
+    }
+
+    fn with_schema(&self, schema: ProtobufSchema) -> ValueFormat {
+        let schema = ReaderSchema::Given(schema);
+        ValueFormat::Protobuf(Arc::new(Self { schema, ..self.clone() }))
+    }
+
+    fn of_registered(
+        &self,
+        registered: &Registered,
+        rest: &[u8],
+    ) -> Result<ProtobufSchema, String> {
+        ProtobufSchema::of_value(registered, self.message.as_deref(), rest)
+    }
+
+    fn columns(&self, schema: &ProtobufSchema) -> Result<Fields> {
+        Ok(schema.fields(self.time_unit))
+    }
+
+    fn rows(&self, schema: &ProtobufSchema, wanted: &[usize]) -> Result<Box<dyn DecodeValues>> {
+        Ok(Box::new(ProtobufDecoder::new(self, schema, wanted)?))
+    }
+}
+
+/// How Protobuf values are written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProtobufTarget {
+    /// The schema; when none, the latest one of the subject. Where there is neither, one is made
+    /// from the columns.
+    pub schema: Option<ProtobufSchema>,
+    /// The name of the message in the latest schema; its first one when none. Or that of the
+    /// message that is made.
+    pub message: Option<String>,
+    /// The columns that are left out.
+    pub exclude: Vec<String>,
+    /// What is written in front of the value.
+    pub framing: Framing,
+    /// Whether the schema and what is in front are known.
+    pub settled: bool,
+}
+
+impl SchemaTarget for ProtobufTarget {
+    type Schema = ProtobufSchema;
+
+    fn wanted(&self) -> Wanted<'_, ProtobufSchema> {
+        let Self { schema, exclude, framing, settled, .. } = self;
+        Wanted { schema: schema.as_ref(), exclude, framing, is_settled: *settled }
+    }
+
+    fn found(&self, schema: ProtobufSchema, exclude: Vec<String>, framing: Framing) -> ValueSource {
+        let (schema, message) = (Some(schema), self.message.clone());
+        ValueSource::Protobuf(Self { schema, message, exclude, framing, settled: true })
+    }
+
+    fn with_framing(&self, framing: Framing) -> ValueSource {
+        ValueSource::Protobuf(Self { framing, ..self.clone() })
+    }
+
+    fn columns(schema: &ProtobufSchema) -> Result<Fields> {
+        Ok(schema.fields(TimeUnit::Microsecond))
+    }
+
+    fn derive(&self, topic: &str, table: &Schema, exclude: &[String]) -> Result<ProtobufSchema> {
+        let name = self.message.clone().unwrap_or_else(|| ProtobufSchema::message_of(topic));
+        ProtobufSchema::of_table(table, &name, exclude)
+    }
+
+    fn of_registered(&self, registered: &Registered) -> Result<ProtobufSchema, String> {
+        ProtobufSchema::of_registered(registered, self.message.as_deref(), None)
+    }
+
+    // Numbers are what fields are known by: those that are in use come first.
+    fn prefers_latest() -> bool {
+        true
+    }
+
+    fn register(
+        schema: &ProtobufSchema,
+        source: &dyn SchemaSource,
+        subject: &str,
+        create: bool,
+    ) -> Result<SchemaId> {
+        schema.register(source, subject, create)
+    }
+
+    fn put_header(schema: &ProtobufSchema, output: &mut Vec<u8>) {
+        schema.put_indexes(output);
+    }
+
+    fn encoder(
+        schema: &ProtobufSchema,
+        rows: &RecordBatch,
+        exclude: &[String],
+    ) -> Result<impl RowEncoder + 'static> {
+        ProtobufWriter::new(rows, schema, exclude)
     }
 }
 
@@ -86,18 +191,14 @@ impl PartialEq for ProtobufFormat {
 pub(in crate::columnar) struct ProtobufDecoder {
     name: String,
     framed: bool,
-    source: Option<Arc<dyn SchemaSource>>,
     /// Whether the messages of these schemas match that of the columns.
-    known: BTreeMap<(SchemaId, Vec<i32>), std::result::Result<(), String>>,
+    messages: WriterSchemas<(SchemaId, Vec<i32>), ()>,
     /// The header of the last value that matched; empty if none did.
     current: Vec<u8>,
     program: Program,
     reader: Reader,
     rows: Rows,
 }
-
-/// How many messages of other types are remembered.
-const KNOWN_MAX: usize = 10_000;
 
 impl ProtobufDecoder {
     /// A decoder for some of the columns of a message.
@@ -120,8 +221,7 @@ impl ProtobufDecoder {
         Ok(Self {
             name: schema.root().name.clone(),
             framed: format.framed,
-            source: format.source.clone(),
-            known: BTreeMap::new(),
+            messages: WriterSchemas::new(format.source.as_ref()),
             current: Vec::new(),
             program: Program::new(schema.root(), Some(wanted)),
             reader: Reader::new(format.time_unit),
@@ -130,30 +230,18 @@ impl ProtobufDecoder {
     }
 
     /// Checks whether a value with this header is of the columns' message.
-    fn check(&mut self, value: &[u8]) -> std::result::Result<(), Fault> {
+    fn check(&mut self, value: &[u8]) -> Result<(), Fault> {
         let (id, rest) = registry::unframe(value)?;
         let (indexes, body) = schema::unframe_indexes(rest)?;
-        if let Some(source) = &self.source {
-            let key = (id, indexes);
-            if !self.known.contains_key(&key) {
-                let Some(found) = source.known(id) else {
-                    return Err(Fault::Schema(SchemaRequest::Id(id)));
-                };
-                let checked = found.and_then(|registered| {
-                    let name = ProtobufSchema::name_in(&registered, &key.1)?;
-                    if name == self.name {
-                        return Ok(());
-                    }
-                    Err(format!("the value is a {name:?}, not a {:?}", self.name))
-                });
-                if self.known.len() >= KNOWN_MAX {
-                    self.known.pop_first();
+        if self.messages.source.is_some() {
+            let (key, wanted) = ((id, indexes), &self.name);
+            self.messages.get(id, &key, |registered| {
+                let name = ProtobufSchema::name_in(registered, &key.1)?;
+                if name == *wanted {
+                    return Ok(());
                 }
-                self.known.insert(key.clone(), checked);
-            }
-            if let Some(Err(detail)) = self.known.get(&key) {
-                return Err(Fault::Bad(detail.clone()));
-            }
+                Err(format!("the value is a {name:?}, not a {wanted:?}"))
+            })?;
         }
         let header = value.len().saturating_sub(body.len());
         self.current = value.get(..header).unwrap_or_default().to_vec();
@@ -162,7 +250,7 @@ impl ProtobufDecoder {
 }
 
 impl RowDecoder for ProtobufDecoder {
-    fn push(&mut self, value: &[u8]) -> std::result::Result<(), Fault> {
+    fn push(&mut self, value: &[u8]) -> Result<(), Fault> {
         let body = if self.framed {
             if self.current.is_empty() || !value.starts_with(&self.current) {
                 self.check(value)?;

@@ -304,9 +304,18 @@ fn nulls_without_a_type_are_left_out_only_where_they_are_read_as_nulls() {
         let writer = ProtobufWriter::new(&rows, &schema, &[]).unwrap();
         writer.write(0, &mut output).map(|()| output)
     };
-    for refused in
-        ["int32 x = 1;", "string x = 1;", "repeated uint32 x = 1;", "map<string, M> x = 1;"]
-    {
+    for refused in [
+        "int32 x = 1;",
+        "uint64 x = 1;",
+        "string x = 1;",
+        "bytes x = 1;",
+        "bool x = 1;",
+        "double x = 1;",
+        "E x = 1; enum E { A = 0; }",
+        "repeated uint32 x = 1;",
+        "repeated M x = 1;",
+        "map<string, M> x = 1;",
+    ] {
         assert!(written(refused).unwrap_err().contains("\"x\" is null"), "{refused}");
     }
     for optional in ["optional uint32 x = 1;", "M x = 1;", "oneof o { string x = 1; }"] {

@@ -15,6 +15,7 @@ use arrow::record_batch::RecordBatch;
 
 use super::schema::{FieldDef, Kind, Message, ProtobufSchema, Shape, Symbols};
 use super::wire::{put_delimited, put_sint, put_varint};
+use crate::columnar::formats::writing::RowEncoder;
 use crate::columnar::write::bytes_column::BytesColumn;
 use crate::columnar::write::cells;
 use crate::columnar::write::cells::Typed;
@@ -39,16 +40,10 @@ impl ProtobufWriter {
         let columns: Vec<Typed<'_>> = cells::columns(rows, exclude).collect();
         Ok(Self { fields: Members::new(schema.root(), &columns, "")? })
     }
+}
 
-    /// Appends the value of a row.
-    ///
-    /// # Errors
-    /// What is wrong with the row, such as two members of a oneof.
-    pub(in crate::columnar) fn write(
-        &self,
-        row: usize,
-        output: &mut Vec<u8>,
-    ) -> Result<(), String> {
+impl RowEncoder for ProtobufWriter {
+    fn write(&self, row: usize, output: &mut Vec<u8>) -> Result<(), String> {
         self.fields.write(row, output)
     }
 }

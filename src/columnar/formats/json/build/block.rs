@@ -11,9 +11,7 @@
 //! row 1   {"id":8       ,"name":"beta"  ,"paid":false }
 //! ```
 
-use arrow::datatypes::TimeUnit;
-
-use super::super::scan::{self, Lead, Number};
+use super::super::scan::{self, IsoTimes, Lead, Number};
 use super::scalar::is_wide;
 use super::{ColumnBuilder, Data, ObjectBuilder};
 use crate::columnar::formats::rows::{BLOCK_ROWS, Value};
@@ -120,7 +118,7 @@ impl Block<'_, '_> {
     fn read<T: Copy + Default>(
         &mut self,
         values: &mut Vec<T>,
-        one: impl Fn(&[u8]) -> Option<(T, usize)>,
+        mut one: impl FnMut(&[u8]) -> Option<(T, usize)>,
     ) -> usize {
         let begin = values.len();
         values.resize(begin.wrapping_add(self.rests.len()), T::default());
@@ -171,18 +169,10 @@ impl Block<'_, '_> {
     }
 }
 
-/// A whole number and its size.
-#[inline]
-fn whole(value: &[u8]) -> Option<(i64, usize)> {
-    match scan::number(value, 0)? {
-        (Number::Whole(whole), size) => Some((whole, size)),
-        (Number::Float(_), _) => None,
-    }
-}
-
+/// A whole number of 32 bits and its size.
 #[inline]
 fn whole32(value: &[u8]) -> Option<(i32, usize)> {
-    let (whole, size) = whole(value)?;
+    let (whole, size) = scan::whole(value, 0)?;
     Some((whole.try_into().ok()?, size))
 }
 
@@ -198,11 +188,11 @@ fn float(value: &[u8]) -> Option<(f64, usize)> {
 
 /// A time as text, or as a number in the unit, and its size.
 #[inline]
-fn time(value: &[u8], unit: TimeUnit) -> Option<(i64, usize)> {
+fn time(value: &[u8], times: &mut IsoTimes) -> Option<(i64, usize)> {
     if value.first() != Some(&b'"') {
-        return whole(value);
+        return scan::whole(value, 0);
     }
-    scan::quoted_time(value, 0, unit)
+    times.quoted(value, 0)
 }
 
 impl ColumnBuilder {
@@ -212,14 +202,11 @@ impl ColumnBuilder {
         let nullable = self.field.is_nullable();
         let mut block = Block { lead, rests, nullable, nulls: 0 };
         let count = match &mut self.data {
-            Data::I64(values) => block.read(values, whole),
+            Data::I64(values) => block.read(values, |value| scan::whole(value, 0)),
             Data::I32(values) => block.read(values, whole32),
             Data::F64(values) => block.read(values, float),
             Data::Bool(values) => block.read(values, |value| scan::boolean(value, 0)),
-            Data::Time(unit, values) => {
-                let unit = *unit;
-                block.read(values, |value| time(value, unit))
-            }
+            Data::Time(times, values) => block.read(values, |value| time(value, times)),
             Data::Text(texts) => block.read_texts(texts),
             // Rarer types are read row by row.
             _ => return each(lead, rests, |value| self.push_direct(value, 0)),

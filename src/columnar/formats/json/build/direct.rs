@@ -93,8 +93,8 @@ impl ColumnBuilder {
                 }
                 end.wrapping_add(1)
             }
-            Data::Time(unit, values) if first == b'"' => {
-                let (time, behind) = scan::quoted_time(bytes, at, *unit)?;
+            Data::Time(times, values) if first == b'"' => {
+                let (time, behind) = times.quoted(bytes, at)?;
                 values.push(time);
                 behind
             }

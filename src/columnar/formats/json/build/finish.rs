@@ -43,7 +43,7 @@ impl ColumnBuilder {
             Data::F16(values) | Data::F32(values) => primitive::<Float32Type>(values, nulls),
             Data::F64(values) => primitive::<Float64Type>(values, nulls),
             Data::Date(values) => primitive::<Date32Type>(values, nulls),
-            Data::Time(unit, values) => times(*unit, values, nulls),
+            Data::Time(of, values) => times(of.unit(), values, nulls),
             Data::Decimal(precision, scale, values) => {
                 let values = ScalarBuffer::from(std::mem::take(values));
                 let array = Decimal128Array::try_new(values, nulls)?;
