@@ -25,6 +25,8 @@ use super::runtime::stopped;
 use crate::broker::log_threads::LogThreads;
 use crate::broker::partition::{AppendAnswer, Partition};
 use crate::env::Env;
+#[cfg(feature = "sim")]
+use crate::env::sim::{Mutation, is_planted};
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::Machine as _;
 use crate::machine::coordinator::{Coordinator as _, Effect, Event, RequestId};
@@ -246,6 +248,12 @@ impl<K: Kind> ShardTask<K> {
     /// Appends a batch, waits until it is committed, and gives the answers that depend on it.
     async fn commit(&mut self, batch: Batch<K>) -> Result<()> {
         let Batch { builder, replies, .. } = batch;
+        #[cfg(feature = "sim")]
+        let builder = if is_planted(Mutation::ForgetsOffsets) {
+            Batch::<K>::new(self.env.clock.now()).builder
+        } else {
+            builder
+        };
         if !builder.is_empty() {
             let records = builder.finish()?;
             let appended =
