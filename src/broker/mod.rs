@@ -17,6 +17,7 @@
 //!                 +------- purgatory <------+<- high watermark advances
 //! ```
 
+mod awaited;
 mod change;
 mod cleaner;
 mod connection;

@@ -14,7 +14,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
 
 use super::change::Change;
 use super::coordinator::GroupCoordinators;
@@ -23,6 +22,7 @@ use super::log_threads::LogThreads;
 use super::metadata_log::{Committed, MetadataLog, QuorumStatus};
 use super::parking::Parking;
 use super::partitions::Partitions;
+use crate::broker::awaited::Awaited;
 use crate::config::{BrokerConfig, Listener};
 use crate::env::Env;
 use crate::error::{Error, ErrorCode, Result};
@@ -61,7 +61,7 @@ pub(super) struct BrokerState {
     identity: Identity,
     config: ArcSwap<BrokerConfig>,
     image: ArcSwap<MetadataImage>,
-    published: watch::Sender<Offset>,
+    published: Awaited<Offset>,
     metadata: Arc<dyn MetadataLog>,
     partitions: Partitions,
     coordinators: GroupCoordinators,
@@ -96,7 +96,7 @@ impl BrokerState {
             identity,
             config: ArcSwap::from_pointee(config),
             image: ArcSwap::from_pointee(MetadataImage::empty()),
-            published: watch::Sender::new(Offset::UNKNOWN),
+            published: Awaited::new(Offset::UNKNOWN),
             metadata,
             partitions,
             coordinators,
@@ -187,9 +187,7 @@ impl BrokerState {
         let timeout = Duration::from_millis(timeout_ms.max(0).unsigned_abs().into());
         let work = async {
             let Committed { reply, offset: committed } = self.metadata.submit(command).await?;
-            let mut published = self.published.subscribe();
-            let done = published.wait_for(|offset| *offset >= committed).await;
-            done.map_err(|_closed| Error::Closed { what: "the broker" })?;
+            self.published.wait_for(|offset| *offset >= committed).await;
             Ok(reply)
         };
         match tokio::time::timeout(timeout.min(COMMAND_TIMEOUT_MAX), work).await {
@@ -252,7 +250,7 @@ impl BrokerState {
         self.partitions.apply(&change);
         self.coordinators.apply(&change, &self.partitions);
         self.image.store(Arc::clone(image));
-        self.published.send_replace(image.offset);
+        self.published.set(image.offset);
     }
 
     /// Applies what changed in the settings of this broker; returns whether anything may have.

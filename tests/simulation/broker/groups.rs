@@ -10,7 +10,7 @@ use ottla::client::{
     OffsetAndMetadata, PollOptions, Polled, Subscription,
 };
 use ottla::env::sim::SimRandom;
-use ottla::error::Error;
+use ottla::error::{Error, ErrorCode};
 use ottla::types::{Offset, TopicPartition};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -102,6 +102,8 @@ impl Peer {
                 result = life.live(&client) => match result {
                     Ok(()) => {}
                     Err(error) if self.is_stopping(&error) => ended.cancelled().await,
+                    // A request to join that was late came from it before, as with Apache Kafka.
+                    Err(error) if error.code() == ErrorCode::FencedInstanceId => {}
                     // It gave up after it had said so: it never reached the node (OBS-2).
                     Err(Error::Closed { .. }) => {}
                     Err(error) => return self.complain(&format!("as a member: {}", error.chain())),

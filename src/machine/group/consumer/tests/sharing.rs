@@ -256,7 +256,7 @@ impl Members {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(60))]
 
     #[test]
     fn members_share_every_partition_and_never_two_one(
