@@ -75,7 +75,7 @@ check-python: $(VENV)/.test $(VENV)/.wheel ## types of the Python side, and stub
 	cd $(VENV) && bin/python -m mypy.stubtest ottla._ottla --mypy-config-file $(abspath pyproject.toml)
 
 python-test: $(VENV)/.test $(VENV)/.wheel ## Python tests, with Kafka clients that were not written here
-	$(CARGO) build --quiet --features sim --bin ottla
+	$(CARGO) build --quiet --features sim --bin ottla --example check_history
 	OTTLA_DEBUG_BIN="$${CARGO_TARGET_DIR:-$(abspath target)}/debug/ottla" $(BIN)/python -m pytest -n 2 --dist loadfile
 
 readme-test: $(VENV)/.test $(VENV)/.wheel ## the examples of README.md and of the docstrings
@@ -112,14 +112,15 @@ simulate: ## many runs of the whole broker on fresh seeds (RUNS=1000), each twic
 	OTTLA_SIM_RUNS=$(or $(RUNS),1000) $(CARGO) test --features sim --test simulation broker::fresh -- --nocapture
 
 fuzz: ## let libFuzzer search in every fuzz target for a minute (TARGETS, SECONDS_EACH); needs a C++ compiler
+	OTTLA_FUZZ_CORPUS=$(abspath tests/fuzz/target/corpus) $(CARGO) test --features sim --test fuzz corpus_is_written
 	cd tests/fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) build --target-dir target --target "$$(rustc -vV | sed -n 's/^host: //p')" $(addprefix --bin ,$(TARGETS)) # with a target, so that build scripts are built without them
 	cd tests/fuzz && failed=; for target in $(TARGETS); do \
-	  mkdir -p corpus/$$target artifacts/$$target target/found/$$target; \
+	  mkdir -p artifacts/$$target target/found/$$target; \
 	  ./target/*/debug/$$target -max_total_time=$(SECONDS_EACH) -rss_limit_mb=1024 -max_len=4096 \
-	    -artifact_prefix=artifacts/$$target/ target/found/$$target corpus/$$target || failed="$$failed $$target"; \
+	    -artifact_prefix=artifacts/$$target/ target/found/$$target target/corpus/$$target || failed="$$failed $$target"; \
 	done; [ -z "$$failed" ] || { echo "found something:$$failed; the inputs are in tests/fuzz/artifacts"; exit 1; }
 
-fuzz-sample: ## the fuzz targets on their seeds, the corpus and some thousand mutations; a part of rust-test
+fuzz-sample: ## the fuzz targets on their corpus and some thousand mutations; a part of rust-test
 	$(CARGO) test --features sim --test fuzz
 
 format: $(VENV)/.test ## format Rust and Python

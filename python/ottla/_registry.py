@@ -40,7 +40,8 @@ class SchemaRegistry:
     ca : str or pathlib.Path, optional
         A PEM file of the certificates to trust, instead of the public authorities.
     timeout : float or datetime.timedelta, default 10
-        How long one call may take, in seconds. A call that gets no answer is attempted four times.
+        How long one call may take, in seconds. Within this time, a call that gets no answer is
+        attempted up to four times.
 
     Raises
     ------

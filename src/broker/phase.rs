@@ -115,7 +115,7 @@ impl Progress {
     /// It did not get there in time; the connection is to be closed.
     pub(super) async fn reached(&self, phase: Phase) -> Result<Option<&Arc<BrokerState>>> {
         if !self.is_serving.load(Ordering::Acquire) {
-            let there = self.phase.wait_for(|now| now >= phase);
+            let there = self.phase.wait_for(|now| *now >= phase);
             tokio::time::timeout(WAIT_MAX, there)
                 .await
                 .map_err(|_elapsed| Error::timeout("the broker to start", WAIT_MAX))?;

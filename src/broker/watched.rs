@@ -14,13 +14,17 @@ pub(super) struct Watched<T> {
     changed: Notify,
 }
 
-impl<T: Copy> Watched<T> {
+impl<T: Clone> Watched<T> {
     pub(super) fn new(value: T) -> Self {
         Self { value: Mutex::new(value), changed: Notify::new() }
     }
 
     fn value(&self) -> MutexGuard<'_, T> {
         self.value.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn get(&self) -> T {
+        self.value().clone()
     }
 
     /// Changes the value, and wakes everybody.
@@ -30,14 +34,14 @@ impl<T: Copy> Watched<T> {
     }
 
     /// The value, once it is like this.
-    pub(super) async fn wait_for(&self, is_so: impl Fn(T) -> bool) -> T {
+    pub(super) async fn wait_for(&self, is_so: impl Fn(&T) -> bool) -> T {
         let changed = self.changed.notified();
         tokio::pin!(changed);
         loop {
             // Before the value is read, so that no change of it is missed.
             changed.as_mut().enable();
-            let value = *self.value();
-            if is_so(value) {
+            let value = self.get();
+            if is_so(&value) {
                 return value;
             }
             changed.as_mut().await;
@@ -59,7 +63,7 @@ mod tests {
             .map(|index| {
                 let (watched, woken) = (Arc::clone(&watched), Arc::clone(&woken));
                 tokio::spawn(async move {
-                    assert_eq!(watched.wait_for(|value| value >= 2).await, 2);
+                    assert_eq!(watched.wait_for(|value| *value >= 2).await, 2);
                     woken.lock().unwrap().push(index);
                 })
             })

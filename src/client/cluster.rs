@@ -16,107 +16,23 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::client::config::ClientConfig;
+use crate::client::errors;
 use crate::client::obstacles::{Obstacles, SILENCE, note_failure};
 use crate::client::route::Route;
+use crate::client::snapshot::merge_topic;
+pub use crate::client::snapshot::{BrokerInfo, PartitionInfo, TopicInfo};
+pub(crate) use crate::client::snapshot::{Leader, Snapshot, TopicFailure};
 use crate::env::Env;
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::messages::metadata::{
-    MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseTopic,
+    MetadataRequest, MetadataRequestTopic, MetadataResponse,
 };
 use crate::protocol::{ApiKey, Service, Str};
-use crate::types::{LeaderEpoch, NodeId, TimestampMs, TopicId, TopicPartition, Uuid};
+use crate::types::{NodeId, TimestampMs, Uuid};
 
 /// How many times to ask again for something unknown: for most of a second with the default
 /// backoff.
 const UNKNOWN_RETRIES: u32 = 3;
-
-/// A broker, with its advertised address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BrokerInfo {
-    /// `node.id`.
-    pub id: NodeId,
-    /// The advertised host.
-    pub host: String,
-    /// The advertised port.
-    pub port: i32,
-    /// `broker.rack`.
-    pub rack: Option<String>,
-}
-
-impl BrokerInfo {
-    /// `host:port`, with brackets around an IPv6 address.
-    #[must_use]
-    pub fn address(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
-    }
-}
-
-/// A partition of a topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PartitionInfo {
-    /// Its index.
-    pub partition: i32,
-    /// Its leader, if it has one.
-    pub leader: Option<NodeId>,
-    /// The epoch of the leader, or unknown with brokers before Kafka 2.1.
-    pub leader_epoch: LeaderEpoch,
-    /// The brokers that hold a replica, the preferred leader first.
-    pub replicas: Vec<NodeId>,
-    /// Those that are in sync.
-    pub isr: Vec<NodeId>,
-    /// Those that are offline.
-    pub offline: Vec<NodeId>,
-}
-
-/// A topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TopicInfo {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Its id; zero with brokers before Kafka 2.8.
-    pub id: TopicId,
-    /// Whether it is internal to Kafka.
-    pub is_internal: bool,
-    /// Its partitions, in order.
-    pub partitions: Vec<PartitionInfo>,
-    fetched_at: TimestampMs,
-}
-
-impl TopicInfo {
-    /// A partition by its index.
-    #[must_use]
-    pub fn partition(&self, index: i32) -> Option<&PartitionInfo> {
-        let place = self.partitions.binary_search_by_key(&index, |info| info.partition).ok()?;
-        self.partitions.get(place)
-    }
-
-    /// The number of partitions.
-    #[must_use]
-    pub fn partition_count(&self) -> i32 {
-        i32::try_from(self.partitions.len()).unwrap_or(i32::MAX)
-    }
-}
-
-/// A snapshot of what is known.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Snapshot {
-    pub(crate) cluster_id: Option<String>,
-    pub(crate) controller: Option<NodeId>,
-    pub(crate) brokers: BTreeMap<NodeId, BrokerInfo>,
-    pub(crate) topics: BTreeMap<Arc<str>, Arc<TopicInfo>>,
-}
-
-impl Snapshot {
-    /// The leader of a partition and its epoch.
-    pub(crate) fn leader(&self, partition: &TopicPartition) -> Option<(NodeId, LeaderEpoch)> {
-        let info = self.topics.get(&partition.topic)?.partition(partition.partition)?;
-        Some((info.leader?, info.leader_epoch))
-    }
-}
 
 /// What a route is used for; each has its own connection per broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -212,6 +128,17 @@ impl Cluster {
     /// Closes the routes of a lane.
     pub(crate) fn disconnect_lane(&self, lane: Lane) {
         self.slots().retain(|&(_, other), _| other != lane);
+    }
+
+    /// Whether the route to a broker is still kept: not disconnected, and the broker has the same address.
+    pub(crate) fn keeps(&self, node: NodeId, lane: Lane) -> bool {
+        self.slots().contains_key(&(node, lane))
+    }
+
+    /// When to try again after consecutive failures.
+    pub(crate) fn after_failures(&self, failures: u32) -> TimestampMs {
+        let wait_ms = self.config.backoff.delay_ms(failures, self.env.random.u64());
+        self.now().plus(i64::try_from(wait_ms).unwrap_or(i64::MAX))
     }
 
     fn slots(&self) -> std::sync::MutexGuard<'_, BTreeMap<(NodeId, Lane), Slot>> {
@@ -357,7 +284,8 @@ impl Cluster {
     pub(crate) async fn fresh_topic(&self, name: &str, may_create: bool) -> Result<Arc<TopicInfo>> {
         let may_create = may_create && self.config.allow_auto_create_topics;
         let failures = self.refresh_topics(Some(&[name]), may_create).await?;
-        if let Some((_, code)) = failures.into_iter().find(|(failed, _)| failed == name) {
+        let failure = failures.into_iter().find(|failure| failure.name == name);
+        if let Some(TopicFailure { code, .. }) = failure {
             let remedy = if code == ErrorCode::UnknownTopicOrPartition {
                 "; create it first, for example with `ottla topics create`"
             } else {
@@ -365,9 +293,8 @@ impl Cluster {
             };
             return Err(Error::kafka(code, format!("topic {name}{remedy}")));
         }
-        self.snapshot.load().topics.get(name).cloned().ok_or_else(|| {
-            Error::kafka(ErrorCode::UnknownTopicOrPartition, format!("topic {name}"))
-        })
+        let known = self.snapshot.load().topics.get(name).cloned();
+        known.ok_or_else(|| errors::unknown_topic(name))
     }
 
     /// Fetches all known topics again.
@@ -378,7 +305,7 @@ impl Cluster {
     }
 
     /// Fetches topics (`None`: all) and the brokers; returns the topics with an error.
-    pub(crate) async fn refresh(&self, names: Option<&[&str]>) -> Result<Vec<(String, ErrorCode)>> {
+    pub(crate) async fn refresh(&self, names: Option<&[&str]>) -> Result<Vec<TopicFailure>> {
         self.refresh_topics(names, false).await
     }
 
@@ -386,7 +313,7 @@ impl Cluster {
         &self,
         names: Option<&[&str]>,
         may_create: bool,
-    ) -> Result<Vec<(String, ErrorCode)>> {
+    ) -> Result<Vec<TopicFailure>> {
         let before = self.snapshot();
         let _one_at_a_time = self.refreshing.lock().await;
         let after = self.snapshot();
@@ -431,11 +358,7 @@ impl Cluster {
     }
 
     /// Merges an answer into the snapshot.
-    fn accept(
-        &self,
-        response: MetadataResponse,
-        names: Option<&[&str]>,
-    ) -> Vec<(String, ErrorCode)> {
+    fn accept(&self, response: MetadataResponse, names: Option<&[&str]>) -> Vec<TopicFailure> {
         let now = self.now();
         let old = self.snapshot();
         let mut topics = match names {
@@ -454,7 +377,7 @@ impl Cluster {
                 if !code.retriable() || code == ErrorCode::UnknownTopicOrPartition {
                     topics.remove(&name);
                 }
-                failures.push((name.to_string(), code));
+                failures.push(TopicFailure { name: name.to_string(), code });
             }
         }
         let brokers = response.brokers.into_iter().map(|broker| {
@@ -550,42 +473,5 @@ impl Cluster {
             }
             tokio::time::sleep(Duration::from_millis(20 * attempt)).await;
         }
-    }
-}
-
-/// A topic from an answer, with newer leaders that are already known.
-fn merge_topic(
-    name: Arc<str>,
-    topic: MetadataResponseTopic,
-    known: Option<&TopicInfo>,
-    now: TimestampMs,
-) -> TopicInfo {
-    let same = known.filter(|known| known.id == topic.topic_id);
-    let mut partitions: Vec<PartitionInfo> = topic
-        .partitions
-        .into_iter()
-        .map(|partition| {
-            let ids = |ids: Vec<i32>| ids.into_iter().map(NodeId).collect();
-            let info = PartitionInfo {
-                partition: partition.partition_index,
-                leader: Some(NodeId(partition.leader_id)).filter(|&id| id != NodeId::NONE),
-                leader_epoch: LeaderEpoch(partition.leader_epoch),
-                replicas: ids(partition.replica_nodes),
-                isr: ids(partition.isr_nodes),
-                offline: ids(partition.offline_replicas),
-            };
-            let better = same
-                .and_then(|known| known.partition(info.partition))
-                .filter(|known| known.leader_epoch > info.leader_epoch);
-            better.cloned().unwrap_or(info)
-        })
-        .collect();
-    partitions.sort_unstable_by_key(|info| info.partition);
-    TopicInfo {
-        name,
-        id: topic.topic_id,
-        is_internal: topic.is_internal,
-        partitions,
-        fetched_at: now,
     }
 }

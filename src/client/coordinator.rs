@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::client::cluster::{Cluster, Lane};
 use crate::client::consumer::group::{GroupMetadata, OffsetAndMetadata};
+use crate::client::errors;
 use crate::client::route::Route;
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::api::Call;
@@ -199,7 +200,7 @@ impl Coordinator {
     ) -> Result<OffsetFetchRequest> {
         if partitions.is_none() && version < 2 {
             let context = "fetching all offsets of a group: the broker is too old for it";
-            return Err(Error::kafka(ErrorCode::UnsupportedVersion, context));
+            return Err(errors::unsupported(context));
         }
         let topics = partitions.map(|partitions| by_topic(partitions.iter()));
         let group_id = Str::from(self.group_id.as_str());

@@ -279,7 +279,7 @@ async fn load(env: &Threads, decoder: &Decoder, request: SchemaRequest) -> Resul
     let Some(source) = decoder.source() else {
         return Err(Error::invalid(format!("there is no registry for {request:?}")));
     };
-    env.spawn_blocking(move || source.load(&request))
+    env.spawn_interruptible(move || source.load(&request))
         .await
         .map_err(|error| Error::invalid(format!("loading a schema failed: {error}")))?
 }

@@ -10,6 +10,7 @@
 //!   ├── Admin                 requests to the controller, to leaders, to all brokers
 //!   ├── Producer              send ─► Accumulator ─► sender task ─► Produce
 //!   ├── AssignedConsumer      fetcher task ─► Fetching ─► bounded buffer ─► poll
+//!   │                         (`driver`: what the two tasks have in common)
 //!   └── Scan                  bounds resolved once ─► consumer with ends ─► Arrow
 //! ```
 //!
@@ -25,12 +26,15 @@ pub mod consumer;
 mod coordinator;
 pub mod dead_letters;
 mod decoding;
+mod driver;
+mod errors;
 pub mod obstacles;
 pub mod producer;
 mod recount;
 pub mod registry;
 mod route;
 pub mod scan;
+mod snapshot;
 mod worker_pool;
 pub mod write;
 
@@ -104,8 +108,23 @@ impl Client {
         node: Option<NodeId>,
         config: ClientConfig,
     ) -> Result<Self> {
+        Self::local_on(Env::real(), service, node, config)
+    }
+
+    /// As [`Client::local`], in other surroundings than those of the operating system, for tests: those of
+    /// the broker, since it is the same process.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::local`].
+    pub fn local_on(
+        env: Env,
+        service: Arc<dyn Service>,
+        node: Option<NodeId>,
+        config: ClientConfig,
+    ) -> Result<Self> {
         config.producer.check()?;
-        Ok(Self { cluster: Arc::new(Cluster::local(Env::real(), service, node, config)) })
+        Ok(Self { cluster: Arc::new(Cluster::local(env, service, node, config)) })
     }
 
     /// The settings.

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::client::config::ClientConfig;
 use crate::client::connection::Connection;
+use crate::client::errors;
 use crate::client::obstacles::{self, Obstacles};
 use crate::env::Net;
 use crate::error::{Error, ErrorCode, Result};
@@ -146,7 +147,7 @@ impl Route {
                 self.kind,
                 api.versions()
             );
-            Error::kafka(ErrorCode::UnsupportedVersion, context)
+            errors::unsupported(context)
         })
     }
 

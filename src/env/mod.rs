@@ -44,7 +44,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use net::{Listener, Net, ReadHalf, SocketOptions, Transport, WriteHalf};
-pub use threads::{Queue, Thread, Threads};
+pub use threads::{Interruptible, Queue, Thread, Threads};
 
 use crate::types::{Stored, TimestampMs, Uuid};
 

@@ -4,14 +4,18 @@
 //! the broker and of the client are therefore started here. In a simulation there are none: what would run on
 //! a thread is done by a task of the one runtime, after a pause that is drawn from the seed.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::num::NonZeroUsize;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 #[cfg(feature = "sim")]
 use super::sim::SimThreads;
@@ -46,6 +50,40 @@ impl Threads {
                     work()
                 })
             }
+        }
+    }
+
+    /// As [`Threads::spawn_blocking`], for somebody who may lose interest: once the result is dropped, the pauses of
+    /// the work end ([`Threads::pause`]).
+    pub fn spawn_interruptible<R: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Interruptible<R> {
+        let interest = Arc::new(Interest::default());
+        let own = Arc::clone(&interest);
+        let task = self.spawn_blocking(move || {
+            let before = INTEREST.replace(Some(own));
+            let result = work();
+            INTEREST.set(before);
+            result
+        });
+        Interruptible { task, interest }
+    }
+
+    /// Lets time pass in work that blocks; whether anybody still waits for its result. A call within a simulation
+    /// takes no time.
+    #[must_use]
+    pub fn pause(&self, duration: Duration) -> bool {
+        match self {
+            Self::Real => match INTEREST.with_borrow(Clone::clone) {
+                Some(interest) => interest.lasts(duration),
+                None => {
+                    std::thread::sleep(duration);
+                    true
+                }
+            },
+            #[cfg(feature = "sim")]
+            Self::Sim(_) => true,
         }
     }
 
@@ -188,6 +226,52 @@ fn each_on_threads<T: Sync, R: Send>(
     done.into_iter().map(|(_, result)| result).collect()
 }
 
+thread_local! {
+    /// Whether somebody waits for what this thread is doing.
+    static INTEREST: RefCell<Option<Arc<Interest>>> = const { RefCell::new(None) };
+}
+
+#[derive(Debug, Default)]
+struct Interest {
+    is_lost: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Interest {
+    /// Whether it lasts for so long.
+    fn lasts(&self, duration: Duration) -> bool {
+        let is_lost = self.is_lost.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(is_lost, duration, |is_lost| !*is_lost);
+        !*waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn lose(&self) {
+        *self.is_lost.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
+}
+
+/// Work that blocks, as long as somebody waits for it.
+#[derive(Debug)]
+pub struct Interruptible<R> {
+    task: JoinHandle<R>,
+    interest: Arc<Interest>,
+}
+
+impl<R> Future for Interruptible<R> {
+    type Output = Result<R, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.task).poll(context)
+    }
+}
+
+impl<R> Drop for Interruptible<R> {
+    fn drop(&mut self) {
+        self.interest.lose();
+    }
+}
+
 /// A thread that was started. It goes on when this is dropped.
 #[derive(Debug)]
 pub enum Thread {
@@ -317,6 +401,19 @@ mod tests {
             let doubled: Vec<usize> = items.iter().map(|item| item * 2).collect();
             assert_eq!(Threads::Real.each(16, &items, |item| item * 2), doubled);
         }
+    }
+
+    #[tokio::test]
+    async fn a_pause_ends_when_nobody_waits_for_the_work() {
+        let long = Duration::from_secs(600);
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let work = Threads::Real.spawn_interruptible(move || tell.send(Threads::Real.pause(long)));
+        drop(work);
+        assert!(!told.await.unwrap());
+        let soon = Duration::from_millis(1);
+        let work = Threads::Real.spawn_interruptible(move || Threads::Real.pause(soon));
+        assert!(work.await.unwrap());
+        assert!(Threads::Real.pause(soon), "nobody is asked");
     }
 
     #[tokio::test]

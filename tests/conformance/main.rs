@@ -38,6 +38,9 @@ mod compare;
 mod difference_table;
 mod differences;
 mod groups;
+mod histories;
+#[path = "../support/history/mod.rs"]
+mod history;
 #[path = "../support/kafka.rs"]
 mod kafka;
 mod node;

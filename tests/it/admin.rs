@@ -24,7 +24,7 @@ use ottla::protocol::{ApiKey, api};
 use ottla::record::BatchOptions;
 use ottla::types::{ProducerEpoch, ProducerId, Sequence};
 
-use crate::support::{Client, World, batch, batch_with};
+use crate::support::{Client, TestBroker, batch, batch_with};
 
 #[track_caller]
 fn check_code(code: i16, expected: ErrorCode) {
@@ -33,8 +33,8 @@ fn check_code(code: i16, expected: ErrorCode) {
 
 #[test]
 fn api_versions_lists_what_is_served_and_finalized() {
-    let world = World::in_memory();
-    let mut client = world.client();
+    let node = TestBroker::in_memory();
+    let mut client = node.client();
     let request = ApiVersionsRequest {
         client_software_name: "test".into(),
         client_software_version: "1.0".into(),
@@ -58,28 +58,28 @@ fn api_versions_lists_what_is_served_and_finalized() {
 
 #[test]
 fn the_cluster_is_described_with_its_broker() {
-    let world = World::in_memory();
+    let node = TestBroker::in_memory();
     let request = DescribeClusterRequest {
         include_cluster_authorized_operations: true,
         ..Default::default()
     };
-    let response = world.client().call(2, request);
-    assert_eq!(response.cluster_id.as_str(), world.broker().cluster_id());
+    let response = node.client().call(2, request);
+    assert_eq!(response.cluster_id.as_str(), node.broker().cluster_id());
     assert_eq!(response.brokers.len(), 1);
-    assert_eq!(response.brokers[0].port, i32::from(world.address().port()));
+    assert_eq!(response.brokers[0].port, i32::from(node.address().port()));
     assert!(!response.brokers[0].is_fenced);
-    assert_eq!(response.controller_id, world.broker().node_id().0);
+    assert_eq!(response.controller_id, node.broker().node_id().0);
     assert_eq!(response.cluster_authorized_operations, 8096);
     let other = DescribeClusterRequest { endpoint_type: 2, ..Default::default() };
-    check_code(world.client().call(2, other).error_code, ErrorCode::MismatchedEndpointType);
+    check_code(node.client().call(2, other).error_code, ErrorCode::MismatchedEndpointType);
     let other = DescribeClusterRequest { endpoint_type: 9, ..Default::default() };
-    check_code(world.client().call(2, other).error_code, ErrorCode::UnsupportedEndpointType);
+    check_code(node.client().call(2, other).error_code, ErrorCode::UnsupportedEndpointType);
 }
 
 #[test]
 fn partitions_are_described_page_by_page() {
-    let world = World::in_memory();
-    let mut client = world.client();
+    let node = TestBroker::in_memory();
+    let mut client = node.client();
     client.create_topic("a", 3, &[]);
     client.create_topic("b", 4, &[]);
     let mut cursor = None;
@@ -126,14 +126,14 @@ fn partitions_are_described_page_by_page() {
 
 #[test]
 fn log_directories_are_described_with_sizes() {
-    let world = World::in_memory();
-    let mut client = world.client();
+    let node = TestBroker::in_memory();
+    let mut client = node.client();
     client.create_topic("a", 1, &[]);
     client.create_topic("b", 2, &[]);
     client.produce("b", 1, -1, batch(&[&[7; 1000]]));
     let all = client.call(4, DescribeLogDirsRequest { topics: None });
     let directory = &all.results[0];
-    assert_eq!(directory.log_dir.as_str(), world.broker().data_dir().display().to_string());
+    assert_eq!(directory.log_dir.as_str(), node.broker().data_dir().display().to_string());
     assert!(directory.usable_bytes > 0);
     assert!(directory.total_bytes >= directory.usable_bytes, "{}", directory.total_bytes);
     let names: Vec<_> = directory.topics.iter().map(|topic| topic.name.as_str()).collect();
@@ -147,8 +147,8 @@ fn log_directories_are_described_with_sizes() {
 
 #[test]
 fn producers_are_described() {
-    let world = World::in_memory();
-    let mut client = world.client();
+    let node = TestBroker::in_memory();
+    let mut client = node.client();
     client.create_topic("t", 1, &[]);
     let options = BatchOptions {
         producer_id: ProducerId(42),
@@ -172,20 +172,20 @@ fn producers_are_described() {
 
 #[test]
 fn the_quorum_is_this_broker() {
-    let world = World::in_memory();
+    let node = TestBroker::in_memory();
     let partition = |index| PartitionData { partition_index: index };
     let topic = TopicData {
         topic_name: "__cluster_metadata".into(),
         partitions: vec![partition(0), partition(1)],
     };
-    let response = world.client().call(2, DescribeQuorumRequest { topics: vec![topic] });
+    let response = node.client().call(2, DescribeQuorumRequest { topics: vec![topic] });
     let partitions = &response.topics[0].partitions;
     assert_eq!((response.error_code, partitions[0].error_code), (0, 0));
-    assert_eq!(partitions[0].leader_id, world.broker().node_id().0);
+    assert_eq!(partitions[0].leader_id, node.broker().node_id().0);
     assert_eq!(partitions[0].current_voters.len(), 1);
     assert!(partitions[0].high_watermark > 0);
     check_code(partitions[1].error_code, ErrorCode::UnknownTopicOrPartition);
-    assert_eq!(response.nodes[0].node_id, world.broker().node_id().0);
+    assert_eq!(response.nodes[0].node_id, node.broker().node_id().0);
 }
 
 #[test]
@@ -212,14 +212,14 @@ fn without_its_feature_the_consumer_protocol_is_refused() {
         };
         client.call(1, request).error_code
     };
-    let world = World::start(BrokerOptions::in_directory(directory.path()));
-    let mut client = world.client();
+    let node = TestBroker::start(BrokerOptions::in_directory(directory.path()));
+    let mut client = node.client();
     set(&mut client, 0);
     check_code(heartbeat(&mut client), ErrorCode::UnsupportedVersion);
-    world.stop();
+    node.stop();
     // It stays off over a restart, and can be turned on again.
-    let world = World::start(BrokerOptions::in_directory(directory.path()));
-    let mut client = world.client();
+    let node = TestBroker::start(BrokerOptions::in_directory(directory.path()));
+    let mut client = node.client();
     check_code(heartbeat(&mut client), ErrorCode::UnsupportedVersion);
     set(&mut client, 1);
     // The coordinator is not there yet, as nobody has looked for it.
@@ -229,8 +229,8 @@ fn without_its_feature_the_consumer_protocol_is_refused() {
 
 #[test]
 fn what_does_not_exist_yet_says_so() {
-    let world = World::in_memory();
-    let mut client = world.client();
+    let node = TestBroker::in_memory();
+    let mut client = node.client();
     client.create_topic("t", 1, &[]);
     let none = client.call(0, ListPartitionReassignmentsRequest::default());
     assert_eq!((none.error_code, none.topics.len()), (0, 0));

@@ -11,7 +11,7 @@ use ottla::protocol::messages::incremental_alter_configs::{
 };
 use ottla::record::{BatchBuilder, BatchOptions, Compression};
 
-use crate::support::{Client, PATIENCE, World, now};
+use crate::support::{Client, PATIENCE, TestBroker, now};
 
 const KEYS: u32 = 20;
 
@@ -84,8 +84,8 @@ fn options(path: &std::path::Path) -> BrokerOptions {
 #[test]
 fn a_policy_that_is_altered_compacts_and_the_state_survives_a_crash() {
     let data = tempfile::tempdir().unwrap();
-    let world = World::start(options(data.path()));
-    let mut client = world.client();
+    let node = TestBroker::start(options(data.path()));
+    let mut client = node.client();
     client.create_topic(
         "t",
         1,
@@ -104,23 +104,23 @@ fn a_policy_that_is_altered_compacts_and_the_state_survives_a_crash() {
     assert_eq!(await_fewer(&mut client, "t", 8 * KEYS as usize), expected);
     // Compacted data stays readable when the topic is no longer compacted.
     alter(&mut client, "t", &[("cleanup.policy", "delete")]);
-    world.crash();
+    node.crash();
 
-    let world = World::start(options(data.path()));
-    let mut client = world.client();
+    let node = TestBroker::start(options(data.path()));
+    let mut client = node.client();
     let (left, last) = state(&mut client, "t");
     assert!(left < 8 * KEYS as usize && last == expected, "{left} {last:?}");
     fill(&mut client, "t", 100..101);
     let end = client.fetch("t", 0, 100 * i64::from(KEYS));
     assert_eq!((end.error_code, end.high_watermark), (0, 101 * i64::from(KEYS)));
-    world.stop();
+    node.stop();
 }
 
 #[test]
 fn thousands_of_changes_of_a_few_keys_leave_a_small_log_and_a_short_restart() {
     let data = tempfile::tempdir().unwrap();
-    let world = World::start(options(data.path()));
-    let mut client = world.client();
+    let node = TestBroker::start(options(data.path()));
+    let mut client = node.client();
     let settings = [
         ("cleanup.policy", "compact"),
         ("segment.bytes", "1048576"),
@@ -149,7 +149,7 @@ fn thousands_of_changes_of_a_few_keys_leave_a_small_log_and_a_short_restart() {
     while client.values("commits", 0, 0).len() > 5_000 {
         assert!(start.elapsed() < PATIENCE);
     }
-    world.stop();
+    node.stop();
     let size: u64 = std::fs::read_dir(data.path().join("commits-0"))
         .unwrap()
         .map(Result::unwrap)
@@ -157,7 +157,7 @@ fn thousands_of_changes_of_a_few_keys_leave_a_small_log_and_a_short_restart() {
         .map(|entry| entry.metadata().unwrap().len())
         .sum();
     assert!(size < 3 << 20, "{size}");
-    let world = World::start(options(data.path()));
-    assert!(world.client().values("commits", 0, 0).len() <= 5_000);
-    world.stop();
+    let node = TestBroker::start(options(data.path()));
+    assert!(node.client().values("commits", 0, 0).len() <= 5_000);
+    node.stop();
 }

@@ -19,22 +19,22 @@ use ottla::protocol::messages::offset_for_leader_epoch::{
 use ottla::record::{BatchBuilder, BatchOptions};
 use ottla::types::{TimestampMs, Uuid};
 
-use crate::support::{Client, World, batch, fetch_request, now, values};
+use crate::support::{Client, TestBroker, batch, fetch_request, now, values};
 
 #[track_caller]
 fn check_code(code: i16, expected: ErrorCode) {
     assert_eq!(ErrorCode::from_i16(code), expected);
 }
 
-fn world() -> (World, Client) {
-    let world = World::in_memory();
-    let client = world.client();
-    (world, client)
+fn node() -> (TestBroker, Client) {
+    let node = TestBroker::in_memory();
+    let client = node.client();
+    (node, client)
 }
 
 #[test]
 fn a_fetch_starts_with_the_batch_that_holds_the_offset() {
-    let (_world, mut client) = world();
+    let (_world, mut client) = node();
     client.create_topic("t", 1, &[]);
     client.produce("t", 0, -1, batch(&[b"a", b"b", b"c"]));
     client.produce("t", 0, -1, batch(&[b"d"]));
@@ -53,7 +53,7 @@ fn a_fetch_starts_with_the_batch_that_holds_the_offset() {
 
 #[test]
 fn one_batch_comes_whatever_the_limits_and_no_more_than_they_allow() {
-    let (_world, mut client) = world();
+    let (_world, mut client) = node();
     client.create_topic("t", 2, &[]);
     let one = batch(&[&[7; 1000]]);
     for partition in [0, 1] {
@@ -86,7 +86,7 @@ fn one_batch_comes_whatever_the_limits_and_no_more_than_they_allow() {
 
 #[test]
 fn a_fetch_waits_for_records_and_no_longer_than_told() {
-    let (world, mut client) = world();
+    let (node, mut client) = node();
     client.create_topic("t", 1, &[]);
     let mut request = fetch_request("t", 0, 0);
     request.min_bytes = 1;
@@ -98,7 +98,7 @@ fn a_fetch_waits_for_records_and_no_longer_than_told() {
     request.max_wait_ms = 15_000;
     let started = Instant::now();
     let waiting = client.send(12, request);
-    world.client().produce("t", 0, 1, batch(&[b"now"]));
+    node.client().produce("t", 0, 1, batch(&[b"now"]));
     let response = client.receive::<FetchRequest>(12, waiting);
     assert!(started.elapsed() < Duration::from_secs(10));
     assert!(!response.responses[0].partitions[0].records.as_ref().unwrap().is_empty());
@@ -106,13 +106,13 @@ fn a_fetch_waits_for_records_and_no_longer_than_told() {
 
 #[test]
 fn a_fetch_waits_for_as_many_bytes_as_it_asks_for() {
-    let (world, mut client) = world();
+    let (node, mut client) = node();
     client.create_topic("t", 1, &[]);
     let mut request = fetch_request("t", 0, 0);
     request.min_bytes = 2500;
     request.max_wait_ms = 15_000;
     let waiting = client.send(12, request);
-    let mut producer = world.client();
+    let mut producer = node.client();
     for _ in 0..3 {
         producer.produce("t", 0, 1, batch(&[&[7; 1000]]));
     }
@@ -123,7 +123,7 @@ fn a_fetch_waits_for_as_many_bytes_as_it_asks_for() {
 
 #[test]
 fn a_parked_fetch_ends_when_the_topic_is_deleted_or_the_broker_stops() {
-    let (world, mut client) = world();
+    let (node, mut client) = node();
     client.create_topic("t", 1, &[]);
     client.create_topic("u", 1, &[]);
     let mut request = fetch_request("t", 0, 0);
@@ -135,14 +135,14 @@ fn a_parked_fetch_ends_when_the_topic_is_deleted_or_the_broker_stops() {
         timeout_ms: 10_000,
         ..Default::default()
     };
-    assert_eq!(world.client().call(5, delete).responses[0].error_code, 0);
+    assert_eq!(node.client().call(5, delete).responses[0].error_code, 0);
     let response = client.receive::<FetchRequest>(12, waiting);
     let code = response.responses[0].partitions[0].error_code;
     check_code(code, ErrorCode::UnknownTopicOrPartition);
     request.topics[0].topic = "u".into();
     client.send(12, request);
     let started = Instant::now();
-    world.stop();
+    node.stop();
     // If parked, it was answered; if still on its way to the broker, it ends with the connection.
     drop(client.next_frame());
     assert!(started.elapsed() < Duration::from_secs(60), "it waited for its own deadline");
@@ -171,7 +171,7 @@ fn indexes(response: &FetchResponse) -> Vec<i32> {
 
 #[test]
 fn a_session_tells_only_what_changed() {
-    let (_world, mut client) = world();
+    let (_world, mut client) = node();
     client.create_topic("t", 3, &[]);
     let first = client.call(12, session(0, 0, &[(0, 0), (1, 0), (2, 0)]));
     assert_eq!((first.error_code, indexes(&first)), (0, vec![0, 1, 2]));
@@ -208,7 +208,7 @@ fn a_session_tells_only_what_changed() {
 
 #[test]
 fn unknown_topics_and_ids_are_named_in_the_response() {
-    let (_world, mut client) = world();
+    let (_world, mut client) = node();
     client.create_topic("t", 1, &[]);
     let missing = client.fetch("missing", 0, 0);
     check_code(missing.error_code, ErrorCode::UnknownTopicOrPartition);
@@ -223,7 +223,7 @@ fn unknown_topics_and_ids_are_named_in_the_response() {
 
 #[test]
 fn leader_epochs_are_checked_and_told() {
-    let (_world, mut client) = world();
+    let (_world, mut client) = node();
     client.create_topic("t", 1, &[]);
     client.produce("t", 0, -1, batch(&[b"a", b"b"]));
     let with_epoch = |epoch: i32| {
@@ -255,7 +255,7 @@ fn leader_epochs_are_checked_and_told() {
 
 #[test]
 fn a_follower_that_is_no_replica_is_refused() {
-    let (_world, mut client) = world();
+    let (_world, mut client) = node();
     client.create_topic("t", 1, &[]);
     let request = FetchRequest { replica_id: 3, ..fetch_request("t", 0, 0) };
     let response = client.call(12, request);
@@ -275,7 +275,7 @@ fn list(client: &mut Client, version: i16, timestamp: i64) -> ListOffsetsPartiti
 
 #[test]
 fn offsets_are_found_by_time_record_by_record() {
-    let (_world, mut client) = world();
+    let (_world, mut client) = node();
     client.create_topic("t", 1, &[]);
     let base = now().0 - 100_000;
     for start in [0, 30, 10] {
@@ -320,8 +320,8 @@ fn delete_before(client: &mut Client, offset: i64) -> (i64, ErrorCode) {
 #[test]
 fn an_acknowledged_record_is_there_for_the_next_request() {
     let directory = tempfile::tempdir().unwrap();
-    let world = World::start(BrokerOptions::in_directory(directory.path()));
-    let mut client = world.client();
+    let node = TestBroker::start(BrokerOptions::in_directory(directory.path()));
+    let mut client = node.client();
     client.create_topic("t", 1, &[]);
     let base = now().0;
     for offset in 0..40_i64 {
@@ -346,15 +346,15 @@ fn an_acknowledged_record_is_there_for_the_next_request() {
             }
         }
     }
-    world.stop();
+    node.stop();
 }
 
 #[test]
 fn deleted_records_are_gone_also_after_a_crash() {
     let directory = tempfile::tempdir().unwrap();
     let options = BrokerOptions::in_directory(directory.path());
-    let world = World::start(options.clone());
-    let mut client = world.client();
+    let node = TestBroker::start(options.clone());
+    let mut client = node.client();
     client.create_topic("t", 1, &[]);
     for _ in 0..4 {
         client.produce("t", 0, -1, batch(&[b"a", b"b"]));
@@ -366,9 +366,9 @@ fn deleted_records_are_gone_also_after_a_crash() {
     check_code(client.fetch("t", 0, 2).error_code, ErrorCode::OffsetOutOfRange);
     assert_eq!(list(&mut client, 7, -2).offset, 3);
     drop(client);
-    world.crash();
-    let world = World::start(options);
-    let mut client = world.client();
+    node.crash();
+    let node = TestBroker::start(options);
+    let mut client = node.client();
     assert_eq!(list(&mut client, 7, -2).offset, 3);
     assert_eq!(delete_before(&mut client, -1), (8, ErrorCode::None), "-1 is the high watermark");
     assert_eq!(client.fetch("t", 0, 8).log_start_offset, 8);

@@ -26,7 +26,7 @@ use ottla::protocol::messages::offset_commit::{
 use ottla::protocol::messages::offset_fetch::{OffsetFetchRequest, OffsetFetchRequestGroup};
 use ottla::protocol::messages::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment};
 
-use crate::support::{Client, World};
+use crate::support::{Client, TestBroker};
 
 const OFFSETS: &str = "__consumer_offsets";
 
@@ -139,8 +139,9 @@ fn state(client: &mut Client, group: &str) -> (String, usize) {
 
 #[test]
 fn the_offsets_topic_comes_with_the_first_group() {
-    let world = World::start(BrokerOptions::in_memory().with("offsets.topic.num.partitions", "7"));
-    let mut client = world.client();
+    let node =
+        TestBroker::start(BrokerOptions::in_memory().with("offsets.topic.num.partitions", "7"));
+    let mut client = node.client();
     let names = |client: &mut Client| {
         let request = MetadataRequest { topics: None, ..MetadataRequest::default() };
         let topics = client.call(12, request).topics;
@@ -155,7 +156,7 @@ fn the_offsets_topic_comes_with_the_first_group() {
         FindCoordinatorRequest { coordinator_keys: vec!["g".into()], ..Default::default() };
     let found = client.call(4, request).coordinators.remove(0);
     check_code(found.error_code, ErrorCode::None);
-    assert_eq!(found.port, i32::from(world.address().port()));
+    assert_eq!(found.port, i32::from(node.address().port()));
     assert_eq!(names(&mut client), [(OFFSETS.to_owned(), true, 7)]);
 
     let resource = DescribeConfigsResource {
@@ -178,14 +179,14 @@ fn the_offsets_topic_comes_with_the_first_group() {
 #[test]
 fn a_group_waits_for_more_members_unless_the_broker_is_within_a_process() {
     for (standalone, expected) in [(false, "0"), (true, "3000")] {
-        let world = World::start(BrokerOptions { standalone, ..BrokerOptions::in_memory() });
+        let node = TestBroker::start(BrokerOptions { standalone, ..BrokerOptions::in_memory() });
         let resource = DescribeConfigsResource {
             resource_type: 4,
-            resource_name: world.broker().node_id().to_string().into(),
+            resource_name: node.broker().node_id().to_string().into(),
             configuration_keys: Some(vec!["group.initial.rebalance.delay.ms".into()]),
         };
         let request = DescribeConfigsRequest { resources: vec![resource], ..Default::default() };
-        let result = world.client().call(4, request).results.remove(0);
+        let result = node.client().call(4, request).results.remove(0);
         assert_eq!(result.configs[0].value.as_deref(), Some(expected), "standalone: {standalone}");
     }
 }
@@ -194,8 +195,8 @@ fn a_group_waits_for_more_members_unless_the_broker_is_within_a_process() {
 fn groups_and_offsets_survive_a_crash_and_members_go_on() {
     let directory = tempfile::tempdir().unwrap();
     let options = || BrokerOptions::in_directory(directory.path().join("data"));
-    let world = World::start(options());
-    let mut client = world.client();
+    let node = TestBroker::start(options());
+    let mut client = node.client();
     client.create_topic("t", 1, &[]);
     let (generation, member) = enter(&mut client, "g");
     for offset in 1..=20 {
@@ -209,10 +210,10 @@ fn groups_and_offsets_survive_a_crash_and_members_go_on() {
     };
     check_code(client.call(2, request).results[0].error_code, ErrorCode::None);
 
-    world.crash();
+    node.crash();
     for crash in [true, false, true] {
-        let world = World::start(options());
-        let mut client = world.client();
+        let node = TestBroker::start(options());
+        let mut client = node.client();
         let expected = |offset| vec![("t".to_owned(), offset, "note".to_owned())];
         assert_eq!(committed(&mut client, "g"), expected(20));
         assert_eq!(committed(&mut client, "of nobody"), expected(5));
@@ -221,9 +222,9 @@ fn groups_and_offsets_survive_a_crash_and_members_go_on() {
         assert_eq!(state(&mut client, "gone").0, "Dead");
         assert_eq!(heartbeat(&mut client, "g", generation, &member), ErrorCode::None);
         if crash {
-            world.crash();
+            node.crash();
         } else {
-            world.stop();
+            node.stop();
         }
     }
 }
@@ -231,11 +232,11 @@ fn groups_and_offsets_survive_a_crash_and_members_go_on() {
 #[test]
 fn a_silent_member_is_out_and_its_successor_is_not_kept_waiting() {
     let options = BrokerOptions::in_memory().with("group.min.session.timeout.ms", "10");
-    let world = World::start(options);
-    let mut client = world.client();
+    let node = TestBroker::start(options);
+    let mut client = node.client();
     let joined = client.call(3, JoinGroupRequest { session_timeout_ms: 50, ..join("g", "") });
     let (generation, member) = (joined.generation_id, joined.member_id);
-    let mut other = world.client();
+    let mut other = node.client();
     let joined = other.call(3, join("g", ""));
     check_code(joined.error_code, ErrorCode::None);
     assert_eq!((joined.leader, joined.generation_id), (joined.member_id, generation + 1));
@@ -245,16 +246,16 @@ fn a_silent_member_is_out_and_its_successor_is_not_kept_waiting() {
 
 #[test]
 fn a_broker_that_stops_answers_those_who_wait_for_others() {
-    let world = World::start(BrokerOptions::in_memory());
-    let mut first = world.client();
+    let node = TestBroker::start(BrokerOptions::in_memory());
+    let mut first = node.client();
     enter(&mut first, "g");
     // The first member never comes back, and the rebalance timeout is long.
-    let mut second = world.client();
+    let mut second = node.client();
     let asked = second.send(3, JoinGroupRequest { rebalance_timeout_ms: 60_000, ..join("g", "") });
-    let mut third = world.client();
+    let mut third = node.client();
     while state(&mut third, "g").0 != "PreparingRebalance" {}
     let begin = std::time::Instant::now();
-    world.stop();
+    node.stop();
     assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
     // The answer, or the end of the connection: it does not hang.
     if let Some(frame) = second.next_frame() {
@@ -264,8 +265,8 @@ fn a_broker_that_stops_answers_those_who_wait_for_others() {
 
 #[test]
 fn a_group_that_is_full_turns_newcomers_away() {
-    let world = World::start(BrokerOptions::in_memory().with("group.max.size", "1"));
-    let mut client = world.client();
+    let node = TestBroker::start(BrokerOptions::in_memory().with("group.max.size", "1"));
+    let mut client = node.client();
     enter(&mut client, "g");
     let code = client.call(3, join("g", "")).error_code;
     check_code(code, ErrorCode::GroupMaxSizeReached);
@@ -273,8 +274,8 @@ fn a_group_that_is_full_turns_newcomers_away() {
 
 #[test]
 fn offsets_go_with_their_topic() {
-    let world = World::in_memory();
-    let mut client = world.client();
+    let node = TestBroker::in_memory();
+    let mut client = node.client();
     for topic in ["stays", "goes"] {
         client.create_topic(topic, 1, &[]);
         check_code(commit(&mut client, "g", (-1, ""), topic, 1), ErrorCode::None);
@@ -296,8 +297,8 @@ fn consumer_groups_hear_of_new_partitions() {
         CreatePartitionsRequest, CreatePartitionsTopic,
     };
 
-    let world = World::in_memory();
-    let mut client = world.client();
+    let node = TestBroker::in_memory();
+    let mut client = node.client();
     client.create_topic("t", 1, &[]);
     let beat = ConsumerGroupHeartbeatRequest {
         group_id: "g".into(),

@@ -13,7 +13,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
-use crate::support::{World, batch, values};
+use crate::support::{TestBroker, batch, values};
 
 fn call<Q: Encodable, R: Decodable>(
     stream: &mut TcpStream,
@@ -47,9 +47,9 @@ fn call<Q: Encodable, R: Decodable>(
 
 #[test]
 fn another_codec_writes_and_reads() {
-    let world = World::in_memory();
-    world.client().create_topic("t", 1, &[]);
-    let mut stream = world.socket();
+    let node = TestBroker::in_memory();
+    node.client().create_topic("t", 1, &[]);
+    let mut stream = node.socket();
     let name = || TopicName(StrBytes::from_static_str("t"));
     for version in 0..=4 {
         let request = ApiVersionsRequest::default()

@@ -12,7 +12,7 @@ use ottla::protocol::{Records, RequestHeader, Response, Str, frame};
 use ottla::record::{BatchOptions, Compression};
 use ottla::types::{ProducerEpoch, ProducerId, Sequence, Uuid};
 
-use crate::support::{World, batch, batch_with, now, produce_request};
+use crate::support::{TestBroker, batch, batch_with, now, produce_request};
 
 #[track_caller]
 fn check_code(code: i16, expected: ErrorCode) {
@@ -22,8 +22,8 @@ fn check_code(code: i16, expected: ErrorCode) {
 #[test]
 fn every_kind_of_acks_appends_in_order() {
     let directory = tempfile::tempdir().unwrap();
-    let world = World::start(BrokerOptions::in_directory(directory.path()));
-    let mut client = world.client();
+    let node = TestBroker::start(BrokerOptions::in_directory(directory.path()));
+    let mut client = node.client();
     for durability in ["auto", "fsync", "os"] {
         let topic = format!("t-{durability}");
         client.create_topic(&topic, 1, &[("durability", durability)]);
@@ -35,15 +35,15 @@ fn every_kind_of_acks_appends_in_order() {
         let values: Vec<_> = client.values(&topic, 0, 0).into_iter().map(|(_, v)| v).collect();
         assert_eq!(values, [b"a", b"b", b"c", b"d", b"e"], "{durability}");
     }
-    world.stop();
+    node.stop();
 }
 
 /// As in Kafka the timeout is for replication: a record that is in the log is not reported as late.
 #[test]
 fn acks_of_the_leader_do_not_time_out() {
     let directory = tempfile::tempdir().unwrap();
-    let world = World::start(BrokerOptions::in_directory(directory.path()));
-    let mut client = world.client();
+    let node = TestBroker::start(BrokerOptions::in_directory(directory.path()));
+    let mut client = node.client();
     client.create_topic("t", 1, &[]);
     for offset in 0..20 {
         let request =
@@ -51,14 +51,14 @@ fn acks_of_the_leader_do_not_time_out() {
         let response = client.call(9, request).responses.remove(0).partition_responses.remove(0);
         assert_eq!((response.error_code, response.base_offset), (0, offset));
     }
-    world.stop();
+    node.stop();
 }
 
 #[test]
 fn requests_sent_ahead_are_appended_in_order_and_answered_in_order() {
     let directory = tempfile::tempdir().unwrap();
-    let world = World::start(BrokerOptions::in_directory(directory.path()));
-    let mut client = world.client();
+    let node = TestBroker::start(BrokerOptions::in_directory(directory.path()));
+    let mut client = node.client();
     client.create_topic("t", 3, &[]);
     let sent: Vec<i32> = (0..200)
         .map(|index: i32| {
@@ -76,10 +76,10 @@ fn requests_sent_ahead_are_appended_in_order_and_answered_in_order() {
 /// A client in the process polls its calls in any order, and a request for two partitions may wait between them.
 #[test]
 fn calls_in_the_process_are_appended_in_order() {
-    let world = World::in_memory();
-    let mut client = world.client();
+    let node = TestBroker::in_memory();
+    let mut client = node.client();
     client.create_topic("t", 2, &[]);
-    let service = world.broker().service();
+    let service = node.broker().service();
     let calls: Vec<_> = (0..10)
         .map(|index: i32| {
             let value = index.to_string();
@@ -90,7 +90,7 @@ fn calls_in_the_process_are_appended_in_order() {
             service.call(&Str::EMPTY, 9, request.into())
         })
         .collect();
-    world.block_on(async {
+    node.block_on(async {
         for answer in futures::future::join_all(calls.into_iter().rev()).await {
             answer.unwrap();
         }
@@ -104,15 +104,15 @@ fn calls_in_the_process_are_appended_in_order() {
 /// The name that a client gives itself allows nothing.
 #[test]
 fn internal_topics_are_not_written_to_whatever_the_client_calls_itself() {
-    let world = World::in_memory();
+    let node = TestBroker::in_memory();
     let request =
         FindCoordinatorRequest { coordinator_keys: vec!["g".into()], ..Default::default() };
-    world.client().call(4, request);
-    let service = world.broker().service();
+    node.client().call(4, request);
+    let service = node.broker().service();
     for client_id in ["", "me", "__admin_client"] {
         let request = produce_request("__consumer_offsets", 0, -1, batch(&[b"x"])).into();
         let answer = service.call(&Str::from_static(client_id), 9, request);
-        let Some(Response::Produce(answer)) = world.block_on(answer).unwrap() else {
+        let Some(Response::Produce(answer)) = node.block_on(answer).unwrap() else {
             panic!("not an answer to Produce")
         };
         let code = answer.responses[0].partition_responses[0].error_code;
@@ -125,8 +125,8 @@ fn internal_topics_are_not_written_to_whatever_the_client_calls_itself() {
 #[test]
 fn a_small_batch_does_not_overtake_a_large_one() {
     const PARTITIONS: i32 = 8;
-    let world = World::in_memory();
-    let mut client = world.client();
+    let node = TestBroker::in_memory();
+    let mut client = node.client();
     client.create_topic("t", PARTITIONS, &[]);
     let mut noise = 0_u64;
     let large: Vec<u8> = std::iter::repeat_with(|| {
@@ -153,8 +153,8 @@ fn a_small_batch_does_not_overtake_a_large_one() {
 
 #[test]
 fn a_partition_that_fails_does_not_keep_the_others_from_being_written() {
-    let world = World::in_memory();
-    let mut client = world.client();
+    let node = TestBroker::in_memory();
+    let mut client = node.client();
     client.create_topic("t", 2, &[("max.message.bytes", "1000")]);
     let mut request = produce_request("t", 0, -1, batch(&[b"fits"]));
     request.topic_data[0].partition_data.push(PartitionProduceData {
@@ -184,8 +184,8 @@ fn a_partition_that_fails_does_not_keep_the_others_from_being_written() {
 
 #[test]
 fn acks_that_do_not_exist_are_refused_for_each_partition() {
-    let world = World::in_memory();
-    let mut client = world.client();
+    let node = TestBroker::in_memory();
+    let mut client = node.client();
     client.create_topic("t", 1, &[]);
     for acks in [2, -2, i16::MAX] {
         let response = client.produce("t", 0, acks, batch(&[b"x"]));
@@ -197,8 +197,8 @@ fn acks_that_do_not_exist_are_refused_for_each_partition() {
 
 #[test]
 fn an_error_without_acks_closes_the_connection() {
-    let world = World::in_memory();
-    let mut client = world.client();
+    let node = TestBroker::in_memory();
+    let mut client = node.client();
     client.send(9, produce_request("missing", 0, 0, batch(&[b"x"])));
     assert!(client.is_closed());
 }
@@ -215,8 +215,8 @@ fn idempotent(id: i64, epoch: i16, sequence: i32, values: &[&[u8]]) -> bytes::By
 
 #[test]
 fn duplicates_of_an_idempotent_producer_get_their_first_offset() {
-    let world = World::in_memory();
-    let mut client = world.client();
+    let node = TestBroker::in_memory();
+    let mut client = node.client();
     client.create_topic("t", 1, &[]);
     let init = InitProducerIdRequest { transactional_id: None, ..Default::default() };
     let first = client.call(4, init.clone());
@@ -238,8 +238,8 @@ fn duplicates_of_an_idempotent_producer_get_their_first_offset() {
 
 #[test]
 fn transactions_are_refused_clearly() {
-    let world = World::in_memory();
-    let mut client = world.client();
+    let node = TestBroker::in_memory();
+    let mut client = node.client();
     client.create_topic("t", 1, &[]);
     let init =
         InitProducerIdRequest { transactional_id: Some("mine".into()), ..Default::default() };
@@ -262,8 +262,8 @@ fn transactions_are_refused_clearly() {
 
 #[test]
 fn topic_ids_are_understood_and_unknown_ones_refused() {
-    let world = World::in_memory();
-    let mut client = world.client();
+    let node = TestBroker::in_memory();
+    let mut client = node.client();
     client.create_topic("t", 1, &[]);
     let topic = MetadataRequestTopic { name: Some("t".into()), ..Default::default() };
     let request = MetadataRequest { topics: Some(vec![topic]), ..Default::default() };
@@ -286,8 +286,8 @@ fn topic_ids_are_understood_and_unknown_ones_refused() {
 
 #[test]
 fn zstd_needs_a_client_that_knows_it() {
-    let world = World::in_memory();
-    let mut client = world.client();
+    let node = TestBroker::in_memory();
+    let mut client = node.client();
     client.create_topic("t", 1, &[]);
     let options = BatchOptions { compression: Compression::Zstd, ..BatchOptions::default() };
     let records = batch_with(options, &[b"x"]);
@@ -300,8 +300,8 @@ fn zstd_needs_a_client_that_knows_it() {
 
 #[test]
 fn log_append_time_is_the_brokers_and_is_told() {
-    let world = World::in_memory();
-    let mut client = world.client();
+    let node = TestBroker::in_memory();
+    let mut client = node.client();
     client.create_topic("t", 1, &[("message.timestamp.type", "LogAppendTime")]);
     let before = now();
     let response = client.produce("t", 0, -1, batch(&[b"x"]));
@@ -312,10 +312,10 @@ fn log_append_time_is_the_brokers_and_is_told() {
 
 #[test]
 fn a_client_that_sends_without_acks_and_leaves_has_written() {
-    let world = World::in_memory();
-    let mut client = world.client();
+    let node = TestBroker::in_memory();
+    let mut client = node.client();
     client.create_topic("t", 1, &[]);
-    let mut socket = world.socket();
+    let mut socket = node.socket();
     for index in 0..50 {
         let header =
             RequestHeader { api_key: 0, api_version: 9, correlation_id: index, client_id: None };

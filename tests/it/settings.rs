@@ -17,7 +17,7 @@ use ottla::protocol::messages::metadata::MetadataRequest;
 use ottla::record::{BatchBuilder, BatchOptions, Batches, Compression};
 use ottla::types::TimestampMs;
 
-use crate::support::{Client, PATIENCE, World, batch, batch_with, now};
+use crate::support::{Client, PATIENCE, TestBroker, batch, batch_with, now};
 
 /// Sets a default of all brokers.
 fn set_for_all_brokers(client: &mut Client, name: &str, value: &str) {
@@ -65,9 +65,9 @@ fn what_a_broker_was_started_with_is_described_as_such() {
         .with("node.id", "1")
         .with("num.partitions", "3");
     options.listeners = Some(listeners.to_owned());
-    let world = World::start(options);
-    assert_eq!(world.broker().data_dir(), directory);
-    let mut client = world.client();
+    let node = TestBroker::start(options);
+    assert_eq!(node.broker().data_dir(), directory);
+    let mut client = node.client();
     for (name, value, source) in [
         ("log.dirs", Some(text.as_str()), GIVEN),
         ("listeners", Some(listeners), GIVEN),
@@ -82,7 +82,7 @@ fn what_a_broker_was_started_with_is_described_as_such() {
     // A change at run time leaves them as they are.
     set_for_all_brokers(&mut client, "log.retention.ms", "60000");
     assert_eq!(described(&mut client, "log.dirs"), (Some(text), GIVEN, true));
-    world.stop();
+    node.stop();
 }
 
 /// Batches that compress well.
@@ -105,8 +105,8 @@ fn stored(client: &mut Client, topic: &str) -> (Compression, usize) {
 
 #[test]
 fn the_level_of_compression_is_honoured_where_the_broker_compresses() {
-    let world = World::in_memory();
-    let mut client = world.client();
+    let node = TestBroker::in_memory();
+    let mut client = node.client();
     let codecs = [
         ("gzip", Compression::Gzip, ["1", "9"]),
         ("lz4", Compression::Lz4, ["1", "12"]),
@@ -129,8 +129,8 @@ fn the_level_of_compression_is_honoured_where_the_broker_compresses() {
 #[test]
 fn a_default_of_all_brokers_reaches_topics_that_exist() {
     let options = BrokerOptions::in_memory().with("log.retention.check.interval.ms", "10");
-    let world = World::start(options);
-    let mut client = world.client();
+    let node = TestBroker::start(options);
+    let mut client = node.client();
     client.create_topic("t", 1, &[]);
     client.create_topic("own", 1, &[("retention.ms", "-1"), ("compression.type", "producer")]);
     let mut old = BatchBuilder::new(BatchOptions::default());
@@ -162,8 +162,8 @@ fn a_default_of_all_brokers_reaches_topics_that_exist() {
 #[test]
 fn a_description_of_partitions_is_cut_at_the_brokers_limit() {
     let options = BrokerOptions::in_memory().with("max.request.partition.size.limit", "2");
-    let world = World::start(options);
-    let mut client = world.client();
+    let node = TestBroker::start(options);
+    let mut client = node.client();
     client.create_topic("t", 3, &[]);
     let request = DescribeTopicPartitionsRequest {
         topics: vec![TopicRequest { name: "t".into() }],
@@ -177,8 +177,8 @@ fn a_description_of_partitions_is_cut_at_the_brokers_limit() {
 
 #[test]
 fn the_bad_records_of_a_batch_are_named() {
-    let world = World::in_memory();
-    let mut client = world.client();
+    let node = TestBroker::in_memory();
+    let mut client = node.client();
     client.create_topic("compacted", 1, &[("cleanup.policy", "compact")]);
     let mut builder = BatchBuilder::new(BatchOptions::default());
     for key in [Some(&b"k"[..]), None, Some(b"k"), None] {
@@ -227,8 +227,8 @@ fn alter(
 
 #[test]
 fn every_setting_of_kafka_is_altered_or_refused_with_its_reason() {
-    let world = World::in_memory();
-    let mut client = world.client();
+    let node = TestBroker::in_memory();
+    let mut client = node.client();
     client.create_topic("t", 1, &[]);
     let (mut altered, mut refused) = (0, 0);
     for line in include_str!("../../src/config/kafka-4.4.0-settings.txt").lines() {
@@ -265,8 +265,8 @@ fn every_setting_of_kafka_is_altered_or_refused_with_its_reason() {
 }
 
 /// The recovery point of a partition, as it was last written down.
-fn recovery_point(world: &World, topic: &str) -> Option<i64> {
-    let file = world.broker().data_dir().join("recovery-point-offset-checkpoint");
+fn recovery_point(node: &TestBroker, topic: &str) -> Option<i64> {
+    let file = node.broker().data_dir().join("recovery-point-offset-checkpoint");
     let text = std::fs::read_to_string(file).unwrap_or_default();
     let start = format!("{topic} 0 ");
     text.lines().find_map(|line| line.strip_prefix(&start)?.parse().ok())
@@ -278,8 +278,8 @@ fn a_log_without_fsync_is_flushed_by_count_and_by_time() {
     let options = BrokerOptions::in_directory(directory.path())
         .with("log.flush.offset.checkpoint.interval.ms", "10")
         .with("log.flush.scheduler.interval.ms", "10");
-    let world = World::start(options);
-    let mut client = world.client();
+    let node = TestBroker::start(options);
+    let mut client = node.client();
     // The interval of the check is the default of the time, as in Kafka.
     let never = ("flush.ms", "9223372036854775807");
     client.create_topic("never", 1, &[("durability", "os"), never]);
@@ -292,19 +292,19 @@ fn a_log_without_fsync_is_flushed_by_count_and_by_time() {
     }
     for topic in ["count", "time"] {
         let begin = Instant::now();
-        while recovery_point(&world, topic) != Some(3) {
+        while recovery_point(&node, topic) != Some(3) {
             assert!(begin.elapsed() < PATIENCE, "{topic} is not flushed");
             std::thread::yield_now();
         }
     }
-    assert_eq!(recovery_point(&world, "never"), Some(0));
-    world.stop();
+    assert_eq!(recovery_point(&node, "never"), Some(0));
+    node.stop();
 }
 
 #[test]
 fn a_record_that_is_large_uncompressed_is_refused_where_the_topic_says_so() {
-    let world = World::in_memory();
-    let mut client = world.client();
+    let node = TestBroker::in_memory();
+    let mut client = node.client();
     client.create_topic("t", 1, &[("max.decompressed.message.bytes", "1000")]);
     let lz4 = BatchOptions { compression: Compression::Lz4, ..BatchOptions::default() };
     let large = [0; 5000];
@@ -326,8 +326,8 @@ fn a_client_is_told_the_address_of_the_listener_that_it_used() {
             "listener.security.protocol.map",
             "INSIDE:PLAINTEXT,OUTSIDE:PLAINTEXT,CONTROLLER:PLAINTEXT",
         );
-    let world = World::start(options);
-    let addresses = world.broker().addresses().to_vec();
+    let node = TestBroker::start(options);
+    let addresses = node.broker().addresses().to_vec();
     assert_eq!(addresses.len(), 2, "that of the controller is not opened");
     let told = |at: std::net::SocketAddr| {
         let request = MetadataRequest { topics: None, ..MetadataRequest::default() };

@@ -16,7 +16,7 @@ use ottla::protocol::messages::produce::ProduceRequest;
 use ottla::protocol::{Request, Str};
 
 use crate::groups::{commit_request, enter, heartbeat};
-use crate::support::{Client, PATIENCE, World, batch, produce_request, values};
+use crate::support::{Client, PATIENCE, TestBroker, batch, produce_request, values};
 
 const PARTITIONS: i32 = 8;
 
@@ -66,7 +66,7 @@ fn wait_for_words(words: &[&str]) {
     }
 }
 
-fn world() -> (World, StallingDisk, tempfile::TempDir) {
+fn node() -> (TestBroker, StallingDisk, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let real = Env::real();
     let disk = StallingDisk::over(Arc::clone(&real.disk));
@@ -74,12 +74,12 @@ fn world() -> (World, StallingDisk, tempfile::TempDir) {
     // One coordinator for all groups.
     let options =
         BrokerOptions::in_directory(directory.path()).with("offsets.topic.num.partitions", "1");
-    (World::start_on(env, options), disk, directory)
+    (TestBroker::start_on(env, options), disk, directory)
 }
 
 /// What does not need the disk is answered.
-fn check_serving(world: &World) {
-    let mut client = world.client();
+fn check_serving(node: &TestBroker) {
+    let mut client = node.client();
     let versions = client.call(2, ApiVersionsRequest::default());
     assert!(versions.api_keys.len() > 20);
     let topics = client.call(12, MetadataRequest { topics: None, ..Default::default() }).topics;
@@ -95,27 +95,27 @@ fn check_serving(world: &World) {
 #[test]
 fn a_disk_that_stands_still_delays_only_what_needs_it() {
     listen();
-    let (world, disk, _directory) = world();
-    let mut client = world.client();
+    let (node, disk, _directory) = node();
+    let mut client = node.client();
     client.create_topic("t", PARTITIONS, &[]);
     for partition in 0..PARTITIONS {
         assert_eq!(client.produce("t", partition, -1, batch(&[b"before"])).error_code, 0);
     }
-    let (mut one, mut two) = (world.client(), world.client());
+    let (mut one, mut two) = (node.client(), node.client());
     let (generation, member) = enter(&mut one, "one");
     let (other_generation, other) = enter(&mut two, "two");
 
     let stalled = Stalled(disk.clone());
     disk.stall(true);
     // The coordinator of both groups waits for the disk, ...
-    let mut committer = world.client();
+    let mut committer = node.client();
     let request = commit_request("one", (generation, &member), "t", 1);
     let committed = committer.send(9, request);
     disk.wait_for(1);
     // ... and so does a thread of the runtime, and both log threads.
     let mut producers: Vec<(Client, i32)> = Vec::new();
     for partition in 0..PARTITIONS {
-        let mut producer = world.client();
+        let mut producer = node.client();
         let sent = producer.send(9, produce_request("t", partition, 1, batch(&[b"during"])));
         producers.push((producer, sent));
     }
@@ -125,7 +125,7 @@ fn a_disk_that_stands_still_delays_only_what_needs_it() {
         assert_eq!(heartbeat(&mut two, "two", other_generation, &other), ErrorCode::None);
         let stranger = heartbeat(&mut two, "two", other_generation, &member);
         assert_eq!(stranger, ErrorCode::UnknownMemberId);
-        check_serving(&world);
+        check_serving(&node);
     }
     wait_for_words(&["not done yet", "__consumer_offsets-0", "append"]);
 
@@ -138,7 +138,7 @@ fn a_disk_that_stands_still_delays_only_what_needs_it() {
         assert_eq!((partition.error_code, partition.base_offset), (0, 1));
     }
     wait_for_words(&["the disk was slow", "append"]);
-    world.stop();
+    node.stop();
 }
 
 #[test]

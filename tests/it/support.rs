@@ -21,7 +21,7 @@ use crate::wire_client;
 pub(crate) use crate::wire_client::{PATIENCE, WireClient as Client, is_closed, read_frame};
 
 /// A running broker.
-pub(crate) struct World {
+pub(crate) struct TestBroker {
     runtime: Runtime,
     broker: Option<Broker>,
     _gate: Gate,
@@ -35,7 +35,7 @@ enum Gate {
     Alone { _guard: RwLockWriteGuard<'static, ()> },
 }
 
-impl World {
+impl TestBroker {
     /// A broker in memory.
     pub(crate) fn in_memory() -> Self {
         Self::start(BrokerOptions::in_memory())

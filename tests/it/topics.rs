@@ -24,7 +24,7 @@ use ottla::protocol::messages::metadata::{
 };
 use ottla::types::Uuid;
 
-use crate::support::{Client, World, batch};
+use crate::support::{Client, TestBroker, batch};
 
 #[track_caller]
 fn check_code(code: i16, expected: ErrorCode) {
@@ -61,11 +61,11 @@ fn topic(name: &str, partitions: i32) -> CreatableTopic {
 
 #[test]
 fn a_topic_is_in_metadata_when_its_creation_is_answered_and_gone_when_its_deletion_is() {
-    let world = World::in_memory();
-    let mut client = world.client();
+    let node = TestBroker::in_memory();
+    let mut client = node.client();
     for round in 0..20 {
         client.create_topic("t", 2, &[]);
-        let seen = metadata(&mut world.client(), 12, None);
+        let seen = metadata(&mut node.client(), 12, None);
         assert_eq!(names(&seen), ["t"], "round {round}");
         let partitions = &seen.topics[0].partitions;
         assert!(partitions.iter().all(|partition| partition.leader_id == seen.brokers[0].node_id));
@@ -76,7 +76,7 @@ fn a_topic_is_in_metadata_when_its_creation_is_answered_and_gone_when_its_deleti
             ..Default::default()
         };
         assert_eq!(client.call(5, request).responses[0].error_code, 0);
-        assert_eq!(names(&metadata(&mut world.client(), 12, None)), Vec::<String>::new());
+        assert_eq!(names(&metadata(&mut node.client(), 12, None)), Vec::<String>::new());
         let gone = client.produce("t", 0, -1, batch(&[b"x"]));
         check_code(gone.error_code, ErrorCode::UnknownTopicOrPartition);
     }
@@ -85,8 +85,8 @@ fn a_topic_is_in_metadata_when_its_creation_is_answered_and_gone_when_its_deleti
 #[test]
 fn metadata_knows_all_none_and_some() {
     let options = BrokerOptions::in_memory().with("auto.create.topics.enable", "false");
-    let world = World::start(options);
-    let mut client = world.client();
+    let node = TestBroker::start(options);
+    let mut client = node.client();
     client.create_topic("a", 1, &[]);
     client.create_topic("b", 3, &[]);
     for version in 1..=13 {
@@ -99,9 +99,9 @@ fn metadata_knows_all_none_and_some() {
         check_code(code, ErrorCode::UnknownTopicOrPartition);
         let broker = &some.brokers[0];
         assert_eq!(broker.host.as_str(), "127.0.0.1", "the address that the client used");
-        assert_eq!(broker.port, i32::from(world.address().port()));
+        assert_eq!(broker.port, i32::from(node.address().port()));
         if version >= 2 {
-            assert_eq!(some.cluster_id.as_deref(), Some(world.broker().cluster_id()));
+            assert_eq!(some.cluster_id.as_deref(), Some(node.broker().cluster_id()));
         }
     }
     assert_eq!(names(&metadata(&mut client, 0, Some(&[]))), ["a", "b"], "v0: empty is all");
@@ -109,28 +109,28 @@ fn metadata_knows_all_none_and_some() {
 
 #[test]
 fn a_client_over_ipv6_is_sent_back_to_ipv6() {
-    let world = World::in_memory();
-    let Some(address) = world.broker().addresses().iter().find(|address| address.is_ipv6()) else {
+    let node = TestBroker::in_memory();
+    let Some(address) = node.broker().addresses().iter().find(|address| address.is_ipv6()) else {
         return;
     };
     let seen = metadata(&mut Client::connect(*address), 12, None);
     assert_eq!(seen.brokers[0].host.as_str(), "::1");
-    assert_eq!(seen.brokers[0].port, i32::from(world.address().port()));
+    assert_eq!(seen.brokers[0].port, i32::from(node.address().port()));
 }
 
 #[test]
 fn advertised_listeners_are_what_clients_are_told() {
     let options =
         BrokerOptions::in_memory().with("advertised.listeners", "PLAINTEXT://broker.example:9999");
-    let world = World::start(options);
-    let seen = metadata(&mut world.client(), 12, None);
+    let node = TestBroker::start(options);
+    let seen = metadata(&mut node.client(), 12, None);
     assert_eq!((seen.brokers[0].host.as_str(), seen.brokers[0].port), ("broker.example", 9999));
 }
 
 #[test]
 fn topics_are_found_by_id() {
-    let world = World::in_memory();
-    let mut client = world.client();
+    let node = TestBroker::in_memory();
+    let mut client = node.client();
     client.create_topic("t", 1, &[]);
     let id = metadata(&mut client, 12, None).topics[0].topic_id;
     let by_id = |topic_id| {
@@ -152,8 +152,8 @@ fn a_topic_is_created_on_first_use_only_where_both_sides_want_it() {
         let options = BrokerOptions::in_memory()
             .with("auto.create.topics.enable", setting)
             .with("num.partitions", "3");
-        let world = World::start(options);
-        let mut client = world.client();
+        let node = TestBroker::start(options);
+        let mut client = node.client();
         let topic = MetadataRequestTopic { name: Some("new".into()), ..Default::default() };
         let request = MetadataRequest {
             topics: Some(vec![topic]),
@@ -169,8 +169,8 @@ fn a_topic_is_created_on_first_use_only_where_both_sides_want_it() {
 
 #[test]
 fn each_topic_of_a_creation_has_its_own_answer() {
-    let world = World::in_memory();
-    let mut client = world.client();
+    let node = TestBroker::in_memory();
+    let mut client = node.client();
     client.create_topic("there", 1, &[]);
     let configured = |name: &str, setting: &str, value: &str| CreatableTopic {
         configs: vec![CreatableTopicConfig { name: setting.into(), value: Some(value.into()) }],
@@ -181,7 +181,7 @@ fn each_topic_of_a_creation_has_its_own_answer() {
         replication_factor: -1,
         assignments: vec![CreatableReplicaAssignment {
             partition_index: 0,
-            broker_ids: vec![world.broker().node_id().0],
+            broker_ids: vec![node.broker().node_id().0],
         }],
         ..topic("assigned", 1)
     };
@@ -218,8 +218,8 @@ fn each_topic_of_a_creation_has_its_own_answer() {
 
 #[test]
 fn validate_only_creates_nothing() {
-    let world = World::in_memory();
-    let mut client = world.client();
+    let node = TestBroker::in_memory();
+    let mut client = node.client();
     let request = CreateTopicsRequest {
         topics: vec![topic("t", 4)],
         validate_only: true,
@@ -232,8 +232,8 @@ fn validate_only_creates_nothing() {
 
 #[test]
 fn deletions_by_name_and_id_have_their_own_answers() {
-    let world = World::in_memory();
-    let mut client = world.client();
+    let node = TestBroker::in_memory();
+    let mut client = node.client();
     for name in ["a", "b", "c"] {
         client.create_topic(name, 1, &[]);
     }
@@ -266,8 +266,8 @@ fn deletions_by_name_and_id_have_their_own_answers() {
 
 #[test]
 fn partitions_are_added_and_never_taken_away() {
-    let world = World::in_memory();
-    let mut client = world.client();
+    let node = TestBroker::in_memory();
+    let mut client = node.client();
     client.create_topic("t", 2, &[]);
     let mut ask = |name: &str, count: i32| {
         let topic = CreatePartitionsTopic { name: name.into(), count, assignments: None };
@@ -304,15 +304,15 @@ fn setting(result: &DescribeConfigsResult, name: &str) -> (Option<String>, i8) {
 
 #[test]
 fn settings_are_described_with_their_source() {
-    let world = World::start(BrokerOptions::in_memory().with("log.retention.ms", "5000"));
-    let mut client = world.client();
+    let node = TestBroker::start(BrokerOptions::in_memory().with("log.retention.ms", "5000"));
+    let mut client = node.client();
     client.create_topic("t", 1, &[("segment.bytes", "2000000")]);
     let topic = describe(&mut client, 2, "t");
     assert_eq!(topic.error_code, 0);
     assert_eq!(setting(&topic, "segment.bytes"), (Some("2000000".to_owned()), 1));
     assert_eq!(setting(&topic, "retention.ms"), (Some("5000".to_owned()), 4));
     assert_eq!(setting(&topic, "max.message.bytes").1, 5);
-    let own = world.broker().node_id().to_string();
+    let own = node.broker().node_id().to_string();
     let broker = describe(&mut client, 4, &own);
     assert_eq!(setting(&broker, "log.retention.ms"), (Some("5000".to_owned()), 4));
     assert!(describe(&mut client, 4, "").configs.is_empty());
@@ -352,8 +352,8 @@ fn alter(
 
 #[test]
 fn changed_settings_are_in_force_when_the_change_is_answered() {
-    let world = World::in_memory();
-    let mut client = world.client();
+    let node = TestBroker::in_memory();
+    let mut client = node.client();
     client.create_topic("t", 1, &[]);
     let big = batch(&[&[7; 5000]]);
     assert_eq!(client.produce("t", 0, -1, big.clone()).error_code, 0);
@@ -383,8 +383,8 @@ fn changed_settings_are_in_force_when_the_change_is_answered() {
 
 #[test]
 fn the_old_alteration_replaces_all_settings() {
-    let world = World::in_memory();
-    let mut client = world.client();
+    let node = TestBroker::in_memory();
+    let mut client = node.client();
     client.create_topic("t", 1, &[("retention.ms", "1000")]);
     let config = AlterableConfig { name: "segment.ms".into(), value: Some("60000".into()) };
     let resource =

@@ -1,5 +1,5 @@
-//! The log on a simulated disk: model, crashes at every call, bit rot, full disk; the group coordinator with
-//! clients, network and log; and a whole broker with its clients.
+//! The log on a simulated disk: model, crashes at every call, bit rot, full disk; and a whole broker with its
+//! clients.
 //!
 //! A run is a function of its seed; a failing assertion prints it.
 
@@ -15,15 +15,16 @@
     reason = "test code"
 )]
 
+#[path = "../support/history/mod.rs"]
+mod history;
 #[path = "../support/log.rs"]
 mod support;
 
 mod broker;
 mod compaction;
-mod consumer_groups;
 mod epochs;
 mod faults;
-mod groups;
+mod histories;
 mod model;
 mod network;
 mod power;

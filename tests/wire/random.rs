@@ -8,12 +8,12 @@ use ottla::protocol::schema::{Field, Kind, Schema, Structure};
 
 /// A stream of decisions; zeros when it runs out, so that messages end.
 #[derive(Debug)]
-pub struct Choices<'a> {
+pub(crate) struct Choices<'a> {
     bytes: &'a [u8],
 }
 
 impl<'a> Choices<'a> {
-    pub fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self { bytes }
     }
 
@@ -33,7 +33,7 @@ impl<'a> Choices<'a> {
 }
 
 /// The bytes of a message of this schema at `version`.
-pub fn message(schema: &Schema, version: i16, choices: &mut Choices<'_>) -> Vec<u8> {
+pub(crate) fn message(schema: &Schema, version: i16, choices: &mut Choices<'_>) -> Vec<u8> {
     let mut writer =
         Writer { out: Vec::new(), version, flexible: schema.flexible.contains(version), choices };
     writer.structure(schema.structure, false);

@@ -28,6 +28,7 @@ mod kind;
 mod replay;
 mod runtime;
 mod shard;
+mod status;
 #[cfg(test)]
 mod tests;
 

@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::kind::{Kind, ReplyOf, RequestOf};
-use super::shard::{Job, ShardTask, Status};
+use super::shard::{Job, ShardTask};
+use super::status::{self, Shown, Status};
 use crate::broker::change::Change;
 use crate::broker::log_threads::LogThreads;
 use crate::broker::parking::PartitionKey;
@@ -48,7 +49,7 @@ struct Shard<K: Kind> {
     key: PartitionKey,
     leader_epoch: LeaderEpoch,
     jobs: mpsc::Sender<Job<K>>,
-    status: watch::Receiver<Status>,
+    status: Shown,
     stop: CancellationToken,
 }
 
@@ -103,7 +104,7 @@ impl<K: Kind> Runtime<K> {
             let context = format!("this broker does not lead {}-{partition}", K::TOPIC);
             return Err(Error::kafka(ErrorCode::NotCoordinator, context));
         };
-        ready(status, (K::TOPIC, partition)).await?;
+        ready(&status, (K::TOPIC, partition)).await?;
         let (reply, receiver) = oneshot::channel();
         let job = Job { request, reply };
         jobs.send(job).await.map_err(|_closed| stopped())?;
@@ -152,7 +153,7 @@ impl<K: Kind> Runtime<K> {
 
     fn start(&self, partition: Arc<Partition>) -> Shard<K> {
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
-        let (status_sender, status) = watch::channel(Status::Loading);
+        let (setter, status) = status::loading();
         let stop = self.parts.stop.child_token();
         let leader_epoch = partition.leader_epoch();
         let shard = Shard { key: partition.key(), leader_epoch, jobs, status, stop: stop.clone() };
@@ -160,7 +161,7 @@ impl<K: Kind> Runtime<K> {
             (partition, leader_epoch),
             (self.parts.env.clone(), Arc::clone(&self.parts.log_threads)),
             queue,
-            (self.world.subscribe(), status_sender, stop),
+            (self.world.subscribe(), setter, stop),
         );
         self.parts.tasks.spawn(task.run());
         shard
@@ -168,18 +169,15 @@ impl<K: Kind> Runtime<K> {
 }
 
 /// Waits a little for a shard that is loading.
-async fn ready(mut status: watch::Receiver<Status>, name: (&str, i32)) -> Result<()> {
-    let loaded = status.wait_for(|status| !matches!(status, Status::Loading));
+async fn ready(status: &Shown, name: (&str, i32)) -> Result<()> {
     let name = || format!("{}-{}", name.0, name.1);
-    match tokio::time::timeout(LOAD_WAIT, loaded).await {
-        Ok(Ok(status)) => match &*status {
-            Status::Failed(why) => {
-                let context = format!("{} could not be read: {why}", name());
-                Err(Error::kafka(ErrorCode::CoordinatorNotAvailable, context))
-            }
-            Status::Loading | Status::Active => Ok(()),
-        },
-        Ok(Err(_ended)) => Err(stopped()),
+    match tokio::time::timeout(LOAD_WAIT, status.loaded()).await {
+        Ok(Status::Failed(why)) => {
+            let context = format!("{} could not be read: {why}", name());
+            Err(Error::kafka(ErrorCode::CoordinatorNotAvailable, context))
+        }
+        Ok(Status::Loading | Status::Active) => Ok(()),
+        Ok(Status::Ended) => Err(stopped()),
         Err(_elapsed) => {
             let context = format!("{} is being read", name());
             Err(Error::kafka(ErrorCode::CoordinatorLoadInProgress, context))

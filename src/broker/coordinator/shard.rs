@@ -22,9 +22,12 @@ use super::ahead::Ahead;
 use super::kind::{KeyAndValue, Kind, NewsOf, RecordOf, ReplyOf, RequestOf};
 use super::replay;
 use super::runtime::stopped;
+use super::status::{Setter, Status};
 use crate::broker::log_threads::LogThreads;
 use crate::broker::partition::{AppendAnswer, Partition};
 use crate::env::Env;
+#[cfg(feature = "sim")]
+use crate::env::sim::{Mutation, is_planted};
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::Machine as _;
 use crate::machine::coordinator::{Coordinator as _, Effect, Event, RequestId};
@@ -50,17 +53,6 @@ pub(super) struct Job<K: Kind> {
     pub(super) reply: oneshot::Sender<Result<ReplyOf<K>>>,
 }
 
-/// The state of a shard.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Status {
-    /// Its log is being read.
-    Loading,
-    /// It serves requests.
-    Active,
-    /// Its log cannot be read, for this reason.
-    Failed(String),
-}
-
 /// Everything that the task owns.
 pub(super) struct ShardTask<K: Kind> {
     partition: Arc<Partition>,
@@ -72,7 +64,7 @@ pub(super) struct ShardTask<K: Kind> {
     world: watch::Receiver<K::World>,
     /// What the machine was last told.
     told: K::World,
-    status: watch::Sender<Status>,
+    status: Setter,
     stop: CancellationToken,
     machine: K::Machine,
     /// The wall clock and the monotonic clock when the machine was last stepped.
@@ -90,11 +82,7 @@ impl<K: Kind> ShardTask<K> {
         (partition, epoch): (Arc<Partition>, LeaderEpoch),
         (env, log_threads): (Env, Arc<LogThreads>),
         queue: mpsc::Receiver<Job<K>>,
-        (mut world, status, stop): (
-            watch::Receiver<K::World>,
-            watch::Sender<Status>,
-            CancellationToken,
-        ),
+        (mut world, status, stop): (watch::Receiver<K::World>, Setter, CancellationToken),
     ) -> Self {
         let told = world.borrow_and_update().clone();
         let machine = K::machine(env.random.u64());
@@ -246,6 +234,12 @@ impl<K: Kind> ShardTask<K> {
     /// Appends a batch, waits until it is committed, and gives the answers that depend on it.
     async fn commit(&mut self, batch: Batch<K>) -> Result<()> {
         let Batch { builder, replies, .. } = batch;
+        #[cfg(feature = "sim")]
+        let builder = if is_planted(Mutation::ForgetsOffsets) {
+            Batch::<K>::new(self.env.clock.now()).builder
+        } else {
+            builder
+        };
         if !builder.is_empty() {
             let records = builder.finish()?;
             let appended =
@@ -320,7 +314,7 @@ impl<K: Kind> ShardTask<K> {
             partition = %self.partition.name(), error = %error.chain(),
             "what the coordinator decided was not written; reading its log again"
         );
-        self.status.send_replace(Status::Loading);
+        self.status.set(Status::Loading);
         self.effects.clear();
         self.fail_waiting(code, &error.chain());
         self.load().await
@@ -339,7 +333,7 @@ impl<K: Kind> ShardTask<K> {
             let error = match self.try_load().await {
                 Ok(()) => match self.carry_out().await {
                     Ok(()) => {
-                        self.status.send_replace(Status::Active);
+                        self.status.set(Status::Active);
                         return true;
                     }
                     Err(error) => error,
@@ -354,7 +348,7 @@ impl<K: Kind> ShardTask<K> {
                 "the {} of a partition cannot be served", K::WHAT
             );
             self.effects.clear();
-            self.status.send_replace(Status::Failed(error.chain()));
+            self.status.set(Status::Failed(error.chain()));
             self.fail_waiting(ErrorCode::CoordinatorNotAvailable, &error.chain());
             while let Some(job) = self.try_next_job() {
                 let code = ErrorCode::CoordinatorNotAvailable;
@@ -405,7 +399,7 @@ impl<K: Kind> ShardTask<K> {
     /// Answers what was sent before the end, then everyone who is still waiting.
     async fn finish(mut self) {
         self.queue.close();
-        if *self.status.borrow() == Status::Active {
+        if self.status.is(&Status::Active) {
             while let Some(job) = next_job(&mut self.kept, &mut self.queue).await {
                 self.take(job);
             }

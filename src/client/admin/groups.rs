@@ -7,6 +7,7 @@ use super::{Admin, check, outer};
 use crate::client::cluster::Lane;
 use crate::client::consumer::group::{OffsetAndMetadata, wire};
 use crate::client::coordinator::{Coordinator, by_topic};
+use crate::client::errors;
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::messages::consumer_group_describe::{
     Assignment as Described, ConsumerGroupDescribeRequest, DescribedGroup as DescribedConsumer,
@@ -126,7 +127,7 @@ impl Admin {
         {
             if is_asked && version < since {
                 let context = format!("listing groups by {what}: broker {node} is too old for it");
-                return Err(Error::kafka(ErrorCode::UnsupportedVersion, context));
+                return Err(errors::unsupported(context));
             }
         }
         let texts = |texts: &[String]| texts.iter().map(|text| Str::from(text.as_str())).collect();

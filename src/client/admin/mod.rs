@@ -26,8 +26,9 @@ pub use types::{
 
 pub(crate) use offsets::list_offsets;
 
-use crate::client::cluster::{Cluster, Lane, Snapshot, TopicInfo};
+use crate::client::cluster::{Cluster, Lane, Snapshot, TopicFailure, TopicInfo};
 use crate::client::config::nearest;
+use crate::client::errors;
 use crate::client::route::Route;
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::messages::create_partitions::{
@@ -281,24 +282,21 @@ impl Admin {
             .cluster
             .retry("describing topics", async || {
                 let failures = self.cluster.refresh(Some(names)).await?;
-                let transient = failures.iter().find(|(_, code)| {
+                let transient = failures.iter().find(|TopicFailure { code, .. }| {
                     code.retriable() && *code != ErrorCode::UnknownTopicOrPartition
                 });
                 match transient {
-                    Some((name, code)) => Err(Error::kafka(*code, format!("topic {name}"))),
+                    Some(TopicFailure { name, code }) => Err(errors::of_topic(*code, name)),
                     None => Ok(failures),
                 }
             })
             .await?;
-        let failures: BTreeMap<String, ErrorCode> = failures.into_iter().collect();
         let snapshot = self.cluster.snapshot();
         let describe = |name: &&str| {
-            if let Some(&code) = failures.get(*name) {
-                return Err(Error::kafka(code, format!("topic {name}")));
+            if let Some(failure) = failures.iter().find(|failure| failure.name == **name) {
+                return Err(errors::of_topic(failure.code, name));
             }
-            snapshot.topics.get(*name).cloned().ok_or_else(|| {
-                Error::kafka(ErrorCode::UnknownTopicOrPartition, format!("topic {name}"))
-            })
+            snapshot.topics.get(*name).cloned().ok_or_else(|| errors::unknown_topic(name))
         };
         Ok(names.iter().map(describe).collect())
     }

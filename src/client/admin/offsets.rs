@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::{Admin, millis};
 use crate::client::admin::types::{ListedOffset, OffsetSpec};
-use crate::client::cluster::{Cluster, Lane};
+use crate::client::cluster::{Cluster, Lane, Leader};
 use crate::client::config::IsolationLevel;
+use crate::client::errors;
 use crate::client::route::Route;
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::messages::delete_records::{
@@ -20,7 +21,7 @@ use crate::types::{LeaderEpoch, NodeId, Offset, TimestampMs, TopicPartition};
 
 impl Admin {
     pub(super) async fn leader_route(&self, partition: &TopicPartition) -> Result<Arc<Route>> {
-        let (leader, _) = leader_of(&self.cluster, partition).await?;
+        let leader = leader_of(&self.cluster, partition).await?.node;
         self.cluster.route(leader, Lane::Control).await
     }
 
@@ -88,11 +89,8 @@ impl Admin {
     }
 }
 
-/// The leader of a partition and its epoch, looked up if they are unknown.
-pub(crate) async fn leader_of(
-    cluster: &Cluster,
-    partition: &TopicPartition,
-) -> Result<(NodeId, LeaderEpoch)> {
+/// The leader of a partition, looked up if it is unknown.
+pub(crate) async fn leader_of(cluster: &Cluster, partition: &TopicPartition) -> Result<Leader> {
     let topic = cluster.topic(&partition.topic).await?;
     let info = match topic.partition(partition.partition) {
         Some(info) => info.clone(),
@@ -103,10 +101,8 @@ pub(crate) async fn leader_of(
             })?
         }
     };
-    let leader = info.leader.ok_or_else(|| {
-        Error::kafka(ErrorCode::LeaderNotAvailable, format!("partition {partition}"))
-    })?;
-    Ok((leader, info.leader_epoch))
+    let node = info.leader.ok_or_else(|| errors::no_leader(partition))?;
+    Ok(Leader { node, epoch: info.leader_epoch })
 }
 
 /// Looks up offsets, each at its leader; retries what may succeed later.
@@ -125,7 +121,7 @@ pub(crate) async fn list_offsets(
                 if found().contains_key(partition) {
                     continue;
                 }
-                let (leader, epoch) = leader_of(cluster, partition).await?;
+                let Leader { node: leader, epoch } = leader_of(cluster, partition).await?;
                 by_leader.entry(leader).or_default().push((partition.clone(), epoch, spec));
             }
             let requests = by_leader.into_iter().map(async |(leader, partitions)| {
@@ -163,7 +159,7 @@ async fn list_offsets_of(
         partitions.iter().find(|(_, _, spec)| spec.version_min() > version)
     {
         let context = format!("looking up {spec:?} of {partition}: the broker is too old for it");
-        return Err(Error::kafka(ErrorCode::UnsupportedVersion, context));
+        return Err(errors::unsupported(context));
     }
     let mut topics: BTreeMap<&str, Vec<ListOffsetsPartition>> = BTreeMap::new();
     for (partition, epoch, spec) in &partitions {

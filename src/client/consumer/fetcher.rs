@@ -3,22 +3,19 @@
 //! Requests are sessionless (KIP-227 with epoch -1): every request names its partitions and every
 //! answer lists them, which every broker handles correctly, and the bytes that a session saves only
 //! matter with hundreds of partitions. At most one fetch is in flight per node, over its own
-//! connection.
+//! connection. What it has in common with the sender of a producer is in [`crate::client::driver`]; what becomes
+//! of a position that does not exist is in [`super::positions`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::future::BoxFuture;
-use futures::stream::FuturesUnordered;
-
-use super::request::{self, Answer, FetchAnswers};
+use super::request::{self, Answer, Extent, FetchAnswers};
 use super::shared::{Buffered, Failure, Shared, State};
 use crate::client::admin::{ListedOffset, OffsetSpec};
-use crate::client::cluster::Snapshot;
-use crate::client::config::{AutoOffsetReset, OnDataLoss};
+use crate::client::cluster::{Leader, Snapshot};
+use crate::client::driver::{self, Driver, Refreshed};
 use crate::columnar::FetchedBytes;
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::client::fetching::{Position, Reset, Target};
@@ -27,12 +24,8 @@ use crate::types::{LeaderEpoch, NodeId, Offset, TimestampMs, TopicPartition, Uui
 /// How long a fetch waits at the broker while another partition waits for room in the buffer.
 const SHORT_WAIT: Duration = Duration::from_millis(20);
 
-/// How many times in a row a topic must be missing before it counts as deleted.
-const MISSING_MAX: u32 = 5;
-
-enum Event {
+pub(super) enum Event {
     Fetched {
-        node: NodeId,
         targets: Vec<Target<Position>>,
         result: Result<FetchAnswers>,
     },
@@ -43,65 +36,34 @@ enum Event {
     /// The range held by the partition of a refused position.
     Located {
         target: Target<Position>,
-        result: Result<(Offset, Offset)>,
+        result: Result<Extent>,
     },
     Validated {
         target: Target<Position>,
         under: LeaderEpoch,
         result: Result<Option<Offset>>,
     },
-    Refreshed(Vec<(String, ErrorCode)>),
 }
 
-struct Fetcher {
-    shared: Arc<Shared>,
-    events: FuturesUnordered<BoxFuture<'static, Event>>,
-    busy: BTreeSet<NodeId>,
-    refreshing: bool,
-    wants_refresh: bool,
-    refresh_at: TimestampMs,
+pub(super) struct Fetcher {
+    pub(super) shared: Arc<Shared>,
+    pub(super) driver: Driver<Event>,
 }
 
 /// Runs until it is aborted.
 pub(super) async fn run(shared: Arc<Shared>) {
-    let mut fetcher = Fetcher::new(Arc::clone(&shared));
-    loop {
-        fetcher.turn();
-        let now = shared.cluster.now();
-        let deadline = fetcher.next_deadline(now);
-        let wait_ms = deadline.map_or(u64::MAX, |at| u64::try_from(at.0 - now.0).unwrap_or(0));
-        let wait = Duration::from_millis(wait_ms.clamp(1, 60_000));
-        tokio::select! {
-            biased;
-            Some(event) = fetcher.events.next() => fetcher.handle(event),
-            () = shared.work.notified() => {}
-            () = tokio::time::sleep(wait) => {}
-        }
-    }
+    driver::run(Fetcher::new(Arc::clone(&shared)), &shared.work).await;
 }
 
-impl Fetcher {
-    fn new(shared: Arc<Shared>) -> Self {
-        Self {
-            shared,
-            events: FuturesUnordered::new(),
-            busy: BTreeSet::new(),
-            refreshing: false,
-            wants_refresh: false,
-            refresh_at: TimestampMs::NONE,
-        }
+impl driver::Task for Fetcher {
+    type Event = Event;
+
+    fn driver(&mut self) -> &mut Driver<Event> {
+        &mut self.driver
     }
 
-    fn next_deadline(&self, now: TimestampMs) -> Option<TimestampMs> {
-        let refresh = self.wants_refresh.then_some(self.refresh_at).filter(|&at| at > now);
-        let machine = self.shared.state().machine.next_deadline(now);
-        refresh.into_iter().chain(machine).min()
-    }
-
-    /// Starts everything that can be started now.
-    fn turn(&mut self) {
+    fn turn(&mut self, now: TimestampMs) {
         let shared = Arc::clone(&self.shared);
-        let now = shared.cluster.now();
         let snapshot = shared.cluster.snapshot();
         {
             let mut state = shared.state();
@@ -113,7 +75,59 @@ impl Fetcher {
             self.start_validations(&mut state, now, &snapshot);
             self.start_fetches(&mut state, now, &snapshot);
         }
-        self.start_refresh(now);
+        self.driver.refresh(now, || shared.state().topic_ids.keys().cloned().collect());
+    }
+
+    fn next_deadline(&self, now: TimestampMs) -> Option<TimestampMs> {
+        self.shared.state().machine.next_deadline(now)
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Fetched { targets, result } => self.fetched(targets, result),
+            Event::Positioned { targets, result } => self.positioned(&targets, result),
+            Event::Located { target, result } => self.located(&target, result),
+            Event::Validated { target, under, result } => self.validated(&target, under, result),
+        }
+    }
+
+    fn connected(&mut self, node: NodeId, result: Result<()>) {
+        let Err(error) = result else { return };
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.state();
+        if error.retriable() {
+            // A nearby replica that cannot be reached has a leader.
+            state.replicas.clear();
+            return;
+        }
+        let snapshot = shared.cluster.snapshot();
+        let State { machine, replicas, .. } = &mut *state;
+        let node_of = |partition: &TopicPartition| node_of(partition, &snapshot, replicas);
+        let targets = machine.take_fetches(shared.cluster.now(), node, node_of);
+        drop(state);
+        self.fail_at(&targets, error);
+    }
+
+    fn refreshed(&mut self, result: Refreshed) {
+        self.check_topics(&result.unwrap_or_default());
+    }
+}
+
+/// From where a partition is fetched, and its leader epoch.
+fn node_of(
+    partition: &TopicPartition,
+    snapshot: &Snapshot,
+    replicas: &BTreeMap<TopicPartition, NodeId>,
+) -> Option<(NodeId, LeaderEpoch)> {
+    let Leader { node: leader, epoch } = snapshot.leader(partition)?;
+    let nearby = replicas.get(partition).filter(|node| snapshot.brokers.contains_key(node));
+    Some((nearby.copied().unwrap_or(leader), epoch))
+}
+
+impl Fetcher {
+    fn new(shared: Arc<Shared>) -> Self {
+        let driver = Driver::new(Arc::clone(&shared.cluster), shared.lane);
+        Self { shared, driver }
     }
 
     fn start_resets(&mut self, state: &mut State, now: TimestampMs) {
@@ -122,7 +136,7 @@ impl Fetcher {
             return;
         }
         let shared = Arc::clone(&self.shared);
-        self.events.push(Box::pin(async move {
+        self.driver.start(async move {
             let spec = |reset| match reset {
                 Reset::Earliest => OffsetSpec::Earliest,
                 Reset::Latest => OffsetSpec::Latest,
@@ -135,39 +149,36 @@ impl Fetcher {
             let isolation = shared.config.isolation_level;
             let result = request::list_offsets_or_end(&shared.cluster, &wanted, isolation).await;
             Event::Positioned { targets, result }
-        }));
+        });
     }
 
     fn start_validations(&mut self, state: &mut State, now: TimestampMs, snapshot: &Snapshot) {
         let epoch_of = |partition: &TopicPartition| {
-            snapshot.leader(partition).map_or(LeaderEpoch::UNKNOWN, |(_, epoch)| epoch)
+            snapshot.leader(partition).map_or(LeaderEpoch::UNKNOWN, |leader| leader.epoch)
         };
         for target in state.machine.take_validations(now, epoch_of) {
             let under = epoch_of(&target.partition);
             let cluster = Arc::clone(&self.shared.cluster);
-            self.events.push(Box::pin(async move {
+            self.driver.start(async move {
                 let result = request::end_of_epoch(&cluster, &target, under).await;
                 Event::Validated { target, under, result }
-            }));
+            });
         }
     }
 
     fn start_fetches(&mut self, state: &mut State, now: TimestampMs, snapshot: &Snapshot) {
         let State { machine, replicas, topic_ids, .. } = state;
-        let node_of = |partition: &TopicPartition| {
-            let (leader, epoch) = snapshot.leader(partition)?;
-            let nearby = replicas.get(partition).filter(|node| snapshot.brokers.contains_key(node));
-            Some((nearby.copied().unwrap_or(leader), epoch))
-        };
+        let node_of = |partition: &TopicPartition| node_of(partition, snapshot, replicas);
         let leaders = machine.fetchable_leaders(now, |partition| Some(node_of(partition)?.0));
         for leader in leaders {
             let Some(node) = leader else {
-                self.wants_refresh = true;
+                self.driver.want_metadata();
                 continue;
             };
-            if self.busy.contains(&node) {
+            if self.driver.unanswered(node) > 0 {
                 continue;
             }
+            let Some(route) = self.driver.route(node, now) else { continue };
             let targets = machine.take_fetches(now, node, node_of);
             if targets.is_empty() {
                 continue;
@@ -184,45 +195,12 @@ impl Fetcher {
                     offset: target.what.offset,
                 })
                 .collect();
-            self.busy.insert(node);
             let shared = Arc::clone(&self.shared);
-            self.events.push(Box::pin(async move {
-                let Shared { cluster, config, lane, .. } = &*shared;
-                let result = request::fetch(cluster, config, *lane, node, &wanted, wait).await;
-                Event::Fetched { node, targets, result }
-            }));
-        }
-    }
-
-    fn start_refresh(&mut self, now: TimestampMs) {
-        if !self.wants_refresh || self.refreshing || self.refresh_at > now {
-            return;
-        }
-        self.wants_refresh = false;
-        self.refreshing = true;
-        let shared = Arc::clone(&self.shared);
-        let pause_ms = shared.cluster.config.backoff.initial_ms;
-        self.refresh_at = now.plus(i64::try_from(pause_ms).unwrap_or(i64::MAX));
-        self.events.push(Box::pin(async move {
-            let topics: Vec<Arc<str>> = shared.state().topic_ids.keys().cloned().collect();
-            let names: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
-            Event::Refreshed(shared.cluster.refresh(Some(&names)).await.unwrap_or_default())
-        }));
-    }
-
-    fn handle(&mut self, event: Event) {
-        match event {
-            Event::Fetched { node, targets, result } => {
-                self.busy.remove(&node);
-                self.fetched(targets, result);
-            }
-            Event::Positioned { targets, result } => self.positioned(&targets, result),
-            Event::Located { target, result } => self.located(&target, result),
-            Event::Validated { target, under, result } => self.validated(&target, under, result),
-            Event::Refreshed(failures) => {
-                self.refreshing = false;
-                self.refreshed(&failures);
-            }
+            self.driver.start_request(node, async move {
+                let Shared { cluster, config, .. } = &*shared;
+                let result = request::fetch(&route, &cluster.config, config, &wanted, wait).await;
+                Event::Fetched { targets, result }
+            });
         }
     }
 
@@ -237,7 +215,7 @@ impl Fetcher {
                     return;
                 }
                 tracing::debug!(error = %error.chain(), "fetch failed");
-                self.wants_refresh = true;
+                self.driver.want_metadata();
                 let mut state = shared.state();
                 state.replicas.clear();
                 for target in &targets {
@@ -332,10 +310,10 @@ impl Fetcher {
             }
             let (cluster, target) = (Arc::clone(&shared.cluster), target.clone());
             let isolation = shared.config.isolation_level;
-            self.events.push(Box::pin(async move {
+            self.driver.start(async move {
                 let result = request::extent(&cluster, &target.partition, isolation).await;
                 Event::Located { target, result }
-            }));
+            });
             return;
         }
         if !code.retriable() && code != ErrorCode::FetchSessionTopicIdError {
@@ -344,175 +322,16 @@ impl Fetcher {
             return;
         }
         tracing::debug!(partition = %target.partition, %code, "fetch refused");
-        self.wants_refresh = true;
+        self.driver.want_metadata();
         let mut state = shared.state();
         state.replicas.remove(&target.partition);
         state.machine.failed(now, target, shared.random());
     }
 
-    /// The position does not exist, or no longer: that is data loss, or a matter of policy.
-    fn located(&mut self, target: &Target<Position>, result: Result<(Offset, Offset)>) {
-        let shared = Arc::clone(&self.shared);
-        let offset = target.what.offset;
-        let (start, log_end) = match result {
-            Ok(extent) => extent,
-            Err(error) => return self.fail_at(slice::from_ref(target), error),
-        };
-        let mut state = shared.state();
-        if !state.machine.is_current(&target.partition, target.generation) {
-            return;
-        }
-        if (start..=log_end).contains(&offset) {
-            // It does exist; the broker that denied it was lagging behind.
-            let now = shared.cluster.now();
-            state.machine.failed(now, target, shared.random());
-            return;
-        }
-        let reset = shared.config.auto_offset_reset.unwrap_or_default();
-        let remedy = "read again from earliest, or tolerate it with on_data_loss=\"warn\"";
-        let detail = if offset < start {
-            format!(
-                "the records from offset {offset} to {start} were deleted (retention or \
-                 DeleteRecords) before they were read; {remedy}"
-            )
-        } else {
-            format!(
-                "offset {offset} is beyond the end of the log, {log_end}; the log was truncated or \
-                 the topic re-created; {remedy}"
-            )
-        };
-        let end = state.machine.end(&target.partition);
-        let jump = match end {
-            // The requested range ends before the log starts.
-            Some(end) if start >= end && offset <= end => Some(end),
-            _ if offset < start => Some(start),
-            // The log was truncated: nothing more of this range exists.
-            Some(end) if offset <= end => Some(end),
-            // Beyond the end of the log: treated like a partition without an offset.
-            _ => None,
-        };
-        let has_place = jump.is_some() || reset != AutoOffsetReset::Error;
-        if shared.config.on_data_loss == OnDataLoss::Raise || !has_place {
-            drop(state);
-            let partition = target.partition.clone();
-            self.fail_at(slice::from_ref(target), Error::DataLoss { partition, detail });
-            return;
-        }
-        tracing::warn!(partition = %target.partition, detail, "data loss");
-        match jump {
-            Some(offset) => state.machine.seek(&target.partition, Position::at(offset)),
-            None if reset == AutoOffsetReset::Earliest => {
-                state.machine.reset(&target.partition, Reset::Earliest)
-            }
-            None => state.machine.reset(&target.partition, Reset::Latest),
-        };
-        drop(state);
-        shared.ready.notify_one();
-    }
-
-    fn positioned(
-        &mut self,
-        targets: &[Target<Reset>],
-        result: Result<BTreeMap<TopicPartition, ListedOffset>>,
-    ) {
-        let shared = Arc::clone(&self.shared);
-        let listed = match result {
-            Ok(listed) => listed,
-            Err(error) => return self.fail_at(targets, error),
-        };
-        let mut state = shared.state();
-        for target in targets {
-            match listed.get(&target.partition).and_then(|listed| listed.offset) {
-                // The leader epoch is that of the record at the offset, not of the one before it.
-                Some(offset) => drop(state.machine.positioned(target, Position::at(offset))),
-                None => state.machine.failed(shared.cluster.now(), target, shared.random()),
-            }
-        }
-        drop(state);
-        shared.ready.notify_one();
-    }
-
-    fn validated(
-        &mut self,
-        target: &Target<Position>,
-        under: LeaderEpoch,
-        result: Result<Option<Offset>>,
-    ) {
-        let shared = Arc::clone(&self.shared);
-        match result {
-            Ok(Some(end)) if end < target.what.offset => {
-                let detail = format!(
-                    "the log was truncated to offset {end} by a change of leader, but offset {} was \
-                     already read",
-                    target.what.offset
-                );
-                if shared.config.on_data_loss == OnDataLoss::Raise {
-                    let partition = target.partition.clone();
-                    self.fail_at(slice::from_ref(target), Error::DataLoss { partition, detail });
-                    return;
-                }
-                tracing::warn!(partition = %target.partition, detail, "data loss");
-                shared.state().machine.seek(&target.partition, Position::at(end));
-            }
-            Ok(_) => shared.state().machine.validated(target, under),
-            Err(error) => {
-                tracing::debug!(error = %error.chain(), "validating a position failed");
-                self.wants_refresh = true;
-                let now = shared.cluster.now();
-                shared.state().machine.failed(now, target, shared.random());
-            }
-        }
-    }
-
-    /// Checks whether the assigned topics are still the same.
-    fn refreshed(&mut self, failures: &[(String, ErrorCode)]) {
-        let shared = Arc::clone(&self.shared);
-        let snapshot = shared.cluster.snapshot();
-        let mut lost = None;
-        {
-            let mut state = shared.state();
-            let State { topic_ids, missing, .. } = &mut *state;
-            for (name, &id) in &*topic_ids {
-                let now_id = snapshot.topics.get(name).map(|topic| topic.id);
-                if let Some(now_id) = now_id.filter(|&now_id| now_id != id && id != Uuid::ZERO) {
-                    let what = format!(
-                        "topic {name} was deleted and re-created (its id was {id}, \
-                                        now it is {now_id})"
-                    );
-                    lost = Some((Arc::clone(name), what));
-                }
-                let is_missing = failures.iter().any(|(failed, code)| {
-                    **failed == **name && *code == ErrorCode::UnknownTopicOrPartition
-                });
-                if is_missing {
-                    let times = missing.entry(Arc::clone(name)).or_default();
-                    *times += 1;
-                    self.wants_refresh = true;
-                    if *times >= MISSING_MAX {
-                        lost = Some((Arc::clone(name), format!("topic {name} was deleted")));
-                    }
-                }
-            }
-        }
-        if let Some((name, what)) = lost {
-            let mut state = shared.state();
-            let assigned = state.machine.assignment();
-            let partitions: BTreeSet<_> =
-                assigned.filter(|partition| partition.topic == name).cloned().collect();
-            // Of a topic that was taken away meanwhile, nothing is lost.
-            let Some(partition) = partitions.first().cloned() else { return };
-            let detail = format!("{what}; the records not yet read are lost");
-            let error = Error::DataLoss { partition, detail };
-            state.failure = Some(Failure { error, partitions });
-            drop(state);
-            shared.ready.notify_one();
-        }
-    }
-
     /// Fails, and fetches these again if the caller continues nevertheless, so that it gets the
     /// error again instead of nothing. What the caller has left meanwhile, by a seek for example,
     /// does not fail any more.
-    fn fail_at<What>(&self, targets: &[Target<What>], error: Error) {
+    pub(super) fn fail_at<What>(&self, targets: &[Target<What>], error: Error) {
         let now = self.shared.cluster.now();
         let mut state = self.shared.state();
         let mut partitions = BTreeSet::new();
@@ -536,6 +355,7 @@ mod tests {
     use super::*;
     use crate::client::cluster::{Cluster, Lane};
     use crate::client::config::{ClientConfig, ConsumerConfig};
+    use crate::client::driver::Task as _;
     use crate::machine::client::backoff::Backoff;
     use crate::machine::client::fetching::{Fetching, Settings};
 
@@ -587,8 +407,8 @@ mod tests {
             let partitions = BTreeSet::from([other.clone()]);
             state.failure = Some(Failure { error: lost(&other), partitions });
         }
-        fetcher.turn();
-        assert_eq!(fetcher.events.len(), 1, "the position is asked for");
+        fetcher.turn(fetcher.shared.cluster.now());
+        assert_eq!(fetcher.driver.waits_for(), 1, "the position is asked for");
         assert!(fetcher.shared.state().failure.is_some());
     }
 }

@@ -14,6 +14,7 @@
 
 mod fetcher;
 pub mod group;
+mod positions;
 mod request;
 mod shared;
 

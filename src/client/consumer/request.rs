@@ -8,7 +8,9 @@ use bytes::Bytes;
 
 use crate::client::admin::{ListedOffset, OffsetSpec, list_offsets};
 use crate::client::cluster::{Cluster, Lane};
-use crate::client::config::{ConsumerConfig, IsolationLevel};
+use crate::client::config::{ClientConfig, ConsumerConfig, IsolationLevel};
+use crate::client::errors;
+use crate::client::route::Route;
 use crate::columnar::AbortedTransaction;
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::client::fetching::{Marks, Position, Target};
@@ -53,20 +55,18 @@ pub(super) type FetchAnswers = BTreeMap<TopicPartition, std::result::Result<Answ
 
 /// Sends one Fetch request and reads its answer.
 pub(super) async fn fetch(
-    cluster: &Cluster,
+    route: &Route,
+    client: &ClientConfig,
     config: &ConsumerConfig,
-    lane: Lane,
-    node: NodeId,
     wanted: &[Wanted],
     wait: Duration,
 ) -> Result<FetchAnswers> {
-    let route = cluster.route(node, lane).await?;
     let mut version = route.version(ApiKey::Fetch)?;
     if wanted.iter().any(|wanted| wanted.topic_id == Uuid::ZERO) {
         version = version.min(TOPIC_IDS_SINCE - 1);
     }
-    let request = build(config, &cluster.config.client_rack, wanted, version, wait);
-    let timeout = cluster.config.request_timeout.saturating_add(wait);
+    let request = build(config, &client.client_rack, wanted, version, wait);
+    let timeout = client.request_timeout.saturating_add(wait);
     let response = route.call_at(request, version, timeout).await?;
     ErrorCode::from_i16(response.error_code).into_result("fetching")?;
     read(response, config.isolation_level, wanted, version)
@@ -209,12 +209,19 @@ pub(super) async fn list_offsets_or_end(
     Ok(listed)
 }
 
-/// The log start offset and the readable end.
+/// What a partition holds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extent {
+    pub(super) log_start: Offset,
+    pub(super) readable_end: Offset,
+}
+
+/// What a partition holds.
 pub(super) async fn extent(
     cluster: &Cluster,
     partition: &TopicPartition,
     isolation_level: IsolationLevel,
-) -> Result<(Offset, Offset)> {
+) -> Result<Extent> {
     let lookup = async |spec| {
         let wanted = BTreeMap::from([(partition.clone(), spec)]);
         let listed = list_offsets(cluster, &wanted, isolation_level).await?;
@@ -222,7 +229,8 @@ pub(super) async fn extent(
             Error::malformed("response", format!("it has no offset for {partition}"))
         })
     };
-    Ok((lookup(OffsetSpec::Earliest).await?, lookup(OffsetSpec::Latest).await?))
+    let log_start = lookup(OffsetSpec::Earliest).await?;
+    Ok(Extent { log_start, readable_end: lookup(OffsetSpec::Latest).await? })
 }
 
 /// The end of the leader epoch in which a position was read: beyond it, the log has different
@@ -233,10 +241,9 @@ pub(super) async fn end_of_epoch(
     under: LeaderEpoch,
 ) -> Result<Option<Offset>> {
     let partition = &target.partition;
-    let (leader, _) = cluster.snapshot().leader(partition).ok_or_else(|| {
-        Error::kafka(ErrorCode::LeaderNotAvailable, format!("partition {partition}"))
-    })?;
-    let route = cluster.route(leader, Lane::Control).await?;
+    let leader = cluster.snapshot().leader(partition);
+    let leader = leader.ok_or_else(|| errors::no_leader(partition))?;
+    let route = cluster.route(leader.node, Lane::Control).await?;
     let version = match route.version(ApiKey::OffsetForLeaderEpoch) {
         // Version 3 is the first that needs no permission on the cluster; with older ones,
         // positions are not validated.

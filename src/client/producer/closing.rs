@@ -18,7 +18,7 @@ use super::trouble::Troubles;
 use super::{Inner, Payload, Producer};
 use crate::client::cluster::Cluster;
 use crate::error::{Error, ErrorCode, Result};
-use crate::machine::client::accumulator::Outcome;
+use crate::machine::client::accumulator::Verdict;
 use crate::types::TopicPartition;
 
 /// How many topics are named.
@@ -165,8 +165,8 @@ impl Inner {
 
     /// What a refusal means now. A full disk may have room again later; who closes does not wait for
     /// that.
-    pub(super) fn refused(&self, code: ErrorCode) -> Outcome {
-        if self.gives_up(code) { Outcome::GivenUp(code) } else { Outcome::Refused(code) }
+    pub(super) fn refused(&self, code: ErrorCode) -> Verdict {
+        if self.gives_up(code) { Verdict::GivenUp(code) } else { Verdict::Refused(code) }
     }
 
     /// As [`Self::refused`], of an error that concerns all records.

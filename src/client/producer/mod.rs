@@ -13,6 +13,7 @@
 
 mod closing;
 mod delivery;
+mod request;
 mod sender;
 mod trouble;
 

@@ -1,35 +1,24 @@
 //! The sender task: takes batches from the accumulator, in up to `max.in.flight` requests per node,
 //! and settles them with the answers.
 //!
-//! Everything that the task waits for (connections, answers, a producer id, metadata) is an event
-//! in one set, so that a slow broker only holds up its own partitions. Requests to a node are
-//! started in one place, in the order of draining ([`Sender::send_to`]).
+//! Requests to a node are started in one place, in the order of draining ([`Sender::send_to`]). What it has in
+//! common with the fetcher of a consumer is in [`crate::client::driver`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures::StreamExt;
-use futures::future::BoxFuture;
-use futures::stream::FuturesUnordered;
-
+use super::request::{self, Answers, Built, Unbuildable, refusal};
 use super::trouble::Troubles;
 use super::{Inner, Payload};
 use crate::client::cluster::Snapshot;
 use crate::client::config::Acks;
+use crate::client::driver::{self, Driver, Refreshed};
 use crate::client::route::Route;
 use crate::error::{Error, ErrorCode, Result};
-use crate::machine::client::accumulator::{Drained, Failure, Outcome, Settled};
+use crate::machine::client::accumulator::{Drained, Failure, Settled, Verdict};
 use crate::protocol::messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
-use crate::protocol::messages::produce::{
-    PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse,
-    TopicProduceData,
-};
-use crate::protocol::{ApiKey, Records, Str};
-use crate::types::{NodeId, Offset, ProducerEpoch, ProducerId, TimestampMs, TopicPartition, Uuid};
-
-/// The first version of Produce that names topics by id (KIP-516).
-const TOPIC_IDS_SINCE: i16 = 13;
+use crate::protocol::messages::produce::{PartitionProduceResponse, ProduceResponse};
+use crate::types::{NodeId, Offset, ProducerEpoch, ProducerId, TimestampMs, TopicPartition};
 
 /// The most requests in flight to one node: as many as its connection queues.
 const IN_FLIGHT_LIMIT: usize = 32;
@@ -37,98 +26,98 @@ const IN_FLIGHT_LIMIT: usize = 32;
 type Batches = Vec<Drained<Payload>>;
 
 enum Event {
-    Connected(NodeId, Result<Arc<Route>>),
     Answered {
         node: NodeId,
         batches: Batches,
-        by_id: bool,
+        version: i16,
         result: Result<Option<ProduceResponse>>,
     },
     GotProducerId(Result<InitProducerIdResponse>),
-    Refreshed(Result<()>),
-}
-
-enum NodeRoute {
-    Connecting,
-    Ready(Arc<Route>),
-    Failed { until: TimestampMs, failures: u32 },
-}
-
-#[derive(Default)]
-struct NodeState {
-    route: Option<NodeRoute>,
-    in_flight: usize,
 }
 
 struct Sender {
     inner: Arc<Inner>,
-    events: FuturesUnordered<BoxFuture<'static, Event>>,
-    nodes: BTreeMap<NodeId, NodeState>,
+    driver: Driver<Event>,
     asking_id: bool,
     id_retry_at: TimestampMs,
     id_failures: u32,
-    refreshing: bool,
-    wants_refresh: bool,
-    refresh_at: TimestampMs,
 }
 
 /// Runs until it is aborted.
 pub(super) async fn run(inner: Arc<Inner>) {
-    let mut sender = Sender {
-        inner,
-        events: FuturesUnordered::new(),
-        nodes: BTreeMap::new(),
+    let sender = Sender {
+        driver: Driver::new(Arc::clone(&inner.cluster), inner.lane),
+        inner: Arc::clone(&inner),
         asking_id: false,
         id_retry_at: TimestampMs::NONE,
         id_failures: 0,
-        refreshing: false,
-        wants_refresh: false,
-        refresh_at: TimestampMs::NONE,
     };
-    let inner = Arc::clone(&sender.inner);
-    loop {
-        sender.turn();
-        let now = inner.cluster.now();
-        let deadline = sender.next_deadline(now);
-        let wait_ms = deadline.map_or(u64::MAX, |at| u64::try_from(at.0 - now.0).unwrap_or(0));
-        let wait = Duration::from_millis(wait_ms.clamp(1, 60_000));
-        tokio::select! {
-            biased;
-            Some(event) = sender.events.next() => sender.handle(event),
-            () = inner.work.notified() => {}
-            () = tokio::time::sleep(wait) => {}
-        }
-    }
+    driver::run(sender, &inner.work).await;
 }
 
-impl Sender {
-    /// Does everything that can be done now.
-    fn turn(&mut self) {
+impl driver::Task for Sender {
+    type Event = Event;
+
+    fn driver(&mut self) -> &mut Driver<Event> {
+        &mut self.driver
+    }
+
+    fn turn(&mut self, now: TimestampMs) {
         let inner = Arc::clone(&self.inner);
-        let now = inner.cluster.now();
         self.expire(now);
         self.ask_producer_id(now);
         let snapshot = inner.cluster.snapshot();
         let mut leaders = BTreeSet::new();
         let mut has_work = false;
-        {
-            let state = inner.state();
-            for partition in state.accumulator.waiting_partitions() {
-                has_work = true;
-                match snapshot.leader(partition) {
-                    Some((leader, _)) => drop(leaders.insert(leader)),
-                    None => self.wants_refresh = true,
-                }
+        for partition in inner.state().accumulator.waiting_partitions() {
+            has_work = true;
+            match snapshot.leader(partition) {
+                Some(leader) => drop(leaders.insert(leader.node)),
+                None => self.driver.want_metadata(),
             }
         }
         if has_work {
-            self.refresh(now);
+            self.driver.refresh(now, || snapshot.topics.keys().cloned().collect());
         }
         for leader in leaders {
             self.send_to(leader, now, &snapshot);
         }
     }
 
+    fn next_deadline(&self, now: TimestampMs) -> Option<TimestampMs> {
+        let accumulator = self.inner.state().accumulator.next_deadline(now);
+        Some(self.id_retry_at).filter(|&at| at > now).into_iter().chain(accumulator).min()
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Answered { node, batches, version, result } => {
+                self.answered(node, batches, version, result);
+            }
+            Event::GotProducerId(result) => self.got_producer_id(result),
+        }
+    }
+
+    fn connected(&mut self, node: NodeId, result: Result<()>) {
+        match result {
+            Ok(()) => self.inner.state().troubles.end(Some(node)),
+            Err(error) => self.note_trouble(Some(node), &error),
+        }
+    }
+
+    fn refreshed(&mut self, result: Refreshed) {
+        match result {
+            Ok(_) => self.inner.state().troubles.end(None),
+            Err(error) => {
+                tracing::debug!(error = %error.chain(), "metadata refresh failed");
+                self.note_trouble(None, &error);
+                self.driver.want_metadata();
+            }
+        }
+    }
+}
+
+impl Sender {
     /// Fails the batches that have waited too long.
     fn expire(&self, now: TimestampMs) {
         let expired: Vec<(Payload, Error)> = {
@@ -152,21 +141,6 @@ impl Sender {
         self.inner.progress.notify_waiters();
     }
 
-    fn next_deadline(&self, now: TimestampMs) -> Option<TimestampMs> {
-        let routes = self.nodes.values().filter_map(|node| match node.route {
-            Some(NodeRoute::Failed { until, .. }) => Some(until),
-            _ => None,
-        });
-        let refresh = self.wants_refresh.then_some(self.refresh_at);
-        let accumulator = self.inner.state().accumulator.next_deadline(now);
-        routes
-            .chain([self.id_retry_at])
-            .chain(refresh)
-            .filter(|&at| at > now)
-            .chain(accumulator)
-            .min()
-    }
-
     /// Starts requests to a node, as many as there are batches and free slots.
     fn send_to(&mut self, leader: NodeId, now: TimestampMs, snapshot: &Snapshot) {
         let inner = Arc::clone(&self.inner);
@@ -174,22 +148,9 @@ impl Sender {
             return;
         }
         let in_flight_max = inner.config.in_flight_max.min(IN_FLIGHT_LIMIT);
-        let node = self.nodes.entry(leader).or_default();
-        let route = match &node.route {
-            Some(NodeRoute::Ready(route)) if !route.is_closed() => Arc::clone(route),
-            Some(NodeRoute::Connecting) => return,
-            Some(NodeRoute::Failed { until, .. }) if *until > now => return,
-            other => {
-                let failures = match other {
-                    Some(NodeRoute::Failed { failures, .. }) => *failures,
-                    _ => 0,
-                };
-                self.connect(leader, failures);
-                return;
-            }
-        };
-        while self.nodes.get(&leader).is_some_and(|node| node.in_flight < in_flight_max) {
-            let leader_of = |partition: &TopicPartition| Some(snapshot.leader(partition)?.0);
+        let Some(route) = self.driver.route(leader, now) else { return };
+        while self.driver.unanswered(leader) < in_flight_max {
+            let leader_of = |partition: &TopicPartition| Some(snapshot.leader(partition)?.node);
             let batches = inner.state().accumulator.drain(now, leader, leader_of);
             if batches.is_empty() {
                 return;
@@ -198,96 +159,37 @@ impl Sender {
         }
     }
 
-    fn connect(&mut self, node: NodeId, failures: u32) {
-        let inner = Arc::clone(&self.inner);
-        self.nodes.entry(node).or_default().route = Some(if failures == 0 {
-            NodeRoute::Connecting
-        } else {
-            // Keeps the count until the outcome is known.
-            NodeRoute::Failed { until: TimestampMs(i64::MAX), failures }
-        });
-        self.events.push(Box::pin(async move {
-            Event::Connected(node, inner.cluster.route(node, inner.lane).await)
-        }));
-    }
-
     fn produce(&mut self, node: NodeId, route: &Route, mut batches: Batches, snapshot: &Snapshot) {
         let timeout = self.inner.cluster.config.request_timeout;
         let acks = self.inner.config.acks;
-        let built = build_request(route, &mut batches, snapshot, acks, timeout);
-        let (request, version) = match built {
+        let built = request::build(route, &mut batches, snapshot, acks, timeout);
+        let Built { request, version } = match built {
             Ok(built) => built,
-            Err((error, index)) => return self.refuse(batches, &error, index),
+            Err(unbuildable) => return self.refuse(batches, &unbuildable),
         };
-        let by_id = version >= TOPIC_IDS_SINCE;
-        self.nodes.entry(node).or_default().in_flight += 1;
         let answer = route.start(request, version, timeout, acks != Acks::None);
-        self.events.push(Box::pin(async move {
-            Event::Answered { node, batches, by_id, result: answer.await }
-        }));
+        self.driver.start_request(node, async move {
+            Event::Answered { node, batches, version, result: answer.await }
+        });
     }
 
     /// Handles a request that could not be built: the batch at fault fails, the others are put
     /// back.
-    fn refuse(&mut self, batches: Batches, error: &Error, fault: Option<usize>) {
+    fn refuse(&mut self, batches: Batches, Unbuildable { error, fault }: &Unbuildable) {
         for (index, batch) in batches.into_iter().enumerate() {
             let is_fault = fault.is_none_or(|fault| fault == index);
             let code =
                 if is_fault { ErrorCode::InvalidRecord } else { ErrorCode::NotLeaderOrFollower };
             let reason = is_fault.then(|| error.clone());
-            self.settle(batch, Outcome::Refused(code), None, reason);
+            self.settle(batch, Verdict::Refused(code), None, reason);
         }
-    }
-
-    fn handle(&mut self, event: Event) {
-        let now = self.inner.cluster.now();
-        match event {
-            Event::Connected(node, Ok(route)) => {
-                self.inner.state().troubles.end(Some(node));
-                self.nodes.entry(node).or_default().route = Some(NodeRoute::Ready(route));
-            }
-            Event::Connected(node, Err(error)) => self.connect_failed(node, &error, now),
-            Event::Answered { node, batches, by_id, result } => {
-                if let Some(state) = self.nodes.get_mut(&node) {
-                    state.in_flight = state.in_flight.saturating_sub(1);
-                }
-                self.answered(node, batches, by_id, result);
-            }
-            Event::GotProducerId(result) => self.got_producer_id(result, now),
-            Event::Refreshed(result) => {
-                self.refreshing = false;
-                match result {
-                    Ok(()) => self.inner.state().troubles.end(None),
-                    Err(error) => {
-                        tracing::debug!(error = %error.chain(), "metadata refresh failed");
-                        self.note_trouble(None, &error);
-                        self.wants_refresh = true;
-                    }
-                }
-            }
-        }
-    }
-
-    fn connect_failed(&mut self, node: NodeId, error: &Error, now: TimestampMs) {
-        tracing::debug!(%node, error = %error.chain(), "cannot connect to produce");
-        self.note_trouble(Some(node), error);
-        let state = self.nodes.entry(node).or_default();
-        let failures = match state.route {
-            Some(NodeRoute::Failed { failures, .. }) => failures + 1,
-            _ => 1,
-        };
-        let cluster = &self.inner.cluster;
-        let wait_ms = cluster.config.backoff.delay_ms(failures, cluster.env.random.u64());
-        let until = now.plus(i64::try_from(wait_ms).unwrap_or(i64::MAX));
-        state.route = Some(NodeRoute::Failed { until, failures });
-        self.wants_refresh = true;
     }
 
     fn answered(
         &mut self,
         node: NodeId,
         batches: Batches,
-        by_id: bool,
+        version: i16,
         result: Result<Option<ProduceResponse>>,
     ) {
         if result.is_ok() {
@@ -299,48 +201,35 @@ impl Sender {
             Ok(None) => {
                 for batch in batches {
                     let ack = PartitionProduceResponse { base_offset: -1, ..Default::default() };
-                    self.settle(batch, Outcome::Acknowledged, Some(&ack), None);
+                    self.settle(batch, Verdict::Acknowledged, Some(&ack), None);
                 }
                 return;
             }
             Err(error) => {
                 tracing::debug!(error = %error.chain(), "produce request failed");
-                self.wants_refresh = true;
+                self.driver.want_metadata();
                 for batch in batches {
-                    self.settle(batch, Outcome::Lost, None, None);
+                    self.settle(batch, Verdict::Lost, None, None);
                 }
                 self.note_trouble(Some(node), &error);
                 return;
             }
         };
         let snapshot = self.inner.cluster.snapshot();
-        let mut answers: BTreeMap<(Uuid, &str, i32), &PartitionProduceResponse> = BTreeMap::new();
-        for topic in &response.responses {
-            for answer in &topic.partition_responses {
-                let (id, name) =
-                    if by_id { (topic.topic_id, "") } else { (Uuid::ZERO, &*topic.name) };
-                answers.insert((id, name, answer.index), answer);
-            }
-        }
+        let answers = Answers::of(&response, version);
         for batch in batches {
-            let partition = batch.partition.clone();
-            let id = snapshot.topics.get(&partition.topic).map_or(Uuid::ZERO, |topic| topic.id);
-            let key = if by_id {
-                (id, "", partition.partition)
-            } else {
-                (Uuid::ZERO, &*partition.topic, partition.partition)
+            let Some(answer) = answers.get(&batch.partition, &snapshot) else {
+                self.settle(batch, Verdict::Lost, None, None);
+                continue;
             };
-            match answers.get(&key) {
-                Some(answer) => {
-                    let code = ErrorCode::from_i16(answer.error_code);
-                    if code.is_ok() {
-                        self.settle(batch, Outcome::Acknowledged, Some(answer), None);
-                    } else {
-                        self.wants_refresh |= code.retriable();
-                        self.settle(batch, self.inner.refused(code), Some(answer), None);
-                    }
+            let code = ErrorCode::from_i16(answer.error_code);
+            if code.is_ok() {
+                self.settle(batch, Verdict::Acknowledged, Some(answer), None);
+            } else {
+                if code.retriable() {
+                    self.driver.want_metadata();
                 }
-                None => self.settle(batch, Outcome::Lost, None, None),
+                self.settle(batch, self.inner.refused(code), Some(answer), None);
             }
         }
     }
@@ -349,7 +238,7 @@ impl Sender {
     fn settle(
         &mut self,
         batch: Drained<Payload>,
-        outcome: Outcome,
+        verdict: Verdict,
         answer: Option<&PartitionProduceResponse>,
         reason: Option<Error>,
     ) {
@@ -357,7 +246,7 @@ impl Sender {
         let now = self.inner.cluster.now();
         let random = self.inner.cluster.env.random.u64();
         let mut state = self.inner.state();
-        match state.accumulator.settle(now, batch, outcome, random) {
+        match state.accumulator.settle(now, batch, verdict, random) {
             Settled::Acknowledged(payload) => {
                 drop(state);
                 self.inner.cluster.obstacles.settled(&partition);
@@ -370,7 +259,7 @@ impl Sender {
                 self.inner.progress.notify_waiters();
             }
             Settled::Retrying => {
-                if let Outcome::Refused(code) = outcome {
+                if let Verdict::Refused(code) = verdict {
                     let refusal = refusal(format!("the broker of {partition}"), code, answer);
                     self.inner.cluster.obstacles.refused(&partition, refusal);
                 }
@@ -434,7 +323,7 @@ impl Sender {
         }
         self.asking_id = true;
         let inner = Arc::clone(&self.inner);
-        self.events.push(Box::pin(async move {
+        self.driver.start(async move {
             let ask = async {
                 let route = inner.cluster.any_route().await?;
                 let request = InitProducerIdRequest {
@@ -445,10 +334,10 @@ impl Sender {
                 route.call(request, inner.cluster.config.request_timeout).await
             };
             Event::GotProducerId(ask.await)
-        }));
+        });
     }
 
-    fn got_producer_id(&mut self, result: Result<InitProducerIdResponse>, now: TimestampMs) {
+    fn got_producer_id(&mut self, result: Result<InitProducerIdResponse>) {
         self.asking_id = false;
         let result = result.and_then(|response| match ErrorCode::from_i16(response.error_code) {
             ErrorCode::KafkaStorageError => {
@@ -471,127 +360,12 @@ impl Sender {
                 tracing::debug!(error = %error.chain(), "no producer id yet");
                 self.inner.cluster.obstacles.producer_id_refused(error);
                 self.id_failures += 1;
-                let cluster = &self.inner.cluster;
-                let wait_ms =
-                    cluster.config.backoff.delay_ms(self.id_failures, cluster.env.random.u64());
-                self.id_retry_at = now.plus(i64::try_from(wait_ms).unwrap_or(i64::MAX));
+                self.id_retry_at = self.inner.cluster.after_failures(self.id_failures);
             }
             Err(error) => {
                 // Nothing can be sent without it, and retrying does not help.
                 self.inner.abandon(|_| error.clone());
             }
         }
-    }
-
-    fn refresh(&mut self, now: TimestampMs) {
-        if !self.wants_refresh || self.refreshing || self.refresh_at > now {
-            return;
-        }
-        self.wants_refresh = false;
-        self.refreshing = true;
-        let cluster = Arc::clone(&self.inner.cluster);
-        let pause_ms = i64::try_from(cluster.config.backoff.initial_ms).unwrap_or(i64::MAX);
-        self.refresh_at = now.plus(pause_ms);
-        self.events.push(Box::pin(async move { Event::Refreshed(cluster.refresh_known().await) }));
-    }
-}
-
-/// What a refusal means to the caller, with the broker's message and a remedy.
-fn refusal(mut text: String, code: ErrorCode, answer: Option<&PartitionProduceResponse>) -> Error {
-    let mut is_told = false;
-    if let Some(answer) = answer {
-        if let Some(message) = answer.error_message.as_ref().filter(|text| !text.is_empty()) {
-            text.push_str(": ");
-            // The code follows at the end of the text.
-            text.push_str(message.strip_suffix(&format!(" ({code})")).unwrap_or(message));
-            is_told = true;
-        }
-        if let Some(first) = answer.record_errors.first() {
-            let message = first.batch_index_error_message.as_deref().unwrap_or_default();
-            // The message of ottla's broker names the record, that of Apache Kafka does not.
-            if !text.contains(message) {
-                text.push_str("; record ");
-                text.push_str(&first.batch_index.to_string());
-                text.push_str(" of the batch: ");
-                text.push_str(message);
-            }
-        }
-    }
-    if code == ErrorCode::MessageTooLarge {
-        text.push_str("; raise max.message.bytes of the topic, or write smaller batches");
-    }
-    if is_told { Error::told(code, text) } else { Error::kafka(code, text) }
-}
-
-/// Builds one request of batches for one node; an error names the batch at fault.
-fn build_request(
-    route: &Route,
-    batches: &mut [Drained<Payload>],
-    snapshot: &Snapshot,
-    acks: Acks,
-    timeout: Duration,
-) -> std::result::Result<(ProduceRequest, i16), (Error, Option<usize>)> {
-    let mut version = route.version(ApiKey::Produce).map_err(|error| (error, None))?;
-    let id_of = |topic: &str| snapshot.topics.get(topic).map_or(Uuid::ZERO, |topic| topic.id);
-    if batches.iter().any(|batch| id_of(&batch.partition.topic) == Uuid::ZERO) {
-        version = version.min(TOPIC_IDS_SINCE - 1);
-    }
-    let mut topics: BTreeMap<Arc<str>, Vec<PartitionProduceData>> = BTreeMap::new();
-    for (index, batch) in batches.iter_mut().enumerate() {
-        let bytes = batch.payload.seal(batch.stamp).map_err(|error| (error, Some(index)))?;
-        let data = PartitionProduceData {
-            index: batch.partition.partition,
-            records: Some(Records::from(bytes)),
-        };
-        topics.entry(Arc::clone(&batch.partition.topic)).or_default().push(data);
-    }
-    let topic_data = topics.into_iter().map(|(name, partition_data)| TopicProduceData {
-        topic_id: if version >= TOPIC_IDS_SINCE { id_of(&name) } else { Uuid::ZERO },
-        name: if version >= TOPIC_IDS_SINCE { Str::EMPTY } else { Str::from(&*name) },
-        partition_data,
-    });
-    let request = ProduceRequest {
-        transactional_id: None,
-        acks: acks.to_i16(),
-        timeout_ms: i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX),
-        topic_data: topic_data.collect(),
-    };
-    Ok((request, version))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::protocol::messages::produce::BatchIndexAndErrorMessage;
-
-    fn told(code: ErrorCode, message: &str, record: &str) -> String {
-        let record = BatchIndexAndErrorMessage {
-            batch_index: 3,
-            batch_index_error_message: Some(record.into()),
-        };
-        let answer = PartitionProduceResponse {
-            error_message: Some(message.into()),
-            record_errors: vec![record],
-            ..PartitionProduceResponse::default()
-        };
-        refusal("producing to x-0".to_owned(), code, Some(&answer)).to_string()
-    }
-
-    #[test]
-    fn a_refusal_is_said_once() {
-        let ours = Error::RecordsRefused {
-            code: ErrorCode::InvalidRecord,
-            detail: "record 3 of the batch: it has no key".to_owned(),
-            records: Vec::new(),
-        };
-        assert_eq!(
-            told(ErrorCode::InvalidRecord, &ours.to_string(), "it has no key"),
-            "producing to x-0: record 3 of the batch: it has no key (INVALID_RECORD)"
-        );
-        assert_eq!(
-            told(ErrorCode::InvalidRecord, "Some records were rejected.", "it has no key"),
-            "producing to x-0: Some records were rejected.; record 3 of the batch: it has no key \
-             (INVALID_RECORD)"
-        );
     }
 }

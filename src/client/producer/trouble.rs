@@ -26,7 +26,7 @@ impl Troubles {
 
     /// Why a partition's records cannot be sent.
     pub(super) fn of(&self, partition: &TopicPartition, snapshot: &Snapshot) -> Option<Arc<Error>> {
-        self.with(snapshot.leader(partition).map(|(leader, _)| leader))
+        self.with(snapshot.leader(partition).map(|leader| leader.node))
     }
 
     fn with(&self, leader: Option<NodeId>) -> Option<Arc<Error>> {

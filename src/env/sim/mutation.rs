@@ -20,17 +20,20 @@ pub enum Mutation {
     AppendsDuplicates,
     /// The metadata log is not synced.
     ForgetsMetadata,
+    /// A coordinator answers, and does not write what it decided.
+    ForgetsOffsets,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::AcknowledgesBeforeSync,
         Self::ShowsBeforeSync,
         Self::IgnoresFailedSync,
         Self::TrustsTornTail,
         Self::AppendsDuplicates,
         Self::ForgetsMetadata,
+        Self::ForgetsOffsets,
     ];
 }
 

@@ -11,7 +11,7 @@
 //! restart:  apply(record)* ──► restored ──► step …
 //! ```
 //!
-//! Invariants, held by the tests beside this module and by `tests/simulation/groups.rs`:
+//! Invariants, held by the tests beside this module and by `tests/simulation/broker`:
 //!
 //! - GROUP-1: every request is answered exactly once: immediately, when the group progresses, or
 //!   when a deadline passes. A member that asks again while it waits gets its answer on the newest

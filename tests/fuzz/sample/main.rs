@@ -3,8 +3,8 @@
 //!
 //! The mutations follow from a seed, so that a failure can be reproduced; it names the input and
 //! how to run it alone. `OTTLA_FUZZ_SEED` and `OTTLA_FUZZ_ROUNDS` look elsewhere and longer; `make
-//! fuzz` lets libFuzzer search by coverage. An input that once failed belongs in
-//! `tests/fuzz/corpus/TARGET/`.
+//! fuzz` lets libFuzzer search by coverage, from the same inputs ([`corpus`]). An input that once failed
+//! belongs in `tests/fuzz/corpus/TARGET/`.
 
 #![allow(
     missing_docs,
@@ -15,6 +15,10 @@
     clippy::missing_panics_doc,
     reason = "a test may stop at the first surprise, and is read rather than called"
 )]
+
+mod corpus;
+#[path = "../../wire/random.rs"]
+mod message;
 
 #[path = "../targets/batch_decode.rs"]
 mod batch_decode;
@@ -32,55 +36,42 @@ mod request_decode;
 mod response_decode;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 
 /// Inputs are no larger than this: a decoder's mistakes show on small ones.
 const INPUT_BYTES_MAX: usize = 4096;
 const ROUNDS: u64 = 4000;
 const SEED: u64 = 20_261_121;
 
-#[test]
-fn frame() {
-    sample("frame", frame::run, &frame::seeds());
+/// Its name, what it does with an input, and what it begins with.
+type Target = (&'static str, fn(&[u8]), fn() -> Vec<Vec<u8>>);
+
+macro_rules! targets {
+    ($($name:ident),* $(,)?) => {
+        const TARGETS: &[Target] = &[$((stringify!($name), $name::run, $name::seeds)),*];
+
+        $(#[test]
+        fn $name() {
+            sample(stringify!($name), $name::run, $name::seeds());
+        })*
+    };
 }
 
-#[test]
-fn request_decode() {
-    sample("request_decode", request_decode::run, &request_decode::seeds());
-}
+targets!(
+    batch_decode,
+    columnar_decode,
+    decompress,
+    frame,
+    group_records,
+    request_decode,
+    response_decode,
+);
 
-#[test]
-fn response_decode() {
-    sample("response_decode", response_decode::run, &response_decode::seeds());
-}
-
-#[test]
-fn batch_decode() {
-    sample("batch_decode", batch_decode::run, &batch_decode::seeds());
-}
-
-#[test]
-fn decompress() {
-    sample("decompress", decompress::run, &decompress::seeds());
-}
-
-#[test]
-fn columnar_decode() {
-    sample("columnar_decode", columnar_decode::run, &columnar_decode::seeds());
-}
-
-#[test]
-fn group_records() {
-    sample("group_records", group_records::run, &group_records::seeds());
-}
-
-fn sample(name: &str, run: fn(&[u8]), seeds: &[Vec<u8>]) {
+fn sample(name: &str, run: fn(&[u8]), seeds: Vec<Vec<u8>>) {
     let setting = |name: &str, default| {
         std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
     };
     let (seed, rounds) = (setting("OTTLA_FUZZ_SEED", SEED), setting("OTTLA_FUZZ_ROUNDS", ROUNDS));
-    let mut inputs = corpus(name);
-    inputs.extend_from_slice(seeds);
+    let inputs = corpus::inputs(name, seeds);
     for input in &inputs {
         try_input(name, run, input, "a seed or an input of the corpus");
     }
@@ -105,15 +96,6 @@ fn try_input(name: &str, run: fn(&[u8]), input: &[u8], origin: &str) {
         );
         std::panic::resume_unwind(panic);
     }
-}
-
-/// The inputs that were kept.
-fn corpus(name: &str) -> Vec<Vec<u8>> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(name);
-    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
-    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
 }
 
 /// Splitmix64: small, and the same everywhere.

@@ -1,12 +1,14 @@
-//! The clients: the real producer and consumer, and frames written by hand.
+//! The clients: the real producer, consumer and admin client, each on a machine of its own or in the process of
+//! the broker.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Int32Type, Int64Type};
+use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use ottla::client::admin::NewTopic;
 use ottla::client::{
@@ -16,55 +18,113 @@ use ottla::columnar::DecodeOptions;
 use ottla::env::Env;
 use ottla::env::sim::{SimMachine, SimRandom, SimRun};
 use ottla::error::{Error, ErrorCode};
-use ottla::protocol::api::Call;
-use ottla::protocol::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
-use ottla::protocol::{Request, RequestHeader, frame};
-use ottla::record::{BatchBuilder, BatchOptions};
-use ottla::types::{Offset, TimestampMs, TopicPartition};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use ottla::types::{Offset, TopicPartition};
+use tokio_util::sync::CancellationToken;
 
-use super::history::{Event, History, Outcome};
-use super::node::ADDRESS;
+use super::node::{ADDRESS, Process, Serving};
+use crate::history::{Event, History};
 
 pub(crate) const TOPIC: &str = "orders";
 pub(crate) const PARTITIONS: i32 = 2;
 
 /// How many records each process sends.
-const RECORDS: usize = 60;
+pub(crate) const RECORDS: usize = 60;
 /// How many sends of a producer are unanswered at a time.
 const AHEAD: usize = 4;
 /// How long anything may take once all is well.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-pub(crate) type Shared = Arc<Mutex<History>>;
+/// What clients did and saw, and what they were told that they never should be.
+#[derive(Clone, Default)]
+pub(crate) struct Witness {
+    pub(crate) history: History,
+    pub(crate) complaints: Vec<String>,
+}
+
+pub(crate) type Shared = Arc<Mutex<Witness>>;
+
+/// A partition of the topic, as histories name it.
+pub(crate) fn named(partition: i32) -> String {
+    TopicPartition::new(TOPIC, partition).to_string()
+}
 
 pub(crate) fn address_of(index: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(10, 0, 1, index))
 }
 
-/// A client on a machine of its own.
+/// What a reader needs to see.
+pub(crate) fn decode() -> DecodeOptions {
+    DecodeOptions {
+        columns: Some(["partition", "offset", "value"].map(str::to_owned).to_vec()),
+        views: false,
+        ..DecodeOptions::default()
+    }
+}
+
+/// Where a client lives.
+enum Home {
+    Machine(SimMachine),
+    /// In the process of the broker that serves at the time.
+    Broker(Serving),
+}
+
+/// A client, and the process that it is in.
+pub(crate) struct Connected {
+    pub(crate) client: Client,
+    /// Whoever was in the process is gone, and saw nothing more.
+    pub(crate) ended: CancellationToken,
+}
+
+/// Somebody with a client.
 pub(crate) struct Peer {
-    machine: SimMachine,
-    name: String,
-    random: SimRandom,
-    history: Shared,
+    home: Home,
+    pub(crate) name: String,
+    pub(crate) random: SimRandom,
+    witness: Shared,
 }
 
 impl Peer {
-    pub(crate) fn new(run: &SimRun, index: u8, history: &Shared) -> Self {
+    /// On a machine of its own.
+    pub(crate) fn new(run: &SimRun, index: u8, witness: &Shared) -> Self {
         let name = format!("client{index}");
-        let random = SimRandom::stream(run.seed, &name);
         let machine = run.machine(&name, address_of(index));
-        Self { machine, name, random, history: Arc::clone(history) }
+        Self::at(Home::Machine(machine), run, name, witness)
     }
 
-    fn env(&self) -> Env {
-        self.machine.env()
+    /// In the process of the broker; it starts anew whenever that does.
+    pub(crate) fn inside(run: &SimRun, index: u8, serving: &Serving, witness: &Shared) -> Self {
+        let home = Home::Broker(Arc::clone(serving));
+        Self::at(home, run, format!("inside{index}"), witness)
     }
 
-    fn client(&self) -> Client {
+    fn at(home: Home, run: &SimRun, name: String, witness: &Shared) -> Self {
+        let random = SimRandom::stream(run.seed, &name);
+        Self { home, name, random, witness: Arc::clone(witness) }
+    }
+
+    /// The surroundings of a process on the peer's machine.
+    pub(crate) fn own_env(&self) -> Env {
+        match &self.home {
+            Home::Machine(machine) => machine.env(),
+            Home::Broker(_) => panic!("{} has no machine", self.name),
+        }
+    }
+
+    /// Whether the broker in the same process stops in order.
+    pub(crate) fn is_stopping(&self, error: &Error) -> bool {
+        matches!((error, &self.home), (Error::Closed { .. }, Home::Broker(_)))
+    }
+
+    /// Ends the processes of its machine, if it has one.
+    pub(crate) fn kill(&self) {
+        if let Home::Machine(machine) = &self.home {
+            machine.kill();
+        }
+    }
+
+    /// A client; in the process of the broker as soon as that serves.
+    pub(crate) async fn connect(&self) -> Connected {
         let config = ClientConfig {
-            bootstrap_servers: vec![ADDRESS.to_owned()],
             client_id: self.name.clone(),
             request_timeout: Duration::from_secs(3),
             connect_timeout: Duration::from_secs(1),
@@ -77,29 +137,44 @@ impl Peer {
             },
             ..ClientConfig::default()
         };
-        Client::connect_on(self.env(), config).unwrap()
+        let serving = match &self.home {
+            Home::Machine(machine) => {
+                let config = ClientConfig { bootstrap_servers: vec![ADDRESS.to_owned()], ..config };
+                let client = Client::connect_on(machine.env(), config).unwrap();
+                return Connected { client, ended: CancellationToken::new() };
+            }
+            Home::Broker(serving) => serving,
+        };
+        loop {
+            let process = serving.lock().unwrap().clone();
+            if let Some(Process { env, service, node, ended }) = process {
+                let client = Client::local_on(env, service, Some(node), config).unwrap();
+                return Connected { client, ended };
+            }
+            self.rest(100).await;
+        }
     }
 
-    async fn rest(&self, max_ms: u64) {
+    pub(crate) async fn rest(&self, max_ms: u64) {
         tokio::time::sleep(Duration::from_millis(self.random.below(max_ms))).await;
     }
 
-    fn note(&self, event: Event) {
-        self.history.lock().unwrap().push(event);
+    pub(crate) fn note(&self, event: Event) {
+        self.witness.lock().unwrap().history.push(event);
     }
 
-    fn complain(&self, what: &str) {
-        self.history.lock().unwrap().complaints.push(format!("{}: {what}", self.name));
+    pub(crate) fn complain(&self, what: &str) {
+        self.witness.lock().unwrap().complaints.push(format!("{}: {what}", self.name));
     }
 
     /// A value that nobody else sends, of a random length.
-    fn value(&self, count: usize) -> String {
+    pub(crate) fn value(&self, count: usize) -> String {
         let filling = "x".repeat(self.random.below(300) as usize);
         format!("{}-{count}-{filling}", self.name)
     }
 
     pub(crate) async fn create_topic(&self, name: &str) -> Result<(), Error> {
-        let client = self.client();
+        let Connected { client, .. } = self.connect().await;
         let made = client.admin().create_topics(&[NewTopic::new(name, PARTITIONS)], false).await?;
         match made.into_iter().next().unwrap() {
             Ok(_) => Ok(()),
@@ -124,116 +199,128 @@ impl Peer {
 
     /// Sends with the idempotent producer, `acks=all`.
     pub(crate) async fn produce(self) {
-        let producer = self.client().producer().unwrap();
-        let mut unanswered = VecDeque::new();
-        for count in 0..RECORDS {
-            self.rest(120).await;
-            let partition = self.random.below(PARTITIONS as u64) as i32;
-            let value = self.value(count);
-            let begun = self.history.lock().unwrap().begin(&self.name, partition, &value);
-            let record = ProducerRecord {
-                partition: Some(partition),
-                ..ProducerRecord::new(TOPIC, Bytes::from(value))
-            };
-            match producer.send(record).await {
-                Ok(delivery) => unanswered.push_back((begun, delivery)),
-                Err(error) => self.ended(begun, Err(error)),
-            }
-            while unanswered.len() > AHEAD
-                && let Some((begun, delivery)) = unanswered.pop_front()
-            {
-                self.ended(begun, delivery.wait().await.map(|told| told.offset));
-            }
-        }
-        for (begun, delivery) in unanswered {
-            self.ended(begun, delivery.wait().await.map(|told| told.offset));
-        }
-    }
-
-    fn ended(&self, begun: usize, result: Result<Offset, Error>) {
-        let outcome = match result {
-            Ok(offset) => Outcome::Acknowledged(offset.0),
-            Err(_) => Outcome::Unknown,
-        };
-        self.history.lock().unwrap().end(begun, outcome);
-    }
-
-    /// Sends frames by hand, one at a time, and never again; a new connection after each failure.
-    pub(crate) async fn produce_by_hand(self) {
         let mut count = 0;
         while count < RECORDS {
-            let Some(mut wire) = Wire::connect(&self.env()).await else {
-                self.rest(300).await;
-                continue;
-            };
-            while count < RECORDS {
-                self.rest(120).await;
-                let partition = self.random.below(PARTITIONS as u64) as i32;
-                let value = self.value(count);
-                count += 1;
-                let begun = self.history.lock().unwrap().begin(&self.name, partition, &value);
-                let Some(answer) = wire.produce(partition, &value).await else { break };
-                let outcome = match answer {
-                    (0, offset) => Outcome::Acknowledged(offset),
-                    _ => Outcome::Unknown,
-                };
-                self.history.lock().unwrap().end(begun, outcome);
+            let Connected { client, ended } = self.connect().await;
+            tokio::select! {
+                biased;
+                () = ended.cancelled() => {}
+                () = self.produce_with(&client, &mut count) => {}
             }
         }
+    }
+
+    /// Sends what is left, counting; what is unanswered when this is dropped stays unknown.
+    async fn produce_with(&self, client: &Client, count: &mut usize) {
+        let producer = client.producer().unwrap();
+        let mut unanswered = VecDeque::new();
+        while *count < RECORDS {
+            self.rest(120).await;
+            let partition = self.random.below(PARTITIONS as u64) as i32;
+            let value = self.value(*count);
+            *count += 1;
+            self.sends(partition, &value);
+            let record = ProducerRecord {
+                partition: Some(partition),
+                ..ProducerRecord::new(TOPIC, Bytes::from(value.clone()))
+            };
+            if let Ok(delivery) = producer.send(record).await {
+                unanswered.push_back((partition, value, delivery));
+            }
+            while unanswered.len() > AHEAD
+                && let Some((partition, value, delivery)) = unanswered.pop_front()
+            {
+                if let Ok(told) = delivery.wait().await {
+                    self.acknowledged(partition, value, told.offset.0);
+                }
+            }
+        }
+        for (partition, value, delivery) in unanswered {
+            if let Ok(told) = delivery.wait().await {
+                self.acknowledged(partition, value, told.offset.0);
+            }
+        }
+    }
+
+    pub(crate) fn sends(&self, partition: i32, value: &str) {
+        let (process, value) = (self.name.clone(), value.to_owned());
+        self.note(Event::Send { process, partition: named(partition), value });
+    }
+
+    pub(crate) fn acknowledged(&self, partition: i32, value: String, offset: i64) {
+        let (process, partition) = (self.name.clone(), named(partition));
+        self.note(Event::Acknowledged { process, partition, value, offset });
     }
 
     /// Reads both partitions until it is told to stop; then once more, from the start to the end.
-    pub(crate) async fn consume(self, stop: tokio_util::sync::CancellationToken) {
-        let decode = DecodeOptions {
-            columns: Some(["partition", "offset", "value"].map(str::to_owned).to_vec()),
-            views: false,
-            ..DecodeOptions::default()
-        };
-        let client = self.client();
+    pub(crate) async fn consume(self, stop: CancellationToken) {
+        for is_last in [false, true] {
+            loop {
+                let Connected { client, ended } = self.connect().await;
+                let until = if is_last { None } else { Some(&stop) };
+                tokio::select! {
+                    biased;
+                    () = ended.cancelled() => {}
+                    result = self.consume_with(&client, until) => match result {
+                        Ok(()) => break,
+                        Err(error) if self.is_stopping(&error) => {
+                            ended.cancelled().await;
+                        }
+                        Err(error) => return self.complain(&error.chain()),
+                    },
+                }
+            }
+        }
+    }
+
+    /// Reads from the start: until it is told to stop, or once to the end.
+    async fn consume_with(
+        &self,
+        client: &Client,
+        until: Option<&CancellationToken>,
+    ) -> Result<(), Error> {
         let partitions = || (0..PARTITIONS).map(|index| TopicPartition::new(TOPIC, index));
         let wait = PollOptions { max_wait: Duration::from_millis(500), fill: false };
-        for is_last in [false, true] {
-            let mut consumer = client.consumer(decode.clone()).unwrap();
-            let starts: Vec<_> = partitions().map(|one| (one, StartAt::Earliest)).collect();
-            // As often as it takes: the node may be down for longer than a client waits.
-            while let Err(error) = consumer.assign(&starts).await {
-                if !error.retriable() {
-                    return self.complain(&format!("no assignment: {}", error.chain()));
-                }
-                self.rest(100).await;
+        let mut consumer = client.consumer(decode())?;
+        let starts: Vec<_> = partitions().map(|one| (one, StartAt::Earliest)).collect();
+        // As often as it takes: the node may be down for longer than a client waits.
+        while let Err(error) = consumer.assign(&starts).await {
+            if !error.retriable() {
+                return Err(error);
             }
-            for partition in 0..PARTITIONS {
-                self.note(Event::Assign { process: self.name.clone(), partition });
+            self.rest(100).await;
+        }
+        for partition in 0..PARTITIONS {
+            let process = self.name.clone();
+            self.note(Event::Assign { process, partition: named(partition) });
+        }
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let ends = if until.is_none() { Some(self.ends_of(&consumer).await) } else { None };
+        loop {
+            match consumer.poll(wait).await {
+                Ok(Some(decoded)) => drop(self.polled(&self.name, &decoded.rows)),
+                Ok(None) => {}
+                Err(error) if error.retriable() => {}
+                Err(error) => return Err(error),
             }
-            let deadline = tokio::time::Instant::now() + PATIENCE;
-            let ends = if is_last { Some(self.ends_of(&consumer).await) } else { None };
-            loop {
-                match consumer.poll(wait).await {
-                    Ok(Some(decoded)) => self.polled(&decoded.rows),
-                    Ok(None) => {}
-                    Err(error) if error.retriable() => {}
-                    Err(error) => return self.complain(&format!("no poll: {}", error.chain())),
+            if until.is_some_and(CancellationToken::is_cancelled) {
+                return Ok(());
+            }
+            let Some(ends) = &ends else { continue };
+            let mut at_end = true;
+            for (partition, end) in ends {
+                let position = consumer.position(partition).await;
+                at_end &= position.is_ok_and(|position| position >= *end);
+            }
+            if at_end {
+                for partition in 0..PARTITIONS {
+                    let process = self.name.clone();
+                    self.note(Event::Drained { process, partition: named(partition) });
                 }
-                let Some(ends) = &ends else {
-                    if stop.is_cancelled() {
-                        break;
-                    }
-                    continue;
-                };
-                let mut at_end = true;
-                for (partition, end) in ends {
-                    let position = consumer.position(partition).await;
-                    at_end &= position.is_ok_and(|position| position >= *end);
-                }
-                if at_end {
-                    for partition in 0..PARTITIONS {
-                        self.note(Event::Drained { process: self.name.clone(), partition });
-                    }
-                    break;
-                }
-                if tokio::time::Instant::now() >= deadline {
-                    return self.complain("the log cannot be drained");
-                }
+                return Ok(());
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return Err(Error::timeout("draining the log", PATIENCE));
             }
         }
     }
@@ -247,24 +334,41 @@ impl Peer {
         }
     }
 
-    fn polled(&self, rows: &arrow::record_batch::RecordBatch) {
+    /// Notes the rows; returns the position behind them, by partition.
+    pub(crate) fn polled(&self, process: &str, rows: &RecordBatch) -> BTreeMap<i32, i64> {
         let partitions = rows["partition"].as_primitive::<Int32Type>();
         let offsets = rows["offset"].as_primitive::<Int64Type>();
         let values = rows["value"].as_binary::<i32>();
+        let mut behind = BTreeMap::new();
         for row in 0..rows.num_rows() {
             assert!(values.is_valid(row));
-            let value = String::from_utf8_lossy(values.value(row)).into_owned();
+            let (partition, offset) = (partitions.value(row), offsets.value(row));
+            behind.insert(partition, offset + 1);
             self.note(Event::Poll {
-                process: self.name.clone(),
-                partition: partitions.value(row),
-                records: vec![(offsets.value(row), value)],
+                process: process.to_owned(),
+                partition: named(partition),
+                offset,
+                value: String::from_utf8_lossy(values.value(row)).into_owned(),
             });
         }
+        behind
+    }
+
+    /// The ends of both partitions, as soon as the node tells.
+    pub(crate) async fn ends(&self) -> BTreeMap<TopicPartition, Offset> {
+        let Connected { client, .. } = self.connect().await;
+        let mut consumer = client.consumer(decode()).unwrap();
+        let partitions = (0..PARTITIONS).map(|index| TopicPartition::new(TOPIC, index));
+        let starts: Vec<_> = partitions.map(|one| (one, StartAt::Earliest)).collect();
+        while consumer.assign(&starts).await.is_err() {
+            self.rest(100).await;
+        }
+        self.ends_of(&consumer).await
     }
 
     /// Those of these topics that do not exist.
     pub(crate) async fn missing(&self, topics: &[String]) -> Vec<String> {
-        let known = match self.client().admin().list_topics().await {
+        let known = match self.connect().await.client.admin().list_topics().await {
             Ok(known) => known,
             Err(error) => {
                 self.complain(&format!("no topics: {}", error.chain()));
@@ -273,63 +377,5 @@ impl Peer {
         };
         let is_known = |name: &&String| known.iter().any(|topic| &*topic.name == name.as_str());
         topics.iter().filter(|name| !is_known(name)).cloned().collect()
-    }
-}
-
-/// A connection for frames made by hand.
-struct Wire {
-    reading: ottla::env::ReadHalf,
-    writing: ottla::env::WriteHalf,
-    correlation_id: i32,
-}
-
-impl Wire {
-    async fn connect(env: &Env) -> Option<Self> {
-        let addresses: [SocketAddr; 1] = [ADDRESS.parse().unwrap()];
-        let connected = tokio::time::timeout(Duration::from_secs(1), env.net.connect(&addresses));
-        let (reading, writing) = connected.await.ok()?.ok()?.into_split();
-        Some(Self { reading, writing, correlation_id: 0 })
-    }
-
-    /// The error and the offset that a record is answered with; none when nothing comes back.
-    async fn produce(&mut self, partition: i32, value: &str) -> Option<(i16, i64)> {
-        const VERSION: i16 = 9;
-        let mut batch = BatchBuilder::new(BatchOptions::default());
-        batch.append(TimestampMs(1_700_000_000_000), None, Some(value.as_bytes()), &[]).unwrap();
-        let records = vec![batch.finish().unwrap()].into();
-        let data = PartitionProduceData { index: partition, records: Some(records) };
-        let topic = TopicProduceData {
-            name: TOPIC.into(),
-            partition_data: vec![data],
-            ..TopicProduceData::default()
-        };
-        let request = ProduceRequest {
-            acks: -1,
-            timeout_ms: 2000,
-            topic_data: vec![topic],
-            ..ProduceRequest::default()
-        };
-        let call = self.call(VERSION, request);
-        let answer = tokio::time::timeout(Duration::from_secs(3), call).await.ok()??;
-        let told = answer.responses.first()?.partition_responses.first()?;
-        Some((told.error_code, told.base_offset))
-    }
-
-    async fn call<C: Call>(&mut self, version: i16, request: C) -> Option<C::Response> {
-        self.correlation_id += 1;
-        let header = RequestHeader {
-            api_key: C::API.to_i16(),
-            api_version: version,
-            correlation_id: self.correlation_id,
-            client_id: Some("by hand".into()),
-        };
-        let request: Request = request.into();
-        let chunks = frame::encode_request(&header, &request).unwrap();
-        self.writing.write_all(&chunks.concat()).await.ok()?;
-        let length = self.reading.read_i32().await.ok()?;
-        let mut body = vec![0; length as usize];
-        self.reading.read_exact(&mut body).await.ok()?;
-        let (_, response) = frame::decode_response(C::API, version, body.into()).unwrap();
-        C::answer(response)
     }
 }

@@ -4,19 +4,21 @@
 //! producer, frames by hand, consumer, admin ── SimNet ──► Broker::start ──► SimDisk
 //!                  │                              ▲ cuts, resets, delays      ▲ power cuts, failing syncs, no room
 //!               History ──► checker               └───────── faults ──────────┘
+//!                  │
+//! producer and consumer in the broker's process ── Service ──► the same broker; they end with it
 //! ```
 //!
 //! A run is a function of its seed. `OTTLA_SIM_SEED=7` replays one and prints its trace; `OTTLA_SIM_RUNS=1000`
 //! tries so many fresh ones.
 
-mod checker;
 mod clients;
 mod faults;
-mod history;
+mod frames;
+mod groups;
 mod node;
 
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::PoisonError;
 use std::time::{Duration, SystemTime};
 
 use ottla::env::sim::{Mutation, SimRun, plant};
@@ -24,8 +26,10 @@ use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use clients::{Peer, Shared, TOPIC, address_of};
-use history::{Event, History, Outcome};
+use groups::Group;
 use node::Node;
+
+use crate::history::{History, checker};
 
 /// The seeds that are tried each time.
 const SEEDS: std::ops::Range<u64> = 0..6;
@@ -53,41 +57,46 @@ fn run(seed: u64, mutation: Option<Mutation>) -> Report {
         .start_paused(true)
         .build()
         .unwrap();
-    let history = Shared::default();
-    let (run, missing) = runtime.block_on(live(seed, &history));
+    let witness = Shared::default();
+    let (run, missing) = runtime.block_on(live(seed, &witness));
     let hash = run.trace.hash();
     let trace = run.trace.lines();
     drop(runtime);
     plant(None);
-    let history = Arc::try_unwrap(history).unwrap_or_else(|shared| {
-        Mutex::new(shared.lock().unwrap_or_else(PoisonError::into_inner).clone())
-    });
-    let history = history.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let witness = witness.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let mut findings: Vec<String> =
-        checker::check(&history).iter().map(|anomaly| format!("{anomaly:?}")).collect();
-    findings.extend(history.complaints.iter().cloned());
+        checker::check(&witness.history).iter().map(|anomaly| format!("{anomaly:?}")).collect();
+    findings.extend(witness.complaints);
     findings
         .extend(missing.iter().map(|topic| format!("topic {topic} was acknowledged, and is gone")));
-    Report { history, findings, trace, hash }
+    Report { history: witness.history, findings, trace, hash }
 }
 
 /// The run itself; returns the topics that should be there.
-async fn live(seed: u64, history: &Shared) -> (SimRun, Vec<String>) {
+async fn live(seed: u64, witness: &Shared) -> (SimRun, Vec<String>) {
     let run = SimRun::new(seed);
     run.net.set_delay_ms_max(seed % 4);
     let mut node = Node::start(&run).await;
-    let admin = Peer::new(&run, 0, history);
+    let admin = Peer::new(&run, 0, witness);
     admin.create_topic(TOPIC).await.unwrap();
     let stop = CancellationToken::new();
-    let peers = |index| Peer::new(&run, index, history);
+    let peers = |index| Peer::new(&run, index, witness);
+    let inside = |index| Peer::inside(&run, index, &node.serving, witness);
     let producing = [
         tokio::spawn(peers(1).produce()),
         tokio::spawn(peers(2).produce()),
         tokio::spawn(peers(3).produce_by_hand()),
+        tokio::spawn(inside(1).produce()),
     ];
     let creating = tokio::spawn(peers(4).create_topics());
-    let consuming = tokio::spawn(peers(5).consume(stop.clone()));
-    let clients: Vec<_> = (1..=5).map(address_of).collect();
+    let consuming = [
+        tokio::spawn(peers(5).consume(stop.clone())),
+        tokio::spawn(inside(2).consume(stop.clone())),
+    ];
+    let group = Group::new(seed);
+    let members =
+        [peers(6), peers(7), inside(3)].map(|peer| tokio::spawn(peer.take_part(group.clone())));
+    let clients: Vec<_> = (1..=7).map(address_of).collect();
     faults::play(&run, &mut node, &clients).await;
     let end = async {
         for task in producing {
@@ -96,22 +105,31 @@ async fn live(seed: u64, history: &Shared) -> (SimRun, Vec<String>) {
         let mut created = creating.await?;
         created.push(TOPIC.to_owned());
         stop.cancel();
-        consuming.await?;
+        for task in consuming {
+            task.await?;
+        }
+        group.settle(&admin).await;
+        for task in members {
+            task.await?;
+        }
         Ok::<_, JoinError>(admin.missing(&created).await)
     };
     let missing = match tokio::time::timeout(END_MAX, end).await {
         Ok(Ok(missing)) => missing,
-        Ok(Err(error)) => complain(history, &format!("a client panicked: {error}")),
-        Err(_) => complain(history, "the clients do not come to an end"),
+        Ok(Err(error)) => complain(witness, &format!("a client panicked: {error}")),
+        Err(_) => {
+            let group = group.describe();
+            complain(witness, &format!("the clients do not come to an end; {group}"))
+        }
     };
     run.trace.note(|| "end".to_owned());
     (run, missing)
 }
 
 /// Nothing is known of topics then.
-fn complain(history: &Shared, what: &str) -> Vec<String> {
-    let mut history = history.lock().unwrap_or_else(PoisonError::into_inner);
-    history.complaints.push(what.to_owned());
+fn complain(witness: &Shared, what: &str) -> Vec<String> {
+    let mut witness = witness.lock().unwrap_or_else(PoisonError::into_inner);
+    witness.complaints.push(what.to_owned());
     Vec::new()
 }
 
@@ -137,11 +155,7 @@ fn check(seed: u64) {
         first.findings.len(),
         first.findings.join("\n  ")
     );
-    let acknowledged = |event: &&Event| match event {
-        Event::Send { outcome, .. } => matches!(outcome, Outcome::Acknowledged(_)),
-        _ => false,
-    };
-    let acknowledged = first.history.events.iter().filter(acknowledged).count();
+    let acknowledged = first.history.acknowledged();
     assert!(acknowledged >= ACKNOWLEDGED_MIN, "seed {seed}: only {acknowledged} are acknowledged");
 }
 

@@ -1,10 +1,15 @@
 //! The broker under test: one machine, whose process comes and goes.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ottla::broker::{Broker, BrokerOptions};
+use ottla::env::Env;
 use ottla::env::sim::{SimMachine, SimRun};
+use ottla::protocol::Service;
+use ottla::types::NodeId;
+use tokio_util::sync::CancellationToken;
 
 pub(crate) const BROKER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 pub(crate) const ADDRESS: &str = "10.0.0.1:9092";
@@ -12,17 +17,33 @@ pub(crate) const ADDRESS: &str = "10.0.0.1:9092";
 /// How long the node may take until it serves.
 const START_MAX: Duration = Duration::from_secs(60);
 
+/// The process of the broker, for the clients that live in it.
+#[derive(Clone)]
+pub(crate) struct Process {
+    pub(crate) env: Env,
+    pub(crate) service: Arc<dyn Service>,
+    pub(crate) node: NodeId,
+    /// The process is gone, and everything in it.
+    pub(crate) ended: CancellationToken,
+}
+
+/// The process that serves now. Clients look at it from time to time: those who wait for a channel to change
+/// are woken in an order that tokio draws.
+pub(crate) type Serving = Arc<Mutex<Option<Process>>>;
+
 /// See the module.
 pub(crate) struct Node {
     run: SimRun,
     pub(crate) machine: SimMachine,
     broker: Option<Broker>,
+    pub(crate) serving: Serving,
 }
 
 impl Node {
     pub(crate) async fn start(run: &SimRun) -> Self {
         let machine = run.machine("broker", BROKER);
-        let mut node = Self { run: run.clone(), machine, broker: None };
+        let mut node =
+            Self { run: run.clone(), machine, broker: None, serving: Serving::default() };
         node.boot().await;
         node
     }
@@ -35,15 +56,25 @@ impl Node {
         };
         let options = options
             .with("offsets.topic.num.partitions", "1")
+            .with("group.initial.rebalance.delay.ms", "300")
+            .with("group.min.session.timeout.ms", "2000")
+            .with("group.consumer.min.session.timeout.ms", "2000")
+            .with("group.consumer.session.timeout.ms", "2000")
+            .with("group.consumer.min.heartbeat.interval.ms", "300")
+            .with("group.consumer.heartbeat.interval.ms", "300")
             .with("log.roll.ms", "2000")
             .with("log.retention.check.interval.ms", "1500")
             .with("log.flush.offset.checkpoint.interval.ms", "700");
         let deadline = tokio::time::Instant::now() + START_MAX;
         loop {
             self.run.trace.note(|| "node boots".to_owned());
-            match Broker::start_on(self.machine.env(), options.clone()).await {
+            let env = self.machine.env();
+            match Broker::start_on(env.clone(), options.clone()).await {
                 Ok(broker) => {
                     self.run.trace.note(|| "node serves".to_owned());
+                    let (service, node) = (broker.service(), broker.node_id());
+                    let process = Process { env, service, node, ended: CancellationToken::new() };
+                    *self.serving.lock().unwrap() = Some(process);
                     self.broker = Some(broker);
                     return;
                 }
@@ -65,7 +96,7 @@ impl Node {
     pub(crate) async fn power_cut(&mut self, off: Duration) {
         self.run.trace.note(|| "node loses power".to_owned());
         self.machine.power_cut();
-        drop(self.broker.take());
+        self.end_process();
         tokio::time::sleep(off).await;
         self.boot().await;
     }
@@ -86,7 +117,7 @@ impl Node {
     pub(crate) async fn kill(&mut self, off: Duration) {
         self.run.trace.note(|| "node is killed".to_owned());
         self.machine.kill();
-        drop(self.broker.take());
+        self.end_process();
         tokio::time::sleep(off).await;
         self.boot().await;
     }
@@ -99,6 +130,15 @@ impl Node {
             drop(broker.shutdown().await);
         }
         self.machine.kill();
+        self.end_process();
         self.boot().await;
+    }
+
+    /// Whoever was in the process is told, and does nothing any more.
+    fn end_process(&mut self) {
+        drop(self.broker.take());
+        if let Some(process) = self.serving.lock().unwrap().take() {
+            process.ended.cancel();
+        }
     }
 }

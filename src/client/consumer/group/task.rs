@@ -218,9 +218,9 @@ impl Run {
             self.look_for_a_wait();
             let now = self.task.cluster.now();
             let machine = self.task.member.next_deadline();
-            let refresh = Some(self.refresh_at).filter(|_| !self.refreshing);
+            let refresh = Some(self.refresh_at).filter(|_| !self.refreshing && !self.is_closing);
             let watch = self.watch.next_deadline();
-            let leave = Some(self.leave_by).filter(|_| self.is_closing);
+            let leave = Some(self.leave_by).filter(|&at| self.is_closing && at > now);
             let next = machine.into_iter().chain(refresh).chain(watch).chain(leave).min();
             let wait_ms = next.map_or(60_000, |at| at.0.saturating_sub(now.0).clamp(0, 60_000));
             let wait = Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0));

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use super::options::GroupOptions;
 use crate::client::cluster::Lane;
 use crate::client::coordinator::{Coordinator, by_topic};
+use crate::client::errors;
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::client::group::assignor::{Assignor, MemberSubscription, Members};
 use crate::machine::client::group::{
@@ -70,7 +71,7 @@ impl Wire {
         let instance_id = self.instance_id();
         if instance_id.is_some() && !known {
             let context = "group.instance.id: the broker is too old for static members";
-            return Err(Error::kafka(ErrorCode::UnsupportedVersion, context));
+            return Err(errors::unsupported(context));
         }
         Ok(instance_id)
     }
@@ -227,7 +228,7 @@ impl Wire {
             }
             Some(Wanted::Pattern(_)) if version < 1 => {
                 let context = "a topic pattern: the broker is too old to match it";
-                return Err(Error::kafka(ErrorCode::UnsupportedVersion, context));
+                return Err(errors::unsupported(context));
             }
             Some(Wanted::Pattern(text)) => pattern = Some(Str::from(text.as_str())),
             None => {}

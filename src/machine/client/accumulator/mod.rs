@@ -112,9 +112,9 @@ pub struct Drained<P> {
     pub payload: P,
 }
 
-/// The outcome of a batch that was sent.
+/// What a broker made of a batch that was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Verdict {
     /// The broker has it.
     Acknowledged,
     /// The broker answered with an error.
@@ -480,7 +480,7 @@ impl<P> Accumulator<P> {
         &mut self,
         now: TimestampMs,
         batch: Drained<P>,
-        outcome: Outcome,
+        verdict: Verdict,
         random: u64,
     ) -> Settled<P> {
         let settings = self.settings;
@@ -489,19 +489,19 @@ impl<P> Accumulator<P> {
             // Given back twice: the first answer stands. Cannot happen with a correct shell.
             return Settled::Failed(batch.payload, Failure::Lost);
         };
-        let settled = match outcome {
-            Outcome::Acknowledged | Outcome::Refused(ErrorCode::DuplicateSequenceNumber) => {
+        let settled = match verdict {
+            Verdict::Acknowledged | Verdict::Refused(ErrorCode::DuplicateSequenceNumber) => {
                 Settled::Acknowledged(batch.payload)
             }
-            outcome => {
+            verdict => {
                 let expired = rest.created_at.plus(settings.delivery_timeout_ms) <= now;
-                let may_retry = match outcome {
-                    Outcome::Refused(code) => retry_helps(code, settings.idempotent),
-                    Outcome::GivenUp(_) => false,
-                    Outcome::Lost | Outcome::Acknowledged => true,
+                let may_retry = match verdict {
+                    Verdict::Refused(code) => retry_helps(code, settings.idempotent),
+                    Verdict::GivenUp(_) => false,
+                    Verdict::Lost | Verdict::Acknowledged => true,
                 };
                 if may_retry && !expired && rest.failures < settings.retries {
-                    if starts_again(outcome) && !queue.has_older(batch.id) {
+                    if starts_again(verdict) && !queue.has_older(batch.id) {
                         queue.note_gap(batch.id);
                     }
                     let failures = rest.failures + 1;
@@ -511,10 +511,10 @@ impl<P> Accumulator<P> {
                         bytes: rest.bytes,
                         records: rest.records,
                         failures,
-                        last_refusal: refusal(outcome),
+                        last_refusal: refusal(verdict),
                         retry_at: now.plus(delay(settings.backoff, failures, random)),
                         stamp: settings.idempotent.then_some(rest.stamp),
-                        in_doubt: doubt(outcome).unwrap_or(rest.in_doubt),
+                        in_doubt: doubt(verdict).unwrap_or(rest.in_doubt),
                         payload: batch.payload,
                     });
                     queue.heal();
@@ -523,7 +523,7 @@ impl<P> Accumulator<P> {
                 if settings.idempotent {
                     queue.note_gap(batch.id);
                 }
-                Settled::Failed(batch.payload, failure(outcome, expired && may_retry))
+                Settled::Failed(batch.payload, failure(verdict, expired && may_retry))
             }
         };
         queue.heal();
@@ -656,22 +656,22 @@ const fn retry_helps(code: ErrorCode, idempotent: bool) -> bool {
 }
 
 /// Whether the broker's idea of the sequence is not ours, so that numbers must start again.
-const fn starts_again(outcome: Outcome) -> bool {
+const fn starts_again(verdict: Verdict) -> bool {
     matches!(
-        outcome,
-        Outcome::Refused(ErrorCode::OutOfOrderSequenceNumber | ErrorCode::UnknownProducerId)
+        verdict,
+        Verdict::Refused(ErrorCode::OutOfOrderSequenceNumber | ErrorCode::UnknownProducerId)
     )
 }
 
-/// Whether the batch may lie in the log after this outcome; `None` when that is as before.
-const fn doubt(outcome: Outcome) -> Option<bool> {
-    match outcome {
+/// Whether the batch may lie in the log after this verdict; `None` when that is as before.
+const fn doubt(verdict: Verdict) -> Option<bool> {
+    match verdict {
         // A leader checks for duplicates before it finds the sequence wrong.
-        Outcome::Refused(ErrorCode::OutOfOrderSequenceNumber | ErrorCode::UnknownProducerId) => {
+        Verdict::Refused(ErrorCode::OutOfOrderSequenceNumber | ErrorCode::UnknownProducerId) => {
             Some(false)
         }
         // These are returned before anything is appended.
-        Outcome::Refused(
+        Verdict::Refused(
             ErrorCode::NotLeaderOrFollower
             | ErrorCode::LeaderNotAvailable
             | ErrorCode::UnknownTopicOrPartition
@@ -679,24 +679,24 @@ const fn doubt(outcome: Outcome) -> Option<bool> {
             | ErrorCode::NotEnoughReplicas
             | ErrorCode::CorruptMessage,
         ) => None,
-        Outcome::Refused(_) | Outcome::GivenUp(_) | Outcome::Lost | Outcome::Acknowledged => {
+        Verdict::Refused(_) | Verdict::GivenUp(_) | Verdict::Lost | Verdict::Acknowledged => {
             Some(true)
         }
     }
 }
 
-const fn refusal(outcome: Outcome) -> Option<ErrorCode> {
-    match outcome {
-        Outcome::Refused(code) | Outcome::GivenUp(code) => Some(code),
-        Outcome::Acknowledged | Outcome::Lost => None,
+const fn refusal(verdict: Verdict) -> Option<ErrorCode> {
+    match verdict {
+        Verdict::Refused(code) | Verdict::GivenUp(code) => Some(code),
+        Verdict::Acknowledged | Verdict::Lost => None,
     }
 }
 
-const fn failure(outcome: Outcome, expired: bool) -> Failure {
-    match (outcome, expired) {
-        (Outcome::GivenUp(code), _) | (Outcome::Refused(code), false) => Failure::Refused(code),
-        (outcome, true) => Failure::Expired(refusal(outcome)),
-        (Outcome::Acknowledged | Outcome::Lost, false) => Failure::Lost,
+const fn failure(verdict: Verdict, expired: bool) -> Failure {
+    match (verdict, expired) {
+        (Verdict::GivenUp(code), _) | (Verdict::Refused(code), false) => Failure::Refused(code),
+        (verdict, true) => Failure::Expired(refusal(verdict)),
+        (Verdict::Acknowledged | Verdict::Lost, false) => Failure::Lost,
     }
 }
 

@@ -80,7 +80,7 @@ fn a_batch_expires_while_it_waits_and_is_not_retried_after() {
     assert_eq!(expired.len(), 1);
     assert_eq!(expired[0].2, Failure::Expired(None));
     let code = ErrorCode::NotEnoughReplicas;
-    let settled = accumulator.settle(TimestampMs(1_000), sent, Outcome::Refused(code), 0);
+    let settled = accumulator.settle(TimestampMs(1_000), sent, Verdict::Refused(code), 0);
     assert!(matches!(settled, Settled::Failed(_, Failure::Expired(Some(given))) if given == code));
     assert!(accumulator.is_idle());
     assert_eq!(accumulator.buffered_bytes(), 0);
@@ -95,13 +95,13 @@ fn after_a_refused_batch_the_numbers_start_again_under_a_higher_epoch() {
     let first = drain(&mut accumulator, 0).remove(0);
     let second = drain(&mut accumulator, 0).remove(0);
     assert_eq!((first.stamp.sequence, second.stamp.sequence), (Sequence(0), Sequence(5)));
-    let refused = Outcome::Refused(ErrorCode::MessageTooLarge);
+    let refused = Verdict::Refused(ErrorCode::MessageTooLarge);
     assert!(matches!(
         accumulator.settle(TimestampMs(1), first, refused, 0),
         Settled::Failed(_, Failure::Refused(ErrorCode::MessageTooLarge))
     ));
     assert!(drain(&mut accumulator, 1).is_empty(), "not while the second is on its way");
-    let gap = Outcome::Refused(ErrorCode::OutOfOrderSequenceNumber);
+    let gap = Verdict::Refused(ErrorCode::OutOfOrderSequenceNumber);
     assert!(matches!(accumulator.settle(TimestampMs(1), second, gap, 0), Settled::Retrying));
     let again = drain(&mut accumulator, 1_000).remove(0);
     assert_eq!(again.payload, [1]);
@@ -184,7 +184,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// The accumulator, its leaders, and what the caller was told.
-struct World {
+struct Rig {
     accumulator: Accumulator<Vec<u32>>,
     leaders: BTreeMap<i32, Leader>,
     on_the_wire: Vec<Drained<Vec<u32>>>,
@@ -195,7 +195,7 @@ struct World {
     next_value: u32,
 }
 
-impl World {
+impl Rig {
     fn run(&mut self, step: &Step) {
         match *step {
             Step::Append(index, records) => {
@@ -220,20 +220,20 @@ impl World {
     fn answer(&mut self, batch: Drained<Vec<u32>>, fate: Fate) {
         let index = batch.partition.partition;
         let leader = self.leaders.entry(index).or_default();
-        let outcome = match fate {
-            Fate::LostBefore => Outcome::Lost,
+        let verdict = match fate {
+            Fate::LostBefore => Verdict::Lost,
             Fate::LostAfter => {
                 leader.append(batch.stamp, &batch.payload).ok();
-                Outcome::Lost
+                Verdict::Lost
             }
-            Fate::NotLeader => Outcome::Refused(ErrorCode::NotLeaderOrFollower),
-            Fate::TooLarge => Outcome::Refused(ErrorCode::MessageTooLarge),
+            Fate::NotLeader => Verdict::Refused(ErrorCode::NotLeaderOrFollower),
+            Fate::TooLarge => Verdict::Refused(ErrorCode::MessageTooLarge),
             Fate::Arrives => match leader.append(batch.stamp, &batch.payload) {
-                Ok(()) => Outcome::Acknowledged,
-                Err(code) => Outcome::Refused(code),
+                Ok(()) => Verdict::Acknowledged,
+                Err(code) => Verdict::Refused(code),
             },
         };
-        match self.accumulator.settle(TimestampMs(self.now), batch, outcome, 200) {
+        match self.accumulator.settle(TimestampMs(self.now), batch, verdict, 200) {
             Settled::Acknowledged(values) => {
                 self.acknowledged.entry(index).or_default().extend(values);
             }
@@ -251,7 +251,7 @@ proptest! {
         steps in proptest::collection::vec(step(), 1..120)
     ) {
         let settings = Settings { delivery_timeout_ms: i64::MAX / 4, ..Settings::default() };
-        let mut world = World {
+        let mut rig = Rig {
             accumulator: accumulator(settings),
             leaders: BTreeMap::new(),
             on_the_wire: Vec::new(),
@@ -262,28 +262,28 @@ proptest! {
             next_value: 0,
         };
         for step in &steps {
-            world.run(step);
+            rig.run(step);
         }
         for _ in 0..10_000 {
-            if world.accumulator.is_idle() {
+            if rig.accumulator.is_idle() {
                 break;
             }
-            world.now += 2_000;
-            world.run(&Step::Send);
-            world.run(&Step::Answer(0, Fate::Arrives));
+            rig.now += 2_000;
+            rig.run(&Step::Send);
+            rig.run(&Step::Answer(0, Fate::Arrives));
         }
-        prop_assert!(world.accumulator.is_idle());
-        prop_assert_eq!(world.accumulator.buffered_bytes(), 0);
-        for (index, appended) in &world.appended {
-            let log = world.leaders.remove(index).unwrap_or_default().log;
-            let acknowledged = world.acknowledged.remove(index).unwrap_or_default();
+        prop_assert!(rig.accumulator.is_idle());
+        prop_assert_eq!(rig.accumulator.buffered_bytes(), 0);
+        for (index, appended) in &rig.appended {
+            let log = rig.leaders.remove(index).unwrap_or_default().log;
+            let acknowledged = rig.acknowledged.remove(index).unwrap_or_default();
             let mut once = log.clone();
             once.sort_unstable();
             once.dedup();
             prop_assert_eq!(once.len(), log.len(), "a record is in the log twice");
             prop_assert!(acknowledged.iter().all(|value| log.contains(value)));
             let told = acknowledged.len()
-                + world.failed.iter().filter(|value| appended.contains(value)).count();
+                + rig.failed.iter().filter(|value| appended.contains(value)).count();
             prop_assert_eq!(told, appended.len());
             prop_assert!(log.is_sorted(), "records are out of order: {:?}", log);
         }

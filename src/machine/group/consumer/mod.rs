@@ -9,7 +9,7 @@
 //!  (heartbeats, metadata)    (work)          (assignor)               (reconcile)
 //! ```
 //!
-//! Invariants, held by the tests here and by `tests/simulation/consumer_groups.rs`:
+//! Invariants, held by the tests here (those for every sequence: `tests/sharing.rs`):
 //! - `CONSUMER-1` no partition is with two members at once; a member that must give one up has it
 //!   until it reports without it.
 //! - `CONSUMER-2` once nothing changes any more, every member that keeps reporting is stable in the

@@ -5,6 +5,7 @@
 mod heartbeat;
 mod migration;
 mod restart;
+mod sharing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
