@@ -144,29 +144,29 @@ fn a_disk_that_stands_still_delays_only_what_needs_it() {
 #[test]
 fn a_stop_ends_though_nobody_polls_a_request_in_the_process() {
     const QUEUED: usize = 1100;
-    let (world, disk, _directory) = world();
-    world.client().create_topic("t", 1, &[]);
+    let (node, disk, _directory) = node();
+    node.client().create_topic("t", 1, &[]);
     let stalled = Stalled(disk.clone());
     disk.stall(true);
     // One append takes the only thread of the runtime that may wait for the disk, ...
-    let mut producer = world.client();
+    let mut producer = node.client();
     producer.send(9, produce_request("t", 0, 1, batch(&[b"first"])));
     disk.wait_for(1);
     // ... so these fill the queue of the log thread, and the last ones wait for room in it.
-    let services: Vec<_> = (0..QUEUED).step_by(50).map(|_| world.broker().service()).collect();
+    let services: Vec<_> = (0..QUEUED).step_by(50).map(|_| node.broker().service()).collect();
     let mut calls: Vec<_> = (0..QUEUED)
         .map(|index| {
             let request = Request::from(produce_request("t", 0, -1, batch(&[b"more"])));
             services[index / 50].call(&Str::EMPTY, 9, request)
         })
         .collect();
-    world.block_on(async {
+    node.block_on(async {
         for call in &mut calls {
             assert!(futures::poll!(call.as_mut()).is_pending());
         }
     });
     drop(stalled);
-    let stop = async { tokio::time::timeout(PATIENCE, world.broker().shutdown()).await };
-    world.block_on(stop).expect("it ends").unwrap();
+    let stop = async { tokio::time::timeout(PATIENCE, node.broker().shutdown()).await };
+    node.block_on(stop).expect("it ends").unwrap();
     drop(calls);
 }

@@ -125,6 +125,17 @@ fn command() -> impl Strategy<Value = Asked> {
             }],
             validate_only: false,
         })),
+        4 => of_cluster(),
+        1 => node().prop_map(|broker| Asked::ProducerIds(AllocateProducerIds {
+            broker,
+            epoch: BrokerEpoch::UNKNOWN,
+        })),
+    ]
+}
+
+/// A command about the replicas of a partition or the features.
+fn of_cluster() -> impl Strategy<Value = Asked> {
+    prop_oneof![
         3 => (name(), 0..3_i32, prop::option::of(prop::collection::vec(node(), 1..4)), any::<bool>())
             .prop_map(|(topic, index, replicas, allow_replication_factor_change)| {
                 let partition = TopicPartition::new(topic, index);
@@ -141,10 +152,6 @@ fn command() -> impl Strategy<Value = Asked> {
                 upgrade: if up { UpgradeType::Upgrade } else { UpgradeType::SafeDowngrade },
             }],
             validate_only: false,
-        })),
-        1 => node().prop_map(|broker| Asked::ProducerIds(AllocateProducerIds {
-            broker,
-            epoch: BrokerEpoch::UNKNOWN,
         })),
     ]
 }

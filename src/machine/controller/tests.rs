@@ -515,8 +515,7 @@ fn a_directory_of_another_cluster_is_refused() {
 #[test]
 fn a_running_broker_is_not_unregistered() {
     let mut cluster = Cluster::with_brokers(3, &[]);
-    let mut unregister =
-        |cluster: &mut Cluster, id| cluster.ask(UnregisterBroker { id: NodeId(id) });
+    let unregister = |cluster: &mut Cluster, id| cluster.ask(UnregisterBroker { id: NodeId(id) });
     for running in [1, 2] {
         let refusal = unregister(&mut cluster, running).unwrap_err();
         assert_eq!(refusal.code, ErrorCode::InvalidRequest);
