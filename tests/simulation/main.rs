@@ -27,3 +27,4 @@ mod groups;
 mod model;
 mod network;
 mod power;
+mod truncation;
