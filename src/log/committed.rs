@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn many_uncommitted_batches_make_the_position_coarse_but_never_too_high() {
         let committed = Committed::default();
-        let count = 10 * MARKS_MAX as i64;
+        let count = 10 * i64::try_from(MARKS_MAX).unwrap();
         committed.appended((1..=count).map(mark));
         assert!(committed.marks().len() <= MARKS_MAX);
         for batch in 1..=count {

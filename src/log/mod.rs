@@ -101,7 +101,7 @@ pub use append::Append;
 pub use compaction::{Cleaned, Cleaner, CleanerLimits, CleanerSummary, Dirtiness, Progress};
 pub use config::LogConfig;
 pub use directory::{CheckpointedOffsets, LogDirectory, PartitionDirectory};
-pub use epochs::{EpochCache, EpochEntry};
+pub use epochs::{Divergence, EpochCache, EpochEnd, EpochEntry};
 pub use health::Health;
 pub use producers::{AbortedTransaction, ProducerBatch, ProducerState};
 pub use properties::MetaProperties;

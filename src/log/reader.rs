@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 
-use super::epochs::EpochEntry;
+use super::epochs::{Divergence, EpochEnd, EpochEntry};
 use super::producers::{AbortedTransaction, ProducerState};
 use super::segment::{Chunk, Outcome, Want};
 use super::shared::Shared;
@@ -275,9 +275,16 @@ impl LogReader {
 
     /// The largest epoch that is at most `epoch`, and the offset where it ends (KIP-101, KIP-279).
     #[must_use]
-    pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
+    pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> Option<EpochEnd> {
         let end = self.shared.log_end();
         self.shared.epochs.load().end_offset_for(epoch, end)
+    }
+
+    /// Where a copy diverges from this log that ends at `offset` with a record of `last_epoch` (KIP-595).
+    #[must_use]
+    pub fn divergence(&self, last_epoch: LeaderEpoch, offset: Offset) -> Divergence {
+        let end = self.shared.log_end();
+        self.shared.epochs.load().divergence(last_epoch, offset, end)
     }
 
     /// The epoch that the record at `offset` was written in.

@@ -101,6 +101,13 @@ pub(super) struct Expected {
     pub(super) epoch: LeaderEpoch,
 }
 
+impl Expected {
+    /// What is known of a batch somewhere after `at_least`.
+    pub(super) const fn anywhere(at_least: Offset) -> Self {
+        Self { next: at_least, exact: false, epoch: LeaderEpoch::UNKNOWN }
+    }
+}
+
 /// Walks the bytes of a segment, starting at a batch.
 #[derive(Debug)]
 pub(super) struct Scan<'a> {

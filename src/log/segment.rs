@@ -351,12 +351,7 @@ impl Segment {
 
     /// Where an index entry points, and what to expect there.
     pub(super) fn indexed(&self, entry: OffsetEntry) -> (u64, Expected) {
-        (u64::from(entry.position), self.anywhere(self.base_offset))
-    }
-
-    /// What is known of a batch somewhere after `at_least`.
-    pub(super) const fn anywhere(&self, at_least: Offset) -> Expected {
-        Expected { next: at_least, exact: false, epoch: LeaderEpoch::UNKNOWN }
+        (u64::from(entry.position), Expected::anywhere(self.base_offset))
     }
 
     /// What the first batch must look like.

@@ -8,9 +8,7 @@ use bytes::Bytes;
 use ottla::env::sim::Simulation;
 use ottla::log::{CheckpointedOffsets, Log, LogConfig, LogDirectory, LogReader, OpenOptions};
 use ottla::record::{BatchHeader, BatchOptions, Batches};
-use ottla::types::{
-    LeaderEpoch, NodeId, Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs,
-};
+use ottla::types::{LeaderEpoch, NodeId, Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
 
 use crate::support::{batch_with, options, read_all, request};
 
@@ -28,7 +26,10 @@ struct Written {
 
 /// Records of an epoch, one a batch, whose producer has written nothing before.
 fn term(epoch: i32, producer: i64, offsets: std::ops::Range<i64>) -> Vec<Written> {
-    (0..).zip(offsets).map(|(sequence, offset)| Written { offset, epoch, producer, sequence }).collect()
+    (0..)
+        .zip(offsets)
+        .map(|(sequence, offset)| Written { offset, epoch, producer, sequence })
+        .collect()
 }
 
 /// What the replica had, then what its leader has. They are equal up to offset 5, in bytes, too; what follows is as
@@ -128,7 +129,10 @@ fn run(
         How::Restart => {
             directory.lower_checkpoints(&partition, Offset(0))?;
             assert_eq!(log.restart_at(Offset(20))?, Offset(20));
-            assert_eq!((log.log_start_offset(), log.high_watermark().get()), (Offset(20), Offset(20)));
+            assert_eq!(
+                (log.log_start_offset(), log.high_watermark().get()),
+                (Offset(20), Offset(20))
+            );
             term(5, 8, 20..23)
         }
     };
@@ -187,7 +191,11 @@ fn check_derived(reader: &LogReader, what: &str) {
         reader.epochs().iter().map(|entry| (entry.epoch.0, entry.start_offset.0)).collect();
     assert_eq!(epochs, starts, "{what}: epochs");
     let late = reader.offset_for_timestamp(NOW, Offset(i64::MAX)).unwrap();
-    assert_eq!(late.map(|(_, offset, _)| offset), found.first().map(|first| first.base_offset), "{what}");
+    assert_eq!(
+        late.map(|(_, offset, _)| offset),
+        found.first().map(|first| first.base_offset),
+        "{what}"
+    );
 }
 
 fn check(simulation: &Simulation, (how, segment_bytes): (How, u32), reached: usize, what: &str) {

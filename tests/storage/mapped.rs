@@ -72,7 +72,8 @@ fn what_is_committed_is_mapped_and_the_rest_is_a_copy_that_is_cut_in_place() {
         assert_eq!(held[40].next_offset, Offset(41), "a read does not cross the high watermark");
         assert_ne!(place(&log, 41), held[41].records.as_ptr(), "copied");
         let file = |base: i64| std::fs::metadata(path.join(format!("{base:020}.log"))).unwrap();
-        let base = (0..=50).rev().find(|base| path.join(format!("{base:020}.log")).exists()).unwrap();
+        let base =
+            (0..=50).rev().find(|base| path.join(format!("{base:020}.log")).exists()).unwrap();
         let before = file(base);
         log.truncate_to(Offset(50)).unwrap();
         assert_eq!(file(base).ino(), before.ino());

@@ -303,7 +303,7 @@ fn read_chunk(segment: &Segment, position: u64, shared: &Shared) -> Result<Optio
         return Ok(None);
     }
     let data = segment.piece(position)?;
-    let mut scan = Scan::new(&data, position, segment.anywhere(segment.base_offset));
+    let mut scan = Scan::new(&data, position, Expected::anywhere(segment.base_offset));
     let (mut found, mut end) = (Vec::new(), position);
     while end - position < STEP_BYTES {
         let Some(next) = scan.next().map_err(|damage| segment.corrupt(damage))? else { break };

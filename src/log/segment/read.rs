@@ -107,12 +107,12 @@ impl Segment {
         let (mut at, mut expected) = self.seek(want.offset);
         let committed = self.committed();
         if committed > at {
-            (at, expected) = (committed, self.anywhere(self.base_offset));
+            (at, expected) = (committed, Expected::anywhere(self.base_offset));
         }
         if let Some(mark) = self.committed.floor(want.offset)
             && mark.position > at
         {
-            (at, expected) = (mark.position, self.anywhere(mark.next_offset));
+            (at, expected) = (mark.position, Expected::anywhere(mark.next_offset));
         }
         loop {
             let data = self.buffer(at, want.max_bytes)?;
@@ -126,7 +126,7 @@ impl Segment {
                     return Ok(Outcome::Chunk(batches.chunk(&data, at, None)));
                 }
                 Selected::Stop => return Ok(Outcome::Stop),
-                Selected::Beyond => (at, expected) = (end, self.anywhere(self.base_offset)),
+                Selected::Beyond => (at, expected) = (end, Expected::anywhere(self.base_offset)),
             }
         }
     }
@@ -250,7 +250,7 @@ impl Segment {
         let expected = match start {
             0 => self.at_start(),
             _ if start <= self.committed() => self.expected_at(start)?,
-            _ => self.anywhere(self.base_offset),
+            _ => Expected::anywhere(self.base_offset),
         };
         let mut scan = Scan::new(data, start, expected);
         while let Some(found) = self.next(&mut scan)? {
