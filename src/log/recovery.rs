@@ -197,7 +197,7 @@ impl Opening<'_> {
         }
         sealed.push(Arc::clone(&log.active.segment));
         self.shared.view.store(Arc::new(View { segments: sealed }));
-        self.shared.set_starts(start);
+        self.shared.reset_starts(start);
         self.shared.set_log_end(active_end);
         // Until somebody says more.
         self.shared.reset_high_watermark(start);

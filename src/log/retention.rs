@@ -124,19 +124,18 @@ impl Log {
             );
             return Err(Error::kafka(ErrorCode::OffsetOutOfRange, detail));
         }
-        self.raise_start(offset);
+        self.raise_log_start(offset);
         self.delete_below_start()?;
         Ok(self.log_start_offset())
     }
 
-    /// Raises the log start offset without deleting: a follower copies its leader.
+    /// Raises the log start offset without deleting: a follower copies its leader, whose log starts at what is
+    /// committed.
     pub fn raise_log_start(&mut self, offset: Offset) {
-        self.raise_start(offset.min(self.log_end_offset()));
-    }
-
-    fn raise_start(&self, offset: Offset) {
+        let offset = offset.min(self.log_end_offset());
         if offset > self.log_start_offset() {
-            self.shared.set_starts(offset);
+            self.shared.raise_high_watermark(offset);
+            self.shared.raise_log_start(offset);
             let mut epochs = (**self.shared.epochs.load()).clone();
             if epochs.truncate_start(offset) {
                 self.shared.epochs.store(Arc::new(epochs));
@@ -146,7 +145,7 @@ impl Log {
     }
 
     fn delete_below_start(&mut self) -> Result<Deleted> {
-        let start = self.log_start_offset();
+        let start = self.shared.local_start();
         let count = {
             let view = self.shared.view.load();
             let sealed = view.segments.len().saturating_sub(1);
@@ -165,7 +164,9 @@ impl Log {
             return Ok(Deleted::default());
         }
         // Readers first: after this nobody starts to read what is being deleted.
-        self.raise_start(first.base_offset);
+        self.shared.raise_local_start(first.base_offset);
+        // Nothing is kept elsewhere: the log starts where it starts here.
+        self.raise_log_start(first.base_offset);
         self.shared.view.store(Arc::new(View { segments: kept.to_vec() }));
         let start = first.base_offset;
         let mut aborted = self.shared.aborted.write().unwrap_or_else(PoisonError::into_inner);

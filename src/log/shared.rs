@@ -166,10 +166,22 @@ impl Shared {
         self.cuts.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Publishes where the log starts, here and altogether: nothing is kept elsewhere.
-    pub(super) fn set_starts(&self, offset: Offset) {
-        self.local_start.store(offset.0, Ordering::Release);
+    /// Nothing before `offset` is in the log any more, here or elsewhere.
+    pub(super) fn raise_log_start(&self, offset: Offset) {
+        // What is here never starts before the log, whoever looks when.
+        self.raise_local_start(offset);
+        self.log_start.fetch_max(offset.0, Ordering::AcqRel);
+    }
+
+    /// Nothing before `offset` is on this disk any more.
+    pub(super) fn raise_local_start(&self, offset: Offset) {
+        self.local_start.fetch_max(offset.0, Ordering::AcqRel);
+    }
+
+    /// Sets where a log starts that was opened, starts over, or was cut to before its start; all of it is here.
+    pub(super) fn reset_starts(&self, offset: Offset) {
         self.log_start.store(offset.0, Ordering::Release);
+        self.local_start.store(offset.0, Ordering::Release);
     }
 
     /// Publishes the end; the segments must have been published before.
@@ -187,5 +199,28 @@ impl Shared {
 
     pub(super) fn producers(&self) -> MutexGuard<'_, Producers> {
         self.producers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_log_may_start_before_what_is_on_this_disk_but_not_after() {
+        let shared =
+            Shared::new(TopicPartition::new("orders", 0), Health::new(Path::new("data")), 1);
+        let starts = || (shared.log_start().0, shared.local_start().0);
+        shared.raise_local_start(Offset(5));
+        assert_eq!(starts(), (0, 5));
+        shared.raise_log_start(Offset(3));
+        assert_eq!(starts(), (3, 5));
+        shared.raise_log_start(Offset(7));
+        assert_eq!(starts(), (7, 7));
+        shared.raise_log_start(Offset(2));
+        shared.raise_local_start(Offset(6));
+        assert_eq!(starts(), (7, 7));
     }
 }

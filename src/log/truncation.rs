@@ -48,7 +48,10 @@ impl Log {
     ///
     /// [`Error::Io`] or [`Error::Corrupt`]; the log must then be reopened.
     pub fn truncate_uncleanly(&mut self, offset: Offset) -> Result<Offset> {
-        if offset < self.log_start_offset() { self.restart(offset) } else { self.truncate(offset) }
+        if offset < self.shared.local_start() {
+            return self.restart(offset);
+        }
+        self.truncate(offset)
     }
 
     /// Deletes everything and starts over, empty, at `offset`: what a follower does when its leader's log
@@ -87,9 +90,8 @@ impl Log {
         let kept = Kept { size: segment.position_of(offset)?, end: offset };
         // What an earlier log of this process had handed out counts, too: it may have known of a later high watermark.
         // Elsewhere than on Unix, a file that is mapped anywhere is not cut.
-        let in_place = kept.size >= segment.committed()
-            && cfg!(unix)
-            && !segment.is_handed_out(kept.size)?;
+        let in_place =
+            kept.size >= segment.committed() && cfg!(unix) && !segment.is_handed_out(kept.size)?;
         if !in_place {
             self.rewrite(&segment, kept.size)?;
         }
@@ -125,7 +127,7 @@ impl Log {
         self.shared.epochs.store(Arc::default());
         self.forget_derived(Offset::UNKNOWN)?;
         self.active = create_segment(&self.home, &self.shared, &self.config, offset, &self.env)?;
-        self.shared.set_starts(offset);
+        self.shared.reset_starts(offset);
         self.shared.reset_high_watermark(offset);
         self.publish_cut(vec![Arc::clone(&self.active.segment)], offset);
         self.reload_producers(offset)?;
@@ -220,7 +222,9 @@ impl Log {
             synced.recovery_point = synced.recovery_point.min(end);
         }
         // The cut may fall on a batch that holds the log start offset.
-        self.shared.set_starts(self.log_start_offset().min(end));
+        if self.shared.local_start() > end {
+            self.shared.reset_starts(end);
+        }
         self.shared.reset_high_watermark(self.shared.high_watermark().min(end));
         self.shared.set_log_end(end);
         self.shared.view.store(Arc::new(View { segments }));

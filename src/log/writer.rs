@@ -14,11 +14,11 @@ use bytes::Bytes;
 
 use super::active::{Active, create_segment};
 use super::append::{Append, Prepared, prepare, recompresses};
+use super::committed::Mark;
 use super::config::LogConfig;
 use super::index::{OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
 use super::layout;
 use super::producers::{Check, ProducerBatch};
-use super::committed::Mark;
 use super::reader::{HighWatermark, LogReader};
 use super::segment::Home;
 use super::shared::{Shared, View};
