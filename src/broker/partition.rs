@@ -19,7 +19,7 @@ mod append;
 mod role;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,14 +30,19 @@ use self::role::{Ledger, Standing};
 use super::parking::{Parking, PartitionKey};
 use crate::config::{CompressionType, Durability, TopicConfig};
 use crate::error::{Error, ErrorCode, Result};
-use crate::log::{Health, Log, LogReader, ReadRequest};
+use crate::log::{
+    AbortedTransaction, Divergence, EpochEnd, Health, HighWatermark, Log, LogReader, ReadRequest,
+};
 use crate::machine::fetch_session::FetchInterest;
-use crate::machine::metadata::PartitionImage;
-use crate::machine::replica::{Found, LocalDurability, Replica, Token};
+use crate::machine::metadata::{MetadataImage, PartitionImage};
+use crate::machine::replica::{Effects, Found, LocalDurability, Replica, Rules, Token};
 use crate::protocol::Records;
-use crate::types::{Chunk, LeaderEpoch, NodeId, Offset, ProducerId, TopicPartition};
+use crate::types::{Chunk, LeaderEpoch, NodeId, Offset, TopicPartition};
 
 pub(super) use append::{Acks, AppendAnswer, Appended, Appending, Queued};
+
+/// How long a follower may lag, as long as no follower fetches: the default of `replica.lag.time.max.ms`.
+const LAG_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// How far a reader may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +55,14 @@ pub(super) enum Isolation {
     Everything,
 }
 
+/// What room there is in a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Room {
+    pub(super) max_bytes: usize,
+    /// Whether one batch may be larger than that.
+    pub(super) at_least_one: bool,
+}
+
 /// What a fetch found.
 #[derive(Debug)]
 pub(super) struct FetchRead {
@@ -57,15 +70,18 @@ pub(super) struct FetchRead {
     pub(super) high_watermark: Offset,
     pub(super) last_stable_offset: Offset,
     pub(super) log_start_offset: Offset,
-    /// Aborted transactions of the range, by first offset; filled for read_committed.
-    pub(super) aborted: Vec<(ProducerId, Offset)>,
+    /// Aborted transactions of the range, by first offset; filled for [`Isolation::Committed`].
+    pub(super) aborted: Vec<AbortedTransaction>,
     /// Where the fetcher's log diverges from this one; there are no records then.
-    pub(super) diverging: Option<(LeaderEpoch, Offset)>,
+    pub(super) diverging: Option<EpochEnd>,
 }
 
 struct State {
     replica: Replica,
+    /// Producers that wait for the high watermark.
     waiting: VecDeque<Waiting>,
+    /// Producers that wait until the leader has their records for sure.
+    waiting_for_leader: VecDeque<Waiting>,
     /// Since when something is to be synced by `flush.ms`, by the monotonic clock.
     unsynced_since: Option<Duration>,
 }
@@ -80,7 +96,8 @@ pub(super) struct Partition {
     reader: LogReader,
     state: Mutex<State>,
     standing: ArcSwap<Standing>,
-    high_watermark: AtomicI64,
+    /// Moved with `state`.
+    high_watermark: HighWatermark,
     /// How many tasks in the queue of its log thread are for it; see [`Queued`].
     queued: AtomicUsize,
     /// Whether it is in the queue of the sync threads.
@@ -97,6 +114,25 @@ impl std::fmt::Debug for Partition {
     }
 }
 
+/// A log as it was found.
+#[derive(Debug)]
+pub(super) struct OpenLog {
+    pub(super) log: Log,
+    /// The high watermark that was saved for it.
+    pub(super) high_watermark: Offset,
+}
+
+/// What the metadata says of a partition, and the time.
+#[derive(Clone, Debug)]
+pub(super) struct Assignment<'a> {
+    pub(super) state: &'a PartitionImage,
+    pub(super) config: Arc<TopicConfig>,
+    /// Who is registered.
+    pub(super) brokers: &'a MetadataImage,
+    /// By the monotonic clock.
+    pub(super) now: Duration,
+}
+
 /// What the partitions of a broker share.
 #[derive(Clone, Debug)]
 pub(super) struct Surroundings {
@@ -107,20 +143,20 @@ pub(super) struct Surroundings {
 }
 
 impl Partition {
-    /// Creates the partition from an open log and the high watermark that was saved for it.
+    /// Creates the partition.
     ///
     /// # Errors
     ///
     /// When the recovered data could not be synced, or the log contradicts the metadata.
     pub(super) fn new(
         key: PartitionKey,
-        (log, high_watermark): (Log, Offset),
-        (image, config): (&PartitionImage, Arc<TopicConfig>),
+        OpenLog { log, high_watermark }: OpenLog,
+        assignment: &Assignment<'_>,
         around: &Surroundings,
     ) -> Result<Arc<Self>> {
         let (name, reader) = (log.partition().clone(), log.reader());
-        let durability = local_durability(&config, image, around.volatile);
-        if durability == LocalDurability::Synced
+        let rules = rules(assignment, around.volatile);
+        if rules.durability == LocalDurability::Synced
             && reader.recovery_point() < reader.log_end_offset()
         {
             // What a crash left in the page cache is shown to consumers, so it must not vanish
@@ -133,23 +169,29 @@ impl Partition {
             synced_end: reader.recovery_point(),
             high_watermark,
         };
-        let replica = Replica::new(around.node_id, durability, found);
+        let replica = Replica::new(around.node_id, rules, found);
+        log.high_watermark().raise(replica.high_watermark());
         let partition = Self {
             key,
             name,
             node_id: around.node_id,
-            high_watermark: AtomicI64::new(replica.high_watermark().0),
+            high_watermark: log.high_watermark(),
             ledger: Mutex::new(Some(Ledger { log, token: Token::NONE })),
             reader,
-            state: Mutex::new(State { replica, waiting: VecDeque::new(), unsynced_since: None }),
-            standing: ArcSwap::from_pointee(Standing::new(Arc::clone(&config))),
+            state: Mutex::new(State {
+                replica,
+                waiting: VecDeque::new(),
+                waiting_for_leader: VecDeque::new(),
+                unsynced_since: None,
+            }),
+            standing: ArcSwap::from_pointee(Standing::new(Arc::clone(&assignment.config))),
             queued: AtomicUsize::new(0),
             sync_queued: AtomicBool::new(false),
             health: around.health.clone(),
             parking: Arc::clone(&around.parking),
             volatile: around.volatile,
         };
-        partition.take_role(image, config)?;
+        partition.take_role(assignment)?;
         Ok(Arc::new(partition))
     }
 
@@ -170,7 +212,7 @@ impl Partition {
     }
 
     pub(super) fn high_watermark(&self) -> Offset {
-        Offset(self.high_watermark.load(Ordering::Acquire))
+        self.high_watermark.get()
     }
 
     pub(super) fn leader_epoch(&self) -> LeaderEpoch {
@@ -218,10 +260,26 @@ impl Partition {
         self.standing.load().check_epoch(epoch, &self.name)
     }
 
+    /// Refuses the fetch of a follower, as Kafka does that of a broker without a replica: nobody replicates from here
+    /// yet. A client that calls itself a follower learns nothing, and moves nothing.
+    ///
+    /// # Errors
+    ///
+    /// Always: `UNKNOWN_LEADER_EPOCH` when it names the epoch, which may be right, but not for this follower, so that it
+    /// asks again; `NOT_LEADER_OR_FOLLOWER` when it does not, or this broker does not lead; `FENCED_LEADER_EPOCH`.
+    pub(super) fn refuse_follower(&self, epoch: LeaderEpoch) -> Result<()> {
+        self.check_leader()?;
+        self.check_epoch(epoch)?;
+        let code = match epoch {
+            LeaderEpoch::UNKNOWN => ErrorCode::NotLeaderOrFollower,
+            _ => ErrorCode::UnknownLeaderEpoch,
+        };
+        Err(Error::kafka(code, format!("the follower is not a replica of {}", self.name)))
+    }
+
     /// Where an epoch ends; `None` when the log does not reach back to it.
-    pub(super) fn end_of_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
-        let (leader_epoch, end) = self.reader.end_offset_for_epoch(epoch);
-        (end != Offset::UNKNOWN).then_some((leader_epoch, end))
+    pub(super) fn end_of_epoch(&self, epoch: LeaderEpoch) -> Option<EpochEnd> {
+        self.reader.end_offset_for_epoch(epoch)
     }
 
     /// Reads for a consumer. May wait for the disk when [`Partition::is_cold`] says so.
@@ -232,8 +290,8 @@ impl Partition {
     pub(super) fn fetch(
         &self,
         interest: &FetchInterest,
-        (max_bytes, at_least_one): (usize, bool),
-        read_committed: bool,
+        room: Room,
+        isolation: Isolation,
     ) -> Result<FetchRead> {
         self.health.check()?;
         let standing = self.standing.load();
@@ -254,60 +312,58 @@ impl Partition {
         }
         let request = Self::read_request(
             interest,
-            (max_bytes, at_least_one),
-            if read_committed { last_stable_offset } else { high_watermark },
+            room,
+            match isolation {
+                Isolation::Committed => last_stable_offset,
+                Isolation::Uncommitted => high_watermark,
+                Isolation::Everything => self.reader.log_end_offset(),
+            },
         );
         let read = self.reader.read(request)?;
         let beyond = !read.records.is_empty() && read.next_offset > request.upper;
         assert!(!beyond, "PART-1: {} was read beyond {}", self.name, request.upper);
-        if read_committed && !read.records.is_empty() {
-            let aborted = self.reader.aborted_transactions(interest.fetch_offset, read.next_offset);
+        if isolation == Isolation::Committed && !read.records.is_empty() {
             found.aborted =
-                aborted.iter().map(|entry| (entry.producer_id, entry.first_offset)).collect();
+                self.reader.aborted_transactions(interest.fetch_offset, read.next_offset);
         }
         found.log_start_offset = read.log_start_offset;
         found.records = Chunk::new(read.records, read.stored).into();
         Ok(found)
     }
 
-    fn read_request(
-        interest: &FetchInterest,
-        (max_bytes, at_least_one): (usize, bool),
-        upper: Offset,
-    ) -> ReadRequest {
+    fn read_request(interest: &FetchInterest, room: Room, upper: Offset) -> ReadRequest {
         ReadRequest {
             offset: interest.fetch_offset,
-            max_bytes: max_bytes as u64,
+            max_bytes: room.max_bytes as u64,
             upper,
-            at_least_one,
+            at_least_one: room.at_least_one,
         }
     }
 
     /// Whether a fetch would probably wait for the disk.
     pub(super) fn is_cold(&self, interest: &FetchInterest, max_bytes: usize) -> bool {
-        let request = Self::read_request(interest, (max_bytes, true), self.high_watermark());
-        self.reader.is_cold(&request)
+        let room = Room { max_bytes, at_least_one: true };
+        self.reader.is_cold(&Self::read_request(interest, room, self.high_watermark()))
     }
 
     /// Where the log of a fetcher that states the last epoch it read diverges from this one
     /// (KIP-595).
-    fn divergence(&self, interest: &FetchInterest) -> Result<Option<(LeaderEpoch, Offset)>> {
-        let epoch = interest.last_fetched_epoch;
+    fn divergence(&self, interest: &FetchInterest) -> Result<Option<EpochEnd>> {
+        let (epoch, offset) = (interest.last_fetched_epoch, interest.fetch_offset);
         if epoch.0 < 0 {
             return Ok(None);
         }
-        let offset = interest.fetch_offset;
-        let out_of_range = || Error::OffsetOutOfRange {
-            partition: self.name.clone(),
-            offset,
-            start: self.reader.log_start_offset(),
-            end: self.reader.log_end_offset(),
-        };
-        let Some((known, end)) = self.end_of_epoch(epoch) else { return Err(out_of_range()) };
-        if known == LeaderEpoch::UNKNOWN || offset < self.reader.log_start_offset() {
-            return Err(out_of_range());
+        let start = self.reader.log_start_offset();
+        match self.reader.divergence(epoch, offset) {
+            Divergence::None if offset >= start => Ok(None),
+            Divergence::At(end) if offset >= start => Ok(Some(end)),
+            _ => Err(Error::OffsetOutOfRange {
+                partition: self.name.clone(),
+                offset,
+                start,
+                end: self.reader.log_end_offset(),
+            }),
         }
-        Ok((known < epoch || end < offset).then_some((known, end)))
     }
 
     /// Works on the log, with exclusive access.
@@ -404,21 +460,32 @@ impl Partition {
 
     fn synced(&self, end: Offset) {
         let mut state = self.state();
-        let Some(high_watermark) = state.replica.synced(end) else { return };
-        self.publish(&mut state, high_watermark);
+        let effects = state.replica.synced(end);
+        let moved = self.publish(&mut state, &effects);
         drop(state);
-        self.parking.wake(&self.key);
+        if moved {
+            self.parking.wake(&self.key);
+        }
     }
 
-    /// Moves the high watermark and answers the producers that waited for it.
-    fn publish(&self, state: &mut State, high_watermark: Offset) {
-        let before = self.high_watermark.swap(high_watermark.0, Ordering::AcqRel);
-        assert!(before <= high_watermark.0, "HW-1: from {before} to {high_watermark}");
-        while state.waiting.front().is_some_and(|waiting| waiting.until <= high_watermark) {
-            if let Some(Waiting { answer, reply, .. }) = state.waiting.pop_front() {
-                drop(reply.send(Ok(answer)));
+    /// Publishes what came of a change of the replica, and answers the producers that waited for it. Returns
+    /// whether the high watermark moved.
+    fn publish(&self, state: &mut State, effects: &Effects) -> bool {
+        if let Some(high_watermark) = effects.high_watermark {
+            let before = self.high_watermark.get();
+            assert!(before <= high_watermark, "HW-1: from {before} to {high_watermark}");
+            self.high_watermark.raise(high_watermark);
+        }
+        let (committed, stored) = (state.replica.high_watermark(), state.replica.stored_end());
+        let queues = [(&mut state.waiting, committed), (&mut state.waiting_for_leader, stored)];
+        for (queue, end) in queues {
+            while queue.front().is_some_and(|waiting| waiting.until <= end) {
+                if let Some(Waiting { answer, reply, .. }) = queue.pop_front() {
+                    drop(reply.send(Ok(answer)));
+                }
             }
         }
+        effects.high_watermark.is_some()
     }
 
     /// Moves the log start offset, as DeleteRecords does; -1 is the high watermark.
@@ -447,17 +514,16 @@ impl Partition {
     }
 }
 
-/// How much the copy on this broker counts (ADR 0001).
-fn local_durability(
-    config: &TopicConfig,
-    image: &PartitionImage,
-    volatile: bool,
-) -> LocalDurability {
+/// What the settings ask of a partition. How much the copy on this broker counts: ADR 0001.
+fn rules(assignment: &Assignment<'_>, volatile: bool) -> Rules {
+    let Assignment { state, config, .. } = assignment;
+    let min_in_sync = role::min_in_sync(config, state.replicas.len());
     let synced = match config.durability {
         _ if volatile => false,
         Durability::Os => false,
         Durability::Fsync => true,
-        Durability::Auto => role::min_in_sync(config, image.replicas.len()) <= 1,
+        Durability::Auto => min_in_sync <= 1,
     };
-    if synced { LocalDurability::Synced } else { LocalDurability::Written }
+    let durability = if synced { LocalDurability::Synced } else { LocalDurability::Written };
+    Rules { durability, min_in_sync, lag_time_max: LAG_TIME_MAX }
 }

@@ -19,9 +19,9 @@ use std::time::Duration;
 use super::change::Change;
 use super::parallel;
 use super::parking::PartitionKey;
-use super::partition::{Partition, Surroundings};
+use super::partition::{Assignment, Partition, Surroundings};
 use super::storage::{Storage, log_config};
-use crate::config::{BrokerConfig, TopicConfig};
+use crate::config::TopicConfig;
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::metadata::{ConfigResource, PartitionImage, TopicImage};
 use crate::types::TopicPartition;
@@ -105,12 +105,12 @@ impl Partitions {
         let mut missing = Vec::new();
         for wanted in self.wanted(change) {
             match self.get(&wanted.key) {
-                Some(partition) => Self::update(&partition, &wanted, change),
+                Some(partition) => self.update(&partition, &wanted, change),
                 None if self.has_failed(&wanted.key) => {}
                 None => missing.push(wanted),
             }
         }
-        self.open_all(&missing, change.config);
+        self.open_all(&missing, change);
     }
 
     /// The replicas placed here that the change is about: partitions that changed, those of topics whose settings
@@ -168,7 +168,7 @@ impl Partitions {
         self.failed.read().unwrap_or_else(PoisonError::into_inner).contains_key(key)
     }
 
-    fn update(partition: &Partition, wanted: &Wanted<'_>, change: &Change<'_>) {
+    fn update(&self, partition: &Partition, wanted: &Wanted<'_>, change: &Change<'_>) {
         // Some settings of a log are the broker's.
         if change.has_new_config || *partition.config() != *wanted.config {
             let config = log_config(&wanted.config, change.config);
@@ -180,13 +180,22 @@ impl Partitions {
                 tracing::debug!(partition = %partition.name(), error = %error.chain(), "change failed");
             }
         }
-        partition.update(wanted.state, Arc::clone(&wanted.config));
+        partition.update(&self.assignment(wanted, change));
+    }
+
+    fn assignment<'a>(&self, wanted: &Wanted<'a>, change: &Change<'a>) -> Assignment<'a> {
+        Assignment {
+            state: wanted.state,
+            config: Arc::clone(&wanted.config),
+            brokers: change.image,
+            now: self.storage.monotonic(),
+        }
     }
 
     /// Opens logs, several at a time: after a crash each is scanned from its recovery point.
-    fn open_all(&self, missing: &[Wanted<'_>], broker: &BrokerConfig) {
+    fn open_all(&self, missing: &[Wanted<'_>], change: &Change<'_>) {
         let open =
-            |wanted: &Wanted<'_>| contained("opened a log", || self.open_one(wanted, broker));
+            |wanted: &Wanted<'_>| contained("opened a log", || self.open_one(wanted, change));
         let opened = parallel::each(self.storage.threads(), missing, open);
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         let mut failed = self.failed.write().unwrap_or_else(PoisonError::into_inner);
@@ -207,12 +216,11 @@ impl Partitions {
         }
     }
 
-    fn open_one(&self, wanted: &Wanted<'_>, broker: &BrokerConfig) -> Result<Arc<Partition>> {
+    fn open_one(&self, wanted: &Wanted<'_>, change: &Change<'_>) -> Result<Arc<Partition>> {
         let name = TopicPartition::new(Arc::clone(&wanted.topic.name), wanted.index);
-        let config = log_config(&wanted.config, broker);
+        let config = log_config(&wanted.config, change.config);
         let log = self.storage.open_log(&name, wanted.topic.id, config)?;
-        let image = (wanted.state, Arc::clone(&wanted.config));
-        Partition::new(wanted.key, log, image, &self.around)
+        Partition::new(wanted.key, log, &self.assignment(wanted, change), &self.around)
     }
 
     fn doom(&self, path: PathBuf, delay: Duration) {

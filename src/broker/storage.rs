@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use super::partition::Partition;
+use super::partition::{OpenLog, Partition};
 use crate::config::{self, BrokerConfig, TopicConfig};
 use crate::env::{Env, Threads};
 use crate::error::{Error, Result};
@@ -83,7 +83,7 @@ impl Storage {
         partition: &TopicPartition,
         topic_id: TopicId,
         config: LogConfig,
-    ) -> Result<(Log, Offset)> {
+    ) -> Result<OpenLog> {
         let directory = self.directory()?;
         let path = directory.partition_path(partition);
         let failed = |error| Error::io("open", &path, error);
@@ -113,13 +113,14 @@ impl Storage {
             clean_until: directory.cleaner_offset(partition),
         };
         if is_new {
-            return Ok((Log::create(&self.env, &path, options)?, offsets.high_watermark));
+            let log = Log::create(&self.env, &path, options)?;
+            return Ok(OpenLog { log, high_watermark: offsets.high_watermark });
         }
         let (log, report) = Log::open(&self.env, &path, options)?;
         if report.scanned_bytes > 0 || report.truncated_bytes > 0 {
             tracing::info!(%partition, ?report, "recovered");
         }
-        Ok((log, offsets.high_watermark))
+        Ok(OpenLog { log, high_watermark: offsets.high_watermark })
     }
 
     /// Deletes logs from the directory. The caller removes their files in the background, with

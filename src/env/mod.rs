@@ -25,7 +25,8 @@
 //!   name refers to the old file or the new one, never to neither.
 //! - `DISK-4`: bytes handed out from a [`Mapping`] stay unchanged and readable for as long as they
 //!   are held, whatever happens to the name of the file, the handle or the directory. In return
-//!   [`File::write_all_at`] and [`File::set_len`] refuse to touch what was handed out.
+//!   [`File::write_all_at`] and [`File::set_len`] refuse to touch what was handed out; [`File::set_len`] even if that
+//!   was through another handle.
 
 mod net;
 pub mod real;
@@ -247,6 +248,10 @@ pub trait File: Send + Sync + Debug {
 
     /// Truncates or extends (with zeros) the file.
     fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Whether somebody holds bytes from `position` on that came out of a mapping of this file, through whatever
+    /// handle of this process.
+    fn is_handed_out(&self, position: u64) -> io::Result<bool>;
 
     /// Prepares to read the first `limit` bytes without copies. The file may still be shorter;
     /// bytes become readable as it grows.

@@ -2,8 +2,8 @@
 //!
 //! The checkpoints are text files that cover all partitions of the directory. They are hints for the next
 //! start; each is replaced atomically. `DIR-1`: a recovery point in the checkpoint is never above what is
-//! durable in the partition of that name: it is lowered before a log is truncated, and dropped before a log
-//! of that name is created. `DIR-2`: a log with gaps has an entry in the cleaner's checkpoint, and none of
+//! durable in the partition of that name, nor a high watermark above what was committed: they are lowered before a
+//! log is truncated, and dropped before a log of that name is created. `DIR-2`: a log with gaps has an entry in the cleaner's checkpoint, and none of
 //! the gaps is above its recovery point in the checkpoint.
 
 use std::collections::BTreeMap;
@@ -259,15 +259,20 @@ impl LogDirectory {
         })
     }
 
-    /// Lowers the recovery point of a partition, on disk. Must be called before
-    /// [`super::Log::truncate_to`] (`DIR-1`).
-    pub fn lower_recovery_point(&self, partition: &TopicPartition, offset: Offset) -> Result<()> {
+    /// Lowers what the checkpoints say of a partition to `offset`, where a batch starts, as epochs do. Must be called
+    /// before [`super::Log::truncate_to`] (`DIR-1`): recovery must not miss what is cut, and what follows it later
+    /// must not count as committed before it is.
+    pub fn lower_checkpoints(&self, partition: &TopicPartition, offset: Offset) -> Result<()> {
         self.change(|checkpoints| {
-            if let Some(entry) = checkpoints.recovery_points.get_mut(partition) {
-                *entry = (*entry).min(offset);
-            }
-            if let Some(entry) = checkpoints.cleaner_offsets.get_mut(partition) {
-                *entry = (*entry).min(offset);
+            for file in [
+                &mut checkpoints.recovery_points,
+                &mut checkpoints.log_start_offsets,
+                &mut checkpoints.high_watermarks,
+                &mut checkpoints.cleaner_offsets,
+            ] {
+                if let Some(entry) = file.get_mut(partition) {
+                    *entry = (*entry).min(offset);
+                }
             }
         })
     }

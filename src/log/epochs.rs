@@ -16,6 +16,27 @@ pub struct EpochEntry {
     pub start_offset: Offset,
 }
 
+/// Where a term ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EpochEnd {
+    /// The term.
+    pub epoch: LeaderEpoch,
+    /// The offset after its last record.
+    pub end_offset: Offset,
+}
+
+/// How a copy that ends somewhere compares with a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Divergence {
+    /// It is a prefix of the log, as far as epochs tell.
+    None,
+    /// It has records that the log has not, and is to be cut: to where this term ended, or to where the copy's last
+    /// term up to this one did, whichever comes first.
+    At(EpochEnd),
+    /// The log does not reach back far enough to tell.
+    Unknown,
+}
+
 /// The terms of a log, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EpochCache {
@@ -83,25 +104,33 @@ impl EpochCache {
     }
 
     /// The largest epoch that is at most `requested` and the offset where it ends, as Kafka's
-    /// `LeaderEpochFileCache.endOffsetFor`: (-1, -1) when the epoch is unknown or in the future.
+    /// `LeaderEpochFileCache.endOffsetFor`: none when the epoch is unknown or in the future.
     #[must_use]
-    pub fn end_offset_for(
-        &self,
-        requested: LeaderEpoch,
-        log_end_offset: Offset,
-    ) -> (LeaderEpoch, Offset) {
-        const NONE: (LeaderEpoch, Offset) = (LeaderEpoch::UNKNOWN, Offset::UNKNOWN);
+    pub fn end_offset_for(&self, requested: LeaderEpoch, log_end: Offset) -> Option<EpochEnd> {
         if requested.0 < 0 {
-            return NONE;
+            return None;
         }
         if self.latest() == Some(requested) {
-            return (requested, log_end_offset);
+            return Some(EpochEnd { epoch: requested, end_offset: log_end });
         }
         let above = self.entries.partition_point(|entry| entry.epoch <= requested);
-        let Some(higher) = self.entries.get(above) else { return NONE };
-        match above.checked_sub(1).and_then(|floor| self.entries.get(floor)) {
-            Some(floor) => (floor.epoch, higher.start_offset),
-            None => (requested, higher.start_offset),
+        let end_offset = self.entries.get(above)?.start_offset;
+        let floor = above.checked_sub(1).and_then(|floor| self.entries.get(floor));
+        Some(EpochEnd { epoch: floor.map_or(requested, |floor| floor.epoch), end_offset })
+    }
+
+    /// Where a copy diverges that ends at `offset` with a record of `last_epoch` (KIP-595).
+    #[must_use]
+    pub fn divergence(
+        &self,
+        last_epoch: LeaderEpoch,
+        offset: Offset,
+        log_end: Offset,
+    ) -> Divergence {
+        match self.end_offset_for(last_epoch, log_end) {
+            None => Divergence::Unknown,
+            Some(end) if end.epoch < last_epoch || end.end_offset < offset => Divergence::At(end),
+            Some(_) => Divergence::None,
         }
     }
 
@@ -152,8 +181,9 @@ mod tests {
     }
 
     fn check_end(cache: &EpochCache, requested: i32, expected: (i32, i64)) {
-        let (epoch, offset) = cache.end_offset_for(LeaderEpoch(requested), Offset(100));
-        assert_eq!((epoch.0, offset.0), expected, "for epoch {requested}");
+        let end = cache.end_offset_for(LeaderEpoch(requested), Offset(100));
+        let found = end.map_or((-1, -1), |end| (end.epoch.0, end.end_offset.0));
+        assert_eq!(found, expected, "for epoch {requested}");
     }
 
     #[test]
@@ -169,6 +199,29 @@ mod tests {
         check_end(&EpochCache::default(), 3, (-1, -1));
         assert_eq!(cache.epoch_of(Offset(49)), Some(LeaderEpoch(4)));
         assert_eq!(cache.epoch_of(Offset(9)), None);
+    }
+
+    #[test]
+    fn a_copy_diverges_where_its_last_epoch_ended_here() {
+        let cache = cache(&[(2, 10), (4, 20), (7, 50)]);
+        let check = |epoch, offset, expected: Option<Option<(i32, i64)>>| {
+            let at = |(epoch, end): (i32, i64)| {
+                Divergence::At(EpochEnd { epoch: LeaderEpoch(epoch), end_offset: Offset(end) })
+            };
+            let expected =
+                expected.map_or(Divergence::Unknown, |end| end.map_or(Divergence::None, at));
+            let found = cache.divergence(LeaderEpoch(epoch), Offset(offset), Offset(100));
+            assert_eq!(found, expected, "epoch {epoch}, offset {offset}");
+        };
+        check(7, 80, Some(None));
+        check(7, 101, Some(Some((7, 100))));
+        check(4, 50, Some(None));
+        check(4, 51, Some(Some((4, 50))));
+        // Epochs that were never here, also where the copy is not longer.
+        check(5, 40, Some(Some((4, 50))));
+        check(3, 15, Some(Some((2, 20))));
+        check(8, 40, None);
+        check(-1, 40, None);
     }
 
     #[test]

@@ -18,8 +18,9 @@
 //!
 //! - `LOG-1` One writer, any number of readers; a read takes no lock that an append holds while it writes.
 //! - `LOG-2` Nothing is published before it is written. A failed write leaves the log as it was.
-//! - `LOG-3` Published bytes are never changed or cut: batches that were handed out outlive the
-//!   segment, the log and the directory (the argument is in `env/real/storage.rs`).
+//! - `LOG-3` Bytes below the high watermark are never changed or cut in place: batches that were handed out outlive
+//!   the segment, the log and the directory (the argument is in `env/real/storage.rs`). What lies above is copied to
+//!   whoever reads it, and may be cut (`CUT-1`).
 //! - `LOG-4` What a finished [`SyncHandle`] covers survives a power cut (`SYN-1`); a failed sync takes the
 //!   directory offline (`SYN-2`).
 //! - `LOG-5` After a crash the log is a prefix of what was appended, at least up to the recovery point (`REC-1`,
@@ -29,7 +30,7 @@
 //!
 //! # Why there is no cache of the newest appends
 //!
-//! Readers of the tail read the mapping of the active segment. The bytes that `pwritev` has copied into the
+//! Readers of the tail read the mapping of the active segment, up to the high watermark. The bytes that `pwritev` has copied into the
 //! page cache are the ones the mapping shows (one coherent page cache on every Unix), so they are served
 //! without another copy, without memory of our own to bound and without a second path to test. A cache of
 //! the appended buffers would pin whole request frames and save only a page fault for each 64 KiB (the
@@ -72,6 +73,7 @@
 mod active;
 mod append;
 mod checkpoint;
+mod committed;
 mod compaction;
 mod config;
 mod directory;
@@ -91,6 +93,7 @@ mod segment;
 mod shared;
 mod snapshot;
 mod sync;
+mod truncation;
 mod verified;
 mod writer;
 
@@ -98,11 +101,11 @@ pub use append::Append;
 pub use compaction::{Cleaned, Cleaner, CleanerLimits, CleanerSummary, Dirtiness, Progress};
 pub use config::LogConfig;
 pub use directory::{CheckpointedOffsets, LogDirectory, PartitionDirectory};
-pub use epochs::{EpochCache, EpochEntry};
+pub use epochs::{Divergence, EpochCache, EpochEnd, EpochEntry};
 pub use health::Health;
 pub use producers::{AbortedTransaction, ProducerBatch, ProducerState};
 pub use properties::MetaProperties;
-pub use reader::{LogReader, ReadRequest, ReadResult};
+pub use reader::{HighWatermark, LogReader, ReadRequest, ReadResult};
 pub use recovery::{OpenOptions, RecoveryReport};
 pub use retention::Deleted;
 pub use sync::SyncHandle;

@@ -5,9 +5,9 @@ use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 
-use super::epochs::EpochEntry;
+use super::epochs::{Divergence, EpochEnd, EpochEntry};
 use super::producers::{AbortedTransaction, ProducerState};
-use super::segment::{Chunk, Outcome, Segment, Want};
+use super::segment::{Chunk, Outcome, Want};
 use super::shared::Shared;
 use crate::error::{Error, Result};
 use crate::types::{LeaderEpoch, Offset, Stored, TimestampMs};
@@ -29,8 +29,8 @@ pub struct ReadRequest {
 /// Whole batches, as they are on disk.
 #[derive(Clone, Debug)]
 pub struct ReadResult {
-    /// The batches; empty when there is nothing to read. They stay valid after the log is closed and
-    /// deleted.
+    /// The batches; empty when there is nothing to read. They stay valid after the log is closed, cut and
+    /// deleted. What is not committed is a copy; what is, is not.
     pub records: Bytes,
     /// Where they are stored, for sockets that can send bytes from files directly.
     pub stored: Option<Stored>,
@@ -49,6 +49,26 @@ pub struct ReadResult {
 #[derive(Clone, Debug)]
 pub struct LogReader {
     pub(super) shared: Arc<Shared>,
+}
+
+/// The high watermark of a log. It belongs to the log because of what may be mapped (ADR 0006), and is moved by
+/// whoever knows what the replicas have, on any thread but one at a time.
+#[derive(Debug)]
+pub struct HighWatermark {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl HighWatermark {
+    /// Where it is.
+    #[must_use]
+    pub fn get(&self) -> Offset {
+        self.shared.high_watermark()
+    }
+
+    /// Moves it to `offset`, at most to the log end; it does not go back.
+    pub fn raise(&self, offset: Offset) {
+        self.shared.raise_high_watermark(offset.min(self.shared.log_end()));
+    }
 }
 
 /// How often a read starts over because its segment was deleted or rewritten meanwhile.
@@ -71,6 +91,12 @@ impl LogReader {
     #[must_use]
     pub fn log_end_offset(&self) -> Offset {
         self.shared.log_end()
+    }
+
+    /// The end of what is committed, as far as the log was told by a [`HighWatermark`].
+    #[must_use]
+    pub fn high_watermark(&self) -> Offset {
+        self.shared.high_watermark()
     }
 
     /// Every offset below it survives a power cut.
@@ -158,20 +184,27 @@ impl LogReader {
     }
 
     /// A segment's file may disappear between the load of the view and the opening of the file. The
-    /// view has then changed too, and loading it again gives the answer.
+    /// view has then changed too, and loading it again gives the answer. What is read into a buffer while the log
+    /// is cut may be torn (`CUT-2`), and is read again.
     fn retrying<T>(&self, attempt: impl Fn() -> Result<T>) -> Result<T> {
-        for _ in 1..RETRIES_MAX {
+        let mut left = RETRIES_MAX;
+        loop {
+            let cuts = self.shared.cuts();
             let before = self.shared.view.load_full();
-            match attempt() {
+            let done = attempt();
+            left -= 1;
+            match &done {
+                _ if cuts != self.shared.cuts() => left = RETRIES_MAX,
                 Err(Error::Io { source, .. })
-                    if matches!(
-                        source.kind(),
-                        io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof
-                    ) && !Arc::ptr_eq(&before, &self.shared.view.load()) => {}
-                done => return done,
+                    if left > 0
+                        && matches!(
+                            source.kind(),
+                            io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof
+                        )
+                        && !Arc::ptr_eq(&before, &self.shared.view.load()) => {}
+                _ => return done,
             }
         }
-        attempt()
     }
 
     /// Whether [`LogReader::read`] would probably wait for the disk, because the range was neither
@@ -229,25 +262,29 @@ impl LogReader {
         upper: Offset,
     ) -> Result<Option<(TimestampMs, Offset, LeaderEpoch)>> {
         self.shared.health.check()?;
-        let segments = self.shared.view.load_full();
-        let mut largest: Option<(TimestampMs, &Arc<Segment>)> = None;
-        for segment in segments.segments.iter().filter(|segment| segment.size() > 0) {
-            let timestamp = segment.max_timestamp()?;
-            if timestamp.0 >= 0 && largest.is_none_or(|(most, _)| timestamp > most) {
-                largest = Some((timestamp, segment));
+        let largest = self.retrying(|| {
+            let view = self.shared.view.load();
+            let mut largest = TimestampMs::NONE;
+            for segment in view.segments.iter().filter(|segment| segment.size() > 0) {
+                largest = largest.max(segment.max_timestamp()?);
             }
-        }
-        match largest {
-            Some((timestamp, _)) => self.offset_for_timestamp(timestamp, upper),
-            None => Ok(None),
-        }
+            Ok(largest)
+        })?;
+        if largest.0 < 0 { Ok(None) } else { self.offset_for_timestamp(largest, upper) }
     }
 
     /// The largest epoch that is at most `epoch`, and the offset where it ends (KIP-101, KIP-279).
     #[must_use]
-    pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
+    pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> Option<EpochEnd> {
         let end = self.shared.log_end();
         self.shared.epochs.load().end_offset_for(epoch, end)
+    }
+
+    /// Where a copy diverges from this log that ends at `offset` with a record of `last_epoch` (KIP-595).
+    #[must_use]
+    pub fn divergence(&self, last_epoch: LeaderEpoch, offset: Offset) -> Divergence {
+        let end = self.shared.log_end();
+        self.shared.epochs.load().divergence(last_epoch, offset, end)
     }
 
     /// The epoch that the record at `offset` was written in.

@@ -5,20 +5,19 @@
 
 use std::sync::{Arc, PoisonError};
 
-use bytes::Bytes;
-
 use super::active::Active;
 use super::config::LogConfig;
 use super::index::OffsetEntry;
 use super::layout;
 use super::producers::{AbortedTransaction, Producers};
-use super::scan::{Damage, Found, Scan};
+use super::scan::{Damage, Expected, Found, PIECE_BYTES, Scan, read_batches};
 use super::segment::{Home, Segment};
 use super::shared::Shared;
 use super::snapshot;
-use crate::env::OpenMode;
+use crate::env::{File, OpenMode};
 use crate::error::{Error, Result};
 use crate::record::control::read_control_batch;
+use crate::record::{BatchHeader, HEADER_SIZE};
 use crate::types::{Offset, TimestampMs};
 
 /// A segment after a scan.
@@ -28,6 +27,14 @@ pub(super) struct Scanned {
     pub(super) next_offset: Offset,
     pub(super) size: u64,
     pub(super) damage: Option<Damage>,
+}
+
+/// How much of a segment becomes the active one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kept {
+    pub(super) size: u64,
+    /// The offset of the first batch that is not kept.
+    pub(super) end: Offset,
 }
 
 /// The producers of the newest snapshot that can be read, and its offset.
@@ -62,23 +69,21 @@ pub(super) fn walk_producers(
         if segment.next_offset() <= from {
             continue;
         }
-        let (start, expected) = segment.seek(from);
-        let data = segment.slice(start, segment.size())?;
-        let mut scan = Scan::new(&data, start, expected);
-        while let Some(found) = scan.next().map_err(|damage| segment.corrupt(damage))? {
+        segment.walk(segment.seek(from), |scan, found| {
             let header = &found.header;
             if header.base_offset < from || !header.has_producer_id() {
-                continue;
+                return Ok(true);
             }
             // A control batch that compaction emptied no longer ends anything.
             let marker = if header.is_control() && header.record_count > 0 {
-                let batch = scan.batch_of(&found).map_err(|damage| segment.corrupt(damage))?;
+                let batch = scan.batch_of(found).map_err(|damage| segment.corrupt(damage))?;
                 read_control_batch(&batch)?.1
             } else {
                 None
             };
             aborted.extend(producers.apply(header, marker, header.max_timestamp));
-        }
+            Ok(true)
+        })?;
     }
     Ok(aborted)
 }
@@ -103,9 +108,6 @@ pub(super) fn write_aborted(home: &Home, shared: &Shared, segment: &Segment) -> 
 }
 
 /// Walks a segment from its start; `check` may refuse a batch. Stops at the first damage.
-///
-/// The walk goes through a mapping of its own, which is gone when this returns, so the file can be
-/// cut through the handle of the new active segment.
 pub(super) fn scan_segment(
     home: &Home,
     config: &LogConfig,
@@ -114,23 +116,47 @@ pub(super) fn scan_segment(
     mut check: impl FnMut(&Scan<'_>, &Found) -> std::result::Result<(), Damage>,
 ) -> Result<Scanned> {
     let mut active = open_active(home, config, base, size)?;
-    let data = whole_file(home, base, size)?;
-    let mut scan = Scan::new(&data, 0, active.segment.at_start());
-    let damage = loop {
-        let found = match scan.next() {
-            Ok(Some(found)) => found,
-            Ok(None) => break None,
-            Err(damage) => break Some(damage),
-        };
-        if let Err(damage) = check(&scan, &found) {
-            break Some(damage);
-        }
+    let start = (0, active.segment.at_start());
+    let damage = walk_file(&active.segment.clone(), size, start, |scan, found| {
+        check(scan, found)?;
         active.index(&found.header, found.position, config.index_interval_bytes);
         let end = found.end();
         active.segment.publish(end, found.header.next_offset(), found.header.max_timestamp);
-    };
+        Ok(())
+    })?;
     let (next_offset, size) = (active.segment.next_offset(), active.segment.size());
     Ok(Scanned { active, next_offset, size, damage })
+}
+
+/// Walks the batches below position `end` in the file of an active segment whose size is not known yet.
+fn walk_file(
+    segment: &Segment,
+    end: u64,
+    start: (u64, Expected),
+    mut visit: impl FnMut(&Scan<'_>, &Found) -> std::result::Result<(), Damage>,
+) -> Result<Option<Damage>> {
+    let Some(file) = segment.active_file() else { return Ok(None) };
+    let (mut at, mut expected) = start;
+    loop {
+        let data = read_batches(&**file, at, end, PIECE_BYTES)
+            .map_err(|error| Error::io("read", segment.path(), error))?;
+        if data.is_empty() {
+            return Ok(None);
+        }
+        let mut scan = Scan::new(&data, at, expected);
+        loop {
+            match scan.next() {
+                Ok(Some(found)) => {
+                    if let Err(damage) = visit(&scan, &found) {
+                        return Ok(Some(damage));
+                    }
+                }
+                Ok(None) => break,
+                Err(damage) => return Ok(Some(damage)),
+            }
+        }
+        (at, expected) = (scan.position(), scan.expected());
+    }
 }
 
 fn open_active(home: &Home, config: &LogConfig, base: Offset, size: u64) -> Result<Active> {
@@ -139,35 +165,41 @@ fn open_active(home: &Home, config: &LogConfig, base: Offset, size: u64) -> Resu
         .disk
         .open(&path, OpenMode::ReadWrite)
         .map_err(|error| Error::io("open", &path, error))?;
-    let limit = u64::from(config.segment_bytes).max(size);
-    let segment = Segment::active(home, base, Arc::clone(&file), limit, 0);
-    Ok(Active::new(Arc::new(segment), file, TimestampMs::NONE, 0))
+    Ok(active_on(home, config, (base, size), file))
 }
 
-fn whole_file(home: &Home, base: Offset, size: u64) -> Result<Bytes> {
-    if size == 0 {
-        return Ok(Bytes::new());
-    }
-    let path = layout::file(&home.directory, base, layout::LOG);
-    let mapping = home.disk.open(&path, OpenMode::Read).and_then(|file| file.map(size));
-    let mapping = mapping.map_err(|error| Error::io("map", &path, error))?;
-    mapping.slice(0..size).map_err(|error| Error::io("read", &path, error))
-}
-
-/// Opens a segment using its index files; none when they cannot belong to it.
-pub(super) fn load_indexed(
+fn active_on(
     home: &Home,
     config: &LogConfig,
+    (base, size): (Offset, u64),
+    file: Arc<dyn File>,
+) -> Active {
+    let limit = u64::from(config.segment_bytes).max(size);
+    let segment = Segment::active(home, base, Arc::clone(&file), limit, 0);
+    Active::new(Arc::new(segment), file, TimestampMs::NONE, 0)
+}
+
+/// Makes a segment the active one, as far as it is to be kept, using its indexes; none when they cannot belong to
+/// it. Nothing is written.
+pub(super) fn load_indexed(
+    config: &LogConfig,
     stored: &Segment,
-    size: u64,
+    kept: Kept,
 ) -> Result<Option<Scanned>> {
-    let base = stored.base_offset;
-    let mut active = open_active(home, config, base, size)?;
+    let (home, base, size) = (stored.home(), stored.base_offset, kept.size);
+    let mut active = match stored.active_file() {
+        // What was handed out through this handle stays protected by it.
+        Some(file) => active_on(home, config, (base, size), Arc::clone(file)),
+        None => open_active(home, config, base, size)?,
+    };
     let segment = Arc::clone(&active.segment);
     segment.verified.set_own(size);
     let (offsets, times) = (stored.offset_index(), stored.time_index());
     let mut last = None;
     for entry in (0..offsets.len()).filter_map(|index| offsets.get(index)) {
+        if u64::from(entry.position) >= size {
+            break;
+        }
         if last.is_some_and(|last: OffsetEntry| {
             entry.relative <= last.relative || entry.position <= last.position
         }) {
@@ -177,36 +209,35 @@ pub(super) fn load_indexed(
         last = Some(entry);
     }
     for entry in (0..times.len()).filter_map(|index| times.get(index)) {
+        if base.plus(i64::from(entry.relative)) >= kept.end {
+            break;
+        }
         segment.time_index().push_if_later(entry);
         active.largest = Some((entry.timestamp, base.plus(i64::from(entry.relative))));
     }
     active.offset_entries_written = segment.offset_index().len();
     active.time_entries_written = segment.time_index().len();
-    let data = whole_file(home, base, size)?;
-    if let Ok(Some(first)) = Scan::new(&data, 0, segment.at_start()).next() {
-        active.first_timestamp = Some(first.header.max_timestamp).filter(|time| time.0 >= 0);
+    let mut head = [0; HEADER_SIZE];
+    if size >= head.len() as u64 {
+        let read = active.file.read_exact_at(&mut head, 0);
+        read.map_err(|error| Error::io("read", segment.path(), error))?;
+        let first = BatchHeader::parse(&head).ok().map(|header| header.max_timestamp);
+        active.first_timestamp = first.filter(|time| time.0 >= 0);
     }
     // Without a time entry, the largest timestamp is only known after reading all batches.
-    let (start, expected) = match last {
+    let start = match last {
         Some(entry) if active.largest.is_some() => segment.indexed(entry),
         _ => (0, segment.at_start()),
     };
     if let Some((timestamp, _)) = active.largest {
         segment.publish(0, base, timestamp);
     }
-    let rest = data.slice(usize::try_from(start).unwrap_or(data.len()).min(data.len())..);
-    let mut scan = Scan::new(&rest, start, expected);
-    let damage = loop {
-        match scan.next() {
-            Ok(Some(found)) => {
-                let header = &found.header;
-                active.index(header, found.position, config.index_interval_bytes);
-                segment.publish(found.end(), header.next_offset(), header.max_timestamp);
-            }
-            Ok(None) => break None,
-            Err(damage) => break Some(damage),
-        }
-    };
+    let damage = walk_file(&segment, size, start, |_, found| {
+        let header = &found.header;
+        active.index(header, found.position, config.index_interval_bytes);
+        segment.publish(found.end(), header.next_offset(), header.max_timestamp);
+        Ok(())
+    })?;
     let (next_offset, size) = (segment.next_offset(), segment.size());
     Ok(Some(Scanned { active, next_offset, size, damage }))
 }

@@ -27,7 +27,7 @@ use super::health::Health;
 use super::layout;
 use super::properties;
 use super::rebuild::{
-    Scanned, load_indexed, newest_snapshot, scan_segment, walk_producers, write_aborted,
+    Kept, Scanned, load_indexed, newest_snapshot, scan_segment, walk_producers, write_aborted,
 };
 use super::scan::{Damage, check_crc};
 use super::segment::{Home, Segment};
@@ -197,8 +197,10 @@ impl Opening<'_> {
         }
         sealed.push(Arc::clone(&log.active.segment));
         self.shared.view.store(Arc::new(View { segments: sealed }));
-        self.shared.set_starts(start);
+        self.shared.reset_starts(start);
         self.shared.set_log_end(active_end);
+        // Until somebody says more.
+        self.shared.reset_high_watermark(start);
         self.finish_epochs(start, active_end);
         self.load_producers(&inventory, start, active_end)?;
         *self.shared.synced() = super::shared::Synced {
@@ -362,7 +364,8 @@ impl Opening<'_> {
     /// Opens the last segment after a clean shutdown, by its indexes.
     fn load_active(&mut self, base: Offset, size: u64, modified: TimestampMs) -> Result<Scanned> {
         let stored = Segment::sealed(&self.home, base, Offset(i64::MAX), size);
-        let loaded = load_indexed(&self.home, &self.options.config, &stored, size)?;
+        let kept = Kept { size, end: Offset(i64::MAX) };
+        let loaded = load_indexed(&self.options.config, &stored, kept)?;
         match loaded {
             Some(mut scanned) if scanned.damage.is_none() => {
                 scanned.active.created = modified;

@@ -4,10 +4,67 @@
 //! not prove them. They are checked against their neighbours: in a log that is not compacted each
 //! batch starts where the previous one ended; epochs never decrease.
 
+use std::io;
+
+use bytes::Bytes;
+
+use crate::env::File;
 use crate::record::{Batch, BatchHeader, HEADER_SIZE};
 use crate::types::{LeaderEpoch, Offset};
 
-use bytes::Bytes;
+/// How much is read at once where bytes go through a buffer.
+pub(super) const PIECE_BYTES: u64 = 256 << 10;
+
+/// Reads whole batches from `position` on, which is where one starts, into a buffer: about `wanted` bytes, but at
+/// least one batch, and none that reaches beyond `end`. Empty at the end.
+///
+/// Bytes that are not batches are in the result, too, so that whoever walks it finds the damage.
+pub(super) fn read_batches(
+    file: &dyn File,
+    position: u64,
+    end: u64,
+    wanted: u64,
+) -> io::Result<Bytes> {
+    let left = end.saturating_sub(position);
+    let mut wanted = wanted.max(HEADER_SIZE as u64).min(left);
+    loop {
+        let mut bytes = vec![0; usize::try_from(wanted).map_err(io::Error::other)?];
+        file.read_exact_at(&mut bytes, position)?;
+        if wanted == left {
+            return Ok(bytes.into());
+        }
+        match whole_batches(&bytes) {
+            Whole::Until(whole) => {
+                bytes.truncate(whole);
+                return Ok(bytes.into());
+            }
+            Whole::NoneOf(size) => wanted = (size as u64).min(left),
+        }
+    }
+}
+
+/// How much of some bytes are whole batches.
+enum Whole {
+    Until(usize),
+    /// Not even the first batch, which is this long.
+    NoneOf(usize),
+}
+
+fn whole_batches(bytes: &[u8]) -> Whole {
+    let mut at = 0;
+    loop {
+        let rest = bytes.get(at..).unwrap_or_default();
+        if rest.len() < HEADER_SIZE {
+            return Whole::Until(at);
+        }
+        match BatchHeader::parse(rest) {
+            Ok(header) if header.size_bytes <= rest.len() => at += header.size_bytes,
+            Ok(header) if at == 0 => return Whole::NoneOf(header.size_bytes),
+            Ok(_) => return Whole::Until(at),
+            Err(_) => return Whole::Until(bytes.len()),
+        }
+    }
+}
 
 /// Why and where a batch cannot be what was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +101,13 @@ pub(super) struct Expected {
     pub(super) epoch: LeaderEpoch,
 }
 
+impl Expected {
+    /// What is known of a batch somewhere after `at_least`.
+    pub(super) const fn anywhere(at_least: Offset) -> Self {
+        Self { next: at_least, exact: false, epoch: LeaderEpoch::UNKNOWN }
+    }
+}
+
 /// Walks the bytes of a segment, starting at a batch.
 #[derive(Debug)]
 pub(super) struct Scan<'a> {
@@ -62,6 +126,11 @@ impl<'a> Scan<'a> {
     /// The position in the segment of the next batch.
     pub(super) const fn position(&self) -> u64 {
         self.start + self.at as u64
+    }
+
+    /// What the next batch must look like.
+    pub(super) const fn expected(&self) -> Expected {
+        self.expected
     }
 
     /// The offset that the next batch must have.

@@ -4,6 +4,11 @@
 //! offset are published by the writer after the bytes are written (`SEG-1`: a reader that has loaded
 //! a size may read every byte below it). A sealed one never changes; its files are opened and mapped
 //! when they are first read.
+//!
+//! `SEG-2`: only what is committed is read through the mapping ([`Committed`]). The rest is read into a buffer, by
+//! followers and by the log itself; a consumer does not see it.
+
+mod read;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,14 +17,16 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 
-use super::epochs::EpochCache;
+use super::committed::{Committed, Mark};
 use super::index::{OFFSET_ENTRY_BYTES, OffsetEntry, OffsetIndex, TIME_ENTRY_BYTES, TimeIndex};
 use super::layout;
-use super::scan::{Damage, Expected, Found, Scan, check_crc};
+use super::scan::{Damage, Expected, Found, PIECE_BYTES, Scan, read_batches};
 use super::verified::Verified;
 use crate::env::{Disk, File, Mapping, OpenMode};
 use crate::error::{Error, Result};
-use crate::types::{LeaderEpoch, Offset, Stored, TimestampMs};
+use crate::types::{LeaderEpoch, Offset, TimestampMs};
+
+pub(super) use read::{Chunk, Outcome, Want};
 
 /// Index files up to this size are read into memory; larger ones are mapped.
 const INDEX_READ_MAX: u64 = 16 << 10;
@@ -46,6 +53,9 @@ pub(super) struct Segment {
     path: PathBuf,
     /// The file of the active segment.
     file: Option<Arc<dyn File>>,
+    /// The file of a sealed segment whose name is about to refer to another.
+    pinned: OnceLock<Arc<dyn File>>,
+    committed: Arc<Committed>,
     mapping: Mutex<Option<Arc<dyn Mapping>>>,
     /// The most bytes of the file that are mapped.
     limit: AtomicU64,
@@ -56,35 +66,6 @@ pub(super) struct Segment {
     offset_index: OnceLock<OffsetIndex>,
     time_index: OnceLock<TimeIndex>,
     pub(super) verified: Arc<Verified>,
-}
-
-/// How a segment is read.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Want {
-    pub(super) offset: Offset,
-    pub(super) max_bytes: u64,
-    pub(super) upper: Offset,
-    pub(super) at_least_one: bool,
-}
-
-/// What a read of one segment found.
-#[derive(Clone, Debug)]
-pub(super) enum Outcome {
-    /// Whole batches.
-    Chunk(Chunk),
-    /// The batch that holds the offset reaches the upper bound, or alone is too large.
-    Stop,
-    /// The segment ends before the offset: compaction leaves gaps at its end.
-    Beyond,
-}
-
-/// Whole batches of a segment.
-#[derive(Clone, Debug)]
-pub(super) struct Chunk {
-    pub(super) records: Bytes,
-    pub(super) stored: Option<Stored>,
-    pub(super) base_offset: Offset,
-    pub(super) next_offset: Offset,
 }
 
 impl Segment {
@@ -116,6 +97,8 @@ impl Segment {
             home: home.clone(),
             path: layout::file(&home.directory, base_offset, layout::LOG),
             file: None,
+            pinned: OnceLock::new(),
+            committed: Arc::default(),
             mapping: Mutex::new(None),
             limit: AtomicU64::new(size),
             size: AtomicU64::new(size),
@@ -132,6 +115,7 @@ impl Segment {
         let mut sealed =
             Self::sealed(&self.home, self.base_offset, self.next_offset(), self.size());
         sealed.verified = Arc::clone(&self.verified);
+        sealed.committed = Arc::clone(&self.committed);
         sealed.max_timestamp = AtomicI64::new(self.max_timestamp.load(Ordering::Acquire));
         sealed
     }
@@ -153,6 +137,40 @@ impl Segment {
         self.max_timestamp.fetch_max(max_timestamp.0, Ordering::AcqRel);
         self.next_offset.store(next_offset.0, Ordering::Release);
         self.size.store(size, Ordering::Release);
+    }
+
+    /// The file of the active segment.
+    pub(super) fn active_file(&self) -> Option<&Arc<dyn File>> {
+        self.file.as_ref()
+    }
+
+    /// The end of what lies below the high watermark and may be mapped (`SEG-2`).
+    pub(super) fn committed(&self) -> u64 {
+        self.committed.position().min(self.size())
+    }
+
+    /// Notes the ends of appended batches, before they are published.
+    pub(super) fn appended(&self, ends: impl Iterator<Item = Mark>) {
+        self.committed.appended(ends);
+    }
+
+    /// The high watermark moved to `offset`.
+    pub(super) fn commit(&self, offset: Offset) {
+        // The size first: the end that is loaded after it is not below what belongs to it (`SEG-1`).
+        let size = self.size();
+        if self.next_offset() <= offset {
+            self.committed.reach(size);
+        } else if !self.committed.advance(offset) {
+            // It was found on disk, without marks. What lies before the batch of an index entry is older.
+            let relative = offset.0 - self.base_offset.0;
+            let before = self.offset_index().floor(|entry| i64::from(entry.relative) < relative);
+            self.committed.reach(before.map_or(0, |entry| u64::from(entry.position)));
+        }
+    }
+
+    /// What of another segment's file, which is this one's, is known to be committed.
+    pub(super) fn commit_as(&self, other: &Self) {
+        self.committed.reach(other.committed().min(self.size()));
     }
 
     pub(super) fn offset_index(&self) -> &OffsetIndex {
@@ -220,9 +238,23 @@ impl Segment {
     /// about to refer to other files.
     pub(super) fn pin(&self) -> Result<()> {
         self.mapping()?;
+        if self.committed() < self.size() {
+            let file = self.open_file()?;
+            self.pinned.get_or_init(|| file);
+        }
         self.offset_index();
         self.time_index();
         Ok(())
+    }
+
+    fn open_file(&self) -> Result<Arc<dyn File>> {
+        match self.file.as_ref().or_else(|| self.pinned.get()) {
+            Some(file) => Ok(Arc::clone(file)),
+            None => {
+                let opened = self.home.disk.open(&self.path, OpenMode::Read);
+                opened.map_err(|error| Error::io("open", &self.path, error))
+            }
+        }
     }
 
     /// What the segment has in common with the others of its log.
@@ -230,101 +262,61 @@ impl Segment {
         &self.home
     }
 
-    /// The bytes from `start` to `end`, which must be published.
-    pub(super) fn slice(&self, start: u64, end: u64) -> Result<Bytes> {
+    /// Whether anybody holds bytes of the file from `position` on, out of a mapping.
+    pub(super) fn is_handed_out(&self, position: u64) -> Result<bool> {
+        let answer = self.open_file()?.is_handed_out(position);
+        answer.map_err(|error| Error::io("inspect", &self.path, error))
+    }
+
+    /// The bytes from `start` to `end` in the mapping; they must be committed (`SEG-2`).
+    fn slice(&self, start: u64, end: u64) -> Result<Bytes> {
         if start >= end {
             return Ok(Bytes::new());
         }
+        let committed = self.committed();
+        assert!(end <= committed, "SEG-2: byte {end} of {}, {committed}", self.path.display());
         let sliced = self.mapping()?.slice(start..end);
         sliced.map_err(|error| Error::io("read", &self.path, error))
     }
 
-    pub(super) fn corrupt(&self, damage: Damage) -> Error {
-        Error::corrupt(&self.path, damage.position, damage.detail)
+    /// Whole batches from `position` on, in a buffer: about `wanted` bytes, at least one batch.
+    pub(super) fn buffer(&self, position: u64, wanted: u64) -> Result<Bytes> {
+        let read = read_batches(&*self.open_file()?, position, self.size(), wanted);
+        read.map_err(|error| Error::io("read", &self.path, error))
     }
 
-    /// Where to begin scanning for `offset`, and what to expect there.
-    pub(super) fn seek(&self, offset: Offset) -> (u64, Expected) {
-        let relative = offset.0 - self.base_offset.0;
-        match self.offset_index().floor(|entry| i64::from(entry.relative) <= relative) {
-            Some(entry) => self.indexed(entry),
-            None => (0, self.at_start()),
+    /// Whole batches from `position` on: all that are committed, or a buffer of those that are not. Empty
+    /// at the end.
+    pub(super) fn piece(&self, position: u64) -> Result<Bytes> {
+        let committed = self.committed();
+        if position < committed {
+            return self.slice(position, committed);
         }
-    }
-
-    /// Where an index entry points, and what to expect there.
-    pub(super) fn indexed(&self, entry: OffsetEntry) -> (u64, Expected) {
-        let expected =
-            Expected { next: self.base_offset, exact: false, epoch: LeaderEpoch::UNKNOWN };
-        (u64::from(entry.position), expected)
-    }
-
-    /// What the first batch must look like.
-    pub(super) fn at_start(&self) -> Expected {
-        Expected { next: self.base_offset, exact: !self.home.gaps(), epoch: LeaderEpoch::UNKNOWN }
-    }
-
-    /// Whether a read would probably wait for the disk: its range was neither appended nor read by this
-    /// process before. At most reads an index itself.
-    pub(super) fn is_cold(&self, want: &Want) -> bool {
-        if self.file.is_none() && self.offset_index.get().is_none() {
-            return true;
+        if position >= self.size() {
+            return Ok(Bytes::new());
         }
-        let (start, _) = self.seek(want.offset);
-        let end = self.size().min(start.saturating_add(want.max_bytes));
-        start < end && !self.verified.covers(&(start..end))
+        self.buffer(position, PIECE_BYTES)
     }
 
-    /// Whole batches, starting with the one that holds `want.offset`.
-    pub(super) fn read(&self, want: &Want, epochs: &EpochCache) -> Result<Outcome> {
-        let size = self.size();
-        let (start, expected) = self.seek(want.offset);
-        let data = self.slice(start, size)?;
-        let mut scan = Scan::new(&data, start, expected);
-        let Some(first) = self.find(&mut scan, |header| header.last_offset() >= want.offset)?
-        else {
-            return Ok(Outcome::Beyond);
-        };
-        let first_size = first.header.size_bytes as u64;
-        if first.header.next_offset() > want.upper
-            || first_size > want.max_bytes && !want.at_least_one
-        {
-            return Ok(Outcome::Stop);
-        }
-        let limit = first.position.saturating_add(want.max_bytes).min(size);
-        let (mut end, mut next_offset) = (first.end(), first.header.next_offset());
-        self.jump_ahead(&mut scan, limit, want.upper, end);
-        while end < limit {
-            let Some(found) = self.next(&mut scan)? else { break };
-            // What a jump skipped is within the limits, whether this batch is or not.
-            if found.position > end {
-                (end, next_offset) = (found.position, found.header.base_offset);
+    /// Walks the batches from `start` on, until `visit` says that it has seen enough.
+    pub(super) fn walk(
+        &self,
+        start: (u64, Expected),
+        mut visit: impl FnMut(&Scan<'_>, &Found) -> Result<bool>,
+    ) -> Result<()> {
+        let (mut at, mut expected) = start;
+        loop {
+            let data = self.piece(at)?;
+            if data.is_empty() {
+                return Ok(());
             }
-            if found.end() > limit || found.header.next_offset() > want.upper {
-                break;
+            let mut scan = Scan::new(&data, at, expected);
+            while let Some(found) = self.next(&mut scan)? {
+                if !visit(&scan, &found)? {
+                    return Ok(());
+                }
             }
-            (end, next_offset) = (found.end(), found.header.next_offset());
-        }
-        self.verify(first.position, end, epochs)?;
-        let slice = |position: u64| usize::try_from(position - start).unwrap_or(usize::MAX);
-        Ok(Outcome::Chunk(Chunk {
-            records: data.slice(slice(first.position)..slice(end)),
-            stored: self.mapping()?.stored(first.position),
-            base_offset: first.header.base_offset,
-            next_offset,
-        }))
-    }
-
-    /// Skips batches that the index proves to be within the limits.
-    fn jump_ahead(&self, scan: &mut Scan<'_>, limit: u64, upper: Offset, from: u64) {
-        let last = upper.0 - self.base_offset.0;
-        let ahead = self
-            .offset_index()
-            .floor(|entry| u64::from(entry.position) < limit && i64::from(entry.relative) < last);
-        if let Some(entry) = ahead
-            && u64::from(entry.position) > from
-        {
-            scan.jump(u64::from(entry.position), self.base_offset);
+            (at, expected) = (scan.position(), scan.expected());
         }
     }
 
@@ -344,163 +336,26 @@ impl Segment {
         }
     }
 
-    fn find(
-        &self,
-        scan: &mut Scan<'_>,
-        wanted: impl Fn(&crate::record::BatchHeader) -> bool,
-    ) -> Result<Option<Found>> {
-        while let Some(found) = self.next(scan)? {
-            if wanted(&found.header) {
-                return Ok(Some(found));
-            }
-        }
-        Ok(None)
+    pub(super) fn corrupt(&self, damage: Damage) -> Error {
+        Error::corrupt(&self.path, damage.position, damage.detail)
     }
 
-    /// Compares the checksums of a range of whole batches, once per process; see [`Verified`].
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Corrupt`] with file and position of the first damaged batch.
-    pub(super) fn verify(&self, start: u64, end: u64, epochs: &EpochCache) -> Result<()> {
-        let range = start..end;
-        if range.is_empty() || self.verified.covers(&range) {
-            return Ok(());
-        }
-        self.mapping()?.prefault(range.clone());
-        // The batch after the range, if there is one, must fit as well.
-        let (size, behind) = (self.size(), crate::record::HEADER_SIZE as u64);
-        let data = self.slice(start, end.saturating_add(behind).min(size))?;
-        let inner =
-            data.slice(..usize::try_from(end - start).unwrap_or(data.len()).min(data.len()));
-        let mut expected = self.at_start();
-        if start > 0 {
-            expected = self.expected_at(start)?;
-        }
-        let mut scan = Scan::new(&inner, start, expected);
-        while let Some(found) = self.next(&mut scan)? {
-            let bytes = scan.bytes_of(&found).unwrap_or_default();
-            check_crc(&found, bytes).map_err(|damage| self.corrupt(damage))?;
-            self.check_epoch(&found, epochs)?;
-        }
-        let after = data.slice(inner.len()..);
-        if let Ok(header) = crate::record::BatchHeader::parse(&after) {
-            let due = scan.next_offset();
-            if header.base_offset < due || !self.home.gaps() && header.base_offset != due {
-                let detail =
-                    format!("the batch has base offset {}, expected {due}", header.base_offset);
-                return Err(self.corrupt(Damage { position: end, detail }));
-            }
-        } else if scan.next_offset() > self.next_offset()
-            || self.file.is_none() && !self.home.gaps() && scan.next_offset() != self.next_offset()
-        {
-            let (due, end) = (self.next_offset(), scan.next_offset());
-            let detail = format!("the last batch ends at offset {end} instead of {due}");
-            return Err(self.corrupt(Damage { position: start, detail }));
-        }
-        self.verified.mark(range);
-        Ok(())
-    }
-
-    /// What the batch at `position` must look like, from the batches before it.
-    fn expected_at(&self, position: u64) -> Result<Expected> {
-        let before = self.offset_index().floor(|entry| u64::from(entry.position) < position);
-        let (start, expected) = match before {
+    /// Where to begin scanning for `offset`, and what to expect there.
+    pub(super) fn seek(&self, offset: Offset) -> (u64, Expected) {
+        let relative = offset.0 - self.base_offset.0;
+        match self.offset_index().floor(|entry| i64::from(entry.relative) <= relative) {
             Some(entry) => self.indexed(entry),
             None => (0, self.at_start()),
-        };
-        let data = self.slice(start, position)?;
-        let mut scan = Scan::new(&data, start, expected);
-        let mut epoch = LeaderEpoch::UNKNOWN;
-        while let Some(found) = self.next(&mut scan)? {
-            epoch = found.header.leader_epoch;
-        }
-        Ok(Expected { next: scan.next_offset(), exact: !self.home.gaps(), epoch })
-    }
-
-    fn check_epoch(&self, found: &Found, epochs: &EpochCache) -> Result<()> {
-        let header = &found.header;
-        match epochs.epoch_of(header.base_offset) {
-            Some(known) if known != header.leader_epoch && header.leader_epoch.0 >= 0 => {
-                let detail = format!(
-                    "the batch at offset {} has leader epoch {}, but the epoch there was {known}",
-                    header.base_offset, header.leader_epoch
-                );
-                Err(self.corrupt(Damage { position: found.position, detail }))
-            }
-            _ => Ok(()),
         }
     }
 
-    /// The position of the first batch that reaches `offset`; the size when there is none.
-    pub(super) fn position_of(&self, offset: Offset) -> Result<u64> {
-        let (start, expected) = self.seek(offset);
-        let data = self.slice(start, self.size())?;
-        let mut scan = Scan::new(&data, start, expected);
-        let found = self.find(&mut scan, |header| header.last_offset() >= offset)?;
-        Ok(found.map_or(self.size(), |found| found.position))
+    /// Where an index entry points, and what to expect there.
+    pub(super) fn indexed(&self, entry: OffsetEntry) -> (u64, Expected) {
+        (u64::from(entry.position), Expected::anywhere(self.base_offset))
     }
 
-    /// The largest timestamp of a record; -1 when none has one.
-    pub(super) fn max_timestamp(&self) -> Result<TimestampMs> {
-        let known = self.max_timestamp.load(Ordering::Acquire);
-        if known != i64::MIN {
-            return Ok(TimestampMs(known));
-        }
-        let found = if let Some(entry) = self.time_index().last() {
-            entry.timestamp
-        } else {
-            let data = self.slice(0, self.size())?;
-            let mut scan = Scan::new(&data, 0, self.at_start());
-            let mut max = TimestampMs::NONE;
-            while let Some(found) = self.next(&mut scan)? {
-                max = max.max(found.header.max_timestamp);
-            }
-            max
-        };
-        self.max_timestamp.fetch_max(found.0, Ordering::AcqRel);
-        Ok(found)
-    }
-
-    /// The largest timestamp of the first batch; none when it has none.
-    pub(super) fn first_timestamp(&self) -> Result<Option<TimestampMs>> {
-        let data = self.slice(0, self.size())?;
-        let first = self.next(&mut Scan::new(&data, 0, self.at_start()))?;
-        Ok(first.map(|found| found.header.max_timestamp).filter(|time| time.0 >= 0))
-    }
-
-    /// The first record from `from` on, below `upper`, that is at least as late as `target`.
-    pub(super) fn find_timestamp(
-        &self,
-        target: TimestampMs,
-        from: Offset,
-        upper: Offset,
-        limits: (usize, &EpochCache),
-    ) -> Result<Option<(TimestampMs, Offset, LeaderEpoch)>> {
-        let (uncompressed_max, epochs) = limits;
-        let hint = self.time_index().floor(target).map_or(self.base_offset, |entry| {
-            Offset(self.base_offset.0.saturating_add(i64::from(entry.relative)))
-        });
-        let (start, expected) = self.seek(hint.max(from));
-        let data = self.slice(start, self.size())?;
-        let mut scan = Scan::new(&data, start, expected);
-        while let Some(found) = self.next(&mut scan)? {
-            let header = &found.header;
-            if header.base_offset >= upper {
-                break;
-            }
-            if header.max_timestamp < target || header.last_offset() < from {
-                continue;
-            }
-            self.verify(found.position, found.end(), epochs)?;
-            let batch = scan.batch_of(&found).map_err(|damage| self.corrupt(damage))?;
-            for record in &batch.records(uncompressed_max)? {
-                let record = record?;
-                if record.timestamp >= target && record.offset >= from && record.offset < upper {
-                    return Ok(Some((record.timestamp, record.offset, header.leader_epoch)));
-                }
-            }
-        }
-        Ok(None)
+    /// What the first batch must look like.
+    pub(super) fn at_start(&self) -> Expected {
+        Expected { next: self.base_offset, exact: !self.home.gaps(), epoch: LeaderEpoch::UNKNOWN }
     }
 }

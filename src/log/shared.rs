@@ -1,6 +1,6 @@
 //! What the writer of a log publishes to its readers.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
@@ -82,6 +82,9 @@ pub(super) struct Shared {
     log_start: AtomicI64,
     local_start: AtomicI64,
     log_end: AtomicI64,
+    high_watermark: AtomicI64,
+    /// How often files that a reader may have open were cut or replaced.
+    cuts: AtomicU64,
     synced: Mutex<Synced>,
     dirty: Mutex<Dirty>,
     producers: Mutex<Producers>,
@@ -104,6 +107,8 @@ impl Shared {
             log_start: AtomicI64::new(0),
             local_start: AtomicI64::new(0),
             log_end: AtomicI64::new(0),
+            high_watermark: AtomicI64::new(0),
+            cuts: AtomicU64::new(0),
             synced: Mutex::new(Synced { generation: 0, recovery_point: Offset::ZERO }),
             dirty: Mutex::default(),
             producers: Mutex::default(),
@@ -126,10 +131,57 @@ impl Shared {
         Offset(self.log_end.load(Ordering::Acquire))
     }
 
-    /// Publishes where the log starts, here and altogether: nothing is kept elsewhere.
-    pub(super) fn set_starts(&self, offset: Offset) {
-        self.local_start.store(offset.0, Ordering::Release);
+    /// What lies below is not cut but by an unclean election, and may be mapped.
+    pub(super) fn high_watermark(&self) -> Offset {
+        Offset(self.high_watermark.load(Ordering::Acquire))
+    }
+
+    /// Moves the high watermark on, and what may be mapped with it, before anybody is told.
+    pub(super) fn raise_high_watermark(&self, offset: Offset) {
+        let before = self.high_watermark();
+        if offset <= before {
+            return;
+        }
+        let view = self.view.load();
+        let passed = view.segments.iter().skip(view.index_of(before));
+        for segment in passed.take_while(|segment| segment.base_offset < offset) {
+            segment.commit(offset);
+        }
+        self.high_watermark.store(offset.0, Ordering::Release);
+    }
+
+    /// Sets the high watermark, in a log that nobody reads yet, or that starts over or was cut below it.
+    pub(super) fn reset_high_watermark(&self, offset: Offset) {
+        self.high_watermark.store(offset.0, Ordering::Release);
+    }
+
+    pub(super) fn cuts(&self) -> u64 {
+        self.cuts.load(Ordering::Acquire)
+    }
+
+    /// Tells readers that what they read from a file by now may be torn. Must be called between publishing the
+    /// new view and changing a file: then whoever finds the same number before and after reading has read
+    /// what his view says.
+    pub(super) fn note_cut(&self) {
+        self.cuts.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Nothing before `offset` is in the log any more, here or elsewhere.
+    pub(super) fn raise_log_start(&self, offset: Offset) {
+        // What is here never starts before the log, whoever looks when.
+        self.raise_local_start(offset);
+        self.log_start.fetch_max(offset.0, Ordering::AcqRel);
+    }
+
+    /// Nothing before `offset` is on this disk any more.
+    pub(super) fn raise_local_start(&self, offset: Offset) {
+        self.local_start.fetch_max(offset.0, Ordering::AcqRel);
+    }
+
+    /// Sets where a log starts that was opened, starts over, or was cut to before its start; all of it is here.
+    pub(super) fn reset_starts(&self, offset: Offset) {
         self.log_start.store(offset.0, Ordering::Release);
+        self.local_start.store(offset.0, Ordering::Release);
     }
 
     /// Publishes the end; the segments must have been published before.
@@ -147,5 +199,28 @@ impl Shared {
 
     pub(super) fn producers(&self) -> MutexGuard<'_, Producers> {
         self.producers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_log_may_start_before_what_is_on_this_disk_but_not_after() {
+        let shared =
+            Shared::new(TopicPartition::new("orders", 0), Health::new(Path::new("data")), 1);
+        let starts = || (shared.log_start().0, shared.local_start().0);
+        shared.raise_local_start(Offset(5));
+        assert_eq!(starts(), (0, 5));
+        shared.raise_log_start(Offset(3));
+        assert_eq!(starts(), (3, 5));
+        shared.raise_log_start(Offset(7));
+        assert_eq!(starts(), (7, 7));
+        shared.raise_log_start(Offset(2));
+        shared.raise_local_start(Offset(6));
+        assert_eq!(starts(), (7, 7));
     }
 }

@@ -14,11 +14,12 @@ use bytes::Bytes;
 
 use super::active::{Active, create_segment};
 use super::append::{Append, Prepared, prepare, recompresses};
+use super::committed::Mark;
 use super::config::LogConfig;
 use super::index::{OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
 use super::layout;
 use super::producers::{Check, ProducerBatch};
-use super::reader::LogReader;
+use super::reader::{HighWatermark, LogReader};
 use super::segment::Home;
 use super::shared::{Shared, View};
 use super::snapshot;
@@ -112,6 +113,12 @@ impl Log {
     #[must_use]
     pub fn reader(&self) -> LogReader {
         LogReader { shared: Arc::clone(&self.shared) }
+    }
+
+    /// The high watermark, to be moved.
+    #[must_use]
+    pub fn high_watermark(&self) -> HighWatermark {
+        HighWatermark { shared: Arc::clone(&self.shared) }
     }
 
     /// The first offset that may be read.
@@ -273,6 +280,10 @@ impl Log {
             return Err(Error::io("write", path, error));
         }
         self.note(prepared, start, now);
+        self.active.segment.appended(prepared.iter().scan(start, |position, batch| {
+            *position += batch.header.size_bytes as u64;
+            Some(Mark { next_offset: batch.header.next_offset(), position: *position })
+        }));
         let end = last.header.next_offset();
         self.active.segment.publish(start + size as u64, end, max_timestamp);
         self.shared.set_log_end(end);

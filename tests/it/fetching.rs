@@ -261,6 +261,14 @@ fn a_follower_that_is_no_replica_is_refused() {
     let response = client.call(12, request);
     let code = response.responses[0].partitions[0].error_code;
     check_code(code, ErrorCode::NotLeaderOrFollower);
+    // Who names the epoch is told to ask again: the metadata may be on its way.
+    for (epoch, refusal) in [(0, ErrorCode::UnknownLeaderEpoch), (9, ErrorCode::UnknownLeaderEpoch)]
+    {
+        let mut request = FetchRequest { replica_id: 3, ..fetch_request("t", 0, 0) };
+        request.topics[0].partitions[0].current_leader_epoch = epoch;
+        let response = client.call(12, request);
+        check_code(response.responses[0].partitions[0].error_code, refusal);
+    }
     let request = FetchRequest { replica_id: -2, ..fetch_request("t", 0, 0) };
     assert_eq!(client.call(12, request).responses[0].partitions[0].error_code, 0);
 }

@@ -113,8 +113,12 @@ fn check(simulation: &Simulation, known: &Known, what: &str) {
     let leader = epoch_of(TERMS.len());
     log.start_epoch(leader).unwrap();
     for asked in 0..=leader.0 {
-        let (epoch, end) = reader.end_offset_for_epoch(LeaderEpoch(asked));
-        assert_eq!((epoch.0, end.0), end_of(epochs, asked, leader.0), "{what}: epoch {asked}");
+        let end = reader.end_offset_for_epoch(LeaderEpoch(asked)).unwrap();
+        assert_eq!(
+            (end.epoch.0, end.end_offset.0),
+            end_of(epochs, asked, leader.0),
+            "{what}: epoch {asked}"
+        );
     }
     // An older leader has nothing to say any more, once there are records of a newer one.
     log.append_as_leader(&batch(NOW.0, &["next"]), leader, NOW).unwrap();

@@ -28,3 +28,4 @@ mod histories;
 mod model;
 mod network;
 mod power;
+mod truncation;

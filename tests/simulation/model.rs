@@ -15,6 +15,8 @@ enum Step {
     Sync,
     Roll,
     Truncate(u8),
+    TruncateUncleanly(u8),
+    Commit(u8),
     DeleteBefore(u8),
     RetainBytes(u16),
     Close,
@@ -28,7 +30,9 @@ fn step() -> impl Strategy<Value = Step> {
         10 => (1..6_usize, 0..300_usize).prop_map(|(count, size)| Step::Append { count, size }),
         3 => Just(Step::Sync),
         1 => Just(Step::Roll),
-        1 => any::<u8>().prop_map(Step::Truncate),
+        2 => any::<u8>().prop_map(Step::Truncate),
+        1 => any::<u8>().prop_map(Step::TruncateUncleanly),
+        3 => any::<u8>().prop_map(Step::Commit),
         1 => any::<u8>().prop_map(Step::DeleteBefore),
         1 => (0..4000_u16).prop_map(Step::RetainBytes),
         1 => Just(Step::Close),
@@ -117,16 +121,26 @@ impl Pair {
                 self.log().maybe_roll(later).unwrap();
             }
             Step::Truncate(at) => {
+                let target = Offset(self.place(*at));
+                let committed = self.log().high_watermark().get();
+                let cut = self.log().truncate_to(target);
+                assert_eq!(cut.is_ok(), target >= committed, "{target:?}, {committed:?}");
+                if let Ok(end) = cut {
+                    self.cut(end.0, target.0);
+                }
+            }
+            Step::TruncateUncleanly(at) => {
                 let target = self.place(*at);
-                self.synced = self.synced.min(target);
-                let end = self.log().truncate_to(Offset(target)).unwrap().0;
-                assert!(end <= target);
-                self.synced = self.synced.min(end);
-                self.values.retain(|(offset, _)| *offset < end);
-                self.end = end;
-                self.start = self.start.min(end);
-                self.start = self.log().log_start_offset().0;
-                self.values.retain(|(offset, _)| *offset >= self.start);
+                let end = self.log().truncate_uncleanly(Offset(target)).unwrap();
+                assert!(self.log().high_watermark().get() <= end);
+                self.cut(end.0, target);
+            }
+            Step::Commit(at) => {
+                let target = Offset(self.place(*at));
+                let high_watermark = self.log().high_watermark();
+                let before = high_watermark.get();
+                high_watermark.raise(target);
+                assert_eq!(high_watermark.get(), before.max(target));
             }
             Step::DeleteBefore(at) => {
                 let target = self.place(*at);
@@ -164,6 +178,15 @@ impl Pair {
         }
         assert_eq!(self.log().log_end_offset().0, self.end);
         assert_eq!(self.log().log_start_offset().0, self.start);
+    }
+
+    fn cut(&mut self, end: i64, target: i64) {
+        assert!(end <= target);
+        self.synced = self.synced.min(end);
+        self.end = end;
+        self.start = self.log().log_start_offset().0;
+        let start = self.start;
+        self.values.retain(|(offset, _)| *offset >= start && *offset < end);
     }
 
     fn place(&self, at: u8) -> i64 {

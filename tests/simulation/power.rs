@@ -211,7 +211,7 @@ fn run_truncation(simulation: &Simulation) -> ottla::error::Result<()> {
     }
     log.sync()?;
     checkpoint(&directory, &log)?;
-    directory.lower_recovery_point(&partition, Offset(5))?;
+    directory.lower_checkpoints(&partition, Offset(5))?;
     simulation.clock.advance(1);
     log.truncate_to(Offset(5))?;
     for step in 5..8_i32 {

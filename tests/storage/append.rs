@@ -2,7 +2,7 @@
 
 use ottla::env::Env;
 use ottla::error::{Error, ErrorCode};
-use ottla::log::{Append, Log, LogConfig};
+use ottla::log::{Append, EpochEnd, Log, LogConfig};
 use ottla::record::{BatchOptions, Batches, Compression, TimestampType};
 use ottla::types::{LeaderEpoch, Offset, TimestampMs};
 
@@ -224,9 +224,14 @@ fn times_and_epochs_are_found_by_record() {
         assert_eq!(find(1180), Some((1180, 118, 6)));
         let max = reader.max_timestamp(upper).unwrap().unwrap();
         assert_eq!((max.0.0, max.1.0), (1180, 118));
-        assert_eq!(reader.end_offset_for_epoch(LeaderEpoch(3)), (LeaderEpoch(2), Offset(60)));
-        assert_eq!(reader.end_offset_for_epoch(LeaderEpoch(6)), (LeaderEpoch(6), Offset(120)));
-        assert_eq!(reader.end_offset_for_epoch(LeaderEpoch(7)).1, Offset(-1));
+        let end = |epoch| reader.end_offset_for_epoch(LeaderEpoch(epoch));
+        let at = |epoch, end_offset| EpochEnd {
+            epoch: LeaderEpoch(epoch),
+            end_offset: Offset(end_offset),
+        };
+        assert_eq!(end(3), Some(at(2, 60)));
+        assert_eq!(end(6), Some(at(6, 120)));
+        assert_eq!(end(7), None);
         drop(log);
         log = reopen(&env, &path, config.clone(), Offset(50)).unwrap().0;
     }

@@ -13,7 +13,7 @@ use super::runtime::Runtime;
 use crate::broker::change::Change;
 use crate::broker::log_threads::LogThreads;
 use crate::broker::parking::Parking;
-use crate::broker::partition::{Partition, Surroundings};
+use crate::broker::partition::{Assignment, Partition, Surroundings};
 use crate::broker::storage::{Storage, log_config};
 use crate::config::{BrokerConfig, ConfigMap, TopicConfig};
 use crate::env::Env;
@@ -251,7 +251,10 @@ impl Rig {
             leader_epoch: LeaderEpoch(0),
             partition_epoch: PartitionEpoch(0),
         };
-        let partition = Partition::new((topic_id, 0), log, (&image, config), &around).unwrap();
+        let brokers = MetadataImage::default();
+        let now = std::time::Duration::ZERO;
+        let assignment = Assignment { state: &image, config, brokers: &brokers, now };
+        let partition = Partition::new((topic_id, 0), log, &assignment, &around).unwrap();
         let log_threads = Arc::new(LogThreads::start(env).unwrap());
         let runtime = Arc::new(Runtime::new(ShardParts {
             env: env.clone(),

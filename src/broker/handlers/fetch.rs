@@ -9,8 +9,8 @@
 //! sessions; v9 leader epochs (KIP-320); v11 rack (no preferred replica: there is one); v12 last
 //! fetched epoch and divergence (KIP-595); v13 topic ids; v15 replica state; v16 leader endpoints
 //! (KIP-951); v17 directory id and v18 high watermark of followers. Errors: OFFSET_OUT_OF_RANGE;
-//! NOT_LEADER_OR_FOLLOWER, also for a follower that is no replica; FENCED_LEADER_EPOCH,
-//! UNKNOWN_LEADER_EPOCH; UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID; FETCH_SESSION_ID_NOT_FOUND,
+//! NOT_LEADER_OR_FOLLOWER; FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH; one of the two for a follower that is no
+//! replica; UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID; FETCH_SESSION_ID_NOT_FOUND,
 //! INVALID_FETCH_SESSION_EPOCH, FETCH_SESSION_TOPIC_ID_ERROR; UNSUPPORTED_COMPRESSION_TYPE for a zstd
 //! topic before v10; KAFKA_STORAGE_ERROR (NOT_LEADER_OR_FOLLOWER up to v5, which does not know it).
 
@@ -23,7 +23,7 @@ use super::common;
 use super::topics::{TopicKey, Topics};
 use crate::broker::dispatch::Call;
 use crate::broker::parking::PartitionKey;
-use crate::broker::partition::{FetchRead, Partition};
+use crate::broker::partition::{FetchRead, Isolation, Partition, Room};
 use crate::env::Threads;
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::fetch_session::{
@@ -47,7 +47,7 @@ const READ_COMMITTED: i8 = 1;
 struct Limits {
     min_bytes: usize,
     max_bytes: usize,
-    read_committed: bool,
+    isolation: Isolation,
     from_follower: bool,
     version: i16,
 }
@@ -156,7 +156,10 @@ fn limits(call: &Call<'_>, request: &FetchRequest, version: i16) -> Limits {
     Limits {
         min_bytes,
         max_bytes,
-        read_committed: request.isolation_level == READ_COMMITTED,
+        isolation: match request.isolation_level {
+            READ_COMMITTED => Isolation::Committed,
+            _ => Isolation::Uncommitted,
+        },
         from_follower: replica != CONSUMER && replica != DEBUGGER,
         version,
     }
@@ -263,16 +266,15 @@ fn read_one(target: &Target, limits: Limits, left: usize, at_least_one: bool) ->
         Err(error) => return Err(Error::kafka(error.code(), error.to_string())),
     };
     if limits.from_follower {
-        let context = format!("the follower is not a replica of {}", partition.name());
-        return Err(Error::kafka(ErrorCode::NotLeaderOrFollower, context));
+        partition.refuse_follower(target.interest.current_leader_epoch)?;
     }
     if limits.version < 10 && partition.compresses_with_zstd() {
         let context = format!("{} is compressed with zstd", partition.name());
         return Err(Error::kafka(ErrorCode::UnsupportedCompressionType, context));
     }
     let asked = usize::try_from(target.interest.max_bytes.max(0)).unwrap_or(0);
-    let wanted = (asked.min(left), at_least_one);
-    partition.fetch(&target.interest, wanted, limits.read_committed)
+    let room = Room { max_bytes: asked.min(left), at_least_one };
+    partition.fetch(&target.interest, room, limits.isolation)
 }
 
 fn partition_data(
@@ -301,19 +303,19 @@ fn partition_data(
             };
         }
     };
-    let aborted = |(producer_id, first_offset): &(crate::types::ProducerId, Offset)| {
-        AbortedTransaction { producer_id: producer_id.0, first_offset: first_offset.0 }
+    let aborted = |entry: &crate::log::AbortedTransaction| AbortedTransaction {
+        producer_id: entry.producer_id.0,
+        first_offset: entry.first_offset.0,
     };
     PartitionData {
         partition_index,
         high_watermark: read.high_watermark.0,
         last_stable_offset: read.last_stable_offset.0,
         log_start_offset: read.log_start_offset.0,
-        diverging_epoch: read.diverging.map_or_else(EpochEndOffset::default, |(epoch, end)| {
-            EpochEndOffset { epoch: epoch.0, end_offset: end.0 }
+        diverging_epoch: read.diverging.map_or_else(EpochEndOffset::default, |end| {
+            EpochEndOffset { epoch: end.epoch.0, end_offset: end.end_offset.0 }
         }),
-        aborted_transactions: limits
-            .read_committed
+        aborted_transactions: (limits.isolation == Isolation::Committed)
             .then(|| read.aborted.iter().map(aborted).collect()),
         records: Some(read.records),
         ..PartitionData::default()

@@ -9,11 +9,12 @@
 use super::topics::{TopicKey, Topics};
 use crate::broker::dispatch::Call;
 use crate::error::Result;
+use crate::log::EpochEnd;
 use crate::protocol::messages::offset_for_leader_epoch::{
     EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
     OffsetForLeaderPartition, OffsetForLeaderTopicResult,
 };
-use crate::types::{LeaderEpoch, Offset};
+use crate::types::LeaderEpoch;
 
 pub(in crate::broker) fn handle(
     call: &Call<'_>,
@@ -26,9 +27,9 @@ pub(in crate::broker) fn handle(
             let mut response =
                 EpochEndOffset { partition: wanted.partition, ..EpochEndOffset::default() };
             match look_up(&known, &topic.topic, wanted) {
-                Ok(Some((epoch, end))) => {
-                    response.leader_epoch = epoch.0;
-                    response.end_offset = end.0;
+                Ok(Some(end)) => {
+                    response.leader_epoch = end.epoch.0;
+                    response.end_offset = end.end_offset.0;
                 }
                 Ok(None) => {}
                 Err(error) => response.error_code = error.code().to_i16(),
@@ -47,7 +48,7 @@ fn look_up(
     topics: &Topics,
     topic: &str,
     wanted: &OffsetForLeaderPartition,
-) -> Result<Option<(LeaderEpoch, Offset)>> {
+) -> Result<Option<EpochEnd>> {
     let partition = topics.leader(TopicKey::Name(topic), wanted.partition)?;
     partition.check_epoch(LeaderEpoch(wanted.current_leader_epoch))?;
     Ok(partition.end_of_epoch(LeaderEpoch(wanted.leader_epoch)))

@@ -90,7 +90,7 @@ impl Appending {
     }
 }
 
-/// A producer that waits for the high watermark.
+/// A producer that waits.
 pub(super) struct Waiting {
     pub(super) until: Offset,
     pub(super) answer: AppendAnswer,
@@ -168,33 +168,40 @@ impl Partition {
         };
         let until = info.last_offset.next();
         let mut state = self.state();
-        let moved = state.replica.appended(self.reader.log_end_offset());
+        let effects = state.replica.appended(self.reader.log_end_offset());
         #[cfg(feature = "sim")]
         if is_planted(Mutation::ShowsBeforeSync) {
-            self.high_watermark.store(until.0, Ordering::Release);
+            self.high_watermark.raise(until);
             self.parking.wake(&self.key);
         }
         #[cfg(feature = "sim")]
         let acks = if is_planted(Mutation::AcknowledgesBeforeSync) { Acks::None } else { acks };
-        if let Some(high_watermark) = moved {
-            self.publish(&mut state, high_watermark);
-        }
-        // With one copy, what the leader has for sure is what is committed: acks=1 waits for it as well, so that
-        // whoever was told of a record finds it below the end of the log (ADR 0014).
-        if acks == Acks::None || state.replica.high_watermark() >= until {
+        let moved = self.publish(&mut state, &effects);
+        // With one copy, what the leader has for sure is what is committed: whoever was told of a record finds it
+        // below the end of the log, also with acks=1 (ADR 0014). With several, only acks=all waits for the others.
+        let reached = match acks {
+            Acks::None => true,
+            Acks::Leader => state.replica.stored_end() >= until,
+            Acks::All => state.replica.high_watermark() >= until,
+        };
+        if reached {
             drop(reply.send(Ok(answer)));
         } else if let Some(code) = self.standing.load().closed {
             // Whoever closed it has answered those who waited.
             drop(reply.send(Err(closed(code, &self.name))));
         } else {
-            let last = state.waiting.back().map(|last| last.until);
+            let queue = match acks {
+                Acks::All => &mut state.waiting,
+                Acks::Leader | Acks::None => &mut state.waiting_for_leader,
+            };
+            let last = queue.back().map(|last| last.until);
             // A duplicate waits for what the original waits for, which may be further back.
             assert!(last <= Some(until) || info.duplicate, "APPEND-2: {until} after {last:?}");
-            state.waiting.push_back(Waiting { until, answer, reply });
+            queue.push_back(Waiting { until, answer, reply });
         }
         let needs_sync = self.needs_sync(&state);
         drop(state);
-        if moved.is_some() {
+        if moved {
             self.parking.wake(&self.key);
         }
         needs_sync

@@ -11,11 +11,10 @@
 
 use std::sync::Arc;
 
-use super::{Partition, State, Waiting, local_durability};
+use super::{Assignment, Partition, State, Waiting, rules};
 use crate::config::TopicConfig;
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::Log;
-use crate::machine::metadata::PartitionImage;
 use crate::machine::replica::{Token, WentBack};
 use crate::types::{LeaderEpoch, TopicPartition};
 
@@ -91,8 +90,8 @@ pub(super) fn min_in_sync(config: &TopicConfig, replicas: usize) -> usize {
 impl Partition {
     /// Applies a new state from the metadata image. May wait for an append if role or epoch change, not
     /// otherwise.
-    pub(in crate::broker) fn update(&self, image: &PartitionImage, config: Arc<TopicConfig>) {
-        if let Err(error) = self.take_role(image, config)
+    pub(in crate::broker) fn update(&self, assignment: &Assignment<'_>) {
+        if let Err(error) = self.take_role(assignment)
             && self.standing.load().closed.is_none()
         {
             let partition = &self.name;
@@ -102,30 +101,25 @@ impl Partition {
         self.parking.wake(&self.key);
     }
 
-    pub(super) fn take_role(&self, image: &PartitionImage, config: Arc<TopicConfig>) -> Result<()> {
-        if self.standing.load().token == Token::of(self.node_id, image) {
-            self.adjust(&mut self.state(), image, config)
+    pub(super) fn take_role(&self, assignment: &Assignment<'_>) -> Result<()> {
+        if self.standing.load().token == Token::of(self.node_id, assignment.state) {
+            self.adjust(&mut self.state(), assignment)
         } else {
-            self.with_ledger(|ledger| self.turn(ledger, image, config))
+            self.with_ledger(|ledger| self.turn(ledger, assignment))
         }
     }
 
     /// Takes another role, or the same in another epoch (`TURN-1`).
-    fn turn(
-        &self,
-        ledger: &mut Ledger,
-        image: &PartitionImage,
-        config: Arc<TopicConfig>,
-    ) -> Result<()> {
+    fn turn(&self, ledger: &mut Ledger, assignment: &Assignment<'_>) -> Result<()> {
         let mut state = self.state();
         // Nothing is appended from here on until the new token is handed out, even if this fails.
         ledger.token = Token::NONE;
-        if let Some(epoch) = Token::of(self.node_id, image).leads() {
+        if let Some(epoch) = Token::of(self.node_id, assignment.state).leads() {
             // The epoch starts here, and not with its first record: a follower that asks where an older one
             // ended must not be told that nobody knows.
             ledger.log.start_epoch(epoch)?;
         }
-        self.adjust(&mut state, image, config)?;
+        self.adjust(&mut state, assignment)?;
         if state.replica.token().leads().is_none() {
             let context = format!("this broker no longer leads {}", self.name);
             let told = || Error::kafka(ErrorCode::NotLeaderOrFollower, context.clone());
@@ -136,32 +130,28 @@ impl Partition {
     }
 
     /// Applies what the metadata says to the machine, and publishes what comes of it.
-    fn adjust(
-        &self,
-        state: &mut State,
-        image: &PartitionImage,
-        config: Arc<TopicConfig>,
-    ) -> Result<()> {
+    fn adjust(&self, state: &mut State, assignment: &Assignment<'_>) -> Result<()> {
         let before = self.standing.load();
         if let Some(code) = before.closed {
             return Err(closed(code, &self.name));
         }
-        let durable = state.replica.set_durability(local_durability(&config, image, self.volatile));
-        let assigned = state.replica.assign(image);
+        let Assignment { state: image, config, brokers, now } = assignment;
+        let rules = rules(assignment, self.volatile);
+        let settled = state.replica.set_rules(rules);
+        self.publish(state, &settled);
+        let assigned = state.replica.assign(image, *brokers, *now);
         let assigned = assigned.map_err(|WentBack { current, asked }| {
             let name = &self.name;
             Error::invalid(format!("{name} is {current:?} and cannot become {asked:?}"))
         })?;
         self.standing.store(Arc::new(Standing {
             token: state.replica.token(),
-            in_sync: image.isr.len(),
-            min_in_sync: min_in_sync(&config, image.replicas.len()),
-            config,
+            in_sync: state.replica.in_sync().unwrap_or(image.isr.len()),
+            min_in_sync: rules.min_in_sync,
+            config: Arc::clone(config),
             closed: None,
         }));
-        if let Some(high_watermark) = assigned.or(durable) {
-            self.publish(state, high_watermark);
-        }
+        self.publish(state, &assigned);
         Ok(())
     }
 
@@ -180,9 +170,10 @@ impl Partition {
 }
 
 impl State {
-    /// Tells everybody who waits for the high watermark that it will not come (`TURN-2`).
+    /// Tells every producer that waits that it waits in vain (`TURN-2`).
     fn fail_waiting(&mut self, why: impl Fn() -> Error) {
-        for Waiting { reply, .. } in self.waiting.drain(..) {
+        let waiting = self.waiting.drain(..).chain(self.waiting_for_leader.drain(..));
+        for Waiting { reply, .. } in waiting {
             // Nobody listens any more when the connection is gone.
             drop(reply.send(Err(why())));
         }

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tempfile::TempDir;
 use tokio::sync::oneshot::error::TryRecvError;
 
-use super::super::{Acks, Appended, Appending, Isolation, Surroundings};
+use super::super::{Acks, Appended, Appending, Isolation, OpenLog, Room, Surroundings};
 use super::*;
 use crate::broker::parking::Parking;
 use crate::broker::storage::log_config;
@@ -15,6 +16,7 @@ use crate::config::{BrokerConfig, ConfigMap};
 use crate::env::Env;
 use crate::log::{Health, OpenOptions};
 use crate::machine::fetch_session::FetchInterest;
+use crate::machine::metadata::{MetadataImage, PartitionImage};
 use crate::record::{Batch, BatchBuilder, BatchOptions, Batches};
 use crate::types::{NodeId, Offset, PartitionEpoch, TimestampMs, Uuid};
 
@@ -68,7 +70,16 @@ fn open(
         parking: Arc::new(Parking::new()),
         volatile: false,
     };
-    Partition::new((Uuid([7; 16]), 0), (log, Offset(high_watermark)), (image, config), &around)
+    let brokers = MetadataImage::default();
+    let now = Duration::ZERO;
+    let assignment = Assignment { state: image, config, brokers: &brokers, now };
+    let log = OpenLog { log, high_watermark: Offset(high_watermark) };
+    Partition::new((Uuid([7; 16]), 0), log, &assignment, &around)
+}
+
+fn update(partition: &Partition, state: &PartitionImage, config: Arc<TopicConfig>) {
+    let brokers = MetadataImage::default();
+    partition.update(&Assignment { state, config, brokers: &brokers, now: Duration::ZERO });
 }
 
 fn records() -> Bytes {
@@ -98,7 +109,8 @@ fn fetch(partition: &Partition) -> Result<usize> {
         current_leader_epoch: LeaderEpoch::UNKNOWN,
         last_fetched_epoch: LeaderEpoch::UNKNOWN,
     };
-    partition.fetch(&interest, (1 << 20, true), false).map(|read| read.records.len())
+    let room = Room { max_bytes: 1 << 20, at_least_one: true };
+    partition.fetch(&interest, room, Isolation::Uncommitted).map(|read| read.records.len())
 }
 
 #[test]
@@ -108,9 +120,9 @@ fn who_waits_is_told_when_another_broker_leads() {
     let mut waiting = append(&partition);
     assert_eq!(waiting.try_recv().unwrap_err(), TryRecvError::Empty, "it is not synced yet");
     // The members of the ISR are no reason to stop waiting.
-    partition.update(&image(1, 0, &[1, 2]), by_fsync());
+    update(&partition, &image(1, 0, &[1, 2]), by_fsync());
     assert_eq!(waiting.try_recv().unwrap_err(), TryRecvError::Empty);
-    partition.update(&image(2, 1, &[2]), by_fsync());
+    update(&partition, &image(2, 1, &[2]), by_fsync());
     assert_eq!(code(waiting), Some(ErrorCode::NotLeaderOrFollower));
     let end = partition.reader().log_end_offset();
     assert_eq!(code(append(&partition)), Some(ErrorCode::NotLeaderOrFollower));
@@ -119,7 +131,7 @@ fn who_waits_is_told_when_another_broker_leads() {
     // A sync that was under way commits nothing: the leader decides what is.
     partition.sync_now();
     assert_eq!(partition.high_watermark(), Offset::ZERO);
-    partition.update(&image(1, 2, &[1]), by_fsync());
+    update(&partition, &image(1, 2, &[1]), by_fsync());
     assert_eq!(partition.high_watermark(), Offset(1));
     let again = append(&partition);
     partition.sync_now();
@@ -130,10 +142,13 @@ fn who_waits_is_told_when_another_broker_leads() {
 fn an_epoch_has_a_start_before_it_has_records() {
     let directory = TempDir::new().unwrap();
     let partition = open(directory.path(), 0, &image(1, 5, &[1]), by_fsync()).unwrap();
-    let end = |epoch| partition.end_of_epoch(LeaderEpoch(epoch));
+    let end = |epoch| {
+        let end = partition.end_of_epoch(LeaderEpoch(epoch))?;
+        Some((end.epoch, end.end_offset))
+    };
     assert_eq!(end(5), Some((LeaderEpoch(5), Offset(0))), "of an empty log, too");
     let waiting = append(&partition);
-    partition.update(&image(1, 7, &[1]), by_fsync());
+    update(&partition, &image(1, 7, &[1]), by_fsync());
     assert_eq!(end(5), Some((LeaderEpoch(5), Offset(1))), "a follower of epoch 5 is told");
     assert_eq!(end(6), Some((LeaderEpoch(5), Offset(1))));
     assert_eq!(end(7), Some((LeaderEpoch(7), Offset(1))));
@@ -157,7 +172,7 @@ fn an_epoch_has_a_start_before_it_has_records() {
 fn an_epoch_that_goes_back_takes_the_partition_offline() {
     let directory = TempDir::new().unwrap();
     let partition = open(directory.path(), 0, &image(1, 5, &[1]), by_fsync()).unwrap();
-    partition.update(&image(1, 4, &[1]), by_fsync());
+    update(&partition, &image(1, 4, &[1]), by_fsync());
     assert_eq!(code(append(&partition)), Some(ErrorCode::KafkaStorageError));
     drop(partition);
     // The log remembers, too, as soon as it has records of the later epoch.
@@ -183,12 +198,15 @@ fn the_saved_high_watermark_holds_until_the_followers_are_heard_of() {
     assert_eq!(partition.high_watermark(), Offset(3), "the log end is not known to be committed");
     let mut shrunk = both;
     shrunk.isr = vec![NodeId(1)];
-    partition.update(&shrunk, replicated);
+    shrunk.partition_epoch = shrunk.partition_epoch.next();
+    update(&partition, &shrunk, replicated);
+    assert_eq!(partition.high_watermark(), Offset(3), "not with fewer in sync than there must be");
+    update(&partition, &shrunk, config(&[("durability", "os")]));
     assert_eq!(partition.high_watermark(), Offset(4));
     // A rule that asks for a sync is not kept by what was written before: one becomes due.
-    let due = || partition.is_flush_due(std::time::Duration::ZERO);
+    let due = || partition.is_flush_due(Duration::ZERO);
     assert!(!due());
-    partition.update(&shrunk, by_fsync());
+    update(&partition, &shrunk, by_fsync());
     assert!(due());
     partition.sync_now();
     assert!(!due());
@@ -207,8 +225,30 @@ fn too_few_in_sync_refuse_all_but_not_the_leader_alone() {
     assert_eq!(code(append(&partition)), Some(ErrorCode::NotEnoughReplicas));
     assert_eq!(code(append_as(&partition, Acks::Leader)), None);
     // Once a follower is in sync, the append is made, and waits for it.
-    partition.update(&image(1, 0, &[1, 2]), two);
+    let mut both = image(1, 0, &[1, 2]);
+    both.partition_epoch = both.partition_epoch.next();
+    update(&partition, &both, two);
     assert_eq!(append(&partition).try_recv().unwrap_err(), TryRecvError::Empty);
+}
+
+#[test]
+fn one_copy_is_enough_for_acks_1_when_there_are_more() {
+    let directory = TempDir::new().unwrap();
+    let both = image(1, 0, &[1, 2]);
+    let partition = open(directory.path(), 0, &both, by_fsync()).unwrap();
+    let (mut one, mut all) = (append_as(&partition, Acks::Leader), append(&partition));
+    assert_eq!(one.try_recv().unwrap_err(), TryRecvError::Empty, "it is not synced yet");
+    partition.sync_now();
+    assert_eq!(code(one), None);
+    assert_eq!(all.try_recv().unwrap_err(), TryRecvError::Empty, "the follower has not come");
+    assert_eq!(partition.high_watermark(), Offset::ZERO);
+    let written = config(&[("durability", "os")]);
+    update(&partition, &both, Arc::clone(&written));
+    assert_eq!(code(append_as(&partition, Acks::Leader)), None);
+    let mut later = append_as(&partition, Acks::Leader);
+    assert!(later.try_recv().is_ok());
+    update(&partition, &image(2, 1, &[2]), written);
+    assert_eq!(code(all), Some(ErrorCode::NotLeaderOrFollower));
 }
 
 #[test]
@@ -220,7 +260,7 @@ fn whoever_waits_hears_of_the_end() {
     assert_eq!(code(waiting), Some(ErrorCode::UnknownTopicOrPartition));
     // The first reason stays, and no metadata brings it back.
     partition.close(ErrorCode::KafkaStorageError);
-    partition.update(&image(1, 1, &[1]), by_fsync());
+    update(&partition, &image(1, 1, &[1]), by_fsync());
     assert_eq!(code(append(&partition)), Some(ErrorCode::UnknownTopicOrPartition));
     assert_eq!(fetch(&partition).unwrap_err().code(), ErrorCode::UnknownTopicOrPartition);
     drop(partition.take_log());
@@ -239,8 +279,8 @@ fn a_coordinator_of_an_older_epoch_writes_nothing() {
     };
     assert_eq!(own(3), None);
     // It was replaced, here of all places, and does not know yet.
-    partition.update(&image(2, 4, &[2]), by_fsync());
-    partition.update(&image(1, 5, &[1]), by_fsync());
+    update(&partition, &image(2, 4, &[2]), by_fsync());
+    update(&partition, &image(1, 5, &[1]), by_fsync());
     assert_eq!(own(3), Some(ErrorCode::NotLeaderOrFollower));
     assert_eq!(partition.reader().log_end_offset(), Offset(1));
     assert_eq!(own(5), None);

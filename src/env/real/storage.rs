@@ -19,8 +19,9 @@
 //! other brokers out. There is no defence against `truncate(1)` by hand (Kafka has none either),
 //! nor against a disk that cannot read a page (which would be an I/O error in a read call).
 //!
-//! The fence is per open handle. The log opens a segment for writing once and maps it through
-//! that handle, and opens sealed segments only for reading.
+//! For writing, the fence is per open handle: the log maps the segment that it writes to through the handle that it
+//! writes with. For cutting, it is also that of the file, whoever has mapped it in this process, as long as
+//! anything of it is held ([`HANDED_OUT`]).
 //!
 //! On Unix one mapping of the segment's largest size serves the file as it grows: address space only, no
 //! memory. Elsewhere a mapping cannot be longer than its file, so it is re-created when the file
@@ -28,12 +29,13 @@
 
 #![allow(unsafe_code, reason = "a mapping is memory that someone else could truncate")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 use memmap2::{MmapOptions, MmapRaw};
@@ -76,7 +78,7 @@ impl Disk for RealDisk {
             }
         }
         let file = options.open(path)?;
-        Ok(Arc::new(RealFile { file: Arc::new(file), fence: Arc::new(AtomicU64::new(0)) }))
+        Ok(Arc::new(RealFile { file: Arc::new(file), fence: Arc::default(), seen: Arc::default() }))
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
@@ -210,11 +212,80 @@ impl Drop for RealLock {
 
 impl Lock for RealLock {}
 
+/// What was handed out of a file, for as long as somebody holds a part of it.
+#[derive(Debug)]
+struct HandedOut {
+    key: FileKey,
+    /// The end of what was handed out.
+    end: AtomicU64,
+}
+
+/// Device and inode.
+type FileKey = (u64, u64);
+
+/// The files of which something is mapped in this process.
+static HANDED_OUT: Mutex<BTreeMap<FileKey, Weak<HandedOut>>> = Mutex::new(BTreeMap::new());
+
+#[cfg(unix)]
+fn file_key(metadata: &fs::Metadata) -> FileKey {
+    use std::os::unix::fs::MetadataExt;
+    (metadata.dev(), metadata.ino())
+}
+
+/// Elsewhere all files count as one: none is cut while anything is mapped.
+#[cfg(not(unix))]
+fn file_key(_metadata: &fs::Metadata) -> FileKey {
+    (0, 0)
+}
+
+impl HandedOut {
+    /// What is known of a file that is about to be mapped.
+    fn of(metadata: &fs::Metadata) -> Arc<Self> {
+        let key = file_key(metadata);
+        let mut files = HANDED_OUT.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = files.get(&key).and_then(Weak::upgrade) {
+            return known;
+        }
+        let new = Arc::new(Self { key, end: AtomicU64::new(0) });
+        files.insert(key, Arc::downgrade(&new));
+        new
+    }
+
+    /// The end of what is held of a file.
+    fn end(metadata: &fs::Metadata) -> u64 {
+        let known = {
+            let files = HANDED_OUT.lock().unwrap_or_else(PoisonError::into_inner);
+            files.get(&file_key(metadata)).and_then(Weak::upgrade)
+        };
+        // Not with the list locked: this may be the last reference by now.
+        known.map_or(0, |known| known.end.load(Ordering::Acquire))
+    }
+}
+
+impl Drop for HandedOut {
+    fn drop(&mut self) {
+        let mut files = HANDED_OUT.lock().unwrap_or_else(PoisonError::into_inner);
+        // The file may have been mapped again meanwhile.
+        if files.get(&self.key).is_some_and(|known| known.strong_count() == 0) {
+            files.remove(&self.key);
+        }
+    }
+}
+
+/// A part of the address space that shows a file.
+#[derive(Debug)]
+struct Mapped {
+    map: MmapRaw,
+    handed_out: Arc<HandedOut>,
+}
+
 #[derive(Debug)]
 struct RealFile {
     file: Arc<fs::File>,
     /// The end of what was handed out of a mapping. See `MAP-2`.
     fence: Arc<AtomicU64>,
+    /// The length that the file is known to have. See `MAP-1`.
+    seen: Arc<AtomicU64>,
 }
 
 impl RealFile {
@@ -256,16 +327,31 @@ impl File for RealFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.check_fence(len)?;
-        self.file.set_len(len)
+        if self.is_handed_out(len)? {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!("somebody holds bytes of the file beyond byte {len}"),
+            ));
+        }
+        self.file.set_len(len)?;
+        self.seen.fetch_min(len, Ordering::AcqRel);
+        Ok(())
+    }
+
+    fn is_handed_out(&self, position: u64) -> io::Result<bool> {
+        Ok(HandedOut::end(&self.file.metadata()?) > position)
     }
 
     fn map(&self, limit: u64) -> io::Result<Arc<dyn Mapping>> {
-        let len = self.len()?;
+        let metadata = self.file.metadata()?;
+        let len = metadata.len();
+        self.seen.fetch_max(len, Ordering::AcqRel);
         let mapping = RealMapping {
             map: Mutex::new(None),
             limit,
-            seen: AtomicU64::new(len.min(limit)),
+            seen: Arc::clone(&self.seen),
             fence: Arc::clone(&self.fence),
+            handed_out: HandedOut::of(&metadata),
             file: (len < limit || cfg!(not(unix)) || may_stay_open(&self.file))
                 .then(|| Arc::clone(&self.file)),
         };
@@ -319,11 +405,12 @@ fn write_vectored(file: &fs::File, parts: &[&[u8]], mut position: u64) -> io::Re
 #[derive(Debug)]
 struct RealMapping {
     /// Created once on Unix; replaced by a longer one elsewhere. Slices hold their own reference.
-    map: Mutex<Option<Arc<MmapRaw>>>,
+    map: Mutex<Option<Arc<Mapped>>>,
     limit: u64,
-    /// The length that the file is known to have, at most `limit`. See `MAP-1`.
-    seen: AtomicU64,
+    /// The length that the file is known to have. See `MAP-1`.
+    seen: Arc<AtomicU64>,
     fence: Arc<AtomicU64>,
+    handed_out: Arc<HandedOut>,
     /// The file while it may still grow, and afterwards for sockets.
     file: Option<Arc<fs::File>>,
 }
@@ -344,18 +431,19 @@ fn may_stay_open(_file: &fs::File) -> bool {
 }
 
 impl RealMapping {
-    fn map_to(&self, file: &fs::File, len: u64) -> io::Result<Option<Arc<MmapRaw>>> {
+    fn map_to(&self, file: &fs::File, len: u64) -> io::Result<Option<Arc<Mapped>>> {
         let len = usize::try_from(len).map_err(io::Error::other)?;
         if len == 0 {
             return Ok(None); // an empty mapping is an error on most systems
         }
-        let map = Arc::new(MmapOptions::new().len(len).map_raw_read_only(file)?);
+        let map = MmapOptions::new().len(len).map_raw_read_only(file)?;
+        let map = Arc::new(Mapped { map, handed_out: Arc::clone(&self.handed_out) });
         *self.map.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&map));
         Ok(Some(map))
     }
 
     /// The mapping, when it is long enough; otherwise a new one, when the file is.
-    fn covering(&self, end: u64) -> io::Result<Arc<MmapRaw>> {
+    fn covering(&self, end: u64) -> io::Result<Arc<Mapped>> {
         let beyond = || {
             io::Error::new(
                 io::ErrorKind::UnexpectedEof,
@@ -373,14 +461,15 @@ impl RealMapping {
             if end > len {
                 return Err(beyond());
             }
-            self.seen.fetch_max(len.min(self.limit), Ordering::AcqRel);
+            self.seen.fetch_max(len, Ordering::AcqRel);
         }
         let current = self.map.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match current {
-            Some(map) if map.len() as u64 >= end => Ok(map),
+            Some(map) if map.map.len() as u64 >= end => Ok(map),
             _ => match &self.file {
                 Some(file) => {
-                    self.map_to(file, self.seen.load(Ordering::Acquire))?.ok_or_else(beyond)
+                    let len = self.seen.load(Ordering::Acquire).min(self.limit);
+                    self.map_to(file, len)?.ok_or_else(beyond)
                 }
                 None => Err(beyond()),
             },
@@ -397,10 +486,11 @@ impl Mapping for RealMapping {
         let bounds = || -> Option<(usize, usize)> {
             let start = usize::try_from(range.start).ok()?;
             let end = usize::try_from(range.end).ok()?;
-            (end <= map.len()).then_some((start, end.checked_sub(start)?))
+            (end <= map.map.len()).then_some((start, end.checked_sub(start)?))
         };
         let (start, len) = bounds().ok_or(io::ErrorKind::InvalidInput)?;
         self.fence.fetch_max(range.end, Ordering::AcqRel);
+        map.handed_out.end.fetch_max(range.end, Ordering::AcqRel);
         Ok(Bytes::from_owner(MappedRange { map, start, len }))
     }
 
@@ -426,12 +516,12 @@ impl Mapping for RealMapping {
             // Kernels before 5.14 answer EINVAL; the reader then faults the pages in itself.
             const PAGE: usize = 4096;
             let start = start / PAGE * PAGE;
-            if map.advise_range(memmap2::Advice::PopulateRead, start, end - start).is_err() {
-                drop(map.advise_range(memmap2::Advice::WillNeed, start, end - start));
+            if map.map.advise_range(memmap2::Advice::PopulateRead, start, end - start).is_err() {
+                drop(map.map.advise_range(memmap2::Advice::WillNeed, start, end - start));
             }
         }
         #[cfg(all(unix, not(target_os = "linux")))]
-        drop(map.advise_range(memmap2::Advice::WillNeed, start, end - start));
+        drop(map.map.advise_range(memmap2::Advice::WillNeed, start, end - start));
         #[cfg(not(unix))]
         drop((map, start, end));
     }
@@ -440,7 +530,7 @@ impl Mapping for RealMapping {
 /// A range of a mapping, as the owner of a [`Bytes`].
 #[derive(Debug)]
 struct MappedRange {
-    map: Arc<MmapRaw>,
+    map: Arc<Mapped>,
     start: usize,
     len: usize,
 }
@@ -448,7 +538,7 @@ struct MappedRange {
 impl AsRef<[u8]> for MappedRange {
     fn as_ref(&self) -> &[u8] {
         // SAFETY: `slice` checked that the range lies within the mapping, which `self.map` keeps alive.
-        let start = unsafe { self.map.as_ptr().add(self.start) };
+        let start = unsafe { self.map.map.as_ptr().add(self.start) };
         // SAFETY: the range lies within the mapping and, by MAP-1, within the file, so its pages are
         // readable; by MAP-2 and MAP-3 the file is not cut below its end and the bytes do not change
         // while this owner lives.
@@ -493,14 +583,34 @@ mod tests {
         let disk = RealDisk::new();
         let file = disk.open(&path, OpenMode::Create).unwrap();
         file.write_all_at(&[b"0123456789"], 0).unwrap();
-        let slice = file.map(4096).unwrap().slice(2..6).unwrap();
+        let mapping = file.map(4096).unwrap();
+        let slice = Arc::clone(&mapping).slice(2..6).unwrap();
         assert!(file.set_len(5).is_err());
         assert!(file.write_all_at(&[b"x"], 5).is_err());
         file.write_all_at(&[b"xyz"], 6).unwrap();
         file.set_len(6).unwrap();
+        assert!(Arc::clone(&mapping).slice(5..7).is_err(), "the file became shorter");
+        file.write_all_at(&[b"XYZ"], 6).unwrap();
+        assert_eq!(&mapping.slice(5..9).unwrap()[..], b"5XYZ");
         let replaced = disk.open(&path, OpenMode::CreateEmpty).unwrap();
         assert_eq!(replaced.len().unwrap(), 0);
         assert_eq!(&slice[..], b"2345");
+    }
+
+    #[test]
+    fn nobody_cuts_what_is_held_through_another_handle() {
+        let (_directory, path) = temporary();
+        let disk = RealDisk::new();
+        disk.open(&path, OpenMode::Create).unwrap().write_all_at(&[b"0123456789"], 0).unwrap();
+        let slice = disk.open(&path, OpenMode::Read).unwrap().map(10).unwrap().slice(2..6).unwrap();
+        let other = disk.open(&path, OpenMode::ReadWrite).unwrap();
+        assert!(other.is_handed_out(5).unwrap() && !other.is_handed_out(6).unwrap());
+        other.set_len(5).unwrap_err();
+        other.set_len(6).unwrap();
+        drop(slice);
+        assert!(!other.is_handed_out(0).unwrap());
+        other.set_len(0).unwrap();
+        assert!(!HANDED_OUT.lock().unwrap().contains_key(&file_key(&path.metadata().unwrap())));
     }
 
     #[cfg(target_os = "linux")]

@@ -64,6 +64,8 @@ pub(super) struct FileNode {
     pub(super) data: Vec<u8>,
     pub(super) durable: Vec<u8>,
     pub(super) dirty: BTreeSet<usize>,
+    /// The end of what this boot has handed out of mappings.
+    pub(super) fence: u64,
 }
 
 #[derive(Debug, Default)]
@@ -248,6 +250,15 @@ impl SimDisk {
 }
 
 impl FileNode {
+    pub(super) fn check_fence(&self, position: u64) -> io::Result<()> {
+        if position < self.fence {
+            let end = self.fence;
+            let text = format!("byte {position} was handed out of a mapping, up to {end}");
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        }
+        Ok(())
+    }
+
     fn lose_power(&mut self, random: &SimRandom) {
         let (synced, current) = (self.durable.len(), self.data.len());
         let spread = synced.abs_diff(current) as u64;
@@ -323,6 +334,11 @@ impl State {
         self.stopped.store(false, Ordering::Release);
         self.crash_after = None;
         self.locks.clear();
+        for node in self.nodes.values_mut() {
+            if let Node::File(file) = node {
+                file.fence = 0;
+            }
+        }
     }
 
     /// Drops files that neither a durable nor a current entry names.

@@ -73,6 +73,7 @@ impl File for SimFile {
         let start = usize::try_from(position).map_err(io::Error::other)?;
         let room = state.capacity.saturating_sub(state.used());
         let file = state.file(self.id)?;
+        file.check_fence(position)?;
         let growth = (start + bytes.len()).saturating_sub(file.data.len());
         let missing = usize::try_from((growth as u64).saturating_sub(room)).unwrap_or(usize::MAX);
         let fits = bytes.len().saturating_sub(missing);
@@ -102,8 +103,13 @@ impl File for SimFile {
         let mut state = self.state()?;
         state.changing("set_len", &self.path)?;
         let file = state.file(self.id)?;
+        file.check_fence(len)?;
         file.data.resize(usize::try_from(len).map_err(io::Error::other)?, 0);
         Ok(())
+    }
+
+    fn is_handed_out(&self, position: u64) -> io::Result<bool> {
+        Ok(self.state()?.file(self.id)?.check_fence(position).is_err())
     }
 
     fn map(&self, limit: u64) -> io::Result<Arc<dyn Mapping>> {
@@ -120,7 +126,8 @@ impl File for SimFile {
     }
 }
 
-/// Hands out copies, which is what a real mapping shows of bytes that do not change.
+/// Hands out copies, which is what a real mapping shows of bytes that do not change, and remembers how far: nobody
+/// may change those bytes, through whatever handle (`DISK-4`).
 #[derive(Debug)]
 struct SimMapping {
     file: SimFile,
@@ -136,6 +143,9 @@ impl Mapping for SimMapping {
             usize::try_from(range.end.saturating_sub(range.start)).map_err(io::Error::other)?;
         let mut bytes = vec![0; len];
         self.file.read_exact_at(&mut bytes, range.start)?;
+        let mut state = self.file.state()?;
+        let file = state.file(self.file.id)?;
+        file.fence = file.fence.max(range.end);
         Ok(bytes.into())
     }
 

@@ -139,6 +139,10 @@ impl File for StallingFile {
         self.inner.set_len(len)
     }
 
+    fn is_handed_out(&self, position: u64) -> io::Result<bool> {
+        self.inner.is_handed_out(position)
+    }
+
     fn map(&self, limit: u64) -> io::Result<Arc<dyn Mapping>> {
         self.inner.map(limit)
     }

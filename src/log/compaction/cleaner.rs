@@ -299,21 +299,18 @@ impl Chunk {
 
 /// The next whole batches of a sealed segment, with verified checksums; none at its end.
 fn read_chunk(segment: &Segment, position: u64, shared: &Shared) -> Result<Option<Chunk>> {
-    let size = segment.size();
-    if position >= size {
+    if position >= segment.size() {
         return Ok(None);
     }
-    let expected =
-        Expected { next: segment.base_offset, exact: false, epoch: LeaderEpoch::UNKNOWN };
-    let data = segment.slice(position, size)?;
-    let mut scan = Scan::new(&data, position, expected);
+    let data = segment.piece(position)?;
+    let mut scan = Scan::new(&data, position, Expected::anywhere(segment.base_offset));
     let (mut found, mut end) = (Vec::new(), position);
     while end - position < STEP_BYTES {
         let Some(next) = scan.next().map_err(|damage| segment.corrupt(damage))? else { break };
         end = next.end();
         found.push(next);
     }
-    segment.verify(position, end, &shared.epochs.load())?;
+    segment.verify_in(&data, position, position..end, &shared.epochs.load())?;
     Ok(Some(Chunk { data, start: position, found, end }))
 }
 

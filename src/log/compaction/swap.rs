@@ -24,7 +24,7 @@ use super::output::{Cleaned, Files, KINDS, rename, sync_dir};
 use crate::env::OpenMode;
 use crate::error::{Error, Result};
 use crate::log::layout;
-use crate::log::scan::{Expected, Scan};
+use crate::log::scan::{Damage, Expected, PIECE_BYTES, Scan, read_batches};
 use crate::log::segment::{Home, Segment};
 use crate::log::shared::View;
 use crate::log::writer::Log;
@@ -58,6 +58,7 @@ impl Log {
         }
         let range = cleaned.range();
         let segment = Segment::sealed(&home, range.start, range.end, cleaned.size);
+        segment.commit(self.shared.high_watermark());
         let mut segments = view.segments.clone();
         segments.splice(place..place + cleaned.sources.len(), [Arc::new(segment)]);
         self.shared.view.store(Arc::new(View { segments }));
@@ -162,18 +163,14 @@ fn end_of_swap(home: &Home, base: Offset) -> Result<Offset> {
     let failed = |error| Error::io("read", &path, error);
     let file = home.disk.open(&path, OpenMode::Read).map_err(failed)?;
     let size = file.len().map_err(failed)?;
-    if size == 0 {
-        return Ok(base);
+    let mut expected = Expected { next: base, exact: false, epoch: LeaderEpoch::UNKNOWN };
+    let mut at = 0;
+    while at < size {
+        let data = read_batches(&*file, at, size, PIECE_BYTES).map_err(failed)?;
+        let mut scan = Scan::new(&data, at, expected);
+        let damaged = |Damage { position, detail }| Error::corrupt(&path, position, detail);
+        while scan.next().map_err(damaged)?.is_some() {}
+        (at, expected) = (scan.position(), scan.expected());
     }
-    let data = file.map(size).and_then(|mapping| mapping.slice(0..size)).map_err(failed)?;
-    let expected = Expected { next: base, exact: false, epoch: LeaderEpoch::UNKNOWN };
-    let mut scan = Scan::new(&data, 0, expected);
-    let mut end = base;
-    loop {
-        match scan.next() {
-            Ok(Some(found)) => end = found.header.next_offset(),
-            Ok(None) => return Ok(end),
-            Err(damage) => return Err(Error::corrupt(&path, damage.position, damage.detail)),
-        }
-    }
+    Ok(expected.next)
 }

@@ -6,12 +6,15 @@
 //! says into a [`Token`], which whoever appends must hold.
 //!
 //! Invariants:
-//! - `HW-1` the high watermark never moves back.
-//! - `HW-2` it moves only to where every member of the ISR has come, as far as is known, where the leader's
-//!   own end is its log end, or its synced end when the partition's durability is fsync. Only a leader moves
-//!   it, and it is never beyond the leader's log end.
+//! - `HW-1` the high watermark never moves back, but when an unclean election cuts the log below it.
+//! - `HW-2` a leader moves it only to where every member of the ISR has come, as far as is known, where the leader's
+//!   own end is its log end, or its synced end when the partition's durability is fsync; the rules are in
+//!   [`leader`]. A follower moves it to where its leader says that it is, as far as its own log reaches. It is never
+//!   beyond the log end.
 //! - `HW-3` it is never before the log start offset.
 //! - `ROLE-1` the leader epoch never goes back, and within an epoch the role stays.
+//! - `ROLE-2` only who does not lead cuts its log, and in an epoch only before it has copied anything from that
+//!   epoch's leader, whose log does not change what it has.
 //!
 //! ```text
 //! log start <= high watermark <= synced end (fsync) <= log end
@@ -22,12 +25,26 @@
 //! leader of epoch n  <──>  follower of epoch n  <──>  offline (no leader, or not told yet)
 //! ```
 //!
-//! Pure: the shell reports metadata, appends, syncs and fetches of followers, and publishes what comes back.
+//! Pure: the shell reports metadata, appends, syncs and fetches of followers with the time, and publishes what comes
+//! back.
 
-use std::collections::BTreeMap;
+mod isr;
+mod leader;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
 
-use crate::machine::metadata::PartitionImage;
-use crate::types::{LeaderEpoch, NodeId, Offset};
+use std::time::Duration;
+
+use self::leader::Leader;
+#[cfg(feature = "sim")]
+use crate::env::sim::{Mutation, is_planted};
+use crate::machine::metadata::{MetadataImage, PartitionImage};
+use crate::types::{BrokerEpoch, LeaderEpoch, NodeId, Offset};
+
+pub use isr::{IsrAnswer, IsrMember, IsrRequest};
+pub use leader::{FetchRefusal, FollowerFetch};
 
 /// What the leader's own copy counts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +110,30 @@ impl Token {
     }
 }
 
+/// What the settings ask of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// What the leader's own copy counts for.
+    pub durability: LocalDurability,
+    /// How many replicas must be in sync for anything to be committed: `min.insync.replicas`, at most as many as there
+    /// are.
+    pub min_in_sync: usize,
+    /// How long a follower may lag: `replica.lag.time.max.ms`.
+    pub lag_time_max: Duration,
+}
+
+/// What is known of the brokers.
+pub trait Brokers {
+    /// The registration of a broker; none if there is none, or if it is fenced or stopping.
+    fn active_epoch(&self, node: NodeId) -> Option<BrokerEpoch>;
+}
+
+impl Brokers for MetadataImage {
+    fn active_epoch(&self, node: NodeId) -> Option<BrokerEpoch> {
+        self.broker(node).filter(|broker| broker.is_active()).map(|broker| broker.epoch)
+    }
+}
+
 /// What of a log was found on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
@@ -115,32 +156,79 @@ pub struct WentBack {
     pub asked: Token,
 }
 
+/// What came of something that happened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Effects {
+    /// The high watermark, when it moved.
+    pub high_watermark: Option<Offset>,
+    /// What to ask the controller for.
+    pub request: Option<IsrRequest>,
+}
+
+/// What a leader tells its follower with the records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FromLeader {
+    /// Its high watermark.
+    pub high_watermark: Offset,
+    /// Where its log starts.
+    pub log_start: Offset,
+}
+
+/// Who asks for a log to be cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Truncation {
+    /// A leader from the ISR: it has everything that is committed.
+    Clean,
+    /// A leader that was elected although it was not in the ISR: it may lack what was committed.
+    Unclean,
+}
+
+/// Why a log is not cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TruncationRefusal {
+    /// `ROLE-2`: it leads, or has copied from the leader of this epoch.
+    Settled(Token),
+    /// `HW-1`: what would go is committed.
+    Committed(Offset),
+}
+
+/// What a replica is, with what it knows in that role.
+#[derive(Debug)]
+enum Part {
+    Leader(Leader),
+    /// Also a replica without a leader.
+    Follower {
+        /// Whether anything was appended in this epoch.
+        has_copied: bool,
+    },
+}
+
 /// One replica's view of its partition.
 #[derive(Debug)]
 pub struct Replica {
     node: NodeId,
     token: Token,
-    durability: LocalDurability,
+    rules: Rules,
     log_end: Offset,
     synced_end: Offset,
-    /// The other members of the ISR, and how far each is known to have come in this epoch.
-    others: BTreeMap<NodeId, Option<Offset>>,
     high_watermark: Offset,
+    part: Part,
 }
 
 impl Replica {
     /// A replica that the metadata has said nothing about yet.
     ///
     /// The saved high watermark is trusted as far as the log reaches (`HW-2`, `HW-3`).
-    pub fn new(node: NodeId, durability: LocalDurability, found: Found) -> Self {
+    pub fn new(node: NodeId, rules: Rules, found: Found) -> Self {
         Self {
             node,
             token: Token::NONE,
-            durability,
+            rules,
             log_end: found.log_end,
             synced_end: found.synced_end.min(found.log_end),
-            others: BTreeMap::new(),
             high_watermark: found.high_watermark.max(found.log_start).min(found.log_end),
+            part: Part::Follower { has_copied: false },
         }
     }
 
@@ -154,303 +242,182 @@ impl Replica {
         self.high_watermark
     }
 
-    /// Whether an append must be followed by a sync for the high watermark to move.
-    pub fn needs_sync(&self) -> bool {
-        self.durability == LocalDurability::Synced && self.synced_end < self.log_end
+    /// What this replica has for sure, as its durability defines it.
+    pub fn stored_end(&self) -> Offset {
+        match self.rules.durability {
+            LocalDurability::Written => self.log_end,
+            LocalDurability::Synced => self.synced_end,
+        }
     }
 
-    /// The metadata changed: role, epoch, or the members of the ISR. What is known of the followers is
-    /// forgotten in a new epoch only. Returns the high watermark when it moved.
+    /// Whether an append must be followed by a sync for it to count.
+    pub fn needs_sync(&self) -> bool {
+        self.stored_end() < self.log_end
+    }
+
+    /// How many replicas are in sync, as far as the controller has said; none if this replica does not lead.
+    pub fn in_sync(&self) -> Option<usize> {
+        match &self.part {
+            Part::Leader(leader) => Some(leader.isr().committed().len()),
+            Part::Follower { .. } => None,
+        }
+    }
+
+    /// The metadata changed: role, epoch, replicas, the members of the ISR, or who is registered. What is known of the
+    /// followers is forgotten in a new epoch only.
     ///
     /// # Errors
     ///
     /// The metadata contradicts what it said before (`ROLE-1`); nothing is changed then.
-    pub fn assign(&mut self, image: &PartitionImage) -> Result<Option<Offset>, WentBack> {
+    pub fn assign(
+        &mut self,
+        image: &PartitionImage,
+        brokers: &impl Brokers,
+        now: Duration,
+    ) -> Result<Effects, WentBack> {
         let (current, asked) = (self.token, Token::of(self.node, image));
         if asked.epoch < current.epoch || asked.epoch == current.epoch && asked.role != current.role
         {
             return Err(WentBack { current, asked });
         }
-        let known = |node| if asked == current { self.others.get(node).copied()? } else { None };
-        let others = image.isr.iter().filter(|node| **node != self.node);
-        self.others = others.map(|node| (*node, known(node))).collect();
+        match &mut self.part {
+            Part::Leader(leader) if asked == current => leader.update(image, brokers, now),
+            Part::Follower { .. } if asked == current => {}
+            _ if asked.leads().is_some() => {
+                let of = (self.node, image);
+                self.part = Part::Leader(Leader::new(of, self.log_end, brokers, now));
+            }
+            _ => self.part = Part::Follower { has_copied: false },
+        }
         self.token = asked;
         Ok(self.advance())
     }
 
-    /// This broker appended up to `log_end`. Returns the high watermark when it moved.
+    /// The settings changed. The high watermark stays where it is when the new rules would put it further back.
+    pub fn set_rules(&mut self, rules: Rules) -> Effects {
+        self.rules = rules;
+        self.advance()
+    }
+
+    /// This broker appended up to `log_end`.
     ///
     /// # Panics
     ///
-    /// When the log has become shorter, which only happens in a new epoch.
-    pub fn appended(&mut self, log_end: Offset) -> Option<Offset> {
+    /// When the log has become shorter, which only [`Replica::truncated`] makes it.
+    pub fn appended(&mut self, log_end: Offset) -> Effects {
         assert!(log_end >= self.log_end, "the log went back from {} to {log_end}", self.log_end);
+        if let Part::Follower { has_copied } = &mut self.part {
+            *has_copied |= log_end > self.log_end;
+        }
         self.log_end = log_end;
         self.advance()
     }
 
-    /// Everything before `end` is on stable storage. Returns the high watermark when it moved.
-    pub fn synced(&mut self, end: Offset) -> Option<Offset> {
+    /// Everything before `end` is on stable storage.
+    pub fn synced(&mut self, end: Offset) -> Effects {
         self.synced_end = self.synced_end.max(end.min(self.log_end));
         self.advance()
     }
 
-    /// The durability of the partition was changed. Returns the high watermark when it moved; it
-    /// stays where it is when the new rule would put it further back.
-    pub fn set_durability(&mut self, durability: LocalDurability) -> Option<Offset> {
-        self.durability = durability;
-        self.advance()
+    /// A follower fetches: it has everything before the offset that it asks for.
+    ///
+    /// # Errors
+    ///
+    /// The fetch says nothing of a follower's log; nothing is changed then.
+    pub fn fetched(
+        &mut self,
+        fetch: &FollowerFetch,
+        now: Duration,
+    ) -> Result<Effects, FetchRefusal> {
+        let Part::Leader(leader) = &mut self.part else { return Err(FetchRefusal::NotLeader) };
+        let request = leader.fetched(fetch, self.high_watermark, now)?;
+        Ok(Effects { request, ..self.advance() })
     }
 
-    /// Follower `node` has everything before `end`; of no account unless it is in the ISR. Returns the high
-    /// watermark when it moved.
-    pub fn follower_at(&mut self, node: NodeId, end: Offset) -> Option<Offset> {
-        *self.others.get_mut(&node)? = Some(end);
-        self.advance()
+    /// Time has passed: members of the ISR may lag, and others no longer hold the high watermark. To be called
+    /// several times in a `replica.lag.time.max.ms`.
+    pub fn tick(&mut self, now: Duration) -> Effects {
+        let Part::Leader(leader) = &mut self.part else { return Effects::default() };
+        let request = leader.without_lagging(self.log_end, now, &self.rules);
+        Effects { request, ..self.advance() }
     }
 
-    fn advance(&mut self) -> Option<Offset> {
-        self.token.leads()?;
-        let own = match self.durability {
-            LocalDurability::Written => self.log_end,
-            LocalDurability::Synced => self.synced_end,
+    /// The controller answered a request for another ISR. The request comes back when it is to be sent once more.
+    pub fn isr_answered(&mut self, request: &IsrRequest, answer: IsrAnswer) -> Effects {
+        let Part::Leader(leader) = &mut self.part else { return Effects::default() };
+        let request = leader.answered(request, answer);
+        Effects { request, ..self.advance() }
+    }
+
+    /// The leader answered a fetch of this follower, whose records were appended. Returns where the log starts from
+    /// now on, too.
+    pub fn heard(&mut self, from: FromLeader) -> (Effects, Offset) {
+        let Part::Follower { .. } = self.part else {
+            return (Effects::default(), Offset::ZERO);
         };
-        // One that has not been heard of holds the line.
-        let line = self.others.values().try_fold(own, |line, end| Some(line.min((*end)?)))?;
-        if line <= self.high_watermark {
-            return None;
+        let reached = from.high_watermark.min(self.log_end);
+        #[cfg(feature = "sim")]
+        let reached =
+            if is_planted(Mutation::BelievesLeader) { from.high_watermark } else { reached };
+        let high_watermark = (reached > self.high_watermark).then_some(reached);
+        self.high_watermark = self.high_watermark.max(reached);
+        // A leader deletes nothing that is not committed.
+        let log_start = from.log_start.min(self.high_watermark);
+        (Effects { high_watermark, request: None }, log_start)
+    }
+
+    /// Whether the log may be cut at `end`.
+    ///
+    /// # Errors
+    ///
+    /// It may not (`ROLE-2`, `HW-1`).
+    pub fn check_truncation(
+        &self,
+        end: Offset,
+        truncation: Truncation,
+    ) -> Result<(), TruncationRefusal> {
+        // To start over beyond its end is no cut: the leader has deleted what it would have copied next.
+        let settled = match self.part {
+            Part::Leader(_) => true,
+            Part::Follower { has_copied } => has_copied && end <= self.log_end,
+        };
+        if settled {
+            return Err(TruncationRefusal::Settled(self.token));
         }
+        let committed = end < self.high_watermark && truncation == Truncation::Clean;
+        #[cfg(feature = "sim")]
+        let committed = committed && !is_planted(Mutation::CutsCommitted);
+        if committed { Err(TruncationRefusal::Committed(self.high_watermark)) } else { Ok(()) }
+    }
+
+    /// The log was cut at `end`, or starts over, empty, at `end`: beyond its end, too.
+    ///
+    /// # Errors
+    ///
+    /// As [`Replica::check_truncation`], which is to be asked before.
+    pub fn truncated(
+        &mut self,
+        end: Offset,
+        truncation: Truncation,
+    ) -> Result<(), TruncationRefusal> {
+        self.check_truncation(end, truncation)?;
+        if end > self.log_end {
+            self.high_watermark = end;
+        }
+        self.log_end = end;
+        self.synced_end = self.synced_end.min(end);
+        self.high_watermark = self.high_watermark.min(end);
+        Ok(())
+    }
+
+    fn advance(&mut self) -> Effects {
+        let Part::Leader(leader) = &self.part else { return Effects::default() };
+        let line = leader.line(self.stored_end(), self.log_end, &self.rules);
+        let Some(line) = line.filter(|line| *line > self.high_watermark) else {
+            return Effects::default();
+        };
         assert!(line <= self.log_end, "HW-2: {line} is beyond the log end {}", self.log_end);
         self.high_watermark = line;
-        Some(line)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::types::PartitionEpoch;
-
-    const ME: NodeId = NodeId(1);
-
-    fn image(leader: i32, epoch: i32, isr: &[i32]) -> PartitionImage {
-        PartitionImage {
-            replicas: vec![NodeId(1), NodeId(2), NodeId(3)],
-            isr: isr.iter().copied().map(NodeId).collect(),
-            removing: Vec::new(),
-            adding: Vec::new(),
-            leader: NodeId(leader),
-            leader_epoch: LeaderEpoch(epoch),
-            partition_epoch: PartitionEpoch(0),
-        }
-    }
-
-    /// A replica whose log was found whole, with its high watermark at the start.
-    fn found(durability: LocalDurability, log_end: i64) -> Replica {
-        let (log_end, log_start) = (Offset(log_end), Offset(0));
-        let found = Found { log_start, log_end, synced_end: log_end, high_watermark: log_start };
-        Replica::new(ME, durability, found)
-    }
-
-    fn leader(durability: LocalDurability, log_end: i64) -> Replica {
-        let mut replica = found(durability, log_end);
-        replica.assign(&image(1, 0, &[1])).unwrap();
-        replica
-    }
-
-    #[test]
-    fn the_only_replica_commits_what_it_has_when_it_leads() {
-        let mut replica = found(LocalDurability::Written, 5);
-        assert_eq!(replica.high_watermark(), Offset(0), "not before it leads");
-        assert_eq!(replica.assign(&image(1, 0, &[1])), Ok(Some(Offset(5))));
-        assert_eq!(replica.appended(Offset(8)), Some(Offset(8)));
-        assert!(!replica.needs_sync());
-        assert_eq!(replica.appended(Offset(8)), None);
-    }
-
-    #[test]
-    fn a_leader_with_followers_keeps_the_high_watermark_that_was_saved() {
-        let ends = Found {
-            log_start: Offset(2),
-            log_end: Offset(9),
-            synced_end: Offset(9),
-            high_watermark: Offset(4),
-        };
-        let mut replica = Replica::new(ME, LocalDurability::Written, ends);
-        assert_eq!(replica.assign(&image(1, 3, &[1, 2])), Ok(None));
-        assert_eq!(replica.high_watermark(), Offset(4));
-        assert_eq!(replica.follower_at(NodeId(2), Offset(6)), Some(Offset(6)));
-        // What a crash took away is not committed, what was deleted is.
-        let lost = Found { high_watermark: Offset(12), ..ends };
-        assert_eq!(Replica::new(ME, LocalDurability::Written, lost).high_watermark(), Offset(9));
-        let deleted = Found { high_watermark: Offset(0), ..ends };
-        assert_eq!(Replica::new(ME, LocalDurability::Written, deleted).high_watermark(), Offset(2));
-    }
-
-    #[test]
-    fn with_fsync_a_record_is_visible_once_it_is_synced() {
-        let mut replica = leader(LocalDurability::Synced, 0);
-        assert_eq!(replica.appended(Offset(3)), None);
-        assert!(replica.needs_sync());
-        assert_eq!(replica.appended(Offset(6)), None);
-        assert_eq!(replica.synced(Offset(3)), Some(Offset(3)));
-        assert!(replica.needs_sync());
-        assert_eq!(replica.synced(Offset(100)), Some(Offset(6)), "never beyond the log end");
-        assert!(!replica.needs_sync());
-    }
-
-    #[test]
-    fn a_stricter_durability_does_not_take_records_back() {
-        let mut replica = leader(LocalDurability::Written, 0);
-        replica.appended(Offset(4));
-        assert_eq!(replica.set_durability(LocalDurability::Synced), None);
-        assert_eq!(replica.high_watermark(), Offset(4));
-        replica.appended(Offset(5));
-        assert_eq!(replica.high_watermark(), Offset(4));
-        assert_eq!(replica.synced(Offset(5)), Some(Offset(5)));
-    }
-
-    #[test]
-    fn high_watermark_follows_the_slowest_replica() {
-        let mut replica = found(LocalDurability::Written, 0);
-        replica.assign(&image(1, 0, &[1, 2, 3])).unwrap();
-        assert_eq!(replica.appended(Offset(10)), None);
-        assert_eq!(replica.follower_at(NodeId(2), Offset(10)), None, "3 was not heard of yet");
-        assert_eq!(replica.follower_at(NodeId(3), Offset(7)), Some(Offset(7)));
-        assert_eq!(replica.assign(&image(1, 0, &[1, 2])), Ok(Some(Offset(10))));
-        assert_eq!(replica.follower_at(NodeId(3), Offset(8)), None, "it is not in the ISR");
-        // In a new epoch nothing is known of the followers.
-        assert_eq!(replica.assign(&image(1, 1, &[1, 2])), Ok(None));
-        assert_eq!(replica.appended(Offset(11)), None);
-    }
-
-    #[test]
-    fn an_epoch_does_not_go_back_and_has_one_leader() {
-        let mut replica = leader(LocalDurability::Written, 0);
-        replica.assign(&image(1, 4, &[1])).unwrap();
-        for contradiction in [image(1, 3, &[1]), image(2, 4, &[1, 2]), image(-1, 4, &[1])] {
-            let refused = replica.assign(&contradiction).unwrap_err();
-            assert_eq!(refused.asked, Token::of(ME, &contradiction));
-            assert_eq!(replica.token().leads(), Some(LeaderEpoch(4)));
-        }
-        replica.assign(&image(2, 5, &[2])).unwrap();
-        assert_eq!((replica.token().role(), replica.token().leads()), (Role::Follower, None));
-        replica.assign(&image(-1, 6, &[2])).unwrap();
-        assert_eq!(replica.token().role(), Role::Offline);
-    }
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Assign { leader: i32, epoch: i32, isr: Vec<i32> },
-        Append(i64),
-        Sync(i64),
-        Durability(bool),
-        Follower(i32, i64),
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        let isr = proptest::sample::subsequence(vec![1, 2, 3], 1..=3);
-        prop_oneof![
-            2 => (prop_oneof![3 => Just(1), 1 => Just(2), 1 => Just(-1)], 0..6, isr)
-                .prop_map(|(leader, epoch, isr)| Step::Assign { leader, epoch, isr }),
-            3 => (0..4_i64).prop_map(Step::Append),
-            2 => (0..40_i64).prop_map(Step::Sync),
-            1 => any::<bool>().prop_map(Step::Durability),
-            4 => (2..4, 0..40_i64).prop_map(|(node, end)| Step::Follower(node, end)),
-        ]
-    }
-
-    /// What the rules allow, said without the machine.
-    struct Model {
-        token: Token,
-        isr: Vec<i32>,
-        ends: BTreeMap<i32, i64>,
-        log_end: i64,
-        synced_end: i64,
-        synced_counts: bool,
-    }
-
-    impl Model {
-        /// The end of the shortest copy in the ISR; none when one is not known.
-        fn shortest(&self) -> Option<i64> {
-            let own = if self.synced_counts { self.synced_end } else { self.log_end };
-            let others = self.isr.iter().filter(|node| **node != ME.0);
-            let mut ends = others.map(|node| self.ends.get(node).copied());
-            ends.try_fold(own, |shortest, end| Some(shortest.min(end?)))
-        }
-
-        fn apply(&mut self, step: &Step, replica: &mut Replica) {
-            match step {
-                Step::Assign { leader, epoch, isr } => {
-                    let image = image(*leader, *epoch, isr);
-                    let asked = Token::of(ME, &image);
-                    let later = asked.epoch() > self.token.epoch();
-                    let assigned = replica.assign(&image);
-                    assert_eq!(assigned.is_ok(), later || asked == self.token, "ROLE-1");
-                    if assigned.is_ok() {
-                        if later {
-                            self.ends.clear();
-                        }
-                        self.ends.retain(|node, _| isr.contains(node));
-                        self.isr.clone_from(isr);
-                        self.token = asked;
-                    }
-                }
-                Step::Append(count) => {
-                    self.log_end += count;
-                    replica.appended(Offset(self.log_end));
-                }
-                Step::Sync(end) => {
-                    self.synced_end = self.synced_end.max((*end).min(self.log_end));
-                    replica.synced(Offset(*end));
-                }
-                Step::Durability(synced) => {
-                    self.synced_counts = *synced;
-                    replica.set_durability(match synced {
-                        true => LocalDurability::Synced,
-                        false => LocalDurability::Written,
-                    });
-                }
-                Step::Follower(node, end) => {
-                    let end = (*end).min(self.log_end);
-                    if self.isr.contains(node) {
-                        self.ends.insert(*node, end);
-                    }
-                    replica.follower_at(NodeId(*node), Offset(end));
-                }
-            }
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn the_high_watermark_keeps_its_rules(steps in proptest::collection::vec(step(), 1..60)) {
-            let mut replica = found(LocalDurability::Written, 0);
-            let mut model = Model {
-                token: Token::NONE,
-                isr: Vec::new(),
-                ends: BTreeMap::new(),
-                log_end: 0,
-                synced_end: 0,
-                synced_counts: false,
-            };
-            for step in &steps {
-                let before = replica.high_watermark();
-                model.apply(step, &mut replica);
-                let after = replica.high_watermark();
-                prop_assert_eq!(replica.token(), model.token);
-                prop_assert!(after >= before, "HW-1");
-                prop_assert!(after.0 <= model.log_end, "HW-2");
-                match (model.token.leads(), model.shortest()) {
-                    // A leader commits all that every member of the ISR has.
-                    (Some(_), Some(shortest)) => {
-                        prop_assert_eq!(after.0, before.0.max(shortest), "HW-2");
-                    }
-                    _ => prop_assert_eq!(after, before, "HW-2: nobody else moves it"),
-                }
-            }
-        }
+        Effects { high_watermark: Some(line), request: None }
     }
 }
