@@ -18,6 +18,7 @@
 
 mod checks;
 mod disk;
+mod effects;
 mod logs;
 mod mutations;
 mod scenarios;

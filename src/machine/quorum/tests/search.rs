@@ -4,7 +4,7 @@
 //! doubled and reordered), a timer ends, a write becomes stable, a node loses what was not, something is proposed.
 //! All timeouts are zero, so each may end before any other. Bounds: the epochs, the proposals, the crashes.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -282,7 +282,7 @@ impl Search {
     /// Searches. An error tells what is broken, and how one gets there.
     fn run(&self) -> Result<Extent, String> {
         let first = self.first();
-        let mut seen = HashSet::from([hash(&first)]);
+        let mut seen = BTreeSet::from([hash(&first)]);
         // The parent of each state, and which of its actions led here.
         let mut ways: Vec<(usize, usize)> = vec![(0, 0)];
         let mut queue = VecDeque::from([(0, first)]);
@@ -464,20 +464,7 @@ fn carry_out(state: &mut State, index: usize, effects: Vec<Effect<u64>>) {
                 let node = Arc::make_mut(&mut state.nodes[index]);
                 node.disk.writes.push_back((Ticket(0), Write::Install(snapshot)));
             }
-            Effect::Committed(end) => {
-                let (before, id) = (node.high_watermark, NodeId(index as i32));
-                assert!(end >= before, "QUORUM-D: the high watermark goes back");
-                node.high_watermark = end;
-                let epoch = node.replica.current().epoch;
-                checks.committed(id, before, end, &node.log, epoch);
-                if node.replica.is_leader() {
-                    let node = &state.nodes[index];
-                    let disks = state.nodes.iter().enumerate();
-                    let disks = disks.map(|(index, node)| (key(index, 0), &node.disk));
-                    let (leader, voters) = (node.replica.current(), node.replica.voters());
-                    Checks::counted(end, &leader, &node.log, voters, disks);
-                }
-            }
+            Effect::Committed(end) => committed(state, index, end),
             Effect::BecameLeader { epoch, .. } => {
                 checks.elected(key(index, 0), epoch, &node.log, &node.disk);
             }
@@ -489,6 +476,22 @@ fn carry_out(state: &mut State, index: usize, effects: Vec<Effect<u64>>) {
             | Effect::LeaderChanged(_) => {}
             Effect::Halt(why) => panic!("node {index} halts: {why}"),
         }
+    }
+}
+
+fn committed(state: &mut State, index: usize, end: Offset) {
+    let node = Arc::make_mut(&mut state.nodes[index]);
+    let (before, id) = (node.high_watermark, NodeId(index as i32));
+    assert!(end >= before, "QUORUM-D: the high watermark goes back");
+    node.high_watermark = end;
+    let epoch = node.replica.current().epoch;
+    Arc::make_mut(&mut state.checks).committed(id, before, end, &node.log, epoch);
+    if node.replica.is_leader() {
+        let node = &state.nodes[index];
+        let disks = state.nodes.iter().enumerate();
+        let disks = disks.map(|(index, node)| (key(index, 0), &node.disk));
+        let (leader, voters) = (node.replica.current(), node.replica.voters());
+        Checks::counted(end, &leader, &node.log, voters, disks);
     }
 }
 

@@ -35,13 +35,13 @@ impl Faults {
 }
 
 #[derive(Clone, Debug, Hash)]
-enum Wire {
+pub(super) enum Wire {
     Request(Request),
     Response(Response<u64>),
 }
 
 #[derive(Clone, Debug)]
-enum Action {
+pub(super) enum Action {
     Deliver { from: usize, to: usize, wire: Wire },
     Tick(usize),
     VoteDone(usize, u32),
@@ -51,19 +51,19 @@ enum Action {
 pub(super) struct Node {
     pub(super) key: ReplicaKey,
     pub(super) replica: Option<Quorum<u64>>,
-    incarnation: u32,
+    pub(super) incarnation: u32,
     pub(super) disk: Disk,
     /// The log as it can be read.
     pub(super) log: Image,
     pub(super) high_watermark: Offset,
-    download: Vec<u8>,
-    tick: Option<Duration>,
+    pub(super) download: Vec<u8>,
+    pub(super) tick: Option<Duration>,
     /// How many votes, and how many writes, the sync under way covers.
-    vote_sync: usize,
-    write_sync: usize,
+    pub(super) vote_sync: usize,
+    pub(super) write_sync: usize,
     /// As a leader: when each node was heard last, and since when it leads.
-    heard: BTreeMap<usize, Duration>,
-    led_since: Duration,
+    pub(super) heard: BTreeMap<usize, Duration>,
+    pub(super) led_since: Duration,
 }
 
 impl Node {
@@ -86,21 +86,21 @@ pub(super) struct World {
     pub(super) waiting: BTreeMap<Tag, usize>,
     pub(super) outcomes: BTreeMap<Tag, Result<Offset, Refusal>>,
     /// What lost disks held. What they acknowledged may still be on its way.
-    emptied: Vec<(ReplicaKey, Disk)>,
+    pub(super) emptied: Vec<(ReplicaKey, Disk)>,
     pub(super) elections: u64,
     pub(super) snapshots_installed: u64,
     pub(super) truncations: u64,
     pub(super) prune_hard: bool,
-    configured: VoterSet,
-    timing: Timing,
-    planted: &'static [Mutation],
-    queue: BTreeMap<(Duration, u64), Action>,
-    sequence: u64,
+    pub(super) configured: VoterSet,
+    pub(super) timing: Timing,
+    pub(super) planted: &'static [Mutation],
+    pub(super) queue: BTreeMap<(Duration, u64), Action>,
+    pub(super) sequence: u64,
     /// Who waits for an answer: the node, and the replica that it was.
-    tokens: BTreeMap<Token, (usize, ReplicaKey)>,
-    trace: DefaultHasher,
-    snapshots: BTreeMap<OffsetAndEpoch, (Snapshot, Bytes)>,
-    last_tag: u64,
+    pub(super) tokens: BTreeMap<Token, (usize, ReplicaKey)>,
+    pub(super) trace: DefaultHasher,
+    pub(super) snapshots: BTreeMap<OffsetAndEpoch, (Snapshot, Bytes)>,
+    pub(super) last_tag: u64,
 }
 
 pub(super) fn key(node: usize, generation: u8) -> ReplicaKey {
@@ -189,7 +189,7 @@ impl World {
         min + Duration::from_micros(self.draw(range))
     }
 
-    fn schedule(&mut self, at: Duration, action: Action) {
+    pub(super) fn schedule(&mut self, at: Duration, action: Action) {
         self.sequence += 1;
         self.queue.insert((at, self.sequence), action);
     }
@@ -241,7 +241,7 @@ impl World {
         self.nodes[node].key = key(node, generation);
     }
 
-    fn tell(&self, what: impl FnOnce() -> String) {
+    pub(super) fn tell(&self, what: impl FnOnce() -> String) {
         if self.verbose {
             println!("{:>10.3} {}", self.now.as_secs_f64() * 1000.0, what());
         }
@@ -326,7 +326,7 @@ impl World {
     }
 
     /// Starts syncs of what has queued up while others were under way.
-    fn sync(&mut self, node: usize) {
+    pub(super) fn sync(&mut self, node: usize) {
         let incarnation = self.nodes[node].incarnation;
         let votes = self.nodes[node].disk.votes.len();
         if votes > 0 && self.nodes[node].vote_sync == 0 {
@@ -389,7 +389,7 @@ impl World {
         }
     }
 
-    fn send(&mut self, from: usize, to: usize, wire: Wire) {
+    pub(super) fn send(&mut self, from: usize, to: usize, wire: Wire) {
         let copies = if self.draw(1000) < self.faults.doubled { 2 } else { 1 };
         for _ in 0..copies {
             if self.draw(1000) >= self.faults.lost {
@@ -409,166 +409,9 @@ impl World {
         }
     }
 
-    fn write(&mut self, node: usize, ticket: Ticket, write: Write) {
+    pub(super) fn write(&mut self, node: usize, ticket: Ticket, write: Write) {
         self.nodes[node].disk.writes.push_back((ticket, write));
         self.sync(node);
-    }
-
-    fn carry_out(&mut self, node: usize, effects: Vec<Effect<u64>>) {
-        for effect in effects {
-            effect.hash(&mut self.trace);
-            self.tell(|| format!("{node}    {effect:?}"));
-            self.do_one(node, effect);
-        }
-        let deadline = self.nodes[node].replica.as_ref().and_then(Quorum::next_deadline);
-        if let Some(deadline) = deadline {
-            // A process is never called exactly in time.
-            let at = deadline.max(self.now) + Duration::from_micros(50 + self.draw(100));
-            if self.nodes[node].tick.is_none_or(|tick| tick > at || tick <= self.now) {
-                self.nodes[node].tick = Some(at);
-                self.schedule(at, Action::Tick(node));
-            }
-        }
-        let me = &self.nodes[node];
-        if let Some(replica) = &me.replica {
-            assert_eq!(replica.log_end(), me.log.end(), "node {node} knows its log");
-            assert_eq!(replica.until(me.log.end()), me.log.last(), "node {node} knows its log");
-            assert_eq!(replica.high_watermark(), me.high_watermark);
-        }
-    }
-
-    fn do_one(&mut self, node: usize, effect: Effect<u64>) {
-        match effect {
-            Effect::SaveVote(ticket, vote) => {
-                self.nodes[node].disk.votes.push_back((ticket, vote));
-                self.sync(node);
-            }
-            Effect::Append(ticket, entries) => {
-                for entry in &entries {
-                    let before = self.nodes[node].log.last().epoch;
-                    self.checks.appended(before, entry);
-                    self.nodes[node].log.apply(&Write::Append(vec![entry.clone()]));
-                }
-                self.write(node, ticket, Write::Append(entries));
-            }
-            Effect::Truncate(ticket, end) => {
-                self.truncations += 1;
-                assert!(end >= self.nodes[node].high_watermark, "QUORUM-D: committed is cut");
-                self.nodes[node].log.apply(&Write::Truncate(end));
-                self.write(node, ticket, Write::Truncate(end));
-            }
-            Effect::Prune(ticket, start) => {
-                self.nodes[node].log.apply(&Write::Prune(start));
-                self.write(node, ticket, Write::Prune(start));
-            }
-            Effect::Send(peer, request) => {
-                Checks::sent(&request, &self.nodes[node].disk);
-                let to = match peer {
-                    Peer::Node(id) => id.0 as usize,
-                    Peer::Bootstrap(_) => self.draw(self.nodes.len() as u64) as usize,
-                };
-                if to != node {
-                    self.send(node, to, Wire::Request(request));
-                }
-            }
-            Effect::Answer(token, response) => self.answer(node, token, response),
-            Effect::AnswerRecords { token, mut response, end } => {
-                let count = 1 + self.draw(8) as usize;
-                let records = self.nodes[node].log.read(response.last.offset, end, count);
-                response.found = Found::Records(records);
-                self.answer(node, token, Response::Fetch(response));
-            }
-            Effect::AnswerSnapshot { token, mut response } => {
-                let known = self.nodes[node].disk.snapshot.as_ref();
-                if known.is_some_and(|known| known.id == response.snapshot) {
-                    let bytes = &self.snapshots[&response.snapshot].1;
-                    let from = (response.position as usize).min(bytes.len());
-                    let to = (from + 16).min(bytes.len());
-                    let size = bytes.len() as u64;
-                    response.part = Some(SnapshotPart { bytes: bytes.slice(from..to), size });
-                }
-                self.answer(node, token, Response::FetchSnapshot(response));
-            }
-            Effect::Abandon(token) => {
-                self.tokens.remove(&token);
-            }
-            Effect::WriteSnapshot { id: _, position, bytes } => {
-                let download = &mut self.nodes[node].download;
-                if position == 0 {
-                    download.clear();
-                }
-                assert_eq!(download.len() as u64, position, "a gap in a snapshot");
-                download.extend(bytes);
-            }
-            Effect::InstallSnapshot(id) => {
-                let (snapshot, bytes) = self.snapshots[&id].clone();
-                assert_eq!(self.nodes[node].download, bytes, "a snapshot was mangled");
-                // It has no ticket: it is reported by itself.
-                self.write(node, Ticket(0), Write::Install(snapshot));
-            }
-            Effect::Committed(end) => self.committed(node, end),
-            Effect::Outcome(tag, outcome) => {
-                self.waiting.remove(&tag);
-                if let Ok(offset) = outcome
-                    && let Some(entry) = self.nodes[node].log.get(offset)
-                {
-                    assert!(
-                        self.checks.is_committed(offset, entry.epoch),
-                        "{tag:?} is not committed"
-                    );
-                    let is_it = match entry.payload {
-                        Payload::Records(payload) => payload == tag.0,
-                        Payload::Voters(_) => true,
-                        Payload::LeaderChange { .. } => false,
-                    };
-                    assert!(is_it, "{tag:?} is not what is committed at {offset}");
-                }
-                self.outcomes.insert(tag, outcome);
-            }
-            Effect::BecameLeader { epoch, start } => {
-                self.elections += 1;
-                let me = &mut self.nodes[node];
-                assert_eq!(start, me.log.end());
-                me.heard.clear();
-                me.led_since = self.now;
-                let me = &self.nodes[node];
-                self.checks.elected(me.key, epoch, &me.log, &me.disk);
-            }
-            Effect::LostLeadership | Effect::LeaderChanged(_) => {}
-            Effect::Halt(why) => panic!("node {node} halts: {why}"),
-        }
-    }
-
-    fn answer(&mut self, node: usize, token: Token, response: Response<u64>) {
-        let Some((to, asker)) = self.tokens.remove(&token) else {
-            panic!("{token:?} is answered twice")
-        };
-        if let Response::Vote(vote) = &response
-            && vote.granted
-            && !vote.pre_vote
-        {
-            self.checks.voted(self.nodes[node].key, vote.epoch, asker);
-            assert!(self.nodes[node].disk.vote.epoch >= vote.epoch, "QUORUM-E: an unsaved vote");
-        }
-        self.send(node, to, Wire::Response(response));
-    }
-
-    fn committed(&mut self, node: usize, end: Offset) {
-        let before = self.nodes[node].high_watermark;
-        assert!(end >= before, "QUORUM-D: the high watermark goes back on {node}");
-        self.nodes[node].high_watermark = end;
-        let me = &self.nodes[node];
-        let id = NodeId(node as i32);
-        if let Some(replica) = &me.replica {
-            let epoch = replica.current().epoch;
-            self.checks.committed(id, before, end, &me.log, epoch);
-            if me.is_leader() {
-                let disks = self.nodes.iter().map(|node| (node.key, &node.disk));
-                let emptied = self.emptied.iter().map(|(key, disk)| (*key, disk));
-                let disks = disks.chain(emptied);
-                Checks::counted(end, &replica.current(), &me.log, replica.voters(), disks);
-            }
-        }
     }
 
     /// QUORUM-G: a leader that no majority fetches from does not lead for long.
