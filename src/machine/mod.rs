@@ -20,6 +20,7 @@ pub mod fetch_session;
 pub mod group;
 pub mod metadata;
 pub mod purgatory;
+pub mod quorum;
 pub mod replica;
 
 /// Events and time in, effects out.

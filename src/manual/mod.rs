@@ -43,4 +43,5 @@ pub mod glossary {}
 /// - `0017-a-disk-that-stands-still.md`
 /// - `0018-an-epoch-starts-with-its-leader.md`
 /// - `0019-the-whole-broker-simulated.md`
+/// - `0020-own-metadata-quorum.md`
 pub mod decisions {}

@@ -32,7 +32,7 @@ pub const SUPPORTED_FEATURES: &[SupportedFeature] = &[
 ];
 
 /// Where a broker can be reached through one listener.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Endpoint {
     /// The listener.
