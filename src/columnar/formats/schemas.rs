@@ -427,3 +427,43 @@ impl<W: RowEncoder> RowEncoder for Framed<W> {
         self.writer.write(row, output)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::{DataType, Field};
+
+    use super::*;
+    use crate::columnar::formats::avro::{AvroSchema, AvroTarget};
+    use crate::columnar::formats::protobuf::{ProtobufSchema, ProtobufTarget};
+
+    #[test]
+    fn columns_that_only_place_the_record_are_left_out_where_the_schema_lacks_them() {
+        let fields = ["id", "key", "at"].map(|name| Field::new(name, DataType::Int64, true));
+        let table = Schema::new(fields.to_vec());
+        let others = ["key".to_owned(), "at".to_owned()];
+        let avro = r#"{"type": "record", "name": "R", "fields": [
+            {"name": "id", "type": "long"}, {"name": "at", "type": "long"}]}"#;
+        let protobuf = "syntax = \"proto3\"; message R { int64 id = 1; int64 at = 2; }";
+        let targets = [
+            ValueSource::Avro(AvroTarget {
+                schema: Some(AvroSchema::parse(avro).unwrap()),
+                exclude: Vec::new(),
+                framing: Framing::Plain,
+                settled: false,
+            }),
+            ValueSource::Protobuf(ProtobufTarget {
+                schema: Some(ProtobufSchema::parse(protobuf, &[], Vec::new(), None).unwrap()),
+                message: None,
+                exclude: Vec::new(),
+                framing: Framing::Plain,
+                settled: false,
+            }),
+        ];
+        for target in targets {
+            assert!(!target.is_settled());
+            let settled = target.settle("t", &table, &others).unwrap();
+            assert!(settled.is_settled());
+            assert_eq!(settled.named_columns(), ["key"], "{settled:?}");
+        }
+    }
+}

@@ -488,7 +488,7 @@ impl IsoTimes {
         if let Some([b'.', a, b, c, b'Z']) = text.get(TIME_SIZE..)?.first_chunk()
             && self.unit == TimeUnit::Millisecond
         {
-            let [a, b, c] = [a, b, c].map(|digit| digit.wrapping_sub(b'0'));
+            let (a, b, c) = (a.wrapping_sub(b'0'), b.wrapping_sub(b'0'), c.wrapping_sub(b'0'));
             if a <= 9 && b <= 9 && c <= 9 {
                 let millis = i64::from(a) * 100 + i64::from(b) * 10 + i64::from(c);
                 return Some((seconds * 1000 + millis, TIME_SIZE + 5));
