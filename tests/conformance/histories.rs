@@ -75,7 +75,8 @@ async fn nothing_is_lost(peer: Peer, protocol: GroupProtocol) {
         task.await.unwrap().unwrap();
     }
     let history = history.lock().unwrap().clone();
-    assert_eq!(history.acknowledged(), 2 * RECORDS as usize, "{}", peer.name);
+    let sent = usize::try_from(2 * RECORDS).unwrap();
+    assert_eq!(history.acknowledged(), sent, "{}", peer.name);
     // As a file, it is the same.
     let read = History::parse(&history.to_text()).unwrap();
     assert_eq!(checker::check(&read), [], "{}", peer.name);

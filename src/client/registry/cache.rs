@@ -99,7 +99,7 @@ mod tests {
         let begin = Duration::from_secs(5);
         cache.keep_schema(SchemaId(7), Err("gone".to_owned()), begin);
         cache.keep_latest("s", Err("none".to_owned()), begin);
-        let soon = begin + LATEST_FOR - Duration::from_millis(1);
+        let soon = begin + LATEST_FOR / 2;
         assert_eq!(cache.schema(SchemaId(7), soon).unwrap().unwrap_err(), "gone");
         assert_eq!(cache.latest("s", soon).unwrap().unwrap_err(), "none");
         let late = begin + LATEST_FOR;

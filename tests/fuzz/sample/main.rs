@@ -12,6 +12,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stderr,
+    clippy::cast_possible_truncation,
     clippy::missing_panics_doc,
     reason = "a test may stop at the first surprise, and is read rather than called"
 )]
