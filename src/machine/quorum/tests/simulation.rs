@@ -33,7 +33,7 @@ struct Run {
 pub(super) fn run(seed: u64, planted: &'static [Mutation], verbose: bool) -> Summary {
     let mut plan = crate::types::SplitMix64::new(seed ^ 0x5eed);
     let mut draw = |count: u64| plan.draw() % count;
-    let voters = [1, 3, 3, 3, 5][draw(5) as usize];
+    let voters = [1, 2, 3, 3, 3, 4, 5][draw(7) as usize];
     let observers = draw(3) as usize;
     let unknown_directories = draw(4) == 0;
     let configured = VoterSet::new((0..voters).map(|node| {
