@@ -24,4 +24,5 @@ mod mutations;
 mod scenarios;
 mod search;
 mod simulation;
+mod states;
 mod world;

@@ -9,7 +9,7 @@ const ALL: &[(Mutation, u64)] = &[
     (Mutation::UnsavedVoteCounts, 0),
     (Mutation::UnsavedVoteIsAnswered, 0),
     (Mutation::TwoVotesInAnEpoch, 0),
-    (Mutation::LogIsNotCompared, 0),
+    (Mutation::LogIsNotCompared, 5),
     (Mutation::OlderEpochIsCommitted, 0),
     (Mutation::UnsyncedIsAcknowledged, 0),
     (Mutation::UnsyncedLeaderCounts, 0),

@@ -315,11 +315,14 @@ impl Run {
 
 /// Runs a seed; a failure says how to replay it.
 pub(super) fn checked(seed: u64, planted: &'static [Mutation]) -> Result<Summary, String> {
-    catch_unwind(AssertUnwindSafe(|| run(seed, planted, false))).map_err(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-            .unwrap_or_default()
-    })
+    catch_unwind(AssertUnwindSafe(|| run(seed, planted, false)))
+        .map_err(|panic| text_of(panic.as_ref()))
+}
+
+/// What a panic said.
+pub(super) fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
 }
 
 fn many_from(first: u64, count: u64) -> Summary {
