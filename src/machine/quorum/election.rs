@@ -108,7 +108,8 @@ impl<P> Quorum<P> {
         // A candidate has no record of the epoch that it wants to lead.
         let is_valid = if pre_vote { last.epoch <= epoch } else { last.epoch < epoch };
         let for_me = voter.matches(&self.me.key) || self.has(Mutation::DirectoryIsIgnored);
-        let is_proper = is_valid && for_me && candidate.id != self.me.key.id;
+        let is_other = candidate.id != self.me.key.id && candidate.id.0 >= 0;
+        let is_proper = is_valid && for_me && is_other;
         if is_proper {
             self.observe(now, &LeaderAndEpoch { epoch, leader: None }, out);
         }
@@ -193,8 +194,9 @@ impl<P> Quorum<P> {
     /// Another candidate has a vote. When nobody else answers, neither of the two is elected, so both give up after a
     /// time that is not the same.
     fn expect_little(&mut self, now: Duration) {
+        let split_waits = self.has(Mutation::SplitVotesWait);
         let Role::Candidate(election) = &mut self.role else { return };
-        if !election.is_split {
+        if !election.is_split && !split_waits {
             election.is_split = true;
             let soon = now + self.chance.backoff(self.timing.heartbeat);
             election.deadline = election.deadline.min(soon);

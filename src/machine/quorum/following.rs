@@ -60,10 +60,11 @@ impl<P> Quorum<P> {
         let request = self.fetch_request(now);
         let heartbeat = self.timing.heartbeat;
         let described = self.voters.last().get(replica.id);
+        let is_silent = self.has(Mutation::BusyReplicaIsSilent);
         let is_misdescribed =
             described.is_some_and(|voter| *voter != self.me && voter.key.matches(&replica));
         let Role::Follower(follower) = &mut self.role else { return };
-        if now < follower.fetch {
+        if now < follower.fetch || (is_silent && !request.wants_records) {
             return;
         }
         follower.fetch = now + PATIENCE * heartbeat;

@@ -109,7 +109,9 @@ impl<P> Quorum<P> {
     ) -> Result<(), Refusal> {
         let (offset, epoch) = (self.log.end(), self.vote.epoch);
         let Role::Leader(leading) = &mut self.role else { return Err(Refusal::NotLeader) };
-        if leading.proposals.len() >= PROPOSALS_MAX {
+        // While the own disk stands still the others go on committing, so what waits for it is bounded by itself.
+        let waiting = leading.proposals.len().max(self.log.pending());
+        if waiting >= PROPOSALS_MAX {
             return Err(Refusal::TooManyProposals);
         }
         leading.proposals.insert(offset, tag);
@@ -134,6 +136,9 @@ impl<P> Quorum<P> {
             })
             .collect();
         ends.sort_unstable_by(|one, other| other.cmp(one));
+        if self.has(Mutation::RemovedLeaderCounts) && !voters.contains(&self.me.key) {
+            ends.insert(0, own);
+        }
         let Some(end) = ends.get(voters.majority() - 1).copied() else { return };
         let is_own_epoch = end > leading.start || self.has(Mutation::OlderEpochIsCommitted);
         if !is_own_epoch || end <= self.high_watermark {
@@ -167,6 +172,10 @@ impl<P> Quorum<P> {
         }
         self.leave(out);
         self.unattach(now);
+        if self.has(Mutation::ResignedLeaderVotesAgain) {
+            self.vote.voted = None;
+            self.save_vote(out);
+        }
     }
 
     /// What is due for a leader because time has passed.
@@ -248,6 +257,6 @@ impl<P> Quorum<P> {
 
     /// The epoch, if this replica leads and `epoch` is its own.
     pub(super) fn leads(&self, epoch: LeaderEpoch, asker: NodeId) -> bool {
-        self.is_leader() && epoch == self.vote.epoch && asker != self.me.key.id
+        self.is_leader() && epoch == self.vote.epoch && asker != self.me.key.id && asker.0 >= 0
     }
 }

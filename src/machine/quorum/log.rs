@@ -88,6 +88,11 @@ impl Log {
         self.pending.is_empty()
     }
 
+    /// How many operations are not known to be on stable storage.
+    pub(super) fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
     /// The end and the last epoch.
     pub(super) fn last(&self) -> OffsetAndEpoch {
         self.until(self.end)

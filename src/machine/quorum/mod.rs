@@ -36,6 +36,17 @@
 //! resigned stays in its epoch, in which it has voted for itself; a replica whose disk is busy goes on fetching
 //! without asking for records, so that it counts as alive.
 //!
+//! What the shell owes it:
+//!
+//! - Effects are carried out in their order; a log is read for an answer as of its place in the order.
+//! - Votes and the log are two queues to stable storage, so that a vote need not wait for an append. Each is
+//!   reported in its order; a report covers everything before, so one sync does for all that waits. Of several
+//!   votes that have not begun to be saved, the last is enough.
+//! - Before a start, what is found in the log is synced, because it counts. A snapshot that reaches beyond the log, or
+//!   whose epoch the log contradicts, takes the log's place, as if its installation had been completed.
+//! - A response comes with what its request said. A request that cannot be sent, or is not answered, is forgotten.
+//! - It is stepped with [`Event::Tick`] when [`Quorum::next_deadline`] has passed, and not made up for calls missed.
+//!
 //! Pure: time is an argument on a monotonic clock, randomness a seed. Its shell is `broker::quorum`.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -176,6 +187,11 @@ enum Mutation {
     VotersAreNotTruncated,
     SnapshotEpochIsIgnored,
     HeldUpHighWatermark,
+    RemovedLeaderCounts,
+    RemovedDoesNotStand,
+    SplitVotesWait,
+    BusyReplicaIsSilent,
+    ResignedLeaderVotesAgain,
 }
 
 impl<P> Quorum<P> {

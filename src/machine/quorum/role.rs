@@ -134,8 +134,11 @@ impl<P> Quorum<P> {
     /// may be the only one that has the record, without which nobody else is elected.
     pub(super) fn may_stand(&self) -> bool {
         let me = &self.me.key;
-        let is_voter =
-            self.voters.last().contains(me) || self.voters.below(self.high_watermark).contains(me);
+        let is_voter = if self.has(Mutation::RemovedDoesNotStand) {
+            self.voters.last().contains(me)
+        } else {
+            self.voters.may_count(me, self.high_watermark)
+        };
         is_voter && !self.stopping && self.installing.is_none()
     }
 

@@ -126,6 +126,13 @@ impl VoterHistory {
         self.changes.range(..end).next_back().map_or(&self.base, |(_, set)| set)
     }
 
+    /// Whether the replica votes in a set that may be the last committed one, when everything below `committed` is
+    /// known to be.
+    pub(super) fn may_count(&self, key: &ReplicaKey, committed: Offset) -> bool {
+        let later = self.changes.range(committed..).map(|(_, set)| set);
+        self.below(committed).contains(key) || later.into_iter().any(|set| set.contains(key))
+    }
+
     /// Where the record of the set that counts is, if it is still in the log.
     pub(super) fn last_offset(&self) -> Option<Offset> {
         self.changes.last_key_value().map(|(offset, _)| *offset)

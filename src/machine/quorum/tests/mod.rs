@@ -3,7 +3,7 @@
 //!
 //! `OTTLA_QUORUM_SEED=7 cargo test --lib quorum::tests::simulation::replayed -- --ignored --nocapture` replays a
 //! run and prints it; `OTTLA_QUORUM_RUNS=2000 cargo test --lib quorum::tests::simulation::many -- --ignored --nocapture`
-//! does many runs on fresh seeds; `cargo test --release --lib quorum::tests::search -- --ignored` searches further.
+//! does many runs on fresh seeds; `cargo test --release --lib quorum::tests::search -- --ignored` searches and walks further.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -24,4 +24,5 @@ mod mutations;
 mod scenarios;
 mod search;
 mod simulation;
+mod states;
 mod world;

@@ -10,7 +10,16 @@ const SEEDS: std::ops::Range<u64> = 0..30;
 
 /// A cluster that has a leader and has committed something.
 fn working(seed: u64, voters: usize, observers: usize) -> (World, usize) {
-    let mut world = World::new(seed, voters, observers, &[]);
+    working_with(seed, voters, observers, &[])
+}
+
+fn working_with(
+    seed: u64,
+    voters: usize,
+    observers: usize,
+    planted: &'static [Mutation],
+) -> (World, usize) {
+    let mut world = World::new(seed, voters, observers, planted);
     assert!(world.run_until(ms(5_000), |world| world.leader().is_some()));
     let leader = world.leader().unwrap();
     world.propose(leader);
@@ -65,20 +74,27 @@ fn one_voter_alone_leads_and_commits_without_waiting() {
     assert!(last.contains(&Effect::Outcome(Tag(7), Ok(Offset(2)))), "{last:?}");
 }
 
+/// How long a cluster is without a leader when all see at about the same time that its process is dead.
+fn after_a_crash(seed: u64, voters: usize, planted: &'static [Mutation]) -> Duration {
+    let (mut world, leader) = working_with(seed, voters, 0, planted);
+    world.kill(leader);
+    for (place, node) in others(&world, leader).into_iter().enumerate() {
+        world.run_for(ms(3 * place as u64));
+        world.step(node, Event::Crashed(NodeId(leader as i32)));
+    }
+    until_led_anew(&mut world, leader)
+}
+
 #[test]
 fn proof_of_a_crash_makes_a_new_leader_at_once() {
     for voters in [3, 5] {
         for seed in SEEDS {
-            let (mut world, leader) = working(seed, voters, 0);
-            world.kill(leader);
-            for (place, node) in others(&world, leader).into_iter().enumerate() {
-                world.run_for(ms(3 * place as u64));
-                world.step(node, Event::Crashed(NodeId(leader as i32)));
-            }
-            let time = until_led_anew(&mut world, leader);
+            let time = after_a_crash(seed, voters, &[]);
             assert!(time < ms(250), "seed {seed}, {voters} voters: {time:?}");
         }
     }
+    let mut times = SEEDS.map(|seed| after_a_crash(seed, 3, &[Mutation::SplitVotesWait]));
+    assert!(times.any(|time| time > ms(900)), "two candidates that wait for each other");
 }
 
 #[test]
@@ -118,24 +134,57 @@ fn everything_restarted_at_once_has_a_leader_in_less_than_a_second() {
     }
 }
 
+/// Whether a leader stays when only one follower is left, and its disk, like the leader's, stands still for four
+/// seconds.
+fn leads_on_stalled_disks(seed: u64, planted: &'static [Mutation]) -> bool {
+    let (mut world, leader) = working_with(seed, 3, 0, planted);
+    let [one, other] = others(&world, leader)[..] else { unreachable!() };
+    let epoch = world.epoch(leader);
+    world.kill(other);
+    world.faults.disk = (ms(4_000), ms(4_000));
+    let tag = world.propose(leader);
+    world.run_for(ms(3_500));
+    let stays = (world.leader(), world.epoch(one)) == (Some(leader), epoch);
+    assert!(!matches!(world.outcomes.get(&tag), Some(Ok(_))), "nothing is committed meanwhile");
+    world.faults = Faults::none();
+    world.run_for(ms(6_000));
+    stays && matches!(world.outcomes.get(&tag), Some(Ok(_))) && world.epoch(one) == epoch
+}
+
 #[test]
-fn a_disk_that_stands_still_costs_no_leader() {
+fn disks_that_stand_still_cost_no_leader() {
     for seed in SEEDS {
-        let (mut world, leader) = working(seed, 3, 0);
-        let [one, other] = others(&world, leader)[..] else { unreachable!() };
-        let epoch = world.epoch(leader);
-        // Only one follower is left, and its disk, like the leader's, stands still for four seconds.
-        world.kill(other);
-        world.faults.disk = (ms(4_000), ms(4_000));
-        let tag = world.propose(leader);
-        world.run_for(ms(3_500));
-        assert_eq!((world.leader(), world.epoch(one)), (Some(leader), epoch), "seed {seed}");
-        assert!(!world.outcomes.contains_key(&tag), "seed {seed}: nothing is committed meanwhile");
-        world.faults = Faults::none();
-        world.run_for(ms(6_000));
-        assert!(matches!(world.outcomes.get(&tag), Some(Ok(_))), "seed {seed}");
-        assert_eq!(world.epoch(one), epoch, "seed {seed}");
+        assert!(leads_on_stalled_disks(seed, &[]), "seed {seed}");
     }
+    assert!(
+        !SEEDS
+            .into_iter()
+            .all(|seed| { leads_on_stalled_disks(seed, &[Mutation::BusyReplicaIsSilent]) })
+    );
+}
+
+#[test]
+fn a_leader_whose_disk_stands_still_commits_what_the_others_have_and_takes_no_end_of_proposals() {
+    let (mut world, leader) = working(8, 3, 0);
+    let [one, other] = others(&world, leader)[..] else { unreachable!() };
+    world.stalled.insert(leader);
+    let tag = world.propose(leader);
+    world.run_for(ms(500));
+    assert!(matches!(world.outcomes.get(&tag), Some(Ok(_))), "two others have it");
+    let mut refused = 0;
+    for _ in 0..2 * PROPOSALS_MAX {
+        let tag = world.propose(leader);
+        world.run_for(ms(1));
+        refused += u64::from(world.outcomes.get(&tag) == Some(&Err(Refusal::TooManyProposals)));
+    }
+    assert!(refused > 900, "{refused}");
+    assert!(world.nodes[leader].disk.writes.len() <= PROPOSALS_MAX + 2);
+    assert!(world.nodes[leader].is_leader());
+    world.stalled.clear();
+    world.sync(leader);
+    world.run_for(ms(2_000));
+    let ends = [leader, one, other].map(|node| world.nodes[node].high_watermark);
+    assert_eq!((ends[0], ends[1]), (ends[1], ends[2]));
 }
 
 #[test]

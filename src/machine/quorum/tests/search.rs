@@ -1,284 +1,28 @@
-//! Every state of small clusters, breadth first, so that what is found is found on the shortest way.
-//!
-//! A step is anything that can happen next: a message arrives that was sent at any time before (so messages are lost,
-//! doubled and reordered), a timer ends, a write becomes stable, a node loses what was not, something is proposed.
-//! All timeouts are zero, so each may end before any other. Bounds: the epochs, the proposals, the crashes.
+//! Every state of small clusters, breadth first, so that what is found is found on the shortest way; and walks at
+//! random, to where no search comes. The steps are those of `states`.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::time::Duration;
 
 use super::super::*;
-use super::checks::Checks;
-use super::disk::{Disk, Image, Write};
-use super::world::{key, voter};
-
-/// What is searched.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
-    pub(super) nodes: usize,
-    pub(super) voters: usize,
-    pub(super) epochs: i32,
-    pub(super) proposals: u8,
-    pub(super) crashes: u8,
-    /// How often the voters change: nodes that do not vote are added, those that do removed.
-    pub(super) changes: u8,
-    /// How many snapshots are taken.
-    pub(super) snapshots: u8,
-    /// Whether what is written takes a step of its own to be stable, in which all else can happen.
-    pub(super) slow_disks: bool,
-    /// The search ends here at the latest.
-    pub(super) states: usize,
-}
-
-impl Bounds {
-    pub(super) const fn new(nodes: usize, epochs: i32, proposals: u8, crashes: u8) -> Self {
-        Self {
-            nodes,
-            voters: nodes,
-            epochs,
-            proposals,
-            crashes,
-            changes: 0,
-            snapshots: 0,
-            slow_disks: true,
-            states: 20_000,
-        }
-    }
-}
+use super::simulation::text_of;
+use super::states::{Action, Bounds, Search, State, hash};
+use crate::types::SplitMix64;
 
 /// What was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Extent {
-    pub(super) states: usize,
-    pub(super) steps: usize,
+struct Extent {
+    states: usize,
+    steps: usize,
     /// Whether there is nothing more within the bounds.
-    pub(super) is_all: bool,
-    pub(super) leaders: usize,
-    pub(super) committed: i64,
+    is_all: bool,
+    leaders: usize,
+    committed: i64,
 }
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Wire {
-    Request(Request),
-    Response(Response<u64>),
-}
-
-impl Wire {
-    fn epoch(&self) -> LeaderEpoch {
-        match self {
-            Self::Request(request) => Checks::epoch(request),
-            Self::Response(response) => response.current().epoch,
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Message {
-    from: usize,
-    to: usize,
-    wire: Wire,
-}
-
-#[derive(Clone, Debug, Hash)]
-struct Node {
-    replica: Quorum<u64>,
-    disk: Disk,
-    log: Image,
-    high_watermark: Offset,
-}
-
-#[derive(Clone, Debug, Hash)]
-struct State {
-    nodes: Vec<Arc<Node>>,
-    network: BTreeMap<u64, Arc<Message>>,
-    checks: Arc<Checks>,
-    proposed: u8,
-    crashed: u8,
-    changed: u8,
-    snapped: u8,
-}
-
-#[derive(Clone, Debug)]
-enum Action {
-    Deliver(u64),
-    Tick(usize),
-    VoteStored(usize),
-    LogStored(usize),
-    Crash(usize),
-    Propose(usize),
-    Change(usize, VoterChange),
-    Snapshot(usize),
-}
-
-fn hash(value: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
-}
-
-struct Search {
-    bounds: Bounds,
-    planted: &'static [Mutation],
-}
-
 /// They promise nothing, so that less is to be seen with them.
-pub(super) const WITHOUT_PRE_VOTES: &[Mutation] = &[Mutation::PreVoteIsSkipped];
-
-const NOW: Duration = Duration::ZERO;
+const WITHOUT_PRE_VOTES: &[Mutation] = &[Mutation::PreVoteIsSkipped];
 
 impl Search {
-    fn options(&self, node: usize) -> Options {
-        let zero = Duration::ZERO;
-        let timing =
-            Timing { election_min: zero, election_max: zero, heartbeat: zero, crash_jitter: zero };
-        let voters = VoterSet::new((0..self.bounds.voters).map(|node| voter(key(node, 0))));
-        Options { me: voter(key(node, 0)), voters, bootstrap: 0, timing, seed: 0 }
-    }
-
-    fn replica(&self, node: usize, disk: &Disk, out: &mut Vec<Effect<u64>>) -> Quorum<u64> {
-        let mut replica = Quorum::at_rest(self.options(node), disk.found(), NOW);
-        replica.planted = self.planted;
-        replica.wake_up(NOW, out);
-        replica
-    }
-
-    fn first(&self) -> State {
-        let mut state = State {
-            nodes: Vec::new(),
-            network: BTreeMap::new(),
-            checks: Arc::default(),
-            proposed: 0,
-            crashed: 0,
-            changed: 0,
-            snapped: 0,
-        };
-        let mut all = Vec::new();
-        for node in 0..self.bounds.nodes {
-            // The voters are recorded already.
-            let voters = self.options(node).voters;
-            let snapshot = Some(Snapshot { id: OffsetAndEpoch::default(), voters });
-            let disk = Disk { snapshot, ..Disk::default() };
-            let mut effects = Vec::new();
-            let replica = self.replica(node, &disk, &mut effects);
-            let (log, high_watermark) = (Image::default(), Offset::ZERO);
-            state.nodes.push(Arc::new(Node { replica, disk, log, high_watermark }));
-            all.push(effects);
-        }
-        for (node, effects) in all.into_iter().enumerate() {
-            carry_out(&mut state, node, effects);
-        }
-        state
-    }
-
-    fn actions(&self, state: &State) -> Vec<Action> {
-        let mut actions: Vec<_> = state.network.keys().map(|id| Action::Deliver(*id)).collect();
-        for (index, node) in state.nodes.iter().enumerate() {
-            if !node.disk.votes.is_empty() {
-                actions.push(Action::VoteStored(index));
-            }
-            if !node.disk.writes.is_empty() {
-                actions.push(Action::LogStored(index));
-            }
-            if node.replica.next_deadline().is_some() {
-                actions.push(Action::Tick(index));
-            }
-            if state.crashed < self.bounds.crashes {
-                actions.push(Action::Crash(index));
-            }
-            if state.snapped < self.bounds.snapshots
-                && node.high_watermark > node.log.start.offset
-                && node.disk.log.end() >= node.high_watermark
-                && node.disk.writes.is_empty()
-            {
-                actions.push(Action::Snapshot(index));
-            }
-            if !node.replica.is_leader() {
-                continue;
-            }
-            if state.proposed < self.bounds.proposals {
-                actions.push(Action::Propose(index));
-            }
-            if state.changed < self.bounds.changes {
-                for other in 0..self.bounds.nodes {
-                    let key = key(other, 0);
-                    let votes = node.replica.voters().contains(&key);
-                    let change =
-                        if votes { VoterChange::Remove(key) } else { VoterChange::Add(voter(key)) };
-                    actions.push(Action::Change(index, change));
-                }
-            }
-        }
-        actions
-    }
-
-    fn after(&self, state: &State, action: &Action) -> State {
-        let mut next = state.clone();
-        match action {
-            Action::Deliver(id) => {
-                let message = Arc::clone(&next.network[id]);
-                let event = match &message.wire {
-                    Wire::Request(request) => Event::Request {
-                        token: Token(message.from as u64),
-                        request: request.clone(),
-                    },
-                    Wire::Response(response) => {
-                        let from = NodeId(message.from as i32);
-                        Event::Response { from, response: response.clone() }
-                    }
-                };
-                step(&mut next, message.to, event);
-            }
-            Action::Tick(node) => step(&mut next, *node, Event::Tick),
-            Action::VoteStored(node) => store_vote(&mut next, *node),
-            Action::LogStored(node) => store_write(&mut next, *node),
-            Action::Crash(node) => {
-                next.crashed += 1;
-                let me = Arc::make_mut(&mut next.nodes[*node]);
-                me.disk.votes.clear();
-                me.disk.writes.clear();
-                me.log = me.disk.log.clone();
-                let snapshot = me.disk.snapshot.as_ref();
-                me.high_watermark = snapshot.map_or(Offset::ZERO, |snapshot| snapshot.id.offset);
-                let mut effects = Vec::new();
-                me.replica = self.replica(*node, &me.disk, &mut effects);
-                carry_out(&mut next, *node, effects);
-            }
-            Action::Propose(node) => {
-                next.proposed += 1;
-                let payload = u64::from(next.proposed);
-                step(&mut next, *node, Event::Propose { tag: Tag(payload), payload });
-            }
-            Action::Change(node, change) => {
-                next.changed += 1;
-                let tag = Tag(100 + u64::from(next.changed));
-                step(&mut next, *node, Event::ChangeVoters { tag, change: change.clone() });
-            }
-            Action::Snapshot(node) => {
-                next.snapped += 1;
-                let me = Arc::make_mut(&mut next.nodes[*node]);
-                let id = me.replica.until(me.high_watermark);
-                let voters = me.replica.voters_below(id.offset).clone();
-                me.disk.snapshot = Some(Snapshot { id, voters });
-                step(&mut next, *node, Event::SnapshotTaken { id, log_start: id.offset });
-            }
-        }
-        for node in 0..next.nodes.len() {
-            while !self.bounds.slow_disks && store(&mut next, node) {}
-            renumber(Arc::make_mut(&mut next.nodes[node]));
-        }
-        // What comes from an epoch that the receiver has left for good changes nothing there.
-        let epochs: Vec<_> = next.nodes.iter().map(|node| node.disk.vote.epoch).collect();
-        next.network.retain(|_, message| message.wire.epoch() >= epochs[message.to]);
-        next
-    }
-
-    fn is_within(&self, state: &State) -> bool {
-        state.nodes.iter().all(|node| node.replica.current().epoch.0 <= self.bounds.epochs)
-    }
-
     /// Searches. An error tells what is broken, and how one gets there.
     fn run(&self) -> Result<Extent, String> {
         let first = self.first();
@@ -292,10 +36,7 @@ impl Search {
                 extent.steps += 1;
                 let next = catch_unwind(AssertUnwindSafe(|| self.after(&state, action)));
                 let next = next.map_err(|panic| {
-                    let text = panic.downcast_ref::<String>().cloned();
-                    let text =
-                        text.or_else(|| panic.downcast_ref::<&str>().map(|t| (*t).to_owned()));
-                    format!("{}\n{}", text.unwrap_or_default(), self.way(&ways, index, action))
+                    format!("{}\n{}", text_of(panic.as_ref()), self.way(&ways, index, action))
                 })?;
                 if !self.is_within(&next) || !seen.insert(hash(&next)) {
                     continue;
@@ -315,6 +56,37 @@ impl Search {
         Ok(extent)
     }
 
+    /// Goes at random where the search does not come to: far, with everything. Says how much was committed.
+    fn walk(&self, seed: u64, steps: usize) -> Result<i64, String> {
+        let mut random = SplitMix64::new(seed);
+        let mut state = self.first();
+        for _ in 0..steps {
+            let actions = self.actions(&state);
+            // What happens often in a cluster that works is drawn often.
+            let weight = |action: &Action| match action {
+                Action::VoteStored(_) | Action::LogStored(_) => 16,
+                Action::Deliver(_) => 8,
+                Action::Propose(_) | Action::Change(..) | Action::Snapshot(_) => 4,
+                Action::Tick(_) | Action::Crash(_) => 1,
+            };
+            let total: u64 = actions.iter().map(weight).sum();
+            let mut drawn = random.draw() % total.max(1);
+            let action = actions.iter().find(|action| {
+                let weight = weight(action);
+                let is_it = drawn < weight;
+                drawn = drawn.saturating_sub(weight);
+                is_it
+            });
+            let Some(action) = action else { break };
+            let next = catch_unwind(AssertUnwindSafe(|| self.after(&state, action)));
+            let next = next.map_err(|panic| text_of(panic.as_ref()))?;
+            if self.is_within(&next) {
+                state = next;
+            }
+        }
+        Ok(state.checks.committed_end().0)
+    }
+
     fn way(&self, ways: &[(usize, usize)], mut index: usize, last: &Action) -> String {
         let mut choices = Vec::new();
         while index > 0 {
@@ -331,183 +103,13 @@ impl Search {
         text + &described(&state, last)
     }
 }
-
 fn described(state: &State, action: &Action) -> String {
     match action {
         Action::Deliver(id) => format!("  deliver {:?}\n", state.network[id]),
         action => format!("  {action:?}\n"),
     }
 }
-
-fn step(state: &mut State, node: usize, event: Event<u64>) {
-    let mut effects = Vec::new();
-    Arc::make_mut(&mut state.nodes[node]).replica.step(NOW, event, &mut effects);
-    carry_out(state, node, effects);
-}
-
-fn store_vote(state: &mut State, node: usize) {
-    if let Some(ticket) = Arc::make_mut(&mut state.nodes[node]).disk.finish_vote() {
-        step(state, node, Event::VoteStored(ticket));
-    }
-}
-
-fn store_write(state: &mut State, node: usize) {
-    let me = Arc::make_mut(&mut state.nodes[node]);
-    match me.disk.finish_write() {
-        Some((_, Write::Install(snapshot))) => {
-            me.log.apply(&Write::Install(snapshot.clone()));
-            me.high_watermark = me.high_watermark.max(snapshot.id.offset);
-            step(state, node, Event::SnapshotInstalled(snapshot));
-        }
-        Some((ticket, _)) => step(state, node, Event::LogStored(ticket)),
-        None => {}
-    }
-}
-
-/// Stores the first of what is under way, if anything is.
-fn store(state: &mut State, node: usize) -> bool {
-    let disk = &state.nodes[node].disk;
-    let (votes, writes) = (disk.votes.len(), disk.writes.len());
-    if votes > 0 {
-        store_vote(state, node);
-    } else if writes > 0 {
-        store_write(state, node);
-    }
-    votes + writes > 0
-}
-
-/// Numbers what is under way from 1: how much there has been makes no difference.
-fn renumber(node: &mut Node) {
-    let base = node.replica.vote_stored.0;
-    node.replica.vote_stored.0 = 0;
-    node.replica.vote_asked.0 -= base;
-    for (ticket, ..) in &mut node.replica.held {
-        ticket.0 -= base;
-    }
-    for (ticket, _) in &mut node.disk.votes {
-        ticket.0 -= base;
-    }
-    let base = node.replica.log.renumber();
-    for (ticket, _) in &mut node.disk.writes {
-        ticket.0 = ticket.0.saturating_sub(base);
-    }
-}
-
-fn send(state: &mut State, from: usize, to: usize, mut wire: Wire) {
-    if let Wire::Request(Request::Fetch(request)) = &mut wire {
-        // It only decides whether to wait, and nobody waits here.
-        request.high_watermark = Offset::ZERO;
-    }
-    let is_dull = match &wire {
-        // A voter that does not know the leader asks for it; what it is told, others tell as well.
-        Wire::Request(Request::Fetch(request)) => {
-            let replica = &state.nodes[from].replica;
-            let is_voter = replica.voters().contains(&request.replica);
-            let follows = matches!(replica.role, Role::Follower(_));
-            (is_voter && !follows) || !request.wants_records
-        }
-        Wire::Request(Request::EndQuorumEpoch(_)) | Wire::Response(Response::Current(_)) => true,
-        _ => false,
-    };
-    if !is_dull && from != to {
-        let message = Message { from, to, wire };
-        state.network.entry(hash(&message)).or_insert_with(|| Arc::new(message));
-    }
-}
-
-fn carry_out(state: &mut State, index: usize, effects: Vec<Effect<u64>>) {
-    for effect in effects {
-        let node = Arc::make_mut(&mut state.nodes[index]);
-        let checks = Arc::make_mut(&mut state.checks);
-        match effect {
-            Effect::SaveVote(ticket, vote) => node.disk.votes.push_back((ticket, vote)),
-            Effect::Append(ticket, entries) => {
-                for entry in &entries {
-                    checks.appended(node.log.last().epoch, entry);
-                    node.log.apply(&Write::Append(vec![entry.clone()]));
-                }
-                node.disk.writes.push_back((ticket, Write::Append(entries)));
-            }
-            Effect::Truncate(ticket, end) => {
-                assert!(end >= node.high_watermark, "QUORUM-D: committed is cut");
-                node.log.apply(&Write::Truncate(end));
-                node.disk.writes.push_back((ticket, Write::Truncate(end)));
-            }
-            Effect::Prune(ticket, start) => {
-                node.log.apply(&Write::Prune(start));
-                node.disk.writes.push_back((ticket, Write::Prune(start)));
-            }
-            Effect::Send(Peer::Node(to), request) => {
-                Checks::sent(&request, &node.disk);
-                send(state, index, to.0 as usize, Wire::Request(request));
-            }
-            Effect::Answer(token, response) => {
-                answer(state, index, token.0 as usize, response);
-            }
-            Effect::AnswerRecords { token, mut response, end } => {
-                let records = node.log.read(response.last.offset, end, 8);
-                response.found = Found::Records(records);
-                answer(state, index, token.0 as usize, Response::Fetch(response));
-            }
-            Effect::AnswerSnapshot { token, mut response } => {
-                let known = node.disk.snapshot.as_ref();
-                if known.is_some_and(|known| known.id == response.snapshot) {
-                    // All of it at once, and nothing in it: the logs are compared anyway.
-                    let bytes = bytes::Bytes::from_static(b"all");
-                    response.part = Some(SnapshotPart { size: 3, bytes });
-                }
-                answer(state, index, token.0 as usize, Response::FetchSnapshot(response));
-            }
-            Effect::InstallSnapshot(id) => {
-                let holders = state.nodes.iter().filter_map(|node| node.disk.snapshot.clone());
-                let snapshot = holders.into_iter().find(|snapshot| snapshot.id == id).unwrap();
-                let node = Arc::make_mut(&mut state.nodes[index]);
-                node.disk.writes.push_back((Ticket(0), Write::Install(snapshot)));
-            }
-            Effect::Committed(end) => committed(state, index, end),
-            Effect::BecameLeader { epoch, .. } => {
-                checks.elected(key(index, 0), epoch, &node.log, &node.disk);
-            }
-            Effect::Send(Peer::Bootstrap(_), _)
-            | Effect::WriteSnapshot { .. }
-            | Effect::Abandon(_)
-            | Effect::Outcome(..)
-            | Effect::LostLeadership
-            | Effect::LeaderChanged(_) => {}
-            Effect::Halt(why) => panic!("node {index} halts: {why}"),
-        }
-    }
-}
-
-fn committed(state: &mut State, index: usize, end: Offset) {
-    let node = Arc::make_mut(&mut state.nodes[index]);
-    let (before, id) = (node.high_watermark, NodeId(index as i32));
-    assert!(end >= before, "QUORUM-D: the high watermark goes back");
-    node.high_watermark = end;
-    let epoch = node.replica.current().epoch;
-    Arc::make_mut(&mut state.checks).committed(id, before, end, &node.log, epoch);
-    if node.replica.is_leader() {
-        let node = &state.nodes[index];
-        let disks = state.nodes.iter().enumerate();
-        let disks = disks.map(|(index, node)| (key(index, 0), &node.disk));
-        let (leader, voters) = (node.replica.current(), node.replica.voters());
-        Checks::counted(end, &leader, &node.log, voters, disks);
-    }
-}
-
-fn answer(state: &mut State, index: usize, to: usize, response: Response<u64>) {
-    if let Response::Vote(vote) = &response
-        && vote.granted
-        && !vote.pre_vote
-    {
-        let saved = state.nodes[index].disk.vote.epoch;
-        assert!(saved >= vote.epoch, "QUORUM-E: an unsaved vote");
-        Arc::make_mut(&mut state.checks).voted(key(index, 0), vote.epoch, key(to, 0));
-    }
-    send(state, index, to, Wire::Response(response));
-}
-
-pub(super) fn search(bounds: Bounds, planted: &'static [Mutation]) -> Result<Extent, String> {
+fn search(bounds: Bounds, planted: &'static [Mutation]) -> Result<Extent, String> {
     Search { bounds, planted }.run()
 }
 
@@ -528,6 +130,9 @@ fn every_state_of_two_voters_is_right() {
         let extent = must_be_right(bounds);
         assert!(extent.is_all && extent.committed > 0, "{extent:?}");
     }
+    let with_pre_votes = Bounds { states: 3_000, ..fast(Bounds::new(2, 1, 0, 0)) };
+    let extent = search(with_pre_votes, &[]);
+    assert!(extent.is_ok(), "{extent:?}");
 }
 
 #[test]
@@ -540,6 +145,41 @@ fn the_first_states_of_three_voters_are_right() {
     ] {
         must_be_right(Bounds { states: 2_000, ..bounds });
     }
+}
+
+/// Walks of three nodes, of which `seed` decides how many vote at first.
+fn walk(seed: u64, planted: &'static [Mutation]) -> Result<i64, String> {
+    let voters = 1 + seed as usize % 3;
+    let bounds = Bounds {
+        voters,
+        changes: 6,
+        snapshots: 4,
+        slow_disks: !seed.is_multiple_of(4),
+        ..Bounds::new(3, 12, 30, 8)
+    };
+    Search { bounds, planted }.walk(seed, 600)
+}
+
+#[test]
+fn nothing_is_wrong_on_long_walks() {
+    let mut committed = 0;
+    for seed in 0..60 {
+        let walked = walk(seed, &[]);
+        committed += walked.unwrap_or_else(|why| panic!("walk {seed}: {why}"));
+    }
+    assert!(committed > 200, "{committed}");
+}
+
+#[test]
+#[ignore = "minutes in a release build; run by name"]
+fn many_walks() {
+    let walks = std::env::var("OTTLA_QUORUM_RUNS").map_or(20_000, |runs| runs.parse().unwrap());
+    let mut committed = 0;
+    for seed in 0..walks {
+        let walked = walk(seed, &[]);
+        committed += walked.unwrap_or_else(|why| panic!("walk {seed}: {why}"));
+    }
+    println!("{committed} records committed");
 }
 
 /// Everything that a few minutes of an optimised build suffice for: clusters of two to the end, larger ones as far as
@@ -587,5 +227,22 @@ fn planted_mistakes_are_found_on_the_shortest_way() {
         let found = search(bounds, planted);
         let Err(why) = found else { panic!("{planted:?} was overlooked: {found:?}") };
         println!("{planted:?}: {why}");
+    }
+}
+
+#[test]
+fn planted_mistakes_are_found_on_walks() {
+    for (planted, first) in [
+        (Mutation::LogIsNotCompared, 0),
+        (Mutation::ResponseIsNotMatched, 0),
+        (Mutation::ChangeBeforeCommit, 80),
+        (Mutation::ChangesOverlap, 540),
+        (Mutation::VotersAreNotTruncated, 130),
+        (Mutation::SnapshotEpochIsIgnored, 40),
+        (Mutation::RemovedLeaderCounts, 20),
+    ] {
+        let mistake: &'static [Mutation] = Box::leak(Box::new([planted]));
+        let is_found = (first..first + 60).any(|seed| walk(seed, mistake).is_err());
+        assert!(is_found, "{planted:?} was overlooked");
     }
 }

@@ -33,7 +33,7 @@ struct Run {
 pub(super) fn run(seed: u64, planted: &'static [Mutation], verbose: bool) -> Summary {
     let mut plan = crate::types::SplitMix64::new(seed ^ 0x5eed);
     let mut draw = |count: u64| plan.draw() % count;
-    let voters = [1, 3, 3, 3, 5][draw(5) as usize];
+    let voters = [1, 2, 3, 3, 3, 4, 5][draw(7) as usize];
     let observers = draw(3) as usize;
     let unknown_directories = draw(4) == 0;
     let configured = VoterSet::new((0..voters).map(|node| {
@@ -315,11 +315,14 @@ impl Run {
 
 /// Runs a seed; a failure says how to replay it.
 pub(super) fn checked(seed: u64, planted: &'static [Mutation]) -> Result<Summary, String> {
-    catch_unwind(AssertUnwindSafe(|| run(seed, planted, false))).map_err(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-            .unwrap_or_default()
-    })
+    catch_unwind(AssertUnwindSafe(|| run(seed, planted, false)))
+        .map_err(|panic| text_of(panic.as_ref()))
+}
+
+/// What a panic said.
+pub(super) fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
 }
 
 fn many_from(first: u64, count: u64) -> Summary {

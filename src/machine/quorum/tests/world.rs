@@ -91,6 +91,8 @@ pub(super) struct World {
     pub(super) snapshots_installed: u64,
     pub(super) truncations: u64,
     pub(super) prune_hard: bool,
+    /// Nodes whose disks begin no sync.
+    pub(super) stalled: BTreeSet<usize>,
     pub(super) configured: VoterSet,
     pub(super) timing: Timing,
     pub(super) planted: &'static [Mutation],
@@ -160,6 +162,7 @@ impl World {
             snapshots_installed: 0,
             truncations: 0,
             prune_hard: false,
+            stalled: BTreeSet::new(),
             configured,
             timing,
             planted,
@@ -327,6 +330,9 @@ impl World {
 
     /// Starts syncs of what has queued up while others were under way.
     pub(super) fn sync(&mut self, node: usize) {
+        if self.stalled.contains(&node) {
+            return;
+        }
         let incarnation = self.nodes[node].incarnation;
         let votes = self.nodes[node].disk.votes.len();
         if votes > 0 && self.nodes[node].vote_sync == 0 {
