@@ -120,28 +120,9 @@ impl Pair {
                 let later = TimestampMs(self.simulation.env().clock.now().0);
                 self.log().maybe_roll(later).unwrap();
             }
-            Step::Truncate(at) => {
-                let target = Offset(self.place(*at));
-                let committed = self.log().high_watermark().get();
-                let cut = self.log().truncate_to(target);
-                assert_eq!(cut.is_ok(), target >= committed, "{target:?}, {committed:?}");
-                if let Ok(end) = cut {
-                    self.cut(end.0, target.0);
-                }
-            }
-            Step::TruncateUncleanly(at) => {
-                let target = self.place(*at);
-                let end = self.log().truncate_uncleanly(Offset(target)).unwrap();
-                assert!(self.log().high_watermark().get() <= end);
-                self.cut(end.0, target);
-            }
-            Step::Commit(at) => {
-                let target = Offset(self.place(*at));
-                let high_watermark = self.log().high_watermark();
-                let before = high_watermark.get();
-                high_watermark.raise(target);
-                assert_eq!(high_watermark.get(), before.max(target));
-            }
+            Step::Truncate(at) => self.truncate(*at),
+            Step::TruncateUncleanly(at) => self.truncate_uncleanly(*at),
+            Step::Commit(at) => self.commit(*at),
             Step::DeleteBefore(at) => {
                 let target = self.place(*at);
                 let end = Offset(self.end);
@@ -178,6 +159,31 @@ impl Pair {
         }
         assert_eq!(self.log().log_end_offset().0, self.end);
         assert_eq!(self.log().log_start_offset().0, self.start);
+    }
+
+    fn truncate(&mut self, at: u8) {
+        let target = Offset(self.place(at));
+        let committed = self.log().high_watermark().get();
+        let cut = self.log().truncate_to(target);
+        assert_eq!(cut.is_ok(), target >= committed, "{target:?}, {committed:?}");
+        if let Ok(end) = cut {
+            self.cut(end.0, target.0);
+        }
+    }
+
+    fn truncate_uncleanly(&mut self, at: u8) {
+        let target = self.place(at);
+        let end = self.log().truncate_uncleanly(Offset(target)).unwrap();
+        assert!(self.log().high_watermark().get() <= end);
+        self.cut(end.0, target);
+    }
+
+    fn commit(&mut self, at: u8) {
+        let target = Offset(self.place(at));
+        let high_watermark = self.log().high_watermark();
+        let before = high_watermark.get();
+        high_watermark.raise(target);
+        assert_eq!(high_watermark.get(), before.max(target));
     }
 
     fn cut(&mut self, end: i64, target: i64) {

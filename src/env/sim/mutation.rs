@@ -22,28 +22,10 @@ pub enum Mutation {
     ForgetsMetadata,
     /// A coordinator answers, and does not write what it decided.
     ForgetsOffsets,
-    /// A leader's high watermark moves while the ISR is smaller than it must be.
-    CommitsBelowMinIsr,
-    /// A leader's high watermark is its log end, whatever the followers have.
-    CommitsLogEnd,
-    /// Who is about to join the ISR does not count before the controller has said so.
-    IgnoresPendingIsr,
-    /// A leader does not wait for a follower that is about to join.
-    LeavesJoiningBehind,
-    /// A follower joins the ISR before it has come to the start of the leader's epoch.
-    JoinsBeforeEpochStart,
-    /// A follower joins the ISR whoever it is registered as.
-    TrustsAnyBroker,
-    /// A leader forgets what it knows of its followers whenever the metadata changes.
-    ForgetsFollowers,
-    /// A follower's high watermark is its leader's, also beyond its own log.
-    BelievesLeader,
-    /// A follower cuts what is committed.
-    CutsCommitted,
 }
 
 impl Mutation {
-    /// Those that one broker alone can make.
+    /// All of them.
     pub const ALL: [Self; 7] = [
         Self::AcknowledgesBeforeSync,
         Self::ShowsBeforeSync,
@@ -52,19 +34,6 @@ impl Mutation {
         Self::AppendsDuplicates,
         Self::ForgetsMetadata,
         Self::ForgetsOffsets,
-    ];
-
-    /// Those of a replica among others, which the properties of `machine/replica` find.
-    pub const OF_REPLICAS: [Self; 9] = [
-        Self::CommitsBelowMinIsr,
-        Self::CommitsLogEnd,
-        Self::IgnoresPendingIsr,
-        Self::LeavesJoiningBehind,
-        Self::JoinsBeforeEpochStart,
-        Self::TrustsAnyBroker,
-        Self::ForgetsFollowers,
-        Self::BelievesLeader,
-        Self::CutsCommitted,
     ];
 }
 

@@ -14,9 +14,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::isr::{Isr, IsrAnswer, IsrMember, IsrRequest};
+#[cfg(test)]
+use super::mistakes::{Mistake, is_planted};
 use super::{Brokers, Rules};
-#[cfg(feature = "sim")]
-use crate::env::sim::{Mutation, is_planted};
 use crate::machine::metadata::PartitionImage;
 use crate::types::{BrokerEpoch, LeaderEpoch, NodeId, Offset};
 
@@ -68,8 +68,8 @@ impl Follower {
 
     /// Whether the broker that fetches may be in the ISR.
     fn is_eligible(&self) -> bool {
-        #[cfg(feature = "sim")]
-        if is_planted(Mutation::TrustsAnyBroker) {
+        #[cfg(test)]
+        if is_planted(Mistake::TrustsAnyBroker) {
             return self.broker_epoch.is_some();
         }
         match (self.broker_epoch, self.registered) {
@@ -120,8 +120,8 @@ impl Leader {
     }
 
     fn place(&mut self, image: &PartitionImage, brokers: &impl Brokers) {
-        #[cfg(feature = "sim")]
-        if is_planted(Mutation::ForgetsFollowers) {
+        #[cfg(test)]
+        if is_planted(Mistake::ForgetsFollowers) {
             self.followers.clear();
         }
         let others = image.replicas.iter().filter(|id| **id != self.node);
@@ -165,9 +165,9 @@ impl Leader {
         follower.fetched_at = Some(now);
         follower.broker_epoch = Some(fetch.broker_epoch);
         let starts_at = self.epoch_start;
-        #[cfg(feature = "sim")]
+        #[cfg(test)]
         let starts_at =
-            if is_planted(Mutation::JoinsBeforeEpochStart) { Offset(0) } else { starts_at };
+            if is_planted(Mistake::JoinsBeforeEpochStart) { Offset(0) } else { starts_at };
         let in_sync = fetch.offset >= high_watermark && fetch.offset >= starts_at;
         if !in_sync || !follower.is_eligible() || self.isr.committed().contains(&fetch.node) {
             return Ok(None);
@@ -215,8 +215,8 @@ impl Leader {
     /// known, or when too few count.
     pub(super) fn line(&self, own: Offset, log_end: Offset, rules: &Rules) -> Option<Offset> {
         let too_few = self.isr.committed().len() < rules.min_in_sync;
-        #[cfg(feature = "sim")]
-        let too_few = too_few && !is_planted(Mutation::CommitsBelowMinIsr);
+        #[cfg(test)]
+        let too_few = too_few && !is_planted(Mistake::CommitsBelowMinIsr);
         if too_few {
             return None;
         }
@@ -225,20 +225,20 @@ impl Leader {
             let joins = follower.is_caught_up(log_end, self.now, rules.lag_time_max)
                 && follower.is_eligible();
             let counts = self.isr.may_contain(*id);
-            #[cfg(feature = "sim")]
+            #[cfg(test)]
             let (joins, counts) = (
-                joins && !is_planted(Mutation::LeavesJoiningBehind),
+                joins && !is_planted(Mistake::LeavesJoiningBehind),
                 counts
                     && (self.isr.committed().contains(id)
-                        || !is_planted(Mutation::IgnoresPendingIsr)),
+                        || !is_planted(Mistake::IgnoresPendingIsr)),
             );
             if counts || joins {
                 // One that has not been heard of holds the line.
                 line = line.min(follower.end?);
             }
         }
-        #[cfg(feature = "sim")]
-        if is_planted(Mutation::CommitsLogEnd) {
+        #[cfg(test)]
+        if is_planted(Mistake::CommitsLogEnd) {
             return Some(log_end);
         }
         Some(line)

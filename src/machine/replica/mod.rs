@@ -31,6 +31,8 @@
 mod isr;
 mod leader;
 #[cfg(test)]
+mod mistakes;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod tests;
@@ -38,8 +40,8 @@ mod tests;
 use std::time::Duration;
 
 use self::leader::Leader;
-#[cfg(feature = "sim")]
-use crate::env::sim::{Mutation, is_planted};
+#[cfg(test)]
+use self::mistakes::{Mistake, is_planted};
 use crate::machine::metadata::{MetadataImage, PartitionImage};
 use crate::types::{BrokerEpoch, LeaderEpoch, NodeId, Offset};
 
@@ -356,9 +358,9 @@ impl Replica {
             return (Effects::default(), Offset::ZERO);
         };
         let reached = from.high_watermark.min(self.log_end);
-        #[cfg(feature = "sim")]
+        #[cfg(test)]
         let reached =
-            if is_planted(Mutation::BelievesLeader) { from.high_watermark } else { reached };
+            if is_planted(Mistake::BelievesLeader) { from.high_watermark } else { reached };
         let high_watermark = (reached > self.high_watermark).then_some(reached);
         self.high_watermark = self.high_watermark.max(reached);
         // A leader deletes nothing that is not committed.
@@ -385,8 +387,8 @@ impl Replica {
             return Err(TruncationRefusal::Settled(self.token));
         }
         let committed = end < self.high_watermark && truncation == Truncation::Clean;
-        #[cfg(feature = "sim")]
-        let committed = committed && !is_planted(Mutation::CutsCommitted);
+        #[cfg(test)]
+        let committed = committed && !is_planted(Mistake::CutsCommitted);
         if committed { Err(TruncationRefusal::Committed(self.high_watermark)) } else { Ok(()) }
     }
 

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::mistakes::plant;
 use super::model::{Answered, LAG, Model, Step};
 use super::*;
 use crate::error::ErrorCode;
@@ -319,20 +320,17 @@ proptest! {
 }
 
 /// Every mistake that can be planted is found by what [`a_replica_keeps_the_rules`] does.
-#[cfg(feature = "sim")]
 #[test]
 fn planted_mistakes_are_found() {
     use proptest::strategy::ValueTree;
     use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-    use crate::env::sim::plant;
-
-    let missed: Vec<Mutation> = Mutation::OF_REPLICAS
+    let missed: Vec<Mistake> = Mistake::ALL
         .into_iter()
-        .filter(|mutation| {
+        .filter(|mistake| {
             let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
             let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-            plant(Some(*mutation));
+            plant(Some(*mistake));
             let found = (0..3000).any(|_| {
                 let steps = steps().new_tree(&mut runner).unwrap().current();
                 std::panic::catch_unwind(|| check(&steps)).is_err()

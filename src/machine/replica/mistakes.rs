@@ -1,0 +1,52 @@
+//! Mistakes that the tests plant in the machine, one at a time, to show that its properties find them.
+
+use std::cell::Cell;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mistake {
+    /// A leader's high watermark moves while the ISR is smaller than it must be.
+    CommitsBelowMinIsr,
+    /// A leader's high watermark is its log end, whatever the followers have.
+    CommitsLogEnd,
+    /// Who is about to join the ISR does not count before the controller has said so.
+    IgnoresPendingIsr,
+    /// A leader does not wait for a follower that is about to join.
+    LeavesJoiningBehind,
+    /// A follower joins the ISR before it has come to the start of the leader's epoch.
+    JoinsBeforeEpochStart,
+    /// A follower joins the ISR whoever it is registered as.
+    TrustsAnyBroker,
+    /// A leader forgets what it knows of its followers whenever the metadata changes.
+    ForgetsFollowers,
+    /// A follower's high watermark is its leader's, also beyond its own log.
+    BelievesLeader,
+    /// A follower cuts what is committed.
+    CutsCommitted,
+}
+
+impl Mistake {
+    pub(super) const ALL: [Self; 9] = [
+        Self::CommitsBelowMinIsr,
+        Self::CommitsLogEnd,
+        Self::IgnoresPendingIsr,
+        Self::LeavesJoiningBehind,
+        Self::JoinsBeforeEpochStart,
+        Self::TrustsAnyBroker,
+        Self::ForgetsFollowers,
+        Self::BelievesLeader,
+        Self::CutsCommitted,
+    ];
+}
+
+thread_local! {
+    static PLANTED: Cell<Option<Mistake>> = const { Cell::new(None) };
+}
+
+/// Plants a mistake for the tests of this thread, or takes it back.
+pub(super) fn plant(mistake: Option<Mistake>) {
+    PLANTED.set(mistake);
+}
+
+pub(super) fn is_planted(mistake: Mistake) -> bool {
+    PLANTED.get() == Some(mistake)
+}
