@@ -11,9 +11,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::command::{
-    BrokerHeartbeat, BrokerRegistration, HeartbeatState, ProducerIdBlock, Refusal,
-};
+use super::command::{BrokerHeartbeat, BrokerRegistration, Refusal};
+use super::items::{HeartbeatState, ProducerIdBlock};
 use super::{Controller, PRODUCER_ID_BLOCK_SIZE};
 use crate::error::ErrorCode;
 use crate::machine::metadata::{BrokerImage, MetadataRecord};

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::Controller;
-use super::command::{ConfigAlteration, IncrementalAlteration, Refusal};
+use super::command::Refusal;
+use super::items::{ConfigAlteration, IncrementalAlteration};
 use super::topics::{duplicate, duplicates, settings_of};
 use crate::config::{
     BrokerConfig, ConfigEntry, ConfigMap, Definition, Scope, TopicConfig, apply_changes,

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::Controller;
-use super::command::{FeatureUpdate, Refusal, UpgradeType};
+use super::command::Refusal;
+use super::items::{FeatureUpdate, UpgradeType};
 use crate::error::ErrorCode;
 use crate::machine::metadata::{MetadataRecord, SUPPORTED_FEATURES};
 

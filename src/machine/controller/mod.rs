@@ -35,6 +35,7 @@ mod command;
 mod configs;
 mod features;
 mod index;
+mod items;
 mod names;
 mod partitions;
 mod placement;
@@ -54,13 +55,15 @@ use crate::types::NodeId;
 
 pub use command::{
     AllocateProducerIds, AlterConfigs, AlterPartition, AlterPartitionReassignments, Bootstrap,
-    BrokerHeartbeat, BrokerRegistration, Command, ConfigAlteration, CreatePartitions, CreateTopics,
-    CreatedTopic, DeleteTopics, DeletedTopic, ElectLeaders, Election, FeatureUpdate,
-    HeartbeatState, IncrementalAlterConfigs, IncrementalAlteration, IsrChange, IsrState,
-    NewPartitions, NewTopic, ProducerIdBlock, Reassignment, Refusal, TopicRef, UnregisterBroker,
-    UpdateFeatures, UpgradeType,
+    BrokerHeartbeat, BrokerRegistration, Command, CreatePartitions, CreateTopics, DeleteTopics,
+    ElectLeaders, IncrementalAlterConfigs, Refusal, UnregisterBroker, UpdateFeatures,
 };
 pub use configs::config_resource;
+pub use items::{
+    ConfigAlteration, CreatedTopic, DeletedTopic, Election, FeatureUpdate, HeartbeatState,
+    IncrementalAlteration, IsrChange, IsrState, NewPartitions, NewTopic, ProducerIdBlock,
+    Reassignment, TopicRef, UpgradeType,
+};
 pub use names::{METADATA_TOPIC, check_topic_name};
 pub use wire::{AnyCommand, AnyReply, CommandAnswer, Travels};
 

@@ -7,8 +7,9 @@
 use std::collections::BTreeSet;
 
 use super::Controller;
-use super::command::{Election, IsrChange, IsrState, Refusal};
+use super::command::Refusal;
 use super::index::PartitionKey;
+use super::items::{Election, IsrChange, IsrState};
 use super::reassignment::{self, Assignment};
 use crate::config::BrokerConfig;
 use crate::error::ErrorCode;

@@ -13,7 +13,8 @@
 
 use std::collections::BTreeSet;
 
-use super::command::{Reassignment, Refusal};
+use super::command::Refusal;
+use super::items::Reassignment;
 use super::partitions::Change;
 use super::placement::check_replicas;
 use super::{Controller, PARTITIONS_PER_COMMAND_MAX};

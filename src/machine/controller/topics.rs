@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::command::{CreatedTopic, DeletedTopic, NewPartitions, NewTopic, Refusal, TopicRef};
+use super::command::Refusal;
+use super::items::{CreatedTopic, DeletedTopic, NewPartitions, NewTopic, TopicRef};
 use super::names::{Collisions, METADATA_TOPIC, check_topic_name};
 use super::placement::{check_assignment, place};
 use super::{Controller, PARTITIONS_PER_COMMAND_MAX};

@@ -100,12 +100,11 @@ impl Peer {
                 () = ended.cancelled() => {}
                 () = group.over.cancelled() => {}
                 result = life.live(&client) => match result {
-                    Ok(()) => {}
                     Err(error) if self.is_stopping(&error) => ended.cancelled().await,
                     // A request to join that was late came from it before, as with Apache Kafka.
                     Err(error) if error.code() == ErrorCode::FencedInstanceId => {}
                     // It gave up after it had said so: it never reached the node (OBS-2).
-                    Err(Error::Closed { .. }) => {}
+                    Ok(()) | Err(Error::Closed { .. }) => {}
                     Err(error) => return self.complain(&format!("as a member: {}", error.chain())),
                 },
             }

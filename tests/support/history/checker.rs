@@ -87,7 +87,7 @@ pub(crate) fn check(history: &History) -> Vec<Anomaly> {
                 log.polled.insert(value.clone());
             }
             Event::Drained { partition, .. } => {
-                logs.entry(partition).or_default().is_drained = true
+                logs.entry(partition).or_default().is_drained = true;
             }
             _ => {}
         }

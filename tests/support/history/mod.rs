@@ -76,7 +76,7 @@ pub(crate) enum Event {
 
 impl fmt::Display for Event {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
+        formatter.write_str(&serde_json::to_string(self).map_err(|_unwritable| fmt::Error)?)
     }
 }
 
@@ -109,7 +109,7 @@ impl History {
 
     /// The content of a file.
     pub(crate) fn to_text(&self) -> String {
-        self.events.iter().map(|event| format!("{event}\n")).collect()
+        self.events.iter().flat_map(|event| [event.to_string(), "\n".to_owned()]).collect()
     }
 
     /// How many sends were acknowledged.
