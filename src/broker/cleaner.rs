@@ -37,7 +37,7 @@ const MAP_BYTES_MAX: usize = i32::MAX.unsigned_abs() as usize;
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
 
 /// The outcome for a partition that was chosen.
-enum Outcome {
+enum RoundEnd {
     /// Something was cleaned.
     Cleaned,
     /// There was no room, the partition was closed, or the like: try again later.
@@ -56,7 +56,7 @@ pub(super) fn start(state: &Arc<BrokerState>, tasks: &TaskTracker, stop: &Cancel
 }
 
 async fn manage(state: &Arc<BrokerState>, stop: &CancellationToken) {
-    let mut running: JoinSet<(PartitionKey, Outcome)> = JoinSet::new();
+    let mut running: JoinSet<(PartitionKey, RoundEnd)> = JoinSet::new();
     let mut busy = BTreeSet::new();
     let mut damaged = BTreeSet::new();
     // Those that could not be cleaned wait until after the next pause.
@@ -78,7 +78,7 @@ async fn manage(state: &Arc<BrokerState>, stop: &CancellationToken) {
                         let outcome = AssertUnwindSafe(round.run(dirtiness)).catch_unwind().await;
                         let outcome = outcome.unwrap_or_else(|_panic| {
                             tracing::error!(partition = %name, "cleaning panicked; it is not cleaned until a restart");
-                            Outcome::Damaged
+                            RoundEnd::Damaged
                         });
                         (key, outcome)
                     });
@@ -99,9 +99,9 @@ async fn manage(state: &Arc<BrokerState>, stop: &CancellationToken) {
                 let Ok((key, outcome)) = ended else { continue };
                 busy.remove(&key);
                 match outcome {
-                    Outcome::Cleaned => {}
-                    Outcome::Postponed => drop(postponed.insert(key)),
-                    Outcome::Damaged => drop(damaged.insert(key)),
+                    RoundEnd::Cleaned => {}
+                    RoundEnd::Postponed => drop(postponed.insert(key)),
+                    RoundEnd::Damaged => drop(damaged.insert(key)),
                 }
             }
             () = rested => postponed.clear(),
@@ -162,7 +162,7 @@ struct Round {
 }
 
 impl Round {
-    async fn run(&self, dirtiness: Dirtiness) -> Outcome {
+    async fn run(&self, dirtiness: Dirtiness) -> RoundEnd {
         let partition = self.partition.name();
         match self.clean(dirtiness).await {
             Ok(Some(summary)) => {
@@ -176,19 +176,19 @@ impl Round {
                     "compacted"
                 );
                 if summary.end > dirtiness.first_dirty {
-                    Outcome::Cleaned
+                    RoundEnd::Cleaned
                 } else {
-                    Outcome::Postponed
+                    RoundEnd::Postponed
                 }
             }
-            Ok(None) => Outcome::Postponed,
+            Ok(None) => RoundEnd::Postponed,
             Err(error) if matches!(error, Error::Corrupt { .. }) => {
                 tracing::error!(%partition, error = %error.chain(), "a damaged log is not compacted");
-                Outcome::Damaged
+                RoundEnd::Damaged
             }
             Err(error) => {
                 tracing::warn!(%partition, error = %error.chain(), "not compacted");
-                Outcome::Postponed
+                RoundEnd::Postponed
             }
         }
     }

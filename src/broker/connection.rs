@@ -6,7 +6,7 @@
 //!
 //! Invariants:
 //! - `CONN-1` responses leave in the order of their requests. The handler sees one frame at a time, in
-//!   order; only waits that it returns as [`Outcome::Later`] overlap with later frames, so two
+//!   order; only waits that it returns as [`Handled::Later`] overlap with later frames, so two
 //!   Produce requests of one connection append in order but share an fsync.
 //! - `CONN-2` a frame takes memory as it arrives, and pays for it until it is answered: see
 //!   [`frame_reader`](super::frame_reader).
@@ -49,7 +49,7 @@ const STALL_MAX: Duration = Duration::from_secs(30);
 pub(super) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The handler's response to a frame.
-pub(super) enum Outcome {
+pub(super) enum Handled {
     /// The response, as chunks with their length prefix.
     Reply(Vec<Chunk>),
     /// The response comes later; the next frame may be handled meanwhile. `None` is no response.
@@ -59,7 +59,7 @@ pub(super) enum Outcome {
 /// Handles frames.
 pub(super) trait FrameHandler: Send + Sync + 'static {
     /// Handles the frame, without its length. An error closes the connection.
-    fn handle(self: Arc<Self>, peer: Arc<PeerInfo>, frame: Bytes) -> BoxFuture<Result<Outcome>>;
+    fn handle(self: Arc<Self>, peer: Arc<PeerInfo>, frame: Bytes) -> BoxFuture<Result<Handled>>;
 }
 
 /// The client at the other end.
@@ -99,7 +99,7 @@ struct Connection {
     /// Frames that wait for the current one.
     frames: VecDeque<Frame>,
     /// The current frame.
-    current: Option<(BoxFuture<Result<Outcome>>, MemoryHold)>,
+    current: Option<(BoxFuture<Result<Handled>>, MemoryHold)>,
     /// Responses in the order of their requests.
     slots: VecDeque<Slot>,
     out: VecDeque<Chunk>,
@@ -172,8 +172,8 @@ impl Connection {
                         return self.peer_is_gone(&error).await;
                     }
                 }
-                outcome = poll_current(&mut self.current), if self.current.is_some() => {
-                    self.place_outcome(outcome?);
+                handled = poll_current(&mut self.current), if self.current.is_some() => {
+                    self.place(handled?);
                 }
                 response = poll_front(&mut self.slots),
                     if self.out.is_empty() && !self.slots.is_empty() =>
@@ -214,17 +214,17 @@ impl Connection {
         }
     }
 
-    fn place_outcome(&mut self, outcome: Outcome) {
+    fn place(&mut self, handled: Handled) {
         let Some((_, hold)) = self.current.take() else { return };
-        match outcome {
-            Outcome::Reply(chunks) if self.slots.is_empty() && self.out.is_empty() => {
+        match handled {
+            Handled::Reply(chunks) if self.slots.is_empty() && self.out.is_empty() => {
                 self.out.extend(chunks);
             }
-            Outcome::Reply(chunks) => {
+            Handled::Reply(chunks) => {
                 let wait: BoxFuture<_> = Box::pin(std::future::ready(Ok(Some(chunks))));
                 self.slots.push_back(Slot { wait, hold });
             }
-            Outcome::Later(wait) => self.slots.push_back(Slot { wait, hold }),
+            Handled::Later(wait) => self.slots.push_back(Slot { wait, hold }),
         }
     }
 
@@ -301,8 +301,8 @@ impl Connection {
 }
 
 async fn poll_current(
-    current: &mut Option<(BoxFuture<Result<Outcome>>, MemoryHold)>,
-) -> Result<Outcome> {
+    current: &mut Option<(BoxFuture<Result<Handled>>, MemoryHold)>,
+) -> Result<Handled> {
     match current {
         Some((future, _)) => future.as_mut().await,
         None => std::future::pending().await,

@@ -27,17 +27,17 @@ fn framed(body: &[u8]) -> Vec<u8> {
 }
 
 impl FrameHandler for Echo {
-    fn handle(self: Arc<Self>, _peer: Arc<PeerInfo>, frame: Bytes) -> BoxFuture<Result<Outcome>> {
+    fn handle(self: Arc<Self>, _peer: Arc<PeerInfo>, frame: Bytes) -> BoxFuture<Result<Handled>> {
         Box::pin(async move {
             *self.seen.lock().unwrap() += 1;
             let reply = vec![Bytes::from(framed(&frame)).into()];
             match frame.first() {
-                Some(b'n') => Ok(Outcome::Reply(reply)),
-                Some(b's') => Ok(Outcome::Later(Box::pin(async { Ok(None) }))),
+                Some(b'n') => Ok(Handled::Reply(reply)),
+                Some(b's') => Ok(Handled::Later(Box::pin(async { Ok(None) }))),
                 Some(b'l') => {
                     let (sender, receiver) = oneshot::channel();
                     self.later.lock().unwrap().push(sender);
-                    Ok(Outcome::Later(Box::pin(async move {
+                    Ok(Handled::Later(Box::pin(async move {
                         receiver.await.ok();
                         Ok(Some(reply))
                     })))

@@ -29,7 +29,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use tokio::task::unconstrained;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{BoxFuture, FrameHandler, Outcome, PIPELINE_MAX, PeerInfo};
+use super::connection::{BoxFuture, FrameHandler, Handled, PIPELINE_MAX, PeerInfo};
 use super::handlers;
 use super::handlers::api_versions::Known;
 use super::listener::Reached;
@@ -200,7 +200,7 @@ impl Dispatcher {
 }
 
 impl FrameHandler for Dispatcher {
-    fn handle(self: Arc<Self>, peer: Arc<PeerInfo>, frame: Bytes) -> BoxFuture<Result<Outcome>> {
+    fn handle(self: Arc<Self>, peer: Arc<PeerInfo>, frame: Bytes) -> BoxFuture<Result<Handled>> {
         Box::pin(async move {
             // The bytes are shared, not copied.
             let bytes = frame.clone();
@@ -214,7 +214,7 @@ impl FrameHandler for Dispatcher {
                 Incoming::UnknownApiVersions(header) => {
                     let response = Response::ApiVersions(api::api_versions_fallback());
                     let chunks = frame::encode_response(header.correlation_id, 0, &response)?;
-                    Ok(Outcome::Reply(chunks))
+                    Ok(Handled::Reply(chunks))
                 }
                 Incoming::Request(header, request) => {
                     self.handle_request(peer, header, request).await
@@ -230,7 +230,7 @@ impl Dispatcher {
         peer: Arc<PeerInfo>,
         header: RequestHeader,
         request: Request,
-    ) -> Result<Outcome> {
+    ) -> Result<Handled> {
         let (version, correlation_id) = (header.api_version, header.correlation_id);
         let gone = peer.gone.clone();
         let client_id = header.client_id;
@@ -238,14 +238,14 @@ impl Dispatcher {
         let phase = Phase::answering(&request);
         let Some(state) = self.progress.reached(phase).await? else {
             let response = self.answer_early(&context, &request);
-            return encode(&request, correlation_id, version, &response).map(Outcome::Reply);
+            return encode(&request, correlation_id, version, &response).map(Handled::Reply);
         };
         let call = Call { state, context: &context, gone: &gone };
         match BrokerState::answer(&call, &request).await {
             Answer::Now(response) => {
-                encode(&request, correlation_id, version, &response).map(Outcome::Reply)
+                encode(&request, correlation_id, version, &response).map(Handled::Reply)
             }
-            Answer::Later(wait) => Ok(Outcome::Later(Box::pin({
+            Answer::Later(wait) => Ok(Handled::Later(Box::pin({
                 let request = handlers::errors::without_records(request);
                 async move {
                     let response = awaited(&request, version, wait).await;
@@ -253,7 +253,7 @@ impl Dispatcher {
                 }
             }))),
             Answer::Unanswered(wait) => {
-                Ok(Outcome::Later(Box::pin(async move { caught(wait).await.map(|()| None) })))
+                Ok(Handled::Later(Box::pin(async move { caught(wait).await.map(|()| None) })))
             }
         }
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::epochs::{Divergence, EpochEnd, EpochEntry};
 use super::producers::{AbortedTransaction, ProducerState};
-use super::segment::{Chunk, Outcome, Want};
+use super::segment::{ReadBatches, SegmentRead, Want};
 use super::shared::Shared;
 use crate::error::{Error, Result};
 use crate::types::{LeaderEpoch, Offset, Stored, TimestampMs};
@@ -137,24 +137,24 @@ impl LogReader {
             upper: request.upper.min(log_end_offset),
             at_least_one: request.at_least_one,
         };
-        let chunk = if want.offset < want.upper { self.read_view(&want)? } else { None };
-        let chunk = chunk.unwrap_or_else(|| Chunk {
+        let read = if want.offset < want.upper { self.read_view(&want)? } else { None };
+        let read = read.unwrap_or_else(|| ReadBatches {
             records: Bytes::new(),
             stored: None,
             base_offset: request.offset,
             next_offset: request.offset,
         });
         Ok(ReadResult {
-            records: chunk.records,
-            stored: chunk.stored,
-            base_offset: chunk.base_offset,
-            next_offset: chunk.next_offset,
+            records: read.records,
+            stored: read.stored,
+            base_offset: read.base_offset,
+            next_offset: read.next_offset,
             log_start_offset: self.shared.log_start(),
             log_end_offset,
         })
     }
 
-    fn read_view(&self, want: &Want) -> Result<Option<Chunk>> {
+    fn read_view(&self, want: &Want) -> Result<Option<ReadBatches>> {
         let view = self.shared.view.load();
         let epochs = self.shared.epochs.load();
         for segment in view.segments.iter().skip(view.index_of(want.offset)) {
@@ -165,9 +165,9 @@ impl LogReader {
                 continue;
             }
             match segment.read(want, &epochs)? {
-                Outcome::Chunk(chunk) => return Ok(Some(chunk)),
-                Outcome::Stop => return Ok(None),
-                Outcome::Beyond => {}
+                SegmentRead::Batches(read) => return Ok(Some(read)),
+                SegmentRead::Stop => return Ok(None),
+                SegmentRead::Beyond => {}
             }
         }
         Ok(None)

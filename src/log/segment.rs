@@ -26,7 +26,7 @@ use crate::env::{Disk, File, Mapping, OpenMode};
 use crate::error::{Error, Result};
 use crate::types::{LeaderEpoch, Offset, TimestampMs};
 
-pub(super) use read::{Chunk, Outcome, Want};
+pub(super) use read::{ReadBatches, SegmentRead, Want};
 
 /// Index files up to this size are read into memory; larger ones are mapped.
 const INDEX_READ_MAX: u64 = 16 << 10;

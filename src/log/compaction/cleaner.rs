@@ -81,7 +81,7 @@ enum Stage {
 }
 
 /// Whole batches of a segment, checked.
-struct Chunk {
+struct CheckedBatches {
     data: Bytes,
     start: u64,
     found: Vec<Found>,
@@ -288,7 +288,7 @@ impl Cleaner {
     }
 }
 
-impl Chunk {
+impl CheckedBatches {
     fn batch(&self, found: &Found, segment: &Segment) -> Result<Batch> {
         let expected =
             Expected { next: found.header.base_offset, exact: false, epoch: LeaderEpoch::UNKNOWN };
@@ -298,7 +298,7 @@ impl Chunk {
 }
 
 /// The next whole batches of a sealed segment, with verified checksums; none at its end.
-fn read_chunk(segment: &Segment, position: u64, shared: &Shared) -> Result<Option<Chunk>> {
+fn read_chunk(segment: &Segment, position: u64, shared: &Shared) -> Result<Option<CheckedBatches>> {
     if position >= segment.size() {
         return Ok(None);
     }
@@ -311,7 +311,7 @@ fn read_chunk(segment: &Segment, position: u64, shared: &Shared) -> Result<Optio
         found.push(next);
     }
     segment.verify_in(&data, position, position..end, &shared.epochs.load())?;
-    Ok(Some(Chunk { data, start: position, found, end }))
+    Ok(Some(CheckedBatches { data, start: position, found, end }))
 }
 
 /// Neighbours that fit into one segment.

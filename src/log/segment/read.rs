@@ -23,9 +23,9 @@ pub(in crate::log) struct Want {
 
 /// What a read of one segment found.
 #[derive(Clone, Debug)]
-pub(in crate::log) enum Outcome {
+pub(in crate::log) enum SegmentRead {
     /// Whole batches.
-    Chunk(Chunk),
+    Batches(ReadBatches),
     /// The batch that holds the offset reaches the upper bound, or alone is too large.
     Stop,
     /// The segment ends before the offset: compaction leaves gaps at its end.
@@ -34,7 +34,7 @@ pub(in crate::log) enum Outcome {
 
 /// Whole batches of a segment.
 #[derive(Clone, Debug)]
-pub(in crate::log) struct Chunk {
+pub(in crate::log) struct ReadBatches {
     pub(in crate::log) records: Bytes,
     pub(in crate::log) stored: Option<Stored>,
     pub(in crate::log) base_offset: Offset,
@@ -58,9 +58,9 @@ enum Selected {
 
 impl Selection {
     /// The batches among bytes that begin at `from`.
-    fn chunk(&self, data: &Bytes, from: u64, stored: Option<Stored>) -> Chunk {
+    fn slice(&self, data: &Bytes, from: u64, stored: Option<Stored>) -> ReadBatches {
         let place = |position: u64| usize::try_from(position - from).unwrap_or(usize::MAX);
-        Chunk {
+        ReadBatches {
             records: data.slice(place(self.start)..place(self.end)),
             stored,
             base_offset: self.base_offset,
@@ -83,7 +83,7 @@ impl Segment {
 
     /// Whole batches, starting with the one that holds `want.offset`: of the mapping if they are committed,
     /// otherwise in a buffer.
-    pub(in crate::log) fn read(&self, want: &Want, epochs: &EpochCache) -> Result<Outcome> {
+    pub(in crate::log) fn read(&self, want: &Want, epochs: &EpochCache) -> Result<SegmentRead> {
         let (start, expected) = self.seek(want.offset);
         let committed = self.committed();
         if start < committed {
@@ -92,18 +92,22 @@ impl Segment {
                 Selected::Batches(batches) => {
                     self.verify(batches.start, batches.end, epochs)?;
                     let stored = self.mapping()?.stored(batches.start);
-                    return Ok(Outcome::Chunk(batches.chunk(&data, start, stored)));
+                    return Ok(SegmentRead::Batches(batches.slice(&data, start, stored)));
                 }
-                Selected::Stop => return Ok(Outcome::Stop),
+                Selected::Stop => return Ok(SegmentRead::Stop),
                 Selected::Beyond => {}
             }
         }
-        if committed >= self.size() { Ok(Outcome::Beyond) } else { self.read_above(want, epochs) }
+        if committed >= self.size() {
+            Ok(SegmentRead::Beyond)
+        } else {
+            self.read_above(want, epochs)
+        }
     }
 
     /// As [`Segment::read`], for what is not known to be committed.
     #[cold]
-    fn read_above(&self, want: &Want, epochs: &EpochCache) -> Result<Outcome> {
+    fn read_above(&self, want: &Want, epochs: &EpochCache) -> Result<SegmentRead> {
         let (mut at, mut expected) = self.seek(want.offset);
         let committed = self.committed();
         if committed > at {
@@ -117,15 +121,15 @@ impl Segment {
         loop {
             let data = self.buffer(at, want.max_bytes)?;
             if data.is_empty() {
-                return Ok(Outcome::Beyond);
+                return Ok(SegmentRead::Beyond);
             }
             let end = at + data.len() as u64;
             match self.select(want, Scan::new(&data, at, expected), end)? {
                 Selected::Batches(batches) => {
                     self.verify_in(&data, at, batches.start..batches.end, epochs)?;
-                    return Ok(Outcome::Chunk(batches.chunk(&data, at, None)));
+                    return Ok(SegmentRead::Batches(batches.slice(&data, at, None)));
                 }
-                Selected::Stop => return Ok(Outcome::Stop),
+                Selected::Stop => return Ok(SegmentRead::Stop),
                 Selected::Beyond => (at, expected) = (end, Expected::anywhere(self.base_offset)),
             }
         }
