@@ -518,7 +518,7 @@ TABLE = pl.DataFrame({"a": [1]})
         (lambda k, t: k.scan(t, columns="value"), TypeError, r"\['value'\]"),
         (lambda k, t: k.consumer(t, columns="value"), TypeError, r"\['value'\]"),
         (lambda k, t: k.scan(t, batch_rows="5"), TypeError, "batch_rows= takes a whole number"),
-        (lambda k, t: k.scan(t, max_rows=True), TypeError, "max_rows= takes a whole number"),
+        (lambda k, t: k.scan(t, max_rows=True), TypeError, "max_rows=True: pass a number of rows"),
         (lambda k, t: k.scan(t, batch_rows=True), TypeError, "batch_rows= takes a whole number"),
         (lambda k, t: k.scan(t, threads=True), TypeError, "threads= takes a whole number"),
         (lambda k, t: k.scan(t, partitions=[True]), TypeError, "partitions= takes"),
