@@ -101,15 +101,15 @@ impl Segment {
         if committed >= self.size() {
             Ok(SegmentRead::Beyond)
         } else {
-            self.read_above(want, epochs)
+            self.read_above(want, epochs, committed)
         }
     }
 
-    /// As [`Segment::read`], for what is not known to be committed.
+    /// As [`Segment::read`], for what is not known to be committed: the offset is not below the position
+    /// `committed`. That of now may be further on, behind the offset.
     #[cold]
-    fn read_above(&self, want: &Want, epochs: &EpochCache) -> Result<SegmentRead> {
+    fn read_above(&self, want: &Want, epochs: &EpochCache, committed: u64) -> Result<SegmentRead> {
         let (mut at, mut expected) = self.seek(want.offset);
-        let committed = self.committed();
         if committed > at {
             (at, expected) = (committed, Expected::anywhere(self.base_offset));
         }
