@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import sys
 import time as _time
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta, timezone
 from typing import Any, Union
 
+from ottla._imported import imported
 from ottla._records import plain
 from ottla.errors import ConfigError
 
@@ -125,7 +125,7 @@ def _plain_time(value: Any, argument: str) -> Any:
 
     Milliseconds are what counts, rounded down.
     """
-    numpy = sys.modules.get("numpy")
+    numpy = imported("numpy")
     if numpy is not None and isinstance(value, numpy.datetime64):
         unit, _count = numpy.datetime_data(value.dtype)
         value = value.astype("datetime64[us]") if unit in _FINE else value

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any, Union
 from uuid import UUID
 
+from ottla._imported import imported
 from ottla.errors import ConfigError
 
 __all__ = ["Headers", "Key", "header_pairs", "key_bytes", "part_bytes", "plain"]
@@ -33,7 +33,7 @@ def plain(value: Any) -> Any:
     """
     if type(value).__module__.partition(".")[0] == "pandas":
         return None if type(value).__name__ in ("NaTType", "NAType") else value
-    numpy = sys.modules.get("numpy")
+    numpy = imported("numpy")
     if numpy is None or not isinstance(value, numpy.generic):
         return value
     if value.dtype.kind in "mM":

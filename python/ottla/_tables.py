@@ -8,10 +8,10 @@ any other index without a name is refused, since it would be lost.
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 from uuid import UUID
 
+from ottla._imported import imported
 from ottla.errors import ConfigError
 
 __all__ = ["rows_of", "writable"]
@@ -32,16 +32,16 @@ def writable(data: Any) -> Any:
         When an index has no name, or the name of a column, or a column has no Arrow type that keeps
         what it is.
     """
-    polars = sys.modules.get("polars")
+    polars = imported("polars")
     if polars is not None and isinstance(data, polars.DataFrame):
         return _of_polars(data, polars)
-    arrow = sys.modules.get("pyarrow")
+    arrow = imported("pyarrow")
     if arrow is not None and isinstance(
         data, (arrow.Table, arrow.RecordBatch, arrow.RecordBatchReader)
     ):
         _refuse_categories(data, arrow)
         return data
-    pandas = sys.modules.get("pandas")
+    pandas = imported("pandas")
     if pandas is None or not isinstance(data, pandas.DataFrame):
         return data
     for name, dtype in zip(data.columns, data.dtypes, strict=True):

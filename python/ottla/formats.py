@@ -205,7 +205,8 @@ def arrow_ipc(
         When reading: the columns and their types, as for :func:`json`; others are not read. By
         default the columns are those of the first value, and a value with others is an error.
         Columns, and members of structs at any depth, are found by name: one that a value lacks is
-        null, one of another type is cast where that changes no value.
+        null, one of another type is cast where that changes no value; text is read as another type
+        where it is written as that type writes it (``"1.20"`` as a decimal of two digits).
     max_rows : int, default 10000
         When writing: the most rows in a record. A record also stays within the size of a batch (the
         topic's ``max.message.bytes``, at most about a megabyte).

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from types import MappingProxyType
+from importlib.machinery import ModuleSpec
+from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -338,3 +340,17 @@ def test_what_cannot_be_written_is_named(kafka: ottla.Client, name: str) -> None
         kafka.send(name, {}, value_format="xml")
     with pytest.raises(ottla.ConfigError, match="for reading"):
         kafka.send(name, {"a": 1}, value_format=ottla.debezium())
+
+
+@pytest.mark.parametrize("package", ["numpy", "pandas", "pyarrow", "polars"])
+def test_a_package_that_another_thread_is_importing_is_not_there_yet(
+    kafka: ottla.Client, name: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beginning = ModuleType(package)
+    beginning.__spec__ = ModuleSpec(package, None)
+    beginning.__spec__._initializing = True  # type: ignore[attr-defined]
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, package, beginning)
+        kafka.send(name, "x")
+        kafka.send(name, {"a": 1})
+    assert texts(kafka, name) == ["x", '{"a":1}']

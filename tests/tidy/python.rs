@@ -22,7 +22,7 @@ const LAYERS: &[&[&str]] = &[
     // What users pass, converted for the extension.
     &["_bounds", "_format", "_membership"],
     &["_names", "_records", "_registry", "_settings", "_tables", "_types"],
-    &["_aio", "_arguments", "_embedded", "_exit", "_frames", "_progress", "errors"],
+    &["_aio", "_arguments", "_embedded", "_exit", "_frames", "_imported", "_progress", "errors"],
     &["_ottla"],
 ];
 

@@ -230,11 +230,15 @@ fn cast_alike(path: &str, array: &ArrayRef, to: &DataType) -> Result<ArrayRef, S
     if from == to {
         return Ok(Arc::clone(array));
     }
+    if Kind::of(from) != Kind::of(to) && !is_text(from) && !is_text(to) {
+        return Err(unfit(path, array, to, None));
+    }
     let options = CastOptions { safe: false, ..CastOptions::default() };
     let done =
         cast_with_options(array, to, &options).map_err(|_error| unfit(path, array, to, None))?;
-    // Text is read as the number that it represents, however it is written.
-    if from.is_string() || to.is_string() {
+    // Any value has a text. Of texts, those are read that are how their value is written, and come back the
+    // same; nobody can tell what is lost of others.
+    if is_text(to) {
         return Ok(done);
     }
     let back = cast_with_options(&done, from, &CastOptions::default());
@@ -247,6 +251,39 @@ fn cast_alike(path: &str, array: &ArrayRef, to: &DataType) -> Result<ArrayRef, S
     match (0..array.len()).find(differs) {
         Some(row) => Err(unfit(path, array, to, Some(row))),
         None => Ok(done),
+    }
+}
+
+fn is_text(of: &DataType) -> bool {
+    match of {
+        DataType::Dictionary(_, value) => value.is_string(),
+        other => other.is_string(),
+    }
+}
+
+/// What values mean, apart from their range and unit; no cast changes it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Boolean,
+    Number,
+    Moment,
+    TimeOfDay,
+    Duration,
+    Bytes,
+}
+
+impl Kind {
+    fn of(of: &DataType) -> Option<Self> {
+        Some(match of {
+            DataType::Boolean => Self::Boolean,
+            other if other.is_numeric() => Self::Number,
+            DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 => Self::Moment,
+            DataType::Time32(_) | DataType::Time64(_) => Self::TimeOfDay,
+            DataType::Duration(_) => Self::Duration,
+            other if other.is_binary() => Self::Bytes,
+            DataType::Dictionary(_, value) => return Self::of(value),
+            _ => return None,
+        })
     }
 }
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryViewArray, DictionaryArray, Int64Array, ListArray, NullArray,
-    StringViewArray, StructArray,
+    Array, ArrayRef, AsArray, BinaryViewArray, BooleanArray, DictionaryArray, DurationSecondArray,
+    Int64Array, ListArray, NullArray, StringArray, StringViewArray, StructArray,
 };
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Field, Fields, Int32Type, Int64Type, Schema};
+use arrow::datatypes::{DataType, Field, Fields, Int32Type, Int64Type, Schema, TimeUnit};
 use arrow::ipc::writer::StreamWriter;
 use arrow::record_batch::RecordBatch;
 use proptest::prelude::*;
@@ -447,4 +447,42 @@ fn members_that_are_missing_in_the_items_of_a_list_take_room() {
     };
     decoder.decode(&values, &mut note).unwrap();
     assert!(bad.len() == 1 && bad[0].contains("bytes in addition"), "{bad:?}");
+}
+
+#[test]
+fn a_cast_changes_neither_a_value_nor_what_it_means() {
+    let text = |value: &str| Arc::new(StringArray::from(vec![value])) as ArrayRef;
+    let seconds = DataType::Timestamp(TimeUnit::Second, None);
+    for (value, to) in [
+        ("7", DataType::Int64),
+        ("1.5", DataType::Float64),
+        ("1.20", DataType::Decimal128(5, 2)),
+        ("true", DataType::Boolean),
+        ("2024-02-03", DataType::Date32),
+        ("2024-02-03T10:00:00", seconds.clone()),
+    ] {
+        let found = fitted(&text(value), &to, false).unwrap();
+        assert_eq!((found.data_type(), found.null_count()), (&to, 0), "{value}");
+    }
+    for (value, to) in [
+        ("007", DataType::Int64),
+        (" 7", DataType::Int64),
+        ("1e400", DataType::Float64),
+        ("9007199254740993", DataType::Float64),
+        ("1.239", DataType::Decimal128(5, 2)),
+        ("yes", DataType::Boolean),
+        ("2024-02-03T10:00:00", DataType::Date32),
+        ("2024-02-03T10:00:00.999", seconds.clone()),
+    ] {
+        let error = fitted(&text(value), &to, false).unwrap_err();
+        assert!(error.contains("cannot be read as"), "{value}: {error}");
+    }
+    let durations = Arc::new(DurationSecondArray::from(vec![5])) as ArrayRef;
+    let flags = Arc::new(BooleanArray::from(vec![true])) as ArrayRef;
+    let five = Arc::new(Int64Array::from(vec![5])) as ArrayRef;
+    for (array, to) in
+        [(&durations, &DataType::Int64), (&flags, &DataType::Int64), (&five, &seconds)]
+    {
+        fitted(array, to, false).unwrap_err();
+    }
 }
