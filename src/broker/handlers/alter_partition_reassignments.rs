@@ -30,15 +30,14 @@ pub(in crate::broker) async fn handle(
     let reassignments = request.topics.iter().flat_map(reassignments).collect();
     let command = AlterPartitionReassignments { reassignments, allow_replication_factor_change };
     let mut outcomes = call.state.submit(command, request.timeout_ms).await?.into_iter();
-    let mut partition = |partition: &ReassignablePartition| {
-        let outcome = outcomes.next().unwrap_or(Ok(()));
+    let partition = |(partition, outcome): (&ReassignablePartition, _)| {
         let (error_code, error_message) = common::refusal(outcome);
         let partition_index = partition.partition_index;
         ReassignablePartitionResponse { partition_index, error_code, error_message }
     };
     let topic = |topic: &ReassignableTopic| ReassignableTopicResponse {
         name: topic.name.clone(),
-        partitions: topic.partitions.iter().map(&mut partition).collect(),
+        partitions: topic.partitions.iter().zip(outcomes.by_ref()).map(partition).collect(),
     };
     Ok(AlterPartitionReassignmentsResponse {
         allow_replication_factor_change,

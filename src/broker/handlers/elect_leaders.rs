@@ -61,12 +61,12 @@ fn in_order(
     outcomes: BTreeMap<TopicPartition, Result<(), Refusal>>,
 ) -> Vec<ReplicaElectionResult> {
     let outcome = |partition: TopicPartition| {
-        let outcome = outcomes.get(&partition).cloned().unwrap_or(Ok(()));
-        result(partition.partition, outcome)
+        let outcome = outcomes.get(&partition)?.clone();
+        Some(result(partition.partition, outcome))
     };
     let of = |topic: &TopicPartitions| ReplicaElectionResult {
         topic: topic.topic.clone(),
-        partition_result: named(topic).map(outcome).collect(),
+        partition_result: named(topic).filter_map(outcome).collect(),
     };
     topics.iter().map(of).collect()
 }

@@ -283,6 +283,19 @@ impl Controller {
         }
     }
 
+    /// A partition that must exist.
+    pub(super) fn existing(
+        &self,
+        partition: &TopicPartition,
+    ) -> Result<(&TopicImage, &PartitionImage), Refusal> {
+        let topic = self.image.topic(&partition.topic);
+        let found = topic.and_then(|topic| Some((&**topic, topic.partition(partition.partition)?)));
+        found.ok_or_else(|| {
+            let text = format!("there is no partition {partition}");
+            Refusal::new(ErrorCode::UnknownTopicOrPartition, text)
+        })
+    }
+
     fn elect_one(
         &self,
         election: Election,
@@ -290,12 +303,7 @@ impl Controller {
         records: &mut Vec<MetadataRecord>,
     ) -> Result<(), Refusal> {
         let refuse = |code, text: String| Err(Refusal::new(code, text));
-        let topic = self.image.topic(&partition.topic);
-        let state = topic.and_then(|topic| topic.partition(partition.partition));
-        let (Some(topic), Some(state)) = (topic, state) else {
-            let text = format!("there is no partition {partition}");
-            return refuse(ErrorCode::UnknownTopicOrPartition, text);
-        };
+        let (topic, state) = self.existing(partition)?;
         let change = match election {
             Election::Preferred => {
                 let preferred = state.preferred_leader();

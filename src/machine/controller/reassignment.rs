@@ -19,7 +19,7 @@ use super::partitions::Change;
 use super::placement::check_replicas;
 use super::{Controller, PARTITIONS_PER_COMMAND_MAX};
 use crate::error::ErrorCode;
-use crate::machine::metadata::{MetadataRecord, PartitionImage, TopicImage};
+use crate::machine::metadata::{MetadataRecord, PartitionImage};
 use crate::types::{NodeId, TopicPartition};
 
 /// The replicas of a partition, and what a reassignment does to them.
@@ -92,19 +92,6 @@ impl Controller {
             Ok(())
         };
         reassignments.iter().map(&mut alter).collect()
-    }
-
-    /// A partition that must exist.
-    pub(super) fn existing(
-        &self,
-        partition: &TopicPartition,
-    ) -> Result<(&TopicImage, &PartitionImage), Refusal> {
-        let topic = self.image.topic(&partition.topic);
-        let found = topic.and_then(|topic| Some((&**topic, topic.partition(partition.partition)?)));
-        found.ok_or_else(|| {
-            let text = format!("there is no partition {partition}");
-            Refusal::new(ErrorCode::UnknownTopicOrPartition, text)
-        })
     }
 
     fn reassign(
