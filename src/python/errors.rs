@@ -7,7 +7,7 @@
 use std::io;
 use std::path::Path;
 
-use pyo3::exceptions::{PyOSError, PyRuntimeError};
+use pyo3::exceptions::{PyImportError, PyOSError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -77,7 +77,11 @@ pub(super) fn to_exception(py: Python<'_>, error: &Error) -> PyErr {
     match build(py, error) {
         Ok(exception) => exception,
         // The module can only be missing while the interpreter shuts down.
-        Err(_unimportable) => PyRuntimeError::new_err(error.chain()),
+        Err(failed) if failed.is_instance_of::<PyImportError>(py) => {
+            PyRuntimeError::new_err(error.chain())
+        }
+        // A signal handler raised while Python code ran here: what it raises comes first.
+        Err(interrupted) => interrupted,
     }
 }
 

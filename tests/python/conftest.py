@@ -38,6 +38,17 @@ def shared() -> Iterator[ottla.Client]:
         yield client
 
 
+@pytest.fixture(scope="module")
+def hurried() -> Iterator[ottla.Broker]:
+    """A broker whose groups need not wait long for heartbeats."""
+    config = {
+        "group.consumer.min.heartbeat.interval.ms": 20,
+        "group.consumer.heartbeat.interval.ms": 20,
+    }
+    with ottla.Broker(config=config) as broker:
+        yield broker
+
+
 @pytest.fixture
 def remote(broker: ottla.Broker) -> Iterator[ottla.Client]:
     """A client that reaches the broker over TCP."""

@@ -171,6 +171,39 @@ def test_members_share_and_hear_of_it_before(
     assert threads == {threading.get_ident()}
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_short_polls_give_nothing_up_that_was_not_told(
+    hurried: ottla.Broker, name: str, protocol: str
+) -> None:
+    """The commit in front of a revocation takes longer than one of these polls."""
+    given_up: list[tuple[str, int]] = []
+
+    def revoked(partitions: list[tuple[str, int]]) -> None:
+        # Refused, had the partitions been given up before.
+        first.commit()
+        given_up.extend(partitions)
+
+    options: dict[str, Any] = {
+        "group_id": name,
+        "group_protocol": protocol,
+        "auto_offset_reset": "earliest",
+        "auto_commit": True,
+    }
+    if protocol == "classic":
+        options["partition_assignment_strategy"] = "cooperative-sticky"
+        options["heartbeat_interval_ms"] = 20
+    with ottla.connect(hurried.bootstrap_servers) as client:
+        client.create_topic(name, partitions=2)
+        for partition in range(2):
+            client.send(name, "1", partition=partition)
+        with client.consumer(name, on_revoke=revoked, **options) as first:
+            for members in range(1, 11):
+                until(first, lambda: len(first.assignment) == 2)
+                with client.consumer(name, **options) as second, Polling(second):
+                    while len(given_up) < members:
+                        first.poll(0)
+
+
 def test_a_slow_loop_keeps_its_partitions(kafka: ottla.Client, filled: str) -> None:
     revoked: list[object] = []
     with kafka.consumer(

@@ -80,17 +80,6 @@ def gate() -> Iterator[Gate]:
     signal.signal(signal.SIGALRM, old)
 
 
-@pytest.fixture(scope="module")
-def hurried() -> Iterator[ottla.Broker]:
-    """A broker whose groups need not wait long for heartbeats."""
-    config = {
-        "group.consumer.min.heartbeat.interval.ms": 20,
-        "group.consumer.heartbeat.interval.ms": 20,
-    }
-    with ottla.Broker(config=config) as broker:
-        yield broker
-
-
 class World:
     """The topic, the group, and what all members together were handed."""
 

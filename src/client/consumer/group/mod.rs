@@ -228,10 +228,11 @@ impl GroupConsumer {
 
     /// Marks what was handed out as finished, and commits it if a commit is due.
     fn come_back(&mut self) {
-        self.handle.link.acknowledge();
+        // A revocation that waits for its last commit was not handed out, so nobody consented to it.
         if self.stage.is_some() {
             return;
         }
+        self.handle.link.acknowledge();
         self.finished = self.reader.known_positions();
         let Some(interval) = self.handle.options.auto_commit else { return };
         if Instant::now() < self.commit_at {
@@ -392,9 +393,15 @@ impl GroupConsumer {
         settled.map_err(ended)?
     }
 
-    /// Accepts the last revocation handed out, before the next poll.
+    /// Accepts the last revocation handed out, before the next poll. From then on the partitions
+    /// are not this member's to commit.
     pub fn acknowledge_revocation(&mut self) {
+        if self.stage.is_some() {
+            return;
+        }
         self.handle.link.acknowledge();
+        let held: Partitions = self.reader.assignment().into_iter().collect();
+        self.finished.retain(|partition, _| held.contains(partition));
     }
 
     /// The partitions that were handed to the caller and have not been revoked since.
