@@ -18,6 +18,7 @@ pub mod cli;
 pub mod client;
 pub mod columnar;
 pub mod config;
+mod connection;
 pub mod env;
 pub mod error;
 pub mod log;

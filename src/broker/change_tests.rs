@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -26,6 +27,7 @@ use crate::machine::metadata::{
     ConfigResource, MetadataDelta, MetadataImage, MetadataRecord, MetadataUpdate, PartitionImage,
     PartitionRecord,
 };
+use crate::machine::quorum;
 use crate::types::{LeaderEpoch, NodeId, Offset, PartitionEpoch, TopicId, Uuid};
 
 const ME: NodeId = NodeId(1);
@@ -50,6 +52,14 @@ impl MetadataLog for NoLog {
             high_watermark: Offset::UNKNOWN,
             voters: Vec::new(),
         }
+    }
+
+    fn answer(&self, _: quorum::Request) -> BoxFuture<Option<quorum::Response<Bytes>>> {
+        Box::pin(std::future::ready(None))
+    }
+
+    fn carry_out(&self, _: Bytes) -> BoxFuture<Vec<u8>> {
+        unreachable!("no other node asks it")
     }
 
     fn shutdown(&self) -> BoxFuture<()> {

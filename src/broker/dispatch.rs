@@ -34,6 +34,7 @@ use super::handlers;
 use super::handlers::api_versions::Known;
 use super::listener::Reached;
 use super::phase::{Phase, Progress};
+use super::quorum::frames;
 use super::state::BrokerState;
 use super::unserved::{self, Unserved};
 use crate::error::{Error, ErrorCode, Result};
@@ -130,6 +131,7 @@ async fn route(call: &Call<'_>, request: &Request) -> Result<Answer> {
         }
         Request::Metadata(body) => h::metadata::handle(call, body).await?.into(),
         Request::Produce(body) => h::produce::handle(call, body).await?,
+        Request::Fetch(body) if frames::is_for_metadata(body) => h::quorum::handle(call, request)?,
         Request::Fetch(body) => h::fetch::handle(call, body).await?.into(),
         Request::ListOffsets(body) => h::list_offsets::handle(call, body).await?.into(),
         Request::OffsetForLeaderEpoch(body) => {
@@ -164,6 +166,12 @@ async fn route(call: &Call<'_>, request: &Request) -> Result<Answer> {
         Request::UnregisterBroker(body) => h::unregister_broker::handle(call, body).await?.into(),
         Request::AlterReplicaLogDirs(body) => h::alter_replica_log_dirs::handle(call, body).into(),
         Request::DescribeQuorum(body) => h::describe_quorum::handle(call, body).into(),
+        Request::Vote(_)
+        | Request::BeginQuorumEpoch(_)
+        | Request::EndQuorumEpoch(_)
+        | Request::FetchSnapshot(_)
+        | Request::UpdateRaftVoter(_) => h::quorum::handle(call, request)?,
+        Request::Envelope(body) => h::quorum::envelope(call, body)?,
         Request::DescribeAcls(_) => h::acls::describe().into(),
         Request::CreateAcls(body) => h::acls::create(body).into(),
         Request::DeleteAcls(body) => h::acls::delete(body).into(),

@@ -12,6 +12,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::connection::BoxFuture;
@@ -20,6 +21,7 @@ use crate::machine::controller::{
     AnyCommand, AnyReply, Command, CommandAnswer, Controller, Decision, Refusal,
 };
 use crate::machine::metadata::{MetadataImage, MetadataRecord, MetadataUpdate};
+use crate::machine::quorum;
 use crate::types::{LeaderEpoch, NodeId, Offset, TimestampMs, Uuid};
 
 /// The status of a member of the quorum.
@@ -240,6 +242,12 @@ pub(super) trait MetadataLog: Send + Sync + Debug {
 
     /// The status of the quorum.
     fn status(&self) -> QuorumStatus;
+
+    /// Answers another node of the quorum; nothing when the quorum does not run any more.
+    fn answer(&self, request: quorum::Request) -> BoxFuture<Option<quorum::Response<Bytes>>>;
+
+    /// Has the controller carry out a command that came from another node, and returns what to send back.
+    fn carry_out(&self, command: Bytes) -> BoxFuture<Vec<u8>>;
 
     /// Stops; what was committed is on disk.
     fn shutdown(&self) -> BoxFuture<()>;

@@ -126,6 +126,14 @@ impl MetadataLog for ToRemote {
         }
     }
 
+    fn answer(&self, _: quorum::Request) -> BoxFuture<Option<quorum::Response<Bytes>>> {
+        Box::pin(std::future::ready(None))
+    }
+
+    fn carry_out(&self, _: Bytes) -> BoxFuture<Vec<u8>> {
+        unreachable!("no other node asks it")
+    }
+
     fn shutdown(&self) -> BoxFuture<()> {
         *self.0.is_shut_down.lock().unwrap() = true;
         Box::pin(async {})

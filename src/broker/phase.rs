@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::quorum::frames;
 use super::state::BrokerState;
 use super::watched::Watched;
 use crate::error::{Error, Result};
@@ -55,9 +56,16 @@ impl Phase {
         match request {
             // Before the id of the cluster is known, nobody can be told that they mean another one.
             Request::ApiVersions(body) if body.cluster_id.is_some() => Self::ClusterKnown,
+            Request::Fetch(body) if frames::is_for_metadata(body) => Self::QuorumRunning,
             _ => match request.api() {
                 ApiKey::ApiVersions => Self::Listening,
-                ApiKey::DescribeQuorum => Self::QuorumRunning,
+                ApiKey::DescribeQuorum
+                | ApiKey::Vote
+                | ApiKey::BeginQuorumEpoch
+                | ApiKey::EndQuorumEpoch
+                | ApiKey::FetchSnapshot
+                | ApiKey::UpdateRaftVoter
+                | ApiKey::Envelope => Self::QuorumRunning,
                 _ => Self::Serving,
             },
         }

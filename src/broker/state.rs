@@ -170,6 +170,11 @@ impl BrokerState {
         &self.fetch_sessions
     }
 
+    /// The metadata log.
+    pub(super) fn metadata_log(&self) -> &dyn MetadataLog {
+        &*self.metadata
+    }
+
     pub(super) fn quorum(&self) -> QuorumStatus {
         self.metadata.status()
     }

@@ -21,7 +21,6 @@
 pub mod admin;
 pub mod cluster;
 pub mod config;
-mod connection;
 pub mod consumer;
 mod coordinator;
 pub mod dead_letters;

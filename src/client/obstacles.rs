@@ -25,6 +25,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::client::Client;
+use crate::connection;
 use crate::error::{Error, Result};
 use crate::types::TopicPartition;
 
@@ -168,7 +169,7 @@ impl Pending {
         Some(if self.is_connected {
             silent(&self.address, waited)
         } else {
-            unreachable(&self.address, waited)
+            connection::unreachable(&self.address, waited)
         })
     }
 }
@@ -209,14 +210,6 @@ impl Drop for Attempt {
             state.note(Place::Address(pending.address), Arc::new(error));
         }
     }
-}
-
-/// An address that neither accepts nor refuses a connection.
-pub(crate) fn unreachable(address: &str, waited: Duration) -> Error {
-    let seconds = waited.as_secs_f64();
-    let detail = format!("no answer for {seconds:.1} s; is the address right, and reachable?");
-    let source = io::Error::new(io::ErrorKind::TimedOut, detail);
-    Error::network("connect to", address, source)
 }
 
 /// An address that accepts a connection and sends nothing.

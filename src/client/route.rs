@@ -12,9 +12,9 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use crate::client::config::ClientConfig;
-use crate::client::connection::Connection;
 use crate::client::errors;
 use crate::client::obstacles::{self, Obstacles};
+use crate::connection::Connection;
 use crate::env::Net;
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::api::Call;
@@ -230,6 +230,50 @@ impl Kind {
                     })
                 })
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::client::ClientConfig;
+
+    /// What a client says of a server that sends some bytes and closes.
+    async fn said_of(answer: &'static [u8]) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4];
+            stream.read_exact(&mut request).await.unwrap();
+            stream.write_all(answer).await.unwrap();
+            stream.shutdown().await.unwrap();
+            // Reads to the end, so that the connection is not reset while the answer is on its way.
+            while stream.read(&mut request).await.is_ok_and(|read| read > 0) {}
+        });
+        let error = Route::tcp(&Net::Real, &address, &ClientConfig::default(), &Arc::default())
+            .await
+            .unwrap_err();
+        server.await.unwrap();
+        error.chain().replace(&address, "ADDRESS")
+    }
+
+    #[tokio::test]
+    async fn who_speaks_another_protocol_is_told_from_a_broker() {
+        let begins = "could not read from ADDRESS: it ";
+        for (answer, told) in [
+            (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], "answers in HTTP: this is not a Kafka"),
+            (b"\x15\x03\x01\x00\x02\x02\x0a", "answers in TLS: this listener requires"),
+            (b"SSH-2.0-OpenSSH_9.6\r\n", "answers in SSH"),
+            (b"220 mail.example.org ESMTP\r\n", "answers with [32, 32, 30, 20]"),
+            (b"", "closed the connection without an answer"),
+        ] {
+            let said = said_of(answer).await;
+            assert!(said.starts_with(&format!("{begins}{told}")), "{said}");
         }
     }
 }

@@ -14,14 +14,16 @@ use crate::protocol::messages::{
     alter_configs::AlterConfigsResponse,
     alter_partition_reassignments::AlterPartitionReassignmentsResponse,
     alter_replica_log_dirs::AlterReplicaLogDirsResponse, api_versions::ApiVersionsResponse,
-    create_acls::CreateAclsResponse, create_partitions::CreatePartitionsResponse,
-    create_topics::CreateTopicsResponse, delete_acls::DeleteAclsResponse,
-    delete_records::DeleteRecordsResponse, delete_topics::DeleteTopicsResponse,
-    describe_acls::DescribeAclsResponse, describe_cluster::DescribeClusterResponse,
-    describe_configs::DescribeConfigsResponse, describe_log_dirs::DescribeLogDirsResponse,
-    describe_producers::DescribeProducersResponse, describe_quorum::DescribeQuorumResponse,
+    begin_quorum_epoch::BeginQuorumEpochResponse, create_acls::CreateAclsResponse,
+    create_partitions::CreatePartitionsResponse, create_topics::CreateTopicsResponse,
+    delete_acls::DeleteAclsResponse, delete_records::DeleteRecordsResponse,
+    delete_topics::DeleteTopicsResponse, describe_acls::DescribeAclsResponse,
+    describe_cluster::DescribeClusterResponse, describe_configs::DescribeConfigsResponse,
+    describe_log_dirs::DescribeLogDirsResponse, describe_producers::DescribeProducersResponse,
+    describe_quorum::DescribeQuorumResponse,
     describe_topic_partitions::DescribeTopicPartitionsResponse,
-    elect_leaders::ElectLeadersResponse, fetch::FetchResponse,
+    elect_leaders::ElectLeadersResponse, end_quorum_epoch::EndQuorumEpochResponse,
+    envelope::EnvelopeResponse, fetch::FetchResponse, fetch_snapshot::FetchSnapshotResponse,
     find_coordinator::FindCoordinatorResponse, heartbeat::HeartbeatResponse,
     incremental_alter_configs::IncrementalAlterConfigsResponse,
     init_producer_id::InitProducerIdResponse, leave_group::LeaveGroupResponse,
@@ -31,6 +33,7 @@ use crate::protocol::messages::{
     offset_delete::OffsetDeleteResponse, offset_for_leader_epoch::OffsetForLeaderEpochResponse,
     produce::ProduceResponse, sync_group::SyncGroupResponse,
     unregister_broker::UnregisterBrokerResponse, update_features::UpdateFeaturesResponse,
+    update_raft_voter::UpdateRaftVoterResponse, vote::VoteResponse,
 };
 use crate::protocol::{Request, Response, Str};
 
@@ -66,6 +69,20 @@ pub(in crate::broker) fn response(request: &Request, version: i16, error: &Error
             DescribeQuorumResponse { error_code, error_message: message, ..Default::default() }
                 .into()
         }
+        Request::Vote(_) => VoteResponse { error_code, ..Default::default() }.into(),
+        Request::BeginQuorumEpoch(_) => {
+            BeginQuorumEpochResponse { error_code, ..Default::default() }.into()
+        }
+        Request::EndQuorumEpoch(_) => {
+            EndQuorumEpochResponse { error_code, ..Default::default() }.into()
+        }
+        Request::FetchSnapshot(_) => {
+            FetchSnapshotResponse { error_code, ..Default::default() }.into()
+        }
+        Request::UpdateRaftVoter(_) => {
+            UpdateRaftVoterResponse { error_code, ..Default::default() }.into()
+        }
+        Request::Envelope(_) => EnvelopeResponse { error_code, ..Default::default() }.into(),
         Request::DescribeAcls(_) => {
             DescribeAclsResponse { error_code, error_message: message, ..Default::default() }.into()
         }

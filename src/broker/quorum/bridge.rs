@@ -86,6 +86,17 @@ impl MetadataLog for Member {
         }
     }
 
+    fn answer(
+        &self,
+        _request: crate::machine::quorum::Request,
+    ) -> BoxFuture<Option<crate::machine::quorum::Response<bytes::Bytes>>> {
+        Box::pin(std::future::ready(None))
+    }
+
+    fn carry_out(&self, _command: bytes::Bytes) -> BoxFuture<Vec<u8>> {
+        Box::pin(std::future::ready(Vec::new()))
+    }
+
     fn shutdown(&self) -> BoxFuture<()> {
         let closed = self.quorum.shutdown();
         Box::pin(async move {

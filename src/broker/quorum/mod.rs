@@ -29,8 +29,11 @@
 
 mod bridge;
 mod entry;
+pub(super) mod frames;
 mod hard_state;
+pub(super) mod links;
 mod network;
+mod peers;
 mod snapshot;
 mod state_machine;
 mod store;

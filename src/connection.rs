@@ -1,4 +1,4 @@
-//! One TCP connection to a broker: requests pipelined, answers in order.
+//! One TCP connection to a broker: requests pipelined, answers in order. Clients have them, and brokers among themselves.
 //!
 //! Two tasks own the halves of the socket. The writer takes frames from a bounded queue and records
 //! what it sent; the reader matches each answer to the oldest record. When either ends, the
@@ -18,7 +18,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::client::obstacles;
 use crate::env::{Net, ReadHalf, WriteHalf};
 use crate::error::{Error, Result};
 use crate::protocol::{ApiKey, Request, RequestHeader, Response, ResponseHeader, Str, frame};
@@ -161,7 +160,7 @@ impl Connection {
         };
         let stream = tokio::time::timeout(timeout, connect)
             .await
-            .map_err(|_elapsed| obstacles::unreachable(address, timeout))??;
+            .map_err(|_elapsed| unreachable(address, timeout))??;
         let (reading, writing) = stream.into_split();
         let (outgoing, incoming) = mpsc::channel(QUEUE_REQUESTS_MAX);
         let shared = Arc::new(Shared {
@@ -393,46 +392,10 @@ fn stranger(prefix: [u8; frame::PREFIX_BYTES]) -> String {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use tokio::net::TcpListener;
-
-    use super::*;
-    use crate::client::ClientConfig;
-    use crate::client::route::Route;
-
-    /// What a client says of a server that sends some bytes and closes.
-    async fn said_of(answer: &'static [u8]) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let server = tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut request = [0; 4];
-            stream.read_exact(&mut request).await.unwrap();
-            stream.write_all(answer).await.unwrap();
-            stream.shutdown().await.unwrap();
-            // Reads to the end, so that the connection is not reset while the answer is on its way.
-            while stream.read(&mut request).await.is_ok_and(|read| read > 0) {}
-        });
-        let error = Route::tcp(&Net::Real, &address, &ClientConfig::default(), &Arc::default())
-            .await
-            .unwrap_err();
-        server.await.unwrap();
-        error.chain().replace(&address, "ADDRESS")
-    }
-
-    #[tokio::test]
-    async fn who_speaks_another_protocol_is_told_from_a_broker() {
-        let begins = "could not read from ADDRESS: it ";
-        for (answer, told) in [
-            (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], "answers in HTTP: this is not a Kafka"),
-            (b"\x15\x03\x01\x00\x02\x02\x0a", "answers in TLS: this listener requires"),
-            (b"SSH-2.0-OpenSSH_9.6\r\n", "answers in SSH"),
-            (b"220 mail.example.org ESMTP\r\n", "answers with [32, 32, 30, 20]"),
-            (b"", "closed the connection without an answer"),
-        ] {
-            let said = said_of(answer).await;
-            assert!(said.starts_with(&format!("{begins}{told}")), "{said}");
-        }
-    }
+/// An address that neither accepts nor refuses a connection.
+pub(crate) fn unreachable(address: &str, waited: Duration) -> Error {
+    let seconds = waited.as_secs_f64();
+    let detail = format!("no answer for {seconds:.1} s; is the address right, and reachable?");
+    let source = io::Error::new(io::ErrorKind::TimedOut, detail);
+    Error::network("connect to", address, source)
 }

@@ -1,0 +1,46 @@
+//! What the nodes of a cluster ask each other about its metadata log: Vote v0-v2, BeginQuorumEpoch v0-v1,
+//! EndQuorumEpoch v0-v1, FetchSnapshot v0-v1, UpdateRaftVoter v0, Fetch of `__cluster_metadata-0` by a replica, and
+//! Envelope v0.
+//!
+//! Behaviour: KRaft's (KIP-595, KIP-853, KIP-996); `machine/quorum` decides, `quorum/frames` says how it looks. An
+//! Envelope carries a command of another node to the controller, in ottla's own form: it is from a node, not on
+//! behalf of a client, so the principal names the node and its cluster. What is asked waits until what the answer promises is on disk.
+//! Versions: as Kafka's; v1 and later of the first four know voters by directory id.
+//! Errors: INCONSISTENT_CLUSTER_ID; FENCED_LEADER_EPOCH with the current epoch; NOT_LEADER_OR_FOLLOWER,
+//! SNAPSHOT_NOT_FOUND, POSITION_OUT_OF_RANGE; UNKNOWN_TOPIC_OR_PARTITION for any other partition, INVALID_REQUEST for
+//! several; PRINCIPAL_DESERIALIZATION_FAILURE for an Envelope of anybody else.
+
+use crate::broker::dispatch::{Answer, Call};
+use crate::broker::quorum::frames;
+use crate::broker::quorum::links::Sender;
+use crate::error::{Error, ErrorCode, Result};
+use crate::protocol::messages::envelope::{EnvelopeRequest, EnvelopeResponse};
+use crate::protocol::{Request, Response};
+
+/// Everything but Envelope.
+pub(in crate::broker) fn handle(call: &Call<'_>, request: &Request) -> Result<Answer> {
+    let asked = frames::read_request(Some(call.state.cluster_id()), request)?;
+    let told = call.state.metadata_log().answer(asked.clone());
+    Ok(Answer::Later(Box::pin(async move {
+        let told = told.await.ok_or_else(|| {
+            let context = "the metadata quorum of this node does not run";
+            Error::kafka(ErrorCode::CoordinatorNotAvailable, context)
+        })?;
+        frames::answer(&asked, told)
+    })))
+}
+
+/// Envelope.
+pub(in crate::broker) fn envelope(call: &Call<'_>, request: &EnvelopeRequest) -> Result<Answer> {
+    let principal = request.request_principal.as_deref().unwrap_or_default();
+    let sender: Sender = serde_json::from_slice(principal).map_err(|_not_ours| {
+        let context = "the envelope is not from a node of an ottla cluster";
+        Error::kafka(ErrorCode::PrincipalDeserializationFailure, context)
+    })?;
+    frames::check_cluster(Some(call.state.cluster_id()), sender.cluster_id.as_deref())?;
+    let done = call.state.metadata_log().carry_out(request.request_data.clone());
+    Ok(Answer::Later(Box::pin(async move {
+        let response = EnvelopeResponse { response_data: Some(done.await.into()), error_code: 0 };
+        Ok(Response::from(response))
+    })))
+}

@@ -1,0 +1,124 @@
+//! The quorum's requests and responses as Kafka's frames, both ways.
+//!
+//! What the machine says in plain values, Kafka says in Vote, BeginQuorumEpoch, EndQuorumEpoch, Fetch, FetchSnapshot and
+//! UpdateRaftVoter, each of them for the partition `__cluster_metadata-0`. Where a frame has no place for something:
+//!
+//! - A response repeats the place, time and position of its request; [`read_answer`] takes them from the request.
+//! - A replica that wants no records, because it is busy with those from before, asks for 0 bytes of them.
+//! - The endpoints of the leader are one host and port.
+//!
+//! The records of a Fetch response are batches as everywhere in Kafka, one for each run of an epoch; the value of a
+//! record is an [`entry`]. The bytes of a snapshot are those of the file.
+//!
+//! Before anything is taken from a frame, the id of the cluster, the topic and the number of partitions are checked:
+//! whoever means another cluster is told INCONSISTENT_CLUSTER_ID, and the machine never hears of it.
+
+mod requests;
+mod responses;
+
+use bytes::Bytes;
+
+pub(in crate::broker) use requests::{check_cluster, read_request, request};
+pub(in crate::broker) use responses::{answer, read_answer};
+
+use super::entry;
+use crate::error::{Error, ErrorCode, Result};
+use crate::machine::controller::METADATA_TOPIC;
+use crate::machine::metadata::Endpoint;
+use crate::machine::quorum::{Entry, OffsetAndEpoch, ReplicaKey};
+use crate::protocol::messages::{fetch, fetch_snapshot as snapshot};
+use crate::protocol::{Records, Str};
+use crate::record::{BatchBuilder, BatchOptions, Batches};
+use crate::types::{LeaderEpoch, NodeId, Offset, TimestampMs, Uuid};
+
+/// The topic id that Apache Kafka reserves for the metadata log.
+pub(in crate::broker) const METADATA_TOPIC_ID: Uuid =
+    Uuid([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+/// How many bytes of records, or of a snapshot, a replica asks for at a time.
+const FETCH_BYTES: i32 = 8 << 20;
+/// The largest entry in bytes, as in the store.
+const ENTRY_BYTES_MAX: usize = 1 << 30;
+
+static TOPIC: Str = Str::from_static(METADATA_TOPIC);
+
+/// Whether a Fetch is for the metadata log: it names it alone.
+pub(in crate::broker) fn is_for_metadata(request: &fetch::FetchRequest) -> bool {
+    let [topic] = &*request.topics else { return false };
+    topic.topic_id == METADATA_TOPIC_ID || *topic.topic == *METADATA_TOPIC
+}
+
+/// The one partition of a frame.
+fn only<T, P>(topics: &[T], parts: impl Fn(&T) -> (&Str, &Vec<P>)) -> Result<&P> {
+    let [topic] = topics else { return Err(refused(ErrorCode::InvalidRequest)) };
+    let (name, partitions) = parts(topic);
+    let [partition] = &**partitions else { return Err(refused(ErrorCode::InvalidRequest)) };
+    if **name == *METADATA_TOPIC { Ok(partition) } else { Err(other_partition()) }
+}
+
+fn check_index(index: i32) -> Result<()> {
+    if index == 0 { Ok(()) } else { Err(other_partition()) }
+}
+
+fn other_partition() -> Error {
+    let text = format!("only {METADATA_TOPIC}-0 has a quorum");
+    Error::kafka(ErrorCode::UnknownTopicOrPartition, text)
+}
+
+fn refused(code: ErrorCode) -> Error {
+    Error::kafka(code, "a request of the metadata quorum")
+}
+
+fn key(id: i32, directory_id: Uuid) -> ReplicaKey {
+    ReplicaKey { id: NodeId(id), directory_id }
+}
+
+fn place(offset: i64, epoch: i32) -> OffsetAndEpoch {
+    OffsetAndEpoch::new(Offset(offset), LeaderEpoch(epoch))
+}
+
+fn endpoint(name: &str, host: &str, port: u16) -> Endpoint {
+    Endpoint { listener: name.into(), host: host.into(), port, security_protocol: 0 }
+}
+
+fn snapshot_id(id: OffsetAndEpoch) -> snapshot::SnapshotId {
+    snapshot::SnapshotId { end_offset: id.offset.0, epoch: id.epoch.0 }
+}
+
+/// Entries as batches, one for each run of an epoch.
+fn batches(entries: &[Entry<Bytes>]) -> Result<Records> {
+    let mut records = Records::new();
+    for run in entries.chunk_by(|one, next| one.epoch == next.epoch) {
+        let Some(first) = run.first() else { continue };
+        let mut batch = BatchBuilder::new(BatchOptions {
+            base_offset: first.offset,
+            leader_epoch: first.epoch,
+            ..BatchOptions::default()
+        });
+        for one in run {
+            batch.append(TimestampMs(0), None, Some(&entry::value(one)?), &[])?;
+        }
+        records.push(batch.finish()?);
+    }
+    Ok(records)
+}
+
+/// Batches as entries.
+fn entries(records: Option<&Records>) -> Result<Vec<Entry<Bytes>>> {
+    let mut found = Vec::new();
+    let Some(records) = records else { return Ok(found) };
+    for batch in Batches::new(records.clone().into_bytes()) {
+        let batch = batch?;
+        batch.verify_crc()?;
+        let records = batch.records(ENTRY_BYTES_MAX)?;
+        let epoch = records.header().leader_epoch;
+        for record in &records {
+            let record = record?;
+            let value = Bytes::copy_from_slice(record.value.unwrap_or_default());
+            found.push(entry::parse(record.offset, epoch, value)?);
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests;
