@@ -176,6 +176,12 @@ cases! {
     DeleteGroups: delete_groups::{DeleteGroupsRequest, DeleteGroupsResponse};
     ConsumerGroupHeartbeat: consumer_group_heartbeat::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
     ConsumerGroupDescribe: consumer_group_describe::{ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse};
+    Vote: vote::{VoteRequest, VoteResponse};
+    BeginQuorumEpoch: begin_quorum_epoch::{BeginQuorumEpochRequest, BeginQuorumEpochResponse};
+    EndQuorumEpoch: end_quorum_epoch::{EndQuorumEpochRequest, EndQuorumEpochResponse};
+    FetchSnapshot: fetch_snapshot::{FetchSnapshotRequest, FetchSnapshotResponse};
+    UpdateRaftVoter: update_raft_voter::{UpdateRaftVoterRequest, UpdateRaftVoterResponse};
+    Envelope: envelope::{EnvelopeRequest, EnvelopeResponse};
 }
 
 #[test]
