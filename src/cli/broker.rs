@@ -47,6 +47,11 @@ pub(super) struct StartArguments {
     /// The id of the broker (node.id).
     #[arg(long, value_name = "ID")]
     node_id: Option<i32>,
+    /// The nodes of the cluster, this one among them: 1@host:port,2@host:port,3@host:port
+    /// (controller.quorum.voters). Each must be reachable by the others there; --listeners says
+    /// where this one listens.
+    #[arg(long, value_name = "VOTERS")]
+    controller_quorum_voters: Option<String>,
 }
 
 pub(super) async fn run(command: BrokerCommand) -> CommandResult {
@@ -88,6 +93,9 @@ fn options(arguments: &StartArguments) -> Result<BrokerOptions, Failure> {
     if let Some(id) = arguments.node_id {
         options.properties.remove("broker.id");
         options.properties.insert("node.id".to_owned(), id.to_string());
+    }
+    if let Some(voters) = &arguments.controller_quorum_voters {
+        options.properties.insert("controller.quorum.voters".to_owned(), voters.clone());
     }
     let is_set = |name: &str| options.properties.contains_key(name);
     options.listeners = match &arguments.listeners {

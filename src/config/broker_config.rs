@@ -4,7 +4,8 @@ use super::describe::{broker_chain, effective};
 use super::listeners::parse_listeners;
 use super::topic_config::{parse_boolean, unreadable};
 use super::{
-    ConfigError, ConfigMap, Listener, ListenerAddress, Scope, definition, validate, without_effect,
+    ConfigError, ConfigMap, Listener, ListenerAddress, QuorumVoter, Scope, definition, validate,
+    without_effect,
 };
 
 /// The settings of one broker that the engine acts on, and the maps from which they were resolved.
@@ -12,9 +13,10 @@ use super::{
 /// Immutable: a change at run time creates a new one with [`BrokerConfig::with_dynamic`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct BrokerConfig {
-    /// `listeners`, without those of `controller.listener.names`.
+    /// The listeners to open: `listeners`, without those of `controller.listener.names` where this node is the only
+    /// voter. Those of clients come first.
     pub listeners: Vec<Listener>,
-    /// Those of `controller.listener.names`, which are not opened.
+    /// Those of `controller.listener.names`.
     pub controller_listeners: Vec<ListenerAddress>,
     /// `auto.create.topics.enable`.
     pub auto_create_topics_enable: bool,
@@ -22,18 +24,24 @@ pub struct BrokerConfig {
     pub broker_rack: Option<String>,
     /// The settings of the group coordinator.
     pub coordinator: super::CoordinatorConfig,
+    /// `broker.heartbeat.interval.ms`.
+    pub broker_heartbeat_interval_ms: i32,
     /// `broker.session.timeout.ms`.
     pub broker_session_timeout_ms: i32,
     /// `log.cleaner.*`.
     pub cleaner: CleanerConfig,
     /// `connections.max.idle.ms`.
     pub connections_max_idle_ms: i64,
+    /// `controlled.shutdown.enable`.
+    pub controlled_shutdown_enable: bool,
     /// `default.replication.factor`.
     pub default_replication_factor: i32,
     /// `delete.topic.enable`.
     pub delete_topic_enable: bool,
     /// `fetch.max.bytes`.
     pub fetch_max_bytes: i32,
+    /// `initial.broker.registration.timeout.ms`.
+    pub initial_broker_registration_timeout_ms: i32,
     /// `log.dirs`, or else `log.dir`.
     pub log_dir: Option<String>,
     /// `log.flush.offset.checkpoint.interval.ms`.
@@ -64,6 +72,8 @@ pub struct BrokerConfig {
     pub producer_id_expiration_ms: i32,
     /// `queued.max.request.bytes`; `None` is no limit.
     pub queued_max_request_bytes: Option<u64>,
+    /// `controller.quorum.voters`; empty for a node that stores the metadata alone.
+    pub quorum_voters: Vec<QuorumVoter>,
     /// `replica.high.watermark.checkpoint.interval.ms`.
     pub high_watermark_checkpoint_interval_ms: i64,
     /// `socket.listen.backlog.size`.
@@ -160,12 +170,15 @@ impl BrokerConfig {
             auto_create_topics_enable: false,
             broker_rack: None,
             coordinator: super::CoordinatorConfig::default(),
+            broker_heartbeat_interval_ms: 0,
             broker_session_timeout_ms: 0,
+            controlled_shutdown_enable: false,
             cleaner: CleanerConfig::default(),
             connections_max_idle_ms: 0,
             default_replication_factor: 0,
             delete_topic_enable: false,
             fetch_max_bytes: 0,
+            initial_broker_registration_timeout_ms: 0,
             log_dir: None,
             recovery_point_checkpoint_interval_ms: 0,
             log_flush_scheduler_interval_ms: 0,
@@ -181,6 +194,7 @@ impl BrokerConfig {
             num_partitions: 0,
             producer_id_expiration_ms: 0,
             queued_max_request_bytes: None,
+            quorum_voters: Vec::new(),
             high_watermark_checkpoint_interval_ms: 0,
             socket_listen_backlog_size: 0,
             socket_receive_buffer_bytes: None,
@@ -201,7 +215,11 @@ impl BrokerConfig {
         config.settle()?;
         config.auto_create_topics_enable = config.boolean("auto.create.topics.enable")?;
         config.broker_rack = config.checked("broker.rack")?.filter(|rack| !rack.is_empty());
+        config.broker_heartbeat_interval_ms = config.number("broker.heartbeat.interval.ms")?;
         config.broker_session_timeout_ms = config.number("broker.session.timeout.ms")?;
+        config.controlled_shutdown_enable = config.boolean("controlled.shutdown.enable")?;
+        config.initial_broker_registration_timeout_ms =
+            config.number("initial.broker.registration.timeout.ms")?;
         config.cleaner = CleanerConfig {
             enable: config.boolean("log.cleaner.enable")?,
             threads: config.number("log.cleaner.threads")?,

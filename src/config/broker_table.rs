@@ -9,6 +9,7 @@ use super::definition::UpdateMode::{ClusterWide, ReadOnly};
 use super::definition::Validator::{Any, AtLeast, Between, Check, MinusOneOrBetween, OneOf};
 use super::listeners::{check_listeners, check_protocols};
 use super::topic_table::{COMPRESSION_TYPES, DURABILITIES, TIER};
+use super::voters::check_voters;
 
 pub(super) const CLUSTER: &str = "a cluster of several nodes";
 pub(super) const SECURITY: &str = "security";
@@ -66,15 +67,15 @@ pub(super) const BROKER: &[Definition] = &[
         "Move leadership back to the preferred replica from time to time."
     )
     .idle(),
+    // Kafka's default is 2000; a cluster that serves again within seconds needs to hear of silence sooner.
     broker!(
         "broker.heartbeat.interval.ms",
         Int,
-        "2000",
+        "500",
         AtLeast(1),
         ReadOnly,
-        "How often a broker tells the controller that it is alive."
-    )
-    .idle(),
+        "How often a broker of a cluster of several nodes tells the controller that it is alive."
+    ),
     broker!(
         "broker.rack",
         String,
@@ -83,15 +84,15 @@ pub(super) const BROKER: &[Definition] = &[
         ReadOnly,
         "The rack of the broker; replicas of a partition are spread over racks."
     ),
+    // Kafka's default is 9000. Pauses of a disk or a machine that is busy stay below a second; three leave room for them.
     broker!(
         "broker.session.timeout.ms",
         Int,
-        "9000",
+        "3000",
         AtLeast(1),
         ReadOnly,
         "How long the controller waits for a heartbeat before it fences a broker."
-    )
-    .idle(),
+    ),
     broker!(
         "compression.gzip.level",
         Int,
@@ -139,15 +140,14 @@ pub(super) const BROKER: &[Definition] = &[
         Any,
         ReadOnly,
         "Hand over leadership before the broker stops."
-    )
-    .idle(),
+    ),
     broker!(
         "controller.listener.names",
         List,
         null,
         Any,
         ReadOnly,
-        "The listeners of controllers. Ottla's controllers use the listeners of brokers."
+        "The listeners of controllers, which are opened in a cluster of several nodes. Ottla's controllers can be reached by those of brokers, too."
     ),
     broker!(
         "controller.quorum.election.timeout.ms",
@@ -162,9 +162,9 @@ pub(super) const BROKER: &[Definition] = &[
         "controller.quorum.voters",
         List,
         "",
-        Any,
+        Check(check_voters),
         ReadOnly,
-        "The nodes that store the metadata, as id@host:port."
+        "The nodes that store the metadata, as id@host:port, this one among them. Without a list, this node stores them alone."
     ),
     broker!(
         "default.replication.factor",
@@ -198,8 +198,7 @@ pub(super) const BROKER: &[Definition] = &[
         AtLeast(1),
         ReadOnly,
         "How long a starting broker keeps trying to register."
-    )
-    .idle(),
+    ),
     broker!(
         "inter.broker.listener.name",
         String,

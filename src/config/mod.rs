@@ -45,6 +45,7 @@ mod properties;
 mod suggest;
 mod topic_config;
 mod topic_table;
+mod voters;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -61,6 +62,7 @@ pub use listeners::{Advertised, Listener, ListenerAddress, SecurityProtocol};
 pub use properties::parse_properties;
 pub use suggest::nearest;
 pub use topic_config::{CleanupPolicy, CompressionType, Durability, TimestampType, TopicConfig};
+pub use voters::QuorumVoter;
 
 /// Settings by name, as text. An absent name is not set.
 pub type ConfigMap = BTreeMap<String, String>;

@@ -2,17 +2,15 @@
 
 use super::definition::split_list;
 use super::listeners::protocol_of;
-use super::{BrokerConfig, ConfigError, Listener, ListenerAddress};
-
-/// What several nodes would need.
-const CLUSTER: &str = "needs a cluster of several nodes, which this version of ottla does not have";
+use super::voters::{VOTERS, parse_voters};
+use super::{BrokerConfig, ConfigError, Listener, ListenerAddress, QuorumVoter};
 
 impl BrokerConfig {
     /// Settles the identity, the directory and the listeners.
     ///
     /// # Errors
     ///
-    /// Settings that contradict each other, or ask for other nodes.
+    /// Settings that contradict each other, or ask for a node that stores no metadata.
     pub(super) fn settle(&mut self) -> Result<(), ConfigError> {
         self.settle_node_id()?;
         self.settle_directories()?;
@@ -55,38 +53,67 @@ impl BrokerConfig {
         Err(ConfigError::new("metadata.log.dir", text))
     }
 
-    fn settle_voters(&self) -> Result<(), ConfigError> {
-        let name = "controller.quorum.voters";
-        let voters = self.value(name)?.unwrap_or_default();
-        for voter in split_list(&voters) {
-            let id = voter.split_once('@').and_then(|(id, _)| id.trim().parse::<i32>().ok());
-            let Some(id) = id else {
-                let text = format!(
-                    "invalid value {voters} for configuration {name}: \"{voter}\" does not have the form id@host:port"
-                );
-                return Err(ConfigError::new(name, text));
-            };
-            if id != self.node_id {
-                let own = self.node_id;
-                let text = format!(
-                    "{name}={voters}: node {id} in addition to this node ({own}) {CLUSTER}"
-                );
-                return Err(ConfigError::new(name, text));
-            }
+    fn settle_voters(&mut self) -> Result<(), ConfigError> {
+        let voters = self.value(VOTERS)?.unwrap_or_default();
+        self.quorum_voters = parse_voters(&voters)?;
+        let own = self.node_id;
+        if !self.quorum_voters.is_empty() && self.own_voter().is_none() {
+            let text = format!(
+                "{VOTERS}={voters} does not name this node (node.id={own}), and observers are not served yet: add {own}@host:port to the list of every node"
+            );
+            return Err(ConfigError::new(VOTERS, text));
         }
         Ok(())
     }
 
-    /// Decides which listeners are opened: not those of controllers, since the controller is in this
-    /// process.
+    fn own_voter(&self) -> Option<&QuorumVoter> {
+        self.quorum_voters.iter().find(|voter| voter.id.0 == self.node_id)
+    }
+
+    /// The voters apart from this node.
+    pub fn other_voters(&self) -> impl Iterator<Item = &QuorumVoter> {
+        self.quorum_voters.iter().filter(|voter| voter.id.0 != self.node_id)
+    }
+
+    /// Whether other nodes belong to the cluster, which must hear from this one.
+    #[must_use]
+    pub fn has_peers(&self) -> bool {
+        self.other_voters().next().is_some()
+    }
+
+    /// Whether a listener is for other nodes only: clients are not told of it.
+    #[must_use]
+    pub fn is_of_controllers(&self, listener: &str) -> bool {
+        self.controller_listeners.iter().any(|one| one.name == listener)
+    }
+
+    /// Other nodes must find this one where the list says, which is only certain for ports that are given.
+    fn check_own_port(&self, listeners: &[ListenerAddress]) -> Result<(), ConfigError> {
+        let Some(own) = self.own_voter().filter(|_| self.has_peers()) else { return Ok(()) };
+        if listeners.iter().any(|listener| listener.port == own.port || listener.port == 0) {
+            return Ok(());
+        }
+        let ports: Vec<String> = listeners.iter().map(|one| one.port.to_string()).collect();
+        let text = format!(
+            "{VOTERS} has {own} for this node, but none of its listeners has the port {}; theirs: {}",
+            own.port,
+            ports.join(", ")
+        );
+        Err(ConfigError::new(VOTERS, text))
+    }
+
+    /// Decides which listeners are opened: those of controllers only for other nodes, since the controller of this one
+    /// is in this process.
     fn settle_listeners(&mut self) -> Result<(), ConfigError> {
         let map = self.checked("listener.security.protocol.map")?.unwrap_or_default();
         let controllers =
             self.value("controller.listener.names")?.unwrap_or_default().to_ascii_uppercase();
         let is_of_controller =
             |listener: &ListenerAddress| split_list(&controllers).any(|name| name == listener.name);
+        let all = self.listener_list("listeners")?;
+        self.check_own_port(&all)?;
         let (of_controllers, opened): (Vec<_>, Vec<_>) =
-            self.listener_list("listeners")?.into_iter().partition(is_of_controller);
+            all.into_iter().partition(is_of_controller);
         self.controller_listeners = of_controllers;
         if opened.is_empty() {
             let text = format!(
@@ -102,8 +129,10 @@ impl BrokerConfig {
                 format!("advertised.listeners has {}, which is not in listeners", other.name);
             return Err(ConfigError::new("advertised.listeners", text));
         }
+        let for_peers: &[_] = if self.has_peers() { &self.controller_listeners } else { &[] };
         self.listeners = opened
             .iter()
+            .chain(for_peers)
             .map(|bind| listener(bind, &map, &advertised))
             .collect::<Result<_, _>>()?;
         match self.value("inter.broker.listener.name")?.map(|name| name.to_ascii_uppercase()) {

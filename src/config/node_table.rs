@@ -13,7 +13,9 @@ const QUOTAS: &str = "quotas";
 fn one_address(value: &str) -> Result<(), std::string::String> {
     match split_list(value).count() {
         0 | 1 => Ok(()),
-        count => Err(format!("names {count} controllers, which need a cluster of several nodes")),
+        count => Err(format!(
+            "names {count} controllers; name them, with their ids, in controller.quorum.voters"
+        )),
     }
 }
 
@@ -72,7 +74,7 @@ pub(super) const NODE: &[Definition] = &[
         "",
         Check(one_address),
         ReadOnly,
-        "The addresses of the controllers; the only controller is in the broker's process, and needs none."
+        "The address of the controller in the broker's process, which needs none; other controllers are named in controller.quorum.voters."
     ),
     broker!(
         "cordoned.log.dirs",

@@ -207,6 +207,8 @@ fn settings_of_kafka() -> impl Iterator<Item = OfKafka> {
 
 /// Defaults that differ, each for the reason that its table gives.
 const OTHER_DEFAULTS: &[&str] = &[
+    "broker.heartbeat.interval.ms",
+    "broker.session.timeout.ms",
     "listener.security.protocol.map",
     "listeners",
     "log.dir",
@@ -283,7 +285,22 @@ fn what_asks_for_safety_is_refused_with_its_reason() {
         ),
         (&[("listeners", "A://:9092")], "add A:PLAINTEXT"),
         (&[("node.id", "1"), ("broker.id", "2")], "two names for the same setting"),
-        (&[("controller.quorum.voters", "1@a:9093,2@b:9093")], "node 2 in addition"),
+        (
+            &[("node.id", "3"), ("controller.quorum.voters", "1@a:9093,2@b:9093")],
+            "does not name this node (node.id=3), and observers are not served yet",
+        ),
+        (
+            &[("controller.quorum.voters", "1@a:9093,2@b:9093")],
+            "1@a:9093 for this node, but none of its listeners has the port 9093; theirs: 9092",
+        ),
+        (&[("controller.quorum.voters", "1@a:9092,1@b:9092")], "node 1 is there twice"),
+        (&[("controller.quorum.voters", "1@a:9092,2@A:9092")], "have the same address"),
+        (&[("controller.quorum.voters", "1@a:0")], "a port from 1 to 65535"),
+        (&[("controller.quorum.voters", "1@a:65536")], "a port from 1 to 65535"),
+        (&[("controller.quorum.voters", "a:9092")], "id@host:port"),
+        (&[("controller.quorum.voters", "-1@a:9092")], "id@host:port"),
+        (&[("controller.quorum.voters", "1@:9092")], "id@host:port"),
+        (&[("controller.quorum.voters", "1@::1:9092")], "id@host:port"),
         (&[("log.dirs", "/a"), ("metadata.log.dir", "/b")], "must be the directory of log.dirs"),
         (&[("advertised.listeners", "B://h:9092")], "not in listeners"),
         (&[("advertised.listeners", "PLAINTEXT://:9092")], "every interface"),
@@ -332,6 +349,36 @@ fn what_has_no_effect_is_accepted_checked_and_named() {
     let entry = entry.unwrap();
     assert_eq!((entry.value, entry.sensitive), (None, true));
     assert!(entry.synonyms.iter().all(|synonym| synonym.value.is_none()));
+}
+
+#[test]
+fn the_voters_of_a_cluster_are_listed_and_reached_by_a_listener_of_their_port() {
+    let list = "1@localhost:9092, 2@[::1]:9092,3@h:9094";
+    let broker = BrokerConfig::resolve(&map(&[("controller.quorum.voters", list)])).unwrap();
+    let shown: Vec<_> = broker.quorum_voters.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["1@localhost:9092", "2@[::1]:9092", "3@h:9094"]);
+    assert_eq!(broker.quorum_voters[1].host, "::1");
+    assert!(broker.has_peers());
+    assert_eq!(broker.other_voters().map(|voter| voter.id.0).collect::<Vec<_>>(), [2, 3]);
+    // One of the controllers, which is opened for the others alone.
+    let pair = [
+        ("controller.quorum.voters", "1@a:9093,2@b:9093"),
+        ("listeners", "CONTROLLER://:9093,PLAINTEXT://:9092"),
+        ("controller.listener.names", "CONTROLLER"),
+        ("listener.security.protocol.map", "CONTROLLER:PLAINTEXT"),
+    ];
+    let broker = BrokerConfig::resolve(&map(&pair)).unwrap();
+    let opened: Vec<_> = broker.listeners.iter().map(|one| &*one.bind.name).collect();
+    assert_eq!(opened, ["PLAINTEXT", "CONTROLLER"]);
+    assert!(broker.is_of_controllers("CONTROLLER") && !broker.is_of_controllers("PLAINTEXT"));
+    // A node that is its own only voter has nobody to open it for.
+    let alone = [("controller.quorum.voters", "1@a:9999"), pair[1], pair[2], pair[3]];
+    let broker = BrokerConfig::resolve(&map(&alone)).unwrap();
+    assert!(!broker.has_peers());
+    assert_eq!(broker.listeners.len(), 1);
+    // Any port may be the right one where it is not known before the start.
+    let any = [("controller.quorum.voters", "1@a:7,2@b:7"), ("listeners", "PLAINTEXT://:0")];
+    assert!(BrokerConfig::resolve(&map(&any)).unwrap().has_peers());
 }
 
 /// The file that Apache Kafka 4.4 comes with for one node.
