@@ -271,7 +271,7 @@ impl Dispatcher {
     /// Answers while there is no state: the phases say what can be answered then.
     fn answer_early(&self, context: &RequestContext, request: &Request) -> Response {
         if let Request::ApiVersions(body) = request {
-            let known = Known::early(self.progress.node_id());
+            let known = Known::early(self.progress.node_id(), self.progress.has_peers());
             return handlers::api_versions::handle(&known, context, body).into();
         }
         let context_of_error = format!("{} is answered before the quorum runs", request.api());

@@ -40,7 +40,7 @@ impl Reception {
     pub(super) fn open(listeners: Listeners, config: &BrokerConfig) -> Self {
         let reception = Self {
             bound: listeners.bound(),
-            progress: Progress::new(NodeId(config.node_id)),
+            progress: Progress::new(NodeId(config.node_id), config.has_peers()),
             buffers: ReceiveBuffers::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),

@@ -171,6 +171,19 @@ impl ApiKey {
         !self.advertised().is_empty()
     }
 
+    /// Whether only the nodes of a cluster ask each other this.
+    pub const fn is_between_nodes(self) -> bool {
+        matches!(
+            self,
+            Self::Vote
+                | Self::BeginQuorumEpoch
+                | Self::EndQuorumEpoch
+                | Self::Envelope
+                | Self::FetchSnapshot
+                | Self::UpdateRaftVoter
+        )
+    }
+
     /// The versions that are known, and answered where the API is served.
     pub const fn versions(self) -> Versions {
         match self.entry() {
@@ -467,9 +480,12 @@ fn not_served(api: ApiKey) -> Error {
     Error::kafka(ErrorCode::UnsupportedVersion, format!("{api} is not served"))
 }
 
-/// The list that answers ApiVersions.
-pub fn advertised() -> Vec<ApiVersion> {
-    KNOWN.iter().filter(|entry| entry.api.is_served()).map(advertised_line).collect()
+/// The list that answers ApiVersions. A node of a cluster also names what only the nodes ask each other: its listeners
+/// are those of a broker and of a controller.
+pub fn advertised(is_node_of_cluster: bool) -> Vec<ApiVersion> {
+    let entries = KNOWN.iter().filter(|entry| entry.api.is_served());
+    let entries = entries.filter(|entry| is_node_of_cluster || !entry.api.is_between_nodes());
+    entries.map(advertised_line).collect()
 }
 
 fn advertised_line(entry: &Entry) -> ApiVersion {
@@ -517,8 +533,16 @@ mod tests {
         assert_eq!(ApiKey::Produce.advertised(), Versions::between(0, 13));
         assert!(!ApiKey::Produce.supports(2));
         assert!(ApiKey::Produce.supports(3));
-        let line = advertised().into_iter().find(|line| line.api_key == 0);
+        let line = advertised(false).into_iter().find(|line| line.api_key == 0);
         assert_eq!(line.map(|line| (line.min_version, line.max_version)), Some((0, 13)));
+    }
+
+    #[test]
+    fn clients_are_not_told_what_nodes_ask_each_other() {
+        let keys = |of_cluster| advertised(of_cluster).into_iter().map(|line| line.api_key);
+        let between: Vec<i16> =
+            keys(true).filter(|key| !keys(false).any(|one| one == *key)).collect();
+        assert_eq!(between, [52, 53, 54, 58, 59, 82]);
     }
 
     #[test]

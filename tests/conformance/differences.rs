@@ -63,7 +63,8 @@ fn every_version_of_every_api_is_in_a_conversation() {
             heard.extend(apis.into_iter().map(|api| (api, version)));
         }
     }
-    let served = ApiKey::ALL.iter().filter(|api| api.is_served());
+    // What nodes ask each other is not for clients to hear; the tests of its frames have every version.
+    let served = ApiKey::ALL.iter().filter(|api| api.is_served() && !api.is_between_nodes());
     let missing: Vec<_> = served
         .flat_map(|api| {
             let versions = api.versions();

@@ -8,7 +8,8 @@
 //! Versions: as Kafka's; v1 and later of the first four know voters by directory id.
 //! Errors: INCONSISTENT_CLUSTER_ID; FENCED_LEADER_EPOCH with the current epoch; NOT_LEADER_OR_FOLLOWER,
 //! SNAPSHOT_NOT_FOUND, POSITION_OUT_OF_RANGE; UNKNOWN_TOPIC_OR_PARTITION for any other partition, INVALID_REQUEST for
-//! several; PRINCIPAL_DESERIALIZATION_FAILURE for an Envelope of anybody else.
+//! several, and for an epoch that cannot be; INCONSISTENT_VOTER_SET when the sender is not in
+//! controller.quorum.voters; PRINCIPAL_DESERIALIZATION_FAILURE for an Envelope of anybody else.
 
 use crate::broker::dispatch::{Answer, Call};
 use crate::broker::quorum::frames;
@@ -16,10 +17,15 @@ use crate::broker::quorum::links::Sender;
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::messages::envelope::{EnvelopeRequest, EnvelopeResponse};
 use crate::protocol::{Request, Response};
+use crate::types::{LeaderEpoch, NodeId};
+
+/// More elections than a cluster can have had; far enough from the end that the next one has an epoch.
+const EPOCH_MAX: LeaderEpoch = LeaderEpoch(1 << 30);
 
 /// Everything but Envelope.
 pub(in crate::broker) fn handle(call: &Call<'_>, request: &Request) -> Result<Answer> {
     let asked = frames::read_request(Some(call.state.cluster_id()), request)?;
+    check(call, asked.sender(), asked.epoch())?;
     let told = call.state.metadata_log().answer(asked.clone());
     Ok(Answer::Later(Box::pin(async move {
         let told = told.await.ok_or_else(|| {
@@ -38,9 +44,32 @@ pub(in crate::broker) fn envelope(call: &Call<'_>, request: &EnvelopeRequest) ->
         Error::kafka(ErrorCode::PrincipalDeserializationFailure, context)
     })?;
     frames::check_cluster(Some(call.state.cluster_id()), sender.cluster_id.as_deref())?;
+    check(call, sender.node_id, LeaderEpoch(0))?;
     let done = call.state.metadata_log().carry_out(request.request_data.clone());
     Ok(Answer::Later(Box::pin(async move {
         let response = EnvelopeResponse { response_data: Some(done.await.into()), error_code: 0 };
         Ok(Response::from(response))
     })))
+}
+
+/// Refuses who is no other node of this cluster, as far as can be told without authentication, and epochs that nobody
+/// reaches by elections.
+fn check(call: &Call<'_>, sender: NodeId, epoch: LeaderEpoch) -> Result<()> {
+    let config = call.state.config();
+    if !config.has_peers() {
+        let context =
+            "this node is its whole cluster: it was started without controller.quorum.voters";
+        return Err(Error::kafka(ErrorCode::InconsistentVoterSet, context));
+    }
+    let mut others = config.other_voters();
+    if !others.any(|voter| voter.id == sender) {
+        let context =
+            format!("node {sender} is none of the other nodes in controller.quorum.voters");
+        return Err(Error::kafka(ErrorCode::InconsistentVoterSet, context));
+    }
+    if epoch.0 < 0 || epoch > EPOCH_MAX {
+        let context = format!("{epoch} is no epoch of a metadata quorum");
+        return Err(Error::kafka(ErrorCode::InvalidRequest, context));
+    }
+    Ok(())
 }

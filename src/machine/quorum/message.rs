@@ -253,6 +253,34 @@ pub enum Request {
     UpdateVoter(UpdateVoterRequest),
 }
 
+impl Request {
+    /// Who asks.
+    #[must_use]
+    pub fn sender(&self) -> NodeId {
+        match self {
+            Self::Vote(request) => request.candidate.id,
+            Self::BeginQuorumEpoch(request) => request.leader.id,
+            Self::EndQuorumEpoch(request) => request.leader.id,
+            Self::Fetch(request) => request.replica.id,
+            Self::FetchSnapshot(request) => request.replica.id,
+            Self::UpdateVoter(request) => request.voter.key.id,
+        }
+    }
+
+    /// The epoch of who asks.
+    #[must_use]
+    pub fn epoch(&self) -> LeaderEpoch {
+        match self {
+            Self::Vote(request) => request.epoch,
+            Self::BeginQuorumEpoch(request) => request.epoch,
+            Self::EndQuorumEpoch(request) => request.epoch,
+            Self::Fetch(request) => request.epoch,
+            Self::FetchSnapshot(request) => request.epoch,
+            Self::UpdateVoter(request) => request.epoch,
+        }
+    }
+}
+
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Response<P> {

@@ -25,7 +25,7 @@ pub(in crate::broker) fn answer(
     response: Response<Bytes>,
 ) -> Result<protocol::Response> {
     let (leader_id, leader_epoch) = leader_fields(response.current());
-    let code = if leader_epoch > epoch_of(request).0 {
+    let code = if leader_epoch > request.epoch().0 {
         ErrorCode::FencedLeaderEpoch
     } else {
         ErrorCode::None
@@ -99,17 +99,6 @@ pub(in crate::broker) fn answer(
         }
         _ => return Err(Error::malformed("answer of the quorum", "it is that of another request")),
     })
-}
-
-fn epoch_of(request: &Request) -> LeaderEpoch {
-    match request {
-        Request::Vote(asked) => asked.epoch,
-        Request::BeginQuorumEpoch(asked) => asked.epoch,
-        Request::EndQuorumEpoch(asked) => asked.epoch,
-        Request::Fetch(asked) => asked.epoch,
-        Request::FetchSnapshot(asked) => asked.epoch,
-        Request::UpdateVoter(asked) => asked.epoch,
-    }
 }
 
 fn leader_fields(current: &LeaderAndEpoch) -> (i32, i32) {

@@ -188,15 +188,12 @@ proptest! {
 #[test]
 fn other_partitions_have_no_quorum() {
     let mut body = vote::VoteRequest::default();
-    let code = |body: &vote::VoteRequest| {
-        read_request(CLUSTER, &body.clone().into()).unwrap_err().code()
-    };
+    let code =
+        |body: &vote::VoteRequest| read_request(CLUSTER, &body.clone().into()).unwrap_err().code();
     assert_eq!(code(&body), ErrorCode::InvalidRequest);
     let partition = vote::PartitionData::default();
-    let topic = vote::TopicData {
-        topic_name: "orders".into(),
-        partitions: vec![partition.clone()],
-    };
+    let topic =
+        vote::TopicData { topic_name: "orders".into(), partitions: vec![partition.clone()] };
     body.topics = vec![topic];
     assert_eq!(code(&body), ErrorCode::UnknownTopicOrPartition);
     body.topics[0].topic_name = METADATA_TOPIC.into();
