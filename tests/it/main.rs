@@ -15,6 +15,7 @@
 )]
 
 mod admin;
+mod cluster;
 mod compaction;
 mod fetching;
 mod groups;
