@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ottla._bounds import timestamp, ts
     from ottla._broker import Broker
     from ottla._client import Client, connect
+    from ottla._cluster import Cluster
     from ottla._consumer import Consumer
     from ottla._groups import GroupDescription, Groups
     from ottla._offsets import delta_offsets
@@ -66,6 +67,7 @@ __all__ = [
     "Broker",
     "Client",
     "ClosedError",
+    "Cluster",
     "Column",
     "ConfigError",
     "ConnectionError",
@@ -124,6 +126,7 @@ _HOMES = {
     "_bounds": ("timestamp", "ts"),
     "_broker": ("Broker",),
     "_client": ("Client", "connect"),
+    "_cluster": ("Cluster",),
     "_consumer": ("Consumer",),
     "_groups": ("GroupDescription", "Groups"),
     "_offsets": ("delta_offsets",),

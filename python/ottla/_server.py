@@ -165,6 +165,11 @@ class Server:
             self._embedded.end()
             self._native.close(limit.left())
 
+    def _kill(self) -> None:
+        """End as if the process had been killed; see :meth:`ottla.Cluster.kill`."""
+        self._embedded.end()
+        self._native.kill()
+
     def __enter__(self) -> Self:
         return self
 

@@ -1,7 +1,7 @@
 """Brokers for tests: a fresh one for each test, in milliseconds, for any Kafka client.
 
-Installing ottla gives pytest the fixtures ``ottla_broker`` and ``ottla_client``, without an import
-or configuration::
+Installing ottla gives pytest the fixtures ``ottla_broker``, ``ottla_client`` and ``ottla_cluster``,
+without an import or configuration::
 
     def test_orders(ottla_broker):
         producer = confluent_kafka.Producer({"bootstrap.servers": ottla_broker.bootstrap_servers})
@@ -9,6 +9,12 @@ or configuration::
     @pytest.mark.ottla(topics={"orders": 3}, config={"log.message.timestamp.type": "LogAppendTime"})
     def test_log_append_time(ottla_client):
         sent = ottla_client.send("orders", "{}")
+
+    def test_nothing_is_lost(ottla_cluster):
+        with ottla_cluster.client() as kafka:
+            kafka.send("orders", "{}")
+            ottla_cluster.kill(1)
+            assert kafka.scan("orders", start="earliest").read_all().num_rows == 1
 
 The broker of a test keeps its data in a temporary directory, listens on a free port of the loopback
 interface, and is removed with its records when the test ends. Other test frameworks use
@@ -23,13 +29,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ottla._broker import Broker
+from ottla._cluster import Cluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ottla._client import Client
 
-__all__ = ["broker", "ottla_broker", "ottla_client"]
+__all__ = ["broker", "ottla_broker", "ottla_client", "ottla_cluster"]
 
 #: What makes a broker quick: groups start without a delay.
 _CONFIG = {
@@ -37,7 +44,7 @@ _CONFIG = {
 }
 _MARKER = (
     "ottla(config={…}, topics={name: partitions}): settings and topics of the broker that "
-    "ottla_broker starts"
+    "ottla_broker or ottla_cluster starts"
 )
 
 
@@ -75,17 +82,22 @@ def broker(
         yield started
 
 
-@pytest.fixture
-def ottla_broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
-    """Run a fresh broker for one test; ``@pytest.mark.ottla`` sets its settings and topics."""
-    arguments: dict[str, Any] = {}
+def _given(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Return what the markers of a test say."""
+    given: dict[str, Any] = {}
     for marker in request.node.iter_markers("ottla"):
         # The closest marker comes first.
         if marker.args or set(marker.kwargs) - {"config", "topics"}:
             raise pytest.UsageError(f"the marker is {_MARKER}")
         for name, values in marker.kwargs.items():
-            arguments[name] = dict(values) | arguments.get(name, {})
-    with broker(**arguments) as started:
+            given[name] = dict(values) | given.get(name, {})
+    return given
+
+
+@pytest.fixture
+def ottla_broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
+    """Run a fresh broker for one test; ``@pytest.mark.ottla`` sets its settings and topics."""
+    with broker(**_given(request)) as started:
         yield started
 
 
@@ -94,6 +106,18 @@ def ottla_client(ottla_broker: Broker) -> Iterator[Client]:
     """Return a client of the test's broker that uses no socket."""
     with ottla_broker.client() as client:
         yield client
+
+
+@pytest.fixture
+def ottla_cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """Run three brokers as one cluster for one test; ``@pytest.mark.ottla`` as for a broker."""
+    given = _given(request)
+    with Cluster(config=_CONFIG | given.get("config", {})) as started:
+        if given.get("topics"):
+            with started.client() as client:
+                for topic, partitions in given["topics"].items():
+                    client.create_topic(topic, partitions)
+        yield started
 
 
 def pytest_configure(config: pytest.Config) -> None:

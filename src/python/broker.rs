@@ -89,6 +89,18 @@ impl Broker {
         self.closed.load(Ordering::SeqCst)
     }
 
+    /// Ends as if the process had been killed.
+    fn kill(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.engine.is_here() || self.closed.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        let engine = Arc::clone(self.engine.get("the broker", "")?);
+        runtime::wait(py, "the end of the broker", None, async move {
+            engine.kill().await;
+            Ok(())
+        })
+    }
+
     #[pyo3(signature = (timeout))]
     fn close(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
         let timeout = runtime::timeout(timeout)?;

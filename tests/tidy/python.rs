@@ -11,6 +11,7 @@ const LAYERS: &[&[&str]] = &[
     &["demo"],
     // The package, and what other programs start or load by its name.
     &["__init__", "__main__", "testing"],
+    &["_cluster"],
     &["_broker", "_producer"],
     // A client is its parts together; each builds on a connection.
     &["_client"],
