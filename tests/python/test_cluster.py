@@ -127,7 +127,7 @@ def test_a_cluster_is_found_again_on_its_directories(tmp_path: Path) -> None:
 def test_what_a_cluster_refuses(cluster: ottla.Cluster) -> None:
     with pytest.raises(ottla.ConfigError, match="from 1 to 9, not 0"):
         ottla.Cluster(0)
-    with pytest.raises(ottla.ConfigError, match="the cluster decides node.id"):
+    with pytest.raises(ottla.ConfigError, match=r"the cluster decides node\.id"):
         ottla.Cluster(config={"node.id": 7})
     with pytest.raises(ottla.ConfigError, match="there is no node 4; the cluster has 1, 2, 3"):
         cluster.kill(4)
