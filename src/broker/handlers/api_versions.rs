@@ -70,7 +70,7 @@ impl Known {
     }
 
     pub(in crate::broker) fn of(state: &BrokerState) -> Self {
-        let cluster = Some(state.cluster_id().to_owned());
+        let cluster = state.cluster_id().map(str::to_owned);
         Self { node: state.node_id(), cluster, image: state.image() }
     }
 }
