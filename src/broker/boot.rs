@@ -13,7 +13,8 @@
 //! Invariants:
 //! - `BOOT-1` a boot that fails closes what it opened before it returns the error; one that is dropped closes it soon
 //!   after. Neither marks a log directory as cleanly shut down, nor writes checkpoints: not all logs may be open.
-//! - `BOOT-2` every wait for others has an end; only the recovery of this broker's own logs takes what it takes.
+//! - `BOOT-2` every wait for others has an end, `initial.broker.registration.timeout.ms`, and the log says for whom;
+//!   only the recovery of this broker's own logs takes what it takes.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use super::coordinator::{GroupCoordinators, ShardParts};
 use super::listener::{BoundListener, Listeners, socket_options};
 use super::log_threads::LogThreads;
 use super::maintenance;
+use super::membership::{self, Heartbeats};
 use super::metadata_log::{Committed, MetadataLog};
 use super::parking::Parking;
 use super::partition::Surroundings;
@@ -42,10 +44,7 @@ use crate::error::{Error, Result};
 use crate::log::LogDirectory;
 use crate::machine::controller::{Bootstrap, BrokerRegistration};
 use crate::machine::metadata::{Endpoint, MetadataDelta, MetadataImage};
-use crate::types::{BrokerEpoch, NodeId, Offset};
-
-/// How long a boot waits for the quorum, each time.
-const QUORUM_MAX: Duration = Duration::from_secs(60);
+use crate::types::{BrokerEpoch, NodeId, Offset, Uuid};
 
 /// Checks the settings, and finds the data directory.
 fn resolve(options: &BrokerOptions) -> Result<(BrokerConfig, Option<PathBuf>)> {
@@ -118,9 +117,15 @@ async fn open_directory(
         let temporary = TemporaryDirectory::create(env)?;
         (temporary.path().to_path_buf(), Some(temporary))
     };
-    let node_id = NodeId(config.node_id);
+    let (node_id, joins) = (NodeId(config.node_id), config.has_peers());
     let own = env.clone();
-    let open = move || LogDirectory::open(&own, &path, node_id, None);
+    let open = move || {
+        if joins {
+            LogDirectory::open_to_join(&own, &path, node_id)
+        } else {
+            LogDirectory::open(&own, &path, node_id, None)
+        }
+    };
     let directory = blocking(&env.threads, open).await?;
     Ok((Arc::new(directory), temporary))
 }
@@ -151,11 +156,8 @@ impl Foundation {
                 return Err(error);
             }
         };
-        let identity = Identity {
-            node_id: NodeId(config.node_id),
-            cluster_id: directory.meta().cluster_id.clone(),
-            bound: reception.bound().to_vec(),
-        };
+        let identity =
+            Identity { node_id: NodeId(config.node_id), bound: reception.bound().to_vec() };
         let storage = Arc::new(Storage::new(&env, directory));
         let parking = Arc::new(Parking::new());
         let around = Surroundings {
@@ -188,18 +190,24 @@ impl Foundation {
 /// Joins the cluster, phase by phase.
 async fn join(broker: &Broker) -> Result<()> {
     let (state, progress) = (broker.state(), broker.reception().progress());
-    let cluster_id = state.cluster_id().into();
-    let bootstrap = broker.metadata().submit(Bootstrap { cluster_id });
-    within(bootstrap, "the metadata quorum").await??.reply?;
+    let (config, log) = (state.config(), broker.metadata());
+    let cluster_id = find_cluster(broker).await?;
     progress.reach(Phase::ClusterKnown);
-    let Committed { reply, offset } =
-        within(broker.metadata().submit(registration(broker)), "the metadata quorum").await??;
+    let registration = registration(broker, cluster_id)?;
+    let registered = membership::register(log, &config, &registration);
+    let Committed { reply, offset } = within(state, registered, "the metadata quorum").await??;
     let epoch = reply?;
     state.set_broker_epoch(epoch);
     progress.reach(Phase::Registered);
+    let incarnation = registration.incarnation;
+    if config.has_peers() {
+        start_heartbeats(broker, registration, epoch);
+    }
     catch_up(broker, offset).await?;
     progress.reach(Phase::CaughtUp);
-    within(unfenced(state, epoch), "the controller to let this broker lead").await?;
+    broker.membership().caught_up();
+    let unfenced = unfenced(state, incarnation);
+    within(state, unfenced, "the controller to let this broker lead").await?;
     progress.reach(Phase::Unfenced);
     serve(broker);
     progress.reach(Phase::Serving);
@@ -207,21 +215,75 @@ async fn join(broker: &Broker) -> Result<()> {
     Ok(())
 }
 
-async fn within<T>(work: impl Future<Output = T>, what: &str) -> Result<T> {
-    let done = tokio::time::timeout(QUORUM_MAX, work).await;
-    done.map_err(|_elapsed| Error::timeout(what, QUORUM_MAX))
+/// Waits for others, and says for whom.
+async fn within<T>(state: &BrokerState, work: impl Future<Output = T>, what: &str) -> Result<T> {
+    let config = state.config();
+    let max = config.initial_broker_registration_timeout_ms.max(0).unsigned_abs();
+    let max = Duration::from_millis(max.into());
+    let reminders = async {
+        if config.has_peers() {
+            membership::remind(state, what).await;
+        } else {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        done = tokio::time::timeout(max, work) => done.map_err(|_elapsed| {
+            if config.has_peers() {
+                Error::timeout(format!("{what}, waiting for {}", membership::awaited(state)), max)
+            } else {
+                Error::timeout(what, max)
+            }
+        }),
+        () = reminders => Err(Error::timeout(what, max)),
+    }
 }
 
-fn registration(broker: &Broker) -> BrokerRegistration {
+/// Asks the quorum which cluster this is. A directory that belongs to none adopts it; where the cluster has no id yet,
+/// what this node proposes becomes its id.
+async fn find_cluster(broker: &Broker) -> Result<Arc<str>> {
+    let state = broker.state();
+    let storage = state.partitions().storage();
+    let known = storage.meta()?.cluster_id;
+    let is_proposal = known.is_none();
+    let cluster_id = known.unwrap_or_else(|| state.env().random.uuid().to_string());
+    let bootstrap = Bootstrap { cluster_id: cluster_id.into(), is_proposal };
+    let config = state.config();
+    let asked = membership::ask(broker.metadata(), &config, bootstrap);
+    let cluster_id = within(state, asked, "the metadata quorum").await??.reply?;
+    if is_proposal {
+        let (storage, adopted) = (Arc::clone(storage), Arc::clone(&cluster_id));
+        blocking(&state.env().threads, move || storage.adopt(&adopted)).await?;
+    }
+    state.set_cluster_id(&cluster_id);
+    Ok(cluster_id)
+}
+
+fn registration(broker: &Broker, cluster_id: Arc<str>) -> Result<BrokerRegistration> {
     let (state, config) = (broker.state(), broker.state().config());
-    BrokerRegistration {
+    Ok(BrokerRegistration {
         id: state.node_id(),
         incarnation: state.env().random.uuid(),
-        cluster_id: Some(state.cluster_id().into()),
-        endpoints: endpoints(broker.reception().bound()),
+        directory_id: state.partitions().storage().meta()?.directory_id,
+        is_first: true,
+        cluster_id: Some(cluster_id),
+        endpoints: endpoints(&config, broker.reception().bound()),
         rack: config.broker_rack.as_deref().map(Into::into),
-        ready: true,
-    }
+        ready: !config.has_peers(),
+    })
+}
+
+fn start_heartbeats(broker: &Broker, registration: BrokerRegistration, epoch: BrokerEpoch) {
+    let reception = broker.reception();
+    let heartbeats = Heartbeats {
+        state: Arc::clone(broker.state()),
+        metadata: Arc::clone(broker.metadata()),
+        membership: Arc::clone(broker.membership()),
+        registration,
+        epoch,
+    };
+    reception.tasks().spawn(heartbeats.run(reception.stop().clone()));
 }
 
 /// Makes the metadata true here up to an offset, and from there on whatever follows.
@@ -241,14 +303,14 @@ async fn catch_up(broker: &Broker, registered: Offset) -> Result<()> {
     let reception = broker.reception();
     let published = publisher::publish(Arc::clone(state), updates, reception.stop().clone());
     reception.tasks().spawn(published);
-    within(state.published(registered), "the metadata of the cluster").await?
+    within(state, state.published(registered), "the metadata of the cluster").await?
 }
 
-/// Waits until the controller lets the broker lead under this registration.
-async fn unfenced(state: &BrokerState, epoch: BrokerEpoch) {
+/// Waits until the controller lets this process lead.
+async fn unfenced(state: &BrokerState, incarnation: Uuid) {
     let leads = |image: &MetadataImage| {
         let own = image.broker(state.node_id());
-        own.is_some_and(|own| own.epoch == epoch && !own.fenced)
+        own.is_some_and(|own| own.incarnation == incarnation && !own.fenced)
     };
     state.published_when(leads).await;
 }
@@ -258,15 +320,17 @@ fn serve(broker: &Broker) {
     let (state, reception) = (broker.state(), broker.reception());
     maintenance::start(state, reception.buffers(), reception.tasks(), reception.stop());
     cleaner::start(state, reception.tasks(), reception.stop());
-    for listener in &state.config().controller_listeners {
+    let config = state.config();
+    for listener in config.controller_listeners.iter().filter(|_| !config.has_peers()) {
         tracing::info!(%listener, "not opened: the controller is in this process");
     }
 }
 
-/// Where other brokers, and clients that ask other brokers, reach this one: by each of its listeners.
-fn endpoints(bound: &[Arc<BoundListener>]) -> Vec<Endpoint> {
+/// Where other brokers, and clients that ask other brokers, reach this one: by each of its listeners, but those of
+/// controllers.
+fn endpoints(config: &BrokerConfig, bound: &[Arc<BoundListener>]) -> Vec<Endpoint> {
     let mut endpoints: Vec<Endpoint> = Vec::new();
-    for bound in bound {
+    for bound in bound.iter().filter(|bound| !config.is_of_controllers(bound.name())) {
         if endpoints.iter().any(|known| *known.listener == *bound.name()) {
             continue;
         }

@@ -5,16 +5,21 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::*;
 use crate::broker::metadata_log::tests::{RemoteLeader, ToRemote};
 use crate::error::ErrorCode;
+use crate::machine::controller::{AnyCommand, BrokerHeartbeat};
 use crate::machine::metadata::{MetadataRecord, PartitionImage, PartitionRecord};
 use crate::protocol::messages::api_versions::ApiVersionsRequest;
 use crate::protocol::messages::describe_quorum::DescribeQuorumRequest;
 use crate::protocol::messages::metadata::MetadataRequest;
 use crate::protocol::{Request, RequestHeader, Response, frame};
 use crate::types::{LeaderEpoch, PartitionEpoch, Uuid};
+
+/// As many commands as come.
+const ANY: usize = usize::MAX >> 4;
 
 /// A broker's settings and directory; its port is any that is free.
 struct Site {
@@ -28,6 +33,23 @@ impl Site {
         let listeners = Some("PLAINTEXT://127.0.0.1:0".to_owned());
         let options = BrokerOptions { listeners, ..BrokerOptions::in_directory(directory.path()) };
         Self { options, directory }
+    }
+
+    /// Of a cluster with node 9, which leads it. Sessions are short, heartbeats frequent.
+    fn of_cluster() -> Self {
+        let mut site = Self::new();
+        site.options = site
+            .options
+            .with("controller.quorum.voters", "1@localhost:7,9@localhost:8")
+            .with("broker.heartbeat.interval.ms", "5")
+            .with("broker.session.timeout.ms", "600");
+        site
+    }
+
+    /// Boots with this leader.
+    async fn join(&self, remote: &Arc<RemoteLeader>) -> Result<Broker> {
+        let foundation = self.found(self.listen()).await;
+        finish(foundation.carry(Arc::new(ToRemote(Arc::clone(remote)))).await.unwrap()).await
     }
 
     /// Opens the sockets.
@@ -47,12 +69,24 @@ impl Site {
     }
 }
 
+/// The id that is in the directory of a broker that is closed.
+fn cluster_id(site: &Site) -> Option<String> {
+    let directory = LogDirectory::open(&Env::real(), site.directory.path(), NodeId(1), None);
+    directory.unwrap().meta().cluster_id
+}
+
 /// The records of a topic with one partition, of which broker 1 has the only replica.
 fn topic(name: &str) -> Vec<MetadataRecord> {
+    replicated(name, &[1])
+}
+
+/// The records of a topic with one partition on these brokers, all in sync.
+fn replicated(name: &str, brokers: &[i32]) -> Vec<MetadataRecord> {
     let id = Uuid([5; 16]);
+    let nodes: Vec<NodeId> = brokers.iter().copied().map(NodeId).collect();
     let state = PartitionImage {
-        replicas: vec![NodeId(1)],
-        isr: vec![NodeId(1)],
+        replicas: nodes.clone(),
+        isr: nodes,
         removing: vec![],
         adding: vec![],
         leader: NodeId::NONE,
@@ -117,7 +151,7 @@ async fn phase(broker: &Broker, phase: Phase) {
 async fn a_client_that_comes_early_waits_for_the_truth() {
     let site = Site::new();
     let listening = site.listen();
-    let address = listening.2.addresses()[0];
+    let address = listening.2.bound()[0].address;
     let mut early = Client::connect(address).await;
     assert!(early.api_versions().await, "before there is anything");
     let remote = RemoteLeader::new(0);
@@ -157,7 +191,7 @@ async fn a_client_that_comes_early_waits_for_the_truth() {
 async fn a_boot_that_fails_closes_what_it_opened() {
     let site = Site::new();
     let foundation = site.found(site.listen()).await;
-    let address = foundation.reception.addresses()[0];
+    let address = foundation.reception.bound()[0].address;
     let mut client = Client::connect(address).await;
     assert!(client.api_versions().await);
     let all = MetadataRequest { topics: None, ..MetadataRequest::default() };
@@ -167,6 +201,8 @@ async fn a_boot_that_fails_closes_what_it_opened() {
     let broker = foundation.carry(Arc::new(ToRemote(Arc::clone(&remote)))).await.unwrap();
     let error = finish(broker).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::InconsistentClusterId);
+    let own = cluster_id(&site).unwrap();
+    assert!(error.to_string().contains(&own) && error.to_string().contains("another"), "{error}");
     assert!(client.receive(all, 12).await.is_none(), "the connection is closed");
     assert!(TcpStream::connect(address).await.is_err(), "nobody listens");
     assert!(remote.is_shut_down());
@@ -179,7 +215,7 @@ async fn a_boot_that_fails_closes_what_it_opened() {
 async fn a_boot_that_is_given_up_lets_go() {
     let site = Site::new();
     let foundation = site.found(site.listen()).await;
-    let mut client = Client::connect(foundation.reception.addresses()[0]).await;
+    let mut client = Client::connect(foundation.reception.bound()[0].address).await;
     assert!(client.api_versions().await);
     // A quorum without a leader.
     let remote = RemoteLeader::new(0);
@@ -217,4 +253,216 @@ async fn a_broker_is_registered_with_each_of_its_listeners() {
     ];
     assert_eq!(told, expected);
     broker.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_of_a_cluster_adopts_its_id_and_leads_once_a_heartbeat_says_that_it_can() {
+    let site = Site::of_cluster();
+    let remote = RemoteLeader::new(ANY);
+    let mut asked = remote.watch();
+    remote.commit(&[MetadataRecord::Cluster { id: "theirs".into() }]);
+    remote.commit(&topic("there"));
+    let broker = site.join(&remote).await.unwrap();
+    assert_eq!(broker.cluster_id(), "theirs");
+    let image = broker.state().image();
+    assert!(!image.broker(NodeId(1)).unwrap().fenced);
+    assert_eq!(image.partition("there", 0).unwrap().leader, NodeId(1));
+    broker.shutdown().await.unwrap();
+    assert_eq!(cluster_id(&site).as_deref(), Some("theirs"));
+    // It came fenced, and did not ask to be unfenced before it knew the metadata as of its registration.
+    let mut commands = Vec::new();
+    while let Ok(command) = asked.try_recv() {
+        commands.push(command);
+    }
+    let Some(AnyCommand::Bootstrap(bootstrap)) = commands.first() else { panic!("{commands:?}") };
+    assert!(bootstrap.is_proposal);
+    let is_registration = |command: &AnyCommand| match command {
+        AnyCommand::BrokerRegistration(one) => !one.ready && one.is_first,
+        _ => false,
+    };
+    assert!(is_registration(&commands[1]), "{:?}", commands[1]);
+    let beats: Vec<_> = commands.iter().filter_map(heartbeat).collect();
+    let able = beats.iter().find(|beat| !beat.want_fence).unwrap();
+    assert!(able.metadata_offset >= image.broker(NodeId(1)).map_or(Offset(9), |_| Offset(2)));
+    // The next start knows the cluster.
+    let mut asked = remote.watch();
+    site.join(&remote).await.unwrap().shutdown().await.unwrap();
+    let Ok(AnyCommand::Bootstrap(bootstrap)) = asked.try_recv() else { panic!("no bootstrap") };
+    assert_eq!((&*bootstrap.cluster_id, bootstrap.is_proposal), ("theirs", false));
+}
+
+#[tokio::test]
+async fn the_first_node_of_a_cluster_proposes_its_id() {
+    let site = Site::of_cluster();
+    let remote = RemoteLeader::new(ANY);
+    let broker = site.join(&remote).await.unwrap();
+    let id = broker.cluster_id().to_owned();
+    assert_eq!(broker.state().image().cluster_id().map(|id| &**id), Some(&*id));
+    broker.shutdown().await.unwrap();
+    assert_eq!(cluster_id(&site), Some(id));
+}
+
+#[tokio::test]
+async fn a_node_that_nobody_answers_says_for_whom_it_waited() {
+    let mut site = Site::of_cluster();
+    site.options = site.options.with("initial.broker.registration.timeout.ms", "300");
+    let remote = RemoteLeader::new(ANY);
+    remote.lead(false);
+    let error = site.join(&remote).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::RequestTimedOut);
+    assert!(error.to_string().contains("waiting for 9@localhost:8"), "{error}");
+    assert!(remote.is_shut_down());
+    assert_eq!(cluster_id(&site), None);
+}
+
+#[tokio::test]
+async fn heartbeats_go_on_when_the_controller_leads_again_or_answers_again() {
+    let site = Site::of_cluster();
+    let remote = RemoteLeader::new(ANY);
+    let broker = site.join(&remote).await.unwrap();
+    let mut asked = remote.watch();
+    remote.lead(false);
+    for _ in 0..4 {
+        next_heartbeat(&mut asked).await;
+    }
+    remote.lead(true);
+    next_heartbeat(&mut asked).await;
+    // What was never answered is asked again.
+    remote.swallow(2);
+    for _ in 0..4 {
+        let beat = next_heartbeat(&mut asked).await;
+        assert_eq!(beat.epoch, BrokerEpoch(0));
+    }
+    broker.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_broker_that_the_controller_does_not_know_registers_anew() {
+    let site = Site::of_cluster();
+    let remote = RemoteLeader::new(ANY);
+    remote.commit(&topic("there"));
+    let broker = site.join(&remote).await.unwrap();
+    let before = broker.state().image();
+    let before = before.broker(NodeId(1)).unwrap();
+    let mut asked = remote.watch();
+    let gone = MetadataRecord::UnregisterBroker { id: NodeId(1), epoch: before.epoch };
+    remote.commit(&[gone]);
+    let again = loop {
+        match asked.recv().await.unwrap() {
+            AnyCommand::BrokerRegistration(again) => break again,
+            _ => continue,
+        }
+    };
+    assert!(!again.is_first && !again.ready);
+    assert_eq!(again.incarnation, before.incarnation, "MEMBER-1");
+    let leads = |image: &MetadataImage| {
+        let own = image.broker(NodeId(1));
+        own.is_some_and(|own| own.epoch > before.epoch && !own.fenced)
+    };
+    broker.state().published_when(leads).await;
+    assert_eq!(broker.state().image().partition("there", 0).unwrap().leader, NodeId(1));
+    assert!(!broker.state().partitions().storage().health().is_offline());
+    broker.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_broker_that_was_replaced_stays_away() {
+    let site = Site::of_cluster();
+    let remote = RemoteLeader::new(ANY);
+    let broker = site.join(&remote).await.unwrap();
+    let meta = broker.state().partitions().storage().meta().unwrap();
+    // A process with a copy of the directory.
+    let copy = BrokerRegistration {
+        id: NodeId(1),
+        incarnation: Uuid([9; 16]),
+        directory_id: meta.directory_id,
+        is_first: true,
+        cluster_id: None,
+        endpoints: vec![],
+        rack: None,
+        ready: false,
+    };
+    let log: Arc<dyn MetadataLog> = Arc::new(ToRemote(Arc::clone(&remote)));
+    let mut asked = remote.watch();
+    let epoch = log.submit(copy).await.unwrap().reply.unwrap();
+    // Whatever it asks for, it is refused; and it does not ask for long.
+    let mut last = None;
+    while !broker.state().partitions().storage().health().is_offline() {
+        last = Some(asked.recv().await.unwrap());
+        tokio::task::yield_now().await;
+    }
+    assert!(last.is_some());
+    let own = broker.state().image();
+    assert!(own.broker(NodeId(1)).is_some_and(|own| own.epoch <= epoch));
+    assert!(broker.shutdown().await.is_err(), "the directory is offline");
+}
+
+#[tokio::test]
+async fn a_broker_that_stops_hands_over_first() {
+    let site = Site::of_cluster();
+    let remote = RemoteLeader::new(ANY);
+    let log: Arc<dyn MetadataLog> = Arc::new(ToRemote(Arc::clone(&remote)));
+    let other = BrokerRegistration {
+        id: NodeId(2),
+        incarnation: Uuid([2; 16]),
+        directory_id: Uuid([3; 16]),
+        is_first: true,
+        cluster_id: None,
+        endpoints: vec![],
+        rack: None,
+        ready: true,
+    };
+    let epoch = log.submit(other).await.unwrap().reply.unwrap();
+    let broker = site.join(&remote).await.unwrap();
+    remote.commit(&replicated("t", &[1, 2]));
+    let partition = PartitionRecord {
+        leader: Some(NodeId(1)),
+        ..PartitionRecord::change(Uuid([5; 16]), 0, LeaderEpoch(1), PartitionEpoch(1))
+    };
+    remote.commit(&[MetadataRecord::ChangePartition(partition)]);
+    let mut asked = remote.watch();
+    let stopped = broker.shutdown();
+    tokio::pin!(stopped);
+    let handed_over = loop {
+        tokio::select! {
+            biased;
+            ended = &mut stopped => panic!("before anybody knew: {ended:?}"),
+            beat = next_heartbeat(&mut asked) => if let Some(offset) = beat.handed_over {
+                break offset;
+            },
+        }
+    };
+    let (image, _) = log.subscribe();
+    assert_eq!(image.partition("t", 0).unwrap().leader, NodeId(2));
+    let own = image.broker(NodeId(1)).unwrap();
+    assert!(own.shutting_down && !own.fenced);
+    let knows = BrokerHeartbeat {
+        id: NodeId(2),
+        epoch,
+        metadata_offset: handed_over,
+        want_fence: false,
+        want_shutdown: false,
+        handed_over: None,
+    };
+    log.submit(knows).await.unwrap().reply.unwrap();
+    stopped.await.unwrap();
+    assert!(log.subscribe().0.broker(NodeId(1)).unwrap().fenced);
+    assert!(site.directory.path().join(".kafka_cleanshutdown").exists());
+}
+
+fn heartbeat(command: &AnyCommand) -> Option<BrokerHeartbeat> {
+    match command {
+        AnyCommand::BrokerHeartbeat(beat) => Some(*beat),
+        _ => None,
+    }
+}
+
+/// The next heartbeat of broker 1.
+async fn next_heartbeat(asked: &mut UnboundedReceiver<AnyCommand>) -> BrokerHeartbeat {
+    loop {
+        let command = asked.recv().await.unwrap();
+        if let Some(beat) = heartbeat(&command).filter(|beat| beat.id == NodeId(1)) {
+            return beat;
+        }
+    }
 }

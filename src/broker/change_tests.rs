@@ -80,7 +80,7 @@ fn state(env: &Env, directory: &Path) -> BrokerState {
     };
     BrokerState::new(Parts {
         env: env.clone(),
-        identity: Identity { node_id: ME, cluster_id: "c".to_owned(), bound: Vec::new() },
+        identity: Identity { node_id: ME, bound: Vec::new() },
         config: BrokerConfig::default(),
         metadata: Arc::new(NoLog),
         partitions: Partitions::new(around, storage),

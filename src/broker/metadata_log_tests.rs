@@ -18,6 +18,10 @@ pub(in crate::broker) struct RemoteLeader {
     leader: Mutex<Leader>,
     allowed: Semaphore,
     is_shut_down: Mutex<bool>,
+    /// Is told of each command that arrives.
+    watcher: Mutex<Option<mpsc::UnboundedSender<AnyCommand>>>,
+    /// How many of the next commands are not answered.
+    swallowed: Mutex<usize>,
 }
 
 /// What the other node has.
@@ -69,6 +73,8 @@ impl RemoteLeader {
             leader: Mutex::new(leader),
             allowed: Semaphore::new(allowed),
             is_shut_down: Mutex::new(false),
+            watcher: Mutex::default(),
+            swallowed: Mutex::default(),
         })
     }
 
@@ -80,6 +86,35 @@ impl RemoteLeader {
     /// Commits what somebody else asked for.
     pub(in crate::broker) fn commit(&self, records: &[MetadataRecord]) -> Offset {
         self.leader().commit(records)
+    }
+
+    /// Whether it leads. It does from the beginning.
+    pub(in crate::broker) fn lead(&self, leads: bool) {
+        self.leader().leads = leads;
+    }
+
+    /// Every command that arrives from now on.
+    pub(in crate::broker) fn watch(&self) -> mpsc::UnboundedReceiver<AnyCommand> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        *self.watcher.lock().unwrap() = Some(sender);
+        receiver
+    }
+
+    /// Does not answer the next commands.
+    pub(in crate::broker) fn swallow(&self, count: usize) {
+        *self.swallowed.lock().unwrap() = count;
+    }
+
+    /// Tells the watcher; whether the command is to be answered.
+    fn takes(&self, command: &[u8]) -> bool {
+        if let Some(watcher) = &*self.watcher.lock().unwrap() {
+            // The test may have seen enough.
+            drop(watcher.send(AnyCommand::decode(command).unwrap()));
+        }
+        let mut swallowed = self.swallowed.lock().unwrap();
+        let is_swallowed = *swallowed > 0;
+        *swallowed = swallowed.saturating_sub(1);
+        !is_swallowed
     }
 
     pub(in crate::broker) fn is_shut_down(&self) -> bool {
@@ -102,6 +137,9 @@ impl MetadataLog for ToRemote {
             let Some(Forwarded { command, answered }) = question.forward() else { return Ok(()) };
             tokio::spawn(async move {
                 remote.allowed.acquire().await.unwrap().forget();
+                if !remote.takes(&command) {
+                    return std::future::pending().await;
+                }
                 let (sender, receiver) = oneshot::channel();
                 remote.leader().serve(&command, move |bytes| drop(sender.send(bytes)));
                 answered(receiver.await.map_err(|_gone| Error::Closed { what: "the leader" }));
@@ -148,6 +186,8 @@ fn broker(id: i32) -> BrokerRegistration {
     BrokerRegistration {
         id: NodeId(id),
         incarnation: Uuid([7; 16]),
+        directory_id: Uuid([8; 16]),
+        is_first: true,
         cluster_id: None,
         endpoints: vec![],
         rack: None,
@@ -197,7 +237,8 @@ async fn whoever_asks_is_told_why_there_is_no_reply() {
     assert_eq!(error.code(), ErrorCode::NotController);
     assert!(error.to_string().contains("does not lead"), "{error}");
     let long = "x".repeat(20 << 20);
-    let error = log.submit(Bootstrap { cluster_id: long.into() }).await.unwrap_err();
+    let error =
+        log.submit(Bootstrap { cluster_id: long.into(), is_proposal: false }).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::InvalidRequest);
 }
 

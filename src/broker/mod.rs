@@ -31,6 +31,7 @@ mod handlers;
 mod listener;
 mod log_threads;
 mod maintenance;
+mod membership;
 mod memory;
 mod metadata_log;
 mod options;

@@ -4,7 +4,6 @@
 //! and it must be closed in every case: after a shutdown, after a boot that failed, and when a boot or a broker is
 //! dropped.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,10 +67,6 @@ impl Reception {
     /// The sockets, in the order of the settings.
     pub(super) fn bound(&self) -> &[Arc<BoundListener>] {
         &self.bound
-    }
-
-    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
-        self.bound.iter().map(|listener| listener.address).collect()
     }
 
     /// How far the boot has come.

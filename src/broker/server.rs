@@ -1,7 +1,7 @@
 //! A running broker, and stopping it. How it comes to run is in [`boot`](super::boot).
 //!
 //! ```text
-//! stop:   no new requests -> open ones answered -> logs closed -> checkpoints -> quorum -> marker
+//! stop:   others lead -> no new requests -> open ones answered -> logs closed -> checkpoints -> quorum -> marker
 //! ```
 
 use std::net::SocketAddr;
@@ -13,6 +13,7 @@ use super::BrokerOptions;
 use super::blocking::blocking;
 use super::boot;
 use super::dispatch::LocalService;
+use super::membership::Membership;
 use super::metadata_log::MetadataLog;
 use super::parallel;
 use super::reception::{DRAIN_MAX, Reception};
@@ -35,6 +36,7 @@ pub struct Broker {
     metadata: Arc<dyn MetadataLog>,
     storage: Arc<Storage>,
     reception: Reception,
+    membership: Arc<Membership>,
     addresses: Vec<SocketAddr>,
     stopped: AtomicBool,
     /// Removed when the broker is dropped.
@@ -72,9 +74,12 @@ impl Broker {
 
     pub(super) fn new(parts: BrokerParts) -> Self {
         let BrokerParts { state, metadata, storage, reception, temporary } = parts;
-        let addresses = reception.addresses();
-        let stopped = AtomicBool::new(false);
-        Self { state, metadata, storage, reception, addresses, stopped, temporary }
+        let config = state.config();
+        let mut bound = reception.bound().to_vec();
+        bound.retain(|listener| !config.is_of_controllers(listener.name()));
+        let addresses = bound.iter().map(|listener| listener.address).collect();
+        let (membership, stopped) = (Membership::new(), AtomicBool::new(false));
+        Self { state, metadata, storage, reception, membership, addresses, stopped, temporary }
     }
 
     pub(super) const fn state(&self) -> &Arc<BrokerState> {
@@ -87,6 +92,10 @@ impl Broker {
 
     pub(super) const fn reception(&self) -> &Reception {
         &self.reception
+    }
+
+    pub(super) const fn membership(&self) -> &Arc<Membership> {
+        &self.membership
     }
 
     /// `host:port` of every bound address, separated by commas; what a client is given as
@@ -105,7 +114,7 @@ impl Broker {
         self.addresses.iter().map(reachable).collect::<Vec<_>>().join(",")
     }
 
-    /// The bound addresses.
+    /// The bound addresses at which clients are served.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
@@ -122,7 +131,8 @@ impl Broker {
 
     /// The id of the cluster, made at the first start of its first broker.
     pub fn cluster_id(&self) -> &str {
-        self.state.cluster_id()
+        // A broker that has started knows it.
+        self.state.cluster_id().unwrap_or_default()
     }
 
     /// Where the broker keeps its data.
@@ -130,8 +140,8 @@ impl Broker {
         self.storage.path()
     }
 
-    /// Stops the broker cleanly: no new requests, open ones are answered, logs are flushed and the
-    /// clean-shutdown marker is written. Bounded in time; a second call does nothing.
+    /// Stops the broker cleanly: other brokers take over what it leads, no new requests, open ones are
+    /// answered, logs are flushed and the clean-shutdown marker is written. Bounded in time; a second call does nothing.
     ///
     /// # Errors
     ///
@@ -141,6 +151,10 @@ impl Broker {
             return Ok(());
         }
         tracing::info!(node = %self.node_id(), "stopping");
+        let config = self.state.config();
+        if config.has_peers() && config.controlled_shutdown_enable {
+            self.membership.leave().await;
+        }
         self.reception.drain().await;
         // After this nothing is appended.
         self.stop_log_threads().await;

@@ -11,7 +11,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::change::Change;
@@ -48,7 +48,6 @@ const COMMAND_TIMEOUT_MAX: Duration = Duration::from_secs(600);
 #[derive(Clone, Debug)]
 pub(super) struct Identity {
     pub(super) node_id: NodeId,
-    pub(super) cluster_id: String,
     pub(super) bound: Vec<Arc<BoundListener>>,
 }
 
@@ -66,6 +65,8 @@ struct Published {
 pub(super) struct BrokerState {
     env: Env,
     identity: Identity,
+    /// From the phase `ClusterKnown` on.
+    cluster_id: OnceLock<String>,
     /// The number of this broker's registration.
     broker_epoch: AtomicI64,
     config: ArcSwap<BrokerConfig>,
@@ -103,6 +104,7 @@ impl BrokerState {
         Self {
             env,
             identity,
+            cluster_id: OnceLock::new(),
             broker_epoch: AtomicI64::new(BrokerEpoch::UNKNOWN.0),
             config: ArcSwap::from_pointee(config),
             image: ArcSwap::from_pointee(MetadataImage::empty()),
@@ -129,8 +131,15 @@ impl BrokerState {
         self.identity.node_id
     }
 
-    pub(super) fn cluster_id(&self) -> &str {
-        &self.identity.cluster_id
+    /// The id of the cluster; none before the phase `ClusterKnown`.
+    pub(super) fn cluster_id(&self) -> Option<&str> {
+        self.cluster_id.get().map(String::as_str)
+    }
+
+    /// The cluster has this id, and so has the log directory.
+    pub(super) fn set_cluster_id(&self, id: &str) {
+        // A second one cannot come: the directory would not have adopted it.
+        drop(self.cluster_id.set(id.to_owned()));
     }
 
     /// The controller has registered this broker.
@@ -221,6 +230,11 @@ impl BrokerState {
                 Err(Error::kafka(ErrorCode::RequestTimedOut, context))
             }
         }
+    }
+
+    /// The offset up to which the metadata is in effect here.
+    pub(super) fn metadata_offset(&self) -> Offset {
+        self.published.get().offset
     }
 
     /// Waits until a committed change is in effect here.

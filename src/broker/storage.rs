@@ -8,7 +8,9 @@ use super::partition::{OpenLog, Partition};
 use crate::config::{self, BrokerConfig, TopicConfig};
 use crate::env::{Env, Threads};
 use crate::error::{Error, Result};
-use crate::log::{CheckpointedOffsets, Health, Log, LogConfig, LogDirectory, OpenOptions};
+use crate::log::{
+    CheckpointedOffsets, Health, Log, LogConfig, LogDirectory, MetaProperties, OpenOptions,
+};
 use crate::record::{Compression, TimestampType};
 use crate::types::{Offset, TopicId, TopicPartition};
 
@@ -52,6 +54,20 @@ impl Storage {
 
     pub(super) fn threads(&self) -> &Threads {
         &self.env.threads
+    }
+
+    /// The cluster, the node and the identity of the directory.
+    ///
+    /// # Errors
+    ///
+    /// It is closed.
+    pub(super) fn meta(&self) -> Result<MetaProperties> {
+        Ok(self.directory()?.meta())
+    }
+
+    /// Makes the directory one of this cluster; see [`LogDirectory::adopt`]. Blocks.
+    pub(super) fn adopt(&self, cluster_id: &str) -> Result<()> {
+        self.directory()?.adopt(cluster_id)
     }
 
     fn directory(&self) -> Result<Arc<LogDirectory>> {

@@ -20,6 +20,8 @@ pub struct BrokerConfig {
     pub controller_listeners: Vec<ListenerAddress>,
     /// `auto.create.topics.enable`.
     pub auto_create_topics_enable: bool,
+    /// `auto.leader.rebalance.enable`.
+    pub auto_leader_rebalance_enable: bool,
     /// `broker.rack`.
     pub broker_rack: Option<String>,
     /// The settings of the group coordinator.
@@ -42,6 +44,8 @@ pub struct BrokerConfig {
     pub fetch_max_bytes: i32,
     /// `initial.broker.registration.timeout.ms`.
     pub initial_broker_registration_timeout_ms: i32,
+    /// `leader.imbalance.check.interval.seconds`.
+    pub leader_imbalance_check_interval_seconds: i64,
     /// `log.dirs`, or else `log.dir`.
     pub log_dir: Option<String>,
     /// `log.flush.offset.checkpoint.interval.ms`.
@@ -168,6 +172,7 @@ impl BrokerConfig {
             listeners: Vec::new(),
             controller_listeners: Vec::new(),
             auto_create_topics_enable: false,
+            auto_leader_rebalance_enable: false,
             broker_rack: None,
             coordinator: super::CoordinatorConfig::default(),
             broker_heartbeat_interval_ms: 0,
@@ -179,6 +184,7 @@ impl BrokerConfig {
             delete_topic_enable: false,
             fetch_max_bytes: 0,
             initial_broker_registration_timeout_ms: 0,
+            leader_imbalance_check_interval_seconds: 0,
             log_dir: None,
             recovery_point_checkpoint_interval_ms: 0,
             log_flush_scheduler_interval_ms: 0,
@@ -214,6 +220,7 @@ impl BrokerConfig {
         let mut config = Self::unresolved(fixed, dynamic_default, dynamic_broker);
         config.settle()?;
         config.auto_create_topics_enable = config.boolean("auto.create.topics.enable")?;
+        config.auto_leader_rebalance_enable = config.boolean("auto.leader.rebalance.enable")?;
         config.broker_rack = config.checked("broker.rack")?.filter(|rack| !rack.is_empty());
         config.broker_heartbeat_interval_ms = config.number("broker.heartbeat.interval.ms")?;
         config.broker_session_timeout_ms = config.number("broker.session.timeout.ms")?;
@@ -236,6 +243,8 @@ impl BrokerConfig {
         config.fetch_max_bytes = config.number("fetch.max.bytes")?;
         config.recovery_point_checkpoint_interval_ms =
             config.number("log.flush.offset.checkpoint.interval.ms")?;
+        config.leader_imbalance_check_interval_seconds =
+            config.number("leader.imbalance.check.interval.seconds")?;
         config.log_flush_scheduler_interval_ms =
             config.number("log.flush.scheduler.interval.ms")?;
         config.log_start_checkpoint_interval_ms =

@@ -65,8 +65,7 @@ pub(super) const BROKER: &[Definition] = &[
         Any,
         ReadOnly,
         "Move leadership back to the preferred replica from time to time."
-    )
-    .idle(),
+    ),
     // Kafka's default is 2000; a cluster that serves again within seconds needs to hear of silence sooner.
     broker!(
         "broker.heartbeat.interval.ms",
@@ -214,8 +213,7 @@ pub(super) const BROKER: &[Definition] = &[
         AtLeast(1),
         ReadOnly,
         "How often the distribution of leaders is checked."
-    )
-    .idle(),
+    ),
     broker!(
         "listener.security.protocol.map",
         String,

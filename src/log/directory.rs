@@ -15,7 +15,7 @@ use super::health::Health;
 use super::layout;
 use super::properties::{self, MetaProperties};
 use crate::env::{Env, Lock};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::types::{NodeId, Offset, TopicId, TopicPartition};
 
 /// The suffix of a partition's directory that is about to be removed.
@@ -36,13 +36,24 @@ pub struct PartitionDirectory {
     pub path: PathBuf,
 }
 
+/// The cluster of a directory that is opened.
+#[derive(Clone, Copy)]
+enum Belongs<'a> {
+    /// This one.
+    To(&'a str),
+    /// Whichever it belongs to; a new directory begins a cluster.
+    ToNewCluster,
+    /// Whichever it belongs to; a new directory will be told.
+    ToWhichItJoins,
+}
+
 /// A log directory that this process has locked.
 #[derive(Debug)]
 pub struct LogDirectory {
     env: Env,
     path: PathBuf,
     health: Health,
-    meta: MetaProperties,
+    meta: Mutex<MetaProperties>,
     was_clean: bool,
     checkpoints: Mutex<Checkpoints>,
     _lock: Box<dyn Lock>,
@@ -75,7 +86,8 @@ pub struct CheckpointedOffsets {
 impl LogDirectory {
     /// Locks a log directory, creating it when it is missing.
     ///
-    /// `cluster_id` is compared with the one found; a new directory gets it, or a random one.
+    /// `cluster_id` is compared with the one found; a new directory gets it, or a random one. One that was opened by
+    /// [`LogDirectory::open_to_join`] and has not adopted an id yet still does not have one.
     ///
     /// # Errors
     ///
@@ -83,6 +95,20 @@ impl LogDirectory {
     /// [`Error::InvalidArgument`] when the directory belongs to another node or cluster;
     /// [`Error::Io`]; [`Error::Corrupt`].
     pub fn open(env: &Env, path: &Path, node_id: NodeId, cluster_id: Option<&str>) -> Result<Self> {
+        Self::open_as(env, path, node_id, cluster_id.map_or(Belongs::ToNewCluster, Belongs::To))
+    }
+
+    /// As [`LogDirectory::open`], but a new directory belongs to no cluster until it is told which: the cluster that it
+    /// joins has an id, or will have one.
+    ///
+    /// # Errors
+    ///
+    /// As [`LogDirectory::open`].
+    pub fn open_to_join(env: &Env, path: &Path, node_id: NodeId) -> Result<Self> {
+        Self::open_as(env, path, node_id, Belongs::ToWhichItJoins)
+    }
+
+    fn open_as(env: &Env, path: &Path, node_id: NodeId, belongs: Belongs<'_>) -> Result<Self> {
         env.disk.create_dir_all(path).map_err(|error| Error::io("create", path, error))?;
         let lock_path = path.join(layout::LOCK);
         let lock =
@@ -91,7 +117,7 @@ impl LogDirectory {
             path: path.to_path_buf(),
             detail: holder(env, &lock_path),
         })?;
-        let meta = load_meta(env, path, node_id, cluster_id)?;
+        let meta = load_meta(env, path, node_id, belongs)?;
         let mut on_disk = BTreeMap::new();
         let mut read = |name: &'static str| -> Result<BTreeMap<TopicPartition, Offset>> {
             let file = path.join(name);
@@ -117,7 +143,7 @@ impl LogDirectory {
             env: env.clone(),
             path: path.to_path_buf(),
             health: Health::new(path),
-            meta,
+            meta: Mutex::new(meta),
             was_clean,
             checkpoints: Mutex::new(checkpoints),
             _lock: lock,
@@ -140,8 +166,35 @@ impl LogDirectory {
 
     /// The cluster and the node that the directory belongs to.
     #[must_use]
-    pub const fn meta(&self) -> &MetaProperties {
-        &self.meta
+    pub fn meta(&self) -> MetaProperties {
+        self.meta.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes the directory one of this cluster, for good. When this returns, that is durable; after a crash before, the
+    /// directory belongs to no cluster, as before.
+    ///
+    /// # Errors
+    ///
+    /// `INCONSISTENT_CLUSTER_ID` when it belongs to another; [`Error::Io`].
+    pub fn adopt(&self, cluster_id: &str) -> Result<()> {
+        let mut meta = self.meta.lock().unwrap_or_else(PoisonError::into_inner);
+        match &meta.cluster_id {
+            Some(known) if known == cluster_id => Ok(()),
+            Some(known) => {
+                let path = self.path.display();
+                let text = format!(
+                    "log directory {path} belongs to cluster {known}, but this is cluster {cluster_id}"
+                );
+                Err(Error::kafka(ErrorCode::InconsistentClusterId, text))
+            }
+            None => {
+                let adopted =
+                    MetaProperties { cluster_id: Some(cluster_id.to_owned()), ..meta.clone() };
+                write_meta(&self.env, &self.path, &adopted)?;
+                *meta = adopted;
+                Ok(())
+            }
+        }
     }
 
     /// Whether the directory was shut down cleanly before it was opened.
@@ -446,19 +499,18 @@ fn load_meta(
     env: &Env,
     path: &Path,
     node_id: NodeId,
-    cluster_id: Option<&str>,
+    belongs: Belongs<'_>,
 ) -> Result<MetaProperties> {
     let file = path.join(layout::META_PROPERTIES);
     let bytes = env.disk.read(&file).map_err(|error| Error::io("read", &file, error))?;
     let Some(bytes) = bytes else {
-        let meta = MetaProperties {
-            cluster_id: cluster_id.map_or_else(|| env.random.uuid().to_string(), str::to_owned),
-            node_id,
-            directory_id: env.random.uuid(),
+        let cluster_id = match belongs {
+            Belongs::To(id) => Some(id.to_owned()),
+            Belongs::ToNewCluster => Some(env.random.uuid().to_string()),
+            Belongs::ToWhichItJoins => None,
         };
-        env.disk
-            .write_atomically(&file, meta.encode().as_bytes())
-            .map_err(|error| Error::io("write", &file, error))?;
+        let meta = MetaProperties { cluster_id, node_id, directory_id: env.random.uuid() };
+        write_meta(env, path, &meta)?;
         return Ok(meta);
     };
     let meta = MetaProperties::decode(&file, &String::from_utf8_lossy(&bytes))?;
@@ -471,16 +523,21 @@ fn load_meta(
             meta.node_id
         )));
     }
-    if let Some(expected) = cluster_id
-        && expected != meta.cluster_id
+    if let (Belongs::To(expected), Some(known)) = (belongs, &meta.cluster_id)
+        && expected != known
     {
         return Err(Error::invalid(format!(
-            "log directory {} belongs to cluster {}, not {expected}",
-            path.display(),
-            meta.cluster_id
+            "log directory {} belongs to cluster {known}, not {expected}",
+            path.display()
         )));
     }
     Ok(meta)
+}
+
+fn write_meta(env: &Env, path: &Path, meta: &MetaProperties) -> Result<()> {
+    let file = path.join(layout::META_PROPERTIES);
+    let written = env.disk.write_atomically(&file, meta.encode().as_bytes());
+    written.map_err(|error| Error::io("write", &file, error))
 }
 
 /// Whether the marker of a clean shutdown exists; when this returns, it is durably removed.

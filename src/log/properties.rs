@@ -12,8 +12,8 @@ use crate::types::{NodeId, TopicId, TopicPartition, Uuid};
 /// The content of `meta.properties`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetaProperties {
-    /// The cluster.
-    pub cluster_id: String,
+    /// The cluster; `None` until a directory that was made to join one has adopted its id.
+    pub cluster_id: Option<String>,
     /// The node.
     pub node_id: NodeId,
     /// This directory among those of the node (KIP-858).
@@ -22,9 +22,12 @@ pub struct MetaProperties {
 
 impl MetaProperties {
     pub(super) fn encode(&self) -> String {
+        let cluster = self.cluster_id.iter().map(|id| format!("cluster.id={id}\n"));
         format!(
-            "#\ncluster.id={}\ndirectory.id={}\nnode.id={}\nversion=1\n",
-            self.cluster_id, self.directory_id, self.node_id
+            "#\n{}directory.id={}\nnode.id={}\nversion=1\n",
+            cluster.collect::<String>(),
+            self.directory_id,
+            self.node_id
         )
     }
 
@@ -57,7 +60,7 @@ impl MetaProperties {
         }
         let (node_id, directory_id) = (get("node.id")?, get("directory.id")?);
         Ok(Self {
-            cluster_id: get("cluster.id")?.to_owned(),
+            cluster_id: entries.get("cluster.id").map(|&id| id.to_owned()),
             node_id: node_id
                 .parse()
                 .map(NodeId)

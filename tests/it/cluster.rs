@@ -33,11 +33,8 @@ impl Cluster {
         let held = NODES.map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
         let ports = held.each_ref().map(|socket| socket.local_addr().unwrap().port());
         drop(held);
-        let voters: Vec<String> = NODES
-            .iter()
-            .zip(ports)
-            .map(|(id, port)| format!("{id}@127.0.0.1:{port}"))
-            .collect();
+        let voters: Vec<String> =
+            NODES.iter().zip(ports).map(|(id, port)| format!("{id}@127.0.0.1:{port}")).collect();
         let options = NODES.iter().zip(ports).map(|(&id, port)| {
             let mut options = BrokerOptions::in_directory(directory.path().join(id.to_string()))
                 .with("node.id", id.to_string())
@@ -121,9 +118,8 @@ impl Cluster {
 
     /// All values of the partition, from its leader.
     fn values(&self, topic: &str) -> Vec<String> {
-        let leads = |partition: &MetadataResponsePartition| {
-            self.running.contains_key(&partition.leader_id)
-        };
+        let leads =
+            |partition: &MetadataResponsePartition| self.running.contains_key(&partition.leader_id);
         let leader = self.partition_when(topic, leads).leader_id;
         let values = self.client(leader).values(topic, 0, 0);
         values.into_iter().map(|(_, value)| String::from_utf8(value).unwrap()).collect()
@@ -217,8 +213,10 @@ fn strangers_take_no_part_in_the_quorum() {
             replica_id: candidate,
             ..vote::PartitionData::default()
         };
-        let topic =
-            vote::TopicData { topic_name: "__cluster_metadata".into(), partitions: vec![partition] };
+        let topic = vote::TopicData {
+            topic_name: "__cluster_metadata".into(),
+            partitions: vec![partition],
+        };
         let request = VoteRequest {
             cluster_id: cluster_id.map(Into::into),
             topics: vec![topic],

@@ -267,3 +267,44 @@ fn a_power_cut_during_truncation_leaves_the_old_log_or_the_new_one() {
         }
     }
 }
+
+/// Joins the cluster `c` on a new directory, as far as it gets.
+fn run_joining(simulation: &Simulation, adopted: &mut bool) -> ottla::error::Result<()> {
+    let env = simulation.env();
+    let directory = LogDirectory::open_to_join(&env, Path::new("data"), NodeId(1))?;
+    directory.adopt("c")?;
+    *adopted = true;
+    Ok(())
+}
+
+#[test]
+fn a_power_cut_while_a_cluster_is_joined_leaves_a_directory_of_it_or_of_none() {
+    let calls = {
+        let simulation = Simulation::new(0);
+        run_joining(&simulation, &mut false).unwrap();
+        simulation.disk.calls()
+    };
+    let mut without = 0;
+    for point in 0..=calls {
+        for seed in 0..6 {
+            let simulation = Simulation::new(seed);
+            simulation.disk.crash_after(point);
+            let mut adopted = false;
+            drop(run_joining(&simulation, &mut adopted));
+            simulation.disk.power_cut();
+            let what = format!("power cut at call {point} of {calls} with seed {seed}");
+            let env = simulation.env();
+            let directory = LogDirectory::open_to_join(&env, Path::new("data"), NodeId(1)).unwrap();
+            let id = directory.meta().cluster_id;
+            assert!(id.is_none() || id.as_deref() == Some("c"), "{what}: {id:?}");
+            assert!(!adopted || id.is_some(), "{what}");
+            without += u32::from(id.is_none());
+            let directory_id = directory.meta().directory_id;
+            directory.adopt("c").unwrap_or_else(|error| panic!("{what}: {}", error.chain()));
+            drop(directory);
+            let again = LogDirectory::open(&env, Path::new("data"), NodeId(1), Some("c")).unwrap();
+            assert_eq!(again.meta().directory_id, directory_id, "{what}");
+        }
+    }
+    assert!(without > 0, "no cut came before the id was there");
+}

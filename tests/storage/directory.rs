@@ -37,6 +37,29 @@ fn a_directory_is_locked_and_knows_whose_it_is() {
 }
 
 #[test]
+fn a_directory_that_is_to_join_a_cluster_adopts_its_id_once() {
+    let root = tempfile::tempdir().unwrap();
+    let env = Env::real();
+    let join = || LogDirectory::open_to_join(&env, root.path(), NodeId(1)).unwrap();
+    let directory = join();
+    assert_eq!(directory.meta().cluster_id, None);
+    let directory_id = directory.meta().directory_id;
+    drop(directory);
+    // Nor does it get one of its own when it is opened without the intention.
+    assert_eq!(open(root.path()).unwrap().meta().cluster_id, None);
+    let directory = join();
+    directory.adopt("theirs").unwrap();
+    directory.adopt("theirs").unwrap();
+    let error = directory.adopt("other").unwrap_err();
+    assert_eq!(error.code(), ottla::error::ErrorCode::InconsistentClusterId);
+    let text = error.to_string();
+    assert!(text.contains("belongs to cluster theirs") && text.contains("other"), "{text}");
+    drop(directory);
+    let meta = open(root.path()).unwrap().meta();
+    assert_eq!((meta.cluster_id.as_deref(), meta.directory_id), (Some("theirs"), directory_id));
+}
+
+#[test]
 fn checkpoints_and_partitions_come_back_and_deletion_forgets_them() {
     let root = tempfile::tempdir().unwrap();
     let directory = open(root.path()).unwrap();

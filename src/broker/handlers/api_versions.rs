@@ -73,7 +73,7 @@ impl Known {
     }
 
     pub(in crate::broker) fn of(state: &BrokerState) -> Self {
-        let cluster = Some(state.cluster_id().to_owned());
+        let cluster = state.cluster_id().map(str::to_owned);
         let has_peers = state.config().has_peers();
         Self { node: state.node_id(), cluster, has_peers, image: state.image() }
     }

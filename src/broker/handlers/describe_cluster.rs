@@ -39,7 +39,7 @@ pub(in crate::broker) fn handle(
     let listed = |node: &common::BrokerNode| !node.fenced || request.include_fenced_brokers;
     DescribeClusterResponse {
         endpoint_type: request.endpoint_type,
-        cluster_id: call.state.cluster_id().into(),
+        cluster_id: call.state.cluster_id().unwrap_or_default().into(),
         controller_id: call.state.node_id().0,
         brokers: common::all_brokers(call.state, call.context.reached())
             .into_iter()

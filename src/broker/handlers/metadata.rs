@@ -176,7 +176,7 @@ fn respond(
                 rack: node.rack,
             })
             .collect(),
-        cluster_id: Some(call.state.cluster_id().into()),
+        cluster_id: call.state.cluster_id().map(Into::into),
         controller_id: call.state.node_id().0,
         topics,
         ..MetadataResponse::default()

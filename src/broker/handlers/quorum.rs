@@ -24,7 +24,7 @@ const EPOCH_MAX: LeaderEpoch = LeaderEpoch(1 << 30);
 
 /// Everything but Envelope.
 pub(in crate::broker) fn handle(call: &Call<'_>, request: &Request) -> Result<Answer> {
-    let asked = frames::read_request(Some(call.state.cluster_id()), request)?;
+    let asked = frames::read_request(call.state.cluster_id(), request)?;
     check(call, asked.sender(), asked.epoch())?;
     let told = call.state.metadata_log().answer(asked.clone());
     Ok(Answer::Later(Box::pin(async move {
@@ -43,7 +43,7 @@ pub(in crate::broker) fn envelope(call: &Call<'_>, request: &EnvelopeRequest) ->
         let context = "the envelope is not from a node of an ottla cluster";
         Error::kafka(ErrorCode::PrincipalDeserializationFailure, context)
     })?;
-    frames::check_cluster(Some(call.state.cluster_id()), sender.cluster_id.as_deref())?;
+    frames::check_cluster(call.state.cluster_id(), sender.cluster_id.as_deref())?;
     check(call, sender.node_id, LeaderEpoch(0))?;
     let done = call.state.metadata_log().carry_out(request.request_data.clone());
     Ok(Answer::Later(Box::pin(async move {

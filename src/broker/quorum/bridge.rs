@@ -1,6 +1,5 @@
 //! The quorum as the broker's metadata log.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -36,13 +35,15 @@ pub(in crate::broker) async fn start(
     volatile: bool,
 ) -> Result<Arc<dyn MetadataLog>> {
     let node_id = NodeId(config.node_id);
+    let voters = config.quorum_voters.iter().filter(|_| config.has_peers());
+    let voters = voters.map(|voter| (voter.id, format!("{}:{}", voter.host, voter.port))).collect();
     let quorum = Quorum::open(QuorumOptions {
         env: env.clone(),
         log_dir: directory.path().to_path_buf(),
         health: directory.health(),
         node_id,
-        cluster_id: directory.meta().cluster_id.as_str().into(),
-        voters: BTreeMap::new(),
+        cluster_id: directory.meta().cluster_id.map(Into::into),
+        voters,
         config: config.clone(),
         fsync: !volatile,
     })

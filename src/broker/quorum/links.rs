@@ -12,7 +12,7 @@
 //! - `LINK-2` a command that is refused with NOT_CONTROLLER was not sent, or the other node says that it does not lead.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,6 +25,7 @@ use crate::broker::connection::BoxFuture;
 use crate::connection::{Connection, unreachable};
 use crate::env::Net;
 use crate::error::{Error, ErrorCode, Result};
+use crate::log::LogDirectory;
 use crate::machine::quorum::{Leader, Peer, Request, Response};
 use crate::protocol::messages::api_versions::ApiVersionsRequest;
 use crate::protocol::messages::envelope::EnvelopeRequest;
@@ -110,8 +111,8 @@ pub(super) struct Links {
     client_id: String,
     /// The addresses that the configuration lists, in its order.
     bootstrap: Vec<String>,
-    /// Known once the cluster has one.
-    cluster_id: Arc<OnceLock<Arc<str>>>,
+    /// It says to which cluster this node belongs, as soon as that is known. Whoever closes it closes this.
+    directory: Weak<LogDirectory>,
     slots: Arc<Mutex<BTreeMap<(String, Lane), Slot>>>,
 }
 
@@ -120,10 +121,15 @@ impl Links {
         net: Net,
         node_id: NodeId,
         bootstrap: Vec<String>,
-        cluster_id: Arc<OnceLock<Arc<str>>>,
+        directory: &Arc<LogDirectory>,
     ) -> Self {
         let client_id = format!("ottla-node-{node_id}");
-        Self { net, node_id, client_id, bootstrap, cluster_id, slots: Arc::default() }
+        let directory = Arc::downgrade(directory);
+        Self { net, node_id, client_id, bootstrap, directory, slots: Arc::default() }
+    }
+
+    fn cluster_id(&self) -> Option<String> {
+        self.directory.upgrade().and_then(|directory| directory.meta().cluster_id)
     }
 
     fn address(&self, target: &Target) -> Result<String> {
@@ -177,7 +183,7 @@ impl Peers for Links {
             _ => (Lane::Control, CALL_MAX),
         };
         let link = self.address(&to).map(|address| self.link(address, lane));
-        let frame = frames::request(self.cluster_id.get().map(AsRef::as_ref), &request);
+        let frame = frames::request(self.cluster_id().as_deref(), &request);
         Box::pin(async move {
             let link = link?.await?;
             let answer = link.call(&frame, limit).await?;
@@ -188,8 +194,7 @@ impl Peers for Links {
     fn forward(&self, leader: Leader, command: Vec<u8>) -> BoxFuture<Result<Vec<u8>>> {
         let to = Target { peer: Peer::Node(leader.id), endpoints: leader.endpoints };
         let link = self.address(&to).map(|address| self.link(address, Lane::Commands));
-        let cluster_id = self.cluster_id.get().map(|id| id.to_string());
-        let sender = Sender { node_id: self.node_id, cluster_id };
+        let sender = Sender { node_id: self.node_id, cluster_id: self.cluster_id() };
         let envelope = EnvelopeRequest {
             request_data: command.into(),
             request_principal: serde_json::to_vec(&sender).ok().map(Bytes::from),

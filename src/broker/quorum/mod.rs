@@ -93,8 +93,8 @@ pub struct QuorumOptions {
     pub health: Health,
     /// This node.
     pub node_id: NodeId,
-    /// The cluster that the log directory belongs to.
-    pub cluster_id: Arc<str>,
+    /// The cluster that the log directory belongs to; `None` when it is yet to adopt the one that it finds.
+    pub cluster_id: Option<Arc<str>>,
     /// The voters with their addresses, used when the log is new; when empty, only this node.
     pub voters: BTreeMap<NodeId, String>,
     /// The settings of this node.
@@ -214,8 +214,10 @@ impl Quorum {
                     format!("metadata quorum: {error}"),
                 )
             })?;
-        let bootstrap = Bootstrap { cluster_id: options.cluster_id.clone() };
-        Ok(self.submit(bootstrap).await?.reply?)
+        if let Some(cluster_id) = options.cluster_id.clone() {
+            self.submit(Bootstrap { cluster_id, is_proposal: false }).await?.reply?;
+        }
+        Ok(())
     }
 
     /// Stops: commands already sent are answered, the log is closed cleanly. Later calls do

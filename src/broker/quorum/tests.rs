@@ -23,7 +23,7 @@ pub(super) fn options_on(env: Env, directory: &Path) -> QuorumOptions {
         log_dir: directory.to_path_buf(),
         health: Health::new(directory),
         node_id: NodeId(1),
-        cluster_id: "test-cluster".into(),
+        cluster_id: Some("test-cluster".into()),
         voters: BTreeMap::new(),
         config: BrokerConfig::default(),
         fsync: true,
@@ -38,6 +38,8 @@ pub(super) async fn register(quorum: &Quorum, process: u8) -> Result<BrokerEpoch
     let registration = BrokerRegistration {
         id: NodeId(1),
         incarnation: Uuid([process; 16]),
+        directory_id: Uuid([1; 16]),
+        is_first: true,
         cluster_id: Some("test-cluster".into()),
         endpoints: vec![],
         rack: None,
@@ -275,7 +277,7 @@ async fn commands_that_wait_together_share_an_entry() {
 async fn the_log_of_another_cluster_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     open(directory.path()).await.shutdown().await.unwrap();
-    let options = QuorumOptions { cluster_id: "other".into(), ..options(directory.path()) };
+    let options = QuorumOptions { cluster_id: Some("other".into()), ..options(directory.path()) };
     let error = Quorum::open(options).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::InconsistentClusterId, "{error}");
 }

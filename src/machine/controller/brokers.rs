@@ -5,38 +5,48 @@
 //!   (none) ───────────► fenced ────────────────────────────► active
 //!                         ▲  ◄──── silence, or its own wish ────┤
 //!                         │                                     │ wants to stop
-//!                         └────── silence ── shutting down ◄────┘
+//!                         └─ may stop, or ─ shutting down ◄─────┘
+//!                            silence
 //! ```
+//!
+//! A broker that registers anew, in a new process, need not wait for the end of its predecessor's session when it has
+//! the predecessor's directory: the lock of the directory proves that the predecessor is gone. (Kafka waits.) That holds
+//! for the first registration of a process alone. One that was running, and was superseded, must not supersede its
+//! successor in turn: then there are two copies of one directory, and their processes would take turns for ever.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::command::{BrokerHeartbeat, BrokerRegistration, Refusal};
+use super::command::{Bootstrap, BrokerHeartbeat, BrokerRegistration, Refusal};
 use super::items::{HeartbeatState, ProducerIdBlock};
-use super::{Controller, PRODUCER_ID_BLOCK_SIZE};
+use super::{Controller, Heard, PRODUCER_ID_BLOCK_SIZE};
 use crate::error::ErrorCode;
 use crate::machine::metadata::{BrokerImage, MetadataRecord};
-use crate::types::{BrokerEpoch, NodeId, ProducerId};
+use crate::types::{BrokerEpoch, NodeId, Offset, ProducerId, Uuid};
 
 impl Controller {
     pub(super) fn bootstrap(
         &self,
-        cluster_id: &Arc<str>,
+        Bootstrap { cluster_id, is_proposal }: Bootstrap,
         records: &mut Vec<MetadataRecord>,
-    ) -> Result<(), Refusal> {
-        if let Some(known) = self.image.cluster_id() {
-            if known != cluster_id {
-                return Err(other_cluster(cluster_id, known));
+    ) -> Result<Arc<str>, Refusal> {
+        let id = match self.image.cluster_id() {
+            Some(known) if *known != cluster_id && !is_proposal => {
+                return Err(other_cluster(&cluster_id, known));
             }
-        } else {
-            records.push(MetadataRecord::Cluster { id: cluster_id.clone() });
-        }
+            Some(known) => known.clone(),
+            None => {
+                records.push(MetadataRecord::Cluster { id: cluster_id.clone() });
+                cluster_id
+            }
+        };
         self.add_features(records);
-        Ok(())
+        Ok(id)
     }
 
     pub(super) fn register(
         &mut self,
+        now: Duration,
         registration: BrokerRegistration,
         records: &mut Vec<MetadataRecord>,
     ) -> Result<BrokerEpoch, Refusal> {
@@ -54,10 +64,14 @@ impl Controller {
             if known.incarnation == registration.incarnation {
                 return Ok(known.epoch);
             }
-            if self.heard.contains_key(&id) && !known.shutting_down {
+            let is_proven_dead = registration.is_first
+                && known.directory_id != Uuid::ZERO
+                && known.directory_id == registration.directory_id;
+            if self.heard.contains_key(&id) && !known.shutting_down && !is_proven_dead {
                 let text = format!(
-                    "broker {id} is already running as another process; give this one a different \
-                     node.id"
+                    "broker {id} is already running as another process, with the directory {}; give \
+                     this one, with the directory {}, a different node.id",
+                    known.directory_id, registration.directory_id
                 );
                 return Err(Refusal::new(ErrorCode::DuplicateBrokerRegistration, text));
             }
@@ -66,12 +80,13 @@ impl Controller {
         records.push(MetadataRecord::RegisterBroker {
             id,
             incarnation: registration.incarnation,
+            directory_id: registration.directory_id,
             epoch,
             endpoints: registration.endpoints,
             rack: registration.rack,
             fenced: !registration.ready,
         });
-        self.heard.remove(&id);
+        self.hear(id, now, Offset::UNKNOWN);
         if registration.ready {
             // A new process starts a new term: followers and clients must see a higher one, because
             // what the old process had not synced may be gone.
@@ -89,11 +104,12 @@ impl Controller {
         records: &mut Vec<MetadataRecord>,
     ) -> Result<HeartbeatState, Refusal> {
         let broker = self.checked_broker(heartbeat.id, heartbeat.epoch)?;
-        if heartbeat.id != self.local {
-            self.heard.insert(heartbeat.id, now);
-        }
-        let shutting_down = broker.shutting_down || (heartbeat.want_shutdown && !broker.fenced);
-        let fenced = heartbeat.want_fence || (broker.fenced && heartbeat.want_shutdown);
+        self.hear(heartbeat.id, now, heartbeat.metadata_offset);
+        let wants_shutdown = heartbeat.want_shutdown;
+        let shutting_down = broker.shutting_down || (wants_shutdown && !broker.fenced);
+        let may_stop =
+            wants_shutdown && (broker.fenced || self.others_know(broker.id, heartbeat.handed_over));
+        let fenced = heartbeat.want_fence || may_stop;
         if (fenced, shutting_down) != (broker.fenced, broker.shutting_down) {
             records.push(MetadataRecord::ChangeBroker {
                 id: broker.id,
@@ -108,8 +124,30 @@ impl Controller {
             }
         }
         // Once this is committed it leads nothing.
-        let may_stop = shutting_down || (fenced && heartbeat.want_shutdown);
         Ok(HeartbeatState { fenced, may_stop })
+    }
+
+    /// Whether every other active broker has the metadata up to an offset in effect: their clients are then told of the
+    /// new leaders before the old one closes its connections.
+    fn others_know(&self, id: NodeId, handed_over: Option<Offset>) -> bool {
+        let mut others =
+            self.image.brokers().filter(|broker| broker.id != id && broker.is_active());
+        others.all(|broker| {
+            let heard = self.heard.get(&broker.id);
+            let metadata = heard.map_or(Offset::UNKNOWN, |heard| heard.metadata);
+            !self.is_watched(broker.id) || handed_over.is_some_and(|offset| metadata >= offset)
+        })
+    }
+
+    /// Whether a broker must be heard from. One that is alone lives as long as its controller does.
+    pub(super) fn is_watched(&self, id: NodeId) -> bool {
+        id != self.local || self.config.has_peers()
+    }
+
+    fn hear(&mut self, id: NodeId, at: Duration, metadata: Offset) {
+        if self.is_watched(id) {
+            self.heard.insert(id, Heard { at, metadata });
+        }
     }
 
     pub(super) fn unregister(
@@ -121,7 +159,7 @@ impl Controller {
             let text = format!("broker {id} is not registered");
             return Err(Refusal::new(ErrorCode::BrokerIdNotRegistered, text));
         };
-        if id == self.local || (broker.is_active() && self.heard.contains_key(&id)) {
+        if !self.is_watched(id) || (broker.is_active() && self.heard.contains_key(&id)) {
             let text = format!(
                 "broker {id} is running, and would serve on without its partitions; stop it first"
             );
@@ -157,16 +195,18 @@ impl Controller {
         records
     }
 
-    /// Gives every other active broker a whole session to report to this new controller.
+    /// Gives every broker that may lead a whole session to report to this new controller.
     pub(super) fn give_time(&mut self, now: Duration) {
-        let local = self.local;
-        let others = self.image.brokers().filter(|broker| !broker.fenced && broker.id != local);
-        self.heard.extend(others.map(|broker| (broker.id, now)));
+        let unfenced = self.image.brokers().filter(|broker| !broker.fenced);
+        let ids: Vec<NodeId> = unfenced.map(|broker| broker.id).collect();
+        for id in ids {
+            self.hear(id, now, Offset::UNKNOWN);
+        }
     }
 
-    pub(super) fn session_end(&self, heard: Duration) -> Duration {
+    pub(super) fn session_end(&self, heard: Heard) -> Duration {
         let timeout = self.config.broker_session_timeout_ms.max(0).unsigned_abs();
-        heard + Duration::from_millis(timeout.into())
+        heard.at + Duration::from_millis(timeout.into())
     }
 
     pub(super) fn allocate_producer_ids(

@@ -15,7 +15,7 @@ use super::items::{
 use super::wire::Travels;
 use crate::error::{Error, ErrorCode};
 use crate::machine::metadata::{Endpoint, MetadataRecord, uuid_text};
-use crate::types::{BrokerEpoch, NodeId, TopicPartition, Uuid};
+use crate::types::{BrokerEpoch, NodeId, Offset, TopicPartition, Uuid};
 
 /// Why something was refused: Kafka's code and a sentence that names the item and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,16 +79,19 @@ pub trait Command: Travels {
     ) -> Self::Reply;
 }
 
-/// Gives a new cluster its id and features; nothing when it has them.
+/// Gives a new cluster its id and features; nothing when it has them. The answer is the id that it has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bootstrap {
     /// The id.
     pub cluster_id: Arc<str>,
+    /// Whether the id is a proposal of a node that belongs to no cluster yet and takes any. Otherwise it is the id that
+    /// the node's data belong to, and must be that of the cluster.
+    pub is_proposal: bool,
 }
 
 impl Command for Bootstrap {
-    type Reply = Result<(), Refusal>;
+    type Reply = Result<Arc<str>, Refusal>;
 
     fn decide(
         self,
@@ -96,7 +99,7 @@ impl Command for Bootstrap {
         _now: Duration,
         records: &mut Vec<MetadataRecord>,
     ) -> Self::Reply {
-        controller.bootstrap(&self.cluster_id, records)
+        controller.bootstrap(self, records)
     }
 }
 
@@ -106,10 +109,10 @@ impl Command for BrokerRegistration {
     fn decide(
         self,
         controller: &mut Controller,
-        _now: Duration,
+        now: Duration,
         records: &mut Vec<MetadataRecord>,
     ) -> Self::Reply {
-        controller.register(self, records)
+        controller.register(now, self, records)
     }
 }
 
@@ -391,14 +394,20 @@ pub struct BrokerRegistration {
     /// This process.
     #[serde(with = "uuid_text")]
     pub incarnation: Uuid,
+    /// The log directory, whose lock this process holds.
+    #[serde(with = "uuid_text")]
+    pub directory_id: Uuid,
+    /// Whether this process registers for the first time. The lock, which it has just taken, then proves that an earlier
+    /// process with the same directory is gone.
+    pub is_first: bool,
     /// The cluster that its directory belongs to; `None` for a directory that belongs to none.
     pub cluster_id: Option<Arc<str>>,
     /// Where clients reach it.
     pub endpoints: Vec<Endpoint>,
     /// Where it stands.
     pub rack: Option<Arc<str>>,
-    /// Whether it can serve at once and need not be fenced first: the broker in the controller's
-    /// process.
+    /// Whether it can serve at once and need not be fenced first: the broker of a node that is alone, in whose process
+    /// the controller is.
     pub ready: bool,
 }
 
@@ -410,8 +419,12 @@ pub struct BrokerHeartbeat {
     pub id: NodeId,
     /// Its registration.
     pub epoch: BrokerEpoch,
+    /// The offset up to which the metadata is in effect there.
+    pub metadata_offset: Offset,
     /// Whether it does not want to lead, or cannot yet.
     pub want_fence: bool,
     /// Whether it wants to stop.
     pub want_shutdown: bool,
+    /// Where the controller's first answer to this wish is in the metadata log: what it led has other leaders there.
+    pub handed_over: Option<Offset>,
 }

@@ -192,6 +192,6 @@ pub struct ProducerIdBlock {
 pub struct HeartbeatState {
     /// It may not lead.
     pub fenced: bool,
-    /// It no longer leads anything and may stop.
+    /// It no longer leads anything, every other active broker knows, and it may stop.
     pub may_stop: bool,
 }

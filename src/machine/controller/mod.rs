@@ -51,7 +51,7 @@ use crate::config::{BrokerConfig, ConfigMap, TopicConfig};
 use crate::error::{Error, Result};
 use crate::machine::Replicated;
 use crate::machine::metadata::{ConfigResource, MetadataDelta, MetadataImage, MetadataRecord};
-use crate::types::NodeId;
+use crate::types::{NodeId, Offset};
 
 pub use command::{
     AllocateProducerIds, AlterConfigs, AlterPartition, AlterPartitionReassignments, Bootstrap,
@@ -90,7 +90,7 @@ pub struct Decision<R> {
 /// The controller of a cluster.
 #[derive(Clone, Debug)]
 pub struct Controller {
-    /// The node in whose process this controller runs: it lives as long as the controller does.
+    /// The node in whose process this controller runs.
     local: NodeId,
     /// The settings of this node; defaults of topics come from here.
     config: BrokerConfig,
@@ -100,11 +100,21 @@ pub struct Controller {
     draw: Draw,
     /// The partitions of the image by broker.
     index: PartitionIndex,
-    /// When each other broker was last heard from; what the controller itself stood still since is added. Soft: it is
-    /// reset with every leadership.
-    heard: BTreeMap<NodeId, Duration>,
+    /// What was last heard from each broker. Soft: it is reset with every leadership.
+    heard: BTreeMap<NodeId, Heard>,
     /// When it was last called in this leadership.
     called: Option<Duration>,
+    /// When leaders are next moved back to preferred replicas. Soft.
+    next_balance: Duration,
+}
+
+/// The last sign of life of a broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Heard {
+    /// When; what the controller itself stood still since is added.
+    at: Duration,
+    /// The offset up to which the metadata was in effect there.
+    metadata: Offset,
 }
 
 impl Controller {
@@ -113,7 +123,8 @@ impl Controller {
     pub fn new(local: NodeId, config: BrokerConfig, image: MetadataImage, seed: [u64; 2]) -> Self {
         let index = PartitionIndex::of(&image);
         let draw = Draw::new(seed);
-        Self { local, config, image, draw, index, heard: BTreeMap::new(), called: None }
+        let (heard, called) = (BTreeMap::new(), None);
+        Self { local, config, image, draw, index, heard, called, next_balance: Duration::ZERO }
     }
 
     /// The metadata as of the last record that was applied.
@@ -146,13 +157,17 @@ impl Controller {
     /// Says what changes because the deadline has passed.
     pub fn tick(&mut self, now: Duration) -> Vec<MetadataRecord> {
         self.wake(now);
-        self.fence_silent(now)
+        let mut records = self.fence_silent(now);
+        if records.is_empty() {
+            self.balance(now, &mut records);
+        }
+        records
     }
 
     /// When [`Controller::tick`] must be called at the latest; `None` when it only waits for commands.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
-        let first = self.heard.values().min()?;
+        let first = self.heard.values().min_by_key(|heard| heard.at)?;
         let session = self.session_end(*first);
         Some(self.called.map_or(session, |called| session.min(called + STEP_INTERVAL_MAX)))
     }
@@ -160,11 +175,14 @@ impl Controller {
     /// Takes note of the time, and adds to every deadline what the controller itself stood still.
     fn wake(&mut self, now: Duration) {
         match self.called.replace(now) {
-            None => self.give_time(now),
+            None => {
+                self.give_time(now);
+                self.next_balance = now + self.balance_interval();
+            }
             Some(before) => {
                 let stall = now.saturating_sub(before).saturating_sub(STEP_INTERVAL_MAX);
                 for heard in self.heard.values_mut() {
-                    *heard += stall;
+                    heard.at += stall;
                 }
             }
         }

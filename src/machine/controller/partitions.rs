@@ -5,6 +5,7 @@
 //! replica of a reassignment in sync ends the reassignment (see `reassignment`).
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::Controller;
 use super::command::Refusal;
@@ -15,6 +16,12 @@ use crate::config::BrokerConfig;
 use crate::error::ErrorCode;
 use crate::machine::metadata::{MetadataRecord, PartitionImage, PartitionRecord, TopicImage};
 use crate::types::{BrokerEpoch, NodeId, TopicPartition};
+
+/// How many leaders are moved back at a time, so that one entry of the metadata log stays small.
+const BALANCE_MAX: usize = 1000;
+
+/// The longest time between two checks, in seconds; beyond it a sum of times could overflow.
+const BALANCE_INTERVAL_MAX: u64 = 1 << 40;
 
 /// What becomes of one partition. What is not named stays, as far as the rest allows.
 #[derive(Default)]
@@ -88,7 +95,7 @@ impl Controller {
         &self,
         keys: impl Iterator<Item = PartitionKey>,
         records: &mut Vec<MetadataRecord>,
-        decide: impl Fn(&TopicImage, &PartitionImage) -> Option<Change>,
+        mut decide: impl FnMut(&TopicImage, &PartitionImage) -> Option<Change>,
     ) {
         for (id, index) in keys {
             let Some(topic) = self.image.topic_by_id(id) else { continue };
@@ -154,6 +161,35 @@ impl Controller {
             return Some(unclean(leader));
         }
         Some(Change { isr, leader: Some(NodeId::NONE), ..Change::default() })
+    }
+
+    pub(super) fn balance_interval(&self) -> Duration {
+        let seconds = self.config.leader_imbalance_check_interval_seconds;
+        Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX).min(BALANCE_INTERVAL_MAX))
+    }
+
+    /// From time to time, gives partitions back to their preferred leaders: those who took over when one was gone keep
+    /// them otherwise, and brokers that restarted in turn would leave everything to one of them.
+    pub(super) fn balance(&mut self, now: Duration, records: &mut Vec<MetadataRecord>) {
+        if now < self.next_balance || !self.config.auto_leader_rebalance_enable {
+            return;
+        }
+        let mut moved = 0;
+        let keys =
+            self.image.topics().flat_map(|topic| topic.indexed().map(|(i, _)| (topic.id, i)));
+        self.each_partition(keys, records, |_, state| {
+            let preferred = state.preferred_leader();
+            let can_move = state.leader != preferred
+                && state.isr.contains(&preferred)
+                && self.is_active(preferred)
+                && moved < BALANCE_MAX;
+            moved += usize::from(can_move);
+            can_move.then(|| Change { leader: Some(preferred), ..Change::default() })
+        });
+        // The rest follows with the next call.
+        if moved < BALANCE_MAX {
+            self.next_balance = now + self.balance_interval();
+        }
     }
 
     pub(super) fn alter_partition(

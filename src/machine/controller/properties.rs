@@ -87,10 +87,12 @@ fn command() -> impl Strategy<Value = Asked> {
             topics: vec![NewPartitions { name, count, assignments: None }],
             validate_only: false,
         })),
-        3 => (node(), any::<[u8; 1]>(), any::<bool>()).prop_map(|(id, process, ready)| {
+        3 => (node(), any::<[u8; 2]>(), any::<[bool; 2]>()).prop_map(|(id, from, [ready, is_first])| {
             Asked::Register(BrokerRegistration {
                 id,
-                incarnation: Uuid([process[0] % 3; 16]),
+                incarnation: Uuid([from[0] % 3; 16]),
+                directory_id: Uuid([from[1] % 2; 16]),
+                is_first,
                 cluster_id: None,
                 endpoints: vec![],
                 rack: Some(format!("r{}", id.0 % 2).into()),
@@ -101,8 +103,10 @@ fn command() -> impl Strategy<Value = Asked> {
             |(id, want_fence, want_shutdown)| Asked::Heartbeat(BrokerHeartbeat {
                 id,
                 epoch: BrokerEpoch::UNKNOWN,
+                metadata_offset: Offset(1),
                 want_fence,
                 want_shutdown,
+                handed_over: want_shutdown.then_some(Offset(1)),
             })
         ),
         1 => node().prop_map(|id| Asked::Unregister(UnregisterBroker { id })),

@@ -10,23 +10,42 @@ struct Cluster {
 }
 
 impl Cluster {
+    /// The controller is beside broker 1, which is the only voter; a session is 9 s.
     fn new() -> Self {
-        let image = MetadataImage::empty();
-        let controller = Controller::new(NodeId(1), BrokerConfig::default(), image, [3, 4]);
+        Self::with_settings(&[])
+    }
+
+    fn with_settings(settings: &[(&str, &str)]) -> Self {
+        let session = [("broker.session.timeout.ms", "9000")];
+        let settings = session.iter().chain(settings);
+        let settings = settings.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let config = BrokerConfig::resolve(&settings.collect()).unwrap();
+        let controller = Controller::new(NodeId(1), config, MetadataImage::empty(), [3, 4]);
         let mut cluster = Self { controller, now: 0 };
-        cluster.ask(Bootstrap { cluster_id: "c".into() }).unwrap();
+        let id = Bootstrap { cluster_id: "c".into(), is_proposal: false };
+        assert_eq!(&*cluster.ask(id).unwrap(), "c");
         cluster
     }
 
     /// Brokers 1 to `count`, active, in the given racks in turn.
     fn with_brokers(count: i32, racks: &[&str]) -> Self {
-        let mut cluster = Self::new();
+        Self::new().start(count, racks)
+    }
+
+    /// As [`Self::with_brokers`], but the controller may move between the brokers.
+    fn of_voters(count: i32) -> Self {
+        let voters: Vec<_> = (1..=count).map(|id| format!("{id}@h{id}:9092")).collect();
+        Self::with_settings(&[("controller.quorum.voters", &voters.join(","))]).start(count, &[])
+    }
+
+    fn start(mut self, count: i32, racks: &[&str]) -> Self {
+        let cluster = &mut self;
         for id in 1..=count {
             let rack = racks.iter().copied().cycle().nth(usize::try_from(id - 1).unwrap());
             let epoch = cluster.register(id, 1, rack).unwrap();
             cluster.heartbeat(id, epoch, false, false);
         }
-        cluster
+        self
     }
 
     fn now(&self) -> Duration {
@@ -59,16 +78,11 @@ impl Cluster {
         self.controller.image().broker(NodeId(id)).unwrap().fenced
     }
 
+    /// Each process has a directory of its own.
     fn register(&mut self, id: i32, process: u8, rack: Option<&str>) -> Result<i64, Refusal> {
-        let result = self.ask(BrokerRegistration {
-            id: NodeId(id),
-            incarnation: Uuid([process; 16]),
-            cluster_id: Some("c".into()),
-            endpoints: vec![],
-            rack: rack.map(Into::into),
-            ready: false,
-        });
-        result.map(|epoch| epoch.0)
+        let rack = rack.map(Into::into);
+        self.ask(BrokerRegistration { rack, ..registration(id, process, process) })
+            .map(|epoch| epoch.0)
     }
 
     fn heartbeat(
@@ -78,13 +92,8 @@ impl Cluster {
         want_fence: bool,
         want_shutdown: bool,
     ) -> HeartbeatState {
-        let beat = BrokerHeartbeat {
-            id: NodeId(id),
-            epoch: BrokerEpoch(epoch),
-            want_fence,
-            want_shutdown,
-        };
-        self.ask(beat).unwrap()
+        let beat = beat(id, epoch, 0);
+        self.ask(BrokerHeartbeat { want_fence, want_shutdown, ..beat }).unwrap()
     }
 
     fn create(&mut self, topic: NewTopic) -> Result<CreatedTopic, Refusal> {
@@ -118,6 +127,31 @@ impl Cluster {
         let alteration = IncrementalAlteration { resource, changes: vec![change] };
         let resources = vec![alteration];
         self.ask(IncrementalAlterConfigs { resources, validate_only: false }).pop().unwrap()
+    }
+}
+
+fn registration(id: i32, process: u8, directory: u8) -> BrokerRegistration {
+    BrokerRegistration {
+        id: NodeId(id),
+        incarnation: Uuid([process; 16]),
+        directory_id: Uuid([directory; 16]),
+        is_first: true,
+        cluster_id: Some("c".into()),
+        endpoints: vec![],
+        rack: None,
+        ready: false,
+    }
+}
+
+/// A broker that wants to be active and has the metadata up to an offset.
+fn beat(id: i32, epoch: i64, metadata: i64) -> BrokerHeartbeat {
+    BrokerHeartbeat {
+        id: NodeId(id),
+        epoch: BrokerEpoch(epoch),
+        metadata_offset: Offset(metadata),
+        want_fence: false,
+        want_shutdown: false,
+        handed_over: None,
     }
 }
 
@@ -381,14 +415,7 @@ fn the_broker_beside_the_controller_needs_no_heartbeat() {
 fn a_restarted_broker_leads_again_in_a_new_term() {
     let mut cluster = Cluster::with_brokers(1, &[]);
     cluster.create(NewTopic::new("t", 2, 1)).unwrap();
-    let start = |process: u8| BrokerRegistration {
-        id: NodeId(1),
-        incarnation: Uuid([process; 16]),
-        cluster_id: None,
-        endpoints: vec![],
-        rack: None,
-        ready: true,
-    };
+    let start = |process: u8| BrokerRegistration { ready: true, ..registration(1, process, 1) };
     assert_eq!(cluster.ask(start(2)), Ok(BrokerEpoch(1)));
     assert_eq!(cluster.partition("t", 1), (1, vec![1], 1, 1));
     assert_eq!(cluster.ask(start(2)), Ok(BrokerEpoch(1)));
@@ -405,12 +432,136 @@ fn a_second_process_with_the_same_id_is_refused_while_the_first_lives() {
 }
 
 #[test]
+fn a_process_that_has_the_directory_of_the_last_one_replaces_it_at_once() {
+    let mut cluster = Cluster::of_voters(2);
+    let epoch = cluster.ask(registration(2, 7, 1)).unwrap();
+    assert_eq!(epoch, BrokerEpoch(2));
+    // The one that it replaced is alive after all, and must not replace it in turn: each time with a word why.
+    let stale = cluster.ask(beat(2, 1, 0)).unwrap_err();
+    assert_eq!(stale.code, ErrorCode::StaleBrokerEpoch);
+    let again = BrokerRegistration { is_first: false, ..registration(2, 1, 1) };
+    let refusal = cluster.ask(again.clone()).unwrap_err();
+    assert_eq!(refusal.code, ErrorCode::DuplicateBrokerRegistration);
+    let directory = Uuid([1; 16]).to_string();
+    assert!(refusal.message.contains(&directory), "{}", refusal.message);
+    // Nor does one whose directory nobody knows.
+    let unknown = BrokerRegistration { directory_id: Uuid::ZERO, ..registration(2, 8, 0) };
+    let code = |refused: Result<BrokerEpoch, Refusal>| refused.unwrap_err().code;
+    assert_eq!(code(cluster.ask(unknown)), ErrorCode::DuplicateBrokerRegistration);
+    cluster.pass_until(9_000);
+    assert_eq!(cluster.ask(again), Ok(BrokerEpoch(3)));
+}
+
+#[test]
+fn a_registration_counts_as_a_sign_of_life() {
+    let mut cluster = Cluster::of_voters(2);
+    cluster.pass_until(9_000);
+    cluster.register(2, 7, None).unwrap();
+    // It recovers its logs before its first heartbeat.
+    let refusal = cluster.register(2, 8, None).unwrap_err();
+    assert_eq!(refusal.code, ErrorCode::DuplicateBrokerRegistration);
+}
+
+#[test]
+fn a_proposed_cluster_id_is_for_a_cluster_without_one() {
+    let mut cluster = Cluster::new();
+    let propose = Bootstrap { cluster_id: "d".into(), is_proposal: true };
+    assert_eq!(&*cluster.ask(propose).unwrap(), "c");
+    let foreign = Bootstrap { cluster_id: "d".into(), is_proposal: false };
+    let refusal = cluster.ask(foreign).unwrap_err();
+    assert_eq!(refusal.code, ErrorCode::InconsistentClusterId);
+    assert!(refusal.message.contains("cluster d") && refusal.message.contains("cluster c"));
+    let mut empty =
+        Controller::new(NodeId(1), BrokerConfig::default(), MetadataImage::empty(), [1, 2]);
+    let propose = Bootstrap { cluster_id: "e".into(), is_proposal: true };
+    let decision = empty.decide(Duration::ZERO, propose);
+    assert_eq!(decision.reply, Ok("e".into()));
+    empty.apply_all(&decision.records).unwrap();
+    assert_eq!(empty.image().cluster_id().map(|id| &**id), Some("e"));
+}
+
+#[test]
 fn a_stopping_broker_hands_over() {
-    let mut cluster = Cluster::with_brokers(2, &[]);
+    let mut cluster = Cluster::of_voters(3);
     cluster.create(assigned("t", &[&[2, 1]])).unwrap();
-    assert!(cluster.heartbeat(2, 1, false, true).may_stop);
+    let leaving = BrokerHeartbeat { want_shutdown: true, ..beat(2, 1, 0) };
+    let state = |cluster: &mut Cluster, beat: BrokerHeartbeat| {
+        let HeartbeatState { fenced, may_stop } = cluster.ask(beat).unwrap();
+        (fenced, may_stop)
+    };
+    assert_eq!(state(&mut cluster, leaving), (false, false));
     assert_eq!(cluster.partition("t", 0), (1, vec![1], 1, 1));
     assert!(cluster.controller.image().broker(NodeId(2)).unwrap().shutting_down);
+    // It may stop once every other active broker knows, and is fenced by then.
+    let handed_over = BrokerHeartbeat { handed_over: Some(Offset(17)), ..leaving };
+    cluster.ask(beat(1, 0, 17)).unwrap();
+    cluster.ask(beat(3, 2, 16)).unwrap();
+    assert_eq!(state(&mut cluster, handed_over), (false, false));
+    cluster.ask(beat(3, 2, 18)).unwrap();
+    assert_eq!(state(&mut cluster, leaving), (false, false), "it does not say since when");
+    assert_eq!(state(&mut cluster, handed_over), (true, true));
+    assert_eq!(state(&mut cluster, handed_over), (true, true));
+    // Nobody is waited for who is gone.
+    let last = BrokerHeartbeat { want_shutdown: true, ..beat(3, 2, 0) };
+    cluster.ask(BrokerHeartbeat { want_fence: true, ..beat(1, 0, 17) }).unwrap();
+    assert_eq!(state(&mut cluster, last), (true, true));
+}
+
+#[test]
+fn every_broker_of_several_voters_must_be_heard_from() {
+    let mut cluster = Cluster::of_voters(2);
+    cluster.create(assigned("t", &[&[1, 2]])).unwrap();
+    cluster.pass_until(5_000);
+    cluster.heartbeat(2, 1, false, false);
+    cluster.pass_until(9_000);
+    assert!(cluster.is_fenced(1), "although the controller is beside it");
+    assert_eq!(cluster.partition("t", 0), (2, vec![2], 1, 1));
+    // While it is silent it can be unregistered, and only then.
+    let refused = cluster.ask(UnregisterBroker { id: NodeId(2) }).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::InvalidRequest);
+    cluster.ask(UnregisterBroker { id: NodeId(1) }).unwrap();
+}
+
+#[test]
+fn partitions_return_to_their_preferred_leaders_in_time() {
+    let beats = |cluster: &mut Cluster, until: u64| {
+        while cluster.now < until {
+            cluster.pass_until((cluster.now + 2_000).min(until));
+            cluster.heartbeat(1, 0, false, false);
+            cluster.heartbeat(2, 1, false, false);
+        }
+    };
+    for (enable, leader) in [("true", 2), ("false", 1)] {
+        let settings = [
+            ("controller.quorum.voters", "1@h1:9092,2@h2:9092"),
+            ("auto.leader.rebalance.enable", enable),
+        ];
+        let mut cluster = Cluster::with_settings(&settings).start(2, &[]);
+        cluster.create(assigned("t", &[&[2, 1]])).unwrap();
+        cluster.create(assigned("u", &[&[2, 1]])).unwrap();
+        cluster.heartbeat(2, 1, true, false);
+        assert_eq!((cluster.partition("t", 0).0, cluster.partition("u", 0).0), (1, 1));
+        cluster.heartbeat(2, 1, false, false);
+        let joined = |cluster: &mut Cluster| {
+            let image = cluster.controller.image();
+            let change = IsrChange {
+                topic_id: image.topic("t").unwrap().id,
+                partition: 0,
+                leader_epoch: LeaderEpoch(1),
+                partition_epoch: PartitionEpoch(1),
+                isr: [1, 2].map(|id| (NodeId(id), BrokerEpoch::UNKNOWN)).to_vec(),
+            };
+            let (broker, epoch) = (NodeId(1), BrokerEpoch(0));
+            cluster.ask(AlterPartition { broker, epoch, changes: vec![change] }).unwrap();
+        };
+        joined(&mut cluster);
+        beats(&mut cluster, 299_000);
+        assert_eq!(cluster.partition("t", 0).0, 1);
+        beats(&mut cluster, 303_000);
+        assert_eq!(cluster.partition("t", 0).0, leader);
+        // One that is not in sync gets nothing.
+        assert_eq!(cluster.partition("u", 0).0, 1);
+    }
 }
 
 #[test]
@@ -508,7 +659,8 @@ fn producer_ids_come_in_blocks_that_never_meet() {
 #[test]
 fn a_directory_of_another_cluster_is_refused() {
     let mut cluster = Cluster::new();
-    let refusal = cluster.ask(Bootstrap { cluster_id: "d".into() }).unwrap_err();
+    let refusal =
+        cluster.ask(Bootstrap { cluster_id: "d".into(), is_proposal: false }).unwrap_err();
     assert_eq!(refusal.code, ErrorCode::InconsistentClusterId);
 }
 
@@ -539,7 +691,7 @@ fn a_feature_that_was_turned_off_stays_off() {
     cluster.ask(update(0, UpgradeType::SafeDowngrade)).unwrap();
     assert_eq!(cluster.controller.image().feature("group.version"), 0);
     // The broker starts again.
-    cluster.ask(Bootstrap { cluster_id: "c".into() }).unwrap();
+    cluster.ask(Bootstrap { cluster_id: "c".into(), is_proposal: false }).unwrap();
     assert_eq!(cluster.controller.image().feature("group.version"), 0);
     assert!(cluster.controller.image().features().all(|(name, _)| &**name != "group.version"));
     cluster.ask(update(1, UpgradeType::Upgrade)).unwrap();

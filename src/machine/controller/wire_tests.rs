@@ -69,16 +69,21 @@ fn registration() -> impl Strategy<Value = BrokerRegistration> {
             security_protocol,
         },
     );
-    (node(), id(), maybe(name()), some(endpoint), maybe(name()), any::<bool>()).prop_map(
-        |(id, incarnation, cluster_id, endpoints, rack, ready)| BrokerRegistration {
-            id,
-            incarnation,
-            cluster_id,
-            endpoints,
-            rack,
-            ready,
-        },
-    )
+    (node(), [id(), id()], maybe(name()), some(endpoint), maybe(name()), any::<[bool; 2]>())
+        .prop_map(
+            |(id, [incarnation, directory_id], cluster_id, endpoints, rack, [is_first, ready])| {
+                BrokerRegistration {
+                    id,
+                    incarnation,
+                    directory_id,
+                    is_first,
+                    cluster_id,
+                    endpoints,
+                    rack,
+                    ready,
+                }
+            },
+        )
 }
 
 fn new_topic() -> impl Strategy<Value = NewTopic> {
@@ -173,17 +178,24 @@ fn of_cluster() -> impl Strategy<Value = AnyCommand> {
 }
 
 fn command() -> impl Strategy<Value = AnyCommand> {
-    let heartbeat = (node(), epoch(), any::<bool>(), any::<bool>()).prop_map(
-        |(id, epoch, want_fence, want_shutdown)| BrokerHeartbeat {
-            id,
-            epoch,
-            want_fence,
-            want_shutdown,
-        },
-    );
+    let heartbeat = (node(), epoch(), any::<i64>(), any::<[bool; 2]>(), maybe(any::<i64>()))
+        .prop_map(|(id, epoch, metadata, [want_fence, want_shutdown], handed_over)| {
+            BrokerHeartbeat {
+                id,
+                epoch,
+                metadata_offset: Offset(metadata),
+                want_fence,
+                want_shutdown,
+                handed_over: handed_over.map(Offset),
+            }
+        });
     let elections = prop::sample::select(&[Election::Preferred, Election::Unclean][..]);
     prop_oneof![
-        name().prop_map(|cluster_id| Bootstrap { cluster_id }.pack()),
+        (name(), any::<bool>()).prop_map(|(cluster_id, is_proposal)| Bootstrap {
+            cluster_id,
+            is_proposal
+        }
+        .pack()),
         registration().prop_map(Travels::pack),
         heartbeat.prop_map(Travels::pack),
         node().prop_map(|id| UnregisterBroker { id }.pack()),
@@ -238,7 +250,7 @@ fn reply() -> impl Strategy<Value = AnyReply> {
     let block = (any::<i64>(), any::<i32>())
         .prop_map(|(first, count)| ProducerIdBlock { first: ProducerId(first), count });
     prop_oneof![
-        none().prop_map(AnyReply::Bootstrap),
+        outcome(name()).prop_map(AnyReply::Bootstrap),
         outcome(epoch()).prop_map(AnyReply::BrokerRegistration),
         outcome(heartbeat).prop_map(AnyReply::BrokerHeartbeat),
         none().prop_map(AnyReply::UnregisterBroker),
@@ -343,7 +355,7 @@ fn what_is_not_known_is_refused_by_name() {
 #[test]
 fn length_is_bounded_both_ways() {
     let long = "x".repeat(COMMAND_BYTES_MAX);
-    let command = Bootstrap { cluster_id: long.as_str().into() }.pack();
+    let command = Bootstrap { cluster_id: long.as_str().into(), is_proposal: false }.pack();
     assert_eq!(command.encode().unwrap_err().code(), ErrorCode::InvalidRequest);
     let bytes = format!(r#"{{"version":1,"command":{{"bootstrap":{{"cluster_id":"{long}"}}}}}}"#);
     assert_eq!(AnyCommand::decode(bytes.as_bytes()).unwrap_err().code(), ErrorCode::InvalidRequest);

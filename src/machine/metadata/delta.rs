@@ -151,17 +151,24 @@ impl MetadataDelta {
                 self.features.insert(name.clone(), *level);
                 Ok(())
             }
-            MetadataRecord::RegisterBroker { id, incarnation, epoch, endpoints, rack, fenced } => {
-                self.replay_registration(BrokerImage {
-                    id: *id,
-                    incarnation: *incarnation,
-                    epoch: *epoch,
-                    endpoints: endpoints.clone(),
-                    rack: rack.clone(),
-                    fenced: *fenced,
-                    shutting_down: false,
-                })
-            }
+            MetadataRecord::RegisterBroker {
+                id,
+                incarnation,
+                directory_id,
+                epoch,
+                endpoints,
+                rack,
+                fenced,
+            } => self.replay_registration(BrokerImage {
+                id: *id,
+                incarnation: *incarnation,
+                directory_id: *directory_id,
+                epoch: *epoch,
+                endpoints: endpoints.clone(),
+                rack: rack.clone(),
+                fenced: *fenced,
+                shutting_down: false,
+            }),
             MetadataRecord::ChangeBroker { id, epoch, fenced, shutting_down } => {
                 let mut broker = self.registered(*id, *epoch)?;
                 broker.fenced = *fenced;

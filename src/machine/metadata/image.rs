@@ -52,6 +52,8 @@ pub struct BrokerImage {
     pub id: NodeId,
     /// The process that registered.
     pub incarnation: Uuid,
+    /// Its log directory; zero when an earlier version registered it, which did not say.
+    pub directory_id: Uuid,
     /// The number of the registration.
     pub epoch: BrokerEpoch,
     /// Where it can be reached.
@@ -327,6 +329,7 @@ impl BrokerImage {
         records.push(MetadataRecord::RegisterBroker {
             id: self.id,
             incarnation: self.incarnation,
+            directory_id: self.directory_id,
             epoch: self.epoch,
             endpoints: self.endpoints.clone(),
             rack: self.rack.clone(),

@@ -5,7 +5,8 @@
 //! keep it stable:
 //!
 //! - `RECORD_VERSION` is raised when an existing kind of record changes; a record of a higher
-//!   version is refused with both numbers, never guessed at.
+//!   version is refused with both numbers, never guessed at. A record bears the version in which its
+//!   kind last changed.
 //! - A kind or a field that is not known is refused too: ignoring what a newer version meant
 //!   would make two nodes disagree.
 //! - A kind is never renamed or reused. Ids are Kafka's 22-character text.
@@ -18,8 +19,8 @@ use super::image::{Endpoint, PartitionImage};
 use crate::error::{Error, Result};
 use crate::types::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, ProducerId, TopicId, Uuid};
 
-/// The version of the encoding that this build writes, and the highest that it reads.
-const RECORD_VERSION: u16 = 1;
+/// The highest version of the encoding, which this build writes and reads: 2 added the directory to the registration.
+const RECORD_VERSION: u16 = 2;
 
 /// The resource a setting is stored for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -58,6 +59,9 @@ pub enum MetadataRecord {
         /// The process: a new one for every start.
         #[serde(with = "uuid_text")]
         incarnation: Uuid,
+        /// Its log directory; zero in version 1, which did not say.
+        #[serde(with = "uuid_text", default = "unknown_directory")]
+        directory_id: Uuid,
         /// The number of this registration; higher than every earlier one.
         epoch: BrokerEpoch,
         /// Where clients can reach it.
@@ -252,7 +256,11 @@ impl MetadataRecord {
     ///
     /// None that this type can cause; the signature is that of the JSON writer.
     pub fn encode(&self) -> Result<Vec<u8>> {
-        serde_json::to_vec(&EnvelopeRef { version: RECORD_VERSION, record: self })
+        let version = match self {
+            Self::RegisterBroker { .. } => 2,
+            _ => 1,
+        };
+        serde_json::to_vec(&EnvelopeRef { version, record: self })
             .map_err(|error| Error::malformed("metadata record", error.to_string()))
     }
 
@@ -275,6 +283,10 @@ impl MetadataRecord {
         }
         serde_json::from_slice::<Envelope>(bytes).map(|envelope| envelope.record).map_err(malformed)
     }
+}
+
+const fn unknown_directory() -> Uuid {
+    Uuid::ZERO
 }
 
 /// Whether a topic belongs to the cluster itself.

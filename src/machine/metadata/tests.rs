@@ -35,6 +35,7 @@ fn broker(id: i32, epoch: i64) -> MetadataRecord {
     MetadataRecord::RegisterBroker {
         id: NodeId(id),
         incarnation: Uuid([7; 16]),
+        directory_id: Uuid([8; 16]),
         epoch: BrokerEpoch(epoch),
         endpoints: vec![Endpoint {
             listener: "PLAINTEXT".into(),
@@ -111,6 +112,10 @@ fn the_encoding_is_this_text() {
         text(config(ConfigResource::ClusterDefault, "n", None)),
         r#"{"version":1,"record":{"config":{"resource":"cluster_default","name":"n","value":null}}}"#
     );
+    assert_eq!(
+        text(broker(1, 5)),
+        r#"{"version":2,"record":{"register_broker":{"id":1,"incarnation":"BwcHBwcHBwcHBwcHBwcHBw","directory_id":"CAgICAgICAgICAgICAgICA","epoch":5,"endpoints":[{"listener":"PLAINTEXT","host":"localhost","port":9092,"security_protocol":0}],"rack":"r1","fenced":true}}}"#
+    );
 }
 
 #[test]
@@ -123,12 +128,19 @@ fn what_an_earlier_build_stored_is_read() {
         let record = MetadataRecord::decode(stored.as_bytes()).unwrap();
         assert_eq!(String::from_utf8(record.encode().unwrap()).unwrap(), stored);
     }
+    // A registration of version 1 did not name the directory.
+    let stored = r#"{"version":1,"record":{"register_broker":{"id":1,"incarnation":"BwcHBwcHBwcHBwcHBwcHBw","epoch":5,"endpoints":[],"rack":null,"fenced":false}}}"#;
+    let record = MetadataRecord::decode(stored.as_bytes()).unwrap();
+    let MetadataRecord::RegisterBroker { directory_id, epoch, .. } = record else {
+        panic!("{record:?}")
+    };
+    assert_eq!((directory_id, epoch), (Uuid::ZERO, BrokerEpoch(5)));
 }
 
 #[test]
 fn what_a_newer_version_wrote_is_refused() {
     let refused = |text: &str| MetadataRecord::decode(text.as_bytes()).unwrap_err().to_string();
-    assert!(refused(r#"{"version":2,"record":{"anything":1}}"#).contains("reads up to 1"));
+    assert!(refused(r#"{"version":3,"record":{"anything":1}}"#).contains("reads up to 2"));
     assert!(refused(r#"{"version":1,"record":{"share_group":{}}}"#).contains("unknown variant"));
     let extra = r#"{"version":1,"record":{"remove_topic":{"id":"AQEBAQEBAQEBAQEBAQEBAQ","x":1}}}"#;
     assert!(refused(extra).contains("unknown field"));
