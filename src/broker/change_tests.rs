@@ -16,6 +16,7 @@ use crate::broker::metadata_log::{MetadataLog, Question, QuorumStatus};
 use crate::broker::parking::Parking;
 use crate::broker::partition::{Partition, Surroundings};
 use crate::broker::partitions::Partitions;
+use crate::broker::replication::{FetcherParts, Replication};
 use crate::broker::state::{BrokerState, Identity, Parts};
 use crate::broker::storage::Storage;
 use crate::config::BrokerConfig;
@@ -66,14 +67,25 @@ fn state(env: &Env, directory: &Path) -> BrokerState {
         node_id: ME,
         health: storage.health().clone(),
         parking: Arc::clone(&parking),
+        isr_requests: Arc::default(),
         volatile: false,
     };
+    let parts = FetcherParts {
+        env: env.clone(),
+        node_id: ME,
+        config: BrokerConfig::default().replication,
+        storage: Arc::clone(&storage),
+        log_threads: Arc::clone(&log_threads),
+        broker_epoch: Arc::default(),
+    };
+    let replication = Replication::new(parts, TaskTracker::new(), CancellationToken::new());
     BrokerState::new(Parts {
         env: env.clone(),
         identity: Identity { node_id: ME, cluster_id: "c".to_owned(), bound: Vec::new() },
         config: BrokerConfig::default(),
         metadata: Arc::new(NoLog),
         partitions: Partitions::new(around, storage),
+        replication,
         coordinators: GroupCoordinators::new(ShardParts {
             env: env.clone(),
             log_threads: Arc::clone(&log_threads),

@@ -82,6 +82,12 @@ impl RemoteLeader {
         self.leader().commit(records)
     }
 
+    /// What is committed by now.
+    #[cfg(feature = "sim")]
+    pub(in crate::broker) fn image(&self) -> Arc<MetadataImage> {
+        Arc::clone(&self.leader().image)
+    }
+
     pub(in crate::broker) fn is_shut_down(&self) -> bool {
         *self.is_shut_down.lock().unwrap()
     }
@@ -112,7 +118,7 @@ impl MetadataLog for ToRemote {
 
     fn subscribe(&self) -> (Arc<MetadataImage>, mpsc::Receiver<MetadataUpdate>) {
         let mut leader = self.0.leader();
-        let (sender, receiver) = mpsc::channel(100);
+        let (sender, receiver) = mpsc::channel(1000);
         leader.subscribers.push(sender);
         (Arc::clone(&leader.image), receiver)
     }

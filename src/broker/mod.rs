@@ -43,6 +43,7 @@ mod publisher;
 pub mod quorum;
 mod receive_buffers;
 mod reception;
+mod replication;
 mod server;
 mod state;
 mod storage;

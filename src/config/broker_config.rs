@@ -64,6 +64,8 @@ pub struct BrokerConfig {
     pub producer_id_expiration_ms: i32,
     /// `queued.max.request.bytes`; `None` is no limit.
     pub queued_max_request_bytes: Option<u64>,
+    /// The settings of replication.
+    pub replication: super::ReplicationConfig,
     /// `replica.high.watermark.checkpoint.interval.ms`.
     pub high_watermark_checkpoint_interval_ms: i64,
     /// `socket.listen.backlog.size`.
@@ -181,6 +183,7 @@ impl BrokerConfig {
             num_partitions: 0,
             producer_id_expiration_ms: 0,
             queued_max_request_bytes: None,
+            replication: super::ReplicationConfig::default(),
             high_watermark_checkpoint_interval_ms: 0,
             socket_listen_backlog_size: 0,
             socket_receive_buffer_bytes: None,
@@ -236,6 +239,7 @@ impl BrokerConfig {
         config.num_partitions = config.number("num.partitions")?;
         config.producer_id_expiration_ms = config.number("producer.id.expiration.ms")?;
         config.queued_max_request_bytes = config.limit("queued.max.request.bytes")?;
+        config.replication = super::ReplicationConfig::read(&config)?;
         config.high_watermark_checkpoint_interval_ms =
             config.number("replica.high.watermark.checkpoint.interval.ms")?;
         config.socket_listen_backlog_size = config.number("socket.listen.backlog.size")?;
