@@ -18,6 +18,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use super::BrokerOptions;
@@ -35,6 +36,7 @@ use super::partitions::Partitions;
 use super::phase::Phase;
 use super::publisher;
 use super::reception::Reception;
+use super::replication::{self, FetcherParts, Replication};
 use super::server::{Broker, BrokerParts, TemporaryDirectory};
 use super::state::{BrokerState, Identity, Parts};
 use super::storage::Storage;
@@ -164,8 +166,19 @@ impl Foundation {
             node_id: identity.node_id,
             health: storage.health().clone(),
             parking: Arc::clone(&parking),
+            isr_requests: Arc::default(),
             volatile: temporary.is_some(),
         };
+        let parts = FetcherParts {
+            env: env.clone(),
+            node_id: identity.node_id,
+            config: config.replication.clone(),
+            storage: Arc::clone(&storage),
+            log_threads: Arc::clone(&log_threads),
+            broker_epoch: Arc::new(AtomicI64::new(BrokerEpoch::UNKNOWN.0)),
+        };
+        let (tasks, stop) = (reception.tasks().clone(), reception.stop().clone());
+        let replication = Replication::new(parts, tasks, stop);
         let coordinators = GroupCoordinators::new(ShardParts {
             env: env.clone(),
             log_threads: Arc::clone(&log_threads),
@@ -178,6 +191,7 @@ impl Foundation {
             config,
             metadata: Arc::clone(&metadata),
             partitions: Partitions::new(around, Arc::clone(&storage)),
+            replication,
             coordinators,
             log_threads,
             parking,
@@ -320,6 +334,8 @@ fn serve(broker: &Broker) {
     let (state, reception) = (broker.state(), broker.reception());
     maintenance::start(state, reception.buffers(), reception.tasks(), reception.stop());
     cleaner::start(state, reception.tasks(), reception.stop());
+    let stop = reception.stop().clone();
+    reception.tasks().spawn(replication::send_isr_requests(Arc::clone(state), stop));
     let config = state.config();
     for listener in config.controller_listeners.iter().filter(|_| !config.has_peers()) {
         tracing::info!(%listener, "not opened: the controller is in this process");
@@ -347,4 +363,4 @@ fn endpoints(config: &BrokerConfig, bound: &[Arc<BoundListener>]) -> Vec<Endpoin
 
 #[cfg(test)]
 #[path = "boot_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -75,6 +75,21 @@ fn cluster_id(site: &Site) -> Option<String> {
     directory.unwrap().meta().cluster_id
 }
 
+/// Starts a broker on a quorum of the test's.
+#[cfg(feature = "sim")]
+pub(in crate::broker) async fn start_on(
+    env: Env,
+    options: &BrokerOptions,
+    metadata: Arc<dyn MetadataLog>,
+) -> Result<Broker> {
+    let (config, given) = resolve(options)?;
+    let listeners = Listeners::bind(&env.net, &config.listeners, socket_options(&config))?;
+    let reception = Reception::open(listeners, &config);
+    let (directory, temporary) = open_directory(&env, &config, given).await?;
+    let foundation = Foundation { env, config, reception, directory, temporary };
+    finish(foundation.carry(metadata).await?).await
+}
+
 /// The records of a topic with one partition, of which broker 1 has the only replica.
 fn topic(name: &str) -> Vec<MetadataRecord> {
     replicated(name, &[1])

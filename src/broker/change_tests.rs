@@ -17,6 +17,7 @@ use crate::broker::metadata_log::{MetadataLog, Question, QuorumStatus};
 use crate::broker::parking::Parking;
 use crate::broker::partition::{Partition, Surroundings};
 use crate::broker::partitions::Partitions;
+use crate::broker::replication::{FetcherParts, Replication};
 use crate::broker::state::{BrokerState, Identity, Parts};
 use crate::broker::storage::Storage;
 use crate::config::BrokerConfig;
@@ -62,6 +63,10 @@ impl MetadataLog for NoLog {
         unreachable!("no other node asks it")
     }
 
+    fn abandon(&self) -> BoxFuture<()> {
+        self.shutdown()
+    }
+
     fn shutdown(&self) -> BoxFuture<()> {
         Box::pin(async {})
     }
@@ -76,14 +81,25 @@ fn state(env: &Env, directory: &Path) -> BrokerState {
         node_id: ME,
         health: storage.health().clone(),
         parking: Arc::clone(&parking),
+        isr_requests: Arc::default(),
         volatile: false,
     };
+    let parts = FetcherParts {
+        env: env.clone(),
+        node_id: ME,
+        config: BrokerConfig::default().replication,
+        storage: Arc::clone(&storage),
+        log_threads: Arc::clone(&log_threads),
+        broker_epoch: Arc::default(),
+    };
+    let replication = Replication::new(parts, TaskTracker::new(), CancellationToken::new());
     BrokerState::new(Parts {
         env: env.clone(),
         identity: Identity { node_id: ME, bound: Vec::new() },
         config: BrokerConfig::default(),
         metadata: Arc::new(NoLog),
         partitions: Partitions::new(around, storage),
+        replication,
         coordinators: GroupCoordinators::new(ShardParts {
             env: env.clone(),
             log_threads: Arc::clone(&log_threads),

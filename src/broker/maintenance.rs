@@ -1,4 +1,4 @@
-//! Periodic work: retention, rolling by age, checkpoints, freeing unused memory.
+//! Periodic work: retention, rolling by age, checkpoints, followers that lag, freeing unused memory.
 //!
 //! Each runs as a separate task, at the interval of its setting, and ends when the broker stops. Work
 //! on a log is done on its log thread, between appends; a partition that fails does not hold up the
@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::partition::Partition;
+use super::partitions::lag_time_max;
 use super::receive_buffers::ReceiveBuffers;
 use super::state::BrokerState;
 use crate::error::ErrorCode;
@@ -20,6 +21,9 @@ const INTERVAL_MIN: Duration = Duration::from_millis(10);
 
 /// How often files of deleted partitions and unused buffers are checked for removal.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often in a `replica.lag.time.max.ms` it is seen whether followers lag.
+const LAG_CHECKS: u32 = 4;
 
 /// Starts the timers.
 pub(super) fn start(
@@ -58,6 +62,16 @@ pub(super) fn start(
                 if partition.is_flush_due(now) {
                     flushed.log_threads().sync(&partition);
                 }
+            }
+        }
+    });
+    let lags = (lag_time_max(&config) / LAG_CHECKS).max(INTERVAL_MIN);
+    let (watched, stopped) = (Arc::clone(state), stop.clone());
+    tasks.spawn(async move {
+        while sleep(lags, &stopped).await {
+            let now = watched.env().clock.monotonic();
+            for partition in watched.partitions().all() {
+                partition.tick(now);
             }
         }
     });

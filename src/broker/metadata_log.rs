@@ -249,7 +249,10 @@ pub(super) trait MetadataLog: Send + Sync + Debug {
     /// Has the controller carry out a command that came from another node, and returns what to send back.
     fn carry_out(&self, command: Bytes) -> BoxFuture<Vec<u8>>;
 
-    /// Stops; what was committed is on disk.
+    /// Ends without a word to the other nodes, as a killed process does.
+    fn abandon(&self) -> BoxFuture<()>;
+
+    /// Stops; what was committed is on disk, and another node leads if this one did.
     fn shutdown(&self) -> BoxFuture<()>;
 }
 

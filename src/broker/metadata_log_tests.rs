@@ -117,6 +117,12 @@ impl RemoteLeader {
         !is_swallowed
     }
 
+    /// What is committed by now.
+    #[cfg(feature = "sim")]
+    pub(in crate::broker) fn image(&self) -> Arc<MetadataImage> {
+        Arc::clone(&self.leader().image)
+    }
+
     pub(in crate::broker) fn is_shut_down(&self) -> bool {
         *self.is_shut_down.lock().unwrap()
     }
@@ -150,7 +156,7 @@ impl MetadataLog for ToRemote {
 
     fn subscribe(&self) -> (Arc<MetadataImage>, mpsc::Receiver<MetadataUpdate>) {
         let mut leader = self.0.leader();
-        let (sender, receiver) = mpsc::channel(100);
+        let (sender, receiver) = mpsc::channel(1000);
         leader.subscribers.push(sender);
         (Arc::clone(&leader.image), receiver)
     }
@@ -170,6 +176,10 @@ impl MetadataLog for ToRemote {
 
     fn carry_out(&self, _: Bytes) -> BoxFuture<Vec<u8>> {
         unreachable!("no other node asks it")
+    }
+
+    fn abandon(&self) -> BoxFuture<()> {
+        self.shutdown()
     }
 
     fn shutdown(&self) -> BoxFuture<()> {

@@ -44,6 +44,7 @@ mod publisher;
 pub mod quorum;
 mod receive_buffers;
 mod reception;
+mod replication;
 mod server;
 mod state;
 mod storage;

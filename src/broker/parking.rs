@@ -17,28 +17,62 @@ const PARKED_MAX: usize = 1 << 16;
 /// A partition, identified independently of its topic's name.
 pub(super) type PartitionKey = (TopicId, i32);
 
-/// The parked fetches of a broker.
+/// What a parked fetch waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Awaited {
+    /// More that is committed, as a consumer does.
+    Committed,
+    /// Whatever is appended, as a follower does, or committed.
+    Appended,
+}
+
+type Waiters = Mutex<Purgatory<PartitionKey, Arc<Notify>>>;
+
+/// The parked fetches of a broker. Followers are apart: an append that is not committed yet is nothing to consumers.
 #[derive(Debug)]
 pub(super) struct Parking {
-    inner: Mutex<Purgatory<PartitionKey, Arc<Notify>>>,
+    consumers: Waiters,
+    followers: Waiters,
 }
 
 impl Parking {
     pub(super) fn new() -> Self {
-        Self { inner: Mutex::new(Purgatory::new(PARKED_MAX)) }
+        let waiters = || Mutex::new(Purgatory::new(PARKED_MAX));
+        Self { consumers: waiters(), followers: waiters() }
+    }
+
+    const fn waiters(&self, awaited: Awaited) -> &Waiters {
+        match awaited {
+            Awaited::Committed => &self.consumers,
+            Awaited::Appended => &self.followers,
+        }
     }
 
     /// Parks under `keys`; `None` when there is no room.
-    pub(super) fn park(self: &Arc<Self>, keys: Vec<PartitionKey>) -> Option<Parked> {
+    pub(super) fn park(
+        self: &Arc<Self>,
+        awaited: Awaited,
+        keys: Vec<PartitionKey>,
+    ) -> Option<Parked> {
         let signal = Arc::new(Notify::new());
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.waiters(awaited).lock().unwrap_or_else(PoisonError::into_inner);
         let id = inner.park(keys, Arc::clone(&signal))?;
-        Some(Parked { parking: Arc::clone(self), id, signal })
+        Some(Parked { parking: Arc::clone(self), awaited, id, signal })
     }
 
-    /// Wakes those who watch `key`.
+    /// Wakes those who watch `key`: more is committed, or whatever else they are to see.
     pub(super) fn wake(&self, key: &PartitionKey) {
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        Self::signal(&self.consumers, key);
+        Self::signal(&self.followers, key);
+    }
+
+    /// Wakes those who also wait for what is not committed.
+    pub(super) fn wake_followers(&self, key: &PartitionKey) {
+        Self::signal(&self.followers, key);
+    }
+
+    fn signal(waiters: &Waiters, key: &PartitionKey) {
+        let inner = waiters.lock().unwrap_or_else(PoisonError::into_inner);
         if inner.is_empty() {
             return;
         }
@@ -50,6 +84,7 @@ impl Parking {
 #[derive(Debug)]
 pub(super) struct Parked {
     parking: Arc<Parking>,
+    awaited: Awaited,
     id: WaiterId,
     signal: Arc<Notify>,
 }
@@ -65,8 +100,8 @@ impl Parked {
 
 impl Drop for Parked {
     fn drop(&mut self) {
-        let mut inner = self.parking.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.release(self.id);
+        let waiters = self.parking.waiters(self.awaited);
+        waiters.lock().unwrap_or_else(PoisonError::into_inner).release(self.id);
     }
 }
 
@@ -79,13 +114,27 @@ mod tests {
     async fn a_move_before_the_wait_is_not_lost_and_a_drop_leaves_nothing() {
         let parking = Arc::new(Parking::new());
         let key = (Uuid([1; 16]), 0);
-        let parked = parking.park(vec![key]).unwrap();
+        let parked = parking.park(Awaited::Committed, vec![key]).unwrap();
         parking.wake(&key);
         parked.moved().await;
         assert!(futures::poll!(Box::pin(parked.moved())).is_pending());
         parking.wake(&(Uuid([1; 16]), 1));
         assert!(futures::poll!(Box::pin(parked.moved())).is_pending());
         drop(parked);
-        assert!(parking.inner.lock().unwrap().is_empty());
+        assert!(parking.consumers.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_not_committed_wakes_followers_only() {
+        let parking = Arc::new(Parking::new());
+        let key = (Uuid([1; 16]), 0);
+        let consumer = parking.park(Awaited::Committed, vec![key]).unwrap();
+        let follower = parking.park(Awaited::Appended, vec![key]).unwrap();
+        parking.wake_followers(&key);
+        follower.moved().await;
+        assert!(futures::poll!(Box::pin(consumer.moved())).is_pending());
+        parking.wake(&key);
+        follower.moved().await;
+        consumer.moved().await;
     }
 }

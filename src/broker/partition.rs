@@ -1,8 +1,8 @@
 //! A partition on this broker: its log, its role, and who waits for it.
 //!
 //! Why: the log is synchronous and has a single writer; clients are many and asynchronous. This is where
-//! they meet. Appending is in [`append`], the change of roles in [`role`]; reads go to the log's reader on the
-//! caller's thread; the high watermark between them comes from [`crate::machine::replica`].
+//! they meet. Appending is in [`append`], what a leader does for its followers in [`leading`], what a follower does to
+//! its log in [`copying`], the change of roles in [`role`]; reads go to the log's reader on the caller's thread; the high watermark between them comes from [`crate::machine::replica`].
 //!
 //! Who calls: handlers, the log threads and the publisher of metadata. It knows none of them: what it is asked
 //! to do, it does on the caller's thread.
@@ -16,6 +16,8 @@
 //!   a lock and replaced under `state`, for another role or epoch also under `ledger`.
 
 mod append;
+mod copying;
+mod leading;
 mod role;
 
 use std::collections::VecDeque;
@@ -24,10 +26,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::sync::oneshot;
 
 use self::append::Waiting;
 use self::role::{Ledger, Standing};
 use super::parking::{Parking, PartitionKey};
+use super::replication::IsrRequests;
 use crate::config::{CompressionType, Durability, TopicConfig};
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::{
@@ -40,9 +44,8 @@ use crate::protocol::Records;
 use crate::types::{Chunk, LeaderEpoch, NodeId, Offset, TopicPartition};
 
 pub(super) use append::{Acks, AppendAnswer, Appended, Appending, Queued};
-
-/// How long a follower may lag, as long as no follower fetches: the default of `replica.lag.time.max.ms`.
-const LAG_TIME_MAX: Duration = Duration::from_secs(30);
+pub(super) use copying::{CopyPoint, Cut};
+pub(super) use leading::Follower;
 
 /// How far a reader may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +54,7 @@ pub(super) enum Isolation {
     Committed,
     /// To the high watermark.
     Uncommitted,
-    /// To the log end: for tools that fetch as a replica.
+    /// To the log end: for followers, and tools that look as one.
     Everything,
 }
 
@@ -82,6 +85,8 @@ struct State {
     waiting: VecDeque<Waiting>,
     /// Producers that wait until the leader has their records for sure.
     waiting_for_leader: VecDeque<Waiting>,
+    /// Copiers that wait until what lies before is synced.
+    waiting_for_sync: Vec<(Offset, oneshot::Sender<()>)>,
     /// Since when something is to be synced by `flush.ms`, by the monotonic clock.
     unsynced_since: Option<Duration>,
 }
@@ -104,6 +109,7 @@ pub(super) struct Partition {
     sync_queued: AtomicBool,
     health: Health,
     parking: Arc<Parking>,
+    isr_requests: Arc<IsrRequests>,
     /// Whether the data is temporary, so that nothing is synced.
     volatile: bool,
 }
@@ -129,6 +135,8 @@ pub(super) struct Assignment<'a> {
     pub(super) config: Arc<TopicConfig>,
     /// Who is registered.
     pub(super) brokers: &'a MetadataImage,
+    /// `replica.lag.time.max.ms`.
+    pub(super) lag_time_max: Duration,
     /// By the monotonic clock.
     pub(super) now: Duration,
 }
@@ -139,6 +147,7 @@ pub(super) struct Surroundings {
     pub(super) node_id: NodeId,
     pub(super) health: Health,
     pub(super) parking: Arc<Parking>,
+    pub(super) isr_requests: Arc<IsrRequests>,
     pub(super) volatile: bool,
 }
 
@@ -182,6 +191,7 @@ impl Partition {
                 replica,
                 waiting: VecDeque::new(),
                 waiting_for_leader: VecDeque::new(),
+                waiting_for_sync: Vec::new(),
                 unsynced_since: None,
             }),
             standing: ArcSwap::from_pointee(Standing::new(Arc::clone(&assignment.config))),
@@ -189,6 +199,7 @@ impl Partition {
             sync_queued: AtomicBool::new(false),
             health: around.health.clone(),
             parking: Arc::clone(&around.parking),
+            isr_requests: Arc::clone(&around.isr_requests),
             volatile: around.volatile,
         };
         partition.take_role(assignment)?;
@@ -260,23 +271,6 @@ impl Partition {
         self.standing.load().check_epoch(epoch, &self.name)
     }
 
-    /// Refuses the fetch of a follower, as Kafka does that of a broker without a replica: nobody replicates from here
-    /// yet. A client that calls itself a follower learns nothing, and moves nothing.
-    ///
-    /// # Errors
-    ///
-    /// Always: `UNKNOWN_LEADER_EPOCH` when it names the epoch, which may be right, but not for this follower, so that it
-    /// asks again; `NOT_LEADER_OR_FOLLOWER` when it does not, or this broker does not lead; `FENCED_LEADER_EPOCH`.
-    pub(super) fn refuse_follower(&self, epoch: LeaderEpoch) -> Result<()> {
-        self.check_leader()?;
-        self.check_epoch(epoch)?;
-        let code = match epoch {
-            LeaderEpoch::UNKNOWN => ErrorCode::NotLeaderOrFollower,
-            _ => ErrorCode::UnknownLeaderEpoch,
-        };
-        Err(Error::kafka(code, format!("the follower is not a replica of {}", self.name)))
-    }
-
     /// Where an epoch ends; `None` when the log does not reach back to it.
     pub(super) fn end_of_epoch(&self, epoch: LeaderEpoch) -> Option<EpochEnd> {
         self.reader.end_offset_for_epoch(epoch)
@@ -341,9 +335,18 @@ impl Partition {
     }
 
     /// Whether a fetch would probably wait for the disk.
-    pub(super) fn is_cold(&self, interest: &FetchInterest, max_bytes: usize) -> bool {
+    pub(super) fn is_cold(
+        &self,
+        interest: &FetchInterest,
+        max_bytes: usize,
+        isolation: Isolation,
+    ) -> bool {
+        let upper = match isolation {
+            Isolation::Everything => self.reader.log_end_offset(),
+            Isolation::Committed | Isolation::Uncommitted => self.high_watermark(),
+        };
         let room = Room { max_bytes, at_least_one: true };
-        self.reader.is_cold(&Self::read_request(interest, room, self.high_watermark()))
+        self.reader.is_cold(&Self::read_request(interest, room, upper))
     }
 
     /// Where the log of a fetcher that states the last epoch it read diverges from this one
@@ -468,9 +471,12 @@ impl Partition {
         }
     }
 
-    /// Publishes what came of a change of the replica, and answers the producers that waited for it. Returns
-    /// whether the high watermark moved.
+    /// Publishes what came of a change of the replica, answers the producers that waited for it, and passes on what
+    /// the controller is to be asked for. Returns whether the high watermark moved.
     fn publish(&self, state: &mut State, effects: &Effects) -> bool {
+        if let Some(request) = &effects.request {
+            self.isr_requests.put(self.key, request.clone());
+        }
         if let Some(high_watermark) = effects.high_watermark {
             let before = self.high_watermark.get();
             assert!(before <= high_watermark, "HW-1: from {before} to {high_watermark}");
@@ -484,6 +490,10 @@ impl Partition {
                     drop(reply.send(Ok(answer)));
                 }
             }
+        }
+        for (_, sender) in state.waiting_for_sync.extract_if(.., |(end, _)| *end <= stored) {
+            // The fetcher may have ended.
+            sender.send(()).ok();
         }
         effects.high_watermark.is_some()
     }
@@ -516,7 +526,7 @@ impl Partition {
 
 /// What the settings ask of a partition. How much the copy on this broker counts: ADR 0001.
 fn rules(assignment: &Assignment<'_>, volatile: bool) -> Rules {
-    let Assignment { state, config, .. } = assignment;
+    let Assignment { state, config, lag_time_max, .. } = assignment;
     let min_in_sync = role::min_in_sync(config, state.replicas.len());
     let synced = match config.durability {
         _ if volatile => false,
@@ -525,5 +535,5 @@ fn rules(assignment: &Assignment<'_>, volatile: bool) -> Rules {
         Durability::Auto => min_in_sync <= 1,
     };
     let durability = if synced { LocalDurability::Synced } else { LocalDurability::Written };
-    Rules { durability, min_in_sync, lag_time_max: LAG_TIME_MAX }
+    Rules { durability, min_in_sync, lag_time_max: *lag_time_max }
 }

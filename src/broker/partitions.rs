@@ -20,11 +20,12 @@ use super::change::Change;
 use super::parallel;
 use super::parking::PartitionKey;
 use super::partition::{Assignment, Partition, Surroundings};
+use super::replication::IsrRequests;
 use super::storage::{Storage, log_config};
-use crate::config::TopicConfig;
+use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::metadata::{ConfigResource, PartitionImage, TopicImage};
-use crate::types::TopicPartition;
+use crate::types::{NodeId, TopicPartition};
 
 /// How many directories of deleted partitions are removed at once.
 const REMOVED_AT_ONCE: usize = 64;
@@ -65,6 +66,11 @@ impl Partitions {
         &self.storage
     }
 
+    /// What those that are led here ask the controller for.
+    pub(super) fn isr_requests(&self) -> &Arc<IsrRequests> {
+        &self.around.isr_requests
+    }
+
     /// The partition that a client asks for, if this broker leads it.
     ///
     /// # Errors
@@ -90,7 +96,8 @@ impl Partitions {
         Err(Error::kafka(ErrorCode::NotLeaderOrFollower, context))
     }
 
-    fn get(&self, key: &PartitionKey) -> Option<Arc<Partition>> {
+    /// An open partition.
+    pub(super) fn get(&self, key: &PartitionKey) -> Option<Arc<Partition>> {
         self.open.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
@@ -114,7 +121,8 @@ impl Partitions {
     }
 
     /// The replicas placed here that the change is about: partitions that changed, those of topics whose settings
-    /// changed, and all when the broker's settings did.
+    /// changed, those with a follower that registered, left, or is fenced or not any more, and all when the broker's
+    /// settings changed.
     fn wanted<'a>(&self, change: &Change<'a>) -> Vec<Wanted<'a>> {
         let Change { delta, image, .. } = *change;
         let mut wanted = Vec::new();
@@ -138,7 +146,25 @@ impl Partitions {
             let changed = keys.filter_map(|&(_, index)| Some((index, topic.partition(index)?)));
             self.want(change, topic, changed, &mut wanted);
         }
+        self.want_followed_by_changed(change, &mut wanted);
         wanted
+    }
+
+    /// Those led here of which a broker has a replica that changed: it may join the ISR now, or not any more.
+    fn want_followed_by_changed<'a>(&self, change: &Change<'a>, wanted: &mut Vec<Wanted<'a>>) {
+        let me = self.around.node_id;
+        let brokers: BTreeSet<NodeId> =
+            change.delta.changed_brokers().filter(|broker| *broker != me).collect();
+        if brokers.is_empty() {
+            return;
+        }
+        let is_followed = |state: &PartitionImage| {
+            state.leader == me && state.replicas.iter().any(|id| brokers.contains(id))
+        };
+        for topic in change.image.topics() {
+            let followed = topic.indexed().filter(|(_, state)| is_followed(state));
+            self.want(change, topic, followed, wanted);
+        }
     }
 
     fn want<'a>(
@@ -188,6 +214,7 @@ impl Partitions {
             state: wanted.state,
             config: Arc::clone(&wanted.config),
             brokers: change.image,
+            lag_time_max: lag_time_max(change.config),
             now: self.storage.monotonic(),
         }
     }
@@ -313,6 +340,11 @@ impl Partitions {
             }
         }
     }
+}
+
+/// How long a follower may lag.
+pub(super) fn lag_time_max(config: &BrokerConfig) -> Duration {
+    Duration::from_millis(config.replication.lag_time_max_ms.max(0).unsigned_abs())
 }
 
 /// Makes an error of a panic: one log that is damaged is not to keep the others from being served.

@@ -170,6 +170,30 @@ impl Broker {
         closed.and(marked)
     }
 
+    /// Ends as a killed process does: connections break, nothing is flushed, marked, checkpointed or handed over. What
+    /// was written stays, and another start finds the directory free. Bounded in time; a second call does nothing.
+    pub async fn kill(&self) {
+        if self.stopped.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        tracing::info!(node = %self.node_id(), "killed");
+        self.reception.end();
+        self.let_go();
+        self.metadata.abandon().await;
+        self.reception.close().await;
+        self.stop_log_threads().await;
+    }
+
+    /// Lets go of the logs, so that nothing is written any more when the lock of the directory is given back.
+    fn let_go(&self) {
+        for partition in self.state.partitions().all() {
+            partition.close(ErrorCode::NotLeaderOrFollower);
+            drop(partition.take_log());
+        }
+        self.state.log_threads().release();
+        drop(self.storage.close(false));
+    }
+
     /// Gives up: nothing is marked or checkpointed, because the logs may not all have been opened; what was written
     /// stays. Waits until everything is closed, so that another start finds it free. Bounded in time.
     pub(super) async fn abandon(self) {
@@ -195,14 +219,8 @@ impl Drop for Broker {
             return;
         }
         tracing::debug!("dropped without a shutdown");
-        // Somebody may still hold the service, and with it the state: let go of the logs here, so that
-        // nothing is written any more when the lock of the directory is given back.
-        for partition in self.state.partitions().all() {
-            partition.close(ErrorCode::NotLeaderOrFollower);
-            drop(partition.take_log());
-        }
-        self.state.log_threads().release();
-        drop(self.storage.close(false));
+        // Somebody may still hold the service, and with it the state.
+        self.let_go();
     }
 }
 

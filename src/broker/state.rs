@@ -21,6 +21,7 @@ use super::log_threads::LogThreads;
 use super::metadata_log::{Committed, MetadataLog, QuorumStatus};
 use super::parking::Parking;
 use super::partitions::Partitions;
+use super::replication::Replication;
 use super::watched::Watched;
 use crate::config::BrokerConfig;
 use crate::env::Env;
@@ -74,6 +75,7 @@ pub(super) struct BrokerState {
     published: Watched<Published>,
     metadata: Arc<dyn MetadataLog>,
     partitions: Partitions,
+    replication: Replication,
     coordinators: GroupCoordinators,
     log_threads: Arc<LogThreads>,
     parking: Arc<Parking>,
@@ -90,6 +92,7 @@ pub(super) struct Parts {
     pub(super) config: BrokerConfig,
     pub(super) metadata: Arc<dyn MetadataLog>,
     pub(super) partitions: Partitions,
+    pub(super) replication: Replication,
     pub(super) coordinators: GroupCoordinators,
     pub(super) log_threads: Arc<LogThreads>,
     pub(super) parking: Arc<Parking>,
@@ -98,7 +101,7 @@ pub(super) struct Parts {
 impl BrokerState {
     pub(super) fn new(parts: Parts) -> Self {
         let Parts { env, identity, config, metadata, partitions, .. } = parts;
-        let Parts { coordinators, log_threads, parking, .. } = parts;
+        let Parts { replication, coordinators, log_threads, parking, .. } = parts;
         let slots = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
         let sessions = FetchSessions::new(slots, FETCH_SESSION_EVICTION_MS, env.random.u64());
         Self {
@@ -114,6 +117,7 @@ impl BrokerState {
             }),
             metadata,
             partitions,
+            replication,
             coordinators,
             log_threads,
             parking,
@@ -145,9 +149,10 @@ impl BrokerState {
     /// The controller has registered this broker.
     pub(super) fn set_broker_epoch(&self, epoch: BrokerEpoch) {
         self.broker_epoch.store(epoch.0, Ordering::Release);
+        self.replication.set_broker_epoch(epoch);
     }
 
-    fn broker_epoch(&self) -> BrokerEpoch {
+    pub(super) fn broker_epoch(&self) -> BrokerEpoch {
         BrokerEpoch(self.broker_epoch.load(Ordering::Acquire))
     }
 
@@ -179,9 +184,8 @@ impl BrokerState {
         &self.fetch_sessions
     }
 
-    /// The metadata log.
-    pub(super) fn metadata_log(&self) -> &dyn MetadataLog {
-        &*self.metadata
+    pub(super) fn metadata(&self) -> &Arc<dyn MetadataLog> {
+        &self.metadata
     }
 
     pub(super) fn quorum(&self) -> QuorumStatus {
@@ -304,12 +308,13 @@ impl BrokerState {
         }
     }
 
-    /// Applies a change: settings, partitions, coordinators, and then the image itself. Blocks.
+    /// Applies a change: settings, partitions, who is followed, coordinators, and then the image itself. Blocks.
     pub(super) fn apply(&self, delta: &MetadataDelta, image: &Arc<MetadataImage>) {
         let has_new_config = self.apply_settings(delta, image);
         let config = self.config.load();
         let change = Change { delta, image, config: &config, has_new_config };
         self.partitions.apply(&change);
+        self.replication.apply(&change, &self.partitions);
         self.coordinators.apply(&change, &self.partitions);
         self.image.store(Arc::clone(image));
         self.published.change(|now| now.offset = image.offset);

@@ -27,6 +27,8 @@ pub(super) struct Storage {
     was_clean: bool,
     /// `None` once it was closed.
     directory: RwLock<Option<Arc<LogDirectory>>>,
+    /// Held by those who write checkpoints, and alone by who cuts a log: nobody is to write what held before.
+    cutting: RwLock<()>,
 }
 
 impl Storage {
@@ -37,6 +39,7 @@ impl Storage {
             health: directory.health(),
             was_clean: directory.was_clean(),
             directory: RwLock::new(Some(directory)),
+            cutting: RwLock::new(()),
         }
     }
 
@@ -183,6 +186,7 @@ impl Storage {
         &self,
         partitions: impl IntoIterator<Item = &'a Arc<Partition>>,
     ) -> Result<()> {
+        let _uncut = self.cutting.read().unwrap_or_else(PoisonError::into_inner);
         let offsets = partitions.into_iter().map(|partition| {
             let reader = partition.reader();
             let offsets = CheckpointedOffsets {
@@ -193,6 +197,16 @@ impl Storage {
             (partition.name().clone(), offsets)
         });
         self.directory()?.write_checkpoints(offsets)
+    }
+
+    /// Has a log cut, by work that is given what lowers its checkpoints, to be called before (`DIR-1`). Blocks.
+    pub(super) fn cut<R>(
+        &self,
+        partition: &TopicPartition,
+        work: impl FnOnce(&dyn Fn(Offset) -> Result<()>) -> R,
+    ) -> R {
+        let _alone = self.cutting.write().unwrap_or_else(PoisonError::into_inner);
+        work(&|offset| self.directory()?.lower_checkpoints(partition, offset))
     }
 
     /// The offset up to which a log was compacted; none when it never was.
@@ -214,6 +228,7 @@ impl Storage {
         partition: &Partition,
         clean_until: Offset,
     ) -> Result<()> {
+        let _uncut = self.cutting.read().unwrap_or_else(PoisonError::into_inner);
         let recovery_point = partition.reader().recovery_point();
         self.directory()?.write_cleaner_offset(partition.name(), clean_until, recovery_point)
     }

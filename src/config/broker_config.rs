@@ -78,6 +78,8 @@ pub struct BrokerConfig {
     pub queued_max_request_bytes: Option<u64>,
     /// `controller.quorum.voters`; empty for a node that stores the metadata alone.
     pub quorum_voters: Vec<QuorumVoter>,
+    /// The settings of replication.
+    pub replication: super::ReplicationConfig,
     /// `replica.high.watermark.checkpoint.interval.ms`.
     pub high_watermark_checkpoint_interval_ms: i64,
     /// `socket.listen.backlog.size`.
@@ -201,6 +203,7 @@ impl BrokerConfig {
             producer_id_expiration_ms: 0,
             queued_max_request_bytes: None,
             quorum_voters: Vec::new(),
+            replication: super::ReplicationConfig::default(),
             high_watermark_checkpoint_interval_ms: 0,
             socket_listen_backlog_size: 0,
             socket_receive_buffer_bytes: None,
@@ -263,6 +266,7 @@ impl BrokerConfig {
         config.num_partitions = config.number("num.partitions")?;
         config.producer_id_expiration_ms = config.number("producer.id.expiration.ms")?;
         config.queued_max_request_bytes = config.limit("queued.max.request.bytes")?;
+        config.replication = super::ReplicationConfig::read(&config)?;
         config.high_watermark_checkpoint_interval_ms =
             config.number("replica.high.watermark.checkpoint.interval.ms")?;
         config.socket_listen_backlog_size = config.number("socket.listen.backlog.size")?;

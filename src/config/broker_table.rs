@@ -393,14 +393,21 @@ pub(super) const BROKER: &[Definition] = &[
     )
     .only(&[], TIER),
     broker!(
+        "replica.fetch.backoff.ms",
+        Int,
+        "1000",
+        AtLeast(0),
+        ReadOnly,
+        "The longest that a follower waits before it asks again after a failure."
+    ),
+    broker!(
         "replica.fetch.max.bytes",
         Int,
         "1048576",
         AtLeast(0),
         ReadOnly,
         "Bytes per partition that a follower asks for."
-    )
-    .idle(),
+    ),
     broker!(
         "replica.fetch.min.bytes",
         Int,
@@ -408,8 +415,7 @@ pub(super) const BROKER: &[Definition] = &[
         AtLeast(1),
         ReadOnly,
         "The fewest bytes that a response to a follower should have."
-    )
-    .idle(),
+    ),
     broker!(
         "replica.fetch.response.max.bytes",
         Int,
@@ -417,8 +423,7 @@ pub(super) const BROKER: &[Definition] = &[
         AtLeast(0),
         ReadOnly,
         "The largest response that a follower asks for."
-    )
-    .idle(),
+    ),
     broker!(
         "replica.fetch.wait.max.ms",
         Int,
@@ -426,8 +431,7 @@ pub(super) const BROKER: &[Definition] = &[
         AtLeast(0),
         ReadOnly,
         "The longest time that a follower's fetch may wait."
-    )
-    .idle(),
+    ),
     broker!(
         "replica.high.watermark.checkpoint.interval.ms",
         Long,
@@ -443,8 +447,7 @@ pub(super) const BROKER: &[Definition] = &[
         AtLeast(1),
         ReadOnly,
         "A follower that has not caught up for this long leaves the ISR."
-    )
-    .idle(),
+    ),
     broker!(
         "replica.selector.class",
         String,

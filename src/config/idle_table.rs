@@ -87,7 +87,6 @@ broker! { CLUSTER, "For traffic between the nodes of a cluster.",
     "log.dir.failure.timeout.ms" Long "30000", AtLeast(1), ReadOnly;
     "num.replica.alter.log.dirs.threads" Int null, Any, ReadOnly;
     "replica.alter.log.dirs.io.max.bytes.per.second" Long "9223372036854775807", AtLeast(0), ClusterWide;
-    "replica.fetch.backoff.ms" Int "1000", AtLeast(0), ReadOnly;
     "replica.socket.receive.buffer.bytes" Int "65536", Any, ReadOnly;
     "replica.socket.timeout.ms" Int "30000", Any, ReadOnly;
     "socket.connection.setup.timeout.max.ms" Long "30000", Any, ReadOnly;

@@ -42,6 +42,7 @@ mod log_table;
 mod node;
 mod node_table;
 mod properties;
+mod replication_config;
 mod suggest;
 mod topic_config;
 mod topic_table;
@@ -60,6 +61,7 @@ pub use definition::{
 pub use describe::{ConfigEntry, ConfigSynonym, describe_broker, describe_group, describe_topic};
 pub use listeners::{Advertised, Listener, ListenerAddress, SecurityProtocol};
 pub use properties::parse_properties;
+pub use replication_config::ReplicationConfig;
 pub use suggest::nearest;
 pub use topic_config::{CleanupPolicy, CompressionType, Durability, TimestampType, TopicConfig};
 pub use voters::QuorumVoter;

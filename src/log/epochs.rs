@@ -134,6 +134,14 @@ impl EpochCache {
         }
     }
 
+    /// Where a copy with these terms, which ends at `log_end`, is to be cut when its leader answers that it diverges: what
+    /// lies before may be the leader's.
+    #[must_use]
+    pub fn common_end(&self, leader: EpochEnd, log_end: Offset) -> Offset {
+        let own = self.end_offset_for(leader.epoch, log_end);
+        own.map_or(log_end, |own| own.end_offset).min(leader.end_offset).min(log_end)
+    }
+
     /// The text of `leader-epoch-checkpoint`.
     pub(super) fn encode(&self) -> String {
         let lines =
@@ -222,6 +230,25 @@ mod tests {
         check(3, 15, Some(Some((2, 20))));
         check(8, 40, None);
         check(-1, 40, None);
+    }
+
+    #[test]
+    fn a_copy_is_cut_to_where_either_term_ended() {
+        let copy = cache(&[(2, 10), (4, 20), (7, 50)]);
+        let check = |(epoch, end), expected| {
+            let leader = EpochEnd { epoch: LeaderEpoch(epoch), end_offset: Offset(end) };
+            let found = copy.common_end(leader, Offset(80));
+            assert_eq!(found, Offset(expected), "epoch {epoch} ends at {end}");
+        };
+        check((7, 60), 60);
+        check((7, 90), 80);
+        check((4, 45), 45);
+        check((4, 55), 50);
+        // Epochs that the copy has nothing of.
+        check((5, 55), 50);
+        check((5, 30), 30);
+        check((3, 25), 20);
+        check((1, 25), 10);
     }
 
     #[test]

@@ -31,6 +31,15 @@ impl Log {
         Ok(end)
     }
 
+    /// Makes this the log of a follower: epochs that began here and have no records are forgotten. The next leader may
+    /// have records at these offsets that are of an earlier epoch.
+    pub fn forget_empty_epochs(&mut self) {
+        let mut changed = (**self.shared.epochs.load()).clone();
+        if changed.truncate_end(self.log_end_offset()) {
+            self.shared.epochs.store(Arc::new(changed));
+        }
+    }
+
     /// `EPOCH-1`.
     pub(super) fn check_epoch(
         &self,

@@ -76,6 +76,7 @@ mod checkpoint;
 mod committed;
 mod compaction;
 mod config;
+mod copying;
 mod directory;
 mod epochs;
 mod health;

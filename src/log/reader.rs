@@ -287,6 +287,19 @@ impl LogReader {
         self.shared.epochs.load().divergence(last_epoch, offset, end)
     }
 
+    /// Where this log is to be cut when its leader's diverges from it. See [`EpochCache::common_end`](super::epochs::EpochCache::common_end).
+    #[must_use]
+    pub fn common_end(&self, leader: EpochEnd) -> Offset {
+        self.shared.epochs.load().common_end(leader, self.shared.log_end())
+    }
+
+    /// The epoch of the last record; none when there is no record.
+    #[must_use]
+    pub fn last_epoch(&self) -> Option<LeaderEpoch> {
+        let (start, end) = (self.shared.log_start(), self.shared.log_end());
+        if end > start { self.epoch_of(Offset(end.0 - 1)) } else { None }
+    }
+
     /// The epoch that the record at `offset` was written in.
     #[must_use]
     pub fn epoch_of(&self, offset: Offset) -> Option<LeaderEpoch> {

@@ -26,8 +26,8 @@ use super::snapshot;
 use super::sync::SyncHandle;
 use crate::env::{Env, File, OpenMode};
 use crate::error::{Error, ErrorCode, Result};
+use crate::record::TimestampType;
 use crate::record::control::read_control_batch;
-use crate::record::{Batches, TimestampType};
 use crate::types::{LeaderEpoch, Offset, TimestampMs, TopicId, TopicPartition};
 
 /// Index entries are written out once this many have accumulated (about 1 MiB of batches).
@@ -182,6 +182,12 @@ impl Log {
         {
             return Ok(self.duplicate(&batch));
         }
+        let size: usize = prepared.iter().map(|batch| batch.header.size_bytes).sum();
+        if size > self.config.segment_bytes as usize {
+            let max = self.config.segment_bytes;
+            let detail = format!("{size} bytes of batches are larger than segment.bytes ({max})");
+            return Err(Error::kafka(ErrorCode::RecordListTooLarge, detail));
+        }
         let mut next = self.log_end_offset();
         for batch in &mut prepared {
             batch.place(next, leader_epoch)?;
@@ -192,41 +198,6 @@ impl Log {
             info.log_append_time = now;
         }
         Ok(info)
-    }
-
-    /// Appends a leader's batches with the offsets and epochs that they have.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Kafka`] with `CORRUPT_MESSAGE` for damaged batches, [`Error::InvalidArgument`] for
-    /// batches that do not continue the log; otherwise as [`Log::append_as_leader`].
-    pub fn append_as_follower(&mut self, records: &Bytes, now: TimestampMs) -> Result<AppendInfo> {
-        self.shared.health.check()?;
-        let mut prepared = Vec::new();
-        let mut next = self.log_end_offset();
-        let mut latest = self.shared.epochs.load().latest();
-        let mut batches = Batches::new(records.clone());
-        for batch in &mut batches {
-            let batch = batch?;
-            batch.verify_crc()?;
-            let (base, epoch) = (batch.header().base_offset, batch.header().leader_epoch);
-            if epoch.0 >= 0 {
-                self.check_epoch(epoch, latest)?;
-                latest = Some(epoch);
-            }
-            if base < next || base > next && !self.home.gaps() {
-                let name = &self.shared.partition;
-                let detail = format!("a batch at offset {base} does not continue {name} at {next}");
-                return Err(Error::invalid(detail));
-            }
-            next = batch.header().next_offset();
-            prepared.push(Prepared::as_is(batch)?);
-        }
-        if prepared.is_empty() {
-            let detail = "there is no whole batch to append";
-            return Err(Error::kafka(ErrorCode::InvalidRecord, detail));
-        }
-        self.write(&prepared, now)
     }
 
     fn duplicate(&self, batch: &ProducerBatch) -> AppendInfo {
@@ -247,13 +218,8 @@ impl Log {
     }
 
     /// Writes placed batches, in one call, and publishes them.
-    fn write(&mut self, prepared: &[Prepared], now: TimestampMs) -> Result<AppendInfo> {
+    pub(super) fn write(&mut self, prepared: &[Prepared], now: TimestampMs) -> Result<AppendInfo> {
         let size: usize = prepared.iter().map(|batch| batch.header.size_bytes).sum();
-        if size > self.config.segment_bytes as usize {
-            let max = self.config.segment_bytes;
-            let detail = format!("{size} bytes of batches are larger than segment.bytes ({max})");
-            return Err(Error::kafka(ErrorCode::RecordListTooLarge, detail));
-        }
         let (Some(first), Some(last)) = (prepared.first(), prepared.last()) else {
             return Err(Error::kafka(ErrorCode::InvalidRecord, "there is no batch to append"));
         };
@@ -263,10 +229,16 @@ impl Log {
         let max_timestamp = max_timestamp.unwrap_or(TimestampMs::NONE);
         let rolled = self.should_roll(size as u64, last.header.last_offset(), max_timestamp, now);
         if rolled {
-            self.roll_at(first.header.base_offset, now)?;
+            // Where batches that are copied leave a gap, it is within the new segment: recovery takes one between two
+            // for what a power cut took.
+            let fits = i32::try_from(last.header.last_offset().0 - end.0).is_ok();
+            self.roll_at(if fits { end } else { base }, now)?;
         }
         self.clean_tail()?;
         let start = self.active.segment.size();
+        if size > self.config.segment_bytes as usize {
+            self.active.segment.raise_limit(start + size as u64);
+        }
         let parts: Vec<&[u8]> = prepared.iter().flat_map(Prepared::parts).collect();
         if let Err(error) = self.active.file.write_all_at(&parts, start) {
             let path = self.active.segment.path().to_path_buf();

@@ -51,16 +51,8 @@ impl Cluster {
 
     /// Starts nodes at the same time: none of them can be there without a majority.
     fn start_nodes(&mut self, nodes: &[i32]) {
-        let starting: Vec<_> = nodes
-            .iter()
-            .map(|id| {
-                let options = self.options[id].clone();
-                (*id, std::thread::spawn(move || TestBroker::start(options)))
-            })
-            .collect();
-        for (id, node) in starting {
-            self.running.insert(id, node.join().unwrap());
-        }
+        let options = nodes.iter().map(|id| self.options[id].clone()).collect();
+        self.running.extend(nodes.iter().copied().zip(TestBroker::start_together(options)));
     }
 
     fn client(&self, node: i32) -> Client {
@@ -72,7 +64,7 @@ impl Cluster {
     }
 
     fn kill(&mut self, node: i32) {
-        self.running.remove(&node).unwrap().crash();
+        self.running.remove(&node).unwrap().kill();
     }
 
     /// What a running node says of the one partition of the topic.

@@ -75,6 +75,23 @@ impl TestBroker {
         Ok(Self { runtime, broker: Some(broker), _gate: gate })
     }
 
+    /// Brokers that start at the same time, since none of them is there without the others.
+    pub(crate) fn start_together(all: Vec<BrokerOptions>) -> Vec<Self> {
+        let start = |options| {
+            std::thread::spawn(move || {
+                let runtime = Self::runtime();
+                let broker = runtime.block_on(Broker::start(options)).unwrap();
+                (runtime, broker)
+            })
+        };
+        let starting: Vec<_> = all.into_iter().map(start).collect();
+        let gate = || Gate::Shared { _guard: GATE.read().unwrap_or_else(PoisonError::into_inner) };
+        let started = starting.into_iter().map(|thread| thread.join().unwrap());
+        started
+            .map(|(runtime, broker)| Self { runtime, broker: Some(broker), _gate: gate() })
+            .collect()
+    }
+
     pub(crate) fn broker(&self) -> &Broker {
         self.broker.as_ref().unwrap()
     }
@@ -95,6 +112,11 @@ impl TestBroker {
     pub(crate) fn stop(mut self) {
         let broker = self.broker.take().unwrap();
         self.runtime.block_on(broker.shutdown()).unwrap();
+    }
+
+    /// Stops as a killed process does; another start finds the directory free.
+    pub(crate) fn kill(self) {
+        self.runtime.block_on(self.broker().kill());
     }
 
     /// Stops as a crash does: nothing is flushed or marked.

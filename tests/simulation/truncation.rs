@@ -97,7 +97,7 @@ fn run(
     let opening = OpenOptions { health: directory.health(), ..options(config(segment_bytes)) };
     let mut log = Log::create(&env, &directory.partition_path(&partition), opening)?;
     for one in before() {
-        log.append_as_follower(&bytes(one), NOW)?;
+        log.append_as_follower(&bytes(one), LeaderEpoch(i32::MAX), NOW)?;
     }
     log.sync()?;
     log.high_watermark().raise(HIGH_WATERMARK);
@@ -140,7 +140,7 @@ fn run(
     check_derived(&log.reader(), &format!("{how:?}, at once"));
     let end = log.log_end_offset().0;
     for one in goes_on.into_iter().filter(|one| one.offset >= end) {
-        log.append_as_follower(&bytes(one), NOW)?;
+        log.append_as_follower(&bytes(one), LeaderEpoch(i32::MAX), NOW)?;
     }
     check_derived(&log.reader(), &format!("{how:?}, at the end"));
     log.sync()?;
@@ -237,7 +237,7 @@ fn check(simulation: &Simulation, (how, segment_bytes): (How, u32), reached: usi
     assert!(reached < 1 || saved.high_watermark <= HIGH_WATERMARK || how_restarts(how), "{what}");
     let end = log.log_end_offset();
     let next = Written { offset: end.0, epoch: 9, producer: 1, sequence: 0 };
-    log.append_as_follower(&bytes(next), NOW).unwrap();
+    log.append_as_follower(&bytes(next), LeaderEpoch(i32::MAX), NOW).unwrap();
     log.sync().unwrap();
     check_derived(&reader, what);
 }

@@ -240,6 +240,7 @@ impl Rig {
             node_id: ME,
             health: storage.health().clone(),
             parking: Arc::new(Parking::new()),
+            isr_requests: Arc::default(),
             volatile: false,
         };
         let image = PartitionImage {
@@ -253,7 +254,8 @@ impl Rig {
         };
         let brokers = MetadataImage::default();
         let now = std::time::Duration::ZERO;
-        let assignment = Assignment { state: &image, config, brokers: &brokers, now };
+        let assignment =
+            Assignment { state: &image, config, brokers: &brokers, lag_time_max: now, now };
         let partition = Partition::new((topic_id, 0), log, &assignment, &around).unwrap();
         let log_threads = Arc::new(LogThreads::start(env).unwrap());
         let runtime = Arc::new(Runtime::new(ShardParts {

@@ -5,7 +5,9 @@
 //! are available or `max_wait_ms` have passed; a move of the high watermark wakes it. Without a
 //! session, every partition of the request is in the response; in a session, those with news (KIP-227).
 //! read_uncommitted reads to the high watermark, read_committed to the last stable offset, with the
-//! aborted transactions of the range, by first offset. Versions: v4 isolation; v5 log start offset; v7
+//! aborted transactions of the range, by first offset. A follower (v15, a broker of the cluster in its registration)
+//! reads to the log end, which moves the ISR and the high watermark; a high watermark or a log start that it does not
+//! know are told at once. Versions: v4 isolation; v5 log start offset; v7
 //! sessions; v9 leader epochs (KIP-320); v11 rack (no preferred replica: there is one); v12 last
 //! fetched epoch and divergence (KIP-595); v13 topic ids; v15 replica state; v16 leader endpoints
 //! (KIP-951); v17 directory id and v18 high watermark of followers. Errors: OFFSET_OUT_OF_RANGE;
@@ -22,19 +24,20 @@ use tokio::time::Instant;
 use super::common;
 use super::topics::{TopicKey, Topics};
 use crate::broker::dispatch::Call;
-use crate::broker::parking::PartitionKey;
-use crate::broker::partition::{FetchRead, Isolation, Partition, Room};
+use crate::broker::parking::{Awaited, PartitionKey};
+use crate::broker::partition::{FetchRead, Follower, Isolation, Partition, Room};
 use crate::env::Threads;
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::fetch_session::{
-    FetchContext, FetchInterest, FetchKey, FetchOutcome, FetchTopicKey, SessionRequest,
+    FetchContext, FetchInterest, FetchKey, FetchOutcome, FetchTopicKey, FollowerView,
+    SessionRequest,
 };
 use crate::protocol::messages::fetch::{
-    AbortedTransaction, EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse,
-    LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchPartition, FetchRequest, FetchResponse,
+    FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
 use crate::protocol::{Records, Str};
-use crate::types::{LeaderEpoch, Offset, Uuid};
+use crate::types::{BrokerEpoch, LeaderEpoch, NodeId, Offset, Uuid};
 
 /// The `replica_id` of a consumer, and of a tool that reads like one.
 const CONSUMER: i32 = -1;
@@ -48,8 +51,37 @@ struct Limits {
     min_bytes: usize,
     max_bytes: usize,
     isolation: Isolation,
-    from_follower: bool,
+    fetcher: Fetcher,
     version: i16,
+}
+
+/// Who fetches.
+#[derive(Clone, Copy)]
+enum Fetcher {
+    /// A client, or a tool that reads like one.
+    Consumer,
+    /// A broker in its registration. Whether it has a replica of a partition is looked at there.
+    Follower(Follower),
+    /// Somebody who calls himself a follower, and is no broker as far as this one can tell.
+    Stranger,
+}
+
+impl Fetcher {
+    const fn awaits(self) -> Awaited {
+        match self {
+            Self::Consumer | Self::Stranger => Awaited::Committed,
+            Self::Follower(_) => Awaited::Appended,
+        }
+    }
+}
+
+/// Which read of a request it is.
+#[derive(Clone, Copy)]
+enum Read {
+    /// The first, at this moment: what a follower asks for tells how far it has come.
+    First(Duration),
+    /// One after it had to wait.
+    Later,
 }
 
 /// A partition of the request, found or not.
@@ -122,6 +154,7 @@ fn session_request(request: &FetchRequest, version: i16) -> SessionRequest {
                 max_bytes: partition.partition_max_bytes,
                 current_leader_epoch: LeaderEpoch(partition.current_leader_epoch),
                 last_fetched_epoch: LeaderEpoch(partition.last_fetched_epoch),
+                known: known(partition),
             };
             let key = FetchKey { topic: key.clone(), partition: partition.partition };
             interests.push((key, interest));
@@ -144,6 +177,15 @@ fn session_request(request: &FetchRequest, version: i16) -> SessionRequest {
     }
 }
 
+/// What the fetcher knows, as far as it says: a consumer says nothing, an old follower not everything.
+fn known(partition: &FetchPartition) -> FollowerView {
+    let log_start = match partition.log_start_offset {
+        0.. => Offset(partition.log_start_offset),
+        _ => FollowerView::UNASKED.log_start,
+    };
+    FollowerView { high_watermark: Offset(partition.high_watermark), log_start }
+}
+
 fn replica_id(request: &FetchRequest, version: i16) -> i32 {
     if version >= 15 { request.replica_state.replica_id } else { request.replica_id }
 }
@@ -152,16 +194,37 @@ fn limits(call: &Call<'_>, request: &FetchRequest, version: i16) -> Limits {
     let fetch_max_bytes = call.state.config().fetch_max_bytes;
     let max_bytes = usize::try_from(request.max_bytes.min(fetch_max_bytes).max(0)).unwrap_or(0);
     let min_bytes = usize::try_from(request.min_bytes.max(0)).unwrap_or(0).min(max_bytes);
-    let replica = replica_id(request, version);
+    let fetcher = fetcher(call, request, version);
     Limits {
         min_bytes,
         max_bytes,
-        isolation: match request.isolation_level {
-            READ_COMMITTED => Isolation::Committed,
+        isolation: match (fetcher, request.isolation_level) {
+            (Fetcher::Follower(_), _) => Isolation::Everything,
+            (_, READ_COMMITTED) => Isolation::Committed,
             _ => Isolation::Uncommitted,
         },
-        from_follower: replica != CONSUMER && replica != DEBUGGER,
+        fetcher,
         version,
+    }
+}
+
+/// A follower is a broker that names its registration, comes in by the listener of brokers, and is known by that
+/// registration here. Before v15 it cannot name it, and a client that just takes a broker's number would move the
+/// high watermark.
+fn fetcher(call: &Call<'_>, request: &FetchRequest, version: i16) -> Fetcher {
+    let replica = replica_id(request, version);
+    if replica == CONSUMER || replica == DEBUGGER {
+        return Fetcher::Consumer;
+    }
+    let (node, named) = (NodeId(replica), BrokerEpoch(request.replica_state.replica_epoch));
+    let listener = &call.state.config().replication.inter_broker_listener;
+    let is_inside = call.context.reached().is_some_and(|way| way.listener.name() == listener);
+    let image = call.state.image();
+    let known =
+        image.broker(node).filter(|known| is_inside && version >= 15 && known.epoch == named);
+    match known {
+        Some(known) => Fetcher::Follower(Follower { node, broker_epoch: known.epoch }),
+        None => Fetcher::Stranger,
     }
 }
 
@@ -182,8 +245,9 @@ async fn read_or_wait(
     limits: Limits,
     max_wait: Duration,
 ) -> Vec<Result<FetchRead>> {
-    let first = read_warm(&call.state.env().threads, targets, limits).await;
-    if max_wait.is_zero() || targets.is_empty() || is_enough(&first, limits) {
+    let came = Read::First(call.state.env().clock.monotonic());
+    let first = read_warm(&call.state.env().threads, targets, limits, came).await;
+    if max_wait.is_zero() || targets.is_empty() || is_enough(targets, &first, limits) {
         return first;
     }
     let keys: Vec<PartitionKey> = targets
@@ -191,12 +255,14 @@ async fn read_or_wait(
         .filter_map(|target| target.partition.as_ref().ok().map(|partition| partition.key()))
         .collect();
     let deadline = Instant::now() + max_wait;
-    let Some(parked) = call.state.parking().park(keys) else { return first };
+    let Some(parked) = call.state.parking().park(limits.fetcher.awaits(), keys) else {
+        return first;
+    };
     drop(first);
     loop {
         // Park first, read afterwards: whatever moves in between wakes the wait below.
-        let reads = read_warm(&call.state.env().threads, targets, limits).await;
-        if is_enough(&reads, limits) {
+        let reads = read_warm(&call.state.env().threads, targets, limits, Read::Later).await;
+        if is_enough(targets, &reads, limits) {
             return reads;
         }
         let ended = tokio::select! {
@@ -211,15 +277,25 @@ async fn read_or_wait(
     }
 }
 
-fn is_enough(reads: &[Result<FetchRead>], limits: Limits) -> bool {
+fn is_enough(targets: &[Target], reads: &[Result<FetchRead>], limits: Limits) -> bool {
     let mut bytes = 0;
-    for read in reads {
+    for (target, read) in targets.iter().zip(reads) {
         match read {
+            Ok(read) if is_news(&target.interest, read, limits.fetcher) => return true,
             Ok(read) if read.diverging.is_none() => bytes += read.records.len(),
             _ => return true,
         }
     }
     bytes >= limits.min_bytes
+}
+
+/// Whether a follower is to be told of something else than records: of a high watermark that it can follow, or of a
+/// log that starts later.
+fn is_news(interest: &FetchInterest, read: &FetchRead, fetcher: Fetcher) -> bool {
+    let FollowerView { high_watermark, log_start } = interest.known;
+    matches!(fetcher, Fetcher::Follower(_))
+        && (read.high_watermark.min(interest.fetch_offset) > high_watermark
+            || read.log_start_offset > log_start)
 }
 
 /// Reads on a blocking thread when the read would have to wait for the disk.
@@ -230,26 +306,27 @@ async fn read_warm(
     threads: &Threads,
     targets: &Arc<[Target]>,
     limits: Limits,
+    which: Read,
 ) -> Vec<Result<FetchRead>> {
     let is_cold = |target: &Target| match &target.partition {
-        Ok(partition) => partition.is_cold(&target.interest, limits.max_bytes),
+        Ok(partition) => partition.is_cold(&target.interest, limits.max_bytes, limits.isolation),
         Err(_) => false,
     };
     if targets.iter().any(is_cold) {
         let cold = Arc::clone(targets);
-        if let Ok(reads) = threads.spawn_blocking(move || read_all(&cold, limits)).await {
+        if let Ok(reads) = threads.spawn_blocking(move || read_all(&cold, limits, which)).await {
             return reads;
         }
     }
-    read_all(targets, limits)
+    read_all(targets, limits, which)
 }
 
-fn read_all(targets: &[Target], limits: Limits) -> Vec<Result<FetchRead>> {
+fn read_all(targets: &[Target], limits: Limits, which: Read) -> Vec<Result<FetchRead>> {
     let mut left = limits.max_bytes;
     let mut at_least_one = true;
     let mut reads = Vec::with_capacity(targets.len());
     for target in targets {
-        let read = read_one(target, limits, left, at_least_one);
+        let read = read_one(target, limits, (left, at_least_one), which);
         if let Ok(read) = &read {
             let size = read.records.len();
             at_least_one &= size == 0;
@@ -260,12 +337,17 @@ fn read_all(targets: &[Target], limits: Limits) -> Vec<Result<FetchRead>> {
     reads
 }
 
-fn read_one(target: &Target, limits: Limits, left: usize, at_least_one: bool) -> Result<FetchRead> {
+fn read_one(
+    target: &Target,
+    limits: Limits,
+    (left, at_least_one): (usize, bool),
+    which: Read,
+) -> Result<FetchRead> {
     let partition = match &target.partition {
         Ok(partition) => partition,
         Err(error) => return Err(Error::kafka(error.code(), error.to_string())),
     };
-    if limits.from_follower {
+    if let Fetcher::Stranger = limits.fetcher {
         partition.refuse_follower(target.interest.current_leader_epoch)?;
     }
     if limits.version < 10 && partition.compresses_with_zstd() {
@@ -274,7 +356,16 @@ fn read_one(target: &Target, limits: Limits, left: usize, at_least_one: bool) ->
     }
     let asked = usize::try_from(target.interest.max_bytes.max(0)).unwrap_or(0);
     let room = Room { max_bytes: asked.min(left), at_least_one };
-    partition.fetch(&target.interest, room, limits.isolation)
+    match limits.fetcher {
+        Fetcher::Follower(follower) => {
+            let came = match which {
+                Read::First(now) => Some(now),
+                Read::Later => None,
+            };
+            partition.fetch_for_follower(follower, &target.interest, room, came)
+        }
+        _ => partition.fetch(&target.interest, room, limits.isolation),
+    }
 }
 
 fn partition_data(

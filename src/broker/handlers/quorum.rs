@@ -26,7 +26,7 @@ const EPOCH_MAX: LeaderEpoch = LeaderEpoch(1 << 30);
 pub(in crate::broker) fn handle(call: &Call<'_>, request: &Request) -> Result<Answer> {
     let asked = frames::read_request(call.state.cluster_id(), request)?;
     check(call, asked.sender(), asked.epoch())?;
-    let told = call.state.metadata_log().answer(asked.clone());
+    let told = call.state.metadata().answer(asked.clone());
     Ok(Answer::Later(Box::pin(async move {
         let told = told.await.ok_or_else(|| {
             let context = "the metadata quorum of this node does not run";
@@ -45,7 +45,7 @@ pub(in crate::broker) fn envelope(call: &Call<'_>, request: &EnvelopeRequest) ->
     })?;
     frames::check_cluster(call.state.cluster_id(), sender.cluster_id.as_deref())?;
     check(call, sender.node_id, LeaderEpoch(0))?;
-    let done = call.state.metadata_log().carry_out(request.request_data.clone());
+    let done = call.state.metadata().carry_out(request.request_data.clone());
     Ok(Answer::Later(Box::pin(async move {
         let response = EnvelopeResponse { response_data: Some(done.await.into()), error_code: 0 };
         Ok(Response::from(response))

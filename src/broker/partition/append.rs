@@ -203,6 +203,8 @@ impl Partition {
         drop(state);
         if moved {
             self.parking.wake(&self.key);
+        } else if !self.standing.load().followers.is_empty() {
+            self.parking.wake_followers(&self.key);
         }
         needs_sync
     }

@@ -16,7 +16,7 @@ use crate::config::TopicConfig;
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::Log;
 use crate::machine::replica::{Token, WentBack};
-use crate::types::{LeaderEpoch, TopicPartition};
+use crate::types::{LeaderEpoch, NodeId, TopicPartition};
 
 /// The log, and the right to append to it.
 pub(super) struct Ledger {
@@ -25,14 +25,16 @@ pub(super) struct Ledger {
 }
 
 /// What anybody may ask of a partition without waiting for anybody; replaced as a whole.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Standing {
     pub(super) token: Token,
     pub(super) config: Arc<TopicConfig>,
+    /// Who else has a replica.
+    pub(super) followers: Arc<[NodeId]>,
     /// How many replicas are in sync.
-    in_sync: usize,
+    pub(super) in_sync: usize,
     /// How many must be for `acks=all`.
-    min_in_sync: usize,
+    pub(super) min_in_sync: usize,
     /// Why it was closed.
     pub(super) closed: Option<ErrorCode>,
 }
@@ -40,7 +42,8 @@ pub(super) struct Standing {
 impl Standing {
     /// Before the metadata has said anything.
     pub(super) fn new(config: Arc<TopicConfig>) -> Self {
-        Self { token: Token::NONE, config, in_sync: 0, min_in_sync: 0, closed: None }
+        let (token, followers) = (Token::NONE, Arc::default());
+        Self { token, config, followers, in_sync: 0, min_in_sync: 0, closed: None }
     }
 
     /// The epoch in which this broker leads the partition.
@@ -118,6 +121,8 @@ impl Partition {
             // The epoch starts here, and not with its first record: a follower that asks where an older one
             // ended must not be told that nobody knows.
             ledger.log.start_epoch(epoch)?;
+        } else {
+            ledger.log.forget_empty_epochs();
         }
         self.adjust(&mut state, assignment)?;
         if state.replica.token().leads().is_none() {
@@ -135,7 +140,7 @@ impl Partition {
         if let Some(code) = before.closed {
             return Err(closed(code, &self.name));
         }
-        let Assignment { state: image, config, brokers, now } = assignment;
+        let Assignment { state: image, config, brokers, now, .. } = assignment;
         let rules = rules(assignment, self.volatile);
         let settled = state.replica.set_rules(rules);
         self.publish(state, &settled);
@@ -148,6 +153,7 @@ impl Partition {
             token: state.replica.token(),
             in_sync: state.replica.in_sync().unwrap_or(image.isr.len()),
             min_in_sync: rules.min_in_sync,
+            followers: image.replicas.iter().copied().filter(|id| *id != self.node_id).collect(),
             config: Arc::clone(config),
             closed: None,
         }));
@@ -160,8 +166,8 @@ impl Partition {
         let mut state = self.state();
         let before = self.standing.load();
         if before.closed.is_none() {
-            let config = Arc::clone(&before.config);
-            self.standing.store(Arc::new(Standing { closed: Some(code), config, ..**before }));
+            let closed = Standing { closed: Some(code), ..Standing::clone(&before) };
+            self.standing.store(Arc::new(closed));
         }
         state.fail_waiting(|| closed(code, &self.name));
         drop(state);
@@ -170,8 +176,9 @@ impl Partition {
 }
 
 impl State {
-    /// Tells every producer that waits that it waits in vain (`TURN-2`).
+    /// Tells every producer that waits that it waits in vain (`TURN-2`), and whoever waits for a sync.
     fn fail_waiting(&mut self, why: impl Fn() -> Error) {
+        self.waiting_for_sync.clear();
         let waiting = self.waiting.drain(..).chain(self.waiting_for_leader.drain(..));
         for Waiting { reply, .. } in waiting {
             // Nobody listens any more when the connection is gone.

@@ -15,12 +15,13 @@ use crate::broker::storage::log_config;
 use crate::config::{BrokerConfig, ConfigMap};
 use crate::env::Env;
 use crate::log::{Health, OpenOptions};
-use crate::machine::fetch_session::FetchInterest;
+use crate::machine::fetch_session::{FetchInterest, FollowerView};
 use crate::machine::metadata::{MetadataImage, PartitionImage};
 use crate::record::{Batch, BatchBuilder, BatchOptions, Batches};
 use crate::types::{NodeId, Offset, PartitionEpoch, TimestampMs, Uuid};
 
 const NOW: TimestampMs = TimestampMs(1_000);
+const LAG: Duration = Duration::from_secs(30);
 
 fn image(leader: i32, epoch: i32, isr: &[i32]) -> PartitionImage {
     let nodes = |ids: &[i32]| ids.iter().copied().map(NodeId).collect();
@@ -68,18 +69,20 @@ fn open(
         node_id: NodeId(1),
         health,
         parking: Arc::new(Parking::new()),
+        isr_requests: Arc::default(),
         volatile: false,
     };
     let brokers = MetadataImage::default();
     let now = Duration::ZERO;
-    let assignment = Assignment { state: image, config, brokers: &brokers, now };
+    let assignment = Assignment { state: image, config, brokers: &brokers, lag_time_max: LAG, now };
     let log = OpenLog { log, high_watermark: Offset(high_watermark) };
     Partition::new((Uuid([7; 16]), 0), log, &assignment, &around)
 }
 
 fn update(partition: &Partition, state: &PartitionImage, config: Arc<TopicConfig>) {
     let brokers = MetadataImage::default();
-    partition.update(&Assignment { state, config, brokers: &brokers, now: Duration::ZERO });
+    let (lag_time_max, now) = (LAG, Duration::ZERO);
+    partition.update(&Assignment { state, config, brokers: &brokers, lag_time_max, now });
 }
 
 fn records() -> Bytes {
@@ -108,6 +111,7 @@ fn fetch(partition: &Partition) -> Result<usize> {
         max_bytes: 1 << 20,
         current_leader_epoch: LeaderEpoch::UNKNOWN,
         last_fetched_epoch: LeaderEpoch::UNKNOWN,
+        known: FollowerView::UNASKED,
     };
     let room = Room { max_bytes: 1 << 20, at_least_one: true };
     partition.fetch(&interest, room, Isolation::Uncommitted).map(|read| read.records.len())

@@ -98,6 +98,10 @@ impl MetadataLog for Member {
         Box::pin(std::future::ready(Vec::new()))
     }
 
+    fn abandon(&self) -> BoxFuture<()> {
+        self.shutdown()
+    }
+
     fn shutdown(&self) -> BoxFuture<()> {
         let closed = self.quorum.shutdown();
         Box::pin(async move {

@@ -68,6 +68,23 @@ pub struct FetchInterest {
     pub current_leader_epoch: LeaderEpoch,
     /// The epoch of the last record that a follower has; -1 when it does not say.
     pub last_fetched_epoch: LeaderEpoch,
+    /// What a follower knows of the leader's log; it is told at once when there is something newer.
+    pub known: FollowerView,
+}
+
+/// What a follower knows of its leader's log besides the records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FollowerView {
+    /// The high watermark.
+    pub high_watermark: Offset,
+    /// Where the log starts.
+    pub log_start: Offset,
+}
+
+impl FollowerView {
+    /// The fetcher does not ask for any of it.
+    pub const UNASKED: Self =
+        Self { high_watermark: Offset(i64::MAX), log_start: Offset(i64::MAX) };
 }
 
 /// A request, as far as its session is concerned.

@@ -10,6 +10,7 @@ fn at(offset: i64) -> FetchInterest {
         max_bytes: 1000,
         current_leader_epoch: LeaderEpoch::UNKNOWN,
         last_fetched_epoch: LeaderEpoch::UNKNOWN,
+        known: FollowerView::UNASKED,
     }
 }
 

@@ -1,0 +1,424 @@
+//! Copying from one leader: the task that fetches from it everything that is followed here.
+//!
+//! ```text
+//! ┌─► round: where each copy stands ──► Fetch ──► answer ──► append, cut, or back off ──► sync, where it must be ─┐
+//! └────────────────────────────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Invariants:
+//! - `FETCHER-1` the offset that is asked for is the end of the log here: the leader takes it for what this broker has.
+//! - `FETCHER-2` what goes wrong with one partition holds up no other: it is left out of the rounds for a while, a longer
+//!   one each time, unless the metadata changes.
+//! - `FETCHER-3` nothing that is to be copied waits for an answer about others: when something is added while the leader
+//!   has nothing to tell, the question is asked anew.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::peer::Peer;
+use super::round::{Asked, Round};
+use crate::broker::log_threads::LogThreads;
+use crate::broker::parking::PartitionKey;
+use crate::broker::partition::{Cut, Partition};
+use crate::broker::storage::Storage;
+use crate::config::ReplicationConfig;
+use crate::env::Env;
+use crate::error::{Error, ErrorCode, Result};
+use crate::log::EpochEnd;
+use crate::machine::replica::FromLeader;
+use crate::protocol::messages::fetch::{FetchRequest, PartitionData};
+use crate::protocol::messages::list_offsets::{
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
+};
+use crate::types::{LeaderEpoch, NodeId, Offset};
+
+/// How long to wait after the first failure; twice as long after each further one.
+const BACKOFF: Duration = Duration::from_millis(20);
+
+/// How many failures one after the other are told of.
+const FAILURES_TOLD: u32 = 5;
+
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+
+/// What the fetchers of a broker share.
+#[derive(Clone, Debug)]
+pub(in crate::broker) struct FetcherParts {
+    pub(in crate::broker) env: Env,
+    pub(in crate::broker) node_id: NodeId,
+    pub(in crate::broker) config: ReplicationConfig,
+    pub(in crate::broker) storage: Arc<Storage>,
+    pub(in crate::broker) log_threads: Arc<LogThreads>,
+    /// The registration of this broker.
+    pub(in crate::broker) broker_epoch: Arc<AtomicI64>,
+}
+
+impl FetcherParts {
+    /// The registration in which this broker fetches.
+    pub(super) fn registration(&self) -> i64 {
+        self.broker_epoch.load(Ordering::Acquire)
+    }
+
+    fn backoff(&self, failures: u32) -> Duration {
+        let max = Duration::from_millis(self.config.fetch_backoff_ms.max(0).unsigned_abs().into());
+        BACKOFF.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(max)
+    }
+}
+
+/// A partition that is copied from the leader.
+#[derive(Debug)]
+struct Assigned {
+    partition: Arc<Partition>,
+    failures: u32,
+    not_before: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    assigned: BTreeMap<PartitionKey, Assigned>,
+    /// Where the leader is reached; none when it is not registered.
+    address: Option<String>,
+    /// How many rounds there were.
+    rounds: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Fetcher {
+    leader: NodeId,
+    parts: FetcherParts,
+    shared: Mutex<Shared>,
+    changed: Notify,
+    stop: CancellationToken,
+}
+
+/// What came of the answer about one partition.
+enum Outcome {
+    Done,
+    /// To be awaited before the next round.
+    Syncs(oneshot::Receiver<()>),
+    /// The leader must say where its log starts and ends.
+    OutOfRange,
+    Failed(Error),
+}
+
+impl Fetcher {
+    pub(super) fn new(leader: NodeId, parts: FetcherParts, stop: CancellationToken) -> Arc<Self> {
+        let (shared, changed) = (Mutex::default(), Notify::new());
+        Arc::new(Self { leader, parts, shared, changed, stop })
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Copies a partition, at once if it was waiting.
+    pub(super) fn assign(&self, key: PartitionKey, partition: Arc<Partition>) {
+        let assigned = Assigned { partition, failures: 0, not_before: None };
+        self.shared().assigned.insert(key, assigned);
+        self.changed.notify_one();
+    }
+
+    /// Copies a partition no longer.
+    pub(super) fn remove(&self, key: &PartitionKey) {
+        self.shared().assigned.remove(key);
+    }
+
+    /// Whether nothing is copied.
+    pub(super) fn is_idle(&self) -> bool {
+        self.shared().assigned.is_empty()
+    }
+
+    /// The leader is reached there from now on.
+    pub(super) fn set_address(&self, address: Option<String>) {
+        let mut shared = self.shared();
+        if shared.address != address {
+            shared.address = address;
+            self.changed.notify_one();
+        }
+    }
+
+    fn address(&self) -> Option<String> {
+        self.shared().address.clone()
+    }
+
+    /// Ends the task.
+    pub(super) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Copies until it is stopped.
+    pub(super) async fn run(self: Arc<Self>) {
+        let fetching = async {
+            let mut failures = 0;
+            loop {
+                let Some(address) = self.address() else {
+                    self.changed.notified().await;
+                    continue;
+                };
+                let Err(error) = self.fetch_from(&address, &mut failures).await else { continue };
+                failures += 1;
+                if failures == 1 {
+                    let (leader, error) = (self.leader, error.chain());
+                    tracing::warn!(%leader, address, error, "cannot copy from the leader; trying again");
+                }
+                let backoff = tokio::time::sleep(self.parts.backoff(failures));
+                tokio::select! {
+                    biased;
+                    () = self.changed.notified() => {}
+                    () = backoff => {}
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => {}
+            () = fetching => {}
+        }
+    }
+
+    /// Fetches by one connection. Returns when there should be another.
+    async fn fetch_from(&self, address: &str, failures: &mut u32) -> Result<()> {
+        let client_id = format!("broker-{}-fetcher", self.parts.node_id);
+        let mut peer = Peer::connect(&self.parts.env.net, address, &client_id).await?;
+        let wait =
+            Duration::from_millis(self.parts.config.fetch_wait_max_ms.max(0).unsigned_abs().into());
+        loop {
+            let (round, next) = self.next_round();
+            if round.is_empty() {
+                self.wait_for_work(next).await;
+                if self.address().as_deref() != Some(address) {
+                    return Ok(());
+                }
+                continue;
+            }
+            // Who is left out for now does not wait for the others either.
+            let due = next.map_or(wait, |next| next.saturating_duration_since(Instant::now()));
+            let wait = due.min(wait);
+            peer.send(round.request(&self.parts, wait)).await?;
+            tokio::select! {
+                biased;
+                answered = peer.answered(wait) => answered?,
+                () = self.is_outdated(&round, address) => return Ok(()),
+            }
+            let response = peer.receive::<FetchRequest>().await?;
+            if response.error_code != 0 {
+                let code = ErrorCode::from_i16(response.error_code);
+                return Err(Error::kafka(code, "the leader refused a fetch"));
+            }
+            if std::mem::take(failures) > 0 {
+                tracing::info!(leader = %self.leader, address, "copying from the leader again");
+            }
+            self.take(&mut peer, round.answers(response)).await?;
+        }
+    }
+
+    /// Who is to be asked for now, and when somebody else is.
+    fn next_round(&self) -> (Round, Option<Instant>) {
+        let (now, mut next) = (Instant::now(), None::<Instant>);
+        let mut shared = self.shared();
+        let mut asked = Vec::with_capacity(shared.assigned.len());
+        for (key, assigned) in &shared.assigned {
+            match assigned.not_before {
+                Some(due) if due > now => next = Some(next.map_or(due, |next| next.min(due))),
+                _ => asked.extend(Asked::of(*key, &assigned.partition)),
+            }
+        }
+        shared.rounds = shared.rounds.wrapping_add(1);
+        if !asked.is_empty() {
+            // Each is the first one in its turn: the leader stops when its answer is full.
+            let turn = shared.rounds % asked.len();
+            asked.rotate_left(turn);
+        }
+        (Round::new(asked), next)
+    }
+
+    async fn wait_for_work(&self, next: Option<Instant>) {
+        let due = async {
+            match next {
+                Some(due) => tokio::time::sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.changed.notified() => {}
+            () = due => {}
+        }
+    }
+
+    /// Returns once a round lacks something, or its leader is reached elsewhere (`FETCHER-3`).
+    async fn is_outdated(&self, round: &Round, address: &str) {
+        loop {
+            self.changed.notified().await;
+            let shared = self.shared();
+            let is_new = |(key, assigned): (&PartitionKey, &Assigned)| {
+                assigned.not_before.is_none()
+                    && assigned.partition.copy_point().is_some()
+                    && !round.asks(key, &assigned.partition)
+            };
+            if shared.address.as_deref() != Some(address) || shared.assigned.iter().any(is_new) {
+                return;
+            }
+        }
+    }
+
+    /// Does what the answers to a round say.
+    async fn take(&self, peer: &mut Peer, answers: Vec<(Asked, PartitionData)>) -> Result<()> {
+        let each = answers.into_iter().map(|(asked, data)| async {
+            let outcome = self.take_one(&asked, data).await;
+            (asked, outcome)
+        });
+        let mut syncs = Vec::new();
+        for (asked, outcome) in futures::future::join_all(each).await {
+            let outcome = match outcome {
+                Outcome::OutOfRange => self.start_over(peer, &asked).await?,
+                outcome => outcome,
+            };
+            match outcome {
+                Outcome::Failed(error) => self.failed(&asked, &error),
+                Outcome::Syncs(synced) => syncs.push(synced),
+                Outcome::Done | Outcome::OutOfRange => {}
+            }
+        }
+        for synced in syncs {
+            // `FOLLOW-3`; it fails when the partition is closed or led here, and then is not asked for.
+            drop(synced.await);
+        }
+        Ok(())
+    }
+
+    async fn take_one(&self, asked: &Asked, data: PartitionData) -> Outcome {
+        let taken = match ErrorCode::from_i16(data.error_code) {
+            ErrorCode::None if data.diverging_epoch.epoch >= 0 => {
+                let epoch = LeaderEpoch(data.diverging_epoch.epoch);
+                let end_offset = Offset(data.diverging_epoch.end_offset);
+                self.cut(asked, Cut::Diverged(EpochEnd { epoch, end_offset })).await
+            }
+            ErrorCode::None => self.copy(asked, data).await,
+            ErrorCode::OffsetOutOfRange => return Outcome::OutOfRange,
+            code => Err(Error::kafka(code, format!("the leader does not give {}", asked.name()))),
+        };
+        taken.unwrap_or_else(Outcome::Failed)
+    }
+
+    async fn copy(&self, asked: &Asked, data: PartitionData) -> Result<Outcome> {
+        let from = FromLeader {
+            high_watermark: Offset(data.high_watermark),
+            log_start: Offset(data.log_start_offset),
+        };
+        let records = data.records.unwrap_or_default().into_bytes();
+        let known = asked.point.known;
+        let is_news = from.high_watermark.min(asked.point.end) > known.high_watermark
+            || from.log_start > known.log_start;
+        if records.is_empty() && !is_news {
+            self.succeeded(asked);
+            return Ok(Outcome::Done);
+        }
+        let (point, now) = (asked.point, self.parts.env.clock.now());
+        let copied = self
+            .parts
+            .log_threads
+            .run_on(&asked.partition, move |partition| partition.copy(&point, &records, from, now));
+        let copied = copied.await?;
+        self.succeeded(asked);
+        let Some(copied) = copied else { return Ok(Outcome::Done) };
+        if copied.needs_sync {
+            self.parts.log_threads.sync(&asked.partition);
+        }
+        Ok(copied.synced.map_or(Outcome::Done, Outcome::Syncs))
+    }
+
+    async fn cut(&self, asked: &Asked, cut: Cut) -> Result<Outcome> {
+        let (point, storage) = (asked.point, Arc::clone(&self.parts.storage));
+        let done = self.parts.log_threads.run_on(&asked.partition, move |partition| {
+            storage.cut(partition.name(), |lower| partition.cut(&point, cut, lower))
+        });
+        let end = done.await?;
+        if end == Some(point.end) {
+            // It would be asked and answered the same again, at once.
+            let context = format!("the leader's log of {} does not go with the copy", asked.name());
+            return Err(Error::kafka(ErrorCode::OffsetOutOfRange, context));
+        }
+        self.succeeded(asked);
+        Ok(Outcome::Done)
+    }
+
+    /// The leader has nothing at the end of a copy: it deleted what would come next, or it lost what the copy has.
+    async fn start_over(&self, peer: &mut Peer, asked: &Asked) -> Result<Outcome> {
+        let end = self.offset_of_leader(peer, asked, LATEST).await?;
+        let start = self.offset_of_leader(peer, asked, EARLIEST).await?;
+        let (start, end) = match (start, end) {
+            (Ok(start), Ok(end)) => (start, end),
+            (Err(error), _) | (_, Err(error)) => return Ok(Outcome::Failed(error)),
+        };
+        let done = self.cut(asked, Cut::OutOfRange { start, end }).await;
+        Ok(done.unwrap_or_else(Outcome::Failed))
+    }
+
+    /// Within, what is wrong with the partition; without, with the connection.
+    async fn offset_of_leader(
+        &self,
+        peer: &mut Peer,
+        asked: &Asked,
+        timestamp: i64,
+    ) -> Result<Result<Offset>> {
+        let name = asked.name();
+        let wanted = ListOffsetsPartition {
+            partition_index: name.partition,
+            current_leader_epoch: asked.point.epoch.0,
+            timestamp,
+        };
+        let topic = ListOffsetsTopic { name: (&name.topic).into(), partitions: vec![wanted] };
+        peer.send(ListOffsetsRequest {
+            replica_id: self.parts.node_id.0,
+            topics: vec![topic],
+            ..ListOffsetsRequest::default()
+        })
+        .await?;
+        let response = peer.receive::<ListOffsetsRequest>().await?;
+        let found = response.topics.iter().flat_map(|topic| &topic.partitions).next();
+        Ok(match found {
+            Some(found) if found.error_code == 0 => Ok(Offset(found.offset)),
+            other => {
+                let code = other.map_or(-1, |found| found.error_code);
+                let context = format!("the leader does not tell where {name} starts and ends");
+                Err(Error::kafka(ErrorCode::from_i16(code), context))
+            }
+        })
+    }
+
+    fn succeeded(&self, asked: &Asked) {
+        if let Some(assigned) = self.shared().assigned.get_mut(&asked.key) {
+            assigned.failures = 0;
+            assigned.not_before = None;
+        }
+    }
+
+    /// `FETCHER-2`
+    fn failed(&self, asked: &Asked, error: &Error) {
+        let mut shared = self.shared();
+        let Some(assigned) = shared.assigned.get_mut(&asked.key) else { return };
+        if !Arc::ptr_eq(&assigned.partition, &asked.partition)
+            || asked.partition.leader_epoch() != asked.point.epoch
+        {
+            // It is another one by now, or has another leader.
+            return;
+        }
+        assigned.failures += 1;
+        assigned.not_before = Some(Instant::now() + self.parts.backoff(assigned.failures));
+        let (partition, leader, error) = (asked.name(), self.leader, error.chain());
+        // Brokers learn of a new leader one after the other: the first few are nothing.
+        if assigned.failures == FAILURES_TOLD {
+            tracing::warn!(%partition, %leader, error, "cannot copy; trying again from time to time");
+        } else {
+            tracing::debug!(%partition, %leader, error, "could not copy; trying again");
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Two and three whole brokers that copy from each other.
+
+mod followers;
+mod leaders;
+mod rig;
