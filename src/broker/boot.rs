@@ -232,8 +232,7 @@ async fn join(broker: &Broker) -> Result<()> {
 /// Waits for others, and says for whom.
 async fn within<T>(state: &BrokerState, work: impl Future<Output = T>, what: &str) -> Result<T> {
     let config = state.config();
-    let max = config.initial_broker_registration_timeout_ms.max(0).unsigned_abs();
-    let max = Duration::from_millis(max.into());
+    let max = Duration::from_millis(config.cluster.registration_timeout_ms.into());
     let reminders = async {
         if config.has_peers() {
             membership::remind(state, what).await;

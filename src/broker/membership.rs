@@ -77,7 +77,7 @@ impl Membership {
         let began = Instant::now();
         let left = tokio::time::timeout(LEAVE_MAX, self.may_stop.wait_for(|may_stop| *may_stop));
         if left.await.is_ok() {
-            tracing::info!(after = ?began.elapsed(), "others lead what this broker led");
+            tracing::info!(after = ?began.elapsed(), "left the cluster");
         } else {
             tracing::warn!(after = ?LEAVE_MAX, "stopping, although others could not take over in time");
         }
@@ -90,7 +90,7 @@ fn answer_max(config: &BrokerConfig) -> Duration {
 }
 
 fn session(config: &BrokerConfig) -> Duration {
-    Duration::from_millis(config.broker_session_timeout_ms.max(0).unsigned_abs().into())
+    Duration::from_millis(config.cluster.session_timeout_ms.into())
 }
 
 /// The wait after a number of failures in a row: several tries fit into a session.
@@ -171,7 +171,7 @@ pub(super) async fn remind(state: &BrokerState, what: &str) {
 pub(super) fn awaited(state: &BrokerState) -> String {
     let (config, leader) = (state.config(), state.quorum().leader);
     let is_awaited = |id: NodeId| leader == NodeId::NONE || leader == id;
-    let awaited = config.other_voters().filter(|voter| is_awaited(voter.id));
+    let awaited = config.other_voters().filter(|voter| is_awaited(NodeId(voter.id)));
     let awaited: Vec<String> = awaited.map(ToString::to_string).collect();
     if awaited.is_empty() { "the controller".to_owned() } else { awaited.join(", ") }
 }
@@ -213,13 +213,17 @@ impl Heartbeats {
                 Ok(Some(replaced)) => return replaced,
                 Ok(None) => {
                     (failures, silence) = (0, Silence::new());
-                    let interval = config.broker_heartbeat_interval_ms.max(1).unsigned_abs();
+                    let interval = config.cluster.heartbeat_interval_ms;
                     let interval = Duration::from_millis(interval.into());
                     if wish.is_leaving { interval.min(LEAVE_INTERVAL) } else { interval }
                 }
                 Err(error) => {
                     failures = failures.saturating_add(1);
                     silence.note(&error, session(&config));
+                    if wish.is_leaving && silence.since.elapsed() > session(&config) {
+                        // The last node of a cluster that stops finds no quorum, and nobody who could take over.
+                        self.membership.may_stop.change(|may_stop| *may_stop = true);
+                    }
                     backoff(failures, session(&config))
                 }
             };

@@ -20,32 +20,22 @@ pub struct BrokerConfig {
     pub controller_listeners: Vec<ListenerAddress>,
     /// `auto.create.topics.enable`.
     pub auto_create_topics_enable: bool,
-    /// `auto.leader.rebalance.enable`.
-    pub auto_leader_rebalance_enable: bool,
     /// `broker.rack`.
     pub broker_rack: Option<String>,
     /// The settings of the group coordinator.
     pub coordinator: super::CoordinatorConfig,
-    /// `broker.heartbeat.interval.ms`.
-    pub broker_heartbeat_interval_ms: i32,
-    /// `broker.session.timeout.ms`.
-    pub broker_session_timeout_ms: i32,
     /// `log.cleaner.*`.
     pub cleaner: CleanerConfig,
+    /// The settings of a node among others.
+    pub cluster: ClusterConfig,
     /// `connections.max.idle.ms`.
     pub connections_max_idle_ms: i64,
-    /// `controlled.shutdown.enable`.
-    pub controlled_shutdown_enable: bool,
     /// `default.replication.factor`.
     pub default_replication_factor: i32,
     /// `delete.topic.enable`.
     pub delete_topic_enable: bool,
     /// `fetch.max.bytes`.
     pub fetch_max_bytes: i32,
-    /// `initial.broker.registration.timeout.ms`.
-    pub initial_broker_registration_timeout_ms: i32,
-    /// `leader.imbalance.check.interval.seconds`.
-    pub leader_imbalance_check_interval_seconds: i64,
     /// `log.dirs`, or else `log.dir`.
     pub log_dir: Option<String>,
     /// `log.flush.offset.checkpoint.interval.ms`.
@@ -117,6 +107,23 @@ pub struct CleanerConfig {
     pub io_max_bytes_per_second: f64,
 }
 
+/// The settings of a node among others: when it counts as gone, and who leads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// `broker.session.timeout.ms`.
+    pub session_timeout_ms: u32,
+    /// `broker.heartbeat.interval.ms`.
+    pub heartbeat_interval_ms: u32,
+    /// `initial.broker.registration.timeout.ms`.
+    pub registration_timeout_ms: u32,
+    /// `controlled.shutdown.enable`.
+    pub controlled_shutdown_enable: bool,
+    /// `auto.leader.rebalance.enable`.
+    pub leader_rebalance_enable: bool,
+    /// `leader.imbalance.check.interval.seconds`.
+    pub imbalance_check_seconds: u64,
+}
+
 impl BrokerConfig {
     /// Resolves the settings that a broker is started with.
     ///
@@ -174,19 +181,14 @@ impl BrokerConfig {
             listeners: Vec::new(),
             controller_listeners: Vec::new(),
             auto_create_topics_enable: false,
-            auto_leader_rebalance_enable: false,
             broker_rack: None,
             coordinator: super::CoordinatorConfig::default(),
-            broker_heartbeat_interval_ms: 0,
-            broker_session_timeout_ms: 0,
-            controlled_shutdown_enable: false,
             cleaner: CleanerConfig::default(),
+            cluster: ClusterConfig::default(),
             connections_max_idle_ms: 0,
             default_replication_factor: 0,
             delete_topic_enable: false,
             fetch_max_bytes: 0,
-            initial_broker_registration_timeout_ms: 0,
-            leader_imbalance_check_interval_seconds: 0,
             log_dir: None,
             recovery_point_checkpoint_interval_ms: 0,
             log_flush_scheduler_interval_ms: 0,
@@ -223,13 +225,7 @@ impl BrokerConfig {
         let mut config = Self::unresolved(fixed, dynamic_default, dynamic_broker);
         config.settle()?;
         config.auto_create_topics_enable = config.boolean("auto.create.topics.enable")?;
-        config.auto_leader_rebalance_enable = config.boolean("auto.leader.rebalance.enable")?;
         config.broker_rack = config.checked("broker.rack")?.filter(|rack| !rack.is_empty());
-        config.broker_heartbeat_interval_ms = config.number("broker.heartbeat.interval.ms")?;
-        config.broker_session_timeout_ms = config.number("broker.session.timeout.ms")?;
-        config.controlled_shutdown_enable = config.boolean("controlled.shutdown.enable")?;
-        config.initial_broker_registration_timeout_ms =
-            config.number("initial.broker.registration.timeout.ms")?;
         config.cleaner = CleanerConfig {
             enable: config.boolean("log.cleaner.enable")?,
             threads: config.number("log.cleaner.threads")?,
@@ -239,6 +235,14 @@ impl BrokerConfig {
             io_buffer_size: config.number("log.cleaner.io.buffer.size")?,
             io_max_bytes_per_second: config.number("log.cleaner.io.max.bytes.per.second")?,
         };
+        config.cluster = ClusterConfig {
+            session_timeout_ms: config.number("broker.session.timeout.ms")?,
+            heartbeat_interval_ms: config.number("broker.heartbeat.interval.ms")?,
+            registration_timeout_ms: config.number("initial.broker.registration.timeout.ms")?,
+            controlled_shutdown_enable: config.boolean("controlled.shutdown.enable")?,
+            leader_rebalance_enable: config.boolean("auto.leader.rebalance.enable")?,
+            imbalance_check_seconds: config.number("leader.imbalance.check.interval.seconds")?,
+        };
         config.coordinator = super::CoordinatorConfig::read(&config)?;
         config.connections_max_idle_ms = config.number("connections.max.idle.ms")?;
         config.default_replication_factor = config.number("default.replication.factor")?;
@@ -246,8 +250,6 @@ impl BrokerConfig {
         config.fetch_max_bytes = config.number("fetch.max.bytes")?;
         config.recovery_point_checkpoint_interval_ms =
             config.number("log.flush.offset.checkpoint.interval.ms")?;
-        config.leader_imbalance_check_interval_seconds =
-            config.number("leader.imbalance.check.interval.seconds")?;
         config.log_flush_scheduler_interval_ms =
             config.number("log.flush.scheduler.interval.ms")?;
         config.log_start_checkpoint_interval_ms =

@@ -52,7 +52,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 pub use alter::{AlterOp, ConfigChange, apply_changes, check_all};
-pub use broker_config::{BrokerConfig, CleanerConfig};
+pub use broker_config::{BrokerConfig, CleanerConfig, ClusterConfig};
 pub use coordinator_config::CoordinatorConfig;
 pub use definition::{
     ConfigError, ConfigSource, ConfigType, Definition, Scope, Support, Synonym, UpdateMode,

@@ -67,12 +67,12 @@ impl BrokerConfig {
     }
 
     fn own_voter(&self) -> Option<&QuorumVoter> {
-        self.quorum_voters.iter().find(|voter| voter.id.0 == self.node_id)
+        self.quorum_voters.iter().find(|voter| voter.id == self.node_id)
     }
 
     /// The voters apart from this node.
     pub fn other_voters(&self) -> impl Iterator<Item = &QuorumVoter> {
-        self.quorum_voters.iter().filter(|voter| voter.id.0 != self.node_id)
+        self.quorum_voters.iter().filter(|voter| voter.id != self.node_id)
     }
 
     /// Whether other nodes belong to the cluster, which must hear from this one.

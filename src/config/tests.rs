@@ -359,7 +359,7 @@ fn the_voters_of_a_cluster_are_listed_and_reached_by_a_listener_of_their_port() 
     assert_eq!(shown, ["1@localhost:9092", "2@[::1]:9092", "3@h:9094"]);
     assert_eq!(broker.quorum_voters[1].host, "::1");
     assert!(broker.has_peers());
-    assert_eq!(broker.other_voters().map(|voter| voter.id.0).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(broker.other_voters().map(|voter| voter.id).collect::<Vec<_>>(), [2, 3]);
     // One of the controllers, which is opened for the others alone.
     let pair = [
         ("controller.quorum.voters", "1@a:9093,2@b:9093"),

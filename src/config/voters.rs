@@ -4,7 +4,6 @@ use std::fmt;
 
 use super::ConfigError;
 use super::definition::split_list;
-use crate::types::NodeId;
 
 /// The name of the setting.
 pub(super) const VOTERS: &str = "controller.quorum.voters";
@@ -13,7 +12,7 @@ pub(super) const VOTERS: &str = "controller.quorum.voters";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuorumVoter {
     /// The node.
-    pub id: NodeId,
+    pub id: i32,
     /// The host or address, without the brackets of IPv6.
     pub host: String,
     /// The port.
@@ -71,7 +70,7 @@ fn parse_one(text: &str) -> Result<QuorumVoter, String> {
     let (id, address) = text.split_once('@').ok_or_else(form)?;
     let (host, port) = address.rsplit_once(':').ok_or_else(form)?;
     let id = id.trim().parse().ok().filter(|id: &i32| *id >= 0);
-    let id = id.map(NodeId).ok_or_else(form)?;
+    let id = id.ok_or_else(form)?;
     let port = port.trim().parse().ok().filter(|port: &u16| *port != 0);
     let port = port.ok_or_else(|| format!("\"{text}\" does not have a port from 1 to 65535"))?;
     let host = host.trim();

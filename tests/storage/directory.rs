@@ -17,7 +17,7 @@ fn a_directory_is_locked_and_knows_whose_it_is() {
     assert!(!directory.was_clean());
     let error = open(root.path()).unwrap_err();
     assert!(error.to_string().contains("another broker of this process holds"), "{error}");
-    let cluster = directory.meta().cluster_id.clone();
+    let cluster = directory.meta().cluster_id;
     directory.close().unwrap();
     let again = open(root.path()).unwrap();
     assert!(again.was_clean());

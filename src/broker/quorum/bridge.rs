@@ -36,7 +36,8 @@ pub(in crate::broker) async fn start(
 ) -> Result<Arc<dyn MetadataLog>> {
     let node_id = NodeId(config.node_id);
     let voters = config.quorum_voters.iter().filter(|_| config.has_peers());
-    let voters = voters.map(|voter| (voter.id, format!("{}:{}", voter.host, voter.port))).collect();
+    let voters =
+        voters.map(|voter| (NodeId(voter.id), format!("{}:{}", voter.host, voter.port))).collect();
     let quorum = Quorum::open(QuorumOptions {
         env: env.clone(),
         log_dir: directory.path().to_path_buf(),

@@ -205,8 +205,7 @@ impl Controller {
     }
 
     pub(super) fn session_end(&self, heard: Heard) -> Duration {
-        let timeout = self.config.broker_session_timeout_ms.max(0).unsigned_abs();
-        heard.at + Duration::from_millis(timeout.into())
+        heard.at + Duration::from_millis(self.config.cluster.session_timeout_ms.into())
     }
 
     pub(super) fn allocate_producer_ids(

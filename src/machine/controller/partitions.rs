@@ -164,14 +164,13 @@ impl Controller {
     }
 
     pub(super) fn balance_interval(&self) -> Duration {
-        let seconds = self.config.leader_imbalance_check_interval_seconds;
-        Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX).min(BALANCE_INTERVAL_MAX))
+        Duration::from_secs(self.config.cluster.imbalance_check_seconds.min(BALANCE_INTERVAL_MAX))
     }
 
     /// From time to time, gives partitions back to their preferred leaders: those who took over when one was gone keep
     /// them otherwise, and brokers that restarted in turn would leave everything to one of them.
     pub(super) fn balance(&mut self, now: Duration, records: &mut Vec<MetadataRecord>) {
-        if now < self.next_balance || !self.config.auto_leader_rebalance_enable {
+        if now < self.next_balance || !self.config.cluster.leader_rebalance_enable {
             return;
         }
         let mut moved = 0;

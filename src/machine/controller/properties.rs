@@ -63,6 +63,21 @@ enum Step {
     Stall(u64),
 }
 
+fn registration() -> impl Strategy<Value = Asked> {
+    (node(), any::<[u8; 2]>(), any::<[bool; 2]>()).prop_map(|(id, from, [ready, is_first])| {
+        Asked::Register(BrokerRegistration {
+            id,
+            incarnation: Uuid([from[0] % 3; 16]),
+            directory_id: Uuid([from[1] % 2; 16]),
+            is_first,
+            cluster_id: None,
+            endpoints: vec![],
+            rack: Some(format!("r{}", id.0 % 2).into()),
+            ready,
+        })
+    })
+}
+
 fn command() -> impl Strategy<Value = Asked> {
     let new_topic = (name(), -1..5_i32, -1..4_i16, any::<bool>(), prop::option::of(node()))
         .prop_map(|(name, partitions, replicas, unclean, manual)| {
@@ -87,18 +102,7 @@ fn command() -> impl Strategy<Value = Asked> {
             topics: vec![NewPartitions { name, count, assignments: None }],
             validate_only: false,
         })),
-        3 => (node(), any::<[u8; 2]>(), any::<[bool; 2]>()).prop_map(|(id, from, [ready, is_first])| {
-            Asked::Register(BrokerRegistration {
-                id,
-                incarnation: Uuid([from[0] % 3; 16]),
-                directory_id: Uuid([from[1] % 2; 16]),
-                is_first,
-                cluster_id: None,
-                endpoints: vec![],
-                rack: Some(format!("r{}", id.0 % 2).into()),
-                ready,
-            })
-        }),
+        3 => registration(),
         4 => (node(), prop::bool::weighted(0.2), prop::bool::weighted(0.1)).prop_map(
             |(id, want_fence, want_shutdown)| Asked::Heartbeat(BrokerHeartbeat {
                 id,

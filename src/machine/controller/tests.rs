@@ -523,6 +523,23 @@ fn every_broker_of_several_voters_must_be_heard_from() {
 }
 
 #[test]
+fn a_controller_that_moved_gives_everybody_a_whole_session_itself_among_them() {
+    let mut cluster = Cluster::of_voters(3);
+    cluster.pass_until(5_000);
+    cluster.heartbeat(3, 2, true, false);
+    cluster.controller.restore(cluster.controller.image().clone());
+    cluster.now = 60_000;
+    cluster.heartbeat(2, 1, false, false);
+    // It stands still for three seconds, half a second of which it may.
+    cluster.now = 63_500;
+    cluster.tick();
+    cluster.pass_until(71_999);
+    assert_eq!([1, 2, 3].map(|id| cluster.is_fenced(id)), [false, false, true]);
+    cluster.pass_until(72_000);
+    assert_eq!([1, 2, 3].map(|id| cluster.is_fenced(id)), [true, true, true]);
+}
+
+#[test]
 fn partitions_return_to_their_preferred_leaders_in_time() {
     let beats = |cluster: &mut Cluster, until: u64| {
         while cluster.now < until {
