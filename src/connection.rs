@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::env::{Net, ReadHalf, WriteHalf};
 use crate::error::{Error, Result};
@@ -57,7 +58,7 @@ struct Outgoing {
 struct Shared {
     address: String,
     waiting: Mutex<VecDeque<Waiting>>,
-    closed: AtomicBool,
+    closed: CancellationToken,
     /// The first reason for closing it; later ones are consequences.
     failure: OnceLock<Error>,
     trust: AtomicU8,
@@ -82,7 +83,7 @@ impl Shared {
     /// Closes, and tells everyone who waits why.
     fn close(&self, error: &Error) {
         let error = self.failure.get_or_init(|| error.clone());
-        self.closed.store(true, Ordering::Release);
+        self.closed.cancel();
         for waiting in std::mem::take(&mut *self.queue()) {
             waiting.answer.send(Err(error.clone())).ok();
         }
@@ -166,7 +167,7 @@ impl Connection {
         let shared = Arc::new(Shared {
             address: address.to_owned(),
             waiting: Mutex::new(VecDeque::new()),
-            closed: AtomicBool::new(false),
+            closed: CancellationToken::new(),
             failure: OnceLock::new(),
             trust: AtomicU8::new(0),
         });
@@ -192,7 +193,12 @@ impl Connection {
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.shared.closed.load(Ordering::Acquire)
+        self.shared.closed.is_cancelled()
+    }
+
+    /// Waits until the connection has ended, for whatever reason.
+    pub(crate) async fn closed(&self) {
+        self.shared.closed.cancelled().await;
     }
 
     /// Passes a request to the writer and returns a future of its answer (`None`, once it is
@@ -281,7 +287,7 @@ async fn write_requests(
         if let Some(waiting) = request.waiting {
             shared.queue().push_back(waiting);
         }
-        if shared.closed.load(Ordering::Acquire) {
+        if shared.closed.is_cancelled() {
             shared.close(&shared.failed("write to", io::ErrorKind::ConnectionReset));
             return;
         }

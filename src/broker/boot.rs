@@ -25,6 +25,7 @@ use super::BrokerOptions;
 use super::blocking::blocking;
 use super::cleaner;
 use super::coordinator::{GroupCoordinators, ShardParts};
+use super::crash_watch;
 use super::listener::{BoundListener, Listeners, socket_options};
 use super::log_threads::LogThreads;
 use super::maintenance;
@@ -216,6 +217,10 @@ async fn join(broker: &Broker) -> Result<()> {
     let incarnation = registration.incarnation;
     if config.has_peers() {
         start_heartbeats(broker, registration, epoch);
+        let (tasks, stop) = (broker.reception().tasks(), broker.reception().stop());
+        for voter in config.other_voters().cloned() {
+            tasks.spawn(crash_watch::watch(Arc::clone(state), voter, stop.clone()));
+        }
     }
     catch_up(broker, offset).await?;
     progress.reach(Phase::CaughtUp);

@@ -63,6 +63,8 @@ impl MetadataLog for NoLog {
         unreachable!("no other node asks it")
     }
 
+    fn crashed(&self, _: NodeId) {}
+
     fn abandon(&self) -> BoxFuture<()> {
         self.shutdown()
     }

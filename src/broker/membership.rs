@@ -89,7 +89,8 @@ fn answer_max(config: &BrokerConfig) -> Duration {
     session(config) / 2
 }
 
-fn session(config: &BrokerConfig) -> Duration {
+/// How long a broker may be silent.
+pub(super) fn session(config: &BrokerConfig) -> Duration {
     Duration::from_millis(config.cluster.session_timeout_ms.into())
 }
 

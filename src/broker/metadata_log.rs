@@ -249,6 +249,9 @@ pub(super) trait MetadataLog: Send + Sync + Debug {
     /// Has the controller carry out a command that came from another node, and returns what to send back.
     fn carry_out(&self, command: Bytes) -> BoxFuture<Vec<u8>>;
 
+    /// The process of a node is proven to have ended.
+    fn crashed(&self, node: NodeId);
+
     /// Ends without a word to the other nodes, as a killed process does.
     fn abandon(&self) -> BoxFuture<()>;
 

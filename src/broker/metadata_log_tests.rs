@@ -178,6 +178,8 @@ impl MetadataLog for ToRemote {
         unreachable!("no other node asks it")
     }
 
+    fn crashed(&self, _: NodeId) {}
+
     fn abandon(&self) -> BoxFuture<()> {
         self.shutdown()
     }

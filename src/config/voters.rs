@@ -19,14 +19,18 @@ pub struct QuorumVoter {
     pub port: u16,
 }
 
+impl QuorumVoter {
+    /// `host:port`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        let Self { host, port, .. } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+}
+
 impl fmt::Display for QuorumVoter {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { id, host, port } = self;
-        if host.contains(':') {
-            write!(formatter, "{id}@[{host}]:{port}")
-        } else {
-            write!(formatter, "{id}@{host}:{port}")
-        }
+        write!(formatter, "{}@{}", self.id, self.address())
     }
 }
 

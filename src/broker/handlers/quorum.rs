@@ -62,7 +62,7 @@ fn check(call: &Call<'_>, sender: NodeId, epoch: LeaderEpoch) -> Result<()> {
         return Err(Error::kafka(ErrorCode::InconsistentVoterSet, context));
     }
     let mut others = config.other_voters();
-    if !others.any(|voter| voter.id == sender) {
+    if !others.any(|voter| voter.id == sender.0) {
         let context =
             format!("node {sender} is none of the other nodes in controller.quorum.voters");
         return Err(Error::kafka(ErrorCode::InconsistentVoterSet, context));

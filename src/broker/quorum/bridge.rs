@@ -99,6 +99,8 @@ impl MetadataLog for Member {
         Box::pin(std::future::ready(Vec::new()))
     }
 
+    fn crashed(&self, _node: NodeId) {}
+
     fn abandon(&self) -> BoxFuture<()> {
         self.shutdown()
     }

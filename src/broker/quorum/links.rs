@@ -2,8 +2,7 @@
 //!
 //! A node is reached by up to three connections, since answers come in the order of the requests and must not wait for
 //! each other: *control* (votes, epochs), *fetch*, which may wait for news, and *commands*, which wait until they are
-//! committed. Each is made when it is first needed and again after it was lost. On a new connection the other side is
-//! asked for its versions, so that nodes of different releases understand each other.
+//! committed. Each is made when it is first needed and again after it was lost. A connection is a [`Link`].
 //!
 //! Nothing is repeated here: the machine says when to ask again, the submitter what may be sent twice.
 //!
@@ -22,21 +21,16 @@ use tokio::sync::Mutex as AsyncMutex;
 use super::frames;
 use super::peers::{Peers, Target};
 use crate::broker::connection::BoxFuture;
-use crate::connection::{Connection, unreachable};
+use crate::broker::link::Link;
 use crate::env::Net;
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::LogDirectory;
 use crate::machine::quorum::{Leader, Peer, Request, Response};
-use crate::protocol::messages::api_versions::ApiVersionsRequest;
 use crate::protocol::messages::envelope::EnvelopeRequest;
-use crate::protocol::schema::Versions;
-use crate::protocol::{self, ApiKey, Str};
 use crate::types::NodeId;
 
 /// How long a call may take, from the connection on.
 const CALL_MAX: Duration = Duration::from_secs(2);
-/// How long a connection may take. A node that is there answers within milliseconds.
-const CONNECT_MAX: Duration = Duration::from_millis(500);
 /// How long a command may take until it is committed.
 const COMMAND_MAX: Duration = Duration::from_secs(30);
 
@@ -56,49 +50,6 @@ enum Lane {
     Control,
     Fetch,
     Commands,
-}
-
-/// A connection, and what the other side understands.
-#[derive(Debug)]
-struct Link {
-    connection: Arc<Connection>,
-    versions: BTreeMap<ApiKey, Versions>,
-}
-
-impl Link {
-    async fn open(net: &Net, address: &str, client_id: &str) -> Result<Self> {
-        let connection = Arc::new(Connection::open(net, address, client_id, CONNECT_MAX).await?);
-        let greeting = ApiVersionsRequest {
-            client_software_name: Str::from_static("ottla"),
-            client_software_version: Str::from_static(env!("CARGO_PKG_VERSION")),
-            ..ApiVersionsRequest::default()
-        };
-        // Version 3 is the first that names the software, and known to all.
-        let asked = connection.start(&greeting.into(), 3, CONNECT_MAX, true).await?;
-        let Some(protocol::Response::ApiVersions(told)) = asked else {
-            return Err(Error::malformed("answer to ApiVersions", "it is that of another API"));
-        };
-        let versions = told.api_keys.iter().filter_map(|line| {
-            let api = ApiKey::from_i16(line.api_key)?;
-            Some((api, Versions::between(line.min_version, line.max_version)))
-        });
-        Ok(Self { connection, versions: versions.collect() })
-    }
-
-    async fn call(
-        &self,
-        request: &protocol::Request,
-        limit: Duration,
-    ) -> Result<protocol::Response> {
-        let api = request.api();
-        let theirs = self.versions.get(&api).copied().unwrap_or(Versions::NONE);
-        let version = api.negotiate(theirs).ok_or_else(|| {
-            let context = format!("{} does not serve {api}", self.connection.address());
-            Error::kafka(ErrorCode::UnsupportedVersion, context)
-        })?;
-        let answer = self.connection.start(request, version, limit, true).await?;
-        answer.ok_or_else(|| Error::malformed("answer", "there is none"))
-    }
 }
 
 type Slot = Arc<AsyncMutex<Option<Arc<Link>>>>;
@@ -160,14 +111,11 @@ impl Links {
         let (net, client_id) = (self.net.clone(), self.client_id.clone());
         async move {
             let mut link = slot.lock().await;
-            if let Some(link) = link.as_ref().filter(|link| !link.connection.is_closed()) {
+            if let Some(link) = link.as_ref().filter(|link| !link.is_closed()) {
                 return Ok(Arc::clone(link));
             }
             *link = None;
-            let opening =
-                tokio::time::timeout(2 * CONNECT_MAX, Link::open(&net, &address, &client_id));
-            let opened =
-                opening.await.unwrap_or_else(|_elapsed| Err(unreachable(&address, CONNECT_MAX)));
+            let opened = Link::open(&net, &address, &client_id).await;
             let opened = Arc::new(opened?);
             *link = Some(Arc::clone(&opened));
             Ok(opened)
@@ -186,7 +134,7 @@ impl Peers for Links {
         let frame = frames::request(self.cluster_id().as_deref(), &request);
         Box::pin(async move {
             let link = link?.await?;
-            let answer = link.call(&frame, limit).await?;
+            let answer = link.exchange(&frame, limit).await?;
             frames::read_answer(&request, answer)
         })
     }
@@ -206,16 +154,10 @@ impl Peers for Links {
                 Error::kafka(ErrorCode::NotController, context).because(Some(Arc::new(error)))
             };
             let link = link.map_err(not_sent)?.await.map_err(not_sent)?;
-            match link.call(&envelope.into(), COMMAND_MAX).await? {
-                protocol::Response::Envelope(body) => {
-                    let code = ErrorCode::from_i16(body.error_code);
-                    if !code.is_ok() {
-                        let context = format!("node {} refused a command", leader.id);
-                        return Err(Error::kafka(code, context));
-                    }
-                    Ok(body.response_data.unwrap_or_default().into())
-                }
-                _ => Err(Error::malformed("answer to Envelope", "it is that of another API")),
+            let answer = link.call(envelope, COMMAND_MAX).await?;
+            match ErrorCode::from_i16(answer.error_code) {
+                code if code.is_ok() => Ok(answer.response_data.unwrap_or_default().into()),
+                code => Err(Error::kafka(code, format!("node {} refused a command", leader.id))),
             }
         })
     }

@@ -21,8 +21,8 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::peer::Peer;
 use super::round::{Asked, Round};
+use crate::broker::link::Link;
 use crate::broker::log_threads::LogThreads;
 use crate::broker::parking::PartitionKey;
 use crate::broker::partition::{Cut, Partition};
@@ -40,6 +40,9 @@ use crate::types::{LeaderEpoch, NodeId, Offset};
 
 /// How long to wait after the first failure; twice as long after each further one.
 const BACKOFF: Duration = Duration::from_millis(20);
+
+/// How much longer than it was asked to wait the leader may take to answer.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
 
 /// How many failures one after the other are told of.
 const FAILURES_TOLD: u32 = 5;
@@ -186,7 +189,7 @@ impl Fetcher {
     /// Fetches by one connection. Returns when there should be another.
     async fn fetch_from(&self, address: &str, failures: &mut u32) -> Result<()> {
         let client_id = format!("broker-{}-fetcher", self.parts.node_id);
-        let mut peer = Peer::connect(&self.parts.env.net, address, &client_id).await?;
+        let link = Link::open(&self.parts.env.net, address, &client_id).await?;
         let wait =
             Duration::from_millis(self.parts.config.fetch_wait_max_ms.max(0).unsigned_abs().into());
         loop {
@@ -201,13 +204,12 @@ impl Fetcher {
             // Who is left out for now does not wait for the others either.
             let due = next.map_or(wait, |next| next.saturating_duration_since(Instant::now()));
             let wait = due.min(wait);
-            peer.send(round.request(&self.parts, wait)).await?;
-            tokio::select! {
+            let answer = link.call(round.request(&self.parts, wait), wait + SILENCE_MAX);
+            let response = tokio::select! {
                 biased;
-                answered = peer.answered(wait) => answered?,
+                response = answer => response?,
                 () = self.is_outdated(&round, address) => return Ok(()),
-            }
-            let response = peer.receive::<FetchRequest>().await?;
+            };
             if response.error_code != 0 {
                 let code = ErrorCode::from_i16(response.error_code);
                 return Err(Error::kafka(code, "the leader refused a fetch"));
@@ -215,7 +217,7 @@ impl Fetcher {
             if std::mem::take(failures) > 0 {
                 tracing::info!(leader = %self.leader, address, "copying from the leader again");
             }
-            self.take(&mut peer, round.answers(response)).await?;
+            self.take(&link, round.answers(response)).await?;
         }
     }
 
@@ -270,7 +272,7 @@ impl Fetcher {
     }
 
     /// Does what the answers to a round say.
-    async fn take(&self, peer: &mut Peer, answers: Vec<(Asked, PartitionData)>) -> Result<()> {
+    async fn take(&self, link: &Link, answers: Vec<(Asked, PartitionData)>) -> Result<()> {
         let each = answers.into_iter().map(|(asked, data)| async {
             let outcome = self.take_one(&asked, data).await;
             (asked, outcome)
@@ -278,7 +280,7 @@ impl Fetcher {
         let mut syncs = Vec::new();
         for (asked, outcome) in futures::future::join_all(each).await {
             let outcome = match outcome {
-                Outcome::OutOfRange => self.start_over(peer, &asked).await?,
+                Outcome::OutOfRange => self.start_over(link, &asked).await?,
                 outcome => outcome,
             };
             match outcome {
@@ -351,9 +353,9 @@ impl Fetcher {
     }
 
     /// The leader has nothing at the end of a copy: it deleted what would come next, or it lost what the copy has.
-    async fn start_over(&self, peer: &mut Peer, asked: &Asked) -> Result<Outcome> {
-        let end = self.offset_of_leader(peer, asked, LATEST).await?;
-        let start = self.offset_of_leader(peer, asked, EARLIEST).await?;
+    async fn start_over(&self, link: &Link, asked: &Asked) -> Result<Outcome> {
+        let end = self.offset_of_leader(link, asked, LATEST).await?;
+        let start = self.offset_of_leader(link, asked, EARLIEST).await?;
         let (start, end) = match (start, end) {
             (Ok(start), Ok(end)) => (start, end),
             (Err(error), _) | (_, Err(error)) => return Ok(Outcome::Failed(error)),
@@ -365,7 +367,7 @@ impl Fetcher {
     /// Within, what is wrong with the partition; without, with the connection.
     async fn offset_of_leader(
         &self,
-        peer: &mut Peer,
+        link: &Link,
         asked: &Asked,
         timestamp: i64,
     ) -> Result<Result<Offset>> {
@@ -376,13 +378,12 @@ impl Fetcher {
             timestamp,
         };
         let topic = ListOffsetsTopic { name: (&name.topic).into(), partitions: vec![wanted] };
-        peer.send(ListOffsetsRequest {
+        let request = ListOffsetsRequest {
             replica_id: self.parts.node_id.0,
             topics: vec![topic],
             ..ListOffsetsRequest::default()
-        })
-        .await?;
-        let response = peer.receive::<ListOffsetsRequest>().await?;
+        };
+        let response = link.call(request, SILENCE_MAX).await?;
         let found = response.topics.iter().flat_map(|topic| &topic.partitions).next();
         Ok(match found {
             Some(found) if found.error_code == 0 => Ok(Offset(found.offset)),

@@ -17,7 +17,6 @@
 
 mod fetcher;
 mod isr_requests;
-mod peer;
 mod round;
 #[cfg(all(test, feature = "sim"))]
 mod tests;

@@ -181,18 +181,36 @@ impl Controller {
             .collect();
         let mut records = Vec::new();
         // One at a time: which replica can take over depends on who else is gone.
-        let Some(id) = silent.first() else { return records };
-        self.heard.remove(id);
-        if let Some(broker) = self.image.broker(*id).cloned().filter(|broker| !broker.fenced) {
-            records.push(MetadataRecord::ChangeBroker {
-                id: *id,
-                epoch: broker.epoch,
-                fenced: true,
-                shutting_down: broker.shutting_down,
-            });
-            self.leave_leadership(*id, &mut records);
+        if let Some(id) = silent.first() {
+            self.fence(*id, &mut records);
         }
         records
+    }
+
+    /// Fences a broker whose process is proven to have ended. A report about an earlier process is none about this one.
+    pub(super) fn bury(
+        &mut self,
+        id: NodeId,
+        epoch: BrokerEpoch,
+        records: &mut Vec<MetadataRecord>,
+    ) -> Result<(), Refusal> {
+        self.checked_broker(id, epoch)?;
+        self.fence(id, records);
+        Ok(())
+    }
+
+    fn fence(&mut self, id: NodeId, records: &mut Vec<MetadataRecord>) {
+        self.heard.remove(&id);
+        let Some(broker) = self.image.broker(id).cloned().filter(|broker| !broker.fenced) else {
+            return;
+        };
+        records.push(MetadataRecord::ChangeBroker {
+            id,
+            epoch: broker.epoch,
+            fenced: true,
+            shutting_down: broker.shutting_down,
+        });
+        self.leave_leadership(id, records);
     }
 
     /// Gives every broker that may lead a whole session to report to this new controller.

@@ -150,6 +150,29 @@ impl Command for UnregisterBroker {
     }
 }
 
+/// The process of a broker has ended; it need not be waited for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BuryBroker {
+    /// The broker.
+    pub id: NodeId,
+    /// Its registration, as the one who reports knew it while the process ran.
+    pub epoch: BrokerEpoch,
+}
+
+impl Command for BuryBroker {
+    type Reply = Result<(), Refusal>;
+
+    fn decide(
+        self,
+        controller: &mut Controller,
+        _now: Duration,
+        records: &mut Vec<MetadataRecord>,
+    ) -> Self::Reply {
+        controller.bury(self.id, self.epoch, records)
+    }
+}
+
 /// Creates topics.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

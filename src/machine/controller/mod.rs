@@ -55,8 +55,8 @@ use crate::types::{NodeId, Offset};
 
 pub use command::{
     AllocateProducerIds, AlterConfigs, AlterPartition, AlterPartitionReassignments, Bootstrap,
-    BrokerHeartbeat, BrokerRegistration, Command, CreatePartitions, CreateTopics, DeleteTopics,
-    ElectLeaders, IncrementalAlterConfigs, Refusal, UnregisterBroker, UpdateFeatures,
+    BrokerHeartbeat, BrokerRegistration, BuryBroker, Command, CreatePartitions, CreateTopics,
+    DeleteTopics, ElectLeaders, IncrementalAlterConfigs, Refusal, UnregisterBroker, UpdateFeatures,
 };
 pub use configs::config_resource;
 pub use items::{

@@ -26,6 +26,7 @@ enum Asked {
     Register(BrokerRegistration),
     Heartbeat(BrokerHeartbeat),
     Unregister(UnregisterBroker),
+    Bury(BuryBroker),
     AlterPartition(AlterPartition),
     ElectLeaders(ElectLeaders),
     AlterConfigs(IncrementalAlterConfigs),
@@ -43,6 +44,7 @@ impl Asked {
             Self::Register(command) => controller.decide(now, command).records,
             Self::Heartbeat(command) => controller.decide(now, command).records,
             Self::Unregister(command) => controller.decide(now, command).records,
+            Self::Bury(command) => controller.decide(now, command).records,
             Self::AlterPartition(command) => controller.decide(now, command).records,
             Self::ElectLeaders(command) => controller.decide(now, command).records,
             Self::AlterConfigs(command) => controller.decide(now, command).records,
@@ -114,6 +116,7 @@ fn command() -> impl Strategy<Value = Asked> {
             })
         ),
         1 => node().prop_map(|id| Asked::Unregister(UnregisterBroker { id })),
+        1 => node().prop_map(|id| Asked::Bury(BuryBroker { id, epoch: BrokerEpoch::UNKNOWN })),
         1 => any::<bool>().prop_map(|preferred| Asked::ElectLeaders(ElectLeaders {
             election: if preferred { Election::Preferred } else { Election::Unclean },
             partitions: None,
@@ -184,6 +187,7 @@ fn complete(image: &MetadataImage, command: Asked) -> Asked {
         Asked::ProducerIds(AllocateProducerIds { broker, .. }) => {
             Asked::ProducerIds(AllocateProducerIds { broker, epoch: known(broker) })
         }
+        Asked::Bury(BuryBroker { id, .. }) => Asked::Bury(BuryBroker { id, epoch: known(id) }),
         other => other,
     }
 }

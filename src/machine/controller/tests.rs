@@ -453,6 +453,24 @@ fn a_process_that_has_the_directory_of_the_last_one_replaces_it_at_once() {
 }
 
 #[test]
+fn a_process_that_is_proven_dead_is_not_waited_for() {
+    let mut cluster = Cluster::of_voters(2);
+    cluster.create(assigned("t", &[&[2, 1]])).unwrap();
+    let epoch = cluster.controller.image().broker(NodeId(2)).unwrap().epoch;
+    let bury = |cluster: &mut Cluster, epoch| cluster.ask(BuryBroker { id: NodeId(2), epoch });
+    // A report about the process before this one.
+    let stale = bury(&mut cluster, BrokerEpoch(epoch.0 - 1)).unwrap_err();
+    assert_eq!(stale.code, ErrorCode::StaleBrokerEpoch);
+    assert!(!cluster.is_fenced(2));
+    bury(&mut cluster, epoch).unwrap();
+    assert!(cluster.is_fenced(2));
+    assert_eq!(cluster.partition("t", 0), (1, vec![1], 1, 1));
+    // Several nodes report it.
+    bury(&mut cluster, epoch).unwrap();
+    assert_eq!(cluster.partition("t", 0), (1, vec![1], 1, 1));
+}
+
+#[test]
 fn a_registration_counts_as_a_sign_of_life() {
     let mut cluster = Cluster::of_voters(2);
     cluster.pass_until(9_000);

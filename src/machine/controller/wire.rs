@@ -23,8 +23,8 @@ use serde::{Deserialize, Serialize};
 
 use super::command::{
     AllocateProducerIds, AlterConfigs, AlterPartition, AlterPartitionReassignments, Bootstrap,
-    BrokerHeartbeat, BrokerRegistration, Command, CreatePartitions, CreateTopics, DeleteTopics,
-    ElectLeaders, IncrementalAlterConfigs, Refusal, UnregisterBroker, UpdateFeatures,
+    BrokerHeartbeat, BrokerRegistration, BuryBroker, Command, CreatePartitions, CreateTopics,
+    DeleteTopics, ElectLeaders, IncrementalAlterConfigs, Refusal, UnregisterBroker, UpdateFeatures,
 };
 use super::{Controller, Decision};
 use crate::error::{Error, ErrorCode, Result};
@@ -99,6 +99,7 @@ commands! {
     BrokerRegistration,
     BrokerHeartbeat,
     UnregisterBroker,
+    BuryBroker,
     CreateTopics,
     DeleteTopics,
     CreatePartitions,

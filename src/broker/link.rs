@@ -1,0 +1,104 @@
+//! A connection from this broker to another.
+//!
+//! The other side is asked for its versions first, so that brokers of different releases understand each other. It is
+//! also the place where brokers will prove to each other who they are.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use std::sync::Arc;
+
+use crate::connection::{Connection, unreachable};
+use crate::env::Net;
+use crate::error::{Error, ErrorCode, Result};
+use crate::protocol::api::Call;
+use crate::protocol::messages::api_versions::ApiVersionsRequest;
+use crate::protocol::schema::Versions;
+use crate::protocol::{ApiKey, Request, Response, Str};
+
+/// How long a connection may take to come about. A broker that is there answers within milliseconds.
+const CONNECT_MAX: Duration = Duration::from_secs(1);
+/// The first version of ApiVersions that names the software; every broker knows it.
+const GREETING_VERSION: i16 = 3;
+
+/// See the module. Ends when it is dropped.
+#[derive(Debug)]
+pub(super) struct Link {
+    connection: Arc<Connection>,
+    versions: BTreeMap<ApiKey, Versions>,
+}
+
+impl Link {
+    /// Connects to `host:port`.
+    ///
+    /// # Errors
+    ///
+    /// There is no broker, or none that answers within a second.
+    pub(super) async fn open(net: &Net, address: &str, client_id: &str) -> Result<Self> {
+        let opening = tokio::time::timeout(CONNECT_MAX, Self::greet(net, address, client_id));
+        opening.await.unwrap_or_else(|_elapsed| Err(unreachable(address, CONNECT_MAX)))
+    }
+
+    async fn greet(net: &Net, address: &str, client_id: &str) -> Result<Self> {
+        let connection = Arc::new(Connection::open(net, address, client_id, CONNECT_MAX).await?);
+        let mut link = Self { connection, versions: BTreeMap::new() };
+        let greeting = ApiVersionsRequest {
+            client_software_name: Str::from_static("ottla"),
+            client_software_version: Str::from_static(env!("CARGO_PKG_VERSION")),
+            ..ApiVersionsRequest::default()
+        };
+        let told = link.at(GREETING_VERSION, &greeting.into(), CONNECT_MAX).await?;
+        let told = ApiVersionsRequest::answer(told).ok_or_else(of_another_api)?;
+        let versions = told.api_keys.iter().filter_map(|line| {
+            let api = ApiKey::from_i16(line.api_key)?;
+            Some((api, Versions::between(line.min_version, line.max_version)))
+        });
+        link.versions = versions.collect();
+        Ok(link)
+    }
+
+    /// Asks, and waits for the answer for at most `limit`; then the connection is closed. Dropping the future drops the
+    /// answer.
+    ///
+    /// # Errors
+    ///
+    /// The connection ended, the other side does not know the API, or what it answers is not readable.
+    pub(super) async fn call<C: Call>(&self, request: C, limit: Duration) -> Result<C::Response> {
+        let answer = self.exchange(&request.into(), limit).await?;
+        C::answer(answer).ok_or_else(of_another_api)
+    }
+
+    /// As [`Link::call`], for a request of any API.
+    ///
+    /// # Errors
+    ///
+    /// As [`Link::call`].
+    pub(super) async fn exchange(&self, request: &Request, limit: Duration) -> Result<Response> {
+        let api = request.api();
+        let theirs = self.versions.get(&api).copied().unwrap_or(Versions::NONE);
+        let version = api.negotiate(theirs).ok_or_else(|| {
+            let context = format!("{} does not serve {api}", self.connection.address());
+            Error::kafka(ErrorCode::UnsupportedVersion, context)
+        })?;
+        self.at(version, request, limit).await
+    }
+
+    async fn at(&self, version: i16, request: &Request, limit: Duration) -> Result<Response> {
+        let answer = self.connection.start(request, version, limit, true).await?;
+        answer.ok_or_else(|| Error::malformed("answer", "there is none"))
+    }
+
+    /// Whether the connection has ended.
+    pub(super) fn is_closed(&self) -> bool {
+        self.connection.is_closed()
+    }
+
+    /// Waits until the connection has ended, for whatever reason.
+    pub(super) async fn closed(&self) {
+        self.connection.closed().await;
+    }
+}
+
+fn of_another_api() -> Error {
+    Error::malformed("answer", "it is that of another API")
+}
