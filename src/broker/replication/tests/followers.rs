@@ -24,3 +24,163 @@ fn replicas_are_alike_byte_for_byte() {
         }
     });
 }
+
+#[test]
+fn who_is_gone_leaves_the_isr_and_who_comes_back_joins_it() {
+    simulate(async {
+        let mut cluster = Cluster::start(1, &[1, 2]).await;
+        cluster.create(&[1, 2], &[]).await;
+        assert_eq!(cluster.produce(1, -1, "a").await, Ok(0));
+        cluster.kill(2);
+        let began = tokio::time::Instant::now();
+        assert_eq!(cluster.produce(1, -1, "b").await, Ok(1), "one is enough");
+        assert!(began.elapsed() > LAG / 2, "{:?}", began.elapsed());
+        assert_eq!(cluster.isr(), [1]);
+        let began = tokio::time::Instant::now();
+        assert_eq!(cluster.produce(1, -1, "c").await, Ok(2));
+        assert!(began.elapsed() < LAG / 2, "{:?}", began.elapsed());
+        cluster.boot(2).await;
+        cluster.until("it is in sync again", |cluster| cluster.isr() == [1, 2]).await;
+        cluster.settled(&[1, 2]).await;
+        // From now on it counts.
+        cluster.cut(1, 2);
+        let waits = cluster.produce_within(1, -1, "d", 200).await;
+        assert_eq!(ErrorCode::from_i16(waits.error_code), ErrorCode::RequestTimedOut);
+        cluster.heal();
+        assert_eq!(cluster.produce(1, -1, "e").await, Ok(4));
+        cluster.settled(&[1, 2]).await;
+    });
+}
+
+#[test]
+fn with_two_in_sync_demanded_nothing_is_committed_by_one() {
+    simulate(async {
+        let mut cluster = Cluster::start(2, &[1, 2]).await;
+        cluster.create(&[1, 2], &[("min.insync.replicas", "2")]).await;
+        assert_eq!(cluster.produce(1, -1, "a").await, Ok(0));
+        cluster.kill(2);
+        let waits = cluster.produce_within(1, -1, "b", 500).await;
+        assert_eq!(ErrorCode::from_i16(waits.error_code), ErrorCode::RequestTimedOut);
+        cluster.until("2 is out", |cluster| cluster.isr() == [1]).await;
+        assert_eq!(cluster.produce(1, -1, "c").await, Err(ErrorCode::NotEnoughReplicas));
+        assert_eq!((cluster.end(1), cluster.high_watermark(1)), (2, 1));
+        cluster.boot(2).await;
+        cluster.settled(&[1, 2]).await;
+        assert_eq!(cluster.produce(1, -1, "d").await, Ok(2));
+    });
+}
+
+#[test]
+fn a_leader_that_was_replaced_cuts_what_it_alone_has() {
+    simulate(async {
+        for seed in 0..4 {
+            let cluster = Cluster::start(seed, &[1, 2]).await;
+            cluster.create(&[1, 2], &[]).await;
+            assert_eq!(cluster.produce(1, -1, "a").await, Ok(0));
+            cluster.cut(1, 2);
+            assert_eq!(cluster.produce(1, 1, "lost").await, Ok(1));
+            assert_eq!(cluster.produce(1, 1, "lost, too").await, Ok(2));
+            cluster.lead(2, &[2]).await;
+            assert_eq!(cluster.produce(2, -1, "b").await, Ok(1));
+            if seed % 2 == 0 {
+                // As long as what it is to cut.
+                assert_eq!(cluster.produce(2, -1, "c").await, Ok(2));
+                assert_eq!(cluster.produce(2, -1, "d").await, Ok(3));
+            }
+            cluster.heal();
+            cluster.until("1 is in sync", |cluster| cluster.isr() == [1, 2]).await;
+            cluster.settled(&[2, 1]).await;
+            let text = String::from_utf8_lossy(&cluster.segments(1)).into_owned();
+            assert!(text.contains('b') && !text.contains("lost"), "{text}");
+            // And back, without a record in between.
+            cluster.lead(1, &[1, 2]).await;
+            cluster.lead(2, &[1, 2]).await;
+            cluster.lead(1, &[1, 2]).await;
+            assert_eq!(cluster.produce(1, -1, "e").await, Ok(2 + i64::from(seed % 2 == 0) * 2));
+            cluster.settled(&[1, 2]).await;
+        }
+    });
+}
+
+#[test]
+fn a_leader_that_never_wrote_in_its_epoch_copies_what_was_there_before() {
+    simulate(async {
+        let cluster = Cluster::start(3, &[1, 2]).await;
+        cluster.create(&[1, 2], &[]).await;
+        cluster.cut(1, 2);
+        // 1 has a record of the first epoch that 2 does not have, and leads again after 2 has led without writing.
+        assert_eq!(cluster.produce(1, 1, "a").await, Ok(0));
+        cluster.lead(2, &[2, 1]).await;
+        cluster.lead(1, &[2, 1]).await;
+        cluster.heal();
+        assert_eq!(cluster.produce(1, -1, "b").await, Ok(1));
+        cluster.settled(&[1, 2]).await;
+    });
+}
+
+#[test]
+fn deleted_records_are_deleted_everywhere() {
+    simulate(async {
+        let mut cluster = Cluster::start(1, &[1, 2]).await;
+        cluster.create(&[1, 2], &[]).await;
+        for index in 0..6 {
+            assert_eq!(cluster.produce(1, -1, "value").await, Ok(index));
+        }
+        assert_eq!(cluster.delete_records(1, 4).await, 0);
+        let start = |cluster: &Cluster| cluster.partition(2).reader().log_start_offset().0;
+        let began = tokio::time::Instant::now();
+        cluster.until("2 has deleted them", |cluster| start(cluster) == 4).await;
+        assert!(began.elapsed() < Duration::from_millis(100), "not after the wait of a fetch");
+        // Who was away meanwhile, and is behind the start, starts over there.
+        cluster.kill(2);
+        for index in 6..9 {
+            assert_eq!(cluster.produce(1, -1, "value").await, Ok(index));
+        }
+        assert_eq!(cluster.delete_records(1, -1).await, 0);
+        assert_eq!(cluster.produce(1, -1, "after").await, Ok(9));
+        cluster.boot(2).await;
+        cluster.until("it is in sync again", |cluster| cluster.isr() == [1, 2]).await;
+        assert_eq!((start(&cluster), cluster.end(2)), (9, 10));
+        assert_eq!(cluster.produce(1, -1, "more").await, Ok(10));
+        cluster.lead(2, &[1, 2]).await;
+        assert_eq!(cluster.produce(2, -1, "more").await, Ok(11));
+    });
+}
+
+#[test]
+fn with_fsync_no_power_cut_takes_what_is_acknowledged() {
+    simulate(async {
+        for seed in 0..4 {
+            let mut cluster = Cluster::start(seed, &[1, 2]).await;
+            let configs = [("durability", "fsync"), ("min.insync.replicas", "2")];
+            cluster.create(&[1, 2], &configs).await;
+            for index in 0..5 {
+                assert_eq!(cluster.produce(1, -1, "value").await, Ok(index));
+            }
+            cluster.power_cut(1);
+            cluster.power_cut(2);
+            cluster.boot(2).await;
+            assert_eq!(cluster.end(2), 5, "seed {seed}: the follower had synced them");
+            cluster.boot(1).await;
+            assert_eq!(cluster.end(1), 5, "seed {seed}");
+            assert_eq!(cluster.produce(1, -1, "value").await, Ok(5));
+            cluster.settled(&[1, 2]).await;
+        }
+    });
+}
+
+#[test]
+fn the_high_watermark_of_a_follower_outlives_it() {
+    simulate(async {
+        let mut cluster = Cluster::start(1, &[1, 2]).await;
+        cluster.create(&[1, 2], &[]).await;
+        for index in 0..5 {
+            assert_eq!(cluster.produce(1, -1, "value").await, Ok(index));
+        }
+        cluster.settled(&[1, 2]).await;
+        cluster.stop(2).await;
+        cluster.cut(1, 2);
+        cluster.boot(2).await;
+        assert_eq!(cluster.high_watermark(2), 5);
+    });
+}
