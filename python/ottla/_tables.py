@@ -8,14 +8,42 @@ other index without a name is refused, since it would be lost.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ottla._imported import imported
 from ottla._objects import array_of
 from ottla._values import Column, Values
 from ottla.errors import ConfigError
 
-__all__ = ["rows_of", "writable"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Source", "rows_of", "writable"]
+
+
+class Source:
+    """A table to be written, and the error of the program that makes its rows.
+
+    Arrow's streams hand on the text of an error, not the error itself.
+    """
+
+    def __init__(self, data: Any) -> None:
+        self.rows = writable(data)
+        #: What a generator of batches raised.
+        self.raised: BaseException | None = None
+        arrow = imported("pyarrow")
+        if arrow is not None and isinstance(self.rows, arrow.RecordBatchReader):
+            reader = self.rows
+            self.rows = arrow.RecordBatchReader.from_batches(reader.schema, self._batches(reader))
+
+    def _batches(self, reader: Iterator[Any]) -> Iterator[Any]:
+        try:
+            yield from reader
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self.raised = error
+            raise
 
 
 def writable(data: Any) -> Any:
