@@ -101,7 +101,7 @@ class Administration(Connection):
             The new log start offset of each partition.
         """
         limit, topic = Limit(timeout), topic_name(topic)
-        kind, detail = native_bound(before, "latest", "end", topic)
+        kind, detail = native_bound(before, "latest", "end", topic, name="before")
         if kind == "offsets":
             offsets = detail
         else:
@@ -128,7 +128,7 @@ class Administration(Connection):
         dict of int to int
             The offset by partition.
         """
-        bound = native_bound(at, "latest", "start")
+        bound = native_bound(at, "latest", "start", name="at")
         return self._admin.list_offsets(topic_name(topic), bound, seconds(timeout))
 
     def cluster(self, *, timeout: Timeout = 30.0) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import re
 import time as _time
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta, timezone
+from fractions import Fraction
 from typing import Any, Union
 
 from ottla._imported import imported
@@ -79,7 +80,7 @@ def timestamp(value: float, unit: str) -> datetime:
     Returns
     -------
     datetime.datetime
-        The time, in UTC.
+        The time, in UTC, rounded to microseconds, the finest that a datetime has.
 
     Examples
     --------
@@ -90,7 +91,14 @@ def timestamp(value: float, unit: str) -> datetime:
     if unit not in _UNITS:
         raise ConfigError(f"unit {unit!r} must be one of s, ms, us, ns")
     epoch = datetime(1970, 1, 1, tzinfo=timezone.utc)
-    return epoch + timedelta(microseconds=value * 1_000_000 / _UNITS[unit])
+    try:
+        # A float has too few digits for some integers.
+        return epoch + timedelta(microseconds=round(Fraction(value) * 1_000_000 / _UNITS[unit]))
+    except OverflowError:
+        raise ConfigError(
+            f"{value!r} {unit} after 1970 is not in the years 1 to 9999, which Python's times can "
+            "have"
+        ) from None
 
 
 def milliseconds(moment: Any) -> int:
@@ -98,6 +106,7 @@ def milliseconds(moment: Any) -> int:
     if isinstance(moment, str):
         found = _parse(moment)
         if found is None:
+            _refuse_far(moment, "timestamp")
             raise ConfigError(
                 f"timestamp={moment!r} is not a time: pass ISO 8601 text such as "
                 "'2024-05-01T12:00:00Z' (UTC when it has no zone), a datetime or a date, or leave "
@@ -132,7 +141,23 @@ def _plain_time(value: Any, argument: str) -> Any:
     value = plain(value)
     if value is None:
         raise ConfigError(f"{argument}= is NaT, which is no time: pass a datetime")
+    _refuse_far(value, argument)
     return value
+
+
+def _refuse_far(moment: Any, name: str) -> None:
+    """Refuse a time in a year that Python's do not have."""
+    if isinstance(moment, str):
+        is_far = re.match(r"\s*([+-]\d{4,}|\d{5,}|0000)-\d\d-\d\d", moment) is not None
+    else:
+        # Of pandas and numpy there may be others.
+        numpy = imported("numpy")
+        is_far = numpy is not None and isinstance(moment, numpy.datetime64)
+        is_far |= isinstance(moment, date) and moment.year not in range(1, 10_000)
+    if is_far:
+        raise ConfigError(
+            f"{name}={moment!r} is not in the years 1 to 9999, which Python's times can have"
+        )
 
 
 def _parse(text: str) -> datetime | None:
@@ -147,7 +172,7 @@ def _parse(text: str) -> datetime | None:
         return None
 
 
-def _of_text(text: str, side: str) -> NativeBound:
+def _of_text(text: str, name: str) -> NativeBound:
     """Convert a bound that is text: a word or a time."""
     word = text.strip().lower()
     if word in ("earliest", "latest"):
@@ -156,14 +181,17 @@ def _of_text(text: str, side: str) -> NativeBound:
     if moment is not None:
         return ("time", milliseconds(moment))
     if word.startswith(("{", "[")):
-        raise ConfigError(f"{side}= is JSON text: pass what it stands for, {side}=json.loads(text)")
+        raise ConfigError(f"{name}= is JSON text: pass what it stands for, {name}=json.loads(text)")
+    _refuse_far(text, name)
     raise ConfigError(
         f"{text!r} is not a position in a topic: pass 'earliest', 'latest', an ISO 8601 time "
         "(UTC when it has no zone), a datetime, a negative timedelta, or {partition: offset}"
     )
 
 
-def native_bound(bound: Any, default: str, side: str, topic: str | None = None) -> NativeBound:
+def native_bound(
+    bound: Any, default: str, side: str, topic: str | None = None, *, name: str = ""
+) -> NativeBound:
     """Convert a bound to what the engine takes.
 
     Parameters
@@ -173,31 +201,35 @@ def native_bound(bound: Any, default: str, side: str, topic: str | None = None) 
     default : {"earliest", "latest"}
         What ``None`` means.
     side : {"start", "end"}
-        Which of a pair of offsets counts, and the name in messages.
+        Which of a pair of offsets counts.
     topic : str, optional
         The topic to select when offsets are by topic.
+    name : str, optional
+        What users call the argument; that of the side by default.
     """
+    name = name or side
     if bound is None:
         return (default, None)
     if isinstance(bound, str):
-        return _of_text(bound, side)
-    bound = _plain_time(bound, side)
+        return _of_text(bound, name)
+    bound = _plain_time(bound, name)
     if isinstance(bound, (datetime, date)):
         return ("time", milliseconds(bound))
     if isinstance(bound, timedelta):
         if bound > timedelta(0):
-            raise ConfigError(f"{side}={bound!r} is in the future: pass a negative timedelta")
+            raise ConfigError(f"{name}={bound!r} is in the future: pass a negative timedelta")
         return ("time", int(_time.time() * 1000) + bound // timedelta(milliseconds=1))
     if isinstance(bound, Mapping):
-        return _offsets(bound, side, topic)
-    if isinstance(bound, (int, float)):
+        return _offsets(bound, side, topic, name)
+    if isinstance(bound, (int, float)) and not isinstance(bound, bool):
         raise TypeError(
-            f"{side}={bound!r} has no unit: pass a datetime, ottla.timestamp({bound!r}, 'ms'), "
+            f"{name}={bound!r} has no unit: pass a datetime, ottla.timestamp({bound!r}, 'ms'), "
             f"or {{partition: {bound!r}}} for an offset"
         )
+    given = repr(bound) if isinstance(bound, bool) else type(bound).__name__
     raise TypeError(
-        f"{side}= takes 'earliest', 'latest', a time, a negative timedelta or "
-        f"{{partition: offset}}, not {type(bound).__name__}"
+        f"{name}= takes 'earliest', 'latest', a time, a negative timedelta or "
+        f"{{partition: offset}}, not {given}"
     )
 
 
@@ -233,21 +265,21 @@ def has_ranges(offsets: Mapping[Any, Any]) -> bool:
     )
 
 
-def _of_topic(bound: Mapping[Any, Any], side: str, topic: str | None) -> Mapping[Any, Any]:
+def _of_topic(bound: Mapping[Any, Any], name: str, topic: str | None) -> Mapping[Any, Any]:
     if not is_by_topic(bound):
         return bound
     if topic not in bound:
-        raise ConfigError(f"{side}= has offsets for {', '.join(map(str, bound))}, not for {topic}")
+        raise ConfigError(f"{name}= has offsets for {', '.join(map(str, bound))}, not for {topic}")
     found: Mapping[Any, Any] = bound[topic]
     return found
 
 
-def _offsets(bound: Mapping[Any, Any], side: str, topic: str | None) -> NativeBound:
-    of_topic = _of_topic(bound, side, topic)
+def _offsets(bound: Mapping[Any, Any], side: str, topic: str | None, name: str) -> NativeBound:
+    of_topic = _of_topic(bound, name, topic)
     if side == "start" and has_ranges(of_topic):
-        raise refusal_of_ranges(side)
+        raise refusal_of_ranges(name)
     if side == "end" and not of_topic:
-        raise ConfigError(f"end={bound!r} names no partition")
+        raise ConfigError(f"{name}={bound!r} names no partition")
     remedy = "; use client[topic].tail(n) for the newest" if side == "start" else ""
     offsets = {int(key): _offset(value, remedy) for key, value in of_topic.items()}
     if side == "start" and (is_by_topic(bound) or not bound) and topic is not None:

@@ -104,6 +104,9 @@ class Consuming(Connection):
             End the loop at the records that were the newest when the consumer was made; in a group,
             when each partition was assigned. Reading begins at "earliest" then, unless you say
             otherwise. If none of a group's topics exists, it raises :class:`UnknownTopicError`.
+            Only partitions that the group has assigned to this member are waited for, not those of
+            other members, whether they read them or have died and their session has not ended yet:
+            what these left is there for the next member that reads the partition.
         max_rows : int, default 10000
             The most rows in a batch.
         max_bytes : int, optional

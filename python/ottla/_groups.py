@@ -417,9 +417,9 @@ def _aim(to: Any, shift: int | None) -> tuple[str, Any]:
     if shift is not None:
         return ("shift", whole_number("shift", shift))
     if isinstance(to, bool):
-        raise TypeError("to= cannot be a bool")
+        raise TypeError(f"to={to!r} is no offset: pass an integer, a time, 'earliest' or 'latest'")
     if hasattr(to, "__index__"):
         return ("offset", int(to.__index__()))
     if to == "current":
         return ("current", None)
-    return native_bound(to, "earliest", "start")
+    return native_bound(to, "earliest", "start", name="to")

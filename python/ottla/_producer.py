@@ -66,7 +66,10 @@ class Producer:
         headers: Headers = None,
         value_format: Format | str | None = None,
     ) -> Pending:
-        """Send one record without waiting; see ``client.send_async``."""
+        """Send one record without waiting; see ``client.send_async``.
+
+        Of ``timestamp``, milliseconds are kept, rounded down.
+        """
         return self._client.send_async(
             topic,
             value,
@@ -79,7 +82,10 @@ class Producer:
 
     @same_as(Writing.write)
     def write(self, topic: str, data: Any, **options: Any) -> int:
-        """Write a table and wait for it; see ``client.write``."""
+        """Write a table and wait for it; see ``client.write``.
+
+        Of the column ``timestamp``, milliseconds are kept, rounded down.
+        """
         return self._client.write(topic, data, **options)
 
     def flush(self, timeout: float | timedelta | None = None) -> None:

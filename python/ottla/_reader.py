@@ -296,7 +296,7 @@ class Reader:
                 if own:
                     self._native.seek(("offsets", own), one, limit.left())
             return
-        self._native.seek(native_bound(to, "earliest", "start"), topic, seconds(timeout))
+        self._native.seek(native_bound(to, "earliest", "start", name="to"), topic, seconds(timeout))
 
     def position(self) -> dict[str, dict[int, int]]:
         """Return the offset of the next row, by topic and partition."""

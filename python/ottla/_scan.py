@@ -256,13 +256,13 @@ class Scanning(Connection):
             The name of the topic.
         start, end : Bound, optional
             "earliest" (the default of start), "latest" (the default of end), a datetime or ISO 8601
-            string (UTC when it has no zone), a negative timedelta (from now), a mapping of
-            partitions to offsets, which reads these partitions only, or a checkpoint: the ``end``
-            of an earlier scan or the ``position()`` of a consumer, also from JSON. Partitions that
-            a checkpoint does not name were added since, and are read from their beginning. The
-            end is exclusive. The ``offsets`` of a scan or a batch, given to both, name the same
-            records again; as a start alone they are refused, and so are integers, which have no
-            unit.
+            string (UTC when it has no zone; its milliseconds count, as in the timestamps of
+            records), a negative timedelta (from now), a mapping of partitions to offsets, which
+            reads these partitions only, or a checkpoint: the ``end`` of an earlier scan or the
+            ``position()`` of a consumer, also from JSON. Partitions that a checkpoint does not name
+            were added since, and are read from their beginning. The end is exclusive. The
+            ``offsets`` of a scan or a batch, given to both, name the same records again; as a start
+            alone they are refused, and so are integers, which have no unit.
         partitions : iterable of int, optional
             The partitions to read; all by default.
         value : Format, str or mapping, optional

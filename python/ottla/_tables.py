@@ -1,20 +1,49 @@
 """Tables to be written: which parts of a dataframe are columns, and which have no Arrow type.
 
-polars hands out columns of Python objects as their addresses in memory, so they are refused, except
-UUIDs. pandas has an index in addition to its columns. One rule applies to it: a level with a name
-is a column of that name; an index of integers without a name only numbers the rows and is left out;
-any other index without a name is refused, since it would be lost.
+Columns of Python objects, of pandas or polars, get a type that keeps every value, or are refused.
+pandas has an index in addition to its columns. One rule applies to it: a level with a name is a
+column of that name; an index of integers without a name only numbers the rows and is left out; any
+other index without a name is refused, since it would be lost.
 """
 
 from __future__ import annotations
 
-from typing import Any
-from uuid import UUID
+from typing import TYPE_CHECKING, Any
 
 from ottla._imported import imported
+from ottla._objects import array_of
+from ottla._values import Column, Values
 from ottla.errors import ConfigError
 
-__all__ = ["rows_of", "writable"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Source", "rows_of", "writable"]
+
+
+class Source:
+    """A table to be written, and the error of the program that makes its rows.
+
+    Arrow's streams hand on the text of an error, not the error itself.
+    """
+
+    def __init__(self, data: Any) -> None:
+        self.rows = writable(data)
+        #: What a generator of batches raised.
+        self.raised: BaseException | None = None
+        arrow = imported("pyarrow")
+        if arrow is not None and isinstance(self.rows, arrow.RecordBatchReader):
+            reader = self.rows
+            self.rows = arrow.RecordBatchReader.from_batches(reader.schema, self._batches(reader))
+
+    def _batches(self, reader: Iterator[Any]) -> Iterator[Any]:
+        try:
+            yield from reader
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self.raised = error
+            raise
 
 
 def writable(data: Any) -> Any:
@@ -71,57 +100,75 @@ def _with_index(data: Any, pandas: Any) -> Any:
 
 
 def _of_objects(data: Any, pandas: Any) -> Any:
-    """Convert a dataframe that has columns of objects, as pandas does itself when it is read."""
-    if not any(dtype == "object" for dtype in data.dtypes):
+    """Convert a dataframe that has columns of objects, each to one type that keeps its values."""
+    places = [at for at, dtype in enumerate(data.dtypes) if _has_objects(dtype, pandas)]
+    if not places:
         return data
     try:
         import pyarrow as pa
     except ImportError:
         # pandas says that it is needed.
         return data
-    try:
-        return pa.Table.from_pandas(data)
-    except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
-        for place, name in enumerate(data.columns):
-            if data.dtypes.iloc[place] == "object":
-                _refuse_mixed(name, data.iloc[:, place], pandas, error)
-        raise
+    # The names as pyarrow makes texts of them.
+    empty = pandas.DataFrame(columns=data.columns)
+    names = pa.Table.from_pandas(empty, preserve_index=False).column_names
+    others = [at for at in range(len(names)) if at not in places]
+    rest = pa.Table.from_pandas(data.iloc[:, others], preserve_index=False)
+    columns, fields = [], []
+    for at, name in enumerate(names):
+        if at in places:
+            column = _array_of_objects(data.columns[at], data.iloc[:, at], pandas)
+            field = pa.field(name, column.type)
+        else:
+            field = rest.schema.field(others.index(at))
+            column = rest.column(others.index(at))
+        columns.append(column)
+        fields.append(field)
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields))
 
 
-def _refuse_mixed(name: Any, column: Any, pandas: Any, error: Exception) -> None:
-    """Refuse a column of objects for which there is no type, if it is one."""
+def _has_objects(dtype: Any, pandas: Any) -> bool:
+    if isinstance(dtype, pandas.CategoricalDtype):
+        dtype = dtype.categories.dtype
+    return bool(dtype == "object")
+
+
+def _array_of_objects(name: Any, column: Any, pandas: Any) -> Any:
+    """Return the Arrow array of a column of objects, or of categories that are objects."""
     import pyarrow as pa
 
-    def fits(count: int) -> bool:
+    shown = f"df[{name!r}]"
+    is_category = isinstance(column.dtype, pandas.CategoricalDtype)
+    kind = "object" if not is_category else "categories of objects"
+    words = Column(
+        f"column {str(name)!r} is {kind} in pandas",
+        f"Convert it, for example with {shown}.astype(str), or leave it out with "
+        f"df.drop(columns={name!r})",
+        shown,
+    )
+    if is_category:
         try:
-            pa.array(column.iloc[:count], from_pandas=True)
-        except (pa.ArrowException, OverflowError, TypeError, ValueError):
-            return False
-        return True
-
-    most = len(column)
-    if fits(most):
-        return
-    # The first rows have a type, and those up to the one after them have none.
-    least = 0
-    while most - least > 1:
-        middle = (least + most) // 2
-        least, most = (middle, most) if fits(middle) else (least, middle)
-    value = column.iloc[least]
-    kinds = {type(one).__name__ for one in column.iloc[:least] if not _is_null(one, pandas)}
-    before = f", but those before it are {', '.join(sorted(kinds))}" if kinds else ""
-    shown = repr(value)
-    shown = shown if len(shown) <= 60 else f"{shown[:59]}…"  # noqa: PLR2004
-    raise ConfigError(
-        f"column {str(name)!r} is object in pandas, and Arrow has no type for its values: row "
-        f"{least} is {shown} ({type(value).__name__}){before}. Convert it, for example with "
-        f"df[{name!r}].astype(str), or leave it out with df.drop(columns={name!r})"
-    ) from error
+            known = array_of(_values_of(words, column.cat.categories))
+        except ConfigError:
+            # The rows say more than the categories do.
+            array_of(_values_of(words, column.astype(object)))
+            raise
+        codes = column.cat.codes.to_numpy()
+        indices = pa.array(codes, mask=codes < 0)
+        return pa.DictionaryArray.from_arrays(indices, known, ordered=column.cat.ordered)
+    return array_of(_values_of(words, column))
 
 
-def _is_null(value: Any, pandas: Any) -> bool:
-    found = pandas.isna(value)
-    return found is True or bool(getattr(found, "ndim", 1) == 0 and found)
+def _values_of(words: Column, column: Any) -> Values:
+    """Return the objects of a column. A NaN is how pandas marks what is missing."""
+    values = column.tolist()
+    numpy = imported("numpy")
+    floats = tuple(
+        one for one in set(map(type, values)) if issubclass(one, (float, numpy.floating))
+    )
+    if floats:
+        values = [None if isinstance(one, floats) and numpy.isnan(one) else one for one in values]
+    return Values(words, values, range(len(values)))
 
 
 def _refuse_lossy(name: Any, dtype: Any, pandas: Any) -> None:
@@ -175,25 +222,23 @@ _UNKNOWN_TO_ARROW = {
 
 
 def _of_polars(data: Any, polars: Any) -> Any:
-    uuids: list[str] = []
+    objects: list[str] = []
     for name, dtype in data.schema.items():
+        parts = _parts(dtype)
         if dtype == polars.Object:
-            kinds = {type(value) for value in data[name] if value is not None}
-            if kinds - {UUID}:
-                found = ", ".join(sorted(kind.__name__ for kind in kinds))
-                raise ConfigError(
-                    f"column {name!r} is Object in polars, Python objects ({found}) that have no "
-                    f"Arrow type: cast it, for example with pl.Series({name!r}, [str(one) for one "
-                    f"in df[{name!r}]]), or leave it out with df.drop({name!r})"
-                )
-            uuids.append(name)
-        for part in _parts(dtype):
+            objects.append(name)
+        elif any(part == polars.Object for part in parts):
+            raise ConfigError(
+                f"column {name!r} is {dtype} in polars, with Python objects that have no Arrow "
+                f"type: leave it out with df.drop({name!r})"
+            )
+        for part in parts:
             remedy = _UNKNOWN_TO_ARROW.get(type(part).__name__)
             if remedy is not None:
                 raise ConfigError(
                     f"column {name!r} is {dtype} in polars, which Arrow does not have: {remedy}"
                 )
-    return _with_uuids(data, uuids) if uuids else data
+    return _with_objects(data, objects) if objects else data
 
 
 def _parts(dtype: Any) -> list[Any]:
@@ -203,29 +248,32 @@ def _parts(dtype: Any) -> list[Any]:
     return [dtype, *(part for one in inner for part in _parts(one))]
 
 
-def _with_uuids(data: Any, names: list[str]) -> Any:
-    """Convert columns of UUID objects to Arrow's type for them."""
+def _with_objects(data: Any, names: list[str]) -> Any:
+    """Convert columns of Python objects, each to one type that keeps its values."""
     try:
         import pyarrow as pa
     except ImportError:
         raise ConfigError(
-            f"column {names[0]!r} is Object in polars, UUIDs, which are written with the help of "
-            f"pyarrow: install it, or cast the column, for example with pl.Series({names[0]!r}, "
-            f"[str(one) for one in df[{names[0]!r}]])"
+            f"column {names[0]!r} is Object in polars, Python objects, which are written with the "
+            f"help of pyarrow: install it, or cast the column, for example with "
+            f"pl.Series({names[0]!r}, [str(one) for one in df[{names[0]!r}]])"
         ) from None
     rest = pa.table(data.drop(names))
-    columns = []
-    fields = []
+    columns, fields = [], []
     for name in data.columns:
         if name in names:
-            array = pa.array(
-                [None if one is None else one.bytes for one in data[name]], pa.binary(16)
+            words = Column(
+                f"column {name!r} is Object in polars",
+                f"To write it as text, cast it, for example with pl.Series({name!r}, [str(one) for "
+                f"one in df[{name!r}]]), or leave it out with df.drop({name!r})",
+                f"df[{name!r}]",
             )
-            extension = {"ARROW:extension:name": "arrow.uuid", "ARROW:extension:metadata": ""}
-            field = pa.field(name, array.type, metadata=extension)
+            values = data[name].to_list()
+            column = array_of(Values(words, values, range(len(values))))
+            field = pa.field(name, column.type)
         else:
-            array, field = rest[name], rest.schema.field(name)
-        columns.append(array)
+            column, field = rest[name], rest.schema.field(name)
+        columns.append(column)
         fields.append(field)
     return pa.table(columns, schema=pa.schema(fields))
 

@@ -14,8 +14,8 @@ from ottla._bounds import Limit, milliseconds, seconds
 from ottla._connection import Connection
 from ottla._names import partition_number, topic_name
 from ottla._records import Headers, Key, header_pairs, key_bytes, part_bytes
-from ottla._tables import rows_of, writable
-from ottla.errors import KafkaError, RetentionWarning
+from ottla._tables import Source, rows_of, writable
+from ottla.errors import KafkaError, RetentionWarning, say_written
 from ottla.formats import Format, Header, as_format, json
 
 if TYPE_CHECKING:
@@ -47,6 +47,17 @@ def _header_columns(
                 f"a list of ottla.header(…), not of {type(one).__name__}"
             )
     return [(one.key, one.name) for one in single]
+
+
+def _raise_as_it_was(error: BaseException, raised: BaseException | None) -> None:
+    """Raise what the maker of the rows raised; whatever it is says what was acknowledged before."""
+    rows, offsets = getattr(error, "written", None), getattr(error, "offsets", None)
+    if rows is None:
+        say_written(error, 0, {})
+    if raised is None or raised is error or not isinstance(error, ValueError):
+        return
+    say_written(raised, rows or 0, offsets or {})
+    raise raised from None
 
 
 class Writing(Connection):
@@ -84,8 +95,9 @@ class Writing(Connection):
         partition : int, optional
             The partition; by default the hash of the key decides, as in Java clients.
         timestamp : datetime.datetime or str, optional
-            The timestamp of the record, a datetime or ISO 8601 text, UTC when it has no zone;
-            rounded down to milliseconds; now by default.
+            The timestamp of the record, a datetime or ISO 8601 text, UTC when it has no zone. Kafka
+            keeps milliseconds: finer digits are cut off, downwards; in the value a time keeps them.
+            By default, now.
         headers : mapping or sequence of pairs, optional
             Names and values; a name must be a str or UTF-8 bytes. A sequence may contain a name
             twice.
@@ -151,7 +163,8 @@ class Writing(Connection):
         """Send one record without waiting for its acknowledgement.
 
         Blocks only while ``buffer.memory`` is full, or while a schema registry is asked for the
-        first value of a schema. The arguments are those of :meth:`send`.
+        first value of a schema. The arguments are those of :meth:`send`; of ``timestamp``, too,
+        the milliseconds count.
 
         Returns
         -------
@@ -289,7 +302,8 @@ class Writing(Connection):
             The column of the partition, or one partition for all rows.
         timestamp : str, optional
             The column of the record's timestamp, of a timestamp or date type without nulls; UTC
-            when it has no zone. By default, now.
+            when it has no zone. Kafka keeps milliseconds: finer digits are cut off, downwards; as a
+            column of the value the time keeps them. By default, now.
         headers : str, mapping of str to str, or iterable of Header, optional
             The column of the headers, of type list<struct<key: utf8, value: binary>>; or the
             columns of single headers, by the key of the header: ``{"trace": "trace_column"}`` or
@@ -332,7 +346,8 @@ class Writing(Connection):
             When a batch was refused; records of earlier batches stay written. ``error.written`` is
             the number of acknowledged rows, and ``error.offsets`` has the first offset and the one
             after the last for each partition. After a :class:`TimeoutError` or
-            :class:`ConnectionError` more may have been written.
+            :class:`ConnectionError` more may have been written. What a generator of batches raises
+            is raised as it is, with the same attributes.
         ConfigError
             When columns are unsuitable, or part of the table would be lost.
 
@@ -361,8 +376,13 @@ class Writing(Connection):
             "progress": shown.update,
             "timeout": seconds(timeout),
         }
+        source = None
         try:
-            written, warning = self._native.write(topic_name(topic), writable(data), options)
+            source = Source(data)
+            written, warning = self._native.write(topic_name(topic), source.rows, options)
+        except BaseException as error:
+            _raise_as_it_was(error, None if source is None else source.raised)
+            raise
         finally:
             shown.close()
         if warning is not None:

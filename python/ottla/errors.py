@@ -150,8 +150,13 @@ def say_written(error: BaseException, rows: int, offsets: dict[int, tuple[int, i
     """Add to an exception of ``client.write`` what was acknowledged before it."""
     error.written = rows  # type: ignore[attr-defined]
     error.offsets = offsets  # type: ignore[attr-defined]
-    if isinstance(error, KafkaError) and rows:
-        spans = ", ".join(f"{one}: [{start}, {end})" for one, (start, end) in offsets.items())
-        where = f" (partition and offsets: {spans})" if spans else ""
-        count = f"{rows:,} row was" if rows == 1 else f"{rows:,} rows were"
-        error.args = (f"{error}; {count} acknowledged before{where}",)
+    if not rows:
+        return
+    spans = ", ".join(f"{one}: [{start}, {end})" for one, (start, end) in offsets.items())
+    where = f" (partition and offsets: {spans})" if spans else ""
+    count = f"{rows:,} row was" if rows == 1 else f"{rows:,} rows were"
+    told = f"{count} acknowledged before{where}"
+    if isinstance(error, KafkaError):
+        error.args = (f"{error}; {told}",)
+    elif hasattr(error, "add_note"):  # From Python 3.11 on.
+        error.add_note(told)

@@ -1,7 +1,7 @@
 //! CSV to rows.
 //!
-//! Splitting follows RFC 4180, and what other programs write beyond it: lines may end in any of the
-//! three ways, and text may follow a closing quote. Two things are done here that readers of CSV
+//! Splitting follows RFC 4180, but lines may end in any of the three ways. Text behind a closing quote is
+//! refused: what the field was meant to be is anybody's guess. Two more things are done here that readers of CSV
 //! usually do not: an empty line is an empty field where there is one column and is refused where there
 //! are several, since skipping it would lose a row; and every error names the line of the file, also
 //! behind fields of several lines.
@@ -30,6 +30,9 @@ const INFER_ROWS: usize = 1_000;
 /// The rows of a table at most, and the bytes after which it has enough.
 const ROWS: usize = 16 * 1024;
 const TABLE_BYTES: usize = 16 << 20;
+/// What a whole number of a column that was inferred as float64 would have to be.
+const ROUNDED: &str = "equal to a float64, which its column was inferred to be and which would round it; \
+                       --schema NAME=float64 rounds such numbers";
 /// The longest row. Without a limit, a quote that is never closed would have the rest of the file read
 /// into memory.
 const ROW_BYTES_MAX: usize = 1 << 30;
@@ -188,10 +191,28 @@ fn inferred(texts: &RecordBatch, is_wanted: bool) -> Result<Schema> {
         put(&mut columns.iter().map(|one| if one.is_valid(row) { one.value(row) } else { "" }));
     }
     let format = arrow::csv::reader::Format::default().with_header(true);
-    match format.infer_schema(Cursor::new(first), None) {
-        Ok((schema, _)) => Ok(schema),
-        Err(error) => Err(Error::invalid(format!("--infer: {error}"))),
+    let (schema, _) = format
+        .infer_schema(Cursor::new(first), None)
+        .map_err(|error| Error::invalid(format!("--infer: {error}")))?;
+    let fields = schema.fields().iter().zip(columns).map(|(field, texts)| {
+        let mut first = texts.iter().take(INFER_ROWS).flatten();
+        let is_rounded = field.data_type() == &DataType::Float64 && first.any(is_rounded);
+        let data_type = if is_rounded { DataType::Utf8 } else { field.data_type().clone() };
+        Field::new(field.name(), data_type, true)
+    });
+    Ok(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// Whether a text is a whole number that no float of 64 bits is equal to.
+fn is_rounded(text: &str) -> bool {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return false;
     }
+    let float: Option<f64> = text.parse().ok();
+    // All digits of a float, if it is a whole number.
+    let shown = float.map(|float| format!("{:.0}", float.abs()));
+    shown.as_deref() != Some(digits.trim_start_matches('0')) && digits.bytes().any(|it| it != b'0')
 }
 
 fn as_texts(column: &ArrayRef) -> Option<&StringArray> {
@@ -287,7 +308,8 @@ impl Texts {
                 let detail = format!("column {name:?} is empty, but --timestamp needs a time");
                 return Err((line, detail));
             }
-            columns.push(column.typed(field.data_type())?);
+            let is_named = types.named.iter().any(|(one, _)| one == name);
+            columns.push(column.typed(field.data_type(), is_named)?);
         }
         RecordBatch::try_new(Arc::clone(wanted), columns)
             .map_err(|error| (first_line, error.to_string()))
@@ -308,7 +330,12 @@ impl Column<'_> {
         self.lines.get(row).copied()
     }
 
-    fn typed(&self, data_type: &DataType) -> std::result::Result<ArrayRef, (u64, String)> {
+    /// The column in its type; a type that was asked for by name may round its numbers.
+    fn typed(
+        &self,
+        data_type: &DataType,
+        is_named: bool,
+    ) -> std::result::Result<ArrayRef, (u64, String)> {
         match data_type {
             DataType::Int64 => {
                 self.numbers::<Int64Type>("an int64 (a whole number of at most 64 bits)")
@@ -318,8 +345,9 @@ impl Column<'_> {
             }
             DataType::Float64 => {
                 let finite = |text: &str| Float64Type::parse(text).filter(|it| it.is_finite());
-                let numbers = self.each(|text| {
-                    finite(text).ok_or_else(|| "a float64 (a finite number)".to_owned())
+                let numbers = self.each(|text| match finite(text) {
+                    _ if !is_named && is_rounded(text) => Err(ROUNDED.to_owned()),
+                    number => number.ok_or_else(|| "a float64 (a finite number)".to_owned()),
                 });
                 Ok(Arc::new(PrimitiveArray::<Float64Type>::from(numbers?)))
             }
@@ -378,7 +406,7 @@ enum Place {
     RowStart,
     /// At the first byte of another field.
     FieldStart,
-    /// In a field without quotes, or behind the closing quote of another.
+    /// In a field without quotes.
     Plain,
     /// Between quotes.
     Quoted,
@@ -485,6 +513,14 @@ impl<R: Read> Rows<R> {
                     (Place::RowStart | Place::FieldStart, b'"') => {
                         self.is_quoted = true;
                         Place::Quoted
+                    }
+                    (Place::Quote, _) => {
+                        let detail = format!(
+                            "field {} goes on behind its closing quote; inside of a quoted field, a \
+                             quote is written twice",
+                            self.ends.len().saturating_add(1)
+                        );
+                        return Err(at(path, self.line, &detail));
                     }
                     _ => {
                         self.bytes.push(byte);
@@ -621,11 +657,44 @@ mod tests {
             (b"a\n1\n3,4\n", "line 3: it has 2 fields, but the header names 1 column"),
             (b"a,b\n1,gr\xfcn\n", "line 2: field 2 is not UTF-8, so convert the file first: gr"),
             (b"a,b\n1,\"2\n3,4\n", "line 2: a quote is opened in the row that begins here"),
+            (b"a,b\n1,\"x\"y\n", "line 2: field 2 goes on behind its closing quote"),
+            (b"a,b\n\"1\n\n\" ,2\n", "line 4: field 1 goes on behind its closing quote"),
         ] {
             for types in [CsvTypes::default(), inferring()] {
                 let error = refusal(text, &types);
                 assert!(error.contains(wanted), "{error}");
             }
+        }
+    }
+
+    #[test]
+    fn a_whole_number_is_not_rounded_unless_floats_are_asked_for() {
+        let kind = |text: &str, types: &CsvTypes| {
+            let tables = read(text, types).unwrap();
+            tables[0].schema().field(0).data_type().clone()
+        };
+        for (text, wanted) in [
+            ("n\n1\n0.5\n", DataType::Float64),
+            ("n\n9007199254740992\n0.5\n", DataType::Float64),
+            ("n\n9007199254740993\n0.5\n", DataType::Utf8),
+            ("n\n0.5\n-9007199254740993\n", DataType::Utf8),
+            ("n\n0.5\n123456789012345678901234567890\n", DataType::Utf8),
+            ("n\n9007199254740993\n", DataType::Int64),
+        ] {
+            assert_eq!(kind(text, &inferring()), wanted, "{text}");
+        }
+        assert_eq!(kind("n\n9007199254740993\n0.5\n", &named("n", "float64")), DataType::Float64);
+        let late = format!("n\n{}9007199254740993\n", "0.5\n".repeat(INFER_ROWS));
+        let error = refusal(&late, &inferring());
+        let wanted = "line 1002: column \"n\": 9007199254740993 is not equal to a float64";
+        assert!(error.contains(wanted), "{error}");
+        read(&late, &named("n", "float64")).unwrap();
+        for exact in ["0", "-0", "007", "18446744073709551616", "1e400", "x", "", "-", "0.1"] {
+            assert!(!is_rounded(exact), "{exact}");
+        }
+        let huge = "1".repeat(400);
+        for rounded in ["9007199254740993", "-9007199254740993", "0018446744073709551617", &huge] {
+            assert!(is_rounded(rounded), "{rounded}");
         }
     }
 
@@ -696,7 +765,7 @@ mod tests {
                 (Ok(ours), Err(error)) => prop_assert!(false, "{:?} {}", ours, error),
                 (Err(error), Ok(_)) => {
                     let error = error.to_string();
-                    let known = ["it is empty", "a quote is opened"];
+                    let known = ["it is empty", "a quote is opened", "behind its closing quote"];
                     prop_assert!(known.iter().any(|one| error.contains(one)), "{}", error);
                 }
                 (Err(_), Err(_)) => {}

@@ -13,6 +13,7 @@ use super::options::{Connection, Format};
 use super::output::{write_json, write_line};
 use super::{CommandResult, Failure};
 use crate::client::{Client, ClientConfig};
+use crate::error::{Error, ErrorCode};
 
 #[derive(Debug, Args)]
 pub(super) struct DoctorArguments {
@@ -114,8 +115,13 @@ async fn examine(
             findings.good("versions", format!("the broker speaks the Kafka protocol{level}"))?;
         }
         Err(error) => {
-            let remedy = "check that this port is a Kafka listener. One with TLS or SASL does not \
-                          understand plaintext requests; use a PLAINTEXT listener";
+            let remedy = if is_silence(&error) {
+                "the port is open, but nothing answers: is it a Kafka listener, and without TLS and \
+                 SASL? If so, the broker hangs; see its log"
+            } else {
+                "check that this port is a Kafka listener. One with TLS or SASL does not understand \
+                 plaintext requests; use a PLAINTEXT listener"
+            };
             findings.bad("versions", error.chain(), remedy)?;
             return Ok(());
         }
@@ -123,7 +129,15 @@ async fn examine(
     let cluster = match admin.describe_cluster().await {
         Ok(cluster) => cluster,
         Err(error) => {
-            findings.bad("metadata", error.chain(), "check the broker's log")?;
+            // A broker that starts says what versions it speaks; all other requests wait.
+            let remedy = if is_silence(&error) {
+                "the broker tells its versions but answers nothing else yet: most likely it is still \
+                 starting, since recovering logs after a crash may take minutes. Wait for its line \
+                 `ready`, or see its log"
+            } else {
+                "check the broker's log"
+            };
+            findings.bad("metadata", error.chain(), remedy)?;
             return Ok(());
         }
     };
@@ -133,6 +147,11 @@ async fn examine(
         reach("advertised", &broker.address(), findings).await?;
     }
     leaders(&client, findings).await
+}
+
+/// Whether an answer did not come in time.
+fn is_silence(error: &Error) -> bool {
+    error.code() == ErrorCode::RequestTimedOut
 }
 
 /// Resolves a name and connects to its addresses.

@@ -44,7 +44,8 @@ pub(super) struct ProduceArguments {
     #[arg(long, value_name = "NAME")]
     timestamp: Option<String>,
     /// With CSV: infer from the first rows which columns are numbers, booleans or times; a number
-    /// loses what is not part of it, such as leading zeros. Without it, all columns are text.
+    /// loses what is not part of it, such as leading zeros. A column with whole numbers that a
+    /// float64 would round is text. Without it, all columns are text.
     #[arg(long)]
     infer: bool,
     /// With CSV: the types of columns, for example id=int64,amount=float64 (text, int64, uint64,

@@ -214,7 +214,9 @@ pub(super) fn kind(value: &Bound<'_, PyAny>, path: Path<'_>) -> PyResult<Kind> {
         // Arrays of numpy with one integer have this method, too.
         Kind::Int
     } else {
-        let remedy = if value.hasattr(intern!(py, "tolist"))? {
+        // Scalars of numpy have no length; the result of their method is no better.
+        let is_list = value.hasattr(intern!(py, "__len__"))?;
+        let remedy = if is_list && value.hasattr(intern!(py, "tolist"))? {
             "; the result of its tolist() can"
         } else {
             ""

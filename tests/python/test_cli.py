@@ -6,12 +6,15 @@ names one, with the plain binary of ``cargo build``: they must not differ.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import lzma
 import os
 import shlex
+import socket
 import subprocess
+import threading
 import uuid
 from datetime import datetime, timezone
 from functools import partial
@@ -419,3 +422,55 @@ def test_what_does_not_decode_names_the_option(program: Program) -> None:
     failed = program.run("scan", "undecodable", "--value-format", "json", status=1)
     assert "--on-error offers" in failed.stderr
     assert "on_error=" not in failed.stderr
+
+
+class Starting:
+    """An address that answers as a broker does that has not started: with versions alone."""
+
+    def __init__(self, broker: str) -> None:
+        host, port = broker.split(",", maxsplit=1)[0].rsplit(":", 1)
+        self.broker = (host, int(port))
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with contextlib.suppress(OSError), socket.create_connection(self.broker) as broker:
+            requests, answers = client.makefile("rb"), broker.makefile("rb")
+            while size := requests.read(4):
+                request = requests.read(int.from_bytes(size, "big"))
+                if int.from_bytes(request[:2], "big") == 18:  # ApiVersions
+                    broker.sendall(size + request)
+                    size = answers.read(4)
+                    client.sendall(size + answers.read(int.from_bytes(size, "big")))
+
+
+def test_doctor_tells_a_broker_that_starts_from_one_that_wants_tls(program: Program) -> None:
+    starting = Starting(program.broker.bootstrap)
+    with starting.listener:
+        done = program.run("doctor", starting.address, status=1)
+    assert "FAIL metadata" in done.stdout
+    assert "most likely it is still starting" in done.stdout
+    assert "TLS" not in done.stdout
+
+
+def test_csv_is_not_rounded_and_not_guessed(program: Program, topic: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    produce = ["produce", topic, "--partition", "0", "--file", str(path)]
+    path.write_text("n,m\n9007199254740993,1\n0.5,2.5\n")
+    program.run(*produce, "--infer")
+    rows = program.run("scan", topic, "--output", "value").stdout.splitlines()
+    assert rows == ['{"n":"9007199254740993","m":1.0}', '{"n":"0.5","m":2.5}']
+    path.write_text("n,m\n" + "0.5,1\n" * 1000 + "9007199254740993,1\n")
+    refused = program.run(*produce, "--infer", status=2)
+    told = 'a.csv, line 1002: column "n": 9007199254740993 is not equal to a float64'
+    assert told in refused.stderr
+    path.write_text('n,m\n"x"y,1\n')
+    refused = program.run(*produce, status=2)
+    assert "a.csv, line 2: field 1 goes on behind its closing quote" in refused.stderr

@@ -265,6 +265,21 @@ def test_a_row_has_the_columns_before_and_after_a_change(kafka: ottla.Client, na
     ]
 
 
+def test_of_a_member_that_is_there_twice_the_last_counts(kafka: ottla.Client, name: str) -> None:
+    kafka.create_topic(name, partitions=1)
+    rest = '"op":"c","op":"r","ts_ms":1}'
+    kafka.send(name, '{"before":null,"after":{"id":1},"after":{"id":2,"id":3},' + rest)
+    kafka.send(
+        name, '{"payload":{"after":{"id":1},' + rest + ',"payload":{"after":{"id":3},' + rest + "}"
+    )
+    form = ottla.debezium(unwrap=True)
+    for columns in (["id"], ["op"], ["id", "op"]):
+        found = kafka.scan(name, value=form, columns=columns).to_pyarrow().to_pylist()
+        assert found == [{one: {"id": 3, "op": "r"}[one] for one in columns}] * 2
+    after = kafka.scan(name, value=ottla.debezium(unwrap=False), columns=["after"]).to_pyarrow()
+    assert after["after"].to_pylist() == [{"id": 3}] * 2
+
+
 def test_events_without_a_row_have_op_and_nulls(kafka: ottla.Client, name: str) -> None:
     truncation = {"op": "t", "ts_ms": 0, "before": None, "after": None}
     rows = unwrapped(kafka, name, ottla.debezium(unwrap=True), truncation, truncation)

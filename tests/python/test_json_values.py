@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import uuid
 from decimal import Decimal
 from typing import Any
@@ -401,3 +402,55 @@ def test_a_uuid_may_lack_its_hyphens(kafka: ottla.Client, name: str) -> None:
         kafka.send(name, {"u": text})
         with pytest.raises(ottla.DecodeError, match="16 bytes or a UUID"):
             kafka.scan(name, start, value={"u": uuid.UUID}).head()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2024-01-01T10:00:60Z",
+        "2016-12-31T23:59:60Z",
+        "2024-01-01T10:00:00+01:60",
+        "2024-01-01T10:00:00+0175",
+        "2024-01-01T10:00:00 +01:99",
+        "2024-01-01T24:00:00Z",
+        "2024-01-01T10:60:00Z",
+    ],
+)
+def test_a_time_that_does_not_exist_is_an_error(kafka: ottla.Client, name: str, text: str) -> None:
+    kafka.send(name, {"at": text})
+    form = ottla.json({"at": "timestamp[ms, UTC]"})
+    with pytest.raises(ottla.DecodeError, match=r'column "at": .* is not an ISO 8601 time'):
+        kafka.scan(name, value=form).to_polars()
+    told = kafka.scan(name, value=form, on_error="column", columns=["at", "error"]).to_polars()
+    assert told["at"].to_list() == [None]
+    assert "at" in told["error"][0]
+
+
+def test_of_a_member_that_is_there_twice_the_last_counts(kafka: ottla.Client, name: str) -> None:
+    """As in Python's ``json``, whichever columns are read; types.md says so."""
+    kafka.create_topic(name, partitions=1)
+    texts = [
+        '{"a":1,"b":2}',
+        '{"a":1,"b":2,"a":3}',
+        '{"b":2,"a":1,"a":3}',
+        '{"a":1,"a":3,"b":2}',
+        '{"a":1,"b":2,"a":null}',
+        '{"a":null,"b":2,"\\u0061":7}',
+        '{"a":1,"b":2,"c":{"d":1,"d":2},"c":{"d":3,"d":4}}',
+    ]
+    for text in texts:
+        kafka.send(name, text)
+    wanted = [json.loads(text) for text in texts]
+    schemas: list[dict[str, Any]] = [
+        {"a": int},
+        {"a": int, "b": int},
+        {"b": int},
+        {"c": {"d": int}, "a": int},
+        {"a": int, "b": int, "c": {"d": int}},
+    ]
+    for schema in schemas:
+        for columns in ([one] for one in schema):
+            for form in (ottla.json(schema), ottla.json()):
+                found = kafka.scan(name, value=form, columns=columns).to_pyarrow().to_pylist()
+                for row, one in zip(found, wanted, strict=True):
+                    assert row == {column: one.get(column) for column in columns}

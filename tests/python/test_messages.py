@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 
 import ottla
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+
+def timed(second: int | None) -> pa.Table:
+    """A table whose second row has a time in seconds."""
+    return pa.table({"at": pa.array([1, second], pa.int64()).view(pa.timestamp("s"))})
+
+
+def avro(kind: Any) -> ottla.Format:
+    fields = [{"name": "a", "type": kind}]
+    return ottla.avro({"type": "record", "name": "R", "fields": fields})
+
 
 #: What a wrong call says, whole.
 SAID: dict[str, tuple[Callable[[Any], object], type[Exception], str]] = {
@@ -92,6 +106,116 @@ SAID: dict[str, tuple[Callable[[Any], object], type[Exception], str]] = {
             "start= takes 'earliest', 'latest', a time, a negative timedelta or "
             "{partition: offset}, not object"
         ),
+    ),
+    "a bound that is a bool": (
+        lambda kafka: kafka.scan("events", start=True),
+        TypeError,
+        (
+            "start= takes 'earliest', 'latest', a time, a negative timedelta or "
+            "{partition: offset}, not True"
+        ),
+    ),
+    "records to delete that are a bool": (
+        lambda kafka: kafka.delete_records("events", True),
+        TypeError,
+        (
+            "before= takes 'earliest', 'latest', a time, a negative timedelta or "
+            "{partition: offset}, not True"
+        ),
+    ),
+    "records to delete that are a number": (
+        lambda kafka: kafka.delete_records("events", 5),
+        TypeError,
+        (
+            "before=5 has no unit: pass a datetime, ottla.timestamp(5, 'ms'), or {partition: 5} "
+            "for an offset"
+        ),
+    ),
+    "records to delete in no partition": (
+        lambda kafka: kafka.delete_records("events", {}),
+        ottla.ConfigError,
+        "before={} names no partition",
+    ),
+    "offsets at a number": (
+        lambda kafka: kafka.offsets("events", 5),
+        TypeError,
+        (
+            "at=5 has no unit: pass a datetime, ottla.timestamp(5, 'ms'), or {partition: 5} for "
+            "an offset"
+        ),
+    ),
+    "a bound in a far year": (
+        lambda kafka: kafka.scan("events", start="12024-01-01"),
+        ottla.ConfigError,
+        "start='12024-01-01' is not in the years 1 to 9999, which Python's times can have",
+    ),
+    "a bound of numpy in a far year": (
+        lambda kafka: kafka.scan("events", end=np.datetime64("12024-01-01")),
+        ottla.ConfigError,
+        (
+            "end=np.datetime64('12024-01-01') is not in the years 1 to 9999, which Python's times "
+            "can have"
+        ),
+    ),
+    "a timestamp in a far year": (
+        lambda kafka: kafka.send("events", "x", timestamp="10000-01-01T00:00:00Z"),
+        ottla.ConfigError,
+        (
+            "timestamp='10000-01-01T00:00:00Z' is not in the years 1 to 9999, which Python's "
+            "times can have"
+        ),
+    ),
+    "a number that is a far year": (
+        lambda _: ottla.timestamp(2**62, "s"),
+        ottla.ConfigError,
+        (
+            "4611686018427387904 s after 1970 is not in the years 1 to 9999, which Python's times "
+            "can have"
+        ),
+    ),
+    "a timestamp that Kafka does not have": (
+        lambda kafka: kafka.write("events", timed(2**62), timestamp="at"),
+        ottla.ConfigError,
+        (
+            'row 1: timestamp column "at": 4611686018427387904 (Timestamp(s)) is out of range: '
+            "Kafka's timestamps are milliseconds in 64 bits"
+        ),
+    ),
+    "a timestamp that is null": (
+        lambda kafka: kafka.write("events", timed(None), timestamp="at"),
+        ottla.ConfigError,
+        (
+            'row 1: the timestamp column "at" is null; fill it, or write these rows separately, '
+            "without a timestamp column"
+        ),
+    ),
+    "a partition that is no partition": (
+        lambda kafka: kafka.write("events", pl.DataFrame({"p": [0, 2**40]}), partition="p"),
+        ottla.ConfigError,
+        'row 1: partition column "p": 1099511627776 is not a partition',
+    ),
+    "a number that its schema does not hold": (
+        lambda kafka: kafka.write("events", pl.DataFrame({"a": [1, 2**40]}), value=avro("int")),
+        ottla.ConfigError,
+        'row 1: column "a": 1099511627776 does not fit Int32; cast it first',
+    ),
+    "a number in a list that its schema does not hold": (
+        lambda kafka: kafka.write(
+            "events",
+            pl.DataFrame({"a": [[1, 2], [], [3, 2**40]]}),
+            value=avro({"type": "array", "items": "int"}),
+        ),
+        ottla.ConfigError,
+        'row 2: column "a[]": 1099511627776 does not fit Int32; cast it first',
+    ),
+    "a decimal that its schema does not hold": (
+        lambda kafka: kafka.write(
+            "events",
+            pl.DataFrame({"a": [Decimal("1.5"), Decimal("12345.6")]}),
+            value=avro({"type": "bytes", "logicalType": "decimal", "precision": 4, "scale": 1}),
+        ),
+        ottla.ConfigError,
+        'row 1: column "a": 12345.60 does not fit Decimal256(4, 1); cast it first',
     ),
     "no time": (
         lambda kafka: kafka.topics(timeout="soon"),

@@ -364,9 +364,9 @@ def test_types_of_polars_that_arrow_does_not_have_are_refused(
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ([1, None, "x"], r"row 2 is 'x' \(str\), but those before it are int"),
-        (["x", 1], r"row 1 is 1 \(int\), but those before it are str"),
-        ([{"b": 1}, [1]], r"row 1 is \[1\] \(list\), but those before it are dict"),
+        ([1, None, "x"], r"row 2 is 'x' \(str\), but row 0 is 1 \(int\)"),
+        (["x", 1], r"row 1 is 1 \(int\), but row 0 is 'x' \(str\)"),
+        ([{"b": 1}, [1]], r"row 1 is \[1\] \(list\), but row 0 is \{'b': 1\} \(dict\)"),
         ([1j], r"row 0 is 1j \(complex\)"),
     ],
 )
@@ -375,9 +375,8 @@ def test_objects_of_pandas_without_a_type_of_their_own_are_told_by_row(
 ) -> None:
     frame = pd.DataFrame({"n": range(len(values)), "a": pd.Series(values, dtype=object)})
     remedy = r".*df\['a'\]\.astype\(str\).*drop\(columns='a'\)"
-    with pytest.raises(ottla.ConfigError, match=f"column 'a' is object.*{told}{remedy}") as refused:
+    with pytest.raises(ottla.ConfigError, match=f"column 'a' is object.*{told}{remedy}"):
         kafka.write(name, frame, value=ottla.json())
-    assert isinstance(refused.value.__cause__, pa.ArrowException)
     with pytest.raises(ottla.ConfigError, match=told):
         kafka.send(name, frame, value_format=ottla.arrow_ipc())
     kafka.write(name, frame.assign(a=frame["a"].astype(str)), value=ottla.json())

@@ -410,6 +410,42 @@ def test_records_that_are_too_old_for_their_topic_are_warned_of(
         kafka.send(name, "x", timestamp=NOON)
 
 
+def test_timestamps_of_records_are_milliseconds_rounded_down(
+    kafka: ottla.Client, remote: ottla.Client, name: str
+) -> None:
+    """As the docstrings of send, write and the producer say, and types.md."""
+    kafka.create_topic(name, partitions=1)
+    rows = [(0, 0), (1, 0), (999, 0), (1000, 1), (1999, 1), (1_999_999, 1999)]
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    times = [epoch + timedelta(microseconds=micros) for micros, _ in rows]
+    for time_ in times:
+        kafka.send(name, "x", timestamp=time_)
+        kafka.send_async(name, "x", timestamp=time_.isoformat()).result(10)
+    producer = ottla.Producer(remote)
+    for unit in ("us", "ns"):
+        frame = pl.DataFrame({"at": times}).with_columns(pl.col("at").dt.cast_time_unit(unit))
+        producer.write(name, frame, timestamp="at")
+    found = kafka.scan(name, columns=["timestamp"]).to_pyarrow()["timestamp"]
+    assert found.type == pa.timestamp("ms", "UTC")
+    millis = [wanted for _, wanted in rows]
+    assert (
+        found.cast(pa.int64()).to_pylist() == [one for one in millis for _ in range(2)] + millis * 2
+    )
+    # A microsecond before 1970 is the millisecond before, which Kafka has not.
+    before = epoch - timedelta(microseconds=1)
+    with pytest.raises(ottla.ConfigError, match="before 1970"):
+        kafka.send(name, "x", timestamp=before)
+    with pytest.raises(ottla.ConfigError, match=r"1969-12-31T23:59:59\.999Z is before 1970"):
+        kafka.write(name, pl.DataFrame({"at": [before]}), timestamp="at")
+    # A bound begins with the millisecond of its time.
+    bounded = f"{name}.bounded"
+    kafka.create_topic(bounded, partitions=1)
+    for time_ in times:
+        kafka.send(bounded, "x", timestamp=time_)
+    assert kafka.scan(bounded, start=times[-1]).count() == 1
+    assert kafka.scan(bounded, end=times[-1]).count() == len(times) - 1
+
+
 # --- failures -------------------------------------------------------------------------------------
 
 
@@ -433,10 +469,11 @@ def test_what_breaks_a_table_says_what_was_acknowledged(kafka: ottla.Client, nam
         yield pa.record_batch([pa.array(range(100_000))], schema=schema)
         raise OSError("the source broke")
 
-    with pytest.raises(ValueError, match="the source broke") as caught:
+    with pytest.raises(OSError, match="the source broke") as caught:
         kafka.write(name, pa.RecordBatchReader.from_batches(schema, batches()))
     error: Any = caught.value
     assert error.written == kafka.scan(name).count()
+    assert error.offsets == ({0: (0, error.written)} if error.written else {})
 
     class Broken:
         def update(self, count: int) -> None:
@@ -449,6 +486,44 @@ def test_what_breaks_a_table_says_what_was_acknowledged(kafka: ottla.Client, nam
         kafka.write(name, pl.DataFrame({"n": [1]}), progress=Broken())
     other: Any = progress.value
     assert (other.written, other.offsets) == (0, {})
+
+
+@pytest.mark.parametrize(
+    "raised", [KeyError("a"), ottla.ConfigError("mine"), KeyboardInterrupt(), SystemExit(3)]
+)
+@pytest.mark.parametrize("count", [0, 12])
+def test_what_a_generator_raises_is_raised(
+    kafka: ottla.Client, name: str, raised: BaseException, count: int
+) -> None:
+    kafka.create_topic(name, partitions=1)
+    schema = pa.schema([("n", pa.int64())])
+
+    def batches() -> Any:
+        for _ in range(count):
+            yield pa.record_batch([pa.array(range(50_000))], schema=schema)
+        raise raised
+
+    with pytest.raises(type(raised)) as caught:
+        kafka.write(name, pa.RecordBatchReader.from_batches(schema, batches()))
+    assert caught.value is raised
+    error: Any = raised
+    assert error.written == kafka.scan(name).count()
+    assert (count > 0) == (error.written > 0)
+    told = f"{error.written:,} rows were acknowledged before"
+    texts = [str(error), *getattr(error, "__notes__", [told])]
+    assert count == 0 or any(told in text for text in texts)
+
+
+def test_every_failure_says_how_much_was_written(kafka: ottla.Client, name: str) -> None:
+    class Broken:
+        def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+            raise ZeroDivisionError("no stream")
+
+    for data in (Broken(), [1], pl.DataFrame({"n": [1]}), pd.DataFrame({"n": [1, "a"]})):
+        with pytest.raises(Exception, match=r".") as caught:
+            kafka.write(name, data, key="absent")
+        error: Any = caught.value
+        assert (error.written, error.offsets) == (0, {})
 
 
 # --- batches as sequences -------------------------------------------------------------------------

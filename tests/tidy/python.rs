@@ -23,6 +23,10 @@ const LAYERS: &[&[&str]] = &[
     // What users pass, converted for the extension.
     &["_bounds", "_format", "_membership"],
     &["_names", "_records", "_registry", "_settings", "_tables", "_types"],
+    // How Python objects become Arrow arrays.
+    &["_objects"],
+    &["_moments"],
+    &["_values"],
     &["_aio", "_arguments", "_embedded", "_exit", "_frames", "_imported", "_progress", "errors"],
     &["_ottla"],
 ];

@@ -60,8 +60,29 @@ pub(in crate::columnar) fn cast(path: &str, array: &ArrayRef, to: &DataType) -> 
         return Ok(Arc::clone(array));
     }
     let options = CastOptions { safe: false, ..CastOptions::default() };
-    cast_with_options(array, to, &options)
-        .map_err(|error| Error::invalid(format!("column {path:?}: {error}")))
+    let fits = |row: &usize| cast_with_options(&array.slice(*row, 1), to, &options).is_ok();
+    cast_with_options(array, to, &options).map_err(|error| {
+        match (0..array.len()).find(|row| !fits(row)) {
+            Some(row) => {
+                let value = array_value_to_string(array, row).unwrap_or_default();
+                let detail = format!("column {path:?}: {value} does not fit {to}; cast it first");
+                Error::Row { row, detail }
+            }
+            None => Error::invalid(format!("column {path:?}: {error}")),
+        }
+    })
+}
+
+/// An error of an item of lists or maps, as one of the row that has the item.
+pub(in crate::columnar) fn in_row_of(offsets: &OffsetBuffer<i32>, error: Error) -> Error {
+    match error {
+        Error::Row { row: item, detail } => {
+            let is_before = |&end: &i32| usize::try_from(end).is_ok_and(|end| end <= item);
+            let row = offsets.partition_point(is_before).saturating_sub(1);
+            Error::Row { row, detail }
+        }
+        other => other,
+    }
 }
 
 /// The decoded array of a dictionary, or the array itself.
@@ -277,6 +298,18 @@ fn nothing_in(array: &ArrayRef) -> (OffsetBuffer<i32>, Items) {
     (OffsetBuffer::new_zeroed(array.len()), (field, new_null_array(&DataType::Null, 0)))
 }
 
+/// The offsets of some of a table's lists, the place of their first item, and how many they have: the
+/// items of other rows are neither cast nor counted.
+fn from_zero(offsets: &OffsetBuffer<i32>) -> (OffsetBuffer<i32>, usize, usize) {
+    let ends: &[i32] = offsets;
+    let (first, last) = (ends.first().copied(), ends.last().copied());
+    let (first, last) = (first.unwrap_or(0), last.unwrap_or(0));
+    let moved =
+        offsets.iter().map(|offset| offset.wrapping_sub(first)).collect::<ScalarBuffer<_>>();
+    let place = |offset: i32| offset.unsigned_abs() as usize;
+    (OffsetBuffer::new(moved), place(first), place(last.wrapping_sub(first)))
+}
+
 /// The offsets and the items of lists.
 pub(in crate::columnar) fn lists(
     path: &str,
@@ -286,7 +319,8 @@ pub(in crate::columnar) fn lists(
         _ if is_untyped(array) => Ok(nothing_in(array)),
         DataType::List(item) => {
             let lists = array.as_list::<i32>();
-            Ok((lists.offsets().clone(), (Arc::clone(item), Arc::clone(lists.values()))))
+            let (offsets, first, count) = from_zero(lists.offsets());
+            Ok((offsets, (Arc::clone(item), lists.values().slice(first, count))))
         }
         DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
             lists(path, &cast(path, array, &DataType::List(Arc::clone(item)))?)
@@ -309,8 +343,10 @@ pub(in crate::columnar) fn maps(
         DataType::Map(..) => {
             let map = array.as_map();
             let (key, value) = map.entries_fields();
-            let keys = (Arc::new(key.clone()), Arc::clone(map.keys()));
-            Ok((map.offsets().clone(), keys, (Arc::new(value.clone()), Arc::clone(map.values()))))
+            let (offsets, first, count) = from_zero(map.offsets());
+            let keys = (Arc::new(key.clone()), map.keys().slice(first, count));
+            let values = (Arc::new(value.clone()), map.values().slice(first, count));
+            Ok((offsets, keys, values))
         }
         // Libraries without maps represent them as lists of pairs.
         DataType::List(item) => match item.data_type() {
@@ -318,9 +354,10 @@ pub(in crate::columnar) fn maps(
                 let [key, value] = fields.as_ref() else { return Err(wrong()) };
                 let list = array.as_list::<i32>();
                 let pairs = list.values().as_struct();
-                let keys = (Arc::clone(key), Arc::clone(pairs.column(0)));
-                let values = (Arc::clone(value), Arc::clone(pairs.column(1)));
-                Ok((list.offsets().clone(), keys, values))
+                let (offsets, first, count) = from_zero(list.offsets());
+                let keys = (Arc::clone(key), pairs.column(0).slice(first, count));
+                let values = (Arc::clone(value), pairs.column(1).slice(first, count));
+                Ok((offsets, keys, values))
             }
             _ => Err(wrong()),
         },

@@ -327,6 +327,37 @@ fn a_row_without_a_time_is_refused_and_not_given_one() {
 }
 
 #[test]
+fn a_time_or_a_partition_that_is_out_of_range_is_told_by_its_row() {
+    let refusal = |column: ArrayRef, options: WriteOptions| {
+        let mut encoder = Encoder::new(options).unwrap();
+        let rows = table(vec![("c", column)]);
+        encoder.push(&rows.slice(0, 1), NOW, |_, _| 0).unwrap();
+        let rest = rows.slice(1, rows.num_rows() - 1);
+        encoder.push(&rest, NOW, |_, _| 0).unwrap_err().to_string()
+    };
+    let timed = || WriteOptions { timestamp: Some("c".into()), ..WriteOptions::default() };
+    let seconds = TimestampSecondArray::from(vec![Some(1), Some(2), Some(1 << 62)]);
+    let error = refusal(Arc::new(seconds), timed());
+    let wanted =
+        "row 2: timestamp column \"c\": 4611686018427387904 (Timestamp(s)) is out of range";
+    assert!(error.contains(wanted), "{error}");
+    let nulls = TimestampSecondArray::from(vec![Some(1), None, Some(1 << 62)]);
+    let error = refusal(Arc::new(nulls), timed());
+    assert!(error.contains("row 1: the timestamp column \"c\" is null"), "{error}");
+
+    let placed = || WriteOptions {
+        partition: PartitionSource::Column("c".into()),
+        partition_count: 3,
+        ..WriteOptions::default()
+    };
+    let far = Int64Array::from(vec![Some(0), Some(1), Some(1 << 40)]);
+    let error = refusal(Arc::new(far), placed());
+    assert!(error.contains("row 2: partition column \"c\": 1099511627776 is not"), "{error}");
+    let error = refusal(Arc::new(Int64Array::from(vec![Some(0), Some(1), None])), placed());
+    assert!(error.contains("row 2: the partition column \"c\" is null"), "{error}");
+}
+
+#[test]
 fn the_partitioner_sees_keys_and_rows() {
     let rows = table(vec![(
         "k",

@@ -119,16 +119,19 @@ fn texts(
     let texts: StringArray = numbers
         .as_primitive::<Int64Type>()
         .iter()
-        .map(|value| {
-            value.map(|value| one(value).ok_or_else(|| unreachable_time(name, value))).transpose()
+        .enumerate()
+        .map(|(row, value)| {
+            let text = |value| one(value).ok_or_else(|| unreachable_time(name, row, value));
+            value.map(text).transpose()
         })
         .collect::<Result<_>>()?;
     Ok(Arc::new(texts))
 }
 
 #[cold]
-fn unreachable_time(name: &str, value: i64) -> Error {
-    Error::invalid(format!("column {name:?}: {value} is a time beyond the range of the calendar"))
+fn unreachable_time(name: &str, row: usize, value: i64) -> Error {
+    let detail = format!("column {name:?}: {value} is a time beyond the range of the calendar");
+    Error::Row { row, detail }
 }
 
 fn instant(seconds: i64, nanos: u32) -> Option<String> {

@@ -8,6 +8,7 @@ use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, TimeUnit, TimestampMillisecondType};
 use arrow::record_batch::RecordBatch;
+use arrow::util::display::array_value_to_string;
 
 use super::bytes_column::BytesColumn;
 use super::encode::{HeaderSource, PartitionSource, WriteOptions};
@@ -191,13 +192,25 @@ fn partition_column(name: &str, array: &ArrayRef) -> Result<ScalarBuffer<i32>> {
         )));
     }
     // A number that does not fit becomes null.
-    let array = recast(name, array, &DataType::Int32)?;
-    if array.null_count() > 0 {
-        return Err(Error::invalid(format!(
-            "partition column {name:?} has nulls or numbers that are not partitions"
-        )));
+    let numbers = recast(name, array, &DataType::Int32)?;
+    if let Some(row) = first_null(numbers.nulls()) {
+        let detail = match shown_value(array, row) {
+            Some(value) => format!("partition column {name:?}: {value} is not a partition"),
+            None => format!("the partition column {name:?} is null"),
+        };
+        return Err(Error::Row { row, detail });
     }
-    Ok(array.as_primitive::<Int32Type>().values().clone())
+    Ok(numbers.as_primitive::<Int32Type>().values().clone())
+}
+
+fn first_null(nulls: Option<&NullBuffer>) -> Option<usize> {
+    let nulls = nulls.filter(|nulls| nulls.null_count() > 0)?;
+    (0..nulls.len()).find(|&row| nulls.is_null(row))
+}
+
+/// A value as text; none for a null.
+fn shown_value(array: &ArrayRef, row: usize) -> Option<String> {
+    array.is_valid(row).then(|| array_value_to_string(array, row).unwrap_or_default())
 }
 
 /// The times of rows.
@@ -226,8 +239,22 @@ impl TimeColumn {
             let values = numbers.values().iter().map(|value| value.div_euclid(per_ms)).collect();
             return Ok(Self { values, nulls: numbers.nulls().cloned() });
         }
-        let array = recast(name, array, &DataType::Timestamp(TimeUnit::Millisecond, None))?;
-        let times = array.as_primitive::<TimestampMillisecondType>();
+        let millis = recast(name, array, &DataType::Timestamp(TimeUnit::Millisecond, None))?;
+        let times = millis.as_primitive::<TimestampMillisecondType>();
+        // A time that is out of range becomes null.
+        let is_out = |row: &usize| times.is_null(*row) && array.is_valid(*row);
+        if times.null_count() > array.null_count()
+            && let Some(row) = (0..times.len()).find(is_out)
+        {
+            let plain = array_value_to_string(&recast(name, array, &DataType::Int64)?, row);
+            let detail = format!(
+                "timestamp column {name:?}: {} ({}) is out of range: Kafka's timestamps are \
+                 milliseconds in 64 bits",
+                plain.unwrap_or_default(),
+                array.data_type()
+            );
+            return Err(Error::Row { row, detail });
+        }
         Ok(Self { values: times.values().clone(), nulls: times.nulls().cloned() })
     }
 
@@ -238,8 +265,7 @@ impl TimeColumn {
 
     /// The first row without a time.
     pub(in crate::columnar) fn first_null(&self) -> Option<usize> {
-        let nulls = self.nulls.as_ref().filter(|nulls| nulls.null_count() > 0)?;
-        (0..nulls.len()).find(|&row| nulls.is_null(row))
+        first_null(self.nulls.as_ref())
     }
 
     /// The oldest of the times.
@@ -350,5 +376,28 @@ impl ListColumn {
                 value: self.values.get(entry),
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{TimestampMicrosecondArray, TimestampNanosecondArray};
+
+    use super::*;
+
+    /// As the docstrings say: record timestamps are milliseconds, rounded down.
+    #[test]
+    fn digits_of_a_time_below_the_millisecond_are_cut_off_downwards() {
+        let times = |array: ArrayRef| {
+            let column = TimeColumn::new("c", &array).unwrap();
+            (0..array.len()).map(|row| column.get(row, TimestampMs(7)).0).collect::<Vec<_>>()
+        };
+        let micros = vec![0, 999, 1000, 1999, -1, -999, -1000, -1001];
+        let wanted = [0, 0, 1, 1, -1, -1, -1, -2];
+        let nanos: Vec<i64> = micros.iter().map(|it| it * 1000).collect();
+        assert_eq!(times(Arc::new(TimestampMicrosecondArray::from(micros))), wanted);
+        assert_eq!(times(Arc::new(TimestampNanosecondArray::from(nanos))), wanted);
     }
 }

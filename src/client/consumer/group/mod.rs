@@ -214,7 +214,8 @@ impl GroupConsumer {
             }
             let mut wake_at = deadline;
             if self.is_caught_up() {
-                if self.is_settled(deadline).await? && !link.has_news() {
+                let is_settled = self.is_settled(deadline).await?;
+                if is_settled && self.is_caught_up() && !link.has_news() {
                     return Ok(Some(Polled::CaughtUp));
                 }
                 wake_at = deadline.min(Instant::now() + SETTLE_PERIOD);
@@ -374,12 +375,12 @@ impl GroupConsumer {
             Some(task) => task,
             none => {
                 let coordinator = &self.handle.coordinator;
-                let member = self.handle.metadata().member_id;
+                let link = Arc::clone(&self.handle.link);
                 let cluster = Arc::clone(&coordinator.cluster);
                 let group = coordinator.group_id.clone();
                 let topics = Arc::clone(&self.handle.options);
                 none.insert(tokio::spawn(async move {
-                    let settled = settled::is_settled(&cluster, &group, &member).await?;
+                    let settled = settled::is_settled(&cluster, &group, &link.view).await?;
                     if settled {
                         settled::check_topics(&cluster, &topics).await?;
                     }

@@ -2,11 +2,16 @@
 //!
 //! A member that reads up to the ends must not stop with only half of its partitions. It cannot tell
 //! by itself: a coordinator of the consumer protocol sends no partitions until it has assigned them,
-//! and in a cooperative rebalance partitions have no owner for a moment. The coordinator knows.
+//! and in a cooperative rebalance partitions have no owner for a moment. The coordinator knows. What it
+//! says may arrive before its answer to a heartbeat that has more partitions for the member, on another
+//! connection; so it counts only where the member knows as much.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
+use super::link::View;
 use super::options::{GroupOptions, Subscription, whole_name};
 use crate::client::admin::{Admin, GroupDescription};
 use crate::client::cluster::{Cluster, PartitionInfo, Snapshot};
@@ -14,11 +19,15 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::types::TopicPartition;
 
 /// Asks the coordinator whether a member has everything that the group currently has for it.
-pub(super) async fn is_settled(cluster: &Arc<Cluster>, group: &str, member: &str) -> Result<bool> {
+pub(super) async fn is_settled(
+    cluster: &Arc<Cluster>,
+    group: &str,
+    view: &watch::Sender<View>,
+) -> Result<bool> {
     let admin = Admin::new(Arc::clone(cluster));
     let described = admin.describe_groups(&[group]).await?;
     match described.into_iter().next() {
-        Some(Ok(group)) => Ok(has_all(&group, member, &cluster.snapshot())),
+        Some(Ok(group)) => Ok(has_all(&group, &view.borrow(), &cluster.snapshot())),
         // It may have moved, or forgotten the member: the membership will find out.
         Some(Err(error)) => {
             tracing::debug!(error = %error.chain(), "asking for the state of the group failed");
@@ -75,14 +84,15 @@ async fn check_pattern(cluster: &Cluster, options: &GroupOptions, pattern: &str)
     Err(Error::kafka(ErrorCode::UnknownTopicOrPartition, context))
 }
 
-fn has_all(group: &GroupDescription, member: &str, cluster: &Snapshot) -> bool {
-    let Some(own) = group.members.iter().find(|one| one.member_id == member) else {
+fn has_all(group: &GroupDescription, view: &View, cluster: &Snapshot) -> bool {
+    let member = &view.identity.member_id;
+    let Some(own) = group.members.iter().find(|one| one.member_id == *member) else {
         return false;
     };
-    if own.epoch >= 0 && own.epoch != group.epoch {
+    if own.epoch >= 0 && (own.epoch != group.epoch || own.epoch != view.identity.generation) {
         return false;
     }
-    if own.target.is_some() {
+    if own.target.is_some() || !own.assignment.is_subset(&view.owned) {
         return false;
     }
     if group.group_type == "consumer" {
@@ -101,4 +111,69 @@ fn has_all(group: &GroupDescription, member: &str, cluster: &Snapshot) -> bool {
                 topic.partitions.iter().map(named)
             })
             .all(|partition| owned.contains(&partition))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::admin::GroupMember;
+    use crate::machine::client::group::Identity;
+    use crate::types::NodeId;
+
+    fn partitions(numbers: &[i32]) -> BTreeSet<TopicPartition> {
+        numbers.iter().map(|&number| TopicPartition::new("t", number)).collect()
+    }
+
+    fn view(generation: i32, owned: &[i32]) -> View {
+        View {
+            identity: Identity { member_id: "a".to_owned(), generation },
+            owned: partitions(owned),
+            is_stable: true,
+            lost_reason: String::new(),
+        }
+    }
+
+    /// A group of the consumer protocol with one member.
+    fn group(epoch: i32, own: i32, assignment: &[i32], target: Option<&[i32]>) -> GroupDescription {
+        GroupDescription {
+            group_id: "g".to_owned(),
+            group_type: "consumer".to_owned(),
+            state: "Stable".to_owned(),
+            assignor: "uniform".to_owned(),
+            epoch,
+            coordinator: NodeId(1),
+            members: vec![GroupMember {
+                member_id: "a".to_owned(),
+                instance_id: None,
+                client_id: String::new(),
+                host: String::new(),
+                rack: None,
+                epoch: own,
+                topics: BTreeSet::new(),
+                pattern: None,
+                assignment: partitions(assignment),
+                target: target.map(partitions),
+            }],
+        }
+    }
+
+    #[test]
+    fn a_member_has_all_when_it_knows_what_the_coordinator_gave_it() {
+        let snapshot = Snapshot::default();
+        let has_all = |group: &GroupDescription, view: &View| has_all(group, view, &snapshot);
+        assert!(has_all(&group(5, 5, &[0, 1], None), &view(5, &[0, 1])));
+        assert!(has_all(&group(5, 5, &[], None), &view(5, &[])));
+        // The group is about to assign.
+        assert!(!has_all(&group(6, 5, &[0], None), &view(5, &[0])));
+        assert!(!has_all(&group(5, 5, &[0], Some(&[0, 1])), &view(5, &[0])));
+        // Another member died, and the answer with its partitions is on its way.
+        assert!(!has_all(&group(6, 6, &[0, 1], None), &view(5, &[0])));
+        assert!(!has_all(&group(5, 5, &[0, 1], None), &view(5, &[0])));
+        // The group has forgotten the member.
+        let other = View {
+            identity: Identity { member_id: "b".to_owned(), generation: 5 },
+            ..view(5, &[0])
+        };
+        assert!(!has_all(&group(5, 5, &[0], None), &other));
+    }
 }

@@ -259,12 +259,14 @@ impl Put {
             Schema::Enum(known) => Self::Enum(cells::texts(path, column)?, symbols(known)),
             Schema::Array(items) => {
                 let (offsets, values) = cells::lists(path, array)?;
-                let cell = Cell::new(&format!("{path}[]"), cells::typed(&values), items)?;
+                let cell = Cell::new(&format!("{path}[]"), cells::typed(&values), items)
+                    .map_err(|error| cells::in_row_of(&offsets, error))?;
                 Self::Array(offsets, Box::new(cell))
             }
             Schema::Map(schema) => {
                 let (offsets, keys, values) = cells::maps(path, array)?;
-                let cell = Cell::new(&format!("{path}{{}}"), cells::typed(&values), schema)?;
+                let cell = Cell::new(&format!("{path}{{}}"), cells::typed(&values), schema)
+                    .map_err(|error| cells::in_row_of(&offsets, error))?;
                 Self::Map(offsets, cells::texts(path, cells::typed(&keys))?, Box::new(cell))
             }
             Schema::Record(record) => {

@@ -3,9 +3,7 @@
 //! [`super::scan::IsoTimes`] reads the most common forms of a time; this module reads them and the
 //! others.
 
-use arrow::compute::kernels::cast_utils::string_to_datetime;
 use arrow::datatypes::TimeUnit;
-use chrono::Utc;
 
 use super::scan::IsoTimes;
 
@@ -100,12 +98,21 @@ impl<'a> Rest<'a> {
         Some(((hour * 60 + minute) * 60 + second) * NANOS + nanos)
     }
 
+    /// Nanoseconds since midnight in the basic format, `hhmmss`.
+    fn basic_time(&mut self) -> Option<i64> {
+        let (hour, minute, second) = (self.two()?, self.two()?, self.two()?);
+        let is_valid = hour <= 23 && minute <= 59 && second <= 59;
+        is_valid.then_some(((hour * 60 + minute) * 60 + second) * NANOS)
+    }
+
     /// Seconds east of Greenwich; UTC where there is no zone. Java writes the name of the zone
     /// after the offset, in brackets.
     fn zone(&mut self) -> Option<i64> {
         if self.0.is_empty() {
             return Some(0);
         }
+        // As databases write it.
+        self.eat(b' ');
         let seconds = if self.eat_any(b"Zz") {
             0
         } else {
@@ -160,19 +167,7 @@ pub fn time(text: &str, unit: TimeUnit) -> Result<i64, String> {
     if let Some(finer) = finer(text, unit) {
         return Err(finer);
     }
-    // Leap seconds and the like are left to the library.
-    let unusual = || {
-        let time = string_to_datetime(&Utc, text).ok()?;
-        match unit {
-            TimeUnit::Second => Some(time.timestamp()),
-            TimeUnit::Millisecond => Some(time.timestamp_millis()),
-            TimeUnit::Microsecond => Some(time.timestamp_micros()),
-            TimeUnit::Nanosecond => time.timestamp_nanos_opt(),
-        }
-    };
-    moment(text, unit)
-        .or_else(unusual)
-        .ok_or_else(|| "an ISO 8601 time that the column's unit reaches".to_owned())
+    moment(text, unit).ok_or_else(|| "an ISO 8601 time that the column's unit reaches".to_owned())
 }
 
 /// What a time with more digits than the unit has would have to be; zeros do not count.
@@ -206,7 +201,7 @@ pub(super) fn moment(text: &str, unit: TimeUnit) -> Option<i64> {
     let mut nanos = 0;
     let mut zone = 0;
     if rest.eat_any(b"Tt ") {
-        nanos = rest.time()?;
+        nanos = if rest.0.get(2) == Some(&b':') { rest.time()? } else { rest.basic_time()? };
         zone = rest.zone()?;
     }
     rest.end()?;
@@ -315,6 +310,8 @@ mod tests {
             "2024-01-01T11:00+01:00[Europe/Prague]",
             "2024-01-01T10:00Z[UTC]",
             "2023-12-31T22:30-11:30",
+            "2024-01-01 11:00:00 +01",
+            "2024-01-01T100000Z",
         ] {
             assert_eq!(moment(same, TimeUnit::Second), at_ten, "{same}");
         }
@@ -323,6 +320,20 @@ mod tests {
         assert_eq!(moment("+292278994-08-17T07:12:55.807Z", TimeUnit::Millisecond), Some(i64::MAX));
         for bad in ["2024-02-30", "2024-01-01T24:00", "2024-01-01T10", "24-01-01", "2024-01-01T"] {
             assert_eq!(moment(bad, TimeUnit::Second), None, "{bad}");
+        }
+        for bad in [
+            "2024-01-01T10:00:60Z",
+            "2016-12-31T23:59:60Z",
+            "2024-01-01T10:60:00Z",
+            "2024-01-01T10:00:00+00:60",
+            "2024-01-01T10:00:00+01:75",
+            "2024-01-01T10:00:00+0199",
+            "2024-01-01T10:00:00 +01:60",
+            "2024-01-01T10:00:00+24:00",
+            "2024-01-01T100060Z",
+            "2024-01-01T10:00:00  Z",
+        ] {
+            time(bad, TimeUnit::Second).unwrap_err();
         }
         for bad in ["2024-01-01T10:00+1", "2024-01-01T10:00 UTC", "2024-01-01T10:00+01:00[x y]"] {
             assert_eq!(moment(bad, TimeUnit::Second), None, "{bad}");

@@ -195,7 +195,8 @@ impl Cell {
                 required = Some("would be read as an empty list; fill the nulls");
                 let (offsets, items) = cells::lists(path, array)?;
                 let nulls = cells::nulls(&items.1);
-                let items = Value::new(&format!("{path}[]"), cells::typed(&items), &field.kind)?;
+                let items = Value::new(&format!("{path}[]"), cells::typed(&items), &field.kind)
+                    .map_err(|error| cells::in_row_of(&offsets, error))?;
                 Put::Many { offsets, nulls, items, packed: *packed && field.kind.packs() }
             }
             Shape::Map(key) => {
@@ -203,8 +204,11 @@ impl Cell {
                 let (offsets, keys, values) = cells::maps(path, array)?;
                 let nulls = cells::nulls(&values.1);
                 let inside = format!("{path}{{}}");
-                let keys = Value::new(&inside, cells::typed(&keys), key)?;
-                let values = Value::new(&inside, cells::typed(&values), &field.kind)?;
+                let new = |part, kind| {
+                    Value::new(&inside, cells::typed(part), kind)
+                        .map_err(|error| cells::in_row_of(&offsets, error))
+                };
+                let (keys, values) = (new(&keys, key)?, new(&values, &field.kind)?);
                 Put::Map { offsets, keys, nulls, values }
             }
         };
