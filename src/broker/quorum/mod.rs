@@ -31,6 +31,8 @@ mod bridge;
 mod entry;
 mod hard_state;
 mod network;
+#[expect(dead_code, reason = "the driver that uses it follows")]
+mod peers;
 mod snapshot;
 mod state_machine;
 mod store;
