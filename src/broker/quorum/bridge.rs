@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::links::Links;
 use super::{Quorum, QuorumOptions};
 use crate::broker::connection::BoxFuture;
 use crate::broker::metadata_log::{MetadataLog, Question, QuorumStatus, VoterStatus};
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, QuorumVoter};
 use crate::env::Env;
 use crate::error::Result;
 use crate::log::LogDirectory;
-use crate::machine::metadata::{MetadataImage, MetadataUpdate};
+use crate::machine::metadata::{Endpoint, MetadataImage, MetadataUpdate};
+use crate::machine::quorum::{ReplicaKey, Request, Response, Timing, Voter, VoterSet};
 use crate::types::{NodeId, Offset, TimestampMs, Uuid};
 
 /// A quorum, with what the broker is asked about it.
@@ -31,26 +34,49 @@ struct Member {
 pub(in crate::broker) async fn start(
     env: &Env,
     config: &BrokerConfig,
-    directory: &LogDirectory,
+    directory: &Arc<LogDirectory>,
     volatile: bool,
 ) -> Result<Arc<dyn MetadataLog>> {
     let node_id = NodeId(config.node_id);
-    let voters = config.quorum_voters.iter().filter(|_| config.has_peers());
-    let voters =
-        voters.map(|voter| (NodeId(voter.id), format!("{}:{}", voter.host, voter.port))).collect();
-    let quorum = Quorum::open(QuorumOptions {
+    let meta = directory.meta();
+    let listed = config.quorum_voters.iter().filter(|_| config.has_peers());
+    let voters = VoterSet::new(listed.map(voter));
+    let endpoints = voters.get(node_id).map(|own| own.endpoints.clone()).unwrap_or_default();
+    let options = QuorumOptions {
         env: env.clone(),
         log_dir: directory.path().to_path_buf(),
         health: directory.health(),
         node_id,
-        cluster_id: directory.meta().cluster_id.map(Into::into),
+        cluster_id: meta.cluster_id.map(Into::into),
+        directory_id: meta.directory_id,
+        endpoints,
         voters,
+        // Every voter is listed with its address, so nobody is asked who they are.
+        bootstrap: 0,
+        timing: Timing::default(),
         config: config.clone(),
         fsync: !volatile,
-    })
-    .await?;
-    let directory_id = directory.meta().directory_id;
+    };
+    let quorum = if config.has_peers() {
+        let links = Links::new(env.net.clone(), node_id, directory);
+        Quorum::open_among(options, Arc::new(links)).await?
+    } else {
+        Quorum::open(options).await?
+    };
+    let directory_id = meta.directory_id;
     Ok(Arc::new(Member { quorum, env: env.clone(), node_id, directory_id }))
+}
+
+/// A voter of the configuration, which knows no directory ids.
+fn voter(listed: &QuorumVoter) -> Voter {
+    let endpoint = Endpoint {
+        listener: "PLAINTEXT".into(),
+        host: listed.host.as_str().into(),
+        port: listed.port,
+        security_protocol: 0,
+    };
+    let key = ReplicaKey { id: NodeId(listed.id), directory_id: Uuid::ZERO };
+    Voter { key, endpoints: vec![endpoint] }
 }
 
 impl MetadataLog for Member {
@@ -88,21 +114,21 @@ impl MetadataLog for Member {
         }
     }
 
-    fn answer(
-        &self,
-        _request: crate::machine::quorum::Request,
-    ) -> BoxFuture<Option<crate::machine::quorum::Response<bytes::Bytes>>> {
-        Box::pin(std::future::ready(None))
+    fn answer(&self, request: Request) -> BoxFuture<Option<Response<Bytes>>> {
+        Box::pin(self.quorum.handle(request))
     }
 
-    fn carry_out(&self, _command: bytes::Bytes) -> BoxFuture<Vec<u8>> {
-        Box::pin(std::future::ready(Vec::new()))
+    fn carry_out(&self, command: Bytes) -> BoxFuture<Vec<u8>> {
+        Box::pin(self.quorum.arrived(&command))
     }
 
-    fn crashed(&self, _node: NodeId) {}
+    fn crashed(&self, node: NodeId) {
+        self.quorum.crashed(node);
+    }
 
     fn abandon(&self) -> BoxFuture<()> {
-        self.shutdown()
+        let ended = self.quorum.abandon();
+        Box::pin(async move { drop(ended.await) })
     }
 
     fn shutdown(&self) -> BoxFuture<()> {

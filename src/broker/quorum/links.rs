@@ -60,42 +60,29 @@ pub(super) struct Links {
     net: Net,
     node_id: NodeId,
     client_id: String,
-    /// The addresses that the configuration lists, in its order.
-    bootstrap: Vec<String>,
     /// It says to which cluster this node belongs, as soon as that is known. Whoever closes it closes this.
     directory: Weak<LogDirectory>,
     slots: Arc<Mutex<BTreeMap<(String, Lane), Slot>>>,
 }
 
 impl Links {
-    pub(super) fn new(
-        net: Net,
-        node_id: NodeId,
-        bootstrap: Vec<String>,
-        directory: &Arc<LogDirectory>,
-    ) -> Self {
+    pub(super) fn new(net: Net, node_id: NodeId, directory: &Arc<LogDirectory>) -> Self {
         let client_id = format!("ottla-node-{node_id}");
         let directory = Arc::downgrade(directory);
-        Self { net, node_id, client_id, bootstrap, directory, slots: Arc::default() }
+        Self { net, node_id, client_id, directory, slots: Arc::default() }
     }
 
     fn cluster_id(&self) -> Option<String> {
         self.directory.upgrade().and_then(|directory| directory.meta().cluster_id)
     }
 
-    fn address(&self, target: &Target) -> Result<String> {
-        if let Some(endpoint) = target.endpoints.first() {
-            return Ok(host_and_port(&endpoint.host, endpoint.port));
-        }
-        let listed = match target.peer {
-            Peer::Bootstrap(place) => self.bootstrap.get(place).cloned(),
-            Peer::Node(_) => None,
-        };
-        listed.ok_or_else(|| {
+    fn address(target: &Target) -> Result<String> {
+        let endpoint = target.endpoints.first().ok_or_else(|| {
             let text =
                 format!("it is not known where {:?} of the metadata quorum listens", target.peer);
             Error::invalid(text)
-        })
+        })?;
+        Ok(host_and_port(&endpoint.host, endpoint.port))
     }
 
     /// The connection to an address, which is made if there is none.
@@ -130,7 +117,7 @@ impl Peers for Links {
             Request::FetchSnapshot(_) => (Lane::Fetch, CALL_MAX),
             _ => (Lane::Control, CALL_MAX),
         };
-        let link = self.address(&to).map(|address| self.link(address, lane));
+        let link = Self::address(&to).map(|address| self.link(address, lane));
         let frame = frames::request(self.cluster_id().as_deref(), &request);
         Box::pin(async move {
             let link = link?.await?;
@@ -141,7 +128,7 @@ impl Peers for Links {
 
     fn forward(&self, leader: Leader, command: Vec<u8>) -> BoxFuture<Result<Vec<u8>>> {
         let to = Target { peer: Peer::Node(leader.id), endpoints: leader.endpoints };
-        let link = self.address(&to).map(|address| self.link(address, Lane::Commands));
+        let link = Self::address(&to).map(|address| self.link(address, Lane::Commands));
         let sender = Sender { node_id: self.node_id, cluster_id: self.cluster_id() };
         let envelope = EnvelopeRequest {
             request_data: command.into(),

@@ -32,7 +32,7 @@ use crate::env::Env;
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::EpochEnd;
 use crate::machine::replica::FromLeader;
-use crate::protocol::messages::fetch::{FetchRequest, PartitionData};
+use crate::protocol::messages::fetch::PartitionData;
 use crate::protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };

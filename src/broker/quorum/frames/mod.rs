@@ -7,8 +7,8 @@
 //! - A replica that wants no records, because it is busy with those from before, asks for 0 bytes of them.
 //! - The endpoints of the leader are one host and port.
 //!
-//! The records of a Fetch response are batches as everywhere in Kafka, one for each run of an epoch; the value of a
-//! record is an [`entry`]. The bytes of a snapshot are those of the file.
+//! The records of a Fetch response are batches as everywhere in Kafka, one for each entry; the value of a
+//! record is an [`entry`](super::entry). The bytes of a snapshot are those of the file.
 //!
 //! Before anything is taken from a frame, the id of the cluster, the topic and the number of partitions are checked:
 //! whoever means another cluster is told INCONSISTENT_CLUSTER_ID, and the machine never hears of it.
@@ -16,19 +16,18 @@
 mod requests;
 mod responses;
 
-use bytes::Bytes;
-
 pub(in crate::broker) use requests::{check_cluster, read_request, request};
 pub(in crate::broker) use responses::{answer, read_answer};
 
-use super::entry;
+use super::batches;
+use super::entry::Entry;
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::controller::METADATA_TOPIC;
 use crate::machine::metadata::Endpoint;
-use crate::machine::quorum::{Entry, OffsetAndEpoch, ReplicaKey};
+use crate::machine::quorum::{OffsetAndEpoch, ReplicaKey};
 use crate::protocol::messages::{fetch, fetch_snapshot as snapshot};
 use crate::protocol::{Records, Str};
-use crate::record::{BatchBuilder, BatchOptions, Batches};
+use crate::record::Batches;
 use crate::types::{LeaderEpoch, NodeId, Offset, TimestampMs, Uuid};
 
 /// The topic id that Apache Kafka reserves for the metadata log.
@@ -36,8 +35,6 @@ pub(in crate::broker) const METADATA_TOPIC_ID: Uuid =
     Uuid([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
 /// How many bytes of records, or of a snapshot, a replica asks for at a time.
 const FETCH_BYTES: i32 = 8 << 20;
-/// The largest entry in bytes, as in the store.
-const ENTRY_BYTES_MAX: usize = 1 << 30;
 
 static TOPIC: Str = Str::from_static(METADATA_TOPIC);
 
@@ -84,40 +81,19 @@ fn snapshot_id(id: OffsetAndEpoch) -> snapshot::SnapshotId {
     snapshot::SnapshotId { end_offset: id.offset.0, epoch: id.epoch.0 }
 }
 
-/// Entries as batches, one for each run of an epoch.
-fn batches(entries: &[Entry<Bytes>]) -> Result<Records> {
-    let mut records = Records::new();
-    for run in entries.chunk_by(|one, next| one.epoch == next.epoch) {
-        let Some(first) = run.first() else { continue };
-        let mut batch = BatchBuilder::new(BatchOptions {
-            base_offset: first.offset,
-            leader_epoch: first.epoch,
-            ..BatchOptions::default()
-        });
-        for one in run {
-            batch.append(TimestampMs(0), None, Some(&entry::value(one)?), &[])?;
-        }
-        records.push(batch.finish()?);
-    }
-    Ok(records)
+/// Entries as batches.
+fn records(entries: &[Entry]) -> Result<Records> {
+    Ok(batches::encode(entries, TimestampMs(0))?.into())
 }
 
 /// Batches as entries.
-fn entries(records: Option<&Records>) -> Result<Vec<Entry<Bytes>>> {
-    let mut found = Vec::new();
-    let Some(records) = records else { return Ok(found) };
-    for batch in Batches::new(records.clone().into_bytes()) {
-        let batch = batch?;
-        batch.verify_crc()?;
-        let records = batch.records(ENTRY_BYTES_MAX)?;
-        let epoch = records.header().leader_epoch;
-        for record in &records {
-            let record = record?;
-            let value = Bytes::copy_from_slice(record.value.unwrap_or_default());
-            found.push(entry::parse(record.offset, epoch, value)?);
-        }
+fn entries(records: Option<&Records>) -> Result<Vec<Entry>> {
+    let Some(records) = records else { return Ok(Vec::new()) };
+    let bytes = records.clone().into_bytes();
+    for batch in Batches::new(bytes.clone()) {
+        batch?.verify_crc()?;
     }
-    Ok(found)
+    batches::decode(bytes, Offset::ZERO, Offset(i64::MAX))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{METADATA_TOPIC_ID, TOPIC, batches, endpoint, entries, only, place, snapshot_id};
+use super::{METADATA_TOPIC_ID, TOPIC, endpoint, entries, only, place, records, snapshot_id};
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::quorum::{
     FetchRequest, FetchResponse, FetchSnapshotRequest, FetchSnapshotResponse, Found, Leader,
@@ -123,7 +123,7 @@ fn fetch_answer(response: FetchResponse<Bytes>, code: ErrorCode) -> Result<fetch
         ..fetch::PartitionData::default()
     };
     match response.found {
-        Found::Records(entries) => partition.records = Some(batches(&entries)?),
+        Found::Records(entries) => partition.records = Some(records(&entries)?),
         Found::Diverging(end) => {
             partition.diverging_epoch =
                 fetch::EpochEndOffset { epoch: end.epoch.0, end_offset: end.offset.0 };

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
@@ -208,7 +209,7 @@ fn other_partitions_have_no_quorum() {
 fn damaged_records_are_refused() {
     let payload = Payload::LeaderChange { leader: NodeId(1) };
     let entry = Entry { offset: Offset(3), epoch: LeaderEpoch(1), payload };
-    let good = batches(&[entry]).unwrap().into_bytes();
+    let good = records(&[entry]).unwrap().into_bytes();
     assert_eq!(entries(Some(&good.clone().into())).unwrap().len(), 1);
     for at in 0..good.len() {
         let mut bad = good.to_vec();
