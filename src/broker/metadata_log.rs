@@ -70,7 +70,6 @@ pub(super) trait Question: Send + Debug {
     ) -> (Vec<MetadataRecord>, Answer);
 
     /// Makes it ready to travel to the node that leads. Nothing when it cannot: then it is answered.
-    #[cfg_attr(not(test), expect(dead_code, reason = "there is no way to another node yet"))]
     fn forward(self: Box<Self>) -> Option<Forwarded>;
 
     /// Answers without having asked.
@@ -78,7 +77,6 @@ pub(super) trait Question: Send + Debug {
 }
 
 /// A question that travels.
-#[cfg_attr(not(test), expect(dead_code, reason = "there is no way to another node yet"))]
 pub(super) struct Forwarded {
     /// The command.
     pub(super) command: Vec<u8>,
@@ -154,7 +152,6 @@ impl<R> Debug for Arrived<R> {
 
 /// A command that came from another node, as a question to the controller of this one. `respond` is called with the
 /// bytes to send back; at once, with nothing left to ask, when these bytes are no command.
-#[cfg_attr(not(test), expect(dead_code, reason = "there is no way to another node yet"))]
 pub(super) fn arrived(
     command: &[u8],
     respond: impl FnOnce(Vec<u8>) + Send + 'static,
@@ -168,7 +165,18 @@ pub(super) fn arrived(
     }
 }
 
-fn failed(error: &Error) -> Vec<u8> {
+/// Why a command was not even asked, when these bytes say so: whoever got it does not lead.
+pub(super) fn refused_unasked(answer: &[u8]) -> Option<Error> {
+    match CommandAnswer::decode(answer) {
+        Ok(CommandAnswer::Failed(refusal)) if refusal.code == ErrorCode::NotController => {
+            Some(refusal.into())
+        }
+        _ => None,
+    }
+}
+
+/// The bytes that say why a command that came from another node is not answered.
+pub(super) fn failed(error: &Error) -> Vec<u8> {
     let refusal = Refusal::new(error.code(), error.chain());
     // Only a sentence of many megabytes could not be written; an empty answer is malformed for the other side.
     CommandAnswer::Failed(refusal).encode().unwrap_or_default()

@@ -133,8 +133,8 @@ async fn dispatch(command: Command) -> CommandResult {
     }
 }
 
-/// What a broker logs: its own activity, and only errors of the consensus library.
-const BROKER_LOGS: &str = "info,openraft=error";
+/// What a broker logs: its own activity.
+const BROKER_LOGS: &str = "info";
 
 /// Logs to standard error, at the level of the environment variable `OTTLA_LOG`.
 fn start_logging(default_level: &str) {

@@ -65,14 +65,12 @@ impl Logger {
     }
 
     /// The logger of an event, by the module that it comes from.
-    fn of(target: &str, level: Level) -> Option<Self> {
+    fn of(target: &str) -> Option<Self> {
         let mut rooms = target.split("::");
         match (rooms.next()?, rooms.next().unwrap_or_default(), rooms.next()) {
             ("ottla", "client" | "columnar" | "python", _)
             | ("ottla", "machine", Some("client")) => Some(Self::Client),
             ("ottla", _, _) => Some(Self::Broker),
-            // Of the consensus, only what goes wrong.
-            ("openraft", ..) if level == Level::ERROR => Some(Self::Broker),
             _ => None,
         }
     }
@@ -163,7 +161,7 @@ struct Bridge;
 
 impl Bridge {
     fn hears(metadata: &Metadata<'_>) -> bool {
-        let logger = Logger::of(metadata.target(), *metadata.level());
+        let logger = Logger::of(metadata.target());
         logger.is_some_and(|logger| verbosity(*metadata.level()) <= heard(logger))
     }
 }
@@ -200,7 +198,7 @@ impl Subscriber for Bridge {
     fn event(&self, event: &Event<'_>) {
         let metadata = event.metadata();
         let level = *metadata.level();
-        let Some(logger) = Logger::of(metadata.target(), level) else { return };
+        let Some(logger) = Logger::of(metadata.target()) else { return };
         let queue = QUEUE.load();
         let Some(queue) = queue.as_ref().filter(|queue| queue.process == process::current()) else {
             return;
@@ -386,17 +384,15 @@ mod tests {
 
     #[test]
     fn events_are_told_by_whom_they_come_from() {
-        let told = |target, level| Logger::of(target, level).map(Logger::name);
+        let told = |target| Logger::of(target).map(Logger::name);
         for target in ["ottla::client::cluster", "ottla::machine::client", "ottla::python::client"]
         {
-            assert_eq!(told(target, Level::DEBUG), Some("ottla.client"), "{target}");
+            assert_eq!(told(target), Some("ottla.client"), "{target}");
         }
         for target in ["ottla::broker::server", "ottla::log::health", "ottla::machine::group"] {
-            assert_eq!(told(target, Level::DEBUG), Some("ottla.broker"), "{target}");
+            assert_eq!(told(target), Some("ottla.broker"), "{target}");
         }
-        assert_eq!(told("openraft::core", Level::ERROR), Some("ottla.broker"));
-        assert_eq!(told("openraft::core", Level::WARN), None);
-        assert_eq!(told("ureq::pool", Level::ERROR), None);
+        assert_eq!(told("ureq::pool"), None);
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! The quorum as the broker's metadata log.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -13,6 +12,7 @@ use crate::env::Env;
 use crate::error::Result;
 use crate::log::LogDirectory;
 use crate::machine::metadata::{MetadataImage, MetadataUpdate};
+use crate::machine::quorum::{Timing, VoterSet};
 use crate::types::{NodeId, Offset, TimestampMs, Uuid};
 
 /// A quorum, with what the broker is asked about it.
@@ -42,7 +42,11 @@ pub(in crate::broker) async fn start(
         health: directory.health(),
         node_id,
         cluster_id: directory.meta().cluster_id.as_str().into(),
-        voters: BTreeMap::new(),
+        directory_id: directory.meta().directory_id,
+        endpoints: Vec::new(),
+        voters: VoterSet::default(),
+        bootstrap: 0,
+        timing: Timing::default(),
         config: config.clone(),
         fsync: !volatile,
     })

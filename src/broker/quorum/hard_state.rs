@@ -6,7 +6,8 @@
 //! fdatasync: a rename would cost three times as much, and every start of an embedded broker
 //! includes an election. The file itself is created with a rename, with two valid slots.
 //!
-//! It is written for every vote and every purge, which is rare; appends do not touch it.
+//! It is written for every vote and wherever the log is cut, which is rare; appends do not touch it. Version 1 was
+//! openraft's: a term, who got the vote, and the last entry that the log no longer has. It is read.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,26 +15,25 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::types::{LogId, VersionOnly, Vote, log_id};
+use super::voters::{StoredReplica, VersionOnly};
 use crate::env::{Disk, File, OpenMode};
 use crate::error::{Error, Result};
-use crate::types::{NodeId, Offset};
+use crate::machine::quorum::{OffsetAndEpoch, ReplicaKey, VoteState};
+use crate::types::{LeaderEpoch, NodeId, Offset, Uuid};
 
 const FILE: &str = "quorum-state";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const WHAT: &str = "quorum state";
 const SLOT_BYTES: usize = 4096;
 const SLOTS: u64 = 2;
 
 /// What a voter must not forget.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct HardState {
     /// The last vote.
-    pub(super) vote: Option<Vote>,
-    /// Everything up to here is committed, and perhaps more.
-    pub(super) committed: Option<LogId>,
-    /// Everything up to here is in the snapshot and gone from the log.
-    pub(super) purged: Option<LogId>,
+    pub(super) vote: VoteState,
+    /// Where the log starts; what is before is in the snapshot.
+    pub(super) start: OffsetAndEpoch,
     /// Below this the log was complete and synced.
     pub(super) recovery_point: Offset,
 }
@@ -43,35 +43,70 @@ pub(super) struct HardState {
 struct Stored {
     version: u16,
     sequence: u64,
-    vote: Option<StoredVote>,
-    committed: Option<StoredLogId>,
-    purged: Option<StoredLogId>,
+    epoch: LeaderEpoch,
+    voted: Option<StoredReplica>,
+    start: Offset,
+    /// The epoch of the record before `start`.
+    start_epoch: LeaderEpoch,
     recovery_point: Offset,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct StoredVote {
+struct StoredV1 {
+    #[serde(rename = "version")]
+    _version: u16,
+    sequence: u64,
+    vote: Option<VoteV1>,
+    /// A hint that nobody needs.
+    #[serde(rename = "committed")]
+    _committed: Option<LogIdV1>,
+    purged: Option<LogIdV1>,
+    recovery_point: Offset,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VoteV1 {
     term: u64,
     node: NodeId,
-    committed: bool,
+    #[serde(rename = "committed")]
+    _committed: bool,
 }
 
-#[derive(Serialize, Deserialize)]
+/// An entry as version 1 names it, also in snapshots.
+#[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct StoredLogId {
+pub(super) struct LogIdV1 {
     index: u64,
     term: u64,
-    leader: NodeId,
+    #[serde(rename = "leader")]
+    _leader: NodeId,
 }
 
-impl StoredLogId {
-    fn of(id: &LogId) -> Self {
-        Self { index: id.index, term: id.leader_id.term, leader: id.leader_id.node_id }
+impl LogIdV1 {
+    /// The end of a log in which this is the last entry.
+    pub(super) fn end(self) -> Result<OffsetAndEpoch, String> {
+        let index = i64::try_from(self.index).map_err(|error| error.to_string())?;
+        Ok(OffsetAndEpoch::new(Offset(index).next(), epoch_v1(self.term)?))
     }
+}
 
-    fn id(&self) -> LogId {
-        log_id(self.term, self.leader, self.index)
+fn epoch_v1(term: u64) -> Result<LeaderEpoch, String> {
+    i32::try_from(term).map(LeaderEpoch).map_err(|_large| format!("term {term} is no epoch"))
+}
+
+impl StoredV1 {
+    fn state(self) -> Result<HardState, String> {
+        let vote = match self.vote {
+            Some(VoteV1 { term, node, .. }) => VoteState {
+                epoch: epoch_v1(term)?,
+                voted: Some(ReplicaKey { id: node, directory_id: Uuid::ZERO }),
+            },
+            None => VoteState::default(),
+        };
+        let start = self.purged.map_or(Ok(OffsetAndEpoch::default()), LogIdV1::end)?;
+        Ok(HardState { vote, start, recovery_point: self.recovery_point })
     }
 }
 
@@ -106,13 +141,8 @@ impl StateFile {
     }
 
     /// The state.
-    pub(super) fn state(&self) -> &HardState {
-        &self.state
-    }
-
-    /// Records a value that may be written later.
-    pub(super) fn note_committed(&mut self, committed: Option<LogId>) {
-        self.state.committed = committed;
+    pub(super) fn state(&self) -> HardState {
+        self.state
     }
 
     /// Replaces the state; when this returns it is on disk, unless `fsync` is off.
@@ -122,14 +152,6 @@ impl StateFile {
             return Ok(());
         }
         self.file.sync_data().map_err(|error| Error::io("sync", &self.path, error))
-    }
-
-    /// Replaces the vote. That a majority granted a vote need not be on disk: without it, the node
-    /// stands for the same vote again.
-    pub(super) fn save_vote(&mut self, vote: Vote) -> Result<()> {
-        let granted = self.state.vote.is_some_and(|known| known.leader_id == vote.leader_id);
-        let state = HardState { vote: Some(vote), ..self.state.clone() };
-        if granted && vote.committed { self.write(state) } else { self.save(state) }
     }
 
     fn write(&mut self, state: HardState) -> Result<()> {
@@ -169,21 +191,15 @@ impl HardState {
         let stored = Stored {
             version: VERSION,
             sequence,
-            vote: self.vote.as_ref().map(|vote| StoredVote {
-                term: vote.leader_id.term,
-                node: vote.leader_id.node_id,
-                committed: vote.committed,
-            }),
-            committed: self.committed.as_ref().map(StoredLogId::of),
-            purged: self.purged.as_ref().map(StoredLogId::of),
+            epoch: self.vote.epoch,
+            voted: self.vote.voted.map(StoredReplica::of),
+            start: self.start.offset,
+            start_epoch: self.start.epoch,
             recovery_point: self.recovery_point,
         };
-        let mut bytes = serde_json::to_vec(&stored)
+        let bytes = serde_json::to_vec(&stored)
             .map_err(|error| Error::malformed(WHAT, error.to_string()))?;
-        let sum = crc32c::crc32c(&bytes);
-        bytes.extend(format!("\n{sum:08x}\n").into_bytes());
-        bytes.resize(SLOT_BYTES, b' ');
-        Ok(bytes)
+        Ok(slot(bytes))
     }
 
     fn decode(slot: &[u8]) -> Result<(u64, Self)> {
@@ -195,20 +211,28 @@ impl HardState {
             let what = WHAT.to_owned();
             return Err(Error::Newer { what, version: version.into(), known: VERSION });
         }
+        if version < VERSION {
+            let stored: StoredV1 = serde_json::from_slice(body).map_err(unread)?;
+            let sequence = stored.sequence;
+            let state = stored.state().map_err(|why| Error::malformed(WHAT, why))?;
+            return Ok((sequence, state));
+        }
         let stored: Stored = serde_json::from_slice(body).map_err(unread)?;
-        let vote = stored.vote.map(|vote| {
-            let mut read = Vote::new(vote.term, vote.node);
-            read.committed = vote.committed;
-            read
-        });
         let state = Self {
-            vote,
-            committed: stored.committed.map(|id| id.id()),
-            purged: stored.purged.map(|id| id.id()),
+            vote: VoteState { epoch: stored.epoch, voted: stored.voted.map(StoredReplica::key) },
+            start: OffsetAndEpoch::new(stored.start, stored.start_epoch),
             recovery_point: stored.recovery_point,
         };
         Ok((stored.sequence, state))
     }
+}
+
+/// A slot with its checksum.
+fn slot(mut line: Vec<u8>) -> Vec<u8> {
+    let sum = crc32c::crc32c(&line);
+    line.extend(format!("\n{sum:08x}\n").into_bytes());
+    line.resize(SLOT_BYTES, b' ');
+    line
 }
 
 /// The lines before the last one, which is their checksum.
@@ -240,20 +264,23 @@ fn rename_over(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    fn voted(epoch: i32, directory: u8) -> VoteState {
+        let key = ReplicaKey { id: NodeId(1), directory_id: Uuid([directory; 16]) };
+        VoteState { epoch: LeaderEpoch(epoch), voted: Some(key) }
+    }
+
     #[test]
     fn a_torn_or_rotten_slot_leaves_the_state_before_it() {
-        let mut vote = Vote::new(3, NodeId(1));
-        vote.committed = true;
         let older = HardState { recovery_point: Offset(8), ..HardState::default() };
-        let newer =
-            HardState { vote: Some(vote), committed: Some(log_id(2, NodeId(1), 7)), ..older };
+        let start = OffsetAndEpoch::new(Offset(7), LeaderEpoch(2));
+        let newer = HardState { vote: voted(3, 9), start, ..older };
         let slots = [older.encode(4).unwrap(), newer.encode(5).unwrap()].concat();
         assert_eq!(newest(&slots).unwrap(), (5, newer));
         let text = slots[SLOT_BYTES..].iter().rposition(|&byte| byte == b'\n').unwrap();
         for place in 0..text {
             let mut damaged = slots.clone();
             damaged[SLOT_BYTES + place] ^= 0x10;
-            assert_eq!(newest(&damaged).unwrap(), (4, older.clone()), "byte {place}");
+            assert_eq!(newest(&damaged).unwrap(), (4, older), "byte {place}");
         }
         assert!(newest(&slots[..50]).is_err());
         assert!(newest(&[]).is_err());
@@ -262,15 +289,38 @@ mod tests {
     #[test]
     fn a_slot_of_a_newer_release_is_not_passed_over_for_an_older_one() {
         let older = HardState::default().encode(4).unwrap();
-        let text = br#"{"version":2,"sequence":5,"something":"new"}"#;
-        let mut newer = text.to_vec();
-        newer.extend(format!("\n{:08x}\n", crc32c::crc32c(text)).into_bytes());
-        newer.resize(SLOT_BYTES, b' ');
+        let newer = slot(br#"{"version":3,"sequence":5,"something":"new"}"#.to_vec());
         let error = newest(&[older, newer].concat()).unwrap_err().in_file("/data/quorum-state");
         assert_eq!(
             error.to_string(),
-            "quorum state in /data/quorum-state has version 2, and this release of ottla reads up to \
-             1: start the newer release that wrote it, or use another data directory"
+            "quorum state in /data/quorum-state has version 3, and this release of ottla reads up to \
+             2: start the newer release that wrote it, or use another data directory"
         );
+    }
+
+    #[test]
+    fn the_state_of_version_1_is_read_also_beside_one_of_version_2() {
+        let v1 = slot(
+            br#"{"version":1,"sequence":4,"vote":{"term":3,"node":1,"committed":true},"committed":{"index":9,"term":3,"leader":1},"purged":{"index":6,"term":2,"leader":1},"recovery_point":7}"#
+                .to_vec(),
+        );
+        let empty = slot(
+            br#"{"version":1,"sequence":3,"vote":null,"committed":null,"purged":null,"recovery_point":0}"#
+                .to_vec(),
+        );
+        assert_eq!(newest(&empty).unwrap(), (3, HardState::default()));
+        let expected = HardState {
+            vote: voted(3, 0),
+            start: OffsetAndEpoch::new(Offset(7), LeaderEpoch(2)),
+            recovery_point: Offset(7),
+        };
+        assert_eq!(newest(&[v1.clone(), empty].concat()).unwrap(), (4, expected));
+        let v2 = HardState { vote: voted(4, 9), ..expected };
+        assert_eq!(newest(&[v1, v2.encode(5).unwrap()].concat()).unwrap(), (5, v2));
+        let large = slot(
+            br#"{"version":1,"sequence":3,"vote":{"term":3000000000,"node":1,"committed":true},"committed":null,"purged":null,"recovery_point":0}"#
+                .to_vec(),
+        );
+        assert!(newest(&large).is_err());
     }
 }

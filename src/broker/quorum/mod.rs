@@ -1,15 +1,19 @@
 //! The metadata log: commands in, committed records out, in one order for the whole cluster.
 //!
-//! [`machine::controller`](crate::machine::controller) decides and
-//! [`machine::metadata`](crate::machine::metadata) builds the image; this module is the shell
-//! around both. It keeps the log on disk, replicates it (openraft), applies committed records to
+//! [`machine::controller`](crate::machine::controller) decides,
+//! [`machine::metadata`](crate::machine::metadata) builds the image, and
+//! [`machine::quorum`](crate::machine::quorum) knows what is committed; this module is the shell
+//! around the three. It keeps the log on disk, replicates it, applies committed records to
 //! the image and notifies subscribers. A single node is a quorum with one voter; nothing else
 //! differs.
 //!
 //! ```text
-//! submit ─► Submitter ─step─► Controller ─records─► openraft ─append─► PartitionStore (log/)
-//!   ▲          (one task, batches what waits)          │ committed
-//!   └───────────── reply ◄── after apply ── StateMachine ─► (delta, image) ─► subscribers
+//! submit ─► Submitter ─step─► Controller ─records─► Driver ─step─► machine::quorum ─► Peers (other nodes)
+//!   ▲   (one task, batches what waits)                │  (one task)
+//!   │                                                 ├─ VoteQueue ─► quorum-state
+//!   │                                                 ├─ LogQueue ──► log, snapshots
+//!   └───────────── reply ◄── after apply ── Applier ◄─┘ committed
+//!                                             └─► (delta, image) ─► subscribers
 //! ```
 //!
 //! Invariants:
@@ -21,32 +25,35 @@
 //! - QUORUM-5: a record that does not fit stops the quorum with an error; it is never skipped.
 //!
 //! On disk, under `__cluster_metadata-0` of the log directory: segments of record batches (an
-//! entry is a batch with one record; its offset is the index, its leader epoch the term),
-//! `quorum-state` (see [`hard_state`](self)) and `<offset>-<epoch>.checkpoint` (see `snapshot`).
+//! entry is a batch with one record), `quorum-state` (see [`hard_state`](self)) and
+//! `<offset>-<epoch>.checkpoint` (see `snapshot`).
 //!
-//! Traffic between voters is not served yet: the network answers *unreachable* for every other
-//! node, so a quorum of several voters never elects a leader, and reports it.
+//! On a node that does not lead, a command is forwarded to the leader (`forward`).
 
+mod applier;
+mod batches;
 mod bridge;
+mod driver;
 mod entry;
+mod feed;
+mod forward;
 mod hard_state;
-mod network;
-#[expect(dead_code, reason = "the driver that uses it follows")]
+mod outbox;
 mod peers;
+mod queues;
+mod shared;
 mod snapshot;
-mod state_machine;
 mod store;
 mod submitter;
-mod types;
+mod voters;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use openraft::{BasicNode, Raft, SnapshotPolicy};
-use tokio::sync::mpsc;
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -56,23 +63,31 @@ use crate::env::Env;
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::Health;
 use crate::machine::controller::{Bootstrap, Command, Controller};
-use crate::machine::metadata::{MetadataImage, MetadataUpdate};
-use crate::types::{LeaderEpoch, NodeId, Offset};
+use crate::machine::metadata::{Endpoint, MetadataImage, MetadataUpdate};
+use crate::machine::quorum::{
+    self as machine, ReplicaKey, Request, Response, Timing, Voter, VoterSet,
+};
+use crate::types::{LeaderEpoch, NodeId, Offset, Uuid};
 
 pub(super) use bridge::start;
 
-use network::NoNetwork;
-use state_machine::{Shared, StateMachine};
-use store::{PartitionStore, Store};
+use applier::{Applier, SnapshotOptions, beginning};
+use driver::{Ask, Driver, Machine, Tables};
+use feed::Feed;
+use forward::Forwarder;
+use outbox::Outbox;
+use peers::{Nobody, Peers};
+use queues::{LogQueue, VoteQueue};
+use shared::Shared;
+use store::{Opened, Store, directory_of};
 use submitter::Submitter;
-use types::TypeConfig;
 
 /// The most queued commands; any further one waits for room.
 const COMMANDS_MAX: usize = 1024;
 /// How many changes a subscriber may lag behind before it holds up the metadata.
 const UPDATES_MAX: usize = 1024;
-/// The number of entries, however small, after which a snapshot is taken.
-const ENTRIES_BETWEEN_SNAPSHOTS: u64 = 20_000;
+/// The most things that the driver is asked for and has not taken yet.
+const ASKS_MAX: usize = 256;
 /// How long a quorum of one may take to elect its leader, which only involves the local disk.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -94,8 +109,16 @@ pub struct QuorumOptions {
     pub node_id: NodeId,
     /// The cluster that the log directory belongs to.
     pub cluster_id: Arc<str>,
-    /// The voters with their addresses, used when the log is new; when empty, only this node.
-    pub voters: BTreeMap<NodeId, String>,
+    /// The id of the log directory.
+    pub directory_id: Uuid,
+    /// Where this node listens for the others.
+    pub endpoints: Vec<Endpoint>,
+    /// The voters as long as the log does not say who they are; when empty, only this node.
+    pub voters: VoterSet,
+    /// How many addresses the configuration lists for a node that knows no voter.
+    pub bootstrap: usize,
+    /// The timeouts of elections.
+    pub timing: Timing,
     /// The settings of this node.
     pub config: BrokerConfig,
     /// Whether votes and entries are synced to disk; may only be off for temporary data.
@@ -104,10 +127,10 @@ pub struct QuorumOptions {
 
 /// A node of the metadata quorum.
 pub struct Quorum {
-    raft: Raft<TypeConfig>,
+    machine: Arc<Mutex<Machine>>,
     shared: Arc<Shared>,
-    store: PartitionStore,
     commands: mpsc::Sender<Box<dyn Question>>,
+    asks: mpsc::Sender<Ask>,
     stopping: CancellationToken,
     /// The task that calls the controller, and closes everything at the end.
     submitter: Mutex<Option<JoinHandle<Result<()>>>>,
@@ -128,38 +151,25 @@ impl Quorum {
     /// [`Error::Corrupt`] and [`Error::Io`] of the files; `INCONSISTENT_CLUSTER_ID` when the log
     /// belongs to another cluster.
     pub async fn open(options: QuorumOptions) -> Result<Self> {
+        Self::open_among(options, Arc::new(Nobody)).await
+    }
+
+    /// As [`Quorum::open`], with a way to the other nodes. Unless this node is the only voter, what the log holds is
+    /// applied and the cluster has its id only after a leader was found.
+    ///
+    /// # Errors
+    ///
+    /// As [`Quorum::open`].
+    pub(in crate::broker) async fn open_among(
+        options: QuorumOptions,
+        peers: Arc<dyn Peers>,
+    ) -> Result<Self> {
         let opened = {
             let options = options.clone();
             options.env.threads.clone().spawn_blocking(move || Store::open(&options)).await
         };
-        let (store, snapshot) = opened.map_err(stopped)??;
-        let limit_bytes = options.config.metadata_log_max_record_bytes_between_snapshots;
-        let store = PartitionStore::new(store, &options.env.threads);
-        let shared = Arc::new(Shared::new(snapshot.as_ref()));
-        let machine = StateMachine::new(shared.clone(), snapshot, store.clone());
-        let raft =
-            Raft::new(options.node_id, Arc::new(raft_config()?), NoNetwork, store.clone(), machine)
-                .await
-                .map_err(|error| fatal(&error))?;
-        let seed = [options.env.random.u64(), options.env.random.u64()];
-        let image = MetadataImage::clone(&shared.image());
-        let controller = Controller::new(options.node_id, options.config.clone(), image, seed);
-        let (commands, waiting) = mpsc::channel(COMMANDS_MAX);
-        let stopping = CancellationToken::new();
-        let submitter = Submitter {
-            stopping: stopping.clone(),
-            node_id: options.node_id,
-            env: options.env.clone(),
-            raft: raft.clone(),
-            shared: shared.clone(),
-            store: store.clone(),
-            controller,
-            waiting,
-            limit_bytes: u64::try_from(limit_bytes).unwrap_or(u64::MAX),
-        };
-        let submitter = Mutex::new(Some(tokio::spawn(submitter.run())));
-        let quorum = Self { raft, shared, store, commands, stopping, submitter };
-        if let Err(error) = quorum.start(&options).await {
+        let quorum = Self::start(&options, opened.map_err(stopped)??, peers);
+        if let Err(error) = quorum.lead_alone(&options).await {
             // The first error is the one to report; errors while closing are ignored.
             drop(quorum.shutdown().await);
             return Err(error);
@@ -167,52 +177,115 @@ impl Quorum {
         Ok(quorum)
     }
 
-    async fn start(&self, options: &QuorumOptions) -> Result<()> {
-        let me = options.node_id;
-        if !self.raft.is_initialized().await.map_err(|error| fatal(&error))? {
-            let nodes: BTreeMap<NodeId, BasicNode> = if options.voters.is_empty() {
-                BTreeMap::from([(me, BasicNode::default())])
-            } else {
-                let nodes = options.voters.iter();
-                nodes.map(|(id, address)| (*id, BasicNode::new(address))).collect()
-            };
-            self.raft
-                .initialize(nodes)
-                .await
-                .map_err(|error| Error::invalid(format!("could not begin the quorum: {error}")))?;
-        }
-        // The metrics may lag behind, so the state itself is queried.
-        let (alone, leads) = self
-            .raft
-            .with_raft_state(move |state| {
-                let membership = state.membership_state.effective();
-                (membership.voter_ids().eq([me]), state.server_state.is_leader())
-            })
-            .await
-            .map_err(|error| fatal(&error))?;
-        if !alone {
+    /// Starts the tasks.
+    fn start(options: &QuorumOptions, opened: Opened, peers: Arc<dyn Peers>) -> Self {
+        let Opened { store, votes, reader, facts, checkpoint, stored } = opened;
+        let env = &options.env;
+        let key = ReplicaKey { id: options.node_id, directory_id: options.directory_id };
+        let me = Voter { key, endpoints: options.endpoints.clone() };
+        let voters = if options.voters.is_empty() {
+            VoterSet::new([me.clone()])
+        } else {
+            options.voters.clone()
+        };
+        let (applied, applied_voters) = beginning(checkpoint.as_ref(), &voters);
+        let image = checkpoint.map_or_else(MetadataImage::empty, |checkpoint| checkpoint.image);
+        let feed = Arc::new(Feed::new(stored.end));
+        let shared = Arc::new(Shared::new(image.clone()));
+        let directory = directory_of(&options.log_dir);
+        let (commands, waiting) = mpsc::channel(COMMANDS_MAX);
+        let (asks, asked) = mpsc::channel(ASKS_MAX);
+        let stopping = CancellationToken::new();
+        let limit_bytes = options.config.metadata_log_max_record_bytes_between_snapshots;
+        let applier = Applier {
+            env: env.clone(),
+            feed: Arc::clone(&feed),
+            shared: Arc::clone(&shared),
+            reader: reader.clone(),
+            facts: Arc::clone(&facts),
+            asks: asks.clone(),
+            snapshots: SnapshotOptions {
+                directory: directory.clone(),
+                fsync: options.fsync,
+                limit_bytes: u64::try_from(limit_bytes).unwrap_or(u64::MAX),
+            },
+            applied,
+            voters: applied_voters,
+            snapshot_end: applied.offset,
+            saving: None,
+        };
+        let applier = tokio::spawn(applier.run());
+        let mut effects = Vec::new();
+        let machine = Machine::start(
+            machine::Options {
+                me,
+                voters,
+                bootstrap: options.bootstrap,
+                timing: options.timing,
+                seed: env.random.u64(),
+            },
+            stored,
+            env.clock.monotonic(),
+            &mut effects,
+        );
+        let machine = Arc::new(Mutex::new(machine));
+        let driver = Driver {
+            env: env.clone(),
+            machine: Arc::clone(&machine),
+            votes: VoteQueue::new(env.threads.clone(), votes),
+            log: LogQueue::new(env.threads.clone(), store),
+            outbox: Outbox::new(Arc::clone(&peers)),
+            feed,
+            shared: Arc::clone(&shared),
+            facts,
+            reader,
+            directory: directory.clone(),
+            asks: asked,
+            tables: Tables::default(),
+        };
+        let driver = tokio::spawn(driver.run(effects, applier));
+        let forwarder = Forwarder::new(
+            options.node_id,
+            peers,
+            Arc::clone(&shared),
+            commands.clone(),
+            stopping.clone(),
+        );
+        let seed = [env.random.u64(), env.random.u64()];
+        let submitter = Submitter {
+            node_id: options.node_id,
+            env: env.clone(),
+            shared: Arc::clone(&shared),
+            controller: Controller::new(options.node_id, options.config.clone(), image, seed),
+            stopping: stopping.clone(),
+            waiting,
+            asks: asks.clone(),
+            driver,
+            forwarder,
+            directory,
+            ready_for: None,
+        };
+        let submitter = Mutex::new(Some(tokio::spawn(submitter.run())));
+        Self { machine, shared, commands, asks, stopping, submitter }
+    }
+
+    /// A single voter has nobody to wait for.
+    async fn lead_alone(&self, options: &QuorumOptions) -> Result<()> {
+        if self.voters() != [options.node_id] {
             return Ok(());
         }
-        // A single voter has nobody to wait for.
-        if !leads {
-            self.raft.trigger().elect().await.map_err(|error| fatal(&error))?;
+        let leads = self.shared.leading().wait_for(Option::is_some);
+        tokio::select! {
+            biased;
+            _ = leads => {}
+            () = self.shared.failed() => {
+                return Err(self.shared.failure().unwrap_or_else(closed));
+            }
+            () = tokio::time::sleep(LEADER_TIMEOUT) => {
+                let text = "metadata quorum: the only voter does not lead";
+                return Err(Error::kafka(ErrorCode::CoordinatorNotAvailable, text));
+            }
         }
-        self.raft
-            .wait(Some(LEADER_TIMEOUT))
-            .metrics(
-                |metrics| {
-                    metrics.current_leader == Some(me)
-                        && metrics.last_applied.map(|last| last.index) == metrics.last_log_index
-                },
-                "the only voter leads",
-            )
-            .await
-            .map_err(|error| {
-                Error::kafka(
-                    ErrorCode::CoordinatorNotAvailable,
-                    format!("metadata quorum: {error}"),
-                )
-            })?;
         let bootstrap = Bootstrap { cluster_id: options.cluster_id.clone() };
         Ok(self.submit(bootstrap).await?.reply?)
     }
@@ -224,7 +297,7 @@ impl Quorum {
     ///
     /// When the disk failed; the log is recovered when it is next opened.
     pub fn shutdown(&self) -> impl Future<Output = Result<()>> + Send + use<> {
-        self.stop();
+        self.stopping.cancel();
         let task = self.submitter.lock().unwrap_or_else(PoisonError::into_inner).take();
         async move {
             match task {
@@ -233,17 +306,12 @@ impl Quorum {
             }
         }
     }
-
-    fn stop(&self) {
-        self.store.stop_waiting();
-        self.stopping.cancel();
-    }
 }
 
 impl Drop for Quorum {
     /// The task closes the log even if nobody waits for it.
     fn drop(&mut self) {
-        self.stop();
+        self.stopping.cancel();
     }
 }
 
@@ -266,6 +334,39 @@ impl Quorum {
         metadata_log::submit(command, |question| send(commands, question))
     }
 
+    /// Answers a request of another node of the quorum; none when there is nothing to say, for example because the quorum
+    /// stops. A fetch may wait for something to tell.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no connection brings requests yet"))]
+    pub(in crate::broker) fn handle(
+        &self,
+        request: Request,
+    ) -> impl Future<Output = Option<Response<Bytes>>> + Send + use<> {
+        let asks = self.asks.clone();
+        async move {
+            let (answer, answered) = oneshot::channel();
+            asks.send(Ask::Request(Box::new(request), answer)).await.ok()?;
+            answered.await.ok()
+        }
+    }
+
+    /// Carries out a command that another node forwarded, and says what to send back.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no connection brings commands yet"))]
+    pub(in crate::broker) fn arrived(
+        &self,
+        command: &[u8],
+    ) -> impl Future<Output = Vec<u8>> + Send + use<> {
+        let (respond, response) = oneshot::channel();
+        let question = metadata_log::arrived(command, move |bytes| drop(respond.send(bytes)));
+        let commands = self.commands.clone();
+        async move {
+            if let Some(question) = question {
+                // Unless it is taken, it is dropped, and there is no response.
+                drop(send(commands, question).await);
+            }
+            response.await.unwrap_or_else(|_dropped| metadata_log::failed(&closed()))
+        }
+    }
+
     /// Hands a question to the controller.
     fn send(&self, question: Box<dyn Question>) -> impl Future<Output = Result<()>> + Send + use<> {
         send(self.commands.clone(), question)
@@ -286,16 +387,20 @@ impl Quorum {
         self.shared.subscribe(UPDATES_MAX)
     }
 
+    fn machine(&self) -> MutexGuard<'_, Machine> {
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The leader, or [`NodeId::NONE`].
     #[must_use]
     pub fn leader(&self) -> NodeId {
-        self.raft.metrics().borrow().current_leader.unwrap_or(NodeId::NONE)
+        self.machine().current().leader.map_or(NodeId::NONE, |leader| leader.id)
     }
 
-    /// The term.
+    /// The epoch.
     #[must_use]
     pub fn leader_epoch(&self) -> LeaderEpoch {
-        types::epoch(self.raft.metrics().borrow().current_term)
+        self.machine().current().epoch
     }
 
     /// The end of what is committed and applied on this node.
@@ -307,14 +412,13 @@ impl Quorum {
     /// The end of this node's log.
     #[must_use]
     pub fn log_end_offset(&self) -> Offset {
-        let last = self.raft.metrics().borrow().last_log_index;
-        types::offset(last.map_or(0, |last| last + 1))
+        self.machine().log_end()
     }
 
     /// The voters.
     #[must_use]
     pub fn voters(&self) -> Vec<NodeId> {
-        self.raft.metrics().borrow().membership_config.membership().voter_ids().collect()
+        self.machine().voters().iter().map(|voter| voter.key.id).collect()
     }
 }
 
@@ -323,26 +427,16 @@ async fn send(
     question: Box<dyn Question>,
 ) -> Result<()> {
     let sent = commands.send(question).await;
-    sent.map_err(|_closed| Error::Closed { what: "the metadata quorum" })
+    sent.map_err(|_closed| closed())
 }
 
-fn raft_config() -> Result<openraft::Config> {
-    openraft::Config {
-        cluster_name: "ottla".to_owned(),
-        heartbeat_interval: 200,
-        election_timeout_min: 1000,
-        // One number only: openraft draws from it, and a quorum of one competes with nobody.
-        election_timeout_max: 1001,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(ENTRIES_BETWEEN_SNAPSHOTS),
-        max_in_snapshot_log_to_keep: 0,
-        ..openraft::Config::default()
-    }
-    .validate()
-    .map_err(|error| Error::invalid(format!("quorum settings: {error}")))
+fn closed() -> Error {
+    Error::Closed { what: "the metadata quorum" }
 }
 
-fn fatal(error: &dyn fmt::Display) -> Error {
-    Error::kafka(ErrorCode::KafkaStorageError, format!("the metadata quorum stopped: {error}"))
+fn fatal(error: &Error) -> Error {
+    let text = format!("the metadata quorum stopped: {}", error.chain());
+    Error::kafka(ErrorCode::KafkaStorageError, text)
 }
 
 fn stopped(error: tokio::task::JoinError) -> Error {
@@ -350,6 +444,10 @@ fn stopped(error: tokio::task::JoinError) -> Error {
 }
 
 #[cfg(all(test, feature = "sim"))]
+mod cluster_tests;
+#[cfg(all(test, feature = "sim"))]
 mod crash_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod upgrade_tests;

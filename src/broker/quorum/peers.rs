@@ -2,14 +2,14 @@
 //!
 //! The driver knows whom it wants to ask, and where that node listens; how a connection is made and what a request looks
 //! like on it is behind [`Peers`]. The other way round, a connection brings what other nodes ask to
-//! `Quorum::handle` and `Quorum::arrived`.
+//! [`Quorum::handle`](super::Quorum::handle) and [`Quorum::arrived`](super::Quorum::arrived).
 
 use std::fmt::Debug;
 
 use bytes::Bytes;
 
 use crate::broker::connection::BoxFuture;
-use crate::error::Result;
+use crate::error::{Error, ErrorCode, Result};
 use crate::machine::metadata::Endpoint;
 use crate::machine::quorum::{Leader, Peer, Request, Response};
 
@@ -37,4 +37,25 @@ pub(in crate::broker) trait Peers: Send + Sync + Debug {
     /// `NOT_CONTROLLER` where the command certainly was not proposed: there was no connection, or the other node says so.
     /// Anything else where it may have been.
     fn forward(&self, leader: Leader, command: Vec<u8>) -> BoxFuture<Result<Vec<u8>>>;
+}
+
+/// No other nodes: a quorum of one never asks any.
+#[derive(Debug)]
+pub(super) struct Nobody;
+
+impl Nobody {
+    fn unreachable<T: Send + 'static>() -> BoxFuture<Result<T>> {
+        let text = "metadata traffic between nodes is not served yet";
+        Box::pin(async move { Err(Error::kafka(ErrorCode::NotController, text)) })
+    }
+}
+
+impl Peers for Nobody {
+    fn call(&self, _to: Target, _request: Request) -> BoxFuture<Result<Response<Bytes>>> {
+        Self::unreachable()
+    }
+
+    fn forward(&self, _leader: Leader, _command: Vec<u8>) -> BoxFuture<Result<Vec<u8>>> {
+        Self::unreachable()
+    }
 }

@@ -1,85 +1,107 @@
 //! `<offset>-<epoch>.checkpoint`: the image as records, up to an entry of the log.
 //!
 //! ```text
-//! {"version":1,"last":{"index":…,"term":…,"leader":…},"members":{…},…,"records":N}
+//! {"version":2,"end":…,"epoch":…,"voters":[…],"records":N}
 //! {"version":1,"record":{…}}          N lines, MetadataImage::to_records
 //! 1a2b3c4d                            CRC-32C of the lines above
 //! ```
 //!
 //! The offset in the name is that of the first entry not in it, the epoch that of the last entry in
-//! it, as in Apache Kafka. A new snapshot is on disk before an older one is removed.
+//! it, as in Apache Kafka. A new snapshot is on disk before an older one is removed. Version 1 has the voters without
+//! their directories; it is read.
 
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::hard_state::{checked_lines, write_file};
-use super::types::{LogId, Members, Membership, VersionOnly, epoch, log_id, offset};
-use crate::env::Disk;
+use super::hard_state::{LogIdV1, checked_lines, write_file};
+use super::voters::{Members, StoredVoters, VersionOnly};
+use crate::env::{Disk, OpenMode};
 use crate::error::{Error, Result};
 use crate::machine::metadata::{MetadataDelta, MetadataImage, MetadataRecord};
-use crate::types::NodeId;
+use crate::machine::quorum::{OffsetAndEpoch, Snapshot, SnapshotPart, VoterSet};
+use crate::types::{LeaderEpoch, Offset};
 
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const EXTENSION: &str = ".checkpoint";
+/// What is being fetched; it has no name of a snapshot until it is complete.
+const FETCHED: &str = "fetched-snapshot.tmp";
 
 /// An image, with its position in the log.
 #[derive(Clone, Debug)]
 pub(super) struct Checkpoint {
-    /// The last entry in it.
-    pub(super) last: Option<LogId>,
-    /// Who votes.
-    pub(super) membership: Membership,
+    /// The end of what is in it.
+    pub(super) id: OffsetAndEpoch,
+    /// Who votes there.
+    pub(super) voters: VoterSet,
     /// The image.
     pub(super) image: MetadataImage,
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Header {
     version: u16,
-    last: Option<Last>,
-    members: Members,
-    /// The entry that set these voters.
-    members_since: Option<Last>,
+    end: Offset,
+    epoch: LeaderEpoch,
+    voters: StoredVoters,
     records: usize,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Last {
-    index: u64,
-    term: u64,
-    leader: NodeId,
+#[derive(Deserialize)]
+struct HeaderV1 {
+    last: Option<LogIdV1>,
+    members: Members,
+    records: usize,
 }
 
-impl Last {
-    fn of(id: LogId) -> Self {
-        Self { index: id.index, term: id.leader_id.term, leader: id.leader_id.node_id }
+impl Header {
+    fn decode(line: &[u8]) -> Result<Self> {
+        let unread = |error: serde_json::Error| malformed(error.to_string());
+        let VersionOnly { version } = serde_json::from_slice(line).map_err(unread)?;
+        if version > VERSION {
+            let what = WHAT.to_owned();
+            return Err(Error::Newer { what, version: version.into(), known: VERSION });
+        }
+        if version == VERSION {
+            return serde_json::from_slice(line).map_err(unread);
+        }
+        let old: HeaderV1 = serde_json::from_slice(line).map_err(unread)?;
+        let end = old.last.map_or(Ok(OffsetAndEpoch::default()), LogIdV1::end);
+        let end = end.map_err(malformed)?;
+        let voters = StoredVoters::of(&old.members.voters().map_err(malformed)?);
+        Ok(Self { version, end: end.offset, epoch: end.epoch, voters, records: old.records })
     }
+}
 
-    fn id(self) -> LogId {
-        log_id(self.term, self.leader, self.index)
-    }
+const WHAT: &str = "metadata snapshot";
+
+fn malformed(why: impl Into<String>) -> Error {
+    Error::malformed(WHAT, why.into())
+}
+
+fn name(id: OffsetAndEpoch) -> String {
+    format!("{:020}-{:010}{EXTENSION}", id.offset.0, id.epoch.0)
 }
 
 impl Checkpoint {
-    /// Its unique name.
-    pub(super) fn id(&self) -> String {
-        let end = self.last.map_or(0, |last| last.index + 1);
-        let term = self.last.map_or(0, |last| last.leader_id.term);
-        format!("{end:020}-{term:010}")
+    /// What the quorum is told of it.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        Snapshot { id: self.id, voters: self.voters.clone() }
     }
 
     pub(super) fn encode(&self) -> Result<Vec<u8>> {
         let records = self.image.to_records();
         let header = Header {
             version: VERSION,
-            last: self.last.map(Last::of),
-            members: Members::of(self.membership.membership()),
-            members_since: self.membership.log_id().map(Last::of),
+            end: self.id.offset,
+            epoch: self.id.epoch,
+            voters: StoredVoters::of(&self.voters),
             records: records.len(),
         };
-        let mut bytes = serde_json::to_vec(&header)
-            .map_err(|error| Error::malformed("metadata snapshot", error.to_string()))?;
+        let mut bytes =
+            serde_json::to_vec(&header).map_err(|error| malformed(error.to_string()))?;
         for record in &records {
             bytes.push(b'\n');
             bytes.extend(record.encode()?);
@@ -90,17 +112,9 @@ impl Checkpoint {
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
-        let malformed = |why: String| Error::malformed("metadata snapshot", why);
         let body = checked_lines(bytes).map_err(malformed)?;
         let mut lines = body.split(|&byte| byte == b'\n');
-        let first = lines.next().unwrap_or_default();
-        let unread = |error: serde_json::Error| malformed(error.to_string());
-        let VersionOnly { version } = serde_json::from_slice(first).map_err(unread)?;
-        if version > VERSION {
-            let what = "metadata snapshot".to_owned();
-            return Err(Error::Newer { what, version: version.into(), known: VERSION });
-        }
-        let header: Header = serde_json::from_slice(first).map_err(unread)?;
+        let header = Header::decode(lines.next().unwrap_or_default())?;
         let mut delta = MetadataDelta::new(MetadataImage::empty());
         let mut count = 0;
         for line in lines {
@@ -110,33 +124,103 @@ impl Checkpoint {
         if count != header.records {
             return Err(malformed(format!("{count} records instead of {}", header.records)));
         }
-        let last = header.last.map(Last::id);
-        let image = match last {
-            Some(last) => delta.apply(offset(last.index), epoch(last.leader_id.term)),
-            None => MetadataImage::empty(),
+        let id = OffsetAndEpoch::new(header.end, header.epoch);
+        let image = if id.offset > Offset::ZERO {
+            delta.apply(Offset(id.offset.0 - 1), id.epoch)
+        } else {
+            MetadataImage::empty()
         };
-        let since = header.members_since.map(Last::id);
-        let membership = Membership::new(since, header.members.membership());
-        Ok(Self { last, membership, image })
+        Ok(Self { id, voters: header.voters.voters(), image })
     }
 
     /// Writes it and removes the older ones.
     pub(super) fn save(&self, disk: &dyn Disk, directory: &Path, fsync: bool) -> Result<()> {
-        let path = directory.join(format!("{}{EXTENSION}", self.id()));
+        let path = directory.join(name(self.id));
         write_file(disk, &path, &self.encode()?, fsync)?;
-        for older in list(disk, directory)?.into_iter().filter(|older| *older < path) {
-            disk.remove_file(&older).map_err(|error| Error::io("remove", &older, error))?;
-        }
-        Ok(())
+        remove_older(disk, directory, self.id)
     }
 
-    /// The newest one of a directory.
+    /// The newest one of a directory. Older ones, which a crash may leave, are removed.
     pub(super) fn load(disk: &dyn Disk, directory: &Path) -> Result<Option<Self>> {
         let Some(path) = list(disk, directory)?.pop() else { return Ok(None) };
         let bytes = disk.read(&path).map_err(|error| Error::io("read", &path, error))?;
-        let read = Self::decode(&bytes.unwrap_or_default());
-        read.map(Some).map_err(|error| error.in_file(&path))
+        let checkpoint = Self::decode(&bytes.unwrap_or_default());
+        let checkpoint = checkpoint.map_err(|error| error.in_file(&path))?;
+        remove_older(disk, directory, checkpoint.id)?;
+        Ok(Some(checkpoint))
     }
+}
+
+/// Removes the snapshots that end before this one.
+pub(super) fn remove_older(disk: &dyn Disk, directory: &Path, id: OffsetAndEpoch) -> Result<()> {
+    let path = directory.join(name(id));
+    for older in list(disk, directory)?.into_iter().filter(|older| *older < path) {
+        disk.remove_file(&older).map_err(|error| Error::io("remove", &older, error))?;
+    }
+    Ok(())
+}
+
+/// A part of a snapshot, for a replica that needs it; none when there is no such snapshot, or it ends before `position`.
+pub(super) fn read_part(
+    disk: &dyn Disk,
+    directory: &Path,
+    id: OffsetAndEpoch,
+    position: u64,
+    bytes_max: u64,
+) -> Result<Option<SnapshotPart>> {
+    let path = directory.join(name(id));
+    let failed = |error| Error::io("read", &path, error);
+    let file = match disk.open(&path, OpenMode::Read) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(failed)?,
+    };
+    let size = file.len().map_err(failed)?;
+    let Some(left) = size.checked_sub(position) else { return Ok(None) };
+    let mut bytes = vec![0; usize::try_from(left.min(bytes_max)).unwrap_or(usize::MAX)];
+    file.read_exact_at(&mut bytes, position).map_err(failed)?;
+    Ok(Some(SnapshotPart { bytes: Bytes::from(bytes), size }))
+}
+
+/// Adds a part to the snapshot that is being fetched; at position 0, a new one.
+pub(super) fn write_part(
+    disk: &dyn Disk,
+    directory: &Path,
+    position: u64,
+    bytes: &[u8],
+) -> Result<()> {
+    let path = directory.join(FETCHED);
+    let mode = if position == 0 { OpenMode::CreateEmpty } else { OpenMode::ReadWrite };
+    let file = disk.open(&path, mode).map_err(|error| Error::io("open", &path, error))?;
+    file.write_all_at(&[bytes], position).map_err(|error| Error::io("write", &path, error))
+}
+
+/// Reads the snapshot that was fetched, and gives it its name: from then on it is found when the log is opened.
+pub(super) fn adopt(
+    disk: &dyn Disk,
+    directory: &Path,
+    id: OffsetAndEpoch,
+    fsync: bool,
+) -> Result<Checkpoint> {
+    let path = directory.join(FETCHED);
+    let bytes = disk.read(&path).map_err(|error| Error::io("read", &path, error))?;
+    let checkpoint = Checkpoint::decode(&bytes.unwrap_or_default());
+    let checkpoint = checkpoint.map_err(|error| error.in_file(&path))?;
+    if checkpoint.id != id {
+        let (found, wanted) = (name(checkpoint.id), name(id));
+        let text = format!("it is the snapshot {found} instead of {wanted}");
+        return Err(Error::corrupt(&path, 0, text));
+    }
+    if fsync {
+        let file = disk.open(&path, OpenMode::ReadWrite);
+        let synced = file.and_then(|file| file.sync_data());
+        synced.map_err(|error| Error::io("sync", &path, error))?;
+    }
+    let named = directory.join(name(id));
+    disk.rename(&path, &named).map_err(|error| Error::io("rename", &named, error))?;
+    if fsync {
+        disk.sync_dir(directory).map_err(|error| Error::io("sync", directory, error))?;
+    }
+    Ok(checkpoint)
 }
 
 /// The snapshots of a directory, oldest first: their names have a fixed width.

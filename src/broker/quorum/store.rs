@@ -1,48 +1,108 @@
-//! The quorum's log and votes on disk, over [`crate::log::Log`].
+//! The quorum's files on disk, over [`crate::log::Log`]. Synchronous: [`super::queues`] runs it beside the tasks.
 //!
-//! [`Store`] is synchronous; [`PartitionStore`] wraps it for openraft, whose calls run on the
-//! blocking pool so that no fsync holds up an async worker. openraft makes one call at a time.
-//!
-//! - STORE-1: `append` returns, and reports that it is flushed, after the entries are on disk.
-//! - STORE-2: a full disk is waited out: nothing was appended, and the quorum continues as soon as
-//!   there is room. Every other failure stops the quorum.
+//! - STORE-1: what [`Store::run`] was given is on disk when it returns.
+//! - STORE-2: a full disk is waited out: what was not written is still to be, and the quorum continues as soon as there is
+//!   room. Every other failure stops the quorum.
+//! - STORE-3: a snapshot takes the place of the log in two steps: it gets its name, then the log starts over behind it.
+//!   Whoever opens the files in between finds a snapshot that reaches beyond the log, or whose epoch the log
+//!   contradicts, and takes the second step.
 
-use std::fmt::Debug;
-use std::io;
-use std::ops::{Bound, RangeBounds};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::{Bytes, BytesMut};
-use openraft::storage::{LogFlushed, LogState, RaftLogReader, RaftLogStorage};
-use openraft::{AnyError, OptionalSend};
+use bytes::Bytes;
 
+use super::entry::Entry;
 use super::hard_state::{HardState, StateFile};
-use super::snapshot::Checkpoint;
-use super::types::{
-    Entry, LogId, StorageError, StorageIOError, TypeConfig, Vote, epoch, index, offset,
-};
-use super::{METADATA_DIRECTORY, METADATA_TOPIC, QuorumOptions, entry};
+use super::snapshot::{self, Checkpoint};
+use super::{METADATA_DIRECTORY, METADATA_TOPIC, QuorumOptions, batches};
+use crate::env::Env;
 #[cfg(feature = "sim")]
 use crate::env::sim::{Mutation, is_planted};
-use crate::env::{Env, Threads};
-use crate::error::{Error, Result};
-use crate::log::{Append, Log, LogConfig, LogReader, OpenOptions, ReadRequest};
-use crate::record::{BatchBuilder, BatchOptions, Batches};
-use crate::types::{Offset, TopicPartition, Uuid};
+use crate::error::{Error, ErrorCode, Result};
+use crate::log::{HighWatermark, Log, LogConfig, LogReader, OpenOptions, ReadRequest};
+use crate::machine::quorum::{OffsetAndEpoch, Payload, Stored, VoteState};
+use crate::types::{LeaderEpoch, Offset, TopicPartition, Uuid};
 
 /// The topic id that Apache Kafka reserves for the metadata log.
 const METADATA_TOPIC_ID: Uuid = Uuid([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
-/// How much is read from the log at a time.
-const READ_BYTES: u64 = 1 << 20;
-/// The largest entry in bytes; protects against damaged files, and is not otherwise a limit.
-const ENTRY_BYTES_MAX: usize = 1 << 30;
-/// How long to wait before retrying when the disk is full.
-const FULL_DISK_PAUSE: Duration = Duration::from_millis(200);
+/// How much is read from the log, and written to it, at a time.
+pub(super) const CHUNK_BYTES: usize = 1 << 20;
+/// What an entry takes besides its value, more or less.
+const ENTRY_OVERHEAD_BYTES: usize = 128;
 
-/// The files of the metadata log.
+/// The size of an entry, as far as it matters for how many are taken at once.
+pub(super) fn size_of(entry: &Entry) -> usize {
+    match &entry.payload {
+        Payload::Records(value) => ENTRY_OVERHEAD_BYTES + value.len(),
+        Payload::LeaderChange { .. } | Payload::Voters(_) => ENTRY_OVERHEAD_BYTES,
+    }
+}
+
+/// What others than the log's writer know of the log.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    /// Bytes appended since the last snapshot.
+    pub(super) unsaved_bytes: AtomicU64,
+    /// Everything before is committed.
+    committed: AtomicI64,
+}
+
+impl Facts {
+    pub(super) fn commit(&self, offset: Offset) {
+        self.committed.store(offset.0, Ordering::Release);
+    }
+}
+
+/// Something to be done to the log.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// Add entries.
+    Append(Vec<Entry>),
+    /// Cut it, so that it ends there.
+    Truncate(Offset),
+    /// Let it start there.
+    Prune(OffsetAndEpoch),
+    /// Add bytes to the snapshot that is being fetched.
+    WritePart {
+        /// Where they belong.
+        position: u64,
+        /// The bytes.
+        bytes: Bytes,
+    },
+    /// Put the fetched snapshot in the place of the log.
+    Install(OffsetAndEpoch),
+}
+
+/// The file with the vote, which is written beside the log.
+#[derive(Clone, Debug)]
+pub(super) struct Votes(Arc<Mutex<StateFile>>);
+
+impl Votes {
+    fn file(&self) -> MutexGuard<'_, StateFile> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Saves a vote.
+    pub(super) fn save(&self, vote: VoteState) -> Result<()> {
+        self.update(|state| state.vote = vote)
+    }
+
+    fn state(&self) -> HardState {
+        self.file().state()
+    }
+
+    fn update(&self, change: impl FnOnce(&mut HardState)) -> Result<()> {
+        let mut file = self.file();
+        let mut state = file.state();
+        change(&mut state);
+        file.save(state)
+    }
+}
+
+/// The files of the log.
 #[derive(Debug)]
 pub(super) struct Store {
     env: Env,
@@ -50,37 +110,68 @@ pub(super) struct Store {
     fsync: bool,
     /// `None` once it is closed.
     log: Option<Log>,
-    reader: LogReader,
-    state: StateFile,
-    last: Option<LogId>,
-    /// Bytes appended since the last snapshot.
-    unsaved_bytes: u64,
+    high_watermark: HighWatermark,
+    votes: Votes,
+    facts: Arc<Facts>,
+    /// Something was appended that is not synced.
+    is_dirty: bool,
     config: LogConfig,
 }
 
+/// What is found in the files.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) store: Store,
+    pub(super) votes: Votes,
+    pub(super) reader: LogReader,
+    pub(super) facts: Arc<Facts>,
+    pub(super) checkpoint: Option<Checkpoint>,
+    pub(super) stored: Stored,
+}
+
+/// What the entries of a log say, apart from their records.
+#[derive(Debug, Default)]
+struct Found {
+    epochs: Vec<(LeaderEpoch, Offset)>,
+    voters: BTreeMap<Offset, crate::machine::quorum::VoterSet>,
+}
+
+impl Found {
+    fn note(&mut self, entry: &Entry) {
+        if self.epochs.last().is_none_or(|(epoch, _)| *epoch < entry.epoch) {
+            self.epochs.push((entry.epoch, entry.offset));
+        }
+        if let Payload::Voters(set) = &entry.payload {
+            self.voters.insert(entry.offset, set.clone());
+        }
+    }
+
+    /// The epoch before an offset of a log that starts at `start`.
+    fn epoch_before(&self, start: OffsetAndEpoch, offset: Offset) -> LeaderEpoch {
+        let before = self.epochs.iter().rev().find(|(_, first)| *first < offset);
+        before.map_or(start.epoch, |(epoch, _)| *epoch)
+    }
+}
+
 impl Store {
-    /// Opens the files, and the newest snapshot.
-    pub(super) fn open(options: &QuorumOptions) -> Result<(Self, Option<Checkpoint>)> {
+    /// Opens the files, and reads what the quorum must know of them.
+    pub(super) fn open(options: &QuorumOptions) -> Result<Opened> {
         let env = options.env.clone();
-        let directory = options.log_dir.join(METADATA_DIRECTORY);
+        let directory = directory_of(&options.log_dir);
         let disk = &*env.disk;
         disk.create_dir_all(&directory).map_err(|error| Error::io("create", &directory, error))?;
-        let state = StateFile::open(disk, &directory, options.fsync)?;
-        let hard = state.state();
+        let file = StateFile::open(disk, &directory, options.fsync)?;
+        let hard = file.state();
+        let votes = Votes(Arc::new(Mutex::new(file)));
         let checkpoint = Checkpoint::load(disk, &directory)?;
-        let start = hard.purged.map_or(Offset::ZERO, |purged| offset(purged.index).next());
-        let covered = checkpoint.as_ref().and_then(|checkpoint| checkpoint.last);
-        if hard.purged > covered {
-            let text = "the log begins after the end of the snapshot";
-            return Err(Error::corrupt(&directory, 0, text));
-        }
+        let config = log_config(options);
         let open = OpenOptions {
             partition: TopicPartition::new(METADATA_TOPIC, 0),
             topic_id: METADATA_TOPIC_ID,
-            config: log_config(options),
+            config: config.clone(),
             health: options.health.clone(),
             recovery_point: hard.recovery_point,
-            log_start_offset: start,
+            log_start_offset: hard.start.offset,
             // The active segment is always scanned: it is small, and a marker would have to be
             // removed, and that synced, before the first append.
             clean_shutdown: false,
@@ -94,133 +185,213 @@ impl Store {
             );
         }
         let reader = log.reader();
+        let facts = Arc::new(Facts::default());
+        facts.unsaved_bytes.store(reader.size_bytes(), Ordering::Relaxed);
         let mut store = Self {
-            env,
             directory,
             fsync: options.fsync,
-            unsaved_bytes: reader.size_bytes(),
+            high_watermark: log.high_watermark(),
             log: Some(log),
-            reader,
-            state,
-            last: None,
-            config: log_config(options),
+            votes: votes.clone(),
+            facts: Arc::clone(&facts),
+            is_dirty: reader.log_end_offset() > hard.recovery_point,
+            config,
+            env,
         };
-        store.last = store.read_last().map_err(|error| error.in_file(&store.directory))?;
-        Ok((store, checkpoint))
+        let stored = store.recover(&reader, hard, checkpoint.as_ref());
+        let stored = stored.map_err(|error| error.in_file(&store.directory))?;
+        Ok(Opened { store, votes, reader, facts, checkpoint, stored })
     }
 
-    #[cfg(test)]
-    pub(super) fn reader_end(&self) -> Offset {
-        self.reader.log_end_offset()
-    }
-
-    #[cfg(test)]
-    pub(super) fn term(&self) -> u64 {
-        self.state.state().vote.map_or(0, |vote| vote.leader_id.term)
+    /// Takes the second step of a snapshot's installation, if only the first was taken, and makes durable what
+    /// was found, because it counts.
+    fn recover(
+        &mut self,
+        reader: &LogReader,
+        hard: HardState,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<Stored> {
+        let snapshot = checkpoint.map(Checkpoint::snapshot);
+        let id = checkpoint.map(|checkpoint| checkpoint.id);
+        let mut start = hard.start;
+        let first = reader.log_start_offset();
+        if first != start.offset {
+            // The log starts over behind a snapshot, and the state does not say so yet.
+            let id = id.filter(|id| id.offset == first);
+            start = id.ok_or_else(|| {
+                let text = format!("the log begins at {first} instead of {}", start.offset);
+                Error::corrupt(&self.directory, 0, text)
+            })?;
+        }
+        if start.offset > id.map_or(Offset::ZERO, |id| id.offset) {
+            let text = "the log begins after the end of the snapshot";
+            return Err(Error::corrupt(&self.directory, 0, text));
+        }
+        let mut found = Found::default();
+        let mut end = reader.log_end_offset();
+        let mut next = start.offset;
+        while next < end {
+            for entry in read_entries(reader, next, end, CHUNK_BYTES)? {
+                found.note(&entry);
+                next = entry.offset.next();
+            }
+        }
+        let replaced =
+            id.filter(|id| id.offset > end || found.epoch_before(start, id.offset) != id.epoch);
+        if let Some(id) = replaced {
+            tracing::info!(offset = %id.offset, "a snapshot takes the place of the metadata log");
+            self.replace_log(id)?;
+            (start, end, found) = (id, id.offset, Found::default());
+        }
+        self.sync()?;
+        let Found { epochs, voters } = found;
+        Ok(Stored { vote: hard.vote, snapshot, start, end, epochs, voters })
     }
 
     fn log(&mut self) -> Result<&mut Log> {
         self.log.as_mut().ok_or(Error::Closed { what: "the metadata log" })
     }
 
-    fn read_last(&self) -> Result<Option<LogId>> {
-        let end = index(self.reader.log_end_offset());
-        let last = read_entries(&self.reader, end.saturating_sub(1)..end)?.pop();
-        Ok(last.map(|entry| entry.log_id).or(self.state.state().purged))
+    /// Does what is to be done, in order, and makes it durable; what is done is taken from the queue. Snapshots that
+    /// took the place of the log are added to `installed`.
+    ///
+    /// # Errors
+    ///
+    /// The disk is full: the rest may be tried again. Anything else: the files are in an unknown state.
+    pub(super) fn run(
+        &mut self,
+        jobs: &mut VecDeque<Job>,
+        installed: &mut Vec<Checkpoint>,
+    ) -> Result<()> {
+        self.raise_high_watermark();
+        while let Some(job) = jobs.front_mut() {
+            match job {
+                Job::Append(entries) => self.append(entries)?,
+                Job::Truncate(end) => self.truncate(*end).map_err(final_error)?,
+                Job::Prune(start) => self.prune(*start).map_err(final_error)?,
+                Job::WritePart { position, bytes } => {
+                    snapshot::write_part(&*self.env.disk, &self.directory, *position, bytes)?;
+                }
+                Job::Install(id) => installed.push(self.install(*id).map_err(final_error)?),
+            }
+            jobs.pop_front();
+        }
+        self.sync()?;
+        self.raise_high_watermark();
+        Ok(())
     }
 
-    /// Appends entries and makes them durable.
-    pub(super) fn append(&mut self, entries: &[Entry]) -> Result<()> {
+    /// What is committed is never cut, so that it can be read without a copy.
+    fn raise_high_watermark(&self) {
+        self.high_watermark.raise(Offset(self.facts.committed.load(Ordering::Acquire)));
+    }
+
+    /// Appends; what is appended is taken from `entries`.
+    fn append(&mut self, entries: &mut Vec<Entry>) -> Result<()> {
         let now = self.env.clock.now();
+        while !entries.is_empty() {
+            let mut bytes = 0;
+            let fits = entries.iter().take_while(|entry| {
+                bytes += size_of(entry);
+                bytes <= CHUNK_BYTES
+            });
+            let count = fits.count().max(1);
+            let encoded = batches::encode(entries.iter().take(count), now)?;
+            let info = self.log()?.append_as_follower(&encoded, now)?;
+            self.is_dirty = true;
+            let size = u64::try_from(info.size_bytes).unwrap_or(0);
+            self.facts.unsaved_bytes.fetch_add(size, Ordering::Relaxed);
+            drop(entries.drain(..count));
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<()> {
         let fsync = self.fsync;
         #[cfg(feature = "sim")]
         let fsync = fsync && !is_planted(Mutation::ForgetsMetadata);
-        let mut at = 0;
-        // Entries of the same term are appended together; a leader's are all of its own term.
-        while let Some(first) = entries.get(at) {
-            let term = first.log_id.leader_id.term;
-            let rest = entries.get(at..).unwrap_or_default();
-            let same: Vec<&Entry> =
-                rest.iter().take_while(|entry| entry.log_id.leader_id.term == term).collect();
-            let log = self.log()?;
-            if log.log_end_offset() != offset(first.log_id.index) {
-                let (end, index) = (log.log_end_offset(), first.log_id.index);
-                let text =
-                    format!("entry {index} does not follow the end {end} of the metadata log");
-                return Err(Error::invalid(text));
-            }
-            let mut bytes = BytesMut::new();
-            for entry in &same {
-                let mut batch = BatchBuilder::new(BatchOptions::default());
-                batch.append(now, None, Some(&entry::encode(entry)?), &[])?;
-                bytes.extend_from_slice(&batch.finish()?);
-            }
-            let info = log.append(Append::Own(bytes.freeze()), epoch(term), now)?;
-            self.unsaved_bytes += u64::try_from(info.size_bytes).unwrap_or(0);
-            at += same.len();
-            self.last = same.last().map(|entry| entry.log_id).or(self.last);
-        }
-        if fsync {
+        if fsync && self.is_dirty {
             self.log()?.sync()?;
         }
+        self.is_dirty = false;
         Ok(())
     }
 
-    /// Removes the entries from `first` on.
-    fn truncate(&mut self, first: u64) -> Result<()> {
-        let state = self.state.state().clone();
-        if offset(first) < state.recovery_point {
-            self.state.save(HardState { recovery_point: offset(first), ..state })?;
+    fn truncate(&mut self, end: Offset) -> Result<()> {
+        if end < self.votes.state().recovery_point {
+            self.votes.update(|state| state.recovery_point = end)?;
         }
-        self.log()?.truncate_to(offset(first))?;
-        self.last = self.read_last()?;
+        self.log()?.truncate_to(end)?;
         Ok(())
     }
 
-    /// Removes the entries up to `last`, which are in the snapshot.
-    fn purge(&mut self, last: LogId) -> Result<()> {
-        let end = offset(last.index).next();
+    /// Removes the entries before `start`, which are in the snapshot.
+    fn prune(&mut self, start: OffsetAndEpoch) -> Result<()> {
         let recovery_point = self.log()?.recovery_point();
-        let state = self.state.state().clone();
-        let recovery_point = recovery_point.max(state.recovery_point);
-        // The state first: a log that begins before the purge position is trimmed when it is
+        // The state first: a log that begins before the start is trimmed when it is
         // opened, one that begins after it would have a hole.
-        self.state.save(HardState { purged: Some(last), recovery_point, ..state })?;
+        self.votes.update(|state| {
+            state.start = start;
+            state.recovery_point = state.recovery_point.max(recovery_point);
+        })?;
         let now = self.env.clock.now();
         let config = self.config.clone();
         let log = self.log()?;
-        if end > log.log_end_offset() {
-            // A snapshot from the leader that is ahead of this log.
-            log.restart_at(end)?;
-        } else {
-            // Only whole segments are removed, so the one with these entries is closed now,
-            // whatever its size.
-            log.update_config(LogConfig { segment_ms: -1, ..config });
-            let rolled = log.maybe_roll(now);
-            log.update_config(config);
-            rolled?;
-            log.delete_records_before(end, end)?;
-            log.apply_retention(now, end)?;
-        }
-        self.last = self.read_last()?;
+        // Only whole segments are removed, so the one with these entries is closed now,
+        // whatever its size.
+        log.update_config(LogConfig { segment_ms: -1, ..config.clone() });
+        let rolled = log.maybe_roll(now);
+        log.update_config(config);
+        rolled?;
+        log.delete_records_before(start.offset, start.offset)?;
+        log.apply_retention(now, start.offset)?;
         Ok(())
     }
 
-    pub(super) fn save_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<()> {
-        self.unsaved_bytes = 0;
-        checkpoint.save(&*self.env.disk, &self.directory, self.fsync)
+    fn install(&mut self, id: OffsetAndEpoch) -> Result<Checkpoint> {
+        let checkpoint = snapshot::adopt(&*self.env.disk, &self.directory, id, self.fsync)?;
+        self.replace_log(id)?;
+        Ok(checkpoint)
     }
 
-    pub(super) fn load_checkpoint(&self) -> Result<Option<Checkpoint>> {
-        Checkpoint::load(&*self.env.disk, &self.directory)
+    /// The log starts over behind a snapshot that is on disk.
+    fn replace_log(&mut self, id: OffsetAndEpoch) -> Result<()> {
+        // What is left of the log after a crash is any part of it, or nothing.
+        self.votes.update(|state| state.recovery_point = Offset::ZERO)?;
+        let fsync = self.fsync;
+        let log = self.log()?;
+        log.restart_at(id.offset)?;
+        if fsync {
+            log.sync()?;
+        }
+        self.is_dirty = false;
+        self.votes.update(|state| {
+            state.start = id;
+            state.recovery_point = id.offset;
+        })?;
+        self.facts.unsaved_bytes.store(0, Ordering::Relaxed);
+        snapshot::remove_older(&*self.env.disk, &self.directory, id)
     }
 
-    fn close(&mut self) -> Result<()> {
+    /// Closes the files cleanly.
+    pub(super) fn close(&mut self) -> Result<()> {
         let Some(log) = self.log.take() else { return Ok(()) };
         let recovery_point = log.close()?;
-        let state = self.state.state().clone();
-        self.state.save(HardState { recovery_point, ..state })
+        self.votes.update(|state| state.recovery_point = recovery_point)
     }
+
+    #[cfg(test)]
+    pub(super) fn end(&mut self) -> Offset {
+        self.log().unwrap().log_end_offset()
+    }
+}
+
+/// An error after which it would be wrong to try again, even if the disk is only full.
+fn final_error(error: Error) -> Error {
+    if error.is_disk_full() {
+        return Error::kafka(ErrorCode::KafkaStorageError, error.chain());
+    }
+    error
 }
 
 fn log_config(options: &QuorumOptions) -> LogConfig {
@@ -234,225 +405,40 @@ fn log_config(options: &QuorumOptions) -> LogConfig {
         file_delete_delay_ms: 0,
         // An entry is as large as the controller made it.
         max_message_bytes: u32::MAX,
-        uncompressed_bytes_max: ENTRY_BYTES_MAX,
+        uncompressed_bytes_max: batches::ENTRY_BYTES_MAX,
         ..LogConfig::default()
     }
 }
 
-/// The entries in a range of indexes that are in the log.
-fn read_entries(reader: &LogReader, range: std::ops::Range<u64>) -> Result<Vec<Entry>> {
-    let upper = offset(range.end).min(reader.log_end_offset());
-    let mut next = offset(range.start).max(reader.log_start_offset());
-    let mut entries = Vec::new();
-    while next < upper {
-        let request =
-            ReadRequest { offset: next, max_bytes: READ_BYTES, upper, at_least_one: true };
-        let read = reader.read(request)?;
-        if read.next_offset <= next {
-            break;
+/// The entries from `from` up to `end`, or the first of them; at least one.
+///
+/// # Errors
+///
+/// They are not, or no longer, in the log, or cannot be read.
+pub(super) fn read_entries(
+    reader: &LogReader,
+    from: Offset,
+    end: Offset,
+    bytes_max: usize,
+) -> Result<Vec<Entry>> {
+    let max_bytes = u64::try_from(bytes_max).unwrap_or(u64::MAX);
+    let request = ReadRequest { offset: from, max_bytes, upper: end, at_least_one: true };
+    let entries = batches::decode(reader.read(request)?.records, from, end)?;
+    let mut expected = from;
+    for entry in &entries {
+        if entry.offset != expected {
+            let text = format!("entry {} follows where {expected} is due", entry.offset);
+            return Err(Error::malformed("metadata log", text));
         }
-        decode_batches(read.records, next..upper, &mut entries)?;
-        next = read.next_offset;
+        expected = expected.next();
+    }
+    if entries.is_empty() {
+        return Err(Error::malformed("metadata log", format!("there is no entry {from}")));
     }
     Ok(entries)
 }
 
-fn decode_batches(
-    records: Bytes,
-    range: std::ops::Range<Offset>,
-    entries: &mut Vec<Entry>,
-) -> Result<()> {
-    for batch in Batches::new(records) {
-        let batch = batch?;
-        let records = batch.records(ENTRY_BYTES_MAX)?;
-        let term = u64::try_from(records.header().leader_epoch.0).unwrap_or(0);
-        for record in &records {
-            let record = record?;
-            if range.contains(&record.offset) {
-                let value = record.value.unwrap_or_default();
-                entries.push(entry::decode(index(record.offset), term, value)?);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The store, as openraft uses it. Clones share the files.
-#[derive(Clone, Debug)]
-pub(super) struct PartitionStore {
-    store: Arc<Mutex<Store>>,
-    /// Set at shutdown: a full disk is then no longer waited out.
-    stopping: Arc<AtomicBool>,
-    threads: Threads,
-}
-
-impl PartitionStore {
-    pub(super) fn new(store: Store, threads: &Threads) -> Self {
-        let (store, stopping) = (Arc::new(Mutex::new(store)), Arc::default());
-        Self { store, stopping, threads: threads.clone() }
-    }
-
-    /// Runs a call on the blocking pool.
-    pub(super) async fn run<T: Send + 'static>(
-        &self,
-        call: impl FnOnce(&mut Store) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let store = self.store.clone();
-        let task = self.threads.spawn_blocking(move || {
-            call(&mut store.lock().unwrap_or_else(PoisonError::into_inner))
-        });
-        task.await.map_err(super::stopped)?
-    }
-
-    fn reader(&self) -> LogReader {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner).reader.clone()
-    }
-
-    /// How many bytes a snapshot would free.
-    pub(super) fn unsaved_bytes(&self) -> u64 {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner).unsaved_bytes
-    }
-
-    /// Whether the disk has room for this many more bytes.
-    pub(super) fn has_room(&self, bytes: u64) -> bool {
-        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
-        store.env.disk.free_bytes(&store.directory).is_ok_and(|free| free >= bytes)
-    }
-
-    /// Where the log is.
-    pub(super) fn directory(&self) -> PathBuf {
-        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
-        store.directory.clone()
-    }
-
-    pub(super) fn stop_waiting(&self) {
-        self.stopping.store(true, Ordering::Release);
-    }
-
-    pub(super) async fn close(&self) -> Result<()> {
-        self.run(Store::close).await
-    }
-
-    /// Appends; waits while the disk is full (STORE-2).
-    async fn append_when_there_is_room(&self, entries: Vec<Entry>) -> Result<()> {
-        let entries = Arc::new(entries);
-        loop {
-            let batch = entries.clone();
-            match self.run(move |store| store.append(&batch)).await {
-                Err(Error::Io { source, path, .. })
-                    if source.kind() == io::ErrorKind::StorageFull
-                        && !self.stopping.load(Ordering::Acquire) =>
-                {
-                    tracing::warn!(path = %path.display(), "disk full: the metadata log waits");
-                    tokio::time::sleep(FULL_DISK_PAUSE).await;
-                }
-                result => return result,
-            }
-        }
-    }
-}
-
-/// Converts an error to openraft's type.
-pub(super) fn any(error: &Error) -> AnyError {
-    AnyError::new(error)
-}
-
-/// Reads entries while the log is written to.
-#[derive(Clone, Debug)]
-pub(super) struct EntryReader(LogReader);
-
-impl RaftLogReader<TypeConfig> for EntryReader {
-    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
-        &mut self,
-        range: RB,
-    ) -> Result<Vec<Entry>, StorageError> {
-        let start = match range.start_bound() {
-            Bound::Included(start) => *start,
-            Bound::Excluded(start) => start + 1,
-            Bound::Unbounded => 0,
-        };
-        let end = match range.end_bound() {
-            Bound::Included(end) => end + 1,
-            Bound::Excluded(end) => *end,
-            Bound::Unbounded => u64::MAX,
-        };
-        Ok(read_entries(&self.0, start..end)
-            .map_err(|error| StorageIOError::read_logs(any(&error)))?)
-    }
-}
-
-impl RaftLogReader<TypeConfig> for PartitionStore {
-    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
-        &mut self,
-        range: RB,
-    ) -> Result<Vec<Entry>, StorageError> {
-        EntryReader(self.reader()).try_get_log_entries(range).await
-    }
-}
-
-impl RaftLogStorage<TypeConfig> for PartitionStore {
-    type LogReader = EntryReader;
-
-    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, StorageError> {
-        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(LogState { last_purged_log_id: store.state.state().purged, last_log_id: store.last })
-    }
-
-    async fn get_log_reader(&mut self) -> EntryReader {
-        EntryReader(self.reader())
-    }
-
-    async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
-        let vote = *vote;
-        let saved = self.run(move |store| store.state.save_vote(vote)).await;
-        Ok(saved.map_err(|error| StorageIOError::write_vote(any(&error)))?)
-    }
-
-    async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
-        Ok(self.store.lock().unwrap_or_else(PoisonError::into_inner).state.state().vote)
-    }
-
-    /// Only kept in memory: it is written to disk with the next vote or purge. It is a lower bound;
-    /// if it is lost, the leader's next commit restores it.
-    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner).state.note_committed(committed);
-        Ok(())
-    }
-
-    async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
-        Ok(self.store.lock().unwrap_or_else(PoisonError::into_inner).state.state().committed)
-    }
-
-    async fn append<I>(
-        &mut self,
-        entries: I,
-        callback: LogFlushed<TypeConfig>,
-    ) -> Result<(), StorageError>
-    where
-        I: IntoIterator<Item = Entry> + OptionalSend,
-        I::IntoIter: OptionalSend,
-    {
-        let entries: Vec<Entry> = entries.into_iter().collect();
-        let appended = self.append_when_there_is_room(entries).await;
-        match appended {
-            Ok(()) => {
-                callback.log_io_completed(Ok(()));
-                Ok(())
-            }
-            Err(error) => {
-                callback.log_io_completed(Err(io::Error::other(error.chain())));
-                Err(StorageIOError::write_logs(any(&error)).into())
-            }
-        }
-    }
-
-    async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
-        let truncated = self.run(move |store| store.truncate(log_id.index)).await;
-        Ok(truncated.map_err(|error| StorageIOError::write_logs(any(&error)))?)
-    }
-
-    async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
-        let purged = self.run(move |store| store.purge(log_id)).await;
-        Ok(purged.map_err(|error| StorageIOError::write_logs(any(&error)))?)
-    }
+/// The directory of the metadata log in a log directory.
+pub(super) fn directory_of(log_dir: &Path) -> PathBuf {
+    log_dir.join(METADATA_DIRECTORY)
 }

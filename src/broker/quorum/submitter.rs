@@ -3,24 +3,27 @@
 //! It takes the queued commands, steps the controller through them, appends all their records as
 //! one entry, and answers once it is committed and applied, so many commands share one fsync.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::Raft;
-use openraft::error::{ClientWriteError, RaftError};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::state_machine::Shared;
-use super::store::PartitionStore;
-use super::types::{TypeConfig, offset};
+use super::driver::Ask;
+use super::entry;
+use super::forward::Forwarder;
+use super::shared::{Leading, Shared};
+use super::stopped;
 use crate::broker::full_disk;
 use crate::broker::metadata_log::{Answer, Question};
 use crate::env::Env;
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::controller::Controller;
 use crate::machine::metadata::{MetadataImage, MetadataRecord};
-use crate::types::{NodeId, Offset};
+use crate::machine::quorum::Refusal;
+use crate::types::{LeaderEpoch, NodeId, Offset};
 
 /// The most commands that share an entry.
 const BATCH_MAX: usize = 256;
@@ -30,18 +33,24 @@ const RECORDS_MAX: usize = 12_000;
 /// The free space required on disk to write metadata.
 const ROOM_BYTES: u64 = 1 << 20;
 
+/// How long a proposal may take once the quorum is to stop; then this node resigns.
+const STOP_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Everything that the task owns.
 pub(super) struct Submitter {
     pub(super) node_id: NodeId,
     pub(super) env: Env,
-    pub(super) raft: Raft<TypeConfig>,
     pub(super) shared: Arc<Shared>,
-    pub(super) store: PartitionStore,
     pub(super) controller: Controller,
     pub(super) stopping: CancellationToken,
     pub(super) waiting: mpsc::Receiver<Box<dyn Question>>,
-    /// The bytes of log after which a snapshot is requested.
-    pub(super) limit_bytes: u64,
+    pub(super) asks: mpsc::Sender<Ask>,
+    pub(super) driver: JoinHandle<Result<()>>,
+    pub(super) forwarder: Forwarder,
+    /// Where the metadata log is.
+    pub(super) directory: PathBuf,
+    /// The epoch for which the controller is ready.
+    pub(super) ready_for: Option<LeaderEpoch>,
 }
 
 /// The commands of one entry, decided but not yet committed.
@@ -52,16 +61,20 @@ struct Batch {
 }
 
 impl Submitter {
-    /// Runs until it is told to stop and has answered what was sent; then closes the log.
+    /// Runs until it is told to stop and has answered what was sent; then has the log closed.
     pub(super) async fn run(mut self) -> Result<()> {
         self.serve().await;
-        drop(self.raft.shutdown().await);
-        self.store.close().await
+        // It may have stopped by itself.
+        drop(self.asks.send(Ask::Stop).await);
+        self.driver.await.map_err(stopped)?
     }
 
     async fn serve(&mut self) {
-        let mut term = None;
         loop {
+            let ready_for = self.ready_for;
+            let leads_otherwise =
+                |leading: &Option<Leading>| leading.map(|leading| leading.epoch) != ready_for;
+            let deadline = ready_for.and_then(|_leads| self.controller.next_deadline());
             let question = tokio::select! {
                 biased;
                 () = self.stopping.cancelled(), if !self.waiting.is_closed() => {
@@ -72,46 +85,53 @@ impl Submitter {
                     Some(question) => Some(question),
                     None => return,
                 },
-                () = until_deadline(&self.env, self.controller.next_deadline()) => None,
+                _ = self.shared.leading().wait_for(leads_otherwise) => None,
+                () = until_deadline(&self.env, deadline) => None,
             };
-            if let Err(error) = self.lead(&mut term).await {
-                if let Some(question) = question {
-                    question.refuse(error);
-                }
-                continue;
+            if self.lead().await {
+                let batch = self.decide(question);
+                self.commit(batch).await;
+            } else if let Some(question) = question {
+                self.pass_on(question).await;
             }
-            let batch = self.decide(question);
-            self.commit(batch).await;
         }
     }
 
-    /// Makes sure that this node leads, and that the controller knows everything committed.
-    async fn lead(&mut self, term: &mut Option<u64>) -> Result<()> {
-        let (leader, current, failure) = {
-            let metrics = self.raft.metrics();
-            let metrics = metrics.borrow();
-            let failure = metrics.running_state.as_ref().err().map(ToString::to_string);
-            (metrics.current_leader, metrics.current_term, failure)
-        };
-        if let Some(failure) = failure {
-            return Err(super::fatal(&failure));
-        }
-        if leader != Some(self.node_id) {
-            if term.take().is_some() {
-                // Only the leader runs timers.
-                self.restore();
+    /// Whether this node leads; then the controller knows everything committed.
+    async fn lead(&mut self) -> bool {
+        while let Some(leading) = self.shared.leading().get() {
+            if self.ready_for == Some(leading.epoch) {
+                return true;
             }
-            return Err(not_controller(leader));
+            let is_ready = tokio::select! {
+                biased;
+                is_applied = self.shared.applied(leading.start) => is_applied,
+                _ = self.shared.leading().wait_for(|known| *known != Some(leading)) => continue,
+                () = self.stopping.cancelled() => false,
+            };
+            if is_ready {
+                self.restore();
+                self.ready_for = Some(leading.epoch);
+            } else if self.stopping.is_cancelled() {
+                break;
+            } else {
+                // The quorum has failed, and is about to say so.
+                self.shared.leading().wait_for(|known| *known != Some(leading)).await;
+            }
         }
-        if *term != Some(current) {
-            self.raft
-                .ensure_linearizable()
-                .await
-                .map_err(|error| Error::kafka(ErrorCode::NotController, error.to_string()))?;
+        if self.ready_for.take().is_some() {
+            // Only the leader runs timers.
             self.restore();
-            *term = Some(current);
         }
-        Ok(())
+        false
+    }
+
+    /// Another node is to answer, if there is one.
+    async fn pass_on(&self, question: Box<dyn Question>) {
+        match self.shared.failure() {
+            Some(failure) => question.refuse(super::fatal(&failure)),
+            None => self.forwarder.forward(question).await,
+        }
     }
 
     fn restore(&mut self) {
@@ -158,15 +178,15 @@ impl Submitter {
         batch.answers.extend(answer);
     }
 
-    /// Appends the records, waits until they are applied, and answers.
+    /// Has the records committed, waits until they are applied, and answers.
     async fn commit(&mut self, batch: Batch) {
-        let offset = match self.append(batch.records).await {
+        let offset = match self.propose(batch.records).await {
             Ok(offset) => offset,
-            Err((code, text)) => {
+            Err(error) => {
                 // As far as is known, what the controller decided did not happen.
-                self.restore();
+                self.ready_for = None;
                 for answer in batch.answers {
-                    answer(Err(Error::kafka(code, text.clone())));
+                    answer(Err(error.clone()));
                 }
                 return;
             }
@@ -174,49 +194,93 @@ impl Submitter {
         for answer in batch.answers {
             answer(Ok(offset));
         }
-        if self.store.unsaved_bytes() > self.limit_bytes
-            && let Err(error) = self.raft.trigger().snapshot().await
-        {
-            tracing::warn!(%error, "could not request a snapshot of the metadata");
-        }
     }
 
     /// The offset at which all that the controller knows is committed.
-    async fn append(
-        &mut self,
-        records: Vec<MetadataRecord>,
-    ) -> Result<Offset, (ErrorCode, String)> {
+    async fn propose(&self, records: Vec<MetadataRecord>) -> Result<Offset> {
         let mut committed = self.shared.image().offset;
         if records.is_empty() {
             return Ok(committed);
         }
-        if !self.store.has_room(ROOM_BYTES) {
-            let path = self.store.directory();
+        if !self.has_room() {
             let text = format!(
                 "the disk is full: the metadata log in {} needs {} MiB of free space",
-                path.display(),
+                self.directory.display(),
                 ROOM_BYTES >> 20
             );
-            full_disk::warn(&path, &text);
-            return Err((ErrorCode::KafkaStorageError, text));
+            full_disk::warn(&self.directory, &text);
+            return Err(Error::kafka(ErrorCode::KafkaStorageError, text));
         }
-        let mut rest = records;
-        while !rest.is_empty() {
-            let behind = rest.split_off(rest.len().min(RECORDS_MAX));
-            match self.raft.client_write(std::mem::replace(&mut rest, behind)).await {
-                Ok(written) => committed = offset(written.log_id.index),
-                Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => {
-                    let error = not_controller(to.leader_id);
-                    return Err((ErrorCode::NotController, error.to_string()));
+        for (index, part) in records.chunks(RECORDS_MAX).enumerate() {
+            let value = entry::encode_records(self.node_id, part)?;
+            committed = match self.propose_one(value).await? {
+                Ok(offset) => offset,
+                // A part of it is committed.
+                Err(Refusal::NotLeader) if index > 0 => {
+                    return Err(self.refused(Refusal::LeadershipLost));
                 }
-                Err(error) => return Err((ErrorCode::KafkaStorageError, error.to_string())),
-            }
+                Err(refusal) => return Err(self.refused(refusal)),
+            };
+        }
+        if !self.shared.applied(committed).await {
+            return Err(self.failure());
         }
         Ok(committed)
     }
+
+    async fn propose_one(&self, value: bytes::Bytes) -> Result<Result<Offset, Refusal>> {
+        let (answer, mut outcome) = oneshot::channel();
+        if self.asks.send(Ask::Propose(value, answer)).await.is_err() {
+            return Err(self.failure());
+        }
+        let told = tokio::select! {
+            biased;
+            told = &mut outcome => told,
+            () = self.stopped_waiting() => {
+                // Nobody else may be there to commit it.
+                drop(self.asks.send(Ask::Resign).await);
+                outcome.await
+            }
+        };
+        told.map_err(|_dropped| self.failure())
+    }
+
+    async fn stopped_waiting(&self) {
+        self.stopping.cancelled().await;
+        tokio::time::sleep(STOP_PATIENCE).await;
+    }
+
+    fn refused(&self, refusal: Refusal) -> Error {
+        match refusal {
+            // It was not proposed, so that it may be asked elsewhere.
+            Refusal::NotLeader => {
+                let leader = self.shared.leader().get().leader;
+                not_controller(leader.map(|leader| leader.id))
+            }
+            Refusal::LeadershipLost => {
+                let text = "this node lost the leadership of the metadata quorum before the change was known to be \
+                            committed; it may have been";
+                Error::kafka(ErrorCode::RequestTimedOut, text)
+            }
+            other => {
+                let text = format!("the metadata quorum does not take the change: {other:?}");
+                Error::kafka(ErrorCode::RequestTimedOut, text)
+            }
+        }
+    }
+
+    fn failure(&self) -> Error {
+        let failure = self.shared.failure();
+        super::fatal(&failure.unwrap_or(Error::Closed { what: "the metadata log" }))
+    }
+
+    fn has_room(&self) -> bool {
+        self.env.disk.free_bytes(&self.directory).is_ok_and(|free| free >= ROOM_BYTES)
+    }
 }
 
-fn not_controller(leader: Option<NodeId>) -> Error {
+/// Whoever was asked does not lead.
+pub(super) fn not_controller(leader: Option<NodeId>) -> Error {
     let text = match leader {
         Some(leader) => format!("node {leader} leads the metadata quorum"),
         None => "the metadata quorum has no leader".to_owned(),

@@ -33,7 +33,7 @@ pub use image::{
     BrokerImage, Endpoint, MetadataImage, PartitionImage, SUPPORTED_FEATURES, SupportedFeature,
     TopicImage,
 };
-pub(in crate::machine) use record::uuid_text;
+pub(crate) use record::uuid_text;
 pub use record::{ConfigResource, MetadataRecord, PartitionRecord, is_internal_topic};
 
 #[cfg(test)]

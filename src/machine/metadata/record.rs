@@ -284,21 +284,16 @@ pub fn is_internal_topic(name: &str) -> bool {
 }
 
 /// Ids as Kafka's text, for what is written as JSON.
-pub(in crate::machine) mod uuid_text {
+pub(crate) mod uuid_text {
     use serde::{Deserialize, Deserializer, Serializer};
 
     use crate::types::Uuid;
 
-    pub(in crate::machine) fn serialize<S: Serializer>(
-        id: &Uuid,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(id: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(id)
     }
 
-    pub(in crate::machine) fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<Uuid, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Uuid, D::Error> {
         let text = String::deserialize(from)?;
         Uuid::parse(&text).ok_or_else(|| serde::de::Error::custom("not an id of 22 characters"))
     }

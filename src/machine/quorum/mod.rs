@@ -368,6 +368,12 @@ impl<P> Quorum<P> {
         self.log.end()
     }
 
+    /// Where the log starts.
+    #[cfg(test)]
+    pub(crate) fn log_start(&self) -> Offset {
+        self.log.start().offset
+    }
+
     /// The epoch of the record before an offset of the log, which names a snapshot that ends there.
     pub fn until(&self, offset: Offset) -> OffsetAndEpoch {
         self.log.until(offset)
