@@ -14,6 +14,8 @@ use tokio::sync::oneshot;
 
 use super::role::Ledger;
 use super::{Partition, State};
+#[cfg(all(test, feature = "sim"))]
+use crate::broker::replication::mistakes::{Mistake, is_planted};
 use crate::config::Durability;
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::EpochEnd;
@@ -120,6 +122,10 @@ impl Partition {
 
     fn copied(&self, state: &mut State) -> Copied {
         let standing = self.standing.load();
+        #[cfg(all(test, feature = "sim"))]
+        if is_planted(Mistake::FetchesBeforeSync) {
+            return Copied { needs_sync: self.needs_sync(state), synced: None };
+        }
         let must_wait = standing.config.durability == Durability::Fsync
             && state.replica.needs_sync()
             && standing.closed.is_none();
@@ -153,6 +159,10 @@ impl Partition {
                 Cut::OutOfRange { start, .. } if start > point.end => Way::StartOver(start),
                 Cut::OutOfRange { .. } => return Ok(Some(point.end)),
             };
+            #[cfg(all(test, feature = "sim"))]
+            if is_planted(Mistake::KeepsDivergence) {
+                return Ok(Some(Offset::ZERO));
+            }
             let truncation = self.check_cut(way)?;
             let done = self.cut_log(ledger, way, truncation, lower);
             if let Err(error) = &done {
@@ -165,6 +175,10 @@ impl Partition {
 
     /// `FOLLOW-1`
     fn stands_at(&self, ledger: &Ledger, point: &CopyPoint) -> bool {
+        #[cfg(all(test, feature = "sim"))]
+        if is_planted(Mistake::TakesLateAnswers) {
+            return ledger.token.role() == Role::Follower;
+        }
         ledger.token.role() == Role::Follower
             && ledger.token.epoch() == point.epoch
             && ledger.log.log_end_offset() == point.end

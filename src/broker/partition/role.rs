@@ -12,6 +12,8 @@
 use std::sync::Arc;
 
 use super::{Assignment, Partition, State, Waiting, rules};
+#[cfg(all(test, feature = "sim"))]
+use crate::broker::replication::mistakes::{Mistake, is_planted};
 use crate::config::TopicConfig;
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::Log;
@@ -122,6 +124,12 @@ impl Partition {
             // ended must not be told that nobody knows.
             ledger.log.start_epoch(epoch)?;
         } else {
+            #[cfg(all(test, feature = "sim"))]
+            if is_planted(Mistake::KeepsEmptyEpochs) {
+                return self.adjust(&mut state, assignment).map(|()| {
+                    ledger.token = state.replica.token();
+                });
+            }
             ledger.log.forget_empty_epochs();
         }
         self.adjust(&mut state, assignment)?;

@@ -17,6 +17,8 @@
 
 mod fetcher;
 mod isr_requests;
+#[cfg(all(test, feature = "sim"))]
+pub(super) mod mistakes;
 mod round;
 #[cfg(all(test, feature = "sim"))]
 mod tests;

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mistake {
+pub(crate) enum Mistake {
     /// A leader's high watermark moves while the ISR is smaller than it must be.
     CommitsBelowMinIsr,
     /// A leader's high watermark is its log end, whatever the followers have.
@@ -43,7 +43,7 @@ thread_local! {
 }
 
 /// Plants a mistake for the tests of this thread, or takes it back.
-pub(super) fn plant(mistake: Option<Mistake>) {
+pub(crate) fn plant(mistake: Option<Mistake>) {
     PLANTED.set(mistake);
 }
 

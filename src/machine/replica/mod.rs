@@ -31,7 +31,7 @@
 mod isr;
 mod leader;
 #[cfg(test)]
-mod mistakes;
+pub(crate) mod mistakes;
 #[cfg(test)]
 mod model;
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::rig::{Ask, Cluster, LAG, simulate};
 use crate::error::ErrorCode;
 
 #[test]
-fn replicas_are_alike_byte_for_byte() {
+pub(super) fn replicas_are_alike_byte_for_byte() {
     simulate(async {
         for seed in 0..3 {
             let cluster = Cluster::start(seed, &[1, 2, 3]).await;
@@ -26,7 +26,7 @@ fn replicas_are_alike_byte_for_byte() {
 }
 
 #[test]
-fn who_is_gone_leaves_the_isr_and_who_comes_back_joins_it() {
+pub(super) fn who_is_gone_leaves_the_isr_and_who_comes_back_joins_it() {
     simulate(async {
         let mut cluster = Cluster::start(1, &[1, 2]).await;
         cluster.create(&[1, 2], &[]).await;
@@ -53,7 +53,7 @@ fn who_is_gone_leaves_the_isr_and_who_comes_back_joins_it() {
 }
 
 #[test]
-fn with_two_in_sync_demanded_nothing_is_committed_by_one() {
+pub(super) fn with_two_in_sync_demanded_nothing_is_committed_by_one() {
     simulate(async {
         let mut cluster = Cluster::start(2, &[1, 2]).await;
         cluster.create(&[1, 2], &[("min.insync.replicas", "2")]).await;
@@ -71,7 +71,7 @@ fn with_two_in_sync_demanded_nothing_is_committed_by_one() {
 }
 
 #[test]
-fn a_leader_that_was_replaced_cuts_what_it_alone_has() {
+pub(super) fn a_leader_that_was_replaced_cuts_what_it_alone_has() {
     simulate(async {
         for seed in 0..4 {
             let cluster = Cluster::start(seed, &[1, 2]).await;
@@ -103,7 +103,7 @@ fn a_leader_that_was_replaced_cuts_what_it_alone_has() {
 }
 
 #[test]
-fn a_leader_that_never_wrote_in_its_epoch_copies_what_was_there_before() {
+pub(super) fn a_leader_that_never_wrote_in_its_epoch_copies_what_was_there_before() {
     simulate(async {
         let cluster = Cluster::start(3, &[1, 2]).await;
         cluster.create(&[1, 2], &[]).await;
@@ -119,7 +119,7 @@ fn a_leader_that_never_wrote_in_its_epoch_copies_what_was_there_before() {
 }
 
 #[test]
-fn deleted_records_are_deleted_everywhere() {
+pub(super) fn deleted_records_are_deleted_everywhere() {
     simulate(async {
         let mut cluster = Cluster::start(1, &[1, 2]).await;
         cluster.create(&[1, 2], &[]).await;
@@ -148,12 +148,13 @@ fn deleted_records_are_deleted_everywhere() {
 }
 
 #[test]
-fn with_fsync_no_power_cut_takes_what_is_acknowledged() {
+pub(super) fn with_fsync_no_power_cut_takes_what_is_acknowledged() {
     simulate(async {
         for seed in 0..4 {
             let mut cluster = Cluster::start(seed, &[1, 2]).await;
             let configs = [("durability", "fsync"), ("min.insync.replicas", "2")];
             cluster.create(&[1, 2], &configs).await;
+            cluster.slow_syncs(2, 300);
             for index in 0..5 {
                 assert_eq!(cluster.produce(1, -1, "value").await, Ok(index));
             }
@@ -170,7 +171,7 @@ fn with_fsync_no_power_cut_takes_what_is_acknowledged() {
 }
 
 #[test]
-fn the_high_watermark_of_a_follower_outlives_it() {
+pub(super) fn the_high_watermark_of_a_follower_outlives_it() {
     simulate(async {
         let mut cluster = Cluster::start(1, &[1, 2]).await;
         cluster.create(&[1, 2], &[]).await;
@@ -182,5 +183,26 @@ fn the_high_watermark_of_a_follower_outlives_it() {
         cluster.cut(1, 2);
         cluster.boot(2).await;
         assert_eq!(cluster.high_watermark(2), 5);
+    });
+}
+
+#[test]
+pub(super) fn an_answer_of_a_leader_that_was_replaced_meanwhile_is_dropped() {
+    simulate(async {
+        let cluster = Cluster::start(4, &[1, 2, 3]).await;
+        cluster.create(&[1, 2, 3], &[]).await;
+        // So that 2 goes on fetching from 1.
+        cluster.create_named("other", &[1, 2], &[]).await;
+        cluster.settled(&[1, 2, 3]).await;
+        cluster.cut_one_way(1, 2);
+        cluster.cut(1, 3);
+        assert_eq!(cluster.produce(1, 1, "lost").await, Ok(0));
+        // The answer is on its way.
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        cluster.lead(3, &[2, 3]).await;
+        cluster.heal();
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        assert_eq!(cluster.produce(3, -1, "kept").await, Ok(0));
+        cluster.settled(&[3, 2, 1]).await;
     });
 }

@@ -24,7 +24,7 @@ async fn alone(configs: &[(&str, &str)]) -> (Cluster, As) {
 }
 
 #[test]
-fn a_follower_reads_what_is_not_committed_and_its_next_fetch_commits_it() {
+pub(super) fn a_follower_reads_what_is_not_committed_and_its_next_fetch_commits_it() {
     simulate(async {
         let (cluster, follower) = alone(&[]).await;
         let produced = cluster.produce(1, -1, "a");
@@ -51,7 +51,7 @@ fn a_follower_reads_what_is_not_committed_and_its_next_fetch_commits_it() {
 }
 
 #[test]
-fn a_follower_is_woken_by_records_and_by_a_high_watermark_that_moves_alone() {
+pub(super) fn a_follower_is_woken_by_records_and_by_a_high_watermark_that_moves_alone() {
     simulate(async {
         let cluster = Cluster::start(2, &[1]).await;
         let [two, three] = [cluster.register(2).await, cluster.register(3).await];
@@ -78,7 +78,7 @@ fn a_follower_is_woken_by_records_and_by_a_high_watermark_that_moves_alone() {
 }
 
 #[test]
-fn who_is_no_follower_learns_nothing_and_moves_nothing() {
+pub(super) fn who_is_no_follower_learns_nothing_and_moves_nothing() {
     simulate(async {
         let (cluster, follower) = alone(&[]).await;
         let stranger = cluster.register(3).await;
@@ -118,7 +118,7 @@ fn who_is_no_follower_learns_nothing_and_moves_nothing() {
 }
 
 #[test]
-fn a_follower_whose_log_diverges_is_told_where_and_moves_nothing() {
+pub(super) fn a_follower_whose_log_diverges_is_told_where_and_moves_nothing() {
     simulate(async {
         let (cluster, follower) = alone(&[]).await;
         let first = cluster.state().leader_epoch.0;
@@ -142,7 +142,7 @@ fn a_follower_whose_log_diverges_is_told_where_and_moves_nothing() {
 }
 
 #[test]
-fn who_lags_leaves_the_isr_and_who_has_caught_up_joins_it() {
+pub(super) fn who_lags_leaves_the_isr_and_who_has_caught_up_joins_it() {
     simulate(async {
         let (cluster, follower) = alone(&[]).await;
         let began = tokio::time::Instant::now();
@@ -159,7 +159,7 @@ fn who_lags_leaves_the_isr_and_who_has_caught_up_joins_it() {
 }
 
 #[test]
-fn acks_all_is_refused_as_long_as_too_few_are_in_sync() {
+pub(super) fn acks_all_is_refused_as_long_as_too_few_are_in_sync() {
     simulate(async {
         let (cluster, follower) = alone(&[("min.insync.replicas", "2")]).await;
         let answer = cluster.produce_within(1, -1, "a", 500).await;

@@ -2,4 +2,6 @@
 
 mod followers;
 mod leaders;
+mod planted;
 mod rig;
+mod schedules;

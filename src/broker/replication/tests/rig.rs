@@ -42,7 +42,7 @@ use crate::types::{
 /// How long anything may take that is waited for.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-pub(super) const TOPIC: &str = "orders";
+const TOPIC: &str = "orders";
 
 /// `replica.lag.time.max.ms` of all brokers.
 pub(super) const LAG: Duration = Duration::from_secs(2);
@@ -68,7 +68,6 @@ pub(super) struct Cluster {
     pub(super) controller: Arc<RemoteLeader>,
     nodes: BTreeMap<i32, Node>,
     client: Env,
-    settings: Vec<(&'static str, &'static str)>,
 }
 
 fn ip(id: i32) -> IpAddr {
@@ -102,20 +101,11 @@ impl Ask {
 impl Cluster {
     /// Brokers with these numbers, which serve.
     pub(super) async fn start(seed: u64, ids: &[i32]) -> Self {
-        Self::start_with(seed, ids, &[]).await
-    }
-
-    pub(super) async fn start_with(
-        seed: u64,
-        ids: &[i32],
-        settings: &[(&'static str, &'static str)],
-    ) -> Self {
         let run = SimRun::new(seed);
         run.net.set_delay_ms_max(seed % 3);
         let client = run.machine("client", ip(100)).env();
         let controller = RemoteLeader::new(usize::MAX >> 4);
-        let (nodes, settings) = (BTreeMap::new(), settings.to_vec());
-        let mut cluster = Self { run, controller, nodes, client, settings };
+        let mut cluster = Self { run, controller, nodes: BTreeMap::new(), client };
         for id in ids {
             cluster.boot(*id).await;
         }
@@ -132,15 +122,12 @@ impl Cluster {
             Node { machine, broker: None }
         });
         let lag = LAG.as_millis().to_string();
-        let mut options = BrokerOptions {
+        let options = BrokerOptions {
             listeners: Some(format!("PLAINTEXT://10.0.0.{id}:9092")),
             ..BrokerOptions::in_directory("/data")
         }
         .with("node.id", id.to_string())
         .with("replica.lag.time.max.ms", lag);
-        for (name, value) in &self.settings {
-            options = options.with(*name, *value);
-        }
         let quorum: Arc<dyn MetadataLog> = Arc::new(ToRemote(Arc::clone(&self.controller)));
         let broker = boot::tests::start_on(node.machine.env(), &options, quorum).await;
         node.broker = Some(broker.unwrap());
@@ -181,10 +168,20 @@ impl Cluster {
         broker.shutdown().await.unwrap();
     }
 
+    /// The syncs of a broker take up to so long.
+    pub(super) fn slow_syncs(&self, id: i32, ms: u64) {
+        self.nodes.get(&id).unwrap().machine.threads.set_pauses(1, ms);
+    }
+
     /// Nothing passes between two brokers any more.
     pub(super) fn cut(&self, one: i32, other: i32) {
         self.run.net.cut(ip(one), ip(other));
         self.run.net.cut(ip(other), ip(one));
+    }
+
+    /// What one broker sends to another is held back.
+    pub(super) fn cut_one_way(&self, from: i32, to: i32) {
+        self.run.net.cut(ip(from), ip(to));
     }
 
     pub(super) fn heal(&self) {
@@ -203,15 +200,24 @@ impl Cluster {
         }
     }
 
-    /// A topic with one partition, which has these replicas.
+    /// The topic, with one partition, which has these replicas.
     pub(super) async fn create(&self, replicas: &[i32], configs: &[(&str, &str)]) {
+        self.create_named(TOPIC, replicas, configs).await;
+    }
+
+    pub(super) async fn create_named(
+        &self,
+        name: &str,
+        replicas: &[i32],
+        configs: &[(&str, &str)],
+    ) {
         let log: Arc<dyn MetadataLog> = Arc::new(ToRemote(Arc::clone(&self.controller)));
         let replicas: Vec<NodeId> = replicas.iter().copied().map(NodeId).collect();
         let config = |(name, value): &(&str, &str)| ((*name).to_owned(), Some((*value).to_owned()));
         let topic = NewTopic {
             assignments: vec![(0, replicas)],
             configs: configs.iter().map(config).collect(),
-            ..NewTopic::new(TOPIC, -1, -1)
+            ..NewTopic::new(name, -1, -1)
         };
         let created = log.submit(CreateTopics { topics: vec![topic], validate_only: false }).await;
         created.unwrap().reply.remove(0).unwrap();
