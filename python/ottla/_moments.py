@@ -39,6 +39,9 @@ _ATTOSECONDS = {
 def datetimes(found: Values) -> Any:
     import pyarrow as pa
 
+    are_plain = set(map(type, found.values)) <= {datetime, type(None)}
+    if are_plain and all(value is None or value.tzinfo is None for value in found.values):
+        return pa.array(found.values, pa.timestamp("us"))
     aware: int | None = None
     naive: int | None = None
     zones: list[Any] = []
@@ -122,7 +125,7 @@ def _attoseconds(found: Values, at: int) -> int:
 
 
 def _of_unit(found: Values, numbers: list[int | None], kind: Any) -> Any:
-    """Return times in microseconds, or in nanoseconds where one needs them."""
+    """Return times in microseconds; in nanoseconds or longer units where some need these."""
     import pyarrow as pa
 
     def finer(unit: str) -> int | None:
@@ -130,15 +133,24 @@ def _of_unit(found: Values, numbers: list[int | None], kind: Any) -> Any:
         rate = _ATTOSECONDS[unit]
         return next((at for at, one in enumerate(numbers) if one and one % rate), None)
 
-    at = finer("us")
-    unit = "us" if at is None else "ns"
-    beyond = finer("ns")
-    if beyond is not None:
-        raise found.out_of_range(beyond, "which has digits below the nanosecond; Arrow has none")
+    def beyond(unit: str) -> int | None:
+        """Return the first that is out of the range of a unit."""
+        rate = _ATTOSECONDS[unit]
+        return next(
+            (at for at, one in enumerate(numbers) if one and one // rate not in _INT64), None
+        )
+
+    too_fine = finer("ns")
+    if too_fine is not None:
+        raise found.out_of_range(too_fine, "which has digits below the nanosecond; Arrow has none")
+    fine = finer("us")
+    units = ["ns"] if fine is not None else ["us", "ms", "s"]
+    exact = [one for one in units if finer(one) is None]
+    unit = next((one for one in exact if beyond(one) is None), None)
+    if unit is None:
+        place = beyond(exact[-1]) or 0
+        reason = "" if fine is None else f"; {found.at(fine)}, which needs them"
+        raise found.out_of_range(place, f"beyond Arrow's times in {exact[-1]}{reason}")
     rate = _ATTOSECONDS[unit]
     values = [None if one is None else one // rate for one in numbers]
-    for place, one in enumerate(values):
-        if one is not None and one not in _INT64:
-            reason = "" if at is None else f"; {found.at(at)}, which needs them"
-            raise found.out_of_range(place, f"beyond Arrow's times in {unit}{reason}")
     return pa.array(values, pa.int64()).view(kind(unit))

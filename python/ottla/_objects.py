@@ -217,6 +217,8 @@ def _floats(found: Values) -> Any:
         # NaN is not equal to itself.
         return number if number == value or value != value else None  # noqa: PLR0124
 
+    if set(map(type, found.values)) <= {float, type(None)}:
+        return pa.array(found.values, pa.float64(), from_pandas=False)
     values: list[float | None] = []
     for at, value in enumerate(found.values):
         number = None if value is None else exact(value)

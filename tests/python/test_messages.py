@@ -21,6 +21,11 @@ def timed(second: int | None) -> pa.Table:
     return pa.table({"at": pa.array([1, second], pa.int64()).view(pa.timestamp("s"))})
 
 
+def dated(millis: int) -> pa.Table:
+    """A table whose second row has a date in milliseconds."""
+    return pa.table({"at": pa.array([0, millis], pa.int64()).view(pa.date64())})
+
+
 def avro(kind: Any) -> ottla.Format:
     fields = [{"name": "a", "type": kind}]
     return ottla.avro({"type": "record", "name": "R", "fields": fields})
@@ -215,7 +220,20 @@ SAID: dict[str, tuple[Callable[[Any], object], type[Exception], str]] = {
             value=avro({"type": "bytes", "logicalType": "decimal", "precision": 4, "scale": 1}),
         ),
         ottla.ConfigError,
-        'row 1: column "a": 12345.60 does not fit Decimal256(4, 1); cast it first',
+        'row 1: column "a": 12345.6 does not fit Decimal256(4, 1); cast it first',
+    ),
+    "a date that JSON would not read back": (
+        lambda kafka: kafka.write("events", dated(2**31 * 86_400_000), value=ottla.json()),
+        ottla.ConfigError,
+        (
+            'row 1: column "at": a date64 of 185542587187200000 ms is beyond the days that 32 bits '
+            "hold; cast it to a timestamp"
+        ),
+    ),
+    "a date that is a time": (
+        lambda kafka: kafka.write("events", dated(1), value=ottla.json()),
+        ottla.ConfigError,
+        'row 1: column "at": a date64 of 1 ms is not midnight; cast it to a timestamp',
     ),
     "no time": (
         lambda kafka: kafka.topics(timeout="soon"),

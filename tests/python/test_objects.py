@@ -77,7 +77,8 @@ REFUSED: list[tuple[list[Any], str]] = [
     ([uuid.UUID(int=1), b"a" * 16], r"row 1 is .*\(bytes\), but row 0 is .*\(UUID\)"),
     ([time(1), time(2, tzinfo=UTC)], r"row 1 is .*time of day with a time zone"),
     ([NOON.replace(year=1600), NANOSECOND], r"row 0 is .*beyond .* ns; row 1 is .*which needs"),
-    ([timedelta.max], r"row 0 is .*beyond Arrow's times in us"),
+    ([timedelta.max, timedelta(1)], r"row 0 is .*beyond Arrow's times in us"),
+    ([timedelta(1), np.timedelta64(2**62, "D")], r"row 1 is .*beyond Arrow's times in s"),
     ([np.timedelta64(1, "M")], r"row 0 is .*no fixed length"),
     ([np.datetime64(1, "ps")], r"row 0 is .*below the nanosecond"),
     (["a", "\ud800"], r"row 1 is '\\ud800' \(str\), which has a lone surrogate"),
@@ -130,6 +131,7 @@ EXACT: list[tuple[list[Any], str]] = [
     ([NANOSECOND, NOON, None], "timestamp[ns]"),
     ([NOON, pd.Timestamp(NOON), np.datetime64(NOON, "s")], "timestamp[us]"),
     ([pd.Timedelta(1, "ns"), timedelta(1), np.timedelta64(2, "D")], "duration[ns]"),
+    ([timedelta(days=10**9 - 1, milliseconds=1)], "duration[ms]"),
     ([np.datetime64(DAY), DAY, np.datetime64("NaT")], "date32[day]"),
     ([NOON.replace(tzinfo=PLUS_TWO), NOON.replace(tzinfo=UTC)], "timestamp[us, tz=UTC]"),
     ([NOON.replace(tzinfo=PLUS_TWO)], "timestamp[us, tz=+02:00]"),
@@ -167,6 +169,12 @@ def test_a_column_with_one_exact_type_is_written(
     found = written(kafka, frame(values, library))
     assert str(found.type).startswith(kind)
     assert_same(found, values, library)
+
+
+def test_a_time_that_microseconds_do_not_reach_keeps_its_seconds(kafka: ottla.Client) -> None:
+    found = written(kafka, frame([np.datetime64(2**62, "s"), np.datetime64(1, "s"), None]))
+    assert found.type == pa.timestamp("s")
+    assert found.cast(pa.int64()).to_pylist() == [2**62, 1, None]
 
 
 def test_nan_is_missing_in_a_column_of_pandas_and_nowhere_else(kafka: ottla.Client) -> None:

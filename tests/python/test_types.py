@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import uuid
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -146,6 +147,26 @@ def test_each_type_comes_back_or_is_refused_with_its_column(
     assert values_of(found, kind) == values_of(array, kind)
 
 
+def of_pandas(frame: Any) -> pa.Table:
+    """Return the table that a frame of pandas is; pandas has nulls in lists of numbers as NaN."""
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    for at, name in enumerate(table.column_names):
+        kind = table.schema.types[at]
+        if pa.types.is_nested(kind) and any(one in str(kind) for one in ("double", "float")):
+            column = pa.array(frame[name].tolist(), from_pandas=False)
+            table = table.set_column(at, name, column)
+    return table
+
+
+def told_apart(value: Any) -> Any:
+    """Return a value in which NaN is equal to NaN."""
+    if isinstance(value, dict):
+        return {name: told_apart(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [told_apart(one) for one in value]
+    return "NaN" if isinstance(value, float) and math.isnan(value) else value
+
+
 def made(library: str, table: pa.Table) -> tuple[Any, pa.Table]:
     """Return a frame of a library, and the table that it exports."""
     if library == "polars":
@@ -156,7 +177,7 @@ def made(library: str, table: pa.Table) -> tuple[Any, pa.Table]:
         return relation, relation.to_arrow_table()
     if library == "pandas":
         pandas = table.to_pandas()
-        return pandas, pa.Table.from_pandas(pandas, preserve_index=False)
+        return pandas, of_pandas(pandas)
     return table, table
 
 
@@ -196,7 +217,7 @@ def check(
     try:
         topic, value = write(shared, schemas, name, data)
     except ottla.ConfigError as error:
-        if 'column "c' not in str(error):
+        if 'column "c' not in str(error) and "column 'c" not in str(error):
             raise
         return
     try:
@@ -208,7 +229,8 @@ def check(
         return
     for column in expected.column_names:
         one, other = found[column].combine_chunks(), expected[column].combine_chunks()
-        assert values_of(one, other.type) == values_of(other, other.type), (column, other.type)
+        both = [told_apart(values_of(part, other.type)) for part in (one, other)]
+        assert both[0] == both[1], (column, other.type)
 
 
 @pytest.mark.parametrize("name", CARRIES)

@@ -416,3 +416,37 @@ pub(in crate::columnar) fn members<'a>(path: &str, array: &'a ArrayRef) -> Resul
         other => Err(unfit(path, other, "structs")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::ListArray;
+
+    use super::*;
+
+    fn row_of(error: &Error) -> Option<usize> {
+        if let Error::Row { row, .. } = error { Some(*row) } else { None }
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_is_told_by_its_row_also_in_lists() {
+        let numbers: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None, Some(1 << 40)]));
+        let error = i32s("a", &numbers).unwrap_err();
+        assert_eq!(row_of(&error), Some(2), "{error}");
+        assert!(error.to_string().contains("1099511627776 does not fit Int32"), "{error}");
+
+        let one = |items: &[i64]| Some(items.iter().map(|&item| Some(item)).collect::<Vec<_>>());
+        let rows = vec![one(&[1 << 41]), one(&[1, 2]), None, one(&[]), one(&[3, 1 << 40, 4])];
+        let all: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(rows));
+        let check = |array: &ArrayRef| {
+            let (offsets, items) = lists("a", array).unwrap();
+            let error = i32s("a[]", &items.1).err()?;
+            row_of(&in_row_of(&offsets, error))
+        };
+        assert_eq!(check(&all), Some(0));
+        // Rows behind others, and before them: items of these are none of theirs.
+        assert_eq!(check(&all.slice(1, 4)), Some(3));
+        assert_eq!(check(&all.slice(1, 3)), None);
+        assert_eq!(check(&all.slice(4, 1)), Some(0));
+        assert_eq!(check(&all.slice(5, 0)), None);
+    }
+}

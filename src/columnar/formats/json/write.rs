@@ -162,6 +162,8 @@ enum Kind {
     Uuid(BytesColumn),
     Time(TimeUnit, ScalarBuffer<i64>),
     Date(ScalarBuffer<i32>),
+    /// In milliseconds.
+    LongDate(ScalarBuffer<i64>),
     TimeOfDay(TimeUnit, ScalarBuffer<i64>),
     Duration(TimeUnit, ScalarBuffer<i64>),
     /// Rare types, formatted as strings by arrow itself.
@@ -210,8 +212,7 @@ impl ValueWriter {
             DataType::Duration(unit) => Kind::Duration(*unit, numbers(name, array)?),
             DataType::Date32 => Kind::Date(array.as_primitive::<Date32Type>().values().clone()),
             DataType::Date64 => {
-                whole_days(name, array)?;
-                return again(&recast(name, array, &DataType::Date32)?);
+                Kind::LongDate(array.as_primitive::<Date64Type>().values().clone())
             }
             DataType::Decimal32(..)
             | DataType::Decimal64(..)
@@ -308,6 +309,12 @@ impl ValueWriter {
                 put_date(output, i64::from(values.get(row).copied().unwrap_or(0)));
                 output.push(b'"');
             }
+            Kind::LongDate(values) => {
+                let days = days(values.get(row).copied().unwrap_or(0))?;
+                output.push(b'"');
+                put_date(output, i64::from(days));
+                output.push(b'"');
+            }
             _ => return self.write_nested(row, output),
         }
         Ok(())
@@ -394,14 +401,18 @@ fn numbers(name: &str, array: &ArrayRef) -> Result<ScalarBuffer<i64>> {
     Ok(recast(name, array, &DataType::Int64)?.as_primitive::<Int64Type>().values().clone())
 }
 
-/// A date in milliseconds may include a time of day, which JSON would lose.
-fn whole_days(name: &str, array: &ArrayRef) -> Result<()> {
+/// The days since 1970 of a date in milliseconds, which may include a time of day that JSON would lose,
+/// or be none that is read back.
+fn days(milliseconds: i64) -> Result<i32, Fail> {
     const DAY_MS: i64 = 86_400_000;
-    let mut dates = array.as_primitive::<Date64Type>().iter().flatten();
-    match dates.find(|date| date % DAY_MS != 0) {
-        None => Ok(()),
-        Some(date) => Err(Error::invalid(format!(
-            "column {name:?} is date64, and {date} ms is not midnight; cast it to a timestamp"
+    let days = i32::try_from(milliseconds.div_euclid(DAY_MS));
+    match days {
+        Ok(days) if milliseconds.rem_euclid(DAY_MS) == 0 => Ok(days),
+        Ok(_) => Err(Fail::new(format!(
+            "a date64 of {milliseconds} ms is not midnight; cast it to a timestamp"
+        ))),
+        Err(_) => Err(Fail::new(format!(
+            "a date64 of {milliseconds} ms is beyond the days that 32 bits hold; cast it to a timestamp"
         ))),
     }
 }
