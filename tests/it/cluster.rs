@@ -10,6 +10,9 @@ use ottla::protocol::messages::create_topics::{CreatableTopic, CreateTopicsReque
 use ottla::protocol::messages::describe_quorum::{
     DescribeQuorumRequest, PartitionData, PartitionQuorum, TopicData,
 };
+use ottla::protocol::messages::list_offsets::{
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
+};
 use ottla::protocol::messages::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponsePartition,
 };
@@ -108,14 +111,28 @@ impl Cluster {
         }
     }
 
-    /// All values of the partition, from its leader.
+    /// All values of the partition, from its leader, as soon as that knows what is committed.
     fn values(&self, topic: &str) -> Vec<String> {
         let leads =
             |partition: &MetadataResponsePartition| self.running.contains_key(&partition.leader_id);
         let leader = self.partition_when(topic, leads).leader_id;
-        let values = self.client(leader).values(topic, 0, 0);
+        let mut client = self.client(leader);
+        let began = Instant::now();
+        while client.call(5, latest(topic)).topics[0].partitions[0].error_code
+            == ErrorCode::OffsetNotAvailable.to_i16()
+        {
+            assert!(began.elapsed() < PATIENCE, "the end of {topic} stays unknown");
+            std::thread::yield_now();
+        }
+        let values = client.values(topic, 0, 0);
         values.into_iter().map(|(_, value)| String::from_utf8(value).unwrap()).collect()
     }
+}
+
+fn latest(topic: &str) -> ListOffsetsRequest {
+    let partition = ListOffsetsPartition { timestamp: -1, ..ListOffsetsPartition::default() };
+    let topic = ListOffsetsTopic { name: topic.into(), partitions: vec![partition] };
+    ListOffsetsRequest { replica_id: -1, topics: vec![topic], ..ListOffsetsRequest::default() }
 }
 
 fn metadata(client: &mut Client, topic: &str) -> MetadataResponse {

@@ -177,86 +177,107 @@ pub(in crate::broker) fn read_request(
     match request {
         protocol::Request::Vote(body) => {
             check_cluster(cluster_id, body.cluster_id.as_deref())?;
-            let partition = only(&body.topics, |topic| (&topic.topic_name, &topic.partitions))?;
-            check_index(partition.partition_index)?;
-            Ok(Request::Vote(VoteRequest {
-                epoch: LeaderEpoch(partition.replica_epoch),
-                candidate: key(partition.replica_id, partition.replica_directory_id),
-                voter: key(body.voter_id, partition.voter_directory_id),
-                last: place(partition.last_offset, partition.last_offset_epoch),
-                pre_vote: partition.pre_vote,
-            }))
+            read_vote(body).map(Request::Vote)
         }
         protocol::Request::BeginQuorumEpoch(body) => {
             check_cluster(cluster_id, body.cluster_id.as_deref())?;
-            let partition = only(&body.topics, |topic| (&topic.topic_name, &topic.partitions))?;
-            check_index(partition.partition_index)?;
-            let endpoints = body.leader_endpoints.iter();
-            let endpoints = endpoints.map(|one| endpoint(&one.name, &one.host, one.port));
-            Ok(Request::BeginQuorumEpoch(BeginQuorumEpochRequest {
-                epoch: LeaderEpoch(partition.leader_epoch),
-                leader: Leader { id: NodeId(partition.leader_id), endpoints: endpoints.collect() },
-                voter: key(body.voter_id, partition.voter_directory_id),
-            }))
+            read_begin(body).map(Request::BeginQuorumEpoch)
         }
         protocol::Request::EndQuorumEpoch(body) => {
             check_cluster(cluster_id, body.cluster_id.as_deref())?;
-            let partition = only(&body.topics, |topic| (&topic.topic_name, &topic.partitions))?;
-            check_index(partition.partition_index)?;
-            let endpoints = body.leader_endpoints.iter();
-            let endpoints = endpoints.map(|one| endpoint(&one.name, &one.host, one.port));
-            // Version 0 names nodes, later ones replicas.
-            let named = partition.preferred_successors.iter().map(|&id| key(id, Uuid::ZERO));
-            let candidates = partition.preferred_candidates.iter();
-            let candidates =
-                candidates.map(|one| key(one.candidate_id, one.candidate_directory_id));
-            Ok(Request::EndQuorumEpoch(EndQuorumEpochRequest {
-                epoch: LeaderEpoch(partition.leader_epoch),
-                leader: Leader { id: NodeId(partition.leader_id), endpoints: endpoints.collect() },
-                successors: named.chain(candidates).collect(),
-            }))
+            read_end(body).map(Request::EndQuorumEpoch)
         }
         protocol::Request::Fetch(body) => {
             check_cluster(cluster_id, body.cluster_id.as_deref())?;
-            let partition = only(&body.topics, |topic| (&TOPIC, &topic.partitions))?;
-            check_index(partition.partition)?;
-            let replica = body.replica_state.replica_id.max(body.replica_id);
-            Ok(Request::Fetch(FetchRequest {
-                epoch: LeaderEpoch(partition.current_leader_epoch),
-                replica: key(replica, partition.replica_directory_id),
-                last: place(partition.fetch_offset, partition.last_fetched_epoch),
-                sent: Duration::ZERO,
-                high_watermark: Offset(partition.high_watermark),
-                max_wait: Duration::from_millis(body.max_wait_ms.max(0).unsigned_abs().into()),
-                wants_records: body.max_bytes > 0 && partition.partition_max_bytes > 0,
-            }))
+            read_fetch(body).map(Request::Fetch)
         }
         protocol::Request::FetchSnapshot(body) => {
             check_cluster(cluster_id, body.cluster_id.as_deref())?;
-            let partition = only(&body.topics, |topic| (&topic.name, &topic.partitions))?;
-            check_index(partition.partition)?;
-            let id = &partition.snapshot_id;
-            Ok(Request::FetchSnapshot(FetchSnapshotRequest {
-                epoch: LeaderEpoch(partition.current_leader_epoch),
-                replica: key(body.replica_id, partition.replica_directory_id),
-                snapshot: place(id.end_offset, id.epoch),
-                position: u64::try_from(partition.position)
-                    .map_err(|_negative| refused(ErrorCode::PositionOutOfRange))?,
-            }))
+            read_snapshot(body).map(Request::FetchSnapshot)
         }
         protocol::Request::UpdateRaftVoter(body) => {
             check_cluster(cluster_id, body.cluster_id.as_deref())?;
-            let endpoints = body.listeners.iter();
-            let endpoints = endpoints.map(|one| endpoint(&one.name, &one.host, one.port));
-            let voter = Voter {
-                key: key(body.voter_id, body.voter_directory_id),
-                endpoints: endpoints.collect(),
-            };
-            let epoch = LeaderEpoch(body.current_leader_epoch);
-            Ok(Request::UpdateVoter(UpdateVoterRequest { epoch, voter }))
+            read_update(body).map(Request::UpdateVoter)
         }
         _ => Err(refused(ErrorCode::InvalidRequest)),
     }
+}
+
+fn read_vote(body: &vote::VoteRequest) -> Result<VoteRequest> {
+    let partition = only(&body.topics, |topic| (&topic.topic_name, &topic.partitions))?;
+    check_index(partition.partition_index)?;
+    Ok(VoteRequest {
+        epoch: LeaderEpoch(partition.replica_epoch),
+        candidate: key(partition.replica_id, partition.replica_directory_id),
+        voter: key(body.voter_id, partition.voter_directory_id),
+        last: place(partition.last_offset, partition.last_offset_epoch),
+        pre_vote: partition.pre_vote,
+    })
+}
+
+fn read_begin(body: &begin::BeginQuorumEpochRequest) -> Result<BeginQuorumEpochRequest> {
+    let partition = only(&body.topics, |topic| (&topic.topic_name, &topic.partitions))?;
+    check_index(partition.partition_index)?;
+    let endpoints = body.leader_endpoints.iter();
+    let endpoints = endpoints.map(|one| endpoint(&one.name, &one.host, one.port));
+    Ok(BeginQuorumEpochRequest {
+        epoch: LeaderEpoch(partition.leader_epoch),
+        leader: Leader { id: NodeId(partition.leader_id), endpoints: endpoints.collect() },
+        voter: key(body.voter_id, partition.voter_directory_id),
+    })
+}
+
+fn read_end(body: &end::EndQuorumEpochRequest) -> Result<EndQuorumEpochRequest> {
+    let partition = only(&body.topics, |topic| (&topic.topic_name, &topic.partitions))?;
+    check_index(partition.partition_index)?;
+    let endpoints = body.leader_endpoints.iter();
+    let endpoints = endpoints.map(|one| endpoint(&one.name, &one.host, one.port));
+    // Version 0 names nodes, later ones replicas.
+    let named = partition.preferred_successors.iter().map(|&id| key(id, Uuid::ZERO));
+    let candidates = partition.preferred_candidates.iter();
+    let candidates = candidates.map(|one| key(one.candidate_id, one.candidate_directory_id));
+    Ok(EndQuorumEpochRequest {
+        epoch: LeaderEpoch(partition.leader_epoch),
+        leader: Leader { id: NodeId(partition.leader_id), endpoints: endpoints.collect() },
+        successors: named.chain(candidates).collect(),
+    })
+}
+
+fn read_fetch(body: &fetch::FetchRequest) -> Result<FetchRequest> {
+    let partition = only(&body.topics, |topic| (&TOPIC, &topic.partitions))?;
+    check_index(partition.partition)?;
+    let replica = body.replica_state.replica_id.max(body.replica_id);
+    Ok(FetchRequest {
+        epoch: LeaderEpoch(partition.current_leader_epoch),
+        replica: key(replica, partition.replica_directory_id),
+        last: place(partition.fetch_offset, partition.last_fetched_epoch),
+        sent: Duration::ZERO,
+        high_watermark: Offset(partition.high_watermark),
+        max_wait: Duration::from_millis(body.max_wait_ms.max(0).unsigned_abs().into()),
+        wants_records: body.max_bytes > 0 && partition.partition_max_bytes > 0,
+    })
+}
+
+fn read_snapshot(body: &snapshot::FetchSnapshotRequest) -> Result<FetchSnapshotRequest> {
+    let partition = only(&body.topics, |topic| (&topic.name, &topic.partitions))?;
+    check_index(partition.partition)?;
+    let id = &partition.snapshot_id;
+    Ok(FetchSnapshotRequest {
+        epoch: LeaderEpoch(partition.current_leader_epoch),
+        replica: key(body.replica_id, partition.replica_directory_id),
+        snapshot: place(id.end_offset, id.epoch),
+        position: u64::try_from(partition.position)
+            .map_err(|_negative| refused(ErrorCode::PositionOutOfRange))?,
+    })
+}
+
+fn read_update(body: &update::UpdateRaftVoterRequest) -> Result<UpdateVoterRequest> {
+    let endpoints = body.listeners.iter();
+    let endpoints = endpoints.map(|one| endpoint(&one.name, &one.host, one.port));
+    let voter =
+        Voter { key: key(body.voter_id, body.voter_directory_id), endpoints: endpoints.collect() };
+    let epoch = LeaderEpoch(body.current_leader_epoch);
+    Ok(UpdateVoterRequest { epoch, voter })
 }
 
 /// Refuses what is meant for another cluster. Who does not know its cluster yet is let through.

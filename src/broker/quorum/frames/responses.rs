@@ -24,74 +24,22 @@ pub(in crate::broker) fn answer(
     request: &Request,
     response: Response<Bytes>,
 ) -> Result<protocol::Response> {
-    let (leader_id, leader_epoch) = leader_fields(response.current());
-    let code = if leader_epoch > request.epoch().0 {
+    let current = response.current();
+    let code = if current.epoch > request.epoch() {
         ErrorCode::FencedLeaderEpoch
     } else {
         ErrorCode::None
     };
-    let error_code = code.to_i16();
     Ok(match (request, response) {
-        (Request::Vote(_), Response::Vote(response)) => {
-            let partition = vote::PartitionVote {
-                partition_index: 0,
-                error_code,
-                leader_id,
-                leader_epoch,
-                vote_granted: response.granted,
-            };
-            let node = |node_id, host, port| vote::NodeEndpoint { node_id, host, port };
-            vote::VoteResponse {
-                error_code: 0,
-                topics: vec![vote::TopicVotes {
-                    topic_name: TOPIC.clone(),
-                    partitions: vec![partition],
-                }],
-                node_endpoints: leader_endpoint(&response.current, node),
-            }
-            .into()
-        }
+        (Request::Vote(_), Response::Vote(response)) => vote_answer(&response, code).into(),
         (Request::BeginQuorumEpoch(_), Response::Current(current)) => {
-            let partition =
-                begin::PartitionEpoch { partition_index: 0, error_code, leader_id, leader_epoch };
-            let node = |node_id, host, port| begin::NodeEndpoint { node_id, host, port };
-            begin::BeginQuorumEpochResponse {
-                error_code: 0,
-                topics: vec![begin::TopicEpoch {
-                    topic_name: TOPIC.clone(),
-                    partitions: vec![partition],
-                }],
-                node_endpoints: leader_endpoint(&current, node),
-            }
-            .into()
+            begin_answer(&current, code).into()
         }
         (Request::EndQuorumEpoch(_), Response::Current(current)) => {
-            let partition =
-                end::PartitionEpoch { partition_index: 0, error_code, leader_id, leader_epoch };
-            let node = |node_id, host, port| end::NodeEndpoint { node_id, host, port };
-            end::EndQuorumEpochResponse {
-                error_code: 0,
-                topics: vec![end::TopicEpoch {
-                    topic_name: TOPIC.clone(),
-                    partitions: vec![partition],
-                }],
-                node_endpoints: leader_endpoint(&current, node),
-            }
-            .into()
+            end_answer(&current, code).into()
         }
         (Request::UpdateVoter(_), Response::Current(current)) => {
-            let mut leader =
-                update::CurrentLeader { leader_id, leader_epoch, ..Default::default() };
-            if let Some(known) = current.leader.iter().flat_map(|leader| &leader.endpoints).next() {
-                leader.host = Str::from(&*known.host);
-                leader.port = known.port.into();
-            }
-            update::UpdateRaftVoterResponse {
-                error_code,
-                current_leader: leader,
-                ..Default::default()
-            }
-            .into()
+            update_answer(&current, code).into()
         }
         (Request::Fetch(_), Response::Fetch(response)) => fetch_answer(response, code)?.into(),
         (Request::FetchSnapshot(_), Response::FetchSnapshot(response)) => {
@@ -99,6 +47,62 @@ pub(in crate::broker) fn answer(
         }
         _ => return Err(Error::malformed("answer of the quorum", "it is that of another request")),
     })
+}
+
+fn vote_answer(response: &VoteResponse, code: ErrorCode) -> vote::VoteResponse {
+    let (leader_id, leader_epoch) = leader_fields(&response.current);
+    let partition = vote::PartitionVote {
+        partition_index: 0,
+        error_code: code.to_i16(),
+        leader_id,
+        leader_epoch,
+        vote_granted: response.granted,
+    };
+    let node = |node_id, host, port| vote::NodeEndpoint { node_id, host, port };
+    vote::VoteResponse {
+        error_code: 0,
+        topics: vec![vote::TopicVotes { topic_name: TOPIC.clone(), partitions: vec![partition] }],
+        node_endpoints: leader_endpoint(&response.current, node),
+    }
+}
+
+fn begin_answer(current: &LeaderAndEpoch, code: ErrorCode) -> begin::BeginQuorumEpochResponse {
+    let (leader_id, leader_epoch) = leader_fields(current);
+    let error_code = code.to_i16();
+    let partition =
+        begin::PartitionEpoch { partition_index: 0, error_code, leader_id, leader_epoch };
+    let node = |node_id, host, port| begin::NodeEndpoint { node_id, host, port };
+    begin::BeginQuorumEpochResponse {
+        error_code: 0,
+        topics: vec![begin::TopicEpoch { topic_name: TOPIC.clone(), partitions: vec![partition] }],
+        node_endpoints: leader_endpoint(current, node),
+    }
+}
+
+fn end_answer(current: &LeaderAndEpoch, code: ErrorCode) -> end::EndQuorumEpochResponse {
+    let (leader_id, leader_epoch) = leader_fields(current);
+    let error_code = code.to_i16();
+    let partition = end::PartitionEpoch { partition_index: 0, error_code, leader_id, leader_epoch };
+    let node = |node_id, host, port| end::NodeEndpoint { node_id, host, port };
+    end::EndQuorumEpochResponse {
+        error_code: 0,
+        topics: vec![end::TopicEpoch { topic_name: TOPIC.clone(), partitions: vec![partition] }],
+        node_endpoints: leader_endpoint(current, node),
+    }
+}
+
+fn update_answer(current: &LeaderAndEpoch, code: ErrorCode) -> update::UpdateRaftVoterResponse {
+    let (leader_id, leader_epoch) = leader_fields(current);
+    let mut leader = update::CurrentLeader { leader_id, leader_epoch, ..Default::default() };
+    if let Some(known) = current.leader.iter().flat_map(|leader| &leader.endpoints).next() {
+        leader.host = Str::from(&*known.host);
+        leader.port = known.port.into();
+    }
+    update::UpdateRaftVoterResponse {
+        error_code: code.to_i16(),
+        current_leader: leader,
+        ..Default::default()
+    }
 }
 
 fn leader_fields(current: &LeaderAndEpoch) -> (i32, i32) {

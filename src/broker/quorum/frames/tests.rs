@@ -91,9 +91,8 @@ fn found() -> impl Strategy<Value = Found<Bytes>> {
     let entry = (0..3, "[a-z]{0,20}", 0..9);
     let records = (0..1000_i64, prop::collection::vec(entry, 0..20)).prop_map(|(first, list)| {
         let mut epoch = 0;
-        let mut offset = first;
         let mut records = Vec::new();
-        for (later, text, leader) in list {
+        for (offset, (later, text, leader)) in (first..).zip(list) {
             epoch += later;
             let payload = if later > 0 {
                 Payload::LeaderChange { leader: NodeId(leader) }
@@ -102,7 +101,6 @@ fn found() -> impl Strategy<Value = Found<Bytes>> {
                 Payload::Records([&head[..], b"\n", text.as_bytes()].concat().into())
             };
             records.push(Entry { offset: Offset(offset), epoch: LeaderEpoch(epoch), payload });
-            offset += 1;
         }
         Found::Records(records)
     });
