@@ -6,14 +6,14 @@ use tokio::sync::mpsc;
 
 use super::{Quorum, QuorumOptions};
 use crate::broker::connection::BoxFuture;
-use crate::broker::metadata_log::{MetadataLog, Question, QuorumStatus, VoterStatus};
+use crate::broker::metadata_log::{MetadataLog, Question, QuorumStatus};
 use crate::config::BrokerConfig;
 use crate::env::Env;
 use crate::error::Result;
 use crate::log::LogDirectory;
 use crate::machine::metadata::{MetadataImage, MetadataUpdate};
 use crate::machine::quorum::{Timing, VoterSet};
-use crate::types::{NodeId, Offset, TimestampMs, Uuid};
+use crate::types::NodeId;
 
 /// A quorum, with what the broker is asked about it.
 #[derive(Debug)]
@@ -21,7 +21,6 @@ struct Member {
     quorum: Quorum,
     env: Env,
     node_id: NodeId,
-    directory_id: Uuid,
 }
 
 /// Opens the metadata log of a broker. With `volatile`, data is not synced to disk.
@@ -51,8 +50,7 @@ pub(in crate::broker) async fn start(
         fsync: !volatile,
     })
     .await?;
-    let directory_id = directory.meta().directory_id;
-    Ok(Arc::new(Member { quorum, env: env.clone(), node_id, directory_id }))
+    Ok(Arc::new(Member { quorum, env: env.clone(), node_id }))
 }
 
 impl MetadataLog for Member {
@@ -65,29 +63,7 @@ impl MetadataLog for Member {
     }
 
     fn status(&self) -> QuorumStatus {
-        let voter = |id: NodeId| {
-            if id == self.node_id {
-                VoterStatus {
-                    id,
-                    directory_id: self.directory_id,
-                    log_end_offset: self.quorum.log_end_offset(),
-                    last_caught_up: self.env.clock.now(),
-                }
-            } else {
-                VoterStatus {
-                    id,
-                    directory_id: Uuid::ZERO,
-                    log_end_offset: Offset::UNKNOWN,
-                    last_caught_up: TimestampMs::NONE,
-                }
-            }
-        };
-        QuorumStatus {
-            leader: self.quorum.leader(),
-            epoch: self.quorum.leader_epoch(),
-            high_watermark: self.quorum.high_watermark(),
-            voters: self.quorum.voters().into_iter().map(voter).collect(),
-        }
+        self.quorum.status(&*self.env.clock, self.node_id)
     }
 
     fn shutdown(&self) -> BoxFuture<()> {
