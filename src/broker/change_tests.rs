@@ -52,6 +52,8 @@ impl MetadataLog for NoLog {
             epoch: LeaderEpoch::UNKNOWN,
             high_watermark: Offset::UNKNOWN,
             voters: Vec::new(),
+            observers: Vec::new(),
+            endpoints: Vec::new(),
         }
     }
 

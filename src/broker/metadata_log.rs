@@ -20,34 +20,40 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::machine::controller::{
     AnyCommand, AnyReply, Command, CommandAnswer, Controller, Decision, Refusal,
 };
-use crate::machine::metadata::{MetadataImage, MetadataRecord, MetadataUpdate};
+use crate::machine::metadata::{Endpoint, MetadataImage, MetadataRecord, MetadataUpdate};
 use crate::machine::quorum;
 use crate::types::{LeaderEpoch, NodeId, Offset, TimestampMs, Uuid};
 
-/// The status of a member of the quorum.
+/// The status of a replica of the metadata log.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct VoterStatus {
-    /// The member.
+pub(super) struct ReplicaStatus {
+    /// The node.
     pub(super) id: NodeId,
-    /// Its log directory.
+    /// Its log directory; zero when unknown.
     pub(super) directory_id: Uuid,
     /// The end of its log; -1 when unknown.
     pub(super) log_end_offset: Offset,
+    /// When it last fetched; -1 when unknown.
+    pub(super) last_fetch: TimestampMs,
     /// When it was last caught up; -1 when unknown.
     pub(super) last_caught_up: TimestampMs,
 }
 
-/// The status of the quorum.
+/// The status of the quorum, as its leader knows it.
 #[derive(Clone, Debug)]
 pub(super) struct QuorumStatus {
     /// Its leader; none during an election.
     pub(super) leader: NodeId,
-    /// The leader's term.
+    /// The leader's epoch.
     pub(super) epoch: LeaderEpoch,
     /// Everything before is committed.
     pub(super) high_watermark: Offset,
-    /// The members.
-    pub(super) voters: Vec<VoterStatus>,
+    /// The voters. What others than the leader know of each other is only who they are.
+    pub(super) voters: Vec<ReplicaStatus>,
+    /// Who else fetches; empty on a node that does not lead.
+    pub(super) observers: Vec<ReplicaStatus>,
+    /// Where the voters listen for each other, as far as that is known.
+    pub(super) endpoints: Vec<(NodeId, Vec<Endpoint>)>,
 }
 
 /// The reply to a command, and where it holds.

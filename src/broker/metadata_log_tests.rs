@@ -167,6 +167,8 @@ impl MetadataLog for ToRemote {
             epoch: LeaderEpoch(1),
             high_watermark: self.0.leader().image.offset.next(),
             voters: Vec::new(),
+            observers: Vec::new(),
+            endpoints: Vec::new(),
         }
     }
 

@@ -1,14 +1,17 @@
 //! DescribeQuorum: v0-v2.
 //!
-//! Behaviour: leader, epoch, high watermark and voters of the metadata log (KIP-595), which is named
-//! `__cluster_metadata-0` as in Apache Kafka. There are no observers: every broker votes.
+//! Behaviour: leader, epoch, high watermark, voters and observers of the metadata log (KIP-595, KIP-853), which is named
+//! `__cluster_metadata-0` as in Apache Kafka. Only the leader knows how far the others are. A node listens for clients
+//! where it listens for the quorum; one that no broker of this id is registered for is listed as the voters describe it.
 //! Versions: v1 times of the last fetch; v2 directory ids, endpoints of the voters, messages.
-//! Errors: UNKNOWN_TOPIC_OR_PARTITION for any other partition.
+//! Errors: UNKNOWN_TOPIC_OR_PARTITION for any other partition; NOT_LEADER_OR_FOLLOWER on a node that does not lead.
 
 use super::common;
 use crate::broker::dispatch::Call;
+use crate::broker::metadata_log::{QuorumStatus, ReplicaStatus};
 use crate::error::ErrorCode;
 use crate::machine::controller::METADATA_TOPIC;
+use crate::machine::metadata::Endpoint;
 use crate::protocol::Str;
 use crate::protocol::messages::describe_quorum::{
     DescribeQuorumRequest, DescribeQuorumResponse, Listener, Node, PartitionQuorum, ReplicaState,
@@ -22,33 +25,37 @@ pub(in crate::broker) fn handle(
 ) -> DescribeQuorumResponse {
     let status = call.state.quorum();
     let version = call.context.api_version;
-    let now = call.state.env().clock.now();
-    let voter = |voter: &crate::broker::metadata_log::VoterStatus| {
-        let leads = voter.id == status.leader;
-        ReplicaState {
-            replica_id: voter.id.0,
-            // Version 2 added directory ids and nodes.
-            replica_directory_id: if version >= 2 { voter.directory_id } else { Uuid::ZERO },
-            log_end_offset: voter.log_end_offset.0,
-            last_fetch_timestamp: if leads { now.0 } else { -1 },
-            last_caught_up_timestamp: if leads { now.0 } else { voter.last_caught_up.0 },
-        }
+    let replica = |replica: &ReplicaStatus| ReplicaState {
+        replica_id: replica.id.0,
+        // Version 2 added directory ids and nodes.
+        replica_directory_id: if version >= 2 { replica.directory_id } else { Uuid::ZERO },
+        log_end_offset: replica.log_end_offset.0,
+        last_fetch_timestamp: replica.last_fetch.0,
+        last_caught_up_timestamp: replica.last_caught_up.0,
+    };
+    let refused = |index: i32, error: ErrorCode, message: String| PartitionQuorum {
+        partition_index: index,
+        error_code: error.to_i16(),
+        error_message: Some(Str::from(message.as_str())),
+        ..PartitionQuorum::default()
     };
     let partition = |topic: &str, index: i32| {
         if topic != METADATA_TOPIC || index != 0 {
-            return PartitionQuorum {
-                partition_index: index,
-                error_code: ErrorCode::UnknownTopicOrPartition.to_i16(),
-                error_message: Some(Str::from_static("only __cluster_metadata-0 has a quorum")),
-                ..PartitionQuorum::default()
-            };
+            let message = "only __cluster_metadata-0 has a quorum".to_owned();
+            return refused(index, ErrorCode::UnknownTopicOrPartition, message);
+        }
+        if status.leader != call.state.node_id() {
+            let (me, leader) = (call.state.node_id(), status.leader);
+            let message = format!("node {me} does not lead the metadata quorum, {leader} does");
+            return refused(index, ErrorCode::NotLeaderOrFollower, message);
         }
         PartitionQuorum {
             partition_index: index,
             leader_id: status.leader.0,
             leader_epoch: status.epoch.0,
             high_watermark: status.high_watermark.0,
-            current_voters: status.voters.iter().map(voter).collect(),
+            current_voters: status.voters.iter().map(replica).collect(),
+            observers: status.observers.iter().map(replica).collect(),
             ..PartitionQuorum::default()
         }
     };
@@ -60,7 +67,17 @@ pub(in crate::broker) fn handle(
             .map(|wanted| partition(&topic.topic_name, wanted.partition_index))
             .collect(),
     };
-    let nodes = common::all_brokers(call.state, call.context.reached())
+    let nodes = if version >= 2 { nodes(call, &status) } else { Vec::new() };
+    DescribeQuorumResponse {
+        topics: request.topics.iter().map(topic).collect(),
+        nodes,
+        ..DescribeQuorumResponse::default()
+    }
+}
+
+/// The registered brokers, and voters that are not among them.
+fn nodes(call: &Call<'_>, status: &QuorumStatus) -> Vec<Node> {
+    let mut nodes: Vec<Node> = common::all_brokers(call.state, call.context.reached())
         .into_iter()
         .map(|node| Node {
             node_id: node.id.0,
@@ -71,9 +88,16 @@ pub(in crate::broker) fn handle(
             }],
         })
         .collect();
-    DescribeQuorumResponse {
-        topics: request.topics.iter().map(topic).collect(),
-        nodes: if version >= 2 { nodes } else { Vec::new() },
-        ..DescribeQuorumResponse::default()
+    for (id, endpoints) in &status.endpoints {
+        if !endpoints.is_empty() && nodes.iter().all(|node| node.node_id != id.0) {
+            let listener = |endpoint: &Endpoint| Listener {
+                name: Str::from(&endpoint.listener),
+                host: Str::from(&endpoint.host),
+                port: endpoint.port,
+            };
+            let listeners = endpoints.iter().map(listener).collect();
+            nodes.push(Node { node_id: id.0, listeners });
+        }
     }
+    nodes
 }

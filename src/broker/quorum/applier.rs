@@ -15,8 +15,8 @@ use super::entry::{self, Entry};
 use super::feed::{Feed, Work};
 use super::shared::Shared;
 use super::snapshot::Checkpoint;
-use super::stopped;
-use super::store::{CHUNK_BYTES, Facts, read_entries};
+use super::store::{CHUNK_BYTES, Facts, directory_of, read_entries};
+use super::{QuorumOptions, stopped};
 use crate::env::Env;
 use crate::error::Result;
 use crate::log::LogReader;
@@ -38,6 +38,17 @@ pub(super) struct SnapshotOptions {
     pub(super) fsync: bool,
     /// The bytes of log after which one is taken.
     pub(super) limit_bytes: u64,
+}
+
+impl SnapshotOptions {
+    pub(super) fn of(options: &QuorumOptions) -> Self {
+        let limit_bytes = options.config.metadata_log_max_record_bytes_between_snapshots;
+        Self {
+            directory: directory_of(&options.log_dir),
+            fsync: options.fsync,
+            limit_bytes: u64::try_from(limit_bytes).unwrap_or(u64::MAX),
+        }
+    }
 }
 
 /// Everything that the task owns.

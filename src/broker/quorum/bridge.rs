@@ -8,14 +8,14 @@ use tokio::sync::mpsc;
 use super::links::Links;
 use super::{Quorum, QuorumOptions};
 use crate::broker::connection::BoxFuture;
-use crate::broker::metadata_log::{MetadataLog, Question, QuorumStatus, VoterStatus};
+use crate::broker::metadata_log::{MetadataLog, Question, QuorumStatus};
 use crate::config::{BrokerConfig, QuorumVoter};
 use crate::env::Env;
 use crate::error::Result;
 use crate::log::LogDirectory;
 use crate::machine::metadata::{Endpoint, MetadataImage, MetadataUpdate};
 use crate::machine::quorum::{ReplicaKey, Request, Response, Timing, Voter, VoterSet};
-use crate::types::{NodeId, Offset, TimestampMs, Uuid};
+use crate::types::{NodeId, Uuid};
 
 /// A quorum, with what the broker is asked about it.
 #[derive(Debug)]
@@ -23,7 +23,6 @@ struct Member {
     quorum: Quorum,
     env: Env,
     node_id: NodeId,
-    directory_id: Uuid,
 }
 
 /// Opens the metadata log of a broker. With `volatile`, data is not synced to disk.
@@ -58,13 +57,12 @@ pub(in crate::broker) async fn start(
         fsync: !volatile,
     };
     let quorum = if config.has_peers() {
-        let links = Links::new(env.net.clone(), node_id, directory);
+        let links = Links::new(env.net.clone(), node_id, config, directory);
         Quorum::open_among(options, Arc::new(links)).await?
     } else {
         Quorum::open(options).await?
     };
-    let directory_id = meta.directory_id;
-    Ok(Arc::new(Member { quorum, env: env.clone(), node_id, directory_id }))
+    Ok(Arc::new(Member { quorum, env: env.clone(), node_id }))
 }
 
 /// A voter of the configuration, which knows no directory ids.
@@ -89,29 +87,7 @@ impl MetadataLog for Member {
     }
 
     fn status(&self) -> QuorumStatus {
-        let voter = |id: NodeId| {
-            if id == self.node_id {
-                VoterStatus {
-                    id,
-                    directory_id: self.directory_id,
-                    log_end_offset: self.quorum.log_end_offset(),
-                    last_caught_up: self.env.clock.now(),
-                }
-            } else {
-                VoterStatus {
-                    id,
-                    directory_id: Uuid::ZERO,
-                    log_end_offset: Offset::UNKNOWN,
-                    last_caught_up: TimestampMs::NONE,
-                }
-            }
-        };
-        QuorumStatus {
-            leader: self.quorum.leader(),
-            epoch: self.quorum.leader_epoch(),
-            high_watermark: self.quorum.high_watermark(),
-            voters: self.quorum.voters().into_iter().map(voter).collect(),
-        }
+        self.quorum.status(&*self.env.clock, self.node_id)
     }
 
     fn answer(&self, request: Request) -> BoxFuture<Option<Response<Bytes>>> {

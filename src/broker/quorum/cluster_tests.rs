@@ -345,3 +345,44 @@ async fn subscribers_of_every_node_see_every_change_in_order() {
     }
     cluster.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_leader_describes_everybody_and_the_others_who_leads() {
+    let cluster = Cluster::start(11, 1 << 20).await;
+    begin(&cluster).await;
+    let last = cluster.create(NodeId(1), "topic").await;
+    let leader = cluster.leader(NodeId(1)).await;
+    let env = cluster.machines[&leader].env();
+    let away = ids().find(|id| *id != leader).unwrap();
+    cluster.kill(away);
+    let killed = env.clock.now();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let more = cluster.create(leader, "more").await;
+    assert!(more > last);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let now = env.clock.now();
+    let status = cluster.node(leader).status(&*env.clock, leader);
+    assert_eq!((status.leader, status.high_watermark), (leader, more.next()));
+    assert!(status.observers.is_empty());
+    assert_eq!(
+        status.voters.iter().map(|voter| voter.id).collect::<Vec<_>>(),
+        ids().collect::<Vec<_>>()
+    );
+    for voter in &status.voters {
+        let id = voter.id;
+        assert_eq!(voter.directory_id, Uuid([u8::try_from(id.0).unwrap(); 16]), "node {id}");
+        let is_away = id == away;
+        assert_eq!(voter.log_end_offset == more.next(), !is_away, "{voter:?}");
+        let oldest = if is_away { killed.0 - 1_000 } else { now.0 - 500 };
+        let newest = if is_away { killed.0 + 10 } else { now.0 };
+        for time in [voter.last_fetch, voter.last_caught_up] {
+            assert!((oldest..=newest).contains(&time.0), "{voter:?} at {now}, killed at {killed}");
+        }
+    }
+    assert!(status.endpoints.iter().all(|(id, endpoints)| *endpoints == voter(*id).endpoints));
+    let other = ids().find(|id| *id != leader && *id != away).unwrap();
+    let status = cluster.node(other).status(&*env.clock, other);
+    assert_eq!((status.leader, status.voters.len()), (leader, 3));
+    assert!(status.voters.iter().all(|voter| voter.log_end_offset == Offset::UNKNOWN));
+    cluster.stop().await;
+}

@@ -171,7 +171,8 @@ impl Driver {
         }
         while self.outbox.says_farewell() {
             match tokio::time::timeout_at(until, self.turn(false)).await {
-                Ok(turned) => drop(turned?),
+                Ok(Ok(_goes_on)) => {}
+                Ok(Err(error)) => return Err(error),
                 Err(_late) => break,
             }
         }

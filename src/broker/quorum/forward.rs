@@ -41,11 +41,12 @@ impl Forwarder {
     pub(super) fn new(
         node_id: NodeId,
         peers: Arc<dyn Peers>,
-        shared: Arc<Shared>,
+        shared: &Arc<Shared>,
         commands: mpsc::Sender<Box<dyn Question>>,
-        stopping: CancellationToken,
+        stopping: &CancellationToken,
     ) -> Self {
         let room = Arc::new(Semaphore::new(UNDER_WAY_MAX));
+        let (shared, stopping) = (Arc::clone(shared), stopping.clone());
         Self { node_id, peers, shared, commands, stopping, room }
     }
 

@@ -22,6 +22,7 @@ use super::frames;
 use super::peers::{Peers, Target};
 use crate::broker::connection::BoxFuture;
 use crate::broker::link::Link;
+use crate::config::BrokerConfig;
 use crate::env::Net;
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::LogDirectory;
@@ -60,6 +61,9 @@ pub(super) struct Links {
     net: Net,
     node_id: NodeId,
     client_id: String,
+    /// Where the configuration says that the nodes listen. It counts more than what is recorded in the log, which may be
+    /// from before they moved.
+    listed: BTreeMap<NodeId, String>,
     /// It says to which cluster this node belongs, as soon as that is known. Whoever closes it closes this.
     directory: Weak<LogDirectory>,
     slots: Arc<Mutex<BTreeMap<(String, Lane), Slot>>>,
@@ -68,19 +72,24 @@ pub(super) struct Links {
 impl Links {
     pub(super) fn new(net: Net, node_id: NodeId, directory: &Arc<LogDirectory>) -> Self {
         let client_id = format!("ottla-node-{node_id}");
-        let directory = Arc::downgrade(directory);
-        Self { net, node_id, client_id, directory, slots: Arc::default() }
+        let listed = config.other_voters().map(|voter| (NodeId(voter.id), voter.address()));
+        let (listed, directory) = (listed.collect(), Arc::downgrade(directory));
+        Self { net, node_id, client_id, listed, directory, slots: Arc::default() }
     }
 
     fn cluster_id(&self) -> Option<String> {
         self.directory.upgrade().and_then(|directory| directory.meta().cluster_id)
     }
 
-    fn address(target: &Target) -> Result<String> {
+    fn address(&self, target: &Target) -> Result<String> {
+        if let Peer::Node(id) = target.peer
+            && let Some(address) = self.listed.get(&id)
+        {
+            return Ok(address.clone());
+        }
         let endpoint = target.endpoints.first().ok_or_else(|| {
-            let text =
-                format!("it is not known where {:?} of the metadata quorum listens", target.peer);
-            Error::invalid(text)
+            let node = target.peer;
+            Error::invalid(format!("it is not known where {node:?} of the metadata quorum listens"))
         })?;
         Ok(host_and_port(&endpoint.host, endpoint.port))
     }
@@ -117,7 +126,7 @@ impl Peers for Links {
             Request::FetchSnapshot(_) => (Lane::Fetch, CALL_MAX),
             _ => (Lane::Control, CALL_MAX),
         };
-        let link = Self::address(&to).map(|address| self.link(address, lane));
+        let link = self.address(&to).map(|address| self.link(address, lane));
         let frame = frames::request(self.cluster_id().as_deref(), &request);
         Box::pin(async move {
             let link = link?.await?;
@@ -128,7 +137,7 @@ impl Peers for Links {
 
     fn forward(&self, leader: Leader, command: Vec<u8>) -> BoxFuture<Result<Vec<u8>>> {
         let to = Target { peer: Peer::Node(leader.id), endpoints: leader.endpoints };
-        let link = Self::address(&to).map(|address| self.link(address, Lane::Commands));
+        let link = self.address(&to).map(|address| self.link(address, Lane::Commands));
         let sender = Sender { node_id: self.node_id, cluster_id: self.cluster_id() };
         let envelope = EnvelopeRequest {
             request_data: command.into(),

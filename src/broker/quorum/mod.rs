@@ -45,6 +45,7 @@ mod peers;
 mod queues;
 mod shared;
 mod snapshot;
+mod status;
 mod store;
 mod submitter;
 mod voters;
@@ -69,7 +70,9 @@ use crate::machine::metadata::{Endpoint, MetadataImage, MetadataUpdate};
 use crate::machine::quorum::{
     self as machine, ReplicaKey, Request, Response, Timing, Voter, VoterSet,
 };
-use crate::types::{LeaderEpoch, NodeId, Offset, Uuid};
+#[cfg(test)]
+use crate::types::LeaderEpoch;
+use crate::types::{NodeId, Offset, Uuid};
 
 pub(super) use bridge::start;
 
@@ -125,6 +128,17 @@ pub struct QuorumOptions {
     pub config: BrokerConfig,
     /// Whether votes and entries are synced to disk; may only be off for temporary data.
     pub fsync: bool,
+}
+
+impl QuorumOptions {
+    /// This node as a voter, and the voters as long as the log does not say who they are.
+    fn voters(&self) -> (Voter, VoterSet) {
+        let key = ReplicaKey { id: self.node_id, directory_id: self.directory_id };
+        let me = Voter { key, endpoints: self.endpoints.clone() };
+        let is_alone = self.voters.is_empty();
+        let voters = if is_alone { VoterSet::new([me.clone()]) } else { self.voters.clone() };
+        (me, voters)
+    }
 }
 
 /// A node of the metadata quorum.
@@ -183,13 +197,7 @@ impl Quorum {
     fn start(options: &QuorumOptions, opened: Opened, peers: Arc<dyn Peers>) -> Self {
         let Opened { store, votes, reader, facts, checkpoint, stored } = opened;
         let env = &options.env;
-        let key = ReplicaKey { id: options.node_id, directory_id: options.directory_id };
-        let me = Voter { key, endpoints: options.endpoints.clone() };
-        let voters = if options.voters.is_empty() {
-            VoterSet::new([me.clone()])
-        } else {
-            options.voters.clone()
-        };
+        let (me, voters) = options.voters();
         let (applied, applied_voters) = beginning(checkpoint.as_ref(), &voters);
         let image = checkpoint.map_or_else(MetadataImage::empty, |checkpoint| checkpoint.image);
         let feed = Arc::new(Feed::new(stored.end));
@@ -198,7 +206,6 @@ impl Quorum {
         let (commands, waiting) = mpsc::channel(COMMANDS_MAX);
         let (asks, asked) = mpsc::channel(ASKS_MAX);
         let stopping = CancellationToken::new();
-        let limit_bytes = options.config.metadata_log_max_record_bytes_between_snapshots;
         let applier = Applier {
             env: env.clone(),
             feed: Arc::clone(&feed),
@@ -206,11 +213,7 @@ impl Quorum {
             reader: reader.clone(),
             facts: Arc::clone(&facts),
             asks: asks.clone(),
-            snapshots: SnapshotOptions {
-                directory: directory.clone(),
-                fsync: options.fsync,
-                limit_bytes: u64::try_from(limit_bytes).unwrap_or(u64::MAX),
-            },
+            snapshots: SnapshotOptions::of(options),
             applied,
             voters: applied_voters,
             snapshot_end: applied.offset,
@@ -218,18 +221,15 @@ impl Quorum {
         };
         let applier = tokio::spawn(applier.run());
         let mut effects = Vec::new();
-        let machine = Machine::start(
-            machine::Options {
-                me,
-                voters,
-                bootstrap: options.bootstrap,
-                timing: options.timing,
-                seed: env.random.u64(),
-            },
-            stored,
-            env.clock.monotonic(),
-            &mut effects,
-        );
+        let machine_options = machine::Options {
+            me,
+            voters,
+            bootstrap: options.bootstrap,
+            timing: options.timing,
+            seed: env.random.u64(),
+        };
+        let now = env.clock.monotonic();
+        let machine = Machine::start(machine_options, stored, now, &mut effects);
         let machine = Arc::new(Mutex::new(machine));
         let driver = Driver {
             env: env.clone(),
@@ -246,19 +246,13 @@ impl Quorum {
             tables: Tables::default(),
         };
         let driver = tokio::spawn(driver.run(effects, applier));
-        let forwarder = Forwarder::new(
-            options.node_id,
-            peers,
-            Arc::clone(&shared),
-            commands.clone(),
-            stopping.clone(),
-        );
-        let seed = [env.random.u64(), env.random.u64()];
+        let forwarder =
+            Forwarder::new(options.node_id, peers, &shared, commands.clone(), &stopping);
         let submitter = Submitter {
             node_id: options.node_id,
             env: env.clone(),
             shared: Arc::clone(&shared),
-            controller: Controller::new(options.node_id, options.config.clone(), image, seed),
+            controller: controller(options, image),
             stopping: stopping.clone(),
             waiting,
             asks: asks.clone(),
@@ -411,22 +405,10 @@ impl Quorum {
         self.machine().current().leader.map_or(NodeId::NONE, |leader| leader.id)
     }
 
-    /// The epoch.
-    #[must_use]
-    pub fn leader_epoch(&self) -> LeaderEpoch {
-        self.machine().current().epoch
-    }
-
     /// The end of what is committed and applied on this node.
     #[must_use]
     pub fn high_watermark(&self) -> Offset {
         self.image().offset.next()
-    }
-
-    /// The end of this node's log.
-    #[must_use]
-    pub fn log_end_offset(&self) -> Offset {
-        self.machine().log_end()
     }
 
     /// The voters.
@@ -434,6 +416,22 @@ impl Quorum {
     pub fn voters(&self) -> Vec<NodeId> {
         self.machine().voters().iter().map(|voter| voter.key.id).collect()
     }
+}
+
+#[cfg(test)]
+impl Quorum {
+    fn leader_epoch(&self) -> LeaderEpoch {
+        self.machine().current().epoch
+    }
+
+    fn log_end_offset(&self) -> Offset {
+        self.machine().log_end()
+    }
+}
+
+fn controller(options: &QuorumOptions, image: MetadataImage) -> Controller {
+    let seed = [options.env.random.u64(), options.env.random.u64()];
+    Controller::new(options.node_id, options.config.clone(), image, seed)
 }
 
 async fn send(
@@ -457,9 +455,11 @@ fn stopped(error: tokio::task::JoinError) -> Error {
     Error::invalid(format!("a task of the metadata quorum ended: {error}"))
 }
 
-#[cfg(all(test, feature = "sim"))]
+#[cfg(test)]
+#[cfg(feature = "sim")]
 mod cluster_tests;
-#[cfg(all(test, feature = "sim"))]
+#[cfg(test)]
+#[cfg(feature = "sim")]
 mod crash_tests;
 #[cfg(test)]
 mod tests;

@@ -337,13 +337,13 @@ impl Store {
             state.recovery_point = state.recovery_point.max(recovery_point);
         })?;
         let now = self.env.clock.now();
-        let config = self.config.clone();
+        let (config, as_usual) = (self.config.clone(), self.config.clone());
         let log = self.log()?;
         // Only whole segments are removed, so the one with these entries is closed now,
         // whatever its size.
-        log.update_config(LogConfig { segment_ms: -1, ..config.clone() });
+        log.update_config(LogConfig { segment_ms: -1, ..config });
         let rolled = log.maybe_roll(now);
-        log.update_config(config);
+        log.update_config(as_usual);
         rolled?;
         log.delete_records_before(start.offset, start.offset)?;
         log.apply_retention(now, start.offset)?;

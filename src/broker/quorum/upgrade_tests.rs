@@ -13,8 +13,12 @@ const MEMBERS: &str = r#""members":{"voters":[[1]],"nodes":[{"id":1,"address":""
 const STATE: &str = r#"{"version":1,"sequence":2,"vote":{"term":1,"node":1,"committed":false},"committed":null,"purged":null,"recovery_point":0}"#;
 
 fn lines(records: &[MetadataRecord]) -> String {
-    let line = |record: &MetadataRecord| String::from_utf8(record.encode().unwrap()).unwrap();
-    records.iter().map(|record| format!("\n{}", line(record))).collect()
+    let mut lines = String::new();
+    for record in records {
+        lines.push('\n');
+        lines.push_str(std::str::from_utf8(&record.encode().unwrap()).unwrap());
+    }
+    lines
 }
 
 fn cluster() -> MetadataRecord {

@@ -1,6 +1,7 @@
 //! What a leader knows of the others, and what it commits.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use super::log::OffsetAndEpoch;
@@ -30,6 +31,61 @@ pub(super) struct Replica {
     pub(super) end: Option<Offset>,
     pub(super) heard: Duration,
     pub(super) parked: Option<Parked>,
+    pub(super) pace: Pace,
+}
+
+/// How a replica keeps up, for those who ask about it. Nothing is decided by it, so it is no part of what makes two
+/// replicas equal.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pace {
+    /// When it last fetched records, and where the leader's log ended then.
+    last: Option<(Duration, Offset)>,
+    caught_up: Option<Duration>,
+}
+
+impl Pace {
+    /// It fetches, with everything before `end` on stable storage, while the leader's log ends at `leader_end`. Who has what
+    /// there was at its fetch before, had caught up then.
+    pub(super) fn fetched(&mut self, now: Duration, end: Offset, leader_end: Offset) {
+        if end >= leader_end {
+            self.caught_up = Some(now);
+        } else if let Some((before, leader_end)) = self.last
+            && end >= leader_end
+        {
+            self.caught_up = self.caught_up.max(Some(before));
+        }
+        self.last = Some((now, leader_end));
+    }
+
+    /// When it last had everything that the leader had.
+    pub(super) const fn caught_up(&self) -> Option<Duration> {
+        self.caught_up
+    }
+}
+
+impl PartialEq for Pace {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Pace {}
+
+impl Hash for Pace {
+    fn hash<H: Hasher>(&self, _state: &mut H) {}
+}
+
+/// How far a leader knows a replica to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The replica.
+    pub key: ReplicaKey,
+    /// The end of what it has on stable storage; none before that is known.
+    pub end: Option<Offset>,
+    /// When it last fetched records, on the leader's clock.
+    pub last_fetch: Option<Duration>,
+    /// When it last had everything that the leader had.
+    pub caught_up: Option<Duration>,
 }
 
 /// A fetch that waits for something to tell.
@@ -242,16 +298,21 @@ impl<P> Quorum<P> {
             let gone = oldest.and_then(|key| leading.replicas.remove(&key));
             out.extend(gone.and_then(|gone| gone.parked).map(|gone| Effect::Abandon(gone.token)));
         }
-        let new = Replica { end: None, heard: now, parked: None };
+        let new = Replica { end: None, heard: now, parked: None, pace: Pace::default() };
         let replica = leading.replicas.entry(key).or_insert(new);
         replica.heard = replica.heard.max(now);
         Some(replica)
     }
 
-    /// How far a leader knows a replica to be, for those who ask about the quorum.
-    pub fn progress(&self) -> Vec<(ReplicaKey, Option<Offset>, Duration)> {
+    /// How far a leader knows the others to be, for those who ask about the quorum.
+    pub fn progress(&self) -> Vec<Progress> {
         let Role::Leader(leading) = &self.role else { return Vec::new() };
-        let of = |(key, replica): (&ReplicaKey, &Replica)| (*key, replica.end, replica.heard);
+        let of = |(key, replica): (&ReplicaKey, &Replica)| Progress {
+            key: *key,
+            end: replica.end,
+            last_fetch: replica.pace.last.map(|(at, _)| at),
+            caught_up: replica.pace.caught_up(),
+        };
         leading.replicas.iter().map(of).collect()
     }
 

@@ -65,6 +65,7 @@ mod voters;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+pub use self::leading::Progress;
 use self::log::Log;
 pub use self::log::OffsetAndEpoch;
 pub use self::message::*;

@@ -46,6 +46,7 @@ impl<P> Quorum<P> {
         let before = replica.parked.take();
         if place == Place::Valid {
             replica.end = replica.end.max(Some(last.offset.min(log_end)));
+            replica.pace.fetched(now, last.offset, log_end);
         }
         if let Some(before) = before {
             // The older request of this replica has waited long enough.

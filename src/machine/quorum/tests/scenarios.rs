@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::leading::Pace;
 use super::super::*;
 use super::world::{Faults, World, key, ms, voter};
 use crate::types::Uuid;
@@ -288,6 +289,50 @@ fn a_new_node_gets_the_snapshot_and_what_follows() {
     assert_eq!(world.snapshots_installed, 1);
     assert_eq!(world.nodes[3].log.end(), world.nodes[leader].log.end());
     assert_eq!(world.nodes[3].high_watermark, world.nodes[leader].high_watermark);
+}
+
+#[test]
+fn a_leader_tells_how_far_everybody_is() {
+    let (mut world, leader) = working(8, 3, 1);
+    let replica = world.nodes[leader].replica.as_ref().unwrap();
+    let (progress, end) = (replica.progress(), replica.log_end());
+    assert_eq!(progress.len(), 3);
+    for known in progress {
+        assert_eq!(known.end, Some(end), "{known:?}");
+        let recent = Some(world.now.saturating_sub(ms(500)));
+        assert!(known.last_fetch >= recent && known.caught_up >= recent, "{known:?}");
+    }
+    let gone = others(&world, leader)[0];
+    world.kill(gone);
+    let since = world.now;
+    for _ in 0..20 {
+        world.propose(leader);
+        world.run_for(ms(100));
+    }
+    let replica = world.nodes[leader].replica.as_ref().unwrap();
+    let progress = replica.progress();
+    let known = progress.iter().find(|known| known.key == world.nodes[gone].key).unwrap();
+    assert!(known.end < Some(replica.log_end()), "{known:?}");
+    assert!(known.last_fetch <= Some(since) && known.caught_up <= Some(since), "{known:?}");
+}
+
+#[test]
+fn who_has_what_there_was_at_its_last_fetch_had_caught_up_then() {
+    let mut pace = Pace::default();
+    let times = [
+        // Never at the end, and nothing is known of before.
+        (10, 5, 8, None),
+        // What there was at 10, it has now.
+        (20, 8, 12, Some(10)),
+        // It falls behind.
+        (30, 11, 15, Some(10)),
+        (40, 15, 15, Some(40)),
+        (50, 15, 16, Some(40)),
+    ];
+    for (at, end, leader_end, expected) in times {
+        pace.fetched(ms(at), Offset(end), Offset(leader_end));
+        assert_eq!(pace.caught_up(), expected.map(ms), "at {at}");
+    }
 }
 
 #[test]
