@@ -441,8 +441,13 @@ class Starting:
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        with contextlib.suppress(OSError), socket.create_connection(self.broker) as broker:
-            requests, answers = client.makefile("rb"), broker.makefile("rb")
+        with (
+            contextlib.suppress(OSError),
+            client,
+            socket.create_connection(self.broker) as broker,
+            client.makefile("rb") as requests,
+            broker.makefile("rb") as answers,
+        ):
             while size := requests.read(4):
                 request = requests.read(int.from_bytes(size, "big"))
                 if int.from_bytes(request[:2], "big") == 18:  # ApiVersions

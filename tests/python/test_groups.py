@@ -172,6 +172,38 @@ def test_members_share_and_hear_of_it_before(
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_member_that_catches_up_leaves_the_partitions_of_others_to_them(
+    hurried: ottla.Broker, name: str, protocol: str
+) -> None:
+    """As the docstring says: it cannot know whether they read them."""
+    with hurried.client() as kafka:
+        kafka.create_topic(name, partitions=4)
+        for number in range(40):
+            kafka.send_async(name, str(number), partition=number % 4)
+        kafka.flush(30)
+        options: dict[str, Any] = {
+            "group_id": name,
+            "group_protocol": protocol,
+            "auto_offset_reset": "earliest",
+        }
+        # It joins, and hands out nothing afterwards, as one that has died.
+        silent = kafka.consumer(name, **options)
+        with kafka.consumer(name, until="caught_up", **options) as consumer:
+            taken = []
+            while len(consumer.assignment) != 2 or len(silent.assignment) != 2:
+                taken += numbers(consumer.poll(0.01))
+                silent.poll(0.01)
+            own = {partition for _, partition in consumer.assignment}
+            taken += [number for batch in consumer for number in numbers(batch)]
+            assert {number % 4 for number in taken} >= own
+            assert sorted(one for one in taken if one % 4 in own) == [
+                number for number in range(40) if number % 4 in own
+            ]
+            assert {partition for _, partition in consumer.assignment} == own
+        silent.close()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_short_polls_give_nothing_up_that_was_not_told(
     hurried: ottla.Broker, name: str, protocol: str
 ) -> None:
