@@ -17,11 +17,11 @@
 
 mod fetcher;
 mod isr_requests;
-#[cfg(all(test, feature = "sim"))]
+#[cfg(test)]
 pub(super) mod mistakes;
 mod peer;
 mod round;
-#[cfg(all(test, feature = "sim"))]
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
