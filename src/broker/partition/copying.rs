@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::role::Ledger;
 use super::{Partition, State};
-#[cfg(all(test, feature = "sim"))]
+#[cfg(test)]
 use crate::broker::replication::mistakes::{Mistake, is_planted};
 use crate::config::Durability;
 use crate::error::{Error, ErrorCode, Result};
@@ -122,7 +122,7 @@ impl Partition {
 
     fn copied(&self, state: &mut State) -> Copied {
         let standing = self.standing.load();
-        #[cfg(all(test, feature = "sim"))]
+        #[cfg(test)]
         if is_planted(Mistake::FetchesBeforeSync) {
             return Copied { needs_sync: self.needs_sync(state), synced: None };
         }
@@ -159,7 +159,7 @@ impl Partition {
                 Cut::OutOfRange { start, .. } if start > point.end => Way::StartOver(start),
                 Cut::OutOfRange { .. } => return Ok(Some(point.end)),
             };
-            #[cfg(all(test, feature = "sim"))]
+            #[cfg(test)]
             if is_planted(Mistake::KeepsDivergence) {
                 return Ok(Some(Offset::ZERO));
             }
@@ -175,7 +175,7 @@ impl Partition {
 
     /// `FOLLOW-1`
     fn stands_at(&self, ledger: &Ledger, point: &CopyPoint) -> bool {
-        #[cfg(all(test, feature = "sim"))]
+        #[cfg(test)]
         if is_planted(Mistake::TakesLateAnswers) {
             return ledger.token.role() == Role::Follower;
         }

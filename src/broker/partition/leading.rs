@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::role::Standing;
 use super::{FetchRead, Isolation, Partition, Room};
-#[cfg(all(test, feature = "sim"))]
+#[cfg(test)]
 use crate::broker::replication::mistakes::{Mistake, is_planted};
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::fetch_session::FetchInterest;
@@ -75,7 +75,7 @@ impl Partition {
         let leader_end = self.reader.log_end_offset();
         let mut read = self.fetch(interest, room, Isolation::Everything)?;
         let is_alike = read.diverging.is_none();
-        #[cfg(all(test, feature = "sim"))]
+        #[cfg(test)]
         let is_alike = is_alike || is_planted(Mistake::TrustsDiverged);
         if let Some(now) = now
             && is_alike

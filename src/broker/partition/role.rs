@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use super::{Assignment, Partition, State, Waiting, rules};
-#[cfg(all(test, feature = "sim"))]
+#[cfg(test)]
 use crate::broker::replication::mistakes::{Mistake, is_planted};
 use crate::config::TopicConfig;
 use crate::error::{Error, ErrorCode, Result};
@@ -124,7 +124,7 @@ impl Partition {
             // ended must not be told that nobody knows.
             ledger.log.start_epoch(epoch)?;
         } else {
-            #[cfg(all(test, feature = "sim"))]
+            #[cfg(test)]
             if is_planted(Mistake::KeepsEmptyEpochs) {
                 return self.adjust(&mut state, assignment).map(|()| {
                     ledger.token = state.replica.token();

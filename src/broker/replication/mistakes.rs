@@ -1,5 +1,10 @@
 //! Mistakes that the tests plant in copying, one at a time, to show that they find them.
 
+#![cfg_attr(
+    not(feature = "sim"),
+    expect(dead_code, reason = "the tests that plant them are simulated")
+)]
+
 use std::cell::Cell;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,10 +17,10 @@
 
 mod fetcher;
 mod isr_requests;
-#[cfg(all(test, feature = "sim"))]
+#[cfg(test)]
 pub(super) mod mistakes;
 mod round;
-#[cfg(all(test, feature = "sim"))]
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};

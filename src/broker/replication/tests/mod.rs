@@ -1,4 +1,5 @@
-//! Two and three whole brokers that copy from each other.
+//! Two and three whole brokers that copy from each other, on simulated machines.
+#![cfg(feature = "sim")]
 
 mod followers;
 mod leaders;
