@@ -70,7 +70,12 @@ pub(super) struct Links {
 }
 
 impl Links {
-    pub(super) fn new(net: Net, node_id: NodeId, directory: &Arc<LogDirectory>) -> Self {
+    pub(super) fn new(
+        net: Net,
+        node_id: NodeId,
+        config: &BrokerConfig,
+        directory: &Arc<LogDirectory>,
+    ) -> Self {
         let client_id = format!("ottla-node-{node_id}");
         let listed = config.other_voters().map(|voter| (NodeId(voter.id), voter.address()));
         let (listed, directory) = (listed.collect(), Arc::downgrade(directory));

@@ -197,7 +197,7 @@ pub(in crate::broker) fn read_request(
         }
         protocol::Request::UpdateRaftVoter(body) => {
             check_cluster(cluster_id, body.cluster_id.as_deref())?;
-            read_update(body).map(Request::UpdateVoter)
+            Ok(Request::UpdateVoter(read_update(body)))
         }
         _ => Err(refused(ErrorCode::InvalidRequest)),
     }
@@ -271,13 +271,13 @@ fn read_snapshot(body: &snapshot::FetchSnapshotRequest) -> Result<FetchSnapshotR
     })
 }
 
-fn read_update(body: &update::UpdateRaftVoterRequest) -> Result<UpdateVoterRequest> {
+fn read_update(body: &update::UpdateRaftVoterRequest) -> UpdateVoterRequest {
     let endpoints = body.listeners.iter();
     let endpoints = endpoints.map(|one| endpoint(&one.name, &one.host, one.port));
     let voter =
         Voter { key: key(body.voter_id, body.voter_directory_id), endpoints: endpoints.collect() };
     let epoch = LeaderEpoch(body.current_leader_epoch);
-    Ok(UpdateVoterRequest { epoch, voter })
+    UpdateVoterRequest { epoch, voter }
 }
 
 /// Refuses what is meant for another cluster. Who does not know its cluster yet is let through.
