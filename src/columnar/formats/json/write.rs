@@ -211,9 +211,7 @@ impl ValueWriter {
             }
             DataType::Duration(unit) => Kind::Duration(*unit, numbers(name, array)?),
             DataType::Date32 => Kind::Date(array.as_primitive::<Date32Type>().values().clone()),
-            DataType::Date64 => {
-                Kind::LongDate(array.as_primitive::<Date64Type>().values().clone())
-            }
+            DataType::Date64 => Kind::LongDate(array.as_primitive::<Date64Type>().values().clone()),
             DataType::Decimal32(..)
             | DataType::Decimal64(..)
             | DataType::Decimal128(..)
