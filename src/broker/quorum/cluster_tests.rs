@@ -387,3 +387,31 @@ async fn the_leader_describes_everybody_and_the_others_who_leads() {
     assert!(status.voters.iter().all(|voter| voter.log_end_offset == Offset::UNKNOWN));
     cluster.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_stops_answers_first_and_hands_over() {
+    let cluster = Cluster::start(13, 1 << 20).await;
+    begin(&cluster).await;
+    let leader = cluster.leader(NodeId(1)).await;
+    let other = ids().find(|id| *id != leader).unwrap();
+    let topics = vec![NewTopic::new("in-time", 1, 1)];
+    let create = CreateTopics { topics, validate_only: false };
+    let node = cluster.node(leader);
+    let mut asked = Box::pin(node.submit(create));
+    // It is sent, and not answered yet.
+    assert!(futures::poll!(&mut asked).is_pending());
+    let began = tokio::time::Instant::now();
+    let stopped = node.shutdown();
+    let in_time = within(asked).await.unwrap();
+    within(stopped).await.unwrap();
+    drop(node);
+    cluster.net.nodes.lock().unwrap().remove(&leader);
+    let last = cluster.create(other, "after").await;
+    let silence = began.elapsed();
+    assert!(silence < Duration::from_millis(800), "{silence:?}");
+    assert!(last > in_time.offset);
+    cluster.check(other, last, &["in-time".to_owned(), "after".to_owned()]).await;
+    cluster.boot(leader).await;
+    cluster.check(leader, last, &["in-time".to_owned(), "after".to_owned()]).await;
+    cluster.stop().await;
+}
