@@ -251,20 +251,6 @@ impl Partition {
         }
     }
 
-    /// The same for someone who takes it for the end: a new leader does not know it at once.
-    ///
-    /// # Errors
-    ///
-    /// `OFFSET_NOT_AVAILABLE`.
-    pub(super) fn known_end(&self, isolation: Isolation) -> Result<Offset> {
-        if isolation != Isolation::Everything && !self.state().replica.knows_end() {
-            let context =
-                format!("{}: the new leader does not know yet what is committed", self.name);
-            return Err(Error::kafka(ErrorCode::OffsetNotAvailable, context));
-        }
-        Ok(self.end(isolation))
-    }
-
     /// Fails unless this broker leads the partition and is not closed.
     ///
     /// # Errors

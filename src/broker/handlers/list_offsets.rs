@@ -10,7 +10,6 @@
 //! leader epochs; v7 max timestamp (KIP-734); v8 earliest local (KIP-405); v9 latest tiered; v10
 //! timeout (nothing here waits for remote storage); v11 earliest pending upload. Errors:
 //! UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER, FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH;
-//! OFFSET_NOT_AVAILABLE (LEADER_NOT_AVAILABLE before v5) of a new leader that does not know yet what is committed;
 //! UNSUPPORTED_VERSION for a special timestamp newer than the request; INVALID_REQUEST for a
 //! partition that is listed twice; KAFKA_STORAGE_ERROR.
 
@@ -129,16 +128,7 @@ fn respond(call: &Call<'_>, index: i32, result: Result<Found>) -> ListOffsetsPar
                 response.leader_epoch = epoch.0;
             }
         }
-        Err(error) => {
-            let code = match error.code() {
-                // Older clients do not know the other.
-                ErrorCode::OffsetNotAvailable if call.context.api_version < 5 => {
-                    ErrorCode::LeaderNotAvailable
-                }
-                code => code,
-            };
-            response.error_code = code.to_i16();
-        }
+        Err(error) => response.error_code = error.code().to_i16(),
     }
     response
 }
@@ -159,10 +149,10 @@ fn find(
 }
 
 fn by_timestamp(partition: &Partition, timestamp: i64, isolation: Isolation) -> Result<Found> {
-    let end = || partition.known_end(isolation);
+    let end = partition.end(isolation);
     let reader = partition.reader();
     match timestamp {
-        LATEST => Ok(Some((TimestampMs::NONE, end()?, partition.leader_epoch()))),
+        LATEST => Ok(Some((TimestampMs::NONE, end, partition.leader_epoch()))),
         EARLIEST | EARLIEST_LOCAL => {
             let start = match timestamp {
                 EARLIEST => reader.log_start_offset(),
@@ -171,12 +161,11 @@ fn by_timestamp(partition: &Partition, timestamp: i64, isolation: Isolation) -> 
             let epoch = reader.epoch_of(start).unwrap_or(LeaderEpoch::UNKNOWN);
             Ok(Some((TimestampMs::NONE, start, epoch)))
         }
-        MAX_TIMESTAMP => reader.max_timestamp(end()?),
+        MAX_TIMESTAMP => reader.max_timestamp(end),
         LATEST_TIERED | EARLIEST_PENDING_UPLOAD => {
             Ok(Some((TimestampMs::NONE, Offset::UNKNOWN, LeaderEpoch::UNKNOWN)))
         }
         _ => {
-            let end = end()?;
             let found = reader.offset_for_timestamp(TimestampMs(timestamp), end)?;
             Ok(found.filter(|&(_, offset, _)| offset < end))
         }

@@ -94,11 +94,6 @@ pub(super) struct Leader {
 }
 
 impl Leader {
-    /// Where its epoch starts.
-    pub(super) const fn epoch_start(&self) -> Offset {
-        self.epoch_start
-    }
-
     /// A new leader, or an old one in a new epoch: nothing is known of the followers.
     pub(super) fn new(
         (node, image): (NodeId, &PartitionImage),

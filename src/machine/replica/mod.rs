@@ -257,15 +257,6 @@ impl Replica {
         self.stored_end() < self.log_end
     }
 
-    /// Whether it leads, and has learned that everything is committed which it had when it was made leader. Until then
-    /// the high watermark may be behind what others were told, and is not the end of anything.
-    pub fn knows_end(&self) -> bool {
-        match &self.part {
-            Part::Leader(leader) => self.high_watermark >= leader.epoch_start(),
-            Part::Follower { .. } => false,
-        }
-    }
-
     /// How many replicas are in sync, as far as the controller has said; none if this replica does not lead.
     pub fn in_sync(&self) -> Option<usize> {
         match &self.part {
