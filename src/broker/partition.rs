@@ -262,6 +262,20 @@ impl Partition {
         Ok(())
     }
 
+    /// Fails while a client may have been told of a later end than this leader knows of.
+    ///
+    /// # Errors
+    ///
+    /// `OFFSET_NOT_AVAILABLE`: the followers have not come to the start of the leader's epoch.
+    pub(super) fn check_end(&self, isolation: Isolation) -> Result<()> {
+        match isolation {
+            Isolation::Everything => Ok(()),
+            Isolation::Committed | Isolation::Uncommitted => {
+                self.standing.load().check_end(self.high_watermark(), &self.name)
+            }
+        }
+    }
+
     /// Checks the leader epoch that a client assumes (KIP-320).
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use ottla::env::Env;
 use ottla::error::{Error, ErrorCode};
 use ottla::log::{Append, EpochEnd, Log, LogConfig};
-use ottla::record::{BatchOptions, Batches, Compression, TimestampType};
+use ottla::record::{Batch, BatchOptions, Batches, Compression, TimestampType};
 use ottla::types::{LeaderEpoch, Offset, TimestampMs};
 
 use crate::support::{
@@ -332,4 +332,75 @@ fn a_log_has_one_file_open_also_after_a_crash() {
     let (log, report) = reopen(&env, &path, LogConfig::default(), Offset(0)).unwrap();
     assert_eq!((report.scanned_segments, log.log_end_offset()), (1, Offset(20)));
     assert_eq!(open_files(), 1);
+}
+
+/// Batches as a leader has them: each with its offset and its epoch.
+fn led(batches: &[(i64, i32, &str)]) -> bytes::Bytes {
+    let mut bytes = Vec::new();
+    for (offset, epoch, value) in batches {
+        let options = BatchOptions {
+            base_offset: Offset(*offset),
+            leader_epoch: LeaderEpoch(*epoch),
+            ..BatchOptions::default()
+        };
+        bytes.extend_from_slice(&batch_with(options, 1000, &[value]));
+    }
+    bytes.into()
+}
+
+#[test]
+fn a_follower_appends_what_the_leader_has_up_to_the_epoch_that_it_asked_in() {
+    let mut bench = bench(LogConfig::default());
+    let records = led(&[(0, 1, "a"), (1, 2, "b"), (2, 3, "c"), (3, 2, "d")]);
+    let end = bench.log.append_as_follower(&records, LeaderEpoch(2), NOW).unwrap();
+    assert_eq!(end, Offset(2), "and nothing behind what is of a later one");
+    let reader = bench.log.reader();
+    let first_two = Batch::parse(&records).unwrap().bytes().len() * 2;
+    assert_eq!(reader.read(request(0)).unwrap().records, records.slice(..first_two));
+    assert_eq!(reader.last_epoch(), Some(LeaderEpoch(2)));
+    let none = led(&[(2, 3, "c")]);
+    assert_eq!(bench.log.append_as_follower(&none, LeaderEpoch(2), NOW).unwrap(), Offset(2));
+    // What does not follow, or is damaged, leaves the log as it was, whatever comes before.
+    let mut damaged = led(&[(2, 2, "c"), (3, 2, "d")]).to_vec();
+    *damaged.last_mut().unwrap() ^= 1;
+    for wrong in [led(&[(3, 2, "c")]), led(&[(1, 2, "c")]), led(&[(2, 1, "c")]), damaged.into()] {
+        bench.log.append_as_follower(&wrong, LeaderEpoch(9), NOW).unwrap_err();
+        assert_eq!(bench.log.log_end_offset(), Offset(2));
+    }
+}
+
+#[test]
+fn what_is_copied_fills_segments_as_they_are_here() {
+    let value = "x".repeat(600);
+    let records = led(&[(0, 1, &value), (1, 1, &value), (2, 1, &value), (3, 1, "small")]);
+    // One batch is larger than a segment here, three are longer than one together.
+    for (segment_bytes, segments) in [(500, 4), (1500, 2), (1 << 20, 1)] {
+        let mut bench = bench(LogConfig { segment_bytes, ..LogConfig::default() });
+        let end = bench.log.append_as_follower(&records, LeaderEpoch(1), NOW).unwrap();
+        assert_eq!(end, Offset(4));
+        bench.log.high_watermark().raise(end);
+        let reader = bench.log.reader();
+        assert_eq!(reader.segment_count(), segments, "{segment_bytes}");
+        let all = read_all(&reader).unwrap();
+        let lengths: Vec<_> = all.iter().map(|(_, value)| value.len()).collect();
+        assert_eq!(lengths, [600, 600, 600, 5], "{segment_bytes}");
+    }
+}
+
+#[test]
+fn gaps_that_compaction_left_at_the_leader_are_within_segments_here() {
+    let config = LogConfig { compacted: true, segment_bytes: 1000, ..LogConfig::default() };
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("orders-0");
+    let value = "x".repeat(600);
+    let records = led(&[(0, 1, &value), (70, 1, &value), (200, 2, &value)]);
+    let mut log = create(&Env::real(), &path, config.clone());
+    assert_eq!(log.append_as_follower(&records, LeaderEpoch(2), NOW).unwrap(), Offset(201));
+    let before = read_all(&log.reader()).unwrap();
+    assert_eq!((before.len(), log.reader().segment_count()), (3, 3));
+    drop(log);
+    // As after a crash: nothing is known to be synced, or compacted.
+    let (log, report) = reopen(&Env::real(), &path, config, Offset::ZERO).unwrap();
+    assert_eq!((report.removed_segments, report.truncated_bytes), (0, 0));
+    assert_eq!(read_all(&log.reader()).unwrap(), before);
 }

@@ -64,12 +64,14 @@ enum Fetcher {
     Follower(Follower),
     /// Somebody who calls himself a follower, and is no broker as far as this one can tell.
     Stranger,
+    /// A broker in a registration that it had before.
+    Former,
 }
 
 impl Fetcher {
     const fn awaits(self) -> Awaited {
         match self {
-            Self::Consumer | Self::Stranger => Awaited::Committed,
+            Self::Consumer | Self::Stranger | Self::Former => Awaited::Committed,
             Self::Follower(_) => Awaited::Appended,
         }
     }
@@ -220,11 +222,13 @@ fn fetcher(call: &Call<'_>, request: &FetchRequest, version: i16) -> Fetcher {
     let listener = &call.state.config().replication.inter_broker_listener;
     let is_inside = call.context.reached().is_some_and(|way| way.listener.name() == listener);
     let image = call.state.image();
-    let known =
-        image.broker(node).filter(|known| is_inside && version >= 15 && known.epoch == named);
-    match known {
-        Some(known) => Fetcher::Follower(Follower { node, broker_epoch: known.epoch }),
-        None => Fetcher::Stranger,
+    let known = image.broker(node).filter(|_| is_inside && version >= 15);
+    match known.map(|known| known.epoch) {
+        Some(broker_epoch) if broker_epoch == named => {
+            Fetcher::Follower(Follower { node, broker_epoch })
+        }
+        Some(newer) if newer > named && named != BrokerEpoch::UNKNOWN => Fetcher::Former,
+        _ => Fetcher::Stranger,
     }
 }
 
@@ -347,8 +351,15 @@ fn read_one(
         Ok(partition) => partition,
         Err(error) => return Err(Error::kafka(error.code(), error.to_string())),
     };
-    if let Fetcher::Stranger = limits.fetcher {
-        partition.refuse_follower(target.interest.current_leader_epoch)?;
+    match limits.fetcher {
+        Fetcher::Stranger => {
+            return Err(partition.refuse_follower(target.interest.current_leader_epoch));
+        }
+        Fetcher::Former => {
+            let context = "the follower has been registered again since";
+            return Err(Error::kafka(ErrorCode::NotLeaderOrFollower, context));
+        }
+        Fetcher::Consumer | Fetcher::Follower(_) => {}
     }
     if limits.version < 10 && partition.compresses_with_zstd() {
         let context = format!("{} is compressed with zstd", partition.name());

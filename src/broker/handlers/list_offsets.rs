@@ -10,7 +10,8 @@
 //! leader epochs; v7 max timestamp (KIP-734); v8 earliest local (KIP-405); v9 latest tiered; v10
 //! timeout (nothing here waits for remote storage); v11 earliest pending upload. Errors:
 //! UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER, FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH;
-//! UNSUPPORTED_VERSION for a special timestamp newer than the request; INVALID_REQUEST for a
+//! OFFSET_NOT_AVAILABLE (before v5 LEADER_NOT_AVAILABLE) for the end, or what may lie beyond it, while a new leader does
+//! not know how far its followers are; UNSUPPORTED_VERSION for a special timestamp newer than the request; INVALID_REQUEST for a
 //! partition that is listed twice; KAFKA_STORAGE_ERROR.
 
 use std::collections::BTreeSet;
@@ -128,7 +129,15 @@ fn respond(call: &Call<'_>, index: i32, result: Result<Found>) -> ListOffsetsPar
                 response.leader_epoch = epoch.0;
             }
         }
-        Err(error) => response.error_code = error.code().to_i16(),
+        Err(error) => {
+            response.error_code = match error.code() {
+                ErrorCode::OffsetNotAvailable if call.context.api_version < 5 => {
+                    ErrorCode::LeaderNotAvailable
+                }
+                code => code,
+            }
+            .to_i16();
+        }
     }
     response
 }
@@ -152,7 +161,10 @@ fn by_timestamp(partition: &Partition, timestamp: i64, isolation: Isolation) -> 
     let end = partition.end(isolation);
     let reader = partition.reader();
     match timestamp {
-        LATEST => Ok(Some((TimestampMs::NONE, end, partition.leader_epoch()))),
+        LATEST => {
+            partition.check_end(isolation)?;
+            Ok(Some((TimestampMs::NONE, end, partition.leader_epoch())))
+        }
         EARLIEST | EARLIEST_LOCAL => {
             let start = match timestamp {
                 EARLIEST => reader.log_start_offset(),
@@ -161,13 +173,23 @@ fn by_timestamp(partition: &Partition, timestamp: i64, isolation: Isolation) -> 
             let epoch = reader.epoch_of(start).unwrap_or(LeaderEpoch::UNKNOWN);
             Ok(Some((TimestampMs::NONE, start, epoch)))
         }
-        MAX_TIMESTAMP => reader.max_timestamp(end),
+        MAX_TIMESTAMP => {
+            let found = reader.max_timestamp(end)?;
+            if found.is_none() {
+                partition.check_end(isolation)?;
+            }
+            Ok(found)
+        }
         LATEST_TIERED | EARLIEST_PENDING_UPLOAD => {
             Ok(Some((TimestampMs::NONE, Offset::UNKNOWN, LeaderEpoch::UNKNOWN)))
         }
         _ => {
             let found = reader.offset_for_timestamp(TimestampMs(timestamp), end)?;
-            Ok(found.filter(|&(_, offset, _)| offset < end))
+            let found = found.filter(|&(_, offset, _)| offset < end);
+            if found.is_none() {
+                partition.check_end(isolation)?;
+            }
+            Ok(found)
         }
     }
 }

@@ -1,7 +1,12 @@
-//! What the nodes of a cluster ask each other about its metadata log: Vote v0-v2, BeginQuorumEpoch v0-v1,
-//! EndQuorumEpoch v0-v1, FetchSnapshot v0-v1, UpdateRaftVoter v0, Fetch of `__cluster_metadata-0` by a replica, and
-//! Envelope v0.
+//! Vote: v0-v2.
+//! BeginQuorumEpoch: v0-v1.
+//! EndQuorumEpoch: v0-v1.
+//! FetchSnapshot: v0-v1.
+//! UpdateRaftVoter: v0.
+//! Envelope: v0.
 //!
+//! What the nodes of a cluster ask each other about its metadata log; a Fetch of `__cluster_metadata-0` by a replica
+//! comes here, too.
 //! Behaviour: KRaft's (KIP-595, KIP-853, KIP-996); `machine/quorum` decides, `quorum/frames` says how it looks. An
 //! Envelope carries a command of another node to the controller, in ottla's own form: it is from a node, not on
 //! behalf of a client, so the principal names the node and its cluster. What is asked waits until what the answer promises is on disk.

@@ -27,17 +27,14 @@ pub(in crate::broker) struct Follower {
 }
 
 impl Partition {
-    /// Refuses the fetch of a follower that has no replica, as Kafka does. Whoever calls himself a follower and is none
-    /// learns nothing, and moves nothing.
+    /// Why the fetch of a follower that has no replica is refused, as Kafka does. Whoever calls himself a follower and is
+    /// none learns nothing, and moves nothing.
     ///
-    /// # Errors
-    ///
-    /// Always: `UNKNOWN_LEADER_EPOCH` when it names the epoch, which may be right, but not for this follower, so that it
+    /// `UNKNOWN_LEADER_EPOCH` when it names the epoch, which may be right, but not for this follower, so that it
     /// asks again; `NOT_LEADER_OR_FOLLOWER` when it does not, or this broker does not lead; `FENCED_LEADER_EPOCH`.
-    pub(in crate::broker) fn refuse_follower(&self, epoch: LeaderEpoch) -> Result<()> {
-        self.check_leader()?;
-        self.check_epoch(epoch)?;
-        Err(self.no_replica(epoch))
+    pub(in crate::broker) fn refuse_follower(&self, epoch: LeaderEpoch) -> Error {
+        let checked = self.check_leader().and_then(|()| self.check_epoch(epoch));
+        checked.err().unwrap_or_else(|| self.no_replica(epoch))
     }
 
     fn no_replica(&self, epoch: LeaderEpoch) -> Error {

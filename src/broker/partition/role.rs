@@ -18,7 +18,7 @@ use crate::config::TopicConfig;
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::Log;
 use crate::machine::replica::{Token, WentBack};
-use crate::types::{LeaderEpoch, NodeId, TopicPartition};
+use crate::types::{LeaderEpoch, NodeId, Offset, TopicPartition};
 
 /// The log, and the right to append to it.
 pub(super) struct Ledger {
@@ -31,6 +31,8 @@ pub(super) struct Ledger {
 pub(super) struct Standing {
     pub(super) token: Token,
     pub(super) config: Arc<TopicConfig>,
+    /// Where the epoch starts that is led here.
+    pub(super) epoch_start: Offset,
     /// Who else has a replica.
     pub(super) followers: Arc<[NodeId]>,
     /// How many replicas are in sync.
@@ -44,8 +46,15 @@ pub(super) struct Standing {
 impl Standing {
     /// Before the metadata has said anything.
     pub(super) fn new(config: Arc<TopicConfig>) -> Self {
-        let (token, followers) = (Token::NONE, Arc::default());
-        Self { token, config, followers, in_sync: 0, min_in_sync: 0, closed: None }
+        Self {
+            token: Token::NONE,
+            config,
+            epoch_start: Offset::ZERO,
+            followers: Arc::default(),
+            in_sync: 0,
+            min_in_sync: 0,
+            closed: None,
+        }
     }
 
     /// The epoch in which this broker leads the partition.
@@ -70,6 +79,16 @@ impl Standing {
         };
         let context = format!("{name} is at leader epoch {current}, not {epoch}");
         Err(Error::kafka(code, context))
+    }
+
+    /// Fails as long as this leader does not know yet whether everything that was committed before it led is: clients may
+    /// have seen a later end.
+    pub(super) fn check_end(&self, high_watermark: Offset, name: &TopicPartition) -> Result<()> {
+        if high_watermark >= self.epoch_start {
+            return Ok(());
+        }
+        let context = format!("the leader of {name} does not know yet how far it is committed");
+        Err(Error::kafka(ErrorCode::OffsetNotAvailable, context))
     }
 
     /// Fails when `acks=all` would not mean what the topic asks for.
@@ -108,7 +127,8 @@ impl Partition {
 
     pub(super) fn take_role(&self, assignment: &Assignment<'_>) -> Result<()> {
         if self.standing.load().token == Token::of(self.node_id, assignment.state) {
-            self.adjust(&mut self.state(), assignment)
+            let epoch_start = self.standing.load().epoch_start;
+            self.adjust(&mut self.state(), assignment, epoch_start)
         } else {
             self.with_ledger(|ledger| self.turn(ledger, assignment))
         }
@@ -119,20 +139,21 @@ impl Partition {
         let mut state = self.state();
         // Nothing is appended from here on until the new token is handed out, even if this fails.
         ledger.token = Token::NONE;
+        let mut epoch_start = Offset::ZERO;
         if let Some(epoch) = Token::of(self.node_id, assignment.state).leads() {
             // The epoch starts here, and not with its first record: a follower that asks where an older one
             // ended must not be told that nobody knows.
-            ledger.log.start_epoch(epoch)?;
+            epoch_start = ledger.log.start_epoch(epoch)?;
         } else {
             #[cfg(test)]
             if is_planted(Mistake::KeepsEmptyEpochs) {
-                return self.adjust(&mut state, assignment).map(|()| {
+                return self.adjust(&mut state, assignment, epoch_start).map(|()| {
                     ledger.token = state.replica.token();
                 });
             }
             ledger.log.forget_empty_epochs();
         }
-        self.adjust(&mut state, assignment)?;
+        self.adjust(&mut state, assignment, epoch_start)?;
         if state.replica.token().leads().is_none() {
             let context = format!("this broker no longer leads {}", self.name);
             let told = || Error::kafka(ErrorCode::NotLeaderOrFollower, context.clone());
@@ -143,7 +164,12 @@ impl Partition {
     }
 
     /// Applies what the metadata says to the machine, and publishes what comes of it.
-    fn adjust(&self, state: &mut State, assignment: &Assignment<'_>) -> Result<()> {
+    fn adjust(
+        &self,
+        state: &mut State,
+        assignment: &Assignment<'_>,
+        epoch_start: Offset,
+    ) -> Result<()> {
         let before = self.standing.load();
         if let Some(code) = before.closed {
             return Err(closed(code, &self.name));
@@ -161,6 +187,7 @@ impl Partition {
             token: state.replica.token(),
             in_sync: state.replica.in_sync().unwrap_or(image.isr.len()),
             min_in_sync: rules.min_in_sync,
+            epoch_start,
             followers: image.replicas.iter().copied().filter(|id| *id != self.node_id).collect(),
             config: Arc::clone(config),
             closed: None,

@@ -21,16 +21,6 @@ pub(in crate::broker) enum Mistake {
     TrustsDiverged,
 }
 
-impl Mistake {
-    pub(super) const ALL: [Self; 5] = [
-        Self::TakesLateAnswers,
-        Self::KeepsDivergence,
-        Self::FetchesBeforeSync,
-        Self::KeepsEmptyEpochs,
-        Self::TrustsDiverged,
-    ];
-}
-
 thread_local! {
     static PLANTED: Cell<Option<Mistake>> = const { Cell::new(None) };
 }

@@ -6,7 +6,7 @@ use super::rig::{Ask, Cluster, LAG, simulate};
 use crate::error::ErrorCode;
 
 #[test]
-pub(super) fn replicas_are_alike_byte_for_byte() {
+fn replicas_are_alike_byte_for_byte() {
     simulate(async {
         for seed in 0..3 {
             let cluster = Cluster::start(seed, &[1, 2, 3]).await;
@@ -26,7 +26,7 @@ pub(super) fn replicas_are_alike_byte_for_byte() {
 }
 
 #[test]
-pub(super) fn who_is_gone_leaves_the_isr_and_who_comes_back_joins_it() {
+fn who_is_gone_leaves_the_isr_and_who_comes_back_joins_it() {
     simulate(async {
         let mut cluster = Cluster::start(1, &[1, 2]).await;
         cluster.create(&[1, 2], &[]).await;
@@ -53,7 +53,7 @@ pub(super) fn who_is_gone_leaves_the_isr_and_who_comes_back_joins_it() {
 }
 
 #[test]
-pub(super) fn with_two_in_sync_demanded_nothing_is_committed_by_one() {
+fn with_two_in_sync_demanded_nothing_is_committed_by_one() {
     simulate(async {
         let mut cluster = Cluster::start(2, &[1, 2]).await;
         cluster.create(&[1, 2], &[("min.insync.replicas", "2")]).await;
@@ -119,7 +119,7 @@ pub(super) fn a_leader_that_never_wrote_in_its_epoch_copies_what_was_there_befor
 }
 
 #[test]
-pub(super) fn deleted_records_are_deleted_everywhere() {
+fn deleted_records_are_deleted_everywhere() {
     simulate(async {
         let mut cluster = Cluster::start(1, &[1, 2]).await;
         cluster.create(&[1, 2], &[]).await;
@@ -171,7 +171,7 @@ pub(super) fn with_fsync_no_power_cut_takes_what_is_acknowledged() {
 }
 
 #[test]
-pub(super) fn the_high_watermark_of_a_follower_outlives_it() {
+fn the_high_watermark_of_a_follower_outlives_it() {
     simulate(async {
         let mut cluster = Cluster::start(1, &[1, 2]).await;
         cluster.create(&[1, 2], &[]).await;

@@ -51,7 +51,7 @@ pub(super) fn a_follower_reads_what_is_not_committed_and_its_next_fetch_commits_
 }
 
 #[test]
-pub(super) fn a_follower_is_woken_by_records_and_by_a_high_watermark_that_moves_alone() {
+fn a_follower_is_woken_by_records_and_by_a_high_watermark_that_moves_alone() {
     simulate(async {
         let cluster = Cluster::start(2, &[1]).await;
         let [two, three] = [cluster.register(2).await, cluster.register(3).await];
@@ -78,7 +78,7 @@ pub(super) fn a_follower_is_woken_by_records_and_by_a_high_watermark_that_moves_
 }
 
 #[test]
-pub(super) fn who_is_no_follower_learns_nothing_and_moves_nothing() {
+fn who_is_no_follower_learns_nothing_and_moves_nothing() {
     simulate(async {
         let (cluster, follower) = alone(&[]).await;
         let stranger = cluster.register(3).await;
@@ -98,9 +98,11 @@ pub(super) fn who_is_no_follower_learns_nothing_and_moves_nothing() {
             check(As { version, ..follower }, -1, not_leader).await;
             check(As { version, ..follower }, epoch, unknown).await;
         }
-        for other in [-1, follower.epoch.0 - 1, follower.epoch.0 + 1] {
+        for other in [-1, follower.epoch.0 + 1] {
             check(As { epoch: BrokerEpoch(other), ..follower }, epoch, unknown).await;
         }
+        let former = BrokerEpoch(follower.epoch.0 - 1);
+        check(As { epoch: former, ..follower }, epoch, not_leader).await;
         // A broker without a replica, and nobody.
         check(As { node: 3, epoch: stranger, version: 18 }, epoch, unknown).await;
         check(As { node: 4, epoch: stranger, version: 18 }, -1, not_leader).await;
@@ -142,7 +144,7 @@ pub(super) fn a_follower_whose_log_diverges_is_told_where_and_moves_nothing() {
 }
 
 #[test]
-pub(super) fn who_lags_leaves_the_isr_and_who_has_caught_up_joins_it() {
+fn who_lags_leaves_the_isr_and_who_has_caught_up_joins_it() {
     simulate(async {
         let (cluster, follower) = alone(&[]).await;
         let began = tokio::time::Instant::now();
@@ -177,5 +179,19 @@ pub(super) fn acks_all_is_refused_as_long_as_too_few_are_in_sync() {
             cluster.fetch(1, Some(follower), Ask::at(3)).await
         });
         assert_eq!(done, Ok(2));
+    });
+}
+
+#[test]
+fn a_new_leader_tells_no_end_before_it_knows_how_far_its_followers_are() {
+    simulate(async {
+        let (cluster, follower) = alone(&[]).await;
+        assert_eq!(cluster.produce(1, 1, "a").await, Ok(0));
+        assert_eq!(cluster.latest(1, 11).await, (ErrorCode::None, 0));
+        cluster.lead(1, &[1, 2]).await;
+        assert_eq!(cluster.latest(1, 11).await.0, ErrorCode::OffsetNotAvailable);
+        assert_eq!(cluster.latest(1, 4).await.0, ErrorCode::LeaderNotAvailable);
+        cluster.fetch(1, Some(follower), Ask::at(1)).await;
+        assert_eq!(cluster.latest(1, 11).await, (ErrorCode::None, 1));
     });
 }

@@ -30,6 +30,9 @@ use crate::protocol::messages::delete_records::{
 use crate::protocol::messages::fetch::{
     FetchPartition, FetchRequest, FetchTopic, PartitionData, ReplicaState,
 };
+use crate::protocol::messages::list_offsets::{
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
+};
 use crate::protocol::messages::produce::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest, TopicProduceData,
 };
@@ -40,7 +43,7 @@ use crate::types::{
 };
 
 /// How long anything may take that is waited for.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 const TOPIC: &str = "orders";
 
@@ -381,6 +384,17 @@ impl Cluster {
         let mut response = self.call(id, version, request).await;
         assert_eq!(response.error_code, 0);
         response.responses.remove(0).partitions.remove(0)
+    }
+
+    /// Where the log ends, as a consumer is told.
+    pub(super) async fn latest(&self, id: i32, version: i16) -> (ErrorCode, i64) {
+        let partition = ListOffsetsPartition { timestamp: -1, ..ListOffsetsPartition::default() };
+        let topic = ListOffsetsTopic { name: TOPIC.into(), partitions: vec![partition] };
+        let request =
+            ListOffsetsRequest { replica_id: -1, topics: vec![topic], ..Default::default() };
+        let mut response = self.call(id, version, request).await;
+        let found = response.topics.remove(0).partitions.remove(0);
+        (ErrorCode::from_i16(found.error_code), found.offset)
     }
 
     pub(super) async fn delete_records(&self, id: i32, offset: i64) -> i16 {

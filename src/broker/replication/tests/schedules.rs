@@ -153,7 +153,7 @@ fn run(seed: u64) {
 }
 
 #[test]
-pub(super) fn what_is_acknowledged_stays_whoever_leads() {
+fn what_is_acknowledged_stays_whoever_leads() {
     for seed in SEEDS {
         assert!(catch_unwind(|| run(seed)).is_ok(), "seed {seed}");
     }
