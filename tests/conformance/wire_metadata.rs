@@ -101,9 +101,8 @@ fn unknown_versions(talk: &mut Script) {
         line.send_raw(ApiKey::ApiVersions.to_i16(), version, &[0, 1, 1, 0]);
         talk.note(&format!("ApiVersions v{version}"), 0, &line.receive_raw());
     }
-    let asked = |api: &&ApiKey| {
-        api.is_served() && !api.is_between_nodes() && **api != ApiKey::ApiVersions
-    };
+    let asked =
+        |api: &&ApiKey| api.is_served() && !api.is_between_nodes() && **api != ApiKey::ApiVersions;
     for api in ApiKey::ALL.iter().filter(asked) {
         let versions = api.versions();
         for version in [versions.max + 1, versions.min - 1] {
