@@ -44,4 +44,5 @@ pub mod glossary {}
 /// - `0018-an-epoch-starts-with-its-leader.md`
 /// - `0019-the-whole-broker-simulated.md`
 /// - `0020-own-metadata-quorum.md`
+/// - `0021-nodes-among-themselves.md`
 pub mod decisions {}
