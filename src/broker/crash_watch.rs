@@ -9,6 +9,9 @@
 //! - `CRASH-1` a node is reported only if a connection to it has ended and a new one to the same address is refused.
 //! - `CRASH-2` the report names the registration that was known while the connection stood, so that it says nothing of
 //!   the next process of the node.
+//! - `CRASH-3` from the end of the connection until it is known whether the node lives, and others lead if it does not,
+//!   clients are told that its partitions have no leader: one that is sent to the dead once more may wait for a
+//!   second before it asks again (librdkafka), while it asks often for a leader that is yet to be elected.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -54,10 +57,14 @@ async fn watch_once(state: &BrokerState, voter: &QuorumVoter) {
         return;
     };
     link.closed().await;
-    let epoch = state.image().broker(NodeId(voter.id)).map(|broker| broker.epoch);
+    let node = NodeId(voter.id);
+    let epoch = state.image().broker(node).map(|broker| broker.epoch);
+    // `CRASH-3`
+    state.doubt(node, true);
     if is_refused(net, &address).await {
         report(state, voter, epoch).await;
     }
+    state.doubt(node, false);
 }
 
 /// Whether nobody listens there any more.
@@ -83,6 +90,9 @@ async fn report(state: &BrokerState, voter: &QuorumVoter, epoch: Option<BrokerEp
         membership::ask(state.metadata(), &config, BuryBroker { id: NodeId(voter.id), epoch });
     match tokio::time::timeout(membership::session(&config), buried).await {
         Ok(Ok(answer)) => {
+            // Others lead here, too, when this is in effect.
+            let applied = state.published(answer.offset);
+            drop(tokio::time::timeout(membership::session(&config), applied).await);
             if let Err(refusal) = answer.reply {
                 tracing::debug!(node = voter.id, reason = refusal.message, "it is back already");
             }

@@ -165,7 +165,7 @@ async fn route(call: &Call<'_>, request: &Request) -> Result<Answer> {
         Request::UpdateFeatures(body) => h::update_features::handle(call, body).await?.into(),
         Request::UnregisterBroker(body) => h::unregister_broker::handle(call, body).await?.into(),
         Request::AlterReplicaLogDirs(body) => h::alter_replica_log_dirs::handle(call, body).into(),
-        Request::DescribeQuorum(body) => h::describe_quorum::handle(call, body).into(),
+        Request::DescribeQuorum(body) => h::describe_quorum::handle(call, body),
         Request::Vote(_)
         | Request::BeginQuorumEpoch(_)
         | Request::EndQuorumEpoch(_)

@@ -83,6 +83,8 @@ pub(super) struct BrokerState {
     producer_ids: Mutex<Vec<ProducerIdBlock>>,
     /// The settings without an effect that the log has named.
     without_effect: Mutex<BTreeSet<String>>,
+    /// The nodes whose connection has just ended, as long as it is not known whether they live.
+    doubted: Mutex<BTreeSet<NodeId>>,
 }
 
 /// The parts that a state is made of.
@@ -124,7 +126,23 @@ impl BrokerState {
             fetch_sessions: Mutex::new(sessions),
             producer_ids: Mutex::default(),
             without_effect: Mutex::default(),
+            doubted: Mutex::default(),
         }
+    }
+
+    /// A node has just gone, or it is known again whether it lives.
+    pub(super) fn doubt(&self, node: NodeId, is_in_doubt: bool) {
+        let mut doubted = self.doubted.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_in_doubt {
+            doubted.insert(node);
+        } else {
+            doubted.remove(&node);
+        }
+    }
+
+    /// The nodes of which it is not known whether they live: clients are not sent to them.
+    pub(super) fn doubted(&self) -> BTreeSet<NodeId> {
+        self.doubted.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn env(&self) -> &Env {

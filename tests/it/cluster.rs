@@ -168,8 +168,12 @@ fn quorum(client: &mut Client) -> PartitionQuorum {
 #[test]
 fn what_was_acknowledged_survives_any_node() {
     let mut cluster = Cluster::start();
+    // Every node tells of the quorum what its leader knows.
     let described = quorum(&mut cluster.any());
-    assert_eq!(described.current_voters.len(), 3, "{described:?}");
+    for node in NODES {
+        let described = quorum(&mut cluster.client(node));
+        assert_eq!(described.current_voters.len(), 3, "{described:?}");
+    }
     let follower = NODES.into_iter().find(|&id| id != described.leader_id).unwrap();
     // Asked of a node that does not lead the quorum: the command travels.
     create(&mut cluster.client(follower), "t");

@@ -1,5 +1,7 @@
 //! What several handlers need: nodes, authorized operations.
 
+use std::collections::BTreeSet;
+
 use crate::broker::listener::Reached;
 use crate::broker::state::BrokerState;
 use crate::error::{Error, Result};
@@ -48,6 +50,24 @@ pub(super) struct BrokerNode {
 /// Whether a node can be reached.
 pub(super) fn is_alive(image: &MetadataImage, node: NodeId) -> bool {
     image.broker(node).is_some_and(|broker| !broker.fenced)
+}
+
+/// Who leads, as far as clients can be sent there.
+pub(super) struct Leaders<'a> {
+    /// The metadata.
+    pub(super) image: &'a MetadataImage,
+    doubted: BTreeSet<NodeId>,
+}
+
+impl<'a> Leaders<'a> {
+    pub(super) fn of(state: &BrokerState, image: &'a MetadataImage) -> Self {
+        Self { image, doubted: state.doubted() }
+    }
+
+    /// Whether clients can be sent to a leader: it is registered, not fenced, and its connection has not just ended.
+    pub(super) fn has(&self, leader: NodeId) -> bool {
+        is_alive(self.image, leader) && !self.doubted.contains(&leader)
+    }
 }
 
 /// Those of `replicas` that cannot be reached.

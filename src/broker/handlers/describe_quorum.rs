@@ -1,14 +1,19 @@
 //! DescribeQuorum: v0-v2.
 //!
 //! Behaviour: leader, epoch, high watermark, voters and observers of the metadata log (KIP-595, KIP-853), which is named
-//! `__cluster_metadata-0` as in Apache Kafka. Only the leader knows how far the others are. A node listens for clients
+//! `__cluster_metadata-0` as in Apache Kafka. Only the leader knows how far the others are, so the other nodes ask it. A node listens for clients
 //! where it listens for the quorum; one that no broker of this id is registered for is listed as the voters describe it.
 //! Versions: v1 times of the last fetch; v2 directory ids, endpoints of the voters, messages.
-//! Errors: UNKNOWN_TOPIC_OR_PARTITION for any other partition; NOT_LEADER_OR_FOLLOWER on a node that does not lead.
+//! Errors: UNKNOWN_TOPIC_OR_PARTITION for any other partition; NOT_LEADER_OR_FOLLOWER
+//! when nobody is known to lead.
+
+use std::time::Duration;
 
 use super::common;
-use crate::broker::dispatch::Call;
+use crate::broker::dispatch::{Answer, Call};
+use crate::broker::link::Link;
 use crate::broker::metadata_log::{QuorumStatus, ReplicaStatus};
+use crate::config::QuorumVoter;
 use crate::error::ErrorCode;
 use crate::machine::controller::METADATA_TOPIC;
 use crate::machine::metadata::Endpoint;
@@ -19,11 +24,50 @@ use crate::protocol::messages::describe_quorum::{
 };
 use crate::types::Uuid;
 
-pub(in crate::broker) fn handle(
+/// How long the leader may take.
+const LEADER_MAX: Duration = Duration::from_secs(5);
+/// How this node names itself to the leader. Who is asked under this name asks nobody else.
+const FORWARDED_BY: &str = "ottla-node-describing-";
+
+pub(in crate::broker) fn handle(call: &Call<'_>, request: &DescribeQuorumRequest) -> Answer {
+    let status = call.state.quorum();
+    let Some(address) = leader_elsewhere(call, &status) else {
+        return describe(call, request, &status).into();
+    };
+    let (net, request) = (call.state.env().net.clone(), request.clone());
+    let name = format!("{FORWARDED_BY}{}", call.state.node_id());
+    let version = call.context.api_version;
+    Answer::Later(Box::pin(async move {
+        let link = Link::open(&net, &address, &name).await?;
+        let mut told = link.call(request, LEADER_MAX).await?;
+        if version < 2 {
+            told.nodes.clear();
+            for partition in told.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+                let voters = partition.current_voters.iter_mut();
+                for replica in voters.chain(&mut partition.observers) {
+                    replica.replica_directory_id = Uuid::ZERO;
+                }
+            }
+        }
+        Ok(told.into())
+    }))
+}
+
+/// Where the leader is to be asked, if that is another node.
+fn leader_elsewhere(call: &Call<'_>, status: &QuorumStatus) -> Option<String> {
+    let is_forwarded =
+        call.context.client_id.as_deref().is_some_and(|name| name.starts_with(FORWARDED_BY));
+    let config = call.state.config();
+    let leader = config.other_voters().find(|voter| voter.id == status.leader.0);
+    leader.filter(|_| !is_forwarded).map(QuorumVoter::address)
+}
+
+/// What this node knows.
+fn describe(
     call: &Call<'_>,
     request: &DescribeQuorumRequest,
+    status: &QuorumStatus,
 ) -> DescribeQuorumResponse {
-    let status = call.state.quorum();
     let version = call.context.api_version;
     let replica = |replica: &ReplicaStatus| ReplicaState {
         replica_id: replica.id.0,
@@ -67,7 +111,7 @@ pub(in crate::broker) fn handle(
             .map(|wanted| partition(&topic.topic_name, wanted.partition_index))
             .collect(),
     };
-    let nodes = if version >= 2 { nodes(call, &status) } else { Vec::new() };
+    let nodes = if version >= 2 { nodes(call, status) } else { Vec::new() };
     DescribeQuorumResponse {
         topics: request.topics.iter().map(topic).collect(),
         nodes,

@@ -7,11 +7,11 @@
 
 use std::collections::BTreeSet;
 
-use super::common::{self, TOPIC_OPERATIONS};
+use super::common::{self, Leaders, TOPIC_OPERATIONS};
 use super::topics::Topics;
 use crate::broker::dispatch::Call;
 use crate::error::{Error, ErrorCode, Result};
-use crate::machine::metadata::{MetadataImage, PartitionImage, TopicImage, is_internal_topic};
+use crate::machine::metadata::{PartitionImage, TopicImage, is_internal_topic};
 use crate::protocol::Str;
 use crate::protocol::messages::describe_topic_partitions::{
     Cursor, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse,
@@ -41,6 +41,7 @@ pub(in crate::broker) fn handle(
     check_cursor(request.cursor.as_ref(), all || names.contains(first))?;
     let limit = call.state.config().max_request_partition_size_limit;
     let mut left = usize::try_from(request.response_partition_limit.min(limit).max(1)).unwrap_or(1);
+    let leaders = Leaders::of(call.state, known.image());
     let mut response = DescribeTopicPartitionsResponse::default();
     for name in names {
         if left == 0 {
@@ -55,7 +56,7 @@ pub(in crate::broker) fn handle(
             }
         };
         let start = if name == first { first_partition } else { 0 };
-        let (described, next) = describe(known.image(), topic, start, left);
+        let (described, next) = describe(&leaders, topic, start, left);
         left = left.saturating_sub(described.partitions.len());
         response.topics.push(described);
         if let Some(partition_index) = next {
@@ -93,14 +94,14 @@ fn unknown(name: &str, code: ErrorCode) -> DescribeTopicPartitionsResponseTopic 
 
 /// At most `count` partitions from `start` on, and where to continue.
 fn describe(
-    image: &MetadataImage,
+    leaders: &Leaders<'_>,
     topic: &TopicImage,
     start: i32,
     count: usize,
 ) -> (DescribeTopicPartitionsResponseTopic, Option<i32>) {
     let mut rest = topic.indexed().skip(usize::try_from(start).unwrap_or(0));
     let line = |(index, state): (i32, &PartitionImage)| {
-        let alive = common::is_alive(image, state.leader);
+        let alive = leaders.has(state.leader);
         DescribeTopicPartitionsResponsePartition {
             partition_index: index,
             leader_id: if alive { state.leader.0 } else { -1 },
@@ -109,7 +110,7 @@ fn describe(
             isr_nodes: state.isr.iter().map(|node| node.0).collect(),
             eligible_leader_replicas: Some(Vec::new()),
             last_known_elr: Some(Vec::new()),
-            offline_replicas: common::offline(image, &state.replicas),
+            offline_replicas: common::offline(leaders.image, &state.replicas),
             ..DescribeTopicPartitionsResponsePartition::default()
         }
     };

@@ -14,11 +14,11 @@
 
 use std::collections::BTreeSet;
 
-use super::common::{self, CLUSTER_OPERATIONS, TOPIC_OPERATIONS};
+use super::common::{self, CLUSTER_OPERATIONS, Leaders, TOPIC_OPERATIONS};
 use super::topics::{TopicKey, Topics};
 use crate::broker::dispatch::Call;
 use crate::error::{Error, ErrorCode, Result};
-use crate::machine::metadata::{MetadataImage, PartitionImage, TopicImage, is_internal_topic};
+use crate::machine::metadata::{PartitionImage, TopicImage, is_internal_topic};
 use crate::protocol::Str;
 use crate::protocol::messages::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
@@ -66,7 +66,8 @@ fn check_names(wanted: &[MetadataRequestTopic], version: i16) -> Result<()> {
 
 fn all_topics(call: &Call<'_>, version: i16) -> Vec<MetadataResponseTopic> {
     let topics = Topics::of(call);
-    topics.all().map(|topic| describe(topics.image(), topic, version)).collect()
+    let leaders = Leaders::of(call.state, topics.image());
+    topics.all().map(|topic| describe(&leaders, topic, version)).collect()
 }
 
 fn by_id(
@@ -75,9 +76,10 @@ fn by_id(
     version: i16,
 ) -> Vec<MetadataResponseTopic> {
     let topics = Topics::of(call);
+    let leaders = Leaders::of(call.state, topics.image());
     let ids: BTreeSet<Uuid> = wanted.iter().map(|topic| topic.topic_id).collect();
     let known = |id: &Uuid| match topics.find(TopicKey::Id(*id)) {
-        Ok(topic) => describe(topics.image(), topic, version),
+        Ok(topic) => describe(&leaders, topic, version),
         Err(error) => MetadataResponseTopic {
             error_code: error.code().to_i16(),
             name: None,
@@ -110,8 +112,9 @@ async fn by_name(
         }
     }
     let topics = Topics::of(call);
+    let leaders = Leaders::of(call.state, topics.image());
     let entry = |name: &str| match topics.find_valid(name) {
-        Ok(topic) => describe(topics.image(), topic, version),
+        Ok(topic) => describe(&leaders, topic, version),
         Err(error) => MetadataResponseTopic {
             error_code: not_created.unwrap_or_else(|| error.code()).to_i16(),
             name: Some(name.into()),
@@ -122,10 +125,10 @@ async fn by_name(
     names.into_iter().map(entry).collect()
 }
 
-fn describe(image: &MetadataImage, topic: &TopicImage, version: i16) -> MetadataResponseTopic {
+fn describe(leaders: &Leaders<'_>, topic: &TopicImage, version: i16) -> MetadataResponseTopic {
     let partition = |(index, state): (i32, &PartitionImage)| {
-        let alive = common::is_alive(image, state.leader);
-        let offline = common::offline(image, &state.replicas);
+        let alive = leaders.has(state.leader);
+        let offline = common::offline(leaders.image, &state.replicas);
         let code = match (alive, version) {
             (false, _) => ErrorCode::LeaderNotAvailable,
             (true, 0) if !offline.is_empty() => ErrorCode::ReplicaNotAvailable,
