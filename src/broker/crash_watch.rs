@@ -13,8 +13,9 @@
 //!   clients are told that its partitions have no leader: one that is sent to the dead once more may wait for a
 //!   second before it asks again (librdkafka), while it asks often for a leader that is yet to be elected.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -34,6 +35,64 @@ const RETRY: Duration = Duration::from_millis(250);
 const PROBES: usize = 10;
 const PROBE_MAX: Duration = Duration::from_millis(60);
 const PROBE_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How long a client may wait until it is known which of the nodes answer.
+const LOOK_MAX: Duration = Duration::from_millis(20);
+/// When a connection is given up on which a question was asked.
+const ANSWER_MAX: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+enum Sight {
+    /// There is a connection.
+    Connected(Arc<Link>),
+    /// The connection has just ended, and it is not known whether the node lives.
+    Doubted,
+}
+
+/// What is known of the processes of the other nodes.
+#[derive(Debug, Default)]
+pub(super) struct Sighted {
+    nodes: Mutex<BTreeMap<NodeId, Sight>>,
+}
+
+impl Sighted {
+    fn nodes(&self) -> MutexGuard<'_, BTreeMap<NodeId, Sight>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The nodes of which it is not known whether they live: clients are not sent to them.
+    pub(super) fn doubted(&self) -> BTreeSet<NodeId> {
+        let nodes = self.nodes();
+        let doubted = nodes.iter().filter(|(_, sight)| matches!(sight, Sight::Doubted));
+        doubted.map(|(id, _)| *id).collect()
+    }
+
+    /// Asks every node for a sign of life, for at most [`LOOK_MAX`]: a client that saw its leader die asks so soon
+    /// that the end of the connection from here may not have been noticed yet. Silence is no reason to doubt.
+    pub(super) async fn look(&self) {
+        let links: Vec<(NodeId, Arc<Link>)> = self
+            .nodes()
+            .iter()
+            .filter_map(|(id, sight)| match sight {
+                Sight::Connected(link) => Some((*id, Arc::clone(link))),
+                Sight::Doubted => None,
+            })
+            .collect();
+        let asking = links.iter().map(async |(id, link)| {
+            let answer = tokio::time::timeout(LOOK_MAX, link.ping(ANSWER_MAX)).await;
+            if matches!(answer, Ok(Err(_))) {
+                let mut nodes = self.nodes();
+                let is_same = |sight: &Sight| {
+                    matches!(sight, Sight::Connected(known) if Arc::ptr_eq(known, link))
+                };
+                if nodes.get(id).is_some_and(is_same) {
+                    nodes.insert(*id, Sight::Doubted);
+                }
+            }
+        });
+        futures::future::join_all(asking).await;
+    }
+}
 
 /// Watches one node until the broker stops.
 pub(super) async fn watch(state: Arc<BrokerState>, voter: QuorumVoter, stop: CancellationToken) {
@@ -56,26 +115,34 @@ async fn watch_once(state: &BrokerState, voter: &QuorumVoter) {
         tokio::time::sleep(RETRY).await;
         return;
     };
+    let (node, link) = (NodeId(voter.id), Arc::new(link));
+    state.sighted().nodes().insert(node, Sight::Connected(Arc::clone(&link)));
     link.closed().await;
-    let node = NodeId(voter.id);
     let epoch = state.image().broker(node).map(|broker| broker.epoch);
     // `CRASH-3`
-    state.doubt(node, true);
-    if is_refused(net, &address).await {
+    state.sighted().nodes().insert(node, Sight::Doubted);
+    if is_refused(net, &address, &client_id).await {
         report(state, voter, epoch).await;
     }
-    state.doubt(node, false);
+    state.sighted().nodes().remove(&node);
 }
 
 /// Whether nobody listens there any more.
-async fn is_refused(net: &Net, address: &str) -> bool {
+async fn is_refused(net: &Net, address: &str, client_id: &str) -> bool {
     let Ok(addresses) = net.lookup(address).await else { return false };
     for _ in 0..PROBES {
         match tokio::time::timeout(PROBE_MAX, net.connect(&addresses)).await {
-            Ok(Ok(_)) => return false,
+            // The socket of a process that is taken apart may take a connection for which nobody is there any more.
+            Ok(Ok(_)) => {
+                let answered = tokio::time::timeout(PROBE_MAX, Link::open(net, address, client_id));
+                if matches!(answered.await, Ok(Ok(_))) {
+                    return false;
+                }
+            }
             Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => return true,
-            Ok(Err(_)) | Err(_) => tokio::time::sleep(PROBE_INTERVAL).await,
+            Ok(Err(_)) | Err(_) => {}
         }
+        tokio::time::sleep(PROBE_INTERVAL).await;
     }
     false
 }

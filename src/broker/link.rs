@@ -12,7 +12,7 @@ use crate::connection::{Connection, unreachable};
 use crate::env::Net;
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::api::Call;
-use crate::protocol::messages::api_versions::ApiVersionsRequest;
+use crate::protocol::messages::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
 use crate::protocol::schema::Versions;
 use crate::protocol::{ApiKey, Request, Response, Str};
 
@@ -42,19 +42,28 @@ impl Link {
     async fn greet(net: &Net, address: &str, client_id: &str) -> Result<Self> {
         let connection = Arc::new(Connection::open(net, address, client_id, CONNECT_MAX).await?);
         let mut link = Self { connection, versions: BTreeMap::new() };
-        let greeting = ApiVersionsRequest {
-            client_software_name: Str::from_static("ottla"),
-            client_software_version: Str::from_static(env!("CARGO_PKG_VERSION")),
-            ..ApiVersionsRequest::default()
-        };
-        let told = link.at(GREETING_VERSION, &greeting.into(), CONNECT_MAX).await?;
-        let told = ApiVersionsRequest::answer(told).ok_or_else(of_another_api)?;
+        let told = link.ping(CONNECT_MAX).await?;
         let versions = told.api_keys.iter().filter_map(|line| {
             let api = ApiKey::from_i16(line.api_key)?;
             Some((api, Versions::between(line.min_version, line.max_version)))
         });
         link.versions = versions.collect();
         Ok(link)
+    }
+
+    /// Asks for a sign of life, and gets what the other side knows.
+    ///
+    /// # Errors
+    ///
+    /// As [`Link::call`].
+    pub(super) async fn ping(&self, limit: Duration) -> Result<ApiVersionsResponse> {
+        let greeting = ApiVersionsRequest {
+            client_software_name: Str::from_static("ottla"),
+            client_software_version: Str::from_static(env!("CARGO_PKG_VERSION")),
+            ..ApiVersionsRequest::default()
+        };
+        let told = self.at(GREETING_VERSION, &greeting.into(), limit).await?;
+        ApiVersionsRequest::answer(told).ok_or_else(of_another_api)
     }
 
     /// Asks, and waits for the answer for at most `limit`; then the connection is closed. Dropping the future drops the

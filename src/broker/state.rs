@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use super::change::Change;
 use super::coordinator::GroupCoordinators;
+use super::crash_watch::Sighted;
 use super::listener::{BoundListener, Reached};
 use super::log_threads::LogThreads;
 use super::metadata_log::{Committed, MetadataLog, QuorumStatus};
@@ -83,8 +84,7 @@ pub(super) struct BrokerState {
     producer_ids: Mutex<Vec<ProducerIdBlock>>,
     /// The settings without an effect that the log has named.
     without_effect: Mutex<BTreeSet<String>>,
-    /// The nodes whose connection has just ended, as long as it is not known whether they live.
-    doubted: Mutex<BTreeSet<NodeId>>,
+    sighted: Sighted,
 }
 
 /// The parts that a state is made of.
@@ -126,23 +126,13 @@ impl BrokerState {
             fetch_sessions: Mutex::new(sessions),
             producer_ids: Mutex::default(),
             without_effect: Mutex::default(),
-            doubted: Mutex::default(),
+            sighted: Sighted::default(),
         }
     }
 
-    /// A node has just gone, or it is known again whether it lives.
-    pub(super) fn doubt(&self, node: NodeId, is_in_doubt: bool) {
-        let mut doubted = self.doubted.lock().unwrap_or_else(PoisonError::into_inner);
-        if is_in_doubt {
-            doubted.insert(node);
-        } else {
-            doubted.remove(&node);
-        }
-    }
-
-    /// The nodes of which it is not known whether they live: clients are not sent to them.
-    pub(super) fn doubted(&self) -> BTreeSet<NodeId> {
-        self.doubted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// What is known of the processes of the other nodes.
+    pub(super) const fn sighted(&self) -> &Sighted {
+        &self.sighted
     }
 
     pub(super) fn env(&self) -> &Env {

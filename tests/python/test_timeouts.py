@@ -203,7 +203,15 @@ WAYS: dict[str, tuple[Callable[[Kit], object], bool]] = {
 }
 
 #: Methods that do not talk to a cluster that could keep silent; tested below.
-ELSEWHERE = {"Broker.__init__", "Broker.close", "SchemaRegistry.__init__"}
+ELSEWHERE = {
+    "Broker.__init__",
+    "Broker.close",
+    "Cluster.__init__",
+    "Cluster.close",
+    "Cluster.start",
+    "Cluster.stop",
+    "SchemaRegistry.__init__",
+}
 
 
 def methods_with_a_timeout() -> set[str]:
@@ -329,3 +337,16 @@ def test_a_broker_that_cannot_begin_or_end_in_time_says_so() -> None:
     broker = ottla.Broker()
     with pytest.raises(ottla.TimeoutError, match="the shutdown of the broker"):
         broker.close(0)
+
+
+def test_a_cluster_that_cannot_begin_or_end_in_time_says_so() -> None:
+    with pytest.raises(ottla.TimeoutError, match="the start of the broker"):
+        ottla.Cluster(timeout=0)
+    cluster = ottla.Cluster()
+    with pytest.raises(ottla.TimeoutError, match="the shutdown of the broker"):
+        cluster.stop(1, 0)
+    cluster.kill(2)
+    with pytest.raises(ottla.TimeoutError, match="the start of the broker"):
+        cluster.start(2, timeout=0)
+    with pytest.raises(ottla.TimeoutError, match="the shutdown of the broker"):
+        cluster.close(0)

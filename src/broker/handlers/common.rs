@@ -61,7 +61,7 @@ pub(super) struct Leaders<'a> {
 
 impl<'a> Leaders<'a> {
     pub(super) fn of(state: &BrokerState, image: &'a MetadataImage) -> Self {
-        Self { image, doubted: state.doubted() }
+        Self { image, doubted: state.sighted().doubted() }
     }
 
     /// Whether clients can be sent to a leader: it is registered, not fenced, and its connection has not just ended.

@@ -36,6 +36,7 @@ pub(in crate::broker) async fn handle(
         _ => None,
     };
     check_names(wanted.unwrap_or_default(), version)?;
+    call.state.sighted().look().await;
     let topics = match wanted {
         None => all_topics(call, version),
         Some(wanted) if wanted.iter().any(|topic| topic.topic_id != Uuid::ZERO) => {
