@@ -1,6 +1,7 @@
 //! A broker on a free port, a client that blocks, and batches.
 
 use std::net::{SocketAddr, TcpStream};
+use std::rc::Rc;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
@@ -33,6 +34,39 @@ static GATE: RwLock<()> = RwLock::new(());
 enum Gate {
     Shared { _guard: RwLockReadGuard<'static, ()> },
     Alone { _guard: RwLockWriteGuard<'static, ()> },
+    Together { _place: Rc<RwLockReadGuard<'static, ()>> },
+}
+
+/// Several brokers of one test. They share one place at the gate: a test that has a place
+/// and waits for another one would wait for ever behind a test that wants to be alone.
+pub(crate) struct Together {
+    place: Rc<RwLockReadGuard<'static, ()>>,
+}
+
+impl Together {
+    pub(crate) fn new() -> Self {
+        Self { place: Rc::new(GATE.read().unwrap_or_else(PoisonError::into_inner)) }
+    }
+
+    /// Starts brokers at the same time, since none of them may be there without the others.
+    pub(crate) fn start(&self, all: Vec<BrokerOptions>) -> Vec<TestBroker> {
+        let start = |options| {
+            std::thread::spawn(move || {
+                let runtime = TestBroker::runtime();
+                let broker = runtime.block_on(Broker::start(options)).unwrap();
+                (runtime, broker)
+            })
+        };
+        let starting: Vec<_> = all.into_iter().map(start).collect();
+        let started = starting.into_iter().map(|thread| thread.join().unwrap());
+        started
+            .map(|(runtime, broker)| TestBroker {
+                runtime,
+                broker: Some(broker),
+                _gate: Gate::Together { _place: Rc::clone(&self.place) },
+            })
+            .collect()
+    }
 }
 
 impl TestBroker {
@@ -73,23 +107,6 @@ impl TestBroker {
         let runtime = Self::runtime();
         let broker = runtime.block_on(Broker::start(options))?;
         Ok(Self { runtime, broker: Some(broker), _gate: gate })
-    }
-
-    /// Brokers that start at the same time, since none of them is there without the others.
-    pub(crate) fn start_together(all: Vec<BrokerOptions>) -> Vec<Self> {
-        let start = |options| {
-            std::thread::spawn(move || {
-                let runtime = Self::runtime();
-                let broker = runtime.block_on(Broker::start(options)).unwrap();
-                (runtime, broker)
-            })
-        };
-        let starting: Vec<_> = all.into_iter().map(start).collect();
-        let gate = || Gate::Shared { _guard: GATE.read().unwrap_or_else(PoisonError::into_inner) };
-        let started = starting.into_iter().map(|thread| thread.join().unwrap());
-        started
-            .map(|(runtime, broker)| Self { runtime, broker: Some(broker), _gate: gate() })
-            .collect()
     }
 
     pub(crate) fn broker(&self) -> &Broker {
