@@ -96,7 +96,7 @@ impl Links {
             let node = target.peer;
             Error::invalid(format!("it is not known where {node:?} of the metadata quorum listens"))
         })?;
-        Ok(host_and_port(&endpoint.host, endpoint.port))
+        Ok(endpoint.address())
     }
 
     /// The connection to an address, which is made if there is none.
@@ -162,8 +162,4 @@ impl Peers for Links {
             }
         })
     }
-}
-
-fn host_and_port(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }

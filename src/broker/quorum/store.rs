@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use super::entry::Entry;
+use super::frames::METADATA_TOPIC_ID;
 use super::hard_state::{HardState, StateFile};
 use super::snapshot::{self, Checkpoint};
 use super::{METADATA_DIRECTORY, METADATA_TOPIC, QuorumOptions, batches};
@@ -24,10 +25,8 @@ use crate::env::sim::{Mutation, is_planted};
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::{HighWatermark, Log, LogConfig, LogReader, OpenOptions, ReadRequest};
 use crate::machine::quorum::{OffsetAndEpoch, Payload, Stored, VoteState};
-use crate::types::{LeaderEpoch, Offset, TopicPartition, Uuid};
+use crate::types::{LeaderEpoch, Offset, TopicPartition};
 
-/// The topic id that Apache Kafka reserves for the metadata log.
-const METADATA_TOPIC_ID: Uuid = Uuid([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
 /// How much is read from the log, and written to it, at a time.
 pub(super) const CHUNK_BYTES: usize = 1 << 20;
 /// What an entry takes besides its value, more or less.

@@ -103,10 +103,7 @@ impl Replication {
 
     fn address_of(&self, image: &MetadataImage, leader: NodeId) -> Option<String> {
         let endpoint = image.broker(leader)?.endpoint(&self.parts.config.inter_broker_listener)?;
-        Some(match &*endpoint.host {
-            host if host.contains(':') => format!("[{host}]:{}", endpoint.port),
-            host => format!("{host}:{}", endpoint.port),
-        })
+        Some(endpoint.address())
     }
 
     fn start(&self, leader: NodeId) -> Arc<Fetcher> {

@@ -45,6 +45,15 @@ pub struct Endpoint {
     pub security_protocol: i16,
 }
 
+impl Endpoint {
+    /// `host:port`, as it is connected to.
+    #[must_use]
+    pub fn address(&self) -> String {
+        let Self { host, port, .. } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+}
+
 /// A registered broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerImage {
