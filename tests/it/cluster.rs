@@ -18,7 +18,7 @@ use ottla::protocol::messages::metadata::{
 };
 use ottla::protocol::messages::vote::{self, VoteRequest};
 
-use crate::support::{Client, PATIENCE, TestBroker, Together, batch};
+use crate::support::{Client, PATIENCE, TestBroker, batch};
 
 const NODES: [i32; 3] = [1, 2, 3];
 
@@ -26,7 +26,6 @@ const NODES: [i32; 3] = [1, 2, 3];
 struct Cluster {
     options: BTreeMap<i32, BrokerOptions>,
     running: BTreeMap<i32, TestBroker>,
-    together: Together,
     _directory: tempfile::TempDir,
 }
 
@@ -47,12 +46,8 @@ impl Cluster {
             options.listeners = Some(format!("PLAINTEXT://127.0.0.1:{port}"));
             (id, options)
         });
-        let mut cluster = Self {
-            options: options.collect(),
-            running: BTreeMap::new(),
-            together: Together::new(),
-            _directory: directory,
-        };
+        let mut cluster =
+            Self { options: options.collect(), running: BTreeMap::new(), _directory: directory };
         cluster.start_nodes(&NODES);
         cluster
     }
@@ -60,7 +55,7 @@ impl Cluster {
     /// Starts nodes at the same time: none of them can be there without a majority.
     fn start_nodes(&mut self, nodes: &[i32]) {
         let options = nodes.iter().map(|id| self.options[id].clone()).collect();
-        self.running.extend(nodes.iter().copied().zip(self.together.start(options)));
+        self.running.extend(nodes.iter().copied().zip(TestBroker::start_together(options)));
     }
 
     fn client(&self, node: i32) -> Client {
@@ -248,7 +243,7 @@ fn strangers_take_no_part_in_the_quorum() {
     let after = quorum(&mut client);
     assert_eq!((after.leader_id, after.leader_epoch), (before.leader_id, before.leader_epoch));
     // A node that is its whole cluster is asked nothing by others.
-    let alone = cluster.together.start(vec![BrokerOptions::in_memory()]).remove(0);
+    let alone = TestBroker::in_memory();
     assert_eq!(ask(&mut alone.client(), None, 2), ErrorCode::InconsistentVoterSet);
     assert_eq!(quorum(&mut alone.client()).leader_id, 1);
 }

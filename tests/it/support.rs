@@ -1,7 +1,8 @@
 //! A broker on a free port, a client that blocks, and batches.
 
+use std::cell::RefCell;
 use std::net::{SocketAddr, TcpStream};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
@@ -31,41 +32,29 @@ pub(crate) struct TestBroker {
 /// Tests that measure the memory of the process run while no other broker is running.
 static GATE: RwLock<()> = RwLock::new(());
 
+type Place = RwLockReadGuard<'static, ()>;
+
+thread_local! {
+    /// The place of the brokers of this test, as long as one of them has it.
+    static PLACE: RefCell<Weak<Place>> = const { RefCell::new(Weak::new()) };
+}
+
 enum Gate {
-    Shared { _guard: RwLockReadGuard<'static, ()> },
+    Shared { _place: Rc<Place> },
     Alone { _guard: RwLockWriteGuard<'static, ()> },
-    Together { _place: Rc<RwLockReadGuard<'static, ()>> },
 }
 
-/// Several brokers of one test. They share one place at the gate: a test that has a place
-/// and waits for another one would wait for ever behind a test that wants to be alone.
-pub(crate) struct Together {
-    place: Rc<RwLockReadGuard<'static, ()>>,
-}
-
-impl Together {
-    pub(crate) fn new() -> Self {
-        Self { place: Rc::new(GATE.read().unwrap_or_else(PoisonError::into_inner)) }
-    }
-
-    /// Starts brokers at the same time, since none of them may be there without the others.
-    pub(crate) fn start(&self, all: Vec<BrokerOptions>) -> Vec<TestBroker> {
-        let start = |options| {
-            std::thread::spawn(move || {
-                let runtime = TestBroker::runtime();
-                let broker = runtime.block_on(Broker::start(options)).unwrap();
-                (runtime, broker)
-            })
-        };
-        let starting: Vec<_> = all.into_iter().map(start).collect();
-        let started = starting.into_iter().map(|thread| thread.join().unwrap());
-        started
-            .map(|(runtime, broker)| TestBroker {
-                runtime,
-                broker: Some(broker),
-                _gate: Gate::Together { _place: Rc::clone(&self.place) },
-            })
-            .collect()
+impl Gate {
+    /// The place that this test has, or a new one: a test that has a place and waits for another one would wait for ever
+    /// behind a test that wants to be alone.
+    fn shared() -> Self {
+        let known = PLACE.with_borrow(Weak::upgrade);
+        let place = known.unwrap_or_else(|| {
+            let place = Rc::new(GATE.read().unwrap_or_else(PoisonError::into_inner));
+            PLACE.set(Rc::downgrade(&place));
+            place
+        });
+        Self::Shared { _place: place }
     }
 }
 
@@ -86,17 +75,16 @@ impl TestBroker {
     }
 
     pub(crate) fn try_start(options: BrokerOptions) -> ottla::error::Result<Self> {
-        let guard = GATE.read().unwrap_or_else(PoisonError::into_inner);
-        Self::start_behind(options, Gate::Shared { _guard: guard })
+        Self::start_behind(options, Gate::shared())
     }
 
     /// A broker in surroundings of a test's own.
     #[cfg(feature = "sim")]
     pub(crate) fn start_on(env: ottla::env::Env, options: BrokerOptions) -> Self {
-        let guard = GATE.read().unwrap_or_else(PoisonError::into_inner);
+        let gate = Gate::shared();
         let runtime = Self::runtime();
         let broker = runtime.block_on(Broker::start_on(env, options)).unwrap();
-        Self { runtime, broker: Some(broker), _gate: Gate::Shared { _guard: guard } }
+        Self { runtime, broker: Some(broker), _gate: gate }
     }
 
     fn runtime() -> Runtime {
@@ -107,6 +95,23 @@ impl TestBroker {
         let runtime = Self::runtime();
         let broker = runtime.block_on(Broker::start(options))?;
         Ok(Self { runtime, broker: Some(broker), _gate: gate })
+    }
+
+    /// Brokers that start at the same time, since none of them may be there without the others.
+    pub(crate) fn start_together(all: Vec<BrokerOptions>) -> Vec<Self> {
+        let gates: Vec<Gate> = all.iter().map(|_| Gate::shared()).collect();
+        let start = |options| {
+            std::thread::spawn(move || {
+                let runtime = Self::runtime();
+                let broker = runtime.block_on(Broker::start(options)).unwrap();
+                (runtime, broker)
+            })
+        };
+        let starting: Vec<_> = all.into_iter().map(start).collect();
+        let started = starting.into_iter().map(|thread| thread.join().unwrap());
+        let each = started.zip(gates);
+        each.map(|((runtime, broker), gate)| Self { runtime, broker: Some(broker), _gate: gate })
+            .collect()
     }
 
     pub(crate) fn broker(&self) -> &Broker {
