@@ -166,10 +166,20 @@ class JavaTools:
 
 
 class KafkaProcess:
-    """A node of Apache Kafka, broker and controller in one, from its jars."""
+    """A node of Apache Kafka, broker and controller in one, from its jars.
 
-    def __init__(self, libs: str, directory: Path, *jvm: str, **settings: str) -> None:
-        self.port, controller = free_ports(2)
+    ``ports`` are those of its broker and of its controller, where others must know them before.
+    """
+
+    def __init__(
+        self,
+        libs: str,
+        directory: Path,
+        *jvm: str,
+        ports: tuple[int, int] | None = None,
+        **settings: str,
+    ) -> None:
+        self.port, controller = ports or free_ports(2)
         self.bootstrap = f"127.0.0.1:{self.port}"
         self.log = directory / "server.log"
         plain = f"PLAINTEXT://127.0.0.1:{self.port}"

@@ -20,10 +20,13 @@ from versus import compare
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from versus.clusters import Cluster
     from versus.measure import Results
     from versus.servers import Server
 
 PARTS = ["limits", "starts", "throughput", "java", "latency", "frames", "memory", "scale"]
+CLUSTER_PARTS = ["cluster", "failover", "cluster-scale"]
+"""With three nodes of each kind; they take long, and are asked for by name."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,11 @@ class Sizes:
     partitions: tuple[int, ...] = (1_000,)
     most_partitions: tuple[int, ...] = (10_000,)
     """In the first round only: it takes as long as all the others together."""
+    kills: int = 10
+    """How often a round kills a leader; Apache Kafka takes half a minute for each."""
 
 
-QUICK = Sizes(50_000, 1, 64 << 20, 20_000, 100, 6, (100,), (1_000,))
+QUICK = Sizes(50_000, 1, 64 << 20, 20_000, 100, 6, (100,), (1_000,), 1)
 
 
 def options(arguments: list[str]) -> argparse.Namespace:
@@ -50,11 +55,15 @@ def options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="versus", description=__doc__)
     parser.add_argument("--rounds", type=int, help="interleaved rounds (default 5; quick: 1)")
     parser.add_argument(
-        "--part", action="append", choices=PARTS, help="only this part; may be given several times"
+        "--part",
+        action="append",
+        choices=PARTS + CLUSTER_PARTS,
+        help="only this part; may be given several times",
     )
     parser.add_argument(
         "--quick", action="store_true", help="a smoke test; its figures mean nothing"
     )
+    parser.add_argument("--kills", type=int, help="kills in a round of the part failover")
     parser.add_argument("--records", type=int, help="records in a measurement")
     parser.add_argument(
         "--full", action="store_true", help="every combination of sizes, codecs, acks…"
@@ -69,18 +78,23 @@ class Run:
     """Rounds of the requested parts."""
 
     def __init__(self, arguments: argparse.Namespace, results: Results, libs: str | None) -> None:
+        from versus.clusters import KafkaCluster, OttlaCluster
         from versus.servers import Kafka, Ottla
 
         self.results, self.libs = results, libs
         self.sizes = QUICK if arguments.quick else Sizes()
-        self.parts = [part for part in PARTS if part in (arguments.part or PARTS)]
+        chosen = arguments.part or PARTS
+        self.parts = [part for part in PARTS + CLUSTER_PARTS if part in chosen]
         if libs is None and "java" in self.parts:
             self.parts.remove("java")
         self.records = arguments.records or self.sizes.records
         self.full = arguments.full
+        self.kills = arguments.kills or self.sizes.kills
         self.makers: list[Callable[[], Server]] = [Ottla]
+        self.cluster_makers: list[Callable[[], Cluster]] = [OttlaCluster]
         if libs is not None:
             self.makers.append(partial(Kafka, libs))
+            self.cluster_makers.append(partial(KafkaCluster, libs))
         self.servers: list[Server] = []
         self.failed: list[str] = []
 
@@ -97,6 +111,7 @@ class Run:
                 self._round(number, count)
                 self.servers.reverse()  # the first one finds a colder machine
                 self.makers.reverse()
+                self.cluster_makers.reverse()
 
     def _round(self, number: int, count: int) -> None:
         from versus import limits
@@ -107,6 +122,8 @@ class Run:
             try:
                 if part in {"starts", "memory", "scale"}:
                     self._fresh(part, first=number == 0)
+                elif part in CLUSTER_PARTS:
+                    self._cluster(part)
                 else:
                     self._shared(part)
             except Exception:  # noqa: BLE001 (the other parts can still run)
@@ -133,6 +150,18 @@ class Run:
         elif part == "frames":
             others = self.libs is not None
             frames.round_of_frames(results, servers, self.records, others=others)
+
+    def _cluster(self, part: str) -> None:
+        """Measure clusters of three nodes, one after the other."""
+        from versus import replicated
+
+        results, makers = self.results, self.cluster_makers
+        if part == "cluster":
+            replicated.carry(results, makers, self.records, self.sizes.seconds)
+        elif part == "failover":
+            replicated.lose_nodes(results, makers, self.kills)
+        else:
+            replicated.many_partitions(results, makers, self.sizes.partitions)
 
     def _fresh(self, part: str, *, first: bool) -> None:
         """Measure brokers that have done nothing before."""

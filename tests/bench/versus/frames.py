@@ -63,7 +63,7 @@ def note(results: Results, what: str, who: str, rows: int, read: Callable[[], in
 
     An embedded broker runs in this process, a separate broker does not.
     """
-    with measured(os.getpid()) as span:
+    with measured([os.getpid()]) as span:
         found = read()
     assert found == rows, f"{found} of {rows} rows"
     results.add(what, who, rows / span.seconds)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from processes import JavaTools
-from versus.measure import Span, cpu_seconds, thread_seconds
+from versus.measure import Span, cpu_seconds, cpu_seconds_of, thread_seconds
 from versus.servers import create_topic, delete_topic
 from versus.throughput import Shape, note
 
@@ -42,7 +42,7 @@ class Look:
 
 def look(server: Server, client: int) -> Look:
     """Look at both processes."""
-    used = cpu_seconds(server.pid), cpu_seconds(client)
+    used = cpu_seconds_of(server.pids), cpu_seconds(client)
     return Look(time.perf_counter(), *used, thread_seconds(client))
 
 
@@ -64,7 +64,7 @@ def run(libs: str, server: Server, tool: str, *arguments: str) -> tuple[str, flo
         output.seek(0)
         printed = output.read()
     assert process.returncode == 0, f"{command}:\n{printed}"
-    return printed, cpu_seconds(server.pid) - looks[0].server, second_half(looks)
+    return printed, cpu_seconds_of(server.pids) - looks[0].server, second_half(looks)
 
 
 def second_half(looks: list[Look]) -> Span:

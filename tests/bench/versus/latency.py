@@ -12,6 +12,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from versus.servers import create_topic, delete_topic
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from versus.measure import Results
     from versus.servers import Server
 
@@ -55,12 +57,14 @@ def one_run(server: Server, rate: int, seconds: float) -> list[float]:
     return sorted(latencies[rate // 2 :])
 
 
-def produce_to_consume(results: Results, servers: list[Server], seconds: float) -> None:
-    """One round at 500 and at 5,000 messages a second."""
+def produce_to_consume(
+    results: Results, servers: Sequence[Server], seconds: float, where: str = ""
+) -> None:
+    """One round at 500 and at 5,000 messages a second; ``where`` goes before the names."""
     for rate in (500, 5000):
         for server in servers:
             found = one_run(server, rate, seconds)
             for name, share in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)):
                 value = found[min(int(len(found) * share), len(found) - 1)]
-                what = f"produce to consume, {rate}/s, acks=all: {name}, ms"
+                what = f"{where}produce to consume, {rate}/s, acks=all: {name}, ms"
                 results.add(what, server.name, value, lower=True)

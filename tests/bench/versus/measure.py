@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 # Who is measured.
 OTTLA, KAFKA, MACHINE = "ottla", "Apache Kafka", "this machine"
@@ -51,6 +51,11 @@ def cpu_seconds(pid: int) -> float:
     return time.clock_gettime((~pid << 3) | 2)  # the clock id of a process, see clock_getres(2)
 
 
+def cpu_seconds_of(pids: Iterable[int]) -> float:
+    """Return the CPU time that several processes have used together."""
+    return sum(map(cpu_seconds, pids))
+
+
 def own_cpu_seconds() -> float:
     """Return the CPU time of this process and of its children that ended."""
     total = 0.0
@@ -69,8 +74,12 @@ def thread_seconds(pid: int) -> dict[str, float]:
     return found
 
 
-def memory_mib(pid: int, field_name: str) -> float:
-    """Return a field of ``/proc/PID/status``, for example VmRSS or RssAnon, in MiB."""
+def memory_mib(pids: Iterable[int], field_name: str) -> float:
+    """Return a field of ``/proc/PID/status``, for example VmRSS or RssAnon, of all in MiB."""
+    return sum(_memory_mib(pid, field_name) for pid in pids)
+
+
+def _memory_mib(pid: int, field_name: str) -> float:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith(field_name + ":"):
             return int(line.split()[1]) / 1024
@@ -99,15 +108,15 @@ class Span:
 
 
 @contextmanager
-def measured(pid: int) -> Iterator[Span]:
-    """Measure a piece of work: wall time, CPU of the server ``pid``, CPU of this process."""
+def measured(pids: Sequence[int]) -> Iterator[Span]:
+    """Measure a piece of work: wall time, CPU of the server's processes, CPU of this one."""
     span = Span()
-    server, threads = cpu_seconds(pid), thread_seconds(os.getpid())
+    server, threads = cpu_seconds_of(pids), thread_seconds(os.getpid())
     client, begin = own_cpu_seconds(), time.perf_counter()
     yield span
     span.seconds = time.perf_counter() - begin
     span.client_cpu = own_cpu_seconds() - client
-    span.server_cpu = cpu_seconds(pid) - server
+    span.server_cpu = cpu_seconds_of(pids) - server
     after = thread_seconds(os.getpid())
     span.busiest_thread = max(after[name] - threads.get(name, 0.0) for name in after)
 

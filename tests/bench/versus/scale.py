@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
-from versus.measure import cpu_seconds, memory_mib
+from versus.measure import cpu_seconds_of, memory_mib
 from versus.servers import create_topic, delete_topic
 from versus.throughput import Shape, produce
 
@@ -30,7 +30,7 @@ def starts(results: Results, server: Server, records: int) -> None:
     """Time to ready, idle memory, and restart after a kill with data."""
     results.add("ready, s", server.name, server.ready_seconds, lower=True)
     time.sleep(2)  # a virtual machine keeps loading after it is ready
-    idle = memory_mib(server.pid, "VmRSS")
+    idle = memory_mib(server.pids, "VmRSS")
     results.add("resident memory idle, MiB", server.name, idle, lower=True)
     create_topic(server, "load", 4)
     produce(server, "load", Shape(1024, partitions=4), records)
@@ -38,9 +38,12 @@ def starts(results: Results, server: Server, records: int) -> None:
     results.add("ready again after kill -9, s", server.name, again, lower=True)
 
 
-def partitions(results: Results, server: Server, count: int) -> None:
-    """Create a topic of many partitions, write to each of them, and restart with them."""
-    topic, what = f"wide-{next(_numbers)}", f"{count:,} partitions"
+def partitions(results: Results, server: Server, count: int, where: str = "") -> None:
+    """Create a topic of many partitions, write to each of them, and restart with them.
+
+    ``where`` goes before the names.
+    """
+    topic, what = f"wide-{next(_numbers)}", f"{where}{count:,} partitions"
     begin = time.perf_counter()
     create_topic(server, topic, count)
     elapsed = time.perf_counter() - begin
@@ -49,7 +52,7 @@ def partitions(results: Results, server: Server, count: int) -> None:
     produce_to_each(server, topic, count)
     elapsed = time.perf_counter() - begin
     results.add(f"{what}: one record to each, s", server.name, elapsed, lower=True)
-    resident = memory_mib(server.pid, "VmRSS")
+    resident = memory_mib(server.pids, "VmRSS")
     results.add(f"{what}: resident memory, MiB", server.name, resident, lower=True)
     again = server.restart_after_kill()
     results.add(f"{what}: ready again after kill -9, s", server.name, again, lower=True)
@@ -76,7 +79,7 @@ def connections(results: Results, server: Server, count: int) -> None:
     """Open many connections, send a request on each, and ask for metadata on another."""
     host, port = server.bootstrap.rsplit(":", 1)
     what = f"{count:,} connections"
-    before, cpu = memory_mib(server.pid, "VmRSS"), cpu_seconds(server.pid)
+    before, cpu = memory_mib(server.pids, "VmRSS"), cpu_seconds_of(server.pids)
     begin = time.perf_counter()
     sockets = [socket.create_connection((host, int(port)), timeout=60) for _ in range(count)]
     for each in sockets:
@@ -85,9 +88,9 @@ def connections(results: Results, server: Server, count: int) -> None:
         assert each.recv(4, socket.MSG_WAITALL)
     elapsed = time.perf_counter() - begin
     results.add(f"{what}: opened, one answer on each, s", server.name, elapsed, lower=True)
-    used = cpu_seconds(server.pid) - cpu
+    used = cpu_seconds_of(server.pids) - cpu
     results.add(f"{what}: CPU s of the broker for that", server.name, used, lower=True)
-    grown = max(memory_mib(server.pid, "VmRSS") - before, 0.1)
+    grown = max(memory_mib(server.pids, "VmRSS") - before, 0.1)
     results.add(f"{what}: memory more, MiB", server.name, grown, lower=True)
     begin = time.perf_counter()
     AdminClient({"bootstrap.servers": server.bootstrap}).list_topics(timeout=30)

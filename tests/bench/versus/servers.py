@@ -29,14 +29,17 @@ KAFKA_JVM += ("-XX:InitiatingHeapOccupancyPercent=35", "-XX:+ExplicitGCInvokesCo
 
 
 class Server(Protocol):
-    """A broker that can be loaded, killed and started again."""
+    """A broker, or several as one cluster, that can be loaded, killed and started again."""
 
     name: str
     bootstrap: str
     ready_seconds: float
+    replicas: int
+    """How many copies its topics have."""
 
     @property
-    def pid(self) -> int: ...
+    def pids(self) -> list[int]:
+        """Its processes that run."""
 
     def restart_after_kill(self) -> float:
         """Kill it and return the seconds until it serves again."""
@@ -49,6 +52,7 @@ class Ottla:
     """``ottla broker start`` with Apache Kafka's durability: the page cache counts as stored."""
 
     name = OTTLA
+    replicas = 1
     program: str | None = None
 
     def __init__(self, *options: str) -> None:
@@ -60,8 +64,8 @@ class Ottla:
         self.bootstrap = self.broker.bootstrap
 
     @property
-    def pid(self) -> int:
-        return self.broker.process.pid
+    def pids(self) -> list[int]:
+        return [self.broker.process.pid]
 
     def restart_after_kill(self) -> float:
         self.broker.kill()
@@ -92,6 +96,7 @@ class Kafka:
     """Apache Kafka with its default settings, and the heap and collector of its own script."""
 
     name = KAFKA
+    replicas = 1
 
     def __init__(self, libs: str) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="versus-"))
@@ -100,8 +105,8 @@ class Kafka:
         self.bootstrap = self.node.bootstrap
 
     @property
-    def pid(self) -> int:
-        return self.node.process.pid
+    def pids(self) -> list[int]:
+        return [self.node.process.pid]
 
     def restart_after_kill(self) -> float:
         self.node.stop()
@@ -129,7 +134,7 @@ PARTITIONS_AT_ONCE = 5_000
 def create_topic(server: Server, name: str, partitions: int) -> None:
     """Create a topic and wait until it has leaders."""
     admin = AdminClient({"bootstrap.servers": server.bootstrap})
-    first = NewTopic(name, min(partitions, PARTITIONS_AT_ONCE), 1)
+    first = NewTopic(name, min(partitions, PARTITIONS_AT_ONCE), server.replicas)
     admin.create_topics([first], operation_timeout=60)[name].result(120)
     for count in range(2 * PARTITIONS_AT_ONCE, partitions + 1, PARTITIONS_AT_ONCE):
         more = NewPartitions(name, count)

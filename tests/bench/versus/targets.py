@@ -71,7 +71,10 @@ TARGETS = [
     Target("broker CPU per GiB produced: at most 1/3", r"produce, .*: CPU s of .*", 3),
     Target("broker CPU per GiB consumed: at most 1/3", r"consume, .*: CPU s of .*", 3),
     Target(
-        "throughput at the client's own limit", f".*: {CLIENT_LIMIT}", AT_ITS_LIMIT, theirs=None
+        "throughput at the client's own limit",
+        f"(produce|consume), .*: {CLIENT_LIMIT}",
+        AT_ITS_LIMIT,
+        theirs=None,
     ),
     Target("produce to consume: p99 at most half", r"produce to consume, .*: p99, ms", 2),
     Target("topic to Arrow, embedded", exactly(TO_ARROW), 30, EMBEDDED, TUNED),
@@ -80,6 +83,14 @@ TARGETS = [
     Target("topic to typed JSON columns, loopback TCP", exactly(TO_JSON), 6, TCP, TUNED),
     Target("dataframe to topic, embedded", exactly(FROM_ARROW), 4, EMBEDDED, PRODUCE_BATCH),
     Target("dataframe to topic, loopback TCP", exactly(FROM_ARROW), 4, TCP, PRODUCE_BATCH),
+    Target("three nodes: twice the records", r"three nodes: produce, .*: records/s", 2),
+    Target("three nodes: half the CPU per GiB produced", r"three nodes: produce, .*: CPU s .*", 2),
+    Target(
+        "three nodes: p99 of produce to consume at most half",
+        r"three nodes: produce to consume, .*: p99, ms",
+        2,
+    ),
+    Target("three nodes: silent for a sixth", r"three nodes: a producer's silence, .*", 6),
     Target("ready: within 1/20", r"ready, s", 20),
     Target("ready again after kill -9: within 1/30", r"ready again after kill -9, s", 30),
     Target("resident memory idle: at most 1/20", r"resident memory idle, MiB", 20),

@@ -14,6 +14,8 @@ from versus.measure import BROKER_CPU, CLIENT_LIMIT, measured, memory_mib
 from versus.servers import create_topic, delete_topic
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from versus.measure import Results, Span
     from versus.servers import Server
 
@@ -30,10 +32,12 @@ class Shape:
     codec: str = "none"
     acks: str = "all"
     partitions: int = 1
+    idempotent: bool = False
 
     def __str__(self) -> str:
         partitions = f"{self.partitions} partition{'s' if self.partitions > 1 else ''}"
-        return f"{self.size} B, {self.codec}, acks={self.acks}, {partitions}"
+        idempotent = ", idempotent" * self.idempotent
+        return f"{self.size} B, {self.codec}, acks={self.acks}, {partitions}{idempotent}"
 
     def count(self, records: int) -> int:
         """Return how many of them are as much work as this many small ones."""
@@ -83,6 +87,7 @@ def produce(server: Server, topic: str, shape: Shape, records: int) -> Producer:
         {
             "bootstrap.servers": server.bootstrap,
             "acks": shape.acks,
+            "enable.idempotence": shape.idempotent,
             "compression.type": shape.codec,
             "linger.ms": 5,
             "queue.buffering.max.messages": 200_000,
@@ -125,22 +130,28 @@ def consume(server: Server, topic: str, partitions: int, records: int) -> Consum
     return consumer
 
 
-def confluent(results: Results, servers: list[Server], shapes: list[Shape], records: int) -> None:
-    """One round of each shape with confluent-kafka."""
+def confluent(
+    results: Results,
+    servers: Sequence[Server],
+    shapes: list[Shape],
+    records: int,
+    where: str = "",
+) -> None:
+    """One round of each shape with confluent-kafka; ``where`` goes before the names."""
     for shape in shapes:
         count = shape.count(records)
         for server in servers:
             topic = f"confluent-{next(_numbers)}"
             create_topic(server, topic, shape.partitions)
-            with measured(server.pid) as span:
+            with measured(server.pids) as span:
                 producer = produce(server, topic, shape, count)
-            what = f"produce, confluent-kafka, {shape}"
+            what = f"{where}produce, confluent-kafka, {shape}"
             cpu = span.server_cpu / shape.gib(count)
             note(results, what, server, count / span.seconds, cpu, span)
             del producer
-            with measured(server.pid) as span:
+            with measured(server.pids) as span:
                 consumer = consume(server, topic, shape.partitions, count)
-            what = f"consume, confluent-kafka, {shape}"
+            what = f"{where}consume, confluent-kafka, {shape}"
             cpu = span.server_cpu / shape.gib(count)
             note(results, what, server, count / span.seconds, cpu, span)
             consumer.close()
@@ -154,4 +165,4 @@ def memory_after(results: Results, server: Server, total_bytes: int) -> None:
     produce(server, "memory", shape, total_bytes // shape.size)
     time.sleep(1)  # what was sent is still being released
     what = f"anonymous memory after {total_bytes / GIB:.2g} GiB produced, MiB"
-    results.add(what, server.name, memory_mib(server.pid, "RssAnon"), lower=True)
+    results.add(what, server.name, memory_mib(server.pids, "RssAnon"), lower=True)
