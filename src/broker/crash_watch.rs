@@ -47,6 +47,8 @@ enum Sight {
     Connected(Arc<Link>),
     /// The connection has just ended, and it is not known whether the node lives.
     Doubted,
+    /// The process has ended, and no other one has been seen.
+    Ended,
 }
 
 /// What is known of the processes of the other nodes.
@@ -67,6 +69,11 @@ impl Sighted {
         doubted.map(|(id, _)| *id).collect()
     }
 
+    /// Whether the process of a node has ended, and there is no new one yet as far as is known here.
+    pub(super) fn has_ended(&self, node: NodeId) -> bool {
+        matches!(self.nodes().get(&node), Some(Sight::Ended))
+    }
+
     /// Asks every node for a sign of life, for at most [`LOOK_MAX`]: a client that saw its leader die asks so soon
     /// that the end of the connection from here may not have been noticed yet. Silence is no reason to doubt.
     pub(super) async fn look(&self) {
@@ -75,7 +82,7 @@ impl Sighted {
             .iter()
             .filter_map(|(id, sight)| match sight {
                 Sight::Connected(link) => Some((*id, Arc::clone(link))),
-                Sight::Doubted => None,
+                Sight::Doubted | Sight::Ended => None,
             })
             .collect();
         let asking = links.iter().map(async |(id, link)| {
@@ -121,10 +128,16 @@ async fn watch_once(state: &BrokerState, voter: &QuorumVoter) {
     let epoch = state.image().broker(node).map(|broker| broker.epoch);
     // `CRASH-3`
     state.sighted().nodes().insert(node, Sight::Doubted);
-    if is_refused(net, &address, &client_id).await {
+    let has_ended = is_refused(net, &address, &client_id).await;
+    if has_ended {
         report(state, voter, epoch).await;
     }
-    state.sighted().nodes().remove(&node);
+    let mut nodes = state.sighted().nodes();
+    if has_ended {
+        nodes.insert(node, Sight::Ended);
+    } else {
+        nodes.remove(&node);
+    }
 }
 
 /// Whether nobody listens there any more.

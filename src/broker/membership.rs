@@ -221,8 +221,9 @@ impl Heartbeats {
                 Err(error) => {
                     failures = failures.saturating_add(1);
                     silence.note(&error, session(&config));
-                    if wish.is_leaving && silence.since.elapsed() > session(&config) {
-                        // The last node of a cluster that stops finds no quorum, and nobody who could take over.
+                    let gave_up = silence.since.elapsed() > session(&config);
+                    if wish.is_leaving && (gave_up || has_no_quorum(&self.state)) {
+                        // The last node of a cluster that stops finds nobody who could take over.
                         self.membership.may_stop.change(|may_stop| *may_stop = true);
                     }
                     backoff(failures, session(&config))
@@ -295,6 +296,18 @@ impl Heartbeats {
             Err(refusal) => Err(refusal.into()),
         }
     }
+}
+
+/// Whether so many nodes have ended that the others are no majority.
+fn has_no_quorum(state: &BrokerState) -> bool {
+    let config = state.config();
+    let (mut others, mut ended) = (0, 0);
+    for voter in config.other_voters() {
+        others += 1;
+        ended += usize::from(state.sighted().has_ended(NodeId(voter.id)));
+    }
+    // With this one, those that have not ended are no more than half of all.
+    2 * (others + 1 - ended) <= others + 1
 }
 
 /// Whether a broker with this refusal has to register again.

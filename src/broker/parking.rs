@@ -3,8 +3,12 @@
 //! A waiter parks first and checks its partitions afterwards, so a move between the two wakes it.
 //! Dropping [`Parked`] removes it, whatever ended the wait: an answer, a timeout, or a closed
 //! connection.
+//!
+//! A follower's session ([`Watch`]) stays, and remembers which of its partitions have moved: of a thousand, the next
+//! fetch reads those.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
@@ -26,7 +30,28 @@ pub(super) enum Awaited {
     Appended,
 }
 
-type Waiters = Mutex<Purgatory<PartitionKey, Arc<Notify>>>;
+type Waiters = Mutex<Purgatory<PartitionKey, Arc<Moved>>>;
+
+/// What tells a waiter that something has moved.
+#[derive(Debug, Default)]
+struct Moved {
+    signal: Notify,
+    /// What it was, for a watch.
+    keys: Option<Mutex<BTreeSet<PartitionKey>>>,
+}
+
+impl Moved {
+    fn keys(&self) -> Option<MutexGuard<'_, BTreeSet<PartitionKey>>> {
+        Some(self.keys.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn tell(&self, key: &PartitionKey) {
+        if let Some(mut keys) = self.keys() {
+            keys.insert(*key);
+        }
+        self.signal.notify_one();
+    }
+}
 
 /// The parked fetches of a broker. Followers are apart: an append that is not committed yet is nothing to consumers.
 #[derive(Debug)]
@@ -41,11 +66,12 @@ impl Parking {
         Self { consumers: waiters(), followers: waiters() }
     }
 
-    const fn waiters(&self, awaited: Awaited) -> &Waiters {
-        match awaited {
+    fn waiters(&self, awaited: Awaited) -> MutexGuard<'_, Purgatory<PartitionKey, Arc<Moved>>> {
+        let waiters = match awaited {
             Awaited::Committed => &self.consumers,
             Awaited::Appended => &self.followers,
-        }
+        };
+        waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Parks under `keys`; `None` when there is no room.
@@ -54,29 +80,35 @@ impl Parking {
         awaited: Awaited,
         keys: Vec<PartitionKey>,
     ) -> Option<Parked> {
-        let signal = Arc::new(Notify::new());
-        let mut inner = self.waiters(awaited).lock().unwrap_or_else(PoisonError::into_inner);
-        let id = inner.park(keys, Arc::clone(&signal))?;
-        Some(Parked { parking: Arc::clone(self), awaited, id, signal })
+        let moved = Arc::new(Moved::default());
+        let id = self.waiters(awaited).park(keys, Arc::clone(&moved))?;
+        Some(Parked { parking: Arc::clone(self), awaited, id, moved })
+    }
+
+    /// Watches nothing yet; `None` when there is no room.
+    pub(super) fn watch(self: &Arc<Self>, awaited: Awaited) -> Option<Watch> {
+        let moved = Arc::new(Moved { keys: Some(Mutex::default()), ..Moved::default() });
+        let id = self.waiters(awaited).park(Vec::new(), Arc::clone(&moved))?;
+        Some(Watch(Parked { parking: Arc::clone(self), awaited, id, moved }))
     }
 
     /// Wakes those who watch `key`: more is committed, or whatever else they are to see.
     pub(super) fn wake(&self, key: &PartitionKey) {
-        Self::signal(&self.consumers, key);
-        Self::signal(&self.followers, key);
+        self.tell(Awaited::Committed, key);
+        self.tell(Awaited::Appended, key);
     }
 
     /// Wakes those who also wait for what is not committed.
     pub(super) fn wake_followers(&self, key: &PartitionKey) {
-        Self::signal(&self.followers, key);
+        self.tell(Awaited::Appended, key);
     }
 
-    fn signal(waiters: &Waiters, key: &PartitionKey) {
-        let inner = waiters.lock().unwrap_or_else(PoisonError::into_inner);
-        if inner.is_empty() {
+    fn tell(&self, awaited: Awaited, key: &PartitionKey) {
+        let waiters = self.waiters(awaited);
+        if waiters.is_empty() {
             return;
         }
-        inner.watchers(key).for_each(|signal| signal.notify_one());
+        waiters.watchers(key).for_each(|moved| moved.tell(key));
     }
 }
 
@@ -86,7 +118,7 @@ pub(super) struct Parked {
     parking: Arc<Parking>,
     awaited: Awaited,
     id: WaiterId,
-    signal: Arc<Notify>,
+    moved: Arc<Moved>,
 }
 
 impl Parked {
@@ -94,14 +126,49 @@ impl Parked {
     ///
     /// Cancel-safe: a wake-up that is not taken is kept.
     pub(super) async fn moved(&self) {
-        self.signal.notified().await;
+        self.moved.signal.notified().await;
     }
 }
 
 impl Drop for Parked {
     fn drop(&mut self) {
-        let waiters = self.parking.waiters(self.awaited);
-        waiters.lock().unwrap_or_else(PoisonError::into_inner).release(self.id);
+        self.parking.waiters(self.awaited).release(self.id);
+    }
+}
+
+/// Partitions that are watched for long, and which of them have moved.
+#[derive(Debug)]
+pub(super) struct Watch(Parked);
+
+impl Watch {
+    /// Watches one more.
+    pub(super) fn add(&self, key: PartitionKey) {
+        self.0.parking.waiters(self.0.awaited).add(self.0.id, key);
+    }
+
+    /// Watches one less.
+    pub(super) fn remove(&self, key: &PartitionKey) {
+        self.0.parking.waiters(self.0.awaited).remove(self.0.id, key);
+        if let Some(mut keys) = self.0.moved.keys() {
+            keys.remove(key);
+        }
+    }
+
+    /// Returns when something may have moved since the last call.
+    pub(super) async fn moved(&self) {
+        self.0.moved().await;
+    }
+
+    /// What has moved since it was last taken, or was put back.
+    pub(super) fn take(&self) -> BTreeSet<PartitionKey> {
+        self.0.moved.keys().map(|mut keys| std::mem::take(&mut *keys)).unwrap_or_default()
+    }
+
+    /// Counts these as moved, and wakes nobody.
+    pub(super) fn put_back(&self, again: impl IntoIterator<Item = PartitionKey>) {
+        if let Some(mut keys) = self.0.moved.keys() {
+            keys.extend(again);
+        }
     }
 }
 
@@ -122,6 +189,26 @@ mod tests {
         assert!(futures::poll!(Box::pin(parked.moved())).is_pending());
         drop(parked);
         assert!(parking.consumers.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_watch_knows_what_has_moved() {
+        let parking = Arc::new(Parking::new());
+        let key = |index| (Uuid([1; 16]), index);
+        let watch = parking.watch(Awaited::Appended).unwrap();
+        watch.add(key(0));
+        watch.add(key(1));
+        watch.add(key(2));
+        watch.remove(&key(2));
+        (0..4).for_each(|index| parking.wake_followers(&key(index)));
+        watch.moved().await;
+        assert_eq!(watch.take(), BTreeSet::from([key(0), key(1)]));
+        assert_eq!(watch.take(), BTreeSet::new());
+        watch.put_back([key(1)]);
+        assert!(futures::poll!(Box::pin(watch.moved())).is_pending());
+        parking.wake(&key(0));
+        watch.moved().await;
+        assert_eq!(watch.take(), BTreeSet::from([key(0), key(1)]));
     }
 
     #[tokio::test]

@@ -348,6 +348,11 @@ impl Partition {
         }
     }
 
+    /// Whether the log goes on behind an offset.
+    pub(super) fn has_beyond(&self, offset: Offset) -> bool {
+        self.reader.log_end_offset() > offset
+    }
+
     /// Whether a fetch would probably wait for the disk.
     pub(super) fn is_cold(
         &self,

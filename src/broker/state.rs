@@ -22,7 +22,7 @@ use super::log_threads::LogThreads;
 use super::metadata_log::{Committed, MetadataLog, QuorumStatus};
 use super::parking::Parking;
 use super::partitions::Partitions;
-use super::replication::Replication;
+use super::replication::{FollowerSessions, Replication};
 use super::watched::Watched;
 use crate::config::BrokerConfig;
 use crate::env::Env;
@@ -81,6 +81,7 @@ pub(super) struct BrokerState {
     log_threads: Arc<LogThreads>,
     parking: Arc<Parking>,
     fetch_sessions: Mutex<FetchSessions>,
+    follower_sessions: FollowerSessions,
     producer_ids: Mutex<Vec<ProducerIdBlock>>,
     /// The settings without an effect that the log has named.
     without_effect: Mutex<BTreeSet<String>>,
@@ -106,6 +107,7 @@ impl BrokerState {
         let Parts { replication, coordinators, log_threads, parking, .. } = parts;
         let slots = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
         let sessions = FetchSessions::new(slots, FETCH_SESSION_EVICTION_MS, env.random.u64());
+        let follower_sessions = FollowerSessions::new(Arc::clone(&parking), env.random.u64());
         Self {
             env,
             identity,
@@ -124,6 +126,7 @@ impl BrokerState {
             log_threads,
             parking,
             fetch_sessions: Mutex::new(sessions),
+            follower_sessions,
             producer_ids: Mutex::default(),
             without_effect: Mutex::default(),
             sighted: Sighted::default(),
@@ -188,8 +191,14 @@ impl BrokerState {
         &self.parking
     }
 
+    /// The sessions of consumers.
     pub(super) fn fetch_sessions(&self) -> &Mutex<FetchSessions> {
         &self.fetch_sessions
+    }
+
+    /// The sessions of followers.
+    pub(super) const fn follower_sessions(&self) -> &FollowerSessions {
+        &self.follower_sessions
     }
 
     pub(super) fn metadata(&self) -> &Arc<dyn MetadataLog> {

@@ -16,6 +16,8 @@
 //! INVALID_FETCH_SESSION_EPOCH, FETCH_SESSION_TOPIC_ID_ERROR; UNSUPPORTED_COMPRESSION_TYPE for a zstd
 //! topic before v10; KAFKA_STORAGE_ERROR (NOT_LEADER_OR_FOLLOWER up to v5, which does not know it).
 
+mod following;
+
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -29,7 +31,7 @@ use crate::broker::partition::{FetchRead, Follower, Isolation, Partition, Room};
 use crate::env::Threads;
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::fetch_session::{
-    FetchContext, FetchInterest, FetchKey, FetchOutcome, FetchTopicKey, FollowerView,
+    FINAL_EPOCH, FetchContext, FetchInterest, FetchKey, FetchOutcome, FetchTopicKey, FollowerView,
     SessionRequest,
 };
 use crate::protocol::messages::fetch::{
@@ -97,6 +99,12 @@ pub(in crate::broker) async fn handle(
     request: &FetchRequest,
 ) -> Result<FetchResponse> {
     let version = call.context.api_version;
+    let limits = limits(call, request, version);
+    if let Fetcher::Follower(follower) = limits.fetcher
+        && request.session_epoch != FINAL_EPOCH
+    {
+        return Ok(following::handle(call, request, limits, follower).await);
+    }
     let now = call.state.env().clock.now();
     let sessions = call.state.fetch_sessions();
     let opened = {
@@ -110,7 +118,6 @@ pub(in crate::broker) async fn handle(
             return Ok(FetchResponse { error_code, ..FetchResponse::default() });
         }
     };
-    let limits = limits(call, request, version);
     let targets: Arc<[Target]> = find_targets(call, &context).into();
     let max_wait = Duration::from_millis(request.max_wait_ms.max(0).unsigned_abs().into());
     let reads = read_or_wait(call, &targets, limits, max_wait).await;
@@ -135,10 +142,7 @@ pub(in crate::broker) async fn handle(
     if session.error.is_ok() {
         let kept = partitions.into_iter().zip(session.included);
         let kept = context.interests.into_iter().zip(kept).filter(|(_, (_, included))| *included);
-        fill(&mut response, kept.map(|((key, _), (data, _))| (key, data)));
-        if version >= 16 {
-            name_leaders(call, &mut response);
-        }
+        fill(call, &mut response, kept.map(|((key, _), (data, _))| (key, data)));
     }
     Ok(response)
 }
@@ -151,15 +155,8 @@ fn session_request(request: &FetchRequest, version: i16) -> SessionRequest {
     for topic in &request.topics {
         let key = topic_key(&topic.topic, topic.topic_id);
         for partition in &topic.partitions {
-            let interest = FetchInterest {
-                fetch_offset: Offset(partition.fetch_offset),
-                max_bytes: partition.partition_max_bytes,
-                current_leader_epoch: LeaderEpoch(partition.current_leader_epoch),
-                last_fetched_epoch: LeaderEpoch(partition.last_fetched_epoch),
-                known: known(partition),
-            };
             let key = FetchKey { topic: key.clone(), partition: partition.partition };
-            interests.push((key, interest));
+            interests.push((key, interest(partition)));
         }
     }
     let mut forgotten = Vec::new();
@@ -176,6 +173,16 @@ fn session_request(request: &FetchRequest, version: i16) -> SessionRequest {
         privileged: replica_id(request, version) >= 0,
         interests,
         forgotten,
+    }
+}
+
+fn interest(partition: &FetchPartition) -> FetchInterest {
+    FetchInterest {
+        fetch_offset: Offset(partition.fetch_offset),
+        max_bytes: partition.partition_max_bytes,
+        current_leader_epoch: LeaderEpoch(partition.current_leader_epoch),
+        last_fetched_epoch: LeaderEpoch(partition.last_fetched_epoch),
+        known: known(partition),
     }
 }
 
@@ -447,7 +454,11 @@ fn outcome(data: &PartitionData) -> FetchOutcome {
 }
 
 /// Puts partitions into the response, grouping consecutive ones of the same topic.
-fn fill(response: &mut FetchResponse, kept: impl Iterator<Item = (FetchKey, PartitionData)>) {
+fn fill(
+    call: &Call<'_>,
+    response: &mut FetchResponse,
+    kept: impl Iterator<Item = (FetchKey, PartitionData)>,
+) {
     let mut current: Option<FetchTopicKey> = None;
     for (key, data) in kept {
         if current.as_ref() != Some(&key.topic) {
@@ -462,6 +473,9 @@ fn fill(response: &mut FetchResponse, kept: impl Iterator<Item = (FetchKey, Part
         if let Some(topic) = response.responses.last_mut() {
             topic.partitions.push(data);
         }
+    }
+    if call.context.api_version >= 16 {
+        name_leaders(call, response);
     }
 }
 

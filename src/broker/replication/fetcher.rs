@@ -1,18 +1,21 @@
 //! Copying from one leader: the task that fetches from it everything that is followed here.
 //!
 //! ```text
-//! ┌─► round: where each copy stands ──► Fetch ──► answer ──► append, cut, or back off ──► sync, where it must be ─┐
-//! └────────────────────────────────────────────────────────────────────────────────────────────────────────┘
+//! ┌─► where each copy stands that has moved ──► Fetch ──► answer ──► append, cut, or back off ──► sync, if need be ─┐
+//! └──────────────────────────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
+//!
+//! Each connection has a fetch session (KIP-227): the leader is told of what has changed, and tells of what has moved.
 //!
 //! Invariants:
 //! - `FETCHER-1` the offset that is asked for is the end of the log here: the leader takes it for what this broker has.
-//! - `FETCHER-2` what goes wrong with one partition holds up no other: it is left out of the rounds for a while, a longer
-//!   one each time, unless the metadata changes.
+//! - `FETCHER-2` what goes wrong with one partition holds up no other: it is left out for a while, a longer one each
+//!   time, unless the metadata changes.
 //! - `FETCHER-3` nothing that is to be copied waits for an answer about others: when something is added while the leader
 //!   has nothing to tell, the question is asked anew.
+//! - `FETCHER-4` where a copy stands changes only by an answer, or with its assignment; the leader knows the rest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,7 +24,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::round::{Asked, Round};
+use super::round::{self, Asked, Session};
 use crate::broker::link::Link;
 use crate::broker::log_threads::LogThreads;
 use crate::broker::parking::PartitionKey;
@@ -31,6 +34,7 @@ use crate::config::ReplicationConfig;
 use crate::env::Env;
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::EpochEnd;
+use crate::machine::fetch_session::INITIAL_EPOCH;
 use crate::machine::replica::FromLeader;
 use crate::protocol::messages::fetch::PartitionData;
 use crate::protocol::messages::list_offsets::{
@@ -78,6 +82,8 @@ impl FetcherParts {
 #[derive(Debug)]
 struct Assigned {
     partition: Arc<Partition>,
+    /// Which assignment it is, of all of this fetcher.
+    number: u64,
     failures: u32,
     not_before: Option<Instant>,
 }
@@ -85,10 +91,43 @@ struct Assigned {
 #[derive(Debug, Default)]
 struct Shared {
     assigned: BTreeMap<PartitionKey, Assigned>,
+    assignments: u64,
+    /// Of what the leader may have to be told something: it was assigned, removed, or answered.
+    stirred: BTreeSet<PartitionKey>,
+    /// What is left out, and until when.
+    left_out: BTreeSet<(Instant, PartitionKey)>,
     /// Where the leader is reached; none when it is not registered.
     address: Option<String>,
-    /// How many rounds there were.
-    rounds: usize,
+}
+
+impl Shared {
+    /// Says what the leader is to be asked for from now on. Returns when there is more.
+    fn tell(&mut self, session: &mut Session) -> Option<Instant> {
+        let now = Instant::now();
+        while let Some((due, key)) = self.left_out.first().copied().filter(|(due, _)| *due <= now) {
+            self.left_out.remove(&(due, key));
+            self.stirred.insert(key);
+        }
+        for key in std::mem::take(&mut self.stirred) {
+            match self.assigned.get(&key).and_then(|assigned| assigned.asked(key, now)) {
+                Some(asked) => session.want(key, asked),
+                None => session.forget(&key),
+            }
+        }
+        self.left_out.first().map(|(due, _)| *due)
+    }
+}
+
+impl Assigned {
+    /// None when the partition follows nobody, or is left out.
+    fn asked(&self, key: PartitionKey, now: Instant) -> Option<Asked> {
+        if self.not_before.is_some_and(|due| due > now) {
+            return None;
+        }
+        let point = self.partition.copy_point()?;
+        let (partition, assignment) = (Arc::clone(&self.partition), self.number);
+        Some(Asked { key, partition, point, assignment })
+    }
 }
 
 /// See the module.
@@ -123,14 +162,21 @@ impl Fetcher {
 
     /// Copies a partition, at once if it was waiting.
     pub(super) fn assign(&self, key: PartitionKey, partition: Arc<Partition>) {
-        let assigned = Assigned { partition, failures: 0, not_before: None };
-        self.shared().assigned.insert(key, assigned);
+        let mut shared = self.shared();
+        shared.assignments += 1;
+        let number = shared.assignments;
+        let assigned = Assigned { partition, number, failures: 0, not_before: None };
+        shared.assigned.insert(key, assigned);
+        shared.stirred.insert(key);
+        drop(shared);
         self.changed.notify_one();
     }
 
     /// Copies a partition no longer.
     pub(super) fn remove(&self, key: &PartitionKey) {
-        self.shared().assigned.remove(key);
+        let mut shared = self.shared();
+        shared.assigned.remove(key);
+        shared.stirred.insert(*key);
     }
 
     /// Whether nothing is copied.
@@ -192,9 +238,10 @@ impl Fetcher {
         let link = Link::open(&self.parts.env.net, address, &client_id).await?;
         let wait =
             Duration::from_millis(self.parts.config.fetch_wait_max_ms.max(0).unsigned_abs().into());
+        let mut session = self.new_session();
         loop {
-            let (round, next) = self.next_round();
-            if round.is_empty() {
+            let next = self.shared().tell(&mut session);
+            if session.is_idle() {
                 self.wait_for_work(next).await;
                 if self.address().as_deref() != Some(address) {
                     return Ok(());
@@ -204,41 +251,37 @@ impl Fetcher {
             // Who is left out for now does not wait for the others either.
             let due = next.map_or(wait, |next| next.saturating_duration_since(Instant::now()));
             let wait = due.min(wait);
-            let answer = link.call(round.request(&self.parts, wait), wait + SILENCE_MAX);
+            let part = session.next_request();
+            let is_full = part.epoch == INITIAL_EPOCH;
+            let request = round::request(part, &self.parts, wait);
             let response = tokio::select! {
                 biased;
-                response = answer => response?,
-                () = self.is_outdated(&round, address) => return Ok(()),
+                response = link.call(request, wait + SILENCE_MAX) => response?,
+                () = self.is_outdated(&session, address) => return Ok(()),
             };
-            if response.error_code != 0 {
-                let code = ErrorCode::from_i16(response.error_code);
-                return Err(Error::kafka(code, "the leader refused a fetch"));
+            match ErrorCode::from_i16(response.error_code) {
+                ErrorCode::None => session.answered(response.session_id),
+                ErrorCode::FetchSessionIdNotFound | ErrorCode::InvalidFetchSessionEpoch
+                    if !is_full =>
+                {
+                    session.start_over();
+                    continue;
+                }
+                code => return Err(Error::kafka(code, "the leader refused a fetch")),
             }
             if std::mem::take(failures) > 0 {
                 tracing::info!(leader = %self.leader, address, "copying from the leader again");
             }
-            self.take(&link, round.answers(response)).await?;
+            self.take(&link, round::answers(&session, response)).await?;
         }
     }
 
-    /// Who is to be asked for now, and when somebody else is.
-    fn next_round(&self) -> (Round, Option<Instant>) {
-        let (now, mut next) = (Instant::now(), None::<Instant>);
+    /// A session that wants everything that is assigned.
+    fn new_session(&self) -> Session {
         let mut shared = self.shared();
-        let mut asked = Vec::with_capacity(shared.assigned.len());
-        for (key, assigned) in &shared.assigned {
-            match assigned.not_before {
-                Some(due) if due > now => next = Some(next.map_or(due, |next| next.min(due))),
-                _ => asked.extend(Asked::of(*key, &assigned.partition)),
-            }
-        }
-        shared.rounds = shared.rounds.wrapping_add(1);
-        if !asked.is_empty() {
-            // Each is the first one in its turn: the leader stops when its answer is full.
-            let turn = shared.rounds % asked.len();
-            asked.rotate_left(turn);
-        }
-        (Round::new(asked), next)
+        let Shared { assigned, stirred, .. } = &mut *shared;
+        stirred.extend(assigned.keys().copied());
+        Session::new()
     }
 
     async fn wait_for_work(&self, next: Option<Instant>) {
@@ -255,17 +298,19 @@ impl Fetcher {
         }
     }
 
-    /// Returns once a round lacks something, or its leader is reached elsewhere (`FETCHER-3`).
-    async fn is_outdated(&self, round: &Round, address: &str) {
+    /// Returns once the leader is not asked for something that is to be copied, or is reached elsewhere (`FETCHER-3`).
+    async fn is_outdated(&self, session: &Session, address: &str) {
         loop {
             self.changed.notified().await;
             let shared = self.shared();
-            let is_new = |(key, assigned): (&PartitionKey, &Assigned)| {
-                assigned.not_before.is_none()
-                    && assigned.partition.copy_point().is_some()
-                    && !round.asks(key, &assigned.partition)
+            let is_new = |key: &PartitionKey| {
+                shared.assigned.get(key).is_some_and(|assigned| {
+                    assigned.not_before.is_none()
+                        && assigned.partition.copy_point().is_some()
+                        && !session.wanted(key).is_some_and(|one| one.is_about(&assigned.partition))
+                })
             };
-            if shared.address.as_deref() != Some(address) || shared.assigned.iter().any(is_new) {
+            if shared.address.as_deref() != Some(address) || shared.stirred.iter().any(is_new) {
                 return;
             }
         }
@@ -273,6 +318,8 @@ impl Fetcher {
 
     /// Does what the answers to a round say.
     async fn take(&self, link: &Link, answers: Vec<(Asked, PartitionData)>) -> Result<()> {
+        // `FETCHER-4`
+        self.shared().stirred.extend(answers.iter().map(|(asked, _)| asked.key));
         let each = answers.into_iter().map(|(asked, data)| async {
             let outcome = self.take_one(&asked, data).await;
             (asked, outcome)
@@ -406,14 +453,13 @@ impl Fetcher {
     fn failed(&self, asked: &Asked, error: &Error) {
         let mut shared = self.shared();
         let Some(assigned) = shared.assigned.get_mut(&asked.key) else { return };
-        if !Arc::ptr_eq(&assigned.partition, &asked.partition)
-            || asked.partition.leader_epoch() != asked.point.epoch
-        {
+        if !asked.is_about(&assigned.partition) {
             // It is another one by now, or has another leader.
             return;
         }
         assigned.failures += 1;
-        assigned.not_before = Some(Instant::now() + self.parts.backoff(assigned.failures));
+        let not_before = Instant::now() + self.parts.backoff(assigned.failures);
+        assigned.not_before = Some(not_before);
         let (partition, leader, error) = (asked.name(), self.leader, error.chain());
         // Brokers learn of a new leader one after the other: the first few are nothing.
         if assigned.failures == FAILURES_TOLD {
@@ -421,5 +467,6 @@ impl Fetcher {
         } else {
             tracing::debug!(%partition, %leader, error, "could not copy; trying again");
         }
+        shared.left_out.insert((not_before, asked.key));
     }
 }

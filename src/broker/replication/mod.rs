@@ -20,6 +20,7 @@ mod isr_requests;
 #[cfg(test)]
 pub(super) mod mistakes;
 mod round;
+mod sessions;
 #[cfg(test)]
 mod tests;
 
@@ -39,6 +40,7 @@ use crate::types::{BrokerEpoch, NodeId};
 
 pub(super) use self::fetcher::FetcherParts;
 pub(super) use self::isr_requests::{IsrRequests, send_isr_requests};
+pub(super) use self::sessions::{FollowerSessions, SessionFetch};
 
 /// The fetchers of a broker.
 #[derive(Debug)]

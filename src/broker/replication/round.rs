@@ -1,17 +1,20 @@
-//! One fetch of a follower: what it asks for, and what the answer is about.
+//! The fetches of a follower, each a part of its session: what it asks for, and what the answer is about.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::fetcher::FetcherParts;
 use crate::broker::parking::PartitionKey;
 use crate::broker::partition::{CopyPoint, Partition};
-use crate::machine::fetch_session::FINAL_EPOCH;
+use crate::machine::fetch_session::{FetchSessionHandler, SessionPart};
 use crate::protocol::messages::fetch::{
-    FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData, ReplicaState,
+    FetchPartition, FetchRequest, FetchResponse, FetchTopic, ForgottenTopic, PartitionData,
+    ReplicaState,
 };
 use crate::types::TopicPartition;
+
+/// What a follower asks its leader for.
+pub(super) type Session = FetchSessionHandler<PartitionKey, Asked>;
 
 /// A partition, and where its copy stood when the leader was asked.
 #[derive(Clone, Debug)]
@@ -19,91 +22,93 @@ pub(super) struct Asked {
     pub(super) key: PartitionKey,
     pub(super) partition: Arc<Partition>,
     pub(super) point: CopyPoint,
+    /// The leader is told again after each assignment: it may have forgotten what it knew.
+    pub(super) assignment: u64,
+}
+
+impl PartialEq for Asked {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.partition, &other.partition)
+            && (self.key, self.point, self.assignment) == (other.key, other.point, other.assignment)
+    }
 }
 
 impl Asked {
-    /// None when the partition follows nobody.
-    pub(super) fn of(key: PartitionKey, partition: &Arc<Partition>) -> Option<Self> {
-        let point = partition.copy_point()?;
-        Some(Self { key, partition: Arc::clone(partition), point })
-    }
-
     pub(super) fn name(&self) -> &TopicPartition {
         self.partition.name()
     }
-}
 
-/// See the module.
-#[derive(Debug)]
-pub(super) struct Round {
-    asked: Vec<Asked>,
-}
-
-impl Round {
-    pub(super) fn new(asked: Vec<Asked>) -> Self {
-        Self { asked }
+    /// Whether it is about the same copy, in the epoch that it has by now.
+    pub(super) fn is_about(&self, partition: &Arc<Partition>) -> bool {
+        Arc::ptr_eq(&self.partition, partition) && self.point.epoch == partition.leader_epoch()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.asked.is_empty()
-    }
-
-    /// Whether a partition is in it, in the epoch that it has by now.
-    pub(super) fn asks(&self, key: &PartitionKey, partition: &Arc<Partition>) -> bool {
-        self.asked.iter().any(|asked| {
-            asked.key == *key
-                && Arc::ptr_eq(&asked.partition, partition)
-                && asked.point.epoch == partition.leader_epoch()
-        })
-    }
-
-    /// The request, without a session: it names every partition.
-    pub(super) fn request(&self, parts: &FetcherParts, wait: Duration) -> FetchRequest {
-        let config = &parts.config;
-        let mut topics: Vec<FetchTopic> = Vec::new();
-        for Asked { key: (topic_id, partition), point, .. } in &self.asked {
-            let wanted = FetchPartition {
-                partition: *partition,
-                current_leader_epoch: point.epoch.0,
-                fetch_offset: point.end.0,
-                last_fetched_epoch: point.last_epoch.0,
-                log_start_offset: point.known.log_start.0,
-                partition_max_bytes: config.fetch_max_bytes,
-                high_watermark: point.known.high_watermark.0,
-                ..FetchPartition::default()
-            };
-            match topics.last_mut() {
-                Some(topic) if topic.topic_id == *topic_id => topic.partitions.push(wanted),
-                _ => topics.push(FetchTopic {
-                    topic_id: *topic_id,
-                    partitions: vec![wanted],
-                    ..FetchTopic::default()
-                }),
-            }
-        }
-        FetchRequest {
-            replica_state: ReplicaState {
-                replica_id: parts.node_id.0,
-                replica_epoch: parts.registration(),
-            },
-            max_wait_ms: i32::try_from(wait.as_millis()).unwrap_or(i32::MAX),
-            min_bytes: config.fetch_min_bytes,
-            max_bytes: config.fetch_response_max_bytes,
-            session_epoch: FINAL_EPOCH,
-            topics,
-            ..FetchRequest::default()
+    fn wanted(&self, max_bytes: i32) -> FetchPartition {
+        let CopyPoint { epoch, end, last_epoch, known } = self.point;
+        FetchPartition {
+            partition: self.key.1,
+            current_leader_epoch: epoch.0,
+            fetch_offset: end.0,
+            last_fetched_epoch: last_epoch.0,
+            log_start_offset: known.log_start.0,
+            partition_max_bytes: max_bytes,
+            high_watermark: known.high_watermark.0,
+            ..FetchPartition::default()
         }
     }
+}
 
-    /// What the response says about the partitions that were asked for.
-    pub(super) fn answers(self, response: FetchResponse) -> Vec<(Asked, PartitionData)> {
-        let mut asked: BTreeMap<PartitionKey, Asked> =
-            self.asked.into_iter().map(|asked| (asked.key, asked)).collect();
-        let topics = response.responses.into_iter();
-        let data = topics.flat_map(|topic| {
-            let id = topic.topic_id;
-            topic.partitions.into_iter().map(move |data| ((id, data.partition_index), data))
-        });
-        data.filter_map(|(key, data)| Some((asked.remove(&key)?, data))).collect()
+/// The request for a part of a session.
+pub(super) fn request(
+    part: SessionPart<PartitionKey, Asked>,
+    parts: &FetcherParts,
+    wait: Duration,
+) -> FetchRequest {
+    let config = &parts.config;
+    let mut topics: Vec<FetchTopic> = Vec::new();
+    for ((topic_id, _), asked) in part.interests {
+        let wanted = asked.wanted(config.fetch_max_bytes);
+        match topics.last_mut() {
+            Some(topic) if topic.topic_id == topic_id => topic.partitions.push(wanted),
+            _ => topics.push(FetchTopic {
+                topic_id,
+                partitions: vec![wanted],
+                ..FetchTopic::default()
+            }),
+        }
     }
+    let mut forgotten: Vec<ForgottenTopic> = Vec::new();
+    for (topic_id, partition) in part.forgotten {
+        match forgotten.last_mut() {
+            Some(topic) if topic.topic_id == topic_id => topic.partitions.push(partition),
+            _ => forgotten.push(ForgottenTopic {
+                topic_id,
+                partitions: vec![partition],
+                ..ForgottenTopic::default()
+            }),
+        }
+    }
+    FetchRequest {
+        replica_state: ReplicaState {
+            replica_id: parts.node_id.0,
+            replica_epoch: parts.registration(),
+        },
+        max_wait_ms: i32::try_from(wait.as_millis()).unwrap_or(i32::MAX),
+        min_bytes: config.fetch_min_bytes,
+        max_bytes: config.fetch_response_max_bytes,
+        session_id: part.session_id,
+        session_epoch: part.epoch,
+        topics,
+        forgotten_topics_data: forgotten,
+        ..FetchRequest::default()
+    }
+}
+
+/// What the response says, and about which question.
+pub(super) fn answers(session: &Session, response: FetchResponse) -> Vec<(Asked, PartitionData)> {
+    let data = response.responses.into_iter().flat_map(|topic| {
+        let id = topic.topic_id;
+        topic.partitions.into_iter().map(move |data| ((id, data.partition_index), data))
+    });
+    data.filter_map(|(key, data)| Some((session.wanted(&key)?.clone(), data))).collect()
 }

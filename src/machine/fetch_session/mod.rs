@@ -29,8 +29,11 @@ use std::sync::Arc;
 use crate::error::ErrorCode;
 use crate::types::{LeaderEpoch, Offset, SplitMix64, TimestampMs, TopicId};
 
+mod handler;
 #[cfg(test)]
 mod tests;
+
+pub use self::handler::{FetchSessionHandler, SessionPart};
 
 /// The epoch of a request that wants a new session.
 pub const INITIAL_EPOCH: i32 = 0;
@@ -216,7 +219,7 @@ impl Session {
 }
 
 /// The epoch of the request after the one of `epoch`.
-fn next_epoch(epoch: i32) -> i32 {
+pub fn next_epoch(epoch: i32) -> i32 {
     match epoch {
         i32::MIN..0 => FINAL_EPOCH,
         i32::MAX => 1,

@@ -23,7 +23,7 @@ pub struct WaiterId(u64);
 
 #[derive(Debug)]
 struct Waiter<K, T> {
-    keys: Vec<K>,
+    keys: BTreeSet<K>,
     token: T,
 }
 
@@ -52,20 +52,40 @@ impl<K: Ord + Clone, T> Purgatory<K, T> {
         for key in &keys {
             self.watched.entry(key.clone()).or_default().insert(id);
         }
+        let keys = keys.into_iter().collect();
         self.waiters.insert(id, Waiter { keys, token });
         Some(id)
+    }
+
+    /// Parks a waiter under one more key; no effect when it is gone.
+    pub fn add(&mut self, id: WaiterId, key: K) {
+        let Some(waiter) = self.waiters.get_mut(&id) else { return };
+        if waiter.keys.insert(key.clone()) {
+            self.watched.entry(key).or_default().insert(id);
+        }
+    }
+
+    /// Parks a waiter no longer under a key.
+    pub fn remove(&mut self, id: WaiterId, key: &K) {
+        if self.waiters.get_mut(&id).is_some_and(|waiter| waiter.keys.remove(key)) {
+            self.unwatch(id, key);
+        }
+    }
+
+    fn unwatch(&mut self, id: WaiterId, key: &K) {
+        if let Some(waiting) = self.watched.get_mut(key) {
+            waiting.remove(&id);
+            if waiting.is_empty() {
+                self.watched.remove(key);
+            }
+        }
     }
 
     /// Removes a waiter; no effect when it is already gone.
     pub fn release(&mut self, id: WaiterId) {
         let Some(waiter) = self.waiters.remove(&id) else { return };
         for key in &waiter.keys {
-            if let Some(waiting) = self.watched.get_mut(key) {
-                waiting.remove(&id);
-                if waiting.is_empty() {
-                    self.watched.remove(key);
-                }
-            }
+            self.unwatch(id, key);
         }
     }
 
@@ -105,6 +125,21 @@ mod tests {
         purgatory.release(first);
         assert_eq!(purgatory.watchers(&"b").copied().collect::<Vec<_>>(), [2]);
         assert_eq!(purgatory.watchers(&"a").count(), 0);
+    }
+
+    #[test]
+    fn a_waiter_is_found_under_the_keys_that_it_has_by_now() {
+        let mut purgatory = Purgatory::new(10);
+        let id = purgatory.park(vec!["a"], 1).unwrap();
+        purgatory.add(id, "b");
+        purgatory.add(id, "b");
+        purgatory.remove(id, &"a");
+        purgatory.remove(id, &"c");
+        assert_eq!(purgatory.watchers(&"a").count(), 0);
+        assert_eq!(purgatory.watchers(&"b").copied().collect::<Vec<_>>(), [1]);
+        purgatory.release(id);
+        purgatory.add(id, "d");
+        assert!(purgatory.is_empty() && purgatory.watched.is_empty());
     }
 
     #[test]

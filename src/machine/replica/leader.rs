@@ -2,7 +2,8 @@
 //!
 //! The rules are Apache Kafka's (`Partition` and `Replica` there):
 //! - a follower has everything before the offset that it fetches;
-//! - it was *caught up* when it last fetched from the leader's end, or from where that was at its fetch before;
+//! - it was *caught up* when it last fetched from the leader's end, or from where that was at its fetch before, and as
+//!   long as nothing has been appended since: one that has everything is not asked to say so again;
 //! - it joins the ISR when it has come to the high watermark and to the start of the leader's epoch, is registered,
 //!   neither fenced nor stopping, and fetches as the broker that is registered;
 //! - it leaves when it has not been caught up for `replica.lag.time.max.ms`;
@@ -58,12 +59,16 @@ struct Follower {
     leader_end: Option<Offset>,
     /// When it was last caught up.
     caught_up_at: Option<Duration>,
+    /// It still was when something was appended, at a time that is not known: since the last tick.
+    was_caught_up: bool,
 }
 
 impl Follower {
     fn is_caught_up(&self, leader_end: Offset, now: Duration, lag_max: Duration) -> bool {
         let recently = |at: Duration| now.saturating_sub(at) <= lag_max;
-        self.end == Some(leader_end) || self.caught_up_at.is_some_and(recently)
+        self.end == Some(leader_end)
+            || self.was_caught_up
+            || self.caught_up_at.is_some_and(recently)
     }
 
     /// Whether the broker that fetches may be in the ISR.
@@ -176,6 +181,13 @@ impl Leader {
         Ok(self.ask(isr))
     }
 
+    /// Something was appended at this offset.
+    pub(super) fn appended(&mut self, at: Offset) {
+        for follower in self.followers.values_mut() {
+            follower.was_caught_up |= follower.end == Some(at);
+        }
+    }
+
     /// A smaller ISR to ask for, when members lag.
     pub(super) fn without_lagging(
         &mut self,
@@ -184,6 +196,11 @@ impl Leader {
         rules: &Rules,
     ) -> Option<IsrRequest> {
         self.now = self.now.max(now);
+        for follower in self.followers.values_mut() {
+            if std::mem::take(&mut follower.was_caught_up) || follower.end == Some(log_end) {
+                follower.caught_up_at = Some(self.now);
+            }
+        }
         let lags = |id: &NodeId| {
             let follower = self.followers.get(id);
             let keeps_up = |one: &Follower| one.is_caught_up(log_end, self.now, rules.lag_time_max);

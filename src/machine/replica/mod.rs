@@ -308,8 +308,10 @@ impl Replica {
     /// When the log has become shorter, which only [`Replica::truncated`] makes it.
     pub fn appended(&mut self, log_end: Offset) -> Effects {
         assert!(log_end >= self.log_end, "the log went back from {} to {log_end}", self.log_end);
-        if let Part::Follower { has_copied } = &mut self.part {
-            *has_copied |= log_end > self.log_end;
+        match &mut self.part {
+            Part::Follower { has_copied } => *has_copied |= log_end > self.log_end,
+            Part::Leader(leader) if log_end > self.log_end => leader.appended(self.log_end),
+            Part::Leader(_) => {}
         }
         self.log_end = log_end;
         self.advance()

@@ -1,6 +1,6 @@
 //! The rules of a replica, said without the machine: from the list of everything that happened in the epoch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::tests::{ME, image};
@@ -61,6 +61,9 @@ pub(super) struct Model {
     image_epoch: i32,
     registered: Registered,
     fetches: Vec<Fetched>,
+    /// Who had everything when something was appended since the last tick, and who had it at a tick.
+    had_everything: BTreeSet<i32>,
+    had_it_at: BTreeMap<i32, Duration>,
     copied: bool,
     log_end: i64,
     synced_end: i64,
@@ -83,6 +86,8 @@ impl Model {
             image_epoch: 0,
             registered: Registered(BTreeMap::from([(2, 12), (3, 13)])),
             fetches: Vec::new(),
+            had_everything: BTreeSet::new(),
+            had_it_at: BTreeMap::new(),
             copied: false,
             log_end: 0,
             synced_end: 0,
@@ -101,10 +106,11 @@ impl Model {
     }
 
     fn caught_up(&self, node: i32) -> bool {
-        if self.end(node) == Some(self.log_end) {
+        if self.end(node) == Some(self.log_end) || self.had_everything.contains(&node) {
             return true;
         }
         let mut at = self.began.1.contains(&node).then_some(self.began.0);
+        at = at.max(self.had_it_at.get(&node).copied());
         let of_node: Vec<&Fetched> = self.fetches.iter().filter(|one| one.node == node).collect();
         for (index, one) in of_node.iter().enumerate() {
             let before = &of_node[..index];
@@ -190,6 +196,8 @@ impl Model {
                     (self.epoch, self.epoch_start) = (epoch, self.log_end);
                     self.leader = *leader;
                     (self.fetches, self.copied) = (Vec::new(), false);
+                    self.had_everything.clear();
+                    self.had_it_at.clear();
                     self.began = (self.now, isr.clone());
                     self.image_epoch += 1;
                     self.image_isr.clone_from(isr);
@@ -219,6 +227,10 @@ impl Model {
                 drop(replica.set_rules(self.rules));
             }
             Step::Append(count) => {
+                if *count > 0 {
+                    let had = [2, 3].into_iter().filter(|id| self.end(*id) == Some(self.log_end));
+                    self.had_everything.extend(had.collect::<Vec<_>>());
+                }
                 self.log_end += count;
                 self.copied |= *count > 0;
                 self.advance();
@@ -265,6 +277,9 @@ impl Model {
             Step::Tick(ms) => {
                 self.now += Duration::from_millis(*ms);
                 let effects = replica.tick(self.now);
+                let mut had = std::mem::take(&mut self.had_everything);
+                had.extend([2, 3].into_iter().filter(|id| self.end(*id) == Some(self.log_end)));
+                self.had_it_at.extend(had.into_iter().map(|id| (id, self.now)));
                 let keeps_up = |node: &i32| *node == ME.0 || self.caught_up(*node);
                 let mut kept: Vec<i32> = self.isr.iter().copied().filter(keeps_up).collect();
                 kept.sort_unstable();

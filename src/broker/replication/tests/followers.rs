@@ -194,6 +194,8 @@ pub(super) fn an_answer_of_a_leader_that_was_replaced_meanwhile_is_dropped() {
         // So that 2 goes on fetching from 1.
         cluster.create_named("other", &[1, 2], &[]).await;
         cluster.settled(&[1, 2, 3]).await;
+        // By now, each follower waits for something to copy.
+        tokio::time::sleep(Duration::from_millis(100)).await;
         cluster.cut_one_way(1, 2);
         cluster.cut(1, 3);
         assert_eq!(cluster.produce(1, 1, "lost").await, Ok(0));

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::rig::{As, Ask, Cluster, LAG, simulate};
 use crate::error::ErrorCode;
-use crate::protocol::messages::fetch::PartitionData;
+use crate::protocol::messages::fetch::{
+    FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData, ReplicaState,
+};
 use crate::types::BrokerEpoch;
 
 fn code(answer: &PartitionData) -> ErrorCode {
@@ -193,5 +195,108 @@ fn a_new_leader_tells_no_end_before_it_knows_how_far_its_followers_are() {
         assert_eq!(cluster.latest(1, 4).await.0, ErrorCode::LeaderNotAvailable);
         cluster.fetch(1, Some(follower), Ask::at(1)).await;
         assert_eq!(cluster.latest(1, 11).await, (ErrorCode::None, 1));
+    });
+}
+
+/// The fetch of a follower in its session, which waits for at most so long.
+fn in_session(
+    cluster: &Cluster,
+    who: As,
+    (session_id, session_epoch): (i32, i32),
+    wanted: &[(&str, i64)],
+    wait_ms: i32,
+) -> FetchRequest {
+    let topic = |(name, offset): &(&str, i64)| FetchTopic {
+        topic_id: cluster.id_of(name),
+        partitions: vec![FetchPartition {
+            fetch_offset: *offset,
+            partition_max_bytes: 1,
+            high_watermark: i64::MAX,
+            ..FetchPartition::default()
+        }],
+        ..FetchTopic::default()
+    };
+    let (replica_id, replica_epoch) = (who.node, who.epoch.0);
+    FetchRequest {
+        replica_state: ReplicaState { replica_id, replica_epoch },
+        max_wait_ms: wait_ms,
+        min_bytes: 1,
+        max_bytes: 1,
+        session_id,
+        session_epoch,
+        topics: wanted.iter().map(topic).collect(),
+        ..FetchRequest::default()
+    }
+}
+
+#[test]
+fn in_its_session_a_follower_is_told_of_what_has_moved_and_of_nothing_twice() {
+    simulate(async {
+        let (cluster, follower) = alone(&[]).await;
+        cluster.create_named("other", &[1, 2], &[]).await;
+        cluster.create_named("idle", &[1, 2], &[]).await;
+        let ask = async |session, wanted: &[(&str, i64)], wait_ms| {
+            let request = in_session(&cluster, follower, session, wanted, wait_ms);
+            cluster.call(1, 18, request).await
+        };
+        let told = |response: &FetchResponse| {
+            assert_eq!(response.error_code, 0);
+            let names = ["orders", "other", "idle"];
+            let is_told = |name: &&str| {
+                let mut topics = response.responses.iter();
+                topics.any(|topic| topic.topic_id == cluster.id_of(name))
+            };
+            names.into_iter().filter(is_told).collect::<Vec<_>>()
+        };
+        let began = tokio::time::Instant::now();
+        let all = [("orders", 0), ("other", 0), ("idle", 0)];
+        let first = ask((0, 0), &all, 60_000).await;
+        assert_eq!(told(&first), ["orders", "other", "idle"]);
+        assert!(began.elapsed() < Duration::from_secs(1), "a first fetch does not wait");
+        let session = first.session_id;
+        // It waits, and is told of the one that moves.
+        let (moved, produced) = tokio::join!(
+            ask((session, 1), &[], 60_000),
+            cluster.produce_to("other", 1, 1, "a", 60_000)
+        );
+        assert_eq!(produced.error_code, 0);
+        assert_eq!(told(&moved), ["other"]);
+        // Two have something, and there is room for one: the other one has its turn next, although nothing moves.
+        cluster.produce_to("other", 1, 1, "b", 60_000).await;
+        cluster.produce_to("orders", 1, 1, "c", 60_000).await;
+        let one = ask((session, 2), &[("other", 1)], 60_000).await;
+        let next = if told(&one) == ["other"] { ("other", 2) } else { ("orders", 1) };
+        let two = ask((session, 3), &[next], 60_000).await;
+        let mut both = [told(&one), told(&two)].concat();
+        both.sort_unstable();
+        assert_eq!(both, ["orders", "other"]);
+        // It has everything now: nothing moves, nothing is said.
+        let rest = if next.0 == "other" { ("orders", 1) } else { ("other", 2) };
+        let quiet = ask((session, 4), &[rest], 200).await;
+        assert_eq!(told(&quiet), Vec::<&str>::new());
+        assert_eq!(cluster.high_watermark(1), 1, "both have it");
+        // Out of turn, or of a session that is none.
+        let refused = ask((session, 3), &[], 0).await;
+        let code = ErrorCode::from_i16(refused.error_code);
+        assert_eq!(code, ErrorCode::InvalidFetchSessionEpoch);
+        let refused = ask((session ^ 1, 5), &[], 0).await;
+        let code = ErrorCode::from_i16(refused.error_code);
+        assert_eq!(code, ErrorCode::FetchSessionIdNotFound);
+    });
+}
+
+#[test]
+fn who_has_everything_stays_in_sync_however_long_nothing_is_appended() {
+    simulate(async {
+        let cluster = Cluster::start(5, &[1, 2]).await;
+        cluster.create(&[1, 2], &[]).await;
+        assert_eq!(cluster.produce(1, -1, "a").await, Ok(0));
+        tokio::time::sleep(LAG * 20).await;
+        assert_eq!(cluster.isr(), [1, 2]);
+        cluster.cut(1, 2);
+        assert_eq!(cluster.produce(1, 1, "b").await, Ok(1));
+        tokio::time::sleep(LAG / 2).await;
+        assert_eq!(cluster.isr(), [1, 2], "it has the time of a lag");
+        cluster.until("it leaves", |cluster| cluster.isr() == [1]).await;
     });
 }

@@ -238,7 +238,11 @@ impl Cluster {
     }
 
     pub(super) fn topic_id(&self) -> TopicId {
-        self.controller.image().topic(TOPIC).unwrap().id
+        self.id_of(TOPIC)
+    }
+
+    pub(super) fn id_of(&self, topic: &str) -> TopicId {
+        self.controller.image().topic(topic).unwrap().id
     }
 
     /// Another leader, in a new epoch, from among these in sync.
@@ -325,13 +329,24 @@ impl Cluster {
         value: &str,
         timeout_ms: i32,
     ) -> PartitionProduceResponse {
+        self.produce_to(TOPIC, id, acks, value, timeout_ms).await
+    }
+
+    pub(super) async fn produce_to(
+        &self,
+        topic: &str,
+        id: i32,
+        acks: i16,
+        value: &str,
+        timeout_ms: i32,
+    ) -> PartitionProduceResponse {
         let mut batch = BatchBuilder::new(BatchOptions::default());
         batch.append(TimestampMs(1), None, Some(value.as_bytes()), &[]).unwrap();
         let mut records = Records::new();
         records.push(batch.finish().unwrap());
         let partition = PartitionProduceData { index: 0, records: Some(records) };
         let topic = TopicProduceData {
-            topic_id: self.topic_id(),
+            topic_id: self.id_of(topic),
             partition_data: vec![partition],
             ..TopicProduceData::default()
         };
