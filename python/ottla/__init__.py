@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ottla._client import Client, connect
     from ottla._cluster import Cluster
     from ottla._consumer import Consumer
+    from ottla._description import ClusterDescription
     from ottla._groups import GroupDescription, Groups
     from ottla._offsets import delta_offsets
     from ottla._ottla import Column, Pending, RecordBatch, RecordMetadata
@@ -68,6 +69,7 @@ __all__ = [
     "Client",
     "ClosedError",
     "Cluster",
+    "ClusterDescription",
     "Column",
     "ConfigError",
     "ConnectionError",
@@ -128,6 +130,7 @@ _HOMES = {
     "_client": ("Client", "connect"),
     "_cluster": ("Cluster",),
     "_consumer": ("Consumer",),
+    "_description": ("ClusterDescription",),
     "_groups": ("GroupDescription", "Groups"),
     "_offsets": ("delta_offsets",),
     "_ottla": ("Column", "Pending", "RecordBatch", "RecordMetadata"),

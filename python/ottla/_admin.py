@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ottla._bounds import Bound, Limit, native_bound, seconds
 from ottla._connection import Connection
+from ottla._description import ClusterDescription
 from ottla._groups import Groups
 from ottla._names import topic_name
 from ottla._settings import config_items, setting_text, topic_settings
@@ -131,16 +132,38 @@ class Administration(Connection):
         bound = native_bound(at, "latest", "start", name="at")
         return self._admin.list_offsets(topic_name(topic), bound, seconds(timeout))
 
-    def cluster(self, *, timeout: Timeout = 30.0) -> dict[str, Any]:
-        """Describe the cluster.
+    def cluster(self, *, timeout: Timeout = 30.0) -> ClusterDescription:
+        """Describe the cluster: brokers, leaders, and copies that are not in sync.
+
+        Blocks until brokers have answered: about the brokers, all topics, their
+        ``min.insync.replicas``, and the metadata quorum. Memory grows with the number of
+        partitions.
+
+        Parameters
+        ----------
+        timeout : float or datetime.timedelta, default 30
+            How long to wait, in seconds.
 
         Returns
         -------
-        dict
-            ``cluster_id``, ``controller_id``, and ``brokers``: a list of dictionaries with
-            ``node_id``, ``host``, ``port`` and ``rack``.
+        ClusterDescription
+            The cluster as of now; tables in a notebook.
+
+        Raises
+        ------
+        ConnectionError or TimeoutError
+            When no broker answers.
+
+        Examples
+        --------
+        >>> import ottla
+        >>> with ottla.Broker() as broker, broker.client() as kafka:
+        ...     _ = kafka.create_topic("orders", partitions=2)
+        ...     cluster = kafka.cluster()
+        ...     cluster.leaders, cluster.under_replicated
+        ({1: 2}, [])
         """
-        return self._admin.describe_cluster(seconds(timeout))
+        return ClusterDescription._of(self._admin.describe_cluster(seconds(timeout)))  # noqa: SLF001
 
     @property
     def groups(self) -> Groups:

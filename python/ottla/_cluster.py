@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ottla._bounds import Limit
 from ottla._broker import Broker
 from ottla._client import Client, connect
+from ottla._ottla import Links
 from ottla.errors import ClosedError, ConfigError
 
 if TYPE_CHECKING:
@@ -30,6 +31,14 @@ _NODES_MAX = 9
 _HOST = "127.0.0.1"
 #: What the cluster itself decides.
 _OWN = ("node.id", "broker.id", "controller.quorum.voters", "listeners", "advertised.listeners")
+
+
+class _Node(Broker):
+    """A broker whose links to the others can be cut."""
+
+    def __init__(self, *arguments: Any, links: Links, **options: Any) -> None:
+        self._links = links
+        super().__init__(*arguments, **options)
 
 
 class Cluster:
@@ -101,6 +110,7 @@ class Cluster:
         self._temporary = None if path is not None else tempfile.mkdtemp(prefix="ottla-cluster-")
         self._path = Path(path if path is not None else str(self._temporary))
         self._ports = dict(zip(range(1, nodes + 1), _free_ports(nodes), strict=True))
+        self._links = {node: Links() for node in self._ports}
         self._running: dict[int, Broker] = {}
         self._clients: list[Client] = []
         self._closed = False
@@ -159,6 +169,45 @@ class Cluster:
                 raise ConfigError(f"node {node} is running")
         self._start(nodes or self._ports.keys() - self._running.keys(), timeout)
 
+    def cut(self, *nodes: int) -> None:
+        """Cut the links between nodes, both ways, as if their cables were cut.
+
+        Nothing arrives, and nobody is told: connections stay open and silent, and new ones are
+        neither taken nor refused, until :meth:`heal`. Clients still reach all nodes. Returns at
+        once; how long the cluster takes to find other leaders is for it to notice: seconds, since
+        there is no sign but silence.
+
+        Parameters
+        ----------
+        *nodes : int
+            Two nodes, or one, which is cut off from all others. Running or not: a node that starts
+            again finds its links as they are.
+
+        Raises
+        ------
+        ConfigError
+            When there is no such node, or the same one twice.
+        """
+        self._check_open()
+        for node in nodes:
+            self._check_known(node)
+        if len(nodes) not in {1, 2} or len(set(nodes)) != len(nodes):
+            raise ConfigError(f"name two nodes, or the one to be cut off, not {nodes!r}")
+        one = nodes[0]
+        for other in nodes[1:] or self._ports.keys() - {one}:
+            # Each node cuts what it opens itself, and both open some.
+            self._links[one].cut(self._ports[other])
+            self._links[other].cut(self._ports[one])
+
+    def heal(self) -> None:
+        """End all cuts; what was under way goes on where it was."""
+        self._check_open()
+        self._heal()
+
+    def _heal(self) -> None:
+        for links in self._links.values():
+            links.heal()
+
     def client(self, **options: Any) -> Client:
         """Return a client that knows all nodes, and goes on when some of them are lost.
 
@@ -183,8 +232,9 @@ class Cluster:
 
         def start(node: int) -> Broker:
             config = {"node.id": node, "controller.quorum.voters": voters, **self._config}
-            return Broker(
+            return _Node(
                 self._path / f"node-{node}",
+                links=self._links[node],
                 listeners=f"PLAINTEXT://{_HOST}:{self._ports[node]}",
                 config=config,
                 timeout=limit.left(),
@@ -237,6 +287,8 @@ class Cluster:
         if self._closed:
             return
         self._closed = True
+        # Nodes that stop tell the others.
+        self._heal()
         limit = Limit(timeout)
         with ExitStack() as ends:
             if self._temporary is not None:

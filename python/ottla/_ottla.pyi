@@ -16,6 +16,7 @@ __all__ = [
     "Column",
     "Consumer",
     "Groups",
+    "Links",
     "Pending",
     "RecordBatch",
     "RecordMetadata",
@@ -125,6 +126,12 @@ class Pending:
     def __await__(self) -> Generator[Any, None, Any]: ...
 
 @final
+class Links:
+    def __new__(cls) -> Links: ...
+    def cut(self, port: int) -> None: ...
+    def heal(self) -> None: ...
+
+@final
 class Broker:
     def __new__(
         cls,
@@ -132,6 +139,7 @@ class Broker:
         listeners: str | None,
         properties: dict[str, str],
         timeout: float | None,
+        links: Links | None = None,
     ) -> Broker: ...
     @property
     def bootstrap_servers(self) -> str: ...

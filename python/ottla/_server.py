@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from ottla._ottla import Links
+
 __all__ = ["Server", "default_server"]
 
 _DURABILITIES = ("auto", "fsync", "os")
@@ -48,6 +50,8 @@ class Server:
     """A broker of this process, apart from the clients that it makes; see :class:`ottla.Broker`."""
 
     _native: _NativeBroker
+    #: Its links to the other nodes of a cluster in this process.
+    _links: Links | None = None
 
     def __new__(
         cls,
@@ -91,7 +95,9 @@ class Server:
         settings.setdefault("group.initial.rebalance.delay.ms", "0")
         directory = None if path is None else os.fspath(path)
         try:
-            self._native = _NativeBroker(directory, listeners, settings, seconds(timeout))
+            self._native = _NativeBroker(
+                directory, listeners, settings, seconds(timeout), self._links
+            )
         except StorageError as error:
             running = None if path is None else _running(path)
             if running is None:

@@ -330,6 +330,14 @@ impl Cluster {
         Ok(self.accept(response, names))
     }
 
+    /// Fetches all topics and the brokers from one broker.
+    pub(crate) async fn refresh_by(&self, route: &Route) -> Result<()> {
+        let _one_at_a_time = self.refreshing.lock().await;
+        let response = self.request_metadata(route, None, false).await?;
+        self.accept(response, None);
+        Ok(())
+    }
+
     async fn request_metadata(
         &self,
         route: &Route,

@@ -28,6 +28,7 @@
 //!   [`File::write_all_at`] and [`File::set_len`] refuse to touch what was handed out; [`File::set_len`] even if that
 //!   was through another handle.
 
+mod links;
 mod net;
 pub mod real;
 #[cfg(feature = "sim")]
@@ -44,6 +45,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use links::Links;
 pub use net::{Listener, Net, ReadHalf, SocketOptions, Transport, WriteHalf};
 pub use threads::{Interruptible, Queue, Thread, Threads};
 

@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::links::{LinkedReadHalf, LinkedStream, LinkedWriteHalf, Links};
 use super::real;
 #[cfg(feature = "sim")]
 use super::sim::{SimHost, SimListener, SimSocket};
@@ -25,6 +26,8 @@ pub enum Net {
     /// The network of the operating system.
     #[default]
     Real,
+    /// That of the operating system, with links to other nodes that can be cut.
+    Linked(Links),
     /// A host of a simulated network.
     #[cfg(feature = "sim")]
     Sim(SimHost),
@@ -49,7 +52,7 @@ impl Net {
     /// The address is taken, or not one of this machine.
     pub fn listen(&self, address: SocketAddr, options: SocketOptions) -> io::Result<Listener> {
         match self {
-            Self::Real => real::listen(address, options).map(Listener::Tcp),
+            Self::Real | Self::Linked(_) => real::listen(address, options).map(Listener::Tcp),
             #[cfg(feature = "sim")]
             Self::Sim(host) => host.listen(address).map(Listener::Sim),
         }
@@ -62,7 +65,7 @@ impl Net {
     /// There is no such name.
     pub fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         match self {
-            Self::Real => real::resolve(host, port),
+            Self::Real | Self::Linked(_) => real::resolve(host, port),
             #[cfg(feature = "sim")]
             Self::Sim(_) => SimHost::resolve(&format!("{host}:{port}")),
         }
@@ -75,7 +78,7 @@ impl Net {
     /// There is no such name.
     pub async fn lookup(&self, address: &str) -> io::Result<Vec<SocketAddr>> {
         match self {
-            Self::Real => Ok(tokio::net::lookup_host(address).await?.collect()),
+            Self::Real | Self::Linked(_) => Ok(tokio::net::lookup_host(address).await?.collect()),
             #[cfg(feature = "sim")]
             Self::Sim(_) => SimHost::resolve(address),
         }
@@ -93,6 +96,7 @@ impl Net {
                 stream.set_nodelay(true)?;
                 Ok(Transport::Tcp(stream))
             }
+            Self::Linked(links) => links.connect(addresses).await.map(Transport::Linked),
             #[cfg(feature = "sim")]
             Self::Sim(host) => host.connect(addresses).await.map(Transport::Sim),
         }
@@ -148,6 +152,8 @@ impl Listener {
 pub enum Transport {
     /// A TCP socket.
     Tcp(TcpStream),
+    /// One over a link that can be cut; only the side that connects has it.
+    Linked(LinkedStream),
     /// A simulated one.
     #[cfg(feature = "sim")]
     Sim(SimSocket),
@@ -168,6 +174,7 @@ impl Transport {
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Self::Tcp(stream) => stream.local_addr(),
+            Self::Linked(stream) => stream.local_addr(),
             #[cfg(feature = "sim")]
             Self::Sim(socket) => Ok(socket.local_addr()),
         }
@@ -181,6 +188,7 @@ impl Transport {
     pub fn set_options(&self, options: SocketOptions) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => real::set_options(stream, options),
+            Self::Linked(_) => Ok(()),
             #[cfg(feature = "sim")]
             Self::Sim(_) => Ok(()),
         }
@@ -194,6 +202,7 @@ impl Transport {
     pub async fn readable(&self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.readable().await,
+            Self::Linked(stream) => stream.readable().await,
             #[cfg(feature = "sim")]
             Self::Sim(socket) => socket.readable().await,
         }
@@ -207,6 +216,7 @@ impl Transport {
     pub async fn writable(&self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.writable().await,
+            Self::Linked(stream) => stream.writable().await,
             #[cfg(feature = "sim")]
             Self::Sim(socket) => socket.writable().await,
         }
@@ -220,6 +230,7 @@ impl Transport {
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.try_read(buffer),
+            Self::Linked(stream) => stream.try_read(buffer),
             #[cfg(feature = "sim")]
             Self::Sim(socket) => socket.try_read(buffer),
         }
@@ -233,6 +244,7 @@ impl Transport {
     pub fn try_read_buf(&self, buffer: &mut impl BufMut) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.try_read_buf(buffer),
+            Self::Linked(stream) => stream.try_read_buf(buffer),
             #[cfg(feature = "sim")]
             Self::Sim(socket) => socket.try_read_buf(buffer),
         }
@@ -246,6 +258,7 @@ impl Transport {
     pub fn try_write(&self, slices: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => real::try_write(stream, slices, more),
+            Self::Linked(stream) => stream.try_write(slices),
             #[cfg(feature = "sim")]
             Self::Sim(socket) => socket.try_write(slices),
         }
@@ -259,6 +272,7 @@ impl Transport {
     pub fn try_send_file(&self, stored: &Stored, length: usize) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => real::try_send_file(stream, stored, length),
+            Self::Linked(_) => Err(io::ErrorKind::Unsupported.into()),
             #[cfg(feature = "sim")]
             Self::Sim(_) => Err(io::ErrorKind::Unsupported.into()),
         }
@@ -279,6 +293,10 @@ impl Transport {
                 let (reading, writing) = stream.into_split();
                 (ReadHalf::Tcp(reading), WriteHalf::Tcp(writing))
             }
+            Self::Linked(stream) => {
+                let (reading, writing) = stream.into_split();
+                (ReadHalf::Linked(reading), WriteHalf::Linked(writing))
+            }
             #[cfg(feature = "sim")]
             Self::Sim(socket) => {
                 let (reading, writing) = socket.into_split();
@@ -293,6 +311,8 @@ impl Transport {
 pub enum ReadHalf {
     /// Of a TCP socket.
     Tcp(OwnedReadHalf),
+    /// Of one over a link that can be cut.
+    Linked(LinkedReadHalf),
     /// Of a simulated one.
     #[cfg(feature = "sim")]
     Sim(super::sim::SimReadHalf),
@@ -303,6 +323,8 @@ pub enum ReadHalf {
 pub enum WriteHalf {
     /// Of a TCP socket.
     Tcp(OwnedWriteHalf),
+    /// Of one over a link that can be cut.
+    Linked(LinkedWriteHalf),
     /// Of a simulated one.
     #[cfg(feature = "sim")]
     Sim(super::sim::SimWriteHalf),
@@ -316,6 +338,7 @@ impl AsyncRead for ReadHalf {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(half) => Pin::new(half).poll_read(context, buffer),
+            Self::Linked(half) => half.poll_read(context, buffer),
             #[cfg(feature = "sim")]
             Self::Sim(half) => half.poll_read(context, buffer),
         }
@@ -338,6 +361,7 @@ impl AsyncWrite for WriteHalf {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(half) => Pin::new(half).poll_write_vectored(context, slices),
+            Self::Linked(half) => half.poll_write(context, slices),
             #[cfg(feature = "sim")]
             Self::Sim(half) => half.poll_write(context, slices),
         }
@@ -350,6 +374,7 @@ impl AsyncWrite for WriteHalf {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(half) => Pin::new(half).poll_flush(context),
+            Self::Linked(_) => Poll::Ready(Ok(())),
             #[cfg(feature = "sim")]
             Self::Sim(_) => Poll::Ready(Ok(())),
         }
@@ -358,6 +383,10 @@ impl AsyncWrite for WriteHalf {
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(half) => Pin::new(half).poll_shutdown(context),
+            Self::Linked(half) => {
+                half.end();
+                Poll::Ready(Ok(()))
+            }
             #[cfg(feature = "sim")]
             Self::Sim(half) => {
                 half.end();

@@ -16,7 +16,7 @@ use super::runtime;
 use crate::client::admin::{
     ConfigChange, ConfigSource, ListedOffset, NewTopic, OffsetSpec, Resource, ResourceType,
 };
-use crate::client::{Client as Engine, TopicInfo};
+use crate::client::{Client as Engine, PartitionInfo, TopicInfo};
 use crate::error::{Error, Result};
 use crate::types::{NodeId, Offset, TopicPartition};
 
@@ -246,7 +246,7 @@ impl Admin {
     ) -> PyResult<Bound<'py, PyDict>> {
         let cluster =
             self.run(py, "the description of the cluster", timeout, |engine| async move {
-                engine.admin().describe_cluster().await
+                engine.admin().cluster_state().await
             })?;
         let described = PyDict::new(py);
         described.set_item("cluster_id", &cluster.cluster_id)?;
@@ -254,13 +254,24 @@ impl Admin {
         let brokers = PyList::empty(py);
         for broker in &cluster.brokers {
             let one = PyDict::new(py);
-            one.set_item("node_id", broker.id.0)?;
-            one.set_item("host", &broker.host)?;
-            one.set_item("port", broker.port)?;
-            one.set_item("rack", &broker.rack)?;
+            one.set_item("node_id", broker.info.id.0)?;
+            one.set_item("host", &broker.info.host)?;
+            one.set_item("port", broker.info.port)?;
+            one.set_item("rack", &broker.info.rack)?;
+            one.set_item("fenced", broker.fenced)?;
             brokers.append(one)?;
         }
         described.set_item("brokers", brokers)?;
+        let partitions = PyList::empty(py);
+        for topic in &cluster.topics {
+            for info in &topic.partitions {
+                let one = partition(py, info)?;
+                one.set_item("topic", &*topic.name)?;
+                one.set_item("min_isr", cluster.min_isr(topic, info))?;
+                partitions.append(one)?;
+            }
+        }
+        described.set_item("partitions", partitions)?;
         Ok(described)
     }
 
@@ -322,17 +333,21 @@ fn describe<'py>(py: Python<'py>, topic: &TopicInfo) -> PyResult<Bound<'py, PyDi
     described.set_item("name", &*topic.name)?;
     described.set_item("topic_id", topic.id.to_string())?;
     described.set_item("internal", topic.is_internal)?;
-    let numbers = |nodes: &[NodeId]| nodes.iter().map(|node| node.0).collect::<Vec<i32>>();
     let partitions = PyList::empty(py);
     for info in &topic.partitions {
-        let one = PyDict::new(py);
-        one.set_item("partition", info.partition)?;
-        one.set_item("leader", info.leader.map(|node| node.0))?;
-        one.set_item("leader_epoch", info.leader_epoch.0)?;
-        one.set_item("replicas", numbers(&info.replicas))?;
-        one.set_item("isr", numbers(&info.isr))?;
-        partitions.append(one)?;
+        partitions.append(partition(py, info)?)?;
     }
     described.set_item("partitions", partitions)?;
     Ok(described)
+}
+
+fn partition<'py>(py: Python<'py>, info: &PartitionInfo) -> PyResult<Bound<'py, PyDict>> {
+    let numbers = |nodes: &[NodeId]| nodes.iter().map(|node| node.0).collect::<Vec<i32>>();
+    let one = PyDict::new(py);
+    one.set_item("partition", info.partition)?;
+    one.set_item("leader", info.leader.map(|node| node.0))?;
+    one.set_item("leader_epoch", info.leader_epoch.0)?;
+    one.set_item("replicas", numbers(&info.replicas))?;
+    one.set_item("isr", numbers(&info.isr))?;
+    Ok(one)
 }

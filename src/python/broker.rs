@@ -1,6 +1,7 @@
 //! The embedded broker.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +11,33 @@ use pyo3::prelude::*;
 use super::process::OfProcess;
 use super::runtime;
 use crate::broker::{Broker as Engine, BrokerOptions};
+use crate::env::{Env, Links as LinksOfNode, Net};
 use crate::error::{Error, Result};
+
+/// The links of a node of `ottla.Cluster` to the others, which can be cut.
+#[pyclass(frozen, module = "ottla._ottla")]
+#[derive(Debug)]
+pub(super) struct Links {
+    engine: LinksOfNode,
+}
+
+#[pymethods]
+impl Links {
+    #[new]
+    fn new() -> Self {
+        Self { engine: LinksOfNode::default() }
+    }
+
+    /// Cuts the link to the node at a local port.
+    fn cut(&self, port: u16) {
+        self.engine.cut(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    }
+
+    /// Ends all cuts.
+    fn heal(&self) {
+        self.engine.heal();
+    }
+}
 
 /// A broker in this process; see `ottla.Broker`.
 #[pyclass(frozen, module = "ottla._ottla")]
@@ -39,17 +66,23 @@ impl Broker {
 #[pymethods]
 impl Broker {
     #[new]
-    #[pyo3(signature = (data_dir, listeners, properties, timeout))]
+    #[pyo3(signature = (data_dir, listeners, properties, timeout, links=None))]
     fn new(
         py: Python<'_>,
         data_dir: Option<PathBuf>,
         listeners: Option<String>,
         properties: BTreeMap<String, String>,
         timeout: Option<f64>,
+        links: Option<PyRef<'_, Links>>,
     ) -> PyResult<Self> {
+        let mut env = Env::real();
+        if let Some(links) = links {
+            env.net = Net::Linked(links.engine.clone());
+        }
         let options = BrokerOptions { data_dir, listeners, properties, standalone: false };
         let timeout = runtime::timeout(timeout)?;
-        let engine = runtime::wait(py, "the start of the broker", timeout, Engine::start(options))?;
+        let starting = Engine::start_on(env, options);
+        let engine = runtime::wait(py, "the start of the broker", timeout, starting)?;
         let bootstrap_servers = engine.bootstrap_servers();
         Ok(Self {
             engine: OfProcess::new(engine),

@@ -65,6 +65,7 @@ fn _ottla(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<batch::RecordBatch>()?;
     module.add_class::<batch::Column>()?;
     module.add_class::<broker::Broker>()?;
+    module.add_class::<broker::Links>()?;
     module.add_class::<pending::Pending>()?;
     module.add_class::<client::Client>()?;
     module.add_class::<client::RecordMetadata>()?;

@@ -49,6 +49,8 @@ mod page;
 mod peers;
 mod produce;
 mod scan;
+mod three;
+mod tools;
 mod transcript;
 mod wire_classic;
 #[path = "../support/wire_client.rs"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -141,3 +142,56 @@ def test_what_a_cluster_refuses(cluster: ottla.Cluster) -> None:
     cluster.close()
     with pytest.raises(ottla.ClosedError):
         cluster.client()
+
+
+def test_the_others_go_on_without_a_node_that_is_cut_off(cluster: ottla.Cluster) -> None:
+    # A node that sees nobody keeps a client waiting that still asks it.
+    with cluster.client(request_timeout_ms=2000) as kafka:
+        kafka.create_topic("numbers", partitions=3)
+        for number in range(6):
+            kafka.send("numbers", str(number), partition=number % 3)
+        cluster.cut(1)
+        for number in range(6, 12):
+            kafka.send("numbers", str(number), partition=number % 3, timeout=60)
+        others = ",".join(cluster.nodes[node].bootstrap_servers for node in (2, 3))
+        with ottla.connect(others) as seeing:
+            states = {one.node_id: one.fenced for one in seeing.cluster().brokers}
+        assert states == {1: True, 2: False, 3: False}
+        cluster.heal()
+        deadline = time.monotonic() + 60
+        while kafka.cluster().under_replicated:
+            assert time.monotonic() < deadline
+        found = values(kafka, "numbers")
+        assert set(found) == {str(number) for number in range(12)}
+
+
+def test_a_link_between_two_nodes_is_cut(tmp_path: Path) -> None:
+    settings = {"replica.lag.time.max.ms": 1500}
+    with (
+        ottla.Cluster(path=tmp_path, config=settings) as cluster,
+        cluster.client(request_timeout_ms=2000) as kafka,
+    ):
+        kafka.create_topic("numbers", partitions=3)
+        cluster.cut(1, 2)
+        # Either of the two, and the third, is a majority.
+        for number in range(12):
+            kafka.send("numbers", str(number), partition=number % 3, timeout=60)
+        cluster.heal()
+        deadline = time.monotonic() + 60
+        while kafka.cluster().under_replicated:
+            assert time.monotonic() < deadline
+        assert set(values(kafka, "numbers")) == {str(number) for number in range(12)}
+
+
+def test_a_node_that_is_cut_off_starts_when_its_links_heal(cluster: ottla.Cluster) -> None:
+    cluster.kill(1)
+    cluster.cut(1)
+    with pytest.raises(ottla.TimeoutError, match="the start of the broker"):
+        cluster.start(1, timeout=2)
+    cluster.heal()
+    cluster.start(1)
+    for nodes in [(), (1, 1), (1, 2, 3)]:
+        with pytest.raises(ottla.ConfigError, match="name two nodes"):
+            cluster.cut(*nodes)
+    with pytest.raises(ottla.ConfigError, match="there is no node 4"):
+        cluster.cut(4)

@@ -112,8 +112,8 @@ def test_a_topic_describes_itself(kafka: ottla.Client, name: str) -> None:
 
 def test_the_cluster_describes_itself(kafka: ottla.Client, broker: ottla.Broker) -> None:
     cluster = kafka.cluster()
-    assert cluster["cluster_id"] == broker.cluster_id
-    ports = {one["port"] for one in cluster["brokers"]}
+    assert cluster.cluster_id == broker.cluster_id
+    ports = {one.port for one in cluster.brokers}
     assert int(broker.bootstrap_servers.rsplit(":")[-1]) in ports
 
 

@@ -27,7 +27,17 @@ const LAYERS: &[&[&str]] = &[
     &["_objects"],
     &["_moments"],
     &["_values"],
-    &["_aio", "_arguments", "_embedded", "_exit", "_frames", "_imported", "_progress", "errors"],
+    &[
+        "_aio",
+        "_arguments",
+        "_description",
+        "_embedded",
+        "_exit",
+        "_frames",
+        "_imported",
+        "_progress",
+        "errors",
+    ],
     &["_ottla"],
 ];
 

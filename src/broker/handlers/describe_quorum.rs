@@ -22,7 +22,7 @@ use crate::protocol::messages::describe_quorum::{
     DescribeQuorumRequest, DescribeQuorumResponse, Listener, Node, PartitionQuorum, ReplicaState,
     TopicData, TopicQuorum,
 };
-use crate::types::Uuid;
+use crate::types::{NodeId, Uuid};
 
 /// How long the leader may take.
 const LEADER_MAX: Duration = Duration::from_secs(5);
@@ -90,7 +90,16 @@ fn describe(
         }
         if status.leader != call.state.node_id() {
             let (me, leader) = (call.state.node_id(), status.leader);
-            let message = format!("node {me} does not lead the metadata quorum, {leader} does");
+            let message = if leader == NodeId::NONE {
+                let voters: Vec<_> = status.voters.iter().map(|one| one.id.to_string()).collect();
+                format!(
+                    "node {me} knows no leader of the metadata quorum in epoch {}; its voters are {}",
+                    status.epoch,
+                    voters.join(", ")
+                )
+            } else {
+                format!("node {me} does not lead the metadata quorum, {leader} does")
+            };
             return refused(index, ErrorCode::NotLeaderOrFollower, message);
         }
         PartitionQuorum {

@@ -6,21 +6,26 @@
 //! built for the version that the broker knows; the error for something that an old broker cannot
 //! do names it.
 
+mod assignment;
 mod describe;
 mod groups;
 mod offsets;
+mod placement;
 mod progress;
 mod types;
+mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use groups::{GroupDescription, GroupFilter, GroupListing, GroupMember};
+pub use placement::{Placed, Placement};
 pub use progress::{GroupPartition, PlannedOffset, ResetTo, TopicScope, total_lag};
 pub use types::{
-    ActiveProducer, ClusterDescription, ConfigChange, ConfigEntry, ConfigSource, CreatedTopic,
-    Feature, ListedOffset, LogDir, NewTopic, OffsetSpec, QuorumDescription, QuorumReplica,
+    ActiveProducer, ClusterDescription, ClusterState, ConfigChange, ConfigEntry, ConfigSource,
+    CreatedTopic, Election, Feature, ListedOffset, LogDir, NewTopic, NodeView, OffsetSpec,
+    PartitionReassignment, QuorumDescription, QuorumReplica, QuorumView, RegisteredBroker,
     Resource, ResourceType, all_or_first_error,
 };
 

@@ -1,8 +1,9 @@
 //! The types of the admin client's arguments and results.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::client::cluster::BrokerInfo;
+use crate::client::cluster::{BrokerInfo, PartitionInfo, TopicInfo};
 use crate::error::{Error, Result};
 use crate::types::{
     LeaderEpoch, NodeId, Offset, ProducerId, Sequence, TimestampMs, TopicId, TopicPartition,
@@ -270,6 +271,138 @@ pub struct ClusterDescription {
     pub controller: Option<NodeId>,
     /// The brokers, by id.
     pub brokers: Vec<BrokerInfo>,
+}
+
+/// A broker that is registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegisteredBroker {
+    /// Its id, address and rack.
+    pub info: BrokerInfo,
+    /// Whether it is kept from leading anything, most likely since it has stopped; none where the
+    /// cluster does not tell.
+    pub fenced: Option<bool>,
+}
+
+impl RegisteredBroker {
+    /// Whether it takes part, as far as is known.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.fenced != Some(true)
+    }
+}
+
+/// A cluster at a moment: who is in it, who leads what, and which copies are in sync.
+#[derive(Clone, Debug)]
+pub struct ClusterState {
+    /// The cluster's id.
+    pub cluster_id: Option<String>,
+    /// The node that decides: the leader of the metadata quorum, or where there is none, the
+    /// controller that clients are told of. None while nobody leads the quorum.
+    pub controller: Option<NodeId>,
+    /// The registered brokers, by id.
+    pub brokers: Vec<RegisteredBroker>,
+    /// All topics, also Kafka's internal ones.
+    pub topics: Vec<Arc<TopicInfo>>,
+    /// `min.insync.replicas` of each topic whose settings may be seen.
+    pub min_insync_replicas: BTreeMap<String, usize>,
+}
+
+impl ClusterState {
+    /// How many replicas of a partition have to be in sync for `acks=all`: no more than it has.
+    #[must_use]
+    pub fn min_isr(&self, topic: &TopicInfo, info: &PartitionInfo) -> usize {
+        let set = self.min_insync_replicas.get(&*topic.name).copied().unwrap_or(1);
+        set.min(info.replicas.len())
+    }
+
+    /// The partitions of all topics for which something holds.
+    pub fn partitions_where(
+        &self,
+        holds: impl Fn(&TopicInfo, &PartitionInfo) -> bool,
+    ) -> Vec<TopicPartition> {
+        let mut found = Vec::new();
+        for topic in &self.topics {
+            let held = topic.partitions.iter().filter(|info| holds(topic, info));
+            found.extend(
+                held.map(|info| TopicPartition::new(Arc::clone(&topic.name), info.partition)),
+            );
+        }
+        found
+    }
+
+    /// The partitions that nobody leads.
+    #[must_use]
+    pub fn offline(&self) -> Vec<TopicPartition> {
+        self.partitions_where(|_, info| info.leader.is_none())
+    }
+
+    /// The partitions with replicas that are not in sync.
+    #[must_use]
+    pub fn under_replicated(&self) -> Vec<TopicPartition> {
+        self.partitions_where(|_, info| info.isr.len() < info.replicas.len())
+    }
+
+    /// The partitions that take no record with `acks=all`: nobody leads them, or too few replicas
+    /// are in sync.
+    #[must_use]
+    pub fn under_min_isr(&self) -> Vec<TopicPartition> {
+        let is_writable =
+            |topic: &TopicInfo, info: &PartitionInfo| info.isr.len() >= self.min_isr(topic, info);
+        self.partitions_where(|topic, info| info.leader.is_none() || !is_writable(topic, info))
+    }
+}
+
+/// The cluster as one node sees it; each part may be missing for a reason of its own.
+#[derive(Clone, Debug)]
+pub struct NodeView {
+    /// The metadata quorum.
+    pub quorum: Result<QuorumView>,
+    /// The registered brokers, by id.
+    pub brokers: Result<Vec<RegisteredBroker>>,
+    /// All topics, also Kafka's internal ones.
+    pub topics: Result<Vec<Arc<TopicInfo>>>,
+}
+
+/// The metadata quorum as one node sees it.
+#[derive(Clone, Debug)]
+pub struct QuorumView {
+    /// Its leader.
+    pub leader: NodeId,
+    /// The leader's epoch.
+    pub leader_epoch: LeaderEpoch,
+    /// The voters, and how many milliseconds ago each last asked the leader for records, if that
+    /// is known.
+    pub silences_ms: BTreeMap<NodeId, Option<u64>>,
+}
+
+/// A partition that is being moved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PartitionReassignment {
+    /// All replicas that it has now: those that stay, come and leave.
+    pub replicas: Vec<NodeId>,
+    /// Those that are being added.
+    pub adding: Vec<NodeId>,
+    /// Those that leave once the others are in sync.
+    pub removing: Vec<NodeId>,
+}
+
+impl PartitionReassignment {
+    /// The replicas in the end.
+    #[must_use]
+    pub fn target(&self) -> Vec<NodeId> {
+        let stays = |id: &&NodeId| !self.removing.contains(id);
+        self.replicas.iter().filter(stays).copied().collect()
+    }
+}
+
+/// Who may become the leader of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i8)]
+pub enum Election {
+    /// The first of the replicas, if it is in sync.
+    Preferred = 0,
+    /// Where nobody leads, any replica that is alive, in sync or not: records that only others have are lost.
+    Unclean = 1,
 }
 
 /// A producer with state in a partition.

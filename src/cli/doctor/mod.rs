@@ -1,8 +1,10 @@
-//! `ottla doctor`: why can a broker not be reached?
+//! `ottla doctor`: why can a broker not be reached, and what is wrong between the nodes of its cluster?
 //!
 //! Follows a client's path step by step: the name, the connection, the versions, the addresses that
 //! the brokers advertise (where most surprises are: a client uses the bootstrap address only once),
-//! the leaders. Each step reports what it found; a failed one says what to do.
+//! the nodes, one by one ([`nodes`]). Each step reports what it found; a failed one says what to do.
+
+mod nodes;
 
 use std::time::{Duration, Instant};
 
@@ -14,6 +16,7 @@ use super::output::{write_json, write_line};
 use super::{CommandResult, Failure};
 use crate::client::{Client, ClientConfig};
 use crate::error::{Error, ErrorCode};
+use crate::types::NodeId;
 
 #[derive(Debug, Args)]
 pub(super) struct DoctorArguments {
@@ -102,7 +105,7 @@ async fn examine(
     if !reach("name", server, findings).await? {
         return Ok(());
     }
-    let client = Client::connect(config)?;
+    let client = Client::connect(config.clone())?;
     let admin = client.admin();
     match admin.describe_features().await {
         Ok(features) => {
@@ -129,7 +132,16 @@ async fn examine(
     let cluster = match admin.describe_cluster().await {
         Ok(cluster) => cluster,
         Err(error) => {
-            // A broker that starts says what versions it speaks; all other requests wait.
+            // A broker that starts says what versions it speaks, and who leads the quorum; all other
+            // requests wait.
+            let quorum = admin.quorum_seen_by(NodeId::NONE).await;
+            if let (true, Err(why)) = (is_silence(&error), quorum) {
+                let remedy = "the broker waits for the metadata quorum, of which a majority has to \
+                              see each other: start the other voters, and check the addresses in \
+                              controller.quorum.voters and the network between them";
+                findings.bad("quorum", why.chain(), remedy)?;
+                return Ok(());
+            }
             let remedy = if is_silence(&error) {
                 "the broker tells its versions but answers nothing else yet: most likely it is still \
                  starting, since recovering logs after a crash may take minutes. Wait for its line \
@@ -146,7 +158,7 @@ async fn examine(
     for broker in &cluster.brokers {
         reach("advertised", &broker.address(), findings).await?;
     }
-    leaders(&client, findings).await
+    nodes::examine(&client, &config, findings).await
 }
 
 /// Whether an answer did not come in time.
@@ -199,37 +211,6 @@ async fn reach(
         findings.bad(step, format!("{address}: {}", failures.join("; ")), remedy)?;
     }
     Ok(is_reached)
-}
-
-/// Looks for partitions that cannot be used.
-async fn leaders(client: &Client, findings: &mut Findings) -> CommandResult {
-    let topics = match client.admin().all_topics().await {
-        Ok(topics) => topics,
-        Err(error) => {
-            return findings.bad("leaders", error.chain(), "check the broker's log");
-        }
-    };
-    let partitions: usize = topics.iter().map(|topic| topic.partitions.len()).sum();
-    let mut leaderless = Vec::new();
-    let mut behind = 0;
-    for topic in &topics {
-        for partition in &topic.partitions {
-            if partition.leader.is_none() {
-                leaderless.push(format!("{}-{}", topic.name, partition.partition));
-            }
-            behind += usize::from(partition.isr.len() < partition.replicas.len());
-        }
-    }
-    if leaderless.is_empty() {
-        let detail = format!(
-            "{} topics, {partitions} partitions, each with a leader; {behind} under-replicated",
-            topics.len()
-        );
-        return findings.good("leaders", detail);
-    }
-    leaderless.truncate(10);
-    let detail = format!("without a leader: {}", leaderless.join(", "));
-    findings.bad("leaders", detail, "start the brokers that hold their replicas")
 }
 
 #[cfg(test)]

@@ -1,0 +1,200 @@
+//! Three of our nodes as one cluster, in this process, for the tools of Apache Kafka.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use ottla::broker::{Broker, BrokerOptions};
+use ottla::client::admin::NewTopic;
+use ottla::client::{Client, ClientConfig, PartitionInfo};
+use ottla::types::{NodeId, TopicPartition};
+use tempfile::TempDir;
+
+use crate::kafka;
+
+pub(crate) const NODES: [i32; 3] = [1, 2, 3];
+
+/// How long the cluster may take for anything that is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Only failures, so that what a tool prints is what it has to say.
+const LOGGING: &str = "\
+appender.err.type = Console
+appender.err.name = err
+appender.err.target = SYSTEM_ERR
+appender.err.layout.type = PatternLayout
+appender.err.layout.pattern = %p %m (%c)%n
+rootLogger.level = ERROR
+rootLogger.appenderRef.err.ref = err
+";
+
+/// A cluster whose nodes can be killed.
+pub(crate) struct Three {
+    runtime: tokio::runtime::Runtime,
+    options: BTreeMap<i32, BrokerOptions>,
+    running: BTreeMap<i32, Broker>,
+    directory: TempDir,
+    jars: PathBuf,
+}
+
+impl Three {
+    /// Starts the nodes, and finds Apache Kafka's jars.
+    pub(crate) fn start() -> Self {
+        let jars = kafka::jars();
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("log4j2.properties"), LOGGING).unwrap();
+        // All are held at once, so that each node gets a port of its own.
+        let held = NODES.map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+        let ports = held.each_ref().map(|socket| socket.local_addr().unwrap().port());
+        drop(held);
+        let voters: Vec<String> =
+            NODES.iter().zip(ports).map(|(id, port)| format!("{id}@127.0.0.1:{port}")).collect();
+        let options = NODES.iter().zip(ports).map(|(&id, port)| {
+            let mut options = BrokerOptions::in_directory(directory.path().join(id.to_string()))
+                .with("node.id", id.to_string())
+                .with("broker.rack", format!("rack-{id}"))
+                .with("controller.quorum.voters", voters.join(","))
+                .with("group.initial.rebalance.delay.ms", "0")
+                .with("min.insync.replicas", "2");
+            options.listeners = Some(format!("PLAINTEXT://127.0.0.1:{port}"));
+            (id, options)
+        });
+        let options = options.collect();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(4)
+            .enable_all()
+            .build()
+            .unwrap();
+        let mut three = Self { runtime, options, running: BTreeMap::new(), directory, jars };
+        three.start_nodes(&NODES);
+        three
+    }
+
+    /// Starts nodes at the same time: none of them is there without a majority.
+    pub(crate) fn start_nodes(&mut self, nodes: &[i32]) {
+        let starting: Vec<_> = nodes
+            .iter()
+            .map(|id| self.runtime.spawn(Broker::start(self.options[id].clone())))
+            .collect();
+        for (id, started) in nodes.iter().zip(starting) {
+            self.running.insert(*id, self.runtime.block_on(started).unwrap().unwrap());
+        }
+    }
+
+    pub(crate) fn kill(&mut self, node: i32) {
+        let broker = self.running.remove(&node).unwrap();
+        self.runtime.block_on(broker.kill());
+    }
+
+    /// The addresses of all nodes, running or not.
+    pub(crate) fn servers(&self) -> String {
+        let listeners = self.options.values().filter_map(|options| options.listeners.as_deref());
+        let addresses = listeners.map(|one| one.trim_start_matches("PLAINTEXT://"));
+        addresses.collect::<Vec<_>>().join(",")
+    }
+
+    /// The files of a replica with this extension, in order.
+    pub(crate) fn files(&self, node: i32, partition: &str, extension: &str) -> Vec<PathBuf> {
+        let folder = self.directory.path().join(node.to_string()).join(partition);
+        let entries = std::fs::read_dir(folder).unwrap();
+        let mut files: Vec<_> = entries
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|found| found == extension))
+            .collect();
+        files.sort();
+        files
+    }
+
+    /// Writes a file for a tool, and returns its path.
+    pub(crate) fn file(&self, name: &str, text: &str) -> String {
+        let path = self.directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        let _inside = self.runtime.enter();
+        Client::connect(ClientConfig::for_servers(&self.servers()).unwrap()).unwrap()
+    }
+
+    /// Creates a topic whose partitions have these replicas, the first of which is to lead.
+    pub(crate) fn create(&self, name: &str, replicas: &[&[i32]]) {
+        let assignments = (0..)
+            .zip(replicas)
+            .map(|(partition, nodes)| (partition, nodes.iter().copied().map(NodeId).collect()));
+        let topic = NewTopic {
+            name: name.to_owned(),
+            assignments: assignments.collect(),
+            ..NewTopic::default()
+        };
+        let admin = self.client().admin();
+        let created = self.runtime.block_on(admin.create_topics(&[topic], false)).unwrap();
+        created.into_iter().next().unwrap().unwrap();
+    }
+
+    /// Begins to move a partition.
+    pub(crate) fn reassign(&self, topic: &str, partition: i32, replicas: &[i32]) {
+        let partition = TopicPartition::new(topic, partition);
+        let replicas = replicas.iter().copied().map(NodeId).collect();
+        let targets = BTreeMap::from([(partition, Some(replicas))]);
+        let admin = self.client().admin();
+        let told = self.runtime.block_on(admin.alter_partition_reassignments(&targets)).unwrap();
+        told.into_values().for_each(Result::unwrap);
+    }
+
+    /// Asks until all partitions of a topic are as they should be.
+    pub(crate) fn until(&self, topic: &str, is_so: impl Fn(&PartitionInfo) -> bool) {
+        let admin = self.client().admin();
+        let began = Instant::now();
+        loop {
+            let described = self.runtime.block_on(admin.describe_topics(&[topic])).unwrap();
+            let found = described.into_iter().next().unwrap().unwrap();
+            if found.partitions.iter().all(&is_so) {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "{found:?}");
+            std::thread::yield_now();
+        }
+    }
+
+    /// A tool of Apache Kafka, which is told where the cluster is.
+    pub(crate) fn command(&self, class: &str, arguments: &[&str]) -> Command {
+        let mut logging = std::ffi::OsString::from("-Dlog4j2.configurationFile=");
+        logging.push(self.directory.path().join("log4j2.properties"));
+        let mut java = Command::new("java");
+        java.args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]).arg(logging);
+        java.arg("-cp").arg(self.jars.join("*")).arg(format!("org.apache.kafka.tools.{class}"));
+        java.args(arguments);
+        java
+    }
+
+    /// Runs a tool with `--bootstrap-server`; returns whether it succeeded, and what it said.
+    pub(crate) fn try_run(&self, class: &str, arguments: &[&str]) -> (bool, String) {
+        let servers = self.servers();
+        let all = [&["--bootstrap-server", &servers], arguments].concat();
+        told(self.command(class, &all).output().unwrap())
+    }
+
+    /// Runs a tool, which must succeed; returns what it said.
+    pub(crate) fn run(&self, class: &str, arguments: &[&str]) -> String {
+        let (succeeded, text) = self.try_run(class, arguments);
+        assert!(succeeded, "{class} {arguments:?}: {text}");
+        text
+    }
+}
+
+/// Whether a tool succeeded, and all that it said.
+pub(crate) fn told(output: Output) -> (bool, String) {
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    (output.status.success(), text)
+}
+
+impl Drop for Three {
+    fn drop(&mut self) {
+        for broker in self.running.values() {
+            self.runtime.block_on(broker.kill());
+        }
+    }
+}

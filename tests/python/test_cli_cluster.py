@@ -1,0 +1,204 @@
+"""The commands that operate a cluster, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import ottla
+from processes import installed_program
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_PROGRAM = os.environ.get("OTTLA_DEBUG_BIN") or installed_program()
+
+#: How long a cluster may take, in seconds.
+_PATIENCE = 60.0
+
+
+class Program:
+    """``ottla cluster``, for one cluster."""
+
+    def __init__(self, cluster: ottla.Cluster) -> None:
+        self._environment = {
+            **os.environ,
+            "OTTLA_BOOTSTRAP_SERVER": cluster.bootstrap_servers,
+            "PYTHONWARNINGS": "ignore::RuntimeWarning",
+        }
+
+    def run(self, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, which must be this status."""
+        done = subprocess.run(
+            [_PROGRAM, "cluster", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+            env=self._environment,
+        )
+        assert done.returncode == status, (arguments, done)
+        return done
+
+    def json(self, *arguments: str) -> Any:
+        """Run a command and read what it prints as JSON."""
+        return json.loads(self.run(*arguments, "--output", "json").stdout)
+
+
+@pytest.fixture
+def cluster() -> Iterator[ottla.Cluster]:
+    with ottla.Cluster(4) as cluster:
+        yield cluster
+
+
+def until(kafka: ottla.Client, holds: Callable[[ottla.ClusterDescription], bool]) -> None:
+    """Ask until the cluster is as it should be."""
+    end = time.monotonic() + _PATIENCE
+    while not holds(described := kafka.cluster()):
+        assert time.monotonic() < end, described
+
+
+def replicas(kafka: ottla.Client, topic: str) -> dict[int, list[int]]:
+    described = kafka.cluster().partitions
+    return {one.partition: one.replicas for one in described if one.topic == topic}
+
+
+def test_a_cluster_is_described(cluster: ottla.Cluster) -> None:
+    program = Program(cluster)
+    with cluster.client() as kafka:
+        kafka.create_topic("t", partitions=8)
+        until(kafka, lambda described: not described.under_replicated)
+        described = program.json("describe")
+        assert [one["id"] for one in described["brokers"]] == [1, 2, 3, 4]
+        assert described["controller"] == described["quorum"]["leader"]
+        assert described["partitions"]["under_replicated"] == 0
+        text = program.run("describe").stdout
+        assert "0 without a leader, 0 under-replicated, 0 below min.insync.replicas" in text
+        brokers = program.json("brokers")
+        assert sum(one["leads"] for one in brokers) == 8
+        assert sum(one["replicas"] for one in brokers) == 24
+        assert {one["state"] for one in brokers} == {"active"}
+        voters = program.json("voters", "describe")
+        assert [one["node"] for one in voters] == [1, 2, 3, 4]
+        assert [one["role"] for one in voters].count("leader") == 1
+        assert "leader" in program.run("voters", "describe").stdout
+        cluster.kill(2)
+        until(kafka, lambda described: any(one.fenced for one in described.brokers))
+        assert {one["broker"]: one["state"] for one in program.json("brokers")}[2] == "fenced"
+        assert program.json("describe")["partitions"]["under_replicated"] > 0
+
+
+def test_partitions_are_moved(cluster: ottla.Cluster) -> None:
+    program = Program(cluster)
+    with cluster.client() as kafka:
+        kafka.create_topic("t", partitions=4)
+        for number in range(40):
+            kafka.send("t", str(number), partition=number % 4)
+        # By hand.
+        plan = program.json("reassign", "t:0=2,3,4", "--dry-run")
+        assert plan in ([], [{**plan[0], "replicas": [2, 3, 4]}])
+        program.run("reassign", "t:0=2,3,4", "t:1=3,4,1")
+        assert replicas(kafka, "t")[0] == [2, 3, 4]
+        leaders = {one.partition: one.leader for one in kafka.cluster().partitions}
+        assert (leaders[0], leaders[1]) == (2, 3)
+        assert "nothing to move" in program.run("reassign", "t:0=2,3,4").stderr
+        # Spread over some of the brokers, with fewer replicas.
+        moved = program.json("reassign", "t", "--brokers", "1,2", "--replication-factor", "2")
+        assert len(moved) == 4
+        assert all(sorted(nodes) == [1, 2] for nodes in replicas(kafka, "t").values())
+        assert [nodes[0] for nodes in replicas(kafka, "t").values()].count(1) == 2
+        # A copy that cannot be made keeps the move open.
+        cluster.kill(4)
+        until(kafka, lambda described: any(one.fenced for one in described.brokers))
+        program.run("reassign", "t:0=1,2,4", "--no-wait")
+        timed_out = program.run("reassign", "t:0=2,1,4", "--timeout", "1", status=1)
+        assert "still being copied" in timed_out.stderr
+        (open_,) = program.json("reassign", "--list")
+        assert (open_["topic"], open_["partition"], open_["adding"]) == ("t", 0, [4])
+        program.run("reassign", "--cancel", "t:1")
+        assert len(program.json("reassign", "--list")) == 1
+        program.run("reassign", "--cancel")
+        assert "nothing is being moved" in program.run("reassign", "--list").stdout
+        assert kafka.scan("t").count() == 40
+
+
+def test_what_cannot_be_moved(cluster: ottla.Cluster) -> None:
+    program = Program(cluster)
+    with cluster.client() as kafka:
+        kafka.create_topic("orders", partitions=2)
+    for arguments, status, expected in [
+        (["reassign"], 2, "name topics or partitions"),
+        (["reassign", "orders=1"], 2, "orders:0="),
+        (["reassign", "orders:0=1,x"], 2, "not the id of a broker"),
+        (["reassign", "orders:0=1", "orders:0=2"], 2, "named twice"),
+        (["reassign", "orders", "--replication-factor", "9"], 2, "9 replicas do not fit"),
+        (["reassign", "order"], 1, "did you mean orders"),
+        (["reassign", "orders:7"], 1, "has no partition 7"),
+        (["reassign", "orders:0=1,9"], 1, "there is no broker 9; the brokers are 1, 2, 3, 4"),
+        (["drain", "9"], 1, "there is no broker 9"),
+        (["elect", "--unclean"], 2, "name the partitions"),
+        (["elect", "orders:0=1"], 2, "does not move replicas"),
+        (["unregister", "1"], 1, "1"),
+        (["unregister", "9"], 1, "9"),
+    ]:
+        assert expected in program.run(*arguments, status=status).stderr, arguments
+
+
+def test_a_broker_is_drained_and_forgotten(cluster: ottla.Cluster) -> None:
+    program = Program(cluster)
+    with cluster.client() as kafka:
+        kafka.create_topic("t", partitions=8)
+        for number in range(80):
+            kafka.send("t", str(number), partition=number % 8)
+        planned = program.json("drain", "4", "--dry-run")
+        assert planned["moved"]
+        assert not planned["is_empty"]
+        done = program.run("drain", "4").stdout
+        assert "broker 4 has no replicas any more" in done
+        assert "still votes" in done
+        described = kafka.cluster()
+        assert described.replicas[4] == 0
+        assert described.leaders[4] == 0
+        assert not described.under_replicated
+        # Again: there is nothing to do.
+        assert program.json("drain", "4")["moved"] == []
+        cluster.stop(4)
+        until(kafka, lambda described: described.brokers[-1].fenced is True)
+        assert "not registered any more" in program.run("unregister", "4").stdout
+        assert [one.node_id for one in kafka.cluster().brokers] == [1, 2, 3]
+        # Now every broker has a replica of everything.
+        refused = program.run("drain", "3", status=1).stderr
+        assert "start another broker, or pass --fewer-replicas" in refused
+        program.run("drain", "3", "--fewer-replicas")
+        assert all(sorted(nodes) == [1, 2] for nodes in replicas(kafka, "t").values())
+        refused = program.run("drain", "2", "--fewer-replicas", status=1).stderr
+        assert "fewer than its min.insync.replicas of 2" in refused
+        assert kafka.scan("t").count() == 80
+
+
+def test_leaders_are_elected(cluster: ottla.Cluster) -> None:
+    program = Program(cluster)
+    with cluster.client() as kafka:
+        kafka.create_topic("t", partitions=4)
+        program.run("reassign", "t:0=1,2,3", "t:1=1,3,4", "t:2=2,3,4", "t:3=3,2,4")
+        assert "lead already" in program.run("elect").stdout
+        cluster.kill(1)
+        until(kafka, lambda described: described.leaders[1] == 0 and not described.offline)
+        refused = program.run("elect", "t:0", "t:2", status=1)
+        assert "1 of 2 partitions got no leader" in refused.stderr
+        cluster.start(1)
+        until(kafka, lambda described: not described.under_replicated)
+        elected = program.json("elect", "t")
+        outcomes = {one["partition"]: one["outcome"] for one in elected}
+        assert outcomes == {
+            0: "elected",
+            1: "elected",
+            2: "leads already",
+            3: "leads already",
+        } or set(outcomes.values()) == {"leads already"}
+        assert kafka.cluster().leaders[1] == 2
