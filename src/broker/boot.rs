@@ -45,8 +45,8 @@ use crate::config::{BrokerConfig, ConfigMap};
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::log::LogDirectory;
-use crate::machine::controller::{Bootstrap, BrokerRegistration};
-use crate::machine::metadata::{Endpoint, MetadataDelta, MetadataImage};
+use crate::machine::controller::{Bootstrap, BrokerRegistration, Predecessor};
+use crate::machine::metadata::{ConfigResource, Endpoint, MetadataDelta, MetadataImage};
 use crate::types::{BrokerEpoch, NodeId, Offset, Uuid};
 
 /// Checks the settings, and finds the data directory.
@@ -222,7 +222,8 @@ async fn join(broker: &Broker) -> Result<()> {
             tasks.spawn(crash_watch::watch(Arc::clone(state), voter, stop.clone()));
         }
     }
-    catch_up(broker, offset).await?;
+    let (caught_up, ()) = tokio::join!(catch_up(broker, offset), note_registration(state, epoch));
+    caught_up?;
     progress.reach(Phase::CaughtUp);
     broker.membership().caught_up();
     let unfenced = unfenced(state, incarnation);
@@ -280,16 +281,40 @@ async fn find_cluster(broker: &Broker) -> Result<Arc<str>> {
 
 fn registration(broker: &Broker, cluster_id: Arc<str>) -> Result<BrokerRegistration> {
     let (state, config) = (broker.state(), broker.state().config());
+    let predecessor = state.partitions().storage().predecessor()?.map(|one| Predecessor {
+        epoch: one.broker_epoch,
+        left_all: one.left_all,
+        durability: one.durability,
+    });
     Ok(BrokerRegistration {
         id: state.node_id(),
         incarnation: state.env().random.uuid(),
         directory_id: state.partitions().storage().meta()?.directory_id,
         is_first: true,
+        predecessor,
         cluster_id: Some(cluster_id),
         endpoints: endpoints(&config, broker.reception().bound()),
         rack: config.broker_rack.as_deref().map(Into::into),
         ready: !config.has_peers(),
     })
+}
+
+/// Notes the registration for the process that comes next.
+pub(super) async fn note_registration(state: &Arc<BrokerState>, epoch: BrokerEpoch) {
+    if state.partitions().is_volatile() {
+        return;
+    }
+    let own = Arc::clone(state);
+    let note = move || {
+        // What is set at run time, the controller knows.
+        let fixed = BrokerConfig::resolve(own.config().fixed())?;
+        let durability = fixed.value("durability")?.unwrap_or_default();
+        own.partitions().storage().note_registration(epoch, &durability)
+    };
+    if let Err(error) = blocking(&state.env().threads, note).await {
+        let error = error.chain();
+        tracing::warn!(error, "after a crash, this broker will have to catch up with the others");
+    }
 }
 
 fn start_heartbeats(broker: &Broker, registration: BrokerRegistration, epoch: BrokerEpoch) {
@@ -333,9 +358,27 @@ async fn unfenced(state: &BrokerState, incarnation: Uuid) {
     state.published_when(leads).await;
 }
 
+/// Says so when `min.insync.replicas` is started with, but is another one in the cluster, where alone it counts.
+fn report_minimum(state: &BrokerState) {
+    const NAME: &str = "min.insync.replicas";
+    let (config, image) = (state.config(), state.image());
+    let (given, stored) =
+        (config.fixed().get(NAME), image.config(&ConfigResource::ClusterDefault).get(NAME));
+    if let (Some(given), Some(stored)) = (given, stored)
+        && given != stored
+    {
+        tracing::warn!(
+            given,
+            stored,
+            "the cluster's {NAME} counts, not the one that this node is started with; change it with `ottla configs`"
+        );
+    }
+}
+
 /// Starts what works beside the requests.
 fn serve(broker: &Broker) {
     let (state, reception) = (broker.state(), broker.reception());
+    report_minimum(state);
     maintenance::start(state, reception.buffers(), reception.tasks(), reception.stop());
     cleaner::start(state, reception.tasks(), reception.stop());
     let stop = reception.stop().clone();

@@ -172,6 +172,8 @@ fn led_by(leader: NodeId) -> PartitionImage {
         isr: vec![leader],
         removing: vec![],
         adding: vec![],
+        elr: Vec::new(),
+        last_known_elr: Vec::new(),
         leader,
         leader_epoch: LeaderEpoch(0),
         partition_epoch: PartitionEpoch(0),
@@ -327,6 +329,10 @@ impl Disk for FaultyDisk {
 
     fn total_bytes(&self, path: &Path) -> io::Result<u64> {
         self.inner.total_bytes(path)
+    }
+
+    fn boot_id(&self) -> Option<String> {
+        self.inner.boot_id()
     }
 }
 

@@ -30,7 +30,7 @@ use super::watched::Watched;
 use crate::config::BrokerConfig;
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::controller::{
-    BrokerHeartbeat, BrokerRegistration, Command, HeartbeatState, Refusal,
+    BrokerHeartbeat, BrokerRegistration, Command, HeartbeatState, Predecessor, Refusal,
 };
 use crate::types::{BrokerEpoch, NodeId, Offset};
 
@@ -277,11 +277,15 @@ impl Heartbeats {
     ) -> Result<Option<Replaced>> {
         let node = self.registration.id;
         tracing::warn!(%node, reason = refusal.message, "registering anew");
-        let registration = BrokerRegistration { is_first: false, ..self.registration.clone() };
+        // The process before this registration is this one, which has everything that it wrote.
+        let predecessor = Some(Predecessor { epoch: self.epoch, left_all: true, durability: None });
+        let registration =
+            BrokerRegistration { is_first: false, predecessor, ..self.registration.clone() };
         match ask_once(&self.metadata, registration, answer_max(config)).await?.reply {
             Ok(epoch) => {
                 self.epoch = epoch;
                 self.state.set_broker_epoch(epoch);
+                super::boot::note_registration(&self.state, epoch).await;
                 Ok(None)
             }
             Err(refusal) if refusal.code == ErrorCode::DuplicateBrokerRegistration => {

@@ -2,7 +2,7 @@
 //!
 //! Why: the log is synchronous and has a single writer; clients are many and asynchronous. This is where
 //! they meet. Appending is in [`append`], what a leader does for its followers in [`leading`], what a follower does to
-//! its log in [`copying`], the change of roles in [`role`]; reads go to the log's reader on the caller's thread; the high watermark between them comes from [`crate::machine::replica`].
+//! its log in [`copying`], DeleteRecords in [`deleting`], the change of roles in [`role`]; reads go to the log's reader on the caller's thread; the high watermark between them comes from [`crate::machine::replica`].
 //!
 //! Who calls: handlers, the log threads and the publisher of metadata. It knows none of them: what it is asked
 //! to do, it does on the caller's thread.
@@ -17,6 +17,7 @@
 
 mod append;
 mod copying;
+mod deleting;
 mod leading;
 mod role;
 
@@ -45,6 +46,7 @@ use crate::types::{Chunk, LeaderEpoch, NodeId, Offset, TopicPartition};
 
 pub(super) use append::{Acks, AppendAnswer, Appended, Appending, Queued};
 pub(super) use copying::{CopyPoint, Cut};
+pub(super) use deleting::Deletion;
 pub(super) use leading::Follower;
 
 /// How far a reader may see.
@@ -56,6 +58,15 @@ pub(super) enum Isolation {
     Uncommitted,
     /// To the log end: for followers, and tools that look as one.
     Everything,
+}
+
+/// From which replica something is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source<'a> {
+    /// From the leader.
+    Leader,
+    /// From whichever is asked. A leader sends the consumer to one of these brokers, if it can.
+    Replica(&'a [NodeId]),
 }
 
 /// What room there is in a response.
@@ -77,6 +88,8 @@ pub(super) struct FetchRead {
     pub(super) aborted: Vec<AbortedTransaction>,
     /// Where the fetcher's log diverges from this one; there are no records then.
     pub(super) diverging: Option<EpochEnd>,
+    /// From whom a consumer should read instead; there are no records then.
+    pub(super) preferred: Option<NodeId>,
 }
 
 struct State {
@@ -85,6 +98,8 @@ struct State {
     waiting: VecDeque<Waiting>,
     /// Producers that wait until the leader has their records for sure.
     waiting_for_leader: VecDeque<Waiting>,
+    /// Who waits until every replica has deleted what lies before.
+    waiting_for_deletion: Vec<(Offset, oneshot::Sender<Result<()>>)>,
     /// Copiers that wait until what lies before is synced.
     waiting_for_sync: Vec<(Offset, oneshot::Sender<()>)>,
     /// Since when something is to be synced by `flush.ms`, by the monotonic clock.
@@ -191,6 +206,7 @@ impl Partition {
                 replica,
                 waiting: VecDeque::new(),
                 waiting_for_leader: VecDeque::new(),
+                waiting_for_deletion: Vec::new(),
                 waiting_for_sync: Vec::new(),
                 unsynced_since: None,
             }),
@@ -262,6 +278,16 @@ impl Partition {
         Ok(())
     }
 
+    /// Fails unless this broker leads the partition or follows a leader, and is not closed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Partition::check_leader`].
+    pub(super) fn check_replica(&self) -> Result<()> {
+        self.health.check()?;
+        self.standing.load().has_leader(&self.name)
+    }
+
     /// Fails while a client may have been told of a later end than this leader knows of.
     ///
     /// # Errors
@@ -292,6 +318,9 @@ impl Partition {
 
     /// Reads for a consumer. May wait for the disk when [`Partition::is_cold`] says so.
     ///
+    /// A follower gives what it knows to be committed (KIP-392). It may lag: where it has nothing, the consumer has to ask
+    /// the leader.
+    ///
     /// # Errors
     ///
     /// `OFFSET_OUT_OF_RANGE`, the errors of epochs, and damage on disk.
@@ -300,10 +329,18 @@ impl Partition {
         interest: &FetchInterest,
         room: Room,
         isolation: Isolation,
+        from: Source<'_>,
     ) -> Result<FetchRead> {
         self.health.check()?;
         let standing = self.standing.load();
-        standing.leads(&self.name)?;
+        match from {
+            Source::Leader => drop(standing.leads(&self.name)?),
+            Source::Replica(_) => standing.has_leader(&self.name)?,
+        }
+        let near = match from {
+            Source::Leader => &[],
+            Source::Replica(near) => near,
+        };
         standing.check_epoch(interest.current_leader_epoch, &self.name)?;
         let high_watermark = self.high_watermark();
         let last_stable_offset = self.reader.last_stable_offset(high_watermark);
@@ -313,8 +350,19 @@ impl Partition {
             last_stable_offset,
             log_start_offset: self.reader.log_start_offset(),
             aborted: Vec::new(),
-            diverging: self.divergence(interest)?,
+            diverging: None,
+            preferred: None,
         };
+        if isolation != Isolation::Everything
+            && !near.is_empty()
+            && standing.leads(&self.name).is_ok()
+        {
+            found.preferred = self.state().replica.nearest(near, interest.fetch_offset);
+            if found.preferred.is_some() {
+                return Ok(found);
+            }
+        }
+        found.diverging = self.divergence(interest)?;
         if found.diverging.is_some() {
             return Ok(found);
         }
@@ -510,43 +558,26 @@ impl Partition {
                 }
             }
         }
+        let replica = &state.replica;
+        let deletions = state
+            .waiting_for_deletion
+            .extract_if(.., |(start, sender)| sender.is_closed() || replica.have_deleted(*start));
+        for (_, sender) in deletions {
+            // Who waited may have had enough.
+            sender.send(Ok(())).ok();
+        }
         for (_, sender) in state.waiting_for_sync.extract_if(.., |(end, _)| *end <= stored) {
             // The fetcher may have ended.
             sender.send(()).ok();
         }
         effects.high_watermark.is_some()
     }
-
-    /// Moves the log start offset, as DeleteRecords does; -1 is the high watermark.
-    ///
-    /// # Errors
-    ///
-    /// `OFFSET_OUT_OF_RANGE`, `POLICY_VIOLATION`, and those of the log.
-    pub(super) fn delete_records(&self, offset: Offset) -> Result<Offset> {
-        self.check_leader()?;
-        let policy = self.config().cleanup_policy;
-        if policy.compact && !policy.delete {
-            let context = format!("the cleanup policy of {} only compacts", self.name);
-            return Err(Error::kafka(ErrorCode::PolicyViolation, context));
-        }
-        let high_watermark = self.high_watermark();
-        let offset = if offset == Offset::UNKNOWN { high_watermark } else { offset };
-        if offset < Offset::ZERO || offset > high_watermark {
-            let partition = self.name.clone();
-            let start = self.reader.log_start_offset();
-            return Err(Error::OffsetOutOfRange { partition, offset, start, end: high_watermark });
-        }
-        let start = self.with_log(|log| log.delete_records_before(offset, high_watermark))?;
-        assert!(start <= self.high_watermark(), "HW-3: {} starts at {start}", self.name);
-        self.parking.wake(&self.key);
-        Ok(start)
-    }
 }
 
 /// What the settings ask of a partition. How much the copy on this broker counts: ADR 0001.
 fn rules(assignment: &Assignment<'_>, volatile: bool) -> Rules {
     let Assignment { state, config, lag_time_max, .. } = assignment;
-    let min_in_sync = role::min_in_sync(config, state.replicas.len());
+    let min_in_sync = state.min_in_sync(config.min_insync_replicas);
     let synced = match config.durability {
         _ if volatile => false,
         Durability::Os => false,

@@ -66,6 +66,11 @@ impl Partitions {
         &self.storage
     }
 
+    /// Whether the data is temporary.
+    pub(super) fn is_volatile(&self) -> bool {
+        self.around.volatile
+    }
+
     /// What those that are led here ask the controller for.
     pub(super) fn isr_requests(&self) -> &Arc<IsrRequests> {
         &self.around.isr_requests
@@ -77,6 +82,23 @@ impl Partitions {
     ///
     /// `UNKNOWN_TOPIC_OR_PARTITION`, `NOT_LEADER_OR_FOLLOWER`, `KAFKA_STORAGE_ERROR`.
     pub(super) fn leader(&self, topic: &TopicImage, index: i32) -> Result<Arc<Partition>> {
+        let partition = self.find(topic, index)?;
+        partition.check_leader()?;
+        Ok(partition)
+    }
+
+    /// The partition that a consumer reads, if this broker leads it or copies its leader.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::leader`].
+    pub(super) fn replica(&self, topic: &TopicImage, index: i32) -> Result<Arc<Partition>> {
+        let partition = self.find(topic, index)?;
+        partition.check_replica()?;
+        Ok(partition)
+    }
+
+    fn find(&self, topic: &TopicImage, index: i32) -> Result<Arc<Partition>> {
         let name = || format!("{}-{index}", topic.name);
         if topic.partition(index).is_none() {
             let context = format!("partition {} does not exist", name());
@@ -84,7 +106,6 @@ impl Partitions {
         }
         let key = (topic.id, index);
         if let Some(partition) = self.get(&key) {
-            partition.check_leader()?;
             return Ok(partition);
         }
         let failed = self.failed.read().unwrap_or_else(PoisonError::into_inner);

@@ -10,9 +10,10 @@ use crate::env::{Env, Threads};
 use crate::error::{Error, Result};
 use crate::log::{
     CheckpointedOffsets, Health, Log, LogConfig, LogDirectory, MetaProperties, OpenOptions,
+    Predecessor,
 };
 use crate::record::{Compression, TimestampType};
-use crate::types::{Offset, TopicId, TopicPartition};
+use crate::types::{BrokerEpoch, Offset, TopicId, TopicPartition};
 
 /// A compressed batch that would grow beyond this is treated as a decompression bomb, unless four
 /// times `max.message.bytes` is larger. Kafka has no such limit.
@@ -71,6 +72,20 @@ impl Storage {
     /// Makes the directory one of this cluster; see [`LogDirectory::adopt`]. Blocks.
     pub(super) fn adopt(&self, cluster_id: &str) -> Result<()> {
         self.directory()?.adopt(cluster_id)
+    }
+
+    /// Who used the directory before; see [`LogDirectory::predecessor`].
+    ///
+    /// # Errors
+    ///
+    /// It is closed.
+    pub(super) fn predecessor(&self) -> Result<Option<Predecessor>> {
+        Ok(self.directory()?.predecessor().cloned())
+    }
+
+    /// See [`LogDirectory::note_registration`]. Blocks.
+    pub(super) fn note_registration(&self, epoch: BrokerEpoch, durability: &str) -> Result<()> {
+        self.directory()?.note_registration(epoch, durability)
     }
 
     fn directory(&self) -> Result<Arc<LogDirectory>> {

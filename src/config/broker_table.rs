@@ -13,6 +13,7 @@ use super::voters::check_voters;
 
 pub(super) const CLUSTER: &str = "a cluster of several nodes";
 pub(super) const SECURITY: &str = "security";
+const RACK_AWARE_SELECTOR: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
 const RATE: &str = "connection rate limits";
 
 macro_rules! broker {
@@ -452,11 +453,10 @@ pub(super) const BROKER: &[Definition] = &[
         "replica.selector.class",
         String,
         null,
-        Any,
+        OneOf(&[RACK_AWARE_SELECTOR]),
         ReadOnly,
-        "The class that picks the replica from which a consumer reads."
-    )
-    .idle(),
+        "Who picks the replica from which a consumer reads: Kafka's RackAwareReplicaSelector sends it to one in its rack."
+    ),
     broker!(
         "request.timeout.ms",
         Int,

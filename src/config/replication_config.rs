@@ -20,6 +20,8 @@ pub struct ReplicationConfig {
     pub fetch_wait_max_ms: i32,
     /// `replica.lag.time.max.ms`.
     pub lag_time_max_ms: i64,
+    /// Whether `replica.selector.class` sends consumers to replicas in their rack (KIP-392).
+    pub is_rack_aware: bool,
 }
 
 impl ReplicationConfig {
@@ -32,6 +34,7 @@ impl ReplicationConfig {
             fetch_min_bytes: broker.number("replica.fetch.min.bytes")?,
             fetch_response_max_bytes: broker.number("replica.fetch.response.max.bytes")?,
             fetch_wait_max_ms: broker.number("replica.fetch.wait.max.ms")?,
+            is_rack_aware: broker.value("replica.selector.class")?.is_some(),
             lag_time_max_ms: broker.number("replica.lag.time.max.ms")?,
         })
     }

@@ -27,6 +27,8 @@
 //!   are held, whatever happens to the name of the file, the handle or the directory. In return
 //!   [`File::write_all_at`] and [`File::set_len`] refuse to touch what was handed out; [`File::set_len`] even if that
 //!   was through another handle.
+//! - `DISK-5`: bytes written and names changed survive the end of the process; what only a sync would have saved is
+//!   lost with the machine, and then [`Disk::boot_id`] is another one.
 
 mod links;
 mod net;
@@ -180,6 +182,10 @@ pub trait Disk: Send + Sync + Debug {
 
     /// The size of the file system of `path`.
     fn total_bytes(&self, path: &Path) -> io::Result<u64>;
+
+    /// Names the time since the machine was started: as long as the name is the same, everything that was written is
+    /// there, synced or not, whichever processes ended. `None` where the system does not say, which proves nothing.
+    fn boot_id(&self) -> Option<String>;
 
     /// Reads a whole file. `None` when no file has this name.
     fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {

@@ -8,15 +8,16 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::checkpoint;
 use super::health::Health;
 use super::layout;
+use super::predecessor::{self, Predecessor};
 use super::properties::{self, MetaProperties};
 use crate::env::{Env, Lock};
 use crate::error::{Error, ErrorCode, Result};
-use crate::types::{NodeId, Offset, TopicId, TopicPartition};
+use crate::types::{BrokerEpoch, NodeId, Offset, TopicId, TopicPartition};
 
 /// The suffix of a partition's directory that is about to be removed.
 const DELETE_SUFFIX: &str = "-delete";
@@ -55,6 +56,9 @@ pub struct LogDirectory {
     health: Health,
     meta: Mutex<MetaProperties>,
     was_clean: bool,
+    predecessor: Option<Predecessor>,
+    /// As which broker this process uses it.
+    broker_epoch: Mutex<BrokerEpoch>,
     checkpoints: Mutex<Checkpoints>,
     _lock: Box<dyn Lock>,
 }
@@ -138,13 +142,18 @@ impl LogDirectory {
             is_on_disk: true,
         };
         checkpoints.on_disk = on_disk;
-        let was_clean = take_clean_marker(env, path)?;
+        let (was_clean, predecessor) = predecessor::take(env, path)?;
+        let health = Health::new(path);
+        let (disk, home) = (Arc::clone(&env.disk), path.to_path_buf());
+        health.on_offline(move || predecessor::forget(&*disk, &home));
         let directory = Self {
             env: env.clone(),
             path: path.to_path_buf(),
-            health: Health::new(path),
+            health,
             meta: Mutex::new(meta),
             was_clean,
+            predecessor,
+            broker_epoch: Mutex::new(BrokerEpoch::UNKNOWN),
             checkpoints: Mutex::new(checkpoints),
             _lock: lock,
         };
@@ -201,6 +210,25 @@ impl LogDirectory {
     #[must_use]
     pub const fn was_clean(&self) -> bool {
         self.was_clean
+    }
+
+    /// Who used the directory before, and what is left of it; none if that is not known.
+    #[must_use]
+    pub const fn predecessor(&self) -> Option<&Predecessor> {
+        self.predecessor.as_ref()
+    }
+
+    /// Notes for the next process as which broker this one uses the directory, and its `durability`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]; what this process leaves then counts for less.
+    pub fn note_registration(&self, broker_epoch: BrokerEpoch, durability: &str) -> Result<()> {
+        self.health.check()?;
+        let mut known = self.broker_epoch.lock().unwrap_or_else(PoisonError::into_inner);
+        predecessor::note(&self.env, &self.path, broker_epoch, Some(durability.to_owned()))?;
+        *known = broker_epoch;
+        Ok(())
     }
 
     /// The number of bytes that can still be written.
@@ -415,9 +443,11 @@ impl LogDirectory {
     pub fn close(self) -> Result<()> {
         self.health.check()?;
         let path = self.path.join(layout::CLEAN_SHUTDOWN);
+        let broker_epoch = *self.broker_epoch.lock().unwrap_or_else(PoisonError::into_inner);
+        let marker = predecessor::clean_shutdown(broker_epoch);
         self.env
             .disk
-            .write_atomically(&path, b"{\"version\":0,\"brokerEpoch\":-1}")
+            .write_atomically(&path, marker.as_bytes())
             .map_err(|error| Error::io("write", &path, error))
     }
 
@@ -538,19 +568,6 @@ fn write_meta(env: &Env, path: &Path, meta: &MetaProperties) -> Result<()> {
     let file = path.join(layout::META_PROPERTIES);
     let written = env.disk.write_atomically(&file, meta.encode().as_bytes());
     written.map_err(|error| Error::io("write", &file, error))
-}
-
-/// Whether the marker of a clean shutdown exists; when this returns, it is durably removed.
-fn take_clean_marker(env: &Env, path: &Path) -> Result<bool> {
-    let marker = path.join(layout::CLEAN_SHUTDOWN);
-    match env.disk.remove_file(&marker) {
-        Ok(()) => {
-            env.disk.sync_dir(path).map_err(|error| Error::io("sync", path, error))?;
-            Ok(true)
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(Error::io("remove", &marker, error)),
-    }
 }
 
 /// The partition that a directory's name stands for; none for other names.

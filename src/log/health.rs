@@ -4,6 +4,7 @@
 //! succeed without the data being on disk. So the first failure takes the whole directory offline
 //! permanently, and every log in it answers [`Error::Offline`]. A full disk is not such a failure.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -15,17 +16,34 @@ pub struct Health {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
 struct Inner {
     path: PathBuf,
     reason: OnceLock<String>,
+    last_act: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, reason, .. } = self;
+        formatter
+            .debug_struct("Inner")
+            .field("path", path)
+            .field("reason", reason)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Health {
     /// A healthy directory.
     #[must_use]
     pub fn new(path: &Path) -> Self {
-        Self { inner: Arc::new(Inner { path: path.to_path_buf(), reason: OnceLock::new() }) }
+        let (reason, last_act) = (OnceLock::new(), OnceLock::new());
+        Self { inner: Arc::new(Inner { path: path.to_path_buf(), reason, last_act }) }
+    }
+
+    /// Sets what is done when the directory goes offline. The first one counts.
+    pub(super) fn on_offline(&self, act: impl Fn() + Send + Sync + 'static) {
+        drop(self.inner.last_act.set(Box::new(act)));
     }
 
     /// Fails when the directory is offline.
@@ -53,6 +71,9 @@ impl Health {
         let reason = reason.into();
         if self.inner.reason.set(reason.clone()).is_ok() {
             tracing::error!(path = %self.inner.path.display(), reason, "log directory goes offline");
+            if let Some(act) = self.inner.last_act.get() {
+                act();
+            }
         }
     }
 }

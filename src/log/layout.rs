@@ -1,10 +1,11 @@
-//! The names of files and directories, the same as Apache Kafka's.
+//! The names of files and directories: Apache Kafka's, and `.ottla_registration`.
 //!
 //! ```text
 //! DATA/                                   a log directory
 //! ├── .lock                               held while a broker runs
 //! ├── meta.properties                     which cluster, node and directory this is
 //! ├── .kafka_cleanshutdown                written last on a clean stop, removed at start
+//! ├── .ottla_registration                 as which broker, and since which start of the machine, it is used
 //! ├── recovery-point-offset-checkpoint    up to where each log was synced
 //! ├── log-start-offset-checkpoint         where each log starts, when not at a segment
 //! ├── replication-offset-checkpoint       the high watermarks
@@ -45,6 +46,7 @@ pub(super) const PARTITION_METADATA: &str = "partition.metadata";
 pub(super) const META_PROPERTIES: &str = "meta.properties";
 pub(super) const LOCK: &str = ".lock";
 pub(super) const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
+pub(super) const REGISTRATION: &str = ".ottla_registration";
 pub(super) const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 pub(super) const LOG_START_OFFSETS: &str = "log-start-offset-checkpoint";
 pub(super) const CLEANER_OFFSETS: &str = "cleaner-offset-checkpoint";

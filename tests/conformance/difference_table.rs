@@ -22,17 +22,12 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference {
         api: "ApiVersions",
         what: "features",
-        kafka: "`metadata.version` 7 to 33, and the features of ELR, KRaft, share groups, streams \
-                groups and transactions",
+        kafka: "`metadata.version` 7 to 33, and the features of KRaft, share groups, streams groups and \
+                transactions",
         ottla: "`metadata.version` 30, because 31 to 33 stand for ACLs and controllers that do not \
-                exist here, and `group.version`",
+                exist here, and the features of ELR and groups",
         places: &[("api_versions", "features")],
         wire: &[
-            (
-                "SupportedFeatureKey { name: \"eligible.leader.replicas.version\", min_version: 0, \
-                 max_version: 1 }, ",
-                "",
-            ),
             (
                 "SupportedFeatureKey { name: \"kraft.version\", min_version: 0, max_version: 1 }, ",
                 "",
@@ -50,11 +45,6 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
                  }, SupportedFeatureKey { name: \"streams.version\", min_version: 0, max_version: \
                  1 }, SupportedFeatureKey { name: \"transaction.version\", min_version: 0, \
                  max_version: 2 }",
-                "",
-            ),
-            (
-                "FinalizedFeatureKey { name: \"eligible.leader.replicas.version\", \
-                 max_version_level: 1, min_version_level: 1 }, ",
                 "",
             ),
             (
@@ -292,20 +282,14 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference {
         api: "CreateTopics",
         what: "the settings of a new topic",
-        kafka: "`min.insync.replicas` is a dynamic default of the cluster",
-        ottla: "`min.insync.replicas` is the default; `durability` is included",
-        places: &[
-            ("create_topics", "plain: min.insync.replicas"),
-            ("create_topics", "plain: durability"),
-        ],
-        wire: &[
-            ("config_source: 3", "config_source: 5"),
-            (
-                "",
-                "CreatableTopicConfigs { name: \"durability\", value: Some(\"auto\"), read_only: \
-                 false, config_source: 5, is_sensitive: false }",
-            ),
-        ],
+        kafka: "those of Kafka",
+        ottla: "`durability` is included",
+        places: &[("create_topics", "plain: durability")],
+        wire: &[(
+            "",
+            "CreatableTopicConfigs { name: \"durability\", value: Some(\"auto\"), read_only: \
+             false, config_source: 5, is_sensitive: false }",
+        )],
     },
     Difference {
         api: "CreateTopics",
@@ -342,18 +326,6 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         ottla: "none",
         places: &[("create_topics", "validated"), ("create_topics", "validated again")],
         wire: &[("<new id>", "AAAAAAAAAAAAAAAAAAAAAA")],
-    },
-    Difference {
-        api: "DescribeConfigs",
-        what: "`min.insync.replicas` of a topic",
-        kafka: "a dynamic default of the cluster",
-        ottla: "the default",
-        places: &[
-            ("describe_configs", "min.insync.replicas"),
-            ("describe_configs", "with synonyms, min.insync.replicas"),
-            ("describe_configs", "with texts, min.insync.replicas"),
-        ],
-        wire: &[("; min.insync.replicas Some(\"1\") source 3", ""), ("source 3", "source 5")],
     },
     Difference {
         api: "DeleteTopics",

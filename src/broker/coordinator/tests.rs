@@ -248,6 +248,8 @@ impl Rig {
             isr: vec![ME],
             removing: vec![],
             adding: vec![],
+            elr: Vec::new(),
+            last_known_elr: Vec::new(),
             leader: ME,
             leader_epoch: LeaderEpoch(0),
             partition_epoch: PartitionEpoch(0),

@@ -17,6 +17,7 @@ use crate::protocol::messages::describe_topic_partitions::{
     Cursor, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse,
     DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
 };
+use crate::types::NodeId;
 
 pub(in crate::broker) fn handle(
     call: &Call<'_>,
@@ -100,16 +101,17 @@ fn describe(
     count: usize,
 ) -> (DescribeTopicPartitionsResponseTopic, Option<i32>) {
     let mut rest = topic.indexed().skip(usize::try_from(start).unwrap_or(0));
+    let ids = |nodes: &[NodeId]| nodes.iter().map(|node| node.0).collect::<Vec<_>>();
     let line = |(index, state): (i32, &PartitionImage)| {
         let alive = leaders.has(state.leader);
         DescribeTopicPartitionsResponsePartition {
             partition_index: index,
             leader_id: if alive { state.leader.0 } else { -1 },
             leader_epoch: state.leader_epoch.0,
-            replica_nodes: state.replicas.iter().map(|node| node.0).collect(),
-            isr_nodes: state.isr.iter().map(|node| node.0).collect(),
-            eligible_leader_replicas: Some(Vec::new()),
-            last_known_elr: Some(Vec::new()),
+            replica_nodes: ids(&state.replicas),
+            isr_nodes: ids(&state.isr),
+            eligible_leader_replicas: Some(ids(&state.elr)),
+            last_known_elr: Some(ids(&state.last_known_elr)),
             offline_replicas: common::offline(leaders.image, &state.replicas),
             ..DescribeTopicPartitionsResponsePartition::default()
         }

@@ -8,7 +8,8 @@
 //! aborted transactions of the range, by first offset. A follower (v15, a broker of the cluster in its registration)
 //! reads to the log end, which moves the ISR and the high watermark; a high watermark or a log start that it does not
 //! know are told at once. Versions: v4 isolation; v5 log start offset; v7
-//! sessions; v9 leader epochs (KIP-320); v11 rack (no preferred replica: there is one); v12 last
+//! sessions; v9 leader epochs (KIP-320); v11 rack: with `replica.selector.class` the leader names a replica in the
+//! consumer's rack instead of records (KIP-392), and followers serve consumers up to the high watermark that they know; v12 last
 //! fetched epoch and divergence (KIP-595); v13 topic ids; v15 replica state; v16 leader endpoints
 //! (KIP-951); v17 directory id and v18 high watermark of followers. Errors: OFFSET_OUT_OF_RANGE;
 //! NOT_LEADER_OR_FOLLOWER; FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH; one of the two for a follower that is no
@@ -27,7 +28,7 @@ use super::common;
 use super::topics::{TopicKey, Topics};
 use crate::broker::dispatch::Call;
 use crate::broker::parking::{Awaited, PartitionKey};
-use crate::broker::partition::{FetchRead, Follower, Isolation, Partition, Room};
+use crate::broker::partition::{FetchRead, Follower, Isolation, Partition, Room, Source};
 use crate::env::Threads;
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::fetch_session::{
@@ -47,14 +48,26 @@ const DEBUGGER: i32 = -2;
 
 const READ_COMMITTED: i8 = 1;
 
+/// The first version in which a consumer can be sent to another replica.
+const NEARBY_SINCE: i16 = 11;
+
 /// The limits of one request.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Limits {
     min_bytes: usize,
     max_bytes: usize,
     isolation: Isolation,
     fetcher: Fetcher,
     version: i16,
+    /// The brokers in the rack of the consumer, if it is to read there and not here.
+    near: Arc<[NodeId]>,
+}
+
+impl Limits {
+    /// Whether a follower may answer: to consumers that know of it, as in Kafka whether or not they name a rack.
+    fn is_for_any_replica(&self) -> bool {
+        matches!(self.fetcher, Fetcher::Consumer) && self.version >= NEARBY_SINCE
+    }
 }
 
 /// Who fetches.
@@ -103,7 +116,7 @@ pub(in crate::broker) async fn handle(
     if let Fetcher::Follower(follower) = limits.fetcher
         && request.session_epoch != FINAL_EPOCH
     {
-        return Ok(following::handle(call, request, limits, follower).await);
+        return Ok(following::handle(call, request, &limits, follower).await);
     }
     let now = call.state.env().clock.now();
     let sessions = call.state.fetch_sessions();
@@ -118,15 +131,15 @@ pub(in crate::broker) async fn handle(
             return Ok(FetchResponse { error_code, ..FetchResponse::default() });
         }
     };
-    let targets: Arc<[Target]> = find_targets(call, &context).into();
+    let targets: Arc<[Target]> = find_targets(call, &context, &limits).into();
     let max_wait = Duration::from_millis(request.max_wait_ms.max(0).unsigned_abs().into());
-    let reads = read_or_wait(call, &targets, limits, max_wait).await;
+    let reads = read_or_wait(call, &targets, &limits, max_wait).await;
     let partitions: Vec<PartitionData> = context
         .interests
         .iter()
         .zip(&*targets)
         .zip(reads)
-        .map(|(((key, _), target), read)| partition_data(key, target, read, limits))
+        .map(|(((key, _), target), read)| partition_data(key, target, read, &limits))
         .collect();
     let outcomes: Vec<FetchOutcome> = partitions.iter().map(outcome).collect();
     let now = call.state.env().clock.now();
@@ -212,9 +225,23 @@ fn limits(call: &Call<'_>, request: &FetchRequest, version: i16) -> Limits {
             (_, READ_COMMITTED) => Isolation::Committed,
             _ => Isolation::Uncommitted,
         },
+        near: near(call, request, fetcher),
         fetcher,
         version,
     }
+}
+
+/// The brokers that a consumer is sent to: those in its rack, unless this one is there, too.
+fn near(call: &Call<'_>, request: &FetchRequest, fetcher: Fetcher) -> Arc<[NodeId]> {
+    let rack = request.rack_id.as_str();
+    let is_asked = matches!(fetcher, Fetcher::Consumer) && !rack.is_empty();
+    if !is_asked || !call.state.config().replication.is_rack_aware {
+        return Arc::default();
+    }
+    let nodes = common::brokers(call.state, call.context.reached());
+    let near = nodes.iter().filter(|node| node.rack.as_deref() == Some(rack)).map(|node| node.id);
+    let near: Arc<[NodeId]> = near.collect();
+    if near.contains(&call.state.node_id()) { Arc::default() } else { near }
 }
 
 /// A follower is a broker that names its registration, comes in by the listener of brokers, and is known by that
@@ -239,9 +266,16 @@ fn fetcher(call: &Call<'_>, request: &FetchRequest, version: i16) -> Fetcher {
     }
 }
 
-fn find_targets(call: &Call<'_>, context: &FetchContext) -> Vec<Target> {
+fn find_targets(call: &Call<'_>, context: &FetchContext, limits: &Limits) -> Vec<Target> {
     let topics = Topics::of(call);
-    let find = |key: &FetchKey| topics.leader(TopicKey::from(&key.topic), key.partition);
+    let find = |key: &FetchKey| {
+        let (topic, index) = (TopicKey::from(&key.topic), key.partition);
+        if limits.is_for_any_replica() {
+            topics.replica(topic, index)
+        } else {
+            topics.leader(topic, index)
+        }
+    };
     context
         .interests
         .iter()
@@ -253,7 +287,7 @@ fn find_targets(call: &Call<'_>, context: &FetchContext) -> Vec<Target> {
 async fn read_or_wait(
     call: &Call<'_>,
     targets: &Arc<[Target]>,
-    limits: Limits,
+    limits: &Limits,
     max_wait: Duration,
 ) -> Vec<Result<FetchRead>> {
     let came = Read::First(call.state.env().clock.monotonic());
@@ -288,12 +322,14 @@ async fn read_or_wait(
     }
 }
 
-fn is_enough(targets: &[Target], reads: &[Result<FetchRead>], limits: Limits) -> bool {
+fn is_enough(targets: &[Target], reads: &[Result<FetchRead>], limits: &Limits) -> bool {
     let mut bytes = 0;
     for (target, read) in targets.iter().zip(reads) {
         match read {
             Ok(read) if is_news(&target.interest, read, limits.fetcher) => return true,
-            Ok(read) if read.diverging.is_none() => bytes += read.records.len(),
+            Ok(read) if read.diverging.is_none() && read.preferred.is_none() => {
+                bytes += read.records.len()
+            }
             _ => return true,
         }
     }
@@ -316,7 +352,7 @@ fn is_news(interest: &FetchInterest, read: &FetchRead, fetcher: Fetcher) -> bool
 async fn read_warm(
     threads: &Threads,
     targets: &Arc<[Target]>,
-    limits: Limits,
+    limits: &Limits,
     which: Read,
 ) -> Vec<Result<FetchRead>> {
     let is_cold = |target: &Target| match &target.partition {
@@ -324,15 +360,15 @@ async fn read_warm(
         Err(_) => false,
     };
     if targets.iter().any(is_cold) {
-        let cold = Arc::clone(targets);
-        if let Ok(reads) = threads.spawn_blocking(move || read_all(&cold, limits, which)).await {
+        let (cold, own) = (Arc::clone(targets), limits.clone());
+        if let Ok(reads) = threads.spawn_blocking(move || read_all(&cold, &own, which)).await {
             return reads;
         }
     }
     read_all(targets, limits, which)
 }
 
-fn read_all(targets: &[Target], limits: Limits, which: Read) -> Vec<Result<FetchRead>> {
+fn read_all(targets: &[Target], limits: &Limits, which: Read) -> Vec<Result<FetchRead>> {
     let mut left = limits.max_bytes;
     let mut at_least_one = true;
     let mut reads = Vec::with_capacity(targets.len());
@@ -350,7 +386,7 @@ fn read_all(targets: &[Target], limits: Limits, which: Read) -> Vec<Result<Fetch
 
 fn read_one(
     target: &Target,
-    limits: Limits,
+    limits: &Limits,
     (left, at_least_one): (usize, bool),
     which: Read,
 ) -> Result<FetchRead> {
@@ -382,7 +418,11 @@ fn read_one(
             };
             partition.fetch_for_follower(follower, &target.interest, room, came)
         }
-        _ => partition.fetch(&target.interest, room, limits.isolation),
+        _ if limits.is_for_any_replica() => {
+            let from = Source::Replica(&limits.near);
+            partition.fetch(&target.interest, room, limits.isolation, from)
+        }
+        _ => partition.fetch(&target.interest, room, limits.isolation, Source::Leader),
     }
 }
 
@@ -390,7 +430,7 @@ fn partition_data(
     key: &FetchKey,
     target: &Target,
     read: Result<FetchRead>,
-    limits: Limits,
+    limits: &Limits,
 ) -> PartitionData {
     let partition_index = key.partition;
     let read = match read {
@@ -426,6 +466,7 @@ fn partition_data(
         }),
         aborted_transactions: (limits.isolation == Isolation::Committed)
             .then(|| read.aborted.iter().map(aborted).collect()),
+        preferred_read_replica: read.preferred.map_or(-1, |node| node.0),
         records: Some(read.records),
         ..PartitionData::default()
     }
@@ -445,7 +486,7 @@ fn report(key: &FetchKey, target: &Target, error: &Error) {
 
 fn outcome(data: &PartitionData) -> FetchOutcome {
     FetchOutcome {
-        must_respond: data.diverging_epoch.epoch >= 0,
+        must_respond: data.diverging_epoch.epoch >= 0 || data.preferred_read_replica >= 0,
         has_records: data.records.as_ref().is_some_and(|records| !records.is_empty()),
         error: ErrorCode::from_i16(data.error_code),
         high_watermark: Offset(data.high_watermark),

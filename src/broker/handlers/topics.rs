@@ -109,4 +109,13 @@ impl Topics {
     pub(super) fn leader(&self, key: TopicKey<'_>, index: i32) -> Result<Arc<Partition>> {
         self.state.partitions().leader(self.find(key)?, index)
     }
+
+    /// A partition that this broker leads, or copies from its leader.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::leader`].
+    pub(super) fn replica(&self, key: TopicKey<'_>, index: i32) -> Result<Arc<Partition>> {
+        self.state.partitions().replica(self.find(key)?, index)
+    }
 }

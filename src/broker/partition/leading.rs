@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::role::Standing;
-use super::{FetchRead, Isolation, Partition, Room};
+use super::{FetchRead, Isolation, Partition, Room, Source};
 #[cfg(test)]
 use crate::broker::replication::mistakes::{Mistake, is_planted};
 use crate::error::{Error, ErrorCode, Result};
-use crate::machine::fetch_session::FetchInterest;
+use crate::machine::fetch_session::{FetchInterest, FollowerView};
 use crate::machine::replica::{FetchRefusal, FollowerFetch, IsrAnswer, IsrRequest, Token};
 use crate::types::{BrokerEpoch, LeaderEpoch, NodeId};
 
@@ -70,7 +70,7 @@ impl Partition {
             standing.token
         };
         let leader_end = self.reader.log_end_offset();
-        let mut read = self.fetch(interest, room, Isolation::Everything)?;
+        let mut read = self.fetch(interest, room, Isolation::Everything, Source::Leader)?;
         let is_alike = read.diverging.is_none();
         #[cfg(test)]
         let is_alike = is_alike || is_planted(Mistake::TrustsDiverged);
@@ -82,6 +82,8 @@ impl Partition {
                 broker_epoch: follower.broker_epoch,
                 offset: interest.fetch_offset,
                 leader_end,
+                log_start: Some(interest.known.log_start)
+                    .filter(|start| *start != FollowerView::UNASKED.log_start),
             };
             self.follower_fetched(token, &fetch, now)?;
             read.high_watermark = self.high_watermark();

@@ -17,7 +17,7 @@ use crate::broker::replication::mistakes::{Mistake, is_planted};
 use crate::config::TopicConfig;
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::Log;
-use crate::machine::replica::{Token, WentBack};
+use crate::machine::replica::{Role, Token, WentBack};
 use crate::types::{LeaderEpoch, NodeId, Offset, TopicPartition};
 
 /// The log, and the right to append to it.
@@ -68,6 +68,20 @@ impl Standing {
         })
     }
 
+    /// Fails unless this broker leads the partition or copies its leader.
+    pub(super) fn has_leader(&self, name: &TopicPartition) -> Result<()> {
+        if let Some(code) = self.closed {
+            return Err(closed(code, name));
+        }
+        match self.token.role() {
+            Role::Leader | Role::Follower => Ok(()),
+            Role::Offline => {
+                let context = format!("{name} has no leader");
+                Err(Error::kafka(ErrorCode::NotLeaderOrFollower, context))
+            }
+        }
+    }
+
     /// Fails when a client assumes another epoch (KIP-320).
     pub(super) fn check_epoch(&self, epoch: LeaderEpoch, name: &TopicPartition) -> Result<()> {
         let current = self.token.epoch();
@@ -104,11 +118,6 @@ impl Standing {
 
 pub(super) fn closed(code: ErrorCode, name: &TopicPartition) -> Error {
     Error::kafka(code, format!("{name} was closed"))
-}
-
-/// `min.insync.replicas` above the number of replicas counts as that number.
-pub(super) fn min_in_sync(config: &TopicConfig, replicas: usize) -> usize {
-    usize::try_from(config.min_insync_replicas).unwrap_or(1).min(replicas)
 }
 
 impl Partition {
@@ -214,6 +223,10 @@ impl State {
     /// Tells every producer that waits that it waits in vain (`TURN-2`), and whoever waits for a sync.
     fn fail_waiting(&mut self, why: impl Fn() -> Error) {
         self.waiting_for_sync.clear();
+        for (_, sender) in self.waiting_for_deletion.drain(..) {
+            // Who waited may have had enough.
+            sender.send(Err(why())).ok();
+        }
         let waiting = self.waiting.drain(..).chain(self.waiting_for_leader.drain(..));
         for Waiting { reply, .. } in waiting {
             // Nobody listens any more when the connection is gone.

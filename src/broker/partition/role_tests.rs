@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tempfile::TempDir;
 use tokio::sync::oneshot::error::TryRecvError;
 
-use super::super::{Acks, Appended, Appending, Isolation, OpenLog, Room, Surroundings};
+use super::super::{Acks, Appended, Appending, Isolation, OpenLog, Room, Source, Surroundings};
 use super::*;
 use crate::broker::parking::Parking;
 use crate::broker::storage::log_config;
@@ -30,6 +30,8 @@ fn image(leader: i32, epoch: i32, isr: &[i32]) -> PartitionImage {
         isr: nodes(isr),
         removing: Vec::new(),
         adding: Vec::new(),
+        elr: Vec::new(),
+        last_known_elr: Vec::new(),
         leader: NodeId(leader),
         leader_epoch: LeaderEpoch(epoch),
         partition_epoch: PartitionEpoch(epoch),
@@ -114,7 +116,9 @@ fn fetch(partition: &Partition) -> Result<usize> {
         known: FollowerView::UNASKED,
     };
     let room = Room { max_bytes: 1 << 20, at_least_one: true };
-    partition.fetch(&interest, room, Isolation::Uncommitted).map(|read| read.records.len())
+    partition
+        .fetch(&interest, room, Isolation::Uncommitted, Source::Leader)
+        .map(|read| read.records.len())
 }
 
 #[test]

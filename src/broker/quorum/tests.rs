@@ -44,6 +44,7 @@ pub(super) async fn register(quorum: &Quorum, process: u8) -> Result<BrokerEpoch
         incarnation: Uuid([process; 16]),
         directory_id: Uuid([1; 16]),
         is_first: true,
+        predecessor: None,
         cluster_id: Some("test-cluster".into()),
         endpoints: vec![],
         rack: None,

@@ -102,8 +102,9 @@ impl driver::Task for Fetcher {
         }
         let snapshot = shared.cluster.snapshot();
         let State { machine, replicas, .. } = &mut *state;
-        let node_of = |partition: &TopicPartition| node_of(partition, &snapshot, replicas);
-        let targets = machine.take_fetches(shared.cluster.now(), node, node_of);
+        let now = shared.cluster.now();
+        let node_of = |partition: &TopicPartition| node_of(partition, &snapshot, replicas, now);
+        let targets = machine.take_fetches(now, node, node_of);
         drop(state);
         self.fail_at(&targets, error);
     }
@@ -117,11 +118,15 @@ impl driver::Task for Fetcher {
 fn node_of(
     partition: &TopicPartition,
     snapshot: &Snapshot,
-    replicas: &BTreeMap<TopicPartition, NodeId>,
+    replicas: &BTreeMap<TopicPartition, (NodeId, TimestampMs)>,
+    now: TimestampMs,
 ) -> Option<(NodeId, LeaderEpoch)> {
     let Leader { node: leader, epoch } = snapshot.leader(partition)?;
-    let nearby = replicas.get(partition).filter(|node| snapshot.brokers.contains_key(node));
-    Some((nearby.copied().unwrap_or(leader), epoch))
+    let is_there = |(node, until): &&(NodeId, TimestampMs)| {
+        snapshot.brokers.contains_key(node) && now < *until
+    };
+    let nearby = replicas.get(partition).filter(is_there);
+    Some((nearby.map_or(leader, |(node, _)| *node), epoch))
 }
 
 impl Fetcher {
@@ -168,7 +173,7 @@ impl Fetcher {
 
     fn start_fetches(&mut self, state: &mut State, now: TimestampMs, snapshot: &Snapshot) {
         let State { machine, replicas, topic_ids, .. } = state;
-        let node_of = |partition: &TopicPartition| node_of(partition, snapshot, replicas);
+        let node_of = |partition: &TopicPartition| node_of(partition, snapshot, replicas, now);
         let leaders = machine.fetchable_leaders(now, |partition| Some(node_of(partition)?.0));
         for leader in leaders {
             let Some(node) = leader else {
@@ -246,7 +251,9 @@ impl Fetcher {
         let State { machine, buffer, replicas, missing, short_since, .. } = &mut *state;
         missing.remove(&target.partition.topic);
         if let Some(replica) = answer.preferred_replica {
-            replicas.insert(target.partition.clone(), replica);
+            let lease = shared.cluster.config.metadata_max_age.as_millis();
+            let until = shared.cluster.now().plus(i64::try_from(lease).unwrap_or(i64::MAX));
+            replicas.insert(target.partition.clone(), (replica, until));
             machine.released(target);
             return;
         }

@@ -36,8 +36,9 @@ pub(super) struct State {
     pub(super) failure: Option<Failure>,
     /// The id of each assigned topic, so that a re-created one is not mistaken for the old one.
     pub(super) topic_ids: BTreeMap<Arc<str>, TopicId>,
-    /// Nearby replicas to which a leader redirected the client (KIP-392).
-    pub(super) replicas: BTreeMap<TopicPartition, NodeId>,
+    /// Nearby replicas to which a leader redirected the client (KIP-392), each until when: then the leader is asked
+    /// again, so that nobody stays with a replica that has lost its leader.
+    pub(super) replicas: BTreeMap<TopicPartition, (NodeId, TimestampMs)>,
     pub(super) missing: BTreeMap<Arc<str>, u32>,
     /// Since when the log of a partition has ended before the requested end.
     pub(super) short_since: BTreeMap<TopicPartition, TimestampMs>,

@@ -177,6 +177,17 @@ impl Disk for RealDisk {
     fn total_bytes(&self, path: &Path) -> io::Result<u64> {
         space(path).map(|(_, total)| total)
     }
+
+    #[cfg(target_os = "linux")]
+    fn boot_id(&self) -> Option<String> {
+        let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        Some(id.trim().to_owned()).filter(|id| !id.is_empty())
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn boot_id(&self) -> Option<String> {
+        None
+    }
 }
 
 /// The free and the total bytes of a file system.

@@ -106,6 +106,7 @@ pub(super) struct State {
     next_id: u64,
     /// Handles from an earlier boot are dead.
     pub(super) boot: u64,
+    power_cuts: u64,
     pub(super) capacity: u64,
     calls: u64,
     crash_after: Option<u64>,
@@ -126,6 +127,7 @@ impl SimDisk {
             nodes: BTreeMap::from([(ROOT, Node::Dir(DirNode::default()))]),
             next_id: ROOT + 1,
             boot: 0,
+            power_cuts: 0,
             capacity: u64::MAX,
             calls: 0,
             crash_after: None,
@@ -235,6 +237,7 @@ impl SimDisk {
     /// Cuts the power: see the fault model. The disk may be used again afterwards.
     pub fn power_cut(&self) {
         let mut state = self.state();
+        state.power_cuts += 1;
         let ids: Vec<u64> = state.nodes.keys().copied().collect();
         for id in ids {
             let Some(mut node) = state.nodes.remove(&id) else { continue };
@@ -549,5 +552,9 @@ impl Disk for SimDisk {
 
     fn total_bytes(&self, _path: &Path) -> io::Result<u64> {
         Ok(self.running()?.capacity)
+    }
+
+    fn boot_id(&self) -> Option<String> {
+        Some(format!("power-on-{}", self.state().power_cuts))
     }
 }

@@ -107,6 +107,10 @@ impl Disk for StallingDisk {
     fn total_bytes(&self, path: &Path) -> io::Result<u64> {
         self.inner.total_bytes(path)
     }
+
+    fn boot_id(&self) -> Option<String> {
+        self.inner.boot_id()
+    }
 }
 
 #[derive(Debug)]

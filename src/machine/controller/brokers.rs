@@ -18,7 +18,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::command::{Bootstrap, BrokerHeartbeat, BrokerRegistration, Refusal};
-use super::items::{HeartbeatState, ProducerIdBlock};
+use super::items::{HeartbeatState, Predecessor, ProducerIdBlock};
+use super::partitions::Left;
 use super::{Controller, Heard, PRODUCER_ID_BLOCK_SIZE};
 use crate::error::ErrorCode;
 use crate::machine::metadata::{BrokerImage, MetadataRecord};
@@ -60,7 +61,8 @@ impl Controller {
             let text = format!("{id} is not a node id");
             return Err(Refusal::new(ErrorCode::InvalidRegistration, text));
         }
-        if let Some(known) = self.image.broker(id) {
+        let known = self.image.broker(id).cloned();
+        if let Some(known) = &known {
             if known.incarnation == registration.incarnation {
                 return Ok(known.epoch);
             }
@@ -76,6 +78,7 @@ impl Controller {
                 return Err(Refusal::new(ErrorCode::DuplicateBrokerRegistration, text));
             }
         }
+        let left = known.map_or(Left::Unknown, |known| self.left(&known, registration.predecessor));
         let epoch = BrokerEpoch(self.image.last_broker_epoch().0 + 1);
         records.push(MetadataRecord::RegisterBroker {
             id,
@@ -86,15 +89,26 @@ impl Controller {
             rack: registration.rack,
             fenced: !registration.ready,
         });
-        self.hear(id, now, Offset::UNKNOWN);
         if registration.ready {
             // A new process starts a new term: followers and clients must see a higher one, because
             // what the old process had not synced may be gone.
-            self.lead_anew(id, records);
+            self.lead_anew(id, &left, records);
         } else {
-            self.leave_leadership(id, records);
+            self.leave_leadership(id, &left, records);
         }
+        self.hear(id, now, Offset::UNKNOWN);
         Ok(epoch)
+    }
+
+    /// What a broker that registers anew has of what it had in the registration that is known.
+    fn left(&self, known: &BrokerImage, predecessor: Option<Predecessor>) -> Left<'_> {
+        match predecessor.filter(|one| one.epoch == known.epoch) {
+            Some(Predecessor { left_all: true, .. }) => Left::All,
+            Some(Predecessor { durability: Some(durability), .. }) => {
+                self.policies_of(known.id, &durability).map_or(Left::Unknown, Left::Synced)
+            }
+            Some(Predecessor { durability: None, .. }) | None => Left::Unknown,
+        }
     }
 
     pub(super) fn heartbeat(
@@ -118,7 +132,7 @@ impl Controller {
                 shutting_down,
             });
             if fenced || shutting_down {
-                self.leave_leadership(broker.id, records);
+                self.leave_leadership(broker.id, &Left::All, records);
             } else {
                 self.take_leadership(broker.id, records);
             }
@@ -165,7 +179,7 @@ impl Controller {
             );
             return Err(Refusal::new(ErrorCode::InvalidRequest, text));
         }
-        self.leave_leadership(id, records);
+        self.leave_leadership(id, &Left::All, records);
         records.push(MetadataRecord::UnregisterBroker { id, epoch: broker.epoch });
         self.heard.remove(&id);
         Ok(())
@@ -210,7 +224,7 @@ impl Controller {
             fenced: true,
             shutting_down: broker.shutting_down,
         });
-        self.leave_leadership(id, records);
+        self.leave_leadership(id, &Left::All, records);
     }
 
     /// Gives every broker that may lead a whole session to report to this new controller.

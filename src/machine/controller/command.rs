@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::Controller;
 use super::items::{
     ConfigAlteration, CreatedTopic, DeletedTopic, Election, FeatureUpdate, HeartbeatState,
-    IncrementalAlteration, IsrChange, IsrState, NewPartitions, NewTopic, ProducerIdBlock,
-    Reassignment, TopicRef,
+    IncrementalAlteration, IsrChange, IsrState, NewPartitions, NewTopic, Predecessor,
+    ProducerIdBlock, Reassignment, TopicRef,
 };
 use super::wire::Travels;
 use crate::error::{Error, ErrorCode};
@@ -423,6 +423,9 @@ pub struct BrokerRegistration {
     /// Whether this process registers for the first time. The lock, which it has just taken, then proves that an earlier
     /// process with the same directory is gone.
     pub is_first: bool,
+    /// What is known of the process that had the directory before; nothing for a new directory, and in version 1.
+    #[serde(default)]
+    pub predecessor: Option<Predecessor>,
     /// The cluster that its directory belongs to; `None` for a directory that belongs to none.
     pub cluster_id: Option<Arc<str>>,
     /// Where clients reach it.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Controller;
+use super::change::{Change, Policies};
 use super::command::Refusal;
 use super::items::{ConfigAlteration, IncrementalAlteration};
 use super::topics::{duplicate, duplicates, settings_of};
@@ -35,6 +36,8 @@ pub fn config_resource(resource_type: i8, name: &str) -> Result<ConfigResource, 
         other => refuse(format!("resource type {other} has no settings")),
     }
 }
+
+const MIN_IN_SYNC: &str = "min.insync.replicas";
 
 impl Controller {
     pub(super) fn alter_configs(
@@ -99,10 +102,17 @@ impl Controller {
         records: &mut Vec<MetadataRecord>,
     ) -> Result<(), Refusal> {
         self.check_whole(resource, settings)?;
+        let current = self.image.config(resource);
+        let changes_min_in_sync = settings.get(MIN_IN_SYNC) != current.get(MIN_IN_SYNC);
+        if changes_min_in_sync && self.has_elr() {
+            check_min_in_sync(resource, settings)?;
+        }
         if validate_only {
             return Ok(());
         }
-        let current = self.image.config(resource);
+        if changes_min_in_sync {
+            self.review_eligible(resource, settings, records);
+        }
         let mut push = |name: &String, value: Option<&String>| {
             records.push(MetadataRecord::Config {
                 resource: resource.clone(),
@@ -119,6 +129,53 @@ impl Controller {
             push(name, Some(value));
         }
         Ok(())
+    }
+
+    /// Gives the cluster one `min.insync.replicas` for topics without their own, and takes it from single brokers: a
+    /// leader that commits with fewer replicas than the controller assumes would leave eligible leaders behind.
+    pub(super) fn settle_min_in_sync(&self, records: &mut Vec<MetadataRecord>) {
+        let mut push = |resource: &ConfigResource, value: Option<String>| {
+            let (resource, name) = (resource.clone(), MIN_IN_SYNC.to_owned());
+            records.push(MetadataRecord::Config { resource, name, value });
+        };
+        let cluster = &ConfigResource::ClusterDefault;
+        if !self.image.config(cluster).contains_key(MIN_IN_SYNC) {
+            push(cluster, self.config.value(MIN_IN_SYNC).ok().flatten());
+        }
+        for (resource, settings) in self.image.configs() {
+            if matches!(resource, ConfigResource::Broker(_)) && settings.contains_key(MIN_IN_SYNC) {
+                push(resource, None);
+            }
+        }
+    }
+
+    /// With another `min.insync.replicas`, the leaders that are eligible now need not be so any more.
+    fn review_eligible(
+        &self,
+        resource: &ConfigResource,
+        settings: &ConfigMap,
+        records: &mut Vec<MetadataRecord>,
+    ) {
+        let none = ConfigMap::new();
+        let inherited = match resource {
+            ConfigResource::ClusterDefault => self.config.with_dynamic(settings, &none).ok(),
+            _ => Some(self.inherited()),
+        };
+        let Some(inherited) = inherited else { return };
+        let policies = Policies::new(&self.image, inherited);
+        for (id, index) in self.index.with_elr() {
+            let Some(topic) = self.image.topic_by_id(id) else { continue };
+            let Some(state) = topic.partition(index) else { continue };
+            let policy = match resource {
+                ConfigResource::Topic(name) if *name == topic.name => {
+                    policies.of_settings(settings)
+                }
+                ConfigResource::ClusterDefault => policies.of(&topic.name),
+                _ => continue,
+            };
+            let after = self.changed(policy, state, Change::default());
+            records.extend(Self::record_of(topic, index, state, &after));
+        }
     }
 
     /// Checks that the settings resolve together.
@@ -138,6 +195,21 @@ impl Controller {
             }
         }
         Ok(())
+    }
+}
+
+fn check_min_in_sync(resource: &ConfigResource, settings: &ConfigMap) -> Result<(), Refusal> {
+    let refuse = |text: &str| Err(Refusal::new(ErrorCode::InvalidConfig, text));
+    match resource {
+        ConfigResource::Broker(_) => refuse(
+            "min.insync.replicas cannot be set for one broker while eligible leader replicas are kept; set it \
+             for the cluster, or for a topic",
+        ),
+        ConfigResource::ClusterDefault if !settings.contains_key(MIN_IN_SYNC) => refuse(
+            "the cluster's min.insync.replicas cannot be removed while eligible leader replicas are kept; set it \
+             to another value",
+        ),
+        _ => Ok(()),
     }
 }
 

@@ -6,7 +6,7 @@ use super::Controller;
 use super::command::Refusal;
 use super::items::{FeatureUpdate, UpgradeType};
 use crate::error::ErrorCode;
-use crate::machine::metadata::{MetadataRecord, SUPPORTED_FEATURES};
+use crate::machine::metadata::{ELR_FEATURE, MetadataRecord, SUPPORTED_FEATURES};
 
 impl Controller {
     /// The records that give a new cluster its features, and one that was founded by an older version those
@@ -14,6 +14,9 @@ impl Controller {
     pub(super) fn add_features(&self, records: &mut Vec<MetadataRecord>) {
         let missing =
             SUPPORTED_FEATURES.iter().filter(|feature| !self.image.has_decided(feature.name));
+        if missing.clone().any(|feature| feature.name == ELR_FEATURE) {
+            self.settle_min_in_sync(records);
+        }
         records.extend(missing.map(|feature| MetadataRecord::Feature {
             name: feature.name.into(),
             level: feature.max_level,
@@ -34,6 +37,9 @@ impl Controller {
             self.check_update(update)?;
         }
         if !validate_only {
+            if updates.iter().any(|update| &*update.feature == ELR_FEATURE && update.level >= 1) {
+                self.settle_min_in_sync(records);
+            }
             records.extend(updates.iter().map(|update| MetadataRecord::Feature {
                 name: update.feature.clone(),
                 level: update.level,

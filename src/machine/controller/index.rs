@@ -1,4 +1,4 @@
-//! Which partitions a broker leads and in which ISRs it is, so that nobody visits every partition of the cluster
+//! Which partitions a broker leads and in which ISRs and ELRs it is, so that nobody visits every partition of the cluster
 //! when one broker comes or goes.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +16,8 @@ pub(super) struct PartitionIndex {
     leaders: BTreeMap<NodeId, BTreeSet<PartitionKey>>,
     /// By member of the ISR.
     isrs: BTreeMap<NodeId, BTreeSet<PartitionKey>>,
+    /// By member of the ELR.
+    elrs: BTreeMap<NodeId, BTreeSet<PartitionKey>>,
 }
 
 impl PartitionIndex {
@@ -59,10 +61,23 @@ impl PartitionIndex {
         self.isrs.get(&broker).into_iter().flatten().copied()
     }
 
+    /// The partitions in whose ELR a broker is.
+    pub(super) fn eligible_on(&self, broker: NodeId) -> impl Iterator<Item = PartitionKey> {
+        self.elrs.get(&broker).into_iter().flatten().copied()
+    }
+
+    /// The partitions that have an ELR.
+    pub(super) fn with_elr(&self) -> BTreeSet<PartitionKey> {
+        self.elrs.values().flatten().copied().collect()
+    }
+
     fn insert(&mut self, key: PartitionKey, state: &PartitionImage) {
         self.leaders.entry(state.leader).or_default().insert(key);
         for &node in &state.isr {
             self.isrs.entry(node).or_default().insert(key);
+        }
+        for &node in &state.elr {
+            self.elrs.entry(node).or_default().insert(key);
         }
     }
 
@@ -70,6 +85,9 @@ impl PartitionIndex {
         remove(&mut self.leaders, state.leader, key);
         for &node in &state.isr {
             remove(&mut self.isrs, node, key);
+        }
+        for &node in &state.elr {
+            remove(&mut self.elrs, node, key);
         }
     }
 }

@@ -186,6 +186,18 @@ pub struct ProducerIdBlock {
     pub count: i32,
 }
 
+/// The last process with the directory of a broker that registers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Predecessor {
+    /// Its registration.
+    pub epoch: BrokerEpoch,
+    /// Whether everything that it wrote is in the directory; what it synced always is.
+    pub left_all: bool,
+    /// Its `durability`, of topics without one of their own; `None` when that is not known.
+    pub durability: Option<String>,
+}
+
 /// How a broker stands after a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

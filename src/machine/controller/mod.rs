@@ -22,15 +22,18 @@
 //! - CTRL-1: a refused item has no record, but for an ISR whose change led to a new leader; a reply without a
 //!   refusal has its records.
 //! - CTRL-2: META-1 to META-4 hold after every decision.
-//! - CTRL-3: a leader is an unfenced broker that is not shutting down, from the ISR, unless the
-//!   topic allows an unclean election.
+//! - CTRL-3: a leader is an unfenced broker that is not shutting down, from the ISR; when that is empty, from the ELR;
+//!   when that is empty, too, the last leader; or any replica where the topic allows an unclean election.
 //! - CTRL-4: the same seed, settings and commands give the same records.
-//! - CTRL-5: the index of leaders and ISRs equals the image.
+//! - CTRL-5: the index of leaders, ISRs and ELRs equals the image.
+//! - CTRL-6: whoever may lack what is committed is in neither ISR nor ELR: a replica leaves both when its broker
+//!   registers without what it had, and the ELR has members only while nothing is committed.
 //!
 //! Pure; nothing here assumes that there is one node. Called by `broker::quorum` on the leader.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod brokers;
+mod change;
 mod command;
 mod configs;
 mod features;
@@ -47,7 +50,7 @@ mod wire;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::config::{BrokerConfig, ConfigMap, TopicConfig};
+use crate::config::{BrokerConfig, ConfigMap};
 use crate::error::{Error, Result};
 use crate::machine::Replicated;
 use crate::machine::metadata::{ConfigResource, MetadataDelta, MetadataImage, MetadataRecord};
@@ -61,8 +64,8 @@ pub use command::{
 pub use configs::config_resource;
 pub use items::{
     ConfigAlteration, CreatedTopic, DeletedTopic, Election, FeatureUpdate, HeartbeatState,
-    IncrementalAlteration, IsrChange, IsrState, NewPartitions, NewTopic, ProducerIdBlock,
-    Reassignment, TopicRef, UpgradeType,
+    IncrementalAlteration, IsrChange, IsrState, NewPartitions, NewTopic, Predecessor,
+    ProducerIdBlock, Reassignment, TopicRef, UpgradeType,
 };
 pub use names::{METADATA_TOPIC, check_topic_name};
 pub use wire::{AnyCommand, AnyReply, CommandAnswer, Travels};
@@ -138,12 +141,6 @@ impl Controller {
         let cluster = self.image.config(&ConfigResource::ClusterDefault);
         // Stored settings have been checked; if they do not resolve, the static settings apply.
         self.config.with_dynamic(cluster, &ConfigMap::new()).unwrap_or_else(|_| self.config.clone())
-    }
-
-    /// Whether a topic's leader may be elected outside its ISR.
-    fn allows_unclean(&self, topic: &str, inherited: &BrokerConfig) -> bool {
-        TopicConfig::resolve(self.image.topic_config(topic), inherited)
-            .is_ok_and(|config| config.unclean_leader_election_enable)
     }
 
     /// Takes a command, at a time of the monotonic clock.
@@ -227,6 +224,8 @@ impl Controller {
     }
 }
 
+#[cfg(test)]
+mod eligible_tests;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

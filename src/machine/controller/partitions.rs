@@ -1,21 +1,17 @@
-//! Leaders and in-sync replicas.
-//!
-//! Every change of a partition goes through [`Change`], which raises the partition epoch once, and
-//! the leader epoch when the leader changes or a replica is taken away. A change that brings the last
-//! replica of a reassignment in sync ends the reassignment (see `reassignment`).
+//! Leaders and in-sync replicas: what becomes of the partitions when brokers come and go, when leaders report their
+//! ISR, and when elections are asked for. What a change of one partition leads to is in [`change`](super::change).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Controller;
+use super::change::{Change, Policies, Policy};
 use super::command::Refusal;
 use super::index::PartitionKey;
 use super::items::{Election, IsrChange, IsrState};
-use super::reassignment::{self, Assignment};
-use crate::config::BrokerConfig;
 use crate::error::ErrorCode;
-use crate::machine::metadata::{MetadataRecord, PartitionImage, PartitionRecord, TopicImage};
-use crate::types::{BrokerEpoch, NodeId, TopicPartition};
+use crate::machine::metadata::{MetadataRecord, PartitionImage, TopicImage};
+use crate::types::{BrokerEpoch, NodeId, TopicId, TopicPartition};
 
 /// How many leaders are moved back at a time, so that one entry of the metadata log stays small.
 const BALANCE_MAX: usize = 1000;
@@ -23,144 +19,81 @@ const BALANCE_MAX: usize = 1000;
 /// The longest time between two checks, in seconds; beyond it a sum of times could overflow.
 const BALANCE_INTERVAL_MAX: u64 = 1 << 40;
 
-/// What becomes of one partition. What is not named stays, as far as the rest allows.
-#[derive(Default)]
-pub(super) struct Change {
-    pub(super) isr: Option<Vec<NodeId>>,
-    /// The leader of the next term; without it the term goes on, if its leader can.
-    pub(super) leader: Option<NodeId>,
-    pub(super) assignment: Option<Assignment>,
-}
-
-impl Controller {
-    /// The state that a change leads to.
-    pub(super) fn changed(&self, state: &PartitionImage, change: Change) -> PartitionImage {
-        let mut after = state.clone();
-        if let Some(isr) = change.isr {
-            after.isr = isr;
-        }
-        if let Some(assignment) = change.assignment {
-            assignment.put(&mut after);
-        }
-        reassignment::complete(&mut after);
-        let mut is_new_term = change.leader.is_some();
-        after.leader = change.leader.unwrap_or(state.leader);
-        let may_stay = after.isr.contains(&after.leader);
-        if !may_stay && (!is_new_term || after.leader != NodeId::NONE) {
-            let mut candidates = after.replicas.iter().copied();
-            let leader = candidates.find(|node| after.isr.contains(node) && self.is_active(*node));
-            after.leader = leader.unwrap_or(NodeId::NONE);
-        }
-        is_new_term |= after.leader != state.leader;
-        // Whoever was taken away must not be taken for a follower any more.
-        is_new_term |= state.replicas.iter().any(|node| !after.replicas.contains(node));
-        if is_new_term {
-            after.leader_epoch = state.leader_epoch.next();
-        }
-        if after != *state {
-            after.partition_epoch = state.partition_epoch.next();
-        }
-        after
-    }
-
-    /// The record that turns one state of a partition into the next; none when they are the same.
-    pub(super) fn record_of(
-        topic: &TopicImage,
-        index: i32,
-        before: &PartitionImage,
-        after: &PartitionImage,
-    ) -> Option<MetadataRecord> {
-        if before == after {
-            return None;
-        }
-        let nodes =
-            |before: &Vec<NodeId>, after: &Vec<NodeId>| (before != after).then(|| after.clone());
-        let is_new_term = before.leader_epoch != after.leader_epoch;
-        let unchanged =
-            PartitionRecord::change(topic.id, index, after.leader_epoch, after.partition_epoch);
-        Some(MetadataRecord::ChangePartition(PartitionRecord {
-            replicas: nodes(&before.replicas, &after.replicas),
-            isr: nodes(&before.isr, &after.isr),
-            removing: nodes(&before.removing, &after.removing),
-            adding: nodes(&before.adding, &after.adding),
-            leader: is_new_term.then_some(after.leader),
-            ..unchanged
-        }))
-    }
-}
-
 impl Controller {
     /// Visits partitions.
     fn each_partition(
         &self,
-        keys: impl Iterator<Item = PartitionKey>,
+        keys: impl IntoIterator<Item = PartitionKey>,
         records: &mut Vec<MetadataRecord>,
-        mut decide: impl FnMut(&TopicImage, &PartitionImage) -> Option<Change>,
+        mut decide: impl FnMut(&TopicImage, &PartitionImage, Policy) -> Option<PartitionImage>,
     ) {
+        let policies = self.policies();
+        let mut last: Option<(TopicId, Policy)> = None;
         for (id, index) in keys {
             let Some(topic) = self.image.topic_by_id(id) else { continue };
             let Some(state) = topic.partition(index) else { continue };
-            if let Some(change) = decide(topic, state) {
-                records.extend(Self::record_of(topic, index, state, &self.changed(state, change)));
+            let policy = match last {
+                Some((known, policy)) if known == id => policy,
+                _ => policies.of(&topic.name),
+            };
+            last = Some((id, policy));
+            if let Some(after) = decide(topic, state, policy) {
+                records.extend(Self::record_of(topic, index, state, &after));
             }
         }
     }
 
-    /// A broker that is active in a new process: it leads what it led before, in a new term,
-    /// and whatever waits for it.
-    pub(super) fn lead_anew(&self, id: NodeId, records: &mut Vec<MetadataRecord>) {
-        let led_or_waiting = self.index.led_by(id).chain(self.index.led_by(NodeId::NONE));
-        self.each_partition(led_or_waiting, records, |_, state| {
-            state.isr.contains(&id).then_some(Change { leader: Some(id), ..Change::default() })
+    /// A broker that is active in a new process: it leads what it led before, in a new term, if it has everything that
+    /// it had, and whatever waits for it.
+    pub(super) fn lead_anew(&self, id: NodeId, left: &Left<'_>, records: &mut Vec<MetadataRecord>) {
+        let keys = self.index.in_sync_on(id).chain(self.index.eligible_on(id));
+        let keys: BTreeSet<PartitionKey> = keys.chain(self.index.led_by(NodeId::NONE)).collect();
+        self.each_partition(keys, records, |topic, state, policy| {
+            let mut after = state.clone();
+            if left.has_lost(topic, state) {
+                after = self.changed(policy, &after, without(id, &after, true));
+            }
+            if after.leader == id {
+                let again = Change { leader: Some(id), comes: Some(id), ..Change::default() };
+                after = self.changed(policy, &after, again);
+            } else if after.leader == NodeId::NONE {
+                after = self.changed(policy, &after, come(id, policy));
+            }
+            // It is one change, whatever came in between.
+            if after.leader_epoch != state.leader_epoch {
+                after.leader_epoch = state.leader_epoch.next();
+            }
+            if after.partition_epoch != state.partition_epoch {
+                after.partition_epoch = state.partition_epoch.next();
+            }
+            Some(after)
         });
     }
 
     /// A broker became active: it leads the partitions that wait for it.
     pub(super) fn take_leadership(&self, id: NodeId, records: &mut Vec<MetadataRecord>) {
-        let inherited = self.inherited();
-        self.each_partition(self.index.led_by(NodeId::NONE), records, |topic, state| {
-            if state.isr.contains(&id) {
-                return Some(Change { leader: Some(id), ..Change::default() });
-            }
-            let may_lead =
-                state.replicas.contains(&id) && self.allows_unclean(&topic.name, &inherited);
-            may_lead.then(|| unclean(id))
+        self.each_partition(self.index.led_by(NodeId::NONE), records, |_, state, policy| {
+            Some(self.changed(policy, state, come(id, policy)))
         });
     }
 
-    /// A broker is fenced, stops or leaves: it gives up its leaderships, and its place in every
-    /// ISR that has another member. Where nobody can take over, nobody leads.
-    pub(super) fn leave_leadership(&self, id: NodeId, records: &mut Vec<MetadataRecord>) {
-        let inherited = self.inherited();
-        // A leader is in its ISR.
-        self.each_partition(self.index.in_sync_on(id), records, |topic, state| {
-            self.without(id, topic, state, &inherited)
-        });
-    }
-
-    fn without(
+    /// A broker is fenced, stops or leaves: it gives up its leaderships, and its place in every ISR; where eligible
+    /// leaders are not kept, in every ISR that has another member. Where nobody can take over, nobody leads.
+    pub(super) fn leave_leadership(
         &self,
         id: NodeId,
-        topic: &TopicImage,
-        state: &PartitionImage,
-        inherited: &BrokerConfig,
-    ) -> Option<Change> {
-        let others: Vec<NodeId> = state.isr.iter().copied().filter(|one| *one != id).collect();
-        let isr = (!others.is_empty()).then(|| others.clone());
-        if state.leader != id {
-            return isr.map(|isr| Change { isr: Some(isr), ..Change::default() });
+        left: &Left<'_>,
+        records: &mut Vec<MetadataRecord>,
+    ) {
+        // A leader is in its ISR.
+        let mut keys: BTreeSet<PartitionKey> = self.index.in_sync_on(id).collect();
+        if !matches!(left, Left::All) {
+            keys.extend(self.index.eligible_on(id));
         }
-        let can_lead = |node: &NodeId| *node != id && self.is_active(*node);
-        let candidates = state.replicas.iter().copied().filter(can_lead);
-        if let Some(leader) = candidates.clone().find(|node| others.contains(node)) {
-            return Some(Change { isr, leader: Some(leader), ..Change::default() });
-        }
-        if self.allows_unclean(&topic.name, inherited)
-            && let Some(leader) = candidates.clone().next()
-        {
-            return Some(unclean(leader));
-        }
-        Some(Change { isr, leader: Some(NodeId::NONE), ..Change::default() })
+        self.each_partition(keys, records, |topic, state, policy| {
+            let change = without(id, state, left.has_lost(topic, state));
+            Some(self.changed(policy, state, Change { unclean: policy.unclean, ..change }))
+        });
     }
 
     pub(super) fn balance_interval(&self) -> Duration {
@@ -176,14 +109,15 @@ impl Controller {
         let mut moved = 0;
         let keys =
             self.image.topics().flat_map(|topic| topic.indexed().map(|(i, _)| (topic.id, i)));
-        self.each_partition(keys, records, |_, state| {
+        self.each_partition(keys, records, |_, state, policy| {
             let preferred = state.preferred_leader();
             let can_move = state.leader != preferred
                 && state.isr.contains(&preferred)
                 && self.is_active(preferred)
                 && moved < BALANCE_MAX;
             moved += usize::from(can_move);
-            can_move.then(|| Change { leader: Some(preferred), ..Change::default() })
+            let change = Change { leader: Some(preferred), ..Change::default() };
+            can_move.then(|| self.changed(policy, state, change))
         });
         // The rest follows with the next call.
         if moved < BALANCE_MAX {
@@ -199,13 +133,14 @@ impl Controller {
         records: &mut Vec<MetadataRecord>,
     ) -> Result<Vec<Result<IsrState, Refusal>>, Refusal> {
         self.checked_broker(broker, epoch)?;
+        let policies = self.policies();
         let mut seen = BTreeSet::new();
         let mut alter = |change: &IsrChange| {
             if !seen.insert((change.topic_id, change.partition)) {
                 let text = "a partition is listed twice in the request";
                 return Err(Refusal::new(ErrorCode::InvalidRequest, text));
             }
-            self.alter_one(broker, change, records)
+            self.alter_one(broker, change, &policies, records)
         };
         Ok(changes.iter().map(&mut alter).collect())
     }
@@ -214,6 +149,7 @@ impl Controller {
         &self,
         broker: NodeId,
         change: &IsrChange,
+        policies: &Policies<'_>,
         records: &mut Vec<MetadataRecord>,
     ) -> Result<IsrState, Refusal> {
         let refuse = |code, text: String| Err(Refusal::new(code, text));
@@ -264,7 +200,11 @@ impl Controller {
                 return refuse(ErrorCode::IneligibleReplica, text);
             }
         }
-        let after = self.changed(state, Change { isr: Some(isr), ..Change::default() });
+        let after = self.changed(
+            policies.of(&topic.name),
+            state,
+            Change { isr: Some(isr), ..Change::default() },
+        );
         records.extend(Self::record_of(topic, change.partition, state, &after));
         if after.leader != state.leader {
             // The change is made all the same: it ended a reassignment that takes this leader away.
@@ -289,9 +229,9 @@ impl Controller {
         let mut wanted = partitions.unwrap_or_else(|| self.candidates(election));
         wanted.sort();
         wanted.dedup();
-        let mut results = Vec::new();
+        let (policies, mut results) = (self.policies(), Vec::new());
         for partition in wanted {
-            let result = self.elect_one(election, &partition, records);
+            let result = self.elect_one(election, &partition, &policies, records);
             let needless = matches!(&result, Err(why) if why.code == ErrorCode::ElectionNotNeeded);
             if !(all && needless) {
                 results.push((partition, result));
@@ -335,6 +275,7 @@ impl Controller {
         &self,
         election: Election,
         partition: &TopicPartition,
+        policies: &Policies<'_>,
         records: &mut Vec<MetadataRecord>,
     ) -> Result<(), Refusal> {
         let refuse = |code, text: String| Err(Refusal::new(code, text));
@@ -357,25 +298,45 @@ impl Controller {
                     let text = format!("{partition} has a leader");
                     return refuse(ErrorCode::ElectionNotNeeded, text);
                 }
-                let active = state.replicas.iter().copied().filter(|node| self.is_active(*node));
-                let clean = active.clone().find(|node| state.isr.contains(node));
-                match (clean, active.clone().next()) {
-                    (Some(leader), _) => Change { leader: Some(leader), ..Change::default() },
-                    (None, Some(leader)) => unclean(leader),
-                    (None, None) => {
-                        let text = format!("no replica of {partition} is alive");
-                        return refuse(ErrorCode::EligibleLeadersNotAvailable, text);
-                    }
-                }
+                Change { unclean: true, ..Change::default() }
             }
         };
-        let after = self.changed(state, change);
+        let after = self.changed(policies.of(&partition.topic), state, change);
+        if after.leader == NodeId::NONE {
+            let text = format!("no replica of {partition} is alive");
+            return refuse(ErrorCode::EligibleLeadersNotAvailable, text);
+        }
         records.extend(Self::record_of(topic, partition.partition, state, &after));
         Ok(())
     }
 }
 
-/// An election outside of the ISR: what only others have is lost.
-fn unclean(leader: NodeId) -> Change {
-    Change { isr: Some(vec![leader]), leader: Some(leader), ..Change::default() }
+/// What a broker has of what it had before it registered anew.
+pub(super) enum Left<'a> {
+    /// All of it.
+    All,
+    /// What it had synced, under these policies.
+    Synced(Policies<'a>),
+    /// Nothing is known.
+    Unknown,
+}
+
+impl Left<'_> {
+    /// Whether it may lack records of a partition that it had when they were committed.
+    fn has_lost(&self, topic: &TopicImage, state: &PartitionImage) -> bool {
+        match self {
+            Self::All => false,
+            Self::Synced(policies) => !policies.of(&topic.name).is_synced(state),
+            Self::Unknown => true,
+        }
+    }
+}
+
+fn without(id: NodeId, state: &PartitionImage, has_lost: bool) -> Change {
+    let others = state.isr.iter().copied().filter(|one| *one != id).collect();
+    Change { isr: Some(others), goes: Some(id), has_lost, ..Change::default() }
+}
+
+fn come(id: NodeId, policy: Policy) -> Change {
+    Change { comes: Some(id), unclean: policy.unclean, ..Change::default() }
 }

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{AlterOp, ConfigChange};
+use crate::config::{AlterOp, ConfigChange, TopicConfig};
 use crate::machine::group::TopicsView;
+use crate::machine::metadata::ELR_FEATURE;
 use crate::types::{BrokerEpoch, TopicId, TopicPartition, Uuid};
 
 fn node() -> impl Strategy<Value = NodeId> {
@@ -16,6 +17,8 @@ fn node() -> impl Strategy<Value = NodeId> {
 fn name() -> impl Strategy<Value = std::sync::Arc<str>> {
     prop::sample::select(vec!["a", "b", "c.d", "c_d", "..", "e"]).prop_map(Into::into)
 }
+
+const MIN_IN_SYNC: &str = "min.insync.replicas";
 
 /// Any command.
 #[derive(Clone, Debug)]
@@ -66,12 +69,20 @@ enum Step {
 }
 
 fn registration() -> impl Strategy<Value = Asked> {
-    (node(), any::<[u8; 2]>(), any::<[bool; 2]>()).prop_map(|(id, from, [ready, is_first])| {
+    let predecessor = prop::option::of((-1..12_i64, any::<bool>(), any::<bool>()));
+    let registered = (node(), any::<[u8; 2]>(), any::<[bool; 2]>(), predecessor);
+    registered.prop_map(|(id, from, [ready, is_first], predecessor)| {
+        let predecessor = predecessor.map(|(epoch, left_all, by_fsync)| Predecessor {
+            epoch: BrokerEpoch(epoch),
+            left_all,
+            durability: by_fsync.then(|| "fsync".to_owned()),
+        });
         Asked::Register(BrokerRegistration {
             id,
             incarnation: Uuid([from[0] % 3; 16]),
             directory_id: Uuid([from[1] % 2; 16]),
             is_first,
+            predecessor,
             cluster_id: None,
             endpoints: vec![],
             rack: Some(format!("r{}", id.0 % 2).into()),
@@ -81,12 +92,15 @@ fn registration() -> impl Strategy<Value = Asked> {
 }
 
 fn command() -> impl Strategy<Value = Asked> {
-    let new_topic = (name(), -1..5_i32, -1..4_i16, any::<bool>(), prop::option::of(node()))
-        .prop_map(|(name, partitions, replicas, unclean, manual)| {
+    let new_topic = (name(), -1..5_i32, -1..4_i16, any::<[bool; 2]>(), prop::option::of(node()))
+        .prop_map(|(name, partitions, replicas, [unclean, two_in_sync], manual)| {
             let mut topic = NewTopic::new(name, partitions, replicas);
             if unclean {
                 topic.configs =
                     vec![("unclean.leader.election.enable".into(), Some("true".into()))];
+            }
+            if two_in_sync {
+                topic.configs.push((MIN_IN_SYNC.into(), Some("2".into())));
             }
             if let Some(node) = manual {
                 topic = NewTopic { partitions: -1, replication_factor: -1, ..topic };
@@ -156,9 +170,20 @@ fn of_cluster() -> impl Strategy<Value = Asked> {
                     allow_replication_factor_change,
                 })
             }),
-        1 => (0..2_i16, any::<bool>()).prop_map(|(level, up)| Asked::Features(UpdateFeatures {
+        1 => (name(), 1..4_u8).prop_map(|(name, value)| Asked::AlterConfigs(IncrementalAlterConfigs {
+            resources: vec![IncrementalAlteration {
+                resource: ConfigResource::Topic(name),
+                changes: vec![ConfigChange {
+                    name: MIN_IN_SYNC.into(),
+                    op: AlterOp::Set,
+                    value: Some(value.to_string()),
+                }],
+            }],
+            validate_only: false,
+        })),
+        1 => (0..2_i16, any::<[bool; 2]>()).prop_map(|(level, [up, elr])| Asked::Features(UpdateFeatures {
             updates: vec![FeatureUpdate {
-                feature: "group.version".into(),
+                feature: if elr { ELR_FEATURE } else { "group.version" }.into(),
                 level,
                 upgrade: if up { UpgradeType::Upgrade } else { UpgradeType::SafeDowngrade },
             }],
@@ -255,6 +280,26 @@ fn check_image(before: &MetadataImage, after: &MetadataImage, ids: &mut BTreeSet
     check_view(&between, before, after);
 }
 
+/// CTRL-6, as far as one step shows it.
+fn check_eligible(controller: &Controller, before: &MetadataImage) {
+    let image = controller.image();
+    for topic in image.topics() {
+        let settings = TopicConfig::resolve(image.topic_config(&topic.name), &controller.config);
+        let wanted = settings.unwrap().min_insync_replicas;
+        for (index, state) in topic.indexed() {
+            let is_enough = state.isr.len() >= state.min_in_sync(wanted);
+            assert!(state.elr.is_empty() || !is_enough, "something may be committed: {state:?}");
+            assert!(state.last_known_elr.is_empty() || state.leader == NodeId::NONE);
+            let earlier =
+                before.topic_by_id(topic.id).and_then(|old| old.partition(index).cloned());
+            let Some(earlier) = earlier else { continue };
+            let had = |node: &NodeId| earlier.isr.contains(node) || earlier.elr.contains(node);
+            // Nobody becomes eligible who was neither in sync nor eligible.
+            assert!(state.elr.iter().all(had));
+        }
+    }
+}
+
 /// The coordinators' view of the topics follows a change.
 fn check_view(delta: &MetadataDelta, before: &MetadataImage, after: &MetadataImage) {
     let view = TopicsView::of(before);
@@ -299,6 +344,7 @@ fn run(steps: Vec<Step>) -> MetadataImage {
         };
         assert_eq!(controller.image(), &before, "MACHINE-3: a decision changed hard state");
         controller.apply_all(&records).unwrap();
+        check_eligible(&controller, &before);
         let mut delta = MetadataDelta::new(before.clone());
         for record in &records {
             delta.replay(record).unwrap();

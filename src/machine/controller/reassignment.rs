@@ -13,9 +13,9 @@
 
 use std::collections::BTreeSet;
 
+use super::change::{Change, Policy};
 use super::command::Refusal;
 use super::items::Reassignment;
-use super::partitions::Change;
 use super::placement::check_replicas;
 use super::{Controller, PARTITIONS_PER_COMMAND_MAX};
 use crate::error::ErrorCode;
@@ -66,6 +66,7 @@ impl Controller {
         allow_replication_factor_change: bool,
         records: &mut Vec<MetadataRecord>,
     ) -> Vec<Result<(), Refusal>> {
+        let policies = self.policies();
         let mut seen = BTreeSet::new();
         let mut alter = |wanted: &Reassignment| {
             let partition = &wanted.partition;
@@ -81,13 +82,14 @@ impl Controller {
                 return Err(Refusal::new(ErrorCode::InvalidRequest, text));
             }
             let (topic, state) = self.existing(partition)?;
+            let policy = policies.of(&topic.name);
             let change = match &wanted.replicas {
                 Some(target) => {
                     self.reassign(partition, state, target, allow_replication_factor_change)?
                 }
-                None => self.cancel(partition, state)?,
+                None => self.cancel(partition, state, policy)?,
             };
-            let after = self.changed(state, change);
+            let after = self.changed(policy, state, change);
             records.extend(Self::record_of(topic, partition.partition, state, &after));
             Ok(())
         };
@@ -123,13 +125,14 @@ impl Controller {
             return Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, text));
         }
         let assignment = Assignment { adding: without(target, &origin), replicas, removing };
-        Ok(Change { isr: Some(isr), leader: None, assignment: Some(assignment) })
+        Ok(Change { isr: Some(isr), assignment: Some(assignment), ..Change::default() })
     }
 
     fn cancel(
         &self,
         partition: &TopicPartition,
         state: &PartitionImage,
+        policy: Policy,
     ) -> Result<Change, Refusal> {
         if !state.is_reassigning() {
             let text = format!("{partition} is not being reassigned");
@@ -137,21 +140,18 @@ impl Controller {
         }
         let replicas = without(&state.replicas, &state.adding);
         let isr = within(&state.isr, &replicas);
-        let (isr, leader) = if isr.is_empty() {
-            if !self.allows_unclean(&partition.topic, &self.inherited()) {
-                let text = format!(
-                    "none of the earlier replicas of {partition} is in sync: returning to them \
-                     takes an unclean election, which the topic does not allow"
-                );
-                return Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, text));
-            }
-            let leader = replicas.iter().copied().find(|node| self.is_active(*node));
-            let only = leader.or_else(|| replicas.first().copied());
-            (only.into_iter().collect(), Some(leader.unwrap_or(NodeId::NONE)))
-        } else {
-            (isr, None)
-        };
+        let waits = state.isr.is_empty()
+            && state.elr.iter().chain(&state.last_known_elr).any(|node| replicas.contains(node));
+        let is_unclean = isr.is_empty() && !waits;
+        if is_unclean && !policy.unclean {
+            let text = format!(
+                "none of the earlier replicas of {partition} is in sync: returning to them takes an \
+                 unclean election, which the topic does not allow"
+            );
+            return Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, text));
+        }
         let assignment = Assignment { replicas, removing: Vec::new(), adding: Vec::new() };
-        Ok(Change { isr: Some(isr), leader, assignment: Some(assignment) })
+        let (isr, assignment) = (Some(isr), Some(assignment));
+        Ok(Change { isr, assignment, unclean: is_unclean, ..Change::default() })
     }
 }

@@ -124,6 +124,8 @@ impl Controller {
             isr,
             removing: Vec::new(),
             adding: Vec::new(),
+            elr: Vec::new(),
+            last_known_elr: Vec::new(),
             leader,
             leader_epoch: LeaderEpoch(0),
             partition_epoch: PartitionEpoch(0),

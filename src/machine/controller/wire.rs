@@ -6,8 +6,8 @@
 //! asked by whom is checked where the client is connected.)
 //!
 //! ```text
-//! {"version":1,"command":{"delete_topics":{"topics":[{"name":"orders"}]}}}
-//! {"version":1,"answer":{"committed":{"offset":17,"reply":{"delete_topics":[{"Ok":{"name":"orders","id":"…"}}]}}}}
+//! {"version":2,"command":{"delete_topics":{"topics":[{"name":"orders"}]}}}
+//! {"version":2,"answer":{"committed":{"offset":17,"reply":{"delete_topics":[{"Ok":{"name":"orders","id":"…"}}]}}}}
 //! ```
 //!
 //! - `WIRE-1` every command is in the table below: one that is not does not compile.
@@ -30,8 +30,9 @@ use super::{Controller, Decision};
 use crate::error::{Error, ErrorCode, Result};
 use crate::types::Offset;
 
-/// The version of the encoding that this build writes, and the highest that it reads.
-const COMMAND_VERSION: u16 = 1;
+/// The version of the encoding that this build writes, and the highest that it reads: 2 added the predecessor to the
+/// registration.
+const COMMAND_VERSION: u16 = 2;
 
 /// The longest command or answer. The largest that clients can ask for creates 10,000 partitions, whose assignments
 /// take some 300 kB.

@@ -11,8 +11,8 @@ use super::*;
 use crate::config::{AlterOp, ConfigChange};
 use crate::machine::controller::{
     ConfigAlteration, CreatedTopic, DeletedTopic, Election, FeatureUpdate, HeartbeatState,
-    IncrementalAlteration, IsrChange, IsrState, NewPartitions, NewTopic, ProducerIdBlock,
-    Reassignment, TopicRef, UpgradeType,
+    IncrementalAlteration, IsrChange, IsrState, NewPartitions, NewTopic, Predecessor,
+    ProducerIdBlock, Reassignment, TopicRef, UpgradeType,
 };
 use crate::machine::metadata::{ConfigResource, Endpoint};
 use crate::types::{
@@ -69,21 +69,25 @@ fn registration() -> impl Strategy<Value = BrokerRegistration> {
             security_protocol,
         },
     );
-    (node(), [id(), id()], maybe(name()), some(endpoint), maybe(name()), any::<[bool; 2]>())
-        .prop_map(
-            |(id, [incarnation, directory_id], cluster_id, endpoints, rack, [is_first, ready])| {
-                BrokerRegistration {
-                    id,
-                    incarnation,
-                    directory_id,
-                    is_first,
-                    cluster_id,
-                    endpoints,
-                    rack,
-                    ready,
-                }
-            },
-        )
+    let predecessor = (any::<i64>().prop_map(BrokerEpoch), any::<bool>(), maybe(text()))
+        .prop_map(|(epoch, left_all, durability)| Predecessor { epoch, left_all, durability });
+    let process = ([id(), id()], any::<[bool; 2]>(), maybe(predecessor));
+    (node(), process, maybe(name()), some(endpoint), maybe(name())).prop_map(
+        |(id, process, cluster_id, endpoints, rack)| {
+            let ([incarnation, directory_id], [is_first, ready], predecessor) = process;
+            BrokerRegistration {
+                id,
+                incarnation,
+                directory_id,
+                is_first,
+                predecessor,
+                cluster_id,
+                endpoints,
+                rack,
+                ready,
+            }
+        },
+    )
 }
 
 fn new_topic() -> impl Strategy<Value = NewTopic> {
@@ -337,7 +341,7 @@ fn no_kind_is_left_out_above() {
 #[test]
 fn what_is_not_known_is_refused_by_name() {
     let refused = |text: &str| AnyCommand::decode(text.as_bytes()).unwrap_err();
-    let newer = refused(r#"{"version":2,"command":{"levitate":{}}}"#);
+    let newer = refused(r#"{"version":3,"command":{"levitate":{}}}"#);
     assert_eq!(newer.code(), ErrorCode::UnsupportedVersion);
     for (text, word) in [
         (r#"{"version":1,"command":{"levitate":{}}}"#, "levitate"),
@@ -365,12 +369,16 @@ fn length_is_bounded_both_ways() {
 
 #[test]
 fn the_form_is_kept() {
+    // A registration of version 1 did not name its predecessor.
+    let text = r#"{"version":1,"command":{"broker_registration":{"id":1,"incarnation":"BwcHBwcHBwcHBwcHBwcHBw","directory_id":"BwcHBwcHBwcHBwcHBwcHBw","is_first":true,"cluster_id":null,"endpoints":[],"rack":null,"ready":true}}}"#;
+    let read = AnyCommand::decode(text.as_bytes()).unwrap();
+    assert!(matches!(read, AnyCommand::BrokerRegistration(one) if one.predecessor.is_none()));
     let command = DeleteTopics { topics: vec![TopicRef::Name("orders".into())] }.pack();
-    let text = r#"{"version":1,"command":{"delete_topics":{"topics":[{"name":"orders"}]}}}"#;
+    let text = r#"{"version":2,"command":{"delete_topics":{"topics":[{"name":"orders"}]}}}"#;
     assert_eq!(String::from_utf8(command.encode().unwrap()).unwrap(), text);
     let refused = Refusal::new(ErrorCode::UnknownTopicOrPartition, "gone");
     let reply = AnyReply::DeleteTopics(vec![Err(refused)]);
     let answer = CommandAnswer::Committed { offset: Offset(17), reply };
-    let text = r#"{"version":1,"answer":{"committed":{"offset":17,"reply":{"delete_topics":[{"Err":{"code":3,"message":"gone"}}]}}}}"#;
+    let text = r#"{"version":2,"answer":{"committed":{"offset":17,"reply":{"delete_topics":[{"Err":{"code":3,"message":"gone"}}]}}}}"#;
     assert_eq!(String::from_utf8(answer.encode().unwrap()).unwrap(), text);
 }

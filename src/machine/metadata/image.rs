@@ -22,11 +22,15 @@ pub struct SupportedFeature {
     pub max_level: i16,
 }
 
+/// The feature whose level says whether the controller keeps eligible leader replicas (KIP-966).
+pub const ELR_FEATURE: &str = "eligible.leader.replicas.version";
+
 /// The features of this build, by name. The level of `metadata.version` is Apache Kafka's 4.3-IV0: it
 /// tells clients which requests they may expect, and those of 4.4 stand for ACLs by address range and
 /// for unregistering controllers, which are not here. That of `group.version` says that the consumer
 /// protocol (KIP-848) is available. The features of transactions come with them.
 pub const SUPPORTED_FEATURES: &[SupportedFeature] = &[
+    SupportedFeature { name: ELR_FEATURE, min_level: 0, max_level: 1 },
     SupportedFeature { name: "group.version", min_level: 0, max_level: 1 },
     SupportedFeature { name: "metadata.version", min_level: 30, max_level: 30 },
 ];
@@ -100,6 +104,11 @@ pub struct PartitionImage {
     pub removing: Vec<NodeId>,
     /// Replicas that a reassignment adds.
     pub adding: Vec<NodeId>,
+    /// The eligible leader replicas (KIP-966): they are not in sync any more, but have everything that is committed,
+    /// because nothing was since they left.
+    pub elr: Vec<NodeId>,
+    /// Who led last, while nobody leads, by Kafka's name for it; one at most.
+    pub last_known_elr: Vec<NodeId>,
     /// The leader, or [`NodeId::NONE`].
     pub leader: NodeId,
     /// The term of the leader.
@@ -121,6 +130,12 @@ impl PartitionImage {
         !self.removing.is_empty() || !self.adding.is_empty()
     }
 
+    /// How many must be in sync for anything to be committed: `min.insync.replicas`, at most as many as there are.
+    #[must_use]
+    pub fn min_in_sync(&self, configured: i32) -> usize {
+        usize::try_from(configured).unwrap_or(1).min(self.replicas.len())
+    }
+
     /// META-2 of one state.
     pub(super) fn is_consistent(&self) -> bool {
         let is_replica = |node| self.replicas.contains(node);
@@ -129,6 +144,8 @@ impl PartitionImage {
             && self.adding.iter().all(is_replica)
             && (self.leader == NodeId::NONE || self.isr.contains(&self.leader))
             && self.isr.iter().all(is_replica)
+            && self.elr.iter().all(|node| is_replica(node) && !self.isr.contains(node))
+            && self.last_known_elr.iter().all(is_replica)
     }
 }
 

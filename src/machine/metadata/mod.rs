@@ -14,8 +14,8 @@
 //! Invariants, held by `replay` and by the property tests of the controller:
 //!
 //! - META-1: replaying `image.to_records()` on an empty image yields the same image.
-//! - META-2: a partition has no leader or one in its ISR, its ISR is a subset of its replicas,
-//!   and neither of its epochs ever decreases.
+//! - META-2: a partition has no leader or one in its ISR, its ISR and its ELR are subsets of its replicas without a
+//!   common member, and neither of its epochs ever decreases.
 //! - META-3: partitions of a topic are numbered from 0 without a gap; a topic id is never reused.
 //! - META-4: a record that does not fit the image (unknown topic, decreasing epoch) is an error,
 //!   not a guess: the log is damaged or was written by a newer version.
@@ -30,8 +30,8 @@ mod record;
 
 pub use delta::{MetadataDelta, MetadataUpdate};
 pub use image::{
-    BrokerImage, Endpoint, MetadataImage, PartitionImage, SUPPORTED_FEATURES, SupportedFeature,
-    TopicImage,
+    BrokerImage, ELR_FEATURE, Endpoint, MetadataImage, PartitionImage, SUPPORTED_FEATURES,
+    SupportedFeature, TopicImage,
 };
 pub(crate) use record::uuid_text;
 pub use record::{ConfigResource, MetadataRecord, PartitionRecord, is_internal_topic};

@@ -6,7 +6,7 @@
 //!
 //! - `RECORD_VERSION` is raised when an existing kind of record changes; a record of a higher
 //!   version is refused with both numbers, never guessed at. A record bears the version in which its
-//!   kind last changed.
+//!   kind last changed, or an earlier one that says the same: a partition without eligible leaders is as in version 1.
 //! - A kind or a field that is not known is refused too: ignoring what a newer version meant
 //!   would make two nodes disagree.
 //! - A kind is never renamed or reused. Ids are Kafka's 22-character text.
@@ -19,8 +19,9 @@ use super::image::{Endpoint, PartitionImage};
 use crate::error::{Error, Result};
 use crate::types::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, ProducerId, TopicId, Uuid};
 
-/// The highest version of the encoding, which this build writes and reads: 2 added the directory to the registration.
-const RECORD_VERSION: u16 = 2;
+/// The highest version of the encoding, which this build writes and reads: 2 added the directory to the registration, 3
+/// the eligible leaders to partitions.
+const RECORD_VERSION: u16 = 3;
 
 /// The resource a setting is stored for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -153,6 +154,12 @@ pub struct PartitionRecord {
     /// Replicas that a reassignment adds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adding: Option<Vec<NodeId>>,
+    /// Those outside the ISR that have everything committed (since version 3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elr: Option<Vec<NodeId>>,
+    /// Who led last (since version 3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_known_elr: Option<Vec<NodeId>>,
     /// The leader, or none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<NodeId>,
@@ -166,6 +173,7 @@ impl PartitionRecord {
     /// The record that creates a partition with this state.
     #[must_use]
     pub fn create(topic_id: TopicId, partition: i32, state: &PartitionImage) -> MetadataRecord {
+        let some = |nodes: &Vec<NodeId>| (!nodes.is_empty()).then(|| nodes.clone());
         MetadataRecord::Partition(Self {
             topic_id,
             partition,
@@ -173,6 +181,8 @@ impl PartitionRecord {
             isr: Some(state.isr.clone()),
             removing: Some(state.removing.clone()),
             adding: Some(state.adding.clone()),
+            elr: some(&state.elr),
+            last_known_elr: some(&state.last_known_elr),
             leader: Some(state.leader),
             leader_epoch: state.leader_epoch,
             partition_epoch: state.partition_epoch,
@@ -194,6 +204,8 @@ impl PartitionRecord {
             isr: None,
             removing: None,
             adding: None,
+            elr: None,
+            last_known_elr: None,
             leader: None,
             leader_epoch,
             partition_epoch,
@@ -207,6 +219,8 @@ impl PartitionRecord {
             isr: self.isr.clone()?,
             removing: self.removing.clone()?,
             adding: self.adding.clone()?,
+            elr: self.elr.clone().unwrap_or_default(),
+            last_known_elr: self.last_known_elr.clone().unwrap_or_default(),
             leader: self.leader?,
             leader_epoch: self.leader_epoch,
             partition_epoch: self.partition_epoch,
@@ -224,6 +238,8 @@ impl PartitionRecord {
         set(&mut state.isr, &self.isr);
         set(&mut state.removing, &self.removing);
         set(&mut state.adding, &self.adding);
+        set(&mut state.elr, &self.elr);
+        set(&mut state.last_known_elr, &self.last_known_elr);
         state.leader = self.leader.unwrap_or(state.leader);
         state.leader_epoch = self.leader_epoch;
         state.partition_epoch = self.partition_epoch;
@@ -258,6 +274,11 @@ impl MetadataRecord {
     pub fn encode(&self) -> Result<Vec<u8>> {
         let version = match self {
             Self::RegisterBroker { .. } => 2,
+            Self::Partition(one) | Self::ChangePartition(one)
+                if one.elr.is_some() || one.last_known_elr.is_some() =>
+            {
+                3
+            }
             _ => 1,
         };
         serde_json::to_vec(&EnvelopeRef { version, record: self })

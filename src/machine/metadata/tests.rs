@@ -11,6 +11,8 @@ fn partition(id: u8, partition: i32) -> MetadataRecord {
         isr: vec![NodeId(1)],
         removing: vec![],
         adding: vec![],
+        elr: Vec::new(),
+        last_known_elr: Vec::new(),
         leader: NodeId(1),
         leader_epoch: LeaderEpoch(0),
         partition_epoch: PartitionEpoch(0),
@@ -128,6 +130,9 @@ fn what_an_earlier_build_stored_is_read() {
         let record = MetadataRecord::decode(stored.as_bytes()).unwrap();
         assert_eq!(String::from_utf8(record.encode().unwrap()).unwrap(), stored);
     }
+    let stored = r#"{"version":3,"record":{"change_partition":{"topic_id":"CU7DSyX6TnG9k3-1qTcp8Q","partition":0,"isr":[],"elr":[2,1],"last_known_elr":[1],"leader":-1,"leader_epoch":2,"partition_epoch":2}}}"#;
+    let record = MetadataRecord::decode(stored.as_bytes()).unwrap();
+    assert_eq!(String::from_utf8(record.encode().unwrap()).unwrap(), stored);
     // A registration of version 1 did not name the directory.
     let stored = r#"{"version":1,"record":{"register_broker":{"id":1,"incarnation":"BwcHBwcHBwcHBwcHBwcHBw","epoch":5,"endpoints":[],"rack":null,"fenced":false}}}"#;
     let record = MetadataRecord::decode(stored.as_bytes()).unwrap();
@@ -140,7 +145,7 @@ fn what_an_earlier_build_stored_is_read() {
 #[test]
 fn what_a_newer_version_wrote_is_refused() {
     let refused = |text: &str| MetadataRecord::decode(text.as_bytes()).unwrap_err().to_string();
-    assert!(refused(r#"{"version":3,"record":{"anything":1}}"#).contains("reads up to 2"));
+    assert!(refused(r#"{"version":4,"record":{"anything":1}}"#).contains("reads up to 3"));
     assert!(refused(r#"{"version":1,"record":{"share_group":{}}}"#).contains("unknown variant"));
     let extra = r#"{"version":1,"record":{"remove_topic":{"id":"AQEBAQEBAQEBAQEBAQEBAQ","x":1}}}"#;
     assert!(refused(extra).contains("unknown field"));

@@ -4,6 +4,10 @@
 //! The leader asks for one change at a time. Until it knows the outcome, either of the two sets may be the one that
 //! the next leader is elected from, so a record counts as committed when the *maximal* one has it: both together.
 //!
+//! A smaller ISR is taken from the metadata only, where a change of `min.insync.replicas` that was committed before it
+//! is in effect, too: otherwise this leader might commit by itself what those that left, and are eligible (KIP-966), do
+//! not have. A larger one is taken from the answer as well.
+//!
 //! ```text
 //!              ask                       the controller's answer, or newer metadata
 //! committed ─────────> pending ──────────────────────────────────────────────────> committed
@@ -114,8 +118,12 @@ impl Isr {
         }
         match answer {
             IsrAnswer::Committed { leader_epoch, partition_epoch, isr } => {
+                let isr: BTreeSet<NodeId> = isr.into_iter().collect();
+                if !isr.is_superset(&self.committed) {
+                    return None;
+                }
                 if leader_epoch == request.leader_epoch && partition_epoch >= self.partition_epoch {
-                    self.committed = isr.into_iter().collect();
+                    self.committed = isr;
                     self.partition_epoch = partition_epoch;
                     self.pending = None;
                 }

@@ -32,6 +32,8 @@ pub struct FollowerFetch {
     pub offset: Offset,
     /// The leader's end before the fetch was answered: what is appended meanwhile does not make it lag.
     pub leader_end: Offset,
+    /// Where the follower's log starts, as far as it says.
+    pub log_start: Option<Offset>,
 }
 
 /// Why a follower's fetch says nothing about its log.
@@ -61,6 +63,8 @@ struct Follower {
     caught_up_at: Option<Duration>,
     /// It still was when something was appended, at a time that is not known: since the last tick.
     was_caught_up: bool,
+    /// Where its log starts, as far as it said.
+    log_start: Option<Offset>,
 }
 
 impl Follower {
@@ -169,6 +173,7 @@ impl Leader {
         follower.leader_end = follower.leader_end.max(Some(fetch.leader_end));
         follower.fetched_at = Some(now);
         follower.broker_epoch = Some(fetch.broker_epoch);
+        follower.log_start = fetch.log_start.or(follower.log_start);
         let starts_at = self.epoch_start;
         #[cfg(test)]
         let starts_at =
@@ -226,6 +231,25 @@ impl Leader {
         answer: IsrAnswer,
     ) -> Option<IsrRequest> {
         self.isr.answered(request, answer)
+    }
+
+    /// Of some brokers, the one in sync that has most, if it has `offset`; of those that have as much, the one that was
+    /// caught up last.
+    pub(super) fn nearest(&self, nodes: &[NodeId], offset: Offset) -> Option<NodeId> {
+        let reads = |id: NodeId| {
+            let follower = self.followers.get(&id)?;
+            let end = follower.end.filter(|end| *end >= offset)?;
+            let has = follower.log_start.is_some_and(|start| start <= offset);
+            let is_in_sync = self.isr.committed().contains(&id) && follower.registered.is_some();
+            (has && is_in_sync).then_some((end, follower.caught_up_at, id))
+        };
+        nodes.iter().filter_map(|id| reads(*id)).max().map(|(_, _, id)| id)
+    }
+
+    /// Whether every replica whose broker is active has deleted what lies before `offset`.
+    pub(super) fn have_deleted(&self, offset: Offset) -> bool {
+        let mut active = self.followers.values().filter(|follower| follower.registered.is_some());
+        active.all(|follower| follower.log_start.is_some_and(|start| start >= offset))
     }
 
     /// How far everybody has come who counts, when the leader itself counts up to `own`; none when that is not

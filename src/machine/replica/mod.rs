@@ -265,6 +265,25 @@ impl Replica {
         }
     }
 
+    /// Whether every follower whose broker is active has deleted what lies before `offset`; false if this replica does not
+    /// lead. Like Kafka's low watermark, this is not only about the ISR: whoever comes back later starts at the leader's
+    /// start anyway.
+    pub fn have_deleted(&self, offset: Offset) -> bool {
+        match &self.part {
+            Part::Leader(leader) => leader.have_deleted(offset),
+            Part::Follower { .. } => false,
+        }
+    }
+
+    /// Which of some brokers a consumer should read from at `offset`, when this replica leads; see KIP-392. Only those in
+    /// the ISR: one that lags would let the consumer fall behind, again and again.
+    pub fn nearest(&self, nodes: &[NodeId], offset: Offset) -> Option<NodeId> {
+        match &self.part {
+            Part::Leader(leader) => leader.nearest(nodes, offset),
+            Part::Follower { .. } => None,
+        }
+    }
+
     /// The metadata changed: role, epoch, replicas, the members of the ISR, or who is registered. What is known of the
     /// followers is forgotten in a new epoch only.
     ///

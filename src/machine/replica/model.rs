@@ -249,6 +249,7 @@ impl Model {
                     broker_epoch: BrokerEpoch(*broker_epoch),
                     offset: Offset(offset),
                     leader_end: Offset(leader_end),
+                    log_start: None,
                 };
                 let fetched = replica.fetched(&fetch, self.now);
                 let registered = self.registered.0.get(node);
@@ -331,6 +332,8 @@ impl Model {
         };
         let effects = replica.isr_answered(&request, answer);
         match answered {
+            // A smaller ISR comes with the metadata.
+            Answered::Committed if !self.isr.iter().all(|id| isr.contains(id)) => {}
             Answered::Committed => {
                 self.isr = isr;
                 self.partition_epoch += 1;

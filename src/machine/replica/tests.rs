@@ -16,6 +16,8 @@ pub(super) fn image(leader: i32, epoch: i32, isr: &[i32]) -> PartitionImage {
         isr: isr.iter().copied().map(NodeId).collect(),
         removing: Vec::new(),
         adding: Vec::new(),
+        elr: Vec::new(),
+        last_known_elr: Vec::new(),
         leader: NodeId(leader),
         leader_epoch: LeaderEpoch(epoch),
         partition_epoch: PartitionEpoch(0),
@@ -71,6 +73,7 @@ fn fetch(node: i32, offset: i64, leader_end: i64) -> FollowerFetch {
         broker_epoch: BrokerEpoch(10 + i64::from(node)),
         offset: Offset(offset),
         leader_end: Offset(leader_end),
+        log_start: None,
     }
 }
 
@@ -197,6 +200,44 @@ fn a_follower_joins_and_counts_before_the_controller_has_said_so() {
     let request = replica.tick(LAG * 4).request.unwrap();
     assert_eq!(nodes(&request), [1]);
     assert_eq!(replica.in_sync(), Some(2), "not before the controller has said so");
+    // The answer may overtake a lower minimum, which comes with the metadata.
+    let smaller = IsrAnswer::Committed {
+        leader_epoch: LeaderEpoch(0),
+        partition_epoch: PartitionEpoch(2),
+        isr: vec![NodeId(1)],
+    };
+    assert_eq!(replica.isr_answered(&request, smaller), Effects::default());
+    assert_eq!(replica.in_sync(), Some(2));
+    let image = PartitionImage { partition_epoch: PartitionEpoch(2), ..image(1, 0, &[1]) };
+    assign(&mut replica, &image);
+    assert_eq!(replica.in_sync(), Some(1));
+}
+
+#[test]
+fn consumers_are_sent_to_replicas_that_have_what_they_ask_for() {
+    let mut replica = found(LocalDurability::Written, 0);
+    assign(&mut replica, &image(1, 0, &[1, 2, 3]));
+    drop(replica.appended(Offset(10)));
+    let near = [NodeId(2), NodeId(3)];
+    assert_eq!(replica.nearest(&near, Offset(0)), None, "nothing is known of them");
+    let now = Duration::ZERO;
+    let from = |node, offset, start| FollowerFetch {
+        log_start: Some(Offset(start)),
+        ..fetch(node, offset, 10)
+    };
+    drop(replica.fetched(&from(2, 8, 4), now).unwrap());
+    drop(replica.fetched(&from(3, 9, 6), now).unwrap());
+    for (offset, nearest) in [(3, None), (4, Some(2)), (6, Some(3)), (9, Some(3)), (10, None)] {
+        assert_eq!(replica.nearest(&near, Offset(offset)), nearest.map(NodeId), "{offset}");
+    }
+    assert_eq!(replica.nearest(&[NodeId(4)], Offset(8)), None);
+    let smaller = PartitionImage { partition_epoch: PartitionEpoch(1), ..image(1, 0, &[1, 2]) };
+    assign(&mut replica, &smaller);
+    assert_eq!(replica.nearest(&near, Offset(8)), Some(NodeId(2)), "3 lags");
+    assert!(!replica.have_deleted(Offset(5)), "2 has more");
+    drop(replica.fetched(&from(2, 10, 5), now).unwrap());
+    assert!(replica.have_deleted(Offset(5)));
+    assert!(!replica.have_deleted(Offset(7)), "3 counts although it is not in sync");
 }
 
 #[test]

@@ -29,7 +29,7 @@ impl Round {
     async fn read(
         call: &Call<'_>,
         wanted: Vec<(PartitionKey, FetchInterest)>,
-        limits: Limits,
+        limits: &Limits,
         which: Read,
     ) -> Self {
         let topics = Topics::of(call);
@@ -43,7 +43,7 @@ impl Round {
         Self { keys, targets, reads }
     }
 
-    fn is_enough(&self, limits: Limits) -> bool {
+    fn is_enough(&self, limits: &Limits) -> bool {
         is_enough(&self.targets, &self.reads, limits)
     }
 
@@ -85,7 +85,7 @@ fn is_said(target: &Target, read: &Result<FetchRead>, fetcher: Fetcher) -> bool 
 pub(super) async fn handle(
     call: &Call<'_>,
     request: &FetchRequest,
-    limits: Limits,
+    limits: &Limits,
     follower: Follower,
 ) -> FetchResponse {
     let fetch = session_fetch(request);

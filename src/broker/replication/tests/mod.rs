@@ -3,6 +3,7 @@
 
 mod followers;
 mod leaders;
+mod nearby;
 mod planted;
 mod rig;
 mod schedules;

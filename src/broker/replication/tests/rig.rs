@@ -45,6 +45,8 @@ use crate::types::{
 /// How long anything may take that is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+const RACK_AWARE: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
+
 const TOPIC: &str = "orders";
 
 /// `replica.lag.time.max.ms` of all brokers.
@@ -93,11 +95,12 @@ pub(super) struct Ask {
     pub(super) leader_epoch: i32,
     pub(super) wait_ms: i32,
     pub(super) known: i64,
+    pub(super) rack: &'static str,
 }
 
 impl Ask {
     pub(super) fn at(offset: i64) -> Self {
-        Self { offset, last_epoch: -1, leader_epoch: -1, wait_ms: 0, known: i64::MAX }
+        Self { offset, last_epoch: -1, leader_epoch: -1, wait_ms: 0, known: i64::MAX, rack: "" }
     }
 }
 
@@ -130,6 +133,8 @@ impl Cluster {
             ..BrokerOptions::in_directory("/data")
         }
         .with("node.id", id.to_string())
+        .with("broker.rack", format!("r{id}"))
+        .with("replica.selector.class", RACK_AWARE)
         .with("replica.lag.time.max.ms", lag);
         let quorum: Arc<dyn MetadataLog> = Arc::new(ToRemote(Arc::clone(&self.controller)));
         let broker = boot::tests::start_on(node.machine.env(), &options, quorum).await;
@@ -144,6 +149,7 @@ impl Cluster {
             incarnation: Uuid([u8::try_from(id).unwrap(); 16]),
             directory_id: Uuid([u8::try_from(id).unwrap(); 16]),
             is_first: true,
+            predecessor: None,
             cluster_id: None,
             endpoints: Vec::new(),
             rack: None,
@@ -257,6 +263,8 @@ impl Cluster {
         let record = PartitionRecord {
             leader: Some(NodeId(leader)),
             isr: Some(isr.iter().copied().map(NodeId).collect()),
+            elr: Some(Vec::new()),
+            last_known_elr: Some(Vec::new()),
             ..PartitionRecord::change(
                 self.topic_id(),
                 0,
@@ -265,6 +273,18 @@ impl Cluster {
             )
         };
         self.controller.commit(&[MetadataRecord::ChangePartition(record)]);
+    }
+
+    /// The controller takes a broker for dead.
+    pub(super) fn fence(&self, id: i32) {
+        let epoch = self.controller.image().broker(NodeId(id)).unwrap().epoch;
+        let (id, fenced, shutting_down) = (NodeId(id), true, false);
+        self.controller.commit(&[MetadataRecord::ChangeBroker {
+            id,
+            epoch,
+            fenced,
+            shutting_down,
+        }]);
     }
 
     pub(super) fn partition(&self, id: i32) -> Arc<Partition> {
@@ -385,6 +405,7 @@ impl Cluster {
             max_wait_ms: ask.wait_ms,
             min_bytes: 1,
             session_epoch: -1,
+            rack_id: ask.rack.into(),
             topics: vec![topic],
             ..FetchRequest::default()
         };

@@ -1,4 +1,4 @@
-//! Schedules drawn from a seed: three brokers, of which one after the other is killed, cut off, or made the leader, while
+//! Schedules drawn from a seed: three brokers, of which one after the other is killed, loses its power, is cut off, or made the leader, while
 //! records are produced. What was acknowledged with `acks=all` must be there in the end, at its offset, on all of them.
 
 use std::collections::BTreeMap;
@@ -18,7 +18,6 @@ const ALL: [i32; 3] = [1, 2, 3];
 struct Schedule {
     random: SimRandom,
     cluster: Cluster,
-    by_fsync: bool,
     down: Vec<i32>,
     acknowledged: BTreeMap<i64, String>,
     produced: usize,
@@ -28,13 +27,12 @@ impl Schedule {
     async fn new(seed: u64) -> Self {
         let random = SimRandom::stream(seed, "schedule");
         let cluster = Cluster::start(seed, &ALL).await;
-        let by_fsync = random.one_in(2);
         let min_in_sync = if random.one_in(4) { "1" } else { "2" };
-        let durability = if by_fsync { "fsync" } else { "os" };
+        let durability = if random.one_in(2) { "fsync" } else { "os" };
         let configs = [("min.insync.replicas", min_in_sync), ("durability", durability)];
         cluster.create(&ALL, &configs).await;
         let (down, acknowledged) = (Vec::new(), BTreeMap::new());
-        Self { random, cluster, by_fsync, down, acknowledged, produced: 0 }
+        Self { random, cluster, down, acknowledged, produced: 0 }
     }
 
     fn below(&self, bound: usize) -> usize {
@@ -95,7 +93,7 @@ impl Schedule {
                 let victim = ALL[self.below(3)];
                 let others = self.candidates().into_iter().filter(|id| *id != victim).count();
                 if self.down.is_empty() && others > 0 {
-                    if self.by_fsync && self.random.one_in(2) {
+                    if self.random.one_in(2) {
                         self.cluster.power_cut(victim);
                     } else {
                         self.cluster.kill(victim);

@@ -87,6 +87,18 @@ fn a_batch_expires_while_it_waits_and_is_not_retried_after() {
 }
 
 #[test]
+fn a_batch_that_too_few_replicas_have_is_sent_again_under_its_number() {
+    let mut accumulator = accumulator(Settings::default());
+    accumulator.append_batch(TimestampMs(0), &partition(0), 10, 5, vec![1]);
+    let sent = drain(&mut accumulator, 0).remove(0);
+    let stamp = sent.stamp;
+    let few = Verdict::Refused(ErrorCode::NotEnoughReplicasAfterAppend);
+    assert!(matches!(accumulator.settle(TimestampMs(1), sent, few, 0), Settled::Retrying));
+    // It may be in the log: with the same number, the leader recognises it.
+    assert_eq!(drain(&mut accumulator, 1_000).remove(0).stamp, stamp);
+}
+
+#[test]
 fn after_a_refused_batch_the_numbers_start_again_under_a_higher_epoch() {
     let mut accumulator = accumulator(Settings::default());
     for number in 0..3 {
