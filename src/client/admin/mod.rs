@@ -10,6 +10,7 @@ mod describe;
 mod groups;
 mod offsets;
 mod progress;
+mod quorum;
 mod types;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +22,7 @@ pub use progress::{GroupPartition, PlannedOffset, ResetTo, TopicScope, total_lag
 pub use types::{
     ActiveProducer, ClusterDescription, ConfigChange, ConfigEntry, ConfigSource, CreatedTopic,
     Feature, ListedOffset, LogDir, NewTopic, OffsetSpec, QuorumDescription, QuorumReplica,
-    Resource, ResourceType, all_or_first_error,
+    RaftVoterEndpoint, Resource, ResourceType, all_or_first_error,
 };
 
 pub(crate) use offsets::list_offsets;
