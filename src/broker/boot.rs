@@ -207,6 +207,7 @@ impl Foundation {
 /// Joins the cluster, phase by phase.
 async fn join(broker: &Broker) -> Result<()> {
     let (state, progress) = (broker.state(), broker.reception().progress());
+    joining::check_alone(state).await?;
     // Who could never join need not wait for it.
     let cluster_id = tokio::select! {
         biased;

@@ -20,7 +20,7 @@ use super::boot;
 use super::link::Link;
 use super::listener::BoundListener;
 use super::state::BrokerState;
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, QuorumVoter};
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::controller::METADATA_TOPIC;
 use crate::machine::metadata::Endpoint;
@@ -28,7 +28,9 @@ use crate::machine::quorum::ReplicaKey;
 use crate::protocol::Str;
 use crate::protocol::messages::add_raft_voter::{AddRaftVoterRequest, Listener};
 use crate::protocol::messages::describe_cluster::DescribeClusterRequest;
-use crate::protocol::messages::describe_quorum::{DescribeQuorumRequest, PartitionData, TopicData};
+use crate::protocol::messages::describe_quorum::{
+    DescribeQuorumRequest, PartitionData, ReplicaState, TopicData,
+};
 use crate::protocol::messages::remove_raft_voter::RemoveRaftVoterRequest;
 use crate::types::NodeId;
 
@@ -39,6 +41,8 @@ pub(super) const JOINING: &str = "ottla-node-joining-";
 
 /// How long a boot takes its course before it is asked what may keep it from ending; and between two such questions.
 const QUESTIONS: Duration = Duration::from_secs(1);
+/// How long a node that could start at once waits for those that it is to join.
+const ALONE_MAX: Duration = Duration::from_secs(2);
 /// How long an answer may take.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// How long to wait before the next try to become a voter.
@@ -59,11 +63,16 @@ pub(super) fn voter_endpoints(
     endpoints
 }
 
+/// The addresses at which the settings say that other nodes are.
+fn addresses(state: &BrokerState) -> Vec<String> {
+    let config = state.config();
+    let listed = config.other_voters().map(QuorumVoter::address);
+    config.bootstrap_servers.iter().cloned().chain(listed).collect()
+}
+
 /// Asks the nodes that this one is to find why it could never join them, and ends when there is a reason.
 pub(super) async fn refusal(state: &BrokerState) -> Error {
-    let config = state.config();
-    let listed = config.other_voters().map(crate::config::QuorumVoter::address);
-    let addresses: Vec<String> = config.bootstrap_servers.iter().cloned().chain(listed).collect();
+    let addresses = addresses(state);
     if addresses.is_empty() {
         return std::future::pending().await;
     }
@@ -81,6 +90,24 @@ pub(super) async fn refusal(state: &BrokerState) -> Error {
     }
 }
 
+/// A node that is the only voter of its log waits for nobody, and would serve beside the cluster that it is to join. If
+/// that answers at once, it says whether it is the same.
+///
+/// # Errors
+///
+/// It is another one.
+pub(super) async fn check_alone(state: &BrokerState) -> Result<()> {
+    let (addresses, voters) = (addresses(state), state.metadata().voters());
+    if addresses.is_empty() || voters.len() != 1 || voters.get(state.node_id()).is_none() {
+        return Ok(());
+    }
+    let asked =
+        addresses.iter().map(|address| tokio::time::timeout(ALONE_MAX, refused_at(state, address)));
+    let told = futures::future::join_all(asked).await;
+    let refusal = told.into_iter().filter_map(|told| told.ok()?.ok()?).next();
+    refusal.map_or(Ok(()), Err)
+}
+
 async fn refused_at(state: &BrokerState, address: &str) -> Result<Option<Error>> {
     let name = format!("ottla-node-{}-boot", state.node_id());
     let link = Link::open(&state.env().net, address, &name).await?;
@@ -91,9 +118,15 @@ async fn refused_at(state: &BrokerState, address: &str) -> Result<Option<Error>>
     };
     let quorum = link.call(DescribeQuorumRequest { topics: vec![topic] }, ANSWER_MAX).await?;
     let mut partitions = quorum.topics.into_iter().flat_map(|topic| topic.partitions);
-    // Only who leads can say so, and this node does not.
-    let is_taken = partitions.any(|told| told.error_code == 0 && told.leader_id == me.0);
-    if is_taken && state.quorum().leader != me {
+    // Only who leads says so, and with this directory that could only be this process.
+    let is_other = |voter: &ReplicaState| {
+        voter.replica_id == me.0 && voter.replica_directory_id != meta.directory_id
+    };
+    let is_taken = partitions.any(|told| {
+        let leads = told.error_code == 0 && told.leader_id == me.0;
+        leads && told.current_voters.iter().any(is_other)
+    });
+    if is_taken {
         let text = format!(
             "node {me} of the cluster at {address} is another process, which is running; give this one a different \
              node.id"
@@ -107,7 +140,7 @@ async fn refused_at(state: &BrokerState, address: &str) -> Result<Option<Error>>
         return Ok(None);
     }
     let text = format!(
-        "the data of this node belong to cluster {ours}, but the node at {address} to cluster {theirs}"
+        "the data of this node belong to cluster {ours}, but the node at {address} belongs to cluster {theirs}"
     );
     Ok(Some(Error::told(ErrorCode::InconsistentClusterId, text)))
 }

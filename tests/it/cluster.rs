@@ -141,10 +141,14 @@ pub(crate) fn metadata(client: &mut Client, topic: &str) -> MetadataResponse {
 }
 
 pub(crate) fn create(client: &mut Client, topic: &str) {
+    create_with(client, topic, 1, 3);
+}
+
+pub(crate) fn create_with(client: &mut Client, topic: &str, partitions: i32, replicas: i16) {
     let topic = CreatableTopic {
         name: topic.into(),
-        num_partitions: 1,
-        replication_factor: 3,
+        num_partitions: partitions,
+        replication_factor: replicas,
         ..CreatableTopic::default()
     };
     let request = CreateTopicsRequest {

@@ -8,9 +8,9 @@
 //! there are as many voters as nodes make of themselves.
 //! Versions: AddRaftVoter v1 may be answered when the leader has the change, before it is committed.
 //! Errors: INCONSISTENT_CLUSTER_ID with both ids; NOT_LEADER_OR_FOLLOWER when nobody is known to lead; INVALID_REQUEST
-//! without a directory id or a listener, and for the last voter; DUPLICATE_VOTER, VOTER_NOT_FOUND; REQUEST_TIMED_OUT when
-//! another change is under way, for a new voter that is not reached or does not follow closely, and when a change
-//! is not committed in time: it may be yet.
+//! without a directory id or a listener; DUPLICATE_VOTER; VOTER_NOT_FOUND, also for the last voter, which stays;
+//! REQUEST_TIMED_OUT when another change is under way, for a new voter that is not reached or does not follow closely,
+//! and when a change is not committed in time: it may be yet.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -238,7 +238,7 @@ fn refused(refusal: Refusal, key: &ReplicaKey) -> Error {
             format!("node {id} with the directory {directory_id} is no voter"),
         ),
         Refusal::LastVoter => (
-            ErrorCode::InvalidRequest,
+            ErrorCode::VoterNotFound,
             format!("node {id} is the only voter: without it there is no quorum"),
         ),
         Refusal::NotCaughtUp => (

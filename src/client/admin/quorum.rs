@@ -92,8 +92,8 @@ impl Admin {
     ///
     /// # Errors
     ///
-    /// `VOTER_NOT_FOUND`; `REQUEST_TIMED_OUT` while another change is under way; `INVALID_REQUEST` without a directory
-    /// id, and for the last voter.
+    /// `VOTER_NOT_FOUND`, also for the last voter, which stays; `REQUEST_TIMED_OUT` while another change is under way;
+    /// `INVALID_REQUEST` without a directory id.
     pub async fn remove_raft_voter(&self, id: NodeId, directory_id: Uuid) -> Result<()> {
         let request = RemoveRaftVoterRequest {
             cluster_id: None,
