@@ -26,6 +26,7 @@ use super::blocking::blocking;
 use super::cleaner;
 use super::coordinator::{GroupCoordinators, ShardParts};
 use super::crash_watch;
+use super::joining;
 use super::listener::{BoundListener, Listeners, socket_options};
 use super::log_threads::LogThreads;
 use super::maintenance;
@@ -145,7 +146,8 @@ struct Foundation {
 impl Foundation {
     async fn start_quorum(&self) -> Result<Arc<dyn MetadataLog>> {
         let volatile = self.temporary.is_some();
-        super::quorum::start(&self.env, &self.config, &self.directory, volatile).await
+        let endpoints = joining::voter_endpoints(&self.config, self.reception.bound());
+        super::quorum::start(&self.env, &self.config, &self.directory, endpoints, volatile).await
     }
 
     /// The broker that stands on this, of whose quorum the log is; it knows nobody yet.
@@ -205,23 +207,30 @@ impl Foundation {
 /// Joins the cluster, phase by phase.
 async fn join(broker: &Broker) -> Result<()> {
     let (state, progress) = (broker.state(), broker.reception().progress());
-    let (config, log) = (state.config(), broker.metadata());
-    let cluster_id = find_cluster(broker).await?;
+    joining::check_alone(state).await?;
+    // Who could never join need not wait for it.
+    let cluster_id = tokio::select! {
+        biased;
+        found = find_cluster(broker) => found?,
+        refusal = joining::refusal(state) => return Err(refusal),
+    };
     progress.reach(Phase::ClusterKnown);
     let registration = registration(broker, cluster_id)?;
-    let registered = membership::register(log, &config, &registration);
+    let has_peers = !registration.ready;
+    let registered = membership::register(state, &registration);
     let Committed { reply, offset } = within(state, registered, "the metadata quorum").await??;
     let epoch = reply?;
     state.set_broker_epoch(epoch);
     progress.reach(Phase::Registered);
     let incarnation = registration.incarnation;
-    if config.has_peers() {
-        start_heartbeats(broker, registration, epoch);
-        let (tasks, stop) = (broker.reception().tasks(), broker.reception().stop());
-        for voter in config.other_voters().cloned() {
-            tasks.spawn(crash_watch::watch(Arc::clone(state), voter, stop.clone()));
-        }
+    let (tasks, stop) = (broker.reception().tasks(), broker.reception().stop());
+    let heartbeats = heartbeats(broker, registration, epoch);
+    if has_peers {
+        tasks.spawn(heartbeats.run(stop.clone()));
+    } else {
+        tasks.spawn(heartbeats.run_when_joined(stop.clone()));
     }
+    tasks.spawn(crash_watch::watch_all(Arc::clone(state), tasks.clone(), stop.clone()));
     let (caught_up, ()) = tokio::join!(catch_up(broker, offset), note_registration(state, epoch));
     caught_up?;
     progress.reach(Phase::CaughtUp);
@@ -231,16 +240,18 @@ async fn join(broker: &Broker) -> Result<()> {
     progress.reach(Phase::Unfenced);
     serve(broker);
     progress.reach(Phase::Serving);
+    let endpoints = joining::voter_endpoints(&state.config(), broker.reception().bound());
+    tasks.spawn(joining::become_voter(Arc::clone(state), endpoints, stop.clone()));
     tracing::info!(node = %state.node_id(), bootstrap = broker.bootstrap_servers(), "serving");
     Ok(())
 }
 
 /// Waits for others, and says for whom.
 async fn within<T>(state: &BrokerState, work: impl Future<Output = T>, what: &str) -> Result<T> {
-    let config = state.config();
-    let max = Duration::from_millis(config.cluster.registration_timeout_ms.into());
+    let has_peers = state.has_peers();
+    let max = Duration::from_millis(state.config().cluster.registration_timeout_ms.into());
     let reminders = async {
-        if config.has_peers() {
+        if has_peers {
             membership::remind(state, what).await;
         } else {
             std::future::pending::<()>().await;
@@ -249,7 +260,7 @@ async fn within<T>(state: &BrokerState, work: impl Future<Output = T>, what: &st
     tokio::select! {
         biased;
         done = tokio::time::timeout(max, work) => done.map_err(|_elapsed| {
-            if config.has_peers() {
+            if has_peers {
                 Error::timeout(format!("{what}, waiting for {}", membership::awaited(state)), max)
             } else {
                 Error::timeout(what, max)
@@ -268,8 +279,7 @@ async fn find_cluster(broker: &Broker) -> Result<Arc<str>> {
     let is_proposal = known.is_none();
     let cluster_id = known.unwrap_or_else(|| state.env().random.uuid().to_string());
     let bootstrap = Bootstrap { cluster_id: cluster_id.into(), is_proposal };
-    let config = state.config();
-    let asked = membership::ask(broker.metadata(), &config, bootstrap);
+    let asked = membership::ask(state, bootstrap);
     let cluster_id = within(state, asked, "the metadata quorum").await??.reply?;
     if is_proposal {
         let (storage, adopted) = (Arc::clone(storage), Arc::clone(&cluster_id));
@@ -295,7 +305,7 @@ fn registration(broker: &Broker, cluster_id: Arc<str>) -> Result<BrokerRegistrat
         cluster_id: Some(cluster_id),
         endpoints: endpoints(&config, broker.reception().bound()),
         rack: config.broker_rack.as_deref().map(Into::into),
-        ready: !config.has_peers(),
+        ready: !state.has_peers(),
     })
 }
 
@@ -317,16 +327,14 @@ pub(super) async fn note_registration(state: &Arc<BrokerState>, epoch: BrokerEpo
     }
 }
 
-fn start_heartbeats(broker: &Broker, registration: BrokerRegistration, epoch: BrokerEpoch) {
-    let reception = broker.reception();
-    let heartbeats = Heartbeats {
+fn heartbeats(broker: &Broker, registration: BrokerRegistration, epoch: BrokerEpoch) -> Heartbeats {
+    Heartbeats {
         state: Arc::clone(broker.state()),
         metadata: Arc::clone(broker.metadata()),
         membership: Arc::clone(broker.membership()),
         registration,
         epoch,
-    };
-    reception.tasks().spawn(heartbeats.run(reception.stop().clone()));
+    }
 }
 
 /// Makes the metadata true here up to an offset, and from there on whatever follows.
@@ -391,9 +399,16 @@ fn serve(broker: &Broker) {
 
 /// Where other brokers, and clients that ask other brokers, reach this one: by each of its listeners, but those of
 /// controllers.
-fn endpoints(config: &BrokerConfig, bound: &[Arc<BoundListener>]) -> Vec<Endpoint> {
+pub(super) fn endpoints(config: &BrokerConfig, bound: &[Arc<BoundListener>]) -> Vec<Endpoint> {
+    endpoints_of(bound.iter().filter(|bound| !config.is_of_controllers(bound.name())))
+}
+
+/// The listeners, each once, with what everybody is told of them.
+pub(super) fn endpoints_of<'a>(
+    bound: impl Iterator<Item = &'a Arc<BoundListener>>,
+) -> Vec<Endpoint> {
     let mut endpoints: Vec<Endpoint> = Vec::new();
-    for bound in bound.iter().filter(|bound| !config.is_of_controllers(bound.name())) {
+    for bound in bound {
         if endpoints.iter().any(|known| *known.listener == *bound.name()) {
             continue;
         }

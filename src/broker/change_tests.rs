@@ -46,6 +46,10 @@ impl MetadataLog for NoLog {
         (Arc::default(), mpsc::channel(1).1)
     }
 
+    fn image(&self) -> Arc<MetadataImage> {
+        Arc::default()
+    }
+
     fn status(&self) -> QuorumStatus {
         QuorumStatus {
             leader: NodeId::NONE,
@@ -55,6 +59,18 @@ impl MetadataLog for NoLog {
             observers: Vec::new(),
             endpoints: Vec::new(),
         }
+    }
+
+    fn voters(&self) -> quorum::VoterSet {
+        quorum::VoterSet::default()
+    }
+
+    fn change_voters(
+        &self,
+        _: quorum::VoterChange,
+        _: bool,
+    ) -> BoxFuture<Result<Result<(), quorum::Refusal>>> {
+        Box::pin(async { Ok(Err(quorum::Refusal::NotLeader)) })
     }
 
     fn answer(&self, _: quorum::Request) -> BoxFuture<Option<quorum::Response<Bytes>>> {

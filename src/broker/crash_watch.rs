@@ -19,11 +19,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::link::Link;
 use super::membership;
 use super::state::BrokerState;
-use crate::config::QuorumVoter;
 use crate::env::Net;
 use crate::machine::controller::BuryBroker;
 use crate::types::{BrokerEpoch, NodeId};
@@ -101,11 +101,43 @@ impl Sighted {
     }
 }
 
-/// Watches one node until the broker stops.
-pub(super) async fn watch(state: Arc<BrokerState>, voter: QuorumVoter, stop: CancellationToken) {
+/// Watches all other nodes of the cluster, as they come and go, until the broker stops.
+pub(super) async fn watch_all(
+    state: Arc<BrokerState>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
+    let mut watched: BTreeMap<NodeId, (String, CancellationToken)> = BTreeMap::new();
+    loop {
+        let nodes = state.other_nodes();
+        watched.retain(|node, (address, over)| {
+            let stays = nodes.get(node) == Some(address);
+            if !stays {
+                over.cancel();
+            }
+            stays
+        });
+        for (node, address) in &nodes {
+            watched.entry(*node).or_insert_with(|| {
+                let over = stop.child_token();
+                let one = watch(Arc::clone(&state), *node, address.clone(), over.clone());
+                tasks.spawn(one);
+                (address.clone(), over)
+            });
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = state.published_when(|_| state.other_nodes() != nodes) => {}
+        }
+    }
+}
+
+/// Watches one node.
+async fn watch(state: Arc<BrokerState>, node: NodeId, address: String, stop: CancellationToken) {
     let watching = async {
         loop {
-            watch_once(&state, &voter).await;
+            watch_once(&state, node, &address).await;
         }
     };
     tokio::select! {
@@ -113,24 +145,25 @@ pub(super) async fn watch(state: Arc<BrokerState>, voter: QuorumVoter, stop: Can
         () = stop.cancelled() => {}
         () = watching => {}
     }
+    state.sighted().nodes().remove(&node);
 }
 
-async fn watch_once(state: &BrokerState, voter: &QuorumVoter) {
-    let (net, address) = (&state.env().net, voter.address());
+async fn watch_once(state: &BrokerState, node: NodeId, address: &str) {
+    let net = &state.env().net;
     let client_id = format!("ottla-node-{}-watch", state.node_id());
-    let Ok(link) = Link::open(net, &address, &client_id).await else {
+    let Ok(link) = Link::open(net, address, &client_id).await else {
         tokio::time::sleep(RETRY).await;
         return;
     };
-    let (node, link) = (NodeId(voter.id), Arc::new(link));
+    let link = Arc::new(link);
     state.sighted().nodes().insert(node, Sight::Connected(Arc::clone(&link)));
     link.closed().await;
     let epoch = state.image().broker(node).map(|broker| broker.epoch);
     // `CRASH-3`
     state.sighted().nodes().insert(node, Sight::Doubted);
-    let has_ended = is_refused(net, &address, &client_id).await;
+    let has_ended = is_refused(net, address, &client_id).await;
     if has_ended {
-        report(state, voter, epoch).await;
+        report(state, node, epoch).await;
     }
     let mut nodes = state.sighted().nodes();
     if has_ended {
@@ -160,26 +193,25 @@ async fn is_refused(net: &Net, address: &str, client_id: &str) -> bool {
     false
 }
 
-async fn report(state: &BrokerState, voter: &QuorumVoter, epoch: Option<BrokerEpoch>) {
-    tracing::warn!(node = voter.id, "the process of a node has ended");
-    state.metadata().crashed(NodeId(voter.id));
+async fn report(state: &BrokerState, node: NodeId, epoch: Option<BrokerEpoch>) {
+    tracing::warn!(%node, "the process of a node has ended");
+    state.metadata().crashed(node);
     let Some(epoch) = epoch else { return };
     // Until there is a controller again; all nodes report it, and the first report counts.
     let config = state.config();
-    let buried =
-        membership::ask(state.metadata(), &config, BuryBroker { id: NodeId(voter.id), epoch });
+    let buried = membership::ask(state, BuryBroker { id: node, epoch });
     match tokio::time::timeout(membership::session(&config), buried).await {
         Ok(Ok(answer)) => {
             // Others lead here, too, when this is in effect.
             let applied = state.published(answer.offset);
             drop(tokio::time::timeout(membership::session(&config), applied).await);
             if let Err(refusal) = answer.reply {
-                tracing::debug!(node = voter.id, reason = refusal.message, "it is back already");
+                tracing::debug!(%node, reason = refusal.message, "it is back already");
             }
         }
         Ok(Err(error)) => {
-            tracing::debug!(node = voter.id, error = %error.chain(), "the controller was not told");
+            tracing::debug!(%node, error = %error.chain(), "the controller was not told");
         }
-        Err(_) => tracing::debug!(node = voter.id, "there is no controller that could be told"),
+        Err(_) => tracing::debug!(%node, "there is no controller that could be told"),
     }
 }

@@ -166,6 +166,8 @@ async fn route(call: &Call<'_>, request: &Request) -> Result<Answer> {
         Request::UnregisterBroker(body) => h::unregister_broker::handle(call, body).await?.into(),
         Request::AlterReplicaLogDirs(body) => h::alter_replica_log_dirs::handle(call, body).into(),
         Request::DescribeQuorum(body) => h::describe_quorum::handle(call, body),
+        Request::AddRaftVoter(body) => h::raft_voters::add(call, body)?,
+        Request::RemoveRaftVoter(body) => h::raft_voters::remove(call, body)?,
         Request::Vote(_)
         | Request::BeginQuorumEpoch(_)
         | Request::EndQuorumEpoch(_)
@@ -271,7 +273,7 @@ impl Dispatcher {
     /// Answers while there is no state: the phases say what can be answered then.
     fn answer_early(&self, context: &RequestContext, request: &Request) -> Response {
         if let Request::ApiVersions(body) = request {
-            let known = Known::early(self.progress.node_id(), self.progress.has_peers());
+            let known = Known::early(self.progress.node_id());
             return handlers::api_versions::handle(&known, context, body).into();
         }
         let context_of_error = format!("{} is answered before the quorum runs", request.api());

@@ -15,11 +15,23 @@ use crate::protocol::api::Call;
 use crate::protocol::messages::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
 use crate::protocol::schema::Versions;
 use crate::protocol::{ApiKey, Request, Response, Str};
+use crate::types::NodeId;
 
 /// How long a connection may take to come about. A broker that is there answers within milliseconds.
 const CONNECT_MAX: Duration = Duration::from_secs(1);
 /// The first version of ApiVersions that names the software; every broker knows it.
 const GREETING_VERSION: i16 = 3;
+/// The first version of ApiVersions that says who is meant.
+const MEETING_VERSION: i16 = 5;
+
+/// Whom a connection is to reach (KIP-1242).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Greeting<'a> {
+    /// The cluster.
+    pub(super) cluster_id: &'a str,
+    /// The node.
+    pub(super) node_id: NodeId,
+}
 
 /// See the module. Ends when it is dropped.
 #[derive(Debug)]
@@ -37,6 +49,29 @@ impl Link {
     pub(super) async fn open(net: &Net, address: &str, client_id: &str) -> Result<Self> {
         let opening = tokio::time::timeout(CONNECT_MAX, Self::greet(net, address, client_id));
         opening.await.unwrap_or_else(|_elapsed| Err(unreachable(address, CONNECT_MAX)))
+    }
+
+    /// Whether this very node listens at `host:port`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Link::open`]; `REBOOTSTRAP_REQUIRED` when it is another node, or one of another cluster.
+    pub(super) async fn meet(
+        net: &Net,
+        address: &str,
+        client_id: &str,
+        whom: Greeting<'_>,
+    ) -> Result<()> {
+        let link = Self::open(net, address, client_id).await?;
+        let greeting = ApiVersionsRequest {
+            cluster_id: Some(Str::from(whom.cluster_id)),
+            node_id: whom.node_id.0,
+            ..greeting()
+        };
+        let told = link.at(MEETING_VERSION, &greeting.into(), CONNECT_MAX).await?;
+        let told = ApiVersionsRequest::answer(told).ok_or_else(of_another_api)?;
+        let code = ErrorCode::from_i16(told.error_code);
+        code.into_result(format!("{address} is not node {} of this cluster", whom.node_id))
     }
 
     async fn greet(net: &Net, address: &str, client_id: &str) -> Result<Self> {
@@ -57,12 +92,7 @@ impl Link {
     ///
     /// As [`Link::call`].
     pub(super) async fn ping(&self, limit: Duration) -> Result<ApiVersionsResponse> {
-        let greeting = ApiVersionsRequest {
-            client_software_name: Str::from_static("ottla"),
-            client_software_version: Str::from_static(env!("CARGO_PKG_VERSION")),
-            ..ApiVersionsRequest::default()
-        };
-        let told = self.at(GREETING_VERSION, &greeting.into(), limit).await?;
+        let told = self.at(GREETING_VERSION, &greeting().into(), limit).await?;
         ApiVersionsRequest::answer(told).ok_or_else(of_another_api)
     }
 
@@ -105,6 +135,14 @@ impl Link {
     /// Waits until the connection has ended, for whatever reason.
     pub(super) async fn closed(&self) {
         self.connection.closed().await;
+    }
+}
+
+fn greeting() -> ApiVersionsRequest {
+    ApiVersionsRequest {
+        client_software_name: Str::from_static("ottla"),
+        client_software_version: Str::from_static(env!("CARGO_PKG_VERSION")),
+        ..ApiVersionsRequest::default()
     }
 }
 

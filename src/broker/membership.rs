@@ -9,7 +9,7 @@
 //!     └────── not registered, or not as this ◄──────┘
 //! ```
 //!
-//! A node that stores the metadata alone has no heartbeats: its broker lives as long as its controller.
+//! A node that is alone has no heartbeats, as its broker lives as long as its controller, until others join it.
 //!
 //! Invariants:
 //! - `MEMBER-1` a process is one incarnation, however often it registers; only its first registration may replace
@@ -111,20 +111,20 @@ async fn ask_once<C: Command>(
 /// Asks until the controller answers; the command must be one that may be carried out twice. The first failure is
 /// final for a node that is alone: it would only fail again.
 pub(super) async fn ask<C: Command>(
-    log: &Arc<dyn MetadataLog>,
-    config: &BrokerConfig,
+    state: &BrokerState,
     command: C,
 ) -> Result<Committed<C::Reply>> {
-    if !config.has_peers() {
+    let (log, config) = (state.metadata(), state.config());
+    if !state.has_peers() {
         return log.submit(command).await;
     }
     let mut failures = 0;
     loop {
-        match ask_once(log, command.clone(), answer_max(config)).await {
+        match ask_once(log, command.clone(), answer_max(&config)).await {
             Err(error) if error.retriable() => {
                 failures += 1;
                 tracing::debug!(error = %error.chain(), "the controller did not answer");
-                tokio::time::sleep(backoff(failures, session(config))).await;
+                tokio::time::sleep(backoff(failures, session(&config))).await;
             }
             done => return done,
         }
@@ -138,22 +138,22 @@ pub(super) async fn ask<C: Command>(
 ///
 /// There was no answer; a refusal is an answer.
 pub(super) async fn register(
-    log: &Arc<dyn MetadataLog>,
-    config: &BrokerConfig,
+    state: &BrokerState,
     registration: &BrokerRegistration,
 ) -> Result<Committed<Result<BrokerEpoch, Refusal>>> {
+    let config = state.config();
     // A session that nobody continues has ended by then.
-    let patience = Instant::now() + session(config) * 2;
+    let patience = Instant::now() + session(&config) * 2;
     loop {
-        let answer = ask(log, config, registration.clone()).await?;
+        let answer = ask(state, registration.clone()).await?;
         match &answer.reply {
             Err(refusal)
                 if refusal.code == ErrorCode::DuplicateBrokerRegistration
-                    && config.has_peers()
+                    && state.has_peers()
                     && Instant::now() < patience =>
             {
                 tracing::warn!(reason = refusal.message, "waiting for its session to end");
-                tokio::time::sleep(session(config) / 3).await;
+                tokio::time::sleep(session(&config) / 3).await;
             }
             _ => return Ok(answer),
         }
@@ -168,12 +168,18 @@ pub(super) async fn remind(state: &BrokerState, what: &str) {
     }
 }
 
-/// Those for whom a node waits that needs the quorum: the node that leads it, or else all others.
+/// Those for whom a node waits that needs the quorum: the node that leads it, or else all other voters, and those whom
+/// the settings say to ask.
 pub(super) fn awaited(state: &BrokerState) -> String {
     let (config, leader) = (state.config(), state.quorum().leader);
-    let is_awaited = |id: NodeId| leader == NodeId::NONE || leader == id;
-    let awaited = config.other_voters().filter(|voter| is_awaited(NodeId(voter.id)));
-    let awaited: Vec<String> = awaited.map(ToString::to_string).collect();
+    let voters = state.metadata().voters();
+    let is_awaited =
+        |id: NodeId| leader == id || (leader == NodeId::NONE && voters.get(id).is_some());
+    let awaited = state.other_nodes().into_iter().filter(|(id, _)| is_awaited(*id));
+    let mut awaited: Vec<String> = awaited.map(|(id, at)| format!("{id}@{at}")).collect();
+    if leader == NodeId::NONE {
+        awaited.extend(config.bootstrap_servers.iter().cloned());
+    }
     if awaited.is_empty() { "the controller".to_owned() } else { awaited.join(", ") }
 }
 
@@ -192,6 +198,18 @@ pub(super) struct Heartbeats {
 struct Replaced;
 
 impl Heartbeats {
+    /// As [`Heartbeats::run`], for a node that is alone, as soon as others have joined it: from then on the controller may
+    /// be one of them.
+    pub(super) async fn run_when_joined(self, stop: CancellationToken) {
+        let joined = self.state.published_when(|_| self.state.was_joined());
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = joined => {}
+        }
+        self.run(stop).await;
+    }
+
     /// Sends heartbeats until the broker stops.
     pub(super) async fn run(self, stop: CancellationToken) {
         let membership = Arc::clone(&self.membership);
@@ -304,14 +322,9 @@ impl Heartbeats {
 
 /// Whether so many nodes have ended that the others are no majority.
 fn has_no_quorum(state: &BrokerState) -> bool {
-    let config = state.config();
-    let (mut others, mut ended) = (0, 0);
-    for voter in config.other_voters() {
-        others += 1;
-        ended += usize::from(state.sighted().has_ended(NodeId(voter.id)));
-    }
-    // With this one, those that have not ended are no more than half of all.
-    2 * (others + 1 - ended) <= others + 1
+    let voters = state.metadata().voters();
+    let ended = voters.iter().filter(|voter| state.sighted().has_ended(voter.key.id)).count();
+    2 * (voters.len() - ended) <= voters.len()
 }
 
 /// Whether a broker with this refusal has to register again.

@@ -21,7 +21,7 @@ use crate::machine::controller::{
     AnyCommand, AnyReply, Command, CommandAnswer, Controller, Decision, Refusal,
 };
 use crate::machine::metadata::{Endpoint, MetadataImage, MetadataRecord, MetadataUpdate};
-use crate::machine::quorum;
+use crate::machine::quorum::{self, Refusal as Refused, VoterChange, VoterSet};
 use crate::types::{LeaderEpoch, NodeId, Offset, TimestampMs, Uuid};
 
 /// The status of a replica of the metadata log.
@@ -254,8 +254,22 @@ pub(super) trait MetadataLog: Send + Sync + Debug {
     /// The metadata as of now, and every change from there on. The subscriber must keep reading.
     fn subscribe(&self) -> (Arc<MetadataImage>, mpsc::Receiver<MetadataUpdate>);
 
+    /// The metadata as of now, which may be ahead of what is in effect on this broker.
+    fn image(&self) -> Arc<MetadataImage>;
+
     /// The status of the quorum.
     fn status(&self) -> QuorumStatus;
+
+    /// Who votes, as far as this node knows.
+    fn voters(&self) -> VoterSet;
+
+    /// Changes who votes, on the node that leads: until that is committed or, with `when_appended`, until it is in the
+    /// leader's own log.
+    fn change_voters(
+        &self,
+        change: VoterChange,
+        when_appended: bool,
+    ) -> BoxFuture<Result<Result<(), Refused>>>;
 
     /// Answers another node of the quorum; nothing when the quorum does not run any more.
     fn answer(&self, request: quorum::Request) -> BoxFuture<Option<quorum::Response<Bytes>>>;

@@ -161,6 +161,10 @@ impl MetadataLog for ToRemote {
         (Arc::clone(&leader.image), receiver)
     }
 
+    fn image(&self) -> Arc<MetadataImage> {
+        Arc::clone(&self.0.leader().image)
+    }
+
     fn status(&self) -> QuorumStatus {
         QuorumStatus {
             leader: NodeId(9),
@@ -170,6 +174,18 @@ impl MetadataLog for ToRemote {
             observers: Vec::new(),
             endpoints: Vec::new(),
         }
+    }
+
+    fn voters(&self) -> VoterSet {
+        VoterSet::default()
+    }
+
+    fn change_voters(
+        &self,
+        _: VoterChange,
+        _: bool,
+    ) -> BoxFuture<Result<Result<(), quorum::Refusal>>> {
+        Box::pin(async { Ok(Err(quorum::Refusal::NotLeader)) })
     }
 
     fn answer(&self, _: quorum::Request) -> BoxFuture<Option<quorum::Response<Bytes>>> {

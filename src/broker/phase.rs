@@ -60,6 +60,8 @@ impl Phase {
             _ => match request.api() {
                 ApiKey::ApiVersions => Self::Listening,
                 ApiKey::DescribeQuorum
+                | ApiKey::AddRaftVoter
+                | ApiKey::RemoveRaftVoter
                 | ApiKey::Vote
                 | ApiKey::BeginQuorumEpoch
                 | ApiKey::EndQuorumEpoch
@@ -76,7 +78,6 @@ impl Phase {
 #[derive(Debug)]
 pub(super) struct Progress {
     node_id: NodeId,
-    has_peers: bool,
     phase: Watched<Phase>,
     /// From `QuorumRunning` on.
     state: OnceLock<Arc<BrokerState>>,
@@ -86,10 +87,9 @@ pub(super) struct Progress {
 
 impl Progress {
     /// In the first phase.
-    pub(super) fn new(node_id: NodeId, has_peers: bool) -> Arc<Self> {
+    pub(super) fn new(node_id: NodeId) -> Arc<Self> {
         Arc::new(Self {
             node_id,
-            has_peers,
             phase: Watched::new(Phase::Listening),
             state: OnceLock::new(),
             is_serving: AtomicBool::new(false),
@@ -99,11 +99,6 @@ impl Progress {
     /// The broker that boots.
     pub(super) const fn node_id(&self) -> NodeId {
         self.node_id
-    }
-
-    /// Whether its cluster has other nodes.
-    pub(super) const fn has_peers(&self) -> bool {
-        self.has_peers
     }
 
     /// The quorum runs: from here on there is a state.
@@ -163,7 +158,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_wait_for_a_phase_ends() {
-        let progress = Progress::new(NodeId(1), false);
+        let progress = Progress::new(NodeId(1));
         assert!(progress.reached(Phase::Listening).await.unwrap().is_none());
         let before = tokio::time::Instant::now();
         assert!(progress.reached(Phase::Registered).await.is_err());

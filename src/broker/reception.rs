@@ -39,7 +39,7 @@ impl Reception {
     pub(super) fn open(listeners: Listeners, config: &BrokerConfig) -> Self {
         let reception = Self {
             bound: listeners.bound(),
-            progress: Progress::new(NodeId(config.node_id), config.has_peers()),
+            progress: Progress::new(NodeId(config.node_id)),
             buffers: ReceiveBuffers::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),

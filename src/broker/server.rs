@@ -152,7 +152,7 @@ impl Broker {
         }
         tracing::info!(node = %self.node_id(), "stopping");
         let config = self.state.config();
-        if config.has_peers() && config.cluster.controlled_shutdown_enable {
+        if self.state.has_peers() && config.cluster.controlled_shutdown_enable {
             self.membership.leave().await;
         }
         self.reception.drain().await;

@@ -52,6 +52,11 @@ pub(super) struct StartArguments {
     /// where this one listens.
     #[arg(long, value_name = "VOTERS")]
     controller_quorum_voters: Option<String>,
+    /// Join the cluster of these nodes: host:port,host:port (controller.quorum.bootstrap.servers). The node becomes a voter
+    /// of the metadata quorum while that has fewer than three (controller.quorum.auto.join.enable), and
+    /// otherwise follows it. It must be reachable by the others where --listeners says.
+    #[arg(long, value_name = "ADDRESSES", conflicts_with = "controller_quorum_voters")]
+    join: Option<String>,
 }
 
 pub(super) async fn run(command: BrokerCommand) -> CommandResult {
@@ -96,6 +101,12 @@ fn options(arguments: &StartArguments) -> Result<BrokerOptions, Failure> {
     }
     if let Some(voters) = &arguments.controller_quorum_voters {
         options.properties.insert("controller.quorum.voters".to_owned(), voters.clone());
+    }
+    if let Some(addresses) = &arguments.join {
+        let servers = "controller.quorum.bootstrap.servers".to_owned();
+        options.properties.insert(servers, addresses.clone());
+        let joins = "controller.quorum.auto.join.enable".to_owned();
+        options.properties.entry(joins).or_insert_with(|| "true".to_owned());
     }
     let is_set = |name: &str| options.properties.contains_key(name);
     options.listeners = match &arguments.listeners {

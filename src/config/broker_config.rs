@@ -66,7 +66,11 @@ pub struct BrokerConfig {
     pub producer_id_expiration_ms: i32,
     /// `queued.max.request.bytes`; `None` is no limit.
     pub queued_max_request_bytes: Option<u64>,
-    /// `controller.quorum.voters`; empty for a node that stores the metadata alone.
+    /// `controller.quorum.bootstrap.servers`, without this node: whose cluster it joins.
+    pub bootstrap_servers: Vec<String>,
+    /// `controller.quorum.auto.join.enable`.
+    pub auto_join: bool,
+    /// `controller.quorum.voters`; empty for a node that stores the metadata alone, or joins others.
     pub quorum_voters: Vec<QuorumVoter>,
     /// The settings of replication.
     pub replication: super::ReplicationConfig,
@@ -204,6 +208,8 @@ impl BrokerConfig {
             num_partitions: 0,
             producer_id_expiration_ms: 0,
             queued_max_request_bytes: None,
+            bootstrap_servers: Vec::new(),
+            auto_join: false,
             quorum_voters: Vec::new(),
             replication: super::ReplicationConfig::default(),
             high_watermark_checkpoint_interval_ms: 0,
@@ -302,7 +308,7 @@ impl BrokerConfig {
         text.parse().map(Some).map_err(|_error| unreadable(name, &text))
     }
 
-    fn boolean(&self, name: &str) -> Result<bool, ConfigError> {
+    pub(super) fn boolean(&self, name: &str) -> Result<bool, ConfigError> {
         let text = self.checked(name)?.unwrap_or_default();
         parse_boolean(&text).ok_or_else(|| unreadable(name, &text))
     }

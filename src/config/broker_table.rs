@@ -164,7 +164,7 @@ pub(super) const BROKER: &[Definition] = &[
         "",
         Check(check_voters),
         ReadOnly,
-        "The nodes that store the metadata, as id@host:port, this one among them. Without a list, this node stores them alone."
+        "The nodes that store the metadata, as id@host:port, this one among them. Without a list, this node stores them alone, or joins those that do (controller.quorum.bootstrap.servers)."
     ),
     broker!(
         "default.replication.factor",

@@ -73,7 +73,6 @@ broker! { CLUSTER, "For traffic between the nodes of a cluster.",
     "controller.performance.always.log.threshold.ms" Long "2000", AtLeast(0), ReadOnly;
     "controller.performance.sample.period.ms" Long "60000", AtLeast(100), ReadOnly;
     "controller.quorum.append.linger.ms" Int "25", AtLeast(0), ReadOnly;
-    "controller.quorum.auto.join.enable" Boolean "false", Any, ReadOnly;
     "controller.quorum.election.backoff.max.ms" Int "1000", AtLeast(0), ReadOnly;
     "controller.quorum.fetch.max.bytes" Int "1048576", AtLeast(1), ReadOnly;
     "controller.quorum.fetch.snapshot.max.bytes" Int "1048576", AtLeast(1), ReadOnly;

@@ -2,7 +2,7 @@
 
 use super::definition::split_list;
 use super::listeners::protocol_of;
-use super::voters::{VOTERS, parse_voters};
+use super::voters::{BOOTSTRAP, VOTERS, address_text, parse_addresses, parse_voters};
 use super::{BrokerConfig, ConfigError, Listener, ListenerAddress, QuorumVoter};
 
 impl BrokerConfig {
@@ -15,6 +15,7 @@ impl BrokerConfig {
         self.settle_node_id()?;
         self.settle_directories()?;
         self.settle_voters()?;
+        self.settle_bootstrap()?;
         self.settle_listeners()
     }
 
@@ -59,7 +60,7 @@ impl BrokerConfig {
         let own = self.node_id;
         if !self.quorum_voters.is_empty() && self.own_voter().is_none() {
             let text = format!(
-                "{VOTERS}={voters} does not name this node (node.id={own}), and observers are not served yet: add {own}@host:port to the list of every node"
+                "{VOTERS}={voters} does not name this node (node.id={own}): add {own}@host:port to the list of every node, or let this one join the cluster by {BOOTSTRAP} instead"
             );
             return Err(ConfigError::new(VOTERS, text));
         }
@@ -75,10 +76,36 @@ impl BrokerConfig {
         self.quorum_voters.iter().filter(|voter| voter.id != self.node_id)
     }
 
-    /// Whether other nodes belong to the cluster, which must hear from this one.
+    /// Whether the settings name other nodes. A node without any may have been joined by others nevertheless.
     #[must_use]
     pub fn has_peers(&self) -> bool {
-        self.other_voters().next().is_some()
+        !self.bootstrap_servers.is_empty() || self.other_voters().next().is_some()
+    }
+
+    /// The nodes whose cluster this one joins: those of the list that are not this one itself, as in the settings that
+    /// Apache Kafka comes with for one node.
+    fn settle_bootstrap(&mut self) -> Result<(), ConfigError> {
+        let given = self.value(BOOTSTRAP)?.unwrap_or_default();
+        let all = parse_addresses(&given).map_err(|why| {
+            let text = format!("invalid value {given} for configuration {BOOTSTRAP}: {why}");
+            ConfigError::new(BOOTSTRAP, text)
+        })?;
+        let mut own = self.listener_list("listeners")?;
+        own.extend(self.listener_list("advertised.listeners")?);
+        let is_own = |(host, port): &&(String, u16)| own.iter().any(|one| is_at(one, host, *port));
+        let others = all.iter().filter(|address| !is_own(address));
+        self.bootstrap_servers = others.map(|(host, port)| address_text(host, *port)).collect();
+        if !self.bootstrap_servers.is_empty()
+            && !self.quorum_voters.is_empty()
+            && self.other_voters().next().is_none()
+        {
+            let text = format!(
+                "{VOTERS} makes this node a cluster of its own, and {BOOTSTRAP}={given} has it join another: give one of the two"
+            );
+            return Err(ConfigError::new(BOOTSTRAP, text));
+        }
+        self.auto_join = self.boolean("controller.quorum.auto.join.enable")?;
+        Ok(())
     }
 
     /// Whether a listener is for other nodes only: clients are not told of it.
@@ -143,6 +170,19 @@ impl BrokerConfig {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether a listener is reached by this address.
+fn is_at(listener: &ListenerAddress, host: &str, port: u16) -> bool {
+    let is_loopback = |host: &str| {
+        let address = host.parse().map(|address: std::net::IpAddr| address.is_loopback());
+        address.unwrap_or_else(|_name| host.eq_ignore_ascii_case("localhost"))
+    };
+    let is_host = match listener.host.as_deref() {
+        None | Some("0.0.0.0" | "::") => is_loopback(host),
+        Some(own) => own.eq_ignore_ascii_case(host) || (is_loopback(own) && is_loopback(host)),
+    };
+    listener.port == port && is_host
 }
 
 /// A listener with what the settings say about it.

@@ -2,22 +2,14 @@
 //! names.
 
 use super::broker_table::{CLUSTER, SECURITY, broker};
-use super::definition::ConfigType::{Class, Int, List, String};
+use super::definition::ConfigType::{Boolean, Class, Int, List, String};
 use super::definition::UpdateMode::{ClusterWide, PerBroker, ReadOnly};
 use super::definition::Validator::{Any, Between, Check};
 use super::definition::{Definition, split_list};
+use super::voters::check_addresses;
 
 const JAVA: &str = "a Java virtual machine";
 const QUOTAS: &str = "quotas";
-
-fn one_address(value: &str) -> Result<(), std::string::String> {
-    match split_list(value).count() {
-        0 | 1 => Ok(()),
-        count => Err(format!(
-            "names {count} controllers; name them, with their ids, in controller.quorum.voters"
-        )),
-    }
-}
 
 /// Both protocols of consumer groups are always available.
 fn both_protocols(value: &str) -> Result<(), std::string::String> {
@@ -69,12 +61,20 @@ pub(super) const NODE: &[Definition] = &[
     )
     .only(&[], "providers of configuration"),
     broker!(
+        "controller.quorum.auto.join.enable",
+        Boolean,
+        "false",
+        Any,
+        ReadOnly,
+        "Become a voter of the metadata quorum that this node joins, while that has fewer than three."
+    ),
+    broker!(
         "controller.quorum.bootstrap.servers",
         List,
         "",
-        Check(one_address),
+        Check(check_addresses),
         ReadOnly,
-        "The address of the controller in the broker's process, which needs none; other controllers are named in controller.quorum.voters."
+        "The nodes, as host:port, whose cluster this one joins. The addresses of its own listeners do not count."
     ),
     broker!(
         "cordoned.log.dirs",

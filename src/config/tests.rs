@@ -287,7 +287,15 @@ fn what_asks_for_safety_is_refused_with_its_reason() {
         (&[("node.id", "1"), ("broker.id", "2")], "two names for the same setting"),
         (
             &[("node.id", "3"), ("controller.quorum.voters", "1@a:9093,2@b:9093")],
-            "does not name this node (node.id=3), and observers are not served yet",
+            "does not name this node (node.id=3)",
+        ),
+        (&[("controller.quorum.bootstrap.servers", "a")], "\"a\" does not have the form host:port"),
+        (
+            &[
+                ("controller.quorum.voters", "1@localhost:9092"),
+                ("controller.quorum.bootstrap.servers", "b:9092"),
+            ],
+            "give one of the two",
         ),
         (
             &[("controller.quorum.voters", "1@a:9093,2@b:9093")],
@@ -379,6 +387,26 @@ fn the_voters_of_a_cluster_are_listed_and_reached_by_a_listener_of_their_port() 
     // Any port may be the right one where it is not known before the start.
     let any = [("controller.quorum.voters", "1@a:7,2@b:7"), ("listeners", "PLAINTEXT://:0")];
     assert!(BrokerConfig::resolve(&map(&any)).unwrap().has_peers());
+}
+
+#[test]
+fn a_node_joins_others_and_not_itself() {
+    let others = |settings: &[(&str, &str)]| {
+        let broker = BrokerConfig::resolve(&map(settings)).unwrap();
+        assert_eq!(broker.has_peers(), !broker.bootstrap_servers.is_empty());
+        broker.bootstrap_servers
+    };
+    let list = |servers| ("controller.quorum.bootstrap.servers", servers);
+    assert_eq!(others(&[list("a:9092, [::1]:7,a:9092")]), ["a:9092", "[::1]:7"]);
+    assert!(others(&[list("localhost:9092,127.0.0.1:9092")]).is_empty());
+    assert_eq!(others(&[list("localhost:9093"), ("listeners", "PLAINTEXT://:9092")]).len(), 1);
+    let outside = ("listeners", "PLAINTEXT://10.0.0.1:9092");
+    assert_eq!(others(&[list("10.0.0.1:9092,10.0.0.2:9092"), outside]), ["10.0.0.2:9092"]);
+    assert_eq!(others(&[list("localhost:9092"), outside]), ["localhost:9092"]);
+    let told = ("advertised.listeners", "PLAINTEXT://h.example:9092");
+    assert_eq!(others(&[list("H.example:9092,i.example:9092"), told]), ["i.example:9092"]);
+    let broker = BrokerConfig::resolve(&map(&[("controller.quorum.auto.join.enable", "true")]));
+    assert!(broker.unwrap().auto_join);
 }
 
 /// The file that Apache Kafka 4.4 comes with for one node.

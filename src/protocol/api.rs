@@ -16,16 +16,16 @@ use std::fmt;
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::messages::api_versions::{ApiVersion, ApiVersionsResponse};
 use crate::protocol::messages::{
-    alter_configs, alter_partition_reassignments, alter_replica_log_dirs, api_versions,
-    begin_quorum_epoch, consumer_group_describe, consumer_group_heartbeat, create_acls,
-    create_partitions, create_topics, delete_acls, delete_groups, delete_records, delete_topics,
-    describe_acls, describe_cluster, describe_configs, describe_groups, describe_log_dirs,
-    describe_producers, describe_quorum, describe_topic_partitions, elect_leaders,
-    end_quorum_epoch, envelope, fetch, fetch_snapshot, find_coordinator, heartbeat,
+    add_raft_voter, alter_configs, alter_partition_reassignments, alter_replica_log_dirs,
+    api_versions, begin_quorum_epoch, consumer_group_describe, consumer_group_heartbeat,
+    create_acls, create_partitions, create_topics, delete_acls, delete_groups, delete_records,
+    delete_topics, describe_acls, describe_cluster, describe_configs, describe_groups,
+    describe_log_dirs, describe_producers, describe_quorum, describe_topic_partitions,
+    elect_leaders, end_quorum_epoch, envelope, fetch, fetch_snapshot, find_coordinator, heartbeat,
     incremental_alter_configs, init_producer_id, join_group, leave_group, list_config_resources,
     list_groups, list_offsets, list_partition_reassignments, metadata, offset_commit,
-    offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group, unregister_broker,
-    update_features, update_raft_voter, vote,
+    offset_delete, offset_fetch, offset_for_leader_epoch, produce, remove_raft_voter, sync_group,
+    unregister_broker, update_features, update_raft_voter, vote,
 };
 use crate::protocol::primitives::{Decoder, Encoder};
 use crate::protocol::schema::{Message, Schema, Versions};
@@ -171,7 +171,7 @@ impl ApiKey {
         !self.advertised().is_empty()
     }
 
-    /// Whether only the nodes of a cluster ask each other this.
+    /// Whether only nodes ask each other this.
     pub const fn is_between_nodes(self) -> bool {
         matches!(
             self,
@@ -473,6 +473,8 @@ served! {
     ConsumerGroupDescribe: consumer_group_describe::{ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse} [0-1];
     ListConfigResources: list_config_resources::{ListConfigResourcesRequest, ListConfigResourcesResponse} [0-1];
     DescribeTopicPartitions: describe_topic_partitions::{DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse} [0];
+    AddRaftVoter: add_raft_voter::{AddRaftVoterRequest, AddRaftVoterResponse} [0-1];
+    RemoveRaftVoter: remove_raft_voter::{RemoveRaftVoterRequest, RemoveRaftVoterResponse} [0];
     UpdateRaftVoter: update_raft_voter::{UpdateRaftVoterRequest, UpdateRaftVoterResponse} [0];
 }
 
@@ -480,12 +482,10 @@ fn not_served(api: ApiKey) -> Error {
     Error::kafka(ErrorCode::UnsupportedVersion, format!("{api} is not served"))
 }
 
-/// The list that answers ApiVersions. A node of a cluster also names what only the nodes ask each other: its listeners
-/// are those of a broker and of a controller.
-pub fn advertised(is_node_of_cluster: bool) -> Vec<ApiVersion> {
-    let entries = KNOWN.iter().filter(|entry| entry.api.is_served());
-    let entries = entries.filter(|entry| is_node_of_cluster || !entry.api.is_between_nodes());
-    entries.map(advertised_line).collect()
+/// The list that answers ApiVersions. It has what only nodes ask each other, too: the listeners are those of a broker and
+/// of a controller, and any node may be joined by others.
+pub fn advertised() -> Vec<ApiVersion> {
+    KNOWN.iter().filter(|entry| entry.api.is_served()).map(advertised_line).collect()
 }
 
 fn advertised_line(entry: &Entry) -> ApiVersion {
@@ -533,16 +533,8 @@ mod tests {
         assert_eq!(ApiKey::Produce.advertised(), Versions::between(0, 13));
         assert!(!ApiKey::Produce.supports(2));
         assert!(ApiKey::Produce.supports(3));
-        let line = advertised(false).into_iter().find(|line| line.api_key == 0);
+        let line = advertised().into_iter().find(|line| line.api_key == 0);
         assert_eq!(line.map(|line| (line.min_version, line.max_version)), Some((0, 13)));
-    }
-
-    #[test]
-    fn clients_are_not_told_what_nodes_ask_each_other() {
-        let keys = |of_cluster| advertised(of_cluster).into_iter().map(|line| line.api_key);
-        let between: Vec<i16> =
-            keys(true).filter(|key| !keys(false).any(|one| one == *key)).collect();
-        assert_eq!(between, [52, 53, 54, 58, 59, 82]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The cluster, its log directories, quorum and ACLs, word for word at every version.
 
 use ottla::protocol::Str;
+use ottla::protocol::messages::add_raft_voter::{AddRaftVoterRequest, Listener};
 use ottla::protocol::messages::alter_partition_reassignments::{
     AlterPartitionReassignmentsRequest, ReassignablePartition, ReassignableTopic,
 };
@@ -19,6 +20,7 @@ use ottla::protocol::messages::elect_leaders::{ElectLeadersRequest, TopicPartiti
 use ottla::protocol::messages::list_partition_reassignments::{
     ListPartitionReassignmentsRequest, ListPartitionReassignmentsTopics,
 };
+use ottla::protocol::messages::remove_raft_voter::RemoveRaftVoterRequest;
 use ottla::protocol::messages::unregister_broker::UnregisterBrokerRequest;
 use ottla::protocol::messages::update_features::{FeatureUpdateKey, UpdateFeaturesRequest};
 use ottla::types::Uuid;
@@ -38,6 +40,7 @@ against_both!(
     update_features,
     unregister_broker,
     describe_quorum,
+    raft_voters,
     acls,
 );
 
@@ -326,6 +329,41 @@ fn describe_quorum(talk: &mut Script) {
         let mut answer = talk.call(version, DescribeQuorumRequest::default());
         answer.nodes.clear();
         talk.note("nothing", version, &answer);
+    }
+}
+
+/// Voters that cannot be added or removed, at every version.
+fn raft_voters(talk: &mut Script) {
+    let (directory, other) = (Uuid([7; 16]), Some(Str::from("another")));
+    let listener = || Listener { name: "CONTROLLER".into(), host: "127.0.0.1".into(), port: 1 };
+    for version in 0..=1 {
+        for (label, cluster_id, voter_id, voter_directory_id, listeners) in [
+            ("another cluster", other.clone(), 77, directory, vec![listener()]),
+            ("no directory", None, 77, Uuid::ZERO, vec![listener()]),
+            ("a negative id", None, -1, directory, vec![listener()]),
+            ("no listener", None, 77, directory, vec![]),
+            ("a node that votes", None, 1, directory, vec![listener()]),
+            ("a node that is not reached", None, 77, directory, vec![listener()]),
+        ] {
+            let request = AddRaftVoterRequest {
+                cluster_id,
+                timeout_ms: 10_000,
+                voter_id,
+                voter_directory_id,
+                listeners,
+                ack_when_committed: true,
+            };
+            talk.ask(label, version, request);
+        }
+    }
+    for (label, cluster_id, voter_id, voter_directory_id) in [
+        ("removed from another cluster", other, 1, directory),
+        ("removed without a directory", None, 1, Uuid::ZERO),
+        ("a node that does not vote", None, 77, directory),
+        ("a node with another directory", None, 1, directory),
+    ] {
+        let request = RemoveRaftVoterRequest { cluster_id, voter_id, voter_directory_id };
+        talk.ask(label, 0, request);
     }
 }
 

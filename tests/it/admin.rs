@@ -42,7 +42,7 @@ fn api_versions_lists_what_is_served_and_finalized() {
     };
     for version in 0..=5 {
         let response = client.call(version, request.clone());
-        assert_eq!((response.error_code, &response.api_keys), (0, &api::advertised(false)));
+        assert_eq!((response.error_code, &response.api_keys), (0, &api::advertised()));
         if version >= 3 {
             let levels: Vec<_> =
                 response.finalized_features.iter().map(|f| f.name.as_str()).collect();
@@ -50,8 +50,7 @@ fn api_versions_lists_what_is_served_and_finalized() {
             assert!(response.finalized_features_epoch >= 0);
         }
     }
-    let produce =
-        api::advertised(false).into_iter().find(|one| one.api_key == ApiKey::Produce.to_i16());
+    let produce = api::advertised().into_iter().find(|one| one.api_key == ApiKey::Produce.to_i16());
     assert_eq!(produce.unwrap().min_version, 0, "or old librdkafka does not compress");
     let nameless = ApiVersionsRequest { client_software_name: "-".into(), ..request };
     check_code(client.call(3, nameless).error_code, ErrorCode::InvalidRequest);

@@ -135,16 +135,20 @@ fn latest(topic: &str) -> ListOffsetsRequest {
     ListOffsetsRequest { replica_id: -1, topics: vec![topic], ..ListOffsetsRequest::default() }
 }
 
-fn metadata(client: &mut Client, topic: &str) -> MetadataResponse {
+pub(crate) fn metadata(client: &mut Client, topic: &str) -> MetadataResponse {
     let topic = MetadataRequestTopic { name: Some(topic.into()), ..Default::default() };
     client.call(12, MetadataRequest { topics: Some(vec![topic]), ..Default::default() })
 }
 
-fn create(client: &mut Client, topic: &str) {
+pub(crate) fn create(client: &mut Client, topic: &str) {
+    create_with(client, topic, 1, 3);
+}
+
+pub(crate) fn create_with(client: &mut Client, topic: &str, partitions: i32, replicas: i16) {
     let topic = CreatableTopic {
         name: topic.into(),
-        num_partitions: 1,
-        replication_factor: 3,
+        num_partitions: partitions,
+        replication_factor: replicas,
         ..CreatableTopic::default()
     };
     let request = CreateTopicsRequest {
@@ -156,7 +160,7 @@ fn create(client: &mut Client, topic: &str) {
     assert_eq!(created.error_code, 0, "{created:?}");
 }
 
-fn quorum(client: &mut Client) -> PartitionQuorum {
+pub(crate) fn quorum(client: &mut Client) -> PartitionQuorum {
     let topic = TopicData {
         topic_name: "__cluster_metadata".into(),
         partitions: vec![PartitionData::default()],

@@ -21,6 +21,7 @@ mod fetching;
 mod groups;
 mod hostile;
 mod independent;
+mod joining;
 mod lifecycle;
 mod producing;
 mod settings;

@@ -180,6 +180,8 @@ cases! {
     BeginQuorumEpoch: begin_quorum_epoch::{BeginQuorumEpochRequest, BeginQuorumEpochResponse};
     EndQuorumEpoch: end_quorum_epoch::{EndQuorumEpochRequest, EndQuorumEpochResponse};
     FetchSnapshot: fetch_snapshot::{FetchSnapshotRequest, FetchSnapshotResponse};
+    AddRaftVoter: add_raft_voter::{AddRaftVoterRequest, AddRaftVoterResponse};
+    RemoveRaftVoter: remove_raft_voter::{RemoveRaftVoterRequest, RemoveRaftVoterResponse};
     UpdateRaftVoter: update_raft_voter::{UpdateRaftVoterRequest, UpdateRaftVoterResponse};
     Envelope: envelope::{EnvelopeRequest, EnvelopeResponse};
 }

@@ -8,7 +8,7 @@
 //! form of v0 with UNSUPPORTED_VERSION and the versions of ApiVersions. Errors: INVALID_REQUEST when
 //! the name or version of the software is malformed (KIP-511), or only one of cluster and node is
 //! given; REBOOTSTRAP_REQUIRED when they are not ours.
-//! A node of a cluster lists, besides, what only nodes ask each other, as Apache Kafka's controllers do.
+//! What only nodes ask each other is listed, too, as Apache Kafka's controllers do: any node may be joined by others.
 //! Answered from the first moment of a boot: until the metadata is known, without finalized features and with their
 //! epoch -1, which means that they are not known.
 
@@ -61,21 +61,18 @@ fn check(
 pub(in crate::broker) struct Known {
     node: NodeId,
     cluster: Option<String>,
-    /// Whether there are other nodes.
-    has_peers: bool,
     image: Arc<MetadataImage>,
 }
 
 impl Known {
     /// Before the quorum runs.
-    pub(in crate::broker) fn early(node: NodeId, has_peers: bool) -> Self {
-        Self { node, cluster: None, has_peers, image: Arc::new(MetadataImage::empty()) }
+    pub(in crate::broker) fn early(node: NodeId) -> Self {
+        Self { node, cluster: None, image: Arc::new(MetadataImage::empty()) }
     }
 
     pub(in crate::broker) fn of(state: &BrokerState) -> Self {
         let cluster = state.cluster_id().map(str::to_owned);
-        let has_peers = state.config().has_peers();
-        Self { node: state.node_id(), cluster, has_peers, image: state.image() }
+        Self { node: state.node_id(), cluster, image: state.image() }
     }
 }
 
@@ -105,7 +102,7 @@ pub(in crate::broker) fn handle(
         min_version_level: level,
     };
     ApiVersionsResponse {
-        api_keys: api::advertised(known.has_peers),
+        api_keys: api::advertised(),
         supported_features: supported
             .filter(|feature| version >= 4 || feature.min_level > 0)
             .map(|feature| SupportedFeatureKey {

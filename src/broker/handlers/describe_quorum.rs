@@ -13,7 +13,6 @@ use super::common;
 use crate::broker::dispatch::{Answer, Call};
 use crate::broker::link::Link;
 use crate::broker::metadata_log::{QuorumStatus, ReplicaStatus};
-use crate::config::QuorumVoter;
 use crate::error::ErrorCode;
 use crate::machine::controller::METADATA_TOPIC;
 use crate::machine::metadata::Endpoint;
@@ -57,9 +56,7 @@ pub(in crate::broker) fn handle(call: &Call<'_>, request: &DescribeQuorumRequest
 fn leader_elsewhere(call: &Call<'_>, status: &QuorumStatus) -> Option<String> {
     let is_forwarded =
         call.context.client_id.as_deref().is_some_and(|name| name.starts_with(FORWARDED_BY));
-    let config = call.state.config();
-    let leader = config.other_voters().find(|voter| voter.id == status.leader.0);
-    leader.filter(|_| !is_forwarded).map(QuorumVoter::address)
+    call.state.address_of(status.leader).filter(|_| !is_forwarded)
 }
 
 /// What this node knows.

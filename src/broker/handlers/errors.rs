@@ -5,13 +5,7 @@
 
 use crate::error::Error;
 use crate::protocol::messages::{
-    alter_configs, alter_partition_reassignments, alter_replica_log_dirs, create_acls,
-    create_partitions, create_topics, delete_acls, delete_records, delete_topics, describe_configs,
-    describe_producers, describe_topic_partitions, elect_leaders, find_coordinator,
-    incremental_alter_configs, list_offsets, metadata, offset_for_leader_epoch, produce,
-};
-use crate::protocol::messages::{
-    alter_configs::AlterConfigsResponse,
+    add_raft_voter::AddRaftVoterResponse, alter_configs::AlterConfigsResponse,
     alter_partition_reassignments::AlterPartitionReassignmentsResponse,
     alter_replica_log_dirs::AlterReplicaLogDirsResponse, api_versions::ApiVersionsResponse,
     begin_quorum_epoch::BeginQuorumEpochResponse, create_acls::CreateAclsResponse,
@@ -31,9 +25,16 @@ use crate::protocol::messages::{
     list_offsets::ListOffsetsResponse,
     list_partition_reassignments::ListPartitionReassignmentsResponse, metadata::MetadataResponse,
     offset_delete::OffsetDeleteResponse, offset_for_leader_epoch::OffsetForLeaderEpochResponse,
-    produce::ProduceResponse, sync_group::SyncGroupResponse,
-    unregister_broker::UnregisterBrokerResponse, update_features::UpdateFeaturesResponse,
-    update_raft_voter::UpdateRaftVoterResponse, vote::VoteResponse,
+    produce::ProduceResponse, remove_raft_voter::RemoveRaftVoterResponse,
+    sync_group::SyncGroupResponse, unregister_broker::UnregisterBrokerResponse,
+    update_features::UpdateFeaturesResponse, update_raft_voter::UpdateRaftVoterResponse,
+    vote::VoteResponse,
+};
+use crate::protocol::messages::{
+    alter_configs, alter_partition_reassignments, alter_replica_log_dirs, create_acls,
+    create_partitions, create_topics, delete_acls, delete_records, delete_topics, describe_configs,
+    describe_producers, describe_topic_partitions, elect_leaders, find_coordinator,
+    incremental_alter_configs, list_offsets, metadata, offset_for_leader_epoch, produce,
 };
 use crate::protocol::{Request, Response, Str};
 
@@ -78,6 +79,13 @@ pub(in crate::broker) fn response(request: &Request, version: i16, error: &Error
         }
         Request::FetchSnapshot(_) => {
             FetchSnapshotResponse { error_code, ..Default::default() }.into()
+        }
+        Request::AddRaftVoter(_) => {
+            AddRaftVoterResponse { error_code, error_message: message, ..Default::default() }.into()
+        }
+        Request::RemoveRaftVoter(_) => {
+            RemoveRaftVoterResponse { error_code, error_message: message, ..Default::default() }
+                .into()
         }
         Request::UpdateRaftVoter(_) => {
             UpdateRaftVoterResponse { error_code, ..Default::default() }.into()

@@ -45,6 +45,7 @@ pub(super) mod offset_fetch;
 pub(super) mod offset_for_leader_epoch;
 pub(super) mod produce;
 pub(super) mod quorum;
+pub(super) mod raft_voters;
 pub(super) mod sync_group;
 mod topics;
 pub(super) mod unregister_broker;

@@ -13,16 +13,18 @@
 //! Versions: as Kafka's; v1 and later of the first four know voters by directory id.
 //! Errors: INCONSISTENT_CLUSTER_ID; FENCED_LEADER_EPOCH with the current epoch; NOT_LEADER_OR_FOLLOWER,
 //! SNAPSHOT_NOT_FOUND, POSITION_OUT_OF_RANGE; UNKNOWN_TOPIC_OR_PARTITION for any other partition, INVALID_REQUEST for
-//! several, and for an epoch that cannot be; INCONSISTENT_VOTER_SET when the sender is not in
-//! controller.quorum.voters; PRINCIPAL_DESERIALIZATION_FAILURE for an Envelope of anybody else.
+//! several, and for an epoch that cannot be; INCONSISTENT_VOTER_SET when the sender has the id of this node, or is not
+//! known and names neither its cluster nor, to read, its directory; PRINCIPAL_DESERIALIZATION_FAILURE for an Envelope of
+//! anybody else.
 
 use crate::broker::dispatch::{Answer, Call};
 use crate::broker::quorum::frames;
 use crate::broker::quorum::links::Sender;
 use crate::error::{Error, ErrorCode, Result};
+use crate::machine::quorum::{self, ReplicaKey};
 use crate::protocol::messages::envelope::{EnvelopeRequest, EnvelopeResponse};
 use crate::protocol::{Request, Response};
-use crate::types::{LeaderEpoch, NodeId};
+use crate::types::{LeaderEpoch, NodeId, Uuid};
 
 /// More elections than a cluster can have had; far enough from the end that the next one has an epoch.
 const EPOCH_MAX: LeaderEpoch = LeaderEpoch(1 << 30);
@@ -31,6 +33,7 @@ const EPOCH_MAX: LeaderEpoch = LeaderEpoch(1 << 30);
 pub(in crate::broker) fn handle(call: &Call<'_>, request: &Request) -> Result<Answer> {
     let asked = frames::read_request(call.state.cluster_id(), request)?;
     check(call, asked.sender(), asked.epoch())?;
+    check_sender(call, &asked, frames::cluster_of(request))?;
     let told = call.state.metadata().answer(asked.clone());
     Ok(Answer::Later(Box::pin(async move {
         let told = told.await.ok_or_else(|| {
@@ -60,21 +63,46 @@ pub(in crate::broker) fn envelope(call: &Call<'_>, request: &EnvelopeRequest) ->
 /// Refuses who is no other node of this cluster, as far as can be told without authentication, and epochs that nobody
 /// reaches by elections.
 fn check(call: &Call<'_>, sender: NodeId, epoch: LeaderEpoch) -> Result<()> {
-    let config = call.state.config();
-    if !config.has_peers() {
-        let context =
-            "this node is its whole cluster: it was started without controller.quorum.voters";
-        return Err(Error::kafka(ErrorCode::InconsistentVoterSet, context));
-    }
-    let mut others = config.other_voters();
-    if !others.any(|voter| voter.id == sender.0) {
-        let context =
-            format!("node {sender} is none of the other nodes in controller.quorum.voters");
+    let me = call.state.node_id();
+    if sender == me || sender.0 < 0 {
+        let context = format!("the sender says that it is node {sender}; this is node {me}");
         return Err(Error::kafka(ErrorCode::InconsistentVoterSet, context));
     }
     if epoch.0 < 0 || epoch > EPOCH_MAX {
         let context = format!("{epoch} is no epoch of a metadata quorum");
         return Err(Error::kafka(ErrorCode::InvalidRequest, context));
+    }
+    Ok(())
+}
+
+/// Who wants to change something here must be a node of this cluster that is known here, or name the cluster: a voter
+/// that was added a moment ago may be known to others only. Whoever only reads need not know yet which cluster it joins.
+fn check_sender(
+    call: &Call<'_>,
+    request: &quorum::Request,
+    cluster_id: Option<&str>,
+) -> Result<()> {
+    let (state, sender) = (call.state, request.sender());
+    match request {
+        quorum::Request::Fetch(asked) => check_directory(call, asked.replica)?,
+        quorum::Request::FetchSnapshot(asked) => check_directory(call, asked.replica)?,
+        _ if cluster_id.is_some() && cluster_id == state.cluster_id() => {}
+        _ if state.other_nodes().contains_key(&sender) => {}
+        _ => {
+            let context = format!("node {sender} is not known here, and does not name the cluster");
+            return Err(Error::kafka(ErrorCode::InconsistentVoterSet, context));
+        }
+    }
+    Ok(())
+}
+
+/// An observer is told apart by its directory.
+fn check_directory(call: &Call<'_>, replica: ReplicaKey) -> Result<()> {
+    if replica.directory_id == Uuid::ZERO
+        && call.state.metadata().voters().get(replica.id).is_none()
+    {
+        let context = format!("node {} is no voter, and does not name its directory", replica.id);
+        return Err(Error::kafka(ErrorCode::InconsistentVoterSet, context));
     }
     Ok(())
 }

@@ -14,7 +14,9 @@ use crate::env::Env;
 use crate::error::Result;
 use crate::log::LogDirectory;
 use crate::machine::metadata::{Endpoint, MetadataImage, MetadataUpdate};
-use crate::machine::quorum::{ReplicaKey, Request, Response, Timing, Voter, VoterSet};
+use crate::machine::quorum::{
+    Refusal, ReplicaKey, Request, Response, Timing, Voter, VoterChange, VoterSet,
+};
 use crate::types::{NodeId, Uuid};
 
 /// A quorum, with what the broker is asked about it.
@@ -25,7 +27,8 @@ struct Member {
     node_id: NodeId,
 }
 
-/// Opens the metadata log of a broker. With `volatile`, data is not synced to disk.
+/// Opens the metadata log of a broker, which listens for other nodes at `endpoints`. With `volatile`, data is not synced
+/// to disk.
 ///
 /// # Errors
 ///
@@ -34,13 +37,15 @@ pub(in crate::broker) async fn start(
     env: &Env,
     config: &BrokerConfig,
     directory: &Arc<LogDirectory>,
+    endpoints: Vec<Endpoint>,
     volatile: bool,
 ) -> Result<Arc<dyn MetadataLog>> {
     let node_id = NodeId(config.node_id);
     let meta = directory.meta();
     let listed = config.quorum_voters.iter().filter(|_| config.has_peers());
     let voters = VoterSet::new(listed.map(voter));
-    let endpoints = voters.get(node_id).map(|own| own.endpoints.clone()).unwrap_or_default();
+    // Those of the list are how the other nodes of the list reach this one.
+    let endpoints = voters.get(node_id).map_or(endpoints, |own| own.endpoints.clone());
     let options = QuorumOptions {
         env: env.clone(),
         log_dir: directory.path().to_path_buf(),
@@ -50,18 +55,13 @@ pub(in crate::broker) async fn start(
         directory_id: meta.directory_id,
         endpoints,
         voters,
-        // Every voter is listed with its address, so nobody is asked who they are.
-        bootstrap: 0,
+        bootstrap: config.bootstrap_servers.len(),
         timing: Timing::default(),
         config: config.clone(),
         fsync: !volatile,
     };
-    let quorum = if config.has_peers() {
-        let links = Links::new(env.net.clone(), node_id, config, directory);
-        Quorum::open_among(options, Arc::new(links)).await?
-    } else {
-        Quorum::open(options).await?
-    };
+    let links = Links::new(env.net.clone(), node_id, config, directory);
+    let quorum = Quorum::open_among(options, Arc::new(links)).await?;
     Ok(Arc::new(Member { quorum, env: env.clone(), node_id }))
 }
 
@@ -86,8 +86,24 @@ impl MetadataLog for Member {
         self.quorum.subscribe()
     }
 
+    fn image(&self) -> Arc<MetadataImage> {
+        self.quorum.image()
+    }
+
     fn status(&self) -> QuorumStatus {
         self.quorum.status(&*self.env.clock, self.node_id)
+    }
+
+    fn voters(&self) -> VoterSet {
+        self.quorum.voter_set()
+    }
+
+    fn change_voters(
+        &self,
+        change: VoterChange,
+        when_appended: bool,
+    ) -> BoxFuture<Result<Result<(), Refusal>>> {
+        Box::pin(self.quorum.change_voters(change, when_appended))
     }
 
     fn answer(&self, request: Request) -> BoxFuture<Option<Response<Bytes>>> {

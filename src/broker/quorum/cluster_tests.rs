@@ -59,8 +59,14 @@ impl Wire {
 
 impl Peers for Wire {
     fn call(&self, to: Target, request: Request) -> BoxFuture<Result<Response<Bytes>>> {
-        let Peer::Node(id) = to.peer else { panic!("there is no list of addresses") };
-        assert_eq!(to.endpoints.len(), 1, "it is known where {id} listens");
+        let id = match to.peer {
+            Peer::Node(id) => {
+                assert_eq!(to.endpoints.len(), 1, "it is known where {id} listens");
+                id
+            }
+            // The first address of the list of those who join.
+            Peer::Bootstrap(_) => NodeId(1),
+        };
         let own = self.clone();
         Box::pin(async move {
             tokio::time::sleep(DELAY).await;
@@ -105,6 +111,8 @@ struct Cluster {
     net: Arc<Net>,
     machines: BTreeMap<NodeId, SimMachine>,
     limit_bytes: i64,
+    /// Node 1 was alone, and the others join it.
+    grows: bool,
 }
 
 fn voter(id: NodeId) -> Voter {
@@ -123,17 +131,22 @@ fn ids() -> impl Iterator<Item = NodeId> {
 
 impl Cluster {
     async fn start(seed: u64, limit_bytes: i64) -> Self {
+        let cluster = Self::off(seed, limit_bytes, false);
+        for id in ids() {
+            cluster.boot(id).await;
+        }
+        cluster
+    }
+
+    /// No node runs yet.
+    fn off(seed: u64, limit_bytes: i64, grows: bool) -> Self {
         let run = SimRun::new(seed);
         let machine = |id: NodeId| {
             let ip = IpAddr::V4(Ipv4Addr::new(10, 0, 0, u8::try_from(id.0).unwrap()));
             (id, run.machine(&format!("m{id}"), ip))
         };
         let machines = ids().map(machine).collect();
-        let cluster = Self { net: Arc::default(), machines, limit_bytes };
-        for id in ids() {
-            cluster.boot(id).await;
-        }
-        cluster
+        Self { net: Arc::default(), machines, limit_bytes, grows }
     }
 
     async fn boot(&self, id: NodeId) {
@@ -145,7 +158,11 @@ impl Cluster {
         options.node_id = id;
         options.directory_id = Uuid([u8::try_from(id.0).unwrap(); 16]);
         options.endpoints = voter(id).endpoints;
-        options.voters = VoterSet::new(ids().map(voter));
+        if self.grows {
+            options.bootstrap = usize::from(id != NodeId(1));
+        } else {
+            options.voters = VoterSet::new(ids().map(voter));
+        }
         options.config = BrokerConfig::resolve(&settings).unwrap();
         let lives = Arc::new(AtomicBool::new(true));
         let wire = Wire { net: Arc::clone(&self.net), from: id, lives: Arc::clone(&lives) };
@@ -414,4 +431,88 @@ async fn a_leader_that_stops_answers_first_and_hands_over() {
     cluster.boot(leader).await;
     cluster.check(leader, last, &["in-time".to_owned(), "after".to_owned()]).await;
     cluster.stop().await;
+}
+
+impl Cluster {
+    /// Asks whoever leads until it is done.
+    async fn change(&self, asked: NodeId, change: VoterChange) {
+        within(async {
+            loop {
+                let leader = self.leader(asked).await;
+                let done = match self.net.nodes.lock().unwrap().get(&leader) {
+                    Some(process) => Some(process.quorum.change_voters(change.clone(), false)),
+                    None => None,
+                };
+                match done {
+                    Some(done) => match done.await.unwrap() {
+                        Ok(()) => return,
+                        Err(Refusal::DuplicateVoter | Refusal::VoterNotFound) => return,
+                        Err(_not_yet) => {}
+                    },
+                    None => {}
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+    }
+}
+
+fn known(id: NodeId) -> Voter {
+    let directory_id = Uuid([u8::try_from(id.0).unwrap(); 16]);
+    Voter { key: ReplicaKey { id, directory_id }, ..voter(id) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quorum_grows_from_one_node_and_survives_power_cuts_meanwhile() {
+    for seed in 0..6 {
+        let cluster = Cluster::off(seed, 4_000, true);
+        cluster.boot(NodeId(1)).await;
+        begin(&cluster).await;
+        let mut names = vec!["first".to_owned()];
+        let mut last = cluster.create(NodeId(1), "first").await;
+        for id in [NodeId(2), NodeId(3)] {
+            cluster.boot(id).await;
+            cluster.check(id, last, &names).await;
+            assert!(!cluster.node(id).voters().contains(&id), "an observer");
+            let name = format!("by-observer-{id}");
+            last = last.max(cluster.create(id, &name).await);
+            names.push(name);
+            cluster.change(id, VoterChange::Add(known(id))).await;
+        }
+        // Whoever is lost, with what its disk had not synced, is found again.
+        for round in 0..3 {
+            let lost = NodeId(1 + round);
+            let process = cluster.net.nodes.lock().unwrap().remove(&lost).unwrap();
+            process.lives.store(false, Ordering::Relaxed);
+            cluster.machines[&lost].power_cut();
+            let asked = ids().find(|id| *id != lost).unwrap();
+            let name = format!("without-{lost}");
+            let is_another = |current: &machine::LeaderAndEpoch| {
+                current.leader.as_ref().is_some_and(|leader| leader.id != lost)
+            };
+            within(cluster.node(asked).shared.leader().wait_for(is_another)).await;
+            last = last.max(cluster.create(asked, &name).await);
+            names.push(name);
+            cluster.boot(lost).await;
+            for id in ids() {
+                cluster.check(id, last, &names).await;
+            }
+        }
+        // The leader is removed: another one leads, and it follows.
+        let leader = cluster.leader(NodeId(2)).await;
+        let asked = ids().find(|id| *id != leader).unwrap();
+        cluster.change(asked, VoterChange::Remove(known(leader).key)).await;
+        let is_another = |current: &machine::LeaderAndEpoch| {
+            current.leader.as_ref().is_some_and(|new| new.id != leader)
+        };
+        within(cluster.node(leader).shared.leader().wait_for(is_another)).await;
+        last = last.max(cluster.create(leader, "at-last").await);
+        names.push("at-last".to_owned());
+        for id in ids() {
+            cluster.check(id, last, &names).await;
+            assert_eq!(cluster.node(id).voters().len(), 2, "seed {seed}, node {id}");
+        }
+        cluster.stop().await;
+    }
 }

@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::log::LogReader;
 use crate::machine::quorum::{
     self, Effect, Event, FetchResponse, FetchSnapshotResponse, Found, Leader, LeaderAndEpoch,
-    OffsetAndEpoch, Peer, Refusal, Request, Response, Tag, Token,
+    OffsetAndEpoch, Peer, Refusal, Request, Response, Tag, Token, VoterChange,
 };
 use crate::types::{NodeId, Offset};
 
@@ -42,6 +42,15 @@ const FAREWELL_MAX: Duration = Duration::from_millis(500);
 pub(super) enum Ask {
     /// To have an entry committed.
     Propose(Bytes, oneshot::Sender<Result<Offset, Refusal>>),
+    /// To change who votes.
+    ChangeVoters {
+        /// How.
+        change: VoterChange,
+        /// Whether to answer as soon as the leader has the record, and not only once it is committed.
+        when_appended: bool,
+        /// For the answer.
+        answer: oneshot::Sender<Result<Offset, Refusal>>,
+    },
     /// To answer another node.
     Request(Box<Request>, oneshot::Sender<Response<Bytes>>),
     /// To take note of a snapshot.
@@ -229,6 +238,17 @@ impl Driver {
                 let tag = Tag(self.tables.number());
                 self.tables.tags.insert(tag, answer);
                 self.step(Event::Propose { tag, payload })?;
+            }
+            Ask::ChangeVoters { change, when_appended, answer } => {
+                let tag = Tag(self.tables.number());
+                self.tables.tags.insert(tag, answer);
+                let end = self.machine().log_end();
+                self.step(Event::ChangeVoters { tag, change })?;
+                // What is refused is refused at once.
+                if when_appended && let Some(asker) = self.tables.tags.remove(&tag) {
+                    // Who asked may have gone.
+                    _ = asker.send(Ok(end));
+                }
             }
             Ask::Request(request, answer) => {
                 let token = Token(self.tables.number());

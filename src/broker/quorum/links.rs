@@ -64,6 +64,8 @@ pub(super) struct Links {
     /// Where the configuration says that the nodes listen. It counts more than what is recorded in the log, which may be
     /// from before they moved.
     listed: BTreeMap<NodeId, String>,
+    /// Whom the configuration says to ask for a cluster to join.
+    bootstrap: Vec<String>,
     /// It says to which cluster this node belongs, as soon as that is known. Whoever closes it closes this.
     directory: Weak<LogDirectory>,
     slots: Arc<Mutex<BTreeMap<(String, Lane), Slot>>>,
@@ -79,7 +81,8 @@ impl Links {
         let client_id = format!("ottla-node-{node_id}");
         let listed = config.other_voters().map(|voter| (NodeId(voter.id), voter.address()));
         let (listed, directory) = (listed.collect(), Arc::downgrade(directory));
-        Self { net, node_id, client_id, listed, directory, slots: Arc::default() }
+        let bootstrap = config.bootstrap_servers.clone();
+        Self { net, node_id, client_id, listed, bootstrap, directory, slots: Arc::default() }
     }
 
     fn cluster_id(&self) -> Option<String> {
@@ -89,6 +92,11 @@ impl Links {
     fn address(&self, target: &Target) -> Result<String> {
         if let Peer::Node(id) = target.peer
             && let Some(address) = self.listed.get(&id)
+        {
+            return Ok(address.clone());
+        }
+        if let Peer::Bootstrap(place) = target.peer
+            && let Some(address) = self.bootstrap.get(place)
         {
             return Ok(address.clone());
         }

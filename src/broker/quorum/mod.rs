@@ -68,7 +68,7 @@ use crate::log::Health;
 use crate::machine::controller::{Bootstrap, Command, Controller};
 use crate::machine::metadata::{Endpoint, MetadataImage, MetadataUpdate};
 use crate::machine::quorum::{
-    self as machine, ReplicaKey, Request, Response, Timing, Voter, VoterSet,
+    self as machine, Refusal, ReplicaKey, Request, Response, Timing, Voter, VoterChange, VoterSet,
 };
 #[cfg(test)]
 use crate::types::LeaderEpoch;
@@ -118,9 +118,9 @@ pub struct QuorumOptions {
     pub directory_id: Uuid,
     /// Where this node listens for the others.
     pub endpoints: Vec<Endpoint>,
-    /// The voters as long as the log does not say who they are; when empty, only this node.
+    /// The voters as long as the log does not say who they are; when empty, only this node, unless it joins others.
     pub voters: VoterSet,
-    /// How many addresses the configuration lists for a node that knows no voter.
+    /// How many addresses the configuration lists of nodes whose cluster this one joins.
     pub bootstrap: usize,
     /// The timeouts of elections.
     pub timing: Timing,
@@ -135,7 +135,7 @@ impl QuorumOptions {
     fn voters(&self) -> (Voter, VoterSet) {
         let key = ReplicaKey { id: self.node_id, directory_id: self.directory_id };
         let me = Voter { key, endpoints: self.endpoints.clone() };
-        let is_alone = self.voters.is_empty();
+        let is_alone = self.voters.is_empty() && self.bootstrap == 0;
         let voters = if is_alone { VoterSet::new([me.clone()]) } else { self.voters.clone() };
         (me, voters)
     }
@@ -363,6 +363,22 @@ impl Quorum {
         }
     }
 
+    /// Changes who votes, if this node leads.
+    pub(in crate::broker) fn change_voters(
+        &self,
+        change: VoterChange,
+        when_appended: bool,
+    ) -> impl Future<Output = Result<Result<(), Refusal>>> + Send + use<> {
+        let asks = self.asks.clone();
+        async move {
+            let (answer, outcome) = oneshot::channel();
+            let ask = Ask::ChangeVoters { change, when_appended, answer };
+            asks.send(ask).await.map_err(|_stopped| closed())?;
+            let outcome = outcome.await.map_err(|_dropped| closed())?;
+            Ok(outcome.map(|_offset| ()))
+        }
+    }
+
     /// Takes note that the process of a node is proven to have ended.
     fn crashed(&self, node: NodeId) {
         // Who has no room for the proof waits for silence.
@@ -409,6 +425,11 @@ impl Quorum {
     #[must_use]
     pub fn high_watermark(&self) -> Offset {
         self.image().offset.next()
+    }
+
+    /// Who votes, as the log has it, committed or not.
+    pub(in crate::broker) fn voter_set(&self) -> VoterSet {
+        self.machine().voters().clone()
     }
 
     /// The voters.

@@ -9,6 +9,9 @@ use crate::env::Clock;
 use crate::machine::quorum::{Progress, ReplicaKey, VoterSet};
 use crate::types::{NodeId, Offset, TimestampMs, Uuid};
 
+/// How long an observer is named that is not heard any more, as in Apache Kafka.
+const OBSERVER_SILENCE_MS: i64 = 300_000;
+
 impl Quorum {
     /// What this node knows of the quorum: everything if it leads, otherwise who leads and who votes.
     pub(in crate::broker) fn status(&self, clock: &dyn Clock, node_id: NodeId) -> QuorumStatus {
@@ -22,6 +25,7 @@ impl Quorum {
         if machine.is_leader() {
             known.push(own(&machine, clock, node_id));
         }
+        let now = clock.now();
         let voter = |key: ReplicaKey| {
             let of_node = known.iter().filter(|known| key_of(known).matches(&key));
             // Where the voter's directory is not known, the one that was heard last.
@@ -33,7 +37,7 @@ impl Quorum {
             epoch: current.epoch,
             high_watermark,
             voters: voters.iter().map(|known| voter(known.key)).collect(),
-            observers: known.iter().filter(|known| observes(voters, known)).copied().collect(),
+            observers: known.iter().filter(|one| observes(voters, one, now)).copied().collect(),
             endpoints: voters.iter().map(|voter| (voter.key.id, voter.endpoints.clone())).collect(),
         }
     }
@@ -43,8 +47,10 @@ fn key_of(status: &ReplicaStatus) -> ReplicaKey {
     ReplicaKey { id: status.id, directory_id: status.directory_id }
 }
 
-fn observes(voters: &VoterSet, status: &ReplicaStatus) -> bool {
-    !voters.contains(&key_of(status))
+/// Whether a replica is an observer, and has been heard lately.
+fn observes(voters: &VoterSet, status: &ReplicaStatus, now: TimestampMs) -> bool {
+    let silence = now.0.saturating_sub(status.last_fetch.0);
+    !voters.contains(&key_of(status)) && silence <= OBSERVER_SILENCE_MS
 }
 
 fn unknown(key: ReplicaKey) -> ReplicaStatus {

@@ -1,22 +1,15 @@
-//! Describing the cluster, its quorum, its log directories, producers and features.
+//! Describing the cluster, its log directories, producers and features.
 
 use std::collections::BTreeMap;
 
 use super::{Admin, check};
-use crate::client::admin::types::{
-    ActiveProducer, ClusterDescription, Feature, LogDir, QuorumDescription, QuorumReplica,
-};
+use crate::client::admin::types::{ActiveProducer, ClusterDescription, Feature, LogDir};
 use crate::client::cluster::Lane;
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::Str;
 use crate::protocol::messages::describe_log_dirs::{DescribeLogDirsRequest, DescribeLogDirsResult};
 use crate::protocol::messages::describe_producers::{DescribeProducersRequest, TopicRequest};
-use crate::protocol::messages::describe_quorum::{
-    DescribeQuorumRequest, PartitionData, ReplicaState, TopicData,
-};
-use crate::types::{
-    LeaderEpoch, NodeId, Offset, ProducerId, Sequence, TimestampMs, TopicPartition,
-};
+use crate::types::{NodeId, Offset, ProducerId, Sequence, TimestampMs, TopicPartition};
 
 impl Admin {
     /// The brokers, the controller and the id of the cluster.
@@ -121,56 +114,6 @@ impl Admin {
                 Ok(answer.active_producers.into_iter().map(producer).collect())
             })
             .await
-    }
-
-    /// The metadata quorum.
-    ///
-    /// # Errors
-    ///
-    /// `UNSUPPORTED_VERSION` where the cluster has none (Kafka with ZooKeeper).
-    pub async fn describe_quorum(&self) -> Result<QuorumDescription> {
-        self.cluster
-            .retry("describing the quorum", async || {
-                let route = self.cluster.any_route().await?;
-                let request = DescribeQuorumRequest {
-                    topics: vec![TopicData {
-                        topic_name: Str::from_static("__cluster_metadata"),
-                        partitions: vec![PartitionData { partition_index: 0 }],
-                    }],
-                };
-                let response = route.call(request, self.timeout()).await?;
-                check(
-                    response.error_code,
-                    Some(&response.error_message.unwrap_or_default()),
-                    || "the metadata quorum".to_owned(),
-                )?;
-                let answer = response
-                    .topics
-                    .into_iter()
-                    .flat_map(|topic| topic.partitions)
-                    .next()
-                    .ok_or_else(|| Error::malformed("response", "it contains no quorum"))?;
-                ErrorCode::from_i16(answer.error_code).into_result("the metadata quorum")?;
-                let replicas =
-                    |states: Vec<ReplicaState>| states.into_iter().map(replica).collect();
-                Ok(QuorumDescription {
-                    leader: NodeId(answer.leader_id),
-                    leader_epoch: LeaderEpoch(answer.leader_epoch),
-                    high_watermark: Offset(answer.high_watermark),
-                    voters: replicas(answer.current_voters),
-                    observers: replicas(answer.observers),
-                })
-            })
-            .await
-    }
-}
-
-fn replica(state: ReplicaState) -> QuorumReplica {
-    QuorumReplica {
-        id: NodeId(state.replica_id),
-        log_end_offset: Offset(state.log_end_offset),
-        last_fetch: TimestampMs(state.last_fetch_timestamp),
-        last_caught_up: TimestampMs(state.last_caught_up_timestamp),
     }
 }
 

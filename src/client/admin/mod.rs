@@ -12,6 +12,7 @@ mod groups;
 mod offsets;
 mod placement;
 mod progress;
+mod quorum;
 mod types;
 mod views;
 
@@ -25,8 +26,8 @@ pub use progress::{GroupPartition, PlannedOffset, ResetTo, TopicScope, total_lag
 pub use types::{
     ActiveProducer, ClusterDescription, ClusterState, ConfigChange, ConfigEntry, ConfigSource,
     CreatedTopic, Election, Feature, ListedOffset, LogDir, NewTopic, NodeView, OffsetSpec,
-    PartitionReassignment, QuorumDescription, QuorumReplica, QuorumView, RegisteredBroker,
-    Resource, ResourceType, all_or_first_error,
+    PartitionReassignment, QuorumDescription, QuorumReplica, QuorumView, RaftVoterEndpoint,
+    RegisteredBroker, Resource, ResourceType, all_or_first_error,
 };
 
 pub(crate) use offsets::list_offsets;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::client::cluster::{BrokerInfo, PartitionInfo, TopicInfo};
 use crate::error::{Error, Result};
 use crate::types::{
-    LeaderEpoch, NodeId, Offset, ProducerId, Sequence, TimestampMs, TopicId, TopicPartition,
+    LeaderEpoch, NodeId, Offset, ProducerId, Sequence, TimestampMs, TopicId, TopicPartition, Uuid,
 };
 
 /// A topic to be created.
@@ -425,6 +425,8 @@ pub struct ActiveProducer {
 pub struct QuorumReplica {
     /// The node.
     pub id: NodeId,
+    /// Its log directory, where that is known.
+    pub directory_id: Option<Uuid>,
     /// The end of its log.
     pub log_end_offset: Offset,
     /// When it last fetched.
@@ -446,6 +448,19 @@ pub struct QuorumDescription {
     pub voters: Vec<QuorumReplica>,
     /// The nodes that only follow.
     pub observers: Vec<QuorumReplica>,
+    /// Where the nodes listen for each other, as far as the cluster says it.
+    pub endpoints: BTreeMap<NodeId, Vec<RaftVoterEndpoint>>,
+}
+
+/// Where a voter of the metadata quorum listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RaftVoterEndpoint {
+    /// The name of the listener.
+    pub listener: String,
+    /// The host or address.
+    pub host: String,
+    /// The port.
+    pub port: u16,
 }
 
 /// A feature of the cluster: the levels that brokers support, and the one in effect.

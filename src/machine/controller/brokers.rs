@@ -155,7 +155,9 @@ impl Controller {
 
     /// Whether a broker must be heard from. One that is alone lives as long as its controller does.
     pub(super) fn is_watched(&self, id: NodeId) -> bool {
-        id != self.local || self.config.has_peers()
+        id != self.local
+            || self.config.has_peers()
+            || self.image.brokers().any(|broker| broker.id != self.local)
     }
 
     fn hear(&mut self, id: NodeId, at: Duration, metadata: Offset) {

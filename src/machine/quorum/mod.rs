@@ -4,7 +4,8 @@
 //! what is before its offset. The leader commits what a majority of the voters has on stable storage.
 //! Who hears nothing from the leader asks the others whether they would vote for it (pre-vote), and only
 //! then raises the epoch. A leader that hears from no majority resigns. Voters are named by node and log
-//! directory, and change one at a time by records of the log. Observers fetch and do not count.
+//! directory, and change one at a time by records of the log. Observers fetch and do not count; one that hears nothing
+//! from the leader asks the voters who leads.
 //!
 //! ```text
 //!             silence, or proof of a crash          would be elected           elected

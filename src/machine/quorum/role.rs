@@ -142,6 +142,11 @@ impl<P> Quorum<P> {
         is_voter && !self.stopping && self.installing.is_none()
     }
 
+    /// Whether it votes in no set that may count.
+    fn is_observer(&self) -> bool {
+        !self.voters.may_count(&self.me.key, self.high_watermark)
+    }
+
     /// Whether nobody else votes.
     pub(super) fn is_alone(&self) -> bool {
         let voters = self.voters.last();
@@ -239,6 +244,9 @@ impl<P> Quorum<P> {
                 if now >= follower.election && self.may_stand() {
                     let previous = follower.leader.clone();
                     self.become_prospective(now, Some(previous), out);
+                } else if now >= follower.election && self.is_observer() {
+                    // Nobody tells it who leads now, so it asks.
+                    self.unattach(now);
                 }
             }
             Role::Prospective(election) => {
@@ -282,7 +290,10 @@ impl<P> Quorum<P> {
         let speak = |at: Duration| may_speak.then_some(at);
         let due = match &self.role {
             Role::Unattached(unattached) => [stand(unattached.election), speak(unattached.probe)],
-            Role::Follower(follower) => [stand(follower.election), speak(follower.fetch)],
+            Role::Follower(follower) => {
+                let over = (self.may_stand() || self.is_observer()).then_some(follower.election);
+                [over, speak(follower.fetch)]
+            }
             Role::Prospective(election) | Role::Candidate(election) => {
                 [Some(election.deadline), speak(election.ask)]
             }

@@ -4,6 +4,7 @@
 //! [`api`](crate::protocol::api) says what is served, and at which versions. `table.rs` explains
 //! how to read a line.
 
+pub mod add_raft_voter;
 pub mod alter_configs;
 pub mod alter_partition_reassignments;
 pub mod alter_replica_log_dirs;
@@ -47,6 +48,7 @@ pub mod offset_delete;
 pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
+pub mod remove_raft_voter;
 pub mod sync_group;
 pub mod unregister_broker;
 pub mod update_features;

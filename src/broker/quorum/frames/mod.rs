@@ -16,7 +16,7 @@
 mod requests;
 mod responses;
 
-pub(in crate::broker) use requests::{check_cluster, read_request, request};
+pub(in crate::broker) use requests::{check_cluster, cluster_of, read_request, request};
 pub(in crate::broker) use responses::{answer, read_answer};
 
 use super::batches;

@@ -174,31 +174,16 @@ pub(in crate::broker) fn read_request(
     cluster_id: Option<&str>,
     request: &protocol::Request,
 ) -> Result<Request> {
+    check_cluster(cluster_id, cluster_of(request))?;
     match request {
-        protocol::Request::Vote(body) => {
-            check_cluster(cluster_id, body.cluster_id.as_deref())?;
-            read_vote(body).map(Request::Vote)
-        }
+        protocol::Request::Vote(body) => read_vote(body).map(Request::Vote),
         protocol::Request::BeginQuorumEpoch(body) => {
-            check_cluster(cluster_id, body.cluster_id.as_deref())?;
             read_begin(body).map(Request::BeginQuorumEpoch)
         }
-        protocol::Request::EndQuorumEpoch(body) => {
-            check_cluster(cluster_id, body.cluster_id.as_deref())?;
-            read_end(body).map(Request::EndQuorumEpoch)
-        }
-        protocol::Request::Fetch(body) => {
-            check_cluster(cluster_id, body.cluster_id.as_deref())?;
-            read_fetch(body).map(Request::Fetch)
-        }
-        protocol::Request::FetchSnapshot(body) => {
-            check_cluster(cluster_id, body.cluster_id.as_deref())?;
-            read_snapshot(body).map(Request::FetchSnapshot)
-        }
-        protocol::Request::UpdateRaftVoter(body) => {
-            check_cluster(cluster_id, body.cluster_id.as_deref())?;
-            Ok(Request::UpdateVoter(read_update(body)))
-        }
+        protocol::Request::EndQuorumEpoch(body) => read_end(body).map(Request::EndQuorumEpoch),
+        protocol::Request::Fetch(body) => read_fetch(body).map(Request::Fetch),
+        protocol::Request::FetchSnapshot(body) => read_snapshot(body).map(Request::FetchSnapshot),
+        protocol::Request::UpdateRaftVoter(body) => Ok(Request::UpdateVoter(read_update(body))),
         _ => Err(refused(ErrorCode::InvalidRequest)),
     }
 }
@@ -278,6 +263,19 @@ fn read_update(body: &update::UpdateRaftVoterRequest) -> UpdateVoterRequest {
         Voter { key: key(body.voter_id, body.voter_directory_id), endpoints: endpoints.collect() };
     let epoch = LeaderEpoch(body.current_leader_epoch);
     UpdateVoterRequest { epoch, voter }
+}
+
+/// The cluster that a frame names.
+pub(in crate::broker) fn cluster_of(request: &protocol::Request) -> Option<&str> {
+    match request {
+        protocol::Request::Vote(body) => body.cluster_id.as_deref(),
+        protocol::Request::BeginQuorumEpoch(body) => body.cluster_id.as_deref(),
+        protocol::Request::EndQuorumEpoch(body) => body.cluster_id.as_deref(),
+        protocol::Request::Fetch(body) => body.cluster_id.as_deref(),
+        protocol::Request::FetchSnapshot(body) => body.cluster_id.as_deref(),
+        protocol::Request::UpdateRaftVoter(body) => body.cluster_id.as_deref(),
+        _ => None,
+    }
 }
 
 /// Refuses what is meant for another cluster. Who does not know its cluster yet is let through.

@@ -262,6 +262,25 @@ fn voters_come_and_go_one_at_a_time() {
 }
 
 #[test]
+fn an_observer_finds_the_next_leader_by_itself() {
+    for (seed, is_proven) in [(21, false), (22, true)] {
+        let (mut world, leader) = working(seed, 3, 1);
+        world.kill(leader);
+        if is_proven {
+            for node in others(&world, leader) {
+                world.step(node, Event::Crashed(NodeId(i32::try_from(leader).unwrap())));
+            }
+        }
+        until_led_anew(&mut world, leader);
+        let new = world.leader().unwrap();
+        world.propose(new);
+        world.run_for(ms(2_000));
+        assert_eq!(world.nodes[3].high_watermark, world.nodes[new].high_watermark, "seed {seed}");
+        assert_eq!(world.nodes[3].log.end(), world.nodes[new].log.end(), "seed {seed}");
+    }
+}
+
+#[test]
 fn voters_of_a_configuration_are_recorded_with_their_directories() {
     let configured =
         (0..3).map(|node| voter(ReplicaKey { id: NodeId(node), directory_id: Uuid::ZERO }));
