@@ -21,14 +21,12 @@ use ottla::error::{Error, ErrorCode};
 use ottla::types::{Offset, TopicPartition};
 use tokio_util::sync::CancellationToken;
 
-use super::node::{ADDRESS, Process, Serving};
+use super::node::{Process, Serving};
 use crate::history::{Event, History};
 
 pub(crate) const TOPIC: &str = "orders";
 pub(crate) const PARTITIONS: i32 = 2;
 
-/// How many records each process sends.
-pub(crate) const RECORDS: usize = 60;
 /// How many sends of a producer are unanswered at a time.
 const AHEAD: usize = 4;
 /// How long anything may take once all is well.
@@ -61,6 +59,16 @@ pub(crate) fn decode() -> DecodeOptions {
     }
 }
 
+/// What clients know, and how much they do.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) servers: Vec<String>,
+    /// How many records each process sends.
+    pub(crate) records: usize,
+    /// The longest pause before a record.
+    pub(crate) pause_ms: u64,
+}
+
 /// Where a client lives.
 enum Home {
     Machine(SimMachine),
@@ -78,6 +86,7 @@ pub(crate) struct Connected {
 /// Somebody with a client.
 pub(crate) struct Peer {
     home: Home,
+    pub(crate) plan: Plan,
     pub(crate) name: String,
     pub(crate) random: SimRandom,
     witness: Shared,
@@ -85,21 +94,26 @@ pub(crate) struct Peer {
 
 impl Peer {
     /// On a machine of its own.
-    pub(crate) fn new(run: &SimRun, index: u8, witness: &Shared) -> Self {
+    pub(crate) fn new(run: &SimRun, plan: &Plan, index: u8, witness: &Shared) -> Self {
         let name = format!("client{index}");
         let machine = run.machine(&name, address_of(index));
-        Self::at(Home::Machine(machine), run, name, witness)
+        Self::at(Home::Machine(machine), (run, plan), name, witness)
     }
 
     /// In the process of the broker; it starts anew whenever that does.
-    pub(crate) fn inside(run: &SimRun, index: u8, serving: &Serving, witness: &Shared) -> Self {
+    pub(crate) fn inside(
+        (run, plan): (&SimRun, &Plan),
+        index: u8,
+        serving: &Serving,
+        witness: &Shared,
+    ) -> Self {
         let home = Home::Broker(Arc::clone(serving));
-        Self::at(home, run, format!("inside{index}"), witness)
+        Self::at(home, (run, plan), format!("inside{index}"), witness)
     }
 
-    fn at(home: Home, run: &SimRun, name: String, witness: &Shared) -> Self {
+    fn at(home: Home, (run, plan): (&SimRun, &Plan), name: String, witness: &Shared) -> Self {
         let random = SimRandom::stream(run.seed, &name);
-        Self { home, name, random, witness: Arc::clone(witness) }
+        Self { home, plan: plan.clone(), name, random, witness: Arc::clone(witness) }
     }
 
     /// The surroundings of a process on the peer's machine.
@@ -139,7 +153,8 @@ impl Peer {
         };
         let serving = match &self.home {
             Home::Machine(machine) => {
-                let config = ClientConfig { bootstrap_servers: vec![ADDRESS.to_owned()], ..config };
+                let config =
+                    ClientConfig { bootstrap_servers: self.plan.servers.clone(), ..config };
                 let client = Client::connect_on(machine.env(), config).unwrap();
                 return Connected { client, ended: CancellationToken::new() };
             }
@@ -200,7 +215,7 @@ impl Peer {
     /// Sends with the idempotent producer, `acks=all`.
     pub(crate) async fn produce(self) {
         let mut count = 0;
-        while count < RECORDS {
+        while count < self.plan.records {
             let Connected { client, ended } = self.connect().await;
             tokio::select! {
                 biased;
@@ -210,12 +225,26 @@ impl Peer {
         }
     }
 
+    /// Sends one record; whether it was acknowledged.
+    pub(crate) async fn send_one(&self, client: &Client, partition: i32, value: &str) -> bool {
+        self.sends(partition, value);
+        let Ok(producer) = client.producer() else { return false };
+        let record = ProducerRecord {
+            partition: Some(partition),
+            ..ProducerRecord::new(TOPIC, Bytes::from(value.to_owned()))
+        };
+        let Ok(delivery) = producer.send(record).await else { return false };
+        let Ok(told) = delivery.wait().await else { return false };
+        self.acknowledged(partition, value.to_owned(), told.offset.0);
+        true
+    }
+
     /// Sends what is left, counting; what is unanswered when this is dropped stays unknown.
     async fn produce_with(&self, client: &Client, count: &mut usize) {
         let producer = client.producer().unwrap();
         let mut unanswered = VecDeque::new();
-        while *count < RECORDS {
-            self.rest(120).await;
+        while *count < self.plan.records {
+            self.rest(self.plan.pause_ms).await;
             let partition = self.random.below(PARTITIONS as u64) as i32;
             let value = self.value(*count);
             *count += 1;
