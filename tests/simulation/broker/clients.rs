@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ use ottla::client::{
     AssignedConsumer, Client, ClientConfig, PollOptions, ProducerConfig, ProducerRecord, StartAt,
 };
 use ottla::columnar::DecodeOptions;
-use ottla::env::Env;
-use ottla::env::sim::{SimMachine, SimRandom, SimRun};
+use ottla::env::sim::{SimDisk, SimMachine, SimRandom, SimRun};
+use ottla::env::{Disk, Env};
 use ottla::error::{Error, ErrorCode};
 use ottla::types::{Offset, TopicPartition};
 use tokio_util::sync::CancellationToken;
@@ -67,6 +68,36 @@ pub(crate) struct Plan {
     pub(crate) records: usize,
     /// The longest pause before a record.
     pub(crate) pause_ms: u64,
+    pub(crate) promise: Promise,
+}
+
+/// What holds for a record from its acknowledgement on.
+#[derive(Clone, Debug)]
+pub(crate) struct Promise {
+    /// The disks of all brokers.
+    pub(crate) disks: Vec<Arc<SimDisk>>,
+    /// How many of them have it at least.
+    pub(crate) copies: usize,
+    /// Whether these are synced.
+    pub(crate) synced: bool,
+}
+
+impl Promise {
+    /// Whether it is kept.
+    fn holds(&self, partition: &str, value: &str) -> bool {
+        let has = |disk: &&Arc<SimDisk>| {
+            let directory = Path::new("/data").join(partition);
+            let Ok(entries) = disk.read_dir(&directory) else { return false };
+            let segments = entries.into_iter().map(|entry| entry.name).rev();
+            let mut segments = segments.filter(|name| name.ends_with(".log"));
+            // It is probably in the last one.
+            segments.any(|name| {
+                let content = disk.content(&directory.join(name), self.synced);
+                content.is_ok_and(|content| String::from_utf8_lossy(&content).contains(value))
+            })
+        };
+        self.disks.iter().filter(has).count() >= self.copies
+    }
 }
 
 /// Where a client lives.
@@ -277,6 +308,11 @@ impl Peer {
     }
 
     pub(crate) fn acknowledged(&self, partition: i32, value: String, offset: i64) {
+        if !self.plan.promise.holds(&named(partition), &value) {
+            let (partition, copies) = (named(partition), self.plan.promise.copies);
+            let what = "was acknowledged before it was on disk as often as promised";
+            self.complain(&format!("{partition} at {offset}: {value:.12} {what}: {copies}"));
+        }
         let (process, partition) = (self.name.clone(), named(partition));
         self.note(Event::Acknowledged { process, partition, value, offset });
     }

@@ -21,7 +21,8 @@ mod replicas;
 mod watermarks;
 
 use std::fmt::Write as _;
-use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use ottla::env::sim::SimRun;
@@ -107,7 +108,12 @@ async fn live(seed: u64, witness: &Shared) -> (SimRun, Vec<String>) {
     let run = SimRun::new(seed);
     run.net.set_delay_ms_max(seed % 4);
     let mut cluster = Cluster::new(&run, if seed % 4 == 3 { 5 } else { 3 });
-    let plan = Plan { servers: cluster.servers(), records: 120, pause_ms: 500 };
+    let plan = Plan {
+        servers: cluster.servers(),
+        records: 120,
+        pause_ms: 500,
+        promise: cluster.promise(),
+    };
     cluster.boot_all().await;
     let admin = Peer::new(&run, &plan, 0, witness);
     admin.create_topic(TOPIC).await.unwrap();
@@ -232,24 +238,42 @@ fn nothing_is_lost_and_each_seed_is_one_run() {
     }
 }
 
-/// All fresh seeds are tried, and all that fail are named.
+/// Tries `OTTLA_SIM_RUNS` seeds from `OTTLA_SIM_FIRST` on, or as many as it takes for `OTTLA_SIM_OPERATIONS` operations of
+/// clients, on all processors. All that fail are named.
 #[test]
 fn fresh_seeds_find_nothing() {
-    let asked = std::env::var("OTTLA_SIM_RUNS").ok();
-    let runs = asked.map_or(FRESH, |asked| asked.parse().unwrap());
+    let asked = |name: &str| Some(std::env::var(name).ok()?.parse::<u64>().unwrap());
+    let (runs, wanted) = (asked("OTTLA_SIM_RUNS"), asked("OTTLA_SIM_OPERATIONS"));
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    let first = std::env::var("OTTLA_SIM_FIRST")
-        .map_or(now.as_secs() << 16, |asked| asked.parse().unwrap());
-    eprintln!("fresh seeds {first} to {}", first + runs - 1);
-    let (mut operations, mut failed) = (0, Vec::new());
-    for seed in first..first + runs {
-        match std::panic::catch_unwind(|| check(seed)) {
-            Ok(more) => operations += more,
-            Err(_) => failed.push(seed),
+    let first = asked("OTTLA_SIM_FIRST").unwrap_or(now.as_secs() << 16);
+    let most = runs.unwrap_or(if wanted.is_some() { u64::MAX - first } else { FRESH });
+    let wanted = wanted.unwrap_or(u64::MAX);
+    let (next, operations) = (AtomicU64::new(first), AtomicU64::new(0));
+    let failed = Mutex::new(Vec::new());
+    eprintln!("fresh seeds from {first} on");
+    let work = || {
+        while operations.load(Ordering::Relaxed) < wanted {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed - first >= most {
+                break;
+            }
+            match std::panic::catch_unwind(|| check(seed)) {
+                Ok(more) => drop(operations.fetch_add(more as u64, Ordering::Relaxed)),
+                Err(_) => failed.lock().unwrap().push(seed),
+            }
         }
-    }
-    eprintln!("{operations} operations of clients in {runs} runs");
-    assert!(failed.is_empty(), "failed: {failed:?}");
+    };
+    let threads = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+    std::thread::scope(|scope| {
+        for _ in 0..threads.min(most) {
+            scope.spawn(work);
+        }
+    });
+    let (failed, tried) =
+        (failed.into_inner().unwrap(), next.into_inner().min(first + most) - first);
+    let operations = operations.into_inner();
+    eprintln!("{operations} operations of clients in {tried} runs, each twice");
+    assert!(failed.is_empty(), "{} of {tried} seeds failed: {failed:?}", failed.len());
 }
 
 /// Runs the seed of `OTTLA_SIM_SEED`, and prints what happened; with `OTTLA_LOG=info` also what the nodes say.

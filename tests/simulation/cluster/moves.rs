@@ -30,8 +30,8 @@ pub(crate) async fn play(peer: Peer, nodes: usize, all_well: CancellationToken) 
         let server = &servers[peer.random.below(servers.len() as u64) as usize];
         let Some(mut wire) = Wire::connect(&peer.own_env(), server).await else { continue };
         let reassigning = wire.call(0, reassign(topic, partition, replicas));
-        // Whether it is done or not, the cluster must bear it.
-        drop(tokio::time::timeout(ANSWER_MAX, reassigning).await);
+        // Whether it is done or not, the cluster must bear it. After no answer, the next one would be taken for it.
+        let Ok(Some(_)) = tokio::time::timeout(ANSWER_MAX, reassigning).await else { continue };
         peer.rest(1000).await;
         drop(tokio::time::timeout(ANSWER_MAX, wire.call(2, elect(topic, partition))).await);
     }

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use futures::future::join_all;
 use ottla::env::sim::{SimRandom, SimRun};
@@ -10,7 +11,10 @@ use tokio::time::Instant;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
+use crate::broker::clients::Promise;
 use crate::broker::node::{Node, options};
+
+const MIN_IN_SYNC: usize = 2;
 
 /// See the module.
 pub(crate) struct Cluster {
@@ -32,7 +36,7 @@ impl Cluster {
                 .with("durability", if by_fsync { "fsync" } else { "auto" })
                 .with("default.replication.factor", "3")
                 .with("offsets.topic.replication.factor", "3")
-                .with("min.insync.replicas", "2")
+                .with("min.insync.replicas", MIN_IN_SYNC.to_string())
                 // Each replica is compacted when its broker likes: they are equal only before.
                 .with("log.cleaner.enable", "false")
                 .with("replica.lag.time.max.ms", "3000")
@@ -45,6 +49,12 @@ impl Cluster {
 
     pub(crate) fn servers(&self) -> Vec<String> {
         (1..=self.nodes.len()).map(|id| address(id as u8)).collect()
+    }
+
+    /// What is promised of a record that is acknowledged.
+    pub(crate) fn promise(&self) -> Promise {
+        let disks = self.nodes.iter().map(|node| Arc::clone(&node.machine.disk)).collect();
+        Promise { disks, copies: MIN_IN_SYNC, synced: self.by_fsync }
     }
 
     /// Starts all nodes at the same time: none of them can be there without a majority.

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ottla::env::Disk;
-use ottla::env::OpenMode;
 use ottla::env::sim::SimDisk;
 use ottla::record::Batches;
 use ottla::types::NodeId;
@@ -90,7 +89,10 @@ impl Placement {
             .collect();
         let pairs = self.replicas.iter().zip(&copies);
         let all = pairs.flat_map(|(id, copy)| {
-            let why = [copies[0].difference(copy), copy.contradiction(stopped)];
+            let committed = copies[0].high_watermark.min(copy.high_watermark);
+            // While the nodes stop, a coordinator may still write.
+            let below = if stopped { committed } else { i64::MAX };
+            let why = [copies[0].difference(copy, below), copy.contradiction(stopped)];
             why.map(|why| why.map(|why| format!("{} on {id}: {why}", self.name)))
         });
         all.flatten().collect()
@@ -101,7 +103,7 @@ impl Copy {
     /// What contradicts itself.
     fn contradiction(&self, stopped: bool) -> Option<String> {
         let (end, high_watermark) = (self.end, self.high_watermark);
-        if high_watermark != end {
+        if high_watermark > end || high_watermark < end && !stopped {
             return Some(format!("the high watermark is {high_watermark}, and the end {end}"));
         }
         // They are saved with a sync, and when the log is closed.
@@ -112,13 +114,21 @@ impl Copy {
         None
     }
 
-    fn difference(&self, other: &Self) -> Option<String> {
-        if self.bytes == other.bytes {
+    /// The batches before an offset.
+    fn below(&self, end: i64) -> &[u8] {
+        let batches = Batches::new(self.bytes.clone().into()).filter_map(Result::ok);
+        let before = batches.take_while(|batch| batch.header().last_offset().0 < end);
+        let length: usize = before.map(|batch| batch.bytes().len()).sum();
+        &self.bytes[..length]
+    }
+
+    fn difference(&self, other: &Self, below: i64) -> Option<String> {
+        let (own, others) = (self.below(below), other.below(below));
+        if own == others {
             return None;
         }
-        let alike = |(one, other): &(&u8, &u8)| one == other;
-        let place = self.bytes.iter().zip(&other.bytes).take_while(alike).count();
-        let (ends, lengths) = ((self.end, other.end), (self.bytes.len(), other.bytes.len()));
+        let place = own.iter().zip(others).take_while(|(one, other)| one == other).count();
+        let (ends, lengths) = ((self.end, other.end), (own.len(), others.len()));
         Some(format!("other bytes from {place} on; ends {ends:?}, lengths {lengths:?}"))
     }
 }
@@ -134,7 +144,8 @@ fn copy(disk: &SimDisk, name: &str) -> Copy {
         Err(_) => Vec::new(),
     };
     segments.sort();
-    let bytes: Vec<u8> = segments.iter().flat_map(|path| read(disk, path)).collect();
+    let bytes: Vec<u8> =
+        segments.iter().flat_map(|path| disk.content(path, false).unwrap()).collect();
     let (mut end, mut epochs) = (0, Vec::new());
     for batch in Batches::new(bytes.clone().into()).filter_map(Result::ok) {
         let header = batch.header();
@@ -163,14 +174,6 @@ fn high_watermarks(disk: &SimDisk) -> BTreeMap<String, i64> {
     text.lines().skip(2).filter_map(parse).collect()
 }
 
-fn read(disk: &SimDisk, path: &Path) -> Vec<u8> {
-    let Ok(file) = disk.open(path, OpenMode::Read) else { return Vec::new() };
-    let mut bytes = vec![0; file.len().unwrap() as usize];
-    let count = file.read_at(&mut bytes, 0).unwrap();
-    bytes.truncate(count);
-    bytes
-}
-
 fn text(disk: &SimDisk, path: &Path) -> String {
-    String::from_utf8(read(disk, path)).unwrap()
+    String::from_utf8(disk.content(path, false).unwrap_or_default()).unwrap()
 }
