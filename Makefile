@@ -22,7 +22,7 @@ PYTHON_SOURCES := pyproject.toml README.md $(shell find python -name '*.py' -o -
 # The steps of `make test`, in order; cheap ones first.
 STEPS := check-format rust-and-wheel check-python python-test readme-test notebook-test
 
-.PHONY: help demo test clippy rust-test kafka-test rust wheel bench versus bench-guard bench-compare simulate fuzz fuzz-sample format $(STEPS)
+.PHONY: help demo test clippy rust-test kafka-test rust wheel bench versus bench-guard bench-compare simulate simulate-night fuzz fuzz-sample format $(STEPS)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -108,8 +108,11 @@ FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-covera
 TARGETS ?= $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
 SECONDS_EACH ?= 60
 
-simulate: ## many runs of the whole broker on fresh seeds (RUNS=1000), each twice; a failure prints its replay
-	OTTLA_SIM_RUNS=$(or $(RUNS),1000) $(CARGO) test --features sim --test simulation broker::fresh -- --nocapture
+simulate: ## many runs of one broker and of clusters on fresh seeds (RUNS=100 of each), each twice; a failure prints its replay
+	OTTLA_SIM_RUNS=$(or $(RUNS),100) $(CARGO) test --features sim --test simulation -- --nocapture --test-threads=1 broker::fresh cluster::fresh
+
+simulate-night: ## clusters on fresh seeds until their clients have asked for something OPERATIONS=1000000 times
+	OTTLA_SIM_OPERATIONS=$(or $(OPERATIONS),1000000) $(CARGO) test --features sim --test simulation cluster::fresh -- --nocapture
 
 fuzz: ## let libFuzzer search in every fuzz target for a minute (TARGETS, SECONDS_EACH); needs a C++ compiler
 	OTTLA_FUZZ_CORPUS=$(abspath tests/fuzz/target/corpus) $(CARGO) test --features sim --test fuzz corpus_is_written

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use super::epochs::EpochEntry;
 use super::writer::Log;
+#[cfg(feature = "sim")]
+use crate::env::sim::{Mutation, is_planted};
 use crate::error::{Error, Result};
 use crate::record::BatchHeader;
 use crate::types::{LeaderEpoch, Offset};
@@ -22,6 +24,10 @@ impl Log {
     pub fn start_epoch(&mut self, epoch: LeaderEpoch) -> Result<Offset> {
         let (end, current) = (self.log_end_offset(), self.shared.epochs.load());
         self.check_epoch(epoch, current.latest())?;
+        #[cfg(feature = "sim")]
+        if is_planted(Mutation::StartsEpochsLate) {
+            return Ok(end);
+        }
         let mut changed = (**current).clone();
         // Not dirty: an epoch without records is forgotten when the log is opened, and started again by whoever
         // is then made leader. Its first record makes it so.

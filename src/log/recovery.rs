@@ -9,7 +9,8 @@
 //! - `REC-2`: below the recovery point every batch was synced, so damage there is not a torn tail but
 //!   corruption: it is reported with file and position, and nothing is removed.
 //! - `REC-3`: segments that end below the recovery point are not read, so the time to start is bounded by
-//!   the unclean tail and one segment.
+//!   the unclean tail and one segment. The sync that moved the recovery point beyond the end of a segment was for its
+//!   indexes, too.
 //! - `REC-4`: indexes, leader epochs and producers of the scanned part are rebuilt from the batches.
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
@@ -247,8 +248,9 @@ impl Opening<'_> {
         let mut bases = bases.into_iter().peekable();
         while let Some((base, size)) = bases.next() {
             let next_base = bases.peek().map(|&(next, _)| next);
+            // `REC-3`: the indexes of one that ends at the recovery point may have been written after that sync.
             let trusted =
-                |end: Offset| self.options.clean_shutdown || end <= self.options.recovery_point;
+                |end: Offset| self.options.clean_shutdown || end < self.options.recovery_point;
             if let Some(next_base) = next_base
                 && trusted(next_base)
             {

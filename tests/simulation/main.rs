@@ -22,6 +22,7 @@ mod history;
 mod support;
 
 mod broker;
+mod cluster;
 mod compaction;
 mod epochs;
 mod faults;

@@ -6,7 +6,7 @@ use ottla::env::sim::Simulation;
 use ottla::log::{CheckpointedOffsets, Log, LogConfig, LogDirectory, OpenOptions};
 use ottla::types::{NodeId, Offset, TimestampMs};
 
-use crate::support::{EPOCH, idempotent, options, read_all};
+use crate::support::{EPOCH, batch, create, idempotent, options, read_all, reopen};
 
 const NOW: TimestampMs = TimestampMs(1_000);
 
@@ -196,6 +196,29 @@ fn recover(simulation: &Simulation) -> ottla::error::Result<()> {
     checkpoint(&directory, &log)?;
     log.sync()?;
     checkpoint(&directory, &log)
+}
+
+#[test]
+fn a_segment_whose_indexes_were_not_synced_is_not_taken_for_an_old_one() {
+    let path = Path::new("orders-0");
+    for seed in 0..60 {
+        let simulation = Simulation::new(seed);
+        let env = simulation.env();
+        let now = env.clock.now();
+        let mut log = create(&env, path, config());
+        log.append_as_leader(&batch(now.0, &["the only one"]), EPOCH, now).unwrap();
+        let synced = log.sync().unwrap();
+        assert!(log.maybe_roll(now.plus(LogConfig::default().segment_ms + 1)).unwrap());
+        simulation.disk.power_cut();
+        drop(log);
+        let (mut log, _) = reopen(&env, path, config(), synced).unwrap();
+        let deleted = log.apply_retention(now, synced).unwrap();
+        assert_eq!(
+            (deleted.segments, read_all(&log.reader()).unwrap().len()),
+            (0, 1),
+            "seed {seed}"
+        );
+    }
 }
 
 /// Appends ten values in several segments, syncs, lowers the recovery point and truncates to 5.

@@ -24,7 +24,7 @@ use super::replay;
 use super::runtime::stopped;
 use super::status::{Setter, Status};
 use crate::broker::log_threads::LogThreads;
-use crate::broker::partition::{AppendAnswer, Partition};
+use crate::broker::partition::{AppendAnswer, Appended, Partition};
 use crate::env::Env;
 #[cfg(feature = "sim")]
 use crate::env::sim::{Mutation, is_planted};
@@ -375,13 +375,14 @@ impl<K: Kind> ShardTask<K> {
                 machine.step(now, Event::News(news), &mut effects);
             }
             let replayed = replay::replay::<K>(&partition, &mut machine)?;
-            Ok::<_, Error>((machine, replayed))
+            Ok::<_, Error>((machine, replayed, partition.committed()?))
         };
         let joined = self.env.threads.spawn_blocking(work).await;
-        let (machine, replayed) = joined.map_err(|error| {
+        let (machine, replayed, committed) = joined.map_err(|error| {
             let context = format!("reading {} failed: {error}", self.partition.name());
             Error::kafka(ErrorCode::UnknownServerError, context)
         })??;
+        self.committed(committed).await?;
         self.machine = machine;
         self.clocks = (self.env.clock.now(), self.env.clock.monotonic());
         self.machine.restored(self.clocks.0, &mut self.effects);
@@ -394,6 +395,34 @@ impl<K: Kind> ShardTask<K> {
             );
         }
         Ok(())
+    }
+
+    /// Waits until what was read is committed: before that, another leader may be elected that does not have it, and
+    /// whoever was told of it would see it undone. Requests that were there already are put off meanwhile.
+    async fn committed(&mut self, mut committed: Appended) -> Result<()> {
+        #[cfg(feature = "sim")]
+        if is_planted(Mutation::ServesBeforeCommitted) {
+            return Ok(());
+        }
+        let mut open = true;
+        loop {
+            let job = tokio::select! {
+                biased;
+                answer = &mut committed => {
+                    answer.map_err(|_dropped| stopped())??;
+                    return Ok(());
+                }
+                () = self.stop.cancelled() => return Err(stopped()),
+                job = next_job(&mut self.kept, &mut self.queue), if open => job,
+            };
+            let Some(job) = job else {
+                open = false;
+                continue;
+            };
+            let context = format!("{} is not known to be committed", self.partition.name());
+            let code = ErrorCode::CoordinatorLoadInProgress;
+            drop(job.reply.send(Err(Error::kafka(code, context))));
+        }
     }
 
     /// Answers what was sent before the end, then everyone who is still waiting.

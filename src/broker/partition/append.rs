@@ -151,6 +151,36 @@ impl Partition {
         appending.take_if(is_write).is_some_and(|one| self.append_to(ledger, one, now))
     }
 
+    /// Tells when everything is committed that the log has now, or that this will not be known here. May wait for an
+    /// append.
+    ///
+    /// # Errors
+    ///
+    /// This broker does not lead the partition.
+    pub(in crate::broker) fn committed(&self) -> Result<Appended> {
+        let (reply, receiver) = oneshot::channel();
+        self.with_ledger(|ledger| {
+            self.standing.load().leads(&self.name)?;
+            let until = ledger.log.log_end_offset();
+            let answer = AppendAnswer {
+                base_offset: until,
+                log_append_time: TimestampMs::NONE,
+                log_start_offset: ledger.log.log_start_offset(),
+            };
+            let mut state = self.state();
+            if state.replica.high_watermark() >= until {
+                drop(reply.send(Ok(answer)));
+            } else if let Some(code) = self.standing.load().closed {
+                return Err(closed(code, &self.name));
+            } else {
+                // In the order of offsets, as the log is held (`APPEND-2`).
+                state.waiting.push_back(Waiting { until, answer, reply });
+            }
+            Ok(())
+        })?;
+        Ok(receiver)
+    }
+
     /// Appends, and answers who asked or has them wait. Returns whether a sync must follow.
     fn append_to(&self, ledger: &mut Ledger, appending: Appending, now: TimestampMs) -> bool {
         let Appending { append, epoch, acks, reply } = appending;

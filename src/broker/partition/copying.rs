@@ -14,9 +14,9 @@ use tokio::sync::oneshot;
 
 use super::role::Ledger;
 use super::{Partition, State};
-#[cfg(test)]
-use crate::broker::replication::mistakes::{Mistake, is_planted};
 use crate::config::Durability;
+#[cfg(feature = "sim")]
+use crate::env::sim::{Mutation, is_planted};
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::EpochEnd;
 use crate::machine::fetch_session::FollowerView;
@@ -122,8 +122,8 @@ impl Partition {
 
     fn copied(&self, state: &mut State) -> Copied {
         let standing = self.standing.load();
-        #[cfg(test)]
-        if is_planted(Mistake::FetchesBeforeSync) {
+        #[cfg(feature = "sim")]
+        if is_planted(Mutation::FetchesBeforeSync) {
             return Copied { needs_sync: self.needs_sync(state), synced: None };
         }
         let must_wait = standing.config.durability == Durability::Fsync
@@ -159,8 +159,8 @@ impl Partition {
                 Cut::OutOfRange { start, .. } if start > point.end => Way::StartOver(start),
                 Cut::OutOfRange { .. } => return Ok(Some(point.end)),
             };
-            #[cfg(test)]
-            if is_planted(Mistake::KeepsDivergence) {
+            #[cfg(feature = "sim")]
+            if is_planted(Mutation::KeepsDivergence) {
                 return Ok(Some(Offset::ZERO));
             }
             let truncation = self.check_cut(way)?;
@@ -175,8 +175,8 @@ impl Partition {
 
     /// `FOLLOW-1`
     fn stands_at(&self, ledger: &Ledger, point: &CopyPoint) -> bool {
-        #[cfg(test)]
-        if is_planted(Mistake::TakesLateAnswers) {
+        #[cfg(feature = "sim")]
+        if is_planted(Mutation::TakesLateAnswers) {
             return ledger.token.role() == Role::Follower;
         }
         ledger.token.role() == Role::Follower

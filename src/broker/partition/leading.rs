@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use super::role::Standing;
 use super::{FetchRead, Isolation, Partition, Room, Source};
-#[cfg(test)]
-use crate::broker::replication::mistakes::{Mistake, is_planted};
+#[cfg(feature = "sim")]
+use crate::env::sim::{Mutation, is_planted};
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::fetch_session::{FetchInterest, FollowerView};
 use crate::machine::replica::{FetchRefusal, FollowerFetch, IsrAnswer, IsrRequest, Token};
@@ -72,8 +72,8 @@ impl Partition {
         let leader_end = self.reader.log_end_offset();
         let mut read = self.fetch(interest, room, Isolation::Everything, Source::Leader)?;
         let is_alike = read.diverging.is_none();
-        #[cfg(test)]
-        let is_alike = is_alike || is_planted(Mistake::TrustsDiverged);
+        #[cfg(feature = "sim")]
+        let is_alike = is_alike || is_planted(Mutation::TrustsDiverged);
         if let Some(now) = now
             && is_alike
         {

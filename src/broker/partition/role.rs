@@ -12,9 +12,9 @@
 use std::sync::Arc;
 
 use super::{Assignment, Partition, State, Waiting, rules};
-#[cfg(test)]
-use crate::broker::replication::mistakes::{Mistake, is_planted};
 use crate::config::TopicConfig;
+#[cfg(feature = "sim")]
+use crate::env::sim::{Mutation, is_planted};
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::Log;
 use crate::machine::replica::{Role, Token, WentBack};
@@ -154,8 +154,8 @@ impl Partition {
             // ended must not be told that nobody knows.
             epoch_start = ledger.log.start_epoch(epoch)?;
         } else {
-            #[cfg(test)]
-            if is_planted(Mistake::KeepsEmptyEpochs) {
+            #[cfg(feature = "sim")]
+            if is_planted(Mutation::KeepsEmptyEpochs) {
                 return self.adjust(&mut state, assignment, epoch_start).map(|()| {
                     ledger.token = state.replica.token();
                 });

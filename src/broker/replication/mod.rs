@@ -17,8 +17,6 @@
 
 mod fetcher;
 mod isr_requests;
-#[cfg(test)]
-pub(super) mod mistakes;
 mod round;
 mod sessions;
 #[cfg(test)]

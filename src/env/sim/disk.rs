@@ -211,6 +211,18 @@ impl SimDisk {
         self.state().faults.clear();
     }
 
+    /// What a file holds; only what was synced, if `synced`.
+    ///
+    /// # Errors
+    ///
+    /// There is no such file.
+    pub fn content(&self, path: &Path, synced: bool) -> io::Result<Vec<u8>> {
+        let mut state = self.state();
+        let id = state.find(path)?;
+        let file = state.file(id)?;
+        Ok(if synced { file.durable.clone() } else { file.data.clone() })
+    }
+
     /// Flips one bit of a file, on the disk and in the cache.
     ///
     /// # Errors

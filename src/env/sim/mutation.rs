@@ -22,11 +22,25 @@ pub enum Mutation {
     ForgetsMetadata,
     /// A coordinator answers, and does not write what it decided.
     ForgetsOffsets,
+    /// A coordinator answers before it is known whether what it read is committed.
+    ServesBeforeCommitted,
+    /// The epoch of a leader starts with its first record.
+    StartsEpochsLate,
+    /// A follower takes an answer wherever the log stands by now, in whatever epoch.
+    TakesLateAnswers,
+    /// A copy that diverges is not cut.
+    KeepsDivergence,
+    /// The next fetch of a follower does not wait for the sync of what was copied.
+    FetchesBeforeSync,
+    /// A follower remembers epochs that began here and have no records.
+    KeepsEmptyEpochs,
+    /// A leader takes a fetch for news of its follower although the logs diverge.
+    TrustsDiverged,
 }
 
 impl Mutation {
-    /// All of them.
-    pub const ALL: [Self; 7] = [
+    /// Those that show in a broker that is alone.
+    pub const OF_ONE_NODE: [Self; 7] = [
         Self::AcknowledgesBeforeSync,
         Self::ShowsBeforeSync,
         Self::IgnoresFailedSync,
@@ -34,6 +48,17 @@ impl Mutation {
         Self::AppendsDuplicates,
         Self::ForgetsMetadata,
         Self::ForgetsOffsets,
+    ];
+
+    /// Those of replication.
+    pub const OF_REPLICAS: [Self; 7] = [
+        Self::ServesBeforeCommitted,
+        Self::StartsEpochsLate,
+        Self::TakesLateAnswers,
+        Self::KeepsDivergence,
+        Self::FetchesBeforeSync,
+        Self::KeepsEmptyEpochs,
+        Self::TrustsDiverged,
     ];
 }
 

@@ -201,10 +201,24 @@ impl SimNet {
         self.state().cut.push((from, to));
     }
 
+    /// Takes one [`SimNet::cut`] back.
+    pub fn mend(&self, from: IpAddr, to: IpAddr) {
+        let mut state = self.state();
+        if let Some(place) = state.cut.iter().position(|cut| *cut == (from, to)) {
+            state.cut.swap_remove(place);
+        }
+        self.let_through(state);
+    }
+
     /// Connects everything again.
     pub fn heal(&self) {
         let mut state = self.state();
         state.cut.clear();
+        self.let_through(state);
+    }
+
+    /// Delivers what is not held back any more.
+    fn let_through(&self, mut state: MutexGuard<'_, State>) {
         let ids: Vec<u64> = state.connections.keys().copied().collect();
         for id in ids {
             state.deliver(id, 0, &self.inner.trace);

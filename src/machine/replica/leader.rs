@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::isr::{Isr, IsrAnswer, IsrMember, IsrRequest};
-#[cfg(test)]
+#[cfg(any(test, feature = "sim"))]
 use super::mistakes::{Mistake, is_planted};
 use super::{Brokers, Rules};
 use crate::machine::metadata::PartitionImage;
@@ -77,7 +77,7 @@ impl Follower {
 
     /// Whether the broker that fetches may be in the ISR.
     fn is_eligible(&self) -> bool {
-        #[cfg(test)]
+        #[cfg(any(test, feature = "sim"))]
         if is_planted(Mistake::TrustsAnyBroker) {
             return self.broker_epoch.is_some();
         }
@@ -129,7 +129,7 @@ impl Leader {
     }
 
     fn place(&mut self, image: &PartitionImage, brokers: &impl Brokers) {
-        #[cfg(test)]
+        #[cfg(any(test, feature = "sim"))]
         if is_planted(Mistake::ForgetsFollowers) {
             self.followers.clear();
         }
@@ -175,7 +175,7 @@ impl Leader {
         follower.broker_epoch = Some(fetch.broker_epoch);
         follower.log_start = fetch.log_start.or(follower.log_start);
         let starts_at = self.epoch_start;
-        #[cfg(test)]
+        #[cfg(any(test, feature = "sim"))]
         let starts_at =
             if is_planted(Mistake::JoinsBeforeEpochStart) { Offset(0) } else { starts_at };
         let in_sync = fetch.offset >= high_watermark && fetch.offset >= starts_at;
@@ -256,7 +256,7 @@ impl Leader {
     /// known, or when too few count.
     pub(super) fn line(&self, own: Offset, log_end: Offset, rules: &Rules) -> Option<Offset> {
         let too_few = self.isr.committed().len() < rules.min_in_sync;
-        #[cfg(test)]
+        #[cfg(any(test, feature = "sim"))]
         let too_few = too_few && !is_planted(Mistake::CommitsBelowMinIsr);
         if too_few {
             return None;
@@ -266,7 +266,7 @@ impl Leader {
             let joins = follower.is_caught_up(log_end, self.now, rules.lag_time_max)
                 && follower.is_eligible();
             let counts = self.isr.may_contain(*id);
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             let (joins, counts) = (
                 joins && !is_planted(Mistake::LeavesJoiningBehind),
                 counts
@@ -278,7 +278,7 @@ impl Leader {
                 line = line.min(follower.end?);
             }
         }
-        #[cfg(test)]
+        #[cfg(any(test, feature = "sim"))]
         if is_planted(Mistake::CommitsLogEnd) {
             return Some(log_end);
         }

@@ -1,9 +1,11 @@
-//! Mistakes that the tests plant in the machine, one at a time, to show that its properties find them.
+//! Mistakes that tests plant in the machine, one at a time, to show that its properties find them, and that simulated
+//! clusters do.
 
 use std::cell::Cell;
 
+/// What is done wrong on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mistake {
+pub enum Mistake {
     /// A leader's high watermark moves while the ISR is smaller than it must be.
     CommitsBelowMinIsr,
     /// A leader's high watermark is its log end, whatever the followers have.
@@ -25,7 +27,8 @@ pub(crate) enum Mistake {
 }
 
 impl Mistake {
-    pub(super) const ALL: [Self; 9] = [
+    /// All of them.
+    pub const ALL: [Self; 9] = [
         Self::CommitsBelowMinIsr,
         Self::CommitsLogEnd,
         Self::IgnoresPendingIsr,
@@ -42,8 +45,8 @@ thread_local! {
     static PLANTED: Cell<Option<Mistake>> = const { Cell::new(None) };
 }
 
-/// Plants a mistake for the tests of this thread, or takes it back.
-pub(crate) fn plant(mistake: Option<Mistake>) {
+/// Plants a mistake on this thread, or takes it back.
+pub fn plant(mistake: Option<Mistake>) {
     PLANTED.set(mistake);
 }
 

@@ -30,8 +30,8 @@
 
 mod isr;
 mod leader;
-#[cfg(test)]
-pub(crate) mod mistakes;
+#[cfg(any(test, feature = "sim"))]
+pub mod mistakes;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
@@ -40,7 +40,7 @@ mod tests;
 use std::time::Duration;
 
 use self::leader::Leader;
-#[cfg(test)]
+#[cfg(any(test, feature = "sim"))]
 use self::mistakes::{Mistake, is_planted};
 use crate::machine::metadata::{MetadataImage, PartitionImage};
 use crate::types::{BrokerEpoch, LeaderEpoch, NodeId, Offset};
@@ -379,7 +379,7 @@ impl Replica {
             return (Effects::default(), Offset::ZERO);
         };
         let reached = from.high_watermark.min(self.log_end);
-        #[cfg(test)]
+        #[cfg(any(test, feature = "sim"))]
         let reached =
             if is_planted(Mistake::BelievesLeader) { from.high_watermark } else { reached };
         let high_watermark = (reached > self.high_watermark).then_some(reached);
@@ -408,7 +408,7 @@ impl Replica {
             return Err(TruncationRefusal::Settled(self.token));
         }
         let committed = end < self.high_watermark && truncation == Truncation::Clean;
-        #[cfg(test)]
+        #[cfg(any(test, feature = "sim"))]
         let committed = committed && !is_planted(Mistake::CutsCommitted);
         if committed { Err(TruncationRefusal::Committed(self.high_watermark)) } else { Ok(()) }
     }

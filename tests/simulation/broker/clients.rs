@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,20 +16,18 @@ use ottla::client::{
     AssignedConsumer, Client, ClientConfig, PollOptions, ProducerConfig, ProducerRecord, StartAt,
 };
 use ottla::columnar::DecodeOptions;
-use ottla::env::Env;
-use ottla::env::sim::{SimMachine, SimRandom, SimRun};
+use ottla::env::sim::{SimDisk, SimMachine, SimRandom, SimRun};
+use ottla::env::{Disk, Env};
 use ottla::error::{Error, ErrorCode};
 use ottla::types::{Offset, TopicPartition};
 use tokio_util::sync::CancellationToken;
 
-use super::node::{ADDRESS, Process, Serving};
+use super::node::{Process, Serving};
 use crate::history::{Event, History};
 
 pub(crate) const TOPIC: &str = "orders";
 pub(crate) const PARTITIONS: i32 = 2;
 
-/// How many records each process sends.
-pub(crate) const RECORDS: usize = 60;
 /// How many sends of a producer are unanswered at a time.
 const AHEAD: usize = 4;
 /// How long anything may take once all is well.
@@ -61,6 +60,46 @@ pub(crate) fn decode() -> DecodeOptions {
     }
 }
 
+/// What clients know, and how much they do.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) servers: Vec<String>,
+    /// How many records each process sends.
+    pub(crate) records: usize,
+    /// The longest pause before a record.
+    pub(crate) pause_ms: u64,
+    pub(crate) promise: Promise,
+}
+
+/// What holds for a record from its acknowledgement on.
+#[derive(Clone, Debug)]
+pub(crate) struct Promise {
+    /// The disks of all brokers.
+    pub(crate) disks: Vec<Arc<SimDisk>>,
+    /// How many of them have it at least.
+    pub(crate) copies: usize,
+    /// Whether these are synced.
+    pub(crate) synced: bool,
+}
+
+impl Promise {
+    /// Whether it is kept.
+    fn holds(&self, partition: &str, value: &str) -> bool {
+        let has = |disk: &&Arc<SimDisk>| {
+            let directory = Path::new("/data").join(partition);
+            let Ok(entries) = disk.read_dir(&directory) else { return false };
+            let segments = entries.into_iter().map(|entry| entry.name).rev();
+            let mut segments = segments.filter(|name| name.ends_with(".log"));
+            // It is probably in the last one.
+            segments.any(|name| {
+                let content = disk.content(&directory.join(name), self.synced);
+                content.is_ok_and(|content| String::from_utf8_lossy(&content).contains(value))
+            })
+        };
+        self.disks.iter().filter(has).count() >= self.copies
+    }
+}
+
 /// Where a client lives.
 enum Home {
     Machine(SimMachine),
@@ -78,6 +117,7 @@ pub(crate) struct Connected {
 /// Somebody with a client.
 pub(crate) struct Peer {
     home: Home,
+    pub(crate) plan: Plan,
     pub(crate) name: String,
     pub(crate) random: SimRandom,
     witness: Shared,
@@ -85,21 +125,26 @@ pub(crate) struct Peer {
 
 impl Peer {
     /// On a machine of its own.
-    pub(crate) fn new(run: &SimRun, index: u8, witness: &Shared) -> Self {
+    pub(crate) fn new(run: &SimRun, plan: &Plan, index: u8, witness: &Shared) -> Self {
         let name = format!("client{index}");
         let machine = run.machine(&name, address_of(index));
-        Self::at(Home::Machine(machine), run, name, witness)
+        Self::at(Home::Machine(machine), (run, plan), name, witness)
     }
 
     /// In the process of the broker; it starts anew whenever that does.
-    pub(crate) fn inside(run: &SimRun, index: u8, serving: &Serving, witness: &Shared) -> Self {
+    pub(crate) fn inside(
+        (run, plan): (&SimRun, &Plan),
+        index: u8,
+        serving: &Serving,
+        witness: &Shared,
+    ) -> Self {
         let home = Home::Broker(Arc::clone(serving));
-        Self::at(home, run, format!("inside{index}"), witness)
+        Self::at(home, (run, plan), format!("inside{index}"), witness)
     }
 
-    fn at(home: Home, run: &SimRun, name: String, witness: &Shared) -> Self {
+    fn at(home: Home, (run, plan): (&SimRun, &Plan), name: String, witness: &Shared) -> Self {
         let random = SimRandom::stream(run.seed, &name);
-        Self { home, name, random, witness: Arc::clone(witness) }
+        Self { home, plan: plan.clone(), name, random, witness: Arc::clone(witness) }
     }
 
     /// The surroundings of a process on the peer's machine.
@@ -139,7 +184,8 @@ impl Peer {
         };
         let serving = match &self.home {
             Home::Machine(machine) => {
-                let config = ClientConfig { bootstrap_servers: vec![ADDRESS.to_owned()], ..config };
+                let config =
+                    ClientConfig { bootstrap_servers: self.plan.servers.clone(), ..config };
                 let client = Client::connect_on(machine.env(), config).unwrap();
                 return Connected { client, ended: CancellationToken::new() };
             }
@@ -200,7 +246,7 @@ impl Peer {
     /// Sends with the idempotent producer, `acks=all`.
     pub(crate) async fn produce(self) {
         let mut count = 0;
-        while count < RECORDS {
+        while count < self.plan.records {
             let Connected { client, ended } = self.connect().await;
             tokio::select! {
                 biased;
@@ -210,12 +256,26 @@ impl Peer {
         }
     }
 
+    /// Sends one record; whether it was acknowledged.
+    pub(crate) async fn send_one(&self, client: &Client, partition: i32, value: &str) -> bool {
+        self.sends(partition, value);
+        let Ok(producer) = client.producer() else { return false };
+        let record = ProducerRecord {
+            partition: Some(partition),
+            ..ProducerRecord::new(TOPIC, Bytes::from(value.to_owned()))
+        };
+        let Ok(delivery) = producer.send(record).await else { return false };
+        let Ok(told) = delivery.wait().await else { return false };
+        self.acknowledged(partition, value.to_owned(), told.offset.0);
+        true
+    }
+
     /// Sends what is left, counting; what is unanswered when this is dropped stays unknown.
     async fn produce_with(&self, client: &Client, count: &mut usize) {
         let producer = client.producer().unwrap();
         let mut unanswered = VecDeque::new();
-        while *count < RECORDS {
-            self.rest(120).await;
+        while *count < self.plan.records {
+            self.rest(self.plan.pause_ms).await;
             let partition = self.random.below(PARTITIONS as u64) as i32;
             let value = self.value(*count);
             *count += 1;
@@ -248,6 +308,11 @@ impl Peer {
     }
 
     pub(crate) fn acknowledged(&self, partition: i32, value: String, offset: i64) {
+        if !self.plan.promise.holds(&named(partition), &value) {
+            let (partition, copies) = (named(partition), self.plan.promise.copies);
+            let what = "was acknowledged before it was on disk as often as promised";
+            self.complain(&format!("{partition} at {offset}: {value:.12} {what}: {copies}"));
+        }
         let (process, partition) = (self.name.clone(), named(partition));
         self.note(Event::Acknowledged { process, partition, value, offset });
     }

@@ -11,20 +11,19 @@ use ottla::record::{BatchBuilder, BatchOptions};
 use ottla::types::TimestampMs;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::clients::{PARTITIONS, Peer, RECORDS, TOPIC};
-use super::node::ADDRESS;
+use super::clients::{PARTITIONS, Peer, TOPIC};
 
 impl Peer {
     /// Sends frames by hand, one at a time, and never again; a new connection after each failure.
     pub(crate) async fn produce_by_hand(self) {
         let mut count = 0;
-        while count < RECORDS {
-            let Some(mut wire) = Wire::connect(&self.own_env()).await else {
+        while count < self.plan.records {
+            let Some(mut wire) = Wire::connect(&self.own_env(), &self.plan.servers[0]).await else {
                 self.rest(300).await;
                 continue;
             };
-            while count < RECORDS {
-                self.rest(120).await;
+            while count < self.plan.records {
+                self.rest(self.plan.pause_ms).await;
                 let partition = self.random.below(PARTITIONS as u64) as i32;
                 let value = self.value(count);
                 count += 1;
@@ -39,15 +38,15 @@ impl Peer {
 }
 
 /// A connection for frames made by hand.
-struct Wire {
+pub(crate) struct Wire {
     reading: ottla::env::ReadHalf,
     writing: ottla::env::WriteHalf,
     correlation_id: i32,
 }
 
 impl Wire {
-    async fn connect(env: &Env) -> Option<Self> {
-        let addresses: [SocketAddr; 1] = [ADDRESS.parse().unwrap()];
+    pub(crate) async fn connect(env: &Env, address: &str) -> Option<Self> {
+        let addresses: [SocketAddr; 1] = [address.parse().unwrap()];
         let connected = tokio::time::timeout(Duration::from_secs(1), env.net.connect(&addresses));
         let (reading, writing) = connected.await.ok()?.ok()?.into_split();
         Some(Self { reading, writing, correlation_id: 0 })
@@ -77,7 +76,7 @@ impl Wire {
         Some((told.error_code, told.base_offset))
     }
 
-    async fn call<C: Call>(&mut self, version: i16, request: C) -> Option<C::Response> {
+    pub(crate) async fn call<C: Call>(&mut self, version: i16, request: C) -> Option<C::Response> {
         self.correlation_id += 1;
         let header = RequestHeader {
             api_key: C::API.to_i16(),

@@ -1,4 +1,4 @@
-//! The broker under test: one machine, whose process comes and goes.
+//! A broker under test: one machine, whose process comes and goes.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
@@ -15,7 +15,7 @@ pub(crate) const BROKER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 pub(crate) const ADDRESS: &str = "10.0.0.1:9092";
 
 /// How long the node may take until it serves.
-const START_MAX: Duration = Duration::from_secs(60);
+const START_MAX: Duration = Duration::from_secs(120);
 
 /// The process of the broker, for the clients that live in it.
 #[derive(Clone)]
@@ -34,44 +34,65 @@ pub(crate) type Serving = Arc<Mutex<Option<Process>>>;
 /// See the module.
 pub(crate) struct Node {
     run: SimRun,
+    name: String,
+    options: BrokerOptions,
     pub(crate) machine: SimMachine,
     broker: Option<Broker>,
     pub(crate) serving: Serving,
 }
 
+/// The settings of a broker whose groups, segments and checkpoints do something within a few seconds.
+pub(crate) fn options(address: &str) -> BrokerOptions {
+    let options = BrokerOptions {
+        listeners: Some(format!("PLAINTEXT://{address}")),
+        ..BrokerOptions::in_directory("/data")
+    };
+    options
+        .with("offsets.topic.num.partitions", "1")
+        .with("group.initial.rebalance.delay.ms", "300")
+        .with("group.min.session.timeout.ms", "2000")
+        .with("group.consumer.min.session.timeout.ms", "2000")
+        .with("group.consumer.session.timeout.ms", "2000")
+        .with("group.consumer.min.heartbeat.interval.ms", "300")
+        .with("group.consumer.heartbeat.interval.ms", "300")
+        .with("log.roll.ms", "2000")
+        .with("log.retention.check.interval.ms", "1500")
+        .with("log.flush.offset.checkpoint.interval.ms", "700")
+}
+
 impl Node {
+    /// One that is alone, and runs.
     pub(crate) async fn start(run: &SimRun) -> Self {
         let machine = run.machine("broker", BROKER);
-        let mut node =
-            Self { run: run.clone(), machine, broker: None, serving: Serving::default() };
+        let mut node = Self::new(run, "node", machine, options(ADDRESS));
         node.boot().await;
         node
     }
 
+    /// One that does not run yet.
+    pub(crate) fn new(
+        run: &SimRun,
+        name: &str,
+        machine: SimMachine,
+        options: BrokerOptions,
+    ) -> Self {
+        let (run, name, serving) = (run.clone(), name.to_owned(), Serving::default());
+        Self { run, name, options, machine, broker: None, serving }
+    }
+
+    fn note(&self, what: &str) {
+        self.run.trace.note(|| format!("{} {what}", self.name));
+    }
+
     /// Starts the process, as often as it takes: a fault may hit a start.
-    async fn boot(&mut self) {
-        let options = BrokerOptions {
-            listeners: Some(format!("PLAINTEXT://{ADDRESS}")),
-            ..BrokerOptions::in_directory("/data")
-        };
-        let options = options
-            .with("offsets.topic.num.partitions", "1")
-            .with("group.initial.rebalance.delay.ms", "300")
-            .with("group.min.session.timeout.ms", "2000")
-            .with("group.consumer.min.session.timeout.ms", "2000")
-            .with("group.consumer.session.timeout.ms", "2000")
-            .with("group.consumer.min.heartbeat.interval.ms", "300")
-            .with("group.consumer.heartbeat.interval.ms", "300")
-            .with("log.roll.ms", "2000")
-            .with("log.retention.check.interval.ms", "1500")
-            .with("log.flush.offset.checkpoint.interval.ms", "700");
+    pub(crate) async fn boot(&mut self) {
         let deadline = tokio::time::Instant::now() + START_MAX;
         loop {
-            self.run.trace.note(|| "node boots".to_owned());
+            self.note("boots");
             let env = self.machine.env();
-            match Broker::start_on(env.clone(), options.clone()).await {
+            match Broker::start_on(env.clone(), self.options.clone()).await {
                 Ok(broker) => {
-                    self.run.trace.note(|| "node serves".to_owned());
+                    self.note("serves");
                     let (service, node) = (broker.service(), broker.node_id());
                     let process = Process { env, service, node, ended: CancellationToken::new() };
                     *self.serving.lock().unwrap() = Some(process);
@@ -79,7 +100,7 @@ impl Node {
                     return;
                 }
                 Err(error) => {
-                    self.run.trace.note(|| format!("node failed: {}", error.chain()));
+                    self.note(&format!("failed: {}", error.chain()));
                     assert!(tokio::time::Instant::now() < deadline, "{}", error.chain());
                     if self.machine.disk.has_crashed() {
                         self.machine.power_cut();
@@ -94,7 +115,7 @@ impl Node {
 
     /// Cuts the power, and has it back after a while.
     pub(crate) async fn power_cut(&mut self, off: Duration) {
-        self.run.trace.note(|| "node loses power".to_owned());
+        self.note("loses power");
         self.machine.power_cut();
         self.end_process();
         tokio::time::sleep(off).await;
@@ -115,7 +136,7 @@ impl Node {
 
     /// Ends the process, and starts it again after a while.
     pub(crate) async fn kill(&mut self, off: Duration) {
-        self.run.trace.note(|| "node is killed".to_owned());
+        self.note("is killed");
         self.machine.kill();
         self.end_process();
         tokio::time::sleep(off).await;
@@ -124,14 +145,19 @@ impl Node {
 
     /// Stops the process in order, and starts it again.
     pub(crate) async fn restart(&mut self) {
-        self.run.trace.note(|| "node stops".to_owned());
+        self.stop().await;
+        self.boot().await;
+    }
+
+    /// Stops the process in order.
+    pub(crate) async fn stop(&mut self) {
+        self.note("stops");
         if let Some(broker) = self.broker.take() {
             // Faults may still be about.
             drop(broker.shutdown().await);
         }
         self.machine.kill();
         self.end_process();
-        self.boot().await;
     }
 
     /// Whoever was in the process is told, and does nothing any more.

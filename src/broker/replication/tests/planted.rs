@@ -3,23 +3,23 @@
 use std::panic::catch_unwind;
 
 use super::{followers, leaders};
-use crate::broker::replication::mistakes::{Mistake, plant};
+use crate::env::sim::{Mutation, plant};
 use crate::machine::replica::mistakes as rules;
 
 /// Each with the test that finds it.
-const COPYING: [(Mistake, fn()); 5] = [
+const COPYING: [(Mutation, fn()); 5] = [
     (
-        Mistake::TakesLateAnswers,
+        Mutation::TakesLateAnswers,
         followers::an_answer_of_a_leader_that_was_replaced_meanwhile_is_dropped,
     ),
-    (Mistake::KeepsDivergence, followers::a_leader_that_was_replaced_cuts_what_it_alone_has),
-    (Mistake::FetchesBeforeSync, followers::with_fsync_no_power_cut_takes_what_is_acknowledged),
+    (Mutation::KeepsDivergence, followers::a_leader_that_was_replaced_cuts_what_it_alone_has),
+    (Mutation::FetchesBeforeSync, followers::with_fsync_no_power_cut_takes_what_is_acknowledged),
     (
-        Mistake::KeepsEmptyEpochs,
+        Mutation::KeepsEmptyEpochs,
         followers::a_leader_that_never_wrote_in_its_epoch_copies_what_was_there_before,
     ),
     (
-        Mistake::TrustsDiverged,
+        Mutation::TrustsDiverged,
         leaders::a_follower_whose_log_diverges_is_told_where_and_moves_nothing,
     ),
 ];

@@ -21,6 +21,9 @@
 //!   while a batch in doubt is being resent, nothing else is.
 //! - ACC-4: every appended batch leaves exactly once: acknowledged, or failed with a reason.
 //! - ACC-5: a partition has at most `in_flight_max` batches in flight.
+//! - ACC-6: with idempotence, it has one in flight until its first is acknowledged: a leader that knows nothing of a
+//!   producer takes any number (KIP-360), so if it refused the first batch for the moment (too few replicas in sync, no
+//!   room on the disk), it would append the second one first.
 //!
 //! The epoch is kept per partition: a broker checks sequences per partition, so a gap in one does
 //! not disturb the others. Memory is bounded by the shell, which reserves `buffer.memory` before it
@@ -180,6 +183,8 @@ struct Queue<P> {
     in_flight: BTreeMap<BatchId, InFlight>,
     next_sequence: Sequence,
     epochs_raised: i16,
+    /// A batch was acknowledged: the leaders know the producer.
+    is_known: bool,
     /// The oldest batch whose number was used and will not reach the log: from there on the
     /// numbers restart at 0 under a higher epoch, as soon as [`Queue::heal`] can do it.
     gap: Option<BatchId>,
@@ -193,6 +198,7 @@ impl<P> Queue<P> {
             in_flight: BTreeMap::new(),
             next_sequence: Sequence(0),
             epochs_raised: 0,
+            is_known: false,
             gap: None,
         }
     }
@@ -240,8 +246,10 @@ impl<P> Queue<P> {
         }
     }
 
-    fn may_send_front(&self, now: TimestampMs, in_flight_max: usize) -> bool {
+    fn may_send_front(&self, now: TimestampMs, settings: &Settings) -> bool {
         let Some(front) = self.sealed.front() else { return false };
+        let is_first = settings.idempotent && !self.is_known;
+        let in_flight_max = if is_first { 1 } else { settings.in_flight_max };
         let heals_first = self.gap.is_some() && !self.in_flight.is_empty();
         if heals_first || front.retry_at > now || self.in_flight.len() >= in_flight_max {
             return false;
@@ -387,10 +395,7 @@ impl<P> Accumulator<P> {
     #[must_use]
     pub fn has_ready(&self, now: TimestampMs) -> bool {
         !self.needs_producer_id()
-            && self
-                .queues
-                .values()
-                .any(|queue| queue.may_send_front(now, self.settings.in_flight_max))
+            && self.queues.values().any(|queue| queue.may_send_front(now, &self.settings))
     }
 
     /// The partitions that have something to send, now or later.
@@ -463,8 +468,7 @@ impl<P> Accumulator<P> {
             .queues
             .iter()
             .filter(|(partition, queue)| {
-                queue.may_send_front(now, self.settings.in_flight_max)
-                    && leader(partition) == Some(node)
+                queue.may_send_front(now, &self.settings) && leader(partition) == Some(node)
             })
             .map(|(partition, _)| partition.clone())
             .collect();
@@ -491,6 +495,7 @@ impl<P> Accumulator<P> {
         };
         let settled = match verdict {
             Verdict::Acknowledged | Verdict::Refused(ErrorCode::DuplicateSequenceNumber) => {
+                queue.is_known = true;
                 Settled::Acknowledged(batch.payload)
             }
             verdict => {

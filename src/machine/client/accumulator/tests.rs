@@ -33,16 +33,17 @@ fn an_open_batch_leaves_after_its_linger_or_when_it_is_full() {
     let (batch, closed) = accumulator.append(TimestampMs(4), &tp, 60, Vec::new);
     batch.push(2);
     assert!(closed, "the second record has no room in the first batch");
-    let first = drain(&mut accumulator, 4);
+    let mut first = drain(&mut accumulator, 4);
     assert_eq!(first.iter().map(|batch| batch.payload.clone()).collect::<Vec<_>>(), [vec![1]]);
+    accumulator.settle(TimestampMs(5), first.remove(0), Verdict::Acknowledged, 0);
     accumulator.seal_lingered(TimestampMs(9));
     assert_eq!(drain(&mut accumulator, 9)[0].payload, [2]);
-    assert_eq!(accumulator.buffered_bytes(), 120);
+    assert_eq!(accumulator.buffered_bytes(), 60);
 }
 
 #[test]
 fn a_request_takes_one_batch_of_each_partition_up_to_its_size() {
-    let settings = Settings { request_bytes_max: 100, ..Settings::default() };
+    let settings = Settings { request_bytes_max: 100, idempotent: false, ..Settings::default() };
     let mut accumulator = accumulator(settings);
     for index in 0..3 {
         for number in 0..2 {
@@ -99,14 +100,33 @@ fn a_batch_that_too_few_replicas_have_is_sent_again_under_its_number() {
 }
 
 #[test]
-fn after_a_refused_batch_the_numbers_start_again_under_a_higher_epoch() {
+fn nothing_follows_the_first_batch_before_the_leader_knows_the_producer() {
     let mut accumulator = accumulator(Settings::default());
     for number in 0..3 {
         accumulator.append_batch(TimestampMs(0), &partition(0), 10, 5, vec![number]);
     }
     let first = drain(&mut accumulator, 0).remove(0);
+    assert!(drain(&mut accumulator, 0).is_empty());
+    let refused = Verdict::Refused(ErrorCode::NotEnoughReplicas);
+    assert!(matches!(accumulator.settle(TimestampMs(1), first, refused, 0), Settled::Retrying));
+    let first = drain(&mut accumulator, 1_000).remove(0);
+    assert_eq!((&first.payload[..], first.stamp.sequence), (&[0][..], Sequence(0)));
+    accumulator.settle(TimestampMs(1_000), first, Verdict::Acknowledged, 0);
+    assert_eq!(drain(&mut accumulator, 1_000).remove(0).payload, [1]);
+    assert_eq!(drain(&mut accumulator, 1_000).remove(0).payload, [2], "several are in flight");
+}
+
+#[test]
+fn after_a_refused_batch_the_numbers_start_again_under_a_higher_epoch() {
+    let mut accumulator = accumulator(Settings::default());
+    for number in 0..4 {
+        accumulator.append_batch(TimestampMs(0), &partition(0), 10, 5, vec![number]);
+    }
+    let known = drain(&mut accumulator, 0).remove(0);
+    accumulator.settle(TimestampMs(0), known, Verdict::Acknowledged, 0);
+    let first = drain(&mut accumulator, 0).remove(0);
     let second = drain(&mut accumulator, 0).remove(0);
-    assert_eq!((first.stamp.sequence, second.stamp.sequence), (Sequence(0), Sequence(5)));
+    assert_eq!((first.stamp.sequence, second.stamp.sequence), (Sequence(5), Sequence(10)));
     let refused = Verdict::Refused(ErrorCode::MessageTooLarge);
     assert!(matches!(
         accumulator.settle(TimestampMs(1), first, refused, 0),
@@ -116,15 +136,16 @@ fn after_a_refused_batch_the_numbers_start_again_under_a_higher_epoch() {
     let gap = Verdict::Refused(ErrorCode::OutOfOrderSequenceNumber);
     assert!(matches!(accumulator.settle(TimestampMs(1), second, gap, 0), Settled::Retrying));
     let again = drain(&mut accumulator, 1_000).remove(0);
-    assert_eq!(again.payload, [1]);
+    assert_eq!(again.payload, [2]);
     assert_eq!((again.stamp.epoch, again.stamp.sequence), (ProducerEpoch(1), Sequence(0)));
 }
 
-/// A partition leader that checks producer epochs and sequences as Kafka does.
+/// A partition leader that checks producer epochs and sequences as Kafka does: of a producer that it does not know it
+/// takes any.
 #[derive(Default)]
 struct Leader {
     epoch: i16,
-    next: i32,
+    next: Option<i32>,
     recent: Vec<(i16, i32)>,
     log: Vec<u32>,
 }
@@ -138,17 +159,16 @@ impl Leader {
         if epoch < self.epoch {
             return Err(ErrorCode::InvalidProducerEpoch);
         }
-        if epoch > self.epoch {
-            if sequence != 0 {
-                return Err(ErrorCode::OutOfOrderSequenceNumber);
-            }
-            self.epoch = epoch;
-            self.next = 0;
-        }
-        if sequence != self.next {
+        let next = match self.next {
+            None => sequence,
+            Some(_) if epoch > self.epoch => 0,
+            Some(next) => next,
+        };
+        if sequence != next {
             return Err(ErrorCode::OutOfOrderSequenceNumber);
         }
-        self.next += i32::try_from(payload.len()).unwrap();
+        self.epoch = epoch;
+        self.next = Some(next + i32::try_from(payload.len()).unwrap());
         self.log.extend(payload);
         self.recent.push((epoch, sequence));
         if self.recent.len() > 5 {

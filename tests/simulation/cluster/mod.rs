@@ -1,0 +1,299 @@
+//! Three or five whole nodes as one cluster, with clients, on simulated time, network and disks (ADR 0019).
+//!
+//! ```text
+//! producers, consumers, group, watcher, mover ── SimNet ──► Broker::start × 3 or 5 ──► a SimDisk each
+//!        │                                         ▲   └─── quorum, replication ───┘      ▲
+//!     History ──► checker                          └──────────── faults ──────────────────┘
+//!        │                                                                                │
+//!     watermarks: never back                                    replicas: equal, in the end
+//! ```
+//!
+//! A run is a function of its seed. `OTTLA_SIM_SEED=7` replays one, `OTTLA_SIM_RUNS=1000` tries so many fresh ones.
+//!
+//! What goes wrong stays within what `src/manual/guarantees.md` promises to survive: under `durability=fsync` that is any
+//! combination of faults, under `auto` no power is lost.
+
+mod faults;
+mod moves;
+mod nodes;
+mod planted;
+mod replicas;
+mod watermarks;
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use ottla::env::sim::SimRun;
+use tokio::task::JoinError;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::clients::{PARTITIONS, Peer, Plan, Shared, TOPIC, address_of};
+use crate::broker::groups::Group;
+use crate::history::{Event, History, checker};
+use nodes::Cluster;
+use planted::Planted;
+
+/// The seeds that are tried each time; every fourth has five nodes.
+const SEEDS: std::ops::Range<u64> = 0..4;
+/// How many fresh ones are tried besides.
+const FRESH: u64 = 1;
+/// A run in which fewer records are acknowledged proves nothing.
+const ACKNOWLEDGED_MIN: usize = 60;
+/// How long a run may take, in its own time, after everything went wrong that does.
+const END_MAX: Duration = Duration::from_secs(600);
+/// How long the cluster may take to serve again after the last fault.
+const SERVES_MAX: Duration = Duration::from_secs(20);
+
+/// What a run came to.
+pub(crate) struct Report {
+    history: History,
+    findings: Vec<String>,
+    trace: Vec<String>,
+    hash: u64,
+    /// How long the run was in its own time.
+    took: Duration,
+}
+
+impl Report {
+    /// How often clients asked for something.
+    fn operations(&self) -> usize {
+        let (mut count, mut before) = (0, None);
+        for event in &self.history.events {
+            let polls = match event {
+                Event::Poll { process, partition, .. } => Some((process, partition)),
+                _ => None,
+            };
+            let asks =
+                matches!(event, Event::Send { .. } | Event::Commit { .. } | Event::Assigned { .. });
+            // The rows of one poll stand one after the other.
+            count += usize::from(asks || polls.is_some() && polls != before);
+            before = polls;
+        }
+        count
+    }
+}
+
+/// Carries out the run of a seed.
+fn run(seed: u64, planted: Option<Planted>) -> Report {
+    planted::plant(planted);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let witness = Shared::default();
+    let (run, missing, took) = runtime.block_on(async {
+        let began = Instant::now();
+        nodes::tell_time_since(began);
+        let (run, missing) = live(seed, &witness).await;
+        (run, missing, began.elapsed())
+    });
+    let (hash, trace) = (run.trace.hash(), run.trace.lines());
+    drop(runtime);
+    planted::plant(None);
+    let witness = witness.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let mut findings: Vec<String> =
+        checker::check(&witness.history).iter().map(|anomaly| format!("{anomaly:?}")).collect();
+    findings.extend(witness.complaints);
+    findings
+        .extend(missing.iter().map(|topic| format!("topic {topic} was acknowledged, and is gone")));
+    Report { history: witness.history, findings, trace, hash, took }
+}
+
+/// The run itself; returns the topics that should be there.
+async fn live(seed: u64, witness: &Shared) -> (SimRun, Vec<String>) {
+    let run = SimRun::new(seed);
+    run.net.set_delay_ms_max(seed % 4);
+    let mut cluster = Cluster::new(&run, if seed % 4 == 3 { 5 } else { 3 });
+    let plan = Plan {
+        servers: cluster.servers(),
+        records: 120,
+        pause_ms: 500,
+        promise: cluster.promise(),
+    };
+    cluster.boot_all().await;
+    let admin = Peer::new(&run, &plan, 0, witness);
+    admin.create_topic(TOPIC).await.unwrap();
+    let (stop, all_well) = (CancellationToken::new(), CancellationToken::new());
+    let peers = |index| Peer::new(&run, &plan, index, witness);
+    let inside = |index| {
+        let node = index as usize % cluster.nodes.len();
+        Peer::inside((&run, &plan), index, &cluster.nodes[node].serving, witness)
+    };
+    let producing = [
+        tokio::spawn(peers(1).produce()),
+        tokio::spawn(peers(2).produce()),
+        tokio::spawn(peers(3).produce()),
+        tokio::spawn(inside(1).produce()),
+    ];
+    let creating = tokio::spawn(peers(4).create_topics());
+    let consuming = [
+        tokio::spawn(peers(5).consume(stop.clone())),
+        tokio::spawn(inside(2).consume(stop.clone())),
+    ];
+    let watching = tokio::spawn(watermarks::watch(peers(8), stop.clone()));
+    let moving = tokio::spawn(moves::play(peers(9), cluster.nodes.len(), all_well.clone()));
+    let group = Group::new(seed);
+    let members =
+        [peers(6), peers(7), inside(3)].map(|peer| tokio::spawn(peer.take_part(group.clone())));
+    let clients: Vec<_> = (1..=7).map(address_of).collect();
+    faults::play(&run, &mut cluster, &clients).await;
+    all_well.cancel();
+    let healed = Instant::now();
+    let end = async {
+        moving.await?;
+        tokio::spawn(peers(10).show_that_it_serves(healed)).await?;
+        for task in producing {
+            task.await?;
+        }
+        let mut created = creating.await?;
+        created.push(TOPIC.to_owned());
+        stop.cancel();
+        for task in consuming {
+            task.await?;
+        }
+        watching.await?;
+        group.settle(&admin).await;
+        for task in members {
+            task.await?;
+        }
+        let missing = admin.missing(&created).await;
+        replicas::check(&mut cluster, &admin).await;
+        Ok::<_, JoinError>(missing)
+    };
+    let missing = match tokio::time::timeout(END_MAX, end).await {
+        Ok(Ok(missing)) => missing,
+        Ok(Err(error)) => {
+            admin.complain(&format!("a client panicked: {error}"));
+            Vec::new()
+        }
+        Err(_) => {
+            let group = group.describe();
+            admin.complain(&format!("the clients do not come to an end; {group}"));
+            Vec::new()
+        }
+    };
+    run.trace.note(|| "end".to_owned());
+    (run, missing)
+}
+
+impl Peer {
+    /// A record to each partition is acknowledged within a bounded time.
+    async fn show_that_it_serves(self, healed: Instant) {
+        let connected = self.connect().await;
+        for partition in 0..PARTITIONS {
+            let mut count = 0;
+            loop {
+                let value = self.value(partition as usize * 1000 + count);
+                count += 1;
+                if self.send_one(&connected.client, partition, &value).await {
+                    break;
+                }
+                if healed.elapsed() > SERVES_MAX * 3 {
+                    break;
+                }
+            }
+        }
+        let took = healed.elapsed();
+        if took > SERVES_MAX {
+            self.complain(&format!("served again only {took:?} after the last fault"));
+        }
+    }
+}
+
+/// Runs a seed twice; fails if the runs differ, or if anything was found. Returns how often clients asked for something.
+fn check(seed: u64) -> usize {
+    let (first, second) = (run(seed, None), run(seed, None));
+    let replay = format!(
+        "replay: OTTLA_SIM_SEED={seed} cargo test --features sim --test simulation cluster::replayed -- --nocapture"
+    );
+    if first.hash != second.hash {
+        let pairs = first.trace.iter().zip(&second.trace);
+        let place = pairs.take_while(|(one, other)| one == other).count();
+        let at = |trace: &[String]| {
+            let from = place.saturating_sub(5);
+            trace.iter().skip(from).take(12).cloned().collect::<Vec<_>>().join("\n  ")
+        };
+        let (one, other) = (at(&first.trace), at(&second.trace));
+        panic!("seed {seed} is not deterministic, line {place}:\n  {one}\nor\n  {other}\n{replay}");
+    }
+    assert!(
+        first.findings.is_empty(),
+        "seed {seed}: {} findings\n  {}\n{replay}",
+        first.findings.len(),
+        first.findings.join("\n  ")
+    );
+    let acknowledged = first.history.acknowledged();
+    assert!(acknowledged >= ACKNOWLEDGED_MIN, "seed {seed}: only {acknowledged} are acknowledged");
+    first.operations() + second.operations()
+}
+
+#[test]
+fn nothing_is_lost_and_each_seed_is_one_run() {
+    for seed in SEEDS {
+        check(seed);
+    }
+}
+
+/// Tries `OTTLA_SIM_RUNS` seeds from `OTTLA_SIM_FIRST` on, or as many as it takes for `OTTLA_SIM_OPERATIONS` operations of
+/// clients, on all processors. All that fail are named.
+#[test]
+fn fresh_seeds_find_nothing() {
+    let asked = |name: &str| Some(std::env::var(name).ok()?.parse::<u64>().unwrap());
+    let (runs, wanted) = (asked("OTTLA_SIM_RUNS"), asked("OTTLA_SIM_OPERATIONS"));
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let first = asked("OTTLA_SIM_FIRST").unwrap_or(now.as_secs() << 16);
+    let most = runs.unwrap_or(if wanted.is_some() { u64::MAX - first } else { FRESH });
+    let wanted = wanted.unwrap_or(u64::MAX);
+    let (next, operations) = (AtomicU64::new(first), AtomicU64::new(0));
+    let failed = Mutex::new(Vec::new());
+    eprintln!("fresh seeds from {first} on");
+    let work = || {
+        while operations.load(Ordering::Relaxed) < wanted {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed - first >= most {
+                break;
+            }
+            match std::panic::catch_unwind(|| check(seed)) {
+                Ok(more) => drop(operations.fetch_add(more as u64, Ordering::Relaxed)),
+                Err(_) => failed.lock().unwrap().push(seed),
+            }
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+    std::thread::scope(|scope| {
+        for _ in 0..threads.min(most) {
+            scope.spawn(work);
+        }
+    });
+    let (failed, tried) =
+        (failed.into_inner().unwrap(), next.into_inner().min(first + most) - first);
+    let operations = operations.into_inner();
+    eprintln!("{operations} operations of clients in {tried} runs, each twice");
+    assert!(failed.is_empty(), "{} of {tried} seeds failed: {failed:?}", failed.len());
+}
+
+/// Runs the seed of `OTTLA_SIM_SEED`, and prints what happened; with `OTTLA_LOG=info` also what the nodes say.
+#[test]
+fn replayed() {
+    let Ok(seed) = std::env::var("OTTLA_SIM_SEED") else { return };
+    nodes::log();
+    let report = run(seed.parse().unwrap(), None);
+    let mut text = String::new();
+    for line in &report.trace {
+        let _ = writeln!(text, "{line}");
+    }
+    for event in &report.history.events {
+        let _ = writeln!(text, "{event}");
+    }
+    let (operations, acknowledged) = (report.operations(), report.history.acknowledged());
+    let (took, hash) = (report.took, report.hash);
+    eprintln!(
+        "{text}hash {hash:016x}, {took:?}, {operations} operations, {acknowledged} acknowledged"
+    );
+    eprintln!("findings {:#?}", report.findings);
+    check(seed.parse().unwrap());
+}
