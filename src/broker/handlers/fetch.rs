@@ -328,7 +328,7 @@ fn is_enough(targets: &[Target], reads: &[Result<FetchRead>], limits: &Limits) -
         match read {
             Ok(read) if is_news(&target.interest, read, limits.fetcher) => return true,
             Ok(read) if read.diverging.is_none() && read.preferred.is_none() => {
-                bytes += read.records.len()
+                bytes += read.records.len();
             }
             _ => return true,
         }

@@ -23,6 +23,8 @@ use super::partitions::Left;
 use super::{Controller, Heard, PRODUCER_ID_BLOCK_SIZE};
 use crate::error::ErrorCode;
 use crate::machine::metadata::{BrokerImage, MetadataRecord};
+#[cfg(test)]
+use crate::machine::replica::mistakes::{Mistake, is_planted};
 use crate::types::{BrokerEpoch, NodeId, Offset, ProducerId, Uuid};
 
 impl Controller {
@@ -102,11 +104,15 @@ impl Controller {
 
     /// What a broker that registers anew has of what it had in the registration that is known.
     fn left(&self, known: &BrokerImage, predecessor: Option<Predecessor>) -> Left<'_> {
+        #[cfg(test)]
+        if is_planted(Mistake::TrustsLostCopies) {
+            return Left::All;
+        }
         match predecessor.filter(|one| one.epoch == known.epoch) {
             Some(Predecessor { left_all: true, .. }) => Left::All,
-            Some(Predecessor { durability: Some(durability), .. }) => {
-                self.policies_of(known.id, &durability).map_or(Left::Unknown, Left::Synced)
-            }
+            Some(Predecessor { durability: Some(durability), .. }) => self
+                .policies_of(known.id, &durability)
+                .map_or(Left::Unknown, |policies| Left::Synced(Box::new(policies))),
             Some(Predecessor { durability: None, .. }) | None => Left::Unknown,
         }
     }

@@ -148,6 +148,10 @@ impl Controller {
             None => elect(state, &mut after, self.has_elr(), unclean, can_lead),
         }
         if self.has_elr() {
+            if after.isr.len() >= after.min_in_sync(policy.min_in_sync) {
+                // The one that was elected is enough by itself.
+                after.elr.clear();
+            }
             if after.leader != NodeId::NONE {
                 after.last_known_elr.clear();
             } else if after.last_known_elr.is_empty() {

@@ -35,25 +35,26 @@ fn bury(cluster: &mut Cluster, id: i32) {
 }
 
 /// A broker is started again, by a new process, and is not active yet.
-fn register(cluster: &mut Cluster, id: i32, predecessor: Option<Predecessor>) -> i64 {
+fn register(cluster: &mut Cluster, id: i32, predecessor: impl Into<Option<Predecessor>>) -> i64 {
     let last = cluster.controller.image().last_broker_epoch().0;
     let process = 100 + u8::try_from(last).unwrap();
+    let predecessor = predecessor.into();
     let again = BrokerRegistration { predecessor, ..registration(id, process, 1) };
     cluster.ask(again).unwrap().0
 }
 
-fn start(cluster: &mut Cluster, id: i32, predecessor: Option<Predecessor>) {
+fn start(cluster: &mut Cluster, id: i32, predecessor: impl Into<Option<Predecessor>>) {
     let epoch = register(cluster, id, predecessor);
     cluster.heartbeat(id, epoch, false, false);
 }
 
-fn with_everything(cluster: &Cluster, id: i32) -> Option<Predecessor> {
-    Some(Predecessor { epoch: epoch(cluster, id), left_all: true, durability: None })
+fn with_everything(cluster: &Cluster, id: i32) -> Predecessor {
+    Predecessor { epoch: epoch(cluster, id), left_all: true, durability: None }
 }
 
-fn after_a_power_cut(cluster: &Cluster, id: i32, durability: &str) -> Option<Predecessor> {
+fn after_a_power_cut(cluster: &Cluster, id: i32, durability: &str) -> Predecessor {
     let epoch = epoch(cluster, id);
-    Some(Predecessor { epoch, left_all: false, durability: Some(durability.to_owned()) })
+    Predecessor { epoch, left_all: false, durability: Some(durability.to_owned()) }
 }
 
 fn fall(cluster: &mut Cluster) {
@@ -135,7 +136,7 @@ fn what_was_synced_is_not_lost() {
         let before = state(&cluster);
         register(&mut cluster, 2, two);
         assert_eq!(state(&cluster), before, "{durability}");
-        register(&mut cluster, 2, None);
+        register(&mut cluster, 2, None::<Predecessor>);
         assert!(!state(&cluster).2.contains(&2), "{durability}: nobody knows how it was used");
     }
     // By default only a single copy is: those who follow a leader do not wait for their disks.
@@ -169,6 +170,15 @@ fn with_a_lower_minimum_nobody_is_eligible_who_is_not_in_sync() {
     assert_eq!(state(&cluster), (1, vec![1], vec![2], vec![]));
     cluster.incremental(topic, "min.insync.replicas", "1").unwrap();
     assert_eq!(state(&cluster), (1, vec![1], vec![], vec![]));
+    // While nobody leads nothing is committed, whatever the minimum; but whoever leads next may be enough.
+    let mut cluster = replicated();
+    fall(&mut cluster);
+    let topic = ConfigResource::Topic("t".into());
+    cluster.incremental(topic, "min.insync.replicas", "1").unwrap();
+    assert_eq!(state(&cluster), (-1, vec![], vec![2, 1], vec![1]));
+    let two = with_everything(&cluster, 2);
+    start(&mut cluster, 2, two);
+    assert_eq!(state(&cluster), (2, vec![2], vec![], vec![]));
     // The default of the cluster, which the topic then takes.
     let mut cluster = three(&[]);
     let default = ConfigResource::ClusterDefault;
@@ -211,7 +221,7 @@ fn without_the_feature_the_last_member_stays_in_the_isr() {
     cluster.ask(update(0, UpgradeType::SafeDowngrade)).unwrap();
     bury(&mut cluster, 1);
     assert_eq!(state(&cluster), (-1, vec![1], vec![], vec![]));
-    register(&mut cluster, 1, None);
+    register(&mut cluster, 1, None::<Predecessor>);
     assert_eq!(state(&cluster), (-1, vec![1], vec![], vec![]));
     let one = epoch(&cluster, 1).0;
     cluster.heartbeat(1, one, false, false);

@@ -316,7 +316,7 @@ pub(super) enum Left<'a> {
     /// All of it.
     All,
     /// What it had synced, under these policies.
-    Synced(Policies<'a>),
+    Synced(Box<Policies<'a>>),
     /// Nothing is known.
     Unknown,
 }

@@ -87,7 +87,7 @@ impl Controller {
                 Some(target) => {
                     self.reassign(partition, state, target, allow_replication_factor_change)?
                 }
-                None => self.cancel(partition, state, policy)?,
+                None => Self::cancel(partition, state, policy)?,
             };
             let after = self.changed(policy, state, change);
             records.extend(Self::record_of(topic, partition.partition, state, &after));
@@ -129,7 +129,6 @@ impl Controller {
     }
 
     fn cancel(
-        &self,
         partition: &TopicPartition,
         state: &PartitionImage,
         policy: Policy,

@@ -24,10 +24,12 @@ pub enum Mistake {
     BelievesLeader,
     /// A follower cuts what is committed.
     CutsCommitted,
+    /// The controller takes a broker that lost records for one that has everything.
+    TrustsLostCopies,
 }
 
 impl Mistake {
-    /// All of them.
+    /// Those of a replica; the last one is the controller's, and found by brokers that lose their power.
     pub const ALL: [Self; 9] = [
         Self::CommitsBelowMinIsr,
         Self::CommitsLogEnd,
@@ -50,6 +52,6 @@ pub fn plant(mistake: Option<Mistake>) {
     PLANTED.set(mistake);
 }
 
-pub(super) fn is_planted(mistake: Mistake) -> bool {
+pub(crate) fn is_planted(mistake: Mistake) -> bool {
     PLANTED.get() == Some(mistake)
 }

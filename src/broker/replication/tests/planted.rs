@@ -25,11 +25,12 @@ const COPYING: [(Mutation, fn()); 5] = [
 ];
 
 /// Those of the rules that show whether they are asked at all; the machine has tests of its own for each of them.
-const RULES: [(rules::Mistake, fn()); 2] = [
+const RULES: [(rules::Mistake, fn()); 3] = [
     (
         rules::Mistake::CommitsBelowMinIsr,
         leaders::acks_all_is_refused_as_long_as_too_few_are_in_sync,
     ),
+    (rules::Mistake::TrustsLostCopies, followers::a_copy_that_lost_its_end_does_not_lead),
     (
         rules::Mistake::CommitsLogEnd,
         leaders::a_follower_reads_what_is_not_committed_and_its_next_fetch_commits_it,
