@@ -1,12 +1,12 @@
 //! Topics, settings, offsets, the cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ottla::client::IsolationLevel;
-use ottla::client::admin::{ConfigChange, ConfigSource, NewTopic, OffsetSpec, Resource};
+use ottla::client::admin::{ConfigChange, ConfigSource, Election, NewTopic, OffsetSpec, Resource};
 use ottla::client::producer::ProducerRecord;
 use ottla::error::ErrorCode;
-use ottla::types::{Offset, TimestampMs, TopicPartition, Uuid};
+use ottla::types::{NodeId, Offset, TimestampMs, TopicPartition, Uuid};
 
 use crate::peers::{Peer, unique};
 
@@ -16,6 +16,7 @@ against_both!(
     settings_are_described_and_changed,
     offsets_are_looked_up_and_records_deleted,
     the_cluster_is_described,
+    partitions_and_brokers_are_operated,
 );
 
 async fn topics_are_created_described_grown_and_deleted(peer: Peer) {
@@ -152,4 +153,52 @@ async fn the_cluster_is_described(peer: Peer) {
     let broker = Resource::broker(cluster.brokers[0].id);
     let configs = admin.describe_configs(&[broker], false).await.unwrap();
     assert!(configs[0].as_ref().unwrap().iter().any(|entry| entry.name == "node.id"));
+}
+
+/// A cluster of one: nothing can be moved, and each refusal says why.
+async fn partitions_and_brokers_are_operated(peer: Peer) {
+    let admin = peer.client.admin();
+    let name = peer.topic_with(NewTopic::new(unique("case"), 2).config("min.insync.replicas", "3"));
+    let name = name.await;
+    let cluster = loop {
+        let cluster = admin.cluster_state().await.unwrap();
+        if cluster.topics.iter().any(|topic| *topic.name == name) {
+            break cluster;
+        }
+        tokio::task::yield_now().await;
+    };
+    let (broker, node) = (&cluster.brokers[0], cluster.brokers[0].info.id);
+    assert_eq!((cluster.brokers.len(), broker.fenced), (1, Some(false)), "{}", peer.name);
+    assert_eq!(cluster.controller, Some(node));
+    assert_eq!(cluster.min_insync_replicas[&name], 3);
+    assert_eq!((cluster.offline(), cluster.under_replicated()), (Vec::new(), Vec::new()));
+    // No partition needs more copies in sync than it has.
+    assert_eq!(cluster.under_min_isr(), Vec::new());
+    let view = admin.seen_by(node).await.unwrap();
+    assert_eq!(view.quorum.unwrap().leader, node);
+    assert_eq!(view.brokers.unwrap(), cluster.brokers);
+    assert!(view.topics.unwrap().iter().any(|topic| *topic.name == name));
+
+    let partition = |index| TopicPartition::new(name.as_str(), index);
+    let targets = BTreeMap::from([
+        (partition(0), Some(vec![node])),
+        (partition(1), Some(vec![NodeId(77)])),
+        (partition(9), None),
+    ]);
+    let outcomes = admin.alter_partition_reassignments(&targets).await.unwrap();
+    let codes: Vec<_> =
+        outcomes.values().map(|told| told.as_ref().map_err(ottla::error::Error::code)).collect();
+    let (misplaced, unknown) =
+        (ErrorCode::InvalidReplicaAssignment, ErrorCode::UnknownTopicOrPartition);
+    assert_eq!(codes, [Ok(&()), Err(misplaced), Err(unknown)]);
+    assert!(admin.list_partition_reassignments().await.unwrap().is_empty());
+
+    let partitions = BTreeSet::from([partition(0), partition(9)]);
+    let elected = admin.elect_leaders(Election::Preferred, Some(&partitions)).await.unwrap();
+    let codes: Vec<_> = elected.values().map(|told| told.as_ref().unwrap_err().code()).collect();
+    assert_eq!(codes, [ErrorCode::ElectionNotNeeded, unknown]);
+    let elected = admin.elect_leaders(Election::Preferred, None).await.unwrap();
+    assert!(!elected.contains_key(&partition(0)), "{elected:?}");
+    let refused = admin.unregister_broker(NodeId(77)).await.unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::BrokerIdNotRegistered);
 }

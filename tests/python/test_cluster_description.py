@@ -38,7 +38,8 @@ def until(
 def test_a_cluster_that_is_well(cluster: ottla.Cluster) -> None:
     with cluster.client() as kafka:
         kafka.create_topic("t", partitions=6)
-        described = until(kafka, lambda one: not one.under_replicated)
+        # The broker that is asked may not know the topic yet.
+        described = until(kafka, lambda one: len(one.partitions) == 6 and not one.under_replicated)
         assert described.cluster_id == cluster.nodes[1].cluster_id
         assert described.controller_id in NODES
         assert [one.node_id for one in described.brokers] == NODES
@@ -59,7 +60,7 @@ def test_a_cluster_that_loses_its_nodes(cluster: ottla.Cluster) -> None:
     with cluster.client() as kafka:
         kafka.create_topic("t", partitions=3)
         kafka.create_topic("alone", partitions=3, replication_factor=1)
-        until(kafka, lambda one: not one.under_replicated)
+        until(kafka, lambda one: len(one.partitions) == 6 and not one.under_replicated)
         cluster.kill(2)
         described = until(kafka, lambda one: one.brokers[1].fenced is True and bool(one.offline))
         assert [one.fenced for one in described.brokers] == [False, True, False]
