@@ -45,14 +45,36 @@ fn finds(planted: Planted, seeds: std::ops::Range<u64>) -> Option<(u64, String)>
     })
 }
 
-/// Looks for each of them from a seed on: `OTTLA_SIM_PLANTED=0..40`.
+/// Those that are looked for, the ones first that show soon.
+fn all() -> Vec<Planted> {
+    let first = [
+        Planted::Rule(Mistake::CommitsLogEnd),
+        Planted::Shell(Mutation::FetchesBeforeSync),
+        Planted::Shell(Mutation::KeepsDivergence),
+        Planted::Rule(Mistake::CommitsBelowMinIsr),
+        Planted::Rule(Mistake::BelievesLeader),
+        Planted::Rule(Mistake::ForgetsFollowers),
+        Planted::Shell(Mutation::StartsEpochsLate),
+        Planted::Shell(Mutation::KeepsEmptyEpochs),
+        Planted::Rule(Mistake::IgnoresPendingIsr),
+        Planted::Shell(Mutation::TakesLateAnswers),
+        Planted::Rule(Mistake::JoinsBeforeEpochStart),
+        Planted::Rule(Mistake::TrustsAnyBroker),
+        Planted::Shell(Mutation::TrustsDiverged),
+        Planted::Shell(Mutation::ServesBeforeCommitted),
+        Planted::Rule(Mistake::LeavesJoiningBehind),
+        Planted::Rule(Mistake::CutsCommitted),
+    ];
+    first.to_vec()
+}
+
+/// Looks for each of them within some seeds: `OTTLA_SIM_PLANTED=0..40`.
 #[test]
 fn survey() {
     let Ok(range) = std::env::var("OTTLA_SIM_PLANTED") else { return };
     let (first, end) = range.split_once("..").unwrap();
     let seeds = first.parse().unwrap()..end.parse().unwrap();
-    let shell = Mutation::OF_REPLICAS.into_iter().map(Planted::Shell);
-    for planted in shell.chain(Mistake::ALL.into_iter().map(Planted::Rule)) {
+    for planted in all() {
         eprintln!("{planted:?}: {:?}", finds(planted, seeds.clone()));
     }
 }

@@ -30,7 +30,7 @@ pub(crate) enum Anomaly {
     Invented { partition: Partition, value: String },
     /// A value was sent twice: the history says nothing then.
     SentTwice { partition: Partition, value: String },
-    /// A member began before an offset whose commit was acknowledged.
+    /// A member began before an offset whose commit was acknowledged, or at which another one had begun.
     OffsetsWentBack { group: Group, partition: Partition, committed: i64, began: i64 },
     /// A member committed beyond a value that no member had been given.
     CommitSkip { group: Group, partition: Partition, offset: i64, value: String },
@@ -221,6 +221,8 @@ fn check_groups(history: &History, logs: &BTreeMap<&str, Log>, found: &mut Vec<A
                     let (group, partition, began) = (group.clone(), partition.clone(), *offset);
                     found.push(Anomaly::OffsetsWentBack { group, partition, committed, began });
                 }
+                // What a coordinator has told is committed.
+                state.committed = state.committed.max(Some(*offset));
             }
             Event::Revoked { process, group, partition } => {
                 shared.entry((group, partition)).or_default().owners.remove(process.as_str());
