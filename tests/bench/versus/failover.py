@@ -6,6 +6,7 @@ import itertools
 import signal
 import threading
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -45,16 +46,22 @@ class Load:
                 "enable.idempotence": True,
                 "linger.ms": 0,
                 "delivery.timeout.ms": PATIENCE_S * 1000,
+                # With its default, a minute, it would wait for a leader that stands still, whatever
+                # the cluster does meanwhile.
+                "socket.timeout.ms": 2000,
+                "request.timeout.ms": 2000,
             }
         )
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._produce)
+        self._thread = threading.Thread(target=self._produce, daemon=True)
         self._thread.start()
 
     def _produce(self) -> None:
         begin = time.perf_counter()
         while not self._over.is_set():
-            self._producer.produce(self.topic, str(self.sent), 0, on_delivery=self._delivered)
+            self._producer.produce(
+                self.topic, str(self.sent), partition=0, on_delivery=self._delivered
+            )
             self.sent += 1
             while (left := begin + self.sent / RATE - time.perf_counter()) > 0:
                 self._producer.poll(left)
@@ -80,10 +87,14 @@ class Load:
 
     def end(self) -> None:
         """Stop, and wait until everything is acknowledged."""
-        self._over.set()
-        self._thread.join()
+        self.close()
         left = self._producer.flush(PATIENCE_S)
         assert (left, self.refused) == (0, []), f"{left} left, refused: {self.refused[:3]}"
+
+    def close(self) -> None:
+        """Stop; a second call does nothing."""
+        self._over.set()
+        self._thread.join()
 
 
 def read_all(cluster: Cluster, topic: str, count: int) -> list[int]:
@@ -121,57 +132,71 @@ def silences(results: Results, cluster: Cluster, kills: int) -> None:
     """Lose nodes in every way while a producer goes on, then look for each of its records."""
     topic = f"failover-{next(_numbers)}"
     create_topic(cluster, topic, 1)
-    admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
-    load = Load(cluster, topic)
-    load.wait_until_acknowledged_after(0)
-
-    def lose(what: str, loss: Callable[[int], float]) -> None:
-        """Lose the leader; the loss returns when it was, and leaves the node running."""
-        wait_for_all_replicas(admin, topic)
-        moment = loss(leader_of(admin, topic))
-        load.wait_until_acknowledged_after(moment)
-        load.wait_until_acknowledged_after(load.acknowledged[-1] + WATCHED_S)
-        name = f"three nodes: a producer's silence, {what}, s"
-        results.add(name, cluster.name, load.silence_after(moment), lower=True)
-
-    def kill(node: int) -> float:
-        return end(node, signal.SIGKILL)
-
-    def stop(node: int) -> float:
-        return end(node, signal.SIGTERM)
-
-    def end(node: int, how: signal.Signals) -> float:
-        process, moment = cluster.process(node), time.perf_counter()
-        process.send_signal(how)
-        process.wait(PATIENCE_S)
-        load.wait_until_acknowledged_after(moment + 1)  # the others first
-        cluster.start(node)
-        return moment
-
-    def freeze(node: int) -> float:
-        process, moment = cluster.process(node), time.perf_counter()
-        process.send_signal(signal.SIGSTOP)
-        time.sleep(STOPPED_S)
-        process.send_signal(signal.SIGCONT)
-        return moment
-
-    for _ in range(kills):
-        lose("its leader is killed", kill)
-    lose("its leader is stopped in order", stop)
-    lose(f"its leader stands still for {STOPPED_S:.0f} s", freeze)
-    wait_for_all_replicas(admin, topic)
-    moment = time.perf_counter()
-    ready = cluster.restart_after_kill()
-    results.add("three nodes: all killed, ready again, s", cluster.name, ready, lower=True)
-    load.wait_until_acknowledged_after(moment + ready)
-    load.wait_until_acknowledged_after(load.acknowledged[-1] + WATCHED_S)
-    what = "three nodes: a producer's silence, all nodes are killed, s"
-    results.add(what, cluster.name, load.silence_after(moment), lower=True)
-
-    load.end()
+    with closing(Load(cluster, topic)) as load:
+        load.wait_until_acknowledged_after(0)
+        losses = Losses(results, cluster, load)
+        for _ in range(kills):
+            losses.of_leader("its leader is killed", losses.kill)
+        losses.of_leader("its leader is stopped in order", losses.stop)
+        losses.of_leader(f"its leader stands still for {STOPPED_S:.0f} s", losses.freeze)
+        losses.of_all()
+        load.end()
     found = read_all(cluster, topic, load.sent)
     assert found == list(range(load.sent)), (
         f"{cluster.name}: of {load.sent} acknowledged records, {len(set(found))} are there, "
         f"{len(found) - len(set(found))} more than once"
     )
     delete_topic(cluster, topic)
+
+
+class Losses:
+    """Loses nodes, and notes how long the producer was silent each time."""
+
+    def __init__(self, results: Results, cluster: Cluster, load: Load) -> None:
+        self.results, self.cluster, self.load = results, cluster, load
+        self.admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
+
+    def of_leader(self, what: str, loss: Callable[[int], None]) -> None:
+        """Lose the leader; the loss leaves its node running."""
+        wait_for_all_replicas(self.admin, self.load.topic)
+        leader, moment = leader_of(self.admin, self.load.topic), time.perf_counter()
+        loss(leader)
+        self._note(what, moment)
+
+    def of_all(self) -> None:
+        """Kill all nodes at once, and start them again."""
+        wait_for_all_replicas(self.admin, self.load.topic)
+        moment = time.perf_counter()
+        ready = self.cluster.restart_after_kill()
+        what = "three nodes: all killed, ready again, s"
+        self.results.add(what, self.cluster.name, ready, lower=True)
+        self._note("all nodes are killed", moment)
+
+    def _note(self, what: str, moment: float) -> None:
+        self.load.wait_until_acknowledged_after(time.perf_counter())
+        self.load.wait_until_acknowledged_after(self.load.acknowledged[-1] + WATCHED_S)
+        name = f"three nodes: a producer's silence, {what}, s"
+        silence = self.load.silence_after(moment)
+        self.results.add(name, self.cluster.name, silence, lower=True)
+
+    def kill(self, node: int) -> None:
+        """End a process as a crash does."""
+        self._end(node, signal.SIGKILL)
+
+    def stop(self, node: int) -> None:
+        """End it as an operator does."""
+        self._end(node, signal.SIGTERM)
+
+    def _end(self, node: int, how: signal.Signals) -> None:
+        process, moment = self.cluster.process(node), time.perf_counter()
+        process.send_signal(how)
+        process.wait(PATIENCE_S)
+        self.load.wait_until_acknowledged_after(moment + 1)  # the others first
+        self.cluster.start(node)
+
+    def freeze(self, node: int) -> None:
+        """Stop it as a debugger does, and let it go on."""
+        process = self.cluster.process(node)
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(STOPPED_S)
+        process.send_signal(signal.SIGCONT)
