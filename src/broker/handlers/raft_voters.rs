@@ -61,7 +61,7 @@ pub(in crate::broker) fn add(call: &Call<'_>, request: &AddRaftVoterRequest) -> 
     let asker = call.context.client_id.as_deref().unwrap_or_default();
     let change = Change {
         state: Arc::clone(call.state),
-        is_forwarded: asker.starts_with(FORWARDED_BY),
+        is_forwarded: is_from_node(asker),
         joins_by_itself: asker.starts_with(joining::JOINING),
         limit: limit.min(CHANGE_MAX),
         when_appended: !request.ack_when_committed,
@@ -82,7 +82,7 @@ pub(in crate::broker) fn remove(
     let asker = call.context.client_id.as_deref().unwrap_or_default();
     let change = Change {
         state: Arc::clone(call.state),
-        is_forwarded: asker.starts_with(FORWARDED_BY),
+        is_forwarded: is_from_node(asker),
         joins_by_itself: false,
         limit: CHANGE_MAX,
         when_appended: false,
@@ -93,6 +93,11 @@ pub(in crate::broker) fn remove(
         let (error_code, error_message) = (code.to_i16(), message);
         RemoveRaftVoterResponse { error_code, error_message, throttle_time_ms: 0 }.into()
     }))
+}
+
+/// Whether another node asks, which looks for the leader itself.
+fn is_from_node(client_id: &str) -> bool {
+    client_id.starts_with(FORWARDED_BY) || client_id.starts_with(joining::JOINING)
 }
 
 fn key(id: i32, directory_id: Uuid) -> Result<ReplicaKey> {
@@ -106,7 +111,7 @@ fn key(id: i32, directory_id: Uuid) -> Result<ReplicaKey> {
 /// A change that is asked for.
 struct Change {
     state: Arc<BrokerState>,
-    /// By another node, for somebody else.
+    /// By another node, for somebody else or itself.
     is_forwarded: bool,
     joins_by_itself: bool,
     limit: Duration,
@@ -169,8 +174,7 @@ impl Change {
     }
 
     async fn forward(&self, address: &str) -> Result<Result<Response, NotYet>> {
-        let prefix = if self.joins_by_itself { joining::JOINING } else { FORWARDED_BY };
-        let name = format!("{prefix}{}", self.state.node_id());
+        let name = format!("{FORWARDED_BY}{}", self.state.node_id());
         let Ok(link) = Link::open(&self.state.env().net, address, &name).await else {
             return Ok(Err(NotYet::NotLeader));
         };
