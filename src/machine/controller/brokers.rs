@@ -104,7 +104,7 @@ impl Controller {
         records: &mut Vec<MetadataRecord>,
     ) -> Result<HeartbeatState, Refusal> {
         let broker = self.checked_broker(heartbeat.id, heartbeat.epoch)?;
-        self.heard.insert(heartbeat.id, Heard { at: now, metadata: heartbeat.metadata_offset });
+        self.hear(heartbeat.id, now, heartbeat.metadata_offset);
         let wants_shutdown = heartbeat.want_shutdown;
         let shutting_down = broker.shutting_down || (wants_shutdown && !broker.fenced);
         let may_stop =
@@ -139,10 +139,10 @@ impl Controller {
         })
     }
 
-    /// Whether a broker must be heard from. One that is alone lives as long as its controller does, and sends no
-    /// heartbeats until others join it.
+    /// Whether a broker must be heard from. One that was started alone lives as long as its controller does; that others
+    /// have joined it matters to a controller on one of them.
     pub(super) fn is_watched(&self, id: NodeId) -> bool {
-        id != self.local || self.config.has_peers() || self.heard.contains_key(&id)
+        id != self.local || self.config.has_peers()
     }
 
     fn hear(&mut self, id: NodeId, at: Duration, metadata: Offset) {
