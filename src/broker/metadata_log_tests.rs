@@ -105,11 +105,15 @@ impl RemoteLeader {
         *self.swallowed.lock().unwrap() = count;
     }
 
-    /// Tells the watcher; whether the command is to be answered.
+    /// Tells the watcher; whether the command is to be answered. That a broker has died is not: this controller fences
+    /// nobody by itself.
     fn takes(&self, command: &[u8]) -> bool {
         if let Some(watcher) = &*self.watcher.lock().unwrap() {
             // The test may have seen enough.
             drop(watcher.send(AnyCommand::decode(command).unwrap()));
+        }
+        if matches!(AnyCommand::decode(command), Ok(AnyCommand::BuryBroker(_))) {
+            return false;
         }
         let mut swallowed = self.swallowed.lock().unwrap();
         let is_swallowed = *swallowed > 0;
