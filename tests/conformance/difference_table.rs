@@ -11,12 +11,12 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         what: "APIs",
         kafka: "also those of transactions, share and streams groups, SASL, quotas, delegation \
                 tokens, telemetry, the quorum",
-        ottla: "those that are served",
+        ottla: "those that are served, and what nodes ask each other: any node may be joined",
         places: &[("api_versions", "other APIs")],
         wire: &[(
             "[17, 24, 25, 26, 27, 28, 36, 38, 39, 40, 41, 48, 49, 50, 51, 65, 66, 76, 77, 78, 79, \
              83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94]",
-            "[]",
+            "[52, 53, 54, 58, 59, 82]",
         )],
     },
     Difference {

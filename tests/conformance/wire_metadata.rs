@@ -89,8 +89,9 @@ fn api_versions_meant(talk: &mut Script) {
     }
 }
 
+/// Whether clients are answered.
 fn served(api: i16) -> bool {
-    ApiKey::from_i16(api).is_some_and(ApiKey::is_served)
+    ApiKey::from_i16(api).is_some_and(|api| api.is_served() && !api.is_between_nodes())
 }
 
 /// What is not known ends the connection.

@@ -161,12 +161,16 @@ pub(crate) fn create_with(client: &mut Client, topic: &str, partitions: i32, rep
 }
 
 pub(crate) fn quorum(client: &mut Client) -> PartitionQuorum {
+    try_quorum(client).unwrap()
+}
+
+pub(crate) fn try_quorum(client: &mut Client) -> Option<PartitionQuorum> {
     let topic = TopicData {
         topic_name: "__cluster_metadata".into(),
         partitions: vec![PartitionData::default()],
     };
-    let mut described = client.call(2, DescribeQuorumRequest { topics: vec![topic] });
-    described.topics.remove(0).partitions.remove(0)
+    let described = client.call(2, DescribeQuorumRequest { topics: vec![topic] });
+    described.topics.into_iter().flat_map(|topic| topic.partitions).next()
 }
 
 #[test]

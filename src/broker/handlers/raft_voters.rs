@@ -9,7 +9,7 @@
 //! Versions: AddRaftVoter v1 may be answered when the leader has the change, before it is committed.
 //! Errors: INCONSISTENT_CLUSTER_ID with both ids; NOT_LEADER_OR_FOLLOWER when nobody is known to lead; INVALID_REQUEST
 //! without a directory id or a listener; DUPLICATE_VOTER; VOTER_NOT_FOUND, also for the last voter, which stays;
-//! REQUEST_TIMED_OUT when another change is under way, for a new voter that is not reached or does not follow closely,
+//! REQUEST_TIMED_OUT when another change stays under way, for a new voter that is not reached or does not follow closely,
 //! and when a change is not committed in time: it may be yet.
 
 use std::sync::Arc;
@@ -61,7 +61,7 @@ pub(in crate::broker) fn add(call: &Call<'_>, request: &AddRaftVoterRequest) -> 
     let asker = call.context.client_id.as_deref().unwrap_or_default();
     let change = Change {
         state: Arc::clone(call.state),
-        is_forwarded: asker.starts_with(FORWARDED_BY),
+        is_forwarded: is_from_node(asker),
         joins_by_itself: asker.starts_with(joining::JOINING),
         limit: limit.min(CHANGE_MAX),
         when_appended: !request.ack_when_committed,
@@ -82,7 +82,7 @@ pub(in crate::broker) fn remove(
     let asker = call.context.client_id.as_deref().unwrap_or_default();
     let change = Change {
         state: Arc::clone(call.state),
-        is_forwarded: asker.starts_with(FORWARDED_BY),
+        is_forwarded: is_from_node(asker),
         joins_by_itself: false,
         limit: CHANGE_MAX,
         when_appended: false,
@@ -93,6 +93,11 @@ pub(in crate::broker) fn remove(
         let (error_code, error_message) = (code.to_i16(), message);
         RemoveRaftVoterResponse { error_code, error_message, throttle_time_ms: 0 }.into()
     }))
+}
+
+/// Whether another node asks, which looks for the leader itself.
+fn is_from_node(client_id: &str) -> bool {
+    client_id.starts_with(FORWARDED_BY) || client_id.starts_with(joining::JOINING)
 }
 
 fn key(id: i32, directory_id: Uuid) -> Result<ReplicaKey> {
@@ -106,7 +111,7 @@ fn key(id: i32, directory_id: Uuid) -> Result<ReplicaKey> {
 /// A change that is asked for.
 struct Change {
     state: Arc<BrokerState>,
-    /// By another node, for somebody else.
+    /// By another node, for somebody else or itself.
     is_forwarded: bool,
     joins_by_itself: bool,
     limit: Duration,
@@ -115,8 +120,13 @@ struct Change {
     change: VoterChange,
 }
 
-/// Who was asked does not lead, and nothing was done.
-struct NotLeader;
+/// Nothing was done, and it is worth to try again.
+enum NotYet {
+    /// Who was asked does not lead.
+    NotLeader,
+    /// Another change is not committed yet.
+    Pending,
+}
 
 impl Change {
     fn answer(
@@ -149,25 +159,24 @@ impl Change {
             {
                 self.forward(&address).await?.map(Some)
             } else {
-                Err(NotLeader)
+                Err(NotYet::NotLeader)
             };
             match done {
                 Ok(done) => return Ok(done),
-                Err(NotLeader) if self.is_forwarded => {
+                Err(NotYet::NotLeader) if self.is_forwarded => {
                     let text =
                         format!("node {} does not lead the metadata quorum", self.state.node_id());
                     return Err(Error::told(ErrorCode::NotLeaderOrFollower, text));
                 }
-                Err(NotLeader) => tokio::time::sleep(PAUSE).await,
+                Err(NotYet::NotLeader | NotYet::Pending) => tokio::time::sleep(PAUSE).await,
             }
         }
     }
 
-    async fn forward(&self, address: &str) -> Result<Result<Response, NotLeader>> {
-        let prefix = if self.joins_by_itself { joining::JOINING } else { FORWARDED_BY };
-        let name = format!("{prefix}{}", self.state.node_id());
+    async fn forward(&self, address: &str) -> Result<Result<Response, NotYet>> {
+        let name = format!("{FORWARDED_BY}{}", self.state.node_id());
         let Ok(link) = Link::open(&self.state.env().net, address, &name).await else {
-            return Ok(Err(NotLeader));
+            return Ok(Err(NotYet::NotLeader));
         };
         let told = link.exchange(&self.request, self.limit).await?;
         let code = match &told {
@@ -176,10 +185,10 @@ impl Change {
             _ => 0,
         };
         let is_leader = ErrorCode::from_i16(code) != ErrorCode::NotLeaderOrFollower;
-        Ok(if is_leader { Ok(told) } else { Err(NotLeader) })
+        Ok(if is_leader { Ok(told) } else { Err(NotYet::NotLeader) })
     }
 
-    async fn change_here(&self) -> Result<Result<(), NotLeader>> {
+    async fn change_here(&self) -> Result<Result<(), NotYet>> {
         let voters = self.state.metadata().voters();
         if let VoterChange::Add(voter) = &self.change {
             if let Some(known) = voters.get(voter.key.id) {
@@ -194,7 +203,8 @@ impl Change {
         let done = self.state.metadata().change_voters(self.change.clone(), self.when_appended);
         match done.await? {
             Ok(()) => Ok(Ok(())),
-            Err(Refusal::NotLeader) => Ok(Err(NotLeader)),
+            Err(Refusal::NotLeader) => Ok(Err(NotYet::NotLeader)),
+            Err(Refusal::ChangePending) => Ok(Err(NotYet::Pending)),
             Err(refusal) => Err(refused(refusal, self.key())),
         }
     }

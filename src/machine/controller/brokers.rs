@@ -159,11 +159,10 @@ impl Controller {
         })
     }
 
-    /// Whether a broker must be heard from. One that is alone lives as long as its controller does.
+    /// Whether a broker must be heard from. One that was started alone lives as long as its controller does; that others
+    /// have joined it matters to a controller on one of them.
     pub(super) fn is_watched(&self, id: NodeId) -> bool {
-        id != self.local
-            || self.config.has_peers()
-            || self.image.brokers().any(|broker| broker.id != self.local)
+        id != self.local || self.config.has_peers()
     }
 
     fn hear(&mut self, id: NodeId, at: Duration, metadata: Offset) {
