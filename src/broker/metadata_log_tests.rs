@@ -222,6 +222,7 @@ fn broker(id: i32) -> BrokerRegistration {
         incarnation: Uuid([7; 16]),
         directory_id: Uuid([8; 16]),
         is_first: true,
+        predecessor: None,
         cluster_id: None,
         endpoints: vec![],
         rack: None,
