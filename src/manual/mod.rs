@@ -45,4 +45,5 @@ pub mod glossary {}
 /// - `0019-the-whole-broker-simulated.md`
 /// - `0020-own-metadata-quorum.md`
 /// - `0021-nodes-among-themselves.md`
+/// - `0022-who-lost-records-and-who-may-lead.md`
 pub mod decisions {}
