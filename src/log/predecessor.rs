@@ -128,7 +128,8 @@ pub(super) fn take(env: &Env, directory: &Path) -> Result<(bool, Option<Predeces
     Ok((true, predecessor))
 }
 
-#[cfg(all(test, feature = "sim"))]
+#[cfg(test)]
+#[cfg(feature = "sim")]
 mod tests {
     use std::sync::Arc;
 

@@ -46,4 +46,5 @@ pub mod glossary {}
 /// - `0020-own-metadata-quorum.md`
 /// - `0021-nodes-among-themselves.md`
 /// - `0022-voters-come-and-go.md`
+/// - `0023-who-lost-records-and-who-may-lead.md`
 pub mod decisions {}

@@ -5,6 +5,8 @@ use std::net::TcpListener;
 use std::time::Instant;
 
 use ottla::broker::BrokerOptions;
+use ottla::client::{AssignedConsumer, ClientConfig, PollOptions, StartAt};
+use ottla::columnar::DecodeOptions;
 use ottla::error::ErrorCode;
 use ottla::protocol::messages::create_topics::{CreatableTopic, CreateTopicsRequest};
 use ottla::protocol::messages::describe_quorum::{
@@ -17,10 +19,14 @@ use ottla::protocol::messages::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponsePartition,
 };
 use ottla::protocol::messages::vote::{self, VoteRequest};
+use ottla::types::{Offset, TopicPartition};
 
 use crate::support::{Client, PATIENCE, TestBroker, batch};
 
 const NODES: [i32; 3] = [1, 2, 3];
+
+/// Each node has a rack of its own.
+const RACK_AWARE: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
 
 /// The nodes of a cluster, running or not.
 struct Cluster {
@@ -42,7 +48,9 @@ impl Cluster {
             let mut options = BrokerOptions::in_directory(directory.path().join(id.to_string()))
                 .with("node.id", id.to_string())
                 .with("controller.quorum.voters", voters.join(","))
-                .with("min.insync.replicas", "2");
+                .with("min.insync.replicas", "2")
+                .with("broker.rack", format!("r{id}"))
+                .with("replica.selector.class", RACK_AWARE);
             options.listeners = Some(format!("PLAINTEXT://127.0.0.1:{port}"));
             (id, options)
         });
@@ -222,6 +230,53 @@ fn all_nodes_can_be_killed_at_once() {
     }
     cluster.start_nodes(&NODES);
     assert_eq!(cluster.values("t"), expected);
+}
+
+/// Reads until it has come to an offset.
+async fn read_to(consumer: &mut AssignedConsumer, offset: i64) {
+    let (partition, began) = (TopicPartition::new("t", 0), Instant::now());
+    while consumer.position(&partition).await.unwrap() < Offset(offset) {
+        match consumer.poll(PollOptions::default()).await {
+            Ok(_) => {}
+            Err(error) => assert!(error.retriable(), "{error:?}"),
+        }
+        assert!(began.elapsed() < PATIENCE, "it does not come to {offset}");
+    }
+}
+
+#[test]
+fn a_consumer_reads_in_its_rack_and_elsewhere_when_nobody_is_there() {
+    let mut cluster = Cluster::start();
+    create(&mut cluster.any(), "t");
+    for value in ["a", "b", "c"] {
+        cluster.produce("t", value);
+    }
+    let all = |partition: &MetadataResponsePartition| partition.isr_nodes.len() == 3;
+    let leader = cluster.partition_when("t", all).leader_id;
+    let near = NODES.into_iter().find(|id| *id != leader).unwrap();
+    let served = cluster.client(near).fetch("t", 0, 0);
+    assert_eq!(served.error_code, 0, "followers serve consumers");
+    let config = ClientConfig {
+        bootstrap_servers: NODES
+            .iter()
+            .map(|id| cluster.running[id].address().to_string())
+            .collect(),
+        client_rack: format!("r{near}"),
+        ..ClientConfig::default()
+    };
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
+    let mut consumer = runtime.block_on(async {
+        let client = ottla::client::Client::connect(config).unwrap();
+        let mut consumer = client.consumer(DecodeOptions::default()).unwrap();
+        consumer.assign(&[(TopicPartition::new("t", 0), StartAt::Earliest)]).await.unwrap();
+        read_to(&mut consumer, 3).await;
+        consumer
+    });
+    cluster.kill(near);
+    cluster.produce("t", "d");
+    runtime.block_on(read_to(&mut consumer, 4));
+    drop(consumer);
 }
 
 #[test]

@@ -1,13 +1,9 @@
 //! Consumers that read from the replica in their rack (KIP-392). Each broker has a rack of its own.
 
-use std::time::Duration;
-
-use super::rig::{As, Ask, Cluster, TOPIC, simulate};
-use crate::client::{AssignedConsumer, Client, ClientConfig, PollOptions, StartAt};
-use crate::columnar::DecodeOptions;
+use super::rig::{As, Ask, Cluster, simulate};
 use crate::error::ErrorCode;
 use crate::protocol::messages::fetch::PartitionData;
-use crate::types::{BrokerEpoch, Offset, TopicPartition};
+use crate::types::BrokerEpoch;
 
 fn seen(answer: &PartitionData) -> (ErrorCode, i32, bool) {
     let has_records = answer.records.as_ref().is_some_and(|records| !records.is_empty());
@@ -77,49 +73,5 @@ fn a_follower_shows_what_it_knows_to_be_committed() {
         assert_eq!(seen(&read), (ErrorCode::None, -1, false), "it is not committed");
         let beyond = cluster.fetch(2, None, Ask { offset: 9, wait_ms: 0, ..wait }).await;
         assert_eq!(seen(&beyond).0, ErrorCode::OffsetOutOfRange);
-    });
-}
-
-/// Reads until it has come to an offset.
-async fn read_to(consumer: &mut AssignedConsumer, offset: i64) {
-    let partition = TopicPartition::new(TOPIC, 0);
-    let began = tokio::time::Instant::now();
-    while consumer.position(&partition).await.unwrap() < Offset(offset) {
-        match consumer.poll(PollOptions::default()).await {
-            Ok(_) => {}
-            Err(error) => assert!(error.retriable(), "{error:?}"),
-        }
-        assert!(began.elapsed() < Duration::from_secs(30), "it does not come to {offset}");
-    }
-}
-
-#[test]
-fn our_consumer_reads_nearby_and_goes_back_to_the_leader() {
-    simulate(async {
-        let mut cluster = with_three_records().await;
-        let config = ClientConfig {
-            bootstrap_servers: [1, 2].map(|id| format!("10.0.0.{id}:9092")).to_vec(),
-            client_rack: "r2".into(),
-            request_timeout: Duration::from_secs(3),
-            connect_timeout: Duration::from_secs(1),
-            ..ClientConfig::default()
-        };
-        let client = Client::connect_on(cluster.visitor(), config).unwrap();
-        let decode = DecodeOptions { views: false, ..DecodeOptions::default() };
-        let mut consumer = client.consumer(decode).unwrap();
-        let start = (TopicPartition::new(TOPIC, 0), StartAt::Offset(Offset(1)));
-        consumer.assign(&[start]).await.unwrap();
-        read_to(&mut consumer, 3).await;
-        // It asks the leader, once, whether its position is in the log.
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        // The follower gives it what the leader commits, when it cannot reach the leader.
-        cluster.cut_visitor(1);
-        assert_eq!(cluster.produce(1, -1, "nearby").await, Ok(3));
-        read_to(&mut consumer, 4).await;
-        // And the leader, when the follower is gone.
-        cluster.heal();
-        cluster.kill(2);
-        assert_eq!(cluster.produce(1, -1, "from afar").await, Ok(4));
-        read_to(&mut consumer, 5).await;
     });
 }

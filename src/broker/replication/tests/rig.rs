@@ -47,10 +47,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 const RACK_AWARE: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
 
-/// The address of the machine without a broker.
-const VISITOR: i32 = 101;
-
-pub(super) const TOPIC: &str = "orders";
+const TOPIC: &str = "orders";
 
 /// `replica.lag.time.max.ms` of all brokers.
 pub(super) const LAG: Duration = Duration::from_secs(2);
@@ -194,15 +191,6 @@ impl Cluster {
     /// What one broker sends to another is held back.
     pub(super) fn cut_one_way(&self, from: i32, to: i32) {
         self.run.net.cut(ip(from), ip(to));
-    }
-
-    /// A machine without a broker.
-    pub(super) fn visitor(&self) -> Env {
-        self.run.machine("visitor", ip(VISITOR)).env()
-    }
-
-    pub(super) fn cut_visitor(&self, id: i32) {
-        self.cut(VISITOR, id);
     }
 
     pub(super) fn heal(&self) {
