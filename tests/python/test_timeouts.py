@@ -225,6 +225,7 @@ def methods_with_a_timeout() -> set[str]:
         for one in vars(module).values()
         # The native classes of the same names are behind those of Python.
         if inspect.isclass(one)
+        and one.__name__[0] != "_"
         and one.__module__.startswith("ottla")
         and one.__module__ not in {"ottla._ottla", "ottla.demo"}
     }
