@@ -345,16 +345,22 @@ async fn catch_up(broker: &Broker, registered: Offset) -> Result<()> {
     // Everything is one change from the empty image.
     blocking(&state.env().threads, move || {
         applying.apply(&MetadataDelta::between(MetadataImage::empty(), &first), &first);
-        applying.partitions().storage().report_strays(|partition, id| {
-            first.topic_by_id(id).is_some_and(|topic| topic.name == partition.topic)
-        });
         Ok(())
     })
     .await?;
     let reception = broker.reception();
     let published = publisher::publish(Arc::clone(state), updates, reception.stop().clone());
     reception.tasks().spawn(published);
-    within(state, state.published(registered), "the metadata of the cluster").await?
+    within(state, state.published(registered), "the metadata of the cluster").await??;
+    // Only now: a node that comes back to its cluster may have known of fewer topics.
+    let (image, storage) = (state.image(), Arc::clone(state.partitions().storage()));
+    let report = move || {
+        storage.report_strays(|partition, id| {
+            image.topic_by_id(id).is_some_and(|topic| topic.name == partition.topic)
+        });
+        Ok(())
+    };
+    blocking(&state.env().threads, report).await
 }
 
 /// Waits until the controller lets this process lead.

@@ -161,7 +161,7 @@ impl Partition {
             };
             #[cfg(feature = "sim")]
             if is_planted(Mutation::KeepsDivergence) {
-                return Ok(Some(Offset::ZERO));
+                return Ok(Some(point.end));
             }
             let truncation = self.check_cut(way)?;
             let done = self.cut_log(ledger, way, truncation, lower);

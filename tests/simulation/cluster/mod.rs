@@ -43,7 +43,7 @@ const FRESH: u64 = 1;
 /// A run in which fewer records are acknowledged proves nothing.
 const ACKNOWLEDGED_MIN: usize = 60;
 /// How long a run may take, in its own time, after everything went wrong that does.
-const END_MAX: Duration = Duration::from_secs(600);
+const END_MAX: Duration = Duration::from_secs(240);
 /// How long the cluster may take to serve again after the last fault.
 const SERVES_MAX: Duration = Duration::from_secs(20);
 
