@@ -104,7 +104,7 @@ pub(super) async fn check_alone(state: &BrokerState) -> Result<()> {
     let asked =
         addresses.iter().map(|address| tokio::time::timeout(ALONE_MAX, refused_at(state, address)));
     let told = futures::future::join_all(asked).await;
-    let refusal = told.into_iter().filter_map(|told| told.ok()?.ok()?).next();
+    let refusal = told.into_iter().find_map(|told| told.ok()?.ok()?);
     refusal.map_or(Ok(()), Err)
 }
 

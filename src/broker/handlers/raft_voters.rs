@@ -66,7 +66,7 @@ pub(in crate::broker) fn add(call: &Call<'_>, request: &AddRaftVoterRequest) -> 
         limit: limit.min(CHANGE_MAX),
         when_appended: !request.ack_when_committed,
         request: request.clone().into(),
-        change: VoterChange::Add(voter),
+        asked: VoterChange::Add(voter),
     };
     Ok(change.answer(|code, message| {
         let (error_code, error_message) = (code.to_i16(), message);
@@ -87,7 +87,7 @@ pub(in crate::broker) fn remove(
         limit: CHANGE_MAX,
         when_appended: false,
         request: request.clone().into(),
-        change: VoterChange::Remove(key(request.voter_id, request.voter_directory_id)?),
+        asked: VoterChange::Remove(key(request.voter_id, request.voter_directory_id)?),
     };
     Ok(change.answer(|code, message| {
         let (error_code, error_message) = (code.to_i16(), message);
@@ -117,7 +117,7 @@ struct Change {
     limit: Duration,
     when_appended: bool,
     request: Request,
-    change: VoterChange,
+    asked: VoterChange,
 }
 
 /// Nothing was done, and it is worth to try again.
@@ -190,7 +190,7 @@ impl Change {
 
     async fn change_here(&self) -> Result<Result<(), NotYet>> {
         let voters = self.state.metadata().voters();
-        if let VoterChange::Add(voter) = &self.change {
+        if let VoterChange::Add(voter) = &self.asked {
             if let Some(known) = voters.get(voter.key.id) {
                 return Err(refused(Refusal::DuplicateVoter, &known.key));
             }
@@ -200,7 +200,7 @@ impl Change {
             }
             self.greet(voter).await?;
         }
-        let done = self.state.metadata().change_voters(self.change.clone(), self.when_appended);
+        let done = self.state.metadata().change_voters(self.asked.clone(), self.when_appended);
         match done.await? {
             Ok(()) => Ok(Ok(())),
             Err(Refusal::NotLeader) => Ok(Err(NotYet::NotLeader)),
@@ -210,7 +210,7 @@ impl Change {
     }
 
     fn key(&self) -> &ReplicaKey {
-        match &self.change {
+        match &self.asked {
             VoterChange::Add(voter) => &voter.key,
             VoterChange::Remove(key) => key,
         }

@@ -439,17 +439,12 @@ impl Cluster {
         within(async {
             loop {
                 let leader = self.leader(asked).await;
-                let done = match self.net.nodes.lock().unwrap().get(&leader) {
-                    Some(process) => Some(process.quorum.change_voters(change.clone(), false)),
-                    None => None,
-                };
-                match done {
-                    Some(done) => match done.await.unwrap() {
-                        Ok(()) => return,
-                        Err(Refusal::DuplicateVoter | Refusal::VoterNotFound) => return,
+                let process = self.net.nodes.lock().unwrap().get(&leader).cloned();
+                if let Some(process) = process {
+                    match process.quorum.change_voters(change.clone(), false).await.unwrap() {
+                        Ok(()) | Err(Refusal::DuplicateVoter | Refusal::VoterNotFound) => return,
                         Err(_not_yet) => {}
-                    },
-                    None => {}
+                    }
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
