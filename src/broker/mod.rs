@@ -58,3 +58,5 @@ mod watched;
 
 pub use options::BrokerOptions;
 pub use server::Broker;
+
+pub use crate::env::Links;

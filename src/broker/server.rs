@@ -19,7 +19,7 @@ use super::parallel;
 use super::reception::{DRAIN_MAX, Reception};
 use super::state::BrokerState;
 use super::storage::Storage;
-use crate::env::Env;
+use crate::env::{Env, Links, Net};
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::Log;
 use crate::protocol::Service;
@@ -61,6 +61,15 @@ impl Broker {
     /// directory that is in use, was made by a newer version or cannot be read.
     pub async fn start(options: BrokerOptions) -> Result<Self> {
         Self::start_on(Env::real(), options).await
+    }
+
+    /// Starts a node whose links to others can be cut, for clusters of several nodes in one process.
+    ///
+    /// # Errors
+    ///
+    /// As [`Broker::start`].
+    pub async fn start_linked(links: Links, options: BrokerOptions) -> Result<Self> {
+        Self::start_on(Env { net: Net::Linked(links), ..Env::real() }, options).await
     }
 
     /// Starts a broker in other surroundings than those of the operating system, for tests.

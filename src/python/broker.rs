@@ -10,8 +10,7 @@ use pyo3::prelude::*;
 
 use super::process::OfProcess;
 use super::runtime;
-use crate::broker::{Broker as Engine, BrokerOptions};
-use crate::env::{Env, Links as LinksOfNode, Net};
+use crate::broker::{Broker as Engine, BrokerOptions, Links as LinksOfNode};
 use crate::error::{Error, Result};
 
 /// The links of a node of `ottla.Cluster` to the others, which can be cut.
@@ -75,13 +74,15 @@ impl Broker {
         timeout: Option<f64>,
         links: Option<PyRef<'_, Links>>,
     ) -> PyResult<Self> {
-        let mut env = Env::real();
-        if let Some(links) = links {
-            env.net = Net::Linked(links.engine.clone());
-        }
+        let links = links.map(|links| links.engine.clone());
         let options = BrokerOptions { data_dir, listeners, properties, standalone: false };
         let timeout = runtime::timeout(timeout)?;
-        let starting = Engine::start_on(env, options);
+        let starting = async move {
+            match links {
+                Some(links) => Engine::start_linked(links, options).await,
+                None => Engine::start(options).await,
+            }
+        };
         let engine = runtime::wait(py, "the start of the broker", timeout, starting)?;
         let bootstrap_servers = engine.bootstrap_servers();
         Ok(Self {
