@@ -13,7 +13,7 @@ use super::runtime::Runtime;
 use crate::broker::change::Change;
 use crate::broker::log_threads::LogThreads;
 use crate::broker::parking::Parking;
-use crate::broker::partition::{Assignment, Partition, Surroundings};
+use crate::broker::partition::{Appended, Assignment, Follower, Partition, Room, Surroundings};
 use crate::broker::storage::{Storage, log_config};
 use crate::config::{BrokerConfig, ConfigMap, TopicConfig};
 use crate::env::Env;
@@ -22,11 +22,12 @@ use crate::env::sim::StallingDisk;
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::LogDirectory;
 use crate::machine::coordinator::{Coordinator, Effect, Event, Misfit, RequestId};
+use crate::machine::fetch_session::{FetchInterest, FollowerView};
 use crate::machine::metadata::{MetadataDelta, MetadataImage, MetadataRecord, PartitionImage};
 use crate::machine::{Machine, Replicated};
 use crate::record::{BatchBuilder, BatchOptions};
 use crate::types::{
-    LeaderEpoch, NodeId, Offset, PartitionEpoch, TimestampMs, TopicPartition, Uuid,
+    BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionEpoch, TimestampMs, TopicPartition, Uuid,
 };
 
 const ME: NodeId = NodeId(1);
@@ -228,6 +229,11 @@ struct Rig {
 
 impl Rig {
     fn new(env: &Env) -> Self {
+        Self::with_replicas(env, &[ME])
+    }
+
+    /// One that leads, with the others in sync as far as the controller knows.
+    fn with_replicas(env: &Env, replicas: &[NodeId]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let opened = LogDirectory::open(env, directory.path(), ME, None).unwrap();
         let storage = Storage::new(env, Arc::new(opened));
@@ -244,8 +250,8 @@ impl Rig {
             volatile: false,
         };
         let image = PartitionImage {
-            replicas: vec![ME],
-            isr: vec![ME],
+            replicas: replicas.to_vec(),
+            isr: replicas.to_vec(),
             removing: vec![],
             adding: vec![],
             elr: Vec::new(),
@@ -299,13 +305,31 @@ impl Rig {
 
     /// Appends to the log behind the back of the coordinator.
     async fn plant(&self, key: &str, value: &str) {
+        self.append(key, value).await.await.unwrap().unwrap();
+    }
+
+    async fn append(&self, key: &str, value: &str) -> Appended {
         let mut batch = BatchBuilder::new(BatchOptions::default());
         let (key, value) = (key.as_bytes(), value.as_bytes());
         batch.append(TimestampMs(1), Some(key), Some(value), &[]).unwrap();
         let records = batch.finish().unwrap();
         let epoch = self.partition.leader_epoch();
-        let appended = self.log_threads.append_own(&self.partition, epoch, records).await.unwrap();
-        appended.await.unwrap().unwrap();
+        self.log_threads.append_own(&self.partition, epoch, records).await.unwrap()
+    }
+
+    /// A follower has everything.
+    fn is_copied_by(&self, node: NodeId) {
+        let follower = Follower { node, broker_epoch: BrokerEpoch::UNKNOWN };
+        let interest = FetchInterest {
+            fetch_offset: self.log_end(),
+            max_bytes: 1 << 20,
+            current_leader_epoch: LeaderEpoch::UNKNOWN,
+            last_fetched_epoch: LeaderEpoch::UNKNOWN,
+            known: FollowerView::UNASKED,
+        };
+        let room = Room { max_bytes: 1 << 20, at_least_one: true };
+        let now = Some(std::time::Duration::ZERO);
+        self.partition.fetch_for_follower(follower, &interest, room, now).unwrap();
     }
 
     fn log_end(&self) -> Offset {
@@ -322,6 +346,19 @@ async fn what_was_answered_is_in_the_log() {
     rig.restart();
     assert_eq!(rig.read("a").await.unwrap(), 5);
     assert_eq!(rig.runtime.led(), [0]);
+}
+
+#[tokio::test]
+async fn nothing_is_answered_before_what_was_read_is_committed() {
+    let other = NodeId(2);
+    let rig = Rig::with_replicas(&Env::real(), &[ME, other]);
+    let appended = rig.append("a", "0 2").await;
+    rig.lead();
+    let early = rig.read("a").await.unwrap_err();
+    assert_eq!(early.code(), ErrorCode::CoordinatorLoadInProgress);
+    rig.is_copied_by(other);
+    appended.await.unwrap().unwrap();
+    assert_eq!(rig.read("a").await.unwrap(), 2);
 }
 
 #[tokio::test]

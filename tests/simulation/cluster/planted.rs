@@ -47,11 +47,12 @@ fn finds(planted: Planted, seeds: std::ops::Range<u64>) -> Option<(u64, String)>
 
 /// Each shows in one of the seeds, mostly in the first.
 const SEEDS_TO_FIND: std::ops::Range<u64> = 0..4;
-const FOUND: [Planted; 4] = [
+const FOUND: [Planted; 5] = [
     Planted::Rule(Mistake::CommitsLogEnd),
     Planted::Shell(Mutation::FetchesBeforeSync),
     Planted::Shell(Mutation::KeepsDivergence),
     Planted::Rule(Mistake::CommitsBelowMinIsr),
+    Planted::Shell(Mutation::KeepsEmptyEpochs),
 ];
 
 #[test]
