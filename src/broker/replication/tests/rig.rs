@@ -243,6 +243,13 @@ impl Cluster {
         isr
     }
 
+    /// Who leads, as soon as somebody does and all know it.
+    pub(super) async fn leader(&self) -> i32 {
+        self.until("somebody leads", |cluster| cluster.state().leader != NodeId::NONE).await;
+        self.published().await;
+        self.state().leader.0
+    }
+
     pub(super) fn topic_id(&self) -> TopicId {
         self.id_of(TOPIC)
     }
