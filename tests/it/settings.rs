@@ -237,6 +237,8 @@ fn every_setting_of_kafka_is_altered_or_refused_with_its_reason() {
         let resource = match scope {
             "topic" => (2, "t"),
             "group" => (32, "g"),
+            // One for all brokers, while eligible leaders are kept.
+            _ if name == "min.insync.replicas" => (4, ""),
             // Secrets are set for one broker, as in Kafka.
             _ => (4, "1"),
         };

@@ -315,7 +315,10 @@ fn settings_are_described_with_their_source() {
     let own = node.broker().node_id().to_string();
     let broker = describe(&mut client, 4, &own);
     assert_eq!(setting(&broker, "log.retention.ms"), (Some("5000".to_owned()), 4));
-    assert!(describe(&mut client, 4, "").configs.is_empty());
+    // What a new cluster has: its leaders and its controller must agree on it.
+    let cluster = describe(&mut client, 4, "");
+    assert_eq!(cluster.configs.len(), 1);
+    assert_eq!(setting(&cluster, "min.insync.replicas"), (Some("1".to_owned()), 3));
     for (kind, name, code) in [
         (2, "missing", ErrorCode::UnknownTopicOrPartition),
         (2, "a/b", ErrorCode::InvalidTopicException),
