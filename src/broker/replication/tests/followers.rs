@@ -183,9 +183,9 @@ pub(super) fn with_fsync_no_power_cut_takes_what_is_acknowledged() {
 pub(super) fn a_copy_that_lost_its_end_does_not_lead() {
     simulate(async {
         for seed in 0..4 {
-            let mut cluster = Cluster::start(seed, &[1, 2, 3]).await;
+            let mut cluster = Cluster::start(seed, &[1, 2]).await;
             let configs = [("durability", "os"), ("min.insync.replicas", "2")];
-            cluster.create(&[1, 2, 3], &configs).await;
+            cluster.create(&[1, 2], &configs).await;
             for index in 0..5 {
                 assert_eq!(cluster.produce(1, -1, "value").await, Ok(index));
             }
@@ -193,18 +193,16 @@ pub(super) fn a_copy_that_lost_its_end_does_not_lead() {
             cluster.kill(2);
             cluster.boot(2).await;
             assert_eq!(cluster.end(2), 5);
-            cluster.until("2 is in sync", |cluster| cluster.isr() == [1, 2, 3]).await;
-            cluster.cut(1, 2);
+            cluster.until("2 is in sync", |cluster| cluster.isr() == [1, 2]).await;
+            cluster.kill(1);
             cluster.power_cut(2);
             cluster.boot(2).await;
-            // It has not caught up when the leader is lost.
-            cluster.kill(1);
-            let heir = cluster.isr().into_iter().find(|id| *id != 1).unwrap();
-            cluster.lead(heir, &[heir]).await;
-            cluster.heal();
-            cluster.until("both are in sync", |cluster| cluster.isr() == [2, 3]).await;
-            cluster.settled(&[2, 3]).await;
-            assert_eq!(cluster.end(2), 5, "seed {seed}: acknowledged by three, and lost");
+            assert!(cluster.end(2) < 5, "seed {seed}: it was not synced");
+            cluster.boot(1).await;
+            assert_eq!(cluster.leader().await, 1);
+            cluster.until("both are in sync", |cluster| cluster.isr() == [1, 2]).await;
+            cluster.settled(&[1, 2]).await;
+            assert_eq!(cluster.end(2), 5, "seed {seed}: acknowledged by two, and lost");
         }
     });
 }
