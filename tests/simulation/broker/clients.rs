@@ -42,6 +42,11 @@ pub(crate) struct Witness {
 
 pub(crate) type Shared = Arc<Mutex<Witness>>;
 
+/// Whether a file in the directory of a partition has its records.
+pub(crate) fn is_segment(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|extension| extension == "log")
+}
+
 /// A partition of the topic, as histories name it.
 pub(crate) fn named(partition: i32) -> String {
     TopicPartition::new(TOPIC, partition).to_string()
@@ -89,7 +94,7 @@ impl Promise {
             let directory = Path::new("/data").join(partition);
             let Ok(entries) = disk.read_dir(&directory) else { return false };
             let segments = entries.into_iter().map(|entry| entry.name).rev();
-            let mut segments = segments.filter(|name| name.ends_with(".log"));
+            let mut segments = segments.filter(|name| is_segment(name));
             // It is probably in the last one.
             segments.any(|name| {
                 let content = disk.content(&directory.join(name), self.synced);

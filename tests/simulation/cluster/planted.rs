@@ -36,8 +36,8 @@ pub(crate) fn plant(planted: Option<Planted>) {
 }
 
 /// The first seed that finds a planted fault, and what it finds.
-fn finds(planted: Planted, seeds: std::ops::Range<u64>) -> Option<(u64, String)> {
-    seeds.into_iter().find_map(|seed| {
+fn finds(planted: Planted, mut seeds: std::ops::Range<u64>) -> Option<(u64, String)> {
+    seeds.find_map(|seed| {
         // Where a fault keeps a node from starting, the run ends with a panic.
         let findings = std::panic::catch_unwind(|| super::run(seed, Some(planted)).findings)
             .unwrap_or_else(|_| vec!["the run panicked".to_owned()]);

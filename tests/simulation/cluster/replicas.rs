@@ -12,7 +12,7 @@ use ottla::types::NodeId;
 use tokio::time::Instant;
 
 use super::nodes::Cluster;
-use crate::broker::clients::Peer;
+use crate::broker::clients::{Peer, is_segment};
 
 /// How long the replicas may take to come together.
 const TOGETHER_MAX: Duration = Duration::from_secs(60);
@@ -44,7 +44,9 @@ pub(crate) async fn check(cluster: &mut Cluster, admin: &Peer) {
         let (placements, mut found) = placements(admin).await;
         found.extend(placements.iter().flat_map(|one| one.differences(cluster, false)));
         if found.is_empty() || Instant::now() >= deadline {
-            found.iter().for_each(|difference| admin.complain(difference));
+            for difference in &found {
+                admin.complain(difference);
+            }
             break placements;
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -138,7 +140,7 @@ fn copy(disk: &SimDisk, name: &str) -> Copy {
     let mut segments: Vec<PathBuf> = match disk.read_dir(&directory) {
         Ok(entries) => entries
             .into_iter()
-            .filter(|entry| entry.name.ends_with(".log"))
+            .filter(|entry| is_segment(&entry.name))
             .map(|entry| directory.join(entry.name))
             .collect(),
         Err(_) => Vec::new(),
