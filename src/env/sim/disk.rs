@@ -223,6 +223,15 @@ impl SimDisk {
         Ok(if synced { file.durable.clone() } else { file.data.clone() })
     }
 
+    /// The names in a directory, for a test that looks at it, also while the machine stands still.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such directory.
+    pub fn names(&self, path: &Path) -> io::Result<Vec<String>> {
+        Ok(self.state().dir(path)?.entries.keys().cloned().collect())
+    }
+
     /// Flips one bit of a file, on the disk and in the cache.
     ///
     /// # Errors

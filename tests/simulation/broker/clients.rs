@@ -17,7 +17,7 @@ use ottla::client::{
 };
 use ottla::columnar::DecodeOptions;
 use ottla::env::sim::{SimDisk, SimMachine, SimRandom, SimRun};
-use ottla::env::{Disk, Env};
+use ottla::env::Env;
 use ottla::error::{Error, ErrorCode};
 use ottla::types::{Offset, TopicPartition};
 use tokio_util::sync::CancellationToken;
@@ -92,9 +92,8 @@ impl Promise {
     fn holds(&self, partition: &str, value: &str) -> bool {
         let has = |disk: &&Arc<SimDisk>| {
             let directory = Path::new("/data").join(partition);
-            let Ok(entries) = disk.read_dir(&directory) else { return false };
-            let segments = entries.into_iter().map(|entry| entry.name).rev();
-            let mut segments = segments.filter(|name| is_segment(name));
+            let Ok(names) = disk.names(&directory) else { return false };
+            let mut segments = names.into_iter().rev().filter(|name| is_segment(name));
             // It is probably in the last one.
             segments.any(|name| {
                 let content = disk.content(&directory.join(name), self.synced);
