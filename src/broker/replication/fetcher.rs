@@ -281,7 +281,7 @@ impl Fetcher {
         let mut shared = self.shared();
         let Shared { assigned, stirred, .. } = &mut *shared;
         stirred.extend(assigned.keys().copied());
-        Session::new()
+        Session::default()
     }
 
     async fn wait_for_work(&self, next: Option<Instant>) {

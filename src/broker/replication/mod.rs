@@ -38,7 +38,7 @@ use crate::types::{BrokerEpoch, NodeId};
 
 pub(super) use self::fetcher::FetcherParts;
 pub(super) use self::isr_requests::{IsrRequests, send_isr_requests};
-pub(super) use self::sessions::{FollowerSessions, SessionFetch};
+pub(super) use self::sessions::{FollowerSessions, SessionFetch, Wanted};
 
 /// The fetchers of a broker.
 #[derive(Debug)]

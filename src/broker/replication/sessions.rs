@@ -26,6 +26,9 @@ use crate::types::{NodeId, SplitMix64};
 /// How much one follower may fetch: what one request may name.
 const PARTITIONS_MAX: usize = 1_000_000;
 
+/// What is to be read, in this order.
+pub(in crate::broker) type Wanted = Vec<(PartitionKey, FetchInterest)>;
+
 /// The sessions of all followers.
 #[derive(Debug)]
 pub(in crate::broker) struct FollowerSessions {
@@ -39,7 +42,7 @@ pub(in crate::broker) struct FollowerSessions {
 pub(in crate::broker) struct SessionFetch {
     pub(in crate::broker) session_id: i32,
     pub(in crate::broker) epoch: i32,
-    pub(in crate::broker) interests: Vec<(PartitionKey, FetchInterest)>,
+    pub(in crate::broker) interests: Wanted,
     pub(in crate::broker) forgotten: Vec<PartitionKey>,
 }
 
@@ -85,7 +88,7 @@ impl FollowerSessions {
         &self,
         follower: Follower,
         fetch: SessionFetch,
-    ) -> Result<(Arc<FollowerSession>, Vec<(PartitionKey, FetchInterest)>), ErrorCode> {
+    ) -> Result<(Arc<FollowerSession>, Wanted), ErrorCode> {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         let session = if fetch.is_full() {
             let session = Arc::new(self.begin(follower)?);
@@ -123,7 +126,7 @@ impl FollowerSession {
         self.id
     }
 
-    fn take(&self, fetch: SessionFetch) -> Result<Vec<(PartitionKey, FetchInterest)>, ErrorCode> {
+    fn take(&self, fetch: SessionFetch) -> Result<Wanted, ErrorCode> {
         let mut inner = self.inner();
         if inner.epoch != fetch.epoch {
             return Err(ErrorCode::InvalidFetchSessionEpoch);
@@ -154,7 +157,7 @@ impl FollowerSession {
     }
 
     /// What has moved since, to be read once more for the same fetch.
-    pub(in crate::broker) fn take_moved(&self) -> Vec<(PartitionKey, FetchInterest)> {
+    pub(in crate::broker) fn take_moved(&self) -> Wanted {
         self.inner().in_turn(&self.watch.take())
     }
 
@@ -170,7 +173,7 @@ impl FollowerSession {
 }
 
 impl Inner {
-    fn in_turn(&self, keys: &BTreeSet<PartitionKey>) -> Vec<(PartitionKey, FetchInterest)> {
+    fn in_turn(&self, keys: &BTreeSet<PartitionKey>) -> Wanted {
         let is_before = |key: &&PartitionKey| self.served.is_some_and(|served| **key <= served);
         let (before, behind): (Vec<_>, Vec<_>) = keys.iter().partition(is_before);
         let of = |key: &PartitionKey| Some((*key, *self.interests.get(key)?));
@@ -218,7 +221,7 @@ mod tests {
         (Arc::clone(&parking), FollowerSessions::new(parking, 1))
     }
 
-    fn keys(read: Vec<(PartitionKey, FetchInterest)>) -> Vec<i32> {
+    fn keys(read: Wanted) -> Vec<i32> {
         read.into_iter().map(|((_, index), _)| index).collect()
     }
 

@@ -34,9 +34,9 @@ pub struct SessionPart<K, I> {
     pub forgotten: Vec<K>,
 }
 
-impl<K: Ord + Clone, I: Clone + PartialEq> FetchSessionHandler<K, I> {
+impl<K, I> Default for FetchSessionHandler<K, I> {
     /// Nothing is wanted, and there is no session.
-    pub const fn new() -> Self {
+    fn default() -> Self {
         Self {
             session_id: NO_SESSION,
             epoch: INITIAL_EPOCH,
@@ -44,7 +44,9 @@ impl<K: Ord + Clone, I: Clone + PartialEq> FetchSessionHandler<K, I> {
             unsaid: BTreeSet::new(),
         }
     }
+}
 
+impl<K: Ord + Clone, I: Clone + PartialEq> FetchSessionHandler<K, I> {
     /// Wants this of a partition from now on.
     pub fn want(&mut self, key: K, interest: I) {
         if self.wanted.get(&key) != Some(&interest) {
@@ -130,7 +132,7 @@ mod tests {
         /// `HANDLER-1`
         #[test]
         fn the_broker_knows_what_is_wanted(steps in steps()) {
-            let mut handler = FetchSessionHandler::new();
+            let mut handler = FetchSessionHandler::default();
             let mut wanted = BTreeMap::new();
             // What a broker makes of the requests.
             let (mut known, mut next) = (BTreeMap::new(), INITIAL_EPOCH);
@@ -170,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_request_says_what_has_changed() {
-        let mut handler = FetchSessionHandler::new();
+        let mut handler = FetchSessionHandler::default();
         handler.want("a", 1);
         handler.want("b", 1);
         assert_eq!(handler.next_request().interests, [("a", 1), ("b", 1)]);

@@ -16,8 +16,8 @@ use ottla::client::{
     AssignedConsumer, Client, ClientConfig, PollOptions, ProducerConfig, ProducerRecord, StartAt,
 };
 use ottla::columnar::DecodeOptions;
-use ottla::env::sim::{SimDisk, SimMachine, SimRandom, SimRun};
 use ottla::env::Env;
+use ottla::env::sim::{SimDisk, SimMachine, SimRandom, SimRun};
 use ottla::error::{Error, ErrorCode};
 use ottla::types::{Offset, TopicPartition};
 use tokio_util::sync::CancellationToken;

@@ -13,9 +13,9 @@ use crate::broker::dispatch::Call;
 use crate::broker::handlers::topics::TopicKey;
 use crate::broker::parking::PartitionKey;
 use crate::broker::partition::{FetchRead, Follower};
-use crate::broker::replication::SessionFetch;
+use crate::broker::replication::{SessionFetch, Wanted};
 use crate::error::Result;
-use crate::machine::fetch_session::{FetchInterest, FetchKey, FetchTopicKey};
+use crate::machine::fetch_session::{FetchKey, FetchTopicKey};
 use crate::protocol::messages::fetch::{FetchPartition, FetchRequest, FetchResponse};
 
 /// What was read at once.
@@ -26,12 +26,7 @@ struct Round {
 }
 
 impl Round {
-    async fn read(
-        call: &Call<'_>,
-        wanted: Vec<(PartitionKey, FetchInterest)>,
-        limits: &Limits,
-        which: Read,
-    ) -> Self {
+    async fn read(call: &Call<'_>, wanted: Wanted, limits: &Limits, which: Read) -> Self {
         let topics = Topics::of(call);
         let find = |(topic_id, index)| topics.leader(TopicKey::Id(topic_id), index);
         let (keys, targets): (Vec<_>, Vec<_>) = wanted
