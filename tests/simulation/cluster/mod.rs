@@ -104,6 +104,7 @@ fn run(seed: u64, planted: Option<Planted>) -> Report {
 }
 
 /// The run itself; returns the topics that should be there.
+#[expect(clippy::too_many_lines, reason = "who takes part, in the order in which it happens")]
 async fn live(seed: u64, witness: &Shared) -> (SimRun, Vec<String>) {
     let run = SimRun::new(seed);
     run.net.set_delay_ms_max(seed % 4);

@@ -43,11 +43,7 @@ fn some_nodes(random: &SimRandom, nodes: usize) -> Vec<i32> {
 }
 
 fn reassign(topic: &str, index: i32, replicas: Vec<i32>) -> AlterPartitionReassignmentsRequest {
-    let partition = ReassignablePartition {
-        partition_index: index,
-        replicas: Some(replicas),
-        ..ReassignablePartition::default()
-    };
+    let partition = ReassignablePartition { partition_index: index, replicas: Some(replicas) };
     let topic = ReassignableTopic { name: topic.into(), partitions: vec![partition] };
     let topics = vec![topic];
     AlterPartitionReassignmentsRequest {
