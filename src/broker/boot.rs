@@ -21,6 +21,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::BrokerOptions;
 use super::blocking::blocking;
 use super::cleaner;
@@ -78,6 +80,7 @@ fn resolve(options: &BrokerOptions) -> Result<(BrokerConfig, Option<PathBuf>)> {
 ///
 /// As [`Broker::start`].
 pub(super) async fn start(env: Env, options: &BrokerOptions) -> Result<Broker> {
+    let until = options.start_timeout.map(|limit| (limit, Instant::now() + limit));
     let (config, given) = resolve(options)?;
     let listeners = Listeners::bind(&env.net, &config.listeners, socket_options(&config))?;
     let reception = Reception::open(listeners, &config);
@@ -96,12 +99,18 @@ pub(super) async fn start(env: Env, options: &BrokerOptions) -> Result<Broker> {
             return Err(error);
         }
     };
-    finish(broker).await
+    finish(broker, until).await
 }
 
-/// Takes the broker through the phases that are left, or closes it.
-async fn finish(broker: Broker) -> Result<Broker> {
-    match join(&broker).await {
+/// Takes the broker through the phases that are left, or closes it: also when that took too long.
+async fn finish(broker: Broker, until: Option<(Duration, Instant)>) -> Result<Broker> {
+    let joined = match until {
+        Some((limit, end)) => tokio::time::timeout_at(end, join(&broker))
+            .await
+            .unwrap_or_else(|_elapsed| Err(Error::timeout("the start of the broker", limit))),
+        None => join(&broker).await,
+    };
+    match joined {
         Ok(()) => Ok(broker),
         Err(error) => {
             broker.abandon().await;

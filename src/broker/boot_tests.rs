@@ -49,7 +49,7 @@ impl Site {
     /// Boots with this leader.
     async fn join(&self, remote: &Arc<RemoteLeader>) -> Result<Broker> {
         let foundation = self.found(self.listen()).await;
-        finish(foundation.carry(Arc::new(ToRemote(Arc::clone(remote)))).await.unwrap()).await
+        finish(foundation.carry(Arc::new(ToRemote(Arc::clone(remote)))).await.unwrap(), None).await
     }
 
     /// Opens the sockets.
@@ -87,7 +87,7 @@ pub(in crate::broker) async fn start_on(
     let reception = Reception::open(listeners, &config);
     let (directory, temporary) = open_directory(&env, &config, given).await?;
     let foundation = Foundation { env, config, reception, directory, temporary };
-    finish(foundation.carry(metadata).await?).await
+    finish(foundation.carry(metadata).await?, None).await
 }
 
 /// The records of a topic with one partition, of which broker 1 has the only replica.
@@ -216,7 +216,7 @@ async fn a_boot_that_fails_closes_what_it_opened() {
     let remote = RemoteLeader::new(10);
     remote.commit(&[MetadataRecord::Cluster { id: "another".into() }]);
     let broker = foundation.carry(Arc::new(ToRemote(Arc::clone(&remote)))).await.unwrap();
-    let error = finish(broker).await.unwrap_err();
+    let error = finish(broker, None).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::InconsistentClusterId);
     let own = cluster_id(&site).unwrap();
     assert!(error.to_string().contains(&own) && error.to_string().contains("another"), "{error}");
@@ -238,7 +238,7 @@ async fn a_boot_that_is_given_up_lets_go() {
     let remote = RemoteLeader::new(0);
     let broker = foundation.carry(Arc::new(ToRemote(remote))).await.unwrap();
     {
-        let finished = finish(broker);
+        let finished = finish(broker, None);
         tokio::pin!(finished);
         assert!(futures::poll!(finished.as_mut()).is_pending());
     }

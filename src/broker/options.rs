@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The options that a broker is started with.
 ///
@@ -24,6 +25,9 @@ pub struct BrokerOptions {
     /// `group.consumer.assignment.interval.ms` are 0 unless they are set: a notebook or a test is
     /// usually a group's only member, and should not wait for others.
     pub standalone: bool,
+    /// How long the start may take. When it has not come to its end by then, it closes what it
+    /// opened, and fails. `None`: as long as `initial.broker.registration.timeout.ms` allows.
+    pub start_timeout: Option<Duration>,
 }
 
 impl BrokerOptions {

@@ -75,15 +75,17 @@ impl Broker {
         links: Option<PyRef<'_, Links>>,
     ) -> PyResult<Self> {
         let links = links.map(|links| links.engine.clone());
-        let options = BrokerOptions { data_dir, listeners, properties, standalone: false };
-        let timeout = runtime::timeout(timeout)?;
+        let start_timeout = runtime::timeout(timeout)?;
+        let standalone = false;
+        let options = BrokerOptions { data_dir, listeners, properties, standalone, start_timeout };
         let starting = async move {
             match links {
                 Some(links) => Engine::start_linked(links, options).await,
                 None => Engine::start(options).await,
             }
         };
-        let engine = runtime::wait(py, "the start of the broker", timeout, starting)?;
+        // The start has the limit itself: a directory is free again when this returns.
+        let engine = runtime::wait(py, "the start of the broker", None, starting)?;
         let bootstrap_servers = engine.bootstrap_servers();
         Ok(Self {
             engine: OfProcess::new(engine),

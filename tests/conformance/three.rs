@@ -121,12 +121,19 @@ impl Three {
 
     /// Creates a topic whose partitions have these replicas, the first of which is to lead.
     pub(crate) fn create(&self, name: &str, replicas: &[&[i32]]) {
+        self.create_with(name, replicas, &[]);
+    }
+
+    /// The same, with settings.
+    pub(crate) fn create_with(&self, name: &str, replicas: &[&[i32]], configs: &[(&str, &str)]) {
+        let configs = configs.iter().map(|(name, value)| ((*name).into(), (*value).into()));
         let assignments = (0..)
             .zip(replicas)
             .map(|(partition, nodes)| (partition, nodes.iter().copied().map(NodeId).collect()));
         let topic = NewTopic {
             name: name.to_owned(),
             assignments: assignments.collect(),
+            configs: configs.collect(),
             ..NewTopic::default()
         };
         let admin = self.client().admin();

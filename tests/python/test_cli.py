@@ -109,10 +109,13 @@ def test_topics_are_altered(program: Program, topic: str) -> None:
 def test_settings_are_described_and_altered(program: Program, topic: str) -> None:
     entity = ["--topic", topic]
     program.run("configs", "alter", *entity, "--add-config", "max.message.bytes=4096")
-    [entry] = program.json("configs", "describe", *entity, "--output", "json")
+    cluster, entry = program.json("configs", "describe", *entity, "--output", "json")
     assert entry["name"] == "max.message.bytes"
     assert entry["value"] == "4096"
     assert entry["source"] == "DYNAMIC_TOPIC_CONFIG"
+    # The cluster began with it, as in Apache Kafka.
+    assert cluster["name"] == "min.insync.replicas"
+    assert cluster["source"] == "DYNAMIC_DEFAULT_BROKER_CONFIG"
     every = program.json("configs", "describe", *entity, "--all", "--output", "json")
     values = {entry["name"]: entry["value"] for entry in every}
     assert values["cleanup.policy"] == "delete"
@@ -120,14 +123,14 @@ def test_settings_are_described_and_altered(program: Program, topic: str) -> Non
     table = program.run("configs", "describe", *entity, "--all", "--documentation").stdout
     assert "cleanup.policy" in table
     program.run("configs", "alter", *entity, "--delete-config", "max.message.bytes")
-    assert program.json("configs", "describe", *entity, "--output", "json") == []
+    assert program.json("configs", "describe", *entity, "--output", "json") == [cluster]
     own = program.json("configs", "describe", "--broker", "1", "--all", "--output", "json")
     assert {"name", "value", "source", "read_only"} <= set(own[0])
     wrong = ["--add-config", "retention.ms=soon"]
     refused = program.run("configs", "alter", *entity, *wrong, status=1)
     assert "retention.ms" in refused.stderr
     program.run("configs", "alter", *entity, "--validate-only", "--add-config", "segment.ms=70000")
-    assert program.json("configs", "describe", *entity, "--output", "json") == []
+    assert program.json("configs", "describe", *entity, "--output", "json") == [cluster]
 
 
 def test_a_scan_tells_its_offsets(program: Program, topic: str) -> None:

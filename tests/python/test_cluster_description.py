@@ -69,7 +69,7 @@ def test_a_cluster_that_loses_its_nodes(cluster: ottla.Cluster) -> None:
         assert {one.topic for one in described.under_min_isr} == {"alone"}
         assert len([one for one in described.under_replicated if one.topic == "t"]) == 3
         assert described.controller_id in {1, 3}
-        assert "3 under-replicated" in repr(described).splitlines()[0]
+        assert "4 under-replicated" in repr(described).splitlines()[0]
         assert "fenced" in repr(described)
         picture = described._repr_html_()
         assert "<td>fenced</td>" in picture

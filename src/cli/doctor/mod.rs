@@ -135,7 +135,9 @@ async fn examine(
             // A broker that starts says what versions it speaks, and who leads the quorum; all other
             // requests wait.
             let quorum = admin.quorum_seen_by(NodeId::NONE).await;
-            if let (true, Err(why)) = (is_silence(&error), quorum) {
+            if let (true, Err(why)) = (is_silence(&error), quorum)
+                && !is_silence(&why)
+            {
                 let remedy = "the broker waits for the metadata quorum, of which a majority has to \
                               see each other: start the other voters, and check the addresses in \
                               controller.quorum.voters and the network between them";
