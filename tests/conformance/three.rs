@@ -157,8 +157,9 @@ impl Three {
         let began = Instant::now();
         loop {
             let described = self.runtime.block_on(admin.describe_topics(&[topic])).unwrap();
-            let found = described.into_iter().next().unwrap().unwrap();
-            if found.partitions.iter().all(&is_so) {
+            // The node that is asked may not have heard of a new topic yet.
+            let found = described.into_iter().next().unwrap();
+            if found.as_ref().is_ok_and(|found| found.partitions.iter().all(&is_so)) {
                 return;
             }
             assert!(began.elapsed() < PATIENCE, "{found:?}");
