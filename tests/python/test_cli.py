@@ -109,7 +109,7 @@ def test_topics_are_altered(program: Program, topic: str) -> None:
 def test_settings_are_described_and_altered(program: Program, topic: str) -> None:
     entity = ["--topic", topic]
     program.run("configs", "alter", *entity, "--add-config", "max.message.bytes=4096")
-    cluster, entry = program.json("configs", "describe", *entity, "--output", "json")
+    entry, cluster = program.json("configs", "describe", *entity, "--output", "json")
     assert entry["name"] == "max.message.bytes"
     assert entry["value"] == "4096"
     assert entry["source"] == "DYNAMIC_TOPIC_CONFIG"
