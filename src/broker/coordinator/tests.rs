@@ -353,6 +353,10 @@ async fn nothing_is_answered_before_what_was_read_is_committed() {
     let other = NodeId(2);
     let rig = Rig::with_replicas(&Env::real(), &[ME, other]);
     let appended = rig.append("a", "0 2").await;
+    // A log thread may have it to do yet.
+    while rig.log_end() == Offset::ZERO {
+        tokio::task::yield_now().await;
+    }
     rig.lead();
     let early = rig.read("a").await.unwrap_err();
     assert_eq!(early.code(), ErrorCode::CoordinatorLoadInProgress);
