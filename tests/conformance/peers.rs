@@ -18,7 +18,10 @@ pub(crate) struct Peer {
 impl Peer {
     /// A topic that nobody else uses.
     pub(crate) async fn topic(&self, partitions: i32) -> String {
-        self.topic_with(NewTopic::new(unique("case"), partitions)).await
+        let mut topic = NewTopic::new(unique("case"), partitions);
+        // Records of the cases are old, and a case may take longer than it is until a broker looks for such.
+        topic.configs.insert("retention.ms".into(), "-1".into());
+        self.topic_with(topic).await
     }
 
     pub(crate) async fn topic_with(&self, topic: NewTopic) -> String {
