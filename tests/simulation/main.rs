@@ -30,4 +30,5 @@ mod histories;
 mod model;
 mod network;
 mod power;
+mod report;
 mod truncation;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -34,7 +35,7 @@ class Cluster(Server, Protocol):
         """Start a node whose process has ended, and wait until it is ready."""
 
 
-class _Cluster:
+class _Cluster(ABC):
     """What both kinds have in common."""
 
     replicas = NODES
@@ -44,11 +45,13 @@ class _Cluster:
         self.ports = free_ports(NODES)
         self.bootstrap = ",".join(f"127.0.0.1:{port}" for port in self.ports)
 
+    @abstractmethod
     def process(self, node: int) -> subprocess.Popen[bytes] | subprocess.Popen[str]:
-        raise NotImplementedError
+        """See :class:`Cluster`."""
 
+    @abstractmethod
     def start(self, node: int) -> None:
-        raise NotImplementedError
+        """See :class:`Cluster`."""
 
     @property
     def pids(self) -> list[int]:

@@ -17,7 +17,6 @@ pub(crate) mod frames;
 pub(crate) mod groups;
 pub(crate) mod node;
 
-use std::fmt::Write as _;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -29,7 +28,7 @@ use clients::{Peer, Plan, Promise, Shared, TOPIC, address_of};
 use groups::Group;
 use node::{ADDRESS, Node};
 
-use crate::history::{History, checker};
+use crate::report::{Report, check_twice};
 
 /// The seeds that are tried each time.
 const SEEDS: std::ops::Range<u64> = 0..6;
@@ -42,34 +41,11 @@ const ACKNOWLEDGED_MIN: usize = 40;
 /// How long a run may take, in its own time, after everything went wrong that does.
 const END_MAX: Duration = Duration::from_secs(600);
 
-/// What a run came to.
-struct Report {
-    history: History,
-    findings: Vec<String>,
-    trace: Vec<String>,
-    hash: u64,
-}
-
 fn run(seed: u64, mutation: Option<Mutation>) -> Report {
     plant(mutation);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap();
-    let witness = Shared::default();
-    let (run, missing) = runtime.block_on(live(seed, &witness));
-    let hash = run.trace.hash();
-    let trace = run.trace.lines();
-    drop(runtime);
+    let report = Report::of(async |witness| live(seed, witness).await);
     plant(None);
-    let witness = witness.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let mut findings: Vec<String> =
-        checker::check(&witness.history).iter().map(|anomaly| format!("{anomaly:?}")).collect();
-    findings.extend(witness.complaints);
-    findings
-        .extend(missing.iter().map(|topic| format!("topic {topic} was acknowledged, and is gone")));
-    Report { history: witness.history, findings, trace, hash }
+    report
 }
 
 /// The run itself; returns the topics that should be there.
@@ -136,30 +112,9 @@ fn complain(witness: &Shared, what: &str) -> Vec<String> {
     Vec::new()
 }
 
-/// Runs a seed twice; fails if the runs differ, or if anything was found.
+/// See [`check_twice`].
 fn check(seed: u64) {
-    let (first, second) = (run(seed, None), run(seed, None));
-    let replay = format!(
-        "replay: OTTLA_SIM_SEED={seed} cargo test --features sim --test simulation broker::replayed -- --nocapture"
-    );
-    if first.hash != second.hash {
-        let pairs = first.trace.iter().zip(&second.trace);
-        let place = pairs.take_while(|(one, other)| one == other).count();
-        let at = |trace: &[String]| {
-            let from = place.saturating_sub(5);
-            trace.iter().skip(from).take(12).cloned().collect::<Vec<_>>().join("\n  ")
-        };
-        let (one, other) = (at(&first.trace), at(&second.trace));
-        panic!("seed {seed} is not deterministic, line {place}:\n  {one}\nor\n  {other}\n{replay}");
-    }
-    assert!(
-        first.findings.is_empty(),
-        "seed {seed}: {} findings\n  {}\n{replay}",
-        first.findings.len(),
-        first.findings.join("\n  ")
-    );
-    let acknowledged = first.history.acknowledged();
-    assert!(acknowledged >= ACKNOWLEDGED_MIN, "seed {seed}: only {acknowledged} are acknowledged");
+    check_twice(seed, "broker", ACKNOWLEDGED_MIN, || run(seed, None));
 }
 
 /// The first seed that finds a planted fault, and what it finds.
@@ -209,13 +164,7 @@ fn fresh_seeds_find_nothing() {
 fn replayed() {
     let Ok(seed) = std::env::var("OTTLA_SIM_SEED") else { return };
     let report = run(seed.parse().unwrap(), None);
-    let mut text = String::new();
-    for line in &report.trace {
-        let _ = writeln!(text, "{line}");
-    }
-    for event in &report.history.events {
-        let _ = writeln!(text, "{event}");
-    }
-    eprintln!("{text}hash {:016x}\nfindings {:#?}", report.hash, report.findings);
+    let (text, hash) = (report.text(), report.hash);
+    eprintln!("{text}hash {hash:016x}\nfindings {:#?}", report.findings);
     check(seed.parse().unwrap());
 }

@@ -20,9 +20,8 @@ mod planted;
 mod replicas;
 mod watermarks;
 
-use std::fmt::Write as _;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use ottla::env::sim::SimRun;
@@ -32,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::broker::clients::{PARTITIONS, Peer, Plan, Shared, TOPIC, address_of};
 use crate::broker::groups::Group;
-use crate::history::{Event, History, checker};
+use crate::report::{Report, check_twice};
 use nodes::Cluster;
 use planted::Planted;
 
@@ -47,60 +46,15 @@ const END_MAX: Duration = Duration::from_secs(240);
 /// How long the cluster may take to serve again after the last fault.
 const SERVES_MAX: Duration = Duration::from_secs(20);
 
-/// What a run came to.
-pub(crate) struct Report {
-    history: History,
-    findings: Vec<String>,
-    trace: Vec<String>,
-    hash: u64,
-    /// How long the run was in its own time.
-    took: Duration,
-}
-
-impl Report {
-    /// How often clients asked for something.
-    fn operations(&self) -> usize {
-        let (mut count, mut before) = (0, None);
-        for event in &self.history.events {
-            let polls = match event {
-                Event::Poll { process, partition, .. } => Some((process, partition)),
-                _ => None,
-            };
-            let asks =
-                matches!(event, Event::Send { .. } | Event::Commit { .. } | Event::Assigned { .. });
-            // The rows of one poll stand one after the other.
-            count += usize::from(asks || polls.is_some() && polls != before);
-            before = polls;
-        }
-        count
-    }
-}
-
 /// Carries out the run of a seed.
 fn run(seed: u64, planted: Option<Planted>) -> Report {
     planted::plant(planted);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap();
-    let witness = Shared::default();
-    let (run, missing, took) = runtime.block_on(async {
-        let began = Instant::now();
-        nodes::tell_time_since(began);
-        let (run, missing) = live(seed, &witness).await;
-        (run, missing, began.elapsed())
+    let report = Report::of(async |witness| {
+        nodes::tell_time_since(Instant::now());
+        live(seed, witness).await
     });
-    let (hash, trace) = (run.trace.hash(), run.trace.lines());
-    drop(runtime);
     planted::plant(None);
-    let witness = witness.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let mut findings: Vec<String> =
-        checker::check(&witness.history).iter().map(|anomaly| format!("{anomaly:?}")).collect();
-    findings.extend(witness.complaints);
-    findings
-        .extend(missing.iter().map(|topic| format!("topic {topic} was acknowledged, and is gone")));
-    Report { history: witness.history, findings, trace, hash, took }
+    report
 }
 
 /// The run itself; returns the topics that should be there.
@@ -205,31 +159,9 @@ impl Peer {
     }
 }
 
-/// Runs a seed twice; fails if the runs differ, or if anything was found. Returns how often clients asked for something.
+/// See [`check_twice`].
 fn check(seed: u64) -> usize {
-    let (first, second) = (run(seed, None), run(seed, None));
-    let replay = format!(
-        "replay: OTTLA_SIM_SEED={seed} cargo test --features sim --test simulation cluster::replayed -- --nocapture"
-    );
-    if first.hash != second.hash {
-        let pairs = first.trace.iter().zip(&second.trace);
-        let place = pairs.take_while(|(one, other)| one == other).count();
-        let at = |trace: &[String]| {
-            let from = place.saturating_sub(5);
-            trace.iter().skip(from).take(12).cloned().collect::<Vec<_>>().join("\n  ")
-        };
-        let (one, other) = (at(&first.trace), at(&second.trace));
-        panic!("seed {seed} is not deterministic, line {place}:\n  {one}\nor\n  {other}\n{replay}");
-    }
-    assert!(
-        first.findings.is_empty(),
-        "seed {seed}: {} findings\n  {}\n{replay}",
-        first.findings.len(),
-        first.findings.join("\n  ")
-    );
-    let acknowledged = first.history.acknowledged();
-    assert!(acknowledged >= ACKNOWLEDGED_MIN, "seed {seed}: only {acknowledged} are acknowledged");
-    first.operations() + second.operations()
+    check_twice(seed, "cluster", ACKNOWLEDGED_MIN, || run(seed, None))
 }
 
 #[test]
@@ -283,15 +215,8 @@ fn replayed() {
     let Ok(seed) = std::env::var("OTTLA_SIM_SEED") else { return };
     nodes::log();
     let report = run(seed.parse().unwrap(), None);
-    let mut text = String::new();
-    for line in &report.trace {
-        let _ = writeln!(text, "{line}");
-    }
-    for event in &report.history.events {
-        let _ = writeln!(text, "{event}");
-    }
     let (operations, acknowledged) = (report.operations(), report.history.acknowledged());
-    let (took, hash) = (report.took, report.hash);
+    let (text, took, hash) = (report.text(), report.took, report.hash);
     eprintln!(
         "{text}hash {hash:016x}, {took:?}, {operations} operations, {acknowledged} acknowledged"
     );

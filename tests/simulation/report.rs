@@ -1,0 +1,110 @@
+//! What the run of a seed came to, and that a seed is one run.
+
+use std::fmt::Write as _;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use ottla::env::sim::SimRun;
+use tokio::time::Instant;
+
+use crate::broker::clients::Shared;
+use crate::history::{Event, History, checker};
+
+/// What a run came to.
+pub(crate) struct Report {
+    pub(crate) history: History,
+    pub(crate) findings: Vec<String>,
+    trace: Vec<String>,
+    pub(crate) hash: u64,
+    /// How long the run was in its own time.
+    pub(crate) took: Duration,
+}
+
+impl Report {
+    /// Carries out a run, on one thread and in paused time; it returns the topics that should be there.
+    pub(crate) fn of(live: impl AsyncFnOnce(&Shared) -> (SimRun, Vec<String>)) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        let witness = Shared::default();
+        let (run, missing, took) = runtime.block_on(async {
+            let began = Instant::now();
+            let (run, missing) = live(&witness).await;
+            (run, missing, began.elapsed())
+        });
+        let (hash, trace) = (run.trace.hash(), run.trace.lines());
+        drop(runtime);
+        let witness = witness.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut findings: Vec<String> =
+            checker::check(&witness.history).iter().map(|anomaly| format!("{anomaly:?}")).collect();
+        findings.extend(witness.complaints);
+        findings.extend(
+            missing.iter().map(|topic| format!("topic {topic} was acknowledged, and is gone")),
+        );
+        Self { history: witness.history, findings, trace, hash, took }
+    }
+
+    /// How often clients asked for something.
+    pub(crate) fn operations(&self) -> usize {
+        let (mut count, mut before) = (0, None);
+        for event in &self.history.events {
+            let polls = match event {
+                Event::Poll { process, partition, .. } => Some((process, partition)),
+                _ => None,
+            };
+            let asks =
+                matches!(event, Event::Send { .. } | Event::Commit { .. } | Event::Assigned { .. });
+            // The rows of one poll stand one after the other.
+            count += usize::from(asks || polls.is_some() && polls != before);
+            before = polls;
+        }
+        count
+    }
+
+    /// Everything that happened, a line each.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        for line in &self.trace {
+            let _ = writeln!(text, "{line}");
+        }
+        for event in &self.history.events {
+            let _ = writeln!(text, "{event}");
+        }
+        text
+    }
+}
+
+/// Runs a seed twice; fails if the runs differ, if anything was found, or if too little was acknowledged. `module` has
+/// the test that replays it. Returns how often clients asked for something.
+pub(crate) fn check_twice(
+    seed: u64,
+    module: &str,
+    acknowledged_min: usize,
+    run: impl Fn() -> Report,
+) -> usize {
+    let (first, second) = (run(), run());
+    let replay = format!(
+        "replay: OTTLA_SIM_SEED={seed} cargo test --features sim --test simulation {module}::replayed -- --nocapture"
+    );
+    if first.hash != second.hash {
+        let pairs = first.trace.iter().zip(&second.trace);
+        let place = pairs.take_while(|(one, other)| one == other).count();
+        let at = |trace: &[String]| {
+            let from = place.saturating_sub(5);
+            trace.iter().skip(from).take(12).cloned().collect::<Vec<_>>().join("\n  ")
+        };
+        let (one, other) = (at(&first.trace), at(&second.trace));
+        panic!("seed {seed} is not deterministic, line {place}:\n  {one}\nor\n  {other}\n{replay}");
+    }
+    assert!(
+        first.findings.is_empty(),
+        "seed {seed}: {} findings\n  {}\n{replay}",
+        first.findings.len(),
+        first.findings.join("\n  ")
+    );
+    let acknowledged = first.history.acknowledged();
+    assert!(acknowledged >= acknowledged_min, "seed {seed}: only {acknowledged} are acknowledged");
+    first.operations() + second.operations()
+}
