@@ -3,10 +3,10 @@
 //! and cannot be changed.
 
 use super::broker_table::broker;
-use super::definition::ConfigType::{Int, List, Long, Short, String};
+use super::definition::ConfigType::{Boolean, Int, List, Long, Short, String};
 use super::definition::Definition;
 use super::definition::UpdateMode::{ClusterWide, ReadOnly};
-use super::definition::Validator::{AtLeast, Check, EachOneOf};
+use super::definition::Validator::{Any, AtLeast, Check, EachOneOf};
 
 const MIGRATION_POLICIES: [&str; 4] = ["disabled", "upgrade", "downgrade", "bidirectional"];
 
@@ -19,6 +19,22 @@ fn check_migration_policy(value: &str) -> Result<(), std::string::String> {
 }
 
 pub(super) const COORDINATOR: &[Definition] = &[
+    broker!(
+        "add.partitions.to.txn.retry.backoff.max.ms",
+        Int,
+        "100",
+        AtLeast(0),
+        ReadOnly,
+        "How long a producer's batch may wait for the end of its transaction before, which is still being written."
+    ),
+    broker!(
+        "add.partitions.to.txn.retry.backoff.ms",
+        Int,
+        "20",
+        AtLeast(1),
+        ReadOnly,
+        "How long it waits before the transaction coordinator is asked again."
+    ),
     broker!(
         "group.consumer.assignment.interval.ms",
         Int,
@@ -222,6 +238,14 @@ pub(super) const COORDINATOR: &[Definition] = &[
         "The longest timeout that a transaction may have."
     )
     .idle(),
+    broker!(
+        "transaction.partition.verification.enable",
+        Boolean,
+        "true",
+        Any,
+        ClusterWide,
+        "Ask the transaction coordinator before the first batch of a transaction is appended to a partition."
+    ),
     // One copy until there are clusters; Kafka's default is 2.
     broker!(
         "transaction.state.log.min.isr",

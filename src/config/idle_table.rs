@@ -114,10 +114,7 @@ broker! { METRICS, "For the metrics of Java programs.",
 }
 
 broker! { TRANSACTIONS, "For transactions, which are refused.",
-    "add.partitions.to.txn.retry.backoff.max.ms" Int "100", AtLeast(0), ReadOnly;
-    "add.partitions.to.txn.retry.backoff.ms" Int "20", AtLeast(1), ReadOnly;
     "transaction.abort.timed.out.transaction.cleanup.interval.ms" Int "10000", AtLeast(1), ReadOnly;
-    "transaction.partition.verification.enable" Boolean "true", Any, ClusterWide;
     "transaction.remove.expired.transaction.cleanup.interval.ms" Int "3600000", AtLeast(1), ReadOnly;
     "transaction.state.log.load.buffer.size" Int "5242880", AtLeast(1), ReadOnly;
     "transaction.state.log.segment.bytes" Int "104857600", AtLeast(1), ReadOnly;

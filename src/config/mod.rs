@@ -46,6 +46,7 @@ mod replication_config;
 mod suggest;
 mod topic_config;
 mod topic_table;
+mod verification_config;
 mod voters;
 
 use std::collections::BTreeMap;
@@ -64,6 +65,7 @@ pub use properties::parse_properties;
 pub use replication_config::ReplicationConfig;
 pub use suggest::nearest;
 pub use topic_config::{CleanupPolicy, CompressionType, Durability, TimestampType, TopicConfig};
+pub use verification_config::VerificationConfig;
 pub use voters::QuorumVoter;
 
 /// Settings by name, as text. An absent name is not set.
