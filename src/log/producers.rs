@@ -201,6 +201,15 @@ impl Producers {
         self.insert(state);
     }
 
+    /// Takes over which transactions had ended before `offset` and are not stable yet: a snapshot does not say it.
+    pub(super) fn take_ended(&mut self, before: &Self, offset: Offset) {
+        let ended = before.ended.iter().filter(|ended| ended.marker < offset).copied();
+        for ended in ended.rev() {
+            self.unstable.insert(ended.first);
+            self.ended.push_front(ended);
+        }
+    }
+
     /// The first offset that a `read_committed` consumer must not see yet.
     pub(super) fn first_unstable(&self) -> Option<Offset> {
         self.unstable.first().copied()

@@ -453,6 +453,15 @@ impl Opening<'_> {
         Ok(())
     }
 
+    /// Where the first segment starts that was scanned (`REC-3`); what belongs to those before it was synced.
+    fn first_scanned(&self) -> Offset {
+        let view = self.shared.view.load();
+        let is_scanned =
+            |segment: &&Arc<Segment>| segment.next_offset() >= self.options.recovery_point;
+        let scanned = view.segments.iter().find(is_scanned).or(view.segments.last());
+        scanned.map_or(Offset::ZERO, |segment| segment.base_offset)
+    }
+
     fn remove_snapshots(&self, inventory: &mut Inventory) -> Result<()> {
         let is_snapshot = |(_, extension): &(Offset, String)| extension == layout::SNAPSHOT;
         for (offset, _) in inventory.others.extract_if(.., is_snapshot) {
@@ -488,10 +497,9 @@ impl Opening<'_> {
     /// The producers: the newest usable snapshot and the batches after it (`PRD-1`, `TXI-2`).
     fn load_producers(&self, inventory: &Inventory, start: Offset, log: &mut Log) -> Result<()> {
         let end = self.shared.log_end();
-        let trusted =
-            if self.options.clean_shutdown { end } else { self.options.recovery_point.min(end) };
+        let unsynced = if self.options.clean_shutdown { end } else { self.first_scanned() };
         #[cfg(feature = "sim")]
-        let trusted = if is_planted(Mutation::TrustsTransactionIndex) { end } else { trusted };
+        let unsynced = if is_planted(Mutation::TrustsTransactionIndex) { end } else { unsynced };
         let snapshots =
             inventory.others.iter().filter(|(_, extension)| extension == layout::SNAPSHOT);
         let mut usable = Vec::new();
@@ -499,7 +507,7 @@ impl Opening<'_> {
             if *offset > end {
                 let path = layout::file(&self.home.directory, *offset, layout::SNAPSHOT);
                 remove_file(&self.home, &path)?;
-            } else if *offset <= trusted {
+            } else if *offset <= unsynced {
                 usable.push(*offset);
             }
         }
@@ -508,8 +516,10 @@ impl Opening<'_> {
             inventory.others.iter().filter(|(_, extension)| extension == layout::TXN_INDEX);
         let indexes = indexes.map(|(base, _)| *base);
         let files = transaction_index::read_files(&self.home, &self.shared, indexes)?;
-        let stored = files.values().flatten();
-        let mut aborted: Vec<_> = stored
+        // What is torn may look like an entry.
+        let whole = files.iter().filter(|(base, _)| **base < unsynced);
+        let mut aborted: Vec<_> = whole
+            .flat_map(|(_, entries)| entries)
             .filter(|entry| entry.last_offset < from && entry.last_offset >= start)
             .copied()
             .collect();
@@ -520,6 +530,6 @@ impl Opening<'_> {
             aborted.iter().filter(|entry| entry.last_offset >= base).count();
         self.shared.change_producers(|known| *known = producers);
         *self.shared.aborted_mut() = aborted;
-        transaction_index::mend_files(&self.home, &self.shared, &files)
+        transaction_index::mend_files(&self.home, &self.shared, &files, unsynced)
     }
 }

@@ -3,10 +3,10 @@
 //! An entry lies with the segment that has the marker. All of them are also in memory, for readers.
 //!
 //! - `TXI-1` an entry is in the file before the marker is published, or the append fails: whoever may read the records
-//!   finds that they were aborted. Below the recovery point the entries are durable, as the file is synced with the
-//!   batches.
-//! - `TXI-2` above the recovery point a crash may have taken entries, also where a snapshot of the producers was left:
-//!   recovery rebuilds them from the batches. It starts with a snapshot that is not above the recovery point.
+//!   finds that they were aborted. The file is synced with the batches.
+//! - `TXI-2` of a segment that reaches the recovery point, a crash may have taken or torn entries, also where a later
+//!   snapshot of the producers was left: recovery rebuilds the file from the batches. It starts with a snapshot that is not
+//!   behind the start of that segment.
 //! - `TXI-3` a file is changed from its end, never emptied: wherever the power goes, the entries before are there.
 
 use std::collections::BTreeMap;
@@ -121,8 +121,14 @@ pub(super) fn read_files(
     Ok(files)
 }
 
-/// Makes the files hold exactly the entries that are known, where they differ (`TXI-3`).
-pub(super) fn mend_files(home: &Home, shared: &Shared, found: &Files) -> Result<()> {
+/// Makes the files hold exactly the entries that are known, where they differ (`TXI-3`), and has those synced of
+/// segments from `unsynced` on.
+pub(super) fn mend_files(
+    home: &Home,
+    shared: &Shared,
+    found: &Files,
+    unsynced: Offset,
+) -> Result<()> {
     let mut wanted = Files::new();
     {
         let view = shared.view.load();
@@ -135,7 +141,7 @@ pub(super) fn mend_files(home: &Home, shared: &Shared, found: &Files) -> Result<
     let none = Vec::new();
     for base in wanted.keys().chain(found.keys().filter(|base| !wanted.contains_key(base))) {
         let (wanted, found) = (wanted.get(base).unwrap_or(&none), found.get(base));
-        if found != Some(wanted) {
+        if found != Some(wanted) || *base >= unsynced {
             mend_file(home, shared, (*base, wanted), found.unwrap_or(&none))?;
         }
     }

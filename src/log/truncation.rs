@@ -271,8 +271,11 @@ impl Log {
         let (mut producers, from) =
             newest_snapshot(&self.home, &snapshots, self.log_start_offset())?;
         walk_producers(&self.shared, &mut producers, from)?;
-        producers.on_high_watermark(self.shared.high_watermark());
-        self.shared.change_producers(|known| *known = producers);
+        self.shared.change_producers(|known| {
+            producers.take_ended(known, from.min(end));
+            producers.on_high_watermark(self.shared.high_watermark());
+            *known = producers;
+        });
         self.shared.verifications().clear();
         self.cut_aborted(end)
     }

@@ -26,7 +26,7 @@ use super::snapshot;
 use super::sync::SyncHandle;
 use crate::env::{Env, File, OpenMode};
 use crate::error::{Error, ErrorCode, Result};
-use crate::record::TimestampType;
+use crate::record::{BatchHeader, TimestampType};
 use crate::types::{LeaderEpoch, Offset, TimestampMs, TopicId, TopicPartition};
 
 /// Index entries are written out once this many have accumulated (about 1 MiB of batches).
@@ -155,10 +155,14 @@ impl Log {
     /// Whether an append takes only a write: no new segment is due, and nothing is recompressed.
     #[must_use]
     pub fn appends_by_a_write(&self, append: &Append, now: TimestampMs) -> bool {
-        let Append::Produced { batch, .. } = append else { return false };
-        let header = batch.header();
+        let header = match append {
+            Append::Produced { batch, .. } => Ok(*batch.header()),
+            Append::Marker { batch, .. } => BatchHeader::parse(batch),
+            Append::Own { .. } => return false,
+        };
+        let Ok(header) = header else { return false };
         let last = Offset(self.log_end_offset().0 + i64::from(header.last_offset_delta.max(0)));
-        !recompresses(header, &self.config)
+        !recompresses(&header, &self.config)
             && !self.should_roll(header.size_bytes as u64, last, header.max_timestamp, now)
     }
 
