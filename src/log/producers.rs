@@ -131,6 +131,10 @@ impl Producers {
         self.states.values()
     }
 
+    pub(super) fn state(&self, id: ProducerId) -> Option<&ProducerState> {
+        self.states.get(&id)
+    }
+
     pub(super) fn insert(&mut self, state: ProducerState) {
         if let Some(first) = state.current_txn_first_offset {
             self.open.insert(first, state.producer_id);

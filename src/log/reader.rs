@@ -10,7 +10,7 @@ use super::producers::{AbortedTransaction, ProducerState};
 use super::segment::{ReadBatches, SegmentRead, Want};
 use super::shared::Shared;
 use crate::error::{Error, Result};
-use crate::types::{LeaderEpoch, Offset, Stored, TimestampMs};
+use crate::types::{LeaderEpoch, Offset, ProducerId, Stored, TimestampMs};
 
 /// What to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -316,6 +316,12 @@ impl LogReader {
     #[must_use]
     pub fn producers(&self) -> Vec<ProducerState> {
         self.shared.producers().states().cloned().collect()
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn producer(&self, id: ProducerId) -> Option<ProducerState> {
+        self.shared.producers().state(id).cloned()
     }
 
     /// Where `read_committed` consumers must stop: the start of the first transaction that is open or

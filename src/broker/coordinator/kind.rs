@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::fencing::OfTransaction;
 use crate::broker::change::Change;
 use crate::error::Result;
 use crate::machine::Replicated;
 use crate::machine::coordinator::Coordinator;
+use crate::types::ProducerId;
 
 /// A record as appended: its key, and its value or a tombstone.
 pub(super) type KeyAndValue = (Bytes, Option<Bytes>);
@@ -52,6 +54,22 @@ pub(in crate::broker) trait Kind: Debug + Sized + Send + Sync + 'static {
     ///
     /// When the bytes do not match their type, or their version is unknown.
     fn decode(key: Bytes, value: Option<Bytes>) -> Result<Option<RecordOf<Self>>>;
+
+    /// A record as it counts in a transaction, for one that was read from a transactional batch; by default there
+    /// is no difference.
+    fn in_transaction(record: RecordOf<Self>, _producer: ProducerId) -> RecordOf<Self> {
+        record
+    }
+
+    /// What the end of a transaction is to the machine; by default nothing.
+    fn transaction_end(_producer: ProducerId, _committed: bool) -> Option<RecordOf<Self>> {
+        None
+    }
+
+    /// What a request is to a transaction, by default nothing.
+    fn of_transaction(_request: &RequestOf<Self>) -> Option<OfTransaction> {
+        None
+    }
 
     /// The request as a report, which may be answered while an append is in progress, with the subject that it is
     /// about: a group, for example.

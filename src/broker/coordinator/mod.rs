@@ -20,9 +20,12 @@
 //!   a failed append. A record that cannot be read or does not fit fails the load: nothing is passed over but types
 //!   that a newer version may have written.
 //!   Its records are appended in the epoch in which it was read, or not at all.
+//!   So is what was done in transactions: a replay reads transactional batches and the markers that end them.
 //! - `COORD-4` a group belongs to the partition given by Kafka's hash of its id.
 
 mod ahead;
+mod batch;
+mod fencing;
 mod groups;
 mod kind;
 mod replay;

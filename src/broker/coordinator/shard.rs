@@ -1,8 +1,9 @@
 //! The task of one state partition.
 //!
 //! It takes what is in its queue, steps the machine through it, appends all records as one batch and
-//! answers once that is committed; while one append is in progress, requests collect for the next. It
-//! steps the machine only in between, so the state is never ahead by more than one append; but for reports about
+//! answers once that is committed; while one append is in progress, requests collect for the next. What belongs to
+//! transactions are batches of their own, which do not wait for each other. It
+//! steps the machine only in between, so the state is never ahead by more than that; but for reports about
 //! subjects which that append says nothing about (see [`ahead`](super::ahead)): a disk that stands still must not cost
 //! members of groups their sessions.
 //!
@@ -11,33 +12,34 @@
 //!    └──── cannot be read ──► Failed ──after a while──► Loading …
 //! ```
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::ahead::Ahead;
-use super::kind::{KeyAndValue, Kind, NewsOf, RecordOf, ReplyOf, RequestOf};
+use super::batch::Batch;
+use super::fencing;
+use super::kind::{Kind, NewsOf, RecordOf, ReplyOf, RequestOf};
 use super::replay;
 use super::runtime::stopped;
 use super::status::{Setter, Status};
 use crate::broker::log_threads::LogThreads;
-use crate::broker::partition::{AppendAnswer, Appended, Partition};
+use crate::broker::partition::{Appended, Partition};
 use crate::env::Env;
 #[cfg(feature = "sim")]
 use crate::env::sim::{Mutation, is_planted};
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::Machine as _;
-use crate::machine::coordinator::{Coordinator as _, Effect, Event, RequestId};
-use crate::record::{BatchBuilder, BatchOptions};
+use crate::machine::coordinator::{Coordinator as _, Effect, Event, RequestId, TransactionEnd};
+use crate::record::control::TransactionMarker;
 use crate::types::{LeaderEpoch, TimestampMs};
 
 /// The most requests that share an append.
 const BATCH_MAX: usize = 512;
-/// What a batch contains besides its records, with a margin.
-const BATCH_OVERHEAD: usize = 512;
 /// How long to wait before reading a shard is retried.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
@@ -51,6 +53,15 @@ const CLOCK_SET_MS_MIN: i64 = 1000;
 pub(super) struct Job<K: Kind> {
     pub(super) request: RequestOf<K>,
     pub(super) reply: oneshot::Sender<Result<ReplyOf<K>>>,
+}
+
+/// An append that was handed over, and the answers that follow it.
+struct InFlight<K: Kind> {
+    /// None for answers that follow what is before them alone.
+    appended: Option<Appended>,
+    /// Whether records of later appends may presume those of this one.
+    is_presumed: bool,
+    replies: Vec<(RequestId, ReplyOf<K>)>,
 }
 
 /// Everything that the task owns.
@@ -72,6 +83,8 @@ pub(super) struct ShardTask<K: Kind> {
     waiting: BTreeMap<RequestId, oneshot::Sender<Result<ReplyOf<K>>>>,
     next_request: u64,
     effects: Vec<Effect<RecordOf<K>, ReplyOf<K>>>,
+    /// Appends that are not known to be committed, oldest first.
+    in_flight: VecDeque<InFlight<K>>,
     /// What came while an append was in progress, and waits for its end.
     kept: VecDeque<Job<K>>,
     ahead: Ahead,
@@ -102,6 +115,7 @@ impl<K: Kind> ShardTask<K> {
             waiting: BTreeMap::new(),
             next_request: 0,
             effects: Vec::new(),
+            in_flight: VecDeque::new(),
             kept: VecDeque::new(),
             ahead: Ahead::default(),
         }
@@ -141,14 +155,18 @@ impl<K: Kind> ShardTask<K> {
         }
     }
 
-    /// Steps the machine through a request and those queued behind it.
+    /// Steps the machine through a request and those queued behind it, of each producer one at most.
     fn take(&mut self, first: Job<K>) {
-        self.request(first);
-        for _ in 1..BATCH_MAX {
-            match self.try_next_job() {
-                Some(job) => self.request(job),
-                None => break,
+        let mut producers = BTreeSet::new();
+        let mut next = Some(first);
+        for _ in 0..BATCH_MAX {
+            let Some(job) = next.take().or_else(|| self.try_next_job()) else { break };
+            let producer = K::of_transaction(&job.request).map(|what| what.producer_id());
+            if producer.is_some_and(|producer| !producers.insert(producer)) {
+                self.kept.push_front(job);
+                break;
             }
+            self.request(job);
         }
     }
 
@@ -157,6 +175,13 @@ impl<K: Kind> ShardTask<K> {
     }
 
     fn request(&mut self, Job { request, reply }: Job<K>) {
+        if let Some(what) = K::of_transaction(&request)
+            && let Err(refusal) = fencing::check(&self.partition, &what)
+        {
+            // The requester may be gone.
+            drop(reply.send(Err(refusal)));
+            return;
+        }
         let id = RequestId(self.next_request);
         self.next_request += 1;
         self.waiting.insert(id, reply);
@@ -203,23 +228,41 @@ impl<K: Kind> ShardTask<K> {
                     let encoded = records.iter().map(K::encode).collect::<Result<Vec<_>>>()?;
                     if !batch.has_room(&encoded, bytes_max) {
                         let full = std::mem::replace(&mut batch, Batch::new(self.env.clock.now()));
-                        self.commit(full).await?;
+                        self.hand_over(full, true).await?;
                     }
                     batch.push(&encoded)?;
                     batch.replies.extend(reply);
+                }
+                Effect::AppendInTransaction { producer, records, reply } => {
+                    let now = self.env.clock.now();
+                    self.hand_over(std::mem::replace(&mut batch, Batch::new(now)), true).await?;
+                    let mut part = Batch::in_transaction(producer, now);
+                    part.push(&records.iter().map(K::encode).collect::<Result<Vec<_>>>()?)?;
+                    part.replies.push(reply);
+                    self.hand_over(part, false).await?;
+                }
+                Effect::EndTransaction { end, reply } => {
+                    let now = self.env.clock.now();
+                    self.hand_over(std::mem::replace(&mut batch, Batch::new(now)), true).await?;
+                    let marker = marker(&end, now)?;
+                    self.append(Some(marker), false, vec![reply]).await?;
                 }
                 // Checked above.
                 Effect::Undo(_) => {}
             }
         }
-        self.commit(batch).await
+        self.hand_over(batch, true).await?;
+        self.settle().await
     }
 
     /// Before anything is appended: whether a replay will accept what the machine decided.
     fn check_decisions(&self) -> Result<()> {
         let undone = self.effects.iter().find_map(|effect| match effect {
             Effect::Undo(misfit) => Some(misfit),
-            Effect::Append { .. } | Effect::Reply { .. } => None,
+            Effect::Append { .. }
+            | Effect::AppendInTransaction { .. }
+            | Effect::EndTransaction { .. }
+            | Effect::Reply { .. } => None,
         });
         match undone {
             None => Ok(()),
@@ -231,23 +274,46 @@ impl<K: Kind> ShardTask<K> {
         }
     }
 
-    /// Appends a batch, waits until it is committed, and gives the answers that depend on it.
-    async fn commit(&mut self, batch: Batch<K>) -> Result<()> {
-        let Batch { builder, replies, .. } = batch;
+    /// Hands a batch to the log.
+    async fn hand_over(&mut self, batch: Batch<K>, is_presumed: bool) -> Result<()> {
+        let (records, replies) = batch.records()?;
         #[cfg(feature = "sim")]
-        let builder = if is_planted(Mutation::ForgetsOffsets) {
-            Batch::<K>::new(self.env.clock.now()).builder
-        } else {
-            builder
+        let records = records.filter(|_| !is_planted(Mutation::ForgetsOffsets));
+        self.append(records, is_presumed, replies).await
+    }
+
+    /// Hands records to the log; the answers follow when they, and all that was handed over before, are committed. A
+    /// replay of records without those that they presume would fail, so that those wait until the others are
+    /// committed. What belongs to transactions fits whatever is before it.
+    async fn append(
+        &mut self,
+        records: Option<Bytes>,
+        is_presumed: bool,
+        replies: Vec<(RequestId, ReplyOf<K>)>,
+    ) -> Result<()> {
+        let Some(records) = records else {
+            if !replies.is_empty() {
+                self.in_flight.push_back(InFlight { appended: None, is_presumed: false, replies });
+            }
+            return Ok(());
         };
-        if !builder.is_empty() {
-            let records = builder.finish()?;
-            let appended =
-                self.log_threads.append_own(&self.partition, self.epoch, records).await?;
-            self.appended(appended).await?;
+        if is_presumed && self.in_flight.iter().any(|before| before.is_presumed) {
+            self.settle().await?;
         }
-        for (request, reply) in replies {
-            self.answer(request, reply);
+        let appended = self.log_threads.append_own(&self.partition, self.epoch, records).await?;
+        self.in_flight.push_back(InFlight { appended: Some(appended), is_presumed, replies });
+        Ok(())
+    }
+
+    /// Waits until all that was handed over is committed, and gives the answers.
+    async fn settle(&mut self) -> Result<()> {
+        while let Some(InFlight { appended, replies, .. }) = self.in_flight.pop_front() {
+            if let Some(appended) = appended {
+                self.appended(appended).await?;
+            }
+            for (request, reply) in replies {
+                self.answer(request, reply);
+            }
         }
         Ok(())
     }
@@ -260,10 +326,7 @@ impl<K: Kind> ShardTask<K> {
     }
 
     /// Waits until an append is committed. Meanwhile reports are answered, and other requests kept.
-    async fn appended(
-        &mut self,
-        mut appended: oneshot::Receiver<Result<AppendAnswer>>,
-    ) -> Result<()> {
+    async fn appended(&mut self, mut appended: Appended) -> Result<()> {
         let mut open = true;
         loop {
             tokio::select! {
@@ -364,6 +427,9 @@ impl<K: Kind> ShardTask<K> {
     }
 
     async fn try_load(&mut self) -> Result<()> {
+        // What was handed over before an append that failed may still come to the log.
+        self.in_flight.clear();
+        self.log_threads.run_on(&self.partition, |_| Ok(())).await?;
         self.told = self.world.borrow_and_update().clone();
         let mut machine = K::machine(self.env.random.u64());
         let (partition, now) = (Arc::clone(&self.partition), self.env.clock.now());
@@ -431,9 +497,10 @@ impl<K: Kind> ShardTask<K> {
         if self.status.is(&Status::Active) {
             while let Some(job) = next_job(&mut self.kept, &mut self.queue).await {
                 self.take(job);
-            }
-            if let Err(error) = self.carry_out().await {
-                self.fail_waiting(to_client(error.code()), &error.chain());
+                if let Err(error) = self.carry_out().await {
+                    self.fail_waiting(to_client(error.code()), &error.chain());
+                    break;
+                }
             }
         }
         while let Some(job) = next_job(&mut self.kept, &mut self.queue).await {
@@ -451,37 +518,11 @@ fn set_by_ms(before: (TimestampMs, Duration), now: (TimestampMs, Duration)) -> i
     now.0.0.saturating_sub(before.0.0).saturating_sub(steady_ms)
 }
 
-/// Records that go to the log together, and the answers that follow them.
-struct Batch<K: Kind> {
-    builder: BatchBuilder,
-    now: TimestampMs,
-    replies: Vec<(RequestId, ReplyOf<K>)>,
+/// The batch that ends a transaction.
+fn marker(end: &TransactionEnd, now: TimestampMs) -> Result<Bytes> {
+    let TransactionEnd { producer, committed, coordinator_epoch, .. } = *end;
+    TransactionMarker { committed, coordinator_epoch }.batch(producer.id, producer.epoch, now)
 }
-
-impl<K: Kind> Batch<K> {
-    fn new(now: TimestampMs) -> Self {
-        Self { builder: BatchBuilder::new(BatchOptions::default()), now, replies: Vec::new() }
-    }
-
-    /// Whether these records fit after those already in the batch.
-    fn has_room(&self, encoded: &[KeyAndValue], bytes_max: usize) -> bool {
-        let size = |(key, value): &KeyAndValue| {
-            key.len() + value.as_ref().map_or(0, bytes::Bytes::len) + RECORD_OVERHEAD
-        };
-        let more: usize = encoded.iter().map(size).sum();
-        self.builder.is_empty() || self.builder.size_bytes() + more + BATCH_OVERHEAD <= bytes_max
-    }
-
-    fn push(&mut self, encoded: &[KeyAndValue]) -> Result<()> {
-        for (key, value) in encoded {
-            self.builder.append(self.now, Some(key), value.as_deref(), &[])?;
-        }
-        Ok(())
-    }
-}
-
-/// The most bytes that a record takes besides key and value.
-const RECORD_OVERHEAD: usize = 40;
 
 /// The code that tells a client of a failed append what to do: retry, or look up the coordinator
 /// again.

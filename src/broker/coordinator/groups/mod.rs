@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::fencing::OfTransaction;
 use super::kind::{KeyAndValue, Kind};
 use crate::broker::change::Change;
 use crate::error::Result;
@@ -14,7 +15,7 @@ use crate::machine::group::{
     GroupConfig, GroupNews, GroupRecord, GroupRequest, GroupShard, TopicsView,
 };
 use crate::machine::metadata::ConfigResource;
-use crate::types::TopicId;
+use crate::types::{ProducerId, TopicId};
 
 pub(in crate::broker) use self::settings::offsets_topic;
 
@@ -87,6 +88,28 @@ impl Kind for Groups {
         records::decode(key, value)
     }
 
+    fn in_transaction(record: GroupRecord, producer: ProducerId) -> GroupRecord {
+        match record {
+            GroupRecord::OffsetCommit { key, value: Some(value) } => {
+                GroupRecord::PendingOffset { producer, key, value }
+            }
+            // Nobody writes others in a transaction; to Kafka they count at once.
+            record => record,
+        }
+    }
+
+    fn transaction_end(producer: ProducerId, committed: bool) -> Option<GroupRecord> {
+        Some(GroupRecord::TransactionEnd { producer, committed })
+    }
+
+    fn of_transaction(request: &GroupRequest) -> Option<OfTransaction> {
+        match request {
+            GroupRequest::CommitOffsets(request) => request.transaction.map(OfTransaction::Part),
+            GroupRequest::EndTransaction(end) => Some(OfTransaction::End(*end)),
+            _ => None,
+        }
+    }
+
     fn report(request: &GroupRequest) -> Option<&Arc<str>> {
         match request {
             GroupRequest::Heartbeat(request) => Some(&request.group_id),
@@ -98,8 +121,8 @@ impl Kind for Groups {
     /// Committed offsets are nothing that a heartbeat is answered with.
     fn subject(record: &GroupRecord) -> Option<&Arc<str>> {
         match record {
-            GroupRecord::OffsetCommit { .. } => None,
-            record => Some(record.group()),
+            GroupRecord::OffsetCommit { .. } | GroupRecord::PendingOffset { .. } => None,
+            record => record.group(),
         }
     }
 
