@@ -34,6 +34,8 @@ mod shard;
 mod status;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod transactions_tests;
 
 use crate::machine::group::GroupReply;
 

@@ -220,15 +220,15 @@ impl Kind for Counters {
 }
 
 /// A partition with its runtime.
-struct Rig {
-    runtime: Arc<Runtime<Counters>>,
-    partition: Arc<Partition>,
+pub(super) struct Rig<K: Kind> {
+    pub(super) runtime: Arc<Runtime<K>>,
+    pub(super) partition: Arc<Partition>,
     log_threads: Arc<LogThreads>,
     _directory: tempfile::TempDir,
 }
 
-impl Rig {
-    fn new(env: &Env) -> Self {
+impl<K: Kind> Rig<K> {
+    pub(super) fn new(env: &Env) -> Self {
         Self::with_replicas(env, &[ME])
     }
 
@@ -239,7 +239,7 @@ impl Rig {
         let storage = Storage::new(env, Arc::new(opened));
         let broker = BrokerConfig::default();
         let config = Arc::new(TopicConfig::resolve(&ConfigMap::new(), &broker).unwrap());
-        let name = TopicPartition::new(Counters::TOPIC, 0);
+        let name = TopicPartition::new(K::TOPIC, 0);
         let topic_id = Uuid([7; 16]);
         let log = storage.open_log(&name, topic_id, log_config(&config, &broker)).unwrap();
         let around = Surroundings {
@@ -275,20 +275,26 @@ impl Rig {
         Self { runtime, partition, log_threads, _directory: directory }
     }
 
-    fn started() -> Self {
-        let rig = Self::new(&Env::real());
-        rig.lead();
-        rig
-    }
-
-    fn lead(&self) {
+    pub(super) fn lead(&self) {
         self.runtime.lead(BTreeMap::from([(0, Arc::clone(&self.partition))]));
     }
 
     /// Another shard takes over: all that it knows is in the log.
-    fn restart(&self) {
+    pub(super) fn restart(&self) {
         self.runtime.lead(BTreeMap::new());
         self.lead();
+    }
+
+    pub(super) fn log_end(&self) -> Offset {
+        self.partition.reader().log_end_offset()
+    }
+}
+
+impl Rig<Counters> {
+    fn started() -> Self {
+        let rig = Self::new(&Env::real());
+        rig.lead();
+        rig
     }
 
     async fn ask(&self, request: Ask) -> Result<i64> {
@@ -331,10 +337,6 @@ impl Rig {
         let now = Some(std::time::Duration::ZERO);
         self.partition.fetch_for_follower(follower, &interest, room, now).unwrap();
     }
-
-    fn log_end(&self) -> Offset {
-        self.partition.reader().log_end_offset()
-    }
 }
 
 #[tokio::test]
@@ -351,7 +353,7 @@ async fn what_was_answered_is_in_the_log() {
 #[tokio::test]
 async fn nothing_is_answered_before_what_was_read_is_committed() {
     let other = NodeId(2);
-    let rig = Rig::with_replicas(&Env::real(), &[ME, other]);
+    let rig: Rig<Counters> = Rig::with_replicas(&Env::real(), &[ME, other]);
     let appended = rig.append("a", "0 2").await;
     // A log thread may have it to do yet.
     while rig.log_end() == Offset::ZERO {
@@ -376,7 +378,7 @@ async fn a_deadline_that_passes_is_written_and_answered() {
 
 #[tokio::test]
 async fn a_record_that_does_not_fit_is_not_passed_over() {
-    let rig = Rig::new(&Env::real());
+    let rig: Rig<Counters> = Rig::new(&Env::real());
     rig.plant("a", "0 2").await;
     rig.plant("a", "3 4").await;
     rig.plant("a", "2 5").await;
@@ -391,7 +393,7 @@ async fn a_record_that_does_not_fit_is_not_passed_over() {
 
 #[tokio::test]
 async fn a_record_that_cannot_be_read_is_not_passed_over() {
-    let rig = Rig::new(&Env::real());
+    let rig: Rig<Counters> = Rig::new(&Env::real());
     rig.plant("a", "0 2").await;
     rig.plant("a", "nonsense").await;
     rig.lead();
@@ -421,7 +423,7 @@ async fn a_decision_that_contradicts_the_state_never_reaches_the_log() {
 #[tokio::test]
 async fn a_report_overtakes_an_append_that_says_nothing_about_it() {
     let disk = Arc::new(StallingDisk::over(Env::real().disk));
-    let rig = Rig::new(&Env { disk: Arc::clone(&disk) as _, ..Env::real() });
+    let rig: Rig<Counters> = Rig::new(&Env { disk: Arc::clone(&disk) as _, ..Env::real() });
     rig.lead();
     assert_eq!(rig.add("b", 7).await.unwrap(), 7);
     disk.stall(true);
