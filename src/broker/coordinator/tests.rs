@@ -167,6 +167,7 @@ impl Kind for Counters {
 
     type Machine = Counter;
     type World = BTreeSet<Arc<str>>;
+    type Attendant = ();
 
     fn machine(_seed: u64) -> Counter {
         Counter::default()
@@ -266,12 +267,13 @@ impl Rig {
             Assignment { state: &image, config, brokers: &brokers, lag_time_max: now, now };
         let partition = Partition::new((topic_id, 0), log, &assignment, &around).unwrap();
         let log_threads = Arc::new(LogThreads::start(env).unwrap());
-        let runtime = Arc::new(Runtime::new(ShardParts {
+        let parts = ShardParts {
             env: env.clone(),
             log_threads: Arc::clone(&log_threads),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
-        }));
+        };
+        let runtime = Arc::new(Runtime::new(parts, ()));
         Self { runtime, partition, log_threads, _directory: directory }
     }
 

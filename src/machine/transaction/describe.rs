@@ -2,12 +2,44 @@
 
 use std::sync::Arc;
 
+use regex::{Regex, RegexBuilder};
+
 use super::record::TransactionState;
 use super::request::{
     DescribedTransaction, ListTransactionsRequest, ListedTransaction, TransactionReply,
 };
 use super::shard::{Transaction, TransactionShard};
-use crate::error::ErrorCode;
+use crate::error::{Error, ErrorCode, Result};
+
+/// The longest expression; a transactional id is much shorter.
+const PATTERN_BYTES_MAX: usize = 16 * 1024;
+/// The most bytes that a compiled expression may take.
+const COMPILED_BYTES_MAX: usize = 1 << 20;
+
+/// An expression that whole transactional ids are compared with. Comparing takes time linear in the id.
+///
+/// # Errors
+///
+/// `INVALID_REGULAR_EXPRESSION`.
+pub fn compile_pattern(text: &str) -> Result<Regex> {
+    let refused = |why: &str| {
+        let context = format!("the pattern {text:?} is not a regular expression: {why}");
+        Error::kafka(ErrorCode::InvalidRegularExpression, context)
+    };
+    if text.len() > PATTERN_BYTES_MAX {
+        return Err(refused(&format!("it has more than {PATTERN_BYTES_MAX} bytes")));
+    }
+    let build = |text: &str| {
+        RegexBuilder::new(text)
+            .size_limit(COMPILED_BYTES_MAX)
+            .dfa_size_limit(COMPILED_BYTES_MAX)
+            .build()
+            .map_err(|error| refused(&error.to_string()))
+    };
+    // On its own first: text that is not an expression by itself may become one inside the brackets.
+    build(text)?;
+    build(&format!(r"\A(?:{text})\z"))
+}
 
 /// Takes a DescribeTransactions.
 pub(super) fn describe(shard: &TransactionShard, ids: Vec<Arc<str>>) -> TransactionReply {
@@ -37,7 +69,10 @@ fn described(Transaction { value, unmarked, .. }: &Transaction) -> DescribedTran
 }
 
 /// Takes a ListTransactions.
-pub(super) fn list(shard: &TransactionShard, request: &ListTransactionsRequest) -> TransactionReply {
+pub(super) fn list(
+    shard: &TransactionShard,
+    request: &ListTransactionsRequest,
+) -> TransactionReply {
     let ListTransactionsRequest { states, producer_ids, duration_ms, pattern } = request;
     let fits = |(id, transaction): &(&Arc<str>, &Transaction)| {
         let value = &transaction.value;

@@ -148,10 +148,7 @@ fn after(prepared: &TransactionValue) -> Producer {
     prepared.producer()
 }
 
-fn completed(
-    prepared: &TransactionValue,
-    now: TimestampMs,
-) -> TransactionValue {
+fn completed(prepared: &TransactionValue, now: TimestampMs) -> TransactionValue {
     let producer = after(prepared);
     let state = match prepared.state {
         TransactionState::PrepareCommit => TransactionState::CompleteCommit,
@@ -189,9 +186,8 @@ fn second_version(value: &TransactionValue, asked: &EndRequest) -> Ending {
     }
     let Producer { id, epoch } = asked.producer;
     let is_complete = value.state.is_idle() && value.state != TransactionState::Empty;
-    let before_rotation = value.previous_producer_id == id
-        && epoch == EPOCH_MAX - 1
-        && value.producer_epoch == 0;
+    let before_rotation =
+        value.previous_producer_id == id && epoch == EPOCH_MAX - 1 && value.producer_epoch == 0;
     let is_known = value.producer_id == id;
     if !is_known && !before_rotation {
         return Ending::Answer(Err(ErrorCode::InvalidProducerIdMapping));

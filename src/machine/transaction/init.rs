@@ -112,9 +112,7 @@ fn next(value: &TransactionValue, expected: Option<Producer>) -> Result<Next, Er
         Some(last) if last == value.last_producer_epoch && current == EPOCH_MAX => {
             Ok(Next::Id { last })
         }
-        Some(last) if last == value.last_producer_epoch => {
-            Ok(Next::Epoch { epoch: current, last })
-        }
+        Some(last) if last == value.last_producer_epoch => Ok(Next::Epoch { epoch: current, last }),
         Some(_) => Err(ErrorCode::ProducerFenced),
     }
 }

@@ -36,18 +36,13 @@ mod describe;
 mod ending;
 mod init;
 mod markers;
-#[cfg(test)]
-mod model;
 mod partitions;
 mod record;
 mod request;
-#[cfg(test)]
-mod rig;
 mod shard;
-#[cfg(test)]
-mod tests;
 mod timers;
 
+pub use describe::compile_pattern;
 pub use markers::{MarkerAnswer, MarkerOutcome, Markers};
 pub use record::{EPOCH_MAX, Producer, TransactionRecord, TransactionState, TransactionValue};
 pub use request::{

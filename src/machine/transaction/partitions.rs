@@ -13,7 +13,8 @@ use crate::types::TopicPartition;
 impl TransactionShard {
     /// Adds partitions to a transaction, or begins one with them.
     pub(super) fn add(&mut self, request: RequestId, asked: AddPartitionsRequest) {
-        let AddPartitionsRequest { transactional_id: id, producer, partitions: more, version } = asked;
+        let AddPartitionsRequest { transactional_id: id, producer, partitions: more, version } =
+            asked;
         let value = match self.addable(&id, producer) {
             Ok(value) => value,
             Err(code) => return self.reply(request, TransactionReply::Added(Err(code))),
@@ -53,9 +54,8 @@ impl TransactionShard {
         &self,
         asked: AddPartitionsRequest,
     ) -> Result<BTreeSet<TopicPartition>, ErrorCode> {
-        let value = self
-            .value(&asked.transactional_id)
-            .ok_or(ErrorCode::InvalidProducerIdMapping)?;
+        let value =
+            self.value(&asked.transactional_id).ok_or(ErrorCode::InvalidProducerIdMapping)?;
         is_current(value, asked.producer)?;
         if value.state.is_prepared() {
             return Err(ErrorCode::ConcurrentTransactions);

@@ -60,7 +60,11 @@ impl TransactionShard {
     }
 
     /// A record of a transactional id, in the form that the cluster has agreed on.
-    pub(super) fn record(&self, id: &Arc<str>, value: Option<TransactionValue>) -> TransactionRecord {
+    pub(super) fn record(
+        &self,
+        id: &Arc<str>,
+        value: Option<TransactionValue>,
+    ) -> TransactionRecord {
         let transactional_id = Arc::clone(id);
         TransactionRecord { transactional_id, value, has_tags: self.config.version >= 1 }
     }

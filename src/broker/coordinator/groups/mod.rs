@@ -38,6 +38,7 @@ impl Kind for Groups {
 
     type Machine = GroupShard;
     type World = GroupsWorld;
+    type Attendant = ();
 
     fn machine(seed: u64) -> GroupShard {
         GroupShard::new(GroupConfig::default(), seed)
