@@ -6,7 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::fencing::OfTransaction;
+use super::runtime::ShardHandle;
 use crate::broker::change::Change;
+use crate::broker::connection::BoxFuture;
 use crate::error::Result;
 use crate::machine::Replicated;
 use crate::machine::coordinator::Coordinator;
@@ -31,6 +33,8 @@ pub(in crate::broker) trait Kind: Debug + Sized + Send + Sync + 'static {
     type Machine: Coordinator + Debug + Send + 'static;
     /// What every machine must know about the cluster, at one moment; by default what is known before the first.
     type World: Clone + Debug + Default + Send + Sync + 'static;
+    /// What acts on the decisions of the shards beside the log; `()` if nothing does.
+    type Attendant: Clone + Debug + Send + Sync + 'static;
 
     /// A machine that knows nothing yet. The seed differs from one leadership to the next.
     fn machine(seed: u64) -> Self::Machine;
@@ -40,6 +44,11 @@ pub(in crate::broker) trait Kind: Debug + Sized + Send + Sync + 'static {
 
     /// What a machine must be told that was last told `before`, or nothing yet.
     fn news(before: Option<&Self::World>, now: &Self::World) -> Vec<NewsOf<Self>>;
+
+    /// What goes on beside a shard until it is stopped, if anything does.
+    fn attend(_: &Self::Attendant, _: ShardHandle<Self>) -> Option<BoxFuture<()>> {
+        None
+    }
 
     /// Writes a record.
     ///

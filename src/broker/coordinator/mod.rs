@@ -34,15 +34,23 @@ mod shard;
 mod status;
 #[cfg(test)]
 mod tests;
+mod transactions;
 #[cfg(test)]
 mod transactions_tests;
 
 use crate::machine::group::GroupReply;
+use crate::machine::transaction::TransactionReply;
 
 pub(super) use self::groups::{OFFSETS_TOPIC, offsets_topic, partition_of};
 pub(super) use self::runtime::ShardParts;
+pub(super) use self::transactions::{MarkerSender, TRANSACTIONS_TOPIC, transactions_topic};
 
 /// The group coordinators of this broker.
 pub(super) type GroupCoordinators = runtime::Runtime<groups::Groups>;
 /// A request about groups that was passed to a shard; its answer comes later.
 pub(super) type PendingReply = runtime::PendingReply<GroupReply>;
+
+/// The transaction coordinators of this broker.
+pub(super) type TransactionCoordinators = runtime::Runtime<transactions::Transactions>;
+/// A request about transactions that was passed to a shard; its answer comes later.
+pub(super) type PendingTransaction = runtime::PendingReply<TransactionReply>;

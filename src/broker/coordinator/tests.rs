@@ -167,6 +167,7 @@ impl Kind for Counters {
 
     type Machine = Counter;
     type World = BTreeSet<Arc<str>>;
+    type Attendant = ();
 
     fn machine(_seed: u64) -> Counter {
         Counter::default()
@@ -227,7 +228,7 @@ pub(super) struct Rig<K: Kind> {
     _directory: tempfile::TempDir,
 }
 
-impl<K: Kind> Rig<K> {
+impl<K: Kind<Attendant = ()>> Rig<K> {
     pub(super) fn new(env: &Env) -> Self {
         Self::with_replicas(env, &[ME])
     }
@@ -266,12 +267,13 @@ impl<K: Kind> Rig<K> {
             Assignment { state: &image, config, brokers: &brokers, lag_time_max: now, now };
         let partition = Partition::new((topic_id, 0), log, &assignment, &around).unwrap();
         let log_threads = Arc::new(LogThreads::start(env).unwrap());
-        let runtime = Arc::new(Runtime::new(ShardParts {
+        let parts = ShardParts {
             env: env.clone(),
             log_threads: Arc::clone(&log_threads),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
-        }));
+        };
+        let runtime = Arc::new(Runtime::new(parts, ()));
         Self { runtime, partition, log_threads, _directory: directory }
     }
 

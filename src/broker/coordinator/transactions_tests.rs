@@ -85,9 +85,10 @@ impl Rig<Groups> {
     }
 
     async fn end(&self, by: Producer, committed: bool, epoch: i32, version: i16) -> Result<()> {
-        let reply = self.tell(end_of(by, committed, epoch, version)).await?;
-        assert_eq!(reply, GroupReply::EndTransaction);
-        Ok(())
+        let GroupRequest::EndTransaction(end) = end_of(by, committed, epoch, version) else {
+            unreachable!()
+        };
+        self.runtime.complete_transaction(0, end).await
     }
 
     async fn offset(&self, partition: i32) -> Result<i64, ErrorCode> {
@@ -195,6 +196,13 @@ async fn a_producer_that_was_fenced_harms_nobody() {
     assert_eq!(rig.offset(0).await, Ok(10));
     let again = rig.end(producer(7, 4), true, 0, 2).await;
     assert_eq!(code(again), ErrorCode::InvalidProducerEpoch);
+}
+
+#[tokio::test]
+async fn a_marker_for_a_partition_that_is_not_led_here_is_tried_elsewhere() {
+    let rig: Rig<Groups> = Rig::new(&Env::real());
+    let elsewhere = rig.end(producer(7, 0), true, 0, 1).await;
+    assert_eq!(code(elsewhere), ErrorCode::NotLeaderOrFollower);
 }
 
 #[tokio::test]

@@ -9,8 +9,10 @@ use bytes::Bytes;
 
 use super::fencing::OfTransaction;
 use super::kind::{KeyAndValue, Kind};
+use super::runtime::Runtime;
 use crate::broker::change::Change;
-use crate::error::Result;
+use crate::error::{Error, ErrorCode, Result};
+use crate::machine::coordinator::TransactionEnd;
 use crate::machine::group::{
     GroupConfig, GroupNews, GroupRecord, GroupRequest, GroupShard, TopicsView,
 };
@@ -39,6 +41,7 @@ impl Kind for Groups {
 
     type Machine = GroupShard;
     type World = GroupsWorld;
+    type Attendant = ();
 
     fn machine(seed: u64) -> GroupShard {
         GroupShard::new(GroupConfig::default(), seed)
@@ -137,6 +140,49 @@ impl Kind for Groups {
             _ => {}
         }
     }
+}
+
+impl Runtime<Groups> {
+    /// Ends the transaction of a producer in a partition of the topic of offsets: writes the marker, after which the
+    /// offsets that it committed there count or are forgotten. Returns when the marker is committed.
+    ///
+    /// The marker goes through the shard so that it has its place among the commits, in the state as in the log.
+    ///
+    /// # Errors
+    ///
+    /// `NOT_LEADER_OR_FOLLOWER` while the partition is not led or not read back here, and when it could not be written;
+    /// `INVALID_PRODUCER_EPOCH`, `TRANSACTION_COORDINATOR_FENCED`.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for the handler of WriteTxnMarkers, which is not there yet")
+    )]
+    pub(in crate::broker) async fn complete_transaction(
+        &self,
+        partition: i32,
+        end: TransactionEnd,
+    ) -> Result<()> {
+        let ended = match self.send(partition, GroupRequest::EndTransaction(end)).await {
+            Ok(pending) => pending.wait().await,
+            Err(error) => Err(error),
+        };
+        match ended {
+            Ok(_) => Ok(()),
+            // The transaction coordinator tries again at the leader, as for any other partition.
+            Err(error) if is_of_coordinator(error.code()) => {
+                Err(Error::kafka(ErrorCode::NotLeaderOrFollower, error.chain()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+const fn is_of_coordinator(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::CoordinatorNotAvailable
+            | ErrorCode::CoordinatorLoadInProgress
+            | ErrorCode::NotCoordinator
+    )
 }
 
 /// The partition of `count` that a group belongs to: the absolute value of Java's hash of its id,
