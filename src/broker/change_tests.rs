@@ -111,6 +111,7 @@ fn state(env: &Env, directory: &Path) -> BrokerState {
         storage: Arc::clone(&storage),
         log_threads: Arc::clone(&log_threads),
         broker_epoch: Arc::default(),
+        throttles: Arc::default(),
     };
     let replication = Replication::new(parts, TaskTracker::new(), CancellationToken::new());
     BrokerState::new(Parts {

@@ -236,7 +236,7 @@ def test_voters_come_and_go(tmp_path: Path) -> None:
 
         # A directory that is lost has to be replaced by name.
         cluster.kill(4)
-        shutil.rmtree(tmp_path / "4")
+        shutil.rmtree(tmp_path / "node-4")
         cluster.start(4)
         refused = program.run("voters", "add", "4", status=1).stderr
         assert "ottla cluster voters remove 4" in refused
