@@ -11,6 +11,7 @@ use crate::three::NODES;
 const TOPICS: &str = "TopicCommand";
 const REASSIGN: &str = "reassign.ReassignPartitionsCommand";
 const ELECT: &str = "LeaderElectionCommand";
+const CONFIGS: &str = "ConfigCommand";
 const QUORUM: &str = "MetadataQuorumCommand";
 
 /// What the tool prints after a line that ends like this.
@@ -73,6 +74,30 @@ fn topics_are_described_and_moved() {
     let done = verify(&cluster, &plan);
     assert_eq!(done.matches("is completed").count(), 3, "{done}");
     cluster.until("moved", |partition| partition.replicas.iter().all(|node| node.0 <= 2));
+
+    // Throttled, and the throttles are cleared once it is done.
+    let plan = cluster.file("back.json", &move_of("moved", &[&[3, 1]]));
+    let throttled = ["--reassignment-json-file", &plan, "--execute", "--throttle", "50000000"];
+    let started = cluster.run(REASSIGN, &throttled);
+    assert!(started.contains("throttle limit was set to 50000000 B/s"), "{started}");
+    let settings = |cluster: &Three| {
+        let of = |kind: &str, name: &str| {
+            cluster.run(CONFIGS, &["--describe", "--entity-type", kind, "--entity-name", name])
+        };
+        [of("topics", "moved"), of("brokers", "1"), of("brokers", "3")]
+    };
+    for text in settings(&cluster) {
+        assert!(text.contains("leader.replication.throttled."), "{text}");
+        assert!(text.contains("follower.replication.throttled."), "{text}");
+    }
+    let done = verify(&cluster, &plan);
+    assert!(done.contains("Clearing topic-level throttles on topic moved"), "{done}");
+    for text in settings(&cluster) {
+        assert!(!text.contains("throttled"), "{text}");
+    }
+    let plan = cluster.file("again.json", &move_of("moved", &[&[1, 2]]));
+    cluster.run(REASSIGN, &["--reassignment-json-file", &plan, "--execute"]);
+    verify(&cluster, &plan);
 
     // A copy that cannot be made keeps the move open, so that it can be listed and cancelled.
     cluster.kill(3);
