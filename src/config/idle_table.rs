@@ -110,7 +110,6 @@ broker! { METRICS, "For the metrics of Java programs.",
 }
 
 broker! { TRANSACTIONS, "For the internals of transactions, or for two-phase commits, which are refused.",
-    "transaction.partition.verification.enable" Boolean "true", Any, ClusterWide;
     "transaction.state.log.load.buffer.size" Int "5242880", AtLeast(1), ReadOnly;
     "transaction.two.phase.commit.enable" Boolean "false", Any, ReadOnly;
 }

@@ -49,6 +49,7 @@ mod topic_config;
 mod topic_table;
 mod transaction_config;
 mod transaction_table;
+mod verification_config;
 mod voters;
 
 use std::collections::BTreeMap;
@@ -69,6 +70,7 @@ pub use suggest::nearest;
 pub use throttled::ThrottledReplicas;
 pub use topic_config::{CleanupPolicy, CompressionType, Durability, TimestampType, TopicConfig};
 pub use transaction_config::TransactionsConfig;
+pub use verification_config::VerificationConfig;
 pub use voters::QuorumVoter;
 
 /// Settings by name, as text. An absent name is not set.
