@@ -18,9 +18,6 @@ fn check_migration_policy(value: &str) -> Result<(), std::string::String> {
 }
 
 pub(super) const COORDINATOR: &[Definition] = &[
-        ReadOnly,
-        "How long it waits before the transaction coordinator is asked again."
-    ),
     broker!(
         "group.consumer.assignment.interval.ms",
         Int,
