@@ -44,10 +44,12 @@ mod node_table;
 mod properties;
 mod replication_config;
 mod suggest;
+mod throttled;
 mod topic_config;
 mod topic_table;
 mod transaction_config;
 mod transaction_table;
+mod verification_config;
 mod voters;
 
 use std::collections::BTreeMap;
@@ -65,8 +67,10 @@ pub use listeners::{Advertised, Listener, ListenerAddress, SecurityProtocol};
 pub use properties::parse_properties;
 pub use replication_config::ReplicationConfig;
 pub use suggest::nearest;
+pub use throttled::ThrottledReplicas;
 pub use topic_config::{CleanupPolicy, CompressionType, Durability, TimestampType, TopicConfig};
 pub use transaction_config::TransactionsConfig;
+pub use verification_config::VerificationConfig;
 pub use voters::QuorumVoter;
 
 /// Settings by name, as text. An absent name is not set.

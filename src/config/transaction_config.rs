@@ -8,10 +8,6 @@ const MIN_ISR: &str = "transaction.state.log.min.isr";
 /// The settings for transactions that the engine acts on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TransactionsConfig {
-    /// `add.partitions.to.txn.retry.backoff.max.ms`.
-    pub add_retry_max_ms: i32,
-    /// `add.partitions.to.txn.retry.backoff.ms`.
-    pub add_retry_ms: i32,
     /// `transaction.abort.timed.out.transaction.cleanup.interval.ms`.
     pub abort_interval_ms: i32,
     /// `transaction.max.timeout.ms`.
@@ -35,8 +31,6 @@ impl TransactionsConfig {
     pub(super) fn read(broker: &BrokerConfig) -> Result<Self, ConfigError> {
         let is_set = |name: &str| broker.fixed().contains_key(name);
         Ok(Self {
-            add_retry_max_ms: broker.number("add.partitions.to.txn.retry.backoff.max.ms")?,
-            add_retry_ms: broker.number("add.partitions.to.txn.retry.backoff.ms")?,
             abort_interval_ms: broker
                 .number("transaction.abort.timed.out.transaction.cleanup.interval.ms")?,
             timeout_ms_max: broker.number("transaction.max.timeout.ms")?,

@@ -1,10 +1,10 @@
 //! The settings of a broker for transactions, in the order of their names.
 
 use super::broker_table::broker;
-use super::definition::ConfigType::{Int, Short};
+use super::definition::ConfigType::{Boolean, Int, Short};
 use super::definition::Definition;
-use super::definition::UpdateMode::ReadOnly;
-use super::definition::Validator::AtLeast;
+use super::definition::UpdateMode::{ClusterWide, ReadOnly};
+use super::definition::Validator::{Any, AtLeast};
 
 pub(super) const TRANSACTION: &[Definition] = &[
     broker!(
@@ -38,6 +38,14 @@ pub(super) const TRANSACTION: &[Definition] = &[
         AtLeast(1),
         ReadOnly,
         "The longest timeout that a transaction may have."
+    ),
+    broker!(
+        "transaction.partition.verification.enable",
+        Boolean,
+        "true",
+        Any,
+        ClusterWide,
+        "Ask the transaction coordinator before the first batch of a transaction is appended to a partition."
     ),
     broker!(
         "transaction.remove.expired.transaction.cleanup.interval.ms",

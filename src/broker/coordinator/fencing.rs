@@ -7,6 +7,7 @@
 
 use crate::broker::partition::Partition;
 use crate::error::{Error, ErrorCode, Result};
+use crate::log::{Guard, ProducerState};
 use crate::machine::coordinator::{Producer, TransactionEnd};
 use crate::types::ProducerId;
 
@@ -28,38 +29,67 @@ impl OfTransaction {
     }
 }
 
-/// The first version of transactions in which the epoch of a marker is newer than that of its transaction.
-const EPOCH_PER_TRANSACTION: i16 = 2;
+/// What shows that a request may add to a transaction (KIP-890).
+#[derive(Clone, Copy, Debug)]
+pub(in crate::broker) enum Proof {
+    /// Nobody asks for it: it does not add to one, or verification is turned off.
+    Unneeded,
+    /// The transaction was open in the partition.
+    Open,
+    /// Its coordinator knows that it has a part in the partition.
+    Confirmed(Guard),
+}
 
 /// Whether the log of a partition will take what belongs to a transaction.
 ///
 /// # Errors
 ///
-/// `INVALID_PRODUCER_EPOCH`, `TRANSACTION_COORDINATOR_FENCED`.
-pub(super) fn check(partition: &Partition, what: &OfTransaction) -> Result<()> {
-    let Some(known) = partition.reader().producer(what.producer_id()) else { return Ok(()) };
-    let (epoch, is_too_old) = match what {
-        OfTransaction::Part(producer) => (producer.epoch, producer.epoch < known.epoch),
-        OfTransaction::End(end) if end.transaction_version >= EPOCH_PER_TRANSACTION => {
-            (end.producer.epoch, end.producer.epoch <= known.epoch)
-        }
-        OfTransaction::End(end) => (end.producer.epoch, end.producer.epoch < known.epoch),
-    };
+/// `INVALID_PRODUCER_EPOCH`, `INVALID_TXN_STATE`, `TRANSACTION_COORDINATOR_FENCED`.
+pub(super) fn check(partition: &Partition, what: &OfTransaction, proof: Proof) -> Result<()> {
+    let reader = partition.reader();
+    let known = reader.producer(what.producer_id());
     let (id, name) = (what.producer_id(), partition.name());
-    if is_too_old {
-        let context =
-            format!("{name}: producer {id} is in epoch {}, {epoch} is too old", known.epoch);
-        return Err(Error::kafka(ErrorCode::InvalidProducerEpoch, context));
-    }
-    if let OfTransaction::End(end) = what
-        && end.coordinator_epoch < known.coordinator_epoch
+    let refuse = |code, what: String| {
+        Err(Error::kafka(code, format!("{name}: the transaction of producer {id}: {what}")))
+    };
+    let (epoch, must_be_newer) = match what {
+        OfTransaction::Part(producer) => (producer.epoch, false),
+        OfTransaction::End(end) => {
+            let epoch = end.producer.epoch;
+            let must_be_newer =
+                |known: &ProducerState| known.must_be_raised(epoch, end.transaction_version);
+            (epoch, known.as_ref().is_some_and(must_be_newer))
+        }
+    };
+    if let Some(known) = &known
+        && (epoch < known.epoch || must_be_newer && epoch == known.epoch)
     {
-        let context = format!(
-            "{name}: the end of the transaction of producer {id} comes from a transaction coordinator of epoch {}, but \
-             one of epoch {} has written there",
-            end.coordinator_epoch, known.coordinator_epoch
+        let newer = known.epoch;
+        return refuse(
+            ErrorCode::InvalidProducerEpoch,
+            format!("epoch {epoch} is over; it is in {newer}"),
         );
-        return Err(Error::kafka(ErrorCode::TransactionCoordinatorFenced, context));
     }
-    Ok(())
+    match (what, proof) {
+        (OfTransaction::End(end), _) => match &known {
+            Some(known) if end.coordinator_epoch < known.coordinator_epoch => {
+                let (epoch, newer) = (end.coordinator_epoch, known.coordinator_epoch);
+                let text = format!("a coordinator of epoch {epoch} ends it, and {newer} was there");
+                refuse(ErrorCode::TransactionCoordinatorFenced, text)
+            }
+            _ => Ok(()),
+        },
+        (OfTransaction::Part(_), Proof::Unneeded) => Ok(()),
+        (OfTransaction::Part(_), proof) => {
+            let is_open = known.is_some_and(|known| known.has_open_transaction(epoch));
+            let is_confirmed = || match proof {
+                Proof::Confirmed(guard) => reader.verifier().accepts(id, guard),
+                Proof::Open | Proof::Unneeded => false,
+            };
+            if is_open || is_confirmed() {
+                return Ok(());
+            }
+            refuse(ErrorCode::InvalidTxnState, "it has ended meanwhile".to_owned())
+        }
+    }
 }

@@ -41,6 +41,7 @@ mod transactions_tests;
 use crate::machine::group::GroupReply;
 use crate::machine::transaction::TransactionReply;
 
+pub(super) use self::fencing::Proof;
 pub(super) use self::groups::{OFFSETS_TOPIC, offsets_topic, partition_of};
 pub(super) use self::runtime::ShardParts;
 pub(super) use self::transactions::{MarkerSender, TRANSACTIONS_TOPIC, transactions_topic};

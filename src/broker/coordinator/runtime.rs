@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::fencing::Proof;
 use super::kind::{Kind, ReplyOf, RequestOf};
 use super::shard::{Job, ShardTask};
 use super::status::{self, Shown, Status};
@@ -98,9 +99,18 @@ impl<K: Kind> ShardHandle<K> {
         &self,
         request: RequestOf<K>,
     ) -> Result<PendingReply<ReplyOf<K>>> {
+        self.send_with(request, Proof::Unneeded).await
+    }
+
+    /// The same, for a request that adds to a transaction.
+    async fn send_with(
+        &self,
+        request: RequestOf<K>,
+        proof: Proof,
+    ) -> Result<PendingReply<ReplyOf<K>>> {
         ready(&self.status, (K::TOPIC, self.partition)).await?;
         let (reply, receiver) = oneshot::channel();
-        let job = Job { request, reply };
+        let job = Job { request, proof, reply };
         self.jobs.send(job).await.map_err(|_closed| stopped())?;
         Ok(PendingReply { receiver })
     }
@@ -110,7 +120,7 @@ impl<K: Kind> ShardHandle<K> {
         if self.status.is_active() {
             let (reply, _) = oneshot::channel();
             // It may have been stopped.
-            drop(self.jobs.send(Job { request, reply }).await);
+            drop(self.jobs.send(Job { request, proof: Proof::Unneeded, reply }).await);
         }
     }
 }
@@ -158,6 +168,20 @@ impl<K: Kind> Runtime<K> {
         partition: i32,
         request: RequestOf<K>,
     ) -> Result<PendingReply<ReplyOf<K>>> {
+        self.send_with(partition, request, Proof::Unneeded).await
+    }
+
+    /// The same, for a request that adds to a transaction, with what shows that it may.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::send`].
+    pub(in crate::broker) async fn send_with(
+        &self,
+        partition: i32,
+        request: RequestOf<K>,
+        proof: Proof,
+    ) -> Result<PendingReply<ReplyOf<K>>> {
         let handle = {
             let shards = self.shards.read().unwrap_or_else(PoisonError::into_inner);
             shards.get(&partition).map(|shard| shard.handle.clone())
@@ -166,7 +190,7 @@ impl<K: Kind> Runtime<K> {
             let context = format!("this broker does not lead {}-{partition}", K::TOPIC);
             return Err(Error::kafka(ErrorCode::NotCoordinator, context));
         };
-        handle.send(request).await
+        handle.send_with(request, proof).await
     }
 
     /// Applies a change: tells all shards what they must know of it and, when it is about the partitions of their

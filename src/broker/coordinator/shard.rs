@@ -16,13 +16,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::ahead::Ahead;
 use super::batch::Batch;
-use super::fencing;
+use super::fencing::{self, Proof};
 use super::kind::{Kind, NewsOf, RecordOf, ReplyOf, RequestOf};
 use super::replay;
 use super::runtime::stopped;
@@ -33,6 +32,7 @@ use crate::env::Env;
 #[cfg(feature = "sim")]
 use crate::env::sim::{Mutation, is_planted};
 use crate::error::{Error, ErrorCode, Result};
+use crate::log::{Append, Guard};
 use crate::machine::Machine as _;
 use crate::machine::coordinator::{Coordinator as _, Effect, Event, RequestId, TransactionEnd};
 use crate::record::control::TransactionMarker;
@@ -52,6 +52,8 @@ const CLOCK_SET_MS_MIN: i64 = 1000;
 #[derive(Debug)]
 pub(super) struct Job<K: Kind> {
     pub(super) request: RequestOf<K>,
+    /// What shows that it may add to a transaction.
+    pub(super) proof: Proof,
     pub(super) reply: oneshot::Sender<Result<ReplyOf<K>>>,
 }
 
@@ -81,6 +83,8 @@ pub(super) struct ShardTask<K: Kind> {
     /// The wall clock and the monotonic clock when the machine was last stepped.
     clocks: (TimestampMs, Duration),
     waiting: BTreeMap<RequestId, oneshot::Sender<Result<ReplyOf<K>>>>,
+    /// Of the verifications of transactions that requests begin here, until their records are handed over.
+    guards: BTreeMap<RequestId, Guard>,
     next_request: u64,
     effects: Vec<Effect<RecordOf<K>, ReplyOf<K>>>,
     /// Appends that are not known to be committed, oldest first.
@@ -113,6 +117,7 @@ impl<K: Kind> ShardTask<K> {
             machine,
             clocks,
             waiting: BTreeMap::new(),
+            guards: BTreeMap::new(),
             next_request: 0,
             effects: Vec::new(),
             in_flight: VecDeque::new(),
@@ -174,9 +179,9 @@ impl<K: Kind> ShardTask<K> {
         self.kept.pop_front().or_else(|| self.queue.try_recv().ok())
     }
 
-    fn request(&mut self, Job { request, reply }: Job<K>) {
+    fn request(&mut self, Job { request, proof, reply }: Job<K>) {
         if let Some(what) = K::of_transaction(&request)
-            && let Err(refusal) = fencing::check(&self.partition, &what)
+            && let Err(refusal) = fencing::check(&self.partition, &what, proof)
         {
             // The requester may be gone.
             drop(reply.send(Err(refusal)));
@@ -185,6 +190,9 @@ impl<K: Kind> ShardTask<K> {
         let id = RequestId(self.next_request);
         self.next_request += 1;
         self.waiting.insert(id, reply);
+        if let Proof::Confirmed(guard) = proof {
+            self.guards.insert(id, guard);
+        }
         self.step(Event::Request { id, request });
     }
 
@@ -228,30 +236,30 @@ impl<K: Kind> ShardTask<K> {
                     let encoded = records.iter().map(K::encode).collect::<Result<Vec<_>>>()?;
                     if !batch.has_room(&encoded, bytes_max) {
                         let full = std::mem::replace(&mut batch, Batch::new(self.env.clock.now()));
-                        self.hand_over(full, true).await?;
+                        self.hand_over(full).await?;
                     }
                     batch.push(&encoded)?;
                     batch.replies.extend(reply);
                 }
                 Effect::AppendInTransaction { producer, records, reply } => {
                     let now = self.env.clock.now();
-                    self.hand_over(std::mem::replace(&mut batch, Batch::new(now)), true).await?;
-                    let mut part = Batch::in_transaction(producer, now);
+                    self.hand_over(std::mem::replace(&mut batch, Batch::new(now))).await?;
+                    let guard = self.guards.remove(&reply.0);
+                    let mut part = Batch::<K>::in_transaction(producer, now);
                     part.push(&records.iter().map(K::encode).collect::<Result<Vec<_>>>()?)?;
-                    part.replies.push(reply);
-                    self.hand_over(part, false).await?;
+                    let append = part.records()?.0.map(|records| Append::Own { records, guard });
+                    self.append(append, false, vec![reply]).await?;
                 }
                 Effect::EndTransaction { end, reply } => {
                     let now = self.env.clock.now();
-                    self.hand_over(std::mem::replace(&mut batch, Batch::new(now)), true).await?;
-                    let marker = marker(&end, now)?;
-                    self.append(Some(marker), false, vec![reply]).await?;
+                    self.hand_over(std::mem::replace(&mut batch, Batch::new(now))).await?;
+                    self.append(Some(marker(&end, now)?), false, vec![reply]).await?;
                 }
                 // Checked above.
                 Effect::Undo(_) => {}
             }
         }
-        self.hand_over(batch, true).await?;
+        self.hand_over(batch).await?;
         self.settle().await
     }
 
@@ -274,12 +282,10 @@ impl<K: Kind> ShardTask<K> {
         }
     }
 
-    /// Hands a batch to the log.
-    async fn hand_over(&mut self, batch: Batch<K>, is_presumed: bool) -> Result<()> {
+    /// Hands a batch that is part of no transaction to the log.
+    async fn hand_over(&mut self, batch: Batch<K>) -> Result<()> {
         let (records, replies) = batch.records()?;
-        #[cfg(feature = "sim")]
-        let records = records.filter(|_| !is_planted(Mutation::ForgetsOffsets));
-        self.append(records, is_presumed, replies).await
+        self.append(records.map(Append::own), true, replies).await
     }
 
     /// Hands records to the log; the answers follow when they, and all that was handed over before, are committed. A
@@ -287,11 +293,13 @@ impl<K: Kind> ShardTask<K> {
     /// committed. What belongs to transactions fits whatever is before it.
     async fn append(
         &mut self,
-        records: Option<Bytes>,
+        append: Option<Append>,
         is_presumed: bool,
         replies: Vec<(RequestId, ReplyOf<K>)>,
     ) -> Result<()> {
-        let Some(records) = records else {
+        #[cfg(feature = "sim")]
+        let append = append.filter(|_| !is_planted(Mutation::ForgetsOffsets));
+        let Some(append) = append else {
             if !replies.is_empty() {
                 self.in_flight.push_back(InFlight { appended: None, is_presumed: false, replies });
             }
@@ -300,7 +308,7 @@ impl<K: Kind> ShardTask<K> {
         if is_presumed && self.in_flight.iter().any(|before| before.is_presumed) {
             self.settle().await?;
         }
-        let appended = self.log_threads.append_own(&self.partition, self.epoch, records).await?;
+        let appended = self.log_threads.append_own(&self.partition, self.epoch, append).await?;
         self.in_flight.push_back(InFlight { appended: Some(appended), is_presumed, replies });
         Ok(())
     }
@@ -384,6 +392,7 @@ impl<K: Kind> ShardTask<K> {
     }
 
     fn fail_waiting(&mut self, code: ErrorCode, text: &str) {
+        self.guards.clear();
         for waiter in std::mem::take(&mut self.waiting).into_values() {
             drop(waiter.send(Err(Error::kafka(code, text))));
         }
@@ -519,9 +528,11 @@ fn set_by_ms(before: (TimestampMs, Duration), now: (TimestampMs, Duration)) -> i
 }
 
 /// The batch that ends a transaction.
-fn marker(end: &TransactionEnd, now: TimestampMs) -> Result<Bytes> {
-    let TransactionEnd { producer, committed, coordinator_epoch, .. } = *end;
-    TransactionMarker { committed, coordinator_epoch }.batch(producer.id, producer.epoch, now)
+fn marker(end: &TransactionEnd, now: TimestampMs) -> Result<Append> {
+    let TransactionEnd { producer, committed, coordinator_epoch, transaction_version } = *end;
+    let marker = TransactionMarker { committed, coordinator_epoch };
+    let batch = marker.batch(producer.id, producer.epoch, now)?;
+    Ok(Append::Marker { batch, transaction_version })
 }
 
 /// The code that tells a client of a failed append what to do: retry, or look up the coordinator

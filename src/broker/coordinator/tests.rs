@@ -20,7 +20,7 @@ use crate::env::Env;
 #[cfg(feature = "sim")]
 use crate::env::sim::StallingDisk;
 use crate::error::{Error, ErrorCode, Result};
-use crate::log::LogDirectory;
+use crate::log::{Append, LogDirectory};
 use crate::machine::coordinator::{Coordinator, Effect, Event, Misfit, RequestId};
 use crate::machine::fetch_session::{FetchInterest, FollowerView};
 use crate::machine::metadata::{MetadataDelta, MetadataImage, MetadataRecord, PartitionImage};
@@ -322,7 +322,7 @@ impl Rig<Counters> {
         batch.append(TimestampMs(1), Some(key), Some(value), &[]).unwrap();
         let records = batch.finish().unwrap();
         let epoch = self.partition.leader_epoch();
-        self.log_threads.append_own(&self.partition, epoch, records).await.unwrap()
+        self.log_threads.append_own(&self.partition, epoch, Append::own(records)).await.unwrap()
     }
 
     /// A follower has everything.

@@ -1,11 +1,13 @@
 //! Groups on a real log: what transactions leave there, and what is read back.
 
+use super::fencing::{OfTransaction, Proof};
 use super::groups::Groups;
+use super::kind::Kind as _;
 use super::tests::Rig;
 use crate::broker::partition::Isolation;
 use crate::env::Env;
 use crate::error::{Error, ErrorCode, Result};
-use crate::log::ReadRequest;
+use crate::log::{FirstBatch, ReadRequest};
 use crate::machine::coordinator::{Producer, TransactionEnd};
 use crate::machine::group::{
     CommitOffsetsRequest, CommitPartition, CommitTopic, FetchOffsetsRequest, FetchTopic,
@@ -13,7 +15,9 @@ use crate::machine::group::{
 };
 use crate::record::control::read_control_batch;
 use crate::record::{Batch, Batches};
-use crate::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, TopicId};
+use crate::types::{
+    LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs, TopicId,
+};
 
 const UNSTABLE: Result<i64, ErrorCode> = Err(ErrorCode::UnstableOffsetCommit);
 
@@ -56,15 +60,35 @@ fn end_of(
 }
 
 impl Rig<Groups> {
+    /// What a handler has for a request after the transaction coordinator has said yes.
+    fn proof(&self, request: &GroupRequest) -> Proof {
+        let Some(OfTransaction::Part(producer)) = Groups::of_transaction(request) else {
+            return Proof::Unneeded;
+        };
+        let first = FirstBatch {
+            producer_id: producer.id,
+            producer_epoch: producer.epoch,
+            base_sequence: Sequence(0),
+            supports_epoch_bump: false,
+        };
+        match self.partition.reader().verifier().begin(&first, TimestampMs(0)) {
+            Ok(Some(guard)) => Proof::Confirmed(guard),
+            // A producer that was fenced has got as far as that, too.
+            Ok(None) | Err(_) => Proof::Open,
+        }
+    }
+
     async fn tell(&self, request: GroupRequest) -> Result<GroupReply> {
-        self.runtime.send(0, request).await?.wait().await
+        let proof = self.proof(&request);
+        self.runtime.send_with(0, request, proof).await?.wait().await
     }
 
     /// Queues requests in this order, before the shard takes the first, and waits for all answers.
     async fn queue<const N: usize>(&self, requests: [GroupRequest; N]) -> [Result<GroupReply>; N] {
         let mut pending = Vec::new();
         for request in requests {
-            pending.push(self.runtime.send(0, request).await.unwrap());
+            let proof = self.proof(&request);
+            pending.push(self.runtime.send_with(0, request, proof).await.unwrap());
         }
         let mut replies = Vec::new();
         for pending in pending {
@@ -194,8 +218,33 @@ async fn a_producer_that_was_fenced_harms_nobody() {
     assert_eq!(code(same), ErrorCode::InvalidProducerEpoch);
     rig.end(producer(7, 4), true, 0, 2).await.unwrap();
     assert_eq!(rig.offset(0).await, Ok(10));
-    let again = rig.end(producer(7, 4), true, 0, 2).await;
-    assert_eq!(code(again), ErrorCode::InvalidProducerEpoch);
+    // Its coordinator may not have heard of it, and writes it once more.
+    rig.end(producer(7, 4), true, 0, 2).await.unwrap();
+    let before = rig.end(producer(7, 3), true, 0, 2).await;
+    assert_eq!(code(before), ErrorCode::InvalidProducerEpoch);
+}
+
+#[tokio::test]
+async fn what_was_confirmed_for_a_transaction_that_has_ended_meanwhile_is_refused() {
+    let rig = started();
+    let one = producer(7, 0);
+    let late = commit_of(Some(one), &[(0, 10)], "");
+    let proof = rig.proof(&late);
+    rig.end(one, false, 0, 1).await.unwrap();
+    let end = rig.log_end();
+    let late = rig.runtime.send_with(0, late, proof).await.unwrap();
+    let other = rig.runtime.send(0, commit_of(None, &[(1, 5)], "")).await.unwrap();
+    assert_eq!(code(late.wait().await), ErrorCode::InvalidTxnState);
+    // Nobody else is told of an error, and nothing is read back.
+    assert_eq!(code(other.wait().await), ErrorCode::None);
+    assert_eq!(rig.log_end(), Offset(end.0 + 1));
+    rig.commit(Some(one), 0, 11).await.unwrap();
+    let again = commit_of(Some(one), &[(0, 12)], "");
+    let proof = rig.proof(&again);
+    rig.end(one, true, 0, 1).await.unwrap();
+    let again = rig.runtime.send_with(0, again, proof).await.unwrap();
+    assert_eq!(code(again.wait().await), ErrorCode::InvalidTxnState);
+    assert_eq!(rig.offset(0).await, Ok(11));
 }
 
 #[tokio::test]

@@ -14,11 +14,12 @@ use std::sync::Arc;
 
 use super::groups;
 use super::topics::{TopicKey, Topics};
-use crate::broker::coordinator::{OFFSETS_TOPIC, partition_of};
+use crate::broker::coordinator::{OFFSETS_TOPIC, Proof, partition_of};
 use crate::broker::dispatch::{Answer, Call};
 use crate::broker::state::BrokerState;
 use crate::broker::transactions::AddOrVerify;
 use crate::error::{Error, ErrorCode, Result};
+use crate::log::FirstBatch;
 use crate::machine::coordinator::Producer;
 use crate::machine::group::{
     CommitOffsetsRequest, CommitPartition, CommitTopic, GroupError, GroupReply, GroupRequest,
@@ -28,7 +29,7 @@ use crate::protocol::messages::txn_offset_commit::{
     TxnOffsetCommitRequest, TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
     TxnOffsetCommitResponse, TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
 };
-use crate::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, TopicPartition};
+use crate::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, TopicPartition};
 
 /// The first version whose clients know COORDINATOR_LOAD_IN_PROGRESS here (KAFKA-7296).
 const KNOWS_LOADING: i16 = 2;
@@ -100,10 +101,14 @@ async fn commit(
     partition: i32,
     commit: CommitOffsetsRequest,
 ) -> Result<GroupReply> {
-    if let Some(producer) = commit.transaction {
-        take_part(state, (transactional_id, version), producer, partition).await?;
-    }
-    state.coordinators().send(partition, GroupRequest::CommitOffsets(commit)).await?.wait().await
+    let proof = match commit.transaction {
+        Some(producer) => {
+            take_part(state, (transactional_id, version), producer, partition).await?
+        }
+        None => Proof::Unneeded,
+    };
+    let request = GroupRequest::CommitOffsets(commit);
+    state.coordinators().send_with(partition, request, proof).await?.wait().await
 }
 
 /// Has the transaction coordinator confirm that a partition of the topic of offsets is part of a transaction or, from
@@ -113,7 +118,7 @@ async fn take_part(
     (transactional_id, version): (&str, i16),
     producer: Producer,
     partition: i32,
-) -> Result<()> {
+) -> Result<Proof> {
     let name = TopicPartition::new(OFFSETS_TOPIC, partition);
     let image = state.image();
     let topic = image.topic(OFFSETS_TOPIC);
@@ -122,13 +127,20 @@ async fn take_part(
         let context = format!("this broker does not lead {name}");
         return Err(Error::kafka(ErrorCode::NotCoordinator, context));
     };
-    let is_open = led.reader().producer(producer.id).is_some_and(|known| {
-        known.epoch == producer.epoch && known.current_txn_first_offset.is_some()
-    });
-    if is_open {
-        return Ok(());
-    }
     let how = if version >= ADDS { AddOrVerify::Add } else { AddOrVerify::Verify };
+    if how == AddOrVerify::Verify && !state.config().verification.is_enabled {
+        return Ok(Proof::Unneeded);
+    }
+    let first = FirstBatch {
+        producer_id: producer.id,
+        producer_epoch: producer.epoch,
+        base_sequence: Sequence(0),
+        supports_epoch_bump: how == AddOrVerify::Add,
+    };
+    let verifier = led.reader().verifier();
+    let Some(guard) = verifier.begin(&first, state.env().clock.now())? else {
+        return Ok(Proof::Open);
+    };
     let asked = state.add_partitions(
         transactional_id,
         producer.id,
@@ -137,8 +149,11 @@ async fn take_part(
         how,
     );
     match asked.await.first().copied().unwrap_or(ErrorCode::UnknownServerError) {
-        ErrorCode::None => Ok(()),
+        ErrorCode::None => Ok(Proof::Confirmed(guard)),
         code => {
+            if !code.retriable() {
+                verifier.give_up(&first, guard);
+            }
             let context = format!(
                 "the offsets in {name} are not part of the transaction of {transactional_id:?}"
             );

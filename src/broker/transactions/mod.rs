@@ -68,8 +68,8 @@ impl BrokerState {
             version: SECOND_VERSION,
         };
         let config = self.config();
-        let pause = Duration::from_millis(config.transactions.add_retry_ms.unsigned_abs().into());
-        let max = Duration::from_millis(config.transactions.add_retry_max_ms.unsigned_abs().into());
+        let (pause, max) =
+            (config.verification.retry_backoff, config.verification.retry_backoff_max);
         let mut waited = Duration::ZERO;
         loop {
             let codes = self.ask_coordinator(&asked, how, partitions).await;

@@ -185,7 +185,10 @@ fn second_version(value: &TransactionValue, asked: &EndRequest) -> Ending {
         return Ending::Answer(Err(ErrorCode::ConcurrentTransactions));
     }
     let Producer { id, epoch } = asked.producer;
-    let is_complete = value.state.is_idle() && value.state != TransactionState::Empty;
+    // One that was ended in the first version has the epoch of whoever did that: of another producer, perhaps.
+    let was_raised = value.version >= RAISES_EPOCH
+        && value.state.is_idle()
+        && value.state != TransactionState::Empty;
     let before_rotation =
         value.previous_producer_id == id && epoch == EPOCH_MAX - 1 && value.producer_epoch == 0;
     let is_known = value.producer_id == id;
@@ -193,7 +196,7 @@ fn second_version(value: &TransactionValue, asked: &EndRequest) -> Ending {
         return Ending::Answer(Err(ErrorCode::InvalidProducerIdMapping));
     }
     let before = is_known && i32::from(value.producer_epoch) == i32::from(epoch) + 1;
-    let is_repeated = is_complete && (before || before_rotation);
+    let is_repeated = was_raised && (before || before_rotation);
     if !is_repeated && let Err(code) = is_current(value, asked.producer) {
         // The id is known, or was until the epochs ran out.
         let code = if is_known { code } else { ErrorCode::ProducerFenced };

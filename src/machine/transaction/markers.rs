@@ -25,6 +25,8 @@ const DOUBLINGS_MAX: u32 = 5;
 pub struct Markers {
     /// Its transactional id.
     pub transactional_id: Arc<str>,
+    /// Which shard handed them out: one that is read from the log anew is another, and hands out everything once more.
+    pub round: u64,
     /// The id and the epoch that the markers carry.
     pub producer: Producer,
     /// Whether it is committed.
@@ -40,6 +42,8 @@ pub struct Markers {
 pub struct MarkerAnswer {
     /// Its transactional id.
     pub transactional_id: Arc<str>,
+    /// That of the markers.
+    pub round: u64,
     /// The id and the epoch that the markers carried.
     pub producer: Producer,
     /// How it went, partition by partition.
@@ -112,6 +116,7 @@ impl TransactionShard {
             let Some(value) = self.value(&transactional_id) else { continue };
             if value.state.is_prepared() {
                 handed_out.push(Markers {
+                    round: self.round,
                     producer: value.producer(),
                     commits: value.state == TransactionState::PrepareCommit,
                     version: value.version,
@@ -138,8 +143,10 @@ impl TransactionShard {
         let id = &answer.transactional_id;
         let Some(transaction) = self.transactions.get_mut(id) else { return };
         let value = &transaction.value;
-        // An answer may be late: another transaction may have come since.
-        if !value.state.is_prepared() || value.producer() != answer.producer {
+        // An answer to another round says nothing of the markers of this one, which are still on their way: in the first
+        // version they would end the next transaction of the same producer, if this one were over before they are written.
+        let is_of = answer.round == self.round && answer.producer == value.producer();
+        if !value.state.is_prepared() || !is_of {
             return;
         }
         let mut has_more = false;

@@ -36,10 +36,16 @@ mod describe;
 mod ending;
 mod init;
 mod markers;
+#[cfg(test)]
+mod model;
 mod partitions;
 mod record;
 mod request;
+#[cfg(test)]
+mod rig;
 mod shard;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 pub use describe::compile_pattern;

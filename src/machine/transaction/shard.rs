@@ -19,6 +19,8 @@ pub struct TransactionShard {
     pub(super) config: Arc<TransactionConfig>,
     pub(super) transactions: BTreeMap<Arc<str>, Transaction>,
     pub(super) markers: MarkerQueue,
+    /// See [`Markers::round`](super::markers::Markers::round).
+    pub(super) round: u64,
     pub(super) timers: Timers,
     /// The time of the current step.
     pub(super) now: TimestampMs,
@@ -37,13 +39,14 @@ pub(super) struct Transaction {
 }
 
 impl TransactionShard {
-    /// A shard without transactional ids.
+    /// A shard without transactional ids. The round must differ from those of shards before it.
     #[must_use]
-    pub fn new(config: TransactionConfig) -> Self {
+    pub fn new(config: TransactionConfig, round: u64) -> Self {
         Self {
             config: Arc::new(config),
             transactions: BTreeMap::new(),
             markers: MarkerQueue::default(),
+            round,
             timers: Timers::default(),
             now: TimestampMs::NONE,
             effects: Vec::new(),

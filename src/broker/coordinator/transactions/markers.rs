@@ -12,10 +12,13 @@
 //!   more; when, the shard decides. So nothing waits here for a leader that does not exist.
 //! - `MARKERS-3` a queue holds a marker once. It cannot get larger than the open transactions of the shards, whose
 //!   memory is what bounds it.
-//! - `MARKERS-4` a marker carries the leader epoch of the shard that handed it out. A coordinator that has been
+//! - `MARKERS-4` no marker of a shard that has been read anew since is sent any more, and none of a later round while one is
+//!   under way: it would come in the next transaction.
+//! - `MARKERS-5` a marker carries the leader epoch of the shard that handed it out. A coordinator that has been
 //!   succeeded is known by that.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -31,7 +34,7 @@ use crate::broker::transactions::Peers;
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::metadata::MetadataImage;
 use crate::machine::transaction::{
-    MarkerAnswer, MarkerOutcome, Markers, Producer, TransactionReply, TransactionRequest,
+    MarkerAnswer, MarkerOutcome, Markers, TransactionReply, TransactionRequest,
 };
 use crate::protocol::messages::write_txn_markers::{
     WritableTxnMarker, WritableTxnMarkerTopic, WriteTxnMarkersRequest, WriteTxnMarkersResponse,
@@ -59,8 +62,15 @@ pub(in crate::broker) struct MarkerSender {
 /// What one node is to write.
 #[derive(Debug, Default)]
 struct Queue {
-    waiting: Mutex<BTreeMap<Key, Waiting>>,
+    work: Mutex<Work>,
     arrived: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Work {
+    waiting: BTreeMap<Key, Waiting>,
+    /// What the node is writing, and the round.
+    under_way: BTreeMap<Key, u64>,
 }
 
 /// The partition of the shard, and the transactional id.
@@ -73,43 +83,49 @@ struct Waiting {
 }
 
 impl Queue {
-    fn waiting(&self) -> MutexGuard<'_, BTreeMap<Key, Waiting>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn work(&self) -> MutexGuard<'_, Work> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds markers. Those of another end of the same id are obsolete: its shard has been read anew since.
     fn put(&self, shard: &ShardHandle<Transactions>, markers: Markers) {
         let key = (shard.partition(), Arc::clone(&markers.transactional_id));
-        let mut waiting = self.waiting();
-        match waiting.get_mut(&key) {
-            Some(before) if before.is_of(shard, markers.producer) => {
-                before.markers.partitions.extend(markers.partitions);
+        match self.work().waiting.entry(key) {
+            Entry::Occupied(mut before) => {
+                before.get_mut().markers.partitions.extend(markers.partitions);
             }
-            _ => {
-                waiting.insert(key, Waiting { shard: shard.clone(), markers });
+            Entry::Vacant(place) => {
+                place.insert(Waiting { shard: shard.clone(), markers });
             }
         }
         self.arrived.notify_one();
     }
 
+    /// Drops what waits of other rounds; returns whether something of one is under way.
+    fn has_other_round(&self, key: &Key, round: u64) -> bool {
+        let mut work = self.work();
+        if work.waiting.get(key).is_some_and(|waiting| waiting.markers.round != round) {
+            work.waiting.remove(key);
+        }
+        work.under_way.get(key).is_some_and(|under_way| *under_way != round)
+    }
+
     fn take(&self) -> Vec<Waiting> {
-        let mut waiting = self.waiting();
+        let mut work = self.work();
         let mut taken = Vec::new();
         while taken.len() < TRANSACTIONS_MAX
-            && let Some((_, next)) = waiting.pop_first()
+            && let Some((key, next)) = work.waiting.pop_first()
         {
+            work.under_way.insert(key, next.markers.round);
             taken.push(next);
         }
-        if !waiting.is_empty() {
+        if !work.waiting.is_empty() {
             self.arrived.notify_one();
         }
         taken
     }
-}
 
-impl Waiting {
-    fn is_of(&self, shard: &ShardHandle<Transactions>, producer: Producer) -> bool {
-        self.shard.leader_epoch() == shard.leader_epoch() && self.markers.producer == producer
+    fn answered(&self) {
+        self.work().under_way.clear();
     }
 }
 
@@ -140,7 +156,12 @@ impl MarkerSender {
         let Some(image) = self.state().map(|state| state.image()) else { return };
         let mut answers = Vec::new();
         for markers in markers {
-            let (by_node, outcomes) = route(&image, &markers);
+            let (by_node, outcomes) = if self.has_other_round(shard, &markers) {
+                let again = |partition: &TopicPartition| (partition.clone(), MarkerOutcome::Again);
+                (BTreeMap::new(), markers.partitions.iter().map(again).collect())
+            } else {
+                route(&image, &markers)
+            };
             for (node, markers) in by_node {
                 self.queue(node).put(shard, markers);
             }
@@ -149,6 +170,13 @@ impl MarkerSender {
             }
         }
         report(shard, answers).await;
+    }
+
+    fn has_other_round(&self, shard: &ShardHandle<Transactions>, markers: &Markers) -> bool {
+        let key = (shard.partition(), Arc::clone(&markers.transactional_id));
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        // Each is asked: what waits is dropped.
+        nodes.values().filter(|queue| queue.has_other_round(&key, markers.round)).count() > 0
     }
 
     fn queue(self: &Arc<Self>, node: NodeId) -> Arc<Queue> {
@@ -185,6 +213,7 @@ impl MarkerSender {
                     BTreeMap::new()
                 }
             };
+            queue.answered();
             for (shard, answers) in answers(&taken, &codes) {
                 report(&shard, answers).await;
             }
@@ -325,7 +354,7 @@ fn answers(
 
 fn answer(markers: &Markers, outcomes: Vec<(TopicPartition, MarkerOutcome)>) -> MarkerAnswer {
     let transactional_id = Arc::clone(&markers.transactional_id);
-    MarkerAnswer { transactional_id, producer: markers.producer, outcomes }
+    MarkerAnswer { transactional_id, round: markers.round, producer: markers.producer, outcomes }
 }
 
 /// Tells a shard. One that does not serve is being read, or will be, and hands out its markers once more.

@@ -37,8 +37,8 @@ impl Kind for Transactions {
     type World = Option<Arc<TransactionConfig>>;
     type Attendant = Arc<MarkerSender>;
 
-    fn machine(_seed: u64) -> TransactionShard {
-        TransactionShard::new(settings::UNKNOWN)
+    fn machine(seed: u64) -> TransactionShard {
+        TransactionShard::new(settings::UNKNOWN, seed)
     }
 
     fn look(world: &mut Self::World, change: &Change<'_>) -> bool {
