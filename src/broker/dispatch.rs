@@ -425,7 +425,7 @@ impl Service for LocalService {
 }
 
 fn check_version(api: ApiKey, version: i16) -> Result<()> {
-    if api.is_served() && api.supports(version) {
+    if api.is_answered() && api.supports(version) {
         return Ok(());
     }
     let context = format!("{api} version {version} (known: {})", api.versions());

@@ -5,6 +5,8 @@
 //! in the metadata; another node is asked by AddPartitionsToTxn, as brokers of Apache Kafka do.
 
 mod peers;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -286,59 +288,4 @@ fn code_in(response: &AddPartitionsToTxnResponse, partition: &TopicPartition) ->
     found.map_or(ErrorCode::UnknownServerError, |result| {
         ErrorCode::from_i16(result.partition_error_code)
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::protocol::messages::add_partitions_to_txn::{
-        AddPartitionsToTxnPartitionResult, AddPartitionsToTxnResult, AddPartitionsToTxnTopicResult,
-    };
-
-    fn asked(partitions: &[(&str, i32)]) -> AddPartitionsRequest {
-        let partitions = partitions.iter().map(|(topic, id)| TopicPartition::new(*topic, *id));
-        AddPartitionsRequest {
-            transactional_id: "t".into(),
-            producer: Producer { id: ProducerId(7), epoch: 3 },
-            partitions: partitions.collect(),
-            version: 2,
-        }
-    }
-
-    #[test]
-    fn another_node_is_asked_for_each_partition_once() {
-        let request = between_brokers(&asked(&[("a", 1), ("b", 0), ("a", 0)]), AddOrVerify::Verify);
-        let [transaction] = &*request.transactions else { panic!("not one") };
-        assert!(transaction.verify_only);
-        let topics: Vec<(&str, &[i32])> =
-            transaction.topics.iter().map(|one| (one.name.as_str(), &*one.partitions)).collect();
-        assert_eq!(topics, [("a", &[0, 1][..]), ("b", &[0])]);
-        assert!(
-            !between_brokers(&asked(&[("a", 1)]), AddOrVerify::Add).transactions[0].verify_only
-        );
-    }
-
-    #[test]
-    fn what_a_node_answers_is_found_and_what_it_leaves_out_is_an_error() {
-        let result = AddPartitionsToTxnPartitionResult {
-            partition_index: 1,
-            partition_error_code: ErrorCode::ProducerFenced.to_i16(),
-        };
-        let topic =
-            AddPartitionsToTxnTopicResult { name: "a".into(), results_by_partition: vec![result] };
-        let mut response = AddPartitionsToTxnResponse {
-            results_by_transaction: vec![AddPartitionsToTxnResult {
-                transactional_id: "t".into(),
-                topic_results: vec![topic],
-            }],
-            ..Default::default()
-        };
-        let code = |response: &_, partition| {
-            for_leaders(code_in(response, &TopicPartition::new("a", partition)))
-        };
-        assert_eq!(code(&response, 1), ErrorCode::InvalidProducerEpoch);
-        assert_eq!(code(&response, 0), ErrorCode::UnknownServerError);
-        response.error_code = ErrorCode::ClusterAuthorizationFailed.to_i16();
-        assert_eq!(code(&response, 1), ErrorCode::ClusterAuthorizationFailed);
-    }
 }

@@ -488,7 +488,7 @@ fn after_a_restart_all_markers_are_handed_out_once_more() {
 #[test]
 fn many_transactions_end_at_once() {
     let mut rig = Rig::new(2);
-    for index in 0..2500 {
+    for index in 0..10_000 {
         let id = format!("t{index}");
         let producer = rig.init_of(&id, None).unwrap();
         rig.add_of(&id, producer, ONE, 2).unwrap();
@@ -505,13 +505,13 @@ fn many_transactions_end_at_once() {
             rig.fared(markers, MarkerOutcome::Written);
         }
     }
-    assert_eq!(ended, 2500);
+    assert_eq!(ended, 10_000);
     let list = ListTransactionsRequest { duration_ms: -1, ..ListTransactionsRequest::default() };
     let TransactionReply::Listed(listed) = rig.tell(TransactionRequest::List(list)) else {
         panic!("not a list")
     };
     assert!(listed.iter().all(|one| one.state == TransactionState::CompleteAbort));
-    assert_eq!(listed.len(), 2500);
+    assert_eq!(listed.len(), 10_000);
 }
 
 #[test]
