@@ -13,11 +13,14 @@ const BATCH_OVERHEAD: usize = 512;
 /// The most bytes that a record takes besides key and value.
 const RECORD_OVERHEAD: usize = 40;
 
+/// Answers, and to whom.
+pub(super) type Replies<K> = Vec<(RequestId, ReplyOf<K>)>;
+
 /// Records that go to the log together, and the answers that follow them.
 pub(super) struct Batch<K: Kind> {
     builder: BatchBuilder,
     now: TimestampMs,
-    pub(super) replies: Vec<(RequestId, ReplyOf<K>)>,
+    pub(super) replies: Replies<K>,
 }
 
 impl<K: Kind> Batch<K> {
@@ -55,7 +58,7 @@ impl<K: Kind> Batch<K> {
     }
 
     /// The records as bytes, if there are any.
-    pub(super) fn records(self) -> Result<(Option<Bytes>, Vec<(RequestId, ReplyOf<K>)>)> {
+    pub(super) fn records(self) -> Result<(Option<Bytes>, Replies<K>)> {
         let Self { builder, replies, .. } = self;
         let records = if builder.is_empty() { None } else { Some(builder.finish()?) };
         Ok((records, replies))

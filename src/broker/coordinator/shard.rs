@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::ahead::Ahead;
-use super::batch::Batch;
+use super::batch::{Batch, Replies};
 use super::fencing::{self, Proof};
 use super::kind::{Kind, NewsOf, RecordOf, ReplyOf, RequestOf};
 use super::replay;
@@ -63,7 +63,7 @@ struct InFlight<K: Kind> {
     appended: Option<Appended>,
     /// Whether records of later appends may presume those of this one.
     is_presumed: bool,
-    replies: Vec<(RequestId, ReplyOf<K>)>,
+    replies: Replies<K>,
 }
 
 /// Everything that the task owns.
@@ -295,7 +295,7 @@ impl<K: Kind> ShardTask<K> {
         &mut self,
         append: Option<Append>,
         is_presumed: bool,
-        replies: Vec<(RequestId, ReplyOf<K>)>,
+        replies: Replies<K>,
     ) -> Result<()> {
         #[cfg(feature = "sim")]
         let append = append.filter(|_| !is_planted(Mutation::ForgetsOffsets));

@@ -14,10 +14,13 @@ use std::sync::Arc;
 use super::record::{GroupRecord, OffsetKey, OffsetValue};
 use crate::types::{ProducerId, TopicId};
 
+/// By topic and partition.
+type Topics<V> = BTreeMap<Arc<str>, BTreeMap<i32, V>>;
+
 /// Something for each partition of each topic that a group reads; never an empty map below the first.
 #[derive(Debug)]
 struct ByPartition<V> {
-    groups: BTreeMap<Arc<str>, BTreeMap<Arc<str>, BTreeMap<i32, V>>>,
+    groups: BTreeMap<Arc<str>, Topics<V>>,
 }
 
 impl<V> Default for ByPartition<V> {
