@@ -11,7 +11,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::broker::connection::BoxFuture;
-use crate::broker::coordinator::{GroupCoordinators, ShardParts};
+use crate::broker::coordinator::{
+    GroupCoordinators, MarkerSender, ShardParts, TransactionCoordinators,
+};
 use crate::broker::log_threads::LogThreads;
 use crate::broker::metadata_log::{MetadataLog, Question, QuorumStatus};
 use crate::broker::parking::Parking;
@@ -111,8 +113,16 @@ fn state(env: &Env, directory: &Path) -> BrokerState {
         storage: Arc::clone(&storage),
         log_threads: Arc::clone(&log_threads),
         broker_epoch: Arc::default(),
+        throttles: Arc::default(),
     };
     let replication = Replication::new(parts, TaskTracker::new(), CancellationToken::new());
+    let shards = ShardParts {
+        env: env.clone(),
+        log_threads: Arc::clone(&log_threads),
+        tasks: TaskTracker::new(),
+        stop: CancellationToken::new(),
+    };
+    let markers = MarkerSender::new(shards.tasks.clone(), shards.stop.clone());
     BrokerState::new(Parts {
         env: env.clone(),
         identity: Identity { node_id: ME, bound: Vec::new() },
@@ -120,12 +130,8 @@ fn state(env: &Env, directory: &Path) -> BrokerState {
         metadata: Arc::new(NoLog),
         partitions: Partitions::new(around, storage),
         replication,
-        coordinators: GroupCoordinators::new(ShardParts {
-            env: env.clone(),
-            log_threads: Arc::clone(&log_threads),
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
-        }),
+        coordinators: GroupCoordinators::new(shards.clone(), ()),
+        transactions: TransactionCoordinators::new(shards, markers),
         log_threads,
         parking,
     })
@@ -385,4 +391,28 @@ async fn logs_whose_deletion_panics_are_left_behind_and_nothing_else() {
     rig.follow(&both);
     assert_eq!(disk.renames.load(Ordering::SeqCst), 0);
     assert_eq!(rig.open(), ["b-0"]);
+}
+
+#[tokio::test]
+async fn what_is_being_deleted_is_unknown_before_the_image_says_so() {
+    let mut rig = Rig::new();
+    rig.follow(&create("a", 1, 1));
+    rig.follow(&create("b", 2, 1));
+    let update = rig.change(&[remove(1)]);
+    let config = BrokerConfig::default();
+    let change = super::Change {
+        delta: &update.delta,
+        image: &update.image,
+        config: &config,
+        has_new_config: false,
+    };
+    rig.state.partitions().apply(&change);
+    let code = |rig: &Rig, topic: &str| rig.partition(topic, 0).err().map(|error| error.code());
+    assert!(rig.state.image().topic("a").is_some());
+    assert_eq!(code(&rig, "a"), Some(ErrorCode::UnknownTopicOrPartition));
+    assert_eq!(code(&rig, "b"), None);
+    // A topic of the same name is another one.
+    rig.state.follow(&update);
+    rig.follow(&create("a", 3, 1));
+    assert_eq!(code(&rig, "a"), None);
 }

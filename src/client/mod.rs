@@ -33,6 +33,7 @@ mod recount;
 pub mod registry;
 mod route;
 pub mod scan;
+mod silence;
 mod snapshot;
 mod worker_pool;
 pub mod write;

@@ -26,6 +26,8 @@ pub struct BrokerConfig {
     pub coordinator: super::CoordinatorConfig,
     /// `log.cleaner.*`.
     pub cleaner: CleanerConfig,
+    /// The settings for transactions.
+    pub transactions: super::TransactionsConfig,
     /// The settings of a node among others.
     pub cluster: ClusterConfig,
     /// `connections.max.idle.ms`.
@@ -189,6 +191,7 @@ impl BrokerConfig {
             auto_create_topics_enable: false,
             broker_rack: None,
             coordinator: super::CoordinatorConfig::default(),
+            transactions: super::TransactionsConfig::default(),
             cleaner: CleanerConfig::default(),
             cluster: ClusterConfig::default(),
             connections_max_idle_ms: 0,
@@ -253,6 +256,7 @@ impl BrokerConfig {
             imbalance_check_seconds: config.number("leader.imbalance.check.interval.seconds")?,
         };
         config.coordinator = super::CoordinatorConfig::read(&config)?;
+        config.transactions = super::TransactionsConfig::read(&config)?;
         config.connections_max_idle_ms = config.number("connections.max.idle.ms")?;
         config.default_replication_factor = config.number("default.replication.factor")?;
         config.delete_topic_enable = config.boolean("delete.topic.enable")?;

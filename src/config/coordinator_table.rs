@@ -1,12 +1,11 @@
-//! The settings of a broker for groups, transactions and telemetry, in the order of their names.
-//! Those for transactions and telemetry belong to features that do not exist yet: they are reported,
-//! and cannot be changed.
+//! The settings of a broker for groups and telemetry, in the order of their names. That for telemetry belongs to a
+//! feature that does not exist yet: it is reported, and cannot be changed.
 
 use super::broker_table::broker;
-use super::definition::ConfigType::{Boolean, Int, List, Long, Short, String};
+use super::definition::ConfigType::{Int, List, Long, Short, String};
 use super::definition::Definition;
 use super::definition::UpdateMode::{ClusterWide, ReadOnly};
-use super::definition::Validator::{Any, AtLeast, Check, EachOneOf};
+use super::definition::Validator::{AtLeast, Check, EachOneOf};
 
 const MIGRATION_POLICIES: [&str; 4] = ["disabled", "upgrade", "downgrade", "bidirectional"];
 
@@ -19,22 +18,6 @@ fn check_migration_policy(value: &str) -> Result<(), std::string::String> {
 }
 
 pub(super) const COORDINATOR: &[Definition] = &[
-    broker!(
-        "add.partitions.to.txn.retry.backoff.max.ms",
-        Int,
-        "100",
-        AtLeast(0),
-        ReadOnly,
-        "How long a producer's batch may wait for the end of its transaction before, which is still being written."
-    ),
-    broker!(
-        "add.partitions.to.txn.retry.backoff.ms",
-        Int,
-        "20",
-        AtLeast(1),
-        ReadOnly,
-        "How long it waits before the transaction coordinator is asked again."
-    ),
     broker!(
         "group.consumer.assignment.interval.ms",
         Int,
@@ -227,61 +210,6 @@ pub(super) const COORDINATOR: &[Definition] = &[
         AtLeast(1),
         ReadOnly,
         "The largest push of client metrics."
-    )
-    .idle(),
-    broker!(
-        "transaction.max.timeout.ms",
-        Int,
-        "900000",
-        AtLeast(1),
-        ReadOnly,
-        "The longest timeout that a transaction may have."
-    )
-    .idle(),
-    broker!(
-        "transaction.partition.verification.enable",
-        Boolean,
-        "true",
-        Any,
-        ClusterWide,
-        "Ask the transaction coordinator before the first batch of a transaction is appended to a partition."
-    ),
-    // One copy until there are clusters; Kafka's default is 2.
-    broker!(
-        "transaction.state.log.min.isr",
-        Int,
-        "1",
-        AtLeast(1),
-        ReadOnly,
-        "min.insync.replicas of the topic that holds transactions."
-    )
-    .idle(),
-    broker!(
-        "transaction.state.log.num.partitions",
-        Int,
-        "50",
-        AtLeast(1),
-        ReadOnly,
-        "The number of partitions of the topic that holds transactions."
-    )
-    .idle(),
-    // One copy until there are clusters; Kafka's default is 3.
-    broker!(
-        "transaction.state.log.replication.factor",
-        Short,
-        "1",
-        AtLeast(1),
-        ReadOnly,
-        "The number of replicas of the topic that holds transactions."
-    )
-    .idle(),
-    broker!(
-        "transactional.id.expiration.ms",
-        Int,
-        "604800000",
-        AtLeast(1),
-        ReadOnly,
-        "How long an unused transactional id is remembered."
     )
     .idle(),
 ];

@@ -89,8 +89,18 @@ impl ProducerState {
         self.batches.back().map_or(Offset::UNKNOWN, |batch| batch.last_offset)
     }
 
+    /// Whether a marker of an epoch must be of a newer one than the transaction. From transaction version 2 on it is, but
+    /// for the last epoch there is, and for a marker that is written once more after the transaction has ended.
+    #[must_use]
+    pub fn must_be_raised(&self, epoch: ProducerEpoch, transaction_version: i16) -> bool {
+        transaction_version >= 2
+            && self.current_txn_first_offset.is_some()
+            && epoch != ProducerEpoch(i16::MAX)
+    }
+
     /// Whether a transaction of this epoch is open. One of an older epoch may have ended elsewhere.
-    pub(super) fn has_open_transaction(&self, epoch: ProducerEpoch) -> bool {
+    #[must_use]
+    pub fn has_open_transaction(&self, epoch: ProducerEpoch) -> bool {
         self.current_txn_first_offset.is_some() && self.epoch == epoch
     }
 
@@ -274,7 +284,11 @@ impl Producers {
             return known.map_or(Ok(()), |state| check_epoch(header, state, false));
         };
         let Some(state) = known else { return Ok(()) };
-        check_epoch(header, state, transaction_version >= 2)?;
+        check_epoch(
+            header,
+            state,
+            state.must_be_raised(header.producer_epoch, transaction_version),
+        )?;
         if marker.coordinator_epoch < state.coordinator_epoch {
             let (epoch, newer) = (marker.coordinator_epoch, state.coordinator_epoch);
             let detail = format!("a coordinator of epoch {epoch} ends it, and {newer} was there");

@@ -152,8 +152,12 @@ fn a_marker_is_checked_by_its_epoch_its_version_and_its_coordinator() {
     producers.apply(&marker_at(5, 20), ends(true, 8), TimestampMs(0));
     assert_eq!(check(&producers, 6, 7, 2), Err(ErrorCode::TransactionCoordinatorFenced));
     assert_eq!(check(&producers, 6, 8, 2), Ok(()));
-    assert_eq!(check(&producers, 5, 8, 2), stale, "the same marker again");
+    assert_eq!(check(&producers, 5, 8, 2), Ok(()), "the same marker again");
     assert_eq!(check(&producers, 5, 8, 1), Ok(()));
+    assert_eq!(check(&producers, 4, 8, 2), stale);
+    // There is no epoch after the last one.
+    producers.apply(&transactional(i16::MAX, 0, 30), None, TimestampMs(0));
+    assert_eq!(check(&producers, i16::MAX, 8, 2), Ok(()));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::segment::{ReadBatches, SegmentRead, Want};
 use super::shared::Shared;
 use super::verification::{FirstBatch, Guard};
 use crate::error::{Error, ErrorCode, Result};
-use crate::types::{LeaderEpoch, Offset, Stored, TimestampMs};
+use crate::types::{LeaderEpoch, Offset, ProducerId, Stored, TimestampMs};
 
 /// What to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -325,6 +325,18 @@ impl LogReader {
         self.shared.producers().states().cloned().collect()
     }
 
+    /// One of them.
+    #[must_use]
+    pub fn producer(&self, id: ProducerId) -> Option<ProducerState> {
+        self.shared.producers().get(id).cloned()
+    }
+
+    /// What begins the verification of transactions.
+    #[must_use]
+    pub fn verifier(&self) -> Verifier {
+        Verifier { shared: Arc::clone(&self.shared) }
+    }
+
     /// Where `read_committed` consumers must stop: the start of the first transaction that is open or
     /// whose end is not yet below the high watermark.
     #[must_use]
@@ -373,6 +385,12 @@ impl Verifier {
             }
         }
         Ok(Some(self.shared.verifications().begin(batch, now)))
+    }
+
+    /// Whether a verification that has begun still counts.
+    #[must_use]
+    pub fn accepts(&self, producer: ProducerId, guard: Guard) -> bool {
+        self.shared.verifications().accept(producer, Some(guard))
     }
 
     /// The coordinator refused for good: the guard is worth nothing any more.

@@ -22,6 +22,8 @@ pub mod metadata;
 pub mod purgatory;
 pub mod quorum;
 pub mod replica;
+pub mod replication_quota;
+pub mod transaction;
 
 /// Events and time in, effects out.
 pub trait Machine {

@@ -37,6 +37,7 @@ mod batches;
 mod compare;
 mod difference_table;
 mod differences;
+mod frameworks;
 mod groups;
 mod histories;
 #[path = "../support/history/mod.rs"]
@@ -53,6 +54,7 @@ mod scan;
 #[path = "../support/three.rs"]
 mod three;
 mod tools;
+mod transactions;
 mod transcript;
 mod wire_classic;
 #[path = "../support/wire_client.rs"]
@@ -66,3 +68,6 @@ mod wire_metadata;
 mod wire_offsets;
 mod wire_produce;
 mod wire_topics;
+mod wire_transaction_logs;
+mod wire_transaction_offsets;
+mod wire_transactions;

@@ -9,7 +9,6 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::Partition;
@@ -79,12 +78,9 @@ impl Appending {
     }
 
     /// Records of a coordinator that became active in `epoch`.
-    pub(in crate::broker) fn own(records: Bytes, epoch: LeaderEpoch) -> (Self, Appended) {
+    pub(in crate::broker) fn own(append: Append, epoch: LeaderEpoch) -> (Self, Appended) {
         let (reply, receiver) = oneshot::channel();
-        (
-            Self { append: Append::own(records), epoch: Some(epoch), acks: Acks::All, reply },
-            receiver,
-        )
+        (Self { append, epoch: Some(epoch), acks: Acks::All, reply }, receiver)
     }
 
     fn refuse(self, error: Error) {

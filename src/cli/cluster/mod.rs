@@ -4,6 +4,7 @@ mod describe;
 mod elect;
 mod moves;
 mod targets;
+mod throttle;
 mod voters;
 
 use clap::Subcommand;

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::request::{self, Answers, Built, Unbuildable, refusal};
 use super::trouble::Troubles;
@@ -159,7 +160,13 @@ impl Sender {
         }
     }
 
-    fn produce(&mut self, node: NodeId, route: &Route, mut batches: Batches, snapshot: &Snapshot) {
+    fn produce(
+        &mut self,
+        node: NodeId,
+        route: &Arc<Route>,
+        mut batches: Batches,
+        snapshot: &Snapshot,
+    ) {
         let timeout = self.inner.cluster.config.request_timeout;
         let acks = self.inner.config.acks;
         let built = request::build(route, &mut batches, snapshot, acks, timeout);
@@ -168,8 +175,10 @@ impl Sender {
             Err(unbuildable) => return self.refuse(batches, &unbuildable),
         };
         let answer = route.start(request, version, timeout, acks != Acks::None);
+        let (cluster, route) = (Arc::clone(&self.inner.cluster), Arc::clone(route));
         self.driver.start_request(node, async move {
-            Event::Answered { node, batches, version, result: answer.await }
+            let result = cluster.unless_gone((node, &route), Duration::ZERO, answer).await;
+            Event::Answered { node, batches, version, result }
         });
     }
 
@@ -324,8 +333,7 @@ impl Sender {
         self.asking_id = true;
         let inner = Arc::clone(&self.inner);
         self.driver.start(async move {
-            let ask = async {
-                let route = inner.cluster.any_route().await?;
+            let ask = async |route: Arc<Route>| {
                 let request = InitProducerIdRequest {
                     transactional_id: None,
                     transaction_timeout_ms: i32::MAX,
@@ -333,7 +341,7 @@ impl Sender {
                 };
                 route.call(request, inner.cluster.config.request_timeout).await
             };
-            Event::GotProducerId(ask.await)
+            Event::GotProducerId(inner.cluster.ask_any(ask).await)
         });
     }
 

@@ -404,6 +404,23 @@ fn a_controller_that_begins_to_lead_gives_everybody_a_whole_session() {
 }
 
 #[test]
+fn the_silence_of_the_leader_before_counts_up_to_half_a_session() {
+    for (last, fenced_at) in [(57_000, 66_000), (0, 64_500), (60_000, 69_000), (70_000, 69_000)] {
+        let mut cluster = Cluster::with_brokers(3, &[]);
+        cluster.pass_until(5_000);
+        cluster.controller.restore(cluster.controller.image().clone());
+        cluster.controller.note_silence(Some((NodeId(2), Duration::from_millis(last))));
+        cluster.now = 60_000;
+        cluster.tick();
+        cluster.pass_until(fenced_at - 1);
+        assert!(!cluster.is_fenced(2), "{last}");
+        cluster.pass_until(fenced_at);
+        assert!(cluster.is_fenced(2), "{last}");
+        assert_eq!(cluster.is_fenced(3), fenced_at == 69_000, "{last}");
+    }
+}
+
+#[test]
 fn the_broker_beside_the_controller_needs_no_heartbeat() {
     let mut cluster = Cluster::with_brokers(1, &[]);
     assert_eq!(cluster.controller.next_deadline(), None);
@@ -732,6 +749,28 @@ fn a_feature_that_was_turned_off_stays_off() {
     assert!(cluster.controller.image().features().all(|(name, _)| &**name != "group.version"));
     cluster.ask(update(1, UpgradeType::Upgrade)).unwrap();
     assert_eq!(cluster.controller.image().feature("group.version"), 1);
+}
+
+#[test]
+fn an_older_cluster_keeps_its_version_of_transactions() {
+    let version = |cluster: &Cluster| cluster.controller.image().feature("transaction.version");
+    let new = Cluster::new();
+    assert_eq!(version(&new), 2);
+    let config = BrokerConfig::resolve(&ConfigMap::new()).unwrap();
+    let controller = Controller::new(NodeId(1), config, MetadataImage::empty(), [3, 4]);
+    let mut older = Cluster { controller, now: 0 };
+    let feature = |name: &str, level| MetadataRecord::Feature { name: name.into(), level };
+    let before = [feature("group.version", 1), feature("metadata.version", 30)];
+    older.controller.apply_all(&before).unwrap();
+    for _ in 0..2 {
+        older.ask(Bootstrap { cluster_id: "c".into(), is_proposal: true }).unwrap();
+        assert_eq!(version(&older), 0);
+        assert!(older.controller.image().has_decided("transaction.version"));
+    }
+    let feature = "transaction.version".into();
+    let update = FeatureUpdate { feature, level: 2, upgrade: UpgradeType::Upgrade };
+    older.ask(UpdateFeatures { updates: vec![update], validate_only: false }).unwrap();
+    assert_eq!(version(&older), 2);
 }
 
 /// Moves partition 0 of topic `t`.
