@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::coop::consume_budget;
@@ -27,7 +28,7 @@ use super::partition::{Acks, Appended, Appending, Partition, Queued};
 use super::watchdog::Watchdog;
 use crate::env::{Clock, Env, Queue, Thread};
 use crate::error::{Error, ErrorCode, Result};
-use crate::log::{Append, Log};
+use crate::log::{Append, Guard, Log};
 use crate::record::{Batch, Compression};
 use crate::types::LeaderEpoch;
 
@@ -137,7 +138,8 @@ impl LogThreads {
         sender.send(task).await.map_err(|_closed| Error::Closed { what: "the broker" })
     }
 
-    /// Appends a producer's batch, or queues it. Appends to one partition happen in the order of these calls.
+    /// Appends a producer's batch, with the guard of its verification, or queues it. Appends to one partition happen in
+    /// the order of these calls.
     ///
     /// # Errors
     ///
@@ -146,13 +148,36 @@ impl LogThreads {
     pub(super) async fn append(
         &self,
         partition: &Arc<Partition>,
-        batch: Batch,
+        (batch, guard): (Batch, Option<Guard>),
         acks: Acks,
+    ) -> Result<Appended> {
+        let quick = is_quick(&batch);
+        self.bring(partition, Appending::produced(batch, guard, acks), quick).await
+    }
+
+    /// Appends the end of a transaction, or queues it, with `acks=all`.
+    ///
+    /// # Errors
+    ///
+    /// As [`LogThreads::append`].
+    pub(super) async fn append_marker(
+        &self,
+        partition: &Arc<Partition>,
+        batch: Bytes,
+        transaction_version: i16,
+    ) -> Result<Appended> {
+        let appending = Appending::marker(batch, transaction_version);
+        self.bring(partition, appending, true).await
+    }
+
+    async fn bring(
+        &self,
+        partition: &Arc<Partition>,
+        (appending, receiver): (Appending, Appended),
+        quick: bool,
     ) -> Result<Appended> {
         // Held to the end: the threads, and with them the logs, do not end while there is a sender.
         let sender = self.sender(partition)?;
-        let quick = is_quick(&batch);
-        let (appending, receiver) = Appending::produced(batch, acks);
         let mut appending = Some(appending);
         if quick {
             self.append_here(partition, &mut appending);

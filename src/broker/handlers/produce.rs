@@ -15,7 +15,12 @@
 //! for zstd before v7; CORRUPT_MESSAGE, MESSAGE_TOO_LARGE, INVALID_TIMESTAMP and those of idempotence
 //! from the log; NOT_LEADER_OR_FOLLOWER; NOT_ENOUGH_REPLICAS; REQUEST_TIMED_OUT;
 //! KAFKA_STORAGE_ERROR when the disk is full or failed; INVALID_TOPIC_EXCEPTION for internal topics.
-//! Not served: transactions. A transactional batch is refused with INVALID_TXN_STATE.
+//! Transactions: what begins one in a partition is verified by its coordinator first, or added to the transaction from v12 on;
+//! later requests of the connection wait meanwhile. INVALID_PRODUCER_EPOCH; INVALID_TXN_STATE, from v11 on TRANSACTION_ABORTABLE, for what
+//! is in no transaction; CONCURRENT_TRANSACTIONS (before v12 NOT_ENOUGH_REPLICAS) while the one before is ended; NOT_ENOUGH_REPLICAS
+//! while the coordinator cannot be asked; INVALID_PRODUCER_ID_MAPPING; TRANSACTIONAL_ID_AUTHORIZATION_FAILED without an id.
+
+mod verification;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +29,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use self::verification::Verification;
 use super::common;
 use super::topics::{TopicKey, Topics};
 use crate::broker::dispatch::{Answer, Call};
@@ -32,6 +38,7 @@ use crate::broker::listener::Reached;
 use crate::broker::partition::{Acks, AppendAnswer};
 use crate::broker::state::BrokerState;
 use crate::error::{Error, ErrorCode, Result};
+use crate::log::Guard;
 use crate::machine::metadata::is_internal_topic;
 use crate::protocol::messages::produce::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceData,
@@ -59,20 +66,34 @@ pub(in crate::broker) async fn handle(call: &Call<'_>, request: &ProduceRequest)
     let timeout = Duration::from_millis(request.timeout_ms.max(0).unsigned_abs().into());
     let deadline = (acks != Some(Acks::Leader)).then(|| Instant::now() + timeout);
     let known = Topics::of(call);
+    let mut verified = match acks {
+        Some(_) => verification::verify(call, request, &known).await,
+        None => Ok(Verification::default()),
+    };
     let mut topics = Vec::with_capacity(request.topic_data.len());
-    for topic in &request.topic_data {
+    for (topic_place, topic) in request.topic_data.iter().enumerate() {
         let mut partitions = Vec::with_capacity(topic.partition_data.len());
-        for partition in &topic.partition_data {
+        for (place, partition) in topic.partition_data.iter().enumerate() {
             if !topics.is_empty() || !partitions.is_empty() {
                 // Whoever the append before woke is not to wait behind this one if the disk stands still.
                 tokio::task::yield_now().await;
             }
             let pending = match acks {
                 None => Pending::Done(failed(partition.index, &bad_acks(request.acks))),
-                Some(acks) => match begin(call, request, (&known, topic, partition), acks).await {
-                    Ok(receiver) => Pending::Waiting { index: partition.index, receiver },
-                    Err(error) => Pending::Done(failed(partition.index, &error)),
-                },
+                Some(acks) => {
+                    let guard = match &mut verified {
+                        Ok(verified) => verified.take((topic_place, place)),
+                        Err(all) => Err(Error::kafka(all.code(), all.to_string())),
+                    };
+                    let begun = match guard {
+                        Ok(guard) => begin(call, (&known, topic, partition), acks, guard).await,
+                        Err(error) => Err(error),
+                    };
+                    match begun {
+                        Ok(receiver) => Pending::Waiting { index: partition.index, receiver },
+                        Err(error) => Pending::Done(failed(partition.index, &error)),
+                    }
+                }
             };
             partitions.push(pending);
         }
@@ -114,9 +135,9 @@ fn refuse_unanswered(response: &ProduceResponse) -> Result<()> {
 /// Checks one partition's records and queues them for its log.
 async fn begin(
     call: &Call<'_>,
-    request: &ProduceRequest,
     (known, topic, data): (&Topics, &TopicProduceData, &PartitionProduceData),
     acks: Acks,
+    guard: Option<Guard>,
 ) -> Result<oneshot::Receiver<Result<AppendAnswer>>> {
     let version = call.context.api_version;
     let known = known.find(TopicKey::of(&topic.name, topic.topic_id, version >= 13))?;
@@ -126,13 +147,13 @@ async fn begin(
     }
     let partition = call.state.partitions().leader(known, data.index)?;
     let records = data.records.clone().unwrap_or_default().into_bytes();
-    let batch = take_batch(&records, version, request.transactional_id.is_some())
+    let batch = take_batch(&records, version)
         .map_err(|error| common::at(&known.name, data.index, error))?;
-    call.state.log_threads().append(&partition, batch, acks).await
+    call.state.log_threads().append(&partition, (batch, guard), acks).await
 }
 
 /// The one batch of a partition, with what the version of the request demands of it; the log checks the rest.
-fn take_batch(records: &Bytes, version: i16, transactional: bool) -> Result<Batch> {
+fn take_batch(records: &Bytes, version: i16) -> Result<Batch> {
     let invalid = |context: &str| Error::kafka(ErrorCode::InvalidRecord, context);
     if records.is_empty() {
         return Err(invalid("a produce request needs one record batch per partition"));
@@ -154,10 +175,6 @@ fn take_batch(records: &Bytes, version: i16, transactional: bool) -> Result<Batc
     }
     if header.is_control() {
         return Err(invalid("clients may not write control records"));
-    }
-    if transactional || header.is_transactional() {
-        let context = "transactions are not served by this version";
-        return Err(Error::kafka(ErrorCode::InvalidTxnState, context));
     }
     Ok(batch)
 }

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::Partition;
@@ -16,7 +17,7 @@ use super::role::{Ledger, closed};
 #[cfg(feature = "sim")]
 use crate::env::sim::{Mutation, is_planted};
 use crate::error::{Error, ErrorCode, Result};
-use crate::log::{Append, AppendInfo};
+use crate::log::{Append, AppendInfo, Guard};
 use crate::record::Batch;
 use crate::types::{LeaderEpoch, Offset, TimestampMs};
 
@@ -69,12 +70,20 @@ pub(in crate::broker) struct Appending {
 
 impl Appending {
     /// A producer's batch, in whatever epoch it comes. The receiver is answered when `acks` is reached.
-    pub(in crate::broker) fn produced(batch: Batch, acks: Acks) -> (Self, Appended) {
+    pub(in crate::broker) fn produced(
+        batch: Batch,
+        guard: Option<Guard>,
+        acks: Acks,
+    ) -> (Self, Appended) {
         let (reply, receiver) = oneshot::channel();
-        (
-            Self { append: Append::Produced { batch, guard: None }, epoch: None, acks, reply },
-            receiver,
-        )
+        (Self { append: Append::Produced { batch, guard }, epoch: None, acks, reply }, receiver)
+    }
+
+    /// The end of a transaction, in whatever epoch it comes.
+    pub(in crate::broker) fn marker(batch: Bytes, transaction_version: i16) -> (Self, Appended) {
+        let (reply, receiver) = oneshot::channel();
+        let append = Append::Marker { batch, transaction_version };
+        (Self { append, epoch: None, acks: Acks::All, reply }, receiver)
     }
 
     /// Records of a coordinator that became active in `epoch`.

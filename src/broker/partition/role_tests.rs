@@ -98,7 +98,7 @@ fn append(partition: &Partition) -> Appended {
 }
 
 fn append_as(partition: &Partition, acks: Acks) -> Appended {
-    let (appending, answer) = Appending::produced(Batch::parse(&records()).unwrap(), acks);
+    let (appending, answer) = Appending::produced(Batch::parse(&records()).unwrap(), None, acks);
     partition.append_now(appending, NOW);
     answer
 }

@@ -1,0 +1,172 @@
+//! WriteTxnMarkers: v1-v2.
+//!
+//! Behaviour: the coordinator of a transaction, or an administrator who ends one that hangs, has its end written into
+//! partitions that are led here; answered per partition when the marker is committed. In a partition of the topic of offsets the
+//! coordinator of its groups writes the marker, and knows what it decides when it is answered. A marker is written also
+//! where the producer has nothing. Versions: v2 the version of transactions that the coordinator goes by (KIP-1228): from 2 on
+//! a marker that ends something is of a newer epoch than what it ends. Errors, per partition: UNKNOWN_TOPIC_OR_PARTITION;
+//! NOT_LEADER_OR_FOLLOWER, also while the coordinator of the groups is not ready; NOT_ENOUGH_REPLICAS;
+//! INVALID_PRODUCER_EPOCH for a marker of an epoch that is over; TRANSACTION_COORDINATOR_FENCED for one of an older coordinator than
+//! the last; REQUEST_TIMED_OUT; KAFKA_STORAGE_ERROR.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::topics::{TopicKey, Topics};
+use crate::broker::coordinator::OFFSETS_TOPIC;
+use crate::broker::dispatch::{Answer, Call};
+use crate::broker::partition::Appended;
+use crate::broker::state::BrokerState;
+use crate::error::{Error, ErrorCode, Result};
+use crate::machine::coordinator::{Producer, TransactionEnd};
+use crate::protocol::Str;
+use crate::protocol::messages::write_txn_markers::{
+    WritableTxnMarker, WritableTxnMarkerPartitionResult, WritableTxnMarkerResult,
+    WritableTxnMarkerTopicResult, WriteTxnMarkersRequest, WriteTxnMarkersResponse,
+};
+use crate::record::control::TransactionMarker;
+use crate::types::{ProducerEpoch, ProducerId};
+
+/// How long a marker may take; as in Kafka, by default.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(30);
+
+/// One partition of one marker.
+struct Pending {
+    topic: Str,
+    index: i32,
+    what: What,
+}
+
+enum What {
+    /// It is handed to the log.
+    Appended(Appended),
+    /// The coordinator of the groups is to write it.
+    Groups(TransactionEnd),
+    Failed(ErrorCode),
+}
+
+pub(in crate::broker) async fn handle(
+    call: &Call<'_>,
+    request: &WriteTxnMarkersRequest,
+) -> Result<Answer> {
+    let deadline = Instant::now() + WRITTEN_WITHIN;
+    let known = Topics::of(call);
+    let mut pending = Vec::new();
+    for marker in &request.markers {
+        for topic in &marker.topics {
+            for &index in &topic.partition_indexes {
+                let what = match begin(call, &known, marker, (&topic.name, index)).await {
+                    Ok(what) => what,
+                    Err(error) => What::Failed(error.code()),
+                };
+                let topic = topic.name.clone();
+                pending.push((marker.producer_id, Pending { topic, index, what }));
+            }
+        }
+    }
+    let state = Arc::clone(call.state);
+    Ok(Answer::Later(Box::pin(async move {
+        let written = pending.into_iter().map(|(producer, one)| {
+            let state = &state;
+            async move {
+                let code =
+                    match tokio::time::timeout_at(deadline, written(state, one.what, one.index))
+                        .await
+                    {
+                        Ok(code) => code,
+                        Err(_elapsed) => ErrorCode::RequestTimedOut,
+                    };
+                (producer, one.topic, one.index, code)
+            }
+        });
+        let written = futures::future::join_all(written).await;
+        let mut response = WriteTxnMarkersResponse::default();
+        for (producer, topic, index, code) in written {
+            fill(&mut response, producer, (topic, index), code);
+        }
+        Ok(response.into())
+    })))
+}
+
+/// Hands a marker to its partition.
+async fn begin(
+    call: &Call<'_>,
+    known: &Topics,
+    marker: &WritableTxnMarker,
+    (name, index): (&Str, i32),
+) -> Result<What> {
+    let topic = known.find(TopicKey::Name(name))?;
+    let partition = call.state.partitions().leader(topic, index)?;
+    let (producer_id, epoch) =
+        (ProducerId(marker.producer_id), ProducerEpoch(marker.producer_epoch));
+    let (committed, coordinator_epoch) = (marker.transaction_result, marker.coordinator_epoch);
+    let transaction_version = i16::from(marker.transaction_version);
+    if &*topic.name == OFFSETS_TOPIC {
+        return Ok(What::Groups(TransactionEnd {
+            producer: Producer { id: producer_id, epoch },
+            committed,
+            coordinator_epoch,
+            transaction_version,
+        }));
+    }
+    let batch = TransactionMarker { committed, coordinator_epoch };
+    let batch = batch.batch(producer_id, epoch, call.state.env().clock.now())?;
+    let log_threads = call.state.log_threads();
+    Ok(What::Appended(log_threads.append_marker(&partition, batch, transaction_version).await?))
+}
+
+/// What became of a marker.
+async fn written(state: &BrokerState, what: What, index: i32) -> ErrorCode {
+    let written = match what {
+        What::Failed(code) => return code,
+        What::Groups(end) => state.coordinators().complete_transaction(index, end).await,
+        What::Appended(appended) => {
+            appended.await.map(|answer| answer.map(drop)).unwrap_or_else(|_dropped| {
+                let context = "the partition was closed before the marker was committed";
+                Err(Error::kafka(ErrorCode::NotLeaderOrFollower, context))
+            })
+        }
+    };
+    match written {
+        Ok(()) => ErrorCode::None,
+        Err(error) => {
+            tracing::debug!(error = %error.chain(), "a transaction marker was not written");
+            error.code()
+        }
+    }
+}
+
+/// All that is about one producer is together, as in Kafka.
+fn fill(
+    response: &mut WriteTxnMarkersResponse,
+    producer_id: i64,
+    (name, partition_index): (Str, i32),
+    code: ErrorCode,
+) {
+    let markers = &mut response.markers;
+    let place = markers.iter().position(|one| one.producer_id == producer_id);
+    let place = place.unwrap_or_else(|| {
+        markers.push(WritableTxnMarkerResult { producer_id, ..WritableTxnMarkerResult::default() });
+        markers.len() - 1
+    });
+    let Some(WritableTxnMarkerResult { topics, .. }) = markers.get_mut(place) else { return };
+    let place = topics.iter().position(|one| one.name == name).unwrap_or_else(|| {
+        topics
+            .push(WritableTxnMarkerTopicResult { name, ..WritableTxnMarkerTopicResult::default() });
+        topics.len() - 1
+    });
+    let Some(WritableTxnMarkerTopicResult { partitions, .. }) = topics.get_mut(place) else {
+        return;
+    };
+    let error_code = code.to_i16();
+    match partitions.iter_mut().find(|one| one.partition_index == partition_index) {
+        Some(before) => before.error_code = error_code,
+        None => partitions.push(WritableTxnMarkerPartitionResult {
+            partition_index,
+            error_code,
+            ..WritableTxnMarkerPartitionResult::default()
+        }),
+    }
+}
