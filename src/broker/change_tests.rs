@@ -340,6 +340,10 @@ impl Disk for FaultyDisk {
         self.inner.lock(path)
     }
 
+    fn open_files_max(&self) -> Option<u64> {
+        self.inner.open_files_max()
+    }
+
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
         self.inner.free_bytes(path)
     }

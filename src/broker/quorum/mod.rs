@@ -453,7 +453,8 @@ impl Quorum {
 
 fn controller(options: &QuorumOptions, image: MetadataImage) -> Controller {
     let seed = [options.env.random.u64(), options.env.random.u64()];
-    Controller::new(options.node_id, options.config.clone(), image, seed)
+    let controller = Controller::new(options.node_id, options.config.clone(), image, seed);
+    controller.with_files_max(options.env.disk.open_files_max())
 }
 
 async fn send(
