@@ -24,6 +24,7 @@ use crate::config::BrokerConfig;
 use crate::env::{DirEntry, Disk, Env, File, Lock, OpenMode};
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::LogDirectory;
+use crate::machine::controller::{AnyCommand, CommandAnswer};
 use crate::machine::metadata::{
     ConfigResource, MetadataDelta, MetadataImage, MetadataRecord, MetadataUpdate, PartitionImage,
     PartitionRecord,
@@ -77,7 +78,7 @@ impl MetadataLog for NoLog {
         Box::pin(std::future::ready(None))
     }
 
-    fn carry_out(&self, _: Bytes) -> BoxFuture<Vec<u8>> {
+    fn carry_out(&self, _: AnyCommand) -> BoxFuture<CommandAnswer> {
         unreachable!("no other node asks it")
     }
 

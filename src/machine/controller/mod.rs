@@ -68,7 +68,7 @@ pub use items::{
     ProducerIdBlock, Reassignment, TopicRef, UpgradeType,
 };
 pub use names::{METADATA_TOPIC, check_topic_name};
-pub use wire::{AnyCommand, AnyReply, CommandAnswer, Travels};
+pub use wire::{AnyCommand, AnyReply, COMMAND_VERSION, CommandAnswer, Travels};
 
 use index::PartitionIndex;
 use random::Draw;
