@@ -11,7 +11,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::broker::connection::BoxFuture;
-use crate::broker::coordinator::{GroupCoordinators, ShardParts};
+use crate::broker::coordinator::{
+    GroupCoordinators, MarkerSender, ShardParts, TransactionCoordinators,
+};
 use crate::broker::log_threads::LogThreads;
 use crate::broker::metadata_log::{MetadataLog, Question, QuorumStatus};
 use crate::broker::parking::Parking;
@@ -115,6 +117,13 @@ fn state(env: &Env, directory: &Path) -> BrokerState {
         throttles: Arc::default(),
     };
     let replication = Replication::new(parts, TaskTracker::new(), CancellationToken::new());
+    let shards = ShardParts {
+        env: env.clone(),
+        log_threads: Arc::clone(&log_threads),
+        tasks: TaskTracker::new(),
+        stop: CancellationToken::new(),
+    };
+    let markers = MarkerSender::new(shards.tasks.clone(), shards.stop.clone());
     BrokerState::new(Parts {
         env: env.clone(),
         identity: Identity { node_id: ME, bound: Vec::new() },
@@ -122,12 +131,8 @@ fn state(env: &Env, directory: &Path) -> BrokerState {
         metadata: Arc::new(NoLog),
         partitions: Partitions::new(around, storage),
         replication,
-        coordinators: GroupCoordinators::new(ShardParts {
-            env: env.clone(),
-            log_threads: Arc::clone(&log_threads),
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
-        }),
+        coordinators: GroupCoordinators::new(shards.clone(), ()),
+        transactions: TransactionCoordinators::new(shards, markers),
         log_threads,
         parking,
     })

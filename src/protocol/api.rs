@@ -169,9 +169,15 @@ impl ApiKey {
         self as i16
     }
 
-    /// Whether requests of this API are answered.
+    /// Whether requests of this API are answered, and clients are told so.
     pub const fn is_served(self) -> bool {
         !self.advertised().is_empty()
+    }
+
+    /// Whether requests of this API are answered. Those of transactions are before they are advertised: nodes ask each
+    /// other some of them, and clients are to find all or none.
+    pub const fn is_answered(self) -> bool {
+        self.entry().is_some()
     }
 
     /// Whether only nodes ask each other this.

@@ -54,6 +54,7 @@ mod scan;
 #[path = "../support/three.rs"]
 mod three;
 mod tools;
+mod transactions;
 mod transcript;
 mod wire_classic;
 #[path = "../support/wire_client.rs"]
@@ -67,3 +68,6 @@ mod wire_metadata;
 mod wire_offsets;
 mod wire_produce;
 mod wire_topics;
+mod wire_transaction_logs;
+mod wire_transaction_offsets;
+mod wire_transactions;

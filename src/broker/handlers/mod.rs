@@ -5,6 +5,8 @@
 //! with the versions that are served, what a client sees, and every error.
 
 pub(super) mod acls;
+pub(super) mod add_offsets_to_txn;
+pub(super) mod add_partitions_to_txn;
 pub(super) mod alter_configs;
 pub(super) mod alter_partition_reassignments;
 pub(super) mod alter_replica_log_dirs;
@@ -25,7 +27,9 @@ pub(super) mod describe_log_dirs;
 pub(super) mod describe_producers;
 pub(super) mod describe_quorum;
 pub(super) mod describe_topic_partitions;
+pub(super) mod describe_transactions;
 pub(super) mod elect_leaders;
+pub(super) mod end_txn;
 pub(super) mod errors;
 pub(super) mod fetch;
 pub(super) mod find_coordinator;
@@ -39,6 +43,7 @@ pub(super) mod list_config_resources;
 pub(super) mod list_groups;
 pub(super) mod list_offsets;
 pub(super) mod list_partition_reassignments;
+pub(super) mod list_transactions;
 pub(super) mod metadata;
 pub(super) mod offset_commit;
 pub(super) mod offset_delete;
@@ -50,5 +55,7 @@ pub(super) mod raft_voters;
 pub(super) mod sync_group;
 mod topics;
 mod transaction_errors;
+mod transactions;
+pub(super) mod txn_offset_commit;
 pub(super) mod unregister_broker;
 pub(super) mod update_features;

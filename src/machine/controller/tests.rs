@@ -777,6 +777,28 @@ fn a_feature_that_was_turned_off_stays_off() {
     assert_eq!(cluster.controller.image().feature("group.version"), 1);
 }
 
+#[test]
+fn an_older_cluster_keeps_its_version_of_transactions() {
+    let version = |cluster: &Cluster| cluster.controller.image().feature("transaction.version");
+    let new = Cluster::new();
+    assert_eq!(version(&new), 2);
+    let config = BrokerConfig::resolve(&ConfigMap::new()).unwrap();
+    let controller = Controller::new(NodeId(1), config, MetadataImage::empty(), [3, 4]);
+    let mut older = Cluster { controller, now: 0 };
+    let feature = |name: &str, level| MetadataRecord::Feature { name: name.into(), level };
+    let before = [feature("group.version", 1), feature("metadata.version", 30)];
+    older.controller.apply_all(&before).unwrap();
+    for _ in 0..2 {
+        older.ask(Bootstrap { cluster_id: "c".into(), is_proposal: true }).unwrap();
+        assert_eq!(version(&older), 0);
+        assert!(older.controller.image().has_decided("transaction.version"));
+    }
+    let feature = "transaction.version".into();
+    let update = FeatureUpdate { feature, level: 2, upgrade: UpgradeType::Upgrade };
+    older.ask(UpdateFeatures { updates: vec![update], validate_only: false }).unwrap();
+    assert_eq!(version(&older), 2);
+}
+
 /// Moves partition 0 of topic `t`.
 fn reassign(cluster: &mut Cluster, target: Option<&[i32]>) -> Result<(), Refusal> {
     let replicas = target.map(|target| target.iter().copied().map(NodeId).collect());
