@@ -194,6 +194,17 @@ async fn route(call: &Call<'_>, request: &Request) -> Result<Answer> {
         Request::ConsumerGroupDescribe(body) => {
             h::consumer_group_describe::handle(call, body).await?
         }
+        // `frame` lets no request of these through, because they are not advertised.
+        Request::AddPartitionsToTxn(_)
+        | Request::AddOffsetsToTxn(_)
+        | Request::EndTxn(_)
+        | Request::TxnOffsetCommit(_)
+        | Request::WriteTxnMarkers(_)
+        | Request::DescribeTransactions(_)
+        | Request::ListTransactions(_) => {
+            let context = format!("{}: transactions are not supported yet", request.api());
+            return Err(Error::kafka(ErrorCode::UnsupportedVersion, context));
+        }
     })
 }
 

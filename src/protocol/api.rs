@@ -16,16 +16,18 @@ use std::fmt;
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::messages::api_versions::{ApiVersion, ApiVersionsResponse};
 use crate::protocol::messages::{
-    add_raft_voter, alter_configs, alter_partition_reassignments, alter_replica_log_dirs,
-    api_versions, begin_quorum_epoch, consumer_group_describe, consumer_group_heartbeat,
-    create_acls, create_partitions, create_topics, delete_acls, delete_groups, delete_records,
-    delete_topics, describe_acls, describe_cluster, describe_configs, describe_groups,
-    describe_log_dirs, describe_producers, describe_quorum, describe_topic_partitions,
-    elect_leaders, end_quorum_epoch, envelope, fetch, fetch_snapshot, find_coordinator, heartbeat,
+    add_offsets_to_txn, add_partitions_to_txn, add_raft_voter, alter_configs,
+    alter_partition_reassignments, alter_replica_log_dirs, api_versions, begin_quorum_epoch,
+    consumer_group_describe, consumer_group_heartbeat, create_acls, create_partitions,
+    create_topics, delete_acls, delete_groups, delete_records, delete_topics, describe_acls,
+    describe_cluster, describe_configs, describe_groups, describe_log_dirs, describe_producers,
+    describe_quorum, describe_topic_partitions, describe_transactions, elect_leaders,
+    end_quorum_epoch, end_txn, envelope, fetch, fetch_snapshot, find_coordinator, heartbeat,
     incremental_alter_configs, init_producer_id, join_group, leave_group, list_config_resources,
-    list_groups, list_offsets, list_partition_reassignments, metadata, offset_commit,
-    offset_delete, offset_fetch, offset_for_leader_epoch, produce, remove_raft_voter, sync_group,
-    unregister_broker, update_features, update_raft_voter, vote,
+    list_groups, list_offsets, list_partition_reassignments, list_transactions, metadata,
+    offset_commit, offset_delete, offset_fetch, offset_for_leader_epoch, produce,
+    remove_raft_voter, sync_group, txn_offset_commit, unregister_broker, update_features,
+    update_raft_voter, vote, write_txn_markers,
 };
 use crate::protocol::primitives::{Decoder, Encoder};
 use crate::protocol::schema::{Message, Schema, Versions};
@@ -445,6 +447,11 @@ served! {
     DeleteRecords: delete_records::{DeleteRecordsRequest, DeleteRecordsResponse} [0-2];
     InitProducerId: init_producer_id::{InitProducerIdRequest, InitProducerIdResponse} [0-5];
     OffsetForLeaderEpoch: offset_for_leader_epoch::{OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse} [2-4];
+    AddPartitionsToTxn: add_partitions_to_txn::{AddPartitionsToTxnRequest, AddPartitionsToTxnResponse} [0-5] advertised [none];
+    AddOffsetsToTxn: add_offsets_to_txn::{AddOffsetsToTxnRequest, AddOffsetsToTxnResponse} [0-4] advertised [none];
+    EndTxn: end_txn::{EndTxnRequest, EndTxnResponse} [0-5] advertised [none];
+    WriteTxnMarkers: write_txn_markers::{WriteTxnMarkersRequest, WriteTxnMarkersResponse} [1-2] advertised [none];
+    TxnOffsetCommit: txn_offset_commit::{TxnOffsetCommitRequest, TxnOffsetCommitResponse} [0-6] advertised [none];
     DescribeAcls: describe_acls::{DescribeAclsRequest, DescribeAclsResponse} [1-3];
     CreateAcls: create_acls::{CreateAclsRequest, CreateAclsResponse} [1-3];
     DeleteAcls: delete_acls::{DeleteAclsRequest, DeleteAclsResponse} [1-3];
@@ -469,6 +476,8 @@ served! {
     DescribeCluster: describe_cluster::{DescribeClusterRequest, DescribeClusterResponse} [0-2];
     DescribeProducers: describe_producers::{DescribeProducersRequest, DescribeProducersResponse} [0];
     UnregisterBroker: unregister_broker::{UnregisterBrokerRequest, UnregisterBrokerResponse} [0];
+    DescribeTransactions: describe_transactions::{DescribeTransactionsRequest, DescribeTransactionsResponse} [0] advertised [none];
+    ListTransactions: list_transactions::{ListTransactionsRequest, ListTransactionsResponse} [0-2] advertised [none];
     ConsumerGroupHeartbeat: consumer_group_heartbeat::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse} [0-1];
     ConsumerGroupDescribe: consumer_group_describe::{ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse} [0-1];
     ListConfigResources: list_config_resources::{ListConfigResourcesRequest, ListConfigResourcesResponse} [0-1];

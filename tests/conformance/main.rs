@@ -44,11 +44,13 @@ mod history;
 #[path = "../support/kafka.rs"]
 mod kafka;
 mod node;
+mod nodes;
 #[path = "../support/page.rs"]
 mod page;
 mod peers;
 mod produce;
 mod scan;
+#[path = "../support/three.rs"]
 mod three;
 mod tools;
 mod transcript;

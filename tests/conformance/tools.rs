@@ -6,7 +6,8 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::three::{NODES, Three, told};
+use crate::nodes::{Three, told};
+use crate::three::NODES;
 
 const TOPICS: &str = "TopicCommand";
 const REASSIGN: &str = "reassign.ReassignPartitionsCommand";

@@ -1,7 +1,6 @@
 //! Three nodes as one cluster, through sockets: they find each other, and what was acknowledged survives any of them.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::time::Instant;
 
 use ottla::broker::BrokerOptions;
@@ -22,8 +21,7 @@ use ottla::protocol::messages::vote::{self, VoteRequest};
 use ottla::types::{Offset, TopicPartition};
 
 use crate::support::{Client, PATIENCE, TestBroker, batch};
-
-const NODES: [i32; 3] = [1, 2, 3];
+use crate::three::{self, NODES};
 
 /// Each node has a rack of its own.
 const RACK_AWARE: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
@@ -38,22 +36,10 @@ struct Cluster {
 impl Cluster {
     fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        // All are held at once, so that each node gets a port of its own.
-        let held = NODES.map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-        let ports = held.each_ref().map(|socket| socket.local_addr().unwrap().port());
-        drop(held);
-        let voters: Vec<String> =
-            NODES.iter().zip(ports).map(|(id, port)| format!("{id}@127.0.0.1:{port}")).collect();
-        let options = NODES.iter().zip(ports).map(|(&id, port)| {
-            let mut options = BrokerOptions::in_directory(directory.path().join(id.to_string()))
-                .with("node.id", id.to_string())
-                .with("controller.quorum.voters", voters.join(","))
-                .with("min.insync.replicas", "2")
-                .with("broker.rack", format!("r{id}"))
-                .with("replica.selector.class", RACK_AWARE);
-            options.listeners = Some(format!("PLAINTEXT://127.0.0.1:{port}"));
-            (id, options)
-        });
+        let options = three::options(directory.path());
+        let options = options
+            .into_iter()
+            .map(|(id, options)| (id, options.with("replica.selector.class", RACK_AWARE)));
         let mut cluster =
             Self { options: options.collect(), running: BTreeMap::new(), _directory: directory };
         cluster.start_nodes(&NODES);
@@ -261,7 +247,7 @@ fn a_consumer_reads_in_its_rack_and_elsewhere_when_nobody_is_there() {
             .iter()
             .map(|id| cluster.running[id].address().to_string())
             .collect(),
-        client_rack: format!("r{near}"),
+        client_rack: format!("rack-{near}"),
         ..ClientConfig::default()
     };
     let mut runtime = tokio::runtime::Builder::new_multi_thread();

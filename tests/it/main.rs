@@ -28,6 +28,8 @@ mod settings;
 #[cfg(feature = "sim")]
 mod stalled_disk;
 mod support;
+#[path = "../support/three.rs"]
+mod three;
 mod topics;
 #[path = "../support/wire_client.rs"]
 mod wire_client;

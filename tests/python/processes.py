@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -11,7 +12,7 @@ import sysconfig
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
@@ -37,6 +38,42 @@ def missing(what: str, remedy: str) -> None:
     if os.environ.get("OTTLA_REQUIRE_ALL"):
         pytest.fail(message)
     pytest.skip(message)
+
+
+class Program:
+    """The ``ottla`` program at ``path``, with a cluster to talk to.
+
+    ``command`` is what every call begins with, such as ``cluster``.
+    """
+
+    def __init__(self, path: str, bootstrap: str, *command: str) -> None:
+        self.path = path
+        self._command = command
+        self.environment = {
+            **os.environ,
+            "OTTLA_BOOTSTRAP_SERVER": bootstrap,
+            "PYTHONWARNINGS": "ignore::RuntimeWarning",
+        }
+
+    def run(
+        self, *arguments: str, stdin: str | None = None, status: int = 0
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, which must be this status."""
+        done = subprocess.run(
+            [self.path, *self._command, *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+            env=self.environment,
+        )
+        assert done.returncode == status, (arguments, done)
+        return done
+
+    def json(self, *arguments: str) -> Any:
+        """Run a command and read what it prints as JSON."""
+        return json.loads(self.run(*arguments).stdout)
 
 
 class BrokerProcess:

@@ -25,7 +25,7 @@ import pyarrow.parquet
 import pytest
 
 import ottla
-from processes import BrokerProcess, free_ports, installed_program
+from processes import BrokerProcess, Program, free_ports, installed_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,39 +34,6 @@ if TYPE_CHECKING:
 _PROGRAMS = {"script": installed_program(), "binary": os.environ.get("OTTLA_DEBUG_BIN", "")}
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
-
-
-class Program:
-    """The program under test, with a broker to talk to."""
-
-    def __init__(self, path: str, broker: BrokerProcess) -> None:
-        self.path = path
-        self.broker = broker
-        self.environment = {
-            **os.environ,
-            "OTTLA_BOOTSTRAP_SERVER": broker.bootstrap,
-            "PYTHONWARNINGS": "ignore::RuntimeWarning",
-        }
-
-    def run(
-        self, *arguments: str, stdin: str | None = None, status: int = 0
-    ) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end, which must be this status."""
-        done = subprocess.run(
-            [self.path, *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=50,
-            check=False,
-            env=self.environment,
-        )
-        assert done.returncode == status, (arguments, done)
-        return done
-
-    def json(self, *arguments: str) -> Any:
-        """Run a command and read what it prints as JSON."""
-        return json.loads(self.run(*arguments).stdout)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +50,7 @@ def program(request: pytest.FixtureRequest, server: BrokerProcess) -> Program:
     path = _PROGRAMS[request.param]
     if not path:
         pytest.skip("OTTLA_DEBUG_BIN names no binary of cargo build")
-    return Program(path, server)
+    return Program(path, server.bootstrap)
 
 
 @pytest.fixture
@@ -350,8 +317,10 @@ def test_help_and_version_are_no_failures(program: Program) -> None:
     assert "--offsets" in program.run("scan", "--help").stdout
 
 
-def test_a_directory_in_use_is_refused_with_who_has_it(program: Program) -> None:
-    directory = program.broker.data_dir
+def test_a_directory_in_use_is_refused_with_who_has_it(
+    program: Program, server: BrokerProcess
+) -> None:
+    directory = server.data_dir
     start = [
         "broker",
         "start",
@@ -364,7 +333,7 @@ def test_a_directory_in_use_is_refused_with_who_has_it(program: Program) -> None
     assert failed.stdout == ""
     [line] = [line for line in failed.stderr.splitlines() if line.startswith("ottla: ")]
     assert str(directory) in line
-    assert f"process {program.broker.process.pid}" in line
+    assert f"process {server.process.pid}" in line
     assert "another data directory" in line
 
 
@@ -459,8 +428,10 @@ class Starting:
                     client.sendall(size + answers.read(int.from_bytes(size, "big")))
 
 
-def test_doctor_tells_a_broker_that_starts_from_one_that_wants_tls(program: Program) -> None:
-    starting = Starting(program.broker.bootstrap)
+def test_doctor_tells_a_broker_that_starts_from_one_that_wants_tls(
+    program: Program, server: BrokerProcess
+) -> None:
+    starting = Starting(server.bootstrap)
     with starting.listener:
         done = program.run("doctor", starting.address, status=1)
     assert "FAIL metadata" in done.stdout

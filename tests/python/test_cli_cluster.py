@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
+import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import ottla
-from processes import installed_program
+from processes import Program, installed_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 _PROGRAM = os.environ.get("OTTLA_DEBUG_BIN") or installed_program()
 
@@ -22,32 +22,14 @@ _PROGRAM = os.environ.get("OTTLA_DEBUG_BIN") or installed_program()
 _PATIENCE = 60.0
 
 
-class Program:
+class Operations(Program):
     """``ottla cluster``, for one cluster."""
 
     def __init__(self, cluster: ottla.Cluster) -> None:
-        self._environment = {
-            **os.environ,
-            "OTTLA_BOOTSTRAP_SERVER": cluster.bootstrap_servers,
-            "PYTHONWARNINGS": "ignore::RuntimeWarning",
-        }
-
-    def run(self, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end, which must be this status."""
-        done = subprocess.run(
-            [_PROGRAM, "cluster", *arguments],
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-            env=self._environment,
-        )
-        assert done.returncode == status, (arguments, done)
-        return done
+        super().__init__(_PROGRAM, cluster.bootstrap_servers, "cluster")
 
     def json(self, *arguments: str) -> Any:
-        """Run a command and read what it prints as JSON."""
-        return json.loads(self.run(*arguments, "--output", "json").stdout)
+        return super().json(*arguments, "--output", "json")
 
 
 @pytest.fixture
@@ -76,7 +58,7 @@ def all_on(topic: str, nodes: list[int]) -> Callable[[ottla.ClusterDescription],
 
 
 def test_a_cluster_is_described(cluster: ottla.Cluster) -> None:
-    program = Program(cluster)
+    program = Operations(cluster)
     with cluster.client() as kafka:
         kafka.create_topic("t", partitions=8)
         until(kafka, lambda described: not described.under_replicated)
@@ -101,7 +83,7 @@ def test_a_cluster_is_described(cluster: ottla.Cluster) -> None:
 
 
 def test_partitions_are_moved(cluster: ottla.Cluster) -> None:
-    program = Program(cluster)
+    program = Operations(cluster)
     with cluster.client() as kafka:
         kafka.create_topic("t", partitions=4)
         for number in range(40):
@@ -141,7 +123,7 @@ def test_partitions_are_moved(cluster: ottla.Cluster) -> None:
 
 
 def test_what_cannot_be_moved(cluster: ottla.Cluster) -> None:
-    program = Program(cluster)
+    program = Operations(cluster)
     with cluster.client() as kafka:
         kafka.create_topic("orders", partitions=2)
     for arguments, status, expected in [
@@ -163,7 +145,7 @@ def test_what_cannot_be_moved(cluster: ottla.Cluster) -> None:
 
 
 def test_a_broker_is_drained_and_forgotten(cluster: ottla.Cluster) -> None:
-    program = Program(cluster)
+    program = Operations(cluster)
     with cluster.client() as kafka:
         kafka.create_topic("t", partitions=8)
         for number in range(80):
@@ -173,7 +155,7 @@ def test_a_broker_is_drained_and_forgotten(cluster: ottla.Cluster) -> None:
         assert not planned["is_empty"]
         done = program.run("drain", "4").stdout
         assert "broker 4 has no replicas any more" in done
-        assert "still votes" in done
+        assert "ottla cluster voters remove 4" in done
         until(kafka, lambda described: described.replicas[4] == described.leaders[4] == 0)
         until(kafka, lambda described: not described.under_replicated)
         # Again: there is nothing to do.
@@ -198,7 +180,7 @@ def test_a_broker_is_drained_and_forgotten(cluster: ottla.Cluster) -> None:
 
 
 def test_leaders_are_elected(cluster: ottla.Cluster) -> None:
-    program = Program(cluster)
+    program = Operations(cluster)
     with cluster.client() as kafka:
         kafka.create_topic("t", partitions=4)
         program.run("reassign", "t:0=1,2,3", "t:1=1,3,4", "t:2=2,3,4", "t:3=3,2,4")
@@ -219,3 +201,58 @@ def test_leaders_are_elected(cluster: ottla.Cluster) -> None:
             3: "leads already",
         } or set(outcomes.values()) == {"leads already"}
         until(kafka, lambda described: described.leaders[1] == 2)
+
+
+def test_voters_come_and_go(tmp_path: Path) -> None:
+    with ottla.Cluster(4, path=tmp_path) as cluster:
+        program = Operations(cluster)
+
+        def roles() -> dict[int, str]:
+            return {one["node"]: one["role"] for one in program.json("voters", "describe")}
+
+        directories = {
+            one["node"]: one["directory_id"] for one in program.json("voters", "describe")
+        }
+        removed = program.json("voters", "remove", "4")
+        assert removed == {
+            "node": 4,
+            "directory_id": directories[4],
+            "voters": [1, 2, 3],
+            "observers": [4],
+        }
+        assert roles()[4] == "observer"
+        added = program.run("voters", "add", "4").stdout
+        assert "node 4 votes in the metadata quorum; the voters are 1, 2, 3, 4" in added
+        for arguments, status, expected in [
+            (["add", "4"], 1, "node 4 votes already"),
+            (["add", "9"], 1, "start it with --join first"),
+            (["remove", "9"], 1, "no voter of the metadata quorum; the voters are 1, 2, 3, 4"),
+            (["remove", "4", "--directory-id", directories[1]], 1, "is no voter"),
+            (["remove", "4", "--directory-id", "x"], 2, "22 characters"),
+            (["add", "4", "--endpoint", "nowhere"], 2, "use HOST:PORT"),
+        ]:
+            refused = program.run("voters", *arguments, status=status).stderr
+            assert expected in refused, (arguments, refused)
+
+        # A directory that is lost has to be replaced by name.
+        cluster.kill(4)
+        shutil.rmtree(tmp_path / "4")
+        cluster.start(4)
+        refused = program.run("voters", "add", "4", status=1).stderr
+        assert "ottla cluster voters remove 4" in refused
+        assert program.json("voters", "remove", "4")["directory_id"] == directories[4]
+        # Nobody is where the others would be sent, and nothing has changed.
+        refused = program.run("voters", "add", "4", "--endpoint", "127.0.0.1:1", status=1).stderr
+        assert "does not answer at 127.0.0.1:1" in refused
+        again = program.json("voters", "add", "4")
+        assert again["voters"] == [1, 2, 3, 4]
+        assert again["directory_id"] != directories[4]
+
+
+def test_the_last_voter_stays() -> None:
+    with ottla.Cluster(2) as cluster:
+        program = Operations(cluster)
+        removed = program.run("voters", "remove", "1").stdout
+        assert "the voters are 2" in removed
+        assert "add another first" in program.run("voters", "remove", "2", status=1).stderr
+        assert "with two voters, both are needed" in program.run("voters", "add", "1").stdout

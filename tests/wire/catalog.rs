@@ -104,6 +104,8 @@ macro_rules! records {
 }
 
 records! {
+    transaction_log::TransactionLogKey 0;
+    transaction_log::TransactionLogValue 0;
     consumer_protocol::ConsumerProtocolSubscription;
     consumer_protocol::ConsumerProtocolAssignment;
     offset_commit::OffsetCommitKey 1;
@@ -145,6 +147,13 @@ cases! {
     DeleteRecords: delete_records::{DeleteRecordsRequest, DeleteRecordsResponse};
     InitProducerId: init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
     OffsetForLeaderEpoch: offset_for_leader_epoch::{OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse};
+    AddPartitionsToTxn: add_partitions_to_txn::{AddPartitionsToTxnRequest, AddPartitionsToTxnResponse};
+    AddOffsetsToTxn: add_offsets_to_txn::{AddOffsetsToTxnRequest, AddOffsetsToTxnResponse};
+    EndTxn: end_txn::{EndTxnRequest, EndTxnResponse};
+    WriteTxnMarkers: write_txn_markers::{WriteTxnMarkersRequest, WriteTxnMarkersResponse};
+    TxnOffsetCommit: txn_offset_commit::{TxnOffsetCommitRequest, TxnOffsetCommitResponse};
+    DescribeTransactions: describe_transactions::{DescribeTransactionsRequest, DescribeTransactionsResponse};
+    ListTransactions: list_transactions::{ListTransactionsRequest, ListTransactionsResponse};
     DescribeAcls: describe_acls::{DescribeAclsRequest, DescribeAclsResponse};
     CreateAcls: create_acls::{CreateAclsRequest, CreateAclsResponse};
     DeleteAcls: delete_acls::{DeleteAclsRequest, DeleteAclsResponse};

@@ -18,7 +18,8 @@ use crate::kafka::jars;
 fn definitions() -> BTreeMap<String, Value> {
     let directory = jars();
     let mut found = BTreeMap::new();
-    for prefix in ["kafka-clients-", "kafka-group-coordinator-4"] {
+    for prefix in ["kafka-clients-", "kafka-group-coordinator-4", "kafka-transaction-coordinator-4"]
+    {
         let wanted = |path: &PathBuf| {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             name.starts_with(prefix) && name.ends_with(".jar")
@@ -153,7 +154,9 @@ fn compare(
         };
         let show = |versions: Versions| versions.to_string();
         differ("type", field.kind.to_string(), kind.clone());
-        differ("versions", show(field.versions), show(versions(&definition["versions"])));
+        // Where the versions of a tagged field are not given, they are those of the tag.
+        let valid = definition.get("versions").map_or(tagged, versions);
+        differ("versions", show(field.versions), show(valid));
         differ("nullable", show(field.nullable), show(nullable));
         differ("tagged", show(field.tagged), show(tagged));
         differ("tag", field.tag.to_string(), definition["tag"].as_i64().unwrap_or(0).to_string());

@@ -5,7 +5,8 @@
 
 use crate::error::Error;
 use crate::protocol::messages::{
-    add_raft_voter::AddRaftVoterResponse, alter_configs::AlterConfigsResponse,
+    add_offsets_to_txn::AddOffsetsToTxnResponse, add_raft_voter::AddRaftVoterResponse,
+    alter_configs::AlterConfigsResponse,
     alter_partition_reassignments::AlterPartitionReassignmentsResponse,
     alter_replica_log_dirs::AlterReplicaLogDirsResponse, api_versions::ApiVersionsResponse,
     begin_quorum_epoch::BeginQuorumEpochResponse, create_acls::CreateAclsResponse,
@@ -17,13 +18,14 @@ use crate::protocol::messages::{
     describe_quorum::DescribeQuorumResponse,
     describe_topic_partitions::DescribeTopicPartitionsResponse,
     elect_leaders::ElectLeadersResponse, end_quorum_epoch::EndQuorumEpochResponse,
-    envelope::EnvelopeResponse, fetch::FetchResponse, fetch_snapshot::FetchSnapshotResponse,
-    find_coordinator::FindCoordinatorResponse, heartbeat::HeartbeatResponse,
-    incremental_alter_configs::IncrementalAlterConfigsResponse,
+    end_txn::EndTxnResponse, envelope::EnvelopeResponse, fetch::FetchResponse,
+    fetch_snapshot::FetchSnapshotResponse, find_coordinator::FindCoordinatorResponse,
+    heartbeat::HeartbeatResponse, incremental_alter_configs::IncrementalAlterConfigsResponse,
     init_producer_id::InitProducerIdResponse, leave_group::LeaveGroupResponse,
     list_config_resources::ListConfigResourcesResponse, list_groups::ListGroupsResponse,
     list_offsets::ListOffsetsResponse,
-    list_partition_reassignments::ListPartitionReassignmentsResponse, metadata::MetadataResponse,
+    list_partition_reassignments::ListPartitionReassignmentsResponse,
+    list_transactions::ListTransactionsResponse, metadata::MetadataResponse,
     offset_delete::OffsetDeleteResponse, offset_for_leader_epoch::OffsetForLeaderEpochResponse,
     produce::ProduceResponse, remove_raft_voter::RemoveRaftVoterResponse,
     sync_group::SyncGroupResponse, unregister_broker::UnregisterBrokerResponse,
@@ -137,6 +139,17 @@ pub(in crate::broker) fn response(request: &Request, version: i16, error: &Error
         Request::DescribeGroups(body) => failure.describe_groups(body).into(),
         Request::DeleteGroups(body) => failure.delete_groups(body).into(),
         Request::ConsumerGroupDescribe(body) => failure.consumer_group_describe(body).into(),
+        Request::AddPartitionsToTxn(body) => failure.add_partitions_to_txn(body).into(),
+        Request::AddOffsetsToTxn(_) => {
+            AddOffsetsToTxnResponse { error_code, ..Default::default() }.into()
+        }
+        Request::EndTxn(_) => EndTxnResponse { error_code, ..Default::default() }.into(),
+        Request::TxnOffsetCommit(body) => failure.txn_offset_commit(body).into(),
+        Request::WriteTxnMarkers(body) => failure.write_txn_markers(body).into(),
+        Request::DescribeTransactions(body) => failure.describe_transactions(body).into(),
+        Request::ListTransactions(_) => {
+            ListTransactionsResponse { error_code, ..Default::default() }.into()
+        }
     }
 }
 

@@ -48,5 +48,6 @@ pub(super) mod quorum;
 pub(super) mod raft_voters;
 pub(super) mod sync_group;
 mod topics;
+mod transaction_errors;
 pub(super) mod unregister_broker;
 pub(super) mod update_features;

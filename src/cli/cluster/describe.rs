@@ -1,4 +1,4 @@
-//! `ottla cluster describe`, `brokers` and `voters describe`.
+//! `ottla cluster describe` and `brokers`.
 
 use std::collections::BTreeMap;
 
@@ -9,19 +9,17 @@ use super::super::CommandResult;
 use super::super::options::{Connection, Format};
 use super::super::output::{write_json, write_line, write_rows};
 use crate::client::TopicInfo;
-use crate::client::admin::{
-    Admin, ClusterState, Feature, QuorumDescription, QuorumReplica, RegisteredBroker,
-};
+use crate::client::admin::{Admin, ClusterState, Feature, QuorumDescription, RegisteredBroker};
 use crate::error::{ErrorCode, Result};
-use crate::types::{NodeId, TimestampMs};
+use crate::types::NodeId;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Arguments {
     /// How to write the description.
     #[arg(long, value_enum, default_value_t)]
-    output: Format,
+    pub(super) output: Format,
     #[command(flatten)]
-    connection: Connection,
+    pub(super) connection: Connection,
 }
 
 /// The quorum; none where there is none (Apache Kafka with ZooKeeper).
@@ -178,38 +176,5 @@ pub(super) async fn brokers(arguments: &Arguments) -> CommandResult {
     let rows: Vec<_> = brokers.iter().map(row).collect();
     let header =
         ["broker", "address", "rack", "state", "leads", "preferred", "replicas", "in sync"];
-    write_rows(arguments.output, &header, &rows)
-}
-
-pub(super) async fn voters(arguments: &Arguments) -> CommandResult {
-    let quorum = arguments.connection.client()?.admin().describe_quorum().await?;
-    let leader = quorum.voters.iter().find(|voter| voter.id == quorum.leader);
-    let end = leader.map_or(quorum.high_watermark, |leader| leader.log_end_offset);
-    // The times are of the leader's clock, and its own time is that of the answer.
-    let now = leader.map(|leader| leader.last_caught_up).filter(|now| now.0 >= 0);
-    let since = |time: TimestampMs| {
-        now.filter(|_| time.0 >= 0).map(|now| now.0.saturating_sub(time.0).max(0))
-    };
-    let row = |replica: &QuorumReplica, role: &str| -> Vec<Value> {
-        let is_leader = replica.id == quorum.leader;
-        vec![
-            json!(replica.id.0),
-            json!(if is_leader { "leader" } else { role }),
-            json!(replica.log_end_offset.0),
-            json!(end.0 - replica.log_end_offset.0),
-            json!(if is_leader { None } else { since(replica.last_fetch) }),
-            json!(if is_leader { None } else { since(replica.last_caught_up) }),
-        ]
-    };
-    let voters = quorum.voters.iter().map(|replica| row(replica, "voter"));
-    let observers = quorum.observers.iter().map(|replica| row(replica, "observer"));
-    let rows: Vec<_> = voters.chain(observers).collect();
-    if arguments.output == Format::Table {
-        write_line(&format!(
-            "leader {} in epoch {}, {} committed",
-            quorum.leader, quorum.leader_epoch, quorum.high_watermark
-        ))?;
-    }
-    let header = ["node", "role", "log end", "lag", "ms since fetch", "ms since caught up"];
     write_rows(arguments.output, &header, &rows)
 }

@@ -457,8 +457,9 @@ async fn report_drained(
          {broker}` forgets it"
     ))?;
     if is_voter {
-        let text = "it still votes in the metadata quorum, which counts on it until it is no voter";
-        write_line(text)?;
+        write_line(&format!(
+            "it still votes in the metadata quorum: `ottla cluster voters remove {broker}` before it is stopped for good"
+        ))?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Which brokers have which partitions: moving replicas, electing leaders, and forgetting brokers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::{Admin, check, is_about_controller, millis};
 use crate::client::admin::types::{Election, PartitionReassignment};
@@ -72,20 +73,15 @@ impl Admin {
         check(response.error_code, response.error_message.as_ref(), || {
             "moving partitions".to_owned()
         })?;
-        let mut outcomes = Outcomes::new();
-        for topic in response.responses {
-            for one in topic.partitions {
-                if is_about_controller(one.error_code) {
-                    return Err(Error::kafka(ErrorCode::NotController, "moving partitions"));
-                }
-                let partition = TopicPartition::new(&*topic.name, one.partition_index);
-                let outcome = check(one.error_code, one.error_message.as_ref(), || {
-                    format!("moving {partition}")
-                });
-                outcomes.insert(partition, outcome);
-            }
-        }
-        Ok(complete(outcomes, targets.iter().map(|(partition, _)| *partition)))
+        let told = response.responses.into_iter().flat_map(|topic| {
+            let name: Arc<str> = Arc::from(&*topic.name);
+            topic.partitions.into_iter().map(move |one| Told {
+                partition: TopicPartition::new(Arc::clone(&name), one.partition_index),
+                error_code: one.error_code,
+                message: one.error_message,
+            })
+        });
+        outcomes("moving", told, targets.iter().map(|(partition, _)| *partition))
     }
 
     /// The partitions that are being moved.
@@ -170,20 +166,15 @@ impl Admin {
         };
         let response = route.call(request, self.timeout()).await?;
         check(response.error_code, None, || "electing leaders".to_owned())?;
-        let mut outcomes = Outcomes::new();
-        for topic in response.replica_election_results {
-            for one in topic.partition_result {
-                if is_about_controller(one.error_code) {
-                    return Err(Error::kafka(ErrorCode::NotController, "electing leaders"));
-                }
-                let partition = TopicPartition::new(&*topic.topic, one.partition_id);
-                let outcome = check(one.error_code, one.error_message.as_ref(), || {
-                    format!("electing the leader of {partition}")
-                });
-                outcomes.insert(partition, outcome);
-            }
-        }
-        Ok(complete(outcomes, partitions.into_iter().flatten()))
+        let told = response.replica_election_results.into_iter().flat_map(|topic| {
+            let name: Arc<str> = Arc::from(&*topic.topic);
+            topic.partition_result.into_iter().map(move |one| Told {
+                partition: TopicPartition::new(Arc::clone(&name), one.partition_id),
+                error_code: one.error_code,
+                message: one.error_message,
+            })
+        });
+        outcomes("electing the leader of", told, partitions.into_iter().flatten())
     }
 
     /// Forgets a broker that will not come back; it must have stopped.
@@ -208,15 +199,32 @@ impl Admin {
     }
 }
 
-/// The outcomes, of which none may be missing.
-fn complete<'a>(
-    mut outcomes: Outcomes,
+/// What an answer says of a partition.
+struct Told {
+    partition: TopicPartition,
+    error_code: i16,
+    message: Option<Str>,
+}
+
+/// The outcomes by partition, of which none may be missing. A controller that is none any more has done nothing.
+fn outcomes<'a>(
+    doing: &str,
+    told: impl Iterator<Item = Told>,
     asked: impl Iterator<Item = &'a TopicPartition>,
-) -> Outcomes {
+) -> Result<Outcomes> {
+    let mut outcomes = Outcomes::new();
+    for Told { partition, error_code, message } in told {
+        let what = || format!("{doing} {partition}");
+        if is_about_controller(error_code) {
+            return Err(Error::kafka(ErrorCode::NotController, what()));
+        }
+        let outcome = check(error_code, message.as_ref(), what);
+        outcomes.insert(partition, outcome);
+    }
     for partition in asked {
         outcomes.entry(partition.clone()).or_insert_with(|| {
             Err(Error::malformed("response", format!("it does not mention {partition}")))
         });
     }
-    outcomes
+    Ok(outcomes)
 }

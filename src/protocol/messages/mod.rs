@@ -4,6 +4,8 @@
 //! [`api`](crate::protocol::api) says what is served, and at which versions. `table.rs` explains
 //! how to read a line.
 
+pub mod add_offsets_to_txn;
+pub mod add_partitions_to_txn;
 pub mod add_raft_voter;
 pub mod alter_configs;
 pub mod alter_partition_reassignments;
@@ -27,8 +29,10 @@ pub mod describe_log_dirs;
 pub mod describe_producers;
 pub mod describe_quorum;
 pub mod describe_topic_partitions;
+pub mod describe_transactions;
 pub mod elect_leaders;
 pub mod end_quorum_epoch;
+pub mod end_txn;
 pub mod envelope;
 pub mod fetch;
 pub mod fetch_snapshot;
@@ -42,6 +46,7 @@ pub mod list_config_resources;
 pub mod list_groups;
 pub mod list_offsets;
 pub mod list_partition_reassignments;
+pub mod list_transactions;
 pub mod metadata;
 pub mod offset_commit;
 pub mod offset_delete;
@@ -50,7 +55,9 @@ pub mod offset_for_leader_epoch;
 pub mod produce;
 pub mod remove_raft_voter;
 pub mod sync_group;
+pub mod txn_offset_commit;
 pub mod unregister_broker;
 pub mod update_features;
 pub mod update_raft_voter;
 pub mod vote;
+pub mod write_txn_markers;

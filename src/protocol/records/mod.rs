@@ -23,6 +23,7 @@ pub mod consumer_group;
 pub mod consumer_protocol;
 pub mod group_metadata;
 pub mod offset_commit;
+pub mod transaction_log;
 
 use bytes::Bytes;
 

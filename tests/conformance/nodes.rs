@@ -1,7 +1,6 @@
 //! Three of our nodes as one cluster, in this process, for the tools of Apache Kafka.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -13,8 +12,7 @@ use ottla::types::{NodeId, TopicPartition};
 use tempfile::TempDir;
 
 use crate::kafka;
-
-pub(crate) const NODES: [i32; 3] = [1, 2, 3];
+use crate::three::{self, NODES};
 
 /// How long the cluster may take for anything that is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -45,23 +43,10 @@ impl Three {
         let jars = kafka::jars();
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("log4j2.properties"), LOGGING).unwrap();
-        // All are held at once, so that each node gets a port of its own.
-        let held = NODES.map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-        let ports = held.each_ref().map(|socket| socket.local_addr().unwrap().port());
-        drop(held);
-        let voters: Vec<String> =
-            NODES.iter().zip(ports).map(|(id, port)| format!("{id}@127.0.0.1:{port}")).collect();
-        let options = NODES.iter().zip(ports).map(|(&id, port)| {
-            let mut options = BrokerOptions::in_directory(directory.path().join(id.to_string()))
-                .with("node.id", id.to_string())
-                .with("broker.rack", format!("rack-{id}"))
-                .with("controller.quorum.voters", voters.join(","))
-                .with("group.initial.rebalance.delay.ms", "0")
-                .with("min.insync.replicas", "2");
-            options.listeners = Some(format!("PLAINTEXT://127.0.0.1:{port}"));
-            (id, options)
-        });
-        let options = options.collect();
+        let options = three::options(directory.path())
+            .into_iter()
+            .map(|(id, options)| (id, options.with("group.initial.rebalance.delay.ms", "0")))
+            .collect();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(4)
             .enable_all()
