@@ -2,11 +2,11 @@
 //!
 //! ```text
 //!                 Initialize             begin
-//! Uninitialized ────────────► Ready ──────────────► InTransaction ──Commit──► Committing ──┐
-//!       ▲                       ▲                    │         │                           │
-//!       │                       │           (refused)│         └───Abort────► Aborting ────┤
-//!       │                       │                    ▼                           ▲         │
-//!       │                       │                Abortable ──────────Abort───────┘         │
+//! Uninitialized ────────────► Ready ──────────────► InTransaction ─complete─► Committing ──┐
+//!       ▲                       ▲                    │         │                │          │
+//!       │                       │           (refused)│         └───give up───► Aborting ───┤
+//!       │                       │                    ▼                          ▲          │
+//!       │                       │                Abortable ──────give up────────┘          │
 //!       │                       └──────────────────(answered)──────────────────────────────┤
 //!       └──────────(nobody knows how it ended, or a new epoch is needed)───────────────────┘
 //!
@@ -127,9 +127,9 @@ pub enum Operation {
     Initialize,
     /// Make offsets part of the transaction.
     Offsets,
-    /// Commit; all batches have been acknowledged.
+    /// Commit, after [`Transaction::complete`]; all batches have been acknowledged.
     Commit,
-    /// Abort; no batch is on its way.
+    /// Abort, after [`Transaction::give_up`]; no batch is on its way.
     Abort,
 }
 
@@ -281,8 +281,7 @@ impl Transaction {
     /// Whether batches of a partition may be sent (TXN-1).
     #[must_use]
     pub fn may_send(&self, partition: &TopicPartition) -> bool {
-        let is_open = matches!(self.state, State::InTransaction | State::Committing);
-        is_open && (self.version == Version::Two || self.adding.added.contains(partition))
+        self.is_open() && (self.version == Version::Two || self.adding.added.contains(partition))
     }
 
     /// Why waiting batches will not be sent any more (TXN-5); `None` while they may be.
@@ -297,8 +296,9 @@ impl Transaction {
 
     /// The partitions to add now; none while others are being added. Report the answer with [`Self::added`].
     pub fn to_add(&mut self, now: TimestampMs) -> Vec<TopicPartition> {
+        let is_open = self.is_open();
         let Adding { wanted, asked, retry_at, .. } = &mut self.adding;
-        if self.state != State::InTransaction || !asked.is_empty() || *retry_at > now {
+        if !is_open || !asked.is_empty() || *retry_at > now {
             return Vec::new();
         }
         *asked = std::mem::take(wanted);
@@ -308,7 +308,7 @@ impl Transaction {
     /// When partitions are to be added again.
     #[must_use]
     pub fn add_at(&self) -> Option<TimestampMs> {
-        let waits = self.state == State::InTransaction && !self.adding.wanted.is_empty();
+        let waits = self.is_open() && !self.adding.wanted.is_empty();
         (waits && self.adding.asked.is_empty()).then_some(self.adding.retry_at)
     }
 
@@ -370,6 +370,23 @@ impl Transaction {
         self.wants_epoch |= self.version == Version::One;
     }
 
+    const fn is_open(&self) -> bool {
+        matches!(self.state, State::InTransaction | State::Committing)
+    }
+
+    /// Takes no more records: what there is will be sent, then committed.
+    ///
+    /// # Errors
+    ///
+    /// No transaction is open, or it can only be aborted.
+    pub fn complete(&mut self) -> Result<(), Failure> {
+        if self.state != State::InTransaction {
+            return Err(self.misplaced());
+        }
+        self.state = State::Committing;
+        Ok(())
+    }
+
     /// Gives up the transaction: nothing is sent any more but the abort.
     ///
     /// # Errors
@@ -402,10 +419,7 @@ impl Transaction {
                     Call::CommitOffsets
                 }
             },
-            (Operation::Commit, State::InTransaction) => {
-                self.state = State::Committing;
-                Call::Commit
-            }
+            (Operation::Commit, State::Committing) => Call::Commit,
             (Operation::Abort, State::Aborting) => Call::Abort,
             _ => return Err(self.misplaced()),
         };
@@ -574,7 +588,7 @@ impl Transaction {
 
     /// The first reason stays.
     fn fail_abortable(&mut self, failure: Failure) {
-        if matches!(self.state, State::InTransaction | State::Committing) {
+        if self.is_open() {
             self.state = State::Abortable;
             self.failure = Some(failure);
         }

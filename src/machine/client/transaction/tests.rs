@@ -27,7 +27,8 @@ fn carry_out(
     answers: &[Answer],
 ) -> (Vec<Call>, Result<(), Failure>) {
     let mut calls = Vec::new();
-    if let Err(failure) = machine.start(operation, DEADLINE) {
+    let completed = if operation == Operation::Commit { machine.complete() } else { Ok(()) };
+    if let Err(failure) = completed.and_then(|()| machine.start(operation, DEADLINE)) {
         return (calls, Err(failure));
     }
     let mut answers = answers.iter();
@@ -256,6 +257,22 @@ fn version_two_adds_nothing_and_sends_offsets_at_once() {
     assert!(machine.to_add(TimestampMs(0)).is_empty() && machine.may_send(&partition(0)));
     let (calls, outcome) = carry_out(&mut machine, Operation::Offsets, &[OK]);
     assert_eq!((calls, outcome), (vec![Call::CommitOffsets], Ok(())));
+}
+
+#[test]
+fn what_was_accepted_is_added_and_sent_before_the_commit() {
+    let mut machine = ready(Version::One);
+    machine.begin(Version::One).unwrap();
+    machine.join(&partition(0)).unwrap();
+    machine.complete().unwrap();
+    assert_eq!(machine.join(&partition(0)), Err(Failure::Misplaced(State::Committing)));
+    assert_eq!(machine.to_add(TimestampMs(0)), [partition(0)]);
+    machine.added(TimestampMs(0), OK, 0);
+    assert!(machine.may_send(&partition(0)) && machine.obstacle().is_none());
+    machine.batch_failed(None, true);
+    assert_eq!(machine.state(), State::Abortable);
+    assert!(machine.start(Operation::Commit, DEADLINE).is_err());
+    machine.give_up().unwrap();
 }
 
 #[test]
