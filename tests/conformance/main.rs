@@ -53,6 +53,7 @@ mod scan;
 #[path = "../support/three.rs"]
 mod three;
 mod tools;
+mod transactions;
 mod transcript;
 mod wire_classic;
 #[path = "../support/wire_client.rs"]

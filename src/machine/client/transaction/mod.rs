@@ -186,7 +186,8 @@ pub struct Transaction {
     version: Version,
     /// The next transaction needs another epoch (TXN-2, TXN-3).
     wants_epoch: bool,
-    /// The coordinator has, or may have, something to end.
+    /// The coordinator has something to end. If it may have, because it did not answer, the next epoch ends that: asked to
+    /// end what it does not have, it would refuse for good.
     is_started: bool,
     adding: Adding,
     failure: Option<Failure>,
@@ -332,6 +333,7 @@ impl Transaction {
             |expired| Reason { call: Some(Call::AddPartitions), code: code(answer), expired };
         match judgement {
             Judgement::Accepted => {
+                self.is_started = true;
                 self.adding.failures = 0;
                 self.adding.retry_at = TimestampMs::NONE;
                 self.adding.added.extend(asked);
@@ -472,9 +474,6 @@ impl Transaction {
         if answer == Answer::Lost && self.version == Version::One && call != Call::Initialize {
             self.wants_epoch = true;
         }
-        if call == Call::AddOffsets {
-            self.is_started |= answer != Answer::NotAsked;
-        }
         let reason = Reason { call: Some(call), code: running.last, expired: false };
         let in_doubt = running.in_doubt && call == Call::Commit;
         running.outcome = match judgement {
@@ -524,6 +523,7 @@ impl Transaction {
         };
         match running.call {
             Call::AddOffsets => {
+                self.is_started = true;
                 running.call = Call::CommitOffsets;
                 running.failures = 0;
                 running.in_doubt = false;

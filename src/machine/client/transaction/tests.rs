@@ -290,6 +290,23 @@ fn an_empty_transaction_ends_without_a_request() {
 }
 
 #[test]
+fn what_was_not_added_is_not_aborted() {
+    for (answer, wants_epoch) in
+        [(said(ErrorCode::ConcurrentTransactions), false), (Answer::Lost, true)]
+    {
+        let mut machine = ready(Version::One);
+        machine.begin(Version::One).unwrap();
+        machine.join(&partition(0)).unwrap();
+        machine.to_add(TimestampMs(0));
+        machine.added(TimestampMs(0), answer, 0);
+        machine.give_up().unwrap();
+        // A coordinator that does not have it says INVALID_TXN_STATE.
+        assert_eq!(carry_out(&mut machine, Operation::Abort, &[]), (Vec::new(), Ok(())));
+        assert_eq!(machine.needs_initialization(Version::One), wants_epoch, "TXN-3");
+    }
+}
+
+#[test]
 fn a_failed_batch_leaves_only_the_abort() {
     for version in [Version::One, Version::Two] {
         let mut machine = open(version);
