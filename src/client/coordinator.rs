@@ -315,7 +315,7 @@ pub(crate) fn by_topic<'a>(
     topics
 }
 
-pub(crate) fn commit_topics(offsets: &Committed) -> Vec<OffsetCommitRequestTopic> {
+fn commit_topics(offsets: &Committed) -> Vec<OffsetCommitRequestTopic> {
     let mut topics: BTreeMap<&str, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
     for (partition, value) in offsets {
         topics.entry(&partition.topic).or_default().push(OffsetCommitRequestPartition {

@@ -132,7 +132,12 @@ impl TransactionalProducer {
         let producer = self.producer()?;
         let member = consumer.get().reader()?.member()?.clone();
         let settling = async move {
-            producer.initialize().await?;
+            match producer.abort().await {
+                Ok(()) => producer.initialize().await?,
+                // Whoever took over has ended the transaction.
+                Err(_) if producer.is_over() => {}
+                Err(error) => return Err(error),
+            }
             let partitions: Vec<TopicPartition> = partitions
                 .into_iter()
                 .map(|(topic, one)| TopicPartition::new(topic, one))

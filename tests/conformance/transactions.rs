@@ -1,7 +1,6 @@
 //! Our transactional producer, with both versions of transactions.
 
 use std::collections::BTreeMap;
-use std::error::Error as _;
 use std::time::Duration;
 
 use arrow::array::AsArray;
@@ -13,7 +12,7 @@ use ottla::client::{
     TransactionalProducer, write,
 };
 use ottla::columnar::{DecodeOptions, WriteOptions};
-use ottla::error::{Error, ErrorCode};
+use ottla::error::ErrorCode;
 use ottla::types::{Offset, TopicPartition};
 
 use crate::peers::{Peer, unique};
@@ -268,16 +267,7 @@ async fn offsets_move_with_the_transaction(peer: Peer) {
     let other = GroupMetadata { member_id: "somebody else".into(), ..handle.metadata() };
     let error = producer.send_offsets(offsets.clone(), other).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::TransactionAbortable, "{}", error.chain());
-    let source_of = |error: &Error| {
-        let source = error.source().and_then(|source| {
-            source
-                .downcast_ref::<std::sync::Arc<Error>>()
-                .map(|one| one.code())
-                .or_else(|| source.downcast_ref::<Error>().map(Error::code))
-        });
-        source.unwrap()
-    };
-    assert_eq!(source_of(&error), ErrorCode::UnknownMemberId);
+    assert!(error.chain().contains("UNKNOWN_MEMBER_ID"), "{}", error.chain());
     producer.abort().await.unwrap();
 
     producer.begin().await.unwrap();

@@ -6,6 +6,8 @@ mod moves;
 mod targets;
 mod voters;
 
+pub(super) use targets::{Target, chosen};
+
 use clap::Subcommand;
 
 use super::CommandResult;

@@ -10,7 +10,7 @@ use crate::client::transaction::{Answered, Identity};
 use crate::error::{Error, Result};
 use crate::machine::client::accumulator;
 use crate::machine::client::backoff::Backoff;
-use crate::machine::client::transaction::{self, Transaction, Version};
+use crate::machine::client::transaction::{Transaction, Version};
 use crate::types::{TimestampMs, TopicPartition};
 
 /// The transactions of a producer, and why the open one cannot be committed.
@@ -95,8 +95,7 @@ impl Inner {
         let random = self.cluster.env.random.u64();
         if let Some(transaction) = &mut self.state().transaction {
             transaction.machine.added(now, answer, random);
-            use transaction::State::{Committing, InTransaction};
-            if matches!(transaction.machine.state(), InTransaction | Committing) {
+            if transaction.machine.obstacle().is_none() {
                 return;
             }
             transaction.note(error);

@@ -68,22 +68,22 @@ impl Answered {
 #[derive(Debug)]
 pub(super) struct Offsets {
     coordinator: Coordinator,
-    offsets: BTreeMap<TopicPartition, OffsetAndMetadata>,
+    wanted: BTreeMap<TopicPartition, OffsetAndMetadata>,
     member: GroupMetadata,
 }
 
 impl Offsets {
     pub(super) fn new(
         cluster: Arc<Cluster>,
-        offsets: BTreeMap<TopicPartition, OffsetAndMetadata>,
+        wanted: BTreeMap<TopicPartition, OffsetAndMetadata>,
         member: GroupMetadata,
     ) -> Self {
         let coordinator = Coordinator::new(cluster, member.group_id.as_str());
-        Self { coordinator, offsets, member }
+        Self { coordinator, wanted, member }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.offsets.is_empty()
+        self.wanted.is_empty()
     }
 }
 
@@ -159,7 +159,7 @@ impl Coordinators {
             Err(answered) => return answered,
         };
         let given = (ProducerId(response.producer_id), ProducerEpoch(response.producer_epoch));
-        self.heard(&self.of_transactions, response.error_code, Some(given), || {
+        heard(&self.of_transactions, response.error_code, Some(given), || {
             format!("transactional id {}: asking for an epoch", self.id())
         })
     }
@@ -203,7 +203,7 @@ impl Coordinators {
             return Answered::lost(Error::malformed("response", "it leaves out partitions"));
         }
         let (code, partition) = worst;
-        self.heard(&self.of_transactions, code.to_i16(), None, || {
+        heard(&self.of_transactions, code.to_i16(), None, || {
             format!("transactional id {}: adding {partition}", self.id())
         })
     }
@@ -225,7 +225,7 @@ impl Coordinators {
             Ok(response) => response,
             Err(answered) => return answered,
         };
-        self.heard(&self.of_transactions, response.error_code, None, || {
+        heard(&self.of_transactions, response.error_code, None, || {
             let group = &offsets.member.group_id;
             format!("transactional id {}: adding the offsets of group {group}", self.id())
         })
@@ -242,7 +242,7 @@ impl Coordinators {
             Version::One => (0, ADDS_GROUP_SINCE - 1),
             Version::Two => (ADDS_GROUP_SINCE, NAMES_UNTIL),
         };
-        let Offsets { coordinator, offsets, member } = offsets;
+        let Offsets { coordinator, wanted, member } = offsets;
         let asked = self
             .call(coordinator, limit, range, |version| {
                 if version < MEMBER_SINCE {
@@ -257,7 +257,7 @@ impl Coordinators {
                     generation_id_or_member_epoch: member.generation,
                     member_id: Str::from(member.member_id.as_str()),
                     group_instance_id: member.instance_id.as_deref().map(Str::from),
-                    topics: topics_of(offsets),
+                    topics: topics_of(wanted),
                 })
             })
             .await;
@@ -276,11 +276,11 @@ impl Coordinators {
                 }
             }
         }
-        if answers < offsets.len() {
+        if answers < wanted.len() {
             return Answered::lost(Error::malformed("response", "it leaves out partitions"));
         }
         let (code, partition) = worst;
-        self.heard(coordinator, code.to_i16(), None, || {
+        heard(coordinator, code.to_i16(), None, || {
             format!("group {}: the offset of {partition} in a transaction", member.group_id)
         })
     }
@@ -308,7 +308,7 @@ impl Coordinators {
         };
         let given = (ProducerId(response.producer_id), ProducerEpoch(response.producer_epoch));
         let given = Some(given).filter(|(id, _)| *id != ProducerId::NONE);
-        self.heard(&self.of_transactions, response.error_code, given, || {
+        heard(&self.of_transactions, response.error_code, given, || {
             let verb = if committed { "committing" } else { "aborting" };
             format!("transactional id {}: {verb}", self.id())
         })
@@ -345,26 +345,23 @@ impl Coordinators {
             Answered::lost(error)
         })
     }
+}
 
-    /// Takes an answer; a coordinator that moved is looked up again.
-    fn heard(
-        &self,
-        coordinator: &Coordinator,
-        code: i16,
-        given: Option<Identity>,
-        what: impl FnOnce() -> String,
-    ) -> Answered {
-        let code = ErrorCode::from_i16(code);
-        if matches!(
-            code,
-            ErrorCode::NotCoordinator
-                | ErrorCode::CoordinatorNotAvailable
-                | ErrorCode::RequestTimedOut
-        ) {
-            coordinator.forget();
-        }
-        Answered::said(code, given.filter(|_| code.is_ok()), what)
+/// Takes an answer; a coordinator that moved is looked up again.
+fn heard(
+    coordinator: &Coordinator,
+    code: i16,
+    given: Option<Identity>,
+    what: impl FnOnce() -> String,
+) -> Answered {
+    let code = ErrorCode::from_i16(code);
+    if matches!(
+        code,
+        ErrorCode::NotCoordinator | ErrorCode::CoordinatorNotAvailable | ErrorCode::RequestTimedOut
+    ) {
+        coordinator.forget();
     }
+    Answered::said(code, given.filter(|_| code.is_ok()), what)
 }
 
 /// Whether one partition's code decides over another's: what cannot be retried does, and what says something about

@@ -86,6 +86,13 @@ impl TransactionalProducer {
         )
     }
 
+    /// Whether this producer cannot continue: another one took over, or something else was fatal.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        let state = self.shared.producer.transaction(|one| one.machine.state());
+        matches!(state, Ok(State::Fatal) | Err(_))
+    }
+
     /// Gets an epoch: producers with the same id are fenced from now on, and what they left open is aborted. It is
     /// done by the first [`Self::begin`], if not before.
     ///

@@ -328,7 +328,6 @@ impl Transaction {
         };
         // It may be carried out later.
         self.wants_epoch |= answer == Answer::Lost;
-        self.is_started |= answer != Answer::NotAsked;
         let reason =
             |expired| Reason { call: Some(Call::AddPartitions), code: code(answer), expired };
         match judgement {

@@ -6,6 +6,7 @@ use super::*;
 
 const DEADLINE: TimestampMs = TimestampMs(10_000);
 
+#[expect(clippy::unnecessary_wraps, reason = "an answer may be without one")]
 fn identity(epoch: i16) -> Option<(ProducerId, ProducerEpoch)> {
     Some((ProducerId(7), ProducerEpoch(epoch)))
 }
@@ -134,13 +135,15 @@ fn what_each_answer_means() {
     assert_eq!(judge(Commit, Version::Two, ErrorCode::InvalidTxnState), Abortable);
 }
 
+/// Version, answers, and what follows.
+type Row<'a> = (Version, &'a [Answer], State, Result<(), Failure>);
+
 #[test]
 fn a_commit_ends_in_the_state_of_the_table() {
     use State::{Abortable, Fatal, Ready, Uninitialized};
     let abortable = |code| Err(Failure::Abortable(reason(Call::Commit, code)));
     let load = said(ErrorCode::CoordinatorLoadInProgress);
     let expired = |code| Reason { call: Some(Call::Commit), code, expired: true };
-    type Row<'a> = (Version, &'a [Answer], State, Result<(), Failure>);
     let rows: &[Row<'_>] = &[
         (Version::One, &[OK], Ready, Ok(())),
         (Version::One, &[said(ErrorCode::ConcurrentTransactions), OK], Ready, Ok(())),
