@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -190,7 +190,7 @@ def test_who_lost_the_partitions_does_not_commit(
     kafka: ottla.Client, source: str, target: str
 ) -> None:
     group = f"{source}-lost"
-    reading = {
+    reading: dict[str, Any] = {
         "group_id": group,
         "auto_offset_reset": "earliest",
         "value": ottla.text(),

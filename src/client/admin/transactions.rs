@@ -133,7 +133,12 @@ impl Admin {
                 coordinator: node,
             }
         };
-        Ok(response.transaction_states.into_iter().map(listing).collect())
+        let mut listed: Vec<_> = response.transaction_states.into_iter().map(listing).collect();
+        if filter.longer_than_ms.is_some() {
+            // To Apache Kafka, what has not begun is older than anything.
+            listed.retain(|one| one.state == "Ongoing" || one.state.starts_with("Prepare"));
+        }
+        Ok(listed)
     }
 
     /// The transactions of some ids.

@@ -12,6 +12,8 @@
 //! which settles the old transaction, before it begins another one.
 
 mod calls;
+#[cfg(test)]
+mod tests;
 mod words;
 
 use std::collections::BTreeMap;
