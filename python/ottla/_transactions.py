@@ -6,7 +6,6 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
-from ottla._arguments import one_class
 from ottla._bounds import Limit, seconds
 from ottla._offsets import spans
 from ottla._writing import Writing
@@ -257,7 +256,6 @@ class TransactionalProducer:
         return f"<ottla.TransactionalProducer {state}{self.transactional_id!r}>"
 
 
-@one_class
 class Transaction:
     """Records, and the offsets of a batch, that become visible together; for one ``with`` block.
 
@@ -457,12 +455,11 @@ class Transaction:
         """Put the consumer back to the beginning of the batch, in the partitions it still has."""
         if self._consumer is None or self._consumer.closed:
             return
-        begins = {
-            topic: {partition: start for partition, (start, _) in partitions.items()}
-            for topic, partitions in self._spans.items()
-        }
-        with contextlib.suppress(ConfigError):  # A partition that was revoked just now.
-            self._consumer.seek(begins)
+        for topic, partitions in self._spans.items():
+            for partition, (start, _) in partitions.items():
+                # One that was revoked just now is read by its next owner from the last commit.
+                with contextlib.suppress(ConfigError):
+                    self._consumer.seek({topic: {partition: start}})
 
     # --- a commit that was not answered ---------------------------------------------------------
 

@@ -28,9 +28,15 @@ const WHAT: &str = "the transactional producer";
 #[pyclass(frozen, module = "ottla._ottla")]
 #[derive(Debug)]
 pub(super) struct TransactionalProducer {
-    engine: Engine,
-    producer: OfProcess<Native>,
+    held: OfProcess<Held>,
     closed: AtomicBool,
+}
+
+/// What belongs to the process that made it.
+#[derive(Debug)]
+struct Held {
+    engine: Engine,
+    producer: Native,
 }
 
 impl TransactionalProducer {
@@ -52,22 +58,27 @@ impl TransactionalProducer {
         }
         let _context = runtime::handle()?.enter();
         let producer = engine.transactional(id, &config)?;
-        Ok(Self { engine, producer: OfProcess::new(producer), closed: AtomicBool::new(false) })
+        let held = OfProcess::new(Held { engine, producer });
+        Ok(Self { held, closed: AtomicBool::new(false) })
     }
 
     fn producer(&self) -> Result<Native> {
         if self.closed.load(Ordering::SeqCst) {
             return Err(Error::Closed { what: WHAT });
         }
-        Ok(Native::clone(self.producer.get(WHAT, "make a new one there")?))
+        Ok(self.held()?.producer.clone())
+    }
+
+    fn held(&self) -> Result<&Held> {
+        self.held.get(WHAT, "make a new one there").map(AsRef::as_ref)
     }
 
     fn pending(
         &self,
         what: &'static str,
         step: impl Future<Output = Result<()>> + Send + 'static,
-    ) -> Pending {
-        Pending::new(&self.engine, what, step, |py, ()| Ok(py.None()))
+    ) -> PyResult<Pending> {
+        Ok(Pending::new(&self.held()?.engine, what, step, |py, ()| Ok(py.None())))
     }
 }
 
@@ -75,7 +86,7 @@ impl TransactionalProducer {
 impl TransactionalProducer {
     #[getter]
     fn transactional_id(&self) -> String {
-        self.producer.peek().map_or_else(String::new, |producer| producer.id().to_owned())
+        self.held.peek().map_or_else(String::new, |held| held.producer.id().to_owned())
     }
 
     #[getter]
@@ -83,26 +94,19 @@ impl TransactionalProducer {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// Takes the id over from whoever had it.
-    fn initialize(&self) -> PyResult<Pending> {
-        let producer = self.producer()?;
-        Ok(self
-            .pending("the epoch of a transactional id", async move { producer.initialize().await }))
-    }
-
     fn begin(&self) -> PyResult<Pending> {
         let producer = self.producer()?;
-        Ok(self.pending("the beginning of a transaction", async move { producer.begin().await }))
+        self.pending("the beginning of a transaction", async move { producer.begin().await })
     }
 
     fn commit(&self) -> PyResult<Pending> {
         let producer = self.producer()?;
-        Ok(self.pending("the commit of a transaction", async move { producer.commit().await }))
+        self.pending("the commit of a transaction", async move { producer.commit().await })
     }
 
     fn abort(&self) -> PyResult<Pending> {
         let producer = self.producer()?;
-        Ok(self.pending("the abort of a transaction", async move { producer.abort().await }))
+        self.pending("the abort of a transaction", async move { producer.abort().await })
     }
 
     /// Makes offsets of the consumer's group part of the transaction, as the member that it is now.
@@ -116,10 +120,10 @@ impl TransactionalProducer {
             }
         }
         let member = consumer.get().reader()?.member()?.clone();
-        Ok(self.pending("the offsets of a transaction", async move {
+        self.pending("the offsets of a transaction", async move {
             let identity = member.metadata_of_owner(&wanted)?;
             producer.send_offsets(wanted, identity).await
-        }))
+        })
     }
 
     /// Settles what a commit without an answer left open: a new epoch ends the transaction, and then the group says
@@ -146,7 +150,7 @@ impl TransactionalProducer {
             Ok(by_topic(known.into_iter().map(|(partition, known)| (partition, known.offset.0))))
         };
         let what = "the outcome of a transaction";
-        Ok(Pending::new(&self.engine, what, settling, |py, offsets: &Offsets| {
+        Ok(Pending::new(&self.held()?.engine, what, settling, |py, offsets: &Offsets| {
             Ok(offsets.clone().into_pyobject(py)?.into_any().unbind())
         }))
     }
@@ -167,7 +171,7 @@ impl TransactionalProducer {
     ) -> PyResult<Pending> {
         let record = client::record(topic, value, key, (partition, timestamp), headers);
         let producer = Arc::clone(self.producer()?.producer());
-        client::send(py, &self.engine, producer, record, hurry, timeout)
+        client::send(py, &self.held()?.engine, producer, record, hurry, timeout)
     }
 
     fn write(
@@ -177,15 +181,15 @@ impl TransactionalProducer {
         options: &Bound<'_, PyDict>,
     ) -> PyResult<(u64, Option<String>)> {
         let producer = Arc::clone(self.producer()?.producer());
-        write::write_with(&self.engine, topic, data, options, |_config| Ok(producer))
+        write::write_with(&self.held()?.engine, topic, data, options, |_config| Ok(producer))
     }
 
     /// Aborts an open transaction, and stops.
     fn close(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
-        if self.closed.swap(true, Ordering::SeqCst) || !self.producer.is_here() {
+        if self.closed.swap(true, Ordering::SeqCst) || !self.held.is_here() {
             return Ok(());
         }
-        let producer = Native::clone(self.producer.get(WHAT, "close it there")?);
+        let producer = self.held()?.producer.clone();
         let timeout = runtime::timeout(timeout)?.unwrap_or(Duration::MAX);
         let what = "the end of the transactional producer";
         runtime::wait(py, what, None, async move { producer.close(timeout).await })
