@@ -196,6 +196,12 @@ impl Connection {
         self.shared.closed.is_cancelled()
     }
 
+    /// Closes the connection; everything that waits for an answer is told this reason.
+    pub(crate) fn give_up(&self, reason: &'static str) {
+        let source = io::Error::new(io::ErrorKind::TimedOut, reason);
+        self.shared.close(&self.shared.failed("read from", source));
+    }
+
     /// Waits until the connection has ended, for whatever reason.
     pub(crate) async fn closed(&self) {
         self.shared.closed.cancelled().await;

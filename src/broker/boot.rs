@@ -188,6 +188,7 @@ impl Foundation {
             storage: Arc::clone(&storage),
             log_threads: Arc::clone(&log_threads),
             broker_epoch: Arc::new(AtomicI64::new(BrokerEpoch::UNKNOWN.0)),
+            throttles: Arc::default(),
         };
         let (tasks, stop) = (reception.tasks().clone(), reception.stop().clone());
         let replication = Replication::new(parts, tasks, stop);

@@ -111,6 +111,7 @@ fn state(env: &Env, directory: &Path) -> BrokerState {
         storage: Arc::clone(&storage),
         log_threads: Arc::clone(&log_threads),
         broker_epoch: Arc::default(),
+        throttles: Arc::default(),
     };
     let replication = Replication::new(parts, TaskTracker::new(), CancellationToken::new());
     BrokerState::new(Parts {
@@ -385,4 +386,28 @@ async fn logs_whose_deletion_panics_are_left_behind_and_nothing_else() {
     rig.follow(&both);
     assert_eq!(disk.renames.load(Ordering::SeqCst), 0);
     assert_eq!(rig.open(), ["b-0"]);
+}
+
+#[tokio::test]
+async fn what_is_being_deleted_is_unknown_before_the_image_says_so() {
+    let mut rig = Rig::new();
+    rig.follow(&create("a", 1, 1));
+    rig.follow(&create("b", 2, 1));
+    let update = rig.change(&[remove(1)]);
+    let config = BrokerConfig::default();
+    let change = super::Change {
+        delta: &update.delta,
+        image: &update.image,
+        config: &config,
+        has_new_config: false,
+    };
+    rig.state.partitions().apply(&change);
+    let code = |rig: &Rig, topic: &str| rig.partition(topic, 0).err().map(|error| error.code());
+    assert!(rig.state.image().topic("a").is_some());
+    assert_eq!(code(&rig, "a"), Some(ErrorCode::UnknownTopicOrPartition));
+    assert_eq!(code(&rig, "b"), None);
+    // A topic of the same name is another one.
+    rig.state.follow(&update);
+    rig.follow(&create("a", 3, 1));
+    assert_eq!(code(&rig, "a"), None);
 }

@@ -15,7 +15,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use super::link::Link;
 use super::membership;
 use super::state::BrokerState;
+use super::watched::Watched;
 use crate::env::Net;
 use crate::machine::controller::BuryBroker;
 use crate::types::{BrokerEpoch, NodeId};
@@ -41,60 +42,79 @@ const LOOK_MAX: Duration = Duration::from_millis(20);
 /// When a connection is given up on which a question was asked.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Sight {
     /// There is a connection.
     Connected(Arc<Link>),
     /// The connection has just ended, and it is not known whether the node lives.
     Doubted,
-    /// The process has ended, and no other one has been seen.
-    Ended,
+    /// The process has ended, and it is not known whether others lead what it led.
+    Dead,
+    /// The process has ended, others lead, and no new process has been seen.
+    Replaced,
 }
 
 /// What is known of the processes of the other nodes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sighted {
-    nodes: Mutex<BTreeMap<NodeId, Sight>>,
+    nodes: Watched<BTreeMap<NodeId, Sight>>,
+}
+
+impl Default for Sighted {
+    fn default() -> Self {
+        Self { nodes: Watched::new(BTreeMap::new()) }
+    }
 }
 
 impl Sighted {
-    fn nodes(&self) -> MutexGuard<'_, BTreeMap<NodeId, Sight>> {
-        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn see(&self, node: NodeId, sight: Option<Sight>) {
+        self.nodes.change(|nodes| {
+            match sight {
+                Some(sight) => nodes.insert(node, sight),
+                None => nodes.remove(&node),
+            };
+        });
     }
 
-    /// The nodes of which it is not known whether they live: clients are not sent to them.
+    /// The nodes to which clients are not sent: it is not known whether they live, or who leads instead.
     pub(super) fn doubted(&self) -> BTreeSet<NodeId> {
-        let nodes = self.nodes();
-        let doubted = nodes.iter().filter(|(_, sight)| matches!(sight, Sight::Doubted));
+        let nodes = self.nodes.get();
+        let doubted =
+            nodes.iter().filter(|(_, sight)| matches!(sight, Sight::Doubted | Sight::Dead));
         doubted.map(|(id, _)| *id).collect()
     }
 
-    /// Whether the process of a node has ended, and there is no new one yet as far as is known here.
-    pub(super) fn has_ended(&self, node: NodeId) -> bool {
-        matches!(self.nodes().get(&node), Some(Sight::Ended))
+    /// Returns once something is so of the nodes whose processes have ended, and of which no new one has been seen.
+    pub(super) async fn ended_when(&self, is_so: impl Fn(&dyn Fn(NodeId) -> bool) -> bool) {
+        let is_met = |nodes: &BTreeMap<NodeId, Sight>| {
+            is_so(&|node| matches!(nodes.get(&node), Some(Sight::Dead | Sight::Replaced)))
+        };
+        self.nodes.wait_for(is_met).await;
     }
 
     /// Asks every node for a sign of life, for at most [`LOOK_MAX`]: a client that saw its leader die asks so soon
     /// that the end of the connection from here may not have been noticed yet. Silence is no reason to doubt.
     pub(super) async fn look(&self) {
         let links: Vec<(NodeId, Arc<Link>)> = self
-            .nodes()
-            .iter()
+            .nodes
+            .get()
+            .into_iter()
             .filter_map(|(id, sight)| match sight {
-                Sight::Connected(link) => Some((*id, Arc::clone(link))),
-                Sight::Doubted | Sight::Ended => None,
+                Sight::Connected(link) => Some((id, link)),
+                Sight::Doubted | Sight::Dead | Sight::Replaced => None,
             })
             .collect();
         let asking = links.iter().map(async |(id, link)| {
             let answer = tokio::time::timeout(LOOK_MAX, link.ping(ANSWER_MAX)).await;
             if matches!(answer, Ok(Err(_))) {
-                let mut nodes = self.nodes();
                 let is_same = |sight: &Sight| {
                     matches!(sight, Sight::Connected(known) if Arc::ptr_eq(known, link))
                 };
-                if nodes.get(id).is_some_and(is_same) {
-                    nodes.insert(*id, Sight::Doubted);
-                }
+                self.nodes.change(|nodes| {
+                    if nodes.get(id).is_some_and(is_same) {
+                        nodes.insert(*id, Sight::Doubted);
+                    }
+                });
             }
         });
         futures::future::join_all(asking).await;
@@ -145,7 +165,7 @@ async fn watch(state: Arc<BrokerState>, node: NodeId, address: String, stop: Can
         () = stop.cancelled() => {}
         () = watching => {}
     }
-    state.sighted().nodes().remove(&node);
+    state.sighted().see(node, None);
 }
 
 async fn watch_once(state: &BrokerState, node: NodeId, address: &str) {
@@ -156,21 +176,19 @@ async fn watch_once(state: &BrokerState, node: NodeId, address: &str) {
         return;
     };
     let link = Arc::new(link);
-    state.sighted().nodes().insert(node, Sight::Connected(Arc::clone(&link)));
+    state.sighted().see(node, Some(Sight::Connected(Arc::clone(&link))));
     link.closed().await;
     let epoch = state.image().broker(node).map(|broker| broker.epoch);
     // `CRASH-3`
-    state.sighted().nodes().insert(node, Sight::Doubted);
-    let has_ended = is_refused(net, address, &client_id).await;
-    if has_ended {
-        report(state, node, epoch).await;
+    state.sighted().see(node, Some(Sight::Doubted));
+    if !is_refused(net, address, &client_id).await {
+        state.sighted().see(node, None);
+        return;
     }
-    let mut nodes = state.sighted().nodes();
-    if has_ended {
-        nodes.insert(node, Sight::Ended);
-    } else {
-        nodes.remove(&node);
-    }
+    // A node that leaves does not wait for this report: there may be nobody left who takes it.
+    state.sighted().see(node, Some(Sight::Dead));
+    report(state, node, epoch).await;
+    state.sighted().see(node, Some(Sight::Replaced));
 }
 
 /// Whether nobody listens there any more.

@@ -212,12 +212,19 @@ impl Heartbeats {
 
     /// Sends heartbeats until the broker stops.
     pub(super) async fn run(self, stop: CancellationToken) {
-        let membership = Arc::clone(&self.membership);
+        let (membership, state) = (Arc::clone(&self.membership), Arc::clone(&self.state));
+        // The last node of a cluster that stops finds nobody who could take over.
+        let is_last = async {
+            membership.wish.wait_for(|wish| wish.is_leaving).await;
+            no_quorum(&state).await;
+        };
         tokio::select! {
             biased;
-            () = stop.cancelled() => {}
-            Replaced = self.beat_on() => membership.may_stop.change(|may_stop| *may_stop = true),
+            () = stop.cancelled() => return,
+            Replaced = self.beat_on() => {}
+            () = is_last => {}
         }
+        membership.may_stop.change(|may_stop| *may_stop = true);
     }
 
     async fn beat_on(mut self) -> Replaced {
@@ -240,8 +247,7 @@ impl Heartbeats {
                     failures = failures.saturating_add(1);
                     silence.note(&error, session(&config));
                     let gave_up = silence.since.elapsed() > session(&config);
-                    if wish.is_leaving && (gave_up || has_no_quorum(&self.state)) {
-                        // The last node of a cluster that stops finds nobody who could take over.
+                    if wish.is_leaving && gave_up {
                         self.membership.may_stop.change(|may_stop| *may_stop = true);
                     }
                     backoff(failures, session(&config))
@@ -320,11 +326,14 @@ impl Heartbeats {
     }
 }
 
-/// Whether so many nodes have ended that the others are no majority.
-fn has_no_quorum(state: &BrokerState) -> bool {
-    let voters = state.metadata().voters();
-    let ended = voters.iter().filter(|voter| state.sighted().has_ended(voter.key.id)).count();
-    2 * (voters.len() - ended) <= voters.len()
+/// Returns once so many nodes have ended that the others are no majority.
+async fn no_quorum(state: &BrokerState) {
+    let is_lost = |has_ended: &dyn Fn(NodeId) -> bool| {
+        let voters = state.metadata().voters();
+        let ended = voters.iter().filter(|voter| has_ended(voter.key.id)).count();
+        2 * (voters.len() - ended) <= voters.len()
+    };
+    state.sighted().ended_when(is_lost).await;
 }
 
 /// Whether a broker with this refusal has to register again.

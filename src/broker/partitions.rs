@@ -25,7 +25,7 @@ use super::storage::{Storage, log_config};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::metadata::{ConfigResource, PartitionImage, TopicImage};
-use crate::types::{NodeId, TopicPartition};
+use crate::types::{NodeId, TopicId, TopicPartition};
 
 /// How many directories of deleted partitions are removed at once.
 const REMOVED_AT_ONCE: usize = 64;
@@ -38,6 +38,8 @@ pub(super) struct Partitions {
     open: RwLock<BTreeMap<PartitionKey, Arc<Partition>>>,
     /// Those that could not be opened, and why.
     failed: RwLock<BTreeMap<PartitionKey, String>>,
+    /// The topics that the last change deleted: as long as it is being applied, the image still has them.
+    deleted: RwLock<BTreeSet<TopicId>>,
     /// Renamed directories of deleted partitions, and when (monotonic) to remove them.
     doomed: Mutex<Vec<(PathBuf, Duration)>>,
 }
@@ -58,6 +60,7 @@ impl Partitions {
             storage,
             open: RwLock::default(),
             failed: RwLock::default(),
+            deleted: RwLock::default(),
             doomed: Mutex::default(),
         }
     }
@@ -104,6 +107,10 @@ impl Partitions {
             let context = format!("partition {} does not exist", name());
             return Err(Error::kafka(ErrorCode::UnknownTopicOrPartition, context));
         }
+        if self.is_deleted(topic.id) {
+            let context = format!("topic {} does not exist any more", topic.name);
+            return Err(Error::kafka(ErrorCode::UnknownTopicOrPartition, context));
+        }
         let key = (topic.id, index);
         if let Some(partition) = self.get(&key) {
             return Ok(partition);
@@ -115,6 +122,11 @@ impl Partitions {
         }
         let context = format!("this broker does not lead {}", name());
         Err(Error::kafka(ErrorCode::NotLeaderOrFollower, context))
+    }
+
+    /// Whether a topic has just been deleted, although the image may still have it.
+    pub(super) fn is_deleted(&self, topic: TopicId) -> bool {
+        self.deleted.read().unwrap_or_else(PoisonError::into_inner).contains(&topic)
     }
 
     /// An open partition.
@@ -303,6 +315,10 @@ impl Partitions {
         let Change { delta, image, .. } = *change;
         let (is_gone, is_elsewhere) =
             (ErrorCode::UnknownTopicOrPartition, ErrorCode::NotLeaderOrFollower);
+        {
+            let mut known = self.deleted.write().unwrap_or_else(PoisonError::into_inner);
+            *known = delta.deleted_topics().keys().copied().collect();
+        }
         let deleted = delta.deleted_topics().iter();
         let deleted = deleted
             .flat_map(|(id, topic)| topic.indexed().map(move |(index, _)| ((*id, index), is_gone)));

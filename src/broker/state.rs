@@ -22,7 +22,7 @@ use super::log_threads::LogThreads;
 use super::metadata_log::{Committed, MetadataLog, QuorumStatus};
 use super::parking::Parking;
 use super::partitions::Partitions;
-use super::replication::{FollowerSessions, Replication};
+use super::replication::{FollowerSessions, Replication, Throttles};
 use super::watched::Watched;
 use crate::config::BrokerConfig;
 use crate::env::Env;
@@ -197,6 +197,11 @@ impl BrokerState {
     }
 
     /// The sessions of followers.
+    /// The limits of replication.
+    pub(super) fn throttles(&self) -> &Throttles {
+        self.replication.throttles()
+    }
+
     pub(super) const fn follower_sessions(&self) -> &FollowerSessions {
         &self.follower_sessions
     }

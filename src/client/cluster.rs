@@ -252,12 +252,18 @@ impl Cluster {
         longest.map(|(_, error)| Arc::new(error)).or_else(|| self.obstacles.now())
     }
 
+    /// The brokers that are known, beginning with any.
+    pub(crate) fn known_nodes(&self) -> Vec<NodeId> {
+        let mut brokers: Vec<NodeId> = self.snapshot().brokers.keys().copied().collect();
+        let first = usize::try_from(self.env.random.u64() % 1024).unwrap_or(0);
+        let count = brokers.len();
+        brokers.rotate_left(first.checked_rem(count).unwrap_or(0));
+        brokers
+    }
+
     /// A route to any broker: a known one, or else a bootstrap server (KIP-899).
     pub(crate) async fn any_route(&self) -> Result<Arc<Route>> {
-        let brokers: Vec<NodeId> = self.snapshot().brokers.keys().copied().collect();
-        let first = usize::try_from(self.env.random.u64() % 1024).unwrap_or(0);
-        for index in 0..brokers.len() {
-            let Some(&node) = brokers.get((first + index) % brokers.len()) else { continue };
+        for node in self.known_nodes() {
             match self.route(node, Lane::Control).await {
                 Ok(route) => return Ok(route),
                 Err(error) => {
@@ -346,8 +352,9 @@ impl Cluster {
         if names.is_some_and(|names| !names.is_empty() && names.iter().all(is_fresh)) {
             return Ok(Vec::new());
         }
-        let route = self.any_route().await?;
-        let response = self.request_metadata(&route, names, may_create).await?;
+        let response = self
+            .ask_any(async |route| self.request_metadata(&route, names, may_create).await)
+            .await?;
         Ok(self.accept(response, names))
     }
 
@@ -359,7 +366,7 @@ impl Cluster {
         Ok(())
     }
 
-    async fn request_metadata(
+    pub(crate) async fn request_metadata(
         &self,
         route: &Route,
         names: Option<&[&str]>,

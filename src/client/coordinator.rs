@@ -89,22 +89,24 @@ impl Coordinator {
     }
 
     async fn find(&self) -> Result<NodeId> {
-        let route = self.cluster.any_route().await?;
-        let version = route.version(ApiKey::FindCoordinator)?;
-        let key = Str::from(self.id.as_str());
-        if self.kind != Kind::Group && version < 1 {
-            let context = "finding the coordinator of transactions: the broker is too old for it";
-            return Err(errors::unsupported(context));
-        }
-        let key_type = self.kind.key_type();
-        let mut request = FindCoordinatorRequest { key_type, ..Default::default() };
-        if version >= 4 {
-            request.coordinator_keys = vec![key];
-        } else {
-            request.key = key;
-        }
-        let timeout = self.cluster.config.request_timeout;
-        let response = route.call_at(request, version, timeout).await?;
+        let ask = async |route: Arc<Route>| {
+            let version = route.version(ApiKey::FindCoordinator)?;
+            if self.kind != Kind::Group && version < 1 {
+                let context =
+                    "finding the coordinator of transactions: the broker is too old for it";
+                return Err(errors::unsupported(context));
+            }
+            let key = Str::from(self.id.as_str());
+            let key_type = self.kind.key_type();
+            let mut request = FindCoordinatorRequest { key_type, ..Default::default() };
+            if version >= 4 {
+                request.coordinator_keys = vec![key];
+            } else {
+                request.key = key;
+            }
+            route.call_at(request, version, self.cluster.config.request_timeout).await
+        };
+        let response = self.cluster.ask_any(ask).await?;
         let (code, node) = match response.coordinators.first() {
             Some(found) => (found.error_code, found.node_id),
             None => (response.error_code, response.node_id),
@@ -113,9 +115,10 @@ impl Coordinator {
         Ok(NodeId(node))
     }
 
-    pub(crate) async fn route(&self, lane: Lane) -> Result<Arc<Route>> {
+    pub(crate) async fn route(&self, lane: Lane) -> Result<(NodeId, Arc<Route>)> {
         let node = self.node().await?;
-        self.cluster.route(node, lane).await.inspect_err(|_| self.forget())
+        let route = self.cluster.route(node, lane).await.inspect_err(|_| self.forget())?;
+        Ok((node, route))
     }
 
     /// Calls the coordinator at the newest version up to a limit, with a request built for it.
@@ -126,9 +129,10 @@ impl Coordinator {
         version_max: i16,
         build: impl FnOnce(i16) -> Result<C>,
     ) -> Result<C::Response> {
-        let route = self.route(lane).await?;
+        let (node, route) = self.route(lane).await?;
         let version = route.version(C::API)?.min(version_max);
-        let answer = route.call_at(build(version)?, version, timeout).await;
+        let answer = route.call_at(build(version)?, version, timeout);
+        let answer = self.cluster.unless_gone((node, &route), Duration::ZERO, answer).await;
         answer.inspect_err(|_| self.forget())
     }
 

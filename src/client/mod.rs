@@ -34,6 +34,7 @@ mod recount;
 pub mod registry;
 mod route;
 pub mod scan;
+mod silence;
 mod snapshot;
 pub mod transaction;
 mod worker_pool;

@@ -131,6 +131,13 @@ impl Route {
         Some((waited, Error::network("get an answer from", address, source)))
     }
 
+    /// Closes a connection whose broker is not in the cluster any more: everything that waits for it fails.
+    pub(crate) fn give_up(&self) {
+        if let Kind::Tcp(connection) = &self.kind {
+            connection.give_up("it does not answer, and is not in the cluster any more");
+        }
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         match &self.kind {
             Kind::Tcp(connection) => connection.is_closed(),

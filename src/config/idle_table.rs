@@ -81,8 +81,6 @@ broker! { CLUSTER, "For traffic between the nodes of a cluster.",
     "controller.quorum.retry.backoff.ms" Int "20", AtLeast(0), ReadOnly;
     "controller.socket.timeout.ms" Int "30000", Any, ReadOnly;
     "early.start.listeners" List null, Any, ReadOnly;
-    "follower.replication.throttled.rate" Long "9223372036854775807", AtLeast(0), ClusterWide;
-    "leader.replication.throttled.rate" Long "9223372036854775807", AtLeast(0), ClusterWide;
     "log.dir.failure.timeout.ms" Long "30000", AtLeast(1), ReadOnly;
     "num.replica.alter.log.dirs.threads" Int null, Any, ReadOnly;
     "replica.alter.log.dirs.io.max.bytes.per.second" Long "9223372036854775807", AtLeast(0), ClusterWide;
@@ -100,8 +98,6 @@ broker! { QUOTA, "For measuring quotas, which ottla does not have.",
     "controller.quota.window.size.seconds" Int "1", AtLeast(1), ReadOnly;
     "quota.window.num" Int "11", AtLeast(1), ReadOnly;
     "quota.window.size.seconds" Int "1", AtLeast(1), ReadOnly;
-    "replication.quota.window.num" Int "11", AtLeast(1), ReadOnly;
-    "replication.quota.window.size.seconds" Int "1", AtLeast(1), ReadOnly;
 }
 
 broker! { METRICS, "For the metrics of Java programs.",

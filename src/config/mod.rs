@@ -44,6 +44,7 @@ mod node_table;
 mod properties;
 mod replication_config;
 mod suggest;
+mod throttled;
 mod topic_config;
 mod topic_table;
 mod voters;
@@ -63,6 +64,7 @@ pub use listeners::{Advertised, Listener, ListenerAddress, SecurityProtocol};
 pub use properties::parse_properties;
 pub use replication_config::ReplicationConfig;
 pub use suggest::nearest;
+pub use throttled::ThrottledReplicas;
 pub use topic_config::{CleanupPolicy, CompressionType, Durability, TimestampType, TopicConfig};
 pub use voters::QuorumVoter;
 

@@ -2,9 +2,9 @@
 //! names.
 
 use super::broker_table::{CLUSTER, SECURITY, broker};
-use super::definition::ConfigType::{Boolean, Class, Int, List, String};
+use super::definition::ConfigType::{Boolean, Class, Int, List, Long, String};
 use super::definition::UpdateMode::{ClusterWide, PerBroker, ReadOnly};
-use super::definition::Validator::{Any, Between, Check};
+use super::definition::Validator::{Any, AtLeast, Between, Check};
 use super::definition::{Definition, split_list};
 use super::voters::check_addresses;
 
@@ -95,12 +95,28 @@ pub(super) const NODE: &[Definition] = &[
     )
     .only(&[], JAVA),
     broker!(
+        "follower.replication.throttled.rate",
+        Long,
+        "9223372036854775807",
+        AtLeast(0),
+        ClusterWide,
+        "Bytes per second that the broker copies of the replicas in follower.replication.throttled.replicas of their topics."
+    ),
+    broker!(
         "group.coordinator.rebalance.protocols",
         List,
         "classic,consumer,streams",
         Check(both_protocols),
         ReadOnly,
         "The protocols of groups: classic and consumer are always supported, share and streams never."
+    ),
+    broker!(
+        "leader.replication.throttled.rate",
+        Long,
+        "9223372036854775807",
+        AtLeast(0),
+        ClusterWide,
+        "Bytes per second that the broker gives to followers of the replicas in leader.replication.throttled.replicas of their topics."
     ),
     broker!(
         "log.dir",
@@ -153,4 +169,20 @@ pub(super) const NODE: &[Definition] = &[
         "The roles of the node."
     )
     .only(&["controller,broker"], CLUSTER),
+    broker!(
+        "replication.quota.window.num",
+        Int,
+        "11",
+        AtLeast(1),
+        ReadOnly,
+        "How many windows are kept to measure the rate of throttled replicas."
+    ),
+    broker!(
+        "replication.quota.window.size.seconds",
+        Int,
+        "1",
+        AtLeast(1),
+        ReadOnly,
+        "How long such a window is."
+    ),
 ];

@@ -20,6 +20,14 @@ pub struct ReplicationConfig {
     pub fetch_wait_max_ms: i32,
     /// `replica.lag.time.max.ms`.
     pub lag_time_max_ms: i64,
+    /// `leader.replication.throttled.rate`, in bytes per second.
+    pub leader_throttled_rate: i64,
+    /// `follower.replication.throttled.rate`, in bytes per second.
+    pub follower_throttled_rate: i64,
+    /// `replication.quota.window.num`.
+    pub quota_windows: u32,
+    /// `replication.quota.window.size.seconds`.
+    pub quota_window_seconds: u32,
     /// Whether `replica.selector.class` sends consumers to replicas in their rack (KIP-392).
     pub is_rack_aware: bool,
 }
@@ -36,6 +44,10 @@ impl ReplicationConfig {
             fetch_wait_max_ms: broker.number("replica.fetch.wait.max.ms")?,
             is_rack_aware: broker.value("replica.selector.class")?.is_some(),
             lag_time_max_ms: broker.number("replica.lag.time.max.ms")?,
+            leader_throttled_rate: broker.number("leader.replication.throttled.rate")?,
+            follower_throttled_rate: broker.number("follower.replication.throttled.rate")?,
+            quota_windows: broker.number("replication.quota.window.num")?,
+            quota_window_seconds: broker.number("replication.quota.window.size.seconds")?,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! The settings of one topic, typed.
 
 use super::describe::{effective, topic_chain};
-use super::{BrokerConfig, ConfigError, ConfigMap, Scope, definition};
+use super::{BrokerConfig, ConfigError, ConfigMap, Scope, ThrottledReplicas, definition};
 
 /// A setting whose values are words: the enum, its parser and its text.
 macro_rules! words {
@@ -103,8 +103,12 @@ pub struct TopicConfig {
     pub flush_messages: i64,
     /// `flush.ms`.
     pub flush_ms: i64,
+    /// `follower.replication.throttled.replicas`.
+    pub follower_throttled_replicas: ThrottledReplicas,
     /// `index.interval.bytes`.
     pub index_interval_bytes: i32,
+    /// `leader.replication.throttled.replicas`.
+    pub leader_throttled_replicas: ThrottledReplicas,
     /// `max.compaction.lag.ms`.
     pub max_compaction_lag_ms: i64,
     /// `max.decompressed.message.bytes`.
@@ -165,6 +169,10 @@ impl TopicConfig {
             file_delete_delay_ms: get.number("file.delete.delay.ms")?,
             flush_messages: get.number("flush.messages")?,
             flush_ms: get.number("flush.ms")?,
+            follower_throttled_replicas: get
+                .word("follower.replication.throttled.replicas", ThrottledReplicas::parse)?,
+            leader_throttled_replicas: get
+                .word("leader.replication.throttled.replicas", ThrottledReplicas::parse)?,
             index_interval_bytes: get.number("index.interval.bytes")?,
             max_decompressed_message_bytes: get.number("max.decompressed.message.bytes")?,
             max_message_bytes: get.number("max.message.bytes")?,

@@ -5,9 +5,10 @@
 
 use super::definition::ConfigType::{Boolean, Double, Int, List, Long, String};
 use super::definition::Validator::{
-    Any, AnyOf, AtLeast, Between, Fraction, MinusOneOrBetween, OneOf,
+    Any, AnyOf, AtLeast, Between, Check, Fraction, MinusOneOrBetween, OneOf,
 };
 use super::definition::{Definition, Synonym};
+use super::throttled::ThrottledReplicas;
 
 const HOUR_MS: i64 = 3_600_000;
 const MINUTE_MS: i64 = 60_000;
@@ -124,11 +125,10 @@ pub(super) const TOPIC: &[Definition] = &[
         "follower.replication.throttled.replicas",
         List,
         "",
-        Any,
+        Check(ThrottledReplicas::check),
         [],
-        "Replicas that fetch at a limited rate, as partition:broker pairs or \"*\"."
-    )
-    .idle(),
+        "Replicas that fetch at the rate of follower.replication.throttled.rate while they are not in sync, as partition:broker pairs or \"*\"."
+    ),
     topic!(
         "index.interval.bytes",
         Int,
@@ -153,11 +153,10 @@ pub(super) const TOPIC: &[Definition] = &[
         "leader.replication.throttled.replicas",
         List,
         "",
-        Any,
+        Check(ThrottledReplicas::check),
         [],
-        "Replicas that are served at a limited rate, as partition:broker pairs or \"*\"."
-    )
-    .idle(),
+        "Leaders that serve followers that are not in sync at the rate of leader.replication.throttled.rate, as partition:broker pairs or \"*\"."
+    ),
     topic!(
         "local.retention.bytes",
         Long,

@@ -22,6 +22,7 @@ pub mod metadata;
 pub mod purgatory;
 pub mod quorum;
 pub mod replica;
+pub mod replication_quota;
 
 /// Events and time in, effects out.
 pub trait Machine {

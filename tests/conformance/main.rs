@@ -37,6 +37,7 @@ mod batches;
 mod compare;
 mod difference_table;
 mod differences;
+mod frameworks;
 mod groups;
 mod histories;
 #[path = "../support/history/mod.rs"]

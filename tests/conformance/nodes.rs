@@ -1,8 +1,9 @@
-//! Three of our nodes as one cluster, in this process, for the tools of Apache Kafka.
+//! Three of our nodes as one cluster, in this process, for the programs of Apache Kafka.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use ottla::broker::{Broker, BrokerOptions};
@@ -13,9 +14,6 @@ use tempfile::TempDir;
 
 use crate::kafka;
 use crate::three::{self, NODES};
-
-/// How long the cluster may take for anything that is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Only failures, so that what a tool prints is what it has to say.
 const LOGGING: &str = "\
@@ -38,6 +36,9 @@ pub(crate) struct Three {
 }
 
 impl Three {
+    /// How long the cluster, or a program with it, may take for anything that is waited for.
+    pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
     /// Starts the nodes, and finds Apache Kafka's jars.
     pub(crate) fn start() -> Self {
         let jars = kafka::jars();
@@ -99,6 +100,13 @@ impl Three {
         path.to_str().unwrap().to_owned()
     }
 
+    /// Makes a folder for a program, and returns its path.
+    pub(crate) fn folder(&self, name: &str) -> String {
+        let path = self.directory.path().join(name);
+        std::fs::create_dir(&path).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
     pub(crate) fn client(&self) -> Client {
         let _inside = self.runtime.enter();
         Client::connect(ClientConfig::for_servers(&self.servers()).unwrap()).unwrap()
@@ -147,18 +155,24 @@ impl Three {
             if found.as_ref().is_ok_and(|found| found.partitions.iter().all(&is_so)) {
                 return;
             }
-            assert!(began.elapsed() < PATIENCE, "{found:?}");
+            assert!(began.elapsed() < Self::PATIENCE, "{found:?}");
             std::thread::yield_now();
         }
     }
 
     /// A tool of Apache Kafka, which is told where the cluster is.
     pub(crate) fn command(&self, class: &str, arguments: &[&str]) -> Command {
+        self.java(&format!("org.apache.kafka.tools.{class}"), arguments)
+    }
+
+    /// A program of Apache Kafka, by its main class.
+    pub(crate) fn java(&self, class: &str, arguments: &[&str]) -> Command {
         let mut logging = std::ffi::OsString::from("-Dlog4j2.configurationFile=");
         logging.push(self.directory.path().join("log4j2.properties"));
         let mut java = Command::new("java");
         java.args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]).arg(logging);
-        java.arg("-cp").arg(self.jars.join("*")).arg(format!("org.apache.kafka.tools.{class}"));
+        let paths = [self.jars.join("*"), self.jars.join("connect-file/*")];
+        java.arg("-cp").arg(std::env::join_paths(paths).unwrap()).arg(class);
         java.args(arguments);
         java
     }
@@ -175,6 +189,25 @@ impl Three {
         let (succeeded, text) = self.try_run(class, arguments);
         assert!(succeeded, "{class} {arguments:?}: {text}");
         text
+    }
+}
+
+/// A program that goes on until it is dropped.
+pub(crate) struct Running(Child);
+
+impl Running {
+    /// Starts it; returns it with the lines that it prints.
+    pub(crate) fn start(mut command: Command) -> (Self, impl Iterator<Item = String> + use<>) {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        (Self(child), lines.map(Result::unwrap))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
     }
 }
 

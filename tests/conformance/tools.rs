@@ -1,17 +1,17 @@
 //! The tools of Apache Kafka that operate a cluster, with three of our nodes.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
 
-use crate::nodes::{Three, told};
+use crate::nodes::{Running, Three, told};
 use crate::three::NODES;
 
 const TOPICS: &str = "TopicCommand";
 const REASSIGN: &str = "reassign.ReassignPartitionsCommand";
 const ELECT: &str = "LeaderElectionCommand";
+const CONFIGS: &str = "ConfigCommand";
 const QUORUM: &str = "MetadataQuorumCommand";
 
 /// What the tool prints after a line that ends like this.
@@ -74,6 +74,30 @@ fn topics_are_described_and_moved() {
     let done = verify(&cluster, &plan);
     assert_eq!(done.matches("is completed").count(), 3, "{done}");
     cluster.until("moved", |partition| partition.replicas.iter().all(|node| node.0 <= 2));
+
+    // Throttled, and the throttles are cleared once it is done.
+    let plan = cluster.file("back.json", &move_of("moved", &[&[3, 1]]));
+    let throttled = ["--reassignment-json-file", &plan, "--execute", "--throttle", "50000000"];
+    let started = cluster.run(REASSIGN, &throttled);
+    assert!(started.contains("throttle limit was set to 50000000 B/s"), "{started}");
+    let settings = |cluster: &Three| {
+        let of = |kind: &str, name: &str| {
+            cluster.run(CONFIGS, &["--describe", "--entity-type", kind, "--entity-name", name])
+        };
+        [of("topics", "moved"), of("brokers", "1"), of("brokers", "3")]
+    };
+    for text in settings(&cluster) {
+        assert!(text.contains("leader.replication.throttled."), "{text}");
+        assert!(text.contains("follower.replication.throttled."), "{text}");
+    }
+    let done = verify(&cluster, &plan);
+    assert!(done.contains("Clearing topic-level throttles on topic moved"), "{done}");
+    for text in settings(&cluster) {
+        assert!(!text.contains("throttled"), "{text}");
+    }
+    let plan = cluster.file("again.json", &move_of("moved", &[&[1, 2]]));
+    cluster.run(REASSIGN, &["--reassignment-json-file", &plan, "--execute"]);
+    verify(&cluster, &plan);
 
     // A copy that cannot be made keeps the move open, so that it can be listed and cancelled.
     cluster.kill(3);
@@ -200,22 +224,10 @@ fn the_cluster_is_described() {
     assert_eq!(endpoints.matches("127.0.0.1").count(), 2, "{endpoints}");
 }
 
-/// A tool that goes on until it is dropped.
-struct Running(Child);
-
-impl Running {
-    fn start(mut command: Command) -> (Self, impl Iterator<Item = Value>) {
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        (Self(child), lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap()))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
+/// A tool that reports events, as JSON.
+fn events(command: Command) -> (Running, impl Iterator<Item = Value>) {
+    let (running, lines) = Running::start(command);
+    (running, lines.map(|line| serde_json::from_str(&line).unwrap()))
 }
 
 #[test]
@@ -233,7 +245,7 @@ fn producer_and_consumer_go_on_while_nodes_are_killed() {
         "VerifiableConsumer",
         &["--bootstrap-server", &servers, "--topic", "t", "--group-id", "g", "--verbose"],
     );
-    let (consumer, consumed) = Running::start(consumer);
+    let (consumer, consumed) = events(consumer);
     let producer = cluster.command(
         "VerifiableProducer",
         &[
@@ -251,7 +263,7 @@ fn producer_and_consumer_go_on_while_nodes_are_killed() {
             &config,
         ],
     );
-    let (producer, produced) = Running::start(producer);
+    let (producer, produced) = events(producer);
     let reading = std::thread::spawn(move || {
         let mut values = BTreeSet::new();
         let records = consumed.filter(|event| event["name"] == "record_data");
@@ -310,11 +322,8 @@ fn producer_and_consumer_go_on_while_nodes_are_killed() {
         "ReplicaVerificationTool",
         &["--broker-list", &servers, "--topics-include", "t", "--report-interval-ms", "200"],
     );
-    let mut verification = verification;
-    let mut child = verification.stdout(Stdio::piped()).spawn().unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let _running = Running(child);
-    let report = lines.map(Result::unwrap).find(|line| line.contains("max lag is"));
+    let (_running, mut lines) = Running::start(verification);
+    let report = lines.find(|line| line.contains("max lag is"));
     let report = report.expect("a report");
     assert!(report.contains("max lag is 0 "), "{report}");
 }

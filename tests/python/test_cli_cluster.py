@@ -122,6 +122,50 @@ def test_partitions_are_moved(cluster: ottla.Cluster) -> None:
         assert kafka.scan("t").count() == 40
 
 
+def test_moves_are_throttled(cluster: ottla.Cluster) -> None:
+    program = Operations(cluster)
+    whole = Program(_PROGRAM, cluster.bootstrap_servers)
+
+    def throttled(kind: str, name: str) -> dict[str, str]:
+        described = whole.json("configs", "describe", kind, name, "--output", "json")
+        return {one["name"]: one["value"] for one in described if "throttled" in one["name"]}
+
+    with cluster.client() as kafka:
+        kafka.create_topic("t", partitions=2)
+        program.run("reassign", "t:0=1,2", "t:1=2,1")
+        for number in range(40):
+            kafka.send("t", str(number), partition=number % 2)
+        # Much more than there is: this is about what is set, and what is left.
+        whole.run(
+            *("configs", "alter", "--broker", "1"),
+            *("--add-config", "leader.replication.throttled.rate=5000000"),
+        )
+        program.run("reassign", "t:0=1,3", "--throttle", "100000000")
+        until(kafka, lambda described: replicas(described, "t")[0] == [1, 3])
+        assert throttled("--topic", "t") == {}
+        assert throttled("--broker", "1") == {"leader.replication.throttled.rate": "5000000"}
+        assert throttled("--broker", "3") == {}
+        # A copy that cannot be made keeps the move open, and its throttle with it.
+        cluster.kill(4)
+        until(kafka, lambda described: any(one.fenced for one in described.brokers))
+        begun = program.run("reassign", "t:1=2,1,4", "--no-wait", "--throttle", "1000")
+        assert "ottla cluster reassign --unthrottle" in begun.stderr
+        assert throttled("--topic", "t") == {
+            "leader.replication.throttled.replicas": "1:2,1:1",
+            "follower.replication.throttled.replicas": "1:4",
+        }
+        rates = dict.fromkeys(
+            ["leader.replication.throttled.rate", "follower.replication.throttled.rate"], "1000"
+        )
+        assert throttled("--broker", "1") == throttled("--broker", "2") == rates
+        assert throttled("--broker", "3") == {}
+        program.run("reassign", "--cancel")
+        assert program.json("reassign", "--unthrottle") == {"brokers": [1, 2], "topics": ["t"]}
+        assert throttled("--topic", "t") == throttled("--broker", "1") == {}
+        assert "nothing is throttled" in program.run("reassign", "--unthrottle").stdout
+        assert "--throttle" in program.run("reassign", "t", "--throttle", "0", status=2).stderr
+
+
 def test_what_cannot_be_moved(cluster: ottla.Cluster) -> None:
     program = Operations(cluster)
     with cluster.client() as kafka:
@@ -236,7 +280,7 @@ def test_voters_come_and_go(tmp_path: Path) -> None:
 
         # A directory that is lost has to be replaced by name.
         cluster.kill(4)
-        shutil.rmtree(tmp_path / "4")
+        shutil.rmtree(tmp_path / "node-4")
         cluster.start(4)
         refused = program.run("voters", "add", "4", status=1).stderr
         assert "ottla cluster voters remove 4" in refused

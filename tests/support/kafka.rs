@@ -14,7 +14,7 @@ pub(crate) fn version() -> &'static str {
 /// The folder of its jars, which `OTTLA_KAFKA_LIBS` names.
 pub(crate) fn jars() -> PathBuf {
     let version = version();
-    let make = "mvn -f tests/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory=FOLDER";
+    let make = "mvn -f tests/kafka/pom.xml package -DoutputDirectory=FOLDER";
     let Some(folder) = std::env::var_os("OTTLA_KAFKA_LIBS").map(PathBuf::from) else {
         panic!("OTTLA_KAFKA_LIBS does not name the folder of Apache Kafka's jars: {make}");
     };

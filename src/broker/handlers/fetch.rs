@@ -105,6 +105,8 @@ enum Read {
 struct Target {
     interest: FetchInterest,
     partition: Result<Arc<Partition>>,
+    /// A follower gets no records of it now: it is throttled.
+    is_held_back: bool,
 }
 
 pub(in crate::broker) async fn handle(
@@ -279,7 +281,11 @@ fn find_targets(call: &Call<'_>, context: &FetchContext, limits: &Limits) -> Vec
     context
         .interests
         .iter()
-        .map(|(key, interest)| Target { interest: *interest, partition: find(key) })
+        .map(|(key, interest)| Target {
+            interest: *interest,
+            partition: find(key),
+            is_held_back: false,
+        })
         .collect()
 }
 
@@ -409,7 +415,11 @@ fn read_one(
         return Err(Error::kafka(ErrorCode::UnsupportedCompressionType, context));
     }
     let asked = usize::try_from(target.interest.max_bytes.max(0)).unwrap_or(0);
-    let room = Room { max_bytes: asked.min(left), at_least_one };
+    let room = if target.is_held_back {
+        Room { max_bytes: 0, at_least_one: false }
+    } else {
+        Room { max_bytes: asked.min(left), at_least_one }
+    };
     match limits.fetcher {
         Fetcher::Follower(follower) => {
             let came = match which {

@@ -75,16 +75,17 @@ impl Topics {
     ///
     /// `UNKNOWN_TOPIC_OR_PARTITION` or, by id, `UNKNOWN_TOPIC_ID`.
     pub(super) fn find(&self, key: TopicKey<'_>) -> Result<&Arc<TopicImage>> {
-        match key {
-            TopicKey::Id(id) => self.image.topic_by_id(id).ok_or_else(|| {
-                let context = format!("there is no topic with id {id}");
-                Error::kafka(ErrorCode::UnknownTopicId, context)
-            }),
-            TopicKey::Name(name) => self.image.topic(name).ok_or_else(|| {
-                let context = format!("topic {name:?} does not exist");
-                Error::kafka(ErrorCode::UnknownTopicOrPartition, context)
-            }),
-        }
+        let found = match key {
+            TopicKey::Id(id) => self.image.topic_by_id(id),
+            TopicKey::Name(name) => self.image.topic(name),
+        };
+        found.ok_or_else(|| unknown(key))
+    }
+
+    /// A topic whose partitions are here; not one that is being deleted, although the image still has it.
+    fn find_open(&self, key: TopicKey<'_>) -> Result<&Arc<TopicImage>> {
+        let found = self.find(key)?;
+        if self.state.partitions().is_deleted(found.id) { Err(unknown(key)) } else { Ok(found) }
     }
 
     /// A topic by its name, for answers that tell a name without a topic from one that no topic can
@@ -107,7 +108,7 @@ impl Topics {
     ///
     /// As [`Self::find`], and those of [`Partitions::leader`](crate::broker::partitions::Partitions).
     pub(super) fn leader(&self, key: TopicKey<'_>, index: i32) -> Result<Arc<Partition>> {
-        self.state.partitions().leader(self.find(key)?, index)
+        self.state.partitions().leader(self.find_open(key)?, index)
     }
 
     /// A partition that this broker leads, or copies from its leader.
@@ -116,6 +117,18 @@ impl Topics {
     ///
     /// As [`Self::leader`].
     pub(super) fn replica(&self, key: TopicKey<'_>, index: i32) -> Result<Arc<Partition>> {
-        self.state.partitions().replica(self.find(key)?, index)
+        self.state.partitions().replica(self.find_open(key)?, index)
+    }
+}
+
+fn unknown(key: TopicKey<'_>) -> Error {
+    match key {
+        TopicKey::Id(id) => {
+            Error::kafka(ErrorCode::UnknownTopicId, format!("there is no topic with id {id}"))
+        }
+        TopicKey::Name(name) => {
+            let context = format!("topic {name:?} does not exist");
+            Error::kafka(ErrorCode::UnknownTopicOrPartition, context)
+        }
     }
 }

@@ -83,6 +83,12 @@ impl Partition {
         })
     }
 
+    /// Whether what is copied here is counted, and may be held back.
+    pub(in crate::broker) fn is_follower_throttled(&self) -> bool {
+        let standing = self.standing.load();
+        standing.config.follower_throttled_replicas.contains(self.name.partition, self.node_id.0)
+    }
+
     /// Appends what the leader answered to a fetch at `point`, and takes its high watermark and log start. None when the
     /// copy stands elsewhere by now. Blocks.
     ///

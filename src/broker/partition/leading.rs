@@ -27,6 +27,17 @@ pub(in crate::broker) struct Follower {
 }
 
 impl Partition {
+    /// Whether what followers copy from here is counted, and may be held back.
+    pub(in crate::broker) fn is_leader_throttled(&self) -> bool {
+        let standing = self.standing.load();
+        standing.config.leader_throttled_replicas.contains(self.name.partition, self.node_id.0)
+    }
+
+    /// Whether a follower is in the ISR, as this leader knows it.
+    pub(in crate::broker) fn has_in_sync(&self, node: NodeId) -> bool {
+        self.state().replica.has_in_sync(node)
+    }
+
     /// Why the fetch of a follower that has no replica is refused, as Kafka does. Whoever calls himself a follower and is
     /// none learns nothing, and moves nothing.
     ///

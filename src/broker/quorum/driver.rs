@@ -102,6 +102,8 @@ pub(super) struct Tables {
     tags: BTreeMap<Tag, oneshot::Sender<Result<Offset, Refusal>>>,
     last_number: u64,
     cuts: u64,
+    /// The leader that was followed last, and when it was last heard.
+    heard: Option<(NodeId, Duration)>,
     reads: mpsc::Receiver<ReadForAnswer>,
     read: mpsc::Sender<ReadForAnswer>,
 }
@@ -110,7 +112,7 @@ impl Default for Tables {
     fn default() -> Self {
         let (read, reads) = mpsc::channel(READS_MAX);
         let (tokens, tags) = (BTreeMap::new(), BTreeMap::new());
-        Self { tokens, tags, last_number: 0, cuts: 0, reads, read }
+        Self { tokens, tags, last_number: 0, cuts: 0, heard: None, reads, read }
     }
 }
 
@@ -228,7 +230,12 @@ impl Driver {
 
     fn step(&mut self, event: Event<Bytes>) -> Result<()> {
         let mut effects = Vec::new();
-        self.machine().step(self.env.clock.monotonic(), event, &mut effects);
+        let mut machine = self.machine();
+        // What comes of the event may be that it is not followed any more.
+        let heard = machine.leader_heard();
+        machine.step(self.env.clock.monotonic(), event, &mut effects);
+        drop(machine);
+        self.tables.heard = heard.or(self.tables.heard);
         self.carry_out(effects)
     }
 
@@ -337,7 +344,7 @@ impl Driver {
                 }
             }
             Effect::BecameLeader { epoch, start } => {
-                let leading = Leading { epoch, start };
+                let leading = Leading { epoch, start, before: self.tables.heard.take() };
                 self.shared.leading().change(|known| *known = Some(leading));
             }
             Effect::LostLeadership => self.shared.leading().change(|known| *known = None),

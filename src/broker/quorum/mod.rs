@@ -260,6 +260,7 @@ impl Quorum {
             forwarder,
             directory,
             ready_for: None,
+            began: None,
         };
         let submitter = Mutex::new(Some(tokio::spawn(submitter.run())));
         Self { machine, shared, commands, asks, stopping, submitter }

@@ -1,6 +1,7 @@
 //! What the tasks of a quorum share: the image with its subscribers, who leads, and why it stopped.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
@@ -10,7 +11,7 @@ use crate::broker::watched::Watched;
 use crate::error::Error;
 use crate::machine::metadata::{MetadataDelta, MetadataImage, MetadataUpdate};
 use crate::machine::quorum::LeaderAndEpoch;
-use crate::types::{LeaderEpoch, Offset};
+use crate::types::{LeaderEpoch, NodeId, Offset};
 
 /// This node leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub(super) struct Leading {
     pub(super) epoch: LeaderEpoch,
     /// Once this is applied, so is everything that an earlier leader committed.
     pub(super) start: Offset,
+    /// The node that was followed before, and when it was last heard.
+    pub(super) before: Option<(NodeId, Duration)>,
 }
 
 /// How far the subscribers were told, and who waits for that.
@@ -149,7 +152,13 @@ impl Shared {
         {
             let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
             if failure.is_none() {
-                tracing::error!(error = %error.chain(), "the metadata quorum stops");
+                let why = error.chain();
+                if matches!(error, Error::Closed { .. }) {
+                    // It was told to.
+                    tracing::debug!(error = %why, "the metadata quorum stops");
+                } else {
+                    tracing::error!(error = %why, "the metadata quorum stops");
+                }
                 *failure = Some(error);
             }
         }

@@ -51,6 +51,8 @@ pub(super) struct Submitter {
     pub(super) directory: PathBuf,
     /// The epoch for which the controller is ready.
     pub(super) ready_for: Option<LeaderEpoch>,
+    /// The last epoch for which it was.
+    pub(super) began: Option<LeaderEpoch>,
 }
 
 /// The commands of one entry, decided but not yet committed.
@@ -111,6 +113,9 @@ impl Submitter {
             };
             if is_ready {
                 self.restore();
+                // When it begins anew in the same epoch, the heartbeats of that epoch are forgotten.
+                let is_new = self.began.replace(leading.epoch) != Some(leading.epoch);
+                self.controller.note_silence(leading.before.filter(|_| is_new));
                 self.ready_for = Some(leading.epoch);
             } else if self.stopping.is_cancelled() {
                 break;

@@ -25,6 +25,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::round::{self, Asked, Session};
+use super::throttles::Throttles;
 use crate::broker::link::Link;
 use crate::broker::log_threads::LogThreads;
 use crate::broker::parking::PartitionKey;
@@ -48,6 +49,10 @@ const BACKOFF: Duration = Duration::from_millis(20);
 /// How much longer than it was asked to wait the leader may take to answer.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 
+/// How long something is left out at most because the limit is exceeded, before it is looked whether it still is, and
+/// whether the settings are still the same.
+const THROTTLED_MAX: Duration = Duration::from_secs(1);
+
 /// How many failures one after the other are told of.
 const FAILURES_TOLD: u32 = 5;
 
@@ -64,6 +69,7 @@ pub(in crate::broker) struct FetcherParts {
     pub(in crate::broker) log_threads: Arc<LogThreads>,
     /// The registration of this broker.
     pub(in crate::broker) broker_epoch: Arc<AtomicI64>,
+    pub(in crate::broker) throttles: Arc<Throttles>,
 }
 
 impl FetcherParts {
@@ -86,6 +92,8 @@ struct Assigned {
     number: u64,
     failures: u32,
     not_before: Option<Instant>,
+    /// Whether it had all that is committed, when the leader answered last.
+    is_in_sync: bool,
 }
 
 #[derive(Debug, Default)]
@@ -101,24 +109,42 @@ struct Shared {
 }
 
 impl Shared {
-    /// Says what the leader is to be asked for from now on. Returns when there is more.
-    fn tell(&mut self, session: &mut Session) -> Option<Instant> {
+    /// Says what the leader is to be asked for from now on. Returns when there is more. With a `pause`, what is throttled
+    /// is left out for so long.
+    fn tell(&mut self, session: &mut Session, pause: Option<Duration>) -> Option<Instant> {
         let now = Instant::now();
         while let Some((due, key)) = self.left_out.first().copied().filter(|(due, _)| *due <= now) {
             self.left_out.remove(&(due, key));
             self.stirred.insert(key);
         }
         for key in std::mem::take(&mut self.stirred) {
-            match self.assigned.get(&key).and_then(|assigned| assigned.asked(key, now)) {
-                Some(asked) => session.want(key, asked),
+            let assigned = self.assigned.get(&key);
+            match assigned.and_then(|assigned| Some((assigned, assigned.asked(key, now)?))) {
+                Some((assigned, _)) if pause.is_some() && assigned.is_throttled() => {
+                    session.forget(&key);
+                    let pause = pause.unwrap_or_default().min(THROTTLED_MAX);
+                    self.left_out.insert((now + pause, key));
+                }
+                Some((_, asked)) => session.want(key, asked),
                 None => session.forget(&key),
             }
         }
         self.left_out.first().map(|(due, _)| *due)
     }
+
+    /// The limit is exceeded: the leader is not to be asked for anything any more that is throttled.
+    fn hold_back(&mut self) {
+        let throttled = self.assigned.iter().filter(|(_, assigned)| assigned.is_throttled());
+        self.stirred.extend(throttled.map(|(key, _)| *key));
+    }
 }
 
 impl Assigned {
+    /// Whether it waits while the limit is exceeded. Who is in sync does not: it would leave the ISR.
+    fn is_throttled(&self) -> bool {
+        !self.is_in_sync && self.partition.is_follower_throttled()
+    }
+
     /// None when the partition follows nobody, or is left out.
     fn asked(&self, key: PartitionKey, now: Instant) -> Option<Asked> {
         if self.not_before.is_some_and(|due| due > now) {
@@ -165,7 +191,12 @@ impl Fetcher {
         let mut shared = self.shared();
         shared.assignments += 1;
         let number = shared.assignments;
-        let assigned = Assigned { partition, number, failures: 0, not_before: None };
+        // Of the same log, this is known until the leader answers again.
+        let known = shared.assigned.get(&key);
+        let is_in_sync =
+            known.is_some_and(|one| one.is_in_sync && Arc::ptr_eq(&one.partition, &partition));
+        let (failures, not_before) = (0, None);
+        let assigned = Assigned { partition, number, failures, not_before, is_in_sync };
         shared.assigned.insert(key, assigned);
         shared.stirred.insert(key);
         drop(shared);
@@ -240,7 +271,8 @@ impl Fetcher {
             Duration::from_millis(self.parts.config.fetch_wait_max_ms.max(0).unsigned_abs().into());
         let mut session = self.new_session();
         loop {
-            let next = self.shared().tell(&mut session);
+            let pause = self.parts.throttles.follower.pause(self.parts.env.clock.monotonic());
+            let next = self.shared().tell(&mut session, pause);
             if session.is_idle() {
                 self.wait_for_work(next).await;
                 if self.address().as_deref() != Some(address) {
@@ -336,6 +368,9 @@ impl Fetcher {
                 Outcome::Done | Outcome::OutOfRange => {}
             }
         }
+        if self.parts.throttles.follower.pause(self.parts.env.clock.monotonic()).is_some() {
+            self.shared().hold_back();
+        }
         for synced in syncs {
             // `FOLLOW-3`; it fails when the partition is closed or led here, and then is not asked for.
             drop(synced.await);
@@ -366,8 +401,11 @@ impl Fetcher {
         let known = asked.point.known;
         let is_news = from.high_watermark.min(asked.point.end) > known.high_watermark
             || from.log_start > known.log_start;
+        if asked.partition.is_follower_throttled() {
+            self.parts.throttles.follower.record(records.len(), self.parts.env.clock.monotonic());
+        }
         if records.is_empty() && !is_news {
-            self.succeeded(asked);
+            self.copied(asked, from.high_watermark);
             return Ok(Outcome::Done);
         }
         let (point, now) = (asked.point, self.parts.env.clock.now());
@@ -376,7 +414,7 @@ impl Fetcher {
             .log_threads
             .run_on(&asked.partition, move |partition| partition.copy(&point, &records, from, now));
         let copied = copied.await?;
-        self.succeeded(asked);
+        self.copied(asked, from.high_watermark);
         let Some(copied) = copied else { return Ok(Outcome::Done) };
         if copied.needs_sync {
             self.parts.log_threads.sync(&asked.partition);
@@ -440,6 +478,14 @@ impl Fetcher {
                 Err(Error::kafka(ErrorCode::from_i16(code), context))
             }
         })
+    }
+
+    /// The leader, which told this high watermark, has given what it has.
+    fn copied(&self, asked: &Asked, high_watermark: Offset) {
+        self.succeeded(asked);
+        if let Some(assigned) = self.shared().assigned.get_mut(&asked.key) {
+            assigned.is_in_sync = asked.partition.reader().log_end_offset() >= high_watermark;
+        }
     }
 
     fn succeeded(&self, asked: &Asked) {

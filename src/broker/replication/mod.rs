@@ -21,6 +21,7 @@ mod round;
 mod sessions;
 #[cfg(test)]
 mod tests;
+mod throttles;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
@@ -39,6 +40,7 @@ use crate::types::{BrokerEpoch, NodeId};
 pub(super) use self::fetcher::FetcherParts;
 pub(super) use self::isr_requests::{IsrRequests, send_isr_requests};
 pub(super) use self::sessions::{FollowerSessions, SessionFetch, Wanted};
+pub(super) use self::throttles::Throttles;
 
 /// The fetchers of a broker.
 #[derive(Debug)]
@@ -52,6 +54,7 @@ pub(super) struct Replication {
 impl Replication {
     /// No fetcher yet; their tasks will be among these, and end when they are to stop.
     pub(super) fn new(parts: FetcherParts, tasks: TaskTracker, stop: CancellationToken) -> Self {
+        parts.throttles.set(&parts.config);
         Self { parts, tasks, stop, fetchers: Mutex::default() }
     }
 
@@ -60,10 +63,18 @@ impl Replication {
         self.parts.broker_epoch.store(epoch.0, Ordering::Release);
     }
 
+    /// The limits of replication.
+    pub(super) fn throttles(&self) -> &Throttles {
+        &self.parts.throttles
+    }
+
     /// Follows who leads from now on what is followed here. The partitions must have taken their roles. Must run within
     /// the runtime of tokio.
     pub(super) fn apply(&self, change: &Change<'_>, partitions: &Partitions) {
-        let Change { delta, image, .. } = *change;
+        let Change { delta, image, config, has_new_config } = *change;
+        if has_new_config {
+            self.parts.throttles.set(&config.replication);
+        }
         let mut fetchers = self.fetchers.lock().unwrap_or_else(PoisonError::into_inner);
         let deleted = delta.deleted_topics().iter();
         let deleted =

@@ -4,6 +4,7 @@ mod describe;
 mod elect;
 mod moves;
 mod targets;
+mod throttle;
 mod voters;
 
 pub(super) use targets::{Target, chosen};

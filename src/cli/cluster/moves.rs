@@ -13,6 +13,7 @@ use super::super::output::{ids, note, progress_bar, write_json, write_line, writ
 use super::super::{CommandResult, Failure};
 use super::elect::is_fine;
 use super::targets::{Target, all, chosen, nodes};
+use super::throttle::{self, Copied, Throttle};
 use crate::client::TopicInfo;
 use crate::client::admin::{
     Admin, Election, PartitionReassignment, Placed, Placement, RegisteredBroker,
@@ -37,6 +38,10 @@ struct Waiting {
     /// How long to wait, in seconds; without it, until it is done.
     #[arg(long, value_name = "SECONDS", conflicts_with = "no_wait")]
     timeout: Option<u32>,
+    /// Limit what each broker sends and takes of these copies, in bytes per second, until they are there.
+    #[arg(long, value_name = "BYTES", conflicts_with = "dry_run",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    throttle: Option<u64>,
     /// How to write what was moved.
     #[arg(long, value_enum, default_value_t)]
     output: Format,
@@ -57,10 +62,13 @@ pub(in crate::cli) struct ReassignArguments {
     #[arg(long, value_name = "COUNT")]
     replication_factor: Option<u16>,
     /// List what is being moved.
-    #[arg(long, conflicts_with_all = ["targets", "brokers", "replication_factor", "cancel", "dry_run"])]
+    #[arg(long, conflicts_with_all = ["targets", "brokers", "replication_factor", "cancel", "dry_run", "throttle"])]
     list: bool,
+    /// Lift all throttles of replication, also those that kafka-reassign-partitions has set.
+    #[arg(long, conflicts_with_all = ["targets", "brokers", "replication_factor", "list", "cancel", "dry_run", "throttle"])]
+    unthrottle: bool,
     /// Stop what is being moved, of these partitions or of all, and return to the replicas before.
-    #[arg(long, conflicts_with_all = ["brokers", "replication_factor"])]
+    #[arg(long, conflicts_with_all = ["brokers", "replication_factor", "throttle"])]
     cancel: bool,
     #[command(flatten)]
     waiting: Waiting,
@@ -126,6 +134,20 @@ impl View {
         active.map(|broker| broker.info.id).collect()
     }
 
+    /// What a plan has copied.
+    fn copies(&self, plan: &[Placed]) -> Vec<Copied> {
+        let from = |partition: &TopicPartition| {
+            let topic = self.topics.iter().find(|topic| topic.name == partition.topic)?;
+            Some(topic.partition(partition.partition)?.replicas.clone())
+        };
+        let copied = |one: &Placed| Copied {
+            partition: one.partition.clone(),
+            from: from(&one.partition).unwrap_or_default(),
+            to: one.replicas.clone(),
+        };
+        plan.iter().map(copied).collect()
+    }
+
     /// Those of a plan that change anything.
     fn changes(&self, plan: Vec<Placed>) -> Vec<Placed> {
         let now: BTreeMap<_, _> = self.placed.iter().map(|one| (&one.partition, one)).collect();
@@ -155,6 +177,9 @@ impl View {
 
 pub(super) async fn reassign(arguments: &ReassignArguments) -> CommandResult {
     let view = View::of(arguments.waiting.connection.client()?.admin()).await?;
+    if arguments.unthrottle {
+        return throttle::lift_all(&view.admin, &view.active(), arguments.waiting.output).await;
+    }
     if arguments.list {
         return list(arguments.waiting.output, &view.moves);
     }
@@ -162,8 +187,8 @@ pub(super) async fn reassign(arguments: &ReassignArguments) -> CommandResult {
         return cancel(arguments, &view).await;
     }
     if arguments.targets.is_empty() {
-        let text = "name topics or partitions to move, or use --list or --cancel".to_owned();
-        return Err(Failure::Usage(text));
+        let text = "name topics or partitions to move, or use --list, --cancel or --unthrottle";
+        return Err(Failure::Usage(text.to_owned()));
     }
     let plan = reassign_plan(arguments, &view).await?;
     let plan = view.changes(plan);
@@ -281,11 +306,7 @@ fn all_done(
 /// Has partitions moved, waits, and writes what was moved.
 async fn carry_out(view: &View, plan: &[Placed], waiting: &Waiting) -> CommandResult {
     if !waiting.dry_run && !plan.is_empty() {
-        view.check_leaders(plan)?;
-        begin(&view.admin, plan).await?;
-        if !waiting.no_wait {
-            wait(&view.admin, plan, waiting.timeout).await?;
-        }
+        move_all(view, plan, waiting).await?;
     }
     if plan.is_empty() && waiting.output == Format::Table {
         return Ok(());
@@ -305,6 +326,34 @@ fn rows(view: &View, plan: &[Placed]) -> Vec<Vec<Value>> {
         ]
     };
     plan.iter().map(row).collect()
+}
+
+/// Has partitions moved, at a limited rate if one is given, and waits unless nobody wants to.
+async fn move_all(view: &View, plan: &[Placed], waiting: &Waiting) -> CommandResult {
+    view.check_leaders(plan)?;
+    let admin = &view.admin;
+    let throttle = match waiting.throttle {
+        Some(rate) => Some(Throttle::begin(admin, &view.copies(plan), &view.active(), rate).await?),
+        None => None,
+    };
+    let begun = begin(admin, plan).await;
+    if begun.is_ok() && waiting.no_wait {
+        if throttle.is_some() {
+            Throttle::stays();
+        }
+        return Ok(());
+    }
+    let done = match begun {
+        // Some of them may be under way.
+        Err(failure) => Err(failure),
+        Ok(()) => wait(admin, plan, waiting.timeout).await,
+    };
+    match throttle {
+        Some(throttle) if done.is_ok() => throttle.end(admin).await,
+        Some(_) => Throttle::stays(),
+        None => {}
+    }
+    done
 }
 
 async fn begin(admin: &Admin, plan: &[Placed]) -> CommandResult {
@@ -413,12 +462,10 @@ pub(super) async fn drain(arguments: &DrainArguments) -> CommandResult {
         if waiting.dry_run {
             break;
         }
-        view.check_leaders(&plan)?;
-        begin(&admin, &plan).await?;
+        move_all(&view, &plan, waiting).await?;
         if waiting.no_wait {
             break;
         }
-        wait(&admin, &plan, waiting.timeout).await?;
         done.extend(plan.into_iter().map(|one| (one.partition, one.replicas)));
     }
     report_drained(&admin, broker, &moved, waiting).await

@@ -166,7 +166,7 @@ impl Admin {
     }
 
     async fn try_describe(&self, coordinator: &Coordinator) -> Result<GroupDescription> {
-        let route = coordinator.route(Lane::Control).await?;
+        let (_, route) = coordinator.route(Lane::Control).await?;
         if route.version(ApiKey::ConsumerGroupDescribe).is_ok() {
             match self.describe_consumer(coordinator).await {
                 // It may be a classic one.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Admin, millis};
 use crate::client::admin::types::{ListedOffset, OffsetSpec};
@@ -179,7 +180,8 @@ async fn list_offsets_of(
         topics,
         timeout_ms: millis(timeout),
     };
-    let response = route.call_at(request, version, timeout).await?;
+    let answer = route.call_at(request, version, timeout);
+    let response = cluster.unless_gone((leader, &route), Duration::ZERO, answer).await?;
     let mut answers = BTreeMap::new();
     for topic in response.topics {
         for partition in topic.partitions {

@@ -203,7 +203,8 @@ impl Fetcher {
             let shared = Arc::clone(&self.shared);
             self.driver.start_request(node, async move {
                 let Shared { cluster, config, .. } = &*shared;
-                let result = request::fetch(&route, &cluster.config, config, &wanted, wait).await;
+                let fetch = request::fetch(&route, &cluster.config, config, &wanted, wait);
+                let result = cluster.unless_gone((node, &route), wait, fetch).await;
                 Event::Fetched { targets, result }
             });
         }

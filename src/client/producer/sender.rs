@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::request::{self, Answers, Built, Unbuildable, refusal};
 use super::trouble::Troubles;
@@ -182,7 +183,13 @@ impl Sender {
         }
     }
 
-    fn produce(&mut self, node: NodeId, route: &Route, mut batches: Batches, snapshot: &Snapshot) {
+    fn produce(
+        &mut self,
+        node: NodeId,
+        route: &Arc<Route>,
+        mut batches: Batches,
+        snapshot: &Snapshot,
+    ) {
         let timeout = self.inner.cluster.config.request_timeout;
         let acks = self.inner.config.acks;
         let transaction = self.inner.transaction();
@@ -193,8 +200,10 @@ impl Sender {
             Err(unbuildable) => return self.refuse(batches, &unbuildable),
         };
         let answer = route.start(request, version, timeout, acks != Acks::None);
+        let (cluster, route) = (Arc::clone(&self.inner.cluster), Arc::clone(route));
         self.driver.start_request(node, async move {
-            Event::Answered { node, batches, version, result: answer.await }
+            let result = cluster.unless_gone((node, &route), Duration::ZERO, answer).await;
+            Event::Answered { node, batches, version, result }
         });
     }
 
@@ -360,8 +369,7 @@ impl Sender {
         self.asking_id = true;
         let inner = Arc::clone(&self.inner);
         self.driver.start(async move {
-            let ask = async {
-                let route = inner.cluster.any_route().await?;
+            let ask = async |route: Arc<Route>| {
                 let request = InitProducerIdRequest {
                     transactional_id: None,
                     transaction_timeout_ms: i32::MAX,
@@ -369,7 +377,7 @@ impl Sender {
                 };
                 route.call(request, inner.cluster.config.request_timeout).await
             };
-            Event::GotProducerId(ask.await)
+            Event::GotProducerId(inner.cluster.ask_any(ask).await)
         });
     }
 

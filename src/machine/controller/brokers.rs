@@ -243,6 +243,16 @@ impl Controller {
         }
     }
 
+    /// Has a session begin when its broker was last heard, up to half a session ago: whoever lives has the other half
+    /// to find the new controller, also if it was this node that heard nothing.
+    pub(super) fn count_silence(&mut self, now: Duration) {
+        let Some((id, last)) = self.silent.take() else { return };
+        let half = Duration::from_millis(self.config.cluster.session_timeout_ms.into()) / 2;
+        if let Some(heard) = self.heard.get_mut(&id) {
+            heard.at = heard.at.min(last.max(now.saturating_sub(half)));
+        }
+    }
+
     pub(super) fn session_end(&self, heard: Heard) -> Duration {
         heard.at + Duration::from_millis(self.config.cluster.session_timeout_ms.into())
     }

@@ -109,6 +109,8 @@ pub struct Controller {
     called: Option<Duration>,
     /// When leaders are next moved back to preferred replicas. Soft.
     next_balance: Duration,
+    /// A broker that was last heard before this leadership, and when. Soft.
+    silent: Option<(NodeId, Duration)>,
 }
 
 /// The last sign of life of a broker.
@@ -127,7 +129,8 @@ impl Controller {
         let index = PartitionIndex::of(&image);
         let draw = Draw::new(seed);
         let (heard, called) = (BTreeMap::new(), None);
-        Self { local, config, image, draw, index, heard, called, next_balance: Duration::ZERO }
+        let (next_balance, silent) = (Duration::ZERO, None);
+        Self { local, config, image, draw, index, heard, called, next_balance, silent }
     }
 
     /// The metadata as of the last record that was applied.
@@ -174,6 +177,7 @@ impl Controller {
         match self.called.replace(now) {
             None => {
                 self.give_time(now);
+                self.count_silence(now);
                 self.next_balance = now + self.balance_interval();
             }
             Some(before) => {
@@ -203,6 +207,13 @@ impl Controller {
         self.image = image;
         self.heard.clear();
         self.called = None;
+        self.silent = None;
+    }
+
+    /// Before a leadership begins: this broker was last heard then, in another way than by its heartbeats. It led the
+    /// quorum, so its silence is why there is another leader.
+    pub fn note_silence(&mut self, silent: Option<(NodeId, Duration)>) {
+        self.silent = silent;
     }
 
     /// Takes the records of one decision.

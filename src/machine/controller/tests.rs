@@ -404,6 +404,23 @@ fn a_controller_that_begins_to_lead_gives_everybody_a_whole_session() {
 }
 
 #[test]
+fn the_silence_of_the_leader_before_counts_up_to_half_a_session() {
+    for (last, fenced_at) in [(57_000, 66_000), (0, 64_500), (60_000, 69_000), (70_000, 69_000)] {
+        let mut cluster = Cluster::with_brokers(3, &[]);
+        cluster.pass_until(5_000);
+        cluster.controller.restore(cluster.controller.image().clone());
+        cluster.controller.note_silence(Some((NodeId(2), Duration::from_millis(last))));
+        cluster.now = 60_000;
+        cluster.tick();
+        cluster.pass_until(fenced_at - 1);
+        assert!(!cluster.is_fenced(2), "{last}");
+        cluster.pass_until(fenced_at);
+        assert!(cluster.is_fenced(2), "{last}");
+        assert_eq!(cluster.is_fenced(3), fenced_at == 69_000, "{last}");
+    }
+}
+
+#[test]
 fn the_broker_beside_the_controller_needs_no_heartbeat() {
     let mut cluster = Cluster::with_brokers(1, &[]);
     assert_eq!(cluster.controller.next_deadline(), None);

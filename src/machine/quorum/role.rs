@@ -318,6 +318,14 @@ impl<P> Quorum<P> {
         }
     }
 
+    /// The leader that is followed, and when it was last heard itself.
+    pub fn leader_heard(&self) -> Option<(NodeId, Duration)> {
+        match &self.role {
+            Role::Follower(follower) => Some((follower.leader.id, follower.heard?)),
+            _ => None,
+        }
+    }
+
     /// Whether the leader is there, as far as this replica can tell.
     pub(super) fn hears_leader(&self, now: Duration) -> bool {
         match &self.role {

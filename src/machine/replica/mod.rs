@@ -265,6 +265,14 @@ impl Replica {
         }
     }
 
+    /// Whether a replica is in the ISR, as far as the controller has said; false if this replica does not lead.
+    pub fn has_in_sync(&self, node: NodeId) -> bool {
+        match &self.part {
+            Part::Leader(leader) => leader.isr().committed().contains(&node),
+            Part::Follower { .. } => false,
+        }
+    }
+
     /// Whether every follower whose broker is active has deleted what lies before `offset`; false if this replica does not
     /// lead. Like Kafka's low watermark, this is not only about the ISR: whoever comes back later starts at the leader's
     /// start anyway.

@@ -64,6 +64,15 @@ def options(arguments: list[str]) -> argparse.Namespace:
         "--quick", action="store_true", help="a smoke test; its figures mean nothing"
     )
     parser.add_argument("--kills", type=int, help="kills in a round of the part failover")
+    parser.add_argument(
+        "--client",
+        action="append",
+        choices=["confluent-kafka", "ottla", "Java", "franz-go"],
+        help="a client of the part failover (default confluent-kafka); may be given several times",
+    )
+    parser.add_argument(
+        "--partitions", action="append", type=int, help="partitions in the part cluster-scale"
+    )
     parser.add_argument("--records", type=int, help="records in a measurement")
     parser.add_argument(
         "--full", action="store_true", help="every combination of sizes, codecs, acks…"
@@ -90,6 +99,8 @@ class Run:
         self.records = arguments.records or self.sizes.records
         self.full = arguments.full
         self.kills = arguments.kills or self.sizes.kills
+        self.clients = arguments.client or ["confluent-kafka"]
+        self.partitions = arguments.partitions or self.sizes.partitions
         self.makers: list[Callable[[], Server]] = [Ottla]
         self.cluster_makers: list[Callable[[], Cluster]] = [OttlaCluster]
         if libs is not None:
@@ -153,15 +164,19 @@ class Run:
 
     def _cluster(self, part: str) -> None:
         """Measure clusters of three nodes, one after the other."""
-        from versus import replicated
+        from versus import loads, replicated
 
         results, makers = self.results, self.cluster_makers
         if part == "cluster":
             replicated.carry(results, makers, self.records, self.sizes.seconds)
         elif part == "failover":
-            replicated.lose_nodes(results, makers, self.kills)
+            found = loads.clients(kafka_libs())
+            missing = [name for name in self.clients if name not in found]
+            assert not missing, f"{missing} need Go or Apache Kafka's jars"
+            clients = {name: found[name] for name in self.clients}
+            replicated.lose_nodes(results, makers, clients, self.kills)
         else:
-            replicated.many_partitions(results, makers, self.sizes.partitions)
+            replicated.many_partitions(results, makers, self.partitions)
 
     def _fresh(self, part: str, *, first: bool) -> None:
         """Measure brokers that have done nothing before."""

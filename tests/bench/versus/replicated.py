@@ -15,9 +15,10 @@ from versus.servers import create_topic
 from versus.throughput import Shape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from versus.clusters import Cluster
+    from versus.loads import Load
     from versus.measure import Results
 
 WHERE = "three nodes: "
@@ -49,13 +50,19 @@ def carry(
             latency.produce_to_consume(results, [cluster], seconds, WHERE)
 
 
-def lose_nodes(results: Results, makers: Sequence[Callable[[], Cluster]], kills: int) -> None:
+def lose_nodes(
+    results: Results,
+    makers: Sequence[Callable[[], Cluster]],
+    clients: Mapping[str, Callable[[str, str], Load]],
+    kills: int,
+) -> None:
     """See :func:`versus.failover.silences`."""
     for make in makers:
         with ExitStack() as stack:
             cluster = make()
             stack.callback(cluster.end)
-            failover.silences(results, cluster, kills)
+            for client, load in clients.items():
+                failover.silences(results, cluster, client, load, kills)
 
 
 def many_partitions(

@@ -90,7 +90,7 @@ TARGETS = [
         r"three nodes: produce to consume, .*: p99, ms",
         2,
     ),
-    Target("three nodes: silent for a sixth", r"three nodes: a producer's silence, .*", 6),
+    Target("three nodes: silent for a sixth", r"three nodes: silence of .*", 6),
     Target("ready: within 1/20", r"ready, s", 20),
     Target("ready again after kill -9: within 1/30", r"ready again after kill -9, s", 30),
     Target("resident memory idle: at most 1/20", r"resident memory idle, MiB", 20),

@@ -18,6 +18,7 @@ mod moves;
 mod nodes;
 mod planted;
 mod replicas;
+mod silence;
 mod watermarks;
 
 use std::sync::Mutex;

@@ -68,7 +68,7 @@ impl Cluster {
     }
 }
 
-fn ip(id: u8) -> IpAddr {
+pub(crate) fn ip(id: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(10, 0, 0, id))
 }
 

@@ -26,16 +26,38 @@ struct Round {
 }
 
 impl Round {
-    async fn read(call: &Call<'_>, wanted: Wanted, limits: &Limits, which: Read) -> Self {
+    async fn read(
+        call: &Call<'_>,
+        (follower, wanted): (Follower, Wanted),
+        limits: &Limits,
+        which: Read,
+    ) -> Self {
         let topics = Topics::of(call);
         let find = |(topic_id, index)| topics.leader(TopicKey::Id(topic_id), index);
-        let (keys, targets): (Vec<_>, Vec<_>) = wanted
-            .into_iter()
-            .map(|(key, interest)| (key, Target { interest, partition: find(key) }))
-            .unzip();
+        let throttle = &call.state.throttles().leader;
+        let is_exceeded = throttle.pause(call.state.env().clock.monotonic()).is_some();
+        let target = |(key, interest): (PartitionKey, _)| {
+            let partition = find(key);
+            let is_held_back = is_exceeded
+                && partition.as_ref().is_ok_and(|partition| {
+                    partition.is_leader_throttled() && !partition.has_in_sync(follower.node)
+                });
+            (key, Target { interest, partition, is_held_back })
+        };
+        let (keys, targets): (Vec<_>, Vec<_>) = wanted.into_iter().map(target).unzip();
         let targets: Arc<[Target]> = targets.into();
         let reads = read_warm(&call.state.env().threads, &targets, limits, which).await;
         Self { keys, targets, reads }
+    }
+
+    /// How many bytes of records count for the throttle.
+    fn throttled_bytes(&self) -> usize {
+        let bytes = |(target, read): (&Target, &Result<FetchRead>)| {
+            let is_counted =
+                target.partition.as_ref().is_ok_and(|found| found.is_leader_throttled());
+            read.as_ref().map_or(0, |read| if is_counted { read.records.len() } else { 0 })
+        };
+        self.targets.iter().zip(&self.reads).map(bytes).sum()
     }
 
     fn is_enough(&self, limits: &Limits) -> bool {
@@ -95,8 +117,10 @@ pub(super) async fn handle(
     // A first fetch is answered at once, with everything that it names.
     let deadline = Instant::now() + if is_full { Duration::ZERO } else { max_wait };
     let came = Read::First(call.state.env().clock.monotonic());
-    let mut round = Round::read(call, named, limits, came).await;
+    let mut round = Round::read(call, (follower, named), limits, came).await;
     let mut is_later = false;
+    // They do not move by themselves once they are held back no longer.
+    let mut held_back = Vec::new();
     while !is_full && !round.is_enough(limits) {
         // What is read once more for this fetch tells nothing of the follower: the next fetch does.
         session.put_back(round.select(|target, read| is_later || has_records(target, read)));
@@ -109,10 +133,14 @@ pub(super) async fn handle(
         if ended {
             break;
         }
-        round = Round::read(call, session.take_moved(), limits, Read::Later).await;
+        held_back.extend(round.select(|target, _| target.is_held_back));
+        round = Round::read(call, (follower, session.take_moved()), limits, Read::Later).await;
         is_later = true;
     }
     session.put_back(round.select(|target, read| is_later || is_left_out(target, read)));
+    session.put_back(held_back);
+    let throttle = &call.state.throttles().leader;
+    throttle.record(round.throttled_bytes(), call.state.env().clock.monotonic());
     if let Some(served) = round.select(has_records).next_back() {
         session.served(served);
     }

@@ -7,3 +7,4 @@ mod nearby;
 mod planted;
 mod rig;
 mod schedules;
+mod throttled;

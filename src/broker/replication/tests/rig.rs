@@ -15,6 +15,7 @@ use crate::broker::boot;
 use crate::broker::frame_writer::write_some;
 use crate::broker::metadata_log::MetadataLog;
 use crate::broker::metadata_log::tests::{RemoteLeader, ToRemote};
+use crate::broker::parking::PartitionKey;
 use crate::broker::partition::Partition;
 use crate::broker::{Broker, BrokerOptions};
 use crate::env::sim::{SimMachine, SimRun};
@@ -73,6 +74,8 @@ pub(super) struct Cluster {
     pub(super) controller: Arc<RemoteLeader>,
     nodes: BTreeMap<i32, Node>,
     client: Env,
+    /// Settings of all brokers besides.
+    settings: Vec<(&'static str, &'static str)>,
 }
 
 fn ip(id: i32) -> IpAddr {
@@ -107,11 +110,21 @@ impl Ask {
 impl Cluster {
     /// Brokers with these numbers, which serve.
     pub(super) async fn start(seed: u64, ids: &[i32]) -> Self {
+        Self::start_with(seed, ids, &[]).await
+    }
+
+    /// The same, with settings.
+    pub(super) async fn start_with(
+        seed: u64,
+        ids: &[i32],
+        settings: &[(&'static str, &'static str)],
+    ) -> Self {
         let run = SimRun::new(seed);
         run.net.set_delay_ms_max(seed % 3);
         let client = run.machine("client", ip(100)).env();
         let controller = RemoteLeader::new(usize::MAX >> 4);
-        let mut cluster = Self { run, controller, nodes: BTreeMap::new(), client };
+        let (nodes, settings) = (BTreeMap::new(), settings.to_vec());
+        let mut cluster = Self { run, controller, nodes, client, settings };
         for id in ids {
             cluster.boot(*id).await;
         }
@@ -136,6 +149,10 @@ impl Cluster {
         .with("broker.rack", format!("r{id}"))
         .with("replica.selector.class", RACK_AWARE)
         .with("replica.lag.time.max.ms", lag);
+        let options = self
+            .settings
+            .iter()
+            .fold(options, |options, (name, value)| options.with(*name, *value));
         let quorum: Arc<dyn MetadataLog> = Arc::new(ToRemote(Arc::clone(&self.controller)));
         let broker = boot::tests::start_on(node.machine.env(), &options, quorum).await;
         node.broker = Some(broker.unwrap());
@@ -295,8 +312,12 @@ impl Cluster {
     }
 
     pub(super) fn partition(&self, id: i32) -> Arc<Partition> {
+        self.replica(id, &(self.topic_id(), 0))
+    }
+
+    pub(super) fn replica(&self, id: i32, key: &PartitionKey) -> Arc<Partition> {
         let broker = self.nodes.get(&id).unwrap().broker.as_ref().unwrap();
-        broker.state().partitions().get(&(self.topic_id(), 0)).unwrap()
+        broker.state().partitions().get(key).unwrap()
     }
 
     pub(super) fn end(&self, id: i32) -> i64 {

@@ -541,7 +541,7 @@ async fn what_is_wanted(
         return Ok(names_of(options));
     };
     if options.protocol == GroupProtocol::Consumer {
-        let route = coordinator.route(Lane::Control).await?;
+        let (_, route) = coordinator.route(Lane::Control).await?;
         if route.version(ApiKey::ConsumerGroupHeartbeat)? >= PATTERNS_SINCE {
             return Ok(names_of(options));
         }
