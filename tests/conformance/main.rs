@@ -54,7 +54,7 @@ mod scan;
 #[path = "../support/three.rs"]
 mod three;
 mod tools;
-mod transactions;
+mod transactional_producer;
 mod transcript;
 mod wire_classic;
 #[path = "../support/wire_client.rs"]

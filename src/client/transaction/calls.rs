@@ -328,7 +328,7 @@ impl Coordinators {
             Error::timeout(what, limit).because(coordinator.cluster.obstacle())
         };
         let finding = tokio::time::timeout(limit, coordinator.route(Lane::Control)).await;
-        let route = finding
+        let (node, route) = finding
             .unwrap_or_else(|_elapsed| Err(timed_out("finding")))
             .map_err(Answered::not_asked)?;
         let version = route.version(C::API).map(|version| version.min(max));
@@ -338,7 +338,10 @@ impl Coordinators {
             return Err(Answered::not_asked(too_old(&what, "4.0")));
         }
         let request = build(version).map_err(Answered::not_asked)?;
-        let answer = tokio::time::timeout(limit, route.call_at(request, version, limit)).await;
+        // A broker that stands still may not be the coordinator any more.
+        let asking = route.call_at(request, version, limit);
+        let asking = coordinator.cluster.unless_gone((node, &route), Duration::ZERO, asking);
+        let answer = tokio::time::timeout(limit, asking).await;
         let answer = answer.unwrap_or_else(|_elapsed| Err(timed_out("asking")));
         answer.map_err(|error| {
             coordinator.forget();
