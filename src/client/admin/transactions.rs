@@ -267,8 +267,9 @@ impl Admin {
         partition: &TopicPartition,
         producer: &ActiveProducer,
     ) -> Result<()> {
-        let producer_epoch = i16::try_from(producer.epoch)
-            .map_err(|_| Error::invalid(format!("{} is not an epoch", producer.epoch)))?;
+        let producer_epoch = i16::try_from(producer.epoch).map_err(|_out_of_range| {
+            Error::invalid(format!("{} is not an epoch", producer.epoch))
+        })?;
         self.cluster
             .retry("aborting a transaction", async || {
                 let route = self.leader_route(partition).await?;
