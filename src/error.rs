@@ -365,6 +365,14 @@ pub enum Error {
         /// What stood in the way, if that is known: the cause of the last attempt.
         source: Option<Arc<Error>>,
     },
+    /// A commit was asked for and not answered: nobody here knows whether it took effect.
+    #[error("{what}")]
+    UnknownOutcome {
+        /// Of which transactional id, and the remedy.
+        what: String,
+        /// What stood in the way, if that is known.
+        source: Option<Arc<Error>>,
+    },
     /// The client, broker or batch was closed, or is closing.
     #[error("{what} is closed")]
     Closed {
@@ -425,7 +433,9 @@ impl Error {
     /// This error with what is behind it; an error that knows that already keeps it.
     #[must_use]
     pub fn because(mut self, cause: Option<Arc<Self>>) -> Self {
-        if let Self::Timeout { source, .. } | Self::Kafka { source, .. } = &mut self
+        if let Self::Timeout { source, .. }
+        | Self::Kafka { source, .. }
+        | Self::UnknownOutcome { source, .. } = &mut self
             && source.is_none()
         {
             *source = cause;
@@ -499,7 +509,7 @@ impl Error {
             | Self::InUse { .. }
             | Self::Newer { .. } => ErrorCode::KafkaStorageError,
             Self::Network { .. } | Self::Closed { .. } => ErrorCode::NetworkException,
-            Self::Timeout { .. } => ErrorCode::RequestTimedOut,
+            Self::Timeout { .. } | Self::UnknownOutcome { .. } => ErrorCode::RequestTimedOut,
             Self::Decode { .. } => ErrorCode::InvalidRecord,
         }
     }
@@ -508,7 +518,10 @@ impl Error {
     #[must_use]
     pub fn retriable(&self) -> bool {
         match self {
-            Self::Closed { .. } | Self::Corrupt { .. } | Self::Newer { .. } => false,
+            Self::Closed { .. }
+            | Self::Corrupt { .. }
+            | Self::Newer { .. }
+            | Self::UnknownOutcome { .. } => false,
             other => other.code().retriable(),
         }
     }

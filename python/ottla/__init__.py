@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     from ottla._registry import SchemaRegistry
     from ottla._scan import Scan
     from ottla._topic import Topic
+    from ottla._transactions import Transaction, TransactionalProducer
     from ottla.errors import (
         AuthorizationError,
         ClosedError,
+        CommitUnknownError,
         ConfigError,
         ConnectionError,
         CorruptionError,
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
         StorageError,
         TimeoutError,
         TopicExistsError,
+        TransactionAbortedError,
+        TransactionError,
         UnknownTopicError,
     )
     from ottla.formats import (
@@ -71,6 +75,7 @@ __all__ = [
     "Cluster",
     "ClusterDescription",
     "Column",
+    "CommitUnknownError",
     "ConfigError",
     "ConnectionError",
     "Consumer",
@@ -98,6 +103,10 @@ __all__ = [
     "TimeoutError",
     "Topic",
     "TopicExistsError",
+    "Transaction",
+    "TransactionAbortedError",
+    "TransactionError",
+    "TransactionalProducer",
     "UnknownTopicError",
     "__version__",
     "arrow_ipc",
@@ -138,9 +147,11 @@ _HOMES = {
     "_registry": ("SchemaRegistry",),
     "_scan": ("Scan",),
     "_topic": ("Topic",),
+    "_transactions": ("Transaction", "TransactionalProducer"),
     "errors": (
         "AuthorizationError",
         "ClosedError",
+        "CommitUnknownError",
         "ConfigError",
         "ConnectionError",
         "CorruptionError",
@@ -156,6 +167,8 @@ _HOMES = {
         "StorageError",
         "TimeoutError",
         "TopicExistsError",
+        "TransactionAbortedError",
+        "TransactionError",
         "UnknownTopicError",
     ),
     "formats": (

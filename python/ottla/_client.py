@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ottla._arguments import one_class
 from ottla._consumer import Consuming
 from ottla._topic import Topics
+from ottla._transactions import Transacting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ __all__ = ["Client", "connect"]
 
 
 @one_class
-class Client(Topics, Consuming):
+class Client(Topics, Consuming, Transacting):
     """A client of a Kafka cluster; made by :func:`ottla.connect` or ``broker.client()``.
 
     Thread-safe. Closes at the end of a ``with`` block, at :meth:`close`, or at the exit of the

@@ -326,6 +326,8 @@ class Consumer(Reader):
             until=options["until"],
             limit=limit,
         )
+        #: Whether offsets are committed besides what the program does.
+        self._auto_commit = bool(options["auto_commit"])
         if group_id is not None:
             connection._members.add(self)  # noqa: SLF001
 

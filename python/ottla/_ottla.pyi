@@ -23,6 +23,7 @@ __all__ = [
     "Scan",
     "SchemaRegistry",
     "Stream",
+    "TransactionalProducer",
     "ValueEncoder",
     "__version__",
     "debug_build",
@@ -188,6 +189,13 @@ class Client:
         data: object,
         options: dict[str, Any],
     ) -> tuple[int, str | None]: ...
+    def transactional(
+        self,
+        transactional_id: str,
+        transaction_timeout: float | None,
+        timeout: float | None,
+        compression_type: str | None,
+    ) -> TransactionalProducer: ...
     def scan(
         self,
         topic: str,
@@ -270,6 +278,8 @@ class Scan:
     @property
     def offsets(self) -> dict[int, tuple[int, int]]: ...
     @property
+    def held_back(self) -> dict[int, int]: ...
+    @property
     def max_rows(self) -> int: ...
     def schema(self) -> dict[str, str]: ...
     def count(self) -> int: ...
@@ -315,6 +325,36 @@ class Consumer:
     @property
     def closed(self) -> bool: ...
     def close(self, failed: bool, timeout: float | None) -> None: ...
+
+@final
+class TransactionalProducer:
+    @property
+    def transactional_id(self) -> str: ...
+    @property
+    def closed(self) -> bool: ...
+    def begin(self) -> Pending: ...
+    def commit(self) -> Pending: ...
+    def abort(self) -> Pending: ...
+    def send_offsets(self, consumer: Consumer, offsets: dict[str, dict[int, int]]) -> Pending: ...
+    def settle(self, consumer: Consumer, partitions: list[tuple[str, int]]) -> Pending: ...
+    def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int | None,
+        timestamp: int | None,
+        headers: list[tuple[str, bytes | None]],
+        hurry: bool,
+        timeout: float | None,
+    ) -> Pending: ...
+    def write(
+        self,
+        topic: str,
+        data: object,
+        options: dict[str, Any],
+    ) -> tuple[int, str | None]: ...
+    def close(self, timeout: float | None) -> None: ...
 
 @final
 class SchemaRegistry:

@@ -75,6 +75,7 @@ class Reader:
         self._resume = resume
         #: A poll of an event loop that nobody waits for any more; the next one takes its result.
         self._under_way: Pending | None = None
+        self._auto_commit = False
         self._progress = self._start_progress(progress, until, limit)
 
     def _start_progress(self, progress: Any, until: str | None, limit: Limit) -> Progress:

@@ -96,6 +96,16 @@ class Scan:
         return {self.topic: {partition: end for partition, (_, end) in self.offsets.items()}}
 
     @property
+    def held_back(self) -> dict[int, int]:
+        """How many offsets an open transaction held back, by partition.
+
+        They were written when the bounds were resolved, but lie behind the beginning of a
+        transaction that had not ended. A later scan has those that were committed. Partitions
+        without any are left out; so are all with ``isolation_level="read_uncommitted"``.
+        """
+        return self._native.held_back
+
+    @property
     def max_rows(self) -> int:
         """The most records there can be: the offsets between the bounds, or ``max_rows=``."""
         return self._native.max_rows
@@ -217,7 +227,9 @@ class Scan:
         parts = [f"{partition}: [{start:,}, {end:,})" for partition, start, end, _ in shown[:8]]
         if len(shown) > len(parts):
             parts.append(f"… {len(shown) - len(parts)} more")
-        return f"<ottla.Scan {self.topic} {{{', '.join(parts)}}} ≤ {self.max_rows:,} records>"
+        held = sum(self.held_back.values())
+        back = f", {held:,} held back by an open transaction" if held else ""
+        return f"<ottla.Scan {self.topic} {{{', '.join(parts)}}} ≤ {self.max_rows:,} records{back}>"
 
     def _repr_html_(self) -> str:
         caption = f"Scan of {self.topic}: at most {self.max_rows:,} records"
@@ -272,8 +284,10 @@ class Scanning(Connection):
             The columns to return, in that order; the others cost nothing. Where a member of the
             values has the name of one of the record's columns, all of those are in the struct
             ``_kafka`` (``"_kafka.offset"``), or ``__kafka`` where that name is taken, too.
-        isolation_level : {"read_uncommitted", "read_committed"}, optional
-            Whether records of open or aborted transactions are left out.
+        isolation_level : {"read_committed", "read_uncommitted"}, optional
+            Whether records of aborted transactions are left out, and the scan ends before the first
+            transaction that is still open (see :attr:`Scan.held_back`). By default the client's
+            setting, or else "read_committed"; for clients of Kafka it is the other one.
         on_error : {"raise", "null", "column", "dlq:TOPIC"}, default "raise"
             What to do with a value that cannot be decoded: raise :class:`DecodeError`; make its
             columns null; make them null and add a column ``error``; or leave the row out and write

@@ -10,7 +10,7 @@ from ottla.errors import ConfigError, NotSupportedError
 __all__ = ["client_settings", "config_items", "servers_text", "setting_text", "topic_settings"]
 
 #: Prefixes of settings for features of a later version.
-_LATER_PREFIXES = ("transactional.id", "sasl.", "ssl.")
+_LATER_PREFIXES = ("sasl.", "ssl.")
 
 
 def client_settings(
@@ -30,6 +30,11 @@ def client_settings(
     for name, value in config_items(config):
         settings[name] = setting_text(value)
     for name in settings:
+        if name == "transactional.id":
+            raise ConfigError(
+                "transactional.id is not a setting of a client: it belongs to one producer, which "
+                "client.transactional(id) makes"
+            )
         if name.startswith(_LATER_PREFIXES):
             raise NotSupportedError(f"{name} is not supported yet")
         if name.startswith("schema.registry."):

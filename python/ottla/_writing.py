@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from ottla._connection import Timeout
     from ottla._ottla import Client as _NativeClient
     from ottla._ottla import Pending, RecordMetadata, ValueEncoder
+    from ottla._ottla import TransactionalProducer as _NativeTransactional
+
+    #: What records go through.
+    Sender = _NativeClient | _NativeTransactional
 
 __all__ = ["Writing"]
 
@@ -218,11 +222,12 @@ class Writing(Connection):
         *,
         hurry: bool,
         limit: Limit,
+        through: Sender | None = None,
     ) -> Pending:
         moment = None if timestamp is None else milliseconds(timestamp)
         if moment is not None:
             self._warn_of_retention(topic, moment, limit)
-        return self._native.send(
+        return (through or self._native).send(
             topic_name(topic),
             value,
             key_bytes(key),
@@ -368,25 +373,33 @@ class Writing(Connection):
         (2, 12.5)
         """
         options = keywords(Writing.write, locals())
+        return self._write(topic, data, options)
+
+    def _write(
+        self, topic: str, data: Any, options: dict[str, Any], through: Sender | None = None
+    ) -> int:
+        """Write a table with the arguments of :meth:`write`."""
+        progress, acks = options["progress"], options["acks"]
         shown = _progress.start(progress, rows_of(data), f"write {topic}")
-        options |= {
-            "headers": _header_columns(headers),
-            "value": as_format(value),
+        options = options | {
+            "headers": _header_columns(options["headers"]),
+            "value": as_format(options["value"]),
             "acks": None if acks is None else str(acks),
             "progress": shown.update,
-            "timeout": seconds(timeout),
+            "timeout": seconds(options["timeout"]),
         }
         source = None
         try:
             source = Source(data)
-            written, warning = self._native.write(topic_name(topic), source.rows, options)
+            native = through or self._native
+            written, warning = native.write(topic_name(topic), source.rows, options)
         except BaseException as error:
             _raise_as_it_was(error, None if source is None else source.raised)
             raise
         finally:
             shown.close()
         if warning is not None:
-            warnings.warn(warning, RetentionWarning, stacklevel=2)
+            warnings.warn(warning, RetentionWarning, stacklevel=3)
         return written
 
     def flush(self, timeout: Timeout = None) -> None:

@@ -12,6 +12,7 @@ import builtins
 __all__ = [
     "AuthorizationError",
     "ClosedError",
+    "CommitUnknownError",
     "ConfigError",
     "ConnectionError",
     "CorruptionError",
@@ -27,6 +28,8 @@ __all__ = [
     "StorageError",
     "TimeoutError",
     "TopicExistsError",
+    "TransactionAbortedError",
+    "TransactionError",
     "UnknownTopicError",
 ]
 
@@ -136,6 +139,26 @@ class TimeoutError(KafkaError, builtins.TimeoutError):
 
 class TopicExistsError(KafkaError):
     """A topic of this name already exists; see ``create_topic(exist_ok=True)``."""
+
+
+class TransactionError(KafkaError):
+    """A transaction went wrong: close the producer, and make another one."""
+
+
+class CommitUnknownError(TransactionError):
+    """A commit was not answered: nobody knows whether the transaction was committed.
+
+    The next transaction of the same producer finds out before it begins. A program that goes on
+    without one makes a new producer and a new consumer, which continues where the group is.
+    """
+
+
+class TransactionAbortedError(TransactionError):
+    """A transaction was aborted: nothing of it is visible, and its consumer is back before it.
+
+    ``__cause__`` says why. To do its work again, ask the consumer for the next batch, which is the
+    same one.
+    """
 
 
 class UnknownTopicError(KafkaError, LookupError):

@@ -26,6 +26,7 @@ use crate::config::BrokerConfig;
 use crate::env::{DirEntry, Disk, Env, File, Lock, OpenMode};
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::LogDirectory;
+use crate::machine::controller::{AnyCommand, CommandAnswer};
 use crate::machine::metadata::{
     ConfigResource, MetadataDelta, MetadataImage, MetadataRecord, MetadataUpdate, PartitionImage,
     PartitionRecord,
@@ -79,7 +80,7 @@ impl MetadataLog for NoLog {
         Box::pin(std::future::ready(None))
     }
 
-    fn carry_out(&self, _: Bytes) -> BoxFuture<Vec<u8>> {
+    fn carry_out(&self, _: AnyCommand) -> BoxFuture<CommandAnswer> {
         unreachable!("no other node asks it")
     }
 
@@ -343,6 +344,10 @@ impl Disk for FaultyDisk {
 
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
         self.inner.lock(path)
+    }
+
+    fn open_files_max(&self) -> Option<u64> {
+        self.inner.open_files_max()
     }
 
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {

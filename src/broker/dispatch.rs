@@ -200,6 +200,10 @@ async fn route(call: &Call<'_>, request: &Request) -> Result<Answer> {
         | Request::FetchSnapshot(_)
         | Request::UpdateRaftVoter(_) => h::quorum::handle(call, request)?,
         Request::Envelope(body) => h::quorum::envelope(call, body)?,
+        Request::AlterPartition(_)
+        | Request::BrokerRegistration(_)
+        | Request::BrokerHeartbeat(_)
+        | Request::AllocateProducerIds(_) => h::broker_commands::handle(call, request)?,
         Request::DescribeAcls(_) => h::acls::describe().into(),
         Request::CreateAcls(body) => h::acls::create(body).into(),
         Request::DeleteAcls(body) => h::acls::delete(body).into(),

@@ -123,6 +123,11 @@ impl Link {
         self.at(version, request, limit).await
     }
 
+    /// Whether the other side answers requests of an API.
+    pub(super) fn knows(&self, api: ApiKey) -> bool {
+        self.versions.get(&api).is_some_and(|theirs| api.negotiate(*theirs).is_some())
+    }
+
     async fn at(&self, version: i16, request: &Request, limit: Duration) -> Result<Response> {
         let answer = self.connection.start(request, version, limit, true).await?;
         answer.ok_or_else(|| Error::malformed("answer", "there is none"))

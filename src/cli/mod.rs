@@ -1,4 +1,4 @@
-//! The command line: `ottla broker | topics | groups | configs | cluster | produce | consume | scan
+//! The command line: `ottla broker | topics | groups | transactions | configs | cluster | produce | consume | scan
 //! | doctor | bench`.
 //!
 //! Thin: it reads arguments, calls the client and the broker, and writes results. Results go to
@@ -21,6 +21,7 @@ mod produce;
 mod read;
 mod signals;
 mod topics;
+mod transactions;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write};
@@ -48,6 +49,9 @@ enum Command {
     /// List, describe, reset and delete consumer groups.
     #[command(subcommand)]
     Groups(groups::GroupsCommand),
+    /// List and describe transactions; find those that hang, and abort them.
+    #[command(subcommand)]
+    Transactions(transactions::TransactionsCommand),
     /// Describe and alter settings of topics and brokers.
     #[command(subcommand)]
     Configs(configs::ConfigsCommand),
@@ -123,6 +127,7 @@ async fn dispatch(command: Command) -> CommandResult {
         Command::Broker(command) => broker::run(command).await,
         Command::Topics(command) => topics::run(command).await,
         Command::Groups(command) => groups::run(command).await,
+        Command::Transactions(command) => transactions::run(command).await,
         Command::Configs(command) => configs::run(command).await,
         Command::Cluster(command) => cluster::run(command).await,
         Command::Produce(arguments) => produce::run(arguments).await,

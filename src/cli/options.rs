@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::Failure;
-use crate::client::{Client, ClientConfig};
+use crate::client::{Client, ClientConfig, IsolationLevel};
 use crate::config::parse_properties;
 use crate::error::{Error, Result};
 
@@ -37,6 +37,8 @@ impl Connection {
         "ottla-cli".clone_into(&mut config.client_id);
         // Somebody is waiting for the command, so it reports an error sooner than a service would.
         config.api_timeout = std::time::Duration::from_secs(15);
+        // Nobody wants to see what will be taken back; unlike for Kafka's tools, that is to be asked for.
+        config.consumer.isolation_level = IsolationLevel::ReadCommitted;
         if let Some(file) = &self.settings_file {
             let text = read_text(file)?;
             let settings = parse_properties(&text)

@@ -15,7 +15,7 @@ use super::signals::Signals;
 use super::{CommandResult, Failure};
 use crate::client::{
     AutoOffsetReset, Bound, Client, GroupConsumer, GroupOptions, GroupProtocol, OffsetAndMetadata,
-    OnDataLoss, PollOptions, Polled, ScanOptions, StartAt, Subscription,
+    OnDataLoss, PollOptions, Polled, Scan, ScanOptions, StartAt, Subscription,
 };
 use crate::columnar::{DecodeOptions, Decoded, KeyFormat, OnError, ValueFormat};
 use crate::types::{Offset, TopicPartition};
@@ -65,7 +65,8 @@ struct ReadArguments {
     /// What to do with a value that cannot be decoded.
     #[arg(long, value_enum, default_value_t)]
     on_error: Errors,
-    /// read_uncommitted or read_committed.
+    /// read_committed, the default, leaves out what transactions aborted, and ends before one that is open;
+    /// read_uncommitted reads all.
     #[arg(long, value_name = "LEVEL")]
     isolation_level: Option<String>,
     /// raise, or warn and go on, when requested records are gone.
@@ -203,6 +204,17 @@ pub(super) async fn scan(arguments: ScanArguments) -> CommandResult {
     read_range(&arguments.reading, start, end, arguments.output, arguments.offsets).await
 }
 
+/// Says on standard error what an open transaction hides.
+fn say_held_back(scan: &Scan) {
+    for (partition, offsets) in scan.held_back() {
+        let topic = &scan.offsets().topic;
+        note(&format!(
+            "{topic}-{partition}: an open transaction holds back the last {offsets} offsets; \
+             --isolation-level read_uncommitted reads them, too"
+        ));
+    }
+}
+
 async fn read_range(
     reading: &ReadArguments,
     start: Bound,
@@ -215,6 +227,7 @@ async fn read_range(
     let client = reading.client()?;
     let scan = client.scan(topic, reading.scan_options(start, end, output)).await;
     let scan = client.admin().named(topic, scan).await?;
+    say_held_back(&scan);
     if only_offsets {
         let mut offsets = serde_json::to_value(scan.offsets()).map_err(std::io::Error::other)?;
         if let (Some(all), Bound::Checkpoint(ends)) =

@@ -73,6 +73,8 @@ pub(crate) struct Cluster {
     snapshot: ArcSwap<Snapshot>,
     refreshing: tokio::sync::Mutex<()>,
     routes: Mutex<BTreeMap<(NodeId, Lane), Slot>>,
+    /// The finalized features of the highest epoch that a broker has told, with that epoch.
+    features: Mutex<(i64, BTreeMap<String, i16>)>,
     pub(crate) obstacles: Arc<Obstacles>,
 }
 
@@ -101,6 +103,7 @@ impl Cluster {
             snapshot: ArcSwap::default(),
             refreshing: tokio::sync::Mutex::new(()),
             routes: Mutex::new(BTreeMap::new()),
+            features: Mutex::new((-1, BTreeMap::new())),
             obstacles: Arc::default(),
         }
     }
@@ -154,8 +157,26 @@ impl Cluster {
         }
         *route = None;
         let opened = Arc::new(self.open(node).await?);
+        self.note_features(&opened);
         *route = Some(Arc::clone(&opened));
         Ok(opened)
+    }
+
+    /// Keeps what a broker tells of the finalized features, unless it lags behind another one (KIP-584).
+    fn note_features(&self, route: &Route) {
+        let told = route.api_versions();
+        let mut known = self.features.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.finalized_features_epoch > known.0 {
+            let levels = told.finalized_features.iter();
+            let levels = levels.map(|one| (one.name.to_string(), one.max_version_level)).collect();
+            *known = (told.finalized_features_epoch, levels);
+        }
+    }
+
+    /// The finalized level of a feature, as the brokers told it when they were connected to; 0 without one.
+    pub(crate) fn finalized(&self, feature: &str) -> i16 {
+        let known = self.features.lock().unwrap_or_else(PoisonError::into_inner);
+        known.1.get(feature).copied().unwrap_or(0)
     }
 
     async fn open(&self, node: NodeId) -> Result<Route> {

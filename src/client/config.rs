@@ -81,7 +81,7 @@ pub struct ProducerConfig {
     pub buffer_bytes: usize,
     /// `max.request.size`, in bytes.
     pub request_bytes_max: usize,
-    /// `max.block.ms`: how long `send` waits for memory and metadata.
+    /// `max.block.ms`: how long `send` waits for memory and metadata, and each step of a transaction for its coordinator.
     pub block_max: Duration,
     /// `delivery.timeout.ms`.
     pub delivery_timeout: Duration,
@@ -93,6 +93,8 @@ pub struct ProducerConfig {
     pub compression: Compression,
     /// `compression.gzip.level`, `compression.lz4.level` or `compression.zstd.level`.
     pub compression_level: Option<i32>,
+    /// `transaction.timeout.ms`: how long a transaction may stay open before its coordinator aborts it.
+    pub transaction_timeout: Duration,
 }
 
 /// Which records of transactions are read.
@@ -212,6 +214,7 @@ impl Default for ProducerConfig {
             in_flight_max: 5,
             compression: Compression::None,
             compression_level: None,
+            transaction_timeout: Duration::from_secs(60),
         }
     }
 }
@@ -261,6 +264,22 @@ impl ProducerConfig {
             return Err(Error::invalid("enable.idempotence=true needs retries above 0"));
         }
         Ok(())
+    }
+
+    /// The settings of a transactional producer: these, checked for what transactions need.
+    ///
+    /// # Errors
+    ///
+    /// Names the setting and the remedy.
+    pub fn for_transactions(&self) -> Result<Self> {
+        if self.acks != Acks::All || self.idempotence == Some(false) {
+            return Err(Error::invalid(
+                "transactions need acks=all and enable.idempotence=true, which are the defaults",
+            ));
+        }
+        let config = Self { idempotence: Some(true), ..self.clone() };
+        config.check()?;
+        Ok(config)
     }
 }
 
@@ -336,12 +355,14 @@ options! {
         |config, value| { config.producer.buffer_bytes = at_least_one(value)?; Ok(()) };
     ["max.request.size", "message.max.bytes"] "the size of a produce request in bytes",
         |config, value| { config.producer.request_bytes_max = at_least_one(value)?; Ok(()) };
-    ["max.block.ms"] "how long send waits for memory and metadata",
+    ["max.block.ms"] "how long send waits for memory and metadata, and a step of a transaction for its coordinator",
         |config, value| { config.producer.block_max = ms(value)?; Ok(()) };
     ["delivery.timeout.ms", "message.timeout.ms"] "how long a record may take to be acknowledged",
         |config, value| { config.producer.delivery_timeout = positive_ms(value)?; Ok(()) };
     ["retries", "message.send.max.retries"] "how often a batch is sent again",
         |config, value| { config.producer.retries = number(value)?; Ok(()) };
+    ["transaction.timeout.ms"] "how long a transaction may stay open before its coordinator aborts it",
+        |config, value| { config.producer.transaction_timeout = positive_ms(value)?; Ok(()) };
     ["max.in.flight.requests.per.connection", "max.in.flight"] "how many produce requests are on their way to one broker",
         |config, value| { config.producer.in_flight_max = at_least_one(value)?; Ok(()) };
     ["compression.type", "compression.codec"] "none, gzip, snappy, lz4 or zstd",
@@ -409,6 +430,11 @@ impl ClientConfig {
     pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
         let known = OPTIONS.iter().find(|option| option.names.contains(&name));
         let Some(option) = known else {
+            if name == "transactional.id" {
+                let text = "transactional.id is not a setting of a client: it belongs to one producer, which \
+                            `transactional` makes";
+                return Err(Error::invalid(text));
+            }
             if name.starts_with("sasl.") || name.starts_with("ssl.") {
                 return Err(Error::invalid(format!("{name}: {NO_SECURITY}")));
             }

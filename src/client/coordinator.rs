@@ -1,4 +1,4 @@
-//! The coordinator of a group: finding it, calling it, and the offsets that it keeps.
+//! The coordinator of a group or of a transactional id: finding it, calling it, and the offsets that a group keeps.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,8 +21,22 @@ use crate::protocol::messages::offset_fetch::{
 use crate::protocol::{ApiKey, Str};
 use crate::types::{LeaderEpoch, NodeId, Offset, TopicPartition};
 
-/// The key type of groups in FindCoordinator.
-const GROUP: i8 = 0;
+/// What is coordinated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Group,
+    Transactions,
+}
+
+impl Kind {
+    /// The key type in FindCoordinator.
+    const fn key_type(self) -> i8 {
+        match self {
+            Self::Group => 0,
+            Self::Transactions => 1,
+        }
+    }
+}
 
 /// The last version of OffsetCommit and OffsetFetch that uses topic names.
 const NAMES_UNTIL: i16 = 9;
@@ -30,17 +44,25 @@ const NAMES_UNTIL: i16 = 9;
 /// Committed offsets by partition.
 pub(crate) type Committed = BTreeMap<TopicPartition, OffsetAndMetadata>;
 
-/// The route to the coordinator of one group; looked up when needed, and again after it moved.
+/// The route to the coordinator of one group, or of one transactional id; looked up when needed, and again after it
+/// moved.
 #[derive(Debug)]
 pub(crate) struct Coordinator {
     pub(crate) cluster: Arc<Cluster>,
-    pub(crate) group_id: String,
+    /// The group, or the transactional id.
+    pub(crate) id: String,
+    kind: Kind,
     node: Mutex<Option<NodeId>>,
 }
 
 impl Coordinator {
     pub(crate) fn new(cluster: Arc<Cluster>, group_id: impl Into<String>) -> Self {
-        Self { cluster, group_id: group_id.into(), node: Mutex::new(None) }
+        Self { cluster, id: group_id.into(), kind: Kind::Group, node: Mutex::new(None) }
+    }
+
+    /// The coordinator of the transactions of an id.
+    pub(crate) fn of_transactions(cluster: Arc<Cluster>, id: impl Into<String>) -> Self {
+        Self { cluster, id: id.into(), kind: Kind::Transactions, node: Mutex::new(None) }
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, Option<NodeId>> {
@@ -69,8 +91,14 @@ impl Coordinator {
     async fn find(&self) -> Result<NodeId> {
         let ask = async |route: Arc<Route>| {
             let version = route.version(ApiKey::FindCoordinator)?;
-            let key = Str::from(self.group_id.as_str());
-            let mut request = FindCoordinatorRequest { key_type: GROUP, ..Default::default() };
+            if self.kind != Kind::Group && version < 1 {
+                let context =
+                    "finding the coordinator of transactions: the broker is too old for it";
+                return Err(errors::unsupported(context));
+            }
+            let key = Str::from(self.id.as_str());
+            let key_type = self.kind.key_type();
+            let mut request = FindCoordinatorRequest { key_type, ..Default::default() };
             if version >= 4 {
                 request.coordinator_keys = vec![key];
             } else {
@@ -118,9 +146,13 @@ impl Coordinator {
             self.forget();
         }
         if code == ErrorCode::GroupIdNotFound {
-            return Err(Error::told(code, format!("there is no group {}", self.group_id)));
+            return Err(Error::told(code, format!("there is no group {}", self.id)));
         }
-        Err(Error::kafka(code, format!("group {}: {}", self.group_id, what())))
+        let kind = match self.kind {
+            Kind::Group => "group",
+            Kind::Transactions => "transactional id",
+        };
+        Err(Error::kafka(code, format!("{kind} {}: {}", self.id, what())))
     }
 
     /// Asks the coordinator once to store offsets; the answer is per partition. Without a member
@@ -135,7 +167,7 @@ impl Coordinator {
             .call(Lane::Control, timeout, NAMES_UNTIL, |version| {
                 let instance_id = member.and_then(|member| member.instance_id.as_deref());
                 Ok(OffsetCommitRequest {
-                    group_id: Str::from(self.group_id.as_str()),
+                    group_id: Str::from(self.id.as_str()),
                     generation_id_or_member_epoch: member.map_or(-1, |member| member.generation),
                     member_id: Str::from(member.map_or("", |member| &member.member_id)),
                     group_instance_id: instance_id.filter(|_| version >= 7).map(Str::from),
@@ -177,7 +209,7 @@ impl Coordinator {
         if partitions.is_some_and(<[_]>::is_empty) {
             return Ok(Committed::new());
         }
-        let what = format!("fetching the offsets of group {}", self.group_id);
+        let what = format!("fetching the offsets of group {}", self.id);
         self.cluster.retry(&what, async || self.try_committed(partitions, stable).await).await
     }
 
@@ -206,7 +238,7 @@ impl Coordinator {
             return Err(errors::unsupported(context));
         }
         let topics = partitions.map(|partitions| by_topic(partitions.iter()));
-        let group_id = Str::from(self.group_id.as_str());
+        let group_id = Str::from(self.id.as_str());
         // Brokers before Kafka 2.5 cannot wait for pending transactions.
         let require_stable = stable && version >= 7;
         if version < 8 {

@@ -9,6 +9,7 @@
 //! Client ── Cluster (metadata, routes) ── Route ── Connection (TCP) | Service (in-process)
 //!   ├── Admin                 requests to the controller, to leaders, to all brokers
 //!   ├── Producer              send ─► Accumulator ─► sender task ─► Produce
+//!   ├── TransactionalProducer the same within transactions, which their coordinator begins and ends
 //!   ├── AssignedConsumer      fetcher task ─► Fetching ─► bounded buffer ─► poll
 //!   │                         (`driver`: what the two tasks have in common)
 //!   └── Scan                  bounds resolved once ─► consumer with ends ─► Arrow
@@ -35,6 +36,7 @@ mod route;
 pub mod scan;
 mod silence;
 mod snapshot;
+pub mod transaction;
 mod worker_pool;
 pub mod write;
 
@@ -55,6 +57,7 @@ pub use consumer::{AssignedConsumer, PollOptions, StartAt};
 pub use dead_letters::DeadLetters;
 pub use obstacles::Watch;
 pub use producer::{EncodedBatch, Producer, ProducerRecord, RecordMetadata, Unacknowledged};
+pub use transaction::TransactionalProducer;
 pub use worker_pool::checked as threads;
 
 pub use registry::{RegistryAuth, RegistryConfig, SchemaRegistry};
@@ -155,6 +158,20 @@ impl Client {
     /// Settings contradict each other.
     pub fn producer_with(&self, config: ProducerConfig) -> Result<Producer> {
         Producer::start(Arc::clone(&self.cluster), config)
+    }
+
+    /// A producer of transactions under an id that only one producer has at a time; see
+    /// [`TransactionalProducer`]. It asks for nothing yet. Its task runs in the current tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// Settings contradict each other, or the id is empty.
+    pub fn transactional(
+        &self,
+        id: &str,
+        config: &ProducerConfig,
+    ) -> Result<TransactionalProducer> {
+        TransactionalProducer::start(Arc::clone(&self.cluster), id, config)
     }
 
     /// A consumer for partitions that the caller assigns. Its task runs in the current tokio

@@ -7,7 +7,8 @@
 //! [`OnDataLoss::Warn`] it is a warning.
 //!
 //! A partition is read when its position reaches the end, not when a number of rows was seen: gaps
-//! left by compaction and transactions are no rows. Rows come in order within a partition; between
+//! left by compaction and transactions are no rows. With [`IsolationLevel::ReadCommitted`] a range ends before the first
+//! transaction that is open when it is resolved; [`Scan::held_back`] says how much that leaves out. Rows come in order within a partition; between
 //! partitions they come in turns, by what was fetched first.
 
 use std::collections::BTreeMap;
@@ -62,6 +63,7 @@ impl Default for ScanOptions {
 pub struct Scan {
     cluster: Arc<Cluster>,
     offsets: Arc<Offsets>,
+    held_back: Arc<BTreeMap<i32, i64>>,
     config: ConsumerConfig,
     decode: DecodeOptions,
     memory: Arc<Memory>,
@@ -85,7 +87,14 @@ impl Scan {
         let wanted = partitions_of(&info, &options)?;
         let isolation = config.isolation_level;
         let tolerate_loss = config.on_data_loss == OnDataLoss::Warn;
-        let extents = extents(&cluster, &wanted, isolation).await?;
+        let (extents, written) =
+            futures::future::try_join(extents(&cluster, &wanted, isolation), async {
+                match isolation {
+                    IsolationLevel::ReadUncommitted => Ok(BTreeMap::new()),
+                    IsolationLevel::ReadCommitted => high_watermarks(&cluster, &wanted).await,
+                }
+            })
+            .await?;
         let now = cluster.env.clock.now();
         let lookup = async |bound: &Bound| match bound.timestamp(now) {
             Some(timestamp) => {
@@ -97,7 +106,7 @@ impl Scan {
         };
         let starts = lookup(&options.start).await?;
         let ends = lookup(&options.end).await?;
-        let mut ranges = BTreeMap::new();
+        let (mut ranges, mut held_back) = (BTreeMap::new(), BTreeMap::new());
         for partition in &wanted {
             let Some(extent) = extents.get(partition) else { continue };
             let looked_up = LookedUp {
@@ -109,11 +118,22 @@ impl Scan {
             if let Some(detail) = resolved.lost {
                 tracing::warn!(%partition, detail, "data loss");
             }
+            let beyond = written.get(partition).map_or(0, |&end| end.since(extent.end));
+            if beyond > 0 && resolved.range.end >= extent.end {
+                held_back.insert(partition.partition, beyond);
+            }
             ranges.insert(partition.partition, resolved.range);
         }
         let memory = Arc::new(Memory::new(ranges.len()));
         let offsets = Offsets { topic: topic.to_owned(), topic_id: info.id, partitions: ranges };
-        Ok(Self { cluster, offsets: Arc::new(offsets), config, decode: options.decode, memory })
+        Ok(Self {
+            cluster,
+            offsets: Arc::new(offsets),
+            held_back: Arc::new(held_back),
+            config,
+            decode: options.decode,
+            memory,
+        })
     }
 
     /// Takes the offsets of an earlier scan, for the same rows.
@@ -152,6 +172,13 @@ impl Scan {
     #[must_use]
     pub fn offsets(&self) -> &Offsets {
         &self.offsets
+    }
+
+    /// How many offsets are behind the end of a partition because a transaction was open before them when the bounds
+    /// were resolved; partitions that none holds back are left out. Empty when all records are read.
+    #[must_use]
+    pub fn held_back(&self) -> &BTreeMap<i32, i64> {
+        &self.held_back
     }
 
     /// The same rows, decoded otherwise.
@@ -308,6 +335,19 @@ async fn extents(
         Some((partition.clone(), Extent { start, end }))
     };
     Ok(partitions.iter().filter_map(extent).collect())
+}
+
+/// The ends of partitions, open transactions included.
+async fn high_watermarks(
+    cluster: &Cluster,
+    partitions: &[TopicPartition],
+) -> Result<BTreeMap<TopicPartition, Offset>> {
+    let wanted = partitions.iter().map(|one| (one.clone(), OffsetSpec::Latest)).collect();
+    let listed = list_offsets(cluster, &wanted, IsolationLevel::ReadUncommitted).await?;
+    Ok(listed
+        .into_iter()
+        .filter_map(|(partition, listed)| Some((partition, listed.offset?)))
+        .collect())
 }
 
 /// How far a scan was read.

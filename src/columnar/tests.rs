@@ -505,6 +505,44 @@ fn aborted_transactions_and_markers_are_left_out() {
 }
 
 #[test]
+fn each_marker_ends_one_transaction_of_its_producer_and_may_be_the_last_offset() {
+    let mut all = Vec::new();
+    let mut offset = 0;
+    for (records, committed) in [(2, false), (2, true), (1, false)] {
+        let options = BatchOptions {
+            base_offset: Offset(offset),
+            producer_id: ProducerId(1),
+            producer_epoch: ProducerEpoch(0),
+            transactional: true,
+            ..BatchOptions::default()
+        };
+        all.extend_from_slice(&batch_of(&vec![Some(&b"x"[..]); records], options));
+        let marker = TransactionMarker { committed, coordinator_epoch: 0 };
+        let marker = marker.batch(ProducerId(1), ProducerEpoch(0), TimestampMs(1)).unwrap();
+        let mut marker = marker.to_vec();
+        let (at, epoch) = (Offset(offset).plus(records as i64), crate::types::LeaderEpoch(0));
+        crate::record::patch_base_offset_and_epoch(&mut marker, at, epoch).unwrap();
+        all.extend(marker);
+        offset = at.0 + 1;
+    }
+    // What is left after compaction, or below a start in the middle, is told apart in the same way.
+    for (from, wanted) in [(0, vec![3, 4]), (1, vec![3, 4]), (4, vec![4]), (6, vec![])] {
+        let mut chunk = FetchedBytes::whole(tp(0), Bytes::from(all.clone()));
+        chunk.start = Offset(from);
+        let aborted =
+            |first| AbortedTransaction { producer_id: ProducerId(1), first_offset: Offset(first) };
+        chunk.aborted = Some(vec![aborted(0), aborted(6)]);
+        let outputs = decode_all(vec![chunk], DecodeOptions::default()).unwrap();
+        let rows = outputs.iter().flat_map(|output| {
+            let column = output.rows.column_by_name("offset").unwrap().clone();
+            column.as_primitive::<Int64Type>().values().to_vec()
+        });
+        assert_eq!(rows.collect::<Vec<i64>>(), wanted, "from {from}");
+        assert_eq!(outputs.last().unwrap().progress[0].next, Offset(8), "from {from}");
+    }
+}
+
+#[test]
 fn a_bomb_is_refused_at_the_limit() {
     let zeros = vec![0; 4 << 20];
     let options = BatchOptions { compression: Compression::Zstd, ..BatchOptions::default() };

@@ -23,10 +23,11 @@ use super::encoding::ValueEncoder;
 use super::groups::Groups;
 use super::pending::Pending;
 use super::scan::Scan;
-use super::{process, runtime};
+use super::transactional::TransactionalProducer;
+use super::{process, runtime, transactional};
 use crate::client::{
-    Acks, Client as Engine, ClientConfig, DeadLetters, Producer, ProducerConfig, ProducerRecord,
-    RecordMetadata as Metadata, Unacknowledged,
+    Acks, Client as Engine, ClientConfig, DeadLetters, IsolationLevel, Producer, ProducerConfig,
+    ProducerRecord, RecordMetadata as Metadata, Unacknowledged,
 };
 use crate::error::{Error, Result};
 use crate::types::TimestampMs;
@@ -116,6 +117,8 @@ pub(super) struct Client {
 
 fn configured(settings: &BTreeMap<String, String>) -> Result<ClientConfig> {
     let mut config = ClientConfig::default();
+    // Unlike in Kafka: who reads into a dataframe does not expect rows that will be taken back.
+    config.consumer.isolation_level = IsolationLevel::ReadCommitted;
     config.set_all(settings.iter().map(|(name, value)| (name.as_str(), value.as_str())))?;
     Ok(config)
 }
@@ -287,32 +290,8 @@ impl Client {
         hurry: bool,
         timeout: Option<f64>,
     ) -> PyResult<Pending> {
-        let timeout = runtime::timeout(timeout)?;
-        let record = ProducerRecord {
-            topic: Arc::from(topic),
-            partition,
-            key: key.map(Bytes::copy_from_slice),
-            value: value.map(Bytes::copy_from_slice),
-            timestamp: timestamp.map(TimestampMs),
-            headers: headers
-                .into_iter()
-                .map(|(name, value)| (name, value.map(Bytes::from)))
-                .collect(),
-        };
-        let producer = self.producer()?;
-        let accepting = Arc::clone(&producer);
-        let engine = self.engine()?;
-        let what = "the acknowledgement of a record";
-        let delivery = runtime::wait_for(py, &engine, what, timeout, async {
-            named(&engine, topic, accepting.send(record).await).await
-        })?;
-        if hurry {
-            // A caller that waits for this one record gains nothing from `linger.ms`.
-            let _task = runtime::handle()?.spawn(async move { producer.flush().await });
-        }
-        Ok(Pending::new(&engine, what, delivery.wait(), |py, sent| {
-            Ok(Py::new(py, RecordMetadata::from(sent))?.into_any())
-        }))
+        let record = record(topic, value, key, (partition, timestamp), headers);
+        send(py, &self.engine()?, self.producer()?, record, hurry, timeout)
     }
 
     fn value_encoder(
@@ -334,6 +313,19 @@ impl Client {
         options: &Bound<'_, PyDict>,
     ) -> PyResult<(u64, Option<String>)> {
         super::write::write(slf, topic, data, options)
+    }
+
+    /// A producer of transactions; the timeouts are those of a transaction, and of each of its steps.
+    #[pyo3(signature = (transactional_id, transaction_timeout, timeout, compression_type))]
+    fn transactional(
+        &self,
+        transactional_id: &str,
+        transaction_timeout: Option<f64>,
+        timeout: Option<f64>,
+        compression_type: Option<&str>,
+    ) -> PyResult<TransactionalProducer> {
+        let timeouts = (transaction_timeout, timeout);
+        transactional::of_client(self, transactional_id, timeouts, compression_type)
     }
 
     fn scan(
@@ -361,6 +353,49 @@ impl Client {
     fn group_consumer(slf: &Bound<'_, Self>, options: &Bound<'_, PyDict>) -> PyResult<Consumer> {
         Consumer::join(slf, options)
     }
+}
+
+/// A record, of what Python passes.
+pub(super) fn record(
+    topic: &str,
+    value: Option<&[u8]>,
+    key: Option<&[u8]>,
+    (partition, timestamp): (Option<i32>, Option<i64>),
+    headers: Vec<(String, Option<Vec<u8>>)>,
+) -> ProducerRecord {
+    ProducerRecord {
+        topic: Arc::from(topic),
+        partition,
+        key: key.map(Bytes::copy_from_slice),
+        value: value.map(Bytes::copy_from_slice),
+        timestamp: timestamp.map(TimestampMs),
+        headers: headers.into_iter().map(|(name, value)| (name, value.map(Bytes::from))).collect(),
+    }
+}
+
+/// Hands a record to a producer; the result is its acknowledgement.
+pub(super) fn send(
+    py: Python<'_>,
+    engine: &Engine,
+    producer: Arc<Producer>,
+    record: ProducerRecord,
+    hurry: bool,
+    timeout: Option<f64>,
+) -> PyResult<Pending> {
+    let timeout = runtime::timeout(timeout)?;
+    let accepting = Arc::clone(&producer);
+    let what = "the acknowledgement of a record";
+    let topic = Arc::clone(&record.topic);
+    let delivery = runtime::wait_for(py, engine, what, timeout, async {
+        named(engine, &topic, accepting.send(record).await).await
+    })?;
+    if hurry {
+        // A caller that waits for this one record gains nothing from `linger.ms`.
+        let _task = runtime::handle()?.spawn(async move { producer.flush().await });
+    }
+    Ok(Pending::new(engine, what, delivery.wait(), |py, sent| {
+        Ok(Py::new(py, RecordMetadata::from(sent))?.into_any())
+    }))
 }
 
 /// Where a record was written.

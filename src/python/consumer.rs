@@ -180,7 +180,7 @@ impl Consumer {
         Ok(Self { reader: OfProcess::new(Reader::new(engine, source, manner)) })
     }
 
-    fn reader(&self) -> Result<Arc<Reader>> {
+    pub(super) fn reader(&self) -> Result<Arc<Reader>> {
         let reader = self.reader.get("the consumer", "make a new consumer there")?;
         reader.check_open()?;
         Ok(Arc::clone(reader))

@@ -28,6 +28,7 @@ fn class_name(error: &Error) -> &'static str {
         Error::InvalidArgument(_) | Error::Row { .. } => "ConfigError",
         Error::Timeout { .. } => "TimeoutError",
         Error::Closed { .. } => "ClosedError",
+        Error::UnknownOutcome { .. } => "CommitUnknownError",
         Error::Decode { .. } => "DecodeError",
         Error::DataLoss { .. } => "DataLossError",
     }
@@ -48,6 +49,12 @@ fn class_of_code(code: ErrorCode) -> &'static str {
         ErrorCode::UnsupportedVersion
         | ErrorCode::UnsupportedForMessageFormat
         | ErrorCode::SecurityDisabled => "NotSupportedError",
+        ErrorCode::TransactionAbortable => "TransactionAbortedError",
+        ErrorCode::ConcurrentTransactions
+        | ErrorCode::InvalidProducerIdMapping
+        | ErrorCode::InvalidTxnState
+        | ErrorCode::TransactionCoordinatorFenced
+        | ErrorCode::TransactionalIdNotFound => "TransactionError",
         ErrorCode::FencedInstanceId
         | ErrorCode::FencedMemberEpoch
         | ErrorCode::IllegalGeneration
@@ -62,7 +69,8 @@ fn class_of_code(code: ErrorCode) -> &'static str {
         | ErrorCode::InvalidReplicationFactor
         | ErrorCode::InvalidReplicaAssignment
         | ErrorCode::InvalidRequest
-        | ErrorCode::InvalidRequiredAcks => "ConfigError",
+        | ErrorCode::InvalidRequiredAcks
+        | ErrorCode::InvalidTransactionTimeout => "ConfigError",
         ErrorCode::TopicAuthorizationFailed
         | ErrorCode::GroupAuthorizationFailed
         | ErrorCode::ClusterAuthorizationFailed
@@ -101,9 +109,9 @@ fn build(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
 /// What is behind an error, as `__cause__`: an error of ours, or one of the operating system.
 fn cause(py: Python<'_>, error: &Error) -> PyResult<Option<PyErr>> {
     match error {
-        Error::Timeout { source: Some(source), .. } | Error::Kafka { source: Some(source), .. } => {
-            build(py, source).map(Some)
-        }
+        Error::Timeout { source: Some(source), .. }
+        | Error::Kafka { source: Some(source), .. }
+        | Error::UnknownOutcome { source: Some(source), .. } => build(py, source).map(Some),
         Error::Network { source, .. } => os_error(py, source, None).map(Some),
         Error::Io { source, path, .. } => os_error(py, source, Some(path)).map(Some),
         _ => Ok(None),

@@ -47,6 +47,7 @@ mod runtime;
 mod scan;
 mod stream;
 mod times;
+mod transactional;
 mod types;
 mod values;
 mod whole;
@@ -76,6 +77,7 @@ fn _ottla(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<stream::Stream>()?;
     module.add_class::<consumer::Consumer>()?;
     module.add_class::<registry::SchemaRegistry>()?;
+    module.add_class::<transactional::TransactionalProducer>()?;
     module.add_function(wrap_pyfunction!(run_cli, module)?)?;
     module.add_function(wrap_pyfunction!(runtime::finish, module)?)?;
     module.add_function(wrap_pyfunction!(runtime::settle, module)?)?;

@@ -398,6 +398,12 @@ impl Scan {
         ranges.iter().map(|(&one, range)| (one, (range.start.0, range.end.0))).collect()
     }
 
+    /// How many offsets of each partition an open transaction held back when the bounds were resolved.
+    #[getter]
+    fn held_back(&self) -> BTreeMap<i32, i64> {
+        self.bounds.held_back().clone()
+    }
+
     /// The offsets of the rows that readings hand out; with `max_rows`, the first call finds out.
     #[getter]
     fn offsets(&self, py: Python<'_>) -> PyResult<BTreeMap<i32, (i64, i64)>> {

@@ -3,6 +3,8 @@
 //! The engine's [`TableWriter`] encodes and sends; this module reads the stream, without the GIL,
 //! and converts the arguments of `client.write` to its options.
 
+use std::sync::Arc;
+
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchReader};
 use pyo3::exceptions::PyException;
@@ -18,7 +20,9 @@ use super::interop::{self, arrow_error};
 use super::runtime::{self, Limited};
 use super::scan::{Reading, Scan};
 use super::whole::Whole;
-use crate::client::{Acks, Client as Engine, Expired, ProducerConfig, TableWriter, WriteReport};
+use crate::client::{
+    Acks, Client as Engine, Expired, Producer, ProducerConfig, TableWriter, WriteReport,
+};
 use crate::columnar::{
     HeaderSource, KAFKA_STRUCT, PartitionSource, TOMBSTONE_COLUMN, Tombstones, VALUE_RAW_COLUMN,
     ValueSource, WriteOptions,
@@ -66,18 +70,29 @@ pub(super) fn write(
     data: &Bound<'_, PyAny>,
     arguments: &Bound<'_, PyDict>,
 ) -> PyResult<(u64, Option<String>)> {
-    let py = client.py();
+    let engine = client.get().engine()?;
+    write_with(&engine, topic, data, arguments, |config| client.get().producer_with(config))
+}
+
+/// As [`write`], with the producer that `choose` gives for the settings in the arguments.
+pub(super) fn write_with(
+    engine: &Engine,
+    topic: &str,
+    data: &Bound<'_, PyAny>,
+    arguments: &Bound<'_, PyDict>,
+    choose: impl FnOnce(ProducerConfig) -> Result<Arc<Producer>>,
+) -> PyResult<(u64, Option<String>)> {
+    let py = data.py();
     let arguments: Arguments<'_> = convert::arguments(arguments)?;
     let timeout = runtime::timeout(arguments.timeout)?;
     let mut source = Source::of(data)?;
-    let engine = client.get().engine()?;
-    let config = producer_config(&engine, &arguments)?;
+    let config = producer_config(engine, &arguments)?;
     let options = options(&arguments, &source, &config)?;
-    let producer = client.get().producer_with(config)?;
+    let producer = choose(config)?;
     let what = format!("the acknowledgement of a table written to {topic}");
     let starting = TableWriter::start(producer, topic, options);
-    let limit = Limited::new(&engine, &what, timeout);
-    let mut writer = limit.wait(py, async { named(&engine, topic, starting.await).await })?;
+    let limit = Limited::new(engine, &what, timeout);
+    let mut writer = limit.wait(py, async { named(engine, topic, starting.await).await })?;
     let pumped = pump(&mut source, &mut writer, &limit, &arguments.progress);
     let finished = pumped.and_then(|()| limit.wait(py, writer.finish()));
     match finished {
@@ -193,6 +208,13 @@ fn pump(
     Ok(())
 }
 
+/// The codec of `compression_type=`.
+pub(super) fn compression(name: &str) -> Result<Compression> {
+    Compression::from_name(name).ok_or_else(|| {
+        Error::invalid(format!("compression_type={name:?}: use none, gzip, snappy, lz4 or zstd"))
+    })
+}
+
 fn producer_config(engine: &Engine, arguments: &Arguments<'_>) -> Result<ProducerConfig> {
     let mut config = engine.config().producer.clone();
     if let Some(acks) = &arguments.acks {
@@ -204,11 +226,7 @@ fn producer_config(engine: &Engine, arguments: &Arguments<'_>) -> Result<Produce
         };
     }
     if let Some(name) = &arguments.compression_type {
-        config.compression = Compression::from_name(name).ok_or_else(|| {
-            Error::invalid(format!(
-                "compression_type={name:?}: use none, gzip, snappy, lz4 or zstd"
-            ))
-        })?;
+        config.compression = compression(name)?;
     }
     Ok(config)
 }

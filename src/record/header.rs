@@ -391,6 +391,23 @@ pub fn patch_producer(
     renew_crc(batch)
 }
 
+/// As [`patch_producer`], for a batch that then belongs to a transaction.
+///
+/// # Errors
+/// As [`patch_producer`].
+pub fn patch_transaction(
+    batch: &mut [u8],
+    producer_id: ProducerId,
+    producer_epoch: ProducerEpoch,
+    base_sequence: Sequence,
+) -> Result<()> {
+    let fixed = fixed_mut(batch)?;
+    let attributes =
+        Attributes(i16::from_be_bytes(field(fixed, AT_ATTRIBUTES))).with_transactional(true);
+    put(fixed, AT_ATTRIBUTES, attributes.0.to_be_bytes());
+    patch_producer(batch, producer_id, producer_epoch, base_sequence)
+}
+
 pub(super) fn renew_crc(batch: &mut [u8]) -> Result<()> {
     let crc = crc32c::crc32c(batch.get(AT_ATTRIBUTES..).unwrap_or_default());
     put(fixed_mut(batch)?, AT_CRC, crc.to_be_bytes());

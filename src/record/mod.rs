@@ -57,7 +57,7 @@ pub use builder::{BatchBuilder, BatchOptions, record_size_upper_bound};
 pub use compression::{Codec, Compression, Decompressor, compress, decompress};
 pub use header::{
     Attributes, BatchHeader, HEADER_SIZE, LENGTH_PREFIX_SIZE, TimestampType,
-    patch_base_offset_and_epoch, patch_max_timestamp, patch_producer, peek_size,
+    patch_base_offset_and_epoch, patch_max_timestamp, patch_producer, patch_transaction, peek_size,
 };
 pub use validate::{AppendFacts, AppendRules, validate_for_append};
 pub(crate) use walk::ShortRecord;

@@ -536,6 +536,13 @@ fn a_patched_producer_keeps_the_records() {
     let batch = Batch::parse(&Bytes::from(bytes)).unwrap();
     batch.verify_crc().unwrap();
     assert_eq!(batch.header().last_sequence(), Sequence(2));
+    assert!(!batch.header().is_transactional());
+    let mut bytes = BytesMut::from(&batch.into_bytes()[..]);
+    patch_transaction(&mut bytes, ProducerId(5), ProducerEpoch(7), Sequence(0)).unwrap();
+    let batch = Batch::parse(&bytes.freeze()).unwrap();
+    batch.verify_crc().unwrap();
+    assert!(batch.header().is_transactional());
+    assert_eq!(batch.header().producer_epoch, ProducerEpoch(7));
 }
 
 #[test]

@@ -38,6 +38,7 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
+transaction.abort.timed.out.transaction.cleanup.interval.ms=200
 group.initial.rebalance.delay.ms=0
 ";
 
@@ -70,13 +71,24 @@ struct Node {
 /// The address of the node, which is started first if nobody did.
 pub(crate) fn address() -> &'static str {
     static NODE: OnceLock<Result<Node, String>> = OnceLock::new();
-    match NODE.get_or_init(start) {
+    address_of(NODE.get_or_init(|| start(&[])))
+}
+
+/// The address of another node, which does transactions as Kafka did before 4.0 (`transaction.version` 1).
+pub(crate) fn address_with_old_transactions() -> &'static str {
+    static NODE: OnceLock<Result<Node, String>> = OnceLock::new();
+    address_of(NODE.get_or_init(|| start(&["--feature", "transaction.version=1"])))
+}
+
+fn address_of(node: &'static Result<Node, String>) -> &'static str {
+    match node {
         Ok(node) => &node.address,
         Err(why) => panic!("Apache Kafka did not start: {why}"),
     }
 }
 
-fn start() -> Result<Node, String> {
+/// Starts a node, formatted with these arguments besides.
+fn start(format_with: &[&str]) -> Result<Node, String> {
     let jars = kafka::jars();
     let folder = tempfile::tempdir().unwrap().keep();
     let settings = folder.join("server.properties");
@@ -86,6 +98,7 @@ fn start() -> Result<Node, String> {
     let format = java(&jars, &folder, "kafka.tools.StorageTool")
         .args(["format", "--standalone", "--cluster-id", "ottlaConformanceTests1", "--config"])
         .arg(&settings)
+        .args(format_with)
         .output();
     let format = format.map_err(|error| format!("java: {error}"))?;
     if !format.status.success() {

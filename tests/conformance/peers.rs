@@ -78,3 +78,16 @@ pub(crate) fn against_kafka<F: Future<Output = ()>>(name: &str, case: impl Fn(Pe
         limited(name, peer, case(Peer { name: peer, client })).await;
     });
 }
+
+/// Runs a case against a live Apache Kafka that does transactions as before 4.0.
+pub(crate) fn against_old_transactions<F: Future<Output = ()>>(
+    name: &str,
+    case: impl Fn(Peer) -> F,
+) {
+    let peer = "Apache Kafka with transaction.version=1";
+    let address = node::address_with_old_transactions();
+    run(async {
+        let client = remote(address);
+        limited(name, peer, case(Peer { name: peer, client })).await;
+    });
+}

@@ -126,4 +126,4 @@ def test_an_unknown_setting_comes_with_a_suggestion(broker: ottla.Broker) -> Non
 
 def test_what_comes_later_is_refused_clearly() -> None:
     with pytest.raises(NotImplementedError):
-        ottla.connect("localhost:9092", transactional_id="t")
+        ottla.connect("localhost:9092", sasl_mechanism="PLAIN")

@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     // A client is its parts together; each builds on a connection.
     &["_client"],
     &["_topic"],
-    &["_admin", "_consumer"],
+    &["_admin", "_consumer", "_transactions"],
     &["_groups", "_reader", "_scan", "_writing"],
     &["_connection", "formats", "sql_offsets"],
     &["_offsets", "_schemas", "_server"],

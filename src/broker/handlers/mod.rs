@@ -11,6 +11,7 @@ pub(super) mod alter_configs;
 pub(super) mod alter_partition_reassignments;
 pub(super) mod alter_replica_log_dirs;
 pub(super) mod api_versions;
+pub(super) mod broker_commands;
 mod common;
 pub(super) mod consumer_group_describe;
 pub(super) mod consumer_group_heartbeat;

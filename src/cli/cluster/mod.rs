@@ -7,6 +7,8 @@ mod targets;
 mod throttle;
 mod voters;
 
+pub(super) use targets::{Target, chosen};
+
 use clap::Subcommand;
 
 use super::CommandResult;

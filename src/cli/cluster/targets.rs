@@ -11,11 +11,11 @@ use crate::types::{NodeId, TopicPartition};
 
 /// A topic, or one of its partitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Target {
-    pub(super) topic: String,
-    pub(super) partition: Option<i32>,
+pub(in crate::cli) struct Target {
+    pub(in crate::cli) topic: String,
+    pub(in crate::cli) partition: Option<i32>,
     /// Where it is to go, if that is said.
-    pub(super) replicas: Option<Vec<NodeId>>,
+    pub(in crate::cli) replicas: Option<Vec<NodeId>>,
 }
 
 /// A list of brokers, as in `1,2,3`.
@@ -71,7 +71,7 @@ pub(super) fn all(topics: &[Arc<TopicInfo>]) -> Vec<Placed> {
 }
 
 /// The partitions that are meant, in order and each once.
-pub(super) async fn chosen(
+pub(in crate::cli) async fn chosen(
     admin: &Admin,
     topics: &[Arc<TopicInfo>],
     targets: &[Target],

@@ -107,6 +107,7 @@ impl Admin {
                             epoch: state.producer_epoch,
                             last_sequence: Sequence(state.last_sequence),
                             last_timestamp: TimestampMs(state.last_timestamp),
+                            coordinator_epoch: state.coordinator_epoch,
                             transaction_start: Some(Offset(state.current_txn_start_offset))
                                 .filter(|offset| *offset >= Offset::ZERO),
                         }

@@ -179,12 +179,12 @@ impl Admin {
 
     async fn describe_consumer(&self, coordinator: &Coordinator) -> Result<GroupDescription> {
         let request = ConsumerGroupDescribeRequest {
-            group_ids: vec![Str::from(coordinator.group_id.as_str())],
+            group_ids: vec![Str::from(coordinator.id.as_str())],
             include_authorized_operations: false,
         };
         let response =
             coordinator.call(Lane::Control, self.timeout(), i16::MAX, |_| Ok(request)).await?;
-        let group = only(response.groups, &coordinator.group_id)?;
+        let group = only(response.groups, &coordinator.id)?;
         let message = group.error_message.as_deref().filter(|text| !text.is_empty());
         coordinator.check(group.error_code, || message.unwrap_or("describing it").to_owned())?;
         Ok(consumer_description(group, coordinator.node().await?))
@@ -192,12 +192,12 @@ impl Admin {
 
     async fn describe_classic(&self, coordinator: &Coordinator) -> Result<GroupDescription> {
         let request = DescribeGroupsRequest {
-            groups: vec![Str::from(coordinator.group_id.as_str())],
+            groups: vec![Str::from(coordinator.id.as_str())],
             include_authorized_operations: false,
         };
         let response =
             coordinator.call(Lane::Control, self.timeout(), i16::MAX, |_| Ok(request)).await?;
-        let group = only(response.groups, &coordinator.group_id)?;
+        let group = only(response.groups, &coordinator.id)?;
         let message = group.error_message.as_deref().filter(|text| !text.is_empty());
         coordinator.check(group.error_code, || message.unwrap_or("describing it").to_owned())?;
         if &*group.group_state == "Dead" && group.members.is_empty() {

@@ -13,6 +13,7 @@ mod offsets;
 mod placement;
 mod progress;
 mod quorum;
+mod transactions;
 mod types;
 mod views;
 
@@ -23,6 +24,9 @@ use std::time::Duration;
 pub use groups::{GroupDescription, GroupFilter, GroupListing, GroupMember};
 pub use placement::{Placed, Placement};
 pub use progress::{GroupPartition, PlannedOffset, ResetTo, TopicScope, total_lag};
+pub use transactions::{
+    HangingTransaction, TransactionDescription, TransactionFilter, TransactionListing,
+};
 pub use types::{
     ActiveProducer, ClusterDescription, ClusterState, ConfigChange, ConfigEntry, ConfigSource,
     CreatedTopic, Election, Feature, ListedOffset, LogDir, NewTopic, NodeView, OffsetSpec,

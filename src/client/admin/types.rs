@@ -416,6 +416,8 @@ pub struct ActiveProducer {
     pub last_sequence: Sequence,
     /// The timestamp of its last batch.
     pub last_timestamp: TimestampMs,
+    /// The epoch of the coordinator that last wrote a marker of it; -1 without one.
+    pub coordinator_epoch: i32,
     /// The first offset of its open transaction.
     pub transaction_start: Option<Offset>,
 }

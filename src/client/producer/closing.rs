@@ -186,10 +186,13 @@ impl Inner {
             let failed = waiting.map(|(partition, payload)| (payload, reason_of(&partition)));
             let failed: Vec<_> = failed.collect();
             for (payload, reason) in &failed {
-                state.lost.note(&payload.promise, reason);
+                state.note_lost(payload, reason);
             }
             failed
         };
+        if failed.is_empty() {
+            return;
+        }
         for (payload, reason) in failed {
             self.give_up(payload, reason);
         }
@@ -240,7 +243,7 @@ mod tests {
         let partition = TopicPartition::new(topic, 0);
         let promise = Promise::new(partition.clone(), records, TimestampMs::NONE);
         let content = Content::Sealed { bytes: Bytes::new(), stamp: None };
-        let payload = Payload { content, promise, charged: 0 };
+        let payload = Payload { content, promise, charged: 0, transactional: false };
         let now = producer.inner.cluster.now();
         producer.inner.state().accumulator.append_batch(now, &partition, 1, records, payload);
     }

@@ -15,6 +15,7 @@ mod closing;
 mod delivery;
 mod request;
 mod sender;
+mod transactional;
 mod trouble;
 
 use std::collections::BTreeMap;
@@ -34,12 +35,15 @@ use crate::client::cluster::{Cluster, Lane, TopicInfo};
 use crate::client::config::{Acks, ProducerConfig};
 use crate::client::producer::closing::Lost;
 use crate::client::producer::delivery::Promise;
+pub(in crate::client) use crate::client::producer::transactional::Transactional;
 use crate::client::producer::trouble::Troubles;
+use crate::client::transaction::Coordinators;
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::client::accumulator::{Accumulator, Settings, Stamp};
 use crate::machine::client::partitioner::{Candidate, Sticky, partition_for_key};
 use crate::record::{
-    Batch, BatchBuilder, BatchOptions, Header, patch_producer, record_size_upper_bound,
+    Batch, BatchBuilder, BatchOptions, Header, patch_producer, patch_transaction,
+    record_size_upper_bound,
 };
 use crate::types::{TimestampMs, TopicPartition};
 
@@ -122,6 +126,8 @@ struct Payload {
     promise: Promise,
     /// The bytes of `buffer.memory` that it holds.
     charged: usize,
+    /// Whether it belongs to a transaction.
+    transactional: bool,
 }
 
 #[derive(Debug)]
@@ -150,7 +156,8 @@ impl Payload {
                     .try_into_mut()
                     .unwrap_or_else(|shared| bytes::BytesMut::from(shared.as_ref()));
                 let Stamp { producer_id, epoch, sequence } = wanted;
-                patch_producer(&mut bytes, producer_id, epoch, sequence)?;
+                let patch = if self.transactional { patch_transaction } else { patch_producer };
+                patch(&mut bytes, producer_id, epoch, sequence)?;
                 bytes.freeze()
             }
         };
@@ -166,6 +173,8 @@ struct State {
     closed: bool,
     lost: Lost,
     troubles: Troubles,
+    /// Of a transactional producer.
+    transaction: Option<Transactional>,
 }
 
 /// The state that the handle and the sender task share.
@@ -174,6 +183,8 @@ struct Inner {
     cluster: Arc<Cluster>,
     config: ProducerConfig,
     lane: Lane,
+    /// Of a transactional producer.
+    coordinators: Option<Arc<Coordinators>>,
     state: Mutex<State>,
     memory: Semaphore,
     /// Something was appended, sealed or closed.
@@ -198,6 +209,15 @@ pub struct Producer {
 impl Producer {
     /// Starts the sender task in the current tokio runtime.
     pub(crate) fn start(cluster: Arc<Cluster>, config: ProducerConfig) -> Result<Self> {
+        Self::start_with(cluster, config, None)
+    }
+
+    /// As [`Self::start`]; with `coordinators`, a producer whose records all belong to transactions.
+    pub(in crate::client) fn start_with(
+        cluster: Arc<Cluster>,
+        config: ProducerConfig,
+        coordinators: Option<Arc<Coordinators>>,
+    ) -> Result<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         config.check()?;
         let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
@@ -210,6 +230,7 @@ impl Producer {
             retries: if config.acks == Acks::None { 0 } else { config.retries },
             backoff: cluster.config.backoff,
             idempotent: config.is_idempotent(),
+            transactional: coordinators.is_some(),
         };
         let state = State {
             accumulator: Accumulator::new(settings),
@@ -217,12 +238,14 @@ impl Producer {
             closed: false,
             lost: Lost::default(),
             troubles: Troubles::default(),
+            transaction: coordinators.as_ref().map(|_| Transactional::new(cluster.config.backoff)),
         };
         let inner = Arc::new(Inner {
             cluster,
             memory: Semaphore::new(config.buffer_bytes.min(Semaphore::MAX_PERMITS)),
             config,
             lane: Lane::Produce(NEXT.fetch_add(1, Ordering::Relaxed)),
+            coordinators,
             state: Mutex::new(state),
             work: Notify::new(),
             progress: Notify::new(),
@@ -283,6 +306,10 @@ impl Producer {
                 return Err(error);
             }
         };
+        if let Err(error) = self.inner.join(state, &partition) {
+            self.inner.memory.add_permits(charged);
+            return Err(error);
+        }
         let fresh = std::cell::Cell::new(false);
         let (payload, closed) = state.accumulator.append(now, &partition, bytes, || {
             fresh.set(true);
@@ -338,12 +365,17 @@ impl Producer {
                 content: Content::Sealed { bytes: batch.bytes, stamp: None },
                 promise,
                 charged,
+                transactional: self.inner.coordinators.is_some(),
             };
             let now = self.inner.cluster.now();
             let mut state = self.inner.state();
             if state.closed {
                 self.inner.memory.add_permits(charged);
                 return Err(Error::Closed { what: "the producer" });
+            }
+            if let Err(error) = self.inner.join(&mut state, partition) {
+                self.inner.memory.add_permits(charged);
+                return Err(error);
             }
             state.accumulator.append_batch(now, partition, bytes, batch.records, payload);
             drop(state);
@@ -521,15 +553,18 @@ impl Producer {
 
     fn open_payload(&self, partition: &TopicPartition) -> Payload {
         let config = &self.inner.config;
+        let transactional = self.inner.coordinators.is_some();
         let options = BatchOptions {
             compression: config.compression,
             level: config.compression_level,
+            transactional,
             ..BatchOptions::default()
         };
         Payload {
             content: Content::Open(Box::new(BatchBuilder::new(options))),
             promise: Promise::new(partition.clone(), 0, TimestampMs::NONE),
             charged: 0,
+            transactional,
         }
     }
 }

@@ -7,9 +7,11 @@ use std::time::Duration;
 use super::Payload;
 use crate::client::cluster::Snapshot;
 use crate::client::config::Acks;
+use crate::client::errors;
 use crate::client::route::Route;
 use crate::error::{Error, ErrorCode};
 use crate::machine::client::accumulator::Drained;
+use crate::machine::client::transaction::Version;
 use crate::protocol::messages::produce::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse,
     TopicProduceData,
@@ -19,6 +21,9 @@ use crate::types::{TopicPartition, Uuid};
 
 /// The first version of Produce that names topics by id (KIP-516).
 const TOPIC_IDS_SINCE: i16 = 13;
+
+/// The first version of Produce that makes a partition part of the transaction (KIP-890).
+const ADDS_SINCE: i16 = 12;
 
 /// A request, in the version in which it is to be sent.
 pub(super) struct Built {
@@ -99,19 +104,31 @@ pub(super) fn refusal(
     if is_told { Error::told(code, text) } else { Error::kafka(code, text) }
 }
 
-/// Builds one request of batches for one node.
+/// Builds one request of batches for one node; of a transactional producer, with its id and the version of the
+/// transaction.
 pub(super) fn build(
     route: &Route,
     batches: &mut [Drained<Payload>],
     snapshot: &Snapshot,
     acks: Acks,
     timeout: Duration,
+    transaction: Option<(&str, Version)>,
 ) -> Result<Built, Unbuildable> {
     let all = |error| Unbuildable { error, fault: None };
     let mut version = route.version(ApiKey::Produce).map_err(all)?;
     let id_of = |topic: &str| snapshot.topics.get(topic).map_or(Uuid::ZERO, |topic| topic.id);
     if batches.iter().any(|batch| id_of(&batch.partition.topic) == Uuid::ZERO) {
         version = version.min(TOPIC_IDS_SINCE - 1);
+    }
+    match transaction {
+        None => {}
+        Some((_, Version::One)) => version = version.min(ADDS_SINCE - 1),
+        Some((_, Version::Two)) if version >= ADDS_SINCE => {}
+        Some((_, Version::Two)) => {
+            let context =
+                format!("a transaction, as the cluster does them (KIP-890), with {route}");
+            return Err(all(errors::unsupported(context)));
+        }
     }
     let mut topics: BTreeMap<Arc<str>, Vec<PartitionProduceData>> = BTreeMap::new();
     for (index, batch) in batches.iter_mut().enumerate() {
@@ -129,7 +146,7 @@ pub(super) fn build(
         partition_data,
     });
     let request = ProduceRequest {
-        transactional_id: None,
+        transactional_id: transaction.map(|(id, _)| Str::from(id)),
         acks: acks.to_i16(),
         timeout_ms: i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX),
         topic_data: topic_data.collect(),

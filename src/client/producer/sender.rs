@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use super::request::{self, Answers, Built, Unbuildable, refusal};
 use super::trouble::Troubles;
-use super::{Inner, Payload};
+use super::{Inner, Payload, State};
 use crate::client::cluster::Snapshot;
 use crate::client::config::Acks;
 use crate::client::driver::{self, Driver, Refreshed};
 use crate::client::route::Route;
+use crate::client::transaction::Answered;
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::client::accumulator::{Drained, Failure, Settled, Verdict};
 use crate::protocol::messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
@@ -34,6 +35,8 @@ enum Event {
         result: Result<Option<ProduceResponse>>,
     },
     GotProducerId(Result<InitProducerIdResponse>),
+    /// The coordinator's answer to partitions of the transaction.
+    Added(Answered),
 }
 
 struct Sender {
@@ -66,7 +69,9 @@ impl driver::Task for Sender {
     fn turn(&mut self, now: TimestampMs) {
         let inner = Arc::clone(&self.inner);
         self.expire(now);
+        inner.abandon_transaction();
         self.ask_producer_id(now);
+        self.add_partitions(now);
         let snapshot = inner.cluster.snapshot();
         let mut leaders = BTreeSet::new();
         let mut has_work = false;
@@ -86,8 +91,13 @@ impl driver::Task for Sender {
     }
 
     fn next_deadline(&self, now: TimestampMs) -> Option<TimestampMs> {
-        let accumulator = self.inner.state().accumulator.next_deadline(now);
-        Some(self.id_retry_at).filter(|&at| at > now).into_iter().chain(accumulator).min()
+        let state = self.inner.state();
+        let accumulator = state.accumulator.next_deadline(now);
+        let adding =
+            state.transaction.as_ref().and_then(|transaction| transaction.machine.add_at());
+        drop(state);
+        let own = [Some(self.id_retry_at), adding].into_iter().flatten().filter(|&at| at > now);
+        own.chain(accumulator).min()
     }
 
     fn handle(&mut self, event: Event) {
@@ -96,6 +106,7 @@ impl driver::Task for Sender {
                 self.answered(node, batches, version, result);
             }
             Event::GotProducerId(result) => self.got_producer_id(result),
+            Event::Added(answered) => self.inner.added(answered),
         }
     }
 
@@ -128,10 +139,14 @@ impl Sender {
             let expired = state.accumulator.expire(now).into_iter();
             let counted = expired.map(|(partition, payload, failure)| {
                 let reason = self.reason(&state.troubles, &partition, failure, None);
-                state.lost.note(&payload.promise, &reason);
-                (payload, reason)
+                (payload, failure, reason)
             });
-            counted.collect()
+            let counted: Vec<_> = counted.collect();
+            let note = |(payload, failure, reason)| {
+                state.batch_failed(&payload, failure, &reason);
+                (payload, reason)
+            };
+            counted.into_iter().map(note).collect()
         };
         if expired.is_empty() {
             return;
@@ -151,8 +166,16 @@ impl Sender {
         let in_flight_max = inner.config.in_flight_max.min(IN_FLIGHT_LIMIT);
         let Some(route) = self.driver.route(leader, now) else { return };
         while self.driver.unanswered(leader) < in_flight_max {
-            let leader_of = |partition: &TopicPartition| Some(snapshot.leader(partition)?.node);
-            let batches = inner.state().accumulator.drain(now, leader, leader_of);
+            let batches = {
+                let State { accumulator, transaction, .. } = &mut *inner.state();
+                let may_send = |partition: &TopicPartition| {
+                    transaction.as_ref().is_none_or(|one| one.machine.may_send(partition))
+                };
+                accumulator.drain(now, leader, |partition| {
+                    let leader = snapshot.leader(partition)?.node;
+                    may_send(partition).then_some(leader)
+                })
+            };
             if batches.is_empty() {
                 return;
             }
@@ -169,7 +192,9 @@ impl Sender {
     ) {
         let timeout = self.inner.cluster.config.request_timeout;
         let acks = self.inner.config.acks;
-        let built = request::build(route, &mut batches, snapshot, acks, timeout);
+        let transaction = self.inner.transaction();
+        let transaction = transaction.as_ref().map(|(id, version)| (id.as_str(), *version));
+        let built = request::build(route, &mut batches, snapshot, acks, timeout, transaction);
         let Built { request, version } = match built {
             Ok(built) => built,
             Err(unbuildable) => return self.refuse(batches, &unbuildable),
@@ -276,7 +301,7 @@ impl Sender {
             Settled::Failed(payload, failure) => {
                 let known = || self.reason(&state.troubles, &partition, failure, answer);
                 let reason = reason.unwrap_or_else(known);
-                state.lost.note(&payload.promise, &reason);
+                state.batch_failed(&payload, failure, &reason);
                 drop(state);
                 self.inner.cluster.obstacles.settled(&partition);
                 self.inner.give_up(payload, reason);
@@ -322,10 +347,21 @@ impl Sender {
         }
     }
 
+    /// Has the coordinator add the partitions of the transaction that are to be sent to (version 1).
+    fn add_partitions(&mut self, now: TimestampMs) {
+        let Some(coordinators) = self.inner.coordinators.clone() else { return };
+        let Some((partitions, producer)) = self.inner.to_add(now) else { return };
+        self.driver.start(async move {
+            Event::Added(coordinators.add_partitions(producer, &partitions).await)
+        });
+    }
+
     fn ask_producer_id(&mut self, now: TimestampMs) {
         let needed = {
             let state = self.inner.state();
-            state.accumulator.needs_producer_id() && !state.accumulator.is_idle()
+            state.transaction.is_none()
+                && state.accumulator.needs_producer_id()
+                && !state.accumulator.is_idle()
         };
         if !needed || self.asking_id || self.id_retry_at > now {
             return;

@@ -11,6 +11,7 @@
 //! - [`bounds`]: the start and the end of a scan, resolved to offsets.
 //! - [`seen`]: what the readings of a scan counted, to notice what compaction removed between them.
 //! - [`group`]: membership of a consumer group, and the assignors of the classic protocol.
+//! - [`transaction`]: what a transactional producer may do, and what the answers of coordinators mean.
 //! - [`backoff`]: how long to wait before the next attempt.
 
 pub mod accumulator;
@@ -20,3 +21,4 @@ pub mod fetching;
 pub mod group;
 pub mod partitioner;
 pub mod seen;
+pub mod transaction;

@@ -164,6 +164,33 @@ impl GroupHandle {
         self.coordinator.committed(Some(partitions), self.stable).await
     }
 
+    /// As [`Self::committed`]; waits for offsets of pending transactions, whatever is read.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::committed`].
+    pub async fn committed_for_certain(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> Result<BTreeMap<TopicPartition, OffsetAndMetadata>> {
+        self.coordinator.committed(Some(partitions), true).await
+    }
+
+    /// The identity of the member for a transaction with these offsets.
+    ///
+    /// # Errors
+    ///
+    /// When a partition no longer belongs to this member (`ILLEGAL_GENERATION`): the coordinator only compares
+    /// generations, and this member may be in one that gave the partition to another.
+    pub fn metadata_of_owner(
+        &self,
+        offsets: &BTreeMap<TopicPartition, OffsetAndMetadata>,
+    ) -> Result<GroupMetadata> {
+        let view = self.link.view.borrow();
+        self.check_owned(offsets, &view)?;
+        Ok(self.metadata_of(&view))
+    }
+
     /// The current identity of the member.
     #[must_use]
     pub fn metadata(&self) -> GroupMetadata {

@@ -377,7 +377,7 @@ impl GroupConsumer {
                 let coordinator = &self.handle.coordinator;
                 let link = Arc::clone(&self.handle.link);
                 let cluster = Arc::clone(&coordinator.cluster);
-                let group = coordinator.group_id.clone();
+                let group = coordinator.id.clone();
                 let topics = Arc::clone(&self.handle.options);
                 none.insert(tokio::spawn(async move {
                     let settled = settled::is_settled(&cluster, &group, &link.view).await?;

@@ -56,7 +56,7 @@ pub(super) async fn place(
         return Err(Error::invalid(format!(
             "group {} has no offset for {partition}, and auto.offset.reset is none; commit one, or \
              set auto.offset.reset",
-            coordinator.group_id
+            coordinator.id
         )));
     }
     let ends = if until_caught_up {

@@ -24,6 +24,8 @@
 //! - ACC-6: with idempotence, it has one in flight until its first is acknowledged: a leader that knows nothing of a
 //!   producer takes any number (KIP-360), so if it refused the first batch for the moment (too few replicas in sync, no
 //!   room on the disk), it would append the second one first.
+//! - ACC-7: within transactions, the epoch is the coordinator's to raise. A partition with a gap is not sent to until
+//!   [`Accumulator::set_producer`] gives the epoch of the next transaction.
 //!
 //! The epoch is kept per partition: a broker checks sequences per partition, so a gap in one does
 //! not disturb the others. Memory is bounded by the shell, which reserves `buffer.memory` before it
@@ -61,6 +63,8 @@ pub struct Settings {
     pub backoff: Backoff,
     /// `enable.idempotence`.
     pub idempotent: bool,
+    /// Whether all batches belong to transactions; these are idempotent.
+    pub transactional: bool,
 }
 
 impl Default for Settings {
@@ -74,6 +78,7 @@ impl Default for Settings {
             retries: i32::MAX.cast_unsigned(),
             backoff: Backoff::default(),
             idempotent: true,
+            transactional: false,
         }
     }
 }
@@ -231,8 +236,9 @@ impl<P> Queue<P> {
     ///
     /// The front batch decides: if it is older than the gap, or may lie in the log, it is sent
     /// again under its own number first. If it does not lie in the log, no later one does.
-    fn heal(&mut self) {
-        let Some(gap) = self.gap.filter(|_| self.in_flight.is_empty()) else { return };
+    fn heal(&mut self, settings: &Settings) {
+        let heals = !settings.transactional && self.in_flight.is_empty();
+        let Some(gap) = self.gap.filter(|_| heals) else { return };
         let keeps_number =
             |front: &Pending<P>| front.stamp.is_some() && (front.id < gap || front.in_doubt);
         if self.sealed.front().is_some_and(keeps_number) {
@@ -250,7 +256,8 @@ impl<P> Queue<P> {
         let Some(front) = self.sealed.front() else { return false };
         let is_first = settings.idempotent && !self.is_known;
         let in_flight_max = if is_first { 1 } else { settings.in_flight_max };
-        let heals_first = self.gap.is_some() && !self.in_flight.is_empty();
+        let heals_first =
+            self.gap.is_some() && (settings.transactional || !self.in_flight.is_empty());
         if heals_first || front.retry_at > now || self.in_flight.len() >= in_flight_max {
             return false;
         }
@@ -293,9 +300,17 @@ impl<P> Accumulator<P> {
         self.settings.idempotent && self.producer.is_none()
     }
 
-    /// Sets the answer of InitProducerId. Batches are not drained before.
+    /// Sets the id and the epoch under which batches are sent from now on, with numbers from 0. Batches are not drained
+    /// before. Nothing may be in flight, nor wait to be sent again.
     pub fn set_producer(&mut self, id: ProducerId, epoch: ProducerEpoch) {
+        let is_same = self.producer.is_some_and(|(before, _)| before == id);
         self.producer = Some((id, epoch));
+        for queue in self.queues.values_mut() {
+            queue.next_sequence = Sequence(0);
+            queue.epochs_raised = 0;
+            queue.gap = None;
+            queue.is_known &= is_same;
+        }
     }
 
     /// The bytes of all batches that are open, queued or in flight.
@@ -501,6 +516,10 @@ impl<P> Accumulator<P> {
             verdict => {
                 let expired = rest.created_at.plus(settings.delivery_timeout_ms) <= now;
                 let may_retry = match verdict {
+                    // No epoch is raised within a transaction (ACC-7).
+                    Verdict::Refused(_) if settings.transactional && starts_again(verdict) => {
+                        queue.has_older(batch.id)
+                    }
                     Verdict::Refused(code) => retry_helps(code, settings.idempotent),
                     Verdict::GivenUp(_) => false,
                     Verdict::Lost | Verdict::Acknowledged => true,
@@ -522,7 +541,7 @@ impl<P> Accumulator<P> {
                         in_doubt: doubt(verdict).unwrap_or(rest.in_doubt),
                         payload: batch.payload,
                     });
-                    queue.heal();
+                    queue.heal(&settings);
                     return Settled::Retrying;
                 }
                 if settings.idempotent {
@@ -531,7 +550,7 @@ impl<P> Accumulator<P> {
                 Settled::Failed(batch.payload, failure(verdict, expired && may_retry))
             }
         };
-        queue.heal();
+        queue.heal(&settings);
         self.buffered_bytes -= rest.bytes;
         settled
     }
@@ -553,7 +572,7 @@ impl<P> Accumulator<P> {
         &mut self,
         concerns: impl Fn(&TopicPartition) -> bool,
     ) -> Vec<(TopicPartition, P)> {
-        let mut taken = Vec::new();
+        let (settings, mut taken) = (self.settings, Vec::new());
         for (partition, queue) in &mut self.queues {
             if concerns(partition) {
                 queue.seal();
@@ -564,7 +583,7 @@ impl<P> Accumulator<P> {
                     self.buffered_bytes -= batch.bytes;
                     taken.push((partition.clone(), batch.payload));
                 }
-                queue.heal();
+                queue.heal(&settings);
             }
         }
         taken
@@ -574,7 +593,7 @@ impl<P> Accumulator<P> {
         &mut self,
         leaves: impl Fn(&Pending<P>) -> bool,
     ) -> Vec<(TopicPartition, Pending<P>)> {
-        let mut removed = Vec::new();
+        let (settings, mut removed) = (self.settings, Vec::new());
         for (partition, queue) in &mut self.queues {
             if queue.open.as_ref().is_some_and(&leaves) {
                 queue.seal();
@@ -588,7 +607,7 @@ impl<P> Accumulator<P> {
                 self.buffered_bytes -= batch.bytes;
                 removed.push((partition.clone(), batch));
             }
-            queue.heal();
+            queue.heal(&settings);
         }
         removed
     }

@@ -321,3 +321,41 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn within_a_transaction_a_gap_waits_for_the_epoch_of_the_next_one() {
+    let settings = Settings { transactional: true, ..Settings::default() };
+    let mut accumulator = accumulator(settings);
+    let tp = partition(0);
+    let append = |accumulator: &mut Accumulator<Vec<u32>>, number| {
+        accumulator.append_batch(TimestampMs(0), &tp, 10, 1, vec![number]);
+    };
+    append(&mut accumulator, 1);
+    let first = drain(&mut accumulator, 0).remove(0);
+    accumulator.settle(TimestampMs(1), first, Verdict::Acknowledged, 0);
+    (2..=4).for_each(|number| append(&mut accumulator, number));
+    let second = drain(&mut accumulator, 1).remove(0);
+    let third = drain(&mut accumulator, 1).remove(0);
+    assert_eq!((second.stamp.sequence, third.stamp.sequence), (Sequence(1), Sequence(2)));
+    assert!(accumulator.is_in_flight() && !accumulator.has_gap());
+    // While an older one is on its way, a number out of order is only early.
+    let early = Verdict::Refused(ErrorCode::OutOfOrderSequenceNumber);
+    assert!(matches!(accumulator.settle(TimestampMs(2), third, early, 0), Settled::Retrying));
+    let settled = accumulator.settle(TimestampMs(2), second, early, 0);
+    assert!(matches!(settled, Settled::Failed(..)), "the epoch is not ours to raise");
+    assert!(accumulator.has_gap() && !accumulator.is_in_flight());
+    assert!(drain(&mut accumulator, 10_000).is_empty(), "ACC-7");
+    assert_eq!(accumulator.abandon(|_| true).len(), 2);
+    assert!(accumulator.has_gap());
+
+    accumulator.set_producer(ProducerId(7), ProducerEpoch(1));
+    append(&mut accumulator, 5);
+    append(&mut accumulator, 6);
+    let stamps = [0, 1].map(|_| drain(&mut accumulator, 10_000).remove(0).stamp);
+    let stamp = |number| Stamp {
+        producer_id: ProducerId(7),
+        epoch: ProducerEpoch(1),
+        sequence: Sequence(number),
+    };
+    assert_eq!(stamps, [stamp(0), stamp(1)], "leaders that know the id take both at once");
+}

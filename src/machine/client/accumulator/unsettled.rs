@@ -1,5 +1,5 @@
 //! What an accumulator still holds: for a caller that stops waiting and has to say what it was
-//! waiting for.
+//! waiting for, or that ends a transaction.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,5 +21,17 @@ impl<P> Accumulator<P> {
             }
         }
         topics
+    }
+
+    /// Whether a batch was sent and has not been settled.
+    #[must_use]
+    pub fn is_in_flight(&self) -> bool {
+        self.queues.values().any(|queue| !queue.in_flight.is_empty())
+    }
+
+    /// Whether numbers were used that will not reach a log.
+    #[must_use]
+    pub fn has_gap(&self) -> bool {
+        self.queues.values().any(|queue| queue.gap.is_some())
     }
 }
