@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::TransactionState as S;
 use super::rig::{ID, Rig, TIMEOUT_MS};
 use super::*;
 use crate::error::ErrorCode;
@@ -265,7 +266,6 @@ impl World {
                 *followed = Followed::default();
                 continue;
             };
-            use TransactionState as S;
             let before = followed.state.unwrap_or(S::Empty);
             match value.state {
                 S::Empty => assert!(before.is_idle()),
