@@ -92,7 +92,9 @@ impl Kind for Transactions {
             }
             TransactionRequest::End(asked) => each(&asked.transactional_id),
             TransactionRequest::MarkersAnswered(answers) => {
-                answers.iter().for_each(|answer| each(&answer.transactional_id));
+                for answer in answers {
+                    each(&answer.transactional_id);
+                }
             }
             TransactionRequest::Describe { .. }
             | TransactionRequest::List(_)
