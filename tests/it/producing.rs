@@ -241,9 +241,6 @@ fn transactions_are_refused_clearly() {
     let node = TestBroker::in_memory();
     let mut client = node.client();
     client.create_topic("t", 1, &[]);
-    let init =
-        InitProducerIdRequest { transactional_id: Some("mine".into()), ..Default::default() };
-    check_code(client.call(5, init).error_code, ErrorCode::UnsupportedVersion);
     let empty = InitProducerIdRequest { transactional_id: Some("".into()), ..Default::default() };
     check_code(client.call(5, empty).error_code, ErrorCode::InvalidRequest);
     let options = BatchOptions {

@@ -30,7 +30,7 @@ async fn cluster(directory: &std::path::Path) -> Vec<Broker> {
         Broker::start(options)
     });
     let started = futures::future::join_all(starts).await;
-    started.into_iter().map(|broker| broker.unwrap()).collect()
+    started.into_iter().map(Result::unwrap).collect()
 }
 
 async fn create(broker: &Broker, topic: NewTopic) {

@@ -101,9 +101,12 @@ fn is_of(value: &TransactionValue, expected: Producer) -> bool {
 
 fn next(value: &TransactionValue, expected: Option<Producer>) -> Result<Next, ErrorCode> {
     let current = value.producer_epoch;
-    let raise = |last| match value.is_exhausted() {
-        true => Next::Id { last },
-        false => Next::Epoch { epoch: current + 1, last },
+    let raise = |last| {
+        if value.is_exhausted() {
+            Next::Id { last }
+        } else {
+            Next::Epoch { epoch: current + 1, last }
+        }
     };
     match expected.map(|expected| expected.epoch) {
         None => Ok(raise(-1)),

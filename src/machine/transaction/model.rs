@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::rig::{Rig, TIMEOUT_MS};
+use super::TransactionState as S;
+use super::rig::{ID, Rig, TIMEOUT_MS};
 use super::*;
 use crate::error::ErrorCode;
 use crate::types::{SplitMix64, TopicPartition};
@@ -265,7 +266,6 @@ impl World {
                 *followed = Followed::default();
                 continue;
             };
-            use TransactionState as S;
             let before = followed.state.unwrap_or(S::Empty);
             match value.state {
                 S::Empty => assert!(before.is_idle()),
@@ -317,7 +317,7 @@ impl World {
                 let id = IDS[self.draw(IDS.len())];
                 let Some(value) = self.rig.shard.transactions.get(id) else { return };
                 let producer = value.value.producer();
-                if id == rig::ID {
+                if id == ID {
                     drop(self.rig.verify(producer, &PARTITIONS));
                 }
             }
@@ -327,7 +327,7 @@ impl World {
 
     /// Brings an idle id near to its last epoch, as many transactions would.
     fn run_epochs_out(&mut self) {
-        let Some(value) = self.rig.shard.transactions.get(rig::ID) else { return };
+        let Some(value) = self.rig.shard.transactions.get(ID) else { return };
         if value.value.state == TransactionState::Empty && value.value.producer_epoch < 1000 {
             let near = i16::try_from(self.draw(4)).unwrap();
             self.rig.set_epoch(EPOCH_MAX - 1 - near);

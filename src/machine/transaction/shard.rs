@@ -120,9 +120,10 @@ impl Replicated for TransactionShard {
             let what = format!("transactional id {id:?} cannot be {value:?}");
             return Err(Misfit(what));
         }
-        let unmarked = match value.state.is_prepared() {
-            true => BTreeSet::clone(&value.partitions),
-            false => BTreeSet::new(),
+        let unmarked = if value.state.is_prepared() {
+            BTreeSet::clone(&value.partitions)
+        } else {
+            BTreeSet::new()
         };
         let transaction = Transaction { value: value.clone(), unmarked, retries: 0 };
         self.transactions.insert(Arc::clone(id), transaction);

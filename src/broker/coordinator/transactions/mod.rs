@@ -42,7 +42,8 @@ impl Kind for Transactions {
     }
 
     fn look(world: &mut Self::World, change: &Change<'_>) -> bool {
-        if !change.has_new_config && world.is_some() && !settings::has_new_version(world, change) {
+        let has_new_version = settings::has_new_version(world.as_deref(), change);
+        if world.is_some() && !change.has_new_config && !has_new_version {
             return false;
         }
         let config = settings::transaction_config(change.config, change.image);
@@ -91,7 +92,9 @@ impl Kind for Transactions {
             }
             TransactionRequest::End(asked) => each(&asked.transactional_id),
             TransactionRequest::MarkersAnswered(answers) => {
-                answers.iter().for_each(|answer| each(&answer.transactional_id));
+                for answer in answers {
+                    each(&answer.transactional_id);
+                }
             }
             TransactionRequest::Describe { .. }
             | TransactionRequest::List(_)

@@ -1,7 +1,5 @@
 //! The settings of the coordinator of transactions, from the configuration of the broker, and its topic.
 
-use std::sync::Arc;
-
 use super::TRANSACTIONS_TOPIC;
 use crate::broker::change::Change;
 use crate::config::BrokerConfig;
@@ -39,9 +37,9 @@ pub(super) fn transaction_config(
 }
 
 /// Whether the cluster has agreed on another version of transactions.
-pub(super) fn has_new_version(world: &Option<Arc<TransactionConfig>>, change: &Change<'_>) -> bool {
+pub(super) fn has_new_version(world: Option<&TransactionConfig>, change: &Change<'_>) -> bool {
     let version = change.image.feature(TRANSACTION_FEATURE);
-    world.as_ref().is_some_and(|config| config.version != version)
+    world.is_some_and(|config| config.version != version)
 }
 
 /// The topic of transactions, created as Kafka does, but with fewer copies where there are fewer brokers.
