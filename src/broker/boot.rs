@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use super::BrokerOptions;
 use super::blocking::blocking;
 use super::cleaner;
-use super::coordinator::{GroupCoordinators, ShardParts};
+use super::coordinator::{GroupCoordinators, MarkerSender, ShardParts, TransactionCoordinators};
 use super::crash_watch;
 use super::joining;
 use super::listener::{BoundListener, Listeners, socket_options};
@@ -192,12 +192,15 @@ impl Foundation {
         };
         let (tasks, stop) = (reception.tasks().clone(), reception.stop().clone());
         let replication = Replication::new(parts, tasks, stop);
-        let coordinators = GroupCoordinators::new(ShardParts {
+        let parts = ShardParts {
             env: env.clone(),
             log_threads: Arc::clone(&log_threads),
             tasks: reception.tasks().clone(),
             stop: reception.stop().clone(),
-        });
+        };
+        let coordinators = GroupCoordinators::new(parts.clone(), ());
+        let markers = MarkerSender::new(parts.tasks.clone(), parts.stop.clone());
+        let transactions = TransactionCoordinators::new(parts, Arc::clone(&markers));
         let state = Arc::new(BrokerState::new(Parts {
             env,
             identity,
@@ -206,9 +209,11 @@ impl Foundation {
             partitions: Partitions::new(around, Arc::clone(&storage)),
             replication,
             coordinators,
+            transactions,
             log_threads,
             parking,
         }));
+        markers.set_state(&state);
         reception.progress().quorum_runs(&state);
         Ok(Broker::new(BrokerParts { state, metadata, storage, reception, temporary }))
     }

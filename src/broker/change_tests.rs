@@ -11,7 +11,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::broker::connection::BoxFuture;
-use crate::broker::coordinator::{GroupCoordinators, ShardParts};
+use crate::broker::coordinator::{
+    GroupCoordinators, MarkerSender, ShardParts, TransactionCoordinators,
+};
 use crate::broker::log_threads::LogThreads;
 use crate::broker::metadata_log::{MetadataLog, Question, QuorumStatus};
 use crate::broker::parking::Parking;
@@ -24,6 +26,7 @@ use crate::config::BrokerConfig;
 use crate::env::{DirEntry, Disk, Env, File, Lock, OpenMode};
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::LogDirectory;
+use crate::machine::controller::{AnyCommand, CommandAnswer};
 use crate::machine::metadata::{
     ConfigResource, MetadataDelta, MetadataImage, MetadataRecord, MetadataUpdate, PartitionImage,
     PartitionRecord,
@@ -77,7 +80,7 @@ impl MetadataLog for NoLog {
         Box::pin(std::future::ready(None))
     }
 
-    fn carry_out(&self, _: Bytes) -> BoxFuture<Vec<u8>> {
+    fn carry_out(&self, _: AnyCommand) -> BoxFuture<CommandAnswer> {
         unreachable!("no other node asks it")
     }
 
@@ -114,6 +117,13 @@ fn state(env: &Env, directory: &Path) -> BrokerState {
         throttles: Arc::default(),
     };
     let replication = Replication::new(parts, TaskTracker::new(), CancellationToken::new());
+    let shards = ShardParts {
+        env: env.clone(),
+        log_threads: Arc::clone(&log_threads),
+        tasks: TaskTracker::new(),
+        stop: CancellationToken::new(),
+    };
+    let markers = MarkerSender::new(shards.tasks.clone(), shards.stop.clone());
     BrokerState::new(Parts {
         env: env.clone(),
         identity: Identity { node_id: ME, bound: Vec::new() },
@@ -121,12 +131,8 @@ fn state(env: &Env, directory: &Path) -> BrokerState {
         metadata: Arc::new(NoLog),
         partitions: Partitions::new(around, storage),
         replication,
-        coordinators: GroupCoordinators::new(ShardParts {
-            env: env.clone(),
-            log_threads: Arc::clone(&log_threads),
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
-        }),
+        coordinators: GroupCoordinators::new(shards.clone(), ()),
+        transactions: TransactionCoordinators::new(shards, markers),
         log_threads,
         parking,
     })
@@ -338,6 +344,10 @@ impl Disk for FaultyDisk {
 
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
         self.inner.lock(path)
+    }
+
+    fn open_files_max(&self) -> Option<u64> {
+        self.inner.open_files_max()
     }
 
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {

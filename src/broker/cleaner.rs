@@ -149,8 +149,7 @@ async fn dirtiest(
 fn dirtiness(state: &BrokerState, partition: &Partition) -> Result<Dirtiness> {
     let config = log_config(&partition.config(), &state.config());
     let clean_until = state.partitions().storage().cleaner_offset(partition.name())?;
-    let (high_watermark, now) = (partition.high_watermark(), state.env().clock.now());
-    partition.reader().dirtiness(&config, clean_until, high_watermark, now)
+    partition.reader().dirtiness(&config, clean_until, state.env().clock.now())
 }
 
 /// The cleaning of one log.

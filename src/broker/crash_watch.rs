@@ -212,7 +212,12 @@ async fn is_refused(net: &Net, address: &str, client_id: &str) -> bool {
 }
 
 async fn report(state: &BrokerState, node: NodeId, epoch: Option<BrokerEpoch>) {
-    tracing::warn!(%node, "the process of a node has ended");
+    let image = state.image();
+    if image.broker(node).is_none_or(|broker| broker.shutting_down || broker.fenced) {
+        tracing::info!(%node, "the process of a node has ended, as it said");
+    } else {
+        tracing::warn!(%node, "the process of a node has ended");
+    }
     state.metadata().crashed(node);
     let Some(epoch) = epoch else { return };
     // Until there is a controller again; all nodes report it, and the first report counts.

@@ -94,6 +94,31 @@ impl BrokerState {
     }
 }
 
+/// Answers a request that this broker makes of itself, as it answers one of another broker.
+///
+/// # Errors
+///
+/// The broker does not answer with a response of the API.
+pub(super) async fn ask_itself<C: api::Call>(
+    state: &Arc<BrokerState>,
+    request: C,
+) -> Result<C::Response> {
+    let context =
+        RequestContext { api_version: C::API.versions().max, client_id: None, peer: None };
+    let gone = CancellationToken::new();
+    let request = request.into();
+    let call = Call { state, context: &context, gone: &gone };
+    let response = match BrokerState::answer(&call, &request).await {
+        Answer::Now(response) => response,
+        Answer::Later(wait) => awaited(&request, context.api_version, wait).await,
+        Answer::Unanswered(wait) => {
+            wait.await?;
+            return Err(Error::malformed("answer", "there is none"));
+        }
+    };
+    C::answer(response).ok_or_else(|| Error::malformed("answer", "it is that of another API"))
+}
+
 /// An error as an answer in the form of the request's API.
 fn refused(request: &Request, version: i16, error: &Error) -> Response {
     tracing::debug!(api = %request.api(), error = %error.chain(), "request refused");
@@ -138,7 +163,7 @@ async fn route(call: &Call<'_>, request: &Request) -> Result<Answer> {
         Request::OffsetForLeaderEpoch(body) => {
             h::offset_for_leader_epoch::handle(call, body).into()
         }
-        Request::InitProducerId(body) => h::init_producer_id::handle(call, body).await?.into(),
+        Request::InitProducerId(body) => h::init_producer_id::handle(call, body).await?,
         Request::FindCoordinator(body) => h::find_coordinator::handle(call, body).await.into(),
         Request::CreateTopics(body) => h::create_topics::handle(call, body).await?.into(),
         Request::DeleteTopics(body) => h::delete_topics::handle(call, body).await?.into(),
@@ -175,6 +200,10 @@ async fn route(call: &Call<'_>, request: &Request) -> Result<Answer> {
         | Request::FetchSnapshot(_)
         | Request::UpdateRaftVoter(_) => h::quorum::handle(call, request)?,
         Request::Envelope(body) => h::quorum::envelope(call, body)?,
+        Request::AlterPartition(_)
+        | Request::BrokerRegistration(_)
+        | Request::BrokerHeartbeat(_)
+        | Request::AllocateProducerIds(_) => h::broker_commands::handle(call, request)?,
         Request::DescribeAcls(_) => h::acls::describe().into(),
         Request::CreateAcls(body) => h::acls::create(body).into(),
         Request::DeleteAcls(body) => h::acls::delete(body).into(),
@@ -195,13 +224,13 @@ async fn route(call: &Call<'_>, request: &Request) -> Result<Answer> {
             h::consumer_group_describe::handle(call, body).await?
         }
         // `frame` lets no request of these through, because they are not advertised.
-        Request::AddPartitionsToTxn(_)
-        | Request::AddOffsetsToTxn(_)
-        | Request::EndTxn(_)
-        | Request::TxnOffsetCommit(_)
-        | Request::WriteTxnMarkers(_)
-        | Request::DescribeTransactions(_)
-        | Request::ListTransactions(_) => {
+        Request::AddPartitionsToTxn(body) => h::add_partitions_to_txn::handle(call, body),
+        Request::AddOffsetsToTxn(body) => h::add_offsets_to_txn::handle(call, body).await?,
+        Request::EndTxn(body) => h::end_txn::handle(call, body).await?,
+        Request::DescribeTransactions(body) => h::describe_transactions::handle(call, body),
+        Request::ListTransactions(body) => h::list_transactions::handle(call, body)?,
+        Request::TxnOffsetCommit(body) => h::txn_offset_commit::handle(call, body).await?,
+        Request::WriteTxnMarkers(_) => {
             let context = format!("{}: transactions are not supported yet", request.api());
             return Err(Error::kafka(ErrorCode::UnsupportedVersion, context));
         }
@@ -400,7 +429,7 @@ impl Service for LocalService {
 }
 
 fn check_version(api: ApiKey, version: i16) -> Result<()> {
-    if api.is_served() && api.supports(version) {
+    if api.is_answered() && api.supports(version) {
         return Ok(());
     }
     let context = format!("{api} version {version} (known: {})", api.versions());

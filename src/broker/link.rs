@@ -114,12 +114,18 @@ impl Link {
     /// As [`Link::call`].
     pub(super) async fn exchange(&self, request: &Request, limit: Duration) -> Result<Response> {
         let api = request.api();
-        let theirs = self.versions.get(&api).copied().unwrap_or(Versions::NONE);
+        let unadvertised = if api.is_served() { Versions::NONE } else { api.versions() };
+        let theirs = self.versions.get(&api).copied().unwrap_or(unadvertised);
         let version = api.negotiate(theirs).ok_or_else(|| {
             let context = format!("{} does not serve {api}", self.connection.address());
             Error::kafka(ErrorCode::UnsupportedVersion, context)
         })?;
         self.at(version, request, limit).await
+    }
+
+    /// Whether the other side answers requests of an API.
+    pub(super) fn knows(&self, api: ApiKey) -> bool {
+        self.versions.get(&api).is_some_and(|theirs| api.negotiate(*theirs).is_some())
     }
 
     async fn at(&self, version: i16, request: &Request, limit: Duration) -> Result<Response> {

@@ -19,7 +19,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::coop::consume_budget;
@@ -28,7 +27,7 @@ use super::partition::{Acks, Appended, Appending, Partition, Queued};
 use super::watchdog::Watchdog;
 use crate::env::{Clock, Env, Queue, Thread};
 use crate::error::{Error, ErrorCode, Result};
-use crate::log::Log;
+use crate::log::{Append, Log};
 use crate::record::{Batch, Compression};
 use crate::types::LeaderEpoch;
 
@@ -176,10 +175,10 @@ impl LogThreads {
         &self,
         partition: &Arc<Partition>,
         epoch: LeaderEpoch,
-        records: Bytes,
+        append: Append,
     ) -> Result<Appended> {
         let sender = self.sender(partition)?;
-        let (appending, receiver) = Appending::own(records, epoch);
+        let (appending, receiver) = Appending::own(append, epoch);
         Self::queue(&sender, partition, appending).await?;
         Ok(receiver)
     }

@@ -331,7 +331,7 @@ async fn no_quorum(state: &BrokerState) {
     let is_lost = |has_ended: &dyn Fn(NodeId) -> bool| {
         let voters = state.metadata().voters();
         let ended = voters.iter().filter(|voter| has_ended(voter.key.id)).count();
-        2 * (voters.len() - ended) <= voters.len()
+        ended > 0 && 2 * (voters.len() - ended) <= voters.len()
     };
     state.sighted().ended_when(is_lost).await;
 }

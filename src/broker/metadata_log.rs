@@ -1,6 +1,6 @@
 //! What the broker needs from the metadata quorum.
 //!
-//! A command is asked where the controller leads. On another node it travels: [`Question::forward`] makes bytes of it,
+//! A command is asked where the controller leads. On another node it travels: [`Question::forward`] gives it away,
 //! [`arrived`] makes it a question to the controller there, and what comes back is for the one who waits here. The
 //! offset of the reply is one of the replicated log, so that the asker can wait for it in its own image.
 //!
@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::connection::BoxFuture;
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::controller::{
-    AnyCommand, AnyReply, Command, CommandAnswer, Controller, Decision, Refusal,
+    AnyCommand, Command, CommandAnswer, Controller, Decision, Refusal,
 };
 use crate::machine::metadata::{Endpoint, MetadataImage, MetadataRecord, MetadataUpdate};
 use crate::machine::quorum::{self, Refusal as Refused, VoterChange, VoterSet};
@@ -77,7 +77,7 @@ pub(super) trait Question: Send + Debug {
         now: Duration,
     ) -> (Vec<MetadataRecord>, Answer);
 
-    /// Makes it ready to travel to the node that leads. Nothing when it cannot: then it is answered.
+    /// Makes it ready to travel to the node that leads. Nothing when it came from there: then it is answered.
     fn forward(self: Box<Self>) -> Option<Forwarded>;
 
     /// Answers without having asked.
@@ -87,9 +87,9 @@ pub(super) trait Question: Send + Debug {
 /// A question that travels.
 pub(super) struct Forwarded {
     /// The command.
-    pub(super) command: Vec<u8>,
+    pub(super) command: AnyCommand,
     /// To be called with what the other node answers, or why nothing came back.
-    pub(super) answered: Box<dyn FnOnce(Result<Vec<u8>>) + Send>,
+    pub(super) answered: Box<dyn FnOnce(Result<CommandAnswer>) + Send>,
 }
 
 #[derive(Debug)]
@@ -115,17 +115,10 @@ impl<C: Command> Question for Asked<C> {
 
     fn forward(self: Box<Self>) -> Option<Forwarded> {
         let Self { command, reply: waiter } = *self;
-        let command = match command.pack().encode() {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                drop(waiter.send(Err(error)));
-                return None;
-            }
+        let answered = move |answer: Result<CommandAnswer>| {
+            drop(waiter.send(answer.and_then(committed::<C>)));
         };
-        let answered = move |answer: Result<Vec<u8>>| {
-            drop(waiter.send(answer.and_then(|bytes| committed::<C>(&bytes))));
-        };
-        Some(Forwarded { command, answered: Box::new(answered) })
+        Some(Forwarded { command: command.pack(), answered: Box::new(answered) })
     }
 
     fn refuse(self: Box<Self>, error: Error) {
@@ -133,9 +126,9 @@ impl<C: Command> Question for Asked<C> {
     }
 }
 
-/// The answer to a command, from the bytes of the node that leads.
-fn committed<C: Command>(bytes: &[u8]) -> Result<Committed<C::Reply>> {
-    match CommandAnswer::decode(bytes)? {
+/// The answer to a command, from that of the node that leads.
+fn committed<C: Command>(answer: CommandAnswer) -> Result<Committed<C::Reply>> {
+    match answer {
         CommandAnswer::Failed(refusal) => Err(refusal.into()),
         CommandAnswer::Committed { offset, reply } => {
             let reply = C::unpack(reply).ok_or_else(|| {
@@ -158,44 +151,31 @@ impl<R> Debug for Arrived<R> {
     }
 }
 
-/// A command that came from another node, as a question to the controller of this one. `respond` is called with the
-/// bytes to send back; at once, with nothing left to ask, when these bytes are no command.
+/// A command that came from another node, as a question to the controller of this one. `respond` is called with what
+/// to send back.
 pub(super) fn arrived(
-    command: &[u8],
-    respond: impl FnOnce(Vec<u8>) + Send + 'static,
-) -> Option<Box<dyn Question>> {
-    match AnyCommand::decode(command) {
-        Ok(command) => Some(Box::new(Arrived { command, respond })),
-        Err(error) => {
-            respond(failed(&error));
-            None
-        }
-    }
+    command: AnyCommand,
+    respond: impl FnOnce(CommandAnswer) + Send + 'static,
+) -> Box<dyn Question> {
+    Box::new(Arrived { command, respond })
 }
 
-/// Why a command was not even asked, when these bytes say so: whoever got it does not lead.
-pub(super) fn refused_unasked(answer: &[u8]) -> Option<Error> {
-    match CommandAnswer::decode(answer) {
-        Ok(CommandAnswer::Failed(refusal)) if refusal.code == ErrorCode::NotController => {
-            Some(refusal.into())
+/// Why a command was not even asked, when this says so: whoever got it does not lead.
+pub(super) fn refused_unasked(answer: &CommandAnswer) -> Option<Error> {
+    match answer {
+        CommandAnswer::Failed(refusal) if refusal.code == ErrorCode::NotController => {
+            Some(refusal.clone().into())
         }
         _ => None,
     }
 }
 
-/// The bytes that say why a command that came from another node is not answered.
-pub(super) fn failed(error: &Error) -> Vec<u8> {
-    let refusal = Refusal::new(error.code(), error.chain());
-    // Only a sentence of many megabytes could not be written; an empty answer is malformed for the other side.
-    CommandAnswer::Failed(refusal).encode().unwrap_or_default()
+/// Why a command that came from another node is not answered.
+pub(super) fn failed(error: &Error) -> CommandAnswer {
+    CommandAnswer::Failed(Refusal::new(error.code(), error.chain()))
 }
 
-fn succeeded(offset: Offset, reply: AnyReply) -> Vec<u8> {
-    let answer = CommandAnswer::Committed { offset, reply };
-    answer.encode().unwrap_or_else(|error| failed(&error))
-}
-
-impl<R: FnOnce(Vec<u8>) + Send> Question for Arrived<R>
+impl<R: FnOnce(CommandAnswer) + Send> Question for Arrived<R>
 where
     R: 'static,
 {
@@ -207,7 +187,7 @@ where
         let Self { command, respond } = *self;
         let Decision { records, reply } = command.decide(controller, now);
         let answer = move |outcome: Result<Offset>| match outcome {
-            Ok(offset) => respond(succeeded(offset, reply)),
+            Ok(offset) => respond(CommandAnswer::Committed { offset, reply }),
             Err(error) => respond(failed(&error)),
         };
         (records, Box::new(answer))
@@ -275,7 +255,7 @@ pub(super) trait MetadataLog: Send + Sync + Debug {
     fn answer(&self, request: quorum::Request) -> BoxFuture<Option<quorum::Response<Bytes>>>;
 
     /// Has the controller carry out a command that came from another node, and returns what to send back.
-    fn carry_out(&self, command: Bytes) -> BoxFuture<Vec<u8>>;
+    fn carry_out(&self, command: AnyCommand) -> BoxFuture<CommandAnswer>;
 
     /// The process of a node is proven to have ended.
     fn crashed(&self, node: NodeId);

@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 use super::*;
 use crate::config::BrokerConfig;
 use crate::machine::controller::{
-    AllocateProducerIds, Bootstrap, BrokerRegistration, CreateTopics, NewTopic,
+    AllocateProducerIds, AnyReply, Bootstrap, BrokerRegistration, CreateTopics, NewTopic,
 };
 use crate::machine::metadata::MetadataDelta;
 use crate::types::BrokerEpoch;
@@ -50,8 +50,8 @@ impl Leader {
         self.image.offset
     }
 
-    fn serve(&mut self, command: &[u8], respond: impl FnOnce(Vec<u8>) + Send + 'static) {
-        let Some(question) = arrived(command, respond) else { return };
+    fn serve(&mut self, command: AnyCommand, respond: impl FnOnce(CommandAnswer) + Send + 'static) {
+        let question = arrived(command, respond);
         if !self.leads {
             assert!(question.forward().is_none(), "COMMAND-2");
             return;
@@ -107,12 +107,12 @@ impl RemoteLeader {
 
     /// Tells the watcher; whether the command is to be answered. That a broker has died is not: this controller fences
     /// nobody by itself.
-    fn takes(&self, command: &[u8]) -> bool {
+    fn takes(&self, command: &AnyCommand) -> bool {
         if let Some(watcher) = &*self.watcher.lock().unwrap() {
             // The test may have seen enough.
-            drop(watcher.send(AnyCommand::decode(command).unwrap()));
+            drop(watcher.send(command.clone()));
         }
-        if matches!(AnyCommand::decode(command), Ok(AnyCommand::BuryBroker(_))) {
+        if matches!(command, AnyCommand::BuryBroker(_)) {
             return false;
         }
         let mut swallowed = self.swallowed.lock().unwrap();
@@ -145,14 +145,22 @@ impl MetadataLog for ToRemote {
         let remote = Arc::clone(&self.0);
         Box::pin(async move {
             let Some(Forwarded { command, answered }) = question.forward() else { return Ok(()) };
+            let command = match command.encode() {
+                Ok(bytes) => AnyCommand::decode(&bytes).unwrap(),
+                Err(error) => {
+                    answered(Err(error));
+                    return Ok(());
+                }
+            };
             tokio::spawn(async move {
                 remote.allowed.acquire().await.unwrap().forget();
                 if !remote.takes(&command) {
                     return std::future::pending().await;
                 }
                 let (sender, receiver) = oneshot::channel();
-                remote.leader().serve(&command, move |bytes| drop(sender.send(bytes)));
-                answered(receiver.await.map_err(|_gone| Error::Closed { what: "the leader" }));
+                remote.leader().serve(command, move |answer| drop(sender.send(answer.encode())));
+                let answer = receiver.await.map_err(|_gone| Error::Closed { what: "the leader" });
+                answered(answer.and_then(|bytes| CommandAnswer::decode(&bytes?)));
             });
             Ok(())
         })
@@ -196,7 +204,7 @@ impl MetadataLog for ToRemote {
         Box::pin(std::future::ready(None))
     }
 
-    fn carry_out(&self, _: Bytes) -> BoxFuture<Vec<u8>> {
+    fn carry_out(&self, _: AnyCommand) -> BoxFuture<CommandAnswer> {
         unreachable!("no other node asks it")
     }
 
@@ -278,13 +286,12 @@ async fn whoever_asks_is_told_why_there_is_no_reply() {
 }
 
 #[test]
-fn bytes_that_are_no_command_or_no_reply_to_it_are_refused() {
-    let (sender, mut receiver) = oneshot::channel();
-    assert!(arrived(b"{}", move |bytes| drop(sender.send(bytes))).is_none());
-    let told = committed::<Bootstrap>(&receiver.try_recv().unwrap()).unwrap_err();
-    assert!(told.to_string().contains("version"), "{told}");
-    let other = succeeded(Offset(1), AnyReply::UnregisterBroker(Ok(())));
-    let error = committed::<Bootstrap>(&other).unwrap_err();
+fn what_is_no_reply_to_a_command_is_refused() {
+    let reply = AnyReply::UnregisterBroker(Ok(()));
+    let other = CommandAnswer::Committed { offset: Offset(1), reply };
+    let error = committed::<Bootstrap>(other).unwrap_err();
     assert!(error.to_string().contains("another command"), "{error}");
-    assert!(committed::<Bootstrap>(b"\xff").is_err());
+    let refused = failed(&Error::kafka(ErrorCode::StaleBrokerEpoch, "of another process"));
+    let error = committed::<Bootstrap>(refused).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StaleBrokerEpoch);
 }

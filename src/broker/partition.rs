@@ -261,7 +261,7 @@ impl Partition {
     /// The end of what a reader may see.
     pub(super) fn end(&self, isolation: Isolation) -> Offset {
         match isolation {
-            Isolation::Committed => self.reader.last_stable_offset(self.high_watermark()),
+            Isolation::Committed => self.reader.last_stable_offset(),
             Isolation::Uncommitted => self.high_watermark(),
             Isolation::Everything => self.reader.log_end_offset(),
         }
@@ -342,8 +342,9 @@ impl Partition {
             Source::Replica(near) => near,
         };
         standing.check_epoch(interest.current_leader_epoch, &self.name)?;
+        // In this order: what is stable is then not below what is said to be committed, unless a transaction is open.
         let high_watermark = self.high_watermark();
-        let last_stable_offset = self.reader.last_stable_offset(high_watermark);
+        let last_stable_offset = self.reader.last_stable_offset().min(high_watermark);
         let mut found = FetchRead {
             records: Records::new(),
             high_watermark,

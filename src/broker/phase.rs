@@ -67,7 +67,11 @@ impl Phase {
                 | ApiKey::EndQuorumEpoch
                 | ApiKey::FetchSnapshot
                 | ApiKey::UpdateRaftVoter
-                | ApiKey::Envelope => Self::QuorumRunning,
+                | ApiKey::Envelope
+                | ApiKey::AlterPartition
+                | ApiKey::BrokerRegistration
+                | ApiKey::BrokerHeartbeat
+                | ApiKey::AllocateProducerIds => Self::QuorumRunning,
                 _ => Self::Serving,
             },
         }

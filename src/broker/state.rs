@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::change::Change;
-use super::coordinator::GroupCoordinators;
+use super::coordinator::{GroupCoordinators, TransactionCoordinators};
 use super::crash_watch::Sighted;
 use super::listener::{BoundListener, Reached};
 use super::log_threads::LogThreads;
@@ -23,6 +23,7 @@ use super::metadata_log::{Committed, MetadataLog, QuorumStatus};
 use super::parking::Parking;
 use super::partitions::Partitions;
 use super::replication::{FollowerSessions, Replication, Throttles};
+use super::transactions::Peers;
 use super::watched::Watched;
 use crate::config::BrokerConfig;
 use crate::env::Env;
@@ -78,6 +79,8 @@ pub(super) struct BrokerState {
     partitions: Partitions,
     replication: Replication,
     coordinators: GroupCoordinators,
+    transactions: TransactionCoordinators,
+    transaction_peers: Peers,
     log_threads: Arc<LogThreads>,
     parking: Arc<Parking>,
     fetch_sessions: Mutex<FetchSessions>,
@@ -97,6 +100,7 @@ pub(super) struct Parts {
     pub(super) partitions: Partitions,
     pub(super) replication: Replication,
     pub(super) coordinators: GroupCoordinators,
+    pub(super) transactions: TransactionCoordinators,
     pub(super) log_threads: Arc<LogThreads>,
     pub(super) parking: Arc<Parking>,
 }
@@ -104,7 +108,7 @@ pub(super) struct Parts {
 impl BrokerState {
     pub(super) fn new(parts: Parts) -> Self {
         let Parts { env, identity, config, metadata, partitions, .. } = parts;
-        let Parts { replication, coordinators, log_threads, parking, .. } = parts;
+        let Parts { replication, coordinators, transactions, log_threads, parking, .. } = parts;
         let slots = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
         let sessions = FetchSessions::new(slots, FETCH_SESSION_EVICTION_MS, env.random.u64());
         let follower_sessions = FollowerSessions::new(Arc::clone(&parking), env.random.u64());
@@ -123,6 +127,8 @@ impl BrokerState {
             partitions,
             replication,
             coordinators,
+            transactions,
+            transaction_peers: Peers::new("txn-partitions"),
             log_threads,
             parking,
             fetch_sessions: Mutex::new(sessions),
@@ -181,6 +187,15 @@ impl BrokerState {
 
     pub(super) fn coordinators(&self) -> &GroupCoordinators {
         &self.coordinators
+    }
+
+    pub(super) const fn transactions(&self) -> &TransactionCoordinators {
+        &self.transactions
+    }
+
+    /// The connections to other coordinators of transactions.
+    pub(super) const fn transaction_peers(&self) -> &Peers {
+        &self.transaction_peers
     }
 
     pub(super) fn log_threads(&self) -> &Arc<LogThreads> {
@@ -338,6 +353,7 @@ impl BrokerState {
         self.partitions.apply(&change);
         self.replication.apply(&change, &self.partitions);
         self.coordinators.apply(&change, &self.partitions);
+        self.transactions.apply(&change, &self.partitions);
         self.image.store(Arc::clone(image));
         self.published.change(|now| now.offset = image.offset);
     }

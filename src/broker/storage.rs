@@ -317,6 +317,7 @@ pub(super) fn log_config(topic: &TopicConfig, broker: &BrokerConfig) -> LogConfi
         delete_old: topic.cleanup_policy.delete,
         file_delete_delay_ms: u64::try_from(topic.file_delete_delay_ms).unwrap_or(0),
         producer_id_expiration_ms: i64::from(broker.producer_id_expiration_ms),
+        verifies_transactions: broker.verification.is_enabled,
         uncompressed_bytes_max: usize::try_from(topic.max_message_bytes)
             .unwrap_or(0)
             .saturating_mul(4)

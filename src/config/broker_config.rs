@@ -26,6 +26,8 @@ pub struct BrokerConfig {
     pub coordinator: super::CoordinatorConfig,
     /// `log.cleaner.*`.
     pub cleaner: CleanerConfig,
+    /// The settings for transactions.
+    pub transactions: super::TransactionsConfig,
     /// The settings of a node among others.
     pub cluster: ClusterConfig,
     /// `connections.max.idle.ms`.
@@ -74,6 +76,8 @@ pub struct BrokerConfig {
     pub quorum_voters: Vec<QuorumVoter>,
     /// The settings of replication.
     pub replication: super::ReplicationConfig,
+    /// How transactions are verified.
+    pub verification: super::VerificationConfig,
     /// `replica.high.watermark.checkpoint.interval.ms`.
     pub high_watermark_checkpoint_interval_ms: i64,
     /// `socket.listen.backlog.size`.
@@ -187,6 +191,7 @@ impl BrokerConfig {
             auto_create_topics_enable: false,
             broker_rack: None,
             coordinator: super::CoordinatorConfig::default(),
+            transactions: super::TransactionsConfig::default(),
             cleaner: CleanerConfig::default(),
             cluster: ClusterConfig::default(),
             connections_max_idle_ms: 0,
@@ -212,6 +217,7 @@ impl BrokerConfig {
             auto_join: false,
             quorum_voters: Vec::new(),
             replication: super::ReplicationConfig::default(),
+            verification: super::VerificationConfig::default(),
             high_watermark_checkpoint_interval_ms: 0,
             socket_listen_backlog_size: 0,
             socket_receive_buffer_bytes: None,
@@ -250,6 +256,7 @@ impl BrokerConfig {
             imbalance_check_seconds: config.number("leader.imbalance.check.interval.seconds")?,
         };
         config.coordinator = super::CoordinatorConfig::read(&config)?;
+        config.transactions = super::TransactionsConfig::read(&config)?;
         config.connections_max_idle_ms = config.number("connections.max.idle.ms")?;
         config.default_replication_factor = config.number("default.replication.factor")?;
         config.delete_topic_enable = config.boolean("delete.topic.enable")?;
@@ -275,6 +282,7 @@ impl BrokerConfig {
         config.producer_id_expiration_ms = config.number("producer.id.expiration.ms")?;
         config.queued_max_request_bytes = config.limit("queued.max.request.bytes")?;
         config.replication = super::ReplicationConfig::read(&config)?;
+        config.verification = super::VerificationConfig::read(&config)?;
         config.high_watermark_checkpoint_interval_ms =
             config.number("replica.high.watermark.checkpoint.interval.ms")?;
         config.socket_listen_backlog_size = config.number("socket.listen.backlog.size")?;

@@ -1,6 +1,5 @@
-//! The settings of a broker for groups, transactions and telemetry, in the order of their names.
-//! Those for transactions and telemetry belong to features that do not exist yet: they are reported,
-//! and cannot be changed.
+//! The settings of a broker for groups and telemetry, in the order of their names. That for telemetry belongs to a
+//! feature that does not exist yet: it is reported, and cannot be changed.
 
 use super::broker_table::broker;
 use super::definition::ConfigType::{Int, List, Long, Short, String};
@@ -211,53 +210,6 @@ pub(super) const COORDINATOR: &[Definition] = &[
         AtLeast(1),
         ReadOnly,
         "The largest push of client metrics."
-    )
-    .idle(),
-    broker!(
-        "transaction.max.timeout.ms",
-        Int,
-        "900000",
-        AtLeast(1),
-        ReadOnly,
-        "The longest timeout that a transaction may have."
-    )
-    .idle(),
-    // One copy until there are clusters; Kafka's default is 2.
-    broker!(
-        "transaction.state.log.min.isr",
-        Int,
-        "1",
-        AtLeast(1),
-        ReadOnly,
-        "min.insync.replicas of the topic that holds transactions."
-    )
-    .idle(),
-    broker!(
-        "transaction.state.log.num.partitions",
-        Int,
-        "50",
-        AtLeast(1),
-        ReadOnly,
-        "The number of partitions of the topic that holds transactions."
-    )
-    .idle(),
-    // One copy until there are clusters; Kafka's default is 3.
-    broker!(
-        "transaction.state.log.replication.factor",
-        Short,
-        "1",
-        AtLeast(1),
-        ReadOnly,
-        "The number of replicas of the topic that holds transactions."
-    )
-    .idle(),
-    broker!(
-        "transactional.id.expiration.ms",
-        Int,
-        "604800000",
-        AtLeast(1),
-        ReadOnly,
-        "How long an unused transactional id is remembered."
     )
     .idle(),
 ];

@@ -2,8 +2,8 @@
 //!
 //! Why: the settings file of a Kafka broker should start ottla, and Kafka's tools should find every name.
 //! Each of these tunes something internal to Kafka's broker, or something that Kafka has and ottla does
-//! not, which is itself refused if somebody turns it on (a listener with TLS, a transaction, tiered
-//! storage). None of them alone makes a record safer or a client less trusted: those that would are
+//! not, which is itself refused if somebody turns it on (a listener with TLS, a two-phase
+//! commit, tiered storage). None of them alone makes a record safer or a client less trusted: those that would are
 //! refused, in the other tables (ADR 0015).
 //!
 //! Names, types, defaults and limits are Apache Kafka 4.4.0's.
@@ -109,14 +109,8 @@ broker! { METRICS, "For the metrics of Java programs.",
     "metrics.sample.window.ms" Long "30000", AtLeast(1), ReadOnly;
 }
 
-broker! { TRANSACTIONS, "For transactions, which are refused.",
-    "add.partitions.to.txn.retry.backoff.max.ms" Int "100", AtLeast(0), ReadOnly;
-    "add.partitions.to.txn.retry.backoff.ms" Int "20", AtLeast(1), ReadOnly;
-    "transaction.abort.timed.out.transaction.cleanup.interval.ms" Int "10000", AtLeast(1), ReadOnly;
-    "transaction.partition.verification.enable" Boolean "true", Any, ClusterWide;
-    "transaction.remove.expired.transaction.cleanup.interval.ms" Int "3600000", AtLeast(1), ReadOnly;
+broker! { TRANSACTIONS, "For the internals of transactions, or for two-phase commits, which are refused.",
     "transaction.state.log.load.buffer.size" Int "5242880", AtLeast(1), ReadOnly;
-    "transaction.state.log.segment.bytes" Int "104857600", AtLeast(1), ReadOnly;
     "transaction.two.phase.commit.enable" Boolean "false", Any, ReadOnly;
 }
 

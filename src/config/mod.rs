@@ -47,6 +47,9 @@ mod suggest;
 mod throttled;
 mod topic_config;
 mod topic_table;
+mod transaction_config;
+mod transaction_table;
+mod verification_config;
 mod voters;
 
 use std::collections::BTreeMap;
@@ -66,6 +69,8 @@ pub use replication_config::ReplicationConfig;
 pub use suggest::nearest;
 pub use throttled::ThrottledReplicas;
 pub use topic_config::{CleanupPolicy, CompressionType, Durability, TimestampType, TopicConfig};
+pub use transaction_config::TransactionsConfig;
+pub use verification_config::VerificationConfig;
 pub use voters::QuorumVoter;
 
 /// Settings by name, as text. An absent name is not set.
@@ -73,8 +78,13 @@ pub type ConfigMap = BTreeMap<String, String>;
 
 /// The parts of the broker's table, merged in the order of the names.
 static BROKER: LazyLock<Vec<Definition>> = LazyLock::new(|| {
-    let parts =
-        [broker_table::BROKER, log_table::LOG, coordinator_table::COORDINATOR, node_table::NODE];
+    let parts = [
+        broker_table::BROKER,
+        log_table::LOG,
+        coordinator_table::COORDINATOR,
+        transaction_table::TRANSACTION,
+        node_table::NODE,
+    ];
     let mut table = [&parts.concat()[..], &idle_table::BROKER.concat()].concat();
     table.sort_by_key(|definition| definition.name);
     table

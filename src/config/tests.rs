@@ -218,8 +218,6 @@ const OTHER_DEFAULTS: &[&str] = &[
     "queued.max.request.bytes",
     "socket.receive.buffer.bytes",
     "socket.send.buffer.bytes",
-    "transaction.state.log.min.isr",
-    "transaction.state.log.replication.factor",
 ];
 
 /// Settings that Kafka changes at run time and that need a restart here.
@@ -325,7 +323,7 @@ fn what_asks_for_safety_is_refused_with_its_reason() {
 #[test]
 fn what_has_no_effect_is_accepted_checked_and_named() {
     let given = [
-        ("transaction.state.log.num.partitions", "4"),
+        ("transaction.state.log.load.buffer.size", "4"),
         ("sasl.kerberos.min.time.before.relogin", "5"),
         ("listener.name.outside.ssl.keystore.location", "/key"),
         ("listener.name.outside.scram-sha-256.sasl.jaas.config", "secret"),
@@ -342,14 +340,14 @@ fn what_has_no_effect_is_accepted_checked_and_named() {
             "listener.name.outside.ssl.keystore.location",
             "rsm.config.bucket.name",
             "sasl.kerberos.min.time.before.relogin",
-            "transaction.state.log.num.partitions",
+            "transaction.state.log.load.buffer.size",
         ]
     );
-    check_refused(Scope::Broker, "transaction.state.log.num.partitions", "0", "at least 1");
+    check_refused(Scope::Broker, "transaction.state.log.load.buffer.size", "0", "at least 1");
     check_refused(Scope::Broker, "ssl.client.auth", "maybe", "must be one of");
     let described = describe_broker(&broker);
     let entry = |name: &str| described.iter().find(|entry| entry.name == name).unwrap();
-    let entry = entry("transaction.state.log.num.partitions");
+    let entry = entry("transaction.state.log.load.buffer.size");
     assert_eq!((entry.value.as_deref(), entry.source), (Some("4"), ConfigSource::StaticBroker));
     assert!(entry.documentation.ends_with("without effect in this version of ottla."));
     let secret = BrokerConfig::resolve(&map(&[("ssl.key.password", "secret")])).unwrap();

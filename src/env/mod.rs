@@ -177,6 +177,9 @@ pub trait Disk: Send + Sync + Debug {
     /// someone else holds it.
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>>;
 
+    /// How many files and sockets the process may have open; `None` if there is no limit.
+    fn open_files_max(&self) -> Option<u64>;
+
     /// How many bytes may still be written to the file system of `path`.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
 

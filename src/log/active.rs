@@ -27,7 +27,10 @@ pub(super) struct Active {
     /// How many entries of each index are in the file.
     pub(super) offset_entries_written: usize,
     pub(super) time_entries_written: usize,
-    /// Whether a failed write left bytes beyond the published end.
+    /// The `.txnindex`, once a transaction was aborted here, and how many entries it has.
+    pub(super) transaction_index: Option<Arc<dyn File>>,
+    pub(super) aborted_written: usize,
+    /// Whether a failed write left bytes beyond the published end, also of the `.txnindex`.
     pub(super) tail_dirty: bool,
 }
 
@@ -48,6 +51,8 @@ impl Active {
             largest: None,
             offset_entries_written: 0,
             time_entries_written: 0,
+            transaction_index: None,
+            aborted_written: 0,
             tail_dirty: false,
         }
     }

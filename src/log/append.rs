@@ -7,7 +7,9 @@
 use bytes::Bytes;
 
 use super::config::LogConfig;
+use super::verification::Guard;
 use crate::error::{Error, ErrorCode, Result};
+use crate::record::control::{TransactionMarker, read_control_batch};
 use crate::record::{
     AppendFacts, AppendRules, Batch, BatchBuilder, BatchHeader, BatchOptions, Batches, Compression,
     HEADER_SIZE, Header, TimestampType, patch_base_offset_and_epoch, validate_for_append,
@@ -19,12 +21,53 @@ use crate::types::{LeaderEpoch, Offset, TimestampMs};
 pub enum Append {
     /// One data batch of a producer, whose header whoever received it has read. Sequence, timestamps and the
     /// absence of control records are checked.
-    Produced(Batch),
+    Produced {
+        /// The batch.
+        batch: Batch,
+        /// Of the verification, when it begins a transaction here.
+        guard: Option<Guard>,
+    },
     /// Batches of a coordinator or of the metadata quorum on this node: any number, control batches too.
-    Own(Bytes),
+    Own {
+        /// The batches.
+        records: Bytes,
+        /// Of the verification, when they begin a producer's transaction here.
+        guard: Option<Guard>,
+    },
+    /// The batch that ends a transaction.
+    Marker {
+        /// The batch.
+        batch: Bytes,
+        /// The version of transactions that its coordinator goes by.
+        transaction_version: i16,
+    },
+}
+
+/// What an append shows for the right to be part of a transaction.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Proof {
+    Produced(Option<Guard>),
+    Own(Option<Guard>),
+    Marker(i16),
+}
+
+impl Proof {
+    /// The guard, and the version of transactions, of what was not produced.
+    pub(super) const fn of_own(self) -> (Option<Guard>, i16) {
+        match self {
+            Self::Produced(guard) | Self::Own(guard) => (guard, 0),
+            Self::Marker(version) => (None, version),
+        }
+    }
 }
 
 impl Append {
+    /// Batches of this node that belong to no transaction.
+    #[must_use]
+    pub const fn own(records: Bytes) -> Self {
+        Self::Own { records, guard: None }
+    }
+
     /// The records of a producer.
     ///
     /// # Errors
@@ -39,14 +82,22 @@ impl Append {
             let detail = "a produce request holds more than one batch for the partition";
             return Err(Error::kafka(ErrorCode::InvalidRecord, detail));
         }
-        Ok(Self::Produced(batch))
+        Ok(Self::Produced { batch, guard: None })
     }
 
     /// What is checked.
     const fn origin(&self) -> Origin {
         match self {
-            Self::Produced(_) => Origin::Producer,
-            Self::Own(_) => Origin::ThisNode,
+            Self::Produced { .. } => Origin::Producer,
+            Self::Own { .. } | Self::Marker { .. } => Origin::ThisNode,
+        }
+    }
+
+    pub(super) const fn proof(&self) -> Proof {
+        match self {
+            Self::Produced { guard, .. } => Proof::Produced(*guard),
+            Self::Own { guard, .. } => Proof::Own(*guard),
+            Self::Marker { transaction_version, .. } => Proof::Marker(*transaction_version),
         }
     }
 }
@@ -65,6 +116,7 @@ pub(super) struct Prepared {
     pub(super) header: BatchHeader,
     fixed: [u8; HEADER_SIZE],
     batch: Batch,
+    marker: Option<TransactionMarker>,
 }
 
 /// How many bad records of a batch are named in the answer.
@@ -79,7 +131,8 @@ impl Prepared {
     pub(super) fn as_is(batch: Batch) -> Result<Self> {
         let fixed = batch.bytes().first_chunk::<HEADER_SIZE>().copied();
         let fixed = fixed.ok_or_else(|| Error::malformed("batch", "shorter than its header"))?;
-        Ok(Self { header: *batch.header(), fixed, batch })
+        let marker = read_marker(&batch)?;
+        Ok(Self { header: *batch.header(), fixed, batch, marker })
     }
 
     /// The two parts of the batch on disk.
@@ -91,8 +144,9 @@ impl Prepared {
         self.batch.bytes().get(HEADER_SIZE..).unwrap_or_default()
     }
 
-    pub(super) const fn batch(&self) -> &Batch {
-        &self.batch
+    /// How it ends a transaction, if it does.
+    pub(super) const fn marker(&self) -> Option<TransactionMarker> {
+        self.marker
     }
 
     /// Assigns the batch its place in the log.
@@ -131,6 +185,15 @@ impl Prepared {
     }
 }
 
+/// How a batch ends a transaction; none if it does not. One that compaction emptied no longer ends anything.
+pub(super) fn read_marker(batch: &Batch) -> Result<Option<TransactionMarker>> {
+    let header = batch.header();
+    if !header.is_control() || !header.has_producer_id() || header.record_count == 0 {
+        return Ok(None);
+    }
+    Ok(read_control_batch(batch)?.1)
+}
+
 /// Splits, checks and prepares the batches that a leader is asked to append. Offsets are not
 /// assigned yet.
 pub(super) fn prepare(
@@ -140,8 +203,10 @@ pub(super) fn prepare(
 ) -> Result<Vec<Prepared>> {
     let origin = append.origin();
     let records = match append {
-        Append::Produced(batch) => return Ok(vec![prepare_batch(batch, config, origin, now)?]),
-        Append::Own(records) => records,
+        Append::Produced { batch, .. } => {
+            return Ok(vec![prepare_batch(batch, config, origin, now)?]);
+        }
+        Append::Own { records, .. } | Append::Marker { batch: records, .. } => records,
     };
     let mut prepared = Vec::with_capacity(1);
     let mut batches = Batches::new(records);

@@ -50,6 +50,9 @@ pub struct LogConfig {
     pub file_delete_delay_ms: u64,
     /// Forget a producer that has been silent for this long (`producer.id.expiration.ms`).
     pub producer_id_expiration_ms: i64,
+    /// Whether the first batch of a transaction must have been verified
+    /// (`transaction.partition.verification.enable`).
+    pub verifies_transactions: bool,
     /// The largest uncompressed size of one batch's records; protects against decompression bombs.
     pub uncompressed_bytes_max: usize,
     /// The largest record in a compressed batch, by its size before compression
@@ -83,6 +86,7 @@ impl Default for LogConfig {
             min_cleanable_dirty_ratio: 0.5,
             file_delete_delay_ms: 60_000,
             producer_id_expiration_ms: 24 * HOUR_MS,
+            verifies_transactions: true,
             uncompressed_bytes_max: 1 << 30,
             decompressed_record_bytes_max: 2_147_483_639,
         }

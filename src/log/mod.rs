@@ -27,6 +27,8 @@
 //!   `REC-2`).
 //! - `LOG-6` A batch that rotted on disk is reported with file and position, not served.
 //! - `LOG-7` Offsets ascend, and so do the epochs of their leaders (`EPOCH-1`).
+//! - `LOG-8` What a `read_committed` consumer may see is decided: its transaction has ended, and the end is below the
+//!   high watermark (`PRD-2`, `STB-1`); which transactions were aborted is known as long as their records are there (`TXI-1`).
 //!
 //! # Why there is no cache of the newest appends
 //!
@@ -94,8 +96,11 @@ mod scan;
 mod segment;
 mod shared;
 mod snapshot;
+mod stability;
 mod sync;
+mod transaction_index;
 mod truncation;
+mod verification;
 mod verified;
 mod writer;
 
@@ -108,8 +113,9 @@ pub use health::Health;
 pub use predecessor::Predecessor;
 pub use producers::{AbortedTransaction, ProducerBatch, ProducerState};
 pub use properties::MetaProperties;
-pub use reader::{HighWatermark, LogReader, ReadRequest, ReadResult};
+pub use reader::{HighWatermark, LogReader, ReadRequest, ReadResult, Verifier};
 pub use recovery::{OpenOptions, RecoveryReport};
 pub use retention::Deleted;
 pub use sync::SyncHandle;
+pub use verification::{FirstBatch, Guard};
 pub use writer::{AppendInfo, Log};

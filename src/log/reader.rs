@@ -1,7 +1,7 @@
 //! Reading a log from any thread, without a lock.
 
 use std::io;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -9,8 +9,9 @@ use super::epochs::{Divergence, EpochEnd, EpochEntry};
 use super::producers::{AbortedTransaction, ProducerState};
 use super::segment::{ReadBatches, SegmentRead, Want};
 use super::shared::Shared;
-use crate::error::{Error, Result};
-use crate::types::{LeaderEpoch, Offset, Stored, TimestampMs};
+use super::verification::{FirstBatch, Guard};
+use crate::error::{Error, ErrorCode, Result};
+use crate::types::{LeaderEpoch, Offset, ProducerId, Stored, TimestampMs};
 
 /// What to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +70,12 @@ impl HighWatermark {
     pub fn raise(&self, offset: Offset) {
         self.shared.raise_high_watermark(offset.min(self.shared.log_end()));
     }
+}
+
+/// Begins the verification of transactions, on any thread.
+#[derive(Clone, Debug)]
+pub struct Verifier {
+    pub(super) shared: Arc<Shared>,
 }
 
 /// How often a read starts over because its segment was deleted or rewritten meanwhile.
@@ -318,25 +325,76 @@ impl LogReader {
         self.shared.producers().states().cloned().collect()
     }
 
+    /// One of them.
+    #[must_use]
+    pub fn producer(&self, id: ProducerId) -> Option<ProducerState> {
+        self.shared.producers().get(id).cloned()
+    }
+
+    /// What begins the verification of transactions.
+    #[must_use]
+    pub fn verifier(&self) -> Verifier {
+        Verifier { shared: Arc::clone(&self.shared) }
+    }
+
     /// Where `read_committed` consumers must stop: the start of the first transaction that is open or
     /// whose end is not yet below the high watermark.
     #[must_use]
-    pub fn last_stable_offset(&self, high_watermark: Offset) -> Offset {
-        let mut producers = self.shared.producers();
-        producers.on_high_watermark(high_watermark);
-        producers.first_unstable().map_or(high_watermark, |first| first.min(high_watermark))
+    pub fn last_stable_offset(&self) -> Offset {
+        self.shared.last_stable_offset()
     }
 
     /// The aborted transactions with records in `[start, end)`, by first offset.
     #[must_use]
     pub fn aborted_transactions(&self, start: Offset, end: Offset) -> Vec<AbortedTransaction> {
-        let aborted = self.shared.aborted.read().unwrap_or_else(PoisonError::into_inner);
-        let mut found: Vec<_> = aborted
-            .iter()
-            .filter(|entry| entry.last_offset >= start && entry.first_offset < end)
-            .copied()
-            .collect();
+        let aborted = self.shared.aborted();
+        let from = aborted.partition_point(|entry| entry.last_offset < start);
+        let mut found = Vec::new();
+        for entry in aborted.get(from..).unwrap_or_default() {
+            if entry.first_offset < end {
+                found.push(*entry);
+            }
+            // Whatever ended later began behind what was stable then.
+            if entry.last_stable_offset >= end {
+                break;
+            }
+        }
         found.sort_by_key(|entry| entry.first_offset);
         found
+    }
+}
+
+impl Verifier {
+    /// Before the first batch of a transaction is verified: whoever appends it must show the guard. None when the
+    /// transaction is open here, so that nothing is to be verified.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_PRODUCER_EPOCH` when the epoch of the producer is over.
+    pub fn begin(&self, batch: &FirstBatch, now: TimestampMs) -> Result<Option<Guard>> {
+        let producers = self.shared.producers();
+        if let Some(state) = producers.get(batch.producer_id) {
+            if batch.producer_epoch < state.epoch {
+                let (id, epoch, newer) = (batch.producer_id, batch.producer_epoch, state.epoch);
+                let detail =
+                    format!("producer {id} with epoch {epoch}: epoch {newer} of it is newer");
+                return Err(Error::kafka(ErrorCode::InvalidProducerEpoch, detail));
+            }
+            if state.has_open_transaction(batch.producer_epoch) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(self.shared.verifications().begin(batch, now)))
+    }
+
+    /// Whether a verification that has begun still counts.
+    #[must_use]
+    pub fn accepts(&self, producer: ProducerId, guard: Guard) -> bool {
+        self.shared.verifications().accept(producer, Some(guard))
+    }
+
+    /// The coordinator refused for good: the guard is worth nothing any more.
+    pub fn give_up(&self, batch: &FirstBatch, guard: Guard) {
+        self.shared.verifications().give_up(batch, guard);
     }
 }

@@ -3,9 +3,10 @@
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use super::active::Active;
+use super::append::read_marker;
 use super::config::LogConfig;
 use super::index::OffsetEntry;
 use super::layout;
@@ -16,7 +17,6 @@ use super::shared::Shared;
 use super::snapshot;
 use crate::env::{File, OpenMode};
 use crate::error::{Error, Result};
-use crate::record::control::read_control_batch;
 use crate::record::{BatchHeader, HEADER_SIZE};
 use crate::types::{Offset, TimestampMs};
 
@@ -71,40 +71,24 @@ pub(super) fn walk_producers(
         }
         segment.walk(segment.seek(from), |scan, found| {
             let header = &found.header;
-            if header.base_offset < from || !header.has_producer_id() {
+            // A log may start in the middle of a batch.
+            if header.next_offset() <= from || !header.has_producer_id() {
                 return Ok(true);
             }
-            // A control batch that compaction emptied no longer ends anything.
-            let marker = if header.is_control() && header.record_count > 0 {
+            let marker = if header.is_control() {
                 let batch = scan.batch_of(found).map_err(|damage| segment.corrupt(damage))?;
-                read_control_batch(&batch)?.1
+                read_marker(&batch)?
             } else {
                 None
             };
-            aborted.extend(producers.apply(header, marker, header.max_timestamp));
+            if marker.is_some_and(|marker| !marker.committed) {
+                aborted.extend(producers.aborted_by([(header, marker)]));
+            }
+            producers.apply(header, marker, header.max_timestamp);
             Ok(true)
         })?;
     }
     Ok(aborted)
-}
-
-/// Rewrites the `.txnindex` of a segment from the list in memory.
-pub(super) fn write_aborted(home: &Home, shared: &Shared, segment: &Segment) -> Result<()> {
-    let aborted = shared.aborted.read().unwrap_or_else(PoisonError::into_inner);
-    let range = segment.base_offset..segment.next_offset();
-    let bytes: Vec<u8> = aborted
-        .iter()
-        .filter(|entry| range.contains(&entry.last_offset))
-        .flat_map(snapshot::encode_aborted)
-        .collect();
-    let path = layout::file(&home.directory, segment.base_offset, layout::TXN_INDEX);
-    let write = || -> std::io::Result<()> {
-        let file = home.disk.open(&path, OpenMode::CreateEmpty)?;
-        file.write_all_at(&[&bytes], 0)?;
-        shared.dirty().file(file);
-        Ok(())
-    };
-    write().map_err(|error| Error::io("write", &path, error))
 }
 
 /// Walks a segment from its start; `check` may refuse a batch. Stops at the first damage.

@@ -11,14 +11,15 @@
 //! - `REC-3`: segments that end below the recovery point are not read, so the time to start is bounded by
 //!   the unclean tail and one segment. The sync that moved the recovery point beyond the end of a segment was for its
 //!   indexes, too.
-//! - `REC-4`: indexes, leader epochs and producers of the scanned part are rebuilt from the batches.
+//! - `REC-4`: indexes, leader epochs, producers and aborted transactions of the scanned part are rebuilt from the
+//!   batches.
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, PoisonError};
 
 use super::active::{Active, create_segment};
 use super::compaction::swap;
@@ -27,13 +28,11 @@ use super::epochs::EpochCache;
 use super::health::Health;
 use super::layout;
 use super::properties;
-use super::rebuild::{
-    Kept, Scanned, load_indexed, newest_snapshot, scan_segment, walk_producers, write_aborted,
-};
+use super::rebuild::{Kept, Scanned, load_indexed, newest_snapshot, scan_segment, walk_producers};
 use super::scan::{Damage, check_crc};
 use super::segment::{Home, Segment};
 use super::shared::{Shared, View};
-use super::snapshot;
+use super::transaction_index;
 use super::writer::Log;
 #[cfg(feature = "sim")]
 use crate::env::sim::{Mutation, is_planted};
@@ -193,6 +192,8 @@ impl Opening<'_> {
             for segment in sealed.drain(..).chain([Arc::clone(&log.active.segment)]) {
                 self.remove_segment(&mut inventory, segment.base_offset)?;
             }
+            // Nothing is known of anybody, either.
+            self.remove_snapshots(&mut inventory)?;
             log.active = self.fresh(start)?;
             active_end = start;
         }
@@ -203,7 +204,7 @@ impl Opening<'_> {
         // Until somebody says more.
         self.shared.reset_high_watermark(start);
         self.finish_epochs(start, active_end);
-        self.load_producers(&inventory, start, active_end)?;
+        self.load_producers(&inventory, start, &mut log)?;
         *self.shared.synced() = super::shared::Synced {
             generation: 0,
             recovery_point: if self.options.clean_shutdown {
@@ -452,6 +453,24 @@ impl Opening<'_> {
         Ok(())
     }
 
+    /// Where the first segment starts that was scanned (`REC-3`); what belongs to those before it was synced.
+    fn first_scanned(&self) -> Offset {
+        let view = self.shared.view.load();
+        let is_scanned =
+            |segment: &&Arc<Segment>| segment.next_offset() >= self.options.recovery_point;
+        let scanned = view.segments.iter().find(is_scanned).or(view.segments.last());
+        scanned.map_or(Offset::ZERO, |segment| segment.base_offset)
+    }
+
+    fn remove_snapshots(&self, inventory: &mut Inventory) -> Result<()> {
+        let is_snapshot = |(_, extension): &(Offset, String)| extension == layout::SNAPSHOT;
+        for (offset, _) in inventory.others.extract_if(.., is_snapshot) {
+            let path = layout::file(&self.home.directory, offset, layout::SNAPSHOT);
+            remove_file(&self.home, &path)?;
+        }
+        Ok(())
+    }
+
     fn load_epochs(&self) -> Result<()> {
         let path = self.home.directory.join(layout::LEADER_EPOCHS);
         let bytes = self.home.disk.read(&path).map_err(|error| Error::io("read", &path, error))?;
@@ -475,8 +494,12 @@ impl Opening<'_> {
         self.shared.epochs.store(Arc::new(cache));
     }
 
-    /// The producers: the newest usable snapshot and the batches after it (`PRD-1`).
-    fn load_producers(&self, inventory: &Inventory, start: Offset, end: Offset) -> Result<()> {
+    /// The producers: the newest usable snapshot and the batches after it (`PRD-1`, `TXI-2`).
+    fn load_producers(&self, inventory: &Inventory, start: Offset, log: &mut Log) -> Result<()> {
+        let end = self.shared.log_end();
+        let unsynced = if self.options.clean_shutdown { end } else { self.first_scanned() };
+        #[cfg(feature = "sim")]
+        let unsynced = if is_planted(Mutation::TrustsTransactionIndex) { end } else { unsynced };
         let snapshots =
             inventory.others.iter().filter(|(_, extension)| extension == layout::SNAPSHOT);
         let mut usable = Vec::new();
@@ -484,32 +507,29 @@ impl Opening<'_> {
             if *offset > end {
                 let path = layout::file(&self.home.directory, *offset, layout::SNAPSHOT);
                 remove_file(&self.home, &path)?;
-            } else {
+            } else if *offset <= unsynced {
                 usable.push(*offset);
             }
         }
         let (mut producers, from) = newest_snapshot(&self.home, &usable, start)?;
-        let mut aborted = Vec::new();
-        for (base, _) in inventory.others.iter().filter(|(_, kind)| kind == layout::TXN_INDEX) {
-            let path = layout::file(&self.home.directory, *base, layout::TXN_INDEX);
-            let bytes =
-                self.home.disk.read(&path).map_err(|error| Error::io("read", &path, error))?;
-            let entries = snapshot::decode_aborted(&bytes.unwrap_or_default());
-            aborted.extend(entries.into_iter().filter(|entry| entry.last_offset < from));
-        }
-        let walked = walk_producers(&self.shared, &mut producers, from)?;
-        aborted.extend(&walked);
+        let indexes =
+            inventory.others.iter().filter(|(_, extension)| extension == layout::TXN_INDEX);
+        let indexes = indexes.map(|(base, _)| *base);
+        let files = transaction_index::read_files(&self.home, &self.shared, indexes)?;
+        // What is torn may look like an entry.
+        let whole = files.iter().filter(|(base, _)| **base < unsynced);
+        let mut aborted: Vec<_> = whole
+            .flat_map(|(_, entries)| entries)
+            .filter(|entry| entry.last_offset < from && entry.last_offset >= start)
+            .copied()
+            .collect();
+        aborted.extend(walk_producers(&self.shared, &mut producers, from)?);
         aborted.sort_by_key(|entry| entry.last_offset);
-        *self.shared.producers() = producers;
-        *self.shared.aborted.write().unwrap_or_else(PoisonError::into_inner) = aborted;
-        let view = self.shared.view.load_full();
-        let bases: BTreeSet<usize> =
-            walked.iter().map(|entry| view.index_of(entry.last_offset)).collect();
-        for index in bases {
-            if let Some(segment) = view.segments.get(index) {
-                write_aborted(&self.home, &self.shared, segment)?;
-            }
-        }
-        Ok(())
+        let base = log.active.segment.base_offset;
+        log.active.aborted_written =
+            aborted.iter().filter(|entry| entry.last_offset >= base).count();
+        self.shared.change_producers(|known| *known = producers);
+        *self.shared.aborted_mut() = aborted;
+        transaction_index::mend_files(&self.home, &self.shared, &files, unsynced)
     }
 }

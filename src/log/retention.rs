@@ -5,7 +5,7 @@
 //! `RET-1`: a segment's files are renamed to `.deleted` first and removed later; readers that still use
 //! it keep reading the old inode. `RET-2`: segments are removed oldest first, each durably before the next.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::layout;
@@ -169,9 +169,7 @@ impl Log {
         self.raise_log_start(first.base_offset);
         self.shared.view.store(Arc::new(View { segments: kept.to_vec() }));
         let start = first.base_offset;
-        let mut aborted = self.shared.aborted.write().unwrap_or_else(PoisonError::into_inner);
-        aborted.retain(|entry| entry.last_offset >= start);
-        drop(aborted);
+        self.shared.aborted_mut().retain(|entry| entry.last_offset >= start);
         let mut deleted = Deleted::default();
         for segment in gone {
             // Oldest first, each durably before the next: a crash leaves no hole, and never less than

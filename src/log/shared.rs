@@ -1,7 +1,7 @@
 //! What the writer of a log publishes to its readers.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use arc_swap::ArcSwap;
 
@@ -9,6 +9,8 @@ use super::epochs::EpochCache;
 use super::health::Health;
 use super::producers::{AbortedTransaction, Producers};
 use super::segment::Segment;
+use super::stability::Stability;
+use super::verification::Verifications;
 use crate::env::File;
 use crate::types::{Offset, TopicPartition};
 
@@ -54,6 +56,13 @@ impl Dirty {
         self.directory = Some(self.mark);
     }
 
+    /// A file whose name is durable, or will be: each time that it has grown. It is listed once.
+    pub(super) fn grown(&mut self, file: &Arc<dyn File>) {
+        self.mark += 1;
+        self.files.retain(|(_, listed)| !Arc::ptr_eq(listed, file));
+        self.files.push((self.mark, Arc::clone(file)));
+    }
+
     pub(super) fn directory(&mut self) {
         self.mark += 1;
         self.directory = Some(self.mark);
@@ -88,8 +97,11 @@ pub(super) struct Shared {
     synced: Mutex<Synced>,
     dirty: Mutex<Dirty>,
     producers: Mutex<Producers>,
+    stability: Stability,
+    /// Locked after the producers, where both are.
+    verifications: Mutex<Verifications>,
     /// Oldest marker first.
-    pub(super) aborted: RwLock<Vec<AbortedTransaction>>,
+    aborted: RwLock<Vec<AbortedTransaction>>,
 }
 
 impl Shared {
@@ -112,6 +124,8 @@ impl Shared {
             synced: Mutex::new(Synced { generation: 0, recovery_point: Offset::ZERO }),
             dirty: Mutex::default(),
             producers: Mutex::default(),
+            stability: Stability::new(),
+            verifications: Mutex::default(),
             aborted: RwLock::default(),
         }
     }
@@ -148,6 +162,20 @@ impl Shared {
             segment.commit(offset);
         }
         self.high_watermark.store(offset.0, Ordering::Release);
+        if self.stability.is_changed_by(offset) {
+            self.change_producers(|producers| producers.on_high_watermark(offset));
+        }
+    }
+
+    /// The end of what `read_committed` consumers may see (`STB-1`).
+    pub(super) fn last_stable_offset(&self) -> Offset {
+        let high_watermark = self.high_watermark();
+        let first_unstable = self.stability.first_unstable();
+        if first_unstable >= high_watermark {
+            return high_watermark;
+        }
+        // Records of an open transaction may have been deleted.
+        first_unstable.max(self.log_start()).min(high_watermark)
     }
 
     /// Sets the high watermark, in a log that nobody reads yet, or that starts over or was cut below it.
@@ -199,6 +227,26 @@ impl Shared {
 
     pub(super) fn producers(&self) -> MutexGuard<'_, Producers> {
         self.producers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what is known of the producers, and publishes what of the log is stable then.
+    pub(super) fn change_producers<R>(&self, change: impl FnOnce(&mut Producers) -> R) -> R {
+        let mut producers = self.producers();
+        let result = change(&mut producers);
+        self.stability.publish(&producers);
+        result
+    }
+
+    pub(super) fn verifications(&self) -> MutexGuard<'_, Verifications> {
+        self.verifications.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn aborted(&self) -> RwLockReadGuard<'_, Vec<AbortedTransaction>> {
+        self.aborted.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn aborted_mut(&self) -> RwLockWriteGuard<'_, Vec<AbortedTransaction>> {
+        self.aborted.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -21,7 +21,8 @@ use crate::types::{Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
 
 const VERSION: i16 = 1;
 const CRC_END: usize = 6;
-const TXN_ENTRY_BYTES: usize = 34;
+/// The size of an entry of the `.txnindex`.
+pub(super) const TRANSACTION_ENTRY_BYTES: usize = 34;
 
 pub(super) fn encode(producers: &Producers) -> Vec<u8> {
     let mut body = Vec::new();
@@ -127,8 +128,8 @@ fn decode_entry(reader: &mut Reader<'_>) -> Option<ProducerState> {
     })
 }
 
-pub(super) fn encode_aborted(aborted: &AbortedTransaction) -> [u8; TXN_ENTRY_BYTES] {
-    let mut entry = [0; TXN_ENTRY_BYTES];
+pub(super) fn encode_aborted(aborted: &AbortedTransaction) -> [u8; TRANSACTION_ENTRY_BYTES] {
+    let mut entry = [0; TRANSACTION_ENTRY_BYTES];
     let fields = [
         aborted.producer_id.0,
         aborted.first_offset.0,

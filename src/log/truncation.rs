@@ -10,13 +10,11 @@
 //!   checkpoints) is durably gone before the batches are, and these are before anything is appended: what
 //!   followed later must not be taken for a part of the old log, nor the other way round.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use super::active::{Active, create_segment};
 use super::layout;
-use super::rebuild::{
-    Kept, load_indexed, newest_snapshot, scan_segment, walk_producers, write_aborted,
-};
+use super::rebuild::{Kept, load_indexed, newest_snapshot, scan_segment, walk_producers};
 use super::scan::PIECE_BYTES;
 use super::segment::Segment;
 use super::shared::View;
@@ -267,22 +265,18 @@ impl Log {
     }
 
     /// The producers and the aborted transactions as of `end`.
-    fn reload_producers(&self, end: Offset) -> Result<()> {
+    fn reload_producers(&mut self, end: Offset) -> Result<()> {
         let snapshots: Vec<Offset> =
             self.snapshots()?.into_iter().map(|(offset, _)| offset).collect();
         let (mut producers, from) =
             newest_snapshot(&self.home, &snapshots, self.log_start_offset())?;
         walk_producers(&self.shared, &mut producers, from)?;
-        *self.shared.producers() = producers;
-        let had = {
-            let mut aborted = self.shared.aborted.write().unwrap_or_else(PoisonError::into_inner);
-            let before = aborted.len();
-            aborted.retain(|entry| entry.last_offset < end);
-            before != aborted.len()
-        };
-        if had {
-            write_aborted(&self.home, &self.shared, &self.active.segment)?;
-        }
-        Ok(())
+        self.shared.change_producers(|known| {
+            producers.take_ended(known, from.min(end));
+            producers.on_high_watermark(self.shared.high_watermark());
+            *known = producers;
+        });
+        self.shared.verifications().clear();
+        self.cut_aborted(end)
     }
 }

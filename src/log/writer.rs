@@ -6,28 +6,27 @@
 //! write (a full disk) leaves the log as it was.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::active::{Active, create_segment};
-use super::append::{Append, Prepared, prepare, recompresses};
+use super::append::{Append, Prepared, Proof, prepare, recompresses};
 use super::committed::Mark;
 use super::config::LogConfig;
 use super::index::{OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
 use super::layout;
-use super::producers::{Check, ProducerBatch};
-use super::reader::{HighWatermark, LogReader};
+use super::producers::{Check, OwnBatch, ProducerBatch, Verified};
+use super::reader::{HighWatermark, LogReader, Verifier};
 use super::segment::Home;
 use super::shared::{Shared, View};
 use super::snapshot;
 use super::sync::SyncHandle;
 use crate::env::{Env, File, OpenMode};
 use crate::error::{Error, ErrorCode, Result};
-use crate::record::TimestampType;
-use crate::record::control::read_control_batch;
+use crate::record::{BatchHeader, TimestampType};
 use crate::types::{LeaderEpoch, Offset, TimestampMs, TopicId, TopicPartition};
 
 /// Index entries are written out once this many have accumulated (about 1 MiB of batches).
@@ -121,6 +120,12 @@ impl Log {
         HighWatermark { shared: Arc::clone(&self.shared) }
     }
 
+    /// What begins the verification of transactions.
+    #[must_use]
+    pub fn verifier(&self) -> Verifier {
+        Verifier { shared: Arc::clone(&self.shared) }
+    }
+
     /// The first offset that may be read.
     #[must_use]
     pub fn log_start_offset(&self) -> Offset {
@@ -150,10 +155,14 @@ impl Log {
     /// Whether an append takes only a write: no new segment is due, and nothing is recompressed.
     #[must_use]
     pub fn appends_by_a_write(&self, append: &Append, now: TimestampMs) -> bool {
-        let Append::Produced(batch) = append else { return false };
-        let header = batch.header();
+        let header = match append {
+            Append::Produced { batch, .. } => Ok(*batch.header()),
+            Append::Marker { batch, .. } => BatchHeader::parse(batch),
+            Append::Own { .. } => return false,
+        };
+        let Ok(header) = header else { return false };
         let last = Offset(self.log_end_offset().0 + i64::from(header.last_offset_delta.max(0)));
-        !recompresses(header, &self.config)
+        !recompresses(&header, &self.config)
             && !self.should_roll(header.size_bytes as u64, last, header.max_timestamp, now)
     }
 
@@ -163,7 +172,8 @@ impl Log {
     /// # Errors
     ///
     /// `CORRUPT_MESSAGE`, `INVALID_RECORD`, `MESSAGE_TOO_LARGE`, `RECORD_LIST_TOO_LARGE`,
-    /// `INVALID_TIMESTAMP`, `OUT_OF_ORDER_SEQUENCE_NUMBER`, `INVALID_PRODUCER_EPOCH`;
+    /// `INVALID_TIMESTAMP`, `OUT_OF_ORDER_SEQUENCE_NUMBER`, `INVALID_PRODUCER_EPOCH`, `INVALID_TXN_STATE`,
+    /// `TRANSACTION_COORDINATOR_FENCED`;
     /// [`Error::InvalidArgument`] when the epoch is older than the log's; [`Error::Io`] when
     /// the disk is full: nothing is appended then, and a later call may succeed; [`Error::Offline`].
     pub fn append(
@@ -174,12 +184,9 @@ impl Log {
     ) -> Result<AppendInfo> {
         self.shared.health.check()?;
         self.check_epoch(leader_epoch, self.shared.epochs.load().latest())?;
-        let is_produced = matches!(append, Append::Produced(_));
+        let proof = append.proof();
         let mut prepared = prepare(append, &self.config, now)?;
-        if is_produced
-            && let [only] = prepared.as_slice()
-            && let Check::Duplicate(batch) = self.shared.producers().check(&only.header)?
-        {
+        if let Check::Duplicate(batch) = self.check_producers(&prepared, proof)? {
             return Ok(self.duplicate(&batch));
         }
         let size: usize = prepared.iter().map(|batch| batch.header.size_bytes).sum();
@@ -198,6 +205,32 @@ impl Log {
             info.log_append_time = now;
         }
         Ok(info)
+    }
+
+    /// Checks what producers and coordinators may append, by what is known of the producers now.
+    fn check_producers(&self, prepared: &[Prepared], proof: Proof) -> Result<Check> {
+        if !prepared.iter().any(|batch| batch.header.has_producer_id()) {
+            return Ok(Check::Append);
+        }
+        let producers = self.shared.producers();
+        let is_in_transaction = prepared.iter().any(|batch| batch.header.is_transactional());
+        let verifications = is_in_transaction.then(|| self.shared.verifications());
+        let verified = Verified {
+            verifications: verifications.as_deref(),
+            is_required: self.config.verifies_transactions,
+        };
+        match (proof, prepared) {
+            (Proof::Produced(guard), [only]) => producers.check(&only.header, guard, verified),
+            _ => {
+                let (guard, transaction_version) = proof.of_own();
+                for batch in prepared {
+                    let (header, marker) = (&batch.header, batch.marker());
+                    let own = OwnBatch { header, marker, transaction_version, guard };
+                    producers.check_own(&own, verified)?;
+                }
+                Ok(Check::Append)
+            }
+        }
     }
 
     fn duplicate(&self, batch: &ProducerBatch) -> AppendInfo {
@@ -239,9 +272,7 @@ impl Log {
         if size > self.config.segment_bytes as usize {
             self.active.segment.raise_limit(start + size as u64);
         }
-        let parts: Vec<&[u8]> = prepared.iter().flat_map(Prepared::parts).collect();
-        if let Err(error) = self.active.file.write_all_at(&parts, start) {
-            let path = self.active.segment.path().to_path_buf();
+        if let Err(error) = self.write_bytes(prepared, start) {
             self.active.tail_dirty = true;
             if let Err(error) = self.clean_tail() {
                 tracing::warn!(
@@ -249,7 +280,7 @@ impl Log {
                     "could not cut a failed append, will try again later"
                 );
             }
-            return Err(Error::io("write", path, error));
+            return Err(error);
         }
         self.note(prepared, start, now);
         self.active.segment.appended(prepared.iter().scan(start, |position, batch| {
@@ -273,6 +304,20 @@ impl Log {
         })
     }
 
+    /// Writes batches at `start`, and which transactions they abort.
+    fn write_bytes(&mut self, prepared: &[Prepared], start: u64) -> Result<()> {
+        let parts: Vec<&[u8]> = prepared.iter().flat_map(Prepared::parts).collect();
+        let written = self.active.file.write_all_at(&parts, start);
+        written.map_err(|error| Error::io("write", self.active.segment.path(), error))?;
+        let aborts = |batch: &Prepared| batch.marker().is_some_and(|marker| !marker.committed);
+        if !prepared.iter().any(aborts) {
+            return Ok(());
+        }
+        let batches = prepared.iter().map(|batch| (&batch.header, batch.marker()));
+        let aborted = self.shared.producers().aborted_by(batches);
+        self.write_aborted(&aborted)
+    }
+
     /// Updates the state that derives from batches written at `position`.
     fn note(&mut self, prepared: &[Prepared], mut position: u64, now: TimestampMs) {
         for batch in prepared {
@@ -281,39 +326,13 @@ impl Log {
             position += header.size_bytes as u64;
             self.note_epoch(header);
             if header.has_producer_id() {
-                let marker = match read_marker(batch) {
-                    Ok(marker) => marker,
-                    Err(error) => {
-                        tracing::warn!(error = error.chain(), "could not parse a control batch");
-                        None
-                    }
-                };
-                let aborted = self.shared.producers().apply(header, marker, now);
-                if let Some(aborted) = aborted {
-                    self.note_aborted(aborted);
+                let marker = batch.marker();
+                self.shared.change_producers(|producers| producers.apply(header, marker, now));
+                if header.is_transactional() {
+                    let (id, epoch) = (header.producer_id, header.producer_epoch);
+                    self.shared.verifications().appended(id, epoch, header.is_control());
                 }
             }
-        }
-    }
-
-    fn note_aborted(&self, aborted: super::AbortedTransaction) {
-        let aborted_before = {
-            let mut list = self.shared.aborted.write().unwrap_or_else(PoisonError::into_inner);
-            list.push(aborted);
-            list.iter().filter(|entry| entry.last_offset >= self.active.segment.base_offset).count()
-        };
-        let base = self.active.segment.base_offset;
-        let path = layout::file(&self.home.directory, base, layout::TXN_INDEX);
-        let entry = snapshot::encode_aborted(&aborted);
-        let position = (aborted_before.saturating_sub(1) * entry.len()) as u64;
-        let written = self.home.disk.open(&path, OpenMode::Create).and_then(|file| {
-            file.write_all_at(&[&entry], position)?;
-            Ok(file)
-        });
-        match written {
-            Ok(file) => self.shared.dirty().file(file),
-            // Recovery rewrites it from the batches.
-            Err(error) => tracing::warn!(path = %path.display(), %error, "txnindex not written"),
         }
     }
 
@@ -323,6 +342,7 @@ impl Log {
             let size = self.active.segment.size();
             let cut = self.active.file.set_len(size);
             cut.map_err(|error| Error::io("write", self.active.segment.path(), error))?;
+            self.clean_transaction_index()?;
             self.active.tail_dirty = false;
         }
         Ok(())
@@ -518,7 +538,9 @@ impl Log {
 
     /// Forgets producers that were silent for `producer.id.expiration.ms`.
     pub fn expire_producers(&mut self, now: TimestampMs) {
-        self.shared.producers().expire(now, self.config.producer_id_expiration_ms);
+        let expiration_ms = self.config.producer_id_expiration_ms;
+        self.shared.producers().expire(now, expiration_ms);
+        self.shared.verifications().expire(now, expiration_ms);
     }
 
     /// Writes out indexes and producers and syncs everything, so that the next
@@ -554,13 +576,4 @@ impl Log {
             && self.shared.synced().generation == 0
             && self.home.disk.exists(&snapshot).unwrap_or(false)
     }
-}
-
-/// The transaction marker in a control batch.
-fn read_marker(batch: &Prepared) -> Result<Option<crate::record::control::TransactionMarker>> {
-    // A control batch that compaction emptied no longer ends anything.
-    if !batch.header.is_control() || batch.header.record_count == 0 {
-        return Ok(None);
-    }
-    Ok(read_control_batch(batch.batch())?.1)
 }

@@ -6,6 +6,8 @@
 //!
 //! ```text
 //! request ──► step ──► Append { records, reply }   to the log; the reply when it is committed
+//!                 ├──► AppendInTransaction         the same, but the records count when their transaction ends
+//!                 ├──► EndTransaction              the marker that ends it
 //!                 └──► Reply                       when all that was appended before is committed
 //! restart:  apply(record)* ──► restored ──► step …
 //! ```
@@ -13,11 +15,34 @@
 use std::fmt::{self, Debug};
 
 use super::{Machine, Replicated};
-use crate::types::TimestampMs;
+use crate::types::{ProducerEpoch, ProducerId, TimestampMs};
 
 /// The token by which a request is answered; unique among those of its coordinator that wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
+
+/// A producer in one of its epochs: whose transaction something is part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Producer {
+    /// The producer.
+    pub id: ProducerId,
+    /// Its epoch.
+    pub epoch: ProducerEpoch,
+}
+
+/// The end of a producer's transaction, as the transaction coordinator has it written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransactionEnd {
+    /// Whose transaction ends.
+    pub producer: Producer,
+    /// Whether it is committed; aborted otherwise.
+    pub committed: bool,
+    /// The epoch of the transaction coordinator that decided.
+    pub coordinator_epoch: i32,
+    /// The version of transactions that the coordinator goes by: from 2 on, the marker's epoch is newer than that of
+    /// the transaction.
+    pub transaction_version: i16,
+}
 
 /// What can happen to a coordinator.
 #[derive(Clone, Debug)]
@@ -51,6 +76,23 @@ pub enum Effect<Record, Reply> {
         records: Vec<Record>,
         /// Who is then answered.
         reply: Option<(RequestId, Reply)>,
+    },
+    /// Append records as part of a producer's transaction, in a batch of their own, and answer when they are
+    /// committed to the log. They count when the transaction ends ([`Effect::EndTransaction`]), if it is committed.
+    AppendInTransaction {
+        /// Whose transaction.
+        producer: Producer,
+        /// What is appended.
+        records: Vec<Record>,
+        /// Who is then answered.
+        reply: (RequestId, Reply),
+    },
+    /// Append the marker that ends a producer's transaction, and answer when it is committed.
+    EndTransaction {
+        /// What ends, and how.
+        end: TransactionEnd,
+        /// Who is then answered.
+        reply: (RequestId, Reply),
     },
     /// Answer when everything that was appended before is committed, so that nobody reads what
     /// may still be lost.

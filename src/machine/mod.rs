@@ -23,6 +23,7 @@ pub mod purgatory;
 pub mod quorum;
 pub mod replica;
 pub mod replication_quota;
+pub mod transaction;
 
 /// Events and time in, effects out.
 pub trait Machine {

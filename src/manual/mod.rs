@@ -47,4 +47,6 @@ pub mod glossary {}
 /// - `0021-nodes-among-themselves.md`
 /// - `0022-voters-come-and-go.md`
 /// - `0023-who-lost-records-and-who-may-lead.md`
+/// - `0024-transactions.md`
+/// - `0025-brokers-ask-in-kafkas-frames.md`
 pub mod decisions {}

@@ -16,8 +16,9 @@ use std::fmt;
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::messages::api_versions::{ApiVersion, ApiVersionsResponse};
 use crate::protocol::messages::{
-    add_offsets_to_txn, add_partitions_to_txn, add_raft_voter, alter_configs,
-    alter_partition_reassignments, alter_replica_log_dirs, api_versions, begin_quorum_epoch,
+    add_offsets_to_txn, add_partitions_to_txn, add_raft_voter, allocate_producer_ids,
+    alter_configs, alter_partition, alter_partition_reassignments, alter_replica_log_dirs,
+    api_versions, begin_quorum_epoch, broker_heartbeat, broker_registration,
     consumer_group_describe, consumer_group_heartbeat, create_acls, create_partitions,
     create_topics, delete_acls, delete_groups, delete_records, delete_topics, describe_acls,
     describe_cluster, describe_configs, describe_groups, describe_log_dirs, describe_producers,
@@ -168,9 +169,15 @@ impl ApiKey {
         self as i16
     }
 
-    /// Whether requests of this API are answered.
+    /// Whether requests of this API are answered, and clients are told so.
     pub const fn is_served(self) -> bool {
         !self.advertised().is_empty()
+    }
+
+    /// Whether requests of this API are answered. Those of transactions are before they are advertised: nodes ask each
+    /// other some of them, and clients are to find all or none.
+    pub const fn is_answered(self) -> bool {
+        self.entry().is_some()
     }
 
     /// Whether only nodes ask each other this.
@@ -180,8 +187,12 @@ impl ApiKey {
             Self::Vote
                 | Self::BeginQuorumEpoch
                 | Self::EndQuorumEpoch
+                | Self::AlterPartition
                 | Self::Envelope
                 | Self::FetchSnapshot
+                | Self::BrokerRegistration
+                | Self::BrokerHeartbeat
+                | Self::AllocateProducerIds
                 | Self::UpdateRaftVoter
         )
     }
@@ -470,14 +481,18 @@ served! {
     BeginQuorumEpoch: begin_quorum_epoch::{BeginQuorumEpochRequest, BeginQuorumEpochResponse} [0-1];
     EndQuorumEpoch: end_quorum_epoch::{EndQuorumEpochRequest, EndQuorumEpochResponse} [0-1];
     DescribeQuorum: describe_quorum::{DescribeQuorumRequest, DescribeQuorumResponse} [0-2];
+    AlterPartition: alter_partition::{AlterPartitionRequest, AlterPartitionResponse} [2-3];
     UpdateFeatures: update_features::{UpdateFeaturesRequest, UpdateFeaturesResponse} [0-2];
     Envelope: envelope::{EnvelopeRequest, EnvelopeResponse} [0];
     FetchSnapshot: fetch_snapshot::{FetchSnapshotRequest, FetchSnapshotResponse} [0-1];
     DescribeCluster: describe_cluster::{DescribeClusterRequest, DescribeClusterResponse} [0-2];
     DescribeProducers: describe_producers::{DescribeProducersRequest, DescribeProducersResponse} [0];
+    BrokerRegistration: broker_registration::{BrokerRegistrationRequest, BrokerRegistrationResponse} [0-4];
+    BrokerHeartbeat: broker_heartbeat::{BrokerHeartbeatRequest, BrokerHeartbeatResponse} [0-2];
     UnregisterBroker: unregister_broker::{UnregisterBrokerRequest, UnregisterBrokerResponse} [0];
     DescribeTransactions: describe_transactions::{DescribeTransactionsRequest, DescribeTransactionsResponse} [0] advertised [none];
     ListTransactions: list_transactions::{ListTransactionsRequest, ListTransactionsResponse} [0-2] advertised [none];
+    AllocateProducerIds: allocate_producer_ids::{AllocateProducerIdsRequest, AllocateProducerIdsResponse} [0];
     ConsumerGroupHeartbeat: consumer_group_heartbeat::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse} [0-1];
     ConsumerGroupDescribe: consumer_group_describe::{ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse} [0-1];
     ListConfigResources: list_config_resources::{ListConfigResourcesRequest, ListConfigResourcesResponse} [0-1];

@@ -77,7 +77,7 @@ pub enum Incoming {
 pub fn decode_request(frame: Bytes) -> Result<Incoming> {
     let mut decoder = Decoder::new(frame);
     let header = RequestHeader::decode(&mut decoder)?;
-    let api = header.api().filter(|api| api.is_served()).ok_or_else(|| {
+    let api = header.api().filter(|api| api.is_answered()).ok_or_else(|| {
         let context = format!("API {} is not served", header.api_key);
         Error::kafka(ErrorCode::UnsupportedVersion, context)
     })?;
@@ -176,8 +176,8 @@ mod tests {
 
     #[test]
     fn an_unknown_api_or_version_is_refused() {
-        // API 999; EndTxn, which is not served; Produce 2, which is advertised but refused.
-        for (api, version) in [(999_i16, 0_i16), (26, 3), (0, 2), (1, 19), (-1, 0)] {
+        // API 999; SaslHandshake, which is not served; Produce 2, which is advertised but refused.
+        for (api, version) in [(999_i16, 0_i16), (17, 1), (0, 2), (1, 19), (-1, 0)] {
             let mut frame = BytesMut::new();
             frame.extend_from_slice(&api.to_be_bytes());
             frame.extend_from_slice(&version.to_be_bytes());

@@ -152,6 +152,10 @@ pub struct Field {
     pub default: &'static str,
 }
 
+/// The first tag of fields that are not Kafka's: nodes of ottla tell each other something in them, and whoever does not
+/// know them passes over them. Kafka counts its own from 0.
+pub const OWN_TAGS: u32 = 10_000;
+
 /// A top-level message.
 #[derive(Debug)]
 pub struct Schema {

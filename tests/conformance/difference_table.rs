@@ -16,16 +16,15 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         wire: &[(
             "[17, 24, 25, 26, 27, 28, 36, 38, 39, 40, 41, 48, 49, 50, 51, 65, 66, 76, 77, 78, 79, \
              83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94]",
-            "[52, 53, 54, 58, 59, 82]",
+            "[52, 53, 54, 56, 58, 59, 62, 63, 67, 82]",
         )],
     },
     Difference {
         api: "ApiVersions",
         what: "features",
-        kafka: "`metadata.version` 7 to 33, and the features of KRaft, share groups, streams groups and \
-                transactions",
+        kafka: "`metadata.version` 7 to 33, and also the features of KRaft, share groups and streams groups",
         ottla: "`metadata.version` 30, because 31 to 33 stand for ACLs and controllers that do not \
-                exist here, and the features of ELR and groups",
+                exist here",
         places: &[("api_versions", "features")],
         wire: &[
             (
@@ -43,8 +42,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
             (
                 ", SupportedFeatureKey { name: \"share.version\", min_version: 0, max_version: 2 \
                  }, SupportedFeatureKey { name: \"streams.version\", min_version: 0, max_version: \
-                 1 }, SupportedFeatureKey { name: \"transaction.version\", min_version: 0, \
-                 max_version: 2 }",
+                 1 }",
                 "",
             ),
             (
@@ -55,8 +53,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
             (
                 ", FinalizedFeatureKey { name: \"share.version\", max_version_level: 2, \
                  min_version_level: 2 }, FinalizedFeatureKey { name: \"streams.version\", \
-                 max_version_level: 1, min_version_level: 1 }, FinalizedFeatureKey { name: \
-                 \"transaction.version\", max_version_level: 2, min_version_level: 2 }",
+                 max_version_level: 1, min_version_level: 1 }",
                 "",
             ),
         ],
@@ -222,17 +219,6 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         ottla: "as read committed",
         places: &[("list_offsets", "isolation level 2")],
         wire: &[("-1", "0")],
-    },
-    Difference {
-        api: "InitProducerId",
-        what: "a transactional id",
-        kafka: "a producer id",
-        ottla: "UNSUPPORTED_VERSION: transactions are not supported yet",
-        places: &[("init_producer_id", "transactional")],
-        wire: &[(
-            "error_code: 0, producer_id: 0, producer_epoch: 0",
-            "error_code: 35, producer_id: -1, producer_epoch: -1",
-        )],
     },
     Difference {
         api: "OffsetForLeaderEpoch",

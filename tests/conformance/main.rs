@@ -55,6 +55,7 @@ mod scan;
 mod three;
 mod tools;
 mod transactional_producer;
+mod transactions;
 mod transcript;
 mod wire_classic;
 #[path = "../support/wire_client.rs"]
@@ -68,3 +69,6 @@ mod wire_metadata;
 mod wire_offsets;
 mod wire_produce;
 mod wire_topics;
+mod wire_transaction_logs;
+mod wire_transaction_offsets;
+mod wire_transactions;

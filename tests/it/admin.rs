@@ -46,8 +46,12 @@ fn api_versions_lists_what_is_served_and_finalized() {
         if version >= 3 {
             let levels: Vec<_> =
                 response.finalized_features.iter().map(|f| f.name.as_str()).collect();
-            let expected =
-                ["eligible.leader.replicas.version", "group.version", "metadata.version"];
+            let expected = [
+                "eligible.leader.replicas.version",
+                "group.version",
+                "metadata.version",
+                "transaction.version",
+            ];
             assert_eq!(levels, expected);
             assert!(response.finalized_features_epoch >= 0);
         }

@@ -7,10 +7,14 @@ use ottla::broker::BrokerOptions;
 use ottla::client::{AssignedConsumer, ClientConfig, PollOptions, StartAt};
 use ottla::columnar::DecodeOptions;
 use ottla::error::ErrorCode;
+use ottla::protocol::messages::allocate_producer_ids::AllocateProducerIdsRequest;
+use ottla::protocol::messages::broker_heartbeat::BrokerHeartbeatRequest;
+use ottla::protocol::messages::broker_registration::BrokerRegistrationRequest;
 use ottla::protocol::messages::create_topics::{CreatableTopic, CreateTopicsRequest};
 use ottla::protocol::messages::describe_quorum::{
     DescribeQuorumRequest, PartitionData, PartitionQuorum, TopicData,
 };
+use ottla::protocol::messages::envelope::EnvelopeRequest;
 use ottla::protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
@@ -295,4 +299,56 @@ fn strangers_take_no_part_in_the_quorum() {
     let alone = TestBroker::in_memory();
     assert_eq!(ask(&mut alone.client(), None, 2), ErrorCode::InconsistentVoterSet);
     assert_eq!(quorum(&mut alone.client()).leader_id, 1);
+}
+
+#[test]
+fn the_controller_answers_brokers_in_frames_and_in_envelopes() {
+    let cluster = Cluster::start();
+    let leader = quorum(&mut cluster.any()).leader_id;
+    let follower = NODES.into_iter().find(|id| *id != leader).unwrap();
+    let mut client = cluster.client(leader);
+    let check = |code: i16, expected| assert_eq!(ErrorCode::from_i16(code), expected);
+
+    // Whoever does not name its registration moves nothing.
+    let beat = BrokerHeartbeatRequest {
+        broker_id: follower,
+        broker_epoch: 1_000_000,
+        want_shut_down: true,
+        ..BrokerHeartbeatRequest::default()
+    };
+    for version in 0..=2 {
+        let told = client.call(version, beat.clone());
+        check(told.error_code, ErrorCode::StaleBrokerEpoch);
+        assert!(told.ottla.offset >= 0 && told.ottla.message.is_some(), "{told:?}");
+    }
+    let ids = AllocateProducerIdsRequest { broker_id: leader, broker_epoch: 1_000_000 };
+    let told = cluster.client(follower).call(0, ids.clone());
+    check(told.error_code, ErrorCode::NotController);
+    // The id of the node that is asked.
+    check(client.call(0, ids).error_code, ErrorCode::InconsistentVoterSet);
+
+    // A broker that is no node of ottla, and one of another cluster.
+    let registration = BrokerRegistrationRequest { broker_id: 9, ..Default::default() };
+    let told = client.call(4, registration.clone());
+    check(told.error_code, ErrorCode::UnsupportedVersion);
+    assert!(told.ottla.message.unwrap().contains("no node of ottla"));
+    let told =
+        client.call(4, BrokerRegistrationRequest { cluster_id: "another".into(), ..registration });
+    check(told.error_code, ErrorCode::InconsistentClusterId);
+
+    // As a node of a release before these frames asks.
+    let command = format!(
+        r#"{{"version":2,"command":{{"broker_heartbeat":{{"id":{follower},"epoch":1000000,"metadata_offset":0,
+        "want_fence":false,"want_shutdown":true,"handed_over":null}}}}}}"#
+    );
+    let principal = format!(r#"{{"node_id":{follower},"cluster_id":null}}"#);
+    let envelope = EnvelopeRequest {
+        request_data: command.into(),
+        request_principal: Some(principal.into()),
+        ..EnvelopeRequest::default()
+    };
+    let told = client.call(0, envelope);
+    check(told.error_code, ErrorCode::None);
+    let answer = String::from_utf8(told.response_data.unwrap().to_vec()).unwrap();
+    assert!(answer.contains(r#""broker_heartbeat":{"Err":{"code":77"#), "{answer}");
 }

@@ -31,5 +31,6 @@ mod support;
 #[path = "../support/three.rs"]
 mod three;
 mod topics;
+mod transactions;
 #[path = "../support/wire_client.rs"]
 mod wire_client;

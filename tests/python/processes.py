@@ -170,6 +170,8 @@ class JavaTools:
         "producer-perf-test": "org.apache.kafka.tools.ProducerPerformance",
         "reassign-partitions": "org.apache.kafka.tools.reassign.ReassignPartitionsCommand",
         "topics": "org.apache.kafka.tools.TopicCommand",
+        "transactional-message-copier": "org.apache.kafka.tools.TransactionalMessageCopier",
+        "transactions": "org.apache.kafka.tools.TransactionsCommand",
         "verifiable-consumer": "org.apache.kafka.tools.VerifiableConsumer",
         "verifiable-producer": "org.apache.kafka.tools.VerifiableProducer",
         "broker-api-versions": "org.apache.kafka.tools.BrokerApiVersionsCommand",

@@ -7,14 +7,14 @@ use std::path::Path;
 use ottla::env::sim::Simulation;
 use ottla::error::Result;
 use ottla::log::{
-    Append, Cleaner, CleanerLimits, CleanerSummary, Health, Log, LogConfig, OpenOptions, Progress,
+    Cleaner, CleanerLimits, CleanerSummary, Health, Log, LogConfig, OpenOptions, Progress,
 };
-use ottla::record::control::{TransactionMarker, read_control_batch};
+use ottla::record::control::read_control_batch;
 use ottla::record::{BatchBuilder, BatchOptions, Batches, Compression};
 use ottla::types::{Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
 use proptest::prelude::*;
 
-use crate::support::{EPOCH, options, request};
+use crate::support::{EPOCH, marker, options, request};
 
 const PATH: &str = "data/orders-0";
 const RETENTION_MS: i64 = 500;
@@ -28,6 +28,7 @@ fn config() -> LogConfig {
         delete_retention_ms: RETENTION_MS,
         min_cleanable_dirty_ratio: 0.0,
         file_delete_delay_ms: 10,
+        verifies_transactions: false,
         ..LogConfig::default()
     }
 }
@@ -148,10 +149,8 @@ impl Run {
 
     fn end_transaction(&mut self, producer: i64, committed: bool) {
         let Some(index) = self.model.open.remove(&producer) else { return };
-        let marker = TransactionMarker { committed, coordinator_epoch: 1 };
         let now = self.now();
-        let batch = marker.batch(ProducerId(producer), ProducerEpoch(0), now).unwrap();
-        self.log().append(Append::Own(batch), EPOCH, now).unwrap();
+        self.log().append(marker(producer, 0, committed), EPOCH, now).unwrap();
         self.model.fates[index] = if committed { Fate::Committed } else { Fate::Aborted };
         self.model.end += 1;
     }
@@ -160,10 +159,10 @@ impl Run {
         self.synced = self.log().sync()?.0;
         let limits = CleanerLimits { map_bytes, load_factor: 0.9, buffer_bytes: 300 };
         let (now, env) = (self.now(), self.simulation.env());
-        let (clean_until, end) = (self.model.clean_until, Offset(self.model.end));
-        let log = self.log();
-        let reader = log.reader();
-        let dirtiness = reader.dirtiness(&config(), clean_until, end, now)?;
+        let clean_until = self.model.clean_until;
+        self.commit();
+        let reader = self.log().reader();
+        let dirtiness = reader.dirtiness(&config(), clean_until, now)?;
         if !dirtiness.is_due {
             return Ok(None);
         }
@@ -181,6 +180,12 @@ impl Run {
                 }
             }
         }
+    }
+
+    /// Everything is committed.
+    fn commit(&mut self) {
+        let end = Offset(self.model.end);
+        self.log().high_watermark().raise(end);
     }
 
     fn open(&mut self, clean: bool) {
@@ -210,8 +215,9 @@ impl Run {
     /// All existing records, and those that a read-committed consumer is shown.
     fn read(&mut self) -> (Vec<Written>, Vec<Written>) {
         let end = Offset(self.model.end);
+        self.commit();
         let reader = self.log().reader();
-        let stable = reader.last_stable_offset(end);
+        let stable = reader.last_stable_offset();
         let mut aborted = reader.aborted_transactions(Offset(0), stable);
         aborted.reverse();
         let (mut all, mut visible) = (Vec::new(), Vec::new());
@@ -259,7 +265,8 @@ impl Run {
     }
 
     fn check(&mut self, end: Option<Offset>) {
-        let stable = self.log().reader().last_stable_offset(Offset(self.model.end)).0;
+        self.commit();
+        let stable = self.log().reader().last_stable_offset().0;
         let (all, visible) = self.read();
         let plain = |record: &Written| Written { transaction: None, ..record.clone() };
         let written: BTreeMap<i64, Written> =
@@ -524,9 +531,9 @@ fn readers_of_old_segments_go_on_while_the_names_change() {
 fn a_log_that_changed_meanwhile_refuses_the_new_segment() {
     let mut run = prepared(5);
     let (now, env) = (run.now(), run.simulation.env());
+    run.commit();
     let reader = run.log().reader();
-    let end = Offset(run.model.end);
-    let dirtiness = reader.dirtiness(&config(), None, end, now).unwrap();
+    let dirtiness = reader.dirtiness(&config(), None, now).unwrap();
     let limits = CleanerLimits::default();
     let mut cleaner = Cleaner::new(&env, &reader, &config(), limits, &dirtiness, now);
     let cleaned = loop {
@@ -536,7 +543,7 @@ fn a_log_that_changed_meanwhile_refuses_the_new_segment() {
             Progress::Done(summary) => panic!("{summary:?}"),
         }
     };
-    run.log().truncate_to(Offset(3)).unwrap();
+    run.log().truncate_uncleanly(Offset(3)).unwrap();
     assert!(!run.log().replace_segments(cleaned).unwrap());
     let left = env.disk.read_dir(Path::new(PATH)).unwrap();
     let temporary = |name: &str| [".cleaned", ".swap"].iter().any(|end| name.ends_with(end));

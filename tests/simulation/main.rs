@@ -31,4 +31,5 @@ mod model;
 mod network;
 mod power;
 mod report;
+mod transactions;
 mod truncation;

@@ -2,12 +2,13 @@
 
 use ottla::env::Env;
 use ottla::error::{Error, ErrorCode};
-use ottla::log::{Append, EpochEnd, Log, LogConfig};
+use ottla::log::{Append, EpochEnd, FirstBatch, Log, LogConfig};
 use ottla::record::{Batch, BatchOptions, Batches, Compression, TimestampType};
-use ottla::types::{LeaderEpoch, Offset, TimestampMs};
+use ottla::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
 
 use crate::support::{
-    EPOCH, batch, batch_with, create, idempotent, read_all, reopen, request, values_of,
+    EPOCH, append_verified, batch, batch_with, create, idempotent, marker, read_all, reopen,
+    request, transactional, values_of,
 };
 
 struct Bench {
@@ -239,29 +240,20 @@ fn times_and_epochs_are_found_by_record() {
 
 #[test]
 fn a_transaction_holds_back_the_last_stable_offset_and_is_listed_when_aborted() {
-    use ottla::record::control::TransactionMarker;
-    use ottla::types::{ProducerEpoch, ProducerId, Sequence};
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("orders-0");
     let env = Env::real();
     let mut log = create(&env, &path, LogConfig::default());
     log.append_as_leader(&batch(1, &["a"]), EPOCH, NOW).unwrap();
-    let options = BatchOptions {
-        producer_id: ProducerId(5),
-        producer_epoch: ProducerEpoch(0),
-        base_sequence: Sequence(0),
-        transactional: true,
-        ..BatchOptions::default()
-    };
-    log.append_as_leader(&batch_with(options, 2, &["b", "c"]), EPOCH, NOW).unwrap();
+    append_verified(&mut log, &transactional(5, 0, 0, &["b", "c"]), NOW).unwrap();
     log.append_as_leader(&batch(3, &["d"]), EPOCH, NOW).unwrap();
-    let reader = log.reader();
-    assert_eq!(reader.last_stable_offset(Offset(4)), Offset(1));
-    let marker = TransactionMarker { committed: false, coordinator_epoch: 2 };
-    let marker = marker.batch(ProducerId(5), ProducerEpoch(0), TimestampMs(4)).unwrap();
-    log.append(Append::Own(marker), EPOCH, NOW).unwrap();
-    assert_eq!(reader.last_stable_offset(Offset(4)), Offset(1), "the marker is not committed yet");
-    assert_eq!(reader.last_stable_offset(Offset(5)), Offset(5));
+    let (reader, high_watermark) = (log.reader(), log.high_watermark());
+    high_watermark.raise(Offset(4));
+    assert_eq!(reader.last_stable_offset(), Offset(1));
+    log.append(marker(5, 0, false), EPOCH, NOW).unwrap();
+    assert_eq!(reader.last_stable_offset(), Offset(1), "the marker is not committed yet");
+    high_watermark.raise(Offset(5));
+    assert_eq!(reader.last_stable_offset(), Offset(5));
     drop(log);
     for _ in 0..2 {
         let (log, _) = reopen(&env, &path, LogConfig::default(), Offset(0)).unwrap();
@@ -272,6 +264,37 @@ fn a_transaction_holds_back_the_last_stable_offset_and_is_listed_when_aborted() 
         assert!(log.reader().aborted_transactions(Offset(0), Offset(1)).is_empty());
         log.close().unwrap();
     }
+}
+
+#[test]
+fn a_transaction_that_ended_while_it_was_verified_is_not_begun_again() {
+    let mut bench = bench(LogConfig::default());
+    let log = &mut bench.log;
+    let first = FirstBatch {
+        producer_id: ProducerId(5),
+        producer_epoch: ProducerEpoch(0),
+        base_sequence: Sequence(0),
+        supports_epoch_bump: false,
+    };
+    let records = transactional(5, 0, 0, &["late"]);
+    let append = |log: &mut Log, guard| {
+        let batch = Batch::parse(&records).unwrap();
+        log.append(Append::Produced { batch, guard }, EPOCH, NOW).map_err(|error| error.code())
+    };
+    assert_eq!(append(log, None), Err(ErrorCode::InvalidTxnState));
+    let late = log.verifier().begin(&first, NOW).unwrap();
+    assert!(late.is_some());
+    log.append(marker(5, 0, false), EPOCH, NOW).unwrap();
+    assert_eq!(append(log, late), Err(ErrorCode::InvalidTxnState));
+    let next = log.verifier().begin(&first, NOW).unwrap();
+    assert_eq!(append(log, late), Err(ErrorCode::InvalidTxnState), "of the one before");
+    append(log, next).unwrap();
+    assert_eq!(log.verifier().begin(&first, NOW).unwrap(), None, "it is open");
+    let newer = FirstBatch { producer_epoch: ProducerEpoch(1), ..first };
+    assert!(log.verifier().begin(&newer, NOW).unwrap().is_some());
+    log.append(marker(5, 1, true), EPOCH, NOW).unwrap();
+    let refused = log.verifier().begin(&first, NOW).unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::InvalidProducerEpoch);
 }
 
 #[test]

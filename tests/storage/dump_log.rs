@@ -4,13 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ottla::env::Env;
-use ottla::log::{Append, Cleaner, CleanerLimits, Log, LogConfig, Progress};
-use ottla::record::control::TransactionMarker;
+use ottla::log::{Cleaner, CleanerLimits, Log, LogConfig, Progress};
 use ottla::record::{BatchBuilder, BatchOptions, Compression};
 use ottla::types::{LeaderEpoch, ProducerEpoch, ProducerId, Sequence, TimestampMs};
 
 use crate::kafka::jars;
-use crate::support::{EPOCH, batch_with, create};
+use crate::support::{EPOCH, batch_with, create, marker};
 
 fn dump(libs: &Path, files: &[PathBuf], options: &[&str]) -> String {
     let files: Vec<_> = files.iter().map(|file| file.to_string_lossy().into_owned()).collect();
@@ -28,8 +27,12 @@ fn dump(libs: &Path, files: &[PathBuf], options: &[&str]) -> String {
 }
 
 fn write(path: &Path) -> Vec<PathBuf> {
-    let config =
-        LogConfig { segment_bytes: 20_000, index_interval_bytes: 1000, ..LogConfig::default() };
+    let config = LogConfig {
+        segment_bytes: 20_000,
+        index_interval_bytes: 1000,
+        verifies_transactions: false,
+        ..LogConfig::default()
+    };
     let mut log = create(&Env::real(), path, config);
     let codecs = [
         Compression::None,
@@ -51,9 +54,7 @@ fn write(path: &Path) -> Vec<PathBuf> {
         let records = batch_with(options, i64::from(step) * 100, &[&text, "short"]);
         log.append_as_leader(&records, LeaderEpoch(step / 100), TimestampMs(1_000)).unwrap();
         if step == 400 {
-            let marker = TransactionMarker { committed: false, coordinator_epoch: 0 };
-            let marker = marker.batch(ProducerId(2), ProducerEpoch(0), TimestampMs(1)).unwrap();
-            log.append(Append::Own(marker), LeaderEpoch(4), TimestampMs(1_000)).unwrap();
+            log.append(marker(2, 0, false), LeaderEpoch(4), TimestampMs(1_000)).unwrap();
         }
     }
     assert!(log.reader().segment_count() > 2);
@@ -106,15 +107,16 @@ fn kafka_dump_log_reads_every_file() {
     assert!(text.contains("producerId: 2") && text.contains("firstOffset: 4"), "{text}");
     let snapshots = kind("snapshot");
     let text = dump(&libs, &snapshots[snapshots.len() - 1..], &[]);
-    for expected in ["producerId: 0", "producerId: 1", "producerId: 2", "coordinatorEpoch: 0"] {
+    for expected in ["producerId: 0", "producerId: 1", "producerId: 2", "coordinatorEpoch: 2"] {
         assert!(text.contains(expected), "{text}");
     }
 }
 
 fn compact(log: &mut Log, config: &LogConfig, now: TimestampMs) {
     log.sync().unwrap();
+    log.high_watermark().raise(log.log_end_offset());
     let (env, reader) = (Env::real(), log.reader());
-    let dirtiness = reader.dirtiness(config, None, log.log_end_offset(), now).unwrap();
+    let dirtiness = reader.dirtiness(config, None, now).unwrap();
     assert!(dirtiness.is_due);
     let mut cleaner =
         Cleaner::new(&env, &reader, config, CleanerLimits::default(), &dirtiness, now);
@@ -134,6 +136,7 @@ fn write_compacted(path: &Path) -> Vec<PathBuf> {
         index_interval_bytes: 500,
         compacted: true,
         delete_retention_ms: 1000,
+        verifies_transactions: false,
         ..LogConfig::default()
     };
     let mut log = create(&Env::real(), path, config.clone());
@@ -155,9 +158,7 @@ fn write_compacted(path: &Path) -> Vec<PathBuf> {
         }
         log.append_as_leader(&builder.finish().unwrap(), EPOCH, TimestampMs(1_000)).unwrap();
         if step % 20 == 19 {
-            let marker = TransactionMarker { committed: step % 40 == 39, coordinator_epoch: 0 };
-            let marker = marker.batch(ProducerId(1), ProducerEpoch(0), TimestampMs(1)).unwrap();
-            log.append(Append::Own(marker), EPOCH, TimestampMs(1_000)).unwrap();
+            log.append(marker(1, 0, step % 40 == 39), EPOCH, TimestampMs(1_000)).unwrap();
         }
     }
     compact(&mut log, &config, TimestampMs(5_000));

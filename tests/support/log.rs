@@ -8,9 +8,11 @@ use bytes::Bytes;
 use ottla::env::Env;
 use ottla::error::Result;
 use ottla::log::{
-    Health, Log, LogConfig, LogReader, OpenOptions, ReadRequest, ReadResult, RecoveryReport,
+    Append, AppendInfo, FirstBatch, Health, Log, LogConfig, LogReader, OpenOptions, ReadRequest,
+    ReadResult, RecoveryReport,
 };
-use ottla::record::{BatchBuilder, BatchOptions, Batches};
+use ottla::record::control::TransactionMarker;
+use ottla::record::{Batch, BatchBuilder, BatchOptions, Batches};
 use ottla::types::{
     LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs, TopicPartition, Uuid,
 };
@@ -40,6 +42,43 @@ pub(crate) fn idempotent(id: i64, epoch: i16, sequence: i32, values: &[&str]) ->
         ..BatchOptions::default()
     };
     batch_with(options, 1000, values)
+}
+
+/// A batch of a transaction.
+pub(crate) fn transactional(id: i64, epoch: i16, sequence: i32, values: &[&str]) -> Bytes {
+    let options = BatchOptions {
+        producer_id: ProducerId(id),
+        producer_epoch: ProducerEpoch(epoch),
+        base_sequence: Sequence(sequence),
+        transactional: true,
+        ..BatchOptions::default()
+    };
+    batch_with(options, 1000, values)
+}
+
+/// Appends a producer's batch, verified if it begins a transaction.
+pub(crate) fn append_verified(
+    log: &mut Log,
+    records: &Bytes,
+    now: TimestampMs,
+) -> Result<AppendInfo> {
+    let batch = Batch::parse(records)?;
+    let header = *batch.header();
+    let first = FirstBatch {
+        producer_id: header.producer_id,
+        producer_epoch: header.producer_epoch,
+        base_sequence: header.base_sequence,
+        supports_epoch_bump: false,
+    };
+    let guard = if header.is_transactional() { log.verifier().begin(&first, now)? } else { None };
+    log.append(Append::Produced { batch, guard }, EPOCH, now)
+}
+
+/// The end of a transaction.
+pub(crate) fn marker(id: i64, epoch: i16, committed: bool) -> Append {
+    let marker = TransactionMarker { committed, coordinator_epoch: 2 };
+    let batch = marker.batch(ProducerId(id), ProducerEpoch(epoch), TimestampMs(1000));
+    Append::Marker { batch: batch.expect("a small batch"), transaction_version: 1 }
 }
 
 pub(crate) fn options(config: LogConfig) -> OpenOptions {

@@ -169,6 +169,10 @@ cases! {
     UpdateFeatures: update_features::{UpdateFeaturesRequest, UpdateFeaturesResponse};
     UnregisterBroker: unregister_broker::{UnregisterBrokerRequest, UnregisterBrokerResponse};
     DescribeQuorum: describe_quorum::{DescribeQuorumRequest, DescribeQuorumResponse};
+    AlterPartition: alter_partition::{AlterPartitionRequest, AlterPartitionResponse};
+    BrokerRegistration: broker_registration::{BrokerRegistrationRequest, BrokerRegistrationResponse};
+    BrokerHeartbeat: broker_heartbeat::{BrokerHeartbeatRequest, BrokerHeartbeatResponse};
+    AllocateProducerIds: allocate_producer_ids::{AllocateProducerIdsRequest, AllocateProducerIdsResponse};
     DescribeCluster: describe_cluster::{DescribeClusterRequest, DescribeClusterResponse};
     DescribeProducers: describe_producers::{DescribeProducersRequest, DescribeProducersResponse};
     ListConfigResources: list_config_resources::{ListConfigResourcesRequest, ListConfigResourcesResponse};

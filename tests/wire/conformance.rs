@@ -8,7 +8,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use ottla::protocol::ApiKey;
-use ottla::protocol::schema::{Field, Kind, Structure, Versions};
+use ottla::protocol::schema::{Field, Kind, OWN_TAGS, Structure, Versions};
 use serde_json::Value;
 
 use crate::catalog;
@@ -135,13 +135,15 @@ fn compare(
     let empty = Vec::new();
     let theirs = theirs.as_array().unwrap_or(&empty);
     let names = |fields: Vec<String>| fields.join(", ");
-    let our_names = names(ours.fields.iter().map(|field| field.name.to_owned()).collect());
+    // What is ottla's own is no part of Kafka's message.
+    let fields: Vec<&Field> = ours.fields.iter().filter(|field| field.tag < OWN_TAGS).collect();
+    let our_names = names(fields.iter().map(|field| field.name.to_owned()).collect());
     let their_names = names(theirs.iter().map(|field| text(&field["name"])).collect());
     if our_names != their_names {
         differences.push(format!("{path}: fields {our_names}; Kafka: {their_names}"));
         return;
     }
-    for (field, definition) in ours.fields.iter().zip(theirs) {
+    for (field, definition) in fields.into_iter().zip(theirs) {
         let path = format!("{path}.{}", field.name);
         let kind = text(&definition["type"]);
         let tagged = versions(&definition["taggedVersions"]);

@@ -27,7 +27,10 @@ impl Ahead {
     }
 
     pub(super) fn note<K: Kind>(&mut self, effect: &Effect<RecordOf<K>, ReplyOf<K>>) {
-        let Effect::Append { records, .. } = effect else { return };
+        let (Effect::Append { records, .. } | Effect::AppendInTransaction { records, .. }) = effect
+        else {
+            return;
+        };
         self.subjects.extend(records.iter().filter_map(K::subject).map(Arc::clone));
     }
 

@@ -20,9 +20,12 @@
 //!   a failed append. A record that cannot be read or does not fit fails the load: nothing is passed over but types
 //!   that a newer version may have written.
 //!   Its records are appended in the epoch in which it was read, or not at all.
+//!   So is what was done in transactions: a replay reads transactional batches and the markers that end them.
 //! - `COORD-4` a group belongs to the partition given by Kafka's hash of its id.
 
 mod ahead;
+mod batch;
+mod fencing;
 mod groups;
 mod kind;
 mod replay;
@@ -31,13 +34,24 @@ mod shard;
 mod status;
 #[cfg(test)]
 mod tests;
+mod transactions;
+#[cfg(test)]
+mod transactions_tests;
 
 use crate::machine::group::GroupReply;
+use crate::machine::transaction::TransactionReply;
 
+pub(super) use self::fencing::Proof;
 pub(super) use self::groups::{OFFSETS_TOPIC, offsets_topic, partition_of};
 pub(super) use self::runtime::ShardParts;
+pub(super) use self::transactions::{MarkerSender, TRANSACTIONS_TOPIC, transactions_topic};
 
 /// The group coordinators of this broker.
 pub(super) type GroupCoordinators = runtime::Runtime<groups::Groups>;
 /// A request about groups that was passed to a shard; its answer comes later.
 pub(super) type PendingReply = runtime::PendingReply<GroupReply>;
+
+/// The transaction coordinators of this broker.
+pub(super) type TransactionCoordinators = runtime::Runtime<transactions::Transactions>;
+/// A request about transactions that was passed to a shard; its answer comes later.
+pub(super) type PendingTransaction = runtime::PendingReply<TransactionReply>;

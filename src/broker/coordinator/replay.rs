@@ -1,7 +1,7 @@
 //! Reading a shard's log back into its machine.
 //!
-//! Blocks; called on a thread that may block. Control batches and transactional batches are skipped:
-//! this version writes neither here.
+//! Blocks; called on a thread that may block. What a transaction wrote is applied as such, and the marker that ends it
+//! after it, in the order of the log.
 
 use bytes::Bytes;
 
@@ -10,6 +10,7 @@ use crate::broker::partition::{Isolation, Partition};
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::ReadRequest;
 use crate::machine::Replicated as _;
+use crate::record::control::read_control_batch;
 use crate::record::{Batch, Batches};
 
 /// How much is read at once.
@@ -57,9 +58,11 @@ fn apply_batch<K: Kind>(
     machine: &mut K::Machine,
     replayed: &mut Replayed,
 ) -> Result<()> {
-    if batch.header().is_control() || batch.header().is_transactional() {
-        return Ok(());
+    let header = batch.header();
+    if header.is_control() {
+        return apply_control::<K>(partition, batch, machine);
     }
+    let producer = header.is_transactional().then_some(header.producer_id);
     for record in &batch.records(BATCH_BYTES_MAX)? {
         let record = record?;
         let damaged = |what: String| {
@@ -72,10 +75,41 @@ fn apply_batch<K: Kind>(
         replayed.records += 1;
         match decoded.map_err(|error| damaged(error.chain()))? {
             None => replayed.unknown += 1,
-            Some(decoded) => machine.apply(&decoded).map_err(|misfit| {
-                damaged(format!("the record does not fit those before it: {misfit}"))
-            })?,
+            Some(decoded) => {
+                let record = match producer {
+                    Some(producer) => K::in_transaction(decoded, producer),
+                    None => decoded,
+                };
+                machine.apply(&record).map_err(|misfit| {
+                    damaged(format!("the record does not fit those before it: {misfit}"))
+                })?;
+            }
         }
     }
     Ok(())
+}
+
+/// Applies the end of a transaction; other control records are none of the machine's business.
+fn apply_control<K: Kind>(
+    partition: &Partition,
+    batch: &Batch,
+    machine: &mut K::Machine,
+) -> Result<()> {
+    let header = batch.header();
+    let damaged = |what: String| {
+        let place = format!("{} at offset {}", partition.name(), header.base_offset);
+        Error::kafka(ErrorCode::CorruptMessage, format!("{place}: {what}"))
+    };
+    // One whose marker was compacted away is empty.
+    if header.record_count == 0 {
+        return Ok(());
+    }
+    let (_, marker) = read_control_batch(batch).map_err(|error| damaged(error.chain()))?;
+    let Some(marker) = marker else { return Ok(()) };
+    let Some(record) = K::transaction_end(header.producer_id, marker.committed) else {
+        return Ok(());
+    };
+    machine.apply(&record).map_err(|misfit| {
+        damaged(format!("the end of a transaction does not fit what is before it: {misfit}"))
+    })
 }

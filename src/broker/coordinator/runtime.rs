@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::fencing::Proof;
 use super::kind::{Kind, ReplyOf, RequestOf};
 use super::shard::{Job, ShardTask};
 use super::status::{self, Shown, Status};
@@ -39,6 +40,7 @@ pub(in crate::broker) struct ShardParts {
 #[derive(Debug)]
 pub(in crate::broker) struct Runtime<K: Kind> {
     parts: ShardParts,
+    attendant: K::Attendant,
     world: watch::Sender<K::World>,
     shards: RwLock<BTreeMap<i32, Shard<K>>>,
 }
@@ -47,10 +49,80 @@ pub(in crate::broker) struct Runtime<K: Kind> {
 #[derive(Debug)]
 struct Shard<K: Kind> {
     key: PartitionKey,
+    handle: ShardHandle<K>,
+}
+
+/// The way to one shard: to its task, and to no later one of the same partition.
+#[derive(Debug)]
+pub(in crate::broker) struct ShardHandle<K: Kind> {
+    partition: i32,
     leader_epoch: LeaderEpoch,
     jobs: mpsc::Sender<Job<K>>,
     status: Shown,
     stop: CancellationToken,
+}
+
+impl<K: Kind> Clone for ShardHandle<K> {
+    fn clone(&self) -> Self {
+        Self {
+            partition: self.partition,
+            leader_epoch: self.leader_epoch,
+            jobs: self.jobs.clone(),
+            status: self.status.clone(),
+            stop: self.stop.clone(),
+        }
+    }
+}
+
+impl<K: Kind> ShardHandle<K> {
+    /// The partition of the topic.
+    pub(in crate::broker) const fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    /// The epoch in which this broker leads it.
+    pub(in crate::broker) const fn leader_epoch(&self) -> LeaderEpoch {
+        self.leader_epoch
+    }
+
+    /// Waits until the shard is stopped.
+    pub(in crate::broker) async fn stopped(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// Passes a request to the shard.
+    ///
+    /// # Errors
+    ///
+    /// As [`Runtime::send`].
+    pub(in crate::broker) async fn send(
+        &self,
+        request: RequestOf<K>,
+    ) -> Result<PendingReply<ReplyOf<K>>> {
+        self.send_with(request, Proof::Unneeded).await
+    }
+
+    /// The same, for a request that adds to a transaction.
+    async fn send_with(
+        &self,
+        request: RequestOf<K>,
+        proof: Proof,
+    ) -> Result<PendingReply<ReplyOf<K>>> {
+        ready(&self.status, (K::TOPIC, self.partition)).await?;
+        let (reply, receiver) = oneshot::channel();
+        let job = Job { request, proof, reply };
+        self.jobs.send(job).await.map_err(|_closed| stopped())?;
+        Ok(PendingReply { receiver })
+    }
+
+    /// Tells a shard that serves; what it answers, nobody needs to know. Others are told nothing.
+    pub(in crate::broker) async fn tell(&self, request: RequestOf<K>) {
+        if self.status.is_active() {
+            let (reply, _) = oneshot::channel();
+            // It may have been stopped.
+            drop(self.jobs.send(Job { request, proof: Proof::Unneeded, reply }).await);
+        }
+    }
 }
 
 /// A request that was passed to a shard; its answer comes later.
@@ -76,8 +148,8 @@ pub(super) fn stopped() -> Error {
 }
 
 impl<K: Kind> Runtime<K> {
-    pub(in crate::broker) fn new(parts: ShardParts) -> Self {
-        Self { parts, world: watch::Sender::default(), shards: RwLock::default() }
+    pub(in crate::broker) fn new(parts: ShardParts, attendant: K::Attendant) -> Self {
+        Self { parts, attendant, world: watch::Sender::default(), shards: RwLock::default() }
     }
 
     /// The partitions that this broker coordinates.
@@ -96,19 +168,29 @@ impl<K: Kind> Runtime<K> {
         partition: i32,
         request: RequestOf<K>,
     ) -> Result<PendingReply<ReplyOf<K>>> {
-        let way = {
+        self.send_with(partition, request, Proof::Unneeded).await
+    }
+
+    /// The same, for a request that adds to a transaction, with what shows that it may.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::send`].
+    pub(in crate::broker) async fn send_with(
+        &self,
+        partition: i32,
+        request: RequestOf<K>,
+        proof: Proof,
+    ) -> Result<PendingReply<ReplyOf<K>>> {
+        let handle = {
             let shards = self.shards.read().unwrap_or_else(PoisonError::into_inner);
-            shards.get(&partition).map(|shard| (shard.jobs.clone(), shard.status.clone()))
+            shards.get(&partition).map(|shard| shard.handle.clone())
         };
-        let Some((jobs, status)) = way else {
+        let Some(handle) = handle else {
             let context = format!("this broker does not lead {}-{partition}", K::TOPIC);
             return Err(Error::kafka(ErrorCode::NotCoordinator, context));
         };
-        ready(&status, (K::TOPIC, partition)).await?;
-        let (reply, receiver) = oneshot::channel();
-        let job = Job { request, reply };
-        jobs.send(job).await.map_err(|_closed| stopped())?;
-        Ok(PendingReply { receiver })
+        handle.send_with(request, proof).await
     }
 
     /// Applies a change: tells all shards what they must know of it and, when it is about the partitions of their
@@ -139,24 +221,30 @@ impl<K: Kind> Runtime<K> {
         let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
         shards.retain(|index, shard| {
             let stays = led.get(index).is_some_and(|partition| {
-                partition.key() == shard.key && partition.leader_epoch() == shard.leader_epoch
+                partition.key() == shard.key
+                    && partition.leader_epoch() == shard.handle.leader_epoch
             });
             if !stays {
-                shard.stop.cancel();
+                shard.handle.stop.cancel();
             }
             stays
         });
         for (index, partition) in led {
-            shards.entry(index).or_insert_with(|| self.start(partition));
+            shards.entry(index).or_insert_with(|| self.start(index, partition));
         }
     }
 
-    fn start(&self, partition: Arc<Partition>) -> Shard<K> {
+    fn start(&self, index: i32, partition: Arc<Partition>) -> Shard<K> {
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
         let (setter, status) = status::loading();
         let stop = self.parts.stop.child_token();
         let leader_epoch = partition.leader_epoch();
-        let shard = Shard { key: partition.key(), leader_epoch, jobs, status, stop: stop.clone() };
+        let key = partition.key();
+        let handle =
+            ShardHandle { partition: index, leader_epoch, jobs, status, stop: stop.clone() };
+        if let Some(attending) = K::attend(&self.attendant, handle.clone()) {
+            self.parts.tasks.spawn(attending);
+        }
         let task = ShardTask::<K>::new(
             (partition, leader_epoch),
             (self.parts.env.clone(), Arc::clone(&self.parts.log_threads)),
@@ -164,7 +252,7 @@ impl<K: Kind> Runtime<K> {
             (self.world.subscribe(), setter, stop),
         );
         self.parts.tasks.spawn(task.run());
-        shard
+        Shard { key, handle }
     }
 }
 

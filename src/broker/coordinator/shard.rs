@@ -1,8 +1,9 @@
 //! The task of one state partition.
 //!
 //! It takes what is in its queue, steps the machine through it, appends all records as one batch and
-//! answers once that is committed; while one append is in progress, requests collect for the next. It
-//! steps the machine only in between, so the state is never ahead by more than one append; but for reports about
+//! answers once that is committed; while one append is in progress, requests collect for the next. What belongs to
+//! transactions are batches of their own, which do not wait for each other. It
+//! steps the machine only in between, so the state is never ahead by more than that; but for reports about
 //! subjects which that append says nothing about (see [`ahead`](super::ahead)): a disk that stands still must not cost
 //! members of groups their sessions.
 //!
@@ -11,7 +12,7 @@
 //!    └──── cannot be read ──► Failed ──after a while──► Loading …
 //! ```
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,25 +20,26 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::ahead::Ahead;
-use super::kind::{KeyAndValue, Kind, NewsOf, RecordOf, ReplyOf, RequestOf};
+use super::batch::{Batch, Replies};
+use super::fencing::{self, Proof};
+use super::kind::{Kind, NewsOf, RecordOf, ReplyOf, RequestOf};
 use super::replay;
 use super::runtime::stopped;
 use super::status::{Setter, Status};
 use crate::broker::log_threads::LogThreads;
-use crate::broker::partition::{AppendAnswer, Appended, Partition};
+use crate::broker::partition::{Appended, Partition};
 use crate::env::Env;
 #[cfg(feature = "sim")]
 use crate::env::sim::{Mutation, is_planted};
 use crate::error::{Error, ErrorCode, Result};
+use crate::log::{Append, Guard};
 use crate::machine::Machine as _;
-use crate::machine::coordinator::{Coordinator as _, Effect, Event, RequestId};
-use crate::record::{BatchBuilder, BatchOptions};
+use crate::machine::coordinator::{Coordinator as _, Effect, Event, RequestId, TransactionEnd};
+use crate::record::control::TransactionMarker;
 use crate::types::{LeaderEpoch, TimestampMs};
 
 /// The most requests that share an append.
 const BATCH_MAX: usize = 512;
-/// What a batch contains besides its records, with a margin.
-const BATCH_OVERHEAD: usize = 512;
 /// How long to wait before reading a shard is retried.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
@@ -50,7 +52,18 @@ const CLOCK_SET_MS_MIN: i64 = 1000;
 #[derive(Debug)]
 pub(super) struct Job<K: Kind> {
     pub(super) request: RequestOf<K>,
+    /// What shows that it may add to a transaction.
+    pub(super) proof: Proof,
     pub(super) reply: oneshot::Sender<Result<ReplyOf<K>>>,
+}
+
+/// An append that was handed over, and the answers that follow it.
+struct InFlight<K: Kind> {
+    /// None for answers that follow what is before them alone.
+    appended: Option<Appended>,
+    /// Whether records of later appends may presume those of this one.
+    is_presumed: bool,
+    replies: Replies<K>,
 }
 
 /// Everything that the task owns.
@@ -70,8 +83,12 @@ pub(super) struct ShardTask<K: Kind> {
     /// The wall clock and the monotonic clock when the machine was last stepped.
     clocks: (TimestampMs, Duration),
     waiting: BTreeMap<RequestId, oneshot::Sender<Result<ReplyOf<K>>>>,
+    /// Of the verifications of transactions that requests begin here, until their records are handed over.
+    guards: BTreeMap<RequestId, Guard>,
     next_request: u64,
     effects: Vec<Effect<RecordOf<K>, ReplyOf<K>>>,
+    /// Appends that are not known to be committed, oldest first.
+    in_flight: VecDeque<InFlight<K>>,
     /// What came while an append was in progress, and waits for its end.
     kept: VecDeque<Job<K>>,
     ahead: Ahead,
@@ -100,8 +117,10 @@ impl<K: Kind> ShardTask<K> {
             machine,
             clocks,
             waiting: BTreeMap::new(),
+            guards: BTreeMap::new(),
             next_request: 0,
             effects: Vec::new(),
+            in_flight: VecDeque::new(),
             kept: VecDeque::new(),
             ahead: Ahead::default(),
         }
@@ -141,14 +160,18 @@ impl<K: Kind> ShardTask<K> {
         }
     }
 
-    /// Steps the machine through a request and those queued behind it.
+    /// Steps the machine through a request and those queued behind it, of each producer one at most.
     fn take(&mut self, first: Job<K>) {
-        self.request(first);
-        for _ in 1..BATCH_MAX {
-            match self.try_next_job() {
-                Some(job) => self.request(job),
-                None => break,
+        let mut producers = BTreeSet::new();
+        let mut next = Some(first);
+        for _ in 0..BATCH_MAX {
+            let Some(job) = next.take().or_else(|| self.try_next_job()) else { break };
+            let producer = K::of_transaction(&job.request).map(|what| what.producer_id());
+            if producer.is_some_and(|producer| !producers.insert(producer)) {
+                self.kept.push_front(job);
+                break;
             }
+            self.request(job);
         }
     }
 
@@ -156,10 +179,20 @@ impl<K: Kind> ShardTask<K> {
         self.kept.pop_front().or_else(|| self.queue.try_recv().ok())
     }
 
-    fn request(&mut self, Job { request, reply }: Job<K>) {
+    fn request(&mut self, Job { request, proof, reply }: Job<K>) {
+        if let Some(what) = K::of_transaction(&request)
+            && let Err(refusal) = fencing::check(&self.partition, &what, proof)
+        {
+            // The requester may be gone.
+            drop(reply.send(Err(refusal)));
+            return;
+        }
         let id = RequestId(self.next_request);
         self.next_request += 1;
         self.waiting.insert(id, reply);
+        if let Proof::Confirmed(guard) = proof {
+            self.guards.insert(id, guard);
+        }
         self.step(Event::Request { id, request });
     }
 
@@ -203,23 +236,41 @@ impl<K: Kind> ShardTask<K> {
                     let encoded = records.iter().map(K::encode).collect::<Result<Vec<_>>>()?;
                     if !batch.has_room(&encoded, bytes_max) {
                         let full = std::mem::replace(&mut batch, Batch::new(self.env.clock.now()));
-                        self.commit(full).await?;
+                        self.hand_over(full).await?;
                     }
                     batch.push(&encoded)?;
                     batch.replies.extend(reply);
+                }
+                Effect::AppendInTransaction { producer, records, reply } => {
+                    let now = self.env.clock.now();
+                    self.hand_over(std::mem::replace(&mut batch, Batch::new(now))).await?;
+                    let guard = self.guards.remove(&reply.0);
+                    let mut part = Batch::<K>::in_transaction(producer, now);
+                    part.push(&records.iter().map(K::encode).collect::<Result<Vec<_>>>()?)?;
+                    let append = part.records()?.0.map(|records| Append::Own { records, guard });
+                    self.append(append, false, vec![reply]).await?;
+                }
+                Effect::EndTransaction { end, reply } => {
+                    let now = self.env.clock.now();
+                    self.hand_over(std::mem::replace(&mut batch, Batch::new(now))).await?;
+                    self.append(Some(marker(&end, now)?), false, vec![reply]).await?;
                 }
                 // Checked above.
                 Effect::Undo(_) => {}
             }
         }
-        self.commit(batch).await
+        self.hand_over(batch).await?;
+        self.settle().await
     }
 
     /// Before anything is appended: whether a replay will accept what the machine decided.
     fn check_decisions(&self) -> Result<()> {
         let undone = self.effects.iter().find_map(|effect| match effect {
             Effect::Undo(misfit) => Some(misfit),
-            Effect::Append { .. } | Effect::Reply { .. } => None,
+            Effect::Append { .. }
+            | Effect::AppendInTransaction { .. }
+            | Effect::EndTransaction { .. }
+            | Effect::Reply { .. } => None,
         });
         match undone {
             None => Ok(()),
@@ -231,23 +282,46 @@ impl<K: Kind> ShardTask<K> {
         }
     }
 
-    /// Appends a batch, waits until it is committed, and gives the answers that depend on it.
-    async fn commit(&mut self, batch: Batch<K>) -> Result<()> {
-        let Batch { builder, replies, .. } = batch;
+    /// Hands a batch that is part of no transaction to the log.
+    async fn hand_over(&mut self, batch: Batch<K>) -> Result<()> {
+        let (records, replies) = batch.records()?;
+        self.append(records.map(Append::own), true, replies).await
+    }
+
+    /// Hands records to the log; the answers follow when they, and all that was handed over before, are committed. A
+    /// replay of records without those that they presume would fail, so that those wait until the others are
+    /// committed. What belongs to transactions fits whatever is before it.
+    async fn append(
+        &mut self,
+        append: Option<Append>,
+        is_presumed: bool,
+        replies: Replies<K>,
+    ) -> Result<()> {
         #[cfg(feature = "sim")]
-        let builder = if is_planted(Mutation::ForgetsOffsets) {
-            Batch::<K>::new(self.env.clock.now()).builder
-        } else {
-            builder
+        let append = append.filter(|_| !is_planted(Mutation::ForgetsOffsets));
+        let Some(append) = append else {
+            if !replies.is_empty() {
+                self.in_flight.push_back(InFlight { appended: None, is_presumed: false, replies });
+            }
+            return Ok(());
         };
-        if !builder.is_empty() {
-            let records = builder.finish()?;
-            let appended =
-                self.log_threads.append_own(&self.partition, self.epoch, records).await?;
-            self.appended(appended).await?;
+        if is_presumed && self.in_flight.iter().any(|before| before.is_presumed) {
+            self.settle().await?;
         }
-        for (request, reply) in replies {
-            self.answer(request, reply);
+        let appended = self.log_threads.append_own(&self.partition, self.epoch, append).await?;
+        self.in_flight.push_back(InFlight { appended: Some(appended), is_presumed, replies });
+        Ok(())
+    }
+
+    /// Waits until all that was handed over is committed, and gives the answers.
+    async fn settle(&mut self) -> Result<()> {
+        while let Some(InFlight { appended, replies, .. }) = self.in_flight.pop_front() {
+            if let Some(appended) = appended {
+                self.appended(appended).await?;
+            }
+            for (request, reply) in replies {
+                self.answer(request, reply);
+            }
         }
         Ok(())
     }
@@ -260,10 +334,7 @@ impl<K: Kind> ShardTask<K> {
     }
 
     /// Waits until an append is committed. Meanwhile reports are answered, and other requests kept.
-    async fn appended(
-        &mut self,
-        mut appended: oneshot::Receiver<Result<AppendAnswer>>,
-    ) -> Result<()> {
+    async fn appended(&mut self, mut appended: Appended) -> Result<()> {
         let mut open = true;
         loop {
             tokio::select! {
@@ -321,6 +392,7 @@ impl<K: Kind> ShardTask<K> {
     }
 
     fn fail_waiting(&mut self, code: ErrorCode, text: &str) {
+        self.guards.clear();
         for waiter in std::mem::take(&mut self.waiting).into_values() {
             drop(waiter.send(Err(Error::kafka(code, text))));
         }
@@ -364,6 +436,9 @@ impl<K: Kind> ShardTask<K> {
     }
 
     async fn try_load(&mut self) -> Result<()> {
+        // What was handed over before an append that failed may still come to the log.
+        self.in_flight.clear();
+        self.log_threads.run_on(&self.partition, |_| Ok(())).await?;
         self.told = self.world.borrow_and_update().clone();
         let mut machine = K::machine(self.env.random.u64());
         let (partition, now) = (Arc::clone(&self.partition), self.env.clock.now());
@@ -431,9 +506,10 @@ impl<K: Kind> ShardTask<K> {
         if self.status.is(&Status::Active) {
             while let Some(job) = next_job(&mut self.kept, &mut self.queue).await {
                 self.take(job);
-            }
-            if let Err(error) = self.carry_out().await {
-                self.fail_waiting(to_client(error.code()), &error.chain());
+                if let Err(error) = self.carry_out().await {
+                    self.fail_waiting(to_client(error.code()), &error.chain());
+                    break;
+                }
             }
         }
         while let Some(job) = next_job(&mut self.kept, &mut self.queue).await {
@@ -451,37 +527,13 @@ fn set_by_ms(before: (TimestampMs, Duration), now: (TimestampMs, Duration)) -> i
     now.0.0.saturating_sub(before.0.0).saturating_sub(steady_ms)
 }
 
-/// Records that go to the log together, and the answers that follow them.
-struct Batch<K: Kind> {
-    builder: BatchBuilder,
-    now: TimestampMs,
-    replies: Vec<(RequestId, ReplyOf<K>)>,
+/// The batch that ends a transaction.
+fn marker(end: &TransactionEnd, now: TimestampMs) -> Result<Append> {
+    let TransactionEnd { producer, committed, coordinator_epoch, transaction_version } = *end;
+    let marker = TransactionMarker { committed, coordinator_epoch };
+    let batch = marker.batch(producer.id, producer.epoch, now)?;
+    Ok(Append::Marker { batch, transaction_version })
 }
-
-impl<K: Kind> Batch<K> {
-    fn new(now: TimestampMs) -> Self {
-        Self { builder: BatchBuilder::new(BatchOptions::default()), now, replies: Vec::new() }
-    }
-
-    /// Whether these records fit after those already in the batch.
-    fn has_room(&self, encoded: &[KeyAndValue], bytes_max: usize) -> bool {
-        let size = |(key, value): &KeyAndValue| {
-            key.len() + value.as_ref().map_or(0, bytes::Bytes::len) + RECORD_OVERHEAD
-        };
-        let more: usize = encoded.iter().map(size).sum();
-        self.builder.is_empty() || self.builder.size_bytes() + more + BATCH_OVERHEAD <= bytes_max
-    }
-
-    fn push(&mut self, encoded: &[KeyAndValue]) -> Result<()> {
-        for (key, value) in encoded {
-            self.builder.append(self.now, Some(key), value.as_deref(), &[])?;
-        }
-        Ok(())
-    }
-}
-
-/// The most bytes that a record takes besides key and value.
-const RECORD_OVERHEAD: usize = 40;
 
 /// The code that tells a client of a failed append what to do: retry, or look up the coordinator
 /// again.

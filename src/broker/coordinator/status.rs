@@ -48,6 +48,11 @@ impl Drop for Setter {
 }
 
 impl Shown {
+    /// Whether the shard serves requests.
+    pub(super) fn is_active(&self) -> bool {
+        self.0.get() == Status::Active
+    }
+
     /// The state as soon as the shard is not loading.
     pub(super) async fn loaded(&self) -> Status {
         self.0.wait_for(|status| *status != Status::Loading).await

@@ -20,7 +20,7 @@ use crate::env::Env;
 #[cfg(feature = "sim")]
 use crate::env::sim::StallingDisk;
 use crate::error::{Error, ErrorCode, Result};
-use crate::log::LogDirectory;
+use crate::log::{Append, LogDirectory};
 use crate::machine::coordinator::{Coordinator, Effect, Event, Misfit, RequestId};
 use crate::machine::fetch_session::{FetchInterest, FollowerView};
 use crate::machine::metadata::{MetadataDelta, MetadataImage, MetadataRecord, PartitionImage};
@@ -167,6 +167,7 @@ impl Kind for Counters {
 
     type Machine = Counter;
     type World = BTreeSet<Arc<str>>;
+    type Attendant = ();
 
     fn machine(_seed: u64) -> Counter {
         Counter::default()
@@ -220,15 +221,15 @@ impl Kind for Counters {
 }
 
 /// A partition with its runtime.
-struct Rig {
-    runtime: Arc<Runtime<Counters>>,
-    partition: Arc<Partition>,
+pub(super) struct Rig<K: Kind> {
+    pub(super) runtime: Arc<Runtime<K>>,
+    pub(super) partition: Arc<Partition>,
     log_threads: Arc<LogThreads>,
     _directory: tempfile::TempDir,
 }
 
-impl Rig {
-    fn new(env: &Env) -> Self {
+impl<K: Kind<Attendant = ()>> Rig<K> {
+    pub(super) fn new(env: &Env) -> Self {
         Self::with_replicas(env, &[ME])
     }
 
@@ -239,7 +240,7 @@ impl Rig {
         let storage = Storage::new(env, Arc::new(opened));
         let broker = BrokerConfig::default();
         let config = Arc::new(TopicConfig::resolve(&ConfigMap::new(), &broker).unwrap());
-        let name = TopicPartition::new(Counters::TOPIC, 0);
+        let name = TopicPartition::new(K::TOPIC, 0);
         let topic_id = Uuid([7; 16]);
         let log = storage.open_log(&name, topic_id, log_config(&config, &broker)).unwrap();
         let around = Surroundings {
@@ -266,29 +267,36 @@ impl Rig {
             Assignment { state: &image, config, brokers: &brokers, lag_time_max: now, now };
         let partition = Partition::new((topic_id, 0), log, &assignment, &around).unwrap();
         let log_threads = Arc::new(LogThreads::start(env).unwrap());
-        let runtime = Arc::new(Runtime::new(ShardParts {
+        let parts = ShardParts {
             env: env.clone(),
             log_threads: Arc::clone(&log_threads),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
-        }));
+        };
+        let runtime = Arc::new(Runtime::new(parts, ()));
         Self { runtime, partition, log_threads, _directory: directory }
     }
 
-    fn started() -> Self {
-        let rig = Self::new(&Env::real());
-        rig.lead();
-        rig
-    }
-
-    fn lead(&self) {
+    pub(super) fn lead(&self) {
         self.runtime.lead(BTreeMap::from([(0, Arc::clone(&self.partition))]));
     }
 
     /// Another shard takes over: all that it knows is in the log.
-    fn restart(&self) {
+    pub(super) fn restart(&self) {
         self.runtime.lead(BTreeMap::new());
         self.lead();
+    }
+
+    pub(super) fn log_end(&self) -> Offset {
+        self.partition.reader().log_end_offset()
+    }
+}
+
+impl Rig<Counters> {
+    fn started() -> Self {
+        let rig = Self::new(&Env::real());
+        rig.lead();
+        rig
     }
 
     async fn ask(&self, request: Ask) -> Result<i64> {
@@ -314,7 +322,7 @@ impl Rig {
         batch.append(TimestampMs(1), Some(key), Some(value), &[]).unwrap();
         let records = batch.finish().unwrap();
         let epoch = self.partition.leader_epoch();
-        self.log_threads.append_own(&self.partition, epoch, records).await.unwrap()
+        self.log_threads.append_own(&self.partition, epoch, Append::own(records)).await.unwrap()
     }
 
     /// A follower has everything.
@@ -330,10 +338,6 @@ impl Rig {
         let room = Room { max_bytes: 1 << 20, at_least_one: true };
         let now = Some(std::time::Duration::ZERO);
         self.partition.fetch_for_follower(follower, &interest, room, now).unwrap();
-    }
-
-    fn log_end(&self) -> Offset {
-        self.partition.reader().log_end_offset()
     }
 }
 
@@ -351,7 +355,7 @@ async fn what_was_answered_is_in_the_log() {
 #[tokio::test]
 async fn nothing_is_answered_before_what_was_read_is_committed() {
     let other = NodeId(2);
-    let rig = Rig::with_replicas(&Env::real(), &[ME, other]);
+    let rig: Rig<Counters> = Rig::with_replicas(&Env::real(), &[ME, other]);
     let appended = rig.append("a", "0 2").await;
     // A log thread may have it to do yet.
     while rig.log_end() == Offset::ZERO {
@@ -376,7 +380,7 @@ async fn a_deadline_that_passes_is_written_and_answered() {
 
 #[tokio::test]
 async fn a_record_that_does_not_fit_is_not_passed_over() {
-    let rig = Rig::new(&Env::real());
+    let rig: Rig<Counters> = Rig::new(&Env::real());
     rig.plant("a", "0 2").await;
     rig.plant("a", "3 4").await;
     rig.plant("a", "2 5").await;
@@ -391,7 +395,7 @@ async fn a_record_that_does_not_fit_is_not_passed_over() {
 
 #[tokio::test]
 async fn a_record_that_cannot_be_read_is_not_passed_over() {
-    let rig = Rig::new(&Env::real());
+    let rig: Rig<Counters> = Rig::new(&Env::real());
     rig.plant("a", "0 2").await;
     rig.plant("a", "nonsense").await;
     rig.lead();
@@ -421,7 +425,7 @@ async fn a_decision_that_contradicts_the_state_never_reaches_the_log() {
 #[tokio::test]
 async fn a_report_overtakes_an_append_that_says_nothing_about_it() {
     let disk = Arc::new(StallingDisk::over(Env::real().disk));
-    let rig = Rig::new(&Env { disk: Arc::clone(&disk) as _, ..Env::real() });
+    let rig: Rig<Counters> = Rig::new(&Env { disk: Arc::clone(&disk) as _, ..Env::real() });
     rig.lead();
     assert_eq!(rig.add("b", 7).await.unwrap(), 7);
     disk.stall(true);

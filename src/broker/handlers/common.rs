@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::broker::listener::Reached;
 use crate::broker::state::BrokerState;
-use crate::error::{Error, Result};
-use crate::machine::controller::Refusal;
+use crate::error::{Error, ErrorCode, Result};
+use crate::machine::controller::{CreateTopics, NewTopic, Refusal};
 use crate::machine::metadata::MetadataImage;
 use crate::protocol::Str;
 use crate::types::NodeId;
@@ -35,6 +35,40 @@ pub(super) fn refusal(result: Result<(), Refusal>) -> (i16, Option<Str>) {
     match result {
         Ok(()) => (0, None),
         Err(refusal) => (refusal.code.to_i16(), Some(refusal.message.into())),
+    }
+}
+
+/// How long the creation of an internal topic may take.
+const CREATE_TIMEOUT_MS: i32 = 5000;
+
+/// How many partitions an internal topic has, which coordinators keep their state in; it is created when it does not exist.
+///
+/// # Errors
+///
+/// `COORDINATOR_NOT_AVAILABLE` when it could not be created.
+pub(super) async fn partitions_of_state(
+    state: &BrokerState,
+    name: &str,
+    topic: impl FnOnce() -> NewTopic,
+) -> Result<i32> {
+    if let Some(topic) = state.image().topic(name) {
+        return Ok(topic.partition_count());
+    }
+    let command = CreateTopics { topics: vec![topic()], validate_only: false };
+    let unavailable = |why: &str| {
+        let context = format!("{name} could not be created: {why}");
+        Error::kafka(ErrorCode::CoordinatorNotAvailable, context)
+    };
+    let submitted = state.submit(command, CREATE_TIMEOUT_MS).await;
+    let created = submitted.map_err(|error| unavailable(&error.chain()))?;
+    if let Some(Err(refusal)) = created.into_iter().next()
+        && refusal.code != ErrorCode::TopicAlreadyExists
+    {
+        return Err(unavailable(&refusal.message));
+    }
+    match state.image().topic(name) {
+        Some(topic) => Ok(topic.partition_count()),
+        None => Err(unavailable("it does not exist after its creation")),
     }
 }
 

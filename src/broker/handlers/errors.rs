@@ -33,12 +33,22 @@ use crate::protocol::messages::{
     vote::VoteResponse,
 };
 use crate::protocol::messages::{
+    allocate_producer_ids::AllocateProducerIdsResponse, alter_partition::AlterPartitionResponse,
+    broker_heartbeat::BrokerHeartbeatResponse, broker_registration::BrokerRegistrationResponse,
+    own::Outcome,
+};
+use crate::protocol::messages::{
     alter_configs, alter_partition_reassignments, alter_replica_log_dirs, create_acls,
     create_partitions, create_topics, delete_acls, delete_records, delete_topics, describe_configs,
     describe_producers, describe_topic_partitions, elect_leaders, find_coordinator,
     incremental_alter_configs, list_offsets, metadata, offset_for_leader_epoch, produce,
 };
 use crate::protocol::{Request, Response, Str};
+
+/// The part of a response that is ottla's own.
+fn own(message: Option<Str>) -> Outcome {
+    Outcome { message, ..Outcome::default() }
+}
 
 /// The answer to `request` that reports `error`.
 #[allow(clippy::too_many_lines, reason = "one arm for each API")]
@@ -93,6 +103,20 @@ pub(in crate::broker) fn response(request: &Request, version: i16, error: &Error
             UpdateRaftVoterResponse { error_code, ..Default::default() }.into()
         }
         Request::Envelope(_) => EnvelopeResponse { error_code, ..Default::default() }.into(),
+        Request::AlterPartition(_) => {
+            AlterPartitionResponse { error_code, ottla: own(message), ..Default::default() }.into()
+        }
+        Request::BrokerRegistration(_) => {
+            BrokerRegistrationResponse { error_code, ottla: own(message), ..Default::default() }
+                .into()
+        }
+        Request::BrokerHeartbeat(_) => {
+            BrokerHeartbeatResponse { error_code, ottla: own(message), ..Default::default() }.into()
+        }
+        Request::AllocateProducerIds(_) => {
+            AllocateProducerIdsResponse { error_code, ottla: own(message), ..Default::default() }
+                .into()
+        }
         Request::DescribeAcls(_) => {
             DescribeAclsResponse { error_code, error_message: message, ..Default::default() }.into()
         }

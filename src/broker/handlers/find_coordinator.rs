@@ -1,15 +1,13 @@
 //! FindCoordinator: v0-v6.
 //!
-//! Behaviour: the broker that leads the partition of `__consumer_offsets` that a group belongs to. The
-//! topic is created when it does not exist. There are no transactions yet: a transactional producer is
-//! refused with a fatal error, so that it fails at once instead of waiting for its timeout. Versions:
-//! v1 key type and message; v4 many keys at once (KIP-699). Errors: COORDINATOR_NOT_AVAILABLE when the
-//! topic cannot be created or its partition has no leader; UNSUPPORTED_VERSION for transactions;
-//! INVALID_REQUEST for share groups, which ottla does not have, and for an unknown key type.
+//! Behaviour: the broker that leads the partition of `__consumer_offsets` that a group belongs to, or that of
+//! `__transaction_state` that a transactional id belongs to. The topic is created when it does not exist. Versions: v1 key
+//! type and message; v4 many keys at once (KIP-699). Errors: COORDINATOR_NOT_AVAILABLE when the topic cannot be created or
+//! its partition has no leader; INVALID_REQUEST for share groups, which ottla does not have, and for an unknown key type.
 
 use super::topics::{TopicKey, Topics};
-use super::{common, groups};
-use crate::broker::coordinator::{OFFSETS_TOPIC, partition_of};
+use super::{common, groups, transactions};
+use crate::broker::coordinator::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC, partition_of};
 use crate::broker::dispatch::Call;
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::Str;
@@ -29,10 +27,10 @@ pub(in crate::broker) async fn handle(
         ..4 => std::slice::from_ref(&request.key),
         _ => request.coordinator_keys.as_slice(),
     };
-    let count = partition_count(call, request.key_type).await;
+    let count = topic_of(call, request.key_type).await;
     let find = |key: &Str| {
         let found = match &count {
-            Ok(count) => leader(call, partition_of(key, *count)),
+            Ok((topic, count)) => leader(call, topic, partition_of(key, *count)),
             Err(error) => Err(Error::kafka(error.code(), error.chain())),
         };
         found.map_or_else(
@@ -59,26 +57,25 @@ pub(in crate::broker) async fn handle(
     }
 }
 
-async fn partition_count(call: &Call<'_>, key_type: i8) -> Result<i32> {
-    let refuse = |code, context: &str| Err(Error::kafka(code, context));
+/// The topic of a kind of coordinator, and how many partitions it has.
+async fn topic_of(call: &Call<'_>, key_type: i8) -> Result<(&'static str, i32)> {
+    let refuse = |context: &str| Err(Error::kafka(ErrorCode::InvalidRequest, context));
     match key_type {
-        GROUP => groups::partition_count(call).await,
-        TRANSACTION => {
-            refuse(ErrorCode::UnsupportedVersion, "this broker does not support transactions yet")
-        }
-        SHARE => refuse(ErrorCode::InvalidRequest, "this broker does not support share groups"),
-        _ => refuse(ErrorCode::InvalidRequest, "unknown key type"),
+        GROUP => Ok((OFFSETS_TOPIC, groups::partition_count(call).await?)),
+        TRANSACTION => Ok((TRANSACTIONS_TOPIC, transactions::partition_count(call).await?)),
+        SHARE => refuse("this broker does not support share groups"),
+        _ => refuse("unknown key type"),
     }
 }
 
-/// The broker that leads a partition of the offsets topic, and is alive.
-fn leader(call: &Call<'_>, partition: i32) -> Result<Coordinator> {
+/// The broker that leads a partition of the topic, and is alive.
+fn leader(call: &Call<'_>, topic_name: &str, partition: i32) -> Result<Coordinator> {
     let topics = Topics::of(call);
-    let topic = topics.find(TopicKey::Name(OFFSETS_TOPIC))?;
+    let topic = topics.find(TopicKey::Name(topic_name))?;
     let leader = topic.partition(partition).map(|partition| partition.leader);
     let nodes = common::brokers(call.state, call.context.reached());
     let node = nodes.into_iter().find(|node| Some(node.id) == leader).ok_or_else(|| {
-        let context = format!("{OFFSETS_TOPIC}-{partition} has no leader");
+        let context = format!("{topic_name}-{partition} has no leader");
         Error::kafka(ErrorCode::CoordinatorNotAvailable, context)
     })?;
     Ok(Coordinator {

@@ -4,18 +4,15 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::common;
 use crate::broker::coordinator::{OFFSETS_TOPIC, PendingReply, offsets_topic, partition_of};
 use crate::broker::dispatch::{Answer, Call};
 use crate::error::{Error, ErrorCode, Result};
-use crate::machine::controller::CreateTopics;
 use crate::machine::group::{GroupError, GroupReply, GroupRequest};
 use crate::protocol::{Response, Str};
 
 /// Every operation that exists on a group: READ, DELETE, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS.
 pub(super) const GROUP_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
-
-/// How long the creation of the offsets topic may take.
-const CREATE_TIMEOUT_MS: i32 = 5000;
 
 pub(super) fn names(list: &[Str]) -> Vec<Arc<str>> {
     list.iter().map(Arc::from).collect()
@@ -36,26 +33,8 @@ pub(super) fn code(error: Option<&GroupError>) -> i16 {
 ///
 /// `COORDINATOR_NOT_AVAILABLE` when it could not be created.
 pub(super) async fn partition_count(call: &Call<'_>) -> Result<i32> {
-    if let Some(topic) = call.state.image().topic(OFFSETS_TOPIC) {
-        return Ok(i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX));
-    }
-    let topics = vec![offsets_topic(&call.state.config())];
-    let command = CreateTopics { topics, validate_only: false };
-    let unavailable = |why: &str| {
-        let context = format!("{OFFSETS_TOPIC} could not be created: {why}");
-        Error::kafka(ErrorCode::CoordinatorNotAvailable, context)
-    };
-    let submitted = call.state.submit(command, CREATE_TIMEOUT_MS).await;
-    let created = submitted.map_err(|error| unavailable(&error.chain()))?;
-    if let Some(Err(refusal)) = created.into_iter().next()
-        && refusal.code != ErrorCode::TopicAlreadyExists
-    {
-        return Err(unavailable(&refusal.message));
-    }
-    match call.state.image().topic(OFFSETS_TOPIC) {
-        Some(topic) => Ok(i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX)),
-        None => Err(unavailable("it does not exist after its creation")),
-    }
+    let topic = || offsets_topic(&call.state.config());
+    common::partitions_of_state(call.state, OFFSETS_TOPIC, topic).await
 }
 
 /// Passes a request to the coordinator of a group.

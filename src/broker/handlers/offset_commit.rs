@@ -49,6 +49,7 @@ pub(in crate::broker) async fn handle(
         instance_id: groups::optional(request.group_instance_id.as_ref()),
         retention_ms: (request.retention_time_ms >= 0).then_some(request.retention_time_ms),
         knows_member_epochs: version >= 9,
+        transaction: None,
         topics,
     };
     let request_of_group = GroupRequest::CommitOffsets(commit);

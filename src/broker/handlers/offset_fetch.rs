@@ -2,10 +2,10 @@
 //!
 //! Behaviour: the committed offsets of groups: for the partitions listed, or for all that have one.
 //! A partition without a committed offset has -1 and no error. Versions: v2 all partitions, error
-//! for the group; v5 leader epochs; v7 stable offsets (KIP-447: there are no transactions that could
-//! change one); v8 many groups (KIP-709); v9 members of consumer groups with their epochs; v10 topic
+//! for the group; v5 leader epochs; v7 stable offsets (KIP-447: an error for those that an open transaction may
+//! change); v8 many groups (KIP-709); v9 members of consumer groups with their epochs; v10 topic
 //! ids. Errors: UNKNOWN_MEMBER_ID, STALE_MEMBER_EPOCH; NOT_COORDINATOR;
-//! COORDINATOR_LOAD_IN_PROGRESS; per partition UNKNOWN_TOPIC_ID.
+//! COORDINATOR_LOAD_IN_PROGRESS; per partition UNKNOWN_TOPIC_ID, UNSTABLE_OFFSET_COMMIT.
 
 use std::sync::Arc;
 

@@ -18,9 +18,11 @@
 //! anybody else.
 
 use crate::broker::dispatch::{Answer, Call};
+use crate::broker::metadata_log::failed;
 use crate::broker::quorum::frames;
 use crate::broker::quorum::links::Sender;
 use crate::error::{Error, ErrorCode, Result};
+use crate::machine::controller::AnyCommand;
 use crate::machine::quorum::{self, ReplicaKey};
 use crate::protocol::messages::envelope::{EnvelopeRequest, EnvelopeResponse};
 use crate::protocol::{Request, Response};
@@ -53,16 +55,23 @@ pub(in crate::broker) fn envelope(call: &Call<'_>, request: &EnvelopeRequest) ->
     })?;
     frames::check_cluster(call.state.cluster_id(), sender.cluster_id.as_deref())?;
     check(call, sender.node_id, LeaderEpoch(0))?;
-    let done = call.state.metadata().carry_out(request.request_data.clone());
+    let command = AnyCommand::decode(&request.request_data);
+    let done = command.map(|command| call.state.metadata().carry_out(command));
     Ok(Answer::Later(Box::pin(async move {
-        let response = EnvelopeResponse { response_data: Some(done.await.into()), error_code: 0 };
+        let answer = match done {
+            Ok(done) => done.await,
+            Err(error) => failed(&error),
+        };
+        // Only a sentence of many megabytes could not be written; an empty answer is malformed for the other side.
+        let bytes = answer.encode().or_else(|error| failed(&error).encode()).unwrap_or_default();
+        let response = EnvelopeResponse { response_data: Some(bytes.into()), error_code: 0 };
         Ok(Response::from(response))
     })))
 }
 
 /// Refuses who is no other node of this cluster, as far as can be told without authentication, and epochs that nobody
 /// reaches by elections.
-fn check(call: &Call<'_>, sender: NodeId, epoch: LeaderEpoch) -> Result<()> {
+pub(super) fn check(call: &Call<'_>, sender: NodeId, epoch: LeaderEpoch) -> Result<()> {
     let me = call.state.node_id();
     if sender == me || sender.0 < 0 {
         let context = format!("the sender says that it is node {sender}; this is node {me}");

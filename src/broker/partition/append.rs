@@ -9,7 +9,6 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::Partition;
@@ -72,16 +71,16 @@ impl Appending {
     /// A producer's batch, in whatever epoch it comes. The receiver is answered when `acks` is reached.
     pub(in crate::broker) fn produced(batch: Batch, acks: Acks) -> (Self, Appended) {
         let (reply, receiver) = oneshot::channel();
-        (Self { append: Append::Produced(batch), epoch: None, acks, reply }, receiver)
+        (
+            Self { append: Append::Produced { batch, guard: None }, epoch: None, acks, reply },
+            receiver,
+        )
     }
 
     /// Records of a coordinator that became active in `epoch`.
-    pub(in crate::broker) fn own(records: Bytes, epoch: LeaderEpoch) -> (Self, Appended) {
+    pub(in crate::broker) fn own(append: Append, epoch: LeaderEpoch) -> (Self, Appended) {
         let (reply, receiver) = oneshot::channel();
-        (
-            Self { append: Append::Own(records), epoch: Some(epoch), acks: Acks::All, reply },
-            receiver,
-        )
+        (Self { append, epoch: Some(epoch), acks: Acks::All, reply }, receiver)
     }
 
     fn refuse(self, error: Error) {

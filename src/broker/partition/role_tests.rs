@@ -14,7 +14,7 @@ use crate::broker::parking::Parking;
 use crate::broker::storage::log_config;
 use crate::config::{BrokerConfig, ConfigMap};
 use crate::env::Env;
-use crate::log::{Health, OpenOptions};
+use crate::log::{Append, Health, OpenOptions};
 use crate::machine::fetch_session::{FetchInterest, FollowerView};
 use crate::machine::metadata::{MetadataImage, PartitionImage};
 use crate::record::{Batch, BatchBuilder, BatchOptions, Batches};
@@ -280,7 +280,7 @@ fn a_coordinator_of_an_older_epoch_writes_nothing() {
     let directory = TempDir::new().unwrap();
     let partition = open(directory.path(), 0, &image(1, 3, &[1]), by_fsync()).unwrap();
     let own = |epoch| {
-        let (appending, answer) = Appending::own(records(), LeaderEpoch(epoch));
+        let (appending, answer) = Appending::own(Append::own(records()), LeaderEpoch(epoch));
         partition.append_now(appending, NOW);
         partition.sync_now();
         code(answer)

@@ -13,6 +13,7 @@ use crate::config::{BrokerConfig, QuorumVoter};
 use crate::env::Env;
 use crate::error::Result;
 use crate::log::LogDirectory;
+use crate::machine::controller::{AnyCommand, CommandAnswer};
 use crate::machine::metadata::{Endpoint, MetadataImage, MetadataUpdate};
 use crate::machine::quorum::{
     Refusal, ReplicaKey, Request, Response, Timing, Voter, VoterChange, VoterSet,
@@ -110,8 +111,8 @@ impl MetadataLog for Member {
         Box::pin(self.quorum.handle(request))
     }
 
-    fn carry_out(&self, command: Bytes) -> BoxFuture<Vec<u8>> {
-        Box::pin(self.quorum.arrived(&command))
+    fn carry_out(&self, command: AnyCommand) -> BoxFuture<CommandAnswer> {
+        Box::pin(self.quorum.arrived(command))
     }
 
     fn crashed(&self, node: NodeId) {

@@ -94,13 +94,13 @@ impl Peers for Wire {
         })
     }
 
-    fn forward(&self, leader: Leader, command: Vec<u8>) -> BoxFuture<Result<Vec<u8>>> {
+    fn forward(&self, leader: Leader, command: AnyCommand) -> BoxFuture<Result<CommandAnswer>> {
         assert_eq!(leader.endpoints.len(), 1, "it is known where the leader listens");
         let own = self.clone();
         Box::pin(async move {
             tokio::time::sleep(DELAY).await;
             let target = own.reach(leader.id)?;
-            let answer = target.quorum.arrived(&command).await;
+            let answer = target.quorum.arrived(command).await;
             tokio::time::sleep(DELAY).await;
             Ok(answer)
         })

@@ -15,6 +15,7 @@ use super::shared::Shared;
 use super::submitter::not_controller;
 use crate::broker::metadata_log::{Forwarded, Question, arrived, refused_unasked};
 use crate::error::{Error, ErrorCode, Result};
+use crate::machine::controller::{AnyCommand, CommandAnswer};
 use crate::machine::quorum::LeaderAndEpoch;
 use crate::types::NodeId;
 
@@ -76,7 +77,7 @@ impl Forwarder {
         });
     }
 
-    async fn ask(&self, command: Vec<u8>) -> Result<Vec<u8>> {
+    async fn ask(&self, command: AnyCommand) -> Result<CommandAnswer> {
         let until = Instant::now() + PATIENCE;
         loop {
             let current = self.shared.leader().get();
@@ -99,21 +100,24 @@ impl Forwarder {
         }
     }
 
-    async fn ask_leader(&self, current: &LeaderAndEpoch, command: &[u8]) -> Result<Vec<u8>> {
+    async fn ask_leader(
+        &self,
+        current: &LeaderAndEpoch,
+        command: &AnyCommand,
+    ) -> Result<CommandAnswer> {
         match &current.leader {
             None => Err(not_controller(None)),
-            Some(leader) if leader.id == self.node_id => self.ask_here(command).await,
-            Some(leader) => self.peers.forward(leader.clone(), command.to_vec()).await,
+            Some(leader) if leader.id == self.node_id => self.ask_here(command.clone()).await,
+            Some(leader) => self.peers.forward(leader.clone(), command.clone()).await,
         }
     }
 
     /// This node leads by now.
-    async fn ask_here(&self, command: &[u8]) -> Result<Vec<u8>> {
+    async fn ask_here(&self, command: AnyCommand) -> Result<CommandAnswer> {
         let (sender, receiver) = oneshot::channel();
         let closed = || Error::Closed { what: "the metadata quorum" };
-        if let Some(question) = arrived(command, move |answer| drop(sender.send(answer))) {
-            self.commands.send(question).await.map_err(|_unsent| closed())?;
-        }
+        let question = arrived(command, move |answer| drop(sender.send(answer)));
+        self.commands.send(question).await.map_err(|_unsent| closed())?;
         receiver.await.map_err(|_dropped| closed())
     }
 }

@@ -26,8 +26,10 @@ use crate::config::BrokerConfig;
 use crate::env::Net;
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::LogDirectory;
+use crate::machine::controller::{AnyCommand, CommandAnswer};
 use crate::machine::quorum::{Leader, Peer, Request, Response};
 use crate::protocol::messages::envelope::EnvelopeRequest;
+use crate::protocol::{self, ApiKey};
 use crate::types::NodeId;
 
 /// How long a call may take, from the connection on.
@@ -132,6 +134,28 @@ impl Links {
     }
 }
 
+/// How a command travels.
+#[derive(Debug)]
+enum Form {
+    /// As Kafka's request.
+    Frame(protocol::Request),
+    /// As ottla's own.
+    Envelope(EnvelopeRequest),
+}
+
+/// Kafka has a request for what brokers say of themselves; a node of an earlier release does not know it.
+fn form(command: &AnyCommand, sender: &Sender, knows: impl Fn(ApiKey) -> bool) -> Result<Form> {
+    let frame = frames::command_request(command).filter(|request| knows(request.api()));
+    if let Some(request) = frame {
+        return Ok(Form::Frame(request));
+    }
+    Ok(Form::Envelope(EnvelopeRequest {
+        request_data: command.encode()?.into(),
+        request_principal: serde_json::to_vec(sender).ok().map(Bytes::from),
+        ..EnvelopeRequest::default()
+    }))
+}
+
 impl Peers for Links {
     fn call(&self, to: Target, request: Request) -> BoxFuture<Result<Response<Bytes>>> {
         let (lane, limit) = match &request {
@@ -148,26 +172,52 @@ impl Peers for Links {
         })
     }
 
-    fn forward(&self, leader: Leader, command: Vec<u8>) -> BoxFuture<Result<Vec<u8>>> {
+    fn forward(&self, leader: Leader, command: AnyCommand) -> BoxFuture<Result<CommandAnswer>> {
         let to = Target { peer: Peer::Node(leader.id), endpoints: leader.endpoints };
         let link = self.address(&to).map(|address| self.link(address, Lane::Commands));
         let sender = Sender { node_id: self.node_id, cluster_id: self.cluster_id() };
-        let envelope = EnvelopeRequest {
-            request_data: command.into(),
-            request_principal: serde_json::to_vec(&sender).ok().map(Bytes::from),
-            ..EnvelopeRequest::default()
-        };
         Box::pin(async move {
             let not_sent = |error: Error| {
                 let context = format!("node {}, which leads, was not reached", leader.id);
                 Error::kafka(ErrorCode::NotController, context).because(Some(Arc::new(error)))
             };
             let link = link.map_err(not_sent)?.await.map_err(not_sent)?;
-            let answer = link.call(envelope, COMMAND_MAX).await?;
-            match ErrorCode::from_i16(answer.error_code) {
-                code if code.is_ok() => Ok(answer.response_data.unwrap_or_default().into()),
-                code => Err(Error::kafka(code, format!("node {} refused a command", leader.id))),
+            match form(&command, &sender, |api| link.knows(api))? {
+                Form::Frame(request) => {
+                    let response = link.exchange(&request, COMMAND_MAX).await?;
+                    frames::read_command_answer(&command, response)
+                }
+                Form::Envelope(envelope) => {
+                    let answer = link.call(envelope, COMMAND_MAX).await?;
+                    let code = ErrorCode::from_i16(answer.error_code);
+                    code.into_result(format!("node {} refused a command", leader.id))?;
+                    CommandAnswer::decode(&answer.response_data.unwrap_or_default())
+                }
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::controller::{AllocateProducerIds, UnregisterBroker};
+    use crate::types::BrokerEpoch;
+
+    #[test]
+    fn a_node_of_an_earlier_release_gets_an_envelope() {
+        let sender = Sender { node_id: NodeId(2), cluster_id: Some("c".to_owned()) };
+        let ids = AllocateProducerIds { broker: NodeId(2), epoch: BrokerEpoch(3) };
+        let ids = AnyCommand::AllocateProducerIds(ids);
+        let known = form(&ids, &sender, |api| api == ApiKey::AllocateProducerIds).unwrap();
+        assert!(matches!(known, Form::Frame(_)), "{known:?}");
+        for (command, knows) in
+            [(ids, false), (AnyCommand::UnregisterBroker(UnregisterBroker { id: NodeId(1) }), true)]
+        {
+            let Form::Envelope(envelope) = form(&command, &sender, |_| knows).unwrap() else {
+                panic!("a frame for {command:?}")
+            };
+            assert_eq!(AnyCommand::decode(&envelope.request_data).unwrap(), command);
+        }
     }
 }

@@ -65,7 +65,7 @@ use crate::config::BrokerConfig;
 use crate::env::Env;
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::Health;
-use crate::machine::controller::{Bootstrap, Command, Controller};
+use crate::machine::controller::{AnyCommand, Bootstrap, Command, CommandAnswer, Controller};
 use crate::machine::metadata::{Endpoint, MetadataImage, MetadataUpdate};
 use crate::machine::quorum::{
     self as machine, Refusal, ReplicaKey, Request, Response, Timing, Voter, VoterChange, VoterSet,
@@ -350,16 +350,14 @@ impl Quorum {
     /// Carries out a command that another node forwarded, and says what to send back.
     pub(in crate::broker) fn arrived(
         &self,
-        command: &[u8],
-    ) -> impl Future<Output = Vec<u8>> + Send + use<> {
+        command: AnyCommand,
+    ) -> impl Future<Output = CommandAnswer> + Send + use<> {
         let (respond, response) = oneshot::channel();
-        let question = metadata_log::arrived(command, move |bytes| drop(respond.send(bytes)));
+        let question = metadata_log::arrived(command, move |answer| drop(respond.send(answer)));
         let commands = self.commands.clone();
         async move {
-            if let Some(question) = question {
-                // Unless it is taken, it is dropped, and there is no response.
-                drop(send(commands, question).await);
-            }
+            // Unless it is taken, it is dropped, and there is no response.
+            drop(send(commands, question).await);
             response.await.unwrap_or_else(|_dropped| metadata_log::failed(&closed()))
         }
     }
@@ -453,7 +451,8 @@ impl Quorum {
 
 fn controller(options: &QuorumOptions, image: MetadataImage) -> Controller {
     let seed = [options.env.random.u64(), options.env.random.u64()];
-    Controller::new(options.node_id, options.config.clone(), image, seed)
+    let controller = Controller::new(options.node_id, options.config.clone(), image, seed);
+    controller.with_files_max(options.env.disk.open_files_max())
 }
 
 async fn send(

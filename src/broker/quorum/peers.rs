@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::broker::connection::BoxFuture;
 use crate::error::{Error, ErrorCode, Result};
+use crate::machine::controller::{AnyCommand, CommandAnswer};
 use crate::machine::metadata::Endpoint;
 use crate::machine::quorum::{Leader, Peer, Request, Response};
 
@@ -29,14 +30,13 @@ pub(in crate::broker) trait Peers: Send + Sync + Debug {
     /// The place, time and position of the request are repeated in the response, as the machine wants it.
     fn call(&self, to: Target, request: Request) -> BoxFuture<Result<Response<Bytes>>>;
 
-    /// Has the leader carry out a command, as bytes of `metadata_log::Forwarded`; what it answers is for the one who
-    /// asked.
+    /// Has the leader carry out a command; what it answers is for the one who asked.
     ///
     /// # Errors
     ///
     /// `NOT_CONTROLLER` where the command certainly was not proposed: there was no connection, or the other node says so.
     /// Anything else where it may have been.
-    fn forward(&self, leader: Leader, command: Vec<u8>) -> BoxFuture<Result<Vec<u8>>>;
+    fn forward(&self, leader: Leader, command: AnyCommand) -> BoxFuture<Result<CommandAnswer>>;
 }
 
 /// No other nodes: a quorum of one never asks any.
@@ -55,7 +55,7 @@ impl Peers for Nobody {
         Self::unreachable()
     }
 
-    fn forward(&self, _leader: Leader, _command: Vec<u8>) -> BoxFuture<Result<Vec<u8>>> {
+    fn forward(&self, _leader: Leader, _command: AnyCommand) -> BoxFuture<Result<CommandAnswer>> {
         Self::unreachable()
     }
 }

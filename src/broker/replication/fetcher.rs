@@ -244,9 +244,12 @@ impl Fetcher {
                 };
                 let Err(error) = self.fetch_from(&address, &mut failures).await else { continue };
                 failures += 1;
-                if failures == 1 {
-                    let (leader, error) = (self.leader, error.chain());
+                let (leader, error) = (self.leader, error.chain());
+                // One that has ended is replaced by then, and its end was told of.
+                if failures == FAILURES_TOLD {
                     tracing::warn!(%leader, address, error, "cannot copy from the leader; trying again");
+                } else {
+                    tracing::debug!(%leader, address, error, "could not copy from the leader; trying again");
                 }
                 let backoff = tokio::time::sleep(self.parts.backoff(failures));
                 tokio::select! {
@@ -301,7 +304,7 @@ impl Fetcher {
                 }
                 code => return Err(Error::kafka(code, "the leader refused a fetch")),
             }
-            if std::mem::take(failures) > 0 {
+            if std::mem::take(failures) >= FAILURES_TOLD {
                 tracing::info!(leader = %self.leader, address, "copying from the leader again");
             }
             self.take(&link, round::answers(&session, response)).await?;

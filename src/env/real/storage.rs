@@ -178,6 +178,13 @@ impl Disk for RealDisk {
         space(path).map(|(_, total)| total)
     }
 
+    fn open_files_max(&self) -> Option<u64> {
+        #[cfg(unix)]
+        return rlimit::Resource::NOFILE.get_soft().ok().filter(|&limit| limit < rlimit::INFINITY);
+        #[cfg(not(unix))]
+        return None;
+    }
+
     #[cfg(target_os = "linux")]
     fn boot_id(&self) -> Option<String> {
         let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;

@@ -575,6 +575,10 @@ impl Disk for SimDisk {
         Ok(self.running()?.capacity)
     }
 
+    fn open_files_max(&self) -> Option<u64> {
+        None
+    }
+
     fn boot_id(&self) -> Option<String> {
         Some(format!("power-on-{}", self.state().power_cuts))
     }

@@ -36,6 +36,12 @@ pub enum Mutation {
     KeepsEmptyEpochs,
     /// A leader takes a fetch for news of its follower although the logs diverge.
     TrustsDiverged,
+    /// A transaction is stable as soon as it has ended, also where its marker may be lost.
+    StableBeforeMarker,
+    /// After a crash, the `.txnindex` is taken for whole as far as a snapshot of the producers goes.
+    TrustsTransactionIndex,
+    /// The first batch of a transaction is appended whatever became of its verification.
+    ForgetsGuards,
 }
 
 impl Mutation {
@@ -60,6 +66,10 @@ impl Mutation {
         Self::KeepsEmptyEpochs,
         Self::TrustsDiverged,
     ];
+
+    /// Those of transactions, which the tests of the log find.
+    pub const OF_TRANSACTIONS: [Self; 3] =
+        [Self::StableBeforeMarker, Self::TrustsTransactionIndex, Self::ForgetsGuards];
 }
 
 thread_local! {

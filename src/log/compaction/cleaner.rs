@@ -1,7 +1,7 @@
 //! One round of compaction over one log, in steps.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -112,7 +112,7 @@ impl Cleaner {
             .take_while(|segment| segment.base_offset < first_uncleanable)
             .cloned()
             .collect();
-        let aborted = shared.aborted.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let aborted = shared.aborted().clone();
         let last = |state: &ProducerState| {
             let last = state.batches.back().map(|batch| batch.last_offset);
             (state.producer_id, (state.epoch, last))

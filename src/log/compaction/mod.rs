@@ -98,7 +98,6 @@ impl LogReader {
         &self,
         config: &LogConfig,
         clean_until: Option<Offset>,
-        high_watermark: Offset,
         now: TimestampMs,
     ) -> Result<Dirtiness> {
         let start = self.log_start_offset();
@@ -109,7 +108,7 @@ impl LogReader {
         // A checkpoint beyond the log belongs to another log of that name: everything is dirty.
         let known = clean_until.filter(|&known| known >= start && known <= self.log_end_offset());
         let first_dirty = known.unwrap_or(start);
-        let mut upper = self.last_stable_offset(high_watermark).min(active.base_offset);
+        let mut upper = self.last_stable_offset().min(active.base_offset);
         let dirty = || sealed.iter().filter(|segment| segment.next_offset() > first_dirty);
         if config.min_compaction_lag_ms > 0 {
             let limit = now.0.saturating_sub(config.min_compaction_lag_ms);

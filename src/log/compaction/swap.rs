@@ -18,7 +18,7 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use super::output::{Cleaned, Files, KINDS, rename, sync_dir};
 use crate::env::OpenMode;
@@ -62,7 +62,7 @@ impl Log {
         let mut segments = view.segments.clone();
         segments.splice(place..place + cleaned.sources.len(), [Arc::new(segment)]);
         self.shared.view.store(Arc::new(View { segments }));
-        let mut aborted = self.shared.aborted.write().unwrap_or_else(PoisonError::into_inner);
+        let mut aborted = self.shared.aborted_mut();
         aborted.retain(|entry| !range.contains(&entry.last_offset));
         aborted.extend(&cleaned.aborted);
         aborted.sort_by_key(|entry| entry.last_offset);

@@ -6,20 +6,25 @@ use super::Controller;
 use super::command::Refusal;
 use super::items::{FeatureUpdate, UpgradeType};
 use crate::error::ErrorCode;
-use crate::machine::metadata::{ELR_FEATURE, MetadataRecord, SUPPORTED_FEATURES};
+use crate::machine::metadata::{
+    ELR_FEATURE, MetadataRecord, SUPPORTED_FEATURES, TRANSACTION_FEATURE,
+};
 
 impl Controller {
     /// The records that give a new cluster its features, and one that was founded by an older version those
-    /// that have been added since.
+    /// that have been added since. The version of transactions is then the one that it has had so far, as in Kafka: it is
+    /// raised by whoever operates the cluster, once the clients are new enough.
     pub(super) fn add_features(&self, records: &mut Vec<MetadataRecord>) {
+        let is_new = SUPPORTED_FEATURES.iter().all(|one| !self.image.has_decided(one.name));
         let missing =
             SUPPORTED_FEATURES.iter().filter(|feature| !self.image.has_decided(feature.name));
         if missing.clone().any(|feature| feature.name == ELR_FEATURE) {
             self.settle_min_in_sync(records);
         }
-        records.extend(missing.map(|feature| MetadataRecord::Feature {
-            name: feature.name.into(),
-            level: feature.max_level,
+        records.extend(missing.map(|feature| {
+            let stays = feature.name == TRANSACTION_FEATURE && !is_new;
+            let level = if stays { feature.min_level } else { feature.max_level };
+            MetadataRecord::Feature { name: feature.name.into(), level }
         }));
     }
 

@@ -1,4 +1,4 @@
-//! Which partitions a broker leads and in which ISRs and ELRs it is, so that nobody visits every partition of the cluster
+//! How many partitions a broker has, which it leads and in which ISRs and ELRs it is, so that nobody visits every partition of the cluster
 //! when one broker comes or goes.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +12,8 @@ pub(super) type PartitionKey = (TopicId, i32);
 /// An index over one image. It equals [`PartitionIndex::of`] that image after every change (CTRL-5).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct PartitionIndex {
+    /// How many replicas each broker has.
+    replicas: BTreeMap<NodeId, usize>,
     /// By leader; those without one are under [`NodeId::NONE`].
     leaders: BTreeMap<NodeId, BTreeSet<PartitionKey>>,
     /// By member of the ISR.
@@ -51,6 +53,11 @@ impl PartitionIndex {
         }
     }
 
+    /// How many replicas a broker has.
+    pub(super) fn replicas_on(&self, broker: NodeId) -> usize {
+        self.replicas.get(&broker).copied().unwrap_or(0)
+    }
+
     /// The partitions that a broker leads; those that nobody leads for [`NodeId::NONE`].
     pub(super) fn led_by(&self, broker: NodeId) -> impl Iterator<Item = PartitionKey> {
         self.leaders.get(&broker).into_iter().flatten().copied()
@@ -72,6 +79,9 @@ impl PartitionIndex {
     }
 
     fn insert(&mut self, key: PartitionKey, state: &PartitionImage) {
+        for &node in &state.replicas {
+            *self.replicas.entry(node).or_default() += 1;
+        }
         self.leaders.entry(state.leader).or_default().insert(key);
         for &node in &state.isr {
             self.isrs.entry(node).or_default().insert(key);
@@ -82,6 +92,14 @@ impl PartitionIndex {
     }
 
     fn remove(&mut self, key: PartitionKey, state: &PartitionImage) {
+        for &node in &state.replicas {
+            if let Some(count) = self.replicas.get_mut(&node) {
+                *count -= 1;
+                if *count == 0 {
+                    self.replicas.remove(&node);
+                }
+            }
+        }
         remove(&mut self.leaders, state.leader, key);
         for &node in &state.isr {
             remove(&mut self.isrs, node, key);

@@ -68,7 +68,7 @@ pub use items::{
     ProducerIdBlock, Reassignment, TopicRef, UpgradeType,
 };
 pub use names::{METADATA_TOPIC, check_topic_name};
-pub use wire::{AnyCommand, AnyReply, CommandAnswer, Travels};
+pub use wire::{AnyCommand, AnyReply, COMMAND_VERSION, CommandAnswer, Travels};
 
 use index::PartitionIndex;
 use random::Draw;
@@ -97,6 +97,8 @@ pub struct Controller {
     local: NodeId,
     /// The settings of this node; defaults of topics come from here.
     config: BrokerConfig,
+    /// The most replicas that a node may have. Nodes are taken to be alike.
+    replicas_max: usize,
     /// The metadata, committed or about to be.
     image: MetadataImage,
     /// The source of ids and of starting points for placements.
@@ -130,7 +132,29 @@ impl Controller {
         let draw = Draw::new(seed);
         let (heard, called) = (BTreeMap::new(), None);
         let (next_balance, silent) = (Duration::ZERO, None);
-        Self { local, config, image, draw, index, heard, called, next_balance, silent }
+        let replicas_max = usize::MAX;
+        Self {
+            local,
+            config,
+            replicas_max,
+            image,
+            draw,
+            index,
+            heard,
+            called,
+            next_balance,
+            silent,
+        }
+    }
+
+    /// The same, on nodes whose processes may have so many files open. Each replica has one; an eighth is left for
+    /// connections and everything else.
+    #[must_use]
+    pub fn with_files_max(mut self, files: Option<u64>) -> Self {
+        let replicas = files.map(|files| files - files / 8);
+        self.replicas_max =
+            replicas.map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX));
+        self
     }
 
     /// The metadata as of the last record that was applied.

@@ -231,6 +231,32 @@ fn a_name_twice_in_a_request_is_refused_and_the_others_are_created() {
 }
 
 #[test]
+fn no_node_gets_more_replicas_than_it_may_open_files() {
+    let mut cluster = Cluster::with_brokers(2, &[]);
+    cluster.controller = cluster.controller.clone().with_files_max(Some(16));
+    // An eighth is left for connections: 14.
+    assert!(cluster.create(NewTopic::new("a", 10, 2)).is_ok());
+    cluster.check_refused(
+        NewTopic::new("b", 5, 2),
+        ErrorCode::PolicyViolation,
+        "would hold 15 replicas",
+    );
+    // Of one request, the topics that have room are created.
+    let topics = vec![NewTopic::new("c", 3, 2), NewTopic::new("d", 2, 2), NewTopic::new("e", 1, 2)];
+    let results = cluster.ask(CreateTopics { topics, validate_only: false });
+    let codes: Vec<_> = results.iter().map(|told| told.as_ref().err().map(|no| no.code)).collect();
+    assert_eq!(codes, [None, Some(ErrorCode::PolicyViolation), None]);
+    let more = |count| NewPartitions { name: "e".into(), count, assignments: None };
+    let add = |count| CreatePartitions { topics: vec![more(count)], validate_only: false };
+    let refused = cluster.ask(add(2)).remove(0).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::PolicyViolation);
+    assert!(refused.message.contains("ulimit -n"), "{}", refused.message);
+    let deleted = DeleteTopics { topics: vec![TopicRef::Name("c".into())] };
+    assert!(cluster.ask(deleted).remove(0).is_ok());
+    assert_eq!(cluster.ask(add(4)), [Ok(())]);
+}
+
+#[test]
 fn validating_only_changes_nothing() {
     let mut cluster = Cluster::with_brokers(1, &[]);
     let before = cluster.controller.image().clone();
@@ -749,6 +775,28 @@ fn a_feature_that_was_turned_off_stays_off() {
     assert!(cluster.controller.image().features().all(|(name, _)| &**name != "group.version"));
     cluster.ask(update(1, UpgradeType::Upgrade)).unwrap();
     assert_eq!(cluster.controller.image().feature("group.version"), 1);
+}
+
+#[test]
+fn an_older_cluster_keeps_its_version_of_transactions() {
+    let version = |cluster: &Cluster| cluster.controller.image().feature("transaction.version");
+    let new = Cluster::new();
+    assert_eq!(version(&new), 2);
+    let config = BrokerConfig::resolve(&ConfigMap::new()).unwrap();
+    let controller = Controller::new(NodeId(1), config, MetadataImage::empty(), [3, 4]);
+    let mut older = Cluster { controller, now: 0 };
+    let feature = |name: &str, level| MetadataRecord::Feature { name: name.into(), level };
+    let before = [feature("group.version", 1), feature("metadata.version", 30)];
+    older.controller.apply_all(&before).unwrap();
+    for _ in 0..2 {
+        older.ask(Bootstrap { cluster_id: "c".into(), is_proposal: true }).unwrap();
+        assert_eq!(version(&older), 0);
+        assert!(older.controller.image().has_decided("transaction.version"));
+    }
+    let feature = "transaction.version".into();
+    let update = FeatureUpdate { feature, level: 2, upgrade: UpgradeType::Upgrade };
+    older.ask(UpdateFeatures { updates: vec![update], validate_only: false }).unwrap();
+    assert_eq!(version(&older), 2);
 }
 
 /// Moves partition 0 of topic `t`.

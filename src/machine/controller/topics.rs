@@ -1,6 +1,6 @@
 //! Creating and deleting topics, and adding partitions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::command::Refusal;
@@ -15,12 +15,35 @@ use crate::machine::metadata::{
 };
 use crate::types::{LeaderEpoch, NodeId, PartitionEpoch, TopicId, Uuid};
 
+/// What a command may still create.
+struct Room {
+    partitions: usize,
+    /// How many replicas it has given to each broker so far.
+    given: BTreeMap<NodeId, usize>,
+}
+
+impl Room {
+    const fn new() -> Self {
+        Self { partitions: PARTITIONS_PER_COMMAND_MAX, given: BTreeMap::new() }
+    }
+
+    fn check(&self, partitions: usize) -> Result<(), Refusal> {
+        if partitions <= self.partitions {
+            return Ok(());
+        }
+        let text = format!(
+            "one request may create at most {PARTITIONS_PER_COMMAND_MAX} partitions; split it into \
+             several requests"
+        );
+        Err(Refusal::new(ErrorCode::PolicyViolation, text))
+    }
+}
+
 /// What the topics of one command share.
 struct Batch {
     inherited: BrokerConfig,
     collisions: Collisions,
-    /// Partitions that the command may still create.
-    partitions_left: usize,
+    room: Room,
     validate_only: bool,
 }
 
@@ -35,7 +58,7 @@ impl Controller {
         let mut batch = Batch {
             inherited: self.inherited(),
             collisions: Collisions::of(self.image.topics().map(|topic| &topic.name)),
-            partitions_left: PARTITIONS_PER_COMMAND_MAX,
+            room: Room::new(),
             validate_only,
         };
         let create = |topic: NewTopic| {
@@ -76,7 +99,7 @@ impl Controller {
         let configs = checked_settings(topic.configs.clone())?;
         TopicConfig::resolve(&configs, &batch.inherited)?;
         let rows = self.rows(&topic, batch)?;
-        batch.partitions_left -= rows.len();
+        self.give(&mut batch.room, &name, &rows)?;
         batch.collisions.insert(&name);
         let id = if batch.validate_only { Uuid::ZERO } else { self.unused_topic_id() };
         let created = CreatedTopic {
@@ -91,6 +114,29 @@ impl Controller {
             self.topic_records(&name, id, rows, &created.configs, records);
         }
         Ok(created)
+    }
+
+    /// Takes new replicas off what the command may create.
+    fn give(&self, room: &mut Room, topic: &str, rows: &[Vec<NodeId>]) -> Result<(), Refusal> {
+        let mut given = room.given.clone();
+        for node in rows.iter().flatten() {
+            *given.entry(*node).or_default() += 1;
+        }
+        for (node, more) in &given {
+            let count = self.index.replicas_on(*node) + more;
+            if count > self.replicas_max {
+                let text = format!(
+                    "topic '{topic}': node {node} would hold {count} replicas, with a file open for \
+                     each; with the files that a process may open, {} are possible. Create fewer \
+                     partitions, or raise the limit of every node (`ulimit -n`) and restart it",
+                    self.replicas_max
+                );
+                return Err(Refusal::new(ErrorCode::PolicyViolation, text));
+            }
+        }
+        room.given = given;
+        room.partitions -= rows.len();
+        Ok(())
     }
 
     fn topic_records(
@@ -145,7 +191,7 @@ impl Controller {
     /// The replicas of every partition of a new topic.
     fn rows(&mut self, topic: &NewTopic, batch: &Batch) -> Result<Vec<Vec<NodeId>>, Refusal> {
         if !topic.assignments.is_empty() {
-            return self.manual_rows(topic, batch.partitions_left);
+            return self.manual_rows(topic, &batch.room);
         }
         let partitions = match topic.partitions {
             -1 => batch.inherited.num_partitions,
@@ -164,12 +210,12 @@ impl Controller {
             }
         };
         let partitions = usize::try_from(partitions).unwrap_or(usize::MAX);
-        check_room(partitions, batch.partitions_left)?;
+        batch.room.check(partitions)?;
         let replicas = usize::try_from(replicas).unwrap_or(usize::MAX);
         place(self.image.brokers(), partitions, replicas, &mut self.draw)
     }
 
-    fn manual_rows(&self, topic: &NewTopic, room: usize) -> Result<Vec<Vec<NodeId>>, Refusal> {
+    fn manual_rows(&self, topic: &NewTopic, room: &Room) -> Result<Vec<Vec<NodeId>>, Refusal> {
         let refuse = |code, text: &str| Err(Refusal::new(code, text));
         if topic.replication_factor != -1 {
             let text = "with a manual assignment the replication factor must be -1";
@@ -179,7 +225,7 @@ impl Controller {
             let text = "with a manual assignment the number of partitions must be -1";
             return refuse(ErrorCode::InvalidRequest, text);
         }
-        check_room(topic.assignments.len(), room)?;
+        room.check(topic.assignments.len())?;
         let mut assignments: Vec<&(i32, Vec<NodeId>)> = topic.assignments.iter().collect();
         assignments.sort_by_key(|(partition, _)| *partition);
         let consecutive =
@@ -231,13 +277,14 @@ impl Controller {
         records: &mut Vec<MetadataRecord>,
     ) -> Vec<Result<(), Refusal>> {
         let twice = duplicates(topics.iter().map(|topic| topic.name.clone()));
-        let mut room = PARTITIONS_PER_COMMAND_MAX;
+        let mut room = Room::new();
         let create = |topic: NewPartitions| {
             if twice.contains(&topic.name) {
                 return Err(duplicate("topic", &topic.name));
             }
-            let (id, from, rows) = self.additional_rows(topic, room)?;
-            room -= rows.len();
+            let name = topic.name.clone();
+            let (id, from, rows) = self.additional_rows(topic, &room)?;
+            self.give(&mut room, &name, &rows)?;
             if !validate_only {
                 let new = (from..).zip(rows);
                 records.extend(new.map(|(index, row)| self.partition_record(id, index, row)));
@@ -250,7 +297,7 @@ impl Controller {
     fn additional_rows(
         &mut self,
         topic: NewPartitions,
-        room: usize,
+        room: &Room,
     ) -> Result<(TopicId, i32, Vec<Vec<NodeId>>), Refusal> {
         let name = topic.name;
         let Some(known) = self.image.topic(&name).cloned() else {
@@ -272,7 +319,7 @@ impl Controller {
                 return Err(Refusal::new(ErrorCode::InvalidPartitions, text));
             }
         };
-        check_room(added, room)?;
+        room.check(added)?;
         let replicas = known.partition(0).map_or(1, |partition| partition.replicas.len());
         let rows = match topic.assignments {
             None => place(self.image.brokers(), added, replicas, &mut self.draw)?,
@@ -320,17 +367,6 @@ pub(super) fn settings_of(
     }
     check_all(scope, &map)?;
     Ok(map)
-}
-
-fn check_room(partitions: usize, room: usize) -> Result<(), Refusal> {
-    if partitions <= room {
-        return Ok(());
-    }
-    let text = format!(
-        "one request may create at most {PARTITIONS_PER_COMMAND_MAX} partitions; split it into \
-         several requests"
-    );
-    Err(Refusal::new(ErrorCode::PolicyViolation, text))
 }
 
 fn unknown(topic: &TopicRef) -> Refusal {

@@ -3,7 +3,8 @@
 //! One line of JSON each, as records of metadata are: nodes of one cluster are the only ones who read it, a person
 //! can read a capture of it, and it follows the same rules. (Kafka wraps the request of the client, in its version,
 //! in an Envelope. Here the handlers' quirks stop before the command is made, so the command itself travels; what is
-//! asked by whom is checked where the client is connected.)
+//! asked by whom is checked where the client is connected. What brokers say of themselves travels in Kafka's frames
+//! where both sides know them: `broker/quorum/frames/commands.rs`.)
 //!
 //! ```text
 //! {"version":2,"command":{"delete_topics":{"topics":[{"name":"orders"}]}}}
@@ -32,7 +33,7 @@ use crate::types::Offset;
 
 /// The version of the encoding that this build writes, and the highest that it reads: 2 added the predecessor to the
 /// registration.
-const COMMAND_VERSION: u16 = 2;
+pub const COMMAND_VERSION: u16 = 2;
 
 /// The longest command or answer. The largest that clients can ask for creates 10,000 partitions, whose assignments
 /// take some 300 kB.

@@ -7,6 +7,8 @@
 //!
 //! ```text
 //! request ──► step ──► Append { records, reply }   to the log; the reply when it is committed
+//!                 ├──► AppendInTransaction         the same, in a producer's transaction
+//!                 ├──► EndTransaction              its marker
 //!                 └──► Reply                       when all that was appended before is committed
 //! restart:  apply(record)* ──► restored ──► step …
 //! ```
@@ -23,6 +25,9 @@
 //! - GROUP-5: a record that does not fit the state is an error, in a replay as in a decision of the shard itself. The
 //!   latter is undone before anything of it is in the log.
 //!
+//! - GROUP-6: an offset that was committed in a transaction counts from when the marker that commits the transaction is
+//!   in the log, unless a later record of the same partition counts already.
+//!
 //! When an append fails, the runtime answers everyone who is waiting with an error and builds the
 //! shard again from the log.
 //!
@@ -35,6 +40,7 @@ mod classic;
 mod config;
 mod consumer;
 mod embedded;
+mod offset_table;
 mod offsets;
 #[cfg(test)]
 mod offsets_tests;
@@ -48,6 +54,8 @@ mod rig;
 mod shard;
 mod timers;
 mod topics;
+#[cfg(test)]
+mod transactions_tests;
 
 pub use config::{GroupConfig, GroupOverrides, MigrationPolicy};
 pub use record::{

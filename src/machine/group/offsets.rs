@@ -1,17 +1,21 @@
-//! Committed offsets: kept, read, deleted, expired.
+//! Committed offsets: taken, read, deleted, expired.
 //!
 //! Invariants:
 //!
 //! - OFFSETS-1: an offset changes by a record alone; a fetch shows the last record of each
-//!   key.
+//!   key, those of transactions that are open or aborted excepted.
 //! - OFFSETS-2: an offset of a topic that its group consumes does not expire, and is not deleted on
 //!   request.
-//! - OFFSETS-3: a group that exists only for its offsets disappears with the last of them.
+//! - OFFSETS-3: a group that exists only for its offsets disappears with the last of them, but not while a transaction
+//!   may still commit one.
+//! - OFFSETS-4: an offset that an open transaction may change does not expire. Deleting it takes what the
+//!   transaction committed, too.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::classic::{ClassicGroup, ClassicState, ExpiryBase};
+use super::offset_table::tombstone;
 use super::record::{GroupRecord, OffsetKey, OffsetValue};
 use super::reply::{FetchedPartition, FetchedTopic, GroupError, GroupReply, PartitionResults};
 use super::request::{
@@ -21,94 +25,17 @@ use super::request::{
 use super::shard::{Group, GroupShard};
 use super::timers::TimerKey;
 use crate::error::ErrorCode;
+use crate::machine::Replicated as _;
+use crate::machine::coordinator::{Producer, TransactionEnd};
 use crate::types::{LeaderEpoch, Offset, TimestampMs, TopicId};
 
-type PartitionOffsets = BTreeMap<i32, OffsetValue>;
-type TopicOffsets = BTreeMap<Arc<str>, PartitionOffsets>;
-
-/// The committed offsets of every group of a shard.
-#[derive(Debug, Default)]
-pub(super) struct Offsets {
-    groups: BTreeMap<Arc<str>, TopicOffsets>,
-}
-
-impl Offsets {
-    fn get(&self, group: &str, topic: &str, partition: i32) -> Option<&OffsetValue> {
-        self.groups.get(group)?.get(topic)?.get(&partition)
-    }
-
-    fn insert(&mut self, key: &OffsetKey, value: OffsetValue) {
-        let topics = match self.groups.get_mut(&key.group) {
-            Some(topics) => topics,
-            None => self.groups.entry(key.group.clone()).or_default(),
-        };
-        let partitions = match topics.get_mut(&key.topic) {
-            Some(partitions) => partitions,
-            None => topics.entry(key.topic.clone()).or_default(),
-        };
-        partitions.insert(key.partition, value);
-    }
-
-    fn remove(&mut self, key: &OffsetKey) {
-        let Some(topics) = self.groups.get_mut(&key.group) else { return };
-        let Some(partitions) = topics.get_mut(&key.topic) else { return };
-        partitions.remove(&key.partition);
-        if partitions.is_empty() {
-            topics.remove(&key.topic);
-        }
-        if topics.is_empty() {
-            self.groups.remove(&key.group);
-        }
-    }
-
-    /// Takes one record of the log.
-    pub(super) fn apply(&mut self, key: &OffsetKey, value: Option<&OffsetValue>) {
-        match value {
-            Some(value) => self.insert(key, value.clone()),
-            None => self.remove(key),
-        }
-    }
-
-    fn of<'a>(
-        &'a self,
-        group: &'a Arc<str>,
-    ) -> impl Iterator<Item = (OffsetKey, &'a OffsetValue)> + 'a {
-        let key = |topic: &Arc<str>, partition: i32| OffsetKey {
-            group: group.clone(),
-            topic: topic.clone(),
-            partition,
-        };
-        self.groups.get(group).into_iter().flatten().flat_map(move |(topic, partitions)| {
-            partitions.iter().map(move |(&partition, value)| (key(topic, partition), value))
-        })
-    }
-
-    /// The records that delete every offset of a group.
-    pub(super) fn tombstones(&self, group: &Arc<str>, records: &mut Vec<GroupRecord>) {
-        records.extend(self.of(group).map(|(key, _)| tombstone(key)));
-    }
-
-    /// Every offset as a record.
-    #[cfg(test)]
-    pub(super) fn records(&self) -> Vec<GroupRecord> {
-        let record = |(key, value): (OffsetKey, &OffsetValue)| GroupRecord::OffsetCommit {
-            key,
-            value: Some(value.clone()),
-        };
-        self.groups.keys().flat_map(|group| self.of(group).map(record)).collect()
-    }
-}
-
-fn tombstone(key: OffsetKey) -> GroupRecord {
-    GroupRecord::OffsetCommit { key, value: None }
-}
-
-/// Takes an OffsetCommit, for a group of either protocol.
+/// Takes an OffsetCommit or a TxnOffsetCommit, for a group of either protocol.
 pub(super) fn commit(shard: &mut GroupShard, id: RequestId, request: CommitOffsetsRequest) {
     if let Err(error) = validate_commit(shard, &request) {
         return shard.context.reply(id, GroupReply::CommitOffsets(Err(error)));
     }
-    if let Some(Group::Classic(group)) = shard.groups.get(&request.group_id)
+    if request.transaction.is_none()
+        && let Some(Group::Classic(group)) = shard.groups.get(&request.group_id)
         && matches!(group.state(), ClassicState::Stable | ClassicState::PreparingRebalance)
     {
         group.touch(&mut shard.context, &request.member_id);
@@ -121,10 +48,23 @@ pub(super) fn commit(shard: &mut GroupShard, id: RequestId, request: CommitOffse
     for topic in &request.topics {
         let mut codes = Vec::with_capacity(topic.partitions.len());
         let known = shard.context.topics.topic(&topic.name).map(|known| known.id);
-        let topic_id = Some(topic.id).filter(|&id| id != TopicId::ZERO).or(known);
+        let topic_id = match request.transaction {
+            // Kafka looks up what the member has by an id that these versions do not give.
+            Some(_) if !request.knows_member_epochs => None,
+            _ => Some(topic.id).filter(|&id| id != TopicId::ZERO).or(known),
+        };
         for partition in &topic.partitions {
             let topic_id = topic_id.unwrap_or(TopicId::ZERO);
             let code = validate_partition(shard, &request, topic_id, partition);
+            if request.transaction.is_some() && is_of_member(code) {
+                // As Kafka does it, the member commits everything or nothing.
+                let message = format!(
+                    "group {}: {} does not commit partition {} of {} any more",
+                    request.group_id, request.member_id, partition.partition, topic.name
+                );
+                let reply = GroupReply::CommitOffsets(Err(GroupError::new(code, message)));
+                return shard.context.reply(id, reply);
+            }
             codes.push((partition.partition, code));
             if !code.is_ok() {
                 continue;
@@ -142,12 +82,35 @@ pub(super) fn commit(shard: &mut GroupShard, id: RequestId, request: CommitOffse
                 expire_timestamp,
                 topic_id: topic.id,
             };
-            records.push(GroupRecord::OffsetCommit { key, value: Some(value) });
+            records.push(match request.transaction {
+                None => GroupRecord::OffsetCommit { key, value: Some(value) },
+                Some(Producer { id, .. }) => {
+                    GroupRecord::PendingOffset { producer: id, key, value }
+                }
+            });
         }
         let (name, id) = (topic.name.clone(), topic.id);
         results.push(PartitionResults { name, id, partitions: codes });
     }
-    shard.commit(records, Some((id, GroupReply::CommitOffsets(Ok(results)))));
+    let reply = (id, GroupReply::CommitOffsets(Ok(results)));
+    match request.transaction {
+        None => shard.commit(records, Some(reply)),
+        Some(producer) => shard.commit_in_transaction(producer, records, reply),
+    }
+}
+
+/// Whether an error says that the member must not commit, rather than what is wrong with the offset.
+const fn is_of_member(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::IllegalGeneration | ErrorCode::StaleMemberEpoch)
+}
+
+/// The transaction of a producer ends: what it committed counts, or is forgotten.
+pub(super) fn end_transaction(shard: &mut GroupShard, id: RequestId, end: TransactionEnd) {
+    let TransactionEnd { producer, committed, .. } = end;
+    match shard.apply(&GroupRecord::TransactionEnd { producer: producer.id, committed }) {
+        Ok(()) => shard.context.end_transaction(end, (id, GroupReply::EndTransaction)),
+        Err(misfit) => shard.context.undo(misfit),
+    }
 }
 
 fn validate_commit(shard: &GroupShard, request: &CommitOffsetsRequest) -> Result<(), GroupError> {
@@ -203,12 +166,18 @@ pub(super) fn fetch(shard: &GroupShard, request: &FetchOffsetsRequest) -> GroupR
     {
         return GroupReply::FetchOffsets(Err(error));
     }
-    let fetched = |partition: i32, value: Option<&OffsetValue>| FetchedPartition {
-        partition,
-        offset: value.map_or(Offset::UNKNOWN, |value| value.offset),
-        leader_epoch: value.map_or(LeaderEpoch::UNKNOWN, |value| value.leader_epoch),
-        metadata: value.map_or_else(|| shard.context.empty(), |value| value.metadata.clone()),
-        error: ErrorCode::None,
+    let group_id = &request.group_id;
+    let fetched = |topic: &str, partition: i32, value: Option<&OffsetValue>| {
+        let is_unstable =
+            request.require_stable && shard.offsets.is_pending(group_id, topic, partition);
+        let value = value.filter(|_| !is_unstable);
+        FetchedPartition {
+            partition,
+            offset: value.map_or(Offset::UNKNOWN, |value| value.offset),
+            leader_epoch: value.map_or(LeaderEpoch::UNKNOWN, |value| value.leader_epoch),
+            metadata: value.map_or_else(|| shard.context.empty(), |value| value.metadata.clone()),
+            error: if is_unstable { ErrorCode::UnstableOffsetCommit } else { ErrorCode::None },
+        }
     };
     let topics = match &request.topics {
         Some(topics) => {
@@ -219,22 +188,19 @@ pub(super) fn fetch(shard: &GroupShard, request: &FetchOffsetsRequest) -> GroupR
                     .partitions
                     .iter()
                     .map(|&partition| {
-                        let offset = shard.offsets.get(&request.group_id, &topic.name, partition);
-                        fetched(partition, offset)
+                        let offset = shard.offsets.get(group_id, &topic.name, partition);
+                        fetched(&topic.name, partition, offset)
                     })
                     .collect(),
             };
             topics.iter().map(one).collect()
         }
         None => {
-            let all = shard.offsets.groups.get(&request.group_id).into_iter().flatten();
-            all.map(|(name, partitions)| FetchedTopic {
+            let all = shard.offsets.topics(group_id);
+            all.map(|(name, id, partitions)| FetchedTopic {
                 name: name.clone(),
-                id: partitions.values().next_back().map_or(TopicId::ZERO, |value| value.topic_id),
-                partitions: partitions
-                    .iter()
-                    .map(|(&at, value)| fetched(at, Some(value)))
-                    .collect(),
+                id,
+                partitions: partitions.map(|(at, value)| fetched(name, at, Some(value))).collect(),
             })
             .collect()
         }
@@ -265,7 +231,10 @@ pub(super) fn delete(shard: &mut GroupShard, id: RequestId, request: DeleteOffse
         let is_subscribed = shard.groups.get(group_id).is_some_and(|g| g.is_subscribed_to(&topic));
         let code = if is_subscribed { ErrorCode::GroupSubscribedToTopic } else { ErrorCode::None };
         for &partition in &partitions {
-            if !is_subscribed && shard.offsets.get(group_id, &topic, partition).is_some() {
+            let offsets = &shard.offsets;
+            let is_there = offsets.get(group_id, &topic, partition).is_some()
+                || offsets.is_pending(group_id, &topic, partition);
+            if is_there && !is_subscribed {
                 let (group, topic) = (group_id.clone(), topic.clone());
                 records.push(tombstone(OffsetKey { group, topic, partition }));
             }
@@ -301,11 +270,18 @@ pub(super) fn topics_missed(shard: &mut GroupShard) {
 
 /// Deletes offsets, by one append for each group, so that none is too large.
 fn delete_where(shard: &mut GroupShard, is_gone: impl Fn(&OffsetKey, &OffsetValue) -> bool) {
-    let groups: Vec<Arc<str>> = shard.offsets.groups.keys().cloned().collect();
-    for group in groups {
-        let gone = shard.offsets.of(&group).filter(|(key, value)| is_gone(key, value));
-        let records = gone.map(|(key, _)| tombstone(key)).collect();
-        shard.commit(records, None);
+    for group in shard.offsets.groups() {
+        let offsets = &shard.offsets;
+        let gone = offsets.of(&group).filter(|(key, value)| is_gone(key, value));
+        let mut keys: BTreeSet<OffsetKey> = gone.map(|(key, _)| key).collect();
+        // A tombstone takes both: what counts, and is of a topic that is there, is kept.
+        let is_kept = |key: &OffsetKey| {
+            let value = offsets.get(&key.group, &key.topic, key.partition);
+            value.is_some_and(|value| !is_gone(key, value))
+        };
+        let pending = offsets.pending_of(&group).filter(|(key, value)| is_gone(key, value));
+        keys.extend(pending.map(|(key, _)| key).filter(|key| !is_kept(key)));
+        shard.commit(keys.into_iter().map(tombstone).collect(), None);
     }
 }
 
@@ -332,7 +308,7 @@ pub(super) fn arm_expiry(shard: &mut GroupShard) {
     shard.context.timers.set(TimerKey::OffsetExpiry, deadline);
 }
 
-/// The tombstones of what has expired in a group. Returns whether no offset is left.
+/// The tombstones of what has expired in a group. Returns whether no offset is left, nor one that is pending.
 fn expired(
     shard: &GroupShard,
     id: &Arc<str>,
@@ -345,10 +321,11 @@ fn expired(
     };
     let retention_ms = shard.context.config.offsets_retention_ms;
     let now = shard.context.now;
-    let mut is_last = true;
+    let mut is_last = !shard.offsets.has_pending(id);
     for (key, value) in shard.offsets.of(id) {
         let deadline = match base {
             ExpiryBase::Never => None,
+            _ if shard.offsets.is_pending(id, &key.topic, key.partition) => None,
             _ if group.is_subscribed_to(&key.topic) => None,
             _ if value.expire_timestamp != TimestampMs::NONE => Some(value.expire_timestamp),
             ExpiryBase::Commit => Some(value.commit_timestamp.plus(retention_ms)),

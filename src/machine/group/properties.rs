@@ -9,7 +9,8 @@ use super::rig::{GROUP, Rig, commit_request, join_request, subscription};
 use super::shard::Group;
 use super::*;
 use crate::machine::Replicated as _;
-use crate::types::TimestampMs;
+use crate::machine::coordinator::{Producer, TransactionEnd};
+use crate::types::{Offset, ProducerEpoch, ProducerId, TimestampMs};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -18,6 +19,8 @@ enum Step {
     Heartbeat { who: usize, generation: i32 },
     Leave { who: usize, by_instance: bool },
     Commit { who: usize, generation: i32, topic: usize, offset: i64 },
+    CommitInTransaction { producer: i64, topic: usize, offset: i64 },
+    EndTransaction { producer: i64, committed: bool },
     DeleteOffsets { topic: usize },
     Delete,
     Pass { duration_ms: i64 },
@@ -42,6 +45,11 @@ fn steps() -> impl Strategy<Value = Step> {
         2 => (who, generation, 0..2_usize, 0..100_i64).prop_map(
             |(who, generation, topic, offset)| Step::Commit { who, generation, topic, offset }
         ),
+        3 => (0..3_i64, 0..2_usize, 100..200_i64).prop_map(|(producer, topic, offset)| {
+            Step::CommitInTransaction { producer, topic, offset }
+        }),
+        2 => (0..3_i64, any::<bool>())
+            .prop_map(|(producer, committed)| Step::EndTransaction { producer, committed }),
         1 => (0..2_usize).prop_map(|topic| Step::DeleteOffsets { topic }),
         1 => Just(Step::Delete),
         4 => prop_oneof![0..4_000_i64, 3_000..70_000_i64]
@@ -51,6 +59,10 @@ fn steps() -> impl Strategy<Value = Step> {
 }
 
 const TOPICS: [&str; 2] = ["t", "u"];
+
+fn producer(id: i64) -> Producer {
+    Producer { id: ProducerId(id), epoch: ProducerEpoch(0) }
+}
 
 /// Drives a rig with steps: members are those known from the last joins.
 struct Driver {
@@ -140,6 +152,19 @@ impl Driver {
                 let request = commit_request(&id, generation, TOPICS[topic], offset);
                 self.rig.commit_request(request);
             }
+            Step::CommitInTransaction { producer, topic, offset } => {
+                let transaction = Some(self::producer(producer));
+                let request = commit_request("", -1, TOPICS[topic], offset);
+                self.rig.commit_request(CommitOffsetsRequest { transaction, ..request });
+            }
+            Step::EndTransaction { producer, committed } => {
+                self.rig.ask(GroupRequest::EndTransaction(TransactionEnd {
+                    producer: self::producer(producer),
+                    committed,
+                    coordinator_epoch: 0,
+                    transaction_version: 1,
+                }));
+            }
             Step::DeleteOffsets { topic } => {
                 let topics = vec![(TOPICS[topic].into(), vec![0])];
                 let request = DeleteOffsetsRequest { group_id: GROUP.into(), topics };
@@ -181,19 +206,75 @@ fn only_offsets() -> ClassicGroupValue {
     }
 }
 
-/// The last value of every key, as a compacted log has it.
+/// Whether the transaction that a record is part of was committed; `None` while it is open.
+fn outcome(log: &[GroupRecord], index: usize, producer: ProducerId) -> Option<bool> {
+    log[index..].iter().find_map(|record| match record {
+        GroupRecord::TransactionEnd { producer: of, committed } if *of == producer => {
+            Some(*committed)
+        }
+        _ => None,
+    })
+}
+
+/// The last value of every key up to the first open transaction, as a compacted log has it: without what was aborted.
 fn compacted(log: &[GroupRecord]) -> Vec<GroupRecord> {
+    let is_open = |(index, record): &(usize, &GroupRecord)| match record {
+        GroupRecord::PendingOffset { producer, .. } => outcome(log, *index, *producer).is_none(),
+        _ => false,
+    };
+    let stable = log.iter().enumerate().find(is_open).map_or(log.len(), |(index, _)| index);
     let mut last: BTreeMap<String, (usize, &GroupRecord)> = BTreeMap::new();
-    for (index, record) in log.iter().enumerate() {
+    for (index, record) in log[..stable].iter().enumerate() {
         let key = match record {
-            GroupRecord::OffsetCommit { key, .. } => format!("{key:?}"),
-            other => format!("group {}", other.group()),
+            GroupRecord::PendingOffset { producer, .. }
+                if outcome(log, index, *producer) == Some(false) =>
+            {
+                continue;
+            }
+            GroupRecord::OffsetCommit { key, .. } | GroupRecord::PendingOffset { key, .. } => {
+                format!("{key:?}")
+            }
+            GroupRecord::TransactionEnd { .. } => format!("marker {index}"),
+            other => format!("group {:?}", other.group()),
         };
         last.insert(key, (index, record));
     }
     let mut kept: Vec<_> = last.into_values().collect();
     kept.sort_by_key(|(index, _)| *index);
-    kept.into_iter().map(|(_, record)| record.clone()).collect()
+    kept.into_iter().map(|(_, record)| record).chain(&log[stable..]).cloned().collect()
+}
+
+/// The offsets that count, found otherwise than a shard does: of the records of a partition after the last tombstone,
+/// the last one that is in no transaction or in one that was committed.
+fn counting(log: &[GroupRecord]) -> BTreeMap<OffsetKey, Offset> {
+    let mut last: BTreeMap<OffsetKey, Offset> = BTreeMap::new();
+    for (index, record) in log.iter().enumerate() {
+        match record {
+            GroupRecord::OffsetCommit { key, value: None } => {
+                last.remove(key);
+            }
+            GroupRecord::OffsetCommit { key, value: Some(value) } => {
+                last.insert(key.clone(), value.offset);
+            }
+            GroupRecord::PendingOffset { producer, key, value }
+                if outcome(log, index, *producer) == Some(true) =>
+            {
+                last.insert(key.clone(), value.offset);
+            }
+            _ => {}
+        }
+    }
+    last
+}
+
+fn counting_in(shard: &GroupShard) -> BTreeMap<OffsetKey, Offset> {
+    let records = shard.offsets.records().into_iter();
+    records
+        .filter_map(|record| match record {
+            GroupRecord::OffsetCommit { key, value } => Some((key, value?.offset)),
+            _ => None,
+        })
+        .collect()
 }
 
 fn replay(log: &[GroupRecord]) -> GroupShard {
@@ -214,6 +295,7 @@ proptest! {
         let mut driver = Driver::new();
         for step in &steps {
             driver.step(step);
+            prop_assert_eq!(counting_in(&driver.rig.shard), counting(&driver.rig.log));
             let (offsets, groups) = quiet_state(&driver.rig.shard);
             for log in [driver.rig.log.clone(), compacted(&driver.rig.log)] {
                 let (replayed_offsets, replayed) = quiet_state(&replay(&log));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::types::{LeaderEpoch, Offset, TimestampMs, TopicId};
+use crate::types::{LeaderEpoch, Offset, ProducerId, TimestampMs, TopicId};
 
 /// One record: a key, and a value or a tombstone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,23 @@ pub enum GroupRecord {
         key: OffsetKey,
         /// The offset; `None` deletes it.
         value: Option<OffsetValue>,
+    },
+    /// An offset that was committed in a transaction (key type 1, in a transactional batch): it counts from when
+    /// the transaction is committed.
+    PendingOffset {
+        /// Whose transaction.
+        producer: ProducerId,
+        /// Whose offset.
+        key: OffsetKey,
+        /// The offset.
+        value: OffsetValue,
+    },
+    /// The transaction of a producer ended (a control batch).
+    TransactionEnd {
+        /// Whose transaction.
+        producer: ProducerId,
+        /// Whether it was committed; aborted otherwise.
+        committed: bool,
     },
     /// A classic group (key type 2).
     GroupMetadata {
@@ -87,11 +104,12 @@ pub enum GroupRecord {
 }
 
 impl GroupRecord {
-    /// The group that it is about.
+    /// The group that it is about; a transaction may be about several.
     #[must_use]
-    pub const fn group(&self) -> &Arc<str> {
-        match self {
-            Self::OffsetCommit { key, .. } => &key.group,
+    pub const fn group(&self) -> Option<&Arc<str>> {
+        let group = match self {
+            Self::TransactionEnd { .. } => return None,
+            Self::OffsetCommit { key, .. } | Self::PendingOffset { key, .. } => &key.group,
             Self::GroupMetadata { group, .. }
             | Self::ConsumerGroupMetadata { group, .. }
             | Self::ConsumerGroupPartitionMetadata { group, .. }
@@ -100,7 +118,8 @@ impl GroupRecord {
             | Self::ConsumerGroupTargetAssignmentMember { group, .. }
             | Self::ConsumerGroupCurrentMemberAssignment { group, .. }
             | Self::ConsumerGroupRegularExpression { group, .. } => group,
-        }
+        };
+        Some(group)
     }
 }
 

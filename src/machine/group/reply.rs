@@ -44,6 +44,8 @@ pub enum GroupReply {
     Leave(Result<Vec<LeftMember>, GroupError>),
     /// To a commit. An error for the whole request applies to each of its partitions.
     CommitOffsets(Result<Vec<PartitionResults>, GroupError>),
+    /// The end of a transaction is in the log.
+    EndTransaction,
     /// To a fetch of offsets.
     FetchOffsets(Result<Vec<FetchedTopic>, GroupError>),
     /// To a deletion of offsets.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::record::{ClassicProtocol, GroupRecord, TopicPartitions};
 use super::topics::TopicsView;
 use super::{GroupConfig, GroupReply};
-use crate::machine::coordinator;
+use crate::machine::coordinator::{self, Producer, TransactionEnd};
 use crate::types::{LeaderEpoch, Offset, TopicId};
 
 pub use crate::machine::coordinator::RequestId;
@@ -45,6 +45,8 @@ pub enum GroupRequest {
     Leave(LeaveRequest),
     /// Answered with [`GroupReply::CommitOffsets`].
     CommitOffsets(CommitOffsetsRequest),
+    /// A transaction with offsets of this shard ends; answered with [`GroupReply::EndTransaction`].
+    EndTransaction(TransactionEnd),
     /// Answered with [`GroupReply::FetchOffsets`].
     FetchOffsets(FetchOffsetsRequest),
     /// Answered with [`GroupReply::DeleteOffsets`].
@@ -161,10 +163,23 @@ pub struct CommitOffsetsRequest {
     pub instance_id: Option<Arc<str>>,
     /// How long to keep the offsets, where the version says so (2 to 4); `None` for the default.
     pub retention_ms: Option<i64>,
-    /// Whether the client understands `STALE_MEMBER_EPOCH` (version 9 on).
+    /// Whether the client understands `STALE_MEMBER_EPOCH` (OffsetCommit from version 9 on, TxnOffsetCommit from 6).
     pub knows_member_epochs: bool,
+    /// The transaction that the offsets are part of, if there is one.
+    pub transaction: Option<Producer>,
     /// The offsets.
     pub topics: Vec<CommitTopic>,
+}
+
+impl CommitOffsetsRequest {
+    /// Whether it is part of a transaction, and does not say which member reads: older producers
+    /// do not know, and are believed.
+    pub(super) fn is_transaction_without_member(&self) -> bool {
+        self.transaction.is_some()
+            && self.generation_or_epoch < 0
+            && self.member_id.is_empty()
+            && self.instance_id.is_none()
+    }
 }
 
 /// Offsets of one topic.

@@ -86,6 +86,18 @@ impl Rig {
                     self.log.extend(records);
                     reply
                 }
+                Effect::AppendInTransaction { records, reply, .. } => {
+                    assert!(!records.is_empty(), "nothing is appended");
+                    self.log.extend(records);
+                    Some(reply)
+                }
+                Effect::EndTransaction { end, reply } => {
+                    self.log.push(GroupRecord::TransactionEnd {
+                        producer: end.producer.id,
+                        committed: end.committed,
+                    });
+                    Some(reply)
+                }
                 Effect::Reply { request, reply } => Some((request, reply)),
                 Effect::Undo(misfit) => panic!("{misfit}"),
             };
@@ -314,6 +326,7 @@ pub(super) fn commit_request(
         instance_id: None,
         retention_ms: None,
         knows_member_epochs: true,
+        transaction: None,
         topics: vec![CommitTopic {
             name: topic.into(),
             id: Uuid::ZERO,

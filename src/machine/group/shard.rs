@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use super::classic::{self, ClassicGroup};
 use super::consumer::{self, ConsumerGroup};
-use super::offsets::Offsets;
+use super::offset_table::Offsets;
 use super::record::GroupRecord;
 use super::reply::GroupReply;
 use super::request::{Effect, Event, GroupNews, GroupRequest, RequestId};
 use super::timers::{GroupTimer, TimerKey, Timers};
 use super::{GroupConfig, TopicsView, admin, offsets};
-use crate::machine::coordinator::{Coordinator, Misfit};
+use crate::machine::coordinator::{Coordinator, Misfit, Producer, TransactionEnd};
 use crate::machine::{Machine, Replicated};
 use crate::types::{SplitMix64, TimestampMs, Uuid};
 
@@ -93,6 +93,25 @@ impl Context {
             None if records.is_empty() => {}
             reply => self.effects.push(Effect::Append { records, reply }),
         }
+    }
+
+    /// Appends records, which the state already contains, as part of a transaction.
+    fn append_in_transaction(
+        &mut self,
+        producer: Producer,
+        records: Vec<GroupRecord>,
+        reply: (RequestId, GroupReply),
+    ) {
+        if records.is_empty() {
+            self.reply(reply.0, reply.1);
+        } else {
+            self.effects.push(Effect::AppendInTransaction { producer, records, reply });
+        }
+    }
+
+    /// Appends the end of a transaction, which the state already contains.
+    pub(super) fn end_transaction(&mut self, end: TransactionEnd, reply: (RequestId, GroupReply)) {
+        self.effects.push(Effect::EndTransaction { end, reply });
     }
 
     /// Undoes the current step: it wrote a record that does not fit.
@@ -178,6 +197,19 @@ impl GroupShard {
         }
     }
 
+    /// Applies records and appends them as part of a transaction.
+    pub(super) fn commit_in_transaction(
+        &mut self,
+        producer: Producer,
+        records: Vec<GroupRecord>,
+        reply: (RequestId, GroupReply),
+    ) {
+        match self.apply_all(&records) {
+            Ok(()) => self.context.append_in_transaction(producer, records, reply),
+            Err(misfit) => self.context.undo(misfit),
+        }
+    }
+
     /// Applies records that are appended by the caller.
     pub(super) fn apply_all(&mut self, records: &[GroupRecord]) -> Result<(), Misfit> {
         records.iter().try_for_each(|record| self.apply(record))
@@ -191,6 +223,7 @@ impl GroupShard {
             GroupRequest::Leave(request) => return classic::leave(self, id, request),
             GroupRequest::CommitOffsets(request) => return offsets::commit(self, id, request),
             GroupRequest::DeleteOffsets(request) => return offsets::delete(self, id, request),
+            GroupRequest::EndTransaction(end) => return offsets::end_transaction(self, id, end),
             GroupRequest::Delete { groups } => return admin::delete(self, id, groups),
             GroupRequest::ConsumerHeartbeat(request) => {
                 return consumer::heartbeat(self, id, request);
@@ -203,6 +236,14 @@ impl GroupShard {
             }
         };
         self.context.reply(id, reply);
+    }
+
+    /// A group that nobody joined exists for its offsets.
+    fn ensure_group(&mut self, id: &Arc<str>) {
+        if !self.groups.contains_key(id) {
+            let group = ClassicGroup::new(id.clone(), TimestampMs::NONE);
+            self.groups.insert(id.clone(), Group::Classic(Box::new(group)));
+        }
     }
 
     fn fire(&mut self, key: TimerKey) {
@@ -226,10 +267,16 @@ impl Replicated for GroupShard {
         match record {
             GroupRecord::OffsetCommit { key, value } => {
                 self.offsets.apply(key, value.as_ref());
-                if value.is_some() && !self.groups.contains_key(&key.group) {
-                    let group = ClassicGroup::new(key.group.clone(), TimestampMs::NONE);
-                    self.groups.insert(key.group.clone(), Group::Classic(Box::new(group)));
+                if value.is_some() {
+                    self.ensure_group(&key.group);
                 }
+            }
+            GroupRecord::PendingOffset { producer, key, value } => {
+                self.offsets.pend(*producer, key, value);
+                self.ensure_group(&key.group);
+            }
+            GroupRecord::TransactionEnd { producer, committed } => {
+                self.offsets.end(*producer, *committed);
             }
             GroupRecord::GroupMetadata { group, value } => {
                 if let Some(Group::Classic(before)) = self.groups.get_mut(group) {

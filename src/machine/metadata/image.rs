@@ -25,14 +25,19 @@ pub struct SupportedFeature {
 /// The feature whose level says whether the controller keeps eligible leader replicas (KIP-966).
 pub const ELR_FEATURE: &str = "eligible.leader.replicas.version";
 
+/// The feature whose level is the version of transactions: 1 for records with tagged fields, 2 for an epoch that is raised
+/// at the end of each transaction (KIP-890).
+pub const TRANSACTION_FEATURE: &str = "transaction.version";
+
 /// The features of this build, by name. The level of `metadata.version` is Apache Kafka's 4.3-IV0: it
 /// tells clients which requests they may expect, and those of 4.4 stand for ACLs by address range and
 /// for unregistering controllers, which are not here. That of `group.version` says that the consumer
-/// protocol (KIP-848) is available. The features of transactions come with them.
+/// protocol (KIP-848) is available.
 pub const SUPPORTED_FEATURES: &[SupportedFeature] = &[
     SupportedFeature { name: ELR_FEATURE, min_level: 0, max_level: 1 },
     SupportedFeature { name: "group.version", min_level: 0, max_level: 1 },
     SupportedFeature { name: "metadata.version", min_level: 30, max_level: 30 },
+    SupportedFeature { name: TRANSACTION_FEATURE, min_level: 0, max_level: 2 },
 ];
 
 /// Where a broker can be reached through one listener.

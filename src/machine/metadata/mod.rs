@@ -31,7 +31,7 @@ mod record;
 pub use delta::{MetadataDelta, MetadataUpdate};
 pub use image::{
     BrokerImage, ELR_FEATURE, Endpoint, MetadataImage, PartitionImage, SUPPORTED_FEATURES,
-    SupportedFeature, TopicImage,
+    SupportedFeature, TRANSACTION_FEATURE, TopicImage,
 };
 pub(crate) use record::uuid_text;
 pub use record::{ConfigResource, MetadataRecord, PartitionRecord, is_internal_topic};

@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient
 
 from versus import failover, latency, scale, throughput
 from versus.measure import memory_mib
-from versus.servers import create_topic
+from versus.servers import create_topic, delete_topic
 from versus.throughput import Shape
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ def many_partitions(
             what = f"{WHERE}{count:,} partitions: a third of the leaders moved after a kill, s"
             results.add(what, cluster.name, moved, lower=True)
             cluster.start(1)
+            # What a process may have open is not enough for both topics everywhere.
+            delete_topic(cluster, topic)
             scale.partitions(results, cluster, count, WHERE)
 
 

@@ -70,6 +70,10 @@ def produce_to_each(server: Server, topic: str, count: int) -> None:
             "message.timeout.ms": PATIENCE_S * 1000,
         }
     )
+    # The node that is asked may not have heard of all of them yet.
+    begin = time.perf_counter()
+    while len(producer.list_topics(topic, timeout=PATIENCE_S).topics[topic].partitions) < count:
+        assert time.perf_counter() < begin + PATIENCE_S, "a node does not hear of all partitions"
     for partition in range(count):
         producer.produce(topic, b"value", partition=partition)
     assert producer.flush(PATIENCE_S) == 0

@@ -19,6 +19,7 @@ mod nodes;
 mod planted;
 mod replicas;
 mod silence;
+mod waits;
 mod watermarks;
 
 use std::sync::Mutex;

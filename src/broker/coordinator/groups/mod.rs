@@ -7,14 +7,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::fencing::OfTransaction;
 use super::kind::{KeyAndValue, Kind};
+use super::runtime::Runtime;
 use crate::broker::change::Change;
-use crate::error::Result;
+use crate::error::{Error, ErrorCode, Result};
+use crate::machine::coordinator::TransactionEnd;
 use crate::machine::group::{
     GroupConfig, GroupNews, GroupRecord, GroupRequest, GroupShard, TopicsView,
 };
 use crate::machine::metadata::ConfigResource;
-use crate::types::TopicId;
+use crate::types::{ProducerId, TopicId};
 
 pub(in crate::broker) use self::settings::offsets_topic;
 
@@ -38,6 +41,7 @@ impl Kind for Groups {
 
     type Machine = GroupShard;
     type World = GroupsWorld;
+    type Attendant = ();
 
     fn machine(seed: u64) -> GroupShard {
         GroupShard::new(GroupConfig::default(), seed)
@@ -87,6 +91,28 @@ impl Kind for Groups {
         records::decode(key, value)
     }
 
+    fn in_transaction(record: GroupRecord, producer: ProducerId) -> GroupRecord {
+        match record {
+            GroupRecord::OffsetCommit { key, value: Some(value) } => {
+                GroupRecord::PendingOffset { producer, key, value }
+            }
+            // Nobody writes others in a transaction; to Kafka they count at once.
+            record => record,
+        }
+    }
+
+    fn transaction_end(producer: ProducerId, committed: bool) -> Option<GroupRecord> {
+        Some(GroupRecord::TransactionEnd { producer, committed })
+    }
+
+    fn of_transaction(request: &GroupRequest) -> Option<OfTransaction> {
+        match request {
+            GroupRequest::CommitOffsets(request) => request.transaction.map(OfTransaction::Part),
+            GroupRequest::EndTransaction(end) => Some(OfTransaction::End(*end)),
+            _ => None,
+        }
+    }
+
     fn report(request: &GroupRequest) -> Option<&Arc<str>> {
         match request {
             GroupRequest::Heartbeat(request) => Some(&request.group_id),
@@ -98,8 +124,8 @@ impl Kind for Groups {
     /// Committed offsets are nothing that a heartbeat is answered with.
     fn subject(record: &GroupRecord) -> Option<&Arc<str>> {
         match record {
-            GroupRecord::OffsetCommit { .. } => None,
-            record => Some(record.group()),
+            GroupRecord::OffsetCommit { .. } | GroupRecord::PendingOffset { .. } => None,
+            record => record.group(),
         }
     }
 
@@ -114,6 +140,49 @@ impl Kind for Groups {
             _ => {}
         }
     }
+}
+
+impl Runtime<Groups> {
+    /// Ends the transaction of a producer in a partition of the topic of offsets: writes the marker, after which the
+    /// offsets that it committed there count or are forgotten. Returns when the marker is committed.
+    ///
+    /// The marker goes through the shard so that it has its place among the commits, in the state as in the log.
+    ///
+    /// # Errors
+    ///
+    /// `NOT_LEADER_OR_FOLLOWER` while the partition is not led or not read back here, and when it could not be written;
+    /// `INVALID_PRODUCER_EPOCH`, `TRANSACTION_COORDINATOR_FENCED`.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for the handler of WriteTxnMarkers, which is not there yet")
+    )]
+    pub(in crate::broker) async fn complete_transaction(
+        &self,
+        partition: i32,
+        end: TransactionEnd,
+    ) -> Result<()> {
+        let ended = match self.send(partition, GroupRequest::EndTransaction(end)).await {
+            Ok(pending) => pending.wait().await,
+            Err(error) => Err(error),
+        };
+        match ended {
+            Ok(_) => Ok(()),
+            // The transaction coordinator tries again at the leader, as for any other partition.
+            Err(error) if is_of_coordinator(error.code()) => {
+                Err(Error::kafka(ErrorCode::NotLeaderOrFollower, error.chain()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+const fn is_of_coordinator(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::CoordinatorNotAvailable
+            | ErrorCode::CoordinatorLoadInProgress
+            | ErrorCode::NotCoordinator
+    )
 }
 
 /// The partition of `count` that a group belongs to: the absolute value of Java's hash of its id,

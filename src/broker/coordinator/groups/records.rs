@@ -9,7 +9,7 @@
 use bytes::Bytes;
 
 use super::KeyAndValue;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::machine::group::{
     AssignedPartitions, ClassicGroupValue, ClassicMemberMetadata, ClassicMemberValue,
     ClassicProtocol, ConsumerGroupValue, ConsumerMemberValue, CurrentAssignmentValue, GroupRecord,
@@ -64,13 +64,11 @@ fn pair<K: Message, V: Message>(
 /// When a name is longer than Kafka's strings can be.
 pub(super) fn encode(record: &GroupRecord) -> Result<KeyAndValue> {
     match record {
-        GroupRecord::OffsetCommit { key, value } => {
-            let key = OffsetCommitKey {
-                group: (&key.group).into(),
-                topic: (&key.topic).into(),
-                partition: key.partition,
-            };
-            pair(types::OFFSET_COMMIT, &key, value.as_ref().map(write_offset))
+        GroupRecord::OffsetCommit { key, value } => encode_offset(key, value.as_ref()),
+        GroupRecord::PendingOffset { key, value, .. } => encode_offset(key, Some(value)),
+        GroupRecord::TransactionEnd { producer, .. } => {
+            let context = format!("the end of the transaction of producer {producer}");
+            Err(Error::invalid(format!("{context} is not a record but a control batch")))
         }
         GroupRecord::GroupMetadata { group, value } => {
             let key = GroupMetadataKey { group: group.into() };
@@ -151,9 +149,20 @@ fn encode_consumer(record: &GroupRecord) -> Result<KeyAndValue> {
         }
         // Written by `encode`, which calls this for the others.
         GroupRecord::OffsetCommit { .. }
+        | GroupRecord::PendingOffset { .. }
+        | GroupRecord::TransactionEnd { .. }
         | GroupRecord::GroupMetadata { .. }
         | GroupRecord::ConsumerGroupRegularExpression { .. } => encode(record),
     }
+}
+
+fn encode_offset(key: &OffsetKey, value: Option<&OffsetValue>) -> Result<KeyAndValue> {
+    let key = OffsetCommitKey {
+        group: (&key.group).into(),
+        topic: (&key.topic).into(),
+        partition: key.partition,
+    };
+    pair(types::OFFSET_COMMIT, &key, value.map(write_offset))
 }
 
 fn write_offset(value: &OffsetValue) -> (OffsetCommitValue, i16) {

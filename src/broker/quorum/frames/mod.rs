@@ -10,12 +10,18 @@
 //! The records of a Fetch response are batches as everywhere in Kafka, one for each entry; the value of a
 //! record is an [`entry`](super::entry). The bytes of a snapshot are those of the file.
 //!
+//! What brokers ask of the controller is in [`commands`].
+//!
 //! Before anything is taken from a frame, the id of the cluster, the topic and the number of partitions are checked:
 //! whoever means another cluster is told INCONSISTENT_CLUSTER_ID, and the machine never hears of it.
 
+mod commands;
 mod requests;
 mod responses;
 
+pub(in crate::broker) use commands::{
+    command_answer, command_request, read_command, read_command_answer,
+};
 pub(in crate::broker) use requests::{check_cluster, cluster_of, read_request, request};
 pub(in crate::broker) use responses::{answer, read_answer};
 

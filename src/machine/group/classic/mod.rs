@@ -315,6 +315,9 @@ impl ClassicGroup {
         if generation < 0 && self.is_empty() {
             return Ok(());
         }
+        if request.is_transaction_without_member() {
+            return Ok(());
+        }
         if generation < 0 && request.member_id.is_empty() && request.instance_id.is_none() {
             let message = format!(
                 "group {}: while a group has members, only they may commit its offsets",
@@ -324,7 +327,7 @@ impl ClassicGroup {
         }
         self.validate_member(&request.member_id, request.instance_id.as_deref())?;
         self.validate_generation(generation)?;
-        if self.state == ClassicState::CompletingRebalance {
+        if self.state == ClassicState::CompletingRebalance && request.transaction.is_none() {
             let message = format!("group {}: generation {generation} is being assigned", self.id);
             return Err(GroupError::new(ErrorCode::RebalanceInProgress, message));
         }

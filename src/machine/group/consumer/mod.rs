@@ -88,7 +88,11 @@ fn group_mut<'a>(
 /// Applies one record of a consumer group. A tombstone for something that does not exist is
 /// accepted too: a compacted log has those.
 pub(super) fn apply(shard: &mut GroupShard, record: &GroupRecord) -> Result<(), Misfit> {
-    let id = record.group();
+    let Some(id) = record.group() else {
+        return Err(Misfit(
+            "the end of a transaction was applied to the members of a group".into(),
+        ));
+    };
     match record {
         GroupRecord::ConsumerGroupMetadata { value: Some(value), .. } => {
             if let Some(group) = group_mut(shard, id, true)? {
@@ -131,7 +135,10 @@ pub(super) fn apply(shard: &mut GroupShard, record: &GroupRecord) -> Result<(), 
                 group.set_pattern(regex, value.as_ref());
             }
         }
-        GroupRecord::OffsetCommit { .. } | GroupRecord::GroupMetadata { .. } => {
+        GroupRecord::OffsetCommit { .. }
+        | GroupRecord::PendingOffset { .. }
+        | GroupRecord::TransactionEnd { .. }
+        | GroupRecord::GroupMetadata { .. } => {
             let text = format!("group {id}: a record of another kind was applied to its members");
             return Err(Misfit(text));
         }

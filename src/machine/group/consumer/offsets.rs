@@ -19,6 +19,16 @@ const fn stale(member: &Member) -> ErrorCode {
     }
 }
 
+/// The same in the answer to a commit.
+const fn stale_commit(member: &Member, request: &CommitOffsetsRequest) -> ErrorCode {
+    // Without a transaction such a member is refused before.
+    if member.uses_classic_protocol() || !request.knows_member_epochs {
+        ErrorCode::IllegalGeneration
+    } else {
+        ErrorCode::StaleMemberEpoch
+    }
+}
+
 impl ConsumerGroup {
     /// Whether offsets may be committed in its name.
     pub(in crate::machine::group) fn validate_commit(
@@ -29,8 +39,14 @@ impl ConsumerGroup {
         if epoch < 0 && self.is_empty() {
             return Ok(());
         }
+        if request.is_transaction_without_member() {
+            return Ok(());
+        }
         let member = self.expect_member(&request.group_id, &request.member_id)?;
-        if !member.uses_classic_protocol() && !request.knows_member_epochs {
+        if request.transaction.is_none()
+            && !member.uses_classic_protocol()
+            && !request.knows_member_epochs
+        {
             let message = format!(
                 "group {}: a member of the consumer protocol must commit with version 9 or above",
                 request.group_id
@@ -44,7 +60,7 @@ impl ConsumerGroup {
             "group {}: member {} commits in epoch {epoch}, but is in epoch {}",
             request.group_id, request.member_id, member.current.epoch
         );
-        Err(GroupError::new(stale(member), message))
+        Err(GroupError::new(stale_commit(member, request), message))
     }
 
     /// Whether the offset of one partition may be committed, in a commit that is valid as a whole.
@@ -64,7 +80,7 @@ impl ConsumerGroup {
             since(&member.current.assigned).or_else(|| since(&member.current.pending_revocation));
         match assigned_in {
             Some(assigned_in) if epoch >= assigned_in => ErrorCode::None,
-            _ => stale(member),
+            _ => stale_commit(member, request),
         }
     }
 

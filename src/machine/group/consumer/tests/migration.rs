@@ -106,6 +106,7 @@ impl Bench {
             instance_id: None,
             retention_ms: None,
             knows_member_epochs: knows,
+            transaction: None,
             topics: vec![CommitTopic {
                 name: "a".into(),
                 id: TopicId::ZERO,

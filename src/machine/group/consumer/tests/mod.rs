@@ -99,6 +99,17 @@ impl Bench {
                     self.log.extend(records);
                     replies.extend(reply);
                 }
+                Effect::AppendInTransaction { records, reply, .. } => {
+                    self.log.extend(records);
+                    replies.push(reply);
+                }
+                Effect::EndTransaction { end, reply } => {
+                    self.log.push(GroupRecord::TransactionEnd {
+                        producer: end.producer.id,
+                        committed: end.committed,
+                    });
+                    replies.push(reply);
+                }
                 Effect::Reply { request, reply } => replies.push((request, reply)),
                 Effect::Undo(misfit) => panic!("{misfit}"),
             }
