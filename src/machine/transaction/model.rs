@@ -317,7 +317,7 @@ impl World {
                 let id = IDS[self.draw(IDS.len())];
                 let Some(value) = self.rig.shard.transactions.get(id) else { return };
                 let producer = value.value.producer();
-                if id == super::rig::ID {
+                if id == rig::ID {
                     drop(self.rig.verify(producer, &PARTITIONS));
                 }
             }
@@ -327,7 +327,7 @@ impl World {
 
     /// Brings an idle id near to its last epoch, as many transactions would.
     fn run_epochs_out(&mut self) {
-        let Some(value) = self.rig.shard.transactions.get(super::rig::ID) else { return };
+        let Some(value) = self.rig.shard.transactions.get(rig::ID) else { return };
         if value.value.state == TransactionState::Empty && value.value.producer_epoch < 1000 {
             let near = i16::try_from(self.draw(4)).unwrap();
             self.rig.set_epoch(EPOCH_MAX - 1 - near);
