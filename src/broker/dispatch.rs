@@ -223,7 +223,6 @@ async fn route(call: &Call<'_>, request: &Request) -> Result<Answer> {
         Request::ConsumerGroupDescribe(body) => {
             h::consumer_group_describe::handle(call, body).await?
         }
-        // `frame` lets no request of these through, because they are not advertised.
         Request::AddPartitionsToTxn(body) => h::add_partitions_to_txn::handle(call, body),
         Request::AddOffsetsToTxn(body) => h::add_offsets_to_txn::handle(call, body).await?,
         Request::EndTxn(body) => h::end_txn::handle(call, body).await?,
@@ -426,7 +425,7 @@ impl Service for LocalService {
 }
 
 fn check_version(api: ApiKey, version: i16) -> Result<()> {
-    if api.is_answered() && api.supports(version) {
+    if api.is_served() && api.supports(version) {
         return Ok(());
     }
     let context = format!("{api} version {version} (known: {})", api.versions());

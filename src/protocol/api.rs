@@ -169,15 +169,9 @@ impl ApiKey {
         self as i16
     }
 
-    /// Whether requests of this API are answered, and clients are told so.
+    /// Whether requests of this API are answered.
     pub const fn is_served(self) -> bool {
         !self.advertised().is_empty()
-    }
-
-    /// Whether requests of this API are answered. Those of transactions are before they are advertised: nodes ask each
-    /// other some of them, and clients are to find all or none.
-    pub const fn is_answered(self) -> bool {
-        self.entry().is_some()
     }
 
     /// Whether only nodes ask each other this.
@@ -458,11 +452,11 @@ served! {
     DeleteRecords: delete_records::{DeleteRecordsRequest, DeleteRecordsResponse} [0-2];
     InitProducerId: init_producer_id::{InitProducerIdRequest, InitProducerIdResponse} [0-5];
     OffsetForLeaderEpoch: offset_for_leader_epoch::{OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse} [2-4];
-    AddPartitionsToTxn: add_partitions_to_txn::{AddPartitionsToTxnRequest, AddPartitionsToTxnResponse} [0-5] advertised [none];
-    AddOffsetsToTxn: add_offsets_to_txn::{AddOffsetsToTxnRequest, AddOffsetsToTxnResponse} [0-4] advertised [none];
-    EndTxn: end_txn::{EndTxnRequest, EndTxnResponse} [0-5] advertised [none];
-    WriteTxnMarkers: write_txn_markers::{WriteTxnMarkersRequest, WriteTxnMarkersResponse} [1-2] advertised [none];
-    TxnOffsetCommit: txn_offset_commit::{TxnOffsetCommitRequest, TxnOffsetCommitResponse} [0-6] advertised [none];
+    AddPartitionsToTxn: add_partitions_to_txn::{AddPartitionsToTxnRequest, AddPartitionsToTxnResponse} [0-5];
+    AddOffsetsToTxn: add_offsets_to_txn::{AddOffsetsToTxnRequest, AddOffsetsToTxnResponse} [0-4];
+    EndTxn: end_txn::{EndTxnRequest, EndTxnResponse} [0-5];
+    WriteTxnMarkers: write_txn_markers::{WriteTxnMarkersRequest, WriteTxnMarkersResponse} [1-2];
+    TxnOffsetCommit: txn_offset_commit::{TxnOffsetCommitRequest, TxnOffsetCommitResponse} [0-6];
     DescribeAcls: describe_acls::{DescribeAclsRequest, DescribeAclsResponse} [1-3];
     CreateAcls: create_acls::{CreateAclsRequest, CreateAclsResponse} [1-3];
     DeleteAcls: delete_acls::{DeleteAclsRequest, DeleteAclsResponse} [1-3];
@@ -490,8 +484,8 @@ served! {
     BrokerRegistration: broker_registration::{BrokerRegistrationRequest, BrokerRegistrationResponse} [0-4];
     BrokerHeartbeat: broker_heartbeat::{BrokerHeartbeatRequest, BrokerHeartbeatResponse} [0-2];
     UnregisterBroker: unregister_broker::{UnregisterBrokerRequest, UnregisterBrokerResponse} [0];
-    DescribeTransactions: describe_transactions::{DescribeTransactionsRequest, DescribeTransactionsResponse} [0] advertised [none];
-    ListTransactions: list_transactions::{ListTransactionsRequest, ListTransactionsResponse} [0-2] advertised [none];
+    DescribeTransactions: describe_transactions::{DescribeTransactionsRequest, DescribeTransactionsResponse} [0];
+    ListTransactions: list_transactions::{ListTransactionsRequest, ListTransactionsResponse} [0-2];
     AllocateProducerIds: allocate_producer_ids::{AllocateProducerIdsRequest, AllocateProducerIdsResponse} [0];
     ConsumerGroupHeartbeat: consumer_group_heartbeat::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse} [0-1];
     ConsumerGroupDescribe: consumer_group_describe::{ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse} [0-1];

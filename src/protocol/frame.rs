@@ -77,7 +77,7 @@ pub enum Incoming {
 pub fn decode_request(frame: Bytes) -> Result<Incoming> {
     let mut decoder = Decoder::new(frame);
     let header = RequestHeader::decode(&mut decoder)?;
-    let api = header.api().filter(|api| api.is_answered()).ok_or_else(|| {
+    let api = header.api().filter(|api| api.is_served()).ok_or_else(|| {
         let context = format!("API {} is not served", header.api_key);
         Error::kafka(ErrorCode::UnsupportedVersion, context)
     })?;
