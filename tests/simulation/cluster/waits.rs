@@ -107,7 +107,7 @@ fn a_leader_of_the_quorum_that_falls_silent_is_replaced_after_one_session() {
         // Not a session and an election: what it was silent for before the election counts.
         assert!(took < SESSION + Duration::from_millis(700), "seed {}: {took:?}", run.seed);
         // As long as it takes to prove something by silence.
-        assert!(took > SESSION - Duration::from_millis(700), "seed {}: {took:?}", run.seed);
+        assert!(took + Duration::from_millis(700) > SESSION, "seed {}: {took:?}", run.seed);
     });
 }
 
