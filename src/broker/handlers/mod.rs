@@ -58,3 +58,4 @@ mod transactions;
 pub(super) mod txn_offset_commit;
 pub(super) mod unregister_broker;
 pub(super) mod update_features;
+pub(super) mod write_txn_markers;
