@@ -226,7 +226,10 @@ async fn route(call: &Call<'_>, request: &Request) -> Result<Answer> {
         Request::DescribeTransactions(body) => h::describe_transactions::handle(call, body),
         Request::ListTransactions(body) => h::list_transactions::handle(call, body)?,
         Request::TxnOffsetCommit(body) => h::txn_offset_commit::handle(call, body).await?,
-        Request::WriteTxnMarkers(body) => h::write_txn_markers::handle(call, body),
+        Request::WriteTxnMarkers(_) => {
+            let context = format!("{}: transactions are not supported yet", request.api());
+            return Err(Error::kafka(ErrorCode::UnsupportedVersion, context));
+        }
     })
 }
 

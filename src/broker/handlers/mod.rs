@@ -58,4 +58,3 @@ mod transactions;
 pub(super) mod txn_offset_commit;
 pub(super) mod unregister_broker;
 pub(super) mod update_features;
-pub(super) mod write_txn_markers;
