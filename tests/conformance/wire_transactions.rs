@@ -356,7 +356,10 @@ fn ask_describe(talk: &mut Script, ids: &mut Ids, label: &str, names: &[&Str]) {
     };
     let mut answer = talk.call(0, request);
     for state in &mut answer.transaction_states {
-        ids.show(&mut state.producer_id);
+        // Where there is no transaction, there is no id, though the answer says 0.
+        if state.error_code == 0 {
+            ids.show(&mut state.producer_id);
+        }
         state.transaction_start_time_ms = state.transaction_start_time_ms.signum();
         state.topics.sort_by(|one, other| one.topic.cmp(&other.topic));
         for topic in &mut state.topics {
