@@ -266,5 +266,5 @@ fn what_does_not_exist_yet_says_so() {
     let resources = client.call(1, ListConfigResourcesRequest { resource_types: vec![2] });
     assert_eq!(resources.config_resources.len(), 1);
     let unknown = ListConfigResourcesRequest { resource_types: vec![3] };
-    check_code(client.call(1, unknown).error_code, ErrorCode::InvalidRequest);
+    check_code(client.call(1, unknown).error_code, ErrorCode::UnsupportedVersion);
 }
