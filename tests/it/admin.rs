@@ -253,16 +253,16 @@ fn what_does_not_exist_yet_says_so() {
     let delete = DeleteAclsRequest { filters: vec![DeleteAclsFilter::default()] };
     let response = client.call(3, delete);
     check_code(response.filter_results[0].error_code, ErrorCode::SecurityDisabled);
-    let transaction = FindCoordinatorRequest { key: "t".into(), key_type: 1, ..Default::default() };
-    check_code(client.call(3, transaction).error_code, ErrorCode::UnsupportedVersion);
-    let transactions = FindCoordinatorRequest {
+    let share_group = FindCoordinatorRequest { key: "t".into(), key_type: 2, ..Default::default() };
+    check_code(client.call(3, share_group).error_code, ErrorCode::InvalidRequest);
+    let share_groups = FindCoordinatorRequest {
         coordinator_keys: vec!["t".into(), "u".into()],
-        key_type: 1,
+        key_type: 2,
         ..Default::default()
     };
-    let response = client.call(4, transactions);
+    let response = client.call(4, share_groups);
     assert_eq!(response.coordinators.len(), 2);
-    check_code(response.coordinators[1].error_code, ErrorCode::UnsupportedVersion);
+    check_code(response.coordinators[1].error_code, ErrorCode::InvalidRequest);
     let resources = client.call(1, ListConfigResourcesRequest { resource_types: vec![2] });
     assert_eq!(resources.config_resources.len(), 1);
     let unknown = ListConfigResourcesRequest { resource_types: vec![3] };
