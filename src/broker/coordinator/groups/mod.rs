@@ -152,10 +152,6 @@ impl Runtime<Groups> {
     ///
     /// `NOT_LEADER_OR_FOLLOWER` while the partition is not led or not read back here, and when it could not be written;
     /// `INVALID_PRODUCER_EPOCH`, `TRANSACTION_COORDINATOR_FENCED`.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for the handler of WriteTxnMarkers, which is not there yet")
-    )]
     pub(in crate::broker) async fn complete_transaction(
         &self,
         partition: i32,
