@@ -1,3 +1,5 @@
+//! What is appended of producers, in and out of transactions, and what their transactions hold back.
+
 use super::*;
 use crate::record::{BatchBuilder, BatchOptions};
 
@@ -81,8 +83,8 @@ fn marker_at(epoch: i16, offset: i64) -> BatchHeader {
     header
 }
 
-const fn ends(committed: bool, coordinator_epoch: i32) -> Option<TransactionMarker> {
-    Some(TransactionMarker { committed, coordinator_epoch })
+const fn ends(committed: bool, coordinator_epoch: i32) -> TransactionMarker {
+    TransactionMarker { committed, coordinator_epoch }
 }
 
 /// What is said of a batch whose verification began as `first`.
@@ -137,7 +139,7 @@ fn a_later_batch_does_not_overtake_the_one_that_is_verified() {
 fn a_marker_is_checked_by_its_epoch_its_version_and_its_coordinator() {
     let mut producers = Producers::default();
     let check = |producers: &Producers, epoch, coordinator_epoch, transaction_version| {
-        let (header, marker) = (marker_at(epoch, 20), ends(true, coordinator_epoch));
+        let (header, marker) = (marker_at(epoch, 20), Some(ends(true, coordinator_epoch)));
         let own = OwnBatch { header: &header, marker, transaction_version, guard: None };
         let verified = Verified { verifications: None, is_required: true };
         producers.check_own(&own, verified).map_err(|error| error.code())
@@ -149,7 +151,7 @@ fn a_marker_is_checked_by_its_epoch_its_version_and_its_coordinator() {
     assert_eq!(check(&producers, 4, 0, 1), Ok(()));
     assert_eq!(check(&producers, 4, 0, 2), stale);
     assert_eq!(check(&producers, 5, 0, 2), Ok(()));
-    producers.apply(&marker_at(5, 20), ends(true, 8), TimestampMs(0));
+    producers.apply(&marker_at(5, 20), Some(ends(true, 8)), TimestampMs(0));
     assert_eq!(check(&producers, 6, 7, 2), Err(ErrorCode::TransactionCoordinatorFenced));
     assert_eq!(check(&producers, 6, 8, 2), Ok(()));
     assert_eq!(check(&producers, 5, 8, 2), Ok(()), "the same marker again");
@@ -194,7 +196,7 @@ fn what_is_unstable_waits_for_its_marker_below_the_high_watermark() {
     producers.apply(&of(8, transactional(0, 0, 7)), None, TimestampMs(0));
     assert_eq!(producers.first_unstable(), Some(Offset(5)));
     let abort = marker_at(0, 9);
-    let aborted = producers.aborted_by([(&abort, ends(false, 0))]);
+    let aborted = producers.aborted_by([(&abort, Some(ends(false, 0)))]);
     let entry = AbortedTransaction {
         producer_id: ID,
         first_offset: Offset(5),
@@ -202,7 +204,7 @@ fn what_is_unstable_waits_for_its_marker_below_the_high_watermark() {
         last_stable_offset: Offset(7),
     };
     assert_eq!(aborted, [entry]);
-    producers.apply(&abort, ends(false, 0), TimestampMs(0));
+    producers.apply(&abort, Some(ends(false, 0)), TimestampMs(0));
     producers.on_high_watermark(Offset(9));
     assert_eq!(producers.first_unstable(), Some(Offset(5)), "the marker is at the high watermark");
     assert_eq!(producers.first_unstable_marker(), Some(Offset(9)));
@@ -210,7 +212,7 @@ fn what_is_unstable_waits_for_its_marker_below_the_high_watermark() {
     assert_eq!(producers.first_unstable(), Some(Offset(7)));
     producers.expire(TimestampMs(1_000), 10);
     assert_eq!(producers.first_unstable(), Some(Offset(7)), "an open transaction does not expire");
-    producers.apply(&of(8, marker_at(0, 11)), ends(true, 0), TimestampMs(0));
+    producers.apply(&of(8, marker_at(0, 11)), Some(ends(true, 0)), TimestampMs(0));
     producers.on_high_watermark(Offset(12));
     assert_eq!((producers.first_unstable(), producers.first_unstable_marker()), (None, None));
 }
@@ -222,12 +224,12 @@ fn what_several_batches_abort_is_known_before_they_count() {
     let batches = [
         (transactional(0, 0, 5), None),
         (of(8, transactional(0, 0, 6)), None),
-        (of(9, marker_at(0, 7)), ends(true, 0)),
-        (marker_at(0, 8), ends(false, 0)),
+        (of(9, marker_at(0, 7)), Some(ends(true, 0))),
+        (marker_at(0, 8), Some(ends(false, 0))),
         (transactional(0, 1, 9), None),
-        (of(8, marker_at(0, 10)), ends(false, 0)),
-        (marker_at(0, 11), ends(false, 0)),
-        (marker_at(0, 12), ends(false, 0)),
+        (of(8, marker_at(0, 10)), Some(ends(false, 0))),
+        (marker_at(0, 11), Some(ends(false, 0))),
+        (marker_at(0, 12), Some(ends(false, 0))),
     ];
     let aborted = producers.aborted_by(batches.iter().map(|(header, marker)| (header, *marker)));
     let entries: Vec<_> = aborted

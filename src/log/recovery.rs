@@ -464,7 +464,10 @@ impl Opening<'_> {
 
     fn remove_snapshots(&self, inventory: &mut Inventory) -> Result<()> {
         let is_snapshot = |(_, extension): &(Offset, String)| extension == layout::SNAPSHOT;
-        for (offset, _) in inventory.others.extract_if(.., is_snapshot) {
+        let found = std::mem::take(&mut inventory.others);
+        let (snapshots, others): (BTreeSet<_>, _) = found.into_iter().partition(is_snapshot);
+        inventory.others = others;
+        for (offset, _) in snapshots {
             let path = layout::file(&self.home.directory, offset, layout::SNAPSHOT);
             remove_file(&self.home, &path)?;
         }

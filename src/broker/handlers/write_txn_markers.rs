@@ -123,10 +123,11 @@ async fn written(state: &BrokerState, what: What, index: i32) -> ErrorCode {
         What::Failed(code) => return code,
         What::Groups(end) => state.coordinators().complete_transaction(index, end).await,
         What::Appended(appended) => {
-            appended.await.map(|answer| answer.map(drop)).unwrap_or_else(|_dropped| {
+            let closed = |_dropped| {
                 let context = "the partition was closed before the marker was committed";
                 Err(Error::kafka(ErrorCode::NotLeaderOrFollower, context))
-            })
+            };
+            appended.await.map_or_else(closed, |answer| answer.map(drop))
         }
     };
     match written {
@@ -163,10 +164,6 @@ fn fill(
     let error_code = code.to_i16();
     match partitions.iter_mut().find(|one| one.partition_index == partition_index) {
         Some(before) => before.error_code = error_code,
-        None => partitions.push(WritableTxnMarkerPartitionResult {
-            partition_index,
-            error_code,
-            ..WritableTxnMarkerPartitionResult::default()
-        }),
+        None => partitions.push(WritableTxnMarkerPartitionResult { partition_index, error_code }),
     }
 }

@@ -66,10 +66,6 @@ impl Mutation {
         Self::KeepsEmptyEpochs,
         Self::TrustsDiverged,
     ];
-
-    /// Those of transactions, which the tests of the log find.
-    pub const OF_TRANSACTIONS: [Self; 3] =
-        [Self::StableBeforeMarker, Self::TrustsTransactionIndex, Self::ForgetsGuards];
 }
 
 thread_local! {
