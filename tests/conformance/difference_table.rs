@@ -9,13 +9,12 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference {
         api: "ApiVersions",
         what: "APIs",
-        kafka: "also those of transactions, share and streams groups, SASL, quotas, delegation \
-                tokens, telemetry, the quorum",
+        kafka: "also those of share and streams groups, SASL, quotas, delegation tokens, telemetry, \
+                the quorum",
         ottla: "those that are served, and what nodes ask each other: any node may be joined",
         places: &[("api_versions", "other APIs")],
         wire: &[(
-            "[17, 24, 25, 26, 27, 28, 36, 38, 39, 40, 41, 48, 49, 50, 51, 65, 66, 76, 77, 78, 79, \
-             83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94]",
+            "[17, 36, 38, 39, 40, 41, 48, 49, 50, 51, 76, 77, 78, 79, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94]",
             "[52, 53, 54, 56, 58, 59, 62, 63, 67, 82]",
         )],
     },
@@ -152,6 +151,17 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
             ("[58 bytes of a batch]", ""),
             ("[66 bytes of a batch]", ""),
         ],
+    },
+    Difference {
+        api: "Fetch",
+        what: "aborted transactions, read committed",
+        kafka: "also those that begin behind what is returned, up to the next entry of the index",
+        ottla: "those that have records in what is returned",
+        places: &[("transactions_fetch", "one batch from the start, committed")],
+        wire: &[(
+            "aborted Some([AbortedTransaction { producer_id: 0, first_offset: 2 }])",
+            "aborted Some([])",
+        )],
     },
     Difference {
         api: "Fetch",
